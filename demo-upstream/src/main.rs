@@ -1,0 +1,3 @@
+//! The demo upstream.
+
+fn main() {}

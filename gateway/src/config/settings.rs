@@ -1,0 +1,400 @@
+//! The settings a running gateway obeys: plain, checked values with every default filled in.
+//!
+//! Nothing here reads files. [`super::load`] turns TOML and environment into [`Settings`] or into a list of
+//! errors, so a `Settings` that exists is one that may be served.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::Method;
+use ipnet::IpNet;
+
+/// Everything the operator can say, checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The public listener.
+    pub server: Server,
+    /// The listener for health and metrics.
+    pub admin: Admin,
+    /// What tokens say and how they are signed.
+    pub tokens: Tokens,
+    /// Where the gateway's own endpoints live.
+    pub endpoints: Endpoints,
+    /// Where sessions, locks and revocations are kept.
+    pub store: Store,
+    /// Who may log in.
+    pub users: Users,
+    /// When a user name is locked.
+    pub lockout: Lockout,
+    /// Which other origins may call the gateway from a browser.
+    pub cors: Cors,
+    /// Which claims the upstream sees, and under which names.
+    pub identity_headers: Vec<IdentityHeader>,
+    /// How much is read and how long is waited for.
+    pub limits: Limits,
+    /// What is written to standard error.
+    pub log: Log,
+    /// The servers behind the gateway, by name.
+    pub upstreams: BTreeMap<String, Upstream>,
+    /// Which requests go where. The order carries no meaning: the longest path wins.
+    pub routes: Vec<Route>,
+}
+
+/// `[server]`
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// `listen`, default `127.0.0.1:8080`.
+    pub listen: SocketAddr,
+    /// `workers`: threads that serve requests, default one per core.
+    pub workers: usize,
+    /// `trusted_proxies`: peers whose `X-Forwarded-*`, `Forwarded` and `X-Request-Id` are believed. Default none.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `drain_timeout`: how long in-flight requests may take after SIGTERM, default 30 s.
+    pub drain_timeout: Duration,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// `listen`, default `127.0.0.1:9090`.
+    pub listen: SocketAddr,
+}
+
+/// `[tokens]`
+#[derive(Debug, Clone)]
+pub struct Tokens {
+    /// `issuer`, the `iss` claim. Default `http://` and `server.listen`.
+    pub issuer: String,
+    /// `audience`, the `aud` claim. Default `auth-gateway`.
+    pub audience: String,
+    /// `access_ttl`, default 60 s.
+    pub access_ttl: Duration,
+    /// `refresh_ttl`, default 10 min: also the absolute lifetime of a session.
+    pub refresh_ttl: Duration,
+    /// `leeway` for clocks that disagree, default 0, at most 60 s.
+    pub leeway: Duration,
+    /// `algorithm` together with the key it needs.
+    pub signing: Signing,
+    /// `rotation`, default `on-use`.
+    pub rotation: Rotation,
+    /// `reuse_grace`, default 10 s.
+    pub reuse_grace: Duration,
+}
+
+/// Which key signs.
+#[derive(Clone)]
+pub enum Signing {
+    /// HS256, HS384, HS512 with `secret` or `secret_file`: at least 32, 48, 64 bytes.
+    Secret {
+        /// Which of the three.
+        algorithm: Algorithm,
+        /// The shared secret, as given (the trailing newline of a file is not part of it).
+        secret: Vec<u8>,
+    },
+    /// An asymmetric algorithm with the operator's own key.
+    PrivateKeyFile {
+        /// Any but HS*.
+        algorithm: Algorithm,
+        /// PEM, PKCS#8.
+        path: PathBuf,
+    },
+    /// An asymmetric algorithm with keys that the gateway makes and keeps.
+    Kept {
+        /// Any but HS*.
+        algorithm: Algorithm,
+        /// `keys_dir`, default `var/keys`, mode 0700; its files have mode 0600.
+        dir: PathBuf,
+    },
+}
+
+impl Signing {
+    /// The algorithm that signs.
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            Signing::Secret { algorithm, .. }
+            | Signing::PrivateKeyFile { algorithm, .. }
+            | Signing::Kept { algorithm, .. } => *algorithm,
+        }
+    }
+}
+
+impl std::fmt::Debug for Signing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Signing::Secret { algorithm, .. } => write!(f, "Secret({algorithm:?}, …)"),
+            Signing::PrivateKeyFile { algorithm, path } => {
+                write!(f, "PrivateKeyFile({algorithm:?}, {path:?})")
+            }
+            Signing::Kept { algorithm, dir } => write!(f, "Kept({algorithm:?}, {dir:?})"),
+        }
+    }
+}
+
+/// A JWS algorithm (RFC 7518 section 3.1, RFC 8037) that the gateway offers. `none` is not one.
+#[allow(missing_docs)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    HS256,
+    HS384,
+    HS512,
+    ES256,
+    ES384,
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    EdDSA,
+}
+
+impl Algorithm {
+    /// All of them, in the order of the documentation.
+    pub const ALL: [Algorithm; 12] = [
+        Algorithm::HS256,
+        Algorithm::HS384,
+        Algorithm::HS512,
+        Algorithm::ES256,
+        Algorithm::ES384,
+        Algorithm::RS256,
+        Algorithm::RS384,
+        Algorithm::RS512,
+        Algorithm::PS256,
+        Algorithm::PS384,
+        Algorithm::PS512,
+        Algorithm::EdDSA,
+    ];
+
+    /// The name as it stands in a JOSE header, byte for byte.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::HS256 => "HS256",
+            Algorithm::HS384 => "HS384",
+            Algorithm::HS512 => "HS512",
+            Algorithm::ES256 => "ES256",
+            Algorithm::ES384 => "ES384",
+            Algorithm::RS256 => "RS256",
+            Algorithm::RS384 => "RS384",
+            Algorithm::RS512 => "RS512",
+            Algorithm::PS256 => "PS256",
+            Algorithm::PS384 => "PS384",
+            Algorithm::PS512 => "PS512",
+            Algorithm::EdDSA => "EdDSA",
+        }
+    }
+
+    /// The algorithm of that name; names are case-sensitive (RFC 7515 section 4.1.1).
+    pub fn from_name(name: &str) -> Option<Algorithm> {
+        Algorithm::ALL.into_iter().find(|a| a.name() == name)
+    }
+
+    /// Whether one secret both signs and verifies.
+    pub fn is_symmetric(self) -> bool {
+        matches!(self, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512)
+    }
+
+    /// The least secret, in bytes, for a symmetric algorithm: the size of its hash (RFC 7518 section 3.2).
+    pub fn min_secret_len(self) -> usize {
+        match self {
+            Algorithm::HS384 => 48,
+            Algorithm::HS512 => 64,
+            _ => 32,
+        }
+    }
+}
+
+/// When a refresh token's predecessor dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rotation {
+    /// When its successor is first presented, plus the grace.
+    OnUse,
+    /// The grace after its own first use (RFC 9700 section 4.14.2).
+    Strict,
+    /// At its expiry; no successor is issued.
+    Off,
+}
+
+/// `[endpoints]`
+#[derive(Debug, Clone)]
+pub struct Endpoints {
+    /// `prefix`: empty, or like `/auth` (starts with `/`, ends without). Default empty.
+    /// The JWKS stays at `/.well-known/jwks.json` below it too.
+    pub prefix: String,
+}
+
+/// `[store]`
+#[derive(Debug, Clone)]
+pub enum Store {
+    /// `kind = "memory"`: gone at the end of the process.
+    Memory,
+    /// `kind = "embedded"`: one redb file.
+    Embedded {
+        /// `path`, default `var/state.redb`.
+        path: PathBuf,
+    },
+}
+
+/// `[users]`
+#[derive(Debug, Clone)]
+pub struct Users {
+    /// `file`, default `config/users.toml`.
+    pub file: PathBuf,
+}
+
+/// `[lockout]`
+#[derive(Debug, Clone)]
+pub struct Lockout {
+    /// `max_failures` in the window before the name is locked, default 5.
+    pub max_failures: u32,
+    /// `window`, default 15 min.
+    pub window: Duration,
+    /// `duration` of a lock, default 15 min.
+    pub duration: Duration,
+}
+
+/// `[cors]`
+#[derive(Debug, Clone)]
+pub struct Cors {
+    /// `allowed_origins`: exact origins such as `http://localhost:5173`. Default none.
+    pub allowed_origins: Vec<String>,
+}
+
+/// One entry of `[identity_headers]`, which maps claims to header names. Defaults: `username` to `X-Auth-User`, `sub`
+/// to `X-Auth-Subject`, `roles` to `X-Auth-Roles`, `sid` to `X-Auth-Session`. An empty name switches a default off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityHeader {
+    /// The claim's name.
+    pub claim: String,
+    /// The header's name, in the spelling the upstream gets.
+    pub header: String,
+}
+
+/// `[limits]`: RFC 9110 leaves these to the server.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// `request_line`, default 8 KiB: longer is 414.
+    pub request_line: usize,
+    /// `header_block` (request line and all fields), default 32 KiB: longer is 431.
+    pub header_block: usize,
+    /// `header_fields`, default 100: more is 431.
+    pub header_fields: usize,
+    /// `connections` in the whole process, default 10,000: more are closed at accept.
+    pub connections: usize,
+    /// `first_byte_timeout` after accept, default 10 s.
+    pub first_byte_timeout: Duration,
+    /// `header_timeout` from a head's first byte to its last, default 15 s: then 408.
+    pub header_timeout: Duration,
+    /// `body_timeout` between two reads of a request body, default 30 s: then 408.
+    pub body_timeout: Duration,
+    /// `login_body_timeout` for a whole body at the gateway's own endpoints, default 10 s: then 408.
+    pub login_body_timeout: Duration,
+    /// `write_timeout` for a client that does not read, default 30 s.
+    pub write_timeout: Duration,
+    /// `idle_timeout` between two requests of a connection, default 60 s.
+    pub idle_timeout: Duration,
+    /// `hash_queue`: logins that may wait for a hashing thread, default 64: more answer 503.
+    pub hash_queue: usize,
+    /// `hash_threads`, default one per core.
+    pub hash_threads: usize,
+    /// `token_cache`: verified tokens each worker remembers, default 8192.
+    pub token_cache: usize,
+}
+
+/// `[log]`
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// `level`: a tracing filter such as `info` or `auth_gateway=debug`. Default `info`.
+    pub level: String,
+    /// `format`, default `auto`.
+    pub format: LogFormat,
+    /// `access`: one line per request, default true.
+    pub access: bool,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Human on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Human,
+    /// For programs: one JSON object a line.
+    Json,
+}
+
+/// `[upstreams.NAME]`
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// `urls`: `http://host:port` without path, at least one; tried in turn.
+    pub urls: Vec<UpstreamUrl>,
+    /// `connect_timeout`, default 5 s: then the next URL, at last 502.
+    pub connect_timeout: Duration,
+    /// `response_timeout` from the request's end to the response's head, default 60 s: then 504.
+    pub response_timeout: Duration,
+    /// `body_timeout` between two reads of a response body, default 60 s: then the client's connection is cut.
+    pub body_timeout: Duration,
+    /// `idle_timeout` of a pooled connection, default 30 s.
+    pub idle_timeout: Duration,
+    /// `pool_size`: idle connections each worker keeps per URL, default 64.
+    pub pool_size: usize,
+}
+
+/// Where an upstream listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamUrl {
+    /// A DNS name or an IP address (without brackets).
+    pub host: String,
+    /// Default 80.
+    pub port: u16,
+}
+
+/// `[[routes]]`
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// `path`: `/`, or segments such as `/api/v1`; matches itself and everything below it.
+    pub path: String,
+    /// `hosts`: exact names, lower-case; empty means every host.
+    pub hosts: Vec<String>,
+    /// `methods`; empty means GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS.
+    pub methods: Vec<Method>,
+    /// `access`, default `authenticated`.
+    pub access: Access,
+    /// `roles`: one of these is needed; empty means any user. Only with `access = "authenticated"`.
+    pub roles: Vec<String>,
+    /// What the route does.
+    pub target: RouteTarget,
+}
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Everyone; a token is neither asked for nor looked at.
+    Public,
+    /// Everyone; a good token gives an identity, a bad one is refused.
+    Optional,
+    /// Holders of a good access token.
+    Authenticated,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone)]
+pub enum RouteTarget {
+    /// `upstream = "name"`
+    Upstream {
+        /// A key of `[upstreams]`.
+        name: String,
+        /// `strip_prefix`, default false: the upstream gets the target without the route's path.
+        strip_prefix: bool,
+        /// `forward_token`, default false: the upstream gets the `Authorization` field.
+        forward_token: bool,
+        /// `encoded_slashes`, default false: `%2F` in the path is passed on instead of refused.
+        encoded_slashes: bool,
+    },
+    /// `static = "dir"`
+    Static {
+        /// The folder served.
+        root: PathBuf,
+    },
+}

@@ -1,0 +1,3 @@
+//! The `auth-gateway` program.
+
+fn main() {}
