@@ -2,3 +2,4 @@
 //! identities to upstreams that know nothing of tokens.
 
 pub mod config;
+mod wire;

@@ -1,0 +1,52 @@
+//! Fields on their way out: lines that are ready for the wire.
+
+use std::cell::Cell;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A block of `Name: value` lines, each with its CRLF.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct FieldBlock {
+    bytes: Vec<u8>,
+}
+
+impl FieldBlock {
+    pub(crate) fn new() -> FieldBlock {
+        FieldBlock { bytes: Vec::with_capacity(256) }
+    }
+
+    /// Appends a line. A value with a line break in it would be a second line: it is a bug of the caller, and its
+    /// control bytes are replaced by spaces (RFC 9110 section 5.5).
+    pub(crate) fn push(&mut self, name: &[u8], value: &[u8]) {
+        debug_assert!(!value.iter().any(|b| b"\r\n\0".contains(b)));
+        self.bytes.extend_from_slice(name);
+        self.bytes.extend_from_slice(b": ");
+        self.bytes.extend(value.iter().map(|&b| if b"\r\n\0".contains(&b) { b' ' } else { b }));
+        self.bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// Appends lines that are ready.
+    pub(crate) fn push_lines(&mut self, lines: &[u8]) {
+        self.bytes.extend_from_slice(lines);
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Now, as an HTTP-date (RFC 9110 section 5.6.7), formatted at most once a second and thread.
+pub(crate) fn http_date() -> [u8; 29] {
+    thread_local! {
+        static LAST: Cell<(u64, [u8; 29])> = const { Cell::new((0, [0; 29])) };
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let (second, text) = LAST.get();
+    if second == now {
+        return text;
+    }
+    let mut text = [b' '; 29];
+    let formatted = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now));
+    text.copy_from_slice(&formatted.as_bytes()[..29]);
+    LAST.set((now, text));
+    text
+}

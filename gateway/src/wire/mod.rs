@@ -1,0 +1,31 @@
+//! HTTP/1.1 on the wire: heads, framing and bodies, read strictly and written plainly (RFC 9112).
+//!
+//! A gateway must see what the client really sent: hyper hides a `Content-Length` beside a `Transfer-Encoding`, drops
+//! a fragment from the target, answers broken heads by itself and keeps no deadline before the first byte. Here the
+//! bytes are judged before anything is decided, the target that was judged is the one that is forwarded, and every
+//! refusal is the gateway's own. Heads are cut into fields by `httparse`; nothing is allocated per field.
+
+mod body;
+mod buffer;
+mod chunked;
+mod deadline;
+mod field;
+mod fields_out;
+mod framing;
+mod host;
+mod request_head;
+mod response_head;
+mod socket;
+mod target;
+
+pub(crate) use body::{BodyError, BodyReader, RequestBody};
+pub(crate) use buffer::ReadBuffer;
+pub(crate) use deadline::Deadline;
+pub(crate) use field::{Field, FieldKind, FieldRange, fold};
+pub(crate) use fields_out::{FieldBlock, http_date};
+pub(crate) use framing::{BodyFraming, FramingError, request_framing, response_framing};
+pub(crate) use host::{Host, HostError};
+pub(crate) use request_head::{HeadError, HeadLimits, RequestHead, Version};
+pub(crate) use response_head::ResponseHead;
+pub(crate) use socket::{drain, poll_read, write_all};
+pub(crate) use target::{CanonicalTarget, TargetError};
