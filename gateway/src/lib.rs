@@ -2,4 +2,5 @@
 //! identities to upstreams that know nothing of tokens.
 
 pub mod config;
+pub mod tokens;
 mod wire;

@@ -1,0 +1,75 @@
+//! What a token says (RFC 7519 section 4.1, RFC 9068 section 2.2).
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// Seconds since 1970 (a NumericDate without fraction).
+pub type UnixSeconds = u64;
+
+/// The two kinds of token. Neither passes for the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenType {
+    /// Opens routes.
+    Access,
+    /// Gets new access tokens.
+    Refresh,
+}
+
+impl TokenType {
+    /// The `type` claim.
+    pub fn claim(self) -> &'static str {
+        match self {
+            TokenType::Access => "access",
+            TokenType::Refresh => "refresh",
+        }
+    }
+
+    /// The `typ` header parameter (RFC 9068 section 2.1 for access tokens).
+    pub fn header(self) -> &'static str {
+        match self {
+            TokenType::Access => "at+jwt",
+            TokenType::Refresh => "rt+jwt",
+        }
+    }
+
+    /// The type that a `typ` header parameter names: a media type, compared without case (RFC 7515 section 4.1.9).
+    pub(super) fn from_header(typ: &str) -> Option<TokenType> {
+        let subtype = match typ.split_once('/') {
+            Some((application, subtype)) if application.eq_ignore_ascii_case("application") => subtype,
+            Some(_) => return None,
+            None => typ,
+        };
+        [TokenType::Access, TokenType::Refresh].into_iter().find(|t| subtype.eq_ignore_ascii_case(t.header()))
+    }
+}
+
+/// The claims of a token as they are signed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Claims {
+    /// Who issued it.
+    pub iss: String,
+    /// For whom.
+    pub aud: String,
+    /// The user's id.
+    pub sub: String,
+    /// Issued at.
+    pub iat: UnixSeconds,
+    /// Not valid before.
+    pub nbf: UnixSeconds,
+    /// Not valid at or after.
+    pub exp: UnixSeconds,
+    /// The token's id.
+    pub jti: String,
+    /// The session's id.
+    pub sid: String,
+    /// `access` or `refresh`.
+    #[serde(rename = "type")]
+    pub token_type: &'static str,
+    /// The user's name.
+    pub username: String,
+    /// The user's roles.
+    pub roles: Vec<String>,
+    /// Further claims from the users file.
+    #[serde(flatten)]
+    pub further: Map<String, Value>,
+}

@@ -1,0 +1,173 @@
+//! The keys in force: one that signs, and all that verify.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use jsonwebtoken::EncodingKey;
+use jsonwebtoken::jwk::JwkSet;
+
+use super::key_store::{KeyState, KeyStore};
+use super::public_key::{VerificationKey, backend};
+use super::{Issuer, UnixSeconds, Verifier};
+use crate::config::{Algorithm, Signing, Tokens};
+
+/// Why there are no keys to work with.
+#[allow(missing_docs)]
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    #[error("cannot read the key file {path}: {source}; check tokens.private_key_file and the file's mode")]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error(
+        "{path} holds no key for {}: {reason}; it takes an unencrypted PKCS#8 PEM, as from `{}`",
+        algorithm.name(),
+        openssl_command(*algorithm)
+    )]
+    NoSuchKey { path: PathBuf, algorithm: Algorithm, reason: String },
+    #[error("the key does not fit {}: {reason}", algorithm.name())]
+    WrongKind { algorithm: Algorithm, reason: String },
+    #[error("the RSA key has {0} bits; at least 2048 are needed, 3072 are better")]
+    WeakRsa(usize),
+    #[error("the RSA key's public exponent is not an odd number of at least 3")]
+    BadExponent,
+    #[error("the key is not a public-key pair")]
+    NotAsymmetric,
+    #[error("two keys have the same id {0}: remove one of them")]
+    SameId(String),
+    #[error("cannot keep keys in {dir}: {source}; check tokens.keys_dir and its owner")]
+    Store { dir: PathBuf, source: io::Error },
+    #[error(
+        "{path} is not a key list of this program: {reason}; restore it, or move the folder away to start with new keys"
+    )]
+    BadManifest { path: PathBuf, reason: String },
+    #[error("the system gives no random bytes")]
+    NoRandomness,
+}
+
+fn openssl_command(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::EdDSA => "openssl genpkey -algorithm ed25519",
+        Algorithm::ES256 => "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256",
+        Algorithm::ES384 => "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384",
+        _ => "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:3072",
+    }
+}
+
+/// The signing key, the verification keys and what is said of them to the outside.
+pub struct KeyRing {
+    signing: EncodingKey,
+    algorithm: Algorithm,
+    kid: Option<String>,
+    verification: Vec<VerificationKey>,
+    jwks: Bytes,
+}
+
+impl std::fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeyRing({}, {} keys)", self.algorithm.name(), self.verification.len())
+    }
+}
+
+impl KeyRing {
+    /// Loads the keys that the settings name; makes and keeps the first one where they are the gateway's to make.
+    pub fn load(tokens: &Tokens, now: UnixSeconds) -> Result<KeyRing, KeyError> {
+        match &tokens.signing {
+            Signing::Secret { algorithm, secret } => {
+                let signing = EncodingKey::from_secret(secret);
+                KeyRing::build(*algorithm, signing, vec![VerificationKey::of_secret(*algorithm, secret)])
+            }
+            Signing::PrivateKeyFile { algorithm, path } => {
+                let signing = read_private_key(path, *algorithm)?;
+                let verification = VerificationKey::of_private(*algorithm, &signing)?;
+                KeyRing::build(*algorithm, signing, vec![verification])
+            }
+            Signing::Kept { algorithm, dir } => {
+                KeyRing::from_store(&KeyStore::open(dir)?, *algorithm, tokens, now)
+            }
+        }
+    }
+
+    fn from_store(
+        store: &KeyStore,
+        algorithm: Algorithm,
+        tokens: &Tokens,
+        now: UnixSeconds,
+    ) -> Result<KeyRing, KeyError> {
+        let keys = store.signing_and_others(algorithm, now)?;
+        let overlap = (tokens.refresh_ttl.max(tokens.access_ttl) + tokens.leeway).as_secs();
+        let mut signing = None;
+        let mut verification = Vec::new();
+        for key in keys {
+            let private = store.private_key(&key)?;
+            let mut public = VerificationKey::of_private(key.algorithm, &private)?;
+            public.until = match key.state {
+                KeyState::Retired { at } => Some(at + overlap),
+                _ => None,
+            };
+            if key.state == KeyState::Signing && key.algorithm == algorithm {
+                signing = Some(private);
+                // The key that signs comes first: it is the likeliest to verify.
+                verification.insert(0, public);
+            } else if public.until.is_none_or(|until| now < until) {
+                verification.push(public);
+            }
+        }
+        let signing = signing.ok_or(KeyError::NotAsymmetric)?;
+        KeyRing::build(algorithm, signing, verification)
+    }
+
+    fn build(
+        algorithm: Algorithm,
+        signing: EncodingKey,
+        verification: Vec<VerificationKey>,
+    ) -> Result<KeyRing, KeyError> {
+        for (i, key) in verification.iter().enumerate() {
+            if let Some(kid) = &key.kid
+                && verification[..i].iter().any(|other| other.kid == key.kid)
+            {
+                return Err(KeyError::SameId(kid.clone()));
+            }
+        }
+        let public = JwkSet { keys: verification.iter().filter_map(|key| key.jwk.clone()).collect() };
+        let jwks = serde_json::to_vec(&public)
+            .map_err(|e| KeyError::WrongKind { algorithm, reason: e.to_string() })?;
+        let kid = verification.first().and_then(|key| key.kid.clone());
+        Ok(KeyRing { signing, algorithm, kid, verification, jwks: jwks.into() })
+    }
+
+    /// The public keys as a JWK set (RFC 7517 section 5). Empty for a shared secret.
+    pub fn jwks(&self) -> Bytes {
+        self.jwks.clone()
+    }
+
+    /// The id of the key that signs.
+    pub fn signing_kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// What issues and what verifies tokens with these keys.
+    pub fn into_parts(self, tokens: &Tokens) -> (Issuer, Verifier) {
+        let issuer = Issuer::new(self.signing, backend(self.algorithm), self.algorithm, self.kid, tokens);
+        (issuer, Verifier::new(self.verification, tokens))
+    }
+}
+
+/// Reads an unencrypted PKCS#8 PEM.
+fn read_private_key(path: &Path, algorithm: Algorithm) -> Result<EncodingKey, KeyError> {
+    let pem = std::fs::read(path).map_err(|source| KeyError::Unreadable { path: path.to_owned(), source })?;
+    private_key(&pem, algorithm).map_err(|reason| KeyError::NoSuchKey {
+        path: path.to_owned(),
+        algorithm,
+        reason,
+    })
+}
+
+/// The private key in a PEM text; the reason when there is none for the algorithm.
+pub(super) fn private_key(pem: &[u8], algorithm: Algorithm) -> Result<EncodingKey, String> {
+    match algorithm {
+        Algorithm::EdDSA => EncodingKey::from_ed_pem(pem),
+        Algorithm::ES256 | Algorithm::ES384 => EncodingKey::from_ec_pem(pem),
+        _ => EncodingKey::from_rsa_pem(pem),
+    }
+    .map_err(|e| e.to_string())
+}

@@ -1,0 +1,269 @@
+//! The keys that the gateway makes and keeps: one PEM file a key and a list that says what each is for.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
+};
+use jsonwebtoken::EncodingKey;
+use serde::{Deserialize, Serialize};
+
+use super::UnixSeconds;
+use super::key_ring::{KeyError, private_key};
+use super::public_key::VerificationKey;
+use crate::config::Algorithm;
+
+const MANIFEST: &str = "keys.json";
+
+/// What a kept key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyState {
+    /// Published, so that others know it before it signs.
+    Next,
+    /// Signs.
+    Signing,
+    /// Verifies what it signed before, for a while.
+    Retired {
+        /// Since when.
+        at: UnixSeconds,
+    },
+}
+
+/// A key of the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredKey {
+    /// Its RFC 7638 thumbprint, which is also its file's name.
+    pub kid: String,
+    /// The one algorithm it is for.
+    pub algorithm: Algorithm,
+    /// When it was made.
+    pub created_at: UnixSeconds,
+    /// What it is for.
+    pub state: KeyState,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    kid: String,
+    algorithm: String,
+    created_at: UnixSeconds,
+    state: KeyState,
+}
+
+#[derive(Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    keys: Vec<Entry>,
+}
+
+/// A folder of keys, locked against other processes while this value lives.
+#[derive(Debug)]
+pub struct KeyStore {
+    dir: PathBuf,
+    // Held, not used: the lock goes with it.
+    _lock: File,
+}
+
+impl KeyStore {
+    /// Opens the folder and makes it (mode 0700) where there is none. Waits for another process that has it open.
+    pub fn open(dir: &Path) -> Result<KeyStore, KeyError> {
+        let failed = |source| KeyError::Store { dir: dir.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(dir.join("keys.lock"))
+            .map_err(failed)?;
+        lock.lock().map_err(failed)?;
+        Ok(KeyStore { dir: dir.to_owned(), _lock: lock })
+    }
+
+    /// All keys, oldest first.
+    pub fn list(&self) -> Result<Vec<StoredKey>, KeyError> {
+        let path = self.dir.join(MANIFEST);
+        let bad = |reason: String| KeyError::BadManifest { path: path.clone(), reason };
+        let manifest: Manifest = match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Manifest::default(),
+            Err(source) => return Err(KeyError::Store { dir: self.dir.clone(), source }),
+        };
+        let read = |e: Entry| {
+            let algorithm = Algorithm::from_name(&e.algorithm)
+                .filter(|a| !a.is_symmetric())
+                .ok_or_else(|| bad(format!("no algorithm for kept keys: {}", e.algorithm)))?;
+            if e.kid.is_empty() || !e.kid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            {
+                return Err(bad(format!("{:?} is no key id", e.kid)));
+            }
+            Ok(StoredKey { kid: e.kid, algorithm, created_at: e.created_at, state: e.state })
+        };
+        manifest.keys.into_iter().map(read).collect()
+    }
+
+    /// All keys, with a signing key for `algorithm` made first if there is none.
+    pub fn signing_and_others(
+        &self,
+        algorithm: Algorithm,
+        now: UnixSeconds,
+    ) -> Result<Vec<StoredKey>, KeyError> {
+        let keys = self.list()?;
+        if keys.iter().any(|k| k.state == KeyState::Signing && k.algorithm == algorithm) {
+            return Ok(keys);
+        }
+        self.rotate(algorithm, now)?;
+        self.list()
+    }
+
+    /// Makes a key and publishes it, so that it can sign later.
+    pub fn generate(&self, algorithm: Algorithm, now: UnixSeconds) -> Result<StoredKey, KeyError> {
+        let pem = generate_pem(algorithm)?;
+        let private = private_key(pem.as_bytes(), algorithm)
+            .map_err(|reason| KeyError::WrongKind { algorithm, reason })?;
+        let kid = VerificationKey::of_private(algorithm, &private)?.kid.ok_or(KeyError::NotAsymmetric)?;
+        let key = StoredKey { kid, algorithm, created_at: now, state: KeyState::Next };
+        self.write(&self.key_path(&key), pem.as_bytes())?;
+        let mut keys = self.list()?;
+        keys.push(key.clone());
+        self.save(&keys)?;
+        Ok(key)
+    }
+
+    /// Lets the newest published key sign (or a new one, where none is published) and retires the one that did.
+    pub fn rotate(&self, algorithm: Algorithm, now: UnixSeconds) -> Result<StoredKey, KeyError> {
+        let next = |keys: &[StoredKey]| {
+            keys.iter().rposition(|k| k.state == KeyState::Next && k.algorithm == algorithm)
+        };
+        let mut keys = self.list()?;
+        let index = match next(&keys) {
+            Some(index) => index,
+            None => {
+                self.generate(algorithm, now)?;
+                keys = self.list()?;
+                next(&keys).ok_or(KeyError::NotAsymmetric)?
+            }
+        };
+        for key in keys.iter_mut().filter(|k| k.state == KeyState::Signing) {
+            key.state = KeyState::Retired { at: now };
+        }
+        keys[index].state = KeyState::Signing;
+        self.save(&keys)?;
+        Ok(keys[index].clone())
+    }
+
+    /// Reads a key's file.
+    pub fn private_key(&self, key: &StoredKey) -> Result<EncodingKey, KeyError> {
+        let path = self.key_path(key);
+        let pem = fs::read(&path).map_err(|source| KeyError::Unreadable { path: path.clone(), source })?;
+        private_key(&pem, key.algorithm).map_err(|reason| KeyError::NoSuchKey {
+            path,
+            algorithm: key.algorithm,
+            reason,
+        })
+    }
+
+    fn key_path(&self, key: &StoredKey) -> PathBuf {
+        self.dir.join(format!("{}.pem", key.kid))
+    }
+
+    fn save(&self, keys: &[StoredKey]) -> Result<(), KeyError> {
+        let entry = |k: &StoredKey| Entry {
+            kid: k.kid.clone(),
+            algorithm: k.algorithm.name().to_owned(),
+            created_at: k.created_at,
+            state: k.state,
+        };
+        let manifest = Manifest { keys: keys.iter().map(entry).collect() };
+        let text = serde_json::to_vec_pretty(&manifest)
+            .map_err(|e| KeyError::Store { dir: self.dir.clone(), source: e.into() })?;
+        self.write(&self.dir.join(MANIFEST), &text)
+    }
+
+    /// Writes a file of mode 0600 as a whole or not at all.
+    fn write(&self, path: &Path, content: &[u8]) -> Result<(), KeyError> {
+        let temporary = path.with_extension("new");
+        let write = || {
+            let mut file =
+                OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
+            file.write_all(content)?;
+            file.sync_all()?;
+            fs::rename(&temporary, path)?;
+            File::open(&self.dir)?.sync_all()
+        };
+        write().map_err(|source| KeyError::Store { dir: self.dir.clone(), source })
+    }
+}
+
+fn generate_pem(algorithm: Algorithm) -> Result<String, KeyError> {
+    let random = SystemRandom::new();
+    let refused = |_| KeyError::NoRandomness;
+    // PKCS#8 version 1: version 2 carries the public key too, and jsonwebtoken cannot export that as a JWK.
+    let der = match algorithm {
+        Algorithm::EdDSA => Ed25519KeyPair::generate_pkcs8v1(&random).map_err(refused)?.as_ref().to_vec(),
+        Algorithm::ES256 => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
+            .map_err(refused)?
+            .as_ref()
+            .to_vec(),
+        Algorithm::ES384 => EcdsaKeyPair::generate_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, &random)
+            .map_err(refused)?
+            .as_ref()
+            .to_vec(),
+        Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => return Err(KeyError::NotAsymmetric),
+        _ => {
+            let pair = RsaKeyPair::generate(KeySize::Rsa3072).map_err(refused)?;
+            let der: Pkcs8V1Der<'_> = pair.as_der().map_err(refused)?;
+            der.as_ref().to_vec()
+        }
+    };
+    Ok(pem::encode(&pem::Pem::new("PRIVATE KEY", der)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_key_is_made_once_and_kept_for_its_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("keys");
+        let first = KeyStore::open(&dir).unwrap().signing_and_others(Algorithm::EdDSA, 1).unwrap();
+        let again = KeyStore::open(&dir).unwrap().signing_and_others(Algorithm::EdDSA, 2).unwrap();
+        assert_eq!(first, again);
+        for file in fs::read_dir(&dir).unwrap() {
+            assert_eq!(file.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn rotation_lets_the_published_key_sign_and_retires_the_one_that_did() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = KeyStore::open(dir.path()).unwrap();
+        let first = store.rotate(Algorithm::ES256, 10).unwrap();
+        let published = store.generate(Algorithm::ES256, 20).unwrap();
+        assert_eq!(store.rotate(Algorithm::ES256, 30).unwrap().kid, published.kid);
+        let keys = store.list().unwrap();
+        let state = |kid: &str| keys.iter().find(|k| k.kid == kid).unwrap().state;
+        assert_eq!(state(&first.kid), KeyState::Retired { at: 30 });
+        assert_eq!(state(&published.kid), KeyState::Signing);
+    }
+
+    #[test]
+    fn a_damaged_list_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = KeyStore::open(dir.path()).unwrap();
+        fs::write(dir.path().join(MANIFEST), b"{\"keys\":[{\"kid\":\"../x\"").unwrap();
+        assert!(matches!(store.signing_and_others(Algorithm::EdDSA, 1), Err(KeyError::BadManifest { .. })));
+        assert!(fs::read(dir.path().join(MANIFEST)).unwrap().starts_with(b"{\"keys\""));
+    }
+}

@@ -1,0 +1,18 @@
+//! Access and refresh tokens: keys, signing, verification. Pure, but for loading keys; the time is passed in.
+
+mod claims;
+mod issuer;
+mod key_ring;
+mod key_store;
+mod public_key;
+mod strict_json;
+mod verifier;
+
+pub use claims::{Claims, TokenType, UnixSeconds};
+pub use issuer::{Issuer, SigningError, TokenRequest};
+pub use key_ring::{KeyError, KeyRing};
+pub use key_store::{KeyState, KeyStore, StoredKey};
+pub use verifier::{TokenError, VerifiedClaims, Verifier};
+
+/// How long clients may keep the JWK set, in seconds. A new key is published at least this long before it signs.
+pub const JWKS_MAX_AGE: u64 = 300;

@@ -1,0 +1,90 @@
+//! A key that verifies: bound to one algorithm, named by its thumbprint.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse, ThumbprintHash};
+use jsonwebtoken::{DecodingKey, EncodingKey};
+
+use super::UnixSeconds;
+use super::key_ring::KeyError;
+use crate::config::Algorithm;
+
+/// jsonwebtoken's name for an algorithm.
+pub(super) fn backend(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
+    match algorithm {
+        Algorithm::HS256 => jsonwebtoken::Algorithm::HS256,
+        Algorithm::HS384 => jsonwebtoken::Algorithm::HS384,
+        Algorithm::HS512 => jsonwebtoken::Algorithm::HS512,
+        Algorithm::ES256 => jsonwebtoken::Algorithm::ES256,
+        Algorithm::ES384 => jsonwebtoken::Algorithm::ES384,
+        Algorithm::RS256 => jsonwebtoken::Algorithm::RS256,
+        Algorithm::RS384 => jsonwebtoken::Algorithm::RS384,
+        Algorithm::RS512 => jsonwebtoken::Algorithm::RS512,
+        Algorithm::PS256 => jsonwebtoken::Algorithm::PS256,
+        Algorithm::PS384 => jsonwebtoken::Algorithm::PS384,
+        Algorithm::PS512 => jsonwebtoken::Algorithm::PS512,
+        Algorithm::EdDSA => jsonwebtoken::Algorithm::EdDSA,
+    }
+}
+
+/// One way to check a signature.
+pub(super) struct VerificationKey {
+    pub(super) algorithm: Algorithm,
+    /// RFC 7638 thumbprint; none for a shared secret.
+    pub(super) kid: Option<String>,
+    pub(super) decoding: DecodingKey,
+    /// The public JWK; none for a shared secret, whose JWK would be the secret.
+    pub(super) jwk: Option<Jwk>,
+    /// After this the key verifies nothing.
+    pub(super) until: Option<UnixSeconds>,
+}
+
+impl VerificationKey {
+    pub(super) fn of_secret(algorithm: Algorithm, secret: &[u8]) -> VerificationKey {
+        VerificationKey {
+            algorithm,
+            kid: None,
+            decoding: DecodingKey::from_secret(secret),
+            jwk: None,
+            until: None,
+        }
+    }
+
+    /// The public half of a private key that fits the algorithm and is strong enough.
+    pub(super) fn of_private(
+        algorithm: Algorithm,
+        private: &EncodingKey,
+    ) -> Result<VerificationKey, KeyError> {
+        let unusable =
+            |e: jsonwebtoken::errors::Error| KeyError::WrongKind { algorithm, reason: e.to_string() };
+        let mut jwk = Jwk::from_encoding_key(private, backend(algorithm)).map_err(unusable)?;
+        check_strength(&jwk.algorithm)?;
+        let kid = jwk.thumbprint(ThumbprintHash::SHA256).map_err(unusable)?;
+        jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+        jwk.common.key_id = Some(kid.clone());
+        let decoding = DecodingKey::from_jwk(&jwk).map_err(unusable)?;
+        Ok(VerificationKey { algorithm, kid: Some(kid), decoding, jwk: Some(jwk), until: None })
+    }
+}
+
+/// RSA: at least 2048 bits and an odd exponent of at least 3. The curves are bound to their algorithms already.
+fn check_strength(parameters: &AlgorithmParameters) -> Result<(), KeyError> {
+    match parameters {
+        AlgorithmParameters::RSA(rsa) => {
+            let number = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap_or_default();
+            let (n, e) = (number(&rsa.n), number(&rsa.e));
+            let bits = n.len() * 8 - n.first().map_or(0, |b| b.leading_zeros() as usize);
+            let exponent_ok = e.last().is_some_and(|b| b & 1 == 1) && e.as_slice() != [1];
+            if bits < 2048 {
+                Err(KeyError::WeakRsa(bits))
+            } else if exponent_ok {
+                Ok(())
+            } else {
+                Err(KeyError::BadExponent)
+            }
+        }
+        AlgorithmParameters::EllipticCurve(ec) if ec.curve != EllipticCurve::Ed25519 => Ok(()),
+        AlgorithmParameters::OctetKeyPair(_) => Ok(()),
+        _ => Err(KeyError::NotAsymmetric),
+    }
+}
