@@ -22,6 +22,8 @@ mod table;
 mod toml_file;
 
 #[cfg(test)]
+mod default_configuration_tests;
+#[cfg(test)]
 mod test_support;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
