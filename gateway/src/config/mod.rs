@@ -1,5 +1,31 @@
 //! What the operator said: read from TOML and the environment, checked as a whole, reported as a whole.
+//!
+//! [`load()`] merges, in rising precedence, the defaults, the files in the order given, and the environment
+//! (`AUTH_GATEWAY__SECTION__KEY=value`). Tables merge key by key; every other value, `[[routes]]` and other lists
+//! included, replaces the earlier one whole. Relative paths are relative to the current working directory.
+//!
+//! The way of a value: a `toml_file` or an `env_variable` gives it to figment, which merges and remembers who
+//! gave it; a `table` hands it out once as an `entry`, which knows its key and its place; a file of
+//! `sections` checks it. What is wrong goes to the `report` and reading goes on, so that all errors come out
+//! together.
 
+mod diagnostic;
+mod entry;
+mod env_variable;
+mod load;
+mod place;
+mod report;
+mod sections;
 mod settings;
+mod suggestion;
+mod table;
+mod toml_file;
 
+#[cfg(test)]
+mod default_configuration_tests;
+#[cfg(test)]
+mod test_support;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use load::{Loaded, load};
 pub use settings::*;

@@ -1,0 +1,107 @@
+//! Takes `AUTH_GATEWAY__SECTION__KEY=value` from the environment, one figment source per variable.
+
+use std::collections::BTreeMap;
+
+use figment::value::{Dict, Map, Tag, Value};
+use figment::{Metadata, Profile, Provider};
+
+use super::diagnostic::Diagnostic;
+use super::place::Place;
+use super::report::Report;
+use super::toml_file::parse_value;
+
+const PREFIX: &str = "auth_gateway__";
+
+/// One variable of ours. As figment's [`Provider`] it names the variable as the source of its value.
+pub(super) struct EnvVariable {
+    name: String,
+    keys: Vec<String>,
+    value: Value,
+}
+
+impl EnvVariable {
+    /// Picks our variables, in the order of their names. Names are case-insensitive, keys become lower-case.
+    pub(super) fn pick(env: impl IntoIterator<Item = (String, String)>, report: &Report) -> Vec<Self> {
+        let mut picked: BTreeMap<String, Self> = BTreeMap::new();
+        for (name, text) in env {
+            let folded = name.to_ascii_lowercase();
+            let Some(path) = folded.strip_prefix(PREFIX) else { continue };
+            let keys: Vec<String> = path.split("__").map(str::to_owned).collect();
+            let place = Place::Variable(name.clone());
+            if keys.iter().any(String::is_empty) {
+                let help = "write AUTH_GATEWAY__SECTION__KEY, such as AUTH_GATEWAY__SERVER__LISTEN";
+                report.push(Diagnostic::error("the variable names no key").at(place).help(help));
+                continue;
+            }
+            let variable = Self { name, keys, value: value(text) };
+            if let Some(other) = picked.insert(folded, variable) {
+                report.push(
+                    Diagnostic::error("two variables differ in upper and lower case only")
+                        .at(place)
+                        .related("the other one", Place::Variable(other.name))
+                        .help("unset one of them"),
+                );
+            }
+        }
+        picked.into_values().collect()
+    }
+}
+
+impl Provider for EnvVariable {
+    fn metadata(&self) -> Metadata {
+        Metadata::from("environment variable", self.name.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let nested = self.keys.iter().rev().fold(self.value.clone(), |value, key| {
+            Value::Dict(Tag::Default, Dict::from([(key.clone(), value)]))
+        });
+        let dict = nested.into_dict().unwrap_or_default();
+        Ok(Map::from([(Profile::Default, dict)]))
+    }
+}
+
+/// Lists and tables are read as TOML at once. Everything else stays text until a key asks for a number or a
+/// boolean, so that a secret of digits is still a secret.
+fn value(text: String) -> Value {
+    let looks_nested = text.trim_start().starts_with(['[', '{']);
+    match looks_nested.then(|| parse_value(&text)).flatten() {
+        Some(nested) => nested,
+        None => Value::String(Tag::Default, text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn pick(env: &[(&str, &str)]) -> (Vec<EnvVariable>, Report) {
+        let report = Report::default();
+        let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        (EnvVariable::pick(env, &report), report)
+    }
+
+    #[test]
+    fn the_double_underscore_nests_and_case_does_not_matter() {
+        let (picked, _) = pick(&[("Auth_Gateway__Tokens__ACCESS_TTL", "5s"), ("AUTH_GATEWAY_PORT", "1")]);
+        assert_eq!(picked.len(), 1);
+        let data = picked[0].data().unwrap();
+        let tokens = data[&Profile::Default]["tokens"].as_dict().unwrap();
+        assert_eq!(tokens["access_ttl"].as_str(), Some("5s"));
+    }
+
+    #[test]
+    fn lists_are_toml_and_what_only_begins_like_one_is_text() {
+        assert_eq!(value("[\"a\", \"b\"]".into()).into_array().unwrap().len(), 2);
+        assert_eq!(value("[a".into()).as_str(), Some("[a"));
+        assert_eq!(value("12".into()).as_str(), Some("12"));
+    }
+
+    #[test]
+    fn two_spellings_of_one_name_and_a_name_without_a_key_are_errors() {
+        let (_, report) =
+            pick(&[("AUTH_GATEWAY__A__B", "1"), ("auth_gateway__a__b", "2"), ("AUTH_GATEWAY__", "")]);
+        assert_eq!(report.finish().unwrap_err().len(), 2);
+    }
+}

@@ -1,0 +1,67 @@
+//! Turns files and environment into [`Settings`], or into everything that is wrong with them.
+
+use std::path::PathBuf;
+
+use figment::Figment;
+use figment::value::{Dict, Tag, Value};
+
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::env_variable::EnvVariable;
+use super::report::Report;
+use super::sections;
+use super::settings::Settings;
+use super::table::{Merged, Table};
+use super::toml_file::TomlFile;
+
+/// Settings that may be served, and what looks odd about them.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Every value checked, every default filled in.
+    pub settings: Settings,
+    /// What does not stop the start.
+    pub warnings: Diagnostics,
+}
+
+/// Reads `files` in order, then those of the `env` variables that begin with `AUTH_GATEWAY__`; the later wins.
+///
+/// Tables merge key by key. Every other value replaces the earlier one whole: a later file with `[[routes]]`
+/// drops all routes of the earlier files. Relative paths, those of `files` and those inside them, are relative to
+/// the current working directory. Besides `files`, only what the configuration names is looked at: secrets are
+/// read, and the users file, a private key and the folders of static routes must be there.
+///
+/// # Errors
+///
+/// All errors of all sources together, never only the first. No secret is part of any of them.
+pub fn load(
+    files: &[PathBuf],
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, Diagnostics> {
+    let report = Report::default();
+    let mut parsed = Vec::new();
+    for (number, path) in files.iter().enumerate() {
+        match TomlFile::read(path, number) {
+            Ok(file) => parsed.push(file),
+            Err(diagnostic) => report.push_unreadable(diagnostic),
+        }
+    }
+
+    let mut figment = Figment::new();
+    for file in &parsed {
+        figment = figment.merge(file);
+    }
+    for variable in EnvVariable::pick(env, &report) {
+        figment = figment.merge(variable);
+    }
+    let all = figment.find_value("").unwrap_or_else(|error| {
+        report.push_unreadable(Diagnostic::error(format!("the sources cannot be merged: {error}")));
+        Value::Dict(Tag::Default, Dict::new())
+    });
+
+    let merged = Merged { figment, files: &parsed, report: &report };
+    let root = all.as_dict().map(|dict| (Tag::Default, dict));
+    let settings = Table::read(&merged, Vec::new(), root, sections::settings);
+    report.finish().map(|warnings| Loaded { settings, warnings })
+}
+
+#[cfg(test)]
+mod tests;

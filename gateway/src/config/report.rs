@@ -1,0 +1,38 @@
+//! Collects what is wrong while reading goes on.
+
+use std::cell::{Cell, RefCell};
+
+use super::diagnostic::{Diagnostic, Diagnostics, Severity};
+
+/// What has been found so far.
+#[derive(Default)]
+pub(super) struct Report {
+    found: RefCell<Vec<Diagnostic>>,
+    incomplete: Cell<bool>,
+}
+
+impl Report {
+    pub(super) fn push(&self, diagnostic: Diagnostic) {
+        self.found.borrow_mut().push(diagnostic);
+    }
+
+    /// Reports a source that could not be read at all: whatever is missing now may stand there.
+    pub(super) fn push_unreadable(&self, diagnostic: Diagnostic) {
+        self.incomplete.set(true);
+        self.push(diagnostic);
+    }
+
+    /// Reports that something is missing, unless it may stand in a source that could not be read.
+    pub(super) fn push_missing(&self, diagnostic: Diagnostic) {
+        if !self.incomplete.get() {
+            self.push(diagnostic);
+        }
+    }
+
+    /// The warnings alone, or, if there is one error or more, the errors.
+    pub(super) fn finish(self) -> Result<Diagnostics, Diagnostics> {
+        let (errors, warnings): (Vec<_>, Vec<_>) =
+            self.found.into_inner().into_iter().partition(|d| d.severity() == Severity::Error);
+        if errors.is_empty() { Ok(Diagnostics::sorted(warnings)) } else { Err(Diagnostics::sorted(errors)) }
+    }
+}

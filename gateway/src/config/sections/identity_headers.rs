@@ -1,0 +1,199 @@
+//! `[identity_headers]`: which claims the upstream sees, and under which names.
+
+use crate::config::diagnostic::Diagnostic;
+use crate::config::entry::{Entry, Refusal, quoted};
+use crate::config::place::Place;
+use crate::config::settings::IdentityHeader;
+use crate::config::suggestion::suggest;
+use crate::config::table::Table;
+
+const DEFAULTS: [(&str, &str); 4] = [
+    ("username", "X-Auth-User"),
+    ("sub", "X-Auth-Subject"),
+    ("roles", "X-Auth-Roles"),
+    ("sid", "X-Auth-Session"),
+];
+
+/// What the gateway's tokens say.
+const CLAIMS: [&str; 11] =
+    ["iss", "aud", "sub", "iat", "nbf", "exp", "jti", "sid", "type", "username", "roles"];
+
+/// Fields that frame a message, belong to one hop, carry credentials, or are the gateway's own to set. A claim under
+/// such a name could smuggle a request or forge where it came from.
+const RESERVED: [&str; 25] = [
+    "authorization",
+    "connection",
+    "cookie",
+    "date",
+    "expect",
+    "forwarded",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "origin",
+    "proxy",
+    "range",
+    "set-cookie",
+    "te",
+    "trailer",
+    "trailers",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "x-real-ip",
+    "x-request-id",
+    "www-authenticate",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-http-method-override",
+];
+
+const RESERVED_PREFIXES: [&str; 3] = ["content-", "proxy-", "x-forwarded-"];
+
+pub(super) fn identity_headers(table: &mut Table<'_>) -> Vec<IdentityHeader> {
+    let mut headers: Vec<(IdentityHeader, Place)> = DEFAULTS
+        .iter()
+        .map(|(claim, header)| {
+            (IdentityHeader { claim: (*claim).into(), header: (*header).into() }, Place::Nowhere)
+        })
+        .collect();
+    for (claim, entry) in table.take_all() {
+        let Some(header) = entry.parse(header_name) else { continue };
+        warn_of_unknown_claim(&claim, &entry);
+        let placed = (IdentityHeader { claim, header }, entry.place());
+        match headers.iter_mut().find(|(known, _)| known.claim == placed.0.claim) {
+            Some(known) => *known = placed,
+            None => headers.push(placed),
+        }
+    }
+    headers.retain(|(header, _)| !header.header.is_empty());
+    // What was given comes last, so that it is what a diagnostic points at, rather than a default.
+    let mut by_origin: Vec<_> = headers.iter().collect();
+    by_origin.sort_by_key(|(_, place)| !place.is_nowhere());
+    for (i, (one, place)) in by_origin.iter().enumerate() {
+        let twin = by_origin[..i].iter().find(|(other, _)| fold(&other.header) == fold(&one.header));
+        if let Some((other, other_place)) = twin {
+            table.report().push(
+                Diagnostic::error(format!(
+                    "the claims `{}` and `{}` would both be sent as {}",
+                    other.claim,
+                    one.claim,
+                    quoted(&one.header)
+                ))
+                .at(place.clone())
+                .related(format!("the header of `{}` is here", other.claim), other_place.clone())
+                .help(format!(
+                    "give `{}` another header, or switch `{}` off with \"\"",
+                    one.claim, other.claim
+                )),
+            );
+        }
+    }
+    headers.into_iter().map(|(header, _)| header).collect()
+}
+
+fn warn_of_unknown_claim(claim: &str, entry: &Entry<'_>) {
+    if !CLAIMS.contains(&claim) {
+        entry.warn(Refusal {
+            message: format!("the gateway's tokens have no claim {}, so this is never sent", quoted(claim)),
+            help: suggest("claims", claim, &CLAIMS),
+        });
+    }
+}
+
+/// Two spellings that fold alike may be one field to an upstream.
+fn fold(header: &str) -> String {
+    header.to_ascii_lowercase().replace('_', "-")
+}
+
+fn header_name(text: &str) -> Result<String, Refusal> {
+    let folded = fold(text);
+    let reserved = RESERVED.contains(&folded.as_str())
+        || RESERVED_PREFIXES.iter().any(|prefix| folded.starts_with(prefix));
+    if reserved {
+        return Err(Refusal::new(format!("the header {} may not carry a claim", quoted(text))).help(
+            "it has a meaning of its own in HTTP or is set by the gateway: use a name such as X-Auth-User",
+        ));
+    }
+    if !text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') || text.starts_with('-') {
+        return Err(Refusal::new(format!("{} is not a header name for a claim", quoted(text)))
+            .help("use letters, digits and hyphens, such as X-Auth-User"));
+    }
+    if text.len() > 64 {
+        return Err(Refusal::new("the header name is longer than 64 characters"));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::test_support::{complaints, load_text, minimal, settings};
+
+    fn pairs(config: &str) -> Vec<(String, String)> {
+        let settings = settings(minimal() + "[identity_headers]\n" + config);
+        settings.identity_headers.into_iter().map(|h| (h.claim, h.header)).collect()
+    }
+
+    #[test]
+    fn defaults_can_be_renamed_switched_off_and_added_to() {
+        assert_eq!(pairs("")[0], ("username".into(), "X-Auth-User".into()));
+        assert_eq!(pairs("").len(), 4);
+        let changed = pairs("sub = \"Remote-User\"\nsid = \"\"\niss = \"X-Auth-Issuer\"");
+        assert_eq!(changed.len(), 4);
+        assert!(changed.contains(&("sub".into(), "Remote-User".into())));
+        assert!(!changed.iter().any(|(claim, _)| claim == "sid"));
+    }
+
+    #[test]
+    fn names_that_mean_something_else_are_refused() {
+        for header in [
+            "Host",
+            "content-length",
+            "Transfer_Encoding",
+            "CONNECTION",
+            "te",
+            "Trailer",
+            "Upgrade",
+            "Via",
+            "Authorization",
+            "Cookie",
+            "Forwarded",
+            "X-Forwarded-For",
+            "x_forwarded_user",
+            "X-Request-Id",
+            "Keep-Alive",
+            "Proxy-Authorization",
+            "Proxy",
+        ] {
+            complaints(minimal() + &format!("[identity_headers]\nsub = \"{header}\""))
+                .only("`identity_headers.sub`: the header", "X-Auth-User");
+        }
+    }
+
+    #[test]
+    fn names_that_are_no_names_are_refused() {
+        for header in [":authority", "X Auth", "X-Äuth", "X_Auth", "X-Auth\\r\\nHost: a", "-x"] {
+            complaints(minimal() + &format!("[identity_headers]\nsub = \"{header}\""))
+                .only("is not a header name", "letters, digits and hyphens");
+        }
+    }
+
+    #[test]
+    fn two_claims_on_one_header_are_refused() {
+        complaints(minimal() + "[identity_headers]\nsub = \"x-auth-user\"").only(
+            "the claims `username` and `sub` would both be sent as `x-auth-user`",
+            "switch `username` off",
+        );
+        let complaints = complaints(minimal() + "[identity_headers]\nusername = \"x-auth-roles\"");
+        complaints.only("the claims `roles` and `username` would both be sent", "");
+        assert!(complaints.text().contains("--> a.toml:"));
+        pairs("sub = \"X-Auth-User\"\nusername = \"\"");
+    }
+
+    #[test]
+    fn a_claim_that_no_token_has_is_warned_about() {
+        let loaded = load_text(minimal() + "[identity_headers]\nusrname = \"X-Name\"").unwrap();
+        assert!(loaded.warnings.to_string().contains("did you mean `username`?"));
+    }
+}

@@ -1,0 +1,63 @@
+//! `[log]`: what is written to standard error.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::entry::{Refusal, quoted};
+use crate::config::settings::{Log, LogFormat};
+use crate::config::suggestion::suggest;
+use crate::config::table::Table;
+
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+
+pub(super) fn log(table: &mut Table<'_>) -> Log {
+    Log {
+        level: table.take("level").parse(filter).unwrap_or_else(|| "info".to_owned()),
+        format: table
+            .take("format")
+            .choice(&[("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)])
+            .unwrap_or(LogFormat::Auto),
+        access: table.take("access").boolean().unwrap_or(true),
+    }
+}
+
+/// A filter. One that is a single word must be a level: tracing would take a misspelt one for a module's name and
+/// log nothing.
+fn filter(text: &str) -> Result<String, Refusal> {
+    let word = text.trim();
+    let is_word = word.chars().all(|c| c.is_ascii_alphanumeric());
+    if is_word && !LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word)) {
+        let message = format!("unknown log level {}", quoted(text));
+        return Err(Refusal { message, help: suggest("known levels", word, &LEVELS) });
+    }
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|_| {
+        Refusal::new(format!("{} is not a log filter", quoted(text)))
+            .help("write a level such as \"info\", or \"info,auth_gateway=debug\"")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_support::{complaints, minimal, settings};
+    use super::*;
+
+    #[test]
+    fn levels_and_filters_pass() {
+        for level in ["info", "DEBUG", "off", "info,auth_gateway=debug", "auth_gateway::proxy=trace"] {
+            let log = settings(minimal() + &format!("[log]\nlevel = \"{level}\"\nformat = \"json\"")).log;
+            assert_eq!((log.level.as_str(), log.format, log.access), (level, LogFormat::Json, true));
+        }
+    }
+
+    #[test]
+    fn what_would_log_nothing_is_refused() {
+        for (config, message, help) in [
+            ("level = \"inof\"", "unknown log level `inof`", "did you mean `info`?"),
+            ("level = \"\"", "unknown log level", "known levels: error"),
+            ("level = \"auth_gateway=loud\"", "is not a log filter", "auth_gateway=debug"),
+            ("format = \"xml\"", "unknown value `xml`", "known values: auto, human, json"),
+            ("access = \"yes\"", "expected true or false, found string `yes`", ""),
+        ] {
+            complaints(minimal() + "[log]\n" + config).only(message, help);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Finds routes between which a request could not choose: same path, a host in common, a method in common.
+//!
+//! Routes of different paths never collide: the longest path wins.
+
+use super::routes::{PlacedRoute, effective_methods};
+use crate::config::diagnostic::Diagnostic;
+use crate::config::entry::quoted;
+use crate::config::report::Report;
+use crate::config::settings::Route;
+
+pub(super) fn report_collisions(routes: &[PlacedRoute], report: &Report) {
+    for (i, later) in routes.iter().enumerate() {
+        // One collision names two places; the first is enough to find the others.
+        let Some(earlier) = routes[..i].iter().find(|earlier| collide(&earlier.route, &later.route)) else {
+            continue;
+        };
+        let shared: Vec<&str> = effective_methods(&earlier.route)
+            .intersection(&effective_methods(&later.route))
+            .copied()
+            .collect();
+        report.push(
+            Diagnostic::error(format!(
+                "two routes with the path {} answer the same requests ({})",
+                quoted(&later.route.path),
+                shared.join(", ")
+            ))
+            .at(later.place.clone())
+            .related("the other route is here", earlier.place.clone())
+            .help("remove one, or give them different `methods`, or different `hosts` each"),
+        );
+    }
+}
+
+fn collide(a: &Route, b: &Route) -> bool {
+    a.path == b.path && hosts_overlap(a, b) && !effective_methods(a).is_disjoint(&effective_methods(b))
+}
+
+/// An empty list means every host, so it overlaps with any.
+fn hosts_overlap(a: &Route, b: &Route) -> bool {
+    a.hosts.is_empty() || b.hosts.is_empty() || a.hosts.iter().any(|host| b.hosts.contains(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_support::{complaints, minimal, settings};
+
+    fn two(first: &str, second: &str) -> String {
+        minimal()
+            + &format!("[[routes]]\npath = \"/x\"\nupstream = \"demo\"\n{first}\n")
+            + &format!("[[routes]]\npath = \"/x\"\nupstream = \"demo\"\n{second}\n")
+    }
+
+    #[test]
+    fn routes_with_a_request_in_common_collide_and_both_are_named() {
+        for (first, second, shared) in [
+            ("", "", "(DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT)"),
+            ("methods = [\"GET\"]", "", "(GET)"),
+            ("methods = [\"GET\", \"PURGE\"]", "methods = [\"PURGE\"]", "(PURGE)"),
+            ("hosts = [\"a.example\"]\nmethods = [\"GET\"]", "", "(GET)"),
+            ("hosts = [\"A.example\"]\nmethods = [\"GET\"]", "hosts = [\"b\", \"a.example.\"]", "(GET)"),
+            ("access = \"public\"", "", "(DELETE"),
+        ] {
+            let complaints = complaints(two(first, second));
+            complaints.only(
+                &format!("two routes with the path `/x` answer the same requests {shared}"),
+                "`methods`",
+            );
+            let places = complaints.text().matches("--> a.toml:").count();
+            assert_eq!(places, 2, "{}", complaints.text());
+        }
+    }
+
+    #[test]
+    fn routes_without_a_request_in_common_do_not() {
+        for (first, second) in [
+            ("methods = [\"GET\"]", "methods = [\"POST\"]"),
+            ("hosts = [\"a.example\"]", "hosts = [\"b.example\"]"),
+            ("methods = [\"PURGE\"]", ""),
+        ] {
+            settings(two(first, second));
+        }
+    }
+}

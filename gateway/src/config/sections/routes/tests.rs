@@ -1,0 +1,117 @@
+#![allow(clippy::unwrap_used)]
+
+use super::super::test_support::{complaints, minimal, settings};
+use super::*;
+
+fn with_route(keys: &str) -> String {
+    minimal() + "[[routes]]\n" + keys
+}
+
+#[test]
+fn a_route_needs_a_token_unless_it_says_otherwise() {
+    let routes = settings(with_route("path = \"/x\"\nupstream = \"demo\"")).routes;
+    let route = &routes[1];
+    assert_eq!((route.access, route.roles.len()), (Access::Authenticated, 0));
+    assert!(matches!(
+        &route.target,
+        RouteTarget::Upstream { name, strip_prefix: false, forward_token: false, encoded_slashes: false }
+            if name == "demo"
+    ));
+}
+
+#[test]
+fn every_key_of_a_route_is_taken() {
+    let keys = "path = \"/x\"\nupstream = \"demo\"\nhosts = [\"App.Example.\", \"[::1]\", \"127.0.0.1\"]\n\
+                methods = [\"GET\", \"PURGE\", \"GET\"]\naccess = \"authenticated\"\nroles = [\"admin\"]\n\
+                strip_prefix = true\nforward_token = true\nencoded_slashes = true";
+    let route = settings(with_route(keys)).routes.remove(1);
+    assert_eq!(route.hosts, ["app.example", "[::1]", "127.0.0.1"]);
+    assert_eq!(route.methods, [Method::GET, Method::from_bytes(b"PURGE").unwrap()]);
+    assert_eq!(route.roles, ["admin"]);
+    assert!(matches!(
+        route.target,
+        RouteTarget::Upstream { strip_prefix: true, forward_token: true, encoded_slashes: true, .. }
+    ));
+}
+
+#[test]
+fn a_folder_can_be_served() {
+    let route = settings(with_route("path = \"/x\"\nstatic = \"src\"\naccess = \"public\"")).routes.remove(1);
+    assert!(matches!(route.target, RouteTarget::Static { root } if root.ends_with("src")));
+}
+
+#[test]
+fn what_a_route_may_not_say_is_refused() {
+    let up = "path = \"/x\"\nupstream = \"demo\"\n";
+    for (keys, message, help) in [
+        ("upstream = \"demo\"".to_owned(), "`routes[1].path` is missing", "path = \"/api\""),
+        ("path = \"x\"\nupstream = \"demo\"".into(), "`routes[1].path`: the path `x` does not start", ""),
+        ("path = \"/x/\"\nupstream = \"demo\"".into(), "ends with a slash", "leave it out"),
+        ("path = \"/x\"".into(), "the route leads nowhere", "add upstream = \"demo\""),
+        (format!("{up}static = \"src\""), "both `routes[1].upstream` and `routes[1].static`", "remove one"),
+        ("path = \"/x\"\nupstream = \"dmeo\"".into(), "unknown upstream `dmeo`", "did you mean `demo`?"),
+        ("path = \"/x\"\nupstream = \"other\"".into(), "unknown upstream `other`", "known upstreams: demo"),
+        (
+            "path = \"/x\"\nstatic = \"no/such\"".into(),
+            "the folder `no/such` does not exist",
+            "working directory",
+        ),
+        ("path = \"/x\"\nstatic = \"Cargo.toml\"".into(), "`Cargo.toml` is not a folder", ""),
+        (
+            "path = \"/x\"\nstatic = \"src\"\nstrip_prefix = false".into(),
+            "`routes[1].strip_prefix` has no meaning for a folder",
+            "remove it",
+        ),
+        (format!("{up}access = \"publik\""), "unknown value `publik`", "did you mean `public`?"),
+        (
+            format!("{up}access = \"public\"\nroles = [\"a\"]"),
+            "`routes[1].roles` needs access",
+            "remove `roles`",
+        ),
+        (format!("{up}access = \"optional\"\nroles = []"), "`routes[1].roles` needs access", ""),
+        (format!("{up}roles = [\"\"]"), "is not the name of a role", ""),
+        (format!("{up}methods = [\"get\"]"), "the method `get` is not in capitals", "write \"GET\""),
+        (format!("{up}methods = [\"GET POST\"]"), "`GET POST` is not a method", ""),
+        (format!("{up}methods = [\"CONNECT\"]"), "the method `CONNECT` is never forwarded", ""),
+        (format!("{up}methods = [\"TRACE\"]"), "the method `TRACE` is never forwarded", ""),
+        (format!("{up}methods = \"GET\""), "`routes[1].methods`: expected a list", ""),
+        (format!("{up}hosts = [\"*.example\"]"), "the host `*.example` is a pattern", "not supported yet"),
+        (format!("{up}hosts = [\"a.example:80\"]"), "the host `a.example:80` has a port", "leave it out"),
+        (format!("{up}hosts = [\"http://a.example\"]"), "is a URL", "the name alone"),
+        (format!("{up}hosts = [\"bücher.example\"]"), "is not ASCII", "xn--"),
+        (format!("{up}hosts = [\"a_b..c\"]"), "is not a host name", ""),
+        (format!("{up}hosts = [\"\"]"), "is not a host name", ""),
+        (format!("{up}hosts = [\"[::g]\"]"), "is not an IPv6 address", ""),
+        (format!("{up}acces = \"public\""), "unknown key `acces` in [[routes]]", "did you mean `access`?"),
+    ] {
+        complaints(with_route(&keys)).only(message, help);
+    }
+}
+
+#[test]
+fn the_paths_of_the_gateways_own_endpoints_are_taken() {
+    for (prefix, path) in [
+        ("", "/login"),
+        ("", "/refresh"),
+        ("", "/logout"),
+        ("", "/logout-all"),
+        ("", "/.well-known/jwks.json"),
+        ("/auth", "/auth/login"),
+        ("/auth", "/.well-known/jwks.json"),
+    ] {
+        let config = with_route(&format!("path = \"{path}\"\nupstream = \"demo\"\n"));
+        complaints(config + &format!("[endpoints]\nprefix = \"{prefix}\""))
+            .only(&format!("the gateway itself answers at `{path}`"), "prefix = \"/auth\"");
+    }
+    let config = with_route("path = \"/login\"\nupstream = \"demo\"\n[endpoints]\nprefix = \"/auth\"");
+    assert_eq!(settings(config).routes.len(), 2);
+}
+
+#[test]
+fn without_a_route_nothing_starts() {
+    complaints("routes = []".to_owned() + super::super::test_support::USERS)
+        .only("there is no route", "[[routes]]");
+    complaints(super::super::test_support::USERS.to_owned()).only("there is no route", "--config");
+    complaints("routes = \"x\"".to_owned() + super::super::test_support::USERS)
+        .only("`routes`: expected a list", "");
+}

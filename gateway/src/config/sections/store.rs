@@ -1,0 +1,85 @@
+//! `[store]`: where sessions, locks and revocations are kept.
+
+use std::path::PathBuf;
+
+use crate::config::entry::Refusal;
+use crate::config::settings::Store;
+use crate::config::table::Table;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Memory,
+    Embedded,
+    Redis,
+}
+
+pub(super) fn store(table: &mut Table<'_>) -> Store {
+    let kind_entry = table.take("kind");
+    let kind = kind_entry
+        .choice(&[("memory", Kind::Memory), ("embedded", Kind::Embedded), ("redis", Kind::Redis)])
+        .unwrap_or(Kind::Embedded);
+    let path = table.take("path");
+    if kind == Kind::Redis {
+        // Its settings are not judged before they mean something.
+        table.take("redis");
+        kind_entry.refuse(
+            Refusal::new("the redis store is not in this build yet")
+                .help("use kind = \"embedded\" (one file, kept over restarts) or kind = \"memory\""),
+        );
+    }
+    if kind == Kind::Memory {
+        if path.is_given() {
+            path.warn(Refusal::new("has no effect: the memory store has no file"));
+        }
+        return Store::Memory;
+    }
+    let path = path.parse(file_name).unwrap_or_else(|| PathBuf::from("var/state.redb"));
+    Store::Embedded { path }
+}
+
+/// A file name, which has at least one character.
+pub(super) fn file_name(text: &str) -> Result<PathBuf, Refusal> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(Refusal::new("expected the name of a file, found an empty one")
+            .help("relative names start at the working directory"));
+    }
+    Ok(PathBuf::from(text))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::test_support::{complaints, load_text, minimal, settings};
+    use super::*;
+
+    #[test]
+    fn one_file_is_the_default_and_memory_a_choice() {
+        let path_of = |config: String| match settings(config).store {
+            Store::Embedded { path } => path,
+            Store::Memory => panic!("expected a file"),
+        };
+        assert_eq!(path_of(minimal()), PathBuf::from("var/state.redb"));
+        assert_eq!(path_of(minimal() + "[store]\npath = \"/x\""), PathBuf::from("/x"));
+        assert!(matches!(settings(minimal() + "[store]\nkind = \"memory\"").store, Store::Memory));
+    }
+
+    #[test]
+    fn redis_and_what_is_unknown_are_refused() {
+        for (config, message, help) in [
+            ("[store]\nkind = \"redis\"", "not in this build yet", "\"embedded\""),
+            ("[store]\nkind = \"redis\"\n[store.redis]\nurl = \"x\"", "not in this build yet", "\"memory\""),
+            ("[store.redis]\nurl = \"x\"", "unknown key `redis` in [store]", ""),
+            ("[store]\nkind = \"Memory\"", "unknown value `Memory`", "did you mean `memory`?"),
+            ("[store]\nkind = \"sql\"", "unknown value `sql`", "memory, embedded, redis"),
+            ("[store]\npath = \"\"", "`store.path`: expected the name of a file", ""),
+        ] {
+            complaints(minimal() + config).only(message, help);
+        }
+    }
+
+    #[test]
+    fn a_file_for_memory_is_warned_about() {
+        let loaded = load_text(minimal() + "[store]\nkind = \"memory\"\npath = \"x\"").unwrap();
+        assert!(loaded.warnings.to_string().contains("`store.path`: has no effect"));
+    }
+}
