@@ -1,4 +1,6 @@
 //! auth-gateway: a reverse proxy that keeps users and sessions, issues and verifies JWTs, and hands verified
 //! identities to upstreams that know nothing of tokens.
 
+pub mod cli;
 pub mod config;
+pub mod users;
