@@ -1,0 +1,144 @@
+//! How the commands ask for a new password: twice at a prompt on a terminal, or one line of standard input. Never from an
+//! argument, which other processes and the shell's history could see.
+
+use std::io::{self, BufRead, IsTerminal, Read, Write};
+
+use crate::users::{
+    CanonicalName, HashFailed, MAX_PASSWORD_BYTES, NewPasswordRefusal, Password, PasswordHash,
+    PasswordTooLong, check_new_password,
+};
+
+/// Where a command reads passwords, prints results and says what it did.
+pub struct Console<'a> {
+    passwords: Passwords<'a>,
+    /// For what the command was asked to print.
+    pub(super) output: Box<dyn Write + 'a>,
+    /// For everything said to a person.
+    pub(super) notes: Box<dyn Write + 'a>,
+}
+
+enum Passwords<'a> {
+    Prompt,
+    FirstLine(Box<dyn BufRead + 'a>),
+}
+
+impl<'a> Console<'a> {
+    /// Standard input (or the terminal, where it is one), standard output and standard error.
+    pub fn standard() -> Self {
+        let passwords = match io::stdin().is_terminal() {
+            true => Passwords::Prompt,
+            false => Passwords::FirstLine(Box::new(io::stdin().lock())),
+        };
+        Self { passwords, output: Box::new(io::stdout()), notes: Box::new(io::stderr()) }
+    }
+
+    /// One that is no terminal, for programs and tests.
+    pub fn scripted(input: impl BufRead + 'a, output: impl Write + 'a, notes: impl Write + 'a) -> Self {
+        Self {
+            passwords: Passwords::FirstLine(Box::new(input)),
+            output: Box::new(output),
+            notes: Box::new(notes),
+        }
+    }
+
+    /// Asks for a new password, checks it and hashes it.
+    pub(super) fn new_password(
+        &mut self,
+        user: Option<&CanonicalName>,
+    ) -> Result<PasswordHash, NewPasswordError> {
+        let password = self.read_password()?;
+        if let Some(advice) = check_new_password(&password, user)? {
+            writeln!(self.notes, "warning: {advice}")?;
+        }
+        Ok(PasswordHash::create(&password)?)
+    }
+
+    fn read_password(&mut self) -> Result<Password, NewPasswordError> {
+        match &mut self.passwords {
+            Passwords::Prompt => {
+                let password = Password::new(rpassword::prompt_password("New password: ")?)?;
+                let again = Password::new(rpassword::prompt_password("Again: ")?)?;
+                match password.as_bytes() == again.as_bytes() {
+                    true => Ok(password),
+                    false => Err(NewPasswordError::Different),
+                }
+            }
+            Passwords::FirstLine(input) => first_line(input),
+        }
+    }
+}
+
+/// The first line without its line break (LF or CR LF).
+fn first_line(input: &mut dyn BufRead) -> Result<Password, NewPasswordError> {
+    // One byte more than allowed with its break shows that a line is too long, without reading all of it. Reserved at once,
+    // for a buffer that grows leaves copies behind.
+    let limit = MAX_PASSWORD_BYTES + 3;
+    let mut line = Vec::with_capacity(limit);
+    input.take(limit as u64).read_until(b'\n', &mut line)?;
+    if line.is_empty() {
+        return Err(NewPasswordError::Missing);
+    }
+    if line.ends_with(b"\n") {
+        line.pop();
+        if line.ends_with(b"\r") {
+            line.pop();
+        }
+    }
+    Ok(Password::new(line)?)
+}
+
+/// Why there is no new password.
+#[derive(Debug, thiserror::Error)]
+pub enum NewPasswordError {
+    /// The two at the prompt were not the same.
+    #[error("the two passwords differ; try again")]
+    Different,
+    /// Standard input was empty.
+    #[error("no password was given; type it at the prompt, or send it as the first line of standard input")]
+    Missing,
+    /// It may not be chosen.
+    #[error(transparent)]
+    Refused(#[from] NewPasswordRefusal),
+    /// It could never be sent.
+    #[error(transparent)]
+    TooLong(#[from] PasswordTooLong),
+    /// The hash could not be computed.
+    #[error("the password could not be hashed: {0}")]
+    Hash(#[from] HashFailed),
+    /// The terminal or a stream failed.
+    #[error("cannot read the password or write the answer: {0}")]
+    Io(#[from] io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn line(input: &[u8]) -> Result<Vec<u8>, NewPasswordError> {
+        first_line(&mut { input }).map(|password| password.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn the_first_line_is_the_password_byte_for_byte() {
+        for input in ["  two words \n", "  two words \r\n", "  two words ", "  two words \nsecond line\n"] {
+            assert_eq!(line(input.as_bytes()).unwrap(), b"  two words ", "{input:?}");
+        }
+        assert_eq!(line(b"a\rb\r\r\n").unwrap(), b"a\rb\r");
+    }
+
+    #[test]
+    fn no_input_is_no_password() {
+        assert!(matches!(line(b""), Err(NewPasswordError::Missing)));
+    }
+
+    #[test]
+    fn the_longest_password_is_read_and_a_longer_one_refused_without_reading_on() {
+        let longest = [b'x'; MAX_PASSWORD_BYTES];
+        assert_eq!(line(&[&longest[..], b"\r\n"].concat()).unwrap(), longest);
+        assert!(matches!(line(&[&longest[..], b"x\n"].concat()), Err(NewPasswordError::TooLong(_))));
+        let endless = &mut io::BufReader::new(io::repeat(b'x'));
+        assert!(matches!(first_line(endless), Err(NewPasswordError::TooLong(_))));
+    }
+}

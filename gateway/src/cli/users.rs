@@ -1,0 +1,253 @@
+//! `auth-gateway users …`: who may log in, listed and changed from the command line.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use clap::Subcommand;
+
+use super::new_password::{Console, NewPasswordError};
+use crate::users::{CanonicalName, EditError, NewUser, User, UsersFile};
+
+/// When an edit takes effect, said after each.
+const WHEN: &str = "a running gateway follows once it reads the file again";
+
+/// What to do with the users file.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum UsersCommand {
+    /// Add a user; the password is asked for, or read from the first line of standard input
+    Add {
+        /// Letters, digits and . _ - @ +; capitals and small letters are the same
+        name: String,
+        /// The user's lasting id, the `sub` of tokens [default: a random one]
+        #[arg(long)]
+        id: Option<String>,
+        /// A role; may be repeated, or several separated by commas
+        #[arg(long = "role", value_name = "ROLE", value_delimiter = ',')]
+        roles: Vec<String>,
+    },
+    /// Set another password; it is asked for, or read from the first line of standard input
+    Passwd {
+        /// The user
+        name: String,
+    },
+    /// Shut a user out, keeping the entry
+    Disable {
+        /// The user
+        name: String,
+    },
+    /// Let a disabled user in again
+    Enable {
+        /// The user
+        name: String,
+    },
+    /// Print a table of all users
+    List,
+}
+
+/// Does what `command` says to `users_file`.
+pub fn run(command: UsersCommand, users_file: &Path, console: &mut Console<'_>) -> Result<(), UsersError> {
+    let file = UsersFile::new(users_file);
+    match command {
+        UsersCommand::Add { name, id, roles } => add(&file, &name, id, roles, console),
+        UsersCommand::Passwd { name } => passwd(&file, &name, console),
+        UsersCommand::Disable { name } => set_disabled(&file, &name, true, console),
+        UsersCommand::Enable { name } => set_disabled(&file, &name, false, console),
+        UsersCommand::List => Ok(list(&file.users()?, &mut console.output)?),
+    }
+}
+
+fn add(
+    file: &UsersFile,
+    name: &str,
+    id: Option<String>,
+    roles: Vec<String>,
+    console: &mut Console<'_>,
+) -> Result<(), UsersError> {
+    let name = parse_name(name)?;
+    // Before the password is asked for, so that nobody types one in vain.
+    file.expect_free(&name)?;
+    let is_new_file = !file.exists();
+    let password = console.new_password(Some(&name))?;
+    let id = file.add(NewUser { name: name.clone(), id, password, roles })?;
+    let path = file.path().display();
+    if is_new_file {
+        writeln!(console.notes, "created {path}")?;
+    }
+    writeln!(console.notes, "added {name} with the id {id} to {path}; {WHEN}")?;
+    Ok(())
+}
+
+fn passwd(file: &UsersFile, name: &str, console: &mut Console<'_>) -> Result<(), UsersError> {
+    let name = parse_name(name)?;
+    file.expect(&name)?;
+    let password = console.new_password(Some(&name))?;
+    file.set_password(&name, &password)?;
+    writeln!(console.notes, "{name} has a new password; {WHEN}")?;
+    Ok(())
+}
+
+fn set_disabled(
+    file: &UsersFile,
+    name: &str,
+    disabled: bool,
+    console: &mut Console<'_>,
+) -> Result<(), UsersError> {
+    let name = parse_name(name)?;
+    let changed = file.set_disabled(&name, disabled)?;
+    let state = state(disabled);
+    match changed {
+        true => writeln!(console.notes, "{name} is {state} now; {WHEN}")?,
+        false => writeln!(console.notes, "{name} was {state} already")?,
+    }
+    Ok(())
+}
+
+fn list(users: &[User], output: &mut dyn Write) -> io::Result<()> {
+    let heading = ["NAME", "ID", "ROLES", "STATE"].map(str::to_owned);
+    let entry = |user: &User| {
+        let state = state(user.disabled).to_owned();
+        [user.username.clone(), user.id.clone(), user.roles.join(","), state]
+    };
+    let rows: Vec<[String; 4]> = std::iter::once(heading).chain(users.iter().map(entry)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let (name_width, id_width, roles_width) = (width(0), width(1), width(2));
+    for [name, id, roles, state] in &rows {
+        writeln!(output, "{name:name_width$}  {id:id_width$}  {roles:roles_width$}  {state}")?;
+    }
+    Ok(())
+}
+
+fn state(disabled: bool) -> &'static str {
+    if disabled { "disabled" } else { "enabled" }
+}
+
+fn parse_name(raw: &str) -> Result<CanonicalName, UsersError> {
+    CanonicalName::parse(raw).ok_or_else(|| UsersError::NotAName(raw.to_owned()))
+}
+
+/// Why a users command did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum UsersError {
+    /// The argument can be nobody's name.
+    #[error("{0:?} is no user name: {rule}", rule = CanonicalName::RULE)]
+    NotAName(String),
+    /// The users file was not read or not changed.
+    #[error(transparent)]
+    File(#[from] EditError),
+    /// There is no new password.
+    #[error(transparent)]
+    Password(#[from] NewPasswordError),
+    /// The answer could not be written.
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::users::{Directory, FileDirectory, HashingPool, Password, check_credentials};
+
+    struct Said {
+        output: String,
+        notes: String,
+    }
+
+    /// Runs a command line with `input` as standard input.
+    fn users(file: &Path, line: &str, input: &str) -> Result<Said, UsersError> {
+        #[derive(Parser)]
+        struct Line {
+            #[command(subcommand)]
+            command: UsersCommand,
+        }
+        let words = std::iter::once("users").chain(line.split(' '));
+        let command = Line::try_parse_from(words).unwrap().command;
+        let (mut output, mut notes) = (Vec::new(), Vec::new());
+        run(command, file, &mut Console::scripted(input.as_bytes(), &mut output, &mut notes))?;
+        Ok(Said { output: String::from_utf8(output).unwrap(), notes: String::from_utf8(notes).unwrap() })
+    }
+
+    fn may_log_in(file: &Path, name: &str, password: &str) -> bool {
+        let (directory, _) = FileDirectory::load(file).unwrap();
+        let pool = HashingPool::new(1, 1);
+        let name = CanonicalName::for_lockout(name);
+        let attempt = check_credentials(&directory, &pool, &name, Password::new(password).unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(attempt).unwrap().is_some()
+    }
+
+    #[test]
+    fn a_user_is_added_changed_shut_out_and_let_in_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = &folder.path().join("users.toml");
+
+        let said = users(file, "add Alice --id 7 --role user,admin --role x", "a first password\n").unwrap();
+        let path = file.display();
+        assert_eq!(said.notes, format!("created {path}\nadded alice with the id 7 to {path}; {WHEN}\n"));
+        assert!(may_log_in(file, "alice", "a first password"));
+        let (directory, warnings) = FileDirectory::load(file).unwrap();
+        assert_eq!(directory.by_id("7").unwrap().roles, ["user", "admin", "x"]);
+        assert_eq!(warnings, []);
+
+        users(file, "passwd ALICE", "another password\n").unwrap();
+        assert!(!may_log_in(file, "alice", "a first password"));
+        assert!(may_log_in(file, "alice", "another password"));
+
+        assert_eq!(
+            users(file, "disable alice", "").unwrap().notes,
+            format!("alice is disabled now; {WHEN}\n")
+        );
+        assert_eq!(users(file, "disable alice", "").unwrap().notes, "alice was disabled already\n");
+        assert!(!may_log_in(file, "alice", "another password"));
+
+        assert_eq!(users(file, "enable alice", "").unwrap().notes, format!("alice is enabled now; {WHEN}\n"));
+        assert!(may_log_in(file, "alice", "another password"));
+    }
+
+    #[test]
+    fn list_prints_a_table_in_the_order_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = &folder.path().join("users.toml");
+        users(file, "add zoë@example.org --id 10 --role user", "a first password\n").unwrap();
+        users(file, "add bob --id 9 --role user,admin", "a first password\n").unwrap();
+        users(file, "disable bob", "").unwrap();
+        let table = "\
+NAME             ID  ROLES       STATE
+zoë@example.org  10  user        enabled
+bob              9   user,admin  disabled
+";
+        assert_eq!(users(file, "list", "").unwrap().output, table);
+    }
+
+    #[test]
+    fn a_refused_password_leaves_no_file_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = &folder.path().join("users.toml");
+        for password in ["", "short\n", "password123\n", "alice.liddell\n"] {
+            assert!(matches!(users(file, "add alice.liddell", password), Err(UsersError::Password(_))));
+        }
+        assert!(!file.exists());
+    }
+
+    #[test]
+    fn a_short_password_is_taken_with_a_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = users(&folder.path().join("users.toml"), "add alice", "ksd8 jf2\n").unwrap();
+        assert!(said.notes.starts_with("warning: the password has 8 characters"), "{}", said.notes);
+    }
+
+    #[test]
+    fn errors_name_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = &folder.path().join("users.toml");
+        let error = |line| users(file, line, "").err().unwrap().to_string();
+        assert!(error("list").contains("the users file does not exist; "));
+        users(file, "add alice", "a first password\n").unwrap();
+        assert!(error("add alice").contains("exists already; `auth-gateway users passwd alice`"));
+        assert!(error("passwd alic").contains("(did you mean alice?)"));
+        assert!(error("disable a/b").contains("\"a/b\" is no user name: a user name has"));
+    }
+}

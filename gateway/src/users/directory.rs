@@ -1,0 +1,165 @@
+//! Where users are looked up: by canonical name at login, by id at refresh.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use serde_json::{Map, Value};
+
+use super::file;
+use super::finding::{UserFileErrors, UserFileWarning};
+use super::name::CanonicalName;
+use super::password_hash::{HashCost, PasswordHash};
+
+/// Somebody who may log in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct User {
+    /// The `sub` claim: stays the same when the name changes.
+    pub id: String,
+    /// The name in canonical form (see [`CanonicalName`]).
+    pub username: String,
+    /// What the password is verified against.
+    pub password: PasswordHash,
+    /// The `roles` claim.
+    pub roles: Vec<String>,
+    /// Further claims, none of which has the name of one that the gateway sets.
+    pub claims: Map<String, Value>,
+    /// Kept, but may not log in.
+    pub disabled: bool,
+}
+
+impl User {
+    /// A value that changes when the password does and tells nothing about it: SHA-256 of the PHC string, cut to 16
+    /// bytes. A session that remembers it ends with the password it began with.
+    pub fn credential_fingerprint(&self) -> [u8; 16] {
+        let hash = digest(&SHA256, self.password.as_phc().as_bytes());
+        let mut fingerprint = [0; 16];
+        fingerprint.copy_from_slice(&hash.as_ref()[..16]);
+        fingerprint
+    }
+}
+
+/// A source of users. One that exists is complete and checked; look-ups cannot fail.
+pub trait Directory: Send + Sync {
+    /// The user of that name.
+    fn by_name(&self, name: &CanonicalName) -> Option<Arc<User>>;
+
+    /// The user of that id, compared byte for byte.
+    fn by_id(&self, id: &str) -> Option<Arc<User>>;
+
+    /// What an unknown name is verified against: a hash that no password has, at the cost most users' hashes have, so
+    /// that the time of an answer does not tell whether a name exists.
+    fn decoy(&self) -> &PasswordHash;
+
+    /// How many users there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The users of one TOML file, as they were when it was loaded.
+#[derive(Debug)]
+pub struct FileDirectory {
+    by_name: HashMap<String, Arc<User>>,
+    by_id: HashMap<String, Arc<User>>,
+    decoy: PasswordHash,
+}
+
+impl FileDirectory {
+    /// Reads and checks the file, reporting everything that is wrong with it at once.
+    pub fn load(path: &Path) -> Result<(Self, Vec<UserFileWarning>), UserFileErrors> {
+        let content = file::read(path)?;
+        let (users, warnings) = file::parse(path, &content)?;
+        Ok((Self::new(users), warnings))
+    }
+
+    /// Takes users whose ids and names are each unique, as [`file::parse`] has checked.
+    fn new(users: Vec<User>) -> Self {
+        let decoy = PasswordHash::decoy(most_common_cost(&users));
+        let users: Vec<Arc<User>> = users.into_iter().map(Arc::new).collect();
+        Self {
+            by_name: users.iter().map(|user| (user.username.clone(), Arc::clone(user))).collect(),
+            by_id: users.into_iter().map(|user| (user.id.clone(), user)).collect(),
+            decoy,
+        }
+    }
+}
+
+impl Directory for FileDirectory {
+    fn by_name(&self, name: &CanonicalName) -> Option<Arc<User>> {
+        self.by_name.get(name.as_str()).cloned()
+    }
+
+    fn by_id(&self, id: &str) -> Option<Arc<User>> {
+        self.by_id.get(id).cloned()
+    }
+
+    fn decoy(&self) -> &PasswordHash {
+        &self.decoy
+    }
+
+    fn len(&self) -> usize {
+        self.by_id.len()
+    }
+}
+
+/// The cost most users' hashes have; the higher of two equally common ones, and the default where there are no users.
+pub(super) fn most_common_cost<'a>(users: impl IntoIterator<Item = &'a User>) -> HashCost {
+    let mut counts: HashMap<HashCost, usize> = HashMap::new();
+    for user in users {
+        *counts.entry(user.password.cost()).or_default() += 1;
+    }
+    let most_common = counts.into_iter().max_by_key(|&(cost, count)| (count, cost));
+    most_common.map_or(HashCost::DEFAULT, |(cost, _)| cost)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn user(id: &str, username: &str, memory_kib: u32) -> User {
+        User {
+            id: id.to_owned(),
+            username: username.to_owned(),
+            password: PasswordHash::decoy(HashCost { memory_kib, passes: 2, lanes: 1 }),
+            roles: Vec::new(),
+            claims: Map::new(),
+            disabled: false,
+        }
+    }
+
+    #[test]
+    fn users_are_found_by_name_and_by_id_and_not_crosswise() {
+        let directory = FileDirectory::new(vec![user("1", "alice", 64), user("2", "bob", 64)]);
+        let named = |raw| directory.by_name(&CanonicalName::for_lockout(raw)).map(|user| user.id.clone());
+        assert_eq!(named("ALICE").as_deref(), Some("1"));
+        assert_eq!(named("1"), None);
+        assert_eq!(named(" alice"), None);
+        assert_eq!(directory.by_id("2").unwrap().username, "bob");
+        assert_eq!(directory.by_id("bob"), None);
+        assert_eq!(directory.len(), 2);
+    }
+
+    #[test]
+    fn the_decoy_costs_what_most_users_cost() {
+        let cost = |users| FileDirectory::new(users).decoy().cost().memory_kib;
+        assert_eq!(cost(vec![user("1", "a", 64), user("2", "b", 128), user("3", "c", 64)]), 64);
+        assert_eq!(cost(vec![user("1", "a", 64), user("2", "b", 128)]), 128);
+        assert_eq!(cost(vec![]), 19_456);
+    }
+
+    #[test]
+    fn the_fingerprint_changes_with_the_password_and_with_nothing_else() {
+        let before = user("1", "alice", 64);
+        let renamed = user("1", "alicia", 64);
+        let rehashed = user("1", "alice", 128);
+        assert_eq!(before.credential_fingerprint(), renamed.credential_fingerprint());
+        assert_ne!(before.credential_fingerprint(), rehashed.credential_fingerprint());
+    }
+}

@@ -1,0 +1,407 @@
+//! Changes to the users file that keep every comment and the order of everything else (only CR LF becomes LF).
+//!
+//! An edit holds a lock against other edits, refuses a file that is broken, checks its own result as the gateway would, and
+//! replaces the file in one step: it happens as a whole or not at all.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::rand;
+use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
+
+use super::directory::User;
+use super::file;
+use super::finding::{UserFileErrors, did_you_mean};
+use super::name::{CanonicalName, hex};
+use super::password_hash::PasswordHash;
+use super::replace_file::{folder_of, replace_file};
+
+/// A users file to list or to change.
+#[derive(Debug, Clone)]
+pub struct UsersFile {
+    path: PathBuf,
+}
+
+/// What [`UsersFile::add`] writes down.
+#[derive(Debug, Clone)]
+pub struct NewUser {
+    /// The name, which nobody has yet.
+    pub name: CanonicalName,
+    /// The id; a random one where none is given, so that the id of somebody who left never comes back.
+    pub id: Option<String>,
+    /// The hash of the first password.
+    pub password: PasswordHash,
+    /// Any roles.
+    pub roles: Vec<String>,
+}
+
+impl UsersFile {
+    /// The file at `path`, which need not exist yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it is there.
+    pub fn exists(&self) -> bool {
+        self.path.exists()
+    }
+
+    /// All users, in the order of the file.
+    pub fn users(&self) -> Result<Vec<User>, EditError> {
+        let content = file::read(&self.path)?;
+        Ok(file::parse(&self.path, &content)?.0)
+    }
+
+    /// Fails unless there is a user of that name.
+    pub fn expect(&self, name: &CanonicalName) -> Result<(), EditError> {
+        position(&self.users()?, name).map(drop)
+    }
+
+    /// Fails if there is a user of that name. A file that does not exist holds nobody.
+    pub fn expect_free(&self, name: &CanonicalName) -> Result<(), EditError> {
+        match self.exists() {
+            true => refuse_taken(&self.users()?, name, None),
+            false => Ok(()),
+        }
+    }
+
+    /// Appends a user and returns the id; creates the file (mode 0600) where it does not exist.
+    pub fn add(&self, user: NewUser) -> Result<String, EditError> {
+        let id = match user.id {
+            Some(id) => id,
+            None => random_id()?,
+        };
+        self.edit(|document, users| {
+            refuse_taken(users, &user.name, Some(&id))?;
+            let mut table = Table::new();
+            table["id"] = value(&id);
+            table["username"] = value(user.name.as_str());
+            table["password"] = value(user.password.as_phc());
+            table["roles"] = value(Array::from_iter(user.roles));
+            append(document, table);
+            Ok(())
+        })?;
+        Ok(id)
+    }
+
+    /// Gives a user another password.
+    pub fn set_password(&self, name: &CanonicalName, password: &PasswordHash) -> Result<(), EditError> {
+        self.edit(|document, users| {
+            set(document, position(users, name)?, "password", password.as_phc().into());
+            Ok(())
+        })
+    }
+
+    /// Shuts a user out or lets one in again; returns whether that changed anything.
+    pub fn set_disabled(&self, name: &CanonicalName, disabled: bool) -> Result<bool, EditError> {
+        self.edit(|document, users| {
+            let index = position(users, name)?;
+            let changes = users[index].disabled != disabled;
+            if changes {
+                set(document, index, "disabled", disabled.into());
+            }
+            Ok(changes)
+        })
+    }
+
+    fn edit<T>(
+        &self,
+        change: impl FnOnce(&mut DocumentMut, &[User]) -> Result<T, EditError>,
+    ) -> Result<T, EditError> {
+        // A link stays a link; the file it leads to is replaced.
+        let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        // The folder is locked instead of the file, since each edit puts another file in its place.
+        let lock = File::open(folder_of(&path)).map_err(|error| self.cannot_write(error))?;
+        lock.lock().map_err(|error| self.cannot_write(error))?;
+        let old = if self.exists() { file::read(&self.path)? } else { Vec::new() };
+        let (users, _) = file::parse(&self.path, &old)?;
+        let text = str::from_utf8(&old).map_err(|error| self.cannot_write(io::Error::other(error)))?;
+        let mut document: DocumentMut =
+            text.parse().map_err(|error| self.cannot_write(io::Error::other(error)))?;
+        let outcome = change(&mut document, &users)?;
+        let new = document.to_string();
+        if new != text {
+            file::parse(&self.path, new.as_bytes()).map_err(EditError::Refused)?;
+            replace_file(&path, new.as_bytes()).map_err(|error| self.cannot_write(error))?;
+        }
+        Ok(outcome)
+    }
+
+    fn cannot_write(&self, source: io::Error) -> EditError {
+        EditError::Write { path: self.path.clone(), source }
+    }
+}
+
+fn append(document: &mut DocumentMut, mut table: Table) {
+    // Comments at the end of the file stay above what is appended: they belong to what was there.
+    let before = document.trailing().as_str().unwrap_or_default().to_owned();
+    let gap = if document.is_empty() && before.is_empty() { "" } else { "\n" };
+    table.decor_mut().set_prefix(before + gap);
+    document.set_trailing("");
+    let users = document.entry("users").or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
+    if let Some(users) = users.as_array_of_tables_mut() {
+        users.push(table);
+    }
+}
+
+fn set(document: &mut DocumentMut, index: usize, key: &str, mut new: toml_edit::Value) {
+    let users = document.get_mut("users").and_then(Item::as_array_of_tables_mut);
+    let Some(user) = users.and_then(|users| users.get_mut(index)) else { return };
+    match user.get_mut(key).and_then(Item::as_value_mut) {
+        Some(old) => {
+            // The comment behind the value.
+            *new.decor_mut() = old.decor().clone();
+            *old = new;
+        }
+        None => user[key] = value(new),
+    }
+}
+
+fn position(users: &[User], name: &CanonicalName) -> Result<usize, EditError> {
+    users.iter().position(|user| user.username == name.as_str()).ok_or_else(|| EditError::NoSuchUser {
+        name: name.clone(),
+        hint: did_you_mean(name.as_str(), users.iter().map(|user| user.username.as_str())),
+    })
+}
+
+fn refuse_taken(users: &[User], name: &CanonicalName, id: Option<&str>) -> Result<(), EditError> {
+    if users.iter().any(|user| user.username == name.as_str()) {
+        return Err(EditError::NameTaken(name.clone()));
+    }
+    match users.iter().find(|user| Some(user.id.as_str()) == id) {
+        Some(user) => Err(EditError::IdTaken { id: user.id.clone(), name: user.username.clone() }),
+        None => Ok(()),
+    }
+}
+
+fn random_id() -> Result<String, EditError> {
+    let mut bytes = [0; 8];
+    rand::fill(&mut bytes).map_err(|_| EditError::NoRandomness)?;
+    Ok(hex(&bytes))
+}
+
+/// Why the users file was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// The file must be put right first.
+    #[error("{0}")]
+    Broken(#[from] UserFileErrors),
+    /// What was asked for would break the file.
+    #[error("that would break the users file, which is left as it was:\n{0}")]
+    Refused(UserFileErrors),
+    /// Somebody has the name.
+    #[error("a user {0} exists already; `auth-gateway users passwd {0}` sets another password")]
+    NameTaken(CanonicalName),
+    /// Somebody has the id.
+    #[error("the id {id} belongs to {name} already; choose another, or leave it out to get a random one")]
+    IdTaken {
+        /// The id.
+        id: String,
+        /// Whose it is.
+        name: String,
+    },
+    /// Nobody has the name.
+    #[error("there is no user {name}{hint}; `auth-gateway users list` shows all")]
+    NoSuchUser {
+        /// The name.
+        name: CanonicalName,
+        /// A similar name, or empty.
+        hint: String,
+    },
+    /// The new content could not be put in place; the old one still is.
+    #[error("cannot write {}, which is left as it was: {source}", path.display())]
+    Write {
+        /// The users file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system gave no random id.
+    #[error("the system gave no random bytes for an id; give one with --id")]
+    NoRandomness,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::users::HashCost;
+
+    const PHC: &str =
+        "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+    fn name(raw: &str) -> CanonicalName {
+        CanonicalName::parse(raw).unwrap()
+    }
+
+    fn new_user(raw: &str, id: Option<&str>) -> NewUser {
+        NewUser {
+            name: name(raw),
+            id: id.map(str::to_owned),
+            password: PasswordHash::parse(PHC).unwrap(),
+            roles: vec!["user".to_owned()],
+        }
+    }
+
+    /// A file as people write them, and the folder that keeps it alive.
+    fn written() -> (tempfile::TempDir, UsersFile, String) {
+        let content = format!(
+            r#"# Our users.
+
+# The first.
+[[users]]
+username = "Alice"   # order as we like it
+id       = "1"
+password = "{PHC}" # set in May
+roles    = [ "user", "admin", ]  # two
+
+[users.claims] # more
+tenant = 'blue'
+
+  [[users]] # indented
+  id = "2"
+  username = "bob"
+  disabled = false # was true
+  password = '{PHC}'
+
+# The end.
+"#
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let file = UsersFile::new(folder.path().join("users.toml"));
+        fs::write(file.path(), &content).unwrap();
+        (folder, file, content)
+    }
+
+    fn content(file: &UsersFile) -> String {
+        fs::read_to_string(file.path()).unwrap()
+    }
+
+    #[test]
+    fn a_new_password_changes_nothing_but_the_hash() {
+        let (_folder, file, before) = written();
+        let hash = PasswordHash::decoy(HashCost { memory_kib: 19_456, passes: 3, lanes: 1 });
+        file.set_password(&name("alice"), &hash).unwrap();
+        assert_eq!(content(&file), before.replacen(PHC, hash.as_phc(), 1));
+    }
+
+    #[test]
+    fn disabling_changes_nothing_but_the_flag() {
+        let (_folder, file, before) = written();
+        assert!(file.set_disabled(&name("BOB"), true).unwrap());
+        assert_eq!(content(&file), before.replace("disabled = false", "disabled = true"));
+        assert!(!file.set_disabled(&name("bob"), true).unwrap(), "is disabled already");
+        assert!(file.set_disabled(&name("bob"), false).unwrap());
+        assert_eq!(content(&file), before);
+    }
+
+    #[test]
+    fn a_flag_that_was_not_there_comes_after_the_other_keys() {
+        let (_folder, file, before) = written();
+        file.set_disabled(&name("alice"), true).unwrap();
+        assert_eq!(content(&file), before.replace("  # two\n", "  # two\ndisabled = true\n"));
+    }
+
+    #[test]
+    fn a_user_is_appended_below_everything_else() {
+        let (_folder, file, before) = written();
+        assert_eq!(file.add(new_user("Carol", Some("3"))).unwrap(), "3");
+        let entry = format!(
+            "\n[[users]]\nid = \"3\"\nusername = \"carol\"\npassword = \"{PHC}\"\nroles = [\"user\"]\n"
+        );
+        assert_eq!(content(&file), before + &entry);
+        assert_eq!(file.users().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn the_first_user_creates_the_file_with_a_random_id() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = UsersFile::new(folder.path().join("users.toml"));
+        assert!(!file.exists() && file.expect_free(&name("alice")).is_ok());
+        let id = file.add(new_user("alice", None)).unwrap();
+        assert_eq!(id.len(), 16);
+        assert!(content(&file).starts_with("[[users]]\n"), "{}", content(&file));
+        assert_eq!(file.users().unwrap()[0].id, id);
+    }
+
+    #[test]
+    fn a_file_of_comments_keeps_them_on_top() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = UsersFile::new(folder.path().join("users.toml"));
+        fs::write(file.path(), "# Our users.\n").unwrap();
+        file.add(new_user("alice", None)).unwrap();
+        assert!(content(&file).starts_with("# Our users.\n\n[[users]]\n"), "{}", content(&file));
+    }
+
+    #[test]
+    fn names_and_ids_that_are_taken_or_unknown_are_refused_and_nothing_changes() {
+        let (_folder, file, before) = written();
+        let taken = file.add(new_user("ALICE", None)).unwrap_err().to_string();
+        assert!(taken.starts_with("a user alice exists already"), "{taken}");
+        let id = file.add(new_user("carol", Some("2"))).unwrap_err().to_string();
+        assert!(id.starts_with("the id 2 belongs to bob"), "{id}");
+        let unknown = file.set_disabled(&name("alcie"), true).unwrap_err().to_string();
+        assert!(unknown.starts_with("there is no user alcie (did you mean alice?)"), "{unknown}");
+        assert!(file.expect(&name("carol")).is_err() && file.expect(&name("alice")).is_ok());
+        assert!(file.expect_free(&name("alice")).is_err());
+        assert_eq!(content(&file), before);
+    }
+
+    #[test]
+    fn an_edit_that_would_break_the_file_is_refused_and_nothing_changes() {
+        let (_folder, file, before) = written();
+        let refused = file.add(new_user("carol", Some("not an id"))).unwrap_err();
+        assert!(matches!(refused, EditError::Refused(_)), "{refused}");
+        assert_eq!(content(&file), before);
+    }
+
+    #[test]
+    fn a_broken_file_is_refused_with_its_errors_and_nothing_is_lost() {
+        let (_folder, file, before) = written();
+        let broken = before.replace("id = \"2\"", "id = \"1\"");
+        fs::write(file.path(), &broken).unwrap();
+        let error = file.set_disabled(&name("alice"), true).unwrap_err().to_string();
+        assert!(
+            error.contains("users.toml:14: users[1].id: the id \"1\" is already used on line 6"),
+            "{error}"
+        );
+        assert_eq!(content(&file), broken);
+    }
+
+    #[test]
+    fn line_breaks_of_other_systems_become_plain_ones() {
+        let (_folder, file, before) = written();
+        fs::write(file.path(), before.replace('\n', "\r\n")).unwrap();
+        file.set_disabled(&name("bob"), true).unwrap();
+        assert_eq!(content(&file), before.replace("disabled = false", "disabled = true"));
+    }
+
+    #[test]
+    fn a_link_stays_a_link() {
+        let (folder, file, _) = written();
+        let link = folder.path().join("link.toml");
+        std::os::unix::fs::symlink(file.path(), &link).unwrap();
+        UsersFile::new(&link).set_disabled(&name("alice"), true).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert!(content(&file).contains("disabled = true"));
+    }
+
+    #[test]
+    fn edits_at_the_same_time_all_arrive() {
+        let (_folder, file, _) = written();
+        std::thread::scope(|scope| {
+            for index in 0..8 {
+                let file = &file;
+                scope.spawn(move || file.add(new_user(&format!("user{index}"), None)).unwrap());
+            }
+        });
+        assert_eq!(file.users().unwrap().len(), 10);
+    }
+}

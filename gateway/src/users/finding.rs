@@ -1,0 +1,177 @@
+//! What is wrong with a users file: where, what, and how to put it right.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// One thing to put right, shown as `path:line: key: message; remedy`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserFileFinding {
+    /// The users file.
+    pub path: PathBuf,
+    /// The line, from 1; `None` where the file as a whole is meant.
+    pub line: Option<usize>,
+    /// The key, such as `users[2].roles`; empty where none is meant.
+    pub key: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl fmt::Display for UserFileFinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, ": {}", self.key)?;
+        }
+        write!(f, ": {}; {}", self.message, self.remedy)
+    }
+}
+
+/// Everything that keeps a users file from being used. Shown one finding a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserFileErrors(pub Vec<UserFileFinding>);
+
+impl fmt::Display for UserFileErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, finding) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{finding}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for UserFileErrors {}
+
+/// Something that works and should be changed all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserFileWarning(pub UserFileFinding);
+
+impl fmt::Display for UserFileWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Gathers the findings of one file and knows on which line a byte of it stands.
+pub(super) struct Findings {
+    path: PathBuf,
+    /// The offset at which each line begins.
+    line_starts: Vec<usize>,
+    pub(super) errors: Vec<UserFileFinding>,
+    pub(super) warnings: Vec<UserFileWarning>,
+}
+
+impl Findings {
+    pub(super) fn new(path: &Path, content: &[u8]) -> Self {
+        let after_breaks = memchr::memchr_iter(b'\n', content).map(|at| at + 1);
+        Self {
+            path: path.to_owned(),
+            line_starts: std::iter::once(0).chain(after_breaks).collect(),
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    pub(super) fn error(
+        &mut self,
+        span: Option<Range<usize>>,
+        key: impl Into<String>,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        let finding = self.finding(span, key.into(), message.into(), remedy.into());
+        self.errors.push(finding);
+    }
+
+    pub(super) fn warn(
+        &mut self,
+        span: Option<Range<usize>>,
+        key: impl Into<String>,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        let finding = self.finding(span, key.into(), message.into(), remedy.into());
+        self.warnings.push(UserFileWarning(finding));
+    }
+
+    /// The line, from 1, that holds the byte at `offset`.
+    pub(super) fn line_of(&self, offset: usize) -> usize {
+        self.line_starts.partition_point(|&start| start <= offset)
+    }
+
+    fn finding(
+        &self,
+        span: Option<Range<usize>>,
+        key: String,
+        message: String,
+        remedy: String,
+    ) -> UserFileFinding {
+        let line = span.map(|span| self.line_of(span.start));
+        UserFileFinding { path: self.path.clone(), line, key, message, remedy }
+    }
+}
+
+/// `text` in quotes with everything invisible escaped, cut to a length that fits a line.
+pub(super) fn quoted(text: &str) -> String {
+    const SHOWN: usize = 40;
+    let shown: String = text.chars().take(SHOWN).collect();
+    let ellipsis = if shown.len() < text.len() { "…" } else { "" };
+    format!("{shown:?}{ellipsis}")
+}
+
+/// The candidate that `word` was probably meant to be, as ` (did you mean …?)`, or nothing.
+pub(crate) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    // The comparison takes time and memory of the product of both lengths; nobody mistypes a word of that size.
+    const LONGEST: usize = 128;
+    if word.len() > LONGEST {
+        return String::new();
+    }
+    let distances = candidates.into_iter().map(|known| (strsim::damerau_levenshtein(word, known), known));
+    match distances.min() {
+        Some((distance, known)) if distance <= 2 && distance < known.len() => {
+            format!(" (did you mean {known}?)")
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_reads_place_key_message_remedy() {
+        let mut findings = Findings::new(Path::new("users.toml"), b"one\ntwo\n");
+        findings.error(Some(4..7), "two", "is bad", "make it good");
+        findings.error(None, "", "is empty", "fill it");
+        let errors = UserFileErrors(findings.errors);
+        let lines = ["users.toml:2: two: is bad; make it good", "users.toml: is empty; fill it"];
+        assert_eq!(errors.to_string(), lines.join("\n"));
+    }
+
+    #[test]
+    fn lines_are_counted_from_one() {
+        let findings = Findings::new(Path::new(""), b"a\n\nbc\n");
+        let lines: Vec<usize> = (0..6).map(|offset| findings.line_of(offset)).collect();
+        assert_eq!(lines, [1, 1, 2, 3, 3, 3]);
+    }
+
+    #[test]
+    fn a_slip_of_the_finger_is_recognised_and_nonsense_is_not() {
+        assert_eq!(did_you_mean("pasword", ["id", "password"]), " (did you mean password?)");
+        assert_eq!(did_you_mean("colour", ["id", "password"]), "");
+        assert_eq!(did_you_mean("", ["id"]), "");
+    }
+
+    #[test]
+    fn quoted_text_is_escaped_and_cut() {
+        assert_eq!(quoted("a\u{1b}[31m\n"), r#""a\u{1b}[31m\n""#);
+        assert_eq!(quoted(&"x".repeat(1_000_000)).chars().count(), 43);
+    }
+}

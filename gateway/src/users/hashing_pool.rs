@@ -1,0 +1,299 @@
+//! A few threads that hash passwords, and a short queue before them: however many logins arrive, no more hashes run than
+//! there are threads.
+//!
+//! A thread is its own permit. A client that goes away takes its waiting job out of the line, yet a hash that has begun
+//! keeps its thread to the end, so resetting connections buys an attacker no extra work.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+use super::password::Password;
+use super::password_hash::{HashFailed, HashMemory, PasswordHash};
+
+/// No answer now: every thread hashes and the queue is full, or (logged as an error) a hash could not be run at all.
+/// It says nothing about the password; ask again in a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the password hashing threads are busy; try again shortly")]
+pub struct Busy;
+
+/// The threads. Dropping the pool waits for the hashes that run and leaves those that wait unanswered (as [`Busy`]).
+pub struct HashingPool {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    /// Jobs that may run or wait at one time.
+    capacity: usize,
+}
+
+struct Shared {
+    line: Mutex<Line>,
+    /// Signalled when a job joins the line and when the line closes.
+    changed: Condvar,
+    hashes_run: AtomicU64,
+}
+
+#[derive(Default)]
+struct Line {
+    waiting: VecDeque<Box<dyn Job>>,
+    running: usize,
+    closed: bool,
+}
+
+/// Work for a pool thread, whose result somebody may still be waiting for.
+trait Job: Send {
+    /// Whether whoever asked has gone.
+    fn is_abandoned(&self) -> bool;
+    fn run(self: Box<Self>, memory: &mut HashMemory);
+}
+
+struct Question<W, T> {
+    work: W,
+    answer: oneshot::Sender<T>,
+}
+
+impl<W, T> Job for Question<W, T>
+where
+    W: FnOnce(&mut HashMemory) -> T + Send,
+    T: Send,
+{
+    fn is_abandoned(&self) -> bool {
+        self.answer.is_closed()
+    }
+
+    fn run(self: Box<Self>, memory: &mut HashMemory) {
+        let result = (self.work)(memory);
+        // Nobody may listen any more; the work was done all the same.
+        let _ = self.answer.send(result);
+    }
+}
+
+impl HashingPool {
+    /// Starts `threads` (at least one) threads; up to `queue` jobs wait for them.
+    ///
+    /// # Panics
+    ///
+    /// Where the system starts no thread: a gateway that cannot hash cannot serve.
+    pub fn new(threads: usize, queue: usize) -> Self {
+        let threads = threads.max(1);
+        let shared = Arc::new(Shared {
+            line: Mutex::new(Line::default()),
+            changed: Condvar::new(),
+            hashes_run: AtomicU64::new(0),
+        });
+        let start = |index: usize| {
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new()
+                .name(format!("hash-{index}"))
+                .spawn(move || shared.work_until_closed())
+                .unwrap_or_else(|error| panic!("cannot start password hashing thread {index}: {error}"))
+        };
+        let handles = (0..threads).map(start).collect();
+        Self { shared, threads: handles, capacity: threads.saturating_add(queue) }
+    }
+
+    /// Whether `password` belongs to `hash`. Resolves to [`Busy`] at once where the queue is full.
+    pub async fn verify(&self, hash: &PasswordHash, password: Password) -> Result<bool, Busy> {
+        let hash = hash.clone();
+        let shared = Arc::clone(&self.shared);
+        let outcome = self
+            .submit(move |memory| {
+                shared.hashes_run.fetch_add(1, Ordering::Relaxed);
+                hash.verify(&password, memory)
+            })?
+            .await;
+        match outcome {
+            Ok(Ok(matches)) => Ok(matches),
+            Ok(Err(failed)) => Err(report(&failed)),
+            // The job panicked, or the pool was dropped with the job still waiting.
+            Err(_) => Err(Busy),
+        }
+    }
+
+    /// How many hashes were begun since the start: a counter for metrics.
+    pub fn hashes_run(&self) -> u64 {
+        self.shared.hashes_run.load(Ordering::Relaxed)
+    }
+
+    fn submit<W, T>(&self, work: W) -> Result<oneshot::Receiver<T>, Busy>
+    where
+        W: FnOnce(&mut HashMemory) -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let (answer, receiver) = oneshot::channel();
+        let mut line = self.shared.lock();
+        if line.running + line.waiting.len() >= self.capacity {
+            // Clients that went away hold no place in the line against those who are still there.
+            line.waiting.retain(|job| !job.is_abandoned());
+        }
+        if line.running + line.waiting.len() >= self.capacity {
+            return Err(Busy);
+        }
+        line.waiting.push_back(Box::new(Question { work, answer }));
+        drop(line);
+        self.shared.changed.notify_one();
+        Ok(receiver)
+    }
+}
+
+impl Drop for HashingPool {
+    fn drop(&mut self) {
+        let mut line = self.shared.lock();
+        line.closed = true;
+        line.waiting.clear();
+        drop(line);
+        self.shared.changed.notify_all();
+        for thread in self.threads.drain(..) {
+            // A thread catches the panics of its jobs, so it ends well.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Line> {
+        // No code panics while it holds the lock; and a line of jobs is whole between any two statements.
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work_until_closed(&self) {
+        let mut memory = HashMemory::default();
+        while let Some(job) = self.next_job() {
+            let panicked = catch_unwind(AssertUnwindSafe(|| job.run(&mut memory))).is_err();
+            if panicked {
+                tracing::error!("a password hashing job panicked; its caller was told to try again");
+                memory = HashMemory::default();
+            }
+            self.lock().running -= 1;
+        }
+    }
+
+    /// The next job whose caller still waits, counted as running; `None` once the pool is being dropped.
+    fn next_job(&self) -> Option<Box<dyn Job>> {
+        let mut line = self.lock();
+        loop {
+            if line.closed {
+                return None;
+            }
+            match line.waiting.pop_front() {
+                Some(job) if job.is_abandoned() => {}
+                Some(job) => {
+                    line.running += 1;
+                    return Some(job);
+                }
+                None => line = self.changed.wait(line).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+fn report(failed: &HashFailed) -> Busy {
+    tracing::error!(error = %failed, "a password could not be hashed");
+    Busy
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::users::HashCost;
+
+    const CHEAP: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
+
+    fn password(text: &str) -> Password {
+        Password::new(text).unwrap()
+    }
+
+    /// A job that has begun and ends when told to.
+    struct Held {
+        release: mpsc::Sender<()>,
+        result: oneshot::Receiver<()>,
+    }
+
+    fn occupy(pool: &HashingPool) -> Held {
+        let (release, released) = mpsc::channel();
+        let (started, has_started) = mpsc::channel();
+        let result = pool
+            .submit(move |_| {
+                started.send(()).unwrap();
+                released.recv().unwrap();
+            })
+            .unwrap();
+        has_started.recv().unwrap();
+        Held { release, result }
+    }
+
+    #[tokio::test]
+    async fn verifies_right_and_wrong_passwords() {
+        let pool = HashingPool::new(2, 4);
+        let hash = PasswordHash::create_at(CHEAP, &password("right")).unwrap();
+        assert_eq!(pool.verify(&hash, password("right")).await, Ok(true));
+        assert_eq!(pool.verify(&hash, password("wrong")).await, Ok(false));
+        assert_eq!(pool.hashes_run(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_is_busy_at_once_and_runs_no_hash() {
+        let pool = HashingPool::new(1, 1);
+        let held = occupy(&pool);
+        let waiting = pool.submit(|_| ()).unwrap();
+        // The thread is held, so an answer can only come at once.
+        assert_eq!(pool.verify(&PasswordHash::decoy(CHEAP), password("x")).await, Err(Busy));
+        assert_eq!(pool.hashes_run(), 0);
+        held.release.send(()).unwrap();
+        held.result.await.unwrap();
+        waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_running_job_keeps_its_thread_when_its_caller_goes_away() {
+        let pool = HashingPool::new(1, 0);
+        let Held { release, result } = occupy(&pool);
+        drop(result);
+        assert_eq!(pool.submit(|_| ()).unwrap_err(), Busy, "the abandoned job still runs");
+        release.send(()).unwrap();
+        while pool.shared.lock().running > 0 {
+            tokio::task::yield_now().await;
+        }
+        pool.submit(|_| ()).unwrap().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_waiting_job_whose_caller_went_away_leaves_the_line_and_never_runs() {
+        let pool = HashingPool::new(1, 1);
+        let held = occupy(&pool);
+        let (ran, has_run) = mpsc::channel::<()>();
+        drop(pool.submit(move |_| ran.send(())).unwrap());
+        let next = pool.submit(|_| ()).expect("the abandoned place is free again");
+        held.release.send(()).unwrap();
+        next.await.unwrap();
+        assert!(has_run.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn the_pool_survives_a_job_that_panics() {
+        let pool = HashingPool::new(1, 1);
+        let answer = pool.submit(|_| panic!("on purpose")).unwrap();
+        assert!(answer.await.is_err());
+        assert_eq!(pool.verify(&PasswordHash::decoy(CHEAP), password("x")).await, Ok(false));
+    }
+
+    #[tokio::test]
+    async fn dropping_the_pool_waits_for_what_runs_and_ends_what_waits() {
+        let pool = HashingPool::new(1, 1);
+        let held = occupy(&pool);
+        let waiting = pool.submit(|_| ()).unwrap();
+        let dropping = std::thread::spawn(move || drop(pool));
+        assert!(waiting.await.is_err());
+        assert!(!dropping.is_finished());
+        held.release.send(()).unwrap();
+        dropping.join().unwrap();
+        held.result.await.unwrap();
+    }
+}

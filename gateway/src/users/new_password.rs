@@ -1,0 +1,122 @@
+//! Which passwords may be chosen: long enough and not the ones everybody tries first (NIST SP 800-63B-4 section 3.1.1.2,
+//! so no rules about digits and capitals).
+//!
+//! This is asked when a password is set, never at login.
+
+use super::name::CanonicalName;
+use super::password::Password;
+
+/// What everybody tries first, one a line, in small letters: those of the well-known lists that have [`FLOOR`] characters.
+const COMMON_PASSWORDS: &str = include_str!("common_passwords.txt");
+
+/// Fewer characters are refused.
+const FLOOR: usize = 8;
+
+/// Fewer characters are advised against, since the password is the only factor.
+const ADVISED: usize = 15;
+
+/// Why a password may not be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NewPasswordRefusal {
+    /// Logins carry JSON, which is UTF-8: other bytes could never be sent.
+    #[error("the password is not UTF-8 text, so no login could send it; choose another one")]
+    NotUtf8,
+    /// Under 8 characters.
+    #[error("the password has {0} characters; choose one of at least {FLOOR}, better {ADVISED} or more")]
+    TooShort(usize),
+    /// On the list of common passwords, or one character over and over.
+    #[error("the password is among the first that anybody would try; choose another one")]
+    Common,
+    /// The user's name.
+    #[error("the password is the user name; choose another one")]
+    UserName,
+}
+
+/// A password that may be chosen and could be better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NewPasswordAdvice {
+    /// Under 15 characters.
+    #[error("the password has {0} characters; {ADVISED} or more are advised where it is the only factor")]
+    Short(usize),
+}
+
+/// Whether `password` may be set (for `user`, where that is known), and advice where there is some.
+pub fn check_new_password(
+    password: &Password,
+    user: Option<&CanonicalName>,
+) -> Result<Option<NewPasswordAdvice>, NewPasswordRefusal> {
+    let text = std::str::from_utf8(password.as_bytes()).map_err(|_| NewPasswordRefusal::NotUtf8)?;
+    let length = text.chars().count();
+    if length < FLOOR {
+        return Err(NewPasswordRefusal::TooShort(length));
+    }
+    if user.is_some() && CanonicalName::parse(text).as_ref() == user {
+        return Err(NewPasswordRefusal::UserName);
+    }
+    let folded = text.to_lowercase();
+    if COMMON_PASSWORDS.lines().any(|common| common == folded) || is_one_character(&folded) {
+        return Err(NewPasswordRefusal::Common);
+    }
+    Ok((length < ADVISED).then_some(NewPasswordAdvice::Short(length)))
+}
+
+fn is_one_character(text: &str) -> bool {
+    let mut chars = text.chars();
+    let first = chars.next();
+    chars.all(|c| Some(c) == first)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn check(password: impl Into<Vec<u8>>) -> Result<Option<NewPasswordAdvice>, NewPasswordRefusal> {
+        let user = CanonicalName::parse("alice.liddell").unwrap();
+        check_new_password(&Password::new(password).unwrap(), Some(&user))
+    }
+
+    #[test]
+    fn length_counts_characters_not_bytes() {
+        assert_eq!(check("ééééééà"), Err(NewPasswordRefusal::TooShort(7)));
+        assert_eq!(check(""), Err(NewPasswordRefusal::TooShort(0)));
+        assert_eq!(check("ksd8 jf2"), Ok(Some(NewPasswordAdvice::Short(8))));
+        assert_eq!(check("fourteen chars"), Ok(Some(NewPasswordAdvice::Short(14))));
+        assert_eq!(check("fifteen letters"), Ok(None));
+    }
+
+    #[test]
+    fn passwords_that_anybody_tries_are_refused_in_any_case() {
+        for common in
+            ["password", "PassWord123", "qwertyuiop", "correct horse battery staple", "zzzzzzzzzzzzzzzzzzz"]
+        {
+            assert_eq!(check(common), Err(NewPasswordRefusal::Common), "{common}");
+        }
+    }
+
+    #[test]
+    fn the_user_name_is_refused_in_any_spelling() {
+        assert_eq!(check("alice.liddell"), Err(NewPasswordRefusal::UserName));
+        assert_eq!(check("ALICE.Liddell"), Err(NewPasswordRefusal::UserName));
+        assert_eq!(check("alice.liddell!!"), Ok(None));
+    }
+
+    #[test]
+    fn what_no_login_could_send_is_refused() {
+        assert_eq!(check(vec![0xff; 20]), Err(NewPasswordRefusal::NotUtf8));
+    }
+
+    #[test]
+    fn no_composition_is_asked_for() {
+        assert_eq!(check("only small letters here"), Ok(None));
+        assert_eq!(check("  spaces count too  "), Ok(None));
+    }
+
+    #[test]
+    fn the_list_holds_what_the_length_would_let_pass() {
+        for common in COMMON_PASSWORDS.lines() {
+            assert!(common.chars().count() >= FLOOR && common.to_lowercase() == common, "{common}");
+        }
+    }
+}

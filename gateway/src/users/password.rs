@@ -1,0 +1,65 @@
+//! A password as somebody sent it: its bytes, bounded, never shown, wiped when done with.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// The most bytes a password may have. Longer ones are refused before any hash runs.
+pub const MAX_PASSWORD_BYTES: usize = 1024;
+
+/// The bytes of a password exactly as received: not trimmed, not cut, not folded.
+///
+/// The bytes are overwritten on drop. That is best effort: copies which the network buffers or a JSON parser made before are
+/// not reached.
+pub struct Password(Zeroizing<Vec<u8>>);
+
+impl Password {
+    /// Takes a password of at most [`MAX_PASSWORD_BYTES`].
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, PasswordTooLong> {
+        let bytes = Zeroizing::new(bytes.into());
+        if bytes.len() > MAX_PASSWORD_BYTES {
+            return Err(PasswordTooLong);
+        }
+        Ok(Self(bytes))
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+/// The password has more than [`MAX_PASSWORD_BYTES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a password has at most {MAX_PASSWORD_BYTES} bytes")]
+pub struct PasswordTooLong;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn bytes_are_kept_as_received() {
+        let bytes = b" p\xc3\xa4ss\0w\xffrd\r\n ".to_vec();
+        assert_eq!(Password::new(bytes.clone()).unwrap().as_bytes(), bytes);
+    }
+
+    #[test]
+    fn one_byte_above_the_cap_is_refused() {
+        assert!(Password::new(vec![b'x'; 1024]).is_ok());
+        assert_eq!(Password::new(vec![b'x'; 1025]).unwrap_err(), PasswordTooLong);
+    }
+
+    #[test]
+    fn debug_output_keeps_the_secret() {
+        let shown = format!("{:?}", Password::new("open sesame").unwrap());
+        assert_eq!(shown, "Password(…)");
+    }
+}
