@@ -69,6 +69,11 @@ impl<'h> Host<'h> {
         self.name.eq_ignore_ascii_case(name)
     }
 
+    /// Whether it is an IP address or `localhost`, which no foreign DNS name can be made to look like.
+    pub(crate) fn is_address_or_localhost(&self) -> bool {
+        self.name.starts_with('[') || self.name.parse::<std::net::Ipv4Addr>().is_ok() || self.is("localhost")
+    }
+
     /// Equal but for case, one trailing dot and the default port.
     fn same_as(&self, other: &Host<'_>) -> bool {
         self.name.eq_ignore_ascii_case(other.name) && self.port.unwrap_or(80) == other.port.unwrap_or(80)

@@ -27,5 +27,5 @@ pub(crate) use framing::{BodyFraming, FramingError, request_framing, response_fr
 pub(crate) use host::{Host, HostError};
 pub(crate) use request_head::{HeadError, HeadLimits, RequestHead, Version};
 pub(crate) use response_head::ResponseHead;
-pub(crate) use socket::{drain, poll_read, write_all};
+pub(crate) use socket::{drain, poll_read, poll_write, write_all};
 pub(crate) use target::{CanonicalTarget, TargetError};

@@ -1,0 +1,71 @@
+//! Finding the bearer token in a request (RFC 6750 section 2.1). It travels in `Authorization` and nowhere else.
+
+use crate::problem::{Code, Rejection};
+use crate::wire::{FieldKind, RequestHead};
+
+/// The token, or `None` where there are no bearer credentials.
+pub(crate) fn bearer_token(head: &RequestHead) -> Result<Option<&str>, Rejection> {
+    let mut fields = head.of_kind(FieldKind::Authorization);
+    let Some(field) = fields.next() else { return Ok(None) };
+    if fields.next().is_some() {
+        return Err(malformed("more than one Authorization field"));
+    }
+    let value = std::str::from_utf8(field.value).map_err(|_| malformed("Authorization is not ASCII"))?;
+    let scheme_end = value.find(|c: char| c == ' ' || c == '\t').unwrap_or(value.len());
+    let (scheme, rest) = value.split_at(scheme_end);
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        // `Bearer,x` or `Bearer=x` is a broken bearer, not another scheme.
+        let token_like = scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        return if token_like { Ok(None) } else { Err(malformed("Authorization is malformed")) };
+    }
+    match rest.strip_prefix(' ') {
+        None => Err(malformed("Bearer is not followed by one space and a token")),
+        Some("") => Err(malformed("Bearer has no token")),
+        Some(token) if token.bytes().any(|b| b" \t,\"".contains(&b)) => {
+            Err(malformed("something besides one token follows Bearer"))
+        }
+        Some(token) => Ok(Some(token)),
+    }
+}
+
+fn malformed(why: &'static str) -> Rejection {
+    Rejection::new(Code::InvalidRequest, why)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::wire::HeadLimits;
+
+    fn token(fields: &str) -> Result<Option<String>, Code> {
+        let mut head = RequestHead::default();
+        let text = format!("GET / HTTP/1.1\r\n{fields}\r\n");
+        head.parse(text.as_bytes(), &HeadLimits::default()).unwrap().unwrap();
+        bearer_token(&head).map(|t| t.map(str::to_owned)).map_err(|r| r.code())
+    }
+
+    #[test]
+    fn one_bearer_token_is_found_whatever_the_case_of_its_scheme() {
+        for scheme in ["Bearer", "bearer", "BEARER"] {
+            assert_eq!(token(&format!("Authorization: {scheme} a.b.c\r\n")), Ok(Some("a.b.c".into())));
+        }
+    }
+
+    #[test]
+    fn other_places_and_schemes_are_no_token() {
+        for fields in ["", "Cookie: access_token=a.b.c\r\n", "X-Authorization: Bearer a\r\n", "Authorization: Basic eA==\r\n",
+            "Authorization_: Bearer a\r\n", "Proxy-Authorization: Bearer a\r\n"]
+        {
+            assert_eq!(token(fields), Ok(None), "{fields}");
+        }
+    }
+
+    #[test]
+    fn malformed_credentials_are_told_from_missing_ones() {
+        for value in ["Bearer", "Bearer ", "Bearer\ta", "Bearer  a", "Bearer a b", "Bearer a,b", "Bearer \"a\"", "Bearer=a", "\u{e9} a"] {
+            assert_eq!(token(&format!("Authorization: {value}\r\n")), Err(Code::InvalidRequest), "{value:?}");
+        }
+        assert_eq!(token("Authorization: Bearer a\r\nAuthorization: Bearer a\r\n"), Err(Code::InvalidRequest));
+    }
+}

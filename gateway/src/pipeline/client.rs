@@ -1,0 +1,142 @@
+//! Whom a connection comes from, and what upstreams are told about that.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use crate::wire::{Field, FieldKind, RequestHead};
+
+/// The peer of a connection, with the lines about it that never change.
+#[derive(Debug)]
+pub(crate) struct Client {
+    address: IpAddr,
+    trusted: bool,
+}
+
+/// What upstreams are told of a request's way, and what logs say of it.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    /// The client's address: the peer's, or what a trusted proxy says of it.
+    pub(crate) address: IpAddr,
+    /// `X-Forwarded-*` and `Forwarded`, ready for the wire.
+    pub(crate) lines: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) fn new(peer: SocketAddr, trusted_proxies: &[IpNet]) -> Client {
+        let address = peer.ip().to_canonical();
+        Client { address, trusted: trusted_proxies.iter().any(|net| net.contains(&address)) }
+    }
+
+    /// The address at the other end of the connection.
+    pub(crate) fn peer(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Whether what the peer says of other hops is believed.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.trusted
+    }
+
+    /// The client's address, as far as trusted proxies tell (R-076): the right-most hop that is not one of them.
+    pub(crate) fn address(&self, head: &RequestHead, trusted_proxies: &[IpNet]) -> IpAddr {
+        if !self.trusted {
+            return self.address;
+        }
+        let hops = forwarded_for(head);
+        let first_untrusted = hops.iter().rev().find(|hop| !trusted_proxies.iter().any(|net| net.contains(*hop)));
+        first_untrusted.or(hops.first()).copied().unwrap_or(self.address)
+    }
+
+    /// The forwarding fields for a request that arrived with this `Host`. What an untrusted peer sent under these
+    /// names is not looked at.
+    pub(crate) fn origin(&self, head: &RequestHead, host: &str, trusted_proxies: &[IpNet]) -> Origin {
+        let address = self.address(head, trusted_proxies);
+        let mut hops = if self.trusted { forwarded_for(head) } else { Vec::new() };
+        hops.push(self.address);
+        let believed = |kind| head.only(kind).filter(|_| self.trusted);
+        let proto = match believed(FieldKind::XForwardedProto) {
+            Some(Field { value: b"https", .. }) => "https",
+            _ => "http",
+        };
+        let host = believed(FieldKind::XForwardedHost)
+            .and_then(|field| crate::wire::Host::parse(field.value).ok())
+            .map_or(host, |host| host.as_str());
+
+        let mut lines = String::with_capacity(192);
+        lines.push_str("X-Forwarded-For: ");
+        for (i, hop) in hops.iter().enumerate() {
+            // Writing to a String does not fail.
+            let _ = write!(lines, "{}{hop}", if i == 0 { "" } else { ", " });
+        }
+        let _ = write!(lines, "\r\nX-Forwarded-Host: {host}\r\nX-Forwarded-Proto: {proto}\r\nForwarded: ");
+        for hop in &hops {
+            let _ = match hop {
+                IpAddr::V4(hop) => write!(lines, "for={hop}, "),
+                IpAddr::V6(hop) => write!(lines, "for=\"[{hop}]\", "),
+            };
+        }
+        // The last element carries what is known of this hop (RFC 7239 section 4).
+        lines.truncate(lines.len() - 2);
+        let _ = write!(lines, ";host=\"{host}\";proto={proto}\r\n");
+        Origin { address, lines: lines.into_bytes() }
+    }
+}
+
+/// The addresses of `X-Forwarded-For`, from the right up to the first thing that is none.
+fn forwarded_for(head: &RequestHead) -> Vec<IpAddr> {
+    let members: Vec<_> =
+        head.of_kind(FieldKind::XForwardedFor).flat_map(|f| f.value.split(|&b| b == b',').map(<[u8]>::trim_ascii)).collect();
+    let address = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<IpAddr>().ok().map(|a| a.to_canonical());
+    let mut hops: Vec<_> = members.iter().rev().map_while(|member| address(member)).collect();
+    hops.reverse();
+    hops
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::wire::HeadLimits;
+
+    fn origin(peer: &str, fields: &str) -> (IpAddr, String) {
+        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        let mut head = RequestHead::default();
+        head.parse(format!("GET / HTTP/1.1\r\n{fields}\r\n").as_bytes(), &HeadLimits::default()).unwrap().unwrap();
+        let client = Client::new(peer.parse().unwrap(), &trusted);
+        let origin = client.origin(&head, "gw.test", &trusted);
+        (origin.address, String::from_utf8(origin.lines).unwrap())
+    }
+
+    #[test]
+    fn an_untrusted_peer_is_the_client_whatever_it_says() {
+        let (address, lines) = origin("192.0.2.1:5", "X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: https\r\n");
+        assert_eq!(address.to_string(), "192.0.2.1");
+        assert_eq!(
+            lines,
+            "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Host: gw.test\r\nX-Forwarded-Proto: http\r\n\
+             Forwarded: for=192.0.2.1;host=\"gw.test\";proto=http\r\n"
+        );
+    }
+
+    #[test]
+    fn of_a_trusted_chain_the_right_most_untrusted_hop_is_the_client() {
+        for (chain, client) in [
+            ("127.0.0.1, 203.0.113.9", "203.0.113.9"),
+            ("203.0.113.9, 10.0.0.7", "203.0.113.9"),
+            ("evil, 203.0.113.9, 10.0.0.7", "203.0.113.9"),
+            ("203.0.113.9, evil", "10.0.0.1"),
+            ("2001:db8::1", "2001:db8::1"),
+        ] {
+            let (address, _) = origin("10.0.0.1:5", &format!("X-Forwarded-For: {chain}\r\n"));
+            assert_eq!(address.to_string(), client, "{chain}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_ipv6_are_quoted_in_forwarded() {
+        let (_, lines) = origin("[2001:db8::1]:5", "");
+        assert!(lines.contains("Forwarded: for=\"[2001:db8::1]\";"), "{lines}");
+    }
+}

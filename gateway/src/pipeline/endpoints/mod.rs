@@ -1,0 +1,105 @@
+//! What the gateway answers itself: login, refresh, logout, and the public keys.
+
+mod audit;
+mod jwks;
+mod login;
+mod logout;
+mod refresh;
+mod token_answer;
+
+use http::Method;
+
+use super::client::Client;
+use super::response::Response;
+use super::snapshot::Snapshot;
+use super::{Exchange, Facts, Worker};
+use crate::problem::{Code, Rejection};
+use crate::sessions::StoreError;
+use crate::wire::RequestBody;
+use std::time::Duration;
+
+/// The gateway's own endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Login,
+    Refresh,
+    Logout,
+    LogoutAll,
+    Jwks,
+}
+
+/// Where they are.
+#[derive(Debug)]
+pub(crate) struct Endpoints {
+    paths: Vec<(String, Endpoint)>,
+}
+
+impl Endpoints {
+    pub(crate) fn new(settings: &crate::config::Endpoints) -> Endpoints {
+        let below_prefix = [
+            ("/login", Endpoint::Login),
+            ("/refresh", Endpoint::Refresh),
+            ("/logout", Endpoint::Logout),
+            ("/logout-all", Endpoint::LogoutAll),
+        ];
+        let prefixed = below_prefix.map(|(path, endpoint)| (format!("{}{path}", settings.prefix), endpoint));
+        // Well-known addresses are well known: no prefix (RFC 8615).
+        let jwks = ("/.well-known/jwks.json".to_owned(), Endpoint::Jwks);
+        Endpoints { paths: prefixed.into_iter().chain([jwks]).collect() }
+    }
+
+    /// The endpoint at exactly that path.
+    pub(crate) fn find(&self, path: &str) -> Option<Endpoint> {
+        self.paths.iter().find(|(p, _)| p == path).map(|(_, endpoint)| *endpoint)
+    }
+}
+
+/// Answers a request to one of them.
+pub(crate) async fn serve<'c>(
+    endpoint: Endpoint,
+    worker: &Worker,
+    snapshot: &Snapshot,
+    client: &Client,
+    exchange: &Exchange<'_>,
+    facts: &mut Facts,
+    body: RequestBody<'c>,
+) -> Result<Response<'c>, Rejection> {
+    let allowed: &[Method] = match endpoint {
+        Endpoint::Jwks => &[Method::GET, Method::HEAD],
+        _ => &[Method::POST],
+    };
+    if !allowed.contains(exchange.request.method()) {
+        let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+        return Err(Rejection::new(Code::MethodNotAllowed, "the endpoint does not take this method").allow(allowed));
+    }
+    let call = Call { worker, snapshot, client, exchange };
+    match endpoint {
+        Endpoint::Login => login::login(call, facts, body).await,
+        Endpoint::Refresh => refresh::refresh(call, facts).await,
+        Endpoint::Logout => logout::logout(call, facts).await,
+        Endpoint::LogoutAll => logout::logout_all(call, facts).await,
+        Endpoint::Jwks => Ok(jwks::jwks(snapshot)),
+    }
+}
+
+/// What every endpoint needs.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    worker: &'a Worker,
+    snapshot: &'a Snapshot,
+    client: &'a Client,
+    exchange: &'a Exchange<'a>,
+}
+
+impl Call<'_> {
+    /// Now, in the sessions' unit.
+    fn now_millis(&self) -> u64 {
+        self.exchange.now * 1000
+    }
+}
+
+/// An outage is never told as a 401: a client must be able to keep its session through it.
+fn store_unavailable(error: &StoreError) -> Rejection {
+    tracing::error!(%error, "the session store failed");
+    Rejection::new(Code::StoreUnavailable, "the session store did not answer").retry_after(Duration::from_secs(2))
+}

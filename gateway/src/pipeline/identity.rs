@@ -1,0 +1,153 @@
+//! A verified identity and the header lines that tell it to upstreams.
+
+use serde_json::Value;
+
+use crate::config::IdentityHeader;
+use crate::problem::{Code, Rejection};
+use crate::sessions::SessionId;
+use crate::tokens::VerifiedClaims;
+use crate::wire::fold;
+
+/// A claim value longer than this is not put into a field, in bytes.
+const MAX_VALUE_LEN: usize = 4 * 1024;
+
+/// Who is asking. Only verified claims become one.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    claims: VerifiedClaims,
+    session: SessionId,
+    header_lines: Box<[u8]>,
+}
+
+impl Identity {
+    pub(crate) fn new(claims: VerifiedClaims, headers: &IdentityHeaders) -> Result<Identity, Rejection> {
+        let session = claims
+            .sid()
+            .parse()
+            .map_err(|_| Rejection::new(Code::InvalidToken, "the token names no session"))?;
+        let header_lines = headers.lines(&claims)?;
+        Ok(Identity { claims, session, header_lines })
+    }
+
+    pub(crate) fn claims(&self) -> &VerifiedClaims {
+        &self.claims
+    }
+
+    pub(crate) fn session(&self) -> &SessionId {
+        &self.session
+    }
+
+    /// `Name: value` lines, ready for the wire.
+    pub(crate) fn header_lines(&self) -> &[u8] {
+        &self.header_lines
+    }
+
+    pub(crate) fn has_one_of(&self, roles: &[String]) -> bool {
+        roles.iter().any(|role| self.claims.roles().contains(role))
+    }
+}
+
+/// Which claims are told under which names, and which names a client may therefore never use.
+#[derive(Debug)]
+pub(crate) struct IdentityHeaders {
+    injected: Vec<IdentityHeader>,
+    reserved: Vec<Vec<u8>>,
+    // Bit n says that a reserved name has n bytes: most fields are passed with one test.
+    lengths: u64,
+}
+
+/// Reserved even where they are not injected: an upstream may still believe them.
+const ALWAYS_RESERVED: [&str; 4] = ["X-Auth-User", "X-Auth-Subject", "X-Auth-Roles", "X-Auth-Session"];
+
+impl IdentityHeaders {
+    pub(crate) fn new(injected: &[IdentityHeader]) -> IdentityHeaders {
+        let names = injected.iter().map(|h| h.header.as_str()).chain(ALWAYS_RESERVED);
+        let reserved: Vec<Vec<u8>> = names.map(|name| name.bytes().map(fold).collect()).collect();
+        let lengths = reserved.iter().fold(0, |bits, name| bits | 1 << name.len().min(63));
+        IdentityHeaders { injected: injected.to_vec(), reserved, lengths }
+    }
+
+    /// Whether some upstream could take a field of that name for one of ours.
+    pub(crate) fn reserves(&self, name: &[u8]) -> bool {
+        let folds_to = |reserved: &Vec<u8>| {
+            reserved.len() == name.len() && reserved.iter().zip(name).all(|(&ours, &theirs)| ours == fold(theirs))
+        };
+        self.lengths >> name.len().min(63) & 1 == 1 && self.reserved.iter().any(folds_to)
+    }
+
+    /// The lines for a token's claims. A claim that is absent or is an object leaves its header absent.
+    fn lines(&self, claims: &VerifiedClaims) -> Result<Box<[u8]>, Rejection> {
+        let mut lines = Vec::with_capacity(256);
+        for IdentityHeader { claim, header } in &self.injected {
+            let Some(value) = claims.get(claim).and_then(field_value) else { continue };
+            if value.len() > MAX_VALUE_LEN {
+                return Err(Rejection::new(Code::HeadersTooLarge, "a claim is too large for a header field"));
+            }
+            lines.extend_from_slice(format!("{header}: {value}\r\n").as_bytes());
+        }
+        Ok(lines.into())
+    }
+}
+
+fn field_value(claim: &Value) -> Option<String> {
+    match claim {
+        Value::String(text) => Some(escaped(text, false)),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        Value::Array(elements) => {
+            let texts = elements.iter().map(|e| e.as_str().map(|text| escaped(text, true)));
+            Some(texts.collect::<Option<Vec<_>>>()?.join(","))
+        }
+        Value::Null | Value::Object(_) => None,
+    }
+}
+
+/// Percent-encodes every byte outside visible ASCII and `%` itself, and the comma where it separates elements.
+fn escaped(text: &str, in_list: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for &byte in text.as_bytes() {
+        if byte.is_ascii_graphic() && byte != b'%' && !(in_list && byte == b',') {
+            out.push(byte as char);
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn claim_values_cannot_break_out_of_their_field() {
+        for (claim, value) in [
+            (json!("alice"), Some("alice")),
+            (json!("a\r\nX-Auth-Roles: admin"), Some("a%0D%0AX-Auth-Roles:%20admin")),
+            (json!("root "), Some("root%20")),
+            (json!("100%"), Some("100%25")),
+            (json!("アリス"), Some("%E3%82%A2%E3%83%AA%E3%82%B9")),
+            (json!(["user", "a,b"]), Some("user,a%2Cb")),
+            (json!([]), Some("")),
+            (json!(7), Some("7")),
+            (json!({"$ne": 1}), None),
+            (json!(null), None),
+            (json!([{"a": 1}]), None),
+        ] {
+            assert_eq!(field_value(&claim).as_deref(), value, "{claim}");
+        }
+    }
+
+    #[test]
+    fn every_spelling_that_folds_to_an_identity_header_is_reserved() {
+        let own = IdentityHeader { claim: "email".into(), header: "X-Mail".into() };
+        let headers = IdentityHeaders::new(&[own]);
+        for name in ["X-Auth-User", "x-auth-user", "X_Auth_User", "X.Auth!User", "x-auth-roles", "X-MAIL", "x_mail"] {
+            assert!(headers.reserves(name.as_bytes()), "{name}");
+        }
+        for name in ["X-Auth-Users", "X-Mai", "Accept", "XAuthUser"] {
+            assert!(!headers.reserves(name.as_bytes()), "{name}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The way of one request, top to bottom: admission, route, identity, and then endpoint, file or upstream.
+//!
+//! [`handle`] is the list; each step is a function in the file that bears its name and either hands on or refuses.
+
+mod admission;
+mod authenticate;
+mod authorize;
+mod bearer;
+mod client;
+mod cors;
+mod endpoints;
+mod gateway;
+mod identity;
+mod proxy;
+mod response;
+mod route;
+mod snapshot;
+mod static_files;
+mod token_cache;
+mod upstream_request;
+
+use std::rc::Rc;
+
+use http::{Method, StatusCode};
+
+pub(crate) use admission::{Admitted, admit};
+pub(crate) use client::Client;
+pub(crate) use gateway::{Gateway, Worker};
+pub(crate) use response::{Response, ResponseBody};
+pub(crate) use snapshot::{Snapshot, SnapshotError};
+
+use crate::problem::Rejection;
+use crate::telemetry::RequestId;
+use crate::tokens::UnixSeconds;
+use crate::wire::{FieldKind, RequestBody};
+use identity::Identity;
+use proxy::Forwarding;
+use route::Target;
+
+/// A request that was admitted, and its name in logs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Exchange<'r> {
+    pub(crate) request: &'r Admitted<'r>,
+    pub(crate) request_id: &'r RequestId,
+    pub(crate) now: UnixSeconds,
+}
+
+/// What is known of a request when it is over, for the access log and the metrics.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    /// The route's place in the configuration.
+    pub(crate) route: Option<usize>,
+    /// Whether one of the gateway's own endpoints answered.
+    pub(crate) endpoint: bool,
+    pub(crate) upstream: Option<usize>,
+    pub(crate) identity: Option<Rc<Identity>>,
+    /// The name used to log in, in its canonical form.
+    pub(crate) username: Option<String>,
+}
+
+/// Answers a request. Whatever happens, there is an answer, and a page of an allowed origin can read it.
+pub(crate) async fn handle<'c>(
+    worker: &Worker,
+    client: &Client,
+    exchange: &Exchange<'_>,
+    facts: &mut Facts,
+    body: RequestBody<'c>,
+) -> Response<'c> {
+    let snapshot = &worker.gateway.snapshot;
+    let mut response = match answer(worker, snapshot, client, exchange, facts, body).await {
+        Ok(response) => response,
+        Err(rejection) => Response::refusal(&rejection, exchange.request_id.as_str()),
+    };
+    snapshot.cors.decorate(exchange.request.head(), &mut response);
+    response
+}
+
+async fn answer<'c>(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    client: &Client,
+    exchange: &Exchange<'_>,
+    facts: &mut Facts,
+    body: RequestBody<'c>,
+) -> Result<Response<'c>, Rejection> {
+    let request = exchange.request;
+    // Before anything else, for a browser sends no token with it.
+    if let Some(response) = snapshot.cors.preflight(request.head()) {
+        return Ok(response);
+    }
+    if let Some(response) = options_of_the_gateway(request) {
+        return Ok(response);
+    }
+    // The gateway's own endpoints come before the routes, so that no route can shadow them.
+    if let Some(endpoint) = snapshot.endpoints.find(request.target().decoded_path()) {
+        facts.endpoint = true;
+        return endpoints::serve(endpoint, worker, snapshot, client, exchange, facts, body).await;
+    }
+    let route = snapshot.routes.select(request)?;
+    facts.route = Some(route.index);
+    // Nothing of the body has been asked for so far: a client that waits for `100 Continue` gets its 401 instead.
+    let identity = authorize::authorize(worker, snapshot, route, request.head(), exchange.now)?;
+    facts.identity.clone_from(&identity);
+    match &route.target {
+        Target::Static(root) => static_files::serve(root, route.path(), request).await,
+        Target::Upstream { upstream, strip_prefix, forward_token, .. } => {
+            facts.upstream = Some(*upstream);
+            let (upstream, strip_prefix, forward_token) = (*upstream, *strip_prefix, *forward_token);
+            let forwarding = Forwarding { route, upstream, strip_prefix, forward_token };
+            proxy::forward(worker, snapshot, exchange, client, forwarding, identity.as_deref(), body).await
+        }
+    }
+}
+
+/// `OPTIONS *` asks about the gateway itself, and `Max-Forwards: 0` says that this is the last hop (RFC 9110
+/// sections 9.3.7 and 7.6.2).
+fn options_of_the_gateway<'c>(request: &Admitted<'_>) -> Option<Response<'c>> {
+    let last_hop = || request.head().only(FieldKind::MaxForwards).is_some_and(|f| f.value == b"0");
+    if *request.method() != Method::OPTIONS || (request.target().path() != "*" && !last_hop()) {
+        return None;
+    }
+    Some(Response::new(StatusCode::NO_CONTENT).field("Allow", &admission::USUAL_METHODS.map(|m| m.to_string()).join(", ")))
+}

@@ -1,0 +1,135 @@
+//! Forwarding: the cleaned request goes to the upstream, its answer comes back cleaned.
+
+use http::StatusCode;
+
+use super::admission::Admitted;
+use super::client::Client;
+use super::identity::Identity;
+use super::response::{Response, ResponseBody};
+use super::route::Route;
+use super::snapshot::Snapshot;
+use super::upstream_request::{Additions, UpstreamRequest};
+use super::{Exchange, Worker};
+use crate::problem::{Code, Rejection};
+use crate::telemetry::UpstreamOutcome;
+use crate::upstreams::{OutgoingRequest, SendError, UpstreamResponse, send};
+use crate::wire::{BodyError, BodyFraming, FieldKind, RequestBody, ResponseHead};
+
+/// How a route forwards.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Forwarding<'r> {
+    pub(crate) route: &'r Route,
+    pub(crate) upstream: usize,
+    pub(crate) strip_prefix: bool,
+    pub(crate) forward_token: bool,
+}
+
+/// Forwards a request and gives the upstream's answer, its body still on its way.
+pub(crate) async fn forward<'c>(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    exchange: &Exchange<'_>,
+    client: &Client,
+    forwarding: Forwarding<'_>,
+    identity: Option<&Identity>,
+    body: RequestBody<'c>,
+) -> Result<Response<'c>, Rejection> {
+    let request = exchange.request;
+    let target = match forwarding.strip_prefix {
+        true => request.target().below(forwarding.route.path()),
+        false => request.target().as_str(),
+    };
+    let trusted = &snapshot.settings.server.trusted_proxies;
+    let origin = client.origin(request.head(), request.host().as_str(), trusted);
+    let additions = Additions {
+        target,
+        identity,
+        identity_headers: &snapshot.identity_headers,
+        forward_token: forwarding.forward_token,
+        forwarded: &origin.lines,
+        request_id: exchange.request_id.as_str(),
+    };
+    let outgoing = UpstreamRequest::new(request, additions);
+    let pool = &worker.upstreams[forwarding.upstream];
+    let outgoing = OutgoingRequest { head: outgoing.head(), method: request.method() };
+    match send(pool, outgoing, body).await {
+        Ok(response) => {
+            worker.metrics.upstream_request(forwarding.upstream, UpstreamOutcome::Ok);
+            Ok(pass_back(response, request, snapshot))
+        }
+        Err(error) => Err(failed(worker, forwarding.upstream, &error)),
+    }
+}
+
+/// The upstream's answer without what belongs to its connection or to the gateway.
+fn pass_back<'c>(upstream: UpstreamResponse<'c>, request: &Admitted<'_>, snapshot: &Snapshot) -> Response<'c> {
+    let UpstreamResponse { head, framing, body } = upstream;
+    let mut response = Response::new(head.status());
+    for field in head.fields() {
+        let passes = match field.kind {
+            FieldKind::Connection
+            | FieldKind::HopByHop
+            | FieldKind::Upgrade
+            | FieldKind::TransferEncoding
+            | FieldKind::ContentLength
+            | FieldKind::XRequestId
+            | FieldKind::Alias => false,
+            FieldKind::AccessControl => !snapshot.cors.is_on(),
+            FieldKind::Date => {
+                response.has_date = true;
+                true
+            }
+            _ => true,
+        };
+        if passes && !nominated(&head, field.name) {
+            response.fields.push(field.name, field.value);
+        }
+    }
+    let declared = match (framing, head.status()) {
+        (BodyFraming::Empty, StatusCode::NO_CONTENT) => None,
+        (BodyFraming::Empty, StatusCode::NOT_MODIFIED) => told_length(&head),
+        (BodyFraming::Empty, _) if *request.method() == http::Method::HEAD => told_length(&head),
+        (BodyFraming::Empty, _) => Some(0),
+        _ => None,
+    };
+    response.body = ResponseBody::Upstream { body, framing, declared };
+    response
+}
+
+fn nominated(head: &ResponseHead, name: &[u8]) -> bool {
+    let mut connections = head.fields().filter(|f| f.kind == FieldKind::Connection);
+    connections.any(|f| f.members().any(|m| m.eq_ignore_ascii_case(name)))
+}
+
+fn told_length(head: &ResponseHead) -> Option<u64> {
+    let field = head.fields().find(|f| f.kind == FieldKind::ContentLength)?;
+    std::str::from_utf8(field.value).ok()?.parse().ok()
+}
+
+fn failed(worker: &Worker, upstream: usize, error: &SendError) -> Rejection {
+    if let SendError::Body(error) = error {
+        return bad_body(error);
+    }
+    let pool = &worker.upstreams[upstream];
+    tracing::warn!(upstream = pool.name(), urls = ?pool.urls(), %error, "upstream failed");
+    let (outcome, rejection) = match error {
+        SendError::Connect(_) => {
+            (UpstreamOutcome::ConnectFailed, Rejection::new(Code::BadGateway, "the upstream cannot be reached"))
+        }
+        SendError::Timeout => {
+            (UpstreamOutcome::Timeout, Rejection::new(Code::GatewayTimeout, "the upstream did not answer in time"))
+        }
+        _ => (UpstreamOutcome::Broken, Rejection::new(Code::BadGateway, "the upstream's answer was broken")),
+    };
+    worker.metrics.upstream_request(upstream, outcome);
+    rejection
+}
+
+/// The refusal for a body that the client did not send properly. What follows it on the connection is lost.
+pub(crate) fn bad_body(error: &BodyError) -> Rejection {
+    match error {
+        BodyError::TimedOut => Rejection::new(Code::RequestTimeout, "the body stopped arriving"),
+        BodyError::TooLarge => Rejection::new(Code::PayloadTooLarge, "the body is larger than is allowed here"),
+        _ => Rejection::new(Code::BadRequest, "the body's framing is malformed").close(),
+    }
+}

@@ -1,0 +1,81 @@
+//! One configuration, prepared for serving: immutable, so that a request cannot see half of a change.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::cors::Cors;
+use super::endpoints::Endpoints;
+use super::identity::IdentityHeaders;
+use super::route::Routes;
+use super::static_files::StaticRoot;
+use crate::config::Settings;
+use crate::tokens::{Issuer, KeyError, KeyRing, UnixSeconds, Verifier};
+use crate::users::{Directory, FileDirectory, UserFileErrors};
+
+/// Everything that follows from the settings, the keys and the users file.
+pub(crate) struct Snapshot {
+    pub(crate) settings: Settings,
+    pub(crate) routes: Routes,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) cors: Cors,
+    pub(crate) identity_headers: IdentityHeaders,
+    pub(crate) issuer: Issuer,
+    pub(crate) verifier: Verifier,
+    pub(crate) jwks: Bytes,
+    pub(crate) directory: Arc<dyn Directory>,
+}
+
+/// Why a configuration cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// No usable signing key.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The users file.
+    #[error("{0}")]
+    Users(UserFileErrors),
+    /// A static route's folder.
+    #[error("cannot serve the files of {path}: {source}")]
+    Static {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Snapshot {
+    /// Loads what the settings name.
+    pub(crate) fn load(settings: Settings, now: UnixSeconds) -> Result<Snapshot, SnapshotError> {
+        let keys = KeyRing::load(&settings.tokens, now)?;
+        let jwks = keys.jwks();
+        let (issuer, verifier) = keys.into_parts(&settings.tokens);
+        let (directory, warnings) = FileDirectory::load(&settings.users.file).map_err(SnapshotError::Users)?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let mut failed_root = PathBuf::new();
+        let routes = Routes::new(
+            &settings.routes,
+            |name| settings.upstreams.keys().position(|n| n == name),
+            |root| {
+                StaticRoot::open(root).map(Arc::new).inspect_err(|_| failed_root = root.to_owned())
+            },
+        );
+        let routes = routes.map_err(|source| SnapshotError::Static { path: failed_root, source })?;
+        Ok(Snapshot {
+            routes,
+            endpoints: Endpoints::new(&settings.endpoints),
+            cors: Cors::new(&settings.cors),
+            identity_headers: IdentityHeaders::new(&settings.identity_headers),
+            issuer,
+            verifier,
+            jwks,
+            directory: Arc::new(directory),
+            settings,
+        })
+    }
+}

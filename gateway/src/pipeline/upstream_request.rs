@@ -1,0 +1,131 @@
+//! The request that an upstream gets: the client's, cleaned, with what the gateway knows added.
+
+use std::io::Write as _;
+
+use http::Method;
+
+use super::admission::Admitted;
+use super::identity::{Identity, IdentityHeaders};
+use crate::wire::{BodyFraming, Field, FieldKind};
+
+/// How the gateway names itself in `Via` (RFC 9110 section 7.6.3): a pseudonym, no version.
+const VIA: &[u8] = b"Via: 1.1 auth-gateway\r\n";
+
+/// The head of a request as it goes to an upstream. Only [`UpstreamRequest::new`] makes one, out of an admitted
+/// request, so what was judged is what is sent.
+#[derive(Debug)]
+pub(crate) struct UpstreamRequest {
+    head: Vec<u8>,
+}
+
+/// What a route and a connection add to a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Additions<'a> {
+    /// Path and query, byte for byte from the admitted target.
+    pub(crate) target: &'a str,
+    pub(crate) identity: Option<&'a Identity>,
+    pub(crate) identity_headers: &'a IdentityHeaders,
+    pub(crate) forward_token: bool,
+    /// `X-Forwarded-*` and `Forwarded` lines.
+    pub(crate) forwarded: &'a [u8],
+    pub(crate) request_id: &'a str,
+}
+
+impl UpstreamRequest {
+    /// The order is the point (CVE-2024-45410): first everything goes that belongs to one hop or that the client
+    /// only claims, then what was verified comes in, where nothing can take it out again.
+    pub(crate) fn new(request: &Admitted<'_>, add: Additions<'_>) -> UpstreamRequest {
+        let mut head = Vec::with_capacity(1024);
+        head.extend_from_slice(request.method().as_str().as_bytes());
+        head.push(b' ');
+        if !add.target.starts_with('/') {
+            head.push(b'/');
+        }
+        head.extend_from_slice(add.target.as_bytes());
+        head.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+        head.extend_from_slice(request.host().as_str().as_bytes());
+        head.extend_from_slice(b"\r\n");
+
+        let nominated = Nominated::of(request);
+        for field in request.head().fields() {
+            if passes(&field, add) && !nominated.contains(field.name) {
+                push_line(&mut head, field.name, field.value);
+            }
+        }
+        if let Some(identity) = add.identity {
+            head.extend_from_slice(identity.header_lines());
+        }
+        head.extend_from_slice(add.forwarded);
+        push_line(&mut head, b"X-Request-Id", add.request_id.as_bytes());
+        head.extend_from_slice(VIA);
+        push_framing(&mut head, request);
+        head.extend_from_slice(b"\r\n");
+        UpstreamRequest { head }
+    }
+
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.head
+    }
+}
+
+/// Whether a field of the client's may reach the upstream.
+fn passes(field: &Field<'_>, add: Additions<'_>) -> bool {
+    match field.kind {
+        FieldKind::Authorization => add.forward_token,
+        FieldKind::Connection
+        | FieldKind::HopByHop
+        | FieldKind::Upgrade
+        | FieldKind::TransferEncoding
+        | FieldKind::ContentLength
+        | FieldKind::Expect
+        | FieldKind::Host
+        | FieldKind::Forwarded
+        | FieldKind::XForwardedFor
+        | FieldKind::XForwardedHost
+        | FieldKind::XForwardedProto
+        | FieldKind::XRequestId
+        | FieldKind::Override
+        | FieldKind::Alias => false,
+        _ => !add.identity_headers.reserves(field.name),
+    }
+}
+
+/// The names that `Connection` takes out (RFC 9110 section 7.6.1).
+struct Nominated<'h>(Vec<&'h [u8]>);
+
+impl<'h> Nominated<'h> {
+    fn of(request: &Admitted<'h>) -> Nominated<'h> {
+        let mut names = Vec::new();
+        for field in request.head().of_kind(FieldKind::Connection) {
+            for name in field.value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
+                if !name.is_empty() && !name.eq_ignore_ascii_case(b"close") && !name.eq_ignore_ascii_case(b"keep-alive") {
+                    names.push(name);
+                }
+            }
+        }
+        Nominated(names)
+    }
+
+    fn contains(&self, name: &[u8]) -> bool {
+        self.0.iter().any(|nominated| nominated.eq_ignore_ascii_case(name))
+    }
+}
+
+/// The framing is written from what was understood, never copied.
+fn push_framing(head: &mut Vec<u8>, request: &Admitted<'_>) {
+    let expects_body = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
+    match request.framing() {
+        // Writing to a Vec does not fail.
+        BodyFraming::Length(n) => drop(write!(head, "Content-Length: {n}\r\n")),
+        BodyFraming::Chunked => head.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        BodyFraming::Empty if expects_body => head.extend_from_slice(b"Content-Length: 0\r\n"),
+        BodyFraming::Empty | BodyFraming::UntilClose => {}
+    }
+}
+
+fn push_line(head: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    head.extend_from_slice(name);
+    head.extend_from_slice(b": ");
+    head.extend_from_slice(value);
+    head.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,173 @@
+//! Writing one answer: status line, fields, and the body as it comes.
+
+use std::future::poll_fn;
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::net::TcpStream;
+
+use crate::pipeline::{Response, ResponseBody};
+use crate::wire::{BodyError, BodyFraming, Deadline, Version, http_date, write_all};
+
+/// Pieces up to this size are copied behind the head, so that a small answer is one write and one packet.
+const SMALL: usize = 16 * 1024;
+
+/// What the answer has to fit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answer<'a> {
+    pub(super) version: Version,
+    pub(super) is_head: bool,
+    pub(super) keep_alive: bool,
+    pub(super) request_id: &'a str,
+}
+
+/// How writing went.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// Bytes of the body.
+    pub(super) bytes: u64,
+    /// Whether the connection may go on; an error if the answer was cut short.
+    pub(super) outcome: Result<bool, io::Error>,
+}
+
+/// How the body is delimited for this client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Delimiter {
+    None,
+    Length,
+    Chunked,
+    Close,
+}
+
+impl Answer<'_> {
+    pub(super) async fn write(
+        &self,
+        socket: &TcpStream,
+        deadline: &mut Deadline,
+        patience: Duration,
+        out: &mut Vec<u8>,
+        mut response: Response<'_>,
+    ) -> Written {
+        let delimiter = self.delimiter(&response);
+        let keep_alive = self.keep_alive && !response.close && delimiter != Delimiter::Close;
+        out.clear();
+        self.push_head(out, &response, delimiter, keep_alive);
+        let mut sink = Sink { socket, deadline, patience, out, chunked: delimiter == Delimiter::Chunked, bytes: 0 };
+        let sent = match delimiter {
+            Delimiter::None => sink.flush(&mut response.body).await,
+            _ => sink.transfer(&mut response.body).await,
+        };
+        let bytes = sink.bytes;
+        // One large answer should not keep its buffer for the life of the connection.
+        out.shrink_to(SMALL);
+        response.body.finish();
+        Written { bytes, outcome: sent.map(|()| keep_alive) }
+    }
+
+    fn delimiter(&self, response: &Response<'_>) -> Delimiter {
+        match response.body.framing() {
+            _ if self.is_head || bodiless(response.status) => Delimiter::None,
+            BodyFraming::Empty => Delimiter::None,
+            BodyFraming::Length(_) => Delimiter::Length,
+            BodyFraming::Chunked | BodyFraming::UntilClose if self.version == Version::Http11 => Delimiter::Chunked,
+            BodyFraming::Chunked | BodyFraming::UntilClose => Delimiter::Close,
+        }
+    }
+
+    fn push_head(&self, out: &mut Vec<u8>, response: &Response<'_>, delimiter: Delimiter, keep_alive: bool) {
+        // Writing to a Vec does not fail.
+        let _ = write!(out, "HTTP/1.1 {} {}\r\n", response.status.as_u16(), reason(response.status));
+        out.extend_from_slice(response.fields.as_bytes());
+        if !response.has_date {
+            out.extend_from_slice(b"Date: ");
+            out.extend_from_slice(&http_date());
+            out.extend_from_slice(b"\r\n");
+        }
+        let _ = write!(out, "X-Request-Id: {}\r\n", self.request_id);
+        if delimiter == Delimiter::Chunked {
+            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        } else if let Some(length) = response.declared_length() {
+            let _ = write!(out, "Content-Length: {length}\r\n");
+        }
+        if !keep_alive {
+            out.extend_from_slice(b"Connection: close\r\n");
+        } else if self.version == Version::Http10 {
+            out.extend_from_slice(b"Connection: keep-alive\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Statuses whose answers end with their head (RFC 9112 section 6.3).
+fn bodiless(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+fn reason(status: StatusCode) -> &'static str {
+    status.canonical_reason().unwrap_or("")
+}
+
+/// The client's socket and what waits to be written to it.
+struct Sink<'s> {
+    socket: &'s TcpStream,
+    deadline: &'s mut Deadline,
+    patience: Duration,
+    out: &'s mut Vec<u8>,
+    chunked: bool,
+    bytes: u64,
+}
+
+impl Sink<'_> {
+    /// Writes what has been gathered.
+    async fn flush(&mut self, body: &mut ResponseBody<'_>) -> io::Result<()> {
+        let meanwhile = |cx: &mut std::task::Context<'_>| body.poll_upload(cx);
+        write_all(self.socket, self.deadline, self.patience, self.out, meanwhile).await?;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// Moves the body from its source to the client, at the pace of the slower of the two.
+    async fn transfer(&mut self, body: &mut ResponseBody<'_>) -> io::Result<()> {
+        loop {
+            // Most answers are small and have arrived with their head: then they leave with it, in one write.
+            let n = self.gather(body.buffered().map_err(cut)?);
+            body.consume(n);
+            if body.is_complete() {
+                break;
+            }
+            if !self.out.is_empty() {
+                self.flush(body).await?;
+            }
+            if n == 0 {
+                poll_fn(|cx| body.poll_fill(cx).map_ok(|_| ())).await.map_err(cut)?;
+            }
+        }
+        if self.chunked {
+            self.out.extend_from_slice(b"0\r\n\r\n");
+        }
+        self.flush(body).await
+    }
+
+    /// Appends a piece in the framing of this answer.
+    fn gather(&mut self, piece: &[u8]) -> usize {
+        if piece.is_empty() {
+            return 0;
+        }
+        if self.chunked {
+            // Writing to a Vec does not fail.
+            let _ = write!(self.out, "{:x}\r\n", piece.len());
+        }
+        self.out.extend_from_slice(piece);
+        if self.chunked {
+            self.out.extend_from_slice(b"\r\n");
+        }
+        self.bytes += piece.len() as u64;
+        piece.len()
+    }
+}
+
+/// The source failed: the client must not take what it has for the whole.
+fn cut(error: BodyError) -> io::Error {
+    io::Error::other(error)
+}

@@ -1,0 +1,110 @@
+//! One worker: a thread with its own runtime, listener, connections and caches.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::sync::{Notify, watch};
+use tokio::task::LocalSet;
+use tokio::time::{interval, timeout};
+
+use super::connection;
+use super::listener::accept;
+use crate::pipeline::{Gateway, Worker};
+
+const HOUSEKEEPING: Duration = Duration::from_secs(2);
+
+/// What a worker thread is given.
+pub(super) struct Post {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) index: usize,
+    pub(super) listener: std::net::TcpListener,
+    pub(super) draining: watch::Receiver<bool>,
+    /// Connections open in the whole process.
+    pub(super) open: Arc<AtomicUsize>,
+}
+
+/// Serves until told to drain and until the last connection has ended or the drain's time is over.
+pub(super) fn run(post: Post) -> std::io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+    LocalSet::new().block_on(&runtime, serve(post))
+}
+
+async fn serve(post: Post) -> std::io::Result<()> {
+    let listener = TcpListener::from_std(post.listener)?;
+    let worker = Rc::new(Worker::new(Arc::clone(&post.gateway), post.index));
+    let settings = &post.gateway.snapshot.settings;
+    let connections = Rc::new(Connections::default());
+    let mut stop = post.draining.clone();
+    let mut housekeeping = interval(HOUSEKEEPING);
+    loop {
+        let (socket, peer) = tokio::select! {
+            accepted = accept(&listener) => accepted,
+            _ = housekeeping.tick() => {
+                worker.keep_house();
+                continue;
+            }
+            _ = stop.wait_for(|draining| *draining) => break,
+        };
+        if post.open.fetch_add(1, Ordering::Relaxed) >= settings.limits.connections {
+            post.open.fetch_sub(1, Ordering::Relaxed);
+            worker.metrics.connection_refused();
+            continue;
+        }
+        let place = Place::take(&connections, &post.open, &worker);
+        let draining = post.draining.clone();
+        let worker = Rc::clone(&worker);
+        tokio::task::spawn_local(async move {
+            connection::serve(socket, peer, worker, draining).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    if timeout(settings.server.drain_timeout, connections.ended()).await.is_err() {
+        tracing::warn!(connections = connections.open.get(), "the drain's time is over: connections are cut");
+    }
+    Ok(())
+}
+
+/// This worker's open connections.
+#[derive(Default)]
+struct Connections {
+    open: Cell<usize>,
+    ended: Notify,
+}
+
+impl Connections {
+    async fn ended(&self) {
+        while self.open.get() > 0 {
+            self.ended.notified().await;
+        }
+    }
+}
+
+/// A connection's place in the counts, given up also when its task panics.
+struct Place {
+    connections: Rc<Connections>,
+    open: Arc<AtomicUsize>,
+    worker: Rc<Worker>,
+}
+
+impl Place {
+    fn take(connections: &Rc<Connections>, open: &Arc<AtomicUsize>, worker: &Rc<Worker>) -> Place {
+        connections.open.set(connections.open.get() + 1);
+        worker.metrics.connection_opened();
+        Place { connections: Rc::clone(connections), open: Arc::clone(open), worker: Rc::clone(worker) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.open.set(self.connections.open.get() - 1);
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.worker.metrics.connection_closed();
+        self.connections.ended.notify_one();
+    }
+}

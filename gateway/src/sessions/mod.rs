@@ -1,0 +1,29 @@
+//! Sessions: refresh rotation, revocation and lockout, as rules over plain records in a small durable store.
+//!
+//! [`Sessions`] is the engine that endpoints use. The rules are pure and written once ([`session`], [`lockout`]);
+//! the stores only keep bytes and swap them atomically ([`store::Store`]).
+
+mod embedded;
+mod engine;
+mod id;
+mod lockout;
+mod memory;
+mod record;
+mod revocations;
+mod session;
+mod store;
+
+#[cfg(test)]
+mod conformance;
+
+pub use embedded::{EmbeddedStore, OpenError};
+pub use engine::{Account, NewSession, Opened, Policy, RefreshError, Refreshed, Sessions, Successor};
+pub use id::{BadId, SessionId, TokenId};
+pub use lockout::{Attempt, LockoutPolicy};
+pub use memory::MemoryStore;
+pub use revocations::Revocations;
+pub use session::{RevocationReason, RotationPolicy, Session};
+pub use store::{Store, StoreError};
+
+/// Milliseconds since 1970.
+pub type UnixMillis = u64;

@@ -1,0 +1,160 @@
+//! A session and the rule of refresh rotation, without I/O and without a clock.
+//!
+//! A session is a family of refresh tokens in one line: each has at most one successor, chosen once and given again
+//! to whoever presents the predecessor again while that lives. Racing tabs and lost answers thus get the same pair,
+//! never a fork. A dead token that comes back means that two parties hold the line, so the line ends (RFC 9700
+//! section 4.14.2).
+
+use serde::{Deserialize, Serialize};
+
+use super::{TokenId, UnixMillis};
+use crate::config::Rotation;
+
+/// When predecessors die.
+#[derive(Debug, Clone, Copy)]
+pub struct RotationPolicy {
+    /// The mode.
+    pub mode: Rotation,
+    /// How long a token lives on after the event that kills it, in milliseconds.
+    pub grace: UnixMillis,
+}
+
+/// Why a session was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RevocationReason {
+    /// The user logged out.
+    Logout,
+    /// The user logged out everywhere.
+    LogoutAll,
+    /// A dead refresh token was presented.
+    Reuse,
+    /// The user was disabled or deleted, or has a new password.
+    AccountChanged,
+}
+
+/// The end of a session before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// When.
+    pub at: UnixMillis,
+    /// Why.
+    pub reason: RevocationReason,
+}
+
+/// A refresh token of the line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Link {
+    id: TokenId,
+    issued_at: UnixMillis,
+    first_presented: Option<UnixMillis>,
+}
+
+/// A session as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Session {
+    /// The user's id.
+    pub subject: String,
+    /// The user's name at login.
+    pub username: String,
+    /// Changes with the user's password.
+    pub credential: [u8; 16],
+    /// When it was opened.
+    pub opened_at: UnixMillis,
+    /// Its absolute end; it never moves.
+    pub expires_at: UnixMillis,
+    /// Whether it was ended before.
+    pub revoked: Option<Revoked>,
+    /// The living tokens of the line, oldest first. A token of this session that is not here is dead.
+    links: Vec<Link>,
+}
+
+/// What a presented refresh token is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is good, and this is its successor.
+    Rotated {
+        successor: TokenId,
+        issued_at: UnixMillis,
+        /// Whether the successor was chosen at an earlier presentation.
+        repeated: bool,
+    },
+    /// It is good and stays the only one.
+    Kept,
+    /// It is dead; the session has been revoked for it.
+    Reused,
+    Revoked,
+    Expired,
+}
+
+impl Session {
+    /// A session with its first refresh token.
+    pub(super) fn open(
+        subject: String,
+        username: String,
+        credential: [u8; 16],
+        first: TokenId,
+        now: UnixMillis,
+        expires_at: UnixMillis,
+    ) -> Session {
+        let links = vec![Link { id: first, issued_at: now, first_presented: None }];
+        Session { subject, username, credential, opened_at: now, expires_at, revoked: None, links }
+    }
+
+    /// Ends the session; the first reason stays. Tells whether that was a change.
+    pub(super) fn revoke(&mut self, reason: RevocationReason, now: UnixMillis) -> bool {
+        let change = self.revoked.is_none();
+        self.revoked.get_or_insert(Revoked { at: now, reason });
+        change
+    }
+
+    /// Judges a token that is presented now, and remembers that it was. `fresh` becomes the successor if there is
+    /// none yet; the caller chose it beforehand, so that asking twice is no different from asking once.
+    pub(super) fn present(
+        &mut self,
+        presented: TokenId,
+        fresh: TokenId,
+        policy: RotationPolicy,
+        now: UnixMillis,
+    ) -> Verdict {
+        if self.revoked.is_some() {
+            return Verdict::Revoked;
+        }
+        if now >= self.expires_at {
+            return Verdict::Expired;
+        }
+        let place = self.links.iter().position(|link| link.id == presented);
+        let Some(place) = place.filter(|&place| !self.is_dead(place, policy, now)) else {
+            self.revoke(RevocationReason::Reuse, now);
+            return Verdict::Reused;
+        };
+        self.links[place].first_presented.get_or_insert(now);
+        if policy.mode == Rotation::Off {
+            return Verdict::Kept;
+        }
+        let repeated = place + 1 < self.links.len();
+        if !repeated {
+            self.links.push(Link { id: fresh, issued_at: now, first_presented: None });
+        }
+        let Link { id: successor, issued_at, .. } = self.links[place + 1];
+        self.forget_the_dead(policy, now);
+        Verdict::Rotated { successor, issued_at, repeated }
+    }
+
+    fn is_dead(&self, place: usize, policy: RotationPolicy, now: UnixMillis) -> bool {
+        let killed_at = match policy.mode {
+            Rotation::OnUse => self.links.get(place + 1).and_then(|successor| successor.first_presented),
+            Rotation::Strict => self.links[place].first_presented,
+            Rotation::Off => None,
+        };
+        killed_at.is_some_and(|at| now >= at.saturating_add(policy.grace))
+    }
+
+    /// Tokens die in the order of the line, so the dead are at its front.
+    fn forget_the_dead(&mut self, policy: RotationPolicy, now: UnixMillis) {
+        while self.links.len() > 1 && self.is_dead(0, policy, now) {
+            self.links.remove(0);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! A response body on its way from an upstream to the client.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::pool::{Lease, UpstreamPool};
+use super::upload::Upload;
+use crate::wire::{BodyError, BodyReader};
+
+/// The body of a response, still on its connection. At its end the connection goes back to the pool; dropped before
+/// that, the connection is closed.
+#[derive(Debug)]
+pub(crate) struct UpstreamBody<'c> {
+    pub(super) pool: Rc<UpstreamPool>,
+    pub(super) lease: Option<Lease>,
+    pub(super) reader: BodyReader,
+    /// The request body, where the upstream answers before it has all of it.
+    pub(super) upload: Option<Upload<'c>>,
+    /// Whether the connection may carry another request.
+    pub(super) reusable: bool,
+}
+
+impl UpstreamBody<'_> {
+    /// The piece that arrived together with what was read before; empty if there is none yet.
+    pub(crate) fn buffered(&mut self) -> Result<&[u8], BodyError> {
+        match &mut self.lease {
+            Some(lease) => self.reader.buffered(&mut lease.connection.input),
+            None => Ok(&[]),
+        }
+    }
+
+    /// The next piece; empty at the end.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
+        self.poll_upload(cx);
+        let Some(lease) = &mut self.lease else { return Poll::Ready(Ok(&[])) };
+        let connection = &mut lease.connection;
+        match self.reader.poll_fill(cx, &connection.socket, &mut connection.input) {
+            Poll::Ready(piece) => {
+                connection.deadline.restart(self.pool.settings().body_timeout);
+                Poll::Ready(piece)
+            }
+            Poll::Pending => connection.deadline.poll(cx).map(|()| Err(BodyError::TimedOut)),
+        }
+    }
+
+    /// Takes `n` bytes of what was given last.
+    pub(crate) fn consume(&mut self, n: usize) {
+        if let Some(lease) = &mut self.lease {
+            self.reader.consume(&mut lease.connection.input, n);
+        }
+    }
+
+    /// Whether all of it was consumed. Looks at what has been read already, so that a last chunk that came with its
+    /// data counts.
+    pub(crate) fn is_complete(&mut self) -> bool {
+        self.buffered().is_ok_and(<[u8]>::is_empty) && self.reader.is_complete()
+    }
+
+    /// Lets the rest of the request body flow while the response is under way.
+    pub(crate) fn poll_upload(&mut self, cx: &mut Context<'_>) {
+        if let (Some(upload), Some(lease)) = (&mut self.upload, &self.lease)
+            && let Poll::Ready(result) = upload.poll(cx, &lease.connection.socket)
+        {
+            // The response stands whatever becomes of the rest; only the connection cannot be used again.
+            self.reusable &= result.is_ok();
+            self.upload = None;
+        }
+    }
+
+    /// Hands the connection back if request and response are both complete and nothing else is on it.
+    pub(crate) fn finish(mut self) {
+        let complete = self.is_complete() && self.upload.is_none() && self.reusable;
+        if let Some(lease) = self.lease.take()
+            && complete
+            && lease.connection.input.filled().is_empty()
+        {
+            self.pool.give_back(lease.connection, lease.url);
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! One connection to an upstream.
+
+use std::io;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::config::UpstreamUrl;
+use crate::wire::{Deadline, ReadBuffer};
+
+/// A connection and what is needed to use it again.
+#[derive(Debug)]
+pub(super) struct UpstreamConnection {
+    pub(super) socket: TcpStream,
+    pub(super) input: ReadBuffer,
+    pub(super) deadline: Deadline,
+}
+
+impl UpstreamConnection {
+    pub(super) async fn open(url: &UpstreamUrl, within: Duration) -> io::Result<UpstreamConnection> {
+        let connecting = TcpStream::connect((url.host.as_str(), url.port));
+        let socket =
+            timeout(within, connecting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        socket.set_nodelay(true)?;
+        Ok(UpstreamConnection { socket, input: ReadBuffer::default(), deadline: Deadline::after(within) })
+    }
+
+    /// Whether nothing has happened on it since its last response: neither an end nor bytes that nobody asked for,
+    /// which the next client would take for its answer. Costs no system call while the socket is quiet.
+    pub(super) fn is_quiet(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        while self.socket.poll_read_ready(&mut cx).is_ready() {
+            match self.socket.try_read(&mut [0]) {
+                // The readiness was left over from the last read; asking cleared it.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                _ => return false,
+            }
+        }
+        self.input.filled().is_empty()
+    }
+}

@@ -1,0 +1,199 @@
+//! One request to an upstream and the head of its response.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use http::{Method, StatusCode};
+
+use super::body::UpstreamBody;
+use super::connection::UpstreamConnection;
+use super::pool::{Lease, UpstreamPool};
+use super::upload::{Upload, UploadError};
+use crate::wire::{BodyError, BodyFraming, BodyReader, FieldKind, RequestBody, ResponseHead};
+use crate::wire::{poll_read, response_framing, write_all};
+
+/// What is read at once for a response head and, mostly, its whole body.
+const READ_SIZE: usize = 8 * 1024;
+/// More interim responses than this are a fault.
+const MAX_INTERIM: usize = 20;
+
+/// A request that is ready for the wire.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OutgoingRequest<'r> {
+    /// Request line and fields through the empty line.
+    pub(crate) head: &'r [u8],
+    pub(crate) method: &'r Method,
+}
+
+/// A response whose body is still on its way.
+#[derive(Debug)]
+pub(crate) struct UpstreamResponse<'c> {
+    pub(crate) head: ResponseHead,
+    pub(crate) framing: BodyFraming,
+    pub(crate) body: UpstreamBody<'c>,
+}
+
+/// Why there is no response.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    #[error("no response in time")]
+    Timeout,
+    #[error("the connection broke before the response: {0}")]
+    Broken(io::Error),
+    #[error("{0}")]
+    BadResponse(&'static str),
+    #[error("the request body: {0}")]
+    Body(BodyError),
+}
+
+/// Sends a request and waits for the response's head. Where a pooled connection turns out to be dead, a request that
+/// may be repeated and has no body is sent once more on a new one (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1).
+pub(crate) async fn send<'c>(
+    pool: &Rc<UpstreamPool>,
+    request: OutgoingRequest<'_>,
+    body: RequestBody<'c>,
+) -> Result<UpstreamResponse<'c>, SendError> {
+    let mut lease = pool.lease(false).await.map_err(SendError::Connect)?;
+    let mut head = ResponseHead::default();
+    if body.framing() != BodyFraming::Empty {
+        let upload =
+            try_once(pool, &mut lease.connection, request, &mut head, Some(Upload::new(body))).await?;
+        return respond(pool, lease, request, head, upload);
+    }
+    match try_once(pool, &mut lease.connection, request, &mut head, None).await {
+        Err(SendError::Broken(_)) if lease.reused && request.method.is_idempotent() => {
+            lease = pool.lease(true).await.map_err(SendError::Connect)?;
+            try_once(pool, &mut lease.connection, request, &mut head, None).await?;
+        }
+        other => drop(other?),
+    }
+    respond(pool, lease, request, head, Rest::Nothing)
+}
+
+/// What is left of the request body when the response's head has arrived.
+enum Rest<'c> {
+    Nothing,
+    Upload(Upload<'c>),
+    /// The upstream did not take all of it.
+    Refused,
+}
+
+fn respond<'c>(
+    pool: &Rc<UpstreamPool>,
+    lease: Lease,
+    request: OutgoingRequest<'_>,
+    head: ResponseHead,
+    rest: Rest<'c>,
+) -> Result<UpstreamResponse<'c>, SendError> {
+    let framing = response_framing(&head, request.method)
+        .map_err(|_| SendError::BadResponse("the response's framing is ambiguous"))?;
+    let says_close = head
+        .fields()
+        .any(|f| f.kind == FieldKind::Connection && f.members().any(|m| m.eq_ignore_ascii_case(b"close")));
+    let one_more = !says_close && !head.is_http10() && framing != BodyFraming::UntilClose;
+    let (upload, reusable) = match rest {
+        Rest::Nothing => (None, one_more),
+        Rest::Upload(upload) => (Some(upload), one_more),
+        Rest::Refused => (None, false),
+    };
+    let body = UpstreamBody {
+        pool: Rc::clone(pool),
+        lease: Some(lease),
+        reader: BodyReader::new(framing),
+        upload,
+        reusable,
+    };
+    Ok(UpstreamResponse { head, framing, body })
+}
+
+/// One try on one connection.
+async fn try_once<'c>(
+    pool: &UpstreamPool,
+    connection: &mut UpstreamConnection,
+    request: OutgoingRequest<'_>,
+    head: &mut ResponseHead,
+    mut upload: Option<Upload<'c>>,
+) -> Result<Rest<'c>, SendError> {
+    let patience = pool.settings().response_timeout;
+    write_all(&connection.socket, &mut connection.deadline, patience, request.head, |_| {}).await.map_err(
+        |e| match e.kind() {
+            io::ErrorKind::TimedOut => SendError::Timeout,
+            _ => SendError::Broken(e),
+        },
+    )?;
+    connection.deadline.restart(patience);
+    let mut interim = 0;
+    let mut refused = false;
+    poll_fn(|cx| {
+        if let Some(transfer) = &mut upload {
+            match transfer.poll(cx, &connection.socket) {
+                Poll::Ready(Err(UploadError::Client(e))) => return Poll::Ready(Err(SendError::Body(e))),
+                // An upstream that stops reading may have answered already: the read below tells.
+                Poll::Ready(done) => {
+                    refused = done.is_err();
+                    connection.deadline.restart(patience);
+                    upload = None;
+                }
+                Poll::Pending if transfer.waits_for_client() => connection.deadline.restart(patience),
+                Poll::Pending => {}
+            }
+        }
+        poll_head(cx, connection, head, &mut interim)
+    })
+    .await?;
+    Ok(match upload {
+        Some(upload) => Rest::Upload(upload),
+        None if refused => Rest::Refused,
+        None => Rest::Nothing,
+    })
+}
+
+/// Reads up to the head of the final response.
+fn poll_head(
+    cx: &mut Context<'_>,
+    connection: &mut UpstreamConnection,
+    head: &mut ResponseHead,
+    interim: &mut usize,
+) -> Poll<Result<(), SendError>> {
+    loop {
+        match head.parse(connection.input.filled()) {
+            Ok(Some(length)) => {
+                connection.input.consume(length);
+                match head.status() {
+                    StatusCode::SWITCHING_PROTOCOLS => {
+                        return Poll::Ready(Err(SendError::BadResponse("a 101 that nobody asked for")));
+                    }
+                    status if !status.is_informational() => return Poll::Ready(Ok(())),
+                    _ if *interim == MAX_INTERIM => {
+                        return Poll::Ready(Err(SendError::BadResponse("too many interim responses")));
+                    }
+                    _ => *interim += 1,
+                }
+                continue;
+            }
+            Ok(None) => {}
+            Err(_) => {
+                return Poll::Ready(Err(SendError::BadResponse(
+                    "the response head is malformed or too large",
+                )));
+            }
+        }
+        match poll_read(&connection.socket, cx, &mut connection.input, READ_SIZE) {
+            Poll::Ready(Ok(0)) if connection.input.filled().is_empty() && *interim == 0 => {
+                return Poll::Ready(Err(SendError::Broken(io::ErrorKind::UnexpectedEof.into())));
+            }
+            Poll::Ready(Ok(0)) => {
+                return Poll::Ready(Err(SendError::BadResponse(
+                    "the connection ended inside the response head",
+                )));
+            }
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(e)) => return Poll::Ready(Err(SendError::Broken(e))),
+            Poll::Pending => return connection.deadline.poll(cx).map(|()| Err(SendError::Timeout)),
+        }
+    }
+}

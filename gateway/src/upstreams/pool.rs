@@ -1,0 +1,100 @@
+//! Idle connections to one upstream, kept by one worker.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+
+use tokio::time::Instant;
+
+use super::connection::UpstreamConnection;
+use crate::config::{Upstream, UpstreamUrl};
+
+/// One worker's connections to one upstream. Workers share nothing, so nothing is locked.
+#[derive(Debug)]
+pub(crate) struct UpstreamPool {
+    name: String,
+    settings: Upstream,
+    idle: Vec<RefCell<Vec<Idle>>>,
+    turn: Cell<usize>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: UpstreamConnection,
+    since: Instant,
+}
+
+/// A connection that was taken out, and where it belongs.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) connection: UpstreamConnection,
+    pub(super) url: usize,
+    pub(super) reused: bool,
+}
+
+impl UpstreamPool {
+    pub(crate) fn new(name: String, settings: Upstream) -> UpstreamPool {
+        let idle = settings.urls.iter().map(|_| RefCell::default()).collect();
+        UpstreamPool { name, settings, idle, turn: Cell::new(0) }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn settings(&self) -> &Upstream {
+        &self.settings
+    }
+
+    pub(crate) fn urls(&self) -> &[UpstreamUrl] {
+        &self.settings.urls
+    }
+
+    /// A connection to the URL whose turn it is, or to the next one that can be reached. `fresh` asks for a new one.
+    pub(super) async fn lease(&self, fresh: bool) -> io::Result<Lease> {
+        let urls = self.settings.urls.len();
+        let first = self.turn.get();
+        self.turn.set((first + 1) % urls);
+        let mut failure = None;
+        for url in (first..first + urls).map(|i| i % urls) {
+            if let Some(connection) = (!fresh).then(|| self.take_idle(url)).flatten() {
+                return Ok(Lease { connection, url, reused: true });
+            }
+            match UpstreamConnection::open(&self.settings.urls[url], self.settings.connect_timeout).await {
+                Ok(connection) => return Ok(Lease { connection, url, reused: false }),
+                Err(e) => failure = Some(e),
+            }
+        }
+        Err(failure.unwrap_or_else(|| io::ErrorKind::NotConnected.into()))
+    }
+
+    /// The connection used last is the likeliest to be alive, and its buffers the likeliest to be warm.
+    fn take_idle(&self, url: usize) -> Option<UpstreamConnection> {
+        let mut idle = self.idle[url].borrow_mut();
+        while let Some(Idle { connection, since }) = idle.pop() {
+            if since.elapsed() >= self.settings.idle_timeout {
+                idle.clear();
+                return None;
+            }
+            if connection.is_quiet() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Takes back a connection whose request and response are both complete.
+    pub(super) fn give_back(&self, connection: UpstreamConnection, url: usize) {
+        let mut idle = self.idle[url].borrow_mut();
+        if idle.len() < self.settings.pool_size {
+            idle.push(Idle { connection, since: Instant::now() });
+        }
+    }
+
+    /// Closes what has been idle for too long or was closed by the upstream.
+    pub(crate) fn prune(&self) {
+        for idle in &self.idle {
+            let old = |i: &Idle| i.since.elapsed() >= self.settings.idle_timeout;
+            idle.borrow_mut().retain(|i| !old(i) && i.connection.is_quiet());
+        }
+    }
+}
