@@ -98,7 +98,9 @@ impl EmbeddedStore {
         let (writer, jobs) = sync_channel(QUEUE);
         let thread = {
             let database = Arc::clone(&database);
-            thread::Builder::new().name("state-writer".into()).spawn(move || Writer::new(&database).run(&jobs))
+            thread::Builder::new()
+                .name("state-writer".into())
+                .spawn(move || Writer::new(&database).run(&jobs))
         };
         let thread = thread.map_err(inaccessible)?;
         Ok(EmbeddedStore { database, writer: Some(writer), thread: Some(thread) })
@@ -164,7 +166,8 @@ fn create(path: &Path) -> Result<(), OpenError> {
 }
 
 fn open_checked(path: &Path) -> Result<Database, OpenError> {
-    let foreign = |e: &dyn std::fmt::Display| OpenError::Foreign { path: path.to_owned(), reason: e.to_string() };
+    let foreign =
+        |e: &dyn std::fmt::Display| OpenError::Foreign { path: path.to_owned(), reason: e.to_string() };
     let mut builder = Builder::new();
     let database = builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).open(path);
     let database = database.map_err(|e| match e {
@@ -179,7 +182,9 @@ fn open_checked(path: &Path) -> Result<Database, OpenError> {
     };
     match format().map_err(|e| foreign(&e))? {
         Some(version) if version == FORMAT_VERSION => Ok(database),
-        Some(version) => Err(foreign(&format!("its format is {version}, this program writes {FORMAT_VERSION}"))),
+        Some(version) => {
+            Err(foreign(&format!("its format is {version}, this program writes {FORMAT_VERSION}")))
+        }
         None => Err(foreign(&"it has no format mark")),
     }
 }
@@ -257,7 +262,10 @@ impl Store for EmbeddedStore {
                 }
                 Ok(found)
             })?;
-            found.into_iter().map(|(key, bytes)| Ok((key.clone(), versioned(&key.to_string(), &bytes)?))).collect()
+            found
+                .into_iter()
+                .map(|(key, bytes)| Ok((key.clone(), versioned(&key.to_string(), &bytes)?)))
+                .collect()
         })
     }
 
@@ -289,7 +297,8 @@ impl<'d> Writer<'d> {
     fn new(database: &'d Database) -> Writer<'d> {
         // Versions only need to differ from all earlier ones of a record: the clock's nanoseconds start higher than
         // any count of changes an earlier process can have reached.
-        let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let since_1970 =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Writer { database, last_version: since_1970.as_nanos() as u64, broken: None }
     }
 
@@ -307,7 +316,8 @@ impl<'d> Writer<'d> {
                 let result = self.guarded(|writer| writer.commit(&changes));
                 for (place, answer) in answers.into_iter().enumerate() {
                     // Who asked may have gone; the change stands all the same.
-                    let _ = answer.send(result.as_ref().map(|outcomes| outcomes[place]).map_err(StoreError::clone));
+                    let _ = answer
+                        .send(result.as_ref().map(|outcomes| outcomes[place]).map_err(StoreError::clone));
                 }
             }
             if let Some((now, answer)) = sweep {
@@ -316,7 +326,10 @@ impl<'d> Writer<'d> {
         }
     }
 
-    fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+    fn guarded<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
         if let Some(reason) = &self.broken {
             return Err(StoreError::Unavailable(reason.clone()));
         }
@@ -341,7 +354,9 @@ impl<'d> Writer<'d> {
             let mut groups = transaction.open_table(GROUPS)?;
             for put in puts {
                 let key = put.key.to_string();
-                let current = records.get(key.as_str())?.and_then(|v| Header::decode(v.value()).map(|(h, _)| h.version));
+                let current = records
+                    .get(key.as_str())?
+                    .and_then(|v| Header::decode(v.value()).map(|(h, _)| h.version));
                 if current != put.expected {
                     outcomes.push(PutOutcome::Conflict);
                     continue;

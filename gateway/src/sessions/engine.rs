@@ -1,13 +1,17 @@
 //! The engine that endpoints use: sessions opened, refreshed and ended, login attempts counted.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::lockout::Attempts;
 use super::record::{Change, decode, update};
 use super::session::Verdict;
 use super::store::{Key, Space, Store, StoreError};
 use super::{
-    Attempt, LockoutPolicy, RevocationReason, Revocations, RotationPolicy, Session, SessionId, TokenId, UnixMillis,
+    Attempt, LockoutPolicy, RevocationReason, Revocations, RotationPolicy, Session, SessionId, TokenId,
+    UnixMillis,
 };
 
 /// The rules' numbers.
@@ -106,11 +110,16 @@ pub struct Sessions {
     store: Arc<dyn Store>,
     policy: Policy,
     revocations: Arc<Revocations>,
+    trouble: Arc<Mutex<Option<String>>>,
 }
 
 impl Sessions {
     /// Takes up the work on a store: what was revoked stays revoked.
-    pub async fn start(store: Arc<dyn Store>, policy: Policy, now: UnixMillis) -> Result<Sessions, StoreError> {
+    pub async fn start(
+        store: Arc<dyn Store>,
+        policy: Policy,
+        now: UnixMillis,
+    ) -> Result<Sessions, StoreError> {
         let revocations = Arc::new(Revocations::default());
         for (key, found) in store.scan(Space::Session).await? {
             let session: Session = decode(&key, &found.value)?;
@@ -122,7 +131,7 @@ impl Sessions {
                 }
             }
         }
-        Ok(Sessions { store, policy, revocations })
+        Ok(Sessions { store, policy, revocations, trouble: Arc::default() })
     }
 
     /// The revoked sessions.
@@ -130,14 +139,35 @@ impl Sessions {
         &self.revocations
     }
 
+    /// What the store said when it last failed, if it has not answered since.
+    pub fn store_trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// Remembers how the store did, for those who watch.
+    fn watched<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut trouble = self.trouble.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *trouble = result.as_ref().err().map(StoreError::to_string);
+        result
+    }
+
+    async fn update<T: Serialize + DeserializeOwned, R>(
+        &self,
+        key: &Key,
+        decide: impl FnMut(Option<T>) -> (Option<Change<T>>, R),
+    ) -> Result<R, StoreError> {
+        self.watched(update(&*self.store, key, decide).await)
+    }
+
     /// Opens a session.
     pub async fn open(&self, new: NewSession, now: UnixMillis) -> Result<Opened, StoreError> {
         let (id, refresh_token) = (SessionId::random(), TokenId::random());
         let expires_at = now.saturating_add(self.policy.session_ttl);
-        let session = Session::open(new.subject, new.username, new.credential, refresh_token, now, expires_at);
+        let session =
+            Session::open(new.subject, new.username, new.credential, refresh_token, now, expires_at);
         let key = session_key(id);
         // 128 random bits are never taken.
-        update(&*self.store, &key, |_| (Some(self.change(session.clone())), ())).await?;
+        self.update(&key, |_: Option<Session>| (Some(self.change(session.clone())), ())).await?;
         Ok(Opened { session: id, refresh_token, expires_at })
     }
 
@@ -150,7 +180,8 @@ impl Sessions {
         now: UnixMillis,
     ) -> Result<Refreshed, RefreshError> {
         let fresh = TokenId::random();
-        let judged = update(&*self.store, &session_key(id), |record: Option<Session>| {
+        let key = session_key(id);
+        let judged = self.update(&key, |record: Option<Session>| {
             let Some(before) = record else { return (None, Err(RefreshError::Unknown)) };
             let mut session = before.clone();
             let result = self.judge(&mut session, presented, fresh, &account, now);
@@ -158,7 +189,8 @@ impl Sessions {
             (change, result)
         });
         let result = judged.await?;
-        if matches!(result, Err(RefreshError::Reused | RefreshError::AccountChanged | RefreshError::Revoked)) {
+        if matches!(result, Err(RefreshError::Reused | RefreshError::AccountChanged | RefreshError::Revoked))
+        {
             self.enforce(id, now);
         }
         result
@@ -190,8 +222,13 @@ impl Sessions {
 
     /// Ends a session, for good and for every instance; it is in force here before this returns. Ending it again, or
     /// one that is not known, changes nothing.
-    pub async fn revoke(&self, id: SessionId, reason: RevocationReason, now: UnixMillis) -> Result<(), StoreError> {
-        update(&*self.store, &session_key(id), |record: Option<Session>| {
+    pub async fn revoke(
+        &self,
+        id: SessionId,
+        reason: RevocationReason,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        self.update(&session_key(id), |record: Option<Session>| {
             let Some(mut session) = record else { return (None, ()) };
             let change = session.revoke(reason, now);
             (change.then(|| self.change(session)), ())
@@ -208,7 +245,7 @@ impl Sessions {
         reason: RevocationReason,
         now: UnixMillis,
     ) -> Result<usize, StoreError> {
-        let keys = self.store.group(subject).await?;
+        let keys = self.watched(self.store.group(subject).await)?;
         for key in &keys {
             let id = key.id.parse().map_err(|_| StoreError::Corrupt(key.to_string()))?;
             self.revoke(id, reason, now).await?;
@@ -234,12 +271,16 @@ impl Sessions {
     /// Forgets what has expired, in the store and here. Tells how many records the store forgot.
     pub async fn sweep(&self, now: UnixMillis) -> Result<usize, StoreError> {
         self.revocations.forget_expired(now);
-        self.store.sweep(now).await
+        self.watched(self.store.sweep(now).await)
     }
 
-    async fn update_attempts<R>(&self, name: &str, act: impl Fn(&mut Attempts) -> R) -> Result<R, StoreError> {
+    async fn update_attempts<R>(
+        &self,
+        name: &str,
+        act: impl Fn(&mut Attempts) -> R,
+    ) -> Result<R, StoreError> {
         let key = Key { space: Space::Attempts, id: name.to_owned() };
-        update(&*self.store, &key, |record: Option<Attempts>| {
+        self.update(&key, |record: Option<Attempts>| {
             let before = record.unwrap_or_default();
             let mut attempts = before.clone();
             let result = act(&mut attempts);

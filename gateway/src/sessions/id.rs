@@ -90,7 +90,13 @@ mod tests {
     fn ids_survive_their_text_form_and_nothing_else_is_one() {
         let id = SessionId::random();
         assert_eq!(id.to_string().parse(), Ok(id));
-        for bad in ["", "AAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAB", "AAAAAAAAAAAAAAAAAAAA==", "AAAAAAAAAAAAAAAAAAAA/A"] {
+        for bad in [
+            "",
+            "AAAAAAAAAAAAAAAAAAAAA",
+            "AAAAAAAAAAAAAAAAAAAAAB",
+            "AAAAAAAAAAAAAAAAAAAA==",
+            "AAAAAAAAAAAAAAAAAAAA/A",
+        ] {
             assert_eq!(bad.parse::<SessionId>(), Err(BadId), "{bad}");
         }
     }

@@ -34,7 +34,10 @@ impl MemoryStore {
     }
 
     /// Runs `work` on the records, which no other work is on at the same time.
-    fn with<'a, T: Send + 'a>(&'a self, work: impl FnOnce(&mut Records) -> T + Send + 'a) -> StoreFuture<'a, T> {
+    fn with<'a, T: Send + 'a>(
+        &'a self,
+        work: impl FnOnce(&mut Records) -> T + Send + 'a,
+    ) -> StoreFuture<'a, T> {
         Box::pin(async move {
             let mut records =
                 self.records.lock().map_err(|_| StoreError::Unavailable("a thread panicked in it".into()))?;
@@ -51,7 +54,7 @@ impl Store for MemoryStore {
     }
 
     fn put_if(&self, put: Put) -> StoreFuture<'_, PutOutcome> {
-        self.with(|records| {
+        self.with(move |records| {
             if records.by_key.get(&put.key).map(|r| r.version) != put.expected {
                 return PutOutcome::Conflict;
             }
@@ -69,7 +72,12 @@ impl Store for MemoryStore {
     fn group<'a>(&'a self, group: &'a str) -> StoreFuture<'a, Vec<Key>> {
         self.with(move |records| {
             let first = (group.to_owned(), Key { space: Space::Session, id: String::new() });
-            records.by_group.range(first..).take_while(|(g, _)| g == group).map(|(_, key)| key.clone()).collect()
+            records
+                .by_group
+                .range(first..)
+                .take_while(|(g, _)| g == group)
+                .map(|(_, key)| key.clone())
+                .collect()
         })
     }
 

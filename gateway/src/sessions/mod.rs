@@ -13,9 +13,6 @@ mod revocations;
 mod session;
 mod store;
 
-#[cfg(test)]
-mod conformance;
-
 pub use embedded::{EmbeddedStore, OpenError};
 pub use engine::{Account, NewSession, Opened, Policy, RefreshError, Refreshed, Sessions, Successor};
 pub use id::{BadId, SessionId, TokenId};
