@@ -1,0 +1,123 @@
+//! Setting logs up: human on a terminal, JSON otherwise, always on standard error and never in a request's way.
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::access_log::AccessLog;
+use super::json_text::push_escaped;
+use super::writer::{LogGuard, LogWriter};
+use crate::config::{Log, LogFormat};
+
+/// Why logs could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// No thread could be started.
+    #[error("cannot start the thread that writes logs: {0}")]
+    Thread(#[from] io::Error),
+    /// `log.level` is no filter.
+    #[error("log.level is no filter: {0}; write a level such as `info`, or `info,auth_gateway=debug`")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+}
+
+/// The running logs.
+#[derive(Debug)]
+pub struct Logs {
+    /// Where lines go.
+    pub writer: LogWriter,
+    /// One line for each request, unless it is switched off.
+    pub(crate) access: Option<AccessLog>,
+    /// Writes out what is left at the end.
+    pub guard: LogGuard,
+}
+
+/// Sends the program's events to standard error, in the form the settings ask for.
+pub fn init(settings: &Log) -> Result<Logs, InitError> {
+    let json = match settings.format {
+        LogFormat::Json => true,
+        LogFormat::Human => false,
+        LogFormat::Auto => !io::stderr().is_terminal(),
+    };
+    let filter = EnvFilter::try_new(&settings.level)?;
+    let (writer, guard) = LogWriter::start(io::stderr())?;
+    let lines = Lines { writer: writer.clone(), json };
+    // A second call in one process, as tests make, keeps the first subscriber.
+    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+    let access = settings.access.then(|| AccessLog::new(writer.clone(), json));
+    Ok(Logs { writer, access, guard })
+}
+
+/// Writes each event as a line.
+struct Lines {
+    writer: LogWriter,
+    json: bool,
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields { json: self.json, message: String::new(), rest: String::new() };
+        event.record(&mut fields);
+        let time = humantime::format_rfc3339_millis(std::time::SystemTime::now());
+        let (level, target) = (event.metadata().level(), event.metadata().target());
+        let kind = if target == "audit" { "audit" } else { "log" };
+        let Fields { message, rest, .. } = fields;
+        let line = if self.json {
+            format!(
+                "{{\"ts\":\"{time}\",\"kind\":\"{kind}\",\"level\":\"{level}\",\"target\":\"{target}\",\"message\":\"{message}\"{rest}}}\n"
+            )
+        } else {
+            format!("{time} {level:>5} {message}{rest}\n")
+        };
+        self.writer.line(line.into_bytes());
+    }
+}
+
+/// Gathers an event's fields, every value escaped.
+struct Fields {
+    json: bool,
+    message: String,
+    rest: String,
+}
+
+impl Fields {
+    fn add(&mut self, field: &Field, value: &str, quoted: bool) {
+        if field.name() == "message" {
+            return push_escaped(&mut self.message, value);
+        }
+        let quote = if quoted && self.json { "\"" } else { "" };
+        let _ = match self.json {
+            true => fmt::write(&mut self.rest, format_args!(",\"{}\":{quote}", field.name())),
+            false => fmt::write(&mut self.rest, format_args!("  {}=", field.name())),
+        };
+        push_escaped(&mut self.rest, value);
+        self.rest.push_str(quote);
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field, &format!("{value:?}"), true);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, value, true);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add(field, &value.to_string(), false);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, &value.to_string(), false);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, &value.to_string(), false);
+    }
+}

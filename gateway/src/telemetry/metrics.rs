@@ -1,0 +1,379 @@
+//! Counters for Prometheus (text format 0.0.4): each worker counts for itself, a scrape adds up.
+//!
+//! Every label value comes from a closed set: an outcome, a status class, or a name from the configuration.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+macro_rules! outcomes {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident => $label:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum $name { $($variant),+ }
+
+        impl $name {
+            const LABELS: &'static [&'static str] = &[$($label),+];
+        }
+    };
+}
+
+outcomes! {
+    /// How a login went.
+    LoginOutcome {
+        Success => "success", Invalid => "invalid_credentials", Locked => "locked", Overloaded => "overloaded",
+        StoreUnavailable => "store_unavailable", BadRequest => "bad_request",
+    }
+}
+outcomes! {
+    /// How a refresh went.
+    RefreshOutcome {
+        Rotated => "rotated", Repeated => "repeated", Kept => "kept", Invalid => "invalid", Expired => "expired",
+        Revoked => "revoked", Reused => "reused", AccountChanged => "account_changed",
+        StoreUnavailable => "store_unavailable",
+    }
+}
+outcomes! {
+    /// What became of an access token.
+    VerificationOutcome {
+        Cached => "cached", Valid => "valid", Missing => "missing", Invalid => "invalid", Expired => "expired",
+        NotYetValid => "not_yet_valid", WrongType => "wrong_type", Revoked => "revoked",
+    }
+}
+outcomes! {
+    /// How an upstream did.
+    UpstreamOutcome { Ok => "ok", ConnectFailed => "connect_failed", Timeout => "timeout", Broken => "broken" }
+}
+
+/// Upper bounds of the duration histogram, in microseconds.
+const BUCKETS: [u64; 14] = [
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000,
+    10_000_000,
+];
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Who answered a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RouteLabel {
+    /// A route, by its place in the configuration.
+    Route(usize),
+    /// One of the gateway's own endpoints.
+    Endpoint,
+    /// Nobody: it was refused before a route was found.
+    None,
+}
+
+/// The counters of one worker. It alone writes them; they start on a cache line of their own.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Shard {
+    /// By route label, then by status class.
+    requests: Vec<[AtomicU64; CLASSES.len()]>,
+    duration_buckets: [AtomicU64; BUCKETS.len() + 1],
+    duration_micros: AtomicU64,
+    logins: [AtomicU64; LoginOutcome::LABELS.len()],
+    refreshes: [AtomicU64; RefreshOutcome::LABELS.len()],
+    verifications: [AtomicU64; VerificationOutcome::LABELS.len()],
+    logouts: AtomicU64,
+    upstream_requests: Vec<[AtomicU64; UpstreamOutcome::LABELS.len()]>,
+    connections: AtomicU64,
+    connections_refused: AtomicU64,
+    connections_open: AtomicI64,
+    token_cache_entries: AtomicU64,
+}
+
+/// All counters.
+#[derive(Debug)]
+pub struct Metrics {
+    shards: Vec<Arc<Shard>>,
+    routes: Vec<String>,
+    upstreams: Vec<String>,
+    started: SystemTime,
+}
+
+/// What is only known when it is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gauges {
+    pub(crate) revoked_sessions: usize,
+    pub(crate) log_lines_dropped: u64,
+    pub(crate) password_hashes: u64,
+    /// Whether the last operation on the session store succeeded.
+    pub(crate) store_up: bool,
+    pub(crate) draining: bool,
+}
+
+impl Metrics {
+    /// Counters for so many workers, for these routes and upstreams.
+    pub fn new(workers: usize, routes: Vec<String>, upstreams: Vec<String>) -> Metrics {
+        let shard = |_| {
+            Arc::new(Shard {
+                requests: (0..routes.len() + 2).map(|_| Default::default()).collect(),
+                duration_buckets: Default::default(),
+                duration_micros: AtomicU64::new(0),
+                logins: Default::default(),
+                refreshes: Default::default(),
+                verifications: Default::default(),
+                logouts: AtomicU64::new(0),
+                upstream_requests: upstreams.iter().map(|_| Default::default()).collect(),
+                connections: AtomicU64::new(0),
+                connections_refused: AtomicU64::new(0),
+                connections_open: AtomicI64::new(0),
+                token_cache_entries: AtomicU64::new(0),
+            })
+        };
+        let shards = (0..workers.max(1)).map(shard).collect();
+        Metrics { shards, routes, upstreams, started: SystemTime::now() }
+    }
+
+    /// The counters of a worker.
+    pub(crate) fn worker(&self, index: usize) -> WorkerMetrics {
+        WorkerMetrics { shard: Arc::clone(&self.shards[index % self.shards.len()]) }
+    }
+
+    /// Everything, as Prometheus reads it.
+    pub(crate) fn render(&self, gauges: Gauges) -> String {
+        let mut page = Page { text: String::with_capacity(8 * 1024) };
+        page.family("requests_total", "counter", "Requests answered, by route and status class.");
+        let names = self.routes.iter().map(String::as_str).chain(["(endpoint)", "(none)"]);
+        for (place, name) in names.enumerate() {
+            for (class, label) in CLASSES.iter().enumerate() {
+                let count = self.sum(|s| &s.requests[place][class]);
+                page.sample("requests_total", &[("route", name), ("status", label)], count);
+            }
+        }
+        self.durations(&mut page);
+        self.outcomes(&mut page, "logins_total", "Logins.", LoginOutcome::LABELS, |s, i| &s.logins[i]);
+        self.outcomes(&mut page, "refreshes_total", "Refreshes.", RefreshOutcome::LABELS, |s, i| {
+            &s.refreshes[i]
+        });
+        let labels = VerificationOutcome::LABELS;
+        self.outcomes(&mut page, "verifications_total", "Access tokens looked at.", labels, |s, i| {
+            &s.verifications[i]
+        });
+        page.single("logouts_total", "counter", "Logouts.", self.sum(|s| &s.logouts));
+        page.family("upstream_requests_total", "counter", "Requests sent to upstreams.");
+        for (place, upstream) in self.upstreams.iter().enumerate() {
+            for (outcome, label) in UpstreamOutcome::LABELS.iter().enumerate() {
+                let count = self.sum(|s| &s.upstream_requests[place][outcome]);
+                page.sample("upstream_requests_total", &[("upstream", upstream), ("outcome", label)], count);
+            }
+        }
+        page.single("connections_total", "counter", "Connections accepted.", self.sum(|s| &s.connections));
+        let refused = self.sum(|s| &s.connections_refused);
+        page.single(
+            "connections_refused_total",
+            "counter",
+            "Connections over the limit, closed at accept.",
+            refused,
+        );
+        let open: i64 = self.shards.iter().map(|s| s.connections_open.load(Ordering::Relaxed)).sum();
+        page.single("connections_open", "gauge", "Connections open.", open);
+        let cached = self.sum(|s| &s.token_cache_entries);
+        page.single("token_cache_entries", "gauge", "Verified tokens remembered.", cached);
+        page.single(
+            "revoked_sessions",
+            "gauge",
+            "Revoked sessions with living access tokens.",
+            gauges.revoked_sessions,
+        );
+        let dropped = gauges.log_lines_dropped;
+        page.single(
+            "log_lines_dropped_total",
+            "counter",
+            "Log lines dropped because nobody read them.",
+            dropped,
+        );
+        page.single("password_hashes_total", "counter", "Password hashes run.", gauges.password_hashes);
+        let up = u8::from(gauges.store_up);
+        page.single(
+            "store_up",
+            "gauge",
+            "Whether the session store answered the last time it was asked.",
+            up,
+        );
+        page.single("draining", "gauge", "Whether the process is about to stop.", u8::from(gauges.draining));
+        page.family("build_info", "gauge", "The version that runs.");
+        page.sample("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+        let started = self.started.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        page.single("start_time_seconds", "gauge", "When the process started.", started);
+        page.text
+    }
+
+    fn durations(&self, page: &mut Page) {
+        const NAME: &str = "request_duration_seconds";
+        page.family(NAME, "histogram", "From the end of a request's head to the end of its answer.");
+        let bucket = format!("{NAME}_bucket");
+        let mut count = 0;
+        for (place, bound) in BUCKETS.iter().enumerate() {
+            count += self.sum(|s| &s.duration_buckets[place]);
+            page.sample(&bucket, &[("le", &seconds(*bound).to_string())], count);
+        }
+        count += self.sum(|s| &s.duration_buckets[BUCKETS.len()]);
+        page.sample(&bucket, &[("le", "+Inf")], count);
+        page.sample(&format!("{NAME}_sum"), &[], seconds(self.sum(|s| &s.duration_micros)));
+        page.sample(&format!("{NAME}_count"), &[], count);
+    }
+
+    fn outcomes(
+        &self,
+        page: &mut Page,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        counter: impl Fn(&Shard, usize) -> &AtomicU64,
+    ) {
+        page.family(name, "counter", help);
+        for (outcome, label) in labels.iter().enumerate() {
+            page.sample(name, &[("outcome", label)], self.sum(|s| counter(s, outcome)));
+        }
+    }
+
+    fn sum(&self, counter: impl Fn(&Shard) -> &AtomicU64) -> u64 {
+        self.shards.iter().map(|shard| counter(shard).load(Ordering::Relaxed)).sum()
+    }
+}
+
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}
+
+/// One worker's counters.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkerMetrics {
+    shard: Arc<Shard>,
+}
+
+impl WorkerMetrics {
+    pub(crate) fn request(&self, route: RouteLabel, status: u16, duration: Duration) {
+        let places = self.shard.requests.len();
+        let place = match route {
+            RouteLabel::Route(index) => index,
+            RouteLabel::Endpoint => places - 2,
+            RouteLabel::None => places - 1,
+        };
+        let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
+        add(&self.shard.requests[place][class], 1);
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let bucket = BUCKETS.iter().position(|&bound| micros <= bound).unwrap_or(BUCKETS.len());
+        add(&self.shard.duration_buckets[bucket], 1);
+        add(&self.shard.duration_micros, micros);
+    }
+
+    pub(crate) fn login(&self, outcome: LoginOutcome) {
+        add(&self.shard.logins[outcome as usize], 1);
+    }
+
+    pub(crate) fn refresh(&self, outcome: RefreshOutcome) {
+        add(&self.shard.refreshes[outcome as usize], 1);
+    }
+
+    pub(crate) fn logout(&self) {
+        add(&self.shard.logouts, 1);
+    }
+
+    pub(crate) fn verification(&self, outcome: VerificationOutcome) {
+        add(&self.shard.verifications[outcome as usize], 1);
+    }
+
+    pub(crate) fn upstream_request(&self, upstream: usize, outcome: UpstreamOutcome) {
+        add(&self.shard.upstream_requests[upstream][outcome as usize], 1);
+    }
+
+    pub(crate) fn connection_opened(&self) {
+        add(&self.shard.connections, 1);
+        self.shard.connections_open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn connection_closed(&self) {
+        self.shard.connections_open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn connection_refused(&self) {
+        add(&self.shard.connections_refused, 1);
+    }
+
+    pub(crate) fn token_cache_entries(&self, entries: usize) {
+        self.shard.token_cache_entries.store(entries as u64, Ordering::Relaxed);
+    }
+}
+
+fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}
+
+/// A page of the text format.
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String does not fail, here and below.
+        let _ = write!(self.text, "# HELP auth_gateway_{name} {help}\n# TYPE auth_gateway_{name} {kind}\n");
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        let _ = write!(self.text, "auth_gateway_{name}");
+        for (place, (label, text)) in labels.iter().enumerate() {
+            let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(self.text, "{}{label}=\"{escaped}\"", if place == 0 { '{' } else { ',' });
+        }
+        let _ = writeln!(self.text, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTHING: Gauges = Gauges {
+        revoked_sessions: 0,
+        log_lines_dropped: 0,
+        password_hashes: 0,
+        store_up: true,
+        draining: false,
+    };
+
+    #[test]
+    fn a_scrape_adds_up_what_the_workers_counted() {
+        let metrics = Metrics::new(2, vec!["/a\"b".into()], vec!["demo".into()]);
+        metrics.worker(0).request(RouteLabel::Route(0), 200, Duration::from_micros(300));
+        metrics.worker(1).request(RouteLabel::Route(0), 204, Duration::from_secs(60));
+        metrics.worker(1).request(RouteLabel::None, 404, Duration::from_micros(1));
+        metrics.worker(0).login(LoginOutcome::Locked);
+        metrics.worker(1).upstream_request(0, UpstreamOutcome::Timeout);
+        let page = metrics.render(NOTHING);
+        for line in [
+            "auth_gateway_requests_total{route=\"/a\\\"b\",status=\"2xx\"} 2",
+            "auth_gateway_requests_total{route=\"(none)\",status=\"4xx\"} 1",
+            "auth_gateway_request_duration_seconds_bucket{le=\"0.00025\"} 1",
+            "auth_gateway_request_duration_seconds_bucket{le=\"0.0005\"} 2",
+            "auth_gateway_request_duration_seconds_bucket{le=\"10\"} 2",
+            "auth_gateway_request_duration_seconds_bucket{le=\"+Inf\"} 3",
+            "auth_gateway_request_duration_seconds_count 3",
+            "auth_gateway_logins_total{outcome=\"locked\"} 1",
+            "auth_gateway_upstream_requests_total{upstream=\"demo\",outcome=\"timeout\"} 1",
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line} is not in\n{page}");
+        }
+    }
+
+    #[test]
+    fn every_sample_belongs_to_a_family_with_help_and_type() {
+        let page = Metrics::new(1, vec![], vec![]).render(NOTHING);
+        let mut family = "";
+        for line in page.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                family = help.split(' ').next().unwrap_or_default();
+            } else if !line.starts_with('#') {
+                assert!(line.starts_with(family), "{line} stands under {family}");
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! What the gateway says of itself: logs, one access line per request, metrics, and the ids that tie them together.
+
+mod access_log;
+mod json_text;
+mod logging;
+mod metrics;
+mod request_id;
+mod writer;
+
+pub(crate) use access_log::{AccessLog, AccessRecord};
+pub use logging::{InitError, Logs, init};
+pub use metrics::Metrics;
+pub(crate) use metrics::{
+    Gauges, LoginOutcome, RefreshOutcome, RouteLabel, UpstreamOutcome, VerificationOutcome, WorkerMetrics,
+};
+pub(crate) use request_id::{RequestId, RequestIds};
+pub use writer::{LogGuard, LogWriter};

@@ -1,0 +1,87 @@
+//! Ids that follow a request through all logs.
+
+use aws_lc_rs::rand;
+
+/// The longest id that is taken over from a trusted proxy.
+const MAX_LEN: usize = 128;
+
+/// A request's id: visible ASCII.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RequestId {
+    /// Made here: 32 hexadecimal digits.
+    Made([u8; 32]),
+    /// A trusted proxy's.
+    Given(Box<str>),
+}
+
+impl RequestId {
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            // Hexadecimal digits are UTF-8.
+            RequestId::Made(digits) => std::str::from_utf8(digits).unwrap_or_default(),
+            RequestId::Given(text) => text,
+        }
+    }
+
+    /// A given id, if it can stand in a field and in a log.
+    pub(crate) fn accept(value: &[u8]) -> Option<RequestId> {
+        let fits = !value.is_empty()
+            && value.len() <= MAX_LEN
+            && value.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:+/=@".contains(b));
+        fits.then(|| std::str::from_utf8(value).ok().map(|text| RequestId::Given(text.into()))).flatten()
+    }
+}
+
+/// Makes ids for one worker: a random part that differs between workers and starts, and a count.
+#[derive(Debug)]
+pub(crate) struct RequestIds {
+    start: u64,
+    count: u64,
+}
+
+impl RequestIds {
+    pub(crate) fn new() -> RequestIds {
+        let mut random = [[0; 8]; 2];
+        for part in &mut random {
+            // Ids only need to differ; without random bytes the clock would do, but there always are some.
+            let _ = rand::fill(part);
+        }
+        RequestIds { start: u64::from_be_bytes(random[0]), count: u64::from_be_bytes(random[1]) }
+    }
+
+    pub(crate) fn next_id(&mut self) -> RequestId {
+        self.count = self.count.wrapping_add(1);
+        let mut digits = [0; 32];
+        let words = [self.start, self.count];
+        for (i, digit) in digits.iter_mut().enumerate() {
+            let nibble = words[i / 16] >> (60 - 4 * (i % 16)) & 0xf;
+            *digit = b"0123456789abcdef"[nibble as usize];
+        }
+        RequestId::Made(digits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_differ_within_and_between_workers() {
+        let (mut one, mut two) = (RequestIds::new(), RequestIds::new());
+        let ids: std::collections::HashSet<String> =
+            (0..1000).flat_map(|_| [one.next_id(), two.next_id()]).map(|id| id.as_str().to_owned()).collect();
+        assert_eq!(ids.len(), 2000);
+        assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())));
+    }
+
+    #[test]
+    fn only_harmless_ids_are_taken_over() {
+        assert_eq!(
+            RequestId::accept(b"abc-1_2.3").map(|id| id.as_str().to_owned()).as_deref(),
+            Some("abc-1_2.3")
+        );
+        for bad in [&b""[..], b"a b", b"a\"b", b"a\x1b", &[b'a'; 129]] {
+            assert_eq!(RequestId::accept(bad), None);
+        }
+    }
+}
