@@ -4,8 +4,8 @@ use http::{Method, StatusCode};
 
 use crate::problem::{Code, Rejection};
 use crate::wire::{
-    BodyFraming, CanonicalTarget, FieldKind, FramingError, Host, HostError, RequestHead, TargetError, Version,
-    request_framing,
+    BodyFraming, CanonicalTarget, FieldKind, FramingError, Host, HostError, RequestHead, TargetError,
+    Version, request_framing,
 };
 
 /// The methods a route accepts unless it lists its own.
@@ -57,7 +57,9 @@ pub(crate) fn admit(head: &RequestHead) -> Result<Admitted<'_>, Rejection> {
     // Neither is ever forwarded: CONNECT opens tunnels, TRACE echoes credentials.
     if matches!(*method, Method::CONNECT | Method::TRACE) {
         let usual = USUAL_METHODS.map(|m| m.to_string()).join(", ");
-        return Err(Rejection::new(Code::MethodNotAllowed, "this method is never forwarded").allow(usual).close());
+        return Err(Rejection::new(Code::MethodNotAllowed, "this method is never forwarded")
+            .allow(usual)
+            .close());
     }
     let target = CanonicalTarget::parse(method, head.target()).map_err(bad_target)?;
     let host = Host::of(head, target.authority()).map_err(bad_host)?;

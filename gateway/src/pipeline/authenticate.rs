@@ -9,7 +9,7 @@ use super::snapshot::Snapshot;
 use super::token_cache::Known;
 use crate::problem::{Code, Rejection};
 use crate::telemetry::VerificationOutcome;
-use crate::tokens::{TokenError, TokenType, UnixSeconds, VerifiedClaims};
+use crate::tokens::{TokenError, TokenType, UnixSeconds};
 use crate::wire::RequestHead;
 
 /// The identity behind the request's bearer token, or `None` if it carries none.
@@ -33,7 +33,7 @@ pub(crate) fn authenticate(
     }
     // Read before the look-up: a revocation in between makes the cache look again.
     let epoch = revocations.epoch();
-    let claims = verify(worker, snapshot, token, TokenType::Access, now)?;
+    let claims = snapshot.verifier.verify(token, TokenType::Access, now).map_err(|e| refused(worker, e))?;
     let identity = Rc::new(Identity::new(claims, &snapshot.identity_headers)?);
     if revocations.is_revoked(identity.session()) {
         return Err(revoked(worker));
@@ -43,17 +43,6 @@ pub(crate) fn authenticate(
     Ok(Some(identity))
 }
 
-/// Verifies a token and counts the outcome.
-pub(crate) fn verify(
-    worker: &Worker,
-    snapshot: &Snapshot,
-    token: &str,
-    expected: TokenType,
-    now: UnixSeconds,
-) -> Result<VerifiedClaims, Rejection> {
-    snapshot.verifier.verify(token, expected, now).map_err(|e| refused(worker, e))
-}
-
 /// The refusal for a request without a token.
 pub(crate) fn missing(worker: &Worker) -> Rejection {
     worker.metrics.verification(VerificationOutcome::Missing);
@@ -61,21 +50,31 @@ pub(crate) fn missing(worker: &Worker) -> Rejection {
 }
 
 /// The refusal for a token of a session that is over.
-pub(crate) fn revoked(worker: &Worker) -> Rejection {
+fn revoked(worker: &Worker) -> Rejection {
     worker.metrics.verification(VerificationOutcome::Revoked);
     Rejection::new(Code::TokenRevoked, "the session was ended")
 }
 
 fn refused(worker: &Worker, error: TokenError) -> Rejection {
-    let (outcome, code, detail) = match error {
+    worker.metrics.verification(match error {
+        TokenError::Invalid(_) => VerificationOutcome::Invalid,
+        TokenError::Expired => VerificationOutcome::Expired,
+        TokenError::NotYetValid => VerificationOutcome::NotYetValid,
+        TokenError::WrongType => VerificationOutcome::WrongType,
+    });
+    refusal(error)
+}
+
+/// What the client is told of a token that is not good. The exact fault of a forged one is for the log.
+pub(crate) fn refusal(error: TokenError) -> Rejection {
+    let (code, detail) = match error {
         TokenError::Invalid(reason) => {
             tracing::debug!(reason, "token refused");
-            (VerificationOutcome::Invalid, Code::InvalidToken, "the token is malformed, forged or not from here")
+            (Code::InvalidToken, "the token is malformed, forged or not from here")
         }
-        TokenError::Expired => (VerificationOutcome::Expired, Code::TokenExpired, "expired"),
-        TokenError::NotYetValid => (VerificationOutcome::NotYetValid, Code::TokenNotYetValid, "not valid yet"),
-        TokenError::WrongType => (VerificationOutcome::WrongType, Code::WrongTokenType, "of the wrong type"),
+        TokenError::Expired => (Code::TokenExpired, "the token has expired"),
+        TokenError::NotYetValid => (Code::TokenNotYetValid, "the token is not valid yet"),
+        TokenError::WrongType => (Code::WrongTokenType, "the token is of the wrong type"),
     };
-    worker.metrics.verification(outcome);
     Rejection::new(code, detail)
 }

@@ -54,18 +54,36 @@ mod tests {
 
     #[test]
     fn other_places_and_schemes_are_no_token() {
-        for fields in ["", "Cookie: access_token=a.b.c\r\n", "X-Authorization: Bearer a\r\n", "Authorization: Basic eA==\r\n",
-            "Authorization_: Bearer a\r\n", "Proxy-Authorization: Bearer a\r\n"]
-        {
+        for fields in [
+            "",
+            "Cookie: access_token=a.b.c\r\n",
+            "X-Authorization: Bearer a\r\n",
+            "Authorization: Basic eA==\r\n",
+            "Authorization_: Bearer a\r\n",
+            "Proxy-Authorization: Bearer a\r\n",
+        ] {
             assert_eq!(token(fields), Ok(None), "{fields}");
         }
     }
 
     #[test]
     fn malformed_credentials_are_told_from_missing_ones() {
-        for value in ["Bearer", "Bearer ", "Bearer\ta", "Bearer  a", "Bearer a b", "Bearer a,b", "Bearer \"a\"", "Bearer=a", "\u{e9} a"] {
+        for value in [
+            "Bearer",
+            "Bearer ",
+            "Bearer\ta",
+            "Bearer  a",
+            "Bearer a b",
+            "Bearer a,b",
+            "Bearer \"a\"",
+            "Bearer=a",
+            "\u{e9} a",
+        ] {
             assert_eq!(token(&format!("Authorization: {value}\r\n")), Err(Code::InvalidRequest), "{value:?}");
         }
-        assert_eq!(token("Authorization: Bearer a\r\nAuthorization: Bearer a\r\n"), Err(Code::InvalidRequest));
+        assert_eq!(
+            token("Authorization: Bearer a\r\nAuthorization: Bearer a\r\n"),
+            Err(Code::InvalidRequest)
+        );
     }
 }

@@ -45,7 +45,8 @@ impl Client {
             return self.address;
         }
         let hops = forwarded_for(head);
-        let first_untrusted = hops.iter().rev().find(|hop| !trusted_proxies.iter().any(|net| net.contains(*hop)));
+        let first_untrusted =
+            hops.iter().rev().find(|hop| !trusted_proxies.iter().any(|net| net.contains(*hop)));
         first_untrusted.or(hops.first()).copied().unwrap_or(self.address)
     }
 
@@ -86,9 +87,12 @@ impl Client {
 
 /// The addresses of `X-Forwarded-For`, from the right up to the first thing that is none.
 fn forwarded_for(head: &RequestHead) -> Vec<IpAddr> {
-    let members: Vec<_> =
-        head.of_kind(FieldKind::XForwardedFor).flat_map(|f| f.value.split(|&b| b == b',').map(<[u8]>::trim_ascii)).collect();
-    let address = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<IpAddr>().ok().map(|a| a.to_canonical());
+    let members: Vec<_> = head
+        .of_kind(FieldKind::XForwardedFor)
+        .flat_map(|f| f.value.split(|&b| b == b',').map(<[u8]>::trim_ascii))
+        .collect();
+    let address =
+        |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<IpAddr>().ok().map(|a| a.to_canonical());
     let mut hops: Vec<_> = members.iter().rev().map_while(|member| address(member)).collect();
     hops.reverse();
     hops
@@ -103,7 +107,9 @@ mod tests {
     fn origin(peer: &str, fields: &str) -> (IpAddr, String) {
         let trusted = ["10.0.0.0/8".parse().unwrap()];
         let mut head = RequestHead::default();
-        head.parse(format!("GET / HTTP/1.1\r\n{fields}\r\n").as_bytes(), &HeadLimits::default()).unwrap().unwrap();
+        head.parse(format!("GET / HTTP/1.1\r\n{fields}\r\n").as_bytes(), &HeadLimits::default())
+            .unwrap()
+            .unwrap();
         let client = Client::new(peer.parse().unwrap(), &trusted);
         let origin = client.origin(&head, "gw.test", &trusted);
         (origin.address, String::from_utf8(origin.lines).unwrap())
@@ -111,7 +117,8 @@ mod tests {
 
     #[test]
     fn an_untrusted_peer_is_the_client_whatever_it_says() {
-        let (address, lines) = origin("192.0.2.1:5", "X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: https\r\n");
+        let (address, lines) =
+            origin("192.0.2.1:5", "X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: https\r\n");
         assert_eq!(address.to_string(), "192.0.2.1");
         assert_eq!(
             lines,

@@ -70,7 +70,8 @@ impl IdentityHeaders {
     /// Whether some upstream could take a field of that name for one of ours.
     pub(crate) fn reserves(&self, name: &[u8]) -> bool {
         let folds_to = |reserved: &Vec<u8>| {
-            reserved.len() == name.len() && reserved.iter().zip(name).all(|(&ours, &theirs)| ours == fold(theirs))
+            reserved.len() == name.len()
+                && reserved.iter().zip(name).all(|(&ours, &theirs)| ours == fold(theirs))
         };
         self.lengths >> name.len().min(63) & 1 == 1 && self.reserved.iter().any(folds_to)
     }
@@ -143,7 +144,9 @@ mod tests {
     fn every_spelling_that_folds_to_an_identity_header_is_reserved() {
         let own = IdentityHeader { claim: "email".into(), header: "X-Mail".into() };
         let headers = IdentityHeaders::new(&[own]);
-        for name in ["X-Auth-User", "x-auth-user", "X_Auth_User", "X.Auth!User", "x-auth-roles", "X-MAIL", "x_mail"] {
+        for name in
+            ["X-Auth-User", "x-auth-user", "X_Auth_User", "X.Auth!User", "x-auth-roles", "X-MAIL", "x_mail"]
+        {
             assert!(headers.reserves(name.as_bytes()), "{name}");
         }
         for name in ["X-Auth-Users", "X-Mai", "Accept", "XAuthUser"] {

@@ -30,7 +30,7 @@ pub(crate) use response::{Response, ResponseBody};
 pub(crate) use snapshot::{Snapshot, SnapshotError};
 
 use crate::problem::Rejection;
-use crate::telemetry::RequestId;
+use crate::telemetry::{RequestId, RouteLabel};
 use crate::tokens::UnixSeconds;
 use crate::wire::{FieldKind, RequestBody};
 use identity::Identity;
@@ -56,6 +56,22 @@ pub(crate) struct Facts {
     pub(crate) identity: Option<Rc<Identity>>,
     /// The name used to log in, in its canonical form.
     pub(crate) username: Option<String>,
+}
+
+impl Facts {
+    pub(crate) fn label(&self) -> RouteLabel {
+        match self.route {
+            Some(index) => RouteLabel::Route(index),
+            None if self.endpoint => RouteLabel::Endpoint,
+            None => RouteLabel::None,
+        }
+    }
+
+    /// Who it was, as far as was verified or claimed at login.
+    pub(crate) fn user(&self) -> Option<&str> {
+        let verified = self.identity.as_ref().map(|identity| identity.claims().username());
+        verified.or(self.username.as_deref())
+    }
 }
 
 /// Answers a request. Whatever happens, there is an answer, and a page of an allowed origin can read it.
@@ -119,5 +135,8 @@ fn options_of_the_gateway<'c>(request: &Admitted<'_>) -> Option<Response<'c>> {
     if *request.method() != Method::OPTIONS || (request.target().path() != "*" && !last_hop()) {
         return None;
     }
-    Some(Response::new(StatusCode::NO_CONTENT).field("Allow", &admission::USUAL_METHODS.map(|m| m.to_string()).join(", ")))
+    Some(
+        Response::new(StatusCode::NO_CONTENT)
+            .field("Allow", &admission::USUAL_METHODS.map(|m| m.to_string()).join(", ")),
+    )
 }

@@ -62,7 +62,11 @@ pub(crate) async fn forward<'c>(
 }
 
 /// The upstream's answer without what belongs to its connection or to the gateway.
-fn pass_back<'c>(upstream: UpstreamResponse<'c>, request: &Admitted<'_>, snapshot: &Snapshot) -> Response<'c> {
+fn pass_back<'c>(
+    upstream: UpstreamResponse<'c>,
+    request: &Admitted<'_>,
+    snapshot: &Snapshot,
+) -> Response<'c> {
     let UpstreamResponse { head, framing, body } = upstream;
     let mut response = Response::new(head.status());
     for field in head.fields() {
@@ -113,12 +117,14 @@ fn failed(worker: &Worker, upstream: usize, error: &SendError) -> Rejection {
     let pool = &worker.upstreams[upstream];
     tracing::warn!(upstream = pool.name(), urls = ?pool.urls(), %error, "upstream failed");
     let (outcome, rejection) = match error {
-        SendError::Connect(_) => {
-            (UpstreamOutcome::ConnectFailed, Rejection::new(Code::BadGateway, "the upstream cannot be reached"))
-        }
-        SendError::Timeout => {
-            (UpstreamOutcome::Timeout, Rejection::new(Code::GatewayTimeout, "the upstream did not answer in time"))
-        }
+        SendError::Connect(_) => (
+            UpstreamOutcome::ConnectFailed,
+            Rejection::new(Code::BadGateway, "the upstream cannot be reached"),
+        ),
+        SendError::Timeout => (
+            UpstreamOutcome::Timeout,
+            Rejection::new(Code::GatewayTimeout, "the upstream did not answer in time"),
+        ),
         _ => (UpstreamOutcome::Broken, Rejection::new(Code::BadGateway, "the upstream's answer was broken")),
     };
     worker.metrics.upstream_request(upstream, outcome);
@@ -129,7 +135,9 @@ fn failed(worker: &Worker, upstream: usize, error: &SendError) -> Rejection {
 pub(crate) fn bad_body(error: &BodyError) -> Rejection {
     match error {
         BodyError::TimedOut => Rejection::new(Code::RequestTimeout, "the body stopped arriving"),
-        BodyError::TooLarge => Rejection::new(Code::PayloadTooLarge, "the body is larger than is allowed here"),
+        BodyError::TooLarge => {
+            Rejection::new(Code::PayloadTooLarge, "the body is larger than is allowed here")
+        }
         _ => Rejection::new(Code::BadRequest, "the body's framing is malformed").close(),
     }
 }

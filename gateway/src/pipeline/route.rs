@@ -45,10 +45,15 @@ impl Route {
         if self.path == "/" {
             return path.starts_with('/');
         }
-        let below = |path: &str| path.strip_prefix(&self.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let below = |path: &str| {
+            path.strip_prefix(&self.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         // Upstreams that know path parameters read `/api;x` as `/api`: a protected path covers that spelling too,
         // a public one never does.
-        below(path) || (self.access == Access::Authenticated && path.contains(';') && below(&without_parameters(path)))
+        below(path)
+            || (self.access == Access::Authenticated
+                && path.contains(';')
+                && below(&without_parameters(path)))
     }
 
     fn fits_host(&self, host: &Host<'_>) -> bool {
@@ -80,20 +85,23 @@ impl Routes {
     pub(crate) fn new(
         routes: &[crate::config::Route],
         upstream: impl Fn(&str) -> Option<usize>,
-        static_root: impl Fn(&std::path::Path) -> Result<Arc<StaticRoot>, std::io::Error>,
+        mut static_root: impl FnMut(&std::path::Path) -> Result<Arc<StaticRoot>, std::io::Error>,
     ) -> Result<Routes, std::io::Error> {
         let mut ordered = routes
             .iter()
             .enumerate()
             .map(|(index, route)| {
                 let target = match &route.target {
-                    RouteTarget::Upstream { name, strip_prefix, forward_token, encoded_slashes } => Target::Upstream {
-                        upstream: upstream(name)
-                            .ok_or_else(|| std::io::Error::other(format!("no upstream is called {name}")))?,
-                        strip_prefix: *strip_prefix,
-                        forward_token: *forward_token,
-                        encoded_slashes: *encoded_slashes,
-                    },
+                    RouteTarget::Upstream { name, strip_prefix, forward_token, encoded_slashes } => {
+                        Target::Upstream {
+                            upstream: upstream(name).ok_or_else(|| {
+                                std::io::Error::other(format!("no upstream is called {name}"))
+                            })?,
+                            strip_prefix: *strip_prefix,
+                            forward_token: *forward_token,
+                            encoded_slashes: *encoded_slashes,
+                        }
+                    }
                     RouteTarget::Static { root } => Target::Static(static_root(root)?),
                 };
                 Ok(Route {
@@ -119,12 +127,17 @@ impl Routes {
         let Some(longest) = fitting().next() else { return Err(self.no_route(&host)) };
         // Only routes with the very same path and hosts share its methods: a request never falls through to a
         // shorter path, which may be less protected.
-        let same = || fitting().filter(|r| r.path == longest.path && r.hosts.is_empty() == longest.hosts.is_empty());
+        let same =
+            || fitting().filter(|r| r.path == longest.path && r.hosts.is_empty() == longest.hosts.is_empty());
         let Some(route) = same().find(|r| r.fits_method(method)) else {
             let allowed = same().flat_map(Route::methods).map(Method::as_str).collect::<Vec<_>>().join(", ");
-            return Err(Rejection::new(Code::MethodNotAllowed, "the route does not take this method").allow(allowed));
+            return Err(
+                Rejection::new(Code::MethodNotAllowed, "the route does not take this method").allow(allowed)
+            );
         };
-        if request.target().has_encoded_slash() && !matches!(route.target, Target::Upstream { encoded_slashes: true, .. }) {
+        if request.target().has_encoded_slash()
+            && !matches!(route.target, Target::Upstream { encoded_slashes: true, .. })
+        {
             return Err(Rejection::new(Code::AmbiguousTarget, "the request target has an encoded slash"));
         }
         Ok(route)

@@ -53,7 +53,8 @@ impl Snapshot {
         let keys = KeyRing::load(&settings.tokens, now)?;
         let jwks = keys.jwks();
         let (issuer, verifier) = keys.into_parts(&settings.tokens);
-        let (directory, warnings) = FileDirectory::load(&settings.users.file).map_err(SnapshotError::Users)?;
+        let (directory, warnings) =
+            FileDirectory::load(&settings.users.file).map_err(SnapshotError::Users)?;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
@@ -61,9 +62,7 @@ impl Snapshot {
         let routes = Routes::new(
             &settings.routes,
             |name| settings.upstreams.keys().position(|n| n == name),
-            |root| {
-                StaticRoot::open(root).map(Arc::new).inspect_err(|_| failed_root = root.to_owned())
-            },
+            |root| StaticRoot::open(root).map(Arc::new).inspect_err(|_| failed_root = root.to_owned()),
         );
         let routes = routes.map_err(|source| SnapshotError::Static { path: failed_root, source })?;
         Ok(Snapshot {

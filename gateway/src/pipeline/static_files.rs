@@ -78,9 +78,10 @@ pub(crate) async fn serve<'c>(
         return Err(Rejection::new(Code::NotFound, "no such file"));
     };
     let etag = etag(&metadata);
-    let unchanged = request.head().of_kind(FieldKind::IfNoneMatch).any(|f| {
-        f.members().any(|m| m == b"*" || m.strip_prefix(b"W/").unwrap_or(m) == etag.as_bytes())
-    });
+    let unchanged = request
+        .head()
+        .of_kind(FieldKind::IfNoneMatch)
+        .any(|f| f.members().any(|m| m == b"*" || m.strip_prefix(b"W/").unwrap_or(m) == etag.as_bytes()));
     let status = if unchanged { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
     let response = Response::new(status)
         .field("ETag", &etag)

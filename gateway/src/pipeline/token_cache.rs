@@ -38,7 +38,11 @@ pub(crate) enum Known {
 impl TokenCache {
     /// A cache of about `capacity` tokens.
     pub(crate) fn new(capacity: usize) -> TokenCache {
-        TokenCache { young: HashMap::default(), old: HashMap::default(), generation: capacity.div_ceil(2).max(1) }
+        TokenCache {
+            young: HashMap::default(),
+            old: HashMap::default(),
+            generation: capacity.div_ceil(2).max(1),
+        }
     }
 
     /// How many tokens are remembered.
@@ -48,7 +52,13 @@ impl TokenCache {
 
     /// Looks a token up. Expiry and revocation are checked each time; the look at the revoked sessions is spared
     /// while none was added.
-    pub(crate) fn get(&mut self, token: &str, now: UnixSeconds, leeway: u64, revocations: &Revocations) -> Known {
+    pub(crate) fn get(
+        &mut self,
+        token: &str,
+        now: UnixSeconds,
+        leeway: u64,
+        revocations: &Revocations,
+    ) -> Known {
         if !self.young.contains_key(token) {
             let Some((token, remembered)) = self.old.remove_entry(token) else { return Known::Unknown };
             self.store(token, remembered);

@@ -98,7 +98,10 @@ impl<'h> Nominated<'h> {
         let mut names = Vec::new();
         for field in request.head().of_kind(FieldKind::Connection) {
             for name in field.value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
-                if !name.is_empty() && !name.eq_ignore_ascii_case(b"close") && !name.eq_ignore_ascii_case(b"keep-alive") {
+                if !name.is_empty()
+                    && !name.eq_ignore_ascii_case(b"close")
+                    && !name.eq_ignore_ascii_case(b"keep-alive")
+                {
                     names.push(name);
                 }
             }

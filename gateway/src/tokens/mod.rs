@@ -5,7 +5,6 @@ mod issuer;
 mod key_ring;
 mod key_store;
 mod public_key;
-mod strict_json;
 mod verifier;
 
 pub use claims::{Claims, TokenType, UnixSeconds};

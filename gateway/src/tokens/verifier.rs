@@ -5,8 +5,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::public_key::{VerificationKey, backend};
-use super::{TokenType, UnixSeconds, strict_json};
+use super::{TokenType, UnixSeconds};
 use crate::config::Tokens;
+use crate::strict_json;
 
 /// A token larger than this is not looked at.
 pub const MAX_TOKEN_LEN: usize = 8 * 1024;
@@ -40,6 +41,7 @@ pub struct VerifiedClaims {
     sid: String,
     jti: String,
     issued_at: UnixSeconds,
+    not_before: UnixSeconds,
     expires_at: UnixSeconds,
     all: Map<String, Value>,
 }
@@ -126,6 +128,34 @@ impl Verifier {
         expected: TokenType,
         now: UnixSeconds,
     ) -> Result<VerifiedClaims, TokenError> {
+        let (claims, typ) = self.read(token, now)?;
+        if typ != expected {
+            return Err(TokenError::WrongType);
+        }
+        let lifetime = claims.expires_at.saturating_sub(claims.issued_at);
+        let longest = match typ {
+            TokenType::Access => self.max_access,
+            TokenType::Refresh => self.max_refresh,
+        };
+        if lifetime == 0 || lifetime > longest {
+            return Err(TokenError::Invalid("the lifetime is not one of ours"));
+        }
+        if now >= claims.expires_at.saturating_add(self.leeway) {
+            return Err(TokenError::Expired);
+        }
+        if claims.not_before.max(claims.issued_at) > now.saturating_add(self.leeway) {
+            return Err(TokenError::NotYetValid);
+        }
+        Ok(claims)
+    }
+
+    /// The claims of a token of either type that was signed here and for here, though it may have expired.
+    pub fn verify_signed(&self, token: &str, now: UnixSeconds) -> Result<VerifiedClaims, TokenError> {
+        self.read(token, now).map(|(claims, _)| claims)
+    }
+
+    /// Everything but what is expected and when: form, header, key, signature, names, and the claims' JSON types.
+    fn read(&self, token: &str, now: UnixSeconds) -> Result<(VerifiedClaims, TokenType), TokenError> {
         let parts = CompactJws::split(token)?;
         let header = Header::parse(parts.header)?;
         self.check_signature(&parts, &header, now)?;
@@ -138,30 +168,28 @@ impl Verifier {
         if claims.text("type")? != typ.claim() {
             return Err(TokenError::Invalid("typ and type disagree"));
         }
-        if typ != expected {
-            return Err(TokenError::WrongType);
-        }
         if claims.text("iss")? != self.iss {
             return Err(TokenError::Invalid("iss is another"));
         }
         if !claims.audience_has(&self.aud)? {
             return Err(TokenError::Invalid("aud is another"));
         }
-        let (issued_at, expires_at) = self.check_times(&claims, typ, now)?;
         let subject = claims.text("sub")?.to_owned();
         if subject.len() > MAX_SUBJECT_LEN {
             return Err(TokenError::Invalid("sub is too long"));
         }
-        Ok(VerifiedClaims {
+        let verified = VerifiedClaims {
             subject,
             username: claims.text("username")?.to_owned(),
             roles: claims.texts("roles")?,
             sid: claims.text("sid")?.to_owned(),
             jti: claims.text("jti")?.to_owned(),
-            issued_at,
-            expires_at,
+            issued_at: claims.date("iat")?,
+            not_before: claims.date("nbf")?,
+            expires_at: claims.date("exp")?,
             all: members,
-        })
+        };
+        Ok((verified, typ))
     }
 
     fn check_signature(
@@ -193,29 +221,6 @@ impl Verifier {
             Ok(true) => Ok(()),
             _ => Err(TokenError::Invalid("the signature is wrong")),
         }
-    }
-
-    fn check_times(
-        &self,
-        claims: &Members<'_>,
-        typ: TokenType,
-        now: UnixSeconds,
-    ) -> Result<(UnixSeconds, UnixSeconds), TokenError> {
-        let (iat, nbf, exp) = (claims.date("iat")?, claims.date("nbf")?, claims.date("exp")?);
-        let longest = match typ {
-            TokenType::Access => self.max_access,
-            TokenType::Refresh => self.max_refresh,
-        };
-        if exp <= iat || exp - iat > longest {
-            return Err(TokenError::Invalid("the lifetime is not one of ours"));
-        }
-        if now >= exp.saturating_add(self.leeway) {
-            return Err(TokenError::Expired);
-        }
-        if nbf.max(iat) > now.saturating_add(self.leeway) {
-            return Err(TokenError::NotYetValid);
-        }
-        Ok((iat, exp))
     }
 }
 

@@ -70,7 +70,9 @@ pub(crate) async fn serve<'c>(
     };
     if !allowed.contains(exchange.request.method()) {
         let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
-        return Err(Rejection::new(Code::MethodNotAllowed, "the endpoint does not take this method").allow(allowed));
+        return Err(
+            Rejection::new(Code::MethodNotAllowed, "the endpoint does not take this method").allow(allowed)
+        );
     }
     let call = Call { worker, snapshot, client, exchange };
     match endpoint {
@@ -101,5 +103,6 @@ impl Call<'_> {
 /// An outage is never told as a 401: a client must be able to keep its session through it.
 fn store_unavailable(error: &StoreError) -> Rejection {
     tracing::error!(%error, "the session store failed");
-    Rejection::new(Code::StoreUnavailable, "the session store did not answer").retry_after(Duration::from_secs(2))
+    Rejection::new(Code::StoreUnavailable, "the session store did not answer")
+        .retry_after(Duration::from_secs(2))
 }

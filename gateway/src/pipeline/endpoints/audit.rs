@@ -1,0 +1,27 @@
+//! The events an auditor asks for: who did what from where, and how it went. Never a token or a password.
+
+use super::Call;
+
+impl Call<'_> {
+    /// Writes an event about a user name in its canonical form, or about a user's id.
+    pub(super) fn audit(
+        &self,
+        event: &'static str,
+        outcome: &'static str,
+        subject: &str,
+        session: Option<String>,
+    ) {
+        let request = self.exchange.request;
+        let client = self.client.address(request.head(), &self.snapshot.settings.server.trusted_proxies);
+        tracing::info!(
+            target: "audit",
+            event,
+            outcome,
+            subject,
+            session = session.as_deref().unwrap_or("-"),
+            client = %client,
+            request_id = self.exchange.request_id.as_str(),
+            "{event} {outcome}"
+        );
+    }
+}

@@ -1,0 +1,100 @@
+//! `POST /refresh`: a refresh token for a new access token, and mostly for its own successor.
+
+use super::token_answer::{Grant, NewRefreshToken, tokens};
+use super::{Call, store_unavailable};
+use crate::pipeline::Facts;
+use crate::pipeline::authenticate::refusal;
+use crate::pipeline::bearer::bearer_token;
+use crate::pipeline::response::Response;
+use crate::problem::{Code, Rejection};
+use crate::sessions::{Account, RefreshError, Session, SessionId, TokenId};
+use crate::telemetry::RefreshOutcome;
+use crate::tokens::TokenType;
+
+/// Refreshes a session.
+pub(super) async fn refresh<'c>(call: Call<'_>, facts: &mut Facts) -> Result<Response<'c>, Rejection> {
+    let metrics = &call.worker.metrics;
+    let (session, presented, subject) = presented(call).inspect_err(|rejection| {
+        let expired = rejection.code() == Code::TokenExpired;
+        metrics.refresh(if expired { RefreshOutcome::Expired } else { RefreshOutcome::Invalid });
+    })?;
+    // The user is read anew: who was disabled or deleted, or has a new password, ends here; new roles take effect.
+    let directory = &call.snapshot.directory;
+    let user = directory.by_id(&subject).filter(|user| !user.disabled);
+    let account = |_: &Session| match &user {
+        Some(user) => Account::Active { credential: user.credential_fingerprint() },
+        None => Account::Gone,
+    };
+    let sessions = &call.worker.gateway.sessions;
+    let refreshed = match sessions.refresh(session, presented, account, call.now_millis()).await {
+        Ok(refreshed) => refreshed,
+        Err(error) => return Err(refused(call, &error, &subject, session)),
+    };
+    let Some(user) = user else {
+        return Err(refused(call, &RefreshError::AccountChanged, &subject, session));
+    };
+    metrics.refresh(match refreshed.successor {
+        Some(successor) if successor.repeated => RefreshOutcome::Repeated,
+        Some(_) => RefreshOutcome::Rotated,
+        None => RefreshOutcome::Kept,
+    });
+    call.audit("refresh", "success", &user.username, Some(session.to_string()));
+    facts.username = Some(user.username.clone());
+    tokens(
+        call,
+        Grant {
+            user: &user,
+            session: &session,
+            session_ends_at: refreshed.expires_at / 1000,
+            refresh_token: refreshed
+                .successor
+                .map(|s| NewRefreshToken { id: s.id, issued_at: s.issued_at / 1000 }),
+            message: None,
+        },
+    )
+}
+
+/// The session and the token id of the refresh token in `Authorization`, and whose it is.
+fn presented(call: Call<'_>) -> Result<(SessionId, TokenId, String), Rejection> {
+    let token = bearer_token(call.exchange.request.head())?
+        .ok_or_else(|| Rejection::new(Code::MissingToken, "a refresh token is needed"))?;
+    let claims = call.snapshot.verifier.verify(token, TokenType::Refresh, call.exchange.now);
+    let claims = claims.map_err(refusal)?;
+    let not_ours = |_| Rejection::new(Code::InvalidToken, "the token names no session");
+    let session = claims.sid().parse().map_err(not_ours)?;
+    Ok((session, claims.jti().parse().map_err(not_ours)?, claims.subject().to_owned()))
+}
+
+fn refused(call: Call<'_>, error: &RefreshError, subject: &str, session: SessionId) -> Rejection {
+    let (outcome, told, rejection) = match error {
+        RefreshError::Unknown => (
+            RefreshOutcome::Invalid,
+            "unknown",
+            Rejection::new(Code::TokenRevoked, "there is no such session any more"),
+        ),
+        RefreshError::Expired => (
+            RefreshOutcome::Expired,
+            "expired",
+            Rejection::new(Code::TokenExpired, "the session has expired"),
+        ),
+        RefreshError::Revoked => {
+            (RefreshOutcome::Revoked, "revoked", Rejection::new(Code::TokenRevoked, "the session was ended"))
+        }
+        RefreshError::Reused => (
+            RefreshOutcome::Reused,
+            "reused",
+            Rejection::new(Code::TokenReused, "the refresh token had been replaced; the session is over"),
+        ),
+        RefreshError::AccountChanged => (
+            RefreshOutcome::AccountChanged,
+            "account_changed",
+            Rejection::new(Code::TokenRevoked, "the account has changed; the session is over"),
+        ),
+        RefreshError::Store(error) => {
+            (RefreshOutcome::StoreUnavailable, "store_unavailable", store_unavailable(error))
+        }
+    };
+    call.worker.metrics.refresh(outcome);
+    call.audit("refresh", told, subject, Some(session.to_string()));
+    rejection
+}
