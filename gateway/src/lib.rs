@@ -1,8 +1,15 @@
 //! auth-gateway: a reverse proxy that keeps users and sessions, issues and verifies JWTs, and hands verified
 //! identities to upstreams that know nothing of tokens.
 
+pub mod cli;
 pub mod config;
+mod pipeline;
 pub mod problem;
+pub mod server;
+pub mod sessions;
+mod strict_json;
+pub mod telemetry;
 pub mod tokens;
 mod upstreams;
+pub mod users;
 mod wire;

@@ -1,3 +1,7 @@
-//! The `auth-gateway` program.
+//! The `auth-gateway` program. Everything it does is in the library, so that tests can do it too.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    auth_gateway::cli::run()
+}

@@ -1,5 +1,81 @@
-//! The bodies of the commands, apart from how their arguments are read.
+//! The command line: what can be asked, and what each way to end is called.
 
-pub mod hash_password;
+mod arguments;
+mod check;
+mod hash_password;
+mod keys;
 mod new_password;
-pub mod users;
+mod serve;
+mod users;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::config::{self, Loaded};
+use arguments::{Arguments, Command};
+use hash_password::Console;
+
+/// It failed while running.
+const FAILED: u8 = 1;
+/// The configuration is wrong (EX_CONFIG of sysexits.h).
+const WRONG_CONFIGURATION: u8 = 78;
+
+/// Why a command ended badly.
+#[derive(Debug)]
+enum CommandError {
+    Configuration(String),
+    Failed(String),
+}
+
+impl CommandError {
+    fn failed(error: impl std::fmt::Display) -> CommandError {
+        CommandError::Failed(format!("error: {error}"))
+    }
+
+    fn configuration(error: impl std::fmt::Display) -> CommandError {
+        CommandError::Configuration(format!("error: {error}"))
+    }
+}
+
+/// Does what the process was asked to do. Wrong usage ends the process with 2.
+pub fn run() -> ExitCode {
+    let Arguments { command, config } = Arguments::parse();
+    let command = command.unwrap_or(Command::Serve);
+    if config.is_empty() && !matches!(command, Command::HashPassword) {
+        arguments::refuse(
+            "no configuration is named: add --config FILE, such as --config config/gateway.toml",
+        );
+    }
+    let mut console = Console::standard();
+    let result = match command {
+        Command::Serve => serve::run(&config),
+        Command::Check => check::run(&config, &mut console),
+        Command::Users(command) => load(&config).and_then(|loaded| {
+            users::run(command, &loaded.settings.users.file, &mut console).map_err(CommandError::failed)
+        }),
+        Command::HashPassword => hash_password::run(&mut console).map_err(CommandError::failed),
+        Command::Keys(command) => {
+            load(&config).and_then(|loaded| keys::run(command, &loaded.settings, &mut console))
+        }
+    };
+    let (text, code) = match result {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(CommandError::Configuration(text)) => (text, WRONG_CONFIGURATION),
+        Err(CommandError::Failed(text)) => (text, FAILED),
+    };
+    eprintln!("{}", text.trim_end());
+    ExitCode::from(code)
+}
+
+/// Reads the configuration and tells its warnings.
+fn load(files: &[std::path::PathBuf]) -> Result<Loaded, CommandError> {
+    let environment =
+        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    let loaded =
+        config::load(files, environment).map_err(|errors| CommandError::Configuration(errors.to_string()))?;
+    if !loaded.warnings.is_empty() {
+        eprintln!("{}", loaded.warnings);
+    }
+    Ok(loaded)
+}

@@ -9,7 +9,7 @@ use super::new_password::{Console, NewPasswordError};
 use crate::users::{CanonicalName, EditError, NewUser, User, UsersFile};
 
 /// When an edit takes effect, said after each.
-const WHEN: &str = "a running gateway follows once it reads the file again";
+const WHEN: &str = "a running gateway follows when it is restarted";
 
 /// What to do with the users file.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]

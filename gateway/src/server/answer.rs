@@ -53,7 +53,8 @@ impl Answer<'_> {
         let keep_alive = self.keep_alive && !response.close && delimiter != Delimiter::Close;
         out.clear();
         self.push_head(out, &response, delimiter, keep_alive);
-        let mut sink = Sink { socket, deadline, patience, out, chunked: delimiter == Delimiter::Chunked, bytes: 0 };
+        let mut sink =
+            Sink { socket, deadline, patience, out, chunked: delimiter == Delimiter::Chunked, bytes: 0 };
         let sent = match delimiter {
             Delimiter::None => sink.flush(&mut response.body).await,
             _ => sink.transfer(&mut response.body).await,
@@ -70,7 +71,9 @@ impl Answer<'_> {
             _ if self.is_head || bodiless(response.status) => Delimiter::None,
             BodyFraming::Empty => Delimiter::None,
             BodyFraming::Length(_) => Delimiter::Length,
-            BodyFraming::Chunked | BodyFraming::UntilClose if self.version == Version::Http11 => Delimiter::Chunked,
+            BodyFraming::Chunked | BodyFraming::UntilClose if self.version == Version::Http11 => {
+                Delimiter::Chunked
+            }
             BodyFraming::Chunked | BodyFraming::UntilClose => Delimiter::Close,
         }
     }

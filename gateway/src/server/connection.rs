@@ -18,7 +18,8 @@ use crate::pipeline::{self, Admitted, Client, Exchange, Facts, Response, Worker}
 use crate::problem::{Code, Rejection};
 use crate::telemetry::{AccessRecord, RequestId};
 use crate::wire::{
-    BodyReader, Deadline, FieldKind, HeadError, HeadLimits, ReadBuffer, RequestBody, RequestHead, Version, drain, poll_read,
+    BodyReader, Deadline, FieldKind, HeadError, HeadLimits, ReadBuffer, RequestBody, RequestHead, Version,
+    drain, poll_read,
 };
 
 /// What is read at once while a head is expected: most heads fit.
@@ -28,7 +29,12 @@ const LEFTOVER_LIMIT: usize = 64 * 1024;
 const LEFTOVER_TIME: Duration = Duration::from_secs(1);
 
 /// Serves a connection until one side ends it. `draining` turns true when the gateway is about to stop.
-pub(super) async fn serve(socket: TcpStream, peer: SocketAddr, worker: Rc<Worker>, draining: watch::Receiver<bool>) {
+pub(super) async fn serve(
+    socket: TcpStream,
+    peer: SocketAddr,
+    worker: Rc<Worker>,
+    draining: watch::Receiver<bool>,
+) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "cannot switch Nagle's algorithm off");
     }
@@ -82,8 +88,11 @@ impl Connection {
             // An error means that the sender is gone, which is the end as well.
             let _ = stopping.wait_for(|draining| *draining).await;
         });
-        let head_limits =
-            HeadLimits { line: limits.request_line, block: limits.header_block, fields: limits.header_fields };
+        let head_limits = HeadLimits {
+            line: limits.request_line,
+            block: limits.header_block,
+            fields: limits.header_fields,
+        };
         loop {
             let after = match self.next_head(&head_limits, limits, stop.as_mut()).await {
                 NextHead::Over => return,
@@ -175,9 +184,11 @@ impl Connection {
             keep_alive: !draining && wants_more(&self.head),
             request_id: request_id.as_str(),
         };
-        let written =
-            answer.write(&self.socket, &mut self.write_deadline, limits.write_timeout, &mut self.out, response).await;
-        let seen = Seen { started, status: status.as_u16(), code: code.map(Code::name), bytes: written.bytes };
+        let written = answer
+            .write(&self.socket, &mut self.write_deadline, limits.write_timeout, &mut self.out, response)
+            .await;
+        let seen =
+            Seen { started, status: status.as_u16(), code: code.map(Code::name), bytes: written.bytes };
         log(worker, &self.client, Some(&request), request_id.as_str(), &facts, &seen);
         self.after(written, reader, awaits_continue).await
     }
@@ -194,8 +205,9 @@ impl Connection {
             keep_alive: false,
             request_id: request_id.as_str(),
         };
-        let written =
-            answer.write(&self.socket, &mut self.write_deadline, limits.write_timeout, &mut self.out, response).await;
+        let written = answer
+            .write(&self.socket, &mut self.write_deadline, limits.write_timeout, &mut self.out, response)
+            .await;
         let seen = Seen {
             started,
             status: rejection.status().as_u16(),

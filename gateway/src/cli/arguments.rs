@@ -1,0 +1,41 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use super::keys::KeysCommand;
+use super::users::UsersCommand;
+
+/// A reverse-proxy auth gateway: it logs users in, verifies their tokens and tells upstreams who they are.
+#[derive(Debug, Parser)]
+#[command(name = "auth-gateway", version, max_term_width = 100)]
+pub(super) struct Arguments {
+    /// What to do; `serve` if nothing is named
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+    /// A configuration file; several are merged in their order, and the environment comes last
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(super) config: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the gateway
+    Serve,
+    /// Report everything that is wrong with the configuration and the files it names, and print the routes
+    Check,
+    /// Edit the users file
+    #[command(subcommand)]
+    Users(UsersCommand),
+    /// Print the argon2id hash of a password, read from a prompt or standard input
+    HashPassword,
+    /// Look after the keys that sign tokens
+    #[command(subcommand)]
+    Keys(KeysCommand),
+}
+
+/// Ends the process as clap does for wrong usage.
+pub(super) fn refuse(why: &str) -> ! {
+    Arguments::command().error(clap::error::ErrorKind::MissingRequiredArgument, why).exit()
+}

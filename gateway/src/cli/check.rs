@@ -1,0 +1,73 @@
+//! `auth-gateway check`: everything that is wrong, at once; or the routes as they will match.
+
+use std::path::PathBuf;
+
+use super::hash_password::Console;
+use super::{CommandError, load};
+use crate::config::{Access, Route, RouteTarget, Settings, Signing};
+use crate::tokens::KeyRing;
+use crate::users::FileDirectory;
+
+/// Checks the configuration and the files it names. Makes nothing and changes nothing.
+pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), CommandError> {
+    let settings = load(files)?.settings;
+    let mut faults = Vec::new();
+    match FileDirectory::load(&settings.users.file) {
+        Ok((_, warnings)) => warnings.iter().for_each(|warning| eprintln!("warning: {warning}")),
+        Err(errors) => faults.push(errors.to_string()),
+    }
+    if let Err(error) = check_keys(&settings) {
+        faults.push(format!("error: {error}"));
+    }
+    if !faults.is_empty() {
+        return Err(CommandError::Configuration(faults.join("\n")));
+    }
+    for line in route_table(&settings.routes) {
+        writeln!(console.output, "{line}").map_err(CommandError::failed)?;
+    }
+    Ok(())
+}
+
+/// Keys that the gateway has yet to make cannot be wrong.
+fn check_keys(settings: &Settings) -> Result<(), crate::tokens::KeyError> {
+    match &settings.tokens.signing {
+        Signing::Kept { dir, .. } if !dir.join("keys.json").exists() => Ok(()),
+        _ => KeyRing::load(&settings.tokens, 0).map(drop),
+    }
+}
+
+/// The routes in the order in which they are tried.
+fn route_table(routes: &[Route]) -> Vec<String> {
+    let mut ordered: Vec<&Route> = routes.iter().collect();
+    let segments = |route: &Route| route.path.split('/').filter(|s| !s.is_empty()).count();
+    ordered.sort_by_key(|route| std::cmp::Reverse((segments(route), !route.hosts.is_empty())));
+    let rows = ordered.into_iter().map(|route| {
+        let any = |list: Vec<&str>| if list.is_empty() { "any".to_owned() } else { list.join(",") };
+        let target = match &route.target {
+            RouteTarget::Upstream { name, .. } => format!("upstream {name}"),
+            RouteTarget::Static { root } => format!("files {}", root.display()),
+        };
+        let access = match route.access {
+            Access::Public => "public",
+            Access::Optional => "optional",
+            Access::Authenticated => "authenticated",
+        };
+        [
+            route.path.clone(),
+            any(route.hosts.iter().map(String::as_str).collect()),
+            any(route.methods.iter().map(http::Method::as_str).collect()),
+            access.to_owned(),
+            any(route.roles.iter().map(String::as_str).collect()),
+            target,
+        ]
+    });
+    let head = ["PATH", "HOSTS", "METHODS", "ACCESS", "ROLES", "TO"].map(str::to_owned);
+    let table: Vec<_> = std::iter::once(head).chain(rows).collect();
+    let width = |column: usize| table.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let line = |row: &[String; 6]| {
+        let cells =
+            row.iter().enumerate().map(|(column, cell)| format!("{cell:<width$}", width = width(column)));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    table.iter().map(line).collect()
+}

@@ -1,0 +1,109 @@
+//! `auth-gateway keys`: the keys that sign tokens.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Subcommand;
+
+use super::CommandError;
+use super::hash_password::Console;
+use crate::config::{Algorithm, Settings, Signing};
+use crate::tokens::{JWKS_MAX_AGE, KeyRing, KeyState, KeyStore, StoredKey};
+
+/// What can be done with keys.
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum KeysCommand {
+    /// Make the next key and publish it, so that others know it before it signs
+    Generate,
+    /// Let the next key sign; the one that did verifies until the last of its tokens has expired
+    Rotate {
+        /// Do not wait until others have had the time to fetch the next key
+        #[arg(long)]
+        now: bool,
+    },
+    /// List the kept keys
+    List,
+    /// Print the public keys as a JWK set
+    Jwks,
+}
+
+/// Takes effect in a running gateway when that starts again.
+const WHEN: &str = "a running gateway follows when it is restarted";
+
+pub(super) fn run(
+    command: KeysCommand,
+    settings: &Settings,
+    console: &mut Console<'_>,
+) -> Result<(), CommandError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    if let KeysCommand::Jwks = command {
+        let ring = KeyRing::load(&settings.tokens, now).map_err(CommandError::failed)?;
+        return say(console, &String::from_utf8_lossy(&ring.jwks()));
+    }
+    let (store, algorithm) = kept(settings)?;
+    match command {
+        KeysCommand::Generate => {
+            let key = store.generate(algorithm, now).map_err(CommandError::failed)?;
+            say(console, &key.kid)?;
+            note(console, &format!("published; rotate to it in {JWKS_MAX_AGE} s at the earliest; {WHEN}"))
+        }
+        KeysCommand::Rotate { now: at_once } => {
+            let keys = store.list().map_err(CommandError::failed)?;
+            let next = keys.iter().rfind(|k| k.state == KeyState::Next && k.algorithm == algorithm);
+            if let Some(young) = next.filter(|k| !at_once && k.created_at + JWKS_MAX_AGE > now) {
+                let wait = young.created_at + JWKS_MAX_AGE - now;
+                return Err(CommandError::failed(format!(
+                    "the next key was published less than {JWKS_MAX_AGE} s ago, and others may not know it yet: \
+                     wait {wait} s, or add --now"
+                )));
+            }
+            let key = store.rotate(algorithm, now).map_err(CommandError::failed)?;
+            say(console, &key.kid)?;
+            note(console, &format!("signs from now on; {WHEN}"))
+        }
+        KeysCommand::List => {
+            for key in store.list().map_err(CommandError::failed)? {
+                say(console, &row(&key))?;
+            }
+            Ok(())
+        }
+        KeysCommand::Jwks => Ok(()),
+    }
+}
+
+/// The folder of kept keys, where the configuration has one.
+fn kept(settings: &Settings) -> Result<(KeyStore, Algorithm), CommandError> {
+    match &settings.tokens.signing {
+        Signing::Kept { algorithm, dir } => {
+            KeyStore::open(dir).map(|store| (store, *algorithm)).map_err(CommandError::failed)
+        }
+        Signing::Secret { .. } => Err(CommandError::failed(
+            "tokens.algorithm is symmetric: its secret is yours to change, in tokens.secret or tokens.secret_file",
+        )),
+        Signing::PrivateKeyFile { path, .. } => Err(CommandError::failed(format!(
+            "tokens.private_key_file names your own key, {}: replace it yourself, or remove the setting to let the \
+             gateway keep keys",
+            path.display()
+        ))),
+    }
+}
+
+fn row(key: &StoredKey) -> String {
+    let state = match key.state {
+        KeyState::Next => "next".to_owned(),
+        KeyState::Signing => "signing".to_owned(),
+        KeyState::Retired { at } => format!("retired {}", time(at)),
+    };
+    format!("{}  {:<6} made {}  {state}", key.kid, key.algorithm.name(), time(key.created_at))
+}
+
+fn time(seconds: u64) -> impl std::fmt::Display {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + std::time::Duration::from_secs(seconds))
+}
+
+fn say(console: &mut Console<'_>, line: &str) -> Result<(), CommandError> {
+    writeln!(console.output, "{line}").map_err(CommandError::failed)
+}
+
+fn note(console: &mut Console<'_>, line: &str) -> Result<(), CommandError> {
+    writeln!(console.notes, "{line}").map_err(CommandError::failed)
+}

@@ -1,0 +1,125 @@
+//! The admin listener: `/healthz`, `/readyz` and `/metrics`, for machines on this side of the gateway only.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::answer::Answer;
+use super::listener::accept;
+use crate::pipeline::{Gateway, Response};
+use crate::problem::{Code, Rejection};
+use crate::telemetry::{Gauges, LogWriter};
+use crate::wire::{
+    Deadline, FieldKind, HeadLimits, Host, ReadBuffer, RequestHead, Version, drain, poll_read,
+};
+
+/// A whole exchange may take so long: nothing here waits for anything.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What can be asked about.
+#[derive(Clone)]
+pub(super) struct AdminState {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) logs: LogWriter,
+    pub(super) draining: watch::Receiver<bool>,
+}
+
+/// Answers until the process ends, one request a connection.
+pub(super) async fn serve(listener: TcpListener, state: AdminState) {
+    loop {
+        let (socket, peer) = accept(&listener).await;
+        let state = state.clone();
+        tokio::task::spawn_local(async move {
+            if timeout(PATIENCE, exchange(&socket, peer, &state)).await.is_err() {
+                tracing::debug!(%peer, "an admin request took too long");
+            }
+        });
+    }
+}
+
+async fn exchange(socket: &TcpStream, peer: SocketAddr, state: &AdminState) {
+    let (mut input, mut head) = (ReadBuffer::default(), RequestHead::default());
+    let response = loop {
+        match std::future::poll_fn(|cx| poll_read(socket, cx, &mut input, 4096)).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        match head.parse(input.filled(), &HeadLimits::default()) {
+            Ok(Some(_)) => break answer(&head, state),
+            Ok(None) => {}
+            Err(error) => break Err(Rejection::new(Code::BadRequest, error.to_string())),
+        }
+    };
+    let response = response.unwrap_or_else(|rejection| Response::refusal(&rejection, "admin"));
+    let answer = Answer {
+        version: Version::Http11,
+        is_head: *head.method() == Method::HEAD,
+        keep_alive: false,
+        request_id: "admin",
+    };
+    let written =
+        answer.write(socket, &mut Deadline::after(PATIENCE), PATIENCE, &mut Vec::new(), response).await;
+    if let Err(error) = written.outcome {
+        tracing::debug!(%peer, %error, "an admin answer was not read");
+    }
+    drain(socket).await;
+}
+
+fn answer<'c>(head: &RequestHead, state: &AdminState) -> Result<Response<'c>, Rejection> {
+    let host = Host::of(head, None).map_err(|e| Rejection::new(Code::BadRequest, e.to_string()))?;
+    // A browser that was led here by another site's page, or by a name that was bound to this address, has no
+    // business here (CVE-2026-27589).
+    let from_a_page = head.of_kind(FieldKind::Origin).next().is_some();
+    if from_a_page || !host.is_address_or_localhost() {
+        return Err(Rejection::new(
+            Code::Misdirected,
+            "the admin listener answers machines only, by its address",
+        )
+        .with_status(StatusCode::FORBIDDEN));
+    }
+    if !matches!(*head.method(), Method::GET | Method::HEAD) {
+        return Err(Rejection::new(Code::MethodNotAllowed, "it can only be read").allow("GET, HEAD"));
+    }
+    let text = |text: String| {
+        Response::new(StatusCode::OK)
+            .field("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            .field("Cache-Control", "no-store")
+            .body(text)
+    };
+    match head.target() {
+        b"/healthz" => Ok(text("ok\n".into())),
+        b"/readyz" => Ok(readiness(state)),
+        b"/metrics" => Ok(text(state.gateway.metrics.render(gauges(state)))),
+        _ => Err(Rejection::new(Code::NotFound, "there are /healthz, /readyz and /metrics")),
+    }
+}
+
+/// Ready unless draining: access tokens are checked without the store, so a store that is away makes logins fail and
+/// nothing else (finding 16).
+fn readiness<'c>(state: &AdminState) -> Response<'c> {
+    let draining = *state.draining.borrow();
+    let store = state.gateway.sessions.store_trouble();
+    let (status, word) = match (draining, &store) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        (false, Some(_)) => (StatusCode::OK, "degraded"),
+        (false, None) => (StatusCode::OK, "ready"),
+    };
+    let store = store.as_deref().unwrap_or("ok");
+    Response::json(status, &json!({"status": word, "store": store})).field("Cache-Control", "no-store")
+}
+
+fn gauges(state: &AdminState) -> Gauges {
+    Gauges {
+        revoked_sessions: state.gateway.sessions.revocations().len(),
+        log_lines_dropped: state.logs.dropped(),
+        password_hashes: state.gateway.hashing.hashes_run(),
+        store_up: state.gateway.sessions.store_trouble().is_none(),
+        draining: *state.draining.borrow(),
+    }
+}

@@ -1,0 +1,11 @@
+//! Running the gateway: listeners, workers, connections, draining, and the admin listener.
+
+mod admin;
+mod answer;
+mod background;
+mod connection;
+mod listener;
+mod running;
+mod worker;
+
+pub use running::{Running, ServeError, start};

@@ -1,0 +1,191 @@
+//! From settings to a running gateway, and from a signal to its end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+
+use super::admin::AdminState;
+use super::background;
+use super::listener::bind;
+use super::worker::{self, Post};
+use crate::config::{Settings, Store as StoreSettings};
+use crate::pipeline::{Gateway, Snapshot, SnapshotError};
+use crate::sessions::{
+    EmbeddedStore, LockoutPolicy, MemoryStore, OpenError, Policy, RotationPolicy, Sessions, Store, StoreError,
+};
+use crate::telemetry::{Logs, Metrics};
+use crate::users::HashingPool;
+
+/// Why the gateway cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Keys, users or static files.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The state file.
+    #[error(transparent)]
+    OpenStore(#[from] OpenError),
+    /// What is in the state file.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// An address.
+    #[error("cannot listen on {address} ({key}): {source}; {remedy}", remedy = listen_remedy(source, *address))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The key that says it.
+        key: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A thread or a runtime.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// A worker ended by itself.
+    #[error("a worker thread stopped: {0}")]
+    Worker(String),
+}
+
+fn listen_remedy(error: &io::Error, address: SocketAddr) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let port = address.port();
+            format!(
+                "another process has it: find it with `ss -ltnp 'sport = :{port}'` and stop it, or choose another address"
+            )
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need the capability CAP_NET_BIND_SERVICE: choose a higher one, or grant it"
+                .to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address: choose one that `ip addr` shows".to_owned()
+        }
+        _ => "choose another address".to_owned(),
+    }
+}
+
+/// A gateway that is serving.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens; port 0 in the settings has become a real one.
+    pub public_address: SocketAddr,
+    /// Where health and metrics are.
+    pub admin_address: SocketAddr,
+    draining: watch::Sender<bool>,
+    workers: Vec<JoinHandle<io::Result<()>>>,
+    ended: watch::Sender<bool>,
+    background: JoinHandle<io::Result<()>>,
+}
+
+/// Starts everything. When this returns, requests are answered; when it fails, nothing was left running.
+pub fn start(settings: Settings, logs: &Logs) -> Result<Running, ServeError> {
+    let now = since_1970();
+    // What can be refused is done first, so that nothing listens before all is well.
+    let snapshot = Arc::new(Snapshot::load(settings, now.as_secs())?);
+    let settings = &snapshot.settings;
+    let store = open_store(&settings.store)?;
+    let runtime = Builder::new_current_thread().build().map_err(ServeError::Thread)?;
+    let sessions = runtime.block_on(Sessions::start(store, policy(settings), now.as_millis() as u64))?;
+    let (public, public_address) = listen(settings.server.listen, "server.listen", settings.server.workers)?;
+    let (mut admin, admin_address) = listen(settings.admin.listen, "admin.listen", 1)?;
+
+    let route_names = settings.routes.iter().map(|r| r.path.clone()).collect();
+    let upstream_names = settings.upstreams.keys().cloned().collect();
+    let gateway = Arc::new(Gateway {
+        hashing: HashingPool::new(settings.limits.hash_threads, settings.limits.hash_queue),
+        metrics: Arc::new(Metrics::new(settings.server.workers, route_names, upstream_names)),
+        access_log: logs.access.clone(),
+        snapshot: Arc::clone(&snapshot),
+        sessions,
+    });
+    let (draining, drained) = watch::channel(false);
+    let state =
+        AdminState { gateway: Arc::clone(&gateway), logs: logs.writer.clone(), draining: drained.clone() };
+    let (ended, end) = watch::channel(false);
+    let admin = admin.remove(0);
+    let background = std::thread::Builder::new()
+        .name("background".into())
+        .spawn(move || background::run(admin, state, end))
+        .map_err(ServeError::Thread)?;
+
+    let open = Arc::new(AtomicUsize::new(0));
+    let mut workers = Vec::new();
+    for (index, listener) in public.into_iter().enumerate() {
+        let post = Post {
+            gateway: Arc::clone(&gateway),
+            index,
+            listener,
+            draining: drained.clone(),
+            open: Arc::clone(&open),
+        };
+        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(|| worker::run(post));
+        workers.push(thread.map_err(ServeError::Thread)?);
+    }
+    Ok(Running { public_address, admin_address, draining, workers, ended, background })
+}
+
+impl Running {
+    /// Stops accepting, lets requests in flight finish within the drain's time, and ends.
+    pub fn stop(self) -> Result<(), ServeError> {
+        self.draining.send_replace(true);
+        let mut result = Ok(());
+        let mut join = |thread: JoinHandle<io::Result<()>>| match thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => result = Err(ServeError::Worker(error.to_string())),
+            Err(_) => result = Err(ServeError::Worker("it panicked".into())),
+        };
+        self.workers.into_iter().for_each(&mut join);
+        // Last: the admin listener tells of the drain while it lasts.
+        self.ended.send_replace(true);
+        join(self.background);
+        result
+    }
+}
+
+/// So many sockets on one address; port 0 is chosen once, by the first.
+fn listen(
+    address: SocketAddr,
+    key: &'static str,
+    sockets: usize,
+) -> Result<(Vec<std::net::TcpListener>, SocketAddr), ServeError> {
+    let failed = |source| ServeError::Listen { address, key, source };
+    // Sharing would let a second gateway bind the same address unnoticed: the first socket is taken alone for a look.
+    let look = bind(address, false).map_err(failed)?;
+    let address = look.local_addr().map_err(failed)?;
+    drop(look);
+    let bound: io::Result<Vec<_>> = (0..sockets).map(|_| bind(address, sockets > 1)).collect();
+    Ok((bound.map_err(failed)?, address))
+}
+
+fn open_store(settings: &StoreSettings) -> Result<Arc<dyn Store>, OpenError> {
+    Ok(match settings {
+        StoreSettings::Memory => Arc::new(MemoryStore::new()),
+        StoreSettings::Embedded { path } => Arc::new(EmbeddedStore::open(path)?),
+    })
+}
+
+fn policy(settings: &Settings) -> Policy {
+    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let (tokens, lockout) = (&settings.tokens, &settings.lockout);
+    Policy {
+        rotation: RotationPolicy { mode: tokens.rotation, grace: millis(tokens.reuse_grace) },
+        session_ttl: millis(tokens.refresh_ttl),
+        access_ttl: millis(tokens.access_ttl + tokens.leeway),
+        lockout: LockoutPolicy {
+            max_failures: lockout.max_failures,
+            window: millis(lockout.window),
+            duration: millis(lockout.duration),
+        },
+    }
+}
+
+pub(super) fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
