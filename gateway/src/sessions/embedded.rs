@@ -284,6 +284,11 @@ fn parse_key(text: &str) -> Option<Key> {
     Some(Key { space, id: id.to_owned() })
 }
 
+/// Everything that waits with `first`, up to a batch: while one fsync runs, the changes for the next one gather.
+fn gather(first: Job, jobs: &Receiver<Job>) -> Vec<Job> {
+    std::iter::once(first).chain(jobs.try_iter()).take(BATCH).collect()
+}
+
 /// The one who changes the file.
 struct Writer<'d> {
     database: &'d Database,
@@ -304,25 +309,29 @@ impl<'d> Writer<'d> {
 
     fn run(mut self, jobs: &Receiver<Job>) {
         while let Ok(first) = jobs.recv() {
-            let (mut puts, mut sweep) = (Vec::new(), None);
-            for job in std::iter::once(first).chain(jobs.try_iter()).take(BATCH) {
-                match job {
-                    Job::Put(put, answer) => puts.push((put, answer)),
-                    Job::Sweep(now, answer) => sweep = Some((now, answer)),
+            self.work(gather(first, jobs));
+        }
+    }
+
+    /// Does what was gathered: all changes in one commit.
+    fn work(&mut self, batch: Vec<Job>) {
+        let (mut changes, mut answers) = (Vec::new(), Vec::new());
+        for job in batch {
+            match job {
+                Job::Put(put, answer) => {
+                    changes.push(put);
+                    answers.push(answer);
                 }
+                // Who asked may have gone, here and below; what was done stands all the same.
+                Job::Sweep(now, answer) => drop(answer.send(self.guarded(|writer| writer.forget(now)))),
             }
-            if !puts.is_empty() {
-                let (changes, answers): (Vec<_>, Vec<_>) = puts.into_iter().unzip();
-                let result = self.guarded(|writer| writer.commit(&changes));
-                for (place, answer) in answers.into_iter().enumerate() {
-                    // Who asked may have gone; the change stands all the same.
-                    let _ = answer
-                        .send(result.as_ref().map(|outcomes| outcomes[place]).map_err(StoreError::clone));
-                }
-            }
-            if let Some((now, answer)) = sweep {
-                let _ = answer.send(self.guarded(|writer| writer.forget(now)));
-            }
+        }
+        if changes.is_empty() {
+            return;
+        }
+        let result = self.guarded(|writer| writer.commit(&changes));
+        for (place, answer) in answers.into_iter().enumerate() {
+            let _ = answer.send(result.as_ref().map(|outcomes| outcomes[place]).map_err(StoreError::clone));
         }
     }
 
@@ -406,5 +415,110 @@ impl<'d> Writer<'d> {
             }
         }
         Ok(expired)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn put(id: usize) -> Put {
+        let key = Key { space: Space::Session, id: id.to_string() };
+        Put { key, expected: None, value: vec![b'x'; 200], expires_at: u64::MAX, group: Some("1".into()) }
+    }
+
+    fn fill(path: &Path, records: usize) {
+        let store = EmbeddedStore::open(path).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let store = Arc::new(store);
+            let puts: Vec<_> = (0..records)
+                .map(|id| {
+                    let store = Arc::clone(&store);
+                    tokio::spawn(async move { store.put_if(put(id)).await.unwrap() })
+                })
+                .collect();
+            for put in puts {
+                assert_eq!(put.await.unwrap(), PutOutcome::Stored);
+            }
+        });
+    }
+
+    #[test]
+    fn the_file_is_for_its_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/state.redb");
+        drop(EmbeddedStore::open(&path).unwrap());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_second_process_is_refused_and_the_first_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.redb");
+        let first = EmbeddedStore::open(&path).unwrap();
+        assert!(matches!(EmbeddedStore::open(&path), Err(OpenError::InUse(_))));
+        drop(first);
+        assert!(EmbeddedStore::open(&path).is_ok());
+    }
+
+    #[test]
+    fn a_file_that_is_empty_foreign_or_cut_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.redb");
+        fill(&path, 100);
+        let whole = fs::read(&path).unwrap();
+        for content in [&b""[..], b"SQLite format 3\0 and so on", &whole[..whole.len() / 2], &whole[..100]] {
+            fs::write(&path, content).unwrap();
+            let error = EmbeddedStore::open(&path).err().unwrap();
+            assert!(matches!(error, OpenError::Foreign { .. }), "{} bytes: {error}", content.len());
+            assert!(!error.to_string().contains('\n'), "{error}");
+        }
+        let foreign = dir.path().join("foreign.redb");
+        drop(Database::create(&foreign).unwrap());
+        assert!(matches!(EmbeddedStore::open(&foreign), Err(OpenError::Foreign { .. })));
+    }
+
+    #[test]
+    fn a_flipped_byte_is_refused_or_harmless_and_never_an_empty_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.redb");
+        fill(&path, 200);
+        let whole = fs::read(&path).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for step in 0..60 {
+            let at = (step * 7919 + 13) * 131 % whole.len();
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1 << (step % 8);
+            fs::write(&path, &damaged).unwrap();
+            if let Ok(store) = EmbeddedStore::open(&path) {
+                let records = runtime.block_on(store.scan(Space::Session)).unwrap();
+                assert_eq!(records.len(), 200, "byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn changes_that_wait_together_share_one_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.redb");
+        drop(EmbeddedStore::open(&path).unwrap());
+        let database = open_checked(&path).unwrap();
+        let (jobs, queue) = sync_channel(QUEUE);
+        let answers: Vec<_> = (0..200)
+            .map(|id| {
+                let (answer, outcome) = oneshot::channel();
+                jobs.send(Job::Put(put(id), answer)).unwrap();
+                outcome
+            })
+            .collect();
+        let batch = gather(queue.recv().unwrap(), &queue);
+        assert_eq!(batch.len(), 200);
+        Writer::new(&database).work(batch);
+        for answer in answers {
+            assert_eq!(answer.blocking_recv().unwrap().unwrap(), PutOutcome::Stored);
+        }
     }
 }

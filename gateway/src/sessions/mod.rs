@@ -13,6 +13,11 @@ mod revocations;
 mod session;
 mod store;
 
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod rotation_model;
+
 pub use embedded::{EmbeddedStore, OpenError};
 pub use engine::{Account, NewSession, Opened, Policy, RefreshError, Refreshed, Sessions, Successor};
 pub use id::{BadId, SessionId, TokenId};

@@ -1,0 +1,130 @@
+//! The rotation rule against a model that knows nothing of records: random tabs, lost answers and thieves.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::session::Verdict;
+use super::*;
+use crate::config::Rotation;
+
+const GRACE: UnixMillis = 10;
+
+/// One presentation: which of the tokens issued so far (counted from the newest), and how much time passed before it.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    back: usize,
+    wait: UnixMillis,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = (0..4_usize, prop_oneof![Just(0), 1..5_u64, 8..12_u64, 20..40_u64]);
+    proptest::collection::vec(step.prop_map(|(back, wait)| Step { back, wait }), 1..60)
+}
+
+/// What was ever issued, in order, and when each token was first presented.
+#[derive(Default)]
+struct Model {
+    line: Vec<TokenId>,
+    first_presented: HashMap<usize, UnixMillis>,
+    ended: bool,
+}
+
+impl Model {
+    fn is_dead(&self, place: usize, mode: Rotation, now: UnixMillis) -> bool {
+        let killer = match mode {
+            Rotation::OnUse => place + 1,
+            Rotation::Strict => place,
+            Rotation::Off => return false,
+        };
+        self.first_presented.get(&killer).is_some_and(|at| now - at >= GRACE)
+    }
+}
+
+fn play(mode: Rotation, steps: &[Step]) {
+    let policy = RotationPolicy { mode, grace: GRACE };
+    let first = TokenId::random();
+    let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, 0, 1_000_000);
+    let mut model = Model { line: vec![first], ..Model::default() };
+    let mut now = 0;
+    for step in steps {
+        now += step.wait;
+        let place = model.line.len() - 1 - step.back.min(model.line.len() - 1);
+        let fresh = TokenId::random();
+        // A record that was written and read again is the same record.
+        session = serde_json::from_slice(&serde_json::to_vec(&session).unwrap()).unwrap();
+        let verdict = session.present(model.line[place], fresh, policy, now);
+        if model.ended {
+            assert_eq!(verdict, Verdict::Revoked, "the end is final");
+            continue;
+        }
+        if model.is_dead(place, mode, now) {
+            assert_eq!(verdict, Verdict::Reused);
+            model.ended = true;
+            continue;
+        }
+        model.first_presented.entry(place).or_insert(now);
+        match verdict {
+            Verdict::Kept => assert_eq!(mode, Rotation::Off),
+            Verdict::Rotated { successor, repeated, .. } => {
+                assert_ne!(mode, Rotation::Off);
+                assert_eq!(repeated, place + 1 < model.line.len());
+                if !repeated {
+                    model.line.push(fresh);
+                }
+                assert_eq!(successor, model.line[place + 1], "one successor, and always the same");
+            }
+            other => panic!("a living token was answered with {other:?}"),
+        }
+        let bytes = serde_json::to_vec(&session).unwrap().len();
+        assert!(bytes < 4096, "the record has grown to {bytes} bytes");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_rule_agrees_with_the_model_in_every_mode(steps in steps()) {
+        for mode in [Rotation::OnUse, Rotation::Strict, Rotation::Off] {
+            play(mode, &steps);
+        }
+    }
+}
+
+#[test]
+fn tabs_that_race_within_the_grace_are_never_logged_out() {
+    for mode in [Rotation::OnUse, Rotation::Strict] {
+        let policy = RotationPolicy { mode, grace: GRACE };
+        let mut current = TokenId::random();
+        let mut session = Session::open("1".into(), "alice".into(), [0; 16], current, 0, 1_000_000);
+        for round in 0..50 {
+            let now = round * 100;
+            let verdicts = (0..5).map(|tab| session.present(current, TokenId::random(), policy, now + tab));
+            let successors: Vec<_> = verdicts
+                .map(|verdict| match verdict {
+                    Verdict::Rotated { successor, .. } => successor,
+                    other => panic!("a tab got {other:?}"),
+                })
+                .collect();
+            assert!(successors.iter().all(|s| *s == successors[0]));
+            current = successors[0];
+        }
+    }
+}
+
+#[test]
+fn a_client_that_keeps_its_first_token_goes_on_working_by_default() {
+    let policy = RotationPolicy { mode: Rotation::OnUse, grace: GRACE };
+    let first = TokenId::random();
+    let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, 0, 1_000);
+    for now in (0..1_000).step_by(50) {
+        assert!(
+            matches!(session.present(first, TokenId::random(), policy, now), Verdict::Rotated { .. }),
+            "{now}"
+        );
+    }
+    assert_eq!(session.present(first, TokenId::random(), policy, 1_000), Verdict::Expired);
+}
