@@ -2,10 +2,10 @@
 
 use std::io::Write;
 
-pub use super::new_password::{Console, NewPasswordError};
+pub(super) use super::new_password::{Console, NewPasswordError};
 
 /// Asks for a password and prints its hash, one line on standard output.
-pub fn run(console: &mut Console<'_>) -> Result<(), NewPasswordError> {
+pub(super) fn run(console: &mut Console<'_>) -> Result<(), NewPasswordError> {
     let hash = console.new_password(None)?;
     writeln!(console.output, "{}", hash.as_phc())?;
     Ok(())

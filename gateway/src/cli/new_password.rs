@@ -9,7 +9,7 @@ use crate::users::{
 };
 
 /// Where a command reads passwords, prints results and says what it did.
-pub struct Console<'a> {
+pub(super) struct Console<'a> {
     passwords: Passwords<'a>,
     /// For what the command was asked to print.
     pub(super) output: Box<dyn Write + 'a>,
@@ -24,7 +24,7 @@ enum Passwords<'a> {
 
 impl<'a> Console<'a> {
     /// Standard input (or the terminal, where it is one), standard output and standard error.
-    pub fn standard() -> Self {
+    pub(super) fn standard() -> Self {
         let passwords = match io::stdin().is_terminal() {
             true => Passwords::Prompt,
             false => Passwords::FirstLine(Box::new(io::stdin().lock())),
@@ -33,7 +33,12 @@ impl<'a> Console<'a> {
     }
 
     /// One that is no terminal, for programs and tests.
-    pub fn scripted(input: impl BufRead + 'a, output: impl Write + 'a, notes: impl Write + 'a) -> Self {
+    #[cfg(test)]
+    pub(super) fn scripted(
+        input: impl BufRead + 'a,
+        output: impl Write + 'a,
+        notes: impl Write + 'a,
+    ) -> Self {
         Self {
             passwords: Passwords::FirstLine(Box::new(input)),
             output: Box::new(output),
@@ -89,7 +94,7 @@ fn first_line(input: &mut dyn BufRead) -> Result<Password, NewPasswordError> {
 
 /// Why there is no new password.
 #[derive(Debug, thiserror::Error)]
-pub enum NewPasswordError {
+pub(super) enum NewPasswordError {
     /// The two at the prompt were not the same.
     #[error("the two passwords differ; try again")]
     Different,

@@ -13,7 +13,7 @@ const WHEN: &str = "a running gateway follows when it is restarted";
 
 /// What to do with the users file.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
-pub enum UsersCommand {
+pub(super) enum UsersCommand {
     /// Add a user; the password is asked for, or read from the first line of standard input
     Add {
         /// Letters, digits and . _ - @ +; capitals and small letters are the same
@@ -45,7 +45,11 @@ pub enum UsersCommand {
 }
 
 /// Does what `command` says to `users_file`.
-pub fn run(command: UsersCommand, users_file: &Path, console: &mut Console<'_>) -> Result<(), UsersError> {
+pub(super) fn run(
+    command: UsersCommand,
+    users_file: &Path,
+    console: &mut Console<'_>,
+) -> Result<(), UsersError> {
     let file = UsersFile::new(users_file);
     match command {
         UsersCommand::Add { name, id, roles } => add(&file, &name, id, roles, console),
@@ -127,7 +131,7 @@ fn parse_name(raw: &str) -> Result<CanonicalName, UsersError> {
 
 /// Why a users command did not do its work.
 #[derive(Debug, thiserror::Error)]
-pub enum UsersError {
+pub(super) enum UsersError {
     /// The argument can be nobody's name.
     #[error("{0:?} is no user name: {rule}", rule = CanonicalName::RULE)]
     NotAName(String),

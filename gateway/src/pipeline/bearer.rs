@@ -11,7 +11,7 @@ pub(crate) fn bearer_token(head: &RequestHead) -> Result<Option<&str>, Rejection
         return Err(malformed("more than one Authorization field"));
     }
     let value = std::str::from_utf8(field.value).map_err(|_| malformed("Authorization is not ASCII"))?;
-    let scheme_end = value.find(|c: char| c == ' ' || c == '\t').unwrap_or(value.len());
+    let scheme_end = value.find([' ', '\t']).unwrap_or(value.len());
     let (scheme, rest) = value.split_at(scheme_end);
     if !scheme.eq_ignore_ascii_case("bearer") {
         // `Bearer,x` or `Bearer=x` is a broken bearer, not another scheme.

@@ -14,15 +14,6 @@ pub(crate) struct Client {
     trusted: bool,
 }
 
-/// What upstreams are told of a request's way, and what logs say of it.
-#[derive(Debug)]
-pub(crate) struct Origin {
-    /// The client's address: the peer's, or what a trusted proxy says of it.
-    pub(crate) address: IpAddr,
-    /// `X-Forwarded-*` and `Forwarded`, ready for the wire.
-    pub(crate) lines: Vec<u8>,
-}
-
 impl Client {
     pub(crate) fn new(peer: SocketAddr, trusted_proxies: &[IpNet]) -> Client {
         let address = peer.ip().to_canonical();
@@ -50,10 +41,9 @@ impl Client {
         first_untrusted.or(hops.first()).copied().unwrap_or(self.address)
     }
 
-    /// The forwarding fields for a request that arrived with this `Host`. What an untrusted peer sent under these
-    /// names is not looked at.
-    pub(crate) fn origin(&self, head: &RequestHead, host: &str, trusted_proxies: &[IpNet]) -> Origin {
-        let address = self.address(head, trusted_proxies);
+    /// `X-Forwarded-*` and `Forwarded`, ready for the wire, for a request that arrived with this `Host`. What an
+    /// untrusted peer sent under these names is not looked at.
+    pub(crate) fn forwarding_lines(&self, head: &RequestHead, host: &str) -> Vec<u8> {
         let mut hops = if self.trusted { forwarded_for(head) } else { Vec::new() };
         hops.push(self.address);
         let believed = |kind| head.only(kind).filter(|_| self.trusted);
@@ -81,7 +71,7 @@ impl Client {
         // The last element carries what is known of this hop (RFC 7239 section 4).
         lines.truncate(lines.len() - 2);
         let _ = write!(lines, ";host=\"{host}\";proto={proto}\r\n");
-        Origin { address, lines: lines.into_bytes() }
+        lines.into_bytes()
     }
 }
 
@@ -104,21 +94,21 @@ mod tests {
     use super::*;
     use crate::wire::HeadLimits;
 
-    fn origin(peer: &str, fields: &str) -> (IpAddr, String) {
+    fn seen(peer: &str, fields: &str) -> (IpAddr, String) {
         let trusted = ["10.0.0.0/8".parse().unwrap()];
         let mut head = RequestHead::default();
         head.parse(format!("GET / HTTP/1.1\r\n{fields}\r\n").as_bytes(), &HeadLimits::default())
             .unwrap()
             .unwrap();
         let client = Client::new(peer.parse().unwrap(), &trusted);
-        let origin = client.origin(&head, "gw.test", &trusted);
-        (origin.address, String::from_utf8(origin.lines).unwrap())
+        let lines = client.forwarding_lines(&head, "gw.test");
+        (client.address(&head, &trusted), String::from_utf8(lines).unwrap())
     }
 
     #[test]
     fn an_untrusted_peer_is_the_client_whatever_it_says() {
         let (address, lines) =
-            origin("192.0.2.1:5", "X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: https\r\n");
+            seen("192.0.2.1:5", "X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: https\r\n");
         assert_eq!(address.to_string(), "192.0.2.1");
         assert_eq!(
             lines,
@@ -136,14 +126,14 @@ mod tests {
             ("203.0.113.9, evil", "10.0.0.1"),
             ("2001:db8::1", "2001:db8::1"),
         ] {
-            let (address, _) = origin("10.0.0.1:5", &format!("X-Forwarded-For: {chain}\r\n"));
+            let (address, _) = seen("10.0.0.1:5", &format!("X-Forwarded-For: {chain}\r\n"));
             assert_eq!(address.to_string(), client, "{chain}");
         }
     }
 
     #[test]
     fn addresses_of_ipv6_are_quoted_in_forwarded() {
-        let (_, lines) = origin("[2001:db8::1]:5", "");
+        let (_, lines) = seen("[2001:db8::1]:5", "");
         assert!(lines.contains("Forwarded: for=\"[2001:db8::1]\";"), "{lines}");
     }
 }

@@ -39,14 +39,13 @@ pub(crate) async fn forward<'c>(
         true => request.target().below(forwarding.route.path()),
         false => request.target().as_str(),
     };
-    let trusted = &snapshot.settings.server.trusted_proxies;
-    let origin = client.origin(request.head(), request.host().as_str(), trusted);
+    let forwarded = client.forwarding_lines(request.head(), request.host().as_str());
     let additions = Additions {
         target,
         identity,
         identity_headers: &snapshot.identity_headers,
         forward_token: forwarding.forward_token,
-        forwarded: &origin.lines,
+        forwarded: &forwarded,
         request_id: exchange.request_id.as_str(),
     };
     let outgoing = UpstreamRequest::new(request, additions);

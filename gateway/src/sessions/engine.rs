@@ -285,7 +285,7 @@ impl Sessions {
             let mut attempts = before.clone();
             let result = act(&mut attempts);
             let expires_at = attempts.expires_at(self.policy.lockout);
-            let change = (attempts != before).then(|| Change { record: attempts, expires_at, group: None });
+            let change = (attempts != before).then_some(Change { record: attempts, expires_at, group: None });
             (change, result)
         })
         .await

@@ -25,7 +25,8 @@ pub use lockout::{Attempt, LockoutPolicy};
 pub use memory::MemoryStore;
 pub use revocations::Revocations;
 pub use session::{RevocationReason, RotationPolicy, Session};
-pub use store::{Store, StoreError};
+pub(crate) use store::Store;
+pub use store::StoreError;
 
 /// Milliseconds since 1970.
 pub type UnixMillis = u64;

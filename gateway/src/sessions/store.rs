@@ -89,7 +89,7 @@ pub enum StoreError {
 }
 
 /// What a store operation gives.
-pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+pub(super) type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// A durable key-value store with compare-and-swap.
 ///

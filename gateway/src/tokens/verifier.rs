@@ -10,7 +10,7 @@ use crate::config::Tokens;
 use crate::strict_json;
 
 /// A token larger than this is not looked at.
-pub const MAX_TOKEN_LEN: usize = 8 * 1024;
+const MAX_TOKEN_LEN: usize = 8 * 1024;
 const MAX_SUBJECT_LEN: usize = 255;
 /// The largest integer every JSON parser keeps exact.
 const MAX_NUMERIC_DATE: u64 = 1 << 53;

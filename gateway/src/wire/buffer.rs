@@ -1,6 +1,6 @@
 //! The bytes read from a socket and not yet used.
 
-/// A read buffer that costs nothing while it is empty and was released.
+/// A read buffer; it allocates with the first read.
 #[derive(Debug, Default)]
 pub(crate) struct ReadBuffer {
     bytes: Vec<u8>,
@@ -31,12 +31,5 @@ impl ReadBuffer {
             self.bytes.reserve(size);
         }
         &mut self.bytes
-    }
-
-    /// Gives the memory back if nothing is in it.
-    pub(crate) fn release_if_empty(&mut self) {
-        if self.filled().is_empty() {
-            *self = ReadBuffer::default();
-        }
     }
 }

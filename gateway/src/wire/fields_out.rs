@@ -24,11 +24,6 @@ impl FieldBlock {
         self.bytes.extend_from_slice(b"\r\n");
     }
 
-    /// Appends lines that are ready.
-    pub(crate) fn push_lines(&mut self, lines: &[u8]) {
-        self.bytes.extend_from_slice(lines);
-    }
-
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }

@@ -147,11 +147,6 @@ impl RequestHead {
     pub(crate) fn connection_has(&self, option: &[u8]) -> bool {
         self.of_kind(FieldKind::Connection).any(|f| f.members().any(|m| m.eq_ignore_ascii_case(option)))
     }
-
-    /// Gives the memory back, for a connection that waits.
-    pub(crate) fn release(&mut self) {
-        *self = RequestHead::default();
-    }
 }
 
 /// The length of the head at the front of `input`, once its empty line has arrived. Lines end with CRLF and nothing
@@ -159,7 +154,7 @@ impl RequestHead {
 fn complete_head(input: &[u8], limits: &HeadLimits) -> Result<Option<usize>, HeadError> {
     // At most one empty line before the request line (RFC 9112 section 2.2).
     let skipped = if input.starts_with(b"\r\n") { 2 } else { 0 };
-    if input.get(skipped).is_some_and(|&b| !is_tchar(b) && !(skipped == 0 && b == b'\r')) {
+    if input.get(skipped).is_some_and(|&b| !is_tchar(b) && (skipped > 0 || b != b'\r')) {
         return Err(HeadError::BadRequestLine);
     }
     let mut start = skipped;
