@@ -1,0 +1,140 @@
+/**
+ * The real programs, started on free ports for one test file.
+ * @module
+ */
+
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const SPA = fileURLToPath(new URL("..", import.meta.url));
+const PROGRAMS = resolve(process.env.AUTH_GATEWAY_BIN_DIR || join(SPA, "../target/debug"));
+
+export const PASSWORD = "a password for tests";
+
+/** @returns {Promise<number>} */
+async function freePort() {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  server.close();
+  await once(server, "close");
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return address.port;
+}
+
+/**
+ * Asks until the answer is yes.
+ * @param {() => Promise<boolean>} condition
+ * @param {string} what
+ */
+export async function until(condition, what) {
+  const end = Date.now() + 15_000;
+  while (!(await condition())) {
+    if (Date.now() > end) throw new Error(`waited in vain until ${what}`);
+    await new Promise((done) => setTimeout(done, 20));
+  }
+}
+
+/** @returns {Promise<string>} the hash of PASSWORD */
+function hashPassword() {
+  return new Promise((done, failed) => {
+    const child = execFile(join(PROGRAMS, "auth-gateway"), ["hash-password"], (error, stdout) =>
+      error ? failed(error) : done(stdout.trim()),
+    );
+    child.stdin?.end(`${PASSWORD}\n`);
+  });
+}
+
+/** A gateway with the demo upstream behind it and the page in front. */
+export class Gateway {
+  /** @type {import("node:child_process").ChildProcess[]} */
+  #children = [];
+  #folder = "";
+  #config = "";
+  url = "";
+  #admin = "";
+
+  /** @param {{accessTtl?: string, refreshTtl?: string, rotation?: string}} [lifetimes] */
+  static async start({ accessTtl = "60s", refreshTtl = "10m", rotation = "on-use" } = {}) {
+    const gateway = new Gateway();
+    const [port, admin, upstream] = [await freePort(), await freePort(), await freePort()];
+    gateway.url = `http://127.0.0.1:${port}`;
+    gateway.#admin = `http://127.0.0.1:${admin}`;
+    gateway.#folder = await mkdtemp(join(tmpdir(), "auth-gateway-page-"));
+    const hash = await hashPassword();
+    const users = ["alice", "mallory"].map(
+      (name, i) => `[[users]]\nid = "${i + 1}"\nusername = "${name}"\npassword = "${hash}"\nroles = ["user"]\n`,
+    );
+    await writeFile(join(gateway.#folder, "users.toml"), users.join("\n"));
+    gateway.#config = join(gateway.#folder, "gateway.toml");
+    await writeFile(
+      gateway.#config,
+      `
+[server]
+listen = "127.0.0.1:${port}"
+[admin]
+listen = "127.0.0.1:${admin}"
+[tokens]
+audience = "page-tests"
+access_ttl = "${accessTtl}"
+refresh_ttl = "${refreshTtl}"
+rotation = "${rotation}"
+[users]
+file = "users.toml"
+[upstreams.demo]
+urls = ["http://127.0.0.1:${upstream}"]
+[[routes]]
+path = "/protected"
+upstream = "demo"
+[[routes]]
+path = "/"
+static = ${JSON.stringify(SPA)}
+access = "public"
+`,
+    );
+    gateway.#spawn("demo-upstream", ["--listen", `127.0.0.1:${upstream}`]);
+    await gateway.run();
+    return gateway;
+  }
+
+  /** Starts the gateway itself; also after `halt`. */
+  async run() {
+    this.#spawn("auth-gateway", ["--config", this.#config]);
+    await until(
+      () => fetch(`${this.#admin}/readyz`).then((r) => r.ok, () => false),
+      "the gateway is ready",
+    );
+  }
+
+  /** Ends the gateway and leaves its state and the upstream. */
+  async halt() {
+    const child = this.#children.pop();
+    child?.kill("SIGTERM");
+    if (child && child.exitCode === null) await once(child, "exit");
+  }
+
+  async stop() {
+    while (this.#children.length > 0) await this.halt();
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+
+
+  /**
+   * @param {string} program
+   * @param {string[]} args
+   */
+  #spawn(program, args) {
+    const child = spawn(join(PROGRAMS, program), args, { cwd: this.#folder, stdio: ["ignore", "ignore", "pipe"] });
+    let log = "";
+    child.stderr.on("data", (data) => (log += data));
+    child.on("exit", (code) => {
+      if (code) console.error(`${program} ended with ${code}:\n${log}`);
+    });
+    this.#children.push(child);
+  }
+}

@@ -1,0 +1,362 @@
+/**
+ * The page in a real browser, in front of the real gateway.
+ * @module
+ */
+
+import assert from "node:assert/strict";
+import { mkdir } from "node:fs/promises";
+import { after, afterEach, before, beforeEach, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+
+import { Gateway, PASSWORD, until } from "./gateway.js";
+
+/** @typedef {import("playwright-core").Page} Page */
+
+const SCREENSHOTS = fileURLToPath(new URL("screenshots/", import.meta.url));
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--no-first-run",
+];
+
+/** @type {import("playwright-core").Browser} */
+let browser;
+/** @type {import("playwright-core").BrowserContext} */
+let context;
+/** @type {Page} */
+let page;
+/** What the browser complained of, but for the answers that tests provoke. @type {string[]} */
+let complaints = [];
+
+/** @param {Page} watched */
+function watch(watched) {
+  watched.on("pageerror", (error) => complaints.push(`error: ${error.message}`));
+  watched.on("console", (message) => {
+    const expected = /Failed to load resource/.test(message.text());
+    if (["error", "warning"].includes(message.type()) && !expected) complaints.push(message.text());
+  });
+}
+
+/** @param {string} name */
+const screenshot = (name) => page.screenshot({ path: `${SCREENSHOTS}${name}.png`, fullPage: true });
+
+/** @param {string} username @param {string} password */
+async function submit(username, password) {
+  await page.fill("#username", username);
+  await page.fill("#password", password);
+  await page.click("#login-button");
+}
+
+async function logIn(name = "alice") {
+  await submit(name, PASSWORD);
+  await page.waitForSelector("#success:not([hidden])");
+}
+
+/** @param {string} text */
+const waitForError = (text) => page.waitForSelector(`#login-error:not([hidden]):has-text("${text}")`);
+
+/** @returns {Promise<Record<string, string | null>>} */
+const storedTokens = () =>
+  page.evaluate(() => ({
+    access: localStorage.getItem("access_token"),
+    refresh: localStorage.getItem("refresh_token"),
+  }));
+
+/** Counts requests of the page from now on. @param {string} path */
+function count(path) {
+  const counter = { requests: 0 };
+  page.on("request", (request) => {
+    if (new URL(request.url()).pathname === path) counter.requests += 1;
+  });
+  return counter;
+}
+
+before(async () => {
+  await mkdir(SCREENSHOTS, { recursive: true });
+  browser = await chromium.launch({ executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: FLAGS });
+});
+
+after(() => browser?.close());
+
+beforeEach(async () => {
+  complaints = [];
+  context = await browser.newContext({ viewport: { width: 900, height: 800 } });
+  page = await context.newPage();
+  watch(page);
+});
+
+afterEach(async () => {
+  await context.close();
+  assert.deepEqual(complaints, [], "the browser has nothing to complain of");
+});
+
+describe("with the default lifetimes", () => {
+  /** @type {Gateway} */
+  let gateway;
+  before(async () => void (gateway = await Gateway.start()));
+  after(() => gateway?.stop());
+
+  test("login shows who it is and what the token says, and the remaining time counts down", async () => {
+    await page.goto(gateway.url);
+    await screenshot("login");
+    await logIn();
+    assert.equal(await page.textContent("#welcome"), "Welcome, alice");
+    assert.equal(await page.textContent("#message"), "Hello alice, welcome to the protected page.");
+    assert.equal(await page.textContent("#token-type"), "access");
+    assert.equal(await page.textContent("#subject"), "1");
+    const times = await page.$$eval("time", (all) => all.map((time) => Date.parse(time.dateTime)));
+    assert.equal(times[1] - times[0], 60_000);
+    const remaining = () => page.$eval("#remaining", (e) => Number.parseInt(e.textContent || "", 10));
+    const first = await remaining();
+    assert.ok(first > 50 && first <= 60, `${first} s`);
+    await until(async () => (await remaining()) < first, "the countdown moves");
+    await screenshot("success");
+  });
+
+  test("both fields are required", async () => {
+    await page.goto(gateway.url);
+    const logins = count("/login");
+    await page.click("#login-button");
+    await waitForError("Both username and password are required.");
+    await submit("alice", "");
+    await waitForError("Both username and password are required.");
+    await submit("  ", "x");
+    await waitForError("Both username and password are required.");
+    assert.equal(logins.requests, 0);
+  });
+
+  test("a wrong password says so and empties the field", async () => {
+    await page.goto(gateway.url);
+    await submit("alice", "wrong");
+    await waitForError("Invalid username or password.");
+    assert.equal(await page.inputValue("#password"), "");
+    assert.equal(await page.evaluate(() => document.activeElement?.id), "password");
+    await screenshot("wrong-password");
+  });
+
+  test("a locked account says so and when to come back", async () => {
+    await page.goto(gateway.url);
+    for (let i = 0; i < 5; i++) {
+      await submit("mallory", "wrong");
+      await waitForError("Invalid username or password.");
+      await page.$eval("#login-error", (e) => (e.textContent = ""));
+    }
+    await submit("mallory", PASSWORD);
+    await waitForError("Account temporarily locked. Please try again later.");
+    assert.match((await page.textContent("#login-error")) || "", /You can try again in 15 minutes, at \d/);
+    await screenshot("locked");
+  });
+
+  test("other refusals are shown in the gateway's words, and without any as unexpected", async () => {
+    await page.goto(gateway.url);
+    await submit("alice", "x".repeat(2000));
+    await waitForError("The request is malformed.");
+    await page.route("**/login", (route) => route.fulfill({ status: 500, body: "<html>" }));
+    await submit("alice", PASSWORD);
+    await waitForError("An unexpected error occurred.");
+  });
+
+  test("no answer is told as such", async () => {
+    await page.goto(gateway.url);
+    await page.route("**/login", (route) => route.abort("connectionrefused"));
+    await submit("alice", PASSWORD);
+    await waitForError("Cannot reach server.");
+    await screenshot("unreachable");
+  });
+
+  test("who is signed in stays so over a reload", async () => {
+    await page.goto(gateway.url);
+    await logIn();
+    await page.reload();
+    await page.waitForSelector("#success:not([hidden])");
+    assert.equal(await page.textContent("#welcome"), "Welcome, alice");
+  });
+
+  test("who holds only a good refresh token goes straight in", async () => {
+    await page.goto(gateway.url);
+    await logIn();
+    await page.evaluate(() => localStorage.removeItem("access_token"));
+    await page.reload();
+    await page.waitForSelector("#success:not([hidden])");
+    assert.ok((await storedTokens()).access);
+  });
+
+  test("tokens that are refused are cleared", async () => {
+    await page.goto(gateway.url);
+    await page.evaluate(() => {
+      localStorage.setItem("access_token", "a.b.c");
+      localStorage.setItem("refresh_token", "a.b.c");
+    });
+    await page.reload();
+    await page.waitForSelector("#login:not([hidden])");
+    assert.deepEqual(await storedTokens(), { access: null, refresh: null });
+  });
+
+  test("logout ends the session at the server, too", async () => {
+    await page.goto(gateway.url);
+    await logIn();
+    const { access, refresh } = await storedTokens();
+    await page.click("#logout");
+    await page.waitForSelector("#login:not([hidden])");
+    await page.waitForSelector("#flash:has-text('You are logged out.')");
+    assert.deepEqual(await storedTokens(), { access: null, refresh: null });
+    const ask = (/** @type {string} */ path, /** @type {string | null} */ token, method = "GET") =>
+      fetch(gateway.url + path, { method, headers: { Authorization: `Bearer ${token}` } });
+    assert.equal((await ask("/protected", access)).status, 401);
+    assert.equal((await ask("/refresh", refresh, "POST")).status, 401);
+  });
+
+  test("a logout in one tab is one in all", async () => {
+    await page.goto(gateway.url);
+    await logIn();
+    const other = await context.newPage();
+    watch(other);
+    await other.goto(gateway.url);
+    await other.waitForSelector("#success:not([hidden])");
+    await page.click("#logout");
+    await other.waitForSelector("#login:not([hidden])");
+  });
+
+  test("the page works at 320 pixels, in the dark, and without a mouse", async () => {
+    await page.emulateMedia({ colorScheme: "dark" });
+    await page.setViewportSize({ width: 320, height: 640 });
+    await page.goto(gateway.url);
+    const overflow = () =>
+      page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    assert.equal(await overflow(), 0);
+    await screenshot("login-320-dark");
+    await page.keyboard.type("alice");
+    await page.keyboard.press("Tab");
+    await page.keyboard.type(PASSWORD);
+    await page.keyboard.press("Enter");
+    await page.waitForSelector("#success:not([hidden])");
+    assert.equal(await overflow(), 0);
+    assert.equal(await page.evaluate(() => document.activeElement?.id), "welcome", "the new view is announced");
+    await screenshot("success-320-dark");
+    await page.keyboard.press("Tab");
+    assert.equal(await page.evaluate(() => document.activeElement?.id), "call");
+  });
+
+  test("every field has a label and each view one heading", async () => {
+    await page.goto(gateway.url);
+    const unlabelled = await page.$$eval("input", (all) => all.filter((i) => i.labels?.length !== 1).length);
+    assert.equal(unlabelled, 0);
+    assert.equal(await page.locator("h1:visible").count(), 1);
+    await logIn();
+    assert.equal(await page.locator("h1:visible").count(), 1);
+    assert.equal(await page.getByRole("button").count(), 2);
+  });
+
+  test("tokens appear in no address and no title", async () => {
+    /** @type {string[]} */
+    const addresses = [];
+    page.on("request", (request) => addresses.push(request.url()));
+    await page.goto(gateway.url);
+    await logIn();
+    const { access, refresh } = await storedTokens();
+    addresses.push(await page.title(), page.url());
+    for (const token of [access, refresh]) assert.ok(addresses.every((a) => !a.includes(String(token))));
+  });
+
+  test("an outage keeps the tokens, and trying again goes on", async () => {
+    await page.goto(gateway.url);
+    await logIn();
+    const tokens = await storedTokens();
+    await gateway.halt();
+    await page.click("#call");
+    await page.waitForSelector("#success-error:has-text('Cannot reach server.')");
+    assert.deepEqual(await storedTokens(), tokens);
+    await screenshot("outage");
+    await gateway.run();
+    await page.click("#call");
+    await page.waitForSelector("#success-error", { state: "hidden" });
+    await page.route("**/protected", (route) => route.fulfill({ status: 503, body: "{}" }));
+    await page.reload();
+    await page.waitForSelector("#retry:not([hidden])");
+    assert.deepEqual(await storedTokens(), tokens);
+    await screenshot("not-available");
+    await page.unroute("**/protected");
+    await page.click("#retry");
+    await page.waitForSelector("#success:not([hidden])");
+  });
+});
+
+describe("with lifetimes of seconds", () => {
+  /** @type {Gateway} */
+  let gateway;
+  before(async () => void (gateway = await Gateway.start({ accessTtl: "2s", refreshTtl: "30s" })));
+  after(() => gateway?.stop());
+
+  const expiry = () => page.waitForSelector("#remaining.expired");
+
+  test("an expired token is renewed with the next call, and the page follows", async () => {
+    await page.goto(gateway.url);
+    await logIn();
+    const before = await storedTokens();
+    const expires = await page.getAttribute("#expires-at", "datetime");
+    await expiry();
+    const refreshes = count("/refresh");
+    await page.click("#call");
+    await page.waitForSelector("#remaining:not(.expired)");
+    assert.equal(refreshes.requests, 1);
+    const now = await storedTokens();
+    assert.notEqual(now.access, before.access);
+    assert.notEqual(now.refresh, before.refresh);
+    assert.notEqual(await page.getAttribute("#expires-at", "datetime"), expires);
+  });
+
+  test("two requests that fail together cause one refresh", async () => {
+    await page.goto(gateway.url);
+    await logIn();
+    await expiry();
+    const refreshes = count("/refresh");
+    const statuses = await page.evaluate(async () => {
+      const { Session } = await import(/** @type {string} */ ("/session.js"));
+      const session = new Session();
+      const answers = await Promise.all([1, 2, 3].map(() => session.fetch("/protected")));
+      return answers.map((/** @type {Response} */ answer) => answer.status);
+    });
+    assert.deepEqual(statuses, [200, 200, 200]);
+    assert.equal(refreshes.requests, 1);
+  });
+
+  test("two tabs whose tokens expire together both go on", async () => {
+    await page.goto(gateway.url);
+    await logIn();
+    const other = await context.newPage();
+    watch(other);
+    await other.goto(gateway.url);
+    await other.waitForSelector("#success:not([hidden])");
+    await expiry();
+    await Promise.all([page.click("#call"), other.click("#call")]);
+    for (const tab of [page, other]) await tab.waitForSelector("#remaining:not(.expired)");
+  });
+
+  test("a refused refresh clears the tokens and shows the login page", async () => {
+    await page.goto(gateway.url);
+    await logIn();
+    const { refresh } = await storedTokens();
+    const headers = { Authorization: `Bearer ${refresh}` };
+    assert.equal((await fetch(`${gateway.url}/logout`, { method: "POST", headers })).status, 204);
+    await page.click("#call");
+    await page.waitForSelector("#login:not([hidden])");
+    await page.waitForSelector("#flash:has-text('Your session has ended.')");
+    assert.deepEqual(await storedTokens(), { access: null, refresh: null });
+  });
+
+  test("a gateway that refuses everything is asked once more and no further", async () => {
+    await page.goto(gateway.url);
+    await logIn();
+    const [calls, refreshes] = [count("/protected"), count("/refresh")];
+    await page.route("**/protected", (route) =>
+      route.fulfill({ status: 401, headers: { "WWW-Authenticate": 'Bearer error="invalid_token"' }, body: "{}" }),
+    );
+    await page.click("#call");
+    await page.waitForSelector("#login:not([hidden])");
+    assert.deepEqual([calls.requests, refreshes.requests], [2, 1]);
+  });
+});
