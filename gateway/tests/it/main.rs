@@ -1,1 +1,10 @@
-//! The one integration binary.
+//! The one integration binary: the built program over real sockets.
+
+#![allow(clippy::unwrap_used)]
+
+mod attacks;
+mod fixture;
+mod flow;
+mod interop;
+mod operating;
+mod proxying;

@@ -1,0 +1,9 @@
+//! Known attacks, replayed byte for byte. `cases.json` is a sample of a larger set: its form is described beside each
+//! piece of code that reads it.
+
+mod case;
+mod check;
+mod expand;
+mod forge;
+mod keys;
+mod run;
