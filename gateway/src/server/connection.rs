@@ -82,7 +82,7 @@ enum After {
 }
 
 impl Connection {
-    async fn run(&mut self, worker: &Worker, limits: &Limits, mut draining: watch::Receiver<bool>) {
+    async fn run(&mut self, worker: &Worker, limits: &Limits, draining: watch::Receiver<bool>) {
         let mut stopping = draining.clone();
         let mut stop = pin!(async move {
             // An error means that the sender is gone, which is the end as well.
@@ -97,7 +97,11 @@ impl Connection {
             let after = match self.next_head(&head_limits, limits, stop.as_mut()).await {
                 NextHead::Over => return,
                 NextHead::Refused(rejection) => self.refuse(worker, limits, &rejection).await,
-                NextHead::Complete => self.serve_request(worker, limits, *draining.borrow_and_update()).await,
+                NextHead::Complete => {
+                    // Copied out first: a borrow held over the request would keep the one who says `stop` waiting.
+                    let is_draining = *draining.borrow();
+                    self.serve_request(worker, limits, is_draining).await
+                }
             };
             match after {
                 After::GoOn => self.deadline.restart(limits.idle_timeout),

@@ -1,1 +1,355 @@
+//! Users, sessions and tokens, as a client sees them.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::fixture::{
+    Gateway, PASSWORD, Reply, Upstream, get, login, post, request, tokens, users_file, wait_until,
+};
+
+/// A gateway in front of a recording upstream, with more configuration.
+fn start(upstream: &Upstream, more: &str) -> Gateway {
+    Gateway::start(&config(upstream, more))
+}
+
+fn config(upstream: &Upstream, more: &str) -> String {
+    format!(
+        "{more}\n[upstreams.app]\nurls = [\"http://{}\"]\n[[routes]]\npath = \"/protected\"\nupstream = \"app\"\n",
+        upstream.address
+    )
+}
+
+fn call(gateway: &Gateway, token: &str) -> Reply {
+    get(gateway.address, "/protected", &[("Authorization", &format!("Bearer {token}"))]).unwrap()
+}
+
+fn refresh(gateway: &Gateway, token: &str) -> Reply {
+    post(gateway.address, "/refresh", token)
+}
+
+/// The tokens of a good answer to a refresh.
+fn refreshed(reply: &Reply) -> (String, String) {
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let token = |name: &str| reply.json()[name].as_str().unwrap_or_default().to_owned();
+    (token("access_token"), token("refresh_token"))
+}
+
+fn claims(token: &str) -> serde_json::Value {
+    use base64::Engine as _;
+    let payload = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap())
+        .unwrap()
+}
+
+fn json_login(address: SocketAddr, content_type: &str, body: &[u8]) -> Reply {
+    request(address, "POST", "/login", &[("Content-Type", content_type)], body).unwrap()
+}
+
+#[test]
+fn login_answers_as_the_contract_says() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream, "");
+    let good = login(gateway.address, "alice", PASSWORD);
+    assert_eq!(good.status, 200);
+    assert_eq!((good.field("cache-control"), good.field("pragma")), (Some("no-store"), Some("no-cache")));
+    let body = good.json();
+    assert_eq!((&body["message"], &body["token_type"]), (&json!("Login successful"), &json!("Bearer")));
+    assert_eq!((&body["expires_in"], &body["refresh_expires_in"]), (&json!(60), &json!(600)));
+    let access = claims(body["access_token"].as_str().unwrap());
+    assert_eq!(
+        (&access["type"], &access["sub"], &access["username"], &access["roles"]),
+        (&json!("access"), &json!("1"), &json!("alice"), &json!(["user"]))
+    );
+    assert_eq!(access["exp"].as_u64().unwrap() - access["iat"].as_u64().unwrap(), 60);
+    assert_eq!(claims(body["refresh_token"].as_str().unwrap())["type"], "refresh");
+
+    for (body, code) in [
+        (&b"not json"[..], "bad_request"),
+        (b"{}", "bad_request"),
+        (br#"{"username":"alice"}"#, "bad_request"),
+        (br#"{"username":"alice","password":""}"#, "bad_request"),
+        (br#"{"username":"alice","password":1}"#, "bad_request"),
+        (br#"{"username":"alice","password":"x","roles":["admin"]}"#, "bad_request"),
+        (b"[\"alice\"]", "bad_request"),
+    ] {
+        let reply = json_login(gateway.address, "application/json", body);
+        assert_eq!((reply.status, reply.code().as_str()), (400, code), "{}", String::from_utf8_lossy(body));
+    }
+    let reply = json_login(gateway.address, "text/plain", b"{}");
+    assert_eq!((reply.status, reply.code().as_str()), (415, "unsupported_media_type"));
+    assert_eq!(reply.field("accept-post"), Some("application/json"));
+    let reply = json_login(gateway.address, "application/json; charset=utf-8", &vec![b' '; 9000]);
+    assert_eq!((reply.status, reply.code().as_str()), (413, "payload_too_large"));
+    let reply = get(gateway.address, "/login", &[]).unwrap();
+    assert_eq!((reply.status, reply.field("allow")), (405, Some("POST")));
+}
+
+#[test]
+fn a_wrong_password_an_unknown_name_and_a_disabled_user_are_answered_alike() {
+    let upstream = Upstream::start();
+    let users =
+        users_file(&[("1", "alice", PASSWORD, &[]), ("2", "mallory", PASSWORD, &[])]) + "disabled = true\n";
+    let gateway = Gateway::start_with(&config(&upstream, ""), &users, &[]);
+    let told = |username: &str, password: &str| {
+        let reply = login(gateway.address, username, password);
+        assert_eq!((reply.status, reply.field("www-authenticate")), (401, Some("Bearer")));
+        let mut body = reply.json();
+        body.as_object_mut().unwrap().remove("request_id");
+        body
+    };
+    let wrong = told("alice", "wrong");
+    assert_eq!(wrong["code"], "invalid_credentials");
+    assert_eq!(told("nobody", PASSWORD), wrong);
+    assert_eq!(told("mallory", PASSWORD), wrong);
+    assert!(gateway.metrics().contains("auth_gateway_password_hashes_total 3"), "each costs one hash");
+}
+
+#[test]
+fn a_name_is_locked_after_its_failures_known_or_not_and_over_a_kill() {
+    let upstream = Upstream::start();
+    let mut gateway = start(&upstream, "[lockout]\nmax_failures = 3\nduration = \"10m\"\n");
+    let (access, _) = tokens(gateway.address, "alice", PASSWORD);
+    // Spellings of one name share its count.
+    for name in ["alice", "ALICE", "\u{ff41}lice"] {
+        assert_eq!(login(gateway.address, name, "wrong").status, 401);
+    }
+    for _ in 0..3 {
+        assert_eq!(login(gateway.address, "nobody", "wrong").status, 401);
+    }
+    let locked = |gateway: &Gateway| {
+        for (name, password) in [("alice", PASSWORD), ("alice", "wrong"), ("nobody", PASSWORD)] {
+            let reply = login(gateway.address, name, password);
+            assert_eq!((reply.status, reply.code().as_str()), (403, "account_locked"), "{name}");
+            let wait: u64 = reply.field("retry-after").unwrap().parse().unwrap();
+            assert!((500..=600).contains(&wait), "{wait}");
+        }
+    };
+    let hashes = |gateway: &Gateway| {
+        let metrics = gateway.metrics();
+        metrics.lines().find(|l| l.starts_with("auth_gateway_password_hashes_total")).unwrap().to_owned()
+    };
+    let before = hashes(&gateway);
+    locked(&gateway);
+    assert_eq!(hashes(&gateway), before, "a locked answer runs no hash");
+    assert_eq!(call(&gateway, &access).status, 200, "sessions go on while the name is locked");
+    assert_eq!(login(gateway.address, "bob", PASSWORD).status, 200);
+    gateway.kill();
+    gateway.run();
+    locked(&gateway);
+}
+
+#[test]
+fn a_success_forgets_the_failures_and_a_lock_ends_by_itself() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream, "[lockout]\nmax_failures = 2\nduration = \"1s\"\n");
+    for _ in 0..3 {
+        assert_eq!(login(gateway.address, "alice", "wrong").status, 401);
+        assert_eq!(login(gateway.address, "alice", PASSWORD).status, 200);
+    }
+    assert_eq!(login(gateway.address, "alice", "wrong").status, 401);
+    assert_eq!(login(gateway.address, "alice", "wrong").status, 401);
+    assert_eq!(login(gateway.address, "alice", PASSWORD).status, 403);
+    wait_until("the lock has ended", || login(gateway.address, "alice", PASSWORD).status == 200);
+}
+
+#[test]
+fn parallel_guesses_never_pass_the_limit() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream, "[lockout]\nmax_failures = 5\n[limits]\nhash_queue = 200\n");
+    let address = gateway.address;
+    let guesses: Vec<_> =
+        (0..30).map(|_| std::thread::spawn(move || login(address, "alice", "wrong").status)).collect();
+    let statuses: Vec<u16> = guesses.into_iter().map(|guess| guess.join().unwrap()).collect();
+    assert_eq!(statuses.iter().filter(|s| **s == 401).count(), 5, "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|s| **s == 403).count(), 25, "{statuses:?}");
+}
+
+#[test]
+fn a_crowd_of_logins_is_told_to_come_back_and_locks_nobody() {
+    let upstream = Upstream::start();
+    let gateway =
+        start(&upstream, "[lockout]\nmax_failures = 3\n[limits]\nhash_threads = 1\nhash_queue = 1\n");
+    let address = gateway.address;
+    let crowd: Vec<_> =
+        (0..20).map(|_| std::thread::spawn(move || login(address, "alice", PASSWORD))).collect();
+    let replies: Vec<Reply> = crowd.into_iter().map(|login| login.join().unwrap()).collect();
+    let busy: Vec<_> = replies.iter().filter(|r| r.status == 503).collect();
+    assert!(busy.iter().all(|r| r.code() == "overloaded" && r.field("retry-after").is_some()));
+    assert!(replies.iter().all(|r| matches!(r.status, 200 | 403 | 503)), "{replies:?}");
+    wait_until("alice can log in", || login(address, "alice", PASSWORD).status == 200);
+}
+
+#[test]
+fn by_default_a_successor_is_chosen_once_and_its_use_ends_its_predecessor() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream, "[tokens]\nreuse_grace = \"0s\"\n");
+    let (_, first) = tokens(gateway.address, "alice", PASSWORD);
+    let (access, second) = refreshed(&refresh(&gateway, &first));
+    assert_eq!(call(&gateway, &access).status, 200);
+    let (_, again) = refreshed(&refresh(&gateway, &first));
+    assert_eq!(claims(&again), claims(&second), "a lost answer can be asked for again");
+    assert_eq!(claims(&second)["exp"], claims(&first)["exp"], "the session's end does not move");
+    let (access, _) = refreshed(&refresh(&gateway, &second));
+    let (other_access, _) = tokens(gateway.address, "alice", PASSWORD);
+    let reused = refresh(&gateway, &first);
+    assert_eq!((reused.status, reused.code().as_str()), (401, "token_reused"));
+    let after = refresh(&gateway, &second);
+    assert_eq!((after.status, after.code().as_str()), (401, "token_revoked"), "the family is over");
+    assert_eq!(call(&gateway, &access).code(), "token_revoked");
+    assert_eq!(call(&gateway, &other_access).status, 200, "and no other");
+    let metrics = gateway.metrics();
+    assert!(metrics.contains("auth_gateway_refreshes_total{outcome=\"reused\"} 1"), "{metrics}");
+    wait_until("the reuse is in the log", || gateway.log().contains("\"outcome\":\"reused\""));
+}
+
+#[test]
+fn strict_rotation_forgives_only_within_the_grace() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream, "[tokens]\nrotation = \"strict\"\nreuse_grace = \"1s\"\n");
+    let (_, first) = tokens(gateway.address, "alice", PASSWORD);
+    let (_, second) = refreshed(&refresh(&gateway, &first));
+    let (_, again) = refreshed(&refresh(&gateway, &first));
+    assert_eq!(claims(&again)["jti"], claims(&second)["jti"]);
+    std::thread::sleep(Duration::from_millis(2100));
+    assert_eq!(refresh(&gateway, &first).code(), "token_reused");
+    assert_eq!(refresh(&gateway, &second).code(), "token_revoked");
+}
+
+#[test]
+fn without_rotation_one_refresh_token_serves_until_its_end() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream, "[tokens]\nrotation = \"off\"\n");
+    let (_, first) = tokens(gateway.address, "alice", PASSWORD);
+    for _ in 0..3 {
+        let reply = refresh(&gateway, &first);
+        assert_eq!(reply.status, 200);
+        assert!(reply.json().get("refresh_token").is_none());
+    }
+}
+
+#[test]
+fn racing_refreshes_get_one_successor() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream, "");
+    let (_, first) = tokens(gateway.address, "alice", PASSWORD);
+    let address = gateway.address;
+    let tabs: Vec<_> = (0..16)
+        .map(|_| {
+            let token = first.clone();
+            std::thread::spawn(move || refreshed(&post(address, "/refresh", &token)).1)
+        })
+        .collect();
+    let successors: Vec<String> = tabs.into_iter().map(|tab| tab.join().unwrap()).collect();
+    let ids: std::collections::HashSet<_> = successors.iter().map(|t| claims(t)["jti"].clone()).collect();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+}
+
+#[test]
+fn tokens_expire_and_are_told_from_forged_ones() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream, "[tokens]\naccess_ttl = \"1s\"\nrefresh_ttl = \"2s\"\n");
+    let (access, first) = tokens(gateway.address, "alice", PASSWORD);
+    assert_eq!(call(&gateway, &access).status, 200);
+    wait_until("the access token has expired", || call(&gateway, &access).status == 401);
+    let expired = call(&gateway, &access);
+    assert_eq!(expired.code(), "token_expired");
+    assert!(expired.field("www-authenticate").unwrap().starts_with("Bearer error=\"invalid_token\""));
+    wait_until("the session has ended", || refresh(&gateway, &first).status == 401);
+    assert_eq!(refresh(&gateway, &first).code(), "token_expired");
+    let forged = format!("{}x", &access[..access.len() - 1]);
+    assert_eq!(call(&gateway, &forged).code(), "invalid_token");
+}
+
+#[test]
+fn neither_token_passes_for_the_other() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream, "");
+    let (access, first) = tokens(gateway.address, "alice", PASSWORD);
+    for reply in [call(&gateway, &first), refresh(&gateway, &access)] {
+        assert_eq!((reply.status, reply.code().as_str()), (401, "wrong_token_type"));
+    }
+    assert_eq!(request(gateway.address, "POST", "/refresh", &[], b"").unwrap().code(), "missing_token");
+}
+
+#[test]
+fn a_logout_ends_the_session_at_once_also_over_a_kill() {
+    let upstream = Upstream::start();
+    let mut gateway = start(&upstream, "");
+    let (access, first) = tokens(gateway.address, "alice", PASSWORD);
+    let (other_access, _) = tokens(gateway.address, "alice", PASSWORD);
+    assert_eq!(call(&gateway, &access).status, 200, "the token is in the cache now");
+    for token in [&access, &access, &first] {
+        assert_eq!(post(gateway.address, "/logout", token).status, 204, "leaving twice is leaving");
+    }
+    assert_eq!(call(&gateway, &access).code(), "token_revoked");
+    assert_eq!(refresh(&gateway, &first).code(), "token_revoked");
+    assert_eq!(call(&gateway, &other_access).status, 200);
+    gateway.kill();
+    gateway.run();
+    assert_eq!(call(&gateway, &access).code(), "token_revoked");
+    assert_eq!(call(&gateway, &other_access).status, 200);
+    assert_eq!(post(gateway.address, "/logout", "a.b.c").code(), "invalid_token");
+}
+
+#[test]
+fn logging_out_everywhere_ends_every_session_of_the_user_and_no_other() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream, "");
+    let mine: Vec<_> = (0..3).map(|_| tokens(gateway.address, "alice", PASSWORD)).collect();
+    let (bob, _) = tokens(gateway.address, "bob", PASSWORD);
+    assert_eq!(post(gateway.address, "/logout-all", &mine[0].1).code(), "wrong_token_type");
+    assert_eq!(post(gateway.address, "/logout-all", &mine[0].0).status, 204);
+    for (access, first) in &mine {
+        assert_eq!(call(&gateway, access).code(), "token_revoked");
+        assert_eq!(refresh(&gateway, first).code(), "token_revoked");
+    }
+    assert_eq!(call(&gateway, &bob).status, 200);
+    assert_eq!(login(gateway.address, "alice", PASSWORD).status, 200, "and the user may come back");
+}
+
+#[test]
+fn sessions_survive_a_kill_and_follow_the_users_file() {
+    let upstream = Upstream::start();
+    let mut gateway = start(&upstream, "");
+    let (_, alice) = tokens(gateway.address, "alice", PASSWORD);
+    let (_, bob) = tokens(gateway.address, "bob", PASSWORD);
+    gateway.kill();
+    let file = gateway.path("config/users.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text
+        .replace("roles = [\"user\"]\n[[users]]\nid = \"2\"", "roles = [\"boss\"]\n[[users]]\nid = \"2\"");
+    let bob_entry = text.find("id = \"2\"").unwrap();
+    let text = format!("{}disabled = true\n{}", &text[..bob_entry], &text[bob_entry..]);
+    std::fs::write(&file, text).unwrap();
+    gateway.run();
+    let (access, _) = refreshed(&refresh(&gateway, &alice));
+    assert_eq!(claims(&access)["roles"], json!(["boss"]), "new roles take effect");
+    assert_eq!(refresh(&gateway, &bob).code(), "token_revoked");
+}
+
+#[test]
+fn the_key_set_has_public_keys_only() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream, "");
+    let reply = get(gateway.address, "/.well-known/jwks.json", &[]).unwrap();
+    assert_eq!(reply.field("cache-control"), Some("public, max-age=300"));
+    let key = &reply.json()["keys"][0];
+    assert_eq!((&key["kty"], &key["alg"], &key["use"]), (&json!("OKP"), &json!("EdDSA"), &json!("sig")));
+    assert!(key.get("d").is_none());
+    let secret = "[tokens]\nalgorithm = \"HS256\"\nsecret = \"pM3kz1v8Qw7rT5yX2bN9cL4dF6gH0jKs\"\n";
+    let gateway = start(&upstream, secret);
+    assert_eq!(get(gateway.address, "/.well-known/jwks.json", &[]).unwrap().json(), json!({"keys": []}));
+}
+
+#[test]
+fn endpoints_move_below_their_prefix() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream, "[endpoints]\nprefix = \"/auth\"\n");
+    assert_eq!(login(gateway.address, "alice", PASSWORD).status, 404);
+    let body = json!({"username": "alice", "password": PASSWORD}).to_string();
+    let json = [("Content-Type", "application/json")];
+    assert_eq!(request(gateway.address, "POST", "/auth/login", &json, body.as_bytes()).unwrap().status, 200);
+    assert_eq!(get(gateway.address, "/.well-known/jwks.json", &[]).unwrap().status, 200);
+}

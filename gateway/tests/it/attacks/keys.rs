@@ -13,13 +13,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 /// A key for one algorithm.
-pub(super) struct Key {
+pub(crate) struct Key {
     pub(super) algorithm: &'static str,
     private: Vec<u8>,
 }
 
 impl Key {
-    pub(super) fn generate(algorithm: &'static str) -> Key {
+    pub(crate) fn generate(algorithm: &'static str) -> Key {
         let random = SystemRandom::new();
         let private = match algorithm {
             "HS256" => (0..64).map(|_| SystemRandom::new()).map(|r| random_byte(&r)).collect(),
@@ -42,7 +42,7 @@ impl Key {
     }
 
     /// The private key for `tokens.private_key_file`, or the secret, in hexadecimal, for `tokens.secret`.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         match self.is_symmetric() {
             true => self.private.iter().map(|b| format!("{b:02x}")).collect(),
             false => pem("PRIVATE KEY", &self.private),

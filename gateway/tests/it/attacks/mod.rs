@@ -7,3 +7,5 @@ mod expand;
 mod forge;
 mod keys;
 mod run;
+
+pub(crate) use keys::Key;
