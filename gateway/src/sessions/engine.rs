@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
 
 use super::lockout::Attempts;
 use super::record::{Change, decode, update};
@@ -13,6 +14,9 @@ use super::{
     Attempt, LockoutPolicy, RevocationReason, Revocations, RotationPolicy, Session, SessionId, TokenId,
     UnixMillis,
 };
+
+/// Sessions of one user that are ended side by side, so that they share fsyncs without filling the store's queue.
+const ENDED_TOGETHER: usize = 256;
 
 /// The rules' numbers.
 #[derive(Debug, Clone, Copy)]
@@ -181,19 +185,18 @@ impl Sessions {
     ) -> Result<Refreshed, RefreshError> {
         let fresh = TokenId::random();
         let key = session_key(id);
+        let mut ending = self.ending(id, now);
         let judged = self.update(&key, |record: Option<Session>| {
             let Some(before) = record else { return (None, Err(RefreshError::Unknown)) };
             let mut session = before.clone();
             let result = self.judge(&mut session, presented, fresh, &account, now);
+            ending.decided = session.revoked.is_some();
             let change = (session != before).then(|| self.change(session));
             (change, result)
         });
-        let result = judged.await?;
-        if matches!(result, Err(RefreshError::Reused | RefreshError::AccountChanged | RefreshError::Revoked))
-        {
-            self.enforce(id, now);
-        }
-        result
+        let judged = judged.await;
+        ending.decided &= judged.is_ok();
+        judged?
     }
 
     fn judge(
@@ -228,17 +231,11 @@ impl Sessions {
         reason: RevocationReason,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        self.update(&session_key(id), |record: Option<Session>| {
-            let Some(mut session) = record else { return (None, ()) };
-            let change = session.revoke(reason, now);
-            (change.then(|| self.change(session)), ())
-        })
-        .await?;
-        self.enforce(id, now);
-        Ok(())
+        self.end(id, reason, now).await.map(drop)
     }
 
-    /// Ends all sessions of a user and tells how many there were, those that had ended already included.
+    /// Ends all sessions of a user and tells how many were not over before. Once begun it is carried through, also where
+    /// the caller goes away.
     pub async fn revoke_all(
         &self,
         subject: &str,
@@ -246,11 +243,50 @@ impl Sessions {
         now: UnixMillis,
     ) -> Result<usize, StoreError> {
         let keys = self.watched(self.store.group(subject).await)?;
-        for key in &keys {
-            let id = key.id.parse().map_err(|_| StoreError::Corrupt(key.to_string()))?;
-            self.revoke(id, reason, now).await?;
+        let ids = keys.iter().map(|key| key.id.parse().map_err(|_| StoreError::Corrupt(key.to_string())));
+        let ids = ids.collect::<Result<Vec<SessionId>, _>>()?;
+        let work = tokio::spawn(self.clone().end_each(ids, reason, now));
+        work.await.map_err(|e| StoreError::Unavailable(e.to_string()))?
+    }
+
+    async fn end_each(
+        self,
+        ids: Vec<SessionId>,
+        reason: RevocationReason,
+        now: UnixMillis,
+    ) -> Result<usize, StoreError> {
+        let mut ended = 0;
+        for together in ids.chunks(ENDED_TOGETHER) {
+            let mut endings = JoinSet::new();
+            for &id in together {
+                let sessions = self.clone();
+                endings.spawn(async move { sessions.end(id, reason, now).await });
+            }
+            for result in endings.join_all().await {
+                ended += usize::from(result?);
+            }
         }
-        Ok(keys.len())
+        Ok(ended)
+    }
+
+    /// Ends a session and tells whether it was not over before.
+    async fn end(
+        &self,
+        id: SessionId,
+        reason: RevocationReason,
+        now: UnixMillis,
+    ) -> Result<bool, StoreError> {
+        let key = session_key(id);
+        let mut ending = self.ending(id, now);
+        let ended = self.update(&key, |record: Option<Session>| {
+            ending.decided = true;
+            let Some(mut session) = record else { return (None, false) };
+            let change = session.revoke(reason, now);
+            (change.then(|| self.change(session)), change)
+        });
+        let ended = ended.await;
+        ending.decided &= ended.is_ok();
+        ended
     }
 
     /// Counts a login attempt before its password is looked at.
@@ -298,11 +334,32 @@ impl Sessions {
         Change { record: session, expires_at, group }
     }
 
-    fn enforce(&self, id: SessionId, now: UnixMillis) {
-        self.revocations.insert(id, now.saturating_add(self.policy.access_ttl));
+    fn ending(&self, id: SessionId, now: UnixMillis) -> Ending<'_> {
+        let until = now.saturating_add(self.policy.access_ttl);
+        Ending { revocations: &self.revocations, id, until, decided: false }
     }
 }
 
 fn session_key(id: SessionId) -> Key {
     Key { space: Space::Session, id: id.to_string() }
 }
+
+/// Puts a session's end in force on this instance when the call that decided it is over. A call is also over when its
+/// client goes away: the store then goes on writing, and what becomes durable must be in force.
+struct Ending<'s> {
+    revocations: &'s Revocations,
+    id: SessionId,
+    until: UnixMillis,
+    decided: bool,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if self.decided {
+            self.revocations.insert(self.id, self.until);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,9 @@
 //! When a user name is locked: the rule, without I/O and without a clock.
 //!
 //! An attempt is counted before its password is looked at, so that parallel guesses cannot pass the limit. The attempt
-//! that reaches the limit locks the name at once; if its password turns out to be right, that is forgiven.
+//! that reaches the limit locks the name at once; if its password turns out to be right, that is forgiven. A success
+//! forgets everything, also a lock that others' failures set while its hash ran: the count begins anew, as it would have
+//! had the success come first.
 
 use serde::{Deserialize, Serialize};
 

@@ -16,6 +16,8 @@ mod store;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod honest_tabs;
+#[cfg(test)]
 mod rotation_model;
 
 pub use embedded::{EmbeddedStore, OpenError};

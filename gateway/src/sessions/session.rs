@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::{TokenId, UnixMillis};
 use crate::config::Rotation;
 
+/// Tokens of one line that live at a time; it bounds the record. A client that refreshes faster than its old tokens die
+/// is given its newest one again until they have died.
+pub(super) const MAX_LIVING: usize = 32;
+
 /// When predecessors die.
 #[derive(Debug, Clone, Copy)]
 pub struct RotationPolicy {
@@ -77,7 +81,8 @@ pub(super) enum Verdict {
     Rotated {
         successor: TokenId,
         issued_at: UnixMillis,
-        /// Whether the successor was chosen at an earlier presentation.
+        /// Whether the successor was issued at an earlier presentation. Where the line is full, it is the presented
+        /// token itself.
         repeated: bool,
     },
     /// It is good and stays the only one.
@@ -124,22 +129,26 @@ impl Session {
         if now >= self.expires_at {
             return Verdict::Expired;
         }
-        let place = self.links.iter().position(|link| link.id == presented);
-        let Some(place) = place.filter(|&place| !self.is_dead(place, policy, now)) else {
+        self.forget_the_dead(policy, now);
+        let Some(place) = self.links.iter().position(|link| link.id == presented) else {
             self.revoke(RevocationReason::Reuse, now);
             return Verdict::Reused;
         };
-        self.links[place].first_presented.get_or_insert(now);
         if policy.mode == Rotation::Off {
             return Verdict::Kept;
         }
-        let repeated = place + 1 < self.links.len();
-        if !repeated {
+        let newest = place + 1 == self.links.len();
+        if newest && self.links.len() >= MAX_LIVING {
+            // Not a use, or it would begin to die without a successor.
+            let Link { id, issued_at, .. } = self.links[place];
+            return Verdict::Rotated { successor: id, issued_at, repeated: true };
+        }
+        self.links[place].first_presented.get_or_insert(now);
+        if newest {
             self.links.push(Link { id: fresh, issued_at: now, first_presented: None });
         }
         let Link { id: successor, issued_at, .. } = self.links[place + 1];
-        self.forget_the_dead(policy, now);
-        Verdict::Rotated { successor, issued_at, repeated }
+        Verdict::Rotated { successor, issued_at, repeated: !newest }
     }
 
     fn is_dead(&self, place: usize, policy: RotationPolicy, now: UnixMillis) -> bool {
@@ -151,10 +160,10 @@ impl Session {
         killed_at.is_some_and(|at| now >= at.saturating_add(policy.grace))
     }
 
-    /// Tokens die in the order of the line, so the dead are at its front.
+    /// Tokens die in the order of the line, also where clocks disagree: none dies before the one that leads to it, so
+    /// that nobody is given a dead successor.
     fn forget_the_dead(&mut self, policy: RotationPolicy, now: UnixMillis) {
-        while self.links.len() > 1 && self.is_dead(0, policy, now) {
-            self.links.remove(0);
-        }
+        let dead = (0..self.links.len()).take_while(|&place| self.is_dead(place, policy, now)).count();
+        self.links.drain(..dead);
     }
 }

@@ -1,0 +1,141 @@
+//! Making and opening the state file: a file that cannot be trusted is refused, never taken for an empty one, for that
+//! would forgive reuse and unlock accounts.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError};
+
+use super::layout::{EXPIRIES, FORMAT, FORMAT_KEY, FORMAT_VERSION, GROUPS, RECORDS};
+
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Why a state file cannot be used. Nothing was changed in it.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder or the file cannot be made or read.
+    #[error("cannot use the state file {path}: {reason}; check store.path and its owner")]
+    Inaccessible {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Another process has it.
+    #[error(
+        "the state file {0} is in use by another process: stop that one, or give this one its own store.path; several gateways cannot share one embedded store"
+    )]
+    InUse(PathBuf),
+    /// It is damaged or was written by something else.
+    #[error(
+        "the state file {path} is damaged or not one of this program's: {reason}; restore it from a backup, or move it away to start anew, which ends all sessions and forgets all locks"
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl OpenError {
+    pub(super) fn inaccessible(path: &Path, reason: &dyn std::fmt::Display) -> OpenError {
+        OpenError::Inaccessible { path: path.to_owned(), reason: reason.to_string() }
+    }
+
+    fn foreign(path: &Path, reason: &dyn std::fmt::Display) -> OpenError {
+        OpenError::Foreign { path: path.to_owned(), reason: reason.to_string() }
+    }
+}
+
+/// Opens the file, or makes it (mode 0600) where there is none.
+pub(super) fn open_or_create(path: &Path) -> Result<Database, OpenError> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|e| OpenError::inaccessible(path, &e))?;
+    if is_missing(path)? {
+        create(dir, path)?;
+    }
+    // redb may panic over bytes that it did not write.
+    let opened = catch_unwind(AssertUnwindSafe(|| open(path)));
+    opened.unwrap_or_else(|_| Err(OpenError::foreign(path, &"its structure is broken")))
+}
+
+fn is_missing(path: &Path) -> Result<bool, OpenError> {
+    match fs::metadata(path) {
+        Ok(file) if file.len() == 0 => Err(OpenError::foreign(path, &"it is empty")),
+        Ok(_) => Ok(false),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(true),
+        Err(e) => Err(OpenError::inaccessible(path, &e)),
+    }
+}
+
+/// Makes the file under another name first: a crash in between leaves no half-made file under the real one. The folder
+/// is locked meanwhile: of two processes that start together, one must not replace what the other has just begun to use.
+fn create(dir: &Path, path: &Path) -> Result<(), OpenError> {
+    let inaccessible = |e: std::io::Error| OpenError::inaccessible(path, &e);
+    let folder = File::open(dir).map_err(inaccessible)?;
+    folder.lock().map_err(inaccessible)?;
+    if !is_missing(path)? {
+        return Ok(());
+    }
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".new");
+    let unfinished = PathBuf::from(unfinished);
+    let mut private = OpenOptions::new();
+    private.create(true).write(true).truncate(true).mode(0o600).open(&unfinished).map_err(inaccessible)?;
+    let made = Builder::new().create(&unfinished).map_err(redb::Error::from).and_then(|file| prepare(&file));
+    made.map_err(|e| OpenError::inaccessible(path, &e))?;
+    fs::rename(&unfinished, path).map_err(inaccessible)?;
+    // Without this, a power cut could take the file away with all that was promised since.
+    folder.sync_all().map_err(inaccessible)
+}
+
+/// Makes the tables of an empty database, and marks it as ours.
+pub(super) fn prepare(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(FORMAT)?.insert(FORMAT_KEY, FORMAT_VERSION)?;
+    transaction.open_table(RECORDS)?;
+    transaction.open_table(GROUPS)?;
+    transaction.open_table(EXPIRIES)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Opens a file that is there, and checks every page's checksum and that it is ours.
+fn open(path: &Path) -> Result<Database, OpenError> {
+    let mut builder = Builder::new();
+    let opened = builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).open(path);
+    let database = opened.map_err(|e| match e {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+            OpenError::InUse(path.to_owned())
+        }
+        // What is wrong with the content comes under these two kinds; anything else is wrong with the access to it, and
+        // nobody must be told to throw the file away for that.
+        DatabaseError::Storage(StorageError::Io(e))
+            if !matches!(e.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
+        {
+            OpenError::inaccessible(path, &e)
+        }
+        e => OpenError::foreign(path, &e),
+    })?;
+    match format(&database).map_err(|e| OpenError::foreign(path, &e))? {
+        Some(version) if version == FORMAT_VERSION => Ok(database),
+        Some(version) => Err(OpenError::foreign(
+            path,
+            &format_args!("its format is {version}, this program's is {FORMAT_VERSION}"),
+        )),
+        None => Err(OpenError::foreign(path, &"it has no format mark")),
+    }
+}
+
+fn format(database: &Database) -> Result<Option<String>, redb::Error> {
+    let transaction = database.begin_read()?;
+    Ok(transaction.open_table(FORMAT)?.get(FORMAT_KEY)?.map(|version| version.value().to_owned()))
+}

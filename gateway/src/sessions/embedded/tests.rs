@@ -1,0 +1,263 @@
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use redb::backends::InMemoryBackend;
+use redb::{Builder, StorageBackend};
+
+use super::*;
+
+fn put(id: usize) -> Put {
+    let key = Key { space: Space::Session, id: id.to_string() };
+    Put { key, expected: None, value: vec![b'x'; 200], expires_at: u64::MAX, group: Some("1".into()) }
+}
+
+async fn put_all(
+    store: &Arc<EmbeddedStore>,
+    puts: impl Iterator<Item = Put>,
+) -> Vec<Result<PutOutcome, StoreError>> {
+    let puts: Vec<_> = puts
+        .map(|put| {
+            let store = Arc::clone(store);
+            tokio::spawn(async move { store.put_if(put).await })
+        })
+        .collect();
+    let mut outcomes = Vec::new();
+    for put in puts {
+        outcomes.push(put.await.unwrap());
+    }
+    outcomes
+}
+
+/// Fills a file and gives its bytes, as they are while it is in use and after it was closed.
+async fn fill(path: &Path, records: usize) -> (Vec<u8>, Vec<u8>) {
+    let store = Arc::new(EmbeddedStore::open(path).unwrap());
+    let outcomes = put_all(&store, (0..records).map(put)).await;
+    assert!(outcomes.iter().all(|outcome| *outcome == Ok(PutOutcome::Stored)));
+    let in_use = fs::read(path).unwrap();
+    drop(store);
+    (in_use, fs::read(path).unwrap())
+}
+
+#[test]
+fn the_file_is_for_its_owner_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new/state.redb");
+    drop(EmbeddedStore::open(&path).unwrap());
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn a_second_process_is_refused_and_the_first_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    let first = EmbeddedStore::open(&path).unwrap();
+    assert!(matches!(EmbeddedStore::open(&path), Err(OpenError::InUse(_))));
+    drop(first);
+    assert!(EmbeddedStore::open(&path).is_ok());
+}
+
+#[tokio::test]
+async fn of_processes_that_start_together_without_a_file_one_gets_it_and_keeps_it() {
+    for _ in 0..20 {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.redb");
+        let starts: Vec<_> = (0..8)
+            .map(|_| {
+                let path = path.clone();
+                thread::spawn(move || EmbeddedStore::open(&path))
+            })
+            .collect();
+        let mut started = Vec::new();
+        for start in starts {
+            match start.join().unwrap() {
+                Ok(store) => started.push(store),
+                Err(error) => assert!(matches!(error, OpenError::InUse(_)), "{error}"),
+            }
+        }
+        assert_eq!(started.len(), 1);
+        started[0].put_if(put(1)).await.unwrap();
+        drop(started);
+        let again = EmbeddedStore::open(&path).unwrap();
+        assert_eq!(
+            again.scan(Space::Session).await.unwrap().len(),
+            1,
+            "what was promised is in the file that stays"
+        );
+    }
+}
+
+#[test]
+fn a_start_that_was_cut_off_leaves_nothing_that_stops_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("state.redb.new"), b"half").unwrap();
+    assert!(EmbeddedStore::open(&dir.path().join("state.redb")).is_ok());
+}
+
+#[tokio::test]
+async fn a_file_that_is_empty_foreign_or_cut_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    let (_, whole) = fill(&path, 100).await;
+    let cuts = [1, 100, 4096, whole.len() / 2, whole.len() - 1].map(|length| &whole[..length]);
+    for content in [&b""[..], b"SQLite format 3\0 and so on"].into_iter().chain(cuts) {
+        fs::write(&path, content).unwrap();
+        let error = EmbeddedStore::open(&path).err().unwrap();
+        assert!(matches!(error, OpenError::Foreign { .. }), "{} bytes: {error}", content.len());
+        assert!(!error.to_string().contains('\n'), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), content);
+    }
+    let foreign = dir.path().join("foreign.redb");
+    drop(Database::create(&foreign).unwrap());
+    assert!(matches!(EmbeddedStore::open(&foreign), Err(OpenError::Foreign { .. })));
+}
+
+#[test]
+fn nobody_is_told_to_throw_away_what_only_cannot_be_reached() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, b"").unwrap();
+    fs::create_dir(dir.path().join("folder")).unwrap();
+    for path in [dir.path().join("folder"), file.join("state.redb")] {
+        let error = EmbeddedStore::open(&path).err().unwrap();
+        assert!(matches!(error, OpenError::Inaccessible { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_flipped_bit_is_refused_or_harmless_and_never_an_empty_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    drop(EmbeddedStore::open(&path).unwrap());
+    let store = Arc::new(EmbeddedStore::open(&path).unwrap());
+    store.put_if(put(0)).await.unwrap();
+    put_all(&store, (1..200).map(put)).await;
+    store.put_if(put(200)).await.unwrap();
+    let in_use = fs::read(&path).unwrap();
+    drop(store);
+    let closed = fs::read(&path).unwrap();
+    // After a crash, a damaged last commit cannot be told from one that the crash cut off: it alone may be missing.
+    for (whole, least) in [(closed, 201), (in_use, 200)] {
+        let mut refused = 0;
+        for step in 0..80 {
+            // Every fourth flip hits the file's header, where each byte counts.
+            let range = if step % 4 == 0 { 320 } else { whole.len() };
+            let at = (step * 7919 + 13) * 131 % range;
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1 << (step % 8);
+            fs::write(&path, &damaged).unwrap();
+            match EmbeddedStore::open(&path) {
+                Ok(store) => {
+                    let records = store.scan(Space::Session).await.unwrap();
+                    assert!((least..=201).contains(&records.len()), "byte {at}: {}", records.len());
+                    assert!(records.iter().all(|(_, found)| found.value == [b'x'; 200]), "byte {at}");
+                }
+                Err(error) => {
+                    assert!(matches!(error, OpenError::Foreign { .. }), "byte {at}: {error}");
+                    refused += 1;
+                }
+            }
+        }
+        assert!(refused > 0, "no flip hit anything");
+    }
+}
+
+#[tokio::test]
+async fn a_sweep_takes_what_has_expired_and_nothing_else_however_much_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(EmbeddedStore::open(&dir.path().join("state.redb")).unwrap());
+    let expiring = |id: usize| Put { expires_at: 1000 + id as u64, ..put(id) };
+    let records = 2 * SWEEP + 100;
+    put_all(&store, (0..records).map(expiring)).await;
+    // One that moved its end back and one that moved it forth.
+    for (id, expires_at) in [(0, 9_000), (records - 1, 1_000)] {
+        let found = store.get(&put(id).key).await.unwrap().unwrap();
+        let moved = Put { expected: Some(found.version), expires_at, ..put(id) };
+        assert_eq!(store.put_if(moved).await.unwrap(), PutOutcome::Stored);
+    }
+    assert_eq!(store.sweep(999).await.unwrap(), 0);
+    let now = 1000 + 2 * SWEEP as u64;
+    assert_eq!(store.sweep(now).await.unwrap(), 2 * SWEEP + 1);
+    assert_eq!(store.sweep(now).await.unwrap(), 0);
+    assert_eq!(store.scan(Space::Session).await.unwrap().len(), 99);
+    assert_eq!(store.group("1").await.unwrap().len(), 99);
+}
+
+/// Storage in memory that counts how often it is asked to be durable, and fails at that on request.
+#[derive(Debug, Default)]
+struct Disk {
+    memory: InMemoryBackend,
+    gauge: Arc<Gauge>,
+}
+
+#[derive(Debug, Default)]
+struct Gauge {
+    syncs: AtomicUsize,
+    failing: AtomicBool,
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> std::io::Result<u64> {
+        self.memory.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.memory.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.memory.set_len(len)
+    }
+
+    fn sync_data(&self) -> std::io::Result<()> {
+        self.gauge.syncs.fetch_add(1, Ordering::SeqCst);
+        if self.gauge.failing.load(Ordering::SeqCst) {
+            return Err(std::io::Error::other("the disk is full"));
+        }
+        self.memory.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.memory.write(offset, data)
+    }
+}
+
+fn on_disk() -> (Arc<EmbeddedStore>, Arc<Gauge>) {
+    let disk = Disk::default();
+    let gauge = Arc::clone(&disk.gauge);
+    let database = Builder::new().create_with_backend(disk).unwrap();
+    state_file::prepare(&database).unwrap();
+    (Arc::new(EmbeddedStore::over(database).unwrap()), gauge)
+}
+
+#[tokio::test]
+async fn changes_that_wait_together_share_their_syncs() {
+    let (store, gauge) = on_disk();
+    let before = gauge.syncs.load(Ordering::SeqCst);
+    store.put_if(put(0)).await.unwrap();
+    let alone = gauge.syncs.load(Ordering::SeqCst) - before;
+    assert!(alone > 0, "an answer without a sync is no promise");
+    let outcomes = put_all(&store, (1..=400).map(put)).await;
+    assert!(outcomes.iter().all(|outcome| *outcome == Ok(PutOutcome::Stored)));
+    let together = gauge.syncs.load(Ordering::SeqCst) - before - alone;
+    assert!(together <= 200 * alone, "400 changes took {together} syncs, one alone takes {alone}");
+}
+
+#[tokio::test]
+async fn after_a_sync_that_failed_nothing_is_promised_or_read_any_more() {
+    let (store, gauge) = on_disk();
+    store.put_if(put(0)).await.unwrap();
+    gauge.failing.store(true, Ordering::SeqCst);
+    let error = store.put_if(put(1)).await.unwrap_err();
+    assert!(error.to_string().contains("the disk is full"), "{error}");
+    gauge.failing.store(false, Ordering::SeqCst);
+    let is_refused = |error: StoreError| {
+        assert!(matches!(&error, StoreError::Unavailable(text) if text.contains("restart")), "{error}");
+    };
+    is_refused(store.put_if(put(2)).await.unwrap_err());
+    is_refused(store.get(&put(0).key).await.unwrap_err());
+    is_refused(store.sweep(0).await.unwrap_err());
+}

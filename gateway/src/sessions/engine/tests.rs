@@ -1,0 +1,163 @@
+#![allow(clippy::unwrap_used)]
+
+use std::future::Future;
+use std::task::{Context, Poll, Waker};
+
+use super::*;
+use crate::config::Rotation;
+use crate::sessions::MemoryStore;
+use crate::sessions::store::{Put, PutOutcome, StoreFuture, Versioned};
+use tokio::sync::Semaphore;
+
+const POLICY: Policy = Policy {
+    rotation: RotationPolicy { mode: Rotation::OnUse, grace: 10_000 },
+    session_ttl: 600_000,
+    access_ttl: 60_000,
+    lockout: LockoutPolicy { max_failures: 5, window: 900_000, duration: 900_000 },
+};
+const ACTIVE: Account = Account::Active { credential: [7; 16] };
+
+/// A memory store whose changes are made at once and answered when the test says so.
+struct SlowToAnswer {
+    records: MemoryStore,
+    answers: Semaphore,
+    changes: Mutex<usize>,
+}
+
+impl SlowToAnswer {
+    fn new(answers: usize) -> Arc<SlowToAnswer> {
+        Arc::new(SlowToAnswer {
+            records: MemoryStore::new(),
+            answers: Semaphore::new(answers),
+            changes: Mutex::default(),
+        })
+    }
+}
+
+impl Store for SlowToAnswer {
+    fn get<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, Option<Versioned>> {
+        self.records.get(key)
+    }
+
+    fn put_if(&self, put: Put) -> StoreFuture<'_, PutOutcome> {
+        Box::pin(async move {
+            let outcome = self.records.put_if(put).await;
+            *self.changes.lock().unwrap() += 1;
+            let answer = self.answers.acquire().await;
+            answer.map_err(|_| StoreError::Unavailable("the connection was lost".into()))?.forget();
+            outcome
+        })
+    }
+
+    fn group<'a>(&'a self, group: &'a str) -> StoreFuture<'a, Vec<Key>> {
+        self.records.group(group)
+    }
+
+    fn scan(&self, space: Space) -> StoreFuture<'_, Vec<(Key, Versioned)>> {
+        self.records.scan(space)
+    }
+
+    fn sweep(&self, now: UnixMillis) -> StoreFuture<'_, usize> {
+        self.records.sweep(now)
+    }
+}
+
+async fn with_session(store: &Arc<SlowToAnswer>) -> (Sessions, Opened) {
+    let sessions = Sessions::start(Arc::clone(store) as Arc<dyn Store>, POLICY, 0).await.unwrap();
+    let new = NewSession { subject: "1".into(), username: "alice".into(), credential: [7; 16] };
+    let opened = sessions.open(new, 0).await.unwrap();
+    (sessions, opened)
+}
+
+/// Begins a call and goes away before it answers, as a client that closes its connection does.
+fn begin_and_leave(call: impl Future) {
+    let mut call = Box::pin(call);
+    assert!(matches!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending));
+}
+
+#[tokio::test]
+async fn a_logout_whose_client_does_not_wait_is_in_force() {
+    let store = SlowToAnswer::new(1);
+    let (sessions, opened) = with_session(&store).await;
+    begin_and_leave(sessions.revoke(opened.session, RevocationReason::Logout, 1));
+    assert!(sessions.revocations().is_revoked(&opened.session));
+}
+
+#[tokio::test]
+async fn reuse_ends_the_family_though_the_thief_does_not_wait() {
+    let store = SlowToAnswer::new(3);
+    let (sessions, opened) = with_session(&store).await;
+    let refresh = |token, now| sessions.refresh(opened.session, token, |_| ACTIVE, now);
+    let second = refresh(opened.refresh_token, 1).await.unwrap().successor.unwrap().id;
+    refresh(second, 2).await.unwrap();
+    begin_and_leave(refresh(opened.refresh_token, 10_002));
+    assert!(sessions.revocations().is_revoked(&opened.session));
+}
+
+#[tokio::test]
+async fn a_refresh_whose_client_does_not_wait_ends_nothing() {
+    let store = SlowToAnswer::new(1);
+    let (sessions, opened) = with_session(&store).await;
+    begin_and_leave(sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, 1));
+    assert!(sessions.revocations().is_empty());
+    store.answers.add_permits(10);
+    let again = sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, 2).await.unwrap();
+    assert!(again.successor.unwrap().repeated, "the lost answer is given again");
+}
+
+#[tokio::test]
+async fn ending_all_sessions_goes_on_though_the_client_does_not_wait() {
+    let store = SlowToAnswer::new(2);
+    let (sessions, first) = with_session(&store).await;
+    let new = NewSession { subject: "1".into(), username: "alice".into(), credential: [7; 16] };
+    let second = sessions.open(new, 0).await.unwrap();
+    begin_and_leave(sessions.revoke_all("1", RevocationReason::LogoutAll, 1));
+    store.answers.add_permits(10);
+    let both = async {
+        while sessions.revocations().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), both).await.expect("both sessions end");
+    assert!(sessions.revocations().is_revoked(&first.session));
+    assert!(sessions.revocations().is_revoked(&second.session));
+}
+
+#[tokio::test]
+async fn an_outage_ends_no_session_and_shows_until_the_store_answers() {
+    let store = SlowToAnswer::new(1);
+    let (sessions, opened) = with_session(&store).await;
+    assert_eq!(sessions.store_trouble(), None);
+    store.answers.close();
+    let refused = sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, 1).await;
+    assert!(matches!(refused, Err(RefreshError::Store(_))));
+    assert!(sessions.revocations().is_empty());
+    assert!(sessions.store_trouble().unwrap().contains("the connection was lost"));
+    // What that refresh chose was written: the same is given again, which needs no change.
+    assert!(sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, 2).await.is_ok());
+    assert_eq!(sessions.store_trouble(), None);
+}
+
+#[tokio::test]
+async fn a_token_that_is_presented_again_costs_no_second_write() {
+    for (mode, writes) in [(Rotation::OnUse, 1), (Rotation::Strict, 1), (Rotation::Off, 0)] {
+        let store = SlowToAnswer::new(10);
+        let (mut sessions, opened) = with_session(&store).await;
+        sessions.policy.rotation.mode = mode;
+        for now in 1..5 {
+            sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, now).await.unwrap();
+        }
+        assert_eq!(*store.changes.lock().unwrap() - 1, writes, "{mode:?}");
+    }
+}
+
+#[tokio::test]
+async fn only_sessions_that_were_not_over_count_as_ended() {
+    let store = SlowToAnswer::new(10);
+    let (sessions, opened) = with_session(&store).await;
+    let new = NewSession { subject: "1".into(), username: "alice".into(), credential: [7; 16] };
+    sessions.open(new, 0).await.unwrap();
+    sessions.revoke(opened.session, RevocationReason::Logout, 1).await.unwrap();
+    assert_eq!(sessions.revoke_all("1", RevocationReason::LogoutAll, 2).await.unwrap(), 1);
+    assert_eq!(sessions.revoke_all("1", RevocationReason::LogoutAll, 3).await.unwrap(), 0);
+}
