@@ -1,6 +1,6 @@
 //! The settings a running gateway obeys: plain, checked values with every default filled in.
 //!
-//! Nothing here reads files. [`super::load`] turns TOML and environment into [`Settings`] or into a list of
+//! Nothing here reads files. [`super::load()`] turns TOML and environment into [`Settings`] or into a list of
 //! errors, so a `Settings` that exists is one that may be served.
 
 use std::collections::BTreeMap;
@@ -219,8 +219,8 @@ pub enum Rotation {
 /// `[endpoints]`
 #[derive(Debug, Clone)]
 pub struct Endpoints {
-    /// `prefix`: empty, or like `/auth` (starts with `/`, ends without). Default empty.
-    /// The JWKS stays at `/.well-known/jwks.json` below it too.
+    /// `prefix`: empty, or like `/auth` (starts with `/`, ends without). Default empty. It does not move
+    /// `/.well-known/jwks.json`, which would not be well known elsewhere (RFC 8615).
     pub prefix: String,
 }
 

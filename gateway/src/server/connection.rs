@@ -12,11 +12,12 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::access::{Asked, RequestLine, Seen, log, protocol};
 use super::answer::{Answer, Written};
 use crate::config::Limits;
-use crate::pipeline::{self, Admitted, Client, Exchange, Facts, Response, Worker};
+use crate::pipeline::{self, Client, Exchange, Facts, Response, Worker};
 use crate::problem::{Code, Rejection};
-use crate::telemetry::{AccessRecord, RequestId};
+use crate::telemetry::RequestId;
 use crate::wire::{
     BodyReader, Deadline, FieldKind, HeadError, HeadLimits, ReadBuffer, RequestBody, RequestHead, Version,
     drain, poll_read,
@@ -96,7 +97,7 @@ impl Connection {
         loop {
             let after = match self.next_head(&head_limits, limits, stop.as_mut()).await {
                 NextHead::Over => return,
-                NextHead::Refused(rejection) => self.refuse(worker, limits, &rejection).await,
+                NextHead::Refused(rejection) => self.refuse(worker, limits, &rejection, None).await,
                 NextHead::Complete => {
                     // Copied out first: a borrow held over the request would keep the one who says `stop` waiting.
                     let is_draining = *draining.borrow();
@@ -163,7 +164,10 @@ impl Connection {
         let started = Instant::now();
         let request = match pipeline::admit(&self.head) {
             Ok(request) => request,
-            Err(rejection) => return self.refuse(worker, limits, &rejection).await,
+            Err(rejection) => {
+                let line = RequestLine::of(&self.head);
+                return self.refuse(worker, limits, &rejection, Some(line)).await;
+            }
         };
         let request_id = request_id(worker, &self.client, &self.head);
         let mut reader = BodyReader::new(request.framing());
@@ -193,19 +197,34 @@ impl Connection {
             .await;
         let seen =
             Seen { started, status: status.as_u16(), code: code.map(Code::name), bytes: written.bytes };
-        log(worker, &self.client, Some(&request), request_id.as_str(), &facts, &seen);
+        let trusted = &worker.gateway.snapshot.settings.server.trusted_proxies;
+        let asked = Asked {
+            client: self.client.address(&self.head, trusted),
+            method: request.method().as_str(),
+            path: request.target().path(),
+            host: request.host().as_str(),
+            protocol: protocol(self.head.version()),
+        };
+        log(worker, &asked, request_id.as_str(), &facts, &seen);
         self.after(written, reader, awaits_continue).await
     }
 
     /// Answers a request that was not admitted. Nothing behind it can be trusted, so the connection ends.
-    async fn refuse(&mut self, worker: &Worker, limits: &Limits, rejection: &Rejection) -> After {
+    /// `line` is what it asked for, as far as that could be read.
+    async fn refuse(
+        &mut self,
+        worker: &Worker,
+        limits: &Limits,
+        rejection: &Rejection,
+        line: Option<RequestLine>,
+    ) -> After {
         let started = Instant::now();
         let request_id = worker.request_ids.borrow_mut().next_id();
         let mut response = Response::refusal(rejection, request_id.as_str());
         response.close = true;
         let answer = Answer {
             version: Version::Http11,
-            is_head: false,
+            is_head: line.as_ref().is_some_and(|line| line.method == Method::HEAD),
             keep_alive: false,
             request_id: request_id.as_str(),
         };
@@ -218,7 +237,14 @@ impl Connection {
             code: Some(rejection.code().name()),
             bytes: written.bytes,
         };
-        log(worker, &self.client, None, request_id.as_str(), &Facts::default(), &seen);
+        let asked = Asked {
+            client: self.client.peer(),
+            method: line.as_ref().map_or("-", |line| line.method.as_str()),
+            path: line.as_ref().map_or("-", |line| &line.path),
+            host: "-",
+            protocol: line.as_ref().map_or("-", |line| protocol(line.version)),
+        };
+        log(worker, &asked, request_id.as_str(), &Facts::default(), &seen);
         After::Close
     }
 
@@ -286,45 +312,4 @@ fn request_id(worker: &Worker, client: &Client, head: &RequestHead) -> RequestId
 
 fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
-/// How an exchange ended.
-struct Seen {
-    started: Instant,
-    status: u16,
-    code: Option<&'static str>,
-    bytes: u64,
-}
-
-fn log(
-    worker: &Worker,
-    client: &Client,
-    request: Option<&Admitted<'_>>,
-    request_id: &str,
-    facts: &Facts,
-    seen: &Seen,
-) {
-    let duration = seen.started.elapsed();
-    worker.metrics.request(facts.label(), seen.status, duration);
-    let Some(access_log) = &worker.gateway.access_log else { return };
-    let settings = &worker.gateway.snapshot.settings;
-    let trusted = &settings.server.trusted_proxies;
-    access_log.write(&AccessRecord {
-        request_id,
-        client: request.map_or_else(|| client.peer(), |r| client.address(r.head(), trusted)),
-        method: request.map_or("-", |r| r.method().as_str()),
-        path: request.map_or("-", |r| r.target().path()),
-        host: request.map_or("-", |r| r.host().as_str()),
-        protocol: match request.map(|r| r.head().version()) {
-            Some(Version::Http10) => "HTTP/1.0",
-            _ => "HTTP/1.1",
-        },
-        status: seen.status,
-        bytes_sent: seen.bytes,
-        duration,
-        route: facts.route.map(|i| settings.routes[i].path.as_str()),
-        upstream: facts.upstream.map(|i| worker.upstreams[i].name()),
-        user: facts.user(),
-        code: seen.code,
-    });
 }

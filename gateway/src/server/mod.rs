@@ -1,5 +1,6 @@
 //! Running the gateway: listeners, workers, connections, draining, and the admin listener.
 
+mod access;
 mod admin;
 mod answer;
 mod background;

@@ -84,7 +84,7 @@ enum Rest<'c> {
 
 fn respond<'c>(
     pool: &Rc<UpstreamPool>,
-    lease: Lease,
+    mut lease: Lease,
     request: OutgoingRequest<'_>,
     head: ResponseHead,
     rest: Rest<'c>,
@@ -100,6 +100,7 @@ fn respond<'c>(
         Rest::Upload(upload) => (Some(upload), one_more),
         Rest::Refused => (None, false),
     };
+    lease.connection.deadline.restart(pool.settings().body_timeout);
     let body = UpstreamBody {
         pool: Rc::clone(pool),
         lease: Some(lease),
