@@ -1,144 +1,263 @@
-//! `cargo demo`: builds and runs the gateway with the demo upstream and the page until Ctrl-C.
+//! `cargo demo`: the gateway, an application behind it and the page, built and started together.
+//!
+//! Both programs run in process groups of their own, so that Ctrl-C reaches only this one, which then stops the
+//! gateway before the upstream that it still may need. Whatever happens, none of them outlives the demo.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::CommandExt;
+use std::convert::Infallible;
+use std::env;
+use std::fmt;
+use std::future::pending;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
-use tokio::process::Child;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{sleep, timeout};
+use clap::Parser;
+use rustix::process::{Pid, Signal as Kill, kill_process_group};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep};
 
-const UPSTREAM: &str = "127.0.0.1:9000";
-const GATEWAY: &str = "127.0.0.1:8080";
-const ADMIN: &str = "127.0.0.1:9090";
-const START: Duration = Duration::from_secs(10);
-const STOP: Duration = Duration::from_secs(35);
+const UPSTREAM: SocketAddr = loopback(9000);
+// As config/gateway.toml has them.
+const GATEWAY: SocketAddr = loopback(8080);
+const ADMIN: SocketAddr = loopback(9090);
+// As config/users.toml has them.
+const USER: &str = "alice";
+const PASSWORD: &str = "down-the-rabbit-hole";
+
+/// How long the gateway may take to get ready. The first start makes keys and a store; a second is plenty.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_POLL: Duration = Duration::from_millis(50);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a program may take to stop before it is killed.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Builds and starts auth-gateway with the demo upstream and the page, until Ctrl-C.
+#[derive(Parser)]
+#[command(bin_name = "cargo demo")]
+struct Arguments {}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
+    Arguments::parse();
     match demo().await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "demo: error: {failure}");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn demo() -> Result<(), String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("the repository has no root")?;
-    [("the demo upstream", UPSTREAM), ("the gateway", GATEWAY), ("its admin listener", ADMIN)]
-        .into_iter()
-        .try_for_each(|(what, address)| must_be_free(what, address))?;
-    let programs = build(root)?;
+/// Why there is no demo.
+#[derive(Debug)]
+enum Failure {
+    Signals(io::Error),
+    Start { program: String, error: io::Error },
+    Build(ExitStatus),
+    Taken { address: SocketAddr, purpose: &'static str, error: io::Error },
+    NotReady,
+    Ended { program: String, status: io::Result<ExitStatus> },
+}
 
-    // Signals first: from here on a Ctrl-C stops what was started.
-    let catch = |kind| signal(kind).map_err(|e| format!("cannot catch signals: {e}"));
-    let (mut interrupt, mut terminate) = (catch(SignalKind::interrupt())?, catch(SignalKind::terminate())?);
-    let mut upstream = start(root, &programs.join("demo-upstream"), &["--listen", UPSTREAM])?;
-    let mut gateway = match start(root, &programs.join("auth-gateway"), &["--config", "config/gateway.toml"])
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Signals(error) => write!(f, "cannot catch Ctrl-C: {error}"),
+            Failure::Start { program, error } => write!(f, "cannot start {program}: {error}"),
+            Failure::Build(status) => write!(f, "the build failed ({status}): cargo says above why"),
+            Failure::Taken { address, purpose, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "{address}, where {purpose} wants to listen, is taken: stop what listens there, maybe another \
+                 `cargo demo` (`ss -ltnp 'sport = :{}'` names it), and try again",
+                address.port()
+            ),
+            Failure::Taken { address, purpose, error } => {
+                write!(f, "{purpose} cannot listen on {address}: {error}")
+            }
+            Failure::NotReady => write!(
+                f,
+                "the gateway was not ready within {} s: http://{ADMIN}/readyz does not answer 200; its log stands \
+                 above, and AUTH_GATEWAY__* variables may have moved it",
+                READY_WITHIN.as_secs()
+            ),
+            Failure::Ended { program, status: Ok(status) } => {
+                write!(f, "{program} ended ({status}): its own message stands above")
+            }
+            Failure::Ended { program, status: Err(error) } => write!(f, "lost sight of {program}: {error}"),
+        }
+    }
+}
+
+async fn demo() -> Result<(), Failure> {
+    let mut signals = Signals::catch().map_err(Failure::Signals)?;
+    let root = repository_root();
+    let mut build = Program::start(&mut build_command(&root))?;
+    tokio::select! {
+        status = build.child.wait() => match status {
+            Ok(status) if status.success() => {}
+            Ok(status) => return Err(Failure::Build(status)),
+            Err(error) => return Err(Failure::Start { program: build.name, error }),
+        },
+        () = signals.next() => {
+            build.stop(&mut signals).await;
+            return Ok(());
+        }
+    }
+    for (address, purpose) in
+        [(UPSTREAM, "the demo upstream"), (GATEWAY, "the gateway"), (ADMIN, "the gateway's admin listener")]
     {
+        TcpListener::bind(address).map_err(|error| Failure::Taken { address, purpose, error })?;
+    }
+
+    let mut upstream =
+        Program::start(built("demo-upstream").current_dir(&root).arg("--listen").arg(UPSTREAM.to_string()))?;
+    let gateway =
+        Program::start(built("auth-gateway").current_dir(&root).args(["--config", "config/gateway.toml"]));
+    let mut gateway = match gateway {
         Ok(gateway) => gateway,
-        Err(error) => {
-            stop(&mut upstream).await;
-            return Err(error);
+        Err(failure) => {
+            upstream.stop(&mut signals).await;
+            return Err(failure);
         }
     };
-    let result = tokio::select! {
-        result = run() => result,
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
-        status = upstream.wait() => Err(format!("the demo upstream ended by itself: {}", describe(status))),
-        status = gateway.wait() => Err(format!("the gateway ended by itself: {}", describe(status))),
+    let outcome = tokio::select! {
+        // A program that ended is the better explanation for a gateway that is not ready.
+        biased;
+        () = signals.next() => Ok(()),
+        failure = upstream.end() => Err(failure),
+        failure = gateway.end() => Err(failure),
+        Err(failure) = announce_when_ready() => Err(failure),
     };
-    eprintln!("\nStopping …");
-    stop(&mut gateway).await;
-    stop(&mut upstream).await;
-    result
+    gateway.stop(&mut signals).await;
+    upstream.stop(&mut signals).await;
+    outcome
 }
 
-/// Tells when all is up, and then waits for ever.
-async fn run() -> Result<(), String> {
-    let up = async {
-        while !answers(ADMIN, "/readyz") || !answers(GATEWAY, "/") {
-            sleep(Duration::from_millis(50)).await;
+/// Tells where the demo is as soon as it is there. Only comes back if it never gets there.
+async fn announce_when_ready() -> Result<Infallible, Failure> {
+    let deadline = Instant::now() + READY_WITHIN;
+    while !matches!(spawn_blocking(is_ready).await, Ok(Ok(true))) {
+        if Instant::now() >= deadline {
+            return Err(Failure::NotReady);
         }
-    };
-    timeout(START, up)
-        .await
-        .map_err(|_| "the gateway does not answer; its log above tells why".to_owned())?;
-    println!(
-        "\n  The page:   http://{GATEWAY}/\n  Log in as:  alice\n  Password:   down-the-rabbit-hole\n  \
-         Metrics:    http://{ADMIN}/metrics\n\n  Ctrl-C stops everything.\n"
+        sleep(READY_POLL).await;
+    }
+    let announcement = format!(
+        "\n  The demo is running:  http://{GATEWAY}/\n  \
+         Log in as {USER} with the password {PASSWORD}\n  \
+         Ctrl-C stops it.\n\n"
     );
-    std::future::pending().await
+    // In one piece, and without regard for a standard output that nobody reads.
+    let _ = io::stdout().write_all(announcement.as_bytes());
+    pending().await
 }
 
-fn must_be_free(what: &str, address: &str) -> Result<(), String> {
-    TcpListener::bind(address).map(drop).map_err(|error| {
-        format!(
-            "{address} is needed for {what} and cannot be had: {error}\n  Perhaps another demo is still running: \
-             `ss -ltnp` shows which process has the address. Stop that one and try again."
-        )
-    })
+fn is_ready() -> io::Result<bool> {
+    let mut stream = TcpStream::connect_timeout(&ADMIN, PROBE_TIMEOUT)?;
+    stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
+    stream.set_write_timeout(Some(PROBE_TIMEOUT))?;
+    stream.write_all(
+        format!("GET /readyz HTTP/1.1\r\nHost: {ADMIN}\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
+    let mut start = [0; b"HTTP/1.1 200".len()];
+    stream.read_exact(&mut start)?;
+    Ok(start == *b"HTTP/1.1 200")
 }
 
-/// Builds both programs in the demo's profile and tells where they are.
-fn build(root: &Path) -> Result<PathBuf, String> {
-    eprintln!("Building the gateway and the demo upstream (some minutes the first time) …");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--quiet", "--profile", "demo", "--bin", "auth-gateway", "--bin", "demo-upstream"])
-        .current_dir(root)
-        .status();
-    match status {
-        Ok(status) if status.success() => {}
-        Ok(_) => return Err("the build failed; see above".into()),
-        Err(error) => return Err(format!("cannot run cargo: {error}")),
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+fn repository_root() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).to_path_buf()
+}
+
+/// The same cargo, profile and target folder that made this program.
+fn build_command(root: &Path) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.arg("build").args(["--profile", "demo", "--bin", "auth-gateway", "--bin", "demo-upstream"]);
+    cargo.arg("--manifest-path").arg(root.join("Cargo.toml"));
+    cargo
+}
+
+/// A program that the build put beside this one.
+fn built(name: &str) -> Command {
+    // Without an own path, the name alone makes an error that says what was looked for.
+    Command::new(env::current_exe().map_or_else(|_| name.into(), |this| this.with_file_name(name)))
+}
+
+/// A program that was started here and is stopped here.
+struct Program {
+    name: String,
+    child: Child,
+}
+
+impl Program {
+    fn start(command: &mut Command) -> Result<Program, Failure> {
+        let path = Path::new(command.as_std().get_program());
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        match command.stdin(Stdio::null()).process_group(0).kill_on_drop(true).spawn() {
+            Ok(child) => Ok(Program { name, child }),
+            Err(error) => Err(Failure::Start { program: name, error }),
+        }
     }
-    // This program was built into the same folder.
-    let me = std::env::current_exe().map_err(|e| format!("cannot find the built programs: {e}"))?;
-    me.parent().map(Path::to_owned).ok_or_else(|| "cannot find the built programs".into())
-}
 
-/// Starts a program in a process group of its own: a Ctrl-C at the terminal then reaches only this process, which
-/// stops the others in order.
-fn start(root: &Path, program: &Path, arguments: &[&str]) -> Result<Child, String> {
-    let mut command = Command::new(program);
-    command.args(arguments).current_dir(root).process_group(0);
-    tokio::process::Command::from(command)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| format!("cannot start {}: {error}", program.display()))
-}
+    /// Waits for an end that nobody asked for.
+    async fn end(&mut self) -> Failure {
+        Failure::Ended { status: self.child.wait().await, program: self.name.clone() }
+    }
 
-/// Asks a program to stop and waits for it.
-async fn stop(child: &mut Child) {
-    // Without an id it has ended already.
-    let Some(id) = child.id() else { return };
-    let asked = Command::new("kill").args(["-TERM", &id.to_string()]).status();
-    if !asked.is_ok_and(|status| status.success()) || timeout(STOP, child.wait()).await.is_err() {
-        let _ = child.kill().await;
+    /// Asks the program and its children to stop, and kills them if they take too long or a second signal comes.
+    async fn stop(&mut self, signals: &mut Signals) {
+        let Some(group) = self.group() else { return };
+        // It may end by itself just now: then there is nobody to tell.
+        let _ = kill_process_group(group, Kill::TERM);
+        tokio::select! {
+            _ = self.child.wait() => return,
+            () = sleep(STOP_WITHIN) => {}
+            () = signals.next() => {}
+        }
+        let _ = writeln!(io::stderr(), "demo: {} did not stop in time and is killed", self.name);
+        let _ = kill_process_group(group, Kill::KILL);
+        let _ = self.child.wait().await;
+    }
+
+    /// Its process group, unless its end was seen already: then the number may be somebody else's.
+    fn group(&self) -> Option<Pid> {
+        self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
     }
 }
 
-fn describe(status: std::io::Result<std::process::ExitStatus>) -> String {
-    status.map_or_else(|error| error.to_string(), |status| status.to_string())
+/// Everything by which a terminal or an operator ends a program.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+    quit: Signal,
 }
 
-/// Whether `GET path` is answered with 200.
-fn answers(address: &str, path: &str) -> bool {
-    let ask = || -> std::io::Result<bool> {
-        let address: SocketAddr = address.parse().map_err(std::io::Error::other)?;
-        let mut socket = TcpStream::connect_timeout(&address, Duration::from_millis(200))?;
-        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
-        write!(socket, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-        let mut status = [0; 12];
-        socket.read_exact(&mut status)?;
-        Ok(status.ends_with(b" 200"))
-    };
-    ask().unwrap_or(false)
+impl Signals {
+    fn catch() -> io::Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+            _ = self.quit.recv() => {}
+        }
+    }
 }
