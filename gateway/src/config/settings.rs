@@ -62,6 +62,9 @@ pub struct Admin {
     pub listen: SocketAddr,
 }
 
+/// The longest `tokens.access_ttl` there is: an access token that says it lives longer is none of ours.
+pub const MAX_ACCESS_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// `[tokens]`
 #[derive(Debug, Clone)]
 pub struct Tokens {

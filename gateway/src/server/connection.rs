@@ -98,11 +98,7 @@ impl Connection {
             let after = match self.next_head(&head_limits, limits, stop.as_mut()).await {
                 NextHead::Over => return,
                 NextHead::Refused(rejection) => self.refuse(worker, limits, &rejection, None).await,
-                NextHead::Complete => {
-                    // Copied out first: a borrow held over the request would keep the one who says `stop` waiting.
-                    let is_draining = *draining.borrow();
-                    self.serve_request(worker, limits, is_draining).await
-                }
+                NextHead::Complete => self.serve_request(worker, limits, &draining).await,
             };
             match after {
                 After::GoOn => self.deadline.restart(limits.idle_timeout),
@@ -160,7 +156,12 @@ impl Connection {
     }
 
     /// Admits the request whose head was read, has it answered and writes the answer.
-    async fn serve_request(&mut self, worker: &Worker, limits: &Limits, draining: bool) -> After {
+    async fn serve_request(
+        &mut self,
+        worker: &Worker,
+        limits: &Limits,
+        draining: &watch::Receiver<bool>,
+    ) -> After {
         let started = Instant::now();
         let request = match pipeline::admit(&self.head) {
             Ok(request) => request,
@@ -186,6 +187,9 @@ impl Connection {
         let response = pipeline::handle(worker, &self.client, &exchange, &mut facts, body).await;
 
         let (status, code) = (response.status, response.code);
+        // Asked only now: the stop may have come while the upstream was thinking. Copied out, for a borrow held over
+        // the writing would keep the one who says `stop` waiting.
+        let draining = *draining.borrow();
         let answer = Answer {
             version: self.head.version(),
             is_head: *self.head.method() == Method::HEAD,

@@ -1,6 +1,7 @@
 //! One connection to an upstream.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ impl UpstreamConnection {
 
     /// Whether nothing has happened on it since its last response: neither an end nor bytes that nobody asked for,
     /// which the next client would take for its answer. Costs no system call while the socket is quiet.
+    ///
+    /// What the kernel knows and the runtime has not heard of yet goes unnoticed; [`Self::is_surely_quiet`] asks it.
     pub(super) fn is_quiet(&self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         while self.socket.poll_read_ready(&mut cx).is_ready() {
@@ -39,5 +42,13 @@ impl UpstreamConnection {
             }
         }
         self.input.filled().is_empty()
+    }
+
+    /// The same for one system call, for requests that cannot be sent a second time.
+    pub(super) fn is_surely_quiet(&self) -> bool {
+        let nothing_came = |e: &io::Error| e.kind() == io::ErrorKind::WouldBlock;
+        let mut byte = [MaybeUninit::uninit()];
+        self.is_quiet()
+            && socket2::SockRef::from(&self.socket).peek(&mut byte).is_err_and(|e| nothing_came(&e))
     }
 }

@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 
 use super::body::UpstreamBody;
 use super::connection::UpstreamConnection;
-use super::pool::{Lease, UpstreamPool};
+use super::pool::{Lease, Need, UpstreamPool};
 use super::upload::{Upload, UploadError};
 use crate::wire::{BodyError, BodyFraming, BodyReader, FieldKind, RequestBody, ResponseHead};
 use crate::wire::{poll_read, response_framing, write_all};
@@ -57,7 +57,9 @@ pub(crate) async fn send<'c>(
     request: OutgoingRequest<'_>,
     body: RequestBody<'c>,
 ) -> Result<UpstreamResponse<'c>, SendError> {
-    let mut lease = pool.lease(false).await.map_err(SendError::Connect)?;
+    let repeatable = body.framing() == BodyFraming::Empty && request.method.is_idempotent();
+    let need = if repeatable { Need::Any } else { Need::Alive };
+    let mut lease = pool.lease(need).await.map_err(SendError::Connect)?;
     let mut head = ResponseHead::default();
     if body.framing() != BodyFraming::Empty {
         let upload =
@@ -65,8 +67,8 @@ pub(crate) async fn send<'c>(
         return respond(pool, lease, request, head, upload);
     }
     match try_once(pool, &mut lease.connection, request, &mut head, None).await {
-        Err(SendError::Broken(_)) if lease.reused && request.method.is_idempotent() => {
-            lease = pool.lease(true).await.map_err(SendError::Connect)?;
+        Err(SendError::Broken(_)) if lease.reused && repeatable => {
+            lease = pool.lease(Need::New).await.map_err(SendError::Connect)?;
             try_once(pool, &mut lease.connection, request, &mut head, None).await?;
         }
         other => drop(other?),

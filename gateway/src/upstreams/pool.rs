@@ -23,6 +23,17 @@ struct Idle {
     since: Instant,
 }
 
+/// How much a request depends on its connection being alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// It can be sent again on another.
+    Any,
+    /// It cannot be sent twice: a pooled one must be alive for sure.
+    Alive,
+    /// A pooled one has just failed it.
+    New,
+}
+
 /// A connection that was taken out, and where it belongs.
 #[derive(Debug)]
 pub(super) struct Lease {
@@ -49,14 +60,14 @@ impl UpstreamPool {
         &self.settings.urls
     }
 
-    /// A connection to the URL whose turn it is, or to the next one that can be reached. `fresh` asks for a new one.
-    pub(super) async fn lease(&self, fresh: bool) -> io::Result<Lease> {
+    /// A connection to the URL whose turn it is, or to the next one that can be reached.
+    pub(super) async fn lease(&self, need: Need) -> io::Result<Lease> {
         let urls = self.settings.urls.len();
         let first = self.turn.get();
         self.turn.set((first + 1) % urls);
         let mut failure = None;
         for url in (first..first + urls).map(|i| i % urls) {
-            if let Some(connection) = (!fresh).then(|| self.take_idle(url)).flatten() {
+            if let Some(connection) = self.take_idle(url, need) {
                 return Ok(Lease { connection, url, reused: true });
             }
             match UpstreamConnection::open(&self.settings.urls[url], self.settings.connect_timeout).await {
@@ -68,14 +79,19 @@ impl UpstreamPool {
     }
 
     /// The connection used last is the likeliest to be alive, and its buffers the likeliest to be warm.
-    fn take_idle(&self, url: usize) -> Option<UpstreamConnection> {
+    fn take_idle(&self, url: usize, need: Need) -> Option<UpstreamConnection> {
+        if need == Need::New {
+            return None;
+        }
         let mut idle = self.idle[url].borrow_mut();
         while let Some(Idle { connection, since }) = idle.pop() {
             if since.elapsed() >= self.settings.idle_timeout {
                 idle.clear();
                 return None;
             }
-            if connection.is_quiet() {
+            let alive =
+                if need == Need::Alive { connection.is_surely_quiet() } else { connection.is_quiet() };
+            if alive {
                 return Some(connection);
             }
         }

@@ -263,6 +263,19 @@ fn tokens_expire_and_are_told_from_forged_ones() {
 }
 
 #[test]
+fn a_shorter_lifetime_does_not_end_the_sessions_that_are_there() {
+    let upstream = Upstream::start();
+    let mut gateway = start(&upstream, "");
+    let (access, first) = tokens(gateway.address, "alice", PASSWORD);
+    gateway.kill();
+    let shorter = config(&upstream, "[tokens]\naccess_ttl = \"5s\"\nrefresh_ttl = \"60s\"\n");
+    std::fs::write(gateway.path("gateway.toml"), shorter).unwrap();
+    gateway.run();
+    assert_eq!(call(&gateway, &access).status, 200);
+    assert_eq!(refresh(&gateway, &first).json()["expires_in"], 5);
+}
+
+#[test]
 fn neither_token_passes_for_the_other() {
     let upstream = Upstream::start();
     let gateway = start(&upstream, "");

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use crate::fixture::{Gateway, PASSWORD, Upstream, get, request, tokens, users_file, wait_until};
+use crate::fixture::{Gateway, PASSWORD, Upstream, exchange, get, request, tokens, users_file, wait_until};
 
 fn config(upstream: &Upstream) -> String {
     format!(
@@ -31,14 +31,17 @@ fn a_request_in_flight_finishes_when_the_gateway_is_asked_to_stop() {
     let mut gateway = Gateway::start(&config(&upstream));
     let address = gateway.address;
     let mut idle = TcpStream::connect(address).unwrap();
-    let slow = std::thread::spawn(move || get(address, "/slow", &[]).unwrap().status);
+    let ask = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n";
+    let slow = std::thread::spawn(move || exchange(address, ask));
     wait_until("the request is at the upstream", || !upstream.requests().is_empty());
     gateway.terminate();
     idle.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     assert_eq!(idle.read(&mut [0]).unwrap(), 0, "an idle connection is closed at once");
     assert!(TcpStream::connect(address).is_err(), "no new one is accepted");
     assert_eq!(get(gateway.admin, "/readyz", &[]).unwrap().status, 503, "and readiness tells");
-    assert_eq!(slow.join().unwrap(), 200);
+    let slow = slow.join().unwrap();
+    assert_eq!((slow.replies[0].status, slow.closed), (200, true));
+    assert_eq!(slow.replies[0].field("connection"), Some("close"), "it says that the connection ends");
     assert_eq!(gateway.wait().code(), Some(0));
 }
 
@@ -63,7 +66,7 @@ fn the_admin_listener_answers_machines_only() {
     assert_eq!(request(gateway.admin, "POST", "/metrics", &[], b"").unwrap().status, 405);
     assert_eq!(get(gateway.admin, "/metrics", &[("Origin", "http://evil.test")]).unwrap().status, 403);
     let rebound = b"GET /metrics HTTP/1.1\r\nHost: rebind.evil.test\r\n\r\n";
-    assert_eq!(crate::fixture::exchange(gateway.admin, rebound).replies[0].status, 403);
+    assert_eq!(exchange(gateway.admin, rebound).replies[0].status, 403);
     get(gateway.address, "/x", &[]).unwrap();
     let line = "auth_gateway_requests_total{route=\"/\",status=\"2xx\"} 1";
     assert!(gateway.metrics().contains(line), "{}", gateway.metrics());

@@ -320,6 +320,9 @@ fn a_pooled_connection_that_died_is_replaced_without_a_failure() {
     ));
     for _ in 0..50 {
         assert_eq!(get(gateway.address, "/", &[]).unwrap().status, 200);
+        // A request that cannot be sent twice asks the kernel whether its connection is alive.
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(request(gateway.address, "POST", "/", &[], b"x").unwrap().status, 200);
     }
 }
 

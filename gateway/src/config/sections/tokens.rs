@@ -7,7 +7,8 @@ use super::secret::{self, Given, Secret};
 use super::store::file_name;
 use super::users::readable;
 use super::weak_secret::weakness;
-use super::{DAY, MINUTE, seconds};
+use super::{MINUTE, seconds};
+use crate::config::MAX_ACCESS_TTL;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, Refusal, quoted};
 use crate::config::settings::{Algorithm, Rotation, Server, Signing, Tokens};
@@ -36,7 +37,7 @@ pub(super) fn tokens(table: &mut Table<'_>, server: &Server) -> Tokens {
 fn lifetimes(table: &mut Table<'_>) -> (Duration, Duration) {
     let access = table.take("access_ttl");
     let refresh = table.take("refresh_ttl");
-    let access_ttl = whole_seconds(&access, seconds(1), DAY);
+    let access_ttl = whole_seconds(&access, seconds(1), MAX_ACCESS_TTL);
     let refresh_ttl = whole_seconds(&refresh, seconds(1), YEAR);
     let either_is_wrong =
         access.is_given() != access_ttl.is_some() || refresh.is_given() != refresh_ttl.is_some();
