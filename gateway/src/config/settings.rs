@@ -353,6 +353,15 @@ pub struct UpstreamUrl {
     pub port: u16,
 }
 
+impl std::fmt::Display for UpstreamUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "http://[{}]:{}", self.host, self.port),
+            false => write!(f, "http://{}:{}", self.host, self.port),
+        }
+    }
+}
+
 /// `[[routes]]`
 #[derive(Debug, Clone)]
 pub struct Route {

@@ -114,7 +114,7 @@ fn failed(worker: &Worker, upstream: usize, error: &SendError) -> Rejection {
         return bad_body(error);
     }
     let pool = &worker.upstreams[upstream];
-    tracing::warn!(upstream = pool.name(), urls = ?pool.urls(), %error, "upstream failed");
+    tracing::warn!(upstream = pool.name(), addresses = pool.addresses(), %error, "upstream failed");
     let (outcome, rejection) = match error {
         SendError::Connect(_) => (
             UpstreamOutcome::ConnectFailed,

@@ -56,8 +56,9 @@ impl UpstreamPool {
         &self.settings
     }
 
-    pub(crate) fn urls(&self) -> &[UpstreamUrl] {
-        &self.settings.urls
+    /// Where it listens, for people.
+    pub(crate) fn addresses(&self) -> String {
+        self.settings.urls.iter().map(UpstreamUrl::to_string).collect::<Vec<_>>().join(", ")
     }
 
     /// A connection to the URL whose turn it is, or to the next one that can be reached.
