@@ -171,3 +171,110 @@ pub(super) fn private_key(pem: &[u8], algorithm: Algorithm) -> Result<EncodingKe
     }
     .map_err(|e| e.to_string())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::Rotation;
+    use crate::tokens::{TokenError, TokenRequest, TokenType};
+    use std::time::Duration;
+
+    const NOW: UnixSeconds = 1_800_000_000;
+
+    fn settings(signing: Signing) -> Tokens {
+        Tokens {
+            issuer: "https://gw.test".into(),
+            audience: "tests".into(),
+            access_ttl: Duration::from_secs(60),
+            refresh_ttl: Duration::from_secs(600),
+            leeway: Duration::ZERO,
+            signing,
+            rotation: Rotation::OnUse,
+            reuse_grace: Duration::ZERO,
+        }
+    }
+
+    fn parts(tokens: &Tokens, now: UnixSeconds) -> (Issuer, Verifier) {
+        KeyRing::load(tokens, now).unwrap().into_parts(tokens)
+    }
+
+    fn access_token(issuer: &Issuer, now: UnixSeconds) -> String {
+        let request = TokenRequest {
+            token_type: TokenType::Access,
+            jti: "j",
+            sid: "s",
+            subject: "1",
+            username: "alice",
+            roles: &["user".into()],
+            further: &serde_json::Map::new(),
+            issued_at: now,
+            expires_at: now + 60,
+        };
+        issuer.issue(request).unwrap()
+    }
+
+    #[test]
+    fn every_algorithm_signs_and_verifies_and_none_passes_for_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut all = Vec::new();
+        for algorithm in Algorithm::ALL {
+            let signing = match algorithm.is_symmetric() {
+                true => Signing::Secret { algorithm, secret: (0..64).collect() },
+                false => Signing::Kept { algorithm, dir: dir.path().join(algorithm.name()) },
+            };
+            let (issuer, verifier) = parts(&settings(signing), NOW);
+            let token = access_token(&issuer, NOW);
+            let claims = verifier.verify(&token, TokenType::Access, NOW + 59).unwrap();
+            assert_eq!(
+                (claims.subject(), claims.username(), claims.roles()),
+                ("1", "alice", &["user".to_owned()][..])
+            );
+            assert_eq!(verifier.verify(&token, TokenType::Access, NOW + 60), Err(TokenError::Expired));
+            assert_eq!(verifier.verify(&token, TokenType::Access, NOW - 1), Err(TokenError::NotYetValid));
+            assert_eq!(verifier.verify(&token, TokenType::Refresh, NOW), Err(TokenError::WrongType));
+            all.push((algorithm, token, verifier));
+        }
+        for (algorithm, _, verifier) in &all {
+            for (other, token, _) in all.iter().filter(|(other, ..)| other != algorithm) {
+                let verdict = verifier.verify(token, TokenType::Access, NOW);
+                assert!(
+                    matches!(verdict, Err(TokenError::Invalid(_))),
+                    "{other:?} at {algorithm:?}: {verdict:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_retired_key_verifies_until_its_last_token_has_expired() {
+        let dir = tempfile::tempdir().unwrap();
+        let tokens = settings(Signing::Kept { algorithm: Algorithm::EdDSA, dir: dir.path().to_owned() });
+        let (issuer, _) = parts(&tokens, NOW);
+        KeyStore::open(dir.path()).unwrap().rotate(Algorithm::EdDSA, NOW + 10).unwrap();
+        let late = access_token(&issuer, NOW + 600);
+        let (_, verifier) = parts(&tokens, NOW + 20);
+        assert!(verifier.verify(&late, TokenType::Access, NOW + 609).is_ok());
+        let retired = verifier.verify(&late, TokenType::Access, NOW + 610);
+        assert_eq!(retired, Err(TokenError::Invalid("the key has been retired")));
+        let (_, verifier) = parts(&tokens, NOW + 610);
+        assert!(
+            verifier.verify(&late, TokenType::Access, NOW + 611).is_err(),
+            "and is not even loaded later"
+        );
+    }
+
+    #[test]
+    fn a_key_of_another_kind_is_refused_with_the_way_to_make_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = KeyStore::open(dir.path()).unwrap();
+        let key = store.generate(Algorithm::ES256, NOW).unwrap();
+        let path = dir.path().join(format!("{}.pem", key.kid));
+        for algorithm in [Algorithm::EdDSA, Algorithm::ES384, Algorithm::RS256] {
+            let error =
+                KeyRing::load(&settings(Signing::PrivateKeyFile { algorithm, path: path.clone() }), NOW);
+            let said = error.unwrap_err().to_string();
+            assert!(said.contains(algorithm.name()), "{said}");
+        }
+    }
+}
