@@ -3,7 +3,9 @@
  * @module
  */
 
-import { Refused, Session, SignedOut, Unreachable } from "./session.js";
+import { Refused, Session, Unreachable } from "./session.js";
+
+const SESSION_ENDED = "Your session has ended. Please log in again.";
 
 /**
  * @template {HTMLElement} T
@@ -22,7 +24,9 @@ const view = {
   waiting: element("waiting", HTMLElement),
   waitingTitle: element("waiting-title", HTMLElement),
   waitingText: element("waiting-text", HTMLElement),
+  outage: element("outage", HTMLElement),
   retry: element("retry", HTMLButtonElement),
+  leave: element("leave", HTMLButtonElement),
   login: element("login", HTMLElement),
   form: element("login-form", HTMLFormElement),
   username: element("username", HTMLInputElement),
@@ -32,6 +36,7 @@ const view = {
   success: element("success", HTMLElement),
   welcome: element("welcome", HTMLElement),
   message: element("message", HTMLElement),
+  answered: element("answered", HTMLElement),
   successError: element("success-error", HTMLElement),
   tokenType: element("token-type", HTMLElement),
   subject: element("subject", HTMLElement),
@@ -39,11 +44,16 @@ const view = {
   expiresAt: element("expires-at", HTMLTimeElement),
   remaining: element("remaining", HTMLElement),
   gauge: element("gauge", HTMLProgressElement),
+  renewal: element("renewal", HTMLElement),
   call: element("call", HTMLButtonElement),
   logout: element("logout", HTMLButtonElement),
 };
 
-const session = new Session();
+const gateway = element("gateway", HTMLMetaElement).dataset;
+const session = new Session({ baseUrl: gateway["url"] ?? "", endpoints: gateway["endpoints"] ?? "" });
+
+/** Counts what is asked for, so that a late answer is not shown to somebody who has since asked for something else. */
+let turn = 0;
 
 /** @param {"waiting" | "login" | "success"} name */
 function show(name) {
@@ -66,12 +76,21 @@ function say(place, text) {
  */
 function explain(error) {
   if (error instanceof Unreachable) return error.refusal ? explain(error.refusal) : "Cannot reach server.";
-  if (!(error instanceof Refused)) return "An unexpected error occurred.";
+  return error instanceof Refused ? error.message : "An unexpected error occurred.";
+}
+
+/**
+ * What a person is told of a failed login.
+ * @param {unknown} error
+ * @returns {string}
+ */
+function explainLogin(error) {
+  if (!(error instanceof Refused)) return explain(error);
   if (error.status === 401) return "Invalid username or password.";
-  if (error.status === 403 && error.code === "account_locked") {
+  if (error.status === 403 && ["account_locked", ""].includes(error.code)) {
     return `Account temporarily locked. Please try again later.${whenAgain(error.retryAfter)}`;
   }
-  return error.message;
+  return explain(error);
 }
 
 /** @param {number | null} seconds */
@@ -92,17 +111,20 @@ function duration(seconds) {
 
 /** @param {string} [notice] */
 function showLogin(notice = "") {
+  turn += 1;
   say(view.flash, notice);
   say(view.loginError, "");
   view.form.reset();
-  markInvalid(false);
+  markInvalid([]);
   show("login");
   view.username.focus();
 }
 
-/** @param {boolean} invalid */
+/** @param {HTMLInputElement[]} invalid these, and no others */
 function markInvalid(invalid) {
-  for (const field of [view.username, view.password]) field.setAttribute("aria-invalid", String(invalid));
+  for (const field of [view.username, view.password]) {
+    field.setAttribute("aria-invalid", String(invalid.includes(field)));
+  }
 }
 
 /** @param {boolean} busy */
@@ -117,22 +139,22 @@ view.form.addEventListener("submit", async (event) => {
   if (view.loginButton.disabled) return;
   say(view.flash, "");
   const [username, password] = [view.username.value, view.password.value];
-  if (username.trim() === "" || password === "") {
-    markInvalid(true);
+  const missing = [...(username.trim() === "" ? [view.username] : []), ...(password === "" ? [view.password] : [])];
+  markInvalid(missing);
+  if (missing[0] !== undefined) {
     say(view.loginError, "Both username and password are required.");
-    (username.trim() === "" ? view.username : view.password).focus();
+    missing[0].focus();
     return;
   }
   say(view.loginError, "");
-  markInvalid(false);
   setBusy(true);
   try {
     await session.login(username, password);
     await start();
   } catch (error) {
     view.password.value = "";
-    markInvalid(error instanceof Refused && error.status === 401);
-    say(view.loginError, explain(error));
+    if (error instanceof Refused && error.status === 401) markInvalid([view.username, view.password]);
+    say(view.loginError, explainLogin(error));
     view.password.focus();
   } finally {
     setBusy(false);
@@ -141,16 +163,39 @@ view.form.addEventListener("submit", async (event) => {
 
 /* The success view. */
 
-/** Calls the upstream through the gateway and shows what both say. */
-async function enter() {
-  const response = await session.fetch("/protected");
-  if (!response.ok) throw await Refused.from(response);
-  /** @type {{message?: unknown}} */
-  const body = await response.json();
+/**
+ * Calls the upstream through the gateway and shows what both say.
+ * @param {(why: string) => void} showFailure for a failure that leaves the visitor logged in
+ */
+async function call(showFailure) {
+  turn += 1;
+  const mine = turn;
+  try {
+    const response = await session.fetch("/protected");
+    if (!response.ok) {
+      // A fresh token that is refused all the same is of no use to anybody.
+      await session.giveUp(response);
+      throw await Refused.from(response);
+    }
+    /** @type {{message?: unknown}} */
+    const body = await response.json();
+    if (mine !== turn) return;
+    if (session.hasTokens) welcome(typeof body.message === "string" ? body.message : "");
+    else showLogin(SESSION_ENDED);
+  } catch (error) {
+    if (mine !== turn) return;
+    if (session.hasTokens) showFailure(explain(error));
+    else showLogin(SESSION_ENDED);
+  }
+}
+
+/** @param {string} message the upstream's */
+function welcome(message) {
   view.form.reset();
   say(view.flash, "");
   say(view.successError, "");
-  view.message.textContent = typeof body.message === "string" ? body.message : "";
+  view.message.textContent = message;
+  view.answered.textContent = `Answered at ${new Date().toLocaleTimeString()}.`;
   showToken();
   const arriving = view.success.hidden;
   show("success");
@@ -179,92 +224,94 @@ function showTime(place, seconds) {
   place.textContent = date.toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
 }
 
+/** Renewing waits for a call, so that a forgotten tab does not keep a session alive. */
 function showRemaining() {
   const claims = session.claims;
   if (claims === null) return;
-  const seconds = Math.max(0, Math.ceil(claims.exp - session.now() / 1000));
-  view.remaining.textContent = seconds === 0 ? "expired" : `${seconds} s`;
+  const seconds = secondsUntil(claims.exp);
+  const sessionEnds = session.refreshClaims?.exp;
+  const isOver = sessionEnds !== undefined && secondsUntil(sessionEnds) === 0;
+  view.remaining.textContent = seconds === 0 ? "expired" : countdown(seconds);
   view.remaining.classList.toggle("expired", seconds === 0);
   view.gauge.value = seconds / Math.max(1, claims.exp - claims.iat);
+  if (seconds > 0) view.renewal.textContent = "Once it has expired, the next call renews it; nothing is lost.";
+  else if (isOver) view.renewal.textContent = "Your session is over, too: the next call asks you to log in.";
+  else view.renewal.textContent = "Expired – will be renewed with the next call.";
 }
+
+/** @param {number} time in seconds since 1970, by the server's clock */
+const secondsUntil = (time) => Math.max(0, Math.ceil(time - session.now() / 1000));
+
+/** @param {number} seconds */
+const countdown = (seconds) => (seconds < 100 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`);
 
 setInterval(() => {
   if (!view.success.hidden) showRemaining();
 }, 250);
 
 view.call.addEventListener("click", async () => {
-  if (view.call.disabled) return;
-  view.call.disabled = true;
-  try {
-    await enter();
-  } catch (error) {
-    fail(error);
-  } finally {
-    view.call.disabled = false;
-  }
+  // Not `disabled`, which would take the focus away from the keyboard's user.
+  if (view.call.getAttribute("aria-disabled") === "true") return;
+  view.call.setAttribute("aria-disabled", "true");
+  await call((why) => say(view.successError, why));
+  view.call.removeAttribute("aria-disabled");
 });
 
-view.logout.addEventListener("click", async () => {
-  view.logout.disabled = true;
-  try {
-    const ended = session.logout();
-    showLogin();
-    await ended;
-    say(view.flash, "You are logged out.");
-  } catch {
-    say(view.flash, "You are logged out here, but the server could not be told: the session ends there by itself.");
-  } finally {
-    view.logout.disabled = false;
-  }
-});
-
-/**
- * Whether a failed call means that nobody is logged in any more. Fresh tokens that are refused all the same are of no
- * use to anybody.
- * @param {unknown} error
- */
-function isOver(error) {
-  if (error instanceof Refused && error.status === 401) session.clear();
-  return error instanceof SignedOut || !session.hasTokens;
+async function logOut() {
+  const ended = session.logout();
+  showLogin();
+  const mine = turn;
+  const outcome = await ended.then(
+    () => "You are logged out.",
+    () => "You are logged out here, but the session could not be ended at the server: it ends there by itself.",
+  );
+  if (mine === turn) say(view.flash, outcome);
 }
 
-/**
- * A call failed while somebody was logged in.
- * @param {unknown} error
- */
-function fail(error) {
-  if (isOver(error)) {
-    showLogin("Your session has ended. Please log in again.");
-  } else {
-    say(view.successError, explain(error));
-  }
-}
-
-// Another tab has logged in or out, or renewed the token.
-session.addEventListener("change", () => {
-  if (view.success.hidden) return;
-  if (session.hasTokens) showToken();
-  else showLogin("Your session has ended. Please log in again.");
-});
+view.logout.addEventListener("click", logOut);
+view.leave.addEventListener("click", logOut);
 
 /* The start: whoever still holds a good token goes straight in. */
 
 async function start() {
   if (!session.hasTokens) return showLogin();
-  view.waitingTitle.textContent = "One moment …";
-  view.waitingText.textContent = "Looking for your session.";
-  view.retry.hidden = true;
-  show("waiting");
-  try {
-    await enter();
-  } catch (error) {
-    if (isOver(error)) return showLogin();
-    view.waitingTitle.textContent = "Not available";
-    view.waitingText.textContent = `${explain(error)} You are still logged in.`;
-    view.retry.hidden = false;
+  showWaiting("One moment …", "Looking for your session.", false);
+  await call((why) => {
+    showWaiting("Not available", `${why} You are still logged in.`, true);
     view.retry.focus();
-  }
+  });
+}
+
+/**
+ * @param {string} title
+ * @param {string} text
+ * @param {boolean} isOutage whether it is for the visitor to go on
+ */
+function showWaiting(title, text, isOutage) {
+  view.waitingTitle.textContent = title;
+  view.waitingText.textContent = text;
+  view.outage.hidden = !isOutage;
+  show("waiting");
 }
 
 view.retry.addEventListener("click", start);
+
+// Here, or in another tab, somebody has logged in or out, or the token was renewed.
+session.addEventListener("change", () => {
+  if (view.loginButton.disabled) return;
+  const isWorking = !view.waiting.hidden && view.outage.hidden;
+  if (!session.hasTokens) {
+    if (view.login.hidden && !isWorking) showLogin(SESSION_ENDED);
+  } else if (!view.success.hidden && session.claims?.sub === view.subject.textContent) {
+    showToken();
+  } else if (session.accessToken !== null && !isWorking) {
+    start();
+  }
+});
+
+// A page that "back" brings up again has missed what other tabs did.
+addEventListener("pageshow", (event) => {
+  if (event.persisted) start();
+});
+
 start();

@@ -4,10 +4,15 @@
  *
  *     import { Session } from "./session.js";
  *
- *     const session = new Session({ baseUrl: "" });
+ *     const session = new Session({ baseUrl: "https://gateway.example", endpoints: "/auth" });
+ *     session.addEventListener("change", () => render(session.claims));
  *     await session.login("alice", password);
- *     const response = await session.fetch("/protected");
- *     session.addEventListener("change", () => render(session.accessToken));
+ *     try {
+ *       const response = await session.fetch("/protected", { signal });
+ *     } catch (error) {
+ *       if (error instanceof SignedOut) showLogin();
+ *       else if (error instanceof Unreachable) offerRetry();
+ *     }
  *
  * Races, and what is done about them:
  *
@@ -15,10 +20,12 @@
  * - Many tabs fail together: Web Locks let one of them refresh; the others look into the storage again once they hold
  *   the lock, and find its tokens. Without Web Locks the gateway gives both tabs the same successor.
  * - Another tab was faster before we even asked: the token in the storage is not the one that was refused, so it is
- *   tried before anything is refreshed.
+ *   tried before anything is refreshed, unless one can see that it has expired, too.
+ * - Another tab logged in as somebody else: a request that was made for one user is not repeated for the other.
  * - A late answer: what a refresh brings is stored only if the storage still holds the token it was asked with. A
  *   logout, or a login as someone else, in the meantime is therefore never undone.
  * - A refused refresh clears the tokens, under the same condition. An outage clears nothing: the session may be good.
+ * - A gateway that never answers: our own requests end after `PATIENCE`, so no tab holds the lock for ever.
  *
  * @module
  */
@@ -64,17 +71,18 @@ export class Refused extends Error {
 
   /** @param {Response} response */
   static async from(response) {
-    /** @type {{code?: string, message?: string}} */
-    let problem = {};
-    try {
-      const body = await response.json();
-      if (body && typeof body === "object") problem = body;
-    } catch {
-      // No problem+json: something in between answered.
-    }
     const seconds = Number.parseInt(response.headers.get("Retry-After") || "", 10);
-    return new Refused(response.status, problem, Number.isNaN(seconds) ? null : seconds);
+    return new Refused(response.status, await readProblem(response), Number.isNaN(seconds) ? null : seconds);
   }
+}
+
+/**
+ * @param {Response} response
+ * @returns {Promise<{code?: string, message?: string}>} nothing, if what answered was not the gateway
+ */
+async function readProblem(response) {
+  const body = await response.json().catch(() => null);
+  return body !== null && typeof body === "object" ? body : {};
 }
 
 /** Nobody said anything, or only that it cannot be said now: the session may be as good as before. */
@@ -96,13 +104,29 @@ export class SignedOut extends Error {
 }
 
 const LOCK = "auth-gateway-refresh";
+/** How long the gateway may take to answer for itself, in milliseconds. */
+const PATIENCE = 15_000;
+const TOKEN_CODES = new Set([
+  "invalid_token",
+  "token_expired",
+  "token_not_yet_valid",
+  "token_reused",
+  "token_revoked",
+  "wrong_token_type",
+]);
 
-/** Whether a refusal is about the token, so that a new one would help (RFC 6750 section 3.1). */
-const isTokenRefusal = (/** @type {Response} */ response) =>
-  response.status === 401 && /error="invalid_token"/.test(response.headers.get("WWW-Authenticate") || "");
-
-/** Whether an answer says nothing about the session: overload, limits, outages. */
-const isOutage = (/** @type {Response} */ response) => response.status === 429 || response.status >= 500;
+/**
+ * Whether a refusal is about the token, so that a new one would help (RFC 6750 section 3.1).
+ * @param {Response} response
+ */
+async function isTokenRefusal(response) {
+  if (response.status !== 401) return false;
+  const challenge = response.headers.get("WWW-Authenticate");
+  if (challenge !== null) return /error="?invalid_token\b/.test(challenge);
+  // Hidden from a page of another origin, or lost on the way: the body says it, too.
+  const { code } = await readProblem(response.clone());
+  return TOKEN_CODES.has(code ?? "");
+}
 
 /**
  * A session with the gateway. Fires `change` whenever the tokens change, here or in another tab.
@@ -111,18 +135,24 @@ export class Session extends EventTarget {
   /** @type {Promise<void> | null} */
   #refreshing = null;
   #baseUrl;
+  #endpoints;
   #storage;
-  /** Server's clock minus ours, in milliseconds. */
-  #clockOffset = 0;
+  /** Server's clock minus ours, in milliseconds; nothing until the server has said its time. @type {number | null} */
+  #clockOffset = null;
+  /** The access token that each answer of `fetch` was asked with. @type {WeakMap<Response, string>} */
+  #askedWith = new WeakMap();
 
   /**
    * @param {object} [options]
-   * @param {string} [options.baseUrl] where /login is: "" for this origin, "/auth", "https://gateway.example"
+   * @param {string} [options.baseUrl] the gateway: "" is where the page is from, or "https://gateway.example"
+   * @param {string} [options.endpoints] the gateway's setting `endpoints.prefix`, such as "/auth"
    * @param {Storage} [options.storage] where the tokens are kept; localStorage if nothing is said
    */
-  constructor({ baseUrl = "", storage = globalThis.localStorage } = {}) {
+  constructor({ baseUrl = "", endpoints = "", storage = globalThis.localStorage } = {}) {
     super();
-    this.#baseUrl = baseUrl.replace(/\/$/, "");
+    // Absolute from the start, so that no path can lead a token to another host.
+    this.#baseUrl = new URL(baseUrl || "/", globalThis.location?.href).href.replace(/\/$/, "");
+    this.#endpoints = endpoints;
     this.#storage = storage;
     if (typeof globalThis.addEventListener === "function") {
       globalThis.addEventListener("storage", (event) => {
@@ -153,24 +183,32 @@ export class Session extends EventTarget {
     return this.accessToken === null ? null : readClaims(this.accessToken);
   }
 
+  /** What the refresh token says; its `exp` is the end of the session. @returns {Claims | null} */
+  get refreshClaims() {
+    return this.refreshToken === null ? null : readClaims(this.refreshToken);
+  }
+
   /** Now by the server's clock, in milliseconds since 1970. */
   now() {
-    return Date.now() + this.#clockOffset;
+    return Date.now() + (this.#clockOffset ?? 0);
   }
 
   /**
    * Logs in and keeps the tokens.
    * @param {string} username
    * @param {string} password
+   * @throws {Refused} with the gateway's reason, or {@link Unreachable}
    */
   async login(username, password) {
-    const response = await this.#send("/login", {
-      method: "POST",
+    const response = await this.#post("/login", {
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ username, password }),
     });
     if (!response.ok) throw await Refused.from(response);
-    this.#store(await response.json());
+    const answer = await readTokens(response);
+    // Halves of two sessions must not mix.
+    if (answer.refresh_token === undefined) this.#storage.removeItem("refresh_token");
+    this.#store(answer);
   }
 
   /**
@@ -178,13 +216,16 @@ export class Session extends EventTarget {
    * not be told, this throws afterwards.
    */
   async logout() {
-    const token = this.refreshToken ?? this.accessToken;
+    const held = [this.refreshToken, this.accessToken];
     // Before the request: an answer to a refresh that is under way then finds that its token is gone.
     this.clear();
-    if (token === null) return;
-    const response = await this.#send("/logout", { method: "POST", headers: bearer(token), keepalive: true });
-    // A 401 means that there was no session to end.
-    if (!response.ok && response.status !== 401) throw new Unreachable(await Refused.from(response));
+    for (const token of held) {
+      if (token === null) continue;
+      const response = await this.#post("/logout", { headers: bearer(token), keepalive: true });
+      if (response.ok) return;
+      // A 401 says that this token ends no session; the other one still may.
+      if (response.status !== 401) throw new Unreachable(await Refused.from(response));
+    }
   }
 
   /** Forgets the tokens. */
@@ -195,31 +236,43 @@ export class Session extends EventTarget {
   }
 
   /**
-   * Like the global `fetch`, with the access token attached. A refused token is renewed once and the request sent once
-   * more. Whatever the second answer is, it is the answer: nothing here loops.
-   * @param {string} path below the base URL
-   * @param {RequestInit} [init]
-   * @returns {Promise<Response>}
+   * Forgets the tokens if `response`, an answer of `fetch`, refused the access token that is still held. `fetch` itself
+   * never does: one upstream that refuses a fresh token need not be the end of the session. Says whether it did.
+   * @param {Response} response its body not yet read
    */
-  async fetch(path, init = {}) {
-    let token = this.accessToken;
-    if (token === null) {
-      await this.refresh(null);
-      token = this.accessToken;
-    }
-    const response = await this.#sendWithToken(path, init, token);
-    if (!isTokenRefusal(response)) return response;
-    // If another tab has replaced the token since, `refresh` sees it and does nothing.
-    await this.refresh(token);
-    return this.#sendWithToken(path, init, this.accessToken);
+  async giveUp(response) {
+    const refused = await isTokenRefusal(response);
+    if (!refused || this.accessToken === null || this.accessToken !== this.#askedWith.get(response)) return false;
+    this.clear();
+    return true;
   }
 
   /**
-   * Gets a new access token, unless the storage already holds another than `refused`.
+   * Like the global `fetch`, with the access token attached. A refused token is renewed once and the request sent once
+   * more, so its body cannot be a stream. Whatever the second answer is, it is the answer: nothing here loops.
+   * @param {string} path below the base URL, with its "/"
+   * @param {RequestInit} [init]
+   * @returns {Promise<Response>} whatever its status
+   * @throws {SignedOut} when there is no good token left, {@link Unreachable} when nobody answered or the token could
+   *   not be renewed for now; the signal's reason when `init.signal` aborted the request
+   */
+  async fetch(path, init = {}) {
+    const token = this.accessToken ?? (await this.#renewed(null));
+    const response = await this.#sendWithToken(path, init, token);
+    if (!(await isTokenRefusal(response))) return response;
+    const next = await this.#renewed(token);
+    const [before, now] = [readClaims(token), readClaims(next)];
+    if (before !== null && now !== null && before.sub !== now.sub) throw new SignedOut();
+    return this.#sendWithToken(path, init, next);
+  }
+
+  /**
+   * Gets a new access token, unless the storage already holds a usable one other than `refused`.
    * @param {string | null} refused the access token that is no longer good
+   * @throws {SignedOut} or {@link Unreachable}
    */
   async refresh(refused) {
-    if (this.accessToken !== null && this.accessToken !== refused) return;
+    if (this.#isReplaced(refused)) return;
     this.#refreshing ??= this.#refreshAlone(refused).finally(() => {
       this.#refreshing = null;
     });
@@ -227,12 +280,29 @@ export class Session extends EventTarget {
   }
 
   /** @param {string | null} refused */
+  async #renewed(refused) {
+    await this.refresh(refused);
+    const token = this.accessToken;
+    if (token === null) throw new SignedOut();
+    return token;
+  }
+
+  /**
+   * Whether the storage holds an access token that is worth a try instead of `refused`.
+   * @param {string | null} refused
+   */
+  #isReplaced(refused) {
+    if (this.accessToken === null || this.accessToken === refused) return false;
+    const expires = this.claims?.exp;
+    return typeof expires !== "number" || expires * 1000 > this.now();
+  }
+
+  /** @param {string | null} refused */
   async #refreshAlone(refused) {
     const locks = globalThis.navigator?.locks;
     const once = async () => {
       // Another tab may have had the lock before us.
-      if (this.accessToken !== null && this.accessToken !== refused) return;
-      await this.#trade();
+      if (!this.#isReplaced(refused)) await this.#trade();
     };
     await (locks ? locks.request(LOCK, once) : once());
   }
@@ -243,14 +313,16 @@ export class Session extends EventTarget {
       this.clear();
       throw new SignedOut();
     }
-    const response = await this.#send("/refresh", { method: "POST", headers: bearer(presented) });
-    const isCurrent = () => this.refreshToken === presented;
-    if (response.ok) {
-      const answer = await response.json();
-      if (!isCurrent()) throw new SignedOut();
+    const response = await this.#post("/refresh", { headers: bearer(presented) });
+    const answer = response.ok ? await readTokens(response) : null;
+    // Looked at after the wait for the answer and right before acting on it.
+    if (this.refreshToken !== presented) {
+      // Logged out, or in anew: the answer is about a session that is no longer ours.
+      if (this.accessToken === null) throw new SignedOut();
+    } else if (answer !== null) {
       this.#store(answer);
     } else if (response.status === 401) {
-      if (isCurrent()) this.clear();
+      this.clear();
       throw new SignedOut();
     } else {
       throw new Unreachable(await Refused.from(response));
@@ -260,25 +332,41 @@ export class Session extends EventTarget {
   /**
    * @param {string} path
    * @param {RequestInit} init
-   * @param {string | null} token
+   * @param {string} token
    */
   async #sendWithToken(path, init, token) {
-    if (token === null) throw new SignedOut();
     const headers = new Headers(init.headers);
     headers.set("Authorization", `Bearer ${token}`);
     const response = await this.#send(path, { ...init, headers });
-    if (isOutage(response)) throw new Unreachable(await Refused.from(response));
+    this.#askedWith.set(response, token);
     return response;
+  }
+
+  /**
+   * To one of the gateway's own endpoints.
+   * @param {string} endpoint
+   * @param {RequestInit} init
+   */
+  #post(endpoint, init) {
+    return this.#send(this.#endpoints + endpoint, { method: "POST", ...init }, AbortSignal.timeout(PATIENCE));
   }
 
   /**
    * @param {string} path
    * @param {RequestInit} init
+   * @param {AbortSignal} [deadline] instead of a signal of the caller's
    */
-  async #send(path, init) {
+  async #send(path, init, deadline) {
+    if (!path.startsWith("/")) throw new TypeError(`A path starts with "/", which "${path}" does not.`);
     try {
-      return await fetch(this.#baseUrl + path, { cache: "no-store", credentials: "omit", ...init });
-    } catch {
+      const options = { ...init, ...(deadline && { signal: deadline }) };
+      const response = await fetch(this.#baseUrl + path, { cache: "no-store", credentials: "omit", ...options });
+      // A reload forgets the server's time; until a token is issued, the date of any answer is the next best.
+      const date = Date.parse(response.headers.get("Date") ?? "");
+      if (!Number.isNaN(date)) this.#clockOffset ??= date - Date.now();
+      return response;
+    } catch (error) {
+      if (init.signal?.aborted) throw error;
       throw new Unreachable(null);
     }
   }
@@ -299,6 +387,17 @@ export class Session extends EventTarget {
 
 /** @param {string} token */
 const bearer = (token) => ({ Authorization: `Bearer ${token}` });
+
+/**
+ * @param {Response} response of /login or /refresh
+ * @returns {Promise<TokenAnswer>}
+ * @throws {Unreachable} when it broke off, or is no such answer: whatever stands in for the gateway, it ends no session
+ */
+async function readTokens(response) {
+  const answer = await response.json().catch(() => null);
+  if (typeof answer?.access_token === "string" && typeof answer.server_time === "number") return answer;
+  throw new Unreachable(new Refused(response.status, {}, null));
+}
 
 /**
  * Reads a token's claims without judging them.

@@ -67,7 +67,7 @@ export class Gateway {
     gateway.#admin = `http://127.0.0.1:${admin}`;
     gateway.#folder = await mkdtemp(join(tmpdir(), "auth-gateway-page-"));
     const hash = await hashPassword();
-    const users = ["alice", "mallory"].map(
+    const users = ["alice", "mallory", "mona"].map(
       (name, i) => `[[users]]\nid = "${i + 1}"\nusername = "${name}"\npassword = "${hash}"\nroles = ["user"]\n`,
     );
     await writeFile(join(gateway.#folder, "users.toml"), users.join("\n"));
@@ -122,7 +122,6 @@ access = "public"
     while (this.#children.length > 0) await this.halt();
     await rm(this.#folder, { recursive: true, force: true });
   }
-
 
   /**
    * @param {string} program

@@ -33,7 +33,10 @@ let page;
 let complaints = [];
 
 /** @param {Page} watched */
-function watch(watched) {
+async function watch(watched) {
+  await watched.addInitScript(() =>
+    addEventListener("securitypolicyviolation", (e) => console.error(`CSP: ${e.violatedDirective} ${e.blockedURI}`)),
+  );
   watched.on("pageerror", (error) => complaints.push(`error: ${error.message}`));
   watched.on("console", (message) => {
     const expected = /Failed to load resource/.test(message.text());
@@ -66,10 +69,36 @@ const storedTokens = () =>
     refresh: localStorage.getItem("refresh_token"),
   }));
 
-/** Counts requests of the page from now on. @param {string} path */
+/** Another tab of the same browser. */
+async function openTab() {
+  const tab = await context.newPage();
+  await watch(tab);
+  return tab;
+}
+
+/**
+ * Holds back what all tabs ask of a path, or what they are answered.
+ * @param {string} path
+ * @param {"request" | "answer"} what
+ */
+async function hold(path, what) {
+  /** @type {() => void} */
+  let release = () => {};
+  const released = new Promise((done) => (release = () => done(undefined)));
+  await context.route(`**${path}`, async (route) => {
+    const response = what === "answer" ? await route.fetch() : null;
+    await released;
+    await (response ? route.fulfill({ response }) : route.continue());
+  });
+  return release;
+}
+
+const focused = () => page.evaluate(() => document.activeElement?.id);
+
+/** Counts requests of all tabs from now on. @param {string} path */
 function count(path) {
   const counter = { requests: 0 };
-  page.on("request", (request) => {
+  context.on("request", (request) => {
     if (new URL(request.url()).pathname === path) counter.requests += 1;
   });
   return counter;
@@ -86,7 +115,7 @@ beforeEach(async () => {
   complaints = [];
   context = await browser.newContext({ viewport: { width: 900, height: 800 } });
   page = await context.newPage();
-  watch(page);
+  await watch(page);
 });
 
 afterEach(async () => {
@@ -124,9 +153,28 @@ describe("with the default lifetimes", () => {
     await waitForError("Both username and password are required.");
     await submit("alice", "");
     await waitForError("Both username and password are required.");
+    assert.equal(await focused(), "password");
     await submit("  ", "x");
     await waitForError("Both username and password are required.");
+    assert.equal(await focused(), "username");
+    const invalid = await page.$$eval("[aria-invalid=true]", (all) => all.map((field) => field.id));
+    assert.deepEqual(invalid, ["username"]);
     assert.equal(logins.requests, 0);
+    await screenshot("required");
+  });
+
+  test("a login under way is not sent twice", async () => {
+    await page.goto(gateway.url);
+    const logins = count("/login");
+    const release = await hold("/login", "answer");
+    await submit("alice", PASSWORD);
+    await page.waitForSelector("#login-button:disabled:has-text('Logging in …')");
+    await page.focus("#username");
+    await page.keyboard.press("Enter");
+    await screenshot("busy");
+    release();
+    await page.waitForSelector("#success:not([hidden])");
+    assert.equal(logins.requests, 1);
   });
 
   test("a wrong password says so and empties the field", async () => {
@@ -134,7 +182,7 @@ describe("with the default lifetimes", () => {
     await submit("alice", "wrong");
     await waitForError("Invalid username or password.");
     assert.equal(await page.inputValue("#password"), "");
-    assert.equal(await page.evaluate(() => document.activeElement?.id), "password");
+    assert.equal(await focused(), "password");
     await screenshot("wrong-password");
   });
 
@@ -158,6 +206,11 @@ describe("with the default lifetimes", () => {
     await page.route("**/login", (route) => route.fulfill({ status: 500, body: "<html>" }));
     await submit("alice", PASSWORD);
     await waitForError("An unexpected error occurred.");
+    await page.unroute("**/login");
+    await page.route("**/login", (route) => route.fulfill({ status: 200, body: "<html>a portal</html>" }));
+    await submit("alice", PASSWORD);
+    await waitForError("An unexpected error occurred.");
+    assert.deepEqual(await storedTokens(), { access: null, refresh: null });
   });
 
   test("no answer is told as such", async () => {
@@ -210,15 +263,54 @@ describe("with the default lifetimes", () => {
     assert.equal((await ask("/refresh", refresh, "POST")).status, 401);
   });
 
-  test("a logout in one tab is one in all", async () => {
+  test("a login and a logout in one tab are one in all", async () => {
+    const other = await openTab();
+    await other.goto(gateway.url);
     await page.goto(gateway.url);
     await logIn();
-    const other = await context.newPage();
-    watch(other);
-    await other.goto(gateway.url);
     await other.waitForSelector("#success:not([hidden])");
     await page.click("#logout");
     await other.waitForSelector("#login:not([hidden])");
+    await submit("mona", PASSWORD);
+    await other.waitForSelector("#success:not([hidden])");
+    assert.equal(await other.textContent("#welcome"), "Welcome, mona");
+  });
+
+  test("an answer that comes after the logout is not shown", async () => {
+    await page.goto(gateway.url);
+    await logIn();
+    const release = await hold("/protected", "answer");
+    await page.click("#call");
+    await page.click("#logout");
+    await page.waitForSelector("#flash:has-text('You are logged out.')");
+    const answered = page.waitForResponse("**/protected");
+    release();
+    await (await answered).finished();
+    assert.equal(await page.isVisible("#login"), true);
+    assert.equal(await page.textContent("#flash"), "You are logged out.");
+  });
+
+  test("an upstream that refuses for reasons of its own ends no session", async () => {
+    await page.goto(gateway.url);
+    await logIn();
+    const tokens = await storedTokens();
+    await page.route("**/protected", (route) => route.fulfill({ status: 401, body: '{"message":"Not on Mondays."}' }));
+    await page.click("#call");
+    await page.waitForSelector("#success-error:has-text('Not on Mondays.')");
+    assert.deepEqual(await storedTokens(), tokens);
+  });
+
+  test("the remaining time is the server's, however wrong the clock here is", async () => {
+    await page.addInitScript(() => {
+      const now = Date.now;
+      Date.now = () => now() + 3_600_000;
+    });
+    await page.goto(gateway.url);
+    await logIn();
+    await page.reload();
+    await page.waitForSelector("#success:not([hidden])");
+    const remaining = Number.parseInt((await page.textContent("#remaining")) || "", 10);
+    assert.ok(remaining > 45 && remaining <= 61, `${remaining} s`);
   });
 
   test("the page works at 320 pixels, in the dark, and without a mouse", async () => {
@@ -235,10 +327,15 @@ describe("with the default lifetimes", () => {
     await page.keyboard.press("Enter");
     await page.waitForSelector("#success:not([hidden])");
     assert.equal(await overflow(), 0);
-    assert.equal(await page.evaluate(() => document.activeElement?.id), "welcome", "the new view is announced");
+    assert.equal(await focused(), "welcome", "the new view is announced");
     await screenshot("success-320-dark");
     await page.keyboard.press("Tab");
-    assert.equal(await page.evaluate(() => document.activeElement?.id), "call");
+    assert.equal(await focused(), "call");
+    const answer = page.waitForResponse("**/protected");
+    await page.keyboard.press("Enter");
+    await answer;
+    await page.waitForSelector("#call:not([aria-disabled])");
+    assert.equal(await focused(), "call", "the keyboard keeps its place");
   });
 
   test("every field has a label and each view one heading", async () => {
@@ -282,6 +379,13 @@ describe("with the default lifetimes", () => {
     await page.unroute("**/protected");
     await page.click("#retry");
     await page.waitForSelector("#success:not([hidden])");
+    await gateway.halt();
+    await page.click("#logout");
+    await page.waitForSelector("#login:not([hidden])");
+    await page.waitForSelector("#flash:has-text('the session could not be ended at the server')");
+    assert.deepEqual(await storedTokens(), { access: null, refresh: null });
+    await screenshot("logout-untold");
+    await gateway.run();
   });
 });
 
@@ -324,16 +428,37 @@ describe("with lifetimes of seconds", () => {
     assert.equal(refreshes.requests, 1);
   });
 
-  test("two tabs whose tokens expire together both go on", async () => {
+  test("two tabs whose tokens expire together go on with one refresh", async () => {
     await page.goto(gateway.url);
     await logIn();
-    const other = await context.newPage();
-    watch(other);
+    const other = await openTab();
     await other.goto(gateway.url);
     await other.waitForSelector("#success:not([hidden])");
     await expiry();
+    const refreshes = count("/refresh");
+    // Until both tabs have been refused.
+    const release = await hold("/refresh", "request");
+    const refusals = [page, other].map((tab) => tab.waitForResponse((r) => r.status() === 401));
     await Promise.all([page.click("#call"), other.click("#call")]);
+    await Promise.all(refusals);
+    release();
     for (const tab of [page, other]) await tab.waitForSelector("#remaining:not(.expired)");
+    assert.equal(refreshes.requests, 1);
+  });
+
+  test("a tab shows the token that another one got", async () => {
+    await page.goto(gateway.url);
+    await logIn();
+    const other = await openTab();
+    await other.goto(gateway.url);
+    await other.waitForSelector("#success:not([hidden])");
+    await other.waitForSelector("#remaining.expired");
+    await screenshot("expired");
+    const calls = count("/protected");
+    const expires = await other.getAttribute("#expires-at", "datetime");
+    await page.click("#call");
+    await until(async () => (await other.getAttribute("#expires-at", "datetime")) !== expires, "the other tab follows");
+    assert.ok(calls.requests <= 2, "which costs it no request");
   });
 
   test("a refused refresh clears the tokens and shows the login page", async () => {

@@ -66,6 +66,8 @@ async function next() {
 const settle = () => new Promise((done) => setTimeout(done, 50));
 
 const REFUSED = { "WWW-Authenticate": 'Bearer error="invalid_token", error_description="expired"' };
+/** @param {object} claims */
+const jwt = (claims) => `h.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.s`;
 /** @param {string} access @param {string} [refresh] */
 const tokens = (access, refresh) => ({
   access_token: access,
@@ -172,7 +174,7 @@ test("the answer to a refresh does not undo a logout", async () => {
 
 test("a late refusal does not undo a new login", async () => {
   const { store, session } = signedIn();
-  const refresh = assert.rejects(session.refresh("A1"), SignedOut);
+  const refresh = session.refresh("A1");
   const late = await next();
   store.setItem("refresh_token", "R9");
   store.setItem("access_token", "A9");
@@ -181,9 +183,150 @@ test("a late refusal does not undo a new login", async () => {
   assert.deepEqual([session.accessToken, session.refreshToken], ["A9", "R9"]);
 });
 
-test("403 and other refusals are answers and cost no token", async () => {
+test("late tokens do not replace those of a new login, nor does a late outage matter to it", async () => {
+  for (const answer of /** @type {const} */ ([[200, tokens("A2", "R2")], [503, {}]])) {
+    const { store, session } = signedIn();
+    const refresh = session.refresh("A1");
+    const late = await next();
+    store.setItem("refresh_token", "R9");
+    store.setItem("access_token", "A9");
+    late.answer(answer[0], answer[1]);
+    await refresh;
+    assert.deepEqual([session.accessToken, session.refreshToken], ["A9", "R9"]);
+  }
+});
+
+test("a request made for one user is not repeated for another", async () => {
+  const store = storage();
+  const [alice, bob] = [jwt({ sub: "1" }), jwt({ sub: "2" })];
+  store.setItem("access_token", alice);
+  store.setItem("refresh_token", "R1");
+  const session = new Session({ baseUrl, storage: store });
+  const response = assert.rejects(session.fetch("/x"), SignedOut);
+  const first = await next();
+  store.setItem("refresh_token", "R2");
+  store.setItem("access_token", bob);
+  first.answer(401, {}, REFUSED);
+  await settle();
+  assert.equal(asked.length, 0);
+  await response;
+  assert.equal(session.accessToken, bob);
+});
+
+test("a token that another tab has left behind expired is renewed, not tried", async () => {
+  const { store, session } = signedIn();
+  const response = session.fetch("/x");
+  const first = await next();
+  store.setItem("access_token", jwt({ sub: "1", exp: Math.floor(Date.now() / 1000) - 60 }));
+  first.answer(401, {}, REFUSED);
+  const refresh = await next();
+  assert.deepEqual([refresh.path, refresh.token], ["/refresh", "R1"]);
+  refresh.answer(200, tokens("A3", "R3"));
+  const second = await next();
+  assert.deepEqual([second.path, second.token], ["/x", "A3"]);
+  second.answer(200);
+  assert.equal((await response).status, 200);
+});
+
+test("an answer that is no token answer is taken for an outage", async () => {
+  const { store, session } = signedIn();
+  for (const body of [{}, { access_token: 7, server_time: 1 }, { access_token: "A2" }]) {
+    const refresh = assert.rejects(session.refresh("A1"), Unreachable);
+    (await next()).answer(200, body);
+    await refresh;
+    const login = assert.rejects(session.login("alice", "secret"), Unreachable);
+    (await next()).answer(200, body);
+    await login;
+  }
+  assert.deepEqual([store.getItem("access_token"), store.getItem("refresh_token")], ["A1", "R1"]);
+});
+
+test("a login leaves nothing of the session before it", async () => {
   const { session } = signedIn();
-  for (const [status, headers] of /** @type {const} */ ([[403, {}], [404, {}], [401, { "WWW-Authenticate": "Basic" }]])) {
+  const login = session.login("alice", "secret");
+  (await next()).answer(200, tokens("A2"));
+  await login;
+  assert.deepEqual([session.accessToken, session.refreshToken], ["A2", null]);
+});
+
+test("a refusal whose challenge cannot be read is known by its code", async () => {
+  const { session } = signedIn();
+  const response = session.fetch("/x");
+  (await next()).answer(401, { code: "token_expired" });
+  const refresh = await next();
+  assert.equal(refresh.path, "/refresh");
+  refresh.answer(200, tokens("A2", "R2"));
+  (await next()).answer(401, { code: "missing_token" });
+  assert.equal((await (await response).json()).code, "missing_token", "the body is still there to be read");
+});
+
+test("giving up forgets the tokens that were refused, and no others", async () => {
+  const { store, session } = signedIn();
+  const ask = async (/** @type {object} */ headers) => {
+    const response = session.fetch("/x");
+    (await next()).answer(401, {}, REFUSED);
+    (await next()).answer(200, tokens("A2", "R2"));
+    (await next()).answer(401, {}, headers);
+    return response;
+  };
+  let refusal = await ask(REFUSED);
+  store.setItem("access_token", "A9");
+  assert.equal(await session.giveUp(refusal), false, "somebody has logged in since");
+  const other = session.fetch("/x");
+  (await next()).answer(401, {}, { "WWW-Authenticate": "Basic" });
+  assert.equal(await session.giveUp(await other), false, "the upstream's own affair");
+  refusal = await ask(REFUSED);
+  assert.equal(await session.giveUp(refusal), true);
+  assert.equal(session.hasTokens, false);
+});
+
+test("an aborted request is told as aborted", async () => {
+  const { session } = signedIn();
+  const abort = new AbortController();
+  const response = assert.rejects(session.fetch("/x", { signal: abort.signal }), { name: "AbortError" });
+  await next();
+  abort.abort();
+  await response;
+});
+
+test("no path leads a token to another host", async () => {
+  const { session } = signedIn();
+  for (const path of ["@evil.example/x", "http://evil.example/", ""]) {
+    await assert.rejects(session.fetch(path), TypeError);
+  }
+  const response = session.fetch("//evil.example/x");
+  const request = await next();
+  assert.equal(request.path, "//evil.example/x");
+  request.answer(200);
+  await response;
+});
+
+test("the prefix is for the gateway's endpoints only", async () => {
+  const { store } = signedIn();
+  const session = new Session({ baseUrl: `${baseUrl}/`, endpoints: "/auth", storage: store });
+  const response = session.fetch("/x");
+  let request = await next();
+  assert.equal(request.path, "/x");
+  request.answer(401, {}, REFUSED);
+  request = await next();
+  assert.equal(request.path, "/auth/refresh");
+  request.answer(200, tokens("A2", "R2"));
+  (await next()).answer(200);
+  await response;
+});
+
+test("until a token is issued, the clock follows the date of the answers", async () => {
+  const { session } = signedIn();
+  const response = session.fetch("/x");
+  (await next()).answer(200, {}, { Date: new Date(Date.now() + 500_000).toUTCString() });
+  await response;
+  assert.ok(Math.abs(session.now() - Date.now() - 500_000) < 5_000);
+});
+
+test("403, overload and whatever else is not about the token are answers and cost none", async () => {
+  const { session } = signedIn();
+  const answers = /** @type {const} */ ([[403], [404], [429], [503], [401, { "WWW-Authenticate": "Basic" }], [401]]);
+  for (const [status, headers] of answers) {
     const response = session.fetch("/x");
     (await next()).answer(status, {}, headers);
     assert.equal((await response).status, status);
@@ -197,6 +340,16 @@ test("a logout that cannot be told to the server forgets the tokens all the same
   (await next()).answer(503);
   await logout;
   assert.equal(session.hasTokens, false);
+});
+
+test("a session whose refresh token is no longer known is ended with the access token", async () => {
+  const { session } = signedIn();
+  const logout = session.logout();
+  (await next()).answer(401, {}, REFUSED);
+  const second = await next();
+  assert.deepEqual([second.path, second.token], ["/logout", "A1"]);
+  second.answer(204);
+  await logout;
 });
 
 test("without tokens nothing is sent", async () => {
