@@ -28,7 +28,7 @@ pub(super) fn push_escaped(line: &mut String, text: &str) {
 
 /// Characters that change how others are shown: line and paragraph separators, bidirectional overrides.
 fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{2028}' | '\u{2029}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    matches!(c, '\u{061c}' | '\u{2028}' | '\u{2029}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -38,8 +38,8 @@ mod tests {
     #[test]
     fn text_cannot_leave_its_string_nor_move_a_cursor() {
         let mut line = String::new();
-        push_escaped(&mut line, "a\"\\\r\n\u{1b}[2J\u{202e}é");
-        assert_eq!(line, "a\\\"\\\\\\r\\n\\u001b[2J\\u202eé");
+        push_escaped(&mut line, "a\"\\\r\n\u{1b}[2J\u{202e}\u{61c}é");
+        assert_eq!(line, "a\\\"\\\\\\r\\n\\u001b[2J\\u202e\\u061cé");
     }
 
     #[test]

@@ -121,3 +121,100 @@ impl Visit for Fields {
         self.add(field, &value.to_string(), false);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::{Value, json};
+    use tracing::subscriber::with_default;
+
+    use super::*;
+
+    /// What a user might send to forge a line, or to reach the operator's terminal.
+    const FORGERY: &str = "x\"}\r\n{\"level\":\"ERROR\"}\u{1b}[2J\u{9b}2J";
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The lines that come of what `work` logs.
+    fn logged(json: bool, level: &str, work: impl FnOnce()) -> Vec<String> {
+        let out = Shared::default();
+        let (writer, guard) = LogWriter::start(out.clone()).unwrap();
+        let lines = Lines { writer, json }.with_filter(EnvFilter::try_new(level).unwrap());
+        with_default(tracing_subscriber::registry().with(lines), work);
+        drop(guard);
+        let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        text.split_terminator('\n').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_forged_value_stays_one_value_of_one_json_line() {
+        let lines = logged(
+            true,
+            "info",
+            || tracing::info!(user = FORGERY, shown = %FORGERY, debugged = ?FORGERY, "hello {FORGERY}"),
+        );
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let line: Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["user"], FORGERY);
+        assert_eq!(line["shown"], FORGERY);
+        assert_eq!(line["debugged"], format!("{FORGERY:?}"));
+        assert_eq!(line["message"], format!("hello {FORGERY}"));
+    }
+
+    #[test]
+    fn a_line_for_people_holds_no_control_characters() {
+        let lines = logged(false, "info", || tracing::info!(user = FORGERY, "hello {FORGERY}"));
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].chars().all(|c| !c.is_control()), "{lines:?}");
+    }
+
+    #[test]
+    fn numbers_and_truths_stay_what_they_are_in_json() {
+        let lines = logged(true, "info", || tracing::info!(up = 3_u64, down = -3_i64, yes = true, "m"));
+        let line: Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!([&line["up"], &line["down"], &line["yes"]], [&json!(3), &json!(-3), &json!(true)]);
+    }
+
+    #[test]
+    fn audit_events_can_be_told_from_others() {
+        let lines = logged(true, "info", || {
+            tracing::info!(target: "audit", "one");
+            tracing::info!("two");
+        });
+        let kinds: Vec<Value> =
+            lines.iter().map(|l| serde_json::from_str::<Value>(l).unwrap()["kind"].clone()).collect();
+        assert_eq!(kinds, ["audit", "log"]);
+    }
+
+    #[test]
+    fn the_level_decides_what_is_written() {
+        let work = || {
+            tracing::info!("quiet");
+            tracing::warn!("loud");
+        };
+        let lines = logged(false, "warn", work);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("WARN loud"), "{lines:?}");
+    }
+
+    #[test]
+    fn a_level_that_is_no_filter_is_refused_with_a_remedy() {
+        let settings = Log { level: "info,=nonsense=".into(), format: LogFormat::Json, access: true };
+        let error = init(&settings).unwrap_err().to_string();
+        assert!(error.contains("log.level") && error.contains("`info`"), "{error}");
+    }
+}

@@ -104,7 +104,7 @@ pub(crate) struct Gauges {
 }
 
 impl Metrics {
-    /// Counters for so many workers, for these routes and upstreams.
+    /// Counters for so many workers, for these routes (by path; paths may repeat) and upstreams (by name).
     pub fn new(workers: usize, routes: Vec<String>, upstreams: Vec<String>) -> Metrics {
         let shard = |_| {
             Arc::new(Shard {
@@ -135,10 +135,9 @@ impl Metrics {
     pub(crate) fn render(&self, gauges: Gauges) -> String {
         let mut page = Page { text: String::with_capacity(8 * 1024) };
         page.family("requests_total", "counter", "Requests answered, by route and status class.");
-        let names = self.routes.iter().map(String::as_str).chain(["(endpoint)", "(none)"]);
-        for (place, name) in names.enumerate() {
+        for (name, places) in self.route_labels() {
             for (class, label) in CLASSES.iter().enumerate() {
-                let count = self.sum(|s| &s.requests[place][class]);
+                let count: u64 = places.iter().map(|&place| self.sum(|s| &s.requests[place][class])).sum();
                 page.sample("requests_total", &[("route", name), ("status", label)], count);
             }
         }
@@ -181,7 +180,7 @@ impl Metrics {
         page.single(
             "log_lines_dropped_total",
             "counter",
-            "Log lines dropped because nobody read them.",
+            "Log lines lost because nobody read them or the output failed.",
             dropped,
         );
         page.single("password_hashes_total", "counter", "Password hashes run.", gauges.password_hashes);
@@ -198,6 +197,20 @@ impl Metrics {
         let started = self.started.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
         page.single("start_time_seconds", "gauge", "When the process started.", started);
         page.text
+    }
+
+    /// The values of the label `route`, each with the places that count for it. Routes may have one path and differ by
+    /// host or method, but a series may stand on a page only once.
+    fn route_labels(&self) -> Vec<(&str, Vec<usize>)> {
+        let mut labels: Vec<(&str, Vec<usize>)> = Vec::new();
+        let names = self.routes.iter().map(String::as_str).chain(["(endpoint)", "(none)"]);
+        for (place, name) in names.enumerate() {
+            match labels.iter_mut().find(|(label, _)| *label == name) {
+                Some((_, places)) => places.push(place),
+                None => labels.push((name, vec![place])),
+            }
+        }
+        labels
     }
 
     fn durations(&self, page: &mut Page) {
@@ -375,5 +388,29 @@ mod tests {
                 assert!(line.starts_with(family), "{line} stands under {family}");
             }
         }
+    }
+
+    #[test]
+    fn routes_of_one_path_share_one_series() {
+        let metrics = Metrics::new(1, vec!["/a".into(), "/b".into(), "/a".into()], vec![]);
+        for place in 0..3 {
+            metrics.worker(0).request(RouteLabel::Route(place), 200, Duration::ZERO);
+        }
+        let page = metrics.render(NOTHING);
+        assert!(page.contains("auth_gateway_requests_total{route=\"/a\",status=\"2xx\"} 2\n"), "{page}");
+        let mut seen = std::collections::HashSet::new();
+        for line in page.lines().filter(|l| !l.starts_with('#')) {
+            let (series, _) = line.rsplit_once(' ').unwrap_or_default();
+            assert!(seen.insert(series), "{series} stands twice");
+        }
+    }
+
+    #[test]
+    fn durations_add_up_to_their_sum() {
+        let metrics = Metrics::new(2, vec![], vec![]);
+        metrics.worker(0).request(RouteLabel::Endpoint, 200, Duration::from_millis(1500));
+        metrics.worker(1).request(RouteLabel::Endpoint, 200, Duration::from_millis(250));
+        let page = metrics.render(NOTHING);
+        assert!(page.contains("auth_gateway_request_duration_seconds_sum 1.75\n"), "{page}");
     }
 }
