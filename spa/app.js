@@ -97,13 +97,15 @@ function explainLogin(error) {
 function whenAgain(seconds) {
   if (seconds === null) return "";
   const at = new Date(Date.now() + seconds * 1000);
-  const time = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  return ` You can try again in ${duration(seconds)}, at ${time}.`;
+  const isToday = at.toDateString() === new Date().toDateString();
+  const time = at.toLocaleString([], isToday ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" });
+  return ` You can try again in ${duration(seconds)}, ${isToday ? "at" : "on"} ${time}.`;
 }
 
-/** @param {number} seconds */
+/** A wait in one unit, rounded up so that nobody comes back too early. @param {number} seconds */
 function duration(seconds) {
-  const [count, unit] = seconds < 90 ? [seconds, "second"] : [Math.ceil(seconds / 60), "minute"];
+  const [size, unit] = seconds < 90 ? [1, "second"] : seconds <= 90 * 60 ? [60, "minute"] : [3600, "hour"];
+  const count = Math.ceil(seconds / size);
   return `${count} ${unit}${count === 1 ? "" : "s"}`;
 }
 
@@ -274,7 +276,11 @@ view.leave.addEventListener("click", logOut);
 /* The start: whoever still holds a good token goes straight in. */
 
 async function start() {
-  if (!session.hasTokens) return showLogin();
+  if (!session.hasTokens) {
+    // What is stored there but cannot be a token goes, too.
+    session.clear();
+    return showLogin();
+  }
   showWaiting("One moment …", "Looking for your session.", false);
   await call((why) => {
     showWaiting("Not available", `${why} You are still logged in.`, true);

@@ -16,7 +16,8 @@
  *
  * Races, and what is done about them:
  *
- * - Many requests fail together: the first one refreshes, the others wait for it (`#refreshing`).
+ * - Many requests fail together: the first one refreshes, the others wait for it (`#flight`). Those of a newer login
+ *   do not: what an older one's refresh brings is not for them.
  * - Many tabs fail together: Web Locks let one of them refresh; the others look into the storage again once they hold
  *   the lock, and find its tokens. Without Web Locks the gateway gives both tabs the same successor.
  * - Another tab was faster before we even asked: the token in the storage is not the one that was refused, so it is
@@ -104,6 +105,8 @@ export class SignedOut extends Error {
 }
 
 const LOCK = "auth-gateway-refresh";
+/** What can stand behind `Bearer` (RFC 6750 section 2.1). The gateway would not look at anything else as a token. */
+const TOKEN = /^[A-Za-z0-9._~+/-]+=*$/;
 /** How long the gateway may take to answer for itself, in milliseconds. */
 const PATIENCE = 15_000;
 const TOKEN_CODES = new Set([
@@ -128,12 +131,14 @@ async function isTokenRefusal(response) {
   return TOKEN_CODES.has(code ?? "");
 }
 
+/** What is needed of a `Storage`. @typedef {Pick<Storage, "getItem" | "setItem" | "removeItem">} TokenStorage */
+
 /**
  * A session with the gateway. Fires `change` whenever the tokens change, here or in another tab.
  */
 export class Session extends EventTarget {
-  /** @type {Promise<void> | null} */
-  #refreshing = null;
+  /** The refresh that is under way, and the token that it trades. @type {{of: string | null, done: Promise<void>} | null} */
+  #flight = null;
   #baseUrl;
   #endpoints;
   #storage;
@@ -146,9 +151,9 @@ export class Session extends EventTarget {
    * @param {object} [options]
    * @param {string} [options.baseUrl] the gateway: "" is where the page is from, or "https://gateway.example"
    * @param {string} [options.endpoints] the gateway's setting `endpoints.prefix`, such as "/auth"
-   * @param {Storage} [options.storage] where the tokens are kept; localStorage if nothing is said
+   * @param {TokenStorage} [options.storage] where the tokens are kept; localStorage if nothing is said
    */
-  constructor({ baseUrl = "", endpoints = "", storage = globalThis.localStorage } = {}) {
+  constructor({ baseUrl = "", endpoints = "", storage = defaultStorage() } = {}) {
     super();
     // Absolute from the start, so that no path can lead a token to another host.
     this.#baseUrl = new URL(baseUrl || "/", globalThis.location?.href).href.replace(/\/$/, "");
@@ -165,12 +170,12 @@ export class Session extends EventTarget {
 
   /** @returns {string | null} */
   get accessToken() {
-    return this.#storage.getItem("access_token");
+    return this.#read("access_token");
   }
 
   /** @returns {string | null} */
   get refreshToken() {
-    return this.#storage.getItem("refresh_token");
+    return this.#read("refresh_token");
   }
 
   /** Whether there is anything to try. */
@@ -230,8 +235,9 @@ export class Session extends EventTarget {
 
   /** Forgets the tokens. */
   clear() {
-    this.#storage.removeItem("access_token");
+    // The refresh token first: no tab shall find one that it could still trade.
     this.#storage.removeItem("refresh_token");
+    this.#storage.removeItem("access_token");
     this.#changed();
   }
 
@@ -273,10 +279,16 @@ export class Session extends EventTarget {
    */
   async refresh(refused) {
     if (this.#isReplaced(refused)) return;
-    this.#refreshing ??= this.#refreshAlone(refused).finally(() => {
-      this.#refreshing = null;
-    });
-    await this.#refreshing;
+    const of = this.refreshToken;
+    if (this.#flight === null || this.#flight.of !== of) {
+      const flight = { of, done: this.#refreshAlone(refused) };
+      this.#flight = flight;
+      const land = () => {
+        if (this.#flight === flight) this.#flight = null;
+      };
+      flight.done.then(land, land);
+    }
+    await this.#flight.done;
   }
 
   /** @param {string | null} refused */
@@ -363,7 +375,7 @@ export class Session extends EventTarget {
       const response = await fetch(this.#baseUrl + path, { cache: "no-store", credentials: "omit", ...options });
       // A reload forgets the server's time; until a token is issued, the date of any answer is the next best.
       const date = Date.parse(response.headers.get("Date") ?? "");
-      if (!Number.isNaN(date)) this.#clockOffset ??= date - Date.now();
+      if (this.#clockOffset === null && !Number.isNaN(date)) this.#setClock(date);
       return response;
     } catch (error) {
       if (init.signal?.aborted) throw error;
@@ -371,9 +383,22 @@ export class Session extends EventTarget {
     }
   }
 
+  /** @param {TokenName} name */
+  #read(name) {
+    const token = this.#storage.getItem(name);
+    return token !== null && TOKEN.test(token) ? token : null;
+  }
+
+  /** @param {number} second the server's time in milliseconds, rounded down to a second */
+  #setClock(second) {
+    const ours = Date.now();
+    // Within that second our clock is as good as the server's.
+    this.#clockOffset = Math.min(Math.max(ours, second), second + 1000) - ours;
+  }
+
   /** @param {TokenAnswer} answer */
   #store(answer) {
-    this.#clockOffset = answer.server_time * 1000 - Date.now();
+    this.#setClock(answer.server_time * 1000);
     // The refresh token first: a tab that sees the new access token finds the new refresh token too.
     if (answer.refresh_token !== undefined) this.#storage.setItem("refresh_token", answer.refresh_token);
     this.#storage.setItem("access_token", answer.access_token);
@@ -383,6 +408,22 @@ export class Session extends EventTarget {
   #changed() {
     this.dispatchEvent(new Event("change"));
   }
+}
+
+/** localStorage, or, where the browser forbids it, the memory of this page. @returns {TokenStorage} */
+function defaultStorage() {
+  try {
+    if (globalThis.localStorage) return globalThis.localStorage;
+  } catch {
+    // The browser's settings keep it from us.
+  }
+  /** @type {Map<string, string>} */
+  const kept = new Map();
+  return {
+    getItem: (name) => kept.get(name) ?? null,
+    setItem: (name, value) => void kept.set(name, value),
+    removeItem: (name) => void kept.delete(name),
+  };
 }
 
 /** @param {string} token */
@@ -395,7 +436,9 @@ const bearer = (token) => ({ Authorization: `Bearer ${token}` });
  */
 async function readTokens(response) {
   const answer = await response.json().catch(() => null);
-  if (typeof answer?.access_token === "string" && typeof answer.server_time === "number") return answer;
+  const isToken = (/** @type {unknown} */ token) => typeof token === "string" && TOKEN.test(token);
+  const isRenewal = answer?.refresh_token === undefined || isToken(answer.refresh_token);
+  if (isToken(answer?.access_token) && isRenewal && typeof answer.server_time === "number") return answer;
   throw new Unreachable(new Refused(response.status, {}, null));
 }
 
