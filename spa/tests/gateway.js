@@ -16,6 +16,9 @@ const PROGRAMS = resolve(process.env.AUTH_GATEWAY_BIN_DIR || join(SPA, "../targe
 
 export const PASSWORD = "a password for tests";
 
+// A signal ends the tests by way of their `exit` handlers, which end the programs.
+for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
+
 /** @returns {Promise<number>} */
 async function freePort() {
   const server = createServer().listen(0, "127.0.0.1");
@@ -97,8 +100,13 @@ static = ${JSON.stringify(SPA)}
 access = "public"
 `,
     );
-    gateway.#spawn("demo-upstream", ["--listen", `127.0.0.1:${upstream}`]);
-    await gateway.run();
+    try {
+      gateway.#spawn("demo-upstream", ["--listen", `127.0.0.1:${upstream}`]);
+      await gateway.run();
+    } catch (error) {
+      await gateway.stop();
+      throw error;
+    }
     return gateway;
   }
 
@@ -134,6 +142,9 @@ access = "public"
     child.on("exit", (code) => {
       if (code) console.error(`${program} ended with ${code}:\n${log}`);
     });
+    const kill = () => child.kill("SIGKILL");
+    process.once("exit", kill);
+    child.once("exit", () => process.off("exit", kill));
     this.#children.push(child);
   }
 }

@@ -114,6 +114,7 @@ after(() => browser?.close());
 beforeEach(async () => {
   complaints = [];
   context = await browser.newContext({ viewport: { width: 900, height: 800 } });
+  context.setDefaultTimeout(10_000);
   page = await context.newPage();
   await watch(page);
 });
@@ -238,15 +239,40 @@ describe("with the default lifetimes", () => {
     assert.ok((await storedTokens()).access);
   });
 
-  test("tokens that are refused are cleared", async () => {
-    await page.goto(gateway.url);
-    await page.evaluate(() => {
-      localStorage.setItem("access_token", "a.b.c");
-      localStorage.setItem("refresh_token", "a.b.c");
+  for (const [what, token] of [["refused", "a.b.c"], ["no tokens at all", "two words"]]) {
+    test(`tokens that are ${what} are cleared`, async () => {
+      await page.goto(gateway.url);
+      await page.evaluate((junk) => {
+        localStorage.setItem("access_token", junk);
+        localStorage.setItem("refresh_token", junk);
+      }, token);
+      await page.reload();
+      await page.waitForSelector("#login:not([hidden])");
+      assert.deepEqual(await storedTokens(), { access: null, refresh: null });
     });
+  }
+
+  test("a browser that forbids localStorage can log in until the page is left", async () => {
+    await page.addInitScript(() => {
+      Object.defineProperty(globalThis, "localStorage", {
+        get() {
+          throw new DOMException("denied", "SecurityError");
+        },
+      });
+    });
+    await page.goto(gateway.url);
+    await logIn();
     await page.reload();
     await page.waitForSelector("#login:not([hidden])");
-    assert.deepEqual(await storedTokens(), { access: null, refresh: null });
+  });
+
+  test("a lock of a day is told in hours, and with the day", async () => {
+    await page.goto(gateway.url);
+    await page.route("**/login", (route) =>
+      route.fulfill({ status: 403, headers: { "Retry-After": "86400" }, json: { code: "account_locked" } }),
+    );
+    await submit("alice", PASSWORD);
+    await waitForError("You can try again in 24 hours, on ");
   });
 
   test("logout ends the session at the server, too", async () => {

@@ -196,6 +196,61 @@ test("late tokens do not replace those of a new login, nor does a late outage ma
   }
 });
 
+test("a new login does not wait for the refresh of the one before", async () => {
+  const { store, session } = signedIn();
+  const old = session.refresh("A1");
+  const late = await next();
+  store.setItem("refresh_token", "R8");
+  store.setItem("access_token", "A8");
+  const renewed = session.refresh("A8");
+  const request = await next();
+  assert.deepEqual([request.path, request.token], ["/refresh", "R8"]);
+  request.answer(200, tokens("A9", "R9"));
+  await renewed;
+  late.answer(200, tokens("A2", "R2"));
+  await old;
+  assert.deepEqual([session.accessToken, session.refreshToken], ["A9", "R9"]);
+});
+
+test("two tabs that fail together cause one refresh where there are Web Locks", async (t) => {
+  let queue = Promise.resolve();
+  const locks = {
+    request: (/** @type {string} */ _name, /** @type {() => Promise<void>} */ work) => {
+      const done = queue.then(work);
+      queue = done.catch(() => {});
+      return done;
+    },
+  };
+  Object.defineProperty(globalThis, "navigator", { value: { locks }, configurable: true });
+  t.after(() => Reflect.deleteProperty(globalThis, "navigator"));
+  const { store, session } = signedIn();
+  const { session: other } = signedIn(store);
+  const responses = Promise.all([session.fetch("/x"), other.fetch("/x")]);
+  const refused = [await next(), await next()];
+  for (const request of refused) request.answer(401, {}, REFUSED);
+  const refresh = await next();
+  assert.equal(refresh.path, "/refresh");
+  refresh.answer(200, tokens("A2", "R2"));
+  for (let i = 0; i < 2; i++) {
+    const again = await next();
+    assert.deepEqual([again.path, again.token], ["/x", "A2"]);
+    again.answer(200);
+  }
+  assert.deepEqual((await responses).map((r) => r.status), [200, 200]);
+});
+
+test("what cannot be a token is none", async () => {
+  const { store, session } = signedIn();
+  for (const junk of ["", "two words", "tökén", "line\nbreak"]) {
+    store.setItem("access_token", junk);
+    store.setItem("refresh_token", junk);
+    assert.equal(session.hasTokens, false, JSON.stringify(junk));
+    await assert.rejects(session.fetch("/x"), SignedOut);
+    assert.equal(store.getItem("access_token"), null);
+  }
+  assert.equal(asked.length, 0);
+});
+
 test("a request made for one user is not repeated for another", async () => {
   const store = storage();
   const [alice, bob] = [jwt({ sub: "1" }), jwt({ sub: "2" })];
@@ -315,12 +370,35 @@ test("the prefix is for the gateway's endpoints only", async () => {
   await response;
 });
 
+test("an answer with something else for a token is taken for an outage", async () => {
+  const { session } = signedIn();
+  const answers = [{ access_token: "" }, { access_token: "A2", refresh_token: null }, { access_token: "two words" }];
+  for (const answer of answers) {
+    const done = assert.rejects(session.refresh("A1"), Unreachable);
+    (await next()).answer(200, { ...tokens("A2"), ...answer });
+    await done;
+  }
+  assert.deepEqual([session.accessToken, session.refreshToken], ["A1", "R1"]);
+});
+
 test("until a token is issued, the clock follows the date of the answers", async () => {
   const { session } = signedIn();
   const response = session.fetch("/x");
   (await next()).answer(200, {}, { Date: new Date(Date.now() + 500_000).toUTCString() });
   await response;
   assert.ok(Math.abs(session.now() - Date.now() - 500_000) < 5_000);
+});
+
+test("a clock that is right to the second is left alone", async () => {
+  const { session } = signedIn();
+  const done = session.refresh("A1");
+  const request = await next();
+  const second = Math.floor(Date.now() / 1000);
+  request.answer(200, { ...tokens("A2"), server_time: second });
+  await done;
+  const off = session.now() - Date.now();
+  // More than the answer's way only if the second has turned meanwhile.
+  assert.ok(Math.abs(off) < 100 || Math.floor(Date.now() / 1000) > second, `${off} ms`);
 });
 
 test("403, overload and whatever else is not about the token are answers and cost none", async () => {
