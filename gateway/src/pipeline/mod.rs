@@ -42,7 +42,15 @@ use route::Target;
 pub(crate) struct Exchange<'r> {
     pub(crate) request: &'r Admitted<'r>,
     pub(crate) request_id: &'r RequestId,
-    pub(crate) now: UnixSeconds,
+    /// When it arrived, in milliseconds since 1970.
+    pub(crate) now_millis: u64,
+}
+
+impl Exchange<'_> {
+    /// When it arrived, in the unit of tokens.
+    pub(crate) fn now(&self) -> UnixSeconds {
+        self.now_millis / 1000
+    }
 }
 
 /// What is known of a request when it is over, for the access log and the metrics.
@@ -115,7 +123,7 @@ async fn answer<'c>(
     let route = snapshot.routes.select(request)?;
     facts.route = Some(route.index);
     // Nothing of the body has been asked for so far: a client that waits for `100 Continue` gets its 401 instead.
-    let identity = authorize::authorize(worker, snapshot, route, request.head(), exchange.now)?;
+    let identity = authorize::authorize(worker, snapshot, route, request.head(), exchange.now())?;
     facts.identity.clone_from(&identity);
     match &route.target {
         Target::Static(root) => static_files::serve(root, route.path(), request).await,

@@ -182,7 +182,7 @@ impl Connection {
             patience: limits.body_timeout,
             awaits_continue: &mut awaits_continue,
         };
-        let exchange = Exchange { request: &request, request_id: &request_id, now: unix_seconds() };
+        let exchange = Exchange { request: &request, request_id: &request_id, now_millis: unix_millis() };
         let mut facts = Facts::default();
         let response = pipeline::handle(worker, &self.client, &exchange, &mut facts, body).await;
 
@@ -314,6 +314,6 @@ fn request_id(worker: &Worker, client: &Client, head: &RequestHead) -> RequestId
         .unwrap_or_else(|| worker.request_ids.borrow_mut().next_id())
 }
 
-fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+fn unix_millis() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }

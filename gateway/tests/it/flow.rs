@@ -207,7 +207,7 @@ fn by_default_a_successor_is_chosen_once_and_its_use_ends_its_predecessor() {
 #[test]
 fn strict_rotation_forgives_only_within_the_grace() {
     let upstream = Upstream::start();
-    let gateway = start(&upstream, "[tokens]\nrotation = \"strict\"\nreuse_grace = \"1s\"\n");
+    let gateway = start(&upstream, "[tokens]\nrotation = \"strict\"\nreuse_grace = \"2s\"\n");
     let (_, first) = tokens(gateway.address, "alice", PASSWORD);
     let (_, second) = refreshed(&refresh(&gateway, &first));
     let (_, again) = refreshed(&refresh(&gateway, &first));

@@ -37,7 +37,7 @@ fn a_request_in_flight_finishes_when_the_gateway_is_asked_to_stop() {
     gateway.terminate();
     idle.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     assert_eq!(idle.read(&mut [0]).unwrap(), 0, "an idle connection is closed at once");
-    assert!(TcpStream::connect(address).is_err(), "no new one is accepted");
+    wait_until("no new one is accepted", || TcpStream::connect(address).is_err());
     assert_eq!(get(gateway.admin, "/readyz", &[]).unwrap().status, 503, "and readiness tells");
     let slow = slow.join().unwrap();
     assert_eq!((slow.replies[0].status, slow.closed), (200, true));

@@ -14,7 +14,7 @@ use crate::sessions::RevocationReason;
 /// . Leaving twice is leaving.
 pub(super) async fn logout<'c>(call: Call<'_>, facts: &mut Facts) -> Result<Response<'c>, Rejection> {
     let token = bearer_token(call.exchange.request.head())?.ok_or_else(|| missing(call.worker))?;
-    let claims = call.snapshot.verifier.verify_signed(token, call.exchange.now).map_err(refusal)?;
+    let claims = call.snapshot.verifier.verify_signed(token, call.exchange.now()).map_err(refusal)?;
     let session = claims.sid().parse();
     let session = session.map_err(|_| Rejection::new(Code::InvalidToken, "the token names no session"))?;
     let sessions = &call.worker.gateway.sessions;
@@ -29,7 +29,7 @@ pub(super) async fn logout<'c>(call: Call<'_>, facts: &mut Facts) -> Result<Resp
 /// Ends every session of the user. That takes a good access token.
 pub(super) async fn logout_all<'c>(call: Call<'_>, facts: &mut Facts) -> Result<Response<'c>, Rejection> {
     let (worker, exchange) = (call.worker, call.exchange);
-    let identity = authenticate(worker, call.snapshot, exchange.request.head(), exchange.now)?;
+    let identity = authenticate(worker, call.snapshot, exchange.request.head(), exchange.now())?;
     let identity = identity.ok_or_else(|| missing(worker))?;
     let subject = identity.claims().subject();
     let ended =

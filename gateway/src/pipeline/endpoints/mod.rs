@@ -96,7 +96,7 @@ struct Call<'a> {
 impl Call<'_> {
     /// Now, in the sessions' unit.
     fn now_millis(&self) -> u64 {
-        self.exchange.now * 1000
+        self.exchange.now_millis
     }
 }
 

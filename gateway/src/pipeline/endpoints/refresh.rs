@@ -58,7 +58,7 @@ pub(super) async fn refresh<'c>(call: Call<'_>, facts: &mut Facts) -> Result<Res
 fn presented(call: Call<'_>) -> Result<(SessionId, TokenId, String), Rejection> {
     let token = bearer_token(call.exchange.request.head())?
         .ok_or_else(|| Rejection::new(Code::MissingToken, "a refresh token is needed"))?;
-    let claims = call.snapshot.verifier.verify(token, TokenType::Refresh, call.exchange.now);
+    let claims = call.snapshot.verifier.verify(token, TokenType::Refresh, call.exchange.now());
     let claims = claims.map_err(refusal)?;
     let not_ours = |_| Rejection::new(Code::InvalidToken, "the token names no session");
     let session = claims.sid().parse().map_err(not_ours)?;

@@ -44,7 +44,7 @@ pub(super) struct Grant<'a> {
 
 /// Signs the tokens of a grant and answers with them.
 pub(super) fn tokens<'c>(call: Call<'_>, grant: Grant<'_>) -> Result<Response<'c>, Rejection> {
-    let now = call.exchange.now;
+    let now = call.exchange.now();
     let access_ttl = call.snapshot.settings.tokens.access_ttl.as_secs();
     let session = grant.session.to_string();
     let request = |token_type, jti, issued_at, expires_at| {
