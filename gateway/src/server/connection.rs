@@ -98,7 +98,8 @@ impl Connection<'_> {
         self.deadline.set(Instant::now() + self.limits.first_byte_timeout);
         while self.readable(stop.as_mut()).await {
             let mut buffers = pool.take();
-            match self.talk(&mut buffers, &draining).await {
+            // Boxed, for a task is as large as its largest wait: with the talk in it, an idle client cost 4 KiB instead of 1.8.
+            match Box::pin(self.talk(&mut buffers, &draining)).await {
                 After::GoOn | After::Rest => pool.give_back(buffers),
                 After::Close => return drain(&self.socket).await,
                 After::Abort => return abort(&self.socket),
