@@ -1,0 +1,235 @@
+//! Where everything is measured: folders, ports, the upstream, and the systems that are started one after the other.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::Result;
+use crate::http::{self, Client};
+use crate::machine::PROXY_CORE;
+use crate::options::Options;
+use crate::peers::{Setup, System, upstream};
+use crate::process::Process;
+use crate::tokens;
+use crate::tools::Tools;
+
+/// How long a system may take until it answers.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+
+/// Everything that stays the same during the run.
+pub(crate) struct Lab {
+    pub(crate) options: Options,
+    pub(crate) tools: Tools,
+    /// `target/bench`.
+    pub(crate) dir: PathBuf,
+    pub(crate) secret: String,
+    /// The address of the upstream.
+    pub(crate) upstream: SocketAddr,
+    /// Ends with the lab.
+    _upstream: Process,
+    /// Why a system is left out, by its label.
+    left_out: RefCell<BTreeMap<String, String>>,
+    /// What was started, in order, for the report.
+    started: RefCell<Vec<Started>>,
+}
+
+/// A system as the report names it.
+#[derive(Clone)]
+pub(crate) struct Started {
+    pub(crate) system: System,
+    pub(crate) command: String,
+}
+
+/// A system that runs and answers.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    /// Opens every door.
+    pub(crate) token: String,
+    process: Process,
+}
+
+impl Running {
+    /// Its processes, for the gauges.
+    pub(crate) fn group(&self) -> u32 {
+        self.process.group()
+    }
+}
+
+impl Lab {
+    pub(crate) fn set_up(options: Options) -> Result<Lab> {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().ok_or("no target folder")?;
+        let tools = Tools::find(&options, target);
+        tools.required("wrk")?;
+        let dir = target.join("bench");
+        let upstream = free_address()?;
+        let setup = Setup {
+            dir: &fresh(&dir.join("upstream"))?,
+            listen: upstream,
+            admin: upstream,
+            upstream,
+            secret: "",
+            tools: &tools,
+        };
+        let mut process = Process::start(&mut upstream::command(&setup)?, &setup.dir.join("log"))?;
+        wait_until_ready(&mut process, upstream, "").map_err(|e| format!("the upstream: {e}"))?;
+        Ok(Lab {
+            options,
+            tools,
+            dir,
+            secret: tokens::secret()?,
+            upstream,
+            _upstream: process,
+            left_out: RefCell::default(),
+            started: RefCell::default(),
+        })
+    }
+
+    /// Starts each system in turn, in every round, and measures it. A peer that fails is left out from then on.
+    pub(crate) fn each(
+        &self,
+        systems: &[System],
+        mut measure: impl FnMut(u32, System, &Running) -> Result<()>,
+    ) -> Result<()> {
+        for round in 1..=self.options.rounds {
+            let mut order = systems.to_vec();
+            // What drifts over time then drifts for and against everybody.
+            if round % 2 == 0 {
+                order.reverse();
+            }
+            for system in order {
+                let label = system.label();
+                if self.left_out.borrow().contains_key(&label) {
+                    continue;
+                }
+                eprintln!("  round {round}: {label}");
+                let measured = self.start(system).and_then(|running| measure(round, system, &running));
+                match (measured, system) {
+                    (Ok(()), _) => {}
+                    (Err(e), System::Gateway(_)) => return Err(format!("{label}: {e}").into()),
+                    (Err(e), _) => {
+                        eprintln!("  {label} is left out: {e}");
+                        self.left_out.borrow_mut().insert(label, e.to_string());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a system before the usual upstream, on the proxy's core, and waits until it answers.
+    pub(crate) fn start(&self, system: System) -> Result<Running> {
+        self.start_before(system, self.upstream, &PROXY_CORE.to_string())
+    }
+
+    /// Starts a system before any upstream, on any cores.
+    pub(crate) fn start_before(&self, system: System, upstream: SocketAddr, cores: &str) -> Result<Running> {
+        let dir = fresh(&self.dir.join("system"))?;
+        let address = free_address()?;
+        let setup = Setup {
+            dir: &dir,
+            listen: address,
+            admin: free_address()?,
+            upstream,
+            secret: &self.secret,
+            tools: &self.tools,
+        };
+        let mut command = pinned(cores, &system.command(&setup)?);
+        self.remember(system, &command);
+        let mut process = Process::start(&mut command, &dir.join("log"))?;
+        let minted = tokens::mint(&self.secret, 1)?;
+        let token = match system {
+            System::Gateway(variant) if !variant.shares_a_secret() => {
+                wait_until_listening(&mut process, address)?;
+                Client::connect(address)?.login()?.member("access_token")?
+            }
+            _ => minted,
+        };
+        wait_until_ready(&mut process, address, &token)?;
+        Ok(Running { address, token, process })
+    }
+
+    fn remember(&self, system: System, command: &Command) {
+        let mut started = self.started.borrow_mut();
+        if started.iter().all(|before| before.system != system) {
+            let words = [command.get_program()].into_iter().chain(command.get_args());
+            let command = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+            let target = self.dir.parent().map_or_else(String::new, |target| target.display().to_string());
+            started.push(Started { system, command: command.replace(&target, "target") });
+        }
+    }
+
+    /// What was started so far.
+    pub(crate) fn started(&self) -> Vec<Started> {
+        self.started.borrow().clone()
+    }
+
+    /// Who was left out, and why.
+    pub(crate) fn left_out(&self) -> BTreeMap<String, String> {
+        self.left_out.borrow().clone()
+    }
+}
+
+/// An empty folder.
+fn fresh(dir: &Path) -> Result<PathBuf> {
+    if dir.exists() {
+        fs::remove_dir_all(dir)?;
+    }
+    fs::create_dir_all(dir).map_err(|e| format!("cannot make {}: {e}", dir.display()))?;
+    Ok(dir.to_owned())
+}
+
+/// A port that nobody listens on, below those that outgoing connections take.
+fn free_address() -> Result<SocketAddr> {
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    loop {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        if port >= 32_000 {
+            return Err("no free port between 20000 and 32000".into());
+        }
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+}
+
+/// The same command, bound to cores.
+fn pinned(cores: &str, command: &Command) -> Command {
+    let mut pinned = Command::new("taskset");
+    pinned.args(["-c", cores]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        pinned.env(name, value.unwrap_or_default());
+    }
+    if let Some(dir) = command.get_current_dir() {
+        pinned.current_dir(dir);
+    }
+    pinned
+}
+
+fn wait_until_listening(process: &mut Process, address: SocketAddr) -> Result<()> {
+    wait(process, || Client::connect(address).map(drop))
+}
+
+fn wait_until_ready(process: &mut Process, address: SocketAddr, token: &str) -> Result<()> {
+    wait(process, || match Client::connect(address)?.send(http::get(address, token).as_bytes())?.status {
+        200 => Ok(()),
+        status => Err(format!("it answers {status}").into()),
+    })
+}
+
+fn wait(process: &mut Process, mut attempt: impl FnMut() -> Result<()>) -> Result<()> {
+    let end = Instant::now() + READY_WITHIN;
+    loop {
+        let Err(error) = attempt() else { return Ok(()) };
+        process.check()?;
+        if Instant::now() > end {
+            return Err(format!("not ready in time: {error}\n{}", process.last_words()).into());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

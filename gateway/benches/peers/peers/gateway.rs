@@ -1,0 +1,96 @@
+//! auth-gateway with its default configuration: what is not named here is not changed.
+
+use std::fs;
+use std::process::Command;
+
+use auth_gateway::users::{Password, PasswordHash};
+
+use super::Setup;
+use crate::Result;
+use crate::tokens::{AUDIENCE, ISSUER, PASSWORD, USERNAME};
+
+/// What differs between the gateways that are measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Variant {
+    pub(crate) algorithm: &'static str,
+    pub(crate) store: Store,
+    pub(crate) workers: u32,
+}
+
+/// `[store]`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Store {
+    Memory,
+    Embedded,
+}
+
+impl Variant {
+    /// The default, but for the algorithm.
+    pub(crate) const fn signing_with(algorithm: &'static str) -> Variant {
+        Variant { algorithm, store: Store::Embedded, workers: 1 }
+    }
+
+    pub(super) fn label(self) -> String {
+        format!("auth-gateway, {}", self.algorithm)
+    }
+
+    /// Whether the benchmark can make its tokens.
+    pub(crate) fn shares_a_secret(self) -> bool {
+        self.algorithm.starts_with("HS")
+    }
+}
+
+pub(super) fn command(variant: Variant, setup: &Setup<'_>) -> Result<Command> {
+    let signing =
+        if variant.shares_a_secret() { format!("secret = {:?}", setup.secret) } else { String::new() };
+    let store = match variant.store {
+        Store::Memory => "kind = \"memory\"",
+        Store::Embedded => "kind = \"embedded\"",
+    };
+    let configuration = format!(
+        r#"[server]
+listen = "{listen}"
+workers = {workers}
+
+[admin]
+listen = "{admin}"
+
+[tokens]
+issuer = "{ISSUER}"
+audience = "{AUDIENCE}"
+access_ttl = "12h"
+refresh_ttl = "12h"
+algorithm = "{algorithm}"
+{signing}
+
+[store]
+{store}
+
+[users]
+file = "users.toml"
+
+[upstreams.app]
+urls = ["http://{upstream}"]
+pool_size = 512
+
+[[routes]]
+path = "/"
+upstream = "app"
+"#,
+        listen = setup.listen,
+        admin = setup.admin,
+        upstream = setup.upstream,
+        workers = variant.workers,
+        algorithm = variant.algorithm,
+    );
+    fs::write(setup.dir.join("gateway.toml"), configuration)?;
+    let hash = PasswordHash::create(&Password::new(PASSWORD)?)?;
+    let users = format!(
+        "[[users]]\nid = \"1\"\nusername = {USERNAME:?}\npassword = {:?}\nroles = [\"user\"]\n",
+        hash.as_phc()
+    );
+    fs::write(setup.dir.join("users.toml"), users)?;
+    let mut command = Command::new(setup.tools.required("auth-gateway")?);
+    command.args(["--config", "gateway.toml"]).current_dir(setup.dir);
+    Ok(command)
+}
