@@ -21,6 +21,8 @@ use crate::tools::Tools;
 /// How long a system may take until it answers.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
+const POLL: Duration = Duration::from_micros(300);
+
 /// Everything that stays the same during the run.
 pub(crate) struct Lab {
     pub(crate) options: Options,
@@ -45,9 +47,20 @@ pub(crate) struct Started {
     pub(crate) command: String,
 }
 
+/// A system that is configured and can be started, more than once.
+pub(crate) struct Prepared<'a> {
+    lab: &'a Lab,
+    system: System,
+    dir: PathBuf,
+    address: SocketAddr,
+    command: Command,
+}
+
 /// A system that runs and answers.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    /// From before it was started to its first 200.
+    pub(crate) ready_after: Duration,
     /// Opens every door.
     pub(crate) token: String,
     process: Process,
@@ -89,11 +102,11 @@ impl Lab {
         })
     }
 
-    /// Starts each system in turn, in every round, and measures it. A peer that fails is left out from then on.
+    /// Measures each system in turn, in every round. A peer that fails is left out from then on.
     pub(crate) fn each(
         &self,
         systems: &[System],
-        mut measure: impl FnMut(u32, System, &Running) -> Result<()>,
+        mut measure: impl FnMut(u32, System) -> Result<()>,
     ) -> Result<()> {
         for round in 1..=self.options.rounds {
             let mut order = systems.to_vec();
@@ -107,8 +120,7 @@ impl Lab {
                     continue;
                 }
                 eprintln!("  round {round}: {label}");
-                let measured = self.start(system).and_then(|running| measure(round, system, &running));
-                match (measured, system) {
+                match (measure(round, system), system) {
                     (Ok(()), _) => {}
                     (Err(e), System::Gateway(_)) => return Err(format!("{label}: {e}").into()),
                     (Err(e), _) => {
@@ -123,11 +135,11 @@ impl Lab {
 
     /// Starts a system before the usual upstream, on the proxy's core, and waits until it answers.
     pub(crate) fn start(&self, system: System) -> Result<Running> {
-        self.start_before(system, self.upstream, &PROXY_CORE.to_string())
+        self.prepare(system, self.upstream, PROXY_CORE)?.start()
     }
 
-    /// Starts a system before any upstream, on any cores.
-    pub(crate) fn start_before(&self, system: System, upstream: SocketAddr, cores: &str) -> Result<Running> {
+    /// Configures a system before any upstream, on any cores.
+    pub(crate) fn prepare(&self, system: System, upstream: SocketAddr, cores: &str) -> Result<Prepared<'_>> {
         let dir = fresh(&self.dir.join("system"))?;
         let address = free_address()?;
         let setup = Setup {
@@ -138,24 +150,14 @@ impl Lab {
             secret: &self.secret,
             tools: &self.tools,
         };
-        let mut command = pinned(cores, &system.command(&setup)?);
+        let command = pinned(cores, &system.command(&setup)?);
         self.remember(system, &command);
-        let mut process = Process::start(&mut command, &dir.join("log"))?;
-        let minted = tokens::mint(&self.secret, 1)?;
-        let token = match system {
-            System::Gateway(variant) if !variant.shares_a_secret() => {
-                wait_until_listening(&mut process, address)?;
-                Client::connect(address)?.login()?.member("access_token")?
-            }
-            _ => minted,
-        };
-        wait_until_ready(&mut process, address, &token)?;
-        Ok(Running { address, token, process })
+        Ok(Prepared { lab: self, system, dir, address, command })
     }
 
     fn remember(&self, system: System, command: &Command) {
         let mut started = self.started.borrow_mut();
-        if started.iter().all(|before| before.system != system) {
+        if started.iter().all(|before| before.system.label() != system.label()) {
             let words = [command.get_program()].into_iter().chain(command.get_args());
             let command = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
             let target = self.dir.parent().map_or_else(String::new, |target| target.display().to_string());
@@ -171,6 +173,23 @@ impl Lab {
     /// Who was left out, and why.
     pub(crate) fn left_out(&self) -> BTreeMap<String, String> {
         self.left_out.borrow().clone()
+    }
+}
+
+impl Prepared<'_> {
+    /// Starts the system and waits until it answers.
+    pub(crate) fn start(&mut self) -> Result<Running> {
+        let begin = Instant::now();
+        let mut process = Process::start(&mut self.command, &self.dir.join("log"))?;
+        let token = match self.system {
+            System::Gateway(variant) if !variant.shares_a_secret() => {
+                wait(&mut process, || Client::connect(self.address).map(drop))?;
+                Client::connect(self.address)?.login()?.member("access_token")?
+            }
+            _ => tokens::mint(&self.lab.secret, 1)?,
+        };
+        wait_until_ready(&mut process, self.address, &token)?;
+        Ok(Running { address: self.address, ready_after: begin.elapsed(), token, process })
     }
 }
 
@@ -211,10 +230,6 @@ fn pinned(cores: &str, command: &Command) -> Command {
     pinned
 }
 
-fn wait_until_listening(process: &mut Process, address: SocketAddr) -> Result<()> {
-    wait(process, || Client::connect(address).map(drop))
-}
-
 fn wait_until_ready(process: &mut Process, address: SocketAddr, token: &str) -> Result<()> {
     wait(process, || match Client::connect(address)?.send(http::get(address, token).as_bytes())?.status {
         200 => Ok(()),
@@ -230,6 +245,6 @@ fn wait(process: &mut Process, mut attempt: impl FnMut() -> Result<()>) -> Resul
         if Instant::now() > end {
             return Err(format!("not ready in time: {error}\n{}", process.last_words()).into());
         }
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(POLL);
     }
 }

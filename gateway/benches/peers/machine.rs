@@ -8,9 +8,10 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use crate::Result;
 
 /// The core that belongs to the proxy that is measured.
-pub(crate) const PROXY_CORE: usize = 0;
+pub(crate) const PROXY_CORE: &str = "0";
 /// The core that the upstream, the load and this program share.
-pub(crate) const LOAD_CORE: usize = 1;
+pub(crate) const LOAD_CORE: &str = "1";
+pub(crate) const BOTH_CORES: &str = "0,1";
 
 /// Files that one process may need: a client and an upstream connection for each of some thousand clients.
 const OPEN_FILES: u64 = 20_000;
@@ -22,7 +23,7 @@ pub(crate) fn prepare() -> Result<()> {
         return Err("two cores are needed, one for the proxy and one for the load, and there is one".into());
     }
     let mut load_core = CpuSet::new();
-    load_core.set(LOAD_CORE);
+    load_core.set(LOAD_CORE.parse()?);
     sched_setaffinity(None, &load_core)
         .map_err(|e| format!("cannot move to core {LOAD_CORE}: {e}; allow this process cores 0 and 1"))?;
 

@@ -1,9 +1,13 @@
 //! Load, and what it costs the system under it.
 
+pub(crate) mod bulk;
+pub(crate) mod login;
+mod open_loop;
 mod wrk;
 
 use std::time::{Duration, Instant};
 
+pub(crate) use open_loop::{Latencies, OpenLoop};
 pub(crate) use wrk::Wrk;
 
 use crate::Result;

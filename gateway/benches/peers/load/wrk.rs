@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use super::{Cost, cpu_during};
 use crate::Result;
 use crate::lab::{Lab, Running};
+use crate::machine::LOAD_CORE;
 
 /// One run of wrk.
 pub(crate) struct Wrk<'a> {
@@ -17,6 +18,8 @@ pub(crate) struct Wrk<'a> {
     pub(crate) reconnect: bool,
     /// Reads tokens from a file, one for each request.
     pub(crate) tokens: Option<&'a Path>,
+    /// Where it runs.
+    pub(crate) cores: &'a str,
     /// Whether the answers shall be refusals.
     pub(crate) refused: bool,
 }
@@ -30,6 +33,7 @@ impl<'a> Wrk<'a> {
             token: &running.token,
             reconnect: false,
             tokens: None,
+            cores: LOAD_CORE,
             refused: false,
         }
     }
@@ -51,7 +55,8 @@ impl<'a> Wrk<'a> {
     }
 
     fn command(&self, lab: &Lab, running: &Running) -> Result<Command> {
-        let mut command = Command::new(lab.tools.required("wrk")?);
+        let mut command = Command::new("taskset");
+        command.args(["-c", self.cores]).arg(lab.tools.required("wrk")?);
         command.arg("-t1").arg(format!("-c{}", self.clients)).arg(format!("-d{}s", self.seconds));
         if self.reconnect {
             command.args(["-H", "Connection: close"]);

@@ -24,6 +24,16 @@ pub(crate) enum Store {
     Embedded,
 }
 
+impl Store {
+    /// `store.kind`.
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Store::Memory => "memory",
+            Store::Embedded => "embedded",
+        }
+    }
+}
+
 impl Variant {
     /// The default, but for the algorithm.
     pub(crate) const fn signing_with(algorithm: &'static str) -> Variant {
@@ -43,10 +53,6 @@ impl Variant {
 pub(super) fn command(variant: Variant, setup: &Setup<'_>) -> Result<Command> {
     let signing =
         if variant.shares_a_secret() { format!("secret = {:?}", setup.secret) } else { String::new() };
-    let store = match variant.store {
-        Store::Memory => "kind = \"memory\"",
-        Store::Embedded => "kind = \"embedded\"",
-    };
     let configuration = format!(
         r#"[server]
 listen = "{listen}"
@@ -64,7 +70,7 @@ algorithm = "{algorithm}"
 {signing}
 
 [store]
-{store}
+kind = "{store}"
 
 [users]
 file = "users.toml"
@@ -81,6 +87,7 @@ upstream = "app"
         admin = setup.admin,
         upstream = setup.upstream,
         workers = variant.workers,
+        store = variant.store.kind(),
         algorithm = variant.algorithm,
     );
     fs::write(setup.dir.join("gateway.toml"), configuration)?;

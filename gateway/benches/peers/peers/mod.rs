@@ -1,7 +1,11 @@
 //! The systems that are measured: how each is configured and started.
 
+mod envoy;
 pub(crate) mod gateway;
+mod gunicorn;
+mod haproxy;
 mod nginx;
+mod njs;
 mod relay;
 pub(crate) mod upstream;
 
@@ -19,6 +23,16 @@ pub(crate) enum System {
     Relay,
     /// nginx as a plain proxy.
     Nginx,
+    /// nginx that keeps no bodies.
+    NginxUnbuffered,
+    /// nginx that verifies tokens in JavaScript.
+    NginxNjs,
+    /// HAProxy that verifies tokens.
+    Haproxy,
+    /// Envoy that verifies tokens, or finds them in its cache.
+    Envoy { cache: bool },
+    /// An application in Python that verifies tokens itself.
+    Gunicorn,
     /// auth-gateway.
     Gateway(gateway::Variant),
 }
@@ -41,6 +55,12 @@ impl System {
         match self {
             System::Relay => "byte relay in C".to_owned(),
             System::Nginx => "nginx".to_owned(),
+            System::NginxUnbuffered => "nginx, unbuffered".to_owned(),
+            System::NginxNjs => "nginx + njs".to_owned(),
+            System::Haproxy => "HAProxy".to_owned(),
+            System::Envoy { cache: true } => "Envoy, token cache".to_owned(),
+            System::Envoy { cache: false } => "Envoy".to_owned(),
+            System::Gunicorn => "gunicorn + Flask".to_owned(),
             System::Gateway(variant) => variant.label(),
         }
     }
@@ -50,6 +70,12 @@ impl System {
         match self {
             System::Relay => "copies bytes with epoll and looks at nothing: the floor",
             System::Nginx => "plain proxy_pass, nothing checked",
+            System::NginxUnbuffered => "the same with proxy_request_buffering and proxy_buffering off",
+            System::NginxNjs => "HS256 and exp by hand in JavaScript, one claim to a header",
+            System::Haproxy => "HS256 by jwt_verify, exp compared, one claim to a header",
+            System::Envoy { cache: true } => "jwt_authn with its cache, one claim to a header",
+            System::Envoy { cache: false } => "jwt_authn, one claim to a header",
+            System::Gunicorn => "the tutorial: flask-jwt-extended in the application itself, no proxy",
             System::Gateway(_) => {
                 "the default configuration: all checks, identity headers, access log, metrics"
             }
@@ -61,6 +87,11 @@ impl System {
         match self {
             System::Relay => relay::command(setup),
             System::Nginx => nginx::command(setup),
+            System::NginxUnbuffered => nginx::unbuffered(setup),
+            System::NginxNjs => njs::command(setup),
+            System::Haproxy => haproxy::command(setup),
+            System::Envoy { cache } => envoy::command(cache, setup),
+            System::Gunicorn => gunicorn::command(setup),
             System::Gateway(variant) => gateway::command(variant, setup),
         }
     }
@@ -72,7 +103,10 @@ impl System {
         };
         match self {
             System::Relay => of("gcc", "--version"),
-            System::Nginx => of("nginx", "-v"),
+            System::Nginx | System::NginxUnbuffered | System::NginxNjs => of("nginx", "-v"),
+            System::Haproxy => of("haproxy", "-v"),
+            System::Envoy { .. } => of("envoy", "--version"),
+            System::Gunicorn => of("gunicorn", "--version"),
             System::Gateway(_) => of("auth-gateway", "--version"),
         }
     }

@@ -20,6 +20,12 @@ pub(super) fn command(setup: &Setup<'_>) -> Result<Command> {
     start(setup, &site)
 }
 
+/// The same, passing bodies on while they arrive instead of keeping them first.
+pub(super) fn unbuffered(setup: &Setup<'_>) -> Result<Command> {
+    let http = format!("    proxy_request_buffering off;\n    proxy_buffering off;\n{}", app(setup));
+    start(setup, &Site { main: String::new(), http, location: PASS.to_owned() })
+}
+
 /// Passes to `app` over connections that are kept.
 pub(super) const PASS: &str = r#"
             proxy_pass http://app;

@@ -1,17 +1,42 @@
 //! The goals that the project set itself, and whether they were reached.
 
+use std::fmt;
+
 use crate::table::Table;
 
 /// A goal for one table.
 pub(crate) enum Goal {
     /// The first column, divided by that of another row in the same round.
-    Ratio { row: String, to: String, at_most: f64 },
+    Ratio { row: String, to: String, limit: Limit },
     /// A column's median.
-    AtMost { row: String, column: usize, limit: f64 },
-    /// A column's median.
-    AtLeast { row: String, column: usize, limit: f64 },
+    Value { row: String, column: usize, limit: Limit },
     /// The first column's medians, whose largest may be so much above the smallest.
     Alike { rows: Vec<String>, within: f64 },
+}
+
+/// On which side of a number it is good to be.
+#[derive(Clone, Copy)]
+pub(crate) enum Limit {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Limit {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Limit::AtMost(limit) => value <= limit,
+            Limit::AtLeast(limit) => value >= limit,
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Limit::AtMost(limit) => write!(f, "≤ {limit}"),
+            Limit::AtLeast(limit) => write!(f, "≥ {limit}"),
+        }
+    }
 }
 
 /// A goal beside what was measured.
@@ -32,33 +57,23 @@ impl Goal {
     /// `None` if what it is about was not measured.
     pub(crate) fn judge(&self, table: &Table) -> Option<Verdict> {
         let median = |row: &str, column: usize| Some(table.row(row)?.samples(column)?.median());
-        let name = |column: usize| table.columns[column].name;
         match self {
-            Goal::Ratio { row, to, at_most } => {
+            Goal::Ratio { row, to, limit } => {
                 let ratio = table.ratios(row, to)?.median();
                 Some(Verdict {
                     row: row.clone(),
-                    goal: format!("≤ {at_most} × {to}"),
+                    goal: format!("{limit} × {to}"),
                     measured: format!("{ratio:.2} ×"),
-                    reached: ratio <= *at_most,
+                    reached: limit.holds(ratio),
                 })
             }
-            Goal::AtMost { row, column, limit } => {
+            Goal::Value { row, column, limit } => {
                 let value = median(row, *column)?;
                 Some(Verdict {
                     row: row.clone(),
-                    goal: format!("{} ≤ {limit}", name(*column)),
+                    goal: format!("{} {limit}", table.columns[*column].name),
                     measured: format!("{value:.2}"),
-                    reached: value <= *limit,
-                })
-            }
-            Goal::AtLeast { row, column, limit } => {
-                let value = median(row, *column)?;
-                Some(Verdict {
-                    row: row.clone(),
-                    goal: format!("{} ≥ {limit}", name(*column)),
-                    measured: format!("{value:.2}"),
-                    reached: value >= *limit,
+                    reached: limit.holds(value),
                 })
             }
             Goal::Alike { rows, within } => {
