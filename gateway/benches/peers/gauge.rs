@@ -36,6 +36,30 @@ fn time_on_core(thread: &Path) -> Result<u64> {
     Ok(first.ok_or("schedstat has no first number")?)
 }
 
+/// What a core has done since the machine was started, in ticks.
+pub(crate) struct CoreTime {
+    idle: u64,
+    all: u64,
+}
+
+impl CoreTime {
+    pub(crate) fn read(core: &str) -> Result<CoreTime> {
+        let stat = fs::read_to_string("/proc/stat")?;
+        let line =
+            stat.lines().find_map(|line| line.strip_prefix("cpu")?.strip_prefix(core)?.strip_prefix(' '));
+        let line = line.ok_or_else(|| format!("there is no core {core}"))?;
+        let ticks: Vec<u64> = line.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+        // user, nice, system, idle, iowait, and so on.
+        Ok(CoreTime { idle: ticks.iter().skip(3).take(2).sum(), all: ticks.iter().sum() })
+    }
+
+    /// Which share of the time since then the core was not idle.
+    pub(crate) fn busy_since(&self, before: &CoreTime) -> f64 {
+        let (idle, all) = (self.idle - before.idle, self.all - before.all);
+        1.0 - idle as f64 / all.max(1) as f64
+    }
+}
+
 /// Resident memory of a group, in KiB.
 pub(crate) fn resident_kib(group: u32) -> Result<u64> {
     sum_of_status(group, "VmRSS:")

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::Result;
+use crate::tokens::{PASSWORD, username};
 
 /// An answer to one request.
 pub(crate) struct Reply {
@@ -62,10 +63,9 @@ impl Client {
         }
     }
 
-    /// Logs the benchmark's user in at the gateway.
-    pub(crate) fn login(&mut self) -> Result<Reply> {
-        use crate::tokens::{PASSWORD, USERNAME};
-        let body = serde_json::json!({"username": USERNAME, "password": PASSWORD}).to_string();
+    /// Logs a user in at the gateway.
+    pub(crate) fn login(&mut self, user: u32) -> Result<Reply> {
+        let body = serde_json::json!({"username": username(user), "password": PASSWORD}).to_string();
         let request = format!(
             "POST /login HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()

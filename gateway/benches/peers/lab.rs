@@ -150,18 +150,21 @@ impl Lab {
             secret: &self.secret,
             tools: &self.tools,
         };
-        let command = pinned(cores, &system.command(&setup)?);
-        self.remember(system, &command);
+        let command = system.command(&setup)?;
+        self.remember(system, cores, &command);
+        let command = pinned(cores, &command);
         Ok(Prepared { lab: self, system, dir, address, command })
     }
 
-    fn remember(&self, system: System, command: &Command) {
+    fn remember(&self, system: System, cores: &str, command: &Command) {
         let mut started = self.started.borrow_mut();
         if started.iter().all(|before| before.system.label() != system.label()) {
-            let words = [command.get_program()].into_iter().chain(command.get_args());
-            let command = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+            let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+            let words: Vec<_> =
+                [program].into_iter().chain(command.get_args()).map(|word| word.to_string_lossy()).collect();
             let target = self.dir.parent().map_or_else(String::new, |target| target.display().to_string());
-            started.push(Started { system, command: command.replace(&target, "target") });
+            let command = format!("taskset -c {cores} {}", words.join(" ")).replace(&target, "target");
+            started.push(Started { system, command });
         }
     }
 
@@ -184,7 +187,7 @@ impl Prepared<'_> {
         let token = match self.system {
             System::Gateway(variant) if !variant.shares_a_secret() => {
                 wait(&mut process, || Client::connect(self.address).map(drop))?;
-                Client::connect(self.address)?.login()?.member("access_token")?
+                Client::connect(self.address)?.login(0)?.member("access_token")?
             }
             _ => tokens::mint(&self.lab.secret, 1)?,
         };

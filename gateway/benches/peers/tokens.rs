@@ -12,7 +12,9 @@ use crate::Result;
 
 pub(crate) const ISSUER: &str = "https://bench.example";
 pub(crate) const AUDIENCE: &str = "bench";
-pub(crate) const USERNAME: &str = "alice";
+/// How many users the gateway knows.
+pub(crate) const USERS: u32 = 64;
+/// Everybody's.
 pub(crate) const PASSWORD: &str = "a password for benchmarks";
 
 /// Longer than any run; an access token may not live longer than a day.
@@ -23,6 +25,11 @@ pub(crate) fn secret() -> Result<String> {
     let mut bytes = [0; 32];
     rand::fill(&mut bytes).map_err(|_| "no random numbers")?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The name of user number `number`. A name takes one login at a time: several at once look like guesses.
+pub(crate) fn username(number: u32) -> String {
+    format!("user{number}")
 }
 
 /// The token of user number `number`, signed with HS256.
@@ -41,7 +48,7 @@ pub(crate) fn mint(secret: &str, number: u32) -> Result<String> {
         jti: id.clone(),
         sid: id,
         token_type: TokenType::Access.claim(),
-        username: USERNAME.to_owned(),
+        username: username(number),
         roles: vec!["user".to_owned()],
         further: serde_json::Map::new(),
     };

@@ -92,6 +92,19 @@ impl Tools {
         Ok(found.ok_or_else(|| format!("{program} is needed: install it (`apt-get install {program}`)"))?)
     }
 
+    /// Debian's version of njs, which does not tell its own.
+    pub(crate) fn njs_version(&self) -> String {
+        first_line(Command::new("dpkg-query").args(["-W", "-f", "${Version}", NJS_PACKAGE]))
+    }
+
+    /// The versions of gunicorn and of what runs in it.
+    pub(crate) fn python_versions(&self) -> String {
+        const PROGRAM: &str = "from importlib.metadata import version; \
+             print(', '.join(f'{p} {version(p)}' for p in ('gunicorn', 'flask', 'flask-jwt-extended')))";
+        let python = self.path("gunicorn").map(|gunicorn| gunicorn.with_file_name("python"));
+        python.map_or_else(String::new, |python| first_line(Command::new(python).args(["-c", PROGRAM])))
+    }
+
     /// nginx's JavaScript module.
     pub(crate) fn njs(&self) -> Option<&Path> {
         self.path(NJS)
@@ -100,10 +113,15 @@ impl Tools {
 
 /// The first line that a program says about its version.
 pub(crate) fn version(program: &Path, argument: &str) -> String {
-    let output = Command::new(program).arg(argument).stdin(Stdio::null()).output();
+    let own_dir = program.parent().map_or_else(String::new, |dir| format!("{}/", dir.display()));
+    first_line(Command::new(program).arg(argument)).replace(&own_dir, "")
+}
+
+fn first_line(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output();
     let text = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    text.lines().find(|line| !line.trim().is_empty()).unwrap_or("unknown version").trim().to_owned()
+    text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("of unknown version").to_owned()
 }
 
 fn in_path(program: &str) -> Option<PathBuf> {

@@ -26,11 +26,9 @@ pub(crate) fn acts_during<T>(
 ) -> Result<(T, f64)> {
     let done = AtomicU64::new(0);
     let over = AtomicBool::new(false);
-    let one = || -> std::result::Result<(), String> {
-        repeat(address, act, &done, &over).map_err(|error| error.to_string())
-    };
+    let one = |user| repeat(address, user, act, &done, &over).map_err(|error| error.to_string());
     thread::scope(|scope| {
-        let clients: Vec<_> = (0..clients).map(|_| scope.spawn(one)).collect();
+        let clients: Vec<_> = (0..clients).map(|user| scope.spawn(move || one(user))).collect();
         // What comes first pays for connections and, with refreshes, for the logins.
         while done.load(Ordering::Relaxed) < clients.len() as u64 && clients.iter().all(|c| !c.is_finished())
         {
@@ -47,12 +45,12 @@ pub(crate) fn acts_during<T>(
     })
 }
 
-fn repeat(address: SocketAddr, act: Act, done: &AtomicU64, over: &AtomicBool) -> Result<()> {
+fn repeat(address: SocketAddr, user: u32, act: Act, done: &AtomicU64, over: &AtomicBool) -> Result<()> {
     let mut client = Client::connect(address)?;
-    let mut answer = client.login()?;
+    let mut answer = client.login(user)?;
     while !over.load(Ordering::Relaxed) {
         answer = match act {
-            Act::LogIn => client.login()?,
+            Act::LogIn => client.login(user)?,
             Act::Refresh => {
                 let token = answer.member("refresh_token")?;
                 let request = format!(

@@ -21,18 +21,21 @@ pub(crate) struct Cost {
     pub(crate) requests_per_second: f64,
     /// How much of the time the proxy had its core, in per cent.
     pub(crate) busy: f64,
+    /// The same of the load's core, by whomever.
+    pub(crate) load_core_busy: f64,
 }
 
 impl Cost {
     pub(crate) const COLUMNS: &[Column] = &[
         Column { name: "µs CPU/request", better: Better::Lower, digits: 1 },
         Column { name: "requests/s", better: Better::Higher, digits: 0 },
-        Column { name: "core busy %", better: Better::Higher, digits: 0 },
+        Column { name: "proxy core busy %", better: Better::Higher, digits: 0 },
+        Column { name: "load core busy %", better: Better::Lower, digits: 0 },
     ];
 
     /// In the order of [`Cost::COLUMNS`].
-    pub(crate) fn values(&self) -> [f64; 3] {
-        [self.cpu_per_request, self.requests_per_second, self.busy]
+    pub(crate) fn values(&self) -> [f64; 4] {
+        [self.cpu_per_request, self.requests_per_second, self.busy, self.load_core_busy]
     }
 }
 

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::{Cost, cpu_during};
 use crate::Result;
+use crate::gauge;
 use crate::lab::{Lab, Running};
 use crate::machine::LOAD_CORE;
 
@@ -41,16 +42,20 @@ impl<'a> Wrk<'a> {
     /// Runs it and reads what it cost.
     pub(crate) fn measure(&self, lab: &Lab, running: &Running) -> Result<Cost> {
         let mut command = self.command(lab, running)?;
-        let (output, cpu, took) = cpu_during(running.group(), || Ok(command.output()?))?;
+        let core_before = gauge::CoreTime::read(LOAD_CORE)?;
+        let (output, cpu, _) = cpu_during(running.group(), || Ok(command.output()?))?;
+        let load_core_busy = gauge::CoreTime::read(LOAD_CORE)?.busy_since(&core_before);
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         if !output.status.success() {
             return Err(format!("wrk: {said}{}", String::from_utf8_lossy(&output.stderr)).into());
         }
-        let requests = self.count(&said)?;
+        let (requests, per_second) = self.count(&said)?;
         Ok(Cost {
             cpu_per_request: cpu.as_secs_f64() * 1e6 / requests,
-            requests_per_second: requests / took.as_secs_f64(),
-            busy: cpu.as_secs_f64() / took.as_secs_f64() * 100.0,
+            requests_per_second: per_second,
+            // By wrk's clock, which does not run while it reads its script.
+            busy: cpu.as_secs_f64() * per_second / requests * 100.0,
+            load_core_busy: load_core_busy * 100.0,
         })
     }
 
@@ -70,16 +75,20 @@ impl<'a> Wrk<'a> {
         Ok(command)
     }
 
-    /// How many requests were answered, if all were answered as they should be.
-    fn count(&self, said: &str) -> Result<f64> {
-        let number = |line: &str| line.split_whitespace().find_map(|word| word.parse::<u64>().ok());
-        let line = |marker| said.lines().find(|line| line.contains(marker));
-        let requests = line("requests in").and_then(number).ok_or_else(|| format!("wrk said: {said}"))?;
-        let refused = line("Non-2xx or 3xx").and_then(number).unwrap_or(0);
-        if requests == 0 || refused != if self.refused { requests } else { 0 } {
+    /// How many requests were answered, and how many in a second, if all were answered as they should be.
+    fn count(&self, said: &str) -> Result<(f64, f64)> {
+        let number = |marker| {
+            let line = said.lines().find(|line| line.contains(marker))?;
+            line.split_whitespace().find_map(|word| word.parse::<f64>().ok())
+        };
+        let (Some(requests), Some(per_second)) = (number("requests in"), number("Requests/sec")) else {
+            return Err(format!("wrk said: {said}").into());
+        };
+        let refused = number("Non-2xx or 3xx").unwrap_or(0.0);
+        if requests == 0.0 || refused != if self.refused { requests } else { 0.0 } {
             return Err(format!("not the answers that were expected:\n{said}").into());
         }
-        Ok(requests as f64)
+        Ok((requests, per_second))
     }
 }
 

@@ -7,7 +7,7 @@ use auth_gateway::users::{Password, PasswordHash};
 
 use super::Setup;
 use crate::Result;
-use crate::tokens::{AUDIENCE, ISSUER, PASSWORD, USERNAME};
+use crate::tokens::{AUDIENCE, ISSUER, PASSWORD, USERS, username};
 
 /// What differs between the gateways that are measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -92,10 +92,12 @@ upstream = "app"
     );
     fs::write(setup.dir.join("gateway.toml"), configuration)?;
     let hash = PasswordHash::create(&Password::new(PASSWORD)?)?;
-    let users = format!(
-        "[[users]]\nid = \"1\"\nusername = {USERNAME:?}\npassword = {:?}\nroles = [\"user\"]\n",
-        hash.as_phc()
-    );
+    let users: String = (0..USERS)
+        .map(|number| {
+            let (name, password) = (username(number), hash.as_phc());
+            format!("[[users]]\nid = \"{number}\"\nusername = {name:?}\npassword = {password:?}\nroles = [\"user\"]\n")
+        })
+        .collect();
     fs::write(setup.dir.join("users.toml"), users)?;
     let mut command = Command::new(setup.tools.required("auth-gateway")?);
     command.args(["--config", "gateway.toml"]).current_dir(setup.dir);

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::Result;
+use crate::table::RELAY;
 use crate::tools::{Tools, version};
 
 /// Something that stands between the load and the upstream.
@@ -53,7 +54,7 @@ impl System {
     /// Its name in tables.
     pub(crate) fn label(self) -> String {
         match self {
-            System::Relay => "byte relay in C".to_owned(),
+            System::Relay => RELAY.to_owned(),
             System::Nginx => "nginx".to_owned(),
             System::NginxUnbuffered => "nginx, unbuffered".to_owned(),
             System::NginxNjs => "nginx + njs".to_owned(),
@@ -103,10 +104,11 @@ impl System {
         };
         match self {
             System::Relay => of("gcc", "--version"),
-            System::Nginx | System::NginxUnbuffered | System::NginxNjs => of("nginx", "-v"),
+            System::Nginx | System::NginxUnbuffered => of("nginx", "-v"),
+            System::NginxNjs => format!("{}, njs {}", of("nginx", "-v"), tools.njs_version()),
             System::Haproxy => of("haproxy", "-v"),
             System::Envoy { .. } => of("envoy", "--version"),
-            System::Gunicorn => of("gunicorn", "--version"),
+            System::Gunicorn => tools.python_versions(),
             System::Gateway(_) => of("auth-gateway", "--version"),
         }
     }

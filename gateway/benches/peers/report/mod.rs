@@ -14,6 +14,7 @@ use crate::machine::{self, LOAD_CORE, PROXY_CORE};
 use crate::options::Options;
 use crate::scenarios::Scenario;
 use crate::table::Table;
+use crate::tools::version;
 
 /// What has been measured so far.
 pub(crate) struct Report {
@@ -77,17 +78,19 @@ impl Report {
             "Made by `{}` on {}.\n\n\
              Each system has one worker, pinned to core {PROXY_CORE}; the upstream (nginx, `return 200` with a small \
              JSON) and the load share core {LOAD_CORE}, unless a table says otherwise. The systems run in turn, in \
-             {} rounds of {} s for each measurement; every second round runs backwards. Tables show medians; a ratio \
+             {} rounds of {seconds} s for each measurement; every second round runs backwards. Tables show medians; a ratio \
              is the median of the ratios in the same round. CPU time is user and system time of all threads and \
-             workers of the proxy (`/proc/PID/task/*/schedstat`). *core busy* is that time divided by the time on the \
-             clock: below 100 % the load was the bottleneck, not the proxy, and wake-ups cost more. Bold is best; the \
-             byte relay, which looks at nothing, does not compete.\n\n\
+             workers of the proxy (`/proc/PID/task/*/schedstat`). *proxy core busy* is that time divided by the time on the \
+             clock: below 100 % the load was the bottleneck, not the proxy, and wake-ups cost more. \
+             Closed loops are run by {wrk} as `taskset -c {LOAD_CORE} wrk -t1 -cCLIENTS -d{seconds}s -H 'Authorization: Bearer \
+             TOKEN' URL`. Bold is best; the byte relay, which looks at nothing, does not compete.\n\n\
              auth-gateway runs its default configuration: access log of every request to a file, metrics, \
              revocation check, header hygiene. The peers' access logs are off, as is usual for them in such tests.\n\n",
             self.command,
             machine::description(),
             lab.options.rounds,
-            lab.options.seconds,
+            seconds = lab.options.seconds,
+            wrk = lab.tools.path("wrk").map_or_else(String::new, |wrk| version(wrk, "--version")),
         );
     }
 

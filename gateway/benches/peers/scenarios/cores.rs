@@ -38,7 +38,7 @@ pub(crate) fn run(lab: &Lab) -> Result<Vec<Table>> {
         let token = tokens::spoil(&running.token)?;
         let wrk = Wrk { token: &token, refused: true, cores: load_cores, ..Wrk::warm(lab, &running, 64) };
         Wrk { seconds: 1, ..wrk }.measure(lab, &running)?;
-        let Cost { cpu_per_request, requests_per_second, busy } = wrk.measure(lab, &running)?;
+        let Cost { cpu_per_request, requests_per_second, busy, .. } = wrk.measure(lab, &running)?;
         table.record(round, &label(workers), &[requests_per_second, cpu_per_request, busy]);
         Ok(())
     })?;

@@ -1,13 +1,14 @@
 //! i. How long a request takes while there is a known amount of work.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{HS256, warm_up};
 use crate::Result;
-use crate::lab::{Lab, Running};
+use crate::lab::Lab;
 use crate::load::{Latencies, OpenLoop};
 use crate::peers::System;
-use crate::table::{Better, Column, Table};
+use crate::table::{Better, Column, NO_PROXY, Table};
 
 const SYSTEMS: [System; 3] = [System::Nginx, System::Haproxy, HS256];
 const RATES: [u32; 4] = [2_000, 5_000, 10_000, 20_000];
@@ -22,14 +23,24 @@ pub(crate) fn run(lab: &Lab) -> Result<Vec<Table>> {
         .map(|rate| Table::new(format!("{rate} requests/s"), COLUMNS).relative_to(&System::Nginx.label()));
     tables[0].remarks.push(
         "64 keep-alive clients; requests are sent by the clock, evenly spaced, and latency counts from the moment \
-         when a request was due (open loop)."
+         when a request was due (open loop). The upstream alone shows what the machine adds by itself."
             .to_owned(),
     );
     lab.each(&SYSTEMS, |round, system| {
+        if system == System::Nginx {
+            for (table, rate) in tables.iter_mut().zip(RATES) {
+                let latencies = at_rate(lab, lab.upstream, "", rate)?;
+                table.record(round, NO_PROXY, &values(&latencies));
+            }
+        }
         let running = lab.start(system)?;
         warm_up(lab, &running)?;
         for (table, rate) in tables.iter_mut().zip(RATES) {
-            table.record(round, &system.label(), &values(&at_rate(lab, &running, rate)?));
+            table.record(
+                round,
+                &system.label(),
+                &values(&at_rate(lab, running.address, &running.token, rate)?),
+            );
         }
         Ok(())
     })?;
@@ -37,9 +48,9 @@ pub(crate) fn run(lab: &Lab) -> Result<Vec<Table>> {
 }
 
 /// Sends requests at a rate for the usual time.
-pub(super) fn at_rate(lab: &Lab, running: &Running, rate: u32) -> Result<Latencies> {
+pub(super) fn at_rate(lab: &Lab, address: SocketAddr, token: &str, rate: u32) -> Result<Latencies> {
     let duration = Duration::from_secs(lab.options.seconds);
-    OpenLoop { address: running.address, token: &running.token, clients: 64, rate, duration }.run()
+    OpenLoop { address, token, clients: 64, rate, duration }.run()
 }
 
 /// In the order of [`COLUMNS`].

@@ -1,15 +1,21 @@
 //! j. Whether those who are in notice that many others log in.
 
-use super::latency::{COLUMNS, at_rate, values};
+use super::latency::{at_rate, values};
 use super::{HS256, warm_up};
 use crate::Result;
 use crate::lab::Lab;
 use crate::load::login::{Act, acts_during};
 use crate::report::goal::{Goal, Limit};
-use crate::table::Table;
+use crate::table::{Better, Column, Table};
 
 const RATE: u32 = 2_000;
 const CLIENTS: u32 = 8;
+const COLUMNS: &[Column] = &[
+    Column { name: "p99 µs", better: Better::Lower, digits: 0 },
+    Column { name: "p50 µs", better: Better::Lower, digits: 0 },
+    Column { name: "p99.9 µs", better: Better::Lower, digits: 0 },
+    Column { name: "logins/s", better: Better::Higher, digits: 0 },
+];
 const QUIET: &str = "auth-gateway, quiet";
 const STORM: &str = "auth-gateway, login storm";
 
@@ -24,10 +30,12 @@ pub(crate) fn run(lab: &Lab) -> Result<Vec<Table>> {
     lab.each(&[HS256], |round, system| {
         let running = lab.start(system)?;
         warm_up(lab, &running)?;
-        table.record(round, QUIET, &values(&at_rate(lab, &running, RATE)?));
-        let (latencies, _) =
-            acts_during(running.address, CLIENTS, Act::LogIn, || at_rate(lab, &running, RATE))?;
-        table.record(round, STORM, &values(&latencies));
+        let requests = || at_rate(lab, running.address, &running.token, RATE);
+        let [p99, p50, p999] = values(&requests()?);
+        table.record(round, QUIET, &[p99, p50, p999, 0.0]);
+        let (latencies, logins) = acts_during(running.address, CLIENTS, Act::LogIn, requests)?;
+        let [p99, p50, p999] = values(&latencies);
+        table.record(round, STORM, &[p99, p50, p999, logins]);
         Ok(())
     })?;
     Ok(vec![table])
