@@ -6,8 +6,11 @@ mod answer;
 mod background;
 mod buffers;
 mod connection;
+mod hot_path;
 mod listener;
 mod running;
 mod worker;
 
+#[doc(hidden)]
+pub use hot_path::HotPath;
 pub use running::{Running, ServeError, start};
