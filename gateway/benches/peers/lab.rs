@@ -15,6 +15,7 @@ use crate::machine::PROXY_CORE;
 use crate::options::Options;
 use crate::peers::{Setup, System, upstream};
 use crate::process::Process;
+use crate::table::Samples;
 use crate::tokens;
 use crate::tools::Tools;
 
@@ -34,6 +35,8 @@ pub(crate) struct Lab {
     pub(crate) upstream: SocketAddr,
     /// Ends with the lab.
     _upstream: Process,
+    /// Which share of the proxy's core others had, in each measurement.
+    disturbances: RefCell<Vec<f64>>,
     /// Why a system is left out, by its label.
     left_out: RefCell<BTreeMap<String, String>>,
     /// What was started, in order, for the report.
@@ -97,6 +100,7 @@ impl Lab {
             secret: tokens::secret()?,
             upstream,
             _upstream: process,
+            disturbances: RefCell::default(),
             left_out: RefCell::default(),
             started: RefCell::default(),
         })
@@ -166,6 +170,16 @@ impl Lab {
             let command = format!("taskset -c {cores} {}", words.join(" ")).replace(&target, "target");
             started.push(Started { system, command });
         }
+    }
+
+    /// Keeps which share of the proxy's core others had during a measurement.
+    pub(crate) fn note_disturbance(&self, share: f64) {
+        self.disturbances.borrow_mut().push(share.max(0.0));
+    }
+
+    /// What others had of the proxy's core, over all measurements.
+    pub(crate) fn disturbances(&self) -> Option<Samples> {
+        Samples::new(self.disturbances.borrow().clone())
     }
 
     /// What was started so far.

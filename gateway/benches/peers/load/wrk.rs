@@ -5,9 +5,9 @@ use std::process::{Command, Stdio};
 
 use super::{Cost, cpu_during};
 use crate::Result;
-use crate::gauge;
+use crate::gauge::CoreTime;
 use crate::lab::{Lab, Running};
-use crate::machine::LOAD_CORE;
+use crate::machine::{LOAD_CORE, PROXY_CORE};
 
 /// One run of wrk.
 pub(crate) struct Wrk<'a> {
@@ -42,14 +42,18 @@ impl<'a> Wrk<'a> {
     /// Runs it and reads what it cost.
     pub(crate) fn measure(&self, lab: &Lab, running: &Running) -> Result<Cost> {
         let mut command = self.command(lab, running)?;
-        let core_before = gauge::CoreTime::read(LOAD_CORE)?;
-        let (output, cpu, _) = cpu_during(running.group(), || Ok(command.output()?))?;
-        let load_core_busy = gauge::CoreTime::read(LOAD_CORE)?.busy_since(&core_before);
+        let cores_before = [CoreTime::read(PROXY_CORE)?, CoreTime::read(LOAD_CORE)?];
+        let (output, cpu, took) = cpu_during(running.group(), || Ok(command.output()?))?;
+        let proxy_core_busy = CoreTime::read(PROXY_CORE)?.busy_since(&cores_before[0]);
+        let load_core_busy = CoreTime::read(LOAD_CORE)?.busy_since(&cores_before[1]);
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         if !output.status.success() {
             return Err(format!("wrk: {said}{}", String::from_utf8_lossy(&output.stderr)).into());
         }
         let (requests, per_second) = self.count(&said)?;
+        if self.cores == LOAD_CORE {
+            lab.note_disturbance(proxy_core_busy - cpu.as_secs_f64() / took.as_secs_f64());
+        }
         Ok(Cost {
             cpu_per_request: cpu.as_secs_f64() * 1e6 / requests,
             requests_per_second: per_second,

@@ -73,25 +73,34 @@ impl Report {
     }
 
     fn push_conditions(&self, text: &mut String, lab: &Lab) {
+        let rounds = lab.options.rounds;
+        let seconds = lab.options.seconds;
+        let wrk = lab.tools.path("wrk").map_or_else(String::new, |wrk| version(wrk, "--version"));
         let _ = write!(
             text,
             "Made by `{}` on {}.\n\n\
              Each system has one worker, pinned to core {PROXY_CORE}; the upstream (nginx, `return 200` with a small \
              JSON) and the load share core {LOAD_CORE}, unless a table says otherwise. The systems run in turn, in \
-             {} rounds of {seconds} s for each measurement; every second round runs backwards. Tables show medians; a ratio \
-             is the median of the ratios in the same round. CPU time is user and system time of all threads and \
-             workers of the proxy (`/proc/PID/task/*/schedstat`). *proxy core busy* is that time divided by the time on the \
-             clock: below 100 % the load was the bottleneck, not the proxy, and wake-ups cost more. \
-             Closed loops are run by {wrk} as `taskset -c {LOAD_CORE} wrk -t1 -cCLIENTS -d{seconds}s -H 'Authorization: Bearer \
-             TOKEN' URL`. Bold is best; the byte relay, which looks at nothing, does not compete.\n\n\
+             {rounds} rounds of {seconds} s for each measurement; every second round runs backwards. Tables show \
+             medians; a ratio is the median of the ratios in the same round. Bold is best; the byte relay, which \
+             looks at nothing, does not compete.\n\n\
+             CPU time is user and system time of all threads and workers of the proxy \
+             (`/proc/PID/task/*/schedstat`). *proxy core busy* is that time divided by the time on the clock: well \
+             below 100 % the load was the bottleneck, and wake-ups cost the proxy more. Closed loops are run by {wrk} \
+             as `taskset -c {LOAD_CORE} wrk -t1 -cCLIENTS -d{seconds}s -H 'Authorization: Bearer TOKEN' URL`.\n\n\
              auth-gateway runs its default configuration: access log of every request to a file, metrics, \
              revocation check, header hygiene. The peers' access logs are off, as is usual for them in such tests.\n\n",
             self.command,
             machine::description(),
-            lab.options.rounds,
-            seconds = lab.options.seconds,
-            wrk = lab.tools.path("wrk").map_or_else(String::new, |wrk| version(wrk, "--version")),
         );
+        if let Some(shares) = lab.disturbances() {
+            let (median, most) = (shares.median() * 100.0, shares.most() * 100.0);
+            let _ = writeln!(
+                text,
+                "During the closed loops other programs had {median:.1} % of the proxy's core (median; at most \
+                 {most:.1} %).\n"
+            );
+        }
     }
 
     fn push_goals(&self, text: &mut String) {
