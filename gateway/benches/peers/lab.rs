@@ -33,9 +33,8 @@ pub(crate) struct Lab {
     pub(crate) secret: String,
     /// The address of the upstream.
     pub(crate) upstream: SocketAddr,
-    /// Ends with the lab.
-    _upstream: Process,
-    /// Which share of the proxy's core others had, in each measurement.
+    upstream_process: Process,
+    /// Which share of the two cores others had, in each measurement.
     disturbances: RefCell<Vec<f64>>,
     /// Why a system is left out, by its label.
     left_out: RefCell<BTreeMap<String, String>>,
@@ -99,7 +98,7 @@ impl Lab {
             dir,
             secret: tokens::secret()?,
             upstream,
-            _upstream: process,
+            upstream_process: process,
             disturbances: RefCell::default(),
             left_out: RefCell::default(),
             started: RefCell::default(),
@@ -172,12 +171,17 @@ impl Lab {
         }
     }
 
-    /// Keeps which share of the proxy's core others had during a measurement.
-    pub(crate) fn note_disturbance(&self, share: f64) {
-        self.disturbances.borrow_mut().push(share.max(0.0));
+    /// The upstream's processes, for the gauges.
+    pub(crate) fn upstream_group(&self) -> u32 {
+        self.upstream_process.group()
     }
 
-    /// What others had of the proxy's core, over all measurements.
+    /// Keeps which share of the two cores others had during a measurement.
+    pub(crate) fn note_disturbance(&self, share: f64) {
+        self.disturbances.borrow_mut().push(share);
+    }
+
+    /// What others had of the two cores, over all measurements.
     pub(crate) fn disturbances(&self) -> Option<Samples> {
         Samples::new(self.disturbances.borrow().clone())
     }

@@ -97,7 +97,7 @@ impl Report {
             let (median, most) = (shares.median() * 100.0, shares.most() * 100.0);
             let _ = writeln!(
                 text,
-                "During the closed loops other programs had {median:.1} % of the proxy's core (median; at most \
+                "Other programs had {median:.1} % of the two cores meanwhile (median of all runs of load; at most \
                  {most:.1} %).\n"
             );
         }
