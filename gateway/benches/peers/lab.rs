@@ -105,33 +105,29 @@ impl Lab {
         })
     }
 
-    /// Measures each system in turn, in every round. A peer that fails is left out from then on.
+    /// Measures each system in turn, in every round. A peer that fails is left out of the rounds that follow.
     pub(crate) fn each(
         &self,
         systems: &[System],
         mut measure: impl FnMut(u32, System) -> Result<()>,
     ) -> Result<()> {
+        let mut systems = systems.to_vec();
         for round in 1..=self.options.rounds {
-            let mut order = systems.to_vec();
-            // What drifts over time then drifts for and against everybody.
-            if round % 2 == 0 {
-                order.reverse();
-            }
-            for system in order {
+            for system in systems.clone() {
                 let label = system.label();
-                if self.left_out.borrow().contains_key(&label) {
-                    continue;
-                }
                 eprintln!("  round {round}: {label}");
                 match (measure(round, system), system) {
                     (Ok(()), _) => {}
                     (Err(e), System::Gateway(_)) => return Err(format!("{label}: {e}").into()),
                     (Err(e), _) => {
                         eprintln!("  {label} is left out: {e}");
+                        systems.retain(|&other| other != system);
                         self.left_out.borrow_mut().insert(label, e.to_string());
                     }
                 }
             }
+            // What drifts over time then drifts for and against everybody.
+            systems.reverse();
         }
         Ok(())
     }

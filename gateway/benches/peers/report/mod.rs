@@ -138,7 +138,7 @@ fn push_systems(text: &mut String, lab: &Lab) {
     }
     for (label, reason) in lab.left_out() {
         let reason = reason.lines().next().unwrap_or_default();
-        let _ = writeln!(text, "| {label} | left out: {reason} | | |");
+        let _ = writeln!(text, "| {label} | left out at least once: {reason} | | |");
     }
 }
 
