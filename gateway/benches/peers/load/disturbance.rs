@@ -26,6 +26,7 @@ pub(crate) fn undisturbed<T>(
             lab.note_disturbance(share);
             return Ok(measured);
         }
+        eprintln!("    others had {:.0} % of the two cores: once more", share * 100.0);
         attempt += 1;
     }
 }
