@@ -8,7 +8,7 @@ use crate::lab::{Lab, Running};
 use crate::machine::{LOAD_CORE, PROXY_CORE};
 
 /// What others may have of the two cores, as a share, before a measurement is made again.
-const BEARABLE: f64 = 0.05;
+pub(crate) const BEARABLE: f64 = 0.05;
 const ATTEMPTS: u32 = 3;
 
 /// Measures something, again if it was disturbed and as long as there is hope. `proxy` is what runs, if anything.

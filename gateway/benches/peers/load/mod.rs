@@ -8,7 +8,7 @@ mod wrk;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use disturbance::undisturbed;
+pub(crate) use disturbance::{BEARABLE, undisturbed};
 pub(crate) use open_loop::{Latencies, OpenLoop};
 pub(crate) use wrk::Wrk;
 

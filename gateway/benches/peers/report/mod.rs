@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crate::Result;
 use crate::lab::{Lab, Started};
+use crate::load::BEARABLE;
 use crate::machine::{self, LOAD_CORE, PROXY_CORE};
 use crate::options::Options;
 use crate::scenarios::Scenario;
@@ -94,11 +95,16 @@ impl Report {
             machine::description(),
         );
         if let Some(shares) = lab.disturbances() {
+            let verdict = if shares.median() <= BEARABLE {
+                ""
+            } else {
+                " **The machine was not quiet: rely on none of this.**"
+            };
             let (median, most) = (shares.median() * 100.0, shares.most() * 100.0);
             let _ = writeln!(
                 text,
                 "Other programs had {median:.1} % of the two cores meanwhile (median of all runs of load; at most \
-                 {most:.1} %).\n"
+                 {most:.1} %).{verdict}\n"
             );
         }
     }
