@@ -39,9 +39,7 @@ impl<'h> Bearer<'h> {
         let token = std::str::from_utf8(self.0).map_err(|_| malformed("Authorization is not ASCII"))?;
         match token {
             "" => Err(malformed("Bearer has no token")),
-            _ if token.bytes().any(|b| b" \t,\"".contains(&b)) => {
-                Err(malformed("something besides one token follows Bearer"))
-            }
+            _ if has_separator(self.0) => Err(malformed("something besides one token follows Bearer")),
             _ => Ok(token),
         }
     }
@@ -50,6 +48,11 @@ impl<'h> Bearer<'h> {
 /// The token, or `None` where there are no bearer credentials.
 pub(crate) fn bearer_token(head: &RequestHead) -> Result<Option<&str>, Rejection> {
     Bearer::of(head)?.map(Bearer::token).transpose()
+}
+
+/// Whether there is something between tokens in it.
+fn has_separator(bytes: &[u8]) -> bool {
+    memchr::memchr3(b' ', b'\t', b',', bytes).or_else(|| memchr::memchr(b'"', bytes)).is_some()
 }
 
 fn malformed(why: &'static str) -> Rejection {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::config::IdentityHeader;
 use crate::problem::{Code, Rejection};
 use crate::sessions::SessionId;
-use crate::tokens::VerifiedClaims;
+use crate::tokens::{ClaimValue, VerifiedClaims};
 use crate::wire::fold;
 
 /// A claim value longer than this is not put into a field, in bytes.
@@ -80,40 +80,63 @@ impl IdentityHeaders {
     fn lines(&self, claims: &VerifiedClaims) -> Result<Box<[u8]>, Rejection> {
         let mut lines = Vec::with_capacity(256);
         for IdentityHeader { claim, header } in &self.injected {
-            let Some(value) = claims.get(claim).and_then(field_value) else { continue };
-            if value.len() > MAX_VALUE_LEN {
+            let Some(value) = claims.get(claim) else { continue };
+            let start = lines.len();
+            lines.extend_from_slice(header.as_bytes());
+            lines.extend_from_slice(b": ");
+            let value_start = lines.len();
+            if !push_value(value, &mut lines) {
+                lines.truncate(start);
+                continue;
+            }
+            if lines.len() - value_start > MAX_VALUE_LEN {
                 return Err(Rejection::new(Code::HeadersTooLarge, "a claim is too large for a header field"));
             }
-            lines.extend_from_slice(format!("{header}: {value}\r\n").as_bytes());
+            lines.extend_from_slice(b"\r\n");
         }
         Ok(lines.into())
     }
 }
 
-fn field_value(claim: &Value) -> Option<String> {
+/// Appends a claim as a field's value, if it can be one.
+fn push_value(claim: ClaimValue<'_>, out: &mut Vec<u8>) -> bool {
     match claim {
-        Value::String(text) => Some(escaped(text, false)),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(truth) => Some(truth.to_string()),
-        Value::Array(elements) => {
-            let texts = elements.iter().map(|e| e.as_str().map(|text| escaped(text, true)));
-            Some(texts.collect::<Option<Vec<_>>>()?.join(","))
+        ClaimValue::Text(text) => push_escaped(text, false, out),
+        ClaimValue::Texts(elements) => push_list(elements.iter().map(String::as_str), out),
+        ClaimValue::Number(number) => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+        ClaimValue::Json(Value::String(text)) => push_escaped(text, false, out),
+        ClaimValue::Json(Value::Array(elements)) if elements.iter().all(Value::is_string) => {
+            push_list(elements.iter().filter_map(Value::as_str), out);
         }
-        Value::Null | Value::Object(_) => None,
+        ClaimValue::Json(scalar @ (Value::Number(_) | Value::Bool(_))) => {
+            out.extend_from_slice(scalar.to_string().as_bytes());
+        }
+        ClaimValue::Json(_) => return false,
+    }
+    true
+}
+
+fn push_list<'e>(elements: impl Iterator<Item = &'e str>, out: &mut Vec<u8>) {
+    for (place, element) in elements.enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        push_escaped(element, true, out);
     }
 }
 
 /// Percent-encodes every byte outside visible ASCII and `%` itself, and the comma where it separates elements.
-fn escaped(text: &str, in_list: bool) -> String {
-    let mut out = String::with_capacity(text.len());
+fn push_escaped(text: &str, in_list: bool, out: &mut Vec<u8>) {
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
+        return out.extend_from_slice(text.as_bytes());
+    }
     for &byte in text.as_bytes() {
         if byte.is_ascii_graphic() && byte != b'%' && !(in_list && byte == b',') {
-            out.push(byte as char);
+            out.push(byte);
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            out.extend_from_slice(format!("%{byte:02X}").as_bytes());
         }
     }
-    out
 }
 
 #[cfg(test)]
@@ -136,7 +159,10 @@ mod tests {
             (json!(null), None),
             (json!([{"a": 1}]), None),
         ] {
-            assert_eq!(field_value(&claim).as_deref(), value, "{claim}");
+            let mut out = Vec::new();
+            let told = push_value(ClaimValue::Json(&claim), &mut out);
+            let out = String::from_utf8_lossy(&out);
+            assert_eq!(told.then_some(&*out), value, "{claim}");
         }
     }
 

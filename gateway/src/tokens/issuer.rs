@@ -48,6 +48,15 @@ impl std::fmt::Debug for Issuer {
     }
 }
 
+/// The header of every token of one type that one key signs.
+pub(super) fn encoded_header(algorithm: Algorithm, token_type: TokenType, kid: Option<&str>) -> String {
+    let mut header = json!({"alg": algorithm.name(), "typ": token_type.header()});
+    if let Some(kid) = kid {
+        header["kid"] = kid.into();
+    }
+    URL_SAFE_NO_PAD.encode(header.to_string())
+}
+
 /// A signature could not be made; the key was checked at start, so this is a bug or a broken machine.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot sign a token: {0}")]
@@ -61,18 +70,11 @@ impl Issuer {
         kid: Option<String>,
         tokens: &Tokens,
     ) -> Issuer {
-        let header = |token_type: TokenType| {
-            let mut header = json!({"alg": name.name(), "typ": token_type.header()});
-            if let Some(kid) = &kid {
-                header["kid"] = kid.as_str().into();
-            }
-            URL_SAFE_NO_PAD.encode(header.to_string())
-        };
         Issuer {
             key,
             algorithm,
-            access_header: header(TokenType::Access),
-            refresh_header: header(TokenType::Refresh),
+            access_header: encoded_header(name, TokenType::Access, kid.as_deref()),
+            refresh_header: encoded_header(name, TokenType::Refresh, kid.as_deref()),
             iss: tokens.issuer.clone(),
             aud: tokens.audience.clone(),
         }

@@ -4,6 +4,7 @@ mod claims;
 mod issuer;
 mod key_ring;
 mod key_store;
+mod payload;
 mod public_key;
 mod verifier;
 
@@ -11,7 +12,7 @@ pub use claims::{Claims, TokenType, UnixSeconds};
 pub use issuer::{Issuer, SigningError, TokenRequest};
 pub use key_ring::{KeyError, KeyRing};
 pub use key_store::{KeyState, KeyStore, StoredKey};
-pub use verifier::{TokenError, VerifiedClaims, Verifier};
+pub use verifier::{ClaimValue, TokenError, VerifiedClaims, Verifier};
 
 /// How long clients may keep the JWK set, in seconds. A new key is published at least this long before it signs.
 pub const JWKS_MAX_AGE: u64 = 300;

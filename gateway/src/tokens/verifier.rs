@@ -1,10 +1,15 @@
 //! Deciding whether a token is good: compact form, header, key, signature, and only then the claims.
 
+use std::sync::Arc;
+
+use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-use super::public_key::{VerificationKey, backend};
+use super::issuer::encoded_header;
+use super::payload::{Audience, Payload};
+use super::public_key::{Check, VerificationKey, backend};
 use super::{TokenType, UnixSeconds};
 use crate::config::{MAX_ACCESS_TTL, Tokens};
 use crate::strict_json;
@@ -12,8 +17,8 @@ use crate::strict_json;
 /// A token larger than this is not looked at.
 const MAX_TOKEN_LEN: usize = 8 * 1024;
 const MAX_SUBJECT_LEN: usize = 255;
-/// The largest integer every JSON parser keeps exact.
-const MAX_NUMERIC_DATE: u64 = 1 << 53;
+/// No tag of ours and no estimate of its length is longer, in bytes.
+const MAX_TAG_LEN: usize = 96;
 
 /// Why a token is refused. All but [`TokenError::Invalid`] are said only of a token whose signature is good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +40,7 @@ pub enum TokenError {
 /// The claims of a token that was verified. Only [`Verifier::verify`] makes them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VerifiedClaims {
+    token_type: TokenType,
     subject: String,
     username: String,
     roles: Vec<String>,
@@ -43,7 +49,28 @@ pub struct VerifiedClaims {
     issued_at: UnixSeconds,
     not_before: UnixSeconds,
     expires_at: UnixSeconds,
-    all: Map<String, Value>,
+    names: Arc<Names>,
+    further: Map<String, Value>,
+}
+
+/// Who issues tokens, and for whom.
+#[derive(Debug, PartialEq)]
+struct Names {
+    iss: String,
+    aud: String,
+}
+
+/// The value of a claim.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ClaimValue<'c> {
+    /// A string.
+    Text(&'c str),
+    /// A list of strings.
+    Texts(&'c [String]),
+    /// An integer.
+    Number(u64),
+    /// Anything.
+    Json(&'c Value),
 }
 
 impl VerifiedClaims {
@@ -83,31 +110,54 @@ impl VerifiedClaims {
     }
 
     /// Any claim by its name.
-    pub fn get(&self, claim: &str) -> Option<&Value> {
-        self.all.get(claim)
+    pub fn get(&self, claim: &str) -> Option<ClaimValue<'_>> {
+        Some(match claim {
+            "sub" => ClaimValue::Text(&self.subject),
+            "username" => ClaimValue::Text(&self.username),
+            "roles" => ClaimValue::Texts(&self.roles),
+            "sid" => ClaimValue::Text(&self.sid),
+            "jti" => ClaimValue::Text(&self.jti),
+            "iat" => ClaimValue::Number(self.issued_at),
+            "nbf" => ClaimValue::Number(self.not_before),
+            "exp" => ClaimValue::Number(self.expires_at),
+            "type" => ClaimValue::Text(self.token_type.claim()),
+            "iss" => ClaimValue::Text(&self.names.iss),
+            _ => match self.further.get(claim) {
+                Some(value) => ClaimValue::Json(value),
+                None if claim == "aud" => ClaimValue::Text(&self.names.aud),
+                None => return None,
+            },
+        })
     }
 }
 
 /// Checks tokens against the keys and names of one configuration.
 pub struct Verifier {
     keys: Vec<VerificationKey>,
-    iss: String,
-    aud: String,
+    /// The headers of our own tokens, and what they say: nearly every good token has one of them.
+    own_headers: Vec<(String, Header)>,
+    names: Arc<Names>,
     leeway: u64,
 }
 
 impl std::fmt::Debug for Verifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Verifier({} keys, {:?})", self.keys.len(), self.iss)
+        write!(f, "Verifier({} keys, {:?})", self.keys.len(), self.names.iss)
     }
 }
 
 impl Verifier {
     pub(super) fn new(keys: Vec<VerificationKey>, tokens: &Tokens) -> Verifier {
+        let own_header = |(place, key): (usize, &VerificationKey)| {
+            [TokenType::Access, TokenType::Refresh].map(|token_type| {
+                let encoded = encoded_header(key.algorithm, token_type, key.kid.as_deref());
+                (encoded, Header { key: place, token_type })
+            })
+        };
         Verifier {
+            own_headers: keys.iter().enumerate().flat_map(own_header).collect(),
             keys,
-            iss: tokens.issuer.clone(),
-            aud: tokens.audience.clone(),
+            names: Arc::new(Names { iss: tokens.issuer.clone(), aud: tokens.audience.clone() }),
             leeway: tokens.leeway.as_secs(),
         }
     }
@@ -124,13 +174,13 @@ impl Verifier {
         expected: TokenType,
         now: UnixSeconds,
     ) -> Result<VerifiedClaims, TokenError> {
-        let (claims, typ) = self.read(token, now)?;
-        if typ != expected {
+        let claims = self.verify_signed(token, now)?;
+        if claims.token_type != expected {
             return Err(TokenError::WrongType);
         }
         let lifetime = claims.expires_at.saturating_sub(claims.issued_at);
         // Not the configured lifetime: tokens outlive the restart that shortened it. A refresh token's session tells.
-        if lifetime == 0 || (typ == TokenType::Access && lifetime > MAX_ACCESS_TTL.as_secs()) {
+        if lifetime == 0 || (expected == TokenType::Access && lifetime > MAX_ACCESS_TTL.as_secs()) {
             return Err(TokenError::Invalid("the lifetime is not one of ours"));
         }
         if now >= claims.expires_at.saturating_add(self.leeway) {
@@ -142,79 +192,117 @@ impl Verifier {
         Ok(claims)
     }
 
-    /// The claims of a token of either type that was signed here and for here, though it may have expired.
+    /// The claims of a token of either type that was signed here and for here, though it may have expired: everything
+    /// is checked but what is expected and when.
     pub fn verify_signed(&self, token: &str, now: UnixSeconds) -> Result<VerifiedClaims, TokenError> {
-        self.read(token, now).map(|(claims, _)| claims)
-    }
-
-    /// Everything but what is expected and when: form, header, key, signature, names, and the claims' JSON types.
-    fn read(&self, token: &str, now: UnixSeconds) -> Result<(VerifiedClaims, TokenType), TokenError> {
         let parts = CompactJws::split(token)?;
-        let header = Header::parse(parts.header)?;
-        self.check_signature(&parts, &header, now)?;
+        let header = match self.own_headers.iter().find(|(own, _)| own == parts.header) {
+            Some((_, header)) => *header,
+            None => self.read_header(parts.header)?,
+        };
+        self.check_signature(&parts, &self.keys[header.key], now)?;
 
-        let typ = TokenType::from_header(&header.typ).ok_or(TokenError::Invalid("typ is neither of ours"))?;
         let payload = decode(parts.payload)?;
-        let members =
-            strict_json::object(&payload).ok_or(TokenError::Invalid("the payload is no JSON object"))?;
-        let claims = Members(&members);
-        if claims.text("type")? != typ.claim() {
+        let Payload { iss, aud, sub, iat, nbf, exp, jti, sid, token_type, username, roles, mut further } =
+            Payload::read(&payload)
+                .ok_or(TokenError::Invalid("the payload is no object of claims of their types"))?;
+        if token_type != header.token_type.claim() {
             return Err(TokenError::Invalid("typ and type disagree"));
         }
-        if claims.text("iss")? != self.iss {
+        if iss != self.names.iss {
             return Err(TokenError::Invalid("iss is another"));
         }
-        if !claims.audience_has(&self.aud)? {
+        let for_us = match &aud {
+            Audience::One(name) => *name == self.names.aud,
+            Audience::Several(names) => names.contains(&self.names.aud),
+        };
+        if !for_us {
             return Err(TokenError::Invalid("aud is another"));
         }
-        let subject = claims.text("sub")?.to_owned();
-        if subject.len() > MAX_SUBJECT_LEN {
+        if let Audience::Several(names) = aud {
+            further.insert("aud".to_owned(), names.into());
+        }
+        if sub.len() > MAX_SUBJECT_LEN {
             return Err(TokenError::Invalid("sub is too long"));
         }
-        let verified = VerifiedClaims {
-            subject,
-            username: claims.text("username")?.to_owned(),
-            roles: claims.texts("roles")?,
-            sid: claims.text("sid")?.to_owned(),
-            jti: claims.text("jti")?.to_owned(),
-            issued_at: claims.date("iat")?,
-            not_before: claims.date("nbf")?,
-            expires_at: claims.date("exp")?,
-            all: members,
+        Ok(VerifiedClaims {
+            token_type: header.token_type,
+            subject: sub.into_owned(),
+            username: username.into_owned(),
+            roles,
+            sid: sid.into_owned(),
+            jti: jti.into_owned(),
+            issued_at: iat,
+            not_before: nbf,
+            expires_at: exp,
+            names: Arc::clone(&self.names),
+            further,
+        })
+    }
+
+    /// Which key and type a header names.
+    fn read_header(&self, encoded: &str) -> Result<Header, TokenError> {
+        let bytes = decode(encoded)?;
+        let members =
+            strict_json::object(&bytes).ok_or(TokenError::Invalid("the header is no JSON object"))?;
+        // Each of these would change what the signature covers or what the payload is; we understand none of them.
+        // Pointers to other keys (`jku`, `jwk`, `x5u`, `x5c`) are not looked at.
+        if ["crit", "b64", "zip", "cty"].iter().any(|name| members.contains_key(*name)) {
+            return Err(TokenError::Invalid("a header parameter that must be understood"));
+        }
+        let text = |name: &str| match members.get(name) {
+            Some(Value::String(text)) if !text.is_empty() => Ok(text.as_str()),
+            _ => Err(TokenError::Invalid("alg, typ or kid is not a string")),
         };
-        Ok((verified, typ))
+        let kid = if members.contains_key("kid") { Some(text("kid")?) } else { None };
+        // A shared secret has no id; a key pair is found by its id only.
+        let key = self
+            .keys
+            .iter()
+            .position(|key| key.kid.as_deref() == kid)
+            .ok_or(TokenError::Invalid("kid names no key of ours"))?;
+        if self.keys[key].algorithm.name() != text("alg")? {
+            return Err(TokenError::Invalid("alg is not that of the key"));
+        }
+        let token_type =
+            TokenType::from_header(text("typ")?).ok_or(TokenError::Invalid("typ is neither of ours"))?;
+        Ok(Header { key, token_type })
     }
 
     fn check_signature(
         &self,
         parts: &CompactJws<'_>,
-        header: &Header,
+        key: &VerificationKey,
         now: UnixSeconds,
     ) -> Result<(), TokenError> {
-        // A shared secret has no id; a key pair is found by its id only.
-        let key = self
-            .keys
-            .iter()
-            .find(|key| key.kid == header.kid)
-            .ok_or(TokenError::Invalid("kid names no key of ours"))?;
-        if key.algorithm.name() != header.alg {
-            return Err(TokenError::Invalid("alg is not that of the key"));
-        }
         if key.until.is_some_and(|until| now >= until) {
             return Err(TokenError::Invalid("the key has been retired"));
         }
-        // jsonwebtoken decodes the signature too; that it is canonical is checked here.
-        decode(parts.signature)?;
-        match jsonwebtoken::crypto::verify(
-            parts.signature,
-            parts.message.as_bytes(),
-            &key.decoding,
-            backend(key.algorithm),
-        ) {
-            Ok(true) => Ok(()),
-            _ => Err(TokenError::Invalid("the signature is wrong")),
-        }
+        let message = parts.message.as_bytes();
+        let good = match &key.check {
+            Check::Secret(secret) => {
+                let mut tag = [0; MAX_TAG_LEN];
+                let length =
+                    URL_SAFE_NO_PAD.decode_slice(parts.signature, &mut tag).map_err(|_| NOT_CANONICAL)?;
+                hmac::verify(secret, message, &tag[..length]).is_ok()
+            }
+            Check::Public(public) => {
+                // jsonwebtoken decodes the signature too; that it is canonical is checked here.
+                decode(parts.signature)?;
+                let algorithm = backend(key.algorithm);
+                matches!(jsonwebtoken::crypto::verify(parts.signature, message, public, algorithm), Ok(true))
+            }
+        };
+        if good { Ok(()) } else { Err(TokenError::Invalid("the signature is wrong")) }
     }
+}
+
+/// What a header says that counts.
+#[derive(Debug, Clone, Copy)]
+struct Header {
+    /// The key's place.
+    key: usize,
+    token_type: TokenType,
 }
 
 /// `header.payload.signature` (RFC 7515 section 7.1): three segments, none empty.
@@ -231,77 +319,22 @@ impl CompactJws<'_> {
         if token.len() > MAX_TOKEN_LEN {
             return Err(TokenError::Invalid("larger than 8 KiB"));
         }
-        let (message, signature) = token.rsplit_once('.').ok_or(MALFORMED)?;
-        let (header, payload) = message.split_once('.').ok_or(MALFORMED)?;
-        if payload.contains('.') || [header, payload, signature].iter().any(|part| part.is_empty()) {
+        let mut dots = memchr::memchr_iter(b'.', token.as_bytes());
+        let (Some(first), Some(second), None) = (dots.next(), dots.next(), dots.next()) else {
+            return Err(MALFORMED);
+        };
+        let (message, signature) = (&token[..second], &token[second + 1..]);
+        let (header, payload) = (&token[..first], &token[first + 1..second]);
+        if [header, payload, signature].iter().any(|part| part.is_empty()) {
             return Err(MALFORMED);
         }
         Ok(CompactJws { header, payload, signature, message })
     }
 }
 
-/// The header parameters that count. Pointers to other keys (`jku`, `jwk`, `x5u`, `x5c`) are not looked at.
-struct Header {
-    alg: String,
-    typ: String,
-    kid: Option<String>,
-}
-
-impl Header {
-    fn parse(encoded: &str) -> Result<Header, TokenError> {
-        let bytes = decode(encoded)?;
-        let members =
-            strict_json::object(&bytes).ok_or(TokenError::Invalid("the header is no JSON object"))?;
-        // Each of these would change what the signature covers or what the payload is; we understand none of them.
-        if ["crit", "b64", "zip", "cty"].iter().any(|name| members.contains_key(*name)) {
-            return Err(TokenError::Invalid("a header parameter that must be understood"));
-        }
-        let parameters = Members(&members);
-        let kid = match members.get("kid") {
-            None => None,
-            Some(_) => Some(parameters.text("kid")?.to_owned()),
-        };
-        Ok(Header { alg: parameters.text("alg")?.to_owned(), typ: parameters.text("typ")?.to_owned(), kid })
-    }
-}
-
 /// base64url without padding and without stray bits in the last character (RFC 4648 section 3.5).
 fn decode(segment: &str) -> Result<Vec<u8>, TokenError> {
-    URL_SAFE_NO_PAD.decode(segment).map_err(|_| TokenError::Invalid("a segment is not canonical base64url"))
+    URL_SAFE_NO_PAD.decode(segment).map_err(|_| NOT_CANONICAL)
 }
 
-/// Members of an object, read by the type they must have: a wrong type is invalid, never "absent".
-struct Members<'m>(&'m Map<String, Value>);
-
-impl<'m> Members<'m> {
-    fn text(&self, name: &str) -> Result<&'m str, TokenError> {
-        match self.0.get(name) {
-            Some(Value::String(text)) if !text.is_empty() => Ok(text),
-            _ => Err(TokenError::Invalid("a member that must be a non-empty string is not")),
-        }
-    }
-
-    fn texts(&self, name: &str) -> Result<Vec<String>, TokenError> {
-        const WRONG: TokenError = TokenError::Invalid("roles is not an array of strings");
-        let Some(Value::Array(elements)) = self.0.get(name) else { return Err(WRONG) };
-        elements.iter().map(|e| e.as_str().map(str::to_owned).ok_or(WRONG)).collect()
-    }
-
-    fn date(&self, name: &str) -> Result<UnixSeconds, TokenError> {
-        self.0
-            .get(name)
-            .and_then(Value::as_u64)
-            .filter(|&date| date <= MAX_NUMERIC_DATE)
-            .ok_or(TokenError::Invalid("a date is not an integer of seconds"))
-    }
-
-    fn audience_has(&self, ours: &str) -> Result<bool, TokenError> {
-        match self.0.get("aud") {
-            Some(Value::String(one)) => Ok(one == ours),
-            Some(Value::Array(several)) if several.iter().all(Value::is_string) => {
-                Ok(several.iter().any(|a| a == ours))
-            }
-            _ => Err(TokenError::Invalid("aud is neither a string nor an array of strings")),
-        }
-    }
-}
+const NOT_CANONICAL: TokenError = TokenError::Invalid("a segment is not canonical base64url");
