@@ -28,6 +28,8 @@ pub struct Settings {
     pub users: Users,
     /// When a user name is locked.
     pub lockout: Lockout,
+    /// How many failures a network may send.
+    pub throttle: Throttle,
     /// Which other origins may call the gateway from a browser.
     pub cors: Cors,
     /// Which claims the upstream sees, and under which names.
@@ -253,8 +255,21 @@ pub struct Lockout {
     pub max_failures: u32,
     /// `window`, default 15 min.
     pub window: Duration,
-    /// `duration` of a lock, default 15 min.
+    /// `duration` of a first lock, default 15 min.
     pub duration: Duration,
+    /// `escalation`: each further lock lasts so many times as long as the one before. Default 1, all alike.
+    pub escalation: u32,
+    /// `max_duration` of a lock where they escalate, default 24 h, or `duration` where that is longer.
+    pub max_duration: Duration,
+}
+
+/// `[throttle]`: for each IPv4 address and each IPv6 /64.
+#[derive(Debug, Clone)]
+pub struct Throttle {
+    /// `max_failures` at once, and so many again over each window; default 100. 0 is no limit.
+    pub max_failures: u32,
+    /// `window`, default 15 min.
+    pub window: Duration,
 }
 
 /// `[cors]`

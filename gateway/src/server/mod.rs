@@ -5,8 +5,10 @@ mod admin;
 mod answer;
 mod background;
 mod connection;
+mod control;
 mod listener;
 mod running;
 mod worker;
 
+pub use control::{UnlockError, unlock};
 pub use running::{Running, ServeError, start};

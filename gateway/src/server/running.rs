@@ -12,12 +12,14 @@ use tokio::sync::watch;
 
 use super::admin::AdminState;
 use super::background;
+use super::control::ControlSocket;
 use super::listener::bind;
 use super::worker::{self, Post};
 use crate::config::{Settings, Store as StoreSettings};
 use crate::pipeline::{Gateway, Snapshot, SnapshotError};
 use crate::sessions::{
-    EmbeddedStore, LockoutPolicy, MemoryStore, OpenError, Policy, RotationPolicy, Sessions, Store, StoreError,
+    EmbeddedStore, LockoutPolicy, MemoryStore, OpenError, Policy, RotationPolicy, Sessions, Store,
+    StoreError, ThrottlePolicy,
 };
 use crate::telemetry::{Logs, Metrics};
 use crate::users::HashingPool;
@@ -93,6 +95,7 @@ pub fn start(settings: Settings, logs: &Logs) -> Result<Running, ServeError> {
     let store = open_store(&settings.store)?;
     let runtime = Builder::new_current_thread().build().map_err(ServeError::Thread)?;
     let sessions = runtime.block_on(Sessions::start(store, policy(settings), now.as_millis() as u64))?;
+    let control = ControlSocket::bind(&settings.store);
     let (public, public_address) = listen(settings.server.listen, "server.listen", settings.server.workers)?;
     let (mut admin, admin_address) = listen(settings.admin.listen, "admin.listen", 1)?;
 
@@ -112,7 +115,7 @@ pub fn start(settings: Settings, logs: &Logs) -> Result<Running, ServeError> {
     let admin = admin.remove(0);
     let background = std::thread::Builder::new()
         .name("background".into())
-        .spawn(move || background::run(admin, state, end))
+        .spawn(move || background::run(admin, control, state, end))
         .map_err(ServeError::Thread)?;
 
     let open = Arc::new(AtomicUsize::new(0));
@@ -164,16 +167,16 @@ fn listen(
     Ok((bound.map_err(failed)?, address))
 }
 
-fn open_store(settings: &StoreSettings) -> Result<Arc<dyn Store>, OpenError> {
+pub(super) fn open_store(settings: &StoreSettings) -> Result<Arc<dyn Store>, OpenError> {
     Ok(match settings {
         StoreSettings::Memory => Arc::new(MemoryStore::new()),
         StoreSettings::Embedded { path } => Arc::new(EmbeddedStore::open(path)?),
     })
 }
 
-fn policy(settings: &Settings) -> Policy {
+pub(super) fn policy(settings: &Settings) -> Policy {
     let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-    let (tokens, lockout) = (&settings.tokens, &settings.lockout);
+    let (tokens, lockout, throttle) = (&settings.tokens, &settings.lockout, &settings.throttle);
     Policy {
         rotation: RotationPolicy { mode: tokens.rotation, grace: millis(tokens.reuse_grace) },
         session_ttl: millis(tokens.refresh_ttl),
@@ -182,7 +185,11 @@ fn policy(settings: &Settings) -> Policy {
             max_failures: lockout.max_failures,
             window: millis(lockout.window),
             duration: millis(lockout.duration),
+            escalation: lockout.escalation,
+            max_duration: millis(lockout.max_duration),
         },
+        throttle: (throttle.max_failures > 0)
+            .then(|| ThrottlePolicy { max_failures: throttle.max_failures, window: millis(throttle.window) }),
     }
 }
 

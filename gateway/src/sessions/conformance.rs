@@ -13,7 +13,14 @@ const POLICY: Policy = Policy {
     rotation: RotationPolicy { mode: Rotation::OnUse, grace: 10_000 },
     session_ttl: 600_000,
     access_ttl: 60_000,
-    lockout: LockoutPolicy { max_failures: 5, window: 900_000, duration: 900_000 },
+    lockout: LockoutPolicy {
+        max_failures: 5,
+        window: 900_000,
+        duration: 900_000,
+        escalation: 1,
+        max_duration: 900_000,
+    },
+    throttle: Some(ThrottlePolicy { max_failures: 20, window: 60_000 }),
 };
 const CREDENTIAL: [u8; 16] = [7; 16];
 const ACTIVE: Account = Account::Active { credential: CREDENTIAL };
@@ -149,6 +156,50 @@ async fn parallel_guesses_never_pass_the_limit(bench: Bench) {
     assert_eq!(sessions.reserve_attempt("alice", 2).await.unwrap(), Attempt::Reserved);
 }
 
+async fn a_name_can_be_unlocked(bench: Bench) {
+    let sessions = Sessions::start(bench.store, POLICY, 0).await.unwrap();
+    for _ in 0..5 {
+        sessions.reserve_attempt("alice", 1).await.unwrap();
+    }
+    assert!(matches!(sessions.reserve_attempt("alice", 2).await.unwrap(), Attempt::Locked { .. }));
+    assert!(sessions.unlock("alice", 2).await.unwrap());
+    assert_eq!(sessions.reserve_attempt("alice", 3).await.unwrap(), Attempt::Reserved);
+    assert!(!sessions.unlock("alice", 4).await.unwrap(), "it was not locked any more");
+    assert!(!sessions.unlock("nobody", 4).await.unwrap());
+}
+
+/// Two instances on one store, many guesses at once, from one network.
+async fn a_network_gets_its_failures_once_however_many_instances_it_asks(bench: Bench) {
+    let instances = [
+        Sessions::start(Arc::clone(&bench.store), POLICY, 0).await.unwrap(),
+        Sessions::start(bench.store, POLICY, 0).await.unwrap(),
+    ];
+    let network = SourceNetwork::of("2001:db8::1".parse().unwrap());
+    let guesses = (0..100).map(|i| {
+        let sessions = instances[i % 2].clone();
+        tokio::spawn(async move { sessions.reserve_passage(Door::Login, &network, 1).await.unwrap() })
+    });
+    let guesses: Vec<_> = guesses.collect();
+    let mut free = 0;
+    for guess in guesses {
+        free += usize::from(guess.await.unwrap() == Passage::Free);
+    }
+    assert_eq!(free, 20);
+    let [here, there] = &instances;
+    let passage = |door, address: &str, now| {
+        let network = SourceNetwork::of(address.parse().unwrap());
+        async move { here.reserve_passage(door, &network, now).await.unwrap() }
+    };
+    let neighbour = "2001:db8::2";
+    assert_eq!(passage(Door::Login, neighbour, 1).await, Passage::Shut { retry_after: 3_000 });
+    assert_eq!(passage(Door::Login, "2001:db8:0:1::1", 1).await, Passage::Free);
+    assert_eq!(passage(Door::Refresh, neighbour, 1).await, Passage::Free);
+    there.withdraw_passage(Door::Login, &network).await.unwrap();
+    assert_eq!(passage(Door::Login, neighbour, 1).await, Passage::Free);
+    assert_eq!(passage(Door::Login, neighbour, 3_001).await, Passage::Free, "one has drained");
+    assert!(matches!(passage(Door::Login, neighbour, 3_001).await, Passage::Shut { .. }));
+}
+
 async fn a_changed_account_ends_its_sessions_at_their_next_refresh(bench: Bench) {
     let sessions = Sessions::start(bench.store, POLICY, 0).await.unwrap();
     for account in [Account::Gone, Account::Active { credential: [8; 16] }] {
@@ -220,6 +271,8 @@ conformance!(
     racing_refreshes_of_one_token_get_one_successor,
     a_dead_token_ends_its_family_and_no_other,
     parallel_guesses_never_pass_the_limit,
+    a_name_can_be_unlocked,
+    a_network_gets_its_failures_once_however_many_instances_it_asks,
     a_changed_account_ends_its_sessions_at_their_next_refresh,
     ending_all_sessions_of_a_user_ends_no_other,
     what_was_answered_survives_a_restart,

@@ -10,9 +10,10 @@ use super::lockout::Attempts;
 use super::record::{Change, decode, update};
 use super::session::Verdict;
 use super::store::{Key, Space, Store, StoreError};
+use super::turnstile::Turnstile;
 use super::{
-    Attempt, LockoutPolicy, RevocationReason, Revocations, RotationPolicy, Session, SessionId, TokenId,
-    UnixMillis,
+    Attempt, Door, LockoutPolicy, Passage, RevocationReason, Revocations, RotationPolicy, Session, SessionId,
+    SourceNetwork, ThrottlePolicy, TokenId, UnixMillis,
 };
 
 /// Sessions of one user that are ended side by side, so that they share fsyncs without filling the store's queue.
@@ -29,6 +30,8 @@ pub struct Policy {
     pub access_ttl: UnixMillis,
     /// When names are locked.
     pub lockout: LockoutPolicy,
+    /// How many failures a network may send; `None` is any number.
+    pub throttle: Option<ThrottlePolicy>,
 }
 
 /// A session to be opened.
@@ -113,6 +116,7 @@ pub enum RefreshError {
 pub struct Sessions {
     store: Arc<dyn Store>,
     policy: Policy,
+    turnstile: Option<Arc<Turnstile>>,
     revocations: Arc<Revocations>,
     trouble: Arc<Mutex<Option<String>>>,
 }
@@ -135,7 +139,8 @@ impl Sessions {
                 }
             }
         }
-        Ok(Sessions { store, policy, revocations, trouble: Arc::default() })
+        let turnstile = policy.throttle.map(|limit| Arc::new(Turnstile::new(Arc::clone(&store), limit)));
+        Ok(Sessions { store, policy, turnstile, revocations, trouble: Arc::default() })
     }
 
     /// The revoked sessions.
@@ -289,6 +294,14 @@ impl Sessions {
         ended
     }
 
+    /// For how many milliseconds a name is still locked, if it is. Changes nothing.
+    pub async fn locked_for(&self, name: &str, now: UnixMillis) -> Result<Option<UnixMillis>, StoreError> {
+        let key = attempts_key(name);
+        let found = self.watched(self.store.get(&key).await)?;
+        let attempts = found.map(|found| decode::<Attempts>(&key, &found.value)).transpose()?;
+        Ok(attempts.and_then(|attempts| attempts.locked_for(now)))
+    }
+
     /// Counts a login attempt before its password is looked at.
     pub async fn reserve_attempt(&self, name: &str, now: UnixMillis) -> Result<Attempt, StoreError> {
         self.update_attempts(name, |attempts| attempts.reserve(self.policy.lockout, now)).await
@@ -304,6 +317,32 @@ impl Sessions {
         self.update_attempts(name, |attempts| attempts.withdraw(self.policy.lockout, reserved_at)).await
     }
 
+    /// Takes a lock off a name and forgets its failures. Tells whether it was locked.
+    pub async fn unlock(&self, name: &str, now: UnixMillis) -> Result<bool, StoreError> {
+        self.update_attempts(name, |attempts| std::mem::take(attempts).locked_for(now).is_some()).await
+    }
+
+    /// Counts an attempt of a network before it is judged. Attempts that wait together are counted together.
+    pub async fn reserve_passage(
+        &self,
+        door: Door,
+        network: &SourceNetwork,
+        now: UnixMillis,
+    ) -> Result<Passage, StoreError> {
+        match &self.turnstile {
+            Some(turnstile) => self.watched(turnstile.reserve(door, network, now).await),
+            None => Ok(Passage::Free),
+        }
+    }
+
+    /// The attempt was good, or nobody looked at it: it does not count.
+    pub async fn withdraw_passage(&self, door: Door, network: &SourceNetwork) -> Result<(), StoreError> {
+        match &self.turnstile {
+            Some(turnstile) => self.watched(turnstile.withdraw(door, network).await),
+            None => Ok(()),
+        }
+    }
+
     /// Forgets what has expired, in the store and here. Tells how many records the store forgot.
     pub async fn sweep(&self, now: UnixMillis) -> Result<usize, StoreError> {
         self.revocations.forget_expired(now);
@@ -315,7 +354,7 @@ impl Sessions {
         name: &str,
         act: impl Fn(&mut Attempts) -> R,
     ) -> Result<R, StoreError> {
-        let key = Key { space: Space::Attempts, id: name.to_owned() };
+        let key = attempts_key(name);
         self.update(&key, |record: Option<Attempts>| {
             let before = record.unwrap_or_default();
             let mut attempts = before.clone();
@@ -342,6 +381,10 @@ impl Sessions {
 
 fn session_key(id: SessionId) -> Key {
     Key { space: Space::Session, id: id.to_string() }
+}
+
+fn attempts_key(name: &str) -> Key {
+    Key { space: Space::Attempts, id: name.to_owned() }
 }
 
 /// Puts a session's end in force on this instance when the call that decided it is over. A call is also over when its

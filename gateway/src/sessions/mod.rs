@@ -1,7 +1,7 @@
-//! Sessions: refresh rotation, revocation and lockout, as rules over plain records in a small durable store.
+//! Sessions: refresh rotation, revocation, lockout and throttling, as rules over plain records in a small durable store.
 //!
-//! [`Sessions`] is the engine that endpoints use. The rules are pure and written once ([`session`], [`lockout`]);
-//! the stores only keep bytes and swap them atomically ([`store::Store`]).
+//! [`Sessions`] is the engine that endpoints use. The rules are pure and written once ([`session`], [`lockout`],
+//! [`throttle`]); the stores only keep bytes and swap them atomically ([`store::Store`]).
 
 mod embedded;
 mod engine;
@@ -12,6 +12,8 @@ mod record;
 mod revocations;
 mod session;
 mod store;
+mod throttle;
+mod turnstile;
 
 #[cfg(test)]
 mod conformance;
@@ -29,6 +31,7 @@ pub use revocations::Revocations;
 pub use session::{RevocationReason, RotationPolicy, Session};
 pub(crate) use store::Store;
 pub use store::StoreError;
+pub use throttle::{Door, Passage, SourceNetwork, ThrottlePolicy};
 
 /// Milliseconds since 1970.
 pub type UnixMillis = u64;

@@ -13,14 +13,20 @@ pub enum Space {
     Session,
     /// Login attempts, by canonical user name.
     Attempts,
+    /// What networks have used up of their failures, by [`super::Door`] and network.
+    Network,
 }
 
 impl Space {
+    /// All of them.
+    pub const ALL: [Space; 3] = [Space::Session, Space::Attempts, Space::Network];
+
     /// Its name in keys.
     pub fn name(self) -> &'static str {
         match self {
             Space::Session => "session",
             Space::Attempts => "attempts",
+            Space::Network => "network",
         }
     }
 }

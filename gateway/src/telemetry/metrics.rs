@@ -22,8 +22,8 @@ macro_rules! outcomes {
 outcomes! {
     /// How a login went.
     LoginOutcome {
-        Success => "success", Invalid => "invalid_credentials", Locked => "locked", Overloaded => "overloaded",
-        StoreUnavailable => "store_unavailable", BadRequest => "bad_request",
+        Success => "success", Invalid => "invalid_credentials", Locked => "locked", RateLimited => "rate_limited",
+        Overloaded => "overloaded", StoreUnavailable => "store_unavailable", BadRequest => "bad_request",
     }
 }
 outcomes! {
@@ -31,7 +31,7 @@ outcomes! {
     RefreshOutcome {
         Rotated => "rotated", Repeated => "repeated", Kept => "kept", Invalid => "invalid", Expired => "expired",
         Revoked => "revoked", Reused => "reused", AccountChanged => "account_changed",
-        StoreUnavailable => "store_unavailable",
+        RateLimited => "rate_limited", StoreUnavailable => "store_unavailable",
     }
 }
 outcomes! {

@@ -141,6 +141,132 @@ fn a_name_is_locked_after_its_failures_known_or_not_and_over_a_kill() {
 }
 
 #[test]
+fn a_locked_name_is_unlocked_by_a_command_whether_the_gateway_runs_or_not() {
+    let upstream = Upstream::start();
+    let mut gateway = start(&upstream, "[lockout]\nmax_failures = 2\nduration = \"10m\"\n");
+    let (_, token) = tokens(gateway.address, "alice", PASSWORD);
+    let lock = |gateway: &Gateway| {
+        for _ in 0..2 {
+            assert_eq!(login(gateway.address, "alice", "wrong").status, 401);
+        }
+        assert_eq!(login(gateway.address, "alice", PASSWORD).status, 403);
+    };
+    let unlock = |gateway: &Gateway, name: &str| {
+        let args = ["users", "unlock", name, "--config", "gateway.toml"];
+        let (code, _, said) = Gateway::command(gateway.dir.path(), &args, "");
+        assert_eq!(code, 0, "{said}");
+        said
+    };
+    lock(&gateway);
+    let (_, token) = refreshed(&refresh(&gateway, &token));
+    assert_eq!(unlock(&gateway, "ALICE"), "alice is unlocked\n");
+    assert_eq!(login(gateway.address, "alice", PASSWORD).status, 200);
+    assert!(unlock(&gateway, "alice").starts_with("alice was not locked"));
+    let socket = std::fs::metadata(gateway.path("var/state.redb.sock")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::mode(&socket) & 0o777, 0o600);
+
+    // The socket that a killed gateway leaves is in nobody's way.
+    lock(&gateway);
+    gateway.kill();
+    assert_eq!(unlock(&gateway, "alice"), "alice is unlocked\n");
+    gateway.run();
+    assert_eq!(login(gateway.address, "alice", PASSWORD).status, 200);
+    refreshed(&refresh(&gateway, &token));
+    gateway.terminate();
+    gateway.wait();
+    assert!(!gateway.path("var/state.redb.sock").exists());
+}
+
+#[test]
+fn locks_escalate_where_that_is_asked_for() {
+    let upstream = Upstream::start();
+    let lockout = "[lockout]\nmax_failures = 1\nduration = \"1s\"\nescalation = 60\nmax_duration = \"1m\"\n";
+    let gateway = start(&upstream, lockout);
+    assert_eq!(login(gateway.address, "alice", "wrong").status, 401);
+    let first = login(gateway.address, "alice", "wrong");
+    assert_eq!((first.status, first.field("retry-after")), (403, Some("1")));
+    wait_until("the first lock is over", || login(gateway.address, "alice", "wrong").status == 401);
+    let second = login(gateway.address, "alice", PASSWORD);
+    assert!(second.field("retry-after").unwrap().parse::<u64>().unwrap() > 50, "{second:?}");
+}
+
+/// A login through the proxy at the other end of the connection, for a client of its own.
+fn login_for(gateway: &Gateway, client: &str, username: &str, password: &str) -> Reply {
+    let body = json!({"username": username, "password": password}).to_string();
+    let fields = [("Content-Type", "application/json"), ("X-Forwarded-For", client)];
+    request(gateway.address, "POST", "/login", &fields, body.as_bytes()).unwrap()
+}
+
+#[test]
+fn a_network_that_fails_too_often_is_told_to_wait_before_any_hash_runs_also_over_a_kill() {
+    let upstream = Upstream::start();
+    let mut gateway = start(
+        &upstream,
+        "[server]\ntrusted_proxies = [\"127.0.0.1\"]\n[throttle]\nmax_failures = 4\nwindow = \"20m\"\n",
+    );
+    let (_, token) = tokens(gateway.address, "alice", PASSWORD);
+    // Good logins use nothing up.
+    for _ in 0..6 {
+        assert_eq!(login_for(&gateway, "192.0.2.1", "alice", PASSWORD).status, 200);
+    }
+    // One password each for many names, from one subnet: no name is ever locked by it.
+    for (i, name) in ["alice", "bob", "root", "nobody"].iter().enumerate() {
+        assert_eq!(login_for(&gateway, &format!("2001:db8::{i}"), name, "wrong").status, 401);
+    }
+    let hashes = |gateway: &Gateway| {
+        let metrics = gateway.metrics();
+        metrics.lines().find(|l| l.starts_with("auth_gateway_password_hashes_total")).unwrap().to_owned()
+    };
+    let before = hashes(&gateway);
+    let refused = |gateway: &Gateway| {
+        let reply = login_for(gateway, "2001:db8::ffff", "alice", PASSWORD);
+        assert_eq!((reply.status, reply.code().as_str()), (429, "rate_limited"));
+        let wait: u64 = reply.field("retry-after").unwrap().parse().unwrap();
+        assert!((1..=300).contains(&wait), "{wait}");
+    };
+    refused(&gateway);
+    assert_eq!(hashes(&gateway), before, "who is told to wait costs no hash");
+    assert!(gateway.metrics().contains("auth_gateway_logins_total{outcome=\"rate_limited\"} 1"));
+    assert_eq!(login_for(&gateway, "2001:db8:0:1::1", "alice", PASSWORD).status, 200, "the subnet next door");
+    let untrusted_hop = "2001:db8::ffff, 192.0.2.1";
+    assert_eq!(login_for(&gateway, untrusted_hop, "alice", PASSWORD).status, 200, "the right-most counts");
+    refreshed(&refresh(&gateway, &token));
+    gateway.kill();
+    gateway.run();
+    refused(&gateway);
+}
+
+#[test]
+fn parallel_guesses_from_one_network_never_pass_its_limit() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream, "[throttle]\nmax_failures = 5\n[limits]\nhash_queue = 200\n");
+    let address = gateway.address;
+    let guesses: Vec<_> = (0..30)
+        .map(|i| std::thread::spawn(move || login(address, &format!("name{i}"), "wrong").status))
+        .collect();
+    let statuses: Vec<u16> = guesses.into_iter().map(|guess| guess.join().unwrap()).collect();
+    assert_eq!(statuses.iter().filter(|s| **s == 401).count(), 5, "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|s| **s == 429).count(), 25, "{statuses:?}");
+}
+
+#[test]
+fn forged_refresh_tokens_are_slowed_down_and_real_ones_go_on() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream, "[throttle]\nmax_failures = 3\n");
+    let (_, token) = tokens(gateway.address, "alice", PASSWORD);
+    let forged = format!("{}x", &token[..token.len() - 1]);
+    for _ in 0..3 {
+        assert_eq!(refresh(&gateway, &forged).code(), "invalid_token");
+    }
+    let slowed = refresh(&gateway, &forged);
+    assert_eq!((slowed.status, slowed.code().as_str()), (429, "rate_limited"));
+    assert!(slowed.field("retry-after").is_some());
+    refreshed(&refresh(&gateway, &token));
+    assert_eq!(login(gateway.address, "alice", PASSWORD).status, 200, "logins are counted apart");
+    assert!(gateway.metrics().contains("auth_gateway_refreshes_total{outcome=\"rate_limited\"} 1"));
+}
+
+#[test]
 fn a_success_forgets_the_failures_and_a_lock_ends_by_itself() {
     let upstream = Upstream::start();
     let gateway = start(&upstream, "[lockout]\nmax_failures = 2\nduration = \"1s\"\n");
