@@ -78,6 +78,8 @@ pub struct Tokens {
     pub access_ttl: Duration,
     /// `refresh_ttl`, default 10 min: also the absolute lifetime of a session.
     pub refresh_ttl: Duration,
+    /// `idle_ttl`: a session that is not refreshed for so long ends. Default none.
+    pub idle_ttl: Option<Duration>,
     /// `leeway` for clocks that disagree, default 0, at most 60 s.
     pub leeway: Duration,
     /// `algorithm` together with the key it needs.

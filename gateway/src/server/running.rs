@@ -178,7 +178,11 @@ pub(super) fn policy(settings: &Settings) -> Policy {
     let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let (tokens, lockout, throttle) = (&settings.tokens, &settings.lockout, &settings.throttle);
     Policy {
-        rotation: RotationPolicy { mode: tokens.rotation, grace: millis(tokens.reuse_grace) },
+        rotation: RotationPolicy {
+            mode: tokens.rotation,
+            grace: millis(tokens.reuse_grace),
+            idle_ttl: tokens.idle_ttl.map(millis),
+        },
         session_ttl: millis(tokens.refresh_ttl),
         access_ttl: millis(tokens.access_ttl + tokens.leeway),
         lockout: LockoutPolicy {

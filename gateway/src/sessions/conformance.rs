@@ -10,7 +10,7 @@ use super::*;
 use crate::config::Rotation;
 
 const POLICY: Policy = Policy {
-    rotation: RotationPolicy { mode: Rotation::OnUse, grace: 10_000 },
+    rotation: RotationPolicy { mode: Rotation::OnUse, grace: 10_000, idle_ttl: None },
     session_ttl: 600_000,
     access_ttl: 60_000,
     lockout: LockoutPolicy {

@@ -22,7 +22,7 @@ const ENDED_TOGETHER: usize = 256;
 /// The rules' numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
-    /// When refresh tokens die.
+    /// When refresh tokens and idle sessions die.
     pub rotation: RotationPolicy,
     /// The lifetime of a session, in milliseconds.
     pub session_ttl: UnixMillis,
@@ -97,6 +97,9 @@ pub enum RefreshError {
     /// Its time is over.
     #[error("the session has expired")]
     Expired,
+    /// It was not refreshed for too long; it has been ended.
+    #[error("the session was idle for too long")]
+    Idle,
     /// It was ended.
     #[error("the session was ended")]
     Revoked,
@@ -219,6 +222,7 @@ impl Sessions {
             Verdict::Kept => None,
             Verdict::Reused => return Err(RefreshError::Reused),
             Verdict::Revoked => return Err(RefreshError::Revoked),
+            Verdict::Idle => return Err(RefreshError::Idle),
             Verdict::Expired => return Err(RefreshError::Expired),
         };
         if account(session) != (Account::Active { credential: session.credential }) {

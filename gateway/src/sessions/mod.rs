@@ -20,6 +20,8 @@ mod conformance;
 #[cfg(test)]
 mod honest_tabs;
 #[cfg(test)]
+mod interleavings;
+#[cfg(test)]
 mod rotation_model;
 
 pub use embedded::{EmbeddedStore, OpenError};

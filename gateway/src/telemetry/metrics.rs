@@ -30,7 +30,7 @@ outcomes! {
     /// How a refresh went.
     RefreshOutcome {
         Rotated => "rotated", Repeated => "repeated", Kept => "kept", Invalid => "invalid", Expired => "expired",
-        Revoked => "revoked", Reused => "reused", AccountChanged => "account_changed",
+        Idle => "idle", Revoked => "revoked", Reused => "reused", AccountChanged => "account_changed",
         RateLimited => "rate_limited", StoreUnavailable => "store_unavailable",
     }
 }

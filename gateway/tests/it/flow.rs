@@ -389,6 +389,26 @@ fn tokens_expire_and_are_told_from_forged_ones() {
 }
 
 #[test]
+fn a_session_that_nobody_refreshes_ends_before_its_time() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream, "[tokens]\naccess_ttl = \"1s\"\nidle_ttl = \"2s\"\n");
+    let (_, idle) = tokens(gateway.address, "alice", PASSWORD);
+    let (_, first) = tokens(gateway.address, "alice", PASSWORD);
+    let mut token = first;
+    // Refreshed now and then, it lives on.
+    for _ in 0..5 {
+        std::thread::sleep(Duration::from_millis(800));
+        let reply = refresh(&gateway, &token);
+        assert_eq!(reply.json()["refresh_expires_in"], 2, "how long a client may wait");
+        token = refreshed(&reply).1;
+    }
+    let ended = refresh(&gateway, &idle);
+    assert_eq!((ended.status, ended.code().as_str()), (401, "token_expired"));
+    assert_eq!(refresh(&gateway, &idle).code(), "token_revoked", "for good");
+    assert!(gateway.metrics().contains("auth_gateway_refreshes_total{outcome=\"idle\"} 1"));
+}
+
+#[test]
 fn a_shorter_lifetime_does_not_end_the_sessions_that_are_there() {
     let upstream = Upstream::start();
     let mut gateway = start(&upstream, "");

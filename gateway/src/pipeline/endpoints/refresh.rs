@@ -100,6 +100,11 @@ fn refused(call: Call<'_>, error: &RefreshError, subject: &str, session: Session
             "expired",
             Rejection::new(Code::TokenExpired, "the session has expired"),
         ),
+        RefreshError::Idle => (
+            RefreshOutcome::Idle,
+            "idle",
+            Rejection::new(Code::TokenExpired, "the session was not refreshed for too long; it is over"),
+        ),
         RefreshError::Revoked => {
             (RefreshOutcome::Revoked, "revoked", Rejection::new(Code::TokenRevoked, "the session was ended"))
         }
