@@ -11,7 +11,7 @@ use crate::server::{self, UnlockError};
 use crate::users::{CanonicalName, EditError, NewUser, User, UsersFile};
 
 /// When an edit takes effect, said after each.
-const WHEN: &str = "a running gateway follows when it is restarted";
+const WHEN: &str = "a running gateway follows within a second";
 
 /// What to do with users.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]

@@ -101,21 +101,28 @@ fn answer<'c>(head: &RequestHead, state: &AdminState) -> Result<Response<'c>, Re
 }
 
 /// Ready unless draining: access tokens are checked without the store, so a store that is away makes logins fail and
-/// nothing else (finding 16).
+/// nothing else (finding 16). A users file that cannot be used leaves the users that were read before.
 fn readiness<'c>(state: &AdminState) -> Response<'c> {
     let draining = *state.draining.borrow();
     let store = state.gateway.sessions.store_trouble();
-    let (status, word) = match (draining, &store) {
-        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
-        (false, Some(_)) => (StatusCode::OK, "degraded"),
-        (false, None) => (StatusCode::OK, "ready"),
+    let users = state.gateway.snapshot.users.trouble();
+    let (status, word) = match draining {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        false if store.is_some() || users.is_some() => (StatusCode::OK, "degraded"),
+        false => (StatusCode::OK, "ready"),
     };
-    let store = store.as_deref().unwrap_or("ok");
-    Response::json(status, &json!({"status": word, "store": store})).field("Cache-Control", "no-store")
+    let told = |trouble: Option<String>| trouble.unwrap_or_else(|| "ok".to_owned());
+    Response::json(status, &json!({"status": word, "store": told(store), "users": told(users)}))
+        .field("Cache-Control", "no-store")
 }
 
 fn gauges(state: &AdminState) -> Gauges {
+    let users = &state.gateway.snapshot.users;
     Gauges {
+        users: users.current().len(),
+        users_reads: users.reads(),
+        users_failures: users.failures(),
+        users_up_to_date: users.trouble().is_none(),
         revoked_sessions: state.gateway.sessions.revocations().len(),
         log_lines_dropped: state.logs.dropped(),
         password_hashes: state.gateway.hashing.hashes_run(),

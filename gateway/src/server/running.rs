@@ -22,7 +22,7 @@ use crate::sessions::{
     StoreError, ThrottlePolicy,
 };
 use crate::telemetry::{Logs, Metrics};
-use crate::users::HashingPool;
+use crate::users::{HashingPool, LiveDirectory};
 
 /// Why the gateway cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +80,7 @@ pub struct Running {
     pub public_address: SocketAddr,
     /// Where health and metrics are.
     pub admin_address: SocketAddr,
+    users: Arc<LiveDirectory>,
     draining: watch::Sender<bool>,
     workers: Vec<JoinHandle<io::Result<()>>>,
     ended: watch::Sender<bool>,
@@ -131,10 +132,16 @@ pub fn start(settings: Settings, logs: &Logs) -> Result<Running, ServeError> {
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(|| worker::run(post));
         workers.push(thread.map_err(ServeError::Thread)?);
     }
-    Ok(Running { public_address, admin_address, draining, workers, ended, background })
+    let users = Arc::clone(&snapshot.users);
+    Ok(Running { public_address, admin_address, users, draining, workers, ended, background })
 }
 
 impl Running {
+    /// Reads the users file now, whether it seems to have changed or not, and logs what came of it.
+    pub fn reload_users(&self) {
+        background::tell(&self.users.reload());
+    }
+
     /// Stops accepting, lets requests in flight finish within the drain's time, and ends.
     pub fn stop(self) -> Result<(), ServeError> {
         self.draining.send_replace(true);

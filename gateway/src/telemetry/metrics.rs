@@ -101,6 +101,14 @@ pub(crate) struct Gauges {
     /// Whether the last operation on the session store succeeded.
     pub(crate) store_up: bool,
     pub(crate) draining: bool,
+    /// Users in force.
+    pub(crate) users: usize,
+    /// How often changed users came into force.
+    pub(crate) users_reads: u64,
+    /// How often a changed users file could not be used.
+    pub(crate) users_failures: u64,
+    /// Whether the users in force are those of the file.
+    pub(crate) users_up_to_date: bool,
 }
 
 impl Metrics {
@@ -190,6 +198,16 @@ impl Metrics {
             "gauge",
             "Whether the session store answered the last time it was asked.",
             up,
+        );
+        page.single("users", "gauge", "Users in force.", gauges.users);
+        page.family("users_reloads_total", "counter", "Changes of the users file that were seen.");
+        page.sample("users_reloads_total", &[("outcome", "success")], gauges.users_reads);
+        page.sample("users_reloads_total", &[("outcome", "failure")], gauges.users_failures);
+        page.single(
+            "users_up_to_date",
+            "gauge",
+            "Whether the users in force are those of the file; 0 if it is broken.",
+            u8::from(gauges.users_up_to_date),
         );
         page.single("draining", "gauge", "Whether the process is about to stop.", u8::from(gauges.draining));
         page.family("build_info", "gauge", "The version that runs.");
@@ -351,6 +369,10 @@ mod tests {
         password_hashes: 0,
         store_up: true,
         draining: false,
+        users: 0,
+        users_reads: 0,
+        users_failures: 0,
+        users_up_to_date: true,
     };
 
     #[test]

@@ -488,6 +488,67 @@ fn sessions_survive_a_kill_and_follow_the_users_file() {
     assert_eq!(refresh(&gateway, &bob).code(), "token_revoked");
 }
 
+/// How many users the running gateway knows of, and whether they are those of the file.
+fn users_in_force(gateway: &Gateway) -> (usize, bool) {
+    let metrics = gateway.metrics();
+    let value = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().parse::<usize>().unwrap()
+    };
+    (value("auth_gateway_users "), value("auth_gateway_users_up_to_date ") == 1)
+}
+
+#[test]
+fn changed_users_take_effect_without_a_restart_and_a_broken_file_changes_nothing() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream, "");
+    let sessions = ["alice", "bob", "root"].map(|name| tokens(gateway.address, name, PASSWORD).1);
+    let file = gateway.path("config/users.toml");
+    let original = std::fs::read_to_string(&file).unwrap();
+    let entries: Vec<&str> = original.split_inclusive("]\n[[").collect();
+    assert_eq!(entries.len(), 3);
+
+    // A broken file: everybody goes on, and the log says where and what to do.
+    std::fs::write(&file, original.replace("id = \"2\"", "id = 2")).unwrap();
+    wait_until("the mistake is noticed", || !users_in_force(&gateway).1);
+    assert_eq!(users_in_force(&gateway).0, 3);
+    let ready = get(gateway.admin, "/readyz", &[]).unwrap();
+    assert_eq!((ready.status, &ready.json()["status"]), (200, &json!("degraded")));
+    wait_until("the mistake is in the log", || {
+        gateway
+            .log()
+            .contains("config/users.toml:7: users[1].id: expected a string, found an integer; write id")
+    });
+    let [alice, bob, root] = sessions.map(|token| refreshed(&refresh(&gateway, &token)).1);
+    assert_eq!(login(gateway.address, "bob", PASSWORD).status, 200);
+
+    // Alice gets another role, bob is disabled, root is gone, and carol is new.
+    let carol = users_file(&[("4", "carol", PASSWORD, &[])]);
+    let changed = original.replacen("roles = [\"user\"]", "roles = [\"boss\"]", 1);
+    let changed = changed.replacen("id = \"2\"", "disabled = true\nid = \"2\"", 1);
+    let changed = format!("{}{carol}", &changed[..changed.rfind("[[users]]").unwrap()]);
+    std::fs::write(&file, changed).unwrap();
+    wait_until("the change is in force", || users_in_force(&gateway).1);
+    assert_eq!(claims(&refreshed(&refresh(&gateway, &alice)).0)["roles"], json!(["boss"]));
+    assert_eq!(refresh(&gateway, &bob).code(), "token_revoked");
+    assert_eq!(refresh(&gateway, &root).code(), "token_revoked");
+    assert_eq!(login(gateway.address, "bob", PASSWORD).status, 401);
+    assert_eq!(login(gateway.address, "root", PASSWORD).status, 401);
+    let (_, carol) = tokens(gateway.address, "carol", PASSWORD);
+
+    // A new password by the command, and SIGHUP for who does not want to wait.
+    let args = ["users", "passwd", "carol", "--config", "gateway.toml"];
+    let (code, _, said) = Gateway::command(gateway.dir.path(), &args, "another password for tests\n");
+    assert!(code == 0 && said.contains("within a second"), "{said}");
+    gateway.signal("HUP");
+    wait_until("the new password is in force", || refresh(&gateway, &carol).code() == "token_revoked");
+    assert_eq!(login(gateway.address, "carol", PASSWORD).status, 401);
+    assert_eq!(login(gateway.address, "carol", "another password for tests").status, 200);
+    let metrics = gateway.metrics();
+    assert!(metrics.contains("auth_gateway_users_reloads_total{outcome=\"failure\"} 1"), "{metrics}");
+    assert!(metrics.contains("auth_gateway_users_reloads_total{outcome=\"success\"} 2"), "{metrics}");
+}
+
 #[test]
 fn the_key_set_has_public_keys_only() {
     let upstream = Upstream::start();

@@ -69,8 +69,8 @@ async fn attempt<'c>(
         return Err(locked(call, &name, retry_after));
     }
     let hashing = &call.worker.gateway.hashing;
-    let user = match check_credentials(&*call.snapshot.directory, hashing, &name, credentials.password).await
-    {
+    let users = call.snapshot.users.current();
+    let user = match check_credentials(&*users, hashing, &name, credentials.password).await {
         Ok(Some(user)) => user,
         Ok(None) => {
             call.audit("login", "failed", name.as_str(), None);

@@ -19,8 +19,7 @@ pub(super) async fn refresh<'c>(call: Call<'_>, facts: &mut Facts) -> Result<Res
         Err(rejection) => return Err(not_presented(call, rejection).await),
     };
     // The user is read anew: who was disabled or deleted, or has a new password, ends here; new roles take effect.
-    let directory = &call.snapshot.directory;
-    let user = directory.by_id(&subject).filter(|user| !user.disabled);
+    let user = call.snapshot.users.current().by_id(&subject).filter(|user| !user.disabled);
     let account = |_: &Session| match &user {
         Some(user) => Account::Active { credential: user.credential_fingerprint() },
         None => Account::Gone,
