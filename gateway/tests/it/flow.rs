@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::fixture::{
-    Gateway, PASSWORD, Reply, Upstream, get, login, post, request, tokens, users_file, wait_until,
+    Gateway, PASSWORD, Reply, Upstream, claims, get, login, post, request, tokens, users_file, wait_until,
 };
 
 /// A gateway in front of a recording upstream, with more configuration.
@@ -34,13 +34,6 @@ fn refreshed(reply: &Reply) -> (String, String) {
     assert_eq!(reply.status, 200, "{reply:?}");
     let token = |name: &str| reply.json()[name].as_str().unwrap_or_default().to_owned();
     (token("access_token"), token("refresh_token"))
-}
-
-fn claims(token: &str) -> serde_json::Value {
-    use base64::Engine as _;
-    let payload = token.split('.').nth(1).unwrap();
-    serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap())
-        .unwrap()
 }
 
 fn json_login(address: SocketAddr, content_type: &str, body: &[u8]) -> Reply {
