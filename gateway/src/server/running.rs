@@ -17,7 +17,8 @@ use super::worker::{self, Post};
 use crate::config::{Settings, Store as StoreSettings};
 use crate::pipeline::{Gateway, Snapshot, SnapshotError};
 use crate::sessions::{
-    EmbeddedStore, LockoutPolicy, MemoryStore, OpenError, Policy, RotationPolicy, Sessions, Store, StoreError,
+    EmbeddedStore, LockoutPolicy, MemoryStore, OpenError, Policy, RedisOpenError, RedisStore, RotationPolicy,
+    Sessions, Store, StoreError,
 };
 use crate::telemetry::{Logs, Metrics};
 use crate::users::HashingPool;
@@ -31,7 +32,10 @@ pub enum ServeError {
     /// The state file.
     #[error(transparent)]
     OpenStore(#[from] OpenError),
-    /// What is in the state file.
+    /// How Redis is to be used.
+    #[error(transparent)]
+    OpenRedis(#[from] RedisOpenError),
+    /// What is in the state file, or a Redis that must be there and is not.
     #[error("{0}")]
     Store(#[from] StoreError),
     /// An address.
@@ -91,7 +95,7 @@ pub fn start(settings: Settings, logs: &Logs) -> Result<Running, ServeError> {
     let snapshot = Arc::new(Snapshot::load(settings, now.as_secs())?);
     let settings = &snapshot.settings;
     let store = open_store(&settings.store)?;
-    let runtime = Builder::new_current_thread().build().map_err(ServeError::Thread)?;
+    let runtime = Builder::new_current_thread().enable_time().build().map_err(ServeError::Thread)?;
     let sessions = runtime.block_on(Sessions::start(store, policy(settings), now.as_millis() as u64))?;
     let (public, public_address) = listen(settings.server.listen, "server.listen", settings.server.workers)?;
     let (mut admin, admin_address) = listen(settings.admin.listen, "admin.listen", 1)?;
@@ -164,10 +168,11 @@ fn listen(
     Ok((bound.map_err(failed)?, address))
 }
 
-fn open_store(settings: &StoreSettings) -> Result<Arc<dyn Store>, OpenError> {
+fn open_store(settings: &StoreSettings) -> Result<Arc<dyn Store>, ServeError> {
     Ok(match settings {
         StoreSettings::Memory => Arc::new(MemoryStore::new()),
         StoreSettings::Embedded { path } => Arc::new(EmbeddedStore::open(path)?),
+        StoreSettings::Redis(settings) => Arc::new(RedisStore::open(settings)?),
     })
 }
 

@@ -1,6 +1,7 @@
 //! The engine that endpoints use: sessions opened, refreshed and ended, login attempts counted.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,7 +10,7 @@ use tokio::task::JoinSet;
 use super::lockout::Attempts;
 use super::record::{Change, decode, update};
 use super::session::Verdict;
-use super::store::{Key, Space, Store, StoreError};
+use super::store::{Health, Key, Space, Store, StoreError};
 use super::{
     Attempt, LockoutPolicy, RevocationReason, Revocations, RotationPolicy, Session, SessionId, TokenId,
     UnixMillis,
@@ -108,13 +109,19 @@ pub enum RefreshError {
     Store(#[from] StoreError),
 }
 
+/// What the store said when it last failed.
+struct Trouble {
+    at: Instant,
+    what: String,
+}
+
 /// All sessions and login attempts.
 #[derive(Clone)]
 pub struct Sessions {
     store: Arc<dyn Store>,
     policy: Policy,
     revocations: Arc<Revocations>,
-    trouble: Arc<Mutex<Option<String>>>,
+    trouble: Arc<Mutex<Option<Trouble>>>,
 }
 
 impl Sessions {
@@ -124,6 +131,9 @@ impl Sessions {
         policy: Policy,
         now: UnixMillis,
     ) -> Result<Sessions, StoreError> {
+        if let Some(revocations) = store.revocations().await? {
+            return Ok(Sessions { store, policy, revocations, trouble: Arc::default() });
+        }
         let revocations = Arc::new(Revocations::default());
         for (key, found) in store.scan(Space::Session).await? {
             let session: Session = decode(&key, &found.value)?;
@@ -143,15 +153,27 @@ impl Sessions {
         &self.revocations
     }
 
-    /// What the store said when it last failed, if it has not answered since.
+    /// Why the store is out of reach, or what it said when it last failed, if it has not answered since.
     pub fn store_trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        let health = self.store.health();
+        let trouble = self.trouble.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match health {
+            Health::Down(why) => Some(why),
+            // What went wrong before it came back is over.
+            Health::Up(since) => trouble.as_ref().filter(|t| t.at > since).map(|t| t.what.clone()),
+            Health::Unwatched => trouble.as_ref().map(|t| t.what.clone()),
+        }
+    }
+
+    /// How often the store was found to have lost what it held.
+    pub fn store_losses(&self) -> u64 {
+        self.store.losses()
     }
 
     /// Remembers how the store did, for those who watch.
     fn watched<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         let mut trouble = self.trouble.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        *trouble = result.as_ref().err().map(StoreError::to_string);
+        *trouble = result.as_ref().err().map(|e| Trouble { at: Instant::now(), what: e.to_string() });
         result
     }
 
@@ -321,7 +343,12 @@ impl Sessions {
             let mut attempts = before.clone();
             let result = act(&mut attempts);
             let expires_at = attempts.expires_at(self.policy.lockout);
-            let change = (attempts != before).then_some(Change { record: attempts, expires_at, group: None });
+            let change = (attempts != before).then_some(Change {
+                record: attempts,
+                expires_at,
+                group: None,
+                revoked_until: None,
+            });
             (change, result)
         })
         .await
@@ -331,7 +358,8 @@ impl Sessions {
     fn change(&self, session: Session) -> Change<Session> {
         let expires_at = session.expires_at.saturating_add(self.policy.access_ttl);
         let group = Some(session.subject.clone());
-        Change { record: session, expires_at, group }
+        let revoked_until = session.revoked.map(|revoked| revoked.at.saturating_add(self.policy.access_ttl));
+        Change { record: session, expires_at, group, revoked_until }
     }
 
     fn ending(&self, id: SessionId, now: UnixMillis) -> Ending<'_> {
