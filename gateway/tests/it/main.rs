@@ -8,3 +8,4 @@ mod flow;
 mod interop;
 mod operating;
 mod proxying;
+mod redis;
