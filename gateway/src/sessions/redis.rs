@@ -35,6 +35,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use self::advice::Advice;
 use self::dial::Dialer;
 pub use self::dial::TlsError;
 use self::fault::Fault;
@@ -96,7 +97,8 @@ impl RedisStore {
             .enable_all()
             .build()
             .map_err(RedisOpenError::Thread)?;
-        let common = Arc::new(Common { dialer, keyspace, hearing, marks: Marks::default() });
+        let (marks, advice) = (Marks::default(), Advice::default());
+        let common = Arc::new(Common { dialer, keyspace, hearing, marks, advice });
         let servers = Servers::start(&settings.servers, &common, runtime.handle());
         let shared = Shared { servers, common, swap: Script::new(SWAP) };
         Ok(RedisStore {

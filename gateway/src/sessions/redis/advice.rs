@@ -6,49 +6,47 @@ use std::sync::{Mutex, PoisonError};
 use super::dial::Connection;
 use crate::config::RedisAddress;
 
-/// Servers that were looked at.
-static SEEN: Mutex<BTreeSet<RedisAddress>> = Mutex::new(BTreeSet::new());
+/// Remembers whom it has looked at.
+#[derive(Debug, Default)]
+pub(super) struct Advice {
+    given: Mutex<BTreeSet<RedisAddress>>,
+}
 
-/// Warns of settings that lose data. What the gateway's user may not ask for is not looked at.
-pub(super) async fn look(address: RedisAddress, connection: Connection) {
-    if !SEEN.lock().unwrap_or_else(PoisonError::into_inner).insert(address.clone()) {
-        return;
-    }
-    let setting = async |name: &str| -> Option<String> {
-        let mut question = redis::cmd("CONFIG");
-        let answer: Vec<(String, String)> = connection.ask(question.arg("GET").arg(name)).await.ok()?;
-        answer.into_iter().next().map(|(_, value)| value)
-    };
-    let (append_only, save) = (setting("appendonly").await, setting("save").await);
-    let (policy, memory) = (setting("maxmemory-policy").await, setting("maxmemory").await);
-    for warning in warnings(append_only.as_deref(), save.as_deref(), policy.as_deref(), memory.as_deref()) {
-        tracing::warn!(%address, "Redis is set up to lose sessions: {warning}");
+impl Advice {
+    /// Warns of settings that lose data, as far as the gateway's user may ask for them.
+    pub(super) async fn give(&self, address: &RedisAddress, connection: &Connection) {
+        if !self.given.lock().unwrap_or_else(PoisonError::into_inner).insert(address.clone()) {
+            return;
+        }
+        let Ok(info) = connection.ask::<String>(&redis::cmd("INFO")).await else { return };
+        for warning in warnings(&info) {
+            tracing::warn!(%address, "Redis is set up to lose sessions: {warning}");
+        }
     }
 }
 
-fn warnings(
-    append_only: Option<&str>,
-    save: Option<&str>,
-    policy: Option<&str>,
-    memory: Option<&str>,
-) -> Vec<String> {
+/// What to warn of, by the answer to INFO.
+fn warnings(info: &str) -> Vec<&'static str> {
+    let figure = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let mut warnings = Vec::new();
-    match (append_only, save) {
-        (Some("no"), Some("")) => warnings.push(
-            "it writes nothing to disk, so a restart ends all sessions and forgets all locks; set `appendonly yes`".to_owned(),
-        ),
-        (Some("no"), Some(save)) => warnings.push(format!(
-            "it writes to disk now and then only (save {save:?}), so a restart may bring ended sessions back; set `appendonly yes`"
-        )),
-        _ => {}
+    if figure("aof_enabled") == Some("0") {
+        warnings.push(
+            "a restart loses what was changed since the last snapshot: sessions end, ended ones come back, and locks are \
+             forgotten; set `appendonly yes`",
+        );
     }
-    if let (Some(policy), Some(memory)) = (policy, memory)
-        && policy != "noeviction"
-        && memory != "0"
-    {
-        warnings.push(format!(
-            "with maxmemory-policy {policy} it drops sessions and locks when its memory is full; set `maxmemory-policy noeviction`"
-        ));
+    let is_limited = figure("maxmemory").is_some_and(|bytes| bytes != "0");
+    if is_limited && figure("maxmemory_policy").is_some_and(|policy| policy != "noeviction") {
+        warnings
+            .push("when its memory is full it drops sessions and locks; set `maxmemory-policy noeviction`");
+    }
+    // The last one is there only where the number of replicas matters.
+    let has_replicas = figure("connected_slaves").is_some_and(|count| count != "0");
+    if has_replicas && figure("min_slaves_good_slaves").is_none() {
+        warnings.push(
+            "a master that is cut off from its replicas goes on taking changes that a failover loses; set \
+             `min-replicas-to-write 1`",
+        );
     }
     warnings
 }
@@ -59,18 +57,16 @@ mod tests {
 
     #[test]
     fn only_what_loses_data_is_warned_of() {
-        let about = |append_only, save, policy, memory| {
-            warnings(Some(append_only), Some(save), Some(policy), Some(memory)).join("\n")
-        };
-        assert_eq!(about("yes", "", "noeviction", "100"), "");
-        assert_eq!(about("yes", "", "allkeys-lru", "0"), "", "memory without a limit is never full");
-        assert!(about("no", "", "noeviction", "0").contains("writes nothing to disk"));
-        assert!(about("no", "3600 1", "noeviction", "0").contains("now and then"));
-        assert!(about("yes", "", "allkeys-lru", "100").contains("noeviction"));
+        let about = |lines: &[&str]| warnings(&lines.join("\r\n")).join("\n");
         assert_eq!(
-            warnings(None, None, None, None),
-            Vec::<String>::new(),
-            "what may not be asked is not known"
+            about(&["aof_enabled:1", "maxmemory:0", "maxmemory_policy:allkeys-lru", "connected_slaves:0"]),
+            ""
         );
+        assert_eq!(about(&["maxmemory:100", "maxmemory_policy:noeviction"]), "");
+        assert_eq!(about(&["connected_slaves:1", "min_slaves_good_slaves:1"]), "");
+        assert_eq!(about(&[]), "", "what may not be asked is not known");
+        assert!(about(&["aof_enabled:0"]).contains("appendonly yes"));
+        assert!(about(&["maxmemory:100", "maxmemory_policy:allkeys-lru"]).contains("noeviction"));
+        assert!(about(&["connected_slaves:2"]).contains("min-replicas-to-write"));
     }
 }

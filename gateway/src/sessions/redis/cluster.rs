@@ -160,10 +160,13 @@ impl Cluster {
         self.changed.send_replace(());
     }
 
-    /// Asks the nodes that are known and then the seeds, until one tells.
+    /// Asks the nodes that are known and then the seeds, until one tells. A node that was cut off may be the last to know,
+    /// so it is asked last.
     async fn learn(&self) {
         let mut trouble = "no node of the cluster answers".to_owned();
-        for link in self.links() {
+        let mut links = self.links();
+        links.sort_by_key(|link| !link.is_sound());
+        for link in links {
             if let Some((address, connection)) = link.connection()
                 && self.learn_from(&address, &connection).await.is_ok()
             {

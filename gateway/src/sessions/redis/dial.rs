@@ -131,6 +131,8 @@ impl Dialer {
                 Err(fault) => complaints.push(format!("{sentinel}: {}", fault.text())),
             }
         }
+        // In one order, or the same trouble would look new each time.
+        complaints.sort_unstable();
         Err(Fault::Lost(format!("no Sentinel tells the master: {}", complaints.join("; "))))
     }
 

@@ -1,7 +1,7 @@
 //! The connection to one master: made, watched, and made anew, by a task of its own.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,12 +9,13 @@ use redis::{PushKind, RedisResult, Value};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
+use super::advice::Advice;
 use super::dial::{Connection, Dialer};
 use super::fault::Fault;
 use super::hearing::Hearing;
 use super::keyspace::{Keyspace, Shard};
 use super::marks::Marks;
-use super::{CONNECT, OUTAGE, SYNC, advice, now};
+use super::{CONNECT, OUTAGE, SYNC, now};
 use crate::config::{RedisAddress, RedisLogin};
 use crate::sessions::UnixMillis;
 
@@ -35,6 +36,7 @@ pub(super) struct Common {
     pub(super) keyspace: Keyspace,
     pub(super) hearing: Hearing,
     pub(super) marks: Marks,
+    pub(super) advice: Advice,
 }
 
 /// What the sync script tells of a shard: its mark, and who is revoked until when.
@@ -72,6 +74,8 @@ pub(super) struct Link {
     /// What is kept there.
     shards: Mutex<BTreeSet<Shard>>,
     shards_changed: Notify,
+    /// Whether all of them were heard there when it was last asked.
+    sound: AtomicBool,
     state: watch::Sender<State>,
     /// The number of the last connection that was found broken, and what was wrong with it.
     broken: watch::Sender<(u64, String)>,
@@ -87,6 +91,7 @@ impl Link {
             common,
             shards: Mutex::new(shards),
             shards_changed: Notify::new(),
+            sound: AtomicBool::new(false),
             state: watch::Sender::new(down),
             broken: watch::Sender::new((0, String::new())),
             first_sentinel: AtomicUsize::new(0),
@@ -131,6 +136,11 @@ impl Link {
         }
     }
 
+    /// Whether whoever it leads to serves what it should.
+    pub(super) fn is_sound(&self) -> bool {
+        self.sound.load(Ordering::Relaxed)
+    }
+
     /// Gives up a connection that was found broken, unless that has been done already.
     pub(super) fn give_up(&self, up: &Up, why: &str) {
         self.break_connection(up.number, why);
@@ -166,12 +176,13 @@ impl Link {
         loop {
             number += 1;
             let why = match self.establish(number).await {
-                Ok((address, connection)) => {
+                Ok((up, synced)) => {
+                    let address = &up.address;
                     tracing::info!(%address, "connected to Redis");
-                    let up = Up { connection, address: address.clone(), since: Instant::now(), number };
                     self.state.send_replace(State::Up(up.clone()));
-                    tokio::spawn(advice::look(address.clone(), up.connection.clone()));
-                    let why = self.watch_over(&up).await;
+                    self.common.advice.give(address, &up.connection).await;
+                    let why = self.watch_over(&up, synced).await;
+                    self.sound.store(false, Ordering::Relaxed);
                     tracing::warn!(%address, why, "the connection to Redis is lost");
                     self.state.send_replace(State::Down { since: Instant::now(), why: why.clone() });
                     if up.since.elapsed() > MAX_PAUSE {
@@ -196,7 +207,7 @@ impl Link {
 
     /// Connects, makes sure that it is a master, and catches up with what was revoked meanwhile. Messages are subscribed
     /// to first, so that nothing falls between the two.
-    async fn establish(self: &Arc<Link>, number: u64) -> Result<(RedisAddress, Connection), Fault> {
+    async fn establish(self: &Arc<Link>, number: u64) -> Result<(Up, Vec<Shard>), Fault> {
         let address = self.address().await?;
         let in_place = |fault: Fault| Fault::Lost(format!("{address}: {}", fault.text()));
         let link = Arc::downgrade(self);
@@ -210,8 +221,8 @@ impl Link {
         let connection = self.common.dialer.open(&address, hear).await.map_err(in_place)?;
         is_master(&connection).await.map_err(in_place)?;
         connection.subscribe(self.common.hearing.channel()).await.map_err(in_place)?;
-        self.sync(&connection).await.map_err(in_place)?;
-        Ok((address, connection))
+        let synced = self.sync(&connection).await.map_err(in_place)?;
+        Ok((Up { connection, address, since: Instant::now(), number }, synced))
     }
 
     async fn address(&self) -> Result<RedisAddress, Fault> {
@@ -224,45 +235,53 @@ impl Link {
         }
     }
 
-    /// Looks after a connection until it is broken, and tells why it is.
-    async fn watch_over(&self, up: &Up) -> String {
+    /// Looks after a connection until it is broken, and tells why it is. What was revoked in the shards `synced` has been
+    /// read over it.
+    async fn watch_over(&self, up: &Up, mut synced: Vec<Shard>) -> String {
         let mut broken = self.broken.subscribe();
         let mut beat = interval(HEARTBEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut beats = 0;
         loop {
-            let all = tokio::select! {
+            let anew = tokio::select! {
                 broken = broken.wait_for(|(number, _)| *number >= up.number) => {
                     return broken.map_or_else(|_| "it is not wanted any more".to_owned(), |broken| broken.1.clone());
                 }
                 () = self.shards_changed.notified() => true,
                 _ = beat.tick() => {
                     beats += 1;
-                    beats % HEARTBEATS_A_SYNC == 0
+                    beats % HEARTBEATS_A_SYNC == 0 || synced.len() < self.shards().len()
                 }
             };
-            let sound =
-                if all { self.sync(&up.connection).await } else { self.sign_of_life(&up.connection).await };
-            if let Err(fault) = sound {
+            let checked = match anew {
+                true => self.sync(&up.connection).await.map(|shards| synced = shards),
+                false => self.sign_of_life(&up.connection, &synced).await,
+            };
+            if let Err(fault) = checked {
                 return fault.text();
             }
         }
     }
 
-    /// An answer comes after every message that was sent before it: with the answer, all of them have been heard.
-    async fn sign_of_life(&self, connection: &Connection) -> Result<(), Fault> {
+    /// An answer comes after every message that was sent before it: with the answer, all of them have been heard. The
+    /// question is about a key, for a node that lost sight of its cluster answers all others as ever.
+    async fn sign_of_life(&self, connection: &Connection, synced: &[Shard]) -> Result<(), Fault> {
         let asked_at = now();
         is_master(connection).await?;
-        self.common.hearing.heard(self.shards().iter().copied(), asked_at);
+        if let Some(shard) = synced.first() {
+            let mut question = redis::cmd("GET");
+            connection.ask::<Value>(question.arg(self.common.keyspace.mark(*shard))).await?;
+        }
+        self.common.hearing.heard(synced.iter().copied(), asked_at);
         Ok(())
     }
 
-    /// Reads all that is revoked.
-    async fn sync(&self, connection: &Connection) -> Result<(), Fault> {
+    /// Reads all that is revoked, and tells of which shards.
+    async fn sync(&self, connection: &Connection) -> Result<Vec<Shard>, Fault> {
         let common = &self.common;
         let shards: Vec<Shard> = self.shards().iter().copied().collect();
         if shards.is_empty() {
-            return Ok(());
+            return Ok(shards);
         }
         let asked_at = now();
         let mut questions = redis::Pipeline::with_capacity(shards.len());
@@ -272,7 +291,7 @@ impl Link {
             questions.cmd("EVAL").arg(SYNC).arg(keys.len()).arg(&keys).arg(mark).arg(asked_at);
         }
         let answers: Vec<RedisResult<Told>> = connection.ask_all(questions.ignore_errors(), CONNECT).await?;
-        let (mut heard, mut lost) = (Vec::with_capacity(shards.len()), 0);
+        let (mut heard, mut lost, all) = (Vec::with_capacity(shards.len()), 0, shards.len());
         for (shard, answer) in shards.into_iter().zip(answers) {
             match answer.map_err(Fault::from) {
                 Ok((mark, revoked)) => {
@@ -288,8 +307,9 @@ impl Link {
         if lost > 0 {
             common.marks.count_loss(lost);
         }
-        common.hearing.heard(heard, asked_at);
-        Ok(())
+        common.hearing.heard(heard.iter().copied(), asked_at);
+        self.sound.store(heard.len() == all, Ordering::Relaxed);
+        Ok(heard)
     }
 }
 

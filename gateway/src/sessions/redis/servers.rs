@@ -18,6 +18,9 @@ use crate::config::RedisServers;
 /// Before a slot that is being moved is asked again.
 const TRY_AGAIN: Duration = Duration::from_millis(20);
 
+/// How often a command is sent on to another node.
+const REDIRECTIONS: usize = 5;
+
 /// A link and the task that keeps it up.
 pub(super) struct Kept {
     link: Arc<Link>,
@@ -72,7 +75,7 @@ impl Servers {
     /// was lost, so twice must be no different from once.
     pub(super) async fn ask<T: FromRedisValue>(&self, shard: Shard, command: &Cmd) -> Result<T, Fault> {
         let deadline = Instant::now() + TOTAL;
-        let mut retried = false;
+        let (mut retried, mut redirections) = (false, 0);
         let mut redirected: Option<Arc<Link>> = None;
         loop {
             // A command begun later could not be waited for.
@@ -91,6 +94,10 @@ impl Servers {
                 Ok(answer) => return Ok(answer),
                 Err(fault) => fault,
             };
+            redirections += usize::from(matches!(fault, Fault::Moved(_) | Fault::Ask(_)));
+            if redirections > REDIRECTIONS {
+                return Err(fault);
+            }
             match (fault, self) {
                 (Fault::Lost(why), _) => {
                     link.give_up(&up, &why);
