@@ -131,20 +131,10 @@ impl Sessions {
         policy: Policy,
         now: UnixMillis,
     ) -> Result<Sessions, StoreError> {
-        if let Some(revocations) = store.revocations().await? {
-            return Ok(Sessions { store, policy, revocations, trouble: Arc::default() });
-        }
-        let revocations = Arc::new(Revocations::default());
-        for (key, found) in store.scan(Space::Session).await? {
-            let session: Session = decode(&key, &found.value)?;
-            if let Some(revoked) = session.revoked {
-                let id = key.id.parse().map_err(|_| StoreError::Corrupt(key.to_string()))?;
-                let until = revoked.at.saturating_add(policy.access_ttl);
-                if until > now {
-                    revocations.insert(id, until);
-                }
-            }
-        }
+        let revocations = match store.revocations().await? {
+            Some(kept_by_the_store) => kept_by_the_store,
+            None => Arc::new(revoked_so_far(&*store, policy, now).await?),
+        };
         Ok(Sessions { store, policy, revocations, trouble: Arc::default() })
     }
 
@@ -366,6 +356,26 @@ impl Sessions {
         let until = now.saturating_add(self.policy.access_ttl);
         Ending { revocations: &self.revocations, id, until, decided: false }
     }
+}
+
+/// The revoked sessions of a store that only this process writes to.
+async fn revoked_so_far(
+    store: &dyn Store,
+    policy: Policy,
+    now: UnixMillis,
+) -> Result<Revocations, StoreError> {
+    let revocations = Revocations::default();
+    for (key, found) in store.scan(Space::Session).await? {
+        let session: Session = decode(&key, &found.value)?;
+        if let Some(revoked) = session.revoked {
+            let id = key.id.parse().map_err(|_| StoreError::Corrupt(key.to_string()))?;
+            let until = revoked.at.saturating_add(policy.access_ttl);
+            if until > now {
+                revocations.insert(id, until);
+            }
+        }
+    }
+    Ok(revocations)
 }
 
 fn session_key(id: SessionId) -> Key {

@@ -243,7 +243,8 @@ impl Store for RedisStore {
             if timeout(patience, hearing.whole()).await.is_err() {
                 let why = self.shared.servers.health().err().unwrap_or_else(|| "it is slow".to_owned());
                 if self.required_at_start {
-                    return Err(StoreError::Unavailable(format!("Redis: {why}")));
+                    let why = format!("Redis: {why}; start it, or leave store.redis.required_at_start out");
+                    return Err(StoreError::Unavailable(why));
                 }
                 tracing::warn!(why, "starting without Redis: nobody can log in until it is there");
             }

@@ -68,12 +68,6 @@ fn a_logout_is_in_force_at_every_gateway_within_a_second() {
         for gateway in &gateways {
             assert_eq!(app(gateway, &access).status, 200);
         }
-        let asked = redis.info("total_commands_processed").parse::<u64>().unwrap();
-        for gateway in gateways.iter().cycle().take(100) {
-            assert_eq!(app(gateway, &access).status, 200);
-        }
-        let asked = redis.info("total_commands_processed").parse::<u64>().unwrap() - asked;
-        assert!(asked < 90, "requests with known sessions ask Redis nothing; it was asked {asked} things");
         assert_eq!(post(gateways[(round + 1) % 4].address, "/logout", &access).status, 204);
         let ended = Instant::now();
         for gateway in &gateways {
