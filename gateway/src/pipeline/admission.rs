@@ -73,7 +73,7 @@ fn awaits_continue(head: &RequestHead) -> Result<bool, Rejection> {
         return Ok(false);
     }
     let mut awaits = false;
-    for field in head.of_kind(FieldKind::Expect) {
+    for field in head.fields().of_kind(FieldKind::Expect) {
         if !field.value.eq_ignore_ascii_case(b"100-continue") {
             return Err(Rejection::new(Code::BadRequest, "the only expectation known here is 100-continue")
                 .with_status(StatusCode::EXPECTATION_FAILED)

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Worker;
-use super::bearer::bearer_token;
+use super::bearer::Bearer;
 use super::identity::Identity;
 use super::snapshot::Snapshot;
 use super::token_cache::Known;
@@ -20,10 +20,10 @@ pub(crate) fn authenticate(
     head: &RequestHead,
     now: UnixSeconds,
 ) -> Result<Option<Rc<Identity>>, Rejection> {
-    let Some(token) = bearer_token(head)? else { return Ok(None) };
+    let Some(bearer) = Bearer::of(head)? else { return Ok(None) };
     let revocations = worker.gateway.sessions.revocations();
     let leeway = snapshot.verifier.leeway();
-    match worker.token_cache.borrow_mut().get(token, now, leeway, revocations) {
+    match worker.token_cache.borrow_mut().get(bearer.as_bytes(), now, leeway, revocations) {
         Known::Good(identity) => {
             worker.metrics.verification(VerificationOutcome::Cached);
             return Ok(Some(identity));
@@ -32,6 +32,7 @@ pub(crate) fn authenticate(
         Known::Revoked => return Err(revoked(worker)),
         Known::Unknown => {}
     }
+    let token = bearer.token()?;
     // Read before the look-up: a revocation in between makes the cache look again.
     let epoch = revocations.epoch();
     let claims = snapshot.verifier.verify(token, TokenType::Access, now).map_err(|e| refused(worker, e))?;
@@ -40,7 +41,7 @@ pub(crate) fn authenticate(
         return Err(revoked(worker));
     }
     worker.metrics.verification(VerificationOutcome::Valid);
-    worker.token_cache.borrow_mut().insert(token, Rc::clone(&identity), epoch);
+    worker.token_cache.borrow_mut().insert(bearer.as_bytes(), Rc::clone(&identity), epoch);
     Ok(Some(identity))
 }
 

@@ -3,29 +3,53 @@
 use crate::problem::{Code, Rejection};
 use crate::wire::{FieldKind, RequestHead};
 
+/// What follows `Bearer` in a request, before anyone has asked whether it can be a token.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bearer<'h>(&'h [u8]);
+
+impl<'h> Bearer<'h> {
+    /// The bearer credentials of a request, or `None` where there are none.
+    pub(crate) fn of(head: &'h RequestHead) -> Result<Option<Bearer<'h>>, Rejection> {
+        let mut fields = head.fields().of_kind(FieldKind::Authorization);
+        let Some(field) = fields.next() else { return Ok(None) };
+        if fields.next().is_some() {
+            return Err(malformed("more than one Authorization field"));
+        }
+        let value = field.value;
+        let scheme_end = value.iter().position(|b| b" \t".contains(b)).unwrap_or(value.len());
+        let (scheme, rest) = value.split_at(scheme_end);
+        if !scheme.eq_ignore_ascii_case(b"bearer") {
+            // `Bearer,x` or `Bearer=x` is a broken bearer, not another scheme.
+            let token_like = scheme.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-');
+            return if token_like { Ok(None) } else { Err(malformed("Authorization is malformed")) };
+        }
+        match rest.strip_prefix(b" ") {
+            None => Err(malformed("Bearer is not followed by one space and a token")),
+            Some(token) => Ok(Some(Bearer(token))),
+        }
+    }
+
+    /// The bytes as they came, for comparison with tokens that were accepted before.
+    pub(crate) fn as_bytes(self) -> &'h [u8] {
+        self.0
+    }
+
+    /// The one token that they are.
+    pub(crate) fn token(self) -> Result<&'h str, Rejection> {
+        let token = std::str::from_utf8(self.0).map_err(|_| malformed("Authorization is not ASCII"))?;
+        match token {
+            "" => Err(malformed("Bearer has no token")),
+            _ if token.bytes().any(|b| b" \t,\"".contains(&b)) => {
+                Err(malformed("something besides one token follows Bearer"))
+            }
+            _ => Ok(token),
+        }
+    }
+}
+
 /// The token, or `None` where there are no bearer credentials.
 pub(crate) fn bearer_token(head: &RequestHead) -> Result<Option<&str>, Rejection> {
-    let mut fields = head.of_kind(FieldKind::Authorization);
-    let Some(field) = fields.next() else { return Ok(None) };
-    if fields.next().is_some() {
-        return Err(malformed("more than one Authorization field"));
-    }
-    let value = std::str::from_utf8(field.value).map_err(|_| malformed("Authorization is not ASCII"))?;
-    let scheme_end = value.find([' ', '\t']).unwrap_or(value.len());
-    let (scheme, rest) = value.split_at(scheme_end);
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        // `Bearer,x` or `Bearer=x` is a broken bearer, not another scheme.
-        let token_like = scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        return if token_like { Ok(None) } else { Err(malformed("Authorization is malformed")) };
-    }
-    match rest.strip_prefix(' ') {
-        None => Err(malformed("Bearer is not followed by one space and a token")),
-        Some("") => Err(malformed("Bearer has no token")),
-        Some(token) if token.bytes().any(|b| b" \t,\"".contains(&b)) => {
-            Err(malformed("something besides one token follows Bearer"))
-        }
-        Some(token) => Ok(Some(token)),
-    }
+    Bearer::of(head)?.map(Bearer::token).transpose()
 }
 
 fn malformed(why: &'static str) -> Rejection {

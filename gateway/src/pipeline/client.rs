@@ -1,28 +1,31 @@
 //! Whom a connection comes from, and what upstreams are told about that.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
 use crate::wire::{Field, FieldKind, RequestHead};
 
-/// The peer of a connection, with the lines about it that never change.
+/// The peer of a connection.
 #[derive(Debug)]
 pub(crate) struct Client {
     address: IpAddr,
+    /// The address, written out once for all requests.
+    text: Box<str>,
     trusted: bool,
 }
 
 impl Client {
     pub(crate) fn new(peer: SocketAddr, trusted_proxies: &[IpNet]) -> Client {
         let address = peer.ip().to_canonical();
-        Client { address, trusted: trusted_proxies.iter().any(|net| net.contains(&address)) }
+        let text = address.to_string().into();
+        Client { address, text, trusted: trusted_proxies.iter().any(|net| net.contains(&address)) }
     }
 
     /// The address at the other end of the connection.
-    pub(crate) fn peer(&self) -> IpAddr {
-        self.address
+    pub(crate) fn peer(&self) -> &str {
+        &self.text
     }
 
     /// Whether what the peer says of other hops is believed.
@@ -41,12 +44,19 @@ impl Client {
         first_untrusted.or(hops.first()).copied().unwrap_or(self.address)
     }
 
-    /// `X-Forwarded-*` and `Forwarded`, ready for the wire, for a request that arrived with this `Host`. What an
+    /// The same address as text.
+    pub(crate) fn address_text(&self, head: &RequestHead, trusted_proxies: &[IpNet]) -> Cow<'_, str> {
+        match self.address(head, trusted_proxies) {
+            address if address == self.address => Cow::Borrowed(&self.text),
+            address => Cow::Owned(address.to_string()),
+        }
+    }
+
+    /// Appends `X-Forwarded-*` and `Forwarded`, ready for the wire, for a request that arrived with this `Host`. What an
     /// untrusted peer sent under these names is not looked at.
-    pub(crate) fn forwarding_lines(&self, head: &RequestHead, host: &str) -> Vec<u8> {
-        let mut hops = if self.trusted { forwarded_for(head) } else { Vec::new() };
-        hops.push(self.address);
-        let believed = |kind| head.only(kind).filter(|_| self.trusted);
+    pub(crate) fn push_forwarding_lines(&self, head: &RequestHead, host: &str, lines: &mut Vec<u8>) {
+        let before = if self.trusted { forwarded_for(head) } else { Vec::new() };
+        let believed = |kind| head.fields().only(kind).filter(|_| self.trusted);
         let proto = match believed(FieldKind::XForwardedProto) {
             Some(Field { value: b"https", .. }) => "https",
             _ => "http",
@@ -54,30 +64,31 @@ impl Client {
         let host = believed(FieldKind::XForwardedHost)
             .and_then(|field| crate::wire::Host::parse(field.value).ok())
             .map_or(host, |host| host.as_str());
+        let mut put = |text: &str| lines.extend_from_slice(text.as_bytes());
 
-        let mut lines = String::with_capacity(192);
-        lines.push_str("X-Forwarded-For: ");
-        for (i, hop) in hops.iter().enumerate() {
-            // Writing to a String does not fail.
-            let _ = write!(lines, "{}{hop}", if i == 0 { "" } else { ", " });
-        }
-        let _ = write!(lines, "\r\nX-Forwarded-Host: {host}\r\nX-Forwarded-Proto: {proto}\r\nForwarded: ");
-        for hop in &hops {
-            let _ = match hop {
-                IpAddr::V4(hop) => write!(lines, "for={hop}, "),
-                IpAddr::V6(hop) => write!(lines, "for=\"[{hop}]\", "),
-            };
-        }
+        put("X-Forwarded-For: ");
+        before.iter().for_each(|hop| put(&format!("{hop}, ")));
+        [&self.text, "\r\nX-Forwarded-Host: ", host, "\r\nX-Forwarded-Proto: ", proto]
+            .into_iter()
+            .for_each(&mut put);
+        put("\r\nForwarded: ");
+        before.iter().for_each(|hop| match hop {
+            IpAddr::V4(hop) => put(&format!("for={hop}, ")),
+            IpAddr::V6(hop) => put(&format!("for=\"[{hop}]\", ")),
+        });
         // The last element carries what is known of this hop (RFC 7239 section 4).
-        lines.truncate(lines.len() - 2);
-        let _ = write!(lines, ";host=\"{host}\";proto={proto}\r\n");
-        lines.into_bytes()
+        match self.address {
+            IpAddr::V4(_) => ["for=", &self.text].into_iter().for_each(&mut put),
+            IpAddr::V6(_) => [&format!("for=\"[{}]", self.text), "\""].into_iter().for_each(&mut put),
+        };
+        [";host=\"", host, "\";proto=", proto, "\r\n"].into_iter().for_each(&mut put);
     }
 }
 
 /// The addresses of `X-Forwarded-For`, from the right up to the first thing that is none.
 fn forwarded_for(head: &RequestHead) -> Vec<IpAddr> {
     let members: Vec<_> = head
+        .fields()
         .of_kind(FieldKind::XForwardedFor)
         .flat_map(|f| f.value.split(|&b| b == b',').map(<[u8]>::trim_ascii))
         .collect();
@@ -101,7 +112,8 @@ mod tests {
             .unwrap()
             .unwrap();
         let client = Client::new(peer.parse().unwrap(), &trusted);
-        let lines = client.forwarding_lines(&head, "gw.test");
+        let mut lines = Vec::new();
+        client.push_forwarding_lines(&head, "gw.test", &mut lines);
         (client.address(&head, &trusted), String::from_utf8(lines).unwrap())
     }
 

@@ -29,8 +29,8 @@ impl Cors {
     /// The answer to a preflight; it never reaches an upstream and needs no token.
     pub(crate) fn preflight<'c>(&self, head: &RequestHead) -> Option<Response<'c>> {
         let is_preflight = *head.method() == Method::OPTIONS
-            && head.only(FieldKind::Origin).is_some()
-            && head.only(FieldKind::RequestMethod).is_some();
+            && head.fields().only(FieldKind::Origin).is_some()
+            && head.fields().only(FieldKind::RequestMethod).is_some();
         if !self.is_on() || !is_preflight {
             return None;
         }
@@ -58,7 +58,7 @@ impl Cors {
     }
 
     fn allowed_origin(&self, head: &RequestHead) -> Option<&str> {
-        let origin = head.only(FieldKind::Origin)?;
+        let origin = head.fields().only(FieldKind::Origin)?;
         self.allowed_origins.iter().map(String::as_str).find(|allowed| allowed.as_bytes() == origin.value)
     }
 }

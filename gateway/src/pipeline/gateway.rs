@@ -26,6 +26,7 @@ pub(crate) struct Worker {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) metrics: WorkerMetrics,
     pub(crate) token_cache: RefCell<TokenCache>,
+    pub(crate) access_log: Option<AccessLog>,
     pub(crate) request_ids: RefCell<RequestIds>,
     /// In the order of the configuration's upstreams.
     pub(crate) upstreams: Vec<Rc<UpstreamPool>>,
@@ -41,6 +42,7 @@ impl Worker {
         Worker {
             metrics: gateway.metrics.worker(index),
             token_cache: RefCell::new(TokenCache::new(settings.limits.token_cache)),
+            access_log: gateway.access_log.as_ref().map(AccessLog::lane),
             request_ids: RefCell::new(RequestIds::new()),
             upstreams: settings.upstreams.iter().map(pool).collect(),
             gateway,

@@ -22,6 +22,7 @@ mod upstream_request;
 use std::rc::Rc;
 
 use http::{Method, StatusCode};
+use tokio::time::Instant;
 
 pub(crate) use admission::{Admitted, admit};
 pub(crate) use client::Client;
@@ -42,7 +43,9 @@ use route::Target;
 pub(crate) struct Exchange<'r> {
     pub(crate) request: &'r Admitted<'r>,
     pub(crate) request_id: &'r RequestId,
-    /// When it arrived, in milliseconds since 1970.
+    /// When it arrived.
+    pub(crate) started: Instant,
+    /// The same in milliseconds since 1970.
     pub(crate) now_millis: u64,
 }
 
@@ -142,7 +145,7 @@ async fn answer<'c>(
 /// `OPTIONS *` asks about the gateway itself, and `Max-Forwards: 0` says that this is the last hop (RFC 9110
 /// sections 9.3.7 and 7.6.2).
 fn options_of_the_gateway<'c>(request: &Admitted<'_>) -> Option<Response<'c>> {
-    let last_hop = || request.head().only(FieldKind::MaxForwards).is_some_and(|f| f.value == b"0");
+    let last_hop = || request.head().fields().only(FieldKind::MaxForwards).is_some_and(|f| f.value == b"0");
     if *request.method() != Method::OPTIONS || (request.target().path() != "*" && !last_hop()) {
         return None;
     }

@@ -39,18 +39,17 @@ pub(crate) async fn forward<'c>(
         true => request.target().below(forwarding.route.path()),
         false => request.target().as_str(),
     };
-    let forwarded = client.forwarding_lines(request.head(), request.host().as_str());
     let additions = Additions {
         target,
         identity,
         identity_headers: &snapshot.identity_headers,
         forward_token: forwarding.forward_token,
-        forwarded: &forwarded,
+        client,
         request_id: exchange.request_id.as_str(),
     };
     let outgoing = UpstreamRequest::new(request, additions);
     let pool = &worker.upstreams[forwarding.upstream];
-    let outgoing = OutgoingRequest { head: outgoing.head(), method: request.method() };
+    let outgoing = OutgoingRequest { head: outgoing.head(), method: request.method(), now: exchange.started };
     match send(pool, outgoing, body).await {
         Ok(response) => {
             worker.metrics.upstream_request(forwarding.upstream, UpstreamOutcome::Ok);
@@ -66,9 +65,10 @@ fn pass_back<'c>(
     request: &Admitted<'_>,
     snapshot: &Snapshot,
 ) -> Response<'c> {
-    let UpstreamResponse { head, framing, body } = upstream;
+    let UpstreamResponse { framing, body } = upstream;
+    let head = body.head();
     let mut response = Response::new(head.status());
-    for field in head.fields() {
+    for field in head.fields().iter() {
         let passes = match field.kind {
             FieldKind::Connection
             | FieldKind::HopByHop
@@ -84,14 +84,14 @@ fn pass_back<'c>(
             }
             _ => true,
         };
-        if passes && !nominated(&head, field.name) {
+        if passes && !head.fields().connection_has(field.name) {
             response.fields.push(field.name, field.value);
         }
     }
     let declared = match (framing, head.status()) {
         (BodyFraming::Empty, StatusCode::NO_CONTENT) => None,
-        (BodyFraming::Empty, StatusCode::NOT_MODIFIED) => told_length(&head),
-        (BodyFraming::Empty, _) if *request.method() == http::Method::HEAD => told_length(&head),
+        (BodyFraming::Empty, StatusCode::NOT_MODIFIED) => told_length(head),
+        (BodyFraming::Empty, _) if *request.method() == http::Method::HEAD => told_length(head),
         (BodyFraming::Empty, _) => Some(0),
         _ => None,
     };
@@ -99,13 +99,8 @@ fn pass_back<'c>(
     response
 }
 
-fn nominated(head: &ResponseHead, name: &[u8]) -> bool {
-    let mut connections = head.fields().filter(|f| f.kind == FieldKind::Connection);
-    connections.any(|f| f.members().any(|m| m.eq_ignore_ascii_case(name)))
-}
-
 fn told_length(head: &ResponseHead) -> Option<u64> {
-    let field = head.fields().find(|f| f.kind == FieldKind::ContentLength)?;
+    let field = head.fields().of_kind(FieldKind::ContentLength).next()?;
     std::str::from_utf8(field.value).ok()?.parse().ok()
 }
 

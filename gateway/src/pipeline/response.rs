@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::StatusCode;
+use tokio::time::Instant;
 
 use super::static_files::FileBody;
 use crate::problem::{Code, Rejection};
@@ -155,9 +156,9 @@ impl ResponseBody<'_> {
     }
 
     /// Gives back what the body came from, if it can be used again.
-    pub(crate) fn finish(self) {
+    pub(crate) fn finish(self, now: Instant) {
         if let ResponseBody::Upstream { body, .. } = self {
-            body.finish();
+            body.finish(now);
         }
     }
 }

@@ -80,6 +80,7 @@ pub(crate) async fn serve<'c>(
     let etag = etag(&metadata);
     let unchanged = request
         .head()
+        .fields()
         .of_kind(FieldKind::IfNoneMatch)
         .any(|f| f.members().any(|m| m == b"*" || m.strip_prefix(b"W/").unwrap_or(m) == etag.as_bytes()));
     let status = if unchanged { StatusCode::NOT_MODIFIED } else { StatusCode::OK };

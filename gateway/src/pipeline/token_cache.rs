@@ -14,8 +14,8 @@ use crate::tokens::UnixSeconds;
 /// one is full, it becomes the old one and what was in that is forgotten, unless it was used meanwhile.
 #[derive(Debug)]
 pub(crate) struct TokenCache {
-    young: HashMap<Box<str>, Remembered, RandomState>,
-    old: HashMap<Box<str>, Remembered, RandomState>,
+    young: HashMap<Box<[u8]>, Remembered, RandomState>,
+    old: HashMap<Box<[u8]>, Remembered, RandomState>,
     generation: usize,
 }
 
@@ -24,6 +24,22 @@ struct Remembered {
     identity: Rc<Identity>,
     /// The state of the revocations when this session was last seen not to be among them.
     epoch: Cell<u64>,
+}
+
+impl Remembered {
+    fn judge(&self, now: UnixSeconds, leeway: u64, revocations: &Revocations) -> Known {
+        if now >= self.identity.claims().expires_at().saturating_add(leeway) {
+            return Known::Expired;
+        }
+        let epoch = revocations.epoch();
+        if self.epoch.get() != epoch {
+            if revocations.is_revoked(self.identity.session()) {
+                return Known::Revoked;
+            }
+            self.epoch.set(epoch);
+        }
+        Known::Good(Rc::clone(&self.identity))
+    }
 }
 
 /// What the cache knows of a token.
@@ -54,35 +70,26 @@ impl TokenCache {
     /// while none was added.
     pub(crate) fn get(
         &mut self,
-        token: &str,
+        token: &[u8],
         now: UnixSeconds,
         leeway: u64,
         revocations: &Revocations,
     ) -> Known {
-        if !self.young.contains_key(token) {
-            let Some((token, remembered)) = self.old.remove_entry(token) else { return Known::Unknown };
-            self.store(token, remembered);
+        if let Some(remembered) = self.young.get(token) {
+            return remembered.judge(now, leeway, revocations);
         }
-        let Some(remembered) = self.young.get(token) else { return Known::Unknown };
-        if now >= remembered.identity.claims().expires_at().saturating_add(leeway) {
-            return Known::Expired;
-        }
-        let epoch = revocations.epoch();
-        if remembered.epoch.get() != epoch {
-            if revocations.is_revoked(remembered.identity.session()) {
-                return Known::Revoked;
-            }
-            remembered.epoch.set(epoch);
-        }
-        Known::Good(Rc::clone(&remembered.identity))
+        let Some((token, remembered)) = self.old.remove_entry(token) else { return Known::Unknown };
+        let known = remembered.judge(now, leeway, revocations);
+        self.store(token, remembered);
+        known
     }
 
     /// Remembers a token that was verified; `epoch` was read before its session was looked up.
-    pub(crate) fn insert(&mut self, token: &str, identity: Rc<Identity>, epoch: u64) {
+    pub(crate) fn insert(&mut self, token: &[u8], identity: Rc<Identity>, epoch: u64) {
         self.store(token.into(), Remembered { identity, epoch: Cell::new(epoch) });
     }
 
-    fn store(&mut self, token: Box<str>, remembered: Remembered) {
+    fn store(&mut self, token: Box<[u8]>, remembered: Remembered) {
         if self.young.len() >= self.generation {
             self.old = std::mem::take(&mut self.young);
         }

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use http::Method;
 
 use super::admission::Admitted;
+use super::client::Client;
 use super::identity::{Identity, IdentityHeaders};
 use crate::wire::{BodyFraming, Field, FieldKind};
 
@@ -26,8 +27,8 @@ pub(crate) struct Additions<'a> {
     pub(crate) identity: Option<&'a Identity>,
     pub(crate) identity_headers: &'a IdentityHeaders,
     pub(crate) forward_token: bool,
-    /// `X-Forwarded-*` and `Forwarded` lines.
-    pub(crate) forwarded: &'a [u8],
+    /// Whom it comes from.
+    pub(crate) client: &'a Client,
     pub(crate) request_id: &'a str,
 }
 
@@ -47,7 +48,7 @@ impl UpstreamRequest {
         head.extend_from_slice(b"\r\n");
 
         let nominated = Nominated::of(request);
-        for field in request.head().fields() {
+        for field in request.head().fields().iter() {
             if passes(&field, add) && !nominated.contains(field.name) {
                 push_line(&mut head, field.name, field.value);
             }
@@ -55,7 +56,7 @@ impl UpstreamRequest {
         if let Some(identity) = add.identity {
             head.extend_from_slice(identity.header_lines());
         }
-        head.extend_from_slice(add.forwarded);
+        add.client.push_forwarding_lines(request.head(), request.host().as_str(), &mut head);
         push_line(&mut head, b"X-Request-Id", add.request_id.as_bytes());
         head.extend_from_slice(VIA);
         push_framing(&mut head, request);
@@ -96,7 +97,7 @@ struct Nominated<'h>(Vec<&'h [u8]>);
 impl<'h> Nominated<'h> {
     fn of(request: &Admitted<'h>) -> Nominated<'h> {
         let mut names = Vec::new();
-        for field in request.head().of_kind(FieldKind::Connection) {
+        for field in request.head().fields().of_kind(FieldKind::Connection) {
             for name in field.value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
                 if !name.is_empty()
                     && !name.eq_ignore_ascii_case(b"close")

@@ -1,9 +1,7 @@
 //! What is written down of each exchange: a line in the access log and a count in the metrics.
 
-use std::net::IpAddr;
-use std::time::Instant;
-
 use http::Method;
+use tokio::time::Instant;
 
 use crate::pipeline::{Facts, Worker};
 use crate::telemetry::AccessRecord;
@@ -12,6 +10,9 @@ use crate::wire::{RequestHead, Version};
 /// How an exchange ended.
 pub(super) struct Seen {
     pub(super) started: Instant,
+    /// The same in milliseconds since 1970.
+    pub(super) started_millis: u64,
+    pub(super) ended: Instant,
     pub(super) status: u16,
     pub(super) code: Option<&'static str>,
     pub(super) bytes: u64,
@@ -19,7 +20,7 @@ pub(super) struct Seen {
 
 /// Who asked for what, for the log.
 pub(super) struct Asked<'a> {
-    pub(super) client: IpAddr,
+    pub(super) client: &'a str,
     pub(super) method: &'a str,
     pub(super) path: &'a str,
     pub(super) host: &'a str,
@@ -50,11 +51,12 @@ pub(super) fn protocol(version: Version) -> &'static str {
 
 /// Writes an exchange down.
 pub(super) fn log(worker: &Worker, asked: &Asked<'_>, request_id: &str, facts: &Facts, seen: &Seen) {
-    let duration = seen.started.elapsed();
+    let duration = seen.ended.duration_since(seen.started);
     worker.metrics.request(facts.label(), seen.status, duration);
-    let Some(access_log) = &worker.gateway.access_log else { return };
+    let Some(access_log) = &worker.access_log else { return };
     let routes = &worker.gateway.snapshot.settings.routes;
     access_log.write(&AccessRecord {
+        at_millis: seen.started_millis + duration.as_millis() as u64,
         request_id,
         client: asked.client,
         method: asked.method,

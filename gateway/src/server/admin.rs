@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -63,9 +63,9 @@ async fn exchange(socket: &TcpStream, peer: SocketAddr, state: &AdminState) {
         is_head: *head.method() == Method::HEAD,
         keep_alive: false,
         request_id: "admin",
+        now: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
     };
-    let written =
-        answer.write(socket, &mut Deadline::after(PATIENCE), PATIENCE, &mut Vec::new(), response).await;
+    let written = answer.write(socket, &mut Deadline::default(), PATIENCE, &mut Vec::new(), response).await;
     if let Err(error) = written.outcome {
         tracing::debug!(%peer, %error, "an admin answer was not read");
     }
@@ -76,7 +76,7 @@ fn answer<'c>(head: &RequestHead, state: &AdminState) -> Result<Response<'c>, Re
     let host = Host::of(head, None).map_err(|e| Rejection::new(Code::BadRequest, e.to_string()))?;
     // A browser that was led here by another site's page, or by a name that was bound to this address, has no
     // business here (CVE-2026-27589).
-    let from_a_page = head.of_kind(FieldKind::Origin).next().is_some();
+    let from_a_page = head.fields().of_kind(FieldKind::Origin).next().is_some();
     if from_a_page || !host.is_address_or_localhost() {
         return Err(Rejection::new(
             Code::Misdirected,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::pipeline::{Response, ResponseBody};
 use crate::wire::{BodyError, BodyFraming, Deadline, Version, http_date, write_all};
@@ -20,6 +21,8 @@ pub(super) struct Answer<'a> {
     pub(super) is_head: bool,
     pub(super) keep_alive: bool,
     pub(super) request_id: &'a str,
+    /// Now, in seconds since 1970: what `Date` says where nobody else said it.
+    pub(super) now: u64,
 }
 
 /// How writing went.
@@ -27,6 +30,8 @@ pub(super) struct Answer<'a> {
 pub(super) struct Written {
     /// Bytes of the body.
     pub(super) bytes: u64,
+    /// When the last of it was written.
+    pub(super) ended: Instant,
     /// Whether the connection may go on; an error if the answer was cut short.
     pub(super) outcome: Result<bool, io::Error>,
 }
@@ -62,8 +67,9 @@ impl Answer<'_> {
         let bytes = sink.bytes;
         // One large answer should not keep its buffer for the life of the connection.
         out.shrink_to(SMALL);
-        response.body.finish();
-        Written { bytes, outcome: sent.map(|()| keep_alive) }
+        let ended = Instant::now();
+        response.body.finish(ended);
+        Written { bytes, ended, outcome: sent.map(|()| keep_alive) }
     }
 
     fn delimiter(&self, response: &Response<'_>) -> Delimiter {
@@ -79,26 +85,34 @@ impl Answer<'_> {
     }
 
     fn push_head(&self, out: &mut Vec<u8>, response: &Response<'_>, delimiter: Delimiter, keep_alive: bool) {
-        // Writing to a Vec does not fail.
-        let _ = write!(out, "HTTP/1.1 {} {}\r\n", response.status.as_u16(), reason(response.status));
-        out.extend_from_slice(response.fields.as_bytes());
+        let mut put = |bytes: &[u8]| out.extend_from_slice(bytes);
+        [
+            b"HTTP/1.1 ",
+            response.status.as_str().as_bytes(),
+            b" ",
+            reason(response.status).as_bytes(),
+            b"\r\n",
+        ]
+        .into_iter()
+        .for_each(&mut put);
+        put(response.fields.as_bytes());
         if !response.has_date {
-            out.extend_from_slice(b"Date: ");
-            out.extend_from_slice(&http_date());
-            out.extend_from_slice(b"\r\n");
+            [b"Date: ", &http_date(self.now)[..], b"\r\n"].into_iter().for_each(&mut put);
         }
-        let _ = write!(out, "X-Request-Id: {}\r\n", self.request_id);
+        [b"X-Request-Id: ", self.request_id.as_bytes(), b"\r\n"].into_iter().for_each(&mut put);
         if delimiter == Delimiter::Chunked {
-            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+            put(b"Transfer-Encoding: chunked\r\n");
         } else if let Some(length) = response.declared_length() {
-            let _ = write!(out, "Content-Length: {length}\r\n");
+            [b"Content-Length: ", itoa::Buffer::new().format(length).as_bytes(), b"\r\n"]
+                .into_iter()
+                .for_each(&mut put);
         }
         if !keep_alive {
-            out.extend_from_slice(b"Connection: close\r\n");
+            put(b"Connection: close\r\n");
         } else if self.version == Version::Http10 {
-            out.extend_from_slice(b"Connection: keep-alive\r\n");
+            put(b"Connection: keep-alive\r\n");
         }
-        out.extend_from_slice(b"\r\n");
+        put(b"\r\n");
     }
 }
 

@@ -4,6 +4,7 @@ mod access;
 mod admin;
 mod answer;
 mod background;
+mod buffers;
 mod connection;
 mod listener;
 mod running;

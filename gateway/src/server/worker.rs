@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, watch};
-use tokio::task::LocalSet;
 use tokio::time::{interval, timeout};
 
+use super::buffers::BufferPool;
 use super::connection;
 use super::listener::accept;
 use crate::pipeline::{Gateway, Worker};
@@ -30,8 +30,11 @@ pub(super) struct Post {
 
 /// Serves until told to drain and until the last connection has ended or the drain's time is over.
 pub(super) fn run(post: Post) -> std::io::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
-    LocalSet::new().block_on(&runtime, serve(post))
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build_local(LocalOptions::default())?;
+    runtime.block_on(serve(post))
 }
 
 async fn serve(post: Post) -> std::io::Result<()> {
@@ -39,6 +42,7 @@ async fn serve(post: Post) -> std::io::Result<()> {
     let worker = Rc::new(Worker::new(Arc::clone(&post.gateway), post.index));
     let settings = &post.gateway.snapshot.settings;
     let connections = Rc::new(Connections::default());
+    let buffers = Rc::new(BufferPool::default());
     let mut stop = post.draining.clone();
     let mut housekeeping = interval(HOUSEKEEPING);
     loop {
@@ -57,9 +61,9 @@ async fn serve(post: Post) -> std::io::Result<()> {
         }
         let place = Place::take(&connections, &post.open, &worker);
         let draining = post.draining.clone();
-        let worker = Rc::clone(&worker);
+        let (worker, buffers) = (Rc::clone(&worker), Rc::clone(&buffers));
         tokio::task::spawn_local(async move {
-            connection::serve(socket, peer, worker, draining).await;
+            connection::serve(socket, peer, &worker, &buffers, draining).await;
             drop(place);
         });
     }

@@ -1,9 +1,10 @@
-//! One line for each request, formatted by hand: it is written for every request, so it must cost next to nothing.
+//! One line for each request, put together by hand: it is written for every request, so it must cost next to nothing.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
+
+use itoa::Integer;
 
 use super::json_text::push_escaped;
 use super::writer::LogWriter;
@@ -11,8 +12,11 @@ use super::writer::LogWriter;
 /// What a line says. Never a query, a token or a password.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AccessRecord<'a> {
+    /// When the request was over, in milliseconds since 1970.
+    pub(crate) at_millis: u64,
     pub(crate) request_id: &'a str,
-    pub(crate) client: IpAddr,
+    /// The client's address.
+    pub(crate) client: &'a str,
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
     pub(crate) host: &'a str,
@@ -40,58 +44,82 @@ impl AccessLog {
         AccessLog { writer, json }
     }
 
+    /// The same log for one thread that writes much.
+    pub(crate) fn lane(&self) -> AccessLog {
+        AccessLog { writer: self.writer.lane(), json: self.json }
+    }
+
     pub(crate) fn write(&self, record: &AccessRecord<'_>) {
-        let mut line = String::with_capacity(384);
-        if self.json {
-            json(&mut line, record)
-        } else {
-            human(&mut line, record)
-        }
-        line.push('\n');
-        self.writer.line(line.into_bytes());
+        self.writer.line(|text| {
+            if self.json {
+                json(text, record);
+            } else {
+                human(text, record);
+            }
+            text.push('\n');
+        });
     }
 }
 
 fn json(line: &mut String, record: &AccessRecord<'_>) {
     line.push_str("{\"ts\":\"");
-    push_time(line);
-    // Writing to a String does not fail, here and below.
-    let _ = write!(line, "\",\"kind\":\"access\",\"request_id\":\"");
-    push_escaped(line, record.request_id);
-    let _ = write!(line, "\",\"client\":\"{}\",\"method\":\"", record.client);
-    push_escaped(line, record.method);
-    line.push_str("\",\"path\":\"");
-    push_escaped(line, record.path);
-    line.push_str("\",\"host\":\"");
-    push_escaped(line, record.host);
-    let micros = record.duration.as_micros();
-    let _ = write!(
-        line,
-        "\",\"protocol\":\"{}\",\"status\":{},\"bytes\":{},\"duration_ms\":{}.{:03}",
-        record.protocol,
-        record.status,
-        record.bytes_sent,
-        micros / 1000,
-        micros % 1000
-    );
+    push_time(line, record.at_millis);
+    line.push_str("\",\"kind\":\"access\"");
+    let texts = [
+        ("request_id", record.request_id),
+        ("client", record.client),
+        ("method", record.method),
+        ("path", record.path),
+        ("host", record.host),
+        ("protocol", record.protocol),
+    ];
+    texts.into_iter().for_each(|(name, text)| push_member(line, name, text));
+    line.push_str(",\"status\":");
+    push_number(line, record.status);
+    line.push_str(",\"bytes\":");
+    push_number(line, record.bytes_sent);
+    line.push_str(",\"duration_ms\":");
+    let micros = record.duration.as_micros() as u64;
+    push_number(line, micros / 1000);
+    line.push('.');
+    push_three_digits(line, micros % 1000);
     let further = [
         ("route", record.route),
         ("upstream", record.upstream),
         ("user", record.user),
         ("code", record.code),
     ];
-    for (name, value) in further {
-        if let Some(value) = value {
-            let _ = write!(line, ",\"{name}\":\"");
-            push_escaped(line, value);
-            line.push('"');
+    for (name, text) in further {
+        if let Some(text) = text {
+            push_member(line, name, text);
         }
     }
     line.push('}');
 }
 
+/// Appends `,"name":"text"`.
+fn push_member(line: &mut String, name: &str, text: &str) {
+    line.push_str(",\"");
+    line.push_str(name);
+    line.push_str("\":\"");
+    push_escaped(line, text);
+    line.push('"');
+}
+
+fn push_number(line: &mut String, number: impl Integer) {
+    line.push_str(itoa::Buffer::new().format(number));
+}
+
+/// Appends a number below 1000 with its leading zeros.
+fn push_three_digits(line: &mut String, number: u64) {
+    for digit in [number / 100, number / 10 % 10, number % 10] {
+        line.push((b'0' + digit as u8) as char);
+    }
+}
+
 fn human(line: &mut String, record: &AccessRecord<'_>) {
-    push_time(line);
+    push_time(line, record.at_millis);
+    // Writing to a String does not fail, here and below.
     let _ = write!(line, "  {} {:<7} ", record.status, record.method);
     push_escaped(line, record.path);
     let _ = write!(line, "  {:.1} ms", record.duration.as_secs_f64() * 1000.0);
@@ -105,21 +133,24 @@ fn human(line: &mut String, record: &AccessRecord<'_>) {
     let _ = write!(line, "  client={} id={}", record.client, record.request_id);
 }
 
-/// Appends now as RFC 3339 with milliseconds. The part down to the second is kept for the second.
-fn push_time(line: &mut String) {
+/// Appends a time as RFC 3339 with milliseconds. The part down to the second is kept for the second.
+fn push_time(line: &mut String, millis: u64) {
     thread_local! {
         static SECOND: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
     }
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let seconds = millis / 1000;
     SECOND.with_borrow_mut(|(second, text)| {
-        if *second != since.as_secs() || text.is_empty() {
-            *second = since.as_secs();
-            let whole = SystemTime::UNIX_EPOCH + Duration::from_secs(*second);
+        if *second != seconds || text.is_empty() {
+            *second = seconds;
+            let whole = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
             *text = humantime::format_rfc3339_seconds(whole).to_string();
             text.pop();
         }
-        let _ = write!(line, "{text}.{:03}Z", since.subsec_millis());
+        line.push_str(text);
     });
+    line.push('.');
+    push_three_digits(line, millis % 1000);
+    line.push('Z');
 }
 
 #[cfg(test)]
@@ -129,8 +160,9 @@ mod tests {
 
     fn record<'a>() -> AccessRecord<'a> {
         AccessRecord {
+            at_millis: 1_234_567_890_007,
             request_id: "0123",
-            client: "192.0.2.1".parse().unwrap(),
+            client: "192.0.2.1",
             method: "GET",
             path: "/a\"\r\n{",
             host: "gw.test",
@@ -150,6 +182,7 @@ mod tests {
         let mut line = String::new();
         json(&mut line, &record());
         let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(parsed["ts"], "2009-02-13T23:31:30.007Z");
         assert_eq!(parsed["path"], "/a\"\r\n{");
         assert_eq!(parsed["duration_ms"], 1.234);
         assert_eq!(parsed["user"], "alice\u{1b}[31m");

@@ -1,6 +1,6 @@
 //! Setting logs up: human on a terminal, JSON otherwise, always on standard error and never in a request's way.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal};
 
 use tracing::field::{Field, Visit};
@@ -67,14 +67,17 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
         let (level, target) = (event.metadata().level(), event.metadata().target());
         let kind = if target == "audit" { "audit" } else { "log" };
         let Fields { message, rest, .. } = fields;
-        let line = if self.json {
-            format!(
-                "{{\"ts\":\"{time}\",\"kind\":\"{kind}\",\"level\":\"{level}\",\"target\":\"{target}\",\"message\":\"{message}\"{rest}}}\n"
+        self.writer.line(|text| {
+            // Writing to a String does not fail.
+            let _ = if self.json {
+                writeln!(
+                    text,
+                    "{{\"ts\":\"{time}\",\"kind\":\"{kind}\",\"level\":\"{level}\",\"target\":\"{target}\",\"message\":\"{message}\"{rest}}}"
             )
         } else {
-            format!("{time} {level:>5} {message}{rest}\n")
+            writeln!(text, "{time} {level:>5} {message}{rest}")
         };
-        self.writer.line(line.into_bytes());
+        });
     }
 }
 

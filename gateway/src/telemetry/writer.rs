@@ -1,126 +1,153 @@
 //! The one thread that writes log lines, so that a request never waits for a terminal, a pipe or a disk.
 
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-/// Lines that may wait to be written. More are dropped and counted.
-const QUEUE: usize = 8192;
-/// Lines are written together up to about this size, in bytes.
-const GATHER: usize = 64 * 1024;
+/// How much may wait in a lane, in bytes. Lines beyond that are dropped and counted.
+const LANE_LIMIT: usize = 2 * 1024 * 1024;
+/// How long a line waits for others to be written with it. A thread that is asleep costs those who log nothing; one
+/// that waits for each line has to be woken for each, which was a third of a proxied request's CPU time.
+const PAUSE: Duration = Duration::from_millis(5);
 /// How long the end waits for an output that nobody reads: a paused terminal must not keep the program alive.
 const FLUSH_WITHIN: Duration = Duration::from_secs(5);
 const FLUSH_POLL: Duration = Duration::from_millis(2);
 
-/// How long a line waits for others to be written with it. A thread that is asleep costs those who log nothing; one
-/// that waits for each line has to be woken for each, which was a third of a proxied request's CPU time.
-const PAUSE: Duration = Duration::from_millis(5);
-
-/// Hands lines to the writing thread. Cheap to clone.
+/// Hands lines to the writing thread. Clones share a lane: their lines stay in order, and they wait for each other
+/// while one of them formats. Whoever writes much has a [lane of its own](LogWriter::lane).
 #[derive(Debug, Clone)]
 pub struct LogWriter {
-    lines: SyncSender<Message>,
-    dropped: Arc<AtomicU64>,
+    lane: Arc<Lane>,
+    desk: Arc<Desk>,
 }
 
-#[derive(Debug)]
-enum Message {
-    Line(Vec<u8>),
-    Stop,
+/// Lines that wait to be written.
+type Lane = Mutex<Waiting>;
+
+#[derive(Debug, Default)]
+struct Waiting {
+    text: String,
+    lines: u64,
+}
+
+/// What the writing thread shares with those who hand it lines.
+#[derive(Debug, Default)]
+struct Desk {
+    /// The writing thread, as soon as it runs.
+    thread: OnceLock<Thread>,
+    lanes: Mutex<Vec<Arc<Lane>>>,
+    dropped: AtomicU64,
+    stopping: AtomicBool,
 }
 
 /// Writes out what is left when it is dropped, as far as the output takes it within five seconds.
 #[derive(Debug)]
 pub struct LogGuard {
-    writer: LogWriter,
-    thread: Option<JoinHandle<()>>,
+    desk: Arc<Desk>,
+    thread: JoinHandle<()>,
     flush_within: Duration,
 }
 
 impl LogWriter {
     /// Starts a thread that writes to `out`.
     pub fn start(out: impl Write + Send + 'static) -> io::Result<(LogWriter, LogGuard)> {
-        let (lines, queue) = sync_channel(QUEUE);
-        let writer = LogWriter { lines, dropped: Arc::new(AtomicU64::new(0)) };
-        let dropped = Arc::clone(&writer.dropped);
-        let thread = thread::Builder::new()
-            .name("log-writer".into())
-            .spawn(move || write_lines(&queue, out, &dropped))?;
-        Ok((writer.clone(), LogGuard { writer, thread: Some(thread), flush_within: FLUSH_WITHIN }))
+        let desk = Arc::new(Desk::default());
+        let writer = LogWriter { lane: desk.open_lane(), desk: Arc::clone(&desk) };
+        let served = Arc::clone(&desk);
+        let thread =
+            thread::Builder::new().name("log-writer".into()).spawn(move || served.write_lines(out))?;
+        Ok((writer, LogGuard { desk, thread, flush_within: FLUSH_WITHIN }))
     }
 
-    /// Writes a line, with its line break, or drops it if the queue is full.
-    pub(super) fn line(&self, line: Vec<u8>) {
-        if self.lines.try_send(Message::Line(line)).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+    /// A writer to the same output that waits for nobody. Its lines keep their order among themselves only.
+    pub(crate) fn lane(&self) -> LogWriter {
+        LogWriter { lane: self.desk.open_lane(), desk: Arc::clone(&self.desk) }
+    }
+
+    /// Writes the line that `format` appends, with its line break, or drops it if too much is waiting.
+    pub(super) fn line(&self, format: impl FnOnce(&mut String)) {
+        let mut waiting = locked(&self.lane);
+        if waiting.text.len() >= LANE_LIMIT {
+            self.desk.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        format(&mut waiting.text);
+        waiting.lines += 1;
+        if waiting.lines == 1 {
+            self.desk.wake();
         }
     }
 
-    /// How many lines were lost: the queue was full, or the output failed.
+    /// How many lines were lost: too many were waiting, or the output failed.
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.desk.dropped.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
+        self.desk.stopping.store(true, Ordering::Release);
+        self.desk.wake();
+        // Joining cannot be given a time limit, and a stuck output would let it wait for ever.
         let deadline = Instant::now() + self.flush_within;
-        // Neither sending nor joining can be given a time limit, and a stuck output would let both wait for ever.
-        while matches!(self.writer.lines.try_send(Message::Stop), Err(TrySendError::Full(_))) {
-            if Instant::now() >= deadline {
-                return;
-            }
-            thread::sleep(FLUSH_POLL);
-        }
-        while !thread.is_finished() && Instant::now() < deadline {
+        while !self.thread.is_finished() && Instant::now() < deadline {
             thread::sleep(FLUSH_POLL);
         }
     }
 }
 
-/// Writes until told to stop. An output that fails is tried again with the next lines.
-fn write_lines(queue: &Receiver<Message>, out: impl Write, dropped: &AtomicU64) {
-    let mut batch = Batch { out, bytes: Vec::with_capacity(GATHER), lines: 0 };
-    while let Ok(first) = queue.recv() {
-        thread::sleep(PAUSE);
-        for message in std::iter::once(first).chain(queue.try_iter()) {
-            match message {
-                Message::Line(line) => batch.add(&line),
-                Message::Stop => return batch.write(dropped),
+impl Desk {
+    fn open_lane(&self) -> Arc<Lane> {
+        let lane = Arc::default();
+        locked(&self.lanes).push(Arc::clone(&lane));
+        lane
+    }
+
+    /// Wakes the writing thread if it has nothing to do. One that does not run yet looks before it rests.
+    fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Writes until told to stop. An output that fails is tried again with the next lines.
+    fn write_lines(&self, mut out: impl Write) {
+        self.thread.get_or_init(thread::current);
+        let mut batch = Waiting::default();
+        loop {
+            // Read first: what was written before the stop is still seen below.
+            let stopping = self.stopping.load(Ordering::Acquire);
+            let mut lines = 0;
+            let lanes = locked(&self.lanes).clone();
+            for lane in lanes {
+                std::mem::swap(&mut batch, &mut locked(&lane));
+                lines += batch.lines;
+                // There is no place left to complain at but the metrics.
+                if !batch.text.is_empty()
+                    && out.write_all(batch.text.as_bytes()).and_then(|()| out.flush()).is_err()
+                {
+                    self.dropped.fetch_add(batch.lines, Ordering::Relaxed);
+                }
+                batch.text.clear();
+                batch.lines = 0;
             }
-            if batch.bytes.len() >= GATHER {
-                batch.write(dropped);
+            match lines {
+                0 if stopping => return,
+                0 => thread::park(),
+                _ => {}
+            }
+            if !stopping {
+                thread::sleep(PAUSE);
             }
         }
-        batch.write(dropped);
     }
 }
 
-/// Lines that are written together.
-struct Batch<W> {
-    out: W,
-    bytes: Vec<u8>,
-    lines: u64,
-}
-
-impl<W: Write> Batch<W> {
-    fn add(&mut self, line: &[u8]) {
-        self.bytes.extend_from_slice(line);
-        self.lines += 1;
-    }
-
-    fn write(&mut self, dropped: &AtomicU64) {
-        // There is no place left to complain at but the metrics.
-        if self.out.write_all(&self.bytes).and_then(|()| self.out.flush()).is_err() {
-            dropped.fetch_add(self.lines, Ordering::Relaxed);
-        }
-        self.bytes.clear();
-        self.lines = 0;
-    }
+/// A lane holds whole values even if a thread panicked beside it.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -156,22 +183,44 @@ mod tests {
         }
     }
 
+    /// Writes more than fits, even if the thread takes a laneful before it is stuck.
+    fn fill(writer: &LogWriter) {
+        let line = "x".repeat(1000);
+        (0..3 * LANE_LIMIT / line.len()).for_each(|_| writer.line(|text| text.push_str(&line)));
+    }
+
     #[test]
     fn all_lines_are_written_in_order_by_the_end() {
         let out = Shared::default();
         let (writer, guard) = LogWriter::start(out.clone()).unwrap();
-        (0..100).for_each(|i| writer.line(format!("{i}\n").into_bytes()));
+        (0..100).for_each(|i| writer.line(|text| *text += &format!("{i}\n")));
         drop(guard);
         let expected: String = (0..100).map(|i| format!("{i}\n")).collect();
         assert_eq!(String::from_utf8(out.0.lock().unwrap().clone()).unwrap(), expected);
     }
 
     #[test]
+    fn lines_of_all_lanes_are_written() {
+        let out = Shared::default();
+        let (writer, guard) = LogWriter::start(out.clone()).unwrap();
+        let lanes: Vec<_> = (0..4).map(|_| writer.lane()).collect();
+        let threads: Vec<_> = lanes
+            .into_iter()
+            .map(|lane| {
+                thread::spawn(move || (0..1000).for_each(|i| lane.line(|text| *text += &format!("{i}\n"))))
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        drop(guard);
+        assert_eq!(String::from_utf8(out.0.lock().unwrap().clone()).unwrap().lines().count(), 4000);
+        assert_eq!(writer.dropped(), 0);
+    }
+
+    #[test]
     fn a_stuck_output_costs_lines_and_never_a_wait() {
         let (let_go, stuck) = mpsc::channel();
         let (writer, guard) = LogWriter::start(Stuck(stuck)).unwrap();
-        // The thread takes some lines off the queue before it is stuck; the rest of them fill it.
-        (0..3 * QUEUE + GATHER).for_each(|_| writer.line(b"x\n".to_vec()));
+        fill(&writer);
         assert!(writer.dropped() > 0);
         drop(let_go);
         drop(guard);
@@ -182,7 +231,7 @@ mod tests {
         let (_never_let_go, stuck) = mpsc::channel();
         let (writer, mut guard) = LogWriter::start(Stuck(stuck)).unwrap();
         guard.flush_within = Duration::from_millis(50);
-        (0..3 * QUEUE + GATHER).for_each(|_| writer.line(b"x\n".to_vec()));
+        fill(&writer);
         let (ended, end) = mpsc::channel();
         thread::spawn(move || {
             drop(guard);
@@ -203,7 +252,7 @@ mod tests {
             }
         }
         let (writer, guard) = LogWriter::start(Broken).unwrap();
-        (0..7).for_each(|_| writer.line(b"x\n".to_vec()));
+        (0..7).for_each(|_| writer.line(|text| text.push_str("x\n")));
         drop(guard);
         assert_eq!(writer.dropped(), 7);
     }

@@ -3,16 +3,18 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use tokio::time::Instant;
+
 use super::pool::{Lease, UpstreamPool};
 use super::upload::Upload;
-use crate::wire::{BodyError, BodyReader};
+use crate::wire::{BodyError, BodyReader, ResponseHead};
 
 /// The body of a response, still on its connection. At its end the connection goes back to the pool; dropped before
 /// that, the connection is closed.
 #[derive(Debug)]
 pub(crate) struct UpstreamBody<'c> {
     pub(super) pool: Rc<UpstreamPool>,
-    pub(super) lease: Option<Lease>,
+    pub(super) lease: Lease,
     pub(super) reader: BodyReader,
     /// The request body, where the upstream answers before it has all of it.
     pub(super) upload: Option<Upload<'c>>,
@@ -21,33 +23,35 @@ pub(crate) struct UpstreamBody<'c> {
 }
 
 impl UpstreamBody<'_> {
+    /// The head that came before this body.
+    pub(crate) fn head(&self) -> &ResponseHead {
+        &self.lease.connection.head
+    }
+
     /// The piece that arrived together with what was read before; empty if there is none yet.
     pub(crate) fn buffered(&mut self) -> Result<&[u8], BodyError> {
-        match &mut self.lease {
-            Some(lease) => self.reader.buffered(&mut lease.connection.input),
-            None => Ok(&[]),
-        }
+        self.reader.buffered(&mut self.lease.connection.input)
     }
 
     /// The next piece; empty at the end.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
         self.poll_upload(cx);
-        let Some(lease) = &mut self.lease else { return Poll::Ready(Ok(&[])) };
-        let connection = &mut lease.connection;
+        let connection = &mut *self.lease.connection;
         match self.reader.poll_fill(cx, &connection.socket, &mut connection.input) {
             Poll::Ready(piece) => {
-                connection.deadline.restart(self.pool.settings().body_timeout);
+                connection.deadline.clear();
                 Poll::Ready(piece)
             }
-            Poll::Pending => connection.deadline.poll(cx).map(|()| Err(BodyError::TimedOut)),
+            Poll::Pending => {
+                let patience = self.pool.settings().body_timeout;
+                connection.deadline.poll_within(cx, patience).map(|()| Err(BodyError::TimedOut))
+            }
         }
     }
 
     /// Takes `n` bytes of what was given last.
     pub(crate) fn consume(&mut self, n: usize) {
-        if let Some(lease) = &mut self.lease {
-            self.reader.consume(&mut lease.connection.input, n);
-        }
+        self.reader.consume(&mut self.lease.connection.input, n);
     }
 
     /// Whether all of it was consumed. Looks at what has been read already, so that a last chunk that came with its
@@ -58,8 +62,8 @@ impl UpstreamBody<'_> {
 
     /// Lets the rest of the request body flow while the response is under way.
     pub(crate) fn poll_upload(&mut self, cx: &mut Context<'_>) {
-        if let (Some(upload), Some(lease)) = (&mut self.upload, &self.lease)
-            && let Poll::Ready(result) = upload.poll(cx, &lease.connection.socket)
+        if let Some(upload) = &mut self.upload
+            && let Poll::Ready(result) = upload.poll(cx, &self.lease.connection.socket)
         {
             // The response stands whatever becomes of the rest; only the connection cannot be used again.
             self.reusable &= result.is_ok();
@@ -68,13 +72,11 @@ impl UpstreamBody<'_> {
     }
 
     /// Hands the connection back if request and response are both complete and nothing else is on it.
-    pub(crate) fn finish(mut self) {
+    pub(crate) fn finish(mut self, now: Instant) {
         let complete = self.is_complete() && self.upload.is_none() && self.reusable;
-        if let Some(lease) = self.lease.take()
-            && complete
-            && lease.connection.input.filled().is_empty()
-        {
-            self.pool.give_back(lease.connection, lease.url);
+        let Lease { connection, url, .. } = self.lease;
+        if complete && connection.input.filled().is_empty() {
+            self.pool.give_back(connection, url, now);
         }
     }
 }

@@ -9,13 +9,15 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::config::UpstreamUrl;
-use crate::wire::{Deadline, ReadBuffer};
+use crate::wire::{Deadline, ReadBuffer, ResponseHead};
 
 /// A connection and what is needed to use it again.
 #[derive(Debug)]
 pub(super) struct UpstreamConnection {
     pub(super) socket: TcpStream,
     pub(super) input: ReadBuffer,
+    /// The head of the response in hand; its space is used again for the next.
+    pub(super) head: ResponseHead,
     pub(super) deadline: Deadline,
 }
 
@@ -25,7 +27,12 @@ impl UpstreamConnection {
         let socket =
             timeout(within, connecting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         socket.set_nodelay(true)?;
-        Ok(UpstreamConnection { socket, input: ReadBuffer::default(), deadline: Deadline::after(within) })
+        Ok(UpstreamConnection {
+            socket,
+            input: ReadBuffer::default(),
+            head: ResponseHead::default(),
+            deadline: Deadline::default(),
+        })
     }
 
     /// Whether nothing has happened on it since its last response: neither an end nor bytes that nobody asked for,
@@ -36,7 +43,7 @@ impl UpstreamConnection {
         let mut cx = Context::from_waker(Waker::noop());
         while self.socket.poll_read_ready(&mut cx).is_ready() {
             match self.socket.try_read(&mut [0]) {
-                // The readiness was left over from the last read; asking cleared it.
+                // The last read filled its buffer to the brim and left the readiness behind; asking cleared it.
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 _ => return false,
             }

@@ -4,14 +4,16 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{Method, StatusCode};
+use tokio::time::Instant;
 
 use super::body::UpstreamBody;
 use super::connection::UpstreamConnection;
 use super::pool::{Lease, Need, UpstreamPool};
 use super::upload::{Upload, UploadError};
-use crate::wire::{BodyError, BodyFraming, BodyReader, FieldKind, RequestBody, ResponseHead};
+use crate::wire::{BodyError, BodyFraming, BodyReader, RequestBody};
 use crate::wire::{poll_read, response_framing, write_all};
 
 /// What is read at once for a response head and, mostly, its whole body.
@@ -25,12 +27,13 @@ pub(crate) struct OutgoingRequest<'r> {
     /// Request line and fields through the empty line.
     pub(crate) head: &'r [u8],
     pub(crate) method: &'r Method,
+    /// Now, as exactly as deadlines need it.
+    pub(crate) now: Instant,
 }
 
 /// A response whose body is still on its way.
 #[derive(Debug)]
 pub(crate) struct UpstreamResponse<'c> {
-    pub(crate) head: ResponseHead,
     pub(crate) framing: BodyFraming,
     pub(crate) body: UpstreamBody<'c>,
 }
@@ -59,21 +62,19 @@ pub(crate) async fn send<'c>(
 ) -> Result<UpstreamResponse<'c>, SendError> {
     let repeatable = body.framing() == BodyFraming::Empty && request.method.is_idempotent();
     let need = if repeatable { Need::Any } else { Need::Alive };
-    let mut lease = pool.lease(need).await.map_err(SendError::Connect)?;
-    let mut head = ResponseHead::default();
+    let mut lease = pool.lease(need, request.now).await.map_err(SendError::Connect)?;
     if body.framing() != BodyFraming::Empty {
-        let upload =
-            try_once(pool, &mut lease.connection, request, &mut head, Some(Upload::new(body))).await?;
-        return respond(pool, lease, request, head, upload);
+        let rest = try_once(pool, &mut lease.connection, request, Some(Upload::new(body))).await?;
+        return respond(pool, lease, request, rest);
     }
-    match try_once(pool, &mut lease.connection, request, &mut head, None).await {
+    match try_once(pool, &mut lease.connection, request, None).await {
         Err(SendError::Broken(_)) if lease.reused && repeatable => {
-            lease = pool.lease(Need::New).await.map_err(SendError::Connect)?;
-            try_once(pool, &mut lease.connection, request, &mut head, None).await?;
+            lease = pool.lease(Need::New, request.now).await.map_err(SendError::Connect)?;
+            try_once(pool, &mut lease.connection, request, None).await?;
         }
         other => drop(other?),
     }
-    respond(pool, lease, request, head, Rest::Nothing)
+    respond(pool, lease, request, Rest::Nothing)
 }
 
 /// What is left of the request body when the response's head has arrived.
@@ -88,29 +89,22 @@ fn respond<'c>(
     pool: &Rc<UpstreamPool>,
     mut lease: Lease,
     request: OutgoingRequest<'_>,
-    head: ResponseHead,
     rest: Rest<'c>,
 ) -> Result<UpstreamResponse<'c>, SendError> {
-    let framing = response_framing(&head, request.method)
+    let head = &lease.connection.head;
+    let framing = response_framing(head, request.method)
         .map_err(|_| SendError::BadResponse("the response's framing is ambiguous"))?;
-    let says_close = head
-        .fields()
-        .any(|f| f.kind == FieldKind::Connection && f.members().any(|m| m.eq_ignore_ascii_case(b"close")));
-    let one_more = !says_close && !head.is_http10() && framing != BodyFraming::UntilClose;
+    let one_more =
+        !head.fields().connection_has(b"close") && !head.is_http10() && framing != BodyFraming::UntilClose;
     let (upload, reusable) = match rest {
         Rest::Nothing => (None, one_more),
         Rest::Upload(upload) => (Some(upload), one_more),
         Rest::Refused => (None, false),
     };
-    lease.connection.deadline.restart(pool.settings().body_timeout);
-    let body = UpstreamBody {
-        pool: Rc::clone(pool),
-        lease: Some(lease),
-        reader: BodyReader::new(framing),
-        upload,
-        reusable,
-    };
-    Ok(UpstreamResponse { head, framing, body })
+    lease.connection.deadline.clear();
+    let body =
+        UpstreamBody { pool: Rc::clone(pool), lease, reader: BodyReader::new(framing), upload, reusable };
+    Ok(UpstreamResponse { framing, body })
 }
 
 /// One try on one connection.
@@ -118,7 +112,6 @@ async fn try_once<'c>(
     pool: &UpstreamPool,
     connection: &mut UpstreamConnection,
     request: OutgoingRequest<'_>,
-    head: &mut ResponseHead,
     mut upload: Option<Upload<'c>>,
 ) -> Result<Rest<'c>, SendError> {
     let patience = pool.settings().response_timeout;
@@ -128,7 +121,7 @@ async fn try_once<'c>(
             _ => SendError::Broken(e),
         },
     )?;
-    connection.deadline.restart(patience);
+    connection.deadline.set(request.now + patience);
     let mut interim = 0;
     let mut refused = false;
     poll_fn(|cx| {
@@ -138,14 +131,14 @@ async fn try_once<'c>(
                 // An upstream that stops reading may have answered already: the read below tells.
                 Poll::Ready(done) => {
                     refused = done.is_err();
-                    connection.deadline.restart(patience);
+                    connection.deadline.clear();
                     upload = None;
                 }
-                Poll::Pending if transfer.waits_for_client() => connection.deadline.restart(patience),
+                Poll::Pending if transfer.waits_for_client() => connection.deadline.clear(),
                 Poll::Pending => {}
             }
         }
-        poll_head(cx, connection, head, &mut interim)
+        poll_head(cx, connection, patience, &mut interim)
     })
     .await?;
     Ok(match upload {
@@ -159,13 +152,14 @@ async fn try_once<'c>(
 fn poll_head(
     cx: &mut Context<'_>,
     connection: &mut UpstreamConnection,
-    head: &mut ResponseHead,
+    patience: Duration,
     interim: &mut usize,
 ) -> Poll<Result<(), SendError>> {
+    let UpstreamConnection { socket, input, head, deadline } = connection;
     loop {
-        match head.parse(connection.input.filled()) {
+        match head.parse(input.filled()) {
             Ok(Some(length)) => {
-                connection.input.consume(length);
+                input.consume(length);
                 match head.status() {
                     StatusCode::SWITCHING_PROTOCOLS => {
                         return Poll::Ready(Err(SendError::BadResponse("a 101 that nobody asked for")));
@@ -185,8 +179,8 @@ fn poll_head(
                 )));
             }
         }
-        match poll_read(&connection.socket, cx, &mut connection.input, READ_SIZE) {
-            Poll::Ready(Ok(0)) if connection.input.filled().is_empty() && *interim == 0 => {
+        match poll_read(socket, cx, input, READ_SIZE) {
+            Poll::Ready(Ok(0)) if input.filled().is_empty() && *interim == 0 => {
                 return Poll::Ready(Err(SendError::Broken(io::ErrorKind::UnexpectedEof.into())));
             }
             Poll::Ready(Ok(0)) => {
@@ -196,7 +190,7 @@ fn poll_head(
             }
             Poll::Ready(Ok(_)) => {}
             Poll::Ready(Err(e)) => return Poll::Ready(Err(SendError::Broken(e))),
-            Poll::Pending => return connection.deadline.poll(cx).map(|()| Err(SendError::Timeout)),
+            Poll::Pending => return deadline.poll_within(cx, patience).map(|()| Err(SendError::Timeout)),
         }
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct UpstreamPool {
 
 #[derive(Debug)]
 struct Idle {
-    connection: UpstreamConnection,
+    connection: Box<UpstreamConnection>,
     since: Instant,
 }
 
@@ -37,7 +37,7 @@ pub(super) enum Need {
 /// A connection that was taken out, and where it belongs.
 #[derive(Debug)]
 pub(super) struct Lease {
-    pub(super) connection: UpstreamConnection,
+    pub(super) connection: Box<UpstreamConnection>,
     pub(super) url: usize,
     pub(super) reused: bool,
 }
@@ -61,18 +61,18 @@ impl UpstreamPool {
         self.settings.urls.iter().map(UpstreamUrl::to_string).collect::<Vec<_>>().join(", ")
     }
 
-    /// A connection to the URL whose turn it is, or to the next one that can be reached.
-    pub(super) async fn lease(&self, need: Need) -> io::Result<Lease> {
+    /// A connection to the URL whose turn it is, or to the next one that can be reached. `now` need not be exact.
+    pub(super) async fn lease(&self, need: Need, now: Instant) -> io::Result<Lease> {
         let urls = self.settings.urls.len();
         let first = self.turn.get();
         self.turn.set((first + 1) % urls);
         let mut failure = None;
         for url in (first..first + urls).map(|i| i % urls) {
-            if let Some(connection) = self.take_idle(url, need) {
+            if let Some(connection) = self.take_idle(url, need, now) {
                 return Ok(Lease { connection, url, reused: true });
             }
             match UpstreamConnection::open(&self.settings.urls[url], self.settings.connect_timeout).await {
-                Ok(connection) => return Ok(Lease { connection, url, reused: false }),
+                Ok(connection) => return Ok(Lease { connection: Box::new(connection), url, reused: false }),
                 Err(e) => failure = Some(e),
             }
         }
@@ -80,13 +80,13 @@ impl UpstreamPool {
     }
 
     /// The connection used last is the likeliest to be alive, and its buffers the likeliest to be warm.
-    fn take_idle(&self, url: usize, need: Need) -> Option<UpstreamConnection> {
+    fn take_idle(&self, url: usize, need: Need, now: Instant) -> Option<Box<UpstreamConnection>> {
         if need == Need::New {
             return None;
         }
         let mut idle = self.idle[url].borrow_mut();
         while let Some(Idle { connection, since }) = idle.pop() {
-            if since.elapsed() >= self.settings.idle_timeout {
+            if now.saturating_duration_since(since) >= self.settings.idle_timeout {
                 idle.clear();
                 return None;
             }
@@ -100,10 +100,10 @@ impl UpstreamPool {
     }
 
     /// Takes back a connection whose request and response are both complete.
-    pub(super) fn give_back(&self, connection: UpstreamConnection, url: usize) {
+    pub(super) fn give_back(&self, connection: Box<UpstreamConnection>, url: usize, now: Instant) {
         let mut idle = self.idle[url].borrow_mut();
         if idle.len() < self.settings.pool_size {
-            idle.push(Idle { connection, since: Instant::now() });
+            idle.push(Idle { connection, since: now });
         }
     }
 

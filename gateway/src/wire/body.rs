@@ -156,16 +156,16 @@ impl RequestBody<'_> {
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
         if *self.awaits_continue {
             *self.awaits_continue = false;
-            self.deadline.restart(self.patience);
+            self.deadline.clear();
             // 25 bytes into an idle socket: they fit, or the connection is beyond help.
             ready!(poll_write(self.socket, cx, b"HTTP/1.1 100 Continue\r\n\r\n"))?;
         }
         match self.reader.poll_fill(cx, self.socket, self.input) {
             Poll::Ready(result) => {
-                self.deadline.restart(self.patience);
+                self.deadline.clear();
                 Poll::Ready(result)
             }
-            Poll::Pending => self.deadline.poll(cx).map(|()| Err(BodyError::TimedOut)),
+            Poll::Pending => self.deadline.poll_within(cx, self.patience).map(|()| Err(BodyError::TimedOut)),
         }
     }
 

@@ -23,6 +23,13 @@ impl ReadBuffer {
         }
     }
 
+    /// Gives memory back that is more than `usual` bytes, if nothing is in it.
+    pub(crate) fn trim(&mut self, usual: usize) {
+        if self.bytes.is_empty() && self.bytes.capacity() > usual {
+            self.bytes = Vec::new();
+        }
+    }
+
     /// Makes room for a read of about `size` bytes and gives the vector to append to.
     pub(crate) fn room(&mut self, size: usize) -> &mut Vec<u8> {
         if self.bytes.capacity() - self.bytes.len() < size {

@@ -1,4 +1,4 @@
-//! A timer that is cheap to move: it is re-armed only when it fires too early.
+//! A timer that is cheap to set: it exists only once someone waits, and is re-armed only when it fires too early.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,38 +6,49 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A point in time that a connection must not pass.
+/// How long a wait may last.
 ///
 /// Deadlines move with every read and write. Moving one that lies ahead to a later instant only stores the instant;
 /// the timer behind it wakes at the old one, sees the new one and sleeps on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Deadline {
-    at: Instant,
-    timer: Pin<Box<Sleep>>,
+    at: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Deadline {
-    /// A deadline `after` from now.
-    pub(crate) fn after(after: Duration) -> Deadline {
-        let at = Instant::now() + after;
-        Deadline { at, timer: Box::pin(sleep_until(at)) }
-    }
-
-    /// Moves the deadline to `after` from now.
-    pub(crate) fn restart(&mut self, after: Duration) {
-        self.at = Instant::now() + after;
-        if self.at < self.timer.deadline() {
-            self.timer.as_mut().reset(self.at);
+    /// Sets the end of what is waited for.
+    pub(crate) fn set(&mut self, at: Instant) {
+        self.at = Some(at);
+        if let Some(timer) = &mut self.timer
+            && at < timer.deadline()
+        {
+            timer.as_mut().reset(at);
         }
     }
 
-    /// Ready once the deadline has passed.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.timer.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= self.at {
+    /// The wait is over: the next one starts anew.
+    pub(crate) fn clear(&mut self) {
+        self.at = None;
+    }
+
+    /// Ready once the deadline has passed; where none is set, it is `patience` from now. So a wait that never comes costs no look
+    /// at the clock.
+    pub(crate) fn poll_within(&mut self, cx: &mut Context<'_>, patience: Duration) -> Poll<()> {
+        let at = match self.at {
+            Some(at) => at,
+            None => {
+                let at = Instant::now() + patience;
+                self.set(at);
+                at
+            }
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        while timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= at {
                 return Poll::Ready(());
             }
-            self.timer.as_mut().reset(self.at);
+            timer.as_mut().reset(at);
         }
         Poll::Pending
     }
@@ -48,17 +59,44 @@ mod tests {
     use super::*;
     use std::future::poll_fn;
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    async fn wait(deadline: &mut Deadline, patience: Duration) {
+        poll_fn(|cx| deadline.poll_within(cx, patience)).await;
+    }
+
+    async fn begin_to_wait(deadline: &mut Deadline, patience: Duration) {
+        let late = poll_fn(|cx| Poll::Ready(deadline.poll_within(cx, patience).is_ready())).await;
+        assert!(!late);
+    }
+
     #[tokio::test]
     async fn a_deadline_moved_later_fires_later_and_one_moved_earlier_fires_earlier() {
         let start = Instant::now();
-        let mut deadline = Deadline::after(Duration::from_millis(20));
-        deadline.restart(Duration::from_millis(60));
-        poll_fn(|cx| deadline.poll(cx)).await;
+        let mut deadline = Deadline::default();
+        deadline.set(start + Duration::from_millis(20));
+        begin_to_wait(&mut deadline, MINUTE).await;
+        deadline.set(start + Duration::from_millis(60));
+        wait(&mut deadline, MINUTE).await;
         assert!(start.elapsed() >= Duration::from_millis(60));
 
-        let mut deadline = Deadline::after(Duration::from_secs(60));
-        deadline.restart(Duration::from_millis(10));
-        poll_fn(|cx| deadline.poll(cx)).await;
-        assert!(start.elapsed() < Duration::from_secs(50));
+        let mut deadline = Deadline::default();
+        deadline.set(start + MINUTE);
+        begin_to_wait(&mut deadline, MINUTE).await;
+        deadline.set(start + Duration::from_millis(70));
+        wait(&mut deadline, MINUTE).await;
+        assert!(start.elapsed() < MINUTE);
+    }
+
+    #[tokio::test]
+    async fn a_wait_without_a_deadline_lasts_as_long_as_its_patience_and_every_wait_anew() {
+        let mut deadline = Deadline::default();
+        for _ in 0..3 {
+            let start = Instant::now();
+            begin_to_wait(&mut deadline, Duration::from_millis(15)).await;
+            wait(&mut deadline, MINUTE).await;
+            assert!(start.elapsed() >= Duration::from_millis(15) && start.elapsed() < MINUTE);
+            deadline.clear();
+        }
     }
 }

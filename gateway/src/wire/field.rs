@@ -1,36 +1,11 @@
 //! Field names: which of them mean something to a proxy, also under spellings that some upstreams fold together.
 
-use std::ops::Range;
-
 /// One header field as it was received.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Field<'h> {
     pub(crate) kind: FieldKind,
     pub(crate) name: &'h [u8],
     pub(crate) value: &'h [u8],
-}
-
-/// Where a field stands in its head. Heads are small, so 32 bits are enough.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct FieldRange {
-    kind: FieldKind,
-    name: (u32, u32),
-    value: (u32, u32),
-}
-
-impl FieldRange {
-    pub(crate) fn new(name: Range<usize>, value: Range<usize>, head: &[u8]) -> FieldRange {
-        let short = |r: Range<usize>| (r.start as u32, r.end as u32);
-        FieldRange { kind: FieldKind::of(&head[name.clone()]), name: short(name), value: short(value) }
-    }
-
-    pub(crate) fn read<'h>(&self, head: &'h [u8]) -> Field<'h> {
-        Field {
-            kind: self.kind,
-            name: &head[self.name.0 as usize..self.name.1 as usize],
-            value: &head[self.value.0 as usize..self.value.1 as usize],
-        }
-    }
 }
 
 /// What a field's name means to a proxy.

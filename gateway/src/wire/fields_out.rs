@@ -1,7 +1,7 @@
 //! Fields on their way out: lines that are ready for the wire.
 
 use std::cell::Cell;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 /// A block of `Name: value` lines, each with its CRLF.
 #[derive(Debug, Default, Clone)]
@@ -17,10 +17,14 @@ impl FieldBlock {
     /// Appends a line. A value with a line break in it would be a second line: it is a bug of the caller, and its
     /// control bytes are replaced by spaces (RFC 9110 section 5.5).
     pub(crate) fn push(&mut self, name: &[u8], value: &[u8]) {
-        debug_assert!(!value.iter().any(|b| b"\r\n\0".contains(b)));
+        let breaks = memchr::memchr3(b'\r', b'\n', 0, value).is_some();
+        debug_assert!(!breaks);
         self.bytes.extend_from_slice(name);
         self.bytes.extend_from_slice(b": ");
-        self.bytes.extend(value.iter().map(|&b| if b"\r\n\0".contains(&b) { b' ' } else { b }));
+        match breaks {
+            false => self.bytes.extend_from_slice(value),
+            true => self.bytes.extend(value.iter().map(|&b| if b"\r\n\0".contains(&b) { b' ' } else { b })),
+        }
         self.bytes.extend_from_slice(b"\r\n");
     }
 
@@ -29,12 +33,11 @@ impl FieldBlock {
     }
 }
 
-/// Now, as an HTTP-date (RFC 9110 section 5.6.7), formatted at most once a second and thread.
-pub(crate) fn http_date() -> [u8; 29] {
+/// A time in seconds since 1970 as an HTTP-date (RFC 9110 section 5.6.7), formatted at most once a second and thread.
+pub(crate) fn http_date(now: u64) -> [u8; 29] {
     thread_local! {
         static LAST: Cell<(u64, [u8; 29])> = const { Cell::new((0, [0; 29])) };
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let (second, text) = LAST.get();
     if second == now {
         return text;

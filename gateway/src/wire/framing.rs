@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode};
 
-use super::{Field, FieldKind, RequestHead, ResponseHead, Version};
+use super::{FieldKind, Fields, RequestHead, ResponseHead, Version};
 
 /// How a body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,28 +67,27 @@ impl Declared {
     }
 }
 
-fn declared<'h>(fields: impl Iterator<Item = Field<'h>>) -> Result<Declared, FramingError> {
+fn declared(fields: &Fields) -> Result<Declared, FramingError> {
     let mut declared = Declared { coding: false, length: None };
-    for field in fields {
-        match field.kind {
-            FieldKind::TransferEncoding if declared.coding => return Err(FramingError::RepeatedCoding),
-            FieldKind::TransferEncoding if field.value.eq_ignore_ascii_case(b"chunked") => {
-                declared.coding = true
-            }
-            FieldKind::TransferEncoding => {
-                let mentions_chunked = field.members().any(|m| m.eq_ignore_ascii_case(b"chunked"));
-                return Err(if mentions_chunked {
-                    FramingError::RepeatedCoding
-                } else {
-                    FramingError::UnknownCoding
-                });
-            }
-            FieldKind::ContentLength if declared.length.is_some() => return Err(FramingError::BadLength),
-            FieldKind::ContentLength => {
-                declared.length = Some(decimal(field.value).ok_or(FramingError::BadLength)?)
-            }
-            _ => {}
+    for field in fields.of_kind(FieldKind::TransferEncoding) {
+        if declared.coding {
+            return Err(FramingError::RepeatedCoding);
         }
+        if !field.value.eq_ignore_ascii_case(b"chunked") {
+            let mentions_chunked = field.members().any(|m| m.eq_ignore_ascii_case(b"chunked"));
+            return Err(if mentions_chunked {
+                FramingError::RepeatedCoding
+            } else {
+                FramingError::UnknownCoding
+            });
+        }
+        declared.coding = true;
+    }
+    for field in fields.of_kind(FieldKind::ContentLength) {
+        if declared.length.is_some() {
+            return Err(FramingError::BadLength);
+        }
+        declared.length = Some(decimal(field.value).ok_or(FramingError::BadLength)?);
     }
     if declared.coding && declared.length.is_some() {
         return Err(FramingError::BothFramings);

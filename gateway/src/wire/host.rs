@@ -24,7 +24,7 @@ pub(crate) struct Host<'h> {
 impl<'h> Host<'h> {
     /// The host of a request: what its `Host` field says, and its absolute target if it has one.
     pub(crate) fn of(head: &'h RequestHead, authority: Option<&[u8]>) -> Result<Host<'h>, HostError> {
-        let field = head.only(FieldKind::Host).ok_or(HostError::NotOne)?;
+        let field = head.fields().only(FieldKind::Host).ok_or(HostError::NotOne)?;
         let host = Host::parse(field.value)?;
         match authority.map(Host::parse).transpose()? {
             Some(authority) if !authority.same_as(&host) => Err(HostError::Disagrees),

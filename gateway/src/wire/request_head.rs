@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use http::Method;
 
-use super::{Field, FieldKind, FieldRange};
+use super::Fields;
+use super::fields::place;
 
 /// The protocol version a client speaks. Answers are always HTTP/1.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,22 +57,15 @@ pub(crate) enum HeadError {
 /// A parsed head. It is reused from request to request, so that parsing allocates nothing once warm.
 #[derive(Debug)]
 pub(crate) struct RequestHead {
-    bytes: Vec<u8>,
     method: Method,
     target: Range<usize>,
     version: Version,
-    fields: Vec<FieldRange>,
+    fields: Fields,
 }
 
 impl Default for RequestHead {
     fn default() -> RequestHead {
-        RequestHead {
-            bytes: Vec::new(),
-            method: Method::GET,
-            target: 0..0,
-            version: Version::Http11,
-            fields: Vec::new(),
-        }
+        RequestHead { method: Method::GET, target: 0..0, version: Version::Http11, fields: Fields::default() }
     }
 }
 
@@ -80,14 +74,11 @@ impl RequestHead {
     /// complete yet.
     pub(crate) fn parse(&mut self, input: &[u8], limits: &HeadLimits) -> Result<Option<usize>, HeadError> {
         let Some(length) = complete_head(input, limits)? else { return Ok(None) };
-        self.bytes.clear();
-        self.bytes.extend_from_slice(&input[..length]);
-        self.fields.clear();
-
+        let head = &input[..length];
         let mut cut = [MaybeUninit::uninit(); MAX_FIELDS];
         let mut request = httparse::Request::new(&mut []);
         let within = limits.fields.min(MAX_FIELDS);
-        match request.parse_with_uninit_headers(&self.bytes, &mut cut[..within]) {
+        match request.parse_with_uninit_headers(head, &mut cut[..within]) {
             Ok(httparse::Status::Complete(_)) => {}
             Ok(httparse::Status::Partial) | Err(httparse::Error::Token | httparse::Error::NewLine) => {
                 return Err(HeadError::BadRequestLine);
@@ -96,22 +87,13 @@ impl RequestHead {
             Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyFields(within)),
             Err(_) => return Err(HeadError::BadField),
         }
-        let base = self.bytes.as_ptr() as usize;
-        let place = |part: &[u8]| {
-            let start = part.as_ptr() as usize - base;
-            start..start + part.len()
-        };
         self.method = request
             .method
             .and_then(|m| Method::from_bytes(m.as_bytes()).ok())
             .ok_or(HeadError::BadRequestLine)?;
-        self.target = request.path.map(|p| place(p.as_bytes())).ok_or(HeadError::BadRequestLine)?;
+        self.target = request.path.map(|p| place(head, p.as_bytes())).ok_or(HeadError::BadRequestLine)?;
         self.version = if request.version == Some(0) { Version::Http10 } else { Version::Http11 };
-        self.fields.extend(request.headers.iter().map(|f| {
-            // An empty value may point anywhere; its place does not matter.
-            let value = if f.value.is_empty() { 0..0 } else { place(f.value) };
-            FieldRange::new(place(f.name.as_bytes()), value, &self.bytes)
-        }));
+        self.fields.take(head, request.headers);
         Ok(Some(length))
     }
 
@@ -121,31 +103,15 @@ impl RequestHead {
 
     /// The request target, byte for byte.
     pub(crate) fn target(&self) -> &[u8] {
-        &self.bytes[self.target.clone()]
+        &self.fields.head()[self.target.clone()]
     }
 
     pub(crate) fn version(&self) -> Version {
         self.version
     }
 
-    pub(crate) fn fields(&self) -> impl Iterator<Item = Field<'_>> {
-        self.fields.iter().map(|range| range.read(&self.bytes))
-    }
-
-    /// All fields of one kind.
-    pub(crate) fn of_kind(&self, kind: FieldKind) -> impl Iterator<Item = Field<'_>> {
-        self.fields().filter(move |f| f.kind == kind)
-    }
-
-    /// The field of that kind if there is exactly one.
-    pub(crate) fn only(&self, kind: FieldKind) -> Option<Field<'_>> {
-        let mut fields = self.of_kind(kind);
-        fields.next().filter(|_| fields.next().is_none())
-    }
-
-    /// Whether `Connection` lists this option.
-    pub(crate) fn connection_has(&self, option: &[u8]) -> bool {
-        self.of_kind(FieldKind::Connection).any(|f| f.members().any(|m| m.eq_ignore_ascii_case(option)))
+    pub(crate) fn fields(&self) -> &Fields {
+        &self.fields
     }
 }
 
@@ -205,7 +171,7 @@ mod tests {
             (head.method(), head.target(), head.version()),
             (&Method::POST, &b"/a?b"[..], Version::Http11)
         );
-        let fields: Vec<_> = head.fields().map(|f| (f.name, f.value)).collect();
+        let fields: Vec<_> = head.fields().iter().map(|f| (f.name, f.value)).collect();
         assert_eq!(fields, [(&b"Host"[..], &b"x"[..]), (b"Empty", b""), (b"X-A", b"b c")]);
     }
 

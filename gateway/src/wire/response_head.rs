@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use http::StatusCode;
 
-use super::{Field, FieldRange};
+use super::Fields;
 
 /// More than this is no head an application means.
 const MAX_BLOCK: usize = 64 * 1024;
@@ -19,13 +19,12 @@ pub(crate) enum ResponseHeadError {
     TooLarge,
 }
 
-/// A parsed response head: the status and the fields as ranges over one copy of the bytes.
+/// A parsed response head. It is reused from response to response.
 #[derive(Debug, Default)]
 pub(crate) struct ResponseHead {
-    bytes: Vec<u8>,
     status: StatusCode,
     http10: bool,
-    fields: Vec<FieldRange>,
+    fields: Fields,
 }
 
 impl ResponseHead {
@@ -49,18 +48,7 @@ impl ResponseHead {
             .and_then(|code| StatusCode::from_u16(code).ok())
             .ok_or(ResponseHeadError::Malformed)?;
         self.http10 = response.version == Some(0);
-        self.bytes.clear();
-        self.bytes.extend_from_slice(&input[..length]);
-        let base = input.as_ptr() as usize;
-        let place = |part: &[u8]| {
-            let start = part.as_ptr() as usize - base;
-            start..start + part.len()
-        };
-        self.fields.clear();
-        self.fields.extend(response.headers.iter().map(|f| {
-            let value = if f.value.is_empty() { 0..0 } else { place(f.value) };
-            FieldRange::new(place(f.name.as_bytes()), value, &self.bytes)
-        }));
+        self.fields.take(&input[..length], response.headers);
         Ok(Some(length))
     }
 
@@ -73,8 +61,8 @@ impl ResponseHead {
         self.http10
     }
 
-    pub(crate) fn fields(&self) -> impl Iterator<Item = Field<'_>> {
-        self.fields.iter().map(|range| range.read(&self.bytes))
+    pub(crate) fn fields(&self) -> &Fields {
+        &self.fields
     }
 }
 
@@ -89,7 +77,10 @@ mod tests {
         let text = b"HTTP/1.1 201 Created\r\nA: b\r\n\r\nbody";
         assert_eq!(head.parse(text).unwrap(), Some(text.len() - 4));
         assert_eq!(head.status(), StatusCode::CREATED);
-        assert_eq!(head.fields().map(|f| (f.name, f.value)).collect::<Vec<_>>(), [(&b"A"[..], &b"b"[..])]);
+        assert_eq!(
+            head.fields().iter().map(|f| (f.name, f.value)).collect::<Vec<_>>(),
+            [(&b"A"[..], &b"b"[..])]
+        );
     }
 
     #[test]

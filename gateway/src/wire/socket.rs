@@ -6,6 +6,9 @@ use std::net::Shutdown;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::buffer::spare_capacity;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -26,17 +29,29 @@ pub(crate) fn poll_read(
 ) -> Poll<io::Result<usize>> {
     loop {
         ready!(socket.poll_read_ready(cx))?;
-        match socket.try_read_buf(buffer.room(size)) {
+        match try_read(socket, buffer.room(size)) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             other => return Poll::Ready(other),
         }
     }
 }
 
+/// Reads into the room that `into` has. A read that leaves room has emptied the socket: the runtime is told so at once, which
+/// spares the read that would find nothing, one system call in three of a proxied request.
+fn try_read(socket: &TcpStream, into: &mut Vec<u8>) -> io::Result<usize> {
+    let room = into.capacity() - into.len();
+    let mut read = 0;
+    let outcome = socket.try_io(Interest::READABLE, || {
+        (read, _) = recv(socket, spare_capacity(into), RecvFlags::empty())?;
+        if 0 < read && read < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    if read > 0 { Ok(read) } else { outcome.map(|()| 0) }
+}
+
 /// Writes some of `bytes`.
 pub(crate) fn poll_write(socket: &TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
     loop {
-        match socket.try_write(bytes) {
+        match socket.try_io(Interest::WRITABLE, || Ok(send(socket, bytes, SendFlags::NOSIGNAL)?)) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready!(socket.poll_write_ready(cx))?,
             other => return Poll::Ready(other),
         }
@@ -52,23 +67,19 @@ pub(crate) async fn write_all(
     mut bytes: &[u8],
     mut meanwhile: impl FnMut(&mut Context<'_>),
 ) -> io::Result<()> {
-    let mut waiting = false;
+    deadline.clear();
     poll_fn(|cx| {
         while !bytes.is_empty() {
             match poll_write(socket, cx, bytes) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(n)) => {
                     bytes = &bytes[n..];
-                    waiting = false;
+                    deadline.clear();
                 }
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
                 Poll::Pending => {
-                    if !waiting {
-                        deadline.restart(patience);
-                        waiting = true;
-                    }
                     meanwhile(cx);
-                    return match deadline.poll(cx) {
+                    return match deadline.poll_within(cx, patience) {
                         Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
                         Poll::Pending => Poll::Pending,
                     };

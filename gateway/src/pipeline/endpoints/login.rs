@@ -99,12 +99,12 @@ async fn attempt<'c>(
 /// `application/json` and nothing around it. A browser sends that type to another origin only after a preflight, so
 /// this is also what keeps other sites' forms out.
 fn only_json(head: &RequestHead) -> Result<(), Rejection> {
-    let media_type = head.only(FieldKind::ContentType).map(|field| field.value);
+    let media_type = head.fields().only(FieldKind::ContentType).map(|field| field.value);
     let essence = media_type.and_then(|value| value.split(|&b| b == b';').next()).unwrap_or_default();
     if !essence.trim_ascii().eq_ignore_ascii_case(b"application/json") {
         return Err(Rejection::new(Code::UnsupportedMediaType, "Content-Type is not application/json"));
     }
-    if head.of_kind(FieldKind::ContentEncoding).next().is_some() {
+    if head.fields().of_kind(FieldKind::ContentEncoding).next().is_some() {
         return Err(Rejection::new(Code::UnsupportedMediaType, "Content-Encoding is not accepted here"));
     }
     Ok(())

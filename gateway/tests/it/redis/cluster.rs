@@ -33,17 +33,14 @@ fn f08_sentinels_fail_over() {
             "F-08 (by request, {round}): recovered {recovery:?} after the Sentinels agreed; {summary:?}"
         );
         assert!(recovery < 2 * SECOND, "{recovery:?}");
-        until("the old master follows", 20 * SECOND, || {
-            let old = group.servers.iter().find(|server| server.port == before).unwrap();
-            (old.info("role") == "slave" && old.info("master_link_status") == "up").then_some(())
-        });
+        until("the old master follows", 20 * SECOND, || group.server(before).follows().then_some(()));
 
         // By the master's death.
         let before = group.master_port();
         let mut agreed = Instant::now();
         let history = under_load(&gateways, || {
             sleep(SECOND / 2);
-            group.servers.iter_mut().find(|server| server.port == before).unwrap().kill();
+            group.server(before).kill();
             until("there is another master", 30 * SECOND, || (group.master_port() != before).then_some(()));
             agreed = Instant::now();
             sleep(3 * SECOND);
@@ -51,12 +48,8 @@ fn f08_sentinels_fail_over() {
         let (summary, recovery) = (history.holds(), history.recovery_after(agreed));
         println!("F-08 (by death, {round}): recovered {recovery:?} after the Sentinels agreed; {summary:?}");
         assert!(recovery < 2 * SECOND, "{recovery:?}");
-        let dead = group.servers.iter_mut().find(|server| server.port == before).unwrap();
-        dead.run();
-        until("the dead master follows", 30 * SECOND, || {
-            let dead = group.servers.iter().find(|server| server.port == before).unwrap();
-            (dead.info("role") == "slave" && dead.info("master_link_status") == "up").then_some(())
-        });
+        group.server(before).run();
+        until("the dead master follows", 30 * SECOND, || group.server(before).follows().then_some(()));
     }
 }
 

@@ -1,0 +1,69 @@
+//! People who log in, and sessions that refresh.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::Result;
+use crate::http::Client;
+
+/// What a client does again and again.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Act {
+    /// The name and the password, each time.
+    LogIn,
+    /// The refresh token of the answer before; the first one comes from a login.
+    Refresh,
+}
+
+/// Lets so many clients act while something else runs; gives how many acts a second were done meanwhile.
+pub(crate) fn acts_during<T>(
+    address: SocketAddr,
+    clients: u32,
+    act: Act,
+    run: impl FnOnce() -> Result<T>,
+) -> Result<(T, f64)> {
+    let done = AtomicU64::new(0);
+    let over = AtomicBool::new(false);
+    let one = |user| repeat(address, user, act, &done, &over).map_err(|error| error.to_string());
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..clients).map(|user| scope.spawn(move || one(user))).collect();
+        // What comes first pays for connections and, with refreshes, for the logins.
+        while done.load(Ordering::Relaxed) < clients.len() as u64 && clients.iter().all(|c| !c.is_finished())
+        {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let (before, begin) = (done.load(Ordering::Relaxed), Instant::now());
+        let result = run();
+        let acts = (done.load(Ordering::Relaxed) - before) as f64 / begin.elapsed().as_secs_f64();
+        over.store(true, Ordering::Relaxed);
+        for client in clients {
+            client.join().map_err(|_| "a client panicked")??;
+        }
+        Ok((result?, acts))
+    })
+}
+
+fn repeat(address: SocketAddr, user: u32, act: Act, done: &AtomicU64, over: &AtomicBool) -> Result<()> {
+    let mut client = Client::connect(address)?;
+    let mut answer = client.login(user)?;
+    while !over.load(Ordering::Relaxed) {
+        answer = match act {
+            Act::LogIn => client.login(user)?,
+            Act::Refresh => {
+                let token = answer.member("refresh_token")?;
+                let request = format!(
+                    "POST /refresh HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
+                     Content-Length: 0\r\n\r\n"
+                );
+                client.send(request.as_bytes())?
+            }
+        };
+        if answer.status != 200 {
+            return Err(format!("the answer is {}", answer.status).into());
+        }
+        done.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
