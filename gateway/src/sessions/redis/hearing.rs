@@ -83,7 +83,8 @@ impl Hearing {
     /// Everything that was revoked in these shards before `at` has been heard.
     pub(super) fn heard(&self, shards: impl IntoIterator<Item = Shard>, at: UnixMillis) {
         for shard in shards {
-            self.heard[shard].fetch_max(at, Ordering::Relaxed);
+            // Also where the clock went back: what it said before must not keep trust alive.
+            self.heard[shard].store(at, Ordering::Relaxed);
         }
         let oldest = self.heard.iter().map(|heard| heard.load(Ordering::Relaxed)).min().unwrap_or(0);
         // Until every shard has been heard once, what the start allowed is in force.
@@ -138,6 +139,14 @@ mod tests {
         hearing.heard([0], 3_000);
         assert_eq!((revocations.are_trusted(3_000), revocations.are_trusted(3_001)), (true, false));
         assert_eq!(revocations.age(2_600), 600);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_keeps_no_trust_alive() {
+        let hearing = hearing(Revocation::Strict);
+        hearing.heard(0..SHARDS, 9_000_000);
+        hearing.heard(0..SHARDS, 2_000);
+        assert!(!hearing.revocations().are_trusted(3_001));
     }
 
     #[test]

@@ -87,9 +87,7 @@ fn f12_where_a_master_of_a_cluster_is_away_only_its_sessions_are() {
 
     cluster.nodes[1].run();
     cluster.nodes[2].run();
-    until("the cluster is whole", 20 * SECOND, || {
-        cluster.nodes.iter().all(RedisCluster::is_whole).then_some(())
-    });
+    until("the cluster is whole", 20 * SECOND, || cluster.is_whole().then_some(()));
     let (_, after) =
         until("everything is served", 2 * SECOND, || (refreshed(&gateway) == sessions.len()).then_some(()));
     println!("F-12: everything was served {after:?} after the cluster was whole");
@@ -132,4 +130,33 @@ fn f11_slots_move_under_load() {
     let summary = history.holds();
     assert_eq!(summary.refused, 0, "{summary:?}");
     println!("F-11: {summary:?}");
+}
+
+#[test]
+fn f12_a_replica_takes_over_from_a_master_of_a_cluster() {
+    let (mut cluster, upstream) = (RedisCluster::start_with_replicas(1), Upstream::start());
+    let gateways = gateways(2, &config(&upstream, &format!("cluster = {}", list(&cluster.urls()))));
+    for round in 0..rounds(1) {
+        // The replica of the one that dies, and the other way round the next time.
+        let (dies, takes_over) = if round % 2 == 0 { (0, 3) } else { (3, 0) };
+        let mut promoted = Instant::now();
+        let history = under_load(&gateways, || {
+            sleep(SECOND / 2);
+            cluster.nodes[dies].kill();
+            until("the replica takes over", 20 * SECOND, || {
+                let role: Vec<redis::Value> = cluster.nodes[takes_over].ask(&["ROLE"]).ok()?;
+                (role.first() == Some(&redis::Value::BulkString(b"master".to_vec()))).then_some(())
+            });
+            promoted = Instant::now();
+            sleep(3 * SECOND);
+        });
+        let (summary, recovery) = (history.holds(), history.recovery_after(promoted));
+        println!("F-12 (replica, {round}): recovered {recovery:?} after it had taken over; {summary:?}");
+        assert!(recovery < 2 * SECOND, "{recovery:?}");
+        until("everything is served", 2 * SECOND, || {
+            gateways.iter().all(|g| readiness(g) == "ready").then_some(())
+        });
+        cluster.nodes[dies].run();
+        until("it follows", 20 * SECOND, || cluster.nodes[dies].follows().then_some(()));
+    }
 }

@@ -23,7 +23,7 @@ fn rounds(short: usize) -> usize {
 /// A gateway's configuration: every instance signs with the same key, and everything at `/app` needs a token.
 fn config(upstream: &Upstream, store: &str) -> String {
     format!(
-        "[tokens]\nissuer = \"https://login.test\"\nalgorithm = \"HS256\"\nsecret = \"Wm8qT1xJz0vKc4RyN7uPb2eLh6sDf9gA\"\naccess_ttl = \"60s\"\n\
+        "[tokens]\nissuer = \"https://login.test\"\nalgorithm = \"HS256\"\nsecret = \"Wm8qT1xJz0vKc4RyN7uPb2eLh6sDf9gA\"\naccess_ttl = \"9m\"\n\
          [store]\nkind = \"redis\"\n[store.redis]\n{store}\n\
          [upstreams.app]\nurls = [\"http://{}\"]\n[[routes]]\npath = \"/app\"\nupstream = \"app\"\n",
         upstream.address
