@@ -36,7 +36,7 @@ fn socket_path(store: &StoreSettings) -> Option<PathBuf> {
             name.push(".sock");
             Some(name.into())
         }
-        StoreSettings::Memory => None,
+        StoreSettings::Memory | StoreSettings::Redis(_) => None,
     }
 }
 

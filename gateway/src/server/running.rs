@@ -18,8 +18,8 @@ use super::worker::{self, Post};
 use crate::config::{Settings, Store as StoreSettings};
 use crate::pipeline::{Gateway, Snapshot, SnapshotError};
 use crate::sessions::{
-    EmbeddedStore, LockoutPolicy, MemoryStore, OpenError, Policy, RotationPolicy, Sessions, Store,
-    StoreError, ThrottlePolicy,
+    EmbeddedStore, LockoutPolicy, MemoryStore, OpenError, Policy, RedisOpenError, RedisStore, RotationPolicy,
+    Sessions, Store, StoreError, ThrottlePolicy,
 };
 use crate::telemetry::{Logs, Metrics};
 use crate::users::{HashingPool, LiveDirectory};
@@ -33,7 +33,10 @@ pub enum ServeError {
     /// The state file.
     #[error(transparent)]
     OpenStore(#[from] OpenError),
-    /// What is in the state file.
+    /// How Redis is to be used.
+    #[error(transparent)]
+    OpenRedis(#[from] RedisOpenError),
+    /// What is in the state file, or a Redis that must be there and is not.
     #[error("{0}")]
     Store(#[from] StoreError),
     /// An address.
@@ -94,7 +97,7 @@ pub fn start(settings: Settings, logs: &Logs) -> Result<Running, ServeError> {
     let snapshot = Arc::new(Snapshot::load(settings, now.as_secs())?);
     let settings = &snapshot.settings;
     let store = open_store(&settings.store)?;
-    let runtime = Builder::new_current_thread().build().map_err(ServeError::Thread)?;
+    let runtime = Builder::new_current_thread().enable_time().build().map_err(ServeError::Thread)?;
     let sessions = runtime.block_on(Sessions::start(store, policy(settings), now.as_millis() as u64))?;
     let control = ControlSocket::bind(&settings.store);
     let (public, public_address) = listen(settings.server.listen, "server.listen", settings.server.workers)?;
@@ -174,10 +177,11 @@ fn listen(
     Ok((bound.map_err(failed)?, address))
 }
 
-pub(super) fn open_store(settings: &StoreSettings) -> Result<Arc<dyn Store>, OpenError> {
+pub(super) fn open_store(settings: &StoreSettings) -> Result<Arc<dyn Store>, ServeError> {
     Ok(match settings {
         StoreSettings::Memory => Arc::new(MemoryStore::new()),
         StoreSettings::Embedded { path } => Arc::new(EmbeddedStore::open(path)?),
+        StoreSettings::Redis(settings) => Arc::new(RedisStore::open(settings)?),
     })
 }
 

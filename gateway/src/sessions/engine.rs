@@ -1,6 +1,7 @@
 //! The engine that endpoints use: sessions opened, refreshed and ended, login attempts counted.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,7 +10,7 @@ use tokio::task::JoinSet;
 use super::lockout::Attempts;
 use super::record::{Change, decode, update};
 use super::session::Verdict;
-use super::store::{Key, Space, Store, StoreError};
+use super::store::{Health, Key, Space, Store, StoreError};
 use super::turnstile::Turnstile;
 use super::{
     Attempt, Door, LockoutPolicy, Passage, RevocationReason, Revocations, RotationPolicy, Session, SessionId,
@@ -114,6 +115,12 @@ pub enum RefreshError {
     Store(#[from] StoreError),
 }
 
+/// What the store said when it last failed.
+struct Trouble {
+    at: Instant,
+    what: String,
+}
+
 /// All sessions and login attempts.
 #[derive(Clone)]
 pub struct Sessions {
@@ -121,7 +128,7 @@ pub struct Sessions {
     policy: Policy,
     turnstile: Option<Arc<Turnstile>>,
     revocations: Arc<Revocations>,
-    trouble: Arc<Mutex<Option<String>>>,
+    trouble: Arc<Mutex<Option<Trouble>>>,
 }
 
 impl Sessions {
@@ -131,17 +138,10 @@ impl Sessions {
         policy: Policy,
         now: UnixMillis,
     ) -> Result<Sessions, StoreError> {
-        let revocations = Arc::new(Revocations::default());
-        for (key, found) in store.scan(Space::Session).await? {
-            let session: Session = decode(&key, &found.value)?;
-            if let Some(revoked) = session.revoked {
-                let id = key.id.parse().map_err(|_| StoreError::Corrupt(key.to_string()))?;
-                let until = revoked.at.saturating_add(policy.access_ttl);
-                if until > now {
-                    revocations.insert(id, until);
-                }
-            }
-        }
+        let revocations = match store.revocations().await? {
+            Some(kept_by_the_store) => kept_by_the_store,
+            None => Arc::new(revoked_so_far(&*store, policy, now).await?),
+        };
         let turnstile = policy.throttle.map(|limit| Arc::new(Turnstile::new(Arc::clone(&store), limit)));
         Ok(Sessions { store, policy, turnstile, revocations, trouble: Arc::default() })
     }
@@ -151,15 +151,27 @@ impl Sessions {
         &self.revocations
     }
 
-    /// What the store said when it last failed, if it has not answered since.
+    /// Why the store is out of reach, or what it said when it last failed, if it has not answered since.
     pub fn store_trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        let health = self.store.health();
+        let trouble = self.trouble.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match health {
+            Health::Down(why) => Some(why),
+            // What went wrong before it came back is over.
+            Health::Up(since) => trouble.as_ref().filter(|t| t.at > since).map(|t| t.what.clone()),
+            Health::Unwatched => trouble.as_ref().map(|t| t.what.clone()),
+        }
+    }
+
+    /// How often the store was found to have lost what it held.
+    pub fn store_losses(&self) -> u64 {
+        self.store.losses()
     }
 
     /// Remembers how the store did, for those who watch.
     fn watched<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         let mut trouble = self.trouble.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        *trouble = result.as_ref().err().map(StoreError::to_string);
+        *trouble = result.as_ref().err().map(|e| Trouble { at: Instant::now(), what: e.to_string() });
         result
     }
 
@@ -364,7 +376,12 @@ impl Sessions {
             let mut attempts = before.clone();
             let result = act(&mut attempts);
             let expires_at = attempts.expires_at(self.policy.lockout);
-            let change = (attempts != before).then_some(Change { record: attempts, expires_at, group: None });
+            let change = (attempts != before).then_some(Change {
+                record: attempts,
+                expires_at,
+                group: None,
+                revoked_until: None,
+            });
             (change, result)
         })
         .await
@@ -374,13 +391,34 @@ impl Sessions {
     fn change(&self, session: Session) -> Change<Session> {
         let expires_at = session.expires_at.saturating_add(self.policy.access_ttl);
         let group = Some(session.subject.clone());
-        Change { record: session, expires_at, group }
+        let revoked_until = session.revoked.map(|revoked| revoked.at.saturating_add(self.policy.access_ttl));
+        Change { record: session, expires_at, group, revoked_until }
     }
 
     fn ending(&self, id: SessionId, now: UnixMillis) -> Ending<'_> {
         let until = now.saturating_add(self.policy.access_ttl);
         Ending { revocations: &self.revocations, id, until, decided: false }
     }
+}
+
+/// The revoked sessions of a store that only this process writes to.
+async fn revoked_so_far(
+    store: &dyn Store,
+    policy: Policy,
+    now: UnixMillis,
+) -> Result<Revocations, StoreError> {
+    let revocations = Revocations::default();
+    for (key, found) in store.scan(Space::Session).await? {
+        let session: Session = decode(&key, &found.value)?;
+        if let Some(revoked) = session.revoked {
+            let id = key.id.parse().map_err(|_| StoreError::Corrupt(key.to_string()))?;
+            let until = revoked.at.saturating_add(policy.access_ttl);
+            if until > now {
+                revocations.insert(id, until);
+            }
+        }
+    }
+    Ok(revocations)
 }
 
 fn session_key(id: SessionId) -> Key {

@@ -9,6 +9,7 @@ mod id;
 mod lockout;
 mod memory;
 mod record;
+mod redis;
 mod revocations;
 mod session;
 mod store;
@@ -29,6 +30,7 @@ pub use engine::{Account, NewSession, Opened, Policy, RefreshError, Refreshed, S
 pub use id::{BadId, SessionId, TokenId};
 pub use lockout::{Attempt, LockoutPolicy};
 pub use memory::MemoryStore;
+pub use redis::{RedisOpenError, RedisStore, TlsError};
 pub use revocations::Revocations;
 pub use session::{RevocationReason, RotationPolicy, Session};
 pub(crate) use store::Store;

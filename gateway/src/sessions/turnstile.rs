@@ -100,7 +100,12 @@ impl Round {
                 let passages: Vec<Passage> =
                     steps.iter().map(|step| step.take(&mut bucket, policy)).collect();
                 let expires_at = bucket.expires_at();
-                let change = (bucket != before).then_some(Change { record: bucket, expires_at, group: None });
+                let change = (bucket != before).then_some(Change {
+                    record: bucket,
+                    expires_at,
+                    group: None,
+                    revoked_until: None,
+                });
                 (change, passages)
             });
             let counted = counted.await;

@@ -100,6 +100,10 @@ pub(crate) struct Gauges {
     pub(crate) password_hashes: u64,
     /// Whether the last operation on the session store succeeded.
     pub(crate) store_up: bool,
+    /// How often the session store was found to have lost what it held.
+    pub(crate) store_losses: u64,
+    /// For how long it has not been heard which sessions other instances ended, in milliseconds.
+    pub(crate) revocations_age: u64,
     pub(crate) draining: bool,
     /// Users in force.
     pub(crate) users: usize,
@@ -208,6 +212,18 @@ impl Metrics {
             "gauge",
             "Whether the users in force are those of the file; 0 if it is broken.",
             u8::from(gauges.users_up_to_date),
+        );
+        page.single(
+            "store_losses_total",
+            "counter",
+            "Times that the session store was found to have lost what it held.",
+            gauges.store_losses,
+        );
+        page.single(
+            "revocations_age_seconds",
+            "gauge",
+            "For how long it has not been heard which sessions other instances ended.",
+            gauges.revocations_age as f64 / 1e3,
         );
         page.single("draining", "gauge", "Whether the process is about to stop.", u8::from(gauges.draining));
         page.family("build_info", "gauge", "The version that runs.");
@@ -368,6 +384,8 @@ mod tests {
         log_lines_dropped: 0,
         password_hashes: 0,
         store_up: true,
+        store_losses: 0,
+        revocations_age: 0,
         draining: false,
         users: 0,
         users_reads: 0,

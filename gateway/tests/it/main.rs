@@ -9,3 +9,4 @@ mod flow;
 mod interop;
 mod operating;
 mod proxying;
+mod redis;

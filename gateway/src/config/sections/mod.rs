@@ -8,6 +8,7 @@ mod listeners;
 mod lockout;
 mod log;
 mod path_shape;
+mod redis;
 mod route_collisions;
 mod routes;
 mod secret;

@@ -12,7 +12,14 @@ use super::*;
 
 fn put(id: usize) -> Put {
     let key = Key { space: Space::Session, id: id.to_string() };
-    Put { key, expected: None, value: vec![b'x'; 200], expires_at: u64::MAX, group: Some("1".into()) }
+    Put {
+        key,
+        expected: None,
+        value: vec![b'x'; 200],
+        expires_at: u64::MAX,
+        group: Some("1".into()),
+        revoked_until: None,
+    }
 }
 
 async fn put_all(
