@@ -156,28 +156,37 @@ async fn parallel_guesses_never_pass_the_limit(bench: Bench) {
     assert_eq!(sessions.reserve_attempt("alice", 2).await.unwrap(), Attempt::Reserved);
 }
 
+/// Now, for stores that forget by a clock of their own.
+fn real_time() -> UnixMillis {
+    std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64
+}
+
 async fn a_name_can_be_unlocked(bench: Bench) {
-    let sessions = Sessions::start(bench.store, POLICY, 0).await.unwrap();
+    let now = real_time();
+    let sessions = Sessions::start(bench.store, POLICY, now).await.unwrap();
     for _ in 0..5 {
-        sessions.reserve_attempt("alice", 1).await.unwrap();
+        sessions.reserve_attempt("alice", now).await.unwrap();
     }
-    assert!(matches!(sessions.reserve_attempt("alice", 2).await.unwrap(), Attempt::Locked { .. }));
-    assert!(sessions.unlock("alice", 2).await.unwrap());
-    assert_eq!(sessions.reserve_attempt("alice", 3).await.unwrap(), Attempt::Reserved);
-    assert!(!sessions.unlock("alice", 4).await.unwrap(), "it was not locked any more");
-    assert!(!sessions.unlock("nobody", 4).await.unwrap());
+    assert!(matches!(sessions.reserve_attempt("alice", now).await.unwrap(), Attempt::Locked { .. }));
+    assert_eq!(sessions.locked_for("alice", now).await.unwrap(), Some(POLICY.lockout.duration));
+    assert!(sessions.unlock("alice", now).await.unwrap());
+    assert_eq!(sessions.locked_for("alice", now).await.unwrap(), None);
+    assert_eq!(sessions.reserve_attempt("alice", now).await.unwrap(), Attempt::Reserved);
+    assert!(!sessions.unlock("alice", now).await.unwrap(), "it was not locked any more");
+    assert!(!sessions.unlock("nobody", now).await.unwrap());
 }
 
 /// Two instances on one store, many guesses at once, from one network.
 async fn a_network_gets_its_failures_once_however_many_instances_it_asks(bench: Bench) {
+    let now = real_time();
     let instances = [
-        Sessions::start(Arc::clone(&bench.store), POLICY, 0).await.unwrap(),
-        Sessions::start(bench.store, POLICY, 0).await.unwrap(),
+        Sessions::start(Arc::clone(&bench.store), POLICY, now).await.unwrap(),
+        Sessions::start(bench.store, POLICY, now).await.unwrap(),
     ];
     let network = SourceNetwork::of("2001:db8::1".parse().unwrap());
     let guesses = (0..100).map(|i| {
         let sessions = instances[i % 2].clone();
-        tokio::spawn(async move { sessions.reserve_passage(Door::Login, &network, 1).await.unwrap() })
+        tokio::spawn(async move { sessions.reserve_passage(Door::Login, &network, now).await.unwrap() })
     });
     let guesses: Vec<_> = guesses.collect();
     let mut free = 0;
@@ -191,13 +200,13 @@ async fn a_network_gets_its_failures_once_however_many_instances_it_asks(bench: 
         async move { here.reserve_passage(door, &network, now).await.unwrap() }
     };
     let neighbour = "2001:db8::2";
-    assert_eq!(passage(Door::Login, neighbour, 1).await, Passage::Shut { retry_after: 3_000 });
-    assert_eq!(passage(Door::Login, "2001:db8:0:1::1", 1).await, Passage::Free);
-    assert_eq!(passage(Door::Refresh, neighbour, 1).await, Passage::Free);
+    assert_eq!(passage(Door::Login, neighbour, now).await, Passage::Shut { retry_after: 3_000 });
+    assert_eq!(passage(Door::Login, "2001:db8:0:1::1", now).await, Passage::Free);
+    assert_eq!(passage(Door::Refresh, neighbour, now).await, Passage::Free);
     there.withdraw_passage(Door::Login, &network).await.unwrap();
-    assert_eq!(passage(Door::Login, neighbour, 1).await, Passage::Free);
-    assert_eq!(passage(Door::Login, neighbour, 3_001).await, Passage::Free, "one has drained");
-    assert!(matches!(passage(Door::Login, neighbour, 3_001).await, Passage::Shut { .. }));
+    assert_eq!(passage(Door::Login, neighbour, now).await, Passage::Free);
+    assert_eq!(passage(Door::Login, neighbour, now + 3_000).await, Passage::Free, "one has drained");
+    assert!(matches!(passage(Door::Login, neighbour, now + 3_000).await, Passage::Shut { .. }));
 }
 
 async fn a_changed_account_ends_its_sessions_at_their_next_refresh(bench: Bench) {
