@@ -36,28 +36,29 @@ fn time_on_core(thread: &Path) -> Result<u64> {
     Ok(first.ok_or("schedstat has no first number")?)
 }
 
-/// What a core has done since the machine was started, in ticks.
-pub(crate) struct CoreTime {
-    idle: u64,
-    all: u64,
+/// How long a core has not been idle since the machine was started.
+pub(crate) fn busy_time(core: &str) -> Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu")?.strip_prefix(core)?.strip_prefix(' '));
+    let line = line.ok_or_else(|| format!("there is no core {core}"))?;
+    // user, nice, system, idle, iowait, irq, softirq, steal.
+    let states = line.split_whitespace().take(8).enumerate();
+    let busy = states
+        .filter(|(index, _)| !matches!(index, 3 | 4))
+        .filter_map(|(_, ticks)| ticks.parse::<u64>().ok());
+    Ok(ticks(busy.sum()))
 }
 
-impl CoreTime {
-    pub(crate) fn read(core: &str) -> Result<CoreTime> {
-        let stat = fs::read_to_string("/proc/stat")?;
-        let line =
-            stat.lines().find_map(|line| line.strip_prefix("cpu")?.strip_prefix(core)?.strip_prefix(' '));
-        let line = line.ok_or_else(|| format!("there is no core {core}"))?;
-        let ticks: Vec<u64> = line.split_whitespace().filter_map(|number| number.parse().ok()).collect();
-        // user, nice, system, idle, iowait, and so on.
-        Ok(CoreTime { idle: ticks.iter().skip(3).take(2).sum(), all: ticks.iter().sum() })
-    }
+/// CPU time of this program and of those of its children that have ended.
+pub(crate) fn own_time() -> Result<Duration> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let (_, fields) = stat.rsplit_once(')').ok_or("stat has no name")?;
+    // utime, stime, cutime, cstime.
+    Ok(ticks(fields.split_whitespace().skip(11).take(4).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()))
+}
 
-    /// Which share of the time since then the core was not idle.
-    pub(crate) fn busy_since(&self, before: &CoreTime) -> f64 {
-        let (idle, all) = (self.idle - before.idle, self.all - before.all);
-        1.0 - idle as f64 / all.max(1) as f64
-    }
+fn ticks(ticks: u64) -> Duration {
+    Duration::from_nanos(ticks * (1_000_000_000 / rustix::param::clock_ticks_per_second()))
 }
 
 /// Resident memory of a group, in KiB.

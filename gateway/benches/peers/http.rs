@@ -72,6 +72,14 @@ impl Client {
         );
         self.send(request.as_bytes())
     }
+
+    /// Exchanges a refresh token at the gateway.
+    pub(crate) fn refresh(&mut self, token: &str) -> Result<Reply> {
+        let request = format!(
+            "POST /refresh HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\nContent-Length: 0\r\n\r\n"
+        );
+        self.send(request.as_bytes())
+    }
 }
 
 /// The head of an answer, as far as it is needed to find the answer's end.

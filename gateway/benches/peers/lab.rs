@@ -15,6 +15,7 @@ use crate::machine::PROXY_CORE;
 use crate::options::Options;
 use crate::peers::{Setup, System, upstream};
 use crate::process::Process;
+use crate::table::Samples;
 use crate::tokens;
 use crate::tools::Tools;
 
@@ -32,8 +33,9 @@ pub(crate) struct Lab {
     pub(crate) secret: String,
     /// The address of the upstream.
     pub(crate) upstream: SocketAddr,
-    /// Ends with the lab.
-    _upstream: Process,
+    upstream_process: Process,
+    /// Which share of the two cores others had, in each measurement.
+    disturbances: RefCell<Vec<f64>>,
     /// Why a system is left out, by its label.
     left_out: RefCell<BTreeMap<String, String>>,
     /// What was started, in order, for the report.
@@ -96,39 +98,36 @@ impl Lab {
             dir,
             secret: tokens::secret()?,
             upstream,
-            _upstream: process,
+            upstream_process: process,
+            disturbances: RefCell::default(),
             left_out: RefCell::default(),
             started: RefCell::default(),
         })
     }
 
-    /// Measures each system in turn, in every round. A peer that fails is left out from then on.
+    /// Measures each system in turn, in every round. A peer that fails is left out of the rounds that follow.
     pub(crate) fn each(
         &self,
         systems: &[System],
         mut measure: impl FnMut(u32, System) -> Result<()>,
     ) -> Result<()> {
+        let mut systems = systems.to_vec();
         for round in 1..=self.options.rounds {
-            let mut order = systems.to_vec();
-            // What drifts over time then drifts for and against everybody.
-            if round % 2 == 0 {
-                order.reverse();
-            }
-            for system in order {
+            for system in systems.clone() {
                 let label = system.label();
-                if self.left_out.borrow().contains_key(&label) {
-                    continue;
-                }
                 eprintln!("  round {round}: {label}");
                 match (measure(round, system), system) {
                     (Ok(()), _) => {}
                     (Err(e), System::Gateway(_)) => return Err(format!("{label}: {e}").into()),
                     (Err(e), _) => {
                         eprintln!("  {label} is left out: {e}");
+                        systems.retain(|&other| other != system);
                         self.left_out.borrow_mut().insert(label, e.to_string());
                     }
                 }
             }
+            // What drifts over time then drifts for and against everybody.
+            systems.reverse();
         }
         Ok(())
     }
@@ -166,6 +165,21 @@ impl Lab {
             let command = format!("taskset -c {cores} {}", words.join(" ")).replace(&target, "target");
             started.push(Started { system, command });
         }
+    }
+
+    /// The upstream's processes, for the gauges.
+    pub(crate) fn upstream_group(&self) -> u32 {
+        self.upstream_process.group()
+    }
+
+    /// Keeps which share of the two cores others had during a measurement.
+    pub(crate) fn note_disturbance(&self, share: f64) {
+        self.disturbances.borrow_mut().push(share);
+    }
+
+    /// What others had of the two cores, over all measurements.
+    pub(crate) fn disturbances(&self) -> Option<Samples> {
+        Samples::new(self.disturbances.borrow().clone())
     }
 
     /// What was started so far.

@@ -26,6 +26,7 @@ use lab::Lab;
 use options::Options;
 use report::Report;
 use scenarios::SCENARIOS;
+use table::Table;
 
 /// An error is a sentence for people that names the remedy; no code looks into it.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -52,11 +53,16 @@ fn bench(options: Options) -> Result<()> {
     machine::prepare()?;
     let mut report = Report::new(&options);
     let lab = Lab::set_up(options)?;
+    let mut failed = String::new();
     for scenario in SCENARIOS.iter().filter(|scenario| lab.options.wants(scenario.letter)) {
         eprintln!("\n{}. {}", scenario.letter, scenario.title);
-        let tables = (scenario.run)(&lab)?;
+        let tables = (scenario.run)(&lab).unwrap_or_else(|error| {
+            failed.push(scenario.letter);
+            vec![Table::new("Failed", &[]).remark(error.to_string())]
+        });
         tables.iter().for_each(|table| println!("\n{}", table.markdown()));
         report.add(scenario, tables);
     }
-    report.finish(&lab)
+    report.finish(&lab)?;
+    if failed.is_empty() { Ok(()) } else { Err(format!("scenarios that failed: {failed}; see above").into()) }
 }

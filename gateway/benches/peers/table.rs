@@ -124,7 +124,7 @@ impl Row {
 pub(crate) struct Samples(Vec<f64>);
 
 impl Samples {
-    fn new(mut values: Vec<f64>) -> Option<Samples> {
+    pub(crate) fn new(mut values: Vec<f64>) -> Option<Samples> {
         values.sort_by(f64::total_cmp);
         (!values.is_empty()).then_some(Samples(values))
     }

@@ -92,6 +92,13 @@ impl Tools {
         Ok(found.ok_or_else(|| format!("{program} is needed: install it (`apt-get install {program}`)"))?)
     }
 
+    /// The gateway's version and the cargo profile that it was built with, which is its folder's name.
+    pub(crate) fn gateway_version(&self) -> String {
+        let path = self.path(GATEWAY).unwrap_or_else(|| Path::new(GATEWAY));
+        let profile = path.parent().and_then(Path::file_name).unwrap_or_default();
+        format!("{}, profile {}", version(path, "--version"), profile.to_string_lossy())
+    }
+
     /// Debian's version of njs, which does not tell its own.
     pub(crate) fn njs_version(&self) -> String {
         first_line(Command::new("dpkg-query").args(["-W", "-f", "${Version}", NJS_PACKAGE]))
@@ -114,7 +121,9 @@ impl Tools {
 /// The first line that a program says about its version.
 pub(crate) fn version(program: &Path, argument: &str) -> String {
     let own_dir = program.parent().map_or_else(String::new, |dir| format!("{}/", dir.display()));
-    first_line(Command::new(program).arg(argument)).replace(&own_dir, "")
+    let line = first_line(Command::new(program).arg(argument)).replace(&own_dir, "");
+    let end = [" Copyright", " - http"].iter().filter_map(|noise| line.find(noise)).min();
+    line[..end.unwrap_or(line.len())].to_owned()
 }
 
 fn first_line(command: &mut Command) -> String {

@@ -30,13 +30,13 @@ pub(crate) use gateway::{Gateway, Worker};
 pub(crate) use response::{Response, ResponseBody};
 pub(crate) use snapshot::{Snapshot, SnapshotError};
 
-use crate::problem::Rejection;
+use crate::problem::{Code, Rejection};
 use crate::telemetry::{RequestId, RouteLabel};
 use crate::tokens::UnixSeconds;
 use crate::wire::{FieldKind, RequestBody};
 use identity::Identity;
-use proxy::Forwarding;
 use route::Target;
+use upstream_request::UpstreamRequest;
 
 /// A request that was admitted, and its name in logs.
 #[derive(Debug, Clone, Copy)]
@@ -133,11 +133,28 @@ async fn answer<'c>(
     }
     match &route.target {
         Target::Static(root) => static_files::serve(root, route.path(), request).await,
-        Target::Upstream { upstream, strip_prefix, forward_token, .. } => {
-            facts.upstream = Some(*upstream);
-            let (upstream, strip_prefix, forward_token) = (*upstream, *strip_prefix, *forward_token);
-            let forwarding = Forwarding { route, upstream, strip_prefix, forward_token };
-            proxy::forward(worker, snapshot, exchange, client, forwarding, identity.as_deref(), body).await
+        Target::Upstream(forwarding) => {
+            facts.upstream = Some(forwarding.upstream);
+            let identity = identity.as_deref();
+            proxy::forward(worker, snapshot, exchange, client, route, forwarding, identity, body).await
+        }
+    }
+}
+
+/// A request's way as far as the socket of its upstream: what would be sent there.
+pub(crate) fn upstream_request(
+    worker: &Worker,
+    client: &Client,
+    exchange: &Exchange<'_>,
+) -> Result<UpstreamRequest, Rejection> {
+    let snapshot = &worker.gateway.snapshot;
+    let request = exchange.request;
+    let route = snapshot.routes.select(request)?;
+    let identity = authorize::authorize(worker, snapshot, route, request.head(), exchange.now())?;
+    match &route.target {
+        Target::Static(_) => Err(Rejection::new(Code::NotFound, "the route has files and no upstream")),
+        Target::Upstream(forwarding) => {
+            Ok(proxy::outgoing(snapshot, exchange, client, route, forwarding, identity.as_deref()))
         }
     }
 }

@@ -6,7 +6,7 @@ use super::admission::Admitted;
 use super::client::Client;
 use super::identity::Identity;
 use super::response::{Response, ResponseBody};
-use super::route::Route;
+use super::route::{Forwarding, Route};
 use super::snapshot::Snapshot;
 use super::upstream_request::{Additions, UpstreamRequest};
 use super::{Exchange, Worker};
@@ -15,39 +15,44 @@ use crate::telemetry::UpstreamOutcome;
 use crate::upstreams::{OutgoingRequest, SendError, UpstreamResponse, send};
 use crate::wire::{BodyError, BodyFraming, FieldKind, RequestBody, ResponseHead};
 
-/// How a route forwards.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Forwarding<'r> {
-    pub(crate) route: &'r Route,
-    pub(crate) upstream: usize,
-    pub(crate) strip_prefix: bool,
-    pub(crate) forward_token: bool,
+/// The request as its upstream gets it.
+pub(crate) fn outgoing(
+    snapshot: &Snapshot,
+    exchange: &Exchange<'_>,
+    client: &Client,
+    route: &Route,
+    forwarding: &Forwarding,
+    identity: Option<&Identity>,
+) -> UpstreamRequest {
+    let target = exchange.request.target();
+    let additions = Additions {
+        target: if forwarding.strip_prefix { target.below(route.path()) } else { target.as_str() },
+        identity,
+        identity_headers: &snapshot.identity_headers,
+        forward_token: forwarding.forward_token,
+        client,
+        request_id: exchange.request_id.as_bytes(),
+    };
+    UpstreamRequest::new(exchange.request, additions)
 }
 
 /// Forwards a request and gives the upstream's answer, its body still on its way.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a struct of them would have this one maker and this one reader"
+)]
 pub(crate) async fn forward<'c>(
     worker: &Worker,
     snapshot: &Snapshot,
     exchange: &Exchange<'_>,
     client: &Client,
-    forwarding: Forwarding<'_>,
+    route: &Route,
+    forwarding: &Forwarding,
     identity: Option<&Identity>,
     body: RequestBody<'c>,
 ) -> Result<Response<'c>, Rejection> {
     let request = exchange.request;
-    let target = match forwarding.strip_prefix {
-        true => request.target().below(forwarding.route.path()),
-        false => request.target().as_str(),
-    };
-    let additions = Additions {
-        target,
-        identity,
-        identity_headers: &snapshot.identity_headers,
-        forward_token: forwarding.forward_token,
-        client,
-        request_id: exchange.request_id.as_str(),
-    };
-    let outgoing = UpstreamRequest::new(request, additions);
+    let outgoing = outgoing(snapshot, exchange, client, route, forwarding, identity);
     let pool = &worker.upstreams[forwarding.upstream];
     let outgoing = OutgoingRequest { head: outgoing.head(), method: request.method(), now: exchange.started };
     match send(pool, outgoing, body).await {

@@ -26,14 +26,18 @@ pub(crate) struct Route {
 /// Where a route leads.
 #[derive(Debug)]
 pub(crate) enum Target {
-    Upstream {
-        /// The upstream's place among those of the configuration.
-        upstream: usize,
-        strip_prefix: bool,
-        forward_token: bool,
-        encoded_slashes: bool,
-    },
+    Upstream(Forwarding),
     Static(Arc<StaticRoot>),
+}
+
+/// How a route forwards.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Forwarding {
+    /// The upstream's place among those of the configuration.
+    pub(crate) upstream: usize,
+    pub(crate) strip_prefix: bool,
+    pub(crate) forward_token: bool,
+    encoded_slashes: bool,
 }
 
 impl Route {
@@ -93,14 +97,14 @@ impl Routes {
             .map(|(index, route)| {
                 let target = match &route.target {
                     RouteTarget::Upstream { name, strip_prefix, forward_token, encoded_slashes } => {
-                        Target::Upstream {
+                        Target::Upstream(Forwarding {
                             upstream: upstream(name).ok_or_else(|| {
                                 std::io::Error::other(format!("no upstream is called {name}"))
                             })?,
                             strip_prefix: *strip_prefix,
                             forward_token: *forward_token,
                             encoded_slashes: *encoded_slashes,
-                        }
+                        })
                     }
                     RouteTarget::Static { root } => Target::Static(static_root(root)?),
                 };
@@ -136,7 +140,7 @@ impl Routes {
             );
         };
         if request.target().has_encoded_slash()
-            && !matches!(route.target, Target::Upstream { encoded_slashes: true, .. })
+            && !matches!(route.target, Target::Upstream(Forwarding { encoded_slashes: true, .. }))
         {
             return Err(Rejection::new(Code::AmbiguousTarget, "the request target has an encoded slash"));
         }

@@ -29,7 +29,7 @@ pub(crate) struct Additions<'a> {
     pub(crate) forward_token: bool,
     /// Whom it comes from.
     pub(crate) client: &'a Client,
-    pub(crate) request_id: &'a str,
+    pub(crate) request_id: &'a [u8],
 }
 
 impl UpstreamRequest {
@@ -57,7 +57,7 @@ impl UpstreamRequest {
             head.extend_from_slice(identity.header_lines());
         }
         add.client.push_forwarding_lines(request.head(), request.host().as_str(), &mut head);
-        push_line(&mut head, b"X-Request-Id", add.request_id.as_bytes());
+        push_line(&mut head, b"X-Request-Id", add.request_id);
         head.extend_from_slice(VIA);
         push_framing(&mut head, request);
         head.extend_from_slice(b"\r\n");

@@ -62,7 +62,7 @@ async fn exchange(socket: &TcpStream, peer: SocketAddr, state: &AdminState) {
         version: Version::Http11,
         is_head: *head.method() == Method::HEAD,
         keep_alive: false,
-        request_id: "admin",
+        request_id: b"admin",
         now: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
     };
     let written = answer.write(socket, &mut Deadline::default(), PATIENCE, &mut Vec::new(), response).await;

@@ -20,7 +20,7 @@ pub(super) struct Answer<'a> {
     pub(super) version: Version,
     pub(super) is_head: bool,
     pub(super) keep_alive: bool,
-    pub(super) request_id: &'a str,
+    pub(super) request_id: &'a [u8],
     /// Now, in seconds since 1970: what `Date` says where nobody else said it.
     pub(super) now: u64,
 }
@@ -99,7 +99,7 @@ impl Answer<'_> {
         if !response.has_date {
             [b"Date: ", &http_date(self.now)[..], b"\r\n"].into_iter().for_each(&mut put);
         }
-        [b"X-Request-Id: ", self.request_id.as_bytes(), b"\r\n"].into_iter().for_each(&mut put);
+        [b"X-Request-Id: ", self.request_id, b"\r\n"].into_iter().for_each(&mut put);
         if delimiter == Delimiter::Chunked {
             put(b"Transfer-Encoding: chunked\r\n");
         } else if let Some(length) = response.declared_length() {

@@ -234,7 +234,7 @@ impl Connection<'_> {
             version: head.version(),
             is_head: *head.method() == Method::HEAD,
             keep_alive: !draining && wants_more(head),
-            request_id: request_id.as_str(),
+            request_id: request_id.as_bytes(),
             now: exchange.now(),
         };
         let patience = self.limits.write_timeout;
@@ -284,7 +284,7 @@ impl Connection<'_> {
             version: Version::Http11,
             is_head: line.as_ref().is_some_and(|line| line.method == Method::HEAD),
             keep_alive: false,
-            request_id: request_id.as_str(),
+            request_id: request_id.as_bytes(),
             now: started_millis / 1000,
         };
         let patience = self.limits.write_timeout;

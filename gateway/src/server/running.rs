@@ -21,7 +21,7 @@ use crate::sessions::{
     EmbeddedStore, LockoutPolicy, MemoryStore, OpenError, Policy, RedisOpenError, RedisStore, RotationPolicy,
     Sessions, Store, StoreError, ThrottlePolicy,
 };
-use crate::telemetry::{Logs, Metrics};
+use crate::telemetry::{AccessLog, Logs, Metrics};
 use crate::users::{HashingPool, LiveDirectory};
 
 /// Why the gateway cannot run.
@@ -90,28 +90,33 @@ pub struct Running {
     background: JoinHandle<io::Result<()>>,
 }
 
-/// Starts everything. When this returns, requests are answered; when it fails, nothing was left running.
-pub fn start(settings: Settings, logs: &Logs) -> Result<Running, ServeError> {
+/// Loads and opens what the settings name. What can be refused is refused here, so that nothing listens before all is
+/// well.
+pub(super) fn prepare(settings: Settings, access_log: Option<AccessLog>) -> Result<Gateway, ServeError> {
     let now = since_1970();
-    // What can be refused is done first, so that nothing listens before all is well.
     let snapshot = Arc::new(Snapshot::load(settings, now.as_secs())?);
     let settings = &snapshot.settings;
     let store = open_store(&settings.store)?;
     let runtime = Builder::new_current_thread().enable_time().build().map_err(ServeError::Thread)?;
     let sessions = runtime.block_on(Sessions::start(store, policy(settings), now.as_millis() as u64))?;
+    let route_names = settings.routes.iter().map(|r| r.path.clone()).collect();
+    let upstream_names = settings.upstreams.keys().cloned().collect();
+    Ok(Gateway {
+        hashing: HashingPool::new(settings.limits.hash_threads, settings.limits.hash_queue),
+        metrics: Arc::new(Metrics::new(settings.server.workers, route_names, upstream_names)),
+        access_log,
+        sessions,
+        snapshot,
+    })
+}
+
+/// Starts everything. When this returns, requests are answered; when it fails, nothing was left running.
+pub fn start(settings: Settings, logs: &Logs) -> Result<Running, ServeError> {
+    let gateway = Arc::new(prepare(settings, logs.access.clone())?);
+    let settings = &gateway.snapshot.settings;
     let control = ControlSocket::bind(&settings.store);
     let (public, public_address) = listen(settings.server.listen, "server.listen", settings.server.workers)?;
     let (mut admin, admin_address) = listen(settings.admin.listen, "admin.listen", 1)?;
-
-    let route_names = settings.routes.iter().map(|r| r.path.clone()).collect();
-    let upstream_names = settings.upstreams.keys().cloned().collect();
-    let gateway = Arc::new(Gateway {
-        hashing: HashingPool::new(settings.limits.hash_threads, settings.limits.hash_queue),
-        metrics: Arc::new(Metrics::new(settings.server.workers, route_names, upstream_names)),
-        access_log: logs.access.clone(),
-        snapshot: Arc::clone(&snapshot),
-        sessions,
-    });
     let (draining, drained) = watch::channel(false);
     let state =
         AdminState { gateway: Arc::clone(&gateway), logs: logs.writer.clone(), draining: drained.clone() };
@@ -135,7 +140,7 @@ pub fn start(settings: Settings, logs: &Logs) -> Result<Running, ServeError> {
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(|| worker::run(post));
         workers.push(thread.map_err(ServeError::Thread)?);
     }
-    let users = Arc::clone(&snapshot.users);
+    let users = Arc::clone(&gateway.snapshot.users);
     Ok(Running { public_address, admin_address, users, draining, workers, ended, background })
 }
 

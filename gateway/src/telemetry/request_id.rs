@@ -15,12 +15,16 @@ pub(crate) enum RequestId {
 }
 
 impl RequestId {
-    pub(crate) fn as_str(&self) -> &str {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         match self {
-            // Hexadecimal digits are UTF-8.
-            RequestId::Made(digits) => std::str::from_utf8(digits).unwrap_or_default(),
-            RequestId::Given(text) => text,
+            RequestId::Made(digits) => digits,
+            RequestId::Given(text) => text.as_bytes(),
         }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        // Visible ASCII is UTF-8.
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 
     /// A given id, if it can stand in a field and in a log.
@@ -35,7 +39,7 @@ impl RequestId {
 /// Makes ids for one worker: a random part that differs between workers and starts, and a count.
 #[derive(Debug)]
 pub(crate) struct RequestIds {
-    start: u64,
+    start: [u8; 16],
     count: u64,
 }
 
@@ -46,19 +50,20 @@ impl RequestIds {
             // Ids only need to differ; without random bytes the clock would do, but there always are some.
             let _ = rand::fill(part);
         }
-        RequestIds { start: u64::from_be_bytes(random[0]), count: u64::from_be_bytes(random[1]) }
+        RequestIds { start: hexadecimal(u64::from_be_bytes(random[0])), count: u64::from_be_bytes(random[1]) }
     }
 
     pub(crate) fn next_id(&mut self) -> RequestId {
         self.count = self.count.wrapping_add(1);
         let mut digits = [0; 32];
-        let words = [self.start, self.count];
-        for (i, digit) in digits.iter_mut().enumerate() {
-            let nibble = words[i / 16] >> (60 - 4 * (i % 16)) & 0xf;
-            *digit = b"0123456789abcdef"[nibble as usize];
-        }
+        digits[..16].copy_from_slice(&self.start);
+        digits[16..].copy_from_slice(&hexadecimal(self.count));
         RequestId::Made(digits)
     }
+}
+
+fn hexadecimal(number: u64) -> [u8; 16] {
+    std::array::from_fn(|i| b"0123456789abcdef"[(number >> (60 - 4 * i) & 0xf) as usize])
 }
 
 #[cfg(test)]

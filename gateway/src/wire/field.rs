@@ -66,78 +66,110 @@ const FOLD: [u8; 256] = {
 impl FieldKind {
     /// The meaning of `name`. Only the plain spelling (letters, digits, `-`) earns a meaning.
     pub(crate) fn of(name: &[u8]) -> FieldKind {
-        const LONGEST: usize = 40;
-        if name.len() > LONGEST {
+        if name.is_empty() || name.len() > LONGEST {
             return FieldKind::Other;
         }
-        let mut folded = [0_u8; LONGEST];
-        let mut plain = true;
-        for (to, &from) in folded.iter_mut().zip(name) {
-            *to = FOLD[from as usize];
-            plain &= *to != b'-' || from == b'-';
-        }
-        let kind = FieldKind::of_folded(&folded[..name.len()]);
-        if plain || kind == FieldKind::Other { kind } else { FieldKind::Alias }
-    }
-
-    fn of_folded(name: &[u8]) -> FieldKind {
-        match name {
-            b"authorization" => FieldKind::Authorization,
-            b"connection" => FieldKind::Connection,
-            b"content-encoding" => FieldKind::ContentEncoding,
-            b"content-length" => FieldKind::ContentLength,
-            b"content-type" => FieldKind::ContentType,
-            b"date" => FieldKind::Date,
-            b"expect" => FieldKind::Expect,
-            b"host" => FieldKind::Host,
-            b"if-none-match" => FieldKind::IfNoneMatch,
-            b"max-forwards" => FieldKind::MaxForwards,
-            b"origin" => FieldKind::Origin,
-            b"access-control-request-method" => FieldKind::RequestMethod,
-            b"transfer-encoding" => FieldKind::TransferEncoding,
-            b"upgrade" => FieldKind::Upgrade,
-            b"via" => FieldKind::Via,
-            b"vary" => FieldKind::Vary,
-            b"forwarded" => FieldKind::Forwarded,
-            b"x-forwarded-for" => FieldKind::XForwardedFor,
-            b"x-forwarded-host" => FieldKind::XForwardedHost,
-            b"x-forwarded-proto" => FieldKind::XForwardedProto,
-            b"x-request-id" => FieldKind::XRequestId,
-            b"keep-alive"
-            | b"proxy-connection"
-            | b"te"
-            | b"trailer"
-            | b"http2-settings"
-            | b"proxy-authorization"
-            | b"proxy-authenticate"
-            | b"proxy-authentication-info" => FieldKind::HopByHop,
-            b"proxy"
-            | b"x-real-ip"
-            | b"x-original-url"
-            | b"x-original-uri"
-            | b"x-original-host"
-            | b"x-original-method"
-            | b"x-rewrite-url"
-            | b"x-http-method"
-            | b"x-http-method-override"
-            | b"x-method-override"
-            | b"true-client-ip"
-            | b"cf-connecting-ip"
-            | b"x-client-ip"
-            | b"x-cluster-client-ip"
-            | b"x-host"
-            | b"x-forwarded" => FieldKind::Override,
-            b"access-control-allow-origin"
-            | b"access-control-allow-credentials"
-            | b"access-control-allow-headers"
-            | b"access-control-allow-methods"
-            | b"access-control-expose-headers"
-            | b"access-control-max-age" => FieldKind::AccessControl,
-            _ if name.starts_with(b"x-forwarded-") || name.starts_with(b"x-envoy-") => FieldKind::Override,
-            _ => FieldKind::Other,
+        let first = FOLD[name[0] as usize];
+        // Most names have neither length and first letter of a known one, and are done with.
+        let same_length = &NAMES[STARTS[name.len()] as usize..STARTS[name.len() + 1] as usize];
+        let known = same_length.iter().find(|(known, _)| known[0] == first && folds_to(name, known));
+        match known {
+            Some((known, kind)) if name.eq_ignore_ascii_case(known) => *kind,
+            Some(_) => FieldKind::Alias,
+            None if first == b'x' && OVERRIDING.iter().any(|family| begins_with(name, family)) => {
+                FieldKind::Override
+            }
+            None => FieldKind::Other,
         }
     }
 }
+
+fn folds_to(name: &[u8], known: &[u8]) -> bool {
+    name.len() == known.len() && begins_with(name, known)
+}
+
+fn begins_with(name: &[u8], known: &[u8]) -> bool {
+    name.len() >= known.len() && known.iter().zip(name).all(|(&known, &byte)| known == FOLD[byte as usize])
+}
+
+/// Families of names that are removed from requests.
+const OVERRIDING: [&[u8]; 2] = [b"x-forwarded-", b"x-envoy-"];
+
+/// The longest name that is looked up.
+const LONGEST: usize = 40;
+
+/// Every name that means something, in lower case; sorted by length, for few names share one.
+const NAMES: [(&[u8], FieldKind); 51] = [
+    (b"te", FieldKind::HopByHop),
+    (b"via", FieldKind::Via),
+    (b"date", FieldKind::Date),
+    (b"host", FieldKind::Host),
+    (b"vary", FieldKind::Vary),
+    (b"proxy", FieldKind::Override),
+    (b"expect", FieldKind::Expect),
+    (b"origin", FieldKind::Origin),
+    (b"x-host", FieldKind::Override),
+    (b"trailer", FieldKind::HopByHop),
+    (b"upgrade", FieldKind::Upgrade),
+    (b"forwarded", FieldKind::Forwarded),
+    (b"x-real-ip", FieldKind::Override),
+    (b"connection", FieldKind::Connection),
+    (b"keep-alive", FieldKind::HopByHop),
+    (b"x-client-ip", FieldKind::Override),
+    (b"x-forwarded", FieldKind::Override),
+    (b"content-type", FieldKind::ContentType),
+    (b"max-forwards", FieldKind::MaxForwards),
+    (b"x-request-id", FieldKind::XRequestId),
+    (b"authorization", FieldKind::Authorization),
+    (b"if-none-match", FieldKind::IfNoneMatch),
+    (b"x-http-method", FieldKind::Override),
+    (b"x-rewrite-url", FieldKind::Override),
+    (b"content-length", FieldKind::ContentLength),
+    (b"http2-settings", FieldKind::HopByHop),
+    (b"true-client-ip", FieldKind::Override),
+    (b"x-original-uri", FieldKind::Override),
+    (b"x-original-url", FieldKind::Override),
+    (b"x-forwarded-for", FieldKind::XForwardedFor),
+    (b"x-original-host", FieldKind::Override),
+    (b"cf-connecting-ip", FieldKind::Override),
+    (b"content-encoding", FieldKind::ContentEncoding),
+    (b"proxy-connection", FieldKind::HopByHop),
+    (b"x-forwarded-host", FieldKind::XForwardedHost),
+    (b"transfer-encoding", FieldKind::TransferEncoding),
+    (b"x-forwarded-proto", FieldKind::XForwardedProto),
+    (b"x-method-override", FieldKind::Override),
+    (b"x-original-method", FieldKind::Override),
+    (b"proxy-authenticate", FieldKind::HopByHop),
+    (b"proxy-authorization", FieldKind::HopByHop),
+    (b"x-cluster-client-ip", FieldKind::Override),
+    (b"access-control-max-age", FieldKind::AccessControl),
+    (b"x-http-method-override", FieldKind::Override),
+    (b"proxy-authentication-info", FieldKind::HopByHop),
+    (b"access-control-allow-origin", FieldKind::AccessControl),
+    (b"access-control-allow-headers", FieldKind::AccessControl),
+    (b"access-control-allow-methods", FieldKind::AccessControl),
+    (b"access-control-expose-headers", FieldKind::AccessControl),
+    (b"access-control-request-method", FieldKind::RequestMethod),
+    (b"access-control-allow-credentials", FieldKind::AccessControl),
+];
+
+/// Where the names of each length start in [`NAMES`], and behind the last length its end.
+const STARTS: [u8; LONGEST + 2] = {
+    let mut starts = [NAMES.len() as u8; LONGEST + 2];
+    let mut at = NAMES.len();
+    while at > 0 {
+        at -= 1;
+        assert!(at == 0 || NAMES[at - 1].0.len() <= NAMES[at].0.len(), "NAMES are sorted by length");
+        let mut length = NAMES[at].0.len();
+        // Also for the lengths just below that no name has.
+        while length > 0 && (at == 0 || length > NAMES[at - 1].0.len()) {
+            starts[length] = at as u8;
+            length -= 1;
+        }
+    }
+    starts[0] = 0;
+    starts
+};
 
 impl Field<'_> {
     /// The members of a comma-separated list (RFC 9110 section 5.6.1), without the blanks around them.
@@ -149,6 +181,20 @@ impl Field<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_known_name_is_found_and_its_neighbours_are_not() {
+        for (name, kind) in NAMES {
+            assert_eq!(FieldKind::of(name), kind, "{}", String::from_utf8_lossy(name));
+            assert_eq!(FieldKind::of(&name.to_ascii_uppercase()), kind);
+            let (longer, mut other) = ([name, b"z"].concat(), name.to_vec());
+            other[name.len() - 1] = b'0';
+            for neighbour in [longer, other] {
+                let kind = FieldKind::of(&neighbour);
+                assert!(matches!(kind, FieldKind::Other | FieldKind::Override), "{neighbour:?}");
+            }
+        }
+    }
 
     #[test]
     fn names_are_compared_without_case() {

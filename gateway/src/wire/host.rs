@@ -35,9 +35,9 @@ impl<'h> Host<'h> {
     /// `uri-host [ ":" port ]`, without userinfo.
     pub(crate) fn parse(value: &[u8]) -> Result<Host<'_>, HostError> {
         let text = std::str::from_utf8(value).map_err(|_| HostError::Malformed)?;
-        let name_end = match text.strip_prefix('[') {
-            Some(_) => text.find(']').ok_or(HostError::Malformed)? + 1,
-            None => text.find(':').unwrap_or(text.len()),
+        let name_end = match text.starts_with('[') {
+            true => memchr::memchr(b']', value).ok_or(HostError::Malformed)? + 1,
+            false => memchr::memchr(b':', value).unwrap_or(value.len()),
         };
         let (name, rest) = text.split_at(name_end);
         let name_ok = match name.strip_prefix('[').and_then(|n| n.strip_suffix(']')) {
@@ -82,12 +82,26 @@ impl<'h> Host<'h> {
 
 /// Letters, digits, `-`, `.` and `_`: what names in use are made of; no percent-escapes, which some would decode.
 fn is_reg_name(name: &str) -> bool {
-    let name = name.strip_suffix('.').unwrap_or(name);
-    !name.is_empty()
-        && name.len() <= 253
-        && name.split('.').all(|label| !label.is_empty())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+    let name = name.strip_suffix('.').unwrap_or(name).as_bytes();
+    // An empty label begins the name, ends it or stands between two dots.
+    let mut label_begins = true;
+    let well_formed = name.iter().all(|&byte| {
+        let fits = if byte == b'.' { !label_begins } else { REG_NAME[byte as usize] };
+        label_begins = byte == b'.';
+        fits
+    });
+    well_formed && !label_begins && name.len() <= 253
 }
+
+const REG_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric() || byte as u8 == b'-' || byte as u8 == b'_';
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -124,8 +124,8 @@ fn complete_head(input: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Hea
         return Err(HeadError::BadRequestLine);
     }
     let mut start = skipped;
-    while let Some(length) = memchr::memchr(b'\n', &input[start..]) {
-        let end = start + length;
+    for end in memchr::memchr_iter(b'\n', &input[skipped..]).map(|at| skipped + at) {
+        let length = end - start;
         if length == 0 || input[end - 1] != b'\r' {
             return Err(HeadError::BareLineFeed);
         }

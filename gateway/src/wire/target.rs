@@ -36,15 +36,16 @@ impl<'h> CanonicalTarget<'h> {
             _ => absolute_form(target)?,
         };
         let raw = std::str::from_utf8(origin).map_err(|_| TargetError::Ambiguous("bytes outside ASCII"))?;
-        let path_end = raw.find('?').unwrap_or(raw.len());
-        if let Some(bad) = origin.iter().find(|b| !b.is_ascii_graphic() || **b == b'#') {
-            return Err(match bad {
-                b'#' => TargetError::Ambiguous("a fragment"),
-                b if !b.is_ascii() => TargetError::Ambiguous("bytes outside ASCII"),
-                _ => TargetError::Malformed,
-            });
+        let path_end = memchr::memchr(b'?', origin).unwrap_or(origin.len());
+        let (path, query) = origin.split_at(path_end);
+        let in_path = marks(path);
+        if (in_path | marks(query)) & FOREIGN != 0 {
+            return Err(foreign_byte(origin));
         }
-        let checked = check_path(&raw[..path_end])?;
+        let checked = match in_path & NOTABLE {
+            0 if !has_empty_segment(path) => CheckedPath::plain(&raw[..path_end]),
+            _ => check_path(&raw[..path_end])?,
+        };
         Ok(CanonicalTarget {
             raw,
             path_end,
@@ -105,9 +106,51 @@ fn absolute_form(target: &[u8]) -> Result<(Option<&[u8]>, &[u8]), TargetError> {
     }
 }
 
+/// A byte that no target may have: nothing but visible ASCII without `#` is left of RFC 3986.
+const FOREIGN: u8 = 1;
+/// A byte for which a path has to be looked at closely. Most paths have none.
+const NOTABLE: u8 = 2;
+
+const MARKS: [u8; 256] = {
+    let mut marks = [FOREIGN; 256];
+    let mut byte = b'!';
+    while byte <= b'~' {
+        marks[byte as usize] = match byte {
+            b'#' => FOREIGN,
+            b'%' | b'.' | b';' | b'*' | b'\\' | b'"' | b'<' | b'>' | b'`' => NOTABLE,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    marks
+};
+
+fn marks(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0, |seen, &byte| seen | MARKS[byte as usize])
+}
+
+fn foreign_byte(target: &[u8]) -> TargetError {
+    match target.iter().find(|&&byte| MARKS[byte as usize] & FOREIGN != 0) {
+        Some(b'#') => TargetError::Ambiguous("a fragment"),
+        Some(byte) if !byte.is_ascii() => TargetError::Ambiguous("bytes outside ASCII"),
+        _ => TargetError::Malformed,
+    }
+}
+
+fn has_empty_segment(path: &[u8]) -> bool {
+    path.windows(2).any(|pair| pair == b"//")
+}
+
 struct CheckedPath<'h> {
     decoded: Cow<'h, str>,
     encoded_slash: bool,
+}
+
+impl<'h> CheckedPath<'h> {
+    /// A path that says what it means.
+    fn plain(path: &'h str) -> CheckedPath<'h> {
+        CheckedPath { decoded: Cow::Borrowed(path), encoded_slash: false }
+    }
 }
 
 fn check_path(path: &str) -> Result<CheckedPath<'_>, TargetError> {
@@ -115,13 +158,13 @@ fn check_path(path: &str) -> Result<CheckedPath<'_>, TargetError> {
         return Err(TargetError::Ambiguous("a backslash or a byte that no URI may have"));
     }
     if path == "*" {
-        return Ok(CheckedPath { decoded: Cow::Borrowed(path), encoded_slash: false });
+        return Ok(CheckedPath::plain(path));
     }
     let encoded_slash = check_escapes(path)?;
     for segment in path[1..].split('/') {
         check_segment(segment)?;
     }
-    if path.contains("//") {
+    if has_empty_segment(path.as_bytes()) {
         return Err(TargetError::Ambiguous("an empty segment"));
     }
     let decoded = if path.contains('%') { Cow::Owned(decode(path)?) } else { Cow::Borrowed(path) };

@@ -1,12 +1,14 @@
 //! Load, and what it costs the system under it.
 
 pub(crate) mod bulk;
+mod disturbance;
 pub(crate) mod login;
 mod open_loop;
 mod wrk;
 
 use std::time::{Duration, Instant};
 
+pub(crate) use disturbance::{BEARABLE, undisturbed};
 pub(crate) use open_loop::{Latencies, OpenLoop};
 pub(crate) use wrk::Wrk;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{Cost, cpu_during};
+use super::{Cost, cpu_during, undisturbed};
 use crate::Result;
 use crate::gauge;
 use crate::lab::{Lab, Running};
@@ -41,10 +41,14 @@ impl<'a> Wrk<'a> {
 
     /// Runs it and reads what it cost.
     pub(crate) fn measure(&self, lab: &Lab, running: &Running) -> Result<Cost> {
+        undisturbed(lab, Some(running), || self.measure_once(lab, running))
+    }
+
+    fn measure_once(&self, lab: &Lab, running: &Running) -> Result<Cost> {
         let mut command = self.command(lab, running)?;
-        let core_before = gauge::CoreTime::read(LOAD_CORE)?;
-        let (output, cpu, _) = cpu_during(running.group(), || Ok(command.output()?))?;
-        let load_core_busy = gauge::CoreTime::read(LOAD_CORE)?.busy_since(&core_before);
+        let load_core_before = gauge::busy_time(LOAD_CORE)?;
+        let (output, cpu, took) = cpu_during(running.group(), || Ok(command.output()?))?;
+        let load_core_busy = gauge::busy_time(LOAD_CORE)?.saturating_sub(load_core_before);
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         if !output.status.success() {
             return Err(format!("wrk: {said}{}", String::from_utf8_lossy(&output.stderr)).into());
@@ -55,7 +59,7 @@ impl<'a> Wrk<'a> {
             requests_per_second: per_second,
             // By wrk's clock, which does not run while it reads its script.
             busy: cpu.as_secs_f64() * per_second / requests * 100.0,
-            load_core_busy: load_core_busy * 100.0,
+            load_core_busy: load_core_busy.as_secs_f64() / took.as_secs_f64() * 100.0,
         })
     }
 

@@ -15,6 +15,8 @@ pub(crate) struct Variant {
     pub(crate) algorithm: &'static str,
     pub(crate) store: Store,
     pub(crate) workers: u32,
+    /// `tokens.reuse_grace`.
+    pub(crate) reuse_grace: &'static str,
 }
 
 /// `[store]`.
@@ -37,7 +39,7 @@ impl Store {
 impl Variant {
     /// The default, but for the algorithm.
     pub(crate) const fn signing_with(algorithm: &'static str) -> Variant {
-        Variant { algorithm, store: Store::Embedded, workers: 1 }
+        Variant { algorithm, store: Store::Embedded, workers: 1, reuse_grace: "10s" }
     }
 
     pub(super) fn label(self) -> String {
@@ -67,6 +69,7 @@ audience = "{AUDIENCE}"
 access_ttl = "12h"
 refresh_ttl = "12h"
 algorithm = "{algorithm}"
+reuse_grace = "{reuse_grace}"
 {signing}
 
 [store]
@@ -89,6 +92,7 @@ upstream = "app"
         workers = variant.workers,
         store = variant.store.kind(),
         algorithm = variant.algorithm,
+        reuse_grace = variant.reuse_grace,
     );
     fs::write(setup.dir.join("gateway.toml"), configuration)?;
     let hash = PasswordHash::create(&Password::new(PASSWORD)?)?;

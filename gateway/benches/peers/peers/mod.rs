@@ -109,7 +109,7 @@ impl System {
             System::Haproxy => of("haproxy", "-v"),
             System::Envoy { .. } => of("envoy", "--version"),
             System::Gunicorn => tools.python_versions(),
-            System::Gateway(_) => of("auth-gateway", "--version"),
+            System::Gateway(_) => tools.gateway_version(),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crate::Result;
 use crate::lab::{Lab, Started};
+use crate::load::BEARABLE;
 use crate::machine::{self, LOAD_CORE, PROXY_CORE};
 use crate::options::Options;
 use crate::scenarios::Scenario;
@@ -73,25 +74,39 @@ impl Report {
     }
 
     fn push_conditions(&self, text: &mut String, lab: &Lab) {
+        let rounds = lab.options.rounds;
+        let seconds = lab.options.seconds;
+        let wrk = lab.tools.path("wrk").map_or_else(String::new, |wrk| version(wrk, "--version"));
         let _ = write!(
             text,
             "Made by `{}` on {}.\n\n\
              Each system has one worker, pinned to core {PROXY_CORE}; the upstream (nginx, `return 200` with a small \
              JSON) and the load share core {LOAD_CORE}, unless a table says otherwise. The systems run in turn, in \
-             {} rounds of {seconds} s for each measurement; every second round runs backwards. Tables show medians; a ratio \
-             is the median of the ratios in the same round. CPU time is user and system time of all threads and \
-             workers of the proxy (`/proc/PID/task/*/schedstat`). *proxy core busy* is that time divided by the time on the \
-             clock: below 100 % the load was the bottleneck, not the proxy, and wake-ups cost more. \
-             Closed loops are run by {wrk} as `taskset -c {LOAD_CORE} wrk -t1 -cCLIENTS -d{seconds}s -H 'Authorization: Bearer \
-             TOKEN' URL`. Bold is best; the byte relay, which looks at nothing, does not compete.\n\n\
+             {rounds} rounds of {seconds} s for each measurement; every second round runs backwards. Tables show \
+             medians; a ratio is the median of the ratios in the same round. Bold is best; the byte relay, which \
+             looks at nothing, does not compete.\n\n\
+             CPU time is user and system time of all threads and workers of the proxy \
+             (`/proc/PID/task/*/schedstat`). *proxy core busy* is that time divided by the time on the clock: well \
+             below 100 % the load was the bottleneck, and wake-ups cost the proxy more. Closed loops are run by {wrk} \
+             as `taskset -c {LOAD_CORE} wrk -t1 -cCLIENTS -d{seconds}s -H 'Authorization: Bearer TOKEN' URL`.\n\n\
              auth-gateway runs its default configuration: access log of every request to a file, metrics, \
              revocation check, header hygiene. The peers' access logs are off, as is usual for them in such tests.\n\n",
             self.command,
             machine::description(),
-            lab.options.rounds,
-            seconds = lab.options.seconds,
-            wrk = lab.tools.path("wrk").map_or_else(String::new, |wrk| version(wrk, "--version")),
         );
+        if let Some(shares) = lab.disturbances() {
+            let verdict = if shares.median() <= BEARABLE {
+                ""
+            } else {
+                " **The machine was not quiet: rely on none of this.**"
+            };
+            let (median, most) = (shares.median() * 100.0, shares.most() * 100.0);
+            let _ = writeln!(
+                text,
+                "Other programs had {median:.1} % of the two cores meanwhile (median of all runs of load; at most \
+                 {most:.1} %).{verdict}\n"
+            );
+        }
     }
 
     fn push_goals(&self, text: &mut String) {
@@ -129,7 +144,7 @@ fn push_systems(text: &mut String, lab: &Lab) {
     }
     for (label, reason) in lab.left_out() {
         let reason = reason.lines().next().unwrap_or_default();
-        let _ = writeln!(text, "| {label} | left out: {reason} | | |");
+        let _ = writeln!(text, "| {label} | left out at least once: {reason} | | |");
     }
 }
 

@@ -30,13 +30,15 @@ const STYLE: &str = "
       .gap { stroke: #0d1117 }
     }";
 
-/// Bars of the first column, with the baseline as a line through all of them.
+/// Bars of the first column, shortest first, with the baseline as a line through all of them.
 pub(super) fn bars(table: &Table) -> String {
+    let mut rows: Vec<_> = table.rows.iter().collect();
+    rows.sort_by(|a, b| a.median().total_cmp(&b.median()));
     let base = table.baseline.as_deref().and_then(|label| table.row(label)).map(|row| row.median());
-    let widest = table.rows.iter().map(|row| row.median()).fold(0.0, f64::max);
+    let widest = rows.iter().map(|row| row.median()).fold(0.0, f64::max);
     let full = base.map_or(widest, |base| widest.min(base * BREAK_AT));
     let scale = (WIDTH - LABELS - NUMBERS) / full;
-    let height = TOP + STEP * table.rows.len() as f64 + 12.0;
+    let height = TOP + STEP * rows.len() as f64 + 12.0;
     let quantity = table.columns[0].name;
 
     let mut svg = format!(
@@ -46,7 +48,16 @@ pub(super) fn bars(table: &Table) -> String {
          <text class=\"quiet\" x=\"0\" y=\"40\">{title}; less is better</text>\n",
         title = table.title,
     );
-    for (index, row) in table.rows.iter().enumerate() {
+    if let Some(base) = base {
+        let x = LABELS + base * scale;
+        let _ = writeln!(
+            svg,
+            "<line class=\"base\" x1=\"{x:.1}\" y1=\"{}\" x2=\"{x:.1}\" y2=\"{}\"/>",
+            TOP - 6.0,
+            height - 10.0
+        );
+    }
+    for (index, row) in rows.iter().enumerate() {
         let y = TOP + STEP * index as f64;
         let value = row.median();
         let end = LABELS + value.min(full) * scale;
@@ -72,15 +83,6 @@ pub(super) fn bars(table: &Table) -> String {
             );
         }
         let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{}\">{value:.1}</text>", end + 8.0, y + 15.0);
-    }
-    if let Some(base) = base {
-        let x = LABELS + base * scale;
-        let _ = writeln!(
-            svg,
-            "<line class=\"base\" x1=\"{x:.1}\" y1=\"{}\" x2=\"{x:.1}\" y2=\"{}\"/>",
-            TOP - 6.0,
-            height - 10.0
-        );
     }
     svg.push_str("</svg>\n");
     svg

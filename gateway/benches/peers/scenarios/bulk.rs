@@ -5,7 +5,7 @@ use crate::Result;
 use crate::gauge;
 use crate::lab::Lab;
 use crate::load::bulk::{download, upload, upstream};
-use crate::load::cpu_during;
+use crate::load::{cpu_during, undisturbed};
 use crate::machine::PROXY_CORE;
 use crate::peers::System;
 use crate::report::goal::{Goal, Limit};
@@ -37,8 +37,9 @@ pub(crate) fn run(lab: &Lab) -> Result<Vec<Table>> {
         let at_rest = gauge::resident_kib(running.group())?;
         for (table, transfer) in [(&mut down, download as fn(_, &_) -> _), (&mut up, upload)] {
             gauge::forget_peaks(running.group())?;
-            let transfer = || transfer(running.address, &running.token);
-            let ((), cpu, took) = cpu_during(running.group(), transfer)?;
+            let ((), cpu, took) = undisturbed(lab, Some(&running), || {
+                cpu_during(running.group(), || transfer(running.address, &running.token))
+            })?;
             let growth = gauge::peak_kib(running.group())?.saturating_sub(at_rest);
             let values = [cpu.as_secs_f64() * 1e3, growth as f64 / 1024.0, 1024.0 / took.as_secs_f64()];
             table.record(round, &system.label(), &values);

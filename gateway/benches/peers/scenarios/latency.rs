@@ -1,12 +1,11 @@
 //! i. How long a request takes while there is a known amount of work.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{HS256, warm_up};
 use crate::Result;
-use crate::lab::Lab;
-use crate::load::{Latencies, OpenLoop};
+use crate::lab::{Lab, Running};
+use crate::load::{Latencies, OpenLoop, undisturbed};
 use crate::peers::System;
 use crate::table::{Better, Column, NO_PROXY, Table};
 
@@ -29,28 +28,26 @@ pub(crate) fn run(lab: &Lab) -> Result<Vec<Table>> {
     lab.each(&SYSTEMS, |round, system| {
         if system == System::Nginx {
             for (table, rate) in tables.iter_mut().zip(RATES) {
-                let latencies = at_rate(lab, lab.upstream, "", rate)?;
+                let latencies = at_rate(lab, None, rate)?;
                 table.record(round, NO_PROXY, &values(&latencies));
             }
         }
         let running = lab.start(system)?;
         warm_up(lab, &running)?;
         for (table, rate) in tables.iter_mut().zip(RATES) {
-            table.record(
-                round,
-                &system.label(),
-                &values(&at_rate(lab, running.address, &running.token, rate)?),
-            );
+            table.record(round, &system.label(), &values(&at_rate(lab, Some(&running), rate)?));
         }
         Ok(())
     })?;
     Ok(tables.into())
 }
 
-/// Sends requests at a rate for the usual time.
-pub(super) fn at_rate(lab: &Lab, address: SocketAddr, token: &str, rate: u32) -> Result<Latencies> {
+/// Sends requests at a rate for the usual time, to a system or to the upstream alone.
+pub(super) fn at_rate(lab: &Lab, system: Option<&Running>, rate: u32) -> Result<Latencies> {
+    let (address, token) = system.map_or((lab.upstream, ""), |running| (running.address, &running.token));
     let duration = Duration::from_secs(lab.options.seconds);
-    OpenLoop { address, token, clients: 64, rate, duration }.run()
+    let load = OpenLoop { address, token, clients: 64, rate, duration };
+    undisturbed(lab, system, || load.run())
 }
 
 /// In the order of [`COLUMNS`].

@@ -30,7 +30,7 @@ pub(crate) fn run(lab: &Lab) -> Result<Vec<Table>> {
     lab.each(&[HS256], |round, system| {
         let running = lab.start(system)?;
         warm_up(lab, &running)?;
-        let requests = || at_rate(lab, running.address, &running.token, RATE);
+        let requests = || at_rate(lab, Some(&running), RATE);
         let [p99, p50, p999] = values(&requests()?);
         table.record(round, QUIET, &[p99, p50, p999, 0.0]);
         let (latencies, logins) = acts_during(running.address, CLIENTS, Act::LogIn, requests)?;

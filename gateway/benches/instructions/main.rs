@@ -1,0 +1,165 @@
+//! Instructions of the hot path, counted by Valgrind's callgrind: the same on every run of one binary, whatever else
+//! the machine does, so that a change that makes the path dearer is seen.
+//!
+//! `cargo bench --bench instructions` counts and compares with `COUNTS.txt` beside this file; `-- --save` writes it.
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::{env, fs};
+
+use auth_gateway::config;
+use auth_gateway::server::HotPath;
+
+/// The program's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// The environment variable that turns this program into what is counted.
+const CASE: &str = "AUTH_GATEWAY_COUNTED_CASE";
+/// Requests that are counted, after some that warm the caches up.
+const REQUESTS: u64 = 1000;
+const WARM_UP: u64 = 10;
+/// More than this over the count that was saved is a failure, in percent.
+const TOLERANCE: u64 = 2;
+const COUNTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions/COUNTS.txt");
+const USERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/users.toml");
+
+/// A request that is counted.
+struct Case {
+    name: &'static str,
+    algorithm: &'static str,
+    /// Fields besides `Host` and `Authorization`.
+    fields: &'static str,
+}
+
+const BROWSER: &str = "Accept: application/json, text/plain, */*\r\n\
+    Accept-Encoding: gzip, deflate, br, zstd\r\n\
+    Accept-Language: en-GB,en;q=0.9,de;q=0.8\r\n\
+    Cache-Control: no-cache\r\n\
+    Connection: keep-alive\r\n\
+    Cookie: theme=dark; consent=1; visit=2f1c9a7e\r\n\
+    Origin: http://127.0.0.1:8080\r\n\
+    Pragma: no-cache\r\n\
+    Referer: http://127.0.0.1:8080/dashboard\r\n\
+    Sec-Fetch-Dest: empty\r\n\
+    Sec-Fetch-Mode: cors\r\n\
+    Sec-Fetch-Site: same-origin\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
+    X-Requested-With: XMLHttpRequest\r\n";
+
+const CASES: [Case; 4] = [
+    Case { name: "a program's request, HS256", algorithm: "HS256", fields: "Accept: */*\r\n" },
+    Case { name: "a program's request, EdDSA", algorithm: "EdDSA", fields: "Accept: */*\r\n" },
+    Case { name: "a program's request, RS256", algorithm: "RS256", fields: "Accept: */*\r\n" },
+    Case { name: "a browser's request, EdDSA", algorithm: "EdDSA", fields: BROWSER },
+];
+
+fn main() -> ExitCode {
+    let outcome = match env::var(CASE) {
+        Ok(name) => run_case(&name).map(|()| ExitCode::SUCCESS),
+        Err(_) => count_all(env::args().any(|argument| argument == "--save")),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Counts every case, tells the counts beside those that were saved, and fails if one has grown.
+fn count_all(save: bool) -> Outcome<ExitCode> {
+    let saved = fs::read_to_string(COUNTS).unwrap_or_default();
+    let (mut table, mut dearer) = (String::new(), false);
+    for case in &CASES {
+        let count = count(case.name)?;
+        writeln!(table, "{count:>6}  {}", case.name)?;
+        let before = saved.lines().find_map(|line| {
+            let (count, name) = line.trim().split_once("  ")?;
+            (name == case.name).then(|| count.parse::<u64>().ok())?
+        });
+        let grown = before.is_some_and(|before| count * 100 > before * (100 + TOLERANCE));
+        dearer |= grown;
+        let before = before.map_or("not counted before".to_owned(), |before| format!("saved: {before}"));
+        println!("{count:>6}  {}  ({before}){}", case.name, if grown { "  DEARER" } else { "" });
+    }
+    if save {
+        fs::write(COUNTS, table)?;
+    } else if dearer {
+        eprintln!(
+            "error: the hot path has become dearer; `-- --save` keeps the new counts if that is worth it"
+        );
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Instructions of one request: from the bytes read to the bytes for the upstream.
+fn count(case: &str) -> Outcome<u64> {
+    let folder = tempfile::tempdir()?;
+    let report = folder.path().join("callgrind.out");
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*counted_requests*"])
+        .arg(format!("--callgrind-out-file={}", report.display()))
+        .arg(env::current_exe()?)
+        .env(CASE, case)
+        .output()
+        .map_err(|e| format!("cannot run valgrind: {e}; install it (apt-get install valgrind)"))?;
+    if !output.status.success() {
+        return Err(format!("valgrind failed: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    let report = fs::read_to_string(report)?;
+    let total = report
+        .lines()
+        .find_map(|line| line.strip_prefix("totals: ")?.trim().parse::<u64>().ok())
+        .filter(|&total| total > 0)
+        .ok_or("callgrind counted nothing: is `counted_requests` still a function of its own?")?;
+    Ok(total / REQUESTS)
+}
+
+/// What runs under callgrind.
+fn run_case(name: &str) -> Outcome<()> {
+    let case = CASES.iter().find(|case| case.name == name).ok_or("no such case")?;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("gateway.toml");
+    fs::write(&path, configuration(case.algorithm, folder.path()))?;
+    let settings = config::load(&[path], []).map_err(|diagnostics| format!("{diagnostics}"))?.settings;
+    let mut hot_path = HotPath::new(settings, ([127, 0, 0, 1], 40_000).into(), 1_800_000_000)?;
+    let token = hot_path.access_token("alice")?;
+    let request = format!(
+        "GET /protected?page=2 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nAuthorization: Bearer {token}\r\n{}\r\n",
+        case.fields
+    );
+    pass(&mut hot_path, request.as_bytes(), WARM_UP)?;
+    counted_requests(&mut hot_path, request.as_bytes())
+}
+
+/// callgrind counts what happens in here.
+#[inline(never)]
+fn counted_requests(hot_path: &mut HotPath, request: &[u8]) -> Outcome<()> {
+    pass(hot_path, request, REQUESTS)
+}
+
+fn pass(hot_path: &mut HotPath, request: &[u8], times: u64) -> Outcome<()> {
+    for _ in 0..times {
+        black_box(hot_path.pass(black_box(request)).map_err(|refusal| format!("refused: {refusal:?}"))?);
+    }
+    Ok(())
+}
+
+fn configuration(algorithm: &str, folder: &Path) -> String {
+    let key = match algorithm {
+        "HS256" => "secret = \"no secret at all, but long enough for a count\"".to_owned(),
+        _ => format!("keys_dir = {:?}", folder.join("keys")),
+    };
+    format!(
+        "[server]\nworkers = 1\n\
+         [tokens]\nissuer = \"http://127.0.0.1:8080\"\naudience = \"demo\"\nalgorithm = \"{algorithm}\"\n{key}\n\
+         [store]\nkind = \"memory\"\n\
+         [users]\nfile = {USERS:?}\n\
+         [upstreams.demo]\nurls = [\"http://127.0.0.1:9000\"]\n\
+         [[routes]]\npath = \"/protected\"\nupstream = \"demo\"\n"
+    )
+}
