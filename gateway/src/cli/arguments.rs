@@ -25,7 +25,7 @@ pub(super) enum Command {
     Serve,
     /// Report everything that is wrong with the configuration and the files it names, and print the routes
     Check,
-    /// Edit the users file
+    /// Edit the users file, or unlock a name
     #[command(subcommand)]
     Users(UsersCommand),
     /// Print the argon2id hash of a password, read from a prompt or standard input

@@ -15,6 +15,7 @@ use clap::Parser;
 use crate::config::{self, Loaded};
 use arguments::{Arguments, Command};
 use hash_password::Console;
+use users::UsersCommand;
 
 /// It failed while running.
 const FAILED: u8 = 1;
@@ -51,8 +52,12 @@ pub fn run() -> ExitCode {
     let result = match command {
         Command::Serve => serve::run(&config),
         Command::Check => check::run(&config, &mut console),
-        Command::Users(command) => load(&config).and_then(|loaded| {
-            users::run(command, &loaded.settings.users.file, &mut console).map_err(CommandError::failed)
+        Command::Users(command) => load(&config).and_then(|Loaded { settings, .. }| {
+            let done = match command {
+                UsersCommand::Edit(edit) => users::run(edit, &settings.users.file, &mut console),
+                UsersCommand::Unlock { name } => users::unlock(&name, &settings, &mut console),
+            };
+            done.map_err(CommandError::failed)
         }),
         Command::HashPassword => hash_password::run(&mut console).map_err(CommandError::failed),
         Command::Keys(command) => {

@@ -10,7 +10,7 @@ use super::{CommandError, load};
 use crate::server::{ServeError, start};
 use crate::telemetry;
 
-/// Runs the gateway until SIGTERM or SIGINT.
+/// Runs the gateway until SIGTERM or SIGINT; SIGHUP has the users file read again.
 pub(super) fn run(files: &[PathBuf]) -> Result<(), CommandError> {
     let settings = load(files)?.settings;
     let logs = telemetry::init(&settings.log).map_err(CommandError::configuration)?;
@@ -22,10 +22,15 @@ pub(super) fn run(files: &[PathBuf]) -> Result<(), CommandError> {
         _ => CommandError::failed(error),
     })?;
     tracing::info!(address = %running.public_address, admin = %running.admin_address, "listening");
-    let name = runtime.block_on(signals.next());
+    let name = loop {
+        match runtime.block_on(signals.next()) {
+            Asked::Reload => running.reload_users(),
+            Asked::Stop(name) => break name,
+        }
+    };
     tracing::info!(signal = name, "stopping: requests in flight may finish");
     std::thread::spawn(move || {
-        runtime.block_on(signals.next());
+        while let Asked::Reload = runtime.block_on(signals.next()) {}
         // Who asks twice does not want to wait.
         std::process::exit(1);
     });
@@ -35,7 +40,15 @@ pub(super) fn run(files: &[PathBuf]) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// What a signal asks for.
+enum Asked {
+    Reload,
+    /// The signal's name.
+    Stop(&'static str),
+}
+
 struct Signals {
+    hangup: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
@@ -43,15 +56,17 @@ struct Signals {
 impl Signals {
     fn catch() -> io::Result<Signals> {
         Ok(Signals {
+            hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
     }
 
-    async fn next(&mut self) -> &'static str {
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
         }
     }
 }

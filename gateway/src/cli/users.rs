@@ -6,14 +6,28 @@ use std::path::Path;
 use clap::Subcommand;
 
 use super::new_password::{Console, NewPasswordError};
+use crate::config::Settings;
+use crate::server::{self, UnlockError};
 use crate::users::{CanonicalName, EditError, NewUser, User, UsersFile};
 
 /// When an edit takes effect, said after each.
-const WHEN: &str = "a running gateway follows when it is restarted";
+const WHEN: &str = "a running gateway follows within a second";
+
+/// What to do with users.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub(super) enum UsersCommand {
+    #[command(flatten)]
+    Edit(EditCommand),
+    /// Take the lock off a name that failed too often; the running gateway does it at once
+    Unlock {
+        /// The name, whether there is such a user or not
+        name: String,
+    },
+}
 
 /// What to do with the users file.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
-pub(super) enum UsersCommand {
+pub(super) enum EditCommand {
     /// Add a user; the password is asked for, or read from the first line of standard input
     Add {
         /// Letters, digits and . _ - @ +; capitals and small letters are the same
@@ -46,17 +60,17 @@ pub(super) enum UsersCommand {
 
 /// Does what `command` says to `users_file`.
 pub(super) fn run(
-    command: UsersCommand,
+    command: EditCommand,
     users_file: &Path,
     console: &mut Console<'_>,
 ) -> Result<(), UsersError> {
     let file = UsersFile::new(users_file);
     match command {
-        UsersCommand::Add { name, id, roles } => add(&file, &name, id, roles, console),
-        UsersCommand::Passwd { name } => passwd(&file, &name, console),
-        UsersCommand::Disable { name } => set_disabled(&file, &name, true, console),
-        UsersCommand::Enable { name } => set_disabled(&file, &name, false, console),
-        UsersCommand::List => Ok(list(&file.users()?, &mut console.output)?),
+        EditCommand::Add { name, id, roles } => add(&file, &name, id, roles, console),
+        EditCommand::Passwd { name } => passwd(&file, &name, console),
+        EditCommand::Disable { name } => set_disabled(&file, &name, true, console),
+        EditCommand::Enable { name } => set_disabled(&file, &name, false, console),
+        EditCommand::List => Ok(list(&file.users()?, &mut console.output)?),
     }
 }
 
@@ -106,6 +120,16 @@ fn set_disabled(
     Ok(())
 }
 
+/// Takes the lock off a name.
+pub(super) fn unlock(name: &str, settings: &Settings, console: &mut Console<'_>) -> Result<(), UsersError> {
+    let name = parse_name(name)?;
+    match server::unlock(settings, &name)? {
+        true => writeln!(console.notes, "{name} is unlocked")?,
+        false => writeln!(console.notes, "{name} was not locked; failures that were counted are forgotten")?,
+    }
+    Ok(())
+}
+
 fn list(users: &[User], output: &mut dyn Write) -> io::Result<()> {
     let heading = ["NAME", "ID", "ROLES", "STATE"].map(str::to_owned);
     let entry = |user: &User| {
@@ -141,6 +165,9 @@ pub(super) enum UsersError {
     /// There is no new password.
     #[error(transparent)]
     Password(#[from] NewPasswordError),
+    /// The lock is still there.
+    #[error(transparent)]
+    Unlock(#[from] UnlockError),
     /// The answer could not be written.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
@@ -165,7 +192,7 @@ mod tests {
         #[derive(Parser)]
         struct Line {
             #[command(subcommand)]
-            command: UsersCommand,
+            command: EditCommand,
         }
         let words = std::iter::once("users").chain(line.split(' '));
         let command = Line::try_parse_from(words).unwrap().command;

@@ -28,6 +28,8 @@ pub struct Settings {
     pub users: Users,
     /// When a user name is locked.
     pub lockout: Lockout,
+    /// How many failures a network may send.
+    pub throttle: Throttle,
     /// Which other origins may call the gateway from a browser.
     pub cors: Cors,
     /// Which claims the upstream sees, and under which names.
@@ -76,6 +78,8 @@ pub struct Tokens {
     pub access_ttl: Duration,
     /// `refresh_ttl`, default 10 min: also the absolute lifetime of a session.
     pub refresh_ttl: Duration,
+    /// `idle_ttl`: a session that is not refreshed for so long ends. Default none.
+    pub idle_ttl: Option<Duration>,
     /// `leeway` for clocks that disagree, default 0, at most 60 s.
     pub leeway: Duration,
     /// `algorithm` together with the key it needs.
@@ -237,6 +241,103 @@ pub enum Store {
         /// `path`, default `var/state.redb`.
         path: PathBuf,
     },
+    /// `kind = "redis"`: shared by several gateways.
+    Redis(Box<Redis>),
+}
+
+/// `[store.redis]`
+#[derive(Debug, Clone)]
+pub struct Redis {
+    /// `url`, `sentinels` or `cluster`.
+    pub servers: RedisServers,
+    /// Given where the URLs begin with `rediss://`.
+    pub tls: Option<RedisTls>,
+    /// `username` and `password`.
+    pub login: RedisLogin,
+    /// `key_prefix` of every key and channel, default `auth-gateway`.
+    pub key_prefix: String,
+    /// `revocation`, default `bounded`: what becomes of access tokens while it cannot be heard which sessions were ended.
+    pub revocation: Revocation,
+    /// `required_at_start`, default false: whether a start without Redis fails.
+    pub required_at_start: bool,
+}
+
+/// Which Redis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RedisServers {
+    /// `url`: one server.
+    Single {
+        /// Where it is.
+        server: RedisAddress,
+        /// The number at the URL's end, default 0.
+        database: i64,
+    },
+    /// `sentinels`, who know where the master is.
+    Sentinel {
+        /// Asked in turn.
+        sentinels: Vec<RedisAddress>,
+        /// `master_name`, default `mymaster`.
+        master_name: String,
+        /// `sentinel_username` and `sentinel_password`.
+        login: RedisLogin,
+    },
+    /// `cluster`: some of a cluster's nodes, who know the others.
+    Cluster(Vec<RedisAddress>),
+}
+
+/// Where a Redis server or Sentinel listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RedisAddress {
+    /// A DNS name or an IP address (without brackets).
+    pub host: String,
+    /// Default 6379, for Sentinels 26379.
+    pub port: u16,
+}
+
+impl std::fmt::Display for RedisAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// Who the gateway is to Redis. Without a password it does not log in.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct RedisLogin {
+    /// An ACL user; without one it is `default`.
+    pub username: Option<String>,
+    /// The user's password.
+    pub password: Option<String>,
+}
+
+impl std::fmt::Debug for RedisLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let password = self.password.as_ref().map(|_| "…");
+        f.debug_struct("RedisLogin").field("username", &self.username).field("password", &password).finish()
+    }
+}
+
+/// TLS to Redis. The server's certificate is always verified, with its name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RedisTls {
+    /// `ca_file`: PEM certificates that are trusted instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// `client_certificate_file` and `client_key_file`, both PEM: who the gateway is.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// What becomes of access tokens while a gateway cannot hear which sessions were ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revocation {
+    /// `bounded`: they pass by what was heard last. A token of an ended session passes for the rest of its own life at most.
+    Bounded {
+        /// `max_staleness`: after so long without hearing anything, requests with tokens get 503. Default: never.
+        max_staleness: Option<Duration>,
+    },
+    /// `strict`: requests with tokens get 503 as soon as a second has passed unheard.
+    Strict,
 }
 
 /// `[users]`
@@ -253,8 +354,21 @@ pub struct Lockout {
     pub max_failures: u32,
     /// `window`, default 15 min.
     pub window: Duration,
-    /// `duration` of a lock, default 15 min.
+    /// `duration` of a first lock, default 15 min.
     pub duration: Duration,
+    /// `escalation`: each further lock lasts so many times as long as the one before. Default 1, all alike.
+    pub escalation: u32,
+    /// `max_duration` of a lock where they escalate, default 24 h, or `duration` where that is longer.
+    pub max_duration: Duration,
+}
+
+/// `[throttle]`: for each IPv4 address and each IPv6 /64.
+#[derive(Debug, Clone)]
+pub struct Throttle {
+    /// `max_failures` at once, and so many again over each window; default 100. 0 is no limit.
+    pub max_failures: u32,
+    /// `window`, default 15 min.
+    pub window: Duration,
 }
 
 /// `[cors]`

@@ -88,6 +88,11 @@ impl<'a> Table<'a> {
         self.values.map_or(Place::Nowhere, |(tag, _)| self.merged.place(tag, &self.path, Part::Value))
     }
 
+    /// Whether nobody gave anything in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.values.is_none_or(|(_, dict)| dict.is_empty())
+    }
+
     pub(super) fn report(&self) -> &'a Report {
         self.merged.report
     }

@@ -1,6 +1,7 @@
 //! Who is asking: from bearer token to identity, by memory or by signature.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::Worker;
 use super::bearer::Bearer;
@@ -42,6 +43,16 @@ pub(crate) fn authenticate(
     worker.metrics.verification(VerificationOutcome::Valid);
     worker.token_cache.borrow_mut().insert(bearer.as_bytes(), Rc::clone(&identity), epoch);
     Ok(Some(identity))
+}
+
+/// Refuses where it has not been heard for too long which sessions were ended; `store.redis.revocation` says how long
+/// that is.
+pub(crate) fn heard(worker: &Worker, now_millis: u64) -> Result<(), Rejection> {
+    if worker.gateway.sessions.revocations().are_trusted(now_millis) {
+        return Ok(());
+    }
+    let detail = "it is not known at the moment which sessions were ended";
+    Err(Rejection::new(Code::StoreUnavailable, detail).retry_after(Duration::from_secs(2)))
 }
 
 /// The refusal for a request without a token.

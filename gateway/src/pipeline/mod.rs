@@ -128,6 +128,9 @@ async fn answer<'c>(
     // Nothing of the body has been asked for so far: a client that waits for `100 Continue` gets its 401 instead.
     let identity = authorize::authorize(worker, snapshot, route, request.head(), exchange.now())?;
     facts.identity.clone_from(&identity);
+    if identity.is_some() {
+        authenticate::heard(worker, exchange.now_millis)?;
+    }
     match &route.target {
         Target::Static(root) => static_files::serve(root, route.path(), request).await,
         Target::Upstream(forwarding) => {

@@ -13,7 +13,7 @@ use super::route::Routes;
 use super::static_files::StaticRoot;
 use crate::config::Settings;
 use crate::tokens::{Issuer, KeyError, KeyRing, UnixSeconds, Verifier};
-use crate::users::{Directory, FileDirectory, UserFileErrors};
+use crate::users::{LiveDirectory, UserFileErrors};
 
 /// Everything that follows from the settings, the keys and the users file.
 pub(crate) struct Snapshot {
@@ -25,7 +25,8 @@ pub(crate) struct Snapshot {
     pub(crate) issuer: Issuer,
     pub(crate) verifier: Verifier,
     pub(crate) jwks: Bytes,
-    pub(crate) directory: Arc<dyn Directory>,
+    /// Swaps its users by itself when the users file changes.
+    pub(crate) users: Arc<LiveDirectory>,
 }
 
 /// Why a configuration cannot be served.
@@ -53,8 +54,7 @@ impl Snapshot {
         let keys = KeyRing::load(&settings.tokens, now)?;
         let jwks = keys.jwks();
         let (issuer, verifier) = keys.into_parts(&settings.tokens);
-        let (directory, warnings) =
-            FileDirectory::load(&settings.users.file).map_err(SnapshotError::Users)?;
+        let (users, warnings) = LiveDirectory::load(&settings.users.file).map_err(SnapshotError::Users)?;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
@@ -73,7 +73,7 @@ impl Snapshot {
             issuer,
             verifier,
             jwks,
-            directory: Arc::new(directory),
+            users: Arc::new(users),
             settings,
         })
     }

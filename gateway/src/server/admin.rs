@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::answer::Answer;
 use super::listener::accept;
+use super::running::since_1970;
 use crate::pipeline::{Gateway, Response};
 use crate::problem::{Code, Rejection};
 use crate::telemetry::{Gauges, LogWriter};
@@ -101,25 +102,46 @@ fn answer<'c>(head: &RequestHead, state: &AdminState) -> Result<Response<'c>, Re
 }
 
 /// Ready unless draining: access tokens are checked without the store, so a store that is away makes logins fail and
-/// nothing else (finding 16).
+/// nothing else (finding 16). A users file that cannot be used leaves the users that were read before.
 fn readiness<'c>(state: &AdminState) -> Response<'c> {
     let draining = *state.draining.borrow();
     let store = state.gateway.sessions.store_trouble();
-    let (status, word) = match (draining, &store) {
-        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
-        (false, Some(_)) => (StatusCode::OK, "degraded"),
-        (false, None) => (StatusCode::OK, "ready"),
+    let users = state.gateway.snapshot.users.trouble();
+    let (now, revocations) = (now_millis(), state.gateway.sessions.revocations());
+    let (status, word) = match draining {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        false if store.is_some() || users.is_some() => (StatusCode::OK, "degraded"),
+        false => (StatusCode::OK, "ready"),
     };
-    let store = store.as_deref().unwrap_or("ok");
-    Response::json(status, &json!({"status": word, "store": store})).field("Cache-Control", "no-store")
+    let told = |trouble: Option<String>| trouble.unwrap_or_else(|| "ok".to_owned());
+    let heard = if revocations.are_trusted(now) { "trusted" } else { "unknown" };
+    let answer = json!({
+        "status": word,
+        "store": told(store),
+        "users": told(users),
+        "revocations": heard,
+        "revocations_age_seconds": revocations.age(now) / 1000,
+    });
+    Response::json(status, &answer).field("Cache-Control", "no-store")
+}
+
+fn now_millis() -> u64 {
+    since_1970().as_millis() as u64
 }
 
 fn gauges(state: &AdminState) -> Gauges {
+    let users = &state.gateway.snapshot.users;
     Gauges {
+        users: users.current().len(),
+        users_reads: users.reads(),
+        users_failures: users.failures(),
+        users_up_to_date: users.trouble().is_none(),
         revoked_sessions: state.gateway.sessions.revocations().len(),
         log_lines_dropped: state.logs.dropped(),
         password_hashes: state.gateway.hashing.hashes_run(),
         store_up: state.gateway.sessions.store_trouble().is_none(),
+        store_losses: state.gateway.sessions.store_losses(),
+        revocations_age: state.gateway.sessions.revocations().age(now_millis()),
         draining: *state.draining.borrow(),
     }
 }

@@ -1,4 +1,5 @@
-//! The thread beside the workers: it answers the admin listener and forgets what has expired.
+//! The thread beside the workers: it answers the admin listener and the operator's commands, forgets what has expired, and
+//! follows the users file.
 
 use std::io;
 use std::sync::Arc;
@@ -7,19 +8,24 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
-use tokio::task::LocalSet;
+use tokio::task::{LocalSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::admin::{self, AdminState};
+use super::control::ControlSocket;
 use super::running::since_1970;
 use crate::pipeline::Gateway;
+use crate::users::{LiveDirectory, Look};
 
+/// How often the users file is looked at; a change is in force two looks later at most.
+const USERS_INTERVAL: Duration = Duration::from_millis(500);
 /// How often expired records are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Works until told that the gateway has ended.
 pub(super) fn run(
     listener: std::net::TcpListener,
+    control: Option<ControlSocket>,
     state: AdminState,
     mut end: watch::Receiver<bool>,
 ) -> io::Result<()> {
@@ -29,12 +35,53 @@ pub(super) fn run(
         let gateway = Arc::clone(&state.gateway);
         tokio::select! {
             () = admin::serve(listener, state) => {}
+            () = take_commands(control, Arc::clone(&gateway)) => {}
             () = sweep(&gateway) => {}
+            () = follow_users(&gateway.snapshot.users) => {}
             // An error means that nobody is left to tell, which is the end as well.
             _ = end.wait_for(|ended| *ended) => {}
         }
         Ok(())
     })
+}
+
+/// Follows the users file.
+async fn follow_users(users: &Arc<LiveDirectory>) {
+    let mut ticks = interval(USERS_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let users = Arc::clone(users);
+        match spawn_blocking(move || users.look()).await {
+            Ok(look) => tell(&look),
+            Err(error) => tracing::error!(%error, "the users file could not be looked at"),
+        }
+    }
+}
+
+/// Tells what became of the users file, as it is told at the start.
+pub(super) fn tell(look: &Look) {
+    match look {
+        Look::Nothing => {}
+        Look::Read { users, warnings } => {
+            tracing::info!(users, "the users file was read again");
+            warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        }
+        Look::Kept(errors) => {
+            tracing::error!("the users file cannot be used; the users that were read before stay in force");
+            errors.0.iter().for_each(|error| tracing::error!("{error}"));
+        }
+    }
+}
+
+/// Does what the operator's commands ask for.
+async fn take_commands(socket: Option<ControlSocket>, gateway: Arc<Gateway>) {
+    if let Some(socket) = socket
+        && let Err(error) = socket.serve(gateway).await
+    {
+        tracing::error!(%error, "the socket for commands has failed: `users unlock` will not reach this gateway");
+    }
+    std::future::pending().await
 }
 
 async fn sweep(gateway: &Gateway) {

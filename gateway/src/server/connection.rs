@@ -28,6 +28,8 @@ const READ_SIZE: usize = 4 * 1024;
 /// How much of a body that nobody wanted is read so that the connection can go on, and for how long.
 const LEFTOVER_LIMIT: usize = 64 * 1024;
 const LEFTOVER_TIME: Duration = Duration::from_secs(1);
+/// How long a client that has just connected may take for its first request when the gateway stops.
+const NEWCOMER_TIME: Duration = Duration::from_secs(1);
 
 /// Serves a connection until one side ends it. `draining` turns true when the gateway is about to stop.
 pub(super) async fn serve(
@@ -49,6 +51,8 @@ pub(super) async fn serve(
         limits: &settings.limits,
         deadline: Deadline::default(),
         write_deadline: Deadline::default(),
+        newcomer: true,
+        stopping: false,
     };
     connection.run(pool, draining).await;
 }
@@ -60,6 +64,10 @@ struct Connection<'w> {
     limits: &'w Limits,
     deadline: Deadline,
     write_deadline: Deadline,
+    /// It has not asked for anything yet.
+    newcomer: bool,
+    /// It knows that the gateway stops.
+    stopping: bool,
 }
 
 /// How the wait for a head ended.
@@ -113,8 +121,16 @@ impl Connection<'_> {
         poll_fn(|cx| match self.socket.poll_read_ready(cx) {
             Poll::Ready(ready) => Poll::Ready(ready.is_ok()),
             Poll::Pending => {
-                let late = self.deadline.poll_within(cx, self.limits.idle_timeout).is_ready();
-                if late || stop.as_mut().poll(cx).is_ready() { Poll::Ready(false) } else { Poll::Pending }
+                if !self.stopping && stop.as_mut().poll(cx).is_ready() {
+                    self.stopping = true;
+                    // Its first request is probably on its way. Who rests between two expects that the connection ends.
+                    if !self.newcomer {
+                        return Poll::Ready(false);
+                    }
+                    self.deadline.set(Instant::now() + NEWCOMER_TIME.min(self.limits.first_byte_timeout));
+                }
+                let late = self.deadline.poll_within(cx, self.limits.idle_timeout);
+                late.map(|()| false)
             }
         })
         .await
@@ -184,6 +200,7 @@ impl Connection<'_> {
     async fn serve_request(&mut self, buffers: &mut Buffers, draining: &watch::Receiver<bool>) -> After {
         let (started, now_millis) = (Instant::now(), unix_millis());
         let worker = self.worker;
+        self.newcomer = false;
         let Buffers { input, head, out } = buffers;
         let request = match pipeline::admit(head) {
             Ok(request) => request,

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
@@ -38,6 +38,26 @@ pub(super) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
                 tracing::warn!(%error, "cannot accept connections; raise the limit of open files (ulimit -n)");
                 sleep(BREATHER).await;
             }
+        }
+    }
+}
+
+/// Stops listening, and gives those whom the kernel has let in already: they think that they are connected, and closing
+/// the socket would reset them with what they have sent.
+pub(super) fn close(listener: TcpListener) -> io::Result<Vec<(TcpStream, SocketAddr)>> {
+    // From here on the kernel lets hardly anybody in. Who is left out now tries again, and is refused.
+    SockRef::from(&listener).listen(0)?;
+    let listener = listener.into_std()?;
+    let mut waiting = Vec::new();
+    loop {
+        match listener.accept() {
+            Ok((socket, peer)) => {
+                socket.set_nonblocking(true)?;
+                waiting.push((TcpStream::from_std(socket)?, peer));
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            // Nobody is left, or there is no descriptor for them.
+            Err(_) => return Ok(waiting),
         }
     }
 }

@@ -6,11 +6,13 @@ mod answer;
 mod background;
 mod buffers;
 mod connection;
+mod control;
 mod hot_path;
 mod listener;
 mod running;
 mod worker;
 
+pub use control::{UnlockError, unlock};
 #[doc(hidden)]
 pub use hot_path::HotPath;
 pub use running::{Running, ServeError, start};

@@ -12,15 +12,17 @@ use tokio::sync::watch;
 
 use super::admin::AdminState;
 use super::background;
+use super::control::ControlSocket;
 use super::listener::bind;
 use super::worker::{self, Post};
 use crate::config::{Settings, Store as StoreSettings};
 use crate::pipeline::{Gateway, Snapshot, SnapshotError};
 use crate::sessions::{
-    EmbeddedStore, LockoutPolicy, MemoryStore, OpenError, Policy, RotationPolicy, Sessions, Store, StoreError,
+    EmbeddedStore, LockoutPolicy, MemoryStore, OpenError, Policy, RedisOpenError, RedisStore, RotationPolicy,
+    Sessions, Store, StoreError, ThrottlePolicy,
 };
 use crate::telemetry::{AccessLog, Logs, Metrics};
-use crate::users::HashingPool;
+use crate::users::{HashingPool, LiveDirectory};
 
 /// Why the gateway cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +33,10 @@ pub enum ServeError {
     /// The state file.
     #[error(transparent)]
     OpenStore(#[from] OpenError),
-    /// What is in the state file.
+    /// How Redis is to be used.
+    #[error(transparent)]
+    OpenRedis(#[from] RedisOpenError),
+    /// What is in the state file, or a Redis that must be there and is not.
     #[error("{0}")]
     Store(#[from] StoreError),
     /// An address.
@@ -78,6 +83,7 @@ pub struct Running {
     pub public_address: SocketAddr,
     /// Where health and metrics are.
     pub admin_address: SocketAddr,
+    users: Arc<LiveDirectory>,
     draining: watch::Sender<bool>,
     workers: Vec<JoinHandle<io::Result<()>>>,
     ended: watch::Sender<bool>,
@@ -91,7 +97,7 @@ pub(super) fn prepare(settings: Settings, access_log: Option<AccessLog>) -> Resu
     let snapshot = Arc::new(Snapshot::load(settings, now.as_secs())?);
     let settings = &snapshot.settings;
     let store = open_store(&settings.store)?;
-    let runtime = Builder::new_current_thread().build().map_err(ServeError::Thread)?;
+    let runtime = Builder::new_current_thread().enable_time().build().map_err(ServeError::Thread)?;
     let sessions = runtime.block_on(Sessions::start(store, policy(settings), now.as_millis() as u64))?;
     let route_names = settings.routes.iter().map(|r| r.path.clone()).collect();
     let upstream_names = settings.upstreams.keys().cloned().collect();
@@ -108,6 +114,7 @@ pub(super) fn prepare(settings: Settings, access_log: Option<AccessLog>) -> Resu
 pub fn start(settings: Settings, logs: &Logs) -> Result<Running, ServeError> {
     let gateway = Arc::new(prepare(settings, logs.access.clone())?);
     let settings = &gateway.snapshot.settings;
+    let control = ControlSocket::bind(&settings.store);
     let (public, public_address) = listen(settings.server.listen, "server.listen", settings.server.workers)?;
     let (mut admin, admin_address) = listen(settings.admin.listen, "admin.listen", 1)?;
     let (draining, drained) = watch::channel(false);
@@ -117,7 +124,7 @@ pub fn start(settings: Settings, logs: &Logs) -> Result<Running, ServeError> {
     let admin = admin.remove(0);
     let background = std::thread::Builder::new()
         .name("background".into())
-        .spawn(move || background::run(admin, state, end))
+        .spawn(move || background::run(admin, control, state, end))
         .map_err(ServeError::Thread)?;
 
     let open = Arc::new(AtomicUsize::new(0));
@@ -133,10 +140,16 @@ pub fn start(settings: Settings, logs: &Logs) -> Result<Running, ServeError> {
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(|| worker::run(post));
         workers.push(thread.map_err(ServeError::Thread)?);
     }
-    Ok(Running { public_address, admin_address, draining, workers, ended, background })
+    let users = Arc::clone(&gateway.snapshot.users);
+    Ok(Running { public_address, admin_address, users, draining, workers, ended, background })
 }
 
 impl Running {
+    /// Reads the users file now, whether it seems to have changed or not, and logs what came of it.
+    pub fn reload_users(&self) {
+        background::tell(&self.users.reload());
+    }
+
     /// Stops accepting, lets requests in flight finish within the drain's time, and ends.
     pub fn stop(self) -> Result<(), ServeError> {
         self.draining.send_replace(true);
@@ -169,25 +182,34 @@ fn listen(
     Ok((bound.map_err(failed)?, address))
 }
 
-fn open_store(settings: &StoreSettings) -> Result<Arc<dyn Store>, OpenError> {
+pub(super) fn open_store(settings: &StoreSettings) -> Result<Arc<dyn Store>, ServeError> {
     Ok(match settings {
         StoreSettings::Memory => Arc::new(MemoryStore::new()),
         StoreSettings::Embedded { path } => Arc::new(EmbeddedStore::open(path)?),
+        StoreSettings::Redis(settings) => Arc::new(RedisStore::open(settings)?),
     })
 }
 
-fn policy(settings: &Settings) -> Policy {
+pub(super) fn policy(settings: &Settings) -> Policy {
     let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-    let (tokens, lockout) = (&settings.tokens, &settings.lockout);
+    let (tokens, lockout, throttle) = (&settings.tokens, &settings.lockout, &settings.throttle);
     Policy {
-        rotation: RotationPolicy { mode: tokens.rotation, grace: millis(tokens.reuse_grace) },
+        rotation: RotationPolicy {
+            mode: tokens.rotation,
+            grace: millis(tokens.reuse_grace),
+            idle_ttl: tokens.idle_ttl.map(millis),
+        },
         session_ttl: millis(tokens.refresh_ttl),
         access_ttl: millis(tokens.access_ttl + tokens.leeway),
         lockout: LockoutPolicy {
             max_failures: lockout.max_failures,
             window: millis(lockout.window),
             duration: millis(lockout.duration),
+            escalation: lockout.escalation,
+            max_duration: millis(lockout.max_duration),
         },
+        throttle: (throttle.max_failures > 0)
+            .then(|| ThrottlePolicy { max_failures: throttle.max_failures, window: millis(throttle.window) }),
     }
 }
 

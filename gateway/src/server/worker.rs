@@ -1,19 +1,20 @@
 //! One worker: a thread with its own runtime, listener, connections and caches.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, watch};
 use tokio::time::{interval, timeout};
 
 use super::buffers::BufferPool;
 use super::connection;
-use super::listener::accept;
+use super::listener::{self, accept};
 use crate::pipeline::{Gateway, Worker};
 
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
@@ -45,19 +46,11 @@ async fn serve(post: Post) -> std::io::Result<()> {
     let buffers = Rc::new(BufferPool::default());
     let mut stop = post.draining.clone();
     let mut housekeeping = interval(HOUSEKEEPING);
-    loop {
-        let (socket, peer) = tokio::select! {
-            accepted = accept(&listener) => accepted,
-            _ = housekeeping.tick() => {
-                worker.keep_house();
-                continue;
-            }
-            _ = stop.wait_for(|draining| *draining) => break,
-        };
+    let begin = |socket: TcpStream, peer: SocketAddr| {
         if post.open.fetch_add(1, Ordering::Relaxed) >= settings.limits.connections {
             post.open.fetch_sub(1, Ordering::Relaxed);
             worker.metrics.connection_refused();
-            continue;
+            return;
         }
         let place = Place::take(&connections, &post.open, &worker);
         let draining = post.draining.clone();
@@ -66,8 +59,17 @@ async fn serve(post: Post) -> std::io::Result<()> {
             connection::serve(socket, peer, &worker, &buffers, draining).await;
             drop(place);
         });
+    };
+    loop {
+        tokio::select! {
+            (socket, peer) = accept(&listener) => begin(socket, peer),
+            _ = housekeeping.tick() => worker.keep_house(),
+            _ = stop.wait_for(|draining| *draining) => break,
+        }
     }
-    drop(listener);
+    for (socket, peer) in listener::close(listener)? {
+        begin(socket, peer);
+    }
     if timeout(settings.server.drain_timeout, connections.ended()).await.is_err() {
         tracing::warn!(connections = connections.open.get(), "the drain's time is over: connections are cut");
     }

@@ -1,6 +1,10 @@
 //! The default store: one redb file, written by one thread that lets many changes share one fsync.
 
+mod disk;
 mod layout;
+#[cfg(test)]
+mod power_cut;
+mod slot;
 mod state_file;
 mod writer;
 
@@ -12,12 +16,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use redb::{Database, ReadableDatabase};
+use redb::ReadableDatabase;
 use tokio::sync::oneshot;
 
 use self::layout::{GROUPS, RECORDS, parse_key, versioned};
+use self::slot::Slot;
 pub use self::state_file::OpenError;
-use self::writer::{Broken, Job, SWEEP, Writer, still_whole};
+use self::writer::{Job, SWEEP, Writer};
 use super::UnixMillis;
 use super::store::{Key, Put, PutOutcome, Space, Store, StoreError, StoreFuture, Versioned};
 
@@ -26,8 +31,7 @@ const QUEUE: usize = 4096;
 
 /// Records in a redb file.
 pub struct EmbeddedStore {
-    database: Arc<Database>,
-    broken: Broken,
+    slot: Arc<Slot>,
     writer: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -36,17 +40,17 @@ impl EmbeddedStore {
     /// Opens the file, or makes it (mode 0600) where there is none. Every page's checksum is checked: a damaged file is
     /// refused, never taken for an empty one.
     pub fn open(path: &Path) -> Result<EmbeddedStore, OpenError> {
-        let database = state_file::open_or_create(path)?;
-        EmbeddedStore::over(database).map_err(|e| OpenError::inaccessible(path, &e))
+        let (database, watch) = state_file::open_or_create(path)?;
+        EmbeddedStore::over(Slot::new(database, Some(watch))).map_err(|e| OpenError::inaccessible(path, &e))
     }
 
     /// Starts the writer of an open database.
-    fn over(database: Database) -> std::io::Result<EmbeddedStore> {
-        let (database, broken) = (Arc::new(database), Broken::default());
-        let writer = Writer::new(Arc::clone(&database), Arc::clone(&broken));
+    fn over(slot: Slot) -> std::io::Result<EmbeddedStore> {
+        let slot = Arc::new(slot);
+        let writer = Writer::new(Arc::clone(&slot));
         let (jobs, queue) = sync_channel(QUEUE);
         let thread = thread::Builder::new().name("state-writer".into()).spawn(move || writer.run(&queue))?;
-        Ok(EmbeddedStore { database, broken, writer: Some(jobs), thread: Some(thread) })
+        Ok(EmbeddedStore { slot, writer: Some(jobs), thread: Some(thread) })
     }
 
     /// Has the writer do something. It is done also where nobody waits for the answer any more.
@@ -69,9 +73,7 @@ impl EmbeddedStore {
         &self,
         look: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        still_whole(&self.broken)?;
-        let transaction = self.database.begin_read().map_err(unavailable)?;
-        look(&transaction).map_err(unavailable)
+        self.slot.with(|database| look(&database.begin_read()?))?.map_err(unavailable)
     }
 }
 
@@ -86,8 +88,8 @@ impl Drop for EmbeddedStore {
     }
 }
 
-fn unavailable(e: impl Into<redb::Error>) -> StoreError {
-    StoreError::Unavailable(e.into().to_string())
+fn unavailable(error: redb::Error) -> StoreError {
+    StoreError::Unavailable(error.to_string())
 }
 
 impl Store for EmbeddedStore {

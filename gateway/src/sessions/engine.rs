@@ -1,6 +1,7 @@
 //! The engine that endpoints use: sessions opened, refreshed and ended, login attempts counted.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,10 +10,11 @@ use tokio::task::JoinSet;
 use super::lockout::Attempts;
 use super::record::{Change, decode, update};
 use super::session::Verdict;
-use super::store::{Key, Space, Store, StoreError};
+use super::store::{Health, Key, Space, Store, StoreError};
+use super::turnstile::Turnstile;
 use super::{
-    Attempt, LockoutPolicy, RevocationReason, Revocations, RotationPolicy, Session, SessionId, TokenId,
-    UnixMillis,
+    Attempt, Door, LockoutPolicy, Passage, RevocationReason, Revocations, RotationPolicy, Session, SessionId,
+    SourceNetwork, ThrottlePolicy, TokenId, UnixMillis,
 };
 
 /// Sessions of one user that are ended side by side, so that they share fsyncs without filling the store's queue.
@@ -21,7 +23,7 @@ const ENDED_TOGETHER: usize = 256;
 /// The rules' numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
-    /// When refresh tokens die.
+    /// When refresh tokens and idle sessions die.
     pub rotation: RotationPolicy,
     /// The lifetime of a session, in milliseconds.
     pub session_ttl: UnixMillis,
@@ -29,6 +31,8 @@ pub struct Policy {
     pub access_ttl: UnixMillis,
     /// When names are locked.
     pub lockout: LockoutPolicy,
+    /// How many failures a network may send; `None` is any number.
+    pub throttle: Option<ThrottlePolicy>,
 }
 
 /// A session to be opened.
@@ -94,6 +98,9 @@ pub enum RefreshError {
     /// Its time is over.
     #[error("the session has expired")]
     Expired,
+    /// It was not refreshed for too long; it has been ended.
+    #[error("the session was idle for too long")]
+    Idle,
     /// It was ended.
     #[error("the session was ended")]
     Revoked,
@@ -108,13 +115,20 @@ pub enum RefreshError {
     Store(#[from] StoreError),
 }
 
+/// What the store said when it last failed.
+struct Trouble {
+    at: Instant,
+    what: String,
+}
+
 /// All sessions and login attempts.
 #[derive(Clone)]
 pub struct Sessions {
     store: Arc<dyn Store>,
     policy: Policy,
+    turnstile: Option<Arc<Turnstile>>,
     revocations: Arc<Revocations>,
-    trouble: Arc<Mutex<Option<String>>>,
+    trouble: Arc<Mutex<Option<Trouble>>>,
 }
 
 impl Sessions {
@@ -124,18 +138,12 @@ impl Sessions {
         policy: Policy,
         now: UnixMillis,
     ) -> Result<Sessions, StoreError> {
-        let revocations = Arc::new(Revocations::default());
-        for (key, found) in store.scan(Space::Session).await? {
-            let session: Session = decode(&key, &found.value)?;
-            if let Some(revoked) = session.revoked {
-                let id = key.id.parse().map_err(|_| StoreError::Corrupt(key.to_string()))?;
-                let until = revoked.at.saturating_add(policy.access_ttl);
-                if until > now {
-                    revocations.insert(id, until);
-                }
-            }
-        }
-        Ok(Sessions { store, policy, revocations, trouble: Arc::default() })
+        let revocations = match store.revocations().await? {
+            Some(kept_by_the_store) => kept_by_the_store,
+            None => Arc::new(revoked_so_far(&*store, policy, now).await?),
+        };
+        let turnstile = policy.throttle.map(|limit| Arc::new(Turnstile::new(Arc::clone(&store), limit)));
+        Ok(Sessions { store, policy, turnstile, revocations, trouble: Arc::default() })
     }
 
     /// The revoked sessions.
@@ -143,15 +151,27 @@ impl Sessions {
         &self.revocations
     }
 
-    /// What the store said when it last failed, if it has not answered since.
+    /// Why the store is out of reach, or what it said when it last failed, if it has not answered since.
     pub fn store_trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        let health = self.store.health();
+        let trouble = self.trouble.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match health {
+            Health::Down(why) => Some(why),
+            // What went wrong before it came back is over.
+            Health::Up(since) => trouble.as_ref().filter(|t| t.at > since).map(|t| t.what.clone()),
+            Health::Unwatched => trouble.as_ref().map(|t| t.what.clone()),
+        }
+    }
+
+    /// How often the store was found to have lost what it held.
+    pub fn store_losses(&self) -> u64 {
+        self.store.losses()
     }
 
     /// Remembers how the store did, for those who watch.
     fn watched<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         let mut trouble = self.trouble.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        *trouble = result.as_ref().err().map(StoreError::to_string);
+        *trouble = result.as_ref().err().map(|e| Trouble { at: Instant::now(), what: e.to_string() });
         result
     }
 
@@ -214,6 +234,7 @@ impl Sessions {
             Verdict::Kept => None,
             Verdict::Reused => return Err(RefreshError::Reused),
             Verdict::Revoked => return Err(RefreshError::Revoked),
+            Verdict::Idle => return Err(RefreshError::Idle),
             Verdict::Expired => return Err(RefreshError::Expired),
         };
         if account(session) != (Account::Active { credential: session.credential }) {
@@ -289,6 +310,14 @@ impl Sessions {
         ended
     }
 
+    /// For how many milliseconds a name is still locked, if it is. Changes nothing.
+    pub async fn locked_for(&self, name: &str, now: UnixMillis) -> Result<Option<UnixMillis>, StoreError> {
+        let key = attempts_key(name);
+        let found = self.watched(self.store.get(&key).await)?;
+        let attempts = found.map(|found| decode::<Attempts>(&key, &found.value)).transpose()?;
+        Ok(attempts.and_then(|attempts| attempts.locked_for(now)))
+    }
+
     /// Counts a login attempt before its password is looked at.
     pub async fn reserve_attempt(&self, name: &str, now: UnixMillis) -> Result<Attempt, StoreError> {
         self.update_attempts(name, |attempts| attempts.reserve(self.policy.lockout, now)).await
@@ -304,6 +333,32 @@ impl Sessions {
         self.update_attempts(name, |attempts| attempts.withdraw(self.policy.lockout, reserved_at)).await
     }
 
+    /// Takes a lock off a name and forgets its failures. Tells whether it was locked.
+    pub async fn unlock(&self, name: &str, now: UnixMillis) -> Result<bool, StoreError> {
+        self.update_attempts(name, |attempts| std::mem::take(attempts).locked_for(now).is_some()).await
+    }
+
+    /// Counts an attempt of a network before it is judged. Attempts that wait together are counted together.
+    pub async fn reserve_passage(
+        &self,
+        door: Door,
+        network: &SourceNetwork,
+        now: UnixMillis,
+    ) -> Result<Passage, StoreError> {
+        match &self.turnstile {
+            Some(turnstile) => self.watched(turnstile.reserve(door, network, now).await),
+            None => Ok(Passage::Free),
+        }
+    }
+
+    /// The attempt was good, or nobody looked at it: it does not count.
+    pub async fn withdraw_passage(&self, door: Door, network: &SourceNetwork) -> Result<(), StoreError> {
+        match &self.turnstile {
+            Some(turnstile) => self.watched(turnstile.withdraw(door, network).await),
+            None => Ok(()),
+        }
+    }
+
     /// Forgets what has expired, in the store and here. Tells how many records the store forgot.
     pub async fn sweep(&self, now: UnixMillis) -> Result<usize, StoreError> {
         self.revocations.forget_expired(now);
@@ -315,13 +370,18 @@ impl Sessions {
         name: &str,
         act: impl Fn(&mut Attempts) -> R,
     ) -> Result<R, StoreError> {
-        let key = Key { space: Space::Attempts, id: name.to_owned() };
+        let key = attempts_key(name);
         self.update(&key, |record: Option<Attempts>| {
             let before = record.unwrap_or_default();
             let mut attempts = before.clone();
             let result = act(&mut attempts);
             let expires_at = attempts.expires_at(self.policy.lockout);
-            let change = (attempts != before).then_some(Change { record: attempts, expires_at, group: None });
+            let change = (attempts != before).then_some(Change {
+                record: attempts,
+                expires_at,
+                group: None,
+                revoked_until: None,
+            });
             (change, result)
         })
         .await
@@ -331,7 +391,8 @@ impl Sessions {
     fn change(&self, session: Session) -> Change<Session> {
         let expires_at = session.expires_at.saturating_add(self.policy.access_ttl);
         let group = Some(session.subject.clone());
-        Change { record: session, expires_at, group }
+        let revoked_until = session.revoked.map(|revoked| revoked.at.saturating_add(self.policy.access_ttl));
+        Change { record: session, expires_at, group, revoked_until }
     }
 
     fn ending(&self, id: SessionId, now: UnixMillis) -> Ending<'_> {
@@ -340,8 +401,32 @@ impl Sessions {
     }
 }
 
+/// The revoked sessions of a store that only this process writes to.
+async fn revoked_so_far(
+    store: &dyn Store,
+    policy: Policy,
+    now: UnixMillis,
+) -> Result<Revocations, StoreError> {
+    let revocations = Revocations::default();
+    for (key, found) in store.scan(Space::Session).await? {
+        let session: Session = decode(&key, &found.value)?;
+        if let Some(revoked) = session.revoked {
+            let id = key.id.parse().map_err(|_| StoreError::Corrupt(key.to_string()))?;
+            let until = revoked.at.saturating_add(policy.access_ttl);
+            if until > now {
+                revocations.insert(id, until);
+            }
+        }
+    }
+    Ok(revocations)
+}
+
 fn session_key(id: SessionId) -> Key {
     Key { space: Space::Session, id: id.to_string() }
+}
+
+fn attempts_key(name: &str) -> Key {
+    Key { space: Space::Attempts, id: name.to_owned() }
 }
 
 /// Puts a session's end in force on this instance when the call that decided it is over. A call is also over when its

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::rotation_model::cases;
 use super::session::{MAX_LIVING, Verdict};
 use super::*;
 use crate::config::Rotation;
@@ -39,8 +40,11 @@ enum Event {
     Store(TokenId, usize),
 }
 
+/// Longer than the longest pause, with a request on its way.
+const IDLE: UnixMillis = 5_000 + 50;
+
 fn play(mode: Rotation, refreshes: &[Refresh]) {
-    let policy = RotationPolicy { mode, grace: GRACE };
+    let policy = RotationPolicy { mode, grace: GRACE, idle_ttl: Some(IDLE) };
     let first = TokenId::random();
     let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, 0, UnixMillis::MAX);
     let mut line = vec![first];
@@ -81,7 +85,7 @@ fn play(mode: Rotation, refreshes: &[Refresh]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(400), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn honest_tabs_are_never_logged_out_by_racing_or_by_lost_answers(refreshes in refreshes()) {
@@ -99,7 +103,7 @@ proptest! {
 #[test]
 fn a_client_that_refreshes_without_a_pause_keeps_its_session_and_a_small_record() {
     for mode in [Rotation::OnUse, Rotation::Strict] {
-        let policy = RotationPolicy { mode, grace: GRACE };
+        let policy = RotationPolicy { mode, grace: GRACE, idle_ttl: None };
         let first = TokenId::random();
         let mut newest = first;
         let mut session = Session::open("1".into(), "alice".into(), [0; 16], newest, 0, UnixMillis::MAX);
@@ -122,7 +126,7 @@ fn a_client_that_refreshes_without_a_pause_keeps_its_session_and_a_small_record(
 
 #[test]
 fn clocks_that_disagree_give_nobody_a_dead_successor() {
-    let policy = RotationPolicy { mode: Rotation::OnUse, grace: GRACE };
+    let policy = RotationPolicy { mode: Rotation::OnUse, grace: GRACE, idle_ttl: None };
     let first = TokenId::random();
     let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, 0, UnixMillis::MAX);
     let mut refresh = |token, now| match session.present(token, TokenId::random(), policy, now) {

@@ -1,4 +1,8 @@
 //! Records as bytes, and the one loop that changes them: read, decide, swap, and again if another was faster.
+//!
+//! A record is its format's number and then JSON. Instances of two versions may share a store during an upgrade: what a
+//! newer one wrote is refused with a clear error and never overwritten, for a change begins with reading. A version that
+//! changes the format reads the one before too.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,12 +13,17 @@ use super::store::{Key, Put, PutOutcome, Store, StoreError};
 /// More rounds than instances could ever keep each other busy with; ends a loop that a broken store would never end.
 const MAX_ROUNDS: usize = 1000;
 
+/// The format that is written. Builds before it had a number wrote the same without one.
+const FORMAT: &str = "1";
+
 /// What a decision writes.
 #[derive(Debug)]
 pub(super) struct Change<T> {
     pub(super) record: T,
     pub(super) expires_at: UnixMillis,
     pub(super) group: Option<String>,
+    /// See [`Put::revoked_until`].
+    pub(super) revoked_until: Option<UnixMillis>,
 }
 
 /// Reads a record, lets `decide` look at it and swaps in what it gives. Where another was faster, it decides anew on
@@ -31,9 +40,9 @@ pub(super) async fn update<T: Serialize + DeserializeOwned, R>(
             None => (None, None),
         };
         let (change, result) = decide(record);
-        let Some(Change { record, expires_at, group }) = change else { return Ok(result) };
-        let value = serde_json::to_vec(&record).map_err(|e| StoreError::Corrupt(format!("{key}: {e}")))?;
-        let put = Put { key: key.clone(), expected, value, expires_at, group };
+        let Some(Change { record, expires_at, group, revoked_until }) = change else { return Ok(result) };
+        let value = encode(key, &record)?;
+        let put = Put { key: key.clone(), expected, value, expires_at, group, revoked_until };
         if store.put_if(put).await? == PutOutcome::Stored {
             return Ok(result);
         }
@@ -41,7 +50,51 @@ pub(super) async fn update<T: Serialize + DeserializeOwned, R>(
     Err(StoreError::Unavailable(format!("{key} does not come to rest")))
 }
 
+fn encode<T: Serialize>(key: &Key, record: &T) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = FORMAT.as_bytes().to_vec();
+    serde_json::to_writer(&mut bytes, record).map_err(|e| StoreError::Corrupt(format!("{key}: {e}")))?;
+    Ok(bytes)
+}
+
 /// Reads a record's bytes.
 pub(super) fn decode<T: DeserializeOwned>(key: &Key, value: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(value).map_err(|e| StoreError::Corrupt(format!("{key}: {e}")))
+    let digits = value.iter().take_while(|b| b.is_ascii_digit()).count();
+    let (format, json) = value.split_at(digits);
+    if !format.is_empty() && format != FORMAT.as_bytes() {
+        let format = String::from_utf8_lossy(format);
+        return Err(StoreError::Newer(format!("{key} is in format {format}, this version knows {FORMAT}")));
+    }
+    serde_json::from_slice(json).map_err(|e| StoreError::Corrupt(format!("{key}: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::sessions::store::Space;
+
+    fn key() -> Key {
+        Key { space: Space::Attempts, id: "alice".into() }
+    }
+
+    #[test]
+    fn records_carry_their_format_and_those_without_one_are_of_the_first() {
+        let bytes = encode(&key(), &vec![1, 2]).unwrap();
+        assert_eq!(bytes, b"1[1,2]");
+        for bytes in [&bytes[..], b"[1,2]"] {
+            assert_eq!(decode::<Vec<u8>>(&key(), bytes), Ok(vec![1, 2]));
+        }
+    }
+
+    #[test]
+    fn what_a_newer_version_wrote_is_told_from_rubbish() {
+        let error = decode::<Vec<u8>>(&key(), b"2{\"new\":true}").unwrap_err();
+        assert!(
+            matches!(&error, StoreError::Newer(what) if what.contains("attempts/alice is in format 2")),
+            "{error}"
+        );
+        for rubbish in [&b""[..], b"1", b"x", b"1[1,2]x"] {
+            assert!(matches!(decode::<Vec<u8>>(&key(), rubbish), Err(StoreError::Corrupt(_))), "{rubbish:?}");
+        }
+    }
 }

@@ -7,17 +7,50 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{SessionId, UnixMillis};
 
+/// How far the set can be trusted is known where it is fed from elsewhere.
+const ALWAYS: UnixMillis = UnixMillis::MAX;
+
 /// The revoked sessions that still have access tokens about.
 ///
 /// The epoch changes with every session that is added. Whoever looked a session up at one epoch needs not look again while it
 /// lasts: on the hot path a revocation check is one atomic load.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Revocations {
     epoch: AtomicU64,
     sessions: RwLock<HashMap<SessionId, UnixMillis>>,
+    /// When the set was last known to be whole; [`ALWAYS`] where nobody else adds to it.
+    heard_at: AtomicU64,
+    trusted_until: AtomicU64,
+}
+
+impl Default for Revocations {
+    fn default() -> Revocations {
+        Revocations {
+            epoch: AtomicU64::new(0),
+            sessions: RwLock::default(),
+            heard_at: AtomicU64::new(ALWAYS),
+            trusted_until: AtomicU64::new(ALWAYS),
+        }
+    }
 }
 
 impl Revocations {
+    /// Whether the set may be judged by: not where others add to it and it has not been heard for too long what.
+    pub fn are_trusted(&self, now: UnixMillis) -> bool {
+        now <= self.trusted_until.load(Ordering::Relaxed)
+    }
+
+    /// For how long it has not been heard what others revoked, in milliseconds; 0 where there are no others.
+    pub fn age(&self, now: UnixMillis) -> UnixMillis {
+        now.saturating_sub(self.heard_at.load(Ordering::Relaxed))
+    }
+
+    /// The set was whole at `at`, and may be judged by until `trusted_until`.
+    pub(super) fn heard(&self, at: UnixMillis, trusted_until: UnixMillis) {
+        self.heard_at.store(at, Ordering::Relaxed);
+        self.trusted_until.store(trusted_until, Ordering::Relaxed);
+    }
+
     /// The state of the set.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
@@ -88,6 +121,16 @@ mod tests {
             epochs[2],
             "whoever presents ended tokens must not cost others their memory"
         );
+    }
+
+    #[test]
+    fn a_set_that_nobody_else_adds_to_is_always_trusted_and_another_as_long_as_it_is_heard() {
+        let revocations = Revocations::default();
+        assert!(revocations.are_trusted(u64::MAX));
+        assert_eq!(revocations.age(1_000), 0);
+        revocations.heard(1_000, 1_500);
+        assert_eq!((revocations.are_trusted(1_500), revocations.age(1_500)), (true, 500));
+        assert!(!revocations.are_trusted(1_501));
     }
 
     #[test]

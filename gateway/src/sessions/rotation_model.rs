@@ -6,11 +6,17 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
-use super::session::Verdict;
+use super::session::{ACTIVITY_STEP, Verdict};
 use super::*;
 use crate::config::Rotation;
 
 const GRACE: UnixMillis = 10;
+const IDLE: UnixMillis = 3_000;
+
+/// How many random histories are tried: so many, or what `PROPTEST_CASES` says.
+pub(super) fn cases(usual: u32) -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
+}
 
 /// One presentation: which of the tokens issued so far (counted from the newest), and how much time passed before it.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +26,9 @@ struct Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = (0..4_usize, prop_oneof![Just(0), 1..5_u64, 8..12_u64, 20..40_u64]);
+    let wait =
+        prop_oneof![8 => Just(0), 8 => 1..5_u64, 8 => 8..12_u64, 8 => 20..40_u64, 1 => 2_900..4_200_u64];
+    let step = (0..4_usize, wait);
     proptest::collection::vec(step.prop_map(|(back, wait)| Step { back, wait }), 1..60)
 }
 
@@ -29,6 +37,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Model {
     line: Vec<TokenId>,
     first_presented: HashMap<usize, UnixMillis>,
+    last_refreshed: UnixMillis,
     ended: bool,
 }
 
@@ -43,8 +52,8 @@ impl Model {
     }
 }
 
-fn play(mode: Rotation, steps: &[Step]) {
-    let policy = RotationPolicy { mode, grace: GRACE };
+fn play(mode: Rotation, idle_ttl: Option<UnixMillis>, steps: &[Step]) {
+    let policy = RotationPolicy { mode, grace: GRACE, idle_ttl };
     let first = TokenId::random();
     let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, 0, 1_000_000);
     let mut model = Model { line: vec![first], ..Model::default() };
@@ -60,11 +69,21 @@ fn play(mode: Rotation, steps: &[Step]) {
             assert_eq!(verdict, Verdict::Revoked, "the end is final");
             continue;
         }
+        // Never early, and at most a step late.
+        let idle = now - model.last_refreshed;
+        let in_time = idle_ttl.is_none_or(|ttl| idle < ttl);
+        let surely_late = idle_ttl.is_some_and(|ttl| idle >= ttl + ACTIVITY_STEP);
+        if verdict == Verdict::Idle || surely_late {
+            assert!(verdict == Verdict::Idle && !in_time, "{verdict:?} after {idle} ms");
+            model.ended = true;
+            continue;
+        }
         if model.is_dead(place, mode, now) {
             assert_eq!(verdict, Verdict::Reused);
             model.ended = true;
             continue;
         }
+        model.last_refreshed = now;
         model.first_presented.entry(place).or_insert(now);
         match verdict {
             Verdict::Kept => assert_eq!(mode, Rotation::Off),
@@ -84,12 +103,13 @@ fn play(mode: Rotation, steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(400), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_rule_agrees_with_the_model_in_every_mode(steps in steps()) {
         for mode in [Rotation::OnUse, Rotation::Strict, Rotation::Off] {
-            play(mode, &steps);
+            play(mode, None, &steps);
+            play(mode, Some(IDLE), &steps);
         }
     }
 }
@@ -97,7 +117,7 @@ proptest! {
 #[test]
 fn tabs_that_race_within_the_grace_are_never_logged_out() {
     for mode in [Rotation::OnUse, Rotation::Strict] {
-        let policy = RotationPolicy { mode, grace: GRACE };
+        let policy = RotationPolicy { mode, grace: GRACE, idle_ttl: None };
         let mut current = TokenId::random();
         let mut session = Session::open("1".into(), "alice".into(), [0; 16], current, 0, 1_000_000);
         for round in 0..50 {
@@ -117,7 +137,7 @@ fn tabs_that_race_within_the_grace_are_never_logged_out() {
 
 #[test]
 fn a_client_that_keeps_its_first_token_goes_on_working_by_default() {
-    let policy = RotationPolicy { mode: Rotation::OnUse, grace: GRACE };
+    let policy = RotationPolicy { mode: Rotation::OnUse, grace: GRACE, idle_ttl: None };
     let first = TokenId::random();
     let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, 0, 1_000);
     for now in (0..1_000).step_by(50) {
@@ -127,4 +147,53 @@ fn a_client_that_keeps_its_first_token_goes_on_working_by_default() {
         );
     }
     assert_eq!(session.present(first, TokenId::random(), policy, 1_000), Verdict::Expired);
+}
+
+#[test]
+fn a_session_that_nobody_refreshes_ends_and_one_that_is_refreshed_does_not() {
+    for mode in [Rotation::OnUse, Rotation::Strict, Rotation::Off] {
+        let policy = RotationPolicy { mode, grace: GRACE, idle_ttl: Some(IDLE) };
+        let first = TokenId::random();
+        let mut token = first;
+        let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, 0, 1_000_000);
+        for round in 1..=20 {
+            match session.present(token, TokenId::random(), policy, round * (IDLE - 1)) {
+                Verdict::Rotated { successor, .. } => token = successor,
+                Verdict::Kept => {}
+                other => panic!("{other:?} in round {round}"),
+            }
+        }
+        let late = 20 * (IDLE - 1) + IDLE + ACTIVITY_STEP;
+        assert_eq!(session.present(token, TokenId::random(), policy, late), Verdict::Idle);
+        let forgiving = RotationPolicy { idle_ttl: None, ..policy };
+        assert_eq!(
+            session.present(token, TokenId::random(), forgiving, late + 1),
+            Verdict::Revoked,
+            "for good"
+        );
+    }
+}
+
+#[test]
+fn a_client_that_keeps_its_first_token_stays_active_and_costs_one_change_a_second() {
+    let policy = RotationPolicy { mode: Rotation::OnUse, grace: GRACE, idle_ttl: Some(IDLE) };
+    let first = TokenId::random();
+    let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, 0, 1_000_000);
+    let mut changes = 0;
+    for now in (0..20_000).step_by(10) {
+        let before = session.clone();
+        let verdict = session.present(first, TokenId::random(), policy, now);
+        assert!(matches!(verdict, Verdict::Rotated { .. }), "{verdict:?} at {now}");
+        changes += usize::from(session != before);
+    }
+    assert!((19..=21).contains(&changes), "{changes}");
+}
+
+#[test]
+fn a_record_of_an_earlier_version_is_read() {
+    let session = Session::open("1".into(), "alice".into(), [0; 16], TokenId::random(), 5, 1_000_000);
+    let mut record = serde_json::to_value(&session).unwrap();
+    record.as_object_mut().unwrap().remove("active_at").unwrap();
+    let read: Session = serde_json::from_value(record).unwrap();
+    assert_eq!(read.opened_at, 5);
 }

@@ -14,13 +14,19 @@ use crate::config::Rotation;
 /// is given its newest one again until they have died.
 pub(super) const MAX_LIVING: usize = 32;
 
-/// When predecessors die.
+/// How far the memory of when a session was last refreshed may lag behind, in milliseconds: tabs that race cost one write, and a client
+/// that keeps its first token one a second. Idle sessions are given that much longer, so that none ends early.
+pub(super) const ACTIVITY_STEP: UnixMillis = 1000;
+
+/// When predecessors die, and when a session ends that nobody refreshes.
 #[derive(Debug, Clone, Copy)]
 pub struct RotationPolicy {
     /// The mode.
     pub mode: Rotation,
     /// How long a token lives on after the event that kills it, in milliseconds.
     pub grace: UnixMillis,
+    /// How long a session lives without being refreshed, in milliseconds; `None` is as long as its absolute lifetime.
+    pub idle_ttl: Option<UnixMillis>,
 }
 
 /// Why a session was ended.
@@ -35,6 +41,8 @@ pub enum RevocationReason {
     Reuse,
     /// The user was disabled or deleted, or has a new password.
     AccountChanged,
+    /// It was not refreshed for too long.
+    Idle,
 }
 
 /// The end of a session before its time.
@@ -68,6 +76,9 @@ pub struct Session {
     pub opened_at: UnixMillis,
     /// Its absolute end; it never moves.
     pub expires_at: UnixMillis,
+    /// When it was last refreshed, or up to [`ACTIVITY_STEP`] before that.
+    #[serde(default)]
+    active_at: UnixMillis,
     /// Whether it was ended before.
     pub revoked: Option<Revoked>,
     /// The living tokens of the line, oldest first. A token of this session that is not here is dead.
@@ -90,6 +101,8 @@ pub(super) enum Verdict {
     /// It is dead; the session has been revoked for it.
     Reused,
     Revoked,
+    /// It was not refreshed for too long; the session has been ended for it.
+    Idle,
     Expired,
 }
 
@@ -104,7 +117,8 @@ impl Session {
         expires_at: UnixMillis,
     ) -> Session {
         let links = vec![Link { id: first, issued_at: now, first_presented: None }];
-        Session { subject, username, credential, opened_at: now, expires_at, revoked: None, links }
+        let (opened_at, active_at) = (now, now);
+        Session { subject, username, credential, opened_at, expires_at, active_at, revoked: None, links }
     }
 
     /// Ends the session; the first reason stays. Tells whether that was a change.
@@ -129,11 +143,16 @@ impl Session {
         if now >= self.expires_at {
             return Verdict::Expired;
         }
+        if self.is_idle(policy, now) {
+            self.revoke(RevocationReason::Idle, now);
+            return Verdict::Idle;
+        }
         self.forget_the_dead(policy, now);
         let Some(place) = self.links.iter().position(|link| link.id == presented) else {
             self.revoke(RevocationReason::Reuse, now);
             return Verdict::Reused;
         };
+        self.stay_active(policy, now);
         if policy.mode == Rotation::Off {
             return Verdict::Kept;
         }
@@ -146,9 +165,23 @@ impl Session {
         self.links[place].first_presented.get_or_insert(now);
         if newest {
             self.links.push(Link { id: fresh, issued_at: now, first_presented: None });
+            // Costs nothing, for the record changes anyway: a policy that begins to look at it finds it.
+            self.active_at = self.active_at.max(now);
         }
         let Link { id: successor, issued_at, .. } = self.links[place + 1];
         Verdict::Rotated { successor, issued_at, repeated: !newest }
+    }
+
+    fn is_idle(&self, policy: RotationPolicy, now: UnixMillis) -> bool {
+        let active_at = self.active_at.max(self.opened_at);
+        let end = policy.idle_ttl.map(|ttl| active_at.saturating_add(ttl).saturating_add(ACTIVITY_STEP));
+        end.is_some_and(|end| now >= end)
+    }
+
+    fn stay_active(&mut self, policy: RotationPolicy, now: UnixMillis) {
+        if policy.idle_ttl.is_some() && now >= self.active_at.saturating_add(ACTIVITY_STEP) {
+            self.active_at = now;
+        }
     }
 
     fn is_dead(&self, place: usize, policy: RotationPolicy, now: UnixMillis) -> bool {

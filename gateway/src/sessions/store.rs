@@ -3,8 +3,10 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
 
-use super::UnixMillis;
+use super::{Revocations, UnixMillis};
 
 /// What a record is about; the first part of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,14 +15,20 @@ pub enum Space {
     Session,
     /// Login attempts, by canonical user name.
     Attempts,
+    /// What networks have used up of their failures, by [`super::Door`] and network.
+    Network,
 }
 
 impl Space {
+    /// All of them.
+    pub const ALL: [Space; 3] = [Space::Session, Space::Attempts, Space::Network];
+
     /// Its name in keys.
     pub fn name(self) -> &'static str {
         match self {
             Space::Session => "session",
             Space::Attempts => "attempts",
+            Space::Network => "network",
         }
     }
 }
@@ -66,6 +74,9 @@ pub struct Put {
     pub expires_at: UnixMillis,
     /// The group it can be found by, such as a user's id. The same for all changes of a record.
     pub group: Option<String>,
+    /// For a change that ends a session: until when its access tokens could pass. A store that several processes share
+    /// tells all of them; others have nobody to tell.
+    pub revoked_until: Option<UnixMillis>,
 }
 
 /// How a change went.
@@ -86,6 +97,22 @@ pub enum StoreError {
     /// It holds something that this program did not write.
     #[error("the session store holds a record that cannot be read: {0}")]
     Corrupt(String),
+    /// It holds something that a later version of this program wrote. It is left alone.
+    #[error(
+        "the session store holds what a newer version of this program wrote: {0}; upgrade this one as well"
+    )]
+    Newer(String),
+}
+
+/// What a store knows of its own health.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// Nothing but how each operation went.
+    Unwatched,
+    /// It has been in reach since then.
+    Up(Instant),
+    /// It is out of reach, and why.
+    Down(String),
 }
 
 /// What a store operation gives.
@@ -105,9 +132,25 @@ pub trait Store: Send + Sync + 'static {
     /// The keys of a group's records.
     fn group<'a>(&'a self, group: &'a str) -> StoreFuture<'a, Vec<Key>>;
 
-    /// All records of a space; for start-up.
+    /// The revoked sessions, where the store keeps the set up to date itself because other processes revoke too. It
+    /// then waits a moment for what was revoked so far, but does not insist: a start must not depend on it.
+    fn revocations(&self) -> StoreFuture<'_, Option<Arc<Revocations>>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    /// How the store is, as far as it knows without being asked for anything.
+    fn health(&self) -> Health {
+        Health::Unwatched
+    }
+
+    /// How often it was found to have lost what it held, since the process began. One that would not open then has never.
+    fn losses(&self) -> u64 {
+        0
+    }
+
+    /// All records of a space; for start-up, where the store does not keep the revoked sessions itself.
     fn scan(&self, space: Space) -> StoreFuture<'_, Vec<(Key, Versioned)>>;
 
-    /// Forgets some of the records that expired before `now`, and tells how many.
+    /// Forgets some of the records that expired before `now`, and tells how many. One that forgets by itself has none.
     fn sweep(&self, now: UnixMillis) -> StoreFuture<'_, usize>;
 }

@@ -22,16 +22,16 @@ macro_rules! outcomes {
 outcomes! {
     /// How a login went.
     LoginOutcome {
-        Success => "success", Invalid => "invalid_credentials", Locked => "locked", Overloaded => "overloaded",
-        StoreUnavailable => "store_unavailable", BadRequest => "bad_request",
+        Success => "success", Invalid => "invalid_credentials", Locked => "locked", RateLimited => "rate_limited",
+        Overloaded => "overloaded", StoreUnavailable => "store_unavailable", BadRequest => "bad_request",
     }
 }
 outcomes! {
     /// How a refresh went.
     RefreshOutcome {
         Rotated => "rotated", Repeated => "repeated", Kept => "kept", Invalid => "invalid", Expired => "expired",
-        Revoked => "revoked", Reused => "reused", AccountChanged => "account_changed",
-        StoreUnavailable => "store_unavailable",
+        Idle => "idle", Revoked => "revoked", Reused => "reused", AccountChanged => "account_changed",
+        RateLimited => "rate_limited", StoreUnavailable => "store_unavailable",
     }
 }
 outcomes! {
@@ -100,7 +100,19 @@ pub(crate) struct Gauges {
     pub(crate) password_hashes: u64,
     /// Whether the last operation on the session store succeeded.
     pub(crate) store_up: bool,
+    /// How often the session store was found to have lost what it held.
+    pub(crate) store_losses: u64,
+    /// For how long it has not been heard which sessions other instances ended, in milliseconds.
+    pub(crate) revocations_age: u64,
     pub(crate) draining: bool,
+    /// Users in force.
+    pub(crate) users: usize,
+    /// How often changed users came into force.
+    pub(crate) users_reads: u64,
+    /// How often a changed users file could not be used.
+    pub(crate) users_failures: u64,
+    /// Whether the users in force are those of the file.
+    pub(crate) users_up_to_date: bool,
 }
 
 impl Metrics {
@@ -190,6 +202,28 @@ impl Metrics {
             "gauge",
             "Whether the session store answered the last time it was asked.",
             up,
+        );
+        page.single("users", "gauge", "Users in force.", gauges.users);
+        page.family("users_reloads_total", "counter", "Changes of the users file that were seen.");
+        page.sample("users_reloads_total", &[("outcome", "success")], gauges.users_reads);
+        page.sample("users_reloads_total", &[("outcome", "failure")], gauges.users_failures);
+        page.single(
+            "users_up_to_date",
+            "gauge",
+            "Whether the users in force are those of the file; 0 if it is broken.",
+            u8::from(gauges.users_up_to_date),
+        );
+        page.single(
+            "store_losses_total",
+            "counter",
+            "Times that the session store was found to have lost what it held.",
+            gauges.store_losses,
+        );
+        page.single(
+            "revocations_age_seconds",
+            "gauge",
+            "For how long it has not been heard which sessions other instances ended.",
+            gauges.revocations_age as f64 / 1e3,
         );
         page.single("draining", "gauge", "Whether the process is about to stop.", u8::from(gauges.draining));
         page.family("build_info", "gauge", "The version that runs.");
@@ -350,7 +384,13 @@ mod tests {
         log_lines_dropped: 0,
         password_hashes: 0,
         store_up: true,
+        store_losses: 0,
+        revocations_age: 0,
         draining: false,
+        users: 0,
+        users_reads: 0,
+        users_failures: 0,
+        users_up_to_date: true,
     };
 
     #[test]

@@ -188,6 +188,7 @@ mod tests {
             audience: "tests".into(),
             access_ttl: Duration::from_secs(60),
             refresh_ttl: Duration::from_secs(600),
+            idle_ttl: None,
             leeway: Duration::ZERO,
             signing,
             rotation: Rotation::OnUse,

@@ -72,8 +72,12 @@ pub struct FileDirectory {
 impl FileDirectory {
     /// Reads and checks the file, reporting everything that is wrong with it at once.
     pub fn load(path: &Path) -> Result<(Self, Vec<UserFileWarning>), UserFileErrors> {
-        let content = file::read(path)?;
-        let (users, warnings) = file::parse(path, &content)?;
+        Self::parse(path, &file::read(path)?)
+    }
+
+    /// Checks the content of the file; `path` serves the messages.
+    pub(super) fn parse(path: &Path, content: &[u8]) -> Result<(Self, Vec<UserFileWarning>), UserFileErrors> {
+        let (users, warnings) = file::parse(path, content)?;
         Ok((Self::new(users), warnings))
     }
 

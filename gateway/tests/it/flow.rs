@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::fixture::{
-    Gateway, PASSWORD, Reply, Upstream, get, login, post, request, tokens, users_file, wait_until,
+    Gateway, PASSWORD, Reply, Upstream, claims, get, login, post, request, tokens, users_file, wait_until,
 };
 
 /// A gateway in front of a recording upstream, with more configuration.
@@ -34,13 +34,6 @@ fn refreshed(reply: &Reply) -> (String, String) {
     assert_eq!(reply.status, 200, "{reply:?}");
     let token = |name: &str| reply.json()[name].as_str().unwrap_or_default().to_owned();
     (token("access_token"), token("refresh_token"))
-}
-
-fn claims(token: &str) -> serde_json::Value {
-    use base64::Engine as _;
-    let payload = token.split('.').nth(1).unwrap();
-    serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap())
-        .unwrap()
 }
 
 fn json_login(address: SocketAddr, content_type: &str, body: &[u8]) -> Reply {
@@ -138,6 +131,132 @@ fn a_name_is_locked_after_its_failures_known_or_not_and_over_a_kill() {
     gateway.kill();
     gateway.run();
     locked(&gateway);
+}
+
+#[test]
+fn a_locked_name_is_unlocked_by_a_command_whether_the_gateway_runs_or_not() {
+    let upstream = Upstream::start();
+    let mut gateway = start(&upstream, "[lockout]\nmax_failures = 2\nduration = \"10m\"\n");
+    let (_, token) = tokens(gateway.address, "alice", PASSWORD);
+    let lock = |gateway: &Gateway| {
+        for _ in 0..2 {
+            assert_eq!(login(gateway.address, "alice", "wrong").status, 401);
+        }
+        assert_eq!(login(gateway.address, "alice", PASSWORD).status, 403);
+    };
+    let unlock = |gateway: &Gateway, name: &str| {
+        let args = ["users", "unlock", name, "--config", "gateway.toml"];
+        let (code, _, said) = Gateway::command(gateway.dir.path(), &args, "");
+        assert_eq!(code, 0, "{said}");
+        said
+    };
+    lock(&gateway);
+    let (_, token) = refreshed(&refresh(&gateway, &token));
+    assert_eq!(unlock(&gateway, "ALICE"), "alice is unlocked\n");
+    assert_eq!(login(gateway.address, "alice", PASSWORD).status, 200);
+    assert!(unlock(&gateway, "alice").starts_with("alice was not locked"));
+    let socket = std::fs::metadata(gateway.path("var/state.redb.sock")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::mode(&socket) & 0o777, 0o600);
+
+    // The socket that a killed gateway leaves is in nobody's way.
+    lock(&gateway);
+    gateway.kill();
+    assert_eq!(unlock(&gateway, "alice"), "alice is unlocked\n");
+    gateway.run();
+    assert_eq!(login(gateway.address, "alice", PASSWORD).status, 200);
+    refreshed(&refresh(&gateway, &token));
+    gateway.terminate();
+    gateway.wait();
+    assert!(!gateway.path("var/state.redb.sock").exists());
+}
+
+#[test]
+fn locks_escalate_where_that_is_asked_for() {
+    let upstream = Upstream::start();
+    let lockout = "[lockout]\nmax_failures = 1\nduration = \"1s\"\nescalation = 60\nmax_duration = \"1m\"\n";
+    let gateway = start(&upstream, lockout);
+    assert_eq!(login(gateway.address, "alice", "wrong").status, 401);
+    let first = login(gateway.address, "alice", "wrong");
+    assert_eq!((first.status, first.field("retry-after")), (403, Some("1")));
+    wait_until("the first lock is over", || login(gateway.address, "alice", "wrong").status == 401);
+    let second = login(gateway.address, "alice", PASSWORD);
+    assert!(second.field("retry-after").unwrap().parse::<u64>().unwrap() > 50, "{second:?}");
+}
+
+/// A login through the proxy at the other end of the connection, for a client of its own.
+fn login_for(gateway: &Gateway, client: &str, username: &str, password: &str) -> Reply {
+    let body = json!({"username": username, "password": password}).to_string();
+    let fields = [("Content-Type", "application/json"), ("X-Forwarded-For", client)];
+    request(gateway.address, "POST", "/login", &fields, body.as_bytes()).unwrap()
+}
+
+#[test]
+fn a_network_that_fails_too_often_is_told_to_wait_before_any_hash_runs_also_over_a_kill() {
+    let upstream = Upstream::start();
+    let mut gateway = start(
+        &upstream,
+        "[server]\ntrusted_proxies = [\"127.0.0.1\"]\n[throttle]\nmax_failures = 4\nwindow = \"20m\"\n",
+    );
+    let (_, token) = tokens(gateway.address, "alice", PASSWORD);
+    // Good logins use nothing up.
+    for _ in 0..6 {
+        assert_eq!(login_for(&gateway, "192.0.2.1", "alice", PASSWORD).status, 200);
+    }
+    // One password each for many names, from one subnet: no name is ever locked by it.
+    for (i, name) in ["alice", "bob", "root", "nobody"].iter().enumerate() {
+        assert_eq!(login_for(&gateway, &format!("2001:db8::{i}"), name, "wrong").status, 401);
+    }
+    let hashes = |gateway: &Gateway| {
+        let metrics = gateway.metrics();
+        metrics.lines().find(|l| l.starts_with("auth_gateway_password_hashes_total")).unwrap().to_owned()
+    };
+    let before = hashes(&gateway);
+    let refused = |gateway: &Gateway| {
+        let reply = login_for(gateway, "2001:db8::ffff", "alice", PASSWORD);
+        assert_eq!((reply.status, reply.code().as_str()), (429, "rate_limited"));
+        let wait: u64 = reply.field("retry-after").unwrap().parse().unwrap();
+        assert!((1..=300).contains(&wait), "{wait}");
+    };
+    refused(&gateway);
+    assert_eq!(hashes(&gateway), before, "who is told to wait costs no hash");
+    assert!(gateway.metrics().contains("auth_gateway_logins_total{outcome=\"rate_limited\"} 1"));
+    assert_eq!(login_for(&gateway, "2001:db8:0:1::1", "alice", PASSWORD).status, 200, "the subnet next door");
+    let untrusted_hop = "2001:db8::ffff, 192.0.2.1";
+    assert_eq!(login_for(&gateway, untrusted_hop, "alice", PASSWORD).status, 200, "the right-most counts");
+    refreshed(&refresh(&gateway, &token));
+    gateway.kill();
+    gateway.run();
+    refused(&gateway);
+}
+
+#[test]
+fn parallel_guesses_from_one_network_never_pass_its_limit() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream, "[throttle]\nmax_failures = 5\n[limits]\nhash_queue = 200\n");
+    let address = gateway.address;
+    let guesses: Vec<_> = (0..30)
+        .map(|i| std::thread::spawn(move || login(address, &format!("name{i}"), "wrong").status))
+        .collect();
+    let statuses: Vec<u16> = guesses.into_iter().map(|guess| guess.join().unwrap()).collect();
+    assert_eq!(statuses.iter().filter(|s| **s == 401).count(), 5, "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|s| **s == 429).count(), 25, "{statuses:?}");
+}
+
+#[test]
+fn forged_refresh_tokens_are_slowed_down_and_real_ones_go_on() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream, "[throttle]\nmax_failures = 3\n");
+    let (_, token) = tokens(gateway.address, "alice", PASSWORD);
+    let forged = format!("{}x", &token[..token.len() - 1]);
+    for _ in 0..3 {
+        assert_eq!(refresh(&gateway, &forged).code(), "invalid_token");
+    }
+    let slowed = refresh(&gateway, &forged);
+    assert_eq!((slowed.status, slowed.code().as_str()), (429, "rate_limited"));
+    assert!(slowed.field("retry-after").is_some());
+    refreshed(&refresh(&gateway, &token));
+    assert_eq!(login(gateway.address, "alice", PASSWORD).status, 200, "logins are counted apart");
+    assert!(gateway.metrics().contains("auth_gateway_refreshes_total{outcome=\"rate_limited\"} 1"));
 }
 
 #[test]
@@ -263,6 +382,26 @@ fn tokens_expire_and_are_told_from_forged_ones() {
 }
 
 #[test]
+fn a_session_that_nobody_refreshes_ends_before_its_time() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream, "[tokens]\naccess_ttl = \"1s\"\nidle_ttl = \"2s\"\n");
+    let (_, idle) = tokens(gateway.address, "alice", PASSWORD);
+    let (_, first) = tokens(gateway.address, "alice", PASSWORD);
+    let mut token = first;
+    // Refreshed now and then, it lives on.
+    for _ in 0..5 {
+        std::thread::sleep(Duration::from_millis(800));
+        let reply = refresh(&gateway, &token);
+        assert_eq!(reply.json()["refresh_expires_in"], 2, "how long a client may wait");
+        token = refreshed(&reply).1;
+    }
+    let ended = refresh(&gateway, &idle);
+    assert_eq!((ended.status, ended.code().as_str()), (401, "token_expired"));
+    assert_eq!(refresh(&gateway, &idle).code(), "token_revoked", "for good");
+    assert!(gateway.metrics().contains("auth_gateway_refreshes_total{outcome=\"idle\"} 1"));
+}
+
+#[test]
 fn a_shorter_lifetime_does_not_end_the_sessions_that_are_there() {
     let upstream = Upstream::start();
     let mut gateway = start(&upstream, "");
@@ -340,6 +479,67 @@ fn sessions_survive_a_kill_and_follow_the_users_file() {
     let (access, _) = refreshed(&refresh(&gateway, &alice));
     assert_eq!(claims(&access)["roles"], json!(["boss"]), "new roles take effect");
     assert_eq!(refresh(&gateway, &bob).code(), "token_revoked");
+}
+
+/// How many users the running gateway knows of, and whether they are those of the file.
+fn users_in_force(gateway: &Gateway) -> (usize, bool) {
+    let metrics = gateway.metrics();
+    let value = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().parse::<usize>().unwrap()
+    };
+    (value("auth_gateway_users "), value("auth_gateway_users_up_to_date ") == 1)
+}
+
+#[test]
+fn changed_users_take_effect_without_a_restart_and_a_broken_file_changes_nothing() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream, "");
+    let sessions = ["alice", "bob", "root"].map(|name| tokens(gateway.address, name, PASSWORD).1);
+    let file = gateway.path("config/users.toml");
+    let original = std::fs::read_to_string(&file).unwrap();
+    let entries: Vec<&str> = original.split_inclusive("]\n[[").collect();
+    assert_eq!(entries.len(), 3);
+
+    // A broken file: everybody goes on, and the log says where and what to do.
+    std::fs::write(&file, original.replace("id = \"2\"", "id = 2")).unwrap();
+    wait_until("the mistake is noticed", || !users_in_force(&gateway).1);
+    assert_eq!(users_in_force(&gateway).0, 3);
+    let ready = get(gateway.admin, "/readyz", &[]).unwrap();
+    assert_eq!((ready.status, &ready.json()["status"]), (200, &json!("degraded")));
+    wait_until("the mistake is in the log", || {
+        gateway
+            .log()
+            .contains("config/users.toml:7: users[1].id: expected a string, found an integer; write id")
+    });
+    let [alice, bob, root] = sessions.map(|token| refreshed(&refresh(&gateway, &token)).1);
+    assert_eq!(login(gateway.address, "bob", PASSWORD).status, 200);
+
+    // Alice gets another role, bob is disabled, root is gone, and carol is new.
+    let carol = users_file(&[("4", "carol", PASSWORD, &[])]);
+    let changed = original.replacen("roles = [\"user\"]", "roles = [\"boss\"]", 1);
+    let changed = changed.replacen("id = \"2\"", "disabled = true\nid = \"2\"", 1);
+    let changed = format!("{}{carol}", &changed[..changed.rfind("[[users]]").unwrap()]);
+    std::fs::write(&file, changed).unwrap();
+    wait_until("the change is in force", || users_in_force(&gateway).1);
+    assert_eq!(claims(&refreshed(&refresh(&gateway, &alice)).0)["roles"], json!(["boss"]));
+    assert_eq!(refresh(&gateway, &bob).code(), "token_revoked");
+    assert_eq!(refresh(&gateway, &root).code(), "token_revoked");
+    assert_eq!(login(gateway.address, "bob", PASSWORD).status, 401);
+    assert_eq!(login(gateway.address, "root", PASSWORD).status, 401);
+    let (_, carol) = tokens(gateway.address, "carol", PASSWORD);
+
+    // A new password by the command, and SIGHUP for who does not want to wait.
+    let args = ["users", "passwd", "carol", "--config", "gateway.toml"];
+    let (code, _, said) = Gateway::command(gateway.dir.path(), &args, "another password for tests\n");
+    assert!(code == 0 && said.contains("within a second"), "{said}");
+    gateway.signal("HUP");
+    wait_until("the new password is in force", || refresh(&gateway, &carol).code() == "token_revoked");
+    assert_eq!(login(gateway.address, "carol", PASSWORD).status, 401);
+    assert_eq!(login(gateway.address, "carol", "another password for tests").status, 200);
+    let metrics = gateway.metrics();
+    assert!(metrics.contains("auth_gateway_users_reloads_total{outcome=\"failure\"} 1"), "{metrics}");
+    assert!(metrics.contains("auth_gateway_users_reloads_total{outcome=\"success\"} 2"), "{metrics}");
 }
 
 #[test]

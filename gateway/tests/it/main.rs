@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod attacks;
+mod faults;
 mod fixture;
 mod flow;
 mod interop;
 mod operating;
 mod proxying;
+mod redis;

@@ -31,12 +31,22 @@ fn a_request_in_flight_finishes_when_the_gateway_is_asked_to_stop() {
     let mut gateway = Gateway::start(&config(&upstream));
     let address = gateway.address;
     let mut idle = TcpStream::connect(address).unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    idle.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    while idle.read(&mut [0; 4096]).is_ok() {}
+    upstream.clear();
     let ask = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n";
     let slow = std::thread::spawn(move || exchange(address, ask));
     wait_until("the request is at the upstream", || !upstream.requests().is_empty());
+    let mut newcomer = TcpStream::connect(address).unwrap();
     gateway.terminate();
     idle.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     assert_eq!(idle.read(&mut [0]).unwrap(), 0, "an idle connection is closed at once");
+    let greeting = b"GET /late HTTP/1.1\r\nHost: a\r\n\r\n";
+    newcomer.write_all(greeting).unwrap();
+    let mut answer = [0; 12];
+    newcomer.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200", "who had just connected is served");
     wait_until("no new one is accepted", || TcpStream::connect(address).is_err());
     assert_eq!(get(gateway.admin, "/readyz", &[]).unwrap().status, 503, "and readiness tells");
     let slow = slow.join().unwrap();

@@ -8,10 +8,12 @@ mod listeners;
 mod lockout;
 mod log;
 mod path_shape;
+mod redis;
 mod route_collisions;
 mod routes;
 mod secret;
 mod store;
+mod throttle;
 mod tokens;
 mod upstreams;
 mod users;
@@ -36,6 +38,7 @@ pub(super) fn settings(root: &mut Table<'_>) -> Settings {
         store: root.section("store", store::store),
         users: root.section("users", users::users),
         lockout: root.section("lockout", lockout::lockout),
+        throttle: root.section("throttle", throttle::throttle),
         cors: root.section("cors", cors::cors),
         identity_headers: root.section("identity_headers", identity_headers::identity_headers),
         limits: root.section("limits", limits::limits),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::redis::redis;
 use crate::config::entry::Refusal;
 use crate::config::settings::Store;
 use crate::config::table::Table;
@@ -14,27 +15,22 @@ enum Kind {
 }
 
 pub(super) fn store(table: &mut Table<'_>) -> Store {
-    let kind_entry = table.take("kind");
-    let kind = kind_entry
+    let kind = table
+        .take("kind")
         .choice(&[("memory", Kind::Memory), ("embedded", Kind::Embedded), ("redis", Kind::Redis)])
         .unwrap_or(Kind::Embedded);
     let path = table.take("path");
-    if kind == Kind::Redis {
-        // Its settings are not judged before they mean something.
-        table.take("redis");
-        kind_entry.refuse(
-            Refusal::new("the redis store is not in this build yet")
-                .help("use kind = \"embedded\" (one file, kept over restarts) or kind = \"memory\""),
-        );
+    if kind != Kind::Embedded && path.is_given() {
+        path.warn(Refusal::new("has no effect: only the embedded store has a file"));
     }
-    if kind == Kind::Memory {
-        if path.is_given() {
-            path.warn(Refusal::new("has no effect: the memory store has no file"));
+    let redis = table.section("redis", |table| redis(table, kind == Kind::Redis));
+    match kind {
+        Kind::Memory => Store::Memory,
+        Kind::Embedded => {
+            Store::Embedded { path: path.parse(file_name).unwrap_or_else(|| PathBuf::from("var/state.redb")) }
         }
-        return Store::Memory;
+        Kind::Redis => Store::Redis(Box::new(redis)),
     }
-    let path = path.parse(file_name).unwrap_or_else(|| PathBuf::from("var/state.redb"));
-    Store::Embedded { path }
 }
 
 /// A file name, which has at least one character.
@@ -56,7 +52,7 @@ mod tests {
     fn one_file_is_the_default_and_memory_a_choice() {
         let path_of = |config: String| match settings(config).store {
             Store::Embedded { path } => path,
-            Store::Memory => panic!("expected a file"),
+            other => panic!("{other:?}"),
         };
         assert_eq!(path_of(minimal()), PathBuf::from("var/state.redb"));
         assert_eq!(path_of(minimal() + "[store]\npath = \"/x\""), PathBuf::from("/x"));
@@ -64,11 +60,8 @@ mod tests {
     }
 
     #[test]
-    fn redis_and_what_is_unknown_are_refused() {
+    fn what_is_unknown_is_refused() {
         for (config, message, help) in [
-            ("[store]\nkind = \"redis\"", "not in this build yet", "\"embedded\""),
-            ("[store]\nkind = \"redis\"\n[store.redis]\nurl = \"x\"", "not in this build yet", "\"memory\""),
-            ("[store.redis]\nurl = \"x\"", "unknown key `redis` in [store]", ""),
             ("[store]\nkind = \"Memory\"", "unknown value `Memory`", "did you mean `memory`?"),
             ("[store]\nkind = \"sql\"", "unknown value `sql`", "memory, embedded, redis"),
             ("[store]\npath = \"\"", "`store.path`: expected the name of a file", ""),

@@ -24,6 +24,7 @@ pub(super) fn tokens(table: &mut Table<'_>, server: &Server) -> Tokens {
         audience: table.take("audience").parse(name).unwrap_or_else(|| "auth-gateway".to_owned()),
         access_ttl,
         refresh_ttl,
+        idle_ttl: idle_ttl(&table.take("idle_ttl"), access_ttl, refresh_ttl),
         leeway: whole_seconds(&table.take("leeway"), Duration::ZERO, MINUTE).unwrap_or(Duration::ZERO),
         signing: signing(table),
         rotation: table
@@ -56,6 +57,19 @@ fn lifetimes(table: &mut Table<'_>) -> (Duration, Duration) {
         );
     }
     (access_ttl, refresh_ttl)
+}
+
+fn idle_ttl(entry: &Entry<'_>, access_ttl: Duration, refresh_ttl: Duration) -> Option<Duration> {
+    let idle_ttl = whole_seconds(entry, seconds(1), YEAR)?;
+    if idle_ttl <= access_ttl {
+        let access_ttl = humantime::format_duration(access_ttl);
+        entry.refuse(Refusal::new(format!("is not longer than `tokens.access_ttl` ({access_ttl})")).help(
+            "clients refresh when their access token is about to expire, and would find the session over",
+        ));
+    } else if idle_ttl >= refresh_ttl {
+        entry.warn(Refusal::new("has no effect: every session ends after `tokens.refresh_ttl`"));
+    }
+    Some(idle_ttl)
 }
 
 /// Times in tokens are whole seconds (RFC 7519 section 2, NumericDate, as this gateway writes it).
@@ -303,12 +317,22 @@ mod tests {
             ("leeway = \"61s\"", "`tokens.leeway`: must be at most 1m"),
             ("reuse_grace = \"6m\"", "`tokens.reuse_grace`: must be at most 5m"),
             ("rotation = \"on_use\"", "unknown value `on_use`"),
+            ("idle_ttl = \"60s\"", "`tokens.idle_ttl`: is not longer than `tokens.access_ttl` (1m)"),
+            ("idle_ttl = \"90500ms\"", "`tokens.idle_ttl`: must be whole seconds"),
             ("issuer = \"\"", "is not a name for a token to carry"),
             ("audience = \"a b\"", "`tokens.audience`: `a b` is not a name"),
         ] {
             complaints(tokens_with(keys)).only(message, "");
         }
         settings(tokens_with("leeway = \"0s\"\nreuse_grace = \"0s\"\naccess_ttl = \"10m\""));
+    }
+
+    #[test]
+    fn a_session_may_end_when_it_is_idle() {
+        assert_eq!(settings(minimal()).tokens.idle_ttl, None);
+        assert_eq!(settings(tokens_with("idle_ttl = \"2m\"")).tokens.idle_ttl, Some(2 * MINUTE));
+        let loaded = load_text(tokens_with("idle_ttl = \"10m\"")).unwrap();
+        assert!(loaded.warnings.to_string().contains("`tokens.idle_ttl`: has no effect"));
     }
 
     #[test]

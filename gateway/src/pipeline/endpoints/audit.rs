@@ -11,15 +11,13 @@ impl Call<'_> {
         subject: &str,
         session: Option<String>,
     ) {
-        let request = self.exchange.request;
-        let client = self.client.address(request.head(), &self.snapshot.settings.server.trusted_proxies);
         tracing::info!(
             target: "audit",
             event,
             outcome,
             subject,
             session = session.as_deref().unwrap_or("-"),
-            client = %client,
+            client = %self.client_address(),
             request_id = self.exchange.request_id.as_str(),
             "{event} {outcome}"
         );

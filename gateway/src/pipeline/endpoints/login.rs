@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::token_answer::{Grant, NewRefreshToken, tokens};
-use super::{Call, store_unavailable};
+use super::{Call, rate_limited, store_unavailable};
 use crate::pipeline::Facts;
 use crate::pipeline::proxy::bad_body;
 use crate::pipeline::response::Response;
 use crate::problem::{Code, Rejection};
-use crate::sessions::{Attempt, NewSession};
+use crate::sessions::{Attempt, Door, NewSession, Passage, UnixMillis};
 use crate::strict_json;
 use crate::telemetry::LoginOutcome;
 use crate::users::{Busy, CanonicalName, Password, check_credentials};
@@ -29,6 +29,7 @@ pub(super) async fn login<'c>(
         Err(rejection) => match rejection.code() {
             Code::InvalidCredentials => LoginOutcome::Invalid,
             Code::AccountLocked => LoginOutcome::Locked,
+            Code::RateLimited => LoginOutcome::RateLimited,
             Code::Overloaded => LoginOutcome::Overloaded,
             Code::StoreUnavailable => LoginOutcome::StoreUnavailable,
             _ => LoginOutcome::BadRequest,
@@ -50,20 +51,26 @@ async fn attempt<'c>(
     let name = CanonicalName::for_lockout(&credentials.username);
     facts.username = Some(name.to_string());
 
-    // Counted before the hash runs, so that parallel guesses cannot pass the limit; and a locked answer runs no hash,
-    // so that it cannot depend on the password.
-    let (sessions, now) = (&call.worker.gateway.sessions, call.now_millis());
-    match sessions.reserve_attempt(name.as_str(), now).await.map_err(|e| store_unavailable(&e))? {
-        Attempt::Reserved => {}
-        Attempt::Locked { retry_after } => {
-            call.audit("login", "locked", name.as_str(), None);
-            return Err(Rejection::new(Code::AccountLocked, "too many failed attempts")
-                .retry_after(Duration::from_millis(retry_after)));
-        }
+    let (sessions, now, network) = (&call.worker.gateway.sessions, call.now_millis(), call.network());
+    // A locked answer runs no hash, so that it cannot depend on the password. It uses nothing up either.
+    if let Some(left) = sessions.locked_for(name.as_str(), now).await.map_err(|e| store_unavailable(&e))? {
+        return Err(locked(call, &name, left));
+    }
+    // Counted before the hash runs, so that parallel guesses cannot pass the limits. The network comes first: who is
+    // turned away for it locks no name.
+    let passage = sessions.reserve_passage(Door::Login, &network, now).await;
+    if let Passage::Shut { retry_after } = passage.map_err(|e| store_unavailable(&e))? {
+        call.audit("login", "rate_limited", name.as_str(), None);
+        return Err(rate_limited(retry_after));
+    }
+    let attempt = sessions.reserve_attempt(name.as_str(), now).await;
+    if let Attempt::Locked { retry_after } = attempt.map_err(|e| store_unavailable(&e))? {
+        sessions.withdraw_passage(Door::Login, &network).await.map_err(|e| store_unavailable(&e))?;
+        return Err(locked(call, &name, retry_after));
     }
     let hashing = &call.worker.gateway.hashing;
-    let user = match check_credentials(&*call.snapshot.directory, hashing, &name, credentials.password).await
-    {
+    let users = call.snapshot.users.current();
+    let user = match check_credentials(&*users, hashing, &name, credentials.password).await {
         Ok(Some(user)) => user,
         Ok(None) => {
             call.audit("login", "failed", name.as_str(), None);
@@ -71,18 +78,27 @@ async fn attempt<'c>(
         }
         Err(Busy) => {
             // Nobody looked at the password: a crowd at the door must not lock its accounts.
-            sessions.withdraw_attempt(name.as_str(), now).await.map_err(|e| store_unavailable(&e))?;
+            let withdrawn = tokio::try_join!(
+                sessions.withdraw_attempt(name.as_str(), now),
+                sessions.withdraw_passage(Door::Login, &network),
+            );
+            withdrawn.map_err(|e| store_unavailable(&e))?;
             return Err(Rejection::new(Code::Overloaded, "too many logins at once")
                 .retry_after(Duration::from_secs(1)));
         }
     };
-    sessions.attempt_succeeded(name.as_str()).await.map_err(|e| store_unavailable(&e))?;
     let new = NewSession {
         subject: user.id.clone(),
         username: user.username.clone(),
         credential: user.credential_fingerprint(),
     };
-    let opened = sessions.open(new, now).await.map_err(|e| store_unavailable(&e))?;
+    // Together, so that they share an fsync.
+    let ((), (), opened) = tokio::try_join!(
+        sessions.attempt_succeeded(name.as_str()),
+        sessions.withdraw_passage(Door::Login, &network),
+        sessions.open(new, now),
+    )
+    .map_err(|e| store_unavailable(&e))?;
     call.audit("login", "success", name.as_str(), Some(opened.session.to_string()));
     tokens(
         call,
@@ -94,6 +110,11 @@ async fn attempt<'c>(
             message: Some("Login successful"),
         },
     )
+}
+
+fn locked(call: Call<'_>, name: &CanonicalName, left: UnixMillis) -> Rejection {
+    call.audit("login", "locked", name.as_str(), None);
+    Rejection::new(Code::AccountLocked, "too many failed attempts").retry_after(Duration::from_millis(left))
 }
 
 /// `application/json` and nothing around it. A browser sends that type to another origin only after a preflight, so

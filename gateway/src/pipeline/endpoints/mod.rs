@@ -7,6 +7,9 @@ mod logout;
 mod refresh;
 mod token_answer;
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use http::Method;
 
 use super::client::Client;
@@ -14,9 +17,8 @@ use super::response::Response;
 use super::snapshot::Snapshot;
 use super::{Exchange, Facts, Worker};
 use crate::problem::{Code, Rejection};
-use crate::sessions::StoreError;
+use crate::sessions::{SourceNetwork, StoreError, UnixMillis};
 use crate::wire::RequestBody;
-use std::time::Duration;
 
 /// The gateway's own endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +100,16 @@ impl Call<'_> {
     fn now_millis(&self) -> u64 {
         self.exchange.now_millis
     }
+
+    /// Where the request comes from, as far as trusted proxies tell.
+    fn client_address(&self) -> IpAddr {
+        self.client.address(self.exchange.request.head(), &self.snapshot.settings.server.trusted_proxies)
+    }
+
+    /// The network whose failures are counted together.
+    fn network(&self) -> SourceNetwork {
+        SourceNetwork::of(self.client_address())
+    }
 }
 
 /// An outage is never told as a 401: a client must be able to keep its session through it.
@@ -105,4 +117,10 @@ fn store_unavailable(error: &StoreError) -> Rejection {
     tracing::error!(%error, "the session store failed");
     Rejection::new(Code::StoreUnavailable, "the session store did not answer")
         .retry_after(Duration::from_secs(2))
+}
+
+/// The network has used up its failures.
+fn rate_limited(retry_after: UnixMillis) -> Rejection {
+    Rejection::new(Code::RateLimited, "too many failures came from this network")
+        .retry_after(Duration::from_millis(retry_after))
 }

@@ -1,26 +1,25 @@
 //! `POST /refresh`: a refresh token for a new access token, and mostly for its own successor.
 
 use super::token_answer::{Grant, NewRefreshToken, tokens};
-use super::{Call, store_unavailable};
+use super::{Call, rate_limited, store_unavailable};
 use crate::pipeline::Facts;
 use crate::pipeline::authenticate::refusal;
 use crate::pipeline::bearer::bearer_token;
 use crate::pipeline::response::Response;
 use crate::problem::{Code, Rejection};
-use crate::sessions::{Account, RefreshError, Session, SessionId, TokenId};
+use crate::sessions::{Account, Door, Passage, RefreshError, Session, SessionId, TokenId};
 use crate::telemetry::RefreshOutcome;
 use crate::tokens::TokenType;
 
 /// Refreshes a session.
 pub(super) async fn refresh<'c>(call: Call<'_>, facts: &mut Facts) -> Result<Response<'c>, Rejection> {
     let metrics = &call.worker.metrics;
-    let (session, presented, subject) = presented(call).inspect_err(|rejection| {
-        let expired = rejection.code() == Code::TokenExpired;
-        metrics.refresh(if expired { RefreshOutcome::Expired } else { RefreshOutcome::Invalid });
-    })?;
+    let (session, presented, subject) = match presented(call) {
+        Ok(presented) => presented,
+        Err(rejection) => return Err(not_presented(call, rejection).await),
+    };
     // The user is read anew: who was disabled or deleted, or has a new password, ends here; new roles take effect.
-    let directory = &call.snapshot.directory;
-    let user = directory.by_id(&subject).filter(|user| !user.disabled);
+    let user = call.snapshot.users.current().by_id(&subject).filter(|user| !user.disabled);
     let account = |_: &Session| match &user {
         Some(user) => Account::Active { credential: user.credential_fingerprint() },
         None => Account::Gone,
@@ -65,6 +64,29 @@ fn presented(call: Call<'_>) -> Result<(SessionId, TokenId, String), Rejection> 
     Ok((session, claims.jti().parse().map_err(not_ours)?, claims.subject().to_owned()))
 }
 
+/// A token that is none of ours counts against its network, and the answer is 429 once that has sent too many. Tokens that are
+/// ours are judged all the same, so that a neighbour's failures keep nobody from refreshing.
+async fn not_presented(call: Call<'_>, rejection: Rejection) -> Rejection {
+    let outcome = match rejection.code() {
+        Code::TokenExpired => RefreshOutcome::Expired,
+        Code::MissingToken | Code::InvalidRequest => RefreshOutcome::Invalid,
+        _ => {
+            let sessions = &call.worker.gateway.sessions;
+            match sessions.reserve_passage(Door::Refresh, &call.network(), call.now_millis()).await {
+                Ok(Passage::Shut { retry_after }) => {
+                    call.worker.metrics.refresh(RefreshOutcome::RateLimited);
+                    return rate_limited(retry_after);
+                }
+                Ok(Passage::Free) => {}
+                Err(error) => tracing::error!(%error, "a bad refresh token was not counted"),
+            }
+            RefreshOutcome::Invalid
+        }
+    };
+    call.worker.metrics.refresh(outcome);
+    rejection
+}
+
 fn refused(call: Call<'_>, error: &RefreshError, subject: &str, session: SessionId) -> Rejection {
     let (outcome, told, rejection) = match error {
         RefreshError::Unknown => (
@@ -76,6 +98,11 @@ fn refused(call: Call<'_>, error: &RefreshError, subject: &str, session: Session
             RefreshOutcome::Expired,
             "expired",
             Rejection::new(Code::TokenExpired, "the session has expired"),
+        ),
+        RefreshError::Idle => (
+            RefreshOutcome::Idle,
+            "idle",
+            Rejection::new(Code::TokenExpired, "the session was not refreshed for too long; it is over"),
         ),
         RefreshError::Revoked => {
             (RefreshOutcome::Revoked, "revoked", Rejection::new(Code::TokenRevoked, "the session was ended"))

@@ -20,7 +20,7 @@ struct Body {
     token_type: &'static str,
     /// Seconds the access token lives.
     expires_in: u64,
-    /// Seconds the session can still be refreshed.
+    /// Seconds the session can still be refreshed if nobody does.
     refresh_expires_in: u64,
     /// The clock the tokens go by, in seconds since 1970.
     server_time: UnixSeconds,
@@ -45,7 +45,9 @@ pub(super) struct Grant<'a> {
 /// Signs the tokens of a grant and answers with them.
 pub(super) fn tokens<'c>(call: Call<'_>, grant: Grant<'_>) -> Result<Response<'c>, Rejection> {
     let now = call.exchange.now();
-    let access_ttl = call.snapshot.settings.tokens.access_ttl.as_secs();
+    let settings = &call.snapshot.settings.tokens;
+    let access_ttl = settings.access_ttl.as_secs();
+    let left = grant.session_ends_at.saturating_sub(now);
     let session = grant.session.to_string();
     let request = |token_type, jti, issued_at, expires_at| {
         call.snapshot.issuer.issue(TokenRequest {
@@ -75,7 +77,7 @@ pub(super) fn tokens<'c>(call: Call<'_>, grant: Grant<'_>) -> Result<Response<'c
         refresh_token,
         token_type: "Bearer",
         expires_in: access_ttl,
-        refresh_expires_in: grant.session_ends_at.saturating_sub(now),
+        refresh_expires_in: settings.idle_ttl.map_or(left, |idle| left.min(idle.as_secs())),
         server_time: now,
     };
     Ok(Response::json(StatusCode::OK, &body).field("Cache-Control", "no-store").field("Pragma", "no-cache"))

@@ -46,6 +46,6 @@ pub(super) fn versioned(key: &str, bytes: &[u8]) -> Result<Versioned, StoreError
 /// A key as it stands in the file.
 pub(super) fn parse_key(text: &str) -> Option<Key> {
     let (space, id) = text.split_once('/')?;
-    let space = [Space::Session, Space::Attempts].into_iter().find(|s| s.name() == space)?;
+    let space = Space::ALL.into_iter().find(|s| s.name() == space)?;
     Some(Key { space, id: id.to_owned() })
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError};
 
+use super::disk::{Watch, WatchedFile};
 use super::layout::{EXPIRIES, FORMAT, FORMAT_KEY, FORMAT_VERSION, GROUPS, RECORDS};
 
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
@@ -52,7 +53,7 @@ impl OpenError {
 }
 
 /// Opens the file, or makes it (mode 0600) where there is none.
-pub(super) fn open_or_create(path: &Path) -> Result<Database, OpenError> {
+pub(super) fn open_or_create(path: &Path) -> Result<(Database, Watch), OpenError> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     DirBuilder::new()
         .recursive(true)
@@ -62,8 +63,14 @@ pub(super) fn open_or_create(path: &Path) -> Result<Database, OpenError> {
     if is_missing(path)? {
         create(dir, path)?;
     }
+    open(path, None)
+}
+
+/// Opens a file that is there, and checks every page's checksum and that it is ours. One that was open before stays under
+/// its watch.
+pub(super) fn open(path: &Path, watch: Option<&Watch>) -> Result<(Database, Watch), OpenError> {
     // redb may panic over bytes that it did not write.
-    let opened = catch_unwind(AssertUnwindSafe(|| open(path)));
+    let opened = catch_unwind(AssertUnwindSafe(|| open_checked(path, watch)));
     opened.unwrap_or_else(|_| Err(OpenError::foreign(path, &"its structure is broken")))
 }
 
@@ -108,10 +115,19 @@ pub(super) fn prepare(database: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Opens a file that is there, and checks every page's checksum and that it is ours.
-fn open(path: &Path) -> Result<Database, OpenError> {
+fn open_checked(path: &Path, watch: Option<&Watch>) -> Result<(Database, Watch), OpenError> {
+    let inaccessible = |e: std::io::Error| OpenError::inaccessible(path, &e);
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(inaccessible)?;
+    let watch = match watch {
+        Some(watch) => watch.clone(),
+        None => Watch::over(path, &file).map_err(inaccessible)?,
+    };
+    if file.metadata().map_err(inaccessible)?.len() == 0 {
+        return Err(OpenError::foreign(path, &"it is empty"));
+    }
     let mut builder = Builder::new();
-    let opened = builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).open(path);
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    let opened = WatchedFile::new(file, watch.clone()).and_then(|file| builder.create_with_backend(file));
     let database = opened.map_err(|e| match e {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
             OpenError::InUse(path.to_owned())
@@ -126,7 +142,7 @@ fn open(path: &Path) -> Result<Database, OpenError> {
         e => OpenError::foreign(path, &e),
     })?;
     match format(&database).map_err(|e| OpenError::foreign(path, &e))? {
-        Some(version) if version == FORMAT_VERSION => Ok(database),
+        Some(version) if version == FORMAT_VERSION => Ok((database, watch)),
         Some(version) => Err(OpenError::foreign(
             path,
             &format_args!("its format is {version}, this program's is {FORMAT_VERSION}"),

@@ -1,13 +1,15 @@
 //! The one thread that changes the state file, and lets all changes that wait together share one fsync.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::Receiver;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use redb::{Database, Durability, ReadableTable};
 use tokio::sync::oneshot;
 
 use super::layout::{EXPIRIES, GROUPS, Header, RECORDS};
+use super::slot::Slot;
 use crate::sessions::UnixMillis;
 use crate::sessions::store::{Put, PutOutcome, StoreError, Version};
 
@@ -15,6 +17,8 @@ use crate::sessions::store::{Put, PutOutcome, StoreError, Version};
 const BATCH: usize = 512;
 /// Records that are forgotten in one go at most: logins wait for no more than that.
 pub(super) const SWEEP: usize = 1000;
+/// How often a file that failed is opened anew.
+const MEND_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the writer is asked to do, and where it answers.
 pub(super) enum Job {
@@ -23,33 +27,49 @@ pub(super) enum Job {
     Sweep(UnixMillis, oneshot::Sender<Result<usize, StoreError>>),
 }
 
-/// Why the file is not to be trusted any more, if so. After a commit that failed, what is on disk is unknown: going on
-/// could lose what was promised. Opening the file anew finds out.
-pub(super) type Broken = Arc<OnceLock<String>>;
-
 /// Everything that waits with `first`, up to a batch: while one fsync runs, the changes for the next one gather.
 fn gather(first: Job, jobs: &Receiver<Job>) -> Vec<Job> {
     std::iter::once(first).chain(jobs.try_iter()).take(BATCH).collect()
 }
 
 pub(super) struct Writer {
-    database: Arc<Database>,
-    broken: Broken,
+    slot: Arc<Slot>,
     last_version: u64,
+    mended_at: Instant,
 }
 
 impl Writer {
-    pub(super) fn new(database: Arc<Database>, broken: Broken) -> Writer {
+    pub(super) fn new(slot: Arc<Slot>) -> Writer {
         // Versions only need to differ from all earlier ones of a record: the clock's nanoseconds start higher than
         // any count of changes an earlier process can have reached.
         let since_1970 =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Writer { database, broken, last_version: since_1970.as_nanos() as u64 }
+        Writer { slot, last_version: since_1970.as_nanos() as u64, mended_at: Instant::now() }
     }
 
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
-        while let Ok(first) = jobs.recv() {
-            self.work(gather(first, jobs));
+        loop {
+            let first = match self.slot.is_broken() {
+                false => jobs.recv().map_err(RecvTimeoutError::from),
+                true => jobs.recv_timeout(MEND_INTERVAL),
+            };
+            if let Err(RecvTimeoutError::Disconnected) = first {
+                return;
+            }
+            self.mend();
+            if let Ok(first) = first {
+                self.work(gather(first, jobs));
+            }
+        }
+    }
+
+    /// Tries to bring a file that failed back into use, now and then.
+    fn mend(&mut self) {
+        if self.slot.is_broken() && self.mended_at.elapsed() >= MEND_INTERVAL {
+            if self.slot.mend() {
+                tracing::info!("the state file can be used again");
+            }
+            self.mended_at = Instant::now();
         }
     }
 
@@ -63,13 +83,15 @@ impl Writer {
                     answers.push(answer);
                 }
                 // Who asked may have gone, here and below; what was done stands all the same.
-                Job::Sweep(now, answer) => drop(answer.send(self.guarded(|writer| writer.forget(now)))),
+                Job::Sweep(now, answer) => {
+                    drop(answer.send(self.guarded(|_, database| forget(database, now))))
+                }
             }
         }
         if changes.is_empty() {
             return;
         }
-        let result = self.guarded(|writer| writer.commit(&changes));
+        let result = self.guarded(|last_version, database| commit(last_version, database, &changes));
         for (place, answer) in answers.into_iter().enumerate() {
             let _ = answer.send(result.as_ref().map(|outcomes| outcomes[place]).map_err(StoreError::clone));
         }
@@ -77,87 +99,82 @@ impl Writer {
 
     fn guarded<T>(
         &mut self,
-        work: impl FnOnce(&mut Self) -> Result<T, redb::Error>,
+        work: impl FnOnce(&mut u64, &Database) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        still_whole(&self.broken)?;
-        let error = match catch_unwind(AssertUnwindSafe(|| work(self))) {
-            Ok(Ok(done)) => return Ok(done),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "its structure is broken".to_owned(),
-        };
-        tracing::error!(error, "the state file cannot be written; restart when the cause is gone");
-        Err(StoreError::Unavailable(self.broken.get_or_init(|| error).clone()))
-    }
-
-    /// Makes all changes whose records are as expected, in one transaction.
-    fn commit(&mut self, puts: &[Put]) -> Result<Vec<PutOutcome>, redb::Error> {
-        let mut transaction = self.database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
-        let mut outcomes = Vec::with_capacity(puts.len());
-        {
-            let mut records = transaction.open_table(RECORDS)?;
-            let mut groups = transaction.open_table(GROUPS)?;
-            let mut expiries = transaction.open_table(EXPIRIES)?;
-            for put in puts {
-                let key = put.key.to_string();
-                let current = records
-                    .get(key.as_str())?
-                    .and_then(|v| Header::decode(v.value()).map(|(header, _)| header));
-                if current.as_ref().map(|header| header.version) != put.expected {
-                    outcomes.push(PutOutcome::Conflict);
-                    continue;
-                }
-                self.last_version += 1;
-                let header = Header { version: Version(self.last_version), expires_at: put.expires_at };
-                records.insert(key.as_str(), header.encode(&put.value).as_slice())?;
-                let group = put.group.as_deref().unwrap_or_default();
-                let expired_at = current.map(|header| header.expires_at);
-                if expired_at.is_none() && !group.is_empty() {
-                    groups.insert((group, key.as_str()), ())?;
-                }
-                if expired_at != Some(put.expires_at) {
-                    if let Some(before) = expired_at {
-                        expiries.remove((before, key.as_str()))?;
-                    }
-                    expiries.insert((put.expires_at, key.as_str()), group)?;
-                }
-                outcomes.push(PutOutcome::Stored);
-            }
-        }
-        transaction.commit()?;
-        Ok(outcomes)
-    }
-
-    /// Forgets records that have expired, the longest expired first.
-    fn forget(&mut self, now: UnixMillis) -> Result<usize, redb::Error> {
-        let transaction = self.database.begin_write()?;
-        let mut forgotten = 0;
-        {
-            let mut records = transaction.open_table(RECORDS)?;
-            let mut groups = transaction.open_table(GROUPS)?;
-            let mut expiries = transaction.open_table(EXPIRIES)?;
-            let expired = expiries.extract_from_if(..(now.saturating_add(1), ""), |_, _| true)?;
-            for entry in expired.take(SWEEP) {
-                let (place, group) = entry?;
-                let (_, key) = place.value();
-                records.remove(key)?;
-                groups.remove((group.value(), key))?;
-                forgotten += 1;
-            }
-        }
-        if forgotten == 0 {
-            transaction.abort()?;
-        } else {
-            transaction.commit()?;
-        }
-        Ok(forgotten)
+        let Writer { slot, last_version, .. } = self;
+        let error =
+            match catch_unwind(AssertUnwindSafe(|| slot.with(|database| work(last_version, database)))) {
+                Ok(Ok(Ok(done))) => return Ok(done),
+                Ok(Err(refused)) => return Err(refused),
+                Ok(Ok(Err(error))) => error.to_string(),
+                Err(_) => "its structure is broken".to_owned(),
+            };
+        let refusal = slot.break_off(error);
+        self.mended_at = Instant::now();
+        tracing::error!(error = %refusal, "the state file cannot be written");
+        Err(refusal)
     }
 }
 
-/// Refuses where the file has failed before.
-pub(super) fn still_whole(broken: &Broken) -> Result<(), StoreError> {
-    match broken.get() {
-        None => Ok(()),
-        Some(reason) => Err(StoreError::Unavailable(format!("{reason}; restart when the cause is gone"))),
+/// Makes all changes whose records are as expected, in one transaction.
+fn commit(last_version: &mut u64, database: &Database, puts: &[Put]) -> Result<Vec<PutOutcome>, redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    let mut outcomes = Vec::with_capacity(puts.len());
+    {
+        let mut records = transaction.open_table(RECORDS)?;
+        let mut groups = transaction.open_table(GROUPS)?;
+        let mut expiries = transaction.open_table(EXPIRIES)?;
+        for put in puts {
+            let key = put.key.to_string();
+            let current =
+                records.get(key.as_str())?.and_then(|v| Header::decode(v.value()).map(|(header, _)| header));
+            if current.as_ref().map(|header| header.version) != put.expected {
+                outcomes.push(PutOutcome::Conflict);
+                continue;
+            }
+            *last_version += 1;
+            let header = Header { version: Version(*last_version), expires_at: put.expires_at };
+            records.insert(key.as_str(), header.encode(&put.value).as_slice())?;
+            let group = put.group.as_deref().unwrap_or_default();
+            let expired_at = current.map(|header| header.expires_at);
+            if expired_at.is_none() && !group.is_empty() {
+                groups.insert((group, key.as_str()), ())?;
+            }
+            if expired_at != Some(put.expires_at) {
+                if let Some(before) = expired_at {
+                    expiries.remove((before, key.as_str()))?;
+                }
+                expiries.insert((put.expires_at, key.as_str()), group)?;
+            }
+            outcomes.push(PutOutcome::Stored);
+        }
     }
+    transaction.commit()?;
+    Ok(outcomes)
+}
+
+/// Forgets records that have expired, the longest expired first.
+fn forget(database: &Database, now: UnixMillis) -> Result<usize, redb::Error> {
+    let transaction = database.begin_write()?;
+    let mut forgotten = 0;
+    {
+        let mut records = transaction.open_table(RECORDS)?;
+        let mut groups = transaction.open_table(GROUPS)?;
+        let mut expiries = transaction.open_table(EXPIRIES)?;
+        let expired = expiries.extract_from_if(..(now.saturating_add(1), ""), |_, _| true)?;
+        for entry in expired.take(SWEEP) {
+            let (place, group) = entry?;
+            let (_, key) = place.value();
+            records.remove(key)?;
+            groups.remove((group.value(), key))?;
+            forgotten += 1;
+        }
+    }
+    if forgotten == 0 {
+        transaction.abort()?;
+    } else {
+        transaction.commit()?;
+    }
+    Ok(forgotten)
 }

@@ -10,10 +10,17 @@ use crate::sessions::store::{Put, PutOutcome, StoreFuture, Versioned};
 use tokio::sync::Semaphore;
 
 const POLICY: Policy = Policy {
-    rotation: RotationPolicy { mode: Rotation::OnUse, grace: 10_000 },
+    rotation: RotationPolicy { mode: Rotation::OnUse, grace: 10_000, idle_ttl: None },
     session_ttl: 600_000,
     access_ttl: 60_000,
-    lockout: LockoutPolicy { max_failures: 5, window: 900_000, duration: 900_000 },
+    lockout: LockoutPolicy {
+        max_failures: 5,
+        window: 900_000,
+        duration: 900_000,
+        escalation: 1,
+        max_duration: 900_000,
+    },
+    throttle: Some(ThrottlePolicy { max_failures: 20, window: 60_000 }),
 };
 const ACTIVE: Account = Account::Active { credential: [7; 16] };
 
@@ -160,4 +167,50 @@ async fn only_sessions_that_were_not_over_count_as_ended() {
     sessions.revoke(opened.session, RevocationReason::Logout, 1).await.unwrap();
     assert_eq!(sessions.revoke_all("1", RevocationReason::LogoutAll, 2).await.unwrap(), 1);
     assert_eq!(sessions.revoke_all("1", RevocationReason::LogoutAll, 3).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn attempts_of_one_network_that_wait_together_cost_one_write() {
+    let store = SlowToAnswer::new(0);
+    let sessions = Sessions::start(Arc::clone(&store) as Arc<dyn Store>, POLICY, 0).await.unwrap();
+    let network = SourceNetwork::of("192.0.2.1".parse().unwrap());
+    let attempt = || {
+        let sessions = sessions.clone();
+        tokio::spawn(async move { sessions.reserve_passage(Door::Login, &network, 1).await })
+    };
+    let first = attempt();
+    while *store.changes.lock().unwrap() == 0 {
+        tokio::task::yield_now().await;
+    }
+    // Those who come while the first is being counted.
+    let others: Vec<_> = (0..19).map(|_| attempt()).collect();
+    tokio::task::yield_now().await;
+    store.answers.add_permits(2);
+    for counted in std::iter::once(first).chain(others) {
+        assert_eq!(counted.await.unwrap(), Ok(Passage::Free));
+    }
+    assert_eq!(*store.changes.lock().unwrap(), 2);
+    let shut = sessions.reserve_passage(Door::Login, &network, 1).await.unwrap();
+    assert!(matches!(shut, Passage::Shut { .. }), "all of them were counted");
+    assert_eq!(*store.changes.lock().unwrap(), 2, "who is turned away costs no write");
+}
+
+#[tokio::test]
+async fn an_outage_is_told_to_everybody_who_waits_for_the_count() {
+    let store = SlowToAnswer::new(0);
+    let sessions = Sessions::start(Arc::clone(&store) as Arc<dyn Store>, POLICY, 0).await.unwrap();
+    let network = SourceNetwork::of("192.0.2.1".parse().unwrap());
+    let attempts: Vec<_> = (0..3)
+        .map(|_| {
+            let sessions = sessions.clone();
+            tokio::spawn(async move { sessions.reserve_passage(Door::Login, &network, 1).await })
+        })
+        .collect();
+    while *store.changes.lock().unwrap() == 0 {
+        tokio::task::yield_now().await;
+    }
+    store.answers.close();
+    for attempt in attempts {
+        assert!(matches!(attempt.await.unwrap(), Err(StoreError::Unavailable(_))));
+    }
 }

@@ -1,0 +1,301 @@
+//! The store that several gateways share: Redis, as one server, behind Sentinels, or as a cluster.
+//!
+//! A swap is one Lua script ([`keyspace`] tells what it touches). The new version is chosen before the first sending, so a
+//! swap that is sent again because its answer was lost finds out that it was made. Records carry times to live by the
+//! gateway's clock, so Redis forgets them by itself.
+//!
+//! A revocation is published by the same script that makes it, over the connection that every gateway already listens on
+//! ([`link`]); whoever was not listening reads the revoked sessions before it goes on. So no request has to ask Redis.
+
+mod advice;
+mod cluster;
+mod dial;
+mod fault;
+mod hearing;
+mod keyspace;
+mod link;
+mod marks;
+mod servers;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, dead_code)]
+#[path = "../../tests/it/fixture/redis.rs"]
+mod redis_servers;
+#[cfg(test)]
+pub(super) mod test_support;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use redis::{Cmd, FromRedisValue, Script};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use self::advice::Advice;
+use self::dial::Dialer;
+pub use self::dial::TlsError;
+use self::fault::Fault;
+use self::hearing::Hearing;
+use self::keyspace::{Keyspace, SHARDS, Shard, shard_of};
+use self::link::Common;
+use self::marks::Marks;
+use self::servers::Servers;
+use super::store::{Health, Key, Put, PutOutcome, Space, Store, StoreError, StoreFuture, Version, Versioned};
+use super::{Revocations, UnixMillis};
+use crate::config::Redis as Settings;
+
+/// For the answer to a command.
+const COMMAND: Duration = Duration::from_millis(250);
+/// For a connection: name, TCP, TLS, login.
+const CONNECT: Duration = Duration::from_secs(1);
+/// For an operation, with its second try and the wait for a new connection.
+const TOTAL: Duration = Duration::from_secs(1);
+/// After so long nobody waits for a connection any more.
+const OUTAGE: Duration = Duration::from_secs(1);
+/// How long a start waits for Redis: before it goes on without, or where it must not, before it fails.
+const START: Duration = Duration::from_secs(1);
+const REQUIRED_START: Duration = Duration::from_secs(4);
+
+/// How far the clocks of gateways may be apart: a revocation is remembered for so much longer, in milliseconds.
+const SKEW: UnixMillis = 60_000;
+
+/// The longest time to live there is in Redis, ten years, in milliseconds: what it multiplies must not overflow.
+const LONGEST: UnixMillis = 10 * 365 * 24 * 60 * 60 * 1000;
+
+/// Reads what is revoked in a shard.
+const SYNC: &str = include_str!("redis/sync.lua");
+/// Swaps a record.
+const SWAP: &str = include_str!("redis/swap.lua");
+
+/// Records in Redis.
+pub struct RedisStore {
+    shared: Arc<Shared>,
+    required_at_start: bool,
+    /// Where connections live; taken when this is dropped.
+    runtime: Option<Runtime>,
+}
+
+struct Shared {
+    servers: Servers,
+    common: Arc<Common>,
+    swap: Script,
+}
+
+impl RedisStore {
+    /// Begins to connect, on a thread of its own. Redis need not be there yet.
+    pub fn open(settings: &Settings) -> Result<RedisStore, RedisOpenError> {
+        let keyspace = Keyspace::new(settings.key_prefix.clone());
+        let hearing = Hearing::new(settings.revocation, keyspace.channel(), now());
+        let dialer = Dialer::new(settings)?;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("redis")
+            .enable_all()
+            .build()
+            .map_err(RedisOpenError::Thread)?;
+        let (marks, advice) = (Marks::default(), Advice::default());
+        let common = Arc::new(Common { dialer, keyspace, hearing, marks, advice });
+        let servers = Servers::start(&settings.servers, &common, runtime.handle());
+        let shared = Shared { servers, common, swap: Script::new(SWAP) };
+        Ok(RedisStore {
+            shared: Arc::new(shared),
+            required_at_start: settings.required_at_start,
+            runtime: Some(runtime),
+        })
+    }
+}
+
+/// Why the store cannot even be tried.
+#[derive(Debug, thiserror::Error)]
+pub enum RedisOpenError {
+    /// A certificate or a key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The thread for its connections.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+impl Drop for RedisStore {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Nothing there is worth waiting for, and this may run where waiting is not allowed.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Shared {
+    async fn ask<T: FromRedisValue>(&self, shard: Shard, command: &Cmd) -> Result<T, StoreError> {
+        self.servers.ask(shard, command).await.map_err(|fault| unavailable(&fault))
+    }
+
+    /// Runs the swap script, by its name where the server knows it.
+    async fn swap(&self, shard: Shard, keys: &[String], arguments: &[Vec<u8>]) -> Result<bool, StoreError> {
+        let command = |how: &str, script: &str| {
+            let mut command = redis::cmd(how);
+            command.arg(script).arg(keys.len()).arg(keys).arg(arguments);
+            command
+        };
+        let known = self.servers.ask(shard, &command("EVALSHA", self.swap.get_hash())).await;
+        match known {
+            Err(Fault::NoScript) => self.ask(shard, &command("EVAL", SWAP)).await,
+            swapped => swapped.map_err(|fault| unavailable(&fault)),
+        }
+    }
+
+    async fn group_in(self: Arc<Shared>, shard: Shard, group: String) -> Result<Vec<String>, StoreError> {
+        let mut question = redis::cmd("ZRANGEBYSCORE");
+        question.arg(self.common.keyspace.group(shard, &group)).arg(format!("({}", now())).arg("+inf");
+        self.ask(shard, &question).await
+    }
+
+    async fn record(&self, key: &Key) -> Result<Option<Versioned>, StoreError> {
+        let mut question = redis::cmd("GET");
+        question.arg(self.common.keyspace.record(key));
+        let found: Option<Vec<u8>> = self.ask(shard_of(&key.id), &question).await?;
+        found.map(|bytes| versioned(key, &bytes)).transpose()
+    }
+}
+
+fn unavailable(fault: &Fault) -> StoreError {
+    StoreError::Unavailable(format!("Redis: {}", fault.text()))
+}
+
+/// A record as it stands in Redis.
+fn versioned(key: &Key, bytes: &[u8]) -> Result<Versioned, StoreError> {
+    let parts = bytes.split_at_checked(16).and_then(|(version, value)| {
+        let version = u64::from_str_radix(std::str::from_utf8(version).ok()?, 16).ok()?;
+        Some(Versioned { value: value.to_vec(), version: Version(version) })
+    });
+    parts.ok_or_else(|| StoreError::Corrupt(key.to_string()))
+}
+
+/// A version as it stands in Redis; of no record, nothing.
+fn written(version: Option<Version>) -> String {
+    version.map(|Version(number)| format!("{number:016x}")).unwrap_or_default()
+}
+
+/// A version that no record ever had, as far as 64 random bits can promise.
+fn fresh_version() -> Version {
+    let mut bytes = [0; 8];
+    // The generator is seeded at start; aws-lc ends the process rather than give weak bytes.
+    rand::fill(&mut bytes).unwrap_or_else(|_| panic!("the system gives no random bytes"));
+    Version(u64::from_be_bytes(bytes))
+}
+
+/// Milliseconds since 1970.
+fn now() -> UnixMillis {
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Store for RedisStore {
+    fn get<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, Option<Versioned>> {
+        Box::pin(self.shared.record(key))
+    }
+
+    fn put_if(&self, put: Put) -> StoreFuture<'_, PutOutcome> {
+        Box::pin(async move {
+            let shard = shard_of(&put.key.id);
+            let keyspace = &self.shared.common.keyspace;
+            let mut keys = vec![keyspace.record(&put.key), keyspace.revoked(shard)];
+            keys.extend(put.group.as_ref().map(|group| keyspace.group(shard, group)));
+            let (now, revoked_until) = (now(), put.revoked_until.map(|until| until.saturating_add(SKEW)));
+            let arguments = [
+                written(put.expected).into_bytes(),
+                written(Some(fresh_version())).into_bytes(),
+                put.value,
+                now.to_string().into_bytes(),
+                put.expires_at.min(now.saturating_add(LONGEST)).to_string().into_bytes(),
+                put.key.id.into_bytes(),
+                revoked_until.map(|until| until.to_string()).unwrap_or_default().into_bytes(),
+                keyspace.channel().into_bytes(),
+            ];
+            let swapped = self.shared.swap(shard, &keys, &arguments).await?;
+            Ok(if swapped { PutOutcome::Stored } else { PutOutcome::Conflict })
+        })
+    }
+
+    fn group<'a>(&'a self, group: &'a str) -> StoreFuture<'a, Vec<Key>> {
+        Box::pin(async move {
+            let mut questions = JoinSet::new();
+            for shard in 0..SHARDS {
+                questions.spawn(Arc::clone(&self.shared).group_in(shard, group.to_owned()));
+            }
+            let mut keys = Vec::new();
+            for ids in questions.join_all().await {
+                keys.extend(ids?.into_iter().map(|id| Key { space: Space::Session, id }));
+            }
+            keys.sort_unstable();
+            Ok(keys)
+        })
+    }
+
+    fn revocations(&self) -> StoreFuture<'_, Option<Arc<Revocations>>> {
+        Box::pin(async move {
+            let hearing = &self.shared.common.hearing;
+            let patience = if self.required_at_start { REQUIRED_START } else { START };
+            if timeout(patience, hearing.whole()).await.is_err() {
+                let why = self.shared.servers.health().err().unwrap_or_else(|| "it is slow".to_owned());
+                if self.required_at_start {
+                    let why = format!("Redis: {why}; start it, or leave store.redis.required_at_start out");
+                    return Err(StoreError::Unavailable(why));
+                }
+                tracing::warn!(why, "starting without Redis: nobody can log in until it is there");
+            }
+            Ok(Some(Arc::clone(hearing.revocations())))
+        })
+    }
+
+    fn health(&self) -> Health {
+        match self.shared.servers.health() {
+            Ok(since) => Health::Up(since.into_std()),
+            Err(why) => Health::Down(format!("Redis: {why}")),
+        }
+    }
+
+    fn losses(&self) -> u64 {
+        self.shared.common.marks.losses()
+    }
+
+    fn scan(&self, space: Space) -> StoreFuture<'_, Vec<(Key, Versioned)>> {
+        Box::pin(async move {
+            let keyspace = &self.shared.common.keyspace;
+            let mut found = Vec::new();
+            for link in self.shared.servers.links() {
+                let up = link.up(Instant::now() + TOTAL).await.map_err(StoreError::Unavailable)?;
+                let mut cursor = "0".to_owned();
+                loop {
+                    let mut question = redis::cmd("SCAN");
+                    question.arg(&cursor).arg("MATCH").arg(keyspace.pattern(space)).arg("COUNT").arg(1000);
+                    let (next, names): (String, Vec<String>) =
+                        up.connection.ask(&question).await.map_err(|fault| unavailable(&fault))?;
+                    for id in names.iter().filter_map(|name| keyspace.id_of(space, name)) {
+                        let key = Key { space, id: id.to_owned() };
+                        // It may have expired meanwhile.
+                        if let Some(record) = self.shared.record(&key).await? {
+                            found.push((key, record));
+                        }
+                    }
+                    cursor = next;
+                    if cursor == "0" {
+                        break;
+                    }
+                }
+            }
+            // A scan may name a key twice.
+            found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+            found.dedup_by(|(a, _), (b, _)| a == b);
+            Ok(found)
+        })
+    }
+
+    fn sweep(&self, _now: UnixMillis) -> StoreFuture<'_, usize> {
+        Box::pin(async { Ok(0) })
+    }
+}

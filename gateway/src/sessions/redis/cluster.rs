@@ -1,0 +1,278 @@
+//! The shape of a Redis cluster: which master has which shard, learnt anew when it changes.
+//!
+//! Each master has a link of its own, so each is heard by itself: messages need not pass from node to node to arrive, and
+//! where one is away, only its shards are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use redis::Value;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::OUTAGE;
+use super::dial::Connection;
+use super::fault::Fault;
+use super::keyspace::{SHARDS, Shard, tag};
+use super::link::{Common, Link, Whom};
+use super::servers::Kept;
+use crate::config::RedisAddress;
+
+/// How often the shape is asked for although nothing seems to have changed.
+const ROUTINE: Duration = Duration::from_secs(1);
+/// How often it is asked for at most.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Slots of a cluster; part of Redis.
+const SLOTS: u16 = 16384;
+
+/// A cluster and the task that learns its shape.
+pub(super) struct Cluster {
+    seeds: Vec<RedisAddress>,
+    common: Arc<Common>,
+    runtime: Handle,
+    shape: RwLock<Shape>,
+    /// Told whenever the shape was changed.
+    changed: watch::Sender<()>,
+    suspected: Notify,
+}
+
+struct Shape {
+    owners: [Option<RedisAddress>; SHARDS],
+    links: BTreeMap<RedisAddress, Kept>,
+    /// Why nothing or not everything is known, and since when.
+    trouble: String,
+    since: Instant,
+}
+
+impl Cluster {
+    pub(super) fn start(seeds: Vec<RedisAddress>, common: Arc<Common>, runtime: &Handle) -> Arc<Cluster> {
+        let shape = Shape {
+            owners: [const { None }; SHARDS],
+            links: BTreeMap::new(),
+            trouble: "not connected yet".to_owned(),
+            since: Instant::now(),
+        };
+        let cluster = Cluster {
+            seeds,
+            common,
+            runtime: runtime.clone(),
+            shape: RwLock::new(shape),
+            changed: watch::Sender::new(()),
+            suspected: Notify::new(),
+        };
+        let cluster = Arc::new(cluster);
+        let learner = Arc::downgrade(&cluster);
+        runtime.spawn(async move {
+            while let Some(cluster) = learner.upgrade() {
+                cluster.learn().await;
+                let _ = timeout(ROUTINE, cluster.suspected.notified()).await;
+                drop(cluster);
+                sleep(PAUSE).await;
+            }
+        });
+        cluster
+    }
+
+    /// The link to whoever has the shard. Where nobody is known to have it, that is waited for like for a connection (see
+    /// [`Link::up`]).
+    pub(super) async fn link(&self, shard: Shard, deadline: Instant) -> Result<Arc<Link>, Fault> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            let (fault, since) = match self.owner(shard) {
+                Ok(link) => return Ok(link),
+                Err(unserved) => unserved,
+            };
+            match timeout_at(deadline.min(since + OUTAGE), changed.changed()).await {
+                Ok(Ok(())) => {}
+                _ => return Err(fault),
+            }
+        }
+    }
+
+    /// Since when all shards are in reach, or why one is not.
+    pub(super) fn health(&self) -> Result<Instant, String> {
+        let mut since = None;
+        for shard in 0..SHARDS {
+            let link = self.owner(shard).map_err(|(fault, _)| fault.text())?;
+            since = since.max(Some(link.health()?));
+        }
+        since.ok_or_else(|| "it has no shards".to_owned())
+    }
+
+    fn owner(&self, shard: Shard) -> Result<Arc<Link>, (Fault, Instant)> {
+        let shape = self.shape.read().unwrap_or_else(PoisonError::into_inner);
+        let owner = shape.owners[shard].as_ref().and_then(|owner| shape.links.get(owner));
+        let link = owner.map(|kept| Arc::clone(kept.link()));
+        link.ok_or_else(|| (Fault::Unserved(shape.trouble.clone()), shape.since))
+    }
+
+    pub(super) fn links(&self) -> Vec<Arc<Link>> {
+        let shape = self.shape.read().unwrap_or_else(PoisonError::into_inner);
+        shape.links.values().map(|kept| Arc::clone(kept.link())).collect()
+    }
+
+    /// Has the shape learnt anew soon.
+    pub(super) fn suspect(&self) {
+        self.suspected.notify_one();
+    }
+
+    /// A shard was found to be elsewhere; others probably are as well.
+    pub(super) fn moved(&self, shard: Shard, there: RedisAddress) {
+        self.change(|owners| owners[shard] = Some(there));
+        self.suspect();
+    }
+
+    /// A link to a node that has no shard yet, or none any more. It lasts until the shape is learnt anew.
+    pub(super) fn link_to(&self, address: &RedisAddress) -> Arc<Link> {
+        let mut shape = self.shape.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(self.kept(&mut shape, address).link())
+    }
+
+    fn kept<'s>(&self, shape: &'s mut Shape, address: &RedisAddress) -> &'s Kept {
+        shape.links.entry(address.clone()).or_insert_with(|| {
+            let whom = Whom::Server(address.clone());
+            Kept::start(Link::new(whom, BTreeSet::new(), Arc::clone(&self.common)), &self.runtime)
+        })
+    }
+
+    /// Changes who owns what: makes links to new owners and ends those to nodes that own nothing any more.
+    fn change(&self, change: impl FnOnce(&mut [Option<RedisAddress>; SHARDS])) {
+        let mut shape = self.shape.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut shape.owners);
+        let mut shards: BTreeMap<RedisAddress, BTreeSet<Shard>> = BTreeMap::new();
+        for (shard, owner) in shape.owners.iter().enumerate() {
+            if let Some(owner) = owner {
+                shards.entry(owner.clone()).or_default().insert(shard);
+            }
+        }
+        shape.links.retain(|address, _| shards.contains_key(address));
+        for (address, shards) in shards {
+            self.kept(&mut shape, &address).link().serve(shards);
+        }
+        if shape.owners.iter().all(Option::is_some) {
+            shape.since = Instant::now();
+        }
+        drop(shape);
+        self.changed.send_replace(());
+    }
+
+    /// Asks the nodes that are known and then the seeds, until one tells. A node that was cut off may be the last to know,
+    /// so it is asked last.
+    async fn learn(&self) {
+        let mut trouble = "no node of the cluster answers".to_owned();
+        let mut links = self.links();
+        links.sort_by_key(|link| !link.is_sound());
+        for link in links {
+            if let Some((address, connection)) = link.connection()
+                && self.learn_from(&address, &connection).await.is_ok()
+            {
+                return;
+            }
+        }
+        for seed in &self.seeds {
+            let told = match self.common.dialer.open(seed, |_| {}).await {
+                Ok(connection) => self.learn_from(seed, &connection).await,
+                Err(fault) => Err(fault),
+            };
+            match told {
+                Ok(()) => return,
+                Err(fault) => trouble = format!("{seed}: {}", fault.text()),
+            }
+        }
+        self.shape.write().unwrap_or_else(PoisonError::into_inner).trouble = trouble;
+    }
+
+    async fn learn_from(&self, address: &RedisAddress, connection: &Connection) -> Result<(), Fault> {
+        let slots: Vec<Vec<Value>> = connection.ask(redis::cmd("CLUSTER").arg("SLOTS")).await?;
+        let ranges: Vec<Range> = slots.iter().filter_map(|range| Range::parse(range, address)).collect();
+        let owner = |shard: Shard| {
+            let slot = slot_of(tag(shard).trim_matches(['{', '}']));
+            ranges
+                .iter()
+                .find(|range| (range.first..=range.last).contains(&slot))
+                .map(|range| range.master.clone())
+        };
+        self.change(|owners| *owners = std::array::from_fn(owner));
+        self.shape.write().unwrap_or_else(PoisonError::into_inner).trouble =
+            "some slots of the cluster have no master".to_owned();
+        Ok(())
+    }
+}
+
+/// Slots and who serves them.
+#[derive(Debug, PartialEq, Eq)]
+struct Range {
+    first: u16,
+    last: u16,
+    master: RedisAddress,
+}
+
+impl Range {
+    /// Reads an entry of CLUSTER SLOTS. A node without a name is the one that was `asked`.
+    fn parse(entry: &[Value], asked: &RedisAddress) -> Option<Range> {
+        let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = entry else { return None };
+        let host = match master.first()? {
+            Value::BulkString(host) if !host.is_empty() && host != b"?" => {
+                String::from_utf8(host.clone()).ok()?
+            }
+            _ => asked.host.clone(),
+        };
+        let Some(Value::Int(port)) = master.get(1) else { return None };
+        let master = RedisAddress { host, port: u16::try_from(*port).ok()? };
+        Some(Range { first: u16::try_from(*first).ok()?, last: u16::try_from(*last).ok()?, master })
+    }
+}
+
+/// The slot of a hash tag: CRC-16/XMODEM, as the cluster specification has it.
+fn slot_of(tag: &str) -> u16 {
+    let step = |crc: u16, byte: u8| {
+        (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
+    };
+    tag.bytes().fold(0, step) % SLOTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_redis() {
+        // CLUSTER KEYSLOT says so.
+        for (tag, slot) in [("123456789", 12739), ("foo", 12182), ("", 0)] {
+            assert_eq!(slot_of(tag), slot, "{tag}");
+        }
+    }
+
+    #[test]
+    fn shards_spread_over_three_and_over_six_masters() {
+        for masters in [3, 6] {
+            let mut counts = vec![0; masters];
+            for shard in 0..SHARDS {
+                let slot = usize::from(slot_of(tag(shard).trim_matches(['{', '}'])));
+                counts[slot * masters / usize::from(SLOTS)] += 1;
+            }
+            let fair = SHARDS / masters;
+            assert!(counts.iter().all(|count| (fair / 2..=fair * 2).contains(count)), "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn ranges_are_read_with_and_without_a_name() {
+        let asked = RedisAddress { host: "10.0.0.9".into(), port: 7000 };
+        let node =
+            |host: Value| Value::Array(vec![host, Value::Int(7001), Value::BulkString(b"id".to_vec())]);
+        let parse =
+            |host| Range::parse(&[Value::Int(0), Value::Int(5460), node(host)], &asked).map(|r| r.master);
+        let at = |host: &str| Some(RedisAddress { host: host.into(), port: 7001 });
+        assert_eq!(parse(Value::BulkString(b"10.0.0.1".to_vec())), at("10.0.0.1"));
+        assert_eq!(parse(Value::Nil), at("10.0.0.9"));
+        assert_eq!(parse(Value::BulkString(Vec::new())), at("10.0.0.9"));
+        assert_eq!(Range::parse(&[Value::Int(0)], &asked), None);
+    }
+}

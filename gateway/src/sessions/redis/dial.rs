@@ -1,0 +1,244 @@
+//! Opening a connection: TCP, TLS, login, protocol, and finding out from Sentinels whom to connect to.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, ProtocolVersion, PushInfo, RedisConnectionInfo};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use super::fault::Fault;
+use super::{COMMAND, CONNECT};
+use crate::config::{Redis, RedisAddress, RedisLogin, RedisServers, RedisTls};
+
+/// Commands that may be on their way at once; more wait their turn.
+const IN_FLIGHT: usize = 1024;
+
+/// Why a connection to Redis cannot even be tried.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot use TLS to Redis: {0}; check ca_file, client_certificate_file and client_key_file in [store.redis]"
+)]
+pub struct TlsError(String);
+
+/// A connection that is logged in. It ends when the last clone is dropped.
+#[derive(Debug, Clone)]
+pub(super) struct Connection {
+    commands: MultiplexedConnection,
+    _driver: Arc<Driver>,
+}
+
+/// The task that reads and writes; without this, one whose server hangs would never end.
+#[derive(Debug)]
+struct Driver(AbortHandle);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Connection {
+    /// Sends a command and waits for its answer, [`COMMAND`] at most.
+    pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Fault> {
+        within(COMMAND, command.query_async(&mut self.commands.clone())).await
+    }
+
+    /// The same of a cluster's node that is about to take over the slot and answers for it only when asked to.
+    pub(super) async fn ask_redirected<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Fault> {
+        let mut both = redis::Pipeline::with_capacity(2);
+        both.cmd("ASKING").ignore().add_command(command.clone());
+        let (answer,) = self.ask_all(&both, COMMAND).await?;
+        Ok(answer)
+    }
+
+    /// Sends commands together; each has an answer of its own.
+    pub(super) async fn ask_all<T: FromRedisValue>(
+        &self,
+        commands: &redis::Pipeline,
+        patience: Duration,
+    ) -> Result<T, Fault> {
+        within(patience, commands.query_async(&mut self.commands.clone())).await
+    }
+
+    /// Has messages on a channel sent to whoever was given to [`Dialer::open`].
+    pub(super) async fn subscribe(&self, channel: &str) -> Result<(), Fault> {
+        within(COMMAND, self.commands.clone().subscribe(channel)).await
+    }
+}
+
+async fn within<T>(
+    patience: Duration,
+    answer: impl Future<Output = redis::RedisResult<T>>,
+) -> Result<T, Fault> {
+    match timeout(patience, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Fault::Lost(format!("no answer within {} ms", patience.as_millis()))),
+    }
+}
+
+/// Knows how to connect to the servers of the configuration.
+pub(super) struct Dialer {
+    login: RedisLogin,
+    database: i64,
+    tls: Option<TlsConnector>,
+}
+
+impl Dialer {
+    pub(super) fn new(settings: &Redis) -> Result<Dialer, TlsError> {
+        let database = match settings.servers {
+            RedisServers::Single { database, .. } => database,
+            _ => 0,
+        };
+        let tls = settings.tls.as_ref().map(connector).transpose()?;
+        Ok(Dialer { login: settings.login.clone(), database, tls })
+    }
+
+    /// Connects to a server within [`CONNECT`]. Messages of channels that are subscribed to later go to `hear`, before
+    /// anything that the server answers after them.
+    pub(super) async fn open(
+        &self,
+        address: &RedisAddress,
+        hear: impl Fn(&PushInfo) + Send + Sync + 'static,
+    ) -> Result<Connection, Fault> {
+        self.connect(address, &self.login, self.database, hear).await
+    }
+
+    /// Asks Sentinels in turn, beginning with the `first`, for the address of the master.
+    pub(super) async fn master(
+        &self,
+        sentinels: &[RedisAddress],
+        first: usize,
+        master_name: &str,
+        login: &RedisLogin,
+    ) -> Result<RedisAddress, Fault> {
+        let mut complaints = Vec::new();
+        for place in 0..sentinels.len() {
+            let sentinel = &sentinels[(first + place) % sentinels.len()];
+            match self.ask_sentinel(sentinel, master_name, login).await {
+                Ok(Some((host, port))) => return Ok(RedisAddress { host, port }),
+                Ok(None) => complaints.push(format!("{sentinel} knows no master {master_name:?}")),
+                Err(fault) => complaints.push(format!("{sentinel}: {}", fault.text())),
+            }
+        }
+        // In one order, or the same trouble would look new each time.
+        complaints.sort_unstable();
+        Err(Fault::Lost(format!("no Sentinel tells the master: {}", complaints.join("; "))))
+    }
+
+    async fn ask_sentinel(
+        &self,
+        sentinel: &RedisAddress,
+        master_name: &str,
+        login: &RedisLogin,
+    ) -> Result<Option<(String, u16)>, Fault> {
+        let connection = self.connect(sentinel, login, 0, |_| {}).await?;
+        let mut question = redis::cmd("SENTINEL");
+        connection.ask(question.arg("GET-MASTER-ADDR-BY-NAME").arg(master_name)).await
+    }
+
+    async fn connect(
+        &self,
+        address: &RedisAddress,
+        login: &RedisLogin,
+        database: i64,
+        hear: impl Fn(&PushInfo) + Send + Sync + 'static,
+    ) -> Result<Connection, Fault> {
+        let connecting = async {
+            let socket = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(lost)?;
+            socket.set_nodelay(true).map_err(lost)?;
+            let Some(tls) = &self.tls else { return set_up(socket, login, database, hear).await };
+            let name = ServerName::try_from(address.host.clone()).map_err(lost)?;
+            set_up(tls.connect(name, socket).await.map_err(lost)?, login, database, hear).await
+        };
+        let late = |_| Err(Fault::Lost(format!("no connection within {} ms", CONNECT.as_millis())));
+        timeout(CONNECT, connecting).await.unwrap_or_else(late)
+    }
+}
+
+fn lost(error: impl std::fmt::Display) -> Fault {
+    Fault::Lost(error.to_string())
+}
+
+/// Logs in and switches to RESP3, in which messages and answers come over one connection.
+async fn set_up(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    login: &RedisLogin,
+    database: i64,
+    hear: impl Fn(&PushInfo) + Send + Sync + 'static,
+) -> Result<Connection, Fault> {
+    let mut who = RedisConnectionInfo::default()
+        .set_protocol(ProtocolVersion::RESP3)
+        .set_db(database)
+        .set_lib_name("auth-gateway", env!("CARGO_PKG_VERSION"));
+    if let Some(username) = &login.username {
+        who = who.set_username(username);
+    }
+    if let Some(password) = &login.password {
+        who = who.set_password(password);
+    }
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(IN_FLIGHT)
+        .set_push_sender(move |message: PushInfo| {
+            hear(&message);
+            Ok::<(), std::convert::Infallible>(())
+        });
+    let (commands, driver) = MultiplexedConnection::new_with_config(&who, stream, config).await?;
+    let driver = tokio::spawn(driver).abort_handle();
+    Ok(Connection { commands, _driver: Arc::new(Driver(driver)) })
+}
+
+/// What TLS needs, read once: a bad file stops the start.
+fn connector(settings: &RedisTls) -> Result<TlsConnector, TlsError> {
+    let mut roots = RootCertStore::empty();
+    match &settings.ca_file {
+        Some(file) => {
+            for certificate in certificates(file)? {
+                roots.add(certificate).map_err(|e| TlsError(format!("{}: {e}", file.display())))?;
+            }
+        }
+        None => {
+            let found = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(found.certs);
+            if roots.is_empty() {
+                let why = found.errors.first().map_or("there are none".to_owned(), ToString::to_string);
+                return Err(TlsError(format!("the system's certificates cannot be read: {why}")));
+            }
+        }
+    }
+    let config = ClientConfig::builder().with_root_certificates(roots);
+    let config = match &settings.client {
+        None => config.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let chain = certificates(certificate)?;
+            let private = PrivateKeyDer::from_pem_file(key)
+                .map_err(|e| TlsError(format!("{} is no private key in PEM: {e}", key.display())))?;
+            let presented = config.with_client_auth_cert(chain, private);
+            presented.map_err(|e| TlsError(format!("{}: {e}", certificate.display())))?
+        }
+    };
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let refuse = |why: String| TlsError(format!("{} {why}", file.display()));
+    let opened = File::open(file).map_err(|e| refuse(format!("cannot be read: {e}")))?;
+    let read: Result<Vec<_>, _> = CertificateDer::pem_reader_iter(BufReader::new(opened)).collect();
+    let read = read.map_err(|e| refuse(format!("is not PEM: {e}")))?;
+    if read.is_empty() {
+        return Err(refuse("holds no certificate".to_owned()));
+    }
+    Ok(read)
+}

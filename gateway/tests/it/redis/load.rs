@@ -1,0 +1,133 @@
+//! Steady load on gateways, and what it must never see.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::app;
+use crate::fixture::{Gateway, PASSWORD, Reply, login, post, tokens};
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A page, with a valid token.
+    Page,
+    Login,
+    Refresh,
+}
+
+/// A request that was answered.
+#[derive(Debug)]
+pub(super) struct Event {
+    pub(super) kind: Kind,
+    pub(super) begin: Instant,
+    pub(super) end: Instant,
+    pub(super) reply: Reply,
+}
+
+/// Everything that was answered, in no order.
+#[derive(Debug)]
+pub(super) struct History {
+    pub(super) events: Vec<Event>,
+}
+
+/// Has pages fetched, users log in and sessions refreshed at all gateways while `fault` runs.
+pub(super) fn under_load(gateways: &[Gateway], fault: impl FnOnce()) -> History {
+    let over = AtomicBool::new(false);
+    let sessions: Vec<(String, String)> =
+        gateways.iter().map(|gateway| tokens(gateway.address, "alice", PASSWORD)).collect();
+    let events = thread::scope(|scope| {
+        let over = &over;
+        let mut clients = Vec::new();
+        for (gateway, (access, refresh)) in gateways.iter().zip(&sessions) {
+            clients.push(scope.spawn(move || play(over, 10, Kind::Page, || app(gateway, access))));
+            clients.push(
+                scope.spawn(move || play(over, 100, Kind::Login, || login(gateway.address, "bob", PASSWORD))),
+            );
+            let mut token = refresh.clone();
+            clients.push(scope.spawn(move || {
+                play(over, 40, Kind::Refresh, || {
+                    let reply = post(gateway.address, "/refresh", &token);
+                    if reply.status == 200 {
+                        token = reply.json()["refresh_token"].as_str().unwrap().to_owned();
+                    }
+                    reply
+                })
+            }));
+        }
+        {
+            // Also where the fault fails the test, or the clients would go on for ever.
+            let _end = EndOfLoad(over);
+            fault();
+        }
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+    History { events }
+}
+
+struct EndOfLoad<'a>(&'a AtomicBool);
+
+impl Drop for EndOfLoad<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Asks again and again, with a pause in milliseconds, until it is over.
+fn play(over: &AtomicBool, pause: u64, kind: Kind, mut ask: impl FnMut() -> Reply) -> Vec<Event> {
+    let mut events = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        let begin = Instant::now();
+        let reply = ask();
+        events.push(Event { kind, begin, end: Instant::now(), reply });
+        thread::sleep(Duration::from_millis(pause));
+    }
+    events
+}
+
+impl History {
+    /// What must hold in every outage (I5, I6, I7): pages see nothing of it, and whoever needs the store gets what was asked
+    /// for or a 503 that says when to come back, soon. An outage is never told as bad credentials.
+    pub(super) fn holds(&self) -> Summary {
+        let mut summary = Summary::default();
+        for Event { kind, begin, end, reply } in &self.events {
+            let took = *end - *begin;
+            match (kind, reply.status) {
+                (Kind::Page, 200) => summary.pages += 1,
+                (Kind::Login | Kind::Refresh, 200) => summary.answered += 1,
+                (Kind::Login | Kind::Refresh, 503) => {
+                    assert_eq!(reply.code(), "store_unavailable");
+                    assert!(reply.field("retry-after").is_some(), "{reply:?}");
+                    summary.refused += 1;
+                    summary.longest_refusal = summary.longest_refusal.max(took);
+                }
+                _ => panic!("{kind:?} was answered {reply:?}"),
+            }
+        }
+        summary
+    }
+
+    /// The same where Redis came back with less than it had promised: a session may then be gone, and have to log in.
+    pub(super) fn holds_but_for_lost_writes(self) -> Summary {
+        let gone = |event: &Event| event.kind == Kind::Refresh && event.reply.status == 401;
+        History { events: self.events.into_iter().filter(|event| !gone(event)).collect() }.holds()
+    }
+
+    /// From `moment` to the first login or refresh that was begun after it and succeeded.
+    pub(super) fn recovery_after(&self, moment: Instant) -> Duration {
+        let successes = self
+            .events
+            .iter()
+            .filter(|event| event.kind != Kind::Page && event.reply.status == 200 && event.begin >= moment);
+        successes.map(|event| event.end - moment).min().expect("nothing has recovered")
+    }
+}
+
+/// What a history comes to.
+#[derive(Debug, Default)]
+pub(super) struct Summary {
+    pub(super) pages: usize,
+    pub(super) answered: usize,
+    pub(super) refused: usize,
+    pub(super) longest_refusal: Duration,
+}

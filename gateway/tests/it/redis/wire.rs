@@ -1,0 +1,115 @@
+//! A wire between a gateway and Redis that can swallow what it carries, or be cut once a command has gone through.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+const WHOLE: u8 = 0;
+const SWALLOWS: u8 = 1;
+const CUTS: u8 = 2;
+
+/// See the module.
+pub(super) struct Wire {
+    address: SocketAddr,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    mode: AtomicU8,
+    /// Answers that were lost on purpose.
+    lost: AtomicUsize,
+    ends: Mutex<Vec<TcpStream>>,
+    over: std::sync::atomic::AtomicBool,
+}
+
+impl Wire {
+    /// A wire that leads to that port.
+    pub(super) fn to(port: u16) -> Wire {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(State::default());
+        let carried = Arc::clone(&state);
+        thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                if carried.over.load(Ordering::SeqCst) {
+                    return;
+                }
+                let Ok(far) = TcpStream::connect(("127.0.0.1", port)) else { continue };
+                near.set_nodelay(true).unwrap();
+                far.set_nodelay(true).unwrap();
+                let ends = [near.try_clone().unwrap(), far.try_clone().unwrap()];
+                carried.ends.lock().unwrap().extend(ends);
+                let (one, other) = (Arc::clone(&carried), Arc::clone(&carried));
+                let (near_too, far_too) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+                thread::spawn(move || carry(near, far, &one, false));
+                thread::spawn(move || carry(far_too, near_too, &other, true));
+            }
+        });
+        Wire { address, state }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// From now on nothing arrives, and nobody is told.
+    pub(super) fn swallow(&self) {
+        self.state.mode.store(SWALLOWS, Ordering::SeqCst);
+    }
+
+    /// Every connection is cut at the first answer to a swap, which is lost; until it is mended.
+    pub(super) fn lose_answers_to_swaps(&self) {
+        self.state.mode.store(CUTS, Ordering::SeqCst);
+    }
+
+    /// New connections work again. Those that were swallowed have lost what they carried, so they are cut.
+    pub(super) fn mend(&self) {
+        if self.state.mode.swap(WHOLE, Ordering::SeqCst) == SWALLOWS {
+            self.cut();
+        }
+    }
+
+    /// How many answers were lost on purpose.
+    pub(super) fn lost(&self) -> usize {
+        self.state.lost.load(Ordering::SeqCst)
+    }
+
+    fn cut(&self) {
+        for end in self.state.ends.lock().unwrap().drain(..) {
+            let _ = end.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.state.over.store(true, Ordering::SeqCst);
+        self.cut();
+        // Wakes the listener.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, state: &State, answers: bool) {
+    let mut buffer = [0; 64 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        let bytes = &buffer[..read];
+        match state.mode.load(Ordering::SeqCst) {
+            SWALLOWS => continue,
+            // `:1` is what a swap that was made answers.
+            CUTS if answers && bytes.windows(4).any(|w| w == b":1\r\n") => {
+                state.lost.fetch_add(1, Ordering::SeqCst);
+                break;
+            }
+            _ => {}
+        }
+        if to.write_all(bytes).is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}
