@@ -107,10 +107,21 @@ impl History {
         summary
     }
 
-    /// The same where Redis came back with less than it had promised: a session may then be gone, and have to log in.
+    /// The same where Redis may lose its last writes, as in a failover. If one of them was a rotation, the next refresh
+    /// finds a token that nobody knows of, and the session ends: it never forks. Nobody else may notice.
     pub(super) fn holds_but_for_lost_writes(self) -> Summary {
-        let gone = |event: &Event| event.kind == Kind::Refresh && event.reply.status == 401;
-        History { events: self.events.into_iter().filter(|event| !gone(event)).collect() }.holds()
+        let (gone, kept): (Vec<Event>, Vec<Event>) =
+            self.events.into_iter().partition(|event| event.kind != Kind::Login && event.reply.status == 401);
+        let codes: Vec<String> = gone.iter().map(|event| event.reply.code()).collect();
+        let ended = gone.iter().zip(&codes).filter(|(event, code)| {
+            event.kind == Kind::Refresh && ["token_reused", "token_revoked"].contains(&code.as_str())
+        });
+        assert!(
+            gone.is_empty() || ended.count() > 0,
+            "a page was refused in a session that goes on: {codes:?}"
+        );
+        let sessions_lost = codes.iter().filter(|code| *code == "token_reused").count();
+        Summary { sessions_lost, ..History { events: kept }.holds() }
     }
 
     /// From `moment` to the first login or refresh that was begun after it and succeeded.
@@ -130,4 +141,6 @@ pub(super) struct Summary {
     pub(super) answered: usize,
     pub(super) refused: usize,
     pub(super) longest_refusal: Duration,
+    /// Sessions that ended because a write was lost.
+    pub(super) sessions_lost: usize,
 }
