@@ -2,7 +2,6 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -40,15 +39,9 @@ impl UpstreamConnection {
     ///
     /// What the kernel knows and the runtime has not heard of yet goes unnoticed; [`Self::is_surely_quiet`] asks it.
     pub(super) fn is_quiet(&self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        while self.socket.poll_read_ready(&mut cx).is_ready() {
-            match self.socket.try_read(&mut [0]) {
-                // The last read filled its buffer to the brim and left the readiness behind; asking cleared it.
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                _ => return false,
-            }
-        }
-        self.input.filled().is_empty()
+        let nothing_came = |e: &io::Error| e.kind() == io::ErrorKind::WouldBlock;
+        // Asks the runtime, and the kernel only where the last read filled its buffer to the brim.
+        self.socket.try_read(&mut [0]).is_err_and(|e| nothing_came(&e)) && self.input.filled().is_empty()
     }
 
     /// The same for one system call, for requests that cannot be sent a second time.

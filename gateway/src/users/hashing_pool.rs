@@ -71,6 +71,19 @@ where
     }
 }
 
+/// How far hashing steps back behind the threads that serve requests (a niceness, as of setpriority(2)). A login may wait
+/// for some milliseconds more; with a storm of logins on the one core, proxied requests must not wait for them.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 15;
+
+/// Lowers the priority of this thread alone, which on Linux has a niceness of its own. It takes no privilege.
+fn step_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS) {
+        tracing::debug!(%error, "cannot lower the priority of a hashing thread");
+    }
+}
+
 impl HashingPool {
     /// Starts `threads` (at least one) threads; up to `queue` jobs wait for them.
     ///
@@ -88,7 +101,10 @@ impl HashingPool {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new()
                 .name(format!("hash-{index}"))
-                .spawn(move || shared.work_until_closed())
+                .spawn(move || {
+                    step_back();
+                    shared.work_until_closed();
+                })
                 .unwrap_or_else(|error| panic!("cannot start password hashing thread {index}: {error}"))
         };
         let handles = (0..threads).map(start).collect();
