@@ -266,6 +266,57 @@ fn f07_redis_is_demoted() {
 }
 
 #[test]
+fn f13_redis_is_emptied_while_it_runs() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let gateway = instance(&on(&redis, &upstream));
+    let (access, refresh) = tokens(gateway.address, "alice", PASSWORD);
+    redis.tell(&["FLUSHALL"]);
+    let refused = post(gateway.address, "/refresh", &refresh);
+    assert_eq!((refused.status, &*refused.code()), (401, "token_revoked"));
+    assert_eq!(app(&gateway, &access).status, 200, "an access token is good until it expires");
+    let (_, refresh) = tokens(gateway.address, "alice", PASSWORD);
+    assert_eq!(post(gateway.address, "/refresh", &refresh).status, 200);
+    until("the loss is noticed", 4 * RECOVERY, || {
+        (metric(&gateway, "auth_gateway_store_losses_total") == 1.0).then_some(())
+    });
+    until("it is told", RECOVERY, || gateway.log().contains("has lost what it held").then_some(()));
+}
+
+#[test]
+fn f15_a_redis_that_may_throw_records_away_is_warned_of_at_the_start() {
+    let upstream = Upstream::start();
+    let redis = RedisServer::start_with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
+    let gateway = instance(&on(&redis, &upstream));
+    until("it is warned of", RECOVERY, || {
+        gateway.log().contains("set `maxmemory-policy noeviction`").then_some(())
+    });
+}
+
+#[test]
+fn f17_the_password_of_redis_is_changed_and_changed_back() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let change = |password: &str| {
+        redis.tell(&["ACL", "SETUSER", "gateway", "on", "resetpass", password, "~*", "&*", "+@all"]);
+        redis.tell(&["CLIENT", "KILL", "USER", "gateway"]);
+    };
+    change(">hunter2hunter2");
+    let user = "[store.redis]\nusername = \"gateway\"\npassword = \"hunter2hunter2\"";
+    let gateway = instance(&on(&redis, &upstream).replace("[store.redis]", user));
+    let (access, refresh) = tokens(gateway.address, "alice", PASSWORD);
+    change(">another");
+    for reply in [login(gateway.address, "alice", PASSWORD), post(gateway.address, "/refresh", &refresh)] {
+        assert_eq!(reply.code(), "store_unavailable");
+        assert!(reply.field("retry-after").is_some(), "{reply:?}");
+    }
+    assert_eq!(app(&gateway, &access).status, 200);
+    until("the log says why", RECOVERY, || gateway.log().contains("WRONGPASS").then_some(()));
+    change(">hunter2hunter2");
+    until("it works again", RECOVERY, || {
+        (post(gateway.address, "/refresh", &refresh).status == 200).then_some(())
+    });
+}
+
+#[test]
 fn f14_redis_is_full() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
     let gateway = instance(&on(&redis, &upstream));
