@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{Method, StatusCode};
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -16,9 +16,7 @@ use super::running::since_1970;
 use crate::pipeline::{Gateway, Response};
 use crate::problem::{Code, Rejection};
 use crate::telemetry::{Gauges, LogWriter};
-use crate::wire::{
-    Deadline, FieldKind, HeadLimits, Host, ReadBuffer, RequestHead, Version, drain, poll_read,
-};
+use crate::wire::{Deadline, FieldKind, HeadLimits, Host, ReadBuffer, RequestHead, Socket, Version};
 
 /// A whole exchange may take so long: nothing here waits for anything.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -37,17 +35,17 @@ pub(super) async fn serve(listener: TcpListener, state: AdminState) {
         let (socket, peer) = accept(&listener).await;
         let state = state.clone();
         tokio::task::spawn_local(async move {
-            if timeout(PATIENCE, exchange(&socket, peer, &state)).await.is_err() {
+            if timeout(PATIENCE, exchange(&Socket::Tcp(socket), peer, &state)).await.is_err() {
                 tracing::debug!(%peer, "an admin request took too long");
             }
         });
     }
 }
 
-async fn exchange(socket: &TcpStream, peer: SocketAddr, state: &AdminState) {
+async fn exchange(socket: &Socket, peer: SocketAddr, state: &AdminState) {
     let (mut input, mut head) = (ReadBuffer::default(), RequestHead::default());
     let response = loop {
-        match std::future::poll_fn(|cx| poll_read(socket, cx, &mut input, 4096)).await {
+        match std::future::poll_fn(|cx| socket.poll_read(cx, &mut input, 4096)).await {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
@@ -69,7 +67,7 @@ async fn exchange(socket: &TcpStream, peer: SocketAddr, state: &AdminState) {
     if let Err(error) = written.outcome {
         tracing::debug!(%peer, %error, "an admin answer was not read");
     }
-    drain(socket).await;
+    socket.drain().await;
 }
 
 fn answer<'c>(head: &RequestHead, state: &AdminState) -> Result<Response<'c>, Rejection> {

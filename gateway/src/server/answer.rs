@@ -5,11 +5,10 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use http::StatusCode;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::pipeline::{Response, ResponseBody};
-use crate::wire::{BodyError, BodyFraming, Deadline, Version, http_date, write_all};
+use crate::wire::{BodyError, BodyFraming, Deadline, Socket, Version, http_date};
 
 /// Pieces up to this size are copied behind the head, so that a small answer is one write and one packet.
 const SMALL: usize = 16 * 1024;
@@ -48,7 +47,7 @@ enum Delimiter {
 impl Answer<'_> {
     pub(super) async fn write(
         &self,
-        socket: &TcpStream,
+        socket: &Socket,
         deadline: &mut Deadline,
         patience: Duration,
         out: &mut Vec<u8>,
@@ -127,7 +126,7 @@ fn reason(status: StatusCode) -> &'static str {
 
 /// The client's socket and what waits to be written to it.
 struct Sink<'s> {
-    socket: &'s TcpStream,
+    socket: &'s Socket,
     deadline: &'s mut Deadline,
     patience: Duration,
     out: &'s mut Vec<u8>,
@@ -139,7 +138,7 @@ impl Sink<'_> {
     /// Writes what has been gathered.
     async fn flush(&mut self, body: &mut ResponseBody<'_>) -> io::Result<()> {
         let meanwhile = |cx: &mut std::task::Context<'_>| body.poll_upload(cx);
-        write_all(self.socket, self.deadline, self.patience, self.out, meanwhile).await?;
+        self.socket.write_all(self.deadline, self.patience, self.out, meanwhile).await?;
         self.out.clear();
         Ok(())
     }

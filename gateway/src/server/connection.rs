@@ -7,7 +7,6 @@ use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::Method;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -19,8 +18,8 @@ use crate::pipeline::{self, Client, Exchange, Facts, Response, Worker};
 use crate::problem::{Code, Rejection};
 use crate::telemetry::RequestId;
 use crate::wire::{
-    BodyReader, Deadline, FieldKind, HeadError, HeadLimits, ReadBuffer, RequestBody, RequestHead, Version,
-    drain, poll_read,
+    BodyReader, Deadline, FieldKind, HeadError, HeadLimits, ReadBuffer, RequestBody, RequestHead, Socket,
+    Version,
 };
 
 /// What is read at once while a head is expected: most heads fit.
@@ -33,15 +32,12 @@ const NEWCOMER_TIME: Duration = Duration::from_secs(1);
 
 /// Serves a connection until one side ends it. `draining` turns true when the gateway is about to stop.
 pub(super) async fn serve(
-    socket: TcpStream,
+    socket: Socket,
     peer: SocketAddr,
     worker: &Worker,
     pool: &BufferPool,
     draining: watch::Receiver<bool>,
 ) {
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%error, "cannot switch Nagle's algorithm off");
-    }
     let settings = &worker.gateway.snapshot.settings;
     let client = Client::new(peer, &settings.server.trusted_proxies);
     let connection = Connection {
@@ -58,7 +54,7 @@ pub(super) async fn serve(
 }
 
 struct Connection<'w> {
-    socket: TcpStream,
+    socket: Socket,
     client: Client,
     worker: &'w Worker,
     limits: &'w Limits,
@@ -109,8 +105,8 @@ impl Connection<'_> {
             // Boxed, for a task is as large as its largest wait: with the talk in it, an idle client cost 4 KiB instead of 1.8.
             match Box::pin(self.talk(&mut buffers, &draining)).await {
                 After::GoOn | After::Rest => pool.give_back(buffers),
-                After::Close => return drain(&self.socket).await,
-                After::Abort => return abort(&self.socket),
+                After::Close => return self.socket.drain().await,
+                After::Abort => return self.socket.reset_at_drop(),
                 After::Over => return,
             }
         }
@@ -118,7 +114,7 @@ impl Connection<'_> {
 
     /// Waits for the first byte of the next request. The wait ends without one when it has lasted too long or the gateway stops.
     async fn readable(&mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> bool {
-        poll_fn(|cx| match self.socket.poll_read_ready(cx) {
+        poll_fn(|cx| match self.socket.poll_readable(cx) {
             Poll::Ready(ready) => Poll::Ready(ready.is_ok()),
             Poll::Pending => {
                 if !self.stopping && stop.as_mut().poll(cx).is_ready() {
@@ -173,7 +169,7 @@ impl Connection<'_> {
                         Err(error) => return Poll::Ready(NextHead::Refused(bad_head(&error))),
                     }
                 }
-                match poll_read(&self.socket, cx, input, READ_SIZE) {
+                match self.socket.poll_read(cx, input, READ_SIZE) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(NextHead::Over),
                     Poll::Ready(Ok(_)) => {}
                     Poll::Pending if !begun => return Poll::Ready(NextHead::NotBegun),
@@ -327,13 +323,6 @@ impl Connection<'_> {
             Poll::Ready(false)
         });
         if timeout(LEFTOVER_TIME, reading).await.unwrap_or(false) { After::GoOn } else { After::Close }
-    }
-}
-
-/// Ends a connection with a reset: a plain end would make a cut answer look whole where only the end tells.
-fn abort(socket: &TcpStream) {
-    if let Err(error) = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)) {
-        tracing::debug!(%error, "cannot reset a connection");
     }
 }
 

@@ -16,6 +16,7 @@ use super::buffers::BufferPool;
 use super::connection;
 use super::listener::{self, accept};
 use crate::pipeline::{Gateway, Worker};
+use crate::wire::Socket;
 
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
 
@@ -47,6 +48,9 @@ async fn serve(post: Post) -> std::io::Result<()> {
     let mut stop = post.draining.clone();
     let mut housekeeping = interval(HOUSEKEEPING);
     let begin = |socket: TcpStream, peer: SocketAddr| {
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "cannot switch Nagle's algorithm off");
+        }
         if post.open.fetch_add(1, Ordering::Relaxed) >= settings.limits.connections {
             post.open.fetch_sub(1, Ordering::Relaxed);
             worker.metrics.connection_refused();
@@ -56,7 +60,7 @@ async fn serve(post: Post) -> std::io::Result<()> {
         let draining = post.draining.clone();
         let (worker, buffers) = (Rc::clone(&worker), Rc::clone(&buffers));
         tokio::task::spawn_local(async move {
-            connection::serve(socket, peer, &worker, &buffers, draining).await;
+            connection::serve(Socket::Tcp(socket), peer, &worker, &buffers, draining).await;
             drop(place);
         });
     };

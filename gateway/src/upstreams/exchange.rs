@@ -13,8 +13,8 @@ use super::body::UpstreamBody;
 use super::connection::UpstreamConnection;
 use super::pool::{Lease, Need, UpstreamPool};
 use super::upload::{Upload, UploadError};
+use crate::wire::response_framing;
 use crate::wire::{BodyError, BodyFraming, BodyReader, RequestBody};
-use crate::wire::{poll_read, response_framing, write_all};
 
 /// What is read at once for a response head and, mostly, its whole body.
 const READ_SIZE: usize = 8 * 1024;
@@ -115,7 +115,7 @@ async fn try_once<'c>(
     mut upload: Option<Upload<'c>>,
 ) -> Result<Rest<'c>, SendError> {
     let patience = pool.settings().response_timeout;
-    write_all(&connection.socket, &mut connection.deadline, patience, request.head, |_| {}).await.map_err(
+    connection.socket.write_all(&mut connection.deadline, patience, request.head, |_| {}).await.map_err(
         |e| match e.kind() {
             io::ErrorKind::TimedOut => SendError::Timeout,
             _ => SendError::Broken(e),
@@ -179,7 +179,7 @@ fn poll_head(
                 )));
             }
         }
-        match poll_read(socket, cx, input, READ_SIZE) {
+        match socket.poll_read(cx, input, READ_SIZE) {
             Poll::Ready(Ok(0)) if input.filled().is_empty() && *interim == 0 => {
                 return Poll::Ready(Err(SendError::Broken(io::ErrorKind::UnexpectedEof.into())));
             }

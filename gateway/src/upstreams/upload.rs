@@ -3,9 +3,7 @@
 use std::io::{self, Write};
 use std::task::{Context, Poll};
 
-use tokio::net::TcpStream;
-
-use crate::wire::{BodyError, BodyFraming, RequestBody, poll_write};
+use crate::wire::{BodyError, BodyFraming, RequestBody, Socket};
 
 /// Whose fault it is that a body does not arrive.
 #[derive(Debug)]
@@ -37,15 +35,11 @@ impl<'c> Upload<'c> {
     }
 
     /// Carries on until the body is through or one of the two sides is not ready.
-    pub(super) fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        upstream: &TcpStream,
-    ) -> Poll<Result<(), UploadError>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, upstream: &Socket) -> Poll<Result<(), UploadError>> {
         self.waits_for_client = false;
         loop {
             while self.sent < self.framed.len() {
-                match poll_write(upstream, cx, &self.framed[self.sent..]) {
+                match upstream.poll_write(cx, &self.framed[self.sent..]) {
                     Poll::Ready(written) => self.sent += written_some(written)?,
                     Poll::Pending => return Poll::Pending,
                 }
@@ -53,12 +47,16 @@ impl<'c> Upload<'c> {
             self.framed.clear();
             self.sent = 0;
             if self.last {
-                return Poll::Ready(Ok(()));
+                return upstream.poll_flush(cx).map_err(|_| UploadError::Upstream);
             }
             let piece = match self.body.poll_fill(cx) {
                 Poll::Ready(Ok(piece)) => piece,
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(UploadError::Client(e))),
                 Poll::Pending => {
+                    // The upstream may answer to what it has so far.
+                    if let Poll::Ready(Err(_)) = upstream.poll_flush(cx) {
+                        return Poll::Ready(Err(UploadError::Upstream));
+                    }
                     self.waits_for_client = true;
                     return Poll::Pending;
                 }
@@ -76,7 +74,7 @@ impl<'c> Upload<'c> {
                 self.framed.extend_from_slice(b"\r\n");
                 piece.len()
             } else {
-                match poll_write(upstream, cx, piece) {
+                match upstream.poll_write(cx, piece) {
                     Poll::Ready(written) => written_some(written)?,
                     Poll::Pending => return Poll::Pending,
                 }

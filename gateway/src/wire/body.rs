@@ -5,11 +5,8 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
 use super::chunked::{BadChunk, ChunkDecoder, Step};
-use super::socket::{poll_read, poll_write};
-use super::{BodyFraming, Deadline, ReadBuffer};
+use super::{BodyFraming, Deadline, ReadBuffer, Socket};
 
 /// What is read at once: large enough that a long transfer costs few system calls.
 const READ_SIZE: usize = 64 * 1024;
@@ -99,7 +96,7 @@ impl BodyReader {
     pub(crate) fn poll_fill<'b>(
         &mut self,
         cx: &mut Context<'_>,
-        socket: &TcpStream,
+        socket: &Socket,
         buffer: &'b mut ReadBuffer,
     ) -> Poll<Result<&'b [u8], BodyError>> {
         while self.buffered(buffer)?.is_empty() && !self.is_complete() {
@@ -107,7 +104,7 @@ impl BodyReader {
                 Decoder::Length(left) => (left as usize).clamp(SMALL_READ, READ_SIZE),
                 _ => READ_SIZE,
             };
-            if ready!(poll_read(socket, cx, buffer, size))? == 0 {
+            if ready!(socket.poll_read(cx, buffer, size))? == 0 {
                 match self.decoder {
                     Decoder::UntilClose => self.decoder = Decoder::Ended,
                     _ => return Poll::Ready(Err(BodyError::Truncated)),
@@ -135,7 +132,7 @@ impl BodyReader {
 #[derive(Debug)]
 pub(crate) struct RequestBody<'c> {
     pub(crate) framing: BodyFraming,
-    pub(crate) socket: &'c TcpStream,
+    pub(crate) socket: &'c Socket,
     pub(crate) input: &'c mut ReadBuffer,
     pub(crate) reader: &'c mut BodyReader,
     pub(crate) deadline: &'c mut Deadline,
@@ -158,7 +155,7 @@ impl RequestBody<'_> {
             *self.awaits_continue = false;
             self.deadline.clear();
             // 25 bytes into an idle socket: they fit, or the connection is beyond help.
-            ready!(poll_write(self.socket, cx, b"HTTP/1.1 100 Continue\r\n\r\n"))?;
+            ready!(self.socket.poll_write(cx, b"HTTP/1.1 100 Continue\r\n\r\n"))?;
         }
         match self.reader.poll_fill(cx, self.socket, self.input) {
             Poll::Ready(result) => {

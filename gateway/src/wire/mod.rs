@@ -18,6 +18,7 @@ mod request_head;
 mod response_head;
 mod socket;
 mod target;
+mod tls_socket;
 
 pub(crate) use body::{BodyError, BodyReader, RequestBody};
 pub(crate) use buffer::ReadBuffer;
@@ -29,5 +30,7 @@ pub(crate) use framing::{BodyFraming, FramingError, request_framing, response_fr
 pub(crate) use host::{Host, HostError};
 pub(crate) use request_head::{HeadError, HeadLimits, RequestHead, Version};
 pub(crate) use response_head::ResponseHead;
-pub(crate) use socket::{drain, poll_read, poll_write, write_all};
+pub(crate) use socket::Socket;
 pub(crate) use target::{CanonicalTarget, TargetError};
+#[allow(unused_imports, reason = "the next steps bring TLS")]
+pub(crate) use tls_socket::TlsSocket;

@@ -1,0 +1,51 @@
+//! TLS over TCP, read and written through a shared reference like the plain sockets.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+
+/// A TLS connection whose handshake is over. One task uses it, so the borrow below never meets another.
+#[derive(Debug)]
+pub(crate) struct TlsSocket {
+    stream: RefCell<TlsStream<TcpStream>>,
+}
+
+#[allow(dead_code, reason = "the next steps bring TLS")]
+impl TlsSocket {
+    /// Takes over a connection, of a client or to an upstream.
+    pub(crate) fn new(stream: impl Into<TlsStream<TcpStream>>) -> TlsSocket {
+        TlsSocket { stream: RefCell::new(stream.into()) }
+    }
+
+    /// Reads into the room that `into` has. An end without a `close_notify` is an error, for it may be a cut.
+    pub(super) fn poll_read(&self, cx: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        pin!(self.stream.borrow_mut().read_buf(into)).poll(cx)
+    }
+
+    pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.stream.borrow_mut()).poll_write(cx, bytes)
+    }
+
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream.borrow_mut()).poll_flush(cx)
+    }
+
+    pub(super) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx)
+    }
+
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.borrow().get_ref().0.poll_read_ready(cx)
+    }
+
+    /// Does something with the TCP socket below.
+    pub(super) fn with_raw<R>(&self, use_it: impl FnOnce(SockRef<'_>) -> R) -> R {
+        use_it(SockRef::from(self.stream.borrow().get_ref().0))
+    }
+}
