@@ -18,8 +18,8 @@ use crate::pipeline::{self, Client, Exchange, Facts, Response, Worker};
 use crate::problem::{Code, Rejection};
 use crate::telemetry::RequestId;
 use crate::wire::{
-    BodyReader, Deadline, FieldKind, HeadError, HeadLimits, ReadBuffer, RequestBody, RequestHead, Socket,
-    Version,
+    BodyReader, ConnectionBody, Deadline, FieldKind, HeadError, HeadLimits, ReadBuffer, RequestBody,
+    RequestHead, Socket, Version,
 };
 
 /// What is read at once while a head is expected: most heads fit.
@@ -209,15 +209,14 @@ impl Connection<'_> {
         let mut reader = BodyReader::new(request.framing());
         let mut awaits_continue = request.awaits_continue();
         self.deadline.clear();
-        let body = RequestBody {
-            framing: request.framing(),
+        let body = ConnectionBody {
             socket: &self.socket,
             input,
             reader: &mut reader,
             deadline: &mut self.deadline,
-            patience: self.limits.body_timeout,
             awaits_continue: &mut awaits_continue,
         };
+        let body = RequestBody::of_connection(request.framing(), body, self.limits.body_timeout);
         let exchange = Exchange { request: &request, request_id: &request_id, started, now_millis };
         let mut facts = Facts::default();
         let response = pipeline::handle(worker, &self.client, &exchange, &mut facts, body).await;
@@ -329,6 +328,7 @@ impl Connection<'_> {
 fn bad_head(error: &HeadError) -> Rejection {
     let code = match error {
         HeadError::LineTooLong(_) => Code::UriTooLong,
+        HeadError::AuthorityDisagrees => Code::AmbiguousTarget,
         HeadError::BlockTooLarge(_) | HeadError::TooManyFields(_) => Code::HeadersTooLarge,
         _ => Code::BadRequest,
     };
@@ -339,7 +339,7 @@ fn bad_head(error: &HeadError) -> Rejection {
 fn wants_more(head: &RequestHead) -> bool {
     match head.version() {
         _ if head.fields().connection_has(b"close") => false,
-        Version::Http11 => true,
+        Version::Http11 | Version::Http2 => true,
         Version::Http10 => head.fields().connection_has(b"keep-alive"),
     }
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::chunked::{BadChunk, ChunkDecoder, Step};
-use super::{BodyFraming, Deadline, ReadBuffer, Socket};
+use super::{BodyFraming, Deadline, Http2Body, ReadBuffer, Socket};
 
 /// What is read at once: large enough that a long transfer costs few system calls.
 const READ_SIZE: usize = 64 * 1024;
@@ -128,29 +128,37 @@ impl BodyReader {
     }
 }
 
-/// The body of the request in hand, borrowed from its connection.
+/// The body of the request in hand.
 #[derive(Debug)]
 pub(crate) struct RequestBody<'c> {
-    pub(crate) framing: BodyFraming,
+    framing: BodyFraming,
+    source: Source<'c>,
+    /// How long one read may take.
+    patience: Duration,
+}
+
+/// Where a request's body comes from.
+#[allow(dead_code, reason = "the next steps bring HTTP/2")]
+#[derive(Debug)]
+enum Source<'c> {
+    Connection(ConnectionBody<'c>),
+    Stream(Box<(Http2Body, Deadline)>),
+}
+
+/// What a body needs of its HTTP/1.1 connection.
+#[derive(Debug)]
+pub(crate) struct ConnectionBody<'c> {
     pub(crate) socket: &'c Socket,
     pub(crate) input: &'c mut ReadBuffer,
     pub(crate) reader: &'c mut BodyReader,
     pub(crate) deadline: &'c mut Deadline,
-    /// How long one read may take.
-    pub(crate) patience: Duration,
     /// Whether the client waits for `100 Continue` before it sends (RFC 9110 section 10.1.1). It is sent when the
     /// body is first wanted, so a request that is refused never gets one.
     pub(crate) awaits_continue: &'c mut bool,
 }
 
-impl RequestBody<'_> {
-    /// How the client framed it.
-    pub(crate) fn framing(&self) -> BodyFraming {
-        self.framing
-    }
-
-    /// The next piece; empty at the end.
-    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
+impl ConnectionBody<'_> {
+    fn poll_fill(&mut self, cx: &mut Context<'_>, patience: Duration) -> Poll<Result<&[u8], BodyError>> {
         if *self.awaits_continue {
             *self.awaits_continue = false;
             self.deadline.clear();
@@ -162,12 +170,56 @@ impl RequestBody<'_> {
                 self.deadline.clear();
                 Poll::Ready(result)
             }
-            Poll::Pending => self.deadline.poll_within(cx, self.patience).map(|()| Err(BodyError::TimedOut)),
+            Poll::Pending => self.deadline.poll_within(cx, patience).map(|()| Err(BodyError::TimedOut)),
+        }
+    }
+}
+
+impl<'c> RequestBody<'c> {
+    /// The body of a request of HTTP/1.1.
+    pub(crate) fn of_connection(
+        framing: BodyFraming,
+        connection: ConnectionBody<'c>,
+        patience: Duration,
+    ) -> RequestBody<'c> {
+        RequestBody { framing, source: Source::Connection(connection), patience }
+    }
+
+    /// The body of a request of HTTP/2.
+    #[allow(dead_code, reason = "the next steps bring HTTP/2")]
+    pub(crate) fn of_stream(framing: BodyFraming, body: Http2Body, patience: Duration) -> RequestBody<'c> {
+        RequestBody { framing, source: Source::Stream(Box::new((body, Deadline::default()))), patience }
+    }
+
+    /// How it is framed; what is told of that in HTTP/2 is told in the terms of HTTP/1.1.
+    pub(crate) fn framing(&self) -> BodyFraming {
+        self.framing
+    }
+
+    /// The next piece; empty at the end.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
+        match &mut self.source {
+            Source::Connection(body) => body.poll_fill(cx, self.patience),
+            Source::Stream(stream) => {
+                let (body, deadline) = &mut **stream;
+                match body.poll_fill(cx) {
+                    Poll::Ready(piece) => {
+                        deadline.clear();
+                        Poll::Ready(piece)
+                    }
+                    Poll::Pending => {
+                        deadline.poll_within(cx, self.patience).map(|()| Err(BodyError::TimedOut))
+                    }
+                }
+            }
         }
     }
 
     pub(crate) fn consume(&mut self, n: usize) {
-        self.reader.consume(self.input, n);
+        match &mut self.source {
+            Source::Connection(body) => body.reader.consume(body.input, n),
+            Source::Stream(stream) => stream.0.consume(n),
+        }
     }
 
     /// The whole body, if it has at most `limit` bytes and is complete `within` that time.

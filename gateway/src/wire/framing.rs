@@ -11,7 +11,7 @@ pub(crate) enum BodyFraming {
     Empty,
     /// After so many bytes (never zero).
     Length(u64),
-    /// With the last chunk.
+    /// With the last chunk, or with its stream in HTTP/2.
     Chunked,
     /// With the connection; responses only.
     UntilClose,
@@ -38,7 +38,10 @@ pub(crate) fn request_framing(head: &RequestHead) -> Result<BodyFraming, Framing
         Declared { coding: true, .. } if head.version() == Version::Http10 => {
             Err(FramingError::CodingInHttp10)
         }
-        declared => Ok(declared.framing().unwrap_or(BodyFraming::Empty)),
+        declared => {
+            let undeclared = if head.body_follows() { BodyFraming::Chunked } else { BodyFraming::Empty };
+            Ok(declared.framing().unwrap_or(undeclared))
+        }
     }
 }
 

@@ -75,7 +75,7 @@ impl<'h> Host<'h> {
     }
 
     /// Equal but for case, one trailing dot and the default port.
-    fn same_as(&self, other: &Host<'_>) -> bool {
+    pub(super) fn same_as(&self, other: &Host<'_>) -> bool {
         self.name.eq_ignore_ascii_case(other.name) && self.port.unwrap_or(80) == other.port.unwrap_or(80)
     }
 }

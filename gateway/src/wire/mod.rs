@@ -1,4 +1,4 @@
-//! HTTP/1.1 on the wire: heads, framing and bodies, read strictly and written plainly (RFC 9112).
+//! HTTP on the wire: sockets, heads, framing and bodies, read strictly and written plainly (RFC 9112, RFC 9113).
 //!
 //! A gateway must see what the client really sent: hyper hides a `Content-Length` beside a `Transfer-Encoding`, drops
 //! a fragment from the target, answers broken heads by itself and keeps no deadline before the first byte. Here the
@@ -14,13 +14,17 @@ mod fields;
 mod fields_out;
 mod framing;
 mod host;
+#[allow(dead_code, reason = "the next steps bring HTTP/2")]
+mod http2_body;
+#[allow(dead_code, reason = "the next steps bring HTTP/2")]
+mod http2_head;
 mod request_head;
 mod response_head;
 mod socket;
 mod target;
 mod tls_socket;
 
-pub(crate) use body::{BodyError, BodyReader, RequestBody};
+pub(crate) use body::{BodyError, BodyReader, ConnectionBody, RequestBody};
 pub(crate) use buffer::ReadBuffer;
 pub(crate) use deadline::Deadline;
 pub(crate) use field::{Field, FieldKind, fold};
@@ -28,6 +32,7 @@ pub(crate) use fields::Fields;
 pub(crate) use fields_out::{FieldBlock, http_date};
 pub(crate) use framing::{BodyFraming, FramingError, request_framing, response_framing};
 pub(crate) use host::{Host, HostError};
+pub(crate) use http2_body::Http2Body;
 pub(crate) use request_head::{HeadError, HeadLimits, RequestHead, Version};
 pub(crate) use response_head::ResponseHead;
 pub(crate) use socket::Socket;

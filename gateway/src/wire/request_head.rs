@@ -8,11 +8,12 @@ use http::Method;
 use super::Fields;
 use super::fields::place;
 
-/// The protocol version a client speaks. Answers are always HTTP/1.1.
+/// The protocol version a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
     Http10,
     Http11,
+    Http2,
 }
 
 /// How large a head may be.
@@ -52,6 +53,8 @@ pub(crate) enum HeadError {
     BlockTooLarge(usize),
     #[error("the head has more than {0} fields")]
     TooManyFields(usize),
+    #[error("the Host disagrees with the :authority")]
+    AuthorityDisagrees,
 }
 
 /// A parsed head. It is reused from request to request, so that parsing allocates nothing once warm.
@@ -60,12 +63,20 @@ pub(crate) struct RequestHead {
     method: Method,
     target: Range<usize>,
     version: Version,
+    /// Whether a body follows whose end the stream tells, as HTTP/2 has it.
+    body_follows: bool,
     fields: Fields,
 }
 
 impl Default for RequestHead {
     fn default() -> RequestHead {
-        RequestHead { method: Method::GET, target: 0..0, version: Version::Http11, fields: Fields::default() }
+        RequestHead {
+            method: Method::GET,
+            target: 0..0,
+            version: Version::Http11,
+            body_follows: false,
+            fields: Fields::default(),
+        }
     }
 }
 
@@ -93,6 +104,7 @@ impl RequestHead {
             .ok_or(HeadError::BadRequestLine)?;
         self.target = request.path.map(|p| place(head, p.as_bytes())).ok_or(HeadError::BadRequestLine)?;
         self.version = if request.version == Some(0) { Version::Http10 } else { Version::Http11 };
+        self.body_follows = false;
         self.fields.take(head, request.headers);
         Ok(Some(length))
     }
@@ -112,6 +124,18 @@ impl RequestHead {
 
     pub(crate) fn fields(&self) -> &Fields {
         &self.fields
+    }
+
+    /// Says that the head came over HTTP/2.
+    #[allow(dead_code, reason = "the next steps bring HTTP/2")]
+    pub(super) fn is_from_http2(&mut self, body_follows: bool) {
+        self.version = Version::Http2;
+        self.body_follows = body_follows;
+    }
+
+    /// Whether a body follows though neither length nor coding is declared.
+    pub(super) fn body_follows(&self) -> bool {
+        self.body_follows
     }
 }
 
