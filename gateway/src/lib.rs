@@ -9,6 +9,7 @@ pub mod server;
 pub mod sessions;
 mod strict_json;
 pub mod telemetry;
+mod tls;
 pub mod tokens;
 mod upstreams;
 pub mod users;

@@ -55,6 +55,42 @@ pub struct Server {
     pub trusted_proxies: Vec<IpNet>,
     /// `drain_timeout`: how long in-flight requests may take after SIGTERM, default 30 s.
     pub drain_timeout: Duration,
+    /// `[server.tls]`; without certificates the listener speaks plain HTTP.
+    pub tls: Option<ServerTls>,
+    /// `redirect_listen`: a plain listener that sends everybody to the same place under `https://`. Default none.
+    pub redirect_listen: Option<SocketAddr>,
+    /// `proxy_protocol_from`: peers whose connections begin with a PROXY protocol header. Default none.
+    pub proxy_protocol_from: Vec<IpNet>,
+    /// `h2c`: whether plain connections may speak HTTP/2 by prior knowledge (RFC 9113 section 3.3). Default false.
+    pub h2c: bool,
+}
+
+/// `[server.tls]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerTls {
+    /// `certificates`, at least one. A client is shown the first that is meant for the name it asks for, or else the
+    /// first of all.
+    pub certificates: Vec<CertificateFiles>,
+    /// `min_version`, default 1.2.
+    pub min_version: TlsVersion,
+}
+
+/// A certificate with its key, both PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// `certificate_file`: the server's certificate, then those that signed it.
+    pub certificate_file: PathBuf,
+    /// `private_key_file`, not encrypted.
+    pub private_key_file: PathBuf,
+}
+
+/// A version of TLS that is still good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    Tls12,
+    /// RFC 8446.
+    Tls13,
 }
 
 /// `[admin]`
@@ -70,7 +106,7 @@ pub const MAX_ACCESS_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// `[tokens]`
 #[derive(Debug, Clone)]
 pub struct Tokens {
-    /// `issuer`, the `iss` claim. Default `http://` and `server.listen`.
+    /// `issuer`, the `iss` claim. Default `http://` (or `https://`) and `server.listen`.
     pub issuer: String,
     /// `audience`, the `aud` claim. Default `auth-gateway`.
     pub audience: String,
@@ -399,6 +435,13 @@ pub struct Limits {
     pub header_fields: usize,
     /// `connections` in the whole process, default 10,000: more are closed at accept.
     pub connections: usize,
+    /// `connections_per_source`: of one IPv4 address or IPv6 /64, default 1,000: more are closed at accept. Trusted
+    /// proxies are not counted.
+    pub connections_per_source: usize,
+    /// `handshake_timeout` for TLS and a PROXY protocol header, default 10 s.
+    pub handshake_timeout: Duration,
+    /// `streams`: requests that may be under way at once on one HTTP/2 connection, default 100.
+    pub streams: u32,
     /// `first_byte_timeout` after accept, default 10 s.
     pub first_byte_timeout: Duration,
     /// `header_timeout` from a head's first byte to its last, default 15 s: then 408.

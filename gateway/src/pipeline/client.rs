@@ -14,13 +14,15 @@ pub(crate) struct Client {
     /// The address, written out once for all requests.
     text: Box<str>,
     trusted: bool,
+    /// Whether the connection is TLS.
+    secure: bool,
 }
 
 impl Client {
-    pub(crate) fn new(peer: SocketAddr, trusted_proxies: &[IpNet]) -> Client {
+    pub(crate) fn new(peer: SocketAddr, trusted_proxies: &[IpNet], secure: bool) -> Client {
         let address = peer.ip().to_canonical();
         let text = address.to_string().into();
-        Client { address, text, trusted: trusted_proxies.iter().any(|net| net.contains(&address)) }
+        Client { address, text, trusted: trusted_proxies.iter().any(|net| net.contains(&address)), secure }
     }
 
     /// The address at the other end of the connection.
@@ -59,7 +61,9 @@ impl Client {
         let believed = |kind| head.fields().only(kind).filter(|_| self.trusted);
         let proto = match believed(FieldKind::XForwardedProto) {
             Some(Field { value: b"https", .. }) => "https",
-            _ => "http",
+            Some(_) => "http",
+            None if self.secure => "https",
+            None => "http",
         };
         let host = believed(FieldKind::XForwardedHost)
             .and_then(|field| crate::wire::Host::parse(field.value).ok())
@@ -111,7 +115,7 @@ mod tests {
         head.parse(format!("GET / HTTP/1.1\r\n{fields}\r\n").as_bytes(), &HeadLimits::default())
             .unwrap()
             .unwrap();
-        let client = Client::new(peer.parse().unwrap(), &trusted);
+        let client = Client::new(peer.parse().unwrap(), &trusted, false);
         let mut lines = Vec::new();
         client.push_forwarding_lines(&head, "gw.test", &mut lines);
         (client.address(&head, &trusted), String::from_utf8(lines).unwrap())

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio_rustls::rustls::ServerConfig;
 
 use super::cors::Cors;
 use super::endpoints::Endpoints;
@@ -12,6 +13,7 @@ use super::identity::IdentityHeaders;
 use super::route::Routes;
 use super::static_files::StaticRoot;
 use crate::config::Settings;
+use crate::tls::{CertificateError, server_config};
 use crate::tokens::{Issuer, KeyError, KeyRing, UnixSeconds, Verifier};
 use crate::users::{LiveDirectory, UserFileErrors};
 
@@ -25,6 +27,8 @@ pub(crate) struct Snapshot {
     pub(crate) issuer: Issuer,
     pub(crate) verifier: Verifier,
     pub(crate) jwks: Bytes,
+    /// How clients are met with TLS, where they are.
+    pub(crate) tls: Option<Arc<ServerConfig>>,
     /// Swaps its users by itself when the users file changes.
     pub(crate) users: Arc<LiveDirectory>,
 }
@@ -38,6 +42,9 @@ pub enum SnapshotError {
     /// The users file.
     #[error("{0}")]
     Users(UserFileErrors),
+    /// A certificate or its key.
+    #[error("{0}")]
+    Tls(#[from] CertificateError),
     /// A static route's folder.
     #[error("cannot serve the files of {path}: {source}")]
     Static {
@@ -58,6 +65,10 @@ impl Snapshot {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
+        let tls = settings.server.tls.as_ref().map(|tls| server_config(tls, now)).transpose()?;
+        for warning in tls.iter().flat_map(|tls| &tls.warnings) {
+            tracing::warn!("{warning}");
+        }
         let mut failed_root = PathBuf::new();
         let routes = Routes::new(
             &settings.routes,
@@ -73,6 +84,7 @@ impl Snapshot {
             issuer,
             verifier,
             jwks,
+            tls: tls.map(|tls| tls.config),
             users: Arc::new(users),
             settings,
         })

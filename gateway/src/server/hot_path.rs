@@ -26,7 +26,7 @@ impl HotPath {
     /// A gateway with these settings that listens nowhere; `peer` is the one client. It is `now` for good.
     pub fn new(settings: Settings, peer: SocketAddr, now: UnixSeconds) -> Result<HotPath, ServeError> {
         let gateway = Arc::new(prepare(settings, None)?);
-        let client = Client::new(peer, &gateway.snapshot.settings.server.trusted_proxies);
+        let client = Client::new(peer, &gateway.snapshot.settings.server.trusted_proxies, false);
         Ok(HotPath { worker: Worker::new(gateway, 0), client, head: RequestHead::default(), now })
     }
 

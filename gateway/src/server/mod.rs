@@ -7,9 +7,15 @@ mod background;
 mod buffers;
 mod connection;
 mod control;
+mod exchange;
 mod hot_path;
+mod http1;
+mod http2;
+mod http2_answer;
+mod http2_exchange;
 mod listener;
 mod running;
+mod sources;
 mod worker;
 
 pub use control::{UnlockError, unlock};

@@ -14,6 +14,7 @@ use super::admin::AdminState;
 use super::background;
 use super::control::ControlSocket;
 use super::listener::bind;
+use super::sources::Sources;
 use super::worker::{self, Post};
 use crate::config::{Settings, Store as StoreSettings};
 use crate::pipeline::{Gateway, Snapshot, SnapshotError};
@@ -128,6 +129,7 @@ pub fn start(settings: Settings, logs: &Logs) -> Result<Running, ServeError> {
         .map_err(ServeError::Thread)?;
 
     let open = Arc::new(AtomicUsize::new(0));
+    let sources = Arc::new(Sources::default());
     let mut workers = Vec::new();
     for (index, listener) in public.into_iter().enumerate() {
         let post = Post {
@@ -136,6 +138,7 @@ pub fn start(settings: Settings, logs: &Logs) -> Result<Running, ServeError> {
             listener,
             draining: drained.clone(),
             open: Arc::clone(&open),
+            sources: Arc::clone(&sources),
         };
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(|| worker::run(post));
         workers.push(thread.map_err(ServeError::Thread)?);

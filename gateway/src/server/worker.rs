@@ -15,8 +15,8 @@ use tokio::time::{interval, timeout};
 use super::buffers::BufferPool;
 use super::connection;
 use super::listener::{self, accept};
+use super::sources::Sources;
 use crate::pipeline::{Gateway, Worker};
-use crate::wire::Socket;
 
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
 
@@ -28,6 +28,8 @@ pub(super) struct Post {
     pub(super) draining: watch::Receiver<bool>,
     /// Connections open in the whole process.
     pub(super) open: Arc<AtomicUsize>,
+    /// The same by source.
+    pub(super) sources: Arc<Sources>,
 }
 
 /// Serves until told to drain and until the last connection has ended or the drain's time is over.
@@ -59,8 +61,9 @@ async fn serve(post: Post) -> std::io::Result<()> {
         let place = Place::take(&connections, &post.open, &worker);
         let draining = post.draining.clone();
         let (worker, buffers) = (Rc::clone(&worker), Rc::clone(&buffers));
+        let sources = Arc::clone(&post.sources);
         tokio::task::spawn_local(async move {
-            connection::serve(Socket::Tcp(socket), peer, &worker, &buffers, draining).await;
+            connection::serve(socket, peer, &worker, &buffers, &sources, draining).await;
             drop(place);
         });
     };

@@ -138,7 +138,6 @@ pub(crate) struct RequestBody<'c> {
 }
 
 /// Where a request's body comes from.
-#[allow(dead_code, reason = "the next steps bring HTTP/2")]
 #[derive(Debug)]
 enum Source<'c> {
     Connection(ConnectionBody<'c>),
@@ -186,7 +185,6 @@ impl<'c> RequestBody<'c> {
     }
 
     /// The body of a request of HTTP/2.
-    #[allow(dead_code, reason = "the next steps bring HTTP/2")]
     pub(crate) fn of_stream(framing: BodyFraming, body: Http2Body, patience: Duration) -> RequestBody<'c> {
         RequestBody { framing, source: Source::Stream(Box::new((body, Deadline::default()))), patience }
     }

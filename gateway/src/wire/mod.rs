@@ -14,10 +14,9 @@ mod fields;
 mod fields_out;
 mod framing;
 mod host;
-#[allow(dead_code, reason = "the next steps bring HTTP/2")]
 mod http2_body;
-#[allow(dead_code, reason = "the next steps bring HTTP/2")]
 mod http2_head;
+mod proxy_protocol;
 mod request_head;
 mod response_head;
 mod socket;
@@ -33,9 +32,9 @@ pub(crate) use fields_out::{FieldBlock, http_date};
 pub(crate) use framing::{BodyFraming, FramingError, request_framing, response_framing};
 pub(crate) use host::{Host, HostError};
 pub(crate) use http2_body::Http2Body;
+pub(crate) use proxy_protocol::take_proxy_header;
 pub(crate) use request_head::{HeadError, HeadLimits, RequestHead, Version};
 pub(crate) use response_head::ResponseHead;
 pub(crate) use socket::Socket;
 pub(crate) use target::{CanonicalTarget, TargetError};
-#[allow(unused_imports, reason = "the next steps bring TLS")]
 pub(crate) use tls_socket::TlsSocket;

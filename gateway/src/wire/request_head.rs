@@ -127,7 +127,6 @@ impl RequestHead {
     }
 
     /// Says that the head came over HTTP/2.
-    #[allow(dead_code, reason = "the next steps bring HTTP/2")]
     pub(super) fn is_from_http2(&mut self, body_follows: bool) {
         self.version = Version::Http2;
         self.body_follows = body_follows;

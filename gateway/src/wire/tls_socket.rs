@@ -16,7 +16,6 @@ pub(crate) struct TlsSocket {
     stream: RefCell<TlsStream<TcpStream>>,
 }
 
-#[allow(dead_code, reason = "the next steps bring TLS")]
 impl TlsSocket {
     /// Takes over a connection, of a client or to an upstream.
     pub(crate) fn new(stream: impl Into<TlsStream<TcpStream>>) -> TlsSocket {

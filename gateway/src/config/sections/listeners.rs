@@ -1,14 +1,17 @@
 //! `[server]` and `[admin]`: where the gateway listens and whom it believes.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::store::file_name;
+use super::users::readable;
 use super::{HOUR, cores, seconds};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, Refusal, quoted};
-use crate::config::settings::{Admin, Server};
+use crate::config::settings::{Admin, CertificateFiles, Server, ServerTls, TlsVersion};
 use crate::config::table::Table;
 
 /// Both at once, because they must not meet.
@@ -20,8 +23,13 @@ pub(super) fn listeners(root: &mut Table<'_>) -> (Server, Admin) {
             workers: table.take("workers").integer(1..=1024).unwrap_or_else(cores),
             trusted_proxies: trusted_proxies(&table.take("trusted_proxies")),
             drain_timeout: table.take("drain_timeout").duration(Duration::ZERO..=HOUR).unwrap_or(seconds(30)),
+            proxy_protocol_from: trusted_proxies(&table.take("proxy_protocol_from")),
+            h2c: table.take("h2c").boolean().unwrap_or(false),
+            tls: table.section("tls", tls),
+            redirect_listen: None,
         };
-        (server, listen)
+        let redirect_listen = redirect_listen(table, &server, &listen);
+        (Server { redirect_listen, ..server }, listen)
     });
     root.section("admin", |table| {
         let entry = table.take("listen");
@@ -39,6 +47,11 @@ pub(super) fn listeners(root: &mut Table<'_>) -> (Server, Admin) {
                 .help("give the admin listener a port of its own, such as \"127.0.0.1:9090\""),
             );
         }
+        if let Some(redirect) = server.redirect_listen.filter(|redirect| meet(*redirect, listen)) {
+            entry.refuse(Refusal::new(format!(
+                "`admin.listen` ({listen}) and `server.redirect_listen` ({redirect}) are the same address"
+            )));
+        }
         if !listen.ip().is_loopback() {
             entry.warn(
                 Refusal::new(
@@ -49,6 +62,74 @@ pub(super) fn listeners(root: &mut Table<'_>) -> (Server, Admin) {
         }
         (server, Admin { listen })
     })
+}
+
+/// The plain listener that leads to the one with TLS.
+fn redirect_listen(table: &mut Table<'_>, server: &Server, public: &Entry<'_>) -> Option<SocketAddr> {
+    let entry = table.take("redirect_listen");
+    let listen = entry.parse(address)?;
+    if server.tls.is_none() {
+        entry.refuse(
+            Refusal::new("there is nothing to lead to: server.listen speaks plain HTTP")
+                .help("give [server.tls] certificates, or remove it"),
+        );
+    }
+    if meet(server.listen, listen) {
+        table.report().push(
+            Diagnostic::error(format!(
+                "`server.redirect_listen` ({listen}) and `server.listen` ({}) are the same address",
+                server.listen
+            ))
+            .at(entry.place())
+            .related("`server.listen` is here", public.place())
+            .help("plain HTTP has port 80 and HTTPS port 443, as a rule"),
+        );
+    }
+    Some(listen)
+}
+
+/// `[server.tls]`
+fn tls(table: &mut Table<'_>) -> Option<ServerTls> {
+    let entry = table.take("certificates");
+    let versions = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
+    let min_version = table.take("min_version").choice(&versions).unwrap_or(TlsVersion::Tls12);
+    if !entry.is_given() {
+        return None;
+    }
+    let elements = entry.list()?;
+    if elements.is_empty() {
+        entry.refuse(
+            Refusal::new("TLS needs at least one certificate")
+                .help("name one, or remove `certificates` for plain HTTP"),
+        );
+    }
+    let certificates = elements.iter().filter_map(|element| element.table(certificate).flatten()).collect();
+    Some(ServerTls { certificates, min_version })
+}
+
+fn certificate(table: &mut Table<'_>) -> Option<CertificateFiles> {
+    let [certificate_file, private_key_file] = ["certificate_file", "private_key_file"].map(|key| {
+        let entry = table.take(key);
+        if !entry.is_given() {
+            table.report().push(
+                Diagnostic::error(format!("`{}` is missing", entry.name()))
+                    .at(table.place())
+                    .help("a certificate has both: certificate_file = \"…\" and private_key_file = \"…\""),
+            );
+        }
+        entry.parse(pem_file)
+    });
+    Some(CertificateFiles { certificate_file: certificate_file?, private_key_file: private_key_file? })
+}
+
+/// A file that can be read; what is in it is looked at when it is loaded.
+fn pem_file(text: &str) -> Result<PathBuf, Refusal> {
+    let path = file_name(text)?;
+    readable(&path).map_err(|why| {
+        Refusal::new(format!("the file {} {why}", path.display()))
+            .help("name a PEM file that the gateway's user can read")
+    })?;
+    Ok(path)
 }
 
 /// Whether two listeners would want the same port of the same address. Port 0 lets the system choose.

@@ -20,7 +20,10 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 pub(super) fn tokens(table: &mut Table<'_>, server: &Server) -> Tokens {
     let (access_ttl, refresh_ttl) = lifetimes(table);
     Tokens {
-        issuer: table.take("issuer").parse(name).unwrap_or_else(|| format!("http://{}", server.listen)),
+        issuer: table.take("issuer").parse(name).unwrap_or_else(|| {
+            let scheme = if server.tls.is_some() { "https" } else { "http" };
+            format!("{scheme}://{}", server.listen)
+        }),
         audience: table.take("audience").parse(name).unwrap_or_else(|| "auth-gateway".to_owned()),
         access_ttl,
         refresh_ttl,

@@ -1,0 +1,112 @@
+//! One exchange of HTTP/2: the same way through the pipeline as any other, then frames instead of lines.
+
+use std::future::poll_fn;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::{Method, Request};
+use tokio::time::Instant;
+
+use super::access::{Asked, RequestLine, Seen, log, protocol};
+use super::exchange::{bad_head, head_limits, request_id, unix_millis};
+use super::http2_answer::Http2Answer;
+use crate::pipeline::{self, Client, Exchange, Facts, Response, Worker};
+use crate::problem::{Code, Rejection};
+use crate::wire::{Http2Body, RequestBody, RequestHead, Version};
+
+/// What the log says of a request that its client took back before it was answered; nobody was told anything.
+const TAKEN_BACK: u16 = 499;
+
+/// Answers one request.
+pub(super) async fn exchange(
+    worker: &Worker,
+    client: &Client,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let (started, now_millis) = (Instant::now(), unix_millis());
+    let limits = &worker.gateway.snapshot.settings.limits;
+    let (parts, stream) = request.into_parts();
+    let mut head = RequestHead::default();
+    if let Err(error) = head.read_http2(&parts, !stream.is_end_stream(), &head_limits(limits)) {
+        let line =
+            RequestLine { method: parts.method, path: parts.uri.path().to_owned(), version: Version::Http2 };
+        return refuse(worker, client, respond, &bad_head(&error), &line).await;
+    }
+    let request = match pipeline::admit(&head) {
+        Ok(request) => request,
+        Err(rejection) => {
+            return refuse(worker, client, respond, &rejection, &RequestLine::of(&head)).await;
+        }
+    };
+    let request_id = request_id(worker, client, &head);
+    let body = RequestBody::of_stream(request.framing(), Http2Body::new(stream), limits.body_timeout);
+    let exchange = Exchange { request: &request, request_id: &request_id, started, now_millis };
+    let mut facts = Facts::default();
+    let handled = tokio::select! {
+        biased;
+        response = pipeline::handle(worker, client, &exchange, &mut facts, body) => Some(response),
+        // Whoever works for it upstream is let go.
+        _ = poll_fn(|cx| respond.poll_reset(cx)) => None,
+    };
+    let (status, code) = match &handled {
+        Some(response) => (response.status.as_u16(), response.code.map(Code::name)),
+        None => (TAKEN_BACK, None),
+    };
+    let mut bytes = 0;
+    if let Some(response) = handled {
+        let answer = Http2Answer {
+            is_head: *head.method() == Method::HEAD,
+            request_id: request_id.as_bytes(),
+            now: exchange.now(),
+            patience: limits.write_timeout,
+        };
+        bytes = answer.write(&mut respond, response).await;
+    }
+    let seen = Seen { started, started_millis: now_millis, ended: Instant::now(), status, code, bytes };
+    let trusted = &worker.gateway.snapshot.settings.server.trusted_proxies;
+    let asked = Asked {
+        client: &client.address_text(&head, trusted),
+        method: request.method().as_str(),
+        path: request.target().path(),
+        host: request.host().as_str(),
+        protocol: protocol(Version::Http2),
+    };
+    log(worker, &asked, request_id.as_str(), &facts, &seen);
+}
+
+/// Answers a request that was not admitted. The other streams of the connection have nothing to do with it.
+async fn refuse(
+    worker: &Worker,
+    client: &Client,
+    mut respond: SendResponse<Bytes>,
+    rejection: &Rejection,
+    line: &RequestLine,
+) {
+    let (started, started_millis) = (Instant::now(), unix_millis());
+    let request_id = worker.request_ids.borrow_mut().next_id();
+    let answer = Http2Answer {
+        is_head: line.method == Method::HEAD,
+        request_id: request_id.as_bytes(),
+        now: started_millis / 1000,
+        patience: worker.gateway.snapshot.settings.limits.write_timeout,
+    };
+    let bytes = answer.write(&mut respond, Response::refusal(rejection, request_id.as_str())).await;
+    let seen = Seen {
+        started,
+        started_millis,
+        ended: Instant::now(),
+        status: rejection.status().as_u16(),
+        code: Some(rejection.code().name()),
+        bytes,
+    };
+    let asked = Asked {
+        client: client.peer(),
+        method: line.method.as_str(),
+        path: &line.path,
+        host: "-",
+        protocol: protocol(line.version),
+    };
+    log(worker, &asked, request_id.as_str(), &Facts::default(), &seen);
+}

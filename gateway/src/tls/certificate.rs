@@ -1,0 +1,86 @@
+//! A certificate chain with its private key, and what has to be known of it to choose it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio_rustls::rustls;
+use tokio_rustls::rustls::crypto::CryptoProvider;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::config::CertificateFiles;
+
+/// A pair of files that cannot serve TLS.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use {path}: {why}")]
+pub struct CertificateError {
+    path: PathBuf,
+    why: String,
+}
+
+impl CertificateError {
+    fn new(path: &Path, why: impl fmt::Display) -> CertificateError {
+        CertificateError { path: path.to_owned(), why: why.to_string() }
+    }
+}
+
+/// A certificate that is ready to be presented.
+#[derive(Debug)]
+pub(super) struct Certificate {
+    pub(super) key: Arc<CertifiedKey>,
+    /// The DNS names of its subject alternative names, in lower case; a wildcard stands for one label.
+    pub(super) names: Vec<String>,
+    /// When it ends, in seconds since 1970.
+    pub(super) not_after: i64,
+}
+
+impl Certificate {
+    /// Reads a pair of files and checks that they belong together.
+    pub(super) fn load(
+        files: &CertificateFiles,
+        provider: &CryptoProvider,
+    ) -> Result<Certificate, CertificateError> {
+        let of_chain = |why: String| CertificateError::new(&files.certificate_file, why);
+        let of_key = |why: String| CertificateError::new(&files.private_key_file, why);
+        let chain = CertificateDer::pem_file_iter(&files.certificate_file)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|e| of_chain(format!("it is not a PEM file of certificates ({e})")))?;
+        let Some(leaf) = chain.first() else {
+            return Err(of_chain("there is no certificate in it; it begins with the server's own, and then come those that signed it".into()));
+        };
+        let (names, not_after) = describe(leaf).map_err(of_chain)?;
+        let key = PrivateKeyDer::from_pem_file(&files.private_key_file)
+            .map_err(|e| of_key(format!("it is not a PEM file with an unencrypted private key ({e})")))?;
+        let key = CertifiedKey::from_der(chain, key, provider).map_err(|e| match e {
+            rustls::Error::InconsistentKeys(_) => {
+                of_key(format!("it is not the key of {}", files.certificate_file.display()))
+            }
+            other => of_key(format!("it cannot sign ({other})")),
+        })?;
+        Ok(Certificate { key: Arc::new(key), names, not_after })
+    }
+
+    /// Whether it is meant for a name, which is in lower case.
+    pub(super) fn is_for(&self, name: &str) -> bool {
+        let parent = name.split_once('.').map(|(_, parent)| parent);
+        self.names.iter().any(|own| match own.strip_prefix("*.") {
+            Some(own) => parent == Some(own),
+            None => own == name,
+        })
+    }
+}
+
+/// The DNS names of a certificate and when it ends.
+fn describe(leaf: &[u8]) -> Result<(Vec<String>, i64), String> {
+    let (_, certificate) = X509Certificate::from_der(leaf).map_err(|e| format!("it cannot be read ({e})"))?;
+    let alternatives = certificate.subject_alternative_name().map_err(|e| e.to_string())?;
+    let names = alternatives.iter().flat_map(|names| &names.value.general_names);
+    let dns = names.filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        _ => None,
+    });
+    Ok((dns.collect(), certificate.validity().not_after.timestamp()))
+}

@@ -1,0 +1,70 @@
+//! How TLS is spoken to clients: versions, protocols, and which certificate a client is shown.
+
+use std::sync::Arc;
+
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{ServerConfig, SupportedProtocolVersion};
+
+use super::certificate::{Certificate, CertificateError};
+use crate::config::{ServerTls, TlsVersion};
+
+/// What a client of TLS is met with.
+pub(crate) struct Acceptance {
+    pub(crate) config: Arc<ServerConfig>,
+    /// What looks odd about the certificates.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Loads the certificates of the configuration. `now` is in seconds since 1970.
+pub(crate) fn server_config(settings: &ServerTls, now: u64) -> Result<Acceptance, CertificateError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut warnings = Vec::new();
+    let mut certificates = Vec::new();
+    for files in &settings.certificates {
+        let certificate = Certificate::load(files, &provider)?;
+        let left = certificate.not_after.saturating_sub_unsigned(now);
+        let path = files.certificate_file.display();
+        match left {
+            ..=0 => warnings.push(format!("the certificate {path} has expired: clients will refuse it")),
+            1..SOON => {
+                warnings.push(format!("the certificate {path} expires within {} hours", left / 3600 + 1));
+            }
+            _ => {}
+        }
+        certificates.push(certificate);
+    }
+    let versions: &[&SupportedProtocolVersion] = match settings.min_version {
+        TlsVersion::Tls12 => &[&TLS12, &TLS13],
+        TlsVersion::Tls13 => &[&TLS13],
+    };
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .expect("the provider's own cipher suites fit its versions")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(ByName { certificates }));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Without tickets every new connection of a client costs a signature.
+    config.ticketer = aws_lc_rs::Ticketer::new().unwrap_or_else(|_| Arc::clone(&config.ticketer));
+    Ok(Acceptance { config: Arc::new(config), warnings })
+}
+
+/// A certificate that ends within so many seconds is worth a warning.
+const SOON: i64 = 3 * 24 * 3600;
+
+/// The certificates in the order of the configuration.
+#[derive(Debug)]
+struct ByName {
+    certificates: Vec<Certificate>,
+}
+
+impl ResolvesServerCert for ByName {
+    /// The one that is meant for the name; for a name that is not known, or none at all, the first.
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name().map(str::to_ascii_lowercase);
+        let named = name.and_then(|name| self.certificates.iter().find(|c| c.is_for(&name)));
+        named.or(self.certificates.first()).map(|certificate| Arc::clone(&certificate.key))
+    }
+}

@@ -1,0 +1,155 @@
+//! The PROXY protocol (versions 1 and 2): how a load balancer that only passes bytes says whom they come from.
+//!
+//! The header is cut by `ppp`; here is decided what of it is believed and that nothing behind it is read.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+
+use ppp::{HeaderResult, PartialResult, v1, v2};
+use rustix::net::{RecvFlags, recv};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// The longest header that is read: room for version 2 with addresses and a few extensions.
+const LONGEST: usize = 4 * 1024;
+
+/// A header that is complete.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ProxyHeader {
+    /// Its bytes at the front of the connection.
+    pub(crate) length: usize,
+    /// The client. `None` where the proxy speaks for itself (a health check) or of something that is not TCP.
+    pub(crate) client: Option<SocketAddr>,
+}
+
+/// Bytes that are no header.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection does not begin with a PROXY protocol header")]
+pub(crate) struct NotAHeader;
+
+/// Looks for a header at the front of `input`; `None` while it is not complete.
+pub(crate) fn parse(input: &[u8]) -> Result<Option<ProxyHeader>, NotAHeader> {
+    let header = HeaderResult::parse(input);
+    if header.is_incomplete() {
+        return if input.len() < LONGEST { Ok(None) } else { Err(NotAHeader) };
+    }
+    let (length, client) = match header {
+        HeaderResult::V1(Ok(header)) => (
+            header.header.len(),
+            match header.addresses {
+                v1::Addresses::Tcp4(ip) => Some(SocketAddr::from((ip.source_address, ip.source_port))),
+                v1::Addresses::Tcp6(ip) => Some(SocketAddr::from((ip.source_address, ip.source_port))),
+                v1::Addresses::Unknown => None,
+            },
+        ),
+        HeaderResult::V2(Ok(header)) if header.command == v2::Command::Local => (header.len(), None),
+        HeaderResult::V2(Ok(header)) => (
+            header.len(),
+            match header.addresses {
+                v2::Addresses::IPv4(ip) => Some(SocketAddr::from((ip.source_address, ip.source_port))),
+                v2::Addresses::IPv6(ip) => Some(SocketAddr::from((ip.source_address, ip.source_port))),
+                v2::Addresses::Unix(_) | v2::Addresses::Unspecified => None,
+            },
+        ),
+        _ => return Err(NotAHeader),
+    };
+    Ok(Some(ProxyHeader { length, client }))
+}
+
+/// Takes the header off the front of a connection and not a byte more, for what follows may be a TLS handshake. Waits
+/// for as long as it takes: the caller sets the deadline.
+pub(crate) async fn take_proxy_header(socket: &TcpStream) -> io::Result<Option<SocketAddr>> {
+    let header = socket
+        .async_io(Interest::READABLE, || {
+            let mut bytes = [MaybeUninit::uninit(); LONGEST];
+            let ((front, _), _) = recv(socket, &mut bytes, RecvFlags::PEEK)?;
+            match parse(front) {
+                Ok(Some(header)) => Ok(header),
+                Ok(None) if front.is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
+                // The rest of it wakes this up again.
+                Ok(None) => Err(io::ErrorKind::WouldBlock.into()),
+                Err(e) => Err(io::Error::new(io::ErrorKind::InvalidData, e)),
+            }
+        })
+        .await?;
+    let mut bytes = [0; LONGEST];
+    let mut left = header.length;
+    while left > 0 {
+        socket.readable().await?;
+        match socket.try_read(&mut bytes[..left]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => left -= n,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(header.client)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Version 2: signature, version and command, family, length, then the addresses.
+    fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
+        let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+        header.extend([0x20 | command, family]);
+        header.extend(u16::try_from(rest.len()).unwrap().to_be_bytes());
+        header.extend(rest);
+        header
+    }
+
+    fn client(input: &[u8]) -> Option<String> {
+        let header = parse(input).unwrap().unwrap();
+        assert_eq!(header.length, input.len());
+        header.client.map(|address| address.to_string())
+    }
+
+    #[test]
+    fn both_versions_tell_the_client() {
+        assert_eq!(client(b"PROXY TCP4 192.0.2.1 10.0.0.1 56324 443\r\n").unwrap(), "192.0.2.1:56324");
+        assert_eq!(client(b"PROXY TCP6 2001:db8::1 ::1 1 443\r\n").unwrap(), "[2001:db8::1]:1");
+        let addresses = [192, 0, 2, 1, 10, 0, 0, 1, 0xdc, 0x04, 1, 0xbb];
+        assert_eq!(client(&v2(1, 0x11, &addresses)).unwrap(), "192.0.2.1:56324");
+        let with_extension = [&addresses[..], &[0x04, 0, 1, 7]].concat();
+        assert_eq!(client(&v2(1, 0x11, &with_extension)).unwrap(), "192.0.2.1:56324");
+    }
+
+    #[test]
+    fn a_proxy_that_speaks_for_itself_names_nobody() {
+        assert_eq!(client(b"PROXY UNKNOWN\r\n"), None);
+        assert_eq!(client(&v2(0, 0, &[])), None);
+        assert_eq!(client(&v2(0, 0x11, &[9; 12])), None, "LOCAL with addresses");
+    }
+
+    #[test]
+    fn a_header_is_waited_for_byte_by_byte_and_nothing_behind_it_counts() {
+        let v1 = b"PROXY TCP4 192.0.2.1 10.0.0.1 56324 443\r\n".to_vec();
+        for whole in [v1, v2(1, 0x11, &[9; 12])] {
+            for end in 1..whole.len() {
+                assert_eq!(parse(&whole[..end]), Ok(None), "{end}");
+            }
+            let more = [&whole[..], b"GET / HTTP/1.1\r\n"].concat();
+            assert_eq!(parse(&more).unwrap().unwrap().length, whole.len());
+        }
+    }
+
+    #[test]
+    fn what_is_no_header_is_refused_as_soon_as_that_is_seen() {
+        for input in [
+            &b"GET / HTTP/1.1\r\n"[..],
+            b"\x16\x03\x01\x02\x00",
+            b"PROXY TCP4 999.0.2.1 10.0.0.1 1 2\r\n",
+            b"PROXY TCP4 192.0.2.1 10.0.0.1 1 99999\r\n",
+            b"PROXY\tTCP4 192.0.2.1 10.0.0.1 1 2\r\n",
+            b"proxy TCP4 192.0.2.1 10.0.0.1 1 2\r\n",
+        ] {
+            assert_eq!(parse(input), Err(NotAHeader), "{}", String::from_utf8_lossy(input));
+        }
+        let long = [b"PROXY TCP4 ", &[b'1'; LONGEST][..]].concat();
+        assert_eq!(parse(&long), Err(NotAHeader));
+        assert_eq!(parse(&v2(1, 0x11, &vec![0; LONGEST])[..LONGEST]), Err(NotAHeader));
+    }
+}
