@@ -1,7 +1,8 @@
-//! The thread beside the workers: it answers the admin listener and the operator's commands, forgets what has expired, and
-//! follows the users file.
+//! The thread beside the workers: it answers the admin listener, the plain listener beside TLS and the operator's
+//! commands, forgets what has expired, and follows the users file.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::admin::{self, AdminState};
 use super::control::ControlSocket;
+use super::redirect;
 use super::running::since_1970;
 use crate::pipeline::Gateway;
 use crate::users::{LiveDirectory, Look};
@@ -25,6 +27,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Works until told that the gateway has ended.
 pub(super) fn run(
     listener: std::net::TcpListener,
+    redirect: Option<(std::net::TcpListener, SocketAddr)>,
     control: Option<ControlSocket>,
     state: AdminState,
     mut end: watch::Receiver<bool>,
@@ -33,8 +36,10 @@ pub(super) fn run(
     LocalSet::new().block_on(&runtime, async move {
         let listener = TcpListener::from_std(listener)?;
         let gateway = Arc::clone(&state.gateway);
+        let redirect = lead_to_https(redirect, Arc::clone(&gateway));
         tokio::select! {
             () = admin::serve(listener, state) => {}
+            led = redirect => led?,
             () = take_commands(control, Arc::clone(&gateway)) => {}
             () = sweep(&gateway) => {}
             () = follow_users(&gateway.snapshot.users) => {}
@@ -43,6 +48,18 @@ pub(super) fn run(
         }
         Ok(())
     })
+}
+
+/// Serves the plain listener, where there is one; the address is that of the listener with TLS.
+async fn lead_to_https(
+    listener: Option<(std::net::TcpListener, SocketAddr)>,
+    gateway: Arc<Gateway>,
+) -> io::Result<()> {
+    match listener {
+        Some((listener, secure)) => redirect::serve(TcpListener::from_std(listener)?, gateway, secure).await,
+        None => std::future::pending().await,
+    }
+    Ok(())
 }
 
 /// Follows the users file.

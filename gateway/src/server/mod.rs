@@ -14,6 +14,7 @@ mod http2;
 mod http2_answer;
 mod http2_exchange;
 mod listener;
+mod redirect;
 mod running;
 mod sources;
 mod worker;

@@ -118,6 +118,13 @@ pub fn start(settings: Settings, logs: &Logs) -> Result<Running, ServeError> {
     let control = ControlSocket::bind(&settings.store);
     let (public, public_address) = listen(settings.server.listen, "server.listen", settings.server.workers)?;
     let (mut admin, admin_address) = listen(settings.admin.listen, "admin.listen", 1)?;
+    let redirect = match settings.server.redirect_listen {
+        Some(address) => {
+            let (mut redirect, _) = listen(address, "server.redirect_listen", 1)?;
+            Some((redirect.remove(0), public_address))
+        }
+        None => None,
+    };
     let (draining, drained) = watch::channel(false);
     let state =
         AdminState { gateway: Arc::clone(&gateway), logs: logs.writer.clone(), draining: drained.clone() };
@@ -125,7 +132,7 @@ pub fn start(settings: Settings, logs: &Logs) -> Result<Running, ServeError> {
     let admin = admin.remove(0);
     let background = std::thread::Builder::new()
         .name("background".into())
-        .spawn(move || background::run(admin, control, state, end))
+        .spawn(move || background::run(admin, redirect, control, state, end))
         .map_err(ServeError::Thread)?;
 
     let open = Arc::new(AtomicUsize::new(0));

@@ -64,6 +64,11 @@ impl<'h> Host<'h> {
         self.text
     }
 
+    /// Without port and without a trailing dot.
+    pub(crate) fn name(&self) -> &'h str {
+        self.name
+    }
+
     /// Whether it is `name`, which is in lower case and has neither port nor trailing dot.
     pub(crate) fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)

@@ -1,0 +1,127 @@
+//! The plain listener beside TLS: whatever is asked for, it is under `https://` (RFC 9110 section 15.4.9).
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::answer::Answer;
+use super::exchange::{bad_head, head_limits, unix_millis};
+use super::listener::accept;
+use crate::pipeline::{self, Gateway, Response};
+use crate::wire::{Deadline, ReadBuffer, RequestHead, Socket, Version};
+
+/// A whole exchange may take so long: nothing here waits for anything but the client.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// So many are answered at once; more wait to be accepted.
+const AT_ONCE: usize = 1000;
+
+/// Answers until the process ends, one request a connection. `secure` is where the listener with TLS is.
+pub(super) async fn serve(listener: TcpListener, gateway: Arc<Gateway>, secure: SocketAddr) {
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    loop {
+        // The semaphore is never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let (socket, peer) = accept(&listener).await;
+        let gateway = Arc::clone(&gateway);
+        tokio::task::spawn_local(async move {
+            let socket = Socket::Tcp(socket);
+            if timeout(PATIENCE, exchange(&socket, &gateway, secure.port())).await.is_err() {
+                tracing::debug!(%peer, "a client to be led to https took too long");
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn exchange(socket: &Socket, gateway: &Gateway, port: u16) {
+    let limits = head_limits(&gateway.snapshot.settings.limits);
+    let (mut input, mut head) = (ReadBuffer::default(), RequestHead::default());
+    let refused = loop {
+        match poll_fn(|cx| socket.poll_read(cx, &mut input, 4096)).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        match head.parse(input.filled(), &limits) {
+            Ok(Some(_)) => break None,
+            Ok(None) => {}
+            Err(error) => break Some(bad_head(&error)),
+        }
+    };
+    let response = match refused {
+        Some(rejection) => Response::refusal(&rejection, "redirect"),
+        None => lead(&head, port),
+    };
+    let answer = Answer {
+        version: Version::Http11,
+        is_head: *head.method() == Method::HEAD,
+        keep_alive: false,
+        request_id: b"redirect",
+        now: unix_millis() / 1000,
+    };
+    let written = answer.write(socket, &mut Deadline::default(), PATIENCE, &mut Vec::new(), response).await;
+    if let Err(error) = written.outcome {
+        tracing::debug!(%error, "nobody wanted to be led to https");
+    }
+    socket.drain().await;
+}
+
+/// The way to the same target of the same host. What is ambiguous is refused here as it would be there.
+fn lead<'c>(head: &RequestHead, port: u16) -> Response<'c> {
+    let request = match pipeline::admit(head) {
+        Ok(request) => request,
+        Err(rejection) => return Response::refusal(&rejection, "redirect"),
+    };
+    let target = match request.target().as_str() {
+        "*" => "/",
+        target => target,
+    };
+    let host = request.host();
+    let location = match port {
+        443 => format!("https://{}{target}", host.name()),
+        port => format!("https://{}:{port}{target}", host.name()),
+    };
+    Response::new(StatusCode::PERMANENT_REDIRECT).field("Location", &location)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::wire::HeadLimits;
+
+    fn location(request: &str, port: u16) -> (u16, String) {
+        let mut head = RequestHead::default();
+        head.parse(request.as_bytes(), &HeadLimits::default()).unwrap().unwrap();
+        let response = lead(&head, port);
+        let location = response.fields.iter().find(|(name, _)| *name == b"Location");
+        let location = location.map(|(_, value)| String::from_utf8(value.to_vec()).unwrap());
+        (response.status.as_u16(), location.unwrap_or_default())
+    }
+
+    #[test]
+    fn the_same_target_of_the_same_host_is_under_https() {
+        for (host, port, led) in [
+            ("app.test", 443, "https://app.test/a?b=c"),
+            ("app.test:80", 8443, "https://app.test:8443/a?b=c"),
+            ("[::1]:80", 443, "https://[::1]/a?b=c"),
+        ] {
+            let request = format!("GET /a?b=c HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            assert_eq!(location(&request, port), (308, led.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_is_ambiguous_leads_nowhere() {
+        for target in ["//evil.test/", "/a/../b", "/\\evil.test", "@evil.test"] {
+            let request = format!("GET {target} HTTP/1.1\r\nHost: app.test\r\n\r\n");
+            assert_eq!(location(&request, 443), (400, String::new()), "{target}");
+        }
+        assert_eq!(location("GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", 443).0, 400);
+    }
+}
