@@ -1,10 +1,12 @@
 //! `auth-gateway check`: everything that is wrong, at once; or the routes as they will match.
 
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::hash_password::Console;
 use super::{CommandError, load};
 use crate::config::{Access, Route, RouteTarget, Settings, Signing};
+use crate::tls::server_config;
 use crate::tokens::KeyRing;
 use crate::users::FileDirectory;
 
@@ -18,6 +20,13 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
     }
     if let Err(error) = check_keys(&settings) {
         faults.push(format!("error: {error}"));
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    if let Some(tls) = &settings.server.tls {
+        match server_config(tls, now) {
+            Ok(tls) => tls.warnings.iter().for_each(|warning| eprintln!("warning: {warning}")),
+            Err(error) => faults.push(format!("error: {error}")),
+        }
     }
     if !faults.is_empty() {
         return Err(CommandError::Configuration(faults.join("\n")));

@@ -6,13 +6,16 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 
-use ppp::{HeaderResult, PartialResult, v1, v2};
+use ppp::{HeaderResult, v1, v2};
 use rustix::net::{RecvFlags, recv};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// The longest header that is read: room for version 2 with addresses and a few extensions.
 const LONGEST: usize = 4 * 1024;
+/// The longest line of version 1, with its end.
+const V1_LONGEST: usize = 107;
+const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// A header that is complete.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,31 +33,49 @@ pub(crate) struct NotAHeader;
 
 /// Looks for a header at the front of `input`; `None` while it is not complete.
 pub(crate) fn parse(input: &[u8]) -> Result<Option<ProxyHeader>, NotAHeader> {
-    let header = HeaderResult::parse(input);
-    if header.is_incomplete() {
-        return if input.len() < LONGEST { Ok(None) } else { Err(NotAHeader) };
-    }
-    let (length, client) = match header {
-        HeaderResult::V1(Ok(header)) => (
-            header.header.len(),
-            match header.addresses {
-                v1::Addresses::Tcp4(ip) => Some(SocketAddr::from((ip.source_address, ip.source_port))),
-                v1::Addresses::Tcp6(ip) => Some(SocketAddr::from((ip.source_address, ip.source_port))),
-                v1::Addresses::Unknown => None,
-            },
-        ),
-        HeaderResult::V2(Ok(header)) if header.command == v2::Command::Local => (header.len(), None),
-        HeaderResult::V2(Ok(header)) => (
-            header.len(),
-            match header.addresses {
-                v2::Addresses::IPv4(ip) => Some(SocketAddr::from((ip.source_address, ip.source_port))),
-                v2::Addresses::IPv6(ip) => Some(SocketAddr::from((ip.source_address, ip.source_port))),
-                v2::Addresses::Unix(_) | v2::Addresses::Unspecified => None,
-            },
-        ),
+    let Some(length) = length(input)? else { return Ok(None) };
+    let header = input.get(..length).ok_or(NotAHeader)?;
+    let client = match HeaderResult::parse(header) {
+        HeaderResult::V1(Ok(header)) => match header.addresses {
+            v1::Addresses::Tcp4(ip) => Some((ip.source_address, ip.source_port).into()),
+            v1::Addresses::Tcp6(ip) => Some((ip.source_address, ip.source_port).into()),
+            v1::Addresses::Unknown => None,
+        },
+        HeaderResult::V2(Ok(header)) if header.command == v2::Command::Local => None,
+        HeaderResult::V2(Ok(header)) => match header.addresses {
+            v2::Addresses::IPv4(ip) => Some((ip.source_address, ip.source_port).into()),
+            v2::Addresses::IPv6(ip) => Some((ip.source_address, ip.source_port).into()),
+            v2::Addresses::Unix(_) | v2::Addresses::Unspecified => None,
+        },
         _ => return Err(NotAHeader),
     };
     Ok(Some(ProxyHeader { length, client }))
+}
+
+/// How long the header at the front of `input` is, as soon as all of it is there. Bytes that cannot become one are
+/// seen as early as possible.
+fn length(input: &[u8]) -> Result<Option<usize>, NotAHeader> {
+    let begins_like = |front: &[u8]| {
+        let both = front.len().min(input.len());
+        input[..both] == front[..both]
+    };
+    if begins_like(V2_SIGNATURE) {
+        let Some(length) = input.get(14..16) else { return Ok(None) };
+        let length = 16 + usize::from(u16::from_be_bytes([length[0], length[1]]));
+        return match length {
+            _ if length > LONGEST => Err(NotAHeader),
+            _ if length > input.len() => Ok(None),
+            _ => Ok(Some(length)),
+        };
+    }
+    if !begins_like(b"PROXY ") {
+        return Err(NotAHeader);
+    }
+    match memchr::memchr(b'\n', &input[..input.len().min(V1_LONGEST)]) {
+        Some(end) => Ok(Some(end + 1)),
+        None if input.len() < V1_LONGEST => Ok(None),
+        None => Err(NotAHeader),
+    }
 }
 
 /// Takes the header off the front of a connection and not a byte more, for what follows may be a TLS handshake. Waits

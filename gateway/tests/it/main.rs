@@ -8,5 +8,6 @@ mod fixture;
 mod flow;
 mod interop;
 mod operating;
+mod protocols;
 mod proxying;
 mod redis;

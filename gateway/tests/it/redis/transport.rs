@@ -1,14 +1,10 @@
 //! TLS, and an ACL user who may do no more than is needed.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
-use tempfile::TempDir;
-
 use super::{config, instance, on, readiness, until};
-use crate::fixture::{Gateway, PASSWORD, RedisServer, Upstream, login, post, tokens};
+use crate::fixture::{Certificates, Gateway, PASSWORD, RedisServer, Upstream, login, post, tokens};
 
 const SOON: Duration = Duration::from_secs(3);
 
@@ -41,36 +37,6 @@ fn a_user_with_the_documented_permissions_and_no_others_is_enough() {
     );
     until("the log says why", SOON, || wrong.log().contains("WRONGPASS").then_some(()));
     assert!(!wrong.log().contains("hunter2"));
-}
-
-/// Certificates of a CA of the test's own.
-struct Certificates {
-    dir: TempDir,
-}
-
-impl Certificates {
-    fn make() -> Certificates {
-        let certificates = Certificates { dir: tempfile::tempdir().unwrap() };
-        certificates.openssl("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=ca -keyout ca.key -out ca.pem");
-        for (name, usage) in
-            [("server", "subjectAltName=IP:127.0.0.1"), ("client", "subjectAltName=DNS:gateway")]
-        {
-            fs::write(certificates.file("extensions"), usage).unwrap();
-            certificates.openssl(&format!("req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr"));
-            certificates.openssl(&format!("x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out {name}.pem"));
-        }
-        certificates
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn openssl(&self, arguments: &str) {
-        let made =
-            Command::new("openssl").args(arguments.split(' ')).current_dir(self.dir.path()).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    }
 }
 
 #[test]
