@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::hash_password::Console;
 use super::{CommandError, load};
-use crate::config::{Access, Route, RouteTarget, Settings, Signing};
+use crate::config::{HostPattern, Route, RouteTarget, Settings, Signing, matching_order};
 use crate::tls::server_config;
 use crate::tokens::KeyRing;
 use crate::users::FileDirectory;
@@ -47,30 +47,23 @@ fn check_keys(settings: &Settings) -> Result<(), crate::tokens::KeyError> {
 
 /// The routes in the order in which they are tried.
 fn route_table(routes: &[Route]) -> Vec<String> {
-    let mut ordered: Vec<&Route> = routes.iter().collect();
-    let segments = |route: &Route| route.path.split('/').filter(|s| !s.is_empty()).count();
-    ordered.sort_by_key(|route| std::cmp::Reverse((segments(route), !route.hosts.is_empty())));
-    let rows = ordered.into_iter().map(|route| {
-        let any = |list: Vec<&str>| if list.is_empty() { "any".to_owned() } else { list.join(",") };
+    let rows = matching_order(routes).into_iter().map(|placed| {
+        let route = &routes[placed.route];
+        let any = |list: Vec<String>| if list.is_empty() { "any".to_owned() } else { list.join(",") };
         let target = match &route.target {
             RouteTarget::Upstream { name, .. } => format!("upstream {name}"),
             RouteTarget::Static { root } => format!("files {}", root.display()),
         };
-        let access = match route.access {
-            Access::Public => "public",
-            Access::Optional => "optional",
-            Access::Authenticated => "authenticated",
-        };
         [
+            any(placed.hosts.iter().map(HostPattern::to_string).collect()),
             route.path.clone(),
-            any(route.hosts.iter().map(String::as_str).collect()),
-            any(route.methods.iter().map(http::Method::as_str).collect()),
-            access.to_owned(),
-            any(route.roles.iter().map(String::as_str).collect()),
+            any(route.methods.iter().map(ToString::to_string).collect()),
+            route.access.name().to_owned(),
+            any(route.roles.clone()),
             target,
         ]
     });
-    let head = ["PATH", "HOSTS", "METHODS", "ACCESS", "ROLES", "TO"].map(str::to_owned);
+    let head = ["HOSTS", "PATH", "METHODS", "ACCESS", "ROLES", "TO"].map(str::to_owned);
     let table: Vec<_> = std::iter::once(head).chain(rows).collect();
     let width = |column: usize| table.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let line = |row: &[String; 6]| {

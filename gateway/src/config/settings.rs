@@ -8,8 +8,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::Method;
 use ipnet::IpNet;
+
+mod routes;
+
+pub use routes::*;
 
 /// Everything the operator can say, checked.
 #[derive(Debug, Clone)]
@@ -40,7 +43,7 @@ pub struct Settings {
     pub log: Log,
     /// The servers behind the gateway, by name.
     pub upstreams: BTreeMap<String, Upstream>,
-    /// Which requests go where. The order carries no meaning: the longest path wins.
+    /// Which requests go where. The order carries no meaning: [`matching_order`] tells which one is tried first.
     pub routes: Vec<Route>,
 }
 
@@ -517,53 +520,4 @@ impl std::fmt::Display for UpstreamUrl {
             false => write!(f, "http://{}:{}", self.host, self.port),
         }
     }
-}
-
-/// `[[routes]]`
-#[derive(Debug, Clone)]
-pub struct Route {
-    /// `path`: `/`, or segments such as `/api/v1`; matches itself and everything below it.
-    pub path: String,
-    /// `hosts`: exact names, lower-case; empty means every host.
-    pub hosts: Vec<String>,
-    /// `methods`; empty means GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS.
-    pub methods: Vec<Method>,
-    /// `access`, default `authenticated`.
-    pub access: Access,
-    /// `roles`: one of these is needed; empty means any user. Only with `access = "authenticated"`.
-    pub roles: Vec<String>,
-    /// What the route does.
-    pub target: RouteTarget,
-}
-
-/// Who may use a route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Everyone; a token is neither asked for nor looked at.
-    Public,
-    /// Everyone; a good token gives an identity, a bad one is refused.
-    Optional,
-    /// Holders of a good access token.
-    Authenticated,
-}
-
-/// Where a route leads.
-#[derive(Debug, Clone)]
-pub enum RouteTarget {
-    /// `upstream = "name"`
-    Upstream {
-        /// A key of `[upstreams]`.
-        name: String,
-        /// `strip_prefix`, default false: the upstream gets the target without the route's path.
-        strip_prefix: bool,
-        /// `forward_token`, default false: the upstream gets the `Authorization` field.
-        forward_token: bool,
-        /// `encoded_slashes`, default false: `%2F` in the path is passed on instead of refused.
-        encoded_slashes: bool,
-    },
-    /// `static = "dir"`
-    Static {
-        /// The folder served.
-        root: PathBuf,
-    },
 }

@@ -25,8 +25,13 @@ pub(crate) fn outgoing(
     identity: Option<&Identity>,
 ) -> UpstreamRequest {
     let target = exchange.request.target();
+    let (prefix, target) = match &forwarding.new_prefix {
+        None => ("", target.as_str()),
+        Some(prefix) => (prefix.as_str(), target.below(route.path())),
+    };
     let additions = Additions {
-        target: if forwarding.strip_prefix { target.below(route.path()) } else { target.as_str() },
+        prefix,
+        target,
         identity,
         identity_headers: &snapshot.identity_headers,
         forward_token: forwarding.forward_token,

@@ -1,4 +1,4 @@
-//! Choosing the route: the longest path that fits, by segments; no route, no entry.
+//! Choosing the route: the closest host, then the longest path, by segments; no route, no entry.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use http::Method;
 
 use super::admission::{Admitted, USUAL_METHODS};
 use super::static_files::StaticRoot;
-use crate::config::{Access, RouteTarget};
+use crate::config::{Access, HostPattern, Placed, RouteTarget, matching_order};
 use crate::problem::{Code, Rejection};
 use crate::wire::Host;
 
@@ -14,7 +14,6 @@ use crate::wire::Host;
 #[derive(Debug)]
 pub(crate) struct Route {
     path: String,
-    hosts: Vec<String>,
     methods: Vec<Method>,
     pub(crate) access: Access,
     pub(crate) roles: Vec<String>,
@@ -31,11 +30,12 @@ pub(crate) enum Target {
 }
 
 /// How a route forwards.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Forwarding {
     /// The upstream's place among those of the configuration.
     pub(crate) upstream: usize,
-    pub(crate) strip_prefix: bool,
+    /// What the upstream gets in place of the route's path: nothing, or segments that begin with a slash.
+    pub(crate) new_prefix: Option<String>,
     pub(crate) forward_token: bool,
     encoded_slashes: bool,
 }
@@ -46,26 +46,29 @@ impl Route {
     }
 
     fn fits_path(&self, path: &str) -> bool {
+        // Upstreams that know path parameters read `/api;x` as `/api`, and some decode `%2F`: a protected path covers
+        // those spellings too, a public one never does.
+        self.fits_path_plainly(path)
+            || (self.access == Access::Authenticated
+                && memchr::memchr2(b';', b'%', path.as_bytes()).is_some()
+                && self.fits_path_plainly(&as_read_leniently(path)))
+    }
+
+    fn fits_path_plainly(&self, path: &str) -> bool {
         if self.path == "/" {
             return path.starts_with('/');
         }
-        let below = |path: &str| {
-            path.strip_prefix(&self.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        // Upstreams that know path parameters read `/api;x` as `/api`: a protected path covers that spelling too,
-        // a public one never does.
-        below(path)
-            || (self.access == Access::Authenticated
-                && path.contains(';')
-                && below(&without_parameters(path)))
-    }
-
-    fn fits_host(&self, host: &Host<'_>) -> bool {
-        self.hosts.is_empty() || self.hosts.iter().any(|name| host.is(name))
+        path.strip_prefix(&self.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     fn fits_method(&self, method: &Method) -> bool {
         self.methods().contains(method)
+    }
+
+    /// Where the upstream may take them for slashes, a path that is this route's only then is refused all the same.
+    fn takes_encoded_slashes(&self, path: &str) -> bool {
+        matches!(self.target, Target::Upstream(Forwarding { encoded_slashes: true, .. }))
+            && self.fits_path_plainly(path)
     }
 
     fn methods(&self) -> &[Method] {
@@ -73,35 +76,38 @@ impl Route {
     }
 }
 
-fn without_parameters(path: &str) -> String {
+/// The path without parameters, and with encoded slashes taken for slashes.
+fn as_read_leniently(path: &str) -> String {
+    let path = path.replace("%2F", "/").replace("%2f", "/");
     path.split('/').map(|segment| segment.split(';').next().unwrap_or(segment)).collect::<Vec<_>>().join("/")
 }
 
-/// All routes, longest path first; of equal paths those with hosts first.
+/// All routes, and the order in which they are tried.
 #[derive(Debug)]
 pub(crate) struct Routes {
-    ordered: Vec<Route>,
+    routes: Vec<Route>,
+    order: Vec<Placed>,
 }
 
 impl Routes {
     /// Prepares the routes of a configuration. `upstream` gives an upstream's place by its name; the configuration
     /// was checked, so it has one.
     pub(crate) fn new(
-        routes: &[crate::config::Route],
+        settings: &[crate::config::Route],
         upstream: impl Fn(&str) -> Option<usize>,
         mut static_root: impl FnMut(&std::path::Path) -> Result<Arc<StaticRoot>, std::io::Error>,
     ) -> Result<Routes, std::io::Error> {
-        let mut ordered = routes
+        let routes = settings
             .iter()
             .enumerate()
             .map(|(index, route)| {
                 let target = match &route.target {
-                    RouteTarget::Upstream { name, strip_prefix, forward_token, encoded_slashes } => {
+                    RouteTarget::Upstream { name, new_prefix, forward_token, encoded_slashes } => {
                         Target::Upstream(Forwarding {
                             upstream: upstream(name).ok_or_else(|| {
                                 std::io::Error::other(format!("no upstream is called {name}"))
                             })?,
-                            strip_prefix: *strip_prefix,
+                            new_prefix: new_prefix.clone(),
                             forward_token: *forward_token,
                             encoded_slashes: *encoded_slashes,
                         })
@@ -110,7 +116,6 @@ impl Routes {
                 };
                 Ok(Route {
                     path: route.path.clone(),
-                    hosts: route.hosts.clone(),
                     methods: route.methods.clone(),
                     access: route.access,
                     roles: route.roles.clone(),
@@ -119,39 +124,58 @@ impl Routes {
                 })
             })
             .collect::<Result<Vec<_>, std::io::Error>>()?;
-        let segments = |path: &str| path.split('/').filter(|s| !s.is_empty()).count();
-        ordered.sort_by_key(|r| std::cmp::Reverse((segments(&r.path), !r.hosts.is_empty())));
-        Ok(Routes { ordered })
+        Ok(Routes { routes, order: matching_order(settings) })
     }
 
     /// The route of a request.
     pub(crate) fn select(&self, request: &Admitted<'_>) -> Result<&Route, Rejection> {
-        let (path, host, method) = (request.target().decoded_path(), request.host(), request.method());
-        let fitting = || self.ordered.iter().filter(|r| r.fits_path(path) && r.fits_host(&host));
-        let Some(longest) = fitting().next() else { return Err(self.no_route(&host)) };
-        // Only routes with the very same path and hosts share its methods: a request never falls through to a
-        // shorter path, which may be less protected.
-        let same =
-            || fitting().filter(|r| r.path == longest.path && r.hosts.is_empty() == longest.hosts.is_empty());
-        let Some(route) = same().find(|r| r.fits_method(method)) else {
-            let allowed = same().flat_map(Route::methods).map(Method::as_str).collect::<Vec<_>>().join(", ");
-            return Err(
-                Rejection::new(Code::MethodNotAllowed, "the route does not take this method").allow(allowed)
-            );
+        let (path, host) = (request.target().decoded_path(), request.host());
+        let Some(first) = self.order.iter().find(|placed| self.fits(placed, path, &host)) else {
+            return Err(self.no_route(&host));
         };
-        if request.target().has_encoded_slash()
-            && !matches!(route.target, Target::Upstream(Forwarding { encoded_slashes: true, .. }))
-        {
+        let mut route = &self.routes[first.route];
+        if !route.fits_method(request.method()) {
+            route = self.with_method(first, request)?;
+        }
+        if request.target().has_encoded_slash() && !route.takes_encoded_slashes(path) {
             return Err(Rejection::new(Code::AmbiguousTarget, "the request target has an encoded slash"));
         }
         Ok(route)
     }
 
+    fn fits(&self, placed: &Placed, path: &str, host: &Host<'_>) -> bool {
+        self.routes[placed.route].fits_path(path) && fits_host(placed, host)
+    }
+
+    /// The route of the very same host and path that takes the request's method. A request never goes on to another
+    /// host or path because of its method: that route may ask for less.
+    fn with_method(&self, first: &Placed, request: &Admitted<'_>) -> Result<&Route, Rejection> {
+        let host = request.host();
+        let path = &self.routes[first.route].path;
+        let same = || {
+            let placed =
+                self.order.iter().filter(|placed| placed.rank == first.rank && fits_host(placed, &host));
+            placed.map(|placed| &self.routes[placed.route]).filter(|route| route.path == *path)
+        };
+        same().find(|route| route.fits_method(request.method())).ok_or_else(|| {
+            let allowed = same().flat_map(Route::methods).map(Method::as_str).collect::<Vec<_>>().join(", ");
+            Rejection::new(Code::MethodNotAllowed, "the route does not take this method").allow(allowed)
+        })
+    }
+
     fn no_route(&self, host: &Host<'_>) -> Rejection {
-        if self.ordered.iter().any(|r| r.fits_host(host)) {
+        if self.order.iter().any(|placed| fits_host(placed, host)) {
             Rejection::new(Code::NotFound, "no route leads here")
         } else {
             Rejection::new(Code::Misdirected, "no route is for this host")
         }
     }
+}
+
+fn fits_host(placed: &Placed, host: &Host<'_>) -> bool {
+    placed.hosts.is_empty()
+        || placed.hosts.iter().any(|pattern| match pattern {
+            HostPattern::Exact(name) => host.is(name),
+            HostPattern::Below(name) => host.is_below(name),
+        })
 }

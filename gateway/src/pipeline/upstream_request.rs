@@ -22,7 +22,10 @@ pub(crate) struct UpstreamRequest {
 /// What a route and a connection add to a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Additions<'a> {
-    /// Path and query, byte for byte from the admitted target.
+    /// What the target begins with: nothing, or whole segments.
+    pub(crate) prefix: &'a str,
+    /// Path and query, byte for byte from the admitted target: empty, or from a `/` or the `?` on. So nothing that is put
+    /// together of these two has an empty segment, or anything else that the admitted target could not have.
     pub(crate) target: &'a str,
     pub(crate) identity: Option<&'a Identity>,
     pub(crate) identity_headers: &'a IdentityHeaders,
@@ -39,7 +42,8 @@ impl UpstreamRequest {
         let mut head = Vec::with_capacity(1024);
         head.extend_from_slice(request.method().as_str().as_bytes());
         head.push(b' ');
-        if !add.target.starts_with('/') {
+        head.extend_from_slice(add.prefix.as_bytes());
+        if add.prefix.is_empty() && !add.target.starts_with('/') {
             head.push(b'/');
         }
         head.extend_from_slice(add.target.as_bytes());

@@ -74,6 +74,13 @@ impl<'h> Host<'h> {
         self.name.eq_ignore_ascii_case(name)
     }
 
+    /// Whether it ends with a dot and `name`, which is in lower case.
+    pub(crate) fn is_below(&self, name: &str) -> bool {
+        let (host, name) = (self.name.as_bytes(), name.as_bytes());
+        let Some(dot) = host.len().checked_sub(name.len() + 1) else { return false };
+        dot > 0 && host[dot] == b'.' && host[dot + 1..].eq_ignore_ascii_case(name)
+    }
+
     /// Whether it is an IP address or `localhost`, which no foreign DNS name can be made to look like.
     pub(crate) fn is_address_or_localhost(&self) -> bool {
         self.name.starts_with('[') || self.name.parse::<std::net::Ipv4Addr>().is_ok() || self.is("localhost")
@@ -142,5 +149,20 @@ mod tests {
         assert!(host("A.test").same_as(&host("a.test.:80")));
         assert!(!host("a.test").same_as(&host("a.test:8080")));
         assert!(host("GW.test:8080").is("gw.test"));
+    }
+
+    #[test]
+    fn names_below_a_name_have_at_least_a_label_more() {
+        let host = |text: &'static str| Host::parse(text.as_bytes()).unwrap();
+        for (text, below) in [
+            ("a.gw.test", true),
+            ("A.B.GW.Test.:80", true),
+            ("gw.test", false),
+            ("xgw.test", false),
+            ("test", false),
+            ("a.gw.testx", false),
+        ] {
+            assert_eq!(host(text).is_below("gw.test"), below, "{text}");
+        }
     }
 }

@@ -191,13 +191,23 @@ fn check_escapes(path: &str) -> Result<bool, TargetError> {
     Ok(encoded_slash)
 }
 
-/// No `.` and `..`, also not with path parameters behind them, which Tomcat takes off before it resolves dots.
+/// No `.` and `..`, also not with path parameters behind them, which Tomcat takes off before it resolves dots, nor
+/// where some upstream would see them after it has decoded `%2F`.
 fn check_segment(segment: &str) -> Result<(), TargetError> {
-    let name = segment.split(';').next().unwrap_or(segment);
-    if name == "." || name == ".." || (name.is_empty() && !segment.is_empty()) {
-        return Err(TargetError::Ambiguous("a dot segment"));
+    let mut rest = segment;
+    loop {
+        let end = rest.as_bytes().windows(3).position(|w| w.eq_ignore_ascii_case(b"%2f"));
+        let part = end.map_or(rest, |end| &rest[..end]);
+        let name = part.split(';').next().unwrap_or(part);
+        if name == "." || name == ".." || (name.is_empty() && !part.is_empty()) {
+            return Err(TargetError::Ambiguous("a dot segment"));
+        }
+        let Some(end) = end else { return Ok(()) };
+        if part.is_empty() {
+            return Err(TargetError::Ambiguous("an empty segment"));
+        }
+        rest = &rest[end + 3..];
     }
-    Ok(())
 }
 
 /// The path with everything but slashes decoded; what does not decode to UTF-8 is an overlong or broken spelling.
@@ -242,6 +252,7 @@ mod tests {
             "/a|b",
             "/%e2%82%ac",
             "/a%252e",
+            "/a%2Fb%2f/c",
         ] {
             assert_eq!(parse(target).unwrap().as_str(), target);
         }
@@ -268,6 +279,11 @@ mod tests {
             "//a",
             "/a/;/b",
             "/a%2e",
+            "/a/..%2Fb",
+            "/a/b%2f..",
+            "/a/b%2F.;x%2Fc",
+            "/a/%2Fb",
+            "/a%2F%2fb",
             "/a/%2E%2e/b",
             "/a\\b",
             "/a%5cb",

@@ -11,3 +11,4 @@ mod operating;
 mod protocols;
 mod proxying;
 mod redis;
+mod routing;

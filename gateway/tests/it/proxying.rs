@@ -59,7 +59,7 @@ fn the_longest_path_decides_and_nothing_passes_without_a_route() {
         ("PURGE", "/open", None, 405, "method_not_allowed"),
         ("TRACE", "/open", None, 405, "method_not_allowed"),
         ("GET", "/hosted", None, 404, "not_found"),
-        ("GET", "/open%2Fclosed", None, 404, "not_found"),
+        ("GET", "/open%2Fclosed", None, 400, "ambiguous_target"),
         ("GET", "/open/a%2Fb", None, 400, "ambiguous_target"),
         ("GET", "/open/../open/closed", None, 400, "ambiguous_target"),
         ("GET", "/", None, 404, "not_found"),
@@ -144,10 +144,11 @@ fn a_trusted_proxy_is_believed_about_where_a_request_came_from() {
 }
 
 #[test]
-fn a_prefix_can_be_stripped_and_encoded_slashes_allowed() {
+fn a_prefix_can_be_stripped_or_replaced_and_encoded_slashes_allowed() {
     let upstream = Upstream::start();
     let routes = [
         route("/api/v1", "access = \"public\"\nstrip_prefix = true"),
+        route("/old", "access = \"public\"\nrewrite_prefix = \"/v2/new\""),
         route("/raw", "access = \"public\"\nencoded_slashes = true"),
     ];
     let gateway = start(&upstream, &routes.concat());
@@ -156,6 +157,10 @@ fn a_prefix_can_be_stripped_and_encoded_slashes_allowed() {
         ("/api/v1", "/"),
         ("/api/v1?y", "/?y"),
         ("/ap%69/v1/x", "/x"),
+        ("/old/x%20y?z", "/v2/new/x%20y?z"),
+        ("/old?z", "/v2/new?z"),
+        ("/old/", "/v2/new/"),
+        ("/%6fld", "/v2/new"),
         ("/raw/a%2Fb", "/raw/a%2Fb"),
     ] {
         assert_eq!(get(gateway.address, asked, &[]).unwrap().status, 200, "{asked}");

@@ -9,6 +9,7 @@ mod lockout;
 mod log;
 mod path_shape;
 mod redis;
+mod route_bypasses;
 mod route_collisions;
 mod routes;
 mod secret;

@@ -1,6 +1,7 @@
 //! Finds routes between which a request could not choose: same path, a host in common, a method in common.
 //!
-//! Routes of different paths never collide: the longest path wins.
+//! Routes of different paths never collide, nor do hosts that are named more and less closely: see
+//! [`crate::config::matching_order`].
 
 use super::routes::{PlacedRoute, effective_methods};
 use crate::config::diagnostic::Diagnostic;
@@ -35,9 +36,9 @@ fn collide(a: &Route, b: &Route) -> bool {
     a.path == b.path && hosts_overlap(a, b) && !effective_methods(a).is_disjoint(&effective_methods(b))
 }
 
-/// An empty list means every host, so it overlaps with any.
+/// Whether a host is named by both, equally closely.
 fn hosts_overlap(a: &Route, b: &Route) -> bool {
-    a.hosts.is_empty() || b.hosts.is_empty() || a.hosts.iter().any(|host| b.hosts.contains(host))
+    (a.hosts.is_empty() && b.hosts.is_empty()) || a.hosts.iter().any(|host| b.hosts.contains(host))
 }
 
 #[cfg(test)]
@@ -56,7 +57,7 @@ mod tests {
             ("", "", "(DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT)"),
             ("methods = [\"GET\"]", "", "(GET)"),
             ("methods = [\"GET\", \"PURGE\"]", "methods = [\"PURGE\"]", "(PURGE)"),
-            ("hosts = [\"a.example\"]\nmethods = [\"GET\"]", "", "(GET)"),
+            ("hosts = [\"*.example\"]\nmethods = [\"GET\"]", "hosts = [\"*.Example\"]", "(GET)"),
             ("hosts = [\"A.example\"]\nmethods = [\"GET\"]", "hosts = [\"b\", \"a.example.\"]", "(GET)"),
             ("access = \"public\"", "", "(DELETE"),
         ] {
@@ -76,6 +77,9 @@ mod tests {
             ("methods = [\"GET\"]", "methods = [\"POST\"]"),
             ("hosts = [\"a.example\"]", "hosts = [\"b.example\"]"),
             ("methods = [\"PURGE\"]", ""),
+            ("hosts = [\"a.example\"]", ""),
+            ("hosts = [\"a.example\"]", "hosts = [\"*.example\"]"),
+            ("hosts = [\"*.a.example\"]", "hosts = [\"*.example\"]"),
         ] {
             settings(two(first, second));
         }

@@ -1,16 +1,18 @@
 //! `[[routes]]`: which requests go where, and who may send them.
 
+mod host_pattern;
+
 use std::collections::BTreeSet;
-use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use http::Method;
 
 use super::endpoints::reserved_paths;
 use super::path_shape;
+use super::route_bypasses::report_bypasses;
 use super::route_collisions::report_collisions;
 use super::store::file_name;
-use super::upstreams::{Upstreams, is_host};
+use super::upstreams::Upstreams;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, Refusal, quoted};
 use crate::config::place::Place;
@@ -41,6 +43,7 @@ pub(super) fn routes(root: &mut Table<'_>, upstreams: &Upstreams<'_>, endpoints:
         .filter_map(|element| element.table(|table| route(table, upstreams, &reserved)).flatten())
         .collect();
     report_collisions(&placed, root.report());
+    report_bypasses(&placed, root.report());
     placed.into_iter().map(|placed| placed.route).collect()
 }
 
@@ -55,7 +58,7 @@ fn route(table: &mut Table<'_>, upstreams: &Upstreams<'_>, reserved: &[String]) 
                 .help("write it like path = \"/api\"; path = \"/\" matches every request"),
         );
     }
-    let hosts = table.take("hosts").list_of(host).unwrap_or_default();
+    let hosts = table.take("hosts").list_of(host_pattern::parse).unwrap_or_default();
     let mut methods: Vec<Method> = Vec::new();
     for method in table.take("methods").list_of(method).unwrap_or_default() {
         if !methods.contains(&method) {
@@ -78,38 +81,6 @@ fn path(text: &str, reserved: &[String]) -> Result<String, Refusal> {
         ));
     }
     Ok(text.to_owned())
-}
-
-/// The name as a Host field has it, without port; an IPv6 address stays in its brackets.
-fn host(text: &str) -> Result<String, Refusal> {
-    let refuse =
-        |why: &str, help: &str| Err(Refusal::new(format!("the host {} {why}", quoted(text))).help(help));
-    let lower = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-    if let Some(address) = lower.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        return match address.parse::<Ipv6Addr>() {
-            Ok(address) => Ok(format!("[{address}]")),
-            Err(_) => refuse("is not an IPv6 address", "write it like \"[::1]\""),
-        };
-    }
-    if lower.contains('*') {
-        return refuse("is a pattern", "wildcards are not supported yet: list every host by its full name");
-    }
-    if lower.contains("://") || lower.contains('/') {
-        return refuse("is a URL", "write the name alone, such as \"app.example\"");
-    }
-    if lower.contains(':') {
-        return refuse(
-            "has a port",
-            "leave it out: a route applies to every port; an IPv6 address goes in brackets",
-        );
-    }
-    if !lower.is_ascii() {
-        return refuse("is not ASCII", "write an international name in its xn-- form");
-    }
-    if !is_host(&lower) {
-        return refuse("is not a host name", "write it like \"app.example\"");
-    }
-    Ok(lower)
 }
 
 fn method(text: &str) -> Result<Method, Refusal> {
@@ -160,9 +131,12 @@ fn role(text: &str) -> Result<String, Refusal> {
 fn target(table: &mut Table<'_>, upstreams: &Upstreams<'_>) -> Option<RouteTarget> {
     let upstream = table.take("upstream");
     let root = table.take("static");
-    let options = ["strip_prefix", "forward_token", "encoded_slashes"].map(|key| table.take(key));
-    let [strip_prefix, forward_token, encoded_slashes] =
-        [&options[0], &options[1], &options[2]].map(|entry| entry.boolean().unwrap_or(false));
+    let options =
+        ["strip_prefix", "rewrite_prefix", "forward_token", "encoded_slashes"].map(|key| table.take(key));
+    let [strip, rewrite, forward_token, encoded_slashes] = &options;
+    let new_prefix = new_prefix(strip, rewrite);
+    let [forward_token, encoded_slashes] =
+        [forward_token, encoded_slashes].map(|entry| entry.boolean().unwrap_or(false));
 
     if upstream.is_given() && root.is_given() {
         root.report(
@@ -175,7 +149,7 @@ fn target(table: &mut Table<'_>, upstreams: &Upstreams<'_>) -> Option<RouteTarge
     }
     if upstream.is_given() {
         let name = upstream.parse(|name| upstream_name(name, upstreams))?;
-        return Some(RouteTarget::Upstream { name, strip_prefix, forward_token, encoded_slashes });
+        return Some(RouteTarget::Upstream { name, new_prefix, forward_token, encoded_slashes });
     }
     if root.is_given() {
         for option in options.iter().filter(|option| option.is_given()) {
@@ -194,6 +168,24 @@ fn target(table: &mut Table<'_>, upstreams: &Upstreams<'_>) -> Option<RouteTarge
             }),
     );
     None
+}
+
+/// What the upstream gets in place of the route's path.
+fn new_prefix(strip: &Entry<'_>, rewrite: &Entry<'_>) -> Option<String> {
+    let strips = strip.boolean().unwrap_or(false);
+    let new = rewrite.parse(|text| match text {
+        "/" => Err(Refusal::new("a slash is no prefix").help("write strip_prefix = true")),
+        _ => path_shape::segments(text).map(|()| text.to_owned()),
+    });
+    if strips && rewrite.is_given() {
+        rewrite.report(
+            Diagnostic::error(format!("both `{}` and `{}` are given", strip.name(), rewrite.name()))
+                .at(rewrite.key_place())
+                .related("the other is here", strip.key_place())
+                .help("the route's path is either left out or replaced: remove one"),
+        );
+    }
+    if strips { Some(String::new()) } else { new }
 }
 
 fn refuse_for_static(option: &Entry<'_>) {

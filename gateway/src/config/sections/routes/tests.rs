@@ -14,24 +14,29 @@ fn a_route_needs_a_token_unless_it_says_otherwise() {
     assert_eq!((route.access, route.roles.len()), (Access::Authenticated, 0));
     assert!(matches!(
         &route.target,
-        RouteTarget::Upstream { name, strip_prefix: false, forward_token: false, encoded_slashes: false }
+        RouteTarget::Upstream { name, new_prefix: None, forward_token: false, encoded_slashes: false }
             if name == "demo"
     ));
 }
 
 #[test]
 fn every_key_of_a_route_is_taken() {
-    let keys = "path = \"/x\"\nupstream = \"demo\"\nhosts = [\"App.Example.\", \"[::1]\", \"127.0.0.1\"]\n\
+    let keys = "path = \"/x\"\nupstream = \"demo\"\nhosts = [\"App.Example.\", \"[::1]\", \"127.0.0.1\", \"*.App.Example\"]\n\
                 methods = [\"GET\", \"PURGE\", \"GET\"]\naccess = \"authenticated\"\nroles = [\"admin\"]\n\
                 strip_prefix = true\nforward_token = true\nencoded_slashes = true";
     let route = settings(with_route(keys)).routes.remove(1);
-    assert_eq!(route.hosts, ["app.example", "[::1]", "127.0.0.1"]);
+    let hosts: Vec<String> = route.hosts.iter().map(ToString::to_string).collect();
+    assert_eq!(hosts, ["app.example", "[::1]", "127.0.0.1", "*.app.example"]);
     assert_eq!(route.methods, [Method::GET, Method::from_bytes(b"PURGE").unwrap()]);
     assert_eq!(route.roles, ["admin"]);
     assert!(matches!(
         route.target,
-        RouteTarget::Upstream { strip_prefix: true, forward_token: true, encoded_slashes: true, .. }
+        RouteTarget::Upstream { new_prefix: Some(prefix), forward_token: true, encoded_slashes: true, .. }
+            if prefix.is_empty()
     ));
+    let keys = "path = \"/x\"\nupstream = \"demo\"\nrewrite_prefix = \"/v2/y\"";
+    let target = settings(with_route(keys)).routes.remove(1).target;
+    assert!(matches!(target, RouteTarget::Upstream { new_prefix: Some(prefix), .. } if prefix == "/v2/y"));
 }
 
 #[test]
@@ -62,6 +67,14 @@ fn what_a_route_may_not_say_is_refused() {
             "`routes[1].strip_prefix` has no meaning for a folder",
             "remove it",
         ),
+        (format!("{up}rewrite_prefix = \"/\""), "a slash is no prefix", "strip_prefix = true"),
+        (format!("{up}rewrite_prefix = \"/a//b\""), "has an empty segment", ""),
+        (format!("{up}rewrite_prefix = \"v2\""), "does not start with a slash", ""),
+        (
+            format!("{up}rewrite_prefix = \"/v2\"\nstrip_prefix = true"),
+            "both `routes[1].strip_prefix` and",
+            "remove one",
+        ),
         (format!("{up}access = \"publik\""), "unknown value `publik`", "did you mean `public`?"),
         (
             format!("{up}access = \"public\"\nroles = [\"a\"]"),
@@ -75,7 +88,10 @@ fn what_a_route_may_not_say_is_refused() {
         (format!("{up}methods = [\"CONNECT\"]"), "the method `CONNECT` is never forwarded", ""),
         (format!("{up}methods = [\"TRACE\"]"), "the method `TRACE` is never forwarded", ""),
         (format!("{up}methods = \"GET\""), "`routes[1].methods`: expected a list", ""),
-        (format!("{up}hosts = [\"*.example\"]"), "the host `*.example` is a pattern", "not supported yet"),
+        (format!("{up}hosts = [\"a.*.example\"]"), "that is not its first label", "\"*.app.example\""),
+        (format!("{up}hosts = [\"*\"]"), "the host `*` means every host", "leave `hosts` out"),
+        (format!("{up}hosts = [\"*..\"]"), "is not a host name", ""),
+        (format!("{up}hosts = [\"*.0.0.1\"]"), "is a pattern of addresses", ""),
         (format!("{up}hosts = [\"a.example:80\"]"), "the host `a.example:80` has a port", "leave it out"),
         (format!("{up}hosts = [\"http://a.example\"]"), "is a URL", "the name alone"),
         (format!("{up}hosts = [\"bücher.example\"]"), "is not ASCII", "xn--"),

@@ -1,0 +1,217 @@
+//! `[[routes]]`: what a route takes, what it asks for, where it leads, and which of several is tried first.
+
+use std::cmp::Reverse;
+use std::path::PathBuf;
+
+use http::Method;
+
+/// `[[routes]]`
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// `path`: `/`, or segments such as `/api/v1`; matches itself and everything below it.
+    pub path: String,
+    /// `hosts`; empty means every host.
+    pub hosts: Vec<HostPattern>,
+    /// `methods`; empty means GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS.
+    pub methods: Vec<Method>,
+    /// `access`, default `authenticated`.
+    pub access: Access,
+    /// `roles`: one of these is needed; empty means any user. Only with `access = "authenticated"`.
+    pub roles: Vec<String>,
+    /// What the route does.
+    pub target: RouteTarget,
+}
+
+/// One of a route's `hosts`, in lower case, without port and trailing dot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostPattern {
+    /// `app.example`: this name.
+    Exact(String),
+    /// `*.app.example`: every name below this one, of one label more or of several, but not the name itself.
+    Below(String),
+}
+
+impl HostPattern {
+    /// Whether every host that fits `other` fits this one too.
+    pub fn covers(&self, other: &HostPattern) -> bool {
+        match (self, other) {
+            (HostPattern::Exact(name), HostPattern::Exact(other)) => name == other,
+            (HostPattern::Exact(_), HostPattern::Below(_)) => false,
+            (HostPattern::Below(name), HostPattern::Exact(other)) => is_below(other, name),
+            (HostPattern::Below(name), HostPattern::Below(other)) => name == other || is_below(other, name),
+        }
+    }
+}
+
+/// Whether `host` ends with a dot and `name`, with something before them.
+fn is_below(host: &str, name: &str) -> bool {
+    host.strip_suffix(name).and_then(|rest| rest.strip_suffix('.')).is_some_and(|label| !label.is_empty())
+}
+
+impl std::fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            HostPattern::Exact(name) => f.write_str(name),
+            HostPattern::Below(name) => write!(f, "*.{name}"),
+        }
+    }
+}
+
+/// How closely a route names a host: the closest is tried first. Of those of one rank a host fits one at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HostRank {
+    /// No `hosts`.
+    Every,
+    /// A pattern of so many bytes.
+    Below(usize),
+    /// The name itself.
+    Exact,
+}
+
+/// A route at its place in the order in which routes are tried. One with hosts of several ranks has several places.
+#[derive(Debug, Clone)]
+pub struct Placed {
+    /// The route's place in the configuration.
+    pub route: usize,
+    /// How closely the hosts are named.
+    pub rank: HostRank,
+    /// Those hosts of the route that are of this rank; empty means every host.
+    pub hosts: Vec<HostPattern>,
+}
+
+impl Placed {
+    /// Whether every host of `pattern` fits here.
+    pub fn covers(&self, pattern: &HostPattern) -> bool {
+        self.hosts.is_empty() || self.hosts.iter().any(|host| host.covers(pattern))
+    }
+}
+
+/// The order in which routes are tried: an exact host before a pattern, a longer pattern before a shorter one, both
+/// before every host; for one host the path with more segments first. The first whose host and path fit decides, and
+/// with it those of the very same host and path that take other methods: a request never goes on to the next because of
+/// its method, for that may ask for less.
+pub fn matching_order(routes: &[Route]) -> Vec<Placed> {
+    let mut order: Vec<Placed> = Vec::new();
+    for (route, settings) in routes.iter().enumerate() {
+        let first = order.len();
+        if settings.hosts.is_empty() {
+            order.push(Placed { route, rank: HostRank::Every, hosts: Vec::new() });
+        }
+        for host in &settings.hosts {
+            let rank = match host {
+                HostPattern::Exact(_) => HostRank::Exact,
+                HostPattern::Below(name) => HostRank::Below(name.len()),
+            };
+            match order[first..].iter_mut().find(|placed| placed.rank == rank) {
+                Some(placed) => placed.hosts.push(host.clone()),
+                None => order.push(Placed { route, rank, hosts: vec![host.clone()] }),
+            }
+        }
+    }
+    let segments = |placed: &Placed| routes[placed.route].path.split('/').filter(|s| !s.is_empty()).count();
+    order.sort_by_key(|placed| Reverse((placed.rank, segments(placed))));
+    order
+}
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// Everyone; a token is neither asked for nor looked at.
+    Public,
+    /// Everyone; a good token gives an identity, a bad one is refused.
+    Optional,
+    /// Holders of a good access token.
+    Authenticated,
+}
+
+impl Access {
+    /// The word of the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Access::Public => "public",
+            Access::Optional => "optional",
+            Access::Authenticated => "authenticated",
+        }
+    }
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone)]
+pub enum RouteTarget {
+    /// `upstream = "name"`
+    Upstream {
+        /// A key of `[upstreams]`.
+        name: String,
+        /// What the upstream gets in place of the route's path, if not that: `rewrite_prefix`, or nothing with
+        /// `strip_prefix`.
+        new_prefix: Option<String>,
+        /// `forward_token`, default false: the upstream gets the `Authorization` field.
+        forward_token: bool,
+        /// `encoded_slashes`, default false: `%2F` in the path is passed on instead of refused.
+        encoded_slashes: bool,
+    },
+    /// `static = "dir"`
+    Static {
+        /// The folder served.
+        root: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(path: &str, hosts: &[&str]) -> Route {
+        let host = |name: &&str| match name.strip_prefix("*.") {
+            Some(rest) => HostPattern::Below(rest.to_owned()),
+            None => HostPattern::Exact((*name).to_owned()),
+        };
+        Route {
+            path: path.to_owned(),
+            hosts: hosts.iter().map(host).collect(),
+            methods: Vec::new(),
+            access: Access::Public,
+            roles: Vec::new(),
+            target: RouteTarget::Static { root: PathBuf::new() },
+        }
+    }
+
+    #[test]
+    fn the_closest_host_comes_first_and_then_the_longest_path() {
+        let routes = [
+            route("/", &[]),
+            route("/a/b", &[]),
+            route("/", &["app.example", "*.example", "x.example"]),
+            route("/a", &["*.example"]),
+            route("/", &["*.app.example"]),
+        ];
+        let order: Vec<String> = matching_order(&routes)
+            .iter()
+            .map(|placed| {
+                let hosts: Vec<String> = placed.hosts.iter().map(ToString::to_string).collect();
+                format!("{} {}", hosts.join(","), routes[placed.route].path)
+            })
+            .collect();
+        assert_eq!(
+            order,
+            ["app.example,x.example /", "*.app.example /", "*.example /a", "*.example /", " /a/b", " /"]
+        );
+    }
+
+    #[test]
+    fn a_pattern_covers_what_is_below_it() {
+        let pattern = |text: &str| route("/", &[text]).hosts.remove(0);
+        for (wide, narrow, covered) in [
+            ("*.example", "a.example", true),
+            ("*.example", "a.b.example", true),
+            ("*.example", "*.b.example", true),
+            ("*.example", "*.example", true),
+            ("*.example", "example", false),
+            ("*.example", "badexample", false),
+            ("*.b.example", "*.example", false),
+            ("a.example", "*.a.example", false),
+        ] {
+            assert_eq!(pattern(wide).covers(&pattern(narrow)), covered, "{wide} {narrow}");
+        }
+    }
+}
