@@ -119,6 +119,9 @@ pub struct Tokens {
     pub refresh_ttl: Duration,
     /// `idle_ttl`: a session that is not refreshed for so long ends. Default none.
     pub idle_ttl: Option<Duration>,
+    /// `stream_grace`: how long an answer or a WebSocket that a token has opened may outlive the token. Default
+    /// `refresh_ttl`.
+    pub stream_grace: Duration,
     /// `leeway` for clocks that disagree, default 0, at most 60 s.
     pub leeway: Duration,
     /// `algorithm` together with the key it needs.
@@ -457,6 +460,8 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// `idle_timeout` between two requests of a connection, default 60 s.
     pub idle_timeout: Duration,
+    /// `tunnel_timeout`: how long a WebSocket may be silent in both directions, default 5 min.
+    pub tunnel_timeout: Duration,
     /// `hash_queue`: logins that may wait for a hashing thread, default 64: more answer 503.
     pub hash_queue: usize,
     /// `hash_threads`, default one per core.

@@ -11,6 +11,7 @@ mod cors;
 mod endpoints;
 mod gateway;
 mod identity;
+mod lifetime;
 mod proxy;
 mod response;
 mod route;
@@ -18,6 +19,7 @@ mod snapshot;
 mod static_files;
 mod token_cache;
 mod upstream_request;
+mod websocket;
 
 use std::rc::Rc;
 
@@ -27,8 +29,10 @@ use tokio::time::Instant;
 pub(crate) use admission::{Admitted, admit};
 pub(crate) use client::Client;
 pub(crate) use gateway::{Gateway, Worker};
+pub(crate) use lifetime::LifetimeEnd;
 pub(crate) use response::{Response, ResponseBody};
 pub(crate) use snapshot::{Snapshot, SnapshotError};
+pub(crate) use websocket::Tunnel;
 
 use crate::problem::{Code, Rejection};
 use crate::telemetry::{RequestId, RouteLabel};
@@ -135,7 +139,6 @@ async fn answer<'c>(
         Target::Static(root) => static_files::serve(root, route.path(), request).await,
         Target::Upstream(forwarding) => {
             facts.upstream = Some(forwarding.upstream);
-            let identity = identity.as_deref();
             proxy::forward(worker, snapshot, exchange, client, route, forwarding, identity, body).await
         }
     }
@@ -154,7 +157,8 @@ pub(crate) fn upstream_request(
     match &route.target {
         Target::Static(_) => Err(Rejection::new(Code::NotFound, "the route has files and no upstream")),
         Target::Upstream(forwarding) => {
-            Ok(proxy::outgoing(snapshot, exchange, client, route, forwarding, identity.as_deref()))
+            let upgrade = forwarding.websocket && websocket::is_asked_for(request)?;
+            Ok(proxy::outgoing(snapshot, exchange, client, route, forwarding, identity.as_deref(), upgrade))
         }
     }
 }

@@ -1,18 +1,22 @@
 //! Forwarding: the cleaned request goes to the upstream, its answer comes back cleaned.
 
+use std::rc::Rc;
+use std::sync::Arc;
+
 use http::StatusCode;
 
 use super::admission::Admitted;
 use super::client::Client;
 use super::identity::Identity;
+use super::lifetime::Lifetime;
 use super::response::{Response, ResponseBody};
 use super::route::{Forwarding, Route};
 use super::snapshot::Snapshot;
 use super::upstream_request::{Additions, UpstreamRequest};
-use super::{Exchange, Worker};
+use super::{Exchange, Worker, websocket};
 use crate::problem::{Code, Rejection};
 use crate::telemetry::UpstreamOutcome;
-use crate::upstreams::{OutgoingRequest, SendError, UpstreamResponse, send};
+use crate::upstreams::{OutgoingRequest, SendError, UpgradeAnswer, UpstreamResponse, send};
 use crate::wire::{BodyError, BodyFraming, FieldKind, RequestBody, ResponseHead};
 
 /// The request as its upstream gets it.
@@ -23,6 +27,7 @@ pub(crate) fn outgoing(
     route: &Route,
     forwarding: &Forwarding,
     identity: Option<&Identity>,
+    upgrade: bool,
 ) -> UpstreamRequest {
     let target = exchange.request.target();
     let (prefix, target) = match &forwarding.new_prefix {
@@ -37,6 +42,7 @@ pub(crate) fn outgoing(
         forward_token: forwarding.forward_token,
         client,
         request_id: exchange.request_id.as_bytes(),
+        upgrade,
     };
     UpstreamRequest::new(exchange.request, additions)
 }
@@ -53,20 +59,39 @@ pub(crate) async fn forward<'c>(
     client: &Client,
     route: &Route,
     forwarding: &Forwarding,
-    identity: Option<&Identity>,
+    identity: Option<Rc<Identity>>,
     body: RequestBody<'c>,
 ) -> Result<Response<'c>, Rejection> {
     let request = exchange.request;
-    let outgoing = outgoing(snapshot, exchange, client, route, forwarding, identity);
     let pool = &worker.upstreams[forwarding.upstream];
-    let outgoing = OutgoingRequest { head: outgoing.head(), method: request.method(), now: exchange.started };
-    match send(pool, outgoing, body).await {
-        Ok(response) => {
-            worker.metrics.upstream_request(forwarding.upstream, UpstreamOutcome::Ok);
-            Ok(pass_back(response, request, snapshot))
+    let upgrade = forwarding.websocket && websocket::is_asked_for(request)?;
+    let outgoing = outgoing(snapshot, exchange, client, route, forwarding, identity.as_deref(), upgrade);
+    let outgoing =
+        OutgoingRequest { head: outgoing.head(), method: request.method(), now: exchange.started, upgrade };
+    let sent = match upgrade {
+        false => send(pool, outgoing, body).await.map(UpgradeAnswer::Declined),
+        true => crate::upstreams::upgrade(pool, outgoing, websocket::PROTOCOL).await,
+    };
+    let lifetime = |identity: Option<Rc<Identity>>| {
+        let grace = snapshot.settings.tokens.stream_grace;
+        identity.map(|identity| Lifetime::new(Arc::clone(&worker.gateway), identity, grace))
+    };
+    let answer = sent.map_err(|error| failed(worker, forwarding.upstream, &error))?;
+    worker.metrics.upstream_request(forwarding.upstream, UpstreamOutcome::Ok);
+    Ok(match answer {
+        UpgradeAnswer::Accepted(upgraded) => websocket::opened(*upgraded, lifetime(identity)),
+        UpgradeAnswer::Declined(response) => {
+            let mut response = pass_back(response, request, snapshot);
+            // Most answers have come whole, and nothing has to watch over them.
+            if let ResponseBody::Upstream { body, lifetime: watch, .. } = &mut response.body
+                && identity.is_some()
+                && !body.is_complete()
+            {
+                *watch = lifetime(identity).map(Box::new);
+            }
+            response
         }
-        Err(error) => Err(failed(worker, forwarding.upstream, &error)),
-    }
+    })
 }
 
 /// The upstream's answer without what belongs to its connection or to the gateway.
@@ -105,7 +130,7 @@ fn pass_back<'c>(
         (BodyFraming::Empty, _) => Some(0),
         _ => None,
     };
-    response.body = ResponseBody::Upstream { body, framing, declared };
+    response.body = ResponseBody::Upstream { body, framing, declared, lifetime: None };
     response
 }
 

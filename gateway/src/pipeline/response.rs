@@ -6,7 +6,9 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::time::Instant;
 
+use super::lifetime::Lifetime;
 use super::static_files::FileBody;
+use super::websocket::Tunnel;
 use crate::problem::{Code, Rejection};
 use crate::upstreams::UpstreamBody;
 use crate::wire::{BodyError, BodyFraming, FieldBlock};
@@ -23,6 +25,8 @@ pub(crate) struct Response<'c> {
     pub(crate) code: Option<Code>,
     /// Whether the connection ends with it.
     pub(crate) close: bool,
+    /// What the connection becomes behind a 101.
+    pub(crate) tunnel: Option<Box<Tunnel>>,
 }
 
 /// Where an answer's body comes from.
@@ -36,6 +40,8 @@ pub(crate) enum ResponseBody<'c> {
         framing: BodyFraming,
         /// The length that the upstream tells without sending a body: for HEAD and 304.
         declared: Option<u64>,
+        /// What ends it before its end, where a token has opened it and it takes its time.
+        lifetime: Option<Box<Lifetime>>,
     },
 }
 
@@ -48,6 +54,7 @@ impl<'c> Response<'c> {
             has_date: false,
             code: None,
             close: false,
+            tunnel: None,
         }
     }
 
@@ -70,7 +77,8 @@ impl<'c> Response<'c> {
     /// The `Content-Length` to tell, with or without a body to follow (RFC 9110 section 8.6).
     pub(crate) fn declared_length(&self) -> Option<u64> {
         match (self.status, &self.body) {
-            (StatusCode::NO_CONTENT, _) | (StatusCode::NOT_MODIFIED, ResponseBody::None) => None,
+            (StatusCode::NO_CONTENT | StatusCode::SWITCHING_PROTOCOLS, _)
+            | (StatusCode::NOT_MODIFIED, ResponseBody::None) => None,
             (_, body) => body.declared_length(),
         }
     }
@@ -125,7 +133,13 @@ impl ResponseBody<'_> {
             ResponseBody::None => Poll::Ready(Ok(&[])),
             ResponseBody::Bytes(bytes) => Poll::Ready(Ok(bytes)),
             ResponseBody::File(file) => file.poll_fill(cx),
-            ResponseBody::Upstream { body, .. } => body.poll_fill(cx),
+            ResponseBody::Upstream { body, lifetime, .. } => {
+                if let Some(Poll::Ready(end)) = lifetime.as_mut().map(|lifetime| lifetime.poll_end(cx)) {
+                    tracing::info!(%end, "an answer was cut short");
+                    return Poll::Ready(Err(BodyError::SessionEnded));
+                }
+                body.poll_fill(cx)
+            }
         }
     }
 

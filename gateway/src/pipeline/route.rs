@@ -37,6 +37,8 @@ pub(crate) struct Forwarding {
     /// What the upstream gets in place of the route's path: nothing, or segments that begin with a slash.
     pub(crate) new_prefix: Option<String>,
     pub(crate) forward_token: bool,
+    /// Whether it takes WebSockets.
+    pub(crate) websocket: bool,
     encoded_slashes: bool,
 }
 
@@ -102,7 +104,7 @@ impl Routes {
             .enumerate()
             .map(|(index, route)| {
                 let target = match &route.target {
-                    RouteTarget::Upstream { name, new_prefix, forward_token, encoded_slashes } => {
+                    RouteTarget::Upstream { name, new_prefix, forward_token, encoded_slashes, websocket } => {
                         Target::Upstream(Forwarding {
                             upstream: upstream(name).ok_or_else(|| {
                                 std::io::Error::other(format!("no upstream is called {name}"))
@@ -110,6 +112,7 @@ impl Routes {
                             new_prefix: new_prefix.clone(),
                             forward_token: *forward_token,
                             encoded_slashes: *encoded_slashes,
+                            websocket: *websocket,
                         })
                     }
                     RouteTarget::Static { root } => Target::Static(static_root(root)?),

@@ -33,6 +33,8 @@ pub(crate) struct Additions<'a> {
     /// Whom it comes from.
     pub(crate) client: &'a Client,
     pub(crate) request_id: &'a [u8],
+    /// Whether it asks for a WebSocket.
+    pub(crate) upgrade: bool,
 }
 
 impl UpstreamRequest {
@@ -63,7 +65,11 @@ impl UpstreamRequest {
         add.client.push_forwarding_lines(request.head(), request.host().as_str(), &mut head);
         push_line(&mut head, b"X-Request-Id", add.request_id);
         head.extend_from_slice(VIA);
-        push_framing(&mut head, request);
+        if add.upgrade {
+            head.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+        } else {
+            push_framing(&mut head, request);
+        }
         head.extend_from_slice(b"\r\n");
         UpstreamRequest { head }
     }

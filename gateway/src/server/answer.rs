@@ -106,7 +106,9 @@ impl Answer<'_> {
                 .into_iter()
                 .for_each(&mut put);
         }
-        if !keep_alive {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            // Its own Connection field says what the connection becomes.
+        } else if !keep_alive {
             put(b"Connection: close\r\n");
         } else if self.version == Version::Http10 {
             put(b"Connection: keep-alive\r\n");

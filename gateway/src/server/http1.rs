@@ -10,9 +10,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::access::{Asked, RequestLine, Seen, log, protocol};
-use super::answer::Answer;
+use super::answer::{Answer, Written};
 use super::buffers::{BufferPool, Buffers};
 use super::exchange::{bad_head, head_limits, request_id, unix_millis};
+use super::tunnel;
 use crate::config::Limits;
 use crate::pipeline::{self, Client, Exchange, Facts, Response, Worker};
 use crate::problem::{Code, Rejection};
@@ -211,9 +212,9 @@ impl Connection<'_> {
         let body = RequestBody::of_connection(request.framing(), body, self.limits.body_timeout);
         let exchange = Exchange { request: &request, request_id: &request_id, started, now_millis };
         let mut facts = Facts::default();
-        let response = pipeline::handle(worker, &self.client, &exchange, &mut facts, body).await;
+        let mut response = pipeline::handle(worker, &self.client, &exchange, &mut facts, body).await;
 
-        let (status, code) = (response.status, response.code);
+        let (status, code, tunnel) = (response.status, response.code, response.tunnel.take());
         // Asked only now: the stop may have come while the upstream was thinking. Copied out, for a borrow held over
         // the writing would keep the one who says `stop` waiting.
         let draining = *draining.borrow();
@@ -225,7 +226,14 @@ impl Connection<'_> {
             now: exchange.now(),
         };
         let patience = self.limits.write_timeout;
-        let written = answer.write(&self.socket, &mut self.write_deadline, patience, out, response).await;
+        let mut written = answer.write(&self.socket, &mut self.write_deadline, patience, out, response).await;
+        if let (Some(tunnel), Ok(_)) = (tunnel, &written.outcome) {
+            let limit = self.limits.tunnel_timeout;
+            // Boxed, for few connections ever get here.
+            let (bytes, end) = Box::pin(tunnel::carry(&self.socket, input, *tunnel, limit)).await;
+            tracing::debug!(%end, request_id = request_id.as_str(), "a WebSocket has ended");
+            written = Written { bytes, ended: Instant::now(), outcome: Ok(false) };
+        }
         let seen = Seen {
             started,
             started_millis: now_millis,

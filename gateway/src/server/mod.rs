@@ -17,6 +17,7 @@ mod listener;
 mod redirect;
 mod running;
 mod sources;
+mod tunnel;
 mod worker;
 
 pub use control::{UnlockError, unlock};

@@ -189,6 +189,7 @@ mod tests {
             access_ttl: Duration::from_secs(60),
             refresh_ttl: Duration::from_secs(600),
             idle_ttl: None,
+            stream_grace: Duration::ZERO,
             leeway: Duration::ZERO,
             signing,
             rotation: Rotation::OnUse,

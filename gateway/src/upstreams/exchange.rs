@@ -29,6 +29,8 @@ pub(crate) struct OutgoingRequest<'r> {
     pub(crate) method: &'r Method,
     /// Now, as exactly as deadlines need it.
     pub(crate) now: Instant,
+    /// Whether it asks to leave HTTP, so that 101 is an answer.
+    pub(crate) upgrade: bool,
 }
 
 /// A response whose body is still on its way.
@@ -78,14 +80,14 @@ pub(crate) async fn send<'c>(
 }
 
 /// What is left of the request body when the response's head has arrived.
-enum Rest<'c> {
+pub(super) enum Rest<'c> {
     Nothing,
     Upload(Upload<'c>),
     /// The upstream did not take all of it.
     Refused,
 }
 
-fn respond<'c>(
+pub(super) fn respond<'c>(
     pool: &Rc<UpstreamPool>,
     mut lease: Lease,
     request: OutgoingRequest<'_>,
@@ -108,7 +110,7 @@ fn respond<'c>(
 }
 
 /// One try on one connection.
-async fn try_once<'c>(
+pub(super) async fn try_once<'c>(
     pool: &UpstreamPool,
     connection: &mut UpstreamConnection,
     request: OutgoingRequest<'_>,
@@ -138,7 +140,7 @@ async fn try_once<'c>(
                 Poll::Pending => {}
             }
         }
-        poll_head(cx, connection, patience, &mut interim)
+        poll_head(cx, connection, patience, &mut interim, request.upgrade)
     })
     .await?;
     Ok(match upload {
@@ -154,6 +156,7 @@ fn poll_head(
     connection: &mut UpstreamConnection,
     patience: Duration,
     interim: &mut usize,
+    upgrade: bool,
 ) -> Poll<Result<(), SendError>> {
     let UpstreamConnection { socket, input, head, deadline } = connection;
     loop {
@@ -161,6 +164,7 @@ fn poll_head(
             Ok(Some(length)) => {
                 input.consume(length);
                 match head.status() {
+                    StatusCode::SWITCHING_PROTOCOLS if upgrade => return Poll::Ready(Ok(())),
                     StatusCode::SWITCHING_PROTOCOLS => {
                         return Poll::Ready(Err(SendError::BadResponse("a 101 that nobody asked for")));
                     }

@@ -24,6 +24,8 @@ pub(crate) enum BodyError {
     TimedOut,
     #[error("the body is larger than allowed")]
     TooLarge,
+    #[error("the session that it belongs to is over")]
+    SessionEnded,
     #[error(transparent)]
     Io(#[from] io::Error),
 }

@@ -173,7 +173,7 @@ impl Socket {
         let mut left = DRAIN_LIMIT;
         let mut buffer = ReadBuffer::default();
         let ending = async {
-            if self.end().await.is_err() {
+            if poll_fn(|cx| self.poll_end(cx)).await.is_err() {
                 return;
             }
             while left > 0 {
@@ -190,10 +190,10 @@ impl Socket {
     }
 
     /// Says that nothing more will come.
-    pub(crate) async fn end(&self) -> io::Result<()> {
+    pub(crate) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Socket::Tls(tls) => poll_fn(|cx| tls.poll_shutdown(cx)).await,
-            _ => self.with_raw(|raw| raw.shutdown(Shutdown::Write)),
+            Socket::Tls(tls) => tls.poll_shutdown(cx),
+            _ => Poll::Ready(self.with_raw(|raw| raw.shutdown(Shutdown::Write))),
         }
     }
 

@@ -1,6 +1,6 @@
 //! `[limits]`: how much is read from a client and how long is waited for it.
 
-use super::{HOUR, MINUTE, cores, seconds, up_to};
+use super::{DAY, HOUR, MINUTE, cores, seconds, up_to};
 use crate::config::entry::Refusal;
 use crate::config::settings::Limits;
 use crate::config::table::Table;
@@ -29,6 +29,7 @@ pub(super) fn limits(table: &mut Table<'_>) -> Limits {
         login_body_timeout: table.take("login_body_timeout").duration(up_to(HOUR)).unwrap_or(seconds(10)),
         write_timeout: table.take("write_timeout").duration(up_to(HOUR)).unwrap_or(seconds(30)),
         idle_timeout: table.take("idle_timeout").duration(up_to(HOUR)).unwrap_or(MINUTE),
+        tunnel_timeout: table.take("tunnel_timeout").duration(up_to(DAY)).unwrap_or(5 * MINUTE),
         hash_queue: table.take("hash_queue").integer(0..=10_000).unwrap_or(64),
         hash_threads: table.take("hash_threads").integer(1..=1024).unwrap_or_else(cores),
         token_cache: table.take("token_cache").integer(1..=1 << 20).unwrap_or(8192),

@@ -131,9 +131,10 @@ fn role(text: &str) -> Result<String, Refusal> {
 fn target(table: &mut Table<'_>, upstreams: &Upstreams<'_>) -> Option<RouteTarget> {
     let upstream = table.take("upstream");
     let root = table.take("static");
-    let options =
-        ["strip_prefix", "rewrite_prefix", "forward_token", "encoded_slashes"].map(|key| table.take(key));
-    let [strip, rewrite, forward_token, encoded_slashes] = &options;
+    let options = ["strip_prefix", "rewrite_prefix", "forward_token", "encoded_slashes", "upgrade"]
+        .map(|key| table.take(key));
+    let [strip, rewrite, forward_token, encoded_slashes, upgrades] = &options;
+    let websocket = upgrades.list_of(upgrade).is_some_and(|protocols| !protocols.is_empty());
     let new_prefix = new_prefix(strip, rewrite);
     let [forward_token, encoded_slashes] =
         [forward_token, encoded_slashes].map(|entry| entry.boolean().unwrap_or(false));
@@ -149,7 +150,7 @@ fn target(table: &mut Table<'_>, upstreams: &Upstreams<'_>) -> Option<RouteTarge
     }
     if upstream.is_given() {
         let name = upstream.parse(|name| upstream_name(name, upstreams))?;
-        return Some(RouteTarget::Upstream { name, new_prefix, forward_token, encoded_slashes });
+        return Some(RouteTarget::Upstream { name, new_prefix, forward_token, encoded_slashes, websocket });
     }
     if root.is_given() {
         for option in options.iter().filter(|option| option.is_given()) {
@@ -186,6 +187,15 @@ fn new_prefix(strip: &Entry<'_>, rewrite: &Entry<'_>) -> Option<String> {
         );
     }
     if strips { Some(String::new()) } else { new }
+}
+
+/// A protocol that a request may turn into.
+fn upgrade(text: &str) -> Result<(), Refusal> {
+    match text {
+        "websocket" => Ok(()),
+        other => Err(Refusal::new(format!("requests cannot be upgraded to {}", quoted(other)))
+            .help("write upgrade = [\"websocket\"]")),
+    }
 }
 
 fn refuse_for_static(option: &Entry<'_>) {

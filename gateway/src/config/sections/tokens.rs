@@ -28,6 +28,7 @@ pub(super) fn tokens(table: &mut Table<'_>, server: &Server) -> Tokens {
         access_ttl,
         refresh_ttl,
         idle_ttl: idle_ttl(&table.take("idle_ttl"), access_ttl, refresh_ttl),
+        stream_grace: whole_seconds(&table.take("stream_grace"), Duration::ZERO, YEAR).unwrap_or(refresh_ttl),
         leeway: whole_seconds(&table.take("leeway"), Duration::ZERO, MINUTE).unwrap_or(Duration::ZERO),
         signing: signing(table),
         rotation: table

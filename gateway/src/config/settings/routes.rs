@@ -149,6 +149,8 @@ pub enum RouteTarget {
         forward_token: bool,
         /// `encoded_slashes`, default false: `%2F` in the path is passed on instead of refused.
         encoded_slashes: bool,
+        /// `upgrade = ["websocket"]`, default none: requests may become WebSockets.
+        websocket: bool,
     },
     /// `static = "dir"`
     Static {

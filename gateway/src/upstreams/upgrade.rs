@@ -1,0 +1,54 @@
+//! A request that wants to leave HTTP (RFC 9110 section 7.8): on a connection of its own, which is nobody else's before or
+//! after.
+
+use std::rc::Rc;
+
+use http::StatusCode;
+
+use super::exchange::{OutgoingRequest, Rest, SendError, UpstreamResponse, respond, try_once};
+use super::pool::{Need, UpstreamPool};
+use crate::wire::{FieldKind, ReadBuffer, ResponseHead, Socket};
+
+/// What an upstream says to it.
+#[derive(Debug)]
+pub(crate) enum UpgradeAnswer<'c> {
+    /// 101: from here on the connection carries whatever the new protocol is.
+    Accepted(Box<Upgraded>),
+    /// Any other answer, which is one of HTTP.
+    Declined(UpstreamResponse<'c>),
+}
+
+/// A connection that has left HTTP.
+#[derive(Debug)]
+pub(crate) struct Upgraded {
+    pub(crate) socket: Socket,
+    /// What came right behind the head.
+    pub(crate) input: ReadBuffer,
+    /// The head of the 101.
+    pub(crate) head: ResponseHead,
+}
+
+/// Asks for `protocol`. The request is sent once, and nothing goes before the answer that the client sent behind it.
+pub(crate) async fn upgrade<'c>(
+    pool: &Rc<UpstreamPool>,
+    request: OutgoingRequest<'_>,
+    protocol: &[u8],
+) -> Result<UpgradeAnswer<'c>, SendError> {
+    let mut lease = pool.lease(Need::New, request.now).await.map_err(SendError::Connect)?;
+    try_once(pool, &mut lease.connection, request, None).await?;
+    let head = &lease.connection.head;
+    if head.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return respond(pool, lease, request, Rest::Refused).map(UpgradeAnswer::Declined);
+    }
+    let chosen = head.fields().only(FieldKind::Upgrade);
+    let is_asked_for = chosen.is_some_and(|field| field.value.eq_ignore_ascii_case(protocol));
+    if !is_asked_for || !head.fields().connection_has(b"upgrade") {
+        return Err(SendError::BadResponse("a 101 for another protocol than was asked for"));
+    }
+    let connection = *lease.connection;
+    Ok(UpgradeAnswer::Accepted(Box::new(Upgraded {
+        socket: connection.socket,
+        input: connection.input,
+        head: connection.head,
+    })))
+}
