@@ -1,8 +1,9 @@
-//! What clients may speak: TLS, HTTP/2, the PROXY protocol.
+//! What clients may speak: TLS, HTTP/2, the PROXY protocol, WebSockets.
 
 mod http2;
 mod proxy_protocol;
 mod tls;
+mod websocket;
 
 use crate::fixture::{Certificates, Gateway, Upstream};
 
