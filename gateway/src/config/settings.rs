@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+mod header_edits;
 mod routes;
 
+pub use header_edits::*;
 pub use routes::*;
 
 /// Everything the operator can say, checked.

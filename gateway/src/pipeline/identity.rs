@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
+use super::folded_names::FoldedNames;
 use crate::config::IdentityHeader;
 use crate::problem::{Code, Rejection};
 use crate::sessions::SessionId;
 use crate::tokens::{ClaimValue, VerifiedClaims};
-use crate::wire::fold;
 
 /// A claim value longer than this is not put into a field (R-073), in bytes.
-const MAX_VALUE_LEN: usize = 4 * 1024;
+pub(super) const MAX_VALUE_LEN: usize = 4 * 1024;
 
 /// Who is asking. Only verified claims become one.
 #[derive(Debug)]
@@ -51,9 +51,7 @@ impl Identity {
 #[derive(Debug)]
 pub(crate) struct IdentityHeaders {
     injected: Vec<IdentityHeader>,
-    reserved: Vec<Vec<u8>>,
-    // Bit n says that a reserved name has n bytes: most fields are passed with one test.
-    lengths: u64,
+    reserved: FoldedNames,
 }
 
 /// Reserved even where they are not injected: an upstream may still believe them.
@@ -62,18 +60,12 @@ const ALWAYS_RESERVED: [&str; 4] = ["X-Auth-User", "X-Auth-Subject", "X-Auth-Rol
 impl IdentityHeaders {
     pub(crate) fn new(injected: &[IdentityHeader]) -> IdentityHeaders {
         let names = injected.iter().map(|h| h.header.as_str()).chain(ALWAYS_RESERVED);
-        let reserved: Vec<Vec<u8>> = names.map(|name| name.bytes().map(fold).collect()).collect();
-        let lengths = reserved.iter().fold(0, |bits, name| bits | 1 << name.len().min(63));
-        IdentityHeaders { injected: injected.to_vec(), reserved, lengths }
+        IdentityHeaders { injected: injected.to_vec(), reserved: FoldedNames::new(names) }
     }
 
     /// Whether some upstream could take a field of that name for one of ours.
     pub(crate) fn reserves(&self, name: &[u8]) -> bool {
-        let folds_to = |reserved: &Vec<u8>| {
-            reserved.len() == name.len()
-                && reserved.iter().zip(name).all(|(&ours, &theirs)| ours == fold(theirs))
-        };
-        self.lengths >> name.len().min(63) & 1 == 1 && self.reserved.iter().any(folds_to)
+        self.reserved.contains(name)
     }
 
     /// The lines for a token's claims. A claim that is absent or is an object leaves its header absent.
@@ -99,7 +91,7 @@ impl IdentityHeaders {
 }
 
 /// Appends a claim as a field's value, if it can be one.
-fn push_value(claim: ClaimValue<'_>, out: &mut Vec<u8>) -> bool {
+pub(super) fn push_value(claim: ClaimValue<'_>, out: &mut Vec<u8>) -> bool {
     match claim {
         ClaimValue::Text(text) => push_escaped(text, false, out),
         ClaimValue::Texts(elements) => push_list(elements.iter().map(String::as_str), out),

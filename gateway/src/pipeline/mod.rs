@@ -9,7 +9,9 @@ mod bearer;
 mod client;
 mod cors;
 mod endpoints;
+mod folded_names;
 mod gateway;
+mod header_edits;
 mod identity;
 mod lifetime;
 mod proxy;
@@ -38,6 +40,7 @@ use crate::problem::{Code, Rejection};
 use crate::telemetry::{RequestId, RouteLabel};
 use crate::tokens::UnixSeconds;
 use crate::wire::{FieldKind, RequestBody};
+use header_edits::Occasion;
 use identity::Identity;
 use route::Target;
 use upstream_request::UpstreamRequest;
@@ -135,13 +138,23 @@ async fn answer<'c>(
     if identity.is_some() {
         authenticate::heard(worker, exchange.now_millis)?;
     }
-    match &route.target {
-        Target::Static(root) => static_files::serve(root, route.path(), request).await,
+    let occasion = Occasion {
+        exchange,
+        client,
+        trusted_proxies: &snapshot.settings.server.trusted_proxies,
+        identity: identity.as_ref(),
+    };
+    let mut response = match &route.target {
+        Target::Static(root) => static_files::serve(root, route.path(), request).await?,
         Target::Upstream(forwarding) => {
             facts.upstream = Some(forwarding.upstream);
-            proxy::forward(worker, snapshot, exchange, client, route, forwarding, identity, body).await
+            proxy::forward(worker, snapshot, occasion, route, forwarding, body).await?
         }
+    };
+    if let Some(edits) = &route.response_headers {
+        edits.apply(occasion, &mut response)?;
     }
+    Ok(response)
 }
 
 /// A request's way as far as the socket of its upstream: what would be sent there.
@@ -158,7 +171,9 @@ pub(crate) fn upstream_request(
         Target::Static(_) => Err(Rejection::new(Code::NotFound, "the route has files and no upstream")),
         Target::Upstream(forwarding) => {
             let upgrade = forwarding.websocket && websocket::is_asked_for(request)?;
-            Ok(proxy::outgoing(snapshot, exchange, client, route, forwarding, identity.as_deref(), upgrade))
+            let trusted_proxies = &snapshot.settings.server.trusted_proxies;
+            let occasion = Occasion { exchange, client, trusted_proxies, identity: identity.as_ref() };
+            proxy::outgoing(snapshot, occasion, route, forwarding, upgrade)
         }
     }
 }

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::admission::Admitted;
-use super::client::Client;
-use super::identity::Identity;
+use super::header_edits::Occasion;
 use super::lifetime::Lifetime;
 use super::response::{Response, ResponseBody};
 use super::route::{Forwarding, Route};
 use super::snapshot::Snapshot;
 use super::upstream_request::{Additions, UpstreamRequest};
-use super::{Exchange, Worker, websocket};
+use super::{Worker, websocket};
 use crate::problem::{Code, Rejection};
 use crate::telemetry::UpstreamOutcome;
 use crate::upstreams::{OutgoingRequest, SendError, UpgradeAnswer, UpstreamResponse, send};
@@ -22,72 +21,73 @@ use crate::wire::{BodyError, BodyFraming, FieldKind, RequestBody, ResponseHead};
 /// The request as its upstream gets it.
 pub(crate) fn outgoing(
     snapshot: &Snapshot,
-    exchange: &Exchange<'_>,
-    client: &Client,
+    occasion: Occasion<'_>,
     route: &Route,
     forwarding: &Forwarding,
-    identity: Option<&Identity>,
     upgrade: bool,
-) -> UpstreamRequest {
+) -> Result<UpstreamRequest, Rejection> {
+    let exchange = occasion.exchange;
     let target = exchange.request.target();
     let (prefix, target) = match &forwarding.new_prefix {
         None => ("", target.as_str()),
         Some(prefix) => (prefix.as_str(), target.below(route.path())),
     };
+    let mut edit_lines = Vec::new();
+    if let Some(edits) = &route.request_headers {
+        edits.push_lines(occasion, &mut edit_lines)?;
+    }
     let additions = Additions {
         prefix,
         target,
-        identity,
+        identity: occasion.identity.map(Rc::as_ref),
         identity_headers: &snapshot.identity_headers,
         forward_token: forwarding.forward_token,
-        client,
+        edits: route.request_headers.as_ref(),
+        edit_lines: &edit_lines,
+        client: occasion.client,
         request_id: exchange.request_id.as_bytes(),
         upgrade,
     };
-    UpstreamRequest::new(exchange.request, additions)
+    Ok(UpstreamRequest::new(exchange.request, additions))
 }
 
 /// Forwards a request and gives the upstream's answer, its body still on its way.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "a struct of them would have this one maker and this one reader"
-)]
 pub(crate) async fn forward<'c>(
     worker: &Worker,
     snapshot: &Snapshot,
-    exchange: &Exchange<'_>,
-    client: &Client,
+    occasion: Occasion<'_>,
     route: &Route,
     forwarding: &Forwarding,
-    identity: Option<Rc<Identity>>,
     body: RequestBody<'c>,
 ) -> Result<Response<'c>, Rejection> {
+    let exchange = occasion.exchange;
     let request = exchange.request;
     let pool = &worker.upstreams[forwarding.upstream];
     let upgrade = forwarding.websocket && websocket::is_asked_for(request)?;
-    let outgoing = outgoing(snapshot, exchange, client, route, forwarding, identity.as_deref(), upgrade);
+    let outgoing = outgoing(snapshot, occasion, route, forwarding, upgrade)?;
     let outgoing =
         OutgoingRequest { head: outgoing.head(), method: request.method(), now: exchange.started, upgrade };
     let sent = match upgrade {
         false => send(pool, outgoing, body).await.map(UpgradeAnswer::Declined),
         true => crate::upstreams::upgrade(pool, outgoing, websocket::PROTOCOL).await,
     };
-    let lifetime = |identity: Option<Rc<Identity>>| {
+    let lifetime = || {
         let grace = snapshot.settings.tokens.stream_grace;
+        let identity = occasion.identity.map(Rc::clone);
         identity.map(|identity| Lifetime::new(Arc::clone(&worker.gateway), identity, grace))
     };
     let answer = sent.map_err(|error| failed(worker, forwarding.upstream, &error))?;
     worker.metrics.upstream_request(forwarding.upstream, UpstreamOutcome::Ok);
     Ok(match answer {
-        UpgradeAnswer::Accepted(upgraded) => websocket::opened(*upgraded, lifetime(identity)),
+        UpgradeAnswer::Accepted(upgraded) => websocket::opened(*upgraded, lifetime()),
         UpgradeAnswer::Declined(response) => {
             let mut response = pass_back(response, request, snapshot);
             // Most answers have come whole, and nothing has to watch over them.
             if let ResponseBody::Upstream { body, lifetime: watch, .. } = &mut response.body
-                && identity.is_some()
+                && occasion.identity.is_some()
                 && !body.is_complete()
             {
-                *watch = lifetime(identity).map(Box::new);
+                *watch = lifetime().map(Box::new);
             }
             response
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::admission::{Admitted, USUAL_METHODS};
+use super::header_edits::HeaderEdits;
 use super::static_files::StaticRoot;
 use crate::config::{Access, HostPattern, Placed, RouteTarget, matching_order};
 use crate::problem::{Code, Rejection};
@@ -17,6 +18,8 @@ pub(crate) struct Route {
     methods: Vec<Method>,
     pub(crate) access: Access,
     pub(crate) roles: Vec<String>,
+    pub(crate) request_headers: Option<HeaderEdits>,
+    pub(crate) response_headers: Option<HeaderEdits>,
     pub(crate) target: Target,
     /// Its place in the metrics.
     pub(crate) index: usize,
@@ -122,6 +125,8 @@ impl Routes {
                     methods: route.methods.clone(),
                     access: route.access,
                     roles: route.roles.clone(),
+                    request_headers: HeaderEdits::new(&route.request_headers),
+                    response_headers: HeaderEdits::new(&route.response_headers),
                     target,
                     index,
                 })

@@ -6,6 +6,7 @@ use http::Method;
 
 use super::admission::Admitted;
 use super::client::Client;
+use super::header_edits::HeaderEdits;
 use super::identity::{Identity, IdentityHeaders};
 use crate::wire::{BodyFraming, Field, FieldKind};
 
@@ -30,6 +31,10 @@ pub(crate) struct Additions<'a> {
     pub(crate) identity: Option<&'a Identity>,
     pub(crate) identity_headers: &'a IdentityHeaders,
     pub(crate) forward_token: bool,
+    /// What the route takes out of the client's fields.
+    pub(crate) edits: Option<&'a HeaderEdits>,
+    /// What the route writes, ready for the wire.
+    pub(crate) edit_lines: &'a [u8],
     /// Whom it comes from.
     pub(crate) client: &'a Client,
     pub(crate) request_id: &'a [u8],
@@ -62,6 +67,7 @@ impl UpstreamRequest {
         if let Some(identity) = add.identity {
             head.extend_from_slice(identity.header_lines());
         }
+        head.extend_from_slice(add.edit_lines);
         add.client.push_forwarding_lines(request.head(), request.host().as_str(), &mut head);
         push_line(&mut head, b"X-Request-Id", add.request_id);
         head.extend_from_slice(VIA);
@@ -81,6 +87,9 @@ impl UpstreamRequest {
 
 /// Whether a field of the client's may reach the upstream.
 fn passes(field: &Field<'_>, add: Additions<'_>) -> bool {
+    if add.edits.is_some_and(|edits| edits.take_out(field.name)) {
+        return false;
+    }
     match field.kind {
         FieldKind::Authorization => add.forward_token,
         FieldKind::Connection

@@ -28,6 +28,18 @@ impl FieldBlock {
         self.bytes.extend_from_slice(b"\r\n");
     }
 
+    /// Appends lines that are ready for the wire, each with its CRLF.
+    pub(crate) fn push_lines(&mut self, lines: &[u8]) {
+        self.bytes.extend_from_slice(lines);
+    }
+
+    /// Keeps the fields whose name `keep` says yes to.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&[u8]) -> bool) {
+        let mut kept = FieldBlock::new();
+        self.iter().filter(|(name, _)| keep(name)).for_each(|(name, value)| kept.push(name, value));
+        *self = kept;
+    }
+
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }

@@ -1,6 +1,21 @@
 //! Which route a request takes, and what routes do to requests and answers.
 
-use crate::fixture::{Gateway, Upstream, exchange};
+use crate::fixture::{Gateway, PASSWORD, Upstream, exchange, get, tokens, users_file};
+
+/// Users with claims of their own.
+fn users() -> String {
+    let everybody = users_file(&[
+        ("1", "alice", PASSWORD, &["user"]),
+        ("2", "bob", PASSWORD, &["user", "b,c"]),
+        ("3", "root", PASSWORD, &["admin"]),
+    ]);
+    // Each user ends with the roles, so tables of the claims fit in behind them.
+    everybody
+        .replace(
+            "roles = [\"user\"]\n",
+            "roles = [\"user\"]\n[users.claims]\ntenant = \"Bücher\\r\\nX-Evil: 1\"\nlevel = 3\nteams = [\"it\", \"ops\"]\nstaff = true\n",
+        )
+}
 
 /// A gateway with these routes, each a path and further keys; the upstream is called `app`.
 fn start(upstream: &Upstream, routes: &[(&str, &str)]) -> Gateway {
@@ -13,7 +28,12 @@ fn start(upstream: &Upstream, routes: &[(&str, &str)]) -> Gateway {
         format!("[[routes]]\npath = \"{path}\"\n{to}{more}\n")
     };
     let routes: String = routes.iter().map(route).collect();
-    Gateway::start(&format!("[upstreams.app]\nurls = [\"http://{}\"]\n{routes}", upstream.address))
+    let config = format!("[upstreams.app]\nurls = [\"http://{}\"]\n{routes}", upstream.address);
+    Gateway::start_with(&config, &users(), &[("page/index.html", b"<p>page"), ("page/app.js", b"1")])
+}
+
+fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
 }
 
 #[test]
@@ -53,5 +73,52 @@ fn the_closest_host_decides_before_the_longest_path_and_no_method_leads_past_a_r
             405 => assert_eq!(reply.field("allow"), Some(seen), "{method} {host} {path}"),
             _ => {}
         }
+    }
+}
+
+#[test]
+fn fields_are_edited_with_what_was_verified_and_never_with_what_a_client_says() {
+    let upstream = Upstream::start();
+    let edits = "request_headers.set = { X-Tenant = \"t={claims.tenant}\", X-Teams = \"{claims.teams}\", X-Fixed = \"yes\", \
+        X-From = \"{client_address} {host}\", X-Rid = \"{request_id}\" }\n\
+        request_headers.add = { X-More = \"ours\" }\nrequest_headers.remove = [\"Cookie\"]\n\
+        response_headers = { set = { X-Upstream = \"no\", X-Who = \"{claims.username}\" }, add = { X-Twice = \"2\" }, \
+        remove = [\"Content-Type\"] }\n";
+    let gateway = start(&upstream, &[("/api", edits), ("/open", &format!("{edits}access = \"optional\""))]);
+    let (alice, _) = tokens(gateway.address, "alice", PASSWORD);
+    let (bob, _) = tokens(gateway.address, "bob", PASSWORD);
+    let ask = |path: &str, token: Option<&str>| {
+        let bearer = token.map(bearer).unwrap_or_default();
+        let mut fields = vec![
+            ("X-Tenant", "forged"),
+            ("x_tenant", "forged"),
+            ("X.Teams", "forged"),
+            ("x-fixed", "forged"),
+            ("X-More", "theirs"),
+            ("Cookie", "a=b"),
+        ];
+        if !bearer.is_empty() {
+            fields.push(("Authorization", &bearer));
+        }
+        let reply = get(gateway.address, path, &fields).unwrap();
+        assert_eq!(reply.status, 200, "{reply:?}");
+        (reply, upstream.last())
+    };
+    let (reply, seen) = ask("/api", Some(&alice));
+    assert_eq!(seen.values("x-tenant"), ["t=B%C3%BCcher%0D%0AX-Evil:%201"]);
+    assert_eq!(seen.values("x-teams"), ["it,ops"]);
+    assert_eq!(seen.values("x-more"), ["theirs", "ours"]);
+    assert_eq!(seen.values("x-from"), [format!("127.0.0.1 {}", gateway.address)]);
+    assert_eq!(seen.values("x-rid"), seen.values("x-request-id"));
+    assert_eq!(seen.values("cookie"), [] as [&str; 0]);
+    assert_eq!((reply.field("x-upstream"), reply.field("x-who")), (Some("no"), Some("alice")));
+    assert_eq!((reply.field("x-twice"), reply.field("content-type")), (Some("2"), None));
+
+    for (path, token) in [("/api", Some(bob.as_str())), ("/open", None)] {
+        let (reply, seen) = ask(path, token);
+        assert_eq!(seen.values("x-tenant"), [] as [&str; 0], "an absent claim leaves no field");
+        assert_eq!(seen.values("x-fixed"), ["yes"]);
+        assert!(!String::from_utf8_lossy(&seen.raw).contains("forged"));
+        assert_eq!(reply.field("x-who"), token.map(|_| "bob"));
     }
 }

@@ -7,7 +7,7 @@ use crate::config::settings::IdentityHeader;
 use crate::config::suggestion::suggest;
 use crate::config::table::Table;
 
-const DEFAULTS: [(&str, &str); 4] = [
+pub(super) const DEFAULTS: [(&str, &str); 4] = [
     ("username", "X-Auth-User"),
     ("sub", "X-Auth-Subject"),
     ("roles", "X-Auth-Roles"),
@@ -102,7 +102,7 @@ fn warn_of_unknown_claim(claim: &str, entry: &Entry<'_>) {
 }
 
 /// Two spellings that fold alike may be one field to an upstream.
-fn fold(header: &str) -> String {
+pub(super) fn fold(header: &str) -> String {
     header.to_ascii_lowercase().replace('_', "-")
 }
 

@@ -33,7 +33,8 @@ pub(super) fn settings(root: &mut Table<'_>) -> Settings {
     let (server, admin) = listeners::listeners(root);
     let endpoints = root.section("endpoints", endpoints::endpoints);
     let upstreams = root.section("upstreams", upstreams::upstreams);
-    let routes = routes::routes(root, &upstreams, &endpoints);
+    let identity_headers = root.section("identity_headers", identity_headers::identity_headers);
+    let routes = routes::routes(root, &upstreams, &endpoints, &identity_headers);
     Settings {
         tokens: root.section("tokens", |table| tokens::tokens(table, &server)),
         store: root.section("store", store::store),
@@ -41,7 +42,7 @@ pub(super) fn settings(root: &mut Table<'_>) -> Settings {
         lockout: root.section("lockout", lockout::lockout),
         throttle: root.section("throttle", throttle::throttle),
         cors: root.section("cors", cors::cors),
-        identity_headers: root.section("identity_headers", identity_headers::identity_headers),
+        identity_headers,
         limits: root.section("limits", limits::limits),
         log: root.section("log", log::log),
         upstreams: upstreams.settings(&routes),

@@ -1,11 +1,15 @@
 //! `[[routes]]`: which requests go where, and who may send them.
 
+mod header_edits;
 mod host_pattern;
+mod template;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use http::Method;
+
+use header_edits::{Direction, Surroundings, header_edits};
 
 use super::endpoints::reserved_paths;
 use super::path_shape;
@@ -16,7 +20,7 @@ use super::upstreams::Upstreams;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, Refusal, quoted};
 use crate::config::place::Place;
-use crate::config::settings::{Access, Endpoints, Route, RouteTarget};
+use crate::config::settings::{Access, Endpoints, IdentityHeader, Route, RouteTarget};
 use crate::config::suggestion::suggest;
 use crate::config::table::Table;
 
@@ -26,7 +30,12 @@ pub(super) struct PlacedRoute {
     pub(super) place: Place,
 }
 
-pub(super) fn routes(root: &mut Table<'_>, upstreams: &Upstreams<'_>, endpoints: &Endpoints) -> Vec<Route> {
+pub(super) fn routes(
+    root: &mut Table<'_>,
+    upstreams: &Upstreams<'_>,
+    endpoints: &Endpoints,
+    identity_headers: &[IdentityHeader],
+) -> Vec<Route> {
     let entry = root.take("routes");
     let elements = if entry.is_given() { entry.list() } else { Some(Vec::new()) };
     let Some(elements) = elements else { return Vec::new() };
@@ -40,7 +49,9 @@ pub(super) fn routes(root: &mut Table<'_>, upstreams: &Upstreams<'_>, endpoints:
     let reserved = reserved_paths(endpoints);
     let placed: Vec<PlacedRoute> = elements
         .iter()
-        .filter_map(|element| element.table(|table| route(table, upstreams, &reserved)).flatten())
+        .filter_map(|element| {
+            element.table(|table| route(table, upstreams, &reserved, identity_headers)).flatten()
+        })
         .collect();
     report_collisions(&placed, root.report());
     report_bypasses(&placed, root.report());
@@ -48,7 +59,12 @@ pub(super) fn routes(root: &mut Table<'_>, upstreams: &Upstreams<'_>, endpoints:
 }
 
 /// `None` when it has no usable path or target, which has been reported.
-fn route(table: &mut Table<'_>, upstreams: &Upstreams<'_>, reserved: &[String]) -> Option<PlacedRoute> {
+fn route(
+    table: &mut Table<'_>,
+    upstreams: &Upstreams<'_>,
+    reserved: &[String],
+    identity_headers: &[IdentityHeader],
+) -> Option<PlacedRoute> {
     let path_entry = table.take("path");
     let path = path_entry.parse(|text| path(text, reserved));
     if !path_entry.is_given() {
@@ -66,8 +82,20 @@ fn route(table: &mut Table<'_>, upstreams: &Upstreams<'_>, reserved: &[String]) 
         }
     }
     let (access, roles) = access(table);
+    let around = Surroundings { access, identity_headers };
+    let request_headers = header_edits(table, "request_headers", Direction::Request, around);
+    let response_headers = header_edits(table, "response_headers", Direction::Response, around);
     let target = target(table, upstreams);
-    let route = Route { path: path?, hosts, methods, access, roles, target: target? };
+    let route = Route {
+        path: path?,
+        hosts,
+        methods,
+        access,
+        roles,
+        request_headers,
+        response_headers,
+        target: target?,
+    };
     Some(PlacedRoute { route, place: path_entry.place() })
 }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use http::Method;
 
+use super::HeaderEdits;
+
 /// `[[routes]]`
 #[derive(Debug, Clone)]
 pub struct Route {
@@ -18,6 +20,10 @@ pub struct Route {
     pub access: Access,
     /// `roles`: one of these is needed; empty means any user. Only with `access = "authenticated"`.
     pub roles: Vec<String>,
+    /// `request_headers`: what becomes of the fields that the upstream gets.
+    pub request_headers: HeaderEdits,
+    /// `response_headers`: what becomes of the fields that the client gets.
+    pub response_headers: HeaderEdits,
     /// What the route does.
     pub target: RouteTarget,
 }
@@ -174,6 +180,8 @@ mod tests {
             methods: Vec::new(),
             access: Access::Public,
             roles: Vec::new(),
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
             target: RouteTarget::Static { root: PathBuf::new() },
         }
     }

@@ -1,0 +1,318 @@
+//! `request_headers` and `response_headers` of a route.
+
+use super::super::identity_headers::{DEFAULTS, fold};
+use super::template;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::entry::{Entry, Refusal, quoted};
+use crate::config::settings::{Access, HeaderEdits, HeaderLine, IdentityHeader, ValuePart};
+use crate::config::table::Table;
+use crate::wire::FieldKind;
+
+/// Which way the edited messages go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    Request,
+    Response,
+}
+
+/// What a route's edits have to fit.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'s> {
+    pub(super) access: Access,
+    pub(super) identity_headers: &'s [IdentityHeader],
+}
+
+/// The table under `request_headers` or `response_headers`.
+pub(super) fn header_edits(
+    table: &mut Table<'_>,
+    key: &str,
+    direction: Direction,
+    around: Surroundings<'_>,
+) -> HeaderEdits {
+    let entry = table.take(key);
+    if !entry.is_given() {
+        return HeaderEdits::default();
+    }
+    let read = |table: &mut Table<'_>| {
+        let (set_entry, add_entry) = (table.take("set"), table.take("add"));
+        let set = lines(&set_entry, direction, around, true);
+        let add = lines(&add_entry, direction, around, false);
+        let remove_entry = table.take("remove");
+        let remove = remove_entry.list_of(|name| removable(name, direction, around)).unwrap_or_default();
+        let edits = HeaderEdits { set, add, remove };
+        if let Some(name) = named_twice(&edits) {
+            entry.report(
+                Diagnostic::error(format!("`{}` names {} twice", entry.name(), quoted(name)))
+                    .at(entry.key_place())
+                    .help("a field that is set takes the place of all others of its name: name it once"),
+            );
+        }
+        edits
+    };
+    entry.table(read).unwrap_or_default()
+}
+
+/// A field that is set besides being something else. Spellings that fold alike may be one field to an upstream.
+fn named_twice(edits: &HeaderEdits) -> Option<&str> {
+    let others = edits.add.iter().map(|line| &line.name).chain(&edits.remove);
+    let names: Vec<&String> = edits.set.iter().map(|line| &line.name).chain(others).collect();
+    let is_twin = |place: usize, name: &str| names[..place].iter().any(|other| fold(other) == fold(name));
+    let set = edits.set.len();
+    let twin = names.iter().enumerate().find(|(place, name)| is_twin((*place).min(set), name));
+    twin.map(|(_, name)| name.as_str())
+}
+
+/// The table under `set` or `add`: names and values.
+fn lines(
+    entry: &Entry<'_>,
+    direction: Direction,
+    around: Surroundings<'_>,
+    replaces: bool,
+) -> Vec<HeaderLine> {
+    if !entry.is_given() {
+        return Vec::new();
+    }
+    let line = |(name, entry): (String, Entry<'_>)| {
+        if let Err(refusal) = writable(&name, direction, around) {
+            entry.report(
+                Diagnostic::error(format!("`{}`: {}", entry.name(), refusal.message))
+                    .at(entry.key_place())
+                    .maybe_help(refusal.help),
+            );
+            return None;
+        }
+        let value = entry.parse(|text| value(text, direction, around, replaces))?;
+        Some(HeaderLine { name, value })
+    };
+    entry.table(|table| table.take_all().into_iter().filter_map(line).collect()).unwrap_or_default()
+}
+
+fn value(
+    text: &str,
+    direction: Direction,
+    around: Surroundings<'_>,
+    replaces: bool,
+) -> Result<Vec<ValuePart>, Refusal> {
+    if text.trim() != text || !text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
+        return Err(Refusal::new(format!("{} is not a value for a header", quoted(text)))
+            .help("use visible ASCII, without blanks at its ends"));
+    }
+    let known = ["{claims.NAME}", "{request_id}", "{client_address}", "{host}"];
+    let parts = template::parts(text, &known, ValuePart::Text, |name| match name {
+        "request_id" => Some(ValuePart::RequestId),
+        "client_address" => Some(ValuePart::ClientAddress),
+        "host" => Some(ValuePart::Host),
+        _ => name.strip_prefix("claims.").filter(|n| !n.is_empty()).map(|n| ValuePart::Claim(n.to_owned())),
+    })?;
+    let has_claim = parts.iter().any(|part| matches!(part, ValuePart::Claim(_)));
+    if has_claim && around.access == Access::Public {
+        return Err(Refusal::new("there are no claims on a route with access = \"public\"")
+            .help("no token is looked at there: use access = \"optional\" or \"authenticated\""));
+    }
+    if has_claim && direction == Direction::Request && !replaces {
+        return Err(Refusal::new("a claim beside what a client sends under the same name proves nothing")
+            .help("write it under `set`, which takes the client's out"));
+    }
+    Ok(parts)
+}
+
+/// Fields that some upstreams take for where a request comes from. From clients they never arrive; a route may set them.
+const ORIGIN_OF_REQUEST: [&str; 5] =
+    ["x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip", "x-cluster-client-ip"];
+
+/// A field that may be written.
+fn writable(name: &str, direction: Direction, around: Surroundings<'_>) -> Result<(), Refusal> {
+    well_formed(name)?;
+    if direction == Direction::Response {
+        return owned_in_responses(name);
+    }
+    let refuse = |why: &str, help: &str| {
+        Err(Refusal::new(format!("the header {} {why}", quoted(name))).help(help.to_owned()))
+    };
+    let lower = name.to_ascii_lowercase();
+    match FieldKind::of(name.as_bytes()) {
+        FieldKind::Authorization => refuse(
+            "carries credentials",
+            "forward_token = true passes the client's on; others do not belong into this file",
+        ),
+        FieldKind::Override
+            if !ORIGIN_OF_REQUEST.contains(&lower.as_str()) && !lower.starts_with("x-forwarded-") =>
+        {
+            refuse(
+                "would let an upstream see another request than the one that was authorised",
+                "use `rewrite_prefix` for another path, or a name of your own",
+            )
+        }
+        _ => requests_own(name, around),
+    }
+}
+
+/// A field that may be left out.
+fn removable(name: &str, direction: Direction, around: Surroundings<'_>) -> Result<String, Refusal> {
+    well_formed(name)?;
+    match direction {
+        Direction::Response => owned_in_responses(name)?,
+        Direction::Request => requests_own(name, around)?,
+    }
+    Ok(name.to_owned())
+}
+
+fn well_formed(name: &str) -> Result<(), Refusal> {
+    let is_name = !name.is_empty()
+        && name.len() <= 64
+        && !name.starts_with('-')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if is_name {
+        return Ok(());
+    }
+    Err(Refusal::new(format!("{} is not a header name", quoted(name)))
+        .help("use letters, digits and hyphens, 64 at most, such as X-Tenant"))
+}
+
+/// What the gateway itself writes into requests, or what belongs to one connection.
+fn requests_own(name: &str, around: Surroundings<'_>) -> Result<(), Refusal> {
+    let configured = around.identity_headers.iter().map(|identity| identity.header.as_str());
+    let identity = configured.chain(DEFAULTS.iter().map(|(_, header)| *header));
+    if identity.into_iter().any(|header| fold(header) == fold(name)) {
+        return Err(Refusal::new(format!("the header {} tells upstreams who it is", quoted(name)))
+            .help("[identity_headers] says what stands in it; choose another name here"));
+    }
+    match FieldKind::of(name.as_bytes()) {
+        FieldKind::Connection
+        | FieldKind::ContentLength
+        | FieldKind::Expect
+        | FieldKind::Forwarded
+        | FieldKind::HopByHop
+        | FieldKind::Host
+        | FieldKind::MaxForwards
+        | FieldKind::TransferEncoding
+        | FieldKind::Upgrade
+        | FieldKind::Via
+        | FieldKind::XForwardedFor
+        | FieldKind::XForwardedHost
+        | FieldKind::XForwardedProto
+        | FieldKind::XRequestId => {
+            Err(Refusal::new(format!("the header {} is the gateway's own", quoted(name))).help(
+                "it frames the message, belongs to one connection, or says where the request came from",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the gateway itself writes into responses.
+fn owned_in_responses(name: &str) -> Result<(), Refusal> {
+    let help = match FieldKind::of(name.as_bytes()) {
+        FieldKind::AccessControl => "[cors] says which pages may read answers",
+        FieldKind::Connection
+        | FieldKind::ContentLength
+        | FieldKind::Date
+        | FieldKind::HopByHop
+        | FieldKind::TransferEncoding
+        | FieldKind::Upgrade
+        | FieldKind::XRequestId => {
+            "it frames the message, belongs to one connection, or tells when and what this was"
+        }
+        _ => return Ok(()),
+    };
+    Err(Refusal::new(format!("the header {} is the gateway's own", quoted(name))).help(help))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::test_support::{complaints, minimal, settings};
+    use super::*;
+
+    fn with(keys: &str) -> String {
+        minimal() + "[[routes]]\npath = \"/x\"\nupstream = \"demo\"\n" + keys
+    }
+
+    #[test]
+    fn fields_are_set_added_and_removed() {
+        let keys = "response_headers.set.Strict-Transport-Security = \"max-age=60\"\n[routes.request_headers]\n\
+            set = { X-Tenant = \"t-{claims.tenant}\", X-Real-IP = \"{client_address}\" }\n\
+            add = { X-Env = \"{host} {request_id}\" }\nremove = [\"Cookie\", \"Authorization\"]";
+        let route = settings(with(keys)).routes.remove(1);
+        let HeaderEdits { set, add, remove } = route.request_headers;
+        let claim = vec![ValuePart::Text("t-".into()), ValuePart::Claim("tenant".into())];
+        assert!(set.contains(&HeaderLine { name: "X-Tenant".into(), value: claim }));
+        assert!(
+            set.contains(&HeaderLine { name: "X-Real-IP".into(), value: vec![ValuePart::ClientAddress] })
+        );
+        assert_eq!(add[0].value, [ValuePart::Host, ValuePart::Text(" ".into()), ValuePart::RequestId]);
+        assert_eq!(remove, ["Cookie", "Authorization"]);
+        assert_eq!(route.response_headers.set.len(), 1);
+    }
+
+    #[test]
+    fn what_the_gateway_owns_cannot_be_edited() {
+        for name in [
+            "Host",
+            "content-length",
+            "Transfer-Encoding",
+            "Connection",
+            "Keep-Alive",
+            "TE",
+            "Upgrade",
+            "Via",
+            "Forwarded",
+            "X-Forwarded-For",
+            "x-request-id",
+            "Expect",
+            "Max-Forwards",
+            "Proxy-Authorization",
+        ] {
+            for keys in [
+                format!("request_headers.set.{name} = \"x\""),
+                format!("request_headers.add.{name} = \"x\""),
+                format!("request_headers.remove = [\"{name}\"]"),
+            ] {
+                complaints(with(&keys)).only("is the gateway's own", "");
+            }
+        }
+        for name in ["x-auth-user", "X-Auth-Session", "X-Mail"] {
+            let keys = format!(
+                "request_headers.set.{name} = \"x\"\n[identity_headers]\niss = \"X-Mail\"\nsid = \"\""
+            );
+            complaints(with(&keys)).only("tells upstreams who it is", "[identity_headers]");
+        }
+        for (keys, message) in [
+            ("request_headers.set.Authorization = \"x\"", "carries credentials"),
+            (
+                "request_headers.set.X-Original-URL = \"/x\"",
+                "another request than the one that was authorised",
+            ),
+            ("request_headers.set.Proxy = \"x\"", "another request than the one that was authorised"),
+            ("response_headers.set.Content-Length = \"1\"", "is the gateway's own"),
+            ("response_headers.remove = [\"X-Request-Id\"]", "is the gateway's own"),
+            ("response_headers.set.Access-Control-Allow-Origin = \"*\"", "is the gateway's own"),
+            ("request_headers.set.X_Tenant = \"x\"", "is not a header name"),
+            ("request_headers.set.\"X-A: b\\r\\nHost\" = \"x\"", "is not a header name"),
+            ("request_headers.remove = [\"\"]", "is not a header name"),
+        ] {
+            complaints(with(keys)).only(message, "");
+        }
+    }
+
+    #[test]
+    fn values_that_cannot_mean_what_they_say_are_refused() {
+        for (keys, message, help) in [
+            ("request_headers.set.X-A = \"a\\nb\"", "is not a value for a header", "visible ASCII"),
+            ("request_headers.set.X-A = \" a\"", "is not a value for a header", ""),
+            ("request_headers.set.X-A = \"{claim.x}\"", "unknown placeholder `{claim.x}`", "{claims.NAME}"),
+            ("request_headers.set.X-A = \"{claims.}\"", "unknown placeholder", ""),
+            ("request_headers.set.X-A = 1", "expected a string", ""),
+            ("request_headers.add.X-A = \"{claims.a}\"", "proves nothing", "`set`"),
+            (
+                "access = \"public\"\nrequest_headers.set.X-A = \"{claims.a}\"",
+                "there are no claims",
+                "optional",
+            ),
+            ("request_headers = { set = { X-A = \"1\", x-a = \"2\" } }", "names `x-a` twice", "name it once"),
+            ("request_headers = { set = { X-A = \"1\" }, remove = [\"x-a\"] }", "names `x-a` twice", ""),
+            ("request_headers.sett.X-A = \"1\"", "unknown key `sett`", "did you mean `set`?"),
+        ] {
+            complaints(with(keys)).only(message, help);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Text with `{placeholders}`, as in header values and redirects.
+
+use crate::config::entry::{Refusal, quoted};
+use crate::config::suggestion::suggest;
+
+/// The parts of `text`: `literal` makes them of what stands between placeholders, `placeholder` of the names in braces.
+/// `{{` and `}}` are braces that mean themselves.
+pub(super) fn parts<T>(
+    text: &str,
+    known: &[&str],
+    literal: impl Fn(String) -> T,
+    placeholder: impl Fn(&str) -> Option<T>,
+) -> Result<Vec<T>, Refusal> {
+    let mut parts = Vec::new();
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(['{', '}']) {
+        plain.push_str(&rest[..at]);
+        let doubled = rest[at..].starts_with("{{") || rest[at..].starts_with("}}");
+        if doubled {
+            plain.push_str(&rest[at..=at]);
+            rest = &rest[at + 2..];
+            continue;
+        }
+        let name = rest[at..].strip_prefix('{').and_then(|inner| inner.split_once('}'));
+        let Some((name, behind)) = name else {
+            return Err(Refusal::new(format!("a brace stands alone in {}", quoted(text)))
+                .help("write {{ or }} for a brace that means itself"));
+        };
+        let Some(part) = placeholder(name) else {
+            return Err(Refusal {
+                message: format!("unknown placeholder {}", quoted(&format!("{{{name}}}"))),
+                help: suggest("placeholders here", &format!("{{{name}}}"), known),
+            });
+        };
+        if !plain.is_empty() {
+            parts.push(literal(std::mem::take(&mut plain)));
+        }
+        parts.push(part);
+        rest = behind;
+    }
+    plain.push_str(rest);
+    if !plain.is_empty() {
+        parts.push(literal(plain));
+    }
+    Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> Result<Vec<String>, String> {
+        parts(text, &["{a}"], |text| text, |name| (name == "a").then(|| "<a>".to_owned()))
+            .map_err(|refusal| refusal.message)
+    }
+
+    #[test]
+    fn text_is_cut_at_its_placeholders() {
+        let of = |parts: &[&str]| Ok(parts.iter().map(|part| (*part).to_owned()).collect());
+        assert_eq!(shown("x{a}y{a}"), of(&["x", "<a>", "y", "<a>"]));
+        assert_eq!(shown("{{x: {a} }}"), of(&["{x: ", "<a>", " }"]));
+        assert_eq!(shown("{{a}}"), of(&["{a}"]));
+        assert_eq!(shown(""), of(&[]));
+    }
+
+    #[test]
+    fn what_is_no_placeholder_is_refused() {
+        for (text, why) in [
+            ("{b}", "unknown placeholder `{b}`"),
+            ("{}", "unknown placeholder `{}`"),
+            ("{a", "a brace stands alone"),
+            ("a}", "a brace stands alone"),
+        ] {
+            assert!(shown(text).is_err_and(|e| e.contains(why)), "{text}");
+        }
+    }
+}
