@@ -3,6 +3,9 @@
 
 pub mod cli;
 pub mod config;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod pipeline;
 pub mod problem;
 pub mod server;

@@ -29,11 +29,14 @@ use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 pub(crate) use admission::{Admitted, admit};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use bearer::bearer_token;
 pub(crate) use client::Client;
 pub(crate) use gateway::{Gateway, Worker};
 pub(crate) use lifetime::LifetimeEnd;
 pub(crate) use response::{Response, ResponseBody};
 pub(crate) use snapshot::{Snapshot, SnapshotError};
+pub(crate) use upstream_request::UpstreamRequest;
 pub(crate) use websocket::Tunnel;
 
 use crate::problem::{Code, Rejection};
@@ -43,7 +46,6 @@ use crate::wire::{FieldKind, RequestBody};
 use header_edits::Occasion;
 use identity::Identity;
 use route::Target;
-use upstream_request::UpstreamRequest;
 
 /// A request that was admitted, and its name in logs.
 #[derive(Debug, Clone, Copy)]

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::running::{ServeError, prepare};
 use crate::config::Settings;
-use crate::pipeline::{self, Client, Exchange, Worker};
+use crate::pipeline::{self, Client, Exchange, UpstreamRequest, Worker};
 use crate::problem::{Code, Rejection};
 use crate::sessions::{SessionId, TokenId};
 use crate::tokens::{SigningError, TokenRequest, TokenType, UnixSeconds};
@@ -48,6 +48,16 @@ impl HotPath {
     /// Reads a request's head, judges it, verifies its token, and gives the length of the head that its upstream would get, in
     /// bytes.
     pub fn pass(&mut self, input: &[u8]) -> Result<usize, Rejection> {
+        self.outgoing(input).map(|request| request.head().len())
+    }
+
+    /// The same, and gives that head itself.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn upstream_head(&mut self, input: &[u8]) -> Result<Vec<u8>, Rejection> {
+        self.outgoing(input).map(|request| request.head().to_vec())
+    }
+
+    fn outgoing(&mut self, input: &[u8]) -> Result<UpstreamRequest, Rejection> {
         let malformed = |why: String| Rejection::new(Code::BadRequest, why);
         self.head
             .parse(input, &HeadLimits::default())
@@ -61,7 +71,6 @@ impl HotPath {
             started: Instant::now(),
             now_millis: self.now * 1000,
         };
-        let outgoing = pipeline::upstream_request(&self.worker, &self.client, &exchange)?;
-        Ok(outgoing.head().len())
+        pipeline::upstream_request(&self.worker, &self.client, &exchange)
     }
 }

@@ -25,6 +25,8 @@ mod tls_socket;
 
 pub(crate) use body::{BodyError, BodyReader, ConnectionBody, RequestBody};
 pub(crate) use buffer::ReadBuffer;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use chunked::{ChunkDecoder, Step};
 pub(crate) use deadline::Deadline;
 pub(crate) use field::{Field, FieldKind, fold};
 pub(crate) use fields::Fields;
@@ -32,6 +34,8 @@ pub(crate) use fields_out::{FieldBlock, http_date};
 pub(crate) use framing::{BodyFraming, FramingError, request_framing, response_framing};
 pub(crate) use host::{Host, HostError};
 pub(crate) use http2_body::Http2Body;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use proxy_protocol::parse as parse_proxy_header;
 pub(crate) use proxy_protocol::take_proxy_header;
 pub(crate) use request_head::{HeadError, HeadLimits, RequestHead, Version};
 pub(crate) use response_head::ResponseHead;
