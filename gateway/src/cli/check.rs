@@ -59,11 +59,11 @@ fn route_table(routes: &[Route]) -> Vec<String> {
             route.path.clone(),
             any(route.methods.iter().map(ToString::to_string).collect()),
             route.access.name().to_owned(),
-            any(route.roles.clone()),
+            any(route.roles.iter().cloned().chain(route.claims.iter().map(ToString::to_string)).collect()),
             target,
         ]
     });
-    let head = ["HOSTS", "PATH", "METHODS", "ACCESS", "ROLES", "TO"].map(str::to_owned);
+    let head = ["HOSTS", "PATH", "METHODS", "ACCESS", "ROLES AND CLAIMS", "TO"].map(str::to_owned);
     let table: Vec<_> = std::iter::once(head).chain(rows).collect();
     let width = |column: usize| table.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let line = |row: &[String; 6]| {

@@ -194,7 +194,7 @@ impl<'a> Entry<'a> {
     }
 
     /// The value; text from the environment is read as a number or a boolean where it looks like one.
-    fn value_or_number(&self) -> Option<Value> {
+    pub(super) fn value_or_number(&self) -> Option<Value> {
         let value = self.value?;
         if let Value::String(tag, text) = value
             && self.merged.is_from_environment(*tag)

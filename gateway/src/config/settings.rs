@@ -441,6 +441,9 @@ pub struct Limits {
     pub header_block: usize,
     /// `header_fields`, default 100: more is 431.
     pub header_fields: usize,
+    /// `max_body`: bytes of a request's body on routes that say nothing else, default 100 MiB: more is 413. `u64::MAX` is no
+    /// limit.
+    pub max_body: u64,
     /// `connections` in the whole process, default 10,000: more are closed at accept.
     pub connections: usize,
     /// `connections_per_source`: of one IPv4 address or IPv6 /64, default 1,000: more are closed at accept. Trusted

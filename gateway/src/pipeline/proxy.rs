@@ -27,6 +27,10 @@ pub(crate) fn outgoing(
     upgrade: bool,
 ) -> Result<UpstreamRequest, Rejection> {
     let exchange = occasion.exchange;
+    // Before the upstream hears of it; a body that does not tell its length is counted while it comes.
+    if matches!(exchange.request.framing(), BodyFraming::Length(n) if n > route.max_body) {
+        return Err(bad_body(&BodyError::TooLarge));
+    }
     let target = exchange.request.target();
     let (prefix, target) = match &forwarding.new_prefix {
         None => ("", target.as_str()),
@@ -68,7 +72,7 @@ pub(crate) async fn forward<'c>(
     let outgoing =
         OutgoingRequest { head: outgoing.head(), method: request.method(), now: exchange.started, upgrade };
     let sent = match upgrade {
-        false => send(pool, outgoing, body).await.map(UpgradeAnswer::Declined),
+        false => send(pool, outgoing, body.limited(route.max_body)).await.map(UpgradeAnswer::Declined),
         true => crate::upstreams::upgrade(pool, outgoing, websocket::PROTOCOL).await,
     };
     let lifetime = || {

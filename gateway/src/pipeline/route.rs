@@ -7,7 +7,7 @@ use http::Method;
 use super::admission::{Admitted, USUAL_METHODS};
 use super::header_edits::HeaderEdits;
 use super::static_files::StaticRoot;
-use crate::config::{Access, HostPattern, Placed, RouteTarget, matching_order};
+use crate::config::{Access, HostPattern, Placed, RequiredClaim, RouteTarget, matching_order};
 use crate::problem::{Code, Rejection};
 use crate::wire::Host;
 
@@ -18,6 +18,9 @@ pub(crate) struct Route {
     methods: Vec<Method>,
     pub(crate) access: Access,
     pub(crate) roles: Vec<String>,
+    pub(crate) claims: Vec<RequiredClaim>,
+    /// The most bytes that a request's body may have.
+    pub(crate) max_body: u64,
     pub(crate) request_headers: Option<HeaderEdits>,
     pub(crate) response_headers: Option<HeaderEdits>,
     pub(crate) target: Target,
@@ -95,10 +98,11 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    /// Prepares the routes of a configuration. `upstream` gives an upstream's place by its name; the configuration
+    /// Prepares the routes of a configuration. `max_body` is for those that say nothing of it; `upstream` gives an upstream's place by its name; the configuration
     /// was checked, so it has one.
     pub(crate) fn new(
         settings: &[crate::config::Route],
+        max_body: u64,
         upstream: impl Fn(&str) -> Option<usize>,
         mut static_root: impl FnMut(&std::path::Path) -> Result<Arc<StaticRoot>, std::io::Error>,
     ) -> Result<Routes, std::io::Error> {
@@ -125,6 +129,8 @@ impl Routes {
                     methods: route.methods.clone(),
                     access: route.access,
                     roles: route.roles.clone(),
+                    claims: route.claims.clone(),
+                    max_body: route.max_body.unwrap_or(max_body),
                     request_headers: HeaderEdits::new(&route.request_headers),
                     response_headers: HeaderEdits::new(&route.response_headers),
                     target,

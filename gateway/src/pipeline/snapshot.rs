@@ -72,6 +72,7 @@ impl Snapshot {
         let mut failed_root = PathBuf::new();
         let routes = Routes::new(
             &settings.routes,
+            settings.limits.max_body,
             |name| settings.upstreams.keys().position(|n| n == name),
             |root| StaticRoot::open(root).map(Arc::new).inspect_err(|_| failed_root = root.to_owned()),
         );

@@ -137,6 +137,8 @@ pub(crate) struct RequestBody<'c> {
     source: Source<'c>,
     /// How long one read may take.
     patience: Duration,
+    /// How many bytes may yet come.
+    allowed: u64,
 }
 
 /// Where a request's body comes from.
@@ -183,12 +185,22 @@ impl<'c> RequestBody<'c> {
         connection: ConnectionBody<'c>,
         patience: Duration,
     ) -> RequestBody<'c> {
-        RequestBody { framing, source: Source::Connection(connection), patience }
+        RequestBody { framing, source: Source::Connection(connection), patience, allowed: u64::MAX }
     }
 
     /// The body of a request of HTTP/2.
     pub(crate) fn of_stream(framing: BodyFraming, body: Http2Body, patience: Duration) -> RequestBody<'c> {
-        RequestBody { framing, source: Source::Stream(Box::new((body, Deadline::default()))), patience }
+        RequestBody {
+            framing,
+            source: Source::Stream(Box::new((body, Deadline::default()))),
+            patience,
+            allowed: u64::MAX,
+        }
+    }
+
+    /// The same body, an error if it has more than `most` bytes.
+    pub(crate) fn limited(self, most: u64) -> RequestBody<'c> {
+        RequestBody { allowed: most, ..self }
     }
 
     /// How it is framed; what is told of that in HTTP/2 is told in the terms of HTTP/1.1.
@@ -198,6 +210,15 @@ impl<'c> RequestBody<'c> {
 
     /// The next piece; empty at the end.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
+        let allowed = self.allowed;
+        let piece = self.poll_piece(cx);
+        match piece {
+            Poll::Ready(Ok(piece)) if piece.len() as u64 > allowed => Poll::Ready(Err(BodyError::TooLarge)),
+            piece => piece,
+        }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
         match &mut self.source {
             Source::Connection(body) => body.poll_fill(cx, self.patience),
             Source::Stream(stream) => {
@@ -216,6 +237,7 @@ impl<'c> RequestBody<'c> {
     }
 
     pub(crate) fn consume(&mut self, n: usize) {
+        self.allowed = self.allowed.saturating_sub(n as u64);
         match &mut self.source {
             Source::Connection(body) => body.reader.consume(body.input, n),
             Source::Stream(stream) => stream.0.consume(n),

@@ -122,3 +122,59 @@ fn fields_are_edited_with_what_was_verified_and_never_with_what_a_client_says() 
         assert_eq!(reply.field("x-who"), token.map(|_| "bob"));
     }
 }
+
+#[test]
+fn claims_that_a_route_asks_for_are_needed_all() {
+    let upstream = Upstream::start();
+    let routes = [
+        ("/staff", "claims = { staff = true, level = [2, 3] }"),
+        ("/ops", "claims = { teams = \"ops\" }\nroles = [\"user\"]"),
+        ("/boss", "claims = { level = 4 }"),
+        ("/sub", "claims = { sub = [\"2\", \"3\"] }"),
+    ];
+    let gateway = start(&upstream, &routes);
+    for (user, statuses) in [("alice", [200, 200, 403, 403]), ("root", [403, 403, 403, 200])] {
+        let (token, _) = tokens(gateway.address, user, PASSWORD);
+        for ((path, _), status) in routes.iter().zip(statuses) {
+            let reply = get(gateway.address, path, &[("Authorization", &bearer(&token))]).unwrap();
+            assert_eq!(reply.status, status, "{user} {path}");
+            if status == 403 {
+                assert_eq!(reply.code(), "insufficient_scope");
+            }
+        }
+    }
+}
+
+#[test]
+fn bodies_beyond_a_routes_limit_are_refused_at_once_or_cut_off_while_they_come() {
+    let upstream = Upstream::start();
+    let routes =
+        [("/small", "access = \"public\"\nmax_body = 1000"), ("/any", "access = \"public\"\nmax_body = 0")];
+    let gateway = start(&upstream, &routes);
+    let told = |path: &str, length: usize, body: &[u8]| {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+        exchange(gateway.address, &[head.as_bytes(), body].concat())
+    };
+    let fits = told("/small/mirror", 1000, &[b'x'; 1000]);
+    assert_eq!((fits.replies[0].status, fits.replies[0].body.len()), (200, 1000));
+    assert_eq!(told("/any/mirror", 2000, &[b'x'; 2000]).replies[0].status, 200);
+    upstream.clear();
+    let refused = told("/small", 1001, b"");
+    assert_eq!((refused.replies[0].status, refused.replies[0].code().as_str()), (413, "payload_too_large"));
+    assert!(refused.closed && upstream.requests().is_empty());
+
+    let chunked = |path: &str, pieces: usize| {
+        let mut text = format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        for _ in 0..pieces {
+            text.push_str(&format!("64\r\n{}\r\n", "y".repeat(100)));
+        }
+        exchange(gateway.address, format!("{text}0\r\n\r\n").as_bytes())
+    };
+    assert_eq!(chunked("/small/mirror", 10).replies[0].body.len(), 1000);
+    upstream.clear();
+    let cut = chunked("/small/mirror", 11);
+    assert_eq!((cut.replies[0].status, cut.replies[0].code().as_str()), (413, "payload_too_large"));
+    assert!(cut.closed && cut.replies.len() == 1);
+    assert!(upstream.requests().is_empty(), "the upstream never takes half a body for a whole one");
+    assert!(upstream.violations().is_empty(), "{:?}", upstream.violations());
+}

@@ -78,6 +78,9 @@ kind = "{store}"
 [users]
 file = "users.toml"
 
+[limits]
+max_body = 0
+
 [upstreams.app]
 urls = ["http://{upstream}"]
 pool_size = 512

@@ -1,7 +1,7 @@
 //! `[limits]`: how much is read from a client and how long is waited for it.
 
 use super::{DAY, HOUR, MINUTE, cores, seconds, up_to};
-use crate::config::entry::Refusal;
+use crate::config::entry::{Entry, Refusal};
 use crate::config::settings::Limits;
 use crate::config::table::Table;
 
@@ -19,6 +19,7 @@ pub(super) fn limits(table: &mut Table<'_>) -> Limits {
         request_line,
         header_block,
         header_fields: table.take("header_fields").integer(10..=1000).unwrap_or(100),
+        max_body: max_body(&table.take("max_body")).unwrap_or(100 << 20),
         connections: table.take("connections").integer(1..=1_000_000).unwrap_or(10_000),
         connections_per_source: table.take("connections_per_source").integer(1..=1_000_000).unwrap_or(1000),
         handshake_timeout: table.take("handshake_timeout").duration(up_to(HOUR)).unwrap_or(seconds(10)),
@@ -34,6 +35,11 @@ pub(super) fn limits(table: &mut Table<'_>) -> Limits {
         hash_threads: table.take("hash_threads").integer(1..=1024).unwrap_or_else(cores),
         token_cache: table.take("token_cache").integer(1..=1 << 20).unwrap_or(8192),
     }
+}
+
+/// A most for bodies, where 0 is none.
+pub(super) fn max_body(entry: &Entry<'_>) -> Option<u64> {
+    entry.size(0..=1 << 50).map(|most| if most == 0 { u64::MAX } else { most })
 }
 
 #[cfg(test)]

@@ -58,7 +58,9 @@ fn first_fitting<'o>(
 }
 
 fn asks_for_less(taker: &Route, owner: &Route) -> bool {
-    taker.access < owner.access || (!owner.roles.is_empty() && taker.roles != owner.roles)
+    taker.access < owner.access
+        || (!owner.roles.is_empty() && taker.roles != owner.roles)
+        || owner.claims.iter().any(|claim| !taker.claims.contains(claim))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `[[routes]]`: which requests go where, and who may send them.
 
+mod demands;
 mod header_edits;
 mod host_pattern;
 mod template;
@@ -9,9 +10,11 @@ use std::path::PathBuf;
 
 use http::Method;
 
+use demands::{Demands, demands};
 use header_edits::{Direction, Surroundings, header_edits};
 
 use super::endpoints::reserved_paths;
+use super::limits::max_body;
 use super::path_shape;
 use super::route_bypasses::report_bypasses;
 use super::route_collisions::report_collisions;
@@ -20,7 +23,7 @@ use super::upstreams::Upstreams;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, Refusal, quoted};
 use crate::config::place::Place;
-use crate::config::settings::{Access, Endpoints, IdentityHeader, Route, RouteTarget};
+use crate::config::settings::{Endpoints, IdentityHeader, Route, RouteTarget};
 use crate::config::suggestion::suggest;
 use crate::config::table::Table;
 
@@ -81,7 +84,8 @@ fn route(
             methods.push(method);
         }
     }
-    let (access, roles) = access(table);
+    let Demands { access, roles, claims } = demands(table);
+    let max_body = max_body(&table.take("max_body"));
     let around = Surroundings { access, identity_headers };
     let request_headers = header_edits(table, "request_headers", Direction::Request, around);
     let response_headers = header_edits(table, "response_headers", Direction::Response, around);
@@ -92,6 +96,8 @@ fn route(
         methods,
         access,
         roles,
+        claims,
+        max_body,
         request_headers,
         response_headers,
         target: target?,
@@ -124,36 +130,6 @@ fn method(text: &str) -> Result<Method, Refusal> {
         Err(_) => Err(Refusal::new(format!("{} is not a method", quoted(text)))
             .help("write a name such as \"GET\", one for each element")),
     }
-}
-
-fn access(table: &mut Table<'_>) -> (Access, Vec<String>) {
-    let access_entry = table.take("access");
-    let access = access_entry.choice(&[
-        ("public", Access::Public),
-        ("optional", Access::Optional),
-        ("authenticated", Access::Authenticated),
-    ]);
-    let roles_entry = table.take("roles");
-    let roles = roles_entry.list_of(role).unwrap_or_default();
-    if roles_entry.is_given() && matches!(access, Some(Access::Public | Access::Optional)) {
-        roles_entry.report(
-            Diagnostic::error(format!(
-                "`{}` needs access = \"authenticated\": a visitor without a token has no roles",
-                roles_entry.name()
-            ))
-            .at(roles_entry.key_place())
-            .related("the access is here", access_entry.place())
-            .help("remove `roles`, or remove `access`"),
-        );
-    }
-    (access.unwrap_or(Access::Authenticated), roles)
-}
-
-fn role(text: &str) -> Result<String, Refusal> {
-    if text.is_empty() || text.chars().any(char::is_control) {
-        return Err(Refusal::new(format!("{} is not the name of a role", quoted(text))));
-    }
-    Ok(text.to_owned())
 }
 
 fn target(table: &mut Table<'_>, upstreams: &Upstreams<'_>) -> Option<RouteTarget> {

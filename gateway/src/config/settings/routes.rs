@@ -20,6 +20,10 @@ pub struct Route {
     pub access: Access,
     /// `roles`: one of these is needed; empty means any user. Only with `access = "authenticated"`.
     pub roles: Vec<String>,
+    /// `claims`: every one of these is needed. Only with `access = "authenticated"`.
+    pub claims: Vec<RequiredClaim>,
+    /// `max_body`, where it is not that of `[limits]`: bytes of a request's body, `u64::MAX` is no limit.
+    pub max_body: Option<u64>,
     /// `request_headers`: what becomes of the fields that the upstream gets.
     pub request_headers: HeaderEdits,
     /// `response_headers`: what becomes of the fields that the client gets.
@@ -119,6 +123,35 @@ pub fn matching_order(routes: &[Route]) -> Vec<Placed> {
     order
 }
 
+/// A claim that a route asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequiredClaim {
+    /// Its name.
+    pub claim: String,
+    /// It is one of these, or a list that has one of them.
+    pub any_of: Vec<ClaimScalar>,
+}
+
+/// A value that a claim can equal.
+#[allow(missing_docs)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClaimScalar {
+    Text(String),
+    Integer(i64),
+    Boolean(bool),
+}
+
+impl std::fmt::Display for RequiredClaim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value = |scalar: &ClaimScalar| match scalar {
+            ClaimScalar::Text(text) => text.clone(),
+            ClaimScalar::Integer(number) => number.to_string(),
+            ClaimScalar::Boolean(boolean) => boolean.to_string(),
+        };
+        write!(f, "{}={}", self.claim, self.any_of.iter().map(value).collect::<Vec<_>>().join("|"))
+    }
+}
+
 /// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
@@ -180,6 +213,8 @@ mod tests {
             methods: Vec::new(),
             access: Access::Public,
             roles: Vec::new(),
+            claims: Vec::new(),
+            max_body: None,
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
             target: RouteTarget::Static { root: PathBuf::new() },

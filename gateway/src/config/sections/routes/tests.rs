@@ -2,6 +2,7 @@
 
 use super::super::test_support::{complaints, minimal, settings};
 use super::*;
+use crate::config::settings::Access;
 
 fn with_route(keys: &str) -> String {
     minimal() + "[[routes]]\n" + keys
@@ -79,7 +80,7 @@ fn what_a_route_may_not_say_is_refused() {
         (
             format!("{up}access = \"public\"\nroles = [\"a\"]"),
             "`routes[1].roles` needs access",
-            "remove `roles`",
+            "remove `routes[1].roles`",
         ),
         (format!("{up}access = \"optional\"\nroles = []"), "`routes[1].roles` needs access", ""),
         (format!("{up}roles = [\"\"]"), "is not the name of a role", ""),
