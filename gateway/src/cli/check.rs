@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::hash_password::Console;
 use super::{CommandError, load};
-use crate::config::{HostPattern, Route, RouteTarget, Settings, Signing, matching_order};
+use crate::config::{HostPattern, Route, Settings, Signing, matching_order};
 use crate::tls::server_config;
 use crate::tokens::KeyRing;
 use crate::users::FileDirectory;
@@ -50,17 +50,13 @@ fn route_table(routes: &[Route]) -> Vec<String> {
     let rows = matching_order(routes).into_iter().map(|placed| {
         let route = &routes[placed.route];
         let any = |list: Vec<String>| if list.is_empty() { "any".to_owned() } else { list.join(",") };
-        let target = match &route.target {
-            RouteTarget::Upstream { name, .. } => format!("upstream {name}"),
-            RouteTarget::Static { root } => format!("files {}", root.display()),
-        };
         [
             any(placed.hosts.iter().map(HostPattern::to_string).collect()),
             route.path.clone(),
             any(route.methods.iter().map(ToString::to_string).collect()),
             route.access.name().to_owned(),
             any(route.roles.iter().cloned().chain(route.claims.iter().map(ToString::to_string)).collect()),
-            target,
+            route.target.to_string(),
         ]
     });
     let head = ["HOSTS", "PATH", "METHODS", "ACCESS", "ROLES AND CLAIMS", "TO"].map(str::to_owned);

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+mod fixed_targets;
 mod header_edits;
 mod routes;
 
+pub use fixed_targets::*;
 pub use header_edits::*;
 pub use routes::*;
 

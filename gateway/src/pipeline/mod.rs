@@ -9,12 +9,14 @@ mod bearer;
 mod client;
 mod cors;
 mod endpoints;
+mod fixed_answer;
 mod folded_names;
 mod gateway;
 mod header_edits;
 mod identity;
 mod lifetime;
 mod proxy;
+mod redirect;
 mod response;
 mod route;
 mod snapshot;
@@ -147,7 +149,11 @@ async fn answer<'c>(
         identity: identity.as_ref(),
     };
     let mut response = match &route.target {
-        Target::Static(root) => static_files::serve(root, route.path(), request).await?,
+        Target::Static { root, index_fallback } => {
+            static_files::serve(root, *index_fallback, route.path(), request).await?
+        }
+        Target::Redirect(to) => redirect::answer(to, route.path(), request),
+        Target::Answer(fixed) => fixed.answer(),
         Target::Upstream(forwarding) => {
             facts.upstream = Some(forwarding.upstream);
             proxy::forward(worker, snapshot, occasion, route, forwarding, body).await?
@@ -170,7 +176,9 @@ pub(crate) fn upstream_request(
     let route = snapshot.routes.select(request)?;
     let identity = authorize::authorize(worker, snapshot, route, request.head(), exchange.now())?;
     match &route.target {
-        Target::Static(_) => Err(Rejection::new(Code::NotFound, "the route has files and no upstream")),
+        Target::Static { .. } | Target::Redirect(_) | Target::Answer(_) => {
+            Err(Rejection::new(Code::NotFound, "the route has no upstream"))
+        }
         Target::Upstream(forwarding) => {
             let upgrade = forwarding.websocket && websocket::is_asked_for(request)?;
             let trusted_proxies = &snapshot.settings.server.trusted_proxies;

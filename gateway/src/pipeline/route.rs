@@ -5,9 +5,10 @@ use std::sync::Arc;
 use http::Method;
 
 use super::admission::{Admitted, USUAL_METHODS};
+use super::fixed_answer::FixedAnswer;
 use super::header_edits::HeaderEdits;
 use super::static_files::StaticRoot;
-use crate::config::{Access, HostPattern, Placed, RequiredClaim, RouteTarget, matching_order};
+use crate::config::{Access, HostPattern, Placed, Redirect, RequiredClaim, RouteTarget, matching_order};
 use crate::problem::{Code, Rejection};
 use crate::wire::Host;
 
@@ -32,7 +33,9 @@ pub(crate) struct Route {
 #[derive(Debug)]
 pub(crate) enum Target {
     Upstream(Forwarding),
-    Static(Arc<StaticRoot>),
+    Static { root: Arc<StaticRoot>, index_fallback: bool },
+    Redirect(Redirect),
+    Answer(FixedAnswer),
 }
 
 /// How a route forwards.
@@ -122,7 +125,11 @@ impl Routes {
                             websocket: *websocket,
                         })
                     }
-                    RouteTarget::Static { root } => Target::Static(static_root(root)?),
+                    RouteTarget::Static { root, index_fallback } => {
+                        Target::Static { root: static_root(root)?, index_fallback: *index_fallback }
+                    }
+                    RouteTarget::Redirect(redirect) => Target::Redirect(redirect.clone()),
+                    RouteTarget::Answer(answer) => Target::Answer(FixedAnswer::new(answer)),
                 };
                 Ok(Route {
                     path: route.path.clone(),

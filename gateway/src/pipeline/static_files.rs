@@ -41,7 +41,7 @@ impl StaticRoot {
     fn find(&self, path: &str) -> io::Result<(std::fs::File, Metadata, PathBuf)> {
         let not_found = || io::Error::from(io::ErrorKind::NotFound);
         let segments = || path.split('/').filter(|s| !s.is_empty());
-        if segments().any(|s| s.starts_with('.') || s == NEVER_SERVED || s.contains(['\\', '\0'])) {
+        if segments().any(is_never_served) {
             return Err(not_found());
         }
         let mut file = self.root.clone();
@@ -63,6 +63,7 @@ impl StaticRoot {
 /// Serves the file that the request names below the route's path.
 pub(crate) async fn serve<'c>(
     root: &Arc<StaticRoot>,
+    index_fallback: bool,
     route_path: &str,
     request: &Admitted<'_>,
 ) -> Result<Response<'c>, Rejection> {
@@ -72,9 +73,13 @@ pub(crate) async fn serve<'c>(
     let path = request.target().decoded_path();
     let below = if route_path == "/" { path } else { path.strip_prefix(route_path).unwrap_or(path) };
     let below = if below.is_empty() { "/".to_owned() } else { below.to_owned() };
+    let fallback = index_fallback && is_page(&below) && wants_html(request);
     let (root, found) = (Arc::clone(root), below);
-    let found = tokio::task::spawn_blocking(move || root.find(&found)).await;
-    let Ok(Ok((file, metadata, path))) = found else {
+    let found = tokio::task::spawn_blocking(move || match root.find(&found) {
+        Err(error) if fallback && error.kind() != io::ErrorKind::PermissionDenied => root.find("/"),
+        found => found,
+    });
+    let Ok(Ok((file, metadata, path))) = found.await else {
         return Err(Rejection::new(Code::NotFound, "no such file"));
     };
     let etag = etag(&metadata);
@@ -94,12 +99,37 @@ pub(crate) async fn serve<'c>(
         .field("Cross-Origin-Opener-Policy", "same-origin")
         .field("Cross-Origin-Resource-Policy", "same-origin")
         .field("Permissions-Policy", "camera=(), geolocation=(), microphone=()");
+    // What is no file is a page to who asks for pages, and 404 to scripts.
+    let response = if fallback { response.field("Vary", "Accept") } else { response };
     if unchanged {
         return Ok(response);
     }
     let mut response = response.field("Content-Type", content_type(&path));
     response.body = ResponseBody::File(FileBody::new(File::from_std(file), metadata.len()));
     Ok(response)
+}
+
+/// Whether a path could be a page of an app that has its own idea of addresses: no file by its ending, and nothing that is
+/// never served.
+fn is_page(path: &str) -> bool {
+    let last = path.rsplit('/').next().unwrap_or(path);
+    !last.contains('.') && !path.split('/').any(is_never_served)
+}
+
+fn is_never_served(segment: &str) -> bool {
+    segment.starts_with('.') || segment == NEVER_SERVED || segment.contains(['\\', '\0'])
+}
+
+/// Browsers that open a page say so; `fetch` and others that want data take anything (`*/*`), and a page would hide from
+/// them that there is nothing.
+fn wants_html(request: &Admitted<'_>) -> bool {
+    let accepts = request.head().fields().iter().filter(|f| f.name.eq_ignore_ascii_case(b"accept"));
+    accepts.into_iter().any(|field| {
+        field.members().any(|member| {
+            let kind = member.split(|&b| b == b';').next().unwrap_or(member);
+            kind.trim_ascii().eq_ignore_ascii_case(b"text/html")
+        })
+    })
 }
 
 fn etag(metadata: &Metadata) -> String {

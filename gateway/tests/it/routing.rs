@@ -1,6 +1,6 @@
 //! Which route a request takes, and what routes do to requests and answers.
 
-use crate::fixture::{Gateway, PASSWORD, Upstream, exchange, get, tokens, users_file};
+use crate::fixture::{Gateway, PASSWORD, Upstream, exchange, get, request, tokens, users_file};
 
 /// Users with claims of their own.
 fn users() -> String {
@@ -177,4 +177,113 @@ fn bodies_beyond_a_routes_limit_are_refused_at_once_or_cut_off_while_they_come()
     assert!(cut.closed && cut.replies.len() == 1);
     assert!(upstream.requests().is_empty(), "the upstream never takes half a body for a whole one");
     assert!(upstream.violations().is_empty(), "{:?}", upstream.violations());
+}
+
+#[test]
+fn an_app_with_addresses_of_its_own_gets_its_page_and_scripts_get_a_404() {
+    let upstream = Upstream::start();
+    let gateway = start(
+        &upstream,
+        &[
+            ("/", "static = \"page\"\naccess = \"public\"\nindex_fallback = true"),
+            ("/plain", "static = \"page\"\naccess = \"public\""),
+            ("/api", "access = \"public\"\nmethods = [\"GET\"]"),
+        ],
+    );
+    let html = ("Accept", "application/xhtml+xml, Text/HTML;q=0.9, */*;q=0.8");
+    for (path, accept, status) in [
+        ("/", ("Accept", "*/*"), 200),
+        ("/app.js", ("Accept", "*/*"), 200),
+        ("/settings/profile", html, 200),
+        ("/settings/", html, 200),
+        ("/settings/profile", ("Accept", "*/*"), 404),
+        ("/settings/profile", ("Accept", "application/json"), 404),
+        ("/settings/profile", ("X-Nothing", "1"), 404),
+        ("/missing.js", html, 404),
+        ("/.git/config", html, 404),
+        ("/node_modules/x", html, 404),
+        ("/plain/settings", html, 404),
+    ] {
+        let reply = get(gateway.address, path, &[accept]).unwrap();
+        assert_eq!(reply.status, status, "{path} {accept:?}");
+        if status == 200 && path != "/app.js" {
+            assert_eq!(reply.text(), "<p>page", "{path}");
+        }
+    }
+    let page = get(gateway.address, "/settings", &[html]).unwrap();
+    assert_eq!(page.field("vary"), Some("Accept"));
+    assert!(page.field("content-security-policy").is_some());
+    let unchanged = [html, ("If-None-Match", page.field("etag").unwrap())];
+    assert_eq!(get(gateway.address, "/other", &unchanged).unwrap().status, 304);
+    let head = b"HEAD /settings HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\nConnection: close\r\n\r\n";
+    let told = exchange(gateway.address, head);
+    assert!(String::from_utf8_lossy(&told.rest).contains("Content-Length: 7\r\n"), "{told:?}");
+    assert_eq!(request(gateway.address, "POST", "/settings", &[html], b"").unwrap().status, 405);
+    assert!(get(gateway.address, "/api/x", &[html]).unwrap().text().contains("\"target\":\"/api/x\""));
+}
+
+#[test]
+fn routes_send_clients_elsewhere_and_nowhere_else() {
+    let upstream = Upstream::start();
+    let gateway = start(
+        &upstream,
+        &[
+            ("/old", "access = \"public\"\nredirect = { to = \"https://new.example/v2{below}{query}\" }"),
+            ("/moved", "access = \"public\"\nredirect = { to = \"http://new.example{path}\", status = 302 }"),
+            (
+                "/",
+                "access = \"public\"\nhosts = [\"*.example\"]\nredirect = { to = \"https://{host}{path}{query}\" }",
+            ),
+            ("/secret", "redirect = { to = \"/elsewhere\" }"),
+        ],
+    );
+    for (host, path, status, location) in [
+        ("a", "/old/x%20y/z?q=//evil&r", 308, "https://new.example/v2/x%20y/z?q=//evil&r"),
+        ("a", "/old", 308, "https://new.example/v2"),
+        ("a", "/old?x", 308, "https://new.example/v2?x"),
+        ("a", "/%6fld/@evil.test", 308, "https://new.example/v2/@evil.test"),
+        ("a", "/moved/x?y", 302, "http://new.example/moved/x"),
+        ("A.example:8080", "/x?y", 308, "https://A.example/x?y"),
+        ("a", "/old//evil.test", 400, ""),
+        ("a", "/secret", 401, ""),
+        ("evil.test", "/", 404, ""),
+    ] {
+        let text = format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 2\r\n\r\nhi");
+        let reply = exchange(gateway.address, text.as_bytes()).replies.remove(0);
+        assert_eq!(reply.status, status, "{host} {path}");
+        assert_eq!(reply.field("location").unwrap_or_default(), location, "{host} {path}");
+    }
+    assert!(upstream.requests().is_empty());
+}
+
+#[test]
+fn routes_answer_by_themselves() {
+    let upstream = Upstream::start();
+    let gateway = start(
+        &upstream,
+        &[
+            (
+                "/down",
+                "access = \"public\"\nrespond = { status = 503, body = \"Back at noon.\" }\n\
+                 response_headers.set.Retry-After = \"60\"",
+            ),
+            (
+                "/page",
+                "respond = { status = 200, body_file = \"page/index.html\", content_type = \"text/html\" }",
+            ),
+            ("/none", "access = \"public\"\nrespond = { status = 204 }"),
+        ],
+    );
+    let down = request(gateway.address, "POST", "/down/x", &[], b"hi").unwrap();
+    assert_eq!((down.status, down.text().as_str()), (503, "Back at noon."));
+    assert_eq!(
+        (down.field("retry-after"), down.field("x-content-type-options")),
+        (Some("60"), Some("nosniff"))
+    );
+    assert_eq!(down.field("content-type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(get(gateway.address, "/none", &[]).unwrap().status, 204);
+    assert_eq!(get(gateway.address, "/page", &[]).unwrap().status, 401);
+    let (alice, _) = tokens(gateway.address, "alice", PASSWORD);
+    let page = get(gateway.address, "/page", &[("Authorization", &bearer(&alice))]).unwrap();
+    assert_eq!((page.text().as_str(), page.field("content-type")), ("<p>page", Some("text/html")));
 }

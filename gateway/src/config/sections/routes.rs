@@ -1,30 +1,31 @@
 //! `[[routes]]`: which requests go where, and who may send them.
 
 mod demands;
+mod fixed_answer;
 mod header_edits;
 mod host_pattern;
+mod redirect;
+mod target;
 mod template;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use http::Method;
 
 use demands::{Demands, demands};
 use header_edits::{Direction, Surroundings, header_edits};
+use target::target;
 
 use super::endpoints::reserved_paths;
 use super::limits::max_body;
 use super::path_shape;
 use super::route_bypasses::report_bypasses;
 use super::route_collisions::report_collisions;
-use super::store::file_name;
 use super::upstreams::Upstreams;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, Refusal, quoted};
+use crate::config::entry::{Refusal, quoted};
 use crate::config::place::Place;
-use crate::config::settings::{Endpoints, IdentityHeader, Route, RouteTarget};
-use crate::config::suggestion::suggest;
+use crate::config::settings::{Endpoints, IdentityHeader, Route};
 use crate::config::table::Table;
 
 /// A route with the place of its path, for what concerns several routes.
@@ -89,7 +90,7 @@ fn route(
     let around = Surroundings { access, identity_headers };
     let request_headers = header_edits(table, "request_headers", Direction::Request, around);
     let response_headers = header_edits(table, "response_headers", Direction::Response, around);
-    let target = target(table, upstreams);
+    let target = target(table, upstreams, !hosts.is_empty());
     let route = Route {
         path: path?,
         hosts,
@@ -130,111 +131,6 @@ fn method(text: &str) -> Result<Method, Refusal> {
         Err(_) => Err(Refusal::new(format!("{} is not a method", quoted(text)))
             .help("write a name such as \"GET\", one for each element")),
     }
-}
-
-fn target(table: &mut Table<'_>, upstreams: &Upstreams<'_>) -> Option<RouteTarget> {
-    let upstream = table.take("upstream");
-    let root = table.take("static");
-    let options = ["strip_prefix", "rewrite_prefix", "forward_token", "encoded_slashes", "upgrade"]
-        .map(|key| table.take(key));
-    let [strip, rewrite, forward_token, encoded_slashes, upgrades] = &options;
-    let websocket = upgrades.list_of(upgrade).is_some_and(|protocols| !protocols.is_empty());
-    let new_prefix = new_prefix(strip, rewrite);
-    let [forward_token, encoded_slashes] =
-        [forward_token, encoded_slashes].map(|entry| entry.boolean().unwrap_or(false));
-
-    if upstream.is_given() && root.is_given() {
-        root.report(
-            Diagnostic::error(format!("both `{}` and `{}` are given", upstream.name(), root.name()))
-                .at(root.key_place())
-                .related("the upstream is here", upstream.key_place())
-                .help("a route leads either to an upstream or to a folder: remove one"),
-        );
-        return None;
-    }
-    if upstream.is_given() {
-        let name = upstream.parse(|name| upstream_name(name, upstreams))?;
-        return Some(RouteTarget::Upstream { name, new_prefix, forward_token, encoded_slashes, websocket });
-    }
-    if root.is_given() {
-        for option in options.iter().filter(|option| option.is_given()) {
-            refuse_for_static(option);
-        }
-        return Some(RouteTarget::Static { root: root.parse(folder)? });
-    }
-    table.report().push(
-        Diagnostic::error("the route leads nowhere: neither `upstream` nor `static` is given")
-            .at(table.place())
-            .help(match upstreams.names().as_slice() {
-                [] => {
-                    "add static = \"FOLDER\", or an [upstreams.NAME] table and upstream = \"NAME\"".to_owned()
-                }
-                [name, ..] => format!("add upstream = \"{name}\" or static = \"FOLDER\""),
-            }),
-    );
-    None
-}
-
-/// What the upstream gets in place of the route's path.
-fn new_prefix(strip: &Entry<'_>, rewrite: &Entry<'_>) -> Option<String> {
-    let strips = strip.boolean().unwrap_or(false);
-    let new = rewrite.parse(|text| match text {
-        "/" => Err(Refusal::new("a slash is no prefix").help("write strip_prefix = true")),
-        _ => path_shape::segments(text).map(|()| text.to_owned()),
-    });
-    if strips && rewrite.is_given() {
-        rewrite.report(
-            Diagnostic::error(format!("both `{}` and `{}` are given", strip.name(), rewrite.name()))
-                .at(rewrite.key_place())
-                .related("the other is here", strip.key_place())
-                .help("the route's path is either left out or replaced: remove one"),
-        );
-    }
-    if strips { Some(String::new()) } else { new }
-}
-
-/// A protocol that a request may turn into.
-fn upgrade(text: &str) -> Result<(), Refusal> {
-    match text {
-        "websocket" => Ok(()),
-        other => Err(Refusal::new(format!("requests cannot be upgraded to {}", quoted(other)))
-            .help("write upgrade = [\"websocket\"]")),
-    }
-}
-
-fn refuse_for_static(option: &Entry<'_>) {
-    option.report(
-        Diagnostic::error(format!("`{}` has no meaning for a folder", option.name()))
-            .at(option.key_place())
-            .help("remove it: it is for routes with `upstream`"),
-    );
-}
-
-/// The name of an upstream that exists.
-fn upstream_name(name: &str, upstreams: &Upstreams<'_>) -> Result<String, Refusal> {
-    let names = upstreams.names();
-    if names.contains(&name) {
-        return Ok(name.to_owned());
-    }
-    let help = suggest("known upstreams", name, &names)
-        .unwrap_or_else(|| "there are no upstreams: add an [upstreams.NAME] table with `urls`".to_owned());
-    Err(Refusal::new(format!("unknown upstream {}", quoted(name))).help(help))
-}
-
-/// A folder that exists.
-fn folder(text: &str) -> Result<PathBuf, Refusal> {
-    let path = file_name(text)?;
-    let why = match std::fs::metadata(&path) {
-        Ok(metadata) if metadata.is_dir() => return Ok(path),
-        Ok(_) => "is not a folder".to_owned(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => "does not exist".to_owned(),
-        Err(error) => format!("cannot be opened: {error}"),
-    };
-    let mut help = "name an existing folder".to_owned();
-    if let (true, Ok(cwd)) = (path.is_relative(), std::env::current_dir()) {
-        help.push_str(&format!("; relative names start at the working directory, {}", cwd.display()));
-    }
-    Err(Refusal::new(format!("the folder {} {why}", quoted(text))).help(help))
 }
 
 /// What an empty `methods` means.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use http::Method;
 
-use super::HeaderEdits;
+use super::{FixedAnswer, HeaderEdits, Redirect};
 
 /// `[[routes]]`
 #[derive(Debug, Clone)]
@@ -195,7 +195,27 @@ pub enum RouteTarget {
     Static {
         /// The folder served.
         root: PathBuf,
+        /// `index_fallback`, default false: pages that are no files are the folder's `index.html`.
+        index_fallback: bool,
     },
+    /// `redirect = { to = "…" }`
+    Redirect(Redirect),
+    /// `respond = { status = … }`
+    Answer(FixedAnswer),
+}
+
+impl std::fmt::Display for RouteTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RouteTarget::Upstream { name, .. } => write!(f, "upstream {name}"),
+            RouteTarget::Static { root, .. } => write!(f, "files {}", root.display()),
+            RouteTarget::Redirect(redirect) => {
+                write!(f, "redirect {} to ", redirect.status.as_u16())?;
+                redirect.to.iter().try_for_each(|part| part.fmt(f))
+            }
+            RouteTarget::Answer(answer) => write!(f, "answer {}", answer.status.as_u16()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -217,7 +237,7 @@ mod tests {
             max_body: None,
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
-            target: RouteTarget::Static { root: PathBuf::new() },
+            target: RouteTarget::Static { root: PathBuf::new(), index_fallback: false },
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::super::test_support::{complaints, minimal, settings};
 use super::*;
-use crate::config::settings::Access;
+use crate::config::settings::{Access, RouteTarget};
 
 fn with_route(keys: &str) -> String {
     minimal() + "[[routes]]\n" + keys
@@ -43,7 +43,9 @@ fn every_key_of_a_route_is_taken() {
 #[test]
 fn a_folder_can_be_served() {
     let route = settings(with_route("path = \"/x\"\nstatic = \"src\"\naccess = \"public\"")).routes.remove(1);
-    assert!(matches!(route.target, RouteTarget::Static { root } if root.ends_with("src")));
+    assert!(
+        matches!(route.target, RouteTarget::Static { root, index_fallback: false } if root.ends_with("src"))
+    );
 }
 
 #[test]
@@ -65,7 +67,7 @@ fn what_a_route_may_not_say_is_refused() {
         ("path = \"/x\"\nstatic = \"Cargo.toml\"".into(), "`Cargo.toml` is not a folder", ""),
         (
             "path = \"/x\"\nstatic = \"src\"\nstrip_prefix = false".into(),
-            "`routes[1].strip_prefix` has no meaning for a folder",
+            "`routes[1].strip_prefix` has no meaning without `upstream`",
             "remove it",
         ),
         (format!("{up}rewrite_prefix = \"/\""), "a slash is no prefix", "strip_prefix = true"),

@@ -1,0 +1,152 @@
+//! `redirect` of a route: where else a client is sent.
+
+use http::StatusCode;
+
+use super::template;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::entry::{Refusal, quoted};
+use crate::config::settings::{LocationPart, Redirect};
+use crate::config::table::Table;
+use crate::wire::Host;
+
+const STATUSES: [u64; 5] = [301, 302, 303, 307, 308];
+
+/// The table under `redirect`. `has_hosts` says that the route is not for every host.
+pub(super) fn redirect(table: &mut Table<'_>, has_hosts: bool) -> Option<Redirect> {
+    let to_entry = table.take("to");
+    if !to_entry.is_given() {
+        table.report().push(
+            Diagnostic::error(format!("`{}` is missing", to_entry.name()))
+                .at(table.place())
+                .help("write it like redirect = { to = \"https://new.example{path}{query}\" }"),
+        );
+    }
+    let to = to_entry.parse(|text| location(text, has_hosts));
+    let status_entry = table.take("status");
+    let status = match status_entry.integer::<u64>(300..=399) {
+        Some(status) if !STATUSES.contains(&status) => {
+            status_entry.refuse(
+                Refusal::new(format!("{status} does not send a client elsewhere"))
+                    .help("308 and 307 keep the method, 301 and 302 may not, 303 makes it GET"),
+            );
+            None
+        }
+        status => status.and_then(|status| StatusCode::from_u16(status as u16).ok()),
+    };
+    Some(Redirect { to: to?, status: status.unwrap_or(StatusCode::PERMANENT_REDIRECT) })
+}
+
+fn location(text: &str, has_hosts: bool) -> Result<Vec<LocationPart>, Refusal> {
+    if !text.bytes().all(|b| b.is_ascii_graphic()) || text.contains('\\') {
+        return Err(Refusal::new(format!("{} is not an address", quoted(text)))
+            .help("use visible ASCII without backslashes; anything else is percent-encoded"));
+    }
+    let known = ["{path}", "{below}", "{query}", "{host}"];
+    let parts = template::parts(text, &known, LocationPart::Text, |name| match name {
+        "path" => Some(LocationPart::Path),
+        "below" => Some(LocationPart::Below),
+        "query" => Some(LocationPart::Query),
+        "host" => Some(LocationPart::Host),
+        _ => None,
+    })?;
+    if parts.contains(&LocationPart::Host) && !has_hosts {
+        return Err(Refusal::new(
+            "{host} on a route for every host would send clients wherever a request says",
+        )
+        .help("name the route's `hosts`, or write the host out"));
+    }
+    // What the request gives is empty, or begins with one slash or with the question mark: two samples show it all.
+    for (path, below, query) in [("/p", "/p", "?q"), ("/", "", "")] {
+        let sample: String = parts
+            .iter()
+            .map(|part| match part {
+                LocationPart::Text(text) => text,
+                LocationPart::Path => path,
+                LocationPart::Below => below,
+                LocationPart::Query => query,
+                LocationPart::Host => "host.example",
+            })
+            .collect();
+        leads_where_it_says(&sample).map_err(|why| {
+            Refusal::new(format!("{} {why}", quoted(text))).help(
+                "write an address such as \"https://new.example{path}{query}\" or a path such as \"/new{below}\"; {path} \
+                 and {below} bring their own slash",
+            )
+        })?;
+    }
+    Ok(parts)
+}
+
+/// Whether no client can take the address for another: `//x` is a host to browsers.
+fn leads_where_it_says(address: &str) -> Result<(), &'static str> {
+    let scheme = ["https://", "http://"].into_iter().find_map(|scheme| address.strip_prefix(scheme));
+    let path = match scheme {
+        Some(rest) => {
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            Host::parse(&rest.as_bytes()[..end]).map_err(|_| "has no host that could be a host")?;
+            &rest[end..]
+        }
+        None if address.starts_with('/') => address,
+        None => return Err("begins neither with https:// or http:// nor with a slash"),
+    };
+    let path = path.split(['?', '#']).next().unwrap_or(path);
+    if path.contains("//") { Err("has an empty segment") } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::test_support::{complaints, minimal, settings};
+    use crate::config::settings::RouteTarget;
+
+    fn with(keys: &str) -> String {
+        minimal() + "[[routes]]\npath = \"/x\"\n" + keys
+    }
+
+    #[test]
+    fn addresses_are_absolute_or_paths() {
+        for (to, parts) in [
+            ("https://new.example{path}{query}", 3),
+            ("https://new.example:8443/a{below}?from=old", 3),
+            ("http://[::1]{path}", 2),
+            ("/new{below}{query}", 3),
+            ("{path}?x", 2),
+            ("https://new.example", 1),
+        ] {
+            let target = settings(with(&format!("redirect = {{ to = \"{to}\" }}"))).routes.remove(1).target;
+            let RouteTarget::Redirect(redirect) = target else { panic!("{target:?}") };
+            assert_eq!((redirect.to.len(), redirect.status.as_u16()), (parts, 308), "{to}");
+        }
+        settings(with("hosts = [\"a.example\"]\nredirect = { to = \"https://{host}{path}\", status = 301 }"));
+        settings(with("hosts = [\"a.example\"]\nredirect = { to = \"https://www.{host}{path}\" }"));
+    }
+
+    #[test]
+    fn addresses_that_a_request_could_bend_are_refused() {
+        for (keys, message) in [
+            ("redirect = { to = \"/{path}\" }", "has an empty segment"),
+            ("redirect = { to = \"//evil.example\" }", "has an empty segment"),
+            ("redirect = { to = \"https://a.example/{below}\" }", "has an empty segment"),
+            ("redirect = { to = \"{below}\" }", "begins neither"),
+            ("redirect = { to = \"{query}\" }", "begins neither"),
+            ("redirect = { to = \"javascript:alert(1)\" }", "begins neither"),
+            ("redirect = { to = \"\" }", "begins neither"),
+            ("redirect = { to = \"https://{path}\" }", "has no host"),
+            ("redirect = { to = \"https://a@b{path}\" }", "has no host"),
+            ("redirect = { to = \"https://{host}{path}\" }", "on a route for every host"),
+            ("redirect = { to = \"/\\\\evil\" }", "is not an address"),
+            ("redirect = { to = \"/a b\" }", "is not an address"),
+            ("redirect = { to = \"/{claims.x}\" }", "unknown placeholder"),
+            ("redirect = { status = 308 }", "`routes[1].redirect.to` is missing"),
+            ("redirect = { to = \"/a\", status = 304 }", "304 does not send a client elsewhere"),
+            ("redirect = { to = \"/a\", status = 200 }", "must be from 300 to 399"),
+            ("redirect = \"/a\"", "expected a table"),
+            (
+                "redirect = { to = \"/a\" }\nstatic = \"src\"",
+                "both `routes[1].static` and `routes[1].redirect`",
+            ),
+            ("redirect = { to = \"/a\" }\nstrip_prefix = true", "has no meaning without `upstream`"),
+        ] {
+            complaints(with(keys)).only(message, "");
+        }
+    }
+}
