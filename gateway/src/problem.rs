@@ -207,6 +207,11 @@ impl Rejection {
         self.status
     }
 
+    /// What was wrong with this request.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Whether the connection ends.
     pub fn closes(&self) -> bool {
         self.close

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use super::explain::ExplainArguments;
 use super::keys::KeysCommand;
 use super::users::UsersCommand;
 
@@ -25,6 +26,8 @@ pub(super) enum Command {
     Serve,
     /// Report everything that is wrong with the configuration and the files it names, and print the routes
     Check,
+    /// Tell what would become of a request: its route, what verification says, and what its upstream would get
+    Explain(ExplainArguments),
     /// Edit the users file, or unlock a name
     #[command(subcommand)]
     Users(UsersCommand),
@@ -33,6 +36,11 @@ pub(super) enum Command {
     /// Look after the keys that sign tokens
     #[command(subcommand)]
     Keys(KeysCommand),
+}
+
+/// Ends the process because of a value that cannot be used.
+pub(super) fn refuse_value(why: &str) -> ! {
+    Arguments::command().error(clap::error::ErrorKind::ValueValidation, why).exit()
 }
 
 /// Ends the process as clap does for wrong usage.

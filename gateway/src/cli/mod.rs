@@ -2,6 +2,7 @@
 
 mod arguments;
 mod check;
+mod explain;
 mod hash_password;
 mod keys;
 mod new_password;
@@ -52,6 +53,9 @@ pub fn run() -> ExitCode {
     let result = match command {
         Command::Serve => serve::run(&config),
         Command::Check => check::run(&config, &mut console),
+        Command::Explain(request) => {
+            load(&config).and_then(|loaded| explain::run(request, loaded.settings, &mut console))
+        }
         Command::Users(command) => load(&config).and_then(|Loaded { settings, .. }| {
             let done = match command {
                 UsersCommand::Edit(edit) => users::run(edit, &settings.users.file, &mut console),

@@ -8,6 +8,9 @@ use crate::users::{
     PasswordTooLong, check_new_password,
 };
 
+/// No token is accepted that is longer, in bytes.
+const MAX_TOKEN_LINE: u64 = 16 * 1024;
+
 /// Where a command reads passwords, prints results and says what it did.
 pub(super) struct Console<'a> {
     passwords: Passwords<'a>,
@@ -56,6 +59,18 @@ impl<'a> Console<'a> {
             writeln!(self.notes, "warning: {advice}")?;
         }
         Ok(PasswordHash::create(&password)?)
+    }
+
+    /// A token: asked for, or the first line of standard input.
+    pub(super) fn token(&mut self) -> io::Result<String> {
+        match &mut self.passwords {
+            Passwords::Prompt => rpassword::prompt_password("Token: "),
+            Passwords::FirstLine(input) => {
+                let mut line = String::new();
+                input.take(MAX_TOKEN_LINE).read_line(&mut line)?;
+                Ok(line)
+            }
+        }
     }
 
     fn read_password(&mut self) -> Result<Password, NewPasswordError> {

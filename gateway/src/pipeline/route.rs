@@ -184,6 +184,24 @@ impl Routes {
         })
     }
 
+    /// What becomes of every route for a request, in the order in which they are tried.
+    pub(crate) fn explain(&self, request: &Admitted<'_>) -> Vec<(Placed, Verdict)> {
+        let (path, host, method) = (request.target().decoded_path(), request.host(), request.method());
+        let first = self.order.iter().find(|placed| self.fits(placed, path, &host));
+        let verdict = |placed: &Placed| {
+            let route = &self.routes[placed.route];
+            let beside = first.filter(|f| f.rank == placed.rank && self.routes[f.route].path == route.path);
+            match beside {
+                _ if !fits_host(placed, &host) => Verdict::OtherHost,
+                _ if !route.fits_path(path) => Verdict::OtherPath,
+                None => Verdict::ComesLater,
+                Some(_) if !route.fits_method(method) => Verdict::OtherMethod,
+                Some(_) => Verdict::Takes,
+            }
+        };
+        self.order.iter().map(|placed| (placed.clone(), verdict(placed))).collect()
+    }
+
     fn no_route(&self, host: &Host<'_>) -> Rejection {
         if self.order.iter().any(|placed| fits_host(placed, host)) {
             Rejection::new(Code::NotFound, "no route leads here")
@@ -191,6 +209,17 @@ impl Routes {
             Rejection::new(Code::Misdirected, "no route is for this host")
         }
     }
+}
+
+/// What a route has to do with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Takes,
+    OtherHost,
+    OtherPath,
+    OtherMethod,
+    /// It would fit, but one before it takes the request or refuses its method.
+    ComesLater,
 }
 
 fn fits_host(placed: &Placed, host: &Host<'_>) -> bool {

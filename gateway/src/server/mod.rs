@@ -15,6 +15,7 @@ mod http2_answer;
 mod http2_exchange;
 mod listener;
 mod redirect;
+mod rehearsal;
 mod running;
 mod sources;
 mod tunnel;
@@ -23,4 +24,5 @@ mod worker;
 pub use control::{UnlockError, unlock};
 #[doc(hidden)]
 pub use hot_path::HotPath;
+pub(crate) use rehearsal::Rehearsal;
 pub use running::{Running, ServeError, start};

@@ -1,0 +1,264 @@
+//! `auth-gateway explain`: what would become of a request, and why, without sending it anywhere.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+
+use super::CommandError;
+use super::arguments::refuse_value;
+use super::hash_password::Console;
+use crate::config::{Algorithm, Route, Settings, Signing};
+use crate::pipeline::{Explanation, Outcome, TokenState, Verdict};
+use crate::problem::Rejection;
+use crate::server::Rehearsal;
+use crate::tokens::{KeyState, KeyStore, TokenError, VerifiedClaims};
+
+/// The request in question.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ExplainArguments {
+    /// Such as GET
+    method: String,
+    /// http://host/path?query, or /path with -H 'Host: …'; taken as it stands
+    url: String,
+    /// A file with the bearer token, or - for a prompt or the first line of standard input
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// A header field; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// Whom the request comes from
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    from: IpAddr,
+}
+
+/// Prints what the gateway would do. It is a failure of the command that the request is refused.
+pub(super) fn run(
+    request: ExplainArguments,
+    mut settings: Settings,
+    console: &mut Console<'_>,
+) -> Result<(), CommandError> {
+    let (head, secure) = head(&request, &settings, console)?;
+    let routes = settings.routes.clone();
+    let mut notes = Vec::new();
+    if let Some(note) = use_only_keys_that_exist(&mut settings) {
+        notes.push(note);
+    }
+    let rehearsal = Rehearsal::new(settings).map_err(CommandError::configuration)?;
+    let explained = rehearsal.explain(&head, SocketAddr::new(request.from, 0), secure);
+    let (lines, refused) = match explained {
+        Err(rejection) => {
+            (vec![row("request", "is refused before any route is looked for")], Some(rejection))
+        }
+        Ok(explanation) => (told(&explanation, &routes), explanation.outcome.err()),
+    };
+    for line in lines {
+        writeln!(console.output, "{line}").map_err(CommandError::failed)?;
+    }
+    for note in notes {
+        writeln!(console.notes, "note: {note}").map_err(CommandError::failed)?;
+    }
+    match refused {
+        None => Ok(()),
+        Some(rejection) => Err(CommandError::Failed(refusal(&rejection))),
+    }
+}
+
+fn refusal(rejection: &Rejection) -> String {
+    let status = rejection.status().as_u16();
+    format!("refused: {status} {}: {}", rejection.code().name(), rejection.detail())
+}
+
+/// The head as a client would send it, and whether that is over TLS.
+fn head(
+    request: &ExplainArguments,
+    settings: &Settings,
+    console: &mut Console<'_>,
+) -> Result<(Vec<u8>, bool), CommandError> {
+    let token = match &request.token_file {
+        None => None,
+        Some(file) if file == Path::new("-") => Some(console.token().map_err(CommandError::failed)?),
+        Some(file) => Some(fs::read_to_string(file).map_err(|error: io::Error| {
+            CommandError::failed(format!("cannot read the token file {}: {error}", file.display()))
+        })?),
+    };
+    let without_scheme = ["https://", "http://"].iter().find_map(|scheme| request.url.strip_prefix(scheme));
+    let (host, target) = match without_scheme {
+        Some(rest) => {
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            (Some(&rest[..end]), &rest[end..])
+        }
+        None => (None, request.url.as_str()),
+    };
+    let mut head = format!("{} {}{target} HTTP/1.1\r\n", request.method, slash(target));
+    let mut has_host = false;
+    for field in &request.headers {
+        let name = field.split(':').next().unwrap_or(field).trim();
+        if ["authorization", "proxy-authorization"].iter().any(|secret| name.eq_ignore_ascii_case(secret)) {
+            refuse_value(
+                "arguments are seen by other processes and kept by shells: give the token with --token-file",
+            );
+        }
+        if field.contains(['\r', '\n']) || !field.contains(':') {
+            refuse_value("a header field is one line, such as -H 'Accept: text/html'");
+        }
+        has_host |= name.eq_ignore_ascii_case("host");
+        head.push_str(&format!("{field}\r\n"));
+    }
+    match host {
+        Some(host) => head.push_str(&format!("Host: {host}\r\n")),
+        None if has_host => {}
+        None => head.push_str(&format!("Host: {}\r\n", settings.server.listen)),
+    }
+    if let Some(token) = token {
+        head.push_str(&format!("Authorization: Bearer {}\r\n", token.trim()));
+    }
+    head.push_str("\r\n");
+    Ok((head.into_bytes(), request.url.starts_with("https://")))
+}
+
+/// The slash that a URL without a path leaves out.
+fn slash(target: &str) -> &'static str {
+    if target.is_empty() || target.starts_with('?') { "/" } else { "" }
+}
+
+/// Nothing is made here: where the gateway has yet to make its first key, a secret that signs nothing stands in.
+fn use_only_keys_that_exist(settings: &mut Settings) -> Option<&'static str> {
+    let Signing::Kept { algorithm, dir } = &settings.tokens.signing else { return None };
+    let signs = |dir: &Path| {
+        let keys = KeyStore::open(dir).and_then(|store| store.list()).unwrap_or_default();
+        keys.iter().any(|key| key.state == KeyState::Signing && key.algorithm == *algorithm)
+    };
+    if dir.join("keys.json").exists() && signs(dir) {
+        return None;
+    }
+    let mut secret = vec![0; 32];
+    // Without random bytes it is a secret that everybody knows, for the one request of this process.
+    let _ = aws_lc_rs::rand::fill(&mut secret);
+    settings.tokens.signing = Signing::Secret { algorithm: Algorithm::HS256, secret };
+    Some("the gateway has not made its key yet, so no token can be good")
+}
+
+/// The explanation, line by line.
+fn told(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (placed, verdict) in &explanation.tried {
+        let route = &routes[placed.route];
+        let hosts = match placed.hosts.as_slice() {
+            [] => "any host".to_owned(),
+            hosts => hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        };
+        let why = match verdict {
+            Verdict::Takes => "takes it",
+            Verdict::OtherHost => "has another host",
+            Verdict::OtherPath => "has another path",
+            Verdict::OtherMethod => "fits, but does not take the method",
+            Verdict::ComesLater => "would fit, but comes later",
+        };
+        lines.push(row("route", &format!("{hosts} {} (routes[{}]) {why}", route.path, placed.route)));
+        if *verdict == Verdict::Takes {
+            lines.push(row("asks for", &demands(route)));
+        }
+    }
+    if !explanation.tried.is_empty() {
+        lines.extend(token(&explanation.token));
+    }
+    match &explanation.outcome {
+        Err(rejection) => lines.push(row("outcome", &refusal(rejection))),
+        Ok(Outcome::Endpoint) => lines.push(row("outcome", "one of the gateway's own endpoints answers")),
+        Ok(Outcome::Here(status, fields)) => {
+            lines.push(row("outcome", &format!("answered by the gateway: {status}")));
+            lines.extend(head_lines(fields));
+        }
+        Ok(Outcome::Upstream(name, head)) => {
+            lines.push(row("outcome", &format!("forwarded to upstream {name}:")));
+            lines.extend(head_lines(head));
+        }
+    }
+    lines
+}
+
+fn row(name: &str, text: &str) -> String {
+    format!("{name:<9} {text}")
+}
+
+fn demands(route: &Route) -> String {
+    let mut text = match route.access.name() {
+        "authenticated" => "a good access token".to_owned(),
+        "optional" => "nothing, but a token that is there must be good".to_owned(),
+        _ => "nothing".to_owned(),
+    };
+    if !route.roles.is_empty() {
+        text.push_str(&format!(", one of the roles {}", route.roles.join(", ")));
+    }
+    for claim in &route.claims {
+        text.push_str(&format!(", the claim {claim}"));
+    }
+    text
+}
+
+fn token(state: &TokenState) -> Vec<String> {
+    let (verdict, claims) = match state {
+        TokenState::NotAskedFor => ("is not looked at".to_owned(), None),
+        TokenState::None => ("there is none".to_owned(), None),
+        TokenState::Unreadable(rejection) => (format!("cannot be read: {}", rejection.detail()), None),
+        TokenState::Good(claims) => {
+            (format!("is good for another {}", span(claims.expires_at(), now())), Some(claims))
+        }
+        TokenState::Refused(error, claims) => (refused(*error, claims.as_ref()), claims.as_ref()),
+    };
+    let mut lines = vec![row("token", &verdict)];
+    if let Some(claims) = claims {
+        lines.push(row(
+            "identity",
+            &format!(
+                "{} (sub {}), roles {}, session {}; whether that was ended is known to the running gateway only",
+                claims.username().escape_debug(),
+                claims.subject().escape_debug(),
+                claims.roles().join(",").escape_debug(),
+                claims.sid().escape_debug()
+            ),
+        ));
+    }
+    lines
+}
+
+fn refused(error: TokenError, claims: Option<&VerifiedClaims>) -> String {
+    match (error, claims) {
+        (TokenError::Expired, Some(claims)) => format!("expired {} ago", span(now(), claims.expires_at())),
+        (TokenError::NotYetValid, Some(claims)) => {
+            format!("is valid only in {}: do the clocks agree?", span(claims.issued_at(), now()))
+        }
+        (TokenError::WrongType, _) => "is a refresh token: routes take access tokens".to_owned(),
+        (error, _) => format!("is not good: {error}"),
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// The time between two moments in seconds since 1970, in words.
+fn span(later: u64, earlier: u64) -> impl std::fmt::Display {
+    humantime::format_duration(Duration::from_secs(later.saturating_sub(earlier)))
+}
+
+/// A head's lines, indented, without what would let a reader of the output in.
+fn head_lines(head: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(head);
+    let lines = text.split("\r\n").filter(|line| !line.is_empty());
+    lines.map(|line| row("", &masked(line).replace(char::is_control, "?"))).collect()
+}
+
+fn masked(line: &str) -> String {
+    const SECRET: [&str; 6] = ["authorization", "cookie", "key", "token", "secret", "password"];
+    match line.split_once(": ") {
+        Some((name, _)) if SECRET.iter().any(|part| name.to_ascii_lowercase().contains(part)) => {
+            format!("{name}: (masked)")
+        }
+        _ => line.to_owned(),
+    }
+}
