@@ -56,6 +56,8 @@ pub struct Settings {
 pub struct Server {
     /// `listen`, default `127.0.0.1:8080`.
     pub listen: SocketAddr,
+    /// `name` in `Via`, default `auth-gateway`.
+    pub name: String,
     /// `workers`: threads that serve requests, default one per core.
     pub workers: usize,
     /// `trusted_proxies`: peers whose `X-Forwarded-*`, `Forwarded` and `X-Request-Id` are believed. Default none.

@@ -24,6 +24,7 @@ mod snapshot;
 mod static_files;
 mod token_cache;
 mod upstream_request;
+mod via;
 mod websocket;
 
 use std::rc::Rc;

@@ -27,6 +27,7 @@ pub(crate) fn outgoing(
     upgrade: bool,
 ) -> Result<UpstreamRequest, Rejection> {
     let exchange = occasion.exchange;
+    snapshot.via.stop_loop(exchange.request.head())?;
     // Before the upstream hears of it; a body that does not tell its length is counted while it comes.
     if matches!(exchange.request.framing(), BodyFraming::Length(n) if n > route.max_body) {
         return Err(bad_body(&BodyError::TooLarge));
@@ -49,6 +50,7 @@ pub(crate) fn outgoing(
         edits: route.request_headers.as_ref(),
         edit_lines: &edit_lines,
         client: occasion.client,
+        via: &snapshot.via,
         request_id: exchange.request_id.as_bytes(),
         upgrade,
     };

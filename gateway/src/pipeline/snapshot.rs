@@ -12,6 +12,7 @@ use super::endpoints::Endpoints;
 use super::identity::IdentityHeaders;
 use super::route::Routes;
 use super::static_files::StaticRoot;
+use super::via::Via;
 use crate::config::Settings;
 use crate::tls::{CertificateError, server_config};
 use crate::tokens::{Issuer, KeyError, KeyRing, UnixSeconds, Verifier};
@@ -23,6 +24,7 @@ pub(crate) struct Snapshot {
     pub(crate) routes: Routes,
     pub(crate) endpoints: Endpoints,
     pub(crate) cors: Cors,
+    pub(crate) via: Via,
     pub(crate) identity_headers: IdentityHeaders,
     pub(crate) issuer: Issuer,
     pub(crate) verifier: Verifier,
@@ -81,6 +83,7 @@ impl Snapshot {
             routes,
             endpoints: Endpoints::new(&settings.endpoints),
             cors: Cors::new(&settings.cors),
+            via: Via::new(&settings.server.name),
             identity_headers: IdentityHeaders::new(&settings.identity_headers),
             issuer,
             verifier,

@@ -8,10 +8,8 @@ use super::admission::Admitted;
 use super::client::Client;
 use super::header_edits::HeaderEdits;
 use super::identity::{Identity, IdentityHeaders};
+use super::via::Via;
 use crate::wire::{BodyFraming, Field, FieldKind};
-
-/// How the gateway names itself in `Via` (RFC 9110 section 7.6.3): a pseudonym, no version.
-const VIA: &[u8] = b"Via: 1.1 auth-gateway\r\n";
 
 /// The head of a request as it goes to an upstream. Only [`UpstreamRequest::new`] makes one, out of an admitted
 /// request, so what was judged is what is sent.
@@ -37,6 +35,7 @@ pub(crate) struct Additions<'a> {
     pub(crate) edit_lines: &'a [u8],
     /// Whom it comes from.
     pub(crate) client: &'a Client,
+    pub(crate) via: &'a Via,
     pub(crate) request_id: &'a [u8],
     /// Whether it asks for a WebSocket.
     pub(crate) upgrade: bool,
@@ -70,7 +69,7 @@ impl UpstreamRequest {
         head.extend_from_slice(add.edit_lines);
         add.client.push_forwarding_lines(request.head(), request.host().as_str(), &mut head);
         push_line(&mut head, b"X-Request-Id", add.request_id);
-        head.extend_from_slice(VIA);
+        head.extend_from_slice(add.via.line(request.head().version()));
         if add.upgrade {
             head.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
         } else {

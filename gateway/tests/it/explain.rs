@@ -7,7 +7,7 @@ use crate::fixture::{Gateway, PASSWORD, Upstream, get, tokens, users_file, wait_
 const CONFIG: &str = r#"
 [tokens]
 issuer = "https://gw.test"
-access_ttl = "2s"
+access_ttl = "60s"
 
 [[routes]]
 path = "/api"
@@ -39,7 +39,11 @@ index_fallback = true
 "#;
 
 fn start(upstream: &Upstream) -> Gateway {
-    let config = format!("{CONFIG}\n[upstreams.app]\nurls = [\"http://{}\"]\n", upstream.address);
+    start_with(CONFIG, upstream)
+}
+
+fn start_with(config: &str, upstream: &Upstream) -> Gateway {
+    let config = format!("{config}\n[upstreams.app]\nurls = [\"http://{}\"]\n", upstream.address);
     let users = users_file(&[("1", "alice", PASSWORD, &["user"])]);
     Gateway::start_with(&config, &users, &[("page/index.html", b"<p>page")])
 }
@@ -103,8 +107,15 @@ fn what_is_explained_is_what_the_upstream_gets() {
         code == 1 && said.contains("is a refresh token") && why.contains("401 wrong_token_type"),
         "{said}"
     );
+}
+
+#[test]
+fn it_is_told_for_how_long_a_token_has_been_over() {
+    let upstream = Upstream::start();
+    let gateway = start_with(&CONFIG.replace("60s", "1s"), &upstream);
+    let (alice, _) = tokens(gateway.address, "alice", PASSWORD);
     wait_until("the token has expired", || {
-        let (code, said, _) = explain(gateway.dir.path(), &["GET", &url, "--token-file", "-"], &alice);
+        let (code, said, _) = explain(gateway.dir.path(), &["GET", "/api", "--token-file", "-"], &alice);
         code == 1 && said.contains("token     expired ") && said.contains("identity  alice")
     });
 }

@@ -1,6 +1,6 @@
 //! Which route a request takes, and what routes do to requests and answers.
 
-use crate::fixture::{Gateway, PASSWORD, Upstream, exchange, get, request, tokens, users_file};
+use crate::fixture::{Gateway, PASSWORD, Upstream, exchange, get, request, tokens, users_file, wait_until};
 
 /// Users with claims of their own.
 fn users() -> String {
@@ -286,4 +286,24 @@ fn routes_answer_by_themselves() {
     let (alice, _) = tokens(gateway.address, "alice", PASSWORD);
     let page = get(gateway.address, "/page", &[("Authorization", &bearer(&alice))]).unwrap();
     assert_eq!((page.text().as_str(), page.field("content-type")), ("<p>page", Some("text/html")));
+}
+
+#[test]
+fn a_gateway_that_leads_to_itself_stops_the_circle() {
+    let upstream = Upstream::start();
+    let mut gateway = start(&upstream, &[("/", "access = \"public\"")]);
+    let passed = |times: usize| vec!["1.1 auth-gateway"; times].join(", ");
+    let four = get(gateway.address, "/", &[("Via", &passed(4))]).unwrap();
+    assert_eq!(
+        (four.status, upstream.last().values("via")),
+        (200, vec![passed(4).as_str(), "1.1 auth-gateway"])
+    );
+    gateway.kill();
+    let config = std::fs::read_to_string(gateway.path("gateway.toml")).unwrap();
+    let itself = config.replace(&upstream.address.to_string(), &gateway.address.to_string());
+    std::fs::write(gateway.path("gateway.toml"), itself).unwrap();
+    gateway.run();
+    let reply = get(gateway.address, "/round", &[]).unwrap();
+    assert_eq!((reply.status, reply.code().as_str()), (508, "misdirected"));
+    wait_until("all passes are logged", || gateway.log().matches("\"path\":\"/round\"").count() == 6);
 }

@@ -14,12 +14,23 @@ use crate::config::entry::{Entry, Refusal, quoted};
 use crate::config::settings::{Admin, CertificateFiles, Server, ServerTls, TlsVersion};
 use crate::config::table::Table;
 
+/// A name for `Via`: a token (RFC 9110 section 5.6.2) that is neither a version nor a comment.
+fn name(text: &str) -> Result<String, Refusal> {
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    if !text.is_empty() && text.len() <= 64 && text.bytes().all(is_name) {
+        return Ok(text.to_owned());
+    }
+    Err(Refusal::new(format!("{} is not a name for `Via`", quoted(text)))
+        .help("use letters, digits, hyphens, dots and underscores, 64 at most, such as \"edge-1\""))
+}
+
 /// Both at once, because they must not meet.
 pub(super) fn listeners(root: &mut Table<'_>) -> (Server, Admin) {
     let (server, public) = root.section("server", |table| {
         let listen = table.take("listen");
         let server = Server {
             listen: listen.parse(address).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
+            name: table.take("name").parse(name).unwrap_or_else(|| "auth-gateway".to_owned()),
             workers: table.take("workers").integer(1..=1024).unwrap_or_else(cores),
             trusted_proxies: trusted_proxies(&table.take("trusted_proxies")),
             drain_timeout: table.take("drain_timeout").duration(Duration::ZERO..=HOUR).unwrap_or(seconds(30)),
