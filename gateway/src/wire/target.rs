@@ -198,7 +198,9 @@ fn check_segment(segment: &str) -> Result<(), TargetError> {
     loop {
         let end = rest.as_bytes().windows(3).position(|w| w.eq_ignore_ascii_case(b"%2f"));
         let part = end.map_or(rest, |end| &rest[..end]);
-        let name = part.split(';').next().unwrap_or(part);
+        // Also where some upstream would see the parameters only after it has decoded `%3B`.
+        let encoded = part.as_bytes().windows(3).position(|w| w.eq_ignore_ascii_case(b"%3b"));
+        let name = &part[..part.find(';').into_iter().chain(encoded).min().unwrap_or(part.len())];
         if name == "." || name == ".." || (name.is_empty() && !part.is_empty()) {
             return Err(TargetError::Ambiguous("a dot segment"));
         }
@@ -275,6 +277,9 @@ mod tests {
             "/a/.",
             "/a/..;/b",
             "/a/.;x/b",
+            "/a/.%3b/b",
+            "/a/..%3Bx",
+            "/a/%3bx",
             "/a//b",
             "//a",
             "/a/;/b",
