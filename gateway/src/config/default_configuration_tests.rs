@@ -35,7 +35,7 @@ fn the_default_configuration_runs_the_demo_without_a_warning() {
     assert_eq!(settings.server.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(settings.tokens.audience, "demo");
     assert!(matches!(settings.tokens.signing, Signing::Kept { algorithm: Algorithm::EdDSA, .. }));
-    assert_eq!(settings.upstreams["demo"].urls[0].port, 9000);
+    assert_eq!(settings.upstreams["demo"].urls[0].to_string(), "http://127.0.0.1:9000");
     let paths: Vec<&str> = settings.routes.iter().map(|route| route.path.as_str()).collect();
     assert_eq!(paths, ["/protected", "/"]);
     assert!(matches!(settings.routes[1].target, RouteTarget::Static { .. }));

@@ -13,10 +13,12 @@ use ipnet::IpNet;
 mod fixed_targets;
 mod header_edits;
 mod routes;
+mod upstreams;
 
 pub use fixed_targets::*;
 pub use header_edits::*;
 pub use routes::*;
+pub use upstreams::*;
 
 /// Everything the operator can say, checked.
 #[derive(Debug, Clone)]
@@ -499,39 +501,4 @@ pub enum LogFormat {
     Human,
     /// For programs: one JSON object a line.
     Json,
-}
-
-/// `[upstreams.NAME]`
-#[derive(Debug, Clone)]
-pub struct Upstream {
-    /// `urls`: `http://host:port` without path, at least one; tried in turn.
-    pub urls: Vec<UpstreamUrl>,
-    /// `connect_timeout`, default 5 s: then the next URL, at last 502.
-    pub connect_timeout: Duration,
-    /// `response_timeout` from the request's end to the response's head, default 60 s: then 504.
-    pub response_timeout: Duration,
-    /// `body_timeout` between two reads of a response body, default 60 s: then the client's connection is cut.
-    pub body_timeout: Duration,
-    /// `idle_timeout` of a pooled connection, default 30 s.
-    pub idle_timeout: Duration,
-    /// `pool_size`: idle connections each worker keeps per URL, default 64.
-    pub pool_size: usize,
-}
-
-/// Where an upstream listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UpstreamUrl {
-    /// A DNS name or an IP address (without brackets).
-    pub host: String,
-    /// Default 80.
-    pub port: u16,
-}
-
-impl std::fmt::Display for UpstreamUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "http://[{}]:{}", self.host, self.port),
-            false => write!(f, "http://{}:{}", self.host, self.port),
-        }
-    }
 }

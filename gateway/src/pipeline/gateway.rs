@@ -8,7 +8,7 @@ use super::snapshot::Snapshot;
 use super::token_cache::TokenCache;
 use crate::sessions::Sessions;
 use crate::telemetry::{AccessLog, Metrics, RequestIds, WorkerMetrics};
-use crate::upstreams::UpstreamPool;
+use crate::upstreams::{Upstream, UpstreamPool};
 use crate::users::HashingPool;
 
 /// The state of the whole process.
@@ -36,15 +36,14 @@ impl Worker {
     /// The `index`-th worker of the gateway.
     pub(crate) fn new(gateway: Arc<Gateway>, index: usize) -> Worker {
         let settings = &gateway.snapshot.settings;
-        let pool = |(name, settings): (&String, &crate::config::Upstream)| {
-            Rc::new(UpstreamPool::new(name.clone(), settings.clone()))
-        };
+        let workers = settings.server.workers;
+        let pool = |upstream: &Arc<Upstream>| Rc::new(UpstreamPool::new(Arc::clone(upstream), workers));
         Worker {
             metrics: gateway.metrics.worker(index),
             token_cache: RefCell::new(TokenCache::new(settings.limits.token_cache)),
             access_log: gateway.access_log.as_ref().map(AccessLog::lane),
             request_ids: RefCell::new(RequestIds::new()),
-            upstreams: settings.upstreams.iter().map(pool).collect(),
+            upstreams: gateway.snapshot.upstreams.iter().map(pool).collect(),
             gateway,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 
@@ -44,6 +45,7 @@ pub(crate) fn outgoing(
     let additions = Additions {
         prefix,
         target,
+        host: forwarding.host.as_deref(),
         identity: occasion.identity.map(Rc::as_ref),
         identity_headers: &snapshot.identity_headers,
         forward_token: forwarding.forward_token,
@@ -73,31 +75,32 @@ pub(crate) async fn forward<'c>(
     let outgoing = outgoing(snapshot, occasion, route, forwarding, upgrade)?;
     let outgoing =
         OutgoingRequest { head: outgoing.head(), method: request.method(), now: exchange.started, upgrade };
-    let sent = match upgrade {
-        false => send(pool, outgoing, body.limited(route.max_body)).await.map(UpgradeAnswer::Declined),
-        true => crate::upstreams::upgrade(pool, outgoing, websocket::PROTOCOL).await,
-    };
+    let failed = |error: SendError| failed(worker, forwarding.upstream, &error);
     let lifetime = || {
         let grace = snapshot.settings.tokens.stream_grace;
         let identity = occasion.identity.map(Rc::clone);
         identity.map(|identity| Lifetime::new(Arc::clone(&worker.gateway), identity, grace))
     };
-    let answer = sent.map_err(|error| failed(worker, forwarding.upstream, &error))?;
-    worker.metrics.upstream_request(forwarding.upstream, UpstreamOutcome::Ok);
-    Ok(match answer {
-        UpgradeAnswer::Accepted(upgraded) => websocket::opened(*upgraded, lifetime()),
-        UpgradeAnswer::Declined(response) => {
-            let mut response = pass_back(response, request, snapshot);
-            // Most answers have come whole, and nothing has to watch over them.
-            if let ResponseBody::Upstream { body, lifetime: watch, .. } = &mut response.body
-                && occasion.identity.is_some()
-                && !body.is_complete()
-            {
-                *watch = lifetime().map(Box::new);
+    let response = match upgrade {
+        false => send(pool, outgoing, body.limited(route.max_body)).await.map_err(failed)?,
+        true => match crate::upstreams::upgrade(pool, outgoing, websocket::PROTOCOL).await.map_err(failed)? {
+            UpgradeAnswer::Declined(response) => *response,
+            UpgradeAnswer::Accepted(upgraded) => {
+                worker.metrics.upstream_request(forwarding.upstream, UpstreamOutcome::Ok);
+                return Ok(websocket::opened(*upgraded, lifetime()));
             }
-            response
-        }
-    })
+        },
+    };
+    worker.metrics.upstream_request(forwarding.upstream, UpstreamOutcome::Ok);
+    let mut response = pass_back(response, request, snapshot);
+    // Most answers have come whole, and nothing has to watch over them.
+    if let ResponseBody::Upstream { body, lifetime: watch, .. } = &mut response.body
+        && occasion.identity.is_some()
+        && !body.is_complete()
+    {
+        *watch = lifetime().map(Box::new);
+    }
+    Ok(response)
 }
 
 /// The upstream's answer without what belongs to its connection or to the gateway.
@@ -145,6 +148,9 @@ fn told_length(head: &ResponseHead) -> Option<u64> {
     std::str::from_utf8(field.value).ok()?.parse().ok()
 }
 
+/// When a client may try again where the upstream may be back any moment.
+const AGAIN: Duration = Duration::from_secs(1);
+
 fn failed(worker: &Worker, upstream: usize, error: &SendError) -> Rejection {
     if let SendError::Body(error) = error {
         return bad_body(error);
@@ -155,6 +161,14 @@ fn failed(worker: &Worker, upstream: usize, error: &SendError) -> Rejection {
         SendError::Connect(_) => (
             UpstreamOutcome::ConnectFailed,
             Rejection::new(Code::BadGateway, "the upstream cannot be reached"),
+        ),
+        SendError::NoServer => (
+            UpstreamOutcome::NoServer,
+            Rejection::new(Code::NoHealthyUpstream, "no server of the upstream is well").retry_after(AGAIN),
+        ),
+        SendError::Full => (
+            UpstreamOutcome::Full,
+            Rejection::new(Code::Overloaded, "the upstream has all it can take").retry_after(AGAIN),
         ),
         SendError::Timeout => (
             UpstreamOutcome::Timeout,

@@ -43,6 +43,8 @@ pub(crate) enum Target {
 pub(crate) struct Forwarding {
     /// The upstream's place among those of the configuration.
     pub(crate) upstream: usize,
+    /// What the upstream sees as `Host` instead of what the client sent.
+    pub(crate) host: Option<String>,
     /// What the upstream gets in place of the route's path: nothing, or segments that begin with a slash.
     pub(crate) new_prefix: Option<String>,
     pub(crate) forward_token: bool,
@@ -101,12 +103,12 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    /// Prepares the routes of a configuration. `max_body` is for those that say nothing of it; `upstream` gives an upstream's place by its name; the configuration
-    /// was checked, so it has one.
+    /// Prepares the routes of a configuration. `max_body` is for those that say nothing of it; `upstream` gives an upstream's
+    /// place by its name, and what it sees as `Host` if that is not what clients send; the configuration was checked, so it has one.
     pub(crate) fn new(
         settings: &[crate::config::Route],
         max_body: u64,
-        upstream: impl Fn(&str) -> Option<usize>,
+        upstream: impl Fn(&str) -> Option<(usize, Option<String>)>,
         mut static_root: impl FnMut(&std::path::Path) -> Result<Arc<StaticRoot>, std::io::Error>,
     ) -> Result<Routes, std::io::Error> {
         let routes = settings
@@ -115,10 +117,11 @@ impl Routes {
             .map(|(index, route)| {
                 let target = match &route.target {
                     RouteTarget::Upstream { name, new_prefix, forward_token, encoded_slashes, websocket } => {
+                        let (upstream, host) = upstream(name)
+                            .ok_or_else(|| std::io::Error::other(format!("no upstream is called {name}")))?;
                         Target::Upstream(Forwarding {
-                            upstream: upstream(name).ok_or_else(|| {
-                                std::io::Error::other(format!("no upstream is called {name}"))
-                            })?,
+                            upstream,
+                            host,
                             new_prefix: new_prefix.clone(),
                             forward_token: *forward_token,
                             encoded_slashes: *encoded_slashes,

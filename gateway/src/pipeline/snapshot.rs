@@ -16,6 +16,7 @@ use super::via::Via;
 use crate::config::Settings;
 use crate::tls::{CertificateError, server_config};
 use crate::tokens::{Issuer, KeyError, KeyRing, UnixSeconds, Verifier};
+use crate::upstreams::{Upstream, UpstreamError};
 use crate::users::{LiveDirectory, UserFileErrors};
 
 /// Everything that follows from the settings, the keys and the users file.
@@ -29,6 +30,8 @@ pub(crate) struct Snapshot {
     pub(crate) issuer: Issuer,
     pub(crate) verifier: Verifier,
     pub(crate) jwks: Bytes,
+    /// In the order of the configuration's upstreams.
+    pub(crate) upstreams: Vec<Arc<Upstream>>,
     /// How clients are met with TLS, where they are.
     pub(crate) tls: Option<Arc<ServerConfig>>,
     /// Swaps its users by itself when the users file changes.
@@ -44,6 +47,9 @@ pub enum SnapshotError {
     /// The users file.
     #[error("{0}")]
     Users(UserFileErrors),
+    /// TLS to an upstream.
+    #[error("{0}")]
+    Upstream(#[from] UpstreamError),
     /// A certificate or its key.
     #[error("{0}")]
     Tls(#[from] CertificateError),
@@ -71,11 +77,19 @@ impl Snapshot {
         for warning in tls.iter().flat_map(|tls| &tls.warnings) {
             tracing::warn!("{warning}");
         }
+        let upstreams = settings
+            .upstreams
+            .iter()
+            .map(|(name, upstream)| Upstream::new(name, upstream.clone()).map(Arc::new))
+            .collect::<Result<_, UpstreamError>>()?;
         let mut failed_root = PathBuf::new();
         let routes = Routes::new(
             &settings.routes,
             settings.limits.max_body,
-            |name| settings.upstreams.keys().position(|n| n == name),
+            |name| {
+                let place = settings.upstreams.keys().position(|n| n == name)?;
+                Some((place, settings.upstreams[name].fixed_host()))
+            },
             |root| StaticRoot::open(root).map(Arc::new).inspect_err(|_| failed_root = root.to_owned()),
         );
         let routes = routes.map_err(|source| SnapshotError::Static { path: failed_root, source })?;
@@ -88,6 +102,7 @@ impl Snapshot {
             issuer,
             verifier,
             jwks,
+            upstreams,
             tls: tls.map(|tls| tls.config),
             users: Arc::new(users),
             settings,

@@ -26,6 +26,8 @@ pub(crate) struct Additions<'a> {
     /// Path and query, byte for byte from the admitted target: empty, or from a `/` or the `?` on. So nothing that is put
     /// together of these two has an empty segment, or anything else that the admitted target could not have.
     pub(crate) target: &'a str,
+    /// What the upstream sees as `Host`, if not what the client sent.
+    pub(crate) host: Option<&'a str>,
     pub(crate) identity: Option<&'a Identity>,
     pub(crate) identity_headers: &'a IdentityHeaders,
     pub(crate) forward_token: bool,
@@ -54,7 +56,7 @@ impl UpstreamRequest {
         }
         head.extend_from_slice(add.target.as_bytes());
         head.extend_from_slice(b" HTTP/1.1\r\nHost: ");
-        head.extend_from_slice(request.host().as_str().as_bytes());
+        head.extend_from_slice(add.host.unwrap_or(request.host().as_str()).as_bytes());
         head.extend_from_slice(b"\r\n");
 
         let nominated = Nominated::of(request);

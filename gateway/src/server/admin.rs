@@ -130,6 +130,7 @@ fn now_millis() -> u64 {
 fn gauges(state: &AdminState) -> Gauges {
     let users = &state.gateway.snapshot.users;
     Gauges {
+        upstreams: state.gateway.snapshot.upstreams.iter().map(|upstream| upstream.state()).collect(),
         users: users.current().len(),
         users_reads: users.reads(),
         users_failures: users.failures(),

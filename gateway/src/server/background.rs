@@ -17,6 +17,7 @@ use super::control::ControlSocket;
 use super::redirect;
 use super::running::since_1970;
 use crate::pipeline::Gateway;
+use crate::upstreams::care;
 use crate::users::{LiveDirectory, Look};
 
 /// How often the users file is looked at; a change is in force two looks later at most.
@@ -42,6 +43,7 @@ pub(super) fn run(
             led = redirect => led?,
             () = take_commands(control, Arc::clone(&gateway)) => {}
             () = sweep(&gateway) => {}
+            () = care(|| gateway.snapshot.upstreams.clone()) => {}
             () = follow_users(&gateway.snapshot.users) => {}
             // An error means that nobody is left to tell, which is the end as well.
             _ = end.wait_for(|ended| *ended) => {}

@@ -43,7 +43,10 @@ outcomes! {
 }
 outcomes! {
     /// How an upstream did.
-    UpstreamOutcome { Ok => "ok", ConnectFailed => "connect_failed", Timeout => "timeout", Broken => "broken" }
+    UpstreamOutcome {
+        Ok => "ok", ConnectFailed => "connect_failed", Timeout => "timeout", Broken => "broken",
+        NoServer => "no_server", Full => "full",
+    }
 }
 
 /// Upper bounds of the duration histogram, in microseconds.
@@ -92,9 +95,26 @@ pub struct Metrics {
     started: SystemTime,
 }
 
+/// How the servers of an upstream do.
+#[derive(Debug, Clone)]
+pub(crate) struct UpstreamState {
+    pub(crate) name: String,
+    /// Servers that get requests.
+    pub(crate) serving: usize,
+    /// Servers that are left alone because they could not be reached.
+    pub(crate) ejected: usize,
+    /// Servers that the checks of their health keep out.
+    pub(crate) unwell: usize,
+    pub(crate) ejections: u64,
+    pub(crate) retries: u64,
+    pub(crate) checks_passed: u64,
+    pub(crate) checks_failed: u64,
+}
+
 /// What is only known when it is asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Gauges {
+    pub(crate) upstreams: Vec<UpstreamState>,
     pub(crate) revoked_sessions: usize,
     pub(crate) log_lines_dropped: u64,
     pub(crate) password_hashes: u64,
@@ -168,6 +188,33 @@ impl Metrics {
             for (outcome, label) in UpstreamOutcome::LABELS.iter().enumerate() {
                 let count = self.sum(|s| &s.upstream_requests[place][outcome]);
                 page.sample("upstream_requests_total", &[("upstream", upstream), ("outcome", label)], count);
+            }
+        }
+        page.family("upstream_servers", "gauge", "Servers of upstreams, by whether they get requests.");
+        for upstream in &gauges.upstreams {
+            for (state, count) in
+                [("serving", upstream.serving), ("ejected", upstream.ejected), ("unwell", upstream.unwell)]
+            {
+                page.sample("upstream_servers", &[("upstream", &upstream.name), ("state", state)], count);
+            }
+        }
+        page.family(
+            "upstream_ejections_total",
+            "counter",
+            "Servers left alone because they could not be reached.",
+        );
+        for upstream in &gauges.upstreams {
+            page.sample("upstream_ejections_total", &[("upstream", &upstream.name)], upstream.ejections);
+        }
+        page.family("upstream_retries_total", "counter", "Requests tried again on another server.");
+        for upstream in &gauges.upstreams {
+            page.sample("upstream_retries_total", &[("upstream", &upstream.name)], upstream.retries);
+        }
+        page.family("upstream_health_checks_total", "counter", "Checks of servers' health.");
+        for upstream in &gauges.upstreams {
+            for (outcome, count) in [("passed", upstream.checks_passed), ("failed", upstream.checks_failed)] {
+                let labels = [("upstream", upstream.name.as_str()), ("outcome", outcome)];
+                page.sample("upstream_health_checks_total", &labels, count);
             }
         }
         page.single("connections_total", "counter", "Connections accepted.", self.sum(|s| &s.connections));
@@ -381,6 +428,7 @@ mod tests {
     use super::*;
 
     const NOTHING: Gauges = Gauges {
+        upstreams: Vec::new(),
         revoked_sessions: 0,
         log_lines_dropped: 0,
         password_hashes: 0,

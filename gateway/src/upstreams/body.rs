@@ -20,6 +20,8 @@ pub(crate) struct UpstreamBody<'c> {
     pub(super) upload: Option<Upload<'c>>,
     /// Whether the connection may carry another request.
     pub(super) reusable: bool,
+    /// When all of it has to be here, if that was said.
+    pub(super) ends_at: Option<Instant>,
 }
 
 impl UpstreamBody<'_> {
@@ -43,7 +45,10 @@ impl UpstreamBody<'_> {
                 Poll::Ready(piece)
             }
             Poll::Pending => {
-                let patience = self.pool.settings().body_timeout;
+                let mut patience = self.pool.settings().body_timeout;
+                if let Some(ends_at) = self.ends_at {
+                    patience = patience.min(ends_at.saturating_duration_since(Instant::now()));
+                }
                 connection.deadline.poll_within(cx, patience).map(|()| Err(BodyError::TimedOut))
             }
         }
@@ -74,9 +79,9 @@ impl UpstreamBody<'_> {
     /// Hands the connection back if request and response are both complete and nothing else is on it.
     pub(crate) fn finish(mut self, now: Instant) {
         let complete = self.is_complete() && self.upload.is_none() && self.reusable;
-        let Lease { connection, url, .. } = self.lease;
+        let Lease { connection, place, .. } = self.lease;
         if complete && connection.input.filled().is_empty() {
-            self.pool.give_back(connection, url, now);
+            self.pool.give_back(connection, &place.server, now);
         }
     }
 }

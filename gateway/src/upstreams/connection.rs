@@ -1,13 +1,13 @@
-//! One connection to an upstream.
+//! One connection to a server, and how it is made.
 
 use std::io;
-use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::config::UpstreamUrl;
-use crate::wire::{Deadline, ReadBuffer, ResponseHead, Socket};
+use super::endpoint::{Address, Endpoint};
+use super::upstream::Upstream;
+use crate::wire::{Deadline, ReadBuffer, ResponseHead, Socket, TlsSocket};
 
 /// A connection and what is needed to use it again.
 #[derive(Debug)]
@@ -20,13 +20,13 @@ pub(super) struct UpstreamConnection {
 }
 
 impl UpstreamConnection {
-    pub(super) async fn open(url: &UpstreamUrl, within: Duration) -> io::Result<UpstreamConnection> {
-        let connecting = TcpStream::connect((url.host.as_str(), url.port));
-        let socket =
-            timeout(within, connecting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        socket.set_nodelay(true)?;
+    /// Connects to a server of `upstream`, with TLS where its URL says so.
+    pub(super) async fn open(upstream: &Upstream, endpoint: &Endpoint) -> io::Result<UpstreamConnection> {
+        // Boxed, for requests mostly find a connection that is there.
+        let connecting = Box::pin(timeout(upstream.settings.connect_timeout, connect(upstream, endpoint)));
+        let socket = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         Ok(UpstreamConnection {
-            socket: Socket::Tcp(socket),
+            socket,
             input: ReadBuffer::default(),
             head: ResponseHead::default(),
             deadline: Deadline::default(),
@@ -43,4 +43,18 @@ impl UpstreamConnection {
     pub(super) fn is_surely_quiet(&self) -> bool {
         self.input.filled().is_empty() && self.socket.is_surely_quiet()
     }
+}
+
+async fn connect(upstream: &Upstream, endpoint: &Endpoint) -> io::Result<Socket> {
+    let tcp = match &endpoint.address {
+        Address::Unix(path) => return UnixStream::connect(path).await.map(Socket::Unix),
+        Address::Tcp(address) => TcpStream::connect(address).await?,
+    };
+    tcp.set_nodelay(true)?;
+    let tls = upstream.tls.as_ref();
+    let Some((tls, name)) = tls.and_then(|tls| Some((tls, tls.names[endpoint.url].as_ref()?))) else {
+        return Ok(Socket::Tcp(tcp));
+    };
+    let stream = tls.connector.connect(name.clone(), tcp).await?;
+    Ok(Socket::Tls(Box::new(TlsSocket::new(stream))))
 }

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 
 use super::body::UpstreamBody;
 use super::connection::UpstreamConnection;
-use super::pool::{Lease, Need, UpstreamPool};
+use super::pool::{Lease, LeaseError, Need, UpstreamPool};
 use super::upload::{Upload, UploadError};
 use crate::wire::response_framing;
 use crate::wire::{BodyError, BodyFraming, BodyReader, RequestBody};
@@ -45,6 +46,10 @@ pub(crate) struct UpstreamResponse<'c> {
 pub(crate) enum SendError {
     #[error("cannot connect: {0}")]
     Connect(io::Error),
+    #[error("no server is well")]
+    NoServer,
+    #[error("all connections are taken")]
+    Full,
     #[error("no response in time")]
     Timeout,
     #[error("the connection broke before the response: {0}")]
@@ -55,28 +60,67 @@ pub(crate) enum SendError {
     Body(BodyError),
 }
 
-/// Sends a request and waits for the response's head. Where a pooled connection turns out to be dead, a request that
-/// may be repeated and has no body is sent once more on a new one (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1).
+/// Sends a request and waits for the response's head.
+///
+/// It is sent a second time only where the first cannot have had an effect (RFC 9110 section 9.2.2): to the same server
+/// where a pooled connection turns out to be dead, to another where the server cannot be reached.
 pub(crate) async fn send<'c>(
     pool: &Rc<UpstreamPool>,
     request: OutgoingRequest<'_>,
     body: RequestBody<'c>,
 ) -> Result<UpstreamResponse<'c>, SendError> {
+    pool.budget.earn(pool.settings().retry_budget);
     let repeatable = body.framing() == BodyFraming::Empty && request.method.is_idempotent();
     let need = if repeatable { Need::Any } else { Need::Alive };
-    let mut lease = pool.lease(need, request.now).await.map_err(SendError::Connect)?;
+    let mut lease = connect(pool, need, request.now).await?;
     if body.framing() != BodyFraming::Empty {
-        let rest = try_once(pool, &mut lease.connection, request, Some(Upload::new(body))).await?;
+        let rest = try_once(pool, &mut lease, request, Some(Upload::new(body))).await?;
         return respond(pool, lease, request, rest);
     }
-    match try_once(pool, &mut lease.connection, request, None).await {
+    match try_once(pool, &mut lease, request, None).await {
         Err(SendError::Broken(_)) if lease.reused && repeatable => {
-            lease = pool.lease(Need::New, request.now).await.map_err(SendError::Connect)?;
-            try_once(pool, &mut lease.connection, request, None).await?;
+            let server = Rc::clone(&lease.place.server);
+            drop(lease);
+            lease = pool.lease_of(server, Need::New, request.now).await.map_err(no_lease)?;
+            try_once(pool, &mut lease, request, None).await?;
         }
         other => drop(other?),
     }
     respond(pool, lease, request, Rest::Nothing)
+}
+
+/// A connection to a server that can be reached. No server has heard anything yet, so any request may go on to another.
+pub(super) async fn connect(pool: &Rc<UpstreamPool>, need: Need, now: Instant) -> Result<Lease, SendError> {
+    let mut failed = match pool.lease(need, now, &[]).await {
+        Err(LeaseError::Connect(server, error)) => (vec![server], error),
+        other => return other.map_err(no_lease),
+    };
+    for _ in 0..pool.settings().retries {
+        let (tried, error) = &mut failed;
+        // Where no other is left, the first failure says more than that.
+        let lease = match pool.budget.spend() {
+            true => pool.lease(need, now, tried).await,
+            false => break,
+        };
+        pool.upstream().counts.retries.fetch_add(1, Ordering::Relaxed);
+        match lease {
+            Err(LeaseError::Connect(server, e)) => {
+                tried.push(server);
+                *error = e;
+            }
+            Err(LeaseError::NoServer) => break,
+            other => return other.map_err(no_lease),
+        }
+    }
+    Err(SendError::Connect(failed.1))
+}
+
+pub(super) fn no_lease(error: LeaseError) -> SendError {
+    match error {
+        LeaseError::Connect(_, error) => SendError::Connect(error),
+        LeaseError::NoServer => SendError::NoServer,
+        LeaseError::Full => SendError::Full,
+    }
 }
 
 /// What is left of the request body when the response's head has arrived.
@@ -104,19 +148,45 @@ pub(super) fn respond<'c>(
         Rest::Refused => (None, false),
     };
     lease.connection.deadline.clear();
-    let body =
-        UpstreamBody { pool: Rc::clone(pool), lease, reader: BodyReader::new(framing), upload, reusable };
+    let ends_at = pool.settings().total_timeout.map(|total| request.now + total);
+    let body = UpstreamBody {
+        pool: Rc::clone(pool),
+        lease,
+        reader: BodyReader::new(framing),
+        upload,
+        reusable,
+        ends_at,
+    };
     Ok(UpstreamResponse { framing, body })
 }
 
-/// One try on one connection.
+/// One try on one connection. What the server does, or fails to do, is held for or against it.
 pub(super) async fn try_once<'c>(
+    pool: &UpstreamPool,
+    lease: &mut Lease,
+    request: OutgoingRequest<'_>,
+    upload: Option<Upload<'c>>,
+) -> Result<Rest<'c>, SendError> {
+    let tried = exchange_heads(pool, &mut lease.connection, request, upload).await;
+    let server = &lease.place.server;
+    match &tried {
+        Ok(_) => server.endpoint.succeeded_now(),
+        // That a pooled connection was closed meanwhile says nothing, and what takes too long may be the client's doing.
+        Err(SendError::Broken(_)) if !lease.reused => pool.failed(server),
+        Err(_) => {}
+    }
+    tried
+}
+
+async fn exchange_heads<'c>(
     pool: &UpstreamPool,
     connection: &mut UpstreamConnection,
     request: OutgoingRequest<'_>,
     mut upload: Option<Upload<'c>>,
 ) -> Result<Rest<'c>, SendError> {
-    let patience = pool.settings().response_timeout;
+    let settings = pool.settings();
+    let patience =
+        settings.total_timeout.map_or(settings.response_timeout, |t| t.min(settings.response_timeout));
     connection.socket.write_all(&mut connection.deadline, patience, request.head, |_| {}).await.map_err(
         |e| match e.kind() {
             io::ErrorKind::TimedOut => SendError::Timeout,

@@ -1,20 +1,45 @@
-//! Idle connections to one upstream, kept by one worker.
+//! One worker's connections to an upstream: which server gets the next request, and over which connection.
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 
+use super::balance::{Candidate, Chance, choose};
 use super::connection::UpstreamConnection;
-use crate::config::{Upstream, UpstreamUrl};
+use super::endpoint::{Endpoint, Standing};
+use super::retry_budget::RetryBudget;
+use super::upstream::{Upstream, millis};
+use crate::config;
 
-/// One worker's connections to one upstream. Workers share nothing, so nothing is locked.
+/// One worker's connections to one upstream. Workers share nothing but what is known of the servers, so nothing is locked.
 #[derive(Debug)]
 pub(crate) struct UpstreamPool {
-    name: String,
-    settings: Upstream,
-    idle: Vec<RefCell<Vec<Idle>>>,
-    turn: Cell<usize>,
+    upstream: Arc<Upstream>,
+    /// The edition of the endpoints that `servers` follow.
+    version: Cell<u64>,
+    servers: RefCell<Vec<Rc<Server>>>,
+    /// This worker's share of `max_connections`.
+    max_connections: Option<usize>,
+    max_pending: usize,
+    pending: Cell<usize>,
+    /// Somebody has given a place back.
+    freed: Notify,
+    chance: Chance,
+    pub(super) budget: RetryBudget,
+}
+
+/// A server as one worker sees it.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) endpoint: Arc<Endpoint>,
+    idle: RefCell<Vec<Idle>>,
+    /// Requests that are with it.
+    requests: Cell<usize>,
 }
 
 #[derive(Debug)]
@@ -30,7 +55,7 @@ pub(super) enum Need {
     Any,
     /// It cannot be sent twice: a pooled one must be alive for sure.
     Alive,
-    /// A pooled one has just failed it.
+    /// A pooled one has just failed it, or it wants one to itself.
     New,
 }
 
@@ -38,55 +63,226 @@ pub(super) enum Need {
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) connection: Box<UpstreamConnection>,
-    pub(super) url: usize,
+    pub(super) place: Place,
     pub(super) reused: bool,
 }
 
+/// A request's place at a server; given up when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(super) server: Rc<Server>,
+    pool: Rc<UpstreamPool>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.server.requests.set(self.server.requests.get() - 1);
+        if self.pool.pending.get() > 0 {
+            self.pool.freed.notify_one();
+        }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) enum LeaseError {
+    /// The server could not be reached.
+    Connect(Rc<Server>, io::Error),
+    /// No server may get requests, or none is left that was not tried.
+    NoServer,
+    /// All places are taken, and so are those to wait for one.
+    Full,
+}
+
 impl UpstreamPool {
-    pub(crate) fn new(name: String, settings: Upstream) -> UpstreamPool {
-        let idle = settings.urls.iter().map(|_| RefCell::default()).collect();
-        UpstreamPool { name, settings, idle, turn: Cell::new(0) }
+    /// One worker's share of an upstream, among so many workers.
+    pub(crate) fn new(upstream: Arc<Upstream>, workers: usize) -> UpstreamPool {
+        let settings = upstream.settings();
+        let share = |all: usize| all.div_ceil(workers.max(1));
+        UpstreamPool {
+            max_connections: settings.max_connections.map(share),
+            max_pending: share(settings.max_pending),
+            version: Cell::new(0),
+            servers: RefCell::default(),
+            pending: Cell::new(0),
+            freed: Notify::new(),
+            // Workers should not all begin with the same server.
+            chance: Chance::new(std::ptr::from_ref(&upstream) as u64 ^ millis() << 20),
+            budget: RetryBudget::new(),
+            upstream,
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
-        &self.name
+        self.upstream.name()
     }
 
-    pub(super) fn settings(&self) -> &Upstream {
-        &self.settings
+    pub(super) fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    pub(super) fn settings(&self) -> &config::Upstream {
+        self.upstream.settings()
     }
 
     /// Where it listens, for people.
     pub(crate) fn addresses(&self) -> String {
-        self.settings.urls.iter().map(UpstreamUrl::to_string).collect::<Vec<_>>().join(", ")
+        self.upstream.addresses()
     }
 
-    /// A connection to the URL whose turn it is, or to the next one that can be reached. `now` need not be exact.
-    pub(super) async fn lease(&self, need: Need, now: Instant) -> io::Result<Lease> {
-        let urls = self.settings.urls.len();
-        let first = self.turn.get();
-        self.turn.set((first + 1) % urls);
-        let mut failure = None;
-        for url in (first..first + urls).map(|i| i % urls) {
-            if let Some(connection) = self.take_idle(url, need, now) {
-                return Ok(Lease { connection, url, reused: true });
-            }
-            match UpstreamConnection::open(&self.settings.urls[url], self.settings.connect_timeout).await {
-                Ok(connection) => return Ok(Lease { connection: Box::new(connection), url, reused: false }),
-                Err(e) => failure = Some(e),
+    /// A connection to a server that may get requests and is none of those that were `tried`. `now` need not be exact.
+    pub(super) async fn lease(
+        self: &Rc<Self>,
+        need: Need,
+        now: Instant,
+        tried: &[Rc<Server>],
+    ) -> Result<Lease, LeaseError> {
+        let server = self.choose(tried).ok_or(LeaseError::NoServer)?;
+        self.lease_of(server, need, now).await
+    }
+
+    /// A connection to that server.
+    pub(super) async fn lease_of(
+        self: &Rc<Self>,
+        server: Rc<Server>,
+        need: Need,
+        now: Instant,
+    ) -> Result<Lease, LeaseError> {
+        if let Some(connection) = server.take_idle(need, now, self.settings()) {
+            return Ok(Lease { connection, place: self.place(server), reused: true });
+        }
+        if let Some(most) = self.max_connections
+            && server.connections() >= most
+            && let Some(connection) = self.wait(&server, most, need).await?
+        {
+            return Ok(Lease { connection, place: self.place(server), reused: true });
+        }
+        let place = self.place(Rc::clone(&server));
+        match UpstreamConnection::open(&self.upstream, &server.endpoint).await {
+            Ok(connection) => Ok(Lease { connection: Box::new(connection), place, reused: false }),
+            Err(error) => {
+                self.failed(&server);
+                Err(LeaseError::Connect(server, error))
             }
         }
-        Err(failure.unwrap_or_else(|| io::ErrorKind::NotConnected.into()))
     }
 
+    fn place(self: &Rc<Self>, server: Rc<Server>) -> Place {
+        server.requests.set(server.requests.get() + 1);
+        Place { server, pool: Rc::clone(self) }
+    }
+
+    /// Waits until one more connection may be made, or one is there that can be used.
+    async fn wait(
+        &self,
+        server: &Server,
+        most: usize,
+        need: Need,
+    ) -> Result<Option<Box<UpstreamConnection>>, LeaseError> {
+        // One that is idle and cannot be used for this makes room.
+        if need != Need::Any && server.idle.borrow_mut().pop().is_some() {
+            return Ok(None);
+        }
+        if self.pending.get() >= self.max_pending {
+            return Err(LeaseError::Full);
+        }
+        self.pending.set(self.pending.get() + 1);
+        let waiting = async {
+            while server.connections() >= most {
+                self.freed.notified().await;
+                if let Some(connection) = server.take_idle(need, Instant::now(), self.settings()) {
+                    return Some(connection);
+                }
+            }
+            None
+        };
+        let waited = timeout(self.settings().pending_timeout, waiting).await;
+        self.pending.set(self.pending.get() - 1);
+        waited.map_err(|_| LeaseError::Full)
+    }
+
+    /// Which server gets a request.
+    fn choose(&self, tried: &[Rc<Server>]) -> Option<Rc<Server>> {
+        self.follow();
+        let servers = self.servers.borrow();
+        if let [only] = &servers[..] {
+            let serves = tried.is_empty() && only.endpoint.standing(0) != Standing::Unwell;
+            return serves.then(|| Rc::clone(only));
+        }
+        let (now, slow_start) = (millis(), self.settings().slow_start);
+        let may_get_it = |server: &&Rc<Server>| {
+            server.endpoint.standing(now) == Standing::Serving && !tried.iter().any(|t| Rc::ptr_eq(t, server))
+        };
+        let serving: Vec<&Rc<Server>> = servers.iter().filter(may_get_it).collect();
+        let candidates: Vec<Candidate> = serving
+            .iter()
+            .map(|server| Candidate {
+                requests: server.requests.get(),
+                share: server.endpoint.share(now, slow_start),
+            })
+            .collect();
+        choose(&candidates, &self.chance).map(|place| Rc::clone(serving[place]))
+    }
+
+    /// Takes over endpoints that have changed; those that stay keep their connections.
+    fn follow(&self) {
+        let version = self.upstream.version();
+        if self.version.replace(version) == version {
+            return;
+        }
+        let mut servers = self.servers.borrow_mut();
+        let known = std::mem::take(&mut *servers);
+        *servers = self
+            .upstream
+            .endpoints()
+            .into_iter()
+            .map(|endpoint| match known.iter().find(|server| Arc::ptr_eq(&server.endpoint, &endpoint)) {
+                Some(server) => Rc::clone(server),
+                None => Rc::new(Server { endpoint, idle: RefCell::default(), requests: Cell::new(0) }),
+            })
+            .collect();
+    }
+
+    /// A server could not be reached, or lost the connection before it answered.
+    pub(super) fn failed(&self, server: &Server) {
+        let is_only = self.servers.borrow().len() == 1;
+        if server.endpoint.failed(millis(), self.settings(), is_only) {
+            self.upstream.counts.ejections.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes back a connection whose request and response are both complete.
+    pub(super) fn give_back(&self, connection: Box<UpstreamConnection>, server: &Server, now: Instant) {
+        let mut idle = server.idle.borrow_mut();
+        if idle.len() < self.settings().pool_size {
+            idle.push(Idle { connection, since: now });
+        }
+    }
+
+    /// Closes what has been idle for too long or was closed by the upstream.
+    pub(crate) fn prune(&self) {
+        self.follow();
+        for server in self.servers.borrow().iter() {
+            let old = |i: &Idle| i.since.elapsed() >= self.settings().idle_timeout;
+            server.idle.borrow_mut().retain(|i| !old(i) && i.connection.is_quiet());
+        }
+    }
+}
+
+impl Server {
     /// The connection used last is the likeliest to be alive, and its buffers the likeliest to be warm.
-    fn take_idle(&self, url: usize, need: Need, now: Instant) -> Option<Box<UpstreamConnection>> {
+    fn take_idle(
+        &self,
+        need: Need,
+        now: Instant,
+        settings: &config::Upstream,
+    ) -> Option<Box<UpstreamConnection>> {
         if need == Need::New {
             return None;
         }
-        let mut idle = self.idle[url].borrow_mut();
+        let mut idle = self.idle.borrow_mut();
         while let Some(Idle { connection, since }) = idle.pop() {
-            if now.saturating_duration_since(since) >= self.settings.idle_timeout {
+            if now.saturating_duration_since(since) >= settings.idle_timeout {
                 idle.clear();
                 return None;
             }
@@ -99,19 +295,8 @@ impl UpstreamPool {
         None
     }
 
-    /// Takes back a connection whose request and response are both complete.
-    pub(super) fn give_back(&self, connection: Box<UpstreamConnection>, url: usize, now: Instant) {
-        let mut idle = self.idle[url].borrow_mut();
-        if idle.len() < self.settings.pool_size {
-            idle.push(Idle { connection, since: now });
-        }
-    }
-
-    /// Closes what has been idle for too long or was closed by the upstream.
-    pub(crate) fn prune(&self) {
-        for idle in &self.idle {
-            let old = |i: &Idle| i.since.elapsed() >= self.settings.idle_timeout;
-            idle.borrow_mut().retain(|i| !old(i) && i.connection.is_quiet());
-        }
+    /// Connections to it, at work and idle.
+    fn connections(&self) -> usize {
+        self.requests.get() + self.idle.borrow().len()
     }
 }

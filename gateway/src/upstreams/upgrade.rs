@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use http::StatusCode;
 
-use super::exchange::{OutgoingRequest, Rest, SendError, UpstreamResponse, respond, try_once};
-use super::pool::{Need, UpstreamPool};
+use super::exchange::{OutgoingRequest, Rest, SendError, UpstreamResponse, connect, respond, try_once};
+use super::pool::{Lease, Need, Place, UpstreamPool};
 use crate::wire::{FieldKind, ReadBuffer, ResponseHead, Socket};
 
 /// What an upstream says to it.
@@ -15,7 +15,7 @@ pub(crate) enum UpgradeAnswer<'c> {
     /// 101: from here on the connection carries whatever the new protocol is.
     Accepted(Box<Upgraded>),
     /// Any other answer, which is one of HTTP.
-    Declined(UpstreamResponse<'c>),
+    Declined(Box<UpstreamResponse<'c>>),
 }
 
 /// A connection that has left HTTP.
@@ -26,6 +26,8 @@ pub(crate) struct Upgraded {
     pub(crate) input: ReadBuffer,
     /// The head of the 101.
     pub(crate) head: ResponseHead,
+    /// It counts as a request of its server as long as it lasts.
+    _place: Place,
 }
 
 /// Asks for `protocol`. The request is sent once, and nothing goes before the answer that the client sent behind it.
@@ -34,21 +36,23 @@ pub(crate) async fn upgrade<'c>(
     request: OutgoingRequest<'_>,
     protocol: &[u8],
 ) -> Result<UpgradeAnswer<'c>, SendError> {
-    let mut lease = pool.lease(Need::New, request.now).await.map_err(SendError::Connect)?;
-    try_once(pool, &mut lease.connection, request, None).await?;
+    let mut lease = connect(pool, Need::New, request.now).await?;
+    try_once(pool, &mut lease, request, None).await?;
     let head = &lease.connection.head;
     if head.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return respond(pool, lease, request, Rest::Refused).map(UpgradeAnswer::Declined);
+        return respond(pool, lease, request, Rest::Refused).map(Box::new).map(UpgradeAnswer::Declined);
     }
     let chosen = head.fields().only(FieldKind::Upgrade);
     let is_asked_for = chosen.is_some_and(|field| field.value.eq_ignore_ascii_case(protocol));
     if !is_asked_for || !head.fields().connection_has(b"upgrade") {
         return Err(SendError::BadResponse("a 101 for another protocol than was asked for"));
     }
-    let connection = *lease.connection;
+    let Lease { connection, place, .. } = lease;
+    let connection = *connection;
     Ok(UpgradeAnswer::Accepted(Box::new(Upgraded {
         socket: connection.socket,
         input: connection.input,
         head: connection.head,
+        _place: place,
     })))
 }

@@ -48,7 +48,7 @@ fn the_environment_speaks_every_type() {
     assert_eq!((settings.tokens.audience.as_str(), settings.log.access), ("42", false));
     assert_eq!((settings.limits.request_line, settings.limits.header_block), (4096, 9000));
     assert_eq!(settings.cors.allowed_origins, ["http://localhost:5173"]);
-    assert_eq!(settings.upstreams["demo"].urls[0].port, 9);
+    assert_eq!(settings.upstreams["demo"].urls[0].to_string(), "http://127.0.0.1:9");
     assert!(settings.identity_headers.iter().any(|h| h.header == "X-Id"));
     assert_eq!((settings.routes.len(), settings.routes[0].path.as_str()), (1, "/env"));
 }

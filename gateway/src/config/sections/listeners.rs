@@ -1,13 +1,11 @@
 //! `[server]` and `[admin]`: where the gateway listens and whom it believes.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::store::file_name;
-use super::users::readable;
+use super::redis::existing_file;
 use super::{HOUR, cores, seconds};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, Refusal, quoted};
@@ -128,19 +126,9 @@ fn certificate(table: &mut Table<'_>) -> Option<CertificateFiles> {
                     .help("a certificate has both: certificate_file = \"…\" and private_key_file = \"…\""),
             );
         }
-        entry.parse(pem_file)
+        entry.parse(existing_file)
     });
     Some(CertificateFiles { certificate_file: certificate_file?, private_key_file: private_key_file? })
-}
-
-/// A file that can be read; what is in it is looked at when it is loaded.
-fn pem_file(text: &str) -> Result<PathBuf, Refusal> {
-    let path = file_name(text)?;
-    readable(&path).map_err(|why| {
-        Refusal::new(format!("the file {} {why}", path.display()))
-            .help("name a PEM file that the gateway's user can read")
-    })?;
-    Ok(path)
 }
 
 /// Whether two listeners would want the same port of the same address. Port 0 lets the system choose.

@@ -188,7 +188,7 @@ fn certificates(table: &mut Table<'_>, tls: bool) -> Option<RedisTls> {
     Some(RedisTls { ca_file: file(&ca), client: file(&certificate).zip(file(&key)) })
 }
 
-fn existing_file(text: &str) -> Result<PathBuf, Refusal> {
+pub(super) fn existing_file(text: &str) -> Result<PathBuf, Refusal> {
     let path = file_name(text)?;
     readable(&path).map_err(|why| Refusal::new(format!("the file {} {why}", path.display())))?;
     Ok(path)

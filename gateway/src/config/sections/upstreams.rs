@@ -2,14 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use super::{HOUR, MINUTE, seconds, up_to};
+use http::Method;
+
+use super::redis::existing_file;
+use super::{DAY, HOUR, MINUTE, seconds, up_to};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, Refusal, quoted};
 use crate::config::place::Place;
 use crate::config::report::Report;
-use crate::config::settings::{Route, RouteTarget, Upstream, UpstreamUrl};
+use crate::config::settings::{
+    HealthCheck, HostHeader, Route, RouteTarget, Upstream, UpstreamProtocol, UpstreamTls, UpstreamUrl,
+};
 use crate::config::table::Table;
+use crate::wire::{CanonicalTarget, Host};
 
 /// All upstreams that were named, those with mistakes too, so that routes to them are not mistakes as well.
 pub(super) struct Upstreams<'a> {
@@ -51,14 +59,106 @@ impl Upstreams<'_> {
 }
 
 fn upstream(table: &mut Table<'_>) -> Upstream {
-    let urls = table.take("urls");
+    let urls_entry = table.take("urls");
+    let urls = urls_of(table, &urls_entry);
+    let is_secure = |url: &UpstreamUrl| matches!(url, UpstreamUrl::Tcp { secure: true, .. });
+    let some = |duration: Duration| (!duration.is_zero()).then_some(duration);
     Upstream {
-        urls: urls_of(table, &urls),
+        protocol: table
+            .take("protocol")
+            .choice(&[("http1", UpstreamProtocol::Http1), ("http2", UpstreamProtocol::Http2)])
+            .unwrap_or(UpstreamProtocol::Http1),
+        host: host_header(&table.take("host_header"), &urls),
         connect_timeout: table.take("connect_timeout").duration(up_to(5 * MINUTE)).unwrap_or(seconds(5)),
         response_timeout: table.take("response_timeout").duration(up_to(HOUR)).unwrap_or(MINUTE),
         body_timeout: table.take("body_timeout").duration(up_to(HOUR)).unwrap_or(MINUTE),
+        total_timeout: table.take("total_timeout").duration(Duration::ZERO..=DAY).and_then(some),
         idle_timeout: table.take("idle_timeout").duration(up_to(HOUR)).unwrap_or(seconds(30)),
         pool_size: table.take("pool_size").integer(0..=10_000).unwrap_or(64),
+        max_connections: table.take("max_connections").integer(0..=1_000_000).filter(|n| *n > 0),
+        max_pending: table.take("max_pending").integer(0..=100_000).unwrap_or(100),
+        pending_timeout: table.take("pending_timeout").duration(up_to(MINUTE)).unwrap_or(seconds(1)),
+        retries: table.take("retries").integer(0..=10).unwrap_or(1),
+        retry_budget: table.take("retry_budget").integer(0..=100).unwrap_or(20),
+        resolve_interval: table.take("resolve_interval").duration(seconds(1)..=DAY).unwrap_or(seconds(30)),
+        max_failures: table.take("max_failures").integer(0..=1000).unwrap_or(3),
+        eject_for: table.take("eject_for").duration(up_to(MINUTE)).unwrap_or(seconds(1)),
+        slow_start: table.take("slow_start").duration(Duration::ZERO..=HOUR).unwrap_or(Duration::ZERO),
+        health: health(table),
+        tls: tls(table, urls.iter().any(is_secure)),
+        urls,
+    }
+}
+
+fn host_header(entry: &Entry<'_>, urls: &[UpstreamUrl]) -> HostHeader {
+    let parse = |text: &str| match text {
+        "client" => Ok(HostHeader::Client),
+        "upstream" if urls.windows(2).any(|pair| pair[0].authority() != pair[1].authority()) => {
+            Err(Refusal::new("the URLs have different hosts")
+                .help("name the one that the servers shall see, such as host_header = \"app.internal\""))
+        }
+        "upstream" => Ok(HostHeader::Upstream),
+        name if Host::parse(name.as_bytes()).is_ok() => Ok(HostHeader::Fixed(name.to_owned())),
+        other => Err(Refusal::new(format!("{} is not a host", quoted(other)))
+            .help("write \"client\", \"upstream\", or a name such as \"app.internal\"")),
+    };
+    entry.parse(parse).unwrap_or(HostHeader::Client)
+}
+
+fn health(table: &mut Table<'_>) -> Option<HealthCheck> {
+    let path = table.take("health_path");
+    let options =
+        ["health_interval", "health_timeout", "unhealthy_after", "healthy_after"].map(|key| table.take(key));
+    let [interval, timeout, unhealthy_after, healthy_after] = &options;
+    let check = HealthCheck {
+        interval: interval.duration(Duration::from_millis(100)..=HOUR).unwrap_or(seconds(5)),
+        timeout: timeout.duration(up_to(5 * MINUTE)).unwrap_or(seconds(2)),
+        unhealthy_after: unhealthy_after.integer(1..=1000).unwrap_or(3),
+        healthy_after: healthy_after.integer(1..=1000).unwrap_or(2),
+        path: path.parse(health_path).unwrap_or_default(),
+    };
+    if !path.is_given() {
+        for option in options.iter().filter(|option| option.is_given()) {
+            let message = format!("has no effect without `{}`", path.name());
+            option.warn(Refusal::new(message).help("servers are asked only where it is said what for"));
+        }
+        return None;
+    }
+    Some(check)
+}
+
+fn health_path(text: &str) -> Result<String, Refusal> {
+    match CanonicalTarget::parse(&Method::GET, text.as_bytes()) {
+        Ok(target) if target.authority().is_none() => Ok(text.to_owned()),
+        _ => Err(Refusal::new(format!("{} is not a path", quoted(text))).help("write it like \"/healthz\"")),
+    }
+}
+
+fn tls(table: &mut Table<'_>, is_secure: bool) -> UpstreamTls {
+    let keys = ["tls_ca_file", "tls_server_name", "tls_client_certificate_file", "tls_client_key_file"];
+    let entries = keys.map(|key| table.take(key));
+    if !is_secure {
+        for entry in entries.iter().filter(|entry| entry.is_given()) {
+            entry.refuse(Refusal::new("has no effect without TLS").help("begin a URL with https://"));
+        }
+        return UpstreamTls::default();
+    }
+    let [ca, name, certificate, key] = &entries;
+    for (entry, other) in [(certificate, key), (key, certificate)] {
+        if entry.is_given() && !other.is_given() {
+            entry.refuse(
+                Refusal::new(format!("is given without `{}`", other.name()))
+                    .help("a client certificate needs its private key beside it"),
+            );
+        }
+    }
+    UpstreamTls {
+        ca_file: ca.parse(existing_file),
+        server_name: name.parse(|text| match is_host(text) {
+            true => Ok(text.to_ascii_lowercase()),
+            false => Err(Refusal::new(format!("{} is not the name of a server", quoted(text)))),
+        }),
+        client: certificate.parse(existing_file).zip(key.parse(existing_file)),
     }
 }
 
@@ -82,7 +182,17 @@ fn is_name(name: &str) -> bool {
 }
 
 fn url(text: &str) -> Result<UpstreamUrl, Refusal> {
-    let example = "write it like \"http://127.0.0.1:9000\"";
+    let example =
+        "write it like \"http://127.0.0.1:9000\", \"https://app.internal\" or \"unix:/run/app.sock\"";
+    if let Some(path) = text.strip_prefix("unix:") {
+        let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
+        return match path.is_absolute() {
+            true => Ok(UpstreamUrl::Unix(path)),
+            false => {
+                Err(Refusal::new(format!("{} is not the whole path of a socket", quoted(text))).help(example))
+            }
+        };
+    }
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(Refusal::new(format!("{} is not a URL", quoted(text))).help(example));
     };
@@ -90,28 +200,26 @@ fn url(text: &str) -> Result<UpstreamUrl, Refusal> {
     if rest.contains('@') {
         return Err(Refusal::new("an upstream's URL may not contain a user name or a password").help(example));
     }
-    if scheme.eq_ignore_ascii_case("https") {
-        return Err(Refusal::new("https:// to an upstream is not supported yet")
-            .help("let the upstream listen on plain HTTP where only the gateway reaches it, or put a TLS proxy between"));
-    }
-    if !scheme.eq_ignore_ascii_case("http") {
+    let secure = scheme.eq_ignore_ascii_case("https");
+    if !secure && !scheme.eq_ignore_ascii_case("http") {
         return Err(Refusal::new(format!("unknown scheme {}", quoted(scheme))).help(example));
     }
     if let Some(end) = rest.find(['/', '?', '#']) {
+        let scheme = scheme.to_ascii_lowercase();
         return Err(Refusal::new(format!("{} goes on after host and port", quoted(text)))
-            .help(format!("write \"http://{}\"; the path is the request's own", &rest[..end])));
+            .help(format!("write \"{scheme}://{}\"; the path is the request's own", &rest[..end])));
     }
     let (host, port) = match rest.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok().filter(|p| *p != 0)),
-        _ => (rest, Some(80)),
+        _ => (rest, Some(if secure { 443 } else { 80 })),
     };
     let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().ok().map(|address| address.to_string()),
         None => is_host(host).then(|| host.to_ascii_lowercase()),
     };
     match (host, port) {
-        (Some(host), Some(port)) => Ok(UpstreamUrl { host, port }),
-        _ => Err(Refusal::new(format!("{} is not http://host:port", quoted(text))).help(example)),
+        (Some(host), Some(port)) => Ok(UpstreamUrl::Tcp { secure, host, port }),
+        _ => Err(Refusal::new(format!("{} is not host and port", quoted(text))).help(example)),
     }
 }
 
@@ -134,32 +242,34 @@ mod tests {
 
     #[test]
     fn urls_are_host_and_port() {
-        for (text, host, port) in [
-            ("http://127.0.0.1:9000", "127.0.0.1", 9000),
-            ("http://Demo.internal", "demo.internal", 80),
-            ("HTTP://my_app:1", "my_app", 1),
-            ("http://[::1]:9000", "::1", 9000),
-            ("http://[FD00::1]", "fd00::1", 80),
+        for (text, secure, host, port) in [
+            ("http://127.0.0.1:9000", false, "127.0.0.1", 9000),
+            ("http://Demo.internal", false, "demo.internal", 80),
+            ("HTTP://my_app:1", false, "my_app", 1),
+            ("http://[::1]:9000", false, "::1", 9000),
+            ("https://[FD00::1]", true, "fd00::1", 443),
         ] {
-            assert_eq!(url(text), Ok(UpstreamUrl { host: host.into(), port }), "{text}");
+            assert_eq!(url(text), Ok(UpstreamUrl::Tcp { secure, host: host.into(), port }), "{text}");
         }
+        assert_eq!(url("unix:/run/app.sock"), Ok(UpstreamUrl::Unix("/run/app.sock".into())));
+        assert_eq!(url("unix:///run/app.sock"), Ok(UpstreamUrl::Unix("/run/app.sock".into())));
     }
 
     #[test]
     fn other_urls_are_refused() {
         for (text, message, help) in [
             ("127.0.0.1:9000", "is not a URL", "http://127.0.0.1:9000"),
-            ("https://a.example", "https:// to an upstream is not supported yet", "TLS proxy"),
+            ("unix:app.sock", "is not the whole path of a socket", "unix:/run/app.sock"),
             ("ftp://a.example", "unknown scheme `ftp`", ""),
             ("http://u:hunter2@a.example", "a user name or a password", ""),
             ("http://a.example/x", "goes on after host and port", "write \"http://a.example\""),
             ("http://a.example:80/", "goes on after", "write \"http://a.example:80\""),
             ("http://a.example?x", "goes on after", ""),
-            ("http://a.example:0", "is not http://host:port", ""),
-            ("http://a.example:x", "is not http://host:port", ""),
-            ("http://", "is not http://host:port", ""),
-            ("http://a..b", "is not http://host:port", ""),
-            ("http://::1:80", "is not http://host:port", ""),
+            ("http://a.example:0", "is not host and port", ""),
+            ("http://a.example:x", "is not host and port", ""),
+            ("http://", "is not host and port", ""),
+            ("http://a..b", "is not host and port", ""),
+            ("http://::1:80", "is not host and port", ""),
         ] {
             let config = minimal() + &format!("[upstreams.b]\nurls = [\"{text}\"]");
             let complaints = complaints(config);
@@ -180,6 +290,30 @@ mod tests {
         ] {
             complaints(minimal() + config).only(message, "");
         }
+    }
+
+    #[test]
+    fn what_belongs_to_something_that_is_not_there_is_told() {
+        let with = |more: &str| {
+            let rest = if more.contains("urls =") { "# urls =" } else { "urls =" };
+            minimal().replace("urls =", &format!("{more}\n{rest}"))
+        };
+        for (more, message, help) in [
+            ("tls_server_name = \"a\"", "has no effect without TLS", "https://"),
+            ("host_header = \"a b\"", "`a b` is not a host", "\"upstream\""),
+            (
+                "host_header = \"upstream\"\nurls = [\"http://a\", \"http://b\"]",
+                "the URLs have different hosts",
+                "",
+            ),
+            ("health_path = \"healthz\"", "`healthz` is not a path", "/healthz"),
+            ("protocol = \"http3\"", "unknown value `http3`", ""),
+            ("eject_for = \"2m\"", "must be at most 1m", ""),
+        ] {
+            complaints(with(more)).only(message, help);
+        }
+        let warned = load_text(with("health_interval = \"1s\"")).unwrap().warnings.to_string();
+        assert!(warned.contains("`upstreams.demo.health_interval`: has no effect without"), "{warned}");
     }
 
     #[test]

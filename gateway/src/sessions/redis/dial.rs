@@ -1,8 +1,5 @@
 //! Opening a connection: TCP, TLS, login, protocol, and finding out from Sentinels whom to connect to.
 
-use std::fs::File;
-use std::io::BufReader;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +10,12 @@ use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::fault::Fault;
 use super::{COMMAND, CONNECT};
 use crate::config::{Redis, RedisAddress, RedisLogin, RedisServers, RedisTls};
+use crate::tls::client_config;
 
 /// Commands that may be on their way at once; more wait their turn.
 const IN_FLIGHT: usize = 1024;
@@ -202,43 +198,6 @@ async fn set_up(
 
 /// What TLS needs, read once: a bad file stops the start.
 fn connector(settings: &RedisTls) -> Result<TlsConnector, TlsError> {
-    let mut roots = RootCertStore::empty();
-    match &settings.ca_file {
-        Some(file) => {
-            for certificate in certificates(file)? {
-                roots.add(certificate).map_err(|e| TlsError(format!("{}: {e}", file.display())))?;
-            }
-        }
-        None => {
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
-            if roots.is_empty() {
-                let why = found.errors.first().map_or("there are none".to_owned(), ToString::to_string);
-                return Err(TlsError(format!("the system's certificates cannot be read: {why}")));
-            }
-        }
-    }
-    let config = ClientConfig::builder().with_root_certificates(roots);
-    let config = match &settings.client {
-        None => config.with_no_client_auth(),
-        Some((certificate, key)) => {
-            let chain = certificates(certificate)?;
-            let private = PrivateKeyDer::from_pem_file(key)
-                .map_err(|e| TlsError(format!("{} is no private key in PEM: {e}", key.display())))?;
-            let presented = config.with_client_auth_cert(chain, private);
-            presented.map_err(|e| TlsError(format!("{}: {e}", certificate.display())))?
-        }
-    };
+    let config = client_config(settings.ca_file.as_ref(), settings.client.as_ref()).map_err(TlsError)?;
     Ok(TlsConnector::from(Arc::new(config)))
-}
-
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let refuse = |why: String| TlsError(format!("{} {why}", file.display()));
-    let opened = File::open(file).map_err(|e| refuse(format!("cannot be read: {e}")))?;
-    let read: Result<Vec<_>, _> = CertificateDer::pem_reader_iter(BufReader::new(opened)).collect();
-    let read = read.map_err(|e| refuse(format!("is not PEM: {e}")))?;
-    if read.is_empty() {
-        return Err(refuse("holds no certificate".to_owned()));
-    }
-    Ok(read)
 }

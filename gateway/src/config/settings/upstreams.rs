@@ -1,0 +1,153 @@
+//! `[upstreams.NAME]`: where the servers are, how they are spoken to, and when one of them is left alone.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `[upstreams.NAME]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// `urls`: where its servers are, at least one.
+    pub urls: Vec<UpstreamUrl>,
+    /// `protocol`, default `http1`.
+    pub protocol: UpstreamProtocol,
+    /// `host_header`, default `client`.
+    pub host: HostHeader,
+    /// `connect_timeout`, TLS included, default 5 s: then another server, at last 502.
+    pub connect_timeout: Duration,
+    /// `response_timeout` from the request's end to the response's head, default 60 s: then 504.
+    pub response_timeout: Duration,
+    /// `body_timeout` between two reads of a response body, default 60 s: then the client's connection is cut.
+    pub body_timeout: Duration,
+    /// `total_timeout` from the request to the end of its response. Default none.
+    pub total_timeout: Option<Duration>,
+    /// `idle_timeout` of a pooled connection, default 30 s.
+    pub idle_timeout: Duration,
+    /// `pool_size`: idle connections each worker keeps per server, default 64.
+    pub pool_size: usize,
+    /// `max_connections` to one server, shared out among the workers. Default any number.
+    pub max_connections: Option<usize>,
+    /// `max_pending`: requests that may wait for a connection, shared out alike, default 100: more answer 503.
+    pub max_pending: usize,
+    /// `pending_timeout`, default 1 s: then 503.
+    pub pending_timeout: Duration,
+    /// `retries` of a request that cannot have had an effect, default 1.
+    pub retries: u32,
+    /// `retry_budget`: at most so many retries for each hundred requests, default 20.
+    pub retry_budget: u32,
+    /// `resolve_interval`: how often names are looked up anew, default 30 s.
+    pub resolve_interval: Duration,
+    /// `max_failures` one after the other until a server is left alone, default 3; 0 never leaves it alone.
+    pub max_failures: u32,
+    /// `eject_for`: how long it is left alone the first time, default 1 s. Doubles each time, up to a minute.
+    pub eject_for: Duration,
+    /// `slow_start`: how long a server that came back takes to get its full share. Default none.
+    pub slow_start: Duration,
+    /// `health_path` and its kin. Default none: servers are judged by how they answer requests only.
+    pub health: Option<HealthCheck>,
+    /// `tls_*`, for `https://`.
+    pub tls: UpstreamTls,
+}
+
+impl Upstream {
+    /// What its servers see as `Host`, where that is not what the client sent.
+    pub fn fixed_host(&self) -> Option<String> {
+        match &self.host {
+            HostHeader::Client => None,
+            HostHeader::Upstream => self.urls.first().map(UpstreamUrl::authority),
+            HostHeader::Fixed(name) => Some(name.clone()),
+        }
+    }
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamUrl {
+    /// `http://host:port` or `https://host:port`.
+    Tcp {
+        /// Whether TLS is spoken.
+        secure: bool,
+        /// A DNS name or an IP address (without brackets).
+        host: String,
+        /// Default 80 or 443.
+        port: u16,
+    },
+    /// `unix:/path/to.sock`
+    Unix(PathBuf),
+}
+
+impl UpstreamUrl {
+    /// Host and port as a `Host` field has them (RFC 9110 section 7.2).
+    pub fn authority(&self) -> String {
+        match self {
+            UpstreamUrl::Unix(_) => "localhost".to_owned(),
+            UpstreamUrl::Tcp { secure, host, port } => {
+                let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+                match (secure, port) {
+                    (false, 80) | (true, 443) => host,
+                    (_, port) => format!("{host}:{port}"),
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for UpstreamUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            UpstreamUrl::Unix(path) => write!(f, "unix:{}", path.display()),
+            UpstreamUrl::Tcp { secure, host, port } => {
+                let scheme = if *secure { "https" } else { "http" };
+                match host.contains(':') {
+                    true => write!(f, "{scheme}://[{host}]:{port}"),
+                    false => write!(f, "{scheme}://{host}:{port}"),
+                }
+            }
+        }
+    }
+}
+
+/// What an upstream speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2: by ALPN under `https://`, else by prior knowledge.
+    Http2,
+}
+
+/// What an upstream sees as `Host`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostHeader {
+    /// What the client sent.
+    Client,
+    /// Host and port of the URLs, which are the same in all of them.
+    Upstream,
+    /// Always the same.
+    Fixed(String),
+}
+
+/// Asking servers whether they are well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// `health_path`, asked for with GET; 2xx and 3xx are well.
+    pub path: String,
+    /// `health_interval`, default 5 s.
+    pub interval: Duration,
+    /// `health_timeout`, default 2 s.
+    pub timeout: Duration,
+    /// `unhealthy_after` so many bad answers, default 3.
+    pub unhealthy_after: u32,
+    /// `healthy_after` so many good ones, default 2.
+    pub healthy_after: u32,
+}
+
+/// TLS to servers. Their certificates are always verified, with their names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// `tls_ca_file`: PEM certificates that are trusted instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// `tls_server_name`: asked for and verified instead of the URL's host.
+    pub server_name: Option<String>,
+    /// `tls_client_certificate_file` and `tls_client_key_file`, both PEM: who the gateway is.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
