@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::body::UpstreamBody;
 use super::connection::UpstreamConnection;
-use super::pool::{Lease, LeaseError, Need, UpstreamPool};
+use super::pool::{Lease, LeaseError, Need, Server, UpstreamPool};
 use super::upload::{Upload, UploadError};
 use crate::wire::response_framing;
 use crate::wire::{BodyError, BodyFraming, BodyReader, RequestBody};
@@ -63,7 +63,8 @@ pub(crate) enum SendError {
 /// Sends a request and waits for the response's head.
 ///
 /// It is sent a second time only where the first cannot have had an effect (RFC 9110 section 9.2.2): to the same server
-/// where a pooled connection turns out to be dead, to another where the server cannot be reached.
+/// where a pooled connection turns out to be dead, to another where the server cannot be reached or, if the request may be
+/// repeated, drops it.
 pub(crate) async fn send<'c>(
     pool: &Rc<UpstreamPool>,
     request: OutgoingRequest<'_>,
@@ -72,53 +73,66 @@ pub(crate) async fn send<'c>(
     pool.budget.earn(pool.settings().retry_budget);
     let repeatable = body.framing() == BodyFraming::Empty && request.method.is_idempotent();
     let need = if repeatable { Need::Any } else { Need::Alive };
-    let mut lease = connect(pool, need, request.now).await?;
+    let mut tried = Vec::new();
+    let mut lease = connect(pool, need, request.now, &mut tried, SendError::NoServer).await?;
     if body.framing() != BodyFraming::Empty {
         let rest = try_once(pool, &mut lease, request, Some(Upload::new(body))).await?;
         return respond(pool, lease, request, rest);
     }
-    match try_once(pool, &mut lease, request, None).await {
-        Err(SendError::Broken(_)) if lease.reused && repeatable => {
-            let server = Rc::clone(&lease.place.server);
-            drop(lease);
-            lease = pool.lease_of(server, Need::New, request.now).await.map_err(no_lease)?;
-            try_once(pool, &mut lease, request, None).await?;
-        }
-        other => drop(other?),
+    loop {
+        let error = match try_once(pool, &mut lease, request, None).await {
+            Err(error @ SendError::Broken(_)) if repeatable => error,
+            other => {
+                other?;
+                return respond(pool, lease, request, Rest::Nothing);
+            }
+        };
+        let server = Rc::clone(&lease.place.server);
+        let fresh = match lease.reused {
+            // Most likely it was closed while it was idle.
+            true => pool.lease_of(server, Need::New, request.now).await,
+            false => Err(LeaseError::Unreachable(server, error)),
+        };
+        lease = match fresh {
+            Err(LeaseError::Unreachable(server, error)) => {
+                tried.push(server);
+                connect(pool, need, request.now, &mut tried, error).await?
+            }
+            other => other.map_err(no_lease)?,
+        };
     }
-    respond(pool, lease, request, Rest::Nothing)
 }
 
-/// A connection to a server that can be reached. No server has heard anything yet, so any request may go on to another.
-pub(super) async fn connect(pool: &Rc<UpstreamPool>, need: Need, now: Instant) -> Result<Lease, SendError> {
-    let mut failed = match pool.lease(need, now, &[]).await {
-        Err(LeaseError::Connect(server, error)) => (vec![server], error),
-        other => return other.map_err(no_lease),
-    };
-    for _ in 0..pool.settings().retries {
-        let (tried, error) = &mut failed;
-        // Where no other is left, the first failure says more than that.
-        let lease = match pool.budget.spend() {
-            true => pool.lease(need, now, tried).await,
-            false => break,
-        };
-        pool.upstream().counts.retries.fetch_add(1, Ordering::Relaxed);
-        match lease {
-            Err(LeaseError::Connect(server, e)) => {
-                tried.push(server);
-                *error = e;
+/// A connection to a server that can be reached and is none of those that were `tried`; `failure` is what came of those. A
+/// request that no server has heard may go on to another, whatever its method.
+pub(super) async fn connect(
+    pool: &Rc<UpstreamPool>,
+    need: Need,
+    now: Instant,
+    tried: &mut Vec<Rc<Server>>,
+    mut failure: SendError,
+) -> Result<Lease, SendError> {
+    loop {
+        let Some(server) = pool.choose(tried) else { return Err(failure) };
+        if !tried.is_empty() {
+            if tried.len() > pool.settings().retries as usize || !pool.budget.spend() {
+                return Err(failure);
             }
-            Err(LeaseError::NoServer) => break,
+            pool.upstream().counts.retries.fetch_add(1, Ordering::Relaxed);
+        }
+        match pool.lease_of(server, need, now).await {
+            Err(LeaseError::Unreachable(server, error)) => {
+                tried.push(server);
+                failure = error;
+            }
             other => return other.map_err(no_lease),
         }
     }
-    Err(SendError::Connect(failed.1))
 }
 
-pub(super) fn no_lease(error: LeaseError) -> SendError {
+fn no_lease(error: LeaseError) -> SendError {
     match error {
-        LeaseError::Connect(_, error) => SendError::Connect(error),
-        LeaseError::NoServer => SendError::NoServer,
+        LeaseError::Unreachable(_, error) => error,
         LeaseError::Full => SendError::Full,
     }
 }

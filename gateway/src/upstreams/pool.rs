@@ -1,7 +1,6 @@
 //! One worker's connections to an upstream: which server gets the next request, and over which connection.
 
 use std::cell::{Cell, RefCell};
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,6 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::balance::{Candidate, Chance, choose};
 use super::connection::UpstreamConnection;
 use super::endpoint::{Endpoint, Standing};
+use super::exchange::SendError;
 use super::retry_budget::RetryBudget;
 use super::upstream::{Upstream, millis};
 use crate::config;
@@ -87,9 +87,7 @@ impl Drop for Place {
 #[derive(Debug)]
 pub(super) enum LeaseError {
     /// The server could not be reached.
-    Connect(Rc<Server>, io::Error),
-    /// No server may get requests, or none is left that was not tried.
-    NoServer,
+    Unreachable(Rc<Server>, SendError),
     /// All places are taken, and so are those to wait for one.
     Full,
 }
@@ -130,18 +128,7 @@ impl UpstreamPool {
         self.upstream.addresses()
     }
 
-    /// A connection to a server that may get requests and is none of those that were `tried`. `now` need not be exact.
-    pub(super) async fn lease(
-        self: &Rc<Self>,
-        need: Need,
-        now: Instant,
-        tried: &[Rc<Server>],
-    ) -> Result<Lease, LeaseError> {
-        let server = self.choose(tried).ok_or(LeaseError::NoServer)?;
-        self.lease_of(server, need, now).await
-    }
-
-    /// A connection to that server.
+    /// A connection to a server. `now` need not be exact.
     pub(super) async fn lease_of(
         self: &Rc<Self>,
         server: Rc<Server>,
@@ -162,7 +149,7 @@ impl UpstreamPool {
             Ok(connection) => Ok(Lease { connection: Box::new(connection), place, reused: false }),
             Err(error) => {
                 self.failed(&server);
-                Err(LeaseError::Connect(server, error))
+                Err(LeaseError::Unreachable(server, SendError::Connect(error)))
             }
         }
     }
@@ -201,8 +188,8 @@ impl UpstreamPool {
         waited.map_err(|_| LeaseError::Full)
     }
 
-    /// Which server gets a request.
-    fn choose(&self, tried: &[Rc<Server>]) -> Option<Rc<Server>> {
+    /// Which server gets a request; none if none is well, or all that are were `tried`.
+    pub(super) fn choose(&self, tried: &[Rc<Server>]) -> Option<Rc<Server>> {
         self.follow();
         let servers = self.servers.borrow();
         if let [only] = &servers[..] {

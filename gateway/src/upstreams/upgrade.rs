@@ -36,7 +36,7 @@ pub(crate) async fn upgrade<'c>(
     request: OutgoingRequest<'_>,
     protocol: &[u8],
 ) -> Result<UpgradeAnswer<'c>, SendError> {
-    let mut lease = connect(pool, Need::New, request.now).await?;
+    let mut lease = connect(pool, Need::New, request.now, &mut Vec::new(), SendError::NoServer).await?;
     try_once(pool, &mut lease, request, None).await?;
     let head = &lease.connection.head;
     if head.status() != StatusCode::SWITCHING_PROTOCOLS {

@@ -13,3 +13,4 @@ mod protocols;
 mod proxying;
 mod redis;
 mod routing;
+mod upstreams;
