@@ -171,6 +171,7 @@ pub(super) fn mutated(seed: u64, token: &str) -> Mutated {
         let host = if dice.one_in(4) { dice.pick(&HOSTS) } else { "gw.test" };
         head.push_str(&format!("Host: {host}\r\n"));
     }
+    head.push_str(&format!("X-Seed: {seed}\r\n"));
     let mut lines: Vec<String> = Vec::new();
     match dice.below(6) {
         0 | 1 => {}
@@ -197,7 +198,10 @@ pub(super) fn mutated(seed: u64, token: &str) -> Mutated {
     let mut bytes = latin1(&head);
     bytes.extend(on_wire);
     if dice.one_in(8) {
-        bytes.extend(b"GET /open/pipelined HTTP/1.1\r\nHost: gw.test\r\nX-Auth-User: root\r\n\r\n");
+        let pipelined = format!(
+            "GET /open/pipelined HTTP/1.1\r\nHost: gw.test\r\nX-Auth-User: root\r\nX-Seed: {seed}\r\n\r\n"
+        );
+        bytes.extend(pipelined.into_bytes());
     }
     Mutated { bytes, method, target, body }
 }
@@ -223,6 +227,7 @@ fn target(dice: &mut Dice) -> String {
 
 /// Fields that frame, what follows the head, and the body if there can be only one opinion on it.
 fn framed(dice: &mut Dice) -> (Vec<&'static str>, Vec<u8>, Option<Vec<u8>>) {
+    // It has no seed, so that it stands out wherever it is taken for a request.
     const SMUGGLED: &[u8] = b"GET /protected/smuggled HTTP/1.1\r\nHost: gw.test\r\n\r\n";
     let body = || Some(b"hello".to_vec());
     match dice.below(48) {

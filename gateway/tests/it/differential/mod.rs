@@ -44,7 +44,6 @@ fn run(server: Server, seeds: std::ops::Range<u64>) -> Tally {
     let mut tally = Tally::default();
     for seed in seeds {
         let mutated = mutated(seed, &token);
-        let before = server.requests();
         let transcript = exchange_to_end(gateway.address, &mutated.bytes);
         tally.sent += 1;
         let mut fault = String::new();
@@ -65,7 +64,7 @@ fn run(server: Server, seeds: std::ops::Range<u64>) -> Tally {
         // One too many is smuggled. Only the beginning of one whose body turns out to be broken goes upstream.
         let is_cut = |reply: &Reply| reply.text().contains("the body's framing is malformed");
         let cut = transcript.replies.iter().filter(|reply| is_cut(reply)).count();
-        let heard = server.requests_since(before, understood);
+        let heard = server.requests_of(seed, understood);
         if heard < understood || heard > understood + cut {
             let _ = write!(fault, "the upstream heard {heard} requests and {understood} were answered; ");
         }
@@ -74,6 +73,10 @@ fn run(server: Server, seeds: std::ops::Range<u64>) -> Tally {
             let replies: Vec<String> = transcript.replies.iter().map(Reply::text).collect();
             tally.disagreements.push(format!("seed {seed}: {fault}\n{bytes:?}\n{replies:?}"));
         }
+    }
+    let strangers = server.strangers();
+    if strangers > 0 {
+        tally.disagreements.push(format!("the upstream heard {strangers} requests that nobody sent"));
     }
     tally
 }

@@ -119,7 +119,7 @@ impl Server {
         let path = dir.path().display();
         let config = format!(
             "daemon off; pid {path}/pid; worker_processes 1; events {{}}\n\
-             http {{ log_format one '$request'; access_log {path}/requests one;\n\
+             http {{ log_format one '$http_x_seed'; access_log {path}/requests one;\n\
              client_body_temp_path {path}/b; proxy_temp_path {path}/p; fastcgi_temp_path {path}/f; uwsgi_temp_path {path}/u; scgi_temp_path {path}/s;\n\
              underscores_in_headers on; ignore_invalid_headers off; keepalive_requests 1000000;\n\
              server {{ listen {address}; server_name _; add_header X-Echo nginx always;\n\
@@ -156,7 +156,7 @@ impl Server {
                 "--access-logfile",
                 log.to_str().unwrap(),
                 "--access-logformat",
-                "%(r)s",
+                "%({x-seed}i)s",
                 "echo:app",
             ]);
         Server::spawn(command, address, dir, log, "gunicorn")
@@ -175,21 +175,30 @@ impl Server {
         Server { address, recorder: None, child: Some(child), log: Some(log), _dir: Some(dir) }
     }
 
-    /// Requests that it has seen.
-    pub(super) fn requests(&self) -> usize {
+    /// The seeds of the requests that it has seen; a stranger has none.
+    fn seeds(&self) -> Vec<String> {
         match (&self.recorder, &self.log) {
-            (Some(recorder), _) => recorder.requests().len(),
-            (None, Some(log)) => {
-                fs::read(log).map_or(0, |text| text.iter().filter(|byte| **byte == b'\n').count())
+            (Some(recorder), _) => {
+                recorder.requests().iter().map(|request| request.values("x-seed").join(",")).collect()
             }
-            _ => 0,
+            (None, Some(log)) => {
+                fs::read_to_string(log).unwrap_or_default().lines().map(str::to_owned).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
-    /// How many it has seen since there were `before`. What was answered may still have to be written down.
-    pub(super) fn requests_since(&self, before: usize, answered: usize) -> usize {
-        wait_until("what was answered is written down", || self.requests() >= before + answered);
-        self.requests() - before
+    /// How many with that seed it has seen. What was answered may still have to be written down.
+    pub(super) fn requests_of(&self, seed: u64, answered: usize) -> usize {
+        let seed = seed.to_string();
+        let count = || self.seeds().iter().filter(|seen| **seen == seed).count();
+        wait_until("what was answered is written down", || count() >= answered);
+        count()
+    }
+
+    /// How many without a seed it has seen.
+    pub(super) fn strangers(&self) -> usize {
+        self.seeds().iter().filter(|seed| seed.parse::<u64>().is_err()).count()
     }
 }
 
