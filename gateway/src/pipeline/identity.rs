@@ -58,8 +58,12 @@ pub(crate) struct IdentityHeaders {
 const ALWAYS_RESERVED: [&str; 4] = ["X-Auth-User", "X-Auth-Subject", "X-Auth-Roles", "X-Auth-Session"];
 
 impl IdentityHeaders {
-    pub(crate) fn new(injected: &[IdentityHeader]) -> IdentityHeaders {
-        let names = injected.iter().map(|h| h.header.as_str()).chain(ALWAYS_RESERVED);
+    /// `of_routes` are further names under which some route tells a claim: an upstream may believe them on every route.
+    pub(crate) fn new<'n>(
+        injected: &'n [IdentityHeader],
+        of_routes: impl Iterator<Item = &'n str>,
+    ) -> IdentityHeaders {
+        let names = injected.iter().map(|h| h.header.as_str()).chain(ALWAYS_RESERVED).chain(of_routes);
         IdentityHeaders { injected: injected.to_vec(), reserved: FoldedNames::new(names) }
     }
 
@@ -161,10 +165,17 @@ mod tests {
     #[test]
     fn every_spelling_that_folds_to_an_identity_header_is_reserved() {
         let own = IdentityHeader { claim: "email".into(), header: "X-Mail".into() };
-        let headers = IdentityHeaders::new(&[own]);
-        for name in
-            ["X-Auth-User", "x-auth-user", "X_Auth_User", "X.Auth!User", "x-auth-roles", "X-MAIL", "x_mail"]
-        {
+        let headers = IdentityHeaders::new(std::slice::from_ref(&own), ["X-Tenant"].into_iter());
+        for name in [
+            "X-Auth-User",
+            "x-auth-user",
+            "X_Auth_User",
+            "X.Auth!User",
+            "x-auth-roles",
+            "X-MAIL",
+            "x_mail",
+            "x_tenant",
+        ] {
             assert!(headers.reserves(name.as_bytes()), "{name}");
         }
         for name in ["X-Auth-Users", "X-Mai", "Accept", "XAuthUser"] {

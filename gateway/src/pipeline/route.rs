@@ -16,6 +16,7 @@ use crate::wire::Host;
 #[derive(Debug)]
 pub(crate) struct Route {
     path: String,
+    ignore_case: bool,
     methods: Vec<Method>,
     pub(crate) access: Access,
     pub(crate) roles: Vec<String>,
@@ -71,7 +72,14 @@ impl Route {
         if self.path == "/" {
             return path.starts_with('/');
         }
-        path.strip_prefix(&self.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        let rest = match self.ignore_case {
+            false => path.strip_prefix(&self.path),
+            true => path
+                .split_at_checked(self.path.len())
+                .filter(|(front, _)| front.eq_ignore_ascii_case(&self.path))
+                .map(|(_, rest)| rest),
+        };
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     fn fits_method(&self, method: &Method) -> bool {
@@ -116,7 +124,14 @@ impl Routes {
             .enumerate()
             .map(|(index, route)| {
                 let target = match &route.target {
-                    RouteTarget::Upstream { name, new_prefix, forward_token, encoded_slashes, websocket } => {
+                    RouteTarget::Upstream {
+                        name,
+                        new_prefix,
+                        forward_token,
+                        encoded_slashes,
+                        websocket,
+                        ..
+                    } => {
                         let (upstream, host) = upstream(name)
                             .ok_or_else(|| std::io::Error::other(format!("no upstream is called {name}")))?;
                         Target::Upstream(Forwarding {
@@ -136,6 +151,7 @@ impl Routes {
                 };
                 Ok(Route {
                     path: route.path.clone(),
+                    ignore_case: route.ignores_case(),
                     methods: route.methods.clone(),
                     access: route.access,
                     roles: route.roles.clone(),

@@ -93,12 +93,14 @@ impl Snapshot {
             |root| StaticRoot::open(root).map(Arc::new).inspect_err(|_| failed_root = root.to_owned()),
         );
         let routes = routes.map_err(|source| SnapshotError::Static { path: failed_root, source })?;
+        let claims_of_routes =
+            settings.routes.iter().flat_map(|route| route.request_headers.names_of_claims());
         Ok(Snapshot {
             routes,
             endpoints: Endpoints::new(&settings.endpoints),
             cors: Cors::new(&settings.cors),
             via: Via::new(&settings.server.name),
-            identity_headers: IdentityHeaders::new(&settings.identity_headers),
+            identity_headers: IdentityHeaders::new(&settings.identity_headers, claims_of_routes),
             issuer,
             verifier,
             jwks,

@@ -30,6 +30,7 @@ fn the_longest_path_decides_and_nothing_passes_without_a_route() {
         route("/open/closed/admin", "roles = [\"admin\", \"boss\"]"),
         route("/some", "access = \"optional\""),
         route("/write", "access = \"public\"\nmethods = [\"POST\", \"PURGE\"]"),
+        route("/Caseless", "ignore_case = true"),
         route("/hosted", "access = \"public\"\nhosts = [\"app.example\"]"),
     ];
     let gateway = start(&upstream, &routes.concat());
@@ -59,6 +60,10 @@ fn the_longest_path_decides_and_nothing_passes_without_a_route() {
         ("PURGE", "/open", None, 405, "method_not_allowed"),
         ("TRACE", "/open", None, 405, "method_not_allowed"),
         ("GET", "/hosted", None, 404, "not_found"),
+        ("GET", "/cASELESS/x", None, 401, "missing_token"),
+        ("GET", "/caseless%2fx", None, 400, "ambiguous_target"),
+        ("GET", "/caselessx", None, 404, "not_found"),
+        ("GET", "/OPEN", None, 404, "not_found"),
         ("GET", "/open%2Fclosed", None, 400, "ambiguous_target"),
         ("GET", "/open/a%2Fb", None, 400, "ambiguous_target"),
         ("GET", "/open/../open/closed", None, 400, "ambiguous_target"),

@@ -84,7 +84,12 @@ fn fields_are_edited_with_what_was_verified_and_never_with_what_a_client_says() 
         request_headers.add = { X-More = \"ours\" }\nrequest_headers.remove = [\"Cookie\"]\n\
         response_headers = { set = { X-Upstream = \"no\", X-Who = \"{claims.username}\" }, add = { X-Twice = \"2\" }, \
         remove = [\"Content-Type\"] }\n";
-    let gateway = start(&upstream, &[("/api", edits), ("/open", &format!("{edits}access = \"optional\""))]);
+    let routes = [
+        ("/api", edits),
+        ("/open", &format!("{edits}access = \"optional\"")),
+        ("/else", "access = \"public\""),
+    ];
+    let gateway = start(&upstream, &routes);
     let (alice, _) = tokens(gateway.address, "alice", PASSWORD);
     let (bob, _) = tokens(gateway.address, "bob", PASSWORD);
     let ask = |path: &str, token: Option<&str>| {
@@ -121,6 +126,13 @@ fn fields_are_edited_with_what_was_verified_and_never_with_what_a_client_says() 
         assert!(!String::from_utf8_lossy(&seen.raw).contains("forged"));
         assert_eq!(reply.field("x-who"), token.map(|_| "bob"));
     }
+    let (_, seen) = ask("/else", None);
+    assert_eq!(
+        seen.values("x-tenant"),
+        [] as [&str; 0],
+        "what tells a claim somewhere is believed everywhere"
+    );
+    assert_eq!(seen.values("x-fixed"), ["forged"]);
 }
 
 #[test]

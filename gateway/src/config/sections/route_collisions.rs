@@ -33,7 +33,11 @@ pub(super) fn report_collisions(routes: &[PlacedRoute], report: &Report) {
 }
 
 fn collide(a: &Route, b: &Route) -> bool {
-    a.path == b.path && hosts_overlap(a, b) && !effective_methods(a).is_disjoint(&effective_methods(b))
+    // Paths that one of the two takes for the same, and the other does not, belong together by no method.
+    let fold_together =
+        a.path != b.path && (a.ignores_case() || b.ignores_case()) && a.path.eq_ignore_ascii_case(&b.path);
+    let same_requests = a.path == b.path && !effective_methods(a).is_disjoint(&effective_methods(b));
+    hosts_overlap(a, b) && (same_requests || fold_together)
 }
 
 /// Whether a host is named by both, equally closely.
@@ -69,6 +73,13 @@ mod tests {
             let places = complaints.text().matches("--> a.toml:").count();
             assert_eq!(places, 2, "{}", complaints.text());
         }
+    }
+
+    #[test]
+    fn paths_that_one_route_takes_for_the_same_collide() {
+        let config = two("ignore_case = true", "methods = [\"GET\"]").replacen("\"/x\"", "\"/X\"", 1);
+        complaints(config).only("two routes with the path `/x` answer the same requests", "");
+        settings(two("", "methods = [\"GET\"]").replacen("\"/x\"", "\"/X\"", 1));
     }
 
     #[test]

@@ -16,6 +16,12 @@ impl HeaderEdits {
     pub fn is_empty(&self) -> bool {
         self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
     }
+
+    /// The names under which claims are told.
+    pub fn names_of_claims(&self) -> impl Iterator<Item = &str> {
+        let tells = |line: &&HeaderLine| line.value.iter().any(|part| matches!(part, ValuePart::Claim(_)));
+        self.set.iter().filter(tells).map(|line| line.name.as_str())
+    }
 }
 
 /// A field that is written.

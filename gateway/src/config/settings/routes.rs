@@ -32,6 +32,13 @@ pub struct Route {
     pub target: RouteTarget,
 }
 
+impl Route {
+    /// Whether its path is compared without regard to case.
+    pub fn ignores_case(&self) -> bool {
+        matches!(self.target, RouteTarget::Upstream { ignore_case: true, .. })
+    }
+}
+
 /// One of a route's `hosts`, in lower case, without port and trailing dot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostPattern {
@@ -186,6 +193,8 @@ pub enum RouteTarget {
         new_prefix: Option<String>,
         /// `forward_token`, default false: the upstream gets the `Authorization` field.
         forward_token: bool,
+        /// `ignore_case`, default false: the upstream takes `/API` for `/api`, so the route's path does as well.
+        ignore_case: bool,
         /// `encoded_slashes`, default false: `%2F` in the path is passed on instead of refused.
         encoded_slashes: bool,
         /// `upgrade = ["websocket"]`, default none: requests may become WebSockets.

@@ -24,13 +24,14 @@ pub(super) fn target(
     let redirect_entry = table.take("redirect");
     let respond = table.take("respond");
     let index_fallback = table.take("index_fallback");
-    let options = ["strip_prefix", "rewrite_prefix", "forward_token", "encoded_slashes", "upgrade"]
-        .map(|key| table.take(key));
-    let [strip, rewrite, forward_token, encoded_slashes, upgrades] = &options;
+    let options =
+        ["strip_prefix", "rewrite_prefix", "forward_token", "encoded_slashes", "ignore_case", "upgrade"]
+            .map(|key| table.take(key));
+    let [strip, rewrite, forward_token, encoded_slashes, ignore_case, upgrades] = &options;
     let websocket = upgrades.list_of(upgrade).is_some_and(|protocols| !protocols.is_empty());
     let new_prefix = new_prefix(strip, rewrite);
-    let [forward_token, encoded_slashes] =
-        [forward_token, encoded_slashes].map(|entry| entry.boolean().unwrap_or(false));
+    let [forward_token, encoded_slashes, ignore_case] =
+        [forward_token, encoded_slashes, ignore_case].map(|entry| entry.boolean().unwrap_or(false));
 
     let leads: Vec<&Entry<'_>> =
         [&upstream, &root, &redirect_entry, &respond].into_iter().filter(|entry| entry.is_given()).collect();
@@ -48,7 +49,14 @@ pub(super) fn target(
     }
     if upstream.is_given() {
         let name = upstream.parse(|name| upstream_name(name, upstreams))?;
-        return Some(RouteTarget::Upstream { name, new_prefix, forward_token, encoded_slashes, websocket });
+        return Some(RouteTarget::Upstream {
+            name,
+            new_prefix,
+            forward_token,
+            encoded_slashes,
+            ignore_case,
+            websocket,
+        });
     }
     if !leads.is_empty() {
         options

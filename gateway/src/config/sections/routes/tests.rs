@@ -15,7 +15,7 @@ fn a_route_needs_a_token_unless_it_says_otherwise() {
     assert_eq!((route.access, route.roles.len()), (Access::Authenticated, 0));
     assert!(matches!(
         &route.target,
-        RouteTarget::Upstream { name, new_prefix: None, forward_token: false, encoded_slashes: false, websocket: false }
+        RouteTarget::Upstream { name, new_prefix: None, forward_token: false, encoded_slashes: false, ignore_case: false, websocket: false }
             if name == "demo"
     ));
 }
