@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Worker;
 use super::bearer::Bearer;
 use super::identity::Identity;
-use super::snapshot::Snapshot;
+use super::serving::Serving;
 use super::token_cache::Known;
 use crate::problem::{Code, Rejection};
 use crate::telemetry::VerificationOutcome;
@@ -16,14 +16,15 @@ use crate::wire::RequestHead;
 /// The identity behind the request's bearer token, or `None` if it carries none.
 pub(crate) fn authenticate(
     worker: &Worker,
-    snapshot: &Snapshot,
+    serving: &Serving,
     head: &RequestHead,
     now: UnixSeconds,
 ) -> Result<Option<Rc<Identity>>, Rejection> {
     let Some(bearer) = Bearer::of(head)? else { return Ok(None) };
     let revocations = worker.gateway.sessions.revocations();
+    let snapshot = &*serving.snapshot;
     let leeway = snapshot.verifier.leeway();
-    match worker.token_cache.borrow_mut().get(bearer.as_bytes(), now, leeway, revocations) {
+    match serving.token_cache.borrow_mut().get(bearer.as_bytes(), now, leeway, revocations) {
         Known::Good(identity) => {
             worker.metrics.verification(VerificationOutcome::Cached);
             return Ok(Some(identity));
@@ -41,7 +42,7 @@ pub(crate) fn authenticate(
         return Err(revoked(worker));
     }
     worker.metrics.verification(VerificationOutcome::Valid);
-    worker.token_cache.borrow_mut().insert(bearer.as_bytes(), Rc::clone(&identity), epoch);
+    serving.token_cache.borrow_mut().insert(bearer.as_bytes(), Rc::clone(&identity), epoch);
     Ok(Some(identity))
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::identity::Identity;
 use super::route::Route;
-use super::snapshot::Snapshot;
+use super::serving::Serving;
 use super::{Worker, authenticate};
 use crate::config::{Access, ClaimScalar, RequiredClaim};
 use crate::problem::{Code, Rejection};
@@ -16,7 +16,7 @@ use crate::wire::RequestHead;
 /// The identity a request passes with; `None` where the route asks for none.
 pub(crate) fn authorize(
     worker: &Worker,
-    snapshot: &Snapshot,
+    serving: &Serving,
     route: &Route,
     head: &RequestHead,
     now: UnixSeconds,
@@ -24,7 +24,7 @@ pub(crate) fn authorize(
     if route.access == Access::Public {
         return Ok(None);
     }
-    let Some(identity) = authenticate::authenticate(worker, snapshot, head, now)? else {
+    let Some(identity) = authenticate::authenticate(worker, serving, head, now)? else {
         return if route.access == Access::Optional { Ok(None) } else { Err(authenticate::missing(worker)) };
     };
     if !route.roles.is_empty() && !identity.has_one_of(&route.roles) {

@@ -7,6 +7,7 @@ use super::client::Client;
 use super::header_edits::Occasion;
 use super::response::Response;
 use super::route::{Target, Verdict};
+use super::serving::Serving;
 use super::snapshot::Snapshot;
 use super::{Exchange, Worker, authorize, options_of_the_gateway, redirect, static_files, upstream_request};
 use crate::config::{Access, Placed};
@@ -53,7 +54,8 @@ impl Outcome {
 
 /// Goes the way of a request without its body. Files are looked at; upstreams and stores are not.
 pub(crate) async fn explain(worker: &Worker, client: &Client, exchange: &Exchange<'_>) -> Explanation {
-    let snapshot = &worker.gateway.snapshot;
+    let serving = worker.serving();
+    let snapshot = &*serving.snapshot;
     let request = exchange.request;
     let untried =
         |outcome| Explanation { tried: Vec::new(), token: TokenState::NotAskedFor, outcome: Ok(outcome) };
@@ -67,19 +69,24 @@ pub(crate) async fn explain(worker: &Worker, client: &Client, exchange: &Exchang
     Explanation {
         tried: snapshot.routes.explain(request),
         token: token_state(snapshot, exchange),
-        outcome: outcome(worker, client, exchange).await,
+        outcome: outcome(worker, &serving, client, exchange).await,
     }
 }
 
-async fn outcome(worker: &Worker, client: &Client, exchange: &Exchange<'_>) -> Result<Outcome, Rejection> {
-    let snapshot = &worker.gateway.snapshot;
+async fn outcome(
+    worker: &Worker,
+    serving: &Serving,
+    client: &Client,
+    exchange: &Exchange<'_>,
+) -> Result<Outcome, Rejection> {
+    let snapshot = &*serving.snapshot;
     let request = exchange.request;
     let route = snapshot.routes.select(request)?;
-    let identity = authorize::authorize(worker, snapshot, route, request.head(), exchange.now())?;
+    let identity = authorize::authorize(worker, serving, route, request.head(), exchange.now())?;
     let mut response = match &route.target {
         Target::Upstream(forwarding) => {
-            let name = worker.upstreams[forwarding.upstream].name().to_owned();
-            let outgoing = upstream_request(worker, client, exchange)?;
+            let name = serving.upstream(forwarding.upstream).name().to_owned();
+            let outgoing = upstream_request(worker, serving, client, exchange)?;
             return Ok(Outcome::Upstream(name, outgoing.head().to_vec()));
         }
         Target::Static { root, index_fallback } => {

@@ -2,55 +2,101 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
+use super::serving::Serving;
 use super::snapshot::Snapshot;
-use super::token_cache::TokenCache;
 use crate::sessions::Sessions;
 use crate::telemetry::{AccessLog, Metrics, RequestIds, WorkerMetrics};
-use crate::upstreams::{Upstream, UpstreamPool};
 use crate::users::HashingPool;
 
 /// The state of the whole process.
 pub(crate) struct Gateway {
-    /// One configuration, whole: a request sees it from start to end.
-    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) configuration: Configuration,
     pub(crate) sessions: Sessions,
     pub(crate) hashing: HashingPool,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: Option<AccessLog>,
 }
 
+/// The configuration in force. It is replaced whole.
+pub(crate) struct Configuration {
+    current: RwLock<Arc<Snapshot>>,
+    /// Counts the replacements, so that workers need no lock to find that there was none.
+    version: AtomicU64,
+}
+
+impl Configuration {
+    pub(crate) fn new(snapshot: Snapshot) -> Configuration {
+        Configuration { current: RwLock::new(Arc::new(snapshot)), version: AtomicU64::new(0) }
+    }
+
+    /// What is in force now. Whoever holds it sees no half of a change.
+    pub(crate) fn current(&self) -> Arc<Snapshot> {
+        // Swapped in one step, so it is whole even if a thread panicked beside it.
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Requests that begin from now on are served with `snapshot`.
+    pub(crate) fn replace(&self, snapshot: Arc<Snapshot>) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+}
+
 /// The state of one worker thread. Nothing in it is shared, so nothing in it is locked.
 pub(crate) struct Worker {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) metrics: WorkerMetrics,
-    pub(crate) token_cache: RefCell<TokenCache>,
     pub(crate) access_log: Option<AccessLog>,
     pub(crate) request_ids: RefCell<RequestIds>,
-    /// In the order of the configuration's upstreams.
-    pub(crate) upstreams: Vec<Rc<UpstreamPool>>,
+    /// With the version of the configuration that it was made for.
+    serving: RefCell<(u64, Rc<Serving>)>,
 }
 
 impl Worker {
     /// The `index`-th worker of the gateway.
     pub(crate) fn new(gateway: Arc<Gateway>, index: usize) -> Worker {
-        let settings = &gateway.snapshot.settings;
-        let workers = settings.server.workers;
-        let pool = |upstream: &Arc<Upstream>| Rc::new(UpstreamPool::new(Arc::clone(upstream), workers));
+        let metrics = gateway.metrics.worker(index);
+        // Asked before the configuration is fetched: a replacement in between is then fetched once more.
+        let version = gateway.configuration.version();
+        let serving = Serving::new(gateway.configuration.current(), &metrics, &[]);
         Worker {
-            metrics: gateway.metrics.worker(index),
-            token_cache: RefCell::new(TokenCache::new(settings.limits.token_cache)),
+            metrics,
             access_log: gateway.access_log.as_ref().map(AccessLog::lane),
             request_ids: RefCell::new(RequestIds::new()),
-            upstreams: gateway.snapshot.upstreams.iter().map(pool).collect(),
+            serving: RefCell::new((version, Rc::new(serving))),
             gateway,
         }
     }
 
-    /// What is done now and then, besides requests: closing idle connections and telling what is only known here.
+    /// What a request that begins now is served with, from its start to its end.
+    pub(crate) fn serving(&self) -> Rc<Serving> {
+        let version = self.gateway.configuration.version();
+        if self.serving.borrow().0 != version {
+            self.follow(version);
+        }
+        Rc::clone(&self.serving.borrow().1)
+    }
+
+    #[cold]
+    fn follow(&self, version: u64) {
+        let mut serving = self.serving.borrow_mut();
+        let next = Serving::new(self.gateway.configuration.current(), &self.metrics, serving.1.upstreams());
+        let last = std::mem::replace(&mut *serving, (version, Rc::new(next)));
+        last.1.retire();
+    }
+
+    /// What is done now and then, besides requests: following the configuration where no request does, closing idle
+    /// connections and telling what is only known here.
     pub(crate) fn keep_house(&self) {
-        self.upstreams.iter().for_each(|pool| pool.prune());
-        self.metrics.token_cache_entries(self.token_cache.borrow().len());
+        let serving = self.serving();
+        serving.upstreams().iter().for_each(|pool| pool.prune());
+        self.metrics.token_cache_entries(serving.token_cache.borrow().len());
     }
 }

@@ -20,6 +20,7 @@ mod proxy;
 mod redirect;
 mod response;
 mod route;
+mod serving;
 mod snapshot;
 mod static_files;
 mod token_cache;
@@ -37,10 +38,11 @@ pub(crate) use admission::{Admitted, admit};
 pub(crate) use bearer::bearer_token;
 pub(crate) use client::Client;
 pub(crate) use explain::{Explanation, Outcome, TokenState, explain};
-pub(crate) use gateway::{Gateway, Worker};
+pub(crate) use gateway::{Configuration, Gateway, Worker};
 pub(crate) use lifetime::LifetimeEnd;
 pub(crate) use response::{Response, ResponseBody};
 pub(crate) use route::Verdict;
+pub(crate) use serving::Serving;
 pub(crate) use snapshot::{Snapshot, SnapshotError};
 pub(crate) use upstream_request::UpstreamRequest;
 pub(crate) use websocket::Tunnel;
@@ -103,28 +105,29 @@ impl Facts {
 /// Answers a request. Whatever happens, there is an answer, and a page of an allowed origin can read it.
 pub(crate) async fn handle<'c>(
     worker: &Worker,
+    serving: &Serving,
     client: &Client,
     exchange: &Exchange<'_>,
     facts: &mut Facts,
     body: RequestBody<'c>,
 ) -> Response<'c> {
-    let snapshot = &worker.gateway.snapshot;
-    let mut response = match answer(worker, snapshot, client, exchange, facts, body).await {
+    let mut response = match answer(worker, serving, client, exchange, facts, body).await {
         Ok(response) => response,
         Err(rejection) => Response::refusal(&rejection, exchange.request_id.as_str()),
     };
-    snapshot.cors.decorate(exchange.request.head(), &mut response);
+    serving.snapshot.cors.decorate(exchange.request.head(), &mut response);
     response
 }
 
 async fn answer<'c>(
     worker: &Worker,
-    snapshot: &Snapshot,
+    serving: &Serving,
     client: &Client,
     exchange: &Exchange<'_>,
     facts: &mut Facts,
     body: RequestBody<'c>,
 ) -> Result<Response<'c>, Rejection> {
+    let snapshot = &*serving.snapshot;
     let request = exchange.request;
     // Before anything else, for a browser sends no token with it.
     if let Some(response) = snapshot.cors.preflight(request.head()) {
@@ -136,12 +139,12 @@ async fn answer<'c>(
     // The gateway's own endpoints come before the routes, so that no route can shadow them.
     if let Some(endpoint) = snapshot.endpoints.find(request.target().decoded_path()) {
         facts.endpoint = true;
-        return endpoints::serve(endpoint, worker, snapshot, client, exchange, facts, body).await;
+        return endpoints::serve(endpoint, worker, serving, client, exchange, facts, body).await;
     }
     let route = snapshot.routes.select(request)?;
     facts.route = Some(route.index);
     // Nothing of the body has been asked for so far: a client that waits for `100 Continue` gets its 401 instead.
-    let identity = authorize::authorize(worker, snapshot, route, request.head(), exchange.now())?;
+    let identity = authorize::authorize(worker, serving, route, request.head(), exchange.now())?;
     facts.identity.clone_from(&identity);
     if identity.is_some() {
         authenticate::heard(worker, exchange.now_millis)?;
@@ -160,7 +163,7 @@ async fn answer<'c>(
         Target::Answer(fixed) => fixed.answer(),
         Target::Upstream(forwarding) => {
             facts.upstream = Some(forwarding.upstream);
-            proxy::forward(worker, snapshot, occasion, route, forwarding, body).await?
+            proxy::forward(worker, serving, occasion, route, forwarding, body).await?
         }
     };
     if let Some(edits) = &route.response_headers {
@@ -172,13 +175,14 @@ async fn answer<'c>(
 /// A request's way as far as the socket of its upstream: what would be sent there.
 pub(crate) fn upstream_request(
     worker: &Worker,
+    serving: &Serving,
     client: &Client,
     exchange: &Exchange<'_>,
 ) -> Result<UpstreamRequest, Rejection> {
-    let snapshot = &worker.gateway.snapshot;
+    let snapshot = &*serving.snapshot;
     let request = exchange.request;
     let route = snapshot.routes.select(request)?;
-    let identity = authorize::authorize(worker, snapshot, route, request.head(), exchange.now())?;
+    let identity = authorize::authorize(worker, serving, route, request.head(), exchange.now())?;
     match &route.target {
         Target::Static { .. } | Target::Redirect(_) | Target::Answer(_) => {
             Err(Rejection::new(Code::NotFound, "the route has no upstream"))

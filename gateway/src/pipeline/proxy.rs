@@ -11,6 +11,7 @@ use super::header_edits::Occasion;
 use super::lifetime::Lifetime;
 use super::response::{Response, ResponseBody};
 use super::route::{Forwarding, Route};
+use super::serving::Serving;
 use super::snapshot::Snapshot;
 use super::upstream_request::{Additions, UpstreamRequest};
 use super::{Worker, websocket};
@@ -62,7 +63,7 @@ pub(crate) fn outgoing(
 /// Forwards a request and gives the upstream's answer, its body still on its way.
 pub(crate) async fn forward<'c>(
     worker: &Worker,
-    snapshot: &Snapshot,
+    serving: &Serving,
     occasion: Occasion<'_>,
     route: &Route,
     forwarding: &Forwarding,
@@ -70,12 +71,13 @@ pub(crate) async fn forward<'c>(
 ) -> Result<Response<'c>, Rejection> {
     let exchange = occasion.exchange;
     let request = exchange.request;
-    let pool = &worker.upstreams[forwarding.upstream];
+    let snapshot = &*serving.snapshot;
+    let pool = serving.upstream(forwarding.upstream);
     let upgrade = forwarding.websocket && websocket::is_asked_for(request)?;
     let outgoing = outgoing(snapshot, occasion, route, forwarding, upgrade)?;
     let outgoing =
         OutgoingRequest { head: outgoing.head(), method: request.method(), now: exchange.started, upgrade };
-    let failed = |error: SendError| failed(worker, forwarding.upstream, &error);
+    let failed = |error: SendError| failed(serving, forwarding.upstream, &error);
     let lifetime = || {
         let grace = snapshot.settings.tokens.stream_grace;
         let identity = occasion.identity.map(Rc::clone);
@@ -86,12 +88,12 @@ pub(crate) async fn forward<'c>(
         true => match crate::upstreams::upgrade(pool, outgoing, websocket::PROTOCOL).await.map_err(failed)? {
             UpgradeAnswer::Declined(response) => *response,
             UpgradeAnswer::Accepted(upgraded) => {
-                worker.metrics.upstream_request(forwarding.upstream, UpstreamOutcome::Ok);
+                serving.counters.upstream_request(forwarding.upstream, UpstreamOutcome::Ok);
                 return Ok(websocket::opened(*upgraded, lifetime()));
             }
         },
     };
-    worker.metrics.upstream_request(forwarding.upstream, UpstreamOutcome::Ok);
+    serving.counters.upstream_request(forwarding.upstream, UpstreamOutcome::Ok);
     let mut response = pass_back(response, request, snapshot);
     // Most answers have come whole, and nothing has to watch over them.
     if let ResponseBody::Upstream { body, lifetime: watch, .. } = &mut response.body
@@ -151,11 +153,11 @@ fn told_length(head: &ResponseHead) -> Option<u64> {
 /// When a client may try again where the upstream may be back any moment.
 const AGAIN: Duration = Duration::from_secs(1);
 
-fn failed(worker: &Worker, upstream: usize, error: &SendError) -> Rejection {
+fn failed(serving: &Serving, upstream: usize, error: &SendError) -> Rejection {
     if let SendError::Body(error) = error {
         return bad_body(error);
     }
-    let pool = &worker.upstreams[upstream];
+    let pool = serving.upstream(upstream);
     tracing::warn!(upstream = pool.name(), addresses = pool.addresses(), %error, "upstream failed");
     let (outcome, rejection) = match error {
         SendError::Connect(_) => (
@@ -176,7 +178,7 @@ fn failed(worker: &Worker, upstream: usize, error: &SendError) -> Rejection {
         ),
         _ => (UpstreamOutcome::Broken, Rejection::new(Code::BadGateway, "the upstream's answer was broken")),
     };
-    worker.metrics.upstream_request(upstream, outcome);
+    serving.counters.upstream_request(upstream, outcome);
     rejection
 }
 

@@ -3,7 +3,7 @@
 use http::Method;
 use tokio::time::Instant;
 
-use crate::pipeline::{Facts, Worker};
+use crate::pipeline::{Facts, Serving, Worker};
 use crate::telemetry::AccessRecord;
 use crate::wire::{RequestHead, Version};
 
@@ -51,11 +51,18 @@ pub(super) fn protocol(version: Version) -> &'static str {
 }
 
 /// Writes an exchange down.
-pub(super) fn log(worker: &Worker, asked: &Asked<'_>, request_id: &str, facts: &Facts, seen: &Seen) {
+pub(super) fn log(
+    worker: &Worker,
+    serving: &Serving,
+    asked: &Asked<'_>,
+    request_id: &str,
+    facts: &Facts,
+    seen: &Seen,
+) {
     let duration = seen.ended.duration_since(seen.started);
-    worker.metrics.request(facts.label(), seen.status, duration);
+    worker.metrics.request(&serving.counters, facts.label(), seen.status, duration);
     let Some(access_log) = &worker.access_log else { return };
-    let routes = &worker.gateway.snapshot.settings.routes;
+    let routes = &serving.snapshot.settings.routes;
     access_log.write(&AccessRecord {
         at_millis: seen.started_millis + duration.as_millis() as u64,
         request_id,
@@ -68,7 +75,7 @@ pub(super) fn log(worker: &Worker, asked: &Asked<'_>, request_id: &str, facts: &
         bytes_sent: seen.bytes,
         duration,
         route: facts.route.map(|i| routes[i].path.as_str()),
-        upstream: facts.upstream.map(|i| worker.upstreams[i].name()),
+        upstream: facts.upstream.map(|i| serving.upstream(i).name()),
         user: facts.user(),
         code: seen.code,
     });

@@ -104,7 +104,7 @@ fn answer<'c>(head: &RequestHead, state: &AdminState) -> Result<Response<'c>, Re
 fn readiness<'c>(state: &AdminState) -> Response<'c> {
     let draining = *state.draining.borrow();
     let store = state.gateway.sessions.store_trouble();
-    let users = state.gateway.snapshot.users.trouble();
+    let users = state.gateway.configuration.current().users.trouble();
     let (now, revocations) = (now_millis(), state.gateway.sessions.revocations());
     let (status, word) = match draining {
         true => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
@@ -128,9 +128,9 @@ fn now_millis() -> u64 {
 }
 
 fn gauges(state: &AdminState) -> Gauges {
-    let users = &state.gateway.snapshot.users;
+    let users = &state.gateway.configuration.current().users;
     Gauges {
-        upstreams: state.gateway.snapshot.upstreams.iter().map(|upstream| upstream.state()).collect(),
+        upstreams: state.gateway.configuration.current().upstreams.iter().map(|upstream| upstream.state()).collect(),
         users: users.current().len(),
         users_reads: users.reads(),
         users_failures: users.failures(),

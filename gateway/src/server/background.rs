@@ -18,7 +18,7 @@ use super::redirect;
 use super::running::since_1970;
 use crate::pipeline::Gateway;
 use crate::upstreams::care;
-use crate::users::{LiveDirectory, Look};
+use crate::users::Look;
 
 /// How often the users file is looked at; a change is in force two looks later at most.
 const USERS_INTERVAL: Duration = Duration::from_millis(500);
@@ -43,8 +43,8 @@ pub(super) fn run(
             led = redirect => led?,
             () = take_commands(control, Arc::clone(&gateway)) => {}
             () = sweep(&gateway) => {}
-            () = care(|| gateway.snapshot.upstreams.clone()) => {}
-            () = follow_users(&gateway.snapshot.users) => {}
+            () = care(|| gateway.configuration.current().upstreams.clone()) => {}
+            () = follow_users(&gateway) => {}
             // An error means that nobody is left to tell, which is the end as well.
             _ = end.wait_for(|ended| *ended) => {}
         }
@@ -65,12 +65,12 @@ async fn lead_to_https(
 }
 
 /// Follows the users file.
-async fn follow_users(users: &Arc<LiveDirectory>) {
+async fn follow_users(gateway: &Gateway) {
     let mut ticks = interval(USERS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let users = Arc::clone(users);
+        let users = Arc::clone(&gateway.configuration.current().users);
         match spawn_blocking(move || users.look()).await {
             Ok(look) => tell(&look),
             Err(error) => tracing::error!(%error, "the users file could not be looked at"),

@@ -27,7 +27,9 @@ pub(super) async fn serve(
     sources: &Sources,
     draining: watch::Receiver<bool>,
 ) {
-    let snapshot = &worker.gateway.snapshot;
+    // What it began with; its requests see what is in force when they come.
+    let serving = worker.serving();
+    let snapshot = &*serving.snapshot;
     let settings = &snapshot.settings;
     let patience = settings.limits.handshake_timeout;
     let peer = match client_of(&socket, peer, settings, patience).await {
@@ -44,14 +46,18 @@ pub(super) async fn serve(
             return worker.metrics.connection_refused();
         }
     }
-    let Some(tls) = &snapshot.tls else {
-        if settings.server.h2c && speaks_http2(&socket, settings.limits.first_byte_timeout).await {
+    let (tls, h2c, first_byte) =
+        (snapshot.tls.clone(), settings.server.h2c, settings.limits.first_byte_timeout);
+    // A connection may outlast many configurations: it must not keep the one it began with.
+    drop(serving);
+    let Some(tls) = tls else {
+        if h2c && speaks_http2(&socket, first_byte).await {
             return Box::pin(http2::serve(socket, client, worker, draining)).await;
         }
         return http1::serve(Socket::Tcp(socket), client, worker, pool, draining).await;
     };
     // Boxed, as what speaks HTTP/2 is: a task is as large as its largest wait, and clients mostly rest.
-    let handshake = Box::pin(timeout(patience, TlsAcceptor::from(tls.clone()).accept(socket)));
+    let handshake = Box::pin(timeout(patience, TlsAcceptor::from(tls).accept(socket)));
     let stream = match handshake.await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%peer, %error, "the TLS handshake failed"),

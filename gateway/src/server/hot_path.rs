@@ -26,13 +26,14 @@ impl HotPath {
     /// A gateway with these settings that listens nowhere; `peer` is the one client. It is `now` for good.
     pub fn new(settings: Settings, peer: SocketAddr, now: UnixSeconds) -> Result<HotPath, ServeError> {
         let gateway = Arc::new(prepare(settings, None)?);
-        let client = Client::new(peer, &gateway.snapshot.settings.server.trusted_proxies, false);
+        let snapshot = gateway.configuration.current();
+        let client = Client::new(peer, &snapshot.settings.server.trusted_proxies, false);
         Ok(HotPath { worker: Worker::new(gateway, 0), client, head: RequestHead::default(), now })
     }
 
     /// An access token of a new session, valid for a minute.
     pub fn access_token(&self, username: &str) -> Result<String, SigningError> {
-        self.worker.gateway.snapshot.issuer.issue(TokenRequest {
+        self.worker.serving().snapshot.issuer.issue(TokenRequest {
             token_type: TokenType::Access,
             jti: &TokenId::random().to_string(),
             sid: &SessionId::random().to_string(),
@@ -71,6 +72,6 @@ impl HotPath {
             started: Instant::now(),
             now_millis: self.now * 1000,
         };
-        pipeline::upstream_request(&self.worker, &self.client, &exchange)
+        pipeline::upstream_request(&self.worker, &self.worker.serving(), &self.client, &exchange)
     }
 }

@@ -15,7 +15,7 @@ use super::buffers::{BufferPool, Buffers};
 use super::exchange::{bad_head, head_limits, request_id, unix_millis};
 use super::tunnel;
 use crate::config::Limits;
-use crate::pipeline::{self, Client, Exchange, Facts, Response, Worker};
+use crate::pipeline::{self, Client, Exchange, Facts, Response, Serving, Worker};
 use crate::problem::{Code, Rejection};
 use crate::wire::{
     BodyReader, ConnectionBody, Deadline, ReadBuffer, RequestBody, RequestHead, Socket, Version,
@@ -41,7 +41,7 @@ pub(super) async fn serve(
         socket,
         client,
         worker,
-        limits: &worker.gateway.snapshot.settings.limits,
+        idle_timeout: worker.serving().snapshot.settings.limits.idle_timeout,
         deadline: Deadline::default(),
         write_deadline: Deadline::default(),
         newcomer: true,
@@ -54,7 +54,8 @@ struct Connection<'w> {
     socket: Socket,
     client: Client,
     worker: &'w Worker,
-    limits: &'w Limits,
+    /// How long it may rest, as its last request was told.
+    idle_timeout: Duration,
     deadline: Deadline,
     write_deadline: Deadline,
     /// It has not asked for anything yet.
@@ -96,7 +97,8 @@ impl Connection<'_> {
             // An error means that the sender is gone, which is the end as well.
             let _ = stopping.wait_for(|draining| *draining).await;
         });
-        self.deadline.set(Instant::now() + self.limits.first_byte_timeout);
+        let first_byte_timeout = self.worker.serving().snapshot.settings.limits.first_byte_timeout;
+        self.deadline.set(Instant::now() + first_byte_timeout);
         while self.readable(stop.as_mut()).await {
             let mut buffers = pool.take();
             // Boxed, for a task is as large as its largest wait: with the talk in it, an idle client cost 4 KiB instead of 1.8.
@@ -120,9 +122,9 @@ impl Connection<'_> {
                     if !self.newcomer {
                         return Poll::Ready(false);
                     }
-                    self.deadline.set(Instant::now() + NEWCOMER_TIME.min(self.limits.first_byte_timeout));
+                    self.deadline.set(Instant::now() + NEWCOMER_TIME);
                 }
-                let late = self.deadline.poll_within(cx, self.limits.idle_timeout);
+                let late = self.deadline.poll_within(cx, self.idle_timeout);
                 late.map(|()| false)
             }
         })
@@ -132,11 +134,13 @@ impl Connection<'_> {
     /// Answers requests as long as they arrive without a wait between them.
     async fn talk(&mut self, buffers: &mut Buffers, draining: &watch::Receiver<bool>) -> After {
         loop {
-            let after = match self.next_head(buffers).await {
-                NextHead::Complete => self.serve_request(buffers, draining).await,
+            let serving = self.worker.serving();
+            let limits = &serving.snapshot.settings.limits;
+            let after = match self.next_head(buffers, limits).await {
+                NextHead::Complete => self.serve_request(&serving, buffers, draining).await,
                 NextHead::NotBegun => return After::Rest,
                 NextHead::Over => return After::Over,
-                NextHead::Refused(rejection) => self.refuse(buffers, &rejection, None).await,
+                NextHead::Refused(rejection) => self.refuse(&serving, buffers, &rejection, None).await,
             };
             if after != After::GoOn {
                 return after;
@@ -145,15 +149,15 @@ impl Connection<'_> {
     }
 
     /// Reads the next head, to its end once it has begun.
-    async fn next_head(&mut self, buffers: &mut Buffers) -> NextHead {
+    async fn next_head(&mut self, buffers: &mut Buffers, limits: &Limits) -> NextHead {
         let Buffers { input, head, .. } = buffers;
-        let limits = head_limits(self.limits);
+        let head_limits = head_limits(limits);
         let mut timed = false;
         poll_fn(|cx| {
             loop {
                 let begun = !input.filled().is_empty();
                 if begun {
-                    match head.parse(input.filled(), &limits) {
+                    match head.parse(input.filled(), &head_limits) {
                         Ok(Some(length)) => {
                             input.consume(length);
                             return Poll::Ready(NextHead::Complete);
@@ -171,7 +175,7 @@ impl Connection<'_> {
                             self.deadline.clear();
                             timed = true;
                         }
-                        let late = self.deadline.poll_within(cx, self.limits.header_timeout);
+                        let late = self.deadline.poll_within(cx, limits.header_timeout);
                         return late.map(|()| {
                             NextHead::Refused(Rejection::new(
                                 Code::RequestTimeout,
@@ -186,16 +190,22 @@ impl Connection<'_> {
     }
 
     /// Admits the request whose head was read, has it answered and writes the answer.
-    async fn serve_request(&mut self, buffers: &mut Buffers, draining: &watch::Receiver<bool>) -> After {
+    async fn serve_request(
+        &mut self,
+        serving: &Serving,
+        buffers: &mut Buffers,
+        draining: &watch::Receiver<bool>,
+    ) -> After {
         let (started, now_millis) = (Instant::now(), unix_millis());
         let worker = self.worker;
+        let limits = &serving.snapshot.settings.limits;
         self.newcomer = false;
         let Buffers { input, head, out } = buffers;
         let request = match pipeline::admit(head) {
             Ok(request) => request,
             Err(rejection) => {
                 let line = RequestLine::of(head);
-                return self.refuse(buffers, &rejection, Some(line)).await;
+                return self.refuse(serving, buffers, &rejection, Some(line)).await;
             }
         };
         let request_id = request_id(worker, &self.client, head);
@@ -209,10 +219,10 @@ impl Connection<'_> {
             deadline: &mut self.deadline,
             awaits_continue: &mut awaits_continue,
         };
-        let body = RequestBody::of_connection(request.framing(), body, self.limits.body_timeout);
+        let body = RequestBody::of_connection(request.framing(), body, limits.body_timeout);
         let exchange = Exchange { request: &request, request_id: &request_id, started, now_millis };
         let mut facts = Facts::default();
-        let mut response = pipeline::handle(worker, &self.client, &exchange, &mut facts, body).await;
+        let mut response = pipeline::handle(worker, serving, &self.client, &exchange, &mut facts, body).await;
 
         let (status, code, tunnel) = (response.status, response.code, response.tunnel.take());
         // Asked only now: the stop may have come while the upstream was thinking. Copied out, for a borrow held over
@@ -225,10 +235,10 @@ impl Connection<'_> {
             request_id: request_id.as_bytes(),
             now: exchange.now(),
         };
-        let patience = self.limits.write_timeout;
+        let patience = limits.write_timeout;
         let mut written = answer.write(&self.socket, &mut self.write_deadline, patience, out, response).await;
         if let (Some(tunnel), Ok(_)) = (tunnel, &written.outcome) {
-            let limit = self.limits.tunnel_timeout;
+            let limit = limits.tunnel_timeout;
             // Boxed, for few connections ever get here.
             let (bytes, end) = Box::pin(tunnel::carry(&self.socket, input, *tunnel, limit)).await;
             tracing::debug!(%end, request_id = request_id.as_str(), "a WebSocket has ended");
@@ -242,7 +252,7 @@ impl Connection<'_> {
             code: code.map(Code::name),
             bytes: written.bytes,
         };
-        let trusted = &worker.gateway.snapshot.settings.server.trusted_proxies;
+        let trusted = &serving.snapshot.settings.server.trusted_proxies;
         let asked = Asked {
             client: &self.client.address_text(head, trusted),
             method: request.method().as_str(),
@@ -250,8 +260,9 @@ impl Connection<'_> {
             host: request.host().as_str(),
             protocol: protocol(head.version()),
         };
-        log(worker, &asked, request_id.as_str(), &facts, &seen);
-        self.deadline.set(written.ended + self.limits.idle_timeout);
+        log(worker, serving, &asked, request_id.as_str(), &facts, &seen);
+        self.idle_timeout = limits.idle_timeout;
+        self.deadline.set(written.ended + self.idle_timeout);
         match written.outcome {
             Err(_) => After::Abort,
             Ok(false) => After::Close,
@@ -266,6 +277,7 @@ impl Connection<'_> {
     /// `line` is what it asked for, as far as that could be read.
     async fn refuse(
         &mut self,
+        serving: &Serving,
         buffers: &mut Buffers,
         rejection: &Rejection,
         line: Option<RequestLine>,
@@ -282,7 +294,7 @@ impl Connection<'_> {
             request_id: request_id.as_bytes(),
             now: started_millis / 1000,
         };
-        let patience = self.limits.write_timeout;
+        let patience = serving.snapshot.settings.limits.write_timeout;
         let written =
             answer.write(&self.socket, &mut self.write_deadline, patience, &mut buffers.out, response).await;
         let seen = Seen {
@@ -300,7 +312,7 @@ impl Connection<'_> {
             host: "-",
             protocol: line.as_ref().map_or("-", |line| protocol(line.version)),
         };
-        log(worker, &asked, request_id.as_str(), &Facts::default(), &seen);
+        log(worker, serving, &asked, request_id.as_str(), &Facts::default(), &seen);
         After::Close
     }
 

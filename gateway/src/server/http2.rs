@@ -41,7 +41,7 @@ pub(super) async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let limits = worker.gateway.snapshot.settings.limits.clone();
+    let limits = worker.serving().snapshot.settings.limits.clone();
     let handshake = builder(&limits).handshake(socket);
     let connection = match timeout(limits.first_byte_timeout, handshake).await {
         Ok(Ok(connection)) => connection,

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::access::{Asked, RequestLine, Seen, log, protocol};
 use super::exchange::{bad_head, head_limits, request_id, unix_millis};
 use super::http2_answer::Http2Answer;
-use crate::pipeline::{self, Client, Exchange, Facts, Response, Worker};
+use crate::pipeline::{self, Client, Exchange, Facts, Response, Serving, Worker};
 use crate::problem::{Code, Rejection};
 use crate::wire::{Http2Body, RequestBody, RequestHead, Version};
 
@@ -26,18 +26,19 @@ pub(super) async fn exchange(
     mut respond: SendResponse<Bytes>,
 ) {
     let (started, now_millis) = (Instant::now(), unix_millis());
-    let limits = &worker.gateway.snapshot.settings.limits;
+    let serving = worker.serving();
+    let limits = &serving.snapshot.settings.limits;
     let (parts, stream) = request.into_parts();
     let mut head = RequestHead::default();
     if let Err(error) = head.read_http2(&parts, !stream.is_end_stream(), &head_limits(limits)) {
         let line =
             RequestLine { method: parts.method, path: parts.uri.path().to_owned(), version: Version::Http2 };
-        return refuse(worker, client, respond, &bad_head(&error), &line).await;
+        return refuse(worker, &serving, client, respond, &bad_head(&error), &line).await;
     }
     let request = match pipeline::admit(&head) {
         Ok(request) => request,
         Err(rejection) => {
-            return refuse(worker, client, respond, &rejection, &RequestLine::of(&head)).await;
+            return refuse(worker, &serving, client, respond, &rejection, &RequestLine::of(&head)).await;
         }
     };
     let request_id = request_id(worker, client, &head);
@@ -46,7 +47,7 @@ pub(super) async fn exchange(
     let mut facts = Facts::default();
     let handled = tokio::select! {
         biased;
-        response = pipeline::handle(worker, client, &exchange, &mut facts, body) => Some(response),
+        response = pipeline::handle(worker, &serving, client, &exchange, &mut facts, body) => Some(response),
         // Whoever works for it upstream is let go.
         _ = poll_fn(|cx| respond.poll_reset(cx)) => None,
     };
@@ -65,7 +66,7 @@ pub(super) async fn exchange(
         bytes = answer.write(&mut respond, response).await;
     }
     let seen = Seen { started, started_millis: now_millis, ended: Instant::now(), status, code, bytes };
-    let trusted = &worker.gateway.snapshot.settings.server.trusted_proxies;
+    let trusted = &serving.snapshot.settings.server.trusted_proxies;
     let asked = Asked {
         client: &client.address_text(&head, trusted),
         method: request.method().as_str(),
@@ -73,12 +74,13 @@ pub(super) async fn exchange(
         host: request.host().as_str(),
         protocol: protocol(Version::Http2),
     };
-    log(worker, &asked, request_id.as_str(), &facts, &seen);
+    log(worker, &serving, &asked, request_id.as_str(), &facts, &seen);
 }
 
 /// Answers a request that was not admitted. The other streams of the connection have nothing to do with it.
 async fn refuse(
     worker: &Worker,
+    serving: &Serving,
     client: &Client,
     mut respond: SendResponse<Bytes>,
     rejection: &Rejection,
@@ -90,7 +92,7 @@ async fn refuse(
         is_head: line.method == Method::HEAD,
         request_id: request_id.as_bytes(),
         now: started_millis / 1000,
-        patience: worker.gateway.snapshot.settings.limits.write_timeout,
+        patience: serving.snapshot.settings.limits.write_timeout,
     };
     let bytes = answer.write(&mut respond, Response::refusal(rejection, request_id.as_str())).await;
     let seen = Seen {
@@ -108,5 +110,5 @@ async fn refuse(
         host: "-",
         protocol: protocol(line.version),
     };
-    log(worker, &asked, request_id.as_str(), &Facts::default(), &seen);
+    log(worker, serving, &asked, request_id.as_str(), &Facts::default(), &seen);
 }

@@ -40,7 +40,7 @@ pub(super) async fn serve(listener: TcpListener, gateway: Arc<Gateway>, secure: 
 }
 
 async fn exchange(socket: &Socket, gateway: &Gateway, port: u16) {
-    let limits = head_limits(&gateway.snapshot.settings.limits);
+    let limits = head_limits(&gateway.configuration.current().settings.limits);
     let (mut input, mut head) = (ReadBuffer::default(), RequestHead::default());
     let refused = loop {
         match poll_fn(|cx| socket.poll_read(cx, &mut input, 4096)).await {

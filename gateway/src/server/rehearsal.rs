@@ -32,7 +32,8 @@ impl Rehearsal {
         peer: SocketAddr,
         secure: bool,
     ) -> Result<Explanation, Rejection> {
-        let settings = &self.worker.gateway.snapshot.settings;
+        let serving = self.worker.serving();
+        let settings = &serving.snapshot.settings;
         let mut head = RequestHead::default();
         let complete = head.parse(input, &head_limits(&settings.limits)).map_err(|error| bad_head(&error))?;
         if complete.is_none() {

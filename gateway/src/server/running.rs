@@ -17,7 +17,7 @@ use super::listener::bind;
 use super::sources::Sources;
 use super::worker::{self, Post};
 use crate::config::{Settings, Store as StoreSettings};
-use crate::pipeline::{Gateway, Snapshot, SnapshotError};
+use crate::pipeline::{Configuration, Gateway, Snapshot, SnapshotError};
 use crate::sessions::{
     EmbeddedStore, LockoutPolicy, MemoryStore, OpenError, Policy, RedisOpenError, RedisStore, RotationPolicy,
     Sessions, Store, StoreError, ThrottlePolicy,
@@ -95,26 +95,25 @@ pub struct Running {
 /// well.
 pub(super) fn prepare(settings: Settings, access_log: Option<AccessLog>) -> Result<Gateway, ServeError> {
     let now = since_1970();
-    let snapshot = Arc::new(Snapshot::load(settings, now.as_secs())?);
+    let snapshot = Snapshot::load(settings, now.as_secs())?;
     let settings = &snapshot.settings;
     let store = open_store(&settings.store)?;
     let runtime = Builder::new_current_thread().enable_time().build().map_err(ServeError::Thread)?;
     let sessions = runtime.block_on(Sessions::start(store, policy(settings), now.as_millis() as u64))?;
-    let route_names = settings.routes.iter().map(|r| r.path.clone()).collect();
-    let upstream_names = settings.upstreams.keys().cloned().collect();
     Ok(Gateway {
         hashing: HashingPool::new(settings.limits.hash_threads, settings.limits.hash_queue),
-        metrics: Arc::new(Metrics::new(settings.server.workers, route_names, upstream_names)),
+        metrics: Arc::new(Metrics::new(settings.server.workers)),
         access_log,
         sessions,
-        snapshot,
+        configuration: Configuration::new(snapshot),
     })
 }
 
 /// Starts everything. When this returns, requests are answered; when it fails, nothing was left running.
 pub fn start(settings: Settings, logs: &Logs) -> Result<Running, ServeError> {
     let gateway = Arc::new(prepare(settings, logs.access.clone())?);
-    let settings = &gateway.snapshot.settings;
+    let snapshot = gateway.configuration.current();
+    let settings = &snapshot.settings;
     let control = ControlSocket::bind(&settings.store);
     let (public, public_address) = listen(settings.server.listen, "server.listen", settings.server.workers)?;
     let (mut admin, admin_address) = listen(settings.admin.listen, "admin.listen", 1)?;
@@ -150,7 +149,7 @@ pub fn start(settings: Settings, logs: &Logs) -> Result<Running, ServeError> {
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(|| worker::run(post));
         workers.push(thread.map_err(ServeError::Thread)?);
     }
-    let users = Arc::clone(&gateway.snapshot.users);
+    let users = Arc::clone(&snapshot.users);
     Ok(Running { public_address, admin_address, users, draining, workers, ended, background })
 }
 

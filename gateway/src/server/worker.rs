@@ -44,7 +44,6 @@ pub(super) fn run(post: Post) -> std::io::Result<()> {
 async fn serve(post: Post) -> std::io::Result<()> {
     let listener = TcpListener::from_std(post.listener)?;
     let worker = Rc::new(Worker::new(Arc::clone(&post.gateway), post.index));
-    let settings = &post.gateway.snapshot.settings;
     let connections = Rc::new(Connections::default());
     let buffers = Rc::new(BufferPool::default());
     let mut stop = post.draining.clone();
@@ -53,7 +52,8 @@ async fn serve(post: Post) -> std::io::Result<()> {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "cannot switch Nagle's algorithm off");
         }
-        if post.open.fetch_add(1, Ordering::Relaxed) >= settings.limits.connections {
+        if post.open.fetch_add(1, Ordering::Relaxed) >= worker.serving().snapshot.settings.limits.connections
+        {
             post.open.fetch_sub(1, Ordering::Relaxed);
             worker.metrics.connection_refused();
             return;
@@ -77,7 +77,8 @@ async fn serve(post: Post) -> std::io::Result<()> {
     for (socket, peer) in listener::close(listener)? {
         begin(socket, peer);
     }
-    if timeout(settings.server.drain_timeout, connections.ended()).await.is_err() {
+    let drain_timeout = worker.serving().snapshot.settings.server.drain_timeout;
+    if timeout(drain_timeout, connections.ended()).await.is_err() {
         tracing::warn!(connections = connections.open.get(), "the drain's time is over: connections are cut");
     }
     Ok(())

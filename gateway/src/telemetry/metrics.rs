@@ -3,8 +3,8 @@
 //! Every label value comes from a closed set: an outcome, a status class, or a name from the configuration.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 macro_rules! outcomes {
@@ -71,27 +71,79 @@ pub(crate) enum RouteLabel {
 #[derive(Debug)]
 #[repr(align(128))]
 struct Shard {
-    /// By route label, then by status class.
-    requests: Vec<[AtomicU64; CLASSES.len()]>,
+    named: Mutex<Named>,
     duration_buckets: [AtomicU64; BUCKETS.len() + 1],
     duration_micros: AtomicU64,
     logins: [AtomicU64; LoginOutcome::LABELS.len()],
     refreshes: [AtomicU64; RefreshOutcome::LABELS.len()],
     verifications: [AtomicU64; VerificationOutcome::LABELS.len()],
     logouts: AtomicU64,
-    upstream_requests: Vec<[AtomicU64; UpstreamOutcome::LABELS.len()]>,
     connections: AtomicU64,
     connections_refused: AtomicU64,
     connections_open: AtomicI64,
     token_cache_entries: AtomicU64,
 }
 
+/// Counters with names from the configuration. They outlive it, so that a route that comes again goes on counting.
+/// Locked when a worker takes up a configuration and when a page is made; requests do not come here.
+#[derive(Debug, Default)]
+struct Named {
+    routes: Vec<(String, Arc<ByClass>)>,
+    upstreams: Vec<(String, Arc<ByOutcome>)>,
+}
+
+type ByClass = Line<{ CLASSES.len() }>;
+type ByOutcome = Line<{ UpstreamOutcome::LABELS.len() }>;
+
+/// Counters of one worker and one name, apart from those of other workers.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Line<const N: usize>([AtomicU64; N]);
+
+impl<const N: usize> Default for Line<N> {
+    fn default() -> Line<N> {
+        Line(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+/// The counters of that name, made if there are none yet.
+fn named<T: Default>(all: &mut Vec<(String, Arc<T>)>, name: &str) -> Arc<T> {
+    if let Some((_, counters)) = all.iter().find(|(known, _)| known == name) {
+        return Arc::clone(counters);
+    }
+    let counters = Arc::new(T::default());
+    all.push((name.to_owned(), Arc::clone(&counters)));
+    counters
+}
+
+/// One worker's counters for the routes and upstreams of one configuration, by their place in it.
+#[derive(Debug)]
+pub(crate) struct RouteCounters {
+    /// Those of the endpoints and of nobody come behind the routes.
+    requests: Vec<Arc<ByClass>>,
+    upstreams: Vec<Arc<ByOutcome>>,
+}
+
+impl RouteCounters {
+    pub(crate) fn upstream_request(&self, upstream: usize, outcome: UpstreamOutcome) {
+        add(&self.upstreams[upstream].0[outcome as usize], 1);
+    }
+}
+
+const ENDPOINT: &str = "(endpoint)";
+const NONE: &str = "(none)";
+
+impl Shard {
+    fn named(&self) -> MutexGuard<'_, Named> {
+        // Only added to, so it is whole even if a thread panicked beside it.
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// All counters.
 #[derive(Debug)]
 pub struct Metrics {
     shards: Vec<Arc<Shard>>,
-    routes: Vec<String>,
-    upstreams: Vec<String>,
     started: SystemTime,
 }
 
@@ -136,18 +188,17 @@ pub(crate) struct Gauges {
 }
 
 impl Metrics {
-    /// Counters for so many workers, for these routes (by path; paths may repeat) and upstreams (by name).
-    pub fn new(workers: usize, routes: Vec<String>, upstreams: Vec<String>) -> Metrics {
+    /// Counters for so many workers.
+    pub fn new(workers: usize) -> Metrics {
         let shard = |_| {
             Arc::new(Shard {
-                requests: (0..routes.len() + 2).map(|_| Default::default()).collect(),
+                named: Mutex::default(),
                 duration_buckets: Default::default(),
                 duration_micros: AtomicU64::new(0),
                 logins: Default::default(),
                 refreshes: Default::default(),
                 verifications: Default::default(),
                 logouts: AtomicU64::new(0),
-                upstream_requests: upstreams.iter().map(|_| Default::default()).collect(),
                 connections: AtomicU64::new(0),
                 connections_refused: AtomicU64::new(0),
                 connections_open: AtomicI64::new(0),
@@ -155,7 +206,7 @@ impl Metrics {
             })
         };
         let shards = (0..workers.max(1)).map(shard).collect();
-        Metrics { shards, routes, upstreams, started: SystemTime::now() }
+        Metrics { shards, started: SystemTime::now() }
     }
 
     /// The counters of a worker.
@@ -167,10 +218,9 @@ impl Metrics {
     pub(crate) fn render(&self, gauges: Gauges) -> String {
         let mut page = Page { text: String::with_capacity(8 * 1024) };
         page.family("requests_total", "counter", "Requests answered, by route and status class.");
-        for (name, places) in self.route_labels() {
-            for (class, label) in CLASSES.iter().enumerate() {
-                let count: u64 = places.iter().map(|&place| self.sum(|s| &s.requests[place][class])).sum();
-                page.sample("requests_total", &[("route", name), ("status", label)], count);
+        for (name, counts) in self.named(|named| &named.routes) {
+            for (label, count) in CLASSES.iter().zip(counts) {
+                page.sample("requests_total", &[("route", &name), ("status", label)], count);
             }
         }
         self.durations(&mut page);
@@ -184,10 +234,9 @@ impl Metrics {
         });
         page.single("logouts_total", "counter", "Logouts.", self.sum(|s| &s.logouts));
         page.family("upstream_requests_total", "counter", "Requests sent to upstreams.");
-        for (place, upstream) in self.upstreams.iter().enumerate() {
-            for (outcome, label) in UpstreamOutcome::LABELS.iter().enumerate() {
-                let count = self.sum(|s| &s.upstream_requests[place][outcome]);
-                page.sample("upstream_requests_total", &[("upstream", upstream), ("outcome", label)], count);
+        for (name, counts) in self.named(|named| &named.upstreams) {
+            for (label, count) in UpstreamOutcome::LABELS.iter().zip(counts) {
+                page.sample("upstream_requests_total", &[("upstream", &name), ("outcome", label)], count);
             }
         }
         page.family("upstream_servers", "gauge", "Servers of upstreams, by whether they get requests.");
@@ -280,18 +329,25 @@ impl Metrics {
         page.text
     }
 
-    /// The values of the label `route`, each with the places that count for it. Routes may have one path and differ by
-    /// host or method, but a series may stand on a page only once.
-    fn route_labels(&self) -> Vec<(&str, Vec<usize>)> {
-        let mut labels: Vec<(&str, Vec<usize>)> = Vec::new();
-        let names = self.routes.iter().map(String::as_str).chain(["(endpoint)", "(none)"]);
-        for (place, name) in names.enumerate() {
-            match labels.iter_mut().find(|(label, _)| *label == name) {
-                Some((_, places)) => places.push(place),
-                None => labels.push((name, vec![place])),
+    /// What the workers counted under each name, in the order in which the names came up, the gateway's own behind them.
+    fn named<const N: usize>(
+        &self,
+        of: impl Fn(&Named) -> &Vec<(String, Arc<Line<N>>)>,
+    ) -> Vec<(String, [u64; N])> {
+        let mut all: Vec<(String, [u64; N])> = Vec::new();
+        for shard in &self.shards {
+            for (name, counters) in of(&shard.named()) {
+                let place = all.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
+                    all.push((name.clone(), [0; N]));
+                    all.len() - 1
+                });
+                for (sum, counter) in all[place].1.iter_mut().zip(&counters.0) {
+                    *sum += counter.load(Ordering::Relaxed);
+                }
             }
         }
-        labels
+        all.sort_by_key(|(name, _)| [ENDPOINT, NONE].contains(&name.as_str()));
+        all
     }
 
     fn durations(&self, page: &mut Page) {
@@ -339,15 +395,35 @@ pub(crate) struct WorkerMetrics {
 }
 
 impl WorkerMetrics {
-    pub(crate) fn request(&self, route: RouteLabel, status: u16, duration: Duration) {
-        let places = self.shard.requests.len();
+    /// The counters for a configuration with these routes (by path; paths may repeat) and upstreams (by name).
+    pub(crate) fn of_routes<'a>(
+        &self,
+        routes: impl Iterator<Item = &'a str>,
+        upstreams: impl Iterator<Item = &'a str>,
+    ) -> RouteCounters {
+        let mut all = self.shard.named();
+        let routes = routes.chain([ENDPOINT, NONE]);
+        RouteCounters {
+            requests: routes.map(|name| named(&mut all.routes, name)).collect(),
+            upstreams: upstreams.map(|name| named(&mut all.upstreams, name)).collect(),
+        }
+    }
+
+    pub(crate) fn request(
+        &self,
+        counters: &RouteCounters,
+        route: RouteLabel,
+        status: u16,
+        duration: Duration,
+    ) {
+        let places = counters.requests.len();
         let place = match route {
             RouteLabel::Route(index) => index,
             RouteLabel::Endpoint => places - 2,
             RouteLabel::None => places - 1,
         };
         let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
-        add(&self.shard.requests[place][class], 1);
+        add(&counters.requests[place].0[class], 1);
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let bucket = BUCKETS.iter().position(|&bound| micros <= bound).unwrap_or(BUCKETS.len());
         add(&self.shard.duration_buckets[bucket], 1);
@@ -368,10 +444,6 @@ impl WorkerMetrics {
 
     pub(crate) fn verification(&self, outcome: VerificationOutcome) {
         add(&self.shard.verifications[outcome as usize], 1);
-    }
-
-    pub(crate) fn upstream_request(&self, upstream: usize, outcome: UpstreamOutcome) {
-        add(&self.shard.upstream_requests[upstream][outcome as usize], 1);
     }
 
     pub(crate) fn connection_opened(&self) {
@@ -442,14 +514,20 @@ mod tests {
         users_up_to_date: true,
     };
 
+    fn counters(worker: &WorkerMetrics, routes: &[&str]) -> RouteCounters {
+        worker.of_routes(routes.iter().copied(), ["demo"].into_iter())
+    }
+
     #[test]
     fn a_scrape_adds_up_what_the_workers_counted() {
-        let metrics = Metrics::new(2, vec!["/a\"b".into()], vec!["demo".into()]);
-        metrics.worker(0).request(RouteLabel::Route(0), 200, Duration::from_micros(300));
-        metrics.worker(1).request(RouteLabel::Route(0), 204, Duration::from_secs(60));
-        metrics.worker(1).request(RouteLabel::None, 404, Duration::from_micros(1));
-        metrics.worker(0).login(LoginOutcome::Locked);
-        metrics.worker(1).upstream_request(0, UpstreamOutcome::Timeout);
+        let metrics = Metrics::new(2);
+        let [first, second] = [0, 1].map(|index| metrics.worker(index));
+        let [of_first, of_second] = [&first, &second].map(|worker| counters(worker, &["/a\"b"]));
+        first.request(&of_first, RouteLabel::Route(0), 200, Duration::from_micros(300));
+        second.request(&of_second, RouteLabel::Route(0), 204, Duration::from_secs(60));
+        second.request(&of_second, RouteLabel::None, 404, Duration::from_micros(1));
+        first.login(LoginOutcome::Locked);
+        of_second.upstream_request(0, UpstreamOutcome::Timeout);
         let page = metrics.render(NOTHING);
         for line in [
             "auth_gateway_requests_total{route=\"/a\\\"b\",status=\"2xx\"} 2",
@@ -468,7 +546,9 @@ mod tests {
 
     #[test]
     fn every_sample_belongs_to_a_family_with_help_and_type() {
-        let page = Metrics::new(1, vec![], vec![]).render(NOTHING);
+        let metrics = Metrics::new(1);
+        counters(&metrics.worker(0), &["/a"]);
+        let page = metrics.render(NOTHING);
         let mut family = "";
         for line in page.lines() {
             if let Some(help) = line.strip_prefix("# HELP ") {
@@ -481,9 +561,11 @@ mod tests {
 
     #[test]
     fn routes_of_one_path_share_one_series() {
-        let metrics = Metrics::new(1, vec!["/a".into(), "/b".into(), "/a".into()], vec![]);
+        let metrics = Metrics::new(1);
+        let worker = metrics.worker(0);
+        let counters = counters(&worker, &["/a", "/b", "/a"]);
         for place in 0..3 {
-            metrics.worker(0).request(RouteLabel::Route(place), 200, Duration::ZERO);
+            worker.request(&counters, RouteLabel::Route(place), 200, Duration::ZERO);
         }
         let page = metrics.render(NOTHING);
         assert!(page.contains("auth_gateway_requests_total{route=\"/a\",status=\"2xx\"} 2\n"), "{page}");
@@ -495,10 +577,36 @@ mod tests {
     }
 
     #[test]
+    fn a_route_goes_on_counting_when_the_configuration_changes() {
+        let metrics = Metrics::new(1);
+        let worker = metrics.worker(0);
+        for routes in [&["/a", "/b"][..], &["/b"], &["/c", "/b"]] {
+            let counters = counters(&worker, routes);
+            let place = routes.iter().position(|route| *route == "/b").unwrap_or_default();
+            worker.request(&counters, RouteLabel::Route(place), 200, Duration::ZERO);
+            worker.request(&counters, RouteLabel::None, 404, Duration::ZERO);
+            counters.upstream_request(0, UpstreamOutcome::Ok);
+        }
+        let page = metrics.render(NOTHING);
+        for line in [
+            "auth_gateway_requests_total{route=\"/a\",status=\"2xx\"} 0",
+            "auth_gateway_requests_total{route=\"/b\",status=\"2xx\"} 3",
+            "auth_gateway_requests_total{route=\"/c\",status=\"2xx\"} 0",
+            "auth_gateway_requests_total{route=\"(none)\",status=\"4xx\"} 3",
+            "auth_gateway_upstream_requests_total{upstream=\"demo\",outcome=\"ok\"} 3",
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line} is not in\n{page}");
+        }
+    }
+
+    #[test]
     fn durations_add_up_to_their_sum() {
-        let metrics = Metrics::new(2, vec![], vec![]);
-        metrics.worker(0).request(RouteLabel::Endpoint, 200, Duration::from_millis(1500));
-        metrics.worker(1).request(RouteLabel::Endpoint, 200, Duration::from_millis(250));
+        let metrics = Metrics::new(2);
+        for (index, millis) in [(0, 1500), (1, 250)] {
+            let worker = metrics.worker(index);
+            let counters = counters(&worker, &[]);
+            worker.request(&counters, RouteLabel::Endpoint, 200, Duration::from_millis(millis));
+        }
         let page = metrics.render(NOTHING);
         assert!(page.contains("auth_gateway_request_duration_seconds_sum 1.75\n"), "{page}");
     }

@@ -11,7 +11,8 @@ pub(crate) use access_log::{AccessLog, AccessRecord};
 pub use logging::{InitError, Logs, init};
 pub use metrics::Metrics;
 pub(crate) use metrics::{
-    Gauges, LoginOutcome, RefreshOutcome, RouteLabel, UpstreamOutcome, UpstreamState, VerificationOutcome,
+    Gauges, LoginOutcome, RefreshOutcome, RouteCounters, RouteLabel, UpstreamOutcome, UpstreamState,
+    VerificationOutcome,
     WorkerMetrics,
 };
 pub(crate) use request_id::{RequestId, RequestIds};

@@ -115,7 +115,8 @@ impl UpstreamPool {
         self.upstream.name()
     }
 
-    pub(super) fn upstream(&self) -> &Upstream {
+    /// What all workers share of it.
+    pub(crate) fn upstream(&self) -> &Arc<Upstream> {
         &self.upstream
     }
 

@@ -29,7 +29,7 @@ pub(super) async fn logout<'c>(call: Call<'_>, facts: &mut Facts) -> Result<Resp
 /// Ends every session of the user. That takes a good access token.
 pub(super) async fn logout_all<'c>(call: Call<'_>, facts: &mut Facts) -> Result<Response<'c>, Rejection> {
     let (worker, exchange) = (call.worker, call.exchange);
-    let identity = authenticate(worker, call.snapshot, exchange.request.head(), exchange.now())?;
+    let identity = authenticate(worker, call.serving, exchange.request.head(), exchange.now())?;
     let identity = identity.ok_or_else(|| missing(worker))?;
     let subject = identity.claims().subject();
     let ended =

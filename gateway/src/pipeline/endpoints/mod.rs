@@ -14,6 +14,7 @@ use http::Method;
 
 use super::client::Client;
 use super::response::Response;
+use super::serving::Serving;
 use super::snapshot::Snapshot;
 use super::{Exchange, Facts, Worker};
 use crate::problem::{Code, Rejection};
@@ -60,7 +61,7 @@ impl Endpoints {
 pub(crate) async fn serve<'c>(
     endpoint: Endpoint,
     worker: &Worker,
-    snapshot: &Snapshot,
+    serving: &Serving,
     client: &Client,
     exchange: &Exchange<'_>,
     facts: &mut Facts,
@@ -76,7 +77,8 @@ pub(crate) async fn serve<'c>(
             Rejection::new(Code::MethodNotAllowed, "the endpoint does not take this method").allow(allowed)
         );
     }
-    let call = Call { worker, snapshot, client, exchange };
+    let snapshot = &*serving.snapshot;
+    let call = Call { worker, serving, snapshot, client, exchange };
     match endpoint {
         Endpoint::Login => login::login(call, facts, body).await,
         Endpoint::Refresh => refresh::refresh(call, facts).await,
@@ -90,6 +92,7 @@ pub(crate) async fn serve<'c>(
 #[derive(Clone, Copy)]
 struct Call<'a> {
     worker: &'a Worker,
+    serving: &'a Serving,
     snapshot: &'a Snapshot,
     client: &'a Client,
     exchange: &'a Exchange<'a>,
