@@ -79,12 +79,20 @@ pub fn run() -> ExitCode {
 
 /// Reads the configuration and tells its warnings.
 fn load(files: &[std::path::PathBuf]) -> Result<Loaded, CommandError> {
-    let environment =
-        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    let loaded =
-        config::load(files, environment).map_err(|errors| CommandError::Configuration(errors.to_string()))?;
+    let loaded = config::load(files, environment())
+        .map_err(|errors| CommandError::Configuration(errors.to_string()))?;
+    warn(&loaded);
+    Ok(loaded)
+}
+
+/// The variables that are text.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+}
+
+/// Tells what looks odd about a configuration.
+fn warn(loaded: &Loaded) {
     if !loaded.warnings.is_empty() {
         eprintln!("{}", loaded.warnings);
     }
-    Ok(loaded)
 }

@@ -6,25 +6,28 @@ use std::path::PathBuf;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CommandError, load};
+use super::{CommandError, environment, warn};
+use crate::config::Source;
 use crate::server::{ServeError, start};
 use crate::telemetry;
 
-/// Runs the gateway until SIGTERM or SIGINT; SIGHUP has the users file read again.
+/// Runs the gateway until SIGTERM or SIGINT; SIGHUP has the configuration read again, with all that it names.
 pub(super) fn run(files: &[PathBuf]) -> Result<(), CommandError> {
-    let settings = load(files)?.settings;
-    let logs = telemetry::init(&settings.log).map_err(CommandError::configuration)?;
+    let source = Source::new(files, environment());
+    let (loaded, seen) = source.read().map_err(|errors| CommandError::Configuration(errors.to_string()))?;
+    warn(&loaded);
+    let logs = telemetry::init(&loaded.settings.log).map_err(CommandError::configuration)?;
     // Caught from here on, so that a signal during the start is not lost.
     let runtime = Builder::new_current_thread().enable_all().build().map_err(CommandError::failed)?;
     let mut signals = runtime.block_on(async { Signals::catch() }).map_err(CommandError::failed)?;
-    let running = start(settings, &logs).map_err(|error| match error {
+    let running = start(source, loaded, seen, &logs).map_err(|error| match error {
         ServeError::Snapshot(_) => CommandError::configuration(error),
         _ => CommandError::failed(error),
     })?;
     tracing::info!(address = %running.public_address, admin = %running.admin_address, "listening");
     let name = loop {
         match runtime.block_on(signals.next()) {
-            Asked::Reload => running.reload_users(),
+            Asked::Reload => running.reload(),
             Asked::Stop(name) => break name,
         }
     };

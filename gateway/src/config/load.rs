@@ -7,6 +7,7 @@ use figment::value::{Dict, Tag, Value};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::env_variable::EnvVariable;
+use super::given::Given;
 use super::report::Report;
 use super::sections;
 use super::settings::Settings;
@@ -20,6 +21,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// What does not stop the start.
     pub warnings: Diagnostics,
+    /// The same as it was given.
+    pub(crate) given: Given,
 }
 
 /// Reads `files` in order, then those of the `env` variables that begin with `AUTH_GATEWAY__`; the later wins.
@@ -60,7 +63,7 @@ pub fn load(
     let merged = Merged { figment, files: &parsed, report: &report };
     let root = all.as_dict().map(|dict| (Tag::Default, dict));
     let settings = Table::read(&merged, Vec::new(), root, sections::settings);
-    report.finish().map(|warnings| Loaded { settings, warnings })
+    report.finish().map(|warnings| Loaded { settings, warnings, given: Given::of(&all) })
 }
 
 #[cfg(test)]

@@ -12,11 +12,14 @@
 mod diagnostic;
 mod entry;
 mod env_variable;
+mod fingerprint;
+mod given;
 mod load;
 mod place;
 mod report;
 mod sections;
 mod settings;
+mod source;
 mod suggestion;
 mod table;
 mod toml_file;
@@ -27,5 +30,8 @@ mod default_configuration_tests;
 mod test_support;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub(crate) use fingerprint::{Fingerprint, fingerprint};
+pub(crate) use given::Given;
 pub use load::{Loaded, load};
 pub use settings::*;
+pub use source::{FilesSeen, Source};

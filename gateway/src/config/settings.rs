@@ -47,10 +47,19 @@ pub struct Settings {
     pub limits: Limits,
     /// What is written to standard error.
     pub log: Log,
+    /// When the configuration is read again.
+    pub reload: Reload,
     /// The servers behind the gateway, by name.
     pub upstreams: BTreeMap<String, Upstream>,
     /// Which requests go where. The order carries no meaning: [`matching_order`] tells which one is tried first.
     pub routes: Vec<Route>,
+}
+
+/// `[reload]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reload {
+    /// `watch`: whether changed files are read again by themselves, and not only after SIGHUP. Default true.
+    pub watch: bool,
 }
 
 /// `[server]`

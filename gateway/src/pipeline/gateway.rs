@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::serving::Serving;
 use super::snapshot::Snapshot;
@@ -25,11 +25,20 @@ pub(crate) struct Configuration {
     current: RwLock<Arc<Snapshot>>,
     /// Counts the replacements, so that workers need no lock to find that there was none.
     version: AtomicU64,
+    reads: AtomicU64,
+    failures: AtomicU64,
+    trouble: Mutex<Option<String>>,
 }
 
 impl Configuration {
     pub(crate) fn new(snapshot: Snapshot) -> Configuration {
-        Configuration { current: RwLock::new(Arc::new(snapshot)), version: AtomicU64::new(0) }
+        Configuration {
+            current: RwLock::new(Arc::new(snapshot)),
+            version: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            trouble: Mutex::default(),
+        }
     }
 
     /// What is in force now. Whoever holds it sees no half of a change.
@@ -42,6 +51,28 @@ impl Configuration {
     pub(crate) fn replace(&self, snapshot: Arc<Snapshot>) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
         self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Remembers what came of reading the files again: what is wrong with them, if anything.
+    pub(crate) fn was_read(&self, trouble: Option<String>) {
+        let counter = if trouble.is_none() { &self.reads } else { &self.failures };
+        counter.fetch_add(1, Ordering::Relaxed);
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// What is wrong with the files, where they could not be used the last time they were read.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How often they were read again and could be used.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    /// How often they could not.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     fn version(&self) -> u64 {

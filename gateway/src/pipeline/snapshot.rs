@@ -32,6 +32,8 @@ pub(crate) struct Snapshot {
     pub(crate) jwks: Bytes,
     /// In the order of the configuration's upstreams.
     pub(crate) upstreams: Vec<Arc<Upstream>>,
+    /// The ids of the keys that verify.
+    key_ids: Vec<String>,
     /// How clients are met with TLS, where they are.
     pub(crate) tls: Option<Arc<ServerConfig>>,
     /// Swaps its users by itself when the users file changes.
@@ -66,13 +68,37 @@ pub enum SnapshotError {
 impl Snapshot {
     /// Loads what the settings name.
     pub(crate) fn load(settings: Settings, now: UnixSeconds) -> Result<Snapshot, SnapshotError> {
+        Snapshot::load_with(settings, now, None)
+    }
+
+    /// The same for settings that are to replace those of `last`. An upstream that stays the same keeps
+    /// what is known of its servers. The users of the same file are only checked: who calls has them read when nothing can fail
+    /// any more.
+    pub(crate) fn load_after(
+        settings: Settings,
+        now: UnixSeconds,
+        last: &Snapshot,
+    ) -> Result<Snapshot, SnapshotError> {
+        Snapshot::load_with(settings, now, Some(last))
+    }
+
+    fn load_with(
+        settings: Settings,
+        now: UnixSeconds,
+        last: Option<&Snapshot>,
+    ) -> Result<Snapshot, SnapshotError> {
         let keys = KeyRing::load(&settings.tokens, now)?;
         let jwks = keys.jwks();
+        let key_ids = keys.ids().map(str::to_owned).collect();
         let (issuer, verifier) = keys.into_parts(&settings.tokens);
         let (users, warnings) = LiveDirectory::load(&settings.users.file).map_err(SnapshotError::Users)?;
-        for warning in warnings {
-            tracing::warn!("{warning}");
-        }
+        let users = match last.map(|last| &last.users).filter(|users| users.path() == settings.users.file) {
+            Some(known) => Arc::clone(known),
+            None => {
+                warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                Arc::new(users)
+            }
+        };
         let tls = settings.server.tls.as_ref().map(|tls| server_config(tls, now)).transpose()?;
         for warning in tls.iter().flat_map(|tls| &tls.warnings) {
             tracing::warn!("{warning}");
@@ -80,7 +106,13 @@ impl Snapshot {
         let upstreams = settings
             .upstreams
             .iter()
-            .map(|(name, upstream)| Upstream::new(name, upstream.clone()).map(Arc::new))
+            .map(|(name, settings)| {
+                let known = last.iter().flat_map(|last| &last.upstreams);
+                match known.into_iter().find(|known| known.name() == name && known.is_still(settings)) {
+                    Some(same) => Ok(Arc::clone(same)),
+                    None => Upstream::new(name, settings.clone()).map(Arc::new),
+                }
+            })
             .collect::<Result<_, UpstreamError>>()?;
         let mut failed_root = PathBuf::new();
         let routes = Routes::new(
@@ -106,8 +138,18 @@ impl Snapshot {
             jwks,
             upstreams,
             tls: tls.map(|tls| tls.config),
-            users: Arc::new(users),
+            users,
+            key_ids,
             settings,
         })
+    }
+
+    /// Which keys came and went since `last`, one line a key.
+    pub(crate) fn key_changes(&self, last: &Snapshot) -> Vec<String> {
+        let new = self.key_ids.iter().filter(|id| !last.key_ids.contains(id));
+        let gone = last.key_ids.iter().filter(|id| !self.key_ids.contains(id));
+        new.map(|id| format!("the key {id} verifies from now on"))
+            .chain(gone.map(|id| format!("the key {id} verifies no more")))
+            .collect()
     }
 }

@@ -104,11 +104,14 @@ fn answer<'c>(head: &RequestHead, state: &AdminState) -> Result<Response<'c>, Re
 fn readiness<'c>(state: &AdminState) -> Response<'c> {
     let draining = *state.draining.borrow();
     let store = state.gateway.sessions.store_trouble();
+    let configuration = state.gateway.configuration.trouble();
     let users = state.gateway.configuration.current().users.trouble();
     let (now, revocations) = (now_millis(), state.gateway.sessions.revocations());
     let (status, word) = match draining {
         true => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
-        false if store.is_some() || users.is_some() => (StatusCode::OK, "degraded"),
+        false if store.is_some() || users.is_some() || configuration.is_some() => {
+            (StatusCode::OK, "degraded")
+        }
         false => (StatusCode::OK, "ready"),
     };
     let told = |trouble: Option<String>| trouble.unwrap_or_else(|| "ok".to_owned());
@@ -117,6 +120,7 @@ fn readiness<'c>(state: &AdminState) -> Response<'c> {
         "status": word,
         "store": told(store),
         "users": told(users),
+        "configuration": told(configuration),
         "revocations": heard,
         "revocations_age_seconds": revocations.age(now) / 1000,
     });
@@ -128,9 +132,14 @@ fn now_millis() -> u64 {
 }
 
 fn gauges(state: &AdminState) -> Gauges {
-    let users = &state.gateway.configuration.current().users;
+    let configuration = &state.gateway.configuration;
+    let snapshot = configuration.current();
+    let users = &snapshot.users;
     Gauges {
-        upstreams: state.gateway.configuration.current().upstreams.iter().map(|upstream| upstream.state()).collect(),
+        upstreams: snapshot.upstreams.iter().map(|upstream| upstream.state()).collect(),
+        config_reads: configuration.reads(),
+        config_failures: configuration.failures(),
+        config_up_to_date: configuration.trouble().is_none(),
         users: users.current().len(),
         users_reads: users.reads(),
         users_failures: users.failures(),

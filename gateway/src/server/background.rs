@@ -1,5 +1,5 @@
 //! The thread beside the workers: it answers the admin listener, the plain listener beside TLS and the operator's
-//! commands, forgets what has expired, and follows the users file.
+//! commands, forgets what has expired, and follows the files of the configuration and of the users.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,13 +15,14 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::admin::{self, AdminState};
 use super::control::ControlSocket;
 use super::redirect;
+use super::reload::Reloader;
 use super::running::since_1970;
 use crate::pipeline::Gateway;
 use crate::upstreams::care;
 use crate::users::Look;
 
-/// How often the users file is looked at; a change is in force two looks later at most.
-const USERS_INTERVAL: Duration = Duration::from_millis(500);
+/// How often files are looked at; a change is in force two looks later at most.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often expired records are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -30,6 +31,7 @@ pub(super) fn run(
     listener: std::net::TcpListener,
     redirect: Option<(std::net::TcpListener, SocketAddr)>,
     control: Option<ControlSocket>,
+    watch: Option<Arc<Reloader>>,
     state: AdminState,
     mut end: watch::Receiver<bool>,
 ) -> io::Result<()> {
@@ -45,6 +47,7 @@ pub(super) fn run(
             () = sweep(&gateway) => {}
             () = care(|| gateway.configuration.current().upstreams.clone()) => {}
             () = follow_users(&gateway) => {}
+            () = follow_configuration(watch) => {}
             // An error means that nobody is left to tell, which is the end as well.
             _ = end.wait_for(|ended| *ended) => {}
         }
@@ -66,7 +69,7 @@ async fn lead_to_https(
 
 /// Follows the users file.
 async fn follow_users(gateway: &Gateway) {
-    let mut ticks = interval(USERS_INTERVAL);
+    let mut ticks = interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -74,6 +77,20 @@ async fn follow_users(gateway: &Gateway) {
         match spawn_blocking(move || users.look()).await {
             Ok(look) => tell(&look),
             Err(error) => tracing::error!(%error, "the users file could not be looked at"),
+        }
+    }
+}
+
+/// Follows the files of the configuration, if it is to be followed.
+async fn follow_configuration(watch: Option<Arc<Reloader>>) {
+    let Some(reloader) = watch else { return std::future::pending().await };
+    let mut ticks = interval(LOOK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let reloader = Arc::clone(&reloader);
+        if let Err(error) = spawn_blocking(move || reloader.look()).await {
+            tracing::error!(%error, "the configuration could not be looked at");
         }
     }
 }

@@ -16,6 +16,7 @@ mod http2_exchange;
 mod listener;
 mod redirect;
 mod rehearsal;
+mod reload;
 mod running;
 mod sources;
 mod tunnel;

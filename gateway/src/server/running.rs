@@ -14,16 +14,17 @@ use super::admin::AdminState;
 use super::background;
 use super::control::ControlSocket;
 use super::listener::bind;
+use super::reload::Reloader;
 use super::sources::Sources;
 use super::worker::{self, Post};
-use crate::config::{Settings, Store as StoreSettings};
+use crate::config::{FilesSeen, Loaded, Settings, Source, Store as StoreSettings};
 use crate::pipeline::{Configuration, Gateway, Snapshot, SnapshotError};
 use crate::sessions::{
     EmbeddedStore, LockoutPolicy, MemoryStore, OpenError, Policy, RedisOpenError, RedisStore, RotationPolicy,
     Sessions, Store, StoreError, ThrottlePolicy,
 };
 use crate::telemetry::{AccessLog, Logs, Metrics};
-use crate::users::{HashingPool, LiveDirectory};
+use crate::users::HashingPool;
 
 /// Why the gateway cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +85,7 @@ pub struct Running {
     pub public_address: SocketAddr,
     /// Where health and metrics are.
     pub admin_address: SocketAddr,
-    users: Arc<LiveDirectory>,
+    reloader: Arc<Reloader>,
     draining: watch::Sender<bool>,
     workers: Vec<JoinHandle<io::Result<()>>>,
     ended: watch::Sender<bool>,
@@ -109,9 +110,11 @@ pub(super) fn prepare(settings: Settings, access_log: Option<AccessLog>) -> Resu
     })
 }
 
-/// Starts everything. When this returns, requests are answered; when it fails, nothing was left running.
-pub fn start(settings: Settings, logs: &Logs) -> Result<Running, ServeError> {
-    let gateway = Arc::new(prepare(settings, logs.access.clone())?);
+/// Starts everything. When this returns, requests are answered; when it fails, nothing was left running. `loaded` was
+/// read from `source` after its files looked like `seen`.
+pub fn start(source: Source, loaded: Loaded, seen: FilesSeen, logs: &Logs) -> Result<Running, ServeError> {
+    let gateway = Arc::new(prepare(loaded.settings.clone(), logs.access.clone())?);
+    let reloader = Arc::new(Reloader::new(Arc::clone(&gateway), source, loaded, seen));
     let snapshot = gateway.configuration.current();
     let settings = &snapshot.settings;
     let control = ControlSocket::bind(&settings.store);
@@ -129,9 +132,10 @@ pub fn start(settings: Settings, logs: &Logs) -> Result<Running, ServeError> {
         AdminState { gateway: Arc::clone(&gateway), logs: logs.writer.clone(), draining: drained.clone() };
     let (ended, end) = watch::channel(false);
     let admin = admin.remove(0);
+    let watch = settings.reload.watch.then(|| Arc::clone(&reloader));
     let background = std::thread::Builder::new()
         .name("background".into())
-        .spawn(move || background::run(admin, redirect, control, state, end))
+        .spawn(move || background::run(admin, redirect, control, watch, state, end))
         .map_err(ServeError::Thread)?;
 
     let open = Arc::new(AtomicUsize::new(0));
@@ -149,14 +153,14 @@ pub fn start(settings: Settings, logs: &Logs) -> Result<Running, ServeError> {
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(|| worker::run(post));
         workers.push(thread.map_err(ServeError::Thread)?);
     }
-    let users = Arc::clone(&snapshot.users);
-    Ok(Running { public_address, admin_address, users, draining, workers, ended, background })
+    Ok(Running { public_address, admin_address, reloader, draining, workers, ended, background })
 }
 
 impl Running {
-    /// Reads the users file now, whether it seems to have changed or not, and logs what came of it.
-    pub fn reload_users(&self) {
-        background::tell(&self.users.reload());
+    /// Reads the configuration and all that it names now, whether it seems to have changed or not, and logs what came of
+    /// it.
+    pub fn reload(&self) {
+        self.reloader.reload();
     }
 
     /// Stops accepting, lets requests in flight finish within the drain's time, and ends.

@@ -1,6 +1,6 @@
 //! The engine that endpoints use: sessions opened, refreshed and ended, login attempts counted.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -125,7 +125,7 @@ struct Trouble {
 #[derive(Clone)]
 pub struct Sessions {
     store: Arc<dyn Store>,
-    policy: Policy,
+    policy: Arc<RwLock<Policy>>,
     turnstile: Option<Arc<Turnstile>>,
     revocations: Arc<Revocations>,
     trouble: Arc<Mutex<Option<Trouble>>>,
@@ -143,7 +143,19 @@ impl Sessions {
             None => Arc::new(revoked_so_far(&*store, policy, now).await?),
         };
         let turnstile = policy.throttle.map(|limit| Arc::new(Turnstile::new(Arc::clone(&store), limit)));
+        let policy = Arc::new(RwLock::new(policy));
         Ok(Sessions { store, policy, turnstile, revocations, trouble: Arc::default() })
+    }
+
+    /// Obeys another policy from now on. How many failures a network may send stays what it was at the start, and a
+    /// revocation is remembered for as long as the longest access lifetime so far, for tokens of that time are about.
+    pub fn follow_policy(&self, policy: Policy) {
+        let mut current = self.policy.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Policy { access_ttl: policy.access_ttl.max(current.access_ttl), ..policy };
+    }
+
+    fn policy(&self) -> Policy {
+        *self.policy.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The revoked sessions.
@@ -186,7 +198,7 @@ impl Sessions {
     /// Opens a session.
     pub async fn open(&self, new: NewSession, now: UnixMillis) -> Result<Opened, StoreError> {
         let (id, refresh_token) = (SessionId::random(), TokenId::random());
-        let expires_at = now.saturating_add(self.policy.session_ttl);
+        let expires_at = now.saturating_add(self.policy().session_ttl);
         let session =
             Session::open(new.subject, new.username, new.credential, refresh_token, now, expires_at);
         let key = session_key(id);
@@ -227,7 +239,7 @@ impl Sessions {
         account: impl Fn(&Session) -> Account,
         now: UnixMillis,
     ) -> Result<Refreshed, RefreshError> {
-        let successor = match session.present(presented, fresh, self.policy.rotation, now) {
+        let successor = match session.present(presented, fresh, self.policy().rotation, now) {
             Verdict::Rotated { successor, issued_at, repeated } => {
                 Some(Successor { id: successor, issued_at, repeated })
             }
@@ -320,7 +332,7 @@ impl Sessions {
 
     /// Counts a login attempt before its password is looked at.
     pub async fn reserve_attempt(&self, name: &str, now: UnixMillis) -> Result<Attempt, StoreError> {
-        self.update_attempts(name, |attempts| attempts.reserve(self.policy.lockout, now)).await
+        self.update_attempts(name, |attempts| attempts.reserve(self.policy().lockout, now)).await
     }
 
     /// The password was right: the name's failures are forgotten.
@@ -330,7 +342,7 @@ impl Sessions {
 
     /// The password was never looked at: the attempt does not count.
     pub async fn withdraw_attempt(&self, name: &str, reserved_at: UnixMillis) -> Result<(), StoreError> {
-        self.update_attempts(name, |attempts| attempts.withdraw(self.policy.lockout, reserved_at)).await
+        self.update_attempts(name, |attempts| attempts.withdraw(self.policy().lockout, reserved_at)).await
     }
 
     /// Takes a lock off a name and forgets its failures. Tells whether it was locked.
@@ -375,7 +387,7 @@ impl Sessions {
             let before = record.unwrap_or_default();
             let mut attempts = before.clone();
             let result = act(&mut attempts);
-            let expires_at = attempts.expires_at(self.policy.lockout);
+            let expires_at = attempts.expires_at(self.policy().lockout);
             let change = (attempts != before).then_some(Change {
                 record: attempts,
                 expires_at,
@@ -389,14 +401,15 @@ impl Sessions {
 
     /// A revoked session's record outlives its access tokens, so that a restart knows of it.
     fn change(&self, session: Session) -> Change<Session> {
-        let expires_at = session.expires_at.saturating_add(self.policy.access_ttl);
+        let expires_at = session.expires_at.saturating_add(self.policy().access_ttl);
         let group = Some(session.subject.clone());
-        let revoked_until = session.revoked.map(|revoked| revoked.at.saturating_add(self.policy.access_ttl));
+        let revoked_until =
+            session.revoked.map(|revoked| revoked.at.saturating_add(self.policy().access_ttl));
         Change { record: session, expires_at, group, revoked_until }
     }
 
     fn ending(&self, id: SessionId, now: UnixMillis) -> Ending<'_> {
-        let until = now.saturating_add(self.policy.access_ttl);
+        let until = now.saturating_add(self.policy().access_ttl);
         Ending { revocations: &self.revocations, id, until, decided: false }
     }
 }

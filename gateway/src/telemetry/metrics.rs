@@ -177,6 +177,12 @@ pub(crate) struct Gauges {
     /// For how long it has not been heard which sessions other instances ended, in milliseconds.
     pub(crate) revocations_age: u64,
     pub(crate) draining: bool,
+    /// How often the configuration was read again and could be used.
+    pub(crate) config_reads: u64,
+    /// How often it could not.
+    pub(crate) config_failures: u64,
+    /// Whether the configuration in force is that of the files.
+    pub(crate) config_up_to_date: bool,
     /// Users in force.
     pub(crate) users: usize,
     /// How often changed users came into force.
@@ -308,6 +314,15 @@ impl Metrics {
             "gauge",
             "Whether the users in force are those of the file; 0 if it is broken.",
             u8::from(gauges.users_up_to_date),
+        );
+        page.family("config_reloads_total", "counter", "Times that the configuration was read again.");
+        page.sample("config_reloads_total", &[("outcome", "success")], gauges.config_reads);
+        page.sample("config_reloads_total", &[("outcome", "failure")], gauges.config_failures);
+        page.single(
+            "config_up_to_date",
+            "gauge",
+            "Whether the configuration in force is that of the files; 0 if they cannot be used.",
+            u8::from(gauges.config_up_to_date),
         );
         page.single(
             "store_losses_total",
@@ -508,6 +523,9 @@ mod tests {
         store_losses: 0,
         revocations_age: 0,
         draining: false,
+        config_reads: 0,
+        config_failures: 0,
+        config_up_to_date: true,
         users: 0,
         users_reads: 0,
         users_failures: 0,

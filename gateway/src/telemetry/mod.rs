@@ -12,8 +12,7 @@ pub use logging::{InitError, Logs, init};
 pub use metrics::Metrics;
 pub(crate) use metrics::{
     Gauges, LoginOutcome, RefreshOutcome, RouteCounters, RouteLabel, UpstreamOutcome, UpstreamState,
-    VerificationOutcome,
-    WorkerMetrics,
+    VerificationOutcome, WorkerMetrics,
 };
 pub(crate) use request_id::{RequestId, RequestIds};
 pub use writer::{LogGuard, LogWriter};

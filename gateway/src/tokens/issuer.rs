@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::EncodingKey;
 use serde_json::{Map, Value, json};
 
+use super::public_key::backend;
 use super::{Claims, TokenType, UnixSeconds};
 use crate::config::{Algorithm, Tokens};
 
@@ -31,13 +32,26 @@ pub struct TokenRequest<'a> {
     pub expires_at: UnixSeconds,
 }
 
-/// Signs tokens with the one signing key.
+/// A key that may sign.
+pub(super) struct SigningKey {
+    /// Since when it has been known for long enough to everybody.
+    pub(super) from: UnixSeconds,
+    pub(super) kid: Option<String>,
+    pub(super) key: EncodingKey,
+}
+
+impl SigningKey {
+    /// One that everybody knows.
+    pub(super) fn always(key: EncodingKey, kid: Option<String>) -> SigningKey {
+        SigningKey { from: 0, kid, key }
+    }
+}
+
+/// Signs tokens.
 pub struct Issuer {
-    key: EncodingKey,
+    /// In the order in which they are to take over; there is one at least.
+    keys: Vec<ReadyKey>,
     algorithm: jsonwebtoken::Algorithm,
-    // The encoded headers never change.
-    access_header: String,
-    refresh_header: String,
     iss: String,
     aud: String,
 }
@@ -46,6 +60,14 @@ impl std::fmt::Debug for Issuer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Issuer({:?})", self.algorithm)
     }
+}
+
+struct ReadyKey {
+    from: UnixSeconds,
+    key: EncodingKey,
+    // The encoded headers never change.
+    access_header: String,
+    refresh_header: String,
 }
 
 /// The header of every token of one type that one key signs.
@@ -63,28 +85,33 @@ pub(super) fn encoded_header(algorithm: Algorithm, token_type: TokenType, kid: O
 pub struct SigningError(String);
 
 impl Issuer {
-    pub(super) fn new(
-        key: EncodingKey,
-        algorithm: jsonwebtoken::Algorithm,
-        name: Algorithm,
-        kid: Option<String>,
-        tokens: &Tokens,
-    ) -> Issuer {
-        Issuer {
+    /// `keys` in the order in which they are to take over.
+    pub(super) fn new(keys: Vec<SigningKey>, algorithm: Algorithm, tokens: &Tokens) -> Issuer {
+        let ready = |SigningKey { from, kid, key }| ReadyKey {
+            from,
             key,
-            algorithm,
-            access_header: encoded_header(name, TokenType::Access, kid.as_deref()),
-            refresh_header: encoded_header(name, TokenType::Refresh, kid.as_deref()),
+            access_header: encoded_header(algorithm, TokenType::Access, kid.as_deref()),
+            refresh_header: encoded_header(algorithm, TokenType::Refresh, kid.as_deref()),
+        };
+        Issuer {
+            keys: keys.into_iter().map(ready).collect(),
+            algorithm: backend(algorithm),
             iss: tokens.issuer.clone(),
             aud: tokens.audience.clone(),
         }
     }
 
+    /// The last of the keys that everybody knows by now, or else the first.
+    fn key_at(&self, now: UnixSeconds) -> Option<&ReadyKey> {
+        self.keys.iter().rfind(|key| key.from <= now).or(self.keys.first())
+    }
+
     /// Signs a token.
     pub fn issue(&self, request: TokenRequest<'_>) -> Result<String, SigningError> {
+        let key = self.key_at(request.issued_at).ok_or_else(|| SigningError("there is no key".into()))?;
         let (header, further) = match request.token_type {
-            TokenType::Access => (&self.access_header, request.further.clone()),
-            TokenType::Refresh => (&self.refresh_header, Map::new()),
+            TokenType::Access => (&key.access_header, request.further.clone()),
+            TokenType::Refresh => (&key.refresh_header, Map::new()),
         };
         let claims = Claims {
             iss: self.iss.clone(),
@@ -102,7 +129,7 @@ impl Issuer {
         };
         let payload = serde_json::to_vec(&claims).map_err(|e| SigningError(e.to_string()))?;
         let message = format!("{header}.{}", URL_SAFE_NO_PAD.encode(payload));
-        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &self.key, self.algorithm)
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key.key, self.algorithm)
             .map_err(|e| SigningError(e.to_string()))?;
         Ok(format!("{message}.{signature}"))
     }

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use jsonwebtoken::EncodingKey;
 use jsonwebtoken::jwk::JwkSet;
 
+use super::issuer::SigningKey;
 use super::key_store::{KeyState, KeyStore};
-use super::public_key::{VerificationKey, backend};
+use super::public_key::VerificationKey;
 use super::{Issuer, UnixSeconds, Verifier};
 use crate::config::{Algorithm, Signing, Tokens};
 
@@ -53,11 +54,14 @@ fn openssl_command(algorithm: Algorithm) -> &'static str {
     }
 }
 
+/// How long a new key is published before it signs, so that others who share the keys, and have not yet seen it, refuse
+/// nothing, in seconds.
+const PUBLISHED_BEFORE: u64 = 10;
+
 /// The signing key, the verification keys and what is said of them to the outside.
 pub struct KeyRing {
-    signing: EncodingKey,
+    signing: Vec<SigningKey>,
     algorithm: Algorithm,
-    kid: Option<String>,
     verification: Vec<VerificationKey>,
     jwks: Bytes,
 }
@@ -74,12 +78,14 @@ impl KeyRing {
         match &tokens.signing {
             Signing::Secret { algorithm, secret } => {
                 let signing = EncodingKey::from_secret(secret);
-                KeyRing::build(*algorithm, signing, vec![VerificationKey::of_secret(*algorithm, secret)])
+                let verification = VerificationKey::of_secret(*algorithm, secret);
+                KeyRing::build(*algorithm, vec![SigningKey::always(signing, None)], vec![verification])
             }
             Signing::PrivateKeyFile { algorithm, path } => {
                 let signing = read_private_key(path, *algorithm)?;
                 let verification = VerificationKey::of_private(*algorithm, &signing)?;
-                KeyRing::build(*algorithm, signing, vec![verification])
+                let signing = SigningKey::always(signing, verification.kid.clone());
+                KeyRing::build(*algorithm, vec![signing], vec![verification])
             }
             Signing::Kept { algorithm, dir } => {
                 KeyRing::from_store(&KeyStore::open(dir)?, *algorithm, tokens, now)
@@ -95,30 +101,42 @@ impl KeyRing {
     ) -> Result<KeyRing, KeyError> {
         let keys = store.signing_and_others(algorithm, now)?;
         let overlap = (tokens.refresh_ttl.max(tokens.access_ttl) + tokens.leeway).as_secs();
-        let mut signing = None;
+        let mut signing = Vec::new();
         let mut verification = Vec::new();
         for key in keys {
             let private = store.private_key(&key)?;
             let mut public = VerificationKey::of_private(key.algorithm, &private)?;
             public.until = match key.state {
-                KeyState::Retired { at } => Some(at + overlap),
+                KeyState::Retired { at } => Some(at + PUBLISHED_BEFORE + overlap),
                 _ => None,
             };
+            let from = key.created_at + PUBLISHED_BEFORE;
+            let candidate = || SigningKey { from, kid: public.kid.clone(), key: private };
             if key.state == KeyState::Signing && key.algorithm == algorithm {
-                signing = Some(private);
+                signing.push((UnixSeconds::MAX, candidate()));
                 // The key that signs comes first: it is the likeliest to verify.
                 verification.insert(0, public);
             } else if public.until.is_none_or(|until| now < until) {
+                // Its successor may not have been published for long enough.
+                if let KeyState::Retired { at } = key.state
+                    && key.algorithm == algorithm
+                    && now < at + PUBLISHED_BEFORE
+                {
+                    signing.push((at, candidate()));
+                }
                 verification.push(public);
             }
         }
-        let signing = signing.ok_or(KeyError::NotAsymmetric)?;
-        KeyRing::build(algorithm, signing, verification)
+        if signing.is_empty() {
+            return Err(KeyError::NotAsymmetric);
+        }
+        signing.sort_by_key(|(retired_at, _)| *retired_at);
+        KeyRing::build(algorithm, signing.into_iter().map(|(_, key)| key).collect(), verification)
     }
 
     fn build(
         algorithm: Algorithm,
-        signing: EncodingKey,
+        signing: Vec<SigningKey>,
         verification: Vec<VerificationKey>,
     ) -> Result<KeyRing, KeyError> {
         for (i, key) in verification.iter().enumerate() {
@@ -131,8 +149,7 @@ impl KeyRing {
         let public = JwkSet { keys: verification.iter().filter_map(|key| key.jwk.clone()).collect() };
         let jwks = serde_json::to_vec(&public)
             .map_err(|e| KeyError::WrongKind { algorithm, reason: e.to_string() })?;
-        let kid = verification.first().and_then(|key| key.kid.clone());
-        Ok(KeyRing { signing, algorithm, kid, verification, jwks: jwks.into() })
+        Ok(KeyRing { signing, algorithm, verification, jwks: jwks.into() })
     }
 
     /// The public keys as a JWK set (RFC 7517 section 5). Empty for a shared secret.
@@ -140,14 +157,14 @@ impl KeyRing {
         self.jwks.clone()
     }
 
-    /// The id of the key that signs.
-    pub fn signing_kid(&self) -> Option<&str> {
-        self.kid.as_deref()
+    /// The ids of the keys that verify.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.verification.iter().filter_map(|key| key.kid.as_deref())
     }
 
     /// What issues and what verifies tokens with these keys.
     pub fn into_parts(self, tokens: &Tokens) -> (Issuer, Verifier) {
-        let issuer = Issuer::new(self.signing, backend(self.algorithm), self.algorithm, self.kid, tokens);
+        let issuer = Issuer::new(self.signing, self.algorithm, tokens);
         (issuer, Verifier::new(self.verification, tokens))
     }
 }
@@ -254,16 +271,36 @@ mod tests {
         let tokens = settings(Signing::Kept { algorithm: Algorithm::EdDSA, dir: dir.path().to_owned() });
         let (issuer, _) = parts(&tokens, NOW);
         KeyStore::open(dir.path()).unwrap().rotate(Algorithm::EdDSA, NOW + 10).unwrap();
-        let late = access_token(&issuer, NOW + 600);
         let (_, verifier) = parts(&tokens, NOW + 20);
-        assert!(verifier.verify(&late, TokenType::Access, NOW + 609).is_ok());
-        let retired = verifier.verify(&late, TokenType::Access, NOW + 610);
+        let end = NOW + 10 + PUBLISHED_BEFORE + 600;
+        let late = access_token(&issuer, end - 10);
+        assert!(verifier.verify(&late, TokenType::Access, end - 1).is_ok());
+        let retired = verifier.verify(&late, TokenType::Access, end);
         assert_eq!(retired, Err(TokenError::Invalid("the key has been retired")));
-        let (_, verifier) = parts(&tokens, NOW + 610);
-        assert!(
-            verifier.verify(&late, TokenType::Access, NOW + 611).is_err(),
-            "and is not even loaded later"
-        );
+        let (_, verifier) = parts(&tokens, end);
+        assert!(verifier.verify(&late, TokenType::Access, end + 1).is_err(), "and is not even loaded later");
+    }
+
+    #[test]
+    fn whoever_reads_the_keys_late_verifies_what_others_sign() {
+        let dir = tempfile::tempdir().unwrap();
+        let tokens = settings(Signing::Kept { algorithm: Algorithm::EdDSA, dir: dir.path().to_owned() });
+        let mut late = parts(&tokens, NOW);
+        let mut kids = std::collections::BTreeSet::new();
+        for now in NOW + 1..NOW + 60 {
+            KeyStore::open(dir.path()).unwrap().rotate(Algorithm::EdDSA, now).unwrap();
+            let early = parts(&tokens, now);
+            for (issuer, verifier) in [(&early.0, &late.1), (&late.0, &early.1), (&early.0, &early.1)] {
+                let token = access_token(issuer, now);
+                kids.insert(token.split('.').next().unwrap().to_owned());
+                let verdict = verifier.verify(&token, TokenType::Access, now);
+                assert!(verdict.is_ok(), "{verdict:?} {} s after the start", now - NOW);
+            }
+            if now % (PUBLISHED_BEFORE - 1) == 0 {
+                late = parts(&tokens, now);
+            }
+        }
+        assert!(kids.len() > 40, "{} keys signed", kids.len());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::endpoint::{Address, Endpoint, Millis, Standing};
-use crate::config::{self, UpstreamProtocol, UpstreamUrl};
+use crate::config::{self, FilesSeen, UpstreamProtocol, UpstreamUrl};
 use crate::telemetry::UpstreamState;
 use crate::tls::client_config;
 
@@ -23,6 +23,8 @@ pub(crate) struct Upstream {
     name: String,
     pub(super) settings: config::Upstream,
     pub(super) tls: Option<TlsTo>,
+    /// The files that `tls` was made of, before they were read.
+    tls_files: FilesSeen,
     endpoints: Mutex<Vec<Arc<Endpoint>>>,
     /// Changes with the endpoints.
     version: AtomicU64,
@@ -70,6 +72,7 @@ impl Upstream {
         let failed = |why: String| UpstreamError { name: name.to_owned(), why };
         let upstream = Upstream {
             name: name.to_owned(),
+            tls_files: tls_files(&settings),
             tls: tls_to(&settings).map_err(failed)?,
             endpoints: Mutex::default(),
             version: AtomicU64::new(1),
@@ -88,6 +91,11 @@ impl Upstream {
 
     pub(crate) fn settings(&self) -> &config::Upstream {
         &self.settings
+    }
+
+    /// Whether one that was prepared for these settings now would be the same.
+    pub(crate) fn is_still(&self, settings: &config::Upstream) -> bool {
+        self.settings == *settings && self.tls_files == self.tls_files.again()
     }
 
     /// Where it is, for people.
@@ -169,6 +177,11 @@ pub(super) fn millis() -> Millis {
     static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
     // Never 0, which stands for the time before the start.
     BEGINNING.elapsed().as_millis() as u64 + 1
+}
+
+fn tls_files(settings: &config::Upstream) -> FilesSeen {
+    let of_client = settings.tls.client.iter().flat_map(|(certificate, key)| [certificate, key]);
+    FilesSeen::look(settings.tls.ca_file.iter().chain(of_client).cloned())
 }
 
 fn tls_to(settings: &config::Upstream) -> Result<Option<TlsTo>, String> {

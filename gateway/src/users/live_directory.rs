@@ -1,12 +1,8 @@
 //! The users as the file says now: it is read again when it has changed, and what cannot be used changes nothing.
 //!
-//! Whether it has changed is seen by looking at its metadata now and then. That works on every file system, through
-//! mounts and symbolic links, and needs no descriptors; notifications by the kernel miss changes on network file systems
-//! and where a folder is swapped beneath a link. A file is read once two looks have found it the same, so that one which
-//! is being written in place is not read half.
+//! Whether it has changed is seen by looking at its metadata now and then. A file is read once two looks have found it the
+//! same, so that one which is being written in place is not read half.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -16,6 +12,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use super::directory::{Directory, FileDirectory};
 use super::file;
 use super::finding::{UserFileErrors, UserFileWarning};
+use crate::config::{Fingerprint, fingerprint};
 
 /// What became of a look at the users file.
 #[derive(Debug)]
@@ -57,15 +54,6 @@ struct FileState {
     trouble: Option<String>,
 }
 
-/// Tells one state of a file from the next; `None` where it cannot be looked at.
-type Fingerprint = Option<[i64; 7]>;
-
-fn fingerprint(path: &Path) -> Fingerprint {
-    let file = fs::metadata(path).ok()?;
-    let (device, inode, size) = (file.dev() as i64, file.ino() as i64, file.size() as i64);
-    Some([device, inode, size, file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()])
-}
-
 fn digest_of(content: &[u8]) -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest(&SHA256, content).as_ref());
@@ -87,6 +75,11 @@ impl LiveDirectory {
             failures: AtomicU64::new(0),
         };
         Ok((live, warnings))
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The users in force. Whoever holds them sees no half of a change.
@@ -171,6 +164,8 @@ impl LiveDirectory {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::users::CanonicalName;
     use crate::users::password_hash::{HashCost, PasswordHash};

@@ -13,5 +13,6 @@ mod operating;
 mod protocols;
 mod proxying;
 mod redis;
+mod reloading;
 mod routing;
 mod upstreams;

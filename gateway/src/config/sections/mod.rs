@@ -9,6 +9,7 @@ mod lockout;
 mod log;
 mod path_shape;
 mod redis;
+mod reload;
 mod route_bypasses;
 mod route_collisions;
 mod routes;
@@ -45,6 +46,7 @@ pub(super) fn settings(root: &mut Table<'_>) -> Settings {
         identity_headers,
         limits: root.section("limits", limits::limits),
         log: root.section("log", log::log),
+        reload: root.section("reload", reload::reload),
         upstreams: upstreams.settings(&routes),
         server,
         admin,

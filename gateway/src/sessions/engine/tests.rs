@@ -149,8 +149,8 @@ async fn an_outage_ends_no_session_and_shows_until_the_store_answers() {
 async fn a_token_that_is_presented_again_costs_no_second_write() {
     for (mode, writes) in [(Rotation::OnUse, 1), (Rotation::Strict, 1), (Rotation::Off, 0)] {
         let store = SlowToAnswer::new(10);
-        let (mut sessions, opened) = with_session(&store).await;
-        sessions.policy.rotation.mode = mode;
+        let (sessions, opened) = with_session(&store).await;
+        sessions.policy.write().unwrap().rotation.mode = mode;
         for now in 1..5 {
             sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, now).await.unwrap();
         }

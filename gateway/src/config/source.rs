@@ -1,0 +1,105 @@
+//! Where a configuration comes from, so that it can be read again, and which files have to be followed for that.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::diagnostic::Diagnostics;
+use super::fingerprint::{Fingerprint, fingerprint};
+use super::load::{Loaded, load};
+use super::settings::{Settings, Signing};
+
+/// The files of the command line, in order, and the environment at the start.
+#[derive(Clone)]
+pub struct Source {
+    files: Vec<PathBuf>,
+    environment: Vec<(String, String)>,
+}
+
+impl Source {
+    /// Files in rising precedence, and variables above them.
+    pub fn new(files: &[PathBuf], environment: impl IntoIterator<Item = (String, String)>) -> Source {
+        Source { files: files.to_owned(), environment: environment.into_iter().collect() }
+    }
+
+    /// Reads it, and tells how its files looked before they were read: a change that comes later is then seen as one.
+    ///
+    /// # Errors
+    ///
+    /// As [`load()`].
+    pub fn read(&self) -> Result<(Loaded, FilesSeen), Diagnostics> {
+        let mut seen = FilesSeen::look(self.files.iter().cloned());
+        loop {
+            let loaded = load(&self.files, self.environment.iter().cloned())?;
+            let now = FilesSeen::look(self.files.iter().cloned().chain(watched_files(&loaded)));
+            // Files that are named only now may have changed since they were read.
+            if now.0.keys().eq(seen.0.keys()) {
+                return Ok((loaded, seen));
+            }
+            seen = now;
+        }
+    }
+}
+
+/// The files besides the configuration's own that a running gateway obeys. The users file is followed by those who read it.
+fn watched_files(loaded: &Loaded) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = loaded.given.files().collect();
+    files.extend(kept_keys(&loaded.settings));
+    files
+}
+
+fn kept_keys(settings: &Settings) -> Option<PathBuf> {
+    match &settings.tokens.signing {
+        Signing::Kept { dir, .. } => Some(dir.join("keys.json")),
+        Signing::Secret { .. } | Signing::PrivateKeyFile { .. } => None,
+    }
+}
+
+/// How files looked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilesSeen(BTreeMap<PathBuf, Fingerprint>);
+
+impl FilesSeen {
+    pub(crate) fn look(files: impl Iterator<Item = PathBuf>) -> FilesSeen {
+        FilesSeen(files.map(|path| (path.clone(), fingerprint(&path))).collect())
+    }
+
+    /// How the same files look now.
+    pub(crate) fn again(&self) -> FilesSeen {
+        FilesSeen::look(self.0.keys().cloned())
+    }
+
+    /// The files that looked otherwise, or were not looked at, in `earlier`.
+    pub(crate) fn changed_since(&self, earlier: &FilesSeen) -> Vec<&PathBuf> {
+        self.0
+            .iter()
+            .filter(|(path, seen)| earlier.0.get(*path) != Some(seen))
+            .map(|(path, _)| path)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::test_support::minimal;
+    use std::fs;
+
+    #[test]
+    fn files_of_the_configuration_and_those_that_it_names_are_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let [config, secret] = ["gateway.toml", "secret"].map(|name| dir.path().join(name));
+        let tokens = format!("\n[tokens]\nalgorithm = \"HS256\"\nsecret_file = {secret:?}\n");
+        fs::write(&secret, "pX4v9TqL2mZr8KcW1nBy6HsD3fGj7QaE5uRt0iVo").unwrap();
+        fs::write(&config, minimal() + &tokens).unwrap();
+        let source = Source::new(std::slice::from_ref(&config), []);
+        for file in [&config, &secret] {
+            let (_, seen) = source.read().unwrap();
+            assert_eq!(seen.again(), seen);
+            let other = dir.path().join("other");
+            fs::copy(file, &other).unwrap();
+            fs::rename(&other, file).unwrap();
+            assert_eq!(seen.again().changed_since(&seen), [file]);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Reading the configuration again while requests go on: everything is loaded and checked first, and then replaces what
+//! was in force in one step; if anything is wrong, nothing changes.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::background::tell;
+use super::running::{policy, since_1970};
+use crate::config::{FilesSeen, Given, Loaded, Settings, Source};
+use crate::pipeline::{Gateway, Snapshot};
+
+/// How often is tried again what could not be used.
+const RETRY: Duration = Duration::from_secs(5);
+/// Keys, and tables of keys, that only a restart can obey: sockets, threads, and what is opened once.
+const NEED_A_RESTART: [&str; 10] = [
+    "server.listen",
+    "server.workers",
+    "server.redirect_listen",
+    "admin",
+    "store",
+    "throttle",
+    "log",
+    "reload",
+    "limits.hash_threads",
+    "limits.hash_queue",
+];
+
+/// Follows the files of a running gateway's configuration.
+pub(super) struct Reloader {
+    gateway: Arc<Gateway>,
+    source: Source,
+    state: Mutex<State>,
+}
+
+impl std::fmt::Debug for Reloader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reloader").finish_non_exhaustive()
+    }
+}
+
+struct State {
+    /// What is in force, as it was given.
+    given: Given,
+    /// How its files looked before they were read.
+    in_force: FilesSeen,
+    /// How files looked when they were last read, for good or ill.
+    judged: FilesSeen,
+    /// How they looked at the last look.
+    looked: FilesSeen,
+    /// When what is in the files could not be used the last time.
+    failed_at: Option<Instant>,
+}
+
+/// What a reload came to.
+enum Outcome {
+    /// Nothing has changed.
+    Same,
+    /// The lines say what.
+    Changed(Vec<String>),
+    /// What was in force stays, all of it; this is what is wrong.
+    Kept(String),
+}
+
+impl Reloader {
+    /// `loaded` is in force, and was read after its files looked like `seen`.
+    pub(super) fn new(gateway: Arc<Gateway>, source: Source, loaded: Loaded, seen: FilesSeen) -> Reloader {
+        let state = State {
+            given: loaded.given,
+            looked: seen.clone(),
+            judged: seen.clone(),
+            in_force: seen,
+            failed_at: None,
+        };
+        Reloader { gateway, source, state: Mutex::new(state) }
+    }
+
+    /// Looks at the files, and reads them if one has changed since they were read and none since the last look: one that
+    /// is being written in place is not read half. What could not be used is tried again now and then, for the reason
+    /// may lie in what is not looked at. Blocks.
+    pub(super) fn look(&self) {
+        let mut state = self.state();
+        let now = state.judged.again();
+        let settled = std::mem::replace(&mut state.looked, now.clone()) == now;
+        let again = state.failed_at.is_some_and(|at| at.elapsed() >= RETRY);
+        if settled && (now != state.judged || again) {
+            state.judged = now;
+            let known = self.gateway.configuration.trouble();
+            match self.read(&mut state) {
+                Outcome::Kept(what) if known.as_ref() == Some(&what) => {}
+                outcome => tell_outcome(&outcome),
+            }
+        }
+    }
+
+    /// Reads everything, whether it seems to have changed or not. Blocks.
+    pub(super) fn reload(&self) {
+        let mut state = self.state();
+        state.judged = state.judged.again();
+        tell_outcome(&self.read(&mut state));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What is in force is replaced last, so it is whole even if a thread panicked beside it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self, state: &mut State) -> Outcome {
+        let outcome = self.try_read(state);
+        self.gateway.configuration.was_read(outcome.as_ref().err().cloned());
+        state.failed_at = outcome.is_err().then(Instant::now);
+        match outcome {
+            Ok(lines) if lines.is_empty() => Outcome::Same,
+            Ok(lines) => Outcome::Changed(lines),
+            Err(what) => Outcome::Kept(what),
+        }
+    }
+
+    /// One line for each thing that has changed, or what is wrong.
+    fn try_read(&self, state: &mut State) -> Result<Vec<String>, String> {
+        let (Loaded { mut settings, warnings, given }, seen) =
+            self.source.read().map_err(|errors| errors.to_string())?;
+        // Its files may be others than those of the last one, and what follows may be their fault.
+        state.judged = seen.clone();
+        let last = self.gateway.configuration.current();
+        keep_what_needs_a_restart(&mut settings, &last.settings);
+        let snapshot = Snapshot::load_after(settings, since_1970().as_secs(), &last)
+            .map_err(|error| format!("error: {error}"))?;
+        // From here on nothing can fail.
+        if !warnings.is_empty() {
+            tracing::warn!("{}", warnings.to_string().trim_end());
+        }
+        tell(&snapshot.users.reload());
+        let (late, applied): (Vec<_>, Vec<_>) =
+            state.given.differences(&given).into_iter().partition(|key| needs_a_restart(key));
+        for key in &late {
+            tracing::warn!(%key, "config_restart_required: what has changed here is in force after a restart");
+        }
+        let files = seen.changed_since(&state.in_force).into_iter();
+        let mut lines: Vec<String> = applied.into_iter().chain(late).collect();
+        lines.extend(files.map(|path| format!("the file {}", path.display())));
+        lines.extend(snapshot.key_changes(&last));
+        self.gateway.sessions.follow_policy(policy(&snapshot.settings));
+        self.gateway.configuration.replace(Arc::new(snapshot));
+        (state.given, state.in_force) = (given, seen);
+        Ok(lines)
+    }
+}
+
+fn needs_a_restart(key: &str) -> bool {
+    NEED_A_RESTART
+        .iter()
+        .any(|name| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+}
+
+/// Puts the values of the start in the places of those that came too late.
+fn keep_what_needs_a_restart(settings: &mut Settings, last: &Settings) {
+    settings.server.listen = last.server.listen;
+    settings.server.workers = last.server.workers;
+    settings.server.redirect_listen = last.server.redirect_listen;
+    settings.admin = last.admin.clone();
+    settings.store = last.store.clone();
+    settings.throttle = last.throttle.clone();
+    settings.log = last.log.clone();
+    settings.reload = last.reload;
+    settings.limits.hash_threads = last.limits.hash_threads;
+    settings.limits.hash_queue = last.limits.hash_queue;
+}
+
+/// Logs what came of it, one line a thing.
+fn tell_outcome(outcome: &Outcome) {
+    match outcome {
+        Outcome::Same => tracing::info!("the configuration was read again: nothing has changed"),
+        Outcome::Changed(lines) => {
+            tracing::info!(changes = lines.len(), "the configuration was read again and is in force");
+            lines.iter().for_each(|line| tracing::info!("changed: {line}"));
+        }
+        Outcome::Kept(what) => {
+            tracing::error!(
+                "the configuration cannot be used; what was read before stays in force, all of it"
+            );
+            what.lines().for_each(|line| tracing::error!("{line}"));
+        }
+    }
+}
