@@ -41,9 +41,9 @@ impl Given {
         let text = |key: &str| element.as_dict()?.get(key)?.as_str();
         let about =
             ["path", "name", "claim", "certificate_file"].into_iter().find_map(text).unwrap_or_default();
-        let mut name = format!("{list} {about:?}");
+        let mut name = format!("{list}[{about}]");
         while self.0.keys().any(|key| key.starts_with(&name)) {
-            name.push_str(" (another)");
+            name.push_str("[another]");
         }
         match element.as_dict() {
             Some(dict) => self.add(&name, dict),
@@ -95,7 +95,7 @@ mod tests {
         let old = given(json!({"a": {"b": 1, "secret": "hunter2"}, "routes": routes}));
         let routes = json!([{"path": "/two"}, {"path": "/one", "roles": ["s"]}]);
         let new = given(json!({"a": {"b": 2, "secret": "hunter2"}, "routes": routes}));
-        let named = ["a.b", "routes \"/one\".roles", "routes \"/two\".path"];
+        let named = ["a.b", "routes[/one].roles", "routes[/two].path"];
         assert_eq!(old.differences(&new), named);
         assert_eq!(new.differences(&old), named);
         assert!(!format!("{old:?}").contains("hunter2"));
@@ -106,7 +106,7 @@ mod tests {
     fn elements_about_the_same_thing_are_told_apart() {
         let old = given(json!({"routes": [{"path": "/", "host": "a"}, {"path": "/", "host": "b"}]}));
         let new = given(json!({"routes": [{"path": "/", "host": "a"}, {"path": "/", "host": "c"}]}));
-        assert_eq!(old.differences(&new), ["routes \"/\" (another).host"]);
+        assert_eq!(old.differences(&new), ["routes[/][another].host"]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ fn a_changed_file_is_in_force_by_itself_and_connections_stay() {
     replace(&gateway, "gateway.toml", &format!("{first}{route}"));
     wait_until("the new route is there", || good_reloads(&gateway) == 1);
     assert_eq!((ask("/app"), ask("/new")), (200, 200), "over the same connection");
-    assert!(gateway.log().contains("changed: routes \"/new\".path"), "{}", gateway.log());
+    assert!(gateway.log().contains("changed: routes[/new].path"), "{}", gateway.log());
     assert_eq!(upstream.connections(), 1, "the upstream is the same, and so are its connections");
 
     // In place, as some editors write; and a route that goes.
