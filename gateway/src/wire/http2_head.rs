@@ -31,11 +31,12 @@ impl RequestHead {
         if let Some(authority) = authority {
             [b"Host: ", authority, b"\r\n"].into_iter().for_each(&mut put);
         }
-        let mut crumbs = 0;
+        let (mut hosts, mut crumbs) = (0, 0);
         for (name, value) in &parts.headers {
             match authority {
                 Some(authority) if *name == HOST => {
-                    if !same_host(authority, value.as_bytes()) {
+                    hosts += 1;
+                    if hosts > 1 || !same_host(authority, value.as_bytes()) {
                         return Err(HeadError::AuthorityDisagrees);
                     }
                     continue;
@@ -104,6 +105,8 @@ mod tests {
             let refused = read(get("https://app.test/").header("host", host), false).unwrap_err();
             assert_eq!(refused, HeadError::AuthorityDisagrees, "{host:?}");
         }
+        let twice = get("https://app.test/").header("host", "app.test").header("host", "app.test");
+        assert_eq!(read(twice, false).unwrap_err(), HeadError::AuthorityDisagrees);
     }
 
     #[test]

@@ -30,16 +30,10 @@ impl Case {
 }
 
 /// What is left out or read differently, and why: CONTRACT.md wins where a case and it differ.
-pub(super) const LEFT_OUT: &[(&str, &str)] = &[
-    (
-        "UPG-012",
-        "WebSocket upgrades come with the proxy engine (issue 5); until then the handshake is an ordinary GET",
-    ),
-    (
-        "TOK-038",
-        "the Wycheproof vectors bring keys of their own; `modified_rsa_padding_is_refused` makes such signatures",
-    ),
-];
+pub(super) const LEFT_OUT: &[(&str, &str)] = &[(
+    "TOK-038",
+    "the Wycheproof vectors bring keys of their own; `modified_rsa_padding_is_refused` makes such signatures",
+)];
 
 /// Cases whose expected statuses follow from the contract instead.
 pub(super) const ADAPTED: &[(&str, &[u16], &str)] =

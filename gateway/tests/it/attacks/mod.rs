@@ -6,6 +6,7 @@ mod check;
 mod expand;
 mod forge;
 mod keys;
+mod over_http2;
 mod run;
 
 pub(crate) use keys::Key;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::case::{ADAPTED, Case, LEFT_OUT};
 use super::check::{Outcome, failures, latin1};
@@ -20,20 +20,25 @@ const MEMORY_GROWTH: u64 = 20 * 1024;
 const SILENCE: Duration = Duration::from_millis(150);
 
 /// A gateway with a key that the test knows, and all that a case may ask for.
-struct Bench {
-    gateway: Gateway,
-    upstream: Upstream,
-    canary: Canary,
+pub(super) struct Bench {
+    pub(super) gateway: Gateway,
+    pub(super) upstream: Upstream,
+    pub(super) canary: Canary,
     key: Key,
     attacker: Key,
-    values: Values,
-    access: String,
+    pub(super) values: Values,
+    pub(super) access: String,
     secrets: Vec<String>,
     memory_at_start: u64,
 }
 
 impl Bench {
     fn start(algorithm: &'static str) -> Bench {
+        Bench::start_with(algorithm, "")
+    }
+
+    /// The same with more in `[server]`.
+    pub(super) fn start_with(algorithm: &'static str, server: &str) -> Bench {
         let (key, attacker) = (Key::generate(algorithm), Key::generate(algorithm));
         let (upstream, canary) = (Upstream::start(), Canary::start());
         let signing = match key.is_symmetric() {
@@ -42,6 +47,8 @@ impl Bench {
         };
         let config = format!(
             r#"
+[server]
+{server}
 [tokens]
 issuer = "https://gw.test"
 audience = "attacks"
@@ -73,6 +80,7 @@ roles = ["admin"]
 [[routes]]
 path = "/ws"
 upstream = "recorder"
+upgrade = ["websocket"]
 "#,
             upstream = upstream.address
         );
@@ -106,11 +114,7 @@ upstream = "recorder"
         let log = self.gateway.log();
         let canary_touched = self.canary.was_touched();
         let outcome = Outcome { transcript: &transcript, upstream: &upstream, canary_touched, log: &log };
-        let mut asserts = case.asserts.clone();
-        if let Some((_, statuses, _)) = ADAPTED.iter().find(|(id, ..)| *id == case.id) {
-            asserts.insert("status".into(), json!(statuses));
-        }
-        let mut wrong = failures(&asserts, &outcome);
+        let mut wrong = failures(&adapted(case), &outcome);
         wrong.extend(
             self.broken_invariants(&transcript.replies.iter().map(|r| r.status).collect::<Vec<_>>(), &log),
         );
@@ -127,7 +131,7 @@ upstream = "recorder"
     }
 
     /// What must hold whatever was sent.
-    fn broken_invariants(&mut self, statuses: &[u16], log: &str) -> Vec<String> {
+    pub(super) fn broken_invariants(&mut self, statuses: &[u16], log: &str) -> Vec<String> {
         let mut broken = Vec::new();
         let mut must = |holds: bool, what: &str| {
             if !holds {
@@ -149,6 +153,15 @@ upstream = "recorder"
         must(control.is_some_and(|r| r.status == 200), "the control request fails");
         broken
     }
+}
+
+/// What a case asserts, where the contract does not win.
+pub(super) fn adapted(case: &Case) -> Map<String, Value> {
+    let mut asserts = case.asserts.clone();
+    if let Some((_, statuses, _)) = ADAPTED.iter().find(|(id, ..)| *id == case.id) {
+        asserts.insert("status".into(), json!(statuses));
+    }
+    asserts
 }
 
 fn values(gateway: &Gateway, canary: &Canary, key: &Key, access: &str, refresh: &str, bob: &str) -> Values {
@@ -199,14 +212,14 @@ fn values(gateway: &Gateway, canary: &Canary, key: &Key, access: &str, refresh: 
 
 /// What became of a set of cases.
 #[derive(Default)]
-struct Report {
+pub(super) struct Report {
     passed: usize,
-    left_out: Vec<String>,
+    pub(super) left_out: Vec<String>,
     failed: Vec<String>,
 }
 
 impl Report {
-    fn add(&mut self, case: &Case, wrong: Vec<String>) {
+    pub(super) fn add(&mut self, case: &Case, wrong: Vec<String>) {
         if wrong.is_empty() {
             self.passed += 1;
         } else {
@@ -215,7 +228,7 @@ impl Report {
         }
     }
 
-    fn close(self, name: &str, bench: &Bench) {
+    pub(super) fn close(self, name: &str, bench: &Bench) {
         let growth = bench.gateway.memory_kib().saturating_sub(bench.memory_at_start);
         let mut text = format!(
             "{name}: {} passed, {} left out, {} failed\n",
@@ -233,7 +246,7 @@ impl Report {
     }
 }
 
-fn cases() -> &'static [Case] {
+pub(super) fn cases() -> &'static [Case] {
     static CASES: OnceLock<Vec<Case>> = OnceLock::new();
     CASES.get_or_init(Case::all)
 }
