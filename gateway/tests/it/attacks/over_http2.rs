@@ -8,9 +8,12 @@ use super::run::{Bench, Report, adapted, cases};
 use crate::fixture::http2_raw::{Answered, http2_exchange};
 use crate::fixture::{Transcript, get};
 
+/// Name and value.
+type Line = (Vec<u8>, Vec<u8>);
+
 /// A request in the terms of HTTP/2.
 struct Told {
-    fields: Vec<(Vec<u8>, Vec<u8>)>,
+    fields: Vec<Line>,
     body: Option<Vec<u8>>,
     /// Whether it has what no request of HTTP/2 may have, so that the stream must be reset (RFC 9113 section 8.1.1).
     malformed: bool,
