@@ -173,7 +173,8 @@ fn what_only_http2_can_get_wrong_is_refused() {
         (":authority", "gw.test"),
         ("authorization", &bearer),
     ];
-    let with = |change: &dyn Fn(&mut Vec<(String, String)>)| {
+    type Fields = Vec<(String, String)>;
+    let with = |change: &dyn Fn(&mut Fields)| {
         let mut fields: Vec<_> =
             good.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         change(&mut fields);

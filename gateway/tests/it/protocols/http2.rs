@@ -49,7 +49,7 @@ async fn alpn_chooses_http2_and_tokens_work_as_ever() {
     assert_eq!((seen.target.as_str(), seen.values("x-auth-user")), ("/protected/a?b", vec!["alice"]));
     assert_eq!((seen.values("host"), seen.values("x-forwarded-proto")), (vec!["gw.test"], vec!["https"]));
     assert!(seen.values("authorization").is_empty());
-    assert!(gateway.log().contains("\"protocol\":\"HTTP/2\""));
+    wait_until("it is written down", || gateway.log().contains("\"protocol\":\"HTTP/2\""));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
