@@ -3,16 +3,18 @@
 use std::io;
 use std::path::PathBuf;
 
+use sd_notify::NotifyState;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{CommandError, environment, warn};
 use crate::config::Source;
-use crate::server::{ServeError, start};
+use crate::server::{Inherited, ServeError, start};
 use crate::telemetry;
 
 /// Runs the gateway until SIGTERM or SIGINT; SIGHUP has the configuration read again, with all that it names.
 pub(super) fn run(files: &[PathBuf]) -> Result<(), CommandError> {
+    let sockets = Inherited::take().map_err(CommandError::failed)?;
     let source = Source::new(files, environment());
     let (loaded, seen) = source.read().map_err(|errors| CommandError::Configuration(errors.to_string()))?;
     warn(&loaded);
@@ -20,18 +22,26 @@ pub(super) fn run(files: &[PathBuf]) -> Result<(), CommandError> {
     // Caught from here on, so that a signal during the start is not lost.
     let runtime = Builder::new_current_thread().enable_all().build().map_err(CommandError::failed)?;
     let mut signals = runtime.block_on(async { Signals::catch() }).map_err(CommandError::failed)?;
-    let running = start(source, loaded, seen, &logs).map_err(|error| match error {
+    let running = start(source, loaded, seen, sockets, &logs).map_err(|error| match error {
         ServeError::Snapshot(_) => CommandError::configuration(error),
         _ => CommandError::failed(error),
     })?;
     tracing::info!(address = %running.public_address, admin = %running.admin_address, "listening");
+    notify(&[NotifyState::Ready]);
     let name = loop {
         match runtime.block_on(signals.next()) {
-            Asked::Reload => running.reload(),
+            Asked::Reload => {
+                if let Ok(now) = NotifyState::monotonic_usec_now() {
+                    notify(&[NotifyState::Reloading, now]);
+                }
+                running.reload();
+                notify(&[NotifyState::Ready]);
+            }
             Asked::Stop(name) => break name,
         }
     };
     tracing::info!(signal = name, "stopping: requests in flight may finish");
+    notify(&[NotifyState::Stopping]);
     std::thread::spawn(move || {
         while let Asked::Reload = runtime.block_on(signals.next()) {}
         // Who asks twice does not want to wait.
@@ -41,6 +51,13 @@ pub(super) fn run(files: &[PathBuf]) -> Result<(), CommandError> {
     tracing::info!("stopped");
     drop(logs);
     Ok(())
+}
+
+/// Tells the service manager, if there is one.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "the service manager could not be told");
+    }
 }
 
 /// What a signal asks for.

@@ -68,6 +68,15 @@ impl FilesSeen {
         FilesSeen::look(self.0.keys().cloned())
     }
 
+    /// The same, with files that were not there as they are now.
+    pub(crate) fn with_new_files(mut self) -> FilesSeen {
+        self.0
+            .iter_mut()
+            .filter(|(_, seen)| seen.is_none())
+            .for_each(|(path, seen)| *seen = fingerprint(path));
+        self
+    }
+
     /// The files that looked otherwise, or were not looked at, in `earlier`.
     pub(crate) fn changed_since(&self, earlier: &FilesSeen) -> Vec<&PathBuf> {
         self.0

@@ -13,6 +13,7 @@ mod http1;
 mod http2;
 mod http2_answer;
 mod http2_exchange;
+mod inherited;
 mod listener;
 mod redirect;
 mod rehearsal;
@@ -25,5 +26,6 @@ mod worker;
 pub use control::{UnlockError, unlock};
 #[doc(hidden)]
 pub use hot_path::HotPath;
+pub use inherited::{InheritError, Inherited};
 pub(crate) use rehearsal::Rehearsal;
 pub use running::{Running, ServeError, start};

@@ -64,6 +64,8 @@ enum Outcome {
 impl Reloader {
     /// `loaded` is in force, and was read after its files looked like `seen`.
     pub(super) fn new(gateway: Arc<Gateway>, source: Source, loaded: Loaded, seen: FilesSeen) -> Reloader {
+        // The first start makes keys, and has them in force.
+        let seen = seen.with_new_files();
         let state = State {
             given: loaded.given,
             looked: seen.clone(),

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::admin::AdminState;
 use super::background;
 use super::control::ControlSocket;
+use super::inherited::{InheritError, Inherited, shared_out};
 use super::listener::bind;
 use super::reload::Reloader;
 use super::sources::Sources;
@@ -51,6 +52,9 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
+    /// A socket of the service manager's.
+    #[error(transparent)]
+    Inherited(#[from] InheritError),
     /// A thread or a runtime.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -112,21 +116,31 @@ pub(super) fn prepare(settings: Settings, access_log: Option<AccessLog>) -> Resu
 
 /// Starts everything. When this returns, requests are answered; when it fails, nothing was left running. `loaded` was
 /// read from `source` after its files looked like `seen`.
-pub fn start(source: Source, loaded: Loaded, seen: FilesSeen, logs: &Logs) -> Result<Running, ServeError> {
+pub fn start(
+    source: Source,
+    loaded: Loaded,
+    seen: FilesSeen,
+    mut inherited: Inherited,
+    logs: &Logs,
+) -> Result<Running, ServeError> {
     let gateway = Arc::new(prepare(loaded.settings.clone(), logs.access.clone())?);
     let reloader = Arc::new(Reloader::new(Arc::clone(&gateway), source, loaded, seen));
     let snapshot = gateway.configuration.current();
     let settings = &snapshot.settings;
     let control = ControlSocket::bind(&settings.store);
-    let (public, public_address) = listen(settings.server.listen, "server.listen", settings.server.workers)?;
-    let (mut admin, admin_address) = listen(settings.admin.listen, "admin.listen", 1)?;
-    let redirect = match settings.server.redirect_listen {
-        Some(address) => {
-            let (mut redirect, _) = listen(address, "server.redirect_listen", 1)?;
-            Some((redirect.remove(0), public_address))
-        }
+    let (admin, redirect) = (inherited.admin(), inherited.redirect());
+    let (mut admin, admin_address) = listen(settings.admin.listen, "admin.listen", 1, admin)?;
+    let given = redirect.first().and_then(|socket| socket.local_addr().ok());
+    let redirect = match settings.server.redirect_listen.or(given) {
+        Some(address) => Some(listen(address, "server.redirect_listen", 1, redirect)?.0.remove(0)),
         None => None,
     };
+    let public = inherited.public();
+    // What the next process will accept is none of this one's business.
+    let outlives = !public.is_empty();
+    let (public, public_address) =
+        listen(settings.server.listen, "server.listen", settings.server.workers, public)?;
+    let redirect = redirect.map(|redirect| (redirect, public_address));
     let (draining, drained) = watch::channel(false);
     let state =
         AdminState { gateway: Arc::clone(&gateway), logs: logs.writer.clone(), draining: drained.clone() };
@@ -146,6 +160,7 @@ pub fn start(source: Source, loaded: Loaded, seen: FilesSeen, logs: &Logs) -> Re
             gateway: Arc::clone(&gateway),
             index,
             listener,
+            outlives,
             draining: drained.clone(),
             open: Arc::clone(&open),
             sources: Arc::clone(&sources),
@@ -180,13 +195,19 @@ impl Running {
     }
 }
 
-/// So many sockets on one address; port 0 is chosen once, by the first.
+/// So many sockets on one address, or those that were inherited; port 0 is chosen once, by the first.
 fn listen(
     address: SocketAddr,
     key: &'static str,
     sockets: usize,
+    inherited: Vec<std::net::TcpListener>,
 ) -> Result<(Vec<std::net::TcpListener>, SocketAddr), ServeError> {
     let failed = |source| ServeError::Listen { address, key, source };
+    if let [first, ..] = &inherited[..] {
+        let address = first.local_addr().map_err(InheritError)?;
+        tracing::info!(key, %address, "listening on a socket of the service manager's");
+        return Ok((shared_out(&inherited, sockets).map_err(InheritError)?, address));
+    }
     // Sharing would let a second gateway bind the same address unnoticed: the first socket is taken alone for a look.
     let look = bind(address, false).map_err(failed)?;
     let address = look.local_addr().map_err(failed)?;

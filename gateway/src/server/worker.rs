@@ -25,6 +25,8 @@ pub(super) struct Post {
     pub(super) gateway: Arc<Gateway>,
     pub(super) index: usize,
     pub(super) listener: std::net::TcpListener,
+    /// The socket goes on to listen without this process: whoever waits there is for the next one.
+    pub(super) outlives: bool,
     pub(super) draining: watch::Receiver<bool>,
     /// Connections open in the whole process.
     pub(super) open: Arc<AtomicUsize>,
@@ -74,7 +76,8 @@ async fn serve(post: Post) -> std::io::Result<()> {
             _ = stop.wait_for(|draining| *draining) => break,
         }
     }
-    for (socket, peer) in listener::close(listener)? {
+    let waiting = if post.outlives { Vec::new() } else { listener::close(listener)? };
+    for (socket, peer) in waiting {
         begin(socket, peer);
     }
     let drain_timeout = worker.serving().snapshot.settings.server.drain_timeout;

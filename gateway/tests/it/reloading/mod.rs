@@ -3,6 +3,7 @@
 //! The short form runs with all tests; `AUTH_GATEWAY_LONG=1` makes it the long one.
 
 mod changes;
+mod restarts;
 mod under_load;
 
 use std::fs;
