@@ -28,20 +28,20 @@ fn a_changed_file_is_in_force_by_itself_and_connections_stay() {
     replace(&gateway, "gateway.toml", &format!("{first}{route}"));
     wait_until("the new route is there", || good_reloads(&gateway) == 1);
     assert_eq!((ask("/app"), ask("/new")), (200, 200), "over the same connection");
-    assert!(gateway.log().contains("changed: routes[/new].path"), "{}", gateway.log());
+    wait_until("the log says so", || gateway.log().contains("changed: routes[/new].path"));
     assert_eq!(upstream.connections(), 1, "the upstream is the same, and so are its connections");
 
     // In place, as some editors write; and a route that goes.
     fs::write(gateway.path("gateway.toml"), &first).unwrap();
     wait_until("the new route is gone", || good_reloads(&gateway) == 2);
     assert_eq!((ask("/app"), ask("/new")), (200, 404));
-    let page = gateway.metrics();
     for line in [
         "auth_gateway_requests_total{route=\"/app\",status=\"2xx\"} 3",
         "auth_gateway_requests_total{route=\"/new\",status=\"2xx\"} 1",
         "auth_gateway_requests_total{route=\"(none)\",status=\"4xx\"} 2",
     ] {
-        assert!(page.lines().any(|l| l == line), "{line} is not in\n{page}");
+        // Counted when the answer has been sent.
+        wait_until(line, || gateway.metrics().lines().any(|l| l == line));
     }
 }
 
@@ -88,6 +88,7 @@ fn what_needs_a_restart_keeps_its_value_and_is_named() {
     assert_eq!(good_reloads(&gateway), 0, "it is not watched");
     gateway.signal("HUP");
     wait_until("it is read", || good_reloads(&gateway) == 1);
+    wait_until("the log has all of it", || gateway.log().contains("changed: store.kind"));
     let log = gateway.log();
     let named =
         |key: &str| log.lines().any(|line| line.contains("config_restart_required") && line.contains(key));
@@ -118,5 +119,5 @@ fn a_secret_that_changes_in_its_file_verifies_from_then_on() {
     wait_until("the secret is another", || answer(&old) == 401);
     let (new, _) = tokens(gateway.address, "alice", PASSWORD);
     assert_eq!(answer(&new), 200);
-    assert!(gateway.log().contains("changed: the file secret"), "{}", gateway.log());
+    wait_until("the log says so", || gateway.log().contains("changed: the file secret"));
 }
