@@ -162,6 +162,14 @@ impl ResponseBody<'_> {
         }
     }
 
+    /// The trailers behind a body that is complete.
+    pub(crate) fn take_trailers(&mut self) -> Option<http::HeaderMap> {
+        match self {
+            ResponseBody::Upstream { body, .. } => body.take_trailers(),
+            _ => None,
+        }
+    }
+
     /// Lets the rest of a request body flow while the client is slow to take the response.
     pub(crate) fn poll_upload(&mut self, cx: &mut Context<'_>) {
         if let ResponseBody::Upstream { body, .. } = self {

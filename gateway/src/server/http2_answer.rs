@@ -121,7 +121,10 @@ impl Sink<'_> {
                 return Ok(());
             }
         }
-        self.stream.send_data(Bytes::new(), true)?;
+        match body.take_trailers() {
+            Some(trailers) => self.stream.send_trailers(trailers)?,
+            None => self.stream.send_data(Bytes::new(), true)?,
+        }
         Ok(())
     }
 

@@ -1,87 +1,83 @@
-//! A response body on its way from an upstream to the client.
+//! A response body on its way from an upstream to the client, whatever it came over.
 
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::pool::{Lease, UpstreamPool};
-use super::upload::Upload;
-use crate::wire::{BodyError, BodyReader, ResponseHead};
+use super::http1_body::Http1Body;
+use super::http2_body::Http2Body;
+use crate::wire::{BodyError, ResponseHead};
 
-/// The body of a response, still on its connection. At its end the connection goes back to the pool; dropped before
-/// that, the connection is closed.
+/// The body of a response, still on its connection.
 #[derive(Debug)]
-pub(crate) struct UpstreamBody<'c> {
-    pub(super) pool: Rc<UpstreamPool>,
-    pub(super) lease: Lease,
-    pub(super) reader: BodyReader,
-    /// The request body, where the upstream answers before it has all of it.
-    pub(super) upload: Option<Upload<'c>>,
-    /// Whether the connection may carry another request.
-    pub(super) reusable: bool,
-    /// When all of it has to be here, if that was said.
-    pub(super) ends_at: Option<Instant>,
+pub(crate) enum UpstreamBody<'c> {
+    Http1(Http1Body<'c>),
+    Http2(Box<Http2Body<'c>>),
 }
 
 impl UpstreamBody<'_> {
     /// The head that came before this body.
     pub(crate) fn head(&self) -> &ResponseHead {
-        &self.lease.connection.head
+        match self {
+            UpstreamBody::Http1(body) => body.head(),
+            UpstreamBody::Http2(body) => body.head(),
+        }
     }
 
     /// The piece that arrived together with what was read before; empty if there is none yet.
     pub(crate) fn buffered(&mut self) -> Result<&[u8], BodyError> {
-        self.reader.buffered(&mut self.lease.connection.input)
+        match self {
+            UpstreamBody::Http1(body) => body.buffered(),
+            UpstreamBody::Http2(body) => Ok(body.buffered()),
+        }
     }
 
     /// The next piece; empty at the end.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
-        self.poll_upload(cx);
-        let connection = &mut *self.lease.connection;
-        match self.reader.poll_fill(cx, &connection.socket, &mut connection.input) {
-            Poll::Ready(piece) => {
-                connection.deadline.clear();
-                Poll::Ready(piece)
-            }
-            Poll::Pending => {
-                let mut patience = self.pool.settings().body_timeout;
-                if let Some(ends_at) = self.ends_at {
-                    patience = patience.min(ends_at.saturating_duration_since(Instant::now()));
-                }
-                connection.deadline.poll_within(cx, patience).map(|()| Err(BodyError::TimedOut))
-            }
+        match self {
+            UpstreamBody::Http1(body) => body.poll_fill(cx),
+            UpstreamBody::Http2(body) => body.poll_fill(cx),
         }
     }
 
     /// Takes `n` bytes of what was given last.
     pub(crate) fn consume(&mut self, n: usize) {
-        self.reader.consume(&mut self.lease.connection.input, n);
+        match self {
+            UpstreamBody::Http1(body) => body.consume(n),
+            UpstreamBody::Http2(body) => body.consume(n),
+        }
     }
 
     /// Whether all of it was consumed. Looks at what has been read already, so that a last chunk that came with its
     /// data counts.
     pub(crate) fn is_complete(&mut self) -> bool {
-        self.buffered().is_ok_and(<[u8]>::is_empty) && self.reader.is_complete()
+        match self {
+            UpstreamBody::Http1(body) => body.is_complete(),
+            UpstreamBody::Http2(body) => body.is_complete(),
+        }
     }
 
     /// Lets the rest of the request body flow while the response is under way.
     pub(crate) fn poll_upload(&mut self, cx: &mut Context<'_>) {
-        if let Some(upload) = &mut self.upload
-            && let Poll::Ready(result) = upload.poll(cx, &self.lease.connection.socket)
-        {
-            // The response stands whatever becomes of the rest; only the connection cannot be used again.
-            self.reusable &= result.is_ok();
-            self.upload = None;
+        match self {
+            UpstreamBody::Http1(body) => body.poll_upload(cx),
+            UpstreamBody::Http2(body) => body.poll_upload(cx),
         }
     }
 
-    /// Hands the connection back if request and response are both complete and nothing else is on it.
-    pub(crate) fn finish(mut self, now: Instant) {
-        let complete = self.is_complete() && self.upload.is_none() && self.reusable;
-        let Lease { connection, place, .. } = self.lease;
-        if complete && connection.input.filled().is_empty() {
-            self.pool.give_back(connection, &place.server, now);
+    /// The trailers behind a body that is complete, which only HTTP/2 passes on.
+    pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        match self {
+            UpstreamBody::Http1(_) => None,
+            UpstreamBody::Http2(body) => body.take_trailers(),
+        }
+    }
+
+    /// Gives back what can be used again.
+    pub(crate) fn finish(self, now: Instant) {
+        if let UpstreamBody::Http1(body) = self {
+            body.finish(now);
         }
     }
 }

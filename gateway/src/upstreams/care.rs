@@ -13,8 +13,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::connection::UpstreamConnection;
 use super::endpoint::Endpoint;
+use super::http2;
 use super::upstream::{Upstream, millis, name_of, of_one_family};
-use crate::config::HealthCheck;
+use crate::config::{HealthCheck, UpstreamProtocol};
 
 /// How finely the times of look-ups and checks are kept.
 const TICK: Duration = Duration::from_millis(50);
@@ -82,7 +83,12 @@ fn resolve(upstream: &Arc<Upstream>) {
 
 /// Asks a server whether it is well.
 async fn ask(upstream: Arc<Upstream>, endpoint: Arc<Endpoint>, check: HealthCheck) {
-    let asking = timeout(check.timeout, answer(&upstream, &endpoint, &check));
+    let asking = timeout(check.timeout, async {
+        match upstream.settings.protocol {
+            UpstreamProtocol::Http1 => answer(&upstream, &endpoint, &check).await,
+            UpstreamProtocol::Http2 => http2::status_of(&upstream, &endpoint, &check.path).await,
+        }
+    });
     let well = matches!(asking.await, Ok(Some(200..=399)));
     let counter = if well { &upstream.counts.checks_passed } else { &upstream.counts.checks_failed };
     counter.fetch_add(1, Ordering::Relaxed);

@@ -4,6 +4,7 @@ use std::io;
 
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 
 use super::endpoint::{Address, Endpoint};
 use super::upstream::Upstream;
@@ -24,7 +25,11 @@ impl UpstreamConnection {
     pub(super) async fn open(upstream: &Upstream, endpoint: &Endpoint) -> io::Result<UpstreamConnection> {
         // Boxed, for requests mostly find a connection that is there.
         let connecting = Box::pin(timeout(upstream.settings.connect_timeout, connect(upstream, endpoint)));
-        let socket = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let socket = match connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
+            Link::Tcp(tcp) => Socket::Tcp(tcp),
+            Link::Unix(unix) => Socket::Unix(unix),
+            Link::Tls(tls) => Socket::Tls(Box::new(TlsSocket::new(*tls))),
+        };
         Ok(UpstreamConnection {
             socket,
             input: ReadBuffer::default(),
@@ -45,16 +50,23 @@ impl UpstreamConnection {
     }
 }
 
-async fn connect(upstream: &Upstream, endpoint: &Endpoint) -> io::Result<Socket> {
+/// What carries bytes to a server, before anything is known of what it speaks.
+pub(super) enum Link {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Connects to a server of `upstream`, with TLS where its URL says so. Waits for as long as it takes.
+pub(super) async fn connect(upstream: &Upstream, endpoint: &Endpoint) -> io::Result<Link> {
     let tcp = match &endpoint.address {
-        Address::Unix(path) => return UnixStream::connect(path).await.map(Socket::Unix),
+        Address::Unix(path) => return UnixStream::connect(path).await.map(Link::Unix),
         Address::Tcp(address) => TcpStream::connect(address).await?,
     };
     tcp.set_nodelay(true)?;
     let tls = upstream.tls.as_ref();
-    let Some((tls, name)) = tls.and_then(|tls| Some((tls, tls.names[endpoint.url].as_ref()?))) else {
-        return Ok(Socket::Tcp(tcp));
-    };
-    let stream = tls.connector.connect(name.clone(), tcp).await?;
-    Ok(Socket::Tls(Box::new(TlsSocket::new(stream))))
+    match tls.and_then(|tls| Some((tls, tls.names[endpoint.url].as_ref()?))) {
+        None => Ok(Link::Tcp(tcp)),
+        Some((tls, name)) => Ok(Link::Tls(Box::new(tls.connector.connect(name.clone(), tcp).await?))),
+    }
 }

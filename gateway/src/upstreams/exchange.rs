@@ -12,8 +12,11 @@ use tokio::time::Instant;
 
 use super::body::UpstreamBody;
 use super::connection::UpstreamConnection;
+use super::http1_body::Http1Body;
+use super::http2;
 use super::pool::{Lease, LeaseError, Need, Server, UpstreamPool};
 use super::upload::{Upload, UploadError};
+use crate::config::UpstreamProtocol;
 use crate::wire::response_framing;
 use crate::wire::{BodyError, BodyFraming, BodyReader, RequestBody};
 
@@ -70,6 +73,10 @@ pub(crate) async fn send<'c>(
     request: OutgoingRequest<'_>,
     body: RequestBody<'c>,
 ) -> Result<UpstreamResponse<'c>, SendError> {
+    if pool.settings().protocol == UpstreamProtocol::Http2 {
+        // Boxed, for most upstreams do without.
+        return Box::pin(http2::send(pool, request, body)).await;
+    }
     pool.budget.earn(pool.settings().retry_budget);
     let repeatable = body.framing() == BodyFraming::Empty && request.method.is_idempotent();
     let need = if repeatable { Need::Any } else { Need::Alive };
@@ -163,14 +170,14 @@ pub(super) fn respond<'c>(
     };
     lease.connection.deadline.clear();
     let ends_at = pool.settings().total_timeout.map(|total| request.now + total);
-    let body = UpstreamBody {
+    let body = UpstreamBody::Http1(Http1Body {
         pool: Rc::clone(pool),
         lease,
         reader: BodyReader::new(framing),
         upload,
         reusable,
         ends_at,
-    };
+    });
     Ok(UpstreamResponse { framing, body })
 }
 

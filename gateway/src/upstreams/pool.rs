@@ -5,13 +5,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::sync::Notify;
+use bytes::Bytes;
+use h2::client::SendRequest;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, timeout};
 
 use super::balance::{Candidate, Chance, choose};
 use super::connection::UpstreamConnection;
 use super::endpoint::{Endpoint, Standing};
 use super::exchange::SendError;
+use super::http2::Kept;
 use super::retry_budget::RetryBudget;
 use super::upstream::{Upstream, millis};
 use crate::config;
@@ -40,6 +43,10 @@ pub(super) struct Server {
     idle: RefCell<Vec<Idle>>,
     /// Requests that are with it.
     requests: Cell<usize>,
+    /// The connection that all requests share, where it speaks HTTP/2.
+    http2: RefCell<Option<Kept>>,
+    /// Held by the request that opens that connection.
+    pub(super) opening: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -155,7 +162,7 @@ impl UpstreamPool {
         }
     }
 
-    fn place(self: &Rc<Self>, server: Rc<Server>) -> Place {
+    pub(super) fn place(self: &Rc<Self>, server: Rc<Server>) -> Place {
         server.requests.set(server.requests.get() + 1);
         Place { server, pool: Rc::clone(self) }
     }
@@ -226,7 +233,7 @@ impl UpstreamPool {
             .into_iter()
             .map(|endpoint| match known.iter().find(|server| Arc::ptr_eq(&server.endpoint, &endpoint)) {
                 Some(server) => Rc::clone(server),
-                None => Rc::new(Server { endpoint, idle: RefCell::default(), requests: Cell::new(0) }),
+                None => Rc::new(Server::new(endpoint)),
             })
             .collect();
     }
@@ -253,11 +260,43 @@ impl UpstreamPool {
         for server in self.servers.borrow().iter() {
             let old = |i: &Idle| i.since.elapsed() >= self.settings().idle_timeout;
             server.idle.borrow_mut().retain(|i| !old(i) && i.connection.is_quiet());
+            let idle = |kept: &Kept| kept.since.elapsed() >= self.settings().idle_timeout;
+            if server.requests.get() == 0 && server.http2.borrow().as_ref().is_some_and(idle) {
+                server.forget_http2();
+            }
         }
     }
 }
 
 impl Server {
+    fn new(endpoint: Arc<Endpoint>) -> Server {
+        Server {
+            endpoint,
+            idle: RefCell::default(),
+            requests: Cell::new(0),
+            http2: RefCell::default(),
+            opening: Mutex::new(()),
+        }
+    }
+
+    /// A handle of its connection of HTTP/2, if there is one.
+    pub(super) fn http2(&self) -> Option<SendRequest<Bytes>> {
+        let mut kept = self.http2.borrow_mut();
+        let kept = kept.as_mut()?;
+        kept.since = Instant::now();
+        Some(kept.sender.clone())
+    }
+
+    /// Shares a connection of HTTP/2 with the requests to come.
+    pub(super) fn keep_http2(&self, sender: SendRequest<Bytes>) {
+        self.http2.replace(Some(Kept { sender, since: Instant::now() }));
+    }
+
+    /// Opens no more streams on that connection.
+    pub(super) fn forget_http2(&self) {
+        self.http2.replace(None);
+    }
+
     /// The connection used last is the likeliest to be alive, and its buffers the likeliest to be warm.
     fn take_idle(
         &self,

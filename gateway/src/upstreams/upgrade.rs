@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::exchange::{OutgoingRequest, Rest, SendError, UpstreamResponse, connect, respond, try_once};
 use super::pool::{Lease, Need, Place, UpstreamPool};
+use crate::config::UpstreamProtocol;
 use crate::wire::{FieldKind, ReadBuffer, ResponseHead, Socket};
 
 /// What an upstream says to it.
@@ -36,6 +37,9 @@ pub(crate) async fn upgrade<'c>(
     request: OutgoingRequest<'_>,
     protocol: &[u8],
 ) -> Result<UpgradeAnswer<'c>, SendError> {
+    if pool.settings().protocol == UpstreamProtocol::Http2 {
+        return Err(SendError::BadResponse("WebSockets need an upstream with protocol = \"http1\""));
+    }
     let mut lease = connect(pool, Need::New, request.now, &mut Vec::new(), SendError::NoServer).await?;
     try_once(pool, &mut lease, request, None).await?;
     let head = &lease.connection.head;

@@ -1,5 +1,6 @@
 //! Several servers behind one upstream: who gets a request, what happens when one is away, and TLS and Unix sockets to them.
 
+mod http2;
 mod servers;
 mod transport;
 
