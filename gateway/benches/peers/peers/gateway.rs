@@ -80,6 +80,8 @@ file = "users.toml"
 
 [limits]
 max_body = 0
+connections = 20000
+connections_per_source = 20000
 
 [upstreams.app]
 urls = ["http://{upstream}"]
