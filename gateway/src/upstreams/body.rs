@@ -11,6 +11,10 @@ use crate::wire::{BodyError, ResponseHead};
 
 /// The body of a response, still on its connection.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the usual one is moved once a request; a box would be an allocation each"
+)]
 pub(crate) enum UpstreamBody<'c> {
     Http1(Http1Body<'c>),
     Http2(Box<Http2Body<'c>>),
