@@ -10,7 +10,7 @@ use crate::fixture::{Connection, Gateway, PASSWORD, Upstream, login, tokens, wai
 
 fn version(name: &str, upstream: &Upstream) -> String {
     format!(
-        "[log]\naccess = false\n[reload]\nwatch = false\n[upstreams.app]\nurls = [\"http://{}\"]\n\
+        "[tokens]\naccess_ttl = \"1h\"\nrefresh_ttl = \"2h\"\n[log]\naccess = false\n[reload]\nwatch = false\n[upstreams.app]\nurls = [\"http://{}\"]\n\
          [[routes]]\npath = \"/version\"\nrespond = {{ status = 200, body = \"{name}\", content_type = \"text/plain\" }}\n\
          response_headers = {{ set = {{ X-Version = \"{name}\" }} }}\n\
          [[routes]]\npath = \"/only-{name}\"\nupstream = \"app\"\n\
