@@ -368,7 +368,7 @@ fn racing_refreshes_get_one_successor() {
 #[test]
 fn tokens_expire_and_are_told_from_forged_ones() {
     let upstream = Upstream::start();
-    let gateway = start(&upstream, "[tokens]\naccess_ttl = \"1s\"\nrefresh_ttl = \"2s\"\n");
+    let gateway = start(&upstream, "[tokens]\naccess_ttl = \"3s\"\nrefresh_ttl = \"5s\"\n");
     let (access, first) = tokens(gateway.address, "alice", PASSWORD);
     assert_eq!(call(&gateway, &access).status, 200);
     wait_until("the access token has expired", || call(&gateway, &access).status == 401);
@@ -384,15 +384,15 @@ fn tokens_expire_and_are_told_from_forged_ones() {
 #[test]
 fn a_session_that_nobody_refreshes_ends_before_its_time() {
     let upstream = Upstream::start();
-    let gateway = start(&upstream, "[tokens]\naccess_ttl = \"1s\"\nidle_ttl = \"2s\"\n");
+    let gateway = start(&upstream, "[tokens]\naccess_ttl = \"1s\"\nidle_ttl = \"5s\"\n");
     let (_, idle) = tokens(gateway.address, "alice", PASSWORD);
     let (_, first) = tokens(gateway.address, "alice", PASSWORD);
     let mut token = first;
     // Refreshed now and then, it lives on.
     for _ in 0..5 {
-        std::thread::sleep(Duration::from_millis(800));
+        std::thread::sleep(Duration::from_millis(1200));
         let reply = refresh(&gateway, &token);
-        assert_eq!(reply.json()["refresh_expires_in"], 2, "how long a client may wait");
+        assert_eq!(reply.json()["refresh_expires_in"], 5, "how long a client may wait");
         token = refreshed(&reply).1;
     }
     let ended = refresh(&gateway, &idle);
