@@ -6,6 +6,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use super::explain::ExplainArguments;
 use super::keys::KeysCommand;
+use super::serve::ServeArguments;
 use super::users::UsersCommand;
 
 /// A reverse-proxy auth gateway: it logs users in, verifies their tokens and tells upstreams who they are.
@@ -23,7 +24,7 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run the gateway
-    Serve,
+    Serve(ServeArguments),
     /// Report everything that is wrong with the configuration and the files it names, and print the routes
     Check,
     /// Tell what would become of a request: its route, what verification says, and what its upstream would get

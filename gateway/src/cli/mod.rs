@@ -16,6 +16,7 @@ use clap::Parser;
 use crate::config::{self, Loaded};
 use arguments::{Arguments, Command};
 use hash_password::Console;
+use serve::ServeArguments;
 use users::UsersCommand;
 
 /// It failed while running.
@@ -43,7 +44,7 @@ impl CommandError {
 /// Does what the process was asked to do. Wrong usage ends the process with 2.
 pub fn run() -> ExitCode {
     let Arguments { command, config } = Arguments::parse();
-    let command = command.unwrap_or(Command::Serve);
+    let command = command.unwrap_or(Command::Serve(ServeArguments::default()));
     if config.is_empty() && !matches!(command, Command::HashPassword) {
         arguments::refuse(
             "no configuration is named: add --config FILE, such as --config config/gateway.toml",
@@ -51,7 +52,7 @@ pub fn run() -> ExitCode {
     }
     let mut console = Console::standard();
     let result = match command {
-        Command::Serve => serve::run(&config),
+        Command::Serve(arguments) => serve::run(&arguments, &config),
         Command::Check => check::run(&config, &mut console),
         Command::Explain(request) => {
             load(&config).and_then(|loaded| explain::run(request, loaded.settings, &mut console))

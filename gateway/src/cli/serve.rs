@@ -9,11 +9,22 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{CommandError, environment, warn};
 use crate::config::Source;
-use crate::server::{Inherited, ServeError, start};
+use crate::server::{Inherited, Predecessor, ServeError, start};
 use crate::telemetry;
 
-/// Runs the gateway until SIGTERM or SIGINT; SIGHUP has the configuration read again, with all that it names.
-pub(super) fn run(files: &[PathBuf]) -> Result<(), CommandError> {
+/// What `serve` can be told.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct ServeArguments {
+    /// Take the place of the running gateway with this process id: listen on its addresses beside it, and have it finish
+    /// and end when this one is ready
+    #[arg(long, value_name = "PID")]
+    take_over: Option<i32>,
+}
+
+/// Runs the gateway until SIGTERM or SIGINT, or until another one takes over (SIGQUIT); SIGHUP has the configuration read
+/// again, with all that it names.
+pub(super) fn run(arguments: &ServeArguments, files: &[PathBuf]) -> Result<(), CommandError> {
+    let predecessor = arguments.take_over.map(Predecessor::find).transpose().map_err(CommandError::failed)?;
     let sockets = Inherited::take().map_err(CommandError::failed)?;
     let source = Source::new(files, environment());
     let (loaded, seen) = source.read().map_err(|errors| CommandError::Configuration(errors.to_string()))?;
@@ -22,7 +33,7 @@ pub(super) fn run(files: &[PathBuf]) -> Result<(), CommandError> {
     // Caught from here on, so that a signal during the start is not lost.
     let runtime = Builder::new_current_thread().enable_all().build().map_err(CommandError::failed)?;
     let mut signals = runtime.block_on(async { Signals::catch() }).map_err(CommandError::failed)?;
-    let running = start(source, loaded, seen, sockets, &logs).map_err(|error| match error {
+    let running = start(source, loaded, seen, sockets, predecessor, &logs).map_err(|error| match error {
         ServeError::Snapshot(_) => CommandError::configuration(error),
         _ => CommandError::failed(error),
     })?;
@@ -47,7 +58,8 @@ pub(super) fn run(files: &[PathBuf]) -> Result<(), CommandError> {
         // Who asks twice does not want to wait.
         std::process::exit(1);
     });
-    running.stop().map_err(CommandError::failed)?;
+    let stopped = if name == HAND_OVER { running.hand_over() } else { running.stop() };
+    stopped.map_err(CommandError::failed)?;
     tracing::info!("stopped");
     drop(logs);
     Ok(())
@@ -60,6 +72,9 @@ fn notify(state: &[NotifyState<'_>]) {
     }
 }
 
+/// What a gateway that takes over sends.
+const HAND_OVER: &str = "SIGQUIT";
+
 /// What a signal asks for.
 enum Asked {
     Reload,
@@ -71,6 +86,7 @@ struct Signals {
     hangup: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
 }
 
 impl Signals {
@@ -79,6 +95,7 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
         })
     }
 
@@ -87,6 +104,7 @@ impl Signals {
             _ = self.hangup.recv() => Asked::Reload,
             _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
             _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.quit.recv() => Asked::Stop(HAND_OVER),
         }
     }
 }

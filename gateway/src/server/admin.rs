@@ -1,17 +1,18 @@
 //! The admin listener: `/healthz`, `/readyz` and `/metrics`, for machines on this side of the gateway only.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{Method, StatusCode};
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::answer::Answer;
-use super::listener::accept;
+use super::listener::{accept, close};
 use super::running::since_1970;
 use crate::pipeline::{Gateway, Response};
 use crate::problem::{Code, Rejection};
@@ -29,17 +30,28 @@ pub(super) struct AdminState {
     pub(super) draining: watch::Receiver<bool>,
 }
 
-/// Answers until the process ends, one request a connection.
-pub(super) async fn serve(listener: TcpListener, state: AdminState) {
-    loop {
-        let (socket, peer) = accept(&listener).await;
+/// Answers until the process ends or another gateway does it, one request a connection.
+pub(super) async fn serve(
+    listener: TcpListener,
+    state: AdminState,
+    mut handed_over: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let begin = |(socket, peer): (TcpStream, SocketAddr)| {
         let state = state.clone();
         tokio::task::spawn_local(async move {
             if timeout(PATIENCE, exchange(&Socket::Tcp(socket), peer, &state)).await.is_err() {
                 tracing::debug!(%peer, "an admin request took too long");
             }
         });
+    };
+    loop {
+        tokio::select! {
+            accepted = accept(&listener) => begin(accepted),
+            _ = handed_over.wait_for(|handed_over| *handed_over) => break,
+        }
     }
+    close(listener)?.into_iter().for_each(begin);
+    std::future::pending().await
 }
 
 async fn exchange(socket: &Socket, peer: SocketAddr, state: &AdminState) {

@@ -26,22 +26,22 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often expired records are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Works until told that the gateway has ended.
+/// Works until told that the gateway has ended. Once another one has its addresses, that one answers on them.
 pub(super) fn run(
     listener: std::net::TcpListener,
     redirect: Option<(std::net::TcpListener, SocketAddr)>,
     control: Option<ControlSocket>,
     watch: Option<Arc<Reloader>>,
     state: AdminState,
-    mut end: watch::Receiver<bool>,
+    (handed_over, mut end): (watch::Receiver<bool>, watch::Receiver<bool>),
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async move {
         let listener = TcpListener::from_std(listener)?;
         let gateway = Arc::clone(&state.gateway);
-        let redirect = lead_to_https(redirect, Arc::clone(&gateway));
+        let redirect = lead_to_https(redirect, Arc::clone(&gateway), handed_over.clone());
         tokio::select! {
-            () = admin::serve(listener, state) => {}
+            served = admin::serve(listener, state, handed_over) => served?,
             led = redirect => led?,
             () = take_commands(control, Arc::clone(&gateway)) => {}
             () = sweep(&gateway) => {}
@@ -59,12 +59,14 @@ pub(super) fn run(
 async fn lead_to_https(
     listener: Option<(std::net::TcpListener, SocketAddr)>,
     gateway: Arc<Gateway>,
+    handed_over: watch::Receiver<bool>,
 ) -> io::Result<()> {
     match listener {
-        Some((listener, secure)) => redirect::serve(TcpListener::from_std(listener)?, gateway, secure).await,
+        Some((listener, secure)) => {
+            redirect::serve(TcpListener::from_std(listener)?, gateway, secure, handed_over).await
+        }
         None => std::future::pending().await,
     }
-    Ok(())
 }
 
 /// Follows the users file.

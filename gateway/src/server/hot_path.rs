@@ -25,7 +25,7 @@ pub struct HotPath {
 impl HotPath {
     /// A gateway with these settings that listens nowhere; `peer` is the one client. It is `now` for good.
     pub fn new(settings: Settings, peer: SocketAddr, now: UnixSeconds) -> Result<HotPath, ServeError> {
-        let gateway = Arc::new(prepare(settings, None)?);
+        let gateway = Arc::new(prepare(settings)?);
         let snapshot = gateway.configuration.current();
         let client = Client::new(peer, &snapshot.settings.server.trusted_proxies, false);
         Ok(HotPath { worker: Worker::new(gateway, 0), client, head: RequestHead::default(), now })

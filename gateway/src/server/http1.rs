@@ -26,8 +26,10 @@ const READ_SIZE: usize = 4 * 1024;
 /// How much of a body that nobody wanted is read so that the connection can go on, and for how long.
 const LEFTOVER_LIMIT: usize = 64 * 1024;
 const LEFTOVER_TIME: Duration = Duration::from_secs(1);
-/// How long a client that has just connected may take for its first request when the gateway stops.
+/// How long a client that has just connected may take for its first request when the gateway stops, and how long one that
+/// rests between two: its next one may be on its way, and is answered with the news that it was the last.
 const NEWCOMER_TIME: Duration = Duration::from_secs(1);
+const FAREWELL: Duration = Duration::from_millis(250);
 
 /// Serves a connection until one side ends it. `draining` turns true when the gateway is about to stop.
 pub(super) async fn serve(
@@ -118,11 +120,8 @@ impl Connection<'_> {
             Poll::Pending => {
                 if !self.stopping && stop.as_mut().poll(cx).is_ready() {
                     self.stopping = true;
-                    // Its first request is probably on its way. Who rests between two expects that the connection ends.
-                    if !self.newcomer {
-                        return Poll::Ready(false);
-                    }
-                    self.deadline.set(Instant::now() + NEWCOMER_TIME);
+                    let patience = if self.newcomer { NEWCOMER_TIME } else { FAREWELL };
+                    self.deadline.set(Instant::now() + patience);
                 }
                 let late = self.deadline.poll_within(cx, self.idle_timeout);
                 late.map(|()| false)

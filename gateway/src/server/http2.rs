@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::http2_exchange::exchange;
 use crate::config::Limits;
 use crate::pipeline::{Client, Worker};
-use crate::wire::Deadline;
+use crate::wire::{Deadline, Lingering};
 
 /// What a client may send of one body, and of all bodies of a connection, before the gateway has passed some on.
 const STREAM_WINDOW: u32 = 64 << 10;
@@ -29,7 +29,7 @@ const SEND_BUFFER: usize = 128 << 10;
 /// connection is ended (CVE-2023-44487, CVE-2025-8671).
 const PENDING_RESETS: usize = 20;
 const ERRORS: usize = 1024;
-/// How long a client may take to notice that the connection ends.
+/// How long a client that asks for nothing may take to notice that the connection ends.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves a connection until one side ends it. `draining` turns true when the gateway is about to stop.
@@ -42,13 +42,14 @@ pub(super) async fn serve<S>(
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let limits = worker.serving().snapshot.settings.limits.clone();
-    let handshake = builder(&limits).handshake(socket);
+    let handshake = builder(&limits).handshake(Lingering::new(socket));
     let connection = match timeout(limits.first_byte_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return tracing::debug!(client = client.peer(), %error, "no HTTP/2 after all"),
         Err(_) => return,
     };
-    let mut connection = Serving { connection, open: Rc::default(), idle: Deadline::default(), limits };
+    let mut connection =
+        Serving { connection, open: Rc::default(), idle: Deadline::default(), leaving: false, limits };
     let mut stop = pin!(async move {
         // An error means that the sender is gone, which is the end as well.
         let _ = draining.wait_for(|draining| *draining).await;
@@ -65,9 +66,7 @@ pub(super) async fn serve<S>(
                 });
             }
             Next::Over => return,
-            Next::Rest => return connection.end(Some(FAREWELL)).await,
-            // How long the streams may take is for the drain to say.
-            Next::Stop => return connection.end(None).await,
+            Next::Leave => connection.leave(),
         }
     }
 }
@@ -87,20 +86,20 @@ fn builder(limits: &Limits) -> Builder {
 }
 
 struct Serving<S> {
-    connection: Connection<S, Bytes>,
+    connection: Connection<Lingering<S>, Bytes>,
     open: Rc<Cell<usize>>,
     idle: Deadline,
+    /// The client was told that no more requests are taken; what it sent before it knew is.
+    leaving: bool,
     limits: Limits,
 }
 
 /// What happens next on a connection.
 enum Next {
     Request(Box<Request<RecvStream>>, SendResponse<Bytes>),
-    /// Nothing has been asked for too long.
-    Rest,
-    /// The gateway stops.
-    Stop,
-    /// The client has ended it, or broke the protocol.
+    /// Nothing has been asked for too long, or the gateway stops.
+    Leave,
+    /// It has ended, by whomever, or the client broke the protocol.
     Over,
 }
 
@@ -119,30 +118,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
                 Poll::Ready(None) => return Poll::Ready(Next::Over),
                 Poll::Pending => {}
             }
-            if stop.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Next::Stop);
+            if !self.leaving && stop.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Next::Leave);
             }
             // The end of a stream wakes the connection, for it has the last frames to write.
             if self.open.get() > 0 {
                 self.idle.clear();
+                // How long the streams of one that leaves may take is for the drain to say.
                 return Poll::Pending;
             }
-            self.idle.poll_within(cx, self.limits.idle_timeout).map(|()| Next::Rest)
+            let (patience, next) =
+                if self.leaving { (FAREWELL, Next::Over) } else { (self.limits.idle_timeout, Next::Leave) };
+            self.idle.poll_within(cx, patience).map(|()| next)
         })
         .await
     }
 
-    /// Says that no more requests are taken (GOAWAY), and lets those that are under way finish.
-    async fn end(mut self, within: Option<Duration>) {
+    /// Says that no more requests are taken (GOAWAY). Those that are under way, and those that come before the client can
+    /// know (RFC 9113 section 6.8), are answered.
+    fn leave(&mut self) {
         self.connection.graceful_shutdown();
-        let closing = poll_fn(|cx| self.connection.poll_closed(cx));
-        let closed = match within {
-            Some(within) => timeout(within, closing).await.unwrap_or(Ok(())),
-            None => closing.await,
-        };
-        if let Err(error) = closed {
-            tracing::debug!(%error, "a connection of HTTP/2 broke");
-        }
+        self.leaving = true;
+        self.idle.clear();
     }
 
     fn place(&self) -> Place {

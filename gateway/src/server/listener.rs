@@ -13,8 +13,8 @@ const BACKLOG: i32 = 4096;
 /// How long accepting pauses when the process has no file descriptor left.
 const BREATHER: Duration = Duration::from_millis(50);
 
-/// Binds without accepting yet. `shared` lets every worker have a socket of its own on the address, among which the
-/// kernel deals connections out.
+/// Binds without accepting yet. `shared` lets every worker, and a gateway that takes over, have a socket of its own on the
+/// address, among which the kernel deals connections out.
 pub(super) fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

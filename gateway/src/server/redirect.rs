@@ -1,18 +1,19 @@
 //! The plain listener beside TLS: whatever is asked for, it is under `https://` (RFC 9110 section 15.4.9).
 
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use super::answer::Answer;
 use super::exchange::{bad_head, head_limits, unix_millis};
-use super::listener::accept;
+use super::listener::{accept, close};
 use crate::pipeline::{self, Gateway, Response};
 use crate::wire::{Deadline, ReadBuffer, RequestHead, Socket, Version};
 
@@ -21,13 +22,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// So many are answered at once; more wait to be accepted.
 const AT_ONCE: usize = 1000;
 
-/// Answers until the process ends, one request a connection. `secure` is where the listener with TLS is.
-pub(super) async fn serve(listener: TcpListener, gateway: Arc<Gateway>, secure: SocketAddr) {
+/// Answers until the process ends or another gateway does it, one request a connection. `secure` is where the listener with
+/// TLS is.
+pub(super) async fn serve(
+    listener: TcpListener,
+    gateway: Arc<Gateway>,
+    secure: SocketAddr,
+    mut handed_over: watch::Receiver<bool>,
+) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(AT_ONCE));
-    loop {
-        // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let (socket, peer) = accept(&listener).await;
+    let begin = |(socket, peer): (TcpStream, SocketAddr), place: Option<OwnedSemaphorePermit>| {
         let gateway = Arc::clone(&gateway);
         tokio::task::spawn_local(async move {
             let socket = Socket::Tcp(socket);
@@ -36,7 +40,17 @@ pub(super) async fn serve(listener: TcpListener, gateway: Arc<Gateway>, secure: 
             }
             drop(place);
         });
+    };
+    loop {
+        let next = async { (Arc::clone(&places).acquire_owned().await.ok(), accept(&listener).await) };
+        tokio::select! {
+            (place, accepted) = next => begin(accepted, place),
+            _ = handed_over.wait_for(|handed_over| *handed_over) => break,
+        }
     }
+    // Those have come already, however many they are.
+    close(listener)?.into_iter().for_each(|waiting| begin(waiting, None));
+    std::future::pending().await
 }
 
 async fn exchange(socket: &Socket, gateway: &Gateway, port: u16) {

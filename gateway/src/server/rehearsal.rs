@@ -21,7 +21,7 @@ pub(crate) struct Rehearsal {
 impl Rehearsal {
     /// Loads what the settings name, but for the store: it belongs to the running gateway.
     pub(crate) fn new(settings: Settings) -> Result<Rehearsal, ServeError> {
-        let gateway = Arc::new(prepare(Settings { store: Store::Memory, ..settings }, None)?);
+        let gateway = Arc::new(prepare(Settings { store: Store::Memory, ..settings })?);
         Ok(Rehearsal { worker: Worker::new(gateway, 0) })
     }
 

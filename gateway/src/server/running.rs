@@ -4,8 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::thread::{JoinHandle, sleep};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Builder;
 use tokio::sync::watch;
@@ -13,9 +13,10 @@ use tokio::sync::watch;
 use super::admin::AdminState;
 use super::background;
 use super::control::ControlSocket;
-use super::inherited::{InheritError, Inherited, shared_out};
-use super::listener::bind;
+use super::inherited::Inherited;
+use super::predecessor::{LOOK_AGAIN, Predecessor};
 use super::reload::Reloader;
+use super::sockets::{ListenError, Sockets};
 use super::sources::Sources;
 use super::worker::{self, Post};
 use crate::config::{FilesSeen, Loaded, Settings, Source, Store as StoreSettings};
@@ -26,6 +27,9 @@ use crate::sessions::{
 };
 use crate::telemetry::{AccessLog, Logs, Metrics};
 use crate::users::HashingPool;
+
+/// How long a predecessor may take to end after its drain.
+const AFTER_ITS_DRAIN: Duration = Duration::from_secs(10);
 
 /// Why the gateway cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -43,43 +47,17 @@ pub enum ServeError {
     #[error("{0}")]
     Store(#[from] StoreError),
     /// An address.
-    #[error("cannot listen on {address} ({key}): {source}; {remedy}", remedy = listen_remedy(source, *address))]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The key that says it.
-        key: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// A socket of the service manager's.
     #[error(transparent)]
-    Inherited(#[from] InheritError),
+    Listen(#[from] ListenError),
+    /// The gateway whose place is to be taken cannot be told.
+    #[error("cannot tell the older gateway to hand over: {0}; run this as its account or as root")]
+    TakeOver(io::Error),
     /// A thread or a runtime.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
     /// A worker ended by itself.
     #[error("a worker thread stopped: {0}")]
     Worker(String),
-}
-
-fn listen_remedy(error: &io::Error, address: SocketAddr) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            let port = address.port();
-            format!(
-                "another process has it: find it with `ss -ltnp 'sport = :{port}'` and stop it, or choose another address"
-            )
-        }
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need the capability CAP_NET_BIND_SERVICE: choose a higher one, or grant it"
-                .to_owned()
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address: choose one that `ip addr` shows".to_owned()
-        }
-        _ => "choose another address".to_owned(),
-    }
 }
 
 /// A gateway that is serving.
@@ -91,18 +69,26 @@ pub struct Running {
     pub admin_address: SocketAddr,
     reloader: Arc<Reloader>,
     draining: watch::Sender<bool>,
+    handed_over: watch::Sender<bool>,
     workers: Vec<JoinHandle<io::Result<()>>>,
     ended: watch::Sender<bool>,
     background: JoinHandle<io::Result<()>>,
 }
 
-/// Loads and opens what the settings name. What can be refused is refused here, so that nothing listens before all is
-/// well.
-pub(super) fn prepare(settings: Settings, access_log: Option<AccessLog>) -> Result<Gateway, ServeError> {
-    let now = since_1970();
-    let snapshot = Snapshot::load(settings, now.as_secs())?;
+/// A gateway out of what the settings name, which nobody can reach yet.
+pub(super) fn prepare(settings: Settings) -> Result<Gateway, ServeError> {
+    let snapshot = Snapshot::load(settings, since_1970().as_secs())?;
+    let store = open_store(&snapshot.settings.store)?;
+    assemble(snapshot, store, None)
+}
+
+fn assemble(
+    snapshot: Snapshot,
+    store: Arc<dyn Store>,
+    access_log: Option<AccessLog>,
+) -> Result<Gateway, ServeError> {
     let settings = &snapshot.settings;
-    let store = open_store(&settings.store)?;
+    let now = since_1970();
     let runtime = Builder::new_current_thread().enable_time().build().map_err(ServeError::Thread)?;
     let sessions = runtime.block_on(Sessions::start(store, policy(settings), now.as_millis() as u64))?;
     Ok(Gateway {
@@ -116,51 +102,54 @@ pub(super) fn prepare(settings: Settings, access_log: Option<AccessLog>) -> Resu
 
 /// Starts everything. When this returns, requests are answered; when it fails, nothing was left running. `loaded` was
 /// read from `source` after its files looked like `seen`.
+///
+/// Addresses are taken before the store is opened, and answered when all is well: whoever connects in between waits. So a
+/// predecessor can be told to hand over a store that one process has to itself without anybody being refused.
 pub fn start(
     source: Source,
     loaded: Loaded,
     seen: FilesSeen,
-    mut inherited: Inherited,
+    inherited: Inherited,
+    predecessor: Option<Predecessor>,
     logs: &Logs,
 ) -> Result<Running, ServeError> {
-    let gateway = Arc::new(prepare(loaded.settings.clone(), logs.access.clone())?);
+    let snapshot = Snapshot::load(loaded.settings.clone(), since_1970().as_secs())?;
+    let sockets = Sockets::take(&snapshot.settings, inherited, predecessor.is_some())?;
+    let (public_address, admin_address) = (sockets.public_address, sockets.admin_address);
+    let one_at_a_time = matches!(snapshot.settings.store, StoreSettings::Embedded { .. });
+    let store = match &predecessor {
+        Some(older) if one_at_a_time => {
+            older.dismiss().map_err(ServeError::TakeOver)?;
+            open_store_after_it(&snapshot.settings)?
+        }
+        _ => open_store(&snapshot.settings.store)?,
+    };
+    let gateway = Arc::new(assemble(snapshot, store, logs.access.clone())?);
     let reloader = Arc::new(Reloader::new(Arc::clone(&gateway), source, loaded, seen));
     let snapshot = gateway.configuration.current();
     let settings = &snapshot.settings;
     let control = ControlSocket::bind(&settings.store);
-    let (admin, redirect) = (inherited.admin(), inherited.redirect());
-    let (mut admin, admin_address) = listen(settings.admin.listen, "admin.listen", 1, admin)?;
-    let given = redirect.first().and_then(|socket| socket.local_addr().ok());
-    let redirect = match settings.server.redirect_listen.or(given) {
-        Some(address) => Some(listen(address, "server.redirect_listen", 1, redirect)?.0.remove(0)),
-        None => None,
-    };
-    let public = inherited.public();
-    // What the next process will accept is none of this one's business.
-    let outlives = !public.is_empty();
-    let (public, public_address) =
-        listen(settings.server.listen, "server.listen", settings.server.workers, public)?;
-    let redirect = redirect.map(|redirect| (redirect, public_address));
+    let redirect = sockets.redirect.map(|redirect| (redirect, public_address));
     let (draining, drained) = watch::channel(false);
+    let (handed_over, leave) = watch::channel(false);
     let state =
         AdminState { gateway: Arc::clone(&gateway), logs: logs.writer.clone(), draining: drained.clone() };
     let (ended, end) = watch::channel(false);
-    let admin = admin.remove(0);
     let watch = settings.reload.watch.then(|| Arc::clone(&reloader));
     let background = std::thread::Builder::new()
         .name("background".into())
-        .spawn(move || background::run(admin, redirect, control, watch, state, end))
+        .spawn(move || background::run(sockets.admin, redirect, control, watch, state, (leave, end)))
         .map_err(ServeError::Thread)?;
 
     let open = Arc::new(AtomicUsize::new(0));
     let sources = Arc::new(Sources::default());
     let mut workers = Vec::new();
-    for (index, listener) in public.into_iter().enumerate() {
+    for (index, listener) in sockets.public.into_iter().enumerate() {
         let post = Post {
             gateway: Arc::clone(&gateway),
             index,
             listener,
-            outlives,
+            outlives: sockets.outlive,
             draining: drained.clone(),
             open: Arc::clone(&open),
             sources: Arc::clone(&sources),
@@ -168,7 +157,10 @@ pub fn start(
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(|| worker::run(post));
         workers.push(thread.map_err(ServeError::Thread)?);
     }
-    Ok(Running { public_address, admin_address, reloader, draining, workers, ended, background })
+    if let Some(older) = predecessor.filter(|_| !one_at_a_time) {
+        older.dismiss().map_err(ServeError::TakeOver)?;
+    }
+    Ok(Running { public_address, admin_address, reloader, draining, handed_over, workers, ended, background })
 }
 
 impl Running {
@@ -176,6 +168,12 @@ impl Running {
     /// it.
     pub fn reload(&self) {
         self.reloader.reload();
+    }
+
+    /// Stops because another gateway listens on the same addresses: that one alone answers the admin listener, too.
+    pub fn hand_over(self) -> Result<(), ServeError> {
+        self.handed_over.send_replace(true);
+        self.stop()
     }
 
     /// Stops accepting, lets requests in flight finish within the drain's time, and ends.
@@ -195,33 +193,24 @@ impl Running {
     }
 }
 
-/// So many sockets on one address, or those that were inherited; port 0 is chosen once, by the first.
-fn listen(
-    address: SocketAddr,
-    key: &'static str,
-    sockets: usize,
-    inherited: Vec<std::net::TcpListener>,
-) -> Result<(Vec<std::net::TcpListener>, SocketAddr), ServeError> {
-    let failed = |source| ServeError::Listen { address, key, source };
-    if let [first, ..] = &inherited[..] {
-        let address = first.local_addr().map_err(InheritError)?;
-        tracing::info!(key, %address, "listening on a socket of the service manager's");
-        return Ok((shared_out(&inherited, sockets).map_err(InheritError)?, address));
-    }
-    // Sharing would let a second gateway bind the same address unnoticed: the first socket is taken alone for a look.
-    let look = bind(address, false).map_err(failed)?;
-    let address = look.local_addr().map_err(failed)?;
-    drop(look);
-    let bound: io::Result<Vec<_>> = (0..sockets).map(|_| bind(address, sockets > 1)).collect();
-    Ok((bound.map_err(failed)?, address))
-}
-
 pub(super) fn open_store(settings: &StoreSettings) -> Result<Arc<dyn Store>, ServeError> {
     Ok(match settings {
         StoreSettings::Memory => Arc::new(MemoryStore::new()),
         StoreSettings::Embedded { path } => Arc::new(EmbeddedStore::open(path)?),
         StoreSettings::Redis(settings) => Arc::new(RedisStore::open(settings)?),
     })
+}
+
+/// Opens a store that the predecessor still has to give up.
+fn open_store_after_it(settings: &Settings) -> Result<Arc<dyn Store>, ServeError> {
+    // It may take as long as its drain, and has then to close what it has open.
+    let end = Instant::now() + settings.server.drain_timeout + AFTER_ITS_DRAIN;
+    loop {
+        match open_store(&settings.store) {
+            Err(ServeError::OpenStore(OpenError::InUse(_))) if Instant::now() < end => sleep(LOOK_AGAIN),
+            opened => return opened,
+        }
+    }
 }
 
 pub(super) fn policy(settings: &Settings) -> Policy {

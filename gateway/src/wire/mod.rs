@@ -16,6 +16,7 @@ mod framing;
 mod host;
 mod http2_body;
 mod http2_head;
+mod lingering;
 mod proxy_protocol;
 mod request_head;
 mod response_head;
@@ -34,6 +35,7 @@ pub(crate) use fields_out::{FieldBlock, http_date};
 pub(crate) use framing::{BodyFraming, FramingError, request_framing, response_framing};
 pub(crate) use host::{Host, HostError};
 pub(crate) use http2_body::Http2Body;
+pub(crate) use lingering::Lingering;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use proxy_protocol::parse as parse_proxy_header;
 pub(crate) use proxy_protocol::take_proxy_header;

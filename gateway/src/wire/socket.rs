@@ -19,15 +19,14 @@ use super::tls_socket::TlsSocket;
 use super::{Deadline, ReadBuffer};
 
 /// What is read at once while only heads are expected.
-const DRAIN_READ: usize = 4 * 1024;
+pub(super) const DRAIN_READ: usize = 4 * 1024;
 /// How much of an unwanted body is read before a connection is given up, and for how long.
-const DRAIN_LIMIT: usize = 64 * 1024;
-const DRAIN_TIME: Duration = Duration::from_secs(1);
+pub(super) const DRAIN_LIMIT: usize = 64 * 1024;
+pub(super) const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// A connected socket. It is read and written through a shared reference, by one task: a request's body is still being
 /// read while its answer is being written.
 #[derive(Debug)]
-#[allow(dead_code, reason = "the next steps bring TLS and Unix sockets")]
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),

@@ -3,7 +3,9 @@
 //! The short form runs with all tests; `AUTH_GATEWAY_LONG=1` makes it the long one.
 
 mod changes;
+mod load;
 mod restarts;
+mod rotation;
 mod under_load;
 
 use std::fs;

@@ -1,19 +1,55 @@
-//! F-35: restarts on a socket that outlives the process. Clients of that moment wait a little; nobody is refused, and nobody
-//! whose request was taken is cut.
+//! F-35: restarts under load, on a socket that outlives the process and by a process that takes over. Clients of that moment
+//! wait a little; nobody is refused, and nobody whose request was taken is cut.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::fixture::{Connection, Cut, PASSWORD, PROGRAM, get, tokens, users_file, wait_until};
+use super::load::{self, Load};
+use crate::fixture::{Gateway, PASSWORD, PROGRAM, get, request, tokens, users_file, wait_until};
 
-const CONFIG: &str = "[log]\naccess = false\n[tokens]\naccess_ttl = \"1h\"\nrefresh_ttl = \"2h\"\n[[routes]]\npath = \"/app\"\n\
-                      respond = { status = 200, body = \"here\", content_type = \"text/plain\" }\n";
+fn config(store: &str) -> String {
+    format!(
+        "[log]\naccess = false\n[server]\nh2c = true\n[store]\n{store}\n[tokens]\naccess_ttl = \"1h\"\nrefresh_ttl = \"2h\"\n\
+         [upstreams.app]\nurls = [\"http://{}\"]\n[[routes]]\npath = \"/load\"\nupstream = \"app\"\n",
+        load::app()
+    )
+}
 
-/// The keeper of the socket; it and the gateway are killed when this is dropped.
+/// A folder with the configuration and alice.
+fn folder(store: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("gateway.toml"), config(store)).unwrap();
+    fs::create_dir(dir.path().join("config")).unwrap();
+    let alice = users_file(&[("1", "alice", PASSWORD, &["user"])]);
+    fs::write(dir.path().join("config/users.toml"), alice).unwrap();
+    dir
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn is_ready(admin: SocketAddr) -> bool {
+    get(admin, "/readyz", &[]).is_some_and(|reply| reply.status == 200)
+}
+
+/// Has `restart` done again and again, each time some requests later, and prints the counts.
+fn under_load(what: &str, public: SocketAddr, token: &str, mut restart: impl FnMut()) {
+    let wanted = if std::env::var_os("AUTH_GATEWAY_LONG").is_some() { 100_000 } else { 1_500 };
+    let (load, started, mut restarts) = (Load::start(public, token), Instant::now(), 0);
+    while load.counts.answered() < wanted || restarts < 5 {
+        let before = load.counts.answered();
+        restart();
+        wait_until("requests are answered", || load.counts.answered() > before + wanted / 30);
+        restarts += 1;
+    }
+    println!("{restarts} restarts {what} in {:?}: {}", started.elapsed(), load.end());
+}
+
+/// The keeper of the socket; it and the gateway are ended when this is dropped.
 struct Keeper(Child);
 
 impl Drop for Keeper {
@@ -24,81 +60,102 @@ impl Drop for Keeper {
     }
 }
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+#[test]
+fn restarts_on_an_inherited_socket_refuse_nobody() {
+    let dir = folder("kind = \"embedded\"");
+    fs::write(dir.path().join("keeper.py"), include_str!("keeper.py")).unwrap();
+    let (public, admin) = (free_address(), free_address());
+    let (host, port) = (public.ip().to_string(), public.port().to_string());
+    let keeper = Command::new("python3")
+        .args(["keeper.py", &host, &port, PROGRAM, "--config", "gateway.toml"])
+        .current_dir(dir.path())
+        .env("AUTH_GATEWAY__ADMIN__LISTEN", admin.to_string())
+        .stdin(Stdio::null())
+        .stderr(File::create(dir.path().join("log")).unwrap())
+        .spawn();
+    let _keeper = Keeper(keeper.unwrap());
+    wait_until("it is ready", || is_ready(admin));
+    let (token, _) = tokens(public, "alice", PASSWORD);
+    let pid = || fs::read_to_string(dir.path().join("pid")).unwrap();
+    under_load("on an inherited socket", public, &token, || {
+        let last = pid();
+        assert!(Command::new("kill").args(["-TERM", &last]).status().unwrap().success());
+        wait_until("the next one is there", || pid() != last);
+        wait_until("the next one is ready", || is_ready(admin));
+    });
 }
 
-/// Fifty requests over each connection. A connection that is refused, or an answer that does not come, fails.
-fn keep_asking(address: SocketAddr, token: &str, stop: &AtomicBool, answered: &AtomicUsize) {
-    let ask = format!("GET /app HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n");
-    while !stop.load(Ordering::Relaxed) {
-        let mut connection = Connection::open(address).expect("a connection was refused");
-        for asked in 0..50 {
-            match connection.send(ask.as_bytes()).and_then(|()| connection.reply()) {
-                Ok(reply) => {
-                    assert_eq!((reply.status, reply.text()), (200, "here".to_owned()));
-                    answered.fetch_add(1, Ordering::Relaxed);
-                    if reply.field("connection") == Some("close") {
-                        break;
-                    }
-                }
-                // Between two requests the gateway may close; this one it has not seen.
-                Err(Cut::Before) if asked > 0 => break,
-                Err(cut) => panic!("no answer: {cut:?} at request {asked}"),
-            }
-        }
+/// A gateway on addresses of its own or of others; it is killed when this is dropped.
+struct Process(Child);
+
+impl Process {
+    fn start(dir: &Path, (public, admin): (SocketAddr, SocketAddr), arguments: &[&str]) -> Process {
+        let log = File::options().create(true).append(true).open(dir.join("log")).unwrap();
+        let child = Command::new(PROGRAM)
+            .args(["--config", "gateway.toml", "serve"])
+            .args(arguments)
+            .current_dir(dir)
+            .env("AUTH_GATEWAY__SERVER__LISTEN", public.to_string())
+            .env("AUTH_GATEWAY__ADMIN__LISTEN", admin.to_string())
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn();
+        Process(child.unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn take_over_under_load(store: &str, what: &str) {
+    let dir = folder(store);
+    let addresses = (free_address(), free_address());
+    let mut process = Process::start(dir.path(), addresses, &[]);
+    wait_until("it is ready", || is_ready(addresses.1));
+    let (token, refresh) = tokens(addresses.0, "alice", PASSWORD);
+    under_load(what, addresses.0, &token, || {
+        let last = process.0.id().to_string();
+        let next = Process::start(dir.path(), addresses, &["--take-over", &last]);
+        let mut older = std::mem::replace(&mut process, next);
+        wait_until("the older one has ended", || older.0.try_wait().unwrap().is_some_and(|s| s.success()));
+        // Nobody is asked in vain meanwhile, and the older one's drain is none of a load balancer's business.
+        assert!(is_ready(addresses.1));
+    });
+    if store.contains("embedded") {
+        let bearer = format!("Bearer {refresh}");
+        let again = request(addresses.0, "POST", "/refresh", &[("Authorization", &bearer)], b"");
+        assert_eq!(again.unwrap().status, 200, "sessions go on");
     }
 }
 
 #[test]
-fn restarts_on_an_inherited_socket_refuse_nobody() {
-    let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("gateway.toml"), CONFIG).unwrap();
-    fs::create_dir(dir.path().join("config")).unwrap();
-    fs::write(dir.path().join("config/users.toml"), users_file(&[("1", "alice", PASSWORD, &["user"])]))
-        .unwrap();
-    fs::write(dir.path().join("keeper.py"), include_str!("keeper.py")).unwrap();
-    let (public, admin) = (free_address(), free_address());
-    let log = fs::File::create(dir.path().join("log")).unwrap();
-    let keeper = Command::new("python3")
-        .args([
-            "keeper.py",
-            &public.ip().to_string(),
-            &public.port().to_string(),
-            PROGRAM,
-            "--config",
-            "gateway.toml",
-        ])
-        .current_dir(dir.path())
-        .env("AUTH_GATEWAY__ADMIN__LISTEN", admin.to_string())
-        .stdin(Stdio::null())
-        .stderr(log)
-        .spawn();
-    let _keeper = Keeper(keeper.unwrap());
-    let ready = || get(admin, "/readyz", &[]).is_some_and(|reply| reply.status == 200);
-    wait_until("it is ready", ready);
-    let (token, _) = tokens(public, "alice", PASSWORD);
-    let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let clients = [(); 4].map(|()| {
-        let (token, stop, answered) = (token.clone(), Arc::clone(&stop), Arc::clone(&answered));
-        std::thread::spawn(move || keep_asking(public, &token, &stop, &answered))
-    });
-    let wanted = if std::env::var_os("AUTH_GATEWAY_LONG").is_some() { 100_000 } else { 3_000 };
-    let (mut restarts, started) = (0, Instant::now());
-    let pid = || fs::read_to_string(dir.path().join("pid")).unwrap();
-    while answered.load(Ordering::Relaxed) < wanted || restarts < 5 {
-        let (before, last) = (answered.load(Ordering::Relaxed), pid());
-        assert!(Command::new("kill").args(["-TERM", &last]).status().unwrap().success());
-        wait_until("the next one is there", || pid() != last);
-        wait_until("the next one answers", || {
-            answered.load(Ordering::Relaxed) > before + wanted / 20 && ready()
-        });
-        restarts += 1;
+fn a_gateway_that_takes_over_a_store_of_one_process_refuses_nobody() {
+    take_over_under_load("kind = \"embedded\"", "by taking over with the embedded store");
+}
+
+#[test]
+fn a_gateway_that_takes_over_beside_the_older_one_refuses_nobody() {
+    take_over_under_load("kind = \"memory\"", "by taking over beside the older one");
+}
+
+#[test]
+fn nobody_is_ended_who_is_not_a_gateway() {
+    let dir = folder("kind = \"memory\"");
+    let mut other = Command::new("sleep").arg("60").spawn().unwrap();
+    let ask = |id: &str| {
+        Gateway::command(dir.path(), &["--config", "gateway.toml", "serve", "--take-over", id], "")
+    };
+    let (code, _, said) = ask(&other.id().to_string());
+    assert!(code == 1 && said.contains("it is sleep, not auth-gateway"), "{code}: {said}");
+    assert!(other.try_wait().unwrap().is_none(), "it goes on");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    for id in ["0", "-1", &other.id().to_string()] {
+        let (code, _, said) = ask(id);
+        assert!(code != 0 && said.contains("error"), "{id}: {code}: {said}");
     }
-    stop.store(true, Ordering::Relaxed);
-    for client in clients {
-        client.join().unwrap();
-    }
-    let answered = answered.load(Ordering::Relaxed);
-    println!("{restarts} restarts in {:?}: {answered} answers, none refused, none cut", started.elapsed());
 }

@@ -1,16 +1,23 @@
 //! F-30, F-31: reloads between two versions of the configuration, mistakes and new keys in between, under load: no request
 //! fails, and each answer is of one version throughout.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::load::{self, Load};
 use super::{good_reloads, metric, replace};
 use crate::fixture::{Connection, Gateway, PASSWORD, Upstream, login, tokens, wait_until};
 
-fn version(name: &str, upstream: &Upstream) -> String {
+/// The upstream of what is loaded changes with the version, too: its connections are given up each time.
+fn version(name: &str, upstream: &Upstream, load: SocketAddr) -> String {
+    let timeout = if name == "a" { 20 } else { 30 };
     format!(
-        "[tokens]\naccess_ttl = \"1h\"\nrefresh_ttl = \"2h\"\n[log]\naccess = false\n[reload]\nwatch = false\n[upstreams.app]\nurls = [\"http://{}\"]\n\
+        "[tokens]\naccess_ttl = \"1h\"\nrefresh_ttl = \"2h\"\n[log]\naccess = false\n[reload]\nwatch = false\n\
+         [server]\nh2c = true\n[upstreams.app]\nurls = [\"http://{}\"]\n\
+         [upstreams.load]\nurls = [\"http://{load}\"]\nresponse_timeout = \"{timeout}s\"\n\
+         [[routes]]\npath = \"/load\"\nupstream = \"load\"\n\
          [[routes]]\npath = \"/version\"\nrespond = {{ status = 200, body = \"{name}\", content_type = \"text/plain\" }}\n\
          response_headers = {{ set = {{ X-Version = \"{name}\" }} }}\n\
          [[routes]]\npath = \"/only-{name}\"\nupstream = \"app\"\n\
@@ -29,7 +36,7 @@ struct Counts {
 }
 
 /// Asks over one connection after the other, a hundred times over each.
-fn keep_asking(gateway: std::net::SocketAddr, token: &str, stop: &AtomicBool, counts: &Counts) {
+fn keep_asking(gateway: SocketAddr, token: &str, stop: &AtomicBool, counts: &Counts) {
     let version = format!("GET /version HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n");
     let upload = format!(
         "POST /app HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Length: 5\r\n\r\nhello"
@@ -70,7 +77,8 @@ fn keep_asking(gateway: std::net::SocketAddr, token: &str, stop: &AtomicBool, co
 #[test]
 fn reloads_under_load_fail_nobody() {
     let upstream = Upstream::start();
-    let versions = ["a", "b"].map(|name| version(name, &upstream));
+    let app = load::app();
+    let versions = ["a", "b"].map(|name| version(name, &upstream, app));
     let gateway = Gateway::start(&versions[0]);
     let (token, _) = tokens(gateway.address, "alice", PASSWORD);
     let (stop, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(Counts::default()));
@@ -79,6 +87,7 @@ fn reloads_under_load_fail_nobody() {
         let address = gateway.address;
         std::thread::spawn(move || keep_asking(address, &token, &stop, &counts))
     });
+    let load = Load::start(gateway.address, &token);
     let long = std::env::var_os("AUTH_GATEWAY_LONG").is_some();
     let (rounds, started) = (if long { 300 } else { 12 }, Instant::now());
     let (mut good, mut bad, mut keys) = (0, 0, 0);
@@ -113,10 +122,11 @@ fn reloads_under_load_fail_nobody() {
     for client in clients {
         client.join().unwrap();
     }
+    let load = load.end();
     let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
     println!(
         "{good} reloads, {bad} mistakes and {keys} new keys in {:?}: {} answers of one version and {} of the other over {} connections, \
-         none failed; {grown} KiB more than after a quarter of them ({memory} KiB)",
+         none failed; beside them {load}; {grown} KiB more than after a quarter of them ({memory} KiB)",
         started.elapsed(),
         count(&counts.of_a),
         count(&counts.of_b),
