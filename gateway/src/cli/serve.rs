@@ -30,6 +30,7 @@ pub(super) fn run(arguments: &ServeArguments, files: &[PathBuf]) -> Result<(), C
     let (loaded, seen) = source.read().map_err(|errors| CommandError::Configuration(errors.to_string()))?;
     warn(&loaded);
     let logs = telemetry::init(&loaded.settings.log).map_err(CommandError::configuration)?;
+    telemetry::log_panics();
     // Caught from here on, so that a signal during the start is not lost.
     let runtime = Builder::new_current_thread().enable_all().build().map_err(CommandError::failed)?;
     let mut signals = runtime.block_on(async { Signals::catch() }).map_err(CommandError::failed)?;

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::access::{Asked, RequestLine, Seen, log, protocol};
 use super::answer::{Answer, Written};
 use super::buffers::{BufferPool, Buffers};
+use super::caught::answered;
 use super::exchange::{bad_head, head_limits, request_id, unix_millis};
 use super::tunnel;
 use crate::config::Limits;
@@ -221,7 +222,8 @@ impl Connection<'_> {
         let body = RequestBody::of_connection(request.framing(), body, limits.body_timeout);
         let exchange = Exchange { request: &request, request_id: &request_id, started, now_millis };
         let mut facts = Facts::default();
-        let mut response = pipeline::handle(worker, serving, &self.client, &exchange, &mut facts, body).await;
+        let handling = pipeline::handle(worker, serving, &self.client, &exchange, &mut facts, body);
+        let mut response = answered(handling, request_id.as_str()).await;
 
         let (status, code, tunnel) = (response.status, response.code, response.tunnel.take());
         // Asked only now: the stop may have come while the upstream was thinking. Copied out, for a borrow held over

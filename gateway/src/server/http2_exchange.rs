@@ -9,6 +9,7 @@ use http::{Method, Request};
 use tokio::time::Instant;
 
 use super::access::{Asked, RequestLine, Seen, log, protocol};
+use super::caught::answered;
 use super::exchange::{bad_head, head_limits, request_id, unix_millis};
 use super::http2_answer::Http2Answer;
 use crate::pipeline::{self, Client, Exchange, Facts, Response, Serving, Worker};
@@ -45,9 +46,10 @@ pub(super) async fn exchange(
     let body = RequestBody::of_stream(request.framing(), Http2Body::new(stream), limits.body_timeout);
     let exchange = Exchange { request: &request, request_id: &request_id, started, now_millis };
     let mut facts = Facts::default();
+    let handling = pipeline::handle(worker, &serving, client, &exchange, &mut facts, body);
     let handled = tokio::select! {
         biased;
-        response = pipeline::handle(worker, &serving, client, &exchange, &mut facts, body) => Some(response),
+        response = answered(handling, request_id.as_str()) => Some(response),
         // Whoever works for it upstream is let go.
         _ = poll_fn(|cx| respond.poll_reset(cx)) => None,
     };

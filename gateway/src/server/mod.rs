@@ -5,6 +5,7 @@ mod admin;
 mod answer;
 mod background;
 mod buffers;
+mod caught;
 mod connection;
 mod control;
 mod exchange;

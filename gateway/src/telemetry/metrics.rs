@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use super::panics::panics;
+
 macro_rules! outcomes {
     ($(#[$doc:meta])* $name:ident { $($variant:ident => $label:literal),+ $(,)? }) => {
         $(#[$doc])*
@@ -297,6 +299,7 @@ impl Metrics {
             "Log lines lost because nobody read them or the output failed.",
             dropped,
         );
+        page.single("panics_total", "counter", "Mistakes of the gateway itself.", panics());
         page.single("password_hashes_total", "counter", "Password hashes run.", gauges.password_hashes);
         let up = u8::from(gauges.store_up);
         page.single(

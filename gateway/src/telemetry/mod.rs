@@ -4,6 +4,7 @@ mod access_log;
 mod json_text;
 mod logging;
 mod metrics;
+mod panics;
 mod request_id;
 mod writer;
 
@@ -14,5 +15,6 @@ pub(crate) use metrics::{
     Gauges, LoginOutcome, RefreshOutcome, RouteCounters, RouteLabel, UpstreamOutcome, UpstreamState,
     VerificationOutcome, WorkerMetrics,
 };
+pub use panics::log_panics;
 pub(crate) use request_id::{RequestId, RequestIds};
 pub use writer::{LogGuard, LogWriter};

@@ -1,0 +1,35 @@
+//! Panics are mistakes of this program: each is logged where the rest is logged, and counted.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::panic::{PanicHookInfo, set_hook};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// Has all panics of this process logged as errors, with the backtrace if `RUST_BACKTRACE` is set.
+pub fn log_panics() {
+    set_hook(Box::new(told));
+}
+
+/// How many there were.
+pub(super) fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}
+
+fn told(panic: &PanicHookInfo<'_>) {
+    PANICS.fetch_add(1, Ordering::Relaxed);
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("-");
+    let what = panic.payload_as_str().unwrap_or("-");
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        tracing::error!(location, thread, %backtrace, "panicked: {what}; please report this");
+    } else {
+        tracing::error!(
+            location,
+            thread,
+            "panicked: {what}; please report this, with RUST_BACKTRACE=1 if you can"
+        );
+    }
+}
