@@ -75,8 +75,13 @@ pub(crate) async fn forward<'c>(
     let pool = serving.upstream(forwarding.upstream);
     let upgrade = forwarding.websocket && websocket::is_asked_for(request)?;
     let outgoing = outgoing(snapshot, occasion, route, forwarding, upgrade)?;
-    let outgoing =
-        OutgoingRequest { head: outgoing.head(), method: request.method(), now: exchange.started, upgrade };
+    let outgoing = OutgoingRequest {
+        head: outgoing.head(),
+        method: request.method(),
+        now: exchange.started,
+        patience: &forwarding.patience,
+        upgrade,
+    };
     let failed = |error: SendError| failed(serving, forwarding.upstream, &error);
     let lifetime = || {
         let grace = snapshot.settings.tokens.stream_grace;

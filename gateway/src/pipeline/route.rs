@@ -8,7 +8,9 @@ use super::admission::{Admitted, USUAL_METHODS};
 use super::fixed_answer::FixedAnswer;
 use super::header_edits::HeaderEdits;
 use super::static_files::StaticRoot;
-use crate::config::{Access, HostPattern, Placed, Redirect, RequiredClaim, RouteTarget, matching_order};
+use crate::config::{
+    Access, HostPattern, Patience, Placed, Redirect, RequiredClaim, RouteTarget, Upstream, matching_order,
+};
 use crate::problem::{Code, Rejection};
 use crate::wire::Host;
 
@@ -44,6 +46,7 @@ pub(crate) enum Target {
 pub(crate) struct Forwarding {
     /// The upstream's place among those of the configuration.
     pub(crate) upstream: usize,
+    pub(crate) patience: Patience,
     /// What the upstream sees as `Host` instead of what the client sent.
     pub(crate) host: Option<String>,
     /// What the upstream gets in place of the route's path: nothing, or segments that begin with a slash.
@@ -111,12 +114,12 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    /// Prepares the routes of a configuration. `max_body` is for those that say nothing of it; `upstream` gives an upstream's
-    /// place by its name, and what it sees as `Host` if that is not what clients send; the configuration was checked, so it has one.
-    pub(crate) fn new(
+    /// Prepares the routes of a configuration. `max_body` is for those that say nothing of it; `upstream` gives an upstream and
+    /// its place by its name; the configuration was checked, so it has one.
+    pub(crate) fn new<'u>(
         settings: &[crate::config::Route],
         max_body: u64,
-        upstream: impl Fn(&str) -> Option<(usize, Option<String>)>,
+        upstream: impl Fn(&str) -> Option<(usize, &'u Upstream)>,
         mut static_root: impl FnMut(&std::path::Path) -> Result<Arc<StaticRoot>, std::io::Error>,
     ) -> Result<Routes, std::io::Error> {
         let routes = settings
@@ -130,13 +133,15 @@ impl Routes {
                         forward_token,
                         encoded_slashes,
                         websocket,
-                        ..
+                        patience,
+                        ignore_case: _,
                     } => {
-                        let (upstream, host) = upstream(name)
+                        let (place, upstream) = upstream(name)
                             .ok_or_else(|| std::io::Error::other(format!("no upstream is called {name}")))?;
                         Target::Upstream(Forwarding {
-                            upstream,
-                            host,
+                            upstream: place,
+                            host: upstream.fixed_host(),
+                            patience: patience.with(upstream.patience),
                             new_prefix: new_prefix.clone(),
                             forward_token: *forward_token,
                             encoded_slashes: *encoded_slashes,

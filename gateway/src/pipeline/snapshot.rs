@@ -120,7 +120,7 @@ impl Snapshot {
             settings.limits.max_body,
             |name| {
                 let place = settings.upstreams.keys().position(|n| n == name)?;
-                Some((place, settings.upstreams[name].fixed_host()))
+                Some((place, &settings.upstreams[name]))
             },
             |root| StaticRoot::open(root).map(Arc::new).inspect_err(|_| failed_root = root.to_owned()),
         );

@@ -16,7 +16,7 @@ use super::http1_body::Http1Body;
 use super::http2;
 use super::pool::{Lease, LeaseError, Need, Server, UpstreamPool};
 use super::upload::{Upload, UploadError};
-use crate::config::UpstreamProtocol;
+use crate::config::{Patience, UpstreamProtocol};
 use crate::wire::response_framing;
 use crate::wire::{BodyError, BodyFraming, BodyReader, RequestBody};
 
@@ -33,6 +33,8 @@ pub(crate) struct OutgoingRequest<'r> {
     pub(crate) method: &'r Method,
     /// Now, as exactly as deadlines need it.
     pub(crate) now: Instant,
+    /// How long it may take, and how often it is tried.
+    pub(crate) patience: &'r Patience,
     /// Whether it asks to leave HTTP, so that 101 is an answer.
     pub(crate) upgrade: bool,
 }
@@ -81,7 +83,7 @@ pub(crate) async fn send<'c>(
     let repeatable = body.framing() == BodyFraming::Empty && request.method.is_idempotent();
     let need = if repeatable { Need::Any } else { Need::Alive };
     let mut tried = Vec::new();
-    let mut lease = connect(pool, need, request.now, &mut tried, SendError::NoServer).await?;
+    let mut lease = connect(pool, need, request, &mut tried, SendError::NoServer).await?;
     if body.framing() != BodyFraming::Empty {
         let rest = try_once(pool, &mut lease, request, Some(Upload::new(body))).await?;
         return respond(pool, lease, request, rest);
@@ -103,7 +105,7 @@ pub(crate) async fn send<'c>(
         lease = match fresh {
             Err(LeaseError::Unreachable(server, error)) => {
                 tried.push(server);
-                connect(pool, need, request.now, &mut tried, error).await?
+                connect(pool, need, request, &mut tried, error).await?
             }
             other => other.map_err(no_lease)?,
         };
@@ -115,19 +117,19 @@ pub(crate) async fn send<'c>(
 pub(super) async fn connect(
     pool: &Rc<UpstreamPool>,
     need: Need,
-    now: Instant,
+    request: OutgoingRequest<'_>,
     tried: &mut Vec<Rc<Server>>,
     mut failure: SendError,
 ) -> Result<Lease, SendError> {
     loop {
         let Some(server) = pool.choose(tried) else { return Err(failure) };
         if !tried.is_empty() {
-            if tried.len() > pool.settings().retries as usize || !pool.budget.spend() {
+            if tried.len() > request.patience.retries as usize || !pool.budget.spend() {
                 return Err(failure);
             }
             pool.upstream().counts.retries.fetch_add(1, Ordering::Relaxed);
         }
-        match pool.lease_of(server, need, now).await {
+        match pool.lease_of(server, need, request.now).await {
             Err(LeaseError::Unreachable(server, error)) => {
                 tried.push(server);
                 failure = error;
@@ -169,14 +171,15 @@ pub(super) fn respond<'c>(
         Rest::Refused => (None, false),
     };
     lease.connection.deadline.clear();
-    let ends_at = pool.settings().total_timeout.map(|total| request.now + total);
+    let Patience { body: patience, total, .. } = *request.patience;
     let body = UpstreamBody::Http1(Http1Body {
         pool: Rc::clone(pool),
         lease,
         reader: BodyReader::new(framing),
         upload,
         reusable,
-        ends_at,
+        patience,
+        ends_at: total.map(|total| request.now + total),
     });
     Ok(UpstreamResponse { framing, body })
 }
@@ -188,7 +191,7 @@ pub(super) async fn try_once<'c>(
     request: OutgoingRequest<'_>,
     upload: Option<Upload<'c>>,
 ) -> Result<Rest<'c>, SendError> {
-    let tried = exchange_heads(pool, &mut lease.connection, request, upload).await;
+    let tried = exchange_heads(&mut lease.connection, request, upload).await;
     let server = &lease.place.server;
     match &tried {
         Ok(_) => server.endpoint.succeeded_now(),
@@ -200,14 +203,11 @@ pub(super) async fn try_once<'c>(
 }
 
 async fn exchange_heads<'c>(
-    pool: &UpstreamPool,
     connection: &mut UpstreamConnection,
     request: OutgoingRequest<'_>,
     mut upload: Option<Upload<'c>>,
 ) -> Result<Rest<'c>, SendError> {
-    let settings = pool.settings();
-    let patience =
-        settings.total_timeout.map_or(settings.response_timeout, |t| t.min(settings.response_timeout));
+    let patience = request.patience.head();
     connection.socket.write_all(&mut connection.deadline, patience, request.head, |_| {}).await.map_err(
         |e| match e.kind() {
             io::ErrorKind::TimedOut => SendError::Timeout,

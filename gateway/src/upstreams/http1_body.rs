@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -20,6 +21,8 @@ pub(crate) struct Http1Body<'c> {
     pub(super) upload: Option<Upload<'c>>,
     /// Whether the connection may carry another request.
     pub(super) reusable: bool,
+    /// How long it may rest.
+    pub(super) patience: Duration,
     /// When all of it has to be here, if that was said.
     pub(super) ends_at: Option<Instant>,
 }
@@ -45,7 +48,7 @@ impl Http1Body<'_> {
                 Poll::Ready(piece)
             }
             Poll::Pending => {
-                let mut patience = self.pool.settings().body_timeout;
+                let mut patience = self.patience;
                 if let Some(ends_at) = self.ends_at {
                     patience = patience.min(ends_at.saturating_duration_since(Instant::now()));
                 }

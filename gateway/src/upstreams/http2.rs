@@ -87,7 +87,7 @@ pub(super) async fn send<'c>(
     loop {
         let Some(server) = pool.choose(&tried) else { return Err(failure) };
         if !tried.is_empty() {
-            if tried.len() > pool.settings().retries as usize || !pool.budget.spend() {
+            if tried.len() > request.patience.retries as usize || !pool.budget.spend() {
                 return Err(failure);
             }
             pool.upstream().counts.retries.fetch_add(1, Ordering::Relaxed);
@@ -168,8 +168,7 @@ async fn exchange<'c>(
     body: Option<RequestBody<'c>>,
 ) -> Result<UpstreamResponse<'c>, Failed> {
     let settings = pool.settings();
-    let patience =
-        settings.total_timeout.map_or(settings.response_timeout, |t| t.min(settings.response_timeout));
+    let patience = request.patience.head();
     let secure = matches!(settings.urls[place.server.endpoint.url], UpstreamUrl::Tcp { secure: true, .. });
     let head = told_in_http2(request.head, secure)?;
     let (mut response, stream) = sender.send_request(head, body.is_none())?;
@@ -205,8 +204,8 @@ async fn exchange<'c>(
         Ok(framing) => framing,
         Err(_) => return Err(SendError::BadResponse("the response's framing is ambiguous").into()),
     };
-    let ends_at = settings.total_timeout.map(|total| request.now + total);
-    let body = Http2Body::new(Rc::clone(pool), place, head, stream, upload, ends_at);
+    let ends_at = request.patience.total.map(|total| request.now + total);
+    let body = Http2Body::new(place, head, stream, upload, request.patience.body, ends_at);
     Ok(UpstreamResponse { framing, body: UpstreamBody::Http2(Box::new(body)) })
 }
 

@@ -1,7 +1,7 @@
 //! A response body on a stream of HTTP/2, with the trailers that may follow it.
 
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use h2::RecvStream;
@@ -9,13 +9,12 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::http2::Http2Upload;
-use super::pool::{Place, UpstreamPool};
+use super::pool::Place;
 use crate::wire::{BodyError, Deadline, FieldKind, ResponseHead};
 
 /// The body of a response. Dropped before its end, it takes the request back (RST_STREAM).
 #[derive(Debug)]
 pub(crate) struct Http2Body<'c> {
-    pool: Rc<UpstreamPool>,
     /// It counts as a request of its server as long as it lasts.
     _place: Place,
     head: ResponseHead,
@@ -26,20 +25,21 @@ pub(crate) struct Http2Body<'c> {
     /// The request body, where the server answers before it has all of it.
     upload: Option<Http2Upload<'c>>,
     deadline: Deadline,
+    /// How long it may rest, and when all of it has to be here.
+    patience: Duration,
     ends_at: Option<Instant>,
 }
 
 impl<'c> Http2Body<'c> {
     pub(super) fn new(
-        pool: Rc<UpstreamPool>,
         place: Place,
         head: ResponseHead,
         stream: RecvStream,
         upload: Option<Http2Upload<'c>>,
+        patience: Duration,
         ends_at: Option<Instant>,
     ) -> Http2Body<'c> {
         Http2Body {
-            pool,
             _place: place,
             head,
             stream,
@@ -48,6 +48,7 @@ impl<'c> Http2Body<'c> {
             ended: false,
             upload,
             deadline: Deadline::default(),
+            patience,
             ends_at,
         }
     }
@@ -70,7 +71,7 @@ impl<'c> Http2Body<'c> {
                 Poll::Ready(arrived.map(|()| &self.piece[..]))
             }
             Poll::Pending => {
-                let mut patience = self.pool.settings().body_timeout;
+                let mut patience = self.patience;
                 if let Some(ends_at) = self.ends_at {
                     patience = patience.min(ends_at.saturating_duration_since(Instant::now()));
                 }

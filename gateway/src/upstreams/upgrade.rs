@@ -40,7 +40,7 @@ pub(crate) async fn upgrade<'c>(
     if pool.settings().protocol == UpstreamProtocol::Http2 {
         return Err(SendError::BadResponse("WebSockets need an upstream with protocol = \"http1\""));
     }
-    let mut lease = connect(pool, Need::New, request.now, &mut Vec::new(), SendError::NoServer).await?;
+    let mut lease = connect(pool, Need::New, request, &mut Vec::new(), SendError::NoServer).await?;
     try_once(pool, &mut lease, request, None).await?;
     let head = &lease.connection.head;
     if head.status() != StatusCode::SWITCHING_PROTOCOLS {

@@ -14,7 +14,8 @@ use crate::config::entry::{Entry, Refusal, quoted};
 use crate::config::place::Place;
 use crate::config::report::Report;
 use crate::config::settings::{
-    HealthCheck, HostHeader, Route, RouteTarget, Upstream, UpstreamProtocol, UpstreamTls, UpstreamUrl,
+    HealthCheck, HostHeader, Patience, Route, RoutePatience, RouteTarget, Upstream, UpstreamProtocol,
+    UpstreamTls, UpstreamUrl,
 };
 use crate::config::table::Table;
 use crate::wire::{CanonicalTarget, Host};
@@ -58,11 +59,45 @@ impl Upstreams<'_> {
     }
 }
 
+const DEFAULT_PATIENCE: Patience = Patience { response: MINUTE, body: MINUTE, total: None, retries: 1 };
+
+/// What an upstream says of its patience, and a route that knows better.
+pub(super) struct PatienceEntries<'c> {
+    response: Entry<'c>,
+    body: Entry<'c>,
+    total: Entry<'c>,
+    retries: Entry<'c>,
+}
+
+impl<'c> PatienceEntries<'c> {
+    pub(super) fn take(table: &mut Table<'c>) -> PatienceEntries<'c> {
+        PatienceEntries {
+            response: table.take("response_timeout"),
+            body: table.take("body_timeout"),
+            total: table.take("total_timeout"),
+            retries: table.take("retries"),
+        }
+    }
+
+    pub(super) fn all(&self) -> [&Entry<'c>; 4] {
+        [&self.response, &self.body, &self.total, &self.retries]
+    }
+
+    pub(super) fn read(&self) -> RoutePatience {
+        let some = |duration: Duration| (!duration.is_zero()).then_some(duration);
+        RoutePatience {
+            response: self.response.duration(up_to(HOUR)),
+            body: self.body.duration(up_to(HOUR)),
+            total: self.total.duration(Duration::ZERO..=DAY).map(some),
+            retries: self.retries.integer(0..=10),
+        }
+    }
+}
+
 fn upstream(table: &mut Table<'_>) -> Upstream {
     let urls_entry = table.take("urls");
     let urls = urls_of(table, &urls_entry);
     let is_secure = |url: &UpstreamUrl| matches!(url, UpstreamUrl::Tcp { secure: true, .. });
-    let some = |duration: Duration| (!duration.is_zero()).then_some(duration);
     Upstream {
         protocol: table
             .take("protocol")
@@ -70,15 +105,12 @@ fn upstream(table: &mut Table<'_>) -> Upstream {
             .unwrap_or(UpstreamProtocol::Http1),
         host: host_header(&table.take("host_header"), &urls),
         connect_timeout: table.take("connect_timeout").duration(up_to(5 * MINUTE)).unwrap_or(seconds(5)),
-        response_timeout: table.take("response_timeout").duration(up_to(HOUR)).unwrap_or(MINUTE),
-        body_timeout: table.take("body_timeout").duration(up_to(HOUR)).unwrap_or(MINUTE),
-        total_timeout: table.take("total_timeout").duration(Duration::ZERO..=DAY).and_then(some),
+        patience: PatienceEntries::take(table).read().with(DEFAULT_PATIENCE),
         idle_timeout: table.take("idle_timeout").duration(up_to(HOUR)).unwrap_or(seconds(30)),
         pool_size: table.take("pool_size").integer(0..=10_000).unwrap_or(64),
         max_connections: table.take("max_connections").integer(0..=1_000_000).filter(|n| *n > 0),
         max_pending: table.take("max_pending").integer(0..=100_000).unwrap_or(100),
         pending_timeout: table.take("pending_timeout").duration(up_to(MINUTE)).unwrap_or(seconds(1)),
-        retries: table.take("retries").integer(0..=10).unwrap_or(1),
         retry_budget: table.take("retry_budget").integer(0..=100).unwrap_or(20),
         resolve_interval: table.take("resolve_interval").duration(seconds(1)..=DAY).unwrap_or(seconds(30)),
         max_failures: table.take("max_failures").integer(0..=1000).unwrap_or(3),

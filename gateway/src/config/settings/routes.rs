@@ -2,10 +2,11 @@
 
 use std::cmp::Reverse;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use http::Method;
 
-use super::{FixedAnswer, HeaderEdits, Redirect};
+use super::{FixedAnswer, HeaderEdits, Patience, Redirect};
 
 /// `[[routes]]`
 #[derive(Debug, Clone)]
@@ -199,6 +200,8 @@ pub enum RouteTarget {
         encoded_slashes: bool,
         /// `upgrade = ["websocket"]`, default none: requests may become WebSockets.
         websocket: bool,
+        /// What is not that of the upstream.
+        patience: RoutePatience,
     },
     /// `static = "dir"`
     Static {
@@ -211,6 +214,29 @@ pub enum RouteTarget {
     Redirect(Redirect),
     /// `respond = { status = … }`
     Answer(FixedAnswer),
+}
+
+/// A route's `response_timeout`, `body_timeout`, `total_timeout` and `retries`, where they are not its upstream's.
+#[allow(missing_docs)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RoutePatience {
+    pub response: Option<Duration>,
+    pub body: Option<Duration>,
+    /// `Some(None)`: as long as it takes.
+    pub total: Option<Option<Duration>>,
+    pub retries: Option<u32>,
+}
+
+impl RoutePatience {
+    /// What it comes to with an upstream of this patience.
+    pub fn with(&self, upstream: Patience) -> Patience {
+        Patience {
+            response: self.response.unwrap_or(upstream.response),
+            body: self.body.unwrap_or(upstream.body),
+            total: self.total.unwrap_or(upstream.total),
+            retries: self.retries.unwrap_or(upstream.retries),
+        }
+    }
 }
 
 impl std::fmt::Display for RouteTarget {

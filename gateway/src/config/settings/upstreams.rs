@@ -14,12 +14,8 @@ pub struct Upstream {
     pub host: HostHeader,
     /// `connect_timeout`, TLS included, default 5 s: then another server, at last 502.
     pub connect_timeout: Duration,
-    /// `response_timeout` from the request's end to the response's head, default 60 s: then 504.
-    pub response_timeout: Duration,
-    /// `body_timeout` between two reads of a response body, default 60 s: then the client's connection is cut.
-    pub body_timeout: Duration,
-    /// `total_timeout` from the request to the end of its response. Default none.
-    pub total_timeout: Option<Duration>,
+    /// `response_timeout`, `body_timeout`, `total_timeout` and `retries`.
+    pub patience: Patience,
     /// `idle_timeout` of a pooled connection, default 30 s.
     pub idle_timeout: Duration,
     /// `pool_size`: idle connections each worker keeps per server, default 64.
@@ -30,8 +26,6 @@ pub struct Upstream {
     pub max_pending: usize,
     /// `pending_timeout`, default 1 s: then 503.
     pub pending_timeout: Duration,
-    /// `retries` of a request that cannot have had an effect, default 1.
-    pub retries: u32,
     /// `retry_budget`: at most so many retries for each hundred requests, default 20.
     pub retry_budget: u32,
     /// `resolve_interval`: how often names are looked up anew, default 30 s.
@@ -46,6 +40,26 @@ pub struct Upstream {
     pub health: Option<HealthCheck>,
     /// `tls_*`, for `https://`.
     pub tls: UpstreamTls,
+}
+
+/// How long an upstream may take for a request, and how often it is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// `response_timeout` from the request's end to the response's head, default 60 s: then 504.
+    pub response: Duration,
+    /// `body_timeout` between two reads of a response body, default 60 s: then the client's connection is cut.
+    pub body: Duration,
+    /// `total_timeout` from the request to the end of its response. Default none.
+    pub total: Option<Duration>,
+    /// `retries` of a request that cannot have had an effect, default 1.
+    pub retries: u32,
+}
+
+impl Patience {
+    /// How long the response's head may take.
+    pub fn head(&self) -> Duration {
+        self.total.map_or(self.response, |total| total.min(self.response))
+    }
 }
 
 impl Upstream {

@@ -169,6 +169,16 @@ fn an_answer_that_takes_too_long_in_all_is_cut() {
 }
 
 #[test]
+fn a_route_may_wait_longer_than_its_upstream_says() {
+    let server = Server::start();
+    server.state.slow.store(600, Ordering::SeqCst);
+    let patient = "response_timeout = \"200ms\"\n[[routes]]\npath = \"/reports\"\nupstream = \"app\"\naccess = \"public\"\nresponse_timeout = \"10s\"";
+    let gateway = gateway(&[server.url()], patient);
+    assert_eq!(get(gateway.address, "/a", &[]).unwrap().code(), "gateway_timeout");
+    assert_eq!(get(gateway.address, "/reports", &[]).unwrap().status, 200);
+}
+
+#[test]
 fn names_are_looked_up_and_localhost_is_one_server() {
     let server = Server::start();
     let gateway =

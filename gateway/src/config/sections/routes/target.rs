@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::super::path_shape;
 use super::super::store::file_name;
-use super::super::upstreams::Upstreams;
+use super::super::upstreams::{PatienceEntries, Upstreams};
 use super::fixed_answer::fixed_answer;
 use super::redirect::redirect;
 use crate::config::diagnostic::Diagnostic;
@@ -27,6 +27,7 @@ pub(super) fn target(
     let options =
         ["strip_prefix", "rewrite_prefix", "forward_token", "encoded_slashes", "ignore_case", "upgrade"]
             .map(|key| table.take(key));
+    let patience = PatienceEntries::take(table);
     let [strip, rewrite, forward_token, encoded_slashes, ignore_case, upgrades] = &options;
     let websocket = upgrades.list_of(upgrade).is_some_and(|protocols| !protocols.is_empty());
     let new_prefix = new_prefix(strip, rewrite);
@@ -56,11 +57,13 @@ pub(super) fn target(
             encoded_slashes,
             ignore_case,
             websocket,
+            patience: patience.read(),
         });
     }
     if !leads.is_empty() {
         options
             .iter()
+            .chain(patience.all())
             .filter(|option| option.is_given())
             .for_each(|option| refuse_without("upstream", option));
     }

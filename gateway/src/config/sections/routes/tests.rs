@@ -1,8 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
+use std::time::Duration;
+
 use super::super::test_support::{complaints, minimal, settings};
 use super::*;
-use crate::config::settings::{Access, RouteTarget};
+use crate::config::settings::{Access, Patience, RoutePatience, RouteTarget};
 
 fn with_route(keys: &str) -> String {
     minimal() + "[[routes]]\n" + keys
@@ -15,8 +17,8 @@ fn a_route_needs_a_token_unless_it_says_otherwise() {
     assert_eq!((route.access, route.roles.len()), (Access::Authenticated, 0));
     assert!(matches!(
         &route.target,
-        RouteTarget::Upstream { name, new_prefix: None, forward_token: false, encoded_slashes: false, ignore_case: false, websocket: false }
-            if name == "demo"
+        RouteTarget::Upstream { name, new_prefix: None, forward_token: false, encoded_slashes: false, ignore_case: false, websocket: false, patience }
+            if name == "demo" && *patience == RoutePatience::default()
     ));
 }
 
@@ -41,6 +43,20 @@ fn every_key_of_a_route_is_taken() {
 }
 
 #[test]
+fn a_route_may_have_more_or_less_patience_than_its_upstream() {
+    let keys =
+        "path = \"/x\"\nupstream = \"demo\"\nresponse_timeout = \"5m\"\ntotal_timeout = \"0s\"\nretries = 0";
+    let target = settings(with_route(keys)).routes.remove(1).target;
+    let RouteTarget::Upstream { patience, .. } = target else { panic!("{target:?}") };
+    let second = Duration::from_secs(1);
+    let upstream = Patience { response: second, body: second, total: Some(second), retries: 2 };
+    assert_eq!(
+        patience.with(upstream),
+        Patience { response: second * 300, body: second, total: None, retries: 0 }
+    );
+}
+
+#[test]
 fn a_folder_can_be_served() {
     let route = settings(with_route("path = \"/x\"\nstatic = \"src\"\naccess = \"public\"")).routes.remove(1);
     assert!(
@@ -53,6 +69,11 @@ fn what_a_route_may_not_say_is_refused() {
     let up = "path = \"/x\"\nupstream = \"demo\"\n";
     for (keys, message, help) in [
         ("upstream = \"demo\"".to_owned(), "`routes[1].path` is missing", "path = \"/api\""),
+        (
+            "path = \"/x\"\nstatic = \"src\"\nretries = 1".into(),
+            "`routes[1].retries` has no meaning without `upstream`",
+            "",
+        ),
         ("path = \"x\"\nupstream = \"demo\"".into(), "`routes[1].path`: the path `x` does not start", ""),
         ("path = \"/x/\"\nupstream = \"demo\"".into(), "ends with a slash", "leave it out"),
         ("path = \"/x\"".into(), "the route leads nowhere", "add upstream = \"demo\""),
