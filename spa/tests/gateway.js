@@ -62,8 +62,8 @@ export class Gateway {
   url = "";
   #admin = "";
 
-  /** @param {{accessTtl?: string, refreshTtl?: string, rotation?: string}} [lifetimes] */
-  static async start({ accessTtl = "60s", refreshTtl = "10m", rotation = "on-use" } = {}) {
+  /** @param {{accessTtl?: string, refreshTtl?: string, rotation?: string, more?: string}} [settings] */
+  static async start({ accessTtl = "60s", refreshTtl = "10m", rotation = "on-use", more = "" } = {}) {
     const gateway = new Gateway();
     const [port, admin, upstream] = [await freePort(), await freePort(), await freePort()];
     gateway.url = `http://127.0.0.1:${port}`;
@@ -98,6 +98,7 @@ upstream = "demo"
 path = "/"
 static = ${JSON.stringify(SPA)}
 access = "public"
+${more}
 `,
     );
     try {

@@ -4,7 +4,10 @@
  */
 
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { mkdir } from "node:fs/promises";
+import { createServer } from "node:http";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
@@ -509,5 +512,62 @@ describe("with lifetimes of seconds", () => {
     await page.click("#call");
     await page.waitForSelector("#login:not([hidden])");
     assert.deepEqual([calls.requests, refreshes.requests], [2, 1]);
+  });
+});
+
+describe("a WebSocket of the page", () => {
+  /** @type {Gateway} */
+  let gateway;
+  /** An app that sends every short text back. */
+  const app = createServer().on("upgrade", (request, socket) => {
+    const key = `${request.headers["sec-websocket-key"]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`;
+    const accept = createHash("sha1").update(key).digest("base64");
+    const head = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"];
+    socket.write([...head, `Sec-WebSocket-Accept: ${accept}`, "", ""].join("\r\n"));
+    socket.on("error", () => {});
+    socket.on("data", (/** @type {Buffer} */ frame) => {
+      const length = frame[1] & 0x7f;
+      const text = frame.subarray(6, 6 + length).map((byte, i) => byte ^ frame[2 + (i % 4)]);
+      socket.write(Buffer.concat([Buffer.from([0x81, length]), text]));
+    });
+  });
+  before(async () => {
+    await once(app.listen(0, "127.0.0.1"), "listening");
+    const address = app.address();
+    if (address === null || typeof address === "string") throw new Error("no port");
+    const more = `
+[upstreams.echo]
+urls = ["http://127.0.0.1:${address.port}"]
+[[routes]]
+path = "/echo"
+upstream = "echo"
+upgrade = ["websocket"]
+token_in_subprotocol = true
+`;
+    gateway = await Gateway.start({ more });
+  });
+  after(async () => {
+    await gateway.stop();
+    app.close();
+  });
+
+  test("is opened with the token of the page and ends with the session", async () => {
+    await page.goto(gateway.url);
+    await logIn();
+    const told = await page.evaluate(async () => {
+      const socket = new WebSocket("/echo", ["bearer", localStorage.getItem("access_token") ?? ""]);
+      const ended = new Promise((done) => (socket.onclose = done));
+      await new Promise((done, failed) => {
+        socket.onopen = done;
+        socket.onerror = () => failed(new Error("not opened"));
+      });
+      const answered = new Promise((done) => (socket.onmessage = (message) => done(message.data)));
+      socket.send("hello");
+      Object.assign(window, { ended });
+      return [socket.protocol, await answered];
+    });
+    assert.deepEqual(told, ["bearer", "hello"]);
+    await page.click("#logout");
+    await page.evaluate(() => Reflect.get(window, "ended"));
   });
 });

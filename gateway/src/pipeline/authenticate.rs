@@ -11,16 +11,15 @@ use super::token_cache::Known;
 use crate::problem::{Code, Rejection};
 use crate::telemetry::VerificationOutcome;
 use crate::tokens::{TokenError, TokenType, UnixSeconds};
-use crate::wire::RequestHead;
 
-/// The identity behind the request's bearer token, or `None` if it carries none.
+/// The identity behind a request's bearer token, or `None` if it carries none.
 pub(crate) fn authenticate(
     worker: &Worker,
     serving: &Serving,
-    head: &RequestHead,
+    bearer: Option<Bearer<'_>>,
     now: UnixSeconds,
 ) -> Result<Option<Rc<Identity>>, Rejection> {
-    let Some(bearer) = Bearer::of(head)? else { return Ok(None) };
+    let Some(bearer) = bearer else { return Ok(None) };
     let revocations = worker.gateway.sessions.revocations();
     let snapshot = &*serving.snapshot;
     let leeway = snapshot.verifier.leeway();

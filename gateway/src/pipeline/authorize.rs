@@ -4,27 +4,29 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
+use super::admission::Admitted;
+use super::bearer::Bearer;
 use super::identity::Identity;
-use super::route::Route;
+use super::route::{Forwarding, Route, Target};
 use super::serving::Serving;
-use super::{Worker, authenticate};
+use super::{Worker, authenticate, websocket};
 use crate::config::{Access, ClaimScalar, RequiredClaim};
 use crate::problem::{Code, Rejection};
 use crate::tokens::{ClaimValue, UnixSeconds};
-use crate::wire::RequestHead;
 
 /// The identity a request passes with; `None` where the route asks for none.
 pub(crate) fn authorize(
     worker: &Worker,
     serving: &Serving,
     route: &Route,
-    head: &RequestHead,
+    request: &Admitted<'_>,
     now: UnixSeconds,
 ) -> Result<Option<Rc<Identity>>, Rejection> {
     if route.access == Access::Public {
         return Ok(None);
     }
-    let Some(identity) = authenticate::authenticate(worker, serving, head, now)? else {
+    let Some(identity) = authenticate::authenticate(worker, serving, credentials(route, request)?, now)?
+    else {
         return if route.access == Access::Optional { Ok(None) } else { Err(authenticate::missing(worker)) };
     };
     if !route.roles.is_empty() && !identity.has_one_of(&route.roles) {
@@ -39,6 +41,24 @@ pub(crate) fn authorize(
         }
     }
     Ok(Some(identity))
+}
+
+/// The token that a request brings, where its route looks for it.
+pub(crate) fn credentials<'h>(
+    route: &Route,
+    request: &'h Admitted<'_>,
+) -> Result<Option<Bearer<'h>>, Rejection> {
+    let bearer = Bearer::of(request.head())?;
+    let Target::Upstream(Forwarding { token_in_subprotocol: true, .. }) = route.target else {
+        return Ok(bearer);
+    };
+    match (bearer, websocket::token(request)?) {
+        (Some(_), Some(_)) => Err(Rejection::new(
+            Code::InvalidRequest,
+            "a token in Authorization and one among the subprotocols",
+        )),
+        (bearer, token) => Ok(bearer.or(token)),
+    }
 }
 
 /// Whether a claim has one of the values that are asked for, by itself or as a list that has it. Values of different types

@@ -1,4 +1,5 @@
-//! Finding the bearer token in a request (RFC 6750 section 2.1). It travels in `Authorization` and nowhere else.
+//! Finding the bearer token in a request (RFC 6750 section 2.1). It travels in `Authorization`; a route may say that a
+//! browser's WebSocket brings it among its subprotocols.
 
 use crate::problem::{Code, Rejection};
 use crate::wire::{FieldKind, RequestHead};
@@ -8,6 +9,11 @@ use crate::wire::{FieldKind, RequestHead};
 pub(crate) struct Bearer<'h>(&'h [u8]);
 
 impl<'h> Bearer<'h> {
+    /// What was found elsewhere than in `Authorization`.
+    pub(super) fn new(token: &'h [u8]) -> Bearer<'h> {
+        Bearer(token)
+    }
+
     /// The bearer credentials of a request, or `None` where there are none.
     pub(crate) fn of(head: &'h RequestHead) -> Result<Option<Bearer<'h>>, Rejection> {
         let mut fields = head.fields().of_kind(FieldKind::Authorization);

@@ -57,6 +57,11 @@ impl Cors {
         }
     }
 
+    /// Whether pages of an origin may do here what pages of this host may.
+    pub(crate) fn allows(&self, origin: &[u8]) -> bool {
+        self.allowed_origins.iter().any(|allowed| allowed.as_bytes() == origin)
+    }
+
     fn allowed_origin(&self, head: &RequestHead) -> Option<&str> {
         let origin = head.fields().only(FieldKind::Origin)?;
         self.allowed_origins.iter().map(String::as_str).find(|allowed| allowed.as_bytes() == origin.value)

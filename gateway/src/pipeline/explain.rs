@@ -82,7 +82,7 @@ async fn outcome(
     let snapshot = &*serving.snapshot;
     let request = exchange.request;
     let route = snapshot.routes.select(request)?;
-    let identity = authorize::authorize(worker, serving, route, request.head(), exchange.now())?;
+    let identity = authorize::authorize(worker, serving, route, request, exchange.now())?;
     let mut response = match &route.target {
         Target::Upstream(forwarding) => {
             let name = serving.upstream(forwarding.upstream).name().to_owned();
@@ -107,10 +107,12 @@ async fn outcome(
 
 fn token_state(snapshot: &Snapshot, exchange: &Exchange<'_>) -> TokenState {
     let request = exchange.request;
-    if snapshot.routes.select(request).is_ok_and(|route| route.access == Access::Public) {
-        return TokenState::NotAskedFor;
-    }
-    let token = match Bearer::of(request.head()).map(|bearer| bearer.map(Bearer::token).transpose()) {
+    let credentials = match snapshot.routes.select(request) {
+        Ok(route) if route.access == Access::Public => return TokenState::NotAskedFor,
+        Ok(route) => authorize::credentials(route, request),
+        Err(_) => Bearer::of(request.head()),
+    };
+    let token = match credentials.map(|bearer| bearer.map(Bearer::token).transpose()) {
         Ok(Ok(Some(token))) => token,
         Ok(Ok(None)) => return TokenState::None,
         Ok(Err(rejection)) | Err(rejection) => return TokenState::Unreadable(rejection),

@@ -144,7 +144,7 @@ async fn answer<'c>(
     let route = snapshot.routes.select(request)?;
     facts.route = Some(route.index);
     // Nothing of the body has been asked for so far: a client that waits for `100 Continue` gets its 401 instead.
-    let identity = authorize::authorize(worker, serving, route, request.head(), exchange.now())?;
+    let identity = authorize::authorize(worker, serving, route, request, exchange.now())?;
     facts.identity.clone_from(&identity);
     if identity.is_some() {
         authenticate::heard(worker, exchange.now_millis)?;
@@ -182,16 +182,16 @@ pub(crate) fn upstream_request(
     let snapshot = &*serving.snapshot;
     let request = exchange.request;
     let route = snapshot.routes.select(request)?;
-    let identity = authorize::authorize(worker, serving, route, request.head(), exchange.now())?;
+    let identity = authorize::authorize(worker, serving, route, request, exchange.now())?;
     match &route.target {
         Target::Static { .. } | Target::Redirect(_) | Target::Answer(_) => {
             Err(Rejection::new(Code::NotFound, "the route has no upstream"))
         }
         Target::Upstream(forwarding) => {
-            let upgrade = forwarding.websocket && websocket::is_asked_for(request)?;
+            let handshake = websocket::handshake(request, forwarding, &snapshot.cors)?;
             let trusted_proxies = &snapshot.settings.server.trusted_proxies;
             let occasion = Occasion { exchange, client, trusted_proxies, identity: identity.as_ref() };
-            proxy::outgoing(snapshot, occasion, route, forwarding, upgrade)
+            proxy::outgoing(snapshot, occasion, route, forwarding, handshake.as_ref())
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::Worker;
 use super::admission::Admitted;
 use super::header_edits::Occasion;
 use super::lifetime::Lifetime;
@@ -14,7 +15,7 @@ use super::route::{Forwarding, Route};
 use super::serving::Serving;
 use super::snapshot::Snapshot;
 use super::upstream_request::{Additions, UpstreamRequest};
-use super::{Worker, websocket};
+use super::websocket::{self, Handshake};
 use crate::problem::{Code, Rejection};
 use crate::telemetry::UpstreamOutcome;
 use crate::upstreams::{OutgoingRequest, SendError, UpgradeAnswer, UpstreamResponse, send};
@@ -26,7 +27,7 @@ pub(crate) fn outgoing(
     occasion: Occasion<'_>,
     route: &Route,
     forwarding: &Forwarding,
-    upgrade: bool,
+    upgrade: Option<&Handshake<'_>>,
 ) -> Result<UpstreamRequest, Rejection> {
     let exchange = occasion.exchange;
     snapshot.via.stop_loop(exchange.request.head())?;
@@ -73,14 +74,14 @@ pub(crate) async fn forward<'c>(
     let request = exchange.request;
     let snapshot = &*serving.snapshot;
     let pool = serving.upstream(forwarding.upstream);
-    let upgrade = forwarding.websocket && websocket::is_asked_for(request)?;
-    let outgoing = outgoing(snapshot, occasion, route, forwarding, upgrade)?;
+    let handshake = websocket::handshake(request, forwarding, &snapshot.cors)?;
+    let outgoing = outgoing(snapshot, occasion, route, forwarding, handshake.as_ref())?;
     let outgoing = OutgoingRequest {
         head: outgoing.head(),
         method: request.method(),
         now: exchange.started,
         patience: &forwarding.patience,
-        upgrade,
+        upgrade: handshake.is_some(),
     };
     let failed = |error: SendError| failed(serving, forwarding.upstream, &error);
     let lifetime = || {
@@ -88,15 +89,17 @@ pub(crate) async fn forward<'c>(
         let identity = occasion.identity.map(Rc::clone);
         identity.map(|identity| Lifetime::new(Arc::clone(&worker.gateway), identity, grace))
     };
-    let response = match upgrade {
-        false => send(pool, outgoing, body.limited(route.max_body)).await.map_err(failed)?,
-        true => match crate::upstreams::upgrade(pool, outgoing, websocket::PROTOCOL).await.map_err(failed)? {
-            UpgradeAnswer::Declined(response) => *response,
-            UpgradeAnswer::Accepted(upgraded) => {
-                serving.counters.upstream_request(forwarding.upstream, UpstreamOutcome::Ok);
-                return Ok(websocket::opened(*upgraded, lifetime()));
+    let response = match &handshake {
+        None => send(pool, outgoing, body.limited(route.max_body)).await.map_err(failed)?,
+        Some(handshake) => {
+            match crate::upstreams::upgrade(pool, outgoing, websocket::PROTOCOL).await.map_err(failed)? {
+                UpgradeAnswer::Declined(response) => *response,
+                UpgradeAnswer::Accepted(upgraded) => {
+                    serving.counters.upstream_request(forwarding.upstream, UpstreamOutcome::Ok);
+                    return Ok(websocket::opened(handshake, *upgraded, lifetime()));
+                }
             }
-        },
+        }
     };
     serving.counters.upstream_request(forwarding.upstream, UpstreamOutcome::Ok);
     let mut response = pass_back(response, request, snapshot);

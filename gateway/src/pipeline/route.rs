@@ -54,6 +54,8 @@ pub(crate) struct Forwarding {
     pub(crate) forward_token: bool,
     /// Whether it takes WebSockets.
     pub(crate) websocket: bool,
+    /// Whether these may bring their token among their subprotocols.
+    pub(crate) token_in_subprotocol: bool,
     encoded_slashes: bool,
 }
 
@@ -133,6 +135,7 @@ impl Routes {
                         forward_token,
                         encoded_slashes,
                         websocket,
+                        token_in_subprotocol,
                         patience,
                         ignore_case: _,
                     } => {
@@ -146,6 +149,7 @@ impl Routes {
                             forward_token: *forward_token,
                             encoded_slashes: *encoded_slashes,
                             websocket: *websocket,
+                            token_in_subprotocol: *token_in_subprotocol,
                         })
                     }
                     RouteTarget::Static { root, index_fallback } => {

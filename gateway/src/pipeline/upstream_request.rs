@@ -9,6 +9,7 @@ use super::client::Client;
 use super::header_edits::HeaderEdits;
 use super::identity::{Identity, IdentityHeaders};
 use super::via::Via;
+use super::websocket::Handshake;
 use crate::wire::{BodyFraming, Field, FieldKind};
 
 /// The head of a request as it goes to an upstream. Only [`UpstreamRequest::new`] makes one, out of an admitted
@@ -39,8 +40,8 @@ pub(crate) struct Additions<'a> {
     pub(crate) client: &'a Client,
     pub(crate) via: &'a Via,
     pub(crate) request_id: &'a [u8],
-    /// Whether it asks for a WebSocket.
-    pub(crate) upgrade: bool,
+    /// The WebSocket that it asks for.
+    pub(crate) upgrade: Option<&'a Handshake<'a>>,
 }
 
 impl UpstreamRequest {
@@ -72,10 +73,9 @@ impl UpstreamRequest {
         add.client.push_forwarding_lines(request.head(), request.host().as_str(), &mut head);
         push_line(&mut head, b"X-Request-Id", add.request_id);
         head.extend_from_slice(add.via.line(request.head().version()));
-        if add.upgrade {
-            head.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
-        } else {
-            push_framing(&mut head, request);
+        match add.upgrade {
+            Some(handshake) => handshake.push_lines(&mut head),
+            None => push_framing(&mut head, request),
         }
         head.extend_from_slice(b"\r\n");
         UpstreamRequest { head }
@@ -89,6 +89,9 @@ impl UpstreamRequest {
 /// Whether a field of the client's may reach the upstream.
 fn passes(field: &Field<'_>, add: Additions<'_>) -> bool {
     if add.edits.is_some_and(|edits| edits.take_out(field.name)) {
+        return false;
+    }
+    if add.upgrade.is_some_and(|handshake| handshake.rewrites(field.name)) {
         return false;
     }
     match field.kind {

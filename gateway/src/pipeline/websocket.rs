@@ -3,14 +3,33 @@
 use http::{Method, StatusCode};
 
 use super::admission::Admitted;
+use super::bearer::Bearer;
+use super::cors::Cors;
 use super::lifetime::Lifetime;
 use super::response::Response;
+use super::route::Forwarding;
 use crate::problem::{Code, Rejection};
 use crate::upstreams::Upgraded;
 use crate::wire::{BodyFraming, FieldKind, Version};
 
 /// Its name in `Upgrade`.
 pub(crate) const PROTOCOL: &[u8] = b"websocket";
+/// The subprotocol that stands before a token. A browser's script can choose subprotocols, and no other field.
+const TOKEN_FOLLOWS: &[u8] = b"bearer";
+
+/// A request for a WebSocket.
+#[derive(Debug)]
+pub(crate) struct Handshake<'h> {
+    /// The subprotocols, where a token may stand among them.
+    offer: Option<Offer<'h>>,
+}
+
+/// The subprotocols that a client offers (RFC 6455 section 11.3.4), and the token among them.
+#[derive(Debug, Default)]
+struct Offer<'h> {
+    protocols: Vec<&'h [u8]>,
+    token: Option<&'h [u8]>,
+}
 
 /// What a connection becomes when the upstream has agreed.
 #[derive(Debug)]
@@ -20,9 +39,90 @@ pub(crate) struct Tunnel {
     pub(crate) lifetime: Option<Lifetime>,
 }
 
-/// Whether a request asks for a WebSocket, on a route that has them. A handshake that upstreams could read in different ways is
+/// The handshake that a request is, on a route that has WebSockets.
+pub(crate) fn handshake<'h>(
+    request: &'h Admitted<'_>,
+    forwarding: &Forwarding,
+    cors: &Cors,
+) -> Result<Option<Handshake<'h>>, Rejection> {
+    if !forwarding.websocket || !is_asked_for(request)? {
+        return Ok(None);
+    }
+    if !may_come_from_its_page(request, cors) {
+        let why = "pages of this origin may not open WebSockets here";
+        return Err(Rejection::new(Code::Misdirected, why).with_status(StatusCode::FORBIDDEN));
+    }
+    let offer = forwarding.token_in_subprotocol.then(|| Offer::of(request)).transpose()?;
+    Ok(Some(Handshake { offer }))
+}
+
+/// The token that a handshake brings among its subprotocols.
+pub(crate) fn token<'h>(request: &'h Admitted<'_>) -> Result<Option<Bearer<'h>>, Rejection> {
+    if !is_asked_for(request)? {
+        return Ok(None);
+    }
+    Ok(Offer::of(request)?.token.map(Bearer::new))
+}
+
+/// A browser tells which page a WebSocket is for, and opens it for every page (RFC 6455 section 10.2): it is for the
+/// gateway to refuse strangers, who would use what the browser knows of this host. Programs send no `Origin`.
+fn may_come_from_its_page(request: &Admitted<'_>, cors: &Cors) -> bool {
+    let mut origins = request.head().fields().of_kind(FieldKind::Origin);
+    let Some(origin) = origins.next() else { return true };
+    let is_own = || {
+        let host = origin.value.strip_prefix(b"https://").or(origin.value.strip_prefix(b"http://"));
+        host.is_some_and(|host| host.eq_ignore_ascii_case(request.host().as_str().as_bytes()))
+    };
+    origins.next().is_none() && (is_own() || cors.allows(origin.value))
+}
+
+impl<'h> Offer<'h> {
+    fn of(request: &'h Admitted<'_>) -> Result<Offer<'h>, Rejection> {
+        let malformed =
+            || Rejection::new(Code::InvalidRequest, "one token follows one `bearer` among the subprotocols");
+        let fields = request.head().fields().iter().filter(|field| is_offer(field.name));
+        let mut members = fields.flat_map(|field| field.members());
+        let mut offer = Offer::default();
+        while let Some(member) = members.next() {
+            if member == TOKEN_FOLLOWS {
+                let token = members.next().ok_or_else(malformed)?;
+                if offer.token.replace(token).is_some() {
+                    return Err(malformed());
+                }
+            } else {
+                offer.protocols.push(member);
+            }
+        }
+        Ok(offer)
+    }
+}
+
+fn is_offer(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"sec-websocket-protocol")
+}
+
+impl Handshake<'_> {
+    /// Whether a field of the client's goes to the upstream in another form.
+    pub(crate) fn rewrites(&self, name: &[u8]) -> bool {
+        self.offer.is_some() && is_offer(name)
+    }
+
+    /// What the upstream gets in place of the fields that belong to one hop, and of those that are rewritten.
+    pub(crate) fn push_lines(&self, head: &mut Vec<u8>) {
+        head.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+        if let Some(Offer { protocols, .. }) = &self.offer
+            && !protocols.is_empty()
+        {
+            head.extend_from_slice(b"Sec-WebSocket-Protocol: ");
+            head.extend_from_slice(&protocols.join(&b", "[..]));
+            head.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// Whether a request asks for a WebSocket. A handshake that upstreams could read in different ways is
 /// refused (RFC 6455 section 4.2.1); any other upgrade is ignored, as RFC 9110 section 7.8 lets a server do.
-pub(crate) fn is_asked_for(request: &Admitted<'_>) -> Result<bool, Rejection> {
+fn is_asked_for(request: &Admitted<'_>) -> Result<bool, Rejection> {
     let head = request.head();
     let fields = head.fields();
     let asks =
@@ -52,7 +152,11 @@ pub(crate) fn is_asked_for(request: &Admitted<'_>) -> Result<bool, Rejection> {
 }
 
 /// The answer that makes the client's connection a WebSocket.
-pub(crate) fn opened<'c>(upstream: Upgraded, lifetime: Option<Lifetime>) -> Response<'c> {
+pub(crate) fn opened<'c>(
+    handshake: &Handshake<'_>,
+    upstream: Upgraded,
+    lifetime: Option<Lifetime>,
+) -> Response<'c> {
     let mut response = Response::new(StatusCode::SWITCHING_PROTOCOLS)
         .field("Connection", "Upgrade")
         .field("Upgrade", "websocket");
@@ -61,6 +165,11 @@ pub(crate) fn opened<'c>(upstream: Upgraded, lifetime: Option<Lifetime>) -> Resp
         if passes && !upstream.head.fields().connection_has(field.name) {
             response.fields.push(field.name, field.value);
         }
+    }
+    // A browser ends a WebSocket for which none of its subprotocols was chosen.
+    let brought_token = handshake.offer.as_ref().is_some_and(|offer| offer.token.is_some());
+    if brought_token && !upstream.head.fields().iter().any(|field| is_offer(field.name)) {
+        response.fields.push(b"Sec-WebSocket-Protocol", TOKEN_FOLLOWS);
     }
     response.tunnel = Some(Box::new(Tunnel { upstream, lifetime }));
     response

@@ -171,9 +171,9 @@ const STARTS: [u8; LONGEST + 2] = {
     starts
 };
 
-impl Field<'_> {
+impl<'h> Field<'h> {
     /// The members of a comma-separated list (RFC 9110 section 5.6.1), without the blanks around them.
-    pub(crate) fn members(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn members(&self) -> impl Iterator<Item = &'h [u8]> + use<'h> {
         self.value.split(|&b| b == b',').map(|m| m.trim_ascii()).filter(|m| !m.is_empty())
     }
 }

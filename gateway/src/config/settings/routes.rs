@@ -200,6 +200,8 @@ pub enum RouteTarget {
         encoded_slashes: bool,
         /// `upgrade = ["websocket"]`, default none: requests may become WebSockets.
         websocket: bool,
+        /// `token_in_subprotocol`, default false: a WebSocket may bring its token behind the subprotocol `bearer`.
+        token_in_subprotocol: bool,
         /// What is not that of the upstream.
         patience: RoutePatience,
     },

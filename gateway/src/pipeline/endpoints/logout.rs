@@ -5,7 +5,7 @@ use http::StatusCode;
 use super::{Call, store_unavailable};
 use crate::pipeline::Facts;
 use crate::pipeline::authenticate::{authenticate, missing, refusal};
-use crate::pipeline::bearer::bearer_token;
+use crate::pipeline::bearer::{Bearer, bearer_token};
 use crate::pipeline::response::Response;
 use crate::problem::{Code, Rejection};
 use crate::sessions::RevocationReason;
@@ -29,7 +29,7 @@ pub(super) async fn logout<'c>(call: Call<'_>, facts: &mut Facts) -> Result<Resp
 /// Ends every session of the user. That takes a good access token.
 pub(super) async fn logout_all<'c>(call: Call<'_>, facts: &mut Facts) -> Result<Response<'c>, Rejection> {
     let (worker, exchange) = (call.worker, call.exchange);
-    let identity = authenticate(worker, call.serving, exchange.request.head(), exchange.now())?;
+    let identity = authenticate(worker, call.serving, Bearer::of(exchange.request.head())?, exchange.now())?;
     let identity = identity.ok_or_else(|| missing(worker))?;
     let subject = identity.claims().subject();
     let ended =

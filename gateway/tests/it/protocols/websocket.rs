@@ -55,6 +55,7 @@ impl Echo {
         Gateway::start(&format!(
             "{more}\n[store]\nkind = \"memory\"\n[upstreams.app]\nurls = [\"http://{}\"]\n\
              [[routes]]\npath = \"/ws\"\nupstream = \"app\"\nupgrade = [\"websocket\"]\n\
+             [[routes]]\npath = \"/browser\"\nupstream = \"app\"\nupgrade = [\"websocket\"]\ntoken_in_subprotocol = true\n\
              [[routes]]\npath = \"/plain\"\nupstream = \"app\"\n",
             self.address
         ))
@@ -168,6 +169,72 @@ fn without_a_token_there_is_no_upgrade_and_the_upstream_hears_nothing() {
         assert_eq!(sent.replies[0].status, status, "{request}");
     }
     assert!(upstream.heads.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_browser_brings_its_token_as_a_subprotocol_where_the_route_says_so() {
+    let upstream = Echo::start(AGREED);
+    let gateway = upstream.gateway("");
+    let (access, _) = tokens(gateway.address, "alice", PASSWORD);
+    let ask = |path: &str, more: &str| {
+        let mut socket = TcpStream::connect(gateway.address).unwrap();
+        socket.write_all(handshake(path, more).as_bytes()).unwrap();
+        read_head(&mut socket).unwrap().0
+    };
+    let offer = |protocols: &str| format!("Sec-WebSocket-Protocol: {protocols}\r\n");
+    for (offered, seen) in [
+        (offer(&format!("bearer, {access}")), None),
+        (offer(&format!("chat, bearer,{access} , superchat")), Some("chat, superchat")),
+        (offer("chat") + &offer("bearer") + &offer(&access), Some("chat")),
+    ] {
+        let head = ask("/browser", &offered);
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+        assert!(head.contains("\r\nSec-WebSocket-Protocol: bearer\r\n"), "{head}");
+        let sent = upstream.heads.lock().unwrap().pop().unwrap();
+        assert!(sent.contains("X-Auth-User: alice\r\n") && !sent.contains(&access), "{sent}");
+        let line = seen.map(|seen| format!("\r\nSec-WebSocket-Protocol: {seen}\r\n"));
+        match line {
+            Some(line) => assert!(sent.contains(&line), "{sent}"),
+            None => assert!(!sent.to_lowercase().contains("sec-websocket-protocol"), "{sent}"),
+        }
+    }
+    let bearer = format!("Authorization: Bearer {access}\r\n");
+    for (path, fields, status) in [
+        ("/browser", offer("bearer"), "400"),
+        ("/browser", offer(&format!("bearer, {access}, bearer, {access}")), "400"),
+        ("/browser", offer(&format!("bearer, {access}")) + &bearer, "400"),
+        ("/browser", offer("bearer, forged"), "401"),
+        ("/browser", offer(&access), "401"),
+        ("/ws", offer(&format!("bearer, {access}")), "401"),
+        ("/browser", bearer.clone(), "101"),
+    ] {
+        let head = ask(path, &fields);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{path} {fields}: {head}");
+    }
+}
+
+#[test]
+fn a_page_of_another_origin_opens_no_websocket() {
+    let upstream = Echo::start(AGREED);
+    let gateway = upstream.gateway("[cors]\nallowed_origins = [\"https://friend.example\"]");
+    let (access, _) = tokens(gateway.address, "alice", PASSWORD);
+    for (origin, opens) in [
+        ("http://gw.test", true),
+        ("https://GW.test", true),
+        ("https://friend.example", true),
+        ("https://stranger.example", false),
+        ("https://gw.test.stranger.example", false),
+        ("https://gw.test:8443", false),
+        ("null", false),
+        ("http://gw.test\r\nOrigin: http://gw.test", false),
+    ] {
+        let fields = format!("Authorization: Bearer {access}\r\nOrigin: {origin}\r\n");
+        let mut socket = TcpStream::connect(gateway.address).unwrap();
+        socket.write_all(handshake("/ws", &fields).as_bytes()).unwrap();
+        let head = read_head(&mut socket).unwrap().0;
+        assert_eq!(head.starts_with("HTTP/1.1 101"), opens, "{origin}: {head}");
+    }
+    assert_eq!(upstream.heads.lock().unwrap().len(), 3);
 }
 
 #[test]

@@ -24,11 +24,19 @@ pub(super) fn target(
     let redirect_entry = table.take("redirect");
     let respond = table.take("respond");
     let index_fallback = table.take("index_fallback");
-    let options =
-        ["strip_prefix", "rewrite_prefix", "forward_token", "encoded_slashes", "ignore_case", "upgrade"]
-            .map(|key| table.take(key));
+    let options = [
+        "strip_prefix",
+        "rewrite_prefix",
+        "forward_token",
+        "encoded_slashes",
+        "ignore_case",
+        "upgrade",
+        "token_in_subprotocol",
+    ]
+    .map(|key| table.take(key));
     let patience = PatienceEntries::take(table);
-    let [strip, rewrite, forward_token, encoded_slashes, ignore_case, upgrades] = &options;
+    let [strip, rewrite, forward_token, encoded_slashes, ignore_case, upgrades, token_in_subprotocol] =
+        &options;
     let websocket = upgrades.list_of(upgrade).is_some_and(|protocols| !protocols.is_empty());
     let new_prefix = new_prefix(strip, rewrite);
     let [forward_token, encoded_slashes, ignore_case] =
@@ -50,6 +58,9 @@ pub(super) fn target(
     }
     if upstream.is_given() {
         let name = upstream.parse(|name| upstream_name(name, upstreams))?;
+        if token_in_subprotocol.is_given() && !websocket {
+            refuse_without("upgrade", token_in_subprotocol);
+        }
         return Some(RouteTarget::Upstream {
             name,
             new_prefix,
@@ -57,6 +68,7 @@ pub(super) fn target(
             encoded_slashes,
             ignore_case,
             websocket,
+            token_in_subprotocol: token_in_subprotocol.boolean().unwrap_or(false),
             patience: patience.read(),
         });
     }

@@ -17,7 +17,7 @@ fn a_route_needs_a_token_unless_it_says_otherwise() {
     assert_eq!((route.access, route.roles.len()), (Access::Authenticated, 0));
     assert!(matches!(
         &route.target,
-        RouteTarget::Upstream { name, new_prefix: None, forward_token: false, encoded_slashes: false, ignore_case: false, websocket: false, patience }
+        RouteTarget::Upstream { name, new_prefix: None, forward_token: false, encoded_slashes: false, ignore_case: false, websocket: false, token_in_subprotocol: false, patience }
             if name == "demo" && *patience == RoutePatience::default()
     ));
 }
@@ -72,6 +72,11 @@ fn what_a_route_may_not_say_is_refused() {
         (
             "path = \"/x\"\nstatic = \"src\"\nretries = 1".into(),
             "`routes[1].retries` has no meaning without `upstream`",
+            "",
+        ),
+        (
+            format!("{up}token_in_subprotocol = true"),
+            "`routes[1].token_in_subprotocol` has no meaning without `upgrade`",
             "",
         ),
         ("path = \"x\"\nupstream = \"demo\"".into(), "`routes[1].path`: the path `x` does not start", ""),
