@@ -93,6 +93,8 @@ pub struct ServerTls {
     pub certificates: Vec<CertificateFiles>,
     /// `min_version`, default 1.2.
     pub min_version: TlsVersion,
+    /// `hsts`: how long browsers shall come back over TLS only. Default none.
+    pub hsts: Option<Duration>,
 }
 
 /// A certificate with its key, both PEM.

@@ -31,6 +31,11 @@ impl Client {
     }
 
     /// Whether what the peer says of other hops is believed.
+    /// Whether it speaks TLS to the gateway.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.secure
+    }
+
     pub(crate) fn is_trusted(&self) -> bool {
         self.trusted
     }

@@ -14,6 +14,7 @@ mod fixed_answer;
 mod folded_names;
 mod gateway;
 mod header_edits;
+mod hsts;
 mod identity;
 mod lifetime;
 mod proxy;
@@ -116,6 +117,11 @@ pub(crate) async fn handle<'c>(
         Err(rejection) => Response::refusal(&rejection, exchange.request_id.as_str()),
     };
     serving.snapshot.cors.decorate(exchange.request.head(), &mut response);
+    if let Some(hsts) = &serving.snapshot.hsts
+        && client.is_secure()
+    {
+        hsts.decorate(&mut response);
+    }
     response
 }
 

@@ -9,6 +9,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 use super::cors::Cors;
 use super::endpoints::Endpoints;
+use super::hsts::Hsts;
 use super::identity::IdentityHeaders;
 use super::route::Routes;
 use super::static_files::StaticRoot;
@@ -36,6 +37,7 @@ pub(crate) struct Snapshot {
     key_ids: Vec<String>,
     /// How clients are met with TLS, where they are.
     pub(crate) tls: Option<Arc<ServerConfig>>,
+    pub(crate) hsts: Option<Hsts>,
     /// Swaps its users by itself when the users file changes.
     pub(crate) users: Arc<LiveDirectory>,
 }
@@ -138,6 +140,7 @@ impl Snapshot {
             jwks,
             upstreams,
             tls: tls.map(|tls| tls.config),
+            hsts: settings.server.tls.as_ref().and_then(|tls| tls.hsts).map(Hsts::new),
             users,
             key_ids,
             settings,

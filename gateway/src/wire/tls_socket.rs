@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncBufRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
@@ -39,8 +39,10 @@ impl TlsSocket {
         Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx)
     }
 
+    /// Ready when there is something to read or will never be. The TCP socket alone cannot tell: the first request mostly
+    /// comes right behind the end of the handshake, and is read together with it.
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.borrow().get_ref().0.poll_read_ready(cx)
+        Pin::new(&mut *self.stream.borrow_mut()).poll_fill_buf(cx).map_ok(drop)
     }
 
     /// Does something with the TCP socket below.

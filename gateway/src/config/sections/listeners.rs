@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::redis::existing_file;
-use super::{HOUR, cores, seconds};
+use super::{DAY, HOUR, cores, seconds};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, Refusal, quoted};
 use crate::config::settings::{Admin, CertificateFiles, Server, ServerTls, TlsVersion};
@@ -102,6 +102,7 @@ fn tls(table: &mut Table<'_>) -> Option<ServerTls> {
     let entry = table.take("certificates");
     let versions = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
     let min_version = table.take("min_version").choice(&versions).unwrap_or(TlsVersion::Tls12);
+    let hsts = table.take("hsts").duration(Duration::ZERO..=DAY * 731).filter(|duration| !duration.is_zero());
     if !entry.is_given() {
         return None;
     }
@@ -113,7 +114,7 @@ fn tls(table: &mut Table<'_>) -> Option<ServerTls> {
         );
     }
     let certificates = elements.iter().filter_map(|element| element.table(certificate).flatten()).collect();
-    Some(ServerTls { certificates, min_version })
+    Some(ServerTls { certificates, min_version, hsts })
 }
 
 fn certificate(table: &mut Table<'_>) -> Option<CertificateFiles> {

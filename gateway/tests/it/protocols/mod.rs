@@ -23,7 +23,7 @@ fn config(upstream: &Upstream, server: &str) -> String {
 fn secure(upstream: &Upstream, certificates: &Certificates, more: &str) -> Gateway {
     let file = |name: &str| certificates.file(name);
     let tls = format!(
-        "{more}\n[server.tls]\ncertificates = [{{ certificate_file = {:?}, private_key_file = {:?} }}]\n",
+        "{more}\n[server.tls]\nhsts = \"30d\"\ncertificates = [{{ certificate_file = {:?}, private_key_file = {:?} }}]\n",
         file("server.pem"),
         file("server.key")
     );

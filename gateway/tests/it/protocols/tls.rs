@@ -58,6 +58,49 @@ async fn a_client_is_shown_the_certificate_of_the_name_it_asks_for() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_request_right_behind_the_handshake_is_answered_at_once() {
+    let (certificates, upstream) = (Certificates::make(), Upstream::start());
+    let gateway = secure(&upstream, &certificates, "");
+    for _ in 0..10 {
+        let alpn = ["http/1.1"];
+        let mut client = connect_tls(&certificates, gateway.address, "127.0.0.1", &alpn).await.unwrap();
+        let request = b"GET /app/a HTTP/1.1\r\nHost: gw.test\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(5), client.read_u8()).await;
+        assert_eq!(answer.expect("five seconds without an answer").unwrap(), b'H');
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn browsers_are_told_to_come_back_over_tls_by_every_answer_and_once() {
+    let certificates = Certificates::make();
+    // An upstream with a policy of its own.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let urls = format!("\n[upstreams.other]\nurls = [\"http://{}\"]", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            let _ = socket.read(&mut [0; 4096]);
+            let _ = socket.write_all(
+                b"HTTP/1.1 200 OK\r\nstrict-transport-security: max-age=0\r\nContent-Length: 0\r\n\r\n",
+            );
+        }
+    });
+    let route = "\n[[routes]]\npath = \"/other\"\nupstream = \"other\"\naccess = \"public\"";
+    let gateway = secure(&Upstream::start(), &certificates, &format!("{urls}{route}"));
+    for (path, status) in [("/app/a", 200), ("/protected", 401), ("/nowhere", 404), ("/other", 200)] {
+        let mut client =
+            connect_tls(&certificates, gateway.address, "127.0.0.1", &["http/1.1"]).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: gw.test\r\nConnection: close\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
+        assert_eq!(answer.to_lowercase().matches("strict-transport-security").count(), 1, "{answer}");
+        assert!(answer.contains("\r\nStrict-Transport-Security: max-age=2592000\r\n"), "{answer}");
+    }
+}
+
 #[test]
 fn certificates_that_cannot_serve_stop_the_start_and_name_their_file() {
     let (certificates, upstream) = (Certificates::make(), Upstream::start());
