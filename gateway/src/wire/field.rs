@@ -72,14 +72,18 @@ impl FieldKind {
         let first = FOLD[name[0] as usize];
         // Most names have neither length and first letter of a known one, and are done with.
         let same_length = &NAMES[STARTS[name.len()] as usize..STARTS[name.len() + 1] as usize];
-        let known = same_length.iter().find(|(known, _)| known[0] == first && folds_to(name, known));
-        match known {
-            Some((known, kind)) if name.eq_ignore_ascii_case(known) => *kind,
-            Some(_) => FieldKind::Alias,
-            None if first == b'x' && OVERRIDING.iter().any(|family| begins_with(name, family)) => {
-                FieldKind::Override
+        for (known, kind) in same_length.iter().filter(|(known, _)| known[0] == first) {
+            // Nearly all are spelled plainly, and that is quicker to see.
+            if name.eq_ignore_ascii_case(known) {
+                return *kind;
             }
-            None => FieldKind::Other,
+            if folds_to(name, known) {
+                return FieldKind::Alias;
+            }
+        }
+        match first == b'x' && OVERRIDING.iter().any(|family| begins_with(name, family)) {
+            true => FieldKind::Override,
+            false => FieldKind::Other,
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The short form runs with all tests; `AUTH_GATEWAY_LONG=1` makes it the long one.
 
+mod certificates;
 mod changes;
 mod load;
 mod restarts;
