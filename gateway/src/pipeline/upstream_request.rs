@@ -88,14 +88,10 @@ impl UpstreamRequest {
 
 /// Whether a field of the client's may reach the upstream.
 fn passes(field: &Field<'_>, add: Additions<'_>) -> bool {
-    if add.edits.is_some_and(|edits| edits.take_out(field.name)) {
-        return false;
-    }
-    if add.upgrade.is_some_and(|handshake| handshake.rewrites(field.name)) {
-        return false;
-    }
     match field.kind {
-        FieldKind::Authorization => add.forward_token,
+        FieldKind::Authorization => {
+            add.forward_token && !add.edits.is_some_and(|edits| edits.take_out(field.name))
+        }
         FieldKind::Connection
         | FieldKind::HopByHop
         | FieldKind::Upgrade
@@ -110,7 +106,11 @@ fn passes(field: &Field<'_>, add: Additions<'_>) -> bool {
         | FieldKind::XRequestId
         | FieldKind::Override
         | FieldKind::Alias => false,
-        _ => !add.identity_headers.reserves(field.name),
+        _ => {
+            !add.identity_headers.reserves(field.name)
+                && !add.edits.is_some_and(|edits| edits.take_out(field.name))
+                && !add.upgrade.is_some_and(|handshake| handshake.rewrites(field.name))
+        }
     }
 }
 

@@ -71,14 +71,16 @@ impl FieldKind {
         }
         let first = FOLD[name[0] as usize];
         // Most names have neither length and first letter of a known one, and are done with.
-        let same_length = &NAMES[STARTS[name.len()] as usize..STARTS[name.len() + 1] as usize];
-        for (known, kind) in same_length.iter().filter(|(known, _)| known[0] == first) {
-            // Nearly all are spelled plainly, and that is quicker to see.
-            if name.eq_ignore_ascii_case(known) {
-                return *kind;
-            }
-            if folds_to(name, known) {
-                return FieldKind::Alias;
+        if FIRSTS[name.len()] & letter(first) != 0 {
+            let same_length = &NAMES[STARTS[name.len()] as usize..STARTS[name.len() + 1] as usize];
+            for (known, kind) in same_length.iter().filter(|(known, _)| known[0] == first) {
+                // Nearly all are spelled plainly, and that is quicker to see.
+                if name.eq_ignore_ascii_case(known) {
+                    return *kind;
+                }
+                if folds_to(name, known) {
+                    return FieldKind::Alias;
+                }
             }
         }
         match first == b'x' && OVERRIDING.iter().any(|family| begins_with(name, family)) {
@@ -156,6 +158,22 @@ const NAMES: [(&[u8], FieldKind); 51] = [
     (b"access-control-request-method", FieldKind::RequestMethod),
     (b"access-control-allow-credentials", FieldKind::AccessControl),
 ];
+
+/// A bit for a letter; digits and `-` share theirs with letters.
+const fn letter(byte: u8) -> u32 {
+    1 << (byte & 31)
+}
+
+/// The letters with which the names of each length begin.
+const FIRSTS: [u32; LONGEST + 1] = {
+    let mut firsts = [0; LONGEST + 1];
+    let mut at = 0;
+    while at < NAMES.len() {
+        firsts[NAMES[at].0.len()] |= letter(NAMES[at].0[0]);
+        at += 1;
+    }
+    firsts
+};
 
 /// Where the names of each length start in [`NAMES`], and behind the last length its end.
 const STARTS: [u8; LONGEST + 2] = {
