@@ -78,11 +78,11 @@ async fn attempt<'c>(
         }
         Err(Busy) => {
             // Nobody looked at the password: a crowd at the door must not lock its accounts.
-            let withdrawn = tokio::try_join!(
+            let (attempt, passage) = tokio::join!(
                 sessions.withdraw_attempt(name.as_str(), now),
                 sessions.withdraw_passage(Door::Login, &network),
             );
-            withdrawn.map_err(|e| store_unavailable(&e))?;
+            attempt.and(passage).map_err(|e| store_unavailable(&e))?;
             return Err(Rejection::new(Code::Overloaded, "too many logins at once")
                 .retry_after(Duration::from_secs(1)));
         }
@@ -92,13 +92,14 @@ async fn attempt<'c>(
         username: user.username.clone(),
         credential: user.credential_fingerprint(),
     };
-    // Together, so that they share an fsync.
-    let ((), (), opened) = tokio::try_join!(
+    // Together, so that they share an fsync; and each to its end, for a right password must not count as wrong because
+    // there was no place for the session.
+    let (attempt, passage, opened) = tokio::join!(
         sessions.attempt_succeeded(name.as_str()),
         sessions.withdraw_passage(Door::Login, &network),
         sessions.open(new, now),
-    )
-    .map_err(|e| store_unavailable(&e))?;
+    );
+    let opened = attempt.and(passage).and(opened).map_err(|e| store_unavailable(&e))?;
     call.audit("login", "success", name.as_str(), Some(opened.session.to_string()));
     tokens(
         call,
