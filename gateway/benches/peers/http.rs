@@ -1,12 +1,17 @@
 //! A small HTTP/1.1 client for what is not load: is it ready, give me a token.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::Result;
+use crate::certificate::Certificate;
 use crate::tokens::{PASSWORD, username};
 
 /// An answer to one request.
@@ -31,15 +36,25 @@ pub(crate) fn get(address: SocketAddr, token: &str) -> String {
 
 /// A connection that carries one request after the other.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     received: Vec<u8>,
 }
 
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Result<Client> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok(Client { stream: Box::new(dial(address)?), received: Vec::new() })
+    }
+
+    /// Over TLS, with a server that has this certificate.
+    pub(crate) fn connect_tls(address: SocketAddr, certificate: &Certificate) -> Result<Client> {
+        let mut trusted = RootCertStore::empty();
+        trusted.add(CertificateDer::from_pem_file(&certificate.chain)?)?;
+        let config = ClientConfig::builder().with_root_certificates(trusted).with_no_client_auth();
+        let talk = ClientConnection::new(Arc::new(config), address.ip().into())?;
+        let stream = Box::new(StreamOwned::new(talk, dial(address)?));
         Ok(Client { stream, received: Vec::new() })
     }
 
@@ -80,6 +95,13 @@ impl Client {
         );
         self.send(request.as_bytes())
     }
+}
+
+fn dial(address: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    Ok(stream)
 }
 
 /// The head of an answer, as far as it is needed to find the answer's end.

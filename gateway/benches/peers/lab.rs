@@ -1,6 +1,6 @@
 //! Where everything is measured: folders, ports, the upstream, and the systems that are started one after the other.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Result;
+use crate::certificate::Certificate;
 use crate::http::{self, Client};
 use crate::machine::PROXY_CORE;
 use crate::options::Options;
@@ -34,6 +35,7 @@ pub(crate) struct Lab {
     /// The address of the upstream.
     pub(crate) upstream: SocketAddr,
     upstream_process: Process,
+    certificate: OnceCell<Certificate>,
     /// Which share of the two cores others had, in each measurement.
     disturbances: RefCell<Vec<f64>>,
     /// Why a system is left out, by its label.
@@ -55,12 +57,14 @@ pub(crate) struct Prepared<'a> {
     system: System,
     dir: PathBuf,
     address: SocketAddr,
+    certificate: Option<&'a Certificate>,
     command: Command,
 }
 
 /// A system that runs and answers.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    tls: bool,
     /// From before it was started to its first 200.
     pub(crate) ready_after: Duration,
     /// Opens every door.
@@ -69,6 +73,11 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// What the load asks for.
+    pub(crate) fn url(&self) -> String {
+        format!("http{}://{}/", if self.tls { "s" } else { "" }, self.address)
+    }
+
     /// Its processes, for the gauges.
     pub(crate) fn group(&self) -> u32 {
         self.process.group()
@@ -87,11 +96,13 @@ impl Lab {
             listen: upstream,
             admin: upstream,
             upstream,
+            certificate: None,
             secret: "",
             tools: &tools,
         };
         let mut process = Process::start(&mut upstream::command(&setup)?, &setup.dir.join("log"))?;
-        wait_until_ready(&mut process, upstream, "").map_err(|e| format!("the upstream: {e}"))?;
+        wait_until_ready(&mut process, || Client::connect(upstream), &http::get(upstream, ""))
+            .map_err(|e| format!("the upstream: {e}"))?;
         Ok(Lab {
             options,
             tools,
@@ -99,6 +110,7 @@ impl Lab {
             secret: tokens::secret()?,
             upstream,
             upstream_process: process,
+            certificate: OnceCell::new(),
             disturbances: RefCell::default(),
             left_out: RefCell::default(),
             started: RefCell::default(),
@@ -137,8 +149,24 @@ impl Lab {
         self.prepare(system, self.upstream, PROXY_CORE)?.start()
     }
 
+    /// The same, over TLS.
+    pub(crate) fn start_tls(&self, system: System) -> Result<Running> {
+        let certificate = self.certificate()?;
+        self.configure(system, self.upstream, PROXY_CORE, Some(certificate))?.start()
+    }
+
     /// Configures a system before any upstream, on any cores.
     pub(crate) fn prepare(&self, system: System, upstream: SocketAddr, cores: &str) -> Result<Prepared<'_>> {
+        self.configure(system, upstream, cores, None)
+    }
+
+    fn configure<'a>(
+        &'a self,
+        system: System,
+        upstream: SocketAddr,
+        cores: &str,
+        certificate: Option<&'a Certificate>,
+    ) -> Result<Prepared<'a>> {
         let dir = fresh(&self.dir.join("system"))?;
         let address = free_address()?;
         let setup = Setup {
@@ -146,13 +174,24 @@ impl Lab {
             listen: address,
             admin: free_address()?,
             upstream,
+            certificate,
             secret: &self.secret,
             tools: &self.tools,
         };
         let command = system.command(&setup)?;
         self.remember(system, cores, &command);
         let command = pinned(cores, &command);
-        Ok(Prepared { lab: self, system, dir, address, command })
+        Ok(Prepared { lab: self, system, dir, address, certificate, command })
+    }
+
+    /// Made when it is first asked for.
+    fn certificate(&self) -> Result<&Certificate> {
+        if let Some(certificate) = self.certificate.get() {
+            return Ok(certificate);
+        }
+        let dir = fresh(&self.dir.join("tls"))?;
+        let certificate = Certificate::create(self.tools.required("openssl")?, &dir)?;
+        Ok(self.certificate.get_or_init(|| certificate))
     }
 
     fn remember(&self, system: System, cores: &str, command: &Command) {
@@ -200,13 +239,21 @@ impl Prepared<'_> {
         let mut process = Process::start(&mut self.command, &self.dir.join("log"))?;
         let token = match self.system {
             System::Gateway(variant) if !variant.shares_a_secret() => {
-                wait(&mut process, || Client::connect(self.address).map(drop))?;
-                Client::connect(self.address)?.login(0)?.member("access_token")?
+                wait(&mut process, || self.connect().map(drop))?;
+                self.connect()?.login(0)?.member("access_token")?
             }
             _ => tokens::mint(&self.lab.secret, 1)?,
         };
-        wait_until_ready(&mut process, self.address, &token)?;
-        Ok(Running { address: self.address, ready_after: begin.elapsed(), token, process })
+        wait_until_ready(&mut process, || self.connect(), &http::get(self.address, &token))?;
+        let tls = self.certificate.is_some();
+        Ok(Running { address: self.address, tls, ready_after: begin.elapsed(), token, process })
+    }
+
+    fn connect(&self) -> Result<Client> {
+        match self.certificate {
+            Some(certificate) => Client::connect_tls(self.address, certificate),
+            None => Client::connect(self.address),
+        }
     }
 }
 
@@ -247,8 +294,12 @@ fn pinned(cores: &str, command: &Command) -> Command {
     pinned
 }
 
-fn wait_until_ready(process: &mut Process, address: SocketAddr, token: &str) -> Result<()> {
-    wait(process, || match Client::connect(address)?.send(http::get(address, token).as_bytes())?.status {
+fn wait_until_ready(
+    process: &mut Process,
+    connect: impl Fn() -> Result<Client>,
+    request: &str,
+) -> Result<()> {
+    wait(process, || match connect()?.send(request.as_bytes())?.status {
         200 => Ok(()),
         status => Err(format!("it answers {status}").into()),
     })

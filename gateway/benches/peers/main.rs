@@ -4,6 +4,7 @@
 //! turn, in several rounds, and the CPU time is read from the kernel. What came out is printed and kept under
 //! `target/bench`; with `--save` it also goes into the repository, beside this program.
 
+mod certificate;
 mod gauge;
 mod http;
 mod lab;

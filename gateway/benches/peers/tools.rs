@@ -11,10 +11,12 @@ use crate::Result;
 use crate::options::Options;
 
 /// Programs and the Debian packages that bring them.
-const DEBIAN: [(&str, &str); 5] = [
+const DEBIAN: [(&str, &str); 7] = [
     ("nginx", "nginx"),
     ("haproxy", "haproxy"),
     ("wrk", "wrk"),
+    ("h2load", "nghttp2-client"),
+    ("openssl", "openssl"),
     ("gcc", "gcc libc6-dev"),
     ("python3", "python3-venv"),
 ];
@@ -88,8 +90,10 @@ impl Tools {
 
     /// A program without which nothing can be measured.
     pub(crate) fn required(&self, program: &str) -> Result<&Path> {
-        let found = self.path(program);
-        Ok(found.ok_or_else(|| format!("{program} is needed: install it (`apt-get install {program}`)"))?)
+        let package =
+            || DEBIAN.iter().find(|(name, _)| *name == program).map_or(program, |(_, package)| package);
+        let missing = || format!("{program} is needed: install it (`apt-get install {}`)", package());
+        Ok(self.path(program).ok_or_else(missing)?)
     }
 
     /// The gateway's version and the cargo profile that it was built with, which is its folder's name.

@@ -3,9 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{Cost, cpu_during, undisturbed};
+use super::{Cost, Tally, closed_loop};
 use crate::Result;
-use crate::gauge;
 use crate::lab::{Lab, Running};
 use crate::machine::LOAD_CORE;
 
@@ -41,26 +40,7 @@ impl<'a> Wrk<'a> {
 
     /// Runs it and reads what it cost.
     pub(crate) fn measure(&self, lab: &Lab, running: &Running) -> Result<Cost> {
-        undisturbed(lab, Some(running), || self.measure_once(lab, running))
-    }
-
-    fn measure_once(&self, lab: &Lab, running: &Running) -> Result<Cost> {
-        let mut command = self.command(lab, running)?;
-        let load_core_before = gauge::busy_time(LOAD_CORE)?;
-        let (output, cpu, took) = cpu_during(running.group(), || Ok(command.output()?))?;
-        let load_core_busy = gauge::busy_time(LOAD_CORE)?.saturating_sub(load_core_before);
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        if !output.status.success() {
-            return Err(format!("wrk: {said}{}", String::from_utf8_lossy(&output.stderr)).into());
-        }
-        let (requests, per_second) = self.count(&said)?;
-        Ok(Cost {
-            cpu_per_request: cpu.as_secs_f64() * 1e6 / requests,
-            requests_per_second: per_second,
-            // By wrk's clock, which does not run while it reads its script.
-            busy: cpu.as_secs_f64() * per_second / requests * 100.0,
-            load_core_busy: load_core_busy.as_secs_f64() / took.as_secs_f64() * 100.0,
-        })
+        closed_loop(lab, running, || self.command(lab, running), |said| self.read(said))
     }
 
     fn command(&self, lab: &Lab, running: &Running) -> Result<Command> {
@@ -74,13 +54,13 @@ impl<'a> Wrk<'a> {
             Some(_) => command.arg("-s").arg(script()),
             None => command.arg("-H").arg(format!("Authorization: Bearer {}", self.token)),
         };
-        command.arg(format!("http://{}/", running.address)).args(self.tokens);
+        command.arg(running.url()).args(self.tokens);
         command.stdin(Stdio::null());
         Ok(command)
     }
 
-    /// How many requests were answered, and how many in a second, if all were answered as they should be.
-    fn count(&self, said: &str) -> Result<(f64, f64)> {
+    /// Fails unless all were answered as they should be.
+    fn read(&self, said: &str) -> Result<Tally> {
         let number = |marker| {
             let line = said.lines().find(|line| line.contains(marker))?;
             line.split_whitespace().find_map(|word| word.parse::<f64>().ok())
@@ -92,7 +72,7 @@ impl<'a> Wrk<'a> {
         if requests == 0.0 || refused != if self.refused { requests } else { 0.0 } {
             return Err(format!("not the answers that were expected:\n{said}").into());
         }
-        Ok((requests, per_second))
+        Ok(Tally { requests, per_second })
     }
 }
 

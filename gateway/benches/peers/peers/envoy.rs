@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Setup;
 use crate::Result;
+use crate::certificate::Certificate;
 use crate::tokens::{AUDIENCE, ISSUER};
 
 pub(super) fn command(cache: bool, setup: &Setup<'_>) -> Result<Command> {
@@ -37,17 +38,21 @@ pub(super) fn command(cache: bool, setup: &Setup<'_>) -> Result<Command> {
     let manager = json!({
         "@type": of_type("filters.network.http_connection_manager.v3.HttpConnectionManager"),
         "stat_prefix": "all",
-        "codec_type": "HTTP1",
+        "codec_type": "AUTO",
         "route_config": routes,
         "http_filters": [
             {"name": "jwt", "typed_config": jwt},
             {"name": "router", "typed_config": {"@type": of_type("filters.http.router.v3.Router")}},
         ],
     });
+    let mut chain = json!({"filters": [{"name": "http", "typed_config": manager}]});
+    if let Some(certificate) = setup.certificate {
+        chain["transport_socket"] = tls(certificate);
+    }
     let configuration = json!({"static_resources": {
         "listeners": [{
             "address": socket_address(setup.listen.port()),
-            "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+            "filter_chains": [chain],
         }],
         "clusters": [{
             "name": "app",
@@ -62,6 +67,19 @@ pub(super) fn command(cache: bool, setup: &Setup<'_>) -> Result<Command> {
     command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]);
     command.arg("--config-path").arg(file);
     Ok(command)
+}
+
+fn tls(certificate: &Certificate) -> Value {
+    json!({"name": "tls", "typed_config": {
+        "@type": of_type("transport_sockets.tls.v3.DownstreamTlsContext"),
+        "common_tls_context": {
+            "alpn_protocols": ["h2", "http/1.1"],
+            "tls_certificates": [{
+                "certificate_chain": {"filename": certificate.chain},
+                "private_key": {"filename": certificate.key},
+            }],
+        },
+    }})
 }
 
 fn of_type(name: &str) -> String {

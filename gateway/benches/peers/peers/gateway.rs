@@ -7,6 +7,7 @@ use auth_gateway::users::{Password, PasswordHash};
 
 use super::Setup;
 use crate::Result;
+use crate::certificate::Certificate;
 use crate::tokens::{AUDIENCE, ISSUER, PASSWORD, USERS, username};
 
 /// What differs between the gateways that are measured.
@@ -55,11 +56,17 @@ impl Variant {
 pub(super) fn command(variant: Variant, setup: &Setup<'_>) -> Result<Command> {
     let signing =
         if variant.shares_a_secret() { format!("secret = {:?}", setup.secret) } else { String::new() };
+    let tls = setup.certificate.map_or_else(String::new, |Certificate { chain, key, .. }| {
+        format!(
+            "[server.tls]\ncertificates = [{{ certificate_file = {chain:?}, private_key_file = {key:?} }}]\n"
+        )
+    });
     let configuration = format!(
         r#"[server]
 listen = "{listen}"
 workers = {workers}
 
+{tls}
 [admin]
 listen = "{admin}"
 

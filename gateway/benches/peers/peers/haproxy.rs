@@ -7,6 +7,9 @@ use super::Setup;
 use crate::Result;
 
 pub(super) fn command(setup: &Setup<'_>) -> Result<Command> {
+    let tls = setup.certificate.map_or_else(String::new, |certificate| {
+        format!(" ssl crt {} alpn h2,http/1.1", certificate.pair.display())
+    });
     let configuration = format!(
         r#"global
     maxconn 9000
@@ -17,7 +20,7 @@ defaults
     timeout client 60s
     timeout server 60s
 frontend all
-    bind {listen}
+    bind {listen}{tls}
     http-request set-var(txn.token) http_auth_bearer
     http-request deny deny_status 401 unless {{ var(txn.token),jwt_verify("HS256","{secret}") -m int 1 }}
     http-request set-var(txn.now) date()

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::Result;
+use crate::certificate::Certificate;
 use crate::table::RELAY;
 use crate::tools::{Tools, version};
 
@@ -45,6 +46,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) upstream: SocketAddr,
+    /// With it `listen` speaks TLS, and HTTP/2 to those who ask for it.
+    pub(crate) certificate: Option<&'a Certificate>,
     /// For HS256.
     pub(crate) secret: &'a str,
     pub(crate) tools: &'a Tools,

@@ -7,6 +7,7 @@ use rustix::process::geteuid;
 
 use super::Setup;
 use crate::Result;
+use crate::certificate::Certificate;
 
 /// What nginx should do with requests: directives for `http` and for the one `location`.
 pub(super) struct Site {
@@ -49,6 +50,13 @@ pub(super) fn start(setup: &Setup<'_>, site: &Site) -> Result<Command> {
     let dir = setup.dir.display();
     let Site { main, http, location } = site;
     // As root, nginx would give its worker to a user who may not enter this folder.
+    let (how, certificate) = match setup.certificate {
+        None => ("", String::new()),
+        Some(Certificate { chain, key, .. }) => (
+            " ssl http2",
+            format!("    ssl_certificate {};\n    ssl_certificate_key {};\n", chain.display(), key.display()),
+        ),
+    };
     let user = if geteuid().is_root() { "user root;" } else { "" };
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("    {kind}_temp_path {dir}/{kind};\n"))
@@ -67,9 +75,9 @@ http {{
     default_type application/json;
     client_max_body_size 0;
     keepalive_requests 100000000;
-{temporary}{http}
+{temporary}{certificate}{http}
     server {{
-        listen {listen} backlog=4096;
+        listen {listen}{how} backlog=4096;
         location / {{{location}
         }}
     }}

@@ -4,12 +4,14 @@ mod bulk;
 mod cold;
 mod connections;
 mod cores;
+mod http2;
 mod idle;
 mod latency;
 mod login_storm;
 mod logins;
 mod refused;
 mod start;
+mod tls;
 mod warm;
 
 use crate::Result;
@@ -32,8 +34,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { letter: 'b', title: "GET with another token each time", run: cold::run },
     Scenario { letter: 'c', title: "Tokens that are refused", run: refused::run },
     Scenario { letter: 'd', title: "A new connection for each request", run: connections::run },
-    Scenario { letter: 'e', title: "TLS", run: not_spoken_yet },
-    Scenario { letter: 'f', title: "HTTP/2", run: not_spoken_yet },
+    Scenario { letter: 'e', title: "TLS", run: tls::run },
+    Scenario { letter: 'f', title: "HTTP/2", run: http2::run },
     Scenario { letter: 'g', title: "1 GiB down and up", run: bulk::run },
     Scenario { letter: 'h', title: "Memory for idle clients", run: idle::run },
     Scenario { letter: 'i', title: "Latency at fixed rates", run: latency::run },
@@ -42,10 +44,6 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { letter: 'l', title: "Start to first answer", run: start::run },
     Scenario { letter: 'm', title: "Both cores", run: cores::run },
 ];
-
-fn not_spoken_yet(_: &Lab) -> Result<Vec<Table>> {
-    Ok(vec![Table::new("auth-gateway", &[]).remark("Not spoken yet (issue 5): nothing was measured.")])
-}
 
 /// A second of load, so that pools are filled and code is in the caches.
 fn warm_up(lab: &Lab, running: &Running) -> Result<()> {
