@@ -54,7 +54,14 @@ pub(super) fn start(setup: &Setup<'_>, site: &Site) -> Result<Command> {
         None => ("", String::new()),
         Some(Certificate { chain, key, .. }) => (
             " ssl http2",
-            format!("    ssl_certificate {};\n    ssl_certificate_key {};\n", chain.display(), key.display()),
+            format!(
+                "    ssl_certificate {};
+    ssl_certificate_key {};
+    # As all the others; left alone, 1.22 speaks none above 1.2.
+    ssl_protocols TLSv1.2 TLSv1.3;\n",
+                chain.display(),
+                key.display()
+            ),
         ),
     };
     let user = if geteuid().is_root() { "user root;" } else { "" };
