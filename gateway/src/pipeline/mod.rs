@@ -145,7 +145,8 @@ async fn answer<'c>(
     // The gateway's own endpoints come before the routes, so that no route can shadow them.
     if let Some(endpoint) = snapshot.endpoints.find(request.target().decoded_path()) {
         facts.endpoint = true;
-        return endpoints::serve(endpoint, worker, serving, client, exchange, facts, body).await;
+        // Boxed, for every request's future would have room for a login's.
+        return Box::pin(endpoints::serve(endpoint, worker, serving, client, exchange, facts, body)).await;
     }
     let route = snapshot.routes.select(request)?;
     facts.route = Some(route.index);

@@ -1,7 +1,7 @@
 //! What a panic costs: the request that caused it, and nothing else.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 
 use crate::pipeline::Response;
@@ -9,11 +9,12 @@ use crate::problem::{Code, Rejection};
 
 /// The answer that `handling` comes to; if it panics, the answer says that something went wrong, and the connection ends
 /// after it, for where it stands is not known.
+///
+/// It is pinned by the caller, for a future that is handed over has two places in whom it is handed to, and is copied.
 pub(super) async fn answered<'c>(
-    handling: impl Future<Output = Response<'c>>,
+    mut handling: Pin<&mut impl Future<Output = Response<'c>>>,
     request_id: &str,
 ) -> Response<'c> {
-    let mut handling = pin!(handling);
     std::future::poll_fn(|cx| {
         // Nothing that outlives the request is left half-changed: a worker's counters and caches are whole between any two
         // statements, and locks are of those that a panic does not poison.
@@ -31,6 +32,8 @@ pub(super) async fn answered<'c>(
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use http::StatusCode;
 
     use super::*;
@@ -45,7 +48,10 @@ mod tests {
             tokio::task::yield_now().await;
             Response::new(StatusCode::NO_CONTENT)
         };
-        let (broken, well) = tokio::join!(answered(broken, "one"), answered(well, "two"));
+        let (broken, well) = {
+            let (broken, well) = (pin!(broken), pin!(well));
+            tokio::join!(answered(broken, "one"), answered(well, "two"))
+        };
         assert_eq!((broken.status, broken.close), (StatusCode::INTERNAL_SERVER_ERROR, true));
         assert_eq!((well.status, well.close), (StatusCode::NO_CONTENT, false));
     }

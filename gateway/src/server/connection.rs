@@ -3,15 +3,17 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::buffers::BufferPool;
-use super::sources::Sources;
+use super::sources::{OneOfSource, Sources};
 use super::{http1, http2};
 use crate::config::Settings;
 use crate::pipeline::{Client, Worker};
@@ -27,6 +29,40 @@ pub(super) async fn serve(
     sources: &Sources,
     draining: watch::Receiver<bool>,
 ) {
+    // Boxed, as what speaks HTTP/2 is: a task is as large as its largest wait, and clients mostly rest.
+    let Some(Beginning { client, spoken, _place }) = Box::pin(begin(socket, peer, worker, sources)).await
+    else {
+        return;
+    };
+    match spoken {
+        Spoken::Http1(socket) => http1::serve(socket, client, worker, pool, draining).await,
+        Spoken::Http2(socket) => Box::pin(http2::serve(socket, client, worker, draining)).await,
+        Spoken::Http2OverTls(stream) => Box::pin(http2::serve(stream, client, worker, draining)).await,
+    }
+}
+
+/// A connection that may send requests.
+struct Beginning<'s> {
+    client: Client,
+    spoken: Spoken,
+    /// Among the connections of its source, for as long as it lasts.
+    _place: Option<OneOfSource<'s>>,
+}
+
+/// What a client speaks, over what.
+enum Spoken {
+    Http1(Socket),
+    Http2(TcpStream),
+    Http2OverTls(Box<TlsStream<TcpStream>>),
+}
+
+/// Finds out who wants what; `None` where it ends with that.
+async fn begin<'s>(
+    socket: TcpStream,
+    peer: SocketAddr,
+    worker: &Worker,
+    sources: &'s Sources,
+) -> Option<Beginning<'s>> {
     // What it began with; its requests see what is in force when they come.
     let serving = worker.serving();
     let snapshot = &*serving.snapshot;
@@ -34,39 +70,43 @@ pub(super) async fn serve(
     let patience = settings.limits.handshake_timeout;
     let peer = match client_of(&socket, peer, settings, patience).await {
         Ok(peer) => peer,
-        Err(error) => return tracing::debug!(%peer, %error, "no PROXY protocol header"),
+        Err(error) => {
+            tracing::debug!(%peer, %error, "no PROXY protocol header");
+            return None;
+        }
     };
     let client = Client::new(peer, &settings.server.trusted_proxies, snapshot.tls.is_some());
-    let mut _place = None;
+    let mut place = None;
     if !client.is_trusted() {
         let source = SourceNetwork::of(peer.ip());
-        _place = sources.enter(source, settings.limits.connections_per_source);
-        if _place.is_none() {
+        place = sources.enter(source, settings.limits.connections_per_source);
+        if place.is_none() {
             tracing::debug!(%peer, "too many connections of one source");
-            return worker.metrics.connection_refused();
+            worker.metrics.connection_refused();
+            return None;
         }
     }
-    let (tls, h2c, first_byte) =
-        (snapshot.tls.clone(), settings.server.h2c, settings.limits.first_byte_timeout);
-    // A connection may outlast many configurations: it must not keep the one it began with.
-    drop(serving);
-    let Some(tls) = tls else {
-        if h2c && speaks_http2(&socket, first_byte).await {
-            return Box::pin(http2::serve(socket, client, worker, draining)).await;
+    let spoken = match &snapshot.tls {
+        Some(tls) => match timeout(patience, TlsAcceptor::from(Arc::clone(tls)).accept(socket)).await {
+            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                Spoken::Http2OverTls(Box::new(stream))
+            }
+            Ok(Ok(stream)) => Spoken::Http1(Socket::Tls(Box::new(TlsSocket::new(stream)))),
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, %error, "the TLS handshake failed");
+                return None;
+            }
+            Err(_) => {
+                tracing::debug!(%peer, "the TLS handshake took too long");
+                return None;
+            }
+        },
+        None if settings.server.h2c && speaks_http2(&socket, settings.limits.first_byte_timeout).await => {
+            Spoken::Http2(socket)
         }
-        return http1::serve(Socket::Tcp(socket), client, worker, pool, draining).await;
+        None => Spoken::Http1(Socket::Tcp(socket)),
     };
-    // Boxed, as what speaks HTTP/2 is: a task is as large as its largest wait, and clients mostly rest.
-    let handshake = Box::pin(timeout(patience, TlsAcceptor::from(tls).accept(socket)));
-    let stream = match handshake.await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%peer, %error, "the TLS handshake failed"),
-        Err(_) => return tracing::debug!(%peer, "the TLS handshake took too long"),
-    };
-    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        return Box::pin(http2::serve(stream, client, worker, draining)).await;
-    }
-    http1::serve(Socket::Tls(Box::new(TlsSocket::new(stream))), client, worker, pool, draining).await;
+    Some(Beginning { client, spoken, _place: place })
 }
 
 /// Whom a connection comes from: its peer, or whom that names if it is one that has to.

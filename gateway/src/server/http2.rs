@@ -42,7 +42,7 @@ pub(super) async fn serve<S>(
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let limits = worker.serving().snapshot.settings.limits.clone();
-    let handshake = builder(&limits).handshake(Lingering::new(socket));
+    let handshake = Box::pin(builder(&limits).handshake(Lingering::new(socket)));
     let connection = match timeout(limits.first_byte_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return tracing::debug!(client = client.peer(), %error, "no HTTP/2 after all"),

@@ -1,6 +1,7 @@
 //! One exchange of HTTP/2: the same way through the pipeline as any other, then frames instead of lines.
 
 use std::future::poll_fn;
+use std::pin::pin;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -46,12 +47,14 @@ pub(super) async fn exchange(
     let body = RequestBody::of_stream(request.framing(), Http2Body::new(stream), limits.body_timeout);
     let exchange = Exchange { request: &request, request_id: &request_id, started, now_millis };
     let mut facts = Facts::default();
-    let handling = pipeline::handle(worker, &serving, client, &exchange, &mut facts, body);
-    let handled = tokio::select! {
-        biased;
-        response = answered(handling, request_id.as_str()) => Some(response),
-        // Whoever works for it upstream is let go.
-        _ = poll_fn(|cx| respond.poll_reset(cx)) => None,
+    let handled = {
+        let handling = pin!(pipeline::handle(worker, &serving, client, &exchange, &mut facts, body));
+        tokio::select! {
+            biased;
+            response = answered(handling, request_id.as_str()) => Some(response),
+            // Whoever works for it upstream is let go.
+            _ = poll_fn(|cx| respond.poll_reset(cx)) => None,
+        }
     };
     let (status, code) = match &handled {
         Some(response) => (response.status.as_u16(), response.code.map(Code::name)),

@@ -94,13 +94,13 @@ pub(crate) async fn take_proxy_header(socket: &TcpStream) -> io::Result<Option<S
             }
         })
         .await?;
-    let mut bytes = [0; LONGEST];
-    let mut left = header.length;
-    while left > 0 {
+    // Not an array, for which every connection's task would have room to its end.
+    let mut left = vec![0; header.length];
+    while !left.is_empty() {
         socket.readable().await?;
-        match socket.try_read(&mut bytes[..left]) {
+        match socket.try_read(&mut left) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => left -= n,
+            Ok(n) => left.truncate(left.len() - n),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) => return Err(e),
         }
