@@ -92,7 +92,10 @@ pub(crate) async fn forward<'c>(
     let response = match &handshake {
         None => send(pool, outgoing, body.limited(route.max_body)).await.map_err(failed)?,
         Some(handshake) => {
-            match crate::upstreams::upgrade(pool, outgoing, websocket::PROTOCOL).await.map_err(failed)? {
+            match Box::pin(crate::upstreams::upgrade(pool, outgoing, websocket::PROTOCOL))
+                .await
+                .map_err(failed)?
+            {
                 UpgradeAnswer::Declined(response) => *response,
                 UpgradeAnswer::Accepted(upgraded) => {
                     serving.counters.upstream_request(forwarding.upstream, UpstreamOutcome::Ok);

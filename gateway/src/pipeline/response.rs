@@ -34,7 +34,7 @@ pub(crate) struct Response<'c> {
 pub(crate) enum ResponseBody<'c> {
     None,
     Bytes(Bytes),
-    File(FileBody),
+    File(Box<FileBody>),
     Upstream {
         body: UpstreamBody<'c>,
         framing: BodyFraming,

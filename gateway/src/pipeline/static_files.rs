@@ -105,7 +105,7 @@ pub(crate) async fn serve<'c>(
         return Ok(response);
     }
     let mut response = response.field("Content-Type", content_type(&path));
-    response.body = ResponseBody::File(FileBody::new(File::from_std(file), metadata.len()));
+    response.body = ResponseBody::File(Box::new(FileBody::new(File::from_std(file), metadata.len())));
     Ok(response)
 }
 

@@ -10,13 +10,11 @@ use super::http2_body::Http2Body;
 use crate::wire::{BodyError, ResponseHead};
 
 /// The body of a response, still on its connection.
+///
+/// Boxed, for on its way to the client an answer is moved a dozen times.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the usual one is moved once a request; a box would be an allocation each"
-)]
 pub(crate) enum UpstreamBody<'c> {
-    Http1(Http1Body<'c>),
+    Http1(Box<Http1Body<'c>>),
     Http2(Box<Http2Body<'c>>),
 }
 

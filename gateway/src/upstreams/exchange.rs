@@ -85,7 +85,7 @@ pub(crate) async fn send<'c>(
     let mut tried = Vec::new();
     let mut lease = connect(pool, need, request, &mut tried, SendError::NoServer).await?;
     if body.framing() != BodyFraming::Empty {
-        let rest = try_once(pool, &mut lease, request, Some(Upload::new(body))).await?;
+        let rest = try_once(pool, &mut lease, request, Some(Box::new(Upload::new(body)))).await?;
         return respond(pool, lease, request, rest);
     }
     loop {
@@ -149,7 +149,7 @@ fn no_lease(error: LeaseError) -> SendError {
 /// What is left of the request body when the response's head has arrived.
 pub(super) enum Rest<'c> {
     Nothing,
-    Upload(Upload<'c>),
+    Upload(Box<Upload<'c>>),
     /// The upstream did not take all of it.
     Refused,
 }
@@ -172,7 +172,7 @@ pub(super) fn respond<'c>(
     };
     lease.connection.deadline.clear();
     let Patience { body: patience, total, .. } = *request.patience;
-    let body = UpstreamBody::Http1(Http1Body {
+    let body = UpstreamBody::Http1(Box::new(Http1Body {
         pool: Rc::clone(pool),
         lease,
         reader: BodyReader::new(framing),
@@ -180,7 +180,7 @@ pub(super) fn respond<'c>(
         reusable,
         patience,
         ends_at: total.map(|total| request.now + total),
-    });
+    }));
     Ok(UpstreamResponse { framing, body })
 }
 
@@ -189,7 +189,7 @@ pub(super) async fn try_once<'c>(
     pool: &UpstreamPool,
     lease: &mut Lease,
     request: OutgoingRequest<'_>,
-    upload: Option<Upload<'c>>,
+    upload: Option<Box<Upload<'c>>>,
 ) -> Result<Rest<'c>, SendError> {
     let tried = exchange_heads(&mut lease.connection, request, upload).await;
     let server = &lease.place.server;
@@ -205,7 +205,7 @@ pub(super) async fn try_once<'c>(
 async fn exchange_heads<'c>(
     connection: &mut UpstreamConnection,
     request: OutgoingRequest<'_>,
-    mut upload: Option<Upload<'c>>,
+    mut upload: Option<Box<Upload<'c>>>,
 ) -> Result<Rest<'c>, SendError> {
     let patience = request.patience.head();
     connection.socket.write_all(&mut connection.deadline, patience, request.head, |_| {}).await.map_err(

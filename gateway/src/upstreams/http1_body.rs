@@ -18,7 +18,7 @@ pub(crate) struct Http1Body<'c> {
     pub(super) lease: Lease,
     pub(super) reader: BodyReader,
     /// The request body, where the upstream answers before it has all of it.
-    pub(super) upload: Option<Upload<'c>>,
+    pub(super) upload: Option<Box<Upload<'c>>>,
     /// Whether the connection may carry another request.
     pub(super) reusable: bool,
     /// How long it may rest.
