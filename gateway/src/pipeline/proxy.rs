@@ -90,9 +90,9 @@ pub(crate) async fn forward<'c>(
         identity.map(|identity| Lifetime::new(Arc::clone(&worker.gateway), identity, grace))
     };
     let response = match &handshake {
-        None => send(pool, outgoing, body.limited(route.max_body)).await.map_err(failed)?,
+        None => send(pool, &outgoing, body.limited(route.max_body)).await.map_err(failed)?,
         Some(handshake) => {
-            match Box::pin(crate::upstreams::upgrade(pool, outgoing, websocket::PROTOCOL))
+            match Box::pin(crate::upstreams::upgrade(pool, &outgoing, websocket::PROTOCOL))
                 .await
                 .map_err(failed)?
             {

@@ -26,7 +26,7 @@ const READ_SIZE: usize = 8 * 1024;
 const MAX_INTERIM: usize = 20;
 
 /// A request that is ready for the wire.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct OutgoingRequest<'r> {
     /// Request line and fields through the empty line.
     pub(crate) head: &'r [u8],
@@ -72,7 +72,7 @@ pub(crate) enum SendError {
 /// repeated, drops it.
 pub(crate) async fn send<'c>(
     pool: &Rc<UpstreamPool>,
-    request: OutgoingRequest<'_>,
+    request: &OutgoingRequest<'_>,
     body: RequestBody<'c>,
 ) -> Result<UpstreamResponse<'c>, SendError> {
     if pool.settings().protocol == UpstreamProtocol::Http2 {
@@ -117,7 +117,7 @@ pub(crate) async fn send<'c>(
 pub(super) async fn connect(
     pool: &Rc<UpstreamPool>,
     need: Need,
-    request: OutgoingRequest<'_>,
+    request: &OutgoingRequest<'_>,
     tried: &mut Vec<Rc<Server>>,
     mut failure: SendError,
 ) -> Result<Lease, SendError> {
@@ -157,7 +157,7 @@ pub(super) enum Rest<'c> {
 pub(super) fn respond<'c>(
     pool: &Rc<UpstreamPool>,
     mut lease: Lease,
-    request: OutgoingRequest<'_>,
+    request: &OutgoingRequest<'_>,
     rest: Rest<'c>,
 ) -> Result<UpstreamResponse<'c>, SendError> {
     let head = &lease.connection.head;
@@ -188,7 +188,7 @@ pub(super) fn respond<'c>(
 pub(super) async fn try_once<'c>(
     pool: &UpstreamPool,
     lease: &mut Lease,
-    request: OutgoingRequest<'_>,
+    request: &OutgoingRequest<'_>,
     upload: Option<Box<Upload<'c>>>,
 ) -> Result<Rest<'c>, SendError> {
     let tried = exchange_heads(&mut lease.connection, request, upload).await;
@@ -204,7 +204,7 @@ pub(super) async fn try_once<'c>(
 
 async fn exchange_heads<'c>(
     connection: &mut UpstreamConnection,
-    request: OutgoingRequest<'_>,
+    request: &OutgoingRequest<'_>,
     mut upload: Option<Box<Upload<'c>>>,
 ) -> Result<Rest<'c>, SendError> {
     let patience = request.patience.head();

@@ -76,7 +76,7 @@ where
 /// repeated and the connection was lost before the answer.
 pub(super) async fn send<'c>(
     pool: &Rc<UpstreamPool>,
-    request: OutgoingRequest<'_>,
+    request: &OutgoingRequest<'_>,
     body: RequestBody<'c>,
 ) -> Result<UpstreamResponse<'c>, SendError> {
     pool.budget.earn(pool.settings().retry_budget);
@@ -164,7 +164,7 @@ async fn exchange<'c>(
     pool: &Rc<UpstreamPool>,
     place: Place,
     mut sender: SendRequest<Bytes>,
-    request: OutgoingRequest<'_>,
+    request: &OutgoingRequest<'_>,
     body: Option<RequestBody<'c>>,
 ) -> Result<UpstreamResponse<'c>, Failed> {
     let settings = pool.settings();

@@ -148,7 +148,7 @@ impl UpstreamPool {
         }
         if let Some(most) = self.max_connections
             && server.connections() >= most
-            && let Some(connection) = self.wait(&server, most, need).await?
+            && let Some(connection) = Box::pin(self.wait(&server, most, need)).await?
         {
             return Ok(Lease { connection, place: self.place(server), reused: true });
         }

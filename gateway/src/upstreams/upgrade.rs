@@ -34,7 +34,7 @@ pub(crate) struct Upgraded {
 /// Asks for `protocol`. The request is sent once, and nothing goes before the answer that the client sent behind it.
 pub(crate) async fn upgrade<'c>(
     pool: &Rc<UpstreamPool>,
-    request: OutgoingRequest<'_>,
+    request: &OutgoingRequest<'_>,
     protocol: &[u8],
 ) -> Result<UpgradeAnswer<'c>, SendError> {
     if pool.settings().protocol == UpstreamProtocol::Http2 {
