@@ -30,12 +30,12 @@ impl Client {
         &self.text
     }
 
-    /// Whether what the peer says of other hops is believed.
     /// Whether it speaks TLS to the gateway.
     pub(crate) fn is_secure(&self) -> bool {
         self.secure
     }
 
+    /// Whether what the peer says of other hops is believed.
     pub(crate) fn is_trusted(&self) -> bool {
         self.trusted
     }

@@ -125,6 +125,7 @@ fn pass_back<'c>(
     let UpstreamResponse { framing, body } = upstream;
     let head = body.head();
     let mut response = Response::new(head.status());
+    let nominated = head.fields().nominated();
     for field in head.fields().iter() {
         let passes = match field.kind {
             FieldKind::Connection
@@ -141,7 +142,7 @@ fn pass_back<'c>(
             }
             _ => true,
         };
-        if passes && !head.fields().connection_has(field.name) {
+        if passes && !nominated.contains(field.name) {
             response.fields.push(field.name, field.value);
         }
     }

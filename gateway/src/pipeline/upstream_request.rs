@@ -60,7 +60,7 @@ impl UpstreamRequest {
         head.extend_from_slice(add.host.unwrap_or(request.host().as_str()).as_bytes());
         head.extend_from_slice(b"\r\n");
 
-        let nominated = Nominated::of(request);
+        let nominated = request.head().fields().nominated();
         for field in request.head().fields().iter() {
             if passes(&field, add) && !nominated.contains(field.name) {
                 push_line(&mut head, field.name, field.value);
@@ -111,30 +111,6 @@ fn passes(field: &Field<'_>, add: Additions<'_>) -> bool {
                 && !add.edits.is_some_and(|edits| edits.take_out(field.name))
                 && !add.upgrade.is_some_and(|handshake| handshake.rewrites(field.name))
         }
-    }
-}
-
-/// The names that `Connection` takes out (RFC 9110 section 7.6.1).
-struct Nominated<'h>(Vec<&'h [u8]>);
-
-impl<'h> Nominated<'h> {
-    fn of(request: &Admitted<'h>) -> Nominated<'h> {
-        let mut names = Vec::new();
-        for field in request.head().fields().of_kind(FieldKind::Connection) {
-            for name in field.value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
-                if !name.is_empty()
-                    && !name.eq_ignore_ascii_case(b"close")
-                    && !name.eq_ignore_ascii_case(b"keep-alive")
-                {
-                    names.push(name);
-                }
-            }
-        }
-        Nominated(names)
-    }
-
-    fn contains(&self, name: &[u8]) -> bool {
-        self.0.iter().any(|nominated| nominated.eq_ignore_ascii_case(name))
     }
 }
 

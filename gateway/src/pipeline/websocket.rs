@@ -160,9 +160,10 @@ pub(crate) fn opened<'c>(
     let mut response = Response::new(StatusCode::SWITCHING_PROTOCOLS)
         .field("Connection", "Upgrade")
         .field("Upgrade", "websocket");
+    let nominated = upstream.head.fields().nominated();
     for field in upstream.head.fields().iter() {
         let passes = matches!(field.kind, FieldKind::Other | FieldKind::Via | FieldKind::Vary);
-        if passes && !upstream.head.fields().connection_has(field.name) {
+        if passes && !nominated.contains(field.name) {
             response.fields.push(field.name, field.value);
         }
     }

@@ -6,6 +6,7 @@ use std::task::Poll;
 
 use crate::pipeline::Response;
 use crate::problem::{Code, Rejection};
+use crate::telemetry::RequestId;
 
 /// The answer that `handling` comes to; if it panics, the answer says that something went wrong, and the connection ends
 /// after it, for where it stands is not known.
@@ -13,7 +14,7 @@ use crate::problem::{Code, Rejection};
 /// It is pinned by the caller, for a future that is handed over has two places in whom it is handed to, and is copied.
 pub(super) async fn answered<'c>(
     mut handling: Pin<&mut impl Future<Output = Response<'c>>>,
-    request_id: &str,
+    request_id: &RequestId,
 ) -> Response<'c> {
     std::future::poll_fn(|cx| {
         // Nothing that outlives the request is left half-changed: a worker's counters and caches are whole between any two
@@ -23,7 +24,7 @@ pub(super) async fn answered<'c>(
             Err(_) => {
                 let rejection =
                     Rejection::new(Code::Internal, "the gateway failed; its log says where").close();
-                Poll::Ready(Response::refusal(&rejection, request_id))
+                Poll::Ready(Response::refusal(&rejection, request_id.as_str()))
             }
         }
     })
@@ -50,7 +51,8 @@ mod tests {
         };
         let (broken, well) = {
             let (broken, well) = (pin!(broken), pin!(well));
-            tokio::join!(answered(broken, "one"), answered(well, "two"))
+            let (one, two) = (RequestId::Given("one".into()), RequestId::Given("two".into()));
+            tokio::join!(answered(broken, &one), answered(well, &two))
         };
         assert_eq!((broken.status, broken.close), (StatusCode::INTERNAL_SERVER_ERROR, true));
         assert_eq!((well.status, well.close), (StatusCode::NO_CONTENT, false));

@@ -225,7 +225,7 @@ impl Connection<'_> {
         let mut facts = Facts::default();
         let mut response = answered(
             pin!(pipeline::handle(worker, serving, &self.client, &exchange, &mut facts, body)),
-            request_id.as_str(),
+            &request_id,
         )
         .await;
 

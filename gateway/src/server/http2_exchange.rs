@@ -51,7 +51,7 @@ pub(super) async fn exchange(
         let handling = pin!(pipeline::handle(worker, &serving, client, &exchange, &mut facts, body));
         tokio::select! {
             biased;
-            response = answered(handling, request_id.as_str()) => Some(response),
+            response = answered(handling, &request_id) => Some(response),
             // Whoever works for it upstream is let go.
             _ = poll_fn(|cx| respond.poll_reset(cx)) => None,
         }

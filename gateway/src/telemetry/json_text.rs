@@ -8,8 +8,8 @@ const MAX_LEN: usize = 1024;
 /// Appends `text` as it stands in a JSON string, cut to a sensible length. Control characters, among them line breaks
 /// and the escapes that move a terminal's cursor, come out as `\u00XX`, so no text can forge a line.
 pub(super) fn push_escaped(line: &mut String, text: &str) {
-    // Nearly all text is plain, and then it needs no look at its characters.
-    if text.len() <= MAX_LEN && text.bytes().all(|b| PLAIN[b as usize]) {
+    // Nearly all text is plain, and then it needs no look at its characters. To the end, for then it is many bytes at once.
+    if text.len() <= MAX_LEN && text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
         return line.push_str(text);
     }
     let end = (0..=MAX_LEN.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
@@ -30,16 +30,10 @@ pub(super) fn push_escaped(line: &mut String, text: &str) {
     }
 }
 
-/// The bytes that stand for themselves: visible ASCII and the space, but for the quote and the backslash.
-const PLAIN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = b' ';
-    while byte <= b'~' {
-        table[byte as usize] = byte != b'"' && byte != b'\\';
-        byte += 1;
-    }
-    table
-};
+/// Whether a byte stands for itself: visible ASCII and the space, but for the quote and the backslash.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\')
+}
 
 /// Characters that change how others are shown: line and paragraph separators, bidirectional overrides.
 fn is_invisible(c: char) -> bool {

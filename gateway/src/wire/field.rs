@@ -72,15 +72,10 @@ impl FieldKind {
         let first = FOLD[name[0] as usize];
         // Most names have neither length and first letter of a known one, and are done with.
         if FIRSTS[name.len()] & letter(first) != 0 {
-            let same_length = &NAMES[STARTS[name.len()] as usize..STARTS[name.len() + 1] as usize];
-            for (known, kind) in same_length.iter().filter(|(known, _)| known[0] == first) {
-                // Nearly all are spelled plainly, and that is quicker to see.
-                if name.eq_ignore_ascii_case(known) {
-                    return *kind;
-                }
-                if folds_to(name, known) {
-                    return FieldKind::Alias;
-                }
+            let (folded, is_plain) = folded(name);
+            let same_length = STARTS[name.len()] as usize..STARTS[name.len() + 1] as usize;
+            if let Some(at) = same_length.into_iter().find(|&at| WIDE[at] == folded) {
+                return if is_plain { NAMES[at].1 } else { FieldKind::Alias };
             }
         }
         match first == b'x' && OVERRIDING.iter().any(|family| begins_with(name, family)) {
@@ -90,8 +85,23 @@ impl FieldKind {
     }
 }
 
-fn folds_to(name: &[u8], known: &[u8]) -> bool {
-    name.len() == known.len() && begins_with(name, known)
+/// A name with zeros behind it, as wide for all, so that names are folded and compared many bytes at once.
+type Wide = [u8; WIDTH];
+const WIDTH: usize = 48;
+
+/// A name of at most [`LONGEST`] bytes, folded, and whether nothing but case was.
+fn folded(name: &[u8]) -> (Wide, bool) {
+    let mut wide = [0; WIDTH];
+    wide[..name.len()].copy_from_slice(name);
+    let mut is_plain = true;
+    // Without branches, so that it is compiled to vector instructions.
+    for byte in &mut wide {
+        let lower = byte.to_ascii_lowercase();
+        let stays = lower.is_ascii_lowercase() | lower.is_ascii_digit() | (lower == b'-') | (lower == 0);
+        is_plain &= stays;
+        *byte = if stays { lower } else { b'-' };
+    }
+    (wide, is_plain)
 }
 
 fn begins_with(name: &[u8], known: &[u8]) -> bool {
@@ -158,6 +168,22 @@ const NAMES: [(&[u8], FieldKind); 51] = [
     (b"access-control-request-method", FieldKind::RequestMethod),
     (b"access-control-allow-credentials", FieldKind::AccessControl),
 ];
+
+/// [`NAMES`] as they are compared.
+static WIDE: [Wide; NAMES.len()] = {
+    let mut wide = [[0; WIDTH]; NAMES.len()];
+    let mut at = 0;
+    while at < NAMES.len() {
+        let name = NAMES[at].0;
+        let mut byte = 0;
+        while byte < name.len() {
+            wide[at][byte] = name[byte];
+            byte += 1;
+        }
+        at += 1;
+    }
+    wide
+};
 
 /// A bit for a letter; digits and `-` share theirs with letters.
 const fn letter(byte: u8) -> u32 {

@@ -71,12 +71,31 @@ impl Fields {
         self.of_kind(FieldKind::Connection).any(|f| f.members().any(|m| m.eq_ignore_ascii_case(option)))
     }
 
+    /// The fields that `Connection` takes along (RFC 9110 section 7.6.1).
+    pub(crate) fn nominated(&self) -> Nominated<'_> {
+        let options = self.of_kind(FieldKind::Connection).flat_map(|field| field.members());
+        let is_field = |option: &&[u8]| {
+            !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive")
+        };
+        Nominated(options.filter(is_field).collect())
+    }
+
     fn field(&self, line: &Line) -> Field<'_> {
         Field {
             kind: line.kind,
             name: &self.head[line.name.0 as usize..line.name.1 as usize],
             value: &self.head[line.value.0 as usize..line.value.1 as usize],
         }
+    }
+}
+
+/// Names of fields that belong to the connection they came over. Mostly there are none.
+#[derive(Debug)]
+pub(crate) struct Nominated<'h>(Vec<&'h [u8]>);
+
+impl Nominated<'_> {
+    pub(crate) fn contains(&self, name: &[u8]) -> bool {
+        self.0.iter().any(|nominated| nominated.eq_ignore_ascii_case(name))
     }
 }
 
