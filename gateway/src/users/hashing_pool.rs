@@ -72,7 +72,8 @@ where
 }
 
 /// How far hashing steps back behind the threads that serve requests (a niceness, as of setpriority(2)). A login may wait
-/// for some milliseconds more; with a storm of logins on the one core, proxied requests must not wait for them.
+/// for some milliseconds more, and for seconds where other programs take every core; with a storm of logins on the one core,
+/// proxied requests must not wait for them.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 15;
 

@@ -6,7 +6,9 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use crate::fixture::{Gateway, PASSWORD, Upstream, exchange, get, request, tokens, users_file, wait_until};
+use crate::fixture::{
+    Gateway, PASSWORD, Upstream, exchange, free_address, get, request, tokens, users_file, wait_until,
+};
 
 fn config(upstream: &Upstream) -> String {
     format!(
@@ -159,8 +161,8 @@ fn what_is_wrong_is_told_at_once_with_its_place_and_its_remedy() {
 #[test]
 fn a_start_that_cannot_be_is_refused_with_its_reason() {
     let upstream = Upstream::start();
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let taken = free_address();
+    let admin = free_address();
     let held = TcpListener::bind(taken).unwrap();
     let listen = format!("[server]\nlisten = \"{taken}\"\n[admin]\nlisten = \"{admin}\"\n");
     let start = |more: &str, prepare: &dyn Fn(&std::path::Path)| {

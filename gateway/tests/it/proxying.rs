@@ -5,7 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::fixture::{
-    Gateway, PASSWORD, Reply, Upstream, exchange, exchange_for, get, request, tokens, wait_until,
+    Gateway, PASSWORD, Reply, Upstream, exchange, exchange_for, free_address, get, request, tokens,
+    wait_until,
 };
 
 fn start(upstream: &Upstream, more: &str) -> Gateway {
@@ -253,7 +254,7 @@ fn a_waiting_client_is_told_to_continue_only_once_it_may() {
 #[test]
 fn upstreams_that_fail_are_told_apart() {
     let upstream = Upstream::start();
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = free_address();
     let rude = TcpListener::bind("127.0.0.1:0").unwrap();
     let rude_address = rude.local_addr().unwrap();
     std::thread::spawn(move || {

@@ -1,11 +1,11 @@
 //! The servers that say what they have understood.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::fixture::{Reply, Upstream, wait_until};
+use crate::fixture::{Reply, Upstream, free_address, wait_until};
 
 /// What a server has understood of a request.
 #[derive(Debug, Default)]
@@ -210,8 +210,4 @@ impl Drop for Server {
             let _ = child.wait();
         }
     }
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

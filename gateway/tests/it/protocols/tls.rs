@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{config, secure};
 use crate::fixture::http2::connect_tls;
-use crate::fixture::{Certificates, Gateway, Upstream, exchange, wait_until};
+use crate::fixture::{Certificates, Gateway, Upstream, exchange, free_address, wait_until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn http1_over_tls_goes_the_same_way_and_the_upstream_hears_https() {
@@ -148,7 +148,7 @@ fn a_client_that_does_not_finish_its_handshake_is_let_go() {
 #[test]
 fn plain_http_is_led_to_https() {
     let (certificates, upstream) = (Certificates::make(), Upstream::start());
-    let plain = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let plain = free_address();
     let gateway = secure(&upstream, &certificates, &format!("redirect_listen = \"{plain}\""));
     let sent =
         exchange(plain, b"POST /app/a?b=c HTTP/1.1\r\nHost: gw.test:80\r\nContent-Length: 3\r\n\r\nabc");

@@ -154,8 +154,10 @@ fn f04_a_lost_answer_does_not_count_a_guess_twice() {
     let config = config(&upstream, &format!("url = \"{}\"", wire.url()));
     // The first swap of a login is then the name's.
     let gateway = instance(&format!("{config}\n[throttle]\nmax_failures = 0\n"));
+    until("it is connected", RECOVERY, || (readiness(&gateway) == "ready").then_some(()));
     wire.lose_answers_to_swaps();
     assert_eq!(login(gateway.address, "alice", "a wrong password").status, 503);
+    assert!(wire.lost() > 0, "no answer was lost");
     wire.mend();
     until("it is connected again", RECOVERY, || (readiness(&gateway) == "ready").then_some(()));
     // One guess was counted without being looked at; four are left.

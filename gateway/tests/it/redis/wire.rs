@@ -99,8 +99,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, state: &State, answers: bool) {
         let bytes = &buffer[..read];
         match state.mode.load(Ordering::SeqCst) {
             SWALLOWS => continue,
-            // `:1` is what a swap that was made answers.
-            CUTS if answers && bytes.windows(4).any(|w| w == b":1\r\n") => {
+            CUTS if answers && answers_a_swap(bytes) => {
                 state.lost.fetch_add(1, Ordering::SeqCst);
                 break;
             }
@@ -112,4 +111,11 @@ fn carry(mut from: TcpStream, mut to: TcpStream, state: &State, answers: bool) {
     }
     let _ = from.shutdown(Shutdown::Both);
     let _ = to.shutdown(Shutdown::Both);
+}
+
+/// `:1` is what a swap that was made answers; and what ends a subscription's answer, and many a line of `INFO`.
+fn answers_a_swap(bytes: &[u8]) -> bool {
+    let made = b":1\r\n";
+    let subscribes = bytes.windows(9).any(|w| w == b"subscribe");
+    bytes.starts_with(made) || bytes.ends_with(made) && !subscribes
 }

@@ -2,13 +2,15 @@
 //! wait a little; nobody is refused, and nobody whose request was taken is cut.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use super::load::{self, Load};
-use crate::fixture::{Gateway, PASSWORD, PROGRAM, get, request, tokens, users_file, wait_until};
+use crate::fixture::{
+    Gateway, PASSWORD, PROGRAM, free_address, get, request, tokens, users_file, wait_until,
+};
 
 fn config(store: &str) -> String {
     format!(
@@ -26,10 +28,6 @@ fn folder(store: &str) -> tempfile::TempDir {
     let alice = users_file(&[("1", "alice", PASSWORD, &["user"])]);
     fs::write(dir.path().join("config/users.toml"), alice).unwrap();
     dir
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 fn is_ready(admin: SocketAddr) -> bool {

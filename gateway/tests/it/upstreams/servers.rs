@@ -1,11 +1,10 @@
 //! Which server gets a request.
 
-use std::net::TcpListener;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{Server, gateway};
-use crate::fixture::{get, request, wait_until};
+use crate::fixture::{free_address, get, request, wait_until};
 
 #[test]
 fn servers_share_the_requests() {
@@ -71,9 +70,10 @@ fn a_server_that_is_away_costs_no_request_and_is_left_alone_until_it_is_back() {
 
 #[test]
 fn a_request_that_no_server_has_heard_goes_on_to_another_whatever_its_method() {
-    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead = free_address();
     let alive = Server::start();
-    let gateway = gateway(&[format!("http://{dead}"), alive.url()], "max_failures = 0");
+    let settings = "max_failures = 0\nretry_budget = 100";
+    let gateway = gateway(&[format!("http://{dead}"), alive.url()], settings);
     for _ in 0..30 {
         assert_eq!(request(gateway.address, "POST", "/a", &[], b"").unwrap().status, 200);
     }
@@ -83,7 +83,7 @@ fn a_request_that_no_server_has_heard_goes_on_to_another_whatever_its_method() {
 
 #[test]
 fn retries_end_where_their_budget_ends() {
-    let dead = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    let dead = [0; 2].map(|_| free_address());
     let urls = dead.map(|address| format!("http://{address}"));
     let gateway = gateway(&urls, "max_failures = 0\nretries = 10\nretry_budget = 0");
     for _ in 0..30 {

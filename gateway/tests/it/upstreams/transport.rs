@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::gateway;
-use crate::fixture::{Certificates, Gateway, get, request, wait_until};
+use crate::fixture::{Certificates, Gateway, free_address, get, request, wait_until};
 
 /// nginx with TLS on one port and on a Unix socket; it ends with this.
 struct Nginx {
@@ -17,7 +17,7 @@ struct Nginx {
 impl Nginx {
     fn start(certificates: &Certificates, name: &str, verify_client: bool) -> Nginx {
         let dir = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_address().port();
         let file = |name: &str| certificates.file(name).display().to_string();
         let verify = match verify_client {
             true => format!("ssl_client_certificate {}; ssl_verify_client on;", file("ca.pem")),
