@@ -186,6 +186,18 @@ impl<'a> Entry<'a> {
         Some(Table::read(self.merged, self.path.clone(), Some(dict), read))
     }
 
+    /// Reads the table that this value is; whoever wrote something else is shown the `example`.
+    pub(super) fn table_like<T>(&self, example: &str, read: impl FnOnce(&mut Table<'a>) -> T) -> Option<T> {
+        match self.value? {
+            Value::Dict(..) => self.table(read),
+            other => {
+                let found = if other.as_str().is_some() { "a string".to_owned() } else { describe(other) };
+                self.refuse(Refusal::new(format!("expected a table, found {found}")).help(like(example)));
+                None
+            }
+        }
+    }
+
     pub(super) fn dict(&self) -> Option<(Tag, &'a Dict)> {
         match self.value? {
             Value::Dict(tag, dict) => Some((*tag, dict)),
@@ -229,6 +241,11 @@ impl<'a> Entry<'a> {
         self.refuse(Refusal::new(format!("expected {what}, found a string")));
         None
     }
+}
+
+/// The help that shows how a value is written.
+pub(super) fn like(example: &str) -> String {
+    format!("write it like {example}")
 }
 
 /// Text for a message: in backquotes, without anything that could steer a terminal, and not endless.

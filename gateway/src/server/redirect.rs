@@ -15,6 +15,7 @@ use super::answer::Answer;
 use super::exchange::{bad_head, head_limits, unix_millis};
 use super::listener::{accept, close};
 use crate::pipeline::{self, Gateway, Response};
+use crate::telemetry::{RequestId, RequestIds};
 use crate::wire::{Deadline, ReadBuffer, RequestHead, Socket, Version};
 
 /// A whole exchange may take so long: nothing here waits for anything but the client.
@@ -31,11 +32,12 @@ pub(super) async fn serve(
     mut handed_over: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(AT_ONCE));
-    let begin = |(socket, peer): (TcpStream, SocketAddr), place: Option<OwnedSemaphorePermit>| {
-        let gateway = Arc::clone(&gateway);
+    let mut request_ids = RequestIds::new();
+    let mut begin = |(socket, peer): (TcpStream, SocketAddr), place: Option<OwnedSemaphorePermit>| {
+        let (gateway, id) = (Arc::clone(&gateway), request_ids.next_id());
         tokio::task::spawn_local(async move {
             let socket = Socket::Tcp(socket);
-            if timeout(PATIENCE, exchange(&socket, &gateway, secure.port())).await.is_err() {
+            if timeout(PATIENCE, exchange(&socket, &gateway, &id, secure.port())).await.is_err() {
                 tracing::debug!(%peer, "a client to be led to https took too long");
             }
             drop(place);
@@ -53,7 +55,7 @@ pub(super) async fn serve(
     std::future::pending().await
 }
 
-async fn exchange(socket: &Socket, gateway: &Gateway, port: u16) {
+async fn exchange(socket: &Socket, gateway: &Gateway, id: &RequestId, port: u16) {
     let limits = head_limits(&gateway.configuration.current().settings.limits);
     let (mut input, mut head) = (ReadBuffer::default(), RequestHead::default());
     let refused = loop {
@@ -68,14 +70,14 @@ async fn exchange(socket: &Socket, gateway: &Gateway, port: u16) {
         }
     };
     let response = match refused {
-        Some(rejection) => Response::refusal(&rejection, "redirect"),
-        None => lead(&head, port),
+        Some(rejection) => Response::refusal(&rejection, id.as_str()),
+        None => lead(&head, id, port),
     };
     let answer = Answer {
         version: Version::Http11,
         is_head: *head.method() == Method::HEAD,
         keep_alive: false,
-        request_id: b"redirect",
+        request_id: id.as_bytes(),
         now: unix_millis() / 1000,
     };
     let written = answer.write(socket, &mut Deadline::default(), PATIENCE, &mut Vec::new(), response).await;
@@ -86,10 +88,10 @@ async fn exchange(socket: &Socket, gateway: &Gateway, port: u16) {
 }
 
 /// The way to the same target of the same host. What is ambiguous is refused here as it would be there.
-fn lead<'c>(head: &RequestHead, port: u16) -> Response<'c> {
+fn lead<'c>(head: &RequestHead, id: &RequestId, port: u16) -> Response<'c> {
     let request = match pipeline::admit(head) {
         Ok(request) => request,
-        Err(rejection) => return Response::refusal(&rejection, "redirect"),
+        Err(rejection) => return Response::refusal(&rejection, id.as_str()),
     };
     let target = match request.target().as_str() {
         "*" => "/",
@@ -112,7 +114,7 @@ mod tests {
     fn location(request: &str, port: u16) -> (u16, String) {
         let mut head = RequestHead::default();
         head.parse(request.as_bytes(), &HeadLimits::default()).unwrap().unwrap();
-        let response = lead(&head, port);
+        let response = lead(&head, &RequestIds::new().next_id(), port);
         let location = response.fields.iter().find(|(name, _)| *name == b"Location");
         let location = location.map(|(_, value)| String::from_utf8(value.to_vec()).unwrap());
         (response.status.as_u16(), location.unwrap_or_default())

@@ -35,7 +35,11 @@ pub(super) fn demands(table: &mut Table<'_>) -> Demands {
             );
         }
     }
-    let claims = if claims_entry.is_given() { claims_entry.table(claims) } else { None };
+    let claims = if claims_entry.is_given() {
+        claims_entry.table_like("claims = { department = \"it\", level = [2, 3] }", claims)
+    } else {
+        None
+    };
     Demands {
         access: access.unwrap_or(Access::Authenticated),
         roles: roles_entry.list_of(role).unwrap_or_default(),
@@ -109,7 +113,7 @@ mod tests {
             ("claims.a = 1.5", "expected text, a whole number, true or false", ""),
             ("claims.a = [[1]]", "`routes[1].claims.a[0]`: expected text", ""),
             ("claims.a.b = 1", "`routes[1].claims.a`: expected text", ""),
-            ("claims = [\"a\"]", "expected a table", ""),
+            ("claims = [\"a\"]", "expected a table", "write it like claims = { department"),
         ] {
             complaints(with(keys)).only(message, help);
         }

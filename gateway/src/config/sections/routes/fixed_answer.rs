@@ -6,9 +6,12 @@ use http::StatusCode;
 
 use super::super::store::file_name;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Refusal, quoted};
+use crate::config::entry::{Refusal, like, quoted};
 use crate::config::settings::FixedAnswer;
 use crate::config::table::Table;
+
+/// How it is written.
+pub(super) const EXAMPLE: &str = "respond = { status = 503, body = \"Back at noon.\" }";
 
 /// Kept in memory for good, so it is not for downloads. In bytes.
 const MAX_BODY_LEN: u64 = 1 << 20;
@@ -20,7 +23,7 @@ pub(super) fn fixed_answer(table: &mut Table<'_>) -> Option<FixedAnswer> {
         table.report().push(
             Diagnostic::error(format!("`{}` is missing", status_entry.name()))
                 .at(table.place())
-                .help("write it like respond = { status = 503, body = \"Back at noon.\" }"),
+                .help(like(EXAMPLE)),
         );
     }
     let status = status_entry.integer::<u16>(200..=599).and_then(|status| StatusCode::from_u16(status).ok());

@@ -4,10 +4,13 @@ use http::StatusCode;
 
 use super::template;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Refusal, quoted};
+use crate::config::entry::{Refusal, like, quoted};
 use crate::config::settings::{LocationPart, Redirect};
 use crate::config::table::Table;
 use crate::wire::Host;
+
+/// How it is written.
+pub(super) const EXAMPLE: &str = "redirect = { to = \"https://new.example{path}{query}\" }";
 
 const STATUSES: [u64; 5] = [301, 302, 303, 307, 308];
 
@@ -18,7 +21,7 @@ pub(super) fn redirect(table: &mut Table<'_>, has_hosts: bool) -> Option<Redirec
         table.report().push(
             Diagnostic::error(format!("`{}` is missing", to_entry.name()))
                 .at(table.place())
-                .help("write it like redirect = { to = \"https://new.example{path}{query}\" }"),
+                .help(like(EXAMPLE)),
         );
     }
     let to = to_entry.parse(|text| location(text, has_hosts));
@@ -139,7 +142,6 @@ mod tests {
             ("redirect = { status = 308 }", "`routes[1].redirect.to` is missing"),
             ("redirect = { to = \"/a\", status = 304 }", "304 does not send a client elsewhere"),
             ("redirect = { to = \"/a\", status = 200 }", "must be from 300 to 399"),
-            ("redirect = \"/a\"", "expected a table"),
             (
                 "redirect = { to = \"/a\" }\nstatic = \"src\"",
                 "both `routes[1].static` and `routes[1].redirect`",
@@ -148,5 +150,7 @@ mod tests {
         ] {
             complaints(with(keys)).only(message, "");
         }
+        let message = "`routes[1].redirect`: expected a table, found a string";
+        complaints(with("redirect = \"/a\"")).only(message, "write it like redirect = { to = ");
     }
 }

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use super::super::path_shape;
 use super::super::store::file_name;
 use super::super::upstreams::{PatienceEntries, Upstreams};
-use super::fixed_answer::fixed_answer;
-use super::redirect::redirect;
+use super::{fixed_answer, redirect};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, Refusal, quoted};
 use crate::config::settings::RouteTarget;
@@ -84,10 +83,14 @@ pub(super) fn target(
         return Some(RouteTarget::Static { root: root.parse(folder)?, index_fallback });
     }
     if redirect_entry.is_given() {
-        return redirect_entry.table(|table| redirect(table, has_hosts))?.map(RouteTarget::Redirect);
+        return redirect_entry
+            .table_like(redirect::EXAMPLE, |table| redirect::redirect(table, has_hosts))?
+            .map(RouteTarget::Redirect);
     }
     if respond.is_given() {
-        return respond.table(fixed_answer)?.map(RouteTarget::Answer);
+        return respond
+            .table_like(fixed_answer::EXAMPLE, fixed_answer::fixed_answer)?
+            .map(RouteTarget::Answer);
     }
     table.report().push(
         Diagnostic::error(
