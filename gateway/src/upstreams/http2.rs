@@ -71,9 +71,11 @@ where
     Ok(sender)
 }
 
-/// Sends a request over HTTP/2 and waits for the response's head. It is sent again, to another server, only where none
-/// has acted on it: it could not be connected to, it said that it did not process the stream, or the request may be
-/// repeated and the connection was lost before the answer.
+/// Sends a request over HTTP/2 and waits for the response's head.
+///
+/// It is sent again only where no server has acted on it: one could not be connected to, or said that it did not process the
+/// stream, or the request may be repeated and the connection was lost before the answer. The first time that a connection in
+/// use turns out to have ended, the same server may get it over a new one.
 pub(super) async fn send<'c>(
     pool: &Rc<UpstreamPool>,
     request: &OutgoingRequest<'_>,
@@ -83,18 +85,20 @@ pub(super) async fn send<'c>(
     let mut body = Some(body);
     let bodiless = body.as_ref().is_some_and(|body| body.framing() == BodyFraming::Empty);
     let mut tried: Vec<Rc<Server>> = Vec::new();
+    let (mut paid, mut reconnected) = (0, false);
     let mut failure = SendError::NoServer;
     loop {
         let Some(server) = pool.choose(&tried) else { return Err(failure) };
-        if !tried.is_empty() {
+        if tried.len() > paid {
             if tried.len() > request.patience.retries as usize || !pool.budget.spend() {
                 return Err(failure);
             }
+            paid = tried.len();
             pool.upstream().counts.retries.fetch_add(1, Ordering::Relaxed);
         }
         let place = pool.place(Rc::clone(&server));
-        let sender = match sender(pool, &server).await {
-            Ok(sender) => sender,
+        let (sender, is_new) = match sender(pool, &server).await {
+            Ok(ready) => ready,
             Err(error) => {
                 pool.failed(&server);
                 tried.push(server);
@@ -109,54 +113,78 @@ pub(super) async fn send<'c>(
                 server.endpoint.succeeded_now();
                 return Ok(response);
             }
-            Err(Failed { error, unprocessed }) => {
-                server.forget_http2();
-                if !bodiless || !(unprocessed || request.method.is_idempotent()) {
+            Err(Failed { error, done, connection_ended }) => {
+                if matches!(error, SendError::Timeout) {
+                    // It may be dead; one that is known to have ended is not used again anyway.
+                    server.forget_http2();
+                }
+                if connection_ended && is_new && done == Done::Anything {
+                    pool.failed(&server);
+                }
+                if !bodiless || !(done == Done::Nothing || request.method.is_idempotent()) {
                     return Err(error);
                 }
-                tried.push(server);
+                if connection_ended && !reconnected && (done == Done::Nothing || !is_new) {
+                    reconnected = true;
+                } else {
+                    tried.push(server);
+                }
                 failure = error;
             }
         }
     }
 }
 
-/// A handle of a connection on which a stream may be opened: the one that is there, or a new one.
-async fn sender(pool: &UpstreamPool, server: &Server) -> io::Result<SendRequest<Bytes>> {
+/// A handle of a connection on which a stream may be opened: the one that is there, or a new one, and whether it is new.
+async fn sender(pool: &UpstreamPool, server: &Server) -> io::Result<(SendRequest<Bytes>, bool)> {
     if let Some(sender) = server.http2()
         && let Ok(ready) = sender.ready().await
     {
-        return Ok(ready);
+        return Ok((ready, false));
     }
     // Of many requests that find none, one opens it.
     let _turn = server.opening.lock().await;
     if let Some(sender) = server.http2()
         && let Ok(ready) = sender.ready().await
     {
-        return Ok(ready);
+        return Ok((ready, false));
     }
     let sender = open(pool.upstream(), &server.endpoint).await?;
     server.keep_http2(sender.clone());
-    sender.ready().await.map_err(io::Error::other)
+    Ok((sender.ready().await.map_err(io::Error::other)?, true))
 }
 
 struct Failed {
     error: SendError,
-    /// Whether the server has said that it did nothing (RFC 9113 section 8.7).
-    unprocessed: bool,
+    done: Done,
+    /// Whether the whole connection has ended, not this stream alone.
+    connection_ended: bool,
+}
+
+/// What the server may have done with a request that it did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Done {
+    /// It has said so (RFC 9113 section 8.7).
+    Nothing,
+    Anything,
 }
 
 impl From<h2::Error> for Failed {
     fn from(error: h2::Error) -> Failed {
-        let unprocessed = error.reason() == Some(Reason::REFUSED_STREAM)
-            || (error.is_go_away() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR));
-        Failed { error: SendError::Broken(io::Error::other(error)), unprocessed }
+        let ended_in_order =
+            error.is_go_away() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR);
+        let refused = error.reason() == Some(Reason::REFUSED_STREAM);
+        Failed {
+            done: if refused || ended_in_order { Done::Nothing } else { Done::Anything },
+            connection_ended: error.is_go_away() || error.is_io(),
+            error: SendError::Broken(io::Error::other(error)),
+        }
     }
 }
 
 impl From<SendError> for Failed {
     fn from(error: SendError) -> Failed {
-        Failed { error, unprocessed: false }
+        Failed { error, done: Done::Anything, connection_ended: false }
     }
 }
 

@@ -24,7 +24,7 @@ fn a_user_with_the_documented_permissions_and_no_others_is_enough() {
     let login_as =
         |password: &str| format!("[store.redis]\nusername = \"gateway\"\npassword = \"{password}\"");
     let gateway = instance(&on(&redis, &upstream).replace("[store.redis]", &login_as("hunter2hunter2")));
-    assert_eq!(readiness(&gateway), "ready");
+    until("it is connected", SOON, || (readiness(&gateway) == "ready").then_some(()));
     let (access, refresh) = tokens(gateway.address, "alice", PASSWORD);
     assert_eq!(post(gateway.address, "/refresh", &refresh).status, 200);
     assert_eq!(post(gateway.address, "/logout-all", &access).status, 204);
@@ -54,7 +54,7 @@ fn tls_is_verified_on_both_sides_and_never_left_out() {
         file("client.key")
     );
     let good = instance(&store("127.0.0.1", &format!("{ca}{client}")));
-    assert_eq!(readiness(&good), "ready");
+    until("it is connected", SOON, || (readiness(&good) == "ready").then_some(()));
     let (access, _) = tokens(good.address, "alice", PASSWORD);
     assert_eq!(post(good.address, "/logout", &access).status, 204);
     for (host, more, why) in [

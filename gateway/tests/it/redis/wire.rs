@@ -95,11 +95,16 @@ impl Drop for Wire {
 
 fn carry(mut from: TcpStream, mut to: TcpStream, state: &State, answers: bool) {
     let mut buffer = [0; 64 * 1024];
+    let mut unread = Vec::new();
     while let Ok(read @ 1..) = from.read(&mut buffer) {
         let bytes = &buffer[..read];
+        let is_swap = answers && {
+            unread.extend_from_slice(bytes);
+            take_until_a_swap(&mut unread)
+        };
         match state.mode.load(Ordering::SeqCst) {
             SWALLOWS => continue,
-            CUTS if answers && answers_a_swap(bytes) => {
+            CUTS if is_swap => {
                 state.lost.fetch_add(1, Ordering::SeqCst);
                 break;
             }
@@ -113,9 +118,29 @@ fn carry(mut from: TcpStream, mut to: TcpStream, state: &State, answers: bool) {
     let _ = to.shutdown(Shutdown::Both);
 }
 
-/// `:1` is what a swap that was made answers; and what ends a subscription's answer, and many a line of `INFO`.
-fn answers_a_swap(bytes: &[u8]) -> bool {
-    let made = b":1\r\n";
-    let subscribes = bytes.windows(9).any(|w| w == b"subscribe");
-    bytes.starts_with(made) || bytes.ends_with(made) && !subscribes
+/// Whether one of the whole answers that are next is `:1`, which a swap that was made answers and nothing else. They are taken.
+fn take_until_a_swap(answers: &mut Vec<u8>) -> bool {
+    while let Some(len) = answer_len(answers) {
+        let answer: Vec<u8> = answers.drain(..len).collect();
+        if answer == b":1\r\n" {
+            return true;
+        }
+    }
+    false
+}
+
+/// The length of the first answer with all that it holds, once it is there (RESP, versions 2 and 3).
+fn answer_len(bytes: &[u8]) -> Option<usize> {
+    let line = bytes.windows(2).position(|w| w == b"\r\n")? + 2;
+    let count = || std::str::from_utf8(&bytes[1..line - 2]).ok()?.parse::<i64>().ok();
+    let parts = match bytes[0] {
+        b'$' | b'=' | b'!' => {
+            let len = count()?.try_into().map_or(0, |len: usize| len + 2);
+            return (bytes.len() >= line + len).then_some(line + len);
+        }
+        b'*' | b'>' | b'~' => count()?,
+        b'%' => 2 * count()?,
+        _ => 0,
+    };
+    (0..parts).try_fold(line, |len, _| Some(len + answer_len(&bytes[len..])?))
 }

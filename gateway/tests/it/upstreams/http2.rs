@@ -9,6 +9,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::fixture::http2::{ask, http2, read};
@@ -21,8 +22,21 @@ struct Server {
     requests: Arc<AtomicUsize>,
 }
 
+/// How a server's first connection ends.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    /// The first stream is told that nothing was done for it: GOAWAY with no stream as the last.
+    GoAway,
+    /// The first stream is answered with 204, the second is met by silence and the end.
+    Loss,
+}
+
 impl Server {
     async fn start() -> Server {
+        Server::start_with(None).await
+    }
+
+    async fn start_with(mut first: Option<End>) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Server {
             address: listener.local_addr().unwrap(),
@@ -33,7 +47,10 @@ impl Server {
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 connections.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(serve(socket, Arc::clone(&requests)));
+                match first.take() {
+                    Some(end) => tokio::spawn(serve_and_end(socket, end)),
+                    None => tokio::spawn(serve(socket, Arc::clone(&requests))),
+                };
             }
         });
         server
@@ -57,6 +74,31 @@ async fn serve(socket: TcpStream, requests: Arc<AtomicUsize>) {
             connection.graceful_shutdown();
         }
         tokio::spawn(answer(request, respond));
+    }
+}
+
+async fn serve_and_end(mut socket: TcpStream, end: End) {
+    let mut preface = [0; 24];
+    socket.read_exact(&mut preface).await.unwrap();
+    socket.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let (mut frame, mut heads) = ([0; 9], 0);
+    // Until the gateway hangs up.
+    while socket.read_exact(&mut frame).await.is_ok() {
+        let mut payload = vec![0; u32::from_be_bytes([0, frame[0], frame[1], frame[2]]) as usize];
+        socket.read_exact(&mut payload).await.unwrap();
+        let is_head = frame[3] == 1;
+        heads += usize::from(is_head);
+        match end {
+            End::GoAway if is_head => {
+                socket.write_all(b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0").await.unwrap();
+            }
+            End::Loss if is_head && heads == 1 => {
+                let head = [&b"\0\0\x01\x01\x05"[..], &frame[5..], b"\x89"].concat();
+                socket.write_all(&head).await.unwrap();
+            }
+            End::Loss if is_head => return,
+            _ => {}
+        }
     }
 }
 
@@ -174,16 +216,42 @@ async fn many_requests_share_a_connection_and_an_end_of_it_costs_none() {
             .map(|n| {
                 let (client, token) = (client.clone(), token.clone());
                 let path = if n == 20 { "/goaway" } else { "/echo" };
-                tokio::spawn(async move { ask(&client, post(path, &token), b"").await.unwrap().status })
+                tokio::spawn(async move { ask(&client, post(path, &token), b"").await.unwrap() })
             })
             .collect();
-        for status in asked {
-            assert_eq!(status.await.unwrap(), 200, "round {round}");
+        for reply in asked {
+            let reply = reply.await.unwrap();
+            assert_eq!(reply.status, 200, "round {round}: {}", String::from_utf8_lossy(&reply.body));
         }
     }
     assert_eq!(server.requests.load(Ordering::SeqCst), 120);
     let connections = server.connections.load(Ordering::SeqCst);
     assert!(connections <= 10, "{connections} connections");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_ended_connection_left_undone_goes_to_the_same_server_over_a_new_one() {
+    let server = Server::start_with(Some(End::GoAway)).await;
+    let gateway = server.gateway("");
+    let (token, _) = tokens(gateway.address, "alice", PASSWORD);
+    let reply = ask(&client(&gateway).await, post("/echo", &token), b"").await.unwrap();
+    assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
+    assert_eq!(server.connections.load(Ordering::SeqCst), 2);
+
+    // Where the server has said nothing, the method decides.
+    for (method, status) in [("GET", 200), ("POST", 502)] {
+        let server = Server::start_with(Some(End::Loss)).await;
+        let gateway = server.gateway("");
+        let (token, _) = tokens(gateway.address, "alice", PASSWORD);
+        let client = client(&gateway).await;
+        for expected in [204, status] {
+            let mut request = post("/echo", &token);
+            *request.method_mut() = method.parse().unwrap();
+            let reply = ask(&client, request, b"").await.unwrap();
+            assert_eq!(reply.status, expected, "{method}: {}", String::from_utf8_lossy(&reply.body));
+        }
+        assert_eq!(server.requests.load(Ordering::SeqCst), usize::from(status == 200), "{method}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
