@@ -23,6 +23,7 @@ mod reload;
 mod running;
 mod sockets;
 mod sources;
+mod steering;
 mod tunnel;
 mod worker;
 

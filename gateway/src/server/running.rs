@@ -1,7 +1,7 @@
 //! From settings to a running gateway, and from a signal to its end.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::{JoinHandle, sleep};
@@ -18,6 +18,7 @@ use super::predecessor::{LOOK_AGAIN, Predecessor};
 use super::reload::Reloader;
 use super::sockets::{ListenError, Sockets};
 use super::sources::Sources;
+use super::steering;
 use super::worker::{self, Post};
 use crate::config::{FilesSeen, Loaded, Settings, Source, Store as StoreSettings};
 use crate::pipeline::{Configuration, Gateway, Snapshot, SnapshotError};
@@ -70,6 +71,8 @@ pub struct Running {
     reloader: Arc<Reloader>,
     draining: watch::Sender<bool>,
     handed_over: watch::Sender<bool>,
+    /// One of the public sockets, to be closed before the worker's own handle of it.
+    public: Arc<TcpListener>,
     workers: Vec<JoinHandle<io::Result<()>>>,
     ended: watch::Sender<bool>,
     background: JoinHandle<io::Result<()>>,
@@ -141,6 +144,8 @@ pub fn start(
         .spawn(move || background::run(sockets.admin, redirect, control, watch, state, (leave, end)))
         .map_err(ServeError::Thread)?;
 
+    let public = Arc::new(sockets.public[0].try_clone().map_err(ServeError::Thread)?);
+    let takes_over = predecessor.is_some();
     let open = Arc::new(AtomicUsize::new(0));
     let sources = Arc::new(Sources::default());
     let mut workers = Vec::new();
@@ -160,7 +165,20 @@ pub fn start(
     if let Some(older) = predecessor.filter(|_| !one_at_a_time) {
         older.dismiss().map_err(ServeError::TakeOver)?;
     }
-    Ok(Running { public_address, admin_address, reloader, draining, handed_over, workers, ended, background })
+    if takes_over {
+        steering::even_out_later(&public);
+    }
+    Ok(Running {
+        public_address,
+        admin_address,
+        reloader,
+        draining,
+        handed_over,
+        public,
+        workers,
+        ended,
+        background,
+    })
 }
 
 impl Running {
@@ -173,11 +191,13 @@ impl Running {
     /// Stops because another gateway listens on the same addresses: that one alone answers the admin listener, too.
     pub fn hand_over(self) -> Result<(), ServeError> {
         self.handed_over.send_replace(true);
+        steering::hand_over(&self.public, self.workers.len());
         self.stop()
     }
 
     /// Stops accepting, lets requests in flight finish within the drain's time, and ends.
     pub fn stop(self) -> Result<(), ServeError> {
+        drop(self.public);
         self.draining.send_replace(true);
         let mut result = Ok(());
         let mut join = |thread: JoinHandle<io::Result<()>>| match thread.join() {

@@ -12,6 +12,10 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Within which everything works again once Redis does.
 const RECOVERY: Duration = Duration::from_secs(2);
 
+/// A refusal does not wait for Redis, which is away for three seconds: it comes after the command's second, and what a busy
+/// machine adds.
+const PROMPT: Duration = Duration::from_millis(2500);
+
 /// Something that lasts for a while.
 fn lasts(time: Duration) {
     sleep(time);
@@ -65,7 +69,7 @@ fn f02_redis_is_killed_and_comes_back() {
             });
             let (summary, recovery) = (history.holds(), history.recovery_after(back));
             assert!(recovery < RECOVERY, "{recovery:?}");
-            assert!(summary.longest_refusal < SECOND + SECOND / 4, "{summary:?}");
+            assert!(summary.longest_refusal < PROMPT, "{summary:?}");
             println!("F-02 ({sync}): recovered {recovery:?} after Redis was back; {summary:?}");
         }
     }
@@ -88,7 +92,7 @@ fn f03_redis_hangs() {
         });
         let (summary, recovery) = (history.holds(), history.recovery_after(back));
         assert!(recovery < RECOVERY, "{recovery:?}");
-        assert!(summary.longest_refusal < SECOND + SECOND / 4, "{summary:?}");
+        assert!(summary.longest_refusal < PROMPT, "{summary:?}");
         println!("F-03: recovered {recovery:?} after Redis went on; {summary:?}");
     }
     until("no connections have piled up", 5 * SECOND, || {
