@@ -12,8 +12,9 @@ use super::CommandError;
 use super::arguments::refuse_value;
 use super::hash_password::Console;
 use crate::config::{Algorithm, Route, Settings, Signing};
-use crate::pipeline::{Explanation, Outcome, TokenState, Verdict};
-use crate::problem::Rejection;
+use crate::explain::{Explanation, Outcome, TokenState};
+use crate::layers::route::Verdict;
+use crate::rejection::Rejection;
 use crate::server::Rehearsal;
 use crate::tokens::{KeyState, KeyStore, TokenError, VerifiedClaims};
 

@@ -1,6 +1,6 @@
 //! Bodies and answers are read the same in one piece and in many.
 
-use crate::wire::{ChunkDecoder, ResponseHead, Step};
+use crate::http1::{ChunkDecoder, ResponseHead, Step};
 
 /// The first byte is the size of the pieces, the rest a chunked body.
 pub fn chunked(input: &[u8]) {

@@ -11,27 +11,29 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::answer::Answer;
-use super::listener::{accept, close};
-use super::running::since_1970;
-use crate::pipeline::{Gateway, Response};
-use crate::problem::{Code, Rejection};
+use crate::http1::{FieldKind, HeadLimits, Host, RequestHead, Version};
+use crate::net::{Deadline, ReadBuffer, Socket};
+use crate::rejection::{Code, Rejection};
+use crate::response::Response;
+use crate::runtime::Gateway;
+use crate::server::answer::Answer;
+use crate::server::lifecycle::since_1970;
+use crate::server::listener::{accept, close};
 use crate::telemetry::{Gauges, LogWriter};
-use crate::wire::{Deadline, FieldKind, HeadLimits, Host, ReadBuffer, RequestHead, Socket, Version};
 
 /// A whole exchange may take so long: nothing here waits for anything.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What can be asked about.
 #[derive(Clone)]
-pub(super) struct AdminState {
-    pub(super) gateway: Arc<Gateway>,
-    pub(super) logs: LogWriter,
-    pub(super) draining: watch::Receiver<bool>,
+pub(crate) struct AdminState {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) logs: LogWriter,
+    pub(crate) draining: watch::Receiver<bool>,
 }
 
 /// Answers until the process ends or another gateway does it, one request a connection.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     state: AdminState,
     mut handed_over: watch::Receiver<bool>,

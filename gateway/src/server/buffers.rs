@@ -2,23 +2,24 @@
 
 use std::cell::RefCell;
 
-use crate::wire::{ReadBuffer, RequestHead};
+use crate::http1::RequestHead;
+use crate::net::ReadBuffer;
 
 /// What a connection reads into and writes from.
 #[derive(Debug, Default)]
-pub(super) struct Buffers {
+pub(crate) struct Buffers {
     /// What was read and not yet used.
-    pub(super) input: ReadBuffer,
+    pub(crate) input: ReadBuffer,
     /// The head in hand.
-    pub(super) head: RequestHead,
+    pub(crate) head: RequestHead,
     /// The answer on its way out.
-    pub(super) out: Vec<u8>,
+    pub(crate) out: Vec<u8>,
 }
 
 /// One worker's buffers. A connection takes some when bytes arrive and gives them back when it waits for the next request, so
 /// that thousands of idle clients cost no buffers, and a few busy ones share those that the processor has at hand.
 #[derive(Debug, Default)]
-pub(super) struct BufferPool {
+pub(crate) struct BufferPool {
     #[expect(
         clippy::vec_box,
         reason = "taken and given back with each request: a pointer moves, not the buffers"
@@ -31,12 +32,12 @@ const SPARE: usize = 64;
 const USUAL: usize = 16 * 1024;
 
 impl BufferPool {
-    pub(super) fn take(&self) -> Box<Buffers> {
+    pub(crate) fn take(&self) -> Box<Buffers> {
         self.spare.borrow_mut().pop().unwrap_or_default()
     }
 
     /// Takes buffers back in which nothing is left.
-    pub(super) fn give_back(&self, mut buffers: Box<Buffers>) {
+    pub(crate) fn give_back(&self, mut buffers: Box<Buffers>) {
         debug_assert!(buffers.input.filled().is_empty());
         buffers.input.trim(USUAL);
         let mut spare = self.spare.borrow_mut();

@@ -12,16 +12,17 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::buffers::BufferPool;
-use super::sources::{OneOfSource, Sources};
-use super::{http1, http2};
+use crate::client_addr::Client;
 use crate::config::Settings;
-use crate::pipeline::{Client, Worker};
+use crate::net::{Socket, TlsSocket, take_proxy_header};
+use crate::runtime::Worker;
+use crate::server::buffers::BufferPool;
+use crate::server::connection_limit::{OneOfSource, Sources};
+use crate::server::{http1, http2};
 use crate::sessions::SourceNetwork;
-use crate::wire::{Socket, TlsSocket, take_proxy_header};
 
 /// Serves a connection until one side ends it. `draining` turns true when the gateway is about to stop.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     socket: TcpStream,
     peer: SocketAddr,
     worker: &Rc<Worker>,

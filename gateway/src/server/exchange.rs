@@ -2,19 +2,20 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::client_addr::Client;
 use crate::config::Limits;
-use crate::pipeline::{Client, Worker};
-use crate::problem::{Code, Rejection};
+use crate::http1::{FieldKind, HeadError, HeadLimits, RequestHead};
+use crate::rejection::{Code, Rejection};
+use crate::runtime::Worker;
 use crate::telemetry::RequestId;
-use crate::wire::{FieldKind, HeadError, HeadLimits, RequestHead};
 
 /// How large a head may be.
-pub(super) fn head_limits(limits: &Limits) -> HeadLimits {
+pub(crate) fn head_limits(limits: &Limits) -> HeadLimits {
     HeadLimits { line: limits.request_line, block: limits.header_block, fields: limits.header_fields }
 }
 
 /// The refusal for a head that is not accepted.
-pub(super) fn bad_head(error: &HeadError) -> Rejection {
+pub(crate) fn bad_head(error: &HeadError) -> Rejection {
     let code = match error {
         HeadError::LineTooLong(_) => Code::UriTooLong,
         HeadError::AuthorityDisagrees => Code::AmbiguousTarget,
@@ -25,7 +26,7 @@ pub(super) fn bad_head(error: &HeadError) -> Rejection {
 }
 
 /// A trusted proxy's request id is kept, so that one id follows a request through all logs.
-pub(super) fn request_id(worker: &Worker, client: &Client, head: &RequestHead) -> RequestId {
+pub(crate) fn request_id(worker: &Worker, client: &Client, head: &RequestHead) -> RequestId {
     let given = client.is_trusted().then(|| head.fields().only(FieldKind::XRequestId)).flatten();
     given
         .and_then(|field| RequestId::accept(field.value))
@@ -33,6 +34,6 @@ pub(super) fn request_id(worker: &Worker, client: &Client, head: &RequestHead) -
 }
 
 /// The time in milliseconds since 1970.
-pub(super) fn unix_millis() -> u64 {
+pub(crate) fn unix_millis() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }

@@ -9,18 +9,22 @@ use http::Method;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::access::{Asked, RequestLine, Seen, log, protocol};
-use super::answer::{Answer, Written};
-use super::buffers::{BufferPool, Buffers};
-use super::caught::answered;
-use super::exchange::{bad_head, head_limits, request_id, unix_millis};
-use super::tunnel;
+use crate::client_addr::Client;
 use crate::config::Limits;
-use crate::pipeline::{self, Client, Exchange, Facts, Response, Serving, Worker};
-use crate::problem::{Code, Rejection};
-use crate::wire::{
-    BodyReader, ConnectionBody, Deadline, ReadBuffer, RequestBody, RequestHead, Socket, Version,
-};
+use crate::http1::{BodyReader, ConnectionBody, RequestBody, RequestHead, Version};
+use crate::layers::access_log::{Asked, RequestLine, Seen, log, protocol};
+use crate::layers::catch_panic::answered;
+use crate::net::{Deadline, ReadBuffer, Socket};
+use crate::pipeline;
+use crate::pipeline::{Exchange, Facts};
+use crate::rejection::{Code, Rejection};
+use crate::response::Response;
+use crate::runtime::Worker;
+use crate::server::answer::{Answer, Written};
+use crate::server::bidirectional_copy;
+use crate::server::buffers::{BufferPool, Buffers};
+use crate::server::exchange::{bad_head, head_limits, request_id, unix_millis};
+use crate::worker_state::Serving;
 
 /// What is read at once while a head is expected: most heads fit.
 const READ_SIZE: usize = 4 * 1024;
@@ -33,7 +37,7 @@ const NEWCOMER_TIME: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_millis(250);
 
 /// Serves a connection until one side ends it. `draining` turns true when the gateway is about to stop.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     socket: Socket,
     client: Client,
     worker: &Worker,
@@ -202,7 +206,7 @@ impl Connection<'_> {
         let limits = &serving.snapshot.settings.limits;
         self.newcomer = false;
         let Buffers { input, head, out } = buffers;
-        let request = match pipeline::admit(head) {
+        let request = match crate::layers::admission::admit(head) {
             Ok(request) => request,
             Err(rejection) => {
                 let line = RequestLine::of(head);
@@ -245,7 +249,7 @@ impl Connection<'_> {
         if let (Some(tunnel), Ok(_)) = (tunnel, &written.outcome) {
             let limit = limits.tunnel_timeout;
             // Boxed, for few connections ever get here.
-            let (bytes, end) = Box::pin(tunnel::carry(&self.socket, input, *tunnel, limit)).await;
+            let (bytes, end) = Box::pin(bidirectional_copy::carry(&self.socket, input, *tunnel, limit)).await;
             tracing::debug!(%end, request_id = request_id.as_str(), "a WebSocket has ended");
             written = Written { bytes, ended: Instant::now(), outcome: Ok(false) };
         }

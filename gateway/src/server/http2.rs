@@ -15,10 +15,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::http2_exchange::exchange;
+use crate::client_addr::Client;
 use crate::config::Limits;
-use crate::pipeline::{Client, Worker};
-use crate::wire::{Deadline, Lingering};
+use crate::net::{Deadline, Lingering};
+use crate::runtime::Worker;
+use crate::server::http2_exchange::exchange;
 
 /// What a client may send of one body, and of all bodies of a connection, before the gateway has passed some on.
 const STREAM_WINDOW: u32 = 64 << 10;
@@ -33,7 +34,7 @@ const ERRORS: usize = 1024;
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves a connection until one side ends it. `draining` turns true when the gateway is about to stop.
-pub(super) async fn serve<S>(
+pub(crate) async fn serve<S>(
     socket: S,
     client: Client,
     worker: &Rc<Worker>,

@@ -11,20 +11,21 @@ use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
-use crate::pipeline::{Response, ResponseBody};
-use crate::wire::{BodyError, BodyFraming, Deadline, http_date};
+use crate::http1::{BodyError, BodyFraming, http_date};
+use crate::net::Deadline;
+use crate::response::{Response, ResponseBody};
 
 /// Pieces of a body are sent in frames of at most so many bytes.
 const PIECE: usize = 16 << 10;
 
 /// What the answer has to fit.
-pub(super) struct Http2Answer<'a> {
-    pub(super) is_head: bool,
-    pub(super) request_id: &'a [u8],
+pub(crate) struct Http2Answer<'a> {
+    pub(crate) is_head: bool,
+    pub(crate) request_id: &'a [u8],
     /// Now, in seconds since 1970: what `Date` says where nobody else said it.
-    pub(super) now: u64,
+    pub(crate) now: u64,
     /// How long the client may leave the window shut.
-    pub(super) patience: Duration,
+    pub(crate) patience: Duration,
 }
 
 /// Why an answer was not written to its end.
@@ -43,7 +44,7 @@ enum Cut {
 impl Http2Answer<'_> {
     /// Writes it and gives the number of bytes of the body that were sent. One that is cut short ends with RST_STREAM,
     /// so nobody takes it for whole.
-    pub(super) async fn write(&self, respond: &mut SendResponse<Bytes>, mut response: Response<'_>) -> u64 {
+    pub(crate) async fn write(&self, respond: &mut SendResponse<Bytes>, mut response: Response<'_>) -> u64 {
         let bodiless = self.is_head
             || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
             || response.body.framing() == BodyFraming::Empty;

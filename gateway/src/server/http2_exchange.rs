@@ -9,19 +9,24 @@ use h2::server::SendResponse;
 use http::{Method, Request};
 use tokio::time::Instant;
 
-use super::access::{Asked, RequestLine, Seen, log, protocol};
-use super::caught::answered;
-use super::exchange::{bad_head, head_limits, request_id, unix_millis};
-use super::http2_answer::Http2Answer;
-use crate::pipeline::{self, Client, Exchange, Facts, Response, Serving, Worker};
-use crate::problem::{Code, Rejection};
-use crate::wire::{Http2Body, RequestBody, RequestHead, Version};
+use crate::client_addr::Client;
+use crate::http1::{Http2Body, RequestBody, RequestHead, Version};
+use crate::layers::access_log::{Asked, RequestLine, Seen, log, protocol};
+use crate::layers::catch_panic::answered;
+use crate::pipeline;
+use crate::pipeline::{Exchange, Facts};
+use crate::rejection::{Code, Rejection};
+use crate::response::Response;
+use crate::runtime::Worker;
+use crate::server::exchange::{bad_head, head_limits, request_id, unix_millis};
+use crate::server::http2_answer::Http2Answer;
+use crate::worker_state::Serving;
 
 /// What the log says of a request that its client took back before it was answered; nobody was told anything.
 const TAKEN_BACK: u16 = 499;
 
 /// Answers one request.
-pub(super) async fn exchange(
+pub(crate) async fn exchange(
     worker: &Worker,
     client: &Client,
     request: Request<RecvStream>,
@@ -37,7 +42,7 @@ pub(super) async fn exchange(
             RequestLine { method: parts.method, path: parts.uri.path().to_owned(), version: Version::Http2 };
         return refuse(worker, &serving, client, respond, &bad_head(&error), &line).await;
     }
-    let request = match pipeline::admit(&head) {
+    let request = match crate::layers::admission::admit(&head) {
         Ok(request) => request,
         Err(rejection) => {
             return refuse(worker, &serving, client, respond, &rejection, &RequestLine::of(&head)).await;

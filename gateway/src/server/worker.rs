@@ -12,30 +12,31 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, watch};
 use tokio::time::{interval, timeout};
 
-use super::buffers::BufferPool;
-use super::connection;
-use super::listener::{self, accept};
-use super::sources::Sources;
-use crate::pipeline::{Gateway, Worker};
+use crate::runtime::{Gateway, Worker};
+use crate::server::buffers::BufferPool;
+use crate::server::connection;
+use crate::server::connection_limit::Sources;
+use crate::server::listener;
+use crate::server::listener::accept;
 
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
 
 /// What a worker thread is given.
-pub(super) struct Post {
-    pub(super) gateway: Arc<Gateway>,
-    pub(super) index: usize,
-    pub(super) listener: std::net::TcpListener,
+pub(crate) struct Post {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) index: usize,
+    pub(crate) listener: std::net::TcpListener,
     /// The socket goes on to listen without this process: whoever waits there is for the next one.
-    pub(super) outlives: bool,
-    pub(super) draining: watch::Receiver<bool>,
+    pub(crate) outlives: bool,
+    pub(crate) draining: watch::Receiver<bool>,
     /// Connections open in the whole process.
-    pub(super) open: Arc<AtomicUsize>,
+    pub(crate) open: Arc<AtomicUsize>,
     /// The same by source.
-    pub(super) sources: Arc<Sources>,
+    pub(crate) sources: Arc<Sources>,
 }
 
 /// Serves until told to drain and until the last connection has ended or the drain's time is over.
-pub(super) fn run(post: Post) -> std::io::Result<()> {
+pub(crate) fn run(post: Post) -> std::io::Result<()> {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)

@@ -18,7 +18,7 @@ use crate::config::settings::{
     UpstreamTls, UpstreamUrl,
 };
 use crate::config::table::Table;
-use crate::wire::{CanonicalTarget, Host};
+use crate::http1::{CanonicalTarget, Host};
 
 /// All upstreams that were named, those with mistakes too, so that routes to them are not mistakes as well.
 pub(super) struct Upstreams<'a> {

@@ -6,7 +6,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, Refusal, quoted};
 use crate::config::settings::{Access, HeaderEdits, HeaderLine, IdentityHeader, ValuePart};
 use crate::config::table::Table;
-use crate::wire::FieldKind;
+use crate::http1::FieldKind;
 
 /// Which way the edited messages go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,122 @@
+//! Whether that identity may pass: the route's access, roles and claims.
+
+use std::rc::Rc;
+
+use serde_json::Value;
+
+use crate::auth::bearer::Bearer;
+use crate::auth::identity::Identity;
+use crate::config::{Access, ClaimScalar, RequiredClaim};
+use crate::layers::admission::Admitted;
+use crate::layers::authenticate;
+use crate::layers::route::{Forwarding, Route, Target};
+use crate::proxy::websocket;
+use crate::rejection::{Code, Rejection};
+use crate::runtime::Worker;
+use crate::tokens::{ClaimValue, UnixSeconds};
+use crate::worker_state::Serving;
+
+/// The identity a request passes with; `None` where the route asks for none.
+pub(crate) fn authorize(
+    worker: &Worker,
+    serving: &Serving,
+    route: &Route,
+    request: &Admitted<'_>,
+    now: UnixSeconds,
+) -> Result<Option<Rc<Identity>>, Rejection> {
+    if route.access == Access::Public {
+        return Ok(None);
+    }
+    let Some(identity) = authenticate::authenticate(worker, serving, credentials(route, request)?, now)?
+    else {
+        return if route.access == Access::Optional { Ok(None) } else { Err(authenticate::missing(worker)) };
+    };
+    if !route.roles.is_empty() && !identity.has_one_of(&route.roles) {
+        return Err(Rejection::new(Code::InsufficientScope, "none of the route's roles"));
+    }
+    for required in &route.claims {
+        if !identity.claims().get(&required.claim).is_some_and(|claim| satisfies(claim, required)) {
+            return Err(Rejection::new(
+                Code::InsufficientScope,
+                "a claim that the route asks for is another",
+            ));
+        }
+    }
+    Ok(Some(identity))
+}
+
+/// The token that a request brings, where its route looks for it.
+pub(crate) fn credentials<'h>(
+    route: &Route,
+    request: &'h Admitted<'_>,
+) -> Result<Option<Bearer<'h>>, Rejection> {
+    let bearer = Bearer::of(request.head())?;
+    let Target::Upstream(Forwarding { token_in_subprotocol: true, .. }) = route.target else {
+        return Ok(bearer);
+    };
+    match (bearer, websocket::token(request)?) {
+        (Some(_), Some(_)) => Err(Rejection::new(
+            Code::InvalidRequest,
+            "a token in Authorization and one among the subprotocols",
+        )),
+        (bearer, token) => Ok(bearer.or(token)),
+    }
+}
+
+/// Whether a claim has one of the values that are asked for, by itself or as a list that has it. Values of different types
+/// are never equal: `"1"` is not `1`.
+fn satisfies(claim: ClaimValue<'_>, required: &RequiredClaim) -> bool {
+    required.any_of.iter().any(|wanted| match (claim, wanted) {
+        (ClaimValue::Text(text), ClaimScalar::Text(wanted)) => text == wanted,
+        (ClaimValue::Texts(texts), ClaimScalar::Text(wanted)) => texts.contains(wanted),
+        (ClaimValue::Number(number), ClaimScalar::Integer(wanted)) => i64::try_from(number) == Ok(*wanted),
+        (ClaimValue::Json(Value::Array(elements)), wanted) => elements.iter().any(|e| equals(e, wanted)),
+        (ClaimValue::Json(value), wanted) => equals(value, wanted),
+        _ => false,
+    })
+}
+
+fn equals(value: &Value, wanted: &ClaimScalar) -> bool {
+    match (value, wanted) {
+        (Value::String(text), ClaimScalar::Text(wanted)) => text == wanted,
+        (Value::Number(number), ClaimScalar::Integer(wanted)) => number.as_i64() == Some(*wanted),
+        (Value::Bool(boolean), ClaimScalar::Boolean(wanted)) => boolean == wanted,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_claim_is_one_of_the_values_or_has_one_of_them() {
+        let required = RequiredClaim {
+            claim: "x".into(),
+            any_of: vec![ClaimScalar::Text("it".into()), ClaimScalar::Integer(3), ClaimScalar::Boolean(true)],
+        };
+        for (claim, passes) in [
+            (json!("it"), true),
+            (json!(3), true),
+            (json!(true), true),
+            (json!(["ops", "it"]), true),
+            (json!([1, 3]), true),
+            (json!("IT"), false),
+            (json!("3"), false),
+            (json!(3.0), false),
+            (json!(4), false),
+            (json!(false), false),
+            (json!("true"), false),
+            (json!(null), false),
+            (json!([]), false),
+            (json!([["it"]]), false),
+            (json!({"it": true}), false),
+        ] {
+            assert_eq!(satisfies(ClaimValue::Json(&claim), &required), passes, "{claim}");
+        }
+        assert!(satisfies(ClaimValue::Text("it"), &required) && !satisfies(ClaimValue::Text("i"), &required));
+        assert!(satisfies(ClaimValue::Texts(&["a".into(), "it".into()]), &required));
+        assert!(satisfies(ClaimValue::Number(3), &required) && !satisfies(ClaimValue::Number(4), &required));
+    }
+}
