@@ -23,8 +23,8 @@ use super::worker::{self, Post};
 use crate::config::{FilesSeen, Loaded, Settings, Source, Store as StoreSettings};
 use crate::pipeline::{Configuration, Gateway, Snapshot, SnapshotError};
 use crate::sessions::{
-    EmbeddedStore, LockoutPolicy, MemoryStore, OpenError, Policy, RedisOpenError, RedisStore, RotationPolicy,
-    Sessions, Store, StoreError, ThrottlePolicy,
+    EmbeddedStore, LockoutPolicy, MemoryStore, OpenError, Policy, RateLimitPolicy, RedisOpenError,
+    RedisStore, RotationPolicy, Sessions, Store, StoreError,
 };
 use crate::telemetry::{AccessLog, Logs, Metrics};
 use crate::users::HashingPool;
@@ -251,8 +251,10 @@ pub(super) fn policy(settings: &Settings) -> Policy {
             escalation: lockout.escalation,
             max_duration: millis(lockout.max_duration),
         },
-        throttle: (throttle.max_failures > 0)
-            .then(|| ThrottlePolicy { max_failures: throttle.max_failures, window: millis(throttle.window) }),
+        throttle: (throttle.max_failures > 0).then(|| RateLimitPolicy {
+            max_failures: throttle.max_failures,
+            window: millis(throttle.window),
+        }),
     }
 }
 
