@@ -117,7 +117,7 @@ fn answer<'c>(head: &RequestHead, state: &AdminState) -> Result<Response<'c>, Re
 /// nothing else (finding 16). A users file that cannot be used leaves the users that were read before.
 fn readiness<'c>(state: &AdminState) -> Response<'c> {
     let draining = *state.draining.borrow();
-    let store = state.gateway.sessions.store_trouble();
+    let store = state.gateway.sessions.store_last_error();
     let configuration = state.gateway.configuration.trouble();
     let users = state.gateway.configuration.current().users.trouble();
     let (now, revocations) = (now_millis(), state.gateway.sessions.revocations());
@@ -161,7 +161,7 @@ fn gauges(state: &AdminState) -> Gauges {
         revoked_sessions: state.gateway.sessions.revocations().len(),
         log_lines_dropped: state.logs.dropped(),
         password_hashes: state.gateway.hashing.hashes_run(),
-        store_up: state.gateway.sessions.store_trouble().is_none(),
+        store_up: state.gateway.sessions.store_last_error().is_none(),
         store_losses: state.gateway.sessions.store_losses(),
         revocations_age: state.gateway.sessions.revocations().age(now_millis()),
         draining: *state.draining.borrow(),

@@ -25,8 +25,8 @@ use crate::server::takeover::{LOOK_AGAIN, Predecessor};
 use crate::server::worker;
 use crate::server::worker::Post;
 use crate::sessions::{
-    EmbeddedStore, LockoutPolicy, MemoryStore, OpenError, Policy, RedisOpenError, RedisStore, RotationPolicy,
-    Sessions, Store, StoreError, ThrottlePolicy,
+    EmbeddedStore, LockoutPolicy, MemoryStore, OpenError, Policy, RateLimitPolicy, RedisOpenError,
+    RedisStore, RotationPolicy, Sessions, Store, StoreError,
 };
 use crate::telemetry::{AccessLog, Logs, Metrics};
 use crate::users::HashingPool;
@@ -253,8 +253,10 @@ pub(crate) fn policy(settings: &Settings) -> Policy {
             escalation: lockout.escalation,
             max_duration: millis(lockout.max_duration),
         },
-        throttle: (throttle.max_failures > 0)
-            .then(|| ThrottlePolicy { max_failures: throttle.max_failures, window: millis(throttle.window) }),
+        throttle: (throttle.max_failures > 0).then(|| RateLimitPolicy {
+            max_failures: throttle.max_failures,
+            window: millis(throttle.window),
+        }),
     }
 }
 

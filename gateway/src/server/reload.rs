@@ -142,7 +142,7 @@ impl Reloader {
         let mut lines: Vec<String> = applied.into_iter().chain(late).collect();
         lines.extend(files.map(|path| format!("the file {}", path.display())));
         lines.extend(snapshot.key_changes(&last));
-        self.gateway.sessions.follow_policy(policy(&snapshot.settings));
+        self.gateway.sessions.set_policy(policy(&snapshot.settings));
         self.gateway.configuration.replace(Arc::new(snapshot));
         (state.given, state.in_force) = (given, seen);
         Ok(lines)

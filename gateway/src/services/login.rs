@@ -9,7 +9,7 @@ use crate::response::Response;
 use crate::services::endpoints::{Call, rate_limited, store_unavailable};
 use crate::services::proxy::bad_body;
 use crate::services::token_response::{Grant, NewRefreshToken, tokens};
-use crate::sessions::{Attempt, Door, NewSession, Passage, UnixMillis};
+use crate::sessions::{LoginAttempt, NewSession, RateLimitDecision, RateLimitScope, UnixMillis};
 use crate::strict_json;
 use crate::telemetry::LoginOutcome;
 use crate::users::{Busy, CanonicalName, Password, check_credentials};
@@ -58,14 +58,17 @@ async fn attempt<'c>(
     }
     // Counted before the hash runs, so that parallel guesses cannot pass the limits. The network comes first: who is
     // turned away for it locks no name.
-    let passage = sessions.reserve_passage(Door::Login, &network, now).await;
-    if let Passage::Shut { retry_after } = passage.map_err(|e| store_unavailable(&e))? {
+    let decision = sessions.acquire_rate_limit(RateLimitScope::Login, &network, now).await;
+    if let RateLimitDecision::Limited { retry_after } = decision.map_err(|e| store_unavailable(&e))? {
         call.audit("login", "rate_limited", name.as_str(), None);
         return Err(rate_limited(retry_after));
     }
     let attempt = sessions.reserve_attempt(name.as_str(), now).await;
-    if let Attempt::Locked { retry_after } = attempt.map_err(|e| store_unavailable(&e))? {
-        sessions.withdraw_passage(Door::Login, &network).await.map_err(|e| store_unavailable(&e))?;
+    if let LoginAttempt::Locked { retry_after } = attempt.map_err(|e| store_unavailable(&e))? {
+        sessions
+            .refund_rate_limit(RateLimitScope::Login, &network)
+            .await
+            .map_err(|e| store_unavailable(&e))?;
         return Err(locked(call, &name, retry_after));
     }
     let hashing = &call.worker.gateway.hashing;
@@ -78,11 +81,11 @@ async fn attempt<'c>(
         }
         Err(Busy) => {
             // Nobody looked at the password: a crowd at the door must not lock its accounts.
-            let (attempt, passage) = tokio::join!(
-                sessions.withdraw_attempt(name.as_str(), now),
-                sessions.withdraw_passage(Door::Login, &network),
+            let (attempt, decision) = tokio::join!(
+                sessions.refund_attempt(name.as_str(), now),
+                sessions.refund_rate_limit(RateLimitScope::Login, &network),
             );
-            attempt.and(passage).map_err(|e| store_unavailable(&e))?;
+            attempt.and(decision).map_err(|e| store_unavailable(&e))?;
             return Err(Rejection::new(Code::Overloaded, "too many logins at once")
                 .retry_after(Duration::from_secs(1)));
         }
@@ -94,12 +97,12 @@ async fn attempt<'c>(
     };
     // Together, so that they share an fsync; and each to its end, for a right password must not count as wrong because
     // there was no place for the session.
-    let (attempt, passage, opened) = tokio::join!(
+    let (attempt, decision, opened) = tokio::join!(
         sessions.attempt_succeeded(name.as_str()),
-        sessions.withdraw_passage(Door::Login, &network),
+        sessions.refund_rate_limit(RateLimitScope::Login, &network),
         sessions.open(new, now),
     );
-    let opened = attempt.and(passage).and(opened).map_err(|e| store_unavailable(&e))?;
+    let opened = attempt.and(decision).and(opened).map_err(|e| store_unavailable(&e))?;
     call.audit("login", "success", name.as_str(), Some(opened.session.to_string()));
     tokens(
         call,

@@ -7,7 +7,9 @@ use crate::rejection::{Code, Rejection};
 use crate::response::Response;
 use crate::services::endpoints::{Call, rate_limited, store_unavailable};
 use crate::services::token_response::{Grant, NewRefreshToken, tokens};
-use crate::sessions::{Account, Door, Passage, RefreshError, Session, SessionId, TokenId};
+use crate::sessions::{
+    Account, RateLimitDecision, RateLimitScope, RefreshError, Session, SessionId, TokenId,
+};
 use crate::telemetry::RefreshOutcome;
 use crate::tokens::TokenType;
 
@@ -72,12 +74,15 @@ async fn not_presented(call: Call<'_>, rejection: Rejection) -> Rejection {
         Code::MissingToken | Code::InvalidRequest => RefreshOutcome::Invalid,
         _ => {
             let sessions = &call.worker.gateway.sessions;
-            match sessions.reserve_passage(Door::Refresh, &call.network(), call.now_millis()).await {
-                Ok(Passage::Shut { retry_after }) => {
+            match sessions
+                .acquire_rate_limit(RateLimitScope::Refresh, &call.network(), call.now_millis())
+                .await
+            {
+                Ok(RateLimitDecision::Limited { retry_after }) => {
                     call.worker.metrics.refresh(RefreshOutcome::RateLimited);
                     return rate_limited(retry_after);
                 }
-                Ok(Passage::Free) => {}
+                Ok(RateLimitDecision::Allowed) => {}
                 Err(error) => tracing::error!(%error, "a bad refresh token was not counted"),
             }
             RefreshOutcome::Invalid

@@ -1,12 +1,12 @@
 //! What an error from Redis means for whoever asked.
 
-use redis::{ErrorKind, RedisError, ServerErrorKind};
+use redis::{ErrorKind, ServerErrorKind};
 
 use crate::config::RedisAddress;
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum RedisError {
     /// The connection is of no use any more, or its server is not (or not yet) the one that answers: another has to be
     /// found. Whether the command was carried out is unknown.
     Lost(String),
@@ -24,39 +24,39 @@ pub(super) enum Fault {
     Refused(String),
 }
 
-impl Fault {
+impl RedisError {
     /// What to tell people.
     pub(super) fn text(&self) -> String {
         match self {
-            Fault::Lost(text) | Fault::Unserved(text) | Fault::Refused(text) => text.clone(),
-            Fault::NoScript => "the script is not known".to_owned(),
-            Fault::Moved(address) | Fault::Ask(address) => format!("the slot is at {address}"),
-            Fault::TryAgain => "the slot is being moved".to_owned(),
+            RedisError::Lost(text) | RedisError::Unserved(text) | RedisError::Refused(text) => text.clone(),
+            RedisError::NoScript => "the script is not known".to_owned(),
+            RedisError::Moved(address) | RedisError::Ask(address) => format!("the slot is at {address}"),
+            RedisError::TryAgain => "the slot is being moved".to_owned(),
         }
     }
 }
 
-impl From<RedisError> for Fault {
-    fn from(error: RedisError) -> Fault {
+impl From<redis::RedisError> for RedisError {
+    fn from(error: redis::RedisError) -> RedisError {
         let text = error.to_string();
-        let redirected = |to: fn(RedisAddress) -> Fault| {
+        let redirected = |to: fn(RedisAddress) -> RedisError| {
             let address = error.redirect_node().and_then(|(address, _)| parse_address(address));
-            address.map_or_else(|| Fault::Lost(text.clone()), to)
+            address.map_or_else(|| RedisError::Lost(text.clone()), to)
         };
         match error.kind() {
-            ErrorKind::Server(ServerErrorKind::NoScript) => Fault::NoScript,
-            ErrorKind::Server(ServerErrorKind::Moved) => redirected(Fault::Moved),
-            ErrorKind::Server(ServerErrorKind::Ask) => redirected(Fault::Ask),
-            ErrorKind::Server(ServerErrorKind::TryAgain) => Fault::TryAgain,
-            ErrorKind::Server(ServerErrorKind::ClusterDown) => Fault::Unserved(text),
+            ErrorKind::Server(ServerErrorKind::NoScript) => RedisError::NoScript,
+            ErrorKind::Server(ServerErrorKind::Moved) => redirected(RedisError::Moved),
+            ErrorKind::Server(ServerErrorKind::Ask) => redirected(RedisError::Ask),
+            ErrorKind::Server(ServerErrorKind::TryAgain) => RedisError::TryAgain,
+            ErrorKind::Server(ServerErrorKind::ClusterDown) => RedisError::Unserved(text),
             ErrorKind::Server(
                 ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown,
-            ) => Fault::Lost(text),
+            ) => RedisError::Lost(text),
             // Of the rest, what the server says is about the command, unless it does not let the gateway in any more.
             ErrorKind::Server(_) | ErrorKind::Extension if error.code() != Some("NOAUTH") => {
-                Fault::Refused(text)
+                RedisError::Refused(text)
             }
-            _ => Fault::Lost(text),
+            _ => RedisError::Lost(text),
         }
     }
 }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     /// What a server's error line becomes.
-    fn fault(line: &str) -> Fault {
+    fn error(line: &str) -> RedisError {
         let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes());
         match value.and_then(redis::Value::extract_error) {
             Err(error) => error.into(),
@@ -86,10 +86,10 @@ mod tests {
         for line in [
             "READONLY You can't write against a read only replica.",
             "LOADING Redis is loading the dataset in memory",
-            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            "MASTERDOWN Supervised with MASTER is down and replica-serve-stale-data is set to 'no'.",
             "NOAUTH Authentication required.",
         ] {
-            assert!(matches!(fault(line), Fault::Lost(_)), "{line}: {:?}", fault(line));
+            assert!(matches!(error(line), RedisError::Lost(_)), "{line}: {:?}", error(line));
         }
         for line in [
             "OOM command not allowed when used memory > 'maxmemory'.",
@@ -99,22 +99,22 @@ mod tests {
             "MISCONF Redis is configured to save RDB snapshots",
             "ERR unknown command",
         ] {
-            assert!(matches!(fault(line), Fault::Refused(_)), "{line}: {:?}", fault(line));
+            assert!(matches!(error(line), RedisError::Refused(_)), "{line}: {:?}", error(line));
         }
-        assert!(matches!(fault("NOSCRIPT No matching script."), Fault::NoScript));
-        assert!(matches!(fault("CLUSTERDOWN The cluster is down"), Fault::Unserved(_)));
-        assert!(matches!(fault("TRYAGAIN Multiple keys request during rehashing"), Fault::TryAgain));
+        assert!(matches!(error("NOSCRIPT No matching script."), RedisError::NoScript));
+        assert!(matches!(error("CLUSTERDOWN The cluster is down"), RedisError::Unserved(_)));
+        assert!(matches!(error("TRYAGAIN Multiple keys request during rehashing"), RedisError::TryAgain));
     }
 
     #[test]
     fn redirections_name_the_server_to_ask() {
         let there = RedisAddress { host: "10.0.0.2".into(), port: 7001 };
-        assert!(matches!(fault("MOVED 3999 10.0.0.2:7001"), Fault::Moved(address) if address == there));
-        assert!(matches!(fault("ASK 3999 10.0.0.2:7001"), Fault::Ask(address) if address == there));
+        assert!(matches!(error("MOVED 3999 10.0.0.2:7001"), RedisError::Moved(address) if address == there));
+        assert!(matches!(error("ASK 3999 10.0.0.2:7001"), RedisError::Ask(address) if address == there));
         let ipv6 = RedisAddress { host: "::1".into(), port: 7001 };
-        assert!(matches!(fault("MOVED 3999 ::1:7001"), Fault::Moved(address) if address == ipv6));
+        assert!(matches!(error("MOVED 3999 ::1:7001"), RedisError::Moved(address) if address == ipv6));
         assert!(
-            matches!(fault("MOVED 3999 :7001"), Fault::Lost(_)),
+            matches!(error("MOVED 3999 :7001"), RedisError::Lost(_)),
             "an address without a host leads nowhere"
         );
     }

@@ -15,9 +15,9 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use super::rotation_model::cases;
-use super::store::{Key, Put, PutOutcome, Space, StoreFuture, Versioned};
-use super::*;
 use crate::config::Rotation;
+use crate::sessions::store::{Key, Put, PutOutcome, Space, StoreFuture, Versioned};
+use crate::sessions::*;
 
 const GRACE: UnixMillis = 100;
 const ACTIVE: Account = Account::Active { credential: [7; 16] };
@@ -132,7 +132,7 @@ fn steps(thieves: u32, logouts: u32) -> impl Strategy<Value = Vec<Step>> {
 }
 
 enum Answer {
-    Refresh(Result<Refreshed, RefreshError>),
+    Refresh(Result<RefreshResult, RefreshError>),
     Logout(Result<(), StoreError>),
 }
 
@@ -281,7 +281,7 @@ impl World {
                     "a dead token, or one of a session that is over, was accepted"
                 );
                 self.accepted_at.entry(presented).or_insert(self.now);
-                let Some(Successor { id: successor, .. }) = refreshed.successor else { return };
+                let Some(RotatedToken { id: successor, .. }) = refreshed.successor else { return };
                 if successor == presented {
                     return; // The line is full.
                 }

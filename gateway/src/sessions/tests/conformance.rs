@@ -6,11 +6,13 @@ use std::any::Any;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::lockout::LockoutPolicy;
-use super::redis::test_support::{RedisCluster, RedisServer, RedisWithSentinels, address, settings, single};
-use super::store::{Key, Put, PutOutcome, Space, Store};
-use super::*;
 use crate::config::{Redis, RedisLogin, RedisServers, Rotation};
+use crate::sessions::lockout::LockoutPolicy;
+use crate::sessions::redis::test_support::{
+    RedisCluster, RedisServer, RedisWithSentinels, address, settings, single,
+};
+use crate::sessions::store::{Key, Put, PutOutcome, Space, Store};
+use crate::sessions::*;
 
 const POLICY: Policy = Policy {
     rotation: RotationPolicy { mode: Rotation::OnUse, grace: 10_000, idle_ttl: None },
@@ -23,7 +25,7 @@ const POLICY: Policy = Policy {
         escalation: 1,
         max_duration: 900_000,
     },
-    throttle: Some(ThrottlePolicy { max_failures: 20, window: 60_000 }),
+    throttle: Some(RateLimitPolicy { max_failures: 20, window: 60_000 }),
 };
 const CREDENTIAL: [u8; 16] = [7; 16];
 const ACTIVE: Account = Account::Active { credential: CREDENTIAL };
@@ -46,7 +48,12 @@ fn key(id: &str) -> Key {
     Key { space: Space::Session, id: id.into() }
 }
 
-fn put(id: &str, expected: Option<super::store::Version>, value: &[u8], expires_at: UnixMillis) -> Put {
+fn put(
+    id: &str,
+    expected: Option<crate::sessions::store::Version>,
+    value: &[u8],
+    expires_at: UnixMillis,
+) -> Put {
     Put {
         key: key(id),
         expected,
@@ -185,7 +192,8 @@ async fn a_dead_token_ends_its_family_and_no_other(bench: Bench) {
         sessions.open(new_session("1"), at(0)).await.unwrap(),
         sessions.open(new_session("1"), at(0)).await.unwrap(),
     );
-    let refresh = |opened: Opened, token, now| sessions.refresh(opened.session, token, |_| ACTIVE, at(now));
+    let refresh =
+        |opened: NewTokens, token, now| sessions.refresh(opened.session, token, |_| ACTIVE, at(now));
     let second = refresh(stolen, stolen.refresh_token, 1).await.unwrap().successor.unwrap().id;
     refresh(stolen, second, 2).await.unwrap();
     assert_eq!(refresh(stolen, stolen.refresh_token, 10_002).await, Err(RefreshError::Reused));
@@ -204,11 +212,11 @@ async fn parallel_guesses_never_pass_the_limit(bench: Bench) {
     let guesses: Vec<_> = guesses.collect();
     let mut reserved = 0;
     for guess in guesses {
-        reserved += usize::from(guess.await.unwrap() == Attempt::Reserved);
+        reserved += usize::from(guess.await.unwrap() == LoginAttempt::Reserved);
     }
     assert_eq!(reserved, 5);
     sessions.attempt_succeeded("alice").await.unwrap();
-    assert_eq!(sessions.reserve_attempt("alice", at(2)).await.unwrap(), Attempt::Reserved);
+    assert_eq!(sessions.reserve_attempt("alice", at(2)).await.unwrap(), LoginAttempt::Reserved);
 }
 
 /// Now, for stores that forget by a clock of their own.
@@ -222,11 +230,11 @@ async fn a_name_can_be_unlocked(bench: Bench) {
     for _ in 0..5 {
         sessions.reserve_attempt("alice", now).await.unwrap();
     }
-    assert!(matches!(sessions.reserve_attempt("alice", now).await.unwrap(), Attempt::Locked { .. }));
+    assert!(matches!(sessions.reserve_attempt("alice", now).await.unwrap(), LoginAttempt::Locked { .. }));
     assert_eq!(sessions.locked_for("alice", now).await.unwrap(), Some(POLICY.lockout.duration));
     assert!(sessions.unlock("alice", now).await.unwrap());
     assert_eq!(sessions.locked_for("alice", now).await.unwrap(), None);
-    assert_eq!(sessions.reserve_attempt("alice", now).await.unwrap(), Attempt::Reserved);
+    assert_eq!(sessions.reserve_attempt("alice", now).await.unwrap(), LoginAttempt::Reserved);
     assert!(!sessions.unlock("alice", now).await.unwrap(), "it was not locked any more");
     assert!(!sessions.unlock("nobody", now).await.unwrap());
 }
@@ -241,27 +249,39 @@ async fn a_network_gets_its_failures_once_however_many_instances_it_asks(bench: 
     let network = SourceNetwork::of("2001:db8::1".parse().unwrap());
     let guesses = (0..100).map(|i| {
         let sessions = instances[i % 2].clone();
-        tokio::spawn(async move { sessions.reserve_passage(Door::Login, &network, now).await.unwrap() })
+        tokio::spawn(async move {
+            sessions.acquire_rate_limit(RateLimitScope::Login, &network, now).await.unwrap()
+        })
     });
     let guesses: Vec<_> = guesses.collect();
     let mut free = 0;
     for guess in guesses {
-        free += usize::from(guess.await.unwrap() == Passage::Free);
+        free += usize::from(guess.await.unwrap() == RateLimitDecision::Allowed);
     }
     assert_eq!(free, 20);
     let [here, there] = &instances;
-    let passage = |door, address: &str, now| {
+    let decision = |scope, address: &str, now| {
         let network = SourceNetwork::of(address.parse().unwrap());
-        async move { here.reserve_passage(door, &network, now).await.unwrap() }
+        async move { here.acquire_rate_limit(scope, &network, now).await.unwrap() }
     };
     let neighbour = "2001:db8::2";
-    assert_eq!(passage(Door::Login, neighbour, now).await, Passage::Shut { retry_after: 3_000 });
-    assert_eq!(passage(Door::Login, "2001:db8:0:1::1", now).await, Passage::Free);
-    assert_eq!(passage(Door::Refresh, neighbour, now).await, Passage::Free);
-    there.withdraw_passage(Door::Login, &network).await.unwrap();
-    assert_eq!(passage(Door::Login, neighbour, now).await, Passage::Free);
-    assert_eq!(passage(Door::Login, neighbour, now + 3_000).await, Passage::Free, "one has drained");
-    assert!(matches!(passage(Door::Login, neighbour, now + 3_000).await, Passage::Shut { .. }));
+    assert_eq!(
+        decision(RateLimitScope::Login, neighbour, now).await,
+        RateLimitDecision::Limited { retry_after: 3_000 }
+    );
+    assert_eq!(decision(RateLimitScope::Login, "2001:db8:0:1::1", now).await, RateLimitDecision::Allowed);
+    assert_eq!(decision(RateLimitScope::Refresh, neighbour, now).await, RateLimitDecision::Allowed);
+    there.refund_rate_limit(RateLimitScope::Login, &network).await.unwrap();
+    assert_eq!(decision(RateLimitScope::Login, neighbour, now).await, RateLimitDecision::Allowed);
+    assert_eq!(
+        decision(RateLimitScope::Login, neighbour, now + 3_000).await,
+        RateLimitDecision::Allowed,
+        "one has drained"
+    );
+    assert!(matches!(
+        decision(RateLimitScope::Login, neighbour, now + 3_000).await,
+        RateLimitDecision::Limited { .. }
+    ));
 }
 
 async fn a_changed_account_ends_its_sessions_at_their_next_refresh(bench: Bench) {
@@ -314,7 +334,7 @@ async fn what_was_answered_survives_a_restart(bench: Bench) {
         sessions.refresh(ended.session, ended.refresh_token, |_| ACTIVE, at(3)).await,
         Err(RefreshError::Revoked)
     );
-    assert!(matches!(sessions.reserve_attempt("alice", at(3)).await.unwrap(), Attempt::Locked { .. }));
+    assert!(matches!(sessions.reserve_attempt("alice", at(3)).await.unwrap(), LoginAttempt::Locked { .. }));
 }
 
 macro_rules! conformance {

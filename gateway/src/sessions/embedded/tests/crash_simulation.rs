@@ -11,7 +11,7 @@ use redb::{Builder, Database, StorageBackend};
 use super::*;
 use crate::config::Rotation;
 use crate::sessions::{
-    Account, Attempt, LockoutPolicy, NewSession, Opened, Policy, RefreshError, RevocationReason,
+    Account, LockoutPolicy, LoginAttempt, NewSession, NewTokens, Policy, RefreshError, RevocationReason,
     RotationPolicy, Sessions, TokenId,
 };
 
@@ -164,9 +164,9 @@ impl Cut {
 #[derive(Debug, Default)]
 struct Told {
     /// A session and the tokens of its line.
-    line: Option<(Opened, Vec<TokenId>)>,
+    line: Option<(NewTokens, Vec<TokenId>)>,
     unanswered_refresh: bool,
-    ended: Vec<Opened>,
+    ended: Vec<NewTokens>,
     failures: u32,
 }
 
@@ -205,7 +205,7 @@ async fn live(sessions: &Sessions, told: &mut Told) -> Option<()> {
 }
 
 fn over(database: Database) -> Arc<dyn Store> {
-    Arc::new(EmbeddedStore::over(Slot::new(database, None)).unwrap())
+    Arc::new(EmbeddedStore::over(DatabaseHandle::new(database, None)).unwrap())
 }
 
 /// Whether what was told is true after the start from this image.
@@ -220,7 +220,7 @@ async fn check(image: Vec<u8>, mode: Rotation, told: &Told) {
         assert_eq!(refused, Err(RefreshError::Revoked));
     }
     let mut left = 0;
-    while sessions.reserve_attempt("alice", 52).await.unwrap() == Attempt::Reserved {
+    while sessions.reserve_attempt("alice", 52).await.unwrap() == LoginAttempt::Reserved {
         left += 1;
     }
     // One attempt more may have been counted than was answered.

@@ -12,34 +12,34 @@ use crate::config::Revocation;
 use crate::sessions::{Revocations, SessionId, UnixMillis};
 
 /// How long `strict` goes without a sign of life.
-const STRICT: Duration = Duration::from_secs(1);
+const MAX_REVOCATION_STALENESS: Duration = Duration::from_secs(1);
 
 /// Brings what is heard to the set of revoked sessions.
 #[derive(Debug)]
-pub(super) struct Hearing {
+pub(super) struct RevocationFreshness {
     revocations: Arc<Revocations>,
     /// For how long silence is borne, in milliseconds.
-    patience: UnixMillis,
+    max_silence: UnixMillis,
     channel: String,
     heard: [AtomicU64; SHARDS],
     /// Whether every shard has been heard once.
     whole: watch::Sender<bool>,
 }
 
-impl Hearing {
-    pub(super) fn new(policy: Revocation, channel: String, now: UnixMillis) -> Hearing {
+impl RevocationFreshness {
+    pub(super) fn new(policy: Revocation, channel: String, now: UnixMillis) -> RevocationFreshness {
         let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-        let patience = match policy {
+        let max_silence = match policy {
             Revocation::Bounded { max_staleness } => max_staleness.map_or(u64::MAX, millis),
-            Revocation::Strict => millis(STRICT),
+            Revocation::Strict => millis(MAX_REVOCATION_STALENESS),
         };
         let revocations = Arc::new(Revocations::default());
-        // Nothing was heard yet. Under `bounded` a gateway that starts alone begins with an empty set and its full patience.
-        let trusted_until = if policy == Revocation::Strict { 0 } else { now.saturating_add(patience) };
+        // Nothing was heard yet. Under `bounded` a gateway that starts alone begins with an empty set and the full time of silence.
+        let trusted_until = if policy == Revocation::Strict { 0 } else { now.saturating_add(max_silence) };
         revocations.heard(now, trusted_until);
-        Hearing {
+        RevocationFreshness {
             revocations,
-            patience,
+            max_silence,
             channel,
             heard: std::array::from_fn(|_| AtomicU64::new(0)),
             whole: watch::Sender::new(false),
@@ -89,7 +89,7 @@ impl Hearing {
         let oldest = self.heard.iter().map(|heard| heard.load(Ordering::Relaxed)).min().unwrap_or(0);
         // Until every shard has been heard once, what the start allowed is in force.
         if oldest > 0 {
-            self.revocations.heard(oldest, oldest.saturating_add(self.patience));
+            self.revocations.heard(oldest, oldest.saturating_add(self.max_silence));
             self.whole.send_replace(true);
         }
     }
@@ -105,8 +105,8 @@ fn parse(text: &[u8]) -> Option<(SessionId, UnixMillis)> {
 mod tests {
     use super::*;
 
-    fn hearing(policy: Revocation) -> Hearing {
-        Hearing::new(policy, "c".into(), 1_000)
+    fn freshness(policy: Revocation) -> RevocationFreshness {
+        RevocationFreshness::new(policy, "c".into(), 1_000)
     }
 
     fn message(channel: &str, text: &str) -> PushInfo {
@@ -116,44 +116,44 @@ mod tests {
 
     #[test]
     fn messages_of_the_channel_revoke_and_others_do_nothing() {
-        let hearing = hearing(Revocation::Strict);
+        let freshness = freshness(Revocation::Strict);
         let (one, two) = (SessionId::random(), SessionId::random());
-        hearing.message(&message("c", &format!("{one} 5000")));
-        hearing.message(&message("other", &format!("{two} 5000")));
+        freshness.message(&message("c", &format!("{one} 5000")));
+        freshness.message(&message("other", &format!("{two} 5000")));
         for rubbish in ["", " ", "x 1", &format!("{two} x"), &format!("{two}")] {
-            hearing.message(&message("c", rubbish));
+            freshness.message(&message("c", rubbish));
         }
-        assert!(hearing.revocations().is_revoked(&one));
-        assert!(!hearing.revocations().is_revoked(&two));
+        assert!(freshness.revocations().is_revoked(&one));
+        assert!(!freshness.revocations().is_revoked(&two));
     }
 
     #[test]
     fn the_shard_that_was_heard_longest_ago_decides() {
-        let hearing = hearing(Revocation::Strict);
-        let revocations = hearing.revocations();
+        let freshness = freshness(Revocation::Strict);
+        let revocations = freshness.revocations();
         assert!(!revocations.are_trusted(1_000), "nothing was heard yet");
-        hearing.heard(1..SHARDS, 2_000);
+        freshness.heard(1..SHARDS, 2_000);
         assert!(!revocations.are_trusted(2_000), "one shard is missing");
-        hearing.heard([0], 1_500);
+        freshness.heard([0], 1_500);
         assert_eq!((revocations.are_trusted(2_500), revocations.are_trusted(2_501)), (true, false));
-        hearing.heard([0], 3_000);
+        freshness.heard([0], 3_000);
         assert_eq!((revocations.are_trusted(3_000), revocations.are_trusted(3_001)), (true, false));
         assert_eq!(revocations.age(2_600), 600);
     }
 
     #[test]
     fn a_clock_that_goes_back_keeps_no_trust_alive() {
-        let hearing = hearing(Revocation::Strict);
-        hearing.heard(0..SHARDS, 9_000_000);
-        hearing.heard(0..SHARDS, 2_000);
-        assert!(!hearing.revocations().are_trusted(3_001));
+        let freshness = freshness(Revocation::Strict);
+        freshness.heard(0..SHARDS, 9_000_000);
+        freshness.heard(0..SHARDS, 2_000);
+        assert!(!freshness.revocations().are_trusted(3_001));
     }
 
     #[test]
     fn bounded_bears_silence_as_long_as_it_was_told_to() {
-        let forever = hearing(Revocation::Bounded { max_staleness: None });
+        let forever = freshness(Revocation::Bounded { max_staleness: None });
         assert!(forever.revocations().are_trusted(u64::MAX));
-        let a_while = hearing(Revocation::Bounded { max_staleness: Some(Duration::from_secs(5)) });
+        let a_while = freshness(Revocation::Bounded { max_staleness: Some(Duration::from_secs(5)) });
         assert!(a_while.revocations().are_trusted(6_000), "from the start on");
         assert!(!a_while.revocations().are_trusted(6_001));
         a_while.heard(0..SHARDS, 8_000);

@@ -6,9 +6,9 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
-use super::session::{ACTIVITY_STEP, Verdict};
-use super::*;
 use crate::config::Rotation;
+use crate::sessions::session::{ACTIVITY_STEP, RefreshDecision};
+use crate::sessions::*;
 
 const GRACE: UnixMillis = 10;
 const IDLE: UnixMillis = 3_000;
@@ -64,30 +64,30 @@ fn play(mode: Rotation, idle_ttl: Option<UnixMillis>, steps: &[Step]) {
         let fresh = TokenId::random();
         // A record that was written and read again is the same record.
         session = serde_json::from_slice(&serde_json::to_vec(&session).unwrap()).unwrap();
-        let verdict = session.present(model.line[place], fresh, policy, now);
+        let decision = session.redeem(model.line[place], fresh, policy, now);
         if model.ended {
-            assert_eq!(verdict, Verdict::Revoked, "the end is final");
+            assert_eq!(decision, RefreshDecision::Revoked, "the end is final");
             continue;
         }
         // Never early, and at most a step late.
         let idle = now - model.last_refreshed;
         let in_time = idle_ttl.is_none_or(|ttl| idle < ttl);
         let surely_late = idle_ttl.is_some_and(|ttl| idle >= ttl + ACTIVITY_STEP);
-        if verdict == Verdict::Idle || surely_late {
-            assert!(verdict == Verdict::Idle && !in_time, "{verdict:?} after {idle} ms");
+        if decision == RefreshDecision::Idle || surely_late {
+            assert!(decision == RefreshDecision::Idle && !in_time, "{decision:?} after {idle} ms");
             model.ended = true;
             continue;
         }
         if model.is_dead(place, mode, now) {
-            assert_eq!(verdict, Verdict::Reused);
+            assert_eq!(decision, RefreshDecision::Reused);
             model.ended = true;
             continue;
         }
         model.last_refreshed = now;
         model.first_presented.entry(place).or_insert(now);
-        match verdict {
-            Verdict::Kept => assert_eq!(mode, Rotation::Off),
-            Verdict::Rotated { successor, repeated, .. } => {
+        match decision {
+            RefreshDecision::Kept => assert_eq!(mode, Rotation::Off),
+            RefreshDecision::Rotated { successor, repeated, .. } => {
                 assert_ne!(mode, Rotation::Off);
                 assert_eq!(repeated, place + 1 < model.line.len());
                 if !repeated {
@@ -122,10 +122,10 @@ fn tabs_that_race_within_the_grace_are_never_logged_out() {
         let mut session = Session::open("1".into(), "alice".into(), [0; 16], current, 0, 1_000_000);
         for round in 0..50 {
             let now = round * 100;
-            let verdicts = (0..5).map(|tab| session.present(current, TokenId::random(), policy, now + tab));
-            let successors: Vec<_> = verdicts
-                .map(|verdict| match verdict {
-                    Verdict::Rotated { successor, .. } => successor,
+            let decisions = (0..5).map(|tab| session.redeem(current, TokenId::random(), policy, now + tab));
+            let successors: Vec<_> = decisions
+                .map(|decision| match decision {
+                    RefreshDecision::Rotated { successor, .. } => successor,
                     other => panic!("a tab got {other:?}"),
                 })
                 .collect();
@@ -142,11 +142,11 @@ fn a_client_that_keeps_its_first_token_goes_on_working_by_default() {
     let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, 0, 1_000);
     for now in (0..1_000).step_by(50) {
         assert!(
-            matches!(session.present(first, TokenId::random(), policy, now), Verdict::Rotated { .. }),
+            matches!(session.redeem(first, TokenId::random(), policy, now), RefreshDecision::Rotated { .. }),
             "{now}"
         );
     }
-    assert_eq!(session.present(first, TokenId::random(), policy, 1_000), Verdict::Expired);
+    assert_eq!(session.redeem(first, TokenId::random(), policy, 1_000), RefreshDecision::Expired);
 }
 
 #[test]
@@ -157,18 +157,18 @@ fn a_session_that_nobody_refreshes_ends_and_one_that_is_refreshed_does_not() {
         let mut token = first;
         let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, 0, 1_000_000);
         for round in 1..=20 {
-            match session.present(token, TokenId::random(), policy, round * (IDLE - 1)) {
-                Verdict::Rotated { successor, .. } => token = successor,
-                Verdict::Kept => {}
+            match session.redeem(token, TokenId::random(), policy, round * (IDLE - 1)) {
+                RefreshDecision::Rotated { successor, .. } => token = successor,
+                RefreshDecision::Kept => {}
                 other => panic!("{other:?} in round {round}"),
             }
         }
         let late = 20 * (IDLE - 1) + IDLE + ACTIVITY_STEP;
-        assert_eq!(session.present(token, TokenId::random(), policy, late), Verdict::Idle);
+        assert_eq!(session.redeem(token, TokenId::random(), policy, late), RefreshDecision::Idle);
         let forgiving = RotationPolicy { idle_ttl: None, ..policy };
         assert_eq!(
-            session.present(token, TokenId::random(), forgiving, late + 1),
-            Verdict::Revoked,
+            session.redeem(token, TokenId::random(), forgiving, late + 1),
+            RefreshDecision::Revoked,
             "for good"
         );
     }
@@ -182,8 +182,8 @@ fn a_client_that_keeps_its_first_token_stays_active_and_costs_one_change_a_secon
     let mut changes = 0;
     for now in (0..20_000).step_by(10) {
         let before = session.clone();
-        let verdict = session.present(first, TokenId::random(), policy, now);
-        assert!(matches!(verdict, Verdict::Rotated { .. }), "{verdict:?} at {now}");
+        let decision = session.redeem(first, TokenId::random(), policy, now);
+        assert!(matches!(decision, RefreshDecision::Rotated { .. }), "{decision:?} at {now}");
         changes += usize::from(session != before);
     }
     assert!((19..=21).contains(&changes), "{changes}");

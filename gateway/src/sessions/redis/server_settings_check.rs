@@ -3,22 +3,22 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use super::dial::Connection;
+use super::connect::Connection;
 use crate::config::RedisAddress;
 
-/// Remembers whom it has looked at.
+/// The servers that were checked.
 #[derive(Debug, Default)]
-pub(super) struct Advice {
-    given: Mutex<BTreeSet<RedisAddress>>,
+pub(super) struct SettingsCheck {
+    checked: Mutex<BTreeSet<RedisAddress>>,
 }
 
-impl Advice {
+impl SettingsCheck {
     /// Warns of settings that lose data, as far as the gateway's user may ask for them.
-    pub(super) async fn give(&self, address: &RedisAddress, connection: &Connection) {
-        if !self.given.lock().unwrap_or_else(PoisonError::into_inner).insert(address.clone()) {
+    pub(super) async fn check_settings(&self, address: &RedisAddress, connection: &Connection) {
+        if !self.checked.lock().unwrap_or_else(PoisonError::into_inner).insert(address.clone()) {
             return;
         }
-        let Ok(info) = connection.ask::<String>(&redis::cmd("INFO")).await else { return };
+        let Ok(info) = connection.query::<String>(&redis::cmd("INFO")).await else { return };
         for warning in warnings(&info) {
             tracing::warn!(%address, "Redis is set up to lose sessions: {warning}");
         }

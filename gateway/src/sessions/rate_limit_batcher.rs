@@ -6,98 +6,98 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::oneshot;
 
+use super::rate_limit::Bucket;
 use super::record::{Change, update};
 use super::store::{Key, Space, Store, StoreError};
-use super::throttle::Bucket;
-use super::{Door, Passage, SourceNetwork, ThrottlePolicy, UnixMillis};
+use super::{RateLimitDecision, RateLimitPolicy, RateLimitScope, SourceNetwork, UnixMillis};
 
 /// What happens to a bucket, and who waits for it.
-struct Waiting {
+struct PendingAttempt {
     step: Step,
-    answer: oneshot::Sender<Result<Passage, StoreError>>,
+    answer: oneshot::Sender<Result<RateLimitDecision, StoreError>>,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    Reserve(UnixMillis),
-    Withdraw,
+    Acquire(UnixMillis),
+    Refund,
 }
 
 /// Counts the attempts of networks.
-pub(super) struct Turnstile {
+pub(super) struct RateLimitBatcher {
     store: Arc<dyn Store>,
-    policy: ThrottlePolicy,
+    policy: RateLimitPolicy,
     /// A network is in it while somebody counts for it.
-    queues: Mutex<HashMap<Key, Vec<Waiting>>>,
+    queues: Mutex<HashMap<Key, Vec<PendingAttempt>>>,
 }
 
-impl Turnstile {
-    pub(super) fn new(store: Arc<dyn Store>, policy: ThrottlePolicy) -> Turnstile {
-        Turnstile { store, policy, queues: Mutex::default() }
+impl RateLimitBatcher {
+    pub(super) fn new(store: Arc<dyn Store>, policy: RateLimitPolicy) -> RateLimitBatcher {
+        RateLimitBatcher { store, policy, queues: Mutex::default() }
     }
 
     /// Counts an attempt, before it is judged.
-    pub(super) async fn reserve(
+    pub(super) async fn acquire(
         self: &Arc<Self>,
-        door: Door,
+        scope: RateLimitScope,
         network: &SourceNetwork,
         now: UnixMillis,
-    ) -> Result<Passage, StoreError> {
-        self.wait_for(door, network, Step::Reserve(now)).await
+    ) -> Result<RateLimitDecision, StoreError> {
+        self.wait_for(scope, network, Step::Acquire(now)).await
     }
 
     /// Takes an attempt back.
-    pub(super) async fn withdraw(
+    pub(super) async fn refund(
         self: &Arc<Self>,
-        door: Door,
+        scope: RateLimitScope,
         network: &SourceNetwork,
     ) -> Result<(), StoreError> {
-        self.wait_for(door, network, Step::Withdraw).await.map(drop)
+        self.wait_for(scope, network, Step::Refund).await.map(drop)
     }
 
     async fn wait_for(
         self: &Arc<Self>,
-        door: Door,
+        scope: RateLimitScope,
         network: &SourceNetwork,
         step: Step,
-    ) -> Result<Passage, StoreError> {
-        let key = Key { space: Space::Network, id: format!("{}:{network}", door.name()) };
-        let (answer, passage) = oneshot::channel();
+    ) -> Result<RateLimitDecision, StoreError> {
+        let key = Key { space: Space::Network, id: format!("{}:{network}", scope.name()) };
+        let (answer, decision) = oneshot::channel();
         let nobody_counts = {
             let mut queues = self.queues();
             let nobody_counts = !queues.contains_key(&key);
-            queues.entry(key.clone()).or_default().push(Waiting { step, answer });
+            queues.entry(key.clone()).or_default().push(PendingAttempt { step, answer });
             nobody_counts
         };
         if nobody_counts {
             // A task of its own: it counts for others too, and must not end with this caller.
-            let round = Round { turnstile: Arc::clone(self), key };
-            tokio::spawn(round.count());
+            let batch = Batch { rate_limiter: Arc::clone(self), key };
+            tokio::spawn(batch.count());
         }
-        passage.await.map_err(|_| StoreError::Unavailable("the count was given up".into()))?
+        decision.await.map_err(|_| StoreError::Unavailable("the count was given up".into()))?
     }
 
-    fn queues(&self) -> MutexGuard<'_, HashMap<Key, Vec<Waiting>>> {
+    fn queues(&self) -> MutexGuard<'_, HashMap<Key, Vec<PendingAttempt>>> {
         // A map that is only pushed to and taken from is whole even if a thread panicked beside it.
         self.queues.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
 /// Counting for one network, until nobody waits any more.
-struct Round {
-    turnstile: Arc<Turnstile>,
+struct Batch {
+    rate_limiter: Arc<RateLimitBatcher>,
     key: Key,
 }
 
-impl Round {
+impl Batch {
     async fn count(self) {
-        while let Some(waiting) = self.gather() {
+        while let Some(waiting) = self.collect_batch() {
             let steps: Vec<Step> = waiting.iter().map(|w| w.step).collect();
-            let policy = self.turnstile.policy;
-            let counted = update(&*self.turnstile.store, &self.key, |record: Option<Bucket>| {
+            let policy = self.rate_limiter.policy;
+            let counted = update(&*self.rate_limiter.store, &self.key, |record: Option<Bucket>| {
                 let before = record.unwrap_or_default();
                 let mut bucket = before.clone();
-                let passages: Vec<Passage> =
+                let decisions: Vec<RateLimitDecision> =
                     steps.iter().map(|step| step.take(&mut bucket, policy)).collect();
                 let expires_at = bucket.expires_at();
                 let change = (bucket != before).then_some(Change {
@@ -106,20 +106,20 @@ impl Round {
                     group: None,
                     revoked_until: None,
                 });
-                (change, passages)
+                (change, decisions)
             });
             let counted = counted.await;
             for (place, waiting) in waiting.into_iter().enumerate() {
-                let passage = counted.as_ref().map(|passages| passages[place]).map_err(StoreError::clone);
+                let decision = counted.as_ref().map(|decisions| decisions[place]).map_err(StoreError::clone);
                 // Who asked may have gone; the attempt counts all the same.
-                let _ = waiting.answer.send(passage);
+                let _ = waiting.answer.send(decision);
             }
         }
     }
 
-    /// Those who wait; where nobody does, the next one begins a round of their own.
-    fn gather(&self) -> Option<Vec<Waiting>> {
-        let mut queues = self.turnstile.queues();
+    /// Those who wait; where nobody does, the next one begins a batch of its own.
+    fn collect_batch(&self) -> Option<Vec<PendingAttempt>> {
+        let mut queues = self.rate_limiter.queues();
         let waiting = std::mem::take(queues.get_mut(&self.key)?);
         if waiting.is_empty() {
             queues.remove(&self.key);
@@ -129,20 +129,20 @@ impl Round {
     }
 }
 
-impl Drop for Round {
-    /// Where the round was cut off, by the end of its thread, nobody may wait for it any longer.
+impl Drop for Batch {
+    /// Where the batch was cut off, by the end of its thread, nobody may wait for it any longer.
     fn drop(&mut self) {
-        self.turnstile.queues().remove(&self.key);
+        self.rate_limiter.queues().remove(&self.key);
     }
 }
 
 impl Step {
-    fn take(self, bucket: &mut Bucket, policy: ThrottlePolicy) -> Passage {
+    fn take(self, bucket: &mut Bucket, policy: RateLimitPolicy) -> RateLimitDecision {
         match self {
-            Step::Reserve(now) => bucket.reserve(policy, now),
-            Step::Withdraw => {
-                bucket.withdraw(policy);
-                Passage::Free
+            Step::Acquire(now) => bucket.acquire(policy, now),
+            Step::Refund => {
+                bucket.refund(policy);
+                RateLimitDecision::Allowed
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Opening a connection: TCP, TLS, login, protocol, and finding out from Sentinels whom to connect to.
+//! Opening a connection: TCP, TLS, login, protocol, and finding out from Sentinels which master to connect to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::fault::Fault;
-use super::{COMMAND, CONNECT};
+use super::error::RedisError;
+use super::{COMMAND_TIMEOUT, CONNECT_TIMEOUT};
 use crate::config::{Redis, RedisAddress, RedisLogin, RedisServers, RedisTls};
 use crate::tls::client_config;
 
@@ -31,82 +31,82 @@ pub struct TlsError(String);
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
     commands: MultiplexedConnection,
-    _driver: Arc<Driver>,
+    _driver: Arc<ConnectionTask>,
 }
 
 /// The task that reads and writes; without this, one whose server hangs would never end.
 #[derive(Debug)]
-struct Driver(AbortHandle);
+struct ConnectionTask(AbortHandle);
 
-impl Drop for Driver {
+impl Drop for ConnectionTask {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
 impl Connection {
-    /// Sends a command and waits for its answer, [`COMMAND`] at most.
-    pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Fault> {
-        within(COMMAND, command.query_async(&mut self.commands.clone())).await
+    /// Sends a command and waits for its answer, [`COMMAND_TIMEOUT`] at most.
+    pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
+        within(COMMAND_TIMEOUT, command.query_async(&mut self.commands.clone())).await
     }
 
     /// The same of a cluster's node that is about to take over the slot and answers for it only when asked to.
-    pub(super) async fn ask_redirected<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Fault> {
+    pub(super) async fn query_asking<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
         let mut both = redis::Pipeline::with_capacity(2);
         both.cmd("ASKING").ignore().add_command(command.clone());
-        let (answer,) = self.ask_all(&both, COMMAND).await?;
+        let (answer,) = self.query_all(&both, COMMAND_TIMEOUT).await?;
         Ok(answer)
     }
 
     /// Sends commands together; each has an answer of its own.
-    pub(super) async fn ask_all<T: FromRedisValue>(
+    pub(super) async fn query_all<T: FromRedisValue>(
         &self,
         commands: &redis::Pipeline,
-        patience: Duration,
-    ) -> Result<T, Fault> {
-        within(patience, commands.query_async(&mut self.commands.clone())).await
+        timeout_after: Duration,
+    ) -> Result<T, RedisError> {
+        within(timeout_after, commands.query_async(&mut self.commands.clone())).await
     }
 
-    /// Has messages on a channel sent to whoever was given to [`Dialer::open`].
-    pub(super) async fn subscribe(&self, channel: &str) -> Result<(), Fault> {
-        within(COMMAND, self.commands.clone().subscribe(channel)).await
+    /// Has messages on a channel sent to whoever was given to [`Connector::open`].
+    pub(super) async fn subscribe(&self, channel: &str) -> Result<(), RedisError> {
+        within(COMMAND_TIMEOUT, self.commands.clone().subscribe(channel)).await
     }
 }
 
 async fn within<T>(
-    patience: Duration,
+    timeout_after: Duration,
     answer: impl Future<Output = redis::RedisResult<T>>,
-) -> Result<T, Fault> {
-    match timeout(patience, answer).await {
+) -> Result<T, RedisError> {
+    match timeout(timeout_after, answer).await {
         Ok(answer) => Ok(answer?),
-        Err(_) => Err(Fault::Lost(format!("no answer within {} ms", patience.as_millis()))),
+        Err(_) => Err(RedisError::Lost(format!("no answer within {} ms", timeout_after.as_millis()))),
     }
 }
 
 /// Knows how to connect to the servers of the configuration.
-pub(super) struct Dialer {
+pub(super) struct Connector {
     login: RedisLogin,
     database: i64,
     tls: Option<TlsConnector>,
 }
 
-impl Dialer {
-    pub(super) fn new(settings: &Redis) -> Result<Dialer, TlsError> {
+impl Connector {
+    pub(super) fn new(settings: &Redis) -> Result<Connector, TlsError> {
         let database = match settings.servers {
             RedisServers::Single { database, .. } => database,
             _ => 0,
         };
         let tls = settings.tls.as_ref().map(connector).transpose()?;
-        Ok(Dialer { login: settings.login.clone(), database, tls })
+        Ok(Connector { login: settings.login.clone(), database, tls })
     }
 
-    /// Connects to a server within [`CONNECT`]. Messages of channels that are subscribed to later go to `hear`, before
+    /// Connects to a server within [`CONNECT_TIMEOUT`]. Messages of channels that are subscribed to later go to `hear`, before
     /// anything that the server answers after them.
     pub(super) async fn open(
         &self,
         address: &RedisAddress,
         hear: impl Fn(&PushInfo) + Send + Sync + 'static,
-    ) -> Result<Connection, Fault> {
+    ) -> Result<Connection, RedisError> {
         self.connect(address, &self.login, self.database, hear).await
     }
 
@@ -117,30 +117,30 @@ impl Dialer {
         first: usize,
         master_name: &str,
         login: &RedisLogin,
-    ) -> Result<RedisAddress, Fault> {
+    ) -> Result<RedisAddress, RedisError> {
         let mut complaints = Vec::new();
         for place in 0..sentinels.len() {
             let sentinel = &sentinels[(first + place) % sentinels.len()];
-            match self.ask_sentinel(sentinel, master_name, login).await {
+            match self.query_sentinel(sentinel, master_name, login).await {
                 Ok(Some((host, port))) => return Ok(RedisAddress { host, port }),
                 Ok(None) => complaints.push(format!("{sentinel} knows no master {master_name:?}")),
-                Err(fault) => complaints.push(format!("{sentinel}: {}", fault.text())),
+                Err(error) => complaints.push(format!("{sentinel}: {}", error.text())),
             }
         }
         // In one order, or the same trouble would look new each time.
         complaints.sort_unstable();
-        Err(Fault::Lost(format!("no Sentinel tells the master: {}", complaints.join("; "))))
+        Err(RedisError::Lost(format!("no Sentinel tells the master: {}", complaints.join("; "))))
     }
 
-    async fn ask_sentinel(
+    async fn query_sentinel(
         &self,
         sentinel: &RedisAddress,
         master_name: &str,
         login: &RedisLogin,
-    ) -> Result<Option<(String, u16)>, Fault> {
+    ) -> Result<Option<(String, u16)>, RedisError> {
         let connection = self.connect(sentinel, login, 0, |_| {}).await?;
         let mut question = redis::cmd("SENTINEL");
-        connection.ask(question.arg("GET-MASTER-ADDR-BY-NAME").arg(master_name)).await
+        connection.query(question.arg("GET-MASTER-ADDR-BY-NAME").arg(master_name)).await
     }
 
     async fn connect(
@@ -149,7 +149,7 @@ impl Dialer {
         login: &RedisLogin,
         database: i64,
         hear: impl Fn(&PushInfo) + Send + Sync + 'static,
-    ) -> Result<Connection, Fault> {
+    ) -> Result<Connection, RedisError> {
         let connecting = async {
             let socket = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(lost)?;
             socket.set_nodelay(true).map_err(lost)?;
@@ -157,13 +157,14 @@ impl Dialer {
             let name = ServerName::try_from(address.host.clone()).map_err(lost)?;
             set_up(tls.connect(name, socket).await.map_err(lost)?, login, database, hear).await
         };
-        let late = |_| Err(Fault::Lost(format!("no connection within {} ms", CONNECT.as_millis())));
-        timeout(CONNECT, connecting).await.unwrap_or_else(late)
+        let late =
+            |_| Err(RedisError::Lost(format!("no connection within {} ms", CONNECT_TIMEOUT.as_millis())));
+        timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(late)
     }
 }
 
-fn lost(error: impl std::fmt::Display) -> Fault {
-    Fault::Lost(error.to_string())
+fn lost(error: impl std::fmt::Display) -> RedisError {
+    RedisError::Lost(error.to_string())
 }
 
 /// Logs in and switches to RESP3, in which messages and answers come over one connection.
@@ -172,7 +173,7 @@ async fn set_up(
     login: &RedisLogin,
     database: i64,
     hear: impl Fn(&PushInfo) + Send + Sync + 'static,
-) -> Result<Connection, Fault> {
+) -> Result<Connection, RedisError> {
     let mut who = RedisConnectionInfo::default()
         .set_protocol(ProtocolVersion::RESP3)
         .set_db(database)
@@ -191,9 +192,9 @@ async fn set_up(
             hear(&message);
             Ok::<(), std::convert::Infallible>(())
         });
-    let (commands, driver) = MultiplexedConnection::new_with_config(&who, stream, config).await?;
-    let driver = tokio::spawn(driver).abort_handle();
-    Ok(Connection { commands, _driver: Arc::new(Driver(driver)) })
+    let (commands, task) = MultiplexedConnection::new_with_config(&who, stream, config).await?;
+    let task = tokio::spawn(task).abort_handle();
+    Ok(Connection { commands, _driver: Arc::new(ConnectionTask(task)) })
 }
 
 /// What TLS needs, read once: a bad file stops the start.

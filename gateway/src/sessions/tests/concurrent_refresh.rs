@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::rotation_model::cases;
-use super::session::{MAX_LIVING, Verdict};
-use super::*;
 use crate::config::Rotation;
+use crate::sessions::session::{MAX_LIVING, RefreshDecision};
+use crate::sessions::*;
 
 const GRACE: UnixMillis = 100;
 
@@ -60,8 +60,8 @@ fn play(mode: Rotation, refreshes: &[Refresh]) {
             Event::Begin(tab) => {
                 agenda.insert((now + refreshes[tab].there, tab, step + 1), Event::Arrive(tab, stored.0));
             }
-            Event::Arrive(tab_, token) => match session.present(token, TokenId::random(), policy, now) {
-                Verdict::Rotated { successor, .. } => {
+            Event::Arrive(tab_, token) => match session.redeem(token, TokenId::random(), policy, now) {
+                RefreshDecision::Rotated { successor, .. } => {
                     if !line.contains(&successor) {
                         line.push(successor);
                     }
@@ -110,8 +110,8 @@ fn a_client_that_refreshes_without_a_pause_keeps_its_session_and_a_small_record(
         let mut different = 1;
         for tick in 0..4_000 {
             let now = 1_790_000_000_000 + tick / 4;
-            match session.present(newest, TokenId::random(), policy, now) {
-                Verdict::Rotated { successor, .. } => {
+            match session.redeem(newest, TokenId::random(), policy, now) {
+                RefreshDecision::Rotated { successor, .. } => {
                     different += usize::from(successor != newest);
                     newest = successor;
                 }
@@ -120,7 +120,10 @@ fn a_client_that_refreshes_without_a_pause_keeps_its_session_and_a_small_record(
             assert!(serde_json::to_vec(&session).unwrap().len() < 200 + MAX_LIVING * 100);
         }
         assert!(different > 5 * MAX_LIVING, "rotation goes on: {different}");
-        assert_eq!(session.present(first, TokenId::random(), policy, 1_790_000_001_000), Verdict::Reused);
+        assert_eq!(
+            session.redeem(first, TokenId::random(), policy, 1_790_000_001_000),
+            RefreshDecision::Reused
+        );
     }
 }
 
@@ -129,8 +132,8 @@ fn clocks_that_disagree_give_nobody_a_dead_successor() {
     let policy = RotationPolicy { mode: Rotation::OnUse, grace: GRACE, idle_ttl: None };
     let first = TokenId::random();
     let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, 0, UnixMillis::MAX);
-    let mut refresh = |token, now| match session.present(token, TokenId::random(), policy, now) {
-        Verdict::Rotated { successor, .. } => successor,
+    let mut refresh = |token, now| match session.redeem(token, TokenId::random(), policy, now) {
+        RefreshDecision::Rotated { successor, .. } => successor,
         other => panic!("{other:?} at {now}"),
     };
     let second = refresh(first, 1_000);

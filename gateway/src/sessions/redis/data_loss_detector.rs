@@ -1,35 +1,35 @@
-//! Marks by which a store is known again: a Redis that has lost its records, or was replaced by another, has new ones.
+//! Generation ids by which a store is known again: a Redis that has lost its records, or was replaced by another, has new ones.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::fault::Fault;
+use super::error::RedisError;
 use super::keyspace::{LAYOUT, SHARDS, Shard};
 use crate::sessions::TokenId;
 
 /// The mark of each shard when it was last seen.
 #[derive(Debug)]
-pub(super) struct Marks {
+pub(super) struct GenerationIds {
     seen: Mutex<[Option<String>; SHARDS]>,
     losses: AtomicU64,
 }
 
-impl Default for Marks {
-    fn default() -> Marks {
-        Marks { seen: Mutex::new([const { None }; SHARDS]), losses: AtomicU64::new(0) }
+impl Default for GenerationIds {
+    fn default() -> GenerationIds {
+        GenerationIds { seen: Mutex::new([const { None }; SHARDS]), losses: AtomicU64::new(0) }
     }
 }
 
-impl Marks {
+impl GenerationIds {
     /// A mark for a shard that has none.
     pub(super) fn fresh(&self) -> String {
         format!("{LAYOUT} {}", TokenId::random())
     }
 
     /// Looks at a shard's mark and tells whether it is another than before.
-    pub(super) fn is_new(&self, shard: Shard, mark: String) -> Result<bool, Fault> {
+    pub(super) fn is_new(&self, shard: Shard, mark: String) -> Result<bool, RedisError> {
         if mark.split(' ').next() != Some(LAYOUT) {
-            return Err(Fault::Refused(format!(
+            return Err(RedisError::Refused(format!(
                 "its keys are laid out in another way than this version knows (mark {mark:?}); upgrade this gateway, or set another store.redis.key_prefix"
             )));
         }
@@ -60,12 +60,13 @@ mod tests {
 
     #[test]
     fn a_store_that_was_emptied_is_noticed_and_a_new_layout_refused() {
-        let marks = Marks::default();
-        let first = marks.fresh();
-        let is_new = |shard, mark: &str| marks.is_new(shard, mark.to_owned()).map_err(|fault| fault.text());
+        let generations = GenerationIds::default();
+        let first = generations.fresh();
+        let is_new =
+            |shard, mark: &str| generations.is_new(shard, mark.to_owned()).map_err(|error| error.text());
         assert_eq!(is_new(3, &first), Ok(false), "the first sight is no news");
         assert_eq!(is_new(3, &first), Ok(false));
-        assert_eq!(is_new(3, &marks.fresh()), Ok(true));
+        assert_eq!(is_new(3, &generations.fresh()), Ok(true));
         assert!(is_new(4, "2 x").is_err_and(|why| why.contains("upgrade")));
     }
 }

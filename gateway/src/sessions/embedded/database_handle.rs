@@ -13,7 +13,7 @@ use super::disk::Watch;
 use super::state_file;
 use crate::sessions::store::StoreError;
 
-pub(super) struct Slot {
+pub(super) struct DatabaseHandle {
     state: RwLock<State>,
     /// Nothing where the database is no file.
     watch: Option<Watch>,
@@ -21,12 +21,12 @@ pub(super) struct Slot {
 
 enum State {
     Open(Box<Database>),
-    Broken(String),
+    Failed(String),
 }
 
-impl Slot {
-    pub(super) fn new(database: Database, watch: Option<Watch>) -> Slot {
-        Slot { state: RwLock::new(State::Open(Box::new(database))), watch }
+impl DatabaseHandle {
+    pub(super) fn new(database: Database, watch: Option<Watch>) -> DatabaseHandle {
+        DatabaseHandle { state: RwLock::new(State::Open(Box::new(database))), watch }
     }
 
     /// Works with the open database. What fails, the caller tells.
@@ -36,27 +36,27 @@ impl Slot {
     ) -> Result<Result<T, redb::Error>, StoreError> {
         match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
             State::Open(database) => Ok(work(database)),
-            State::Broken(reason) => Err(self.refusal(reason)),
+            State::Failed(reason) => Err(self.refusal(reason)),
         }
     }
 
     /// Closes the database because a change has failed.
-    pub(super) fn break_off(&self, reason: String) -> StoreError {
+    pub(super) fn mark_failed(&self, reason: String) -> StoreError {
         let refusal = self.refusal(&reason);
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *state, State::Broken(reason));
+        let before = std::mem::replace(&mut *state, State::Failed(reason));
         drop(state);
         // redb may panic over what it finds.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(before)));
         refusal
     }
 
-    pub(super) fn is_broken(&self) -> bool {
-        matches!(&*self.state.read().unwrap_or_else(PoisonError::into_inner), State::Broken(_))
+    pub(super) fn is_failed(&self) -> bool {
+        matches!(&*self.state.read().unwrap_or_else(PoisonError::into_inner), State::Failed(_))
     }
 
     /// Opens the file anew, if that can show what is on disk. Tells whether it is open now.
-    pub(super) fn mend(&self) -> bool {
+    pub(super) fn reopen(&self) -> bool {
         let Some(watch) = self.watch.as_ref().filter(|watch| watch.may_reopen()) else { return false };
         // Before it is opened as well, so that a file which took its place is left alone.
         let opened = match watch.still_there() {
@@ -66,7 +66,7 @@ impl Slot {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         *state = match opened {
             Ok((database, _)) => State::Open(Box::new(database)),
-            Err(error) => State::Broken(error.to_string()),
+            Err(error) => State::Failed(error.to_string()),
         };
         matches!(*state, State::Open(_))
     }

@@ -14,14 +14,14 @@ use super::UnixMillis;
 
 /// The limit for one network.
 #[derive(Debug, Clone, Copy)]
-pub struct ThrottlePolicy {
+pub struct RateLimitPolicy {
     /// So many failures at once, and so many again over each window. At least one.
     pub max_failures: u32,
     /// In milliseconds.
     pub window: UnixMillis,
 }
 
-impl ThrottlePolicy {
+impl RateLimitPolicy {
     fn window_micros(self) -> u64 {
         self.window.saturating_mul(1000)
     }
@@ -34,30 +34,30 @@ impl ThrottlePolicy {
 
 /// What a network is limited in. Each has a count of its own, so that failed logins do not keep anybody from refreshing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
+pub enum RateLimitScope {
     /// Passwords that are not right.
     Login,
     /// Refresh tokens that are none of ours.
     Refresh,
 }
 
-impl Door {
+impl RateLimitScope {
     /// Its name in keys.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Door::Login => "login",
-            Door::Refresh => "refresh",
+            RateLimitScope::Login => "login",
+            RateLimitScope::Refresh => "refresh",
         }
     }
 }
 
 /// Whether an attempt may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Passage {
+pub enum RateLimitDecision {
     /// It may, and counts as failed until it is taken back.
-    Free,
+    Allowed,
     /// The next one fits in so many milliseconds.
-    Shut {
+    Limited {
         /// How long.
         retry_after: UnixMillis,
     },
@@ -104,20 +104,20 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// Counts an attempt that is about to be made.
-    pub(super) fn reserve(&mut self, policy: ThrottlePolicy, now: UnixMillis) -> Passage {
+    pub(super) fn acquire(&mut self, policy: RateLimitPolicy, now: UnixMillis) -> RateLimitDecision {
         let now = now.saturating_mul(1000);
         let full = now.saturating_add(policy.window_micros());
         // Never more than full: a clock that was set back shuts nobody out for longer than a window.
         let filled = self.empty_at_micros.clamp(now, full).saturating_add(policy.cost_micros());
         if filled > full {
-            return Passage::Shut { retry_after: (filled - full).div_ceil(1000) };
+            return RateLimitDecision::Limited { retry_after: (filled - full).div_ceil(1000) };
         }
         self.empty_at_micros = filled;
-        Passage::Free
+        RateLimitDecision::Allowed
     }
 
     /// Takes an attempt back.
-    pub(super) fn withdraw(&mut self, policy: ThrottlePolicy) {
+    pub(super) fn refund(&mut self, policy: RateLimitPolicy) {
         self.empty_at_micros = self.empty_at_micros.saturating_sub(policy.cost_micros());
     }
 
@@ -134,19 +134,19 @@ mod tests {
 
     use super::*;
 
-    const POLICY: ThrottlePolicy = ThrottlePolicy { max_failures: 4, window: 1000 };
+    const POLICY: RateLimitPolicy = RateLimitPolicy { max_failures: 4, window: 1000 };
     const START: UnixMillis = 1_790_000_000_000;
 
     #[test]
     fn a_burst_passes_then_one_after_the_other_as_the_bucket_drains() {
         let mut bucket = Bucket::default();
         for _ in 0..4 {
-            assert_eq!(bucket.reserve(POLICY, START), Passage::Free);
+            assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Allowed);
         }
-        assert_eq!(bucket.reserve(POLICY, START), Passage::Shut { retry_after: 250 });
-        assert_eq!(bucket.reserve(POLICY, START + 249), Passage::Shut { retry_after: 1 });
-        assert_eq!(bucket.reserve(POLICY, START + 250), Passage::Free);
-        assert_eq!(bucket.reserve(POLICY, START + 251), Passage::Shut { retry_after: 249 });
+        assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Limited { retry_after: 250 });
+        assert_eq!(bucket.acquire(POLICY, START + 249), RateLimitDecision::Limited { retry_after: 1 });
+        assert_eq!(bucket.acquire(POLICY, START + 250), RateLimitDecision::Allowed);
+        assert_eq!(bucket.acquire(POLICY, START + 251), RateLimitDecision::Limited { retry_after: 249 });
         assert_eq!(bucket.expires_at(), START + 1250);
     }
 
@@ -154,24 +154,24 @@ mod tests {
     fn good_attempts_that_are_taken_back_use_nothing_up() {
         let mut bucket = Bucket::default();
         for _ in 0..100 {
-            assert_eq!(bucket.reserve(POLICY, START), Passage::Free);
-            bucket.withdraw(POLICY);
+            assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Allowed);
+            bucket.refund(POLICY);
         }
         // And they do not give back what others have used up.
         for _ in 0..3 {
-            bucket.reserve(POLICY, START);
+            bucket.acquire(POLICY, START);
         }
-        assert_eq!(bucket.reserve(POLICY, START), Passage::Free);
-        bucket.withdraw(POLICY);
-        assert_eq!(bucket.reserve(POLICY, START), Passage::Free);
-        assert!(matches!(bucket.reserve(POLICY, START), Passage::Shut { .. }));
+        assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Allowed);
+        bucket.refund(POLICY);
+        assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Allowed);
+        assert!(matches!(bucket.acquire(POLICY, START), RateLimitDecision::Limited { .. }));
     }
 
     #[test]
     fn a_clock_that_was_set_back_shuts_nobody_out_for_longer_than_a_window() {
         let mut bucket = Bucket::default();
-        bucket.reserve(POLICY, START + 86_400_000);
-        assert_eq!(bucket.reserve(POLICY, START), Passage::Shut { retry_after: 250 });
+        bucket.acquire(POLICY, START + 86_400_000);
+        assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Limited { retry_after: 250 });
     }
 
     #[test]
@@ -196,17 +196,17 @@ mod tests {
             window in 1000..100_000_u64,
             waits in proptest::collection::vec(0..5_000_u64, 1..300),
         ) {
-            let policy = ThrottlePolicy { max_failures, window };
+            let policy = RateLimitPolicy { max_failures, window };
             let (mut bucket, mut now, mut passed) = (Bucket::default(), START, 0_u64);
             for wait in waits {
                 now += wait;
-                match bucket.reserve(policy, now) {
-                    Passage::Free => passed += 1,
-                    Passage::Shut { retry_after } => {
+                match bucket.acquire(policy, now) {
+                    RateLimitDecision::Allowed => passed += 1,
+                    RateLimitDecision::Limited { retry_after } => {
                         prop_assert!(retry_after >= 1);
                         let mut later = bucket.clone();
-                        prop_assert_eq!(later.reserve(policy, now + retry_after), Passage::Free);
-                        prop_assert_ne!(later.reserve(policy, now), Passage::Free);
+                        prop_assert_eq!(later.acquire(policy, now + retry_after), RateLimitDecision::Allowed);
+                        prop_assert_ne!(later.acquire(policy, now), RateLimitDecision::Allowed);
                     }
                 }
                 let drained = (now - START) * 1000 / policy.cost_micros();
