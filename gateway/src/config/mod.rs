@@ -13,14 +13,14 @@ mod diagnostic;
 mod entry;
 mod env_variable;
 mod fingerprint;
-mod given;
+mod diff;
 mod load;
-mod place;
+mod source_span;
 mod report;
 mod sections;
 mod settings;
-mod source;
-mod suggestion;
+mod file_watcher;
+mod did_you_mean;
 mod table;
 mod toml_file;
 
@@ -31,7 +31,7 @@ mod test_support;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub(crate) use fingerprint::{Fingerprint, fingerprint};
-pub(crate) use given::Given;
+pub(crate) use diff::Given;
 pub use load::{Loaded, load};
 pub use settings::*;
-pub use source::{FilesSeen, Source};
+pub use file_watcher::{FilesSeen, Source};

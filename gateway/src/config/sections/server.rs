@@ -8,17 +8,17 @@ use ipnet::IpNet;
 use super::redis::existing_file;
 use super::{DAY, HOUR, cores, seconds};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, Refusal, quoted};
+use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::settings::{Admin, CertificateFiles, Server, ServerTls, TlsVersion};
 use crate::config::table::Table;
 
 /// A name for `Via`: a token (RFC 9110 section 5.6.2) that is neither a version nor a comment.
-fn name(text: &str) -> Result<String, Refusal> {
+fn name(text: &str) -> Result<String, InvalidValue> {
     let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
     if !text.is_empty() && text.len() <= 64 && text.bytes().all(is_name) {
         return Ok(text.to_owned());
     }
-    Err(Refusal::new(format!("{} is not a name for `Via`", quoted(text)))
+    Err(InvalidValue::new(format!("{} is not a name for `Via`", quoted(text)))
         .help("use letters, digits, hyphens, dots and underscores, 64 at most, such as \"edge-1\""))
 }
 
@@ -57,13 +57,13 @@ pub(super) fn listeners(root: &mut Table<'_>) -> (Server, Admin) {
             );
         }
         if let Some(redirect) = server.redirect_listen.filter(|redirect| meet(*redirect, listen)) {
-            entry.refuse(Refusal::new(format!(
+            entry.refuse(InvalidValue::new(format!(
                 "`admin.listen` ({listen}) and `server.redirect_listen` ({redirect}) are the same address"
             )));
         }
         if !listen.ip().is_loopback() {
             entry.warn(
-                Refusal::new(
+                InvalidValue::new(
                     "the admin listener can be reached from other machines, and it asks no password",
                 )
                 .help("listen on 127.0.0.1 or [::1], or make sure that a firewall guards this port"),
@@ -79,7 +79,7 @@ fn redirect_listen(table: &mut Table<'_>, server: &Server, public: &Entry<'_>) -
     let listen = entry.parse(address)?;
     if server.tls.is_none() {
         entry.refuse(
-            Refusal::new("there is nothing to lead to: server.listen speaks plain HTTP")
+            InvalidValue::new("there is nothing to lead to: server.listen speaks plain HTTP")
                 .help("give [server.tls] certificates, or remove it"),
         );
     }
@@ -109,7 +109,7 @@ fn tls(table: &mut Table<'_>) -> Option<ServerTls> {
     let elements = entry.list()?;
     if elements.is_empty() {
         entry.refuse(
-            Refusal::new("TLS needs at least one certificate")
+            InvalidValue::new("TLS needs at least one certificate")
                 .help("name one, or remove `certificates` for plain HTTP"),
         );
     }
@@ -139,13 +139,13 @@ fn meet(a: SocketAddr, b: SocketAddr) -> bool {
         && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
 }
 
-fn address(text: &str) -> Result<SocketAddr, Refusal> {
+fn address(text: &str) -> Result<SocketAddr, InvalidValue> {
     text.parse().map_err(|_| {
         let help = match text.rsplit_once(':') {
             Some(("localhost", port)) => format!("write \"127.0.0.1:{port}\""),
             _ => "write an IP address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"".to_owned(),
         };
-        Refusal::new(format!("{} is not an address to listen on", quoted(text))).help(help)
+        InvalidValue::new(format!("{} is not an address to listen on", quoted(text))).help(help)
     })
 }
 
@@ -153,23 +153,23 @@ fn trusted_proxies(entry: &Entry<'_>) -> Vec<IpNet> {
     let networks = entry.list_of(network).unwrap_or_default();
     if networks.iter().any(|network| network.prefix_len() == 0) {
         entry.warn(
-            Refusal::new("everyone is trusted, so every client can claim any address as its own")
+            InvalidValue::new("everyone is trusted, so every client can claim any address as its own")
                 .help("name the addresses of your proxies only"),
         );
     }
     networks
 }
 
-fn network(text: &str) -> Result<IpNet, Refusal> {
+fn network(text: &str) -> Result<IpNet, InvalidValue> {
     let network = match text.parse::<std::net::IpAddr>() {
         Ok(address) => IpNet::from(address),
         Err(_) => text.parse().map_err(|_| {
-            Refusal::new(format!("{} is not an IP address or network", quoted(text)))
+            InvalidValue::new(format!("{} is not an IP address or network", quoted(text)))
                 .help("write it like \"10.0.0.0/8\", \"192.0.2.7\" or \"fd00::/8\"")
         })?,
     };
     if network.addr() != network.network() {
-        return Err(Refusal::new(format!("{} has bits set behind its prefix", quoted(text)))
+        return Err(InvalidValue::new(format!("{} has bits set behind its prefix", quoted(text)))
             .help(format!("write \"{}\", or the address alone", network.trunc())));
     }
     Ok(network)

@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::super::store::file_name;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Refusal, like, quoted};
+use crate::config::entry::{InvalidValue, like, quoted};
 use crate::config::settings::FixedAnswer;
 use crate::config::table::Table;
 
@@ -17,7 +17,7 @@ pub(super) const EXAMPLE: &str = "respond = { status = 503, body = \"Back at noo
 const MAX_BODY_LEN: u64 = 1 << 20;
 
 /// The table under `respond`.
-pub(super) fn fixed_answer(table: &mut Table<'_>) -> Option<FixedAnswer> {
+pub(super) fn direct_response(table: &mut Table<'_>) -> Option<FixedAnswer> {
     let status_entry = table.take("status");
     if !status_entry.is_given() {
         table.report().push(
@@ -30,7 +30,7 @@ pub(super) fn fixed_answer(table: &mut Table<'_>) -> Option<FixedAnswer> {
     let (text, file) = (table.take("body"), table.take("body_file"));
     let content_type = table.take("content_type").parse(content_type);
     if text.is_given() && file.is_given() {
-        file.refuse(Refusal::new(format!("`{}` is given too", text.name())).help("remove one"));
+        file.refuse(InvalidValue::new(format!("`{}` is given too", text.name())).help("remove one"));
     }
     let body = match file.is_given() {
         true => file.parse(|name| read(&file_name(name)?))?,
@@ -40,7 +40,7 @@ pub(super) fn fixed_answer(table: &mut Table<'_>) -> Option<FixedAnswer> {
     let bodiless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
     if bodiless.contains(&status) && !body.is_empty() {
         status_entry.refuse(
-            Refusal::new(format!("an answer with {} has no body", status.as_u16()))
+            InvalidValue::new(format!("an answer with {} has no body", status.as_u16()))
                 .help("leave `body` out, or choose another status"),
         );
     }
@@ -48,23 +48,23 @@ pub(super) fn fixed_answer(table: &mut Table<'_>) -> Option<FixedAnswer> {
     Some(FixedAnswer { status, body, content_type })
 }
 
-fn content_type(text: &str) -> Result<String, Refusal> {
+fn content_type(text: &str) -> Result<String, InvalidValue> {
     let is_plain = text.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
     if is_plain && text.trim() == text && text.split_once('/').is_some_and(|(kind, _)| !kind.is_empty()) {
         return Ok(text.to_owned());
     }
-    Err(Refusal::new(format!("{} is not a media type", quoted(text)))
+    Err(InvalidValue::new(format!("{} is not a media type", quoted(text)))
         .help("write it like \"application/json\""))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Refusal> {
+fn read(path: &Path) -> Result<Vec<u8>, InvalidValue> {
     let failed = |error: std::io::Error| {
-        Refusal::new(format!("the file {} cannot be read: {error}", quoted(&path.display().to_string())))
+        InvalidValue::new(format!("the file {} cannot be read: {error}", quoted(&path.display().to_string())))
             .help("name an existing file that this account may read")
     };
     let length = std::fs::metadata(path).map_err(failed)?.len();
     if length > MAX_BODY_LEN {
-        return Err(Refusal::new(format!("the file has {length} bytes, and {MAX_BODY_LEN} are the most"))
+        return Err(InvalidValue::new(format!("the file has {length} bytes, and {MAX_BODY_LEN} are the most"))
             .help("serve it from a folder with `static`"));
     }
     std::fs::read(path).map_err(failed)

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 /// What is left of a good secret, random text, after the words are taken out is nearly all of it.
-const LEAST_UNKNOWN: usize = 16;
+const MIN_ENTROPY_CHARS: usize = 16;
 
 /// Even 32 random decimal digits have more different ones.
-const LEAST_DIFFERENT: usize = 6;
+const MIN_DISTINCT_CHARS: usize = 6;
 
 /// The longest piece whose repetition makes a pattern.
-const LONGEST_PIECE: usize = 16;
+const MAX_PERIOD: usize = 16;
 
 /// Words of at least four letters that examples and keyboards are made of.
 const WORDS: [&str; 40] = [
@@ -64,7 +64,7 @@ pub(super) fn weakness(secret: &[u8]) -> Option<&'static str> {
     if secret == RFC_7515.as_bytes() {
         return Some("is the example of RFC 7515");
     }
-    if secret.iter().collect::<BTreeSet<_>>().len() < LEAST_DIFFERENT {
+    if secret.iter().collect::<BTreeSet<_>>().len() < MIN_DISTINCT_CHARS {
         return Some("is made of very few different bytes");
     }
     if repeats(secret) {
@@ -80,7 +80,7 @@ pub(super) fn weakness(secret: &[u8]) -> Option<&'static str> {
 }
 
 fn repeats(secret: &[u8]) -> bool {
-    (1..=LONGEST_PIECE.min(secret.len() / 2))
+    (1..=MAX_PERIOD.min(secret.len() / 2))
         .any(|period| secret.iter().zip(&secret[period..]).all(|(a, b)| a == b))
 }
 
@@ -99,7 +99,7 @@ fn is_made_of_words(secret: &str) -> bool {
     for word in WORDS {
         rest = rest.replace(word, "");
     }
-    rest.len() < before && rest.len() < LEAST_UNKNOWN
+    rest.len() < before && rest.len() < MIN_ENTROPY_CHARS
 }
 
 #[cfg(test)]

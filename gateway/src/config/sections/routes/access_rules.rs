@@ -3,18 +3,18 @@
 use figment::value::Value;
 
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, Refusal, quoted};
+use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::settings::{Access, ClaimScalar, RequiredClaim};
 use crate::config::table::Table;
 
 /// The three together.
-pub(super) struct Demands {
+pub(super) struct AccessRules {
     pub(super) access: Access,
     pub(super) roles: Vec<String>,
     pub(super) claims: Vec<RequiredClaim>,
 }
 
-pub(super) fn demands(table: &mut Table<'_>) -> Demands {
+pub(super) fn access_rules(table: &mut Table<'_>) -> AccessRules {
     let access_entry = table.take("access");
     let access = access_entry.choice(&[
         ("public", Access::Public),
@@ -40,16 +40,16 @@ pub(super) fn demands(table: &mut Table<'_>) -> Demands {
     } else {
         None
     };
-    Demands {
+    AccessRules {
         access: access.unwrap_or(Access::Authenticated),
         roles: roles_entry.list_of(role).unwrap_or_default(),
         claims: claims.unwrap_or_default(),
     }
 }
 
-fn role(text: &str) -> Result<String, Refusal> {
+fn role(text: &str) -> Result<String, InvalidValue> {
     if text.is_empty() || text.chars().any(char::is_control) {
-        return Err(Refusal::new(format!("{} is not the name of a role", quoted(text))));
+        return Err(InvalidValue::new(format!("{} is not the name of a role", quoted(text))));
     }
     Ok(text.to_owned())
 }
@@ -62,7 +62,7 @@ fn claims(table: &mut Table<'_>) -> Vec<RequiredClaim> {
             _ => vec![entry.clone()],
         };
         if values.is_empty() {
-            entry.refuse(Refusal::new("no value is named, so nobody could pass").help("name one at least"));
+            entry.refuse(InvalidValue::new("no value is named, so nobody could pass").help("name one at least"));
         }
         let any_of = values.iter().map(scalar).collect::<Option<Vec<_>>>()?;
         Some(RequiredClaim { claim, any_of })
@@ -79,7 +79,7 @@ fn scalar(entry: &Entry<'_>) -> Option<ClaimScalar> {
         Value::Num(..) if integer(&value).is_some() => integer(&value).map(ClaimScalar::Integer),
         _ => {
             entry.refuse(
-                Refusal::new("expected text, a whole number, true or false")
+                InvalidValue::new("expected text, a whole number, true or false")
                     .help("a claim is compared with a value, or with each of a list of values"),
             );
             None

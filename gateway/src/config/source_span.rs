@@ -19,7 +19,7 @@ pub(super) struct SourceText {
 
 /// Where a value, or the key of one, was given.
 #[derive(Debug, Clone, Default)]
-pub(super) enum Place {
+pub(super) enum SourceSpan {
     /// A stretch of a file.
     Text { source: Arc<SourceText>, span: Range<usize>, part: Part },
     /// A file as a whole, because it could not be read.
@@ -48,19 +48,19 @@ struct Snippet {
     underline: String,
 }
 
-impl Place {
+impl SourceSpan {
     /// Sorts by file, then by line, then the environment, and at last what stands nowhere.
     pub(super) fn order(&self) -> (usize, usize, &str) {
         match self {
-            Place::File(_) => (0, 0, ""),
-            Place::Text { source, span, .. } => (1 + source.number, span.start, ""),
-            Place::Variable(name) => (usize::MAX - 1, 0, name),
-            Place::Nowhere => (usize::MAX, 0, ""),
+            SourceSpan::File(_) => (0, 0, ""),
+            SourceSpan::Text { source, span, .. } => (1 + source.number, span.start, ""),
+            SourceSpan::Variable(name) => (usize::MAX - 1, 0, name),
+            SourceSpan::Nowhere => (usize::MAX, 0, ""),
         }
     }
 
     pub(super) fn is_nowhere(&self) -> bool {
-        matches!(self, Place::Nowhere)
+        matches!(self, SourceSpan::Nowhere)
     }
 
     /// The arrow with the place's name, and the source line with the place underlined.
@@ -74,13 +74,13 @@ impl Place {
         writeln!(f, "{gutter} | {}", snippet.underline)
     }
 
-    /// How wide the line number is that [`Place::render`] prints.
+    /// How wide the line number is that [`SourceSpan::render`] prints.
     pub(super) fn gutter(&self) -> usize {
         self.snippet().map_or(1, |s| s.number.to_string().len())
     }
 
     fn snippet(&self) -> Option<Snippet> {
-        let Place::Text { source, span, part } = self else { return None };
+        let SourceSpan::Text { source, span, part } = self else { return None };
         let text = source.text.as_str();
         let start = floor_char_boundary(text, span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |n| n + 1);
@@ -112,16 +112,16 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SourceSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Text { source, .. } => {
+            SourceSpan::Text { source, .. } => {
                 let (line, column) = self.snippet().map_or((1, 1), |s| (s.number, s.column));
                 write!(f, "{}:{line}:{column}", source.path.display())
             }
-            Place::File(path) => write!(f, "{}", path.display()),
-            Place::Variable(name) => write!(f, "environment variable {name}"),
-            Place::Nowhere => f.write_str("not given"),
+            SourceSpan::File(path) => write!(f, "{}", path.display()),
+            SourceSpan::Variable(name) => write!(f, "environment variable {name}"),
+            SourceSpan::Nowhere => f.write_str("not given"),
         }
     }
 }
@@ -144,7 +144,7 @@ fn printable(text: &str) -> String {
 mod tests {
     use super::*;
 
-    struct Shown(Place);
+    struct Shown(SourceSpan);
 
     impl fmt::Display for Shown {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -155,7 +155,7 @@ mod tests {
     fn show(text: &str, span: Range<usize>, part: Part, hidden: Option<Range<usize>>) -> String {
         let hidden = hidden.into_iter().collect();
         let source = SourceText { path: "a.toml".into(), text: text.into(), hidden, number: 0 };
-        Shown(Place::Text { source: Arc::new(source), span, part }).to_string()
+        Shown(SourceSpan::Text { source: Arc::new(source), span, part }).to_string()
     }
 
     #[test]

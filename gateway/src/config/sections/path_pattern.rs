@@ -1,10 +1,10 @@
 //! The shape that a path of the configuration has, so that it can equal the path of a canonical request target.
 
-use crate::config::entry::{Refusal, quoted};
+use crate::config::entry::{InvalidValue, quoted};
 
 /// Accepts `/one` and `/one/two`: segments of RFC 3986's pchar without `%` and `;`, none empty or made of dots.
-pub(super) fn segments(path: &str) -> Result<(), Refusal> {
-    let refuse = |why: &str| Err(Refusal::new(format!("the path {} {why}", quoted(path))));
+pub(super) fn segments(path: &str) -> Result<(), InvalidValue> {
+    let refuse = |why: &str| Err(InvalidValue::new(format!("the path {} {why}", quoted(path))));
     let Some(inner) = path.strip_prefix('/') else {
         return refuse("does not start with a slash");
     };
