@@ -5,11 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use crate::http1::{Field, FieldKind, RequestHead};
+use crate::http1::{HeaderField, HeaderKind, RequestHead};
 
 /// The peer of a connection.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub(crate) struct ClientAddr {
     address: IpAddr,
     /// The address, written out once for all requests.
     text: Box<str>,
@@ -18,11 +18,11 @@ pub(crate) struct Client {
     secure: bool,
 }
 
-impl Client {
-    pub(crate) fn new(peer: SocketAddr, trusted_proxies: &[IpNet], secure: bool) -> Client {
+impl ClientAddr {
+    pub(crate) fn new(peer: SocketAddr, trusted_proxies: &[IpNet], secure: bool) -> ClientAddr {
         let address = peer.ip().to_canonical();
         let text = address.to_string().into();
-        Client { address, text, trusted: trusted_proxies.iter().any(|net| net.contains(&address)), secure }
+        ClientAddr { address, text, trusted: trusted_proxies.iter().any(|net| net.contains(&address)), secure }
     }
 
     /// The address at the other end of the connection.
@@ -61,26 +61,28 @@ impl Client {
 
     /// Appends `X-Forwarded-*` and `Forwarded`, ready for the wire, for a request that arrived with this `Host`. What an
     /// untrusted peer sent under these names is not looked at.
+    /// An HTTP/1.0 request may have come without a host; then none is told.
     pub(crate) fn push_forwarding_lines(&self, head: &RequestHead, host: &str, lines: &mut Vec<u8>) {
         let before = if self.trusted { forwarded_for(head) } else { Vec::new() };
-        let believed = |kind| head.fields().only(kind).filter(|_| self.trusted);
-        let proto = match believed(FieldKind::XForwardedProto) {
-            Some(Field { value: b"https", .. }) => "https",
+        let believed = |kind| head.headers().only(kind).filter(|_| self.trusted);
+        let proto = match believed(HeaderKind::XForwardedProto) {
+            Some(HeaderField { value: b"https", .. }) => "https",
             Some(_) => "http",
             None if self.secure => "https",
             None => "http",
         };
-        let host = believed(FieldKind::XForwardedHost)
+        let host = believed(HeaderKind::XForwardedHost)
             .and_then(|field| crate::http1::Host::parse(field.value).ok())
             .map_or(host, |host| host.as_str());
         let mut put = |text: &str| lines.extend_from_slice(text.as_bytes());
 
         put("X-Forwarded-For: ");
         before.iter().for_each(|hop| put(&format!("{hop}, ")));
-        [&self.text, "\r\nX-Forwarded-Host: ", host, "\r\nX-Forwarded-Proto: ", proto]
-            .into_iter()
-            .for_each(&mut put);
-        put("\r\nForwarded: ");
+        put(&self.text);
+        if !host.is_empty() {
+            ["\r\nX-Forwarded-Host: ", host].into_iter().for_each(&mut put);
+        }
+        ["\r\nX-Forwarded-Proto: ", proto, "\r\nForwarded: "].into_iter().for_each(&mut put);
         before.iter().for_each(|hop| match hop {
             IpAddr::V4(hop) => put(&format!("for={hop}, ")),
             IpAddr::V6(hop) => put(&format!("for=\"[{hop}]\", ")),
@@ -90,15 +92,18 @@ impl Client {
             IpAddr::V4(_) => ["for=", &self.text].into_iter().for_each(&mut put),
             IpAddr::V6(_) => [&format!("for=\"[{}]", self.text), "\""].into_iter().for_each(&mut put),
         };
-        [";host=\"", host, "\";proto=", proto, "\r\n"].into_iter().for_each(&mut put);
+        if !host.is_empty() {
+            [";host=\"", host, "\""].into_iter().for_each(&mut put);
+        }
+        [";proto=", proto, "\r\n"].into_iter().for_each(&mut put);
     }
 }
 
 /// The addresses of `X-Forwarded-For`, from the right up to the first thing that is none.
 fn forwarded_for(head: &RequestHead) -> Vec<IpAddr> {
     let members: Vec<_> = head
-        .fields()
-        .of_kind(FieldKind::XForwardedFor)
+        .headers()
+        .of_kind(HeaderKind::XForwardedFor)
         .flat_map(|f| f.value.split(|&b| b == b',').map(<[u8]>::trim_ascii))
         .collect();
     let address =
@@ -120,7 +125,7 @@ mod tests {
         head.parse(format!("GET / HTTP/1.1\r\n{fields}\r\n").as_bytes(), &HeadLimits::default())
             .unwrap()
             .unwrap();
-        let client = Client::new(peer.parse().unwrap(), &trusted, false);
+        let client = ClientAddr::new(peer.parse().unwrap(), &trusted, false);
         let mut lines = Vec::new();
         client.push_forwarding_lines(&head, "gw.test", &mut lines);
         (client.address(&head, &trusted), String::from_utf8(lines).unwrap())

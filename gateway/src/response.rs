@@ -1,186 +1,115 @@
-//! What the pipeline answers: status, fields and a body that may still be on its way.
+//! Responses on their way out: an `http::Response` with a body from memory, a file or an upstream.
 
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::StatusCode;
-use tokio::time::Instant;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, StatusCode};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::http1::{BodyError, BodyFraming, FieldBlock};
-use crate::proxy::session_expiry::Lifetime;
-use crate::proxy::websocket::Tunnel;
-use crate::rejection::{Code, Rejection};
-use crate::services::static_files::FileBody;
+use crate::http1::split_lines;
+use crate::services::static_files::StaticBody;
+use crate::telemetry::AbortReason;
 use crate::upstream::UpstreamBody;
 
-/// An answer, before it is written.
-#[derive(Debug)]
-pub(crate) struct Response<'c> {
-    pub(crate) status: StatusCode,
-    pub(crate) fields: FieldBlock,
-    pub(crate) body: ResponseBody<'c>,
-    /// Whether `fields` has a `Date` already.
-    pub(crate) has_date: bool,
-    /// What was refused, if something was.
-    pub(crate) code: Option<Code>,
-    /// Whether the connection ends with it.
-    pub(crate) close: bool,
-    /// What the connection becomes behind a 101.
-    pub(crate) tunnel: Option<Box<Tunnel>>,
-}
+/// A response of the stack.
+pub(crate) type Response = http::Response<Body>;
 
-/// Where an answer's body comes from.
-#[derive(Debug)]
-pub(crate) enum ResponseBody<'c> {
-    None,
+/// Where a response's body comes from.
+#[derive(Debug, Default)]
+pub(crate) enum Body {
+    #[default]
+    Empty,
     Bytes(Bytes),
-    File(Box<FileBody>),
-    Upstream {
-        body: UpstreamBody<'c>,
-        framing: BodyFraming,
-        /// The length that the upstream tells without sending a body: for HEAD and 304.
-        declared: Option<u64>,
-        /// What ends it before its end, where a token has opened it and it takes its time.
-        lifetime: Option<Box<Lifetime>>,
-    },
+    File(Box<StaticBody>),
+    Upstream(Box<UpstreamBody>),
 }
 
-impl<'c> Response<'c> {
-    pub(crate) fn new(status: StatusCode) -> Response<'c> {
-        Response {
-            status,
-            fields: FieldBlock::new(),
-            body: ResponseBody::None,
-            has_date: false,
-            code: None,
-            close: false,
-            tunnel: None,
+/// A response without a body.
+pub(crate) fn empty(status: StatusCode) -> Response {
+    let mut response = http::Response::new(Body::Empty);
+    *response.status_mut() = status;
+    response
+}
+
+/// A response whose body is JSON.
+pub(crate) fn json(status: StatusCode, body: &impl serde::Serialize) -> Response {
+    // The bodies are our own plain structs: writing them cannot fail.
+    let bytes = serde_json::to_vec(body).unwrap_or_default();
+    let mut response = http::Response::new(Body::Bytes(bytes.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Marks a response that carries or refuses a token: no cache may keep it (RFC 6749 section 5.1).
+pub(crate) fn no_store(mut response: Response) -> Response {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A field's value from text that the gateway made itself; control bytes, which would end the field, become spaces.
+pub(crate) fn header_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| {
+        let clean: Vec<u8> = text.bytes().map(|b| if b == b'\t' || b >= b' ' && b != 0x7f { b } else { b' ' }).collect();
+        HeaderValue::from_bytes(&clean).unwrap_or_else(|_| HeaderValue::from_static(""))
+    })
+}
+
+/// Adds fields that stand ready as lines, each `Name: value` with its CRLF.
+pub(crate) fn append_lines(response: &mut Response, lines: &[u8]) {
+    for (name, value) in split_lines(lines) {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            response.headers_mut().append(name, value);
         }
-    }
-
-    pub(crate) fn json(status: StatusCode, body: &impl serde::Serialize) -> Response<'c> {
-        // The bodies are our own plain structs: writing them cannot fail.
-        let bytes = serde_json::to_vec(body).unwrap_or_default();
-        Response::new(status).field("Content-Type", "application/json").body(bytes)
-    }
-
-    pub(crate) fn field(mut self, name: &str, value: &str) -> Response<'c> {
-        self.fields.push(name.as_bytes(), value.as_bytes());
-        self
-    }
-
-    pub(crate) fn body(mut self, bytes: impl Into<Bytes>) -> Response<'c> {
-        self.body = ResponseBody::Bytes(bytes.into());
-        self
-    }
-
-    /// The `Content-Length` to tell, with or without a body to follow (RFC 9110 section 8.6).
-    pub(crate) fn declared_length(&self) -> Option<u64> {
-        match (self.status, &self.body) {
-            (StatusCode::NO_CONTENT | StatusCode::SWITCHING_PROTOCOLS, _)
-            | (StatusCode::NOT_MODIFIED, ResponseBody::None) => None,
-            (_, body) => body.declared_length(),
-        }
-    }
-
-    /// The one place that turns a refusal into an answer.
-    pub(crate) fn refusal(rejection: &Rejection, request_id: &str) -> Response<'c> {
-        let mut response = Response::new(rejection.status()).body(rejection.body(request_id));
-        for (name, value) in rejection.fields() {
-            response.fields.push(name.as_bytes(), value.as_bytes());
-        }
-        response.code = Some(rejection.code());
-        response.close = rejection.closes();
-        response
     }
 }
 
-impl ResponseBody<'_> {
-    /// How the body is framed, as far as is known beforehand.
-    pub(crate) fn framing(&self) -> BodyFraming {
-        let length = |n| if n == 0 { BodyFraming::Empty } else { BodyFraming::Length(n) };
-        match self {
-            ResponseBody::None => BodyFraming::Empty,
-            ResponseBody::Bytes(bytes) => length(bytes.len() as u64),
-            ResponseBody::File(file) => length(file.len()),
-            ResponseBody::Upstream { framing, .. } => *framing,
-        }
-    }
+/// Why a body ended before its end: for the access log, and as the error that makes hyper cut the response.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub(crate) struct AbortedBody {
+    pub(crate) reason: AbortReason,
+}
 
-    fn declared_length(&self) -> Option<u64> {
-        match self {
-            ResponseBody::None => Some(0),
-            ResponseBody::Bytes(bytes) => Some(bytes.len() as u64),
-            ResponseBody::File(file) => Some(file.len()),
-            ResponseBody::Upstream { framing: BodyFraming::Length(n), .. } => Some(*n),
-            ResponseBody::Upstream { declared, .. } => *declared,
-        }
-    }
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = AbortedBody;
 
-    /// What is at hand without waiting; may be empty.
-    pub(crate) fn buffered(&mut self) -> Result<&[u8], BodyError> {
-        match self {
-            ResponseBody::Bytes(bytes) => Ok(bytes),
-            ResponseBody::Upstream { body, .. } => body.buffered(),
-            ResponseBody::File(file) => Ok(file.buffered()),
-            ResponseBody::None => Ok(&[]),
-        }
-    }
-
-    /// The next piece; empty at the end.
-    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
-        match self {
-            ResponseBody::None => Poll::Ready(Ok(&[])),
-            ResponseBody::Bytes(bytes) => Poll::Ready(Ok(bytes)),
-            ResponseBody::File(file) => file.poll_fill(cx),
-            ResponseBody::Upstream { body, lifetime, .. } => {
-                if let Some(Poll::Ready(end)) = lifetime.as_mut().map(|lifetime| lifetime.poll_end(cx)) {
-                    tracing::info!(%end, "an answer was cut short");
-                    return Poll::Ready(Err(BodyError::SessionEnded));
-                }
-                body.poll_fill(cx)
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AbortedBody>>> {
+        match &mut *self {
+            Body::Empty => Poll::Ready(None),
+            Body::Bytes(bytes) => {
+                let all = std::mem::take(bytes);
+                Poll::Ready((!all.is_empty()).then(|| Ok(Frame::data(all))))
             }
+            Body::File(file) => Pin::new(&mut **file).poll_frame(cx).map_err(|error| {
+                tracing::warn!(%error, "a static file could not be read to its end");
+                AbortedBody { reason: AbortReason::FileError }
+            }),
+            Body::Upstream(body) => body.poll_frame(cx),
         }
     }
 
-    pub(crate) fn consume(&mut self, n: usize) {
+    fn is_end_stream(&self) -> bool {
         match self {
-            ResponseBody::None => {}
-            ResponseBody::Bytes(bytes) => drop(bytes.split_to(n)),
-            ResponseBody::File(file) => file.consume(n),
-            ResponseBody::Upstream { body, .. } => body.consume(n),
+            Body::Empty => true,
+            Body::Bytes(bytes) => bytes.is_empty(),
+            Body::File(file) => file.is_end_stream(),
+            Body::Upstream(body) => body.is_end_stream(),
         }
     }
 
-    /// Whether nothing is left.
-    pub(crate) fn is_complete(&mut self) -> bool {
+    fn size_hint(&self) -> SizeHint {
         match self {
-            ResponseBody::None => true,
-            ResponseBody::Bytes(bytes) => bytes.is_empty(),
-            ResponseBody::File(file) => file.is_complete(),
-            ResponseBody::Upstream { body, .. } => body.is_complete(),
-        }
-    }
-
-    /// The trailers behind a body that is complete.
-    pub(crate) fn take_trailers(&mut self) -> Option<http::HeaderMap> {
-        match self {
-            ResponseBody::Upstream { body, .. } => body.take_trailers(),
-            _ => None,
-        }
-    }
-
-    /// Lets the rest of a request body flow while the client is slow to take the response.
-    pub(crate) fn poll_upload(&mut self, cx: &mut Context<'_>) {
-        if let ResponseBody::Upstream { body, .. } = self {
-            body.poll_upload(cx);
-        }
-    }
-
-    /// Gives back what the body came from, if it can be used again.
-    pub(crate) fn finish(self, now: Instant) {
-        if let ResponseBody::Upstream { body, .. } = self {
-            body.finish(now);
+            Body::Empty => SizeHint::with_exact(0),
+            Body::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Body::File(file) => file.size_hint(),
+            Body::Upstream(body) => body.size_hint(),
         }
     }
 }

@@ -1,15 +1,17 @@
 //! What requests share: the process-wide state and each worker's own.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use crate::runtime_config::Snapshot;
+use crate::runtime_config::RuntimeConfig;
+use crate::http1::RequestHead;
 use crate::sessions::Sessions;
 use crate::telemetry::{AccessLog, Metrics, RequestIds, WorkerMetrics};
 use crate::users::HashingPool;
-use crate::worker_state::Serving;
+use crate::worker_state::WorkerState;
 
 /// The state of the whole process.
 pub(crate) struct Gateway {
@@ -22,7 +24,7 @@ pub(crate) struct Gateway {
 
 /// The configuration in force. It is replaced whole.
 pub(crate) struct Configuration {
-    current: RwLock<Arc<Snapshot>>,
+    current: RwLock<Arc<RuntimeConfig>>,
     /// Counts the replacements, so that workers need no lock to find that there was none.
     version: AtomicU64,
     reads: AtomicU64,
@@ -31,7 +33,7 @@ pub(crate) struct Configuration {
 }
 
 impl Configuration {
-    pub(crate) fn new(snapshot: Snapshot) -> Configuration {
+    pub(crate) fn new(snapshot: RuntimeConfig) -> Configuration {
         Configuration {
             current: RwLock::new(Arc::new(snapshot)),
             version: AtomicU64::new(0),
@@ -42,13 +44,13 @@ impl Configuration {
     }
 
     /// What is in force now. Whoever holds it sees no half of a change.
-    pub(crate) fn current(&self) -> Arc<Snapshot> {
+    pub(crate) fn current(&self) -> Arc<RuntimeConfig> {
         // Swapped in one step, so it is whole even if a thread panicked beside it.
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Requests that begin from now on are served with `snapshot`.
-    pub(crate) fn replace(&self, snapshot: Arc<Snapshot>) {
+    pub(crate) fn replace(&self, snapshot: Arc<RuntimeConfig>) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
         self.version.fetch_add(1, Ordering::Release);
     }
@@ -87,8 +89,16 @@ pub(crate) struct Worker {
     pub(crate) access_log: Option<AccessLog>,
     pub(crate) request_ids: RefCell<RequestIds>,
     /// With the version of the configuration that it was made for.
-    serving: RefCell<(u64, Rc<Serving>)>,
+    state: RefCell<(u64, Rc<WorkerState>)>,
+    /// Heads of requests that are over; their space is used again.
+    spare_heads: RefCell<Vec<Box<RequestHead>>>,
+    draining: Cell<bool>,
+    /// What [`Self::now_millis`] says where the clock stands still, for programs that count instructions.
+    fixed_now: Option<u64>,
 }
+
+/// So many heads are kept for later.
+const MAX_SPARE_HEADS: usize = 64;
 
 impl Worker {
     /// The `index`-th worker of the gateway.
@@ -96,38 +106,82 @@ impl Worker {
         let metrics = gateway.metrics.worker(index);
         // Asked before the configuration is fetched: a replacement in between is then fetched once more.
         let version = gateway.configuration.version();
-        let serving = Serving::new(gateway.configuration.current(), &metrics, &[]);
+        let state = WorkerState::new(gateway.configuration.current(), &metrics, &[]);
         Worker {
             metrics,
             access_log: gateway.access_log.as_ref().map(AccessLog::lane),
             request_ids: RefCell::new(RequestIds::new()),
-            serving: RefCell::new((version, Rc::new(serving))),
+            state: RefCell::new((version, Rc::new(state))),
+            spare_heads: RefCell::default(),
+            draining: Cell::new(false),
+            fixed_now: None,
             gateway,
         }
     }
 
+    /// The same worker at a fixed time, in milliseconds since 1970.
+    pub(crate) fn at(self, now_millis: u64) -> Worker {
+        Worker { fixed_now: Some(now_millis), ..self }
+    }
+
+    /// The time in milliseconds since 1970.
+    pub(crate) fn now_millis(&self) -> u64 {
+        self.fixed_now.unwrap_or_else(|| {
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+        })
+    }
+
     /// What a request that begins now is served with, from its start to its end.
-    pub(crate) fn serving(&self) -> Rc<Serving> {
+    pub(crate) fn state(&self) -> Rc<WorkerState> {
         let version = self.gateway.configuration.version();
-        if self.serving.borrow().0 != version {
-            self.follow(version);
+        if self.state.borrow().0 != version {
+            self.apply_config(version);
         }
-        Rc::clone(&self.serving.borrow().1)
+        Rc::clone(&self.state.borrow().1)
     }
 
     #[cold]
-    fn follow(&self, version: u64) {
-        let mut serving = self.serving.borrow_mut();
-        let next = Serving::new(self.gateway.configuration.current(), &self.metrics, serving.1.upstreams());
-        let last = std::mem::replace(&mut *serving, (version, Rc::new(next)));
-        last.1.retire();
+    fn apply_config(&self, version: u64) {
+        let mut state = self.state.borrow_mut();
+        let next = WorkerState::new(self.gateway.configuration.current(), &self.metrics, state.1.upstreams());
+        let last = std::mem::replace(&mut *state, (version, Rc::new(next)));
+        last.1.drain_removed();
+    }
+
+    /// Space for the head of the next request.
+    pub(crate) fn take_head(&self) -> Box<RequestHead> {
+        self.spare_heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes the head of a request back that is over.
+    pub(crate) fn release_head(&self, mut head: Box<RequestHead>) {
+        let mut spare = self.spare_heads.borrow_mut();
+        if spare.len() < MAX_SPARE_HEADS {
+            head.clear();
+            spare.push(head);
+        }
+    }
+
+    /// Whether the gateway is about to stop, so that connections end with their next response.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    pub(crate) fn set_draining(&self) {
+        self.draining.set(true);
     }
 
     /// What is done now and then, besides requests: following the configuration where no request does, closing idle
     /// connections and telling what is only known here.
-    pub(crate) fn keep_house(&self) {
-        let serving = self.serving();
-        serving.upstreams().iter().for_each(|pool| pool.prune());
-        self.metrics.token_cache_entries(serving.token_cache.borrow().len());
+    pub(crate) fn run_maintenance(&self) {
+        let state = self.state();
+        state.upstreams().iter().for_each(|pool| pool.prune());
+        self.metrics.token_cache_entries(state.token_cache.borrow().len());
+    }
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").finish_non_exhaustive()
     }
 }

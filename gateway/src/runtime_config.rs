@@ -21,7 +21,7 @@ use crate::upstream::{Upstream, UpstreamError};
 use crate::users::{LiveDirectory, UserFileErrors};
 
 /// Everything that follows from the settings, the keys and the users file.
-pub(crate) struct Snapshot {
+pub(crate) struct RuntimeConfig {
     pub(crate) settings: Settings,
     pub(crate) routes: Routes,
     pub(crate) endpoints: Endpoints,
@@ -44,7 +44,7 @@ pub(crate) struct Snapshot {
 
 /// Why a configuration cannot be served.
 #[derive(Debug, thiserror::Error)]
-pub enum SnapshotError {
+pub enum RuntimeConfigError {
     /// No usable signing key.
     #[error(transparent)]
     Keys(#[from] KeyError),
@@ -67,10 +67,10 @@ pub enum SnapshotError {
     },
 }
 
-impl Snapshot {
+impl RuntimeConfig {
     /// Loads what the settings name.
-    pub(crate) fn load(settings: Settings, now: UnixSeconds) -> Result<Snapshot, SnapshotError> {
-        Snapshot::load_with(settings, now, None)
+    pub(crate) fn load(settings: Settings, now: UnixSeconds) -> Result<RuntimeConfig, RuntimeConfigError> {
+        RuntimeConfig::load_with(settings, now, None)
     }
 
     /// The same for settings that are to replace those of `last`. An upstream that stays the same keeps
@@ -79,21 +79,21 @@ impl Snapshot {
     pub(crate) fn load_after(
         settings: Settings,
         now: UnixSeconds,
-        last: &Snapshot,
-    ) -> Result<Snapshot, SnapshotError> {
-        Snapshot::load_with(settings, now, Some(last))
+        last: &RuntimeConfig,
+    ) -> Result<RuntimeConfig, RuntimeConfigError> {
+        RuntimeConfig::load_with(settings, now, Some(last))
     }
 
     fn load_with(
         settings: Settings,
         now: UnixSeconds,
-        last: Option<&Snapshot>,
-    ) -> Result<Snapshot, SnapshotError> {
+        last: Option<&RuntimeConfig>,
+    ) -> Result<RuntimeConfig, RuntimeConfigError> {
         let keys = KeyRing::load(&settings.tokens, now)?;
         let jwks = keys.jwks();
         let key_ids = keys.ids().map(str::to_owned).collect();
         let (issuer, verifier) = keys.into_parts(&settings.tokens);
-        let (users, warnings) = LiveDirectory::load(&settings.users.file).map_err(SnapshotError::Users)?;
+        let (users, warnings) = LiveDirectory::load(&settings.users.file).map_err(RuntimeConfigError::Users)?;
         let users = match last.map(|last| &last.users).filter(|users| users.path() == settings.users.file) {
             Some(known) => Arc::clone(known),
             None => {
@@ -126,10 +126,10 @@ impl Snapshot {
             },
             |root| StaticRoot::open(root).map(Arc::new).inspect_err(|_| failed_root = root.to_owned()),
         );
-        let routes = routes.map_err(|source| SnapshotError::Static { path: failed_root, source })?;
+        let routes = routes.map_err(|source| RuntimeConfigError::Static { path: failed_root, source })?;
         let claims_of_routes =
             settings.routes.iter().flat_map(|route| route.request_headers.names_of_claims());
-        Ok(Snapshot {
+        Ok(RuntimeConfig {
             routes,
             endpoints: Endpoints::new(&settings.endpoints),
             cors: Cors::new(&settings.cors),
@@ -148,7 +148,7 @@ impl Snapshot {
     }
 
     /// Which keys came and went since `last`, one line a key.
-    pub(crate) fn key_changes(&self, last: &Snapshot) -> Vec<String> {
+    pub(crate) fn key_changes(&self, last: &RuntimeConfig) -> Vec<String> {
         let new = self.key_ids.iter().filter(|id| !last.key_ids.contains(id));
         let gone = last.key_ids.iter().filter(|id| !self.key_ids.contains(id));
         new.map(|id| format!("the key {id} verifies from now on"))

@@ -1,17 +1,17 @@
-//! What one worker serves requests with under one configuration: the snapshot, and what the worker keeps for it.
+//! What one worker serves requests with under one configuration: the config, and what the worker keeps for it.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::auth::token_cache::TokenCache;
-use crate::runtime_config::Snapshot;
+use crate::runtime_config::RuntimeConfig;
 use crate::telemetry::{RouteCounters, WorkerMetrics};
 use crate::upstream::{Upstream, UpstreamPool};
 
 /// A request takes it once and goes its whole way with it, so that it sees one configuration only.
-pub(crate) struct Serving {
-    pub(crate) snapshot: Arc<Snapshot>,
+pub(crate) struct WorkerState {
+    pub(crate) config: Arc<RuntimeConfig>,
     /// What it knows was verified with the keys of this configuration, and has its identity headers.
     pub(crate) token_cache: RefCell<TokenCache>,
     pub(crate) counters: RouteCounters,
@@ -19,14 +19,14 @@ pub(crate) struct Serving {
     upstreams: Vec<Rc<UpstreamPool>>,
 }
 
-impl Serving {
+impl WorkerState {
     /// `last` are the pools so far: those of upstreams that have stayed the same are kept, with their connections.
     pub(crate) fn new(
-        snapshot: Arc<Snapshot>,
+        config: Arc<RuntimeConfig>,
         metrics: &WorkerMetrics,
         last: &[Rc<UpstreamPool>],
-    ) -> Serving {
-        let settings = &snapshot.settings;
+    ) -> WorkerState {
+        let settings = &config.settings;
         let workers = settings.server.workers;
         let pool = |upstream: &Arc<Upstream>| {
             let kept = last.iter().find(|pool| Arc::ptr_eq(pool.upstream(), upstream));
@@ -34,11 +34,11 @@ impl Serving {
         };
         let routes = settings.routes.iter().map(|route| route.path.as_str());
         let upstreams = settings.upstreams.keys().map(String::as_str);
-        Serving {
+        WorkerState {
             counters: metrics.of_routes(routes, upstreams),
             token_cache: RefCell::new(TokenCache::new(settings.limits.token_cache)),
-            upstreams: snapshot.upstreams.iter().map(pool).collect(),
-            snapshot,
+            upstreams: config.upstreams.iter().map(pool).collect(),
+            config,
         }
     }
 
@@ -52,7 +52,13 @@ impl Serving {
     }
 
     /// Lets go of what only new requests would need. Those under way go on.
-    pub(crate) fn retire(&self) {
+    pub(crate) fn drain_removed(&self) {
         self.token_cache.replace(TokenCache::new(0));
+    }
+}
+
+impl std::fmt::Debug for WorkerState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerState").finish_non_exhaustive()
     }
 }

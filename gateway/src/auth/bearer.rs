@@ -1,7 +1,7 @@
 //! Finding the bearer token in a request (RFC 6750 section 2.1). It travels in `Authorization`; a route may say that a
 //! browser's WebSocket brings it among its subprotocols.
 
-use crate::http1::{FieldKind, RequestHead};
+use crate::http1::{HeaderKind, RequestHead};
 use crate::rejection::{Code, Rejection};
 
 /// What follows `Bearer` in a request, before anyone has asked whether it can be a token.
@@ -16,7 +16,7 @@ impl<'h> Bearer<'h> {
 
     /// The bearer credentials of a request, or `None` where there are none.
     pub(crate) fn of(head: &'h RequestHead) -> Result<Option<Bearer<'h>>, Rejection> {
-        let mut fields = head.fields().of_kind(FieldKind::Authorization);
+        let mut fields = head.headers().of_kind(HeaderKind::Authorization);
         let Some(field) = fields.next() else { return Ok(None) };
         if fields.next().is_some() {
             return Err(malformed("more than one Authorization field"));

@@ -14,37 +14,37 @@ use crate::tokens::UnixSeconds;
 /// one is full, it becomes the old one and what was in that is forgotten, unless it was used meanwhile.
 #[derive(Debug)]
 pub(crate) struct TokenCache {
-    young: HashMap<Box<[u8]>, Remembered, RandomState>,
-    old: HashMap<Box<[u8]>, Remembered, RandomState>,
+    young: HashMap<Box<[u8]>, CacheEntry, RandomState>,
+    old: HashMap<Box<[u8]>, CacheEntry, RandomState>,
     generation: usize,
 }
 
 #[derive(Debug)]
-struct Remembered {
+struct CacheEntry {
     identity: Rc<Identity>,
     /// The state of the revocations when this session was last seen not to be among them.
     epoch: Cell<u64>,
 }
 
-impl Remembered {
-    fn judge(&self, now: UnixSeconds, leeway: u64, revocations: &Revocations) -> Known {
+impl CacheEntry {
+    fn lookup(&self, now: UnixSeconds, leeway: u64, revocations: &Revocations) -> CacheLookup {
         if now >= self.identity.claims().expires_at().saturating_add(leeway) {
-            return Known::Expired;
+            return CacheLookup::Expired;
         }
         let epoch = revocations.epoch();
         if self.epoch.get() != epoch {
             if revocations.is_revoked(self.identity.session()) {
-                return Known::Revoked;
+                return CacheLookup::Revoked;
             }
             self.epoch.set(epoch);
         }
-        Known::Good(Rc::clone(&self.identity))
+        CacheLookup::Good(Rc::clone(&self.identity))
     }
 }
 
 /// What the cache knows of a token.
 #[derive(Debug)]
-pub(crate) enum Known {
+pub(crate) enum CacheLookup {
     Good(Rc<Identity>),
     Expired,
     Revoked,
@@ -61,7 +61,7 @@ impl TokenCache {
         }
     }
 
-    /// How many tokens are remembered.
+    /// How many tokens are entry.
     pub(crate) fn len(&self) -> usize {
         self.young.len() + self.old.len()
     }
@@ -74,25 +74,25 @@ impl TokenCache {
         now: UnixSeconds,
         leeway: u64,
         revocations: &Revocations,
-    ) -> Known {
-        if let Some(remembered) = self.young.get(token) {
-            return remembered.judge(now, leeway, revocations);
+    ) -> CacheLookup {
+        if let Some(entry) = self.young.get(token) {
+            return entry.lookup(now, leeway, revocations);
         }
-        let Some((token, remembered)) = self.old.remove_entry(token) else { return Known::Unknown };
-        let known = remembered.judge(now, leeway, revocations);
-        self.store(token, remembered);
+        let Some((token, entry)) = self.old.remove_entry(token) else { return CacheLookup::Unknown };
+        let known = entry.lookup(now, leeway, revocations);
+        self.store(token, entry);
         known
     }
 
     /// Remembers a token that was verified; `epoch` was read before its session was looked up.
     pub(crate) fn insert(&mut self, token: &[u8], identity: Rc<Identity>, epoch: u64) {
-        self.store(token.into(), Remembered { identity, epoch: Cell::new(epoch) });
+        self.store(token.into(), CacheEntry { identity, epoch: Cell::new(epoch) });
     }
 
-    fn store(&mut self, token: Box<[u8]>, remembered: Remembered) {
+    fn store(&mut self, token: Box<[u8]>, entry: CacheEntry) {
         if self.young.len() >= self.generation {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(token, remembered);
+        self.young.insert(token, entry);
     }
 }

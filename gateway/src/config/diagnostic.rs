@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn a_second_place_follows_as_a_note() {
-        let diagnostic = Diagnostic::warning("twice").related("first here", SourceSpan::File("a.toml".into()));
+        let diagnostic =
+            Diagnostic::warning("twice").related("first here", SourceSpan::File("a.toml".into()));
         assert_eq!(diagnostic.to_string(), "warning: twice\nnote: first here\n --> a.toml\n");
         assert_eq!(diagnostic.location(), None);
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use figment::value::{Dict, Tag, Value};
 
 use super::diagnostic::Diagnostic;
-use super::source_span::{Part, SourceSpan};
 use super::did_you_mean::suggest;
+use super::source_span::{Part, SourceSpan};
 use super::table::{MergedConfig, Table, dotted};
 use super::toml_file::{PathSegment, parse_value};
 
@@ -39,7 +39,11 @@ pub(super) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    pub(super) fn new(merged: &'a MergedConfig<'a>, path: Vec<PathSegment>, value: Option<&'a Value>) -> Self {
+    pub(super) fn new(
+        merged: &'a MergedConfig<'a>,
+        path: Vec<PathSegment>,
+        value: Option<&'a Value>,
+    ) -> Self {
         Self { merged, path, value }
     }
 
@@ -192,7 +196,9 @@ impl<'a> Entry<'a> {
             Value::Dict(..) => self.table(read),
             other => {
                 let found = if other.as_str().is_some() { "a string".to_owned() } else { describe(other) };
-                self.refuse(InvalidValue::new(format!("expected a table, found {found}")).help(like(example)));
+                self.refuse(
+                    InvalidValue::new(format!("expected a table, found {found}")).help(like(example)),
+                );
                 None
             }
         }

@@ -6,8 +6,8 @@ use figment::value::{Dict, Map, Tag, Value};
 use figment::{Metadata, Profile, Provider};
 
 use super::diagnostic::Diagnostic;
-use super::source_span::SourceSpan;
 use super::report::Report;
+use super::source_span::SourceSpan;
 use super::toml_file::parse_value;
 
 const PREFIX: &str = "auth_gateway__";

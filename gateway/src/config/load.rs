@@ -6,8 +6,8 @@ use figment::Figment;
 use figment::value::{Dict, Tag, Value};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::env_variable::EnvVariable;
 use super::diff::Given;
+use super::env_variable::EnvVariable;
 use super::report::Report;
 use super::sections;
 use super::settings::Settings;

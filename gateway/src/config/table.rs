@@ -6,10 +6,10 @@ use figment::value::{Dict, Tag, Value};
 use figment::{Figment, Source};
 
 use super::diagnostic::Diagnostic;
-use super::entry::Entry;
-use super::source_span::{Part, SourceSpan};
-use super::report::Report;
 use super::did_you_mean::suggest;
+use super::entry::Entry;
+use super::report::Report;
+use super::source_span::{Part, SourceSpan};
 use super::toml_file::{PathSegment, TomlFile};
 
 /// Everything that was given, merged, with who gave what.

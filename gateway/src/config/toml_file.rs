@@ -58,7 +58,11 @@ impl TomlFile {
                 let message = format!("not valid TOML: {}", error.message());
                 let hidden = secrets_in_broken_text(&text);
                 let source = Arc::new(SourceText { path, text, hidden, number });
-                return Err(Diagnostic::error(message).at(SourceSpan::Text { source, span, part: Part::Value }));
+                return Err(Diagnostic::error(message).at(SourceSpan::Text {
+                    source,
+                    span,
+                    part: Part::Value,
+                }));
             }
         };
         let mut walk = SpanVisitor::default();
@@ -126,8 +130,9 @@ impl SpanVisitor {
             let key = table.key(name).and_then(toml_edit::Key::span);
             let hidden = if is_secret(name) { item.span() } else { None };
             self.hidden.extend(hidden);
-            let value =
-                self.step(PathSegment::Key(name.into()), Spans { key, value: item.span() }, |walk| walk.item(item));
+            let value = self.step(PathSegment::Key(name.into()), Spans { key, value: item.span() }, |walk| {
+                walk.item(item)
+            });
             dict.insert(name.into(), value);
         }
         dict

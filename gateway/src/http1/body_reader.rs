@@ -1,35 +1,18 @@
 //! Bodies as they are pulled off a socket: one piece at a time, in place, only when someone wants it.
 
-use std::future::poll_fn;
-use std::io;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use crate::http1::chunked::{BadChunk, ChunkDecoder, Step};
-use crate::http1::{BodyFraming, Http2Body};
-use crate::net::{Deadline, ReadBuffer, Socket};
+use bytes::Bytes;
+use http_body::SizeHint;
+
+use crate::http1::{BadChunk, BodyFraming, ChunkDecoder, Step};
+use crate::net::{ReadBuffer, Socket};
+use crate::request_body::BodyError;
 
 /// What is read at once: large enough that a long transfer costs few system calls.
 const READ_SIZE: usize = 64 * 1024;
 /// What is read at once when little is expected.
 const SMALL_READ: usize = 4 * 1024;
-
-/// Why a body cannot be read to its end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyError {
-    #[error("the chunked coding is malformed")]
-    Malformed,
-    #[error("the connection ended before the body did")]
-    Truncated,
-    #[error("no more of the body arrived in time")]
-    TimedOut,
-    #[error("the body is larger than allowed")]
-    TooLarge,
-    #[error("the session that it belongs to is over")]
-    SessionEnded,
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
 
 impl From<BadChunk> for BodyError {
     fn from(_: BadChunk) -> BodyError {
@@ -66,6 +49,20 @@ impl BodyReader {
     /// Whether all of it was read and consumed.
     pub(crate) fn is_complete(&self) -> bool {
         matches!(self.decoder, Decoder::Ended)
+    }
+
+    /// Whether all of the body is in `buffer` in one piece, told without taking anything.
+    pub(crate) fn is_whole(&self, buffer: &ReadBuffer) -> bool {
+        matches!(self.decoder, Decoder::Length(left) if buffer.filled().len() as u64 >= left)
+    }
+
+    /// How much is left, as far as it is known beforehand.
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        match self.decoder {
+            Decoder::Ended => SizeHint::with_exact(0),
+            Decoder::Length(left) => SizeHint::with_exact(left),
+            Decoder::Chunked(_) | Decoder::UntilClose => SizeHint::default(),
+        }
     }
 
     /// The next piece of the body that is in `buffer` already; empty when reading is needed or the body is over.
@@ -117,11 +114,22 @@ impl BodyReader {
         Poll::Ready(Ok(&buffer.filled()[..self.available]))
     }
 
+    /// Takes the piece that was given last out of the buffer.
+    pub(crate) fn take(&mut self, buffer: &mut ReadBuffer) -> Bytes {
+        let n = std::mem::take(&mut self.available);
+        self.count(n);
+        buffer.take(n)
+    }
+
     /// Takes `n` bytes of what was given last.
     pub(crate) fn consume(&mut self, buffer: &mut ReadBuffer, n: usize) {
         debug_assert!(n <= self.available);
         self.available -= n;
         buffer.consume(n);
+        self.count(n);
+    }
+
+    fn count(&mut self, n: usize) {
         if let Decoder::Length(left) = &mut self.decoder {
             *left -= n as u64;
             if *left == 0 {
@@ -131,141 +139,3 @@ impl BodyReader {
     }
 }
 
-/// The body of the request in hand.
-#[derive(Debug)]
-pub(crate) struct RequestBody<'c> {
-    framing: BodyFraming,
-    source: Source<'c>,
-    /// How long one read may take.
-    patience: Duration,
-    /// How many bytes may yet come.
-    allowed: u64,
-}
-
-/// Where a request's body comes from.
-#[derive(Debug)]
-enum Source<'c> {
-    Connection(ConnectionBody<'c>),
-    Stream(Box<(Http2Body, Deadline)>),
-}
-
-/// What a body needs of its HTTP/1.1 connection.
-#[derive(Debug)]
-pub(crate) struct ConnectionBody<'c> {
-    pub(crate) socket: &'c Socket,
-    pub(crate) input: &'c mut ReadBuffer,
-    pub(crate) reader: &'c mut BodyReader,
-    pub(crate) deadline: &'c mut Deadline,
-    /// Whether the client waits for `100 Continue` before it sends (RFC 9110 section 10.1.1). It is sent when the
-    /// body is first wanted, so a request that is refused never gets one.
-    pub(crate) awaits_continue: &'c mut bool,
-}
-
-impl ConnectionBody<'_> {
-    fn poll_fill(&mut self, cx: &mut Context<'_>, patience: Duration) -> Poll<Result<&[u8], BodyError>> {
-        if *self.awaits_continue {
-            *self.awaits_continue = false;
-            self.deadline.clear();
-            // 25 bytes into an idle socket: they fit, or the connection is beyond help.
-            ready!(self.socket.poll_write(cx, b"HTTP/1.1 100 Continue\r\n\r\n"))?;
-        }
-        match self.reader.poll_fill(cx, self.socket, self.input) {
-            Poll::Ready(result) => {
-                self.deadline.clear();
-                Poll::Ready(result)
-            }
-            Poll::Pending => self.deadline.poll_within(cx, patience).map(|()| Err(BodyError::TimedOut)),
-        }
-    }
-}
-
-impl<'c> RequestBody<'c> {
-    /// The body of a request of HTTP/1.1.
-    pub(crate) fn of_connection(
-        framing: BodyFraming,
-        connection: ConnectionBody<'c>,
-        patience: Duration,
-    ) -> RequestBody<'c> {
-        RequestBody { framing, source: Source::Connection(connection), patience, allowed: u64::MAX }
-    }
-
-    /// The body of a request of HTTP/2.
-    pub(crate) fn of_stream(framing: BodyFraming, body: Http2Body, patience: Duration) -> RequestBody<'c> {
-        RequestBody {
-            framing,
-            source: Source::Stream(Box::new((body, Deadline::default()))),
-            patience,
-            allowed: u64::MAX,
-        }
-    }
-
-    /// The same body, an error if it has more than `most` bytes.
-    pub(crate) fn limited(self, most: u64) -> RequestBody<'c> {
-        RequestBody { allowed: most, ..self }
-    }
-
-    /// How it is framed; what is told of that in HTTP/2 is told in the terms of HTTP/1.1.
-    pub(crate) fn framing(&self) -> BodyFraming {
-        self.framing
-    }
-
-    /// The next piece; empty at the end.
-    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
-        let allowed = self.allowed;
-        let piece = self.poll_piece(cx);
-        match piece {
-            Poll::Ready(Ok(piece)) if piece.len() as u64 > allowed => Poll::Ready(Err(BodyError::TooLarge)),
-            piece => piece,
-        }
-    }
-
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
-        match &mut self.source {
-            Source::Connection(body) => body.poll_fill(cx, self.patience),
-            Source::Stream(stream) => {
-                let (body, deadline) = &mut **stream;
-                match body.poll_fill(cx) {
-                    Poll::Ready(piece) => {
-                        deadline.clear();
-                        Poll::Ready(piece)
-                    }
-                    Poll::Pending => {
-                        deadline.poll_within(cx, self.patience).map(|()| Err(BodyError::TimedOut))
-                    }
-                }
-            }
-        }
-    }
-
-    pub(crate) fn consume(&mut self, n: usize) {
-        self.allowed = self.allowed.saturating_sub(n as u64);
-        match &mut self.source {
-            Source::Connection(body) => body.reader.consume(body.input, n),
-            Source::Stream(stream) => stream.0.consume(n),
-        }
-    }
-
-    /// The whole body, if it has at most `limit` bytes and is complete `within` that time.
-    pub(crate) async fn read_all(mut self, limit: usize, within: Duration) -> Result<Vec<u8>, BodyError> {
-        if matches!(self.framing, BodyFraming::Length(n) if n > limit as u64) {
-            return Err(BodyError::TooLarge);
-        }
-        let mut all = Vec::new();
-        let reading = poll_fn(|cx| {
-            loop {
-                let piece = ready!(self.poll_fill(cx))?;
-                if piece.is_empty() {
-                    return Poll::Ready(Ok(()));
-                }
-                if all.len() + piece.len() > limit {
-                    return Poll::Ready(Err(BodyError::TooLarge));
-                }
-                all.extend_from_slice(piece);
-                let n = piece.len();
-                self.consume(n);
-            }
-        });
-        tokio::time::timeout(within, reading).await.unwrap_or(Err(BodyError::TimedOut))?;
-        Ok(all)
-    }
-}

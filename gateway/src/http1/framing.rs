@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode};
 
-use crate::http1::{FieldKind, Fields, RequestHead, ResponseHead, Version};
+use crate::http1::{HeaderKind, Headers, RequestHead, ResponseHead, Version};
 
 /// How a body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(crate) enum FramingError {
 
 /// The framing of a request's body.
 pub(crate) fn request_framing(head: &RequestHead) -> Result<BodyFraming, FramingError> {
-    match declared(head.fields())? {
+    match declared(head.headers())? {
         Declared { coding: true, .. } if head.version() == Version::Http10 => {
             Err(FramingError::CodingInHttp10)
         }
@@ -47,7 +47,7 @@ pub(crate) fn request_framing(head: &RequestHead) -> Result<BodyFraming, Framing
 
 /// The framing of the body that answers a request with `method` (RFC 9112 section 6.3).
 pub(crate) fn response_framing(head: &ResponseHead, method: &Method) -> Result<BodyFraming, FramingError> {
-    let declared = declared(head.fields())?;
+    let declared = declared(head.headers())?;
     let status = head.status();
     if *method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
         return Ok(BodyFraming::Empty);
@@ -70,9 +70,9 @@ impl Declared {
     }
 }
 
-fn declared(fields: &Fields) -> Result<Declared, FramingError> {
+fn declared(fields: &Headers) -> Result<Declared, FramingError> {
     let mut declared = Declared { coding: false, length: None };
-    for field in fields.of_kind(FieldKind::TransferEncoding) {
+    for field in fields.of_kind(HeaderKind::TransferEncoding) {
         if declared.coding {
             return Err(FramingError::RepeatedCoding);
         }
@@ -86,7 +86,7 @@ fn declared(fields: &Fields) -> Result<Declared, FramingError> {
         }
         declared.coding = true;
     }
-    for field in fields.of_kind(FieldKind::ContentLength) {
+    for field in fields.of_kind(HeaderKind::ContentLength) {
         if declared.length.is_some() {
             return Err(FramingError::BadLength);
         }

@@ -1,16 +1,16 @@
-//! Field names: which of them mean something to a proxy, also under spellings that some upstreams fold together.
+//! HeaderField names: which of them mean something to a proxy, also under spellings that some upstreams fold together.
 
 /// One header field as it was received.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Field<'h> {
-    pub(crate) kind: FieldKind,
+pub(crate) struct HeaderField<'h> {
+    pub(crate) kind: HeaderKind,
     pub(crate) name: &'h [u8],
     pub(crate) value: &'h [u8],
 }
 
 /// What a field's name means to a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FieldKind {
+pub(crate) enum HeaderKind {
     AccessControl,
     Authorization,
     Connection,
@@ -36,10 +36,10 @@ pub(crate) enum FieldKind {
     /// Removed in both directions (RFC 9110 section 7.6.1).
     HopByHop,
     /// Removed from requests: some upstreams let it override the address, the path or the method, or `Proxy`.
-    Override,
+    RoutingOverride,
     /// A spelling that folds to one of the names above without being it, such as `Transfer_Encoding`: never
     /// interpreted, never forwarded.
-    Alias,
+    UnderscoreAlias,
     /// End-to-end and of no interest here.
     Other,
 }
@@ -63,11 +63,11 @@ const FOLD: [u8; 256] = {
     table
 };
 
-impl FieldKind {
+impl HeaderKind {
     /// The meaning of `name`. Only the plain spelling (letters, digits, `-`) earns a meaning.
-    pub(crate) fn of(name: &[u8]) -> FieldKind {
+    pub(crate) fn of(name: &[u8]) -> HeaderKind {
         if name.is_empty() || name.len() > LONGEST {
-            return FieldKind::Other;
+            return HeaderKind::Other;
         }
         let first = FOLD[name[0] as usize];
         // Most names have neither length and first letter of a known one, and are done with.
@@ -75,12 +75,12 @@ impl FieldKind {
             let (folded, is_plain) = folded(name);
             let same_length = STARTS[name.len()] as usize..STARTS[name.len() + 1] as usize;
             if let Some(at) = same_length.into_iter().find(|&at| WIDE[at] == folded) {
-                return if is_plain { NAMES[at].1 } else { FieldKind::Alias };
+                return if is_plain { NAMES[at].1 } else { HeaderKind::UnderscoreAlias };
             }
         }
         match first == b'x' && OVERRIDING.iter().any(|family| begins_with(name, family)) {
-            true => FieldKind::Override,
-            false => FieldKind::Other,
+            true => HeaderKind::RoutingOverride,
+            false => HeaderKind::Other,
         }
     }
 }
@@ -115,58 +115,58 @@ const OVERRIDING: [&[u8]; 2] = [b"x-forwarded-", b"x-envoy-"];
 const LONGEST: usize = 40;
 
 /// Every name that means something, in lower case; sorted by length, for few names share one.
-const NAMES: [(&[u8], FieldKind); 51] = [
-    (b"te", FieldKind::HopByHop),
-    (b"via", FieldKind::Via),
-    (b"date", FieldKind::Date),
-    (b"host", FieldKind::Host),
-    (b"vary", FieldKind::Vary),
-    (b"proxy", FieldKind::Override),
-    (b"expect", FieldKind::Expect),
-    (b"origin", FieldKind::Origin),
-    (b"x-host", FieldKind::Override),
-    (b"trailer", FieldKind::HopByHop),
-    (b"upgrade", FieldKind::Upgrade),
-    (b"forwarded", FieldKind::Forwarded),
-    (b"x-real-ip", FieldKind::Override),
-    (b"connection", FieldKind::Connection),
-    (b"keep-alive", FieldKind::HopByHop),
-    (b"x-client-ip", FieldKind::Override),
-    (b"x-forwarded", FieldKind::Override),
-    (b"content-type", FieldKind::ContentType),
-    (b"max-forwards", FieldKind::MaxForwards),
-    (b"x-request-id", FieldKind::XRequestId),
-    (b"authorization", FieldKind::Authorization),
-    (b"if-none-match", FieldKind::IfNoneMatch),
-    (b"x-http-method", FieldKind::Override),
-    (b"x-rewrite-url", FieldKind::Override),
-    (b"content-length", FieldKind::ContentLength),
-    (b"http2-settings", FieldKind::HopByHop),
-    (b"true-client-ip", FieldKind::Override),
-    (b"x-original-uri", FieldKind::Override),
-    (b"x-original-url", FieldKind::Override),
-    (b"x-forwarded-for", FieldKind::XForwardedFor),
-    (b"x-original-host", FieldKind::Override),
-    (b"cf-connecting-ip", FieldKind::Override),
-    (b"content-encoding", FieldKind::ContentEncoding),
-    (b"proxy-connection", FieldKind::HopByHop),
-    (b"x-forwarded-host", FieldKind::XForwardedHost),
-    (b"transfer-encoding", FieldKind::TransferEncoding),
-    (b"x-forwarded-proto", FieldKind::XForwardedProto),
-    (b"x-method-override", FieldKind::Override),
-    (b"x-original-method", FieldKind::Override),
-    (b"proxy-authenticate", FieldKind::HopByHop),
-    (b"proxy-authorization", FieldKind::HopByHop),
-    (b"x-cluster-client-ip", FieldKind::Override),
-    (b"access-control-max-age", FieldKind::AccessControl),
-    (b"x-http-method-override", FieldKind::Override),
-    (b"proxy-authentication-info", FieldKind::HopByHop),
-    (b"access-control-allow-origin", FieldKind::AccessControl),
-    (b"access-control-allow-headers", FieldKind::AccessControl),
-    (b"access-control-allow-methods", FieldKind::AccessControl),
-    (b"access-control-expose-headers", FieldKind::AccessControl),
-    (b"access-control-request-method", FieldKind::RequestMethod),
-    (b"access-control-allow-credentials", FieldKind::AccessControl),
+const NAMES: [(&[u8], HeaderKind); 51] = [
+    (b"te", HeaderKind::HopByHop),
+    (b"via", HeaderKind::Via),
+    (b"date", HeaderKind::Date),
+    (b"host", HeaderKind::Host),
+    (b"vary", HeaderKind::Vary),
+    (b"proxy", HeaderKind::RoutingOverride),
+    (b"expect", HeaderKind::Expect),
+    (b"origin", HeaderKind::Origin),
+    (b"x-host", HeaderKind::RoutingOverride),
+    (b"trailer", HeaderKind::HopByHop),
+    (b"upgrade", HeaderKind::Upgrade),
+    (b"forwarded", HeaderKind::Forwarded),
+    (b"x-real-ip", HeaderKind::RoutingOverride),
+    (b"connection", HeaderKind::Connection),
+    (b"keep-alive", HeaderKind::HopByHop),
+    (b"x-client-ip", HeaderKind::RoutingOverride),
+    (b"x-forwarded", HeaderKind::RoutingOverride),
+    (b"content-type", HeaderKind::ContentType),
+    (b"max-forwards", HeaderKind::MaxForwards),
+    (b"x-request-id", HeaderKind::XRequestId),
+    (b"authorization", HeaderKind::Authorization),
+    (b"if-none-match", HeaderKind::IfNoneMatch),
+    (b"x-http-method", HeaderKind::RoutingOverride),
+    (b"x-rewrite-url", HeaderKind::RoutingOverride),
+    (b"content-length", HeaderKind::ContentLength),
+    (b"http2-settings", HeaderKind::HopByHop),
+    (b"true-client-ip", HeaderKind::RoutingOverride),
+    (b"x-original-uri", HeaderKind::RoutingOverride),
+    (b"x-original-url", HeaderKind::RoutingOverride),
+    (b"x-forwarded-for", HeaderKind::XForwardedFor),
+    (b"x-original-host", HeaderKind::RoutingOverride),
+    (b"cf-connecting-ip", HeaderKind::RoutingOverride),
+    (b"content-encoding", HeaderKind::ContentEncoding),
+    (b"proxy-connection", HeaderKind::HopByHop),
+    (b"x-forwarded-host", HeaderKind::XForwardedHost),
+    (b"transfer-encoding", HeaderKind::TransferEncoding),
+    (b"x-forwarded-proto", HeaderKind::XForwardedProto),
+    (b"x-method-override", HeaderKind::RoutingOverride),
+    (b"x-original-method", HeaderKind::RoutingOverride),
+    (b"proxy-authenticate", HeaderKind::HopByHop),
+    (b"proxy-authorization", HeaderKind::HopByHop),
+    (b"x-cluster-client-ip", HeaderKind::RoutingOverride),
+    (b"access-control-max-age", HeaderKind::AccessControl),
+    (b"x-http-method-override", HeaderKind::RoutingOverride),
+    (b"proxy-authentication-info", HeaderKind::HopByHop),
+    (b"access-control-allow-origin", HeaderKind::AccessControl),
+    (b"access-control-allow-headers", HeaderKind::AccessControl),
+    (b"access-control-allow-methods", HeaderKind::AccessControl),
+    (b"access-control-expose-headers", HeaderKind::AccessControl),
+    (b"access-control-request-method", HeaderKind::RequestMethod),
+    (b"access-control-allow-credentials", HeaderKind::AccessControl),
 ];
 
 /// [`NAMES`] as they are compared.
@@ -219,7 +219,7 @@ const STARTS: [u8; LONGEST + 2] = {
     starts
 };
 
-impl<'h> Field<'h> {
+impl<'h> HeaderField<'h> {
     /// The members of a comma-separated list (RFC 9110 section 5.6.1), without the blanks around them.
     pub(crate) fn members(&self) -> impl Iterator<Item = &'h [u8]> + use<'h> {
         self.value.split(|&b| b == b',').map(|m| m.trim_ascii()).filter(|m| !m.is_empty())
@@ -233,22 +233,22 @@ mod tests {
     #[test]
     fn every_known_name_is_found_and_its_neighbours_are_not() {
         for (name, kind) in NAMES {
-            assert_eq!(FieldKind::of(name), kind, "{}", String::from_utf8_lossy(name));
-            assert_eq!(FieldKind::of(&name.to_ascii_uppercase()), kind);
+            assert_eq!(HeaderKind::of(name), kind, "{}", String::from_utf8_lossy(name));
+            assert_eq!(HeaderKind::of(&name.to_ascii_uppercase()), kind);
             let (longer, mut other) = ([name, b"z"].concat(), name.to_vec());
             other[name.len() - 1] = b'0';
             for neighbour in [longer, other] {
-                let kind = FieldKind::of(&neighbour);
-                assert!(matches!(kind, FieldKind::Other | FieldKind::Override), "{neighbour:?}");
+                let kind = HeaderKind::of(&neighbour);
+                assert!(matches!(kind, HeaderKind::Other | HeaderKind::RoutingOverride), "{neighbour:?}");
             }
         }
     }
 
     #[test]
     fn names_are_compared_without_case() {
-        assert_eq!(FieldKind::of(b"Transfer-Encoding"), FieldKind::TransferEncoding);
-        assert_eq!(FieldKind::of(b"HOST"), FieldKind::Host);
-        assert_eq!(FieldKind::of(b"accept"), FieldKind::Other);
+        assert_eq!(HeaderKind::of(b"Transfer-Encoding"), HeaderKind::TransferEncoding);
+        assert_eq!(HeaderKind::of(b"HOST"), HeaderKind::Host);
+        assert_eq!(HeaderKind::of(b"accept"), HeaderKind::Other);
     }
 
     #[test]
@@ -256,15 +256,15 @@ mod tests {
         for name in ["Transfer_Encoding", "content.length", "X_Forwarded_For", "Host!", "proxy_authorization"]
         {
             let folds_to_longer = name == "Host!";
-            let kind = FieldKind::of(name.as_bytes());
-            assert_eq!(kind, if folds_to_longer { FieldKind::Other } else { FieldKind::Alias }, "{name}");
+            let kind = HeaderKind::of(name.as_bytes());
+            assert_eq!(kind, if folds_to_longer { HeaderKind::Other } else { HeaderKind::UnderscoreAlias }, "{name}");
         }
-        assert_eq!(FieldKind::of(b"X_Custom"), FieldKind::Other);
+        assert_eq!(HeaderKind::of(b"X_Custom"), HeaderKind::Other);
     }
 
     #[test]
     fn families_of_overriding_names_are_known_by_their_prefix() {
-        assert_eq!(FieldKind::of(b"X-Forwarded-Prefix"), FieldKind::Override);
-        assert_eq!(FieldKind::of(b"x-envoy-original-path"), FieldKind::Override);
+        assert_eq!(HeaderKind::of(b"X-Forwarded-Prefix"), HeaderKind::RoutingOverride);
+        assert_eq!(HeaderKind::of(b"x-envoy-original-path"), HeaderKind::RoutingOverride);
     }
 }

@@ -1,6 +1,6 @@
 //! The `Host` of a request (RFC 9110 section 7.2, RFC 9112 section 3.2): exactly one, and well formed.
 
-use crate::http1::{FieldKind, RequestHead};
+use crate::http1::{HeaderKind, RequestHead, Version};
 
 /// A host that cannot be believed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,10 +21,41 @@ pub(crate) struct Host<'h> {
     port: Option<u16>,
 }
 
+/// How an admitted [`Host`] is split, for a request that outlives the borrow.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HostSpan {
+    name_len: u16,
+    port: Option<u16>,
+}
+
 impl<'h> Host<'h> {
-    /// The host of a request: what its `Host` field says, and its absolute target if it has one.
+    const UNKNOWN: Host<'static> = Host { text: "", name: "", port: None };
+
+    /// The host again; `head` is the one that it was read from.
+    pub(crate) fn of_admitted(head: &'h RequestHead, span: HostSpan) -> Host<'h> {
+        let value = head.headers().of_kind(HeaderKind::Host).next().map_or(&b""[..], |field| field.value);
+        // It was judged to be text before its span was taken.
+        let text = std::str::from_utf8(value).unwrap_or_default();
+        Host { text, name: &text[..usize::from(span.name_len)], port: span.port }
+    }
+
+    /// How it is split.
+    pub(crate) fn span(&self) -> HostSpan {
+        HostSpan { name_len: self.name.len() as u16, port: self.port }
+    }
+
+    /// Whether the request did not say for which host it is.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// The host of a request: what its `Host` field says, and its absolute target if it has one. An HTTP/1.0 request may come
+    /// without one (RFC 9112 section 3.2): then it is [unknown](Host::is_unknown).
     pub(crate) fn of(head: &'h RequestHead, authority: Option<&[u8]>) -> Result<Host<'h>, HostError> {
-        let field = head.fields().only(FieldKind::Host).ok_or(HostError::NotOne)?;
+        if head.version() == Version::Http10 && !head.headers().has(HeaderKind::Host) && authority.is_none() {
+            return Ok(Host::UNKNOWN);
+        }
+        let field = head.headers().only(HeaderKind::Host).ok_or(HostError::NotOne)?;
         let host = Host::parse(field.value)?;
         match authority.map(Host::parse).transpose()? {
             Some(authority) if !authority.same_as(&host) => Err(HostError::Disagrees),

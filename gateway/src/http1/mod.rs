@@ -11,21 +11,17 @@ mod header;
 mod header_block;
 mod headers;
 mod host;
-mod http2_body;
-mod http2_head;
 mod request_head;
 mod response_head;
 mod target;
 
-pub(crate) use body_reader::{BodyError, BodyReader, ConnectionBody, RequestBody};
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use chunked::{ChunkDecoder, Step};
+pub(crate) use body_reader::BodyReader;
+pub(crate) use chunked::{BadChunk, ChunkDecoder, Step};
 pub(crate) use framing::{BodyFraming, FramingError, request_framing, response_framing};
-pub(crate) use header::{Field, FieldKind, fold};
-pub(crate) use header_block::{FieldBlock, http_date};
-pub(crate) use headers::Fields;
-pub(crate) use host::{Host, HostError};
-pub(crate) use http2_body::Http2Body;
+pub(crate) use header::{HeaderField, HeaderKind, fold};
+pub(crate) use header_block::split_lines;
+pub(crate) use headers::Headers;
+pub(crate) use host::{Host, HostError, HostSpan};
 pub(crate) use request_head::{HeadError, HeadLimits, RequestHead, Version};
 pub(crate) use response_head::ResponseHead;
-pub(crate) use target::{CanonicalTarget, TargetError};
+pub(crate) use target::{CanonicalTarget, TargetError, TargetSpan};

@@ -4,8 +4,11 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use http::Method;
+use http::header::{COOKIE, HOST};
+use http::request::Parts;
 
-use crate::http1::Fields;
+use crate::config::Limits;
+use crate::http1::{Headers, Host};
 use crate::http1::headers::place;
 
 /// The protocol version a client speaks.
@@ -25,6 +28,13 @@ pub(crate) struct HeadLimits {
     pub(crate) block: usize,
     /// Number of fields.
     pub(crate) fields: usize,
+}
+
+impl HeadLimits {
+    /// The limits of the configuration.
+    pub(crate) fn of(limits: &Limits) -> HeadLimits {
+        HeadLimits { line: limits.request_line, block: limits.header_block, fields: limits.header_fields }
+    }
 }
 
 impl Default for HeadLimits {
@@ -57,6 +67,14 @@ pub(crate) enum HeadError {
     AuthorityDisagrees,
 }
 
+/// Whether `Host` names the same host as `:authority`.
+fn same_host(authority: &[u8], host: &[u8]) -> bool {
+    match (Host::parse(authority), Host::parse(host)) {
+        (Ok(authority), Ok(host)) => authority.same_as(&host),
+        _ => false,
+    }
+}
+
 /// A parsed head. It is reused from request to request, so that parsing allocates nothing once warm.
 #[derive(Debug)]
 pub(crate) struct RequestHead {
@@ -65,7 +83,7 @@ pub(crate) struct RequestHead {
     version: Version,
     /// Whether a body follows whose end the stream tells, as HTTP/2 has it.
     body_follows: bool,
-    fields: Fields,
+    headers: Headers,
 }
 
 impl Default for RequestHead {
@@ -75,7 +93,7 @@ impl Default for RequestHead {
             target: 0..0,
             version: Version::Http11,
             body_follows: false,
-            fields: Fields::default(),
+            headers: Headers::default(),
         }
     }
 }
@@ -105,7 +123,7 @@ impl RequestHead {
         self.target = request.path.map(|p| place(head, p.as_bytes())).ok_or(HeadError::BadRequestLine)?;
         self.version = if request.version == Some(0) { Version::Http10 } else { Version::Http11 };
         self.body_follows = false;
-        self.fields.take(head, request.headers);
+        self.headers.take(head, request.headers);
         Ok(Some(length))
     }
 
@@ -115,21 +133,81 @@ impl RequestHead {
 
     /// The request target, byte for byte.
     pub(crate) fn target(&self) -> &[u8] {
-        &self.fields.head()[self.target.clone()]
+        &self.headers.head()[self.target.clone()]
     }
 
     pub(crate) fn version(&self) -> Version {
         self.version
     }
 
-    pub(crate) fn fields(&self) -> &Fields {
-        &self.fields
+    pub(crate) fn headers(&self) -> &Headers {
+        &self.headers
     }
 
-    /// Says that the head came over HTTP/2.
-    pub(crate) fn is_from_http2(&mut self, body_follows: bool) {
+    /// Takes over a head that was decoded from HTTP/2 (RFC 9113 section 8.3), so that everything that judges heads of
+    /// HTTP/1.1 judges these.
+    ///
+    /// `:authority` becomes `Host`, and cookie crumbs become one `Cookie` field (section 8.2.3), for no upstream expects pieces.
+    /// `body_follows` tells that the stream goes on after the head.
+    ///
+    /// # Errors
+    ///
+    /// A target or a number of fields over `limits`, or a `Host` beside an `:authority` that it disagrees with.
+    pub(crate) fn read_http2(
+        &mut self,
+        parts: &Parts,
+        body_follows: bool,
+        limits: &HeadLimits,
+    ) -> Result<(), HeadError> {
+        self.method = parts.method.clone();
         self.version = Version::Http2;
         self.body_follows = body_follows;
+        self.headers.clear();
+        let target = match (parts.uri.path_and_query(), parts.uri.authority()) {
+            (None, Some(authority)) if parts.method == Method::CONNECT => authority.as_str(),
+            (path, _) => path.map_or("/", |path| path.as_str()),
+        };
+        self.target = self.headers.append(target.as_bytes());
+        // As long as the request line of HTTP/1.1 would be, without its CRLF.
+        if self.method.as_str().len() + target.len() + b"  HTTP/1.1".len() > limits.line {
+            return Err(HeadError::LineTooLong(limits.line));
+        }
+        let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+        if let Some(authority) = authority {
+            self.headers.push(b"Host", authority);
+        }
+        let mut host_seen = false;
+        for (name, value) in &parts.headers {
+            match authority {
+                Some(authority) if *name == HOST => {
+                    if host_seen || !same_host(authority, value.as_bytes()) {
+                        return Err(HeadError::AuthorityDisagrees);
+                    }
+                    host_seen = true;
+                }
+                _ if *name == COOKIE => {}
+                _ => self.headers.push(name.as_str().as_bytes(), value.as_bytes()),
+            }
+        }
+        let crumbs: Vec<&[u8]> = parts.headers.get_all(COOKIE).iter().map(|value| value.as_bytes()).collect();
+        if !crumbs.is_empty() {
+            self.headers.push(b"Cookie", &crumbs.join(&b"; "[..]));
+        }
+        if self.headers.len() > limits.fields.min(MAX_FIELDS) {
+            return Err(HeadError::TooManyFields(limits.fields.min(MAX_FIELDS)));
+        }
+        Ok(())
+    }
+
+    /// Whether a request line was read; a head that was refused before that has none.
+    pub(crate) fn has_request_line(&self) -> bool {
+        !self.target.is_empty()
+    }
+
+    /// Forgets what was read and keeps the space.
+    pub(crate) fn clear(&mut self) {
+        self.target = 0..0;
+        self.headers.clear();
     }
 
     /// Whether a body follows though neither length nor coding is declared.
@@ -194,7 +272,7 @@ mod tests {
             (head.method(), head.target(), head.version()),
             (&Method::POST, &b"/a?b"[..], Version::Http11)
         );
-        let fields: Vec<_> = head.fields().iter().map(|f| (f.name, f.value)).collect();
+        let fields: Vec<_> = head.headers().iter().map(|f| (f.name, f.value)).collect();
         assert_eq!(fields, [(&b"Host"[..], &b"x"[..]), (b"Empty", b""), (b"X-A", b"b c")]);
     }
 

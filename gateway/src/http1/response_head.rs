@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use http::StatusCode;
 
-use crate::http1::Fields;
+use crate::http1::Headers;
 
 /// More than this is no head an application means.
 const MAX_BLOCK: usize = 64 * 1024;
@@ -24,7 +24,7 @@ pub(crate) enum ResponseHeadError {
 pub(crate) struct ResponseHead {
     status: StatusCode,
     http10: bool,
-    fields: Fields,
+    headers: Headers,
 }
 
 impl ResponseHead {
@@ -48,8 +48,17 @@ impl ResponseHead {
             .and_then(|code| StatusCode::from_u16(code).ok())
             .ok_or(ResponseHeadError::Malformed)?;
         self.http10 = response.version == Some(0);
-        self.fields.take(&input[..length], response.headers);
+        self.headers.take(&input[..length], response.headers);
         Ok(Some(length))
+    }
+
+    /// Takes over a head that was decoded from HTTP/2, so that there is one way to pass heads on.
+    pub(crate) fn from_http2(parts: &http::response::Parts) -> ResponseHead {
+        let mut head = ResponseHead { status: parts.status, ..ResponseHead::default() };
+        for (name, value) in &parts.headers {
+            head.headers.push(name.as_str().as_bytes(), value.as_bytes());
+        }
+        head
     }
 
     pub(crate) fn status(&self) -> StatusCode {
@@ -61,8 +70,8 @@ impl ResponseHead {
         self.http10
     }
 
-    pub(crate) fn fields(&self) -> &Fields {
-        &self.fields
+    pub(crate) fn headers(&self) -> &Headers {
+        &self.headers
     }
 }
 
@@ -78,7 +87,7 @@ mod tests {
         assert_eq!(head.parse(text).unwrap(), Some(text.len() - 4));
         assert_eq!(head.status(), StatusCode::CREATED);
         assert_eq!(
-            head.fields().iter().map(|f| (f.name, f.value)).collect::<Vec<_>>(),
+            head.headers().iter().map(|f| (f.name, f.value)).collect::<Vec<_>>(),
             [(&b"A"[..], &b"b"[..])]
         );
     }

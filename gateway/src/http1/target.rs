@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use http::Method;
 use percent_encoding::percent_decode;
 
+use crate::http1::RequestHead;
+
 /// A target that two parsers could read differently, or that is no target.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TargetError {
@@ -87,6 +89,58 @@ impl<'h> CanonicalTarget<'h> {
         let segments = prefix.split('/').skip(1).filter(|s| !s.is_empty()).count();
         let start = self.path().match_indices('/').nth(segments).map_or(self.path_end, |(at, _)| at);
         &self.raw[start..]
+    }
+}
+
+/// Where in a head's target an admitted [`CanonicalTarget`] is, for a request that outlives the borrow.
+#[derive(Debug)]
+pub(crate) struct TargetSpan {
+    /// Where the origin form starts; `None` for an absolute form without a path, whose path is `/`.
+    start: Option<u32>,
+    path_end: u32,
+    decoded: Option<Box<str>>,
+    encoded_slash: bool,
+}
+
+impl TargetSpan {
+    /// The target again; `head` is the one that it was parsed from.
+    pub(crate) fn of<'h>(&'h self, head: &'h RequestHead) -> CanonicalTarget<'h> {
+        let raw = self.raw(head);
+        let decoded = Cow::Borrowed(self.decoded_path(head));
+        let path_end = self.path_end as usize;
+        CanonicalTarget { raw, path_end, decoded, encoded_slash: self.encoded_slash, authority: None }
+    }
+
+    fn raw<'h>(&self, head: &'h RequestHead) -> &'h str {
+        match self.start {
+            // A target was judged to be ASCII before its span was taken.
+            Some(start) => std::str::from_utf8(&head.target()[start as usize..]).unwrap_or("/"),
+            None => "/",
+        }
+    }
+
+    /// The [decoded path](CanonicalTarget::decoded_path) alone.
+    pub(crate) fn decoded_path<'h>(&'h self, head: &'h RequestHead) -> &'h str {
+        match &self.decoded {
+            Some(decoded) => decoded,
+            None => &self.raw(head)[..self.path_end as usize],
+        }
+    }
+}
+
+impl CanonicalTarget<'_> {
+    /// Where it is in `target`, which it was parsed from.
+    pub(crate) fn span(self, target: &[u8]) -> TargetSpan {
+        TargetSpan {
+            start: (self.authority.is_none() || target.ends_with(self.raw.as_bytes()))
+                .then(|| (target.len() - self.raw.len()) as u32),
+            path_end: self.path_end as u32,
+            decoded: match self.decoded {
+                Cow::Owned(decoded) => Some(decoded.into()),
+                Cow::Borrowed(_) => None,
+            },
+            encoded_slash: self.encoded_slash,
+        }
     }
 }
 

@@ -1,36 +1,34 @@
-//! Whether that identity may pass: the route's access, roles and claims.
-
-use std::rc::Rc;
+//! Authorization: whether an identity may use a route, by its access, roles and claims.
 
 use serde_json::Value;
 
-use crate::auth::bearer::Bearer;
 use crate::auth::identity::Identity;
 use crate::config::{Access, ClaimScalar, RequiredClaim};
-use crate::layers::admission::Admitted;
-use crate::layers::authenticate;
-use crate::layers::route::{Forwarding, Route, Target};
-use crate::proxy::websocket;
+use crate::layers::authenticate::missing;
+use crate::layers::route::Route;
 use crate::rejection::{Code, Rejection};
-use crate::runtime::Worker;
-use crate::tokens::{ClaimValue, UnixSeconds};
-use crate::worker_state::Serving;
+use crate::request::{Authenticated, Authorized};
+use crate::tokens::ClaimValue;
 
-/// The identity a request passes with; `None` where the route asks for none.
-pub(crate) fn authorize(
-    worker: &Worker,
-    serving: &Serving,
-    route: &Route,
-    request: &Admitted<'_>,
-    now: UnixSeconds,
-) -> Result<Option<Rc<Identity>>, Rejection> {
-    if route.access == Access::Public {
-        return Ok(None);
+/// The step: [`Authenticated`] to [`Authorized`].
+pub(crate) fn authorize_request(request: Authenticated) -> Result<Authorized, Rejection> {
+    let route = request.routed().route();
+    match request.identity() {
+        Some(identity) => authorize(route, identity)?,
+        None if route.access == Access::Authenticated => {
+            return Err(missing(&request.routed().context().worker));
+        }
+        None => {}
     }
-    let Some(identity) = authenticate::authenticate(worker, serving, credentials(route, request)?, now)?
-    else {
-        return if route.access == Access::Optional { Ok(None) } else { Err(authenticate::missing(worker)) };
-    };
+    Ok(Authorized::new(request))
+}
+
+/// Whether an identity has one of the route's roles, and every claim that it asks for.
+///
+/// # Errors
+///
+/// A role or a claim is missing.
+pub(crate) fn authorize(route: &Route, identity: &Identity) -> Result<(), Rejection> {
     if !route.roles.is_empty() && !identity.has_one_of(&route.roles) {
         return Err(Rejection::new(Code::InsufficientScope, "none of the route's roles"));
     }
@@ -42,25 +40,7 @@ pub(crate) fn authorize(
             ));
         }
     }
-    Ok(Some(identity))
-}
-
-/// The token that a request brings, where its route looks for it.
-pub(crate) fn credentials<'h>(
-    route: &Route,
-    request: &'h Admitted<'_>,
-) -> Result<Option<Bearer<'h>>, Rejection> {
-    let bearer = Bearer::of(request.head())?;
-    let Target::Upstream(Forwarding { token_in_subprotocol: true, .. }) = route.target else {
-        return Ok(bearer);
-    };
-    match (bearer, websocket::token(request)?) {
-        (Some(_), Some(_)) => Err(Rejection::new(
-            Code::InvalidRequest,
-            "a token in Authorization and one among the subprotocols",
-        )),
-        (bearer, token) => Ok(bearer.or(token)),
-    }
+    Ok(())
 }
 
 /// Whether a claim has one of the values that are asked for, by itself or as a list that has it. Values of different types

@@ -1,24 +1,35 @@
 //! Cross-origin requests from browsers (the Fetch standard's CORS protocol): exact origins, answered here.
 
-use http::{Method, StatusCode};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, VARY,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use crate::http1::{FieldKind, RequestHead};
-use crate::response::Response;
+use crate::http1::{HeaderKind, RequestHead};
+use crate::layers::decorate::{Decorate, DecorateLayer};
+use crate::request::RequestContext;
+use crate::response::{self, Response};
 
 /// The origins that may read answers.
 #[derive(Debug)]
 pub(crate) struct Cors {
-    allowed_origins: Vec<String>,
+    allowed_origins: Vec<HeaderValue>,
 }
 
-const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-const ALLOWED_HEADERS: &str = "Authorization, Content-Type, Accept, X-Requested-With";
-const EXPOSED_HEADERS: &str = "WWW-Authenticate, Retry-After, X-Request-Id";
-const PREFLIGHT_MAX_AGE: &str = "600";
+const ALLOWED_METHODS: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+const ALLOWED_HEADERS: HeaderValue =
+    HeaderValue::from_static("Authorization, Content-Type, Accept, X-Requested-With");
+const EXPOSED_HEADERS: HeaderValue =
+    HeaderValue::from_static("WWW-Authenticate, Retry-After, X-Request-Id");
+/// Seconds that a browser may keep the answer to a preflight.
+const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 impl Cors {
     pub(crate) fn new(settings: &crate::config::Cors) -> Cors {
-        Cors { allowed_origins: settings.allowed_origins.clone() }
+        let origins = settings.allowed_origins.iter();
+        Cors { allowed_origins: origins.map(|origin| response::header_value(origin)).collect() }
     }
 
     /// Whether the gateway speaks CORS at all. Where it does, it alone does: an upstream's own fields are dropped.
@@ -26,34 +37,34 @@ impl Cors {
         !self.allowed_origins.is_empty()
     }
 
-    /// The answer to a preflight; it never reaches an upstream and needs no token.
-    pub(crate) fn preflight<'c>(&self, head: &RequestHead) -> Option<Response<'c>> {
+    /// The answer to a preflight; it never reaches an upstream and needs no token. The [`CorsLayer`] adds the origin.
+    pub(crate) fn preflight(&self, head: &RequestHead) -> Option<Response> {
         let is_preflight = *head.method() == Method::OPTIONS
-            && head.fields().only(FieldKind::Origin).is_some()
-            && head.fields().only(FieldKind::RequestMethod).is_some();
+            && head.headers().only(HeaderKind::Origin).is_some()
+            && head.headers().only(HeaderKind::RequestMethod).is_some();
         if !self.is_on() || !is_preflight {
             return None;
         }
-        let mut response = Response::new(StatusCode::NO_CONTENT);
+        let mut response = response::empty(StatusCode::NO_CONTENT);
         if self.allowed_origin(head).is_some() {
-            response = response
-                .field("Access-Control-Allow-Methods", ALLOWED_METHODS)
-                .field("Access-Control-Allow-Headers", ALLOWED_HEADERS)
-                .field("Access-Control-Max-Age", PREFLIGHT_MAX_AGE);
+            let headers = response.headers_mut();
+            headers.insert(ACCESS_CONTROL_ALLOW_METHODS, ALLOWED_METHODS);
+            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS);
+            headers.insert(ACCESS_CONTROL_MAX_AGE, PREFLIGHT_MAX_AGE);
         }
         Some(response)
     }
 
     /// Lets the page that asked read the answer, whatever the answer is: a refusal that a page cannot read cannot
-    /// make it refresh.
-    pub(crate) fn decorate(&self, head: &RequestHead, response: &mut Response<'_>) {
+    /// make it refresh.
+    fn decorate(&self, head: &RequestHead, headers: &mut HeaderMap) {
         if !self.is_on() {
             return;
         }
-        response.fields.push(b"Vary", b"Origin");
+        headers.append(VARY, HeaderValue::from_static("Origin"));
         if let Some(origin) = self.allowed_origin(head) {
-            response.fields.push(b"Access-Control-Allow-Origin", origin.as_bytes());
-            response.fields.push(b"Access-Control-Expose-Headers", EXPOSED_HEADERS.as_bytes());
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
         }
     }
 
@@ -62,8 +73,21 @@ impl Cors {
         self.allowed_origins.iter().any(|allowed| allowed.as_bytes() == origin)
     }
 
-    fn allowed_origin(&self, head: &RequestHead) -> Option<&str> {
-        let origin = head.fields().only(FieldKind::Origin)?;
-        self.allowed_origins.iter().map(String::as_str).find(|allowed| allowed.as_bytes() == origin.value)
+    fn allowed_origin(&self, head: &RequestHead) -> Option<&HeaderValue> {
+        let origin = head.headers().only(HeaderKind::Origin)?;
+        self.allowed_origins.iter().find(|allowed| allowed.as_bytes() == origin.value)
+    }
+}
+
+/// Adds what lets allowed origins read a response.
+pub(crate) type CorsLayer = DecorateLayer<CrossOrigin>;
+
+/// See [`CorsLayer`].
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct CrossOrigin;
+
+impl Decorate for CrossOrigin {
+    fn decorate(&self, context: &RequestContext, headers: &mut HeaderMap) {
+        context.state.config.cors.decorate(&context.head, headers);
     }
 }

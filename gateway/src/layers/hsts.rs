@@ -2,28 +2,38 @@
 
 use std::time::Duration;
 
-use crate::response::Response;
+use http::header::STRICT_TRANSPORT_SECURITY;
+use http::{HeaderMap, HeaderValue};
 
-const NAME: &[u8] = b"Strict-Transport-Security";
+use crate::layers::decorate::{Decorate, DecorateLayer};
+use crate::request::RequestContext;
 
 /// The gateway's own policy; an upstream's gives way to it.
 #[derive(Debug)]
 pub(crate) struct Hsts {
-    value: String,
+    value: HeaderValue,
 }
 
 impl Hsts {
     /// Browsers remember it for so long.
     pub(crate) fn new(max_age: Duration) -> Hsts {
-        Hsts { value: format!("max-age={}", max_age.as_secs()) }
+        Hsts { value: crate::response::header_value(&format!("max-age={}", max_age.as_secs())) }
     }
+}
 
-    /// Adds the policy to an answer that goes out over TLS; over plain HTTP it would not be believed (section 7.2).
-    pub(crate) fn decorate(&self, response: &mut Response<'_>) {
-        let is_it = |name: &[u8]| name.eq_ignore_ascii_case(NAME);
-        if response.fields.iter().any(|(name, _)| is_it(name)) {
-            response.fields.retain(|name| !is_it(name));
+/// Adds the policy to responses that go out over TLS; over plain HTTP it would not be believed (section 7.2).
+pub(crate) type HstsLayer = DecorateLayer<StrictTransportSecurity>;
+
+/// See [`HstsLayer`].
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct StrictTransportSecurity;
+
+impl Decorate for StrictTransportSecurity {
+    fn decorate(&self, context: &RequestContext, headers: &mut HeaderMap) {
+        if let Some(hsts) = &context.state.config.hsts
+            && context.client.is_secure()
+        {
+            headers.insert(STRICT_TRANSPORT_SECURITY, hsts.value.clone());
         }
-        response.fields.push(NAME, self.value.as_bytes());
     }
 }

@@ -8,11 +8,20 @@ use crate::config::{
     Access, HostPattern, Patience, Placed, Redirect, RequiredClaim, RouteTarget, Upstream, matching_order,
 };
 use crate::http1::Host;
-use crate::layers::admission::{Admitted, USUAL_METHODS};
+use crate::layers::admission::USUAL_METHODS;
 use crate::proxy::header_edits::HeaderEdits;
 use crate::rejection::{Code, Rejection};
-use crate::services::direct_response::FixedAnswer;
+use crate::request::{Admitted, RequestView, Routed};
+use crate::services::direct_response::DirectResponse;
 use crate::services::static_files::StaticRoot;
+
+/// The step: [`Admitted`] to [`Routed`].
+pub(crate) fn route_request(admitted: Admitted) -> Result<Routed, Rejection> {
+    let context = admitted.context();
+    let route = context.state.config.routes.select(admitted.view())?.index;
+    context.record.route.set(Some(route));
+    Ok(Routed::new(admitted, route))
+}
 
 /// A route, prepared.
 #[derive(Debug)]
@@ -38,7 +47,7 @@ pub(crate) enum Target {
     Upstream(Forwarding),
     Static { root: Arc<StaticRoot>, index_fallback: bool },
     Redirect(Redirect),
-    Answer(FixedAnswer),
+    DirectResponse(DirectResponse),
 }
 
 /// How a route forwards.
@@ -156,7 +165,7 @@ impl Routes {
                         Target::Static { root: static_root(root)?, index_fallback: *index_fallback }
                     }
                     RouteTarget::Redirect(redirect) => Target::Redirect(redirect.clone()),
-                    RouteTarget::Answer(answer) => Target::Answer(FixedAnswer::new(answer)),
+                    RouteTarget::Answer(answer) => Target::DirectResponse(DirectResponse::new(answer)),
                 };
                 Ok(Route {
                     path: route.path.clone(),
@@ -176,9 +185,18 @@ impl Routes {
         Ok(Routes { routes, order: matching_order(settings) })
     }
 
+    /// The route at this index in the configuration.
+    pub(crate) fn at(&self, index: usize) -> &Route {
+        &self.routes[index]
+    }
+
     /// The route of a request.
-    pub(crate) fn select(&self, request: &Admitted<'_>) -> Result<&Route, Rejection> {
-        let (path, host) = (request.target().decoded_path(), request.host());
+    ///
+    /// # Errors
+    ///
+    /// No route is for this host or path, or none of those that are takes the method.
+    pub(crate) fn select(&self, request: RequestView<'_>) -> Result<&Route, Rejection> {
+        let (path, host) = (request.decoded_path(), request.host());
         let Some(first) = self.order.iter().find(|placed| self.fits(placed, path, &host)) else {
             return Err(self.no_route(&host));
         };
@@ -198,7 +216,7 @@ impl Routes {
 
     /// The route of the very same host and path that takes the request's method. A request never goes on to another
     /// host or path because of its method: that route may ask for less.
-    fn with_method(&self, first: &Placed, request: &Admitted<'_>) -> Result<&Route, Rejection> {
+    fn with_method(&self, first: &Placed, request: RequestView<'_>) -> Result<&Route, Rejection> {
         let host = request.host();
         let path = &self.routes[first.route].path;
         let same = || {
@@ -213,18 +231,18 @@ impl Routes {
     }
 
     /// What becomes of every route for a request, in the order in which they are tried.
-    pub(crate) fn explain(&self, request: &Admitted<'_>) -> Vec<(Placed, Verdict)> {
-        let (path, host, method) = (request.target().decoded_path(), request.host(), request.method());
+    pub(crate) fn explain(&self, request: RequestView<'_>) -> Vec<(Placed, MatchResult)> {
+        let (path, host, method) = (request.decoded_path(), request.host(), request.method());
         let first = self.order.iter().find(|placed| self.fits(placed, path, &host));
         let verdict = |placed: &Placed| {
             let route = &self.routes[placed.route];
             let beside = first.filter(|f| f.rank == placed.rank && self.routes[f.route].path == route.path);
             match beside {
-                _ if !fits_host(placed, &host) => Verdict::OtherHost,
-                _ if !route.fits_path(path) => Verdict::OtherPath,
-                None => Verdict::ComesLater,
-                Some(_) if !route.fits_method(method) => Verdict::OtherMethod,
-                Some(_) => Verdict::Takes,
+                _ if !fits_host(placed, &host) => MatchResult::HostMismatch,
+                _ if !route.fits_path(path) => MatchResult::PathMismatch,
+                None => MatchResult::LowerPriority,
+                Some(_) if !route.fits_method(method) => MatchResult::MethodMismatch,
+                Some(_) => MatchResult::Matches,
             }
         };
         self.order.iter().map(|placed| (placed.clone(), verdict(placed))).collect()
@@ -241,13 +259,13 @@ impl Routes {
 
 /// What a route has to do with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Takes,
-    OtherHost,
-    OtherPath,
-    OtherMethod,
+pub(crate) enum MatchResult {
+    Matches,
+    HostMismatch,
+    PathMismatch,
+    MethodMismatch,
     /// It would fit, but one before it takes the request or refuses its method.
-    ComesLater,
+    LowerPriority,
 }
 
 fn fits_host(placed: &Placed, host: &Host<'_>) -> bool {

@@ -1,5 +1,10 @@
 //! The bytes read from a socket and not yet used.
 
+use bytes::Bytes;
+
+/// Pieces of a body from this size on are handed on without a copy.
+const COPY_THRESHOLD_BYTES: usize = 16 * 1024;
+
 /// A read buffer; it allocates with the first read.
 #[derive(Debug, Default)]
 pub(crate) struct ReadBuffer {
@@ -21,6 +26,16 @@ impl ReadBuffer {
             self.bytes.clear();
             self.used = 0;
         }
+    }
+
+    /// Takes the first `n` bytes out. Many bytes that are all there is leave with their memory instead of being copied.
+    pub(crate) fn take(&mut self, n: usize) -> Bytes {
+        if self.used == 0 && n == self.bytes.len() && n >= COPY_THRESHOLD_BYTES {
+            return std::mem::take(&mut self.bytes).into();
+        }
+        let piece = Bytes::copy_from_slice(&self.filled()[..n]);
+        self.consume(n);
+        piece
     }
 
     /// Gives memory back that is more than `usual` bytes, if nothing is in it.

@@ -98,8 +98,8 @@ impl Socket {
     /// Whether nothing has arrived that was not read: neither an end nor bytes. Costs no system call while the socket is
     /// quiet.
     ///
-    /// What the kernel knows and the runtime has not heard of yet goes unnoticed; [`Self::is_surely_quiet`] asks it.
-    pub(crate) fn is_quiet(&self) -> bool {
+    /// What the kernel knows and the runtime has not heard of yet goes unnoticed; [`Self::is_known_idle`] asks it.
+    pub(crate) fn is_idle(&self) -> bool {
         let nothing_came =
             |read: io::Result<usize>| read.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
         match self {
@@ -114,10 +114,10 @@ impl Socket {
     }
 
     /// The same for one system call, for requests that cannot be sent a second time.
-    pub(crate) fn is_surely_quiet(&self) -> bool {
+    pub(crate) fn is_known_idle(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
         let nothing_came = |e: &io::Error| e.kind() == io::ErrorKind::WouldBlock;
-        self.is_quiet() && self.with_raw(|raw| raw.peek(&mut byte)).is_err_and(|e| nothing_came(&e))
+        self.is_idle() && self.with_raw(|raw| raw.peek(&mut byte)).is_err_and(|e| nothing_came(&e))
     }
 
     /// Does something with the socket below everything.

@@ -1,17 +1,14 @@
 //! What a route does to header fields: what it takes out, and what it writes, with what is known of the request.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 
-use ipnet::IpNet;
+use http::{HeaderMap, HeaderName};
 
 use crate::auth::identity::{Identity, MAX_VALUE_LEN, push_value};
-use crate::client_addr::Client;
 use crate::config::{self, HeaderLine, ValuePart};
-use crate::pipeline::Exchange;
 use crate::proxy::header_name_set::FoldedNames;
 use crate::rejection::{Code, Rejection};
-use crate::response::Response;
+use crate::request::{Authorized, RequestContext};
 
 /// The edits of one route and direction, prepared. Routes without any have none of these.
 #[derive(Debug)]
@@ -31,16 +28,16 @@ enum Written {
 
 /// What is known of a request when fields are written.
 #[derive(Clone, Copy)]
-pub(crate) struct Occasion<'a> {
-    pub(crate) exchange: &'a Exchange<'a>,
-    pub(crate) client: &'a Client,
-    pub(crate) trusted_proxies: &'a [IpNet],
+pub(crate) struct HeaderTemplateContext<'a> {
+    pub(crate) request: &'a RequestContext,
+    pub(crate) host: &'a str,
     pub(crate) identity: Option<&'a Rc<Identity>>,
 }
 
-impl Occasion<'_> {
-    fn client_address(&self) -> IpAddr {
-        self.client.address(self.exchange.request.head(), self.trusted_proxies)
+impl<'a> HeaderTemplateContext<'a> {
+    pub(crate) fn of(request: &'a Authorized) -> HeaderTemplateContext<'a> {
+        let host = request.view().host().as_str();
+        HeaderTemplateContext { request: request.context(), host, identity: request.identity() }
     }
 }
 
@@ -69,23 +66,23 @@ impl HeaderEdits {
     }
 
     /// Appends what is written, ready for the wire.
-    pub(crate) fn push_lines(&self, occasion: Occasion<'_>, lines: &mut Vec<u8>) -> Result<(), Rejection> {
+    pub(crate) fn push_lines(&self, context: HeaderTemplateContext<'_>, lines: &mut Vec<u8>) -> Result<(), Rejection> {
         for written in &self.written {
             match written {
                 Written::Lines(fixed) => lines.extend_from_slice(fixed),
-                Written::Line(line) => push_line(line, occasion, lines)?,
+                Written::Line(line) => push_line(line, context, lines)?,
             }
         }
         Ok(())
     }
 
-    /// Edits an answer.
-    pub(crate) fn apply(&self, occasion: Occasion<'_>, response: &mut Response<'_>) -> Result<(), Rejection> {
-        let mut lines = Vec::new();
-        self.push_lines(occasion, &mut lines)?;
-        response.fields.retain(|name| !self.take_out(name));
-        response.fields.push_lines(&lines);
-        Ok(())
+    /// Removes from a response what is taken out of it.
+    pub(crate) fn remove_from(&self, headers: &mut HeaderMap) {
+        let taken_out = headers.keys().filter(|name| self.take_out(name.as_str().as_bytes()));
+        let taken_out: Vec<HeaderName> = taken_out.cloned().collect();
+        for name in taken_out {
+            headers.remove(name);
+        }
     }
 }
 
@@ -100,13 +97,13 @@ fn fixed_line(line: &HeaderLine) -> Option<Vec<u8>> {
 }
 
 /// A value of which a part is absent is not half written: then there is no such field.
-fn push_line(line: &HeaderLine, occasion: Occasion<'_>, lines: &mut Vec<u8>) -> Result<(), Rejection> {
+fn push_line(line: &HeaderLine, context: HeaderTemplateContext<'_>, lines: &mut Vec<u8>) -> Result<(), Rejection> {
     let start = lines.len();
     lines.extend_from_slice(line.name.as_bytes());
     lines.extend_from_slice(b": ");
     let value_start = lines.len();
     for part in &line.value {
-        if !push_part(part, occasion, lines) {
+        if !push_part(part, context, lines) {
             lines.truncate(start);
             return Ok(());
         }
@@ -120,16 +117,16 @@ fn push_line(line: &HeaderLine, occasion: Occasion<'_>, lines: &mut Vec<u8>) -> 
 
 /// Appends a part of a value, if there is one. None of them can end the line: text and host are visible ASCII and blanks,
 /// ids and addresses are made here or were checked, and claims are encoded.
-fn push_part(part: &ValuePart, occasion: Occasion<'_>, out: &mut Vec<u8>) -> bool {
+fn push_part(part: &ValuePart, context: HeaderTemplateContext<'_>, out: &mut Vec<u8>) -> bool {
     match part {
         ValuePart::Text(text) => out.extend_from_slice(text.as_bytes()),
-        ValuePart::RequestId => out.extend_from_slice(occasion.exchange.request_id.as_bytes()),
-        ValuePart::Host => out.extend_from_slice(occasion.exchange.request.host().as_str().as_bytes()),
+        ValuePart::RequestId => out.extend_from_slice(context.request.request_id.as_bytes()),
+        ValuePart::Host => out.extend_from_slice(context.host.as_bytes()),
         ValuePart::ClientAddress => {
-            out.extend_from_slice(occasion.client_address().to_string().as_bytes());
+            out.extend_from_slice(context.request.client_address().to_string().as_bytes());
         }
         ValuePart::Claim(name) => {
-            let claim = occasion.identity.and_then(|identity| identity.claims().get(name));
+            let claim = context.identity.and_then(|identity| identity.claims().get(name));
             return claim.is_some_and(|claim| push_value(claim, out));
         }
     }

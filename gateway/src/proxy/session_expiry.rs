@@ -1,61 +1,41 @@
-//! How long what a token has opened may go on: a long answer or a WebSocket ends with its session.
+//! How long what a token has opened may go on: a stream, an upload or a WebSocket ends with its session.
 
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::auth::identity::Identity;
-use crate::net::Deadline;
-use crate::runtime::Gateway;
+use crate::runtime::Worker;
 use crate::tokens::UnixSeconds;
 
-/// How often is looked. A revocation is in force for what is under way so much later.
-const LOOK: Duration = Duration::from_millis(500);
-
-/// Watches over an exchange that outlasts its request.
-pub(crate) struct Lifetime {
-    gateway: Arc<Gateway>,
+/// The session that an exchange in flight belongs to, and when the exchange has to end at the latest.
+#[derive(Debug)]
+pub(crate) struct SessionExpiry {
     identity: Rc<Identity>,
-    /// When the token has expired and the grace is over.
+    /// When the token has expired and the grace is over, in seconds since 1970.
     ends_at: UnixSeconds,
-    look: Deadline,
 }
 
 /// Why an exchange has to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum LifetimeEnd {
-    #[error("the session was ended")]
+pub(crate) enum ExpiryReason {
+    #[error("the session was revoked")]
     Revoked,
-    #[error("the token expired too long ago")]
+    #[error("the token expired and its grace is over")]
     Expired,
 }
 
-impl Lifetime {
-    /// The lifetime of what the token of `identity` has opened; `grace` is how long it may outlive the token.
-    pub(crate) fn new(gateway: Arc<Gateway>, identity: Rc<Identity>, grace: Duration) -> Lifetime {
+impl SessionExpiry {
+    /// For what the token of `identity` has opened; `grace` is how long it may outlive the token.
+    pub(crate) fn new(identity: Rc<Identity>, grace: Duration) -> SessionExpiry {
         let ends_at = identity.claims().expires_at().saturating_add(grace.as_secs());
-        Lifetime { gateway, identity, ends_at, look: Deadline::default() }
+        SessionExpiry { identity, ends_at }
     }
 
-    /// Ready when it is over. Costs a look at a timer; the session is looked at twice a second.
-    pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<LifetimeEnd> {
-        loop {
-            ready!(self.look.poll_within(cx, LOOK));
-            self.look.clear();
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-            if self.gateway.sessions.revocations().is_revoked(self.identity.session()) {
-                return Poll::Ready(LifetimeEnd::Revoked);
-            }
-            if now >= self.ends_at {
-                return Poll::Ready(LifetimeEnd::Expired);
-            }
+    /// Whether the exchange has to end now, and why.
+    pub(crate) fn check(&self, worker: &Worker) -> Option<ExpiryReason> {
+        if worker.gateway.sessions.revocations().is_revoked(self.identity.session()) {
+            return Some(ExpiryReason::Revoked);
         }
-    }
-}
-
-impl std::fmt::Debug for Lifetime {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lifetime").field("ends_at", &self.ends_at).finish_non_exhaustive()
+        (worker.now_millis() / 1000 >= self.ends_at).then_some(ExpiryReason::Expired)
     }
 }

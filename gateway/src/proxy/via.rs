@@ -3,7 +3,7 @@
 
 use http::StatusCode;
 
-use crate::http1::{FieldKind, RequestHead, Version};
+use crate::http1::{HeaderKind, RequestHead, Version};
 use crate::rejection::{Code, Rejection};
 
 /// A request may have been here so often before: two gateways in a row can share a name, and a loop ends soon.
@@ -34,7 +34,7 @@ impl Via {
 
     /// Refuses a request that has been here too often.
     pub(crate) fn stop_loop(&self, head: &RequestHead) -> Result<(), Rejection> {
-        if !head.fields().has(FieldKind::Via) || self.passes(head) <= MAX_PASSES {
+        if !head.headers().has(HeaderKind::Via) || self.passes(head) <= MAX_PASSES {
             return Ok(());
         }
         Err(Rejection::new(
@@ -49,7 +49,7 @@ impl Via {
             let received_by = member.split(|b| b" \t".contains(b)).filter(|part| !part.is_empty()).nth(1);
             received_by.is_some_and(|by| by.eq_ignore_ascii_case(self.name.as_bytes()))
         };
-        let fields = head.fields().of_kind(FieldKind::Via);
+        let fields = head.headers().of_kind(HeaderKind::Via);
         fields.map(|field| field.members().filter(|member| is_ours(member)).count()).sum()
     }
 }

@@ -1,10 +1,11 @@
 //! WebSockets (RFC 6455): the handshake, which is a request like any other until the upstream agrees.
 
-use http::{Method, StatusCode};
+use http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::auth::bearer::Bearer;
-use crate::http1::{BodyFraming, FieldKind, Version};
-use crate::layers::admission::Admitted;
+use crate::http1::{BodyFraming, HeaderKind, Version};
+use crate::request::RequestView;
 use crate::layers::cors::Cors;
 use crate::layers::route::Forwarding;
 use crate::proxy::session_expiry::Lifetime;
@@ -15,7 +16,7 @@ use crate::upstream::Upgraded;
 /// Its name in `Upgrade`.
 pub(crate) const PROTOCOL: &[u8] = b"websocket";
 /// The subprotocol that stands before a token. A browser's script can choose subprotocols, and no other field.
-const TOKEN_FOLLOWS: &[u8] = b"bearer";
+const TOKEN_FOLLOWS: &str = "bearer";
 
 /// A request for a WebSocket.
 #[derive(Debug)]
@@ -35,13 +36,13 @@ struct Offer<'h> {
 #[derive(Debug)]
 pub(crate) struct Tunnel {
     pub(crate) upstream: Upgraded,
-    /// What ends it before its end, where a token has opened it.
-    pub(crate) lifetime: Option<Lifetime>,
+    /// The access line that is written when it ends; set by the access log's layer.
+    pub(crate) log: Option<ResponseLog>,
 }
 
 /// The handshake that a request is, on a route that has WebSockets.
 pub(crate) fn handshake<'h>(
-    request: &'h Admitted<'_>,
+    request: RequestView<'h>,
     forwarding: &Forwarding,
     cors: &Cors,
 ) -> Result<Option<Handshake<'h>>, Rejection> {
@@ -57,7 +58,7 @@ pub(crate) fn handshake<'h>(
 }
 
 /// The token that a handshake brings among its subprotocols.
-pub(crate) fn token<'h>(request: &'h Admitted<'_>) -> Result<Option<Bearer<'h>>, Rejection> {
+pub(crate) fn token<'h>(request: RequestView<'h>) -> Result<Option<Bearer<'h>>, Rejection> {
     if !is_asked_for(request)? {
         return Ok(None);
     }
@@ -66,8 +67,8 @@ pub(crate) fn token<'h>(request: &'h Admitted<'_>) -> Result<Option<Bearer<'h>>,
 
 /// A browser tells which page a WebSocket is for, and opens it for every page (RFC 6455 section 10.2): it is for the
 /// gateway to refuse strangers, who would use what the browser knows of this host. Programs send no `Origin`.
-fn may_come_from_its_page(request: &Admitted<'_>, cors: &Cors) -> bool {
-    let mut origins = request.head().fields().of_kind(FieldKind::Origin);
+fn may_come_from_its_page(request: RequestView<'_>, cors: &Cors) -> bool {
+    let mut origins = request.headers().of_kind(HeaderKind::Origin);
     let Some(origin) = origins.next() else { return true };
     let is_own = || {
         let host = origin.value.strip_prefix(b"https://").or(origin.value.strip_prefix(b"http://"));
@@ -77,14 +78,14 @@ fn may_come_from_its_page(request: &Admitted<'_>, cors: &Cors) -> bool {
 }
 
 impl<'h> Offer<'h> {
-    fn of(request: &'h Admitted<'_>) -> Result<Offer<'h>, Rejection> {
+    fn of(request: RequestView<'h>) -> Result<Offer<'h>, Rejection> {
         let malformed =
             || Rejection::new(Code::InvalidRequest, "one token follows one `bearer` among the subprotocols");
-        let fields = request.head().fields().iter().filter(|field| is_offer(field.name));
+        let fields = request.headers().iter().filter(|field| is_offer(field.name));
         let mut members = fields.flat_map(|field| field.members());
         let mut offer = Offer::default();
         while let Some(member) = members.next() {
-            if member == TOKEN_FOLLOWS {
+            if member == TOKEN_FOLLOWS.as_bytes() {
                 let token = members.next().ok_or_else(malformed)?;
                 if offer.token.replace(token).is_some() {
                     return Err(malformed());
@@ -122,19 +123,19 @@ impl Handshake<'_> {
 
 /// Whether a request asks for a WebSocket. A handshake that upstreams could read in different ways is
 /// refused (RFC 6455 section 4.2.1); any other upgrade is ignored, as RFC 9110 section 7.8 lets a server do.
-fn is_asked_for(request: &Admitted<'_>) -> Result<bool, Rejection> {
+fn is_asked_for(request: RequestView<'_>) -> Result<bool, Rejection> {
     let head = request.head();
-    let fields = head.fields();
+    let fields = head.headers();
     let asks =
-        fields.of_kind(FieldKind::Upgrade).any(|f| f.members().any(|m| m.eq_ignore_ascii_case(PROTOCOL)));
-    if !asks || !fields.connection_has(b"upgrade") || head.version() != Version::Http11 {
+        fields.of_kind(HeaderKind::Upgrade).any(|f| f.members().any(|m| m.eq_ignore_ascii_case(PROTOCOL)));
+    if !asks || !fields.has_connection_option(b"upgrade") || head.version() != Version::Http11 {
         return Ok(false);
     }
     let one = |name: &[u8]| {
         let mut found = fields.iter().filter(|f| f.name.eq_ignore_ascii_case(name));
         found.next().filter(|_| found.next().is_none()).map(|f| f.value)
     };
-    let is_plain = fields.only(FieldKind::Upgrade).is_some_and(|f| f.value.eq_ignore_ascii_case(PROTOCOL));
+    let is_plain = fields.only(HeaderKind::Upgrade).is_some_and(|f| f.value.eq_ignore_ascii_case(PROTOCOL));
     // 16 bytes in base64.
     let has_key = one(b"sec-websocket-key").is_some_and(|key| key.len() == 24 && key.ends_with(b"=="));
     let problem = if *request.method() != Method::GET || request.framing() != BodyFraming::Empty {
@@ -151,27 +152,27 @@ fn is_asked_for(request: &Admitted<'_>) -> Result<bool, Rejection> {
     Err(Rejection::new(Code::BadRequest, problem))
 }
 
-/// The answer that makes the client's connection a WebSocket.
-pub(crate) fn opened<'c>(
-    handshake: &Handshake<'_>,
-    upstream: Upgraded,
-    lifetime: Option<Lifetime>,
-) -> Response<'c> {
-    let mut response = Response::new(StatusCode::SWITCHING_PROTOCOLS)
-        .field("Connection", "Upgrade")
-        .field("Upgrade", "websocket");
-    let nominated = upstream.head.fields().nominated();
-    for field in upstream.head.fields().iter() {
-        let passes = matches!(field.kind, FieldKind::Other | FieldKind::Via | FieldKind::Vary);
-        if passes && !nominated.contains(field.name) {
-            response.fields.push(field.name, field.value);
+/// The response that makes the client's connection a WebSocket.
+pub(crate) fn upgrade_accepted(handshake: &Handshake<'_>, head: &ResponseHead) -> Response {
+    let mut response = response::empty(StatusCode::SWITCHING_PROTOCOLS);
+    let fields = response.headers_mut();
+    fields.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    let connection_options = head.headers().connection_options();
+    for field in head.headers().iter() {
+        let passes = matches!(field.kind, HeaderKind::Other | HeaderKind::Via | HeaderKind::Vary);
+        if passes
+            && !connection_options.contains(field.name)
+            && let (Ok(name), Ok(value)) =
+                (HeaderName::from_bytes(field.name), HeaderValue::from_bytes(field.value))
+        {
+            fields.append(name, value);
         }
     }
     // A browser ends a WebSocket for which none of its subprotocols was chosen.
     let brought_token = handshake.offer.as_ref().is_some_and(|offer| offer.token.is_some());
-    if brought_token && !upstream.head.fields().iter().any(|field| is_offer(field.name)) {
-        response.fields.push(b"Sec-WebSocket-Protocol", TOKEN_FOLLOWS);
+    if brought_token && !head.headers().iter().any(|field| is_offer(field.name)) {
+        fields.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(TOKEN_FOLLOWS));
     }
-    response.tunnel = Some(Box::new(Tunnel { upstream, lifetime }));
     response
 }

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::http1::{FieldKind, HeadLimits, Host, RequestHead, Version};
+use crate::http1::{HeaderKind, HeadLimits, Host, RequestHead, Version};
 use crate::net::{Deadline, ReadBuffer, Socket};
 use crate::rejection::{Code, Rejection};
 use crate::response::Response;
@@ -88,7 +88,7 @@ fn answer<'c>(head: &RequestHead, state: &AdminState) -> Result<Response<'c>, Re
     let host = Host::of(head, None).map_err(|e| Rejection::new(Code::BadRequest, e.to_string()))?;
     // A browser that was led here by another site's page, or by a name that was bound to this address, has no
     // business here (CVE-2026-27589).
-    let from_a_page = head.fields().of_kind(FieldKind::Origin).next().is_some();
+    let from_a_page = head.headers().of_kind(HeaderKind::Origin).next().is_some();
     if from_a_page || !host.is_address_or_localhost() {
         return Err(Rejection::new(
             Code::Misdirected,

@@ -19,7 +19,7 @@ use crate::server::control::ControlSocket;
 use crate::server::https_redirect;
 use crate::server::lifecycle::since_1970;
 use crate::server::reload::Reloader;
-use crate::upstream::care;
+use crate::upstream::run_background_tasks;
 use crate::users::Look;
 
 /// How often files are looked at; a change is in force two looks later at most.
@@ -46,7 +46,7 @@ pub(crate) fn run(
             led = redirect => led?,
             () = take_commands(control, Arc::clone(&gateway)) => {}
             () = sweep(&gateway) => {}
-            () = care(|| gateway.configuration.current().upstreams.clone()) => {}
+            () = run_background_tasks(|| gateway.configuration.current().upstreams.clone()) => {}
             () = follow_users(&gateway) => {}
             () = follow_configuration(watch) => {}
             // An error means that nobody is left to tell, which is the end as well.

@@ -6,13 +6,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::net::{Deadline, ReadBuffer, Socket};
-use crate::proxy::session_expiry::LifetimeEnd;
-use crate::proxy::websocket::Tunnel;
+use crate::runtime::Worker;
+use crate::stream_state::{StreamState, WATCH_INTERVAL};
+use crate::telemetry::AbortReason;
+use crate::upstream::Upgraded;
 
 /// What is read at once.
 const READ_SIZE: usize = 16 * 1024;
 /// A buffer of a quiet direction keeps no more than this.
-const RESTING: usize = 0;
+const IDLE_BUFFER_BYTES: usize = 0;
 
 /// How a tunnel ended.
 #[derive(Debug, thiserror::Error)]
@@ -23,25 +25,29 @@ pub(crate) enum TunnelEnd {
     Lost(#[from] io::Error),
     #[error("nothing came for too long")]
     Idle,
-    #[error(transparent)]
-    Session(#[from] LifetimeEnd),
+    #[error("it was cut: {0}")]
+    Aborted(AbortReason),
 }
 
 /// Carries bytes between client and upstream; `early` is what the client sent before it could know. Gives the number of
 /// bytes that went to the client.
-pub(crate) async fn carry(
+pub(crate) async fn copy_bidirectional(
     client: &Socket,
     early: &mut ReadBuffer,
-    tunnel: Tunnel,
-    patience: Duration,
+    upstream: Upgraded,
+    stream: &StreamState,
+    worker: &Worker,
+    timeout: Duration,
 ) -> (u64, TunnelEnd) {
-    let Tunnel { upstream, mut lifetime } = tunnel;
     let mut up = Direction::new(std::mem::take(early));
     let mut down = Direction::new(upstream.input);
-    let mut quiet = Deadline::default();
+    let (mut quiet, mut watching) = (Deadline::default(), Deadline::default());
     let end = poll_fn(|cx| {
-        if let Some(Poll::Ready(end)) = lifetime.as_mut().map(|lifetime| lifetime.poll_end(cx)) {
-            return Poll::Ready(TunnelEnd::Session(end));
+        while watching.poll_within(cx, WATCH_INTERVAL).is_ready() {
+            watching.clear();
+            if let Some(reason) = stream.watch(worker, timeout) {
+                return Poll::Ready(TunnelEnd::Aborted(reason));
+            }
         }
         let before = up.moved + down.moved;
         let both = [up.poll(cx, client, &upstream.socket), down.poll(cx, &upstream.socket, client)];
@@ -53,7 +59,7 @@ pub(crate) async fn carry(
                 Poll::Ready(TunnelEnd::Lost(error))
             }
             [Poll::Ready(Ok(())), Poll::Ready(Ok(()))] => Poll::Ready(TunnelEnd::Finished),
-            _ => quiet.poll_within(cx, patience).map(|()| TunnelEnd::Idle),
+            _ => quiet.poll_within(cx, timeout).map(|()| TunnelEnd::Idle),
         }
     })
     .await;
@@ -101,7 +107,7 @@ impl Direction {
                     Poll::Ready(Ok(_)) => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => {
-                        self.buffer.trim(RESTING);
+                        self.buffer.trim(IDLE_BUFFER_BYTES);
                         return Poll::Pending;
                     }
                 },

@@ -7,27 +7,27 @@ use crate::sessions::SourceNetwork;
 
 /// The open connections of the whole process by source. Asked once a connection, never for a request.
 #[derive(Debug, Default)]
-pub(crate) struct Sources {
+pub(crate) struct SourceLimiter {
     open: Mutex<HashMap<SourceNetwork, usize>>,
 }
 
 /// One connection among those of its source.
 #[derive(Debug)]
-pub(crate) struct OneOfSource<'s> {
-    sources: &'s Sources,
+pub(crate) struct SourcePermit<'s> {
+    sources: &'s SourceLimiter,
     source: SourceNetwork,
 }
 
-impl Sources {
+impl SourceLimiter {
     /// Counts one more connection of a source, unless it has `limit` already.
-    pub(crate) fn enter(&self, source: SourceNetwork, limit: usize) -> Option<OneOfSource<'_>> {
+    pub(crate) fn enter(&self, source: SourceNetwork, limit: usize) -> Option<SourcePermit<'_>> {
         let mut open = self.lock();
         let count = open.entry(source).or_default();
         if *count >= limit {
             return None;
         }
         *count += 1;
-        Some(OneOfSource { sources: self, source })
+        Some(SourcePermit { sources: self, source })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SourceNetwork, usize>> {
@@ -36,7 +36,7 @@ impl Sources {
     }
 }
 
-impl Drop for OneOfSource<'_> {
+impl Drop for SourcePermit<'_> {
     fn drop(&mut self) {
         let mut open = self.sources.lock();
         if let Some(count) = open.get_mut(&self.source) {
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_source_has_so_many_places_and_gets_them_back() {
-        let sources = Sources::default();
+        let sources = SourceLimiter::default();
         let first = sources.enter(source("192.0.2.1"), 2).unwrap();
         let _second = sources.enter(source("192.0.2.1"), 2).unwrap();
         assert!(sources.enter(source("192.0.2.1"), 2).is_none());
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn sources_without_connections_are_forgotten() {
-        let sources = Sources::default();
+        let sources = SourceLimiter::default();
         drop(sources.enter(source("2001:db8::1"), 1));
         assert!(sources.lock().is_empty());
     }

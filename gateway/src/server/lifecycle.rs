@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::config::{FilesSeen, Loaded, Settings, Source, Store as StoreSettings};
 use crate::runtime::{Configuration, Gateway};
-use crate::runtime_config::{Snapshot, SnapshotError};
+use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
 use crate::server::admin::AdminState;
 use crate::server::background_tasks;
 use crate::server::connection_limit::Sources;
@@ -39,7 +39,7 @@ const AFTER_ITS_DRAIN: Duration = Duration::from_secs(10);
 pub enum ServeError {
     /// Keys, users or static files.
     #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
+    RuntimeConfig(#[from] RuntimeConfigError),
     /// The state file.
     #[error(transparent)]
     OpenStore(#[from] OpenError),
@@ -82,13 +82,13 @@ pub struct Running {
 
 /// A gateway out of what the settings name, which nobody can reach yet.
 pub(crate) fn prepare(settings: Settings) -> Result<Gateway, ServeError> {
-    let snapshot = Snapshot::load(settings, since_1970().as_secs())?;
+    let snapshot = RuntimeConfig::load(settings, since_1970().as_secs())?;
     let store = open_store(&snapshot.settings.store)?;
     assemble(snapshot, store, None)
 }
 
 fn assemble(
-    snapshot: Snapshot,
+    snapshot: RuntimeConfig,
     store: Arc<dyn Store>,
     access_log: Option<AccessLog>,
 ) -> Result<Gateway, ServeError> {
@@ -118,7 +118,7 @@ pub fn start(
     predecessor: Option<Predecessor>,
     logs: &Logs,
 ) -> Result<Running, ServeError> {
-    let snapshot = Snapshot::load(loaded.settings.clone(), since_1970().as_secs())?;
+    let snapshot = RuntimeConfig::load(loaded.settings.clone(), since_1970().as_secs())?;
     let sockets = Sockets::take(&snapshot.settings, inherited, predecessor.is_some())?;
     let (public_address, admin_address) = (sockets.public_address, sockets.admin_address);
     let one_at_a_time = matches!(snapshot.settings.store, StoreSettings::Embedded { .. });

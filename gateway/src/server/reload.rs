@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{FilesSeen, Given, Loaded, Settings, Source};
 use crate::runtime::Gateway;
-use crate::runtime_config::Snapshot;
+use crate::runtime_config::RuntimeConfig;
 use crate::server::background_tasks::tell;
 use crate::server::lifecycle::{policy, since_1970};
 
@@ -126,7 +126,7 @@ impl Reloader {
         state.judged = seen.clone();
         let last = self.gateway.configuration.current();
         keep_what_needs_a_restart(&mut settings, &last.settings);
-        let snapshot = Snapshot::load_after(settings, since_1970().as_secs(), &last)
+        let snapshot = RuntimeConfig::load_after(settings, since_1970().as_secs(), &last)
             .map_err(|error| format!("error: {error}"))?;
         // From here on nothing can fail.
         if !warnings.is_empty() {

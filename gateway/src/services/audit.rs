@@ -1,8 +1,8 @@
 //! The events an auditor asks for: who did what from where, and how it went. Never a token or a password.
 
-use crate::services::endpoints::Call;
+use crate::request::RequestContext;
 
-impl Call<'_> {
+impl RequestContext {
     /// Writes an event about a user name in its canonical form, or about a user's id.
     pub(crate) fn audit(
         &self,
@@ -18,7 +18,7 @@ impl Call<'_> {
             subject,
             session = session.as_deref().unwrap_or("-"),
             client = %self.client_address(),
-            request_id = self.exchange.request_id.as_str(),
+            request_id = self.request_id.as_str(),
             "{event} {outcome}"
         );
     }

@@ -1,33 +1,35 @@
-//! Routes whose answer is always the same.
+//! Routes whose response is always the same (Envoy's direct response).
+
+use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use bytes::Bytes;
-use http::StatusCode;
 
 use crate::config;
-use crate::http1::FieldBlock;
-use crate::response::Response;
+use crate::response::{self, Body, Response};
 
-/// The answer, prepared.
+/// The response, prepared.
 #[derive(Debug)]
-pub(crate) struct FixedAnswer {
+pub(crate) struct DirectResponse {
     status: StatusCode,
-    fields: FieldBlock,
+    headers: HeaderMap,
     body: Bytes,
 }
 
-impl FixedAnswer {
-    pub(crate) fn new(settings: &config::FixedAnswer) -> FixedAnswer {
-        let mut fields = FieldBlock::new();
+impl DirectResponse {
+    pub(crate) fn new(settings: &config::FixedAnswer) -> DirectResponse {
+        let mut headers = HeaderMap::new();
         if !settings.body.is_empty() {
-            fields.push(b"Content-Type", settings.content_type.as_bytes());
-            fields.push(b"X-Content-Type-Options", b"nosniff");
+            headers.insert(CONTENT_TYPE, response::header_value(&settings.content_type));
+            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         }
-        FixedAnswer { status: settings.status, fields, body: settings.body.clone().into() }
+        DirectResponse { status: settings.status, headers, body: settings.body.clone().into() }
     }
 
-    pub(crate) fn answer<'c>(&self) -> Response<'c> {
-        let mut response = Response::new(self.status).body(self.body.clone());
-        response.fields = self.fields.clone();
+    pub(crate) fn respond(&self) -> Response {
+        let mut response = response::empty(self.status);
+        *response.headers_mut() = self.headers.clone();
+        *response.body_mut() = Body::Bytes(self.body.clone());
         response
     }
 }

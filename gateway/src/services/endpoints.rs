@@ -1,20 +1,18 @@
 //! What the gateway answers itself: login, refresh, logout, and the public keys.
 
-use super::{jwks, login, logout, refresh};
-use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Method;
+use tower::Service;
 
-use crate::client_addr::Client;
-use crate::http1::RequestBody;
-use crate::pipeline::{Exchange, Facts};
+use super::{jwks, login, logout, refresh};
 use crate::rejection::{Code, Rejection};
+use crate::request::Admitted;
 use crate::response::Response;
-use crate::runtime::Worker;
-use crate::runtime_config::Snapshot;
-use crate::sessions::{SourceNetwork, StoreError, UnixMillis};
-use crate::worker_state::Serving;
+use crate::sessions::{StoreError, UnixMillis};
 
 /// The gateway's own endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,61 +50,50 @@ impl Endpoints {
     }
 }
 
-/// Answers a request to one of them.
-pub(crate) async fn serve<'c>(
-    endpoint: Endpoint,
-    worker: &Worker,
-    serving: &Serving,
-    client: &Client,
-    exchange: &Exchange<'_>,
-    facts: &mut Facts,
-    body: RequestBody<'c>,
-) -> Result<Response<'c>, Rejection> {
+/// A request to one of them.
+#[derive(Debug)]
+pub(crate) struct EndpointRequest {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) request: Admitted,
+}
+
+/// Answers requests to the gateway's own endpoints.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EndpointService;
+
+impl Service<EndpointRequest> for EndpointService {
+    type Response = Response;
+    type Error = Rejection;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Rejection>>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: EndpointRequest) -> Self::Future {
+        // Boxed, for every request's future would have room for a login's.
+        Box::pin(serve(request))
+    }
+}
+
+async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result<Response, Rejection> {
+    let context = Rc::clone(request.context());
     let allowed: &[Method] = match endpoint {
         Endpoint::Jwks => &[Method::GET, Method::HEAD],
         _ => &[Method::POST],
     };
-    if !allowed.contains(exchange.request.method()) {
+    if !allowed.contains(request.view().method()) {
         let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
         return Err(
             Rejection::new(Code::MethodNotAllowed, "the endpoint does not take this method").allow(allowed)
         );
     }
-    let snapshot = &*serving.snapshot;
-    let call = Call { worker, serving, snapshot, client, exchange };
     match endpoint {
-        Endpoint::Login => login::login(call, facts, body).await,
-        Endpoint::Refresh => refresh::refresh(call, facts).await,
-        Endpoint::Logout => logout::logout(call, facts).await,
-        Endpoint::LogoutAll => logout::logout_all(call, facts).await,
-        Endpoint::Jwks => Ok(jwks::jwks(snapshot)),
-    }
-}
-
-/// What every endpoint needs.
-#[derive(Clone, Copy)]
-pub(crate) struct Call<'a> {
-    pub(crate) worker: &'a Worker,
-    pub(crate) serving: &'a Serving,
-    pub(crate) snapshot: &'a Snapshot,
-    pub(crate) client: &'a Client,
-    pub(crate) exchange: &'a Exchange<'a>,
-}
-
-impl Call<'_> {
-    /// Now, in the sessions' unit.
-    pub(crate) fn now_millis(&self) -> u64 {
-        self.exchange.now_millis
-    }
-
-    /// Where the request comes from, as far as trusted proxies tell.
-    pub(crate) fn client_address(&self) -> IpAddr {
-        self.client.address(self.exchange.request.head(), &self.snapshot.settings.server.trusted_proxies)
-    }
-
-    /// The network whose failures are counted together.
-    pub(crate) fn network(&self) -> SourceNetwork {
-        SourceNetwork::of(self.client_address())
+        Endpoint::Login => login::login(&context, request.body).await,
+        Endpoint::Refresh => refresh::refresh(&context).await,
+        Endpoint::Logout => logout::logout(&context).await,
+        Endpoint::LogoutAll => logout::logout_all(&context).await,
+        Endpoint::Jwks => Ok(jwks::jwks(&context.state.config)),
     }
 }
 

@@ -1,15 +1,18 @@
 //! `GET /.well-known/jwks.json`: the public keys (RFC 7517 section 5).
 
-use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, StatusCode};
 
-use crate::response::Response;
-use crate::runtime_config::Snapshot;
+use crate::response::{self, Body, Response};
+use crate::runtime_config::RuntimeConfig;
 use crate::tokens::JWKS_MAX_AGE;
 
-pub(crate) fn jwks<'c>(snapshot: &Snapshot) -> Response<'c> {
-    Response::new(StatusCode::OK)
-        .field("Content-Type", "application/jwk-set+json")
-        .field("Cache-Control", &format!("public, max-age={JWKS_MAX_AGE}"))
-        .field("X-Content-Type-Options", "nosniff")
-        .body(snapshot.jwks.clone())
+pub(crate) fn jwks(config: &RuntimeConfig) -> Response {
+    let mut response = response::empty(StatusCode::OK);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
+    headers.insert(CACHE_CONTROL, response::header_value(&format!("public, max-age={JWKS_MAX_AGE}")));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    *response.body_mut() = Body::Bytes(config.jwks.clone());
+    response
 }

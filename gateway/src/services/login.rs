@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use crate::http1::{FieldKind, RequestBody, RequestHead};
-use crate::pipeline::Facts;
+use crate::http1::{HeaderKind, RequestHead};
+use crate::request_body::RequestBody;
 use crate::rejection::{Code, Rejection};
-use crate::response::Response;
-use crate::services::endpoints::{Call, rate_limited, store_unavailable};
+use crate::request::RequestContext;
+use crate::response::{self, Response};
+use crate::services::endpoints::{rate_limited, store_unavailable};
 use crate::services::proxy::bad_body;
 use crate::services::token_response::{Grant, NewRefreshToken, tokens};
 use crate::sessions::{LoginAttempt, NewSession, RateLimitDecision, RateLimitScope, UnixMillis};
@@ -18,12 +19,11 @@ use crate::users::{Busy, CanonicalName, Password, check_credentials};
 const MAX_BODY: usize = 8 * 1024;
 
 /// Logs a user in.
-pub(crate) async fn login<'c>(
-    call: Call<'_>,
-    facts: &mut Facts,
-    body: RequestBody<'c>,
-) -> Result<Response<'c>, Rejection> {
-    let result = attempt(call, facts, body).await;
+pub(crate) async fn login(
+    context: &RequestContext,
+    body: RequestBody,
+) -> Result<Response, Rejection> {
+    let result = attempt(context, body).await;
     let outcome = match &result {
         Ok(_) => LoginOutcome::Success,
         Err(rejection) => match rejection.code() {
@@ -35,32 +35,31 @@ pub(crate) async fn login<'c>(
             _ => LoginOutcome::BadRequest,
         },
     };
-    call.worker.metrics.login(outcome);
+    context.worker.metrics.login(outcome);
     result
 }
 
-async fn attempt<'c>(
-    call: Call<'_>,
-    facts: &mut Facts,
-    body: RequestBody<'c>,
-) -> Result<Response<'c>, Rejection> {
-    let limits = &call.snapshot.settings.limits;
-    only_json(call.exchange.request.head())?;
+async fn attempt(
+    context: &RequestContext,
+    body: RequestBody,
+) -> Result<Response, Rejection> {
+    let limits = &context.state.config.settings.limits;
+    only_json(&context.head)?;
     let body = body.read_all(MAX_BODY, limits.login_body_timeout).await.map_err(|e| bad_body(&e))?;
     let credentials = Credentials::parse(&body)?;
     let name = CanonicalName::for_lockout(&credentials.username);
-    facts.username = Some(name.to_string());
+    context.record.username.replace(Some(name.to_string()));
 
-    let (sessions, now, network) = (&call.worker.gateway.sessions, call.now_millis(), call.network());
+    let (sessions, now, network) = (&context.worker.gateway.sessions, context.now_millis, context.network());
     // A locked answer runs no hash, so that it cannot depend on the password. It uses nothing up either.
     if let Some(left) = sessions.locked_for(name.as_str(), now).await.map_err(|e| store_unavailable(&e))? {
-        return Err(locked(call, &name, left));
+        return Err(locked(context, &name, left));
     }
     // Counted before the hash runs, so that parallel guesses cannot pass the limits. The network comes first: who is
     // turned away for it locks no name.
     let decision = sessions.acquire_rate_limit(RateLimitScope::Login, &network, now).await;
     if let RateLimitDecision::Limited { retry_after } = decision.map_err(|e| store_unavailable(&e))? {
-        call.audit("login", "rate_limited", name.as_str(), None);
+        context.audit("login", "rate_limited", name.as_str(), None);
         return Err(rate_limited(retry_after));
     }
     let attempt = sessions.reserve_attempt(name.as_str(), now).await;
@@ -69,14 +68,14 @@ async fn attempt<'c>(
             .refund_rate_limit(RateLimitScope::Login, &network)
             .await
             .map_err(|e| store_unavailable(&e))?;
-        return Err(locked(call, &name, retry_after));
+        return Err(locked(context, &name, retry_after));
     }
-    let hashing = &call.worker.gateway.hashing;
-    let users = call.snapshot.users.current();
+    let hashing = &context.worker.gateway.hashing;
+    let users = context.state.config.users.current();
     let user = match check_credentials(&*users, hashing, &name, credentials.password).await {
         Ok(Some(user)) => user,
         Ok(None) => {
-            call.audit("login", "failed", name.as_str(), None);
+            context.audit("login", "failed", name.as_str(), None);
             return Err(Rejection::new(Code::InvalidCredentials, "wrong username or password"));
         }
         Err(Busy) => {
@@ -103,9 +102,9 @@ async fn attempt<'c>(
         sessions.open(new, now),
     );
     let opened = attempt.and(decision).and(opened).map_err(|e| store_unavailable(&e))?;
-    call.audit("login", "success", name.as_str(), Some(opened.session.to_string()));
+    context.audit("login", "success", name.as_str(), Some(opened.session.to_string()));
     tokens(
-        call,
+        context,
         Grant {
             user: &user,
             session: &opened.session,
@@ -116,20 +115,20 @@ async fn attempt<'c>(
     )
 }
 
-fn locked(call: Call<'_>, name: &CanonicalName, left: UnixMillis) -> Rejection {
-    call.audit("login", "locked", name.as_str(), None);
+fn locked(context: &RequestContext, name: &CanonicalName, left: UnixMillis) -> Rejection {
+    context.audit("login", "locked", name.as_str(), None);
     Rejection::new(Code::AccountLocked, "too many failed attempts").retry_after(Duration::from_millis(left))
 }
 
 /// `application/json` and nothing around it. A browser sends that type to another origin only after a preflight, so
 /// this is also what keeps other sites' forms out.
 fn only_json(head: &RequestHead) -> Result<(), Rejection> {
-    let media_type = head.fields().only(FieldKind::ContentType).map(|field| field.value);
+    let media_type = head.headers().only(HeaderKind::ContentType).map(|field| field.value);
     let essence = media_type.and_then(|value| value.split(|&b| b == b';').next()).unwrap_or_default();
     if !essence.trim_ascii().eq_ignore_ascii_case(b"application/json") {
         return Err(Rejection::new(Code::UnsupportedMediaType, "Content-Type is not application/json"));
     }
-    if head.fields().of_kind(FieldKind::ContentEncoding).next().is_some() {
+    if head.headers().of_kind(HeaderKind::ContentEncoding).next().is_some() {
         return Err(Rejection::new(Code::UnsupportedMediaType, "Content-Encoding is not accepted here"));
     }
     Ok(())

@@ -4,43 +4,43 @@ use http::StatusCode;
 
 use crate::auth::bearer::{Bearer, bearer_token};
 use crate::layers::authenticate::{authenticate, missing, refusal};
-use crate::pipeline::Facts;
 use crate::rejection::{Code, Rejection};
-use crate::response::Response;
-use crate::services::endpoints::{Call, store_unavailable};
+use crate::request::RequestContext;
+use crate::response::{self, Response};
+use crate::services::endpoints::{store_unavailable};
 use crate::sessions::RevocationReason;
 
 /// Ends the session of the token, whichever of its tokens it is. An expired token will do: who wants to leave may
 /// . Leaving twice is leaving.
-pub(crate) async fn logout<'c>(call: Call<'_>, facts: &mut Facts) -> Result<Response<'c>, Rejection> {
-    let token = bearer_token(call.exchange.request.head())?.ok_or_else(|| missing(call.worker))?;
-    let claims = call.snapshot.verifier.verify_signed(token, call.exchange.now()).map_err(refusal)?;
+pub(crate) async fn logout(context: &RequestContext) -> Result<Response, Rejection> {
+    let token = bearer_token(&context.head)?.ok_or_else(|| missing(&context.worker))?;
+    let claims = context.state.config.verifier.verify_signed(token, context.now()).map_err(refusal)?;
     let session = claims.sid().parse();
     let session = session.map_err(|_| Rejection::new(Code::InvalidToken, "the token names no session"))?;
-    let sessions = &call.worker.gateway.sessions;
-    let ended = sessions.revoke(session, RevocationReason::Logout, call.now_millis()).await;
+    let sessions = &context.worker.gateway.sessions;
+    let ended = sessions.revoke(session, RevocationReason::Logout, context.now_millis).await;
     ended.map_err(|e| store_unavailable(&e))?;
-    call.worker.metrics.logout();
-    call.audit("logout", "success", claims.username(), Some(session.to_string()));
-    facts.username = Some(claims.username().to_owned());
-    Ok(over())
+    context.worker.metrics.logout();
+    context.audit("logout", "success", claims.username(), Some(session.to_string()));
+    context.record.username.replace(Some(claims.username().to_owned()));
+    Ok(logged_out())
 }
 
 /// Ends every session of the user. That takes a good access token.
-pub(crate) async fn logout_all<'c>(call: Call<'_>, facts: &mut Facts) -> Result<Response<'c>, Rejection> {
-    let (worker, exchange) = (call.worker, call.exchange);
-    let identity = authenticate(worker, call.serving, Bearer::of(exchange.request.head())?, exchange.now())?;
+pub(crate) async fn logout_all(context: &RequestContext) -> Result<Response, Rejection> {
+    let worker = &context.worker;
+    let identity = authenticate(worker, &context.state, Bearer::of(&context.head)?, context.now())?;
     let identity = identity.ok_or_else(|| missing(worker))?;
     let subject = identity.claims().subject();
     let ended =
-        worker.gateway.sessions.revoke_all(subject, RevocationReason::LogoutAll, call.now_millis()).await;
+        worker.gateway.sessions.revoke_all(subject, RevocationReason::LogoutAll, context.now_millis).await;
     ended.map_err(|e| store_unavailable(&e))?;
     worker.metrics.logout();
-    call.audit("logout-all", "success", identity.claims().username(), None);
-    facts.identity = Some(identity);
-    Ok(over())
+    context.audit("logout-all", "success", identity.claims().username(), None);
+    context.record.identity.replace(Some(identity));
+    Ok(logged_out())
 }
 
-fn over<'c>() -> Response<'c> {
-    Response::new(StatusCode::NO_CONTENT).field("Cache-Control", "no-store")
+fn logged_out() -> Response {
+    response::no_store(response::empty(StatusCode::NO_CONTENT))
 }

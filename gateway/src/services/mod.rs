@@ -10,4 +10,5 @@ pub(crate) mod proxy;
 pub(crate) mod redirect;
 mod refresh;
 pub(crate) mod static_files;
+pub(crate) mod target;
 mod token_response;

@@ -1,17 +1,22 @@
 //! Routes that send a client elsewhere.
 
-use crate::config::{LocationPart, Redirect};
-use crate::layers::admission::Admitted;
-use crate::response::Response;
+use http::header::LOCATION;
 
-/// The answer that does. The configuration was checked: whatever stands in the request, the address is one of the host that
+use crate::config::{LocationPart, Redirect};
+use crate::request::RequestView;
+use crate::response::{self, Response};
+
+/// The response that does. The configuration was checked: whatever stands in the request, the address is one of the host that
 /// the operator wrote or of one that the route names.
-pub(crate) fn answer<'c>(redirect: &Redirect, route_path: &str, request: &Admitted<'_>) -> Response<'c> {
-    Response::new(redirect.status).field("Location", &location(redirect, route_path, request))
+pub(crate) fn respond(redirect: &Redirect, route_path: &str, request: RequestView<'_>) -> Response {
+    let mut response = response::empty(redirect.status);
+    let location = response::header_value(&location(redirect, route_path, request));
+    response.headers_mut().insert(LOCATION, location);
+    response
 }
 
 /// Where to. The parts of a request were admitted: its path begins with one slash, its query with a question mark.
-pub(crate) fn location(redirect: &Redirect, route_path: &str, request: &Admitted<'_>) -> String {
+pub(crate) fn location(redirect: &Redirect, route_path: &str, request: RequestView<'_>) -> String {
     let target = request.target();
     let host = request.host();
     let query = &target.as_str()[target.path().len()..];

@@ -2,10 +2,10 @@
 
 use crate::auth::bearer::bearer_token;
 use crate::layers::authenticate::refusal;
-use crate::pipeline::Facts;
 use crate::rejection::{Code, Rejection};
-use crate::response::Response;
-use crate::services::endpoints::{Call, rate_limited, store_unavailable};
+use crate::request::RequestContext;
+use crate::response::{self, Response};
+use crate::services::endpoints::{rate_limited, store_unavailable};
 use crate::services::token_response::{Grant, NewRefreshToken, tokens};
 use crate::sessions::{
     Account, RateLimitDecision, RateLimitScope, RefreshError, Session, SessionId, TokenId,
@@ -14,35 +14,35 @@ use crate::telemetry::RefreshOutcome;
 use crate::tokens::TokenType;
 
 /// Refreshes a session.
-pub(crate) async fn refresh<'c>(call: Call<'_>, facts: &mut Facts) -> Result<Response<'c>, Rejection> {
-    let metrics = &call.worker.metrics;
-    let (session, presented, subject) = match presented(call) {
+pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Rejection> {
+    let metrics = &context.worker.metrics;
+    let (session, presented, subject) = match presented(context) {
         Ok(presented) => presented,
-        Err(rejection) => return Err(not_presented(call, rejection).await),
+        Err(rejection) => return Err(not_presented(context, rejection).await),
     };
     // The user is read anew: who was disabled or deleted, or has a new password, ends here; new roles take effect.
-    let user = call.snapshot.users.current().by_id(&subject).filter(|user| !user.disabled);
+    let user = context.state.config.users.current().by_id(&subject).filter(|user| !user.disabled);
     let account = |_: &Session| match &user {
         Some(user) => Account::Active { credential: user.credential_fingerprint() },
         None => Account::Gone,
     };
-    let sessions = &call.worker.gateway.sessions;
-    let refreshed = match sessions.refresh(session, presented, account, call.now_millis()).await {
+    let sessions = &context.worker.gateway.sessions;
+    let refreshed = match sessions.refresh(session, presented, account, context.now_millis).await {
         Ok(refreshed) => refreshed,
-        Err(error) => return Err(refused(call, &error, &subject, session)),
+        Err(error) => return Err(refused(context, &error, &subject, session)),
     };
     let Some(user) = user else {
-        return Err(refused(call, &RefreshError::AccountChanged, &subject, session));
+        return Err(refused(context, &RefreshError::AccountChanged, &subject, session));
     };
     metrics.refresh(match refreshed.successor {
         Some(successor) if successor.repeated => RefreshOutcome::Repeated,
         Some(_) => RefreshOutcome::Rotated,
         None => RefreshOutcome::Kept,
     });
-    call.audit("refresh", "success", &user.username, Some(session.to_string()));
-    facts.username = Some(user.username.clone());
+    context.audit("refresh", "success", &user.username, Some(session.to_string()));
+    context.record.username.replace(Some(user.username.clone()));
     tokens(
-        call,
+        context,
         Grant {
             user: &user,
             session: &session,
@@ -56,10 +56,10 @@ pub(crate) async fn refresh<'c>(call: Call<'_>, facts: &mut Facts) -> Result<Res
 }
 
 /// The session and the token id of the refresh token in `Authorization`, and whose it is.
-fn presented(call: Call<'_>) -> Result<(SessionId, TokenId, String), Rejection> {
-    let token = bearer_token(call.exchange.request.head())?
+fn presented(context: &RequestContext) -> Result<(SessionId, TokenId, String), Rejection> {
+    let token = bearer_token(&context.head)?
         .ok_or_else(|| Rejection::new(Code::MissingToken, "a refresh token is needed"))?;
-    let claims = call.snapshot.verifier.verify(token, TokenType::Refresh, call.exchange.now());
+    let claims = context.state.config.verifier.verify(token, TokenType::Refresh, context.now());
     let claims = claims.map_err(refusal)?;
     let not_ours = |_| Rejection::new(Code::InvalidToken, "the token names no session");
     let session = claims.sid().parse().map_err(not_ours)?;
@@ -68,18 +68,18 @@ fn presented(call: Call<'_>) -> Result<(SessionId, TokenId, String), Rejection> 
 
 /// A token that is none of ours counts against its network, and the answer is 429 once that has sent too many. Tokens that are
 /// ours are judged all the same, so that a neighbour's failures keep nobody from refreshing.
-async fn not_presented(call: Call<'_>, rejection: Rejection) -> Rejection {
+async fn not_presented(context: &RequestContext, rejection: Rejection) -> Rejection {
     let outcome = match rejection.code() {
         Code::TokenExpired => RefreshOutcome::Expired,
         Code::MissingToken | Code::InvalidRequest => RefreshOutcome::Invalid,
         _ => {
-            let sessions = &call.worker.gateway.sessions;
+            let sessions = &context.worker.gateway.sessions;
             match sessions
-                .acquire_rate_limit(RateLimitScope::Refresh, &call.network(), call.now_millis())
+                .acquire_rate_limit(RateLimitScope::Refresh, &context.network(), context.now_millis)
                 .await
             {
                 Ok(RateLimitDecision::Limited { retry_after }) => {
-                    call.worker.metrics.refresh(RefreshOutcome::RateLimited);
+                    context.worker.metrics.refresh(RefreshOutcome::RateLimited);
                     return rate_limited(retry_after);
                 }
                 Ok(RateLimitDecision::Allowed) => {}
@@ -88,11 +88,11 @@ async fn not_presented(call: Call<'_>, rejection: Rejection) -> Rejection {
             RefreshOutcome::Invalid
         }
     };
-    call.worker.metrics.refresh(outcome);
+    context.worker.metrics.refresh(outcome);
     rejection
 }
 
-fn refused(call: Call<'_>, error: &RefreshError, subject: &str, session: SessionId) -> Rejection {
+fn refused(context: &RequestContext, error: &RefreshError, subject: &str, session: SessionId) -> Rejection {
     let (outcome, told, rejection) = match error {
         RefreshError::Unknown => (
             RefreshOutcome::Invalid,
@@ -126,7 +126,7 @@ fn refused(call: Call<'_>, error: &RefreshError, subject: &str, session: Session
             (RefreshOutcome::StoreUnavailable, "store_unavailable", store_unavailable(error))
         }
     };
-    call.worker.metrics.refresh(outcome);
-    call.audit("refresh", told, subject, Some(session.to_string()));
+    context.worker.metrics.refresh(outcome);
+    context.audit("refresh", told, subject, Some(session.to_string()));
     rejection
 }

@@ -12,7 +12,7 @@ use http::{Method, StatusCode};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::http1::{BodyError, FieldKind};
+use crate::http1::{BodyError, HeaderKind};
 use crate::layers::admission::Admitted;
 use crate::rejection::{Code, Rejection};
 use crate::response::{Response, ResponseBody};
@@ -61,19 +61,18 @@ impl StaticRoot {
 }
 
 /// Serves the file that the request names below the route's path.
-pub(crate) async fn serve<'c>(
-    root: &Arc<StaticRoot>,
-    index_fallback: bool,
-    route_path: &str,
-    request: &Admitted<'_>,
-) -> Result<Response<'c>, Rejection> {
+pub(crate) async fn respond(authorized: Authorized) -> Result<Response, Rejection> {
+    let (request, route) = (authorized.view(), authorized.route());
+    let Target::Static { root, index_fallback } = &route.target else {
+        return Err(Rejection::new(Code::NotFound, "the route has no files"));
+    };
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(Rejection::new(Code::MethodNotAllowed, "files can only be read").allow("GET, HEAD"));
     }
-    let path = request.target().decoded_path();
-    let below = if route_path == "/" { path } else { path.strip_prefix(route_path).unwrap_or(path) };
+    let path = request.decoded_path();
+    let below = if route.path() == "/" { path } else { path.strip_prefix(route.path()).unwrap_or(path) };
     let below = if below.is_empty() { "/".to_owned() } else { below.to_owned() };
-    let fallback = index_fallback && is_page(&below) && wants_html(request);
+    let fallback = *index_fallback && is_page(&below) && wants_html(request);
     let (root, found) = (Arc::clone(root), below);
     let found = tokio::task::spawn_blocking(move || match root.find(&found) {
         Err(error) if fallback && error.kind() != io::ErrorKind::PermissionDenied => root.find("/"),
@@ -84,28 +83,29 @@ pub(crate) async fn serve<'c>(
     };
     let etag = etag(&metadata);
     let unchanged = request
-        .head()
-        .fields()
-        .of_kind(FieldKind::IfNoneMatch)
+        .headers()
+        .of_kind(HeaderKind::IfNoneMatch)
         .any(|f| f.members().any(|m| m == b"*" || m.strip_prefix(b"W/").unwrap_or(m) == etag.as_bytes()));
-    let status = if unchanged { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
-    let response = Response::new(status)
-        .field("ETag", &etag)
-        // The names do not change with the content, so a copy is good only after a look here.
-        .field("Cache-Control", "no-cache")
-        .field("Content-Security-Policy", CSP)
-        .field("X-Content-Type-Options", "nosniff")
-        .field("Referrer-Policy", "no-referrer")
-        .field("Cross-Origin-Opener-Policy", "same-origin")
-        .field("Cross-Origin-Resource-Policy", "same-origin")
-        .field("Permissions-Policy", "camera=(), geolocation=(), microphone=()");
-    // What is no file is a page to who asks for pages, and 404 to scripts.
-    let response = if fallback { response.field("Vary", "Accept") } else { response };
-    if unchanged {
-        return Ok(response);
+    let mut response = response::empty(if unchanged { StatusCode::NOT_MODIFIED } else { StatusCode::OK });
+    let mut field = |name: &'static str, value: &str| {
+        response.headers_mut().append(name, response::header_value(value));
+    };
+    field("etag", &etag);
+    field("cache-control", "no-cache");
+    field("content-security-policy", CSP);
+    field("x-content-type-options", "nosniff");
+    field("referrer-policy", "no-referrer");
+    field("cross-origin-opener-policy", "same-origin");
+    field("cross-origin-resource-policy", "same-origin");
+    field("permissions-policy", "camera=(), geolocation=(), microphone=()");
+    if fallback {
+        field("vary", "Accept");
     }
-    let mut response = response.field("Content-Type", content_type(&path));
-    response.body = ResponseBody::File(Box::new(FileBody::new(File::from_std(file), metadata.len())));
+    if !unchanged {
+        field("content-type", content_type(&path));
+        let file = FileBody::new(File::from_std(file), metadata.len());
+        *response.body_mut() = Body::File(Box::new(file));
+    }
     Ok(response)
 }
 
@@ -122,8 +122,8 @@ fn is_never_served(segment: &str) -> bool {
 
 /// Browsers that open a page say so; `fetch` and others that want data take anything (`*/*`), and a page would hide from
 /// them that there is nothing.
-fn wants_html(request: &Admitted<'_>) -> bool {
-    let accepts = request.head().fields().iter().filter(|f| f.name.eq_ignore_ascii_case(b"accept"));
+fn wants_html(request: RequestView<'_>) -> bool {
+    let accepts = request.headers().iter().filter(|f| f.name.eq_ignore_ascii_case(b"accept"));
     accepts.into_iter().any(|field| {
         field.members().any(|member| {
             let kind = member.split(|&b| b == b';').next().unwrap_or(member);
@@ -163,48 +163,49 @@ fn content_type(path: &Path) -> &'static str {
 #[derive(Debug)]
 pub(crate) struct FileBody {
     file: File,
-    len: u64,
     left: u64,
     buffer: Box<[u8]>,
-    used: usize,
-    filled: usize,
 }
 
 impl FileBody {
     fn new(file: File, len: u64) -> FileBody {
         let size = len.min(READ_SIZE as u64) as usize;
-        FileBody { file, len, left: len, buffer: vec![0; size].into(), used: 0, filled: 0 }
+        FileBody { file, left: len, buffer: vec![0; size].into() }
     }
 
-    pub(crate) fn len(&self) -> u64 {
-        self.len
+}
+
+/// The body of a file.
+pub(crate) type StaticBody = FileBody;
+
+impl http_body::Body for FileBody {
+    type Data = bytes::Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<http_body::Frame<bytes::Bytes>>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let this = &mut *self;
+        let mut buffer = ReadBuf::new(&mut this.buffer);
+        ready!(Pin::new(&mut this.file).poll_read(cx, &mut buffer))?;
+        let n = (buffer.filled().len() as u64).min(this.left);
+        if n == 0 {
+            return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
+        }
+        this.left -= n;
+        let piece = bytes::Bytes::copy_from_slice(&this.buffer[..n as usize]);
+        Poll::Ready(Some(Ok(http_body::Frame::data(piece))))
     }
 
-    pub(crate) fn is_complete(&self) -> bool {
+    fn is_end_stream(&self) -> bool {
         self.left == 0
     }
 
-    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
-        if self.used == self.filled && self.left > 0 {
-            let mut buffer = ReadBuf::new(&mut self.buffer);
-            ready!(Pin::new(&mut self.file).poll_read(cx, &mut buffer))?;
-            (self.used, self.filled) = (0, buffer.filled().len());
-            if self.filled == 0 {
-                // The file became shorter than it was when its length was told.
-                return Poll::Ready(Err(BodyError::Truncated));
-            }
-        }
-        Poll::Ready(Ok(self.buffered()))
-    }
-
-    /// What was read and not consumed. A file that grew meanwhile is cut at the length that was told.
-    pub(crate) fn buffered(&self) -> &[u8] {
-        let end = self.filled.min(self.used.saturating_add(usize::try_from(self.left).unwrap_or(usize::MAX)));
-        &self.buffer[self.used..end]
-    }
-
-    pub(crate) fn consume(&mut self, n: usize) {
-        self.used += n;
-        self.left -= n as u64;
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(self.left)
     }
 }

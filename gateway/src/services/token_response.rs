@@ -1,11 +1,12 @@
 //! The answer that carries tokens (RFC 6749 section 5.1).
 
-use http::StatusCode;
+use http::header::PRAGMA;
+use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
 use crate::rejection::{Code, Rejection};
-use crate::response::Response;
-use crate::services::endpoints::Call;
+use crate::request::RequestContext;
+use crate::response::{self, Response};
 use crate::sessions::{SessionId, TokenId};
 use crate::tokens::{SigningError, TokenRequest, TokenType, UnixSeconds};
 use crate::users::User;
@@ -43,14 +44,14 @@ pub(crate) struct Grant<'a> {
 }
 
 /// Signs the tokens of a grant and answers with them.
-pub(crate) fn tokens<'c>(call: Call<'_>, grant: Grant<'_>) -> Result<Response<'c>, Rejection> {
-    let now = call.exchange.now();
-    let settings = &call.snapshot.settings.tokens;
+pub(crate) fn tokens(context: &RequestContext, grant: Grant<'_>) -> Result<Response, Rejection> {
+    let now = context.now();
+    let settings = &context.state.config.settings.tokens;
     let access_ttl = settings.access_ttl.as_secs();
     let left = grant.session_ends_at.saturating_sub(now);
     let session = grant.session.to_string();
     let request = |token_type, jti, issued_at, expires_at| {
-        call.snapshot.issuer.issue(TokenRequest {
+        context.state.config.issuer.issue(TokenRequest {
             token_type,
             jti,
             sid: &session,
@@ -80,7 +81,9 @@ pub(crate) fn tokens<'c>(call: Call<'_>, grant: Grant<'_>) -> Result<Response<'c
         refresh_expires_in: settings.idle_ttl.map_or(left, |idle| left.min(idle.as_secs())),
         server_time: now,
     };
-    Ok(Response::json(StatusCode::OK, &body).field("Cache-Control", "no-store").field("Pragma", "no-cache"))
+    let mut response = response::no_store(response::json(StatusCode::OK, &body));
+    response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    Ok(response)
 }
 
 fn cannot_sign(error: SigningError) -> Rejection {

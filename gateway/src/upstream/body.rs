@@ -1,25 +1,27 @@
 //! A response body on its way from an upstream to the client, whatever it came over.
 
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
 
-use http::HeaderMap;
-use tokio::time::Instant;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
 
-use crate::http1::{BodyError, ResponseHead};
-use crate::upstream::http1_body::Http1Body;
-use crate::upstream::http2_body::Http2Body;
+use super::http1_body::Http1Body;
+use super::http2_body::Http2Body;
+use crate::http1::ResponseHead;
+use crate::request_body::BodyError;
+use crate::response::AbortedBody;
+use crate::telemetry::AbortReason;
 
 /// The body of a response, still on its connection.
-///
-/// Boxed, for on its way to the client an answer is moved a dozen times.
 #[derive(Debug)]
-pub(crate) enum UpstreamBody<'c> {
-    Http1(Box<Http1Body<'c>>),
-    Http2(Box<Http2Body<'c>>),
+pub(crate) enum UpstreamBody {
+    Http1(Box<Http1Body>),
+    Http2(Box<Http2Body>),
 }
 
-impl UpstreamBody<'_> {
-    /// The head that came before this body.
+impl UpstreamBody {
+    /// The head that came before this body; only before the first piece was taken.
     pub(crate) fn head(&self) -> &ResponseHead {
         match self {
             UpstreamBody::Http1(body) => body.head(),
@@ -27,59 +29,63 @@ impl UpstreamBody<'_> {
         }
     }
 
-    /// The piece that arrived together with what was read before; empty if there is none yet.
-    pub(crate) fn buffered(&mut self) -> Result<&[u8], BodyError> {
+    /// All of it, if all of it has arrived together with the head; its connection is free then.
+    pub(crate) fn take_complete(&mut self) -> Option<Bytes> {
         match self {
-            UpstreamBody::Http1(body) => body.buffered(),
-            UpstreamBody::Http2(body) => Ok(body.buffered()),
+            UpstreamBody::Http1(body) => body.take_complete(),
+            UpstreamBody::Http2(_) => None,
         }
     }
 
-    /// The next piece; empty at the end.
-    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
-        match self {
-            UpstreamBody::Http1(body) => body.poll_fill(cx),
-            UpstreamBody::Http2(body) => body.poll_fill(cx),
-        }
-    }
-
-    /// Takes `n` bytes of what was given last.
-    pub(crate) fn consume(&mut self, n: usize) {
-        match self {
-            UpstreamBody::Http1(body) => body.consume(n),
-            UpstreamBody::Http2(body) => body.consume(n),
-        }
-    }
-
-    /// Whether all of it was consumed. Looks at what has been read already, so that a last chunk that came with its
-    /// data counts.
-    pub(crate) fn is_complete(&mut self) -> bool {
-        match self {
-            UpstreamBody::Http1(body) => body.is_complete(),
-            UpstreamBody::Http2(body) => body.is_complete(),
-        }
-    }
-
-    /// Lets the rest of the request body flow while the response is under way.
-    pub(crate) fn poll_upload(&mut self, cx: &mut Context<'_>) {
-        match self {
-            UpstreamBody::Http1(body) => body.poll_upload(cx),
-            UpstreamBody::Http2(body) => body.poll_upload(cx),
-        }
-    }
-
-    /// The trailers behind a body that is complete, which only HTTP/2 passes on.
-    pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
-        match self {
-            UpstreamBody::Http1(_) => None,
-            UpstreamBody::Http2(body) => body.take_trailers(),
-        }
-    }
-
-    /// Gives back what can be used again.
-    pub(crate) fn finish(self, now: Instant) {
+    /// Gives back the connection of a response without a body.
+    pub(crate) fn finish(&mut self) {
         if let UpstreamBody::Http1(body) = self {
-            body.finish(now);
+            body.finish();
         }
     }
+
+    /// The next frame: data, or the trailers, which only HTTP/2 passes on.
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AbortedBody>>> {
+        match self {
+            UpstreamBody::Http1(body) => {
+                body.poll_piece(cx).map(|piece| piece.map(|piece| piece.map(Frame::data).map_err(aborted)))
+            }
+            UpstreamBody::Http2(body) => {
+                body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(aborted)))
+            }
+        }
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        match self {
+            UpstreamBody::Http1(body) => body.is_end_stream(),
+            UpstreamBody::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        match self {
+            UpstreamBody::Http1(body) => body.size_hint(),
+            UpstreamBody::Http2(body) => body.size_hint(),
+        }
+    }
+}
+
+fn aborted(error: BodyError) -> AbortedBody {
+    tracing::debug!(%error, "an upstream's response was cut short");
+    let reason = match error {
+        BodyError::TimedOut => AbortReason::UpstreamTimeout,
+        BodyError::Malformed => AbortReason::UpstreamMalformed,
+        _ => AbortReason::UpstreamClosed,
+    };
+    AbortedBody { reason }
+}
+
+/// What is said of a head that was given back with its connection.
+pub(super) fn no_head() -> &'static ResponseHead {
+    static EMPTY: LazyLock<ResponseHead> = LazyLock::new(ResponseHead::default);
+    &EMPTY
 }

@@ -1,49 +1,38 @@
-//! One request to an upstream and the head of its response.
+//! Sending a request to an upstream: which server, over what, and whether it is tried again. One loop for HTTP/1.1 and HTTP/2.
 
-use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::Method;
 use tokio::time::Instant;
 
+use super::body::UpstreamBody;
+use super::pool::{ReusePolicy, Server, UpstreamPool};
+use super::{http1, http2};
 use crate::config::{Patience, UpstreamProtocol};
-use crate::http1::response_framing;
-use crate::http1::{BodyError, BodyFraming, BodyReader, RequestBody};
-use crate::upstream::body::UpstreamBody;
-use crate::upstream::connection::UpstreamConnection;
-use crate::upstream::http1_body::Http1Body;
-use crate::upstream::http2;
-use crate::upstream::pool::{Lease, LeaseError, Need, Server, UpstreamPool};
-use crate::upstream::request_body_forwarder::{Upload, UploadError};
+use crate::http1::BodyFraming;
+use crate::proxy::upstream_request::UpstreamRequest;
+use crate::request_body::{BodyError, RequestBody};
 
-/// What is read at once for a response head and, mostly, its whole body.
-const READ_SIZE: usize = 8 * 1024;
-/// More interim responses than this are a fault.
-const MAX_INTERIM: usize = 20;
-
-/// A request that is ready for the wire.
+/// A request that is ready to be sent.
 #[derive(Debug)]
 pub(crate) struct OutgoingRequest<'r> {
-    /// Request line and fields through the empty line.
-    pub(crate) head: &'r [u8],
+    pub(crate) head: &'r UpstreamRequest,
     pub(crate) method: &'r Method,
     /// Now, as exactly as deadlines need it.
     pub(crate) now: Instant,
     /// How long it may take, and how often it is tried.
-    pub(crate) patience: &'r Patience,
-    /// Whether it asks to leave HTTP, so that 101 is an answer.
+    pub(crate) timeouts: &'r Patience,
+    /// Whether it asks to leave HTTP, so that 101 is a response.
     pub(crate) upgrade: bool,
 }
 
 /// A response whose body is still on its way.
 #[derive(Debug)]
-pub(crate) struct UpstreamResponse<'c> {
+pub(crate) struct UpstreamResponse {
     pub(crate) framing: BodyFraming,
-    pub(crate) body: UpstreamBody<'c>,
+    pub(crate) body: UpstreamBody,
 }
 
 /// Why there is no response.
@@ -51,7 +40,7 @@ pub(crate) struct UpstreamResponse<'c> {
 pub(crate) enum SendError {
     #[error("cannot connect: {0}")]
     Connect(io::Error),
-    #[error("no server is well")]
+    #[error("no server is healthy")]
     NoServer,
     #[error("all connections are taken")]
     Full,
@@ -60,232 +49,118 @@ pub(crate) enum SendError {
     #[error("the connection broke before the response: {0}")]
     Broken(io::Error),
     #[error("{0}")]
-    BadResponse(&'static str),
+    BadResponse(std::borrow::Cow<'static, str>),
     #[error("the request body: {0}")]
     Body(BodyError),
 }
 
+/// What one try on one connection came to, where it was not a response.
+#[derive(Debug)]
+pub(super) struct AttemptError {
+    pub(super) error: SendError,
+    pub(super) processed: Processed,
+    /// Whether the connection had carried requests before: that it is dead then says nothing about the server.
+    pub(super) reused: bool,
+    /// Whether the whole connection is gone, not this exchange alone.
+    pub(super) connection_lost: bool,
+}
+
+/// What the server may have done with a request that it did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Processed {
+    /// Nothing: it was not reached, or has said so (RFC 9113 section 8.7).
+    No,
+    Maybe,
+}
+
+impl AttemptError {
+    /// A server that could not be reached.
+    pub(super) fn unreachable(error: SendError) -> AttemptError {
+        AttemptError { error, processed: Processed::No, reused: false, connection_lost: true }
+    }
+
+    /// A failure that ends the matter, whatever the request.
+    pub(super) fn final_error(error: SendError) -> AttemptError {
+        AttemptError { error, processed: Processed::Maybe, reused: false, connection_lost: false }
+    }
+}
+
 /// Sends a request and waits for the response's head.
 ///
-/// It is sent a second time only where the first cannot have had an effect (RFC 9110 section 9.2.2): to the same server
-/// where a pooled connection turns out to be dead, to another where the server cannot be reached or, if the request may be
-/// repeated, drops it.
-pub(crate) async fn send<'c>(
+/// It is sent again only where that cannot do twice what was asked once (RFC 9110 section 9.2.2): to the same server where a
+/// connection in use turns out to be dead, to another where the server cannot be reached or says that it did not process the
+/// request or, if the request is idempotent, drops it. A body is sent once.
+pub(crate) async fn send(
     pool: &Rc<UpstreamPool>,
     request: &OutgoingRequest<'_>,
-    body: RequestBody<'c>,
-) -> Result<UpstreamResponse<'c>, SendError> {
-    if pool.settings().protocol == UpstreamProtocol::Http2 {
-        // Boxed, for most upstreams do without.
-        return Box::pin(http2::send(pool, request, body)).await;
-    }
+    body: RequestBody,
+) -> Result<UpstreamResponse, SendError> {
     pool.budget.earn(pool.settings().retry_budget);
-    let repeatable = body.framing() == BodyFraming::Empty && request.method.is_idempotent();
-    let need = if repeatable { Need::Any } else { Need::Alive };
-    let mut tried = Vec::new();
-    let mut lease = connect(pool, need, request, &mut tried, SendError::NoServer).await?;
-    if body.framing() != BodyFraming::Empty {
-        let rest = try_once(pool, &mut lease, request, Some(Box::new(Upload::new(body)))).await?;
-        return respond(pool, lease, request, rest);
-    }
+    let bodiless = body.framing() == BodyFraming::Empty;
+    let repeatable = bodiless && request.method.is_idempotent();
+    let policy = if repeatable { ReusePolicy::Any } else { ReusePolicy::KnownIdle };
+    let mut body = Some(body);
+    let mut tried: Vec<Rc<Server>> = Vec::new();
+    let (mut reconnect, mut reconnected) = (None, false);
+    let mut failure = SendError::NoServer;
     loop {
-        let error = match try_once(pool, &mut lease, request, None).await {
-            Err(error @ SendError::Broken(_)) if repeatable => error,
-            other => {
-                other?;
-                return respond(pool, lease, request, Rest::Nothing);
+        let (server, policy) = match reconnect.take() {
+            Some(server) => (server, ReusePolicy::New),
+            None => (next_server(pool, request, &tried, &mut failure)?, policy),
+        };
+        let attempt = match pool.settings().protocol {
+            UpstreamProtocol::Http1 => http1::attempt(pool, &server, policy, request, &mut body).await,
+            // Boxed, for most upstreams speak HTTP/1.1.
+            UpstreamProtocol::Http2 => {
+                Box::pin(http2::attempt(pool, &server, policy, request, &mut body)).await
             }
         };
-        let server = Rc::clone(&lease.place.server);
-        let fresh = match lease.reused {
-            // Most likely it was closed while it was idle.
-            true => pool.lease_of(server, Need::New, request.now).await,
-            false => Err(LeaseError::Unreachable(server, error)),
-        };
-        lease = match fresh {
-            Err(LeaseError::Unreachable(server, error)) => {
-                tried.push(server);
-                connect(pool, need, request, &mut tried, error).await?
+        let AttemptError { error, processed, reused, connection_lost } = match attempt {
+            Ok(response) => {
+                server.endpoint.record_success();
+                return Ok(response);
             }
-            other => other.map_err(no_lease)?,
+            Err(failed) => failed,
         };
-    }
-}
-
-/// A connection to a server that can be reached and is none of those that were `tried`; `failure` is what came of those. A
-/// request that no server has heard may go on to another, whatever its method.
-pub(crate) async fn connect(
-    pool: &Rc<UpstreamPool>,
-    need: Need,
-    request: &OutgoingRequest<'_>,
-    tried: &mut Vec<Rc<Server>>,
-    mut failure: SendError,
-) -> Result<Lease, SendError> {
-    loop {
-        let Some(server) = pool.choose(tried) else { return Err(failure) };
-        if !tried.is_empty() {
-            if tried.len() > request.patience.retries as usize || !pool.budget.spend() {
-                return Err(failure);
-            }
-            pool.upstream().counts.retries.fetch_add(1, Ordering::Relaxed);
+        let was_sent = body.is_none();
+        if connection_lost && !reused {
+            pool.failed(&server);
         }
-        match pool.lease_of(server, need, request.now).await {
-            Err(LeaseError::Unreachable(server, error)) => {
-                tried.push(server);
-                failure = error;
-            }
-            other => return other.map_err(no_lease),
+        let may_repeat = match processed {
+            // A body that was begun is gone.
+            Processed::No => bodiless || !was_sent,
+            Processed::Maybe => repeatable && matches!(error, SendError::Broken(_)),
+        };
+        if !may_repeat {
+            return Err(error);
         }
+        if bodiless {
+            body = Some(RequestBody::default());
+        }
+        if connection_lost && reused && !reconnected {
+            reconnected = true;
+            reconnect = Some(server);
+        } else {
+            tried.push(server);
+        }
+        failure = error;
     }
 }
 
-fn no_lease(error: LeaseError) -> SendError {
-    match error {
-        LeaseError::Unreachable(_, error) => error,
-        LeaseError::Full => SendError::Full,
-    }
-}
-
-/// What is left of the request body when the response's head has arrived.
-pub(crate) enum Rest<'c> {
-    Nothing,
-    Upload(Box<Upload<'c>>),
-    /// The upstream did not take all of it.
-    Refused,
-}
-
-pub(crate) fn respond<'c>(
-    pool: &Rc<UpstreamPool>,
-    mut lease: Lease,
-    request: &OutgoingRequest<'_>,
-    rest: Rest<'c>,
-) -> Result<UpstreamResponse<'c>, SendError> {
-    let head = &lease.connection.head;
-    let framing = response_framing(head, request.method)
-        .map_err(|_| SendError::BadResponse("the response's framing is ambiguous"))?;
-    let one_more =
-        !head.fields().connection_has(b"close") && !head.is_http10() && framing != BodyFraming::UntilClose;
-    let (upload, reusable) = match rest {
-        Rest::Nothing => (None, one_more),
-        Rest::Upload(upload) => (Some(upload), one_more),
-        Rest::Refused => (None, false),
-    };
-    lease.connection.deadline.clear();
-    let Patience { body: patience, total, .. } = *request.patience;
-    let body = UpstreamBody::Http1(Box::new(Http1Body {
-        pool: Rc::clone(pool),
-        lease,
-        reader: BodyReader::new(framing),
-        upload,
-        reusable,
-        patience,
-        ends_at: total.map(|total| request.now + total),
-    }));
-    Ok(UpstreamResponse { framing, body })
-}
-
-/// One try on one connection. What the server does, or fails to do, is held for or against it.
-pub(crate) async fn try_once<'c>(
+/// The server of the next try; the failure of the last one where there is none, or no retry left.
+pub(super) fn next_server(
     pool: &UpstreamPool,
-    lease: &mut Lease,
     request: &OutgoingRequest<'_>,
-    upload: Option<Box<Upload<'c>>>,
-) -> Result<Rest<'c>, SendError> {
-    let tried = exchange_heads(&mut lease.connection, request, upload).await;
-    let server = &lease.place.server;
-    match &tried {
-        Ok(_) => server.endpoint.succeeded_now(),
-        // That a pooled connection was closed meanwhile says nothing, and what takes too long may be the client's doing.
-        Err(SendError::Broken(_)) if !lease.reused => pool.failed(server),
-        Err(_) => {}
+    tried: &[Rc<Server>],
+    failure: &mut SendError,
+) -> Result<Rc<Server>, SendError> {
+    let mut last = || std::mem::replace(failure, SendError::NoServer);
+    let Some(server) = pool.choose(tried) else { return Err(last()) };
+    if !tried.is_empty() {
+        if tried.len() > request.timeouts.retries as usize || !pool.budget.spend() {
+            return Err(last());
+        }
+        pool.upstream().counts.retries.fetch_add(1, Ordering::Relaxed);
     }
-    tried
-}
-
-async fn exchange_heads<'c>(
-    connection: &mut UpstreamConnection,
-    request: &OutgoingRequest<'_>,
-    mut upload: Option<Box<Upload<'c>>>,
-) -> Result<Rest<'c>, SendError> {
-    let patience = request.patience.head();
-    connection.socket.write_all(&mut connection.deadline, patience, request.head, |_| {}).await.map_err(
-        |e| match e.kind() {
-            io::ErrorKind::TimedOut => SendError::Timeout,
-            _ => SendError::Broken(e),
-        },
-    )?;
-    connection.deadline.set(request.now + patience);
-    let mut interim = 0;
-    let mut refused = false;
-    poll_fn(|cx| {
-        if let Some(transfer) = &mut upload {
-            match transfer.poll(cx, &connection.socket) {
-                Poll::Ready(Err(UploadError::Client(e))) => return Poll::Ready(Err(SendError::Body(e))),
-                // An upstream that stops reading may have answered already: the read below tells.
-                Poll::Ready(done) => {
-                    refused = done.is_err();
-                    connection.deadline.clear();
-                    upload = None;
-                }
-                Poll::Pending if transfer.waits_for_client() => connection.deadline.clear(),
-                Poll::Pending => {}
-            }
-        }
-        poll_head(cx, connection, patience, &mut interim, request.upgrade)
-    })
-    .await?;
-    Ok(match upload {
-        Some(upload) => Rest::Upload(upload),
-        None if refused => Rest::Refused,
-        None => Rest::Nothing,
-    })
-}
-
-/// Reads up to the head of the final response.
-fn poll_head(
-    cx: &mut Context<'_>,
-    connection: &mut UpstreamConnection,
-    patience: Duration,
-    interim: &mut usize,
-    upgrade: bool,
-) -> Poll<Result<(), SendError>> {
-    let UpstreamConnection { socket, input, head, deadline } = connection;
-    loop {
-        match head.parse(input.filled()) {
-            Ok(Some(length)) => {
-                input.consume(length);
-                match head.status() {
-                    StatusCode::SWITCHING_PROTOCOLS if upgrade => return Poll::Ready(Ok(())),
-                    StatusCode::SWITCHING_PROTOCOLS => {
-                        return Poll::Ready(Err(SendError::BadResponse("a 101 that nobody asked for")));
-                    }
-                    status if !status.is_informational() => return Poll::Ready(Ok(())),
-                    _ if *interim == MAX_INTERIM => {
-                        return Poll::Ready(Err(SendError::BadResponse("too many interim responses")));
-                    }
-                    _ => *interim += 1,
-                }
-                continue;
-            }
-            Ok(None) => {}
-            Err(_) => {
-                return Poll::Ready(Err(SendError::BadResponse(
-                    "the response head is malformed or too large",
-                )));
-            }
-        }
-        match socket.poll_read(cx, input, READ_SIZE) {
-            Poll::Ready(Ok(0)) if input.filled().is_empty() && *interim == 0 => {
-                return Poll::Ready(Err(SendError::Broken(io::ErrorKind::UnexpectedEof.into())));
-            }
-            Poll::Ready(Ok(0)) => {
-                return Poll::Ready(Err(SendError::BadResponse(
-                    "the connection ended inside the response head",
-                )));
-            }
-            Poll::Ready(Ok(_)) => {}
-            Poll::Ready(Err(e)) => return Poll::Ready(Err(SendError::Broken(e))),
-            Poll::Pending => return deadline.poll_within(cx, patience).map(|()| Err(SendError::Timeout)),
-        }
-    }
+    Ok(server)
 }

@@ -1,90 +1,117 @@
 //! A response body on a connection of HTTP/1.1.
 
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body::SizeHint;
 use tokio::time::Instant;
 
-use crate::http1::{BodyError, BodyReader, ResponseHead};
-use crate::upstream::pool::{Lease, UpstreamPool};
-use crate::upstream::request_body_forwarder::Upload;
+use super::pool::{Lease, UpstreamPool};
+use super::request_body_forwarder::Forwarding;
+use crate::http1::{BodyReader, ResponseHead};
+use crate::request_body::BodyError;
 
 /// The body of a response, still on its connection. At its end the connection goes back to the pool; dropped before
 /// that, the connection is closed.
 #[derive(Debug)]
-pub(crate) struct Http1Body<'c> {
-    pub(crate) pool: Rc<UpstreamPool>,
-    pub(crate) lease: Lease,
-    pub(crate) reader: BodyReader,
+pub(crate) struct Http1Body {
+    pub(super) pool: Rc<UpstreamPool>,
+    /// None once it was given back.
+    pub(super) lease: Option<Lease>,
+    pub(super) reader: BodyReader,
     /// The request body, where the upstream answers before it has all of it.
-    pub(crate) upload: Option<Box<Upload<'c>>>,
+    pub(super) forwarding: Option<Forwarding>,
     /// Whether the connection may carry another request.
-    pub(crate) reusable: bool,
+    pub(super) reusable: bool,
     /// How long it may rest.
-    pub(crate) patience: Duration,
+    pub(super) timeout: Duration,
     /// When all of it has to be here, if that was said.
-    pub(crate) ends_at: Option<Instant>,
+    pub(super) ends_at: Option<Instant>,
 }
 
-impl Http1Body<'_> {
+impl Http1Body {
     /// The head that came before this body.
-    pub(crate) fn head(&self) -> &ResponseHead {
-        &self.lease.connection.head
-    }
-
-    /// The piece that arrived together with what was read before; empty if there is none yet.
-    pub(crate) fn buffered(&mut self) -> Result<&[u8], BodyError> {
-        self.reader.buffered(&mut self.lease.connection.input)
-    }
-
-    /// The next piece; empty at the end.
-    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
-        self.poll_upload(cx);
-        let connection = &mut *self.lease.connection;
-        match self.reader.poll_fill(cx, &connection.socket, &mut connection.input) {
-            Poll::Ready(piece) => {
-                connection.deadline.clear();
-                Poll::Ready(piece)
-            }
-            Poll::Pending => {
-                let mut patience = self.patience;
-                if let Some(ends_at) = self.ends_at {
-                    patience = patience.min(ends_at.saturating_duration_since(Instant::now()));
-                }
-                connection.deadline.poll_within(cx, patience).map(|()| Err(BodyError::TimedOut))
-            }
+    pub(super) fn head(&self) -> &ResponseHead {
+        match &self.lease {
+            Some(lease) => &lease.connection.head,
+            None => super::body::no_head(),
         }
     }
 
-    /// Takes `n` bytes of what was given last.
-    pub(crate) fn consume(&mut self, n: usize) {
-        self.reader.consume(&mut self.lease.connection.input, n);
+    /// All of it, if all of it has arrived together with the head.
+    pub(super) fn take_complete(&mut self) -> Option<Bytes> {
+        let lease = self.lease.as_mut()?;
+        if !self.reader.is_whole(&lease.connection.input) {
+            return None;
+        }
+        self.reader.buffered(&mut lease.connection.input).ok()?;
+        let bytes = self.reader.take(&mut lease.connection.input);
+        self.finish();
+        Some(bytes)
+    }
+
+    /// The next piece; `None` at the end.
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let Some(lease) = &mut self.lease else { return Poll::Ready(None) };
+        let connection = &mut *lease.connection;
+        match self.reader.poll_fill(cx, &connection.socket, &mut connection.input) {
+            Poll::Ready(Ok(piece)) => {
+                connection.deadline.clear();
+                if piece.is_empty() {
+                    self.finish();
+                    return Poll::Ready(None);
+                }
+                let piece = self.reader.take(&mut connection.input);
+                if self.is_complete() {
+                    self.finish();
+                }
+                Poll::Ready(Some(Ok(piece)))
+            }
+            Poll::Ready(Err(error)) => {
+                self.lease = None;
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Pending => {
+                let mut timeout = self.timeout;
+                if let Some(ends_at) = self.ends_at {
+                    timeout = timeout.min(ends_at.saturating_duration_since(Instant::now()));
+                }
+                ready!(connection.deadline.poll_within(cx, timeout));
+                self.lease = None;
+                Poll::Ready(Some(Err(BodyError::TimedOut)))
+            }
+        }
     }
 
     /// Whether all of it was consumed. Looks at what has been read already, so that a last chunk that came with its
     /// data counts.
-    pub(crate) fn is_complete(&mut self) -> bool {
-        self.buffered().is_ok_and(<[u8]>::is_empty) && self.reader.is_complete()
+    fn is_complete(&mut self) -> bool {
+        let Some(lease) = &mut self.lease else { return true };
+        self.reader.buffered(&mut lease.connection.input).is_ok_and(<[u8]>::is_empty)
+            && self.reader.is_complete()
     }
 
-    /// Lets the rest of the request body flow while the response is under way.
-    pub(crate) fn poll_upload(&mut self, cx: &mut Context<'_>) {
-        if let Some(upload) = &mut self.upload
-            && let Poll::Ready(result) = upload.poll(cx, &self.lease.connection.socket)
-        {
-            // The response stands whatever becomes of the rest; only the connection cannot be used again.
-            self.reusable &= result.is_ok();
-            self.upload = None;
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.lease.is_none()
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match self.lease {
+            Some(_) => self.reader.size_hint(),
+            None => SizeHint::with_exact(0),
         }
     }
 
-    /// Hands the connection back if request and response are both complete and nothing else is on it.
-    pub(crate) fn finish(mut self, now: Instant) {
-        let complete = self.is_complete() && self.upload.is_none() && self.reusable;
-        let Lease { connection, place, .. } = self.lease;
+    /// Hands the connection back if request and response are both complete and nothing else is on it: bytes that nobody
+    /// asked for would be the next client's response.
+    pub(super) fn finish(&mut self) {
+        let complete =
+            self.is_complete() && self.reusable && self.forwarding.as_ref().is_none_or(Forwarding::is_done);
+        let Some(Lease { connection, place, .. }) = self.lease.take() else { return };
         if complete && connection.input.filled().is_empty() {
-            self.pool.give_back(connection, &place.server, now);
+            self.pool.release(connection, &place.server, Instant::now());
         }
     }
 }

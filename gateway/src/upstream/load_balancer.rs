@@ -7,24 +7,24 @@ use std::cell::Cell;
 pub(crate) struct Candidate {
     /// Requests that it has at the moment.
     pub(crate) requests: usize,
-    /// Its share, in thousandths of a full one.
-    pub(crate) share: u64,
+    /// Its weight, in thousandths of a full one.
+    pub(crate) weight: u64,
 }
 
 impl Candidate {
-    /// How long one more request would make its queue, measured by its share.
+    /// How long one more request would make its queue, measured by its weight.
     fn load(&self) -> u64 {
-        (self.requests as u64 + 1) * 1000 * 1000 / self.share.max(1)
+        (self.requests as u64 + 1) * 1000 * 1000 / self.weight.max(1)
     }
 }
 
 /// A source of chance, good enough to spread requests and for nothing else.
 #[derive(Debug)]
-pub(crate) struct Chance(Cell<u64>);
+pub(crate) struct Rng(Cell<u64>);
 
-impl Chance {
-    pub(crate) fn new(seed: u64) -> Chance {
-        Chance(Cell::new(seed | 1))
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Rng {
+        Rng(Cell::new(seed | 1))
     }
 
     /// A number below `end`, which is not 0 (xorshift64, G. Marsaglia 2003).
@@ -39,7 +39,7 @@ impl Chance {
 }
 
 /// The place of the chosen one among the candidates; none where there are none.
-pub(crate) fn choose(candidates: &[Candidate], chance: &Chance) -> Option<usize> {
+pub(crate) fn choose(candidates: &[Candidate], chance: &Rng) -> Option<usize> {
     match candidates.len() {
         0 => None,
         1 => Some(0),
@@ -60,8 +60,8 @@ mod tests {
 
     /// How many of `n` requests each gets when none of them ends.
     fn spread(shares: &[u64], n: usize) -> Vec<usize> {
-        let chance = Chance::new(7);
-        let mut candidates: Vec<_> = shares.iter().map(|&share| Candidate { requests: 0, share }).collect();
+        let chance = Rng::new(7);
+        let mut candidates: Vec<_> = shares.iter().map(|&weight| Candidate { requests: 0, weight }).collect();
         for _ in 0..n {
             let chosen = choose(&candidates, &chance).unwrap();
             candidates[chosen].requests += 1;
@@ -84,9 +84,9 @@ mod tests {
 
     #[test]
     fn a_busy_server_is_avoided_as_long_as_another_has_less_to_do() {
-        let busy = Candidate { requests: 10, share: 1000 };
-        let free = Candidate { requests: 0, share: 1000 };
-        let chance = Chance::new(3);
+        let busy = Candidate { requests: 10, weight: 1000 };
+        let free = Candidate { requests: 0, weight: 1000 };
+        let chance = Rng::new(3);
         for _ in 0..100 {
             assert_eq!(choose(&[busy, free], &chance), Some(1));
         }

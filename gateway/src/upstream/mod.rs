@@ -3,7 +3,9 @@
 mod body;
 mod client;
 mod connection;
+mod dns;
 mod health_check;
+mod http1;
 mod http1_body;
 mod http2;
 mod http2_body;
@@ -17,7 +19,8 @@ mod upstream;
 
 pub(crate) use body::UpstreamBody;
 pub(crate) use client::{OutgoingRequest, SendError, UpstreamResponse, send};
-pub(crate) use health_check::care;
+pub(crate) use http2::LocalExecutor;
+pub(crate) use health_check::run_background_tasks;
 pub(crate) use pool::UpstreamPool;
 pub(crate) use upgrade::{UpgradeAnswer, Upgraded, upgrade};
 pub(crate) use upstream::{Upstream, UpstreamError};

@@ -1,4 +1,4 @@
-//! One server of an upstream, and whether it gets requests. All workers share what is known of it.
+//! One server of an upstream, and whether it gets requests. All workers weight what is known of it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,9 +9,9 @@ use crate::config;
 use crate::upstream::upstream::millis;
 
 /// The longest that a server is left alone before it is tried again.
-const LONGEST_EJECTION: Duration = Duration::from_secs(60);
-/// What a server that has just come back gets of its full share, in thousandths.
-const FIRST_SHARE: u64 = 100;
+const MAX_EJECTION_TIME: Duration = Duration::from_secs(60);
+/// What a server that has just come back gets of its full weight, in thousandths.
+const SLOW_START_INITIAL_WEIGHT: u64 = 100;
 
 /// Milliseconds on a clock that only goes forward; its beginning does not matter.
 pub(crate) type Millis = u64;
@@ -44,22 +44,22 @@ pub(crate) struct Endpoint {
     ejections: AtomicU32,
     ejected_until: AtomicU64,
     /// What the last checks of its health say.
-    unwell: AtomicBool,
+    unhealthy: AtomicBool,
     /// Checks in a row that say the opposite.
-    contrary: AtomicU32,
+    consecutive_opposite: AtomicU32,
     /// When it came back; 0 for one that was never away.
     back_since: AtomicU64,
 }
 
 /// Whether a server gets requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum HealthStatus {
     /// It does.
-    Serving,
+    WorkerState,
     /// It could not be reached, and is left alone for a while.
     Ejected,
     /// It said itself that it is not well, or said nothing.
-    Unwell,
+    Unhealthy,
 }
 
 impl Endpoint {
@@ -71,31 +71,31 @@ impl Endpoint {
             failures: AtomicU32::new(0),
             ejections: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
-            unwell: AtomicBool::new(false),
-            contrary: AtomicU32::new(0),
+            unhealthy: AtomicBool::new(false),
+            consecutive_opposite: AtomicU32::new(0),
             back_since: AtomicU64::new(since),
         }
     }
 
-    pub(crate) fn standing(&self, now: Millis) -> Standing {
-        if self.unwell.load(Ordering::Relaxed) {
-            return Standing::Unwell;
+    pub(crate) fn health(&self, now: Millis) -> HealthStatus {
+        if self.unhealthy.load(Ordering::Relaxed) {
+            return HealthStatus::Unhealthy;
         }
-        if self.ejected_until.load(Ordering::Relaxed) > now { Standing::Ejected } else { Standing::Serving }
+        if self.ejected_until.load(Ordering::Relaxed) > now { HealthStatus::Ejected } else { HealthStatus::WorkerState }
     }
 
-    /// Its share of the requests in thousandths: it grows for so long after the server came back.
-    pub(crate) fn share(&self, now: Millis, slow_start: Duration) -> u64 {
+    /// Its weight of the requests in thousandths: it grows for so long after the server came back.
+    pub(crate) fn weight(&self, now: Millis, slow_start: Duration) -> u64 {
         let back_since = self.back_since.load(Ordering::Relaxed);
         let slow_start = slow_start.as_millis() as u64;
         if back_since == 0 || slow_start == 0 {
             return 1000;
         }
-        (now.saturating_sub(back_since) * 1000 / slow_start).clamp(FIRST_SHARE, 1000)
+        (now.saturating_sub(back_since) * 1000 / slow_start).clamp(SLOW_START_INITIAL_WEIGHT, 1000)
     }
 
     /// It has answered. Costs one look while all is well.
-    pub(crate) fn succeeded_now(&self) {
+    pub(crate) fn record_success(&self) {
         if self.failures.load(Ordering::Relaxed) > 0 {
             self.succeeded(millis());
         }
@@ -120,25 +120,25 @@ impl Endpoint {
             return false;
         }
         let before = self.ejections.fetch_add(1, Ordering::Relaxed);
-        let length = settings.eject_for.saturating_mul(1 << before.min(16)).min(LONGEST_EJECTION);
+        let length = settings.eject_for.saturating_mul(1 << before.min(16)).min(MAX_EJECTION_TIME);
         self.ejected_until.store(now + length.as_millis() as u64, Ordering::Relaxed);
         tracing::warn!(server = %self.address, failures, ?length, "a server cannot be reached and is left alone");
         true
     }
 
     /// A check of its health has ended well or not. One that says the opposite of those before counts only with others.
-    pub(crate) fn checked(&self, well: bool, now: Millis, check: &config::HealthCheck) {
-        let unwell = self.unwell.load(Ordering::Relaxed);
-        if well != unwell {
-            self.contrary.store(0, Ordering::Relaxed);
+    pub(crate) fn record_probe(&self, well: bool, now: Millis, check: &config::HealthCheck) {
+        let unhealthy = self.unhealthy.load(Ordering::Relaxed);
+        if well != unhealthy {
+            self.consecutive_opposite.store(0, Ordering::Relaxed);
             return;
         }
         let needed = if well { check.healthy_after } else { check.unhealthy_after };
-        if self.contrary.fetch_add(1, Ordering::Relaxed) + 1 < needed {
+        if self.consecutive_opposite.fetch_add(1, Ordering::Relaxed) + 1 < needed {
             return;
         }
-        self.contrary.store(0, Ordering::Relaxed);
-        self.unwell.store(!well, Ordering::Relaxed);
+        self.consecutive_opposite.store(0, Ordering::Relaxed);
+        self.unhealthy.store(!well, Ordering::Relaxed);
         if well {
             self.back_since.store(now, Ordering::Relaxed);
             self.ejected_until.store(0, Ordering::Relaxed);
@@ -157,7 +157,7 @@ pub(crate) mod tests {
         config::Upstream {
             urls: Vec::new(),
             protocol: config::UpstreamProtocol::Http1,
-            host: config::HostHeader::Client,
+            host: config::HostHeader::ClientAddr,
             connect_timeout: Duration::from_secs(1),
             patience: config::Patience {
                 response: Duration::from_secs(1),
@@ -188,16 +188,16 @@ pub(crate) mod tests {
     fn a_server_that_fails_so_often_is_left_alone_and_each_time_for_longer() {
         let (server, settings) = (endpoint(), settings());
         assert!(!server.failed(1000, &settings, false) && !server.failed(1000, &settings, false));
-        assert_eq!(server.standing(1000), Standing::Serving);
+        assert_eq!(server.health(1000), HealthStatus::WorkerState);
         assert!(server.failed(1000, &settings, false));
-        assert_eq!((server.standing(1999), server.standing(2000)), (Standing::Ejected, Standing::Serving));
+        assert_eq!((server.health(1999), server.health(2000)), (HealthStatus::Ejected, HealthStatus::WorkerState));
         assert!(!server.failed(1500, &settings, false), "one that was on its way");
         let mut now = 2000;
         for length in [2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000] {
             assert!(server.failed(now, &settings, false), "one failure is enough when it is tried again");
-            assert_eq!(server.standing(now + length - 1), Standing::Ejected);
+            assert_eq!(server.health(now + length - 1), HealthStatus::Ejected);
             now += length;
-            assert_eq!(server.standing(now), Standing::Serving);
+            assert_eq!(server.health(now), HealthStatus::WorkerState);
         }
         server.succeeded(now);
         assert!(!server.failed(now, &settings, false), "a success forgives");
@@ -223,19 +223,19 @@ pub(crate) mod tests {
         };
         let server = endpoint();
         for (well, standing) in [
-            (false, Standing::Serving),
-            (true, Standing::Serving),
-            (false, Standing::Serving),
-            (false, Standing::Unwell),
-            (true, Standing::Unwell),
-            (true, Standing::Unwell),
-            (false, Standing::Unwell),
-            (true, Standing::Unwell),
-            (true, Standing::Unwell),
-            (true, Standing::Serving),
+            (false, HealthStatus::WorkerState),
+            (true, HealthStatus::WorkerState),
+            (false, HealthStatus::WorkerState),
+            (false, HealthStatus::Unhealthy),
+            (true, HealthStatus::Unhealthy),
+            (true, HealthStatus::Unhealthy),
+            (false, HealthStatus::Unhealthy),
+            (true, HealthStatus::Unhealthy),
+            (true, HealthStatus::Unhealthy),
+            (true, HealthStatus::WorkerState),
         ] {
-            server.checked(well, 5, &check);
-            assert_eq!(server.standing(5), standing);
+            server.record_probe(well, 5, &check);
+            assert_eq!(server.health(5), standing);
         }
     }
 
@@ -243,8 +243,8 @@ pub(crate) mod tests {
     fn a_server_that_came_back_gets_its_share_slowly() {
         let server = Endpoint::new(Address::Unix("/a".into()), 0, 1000);
         let slow = Duration::from_secs(10);
-        assert_eq!([1000, 6000, 11_000, 90_000].map(|now| server.share(now, slow)), [100, 500, 1000, 1000]);
-        assert_eq!(endpoint().share(0, slow), 1000, "one that was never away");
-        assert_eq!(server.share(1000, Duration::ZERO), 1000);
+        assert_eq!([1000, 6000, 11_000, 90_000].map(|now| server.weight(now, slow)), [100, 500, 1000, 1000]);
+        assert_eq!(endpoint().weight(0, slow), 1000, "one that was never away");
+        assert_eq!(server.weight(1000, Duration::ZERO), 1000);
     }
 }

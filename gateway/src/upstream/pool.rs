@@ -5,34 +5,31 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
-use h2::client::SendRequest;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, timeout};
 
 use crate::config;
-use crate::upstream::client::SendError;
 use crate::upstream::connection::UpstreamConnection;
-use crate::upstream::http2::Kept;
-use crate::upstream::load_balancer::{Candidate, Chance, choose};
-use crate::upstream::outlier_ejection::{Endpoint, Standing};
+use crate::upstream::http2::{CachedConnection, Sender};
+use crate::upstream::load_balancer::{Candidate, Rng, choose};
+use crate::upstream::outlier_ejection::{Endpoint, HealthStatus};
 use crate::upstream::retry_budget::RetryBudget;
 use crate::upstream::upstream::{Upstream, millis};
 
-/// One worker's connections to one upstream. Workers share nothing but what is known of the servers, so nothing is locked.
+/// One worker's connections to one upstream. Workers weight nothing but what is known of the servers, so nothing is locked.
 #[derive(Debug)]
 pub(crate) struct UpstreamPool {
     upstream: Arc<Upstream>,
     /// The edition of the endpoints that `servers` follow.
     version: Cell<u64>,
     servers: RefCell<Vec<Rc<Server>>>,
-    /// This worker's share of `max_connections`.
+    /// This worker's weight of `max_connections`.
     max_connections: Option<usize>,
     max_pending: usize,
     pending: Cell<usize>,
     /// Somebody has given a place back.
     freed: Notify,
-    chance: Chance,
+    chance: Rng,
     pub(crate) budget: RetryBudget,
 }
 
@@ -43,8 +40,8 @@ pub(crate) struct Server {
     idle: RefCell<Vec<Idle>>,
     /// Requests that are with it.
     requests: Cell<usize>,
-    /// The connection that all requests share, where it speaks HTTP/2.
-    http2: RefCell<Option<Kept>>,
+    /// The connection that all requests weight, where it speaks HTTP/2.
+    http2: RefCell<Option<CachedConnection>>,
     /// Held by the request that opens that connection.
     pub(crate) opening: Mutex<()>,
 }
@@ -57,11 +54,11 @@ struct Idle {
 
 /// How much a request depends on its connection being alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Need {
+pub(crate) enum ReusePolicy {
     /// It can be sent again on another.
     Any,
     /// It cannot be sent twice: a pooled one must be alive for sure.
-    Alive,
+    KnownIdle,
     /// A pooled one has just failed it, or it wants one to itself.
     New,
 }
@@ -70,18 +67,18 @@ pub(crate) enum Need {
 #[derive(Debug)]
 pub(crate) struct Lease {
     pub(crate) connection: Box<UpstreamConnection>,
-    pub(crate) place: Place,
+    pub(crate) place: PoolPermit,
     pub(crate) reused: bool,
 }
 
 /// A request's place at a server; given up when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct PoolPermit {
     pub(crate) server: Rc<Server>,
     pool: Rc<UpstreamPool>,
 }
 
-impl Drop for Place {
+impl Drop for PoolPermit {
     fn drop(&mut self) {
         self.server.requests.set(self.server.requests.get() - 1);
         if self.pool.pending.get() > 0 {
@@ -94,25 +91,25 @@ impl Drop for Place {
 #[derive(Debug)]
 pub(crate) enum LeaseError {
     /// The server could not be reached.
-    Unreachable(Rc<Server>, SendError),
+    Unreachable(std::io::Error),
     /// All places are taken, and so are those to wait for one.
     Full,
 }
 
 impl UpstreamPool {
-    /// One worker's share of an upstream, among so many workers.
+    /// One worker's weight of an upstream, among so many workers.
     pub(crate) fn new(upstream: Arc<Upstream>, workers: usize) -> UpstreamPool {
         let settings = upstream.settings();
-        let share = |all: usize| all.div_ceil(workers.max(1));
+        let weight = |all: usize| all.div_ceil(workers.max(1));
         UpstreamPool {
-            max_connections: settings.max_connections.map(share),
-            max_pending: share(settings.max_pending),
+            max_connections: settings.max_connections.map(weight),
+            max_pending: weight(settings.max_pending),
             version: Cell::new(0),
             servers: RefCell::default(),
             pending: Cell::new(0),
             freed: Notify::new(),
             // Workers should not all begin with the same server.
-            chance: Chance::new(std::ptr::from_ref(&upstream) as u64 ^ millis() << 20),
+            chance: Rng::new(std::ptr::from_ref(&upstream) as u64 ^ millis() << 20),
             budget: RetryBudget::new(),
             upstream,
         }
@@ -122,7 +119,7 @@ impl UpstreamPool {
         self.upstream.name()
     }
 
-    /// What all workers share of it.
+    /// What all workers weight of it.
     pub(crate) fn upstream(&self) -> &Arc<Upstream> {
         &self.upstream
     }
@@ -140,7 +137,7 @@ impl UpstreamPool {
     pub(crate) async fn lease_of(
         self: &Rc<Self>,
         server: Rc<Server>,
-        need: Need,
+        need: ReusePolicy,
         now: Instant,
     ) -> Result<Lease, LeaseError> {
         if let Some(connection) = server.take_idle(need, now, self.settings()) {
@@ -155,16 +152,13 @@ impl UpstreamPool {
         let place = self.place(Rc::clone(&server));
         match UpstreamConnection::open(&self.upstream, &server.endpoint).await {
             Ok(connection) => Ok(Lease { connection: Box::new(connection), place, reused: false }),
-            Err(error) => {
-                self.failed(&server);
-                Err(LeaseError::Unreachable(server, SendError::Connect(error)))
-            }
+            Err(error) => Err(LeaseError::Unreachable(error)),
         }
     }
 
-    pub(crate) fn place(self: &Rc<Self>, server: Rc<Server>) -> Place {
+    pub(crate) fn place(self: &Rc<Self>, server: Rc<Server>) -> PoolPermit {
         server.requests.set(server.requests.get() + 1);
-        Place { server, pool: Rc::clone(self) }
+        PoolPermit { server, pool: Rc::clone(self) }
     }
 
     /// Waits until one more connection may be made, or one is there that can be used.
@@ -172,10 +166,10 @@ impl UpstreamPool {
         &self,
         server: &Server,
         most: usize,
-        need: Need,
+        need: ReusePolicy,
     ) -> Result<Option<Box<UpstreamConnection>>, LeaseError> {
         // One that is idle and cannot be used for this makes room.
-        if need != Need::Any && server.idle.borrow_mut().pop().is_some() {
+        if need != ReusePolicy::Any && server.idle.borrow_mut().pop().is_some() {
             return Ok(None);
         }
         if self.pending.get() >= self.max_pending {
@@ -201,19 +195,19 @@ impl UpstreamPool {
         self.follow();
         let servers = self.servers.borrow();
         if let [only] = &servers[..] {
-            let serves = tried.is_empty() && only.endpoint.standing(0) != Standing::Unwell;
+            let serves = tried.is_empty() && only.endpoint.health(0) != HealthStatus::Unhealthy;
             return serves.then(|| Rc::clone(only));
         }
         let (now, slow_start) = (millis(), self.settings().slow_start);
         let may_get_it = |server: &&Rc<Server>| {
-            server.endpoint.standing(now) == Standing::Serving && !tried.iter().any(|t| Rc::ptr_eq(t, server))
+            server.endpoint.health(now) == HealthStatus::WorkerState && !tried.iter().any(|t| Rc::ptr_eq(t, server))
         };
         let serving: Vec<&Rc<Server>> = servers.iter().filter(may_get_it).collect();
         let candidates: Vec<Candidate> = serving
             .iter()
             .map(|server| Candidate {
                 requests: server.requests.get(),
-                share: server.endpoint.share(now, slow_start),
+                weight: server.endpoint.weight(now, slow_start),
             })
             .collect();
         choose(&candidates, &self.chance).map(|place| Rc::clone(serving[place]))
@@ -247,7 +241,7 @@ impl UpstreamPool {
     }
 
     /// Takes back a connection whose request and response are both complete.
-    pub(crate) fn give_back(&self, connection: Box<UpstreamConnection>, server: &Server, now: Instant) {
+    pub(crate) fn release(&self, connection: Box<UpstreamConnection>, server: &Server, now: Instant) {
         let mut idle = server.idle.borrow_mut();
         if idle.len() < self.settings().pool_size {
             idle.push(Idle { connection, since: now });
@@ -259,8 +253,8 @@ impl UpstreamPool {
         self.follow();
         for server in self.servers.borrow().iter() {
             let old = |i: &Idle| i.since.elapsed() >= self.settings().idle_timeout;
-            server.idle.borrow_mut().retain(|i| !old(i) && i.connection.is_quiet());
-            let idle = |kept: &Kept| kept.since.elapsed() >= self.settings().idle_timeout;
+            server.idle.borrow_mut().retain(|i| !old(i) && i.connection.is_idle());
+            let idle = |kept: &CachedConnection| kept.since.elapsed() >= self.settings().idle_timeout;
             if server.requests.get() == 0 && server.http2.borrow().as_ref().is_some_and(idle) {
                 server.forget_http2();
             }
@@ -280,7 +274,7 @@ impl Server {
     }
 
     /// A handle of its connection of HTTP/2, if there is one.
-    pub(crate) fn http2(&self) -> Option<SendRequest<Bytes>> {
+    pub(crate) fn http2(&self) -> Option<Sender> {
         let mut kept = self.http2.borrow_mut();
         let kept = kept.as_mut()?;
         kept.since = Instant::now();
@@ -288,8 +282,8 @@ impl Server {
     }
 
     /// Shares a connection of HTTP/2 with the requests to come.
-    pub(crate) fn keep_http2(&self, sender: SendRequest<Bytes>) {
-        self.http2.replace(Some(Kept { sender, since: Instant::now() }));
+    pub(crate) fn keep_http2(&self, sender: Sender) {
+        self.http2.replace(Some(CachedConnection { sender, since: Instant::now() }));
     }
 
     /// Opens no more streams on that connection.
@@ -300,11 +294,11 @@ impl Server {
     /// The connection used last is the likeliest to be alive, and its buffers the likeliest to be warm.
     fn take_idle(
         &self,
-        need: Need,
+        need: ReusePolicy,
         now: Instant,
         settings: &config::Upstream,
     ) -> Option<Box<UpstreamConnection>> {
-        if need == Need::New {
+        if need == ReusePolicy::New {
             return None;
         }
         let mut idle = self.idle.borrow_mut();
@@ -314,7 +308,7 @@ impl Server {
                 return None;
             }
             let alive =
-                if need == Need::Alive { connection.is_surely_quiet() } else { connection.is_quiet() };
+                if need == ReusePolicy::KnownIdle { connection.is_known_idle() } else { connection.is_idle() };
             if alive {
                 return Some(connection);
             }

@@ -1,22 +1,26 @@
 //! A request body on its way from the client to an upstream, at the pace of the slower of the two.
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::io::{self, Write};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::http1::{BodyError, BodyFraming, RequestBody};
+use crate::http1::BodyFraming;
 use crate::net::Socket;
+use crate::request_body::{BodyError, RequestBody};
 
 /// Whose fault it is that a body does not arrive.
 #[derive(Debug)]
-pub(crate) enum UploadError {
-    Client(BodyError),
+pub(crate) enum ForwardError {
+    ClientAddr(BodyError),
     Upstream,
 }
 
 /// The transfer of one request body. The framing is written anew, never copied: extensions and trailers end here.
 #[derive(Debug)]
-pub(crate) struct Upload<'c> {
-    body: RequestBody<'c>,
+pub(crate) struct BodyForwarder {
+    body: RequestBody,
     chunked: bool,
     framed: Vec<u8>,
     sent: usize,
@@ -24,10 +28,10 @@ pub(crate) struct Upload<'c> {
     waits_for_client: bool,
 }
 
-impl<'c> Upload<'c> {
-    pub(crate) fn new(body: RequestBody<'c>) -> Upload<'c> {
+impl BodyForwarder {
+    pub(crate) fn new(body: RequestBody) -> BodyForwarder {
         let chunked = body.framing() == BodyFraming::Chunked;
-        Upload { body, chunked, framed: Vec::new(), sent: 0, last: false, waits_for_client: false }
+        BodyForwarder { body, chunked, framed: Vec::new(), sent: 0, last: false, waits_for_client: false }
     }
 
     /// Whether the client, not the upstream, is being waited for.
@@ -36,7 +40,7 @@ impl<'c> Upload<'c> {
     }
 
     /// Carries on until the body is through or one of the two sides is not ready.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, upstream: &Socket) -> Poll<Result<(), UploadError>> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, upstream: &Socket) -> Poll<Result<(), ForwardError>> {
         self.waits_for_client = false;
         loop {
             while self.sent < self.framed.len() {
@@ -48,15 +52,15 @@ impl<'c> Upload<'c> {
             self.framed.clear();
             self.sent = 0;
             if self.last {
-                return upstream.poll_flush(cx).map_err(|_| UploadError::Upstream);
+                return upstream.poll_flush(cx).map_err(|_| ForwardError::Upstream);
             }
             let piece = match self.body.poll_fill(cx) {
                 Poll::Ready(Ok(piece)) => piece,
-                Poll::Ready(Err(e)) => return Poll::Ready(Err(UploadError::Client(e))),
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(ForwardError::ClientAddr(e))),
                 Poll::Pending => {
                     // The upstream may answer to what it has so far.
                     if let Poll::Ready(Err(_)) = upstream.poll_flush(cx) {
-                        return Poll::Ready(Err(UploadError::Upstream));
+                        return Poll::Ready(Err(ForwardError::Upstream));
                     }
                     self.waits_for_client = true;
                     return Poll::Pending;
@@ -85,9 +89,35 @@ impl<'c> Upload<'c> {
     }
 }
 
-fn written_some(written: io::Result<usize>) -> Result<usize, UploadError> {
+/// A body that goes on by itself because its response has begun: the client may send it to its end and read its response.
+#[derive(Debug)]
+pub(super) struct Forwarding {
+    done: Rc<Cell<bool>>,
+}
+
+impl Forwarding {
+    /// Forwards the rest to `upstream` in a task of its own.
+    pub(super) fn spawn(mut forwarder: Box<BodyForwarder>, upstream: Rc<Socket>) -> Forwarding {
+        let done = Rc::new(Cell::new(false));
+        let told = Rc::clone(&done);
+        tokio::task::spawn_local(async move {
+            match poll_fn(|cx| forwarder.poll(cx, &upstream)).await {
+                Ok(()) => told.set(true),
+                Err(error) => tracing::debug!(?error, "the rest of a request body was not forwarded"),
+            }
+        });
+        Forwarding { done }
+    }
+
+    /// Whether all of it was forwarded.
+    pub(super) fn is_done(&self) -> bool {
+        self.done.get()
+    }
+}
+
+fn written_some(written: io::Result<usize>) -> Result<usize, ForwardError> {
     match written {
         Ok(n) if n > 0 => Ok(n),
-        _ => Err(UploadError::Upstream),
+        _ => Err(ForwardError::Upstream),
     }
 }

@@ -1,4 +1,4 @@
-//! What all workers share of an upstream: which servers it has, and how they do.
+//! What all workers weight of an upstream: which servers it has, and how they do.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -12,44 +12,44 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use crate::config::{self, FilesSeen, UpstreamProtocol, UpstreamUrl};
 use crate::telemetry::UpstreamState;
 use crate::tls::client_config;
-use crate::upstream::outlier_ejection::{Address, Endpoint, Millis, Standing};
+use crate::upstream::outlier_ejection::{Address, Endpoint, Millis, HealthStatus};
 
 /// How long a start may wait for names to be looked up. Later ones are found while requests are served.
-const FIRST_LOOK: Duration = Duration::from_secs(2);
+const INITIAL_RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An upstream of the configuration.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     name: String,
     pub(crate) settings: config::Upstream,
-    pub(crate) tls: Option<TlsTo>,
+    pub(crate) tls: Option<UpstreamTls>,
     /// The files that `tls` was made of, before they were read.
     tls_files: FilesSeen,
     endpoints: Mutex<Vec<Arc<Endpoint>>>,
     /// Changes with the endpoints.
     version: AtomicU64,
-    pub(crate) counts: Counts,
+    pub(crate) counts: UpstreamCounters,
     /// When its names are to be looked up next, and whether somebody is at it.
     pub(crate) resolve_at: AtomicU64,
     pub(crate) resolving: AtomicBool,
 }
 
 /// How TLS is spoken to the servers of an upstream.
-pub(crate) struct TlsTo {
+pub(crate) struct UpstreamTls {
     pub(crate) connector: TlsConnector,
     /// By the place of the URL.
     pub(crate) names: Vec<Option<ServerName<'static>>>,
 }
 
-impl std::fmt::Debug for TlsTo {
+impl std::fmt::Debug for UpstreamTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TlsTo({:?})", self.names)
+        write!(f, "UpstreamTls({:?})", self.names)
     }
 }
 
 /// What happens too seldom to be counted by each worker for itself.
 #[derive(Debug, Default)]
-pub(crate) struct Counts {
+pub(crate) struct UpstreamCounters {
     pub(crate) ejections: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) checks_passed: AtomicU64,
@@ -76,12 +76,12 @@ impl Upstream {
             tls: tls_to(&settings).map_err(failed)?,
             endpoints: Mutex::default(),
             version: AtomicU64::new(1),
-            counts: Counts::default(),
+            counts: UpstreamCounters::default(),
             resolve_at: AtomicU64::new(0),
             resolving: AtomicBool::new(false),
             settings,
         };
-        upstream.update(&first_look(&upstream.settings), 0);
+        upstream.update(&resolve_at_start(&upstream.settings), 0);
         Ok(upstream)
     }
 
@@ -152,13 +152,13 @@ impl Upstream {
     /// What is to be told of it.
     pub(crate) fn state(&self) -> UpstreamState {
         let (now, endpoints) = (millis(), self.lock());
-        let of = |standing| endpoints.iter().filter(|endpoint| endpoint.standing(now) == standing).count();
+        let of = |standing| endpoints.iter().filter(|endpoint| endpoint.health(now) == standing).count();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         UpstreamState {
             name: self.name.clone(),
-            serving: of(Standing::Serving),
-            ejected: of(Standing::Ejected),
-            unwell: of(Standing::Unwell),
+            serving: of(HealthStatus::WorkerState),
+            ejected: of(HealthStatus::Ejected),
+            unhealthy: of(HealthStatus::Unhealthy),
             ejections: count(&self.counts.ejections),
             retries: count(&self.counts.retries),
             checks_passed: count(&self.counts.checks_passed),
@@ -184,7 +184,7 @@ fn tls_files(settings: &config::Upstream) -> FilesSeen {
     FilesSeen::look(settings.tls.ca_file.iter().chain(of_client).cloned())
 }
 
-fn tls_to(settings: &config::Upstream) -> Result<Option<TlsTo>, String> {
+fn tls_to(settings: &config::Upstream) -> Result<Option<UpstreamTls>, String> {
     let name = |url: &UpstreamUrl| match url {
         UpstreamUrl::Tcp { secure: true, host, .. } => {
             let name = settings.tls.server_name.as_ref().unwrap_or(host);
@@ -201,7 +201,7 @@ fn tls_to(settings: &config::Upstream) -> Result<Option<TlsTo>, String> {
         UpstreamProtocol::Http1 => vec![b"http/1.1".to_vec()],
         UpstreamProtocol::Http2 => vec![b"h2".to_vec()],
     };
-    Ok(Some(TlsTo { connector: TlsConnector::from(Arc::new(config)), names }))
+    Ok(Some(UpstreamTls { connector: TlsConnector::from(Arc::new(config)), names }))
 }
 
 /// The name of a URL that has one.
@@ -224,7 +224,7 @@ pub(crate) fn of_one_family(addresses: impl Iterator<Item = SocketAddr>) -> Vec<
 }
 
 /// The addresses of all URLs, as far as they can be found soon.
-fn first_look(settings: &config::Upstream) -> HashMap<usize, Vec<Address>> {
+fn resolve_at_start(settings: &config::Upstream) -> HashMap<usize, Vec<Address>> {
     let mut found = HashMap::new();
     let (answers, heard) = mpsc::channel();
     for (place, url) in settings.urls.iter().enumerate() {
@@ -246,7 +246,7 @@ fn first_look(settings: &config::Upstream) -> HashMap<usize, Vec<Address>> {
         }
     }
     drop(answers);
-    let end = Instant::now() + FIRST_LOOK;
+    let end = Instant::now() + INITIAL_RESOLVE_TIMEOUT;
     while let Ok((place, addresses)) = heard.recv_timeout(end.saturating_duration_since(Instant::now())) {
         found.insert(place, addresses);
     }

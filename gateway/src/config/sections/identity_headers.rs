@@ -1,10 +1,10 @@
 //! `[identity_headers]`: which claims the upstream sees, and under which names.
 
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, InvalidValue, quoted};
-use crate::config::source_span::SourceSpan;
-use crate::config::settings::IdentityHeader;
 use crate::config::did_you_mean::suggest;
+use crate::config::entry::{Entry, InvalidValue, quoted};
+use crate::config::settings::IdentityHeader;
+use crate::config::source_span::SourceSpan;
 use crate::config::table::Table;
 
 pub(super) const DEFAULTS: [(&str, &str); 4] = [

@@ -2,9 +2,9 @@
 
 use tracing_subscriber::EnvFilter;
 
+use crate::config::did_you_mean::suggest;
 use crate::config::entry::{InvalidValue, quoted};
 use crate::config::settings::{Log, LogFormat};
-use crate::config::did_you_mean::suggest;
 use crate::config::table::Table;
 
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];

@@ -87,11 +87,13 @@ fn addresses(entry: &Entry<'_>, port: u16) -> (Vec<RedisAddress>, bool) {
     let urls: Vec<Url> = entry.list_of(|text| url(text, port)).unwrap_or_default();
     let tls = urls.first().is_some_and(|url| url.tls);
     if entry.list().is_some_and(|list| list.is_empty()) {
-        entry.refuse(InvalidValue::new("needs at least one URL").help("write it like [\"redis://10.0.0.1\"]"));
+        entry
+            .refuse(InvalidValue::new("needs at least one URL").help("write it like [\"redis://10.0.0.1\"]"));
     }
     if urls.iter().any(|url| url.tls != tls) {
-        entry
-            .refuse(InvalidValue::new("mixes redis:// and rediss://").help("use TLS for all of them or for none"));
+        entry.refuse(
+            InvalidValue::new("mixes redis:// and rediss://").help("use TLS for all of them or for none"),
+        );
     }
     if urls.iter().any(|url| url.database.is_some()) {
         entry.refuse(
@@ -134,7 +136,8 @@ fn url(text: &str, default_port: u16) -> Result<Url, InvalidValue> {
             Ok(Url { address: RedisAddress { host, port }, database, tls })
         }
         _ => {
-            Err(InvalidValue::new(format!("{} is not {scheme}://host:port/database", quoted(text))).help(example))
+            Err(InvalidValue::new(format!("{} is not {scheme}://host:port/database", quoted(text)))
+                .help(example))
         }
     }
 }
@@ -217,9 +220,8 @@ fn key_prefix(text: &str) -> Result<String, InvalidValue> {
 
 fn name(text: &str) -> Result<String, InvalidValue> {
     if text.is_empty() || text.len() > 255 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(
-            InvalidValue::new(format!("{} is not a name", quoted(text))).help("use 1 to 255 bytes without spaces")
-        );
+        return Err(InvalidValue::new(format!("{} is not a name", quoted(text)))
+            .help("use 1 to 255 bytes without spaces"));
     }
     Ok(text.to_owned())
 }

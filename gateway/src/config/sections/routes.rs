@@ -24,8 +24,8 @@ use super::route_collisions::report_collisions;
 use super::upstreams::Upstreams;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{InvalidValue, quoted};
-use crate::config::source_span::SourceSpan;
 use crate::config::settings::{Endpoints, IdentityHeader, Route};
+use crate::config::source_span::SourceSpan;
 use crate::config::table::Table;
 
 /// A route with the place of its path, for what concerns several routes.

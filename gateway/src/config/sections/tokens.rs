@@ -4,15 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::secret::{self, Given, Secret};
+use super::secret_strength::weakness;
 use super::store::file_name;
 use super::users::readable;
-use super::secret_strength::weakness;
 use super::{MINUTE, seconds};
 use crate::config::MAX_ACCESS_TTL;
 use crate::config::diagnostic::Diagnostic;
+use crate::config::did_you_mean::suggest;
 use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::settings::{Algorithm, Rotation, Server, Signing, Tokens};
-use crate::config::did_you_mean::suggest;
 use crate::config::table::Table;
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -67,9 +67,11 @@ fn idle_ttl(entry: &Entry<'_>, access_ttl: Duration, refresh_ttl: Duration) -> O
     let idle_ttl = whole_seconds(entry, seconds(1), YEAR)?;
     if idle_ttl <= access_ttl {
         let access_ttl = humantime::format_duration(access_ttl);
-        entry.refuse(InvalidValue::new(format!("is not longer than `tokens.access_ttl` ({access_ttl})")).help(
-            "clients refresh when their access token is about to expire, and would find the session over",
-        ));
+        entry.refuse(
+            InvalidValue::new(format!("is not longer than `tokens.access_ttl` ({access_ttl})")).help(
+                "clients refresh when their access token is about to expire, and would find the session over",
+            ),
+        );
     } else if idle_ttl >= refresh_ttl {
         entry.warn(InvalidValue::new("has no effect: every session ends after `tokens.refresh_ttl`"));
     }
@@ -128,8 +130,11 @@ fn signing(table: &mut Table<'_>) -> Signing {
     if algorithm.is_symmetric() {
         if private_key.is_given() {
             private_key.refuse(
-                InvalidValue::new(format!("{} signs with a secret, not with a private key", algorithm.name()))
-                    .help("remove the key, or choose an asymmetric algorithm such as \"EdDSA\""),
+                InvalidValue::new(format!(
+                    "{} signs with a secret, not with a private key",
+                    algorithm.name()
+                ))
+                .help("remove the key, or choose an asymmetric algorithm such as \"EdDSA\""),
             );
         }
         if keys_dir.is_given() {

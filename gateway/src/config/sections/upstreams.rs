@@ -11,12 +11,12 @@ use super::redis::existing_file;
 use super::{DAY, HOUR, MINUTE, seconds, up_to};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, InvalidValue, quoted};
-use crate::config::source_span::SourceSpan;
 use crate::config::report::Report;
 use crate::config::settings::{
     HealthCheck, HostHeader, Patience, Route, RoutePatience, RouteTarget, Upstream, UpstreamProtocol,
     UpstreamTls, UpstreamUrl,
 };
+use crate::config::source_span::SourceSpan;
 use crate::config::table::Table;
 use crate::http1::{CanonicalTarget, Host};
 
@@ -162,7 +162,10 @@ fn health(table: &mut Table<'_>) -> Option<HealthCheck> {
 fn health_path(text: &str) -> Result<String, InvalidValue> {
     match CanonicalTarget::parse(&Method::GET, text.as_bytes()) {
         Ok(target) if target.authority().is_none() => Ok(text.to_owned()),
-        _ => Err(InvalidValue::new(format!("{} is not a path", quoted(text))).help("write it like \"/healthz\"")),
+        _ => {
+            Err(InvalidValue::new(format!("{} is not a path", quoted(text)))
+                .help("write it like \"/healthz\""))
+        }
     }
 }
 
@@ -220,9 +223,8 @@ fn url(text: &str) -> Result<UpstreamUrl, InvalidValue> {
         let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
         return match path.is_absolute() {
             true => Ok(UpstreamUrl::Unix(path)),
-            false => {
-                Err(InvalidValue::new(format!("{} is not the whole path of a socket", quoted(text))).help(example))
-            }
+            false => Err(InvalidValue::new(format!("{} is not the whole path of a socket", quoted(text)))
+                .help(example)),
         };
     }
     let Some((scheme, rest)) = text.split_once("://") else {
@@ -230,7 +232,9 @@ fn url(text: &str) -> Result<UpstreamUrl, InvalidValue> {
     };
     // First of all, so that a password is never part of a message.
     if rest.contains('@') {
-        return Err(InvalidValue::new("an upstream's URL may not contain a user name or a password").help(example));
+        return Err(
+            InvalidValue::new("an upstream's URL may not contain a user name or a password").help(example)
+        );
     }
     let secure = scheme.eq_ignore_ascii_case("https");
     if !secure && !scheme.eq_ignore_ascii_case("http") {

@@ -62,7 +62,9 @@ fn claims(table: &mut Table<'_>) -> Vec<RequiredClaim> {
             _ => vec![entry.clone()],
         };
         if values.is_empty() {
-            entry.refuse(InvalidValue::new("no value is named, so nobody could pass").help("name one at least"));
+            entry.refuse(
+                InvalidValue::new("no value is named, so nobody could pass").help("name one at least"),
+            );
         }
         let any_of = values.iter().map(scalar).collect::<Option<Vec<_>>>()?;
         Some(RequiredClaim { claim, any_of })

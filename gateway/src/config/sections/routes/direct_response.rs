@@ -64,8 +64,10 @@ fn read(path: &Path) -> Result<Vec<u8>, InvalidValue> {
     };
     let length = std::fs::metadata(path).map_err(failed)?.len();
     if length > MAX_BODY_LEN {
-        return Err(InvalidValue::new(format!("the file has {length} bytes, and {MAX_BODY_LEN} are the most"))
-            .help("serve it from a folder with `static`"));
+        return Err(InvalidValue::new(format!(
+            "the file has {length} bytes, and {MAX_BODY_LEN} are the most"
+        ))
+        .help("serve it from a folder with `static`"));
     }
     std::fs::read(path).map_err(failed)
 }

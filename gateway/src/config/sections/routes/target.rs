@@ -7,9 +7,9 @@ use super::super::store::file_name;
 use super::super::upstreams::{PatienceEntries, Upstreams};
 use super::{direct_response, redirect};
 use crate::config::diagnostic::Diagnostic;
+use crate::config::did_you_mean::suggest;
 use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::settings::RouteTarget;
-use crate::config::did_you_mean::suggest;
 use crate::config::table::Table;
 
 /// The target, if it is right. `has_hosts` says that the route is not for every host.
