@@ -1,5 +1,6 @@
 //! `[[routes]]`: which requests go where, and who may send them.
 
+mod content_security_policy;
 mod demands;
 mod fixed_answer;
 mod header_edits;
