@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
 
 /// What went wrong, for programs. The names are part of the contract and never change.
@@ -116,6 +118,9 @@ impl Code {
     }
 }
 
+/// Which media types a POST may have (LDP section 7.1).
+const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+
 /// The `WWW-Authenticate` of a refusal (RFC 6750 section 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Challenge {
@@ -217,39 +222,51 @@ impl Rejection {
         self.close
     }
 
-    /// The fields of the answer, beside those every answer has.
-    pub(crate) fn fields(&self) -> Vec<(&'static str, String)> {
+    /// The response that tells the client: problem details (RFC 9457) with the fields that belong to the refusal.
+    pub(crate) fn to_response(&self, request_id: &str) -> http::Response<Bytes> {
+        let mut response = http::Response::new(self.body(request_id).into());
+        *response.status_mut() = self.status;
+        for (name, value) in self.fields() {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
+
+    /// The fields of the response, beside those every response has.
+    fn fields(&self) -> Vec<(HeaderName, String)> {
         let mut fields = vec![
-            ("Content-Type", "application/problem+json".to_owned()),
-            ("Cache-Control", "no-store".to_owned()),
+            (CONTENT_TYPE, "application/problem+json".to_owned()),
+            (CACHE_CONTROL, "no-store".to_owned()),
         ];
         match self.challenge {
             Challenge::None => {}
-            Challenge::Bare => fields.push(("WWW-Authenticate", "Bearer".to_owned())),
+            Challenge::Bare => fields.push((WWW_AUTHENTICATE, "Bearer".to_owned())),
             Challenge::Error(error) => {
                 // The description is in the grammar of RFC 6750 section 3: ASCII without `"` and `\`.
                 let description = self.detail.replace(['"', '\\'], "'");
                 fields.push((
-                    "WWW-Authenticate",
+                    WWW_AUTHENTICATE,
                     format!("Bearer error=\"{error}\", error_description=\"{description}\""),
                 ));
             }
         }
         if let Some(wait) = self.retry_after {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            fields.push(("Retry-After", seconds.max(1).to_string()));
+            fields.push((RETRY_AFTER, seconds.max(1).to_string()));
         }
         if let Some(methods) = &self.allow {
-            fields.push(("Allow", methods.clone()));
+            fields.push((ALLOW, methods.clone()));
         }
         if self.code == Code::UnsupportedMediaType {
-            fields.push(("Accept-Post", "application/json".to_owned()));
+            fields.push((ACCEPT_POST, "application/json".to_owned()));
         }
         fields
     }
 
     /// The body of the answer.
-    pub(crate) fn body(&self, request_id: &str) -> Vec<u8> {
+    fn body(&self, request_id: &str) -> Vec<u8> {
         json!({
             "type": "about:blank",
             "title": self.status.canonical_reason().unwrap_or("Error"),
@@ -286,7 +303,7 @@ mod tests {
         for (wait, told) in [(1, "1"), (999, "1"), (1001, "2"), (0, "1")] {
             let fields =
                 Rejection::new(Code::AccountLocked, "").retry_after(Duration::from_millis(wait)).fields();
-            assert!(fields.contains(&("Retry-After", told.to_owned())), "{wait} ms");
+            assert!(fields.contains(&(RETRY_AFTER, told.to_owned())), "{wait} ms");
         }
     }
 }

@@ -184,6 +184,10 @@ impl Source {
 
     /// Reads and throws away what is left, if that is little.
     async fn discard_body(mut self: Box<Self>) {
+        if self.stream.close.get() {
+            // The connection ends with the response.
+            return;
+        }
         let mut left = DISCARD_LIMIT_BYTES;
         let reading = poll_fn(|cx| {
             while let Ok(()) = ready!(self.poll_piece(cx)) {

@@ -124,7 +124,9 @@ impl RuntimeConfig {
                 let place = settings.upstreams.keys().position(|n| n == name)?;
                 Some((place, &settings.upstreams[name]))
             },
-            |root| StaticRoot::open(root).map(Arc::new).inspect_err(|_| failed_root = root.to_owned()),
+            |root, policy| {
+                StaticRoot::open(root, policy).map(Arc::new).inspect_err(|_| failed_root = root.to_owned())
+            },
         );
         let routes = routes.map_err(|source| RuntimeConfigError::Static { path: failed_root, source })?;
         let claims_of_routes =

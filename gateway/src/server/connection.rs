@@ -59,7 +59,7 @@ enum Protocol {
 }
 
 /// Finds out who wants what; `None` where it ends with that.
-async fn begin<'s>(
+async fn accept_protocol<'s>(
     socket: TcpStream,
     peer: SocketAddr,
     worker: &Worker,

@@ -129,6 +129,22 @@ impl StrictConnection {
     }
 }
 
+impl StrictConnection {
+    /// What hyper writes as few clients would understand it: the version of a server is its own, not that of the request (RFC 9110
+    /// section 2.5), and clients of WebSockets compare names byte by byte. The length stays the same.
+    fn respelled(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let (http10, upgrade) = (bytes.starts_with(b"HTTP/1.0 "), bytes.starts_with(b"HTTP/1.1 101 "));
+        if !http10 && !upgrade {
+            return None;
+        }
+        let mut respelled = bytes.to_vec();
+        respelled[7] = b'1';
+        let websocket: Vec<usize> = memchr::memmem::find_iter(bytes, b"Sec-Websocket-").collect();
+        websocket.into_iter().filter(|_| upgrade).for_each(|at| respelled[at + 7] = b'S');
+        Some(respelled)
+    }
+}
+
 impl Reader {
     /// Reads the next head and gives hyper its stand-in.
     fn poll_head(
@@ -360,7 +376,10 @@ impl Read for StrictIo {
 
 impl Write for StrictIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = self.0.socket.poll_write(cx, bytes);
+        let written = match self.0.respelled(bytes) {
+            None => self.0.socket.poll_write(cx, bytes),
+            Some(respelled) => self.0.socket.poll_write(cx, &respelled),
+        };
         match written {
             Poll::Pending => self.0.wait.set(Wait::Write),
             Poll::Ready(_) => self.0.progress.set(true),

@@ -6,7 +6,7 @@ use crate::http1::{HeaderKind, RequestHead};
 use crate::request_body::RequestBody;
 use crate::rejection::{Code, Rejection};
 use crate::request::RequestContext;
-use crate::response::{self, Response};
+use crate::response::Response;
 use crate::services::endpoints::{rate_limited, store_unavailable};
 use crate::services::proxy::bad_body;
 use crate::services::token_response::{Grant, NewRefreshToken, tokens};

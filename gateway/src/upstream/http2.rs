@@ -39,7 +39,7 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 const MAX_HEADER_LIST: u32 = 64 << 10;
 
 /// A connection's handle; many requests share it.
-pub(super) type Sender = SendRequest<ForwardedBody>;
+pub(crate) type Sender = SendRequest<ForwardedBody>;
 
 /// Runs what hyper starts on the worker's own thread.
 #[derive(Debug, Clone, Copy)]
@@ -240,7 +240,7 @@ fn attempt_error(error: hyper::Error) -> AttemptError {
 
 /// A request body on its way to a server; hyper takes it at the pace of the server's flow control.
 #[derive(Debug)]
-pub(super) struct ForwardedBody {
+pub(crate) struct ForwardedBody {
     body: RequestBody,
     progress: Rc<ForwardProgress>,
 }

@@ -157,7 +157,7 @@ pub(crate) mod tests {
         config::Upstream {
             urls: Vec::new(),
             protocol: config::UpstreamProtocol::Http1,
-            host: config::HostHeader::ClientAddr,
+            host: config::HostHeader::Client,
             connect_timeout: Duration::from_secs(1),
             patience: config::Patience {
                 response: Duration::from_secs(1),
