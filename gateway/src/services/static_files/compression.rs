@@ -12,6 +12,7 @@ use http::header::ACCEPT_ENCODING;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
 use tower::ServiceExt;
+use tower_http::CompressionLevel;
 use tower_http::compression::Compression;
 use tower_http::services::fs::ServeFileSystemResponseBody;
 
@@ -127,7 +128,10 @@ impl CompressedFiles {
     }
 }
 
-/// Compresses at the levels that tower-http takes for answers on their way; blocks.
+/// For both codings. A React build of 221 kB becomes 63.7 kB by Brotli, at tower-http's default of 4 68.9 kB; by gzip 68.7 kB.
+const LEVEL: CompressionLevel = CompressionLevel::Precise(9);
+
+/// Compresses a whole file; blocks.
 fn compress(plain: Bytes, coding: ContentCoding) -> io::Result<Bytes> {
     let answer = tower::service_fn(|_| {
         std::future::ready(Ok::<_, Infallible>(Response::new(Full::new(plain.clone()))))
@@ -135,7 +139,7 @@ fn compress(plain: Bytes, coding: ContentCoding) -> io::Result<Bytes> {
     let mut request = Request::new(());
     request.headers_mut().insert(ACCEPT_ENCODING, coding.value());
     tokio::runtime::Handle::current().block_on(async {
-        let Ok(response) = Compression::new(answer).oneshot(request).await;
+        let Ok(response) = Compression::new(answer).quality(LEVEL).oneshot(request).await;
         Ok(response.into_body().collect().await.map_err(io::Error::other)?.to_bytes())
     })
 }

@@ -136,7 +136,7 @@ impl StaticRoot {
         let headers = response.headers_mut();
         if fell_back {
             // What is no file is a page to who asks for pages, and 404 to scripts.
-            headers.append(VARY, HeaderValue::from_name(ACCEPT));
+            headers.append(VARY, HeaderValue::from_static("Accept"));
         }
         self.decorate(headers);
         if *request.method == Method::HEAD {
@@ -167,7 +167,7 @@ impl StaticRoot {
         headers.insert(ETAG, etag.clone());
         headers.insert(LAST_MODIFIED, state.last_modified());
         if compressible || ContentCoding::ALL.into_iter().any(|coding| found.stored(coding).is_some()) {
-            headers.insert(VARY, HeaderValue::from_name(ACCEPT_ENCODING));
+            headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
         }
         match conditional::evaluate(request.headers, &etag, state.modified) {
             Precondition::Holds => {}
