@@ -282,6 +282,7 @@ impl Rejection {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -303,7 +304,44 @@ mod tests {
         for (wait, told) in [(1, "1"), (999, "1"), (1001, "2"), (0, "1")] {
             let fields =
                 Rejection::new(Code::AccountLocked, "").retry_after(Duration::from_millis(wait)).fields();
-            assert!(fields.contains(&(RETRY_AFTER, told.to_owned())), "{wait} ms");
+            assert!(fields.contains(&("Retry-After", told.to_owned())), "{wait} ms");
         }
+    }
+    #[test]
+    fn an_answer_has_the_status_the_fields_and_the_problem() {
+        let minute = Duration::from_secs(60);
+        let bearer = "Bearer error=\"invalid_token\", error_description=\"it's 'old'\"";
+        for (rejection, status, name, value) in [
+            (Rejection::new(Code::MissingToken, "why"), 401, "www-authenticate", "Bearer"),
+            (Rejection::new(Code::TokenExpired, "it's \"old\""), 401, "www-authenticate", bearer),
+            (Rejection::new(Code::RateLimited, "why").retry_after(minute), 429, "retry-after", "60"),
+            (Rejection::new(Code::MethodNotAllowed, "why").allow("GET, HEAD"), 405, "allow", "GET, HEAD"),
+            (Rejection::new(Code::UnsupportedMediaType, "why"), 415, "accept-post", "application/json"),
+            (Rejection::new(Code::UriTooLong, "why").close(), 414, "cache-control", "no-store"),
+            (
+                Rejection::new(Code::Misdirected, "why").with_status(StatusCode::FORBIDDEN),
+                403,
+                "content-type",
+                "application/problem+json",
+            ),
+        ] {
+            let response = rejection.to_response("id-1");
+            let field = response.headers()[name].to_str().unwrap();
+            assert_eq!((response.status().as_u16(), field), (status, value), "{name}");
+            assert!(!response.headers().contains_key("connection"));
+            assert_eq!(response.headers().len(), rejection.fields().len());
+            let problem: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+            assert_eq!(problem["status"], status);
+            assert_eq!(problem["code"], rejection.code().name());
+            assert_eq!(problem["detail"], rejection.detail());
+            assert_eq!(problem["request_id"], "id-1");
+        }
+    }
+
+    #[test]
+    fn a_detail_that_cannot_stand_in_a_field_stands_in_the_body_alone() {
+        let response = Rejection::new(Code::InvalidToken, "two\nlines").to_response("id-1");
+        assert!(!response.headers().contains_key("www-authenticate"));
+        assert!(String::from_utf8_lossy(response.body()).contains("two\\nlines"));
     }
 }

@@ -169,7 +169,11 @@ impl Source {
                 Poll::Ready(Some(Err(_))) => {
                     self.ended = true;
                     let malformed = self.stream.body_malformed.get();
-                    return Poll::Ready(Err(if malformed { BodyError::Malformed } else { BodyError::Truncated }));
+                    return Poll::Ready(Err(if malformed {
+                        BodyError::Malformed
+                    } else {
+                        BodyError::Truncated
+                    }));
                 }
                 Poll::Ready(None) => self.ended = true,
                 Poll::Pending => {
@@ -238,11 +242,12 @@ impl Body for RequestBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), |source| {
-            match source.framing {
+        self.incoming.as_ref().map_or_else(
+            || SizeHint::with_exact(0),
+            |source| match source.framing {
                 BodyFraming::Length(_) => source.incoming.size_hint(),
                 _ => SizeHint::default(),
-            }
-        })
+            },
+        )
     }
 }

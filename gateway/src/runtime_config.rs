@@ -93,7 +93,8 @@ impl RuntimeConfig {
         let jwks = keys.jwks();
         let key_ids = keys.ids().map(str::to_owned).collect();
         let (issuer, verifier) = keys.into_parts(&settings.tokens);
-        let (users, warnings) = LiveDirectory::load(&settings.users.file).map_err(RuntimeConfigError::Users)?;
+        let (users, warnings) =
+            LiveDirectory::load(&settings.users.file).map_err(RuntimeConfigError::Users)?;
         let users = match last.map(|last| &last.users).filter(|users| users.path() == settings.users.file) {
             Some(known) => Arc::clone(known),
             None => {

@@ -5,11 +5,11 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::auth::bearer::Bearer;
 use crate::http1::{BodyFraming, HeaderKind, ResponseHead, Version};
-use crate::request::RequestView;
+use crate::layers::access_log::ResponseLog;
 use crate::layers::cors::Cors;
 use crate::layers::route::Forwarding;
-use crate::layers::access_log::ResponseLog;
 use crate::rejection::{Code, Rejection};
+use crate::request::RequestView;
 use crate::response::{self, Response};
 use crate::upstream::Upgraded;
 

@@ -55,7 +55,9 @@ fn respond(request: &Request<Incoming>, state: &AdminState) -> Result<Response<B
             return Ok(response);
         }
         _ => {
-            return Err(Rejection::new(Code::MethodNotAllowed, "it can only be read").allow("GET, HEAD, OPTIONS"));
+            return Err(
+                Rejection::new(Code::MethodNotAllowed, "it can only be read").allow("GET, HEAD, OPTIONS")
+            );
         }
     }
     match request.uri().path() {

@@ -73,13 +73,23 @@ mod tests {
             ("app.example.", "*", 443, "https://app.example/"),
             ("[2001:db8::1]:80", "/x", 443, "https://[2001:db8::1]/x"),
         ] {
-            assert_eq!(location(&Method::OPTIONS, host, target, port).unwrap(), location_is, "{host}{target}");
+            assert_eq!(
+                location(&Method::OPTIONS, host, target, port).unwrap(),
+                location_is,
+                "{host}{target}"
+            );
         }
     }
 
     #[test]
     fn what_the_secure_listener_would_refuse_is_refused_here() {
-        for (host, target) in [("a b", "/"), ("", "/"), ("app.example", "/a/../b"), ("app.example", "//b"), ("app.example", "/%2e%2e/")] {
+        for (host, target) in [
+            ("a b", "/"),
+            ("", "/"),
+            ("app.example", "/a/../b"),
+            ("app.example", "//b"),
+            ("app.example", "/%2e%2e/"),
+        ] {
             assert!(location(&Method::GET, host, target, 443).is_err(), "{host}{target}");
         }
     }

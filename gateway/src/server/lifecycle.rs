@@ -161,7 +161,8 @@ pub fn start(
             open: Arc::clone(&open),
             sources: Arc::clone(&sources),
         };
-        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(|| worker::run(params));
+        let thread =
+            std::thread::Builder::new().name(format!("worker-{index}")).spawn(|| worker::run(params));
         workers.push(thread.map_err(ServeError::Thread)?);
     }
     if let Some(older) = predecessor.filter(|_| !one_at_a_time) {

@@ -109,7 +109,10 @@ pub(super) fn host_of(request: &Request<Incoming>) -> Result<Option<&str>, Rejec
         (Some(host), None, None) => host.to_str().map_err(|_| bad("the Host is not text"))?,
         (Some(host), None, Some(authority)) => {
             if !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) {
-                return Err(Rejection::new(Code::AmbiguousTarget, "the Host disagrees with the request target"));
+                return Err(Rejection::new(
+                    Code::AmbiguousTarget,
+                    "the Host disagrees with the request target",
+                ));
             }
             authority
         }

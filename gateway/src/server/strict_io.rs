@@ -147,11 +147,7 @@ impl StrictConnection {
 
 impl Reader {
     /// Reads the next head and gives hyper its stand-in.
-    fn poll_head(
-        &mut self,
-        cx: &mut Context<'_>,
-        connection: &StrictConnection,
-    ) -> Poll<io::Result<bool>> {
+    fn poll_head(&mut self, cx: &mut Context<'_>, connection: &StrictConnection) -> Poll<io::Result<bool>> {
         loop {
             if !self.input.filled().is_empty() {
                 let mut head = connection.worker.take_head();
@@ -358,7 +354,9 @@ impl Read for StrictIo {
             match reader.state {
                 State::Refused => return Poll::Pending,
                 State::Length(_) | State::Chunked(_) => return reader.poll_body(cx, connection, &mut buf),
-                State::Head if connection.stream.in_flight.get() => return reader.poll_closed(cx, connection),
+                State::Head if connection.stream.in_flight.get() => {
+                    return reader.poll_closed(cx, connection);
+                }
                 State::Head => match ready!(reader.poll_head(cx, connection)) {
                     Ok(true) => {}
                     Ok(false) => return Poll::Ready(Ok(())),

@@ -278,9 +278,11 @@ impl Metrics {
         }
         page.family("upstream_servers", "gauge", "Servers of upstreams, by whether they get requests.");
         for upstream in &gauges.upstreams {
-            for (state, count) in
-                [("serving", upstream.serving), ("ejected", upstream.ejected), ("unhealthy", upstream.unhealthy)]
-            {
+            for (state, count) in [
+                ("serving", upstream.serving),
+                ("ejected", upstream.ejected),
+                ("unhealthy", upstream.unhealthy),
+            ] {
                 page.sample("upstream_servers", &[("upstream", &upstream.name), ("state", state)], count);
             }
         }

@@ -1,7 +1,7 @@
 //! The Content-Security-Policy of a folder's files: one in the syntax of CSP Level 3, the default, or none.
 
-use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::did_you_mean::suggest;
+use crate::config::entry::{Entry, InvalidValue, quoted};
 
 /// What is sent where a route says nothing: what the builds of Vite, Vue and React need on their own origin, with styles that
 /// scripts set, images and fonts made of data, and WebAssembly; no inline scripts, no plugins, no foreign frames around it.
@@ -74,15 +74,20 @@ fn checked(text: &str) -> Result<&str, InvalidValue> {
         return Ok(text);
     }
     if directives(text).next().is_none() {
-        return Err(InvalidValue::new("there is no directive").help("write \"off\" where no policy is to be sent"));
+        return Err(
+            InvalidValue::new("there is no directive").help("write \"off\" where no policy is to be sent")
+        );
     }
     if let Some(bad) = text.chars().find(|c| !(c.is_ascii_graphic() || *c == ' ') || *c == ',') {
         let help = match bad {
             ',' => "a comma would begin a second policy: separate directives by semicolons",
             _ => "a policy has visible ASCII characters and spaces only: write it in one line",
         };
-        return Err(InvalidValue::new(format!("the character `{}` cannot stand in a policy", bad.escape_debug()))
-            .help(help));
+        return Err(InvalidValue::new(format!(
+            "the character `{}` cannot stand in a policy",
+            bad.escape_debug()
+        ))
+        .help(help));
     }
     for (name, values) in directives(text) {
         let unquoted = |value: &&str| KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(value));
