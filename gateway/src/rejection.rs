@@ -304,7 +304,7 @@ mod tests {
         for (wait, told) in [(1, "1"), (999, "1"), (1001, "2"), (0, "1")] {
             let fields =
                 Rejection::new(Code::AccountLocked, "").retry_after(Duration::from_millis(wait)).fields();
-            assert!(fields.contains(&("Retry-After", told.to_owned())), "{wait} ms");
+            assert!(fields.contains(&(RETRY_AFTER, told.to_owned())), "{wait} ms");
         }
     }
     #[test]

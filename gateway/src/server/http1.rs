@@ -128,17 +128,18 @@ async fn serve_requests<S: RequestStack>(
     let mut last = Wait::Nothing;
     let mut closed_since = None;
     poll_fn(|cx| {
+        let mut asked_again = false;
         loop {
             line.wait.set(Wait::Nothing);
-            let was_in_flight = line.stream.in_flight.get();
             if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(end_of(line, ended));
             }
-            if was_in_flight && !line.stream.in_flight.get() {
-                // While it was answered, hyper was told that there is nothing to read.
+            let wait = line.wait.get();
+            if wait == Wait::Nothing && !line.stream.in_flight.get() && !asked_again {
+                // While the last request was answered, hyper was told that there is nothing to read.
+                asked_again = true;
                 continue;
             }
-            let wait = line.wait.get();
             if wait != last || line.progress.take() {
                 last = wait;
                 waiting.clear();
@@ -162,7 +163,7 @@ async fn serve_requests<S: RequestStack>(
             }
             let limits = || worker.state();
             match wait {
-                Wait::Nothing => return Poll::Pending,
+                Wait::Nothing | Wait::Body => return Poll::Pending,
                 Wait::Idle => {
                     // A stop is looked for where the connection rests.
                     if *stopping || stop.as_mut().poll(cx).is_ready() {

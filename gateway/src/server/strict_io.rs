@@ -38,6 +38,8 @@ pub(super) enum Wait {
     Idle,
     /// The rest of a head.
     Head,
+    /// More of a body; whoever reads it keeps the deadline.
+    Body,
     /// Room to write.
     Write,
 }
@@ -125,7 +127,7 @@ impl StrictConnection {
     pub(super) fn release_buffers(&self) {
         let mut reader = self.reader.borrow_mut();
         reader.input.trim(0);
-        reader.stand_in = Vec::new();
+        (reader.stand_in, reader.given) = (Vec::new(), 0);
     }
 }
 
@@ -284,12 +286,17 @@ impl Reader {
                 return Poll::Ready(Ok(()));
             }
             let size = buf.remaining().clamp(HEAD_READ_SIZE, BODY_READ_SIZE);
-            match ready!(connection.socket.poll_read(cx, &mut self.input, size))? {
-                0 => {
+            match connection.socket.poll_read(cx, &mut self.input, size) {
+                Poll::Ready(Ok(0)) => {
                     connection.read_closed.set(true);
                     return Poll::Ready(Ok(()));
                 }
-                _ => connection.progress.set(true),
+                Poll::Ready(Ok(_)) => connection.progress.set(true),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    connection.wait.set(Wait::Body);
+                    return Poll::Pending;
+                }
             }
         }
     }
