@@ -1,0 +1,688 @@
+/**
+ * The token client: keeps an access and a refresh token, sends the one, exchanges the other, and survives tabs, races,
+ * outages and clocks.
+ *
+ * Races, and what is done about them:
+ *
+ * - Many requests fail together: the first one refreshes, the others wait for it (`#pendingRefresh`). Those of a newer
+ *   login do not: what an older one's refresh brings is not for them.
+ * - Many tabs fail together: a lock lets one of them refresh. The others learn with the lock that the tokens they see
+ *   were exchanged, and wait until they see those that came of it (`tab-lock.js`, `token-store.js`).
+ * - Another tab was faster before we even asked: the token in the storage is not the one that was rejected, so it is
+ *   tried before anything is refreshed, unless one can see that it has expired, too.
+ * - Another tab logged in as somebody else: a request that was made for one user is not repeated for the other.
+ * - A late answer: what a refresh brings is stored only if the storage still holds the token it was asked with. A
+ *   logout, or a login as someone else, in the meantime is therefore never undone.
+ * - A rejected refresh clears the tokens, under the same condition. An outage clears nothing: the session may be good.
+ * - A gateway that never answers: a refresh ends after `requestTimeout`, with the wait for other tabs counted in.
+ *
+ * @module
+ */
+
+import { isSameSession, isToken, readClaims } from "./claims.js";
+import { ApiError, AuthenticationRequired, NetworkError, tokenRejection } from "./errors.js";
+import { eventStream } from "./event-stream.js";
+import { RefreshSchedule } from "./refresh-schedule.js";
+import { anySignal, orAborted, prepare, resolveUrl, sleep } from "./request.js";
+import { ServerClock } from "./server-clock.js";
+import { browserStorage, isShared, memoryStorage } from "./storage.js";
+import { TabChannel } from "./tab-channel.js";
+import { tabLock } from "./tab-lock.js";
+import { TokenStore, isSamePair } from "./token-store.js";
+
+/** @typedef {import("./claims.js").Claims} Claims */
+/** @typedef {import("./errors.js").SignOutReason} SignOutReason */
+/** @typedef {import("./storage.js").StorageAdapter} StorageAdapter */
+/** @typedef {import("./token-store.js").TokenPair} TokenPair */
+
+/**
+ * What the gateway answers to /login and /refresh.
+ * @typedef {object} TokenResponse
+ * @property {string} access_token
+ * @property {string} [refresh_token] absent where the gateway does not rotate
+ * @property {string} token_type
+ * @property {number} expires_in seconds
+ * @property {number} refresh_expires_in seconds
+ * @property {number} server_time seconds since 1970
+ */
+
+/**
+ * One of the user's sessions, as the gateway tells.
+ * @typedef {object} SessionInfo
+ * @property {string} sid
+ * @property {number} started_at seconds since 1970
+ * @property {number | null} last_refreshed_at seconds since 1970
+ * @property {string | null} address
+ * @property {string | null} client the `User-Agent` of the login
+ * @property {boolean} current whether it is the one that asks
+ */
+
+/**
+ * @typedef {object} AuthClientOptions
+ * @property {string} [baseUrl] the gateway: "" is where the page is from, or "https://gateway.example"
+ * @property {string} [endpoints] the gateway's setting `endpoints.prefix`, such as "/auth"
+ * @property {StorageAdapter} [storage] where the tokens are kept; localStorage if nothing is said
+ * @property {string} [storageKey] stands with a "." before the names of the keys; "" is `access_token` and `refresh_token`
+ * @property {typeof globalThis.fetch} [fetch] instead of the global one
+ * @property {"always" | "active" | false} [autoRefresh] whether a page that is looked at renews its token ahead of its
+ *   expiry: always, only if the token has been used, or not (then a request that needs it does); "always" if nothing is said
+ * @property {number} [refreshMargin] how long before its expiry a token is renewed, in milliseconds, but no longer than a
+ *   quarter of its life
+ * @property {number} [requestTimeout] how long the gateway's own endpoints may take to answer, in milliseconds
+ */
+
+/** How long the gateway may take to answer for itself, in milliseconds. */
+const REQUEST_TIMEOUT_MS = 15_000;
+const REFRESH_MARGIN_MS = 10_000;
+/** How long the storage may take to show what another tab has stored, in milliseconds. */
+const STORAGE_LAG_MS = 3_000;
+/** How long a rejected refresh waits for another tab's tokens before the session is given up, in milliseconds. */
+const REJECTION_GRACE_MS = 300;
+/** How often, and how long, a token that a server takes for too new is held back, in milliseconds. */
+const NOT_YET_VALID_DELAYS_MS = [300, 700, 1_200, 2_000];
+/** How long a sign-out in another tab may wait for its reason, in milliseconds. */
+const REASON_DELAY_MS = 100;
+
+/** What the events of an {@link AuthClient} say. */
+export class AuthEvent extends Event {
+  /**
+   * @param {"change" | "signed-in" | "refreshed" | "signed-out" | "storage-failed"} type
+   * @param {{reason?: SignOutReason | null, isOtherTab?: boolean, error?: unknown}} [detail]
+   */
+  constructor(type, { reason = null, isOtherTab = false, error = null } = {}) {
+    super(type);
+    /** Of `signed-out`: why. */
+    this.reason = reason;
+    /** Whether it happened in another tab. */
+    this.isOtherTab = isOtherTab;
+    /** Of `storage-failed`: what the storage threw. */
+    this.error = error;
+  }
+}
+
+/**
+ * A client of the gateway. Fires {@link AuthEvent}s: `change` whenever the tokens change, here or in another tab;
+ * `signed-in`, `refreshed`, and `signed-out` with its reason; `storage-failed` where tokens can be kept in memory only.
+ */
+export class AuthClient extends EventTarget {
+  /** The gateway's address, without a "/" at its end. @type {string} */
+  baseUrl;
+  /** The refresh that is under way, and the tokens that it exchanges. @type {{of: TokenPair, done: Promise<string>} | null} */
+  #pendingRefresh = null;
+  #endpoints;
+  #fetch;
+  #clock = new ServerClock();
+  #store;
+  #channel;
+  #lock;
+  #schedule;
+  #autoRefresh;
+  #refreshMargin;
+  #requestTimeout;
+  /** The access token that each answer of `fetch` was asked with. @type {WeakMap<Response, string>} */
+  #sentToken = new WeakMap();
+  /** The tokens that the last events were about. @type {TokenPair} */
+  #announced;
+  /** @type {unknown} */
+  #announcedFailure = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #signOutTimer;
+  /** The last access token that a request was sent with. @type {string | null} */
+  #used = null;
+  #isDisposed = false;
+  /** @type {(event: Event) => void} */
+  #onStorage;
+
+  /** @param {AuthClientOptions} [options] */
+  constructor({
+    baseUrl = "",
+    endpoints = "",
+    storage = browserStorage() ?? memoryStorage(),
+    storageKey = "",
+    fetch: customFetch,
+    autoRefresh = "always",
+    refreshMargin = REFRESH_MARGIN_MS,
+    requestTimeout = REQUEST_TIMEOUT_MS,
+  } = {}) {
+    super();
+    // Absolute from the start, so that no path can lead a token to another host.
+    this.baseUrl = new URL(baseUrl || "/", globalThis.location?.href).href.replace(/\/$/, "");
+    this.#endpoints = endpoints;
+    this.#fetch = customFetch ?? ((/** @type {Request} */ request) => globalThis.fetch(request));
+    this.#autoRefresh = autoRefresh;
+    this.#refreshMargin = refreshMargin;
+    this.#requestTimeout = requestTimeout;
+    const prefix = storageKey === "" ? "" : `${storageKey}.`;
+    const name = `auth-gateway:${prefix}`;
+    this.#lock = tabLock(`${name}refresh`, requestTimeout + 1_000);
+    this.#channel = new TabChannel(isShared(storage) ? `${name}tokens` : null);
+    this.#announced = { access: null, refresh: null };
+    this.#store = new TokenStore({
+      adapter: storage,
+      prefix,
+      channel: this.#channel,
+      onChange: (reason, isOtherTab) => this.#announce(reason, isOtherTab),
+    });
+    this.#announced = this.#store.read();
+    this.#onStorage = (event) => {
+      if (this.#store.owns(/** @type {StorageEvent} */ (event).key)) this.#store.storageChanged();
+    };
+    if (this.#store.isShared) globalThis.addEventListener?.("storage", this.#onStorage);
+    this.#schedule = new RefreshSchedule({
+      dueIn: () => this.#refreshDueIn(),
+      refresh: () => this.#refreshAhead(),
+    });
+    this.ready.then(() => this.#schedule.arm());
+  }
+
+  /** Settled when the tokens are known; at once but for an asynchronous storage. @returns {Promise<void>} */
+  get ready() {
+    return this.#store.ready;
+  }
+
+  /** @returns {string | null} */
+  get accessToken() {
+    return this.#store.read().access;
+  }
+
+  /** @returns {string | null} */
+  get refreshToken() {
+    return this.#store.read().refresh;
+  }
+
+  /** Whether there is anything to try. */
+  get hasTokens() {
+    const { access, refresh } = this.#store.read();
+    return access !== null || refresh !== null;
+  }
+
+  /** What the access token says, or nothing if there is none that can be read. @returns {Claims | null} */
+  get claims() {
+    return readClaims(this.accessToken);
+  }
+
+  /** What the refresh token says; its `exp` is the end of the session. @returns {Claims | null} */
+  get refreshClaims() {
+    return readClaims(this.refreshToken);
+  }
+
+  /** Why tokens are kept in the memory of this page only, or nothing if they are kept in the storage. @returns {unknown} */
+  get storageFailure() {
+    return this.#store.failure;
+  }
+
+  /** Now by the server's clock, in milliseconds since 1970. */
+  now() {
+    return this.#clock.now();
+  }
+
+  /**
+   * Logs in and keeps the tokens.
+   * @param {string} username
+   * @param {string} password
+   * @param {{signal?: AbortSignal}} [options]
+   * @throws {ApiError} with the gateway's reason, or {@link NetworkError}
+   */
+  async login(username, password, { signal } = {}) {
+    const response = await this.#call("/login", signal ?? null, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ username, password }),
+    });
+    if (!response.ok) throw await ApiError.from(response);
+    const tokens = await readTokens(response);
+    this.#clock.set(tokens.server_time * 1000);
+    // Both together: halves of two sessions must not mix.
+    await this.#store.write({ access: tokens.access_token, refresh: tokens.refresh_token ?? null });
+  }
+
+  /**
+   * Ends the session at the gateway and forgets the tokens. They are forgotten whatever happens; if the gateway could
+   * not be told, this throws {@link NetworkError} afterwards.
+   */
+  async logout() {
+    const { access, refresh } = this.#store.read();
+    // Before the request: an answer to a refresh that is under way then finds that its token is gone.
+    const cleared = this.clear();
+    for (const token of [refresh, access]) {
+      if (token === null) continue;
+      const response = await this.#callWithToken("/logout", token, { method: "POST", keepalive: true });
+      if (response.ok) break;
+      // A 401 says that this token ends no session; the other one still may.
+      if (response.status !== 401) throw new NetworkError(await ApiError.from(response));
+    }
+    await cleared;
+  }
+
+  /**
+   * Ends all sessions of the user, here and elsewhere. The tokens are kept if the gateway could not do it.
+   * @throws {AuthenticationRequired} {@link NetworkError} {@link ApiError}
+   */
+  async logoutAll() {
+    const response = await this.fetch(`${this.#endpoints}/logout-all`, { method: "POST" });
+    if (!response.ok && !(await this.clearIfRejected(response))) throw await ApiError.from(response);
+    await this.clear();
+  }
+
+  /**
+   * The sessions of the user.
+   * @returns {Promise<SessionInfo[] | null>} nothing where the gateway does not tell them
+   * @throws {AuthenticationRequired} {@link NetworkError} {@link ApiError}
+   */
+  async sessions() {
+    const response = await this.fetch(`${this.#endpoints}/sessions`, { headers: { Accept: "application/json" } });
+    if ([404, 405].includes(response.status)) return null;
+    if (!response.ok) throw await ApiError.from(response);
+    const body = await response.json().catch(() => null);
+    return Array.isArray(body?.sessions) ? body.sessions : null;
+  }
+
+  /**
+   * Ends one of the user's sessions.
+   * @param {string} sid
+   * @throws {AuthenticationRequired} {@link NetworkError} {@link ApiError}
+   */
+  async endSession(sid) {
+    const response = await this.fetch(`${this.#endpoints}/sessions/${encodeURIComponent(sid)}`, { method: "DELETE" });
+    // Gone already is as good.
+    if (!response.ok && response.status !== 404) throw await ApiError.from(response);
+    if (sid === this.claims?.sid) await this.clear();
+  }
+
+  /** Forgets the tokens. @param {SignOutReason} [reason] what `signed-out` says */
+  async clear(reason = "logout") {
+    await this.#store.clear(reason);
+  }
+
+  /**
+   * Forgets the tokens if `response`, an answer of `fetch`, rejected the access token that is still held. `fetch` itself
+   * never does: one upstream that rejects a fresh token need not be the end of the session. Says whether it did.
+   * @param {Response} response its body not yet read
+   */
+  async clearIfRejected(response) {
+    const rejection = await tokenRejection(response);
+    if (rejection === null || this.accessToken === null) return false;
+    if (this.accessToken !== this.#sentToken.get(response)) return false;
+    await this.clear(rejection.reason);
+    return true;
+  }
+
+  /**
+   * Like the global `fetch`, with the access token attached. A token about to expire is renewed first; one that is
+   * rejected is renewed once and the request sent once more, unless its body was a stream. Whatever the second answer
+   * is, it is the answer: nothing here loops.
+   * @param {string | URL | Request} input at the gateway: absolute, or below the base URL
+   * @param {RequestInit} [init]
+   * @returns {Promise<Response>} whatever its status
+   * @throws {AuthenticationRequired} when there is no good token left, {@link NetworkError} when nobody answered or the
+   *   token could not be renewed for now; the signal's reason when a signal aborted the request; `TypeError` for what
+   *   `fetch` would not take either, and for other hosts
+   */
+  async fetch(input, init = {}) {
+    const request = prepare(this.baseUrl, input, init);
+    request.signal?.throwIfAborted();
+    const token = await orAborted(this.#goodToken(), request.signal);
+    const response = await this.#sendPatiently(request, token);
+    if ((await tokenRejection(response)) === null) return response;
+    const next = await orAborted(this.refresh(token), request.signal);
+    const [before, now] = [readClaims(token), readClaims(next)];
+    if (before !== null && now !== null && before.sub !== now.sub) throw new AuthenticationRequired();
+    return request.isRepeatable ? this.#sendPatiently(request, next) : response;
+  }
+
+  /**
+   * Gets a new access token, unless the storage already holds a usable one other than `rejected`.
+   * @param {string | null} [rejected] the access token that is no longer good; the one that is held if nothing is said
+   * @returns {Promise<string>} a good one
+   * @throws {AuthenticationRequired} {@link NetworkError}
+   */
+  async refresh(rejected = this.accessToken) {
+    this.#assertUsable();
+    await this.ready;
+    const tokens = this.#store.read();
+    const other = this.#otherThan(tokens, rejected);
+    if (other !== null) return other;
+    if (this.#pendingRefresh === null || this.#pendingRefresh.of.refresh !== tokens.refresh) {
+      const pending = { of: tokens, done: this.#refreshAlone(rejected) };
+      this.#pendingRefresh = pending;
+      const end = () => {
+        if (this.#pendingRefresh === pending) this.#pendingRefresh = null;
+      };
+      pending.done.then(end, end);
+    }
+    return this.#pendingRefresh.done;
+  }
+
+  /**
+   * Opens a WebSocket with the token among its subprotocols, for routes with `token_in_subprotocol = true`. The gateway
+   * ends it with the session.
+   * @param {string | URL} address at the gateway, with any of the schemes http, https, ws and wss, or below the base URL
+   * @param {string | string[]} [protocols] the app's own
+   * @returns {Promise<WebSocket>} on its way; `open` and `error` are still to come
+   * @throws {AuthenticationRequired} {@link NetworkError}
+   */
+  async webSocket(address, protocols = []) {
+    const asHttp = String(address).replace(/^ws(s?):/i, "http$1:");
+    const url = resolveUrl(this.baseUrl, asHttp).replace(/^http/, "ws");
+    return new WebSocket(url, ["bearer", await this.#goodToken(), ...[protocols].flat()]);
+  }
+
+  /**
+   * The events of a stream (`text/event-stream`), which `EventSource` cannot read for it sends no token. Connects again
+   * after an end or an outage, with `Last-Event-ID`, until the signal aborts, the loop is left, or the server says 204.
+   * @param {string | URL} address at the gateway
+   * @param {import("./event-stream.js").EventStreamOptions} [options]
+   * @returns {AsyncGenerator<import("./event-stream.js").ServerSentEvent, void, undefined>}
+   */
+  events(address, options = {}) {
+    return eventStream((init) => this.fetch(address, init), options);
+  }
+
+  /** Ends timers, listeners and messages; the tokens stay where they are. */
+  dispose() {
+    this.#isDisposed = true;
+    this.#schedule.dispose();
+    this.#channel.close();
+    this.#lock.close();
+    clearTimeout(this.#signOutTimer);
+    globalThis.removeEventListener?.("storage", this.#onStorage);
+  }
+
+  #assertUsable() {
+    if (this.#isDisposed) throw new DOMException("The client was disposed of.", "InvalidStateError");
+  }
+
+  /** A token that is good for a while, as far as can be told. @returns {Promise<string>} */
+  async #goodToken() {
+    this.#assertUsable();
+    await this.ready;
+    const { access, refresh } = this.#store.read();
+    if (access === null) return this.refresh(null);
+    if (refresh === null || this.#timeLeft(access) > this.#marginOf(access)) return access;
+    try {
+      return await this.refresh(access);
+    } catch (error) {
+      // It could not be renewed, but it is still good.
+      if (error instanceof NetworkError && this.#timeLeft(access) > 0) return access;
+      throw error;
+    }
+  }
+
+  /** @param {string} token @returns {number} milliseconds until it expires, without end if it does not say */
+  #timeLeft(token) {
+    const expires = readClaims(token)?.exp;
+    return typeof expires === "number" ? expires * 1000 - this.now() : Infinity;
+  }
+
+  /** @param {string} token @returns {number} milliseconds */
+  #marginOf(token) {
+    const claims = readClaims(token);
+    const life = claims ? (claims.exp - claims.iat) * 1000 : NaN;
+    return Number.isFinite(life) ? Math.min(this.#refreshMargin, life / 4) : this.#refreshMargin;
+  }
+
+  /** @returns {number | null} milliseconds until the timer shall renew the token; nothing if it shall not */
+  #refreshDueIn() {
+    const { access, refresh } = this.#store.read();
+    if (this.#autoRefresh === false || access === null || refresh === null) return null;
+    if (this.#autoRefresh === "active" && this.#used !== access) return null;
+    const left = this.#timeLeft(access);
+    // A session that has ended by its own word is left for the next request to find out about.
+    return Number.isFinite(left) && this.#timeLeft(refresh) > 0 ? left - this.#marginOf(access) : null;
+  }
+
+  /** @returns {Promise<boolean>} whether to try again later */
+  async #refreshAhead() {
+    try {
+      await this.refresh();
+      return false;
+    } catch (error) {
+      return error instanceof NetworkError;
+    }
+  }
+
+  /**
+   * A token that is worth a try instead of the one that was rejected.
+   * @param {TokenPair} tokens
+   * @param {string | null} rejected
+   * @returns {string | null}
+   */
+  #otherThan({ access }, rejected) {
+    return access !== null && access !== rejected && this.#timeLeft(access) > 0 ? access : null;
+  }
+
+  /** @param {string | null} rejected @returns {Promise<string>} */
+  async #refreshAlone(rejected) {
+    // One for the wait and the request together, so that tabs behind a gateway that hangs do not add up.
+    const deadline = AbortSignal.timeout(this.#requestTimeout);
+    try {
+      return await this.#lock.run((lock) => this.#exchangeRefreshToken(rejected, lock, deadline), deadline);
+    } catch (error) {
+      throw deadline.aborted && error === deadline.reason ? new NetworkError(null, error) : error;
+    }
+  }
+
+  /**
+   * @param {string | null} rejected
+   * @param {import("./tab-lock.js").HeldLock} lock
+   * @param {AbortSignal} deadline
+   * @returns {Promise<string>}
+   */
+  async #exchangeRefreshToken(rejected, lock, deadline) {
+    await this.#store.reload();
+    let presented = this.#store.read();
+    if (await lock.wasExchanged(pairId(presented))) {
+      await this.#store.waitForOthers(presented, STORAGE_LAG_MS);
+      presented = this.#store.read();
+    }
+    // Another tab may have had the lock before us.
+    const other = this.#otherThan(presented, rejected);
+    if (other !== null) return other;
+    if (presented.refresh === null) {
+      await this.#store.clear("expired");
+      throw new AuthenticationRequired("expired");
+    }
+    const response = await this.#callWithToken("/refresh", presented.refresh, { method: "POST" }, deadline);
+    const answer = response.ok ? await readTokens(response) : null;
+    const rejection = answer === null ? await refreshRejection(response) : null;
+    // Tokens that another tab got just before, without a lock, may still be on their way to us.
+    if (rejection !== null && this.#store.isShared) await this.#store.waitForOthers(presented, REJECTION_GRACE_MS);
+    // Looked at after the wait for the answer and right before acting on it.
+    const current = this.#store.read();
+    if (current.refresh !== presented.refresh) return this.#afterOthers(current, rejected, answer);
+    if (answer !== null) {
+      this.#clock.set(answer.server_time * 1000);
+      const written = this.#store.write({
+        access: answer.access_token,
+        refresh: answer.refresh_token ?? presented.refresh,
+      });
+      await Promise.all([written, lock.markExchanged(pairId(presented))]);
+      return answer.access_token;
+    }
+    if (rejection !== null) {
+      await this.#store.clear(rejection);
+      throw new AuthenticationRequired(rejection);
+    }
+    throw new NetworkError(await ApiError.from(response));
+  }
+
+  /**
+   * Somebody has logged out, or in anew, or refreshed without a lock, while we waited for our answer.
+   * @param {TokenPair} current
+   * @param {string | null} rejected
+   * @param {TokenResponse | null} answer
+   * @returns {string}
+   */
+  #afterOthers(current, rejected, answer) {
+    const other = this.#otherThan(current, rejected);
+    if (other !== null) return other;
+    // The storage shows a half of what the other tab has stored; ours is of the same session, and as good.
+    const { access, refresh } = current;
+    if (answer !== null && [access, refresh].some((token) => isSameSession(token, answer.access_token))) {
+      return answer.access_token;
+    }
+    if (access !== null) return access;
+    throw new AuthenticationRequired();
+  }
+
+  /**
+   * Sends a request, again after a while if the server's clock is behind that of the server that issued the token.
+   * @param {import("./request.js").PreparedRequest} request
+   * @param {string} token
+   */
+  async #sendPatiently(request, token) {
+    this.#used = token;
+    if (this.#autoRefresh === "active") this.#schedule.arm();
+    const response = await this.#resendWhileTooEarly(
+      () => this.#send(request.withToken(token), request.signal),
+      () => request.isRepeatable,
+      request.signal,
+    );
+    this.#sentToken.set(response, token);
+    return response;
+  }
+
+  /**
+   * @param {() => Promise<Response>} send
+   * @param {() => boolean} isRepeatable
+   * @param {AbortSignal | null} signal
+   */
+  async #resendWhileTooEarly(send, isRepeatable, signal) {
+    let response = await send();
+    for (const delay of NOT_YET_VALID_DELAYS_MS) {
+      if (!(await tokenRejection(response))?.isTooEarly || !isRepeatable()) break;
+      await sleep(delay, signal);
+      response = await send();
+    }
+    return response;
+  }
+
+  /**
+   * Asks one of the gateway's own endpoints.
+   * @param {string} endpoint
+   * @param {AbortSignal | null} signal
+   * @param {RequestInit} init
+   */
+  async #call(endpoint, signal, init) {
+    this.#assertUsable();
+    const deadline = AbortSignal.timeout(this.#requestTimeout);
+    const either = signal === null ? deadline : anySignal(signal, deadline);
+    return this.#callUntil(endpoint, init, either, signal);
+  }
+
+  /**
+   * @param {string} endpoint
+   * @param {string} token
+   * @param {RequestInit} init
+   * @param {AbortSignal} [deadline]
+   */
+  #callWithToken(endpoint, token, init, deadline = AbortSignal.timeout(this.#requestTimeout)) {
+    const headers = { Authorization: `Bearer ${token}` };
+    const send = () => this.#callUntil(endpoint, { ...init, headers }, deadline, null);
+    return this.#resendWhileTooEarly(send, () => !deadline.aborted, null);
+  }
+
+  /**
+   * @param {string} endpoint
+   * @param {RequestInit} init
+   * @param {AbortSignal} signal
+   * @param {AbortSignal | null} callers whose reason is passed on
+   */
+  #callUntil(endpoint, init, signal, callers) {
+    const url = resolveUrl(this.baseUrl, this.#endpoints + endpoint);
+    const request = new Request(url, { cache: "no-store", credentials: "omit", ...init, signal });
+    return this.#send(request, callers);
+  }
+
+  /**
+   * @param {Request} request
+   * @param {AbortSignal | null} signal the caller's
+   */
+  async #send(request, signal) {
+    try {
+      const response = await this.#fetch(request);
+      this.#clock.observe(response);
+      return response;
+    } catch (error) {
+      if (signal?.aborted) throw signal.reason;
+      throw new NetworkError(null, error);
+    }
+  }
+
+  /**
+   * Tells what has changed since it was told last.
+   * @param {SignOutReason | null} reason why there are no tokens
+   * @param {boolean} isOtherTab
+   */
+  #announce(reason, isOtherTab) {
+    const [before, now] = [this.#announced, this.#store.read()];
+    if (this.#store.failure !== null && this.#announcedFailure === null) {
+      this.dispatchEvent(new AuthEvent("storage-failed", { error: this.#store.failure }));
+    }
+    this.#announcedFailure = this.#store.failure;
+    if (reason !== null && this.#signOutTimer !== undefined) return this.#announceSignOut(reason, isOtherTab);
+    if (isSamePair(before, now)) return;
+    if (this.#signOutTimer !== undefined) this.#announceSignOut("logout", isOtherTab);
+    this.#announced = now;
+    this.#schedule.arm();
+    const [was, is] = [isPresent(before), isPresent(now)];
+    this.dispatchEvent(new AuthEvent("change", { isOtherTab }));
+    if (was && !is) {
+      if (reason !== null) this.#announceSignOut(reason, isOtherTab);
+      // The storage says that the tokens are gone; the message that says why may come after.
+      else this.#signOutTimer = setTimeout(() => this.#announceSignOut("logout", isOtherTab), REASON_DELAY_MS);
+    } else if (is) {
+      if (!was || isOtherSession(before, now)) this.dispatchEvent(new AuthEvent("signed-in", { isOtherTab }));
+      else if (before.access !== now.access) this.dispatchEvent(new AuthEvent("refreshed", { isOtherTab }));
+    }
+  }
+
+  /**
+   * @param {SignOutReason} reason
+   * @param {boolean} isOtherTab
+   */
+  #announceSignOut(reason, isOtherTab) {
+    clearTimeout(this.#signOutTimer);
+    this.#signOutTimer = undefined;
+    this.dispatchEvent(new AuthEvent("signed-out", { reason, isOtherTab }));
+  }
+}
+
+/** @param {TokenPair} tokens */
+const isPresent = ({ access, refresh }) => access !== null || refresh !== null;
+
+/** Names a pair of tokens without giving them away: by what is last in their signatures. @param {TokenPair} tokens */
+const pairId = ({ access, refresh }) => `${(refresh ?? "").slice(-16)}|${(access ?? "").slice(-16)}`;
+
+/** @param {TokenPair} before @param {TokenPair} now whether these are known to be of two sessions */
+function isOtherSession(before, now) {
+  const [was, is] = [before, now].map(({ access, refresh }) => (readClaims(access) ?? readClaims(refresh))?.sid);
+  return was !== undefined && is !== undefined && was !== is;
+}
+
+/**
+ * Why the gateway does not take a refresh token, or nothing if it may take it later.
+ * @param {Response} response
+ * @returns {Promise<SignOutReason | null>}
+ */
+async function refreshRejection(response) {
+  if (response.status === 401) {
+    const rejection = await tokenRejection(response);
+    return rejection === null ? "invalid" : rejection.isTooEarly ? null : rejection.reason;
+  }
+  // What cannot even be read as a token, or is too long for any.
+  const isUnreadable = response.status === 400 || response.status === 431;
+  return isUnreadable && (await ApiError.from(response.clone())).code !== "" ? "invalid" : null;
+}
+
+/**
+ * @param {Response} response of /login or /refresh
+ * @returns {Promise<TokenResponse>}
+ * @throws {NetworkError} when it broke off, or is no such answer: whatever stands in for the gateway, it ends no session
+ */
+async function readTokens(response) {
+  const answer = await response.json().catch(() => null);
+  const isRenewal = answer?.refresh_token === undefined || isToken(answer.refresh_token);
+  if (isToken(answer?.access_token) && isRenewal && typeof answer.server_time === "number") return answer;
+  throw new NetworkError(new ApiError(response.status, {}, null));
+}
