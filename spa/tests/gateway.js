@@ -62,11 +62,26 @@ export class Gateway {
   url = "";
   #admin = "";
 
-  /** @param {{accessTtl?: string, refreshTtl?: string, rotation?: string, more?: string}} [settings] */
-  static async start({ accessTtl = "60s", refreshTtl = "10m", rotation = "on-use", more = "" } = {}) {
+  /**
+   * @param {object} [settings]
+   * @param {string} [settings.accessTtl]
+   * @param {string} [settings.refreshTtl]
+   * @param {string} [settings.rotation]
+   * @param {string} [settings.reuseGrace]
+   * @param {string} [settings.host] the name by which the browser knows the gateway
+   * @param {string} [settings.more] at the end of the configuration
+   */
+  static async start({
+    accessTtl = "60s",
+    refreshTtl = "10m",
+    rotation = "on-use",
+    reuseGrace = "10s",
+    host = "127.0.0.1",
+    more = "",
+  } = {}) {
     const gateway = new Gateway();
     const [port, admin, upstream] = [await freePort(), await freePort(), await freePort()];
-    gateway.url = `http://127.0.0.1:${port}`;
+    gateway.url = `http://${host}:${port}`;
     gateway.#admin = `http://127.0.0.1:${admin}`;
     gateway.#folder = await mkdtemp(join(tmpdir(), "auth-gateway-page-"));
     const hash = await hashPassword();
@@ -87,6 +102,7 @@ audience = "page-tests"
 access_ttl = "${accessTtl}"
 refresh_ttl = "${refreshTtl}"
 rotation = "${rotation}"
+reuse_grace = "${reuseGrace}"
 [users]
 file = "users.toml"
 [upstreams.demo]

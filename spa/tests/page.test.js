@@ -10,21 +10,13 @@ import { mkdir } from "node:fs/promises";
 import { createServer } from "node:http";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { chromium } from "playwright-core";
 
+import { launch } from "./browser.js";
 import { Gateway, PASSWORD, until } from "./gateway.js";
 
 /** @typedef {import("playwright-core").Page} Page */
 
 const SCREENSHOTS = fileURLToPath(new URL("screenshots/", import.meta.url));
-const FLAGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--no-first-run",
-];
 
 /** @type {import("playwright-core").Browser} */
 let browser;
@@ -109,7 +101,7 @@ function count(path) {
 
 before(async () => {
   await mkdir(SCREENSHOTS, { recursive: true });
-  browser = await chromium.launch({ executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: FLAGS });
+  browser = await launch();
 });
 
 after(() => browser?.close());

@@ -4,96 +4,10 @@
  */
 
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { createServer } from "node:http";
-import { afterEach, beforeEach, test } from "node:test";
+import { test } from "node:test";
 
-import { AuthClient, AuthenticationRequired, NetworkError, readClaims } from "../src/index.js";
-
-/** A storage that two sessions can share, as tabs do. @returns {Storage} */
-function storage() {
-  const map = new Map();
-  return /** @type {Storage} */ (
-    /** @type {unknown} */ ({
-      getItem: (/** @type {string} */ key) => map.get(key) ?? null,
-      setItem: (/** @type {string} */ key, /** @type {string} */ value) => void map.set(key, value),
-      removeItem: (/** @type {string} */ key) => void map.delete(key),
-    })
-  );
-}
-
-/** @typedef {{path: string, token: string, answer: (status: number, body?: object, headers?: object) => void}} Asked */
-
-/** @type {Asked[]} */
-let asked = [];
-/** Whoever waits for the next request. @type {((request: Asked) => void)[]} */
-let waiting = [];
-/** @type {import("node:http").Server} */
-let server;
-let baseUrl = "";
-
-beforeEach(async () => {
-  [asked, waiting] = [[], []];
-  server = createServer((request, response) => {
-    const entry = {
-      path: request.url || "",
-      token: (request.headers.authorization || "").replace("Bearer ", ""),
-      answer: (/** @type {number} */ status, body = {}, headers = {}) => {
-        response.writeHead(status, { "Content-Type": "application/json", Connection: "close", ...headers });
-        response.end(JSON.stringify(body));
-      },
-    };
-    const waiter = waiting.shift();
-    if (waiter) waiter(entry);
-    else asked.push(entry);
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  baseUrl = typeof address === "object" && address ? `http://127.0.0.1:${address.port}` : "";
-});
-
-afterEach(() => {
-  for (const client of clients.splice(0)) client.dispose();
-  server.closeAllConnections();
-  server.close();
-});
-
-/** @returns {Promise<Asked>} the next request */
-async function next() {
-  return asked.shift() ?? new Promise((done) => waiting.push(done));
-}
-
-/** Lets everything that is under way come to rest. */
-const settle = () => new Promise((done) => setTimeout(done, 50));
-
-const REFUSED = { "WWW-Authenticate": 'Bearer error="invalid_token", error_description="expired"' };
-/** @param {object} claims */
-const jwt = (claims) => `h.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.s`;
-/** @param {string} access @param {string} [refresh] */
-const tokens = (access, refresh) => ({
-  access_token: access,
-  ...(refresh === undefined ? {} : { refresh_token: refresh }),
-  token_type: "Bearer",
-  expires_in: 60,
-  refresh_expires_in: 600,
-  server_time: Math.floor(Date.now() / 1000) + 1000,
-});
-
-/** @type {AuthClient[]} */
-let clients = [];
-/** @param {import("../src/index.js").AuthClientOptions} options */
-function newClient(options) {
-  const client = new AuthClient(options);
-  clients.push(client);
-  return client;
-}
-
-/** @param {Storage} [shared] */
-function signedIn(shared = storage()) {
-  shared.setItem("access_token", "A1");
-  shared.setItem("refresh_token", "R1");
-  return { store: shared, client: newClient({ baseUrl, storage: shared }) };
-}
+import { AuthenticationRequired, NetworkError, readClaims } from "../src/index.js";
+import { REFUSED, asked, baseUrl, jwt, newClient, next, server, settle, signedIn, storage, tokens } from "./fake-gateway.js";
 
 test("a refused token is renewed once and the request sent once more", async () => {
   const { store, client } = signedIn();
