@@ -3,6 +3,7 @@
  * @module
  */
 
+import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
 const FLAGS = [
@@ -17,3 +18,6 @@ const FLAGS = [
 /** @param {string[]} [more] flags */
 export const launch = (more = []) =>
   chromium.launch({ executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: [...FLAGS, ...more] });
+
+/** Where screenshots go: out of the folder that is served. */
+export const SCREENSHOTS = fileURLToPath(new URL("../../target/screenshots/", import.meta.url));

@@ -68,7 +68,6 @@ export class Gateway {
    * @param {string} [settings.refreshTtl]
    * @param {string} [settings.rotation]
    * @param {string} [settings.reuseGrace]
-   * @param {string} [settings.host] the name by which the browser knows the gateway
    * @param {string} [settings.more] at the end of the configuration
    */
   static async start({
@@ -76,12 +75,11 @@ export class Gateway {
     refreshTtl = "10m",
     rotation = "on-use",
     reuseGrace = "10s",
-    host = "127.0.0.1",
     more = "",
   } = {}) {
     const gateway = new Gateway();
     const [port, admin, upstream] = [await freePort(), await freePort(), await freePort()];
-    gateway.url = `http://${host}:${port}`;
+    gateway.url = `http://127.0.0.1:${port}`;
     gateway.#admin = `http://127.0.0.1:${admin}`;
     gateway.#folder = await mkdtemp(join(tmpdir(), "auth-gateway-page-"));
     const hash = await hashPassword();

@@ -9,14 +9,12 @@ import { once } from "node:events";
 import { mkdir } from "node:fs/promises";
 import { createServer } from "node:http";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
-import { fileURLToPath } from "node:url";
 
-import { launch } from "./browser.js";
+import { SCREENSHOTS, launch } from "./browser.js";
 import { Gateway, PASSWORD, until } from "./gateway.js";
 
 /** @typedef {import("playwright-core").Page} Page */
 
-const SCREENSHOTS = fileURLToPath(new URL("screenshots/", import.meta.url));
 
 /** @type {import("playwright-core").Browser} */
 let browser;
@@ -215,6 +213,127 @@ describe("with the default lifetimes", () => {
     await submit("alice", PASSWORD);
     await waitForError("Cannot reach server.");
     await screenshot("unreachable");
+    await page.unroute("**/login");
+    assert.equal(await focused(), "login-retry", "what was typed is still there");
+    await page.keyboard.press("Enter");
+    await page.waitForSelector("#success:not([hidden])");
+  });
+
+  test("a call that failed leaves nothing of the one before that worked", async () => {
+    await page.goto(gateway.url);
+    await logIn();
+    await page.route("**/protected", (route) => route.abort("connectionrefused"));
+    await page.click("#call");
+    await page.waitForSelector("#success-error:has-text('Cannot reach server.')");
+    assert.equal(await page.isVisible("#message"), false);
+    await page.unroute("**/protected");
+    await page.click("#success-retry");
+    await page.waitForSelector("#message:has-text('Hello alice')");
+    assert.equal(await page.isVisible("#success-error"), false);
+    assert.equal(await focused(), "call");
+  });
+
+  test("the password can be shown, and is hidden again before it is sent", async () => {
+    await page.goto(gateway.url);
+    const type = () => page.getAttribute("#password", "type");
+    await page.fill("#password", "wrong");
+    await page.click("#show-password");
+    assert.deepEqual([await type(), await page.getAttribute("#show-password", "aria-pressed")], ["text", "true"]);
+    await page.click("#show-password");
+    assert.equal(await type(), "password");
+    await page.click("#show-password");
+    await page.fill("#username", "alice");
+    await page.click("#login-button");
+    await waitForError("Invalid username or password.");
+    assert.equal(await type(), "password");
+  });
+
+  test("a full localStorage is told, and costs neither the login nor the session", async () => {
+    await page.goto(gateway.url);
+    await page.evaluate(() => {
+      for (let size = 2 ** 22; size >= 1; size /= 2) {
+        try {
+          for (;;) localStorage.setItem(`junk${localStorage.length}`, "x".repeat(size));
+        } catch {
+          // Smaller ones may still fit.
+        }
+      }
+    });
+    await logIn();
+    await page.waitForSelector("#storage-notice:has-text('cannot keep your session')");
+    assert.deepEqual(await storedTokens(), { access: null, refresh: null });
+    const logout = page.waitForResponse("**/logout");
+    await page.click("#logout");
+    assert.equal((await logout).status(), 204, "the session is no orphan");
+  });
+
+  test("the sessions are shown, one is ended, and all of them", async () => {
+    /** @type {string[]} */
+    const ended = [];
+    const all = [
+      { sid: "a", started_at: 1_790_000_000, last_refreshed_at: null, address: "127.0.0.1", client: "curl/8.5.0", current: true },
+      { sid: "b/1", started_at: 1_790_000_000, last_refreshed_at: 1, address: null, client: null, current: false },
+    ];
+    await page.route("**/sessions", (route) =>
+      route.fulfill({ json: { sessions: all.filter(({ sid }) => !ended.includes(sid)) } }),
+    );
+    await page.route("**/sessions/*", (route) => {
+      ended.push(decodeURIComponent(new URL(route.request().url()).pathname.slice("/sessions/".length)));
+      return route.fulfill({ status: 204 });
+    });
+    await page.goto(gateway.url);
+    await logIn();
+    await page.waitForSelector("#sessions:not([hidden])");
+    assert.equal(await page.locator("#session-list li").count(), 2);
+    assert.match((await page.textContent("#session-list li")) ?? "", /curl This session.*from 127\.0\.0\.1/);
+    await page.click("#session-list button");
+    await page.waitForSelector("#session-list li + li", { state: "detached" });
+    assert.deepEqual(ended, ["b/1"]);
+    const { refresh } = await storedTokens();
+    await page.click("#logout-all");
+    await page.waitForSelector("#flash:has-text('You are logged out everywhere.')");
+    const headers = { Authorization: `Bearer ${refresh}` };
+    assert.equal((await fetch(`${gateway.url}/refresh`, { method: "POST", headers })).status, 401);
+  });
+
+  test("a gateway that does not tell the sessions has no such view", async () => {
+    for (const answer of [{ status: 404 }, { status: 405 }, { status: 200, body: "<html>" }]) {
+      await page.route("**/sessions", (route) => route.fulfill(answer));
+      const asked = page.waitForResponse("**/sessions");
+      await page.goto(gateway.url);
+      if (await page.isVisible("#login")) await logIn();
+      await (await asked).finished();
+      assert.equal(await page.isVisible("#sessions"), false);
+    }
+  });
+
+  test("the gateway's own list is shown where it has one", async (t) => {
+    await page.goto(gateway.url);
+    await logIn();
+    const { access } = await storedTokens();
+    const own = await fetch(`${gateway.url}/sessions`, { headers: { Authorization: `Bearer ${access}` } });
+    if (own.status === 404) return t.skip("this gateway has none");
+    await page.waitForSelector("#session-list .badge:has-text('This session')");
+    assert.equal(await page.locator("#session-list li").count(), (await own.json()).sessions.length);
+    await screenshot("sessions");
+  });
+
+  test("nothing of the folder is a page but the page, and tools and dotfiles are not served", async () => {
+    for (const path of ["/node_modules/axe-core/axe.js", "/.npmrc", "/auth-client/.npmrc", "/tests/screenshots/login.png"]) {
+      assert.equal((await fetch(gateway.url + path)).status, 404, path);
+    }
+    const used = await fetch(`${gateway.url}/auth-client/src/index.js`);
+    assert.deepEqual([used.status, used.headers.get("content-type")], [200, "text/javascript; charset=utf-8"]);
+    // The examples are for a bundler: their sources do not run where they happen to lie.
+    for (const name of ["plain", "react", "vue"]) {
+      const example = await context.newPage();
+      /** @type {string[]} */
+      const errors = [];
+      example.on("pageerror", (error) => errors.push(error.message));
+      await example.goto(`${gateway.url}/auth-client/examples/${name}/index.html`);
+      assert.equal(await example.isVisible("button"), false, name);
+      await example.close();
+    }
   });
 
   test("who is signed in stays so over a reload", async () => {
@@ -234,7 +353,7 @@ describe("with the default lifetimes", () => {
     assert.ok((await storedTokens()).access);
   });
 
-  for (const [what, token] of [["refused", "a.b.c"], ["no tokens at all", "two words"]]) {
+  for (const [what, token] of [["refused", "a.b.c"], ["no tokens at all", "two words"], ["of 40 kB", "x".repeat(40_000)]]) {
     test(`tokens that are ${what} are cleared`, async () => {
       await page.goto(gateway.url);
       await page.evaluate((junk) => {
@@ -364,9 +483,10 @@ describe("with the default lifetimes", () => {
     const unlabelled = await page.$$eval("input", (all) => all.filter((i) => i.labels?.length !== 1).length);
     assert.equal(unlabelled, 0);
     assert.equal(await page.locator("h1:visible").count(), 1);
+    assert.equal(await page.title(), "Log in – auth-gateway");
     await logIn();
     assert.equal(await page.locator("h1:visible").count(), 1);
-    assert.equal(await page.getByRole("button").count(), 2);
+    assert.equal(await page.title(), "Welcome, alice – auth-gateway");
   });
 
   test("tokens appear in no address and no title", async () => {
