@@ -669,7 +669,9 @@ token_in_subprotocol = true
     await page.goto(gateway.url);
     await logIn();
     const told = await page.evaluate(async () => {
-      const socket = new WebSocket("/echo", ["bearer", localStorage.getItem("access_token") ?? ""]);
+      const { AuthClient } = await import(/** @type {string} */ ("/auth-client/src/index.js"));
+      /** @type {WebSocket} */
+      const socket = await new AuthClient().webSocket("/echo");
       const ended = new Promise((done) => (socket.onclose = done));
       await new Promise((done, failed) => {
         socket.onopen = done;

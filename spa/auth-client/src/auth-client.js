@@ -19,32 +19,23 @@
  * @module
  */
 
-import { isSameSession, isToken, readClaims } from "./claims.js";
+import { isSameSession, readClaims } from "./claims.js";
 import { ApiError, AuthenticationRequired, NetworkError, tokenRejection } from "./errors.js";
 import { eventStream } from "./event-stream.js";
+import { Announcer } from "./events.js";
 import { RefreshSchedule } from "./refresh-schedule.js";
 import { anySignal, orAborted, prepare, resolveUrl, sleep } from "./request.js";
 import { ServerClock } from "./server-clock.js";
 import { browserStorage, isShared, memoryStorage } from "./storage.js";
 import { TabChannel } from "./tab-channel.js";
 import { tabLock } from "./tab-lock.js";
-import { TokenStore, isSamePair } from "./token-store.js";
+import { readTokens, refreshRejection } from "./token-response.js";
+import { TokenStore } from "./token-store.js";
 
 /** @typedef {import("./claims.js").Claims} Claims */
 /** @typedef {import("./errors.js").SignOutReason} SignOutReason */
 /** @typedef {import("./storage.js").StorageAdapter} StorageAdapter */
 /** @typedef {import("./token-store.js").TokenPair} TokenPair */
-
-/**
- * What the gateway answers to /login and /refresh.
- * @typedef {object} TokenResponse
- * @property {string} access_token
- * @property {string} [refresh_token] absent where the gateway does not rotate
- * @property {string} token_type
- * @property {number} expires_in seconds
- * @property {number} refresh_expires_in seconds
- * @property {number} server_time seconds since 1970
- */
 
 /**
  * One of the user's sessions, as the gateway tells.
@@ -80,28 +71,9 @@ const STORAGE_LAG_MS = 3_000;
 const REJECTION_GRACE_MS = 300;
 /** How often, and how long, a token that a server takes for too new is held back, in milliseconds. */
 const NOT_YET_VALID_DELAYS_MS = [300, 700, 1_200, 2_000];
-/** How long a sign-out in another tab may wait for its reason, in milliseconds. */
-const REASON_DELAY_MS = 100;
-
-/** What the events of an {@link AuthClient} say. */
-export class AuthEvent extends Event {
-  /**
-   * @param {"change" | "signed-in" | "refreshed" | "signed-out" | "storage-failed"} type
-   * @param {{reason?: SignOutReason | null, isOtherTab?: boolean, error?: unknown}} [detail]
-   */
-  constructor(type, { reason = null, isOtherTab = false, error = null } = {}) {
-    super(type);
-    /** Of `signed-out`: why. */
-    this.reason = reason;
-    /** Whether it happened in another tab. */
-    this.isOtherTab = isOtherTab;
-    /** Of `storage-failed`: what the storage threw. */
-    this.error = error;
-  }
-}
 
 /**
- * A client of the gateway. Fires {@link AuthEvent}s: `change` whenever the tokens change, here or in another tab;
+ * A client of the gateway. Fires {@link import("./events.js").AuthEvent}s: `change` whenever the tokens change, here or in another tab;
  * `signed-in`, `refreshed`, and `signed-out` with its reason; `storage-failed` where tokens can be kept in memory only.
  */
 export class AuthClient extends EventTarget {
@@ -121,12 +93,7 @@ export class AuthClient extends EventTarget {
   #requestTimeout;
   /** The access token that each answer of `fetch` was asked with. @type {WeakMap<Response, string>} */
   #sentToken = new WeakMap();
-  /** The tokens that the last events were about. @type {TokenPair} */
-  #announced;
-  /** @type {unknown} */
-  #announcedFailure = null;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #signOutTimer;
+  #announcer;
   /** The last access token that a request was sent with. @type {string | null} */
   #used = null;
   #isDisposed = false;
@@ -156,14 +123,16 @@ export class AuthClient extends EventTarget {
     const name = `auth-gateway:${prefix}`;
     this.#lock = tabLock(`${name}refresh`, requestTimeout + 1_000);
     this.#channel = new TabChannel(isShared(storage) ? `${name}tokens` : null);
-    this.#announced = { access: null, refresh: null };
     this.#store = new TokenStore({
       adapter: storage,
       prefix,
       channel: this.#channel,
-      onChange: (reason, isOtherTab) => this.#announce(reason, isOtherTab),
+      onChange: (reason, isOtherTab) => {
+        this.#schedule.arm();
+        this.#announcer.announce(reason, isOtherTab);
+      },
     });
-    this.#announced = this.#store.read();
+    this.#announcer = new Announcer(this, this.#store);
     this.#onStorage = (event) => {
       if (this.#store.owns(/** @type {StorageEvent} */ (event).key)) this.#store.storageChanged();
     };
@@ -384,7 +353,7 @@ export class AuthClient extends EventTarget {
     this.#schedule.dispose();
     this.#channel.close();
     this.#lock.close();
-    clearTimeout(this.#signOutTimer);
+    this.#announcer.dispose();
     globalThis.removeEventListener?.("storage", this.#onStorage);
   }
 
@@ -510,7 +479,7 @@ export class AuthClient extends EventTarget {
    * Somebody has logged out, or in anew, or refreshed without a lock, while we waited for our answer.
    * @param {TokenPair} current
    * @param {string | null} rejected
-   * @param {TokenResponse | null} answer
+   * @param {import("./token-response.js").TokenResponse | null} answer
    * @returns {string}
    */
   #afterOthers(current, rejected, answer) {
@@ -608,81 +577,7 @@ export class AuthClient extends EventTarget {
       throw new NetworkError(null, error);
     }
   }
-
-  /**
-   * Tells what has changed since it was told last.
-   * @param {SignOutReason | null} reason why there are no tokens
-   * @param {boolean} isOtherTab
-   */
-  #announce(reason, isOtherTab) {
-    const [before, now] = [this.#announced, this.#store.read()];
-    if (this.#store.failure !== null && this.#announcedFailure === null) {
-      this.dispatchEvent(new AuthEvent("storage-failed", { error: this.#store.failure }));
-    }
-    this.#announcedFailure = this.#store.failure;
-    if (reason !== null && this.#signOutTimer !== undefined) return this.#announceSignOut(reason, isOtherTab);
-    if (isSamePair(before, now)) return;
-    if (this.#signOutTimer !== undefined) this.#announceSignOut("logout", isOtherTab);
-    this.#announced = now;
-    this.#schedule.arm();
-    const [was, is] = [isPresent(before), isPresent(now)];
-    this.dispatchEvent(new AuthEvent("change", { isOtherTab }));
-    if (was && !is) {
-      if (reason !== null) this.#announceSignOut(reason, isOtherTab);
-      // The storage says that the tokens are gone; the message that says why may come after.
-      else this.#signOutTimer = setTimeout(() => this.#announceSignOut("logout", isOtherTab), REASON_DELAY_MS);
-    } else if (is) {
-      if (!was || isOtherSession(before, now)) this.dispatchEvent(new AuthEvent("signed-in", { isOtherTab }));
-      else if (before.access !== now.access) this.dispatchEvent(new AuthEvent("refreshed", { isOtherTab }));
-    }
-  }
-
-  /**
-   * @param {SignOutReason} reason
-   * @param {boolean} isOtherTab
-   */
-  #announceSignOut(reason, isOtherTab) {
-    clearTimeout(this.#signOutTimer);
-    this.#signOutTimer = undefined;
-    this.dispatchEvent(new AuthEvent("signed-out", { reason, isOtherTab }));
-  }
 }
-
-/** @param {TokenPair} tokens */
-const isPresent = ({ access, refresh }) => access !== null || refresh !== null;
 
 /** Names a pair of tokens without giving them away: by what is last in their signatures. @param {TokenPair} tokens */
 const pairId = ({ access, refresh }) => `${(refresh ?? "").slice(-16)}|${(access ?? "").slice(-16)}`;
-
-/** @param {TokenPair} before @param {TokenPair} now whether these are known to be of two sessions */
-function isOtherSession(before, now) {
-  const [was, is] = [before, now].map(({ access, refresh }) => (readClaims(access) ?? readClaims(refresh))?.sid);
-  return was !== undefined && is !== undefined && was !== is;
-}
-
-/**
- * Why the gateway does not take a refresh token, or nothing if it may take it later.
- * @param {Response} response
- * @returns {Promise<SignOutReason | null>}
- */
-async function refreshRejection(response) {
-  if (response.status === 401) {
-    const rejection = await tokenRejection(response);
-    return rejection === null ? "invalid" : rejection.isTooEarly ? null : rejection.reason;
-  }
-  // What cannot even be read as a token, or is too long for any.
-  const isUnreadable = response.status === 400 || response.status === 431;
-  return isUnreadable && (await ApiError.from(response.clone())).code !== "" ? "invalid" : null;
-}
-
-/**
- * @param {Response} response of /login or /refresh
- * @returns {Promise<TokenResponse>}
- * @throws {NetworkError} when it broke off, or is no such answer: whatever stands in for the gateway, it ends no session
- */
-async function readTokens(response) {
-  const answer = await response.json().catch(() => null);
-  const isRenewal = answer?.refresh_token === undefined || isToken(answer.refresh_token);
-  if (isToken(answer?.access_token) && isRenewal && typeof answer.server_time === "number") return answer;
-  throw new NetworkError(new ApiError(response.status, {}, null));
-}

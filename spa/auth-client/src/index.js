@@ -3,9 +3,10 @@
  * @module
  */
 
-export { AuthClient, AuthEvent } from "./auth-client.js";
+export { AuthClient } from "./auth-client.js";
 export { readClaims } from "./claims.js";
 export { ApiError, AuthenticationRequired, NetworkError } from "./errors.js";
+export { AuthEvent } from "./events.js";
 export { memoryStorage } from "./storage.js";
 
 /** @typedef {import("./auth-client.js").AuthClientOptions} AuthClientOptions */
