@@ -2,34 +2,21 @@
  * The token client: keeps an access and a refresh token, sends the one, exchanges the other, and survives tabs, races,
  * outages and clocks.
  *
- * Races, and what is done about them:
- *
- * - Many requests fail together: the first one refreshes, the others wait for it (`#pendingRefresh`). Those of a newer
- *   login do not: what an older one's refresh brings is not for them.
- * - Many tabs fail together: a lock lets one of them refresh. The others learn with the lock that the tokens they see
- *   were exchanged, and wait until they see those that came of it (`tab-lock.js`, `token-store.js`).
- * - Another tab was faster before we even asked: the token in the storage is not the one that was rejected, so it is
- *   tried before anything is refreshed, unless one can see that it has expired, too.
- * - Another tab logged in as somebody else: a request that was made for one user is not repeated for the other.
- * - A late answer: what a refresh brings is stored only if the storage still holds the token it was asked with. A
- *   logout, or a login as someone else, in the meantime is therefore never undone.
- * - A rejected refresh clears the tokens, under the same condition. An outage clears nothing: the session may be good.
- * - A gateway that never answers: a refresh ends after `requestTimeout`, with the wait for other tabs counted in.
- *
  * @module
  */
 
-import { isSameSession, readClaims } from "./claims.js";
+import { readClaims } from "./claims.js";
 import { ApiError, AuthenticationRequired, NetworkError, tokenRejection } from "./errors.js";
 import { eventStream } from "./event-stream.js";
 import { Announcer } from "./events.js";
+import { GatewayConnection } from "./gateway-connection.js";
 import { RefreshSchedule } from "./refresh-schedule.js";
-import { anySignal, orAborted, prepare, resolveUrl, sleep } from "./request.js";
-import { ServerClock } from "./server-clock.js";
+import { orAborted, prepare, resolveUrl } from "./request.js";
 import { browserStorage, isShared, memoryStorage } from "./storage.js";
 import { TabChannel } from "./tab-channel.js";
 import { tabLock } from "./tab-lock.js";
-import { readTokens, refreshRejection } from "./token-response.js";
+import { TokenRefresh } from "./token-refresh.js";
+import { readTokens } from "./token-response.js";
 import { TokenStore } from "./token-store.js";
 
 /** @typedef {import("./claims.js").Claims} Claims */
@@ -65,32 +52,23 @@ import { TokenStore } from "./token-store.js";
 /** How long the gateway may take to answer for itself, in milliseconds. */
 const REQUEST_TIMEOUT_MS = 15_000;
 const REFRESH_MARGIN_MS = 10_000;
-/** How long the storage may take to show what another tab has stored, in milliseconds. */
-const STORAGE_LAG_MS = 3_000;
-/** How long a rejected refresh waits for another tab's tokens before the session is given up, in milliseconds. */
-const REJECTION_GRACE_MS = 300;
-/** How often, and how long, a token that a server takes for too new is held back, in milliseconds. */
-const NOT_YET_VALID_DELAYS_MS = [300, 700, 1_200, 2_000];
 
 /**
- * A client of the gateway. Fires {@link import("./events.js").AuthEvent}s: `change` whenever the tokens change, here or in another tab;
+ * A client of the gateway. Fires events (`AuthEvent`): `change` whenever the tokens change, here or in another tab;
  * `signed-in`, `refreshed`, and `signed-out` with its reason; `storage-failed` where tokens can be kept in memory only.
  */
 export class AuthClient extends EventTarget {
   /** The gateway's address, without a "/" at its end. @type {string} */
   baseUrl;
-  /** The refresh that is under way, and the tokens that it exchanges. @type {{of: TokenPair, done: Promise<string>} | null} */
-  #pendingRefresh = null;
   #endpoints;
-  #fetch;
-  #clock = new ServerClock();
+  #connection;
   #store;
   #channel;
   #lock;
   #schedule;
   #autoRefresh;
   #refreshMargin;
-  #requestTimeout;
+  #refresher;
   /** The access token that each answer of `fetch` was asked with. @type {WeakMap<Response, string>} */
   #sentToken = new WeakMap();
   #announcer;
@@ -115,10 +93,9 @@ export class AuthClient extends EventTarget {
     // Absolute from the start, so that no path can lead a token to another host.
     this.baseUrl = new URL(baseUrl || "/", globalThis.location?.href).href.replace(/\/$/, "");
     this.#endpoints = endpoints;
-    this.#fetch = customFetch ?? ((/** @type {Request} */ request) => globalThis.fetch(request));
+    this.#connection = new GatewayConnection({ baseUrl: this.baseUrl, endpoints, fetch: customFetch, requestTimeout });
     this.#autoRefresh = autoRefresh;
     this.#refreshMargin = refreshMargin;
-    this.#requestTimeout = requestTimeout;
     const prefix = storageKey === "" ? "" : `${storageKey}.`;
     const name = `auth-gateway:${prefix}`;
     this.#lock = tabLock(`${name}refresh`, requestTimeout + 1_000);
@@ -133,6 +110,7 @@ export class AuthClient extends EventTarget {
       },
     });
     this.#announcer = new Announcer(this, this.#store);
+    this.#refresher = new TokenRefresh({ store: this.#store, lock: this.#lock, connection: this.#connection });
     this.#onStorage = (event) => {
       if (this.#store.owns(/** @type {StorageEvent} */ (event).key)) this.#store.storageChanged();
     };
@@ -141,7 +119,10 @@ export class AuthClient extends EventTarget {
       dueIn: () => this.#refreshDueIn(),
       refresh: () => this.#refreshAhead(),
     });
-    this.ready.then(() => this.#schedule.arm());
+    this.ready.then(() => {
+      this.#announcer.announceRestored();
+      this.#schedule.arm();
+    });
   }
 
   /** Settled when the tokens are known; at once but for an asynchronous storage. @returns {Promise<void>} */
@@ -182,7 +163,7 @@ export class AuthClient extends EventTarget {
 
   /** Now by the server's clock, in milliseconds since 1970. */
   now() {
-    return this.#clock.now();
+    return this.#connection.clock.now();
   }
 
   /**
@@ -193,14 +174,15 @@ export class AuthClient extends EventTarget {
    * @throws {ApiError} with the gateway's reason, or {@link NetworkError}
    */
   async login(username, password, { signal } = {}) {
-    const response = await this.#call("/login", signal ?? null, {
+    this.#assertUsable();
+    const response = await this.#connection.call("/login", signal ?? null, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ username, password }),
     });
     if (!response.ok) throw await ApiError.from(response);
     const tokens = await readTokens(response);
-    this.#clock.set(tokens.server_time * 1000);
+    this.#connection.clock.set(tokens.server_time * 1000);
     // Both together: halves of two sessions must not mix.
     await this.#store.write({ access: tokens.access_token, refresh: tokens.refresh_token ?? null });
   }
@@ -215,7 +197,7 @@ export class AuthClient extends EventTarget {
     const cleared = this.clear();
     for (const token of [refresh, access]) {
       if (token === null) continue;
-      const response = await this.#callWithToken("/logout", token, { method: "POST", keepalive: true });
+      const response = await this.#connection.callWithToken("/logout", token, { method: "POST", keepalive: true });
       if (response.ok) break;
       // A 401 says that this token ends no session; the other one still may.
       if (response.status !== 401) throw new NetworkError(await ApiError.from(response));
@@ -291,12 +273,12 @@ export class AuthClient extends EventTarget {
     const request = prepare(this.baseUrl, input, init);
     request.signal?.throwIfAborted();
     const token = await orAborted(this.#goodToken(), request.signal);
-    const response = await this.#sendPatiently(request, token);
+    const response = await this.#sendWithToken(request, token);
     if ((await tokenRejection(response)) === null) return response;
     const next = await orAborted(this.refresh(token), request.signal);
     const [before, now] = [readClaims(token), readClaims(next)];
     if (before !== null && now !== null && before.sub !== now.sub) throw new AuthenticationRequired();
-    return request.isRepeatable ? this.#sendPatiently(request, next) : response;
+    return request.isRepeatable ? this.#sendWithToken(request, next) : response;
   }
 
   /**
@@ -308,18 +290,7 @@ export class AuthClient extends EventTarget {
   async refresh(rejected = this.accessToken) {
     this.#assertUsable();
     await this.ready;
-    const tokens = this.#store.read();
-    const other = this.#otherThan(tokens, rejected);
-    if (other !== null) return other;
-    if (this.#pendingRefresh === null || this.#pendingRefresh.of.refresh !== tokens.refresh) {
-      const pending = { of: tokens, done: this.#refreshAlone(rejected) };
-      this.#pendingRefresh = pending;
-      const end = () => {
-        if (this.#pendingRefresh === pending) this.#pendingRefresh = null;
-      };
-      pending.done.then(end, end);
-    }
-    return this.#pendingRefresh.done;
+    return this.#refresher.refresh(rejected);
   }
 
   /**
@@ -367,20 +338,14 @@ export class AuthClient extends EventTarget {
     await this.ready;
     const { access, refresh } = this.#store.read();
     if (access === null) return this.refresh(null);
-    if (refresh === null || this.#timeLeft(access) > this.#marginOf(access)) return access;
+    if (refresh === null || this.#refresher.timeLeft(access) > this.#marginOf(access)) return access;
     try {
       return await this.refresh(access);
     } catch (error) {
       // It could not be renewed, but it is still good.
-      if (error instanceof NetworkError && this.#timeLeft(access) > 0) return access;
+      if (error instanceof NetworkError && this.#refresher.timeLeft(access) > 0) return access;
       throw error;
     }
-  }
-
-  /** @param {string} token @returns {number} milliseconds until it expires, without end if it does not say */
-  #timeLeft(token) {
-    const expires = readClaims(token)?.exp;
-    return typeof expires === "number" ? expires * 1000 - this.now() : Infinity;
   }
 
   /** @param {string} token @returns {number} milliseconds */
@@ -395,9 +360,9 @@ export class AuthClient extends EventTarget {
     const { access, refresh } = this.#store.read();
     if (this.#autoRefresh === false || access === null || refresh === null) return null;
     if (this.#autoRefresh === "active" && this.#used !== access) return null;
-    const left = this.#timeLeft(access);
+    const left = this.#refresher.timeLeft(access);
     // A session that has ended by its own word is left for the next request to find out about.
-    return Number.isFinite(left) && this.#timeLeft(refresh) > 0 ? left - this.#marginOf(access) : null;
+    return Number.isFinite(left) && this.#refresher.timeLeft(refresh) > 0 ? left - this.#marginOf(access) : null;
   }
 
   /** @returns {Promise<boolean>} whether to try again later */
@@ -411,173 +376,14 @@ export class AuthClient extends EventTarget {
   }
 
   /**
-   * A token that is worth a try instead of the one that was rejected.
-   * @param {TokenPair} tokens
-   * @param {string | null} rejected
-   * @returns {string | null}
-   */
-  #otherThan({ access }, rejected) {
-    return access !== null && access !== rejected && this.#timeLeft(access) > 0 ? access : null;
-  }
-
-  /** @param {string | null} rejected @returns {Promise<string>} */
-  async #refreshAlone(rejected) {
-    // One for the wait and the request together, so that tabs behind a gateway that hangs do not add up.
-    const deadline = AbortSignal.timeout(this.#requestTimeout);
-    try {
-      return await this.#lock.run((lock) => this.#exchangeRefreshToken(rejected, lock, deadline), deadline);
-    } catch (error) {
-      throw deadline.aborted && error === deadline.reason ? new NetworkError(null, error) : error;
-    }
-  }
-
-  /**
-   * @param {string | null} rejected
-   * @param {import("./tab-lock.js").HeldLock} lock
-   * @param {AbortSignal} deadline
-   * @returns {Promise<string>}
-   */
-  async #exchangeRefreshToken(rejected, lock, deadline) {
-    await this.#store.reload();
-    let presented = this.#store.read();
-    if (await lock.wasExchanged(pairId(presented))) {
-      await this.#store.waitForOthers(presented, STORAGE_LAG_MS);
-      presented = this.#store.read();
-    }
-    // Another tab may have had the lock before us.
-    const other = this.#otherThan(presented, rejected);
-    if (other !== null) return other;
-    if (presented.refresh === null) {
-      await this.#store.clear("expired");
-      throw new AuthenticationRequired("expired");
-    }
-    const response = await this.#callWithToken("/refresh", presented.refresh, { method: "POST" }, deadline);
-    const answer = response.ok ? await readTokens(response) : null;
-    const rejection = answer === null ? await refreshRejection(response) : null;
-    // Tokens that another tab got just before, without a lock, may still be on their way to us.
-    if (rejection !== null && this.#store.isShared) await this.#store.waitForOthers(presented, REJECTION_GRACE_MS);
-    // Looked at after the wait for the answer and right before acting on it.
-    const current = this.#store.read();
-    if (current.refresh !== presented.refresh) return this.#afterOthers(current, rejected, answer);
-    if (answer !== null) {
-      this.#clock.set(answer.server_time * 1000);
-      const written = this.#store.write({
-        access: answer.access_token,
-        refresh: answer.refresh_token ?? presented.refresh,
-      });
-      await Promise.all([written, lock.markExchanged(pairId(presented))]);
-      return answer.access_token;
-    }
-    if (rejection !== null) {
-      await this.#store.clear(rejection);
-      throw new AuthenticationRequired(rejection);
-    }
-    throw new NetworkError(await ApiError.from(response));
-  }
-
-  /**
-   * Somebody has logged out, or in anew, or refreshed without a lock, while we waited for our answer.
-   * @param {TokenPair} current
-   * @param {string | null} rejected
-   * @param {import("./token-response.js").TokenResponse | null} answer
-   * @returns {string}
-   */
-  #afterOthers(current, rejected, answer) {
-    const other = this.#otherThan(current, rejected);
-    if (other !== null) return other;
-    // The storage shows a half of what the other tab has stored; ours is of the same session, and as good.
-    const { access, refresh } = current;
-    if (answer !== null && [access, refresh].some((token) => isSameSession(token, answer.access_token))) {
-      return answer.access_token;
-    }
-    if (access !== null) return access;
-    throw new AuthenticationRequired();
-  }
-
-  /**
-   * Sends a request, again after a while if the server's clock is behind that of the server that issued the token.
    * @param {import("./request.js").PreparedRequest} request
    * @param {string} token
    */
-  async #sendPatiently(request, token) {
+  async #sendWithToken(request, token) {
     this.#used = token;
     if (this.#autoRefresh === "active") this.#schedule.arm();
-    const response = await this.#resendWhileTooEarly(
-      () => this.#send(request.withToken(token), request.signal),
-      () => request.isRepeatable,
-      request.signal,
-    );
+    const response = await this.#connection.sendWithToken(request, token);
     this.#sentToken.set(response, token);
     return response;
   }
-
-  /**
-   * @param {() => Promise<Response>} send
-   * @param {() => boolean} isRepeatable
-   * @param {AbortSignal | null} signal
-   */
-  async #resendWhileTooEarly(send, isRepeatable, signal) {
-    let response = await send();
-    for (const delay of NOT_YET_VALID_DELAYS_MS) {
-      if (!(await tokenRejection(response))?.isTooEarly || !isRepeatable()) break;
-      await sleep(delay, signal);
-      response = await send();
-    }
-    return response;
-  }
-
-  /**
-   * Asks one of the gateway's own endpoints.
-   * @param {string} endpoint
-   * @param {AbortSignal | null} signal
-   * @param {RequestInit} init
-   */
-  async #call(endpoint, signal, init) {
-    this.#assertUsable();
-    const deadline = AbortSignal.timeout(this.#requestTimeout);
-    const either = signal === null ? deadline : anySignal(signal, deadline);
-    return this.#callUntil(endpoint, init, either, signal);
-  }
-
-  /**
-   * @param {string} endpoint
-   * @param {string} token
-   * @param {RequestInit} init
-   * @param {AbortSignal} [deadline]
-   */
-  #callWithToken(endpoint, token, init, deadline = AbortSignal.timeout(this.#requestTimeout)) {
-    const headers = { Authorization: `Bearer ${token}` };
-    const send = () => this.#callUntil(endpoint, { ...init, headers }, deadline, null);
-    return this.#resendWhileTooEarly(send, () => !deadline.aborted, null);
-  }
-
-  /**
-   * @param {string} endpoint
-   * @param {RequestInit} init
-   * @param {AbortSignal} signal
-   * @param {AbortSignal | null} callers whose reason is passed on
-   */
-  #callUntil(endpoint, init, signal, callers) {
-    const url = resolveUrl(this.baseUrl, this.#endpoints + endpoint);
-    const request = new Request(url, { cache: "no-store", credentials: "omit", ...init, signal });
-    return this.#send(request, callers);
-  }
-
-  /**
-   * @param {Request} request
-   * @param {AbortSignal | null} signal the caller's
-   */
-  async #send(request, signal) {
-    try {
-      const response = await this.#fetch(request);
-      this.#clock.observe(response);
-      return response;
-    } catch (error) {
-      if (signal?.aborted) throw signal.reason;
-      throw new NetworkError(null, error);
-    }
-  }
 }
-
-/** Names a pair of tokens without giving them away: by what is last in their signatures. @param {TokenPair} tokens */
-const pairId = ({ access, refresh }) => `${(refresh ?? "").slice(-16)}|${(access ?? "").slice(-16)}`;

@@ -87,6 +87,14 @@ export class Announcer {
     this.#target.dispatchEvent(new AuthEvent("signed-out", { reason, isOtherTab }));
   }
 
+  /** Tells what an asynchronous storage was found to hold. */
+  announceRestored() {
+    const now = this.#store.read();
+    if (isSamePair(this.#announced, now)) return;
+    this.#announced = now;
+    this.#target.dispatchEvent(new AuthEvent("change"));
+  }
+
   dispose() {
     clearTimeout(this.#signOutTimer);
   }

@@ -97,7 +97,12 @@ class WebLock {
       // Rejected although granted: taken from us. The work goes on, and what it brings is judged as any late answer.
       this.#locks
         .request(this.#name, steal ? { steal } : { signal: waiting.signal }, hold)
-        .catch((error) => isGranted || failed(error));
+        .catch((error) => {
+          if (isGranted) return;
+          if (signal.aborted) failed(error);
+          // Forbidden here, as in a document without an origin of its own.
+          else NO_LOCK.run(work, signal).then(done, failed);
+        });
     });
   }
 

@@ -236,7 +236,7 @@ export class TokenStore {
   /** @param {unknown} message */
   #hear(message) {
     const told = /** @type {HandOver} */ (message);
-    if (told?.type !== "tokens") return;
+    if (told?.type !== "tokens" || typeof told.tokens !== "object") return;
     const current = this.read();
     // A message about tokens that are no longer ours is late: the storage knows more.
     if (![told.replaces, told.tokens.refresh].includes(current.refresh)) return;

@@ -80,6 +80,9 @@ test("an asynchronous storage is waited for", async () => {
     },
   });
   assert.equal(client.hasTokens, false, "not known yet");
+  const events = record(client);
+  let changes = 0;
+  client.addEventListener("change", () => (changes += 1));
   const response = client.fetch("/x");
   const request = await next();
   assert.equal(request.token, "A1");
@@ -87,6 +90,7 @@ test("an asynchronous storage is waited for", async () => {
   (await next()).answer(200, tokens("A2", "R2"));
   (await next()).answer(200);
   await response;
+  assert.deepEqual([changes, events], [2, ["refreshed"]], "what was found is no login");
   assert.deepEqual([kept.get("mine.access_token"), kept.get("mine.refresh_token")], ["A2", "R2"]);
   await client.clear();
   assert.equal(kept.has("mine.refresh_token"), false);
