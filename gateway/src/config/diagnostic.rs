@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-use super::place::Place;
+use super::source_span::SourceSpan;
 
 /// One thing that is wrong, or looks wrong.
 #[derive(Debug, Clone)]
 pub struct Diagnostic {
     severity: Severity,
     message: String,
-    place: Place,
-    related: Option<Box<(String, Place)>>,
+    place: SourceSpan,
+    related: Option<Box<(String, SourceSpan)>>,
     help: Option<String>,
 }
 
@@ -33,15 +33,15 @@ impl Diagnostic {
     }
 
     fn new(severity: Severity, message: String) -> Self {
-        Self { severity, message, place: Place::Nowhere, related: None, help: None }
+        Self { severity, message, place: SourceSpan::Nowhere, related: None, help: None }
     }
 
-    pub(super) fn at(self, place: Place) -> Self {
+    pub(super) fn at(self, place: SourceSpan) -> Self {
         Self { place, ..self }
     }
 
     /// Names a second place that has to do with it.
-    pub(super) fn related(self, note: impl Into<String>, place: Place) -> Self {
+    pub(super) fn related(self, note: impl Into<String>, place: SourceSpan) -> Self {
         Self { related: Some(Box::new((note.into(), place))), ..self }
     }
 
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn a_diagnostic_without_a_file_is_message_arrow_help() {
         let diagnostic =
-            Diagnostic::error("no").at(Place::Variable("AUTH_GATEWAY__X".into())).help("say yes");
+            Diagnostic::error("no").at(SourceSpan::Variable("AUTH_GATEWAY__X".into())).help("say yes");
         assert_eq!(
             diagnostic.to_string(),
             "error: no\n --> environment variable AUTH_GATEWAY__X\n  = help: say yes\n"
@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn a_second_place_follows_as_a_note() {
-        let diagnostic = Diagnostic::warning("twice").related("first here", Place::File("a.toml".into()));
+        let diagnostic =
+            Diagnostic::warning("twice").related("first here", SourceSpan::File("a.toml".into()));
         assert_eq!(diagnostic.to_string(), "warning: twice\nnote: first here\n --> a.toml\n");
         assert_eq!(diagnostic.location(), None);
     }

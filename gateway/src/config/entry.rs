@@ -8,19 +8,19 @@ use std::time::Duration;
 use figment::value::{Dict, Tag, Value};
 
 use super::diagnostic::Diagnostic;
-use super::place::{Part, Place};
-use super::suggestion::suggest;
-use super::table::{Merged, Table, dotted};
-use super::toml_file::{Step, parse_value};
+use super::did_you_mean::suggest;
+use super::source_span::{Part, SourceSpan};
+use super::table::{MergedConfig, Table, dotted};
+use super::toml_file::{PathSegment, parse_value};
 
 /// Why a value is not accepted, and what to do.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct InvalidValue {
     pub(super) message: String,
     pub(super) help: Option<String>,
 }
 
-impl Refusal {
+impl InvalidValue {
     pub(super) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), help: None }
     }
@@ -33,13 +33,17 @@ impl Refusal {
 /// A value, or its absence.
 #[derive(Clone)]
 pub(super) struct Entry<'a> {
-    merged: &'a Merged<'a>,
-    path: Vec<Step>,
+    merged: &'a MergedConfig<'a>,
+    path: Vec<PathSegment>,
     value: Option<&'a Value>,
 }
 
 impl<'a> Entry<'a> {
-    pub(super) fn new(merged: &'a Merged<'a>, path: Vec<Step>, value: Option<&'a Value>) -> Self {
+    pub(super) fn new(
+        merged: &'a MergedConfig<'a>,
+        path: Vec<PathSegment>,
+        value: Option<&'a Value>,
+    ) -> Self {
         Self { merged, path, value }
     }
 
@@ -52,25 +56,25 @@ impl<'a> Entry<'a> {
         dotted(&self.path)
     }
 
-    pub(super) fn place(&self) -> Place {
-        self.value.map_or(Place::Nowhere, |v| self.merged.place(v.tag(), &self.path, Part::Value))
+    pub(super) fn place(&self) -> SourceSpan {
+        self.value.map_or(SourceSpan::Nowhere, |v| self.merged.place(v.tag(), &self.path, Part::Value))
     }
 
     /// Like [`Entry::place`], pointing at the key.
-    pub(super) fn key_place(&self) -> Place {
-        self.value.map_or(Place::Nowhere, |v| self.merged.place(v.tag(), &self.path, Part::Key))
+    pub(super) fn key_place(&self) -> SourceSpan {
+        self.value.map_or(SourceSpan::Nowhere, |v| self.merged.place(v.tag(), &self.path, Part::Key))
     }
 
     /// Reports what is wrong with the value.
-    pub(super) fn refuse(&self, refusal: Refusal) {
-        let message = format!("`{}`: {}", self.name(), refusal.message);
-        self.report(Diagnostic::error(message).at(self.place()).maybe_help(refusal.help));
+    pub(super) fn refuse(&self, invalid: InvalidValue) {
+        let message = format!("`{}`: {}", self.name(), invalid.message);
+        self.report(Diagnostic::error(message).at(self.place()).maybe_help(invalid.help));
     }
 
     /// Reports what looks wrong with the value.
-    pub(super) fn warn(&self, refusal: Refusal) {
-        let message = format!("`{}`: {}", self.name(), refusal.message);
-        self.report(Diagnostic::warning(message).at(self.place()).maybe_help(refusal.help));
+    pub(super) fn warn(&self, invalid: InvalidValue) {
+        let message = format!("`{}`: {}", self.name(), invalid.message);
+        self.report(Diagnostic::warning(message).at(self.place()).maybe_help(invalid.help));
     }
 
     pub(super) fn report(&self, diagnostic: Diagnostic) {
@@ -90,15 +94,15 @@ impl<'a> Entry<'a> {
         match self.value? {
             Value::String(_, text) => Some(text),
             _ => {
-                self.refuse(Refusal::new("expected a string").help("put the value in quotes"));
+                self.refuse(InvalidValue::new("expected a string").help("put the value in quotes"));
                 None
             }
         }
     }
 
     /// Text that `parse` understands.
-    pub(super) fn parse<T>(&self, parse: impl FnOnce(&'a str) -> Result<T, Refusal>) -> Option<T> {
-        parse(self.string()?).map_err(|refusal| self.refuse(refusal)).ok()
+    pub(super) fn parse<T>(&self, parse: impl FnOnce(&'a str) -> Result<T, InvalidValue>) -> Option<T> {
+        parse(self.string()?).map_err(|invalid| self.refuse(invalid)).ok()
     }
 
     /// One of several words.
@@ -106,7 +110,7 @@ impl<'a> Entry<'a> {
         self.parse(|text| {
             let known: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
             let found = choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice);
-            found.ok_or_else(|| Refusal {
+            found.ok_or_else(|| InvalidValue {
                 message: format!("unknown value {}", quoted(text)),
                 help: suggest("known values", text, &known),
             })
@@ -156,7 +160,7 @@ impl<'a> Entry<'a> {
                 if duration > *range.end() { ("most", range.end()) } else { ("least", range.start()) };
             format!("must be at {} {}", bound.0, humantime::format_duration(*bound.1))
         };
-        self.refuse(Refusal::new(message));
+        self.refuse(InvalidValue::new(message));
         None
     }
 
@@ -166,7 +170,7 @@ impl<'a> Entry<'a> {
             Value::Array(_, elements) => {
                 let entry = |(i, value)| {
                     let mut path = self.path.clone();
-                    path.push(Step::Index(i));
+                    path.push(PathSegment::Index(i));
                     Entry::new(self.merged, path, Some(value))
                 };
                 Some(elements.iter().enumerate().map(entry).collect())
@@ -176,7 +180,7 @@ impl<'a> Entry<'a> {
     }
 
     /// The elements of a list of texts that `parse` understands; those it does not are reported and left out.
-    pub(super) fn list_of<T>(&self, parse: impl Fn(&'a str) -> Result<T, Refusal>) -> Option<Vec<T>> {
+    pub(super) fn list_of<T>(&self, parse: impl Fn(&'a str) -> Result<T, InvalidValue>) -> Option<Vec<T>> {
         Some(self.list()?.iter().filter_map(|element| element.parse(&parse)).collect())
     }
 
@@ -192,7 +196,9 @@ impl<'a> Entry<'a> {
             Value::Dict(..) => self.table(read),
             other => {
                 let found = if other.as_str().is_some() { "a string".to_owned() } else { describe(other) };
-                self.refuse(Refusal::new(format!("expected a table, found {found}")).help(like(example)));
+                self.refuse(
+                    InvalidValue::new(format!("expected a table, found {found}")).help(like(example)),
+                );
                 None
             }
         }
@@ -224,12 +230,12 @@ impl<'a> Entry<'a> {
         {
             return Some(number);
         }
-        self.refuse(Refusal::new(format!("must be from {least} to {most}, found {number}")));
+        self.refuse(InvalidValue::new(format!("must be from {least} to {most}, found {number}")));
         None
     }
 
     fn expected<T>(&self, what: &str, found: &Value) -> Option<T> {
-        self.refuse(Refusal::new(format!("expected {what}, found {}", describe(found))));
+        self.refuse(InvalidValue::new(format!("expected {what}, found {}", describe(found))));
         None
     }
 
@@ -238,7 +244,7 @@ impl<'a> Entry<'a> {
         if found.as_str().is_none() {
             return self.expected(what, found);
         }
-        self.refuse(Refusal::new(format!("expected {what}, found a string")));
+        self.refuse(InvalidValue::new(format!("expected {what}, found a string")));
         None
     }
 }

@@ -6,8 +6,8 @@ use figment::value::{Dict, Map, Tag, Value};
 use figment::{Metadata, Profile, Provider};
 
 use super::diagnostic::Diagnostic;
-use super::place::Place;
 use super::report::Report;
+use super::source_span::SourceSpan;
 use super::toml_file::parse_value;
 
 const PREFIX: &str = "auth_gateway__";
@@ -27,7 +27,7 @@ impl EnvVariable {
             let folded = name.to_ascii_lowercase();
             let Some(path) = folded.strip_prefix(PREFIX) else { continue };
             let keys: Vec<String> = path.split("__").map(str::to_owned).collect();
-            let place = Place::Variable(name.clone());
+            let place = SourceSpan::Variable(name.clone());
             if keys.iter().any(String::is_empty) {
                 let help = "write AUTH_GATEWAY__SECTION__KEY, such as AUTH_GATEWAY__SERVER__LISTEN";
                 report.push(Diagnostic::error("the variable names no key").at(place).help(help));
@@ -38,7 +38,7 @@ impl EnvVariable {
                 report.push(
                     Diagnostic::error("two variables differ in upper and lower case only")
                         .at(place)
-                        .related("the other one", Place::Variable(other.name))
+                        .related("the other one", SourceSpan::Variable(other.name))
                         .help("unset one of them"),
                 );
             }

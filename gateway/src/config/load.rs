@@ -6,12 +6,12 @@ use figment::Figment;
 use figment::value::{Dict, Tag, Value};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
+use super::diff::Given;
 use super::env_variable::EnvVariable;
-use super::given::Given;
 use super::report::Report;
 use super::sections;
 use super::settings::Settings;
-use super::table::{Merged, Table};
+use super::table::{MergedConfig, Table};
 use super::toml_file::TomlFile;
 
 /// Settings that may be served, and what looks odd about them.
@@ -60,7 +60,7 @@ pub fn load(
         Value::Dict(Tag::Default, Dict::new())
     });
 
-    let merged = Merged { figment, files: &parsed, report: &report };
+    let merged = MergedConfig { figment, files: &parsed, report: &report };
     let root = all.as_dict().map(|dict| (Tag::Default, dict));
     let settings = Table::read(&merged, Vec::new(), root, sections::settings);
     report.finish().map(|warnings| Loaded { settings, warnings, given: Given::of(&all) })

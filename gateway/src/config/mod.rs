@@ -10,17 +10,17 @@
 //! together.
 
 mod diagnostic;
+mod did_you_mean;
+mod diff;
 mod entry;
 mod env_variable;
+mod file_watcher;
 mod fingerprint;
-mod given;
 mod load;
-mod place;
 mod report;
 mod sections;
 mod settings;
-mod source;
-mod suggestion;
+mod source_span;
 mod table;
 mod toml_file;
 
@@ -30,8 +30,8 @@ mod default_configuration_tests;
 mod test_support;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub(crate) use diff::Given;
+pub use file_watcher::{FilesSeen, Source};
 pub(crate) use fingerprint::{Fingerprint, fingerprint};
-pub(crate) use given::Given;
 pub use load::{Loaded, load};
 pub use settings::*;
-pub use source::{FilesSeen, Source};

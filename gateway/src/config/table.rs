@@ -6,30 +6,30 @@ use figment::value::{Dict, Tag, Value};
 use figment::{Figment, Source};
 
 use super::diagnostic::Diagnostic;
+use super::did_you_mean::suggest;
 use super::entry::Entry;
-use super::place::{Part, Place};
 use super::report::Report;
-use super::suggestion::suggest;
-use super::toml_file::{Step, TomlFile};
+use super::source_span::{Part, SourceSpan};
+use super::toml_file::{PathSegment, TomlFile};
 
 /// Everything that was given, merged, with who gave what.
-pub(super) struct Merged<'a> {
+pub(super) struct MergedConfig<'a> {
     pub(super) figment: Figment,
     pub(super) files: &'a [TomlFile],
     pub(super) report: &'a Report,
 }
 
-impl Merged<'_> {
+impl MergedConfig<'_> {
     /// Where the value with this tag, at this path, was given.
-    pub(super) fn place(&self, tag: Tag, path: &[Step], part: Part) -> Place {
+    pub(super) fn place(&self, tag: Tag, path: &[PathSegment], part: Part) -> SourceSpan {
         match self.figment.get_metadata(tag).and_then(|metadata| metadata.source.as_ref()) {
             Some(Source::File(source)) => self
                 .files
                 .iter()
                 .find(|file| file.path() == source)
-                .map_or_else(|| Place::File(source.clone()), |file| file.place(path, part)),
-            Some(Source::Custom(variable)) => Place::Variable(variable.clone()),
-            _ => Place::Nowhere,
+                .map_or_else(|| SourceSpan::File(source.clone()), |file| file.place(path, part)),
+            Some(Source::Custom(variable)) => SourceSpan::Variable(variable.clone()),
+            _ => SourceSpan::Nowhere,
         }
     }
 
@@ -42,8 +42,8 @@ impl Merged<'_> {
 
 /// A table being read.
 pub(super) struct Table<'a> {
-    merged: &'a Merged<'a>,
-    path: Vec<Step>,
+    merged: &'a MergedConfig<'a>,
+    path: Vec<PathSegment>,
     values: Option<(Tag, &'a Dict)>,
     asked: Vec<String>,
 }
@@ -51,8 +51,8 @@ pub(super) struct Table<'a> {
 impl<'a> Table<'a> {
     /// Reads a table, then reports the keys that `read` did not ask for.
     pub(super) fn read<T>(
-        merged: &'a Merged<'a>,
-        path: Vec<Step>,
+        merged: &'a MergedConfig<'a>,
+        path: Vec<PathSegment>,
         values: Option<(Tag, &'a Dict)>,
         read: impl FnOnce(&mut Table<'a>) -> T,
     ) -> T {
@@ -84,8 +84,8 @@ impl<'a> Table<'a> {
     }
 
     /// Where the table itself begins.
-    pub(super) fn place(&self) -> Place {
-        self.values.map_or(Place::Nowhere, |(tag, _)| self.merged.place(tag, &self.path, Part::Value))
+    pub(super) fn place(&self) -> SourceSpan {
+        self.values.map_or(SourceSpan::Nowhere, |(tag, _)| self.merged.place(tag, &self.path, Part::Value))
     }
 
     /// Whether nobody gave anything in it.
@@ -97,9 +97,9 @@ impl<'a> Table<'a> {
         self.merged.report
     }
 
-    fn path_to(&self, key: &str) -> Vec<Step> {
+    fn path_to(&self, key: &str) -> Vec<PathSegment> {
         let mut path = self.path.clone();
-        path.push(Step::Key(key.to_owned()));
+        path.push(PathSegment::Key(key.to_owned()));
         path
     }
 
@@ -110,7 +110,7 @@ impl<'a> Table<'a> {
             let name = if key.is_empty() { "\"\"" } else { key };
             let within = match self.path.as_slice() {
                 [] => String::new(),
-                [Step::Key(list), Step::Index(_)] => format!(" in [[{list}]]"),
+                [PathSegment::Key(list), PathSegment::Index(_)] => format!(" in [[{list}]]"),
                 path => format!(" in [{}]", dotted(path)),
             };
             let mut tags = BTreeSet::new();
@@ -129,16 +129,16 @@ impl<'a> Table<'a> {
 }
 
 /// A path as it is written in TOML and in messages: `routes[1].path`.
-pub(super) fn dotted(path: &[Step]) -> String {
+pub(super) fn dotted(path: &[PathSegment]) -> String {
     let mut text = String::new();
     for step in path {
         match step {
-            Step::Key(key) if text.is_empty() => text.extend(key.escape_debug()),
-            Step::Key(key) => {
+            PathSegment::Key(key) if text.is_empty() => text.extend(key.escape_debug()),
+            PathSegment::Key(key) => {
                 text.push('.');
                 text.extend(key.escape_debug());
             }
-            Step::Index(index) => text.push_str(&format!("[{index}]")),
+            PathSegment::Index(index) => text.push_str(&format!("[{index}]")),
         }
     }
     text

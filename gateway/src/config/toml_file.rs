@@ -10,11 +10,11 @@ use figment::{Metadata, Profile, Provider};
 use toml_edit::{Document, Item, TableLike};
 
 use super::diagnostic::Diagnostic;
-use super::place::{Part, Place, SourceText};
+use super::source_span::{Part, SourceSpan, SourceText};
 
 /// One step from the root of a configuration to a value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Step {
+pub(super) enum PathSegment {
     Key(String),
     Index(usize),
 }
@@ -24,7 +24,7 @@ pub(super) enum Step {
 pub(super) struct TomlFile {
     source: Arc<SourceText>,
     values: Dict,
-    spans: BTreeMap<Vec<Step>, Spans>,
+    spans: BTreeMap<Vec<PathSegment>, Spans>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -43,7 +43,7 @@ impl TomlFile {
                 .filter(|byte| **byte == b'\n')
                 .count();
             Diagnostic::error(format!("the configuration file is not UTF-8 text (line {line})"))
-                .at(Place::File(path.into()))
+                .at(SourceSpan::File(path.into()))
                 .help("TOML files are UTF-8: save the file in that encoding")
         })?;
         Self::parse(path.into(), text, number)
@@ -58,12 +58,16 @@ impl TomlFile {
                 let message = format!("not valid TOML: {}", error.message());
                 let hidden = secrets_in_broken_text(&text);
                 let source = Arc::new(SourceText { path, text, hidden, number });
-                return Err(Diagnostic::error(message).at(Place::Text { source, span, part: Part::Value }));
+                return Err(Diagnostic::error(message).at(SourceSpan::Text {
+                    source,
+                    span,
+                    part: Part::Value,
+                }));
             }
         };
-        let mut walk = Walk::default();
+        let mut walk = SpanVisitor::default();
         let values = walk.table(document.as_table());
-        let Walk { spans, hidden, .. } = walk;
+        let SpanVisitor { spans, hidden, .. } = walk;
         drop(document);
         Ok(Self { source: Arc::new(SourceText { path, text, hidden, number }), values, spans })
     }
@@ -73,19 +77,19 @@ impl TomlFile {
     }
 
     /// Where the value or the key at `path` stands; the nearest table around it if it has no place of its own.
-    pub(super) fn place(&self, path: &[Step], part: Part) -> Place {
+    pub(super) fn place(&self, path: &[PathSegment], part: Part) -> SourceSpan {
         let Some(spans) = self.spans.get(path) else {
             return match path.split_last() {
                 Some((_, parent)) => self.place(parent, Part::Key),
-                None => Place::File(self.source.path.clone()),
+                None => SourceSpan::File(self.source.path.clone()),
             };
         };
         let (span, part) = match (part, &spans.key, &spans.value) {
             (Part::Key, Some(key), _) | (Part::Value, Some(key), None) => (key, Part::Key),
             (_, _, Some(value)) => (value, Part::Value),
-            (_, None, None) => return Place::File(self.source.path.clone()),
+            (_, None, None) => return SourceSpan::File(self.source.path.clone()),
         };
-        Place::Text { source: self.source.clone(), span: span.clone(), part }
+        SourceSpan::Text { source: self.source.clone(), span: span.clone(), part }
     }
 }
 
@@ -102,7 +106,7 @@ impl Provider for TomlFile {
 /// Reads one TOML value, as it stands after an equals sign.
 pub(super) fn parse_value(text: &str) -> Option<Value> {
     let value: toml_edit::Value = text.trim().parse().ok()?;
-    Some(Walk::default().value(&value))
+    Some(SpanVisitor::default().value(&value))
 }
 
 /// Whether the value of a key of this name must never be printed.
@@ -113,27 +117,28 @@ pub(super) fn is_secret(key: &str) -> bool {
 
 /// Turns toml_edit's tree into figment's, noting places on the way.
 #[derive(Default)]
-struct Walk {
-    at: Vec<Step>,
-    spans: BTreeMap<Vec<Step>, Spans>,
+struct SpanVisitor {
+    at: Vec<PathSegment>,
+    spans: BTreeMap<Vec<PathSegment>, Spans>,
     hidden: Vec<Range<usize>>,
 }
 
-impl Walk {
+impl SpanVisitor {
     fn table(&mut self, table: &dyn TableLike) -> Dict {
         let mut dict = Dict::new();
         for (name, item) in table.iter() {
             let key = table.key(name).and_then(toml_edit::Key::span);
             let hidden = if is_secret(name) { item.span() } else { None };
             self.hidden.extend(hidden);
-            let value =
-                self.step(Step::Key(name.into()), Spans { key, value: item.span() }, |walk| walk.item(item));
+            let value = self.step(PathSegment::Key(name.into()), Spans { key, value: item.span() }, |walk| {
+                walk.item(item)
+            });
             dict.insert(name.into(), value);
         }
         dict
     }
 
-    fn step(&mut self, step: Step, spans: Spans, visit: impl FnOnce(&mut Self) -> Value) -> Value {
+    fn step(&mut self, step: PathSegment, spans: Spans, visit: impl FnOnce(&mut Self) -> Value) -> Value {
         self.at.push(step);
         self.spans.insert(self.at.clone(), spans);
         let value = visit(self);
@@ -148,7 +153,7 @@ impl Walk {
             Item::Table(table) => Value::Dict(Tag::Default, self.table(table)),
             Item::ArrayOfTables(tables) => {
                 let tables = tables.iter().enumerate().map(|(i, table)| {
-                    self.step(Step::Index(i), Spans { key: None, value: table.span() }, |walk| {
+                    self.step(PathSegment::Index(i), Spans { key: None, value: table.span() }, |walk| {
                         Value::Dict(Tag::Default, walk.table(table))
                     })
                 });
@@ -175,7 +180,7 @@ impl Walk {
             Toml::InlineTable(table) => Value::Dict(Tag::Default, self.table(table)),
             Toml::Array(array) => {
                 let elements = array.iter().enumerate().map(|(i, element)| {
-                    self.step(Step::Index(i), Spans { key: None, value: element.span() }, |walk| {
+                    self.step(PathSegment::Index(i), Spans { key: None, value: element.span() }, |walk| {
                         walk.value(element)
                     })
                 });
@@ -193,7 +198,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Diagnostic {
         _ => Diagnostic::error(format!("the configuration file cannot be read: {error}"))
             .help("give the user the gateway runs as the right to read it"),
     };
-    diagnostic.at(Place::File(path.into()))
+    diagnostic.at(SourceSpan::File(path.into()))
 }
 
 /// Where a text that does not parse may hold secrets: what follows such a key on its line, or, after an opening
@@ -225,8 +230,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn key(name: &str) -> Step {
-        Step::Key(name.into())
+    fn key(name: &str) -> PathSegment {
+        PathSegment::Key(name.into())
     }
 
     #[test]
@@ -237,11 +242,11 @@ mod tests {
             (vec![key("top")], Part::Key, "x.toml:1:1"),
             (vec![key("top")], Part::Value, "x.toml:1:7"),
             (vec![key("a")], Part::Key, "x.toml:2:2"),
-            (vec![key("a"), key("b"), Step::Index(1)], Part::Value, "x.toml:4:2"),
+            (vec![key("a"), key("b"), PathSegment::Index(1)], Part::Value, "x.toml:4:2"),
             (vec![key("a"), key("c"), key("d"), key("e")], Part::Value, "x.toml:6:10"),
-            (vec![key("f"), Step::Index(1), key("g")], Part::Value, "x.toml:10:5"),
-            (vec![key("f"), Step::Index(1)], Part::Value, "x.toml:9:1"),
-            (vec![key("f"), Step::Index(1), key("missing")], Part::Value, "x.toml:9:1"),
+            (vec![key("f"), PathSegment::Index(1), key("g")], Part::Value, "x.toml:10:5"),
+            (vec![key("f"), PathSegment::Index(1)], Part::Value, "x.toml:9:1"),
+            (vec![key("f"), PathSegment::Index(1), key("missing")], Part::Value, "x.toml:9:1"),
         ] {
             assert_eq!(file.place(&path, part).to_string(), expected, "{path:?} {part:?}");
         }

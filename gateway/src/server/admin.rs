@@ -11,27 +11,29 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::answer::Answer;
-use super::listener::{accept, close};
-use super::running::since_1970;
-use crate::pipeline::{Gateway, Response};
-use crate::problem::{Code, Rejection};
+use crate::http1::{HeaderKind, HeadLimits, Host, RequestHead, Version};
+use crate::net::{Deadline, ReadBuffer, Socket};
+use crate::rejection::{Code, Rejection};
+use crate::response::Response;
+use crate::runtime::Gateway;
+use crate::server::answer::Answer;
+use crate::server::lifecycle::since_1970;
+use crate::server::listener::{accept, close};
 use crate::telemetry::{Gauges, LogWriter};
-use crate::wire::{Deadline, FieldKind, HeadLimits, Host, ReadBuffer, RequestHead, Socket, Version};
 
 /// A whole exchange may take so long: nothing here waits for anything.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What can be asked about.
 #[derive(Clone)]
-pub(super) struct AdminState {
-    pub(super) gateway: Arc<Gateway>,
-    pub(super) logs: LogWriter,
-    pub(super) draining: watch::Receiver<bool>,
+pub(crate) struct AdminState {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) logs: LogWriter,
+    pub(crate) draining: watch::Receiver<bool>,
 }
 
 /// Answers until the process ends or another gateway does it, one request a connection.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     state: AdminState,
     mut handed_over: watch::Receiver<bool>,
@@ -86,7 +88,7 @@ fn answer<'c>(head: &RequestHead, state: &AdminState) -> Result<Response<'c>, Re
     let host = Host::of(head, None).map_err(|e| Rejection::new(Code::BadRequest, e.to_string()))?;
     // A browser that was led here by another site's page, or by a name that was bound to this address, has no
     // business here (CVE-2026-27589).
-    let from_a_page = head.fields().of_kind(FieldKind::Origin).next().is_some();
+    let from_a_page = head.headers().of_kind(HeaderKind::Origin).next().is_some();
     if from_a_page || !host.is_address_or_localhost() {
         return Err(Rejection::new(
             Code::Misdirected,
@@ -115,7 +117,7 @@ fn answer<'c>(head: &RequestHead, state: &AdminState) -> Result<Response<'c>, Re
 /// nothing else (finding 16). A users file that cannot be used leaves the users that were read before.
 fn readiness<'c>(state: &AdminState) -> Response<'c> {
     let draining = *state.draining.borrow();
-    let store = state.gateway.sessions.store_trouble();
+    let store = state.gateway.sessions.store_last_error();
     let configuration = state.gateway.configuration.trouble();
     let users = state.gateway.configuration.current().users.trouble();
     let (now, revocations) = (now_millis(), state.gateway.sessions.revocations());
@@ -159,7 +161,7 @@ fn gauges(state: &AdminState) -> Gauges {
         revoked_sessions: state.gateway.sessions.revocations().len(),
         log_lines_dropped: state.logs.dropped(),
         password_hashes: state.gateway.hashing.hashes_run(),
-        store_up: state.gateway.sessions.store_trouble().is_none(),
+        store_up: state.gateway.sessions.store_last_error().is_none(),
         store_losses: state.gateway.sessions.store_losses(),
         revocations_age: state.gateway.sessions.revocations().age(now_millis()),
         draining: *state.draining.borrow(),

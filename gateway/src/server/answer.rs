@@ -7,32 +7,33 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time::Instant;
 
-use crate::pipeline::{Response, ResponseBody};
-use crate::wire::{BodyError, BodyFraming, Deadline, Socket, Version, http_date};
+use crate::http1::{BodyError, BodyFraming, Version, http_date};
+use crate::net::{Deadline, Socket};
+use crate::response::{Response, ResponseBody};
 
 /// Pieces up to this size are copied behind the head, so that a small answer is one write and one packet.
 const SMALL: usize = 16 * 1024;
 
 /// What the answer has to fit.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Answer<'a> {
-    pub(super) version: Version,
-    pub(super) is_head: bool,
-    pub(super) keep_alive: bool,
-    pub(super) request_id: &'a [u8],
+pub(crate) struct Answer<'a> {
+    pub(crate) version: Version,
+    pub(crate) is_head: bool,
+    pub(crate) keep_alive: bool,
+    pub(crate) request_id: &'a [u8],
     /// Now, in seconds since 1970: what `Date` says where nobody else said it.
-    pub(super) now: u64,
+    pub(crate) now: u64,
 }
 
 /// How writing went.
 #[derive(Debug)]
-pub(super) struct Written {
+pub(crate) struct Written {
     /// Bytes of the body.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// When the last of it was written.
-    pub(super) ended: Instant,
+    pub(crate) ended: Instant,
     /// Whether the connection may go on; an error if the answer was cut short.
-    pub(super) outcome: Result<bool, io::Error>,
+    pub(crate) outcome: Result<bool, io::Error>,
 }
 
 /// How the body is delimited for this client.
@@ -45,7 +46,7 @@ enum Delimiter {
 }
 
 impl Answer<'_> {
-    pub(super) async fn write(
+    pub(crate) async fn write(
         &self,
         socket: &Socket,
         deadline: &mut Deadline,

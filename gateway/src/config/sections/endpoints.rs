@@ -1,7 +1,7 @@
 //! `[endpoints]`: where the gateway's own endpoints live.
 
-use super::path_shape;
-use crate::config::entry::Refusal;
+use super::path_pattern;
+use crate::config::entry::InvalidValue;
 use crate::config::settings::Endpoints;
 use crate::config::table::Table;
 
@@ -11,11 +11,11 @@ pub(super) fn endpoints(table: &mut Table<'_>) -> Endpoints {
     Endpoints { prefix: table.take("prefix").parse(prefix).unwrap_or_default() }
 }
 
-fn prefix(text: &str) -> Result<String, Refusal> {
+fn prefix(text: &str) -> Result<String, InvalidValue> {
     match text {
         "" => {}
-        "/" => return Err(Refusal::new("the prefix is a slash alone").help("write \"\" for no prefix")),
-        _ => path_shape::segments(text).map_err(|r| r.help("write it like \"/auth\""))?,
+        "/" => return Err(InvalidValue::new("the prefix is a slash alone").help("write \"\" for no prefix")),
+        _ => path_pattern::segments(text).map_err(|r| r.help("write it like \"/auth\""))?,
     }
     Ok(text.to_owned())
 }

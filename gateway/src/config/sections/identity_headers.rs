@@ -1,10 +1,10 @@
 //! `[identity_headers]`: which claims the upstream sees, and under which names.
 
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, Refusal, quoted};
-use crate::config::place::Place;
+use crate::config::did_you_mean::suggest;
+use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::settings::IdentityHeader;
-use crate::config::suggestion::suggest;
+use crate::config::source_span::SourceSpan;
 use crate::config::table::Table;
 
 pub(super) const DEFAULTS: [(&str, &str); 4] = [
@@ -51,10 +51,10 @@ const RESERVED: [&str; 25] = [
 const RESERVED_PREFIXES: [&str; 3] = ["content-", "proxy-", "x-forwarded-"];
 
 pub(super) fn identity_headers(table: &mut Table<'_>) -> Vec<IdentityHeader> {
-    let mut headers: Vec<(IdentityHeader, Place)> = DEFAULTS
+    let mut headers: Vec<(IdentityHeader, SourceSpan)> = DEFAULTS
         .iter()
         .map(|(claim, header)| {
-            (IdentityHeader { claim: (*claim).into(), header: (*header).into() }, Place::Nowhere)
+            (IdentityHeader { claim: (*claim).into(), header: (*header).into() }, SourceSpan::Nowhere)
         })
         .collect();
     for (claim, entry) in table.take_all() {
@@ -94,7 +94,7 @@ pub(super) fn identity_headers(table: &mut Table<'_>) -> Vec<IdentityHeader> {
 
 fn warn_of_unknown_claim(claim: &str, entry: &Entry<'_>) {
     if !CLAIMS.contains(&claim) {
-        entry.warn(Refusal {
+        entry.warn(InvalidValue {
             message: format!("the gateway's tokens have no claim {}, so this is never sent", quoted(claim)),
             help: suggest("claims", claim, &CLAIMS),
         });
@@ -106,21 +106,21 @@ pub(super) fn fold(header: &str) -> String {
     header.to_ascii_lowercase().replace('_', "-")
 }
 
-fn header_name(text: &str) -> Result<String, Refusal> {
+fn header_name(text: &str) -> Result<String, InvalidValue> {
     let folded = fold(text);
     let reserved = RESERVED.contains(&folded.as_str())
         || RESERVED_PREFIXES.iter().any(|prefix| folded.starts_with(prefix));
     if reserved {
-        return Err(Refusal::new(format!("the header {} may not carry a claim", quoted(text))).help(
+        return Err(InvalidValue::new(format!("the header {} may not carry a claim", quoted(text))).help(
             "it has a meaning of its own in HTTP or is set by the gateway: use a name such as X-Auth-User",
         ));
     }
     if !text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') || text.starts_with('-') {
-        return Err(Refusal::new(format!("{} is not a header name for a claim", quoted(text)))
+        return Err(InvalidValue::new(format!("{} is not a header name for a claim", quoted(text)))
             .help("use letters, digits and hyphens, such as X-Auth-User"));
     }
     if text.len() > 64 {
-        return Err(Refusal::new("the header name is longer than 64 characters"));
+        return Err(InvalidValue::new("the header name is longer than 64 characters"));
     }
     Ok(text.to_owned())
 }

@@ -1,7 +1,7 @@
 //! `[limits]`: how much is read from a client and how long is waited for it.
 
 use super::{DAY, HOUR, MINUTE, cores, seconds, up_to};
-use crate::config::entry::{Entry, Refusal};
+use crate::config::entry::{Entry, InvalidValue};
 use crate::config::settings::Limits;
 use crate::config::table::Table;
 
@@ -11,7 +11,7 @@ pub(super) fn limits(table: &mut Table<'_>) -> Limits {
     let header_block = block_entry.size(1024..=1 << 20).unwrap_or(32 << 10);
     if block_entry.is_given() && header_block < request_line {
         block_entry.refuse(
-            Refusal::new("is smaller than `limits.request_line`, which is a part of it")
+            InvalidValue::new("is smaller than `limits.request_line`, which is a part of it")
                 .help(format!("make it more than {request_line} bytes")),
         );
     }

@@ -1,7 +1,7 @@
 //! `[lockout]`: when a user name is locked, and for how long.
 
 use super::{DAY, MINUTE, up_to};
-use crate::config::entry::Refusal;
+use crate::config::entry::InvalidValue;
 use crate::config::settings::Lockout;
 use crate::config::table::Table;
 
@@ -14,7 +14,7 @@ pub(super) fn lockout(table: &mut Table<'_>) -> Lockout {
     let max_duration = max_entry.duration(up_to(30 * DAY));
     if max_duration.is_some_and(|max| max < duration) {
         max_entry.refuse(
-            Refusal::new("is shorter than `lockout.duration`, how long a first lock lasts")
+            InvalidValue::new("is shorter than `lockout.duration`, how long a first lock lasts")
                 .help("make it longer, or leave it out"),
         );
     }

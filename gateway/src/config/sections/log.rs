@@ -2,9 +2,9 @@
 
 use tracing_subscriber::EnvFilter;
 
-use crate::config::entry::{Refusal, quoted};
+use crate::config::did_you_mean::suggest;
+use crate::config::entry::{InvalidValue, quoted};
 use crate::config::settings::{Log, LogFormat};
-use crate::config::suggestion::suggest;
 use crate::config::table::Table;
 
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
@@ -22,15 +22,15 @@ pub(super) fn log(table: &mut Table<'_>) -> Log {
 
 /// A filter. One that is a single word must be a level: tracing would take a misspelt one for a module's name and
 /// log nothing.
-fn filter(text: &str) -> Result<String, Refusal> {
+fn filter(text: &str) -> Result<String, InvalidValue> {
     let word = text.trim();
     let is_word = word.chars().all(|c| c.is_ascii_alphanumeric());
     if is_word && !LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word)) {
         let message = format!("unknown log level {}", quoted(text));
-        return Err(Refusal { message, help: suggest("known levels", word, &LEVELS) });
+        return Err(InvalidValue { message, help: suggest("known levels", word, &LEVELS) });
     }
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|_| {
-        Refusal::new(format!("{} is not a log filter", quoted(text)))
+        InvalidValue::new(format!("{} is not a log filter", quoted(text)))
             .help("write a level such as \"info\", or \"info,auth_gateway=debug\"")
     })
 }

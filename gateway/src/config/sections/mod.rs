@@ -4,22 +4,22 @@ mod cors;
 mod endpoints;
 mod identity_headers;
 mod limits;
-mod listeners;
 mod lockout;
 mod log;
-mod path_shape;
+mod path_pattern;
 mod redis;
 mod reload;
 mod route_bypasses;
 mod route_collisions;
 mod routes;
 mod secret;
+mod secret_strength;
+mod server;
 mod store;
 mod throttle;
 mod tokens;
 mod upstreams;
 mod users;
-mod weak_secret;
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -31,7 +31,7 @@ use super::test_support;
 
 /// The whole configuration. Where something is wrong, a default stands in its place and the report says so.
 pub(super) fn settings(root: &mut Table<'_>) -> Settings {
-    let (server, admin) = listeners::listeners(root);
+    let (server, admin) = server::listeners(root);
     let endpoints = root.section("endpoints", endpoints::endpoints);
     let upstreams = root.section("upstreams", upstreams::upstreams);
     let identity_headers = root.section("identity_headers", identity_headers::identity_headers);

@@ -8,7 +8,7 @@ use super::upstreams::is_host;
 use super::users::readable;
 use super::{DAY, seconds};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, Refusal, quoted};
+use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::settings::{Redis, RedisAddress, RedisLogin, RedisServers, RedisTls, Revocation};
 use crate::config::table::Table;
 
@@ -63,7 +63,7 @@ fn servers(table: &mut Table<'_>, wanted: bool) -> (RedisServers, bool) {
         ),
     }
     if !sentinels.is_given() && master_name.is_given() {
-        master_name.warn(Refusal::new("has no effect without `sentinels`"));
+        master_name.warn(InvalidValue::new("has no effect without `sentinels`"));
     }
     if sentinels.is_given() {
         let (sentinels, tls) = addresses(&sentinels, SENTINEL_PORT);
@@ -87,35 +87,37 @@ fn addresses(entry: &Entry<'_>, port: u16) -> (Vec<RedisAddress>, bool) {
     let urls: Vec<Url> = entry.list_of(|text| url(text, port)).unwrap_or_default();
     let tls = urls.first().is_some_and(|url| url.tls);
     if entry.list().is_some_and(|list| list.is_empty()) {
-        entry.refuse(Refusal::new("needs at least one URL").help("write it like [\"redis://10.0.0.1\"]"));
+        entry
+            .refuse(InvalidValue::new("needs at least one URL").help("write it like [\"redis://10.0.0.1\"]"));
     }
     if urls.iter().any(|url| url.tls != tls) {
-        entry
-            .refuse(Refusal::new("mixes redis:// and rediss://").help("use TLS for all of them or for none"));
+        entry.refuse(
+            InvalidValue::new("mixes redis:// and rediss://").help("use TLS for all of them or for none"),
+        );
     }
     if urls.iter().any(|url| url.database.is_some()) {
         entry.refuse(
-            Refusal::new("names a database")
+            InvalidValue::new("names a database")
                 .help("Sentinels have none and a cluster has only database 0: leave it out"),
         );
     }
     (urls.into_iter().map(|url| url.address).collect(), tls)
 }
 
-fn url(text: &str, default_port: u16) -> Result<Url, Refusal> {
+fn url(text: &str, default_port: u16) -> Result<Url, InvalidValue> {
     let example = "write it like \"redis://127.0.0.1:6379\", or \"rediss://…\" for TLS";
     // First of all, so that a password is never part of a message.
     if text.contains('@') {
-        return Err(Refusal::new("a Redis URL may not contain a user name or a password here")
+        return Err(InvalidValue::new("a Redis URL may not contain a user name or a password here")
             .help("set `username` and `password_file` beside it"));
     }
     let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(Refusal::new(format!("{} is not a URL", quoted(text))).help(example));
+        return Err(InvalidValue::new(format!("{} is not a URL", quoted(text))).help(example));
     };
     let tls = match scheme {
         "redis" => false,
         "rediss" => true,
-        _ => return Err(Refusal::new(format!("unknown scheme {}", quoted(scheme))).help(example)),
+        _ => return Err(InvalidValue::new(format!("unknown scheme {}", quoted(scheme))).help(example)),
     };
     let (authority, database) = match rest.split_once('/') {
         None | Some((_, "")) => (rest.trim_end_matches('/'), Some(None)),
@@ -134,7 +136,8 @@ fn url(text: &str, default_port: u16) -> Result<Url, Refusal> {
             Ok(Url { address: RedisAddress { host, port }, database, tls })
         }
         _ => {
-            Err(Refusal::new(format!("{} is not {scheme}://host:port/database", quoted(text))).help(example))
+            Err(InvalidValue::new(format!("{} is not {scheme}://host:port/database", quoted(text)))
+                .help(example))
         }
     }
 }
@@ -148,7 +151,7 @@ fn login(table: &mut Table<'_>, username: &str, password: &str) -> RedisLogin {
             Given::Secret(secret) => match String::from_utf8(secret.bytes) {
                 Ok(password) => Some(password),
                 Err(_) => {
-                    secret.entry.refuse(Refusal::new("the password is not UTF-8 text"));
+                    secret.entry.refuse(InvalidValue::new("the password is not UTF-8 text"));
                     None
                 }
             },
@@ -158,7 +161,7 @@ fn login(table: &mut Table<'_>, username: &str, password: &str) -> RedisLogin {
     };
     if login.username.is_some() && login.password.is_none() {
         user.refuse(
-            Refusal::new("is given without a password").help(format!(
+            InvalidValue::new("is given without a password").help(format!(
                 "set `{password}_file`, or leave `{username}` out to use Redis without a login"
             )),
         );
@@ -172,14 +175,14 @@ fn certificates(table: &mut Table<'_>, tls: bool) -> Option<RedisTls> {
     let key = table.take("client_key_file");
     if !tls {
         for entry in [&ca, &certificate, &key].into_iter().filter(|entry| entry.is_given()) {
-            entry.refuse(Refusal::new("has no effect without TLS").help("begin the URL with rediss://"));
+            entry.refuse(InvalidValue::new("has no effect without TLS").help("begin the URL with rediss://"));
         }
         return None;
     }
     for (entry, other) in [(&certificate, &key), (&key, &certificate)] {
         if entry.is_given() && !other.is_given() {
             entry.refuse(
-                Refusal::new(format!("is given without `{}`", other.name()))
+                InvalidValue::new(format!("is given without `{}`", other.name()))
                     .help("a client certificate needs its private key beside it"),
             );
         }
@@ -188,9 +191,9 @@ fn certificates(table: &mut Table<'_>, tls: bool) -> Option<RedisTls> {
     Some(RedisTls { ca_file: file(&ca), client: file(&certificate).zip(file(&key)) })
 }
 
-pub(super) fn existing_file(text: &str) -> Result<PathBuf, Refusal> {
+pub(super) fn existing_file(text: &str) -> Result<PathBuf, InvalidValue> {
     let path = file_name(text)?;
-    readable(&path).map_err(|why| Refusal::new(format!("the file {} {why}", path.display())))?;
+    readable(&path).map_err(|why| InvalidValue::new(format!("the file {} {why}", path.display())))?;
     Ok(path)
 }
 
@@ -199,27 +202,26 @@ fn revocation(table: &mut Table<'_>) -> Revocation {
     let max_staleness = table.take("max_staleness");
     let strict = mode.choice(&[("bounded", false), ("strict", true)]).unwrap_or(false);
     if strict && max_staleness.is_given() {
-        max_staleness.warn(Refusal::new("has no effect: `strict` allows for one second"));
+        max_staleness.warn(InvalidValue::new("has no effect: `strict` allows for one second"));
     }
     let staleness = max_staleness.duration(seconds(2)..=DAY);
     if strict { Revocation::Strict } else { Revocation::Bounded { max_staleness: staleness } }
 }
 
 /// What keys may begin with: `{` would change the slot they are kept in.
-fn key_prefix(text: &str) -> Result<String, Refusal> {
+fn key_prefix(text: &str) -> Result<String, InvalidValue> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);
     if text.is_empty() || text.len() > 100 || !text.chars().all(is_allowed) {
-        return Err(Refusal::new(format!("{} is not a prefix for keys", quoted(text)))
+        return Err(InvalidValue::new(format!("{} is not a prefix for keys", quoted(text)))
             .help("use 1 to 100 letters, digits and - _ . : /"));
     }
     Ok(text.to_owned())
 }
 
-fn name(text: &str) -> Result<String, Refusal> {
+fn name(text: &str) -> Result<String, InvalidValue> {
     if text.is_empty() || text.len() > 255 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(
-            Refusal::new(format!("{} is not a name", quoted(text))).help("use 1 to 255 bytes without spaces")
-        );
+        return Err(InvalidValue::new(format!("{} is not a name", quoted(text)))
+            .help("use 1 to 255 bytes without spaces"));
     }
     Ok(text.to_owned())
 }

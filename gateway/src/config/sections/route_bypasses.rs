@@ -3,13 +3,13 @@
 //!
 //! The order of matching says so, and it may be meant; but nobody who adds a host should find out from an intruder.
 
-use super::routes::PlacedRoute;
+use super::routes::RouteWithSpan;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::quoted;
 use crate::config::report::Report;
 use crate::config::settings::{HostPattern, Placed, Route, matching_order};
 
-pub(super) fn report_bypasses(routes: &[PlacedRoute], report: &Report) {
+pub(super) fn report_bypasses(routes: &[RouteWithSpan], report: &Report) {
     let settings: Vec<Route> = routes.iter().map(|placed| placed.route.clone()).collect();
     let order = matching_order(&settings);
     for strict in &order {

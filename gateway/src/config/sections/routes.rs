@@ -1,7 +1,7 @@
 //! `[[routes]]`: which requests go where, and who may send them.
 
-mod demands;
-mod fixed_answer;
+mod access_rules;
+mod direct_response;
 mod header_edits;
 mod host_pattern;
 mod redirect;
@@ -12,26 +12,26 @@ use std::collections::BTreeSet;
 
 use http::Method;
 
-use demands::{Demands, demands};
-use header_edits::{Direction, Surroundings, header_edits};
+use access_rules::{AccessRules, access_rules};
+use header_edits::{Direction, HeaderEditScope, header_edits};
 use target::target;
 
 use super::endpoints::reserved_paths;
 use super::limits::max_body;
-use super::path_shape;
+use super::path_pattern;
 use super::route_bypasses::report_bypasses;
 use super::route_collisions::report_collisions;
 use super::upstreams::Upstreams;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Refusal, quoted};
-use crate::config::place::Place;
+use crate::config::entry::{InvalidValue, quoted};
 use crate::config::settings::{Endpoints, IdentityHeader, Route};
+use crate::config::source_span::SourceSpan;
 use crate::config::table::Table;
 
 /// A route with the place of its path, for what concerns several routes.
-pub(super) struct PlacedRoute {
+pub(super) struct RouteWithSpan {
     pub(super) route: Route,
-    pub(super) place: Place,
+    pub(super) place: SourceSpan,
 }
 
 pub(super) fn routes(
@@ -51,7 +51,7 @@ pub(super) fn routes(
         );
     }
     let reserved = reserved_paths(endpoints);
-    let placed: Vec<PlacedRoute> = elements
+    let placed: Vec<RouteWithSpan> = elements
         .iter()
         .filter_map(|element| {
             element.table(|table| route(table, upstreams, &reserved, identity_headers)).flatten()
@@ -68,7 +68,7 @@ fn route(
     upstreams: &Upstreams<'_>,
     reserved: &[String],
     identity_headers: &[IdentityHeader],
-) -> Option<PlacedRoute> {
+) -> Option<RouteWithSpan> {
     let path_entry = table.take("path");
     let path = path_entry.parse(|text| path(text, reserved));
     if !path_entry.is_given() {
@@ -85,9 +85,9 @@ fn route(
             methods.push(method);
         }
     }
-    let Demands { access, roles, claims } = demands(table);
+    let AccessRules { access, roles, claims } = access_rules(table);
     let max_body = max_body(&table.take("max_body"));
-    let around = Surroundings { access, identity_headers };
+    let around = HeaderEditScope { access, identity_headers };
     let request_headers = header_edits(table, "request_headers", Direction::Request, around);
     let response_headers = header_edits(table, "response_headers", Direction::Response, around);
     let target = target(table, upstreams, !hosts.is_empty());
@@ -103,32 +103,32 @@ fn route(
         response_headers,
         target: target?,
     };
-    Some(PlacedRoute { route, place: path_entry.place() })
+    Some(RouteWithSpan { route, place: path_entry.place() })
 }
 
-fn path(text: &str, reserved: &[String]) -> Result<String, Refusal> {
+fn path(text: &str, reserved: &[String]) -> Result<String, InvalidValue> {
     if text != "/" {
-        path_shape::segments(text)?;
+        path_pattern::segments(text)?;
     }
     if reserved.iter().any(|path| path == text) {
-        return Err(Refusal::new(format!("the gateway itself answers at {}", quoted(text))).help(
+        return Err(InvalidValue::new(format!("the gateway itself answers at {}", quoted(text))).help(
             "choose another path, or move the gateway's endpoints with [endpoints] prefix = \"/auth\"",
         ));
     }
     Ok(text.to_owned())
 }
 
-fn method(text: &str) -> Result<Method, Refusal> {
+fn method(text: &str) -> Result<Method, InvalidValue> {
     let upper = text.to_ascii_uppercase();
     if upper == "CONNECT" || upper == "TRACE" {
-        return Err(Refusal::new(format!("the method {} is never forwarded", quoted(text)))
+        return Err(InvalidValue::new(format!("the method {} is never forwarded", quoted(text)))
             .help("leave it out: it would turn the gateway into a tunnel or show tokens to scripts"));
     }
     match Method::from_bytes(text.as_bytes()) {
         Ok(method) if upper == text => Ok(method),
-        Ok(_) => Err(Refusal::new(format!("the method {} is not in capitals", quoted(text)))
+        Ok(_) => Err(InvalidValue::new(format!("the method {} is not in capitals", quoted(text)))
             .help(format!("methods are case-sensitive: write \"{upper}\""))),
-        Err(_) => Err(Refusal::new(format!("{} is not a method", quoted(text)))
+        Err(_) => Err(InvalidValue::new(format!("{} is not a method", quoted(text)))
             .help("write a name such as \"GET\", one for each element")),
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::users::readable;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, Refusal};
+use crate::config::entry::{Entry, InvalidValue};
 use crate::config::table::Table;
 
 /// More than any secret has; a mistaken name may lead to a file without end.
@@ -50,7 +50,7 @@ pub(super) fn take<'a>(table: &mut Table<'a>, key: &str) -> Given<'a> {
     match bytes {
         None => Given::Unusable,
         Some(bytes) if bytes.is_empty() => {
-            entry.refuse(Refusal::new("the secret is empty"));
+            entry.refuse(InvalidValue::new("the secret is empty"));
             Given::Unusable
         }
         Some(bytes) => Given::Secret(Secret { bytes, entry }),
@@ -58,11 +58,11 @@ pub(super) fn take<'a>(table: &mut Table<'a>, key: &str) -> Given<'a> {
 }
 
 /// The content of a file without its trailing newline.
-fn read(path: &Path) -> Result<Vec<u8>, Refusal> {
+fn read(path: &Path) -> Result<Vec<u8>, InvalidValue> {
     use std::io::Read;
 
     let refuse = |why: String| {
-        Refusal::new(format!("the file {} {why}", path.display()))
+        InvalidValue::new(format!("the file {} {why}", path.display()))
             .help("name a file that holds the secret and nothing else, readable by the gateway's user")
     };
     readable(path).map_err(refuse)?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::redis::redis;
-use crate::config::entry::Refusal;
+use crate::config::entry::InvalidValue;
 use crate::config::settings::Store;
 use crate::config::table::Table;
 
@@ -21,7 +21,7 @@ pub(super) fn store(table: &mut Table<'_>) -> Store {
         .unwrap_or(Kind::Embedded);
     let path = table.take("path");
     if kind != Kind::Embedded && path.is_given() {
-        path.warn(Refusal::new("has no effect: only the embedded store has a file"));
+        path.warn(InvalidValue::new("has no effect: only the embedded store has a file"));
     }
     let redis = table.section("redis", |table| redis(table, kind == Kind::Redis));
     match kind {
@@ -34,9 +34,9 @@ pub(super) fn store(table: &mut Table<'_>) -> Store {
 }
 
 /// A file name, which has at least one character.
-pub(super) fn file_name(text: &str) -> Result<PathBuf, Refusal> {
+pub(super) fn file_name(text: &str) -> Result<PathBuf, InvalidValue> {
     if text.is_empty() || text.contains('\0') {
-        return Err(Refusal::new("expected the name of a file, found an empty one")
+        return Err(InvalidValue::new("expected the name of a file, found an empty one")
             .help("relative names start at the working directory"));
     }
     Ok(PathBuf::from(text))

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::secret::{self, Given, Secret};
+use super::secret_strength::weakness;
 use super::store::file_name;
 use super::users::readable;
-use super::weak_secret::weakness;
 use super::{MINUTE, seconds};
 use crate::config::MAX_ACCESS_TTL;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, Refusal, quoted};
+use crate::config::did_you_mean::suggest;
+use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::settings::{Algorithm, Rotation, Server, Signing, Tokens};
-use crate::config::suggestion::suggest;
 use crate::config::table::Table;
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -67,11 +67,13 @@ fn idle_ttl(entry: &Entry<'_>, access_ttl: Duration, refresh_ttl: Duration) -> O
     let idle_ttl = whole_seconds(entry, seconds(1), YEAR)?;
     if idle_ttl <= access_ttl {
         let access_ttl = humantime::format_duration(access_ttl);
-        entry.refuse(Refusal::new(format!("is not longer than `tokens.access_ttl` ({access_ttl})")).help(
-            "clients refresh when their access token is about to expire, and would find the session over",
-        ));
+        entry.refuse(
+            InvalidValue::new(format!("is not longer than `tokens.access_ttl` ({access_ttl})")).help(
+                "clients refresh when their access token is about to expire, and would find the session over",
+            ),
+        );
     } else if idle_ttl >= refresh_ttl {
-        entry.warn(Refusal::new("has no effect: every session ends after `tokens.refresh_ttl`"));
+        entry.warn(InvalidValue::new("has no effect: every session ends after `tokens.refresh_ttl`"));
     }
     Some(idle_ttl)
 }
@@ -80,7 +82,7 @@ fn idle_ttl(entry: &Entry<'_>, access_ttl: Duration, refresh_ttl: Duration) -> O
 fn whole_seconds(entry: &Entry<'_>, least: Duration, most: Duration) -> Option<Duration> {
     let duration = entry.duration(Duration::ZERO..=most)?;
     if duration.subsec_nanos() != 0 {
-        entry.refuse(Refusal::new("must be whole seconds, because tokens count in them"));
+        entry.refuse(InvalidValue::new("must be whole seconds, because tokens count in them"));
         return None;
     }
     // A second time, so that zero is told apart from a fraction of a second.
@@ -88,20 +90,20 @@ fn whole_seconds(entry: &Entry<'_>, least: Duration, most: Duration) -> Option<D
 }
 
 /// An `iss` or `aud`.
-fn name(text: &str) -> Result<String, Refusal> {
+fn name(text: &str) -> Result<String, InvalidValue> {
     if text.is_empty() || text.len() > 255 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(Refusal::new(format!("{} is not a name for a token to carry", quoted(text)))
+        return Err(InvalidValue::new(format!("{} is not a name for a token to carry", quoted(text)))
             .help("use 1 to 255 bytes without spaces, such as \"https://login.example\""));
     }
     Ok(text.to_owned())
 }
 
-fn algorithm(text: &str) -> Result<Algorithm, Refusal> {
+fn algorithm(text: &str) -> Result<Algorithm, InvalidValue> {
     if text.eq_ignore_ascii_case("none") {
-        return Err(Refusal::new("`none` is never accepted: anyone could make such a token")
+        return Err(InvalidValue::new("`none` is never accepted: anyone could make such a token")
             .help("leave the key out for EdDSA, which needs no further setting"));
     }
-    Algorithm::from_name(text).ok_or_else(|| Refusal {
+    Algorithm::from_name(text).ok_or_else(|| InvalidValue {
         message: format!("unknown algorithm {} (names are case-sensitive)", quoted(text)),
         help: suggest("known algorithms", text, &Algorithm::ALL.map(Algorithm::name)),
     })
@@ -128,24 +130,27 @@ fn signing(table: &mut Table<'_>) -> Signing {
     if algorithm.is_symmetric() {
         if private_key.is_given() {
             private_key.refuse(
-                Refusal::new(format!("{} signs with a secret, not with a private key", algorithm.name()))
-                    .help("remove the key, or choose an asymmetric algorithm such as \"EdDSA\""),
+                InvalidValue::new(format!(
+                    "{} signs with a secret, not with a private key",
+                    algorithm.name()
+                ))
+                .help("remove the key, or choose an asymmetric algorithm such as \"EdDSA\""),
             );
         }
         if keys_dir.is_given() {
-            keys_dir.warn(Refusal::new(format!("has no effect: {} keeps no keys", algorithm.name())));
+            keys_dir.warn(InvalidValue::new(format!("has no effect: {} keeps no keys", algorithm.name())));
         }
         let secret = checked_secret(table, algorithm, secret, &algorithm_entry);
         return Signing::Secret { algorithm, secret };
     }
     if let Given::Secret(Secret { entry, .. }) = secret {
         entry.refuse(
-            Refusal::new(format!("{} signs with a private key, not with a secret", algorithm.name()))
+            InvalidValue::new(format!("{} signs with a private key, not with a secret", algorithm.name()))
                 .help("remove the secret, or set algorithm = \"HS256\""),
         );
     }
     if keys_dir.is_given() && private_key.is_given() {
-        keys_dir.warn(Refusal::new("has no effect: the key of `tokens.private_key_file` signs"));
+        keys_dir.warn(InvalidValue::new("has no effect: the key of `tokens.private_key_file` signs"));
     }
     match private_key_path {
         Some(path) => Signing::PrivateKeyFile { algorithm, path },
@@ -153,10 +158,10 @@ fn signing(table: &mut Table<'_>) -> Signing {
     }
 }
 
-fn private_key_file(text: &str) -> Result<PathBuf, Refusal> {
+fn private_key_file(text: &str) -> Result<PathBuf, InvalidValue> {
     let path = file_name(text)?;
     readable(&path).map_err(|why| {
-        Refusal::new(format!("the private key {} {why}", path.display()))
+        InvalidValue::new(format!("the private key {} {why}", path.display()))
             .help("name a PKCS#8 PEM file, or leave the key out and the gateway makes one and keeps it")
     })?;
     Ok(path)
@@ -189,7 +194,7 @@ fn checked_secret(
                 weakness(&bytes).map(str::to_owned)
             };
             if let Some(flaw) = flaw {
-                entry.refuse(Refusal::new(format!("the secret {flaw}")).help(how));
+                entry.refuse(InvalidValue::new(format!("the secret {flaw}")).help(how));
             }
             bytes
         }

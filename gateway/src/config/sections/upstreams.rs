@@ -10,19 +10,19 @@ use http::Method;
 use super::redis::existing_file;
 use super::{DAY, HOUR, MINUTE, seconds, up_to};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, Refusal, quoted};
-use crate::config::place::Place;
+use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::report::Report;
 use crate::config::settings::{
     HealthCheck, HostHeader, Patience, Route, RoutePatience, RouteTarget, Upstream, UpstreamProtocol,
     UpstreamTls, UpstreamUrl,
 };
+use crate::config::source_span::SourceSpan;
 use crate::config::table::Table;
-use crate::wire::{CanonicalTarget, Host};
+use crate::http1::{CanonicalTarget, Host};
 
 /// All upstreams that were named, those with mistakes too, so that routes to them are not mistakes as well.
 pub(super) struct Upstreams<'a> {
-    named: BTreeMap<String, (Option<Upstream>, Place)>,
+    named: BTreeMap<String, (Option<Upstream>, SourceSpan)>,
     report: &'a Report,
 }
 
@@ -126,12 +126,12 @@ fn host_header(entry: &Entry<'_>, urls: &[UpstreamUrl]) -> HostHeader {
     let parse = |text: &str| match text {
         "client" => Ok(HostHeader::Client),
         "upstream" if urls.windows(2).any(|pair| pair[0].authority() != pair[1].authority()) => {
-            Err(Refusal::new("the URLs have different hosts")
+            Err(InvalidValue::new("the URLs have different hosts")
                 .help("name the one that the servers shall see, such as host_header = \"app.internal\""))
         }
         "upstream" => Ok(HostHeader::Upstream),
         name if Host::parse(name.as_bytes()).is_ok() => Ok(HostHeader::Fixed(name.to_owned())),
-        other => Err(Refusal::new(format!("{} is not a host", quoted(other)))
+        other => Err(InvalidValue::new(format!("{} is not a host", quoted(other)))
             .help("write \"client\", \"upstream\", or a name such as \"app.internal\"")),
     };
     entry.parse(parse).unwrap_or(HostHeader::Client)
@@ -152,17 +152,20 @@ fn health(table: &mut Table<'_>) -> Option<HealthCheck> {
     if !path.is_given() {
         for option in options.iter().filter(|option| option.is_given()) {
             let message = format!("has no effect without `{}`", path.name());
-            option.warn(Refusal::new(message).help("servers are asked only where it is said what for"));
+            option.warn(InvalidValue::new(message).help("servers are asked only where it is said what for"));
         }
         return None;
     }
     Some(check)
 }
 
-fn health_path(text: &str) -> Result<String, Refusal> {
+fn health_path(text: &str) -> Result<String, InvalidValue> {
     match CanonicalTarget::parse(&Method::GET, text.as_bytes()) {
         Ok(target) if target.authority().is_none() => Ok(text.to_owned()),
-        _ => Err(Refusal::new(format!("{} is not a path", quoted(text))).help("write it like \"/healthz\"")),
+        _ => {
+            Err(InvalidValue::new(format!("{} is not a path", quoted(text)))
+                .help("write it like \"/healthz\""))
+        }
     }
 }
 
@@ -171,7 +174,7 @@ fn tls(table: &mut Table<'_>, is_secure: bool) -> UpstreamTls {
     let entries = keys.map(|key| table.take(key));
     if !is_secure {
         for entry in entries.iter().filter(|entry| entry.is_given()) {
-            entry.refuse(Refusal::new("has no effect without TLS").help("begin a URL with https://"));
+            entry.refuse(InvalidValue::new("has no effect without TLS").help("begin a URL with https://"));
         }
         return UpstreamTls::default();
     }
@@ -179,7 +182,7 @@ fn tls(table: &mut Table<'_>, is_secure: bool) -> UpstreamTls {
     for (entry, other) in [(certificate, key), (key, certificate)] {
         if entry.is_given() && !other.is_given() {
             entry.refuse(
-                Refusal::new(format!("is given without `{}`", other.name()))
+                InvalidValue::new(format!("is given without `{}`", other.name()))
                     .help("a client certificate needs its private key beside it"),
             );
         }
@@ -188,7 +191,7 @@ fn tls(table: &mut Table<'_>, is_secure: bool) -> UpstreamTls {
         ca_file: ca.parse(existing_file),
         server_name: name.parse(|text| match is_host(text) {
             true => Ok(text.to_ascii_lowercase()),
-            false => Err(Refusal::new(format!("{} is not the name of a server", quoted(text)))),
+            false => Err(InvalidValue::new(format!("{} is not the name of a server", quoted(text)))),
         }),
         client: certificate.parse(existing_file).zip(key.parse(existing_file)),
     }
@@ -203,7 +206,7 @@ fn urls_of(table: &Table<'_>, entry: &Entry<'_>) -> Vec<UpstreamUrl> {
     }
     let elements = entry.list();
     if elements.as_ref().is_some_and(Vec::is_empty) {
-        entry.refuse(Refusal::new("an upstream needs at least one URL").help(help));
+        entry.refuse(InvalidValue::new("an upstream needs at least one URL").help(help));
     }
     elements.unwrap_or_default().iter().filter_map(|element| element.parse(url)).collect()
 }
@@ -213,32 +216,33 @@ fn is_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_')
 }
 
-fn url(text: &str) -> Result<UpstreamUrl, Refusal> {
+fn url(text: &str) -> Result<UpstreamUrl, InvalidValue> {
     let example =
         "write it like \"http://127.0.0.1:9000\", \"https://app.internal\" or \"unix:/run/app.sock\"";
     if let Some(path) = text.strip_prefix("unix:") {
         let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
         return match path.is_absolute() {
             true => Ok(UpstreamUrl::Unix(path)),
-            false => {
-                Err(Refusal::new(format!("{} is not the whole path of a socket", quoted(text))).help(example))
-            }
+            false => Err(InvalidValue::new(format!("{} is not the whole path of a socket", quoted(text)))
+                .help(example)),
         };
     }
     let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(Refusal::new(format!("{} is not a URL", quoted(text))).help(example));
+        return Err(InvalidValue::new(format!("{} is not a URL", quoted(text))).help(example));
     };
     // First of all, so that a password is never part of a message.
     if rest.contains('@') {
-        return Err(Refusal::new("an upstream's URL may not contain a user name or a password").help(example));
+        return Err(
+            InvalidValue::new("an upstream's URL may not contain a user name or a password").help(example)
+        );
     }
     let secure = scheme.eq_ignore_ascii_case("https");
     if !secure && !scheme.eq_ignore_ascii_case("http") {
-        return Err(Refusal::new(format!("unknown scheme {}", quoted(scheme))).help(example));
+        return Err(InvalidValue::new(format!("unknown scheme {}", quoted(scheme))).help(example));
     }
     if let Some(end) = rest.find(['/', '?', '#']) {
         let scheme = scheme.to_ascii_lowercase();
-        return Err(Refusal::new(format!("{} goes on after host and port", quoted(text)))
+        return Err(InvalidValue::new(format!("{} goes on after host and port", quoted(text)))
             .help(format!("write \"{scheme}://{}\"; the path is the request's own", &rest[..end])));
     }
     let (host, port) = match rest.rsplit_once(':') {
@@ -251,7 +255,7 @@ fn url(text: &str) -> Result<UpstreamUrl, Refusal> {
     };
     match (host, port) {
         (Some(host), Some(port)) => Ok(UpstreamUrl::Tcp { secure, host, port }),
-        _ => Err(Refusal::new(format!("{} is not host and port", quoted(text))).help(example)),
+        _ => Err(InvalidValue::new(format!("{} is not host and port", quoted(text))).help(example)),
     }
 }
 

@@ -4,10 +4,10 @@ use http::StatusCode;
 
 use super::template;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Refusal, like, quoted};
+use crate::config::entry::{InvalidValue, like, quoted};
 use crate::config::settings::{LocationPart, Redirect};
 use crate::config::table::Table;
-use crate::wire::Host;
+use crate::http1::Host;
 
 /// How it is written.
 pub(super) const EXAMPLE: &str = "redirect = { to = \"https://new.example{path}{query}\" }";
@@ -29,7 +29,7 @@ pub(super) fn redirect(table: &mut Table<'_>, has_hosts: bool) -> Option<Redirec
     let status = match status_entry.integer::<u64>(300..=399) {
         Some(status) if !STATUSES.contains(&status) => {
             status_entry.refuse(
-                Refusal::new(format!("{status} does not send a client elsewhere"))
+                InvalidValue::new(format!("{status} does not send a client elsewhere"))
                     .help("308 and 307 keep the method, 301 and 302 may not, 303 makes it GET"),
             );
             None
@@ -39,9 +39,9 @@ pub(super) fn redirect(table: &mut Table<'_>, has_hosts: bool) -> Option<Redirec
     Some(Redirect { to: to?, status: status.unwrap_or(StatusCode::PERMANENT_REDIRECT) })
 }
 
-fn location(text: &str, has_hosts: bool) -> Result<Vec<LocationPart>, Refusal> {
+fn location(text: &str, has_hosts: bool) -> Result<Vec<LocationPart>, InvalidValue> {
     if !text.bytes().all(|b| b.is_ascii_graphic()) || text.contains('\\') {
-        return Err(Refusal::new(format!("{} is not an address", quoted(text)))
+        return Err(InvalidValue::new(format!("{} is not an address", quoted(text)))
             .help("use visible ASCII without backslashes; anything else is percent-encoded"));
     }
     let known = ["{path}", "{below}", "{query}", "{host}"];
@@ -53,7 +53,7 @@ fn location(text: &str, has_hosts: bool) -> Result<Vec<LocationPart>, Refusal> {
         _ => None,
     })?;
     if parts.contains(&LocationPart::Host) && !has_hosts {
-        return Err(Refusal::new(
+        return Err(InvalidValue::new(
             "{host} on a route for every host would send clients wherever a request says",
         )
         .help("name the route's `hosts`, or write the host out"));
@@ -71,7 +71,7 @@ fn location(text: &str, has_hosts: bool) -> Result<Vec<LocationPart>, Refusal> {
             })
             .collect();
         leads_where_it_says(&sample).map_err(|why| {
-            Refusal::new(format!("{} {why}", quoted(text))).help(
+            InvalidValue::new(format!("{} {why}", quoted(text))).help(
                 "write an address such as \"https://new.example{path}{query}\" or a path such as \"/new{below}\"; {path} \
                  and {below} bring their own slash",
             )

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::super::path_shape;
+use super::super::path_pattern;
 use super::super::store::file_name;
 use super::super::upstreams::{PatienceEntries, Upstreams};
-use super::{fixed_answer, redirect};
+use super::{direct_response, redirect};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, Refusal, quoted};
+use crate::config::did_you_mean::suggest;
+use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::settings::RouteTarget;
-use crate::config::suggestion::suggest;
 use crate::config::table::Table;
 
 /// The target, if it is right. `has_hosts` says that the route is not for every host.
@@ -89,7 +89,7 @@ pub(super) fn target(
     }
     if respond.is_given() {
         return respond
-            .table_like(fixed_answer::EXAMPLE, fixed_answer::fixed_answer)?
+            .table_like(direct_response::EXAMPLE, direct_response::direct_response)?
             .map(RouteTarget::Answer);
     }
     table.report().push(
@@ -109,8 +109,8 @@ pub(super) fn target(
 fn new_prefix(strip: &Entry<'_>, rewrite: &Entry<'_>) -> Option<String> {
     let strips = strip.boolean().unwrap_or(false);
     let new = rewrite.parse(|text| match text {
-        "/" => Err(Refusal::new("a slash is no prefix").help("write strip_prefix = true")),
-        _ => path_shape::segments(text).map(|()| text.to_owned()),
+        "/" => Err(InvalidValue::new("a slash is no prefix").help("write strip_prefix = true")),
+        _ => path_pattern::segments(text).map(|()| text.to_owned()),
     });
     if strips && rewrite.is_given() {
         rewrite.report(
@@ -124,10 +124,10 @@ fn new_prefix(strip: &Entry<'_>, rewrite: &Entry<'_>) -> Option<String> {
 }
 
 /// A protocol that a request may turn into.
-fn upgrade(text: &str) -> Result<(), Refusal> {
+fn upgrade(text: &str) -> Result<(), InvalidValue> {
     match text {
         "websocket" => Ok(()),
-        other => Err(Refusal::new(format!("requests cannot be upgraded to {}", quoted(other)))
+        other => Err(InvalidValue::new(format!("requests cannot be upgraded to {}", quoted(other)))
             .help("write upgrade = [\"websocket\"]")),
     }
 }
@@ -141,18 +141,18 @@ fn refuse_without(needed: &str, option: &Entry<'_>) {
 }
 
 /// The name of an upstream that exists.
-fn upstream_name(name: &str, upstreams: &Upstreams<'_>) -> Result<String, Refusal> {
+fn upstream_name(name: &str, upstreams: &Upstreams<'_>) -> Result<String, InvalidValue> {
     let names = upstreams.names();
     if names.contains(&name) {
         return Ok(name.to_owned());
     }
     let help = suggest("known upstreams", name, &names)
         .unwrap_or_else(|| "there are no upstreams: add an [upstreams.NAME] table with `urls`".to_owned());
-    Err(Refusal::new(format!("unknown upstream {}", quoted(name))).help(help))
+    Err(InvalidValue::new(format!("unknown upstream {}", quoted(name))).help(help))
 }
 
 /// A folder that exists.
-fn folder(text: &str) -> Result<PathBuf, Refusal> {
+fn folder(text: &str) -> Result<PathBuf, InvalidValue> {
     let path = file_name(text)?;
     let why = match std::fs::metadata(&path) {
         Ok(metadata) if metadata.is_dir() => return Ok(path),
@@ -164,5 +164,5 @@ fn folder(text: &str) -> Result<PathBuf, Refusal> {
     if let (true, Ok(cwd)) = (path.is_relative(), std::env::current_dir()) {
         help.push_str(&format!("; relative names start at the working directory, {}", cwd.display()));
     }
-    Err(Refusal::new(format!("the folder {} {why}", quoted(text))).help(help))
+    Err(InvalidValue::new(format!("the folder {} {why}", quoted(text))).help(help))
 }
