@@ -200,4 +200,16 @@ describe("with the default lifetimes", () => {
     const remaining = Number.parseInt((await page.textContent("#remaining")) || "", 10);
     assert.ok(remaining > 45 && remaining <= 61, `${remaining} s`);
   });
+
+  test("a gateway that refuses everything is asked once more and no further", async () => {
+    await page.goto(gateway.url);
+    await logIn();
+    const [calls, refreshes] = [count("/protected"), count("/refresh")];
+    await page.route("**/protected", (route) =>
+      route.fulfill({ status: 401, headers: { "WWW-Authenticate": 'Bearer error="invalid_token"' }, body: "{}" }),
+    );
+    await page.click("#call");
+    await page.waitForSelector("#login:not([hidden])");
+    assert.deepEqual([calls.requests, refreshes.requests], [2, 1]);
+  });
 });
