@@ -22,7 +22,12 @@ impl ClientAddr {
     pub(crate) fn new(peer: SocketAddr, trusted_proxies: &[IpNet], secure: bool) -> ClientAddr {
         let address = peer.ip().to_canonical();
         let text = address.to_string().into();
-        ClientAddr { address, text, trusted: trusted_proxies.iter().any(|net| net.contains(&address)), secure }
+        ClientAddr {
+            address,
+            text,
+            trusted: trusted_proxies.iter().any(|net| net.contains(&address)),
+            secure,
+        }
     }
 
     /// The address at the other end of the connection.

@@ -109,7 +109,8 @@ impl Capture {
         let head = match outgoing_request(request, handshake.as_ref())? {
             UpstreamRequest::Http1(head) => head,
             UpstreamRequest::Http2(head) => {
-                let (host, target) = (String::from_utf8_lossy(&head.host), String::from_utf8_lossy(&head.target));
+                let (host, target) =
+                    (String::from_utf8_lossy(&head.host), String::from_utf8_lossy(&head.target));
                 let mut text = format!("{} {target} HTTP/2\r\n:authority: {host}\r\n", head.method);
                 for (name, value) in &head.headers {
                     // Writing to a String does not fail.
@@ -158,7 +159,9 @@ pub(crate) async fn explain(
         Some(outcome) if parts.status == StatusCode::OK => outcome,
         _ => here(parts.status, body.collect().await.map(|body| body.to_bytes()).ok()),
     };
-    if !matches!(outcome, Outcome::Upstream(..) | Outcome::Here(_) | Outcome::Refused(..)) || is_preflight(&outcome) {
+    if !matches!(outcome, Outcome::Upstream(..) | Outcome::Here(_) | Outcome::Refused(..))
+        || is_preflight(&outcome)
+    {
         tried.clear();
     }
     let headers = parts.headers.iter().filter(|(name, _)| *name != "x-request-id");

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
 
 /// What went wrong, for programs. The names are part of the contract and never change.
@@ -116,6 +118,9 @@ impl Code {
     }
 }
 
+/// Which media types a POST may have (LDP section 7.1).
+const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+
 /// The `WWW-Authenticate` of a refusal (RFC 6750 section 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Challenge {
@@ -217,39 +222,51 @@ impl Rejection {
         self.close
     }
 
-    /// The fields of the answer, beside those every answer has.
-    pub(crate) fn fields(&self) -> Vec<(&'static str, String)> {
+    /// The response that tells the client: problem details (RFC 9457) with the fields that belong to the refusal.
+    pub(crate) fn to_response(&self, request_id: &str) -> http::Response<Bytes> {
+        let mut response = http::Response::new(self.body(request_id).into());
+        *response.status_mut() = self.status;
+        for (name, value) in self.fields() {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
+
+    /// The fields of the response, beside those every response has.
+    fn fields(&self) -> Vec<(HeaderName, String)> {
         let mut fields = vec![
-            ("Content-Type", "application/problem+json".to_owned()),
-            ("Cache-Control", "no-store".to_owned()),
+            (CONTENT_TYPE, "application/problem+json".to_owned()),
+            (CACHE_CONTROL, "no-store".to_owned()),
         ];
         match self.challenge {
             Challenge::None => {}
-            Challenge::Bare => fields.push(("WWW-Authenticate", "Bearer".to_owned())),
+            Challenge::Bare => fields.push((WWW_AUTHENTICATE, "Bearer".to_owned())),
             Challenge::Error(error) => {
                 // The description is in the grammar of RFC 6750 section 3: ASCII without `"` and `\`.
                 let description = self.detail.replace(['"', '\\'], "'");
                 fields.push((
-                    "WWW-Authenticate",
+                    WWW_AUTHENTICATE,
                     format!("Bearer error=\"{error}\", error_description=\"{description}\""),
                 ));
             }
         }
         if let Some(wait) = self.retry_after {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            fields.push(("Retry-After", seconds.max(1).to_string()));
+            fields.push((RETRY_AFTER, seconds.max(1).to_string()));
         }
         if let Some(methods) = &self.allow {
-            fields.push(("Allow", methods.clone()));
+            fields.push((ALLOW, methods.clone()));
         }
         if self.code == Code::UnsupportedMediaType {
-            fields.push(("Accept-Post", "application/json".to_owned()));
+            fields.push((ACCEPT_POST, "application/json".to_owned()));
         }
         fields
     }
 
     /// The body of the answer.
-    pub(crate) fn body(&self, request_id: &str) -> Vec<u8> {
+    fn body(&self, request_id: &str) -> Vec<u8> {
         json!({
             "type": "about:blank",
             "title": self.status.canonical_reason().unwrap_or("Error"),
@@ -265,6 +282,7 @@ impl Rejection {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -288,5 +306,42 @@ mod tests {
                 Rejection::new(Code::AccountLocked, "").retry_after(Duration::from_millis(wait)).fields();
             assert!(fields.contains(&("Retry-After", told.to_owned())), "{wait} ms");
         }
+    }
+    #[test]
+    fn an_answer_has_the_status_the_fields_and_the_problem() {
+        let minute = Duration::from_secs(60);
+        let bearer = "Bearer error=\"invalid_token\", error_description=\"it's 'old'\"";
+        for (rejection, status, name, value) in [
+            (Rejection::new(Code::MissingToken, "why"), 401, "www-authenticate", "Bearer"),
+            (Rejection::new(Code::TokenExpired, "it's \"old\""), 401, "www-authenticate", bearer),
+            (Rejection::new(Code::RateLimited, "why").retry_after(minute), 429, "retry-after", "60"),
+            (Rejection::new(Code::MethodNotAllowed, "why").allow("GET, HEAD"), 405, "allow", "GET, HEAD"),
+            (Rejection::new(Code::UnsupportedMediaType, "why"), 415, "accept-post", "application/json"),
+            (Rejection::new(Code::UriTooLong, "why").close(), 414, "cache-control", "no-store"),
+            (
+                Rejection::new(Code::Misdirected, "why").with_status(StatusCode::FORBIDDEN),
+                403,
+                "content-type",
+                "application/problem+json",
+            ),
+        ] {
+            let response = rejection.to_response("id-1");
+            let field = response.headers()[name].to_str().unwrap();
+            assert_eq!((response.status().as_u16(), field), (status, value), "{name}");
+            assert!(!response.headers().contains_key("connection"));
+            assert_eq!(response.headers().len(), rejection.fields().len());
+            let problem: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+            assert_eq!(problem["status"], status);
+            assert_eq!(problem["code"], rejection.code().name());
+            assert_eq!(problem["detail"], rejection.detail());
+            assert_eq!(problem["request_id"], "id-1");
+        }
+    }
+
+    #[test]
+    fn a_detail_that_cannot_stand_in_a_field_stands_in_the_body_alone() {
+        let response = Rejection::new(Code::InvalidToken, "two\nlines").to_response("id-1");
+        assert!(!response.headers().contains_key("www-authenticate"));
+        assert!(String::from_utf8_lossy(response.body()).contains("two\\nlines"));
     }
 }

@@ -169,7 +169,11 @@ impl Source {
                 Poll::Ready(Some(Err(_))) => {
                     self.ended = true;
                     let malformed = self.stream.body_malformed.get();
-                    return Poll::Ready(Err(if malformed { BodyError::Malformed } else { BodyError::Truncated }));
+                    return Poll::Ready(Err(if malformed {
+                        BodyError::Malformed
+                    } else {
+                        BodyError::Truncated
+                    }));
                 }
                 Poll::Ready(None) => self.ended = true,
                 Poll::Pending => {
@@ -184,6 +188,10 @@ impl Source {
 
     /// Reads and throws away what is left, if that is little.
     async fn discard_body(mut self: Box<Self>) {
+        if self.stream.close.get() {
+            // The connection ends with the response.
+            return;
+        }
         let mut left = DISCARD_LIMIT_BYTES;
         let reading = poll_fn(|cx| {
             while let Ok(()) = ready!(self.poll_piece(cx)) {
@@ -234,11 +242,12 @@ impl Body for RequestBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), |source| {
-            match source.framing {
+        self.incoming.as_ref().map_or_else(
+            || SizeHint::with_exact(0),
+            |source| match source.framing {
                 BodyFraming::Length(_) => source.incoming.size_hint(),
                 _ => SizeHint::default(),
-            }
-        })
+            },
+        )
     }
 }

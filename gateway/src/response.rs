@@ -52,7 +52,8 @@ pub(crate) fn no_store(mut response: Response) -> Response {
 /// A field's value from text that the gateway made itself; control bytes, which would end the field, become spaces.
 pub(crate) fn header_value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| {
-        let clean: Vec<u8> = text.bytes().map(|b| if b == b'\t' || b >= b' ' && b != 0x7f { b } else { b' ' }).collect();
+        let clean: Vec<u8> =
+            text.bytes().map(|b| if b == b'\t' || b >= b' ' && b != 0x7f { b } else { b' ' }).collect();
         HeaderValue::from_bytes(&clean).unwrap_or_else(|_| HeaderValue::from_static(""))
     })
 }

@@ -3,11 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::runtime_config::RuntimeConfig;
 use crate::http1::RequestHead;
+use crate::runtime_config::RuntimeConfig;
 use crate::sessions::Sessions;
 use crate::telemetry::{AccessLog, Metrics, RequestIds, WorkerMetrics};
 use crate::users::HashingPool;

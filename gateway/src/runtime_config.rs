@@ -93,7 +93,8 @@ impl RuntimeConfig {
         let jwks = keys.jwks();
         let key_ids = keys.ids().map(str::to_owned).collect();
         let (issuer, verifier) = keys.into_parts(&settings.tokens);
-        let (users, warnings) = LiveDirectory::load(&settings.users.file).map_err(RuntimeConfigError::Users)?;
+        let (users, warnings) =
+            LiveDirectory::load(&settings.users.file).map_err(RuntimeConfigError::Users)?;
         let users = match last.map(|last| &last.users).filter(|users| users.path() == settings.users.file) {
             Some(known) => Arc::clone(known),
             None => {
@@ -124,7 +125,9 @@ impl RuntimeConfig {
                 let place = settings.upstreams.keys().position(|n| n == name)?;
                 Some((place, &settings.upstreams[name]))
             },
-            |root| StaticRoot::open(root).map(Arc::new).inspect_err(|_| failed_root = root.to_owned()),
+            |root, policy| {
+                StaticRoot::open(root, policy).map(Arc::new).inspect_err(|_| failed_root = root.to_owned())
+            },
         );
         let routes = routes.map_err(|source| RuntimeConfigError::Static { path: failed_root, source })?;
         let claims_of_routes =

@@ -40,11 +40,7 @@ impl<S> RequestStack for S where
 }
 
 /// Composes the stack of one worker around what answers the gateway's own endpoints and what answers routes.
-pub(crate) fn request_stack<E, T>(
-    worker: std::rc::Rc<Worker>,
-    endpoints: E,
-    target: T,
-) -> impl RequestStack
+pub(crate) fn request_stack<E, T>(worker: std::rc::Rc<Worker>, endpoints: E, target: T) -> impl RequestStack
 where
     E: Service<EndpointRequest, Response = Response, Error = Rejection, Future: 'static> + 'static,
     T: Service<Authorized, Response = Response, Error = Rejection, Future: 'static> + 'static,

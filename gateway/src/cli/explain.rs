@@ -58,9 +58,7 @@ pub(super) fn run(
         writeln!(console.notes, "note: {note}").map_err(CommandError::failed)?;
     }
     match &explanation.outcome {
-        Outcome::Refused(status, code, detail) => {
-            Err(CommandError::Failed(refusal(*status, code, detail)))
-        }
+        Outcome::Refused(status, code, detail) => Err(CommandError::Failed(refusal(*status, code, detail))),
         _ => Ok(()),
     }
 }
@@ -184,8 +182,19 @@ fn describe(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
         lines.push(row("response", "gets these fields from the gateway:"));
     }
     let headers = explanation.headers.iter();
-    lines.extend(headers.map(|(name, value)| row("", &masked(&format!("{name}: {value}")).replace(char::is_control, "?"))));
+    lines.extend(headers.map(|(name, value)| {
+        row("", &masked(&format!("{}: {value}", title_case(name))).replace(char::is_control, "?"))
+    }));
     lines
+}
+
+/// A field's name as it goes over the wire in HTTP/1.1.
+fn title_case(name: &str) -> String {
+    let words = name.split('-').map(|word| {
+        let (first, rest) = word.split_at_checked(1).unwrap_or((word, ""));
+        first.to_ascii_uppercase() + rest
+    });
+    words.collect::<Vec<_>>().join("-")
 }
 
 fn row(name: &str, text: &str) -> String {

@@ -257,7 +257,11 @@ mod tests {
         {
             let folds_to_longer = name == "Host!";
             let kind = HeaderKind::of(name.as_bytes());
-            assert_eq!(kind, if folds_to_longer { HeaderKind::Other } else { HeaderKind::UnderscoreAlias }, "{name}");
+            assert_eq!(
+                kind,
+                if folds_to_longer { HeaderKind::Other } else { HeaderKind::UnderscoreAlias },
+                "{name}"
+            );
         }
         assert_eq!(HeaderKind::of(b"X_Custom"), HeaderKind::Other);
     }

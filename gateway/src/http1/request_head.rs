@@ -8,8 +8,8 @@ use http::header::{COOKIE, HOST};
 use http::request::Parts;
 
 use crate::config::Limits;
-use crate::http1::{Headers, Host};
 use crate::http1::headers::place;
+use crate::http1::{Headers, Host};
 
 /// The protocol version a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -38,7 +38,9 @@ pub(crate) struct AccessLogService<S> {
     inner: S,
 }
 
-impl<S: Service<Received, Response = Response, Error = Infallible>> Service<Received> for AccessLogService<S> {
+impl<S: Service<Received, Response = Response, Error = Infallible>> Service<Received>
+    for AccessLogService<S>
+{
     type Response = http::Response<LoggedBody>;
     type Error = Infallible;
     type Future = AccessLogFuture<S::Future>;
@@ -48,7 +50,12 @@ impl<S: Service<Received, Response = Response, Error = Infallible>> Service<Rece
     }
 
     fn call(&mut self, request: Received) -> Self::Future {
-        let log = ResponseLog { context: Rc::clone(&request.context), status: None, bytes: 0, outcome: Outcome::Open };
+        let log = ResponseLog {
+            context: Rc::clone(&request.context),
+            status: None,
+            bytes: 0,
+            outcome: Outcome::Open,
+        };
         AccessLogFuture { inner: self.inner.call(request), log: Some(log) }
     }
 }
@@ -170,7 +177,9 @@ fn logged_path(target: &[u8]) -> std::borrow::Cow<'_, str> {
     let path = target.split(|&b| b == b'?').next().unwrap_or(target);
     let authority = path.windows(3).position(|w| w == b"://").filter(|_| !path.starts_with(b"/"));
     let path = match authority {
-        Some(at) => path[at + 3..].iter().position(|&b| b == b'/').map_or(&b"/"[..], |slash| &path[at + 3 + slash..]),
+        Some(at) => {
+            path[at + 3..].iter().position(|&b| b == b'/').map_or(&b"/"[..], |slash| &path[at + 3 + slash..])
+        }
         None => path,
     };
     String::from_utf8_lossy(path)
@@ -178,7 +187,10 @@ fn logged_path(target: &[u8]) -> std::borrow::Cow<'_, str> {
 
 fn logged_host(head: &crate::http1::RequestHead) -> &str {
     let field = head.headers().only(crate::http1::HeaderKind::Host);
-    field.and_then(|field| std::str::from_utf8(field.value).ok()).filter(|host| !host.is_empty()).unwrap_or("-")
+    field
+        .and_then(|field| std::str::from_utf8(field.value).ok())
+        .filter(|host| !host.is_empty())
+        .unwrap_or("-")
 }
 
 fn protocol(version: Version) -> &'static str {

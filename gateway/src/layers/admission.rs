@@ -3,7 +3,8 @@
 use http::{Method, StatusCode};
 
 use crate::http1::{
-    CanonicalTarget, FramingError, HeaderKind, Host, HostError, RequestHead, TargetError, Version, request_framing,
+    CanonicalTarget, FramingError, HeaderKind, Host, HostError, RequestHead, TargetError, Version,
+    request_framing,
 };
 use crate::rejection::{Code, Rejection};
 use crate::request::{Admission, Admitted, Received};

@@ -35,7 +35,9 @@ pub(crate) struct CatchPanicService<S> {
     inner: S,
 }
 
-impl<S: Service<Received, Response = Response, Error = Infallible>> Service<Received> for CatchPanicService<S> {
+impl<S: Service<Received, Response = Response, Error = Infallible>> Service<Received>
+    for CatchPanicService<S>
+{
     type Response = Response;
     type Error = Infallible;
     type Future = CatchPanicFuture<S::Future>;

@@ -30,7 +30,9 @@ pub(crate) struct RejectionsService<S> {
     inner: S,
 }
 
-impl<S: Service<Received, Response = Response, Error = Rejection>> Service<Received> for RejectionsService<S> {
+impl<S: Service<Received, Response = Response, Error = Rejection>> Service<Received>
+    for RejectionsService<S>
+{
     type Response = Response;
     type Error = Infallible;
     type Future = RejectionsFuture<S::Future>;

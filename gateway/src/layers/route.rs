@@ -131,7 +131,7 @@ impl Routes {
         settings: &[crate::config::Route],
         max_body: u64,
         upstream: impl Fn(&str) -> Option<(usize, &'u Upstream)>,
-        mut static_root: impl FnMut(&std::path::Path) -> Result<Arc<StaticRoot>, std::io::Error>,
+        mut static_root: impl FnMut(&std::path::Path, Option<&str>) -> Result<Arc<StaticRoot>, std::io::Error>,
     ) -> Result<Routes, std::io::Error> {
         let routes = settings
             .iter()
@@ -161,9 +161,10 @@ impl Routes {
                             token_in_subprotocol: *token_in_subprotocol,
                         })
                     }
-                    RouteTarget::Static { root, index_fallback } => {
-                        Target::Static { root: static_root(root)?, index_fallback: *index_fallback }
-                    }
+                    RouteTarget::Static { root, index_fallback, content_security_policy } => Target::Static {
+                        root: static_root(root, content_security_policy.as_deref())?,
+                        index_fallback: *index_fallback,
+                    },
                     RouteTarget::Redirect(redirect) => Target::Redirect(redirect.clone()),
                     RouteTarget::Answer(answer) => Target::DirectResponse(DirectResponse::new(answer)),
                 };

@@ -66,7 +66,11 @@ impl HeaderEdits {
     }
 
     /// Appends what is written, ready for the wire.
-    pub(crate) fn push_lines(&self, context: HeaderTemplateContext<'_>, lines: &mut Vec<u8>) -> Result<(), Rejection> {
+    pub(crate) fn push_lines(
+        &self,
+        context: HeaderTemplateContext<'_>,
+        lines: &mut Vec<u8>,
+    ) -> Result<(), Rejection> {
         for written in &self.written {
             match written {
                 Written::Lines(fixed) => lines.extend_from_slice(fixed),
@@ -97,7 +101,11 @@ fn fixed_line(line: &HeaderLine) -> Option<Vec<u8>> {
 }
 
 /// A value of which a part is absent is not half written: then there is no such field.
-fn push_line(line: &HeaderLine, context: HeaderTemplateContext<'_>, lines: &mut Vec<u8>) -> Result<(), Rejection> {
+fn push_line(
+    line: &HeaderLine,
+    context: HeaderTemplateContext<'_>,
+    lines: &mut Vec<u8>,
+) -> Result<(), Rejection> {
     let start = lines.len();
     lines.extend_from_slice(line.name.as_bytes());
     lines.extend_from_slice(b": ");

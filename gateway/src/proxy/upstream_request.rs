@@ -57,7 +57,10 @@ pub(crate) struct ForwardingHeaders<'a> {
 }
 
 /// Builds the head for an upstream that speaks HTTP/1.1.
-pub(crate) fn build_upstream_request(request: RequestView<'_>, add: ForwardingHeaders<'_>) -> UpstreamRequest {
+pub(crate) fn build_upstream_request(
+    request: RequestView<'_>,
+    add: ForwardingHeaders<'_>,
+) -> UpstreamRequest {
     let mut head = Vec::with_capacity(1024);
     head.extend_from_slice(request.method().as_str().as_bytes());
     head.push(b' ');

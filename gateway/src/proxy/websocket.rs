@@ -4,13 +4,13 @@ use http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::auth::bearer::Bearer;
-use crate::http1::{BodyFraming, HeaderKind, Version};
-use crate::request::RequestView;
+use crate::http1::{BodyFraming, HeaderKind, ResponseHead, Version};
+use crate::layers::access_log::ResponseLog;
 use crate::layers::cors::Cors;
 use crate::layers::route::Forwarding;
-use crate::proxy::session_expiry::Lifetime;
 use crate::rejection::{Code, Rejection};
-use crate::response::Response;
+use crate::request::RequestView;
+use crate::response::{self, Response};
 use crate::upstream::Upgraded;
 
 /// Its name in `Upgrade`.

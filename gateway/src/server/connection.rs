@@ -16,7 +16,7 @@ use crate::client_addr::ClientAddr;
 use crate::config::Settings;
 use crate::net::{Socket, TlsSocket, take_proxy_header};
 use crate::runtime::Worker;
-use crate::server::connection_limit::{SourcePermit, SourceLimiter};
+use crate::server::connection_limit::{SourceLimiter, SourcePermit};
 use crate::server::worker::SharedStack;
 use crate::server::{http1, http2};
 use crate::sessions::SourceNetwork;
@@ -32,7 +32,8 @@ pub(crate) async fn serve<S: RequestStack>(
     draining: watch::Receiver<bool>,
 ) {
     // Boxed, as what speaks HTTP/2 is: a task is as large as its largest wait, and clients mostly rest.
-    let Some(Accepted { client, protocol, _permit }) = Box::pin(accept_protocol(socket, peer, worker, sources)).await
+    let Some(Accepted { client, protocol, _permit }) =
+        Box::pin(accept_protocol(socket, peer, worker, sources)).await
     else {
         return;
     };
@@ -59,7 +60,7 @@ enum Protocol {
 }
 
 /// Finds out who wants what; `None` where it ends with that.
-async fn begin<'s>(
+async fn accept_protocol<'s>(
     socket: TcpStream,
     peer: SocketAddr,
     worker: &Worker,

@@ -77,9 +77,13 @@ pub(super) async fn serve<S: RequestStack>(
         }
         newcomer = false;
         // Boxed, for a task is as large as its largest wait, and clients mostly rest.
-        match Box::pin(serve_requests(&connection, service.clone(), stop.as_mut(), stopping)).await {
+        let serving = serve_requests(&connection, service.clone(), stop.as_mut(), &mut stopping);
+        match Box::pin(serving).await {
             End::Idle => {
-                timeout = worker.state().config.settings.limits.idle_timeout;
+                timeout = match stopping {
+                    true => IDLE_DRAIN_GRACE,
+                    false => worker.state().config.settings.limits.idle_timeout,
+                };
                 deadline.set(Instant::now() + timeout);
             }
             End::Close => return Box::pin(connection.socket.drain()).await,
@@ -106,7 +110,7 @@ async fn serve_requests<S: RequestStack>(
     line: &Rc<StrictConnection>,
     service: Http1Service<S>,
     mut stop: Pin<&mut impl Future<Output = ()>>,
-    mut stopping: bool,
+    stopping: &mut bool,
 ) -> End {
     let worker = Rc::clone(service.stack.worker());
     let mut connection: Connection<StrictIo, Http1Service<S>> = Builder::new()
@@ -115,6 +119,8 @@ async fn serve_requests<S: RequestStack>(
         // The gate keeps the deadlines, each for itself.
         .header_read_timeout(None)
         .max_buf_size(MAX_WRITE_BUFFER)
+        // For clients that compare names byte by byte.
+        .title_case_headers(true)
         // Small responses leave in one write; larger pieces are not worth a second system call's set-up.
         .writev(false)
         .serve_connection(StrictIo(Rc::clone(line)), service);
@@ -124,8 +130,13 @@ async fn serve_requests<S: RequestStack>(
     poll_fn(|cx| {
         loop {
             line.wait.set(Wait::Nothing);
+            let was_in_flight = line.stream.in_flight.get();
             if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(end_of(line, ended));
+            }
+            if was_in_flight && !line.stream.in_flight.get() {
+                // While it was answered, hyper was told that there is nothing to read.
+                continue;
             }
             let wait = line.wait.get();
             if wait != last || line.progress.take() {
@@ -154,11 +165,11 @@ async fn serve_requests<S: RequestStack>(
                 Wait::Nothing => return Poll::Pending,
                 Wait::Idle => {
                     // A stop is looked for where the connection rests.
-                    if !stopping && stop.as_mut().poll(cx).is_ready() {
-                        stopping = true;
+                    if *stopping || stop.as_mut().poll(cx).is_ready() {
+                        *stopping = true;
                         return Poll::Ready(End::Idle);
                     }
-                    ready!(waiting.poll_within(cx, if stopping { Duration::ZERO } else { PARK_AFTER }));
+                    ready!(waiting.poll_within(cx, PARK_AFTER));
                     line.release_buffers();
                     return Poll::Ready(End::Idle);
                 }

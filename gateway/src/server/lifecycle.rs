@@ -15,7 +15,7 @@ use crate::runtime::{Configuration, Gateway};
 use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
 use crate::server::admin::AdminState;
 use crate::server::background_tasks;
-use crate::server::connection_limit::Sources;
+use crate::server::connection_limit::SourceLimiter;
 use crate::server::control::ControlSocket;
 use crate::server::reload::Reloader;
 use crate::server::reuseport_bpf;
@@ -23,7 +23,7 @@ use crate::server::socket_activation::Inherited;
 use crate::server::sockets::{ListenError, Sockets};
 use crate::server::takeover::{LOOK_AGAIN, Predecessor};
 use crate::server::worker;
-use crate::server::worker::Post;
+use crate::server::worker::WorkerParams;
 use crate::sessions::{
     EmbeddedStore, LockoutPolicy, MemoryStore, OpenError, Policy, RateLimitPolicy, RedisOpenError,
     RedisStore, RotationPolicy, Sessions, Store, StoreError,
@@ -149,10 +149,10 @@ pub fn start(
     let public = Arc::new(sockets.public[0].try_clone().map_err(ServeError::Thread)?);
     let takes_over = predecessor.is_some();
     let open = Arc::new(AtomicUsize::new(0));
-    let sources = Arc::new(Sources::default());
+    let sources = Arc::new(SourceLimiter::default());
     let mut workers = Vec::new();
     for (index, listener) in sockets.public.into_iter().enumerate() {
-        let post = Post {
+        let params = WorkerParams {
             gateway: Arc::clone(&gateway),
             index,
             listener,
@@ -161,7 +161,8 @@ pub fn start(
             open: Arc::clone(&open),
             sources: Arc::clone(&sources),
         };
-        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(|| worker::run(post));
+        let thread =
+            std::thread::Builder::new().name(format!("worker-{index}")).spawn(|| worker::run(params));
         workers.push(thread.map_err(ServeError::Thread)?);
     }
     if let Some(older) = predecessor.filter(|_| !one_at_a_time) {

@@ -15,6 +15,7 @@ mod lifecycle;
 mod listener;
 mod reload;
 mod reuseport_bpf;
+mod small_listener;
 mod socket_activation;
 mod sockets;
 mod strict_io;

@@ -129,13 +129,25 @@ impl StrictConnection {
     }
 }
 
+impl StrictConnection {
+    /// What hyper writes as few clients would understand it: the version of a server is its own, not that of the request (RFC 9110
+    /// section 2.5), and clients of WebSockets compare names byte by byte. The length stays the same.
+    fn respelled(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let (http10, upgrade) = (bytes.starts_with(b"HTTP/1.0 "), bytes.starts_with(b"HTTP/1.1 101 "));
+        if !http10 && !upgrade {
+            return None;
+        }
+        let mut respelled = bytes.to_vec();
+        respelled[7] = b'1';
+        let websocket: Vec<usize> = memchr::memmem::find_iter(bytes, b"Sec-Websocket-").collect();
+        websocket.into_iter().filter(|_| upgrade).for_each(|at| respelled[at + 7] = b'S');
+        Some(respelled)
+    }
+}
+
 impl Reader {
     /// Reads the next head and gives hyper its stand-in.
-    fn poll_head(
-        &mut self,
-        cx: &mut Context<'_>,
-        connection: &StrictConnection,
-    ) -> Poll<io::Result<bool>> {
+    fn poll_head(&mut self, cx: &mut Context<'_>, connection: &StrictConnection) -> Poll<io::Result<bool>> {
         loop {
             if !self.input.filled().is_empty() {
                 let mut head = connection.worker.take_head();
@@ -342,7 +354,9 @@ impl Read for StrictIo {
             match reader.state {
                 State::Refused => return Poll::Pending,
                 State::Length(_) | State::Chunked(_) => return reader.poll_body(cx, connection, &mut buf),
-                State::Head if connection.stream.in_flight.get() => return reader.poll_closed(cx, connection),
+                State::Head if connection.stream.in_flight.get() => {
+                    return reader.poll_closed(cx, connection);
+                }
                 State::Head => match ready!(reader.poll_head(cx, connection)) {
                     Ok(true) => {}
                     Ok(false) => return Poll::Ready(Ok(())),
@@ -360,7 +374,10 @@ impl Read for StrictIo {
 
 impl Write for StrictIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = self.0.socket.poll_write(cx, bytes);
+        let written = match self.0.respelled(bytes) {
+            None => self.0.socket.poll_write(cx, bytes),
+            Some(respelled) => self.0.socket.poll_write(cx, &respelled),
+        };
         match written {
             Poll::Pending => self.0.wait.set(Wait::Write),
             Poll::Ready(_) => self.0.progress.set(true),

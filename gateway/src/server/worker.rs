@@ -59,8 +59,7 @@ async fn serve(params: WorkerParams) -> std::io::Result<()> {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "cannot switch Nagle's algorithm off");
         }
-        if params.open.fetch_add(1, Ordering::Relaxed) >= worker.state().config.settings.limits.connections
-        {
+        if params.open.fetch_add(1, Ordering::Relaxed) >= worker.state().config.settings.limits.connections {
             params.open.fetch_sub(1, Ordering::Relaxed);
             worker.metrics.connection_refused();
             return;
@@ -119,7 +118,11 @@ impl ConnectionGuard {
     fn take(connections: &Rc<Connections>, open: &Arc<AtomicUsize>, worker: &Rc<Worker>) -> ConnectionGuard {
         connections.open.set(connections.open.get() + 1);
         worker.metrics.connection_opened();
-        ConnectionGuard { connections: Rc::clone(connections), open: Arc::clone(open), worker: Rc::clone(worker) }
+        ConnectionGuard {
+            connections: Rc::clone(connections),
+            open: Arc::clone(open),
+            worker: Rc::clone(worker),
+        }
     }
 }
 

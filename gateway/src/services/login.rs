@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::http1::{HeaderKind, RequestHead};
-use crate::request_body::RequestBody;
 use crate::rejection::{Code, Rejection};
 use crate::request::RequestContext;
-use crate::response::{self, Response};
+use crate::request_body::RequestBody;
+use crate::response::Response;
 use crate::services::endpoints::{rate_limited, store_unavailable};
 use crate::services::proxy::bad_body;
 use crate::services::token_response::{Grant, NewRefreshToken, tokens};
@@ -19,10 +19,7 @@ use crate::users::{Busy, CanonicalName, Password, check_credentials};
 const MAX_BODY: usize = 8 * 1024;
 
 /// Logs a user in.
-pub(crate) async fn login(
-    context: &RequestContext,
-    body: RequestBody,
-) -> Result<Response, Rejection> {
+pub(crate) async fn login(context: &RequestContext, body: RequestBody) -> Result<Response, Rejection> {
     let result = attempt(context, body).await;
     let outcome = match &result {
         Ok(_) => LoginOutcome::Success,
@@ -39,10 +36,7 @@ pub(crate) async fn login(
     result
 }
 
-async fn attempt(
-    context: &RequestContext,
-    body: RequestBody,
-) -> Result<Response, Rejection> {
+async fn attempt(context: &RequestContext, body: RequestBody) -> Result<Response, Rejection> {
     let limits = &context.state.config.settings.limits;
     only_json(&context.head)?;
     let body = body.read_all(MAX_BODY, limits.login_body_timeout).await.map_err(|e| bad_body(&e))?;

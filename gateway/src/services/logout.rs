@@ -7,7 +7,7 @@ use crate::layers::authenticate::{authenticate, missing, refusal};
 use crate::rejection::{Code, Rejection};
 use crate::request::RequestContext;
 use crate::response::{self, Response};
-use crate::services::endpoints::{store_unavailable};
+use crate::services::endpoints::store_unavailable;
 use crate::sessions::RevocationReason;
 
 /// Ends the session of the token, whichever of its tokens it is. An expired token will do: who wants to leave may

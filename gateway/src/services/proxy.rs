@@ -235,10 +235,10 @@ impl ParsedFields {
         let (parsed, value) = (HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?);
         if place < MAX_PARSED_FIELDS && name.len() <= MAX_PARSED_LEN && value.len() <= MAX_PARSED_LEN {
             let entry = (name.into(), parsed.clone(), value.clone());
-            match self.0.get_mut(place) {
-                Some(last) => *last = entry,
-                None if place == self.0.len() => self.0.push(entry),
-                None => {}
+            if place < self.0.len() {
+                self.0[place] = entry;
+            } else if place == self.0.len() {
+                self.0.push(entry);
             }
         }
         Some((parsed, value))

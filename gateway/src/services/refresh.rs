@@ -4,7 +4,7 @@ use crate::auth::bearer::bearer_token;
 use crate::layers::authenticate::refusal;
 use crate::rejection::{Code, Rejection};
 use crate::request::RequestContext;
-use crate::response::{self, Response};
+use crate::response::Response;
 use crate::services::endpoints::{rate_limited, store_unavailable};
 use crate::services::token_response::{Grant, NewRefreshToken, tokens};
 use crate::sessions::{

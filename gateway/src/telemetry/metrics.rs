@@ -181,7 +181,7 @@ pub(crate) struct UpstreamState {
     /// Servers that are left alone because they could not be reached.
     pub(crate) ejected: usize,
     /// Servers that the checks of their health keep out.
-    pub(crate) unwell: usize,
+    pub(crate) unhealthy: usize,
     pub(crate) ejections: u64,
     pub(crate) retries: u64,
     pub(crate) checks_passed: u64,
@@ -278,9 +278,11 @@ impl Metrics {
         }
         page.family("upstream_servers", "gauge", "Servers of upstreams, by whether they get requests.");
         for upstream in &gauges.upstreams {
-            for (state, count) in
-                [("serving", upstream.serving), ("ejected", upstream.ejected), ("unwell", upstream.unwell)]
-            {
+            for (state, count) in [
+                ("serving", upstream.serving),
+                ("ejected", upstream.ejected),
+                ("unhealthy", upstream.unhealthy),
+            ] {
                 page.sample("upstream_servers", &[("upstream", &upstream.name), ("state", state)], count);
             }
         }

@@ -123,7 +123,9 @@ pub(crate) async fn send(
             Err(failed) => failed,
         };
         let was_sent = body.is_none();
-        if connection_lost && !reused {
+        // A server that ends a connection in order, before it looks at a request, is well.
+        let ended_in_order = processed == Processed::No && !matches!(error, SendError::Connect(_));
+        if connection_lost && !reused && !ended_in_order {
             pool.failed(&server);
         }
         let may_repeat = match processed {
@@ -137,7 +139,7 @@ pub(crate) async fn send(
         if bodiless {
             body = Some(RequestBody::default());
         }
-        if connection_lost && reused && !reconnected {
+        if connection_lost && (reused || ended_in_order) && !reconnected {
             reconnected = true;
             reconnect = Some(server);
         } else {

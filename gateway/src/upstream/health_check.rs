@@ -77,12 +77,7 @@ async fn status_of(upstream: &Upstream, endpoint: &Endpoint, check: &HealthCheck
     }
 }
 
-async fn ask<T>(
-    io: T,
-    protocol: UpstreamProtocol,
-    url: &UpstreamUrl,
-    check: &HealthCheck,
-) -> io::Result<u16>
+async fn ask<T>(io: T, protocol: UpstreamProtocol, url: &UpstreamUrl, check: &HealthCheck) -> io::Result<u16>
 where
     T: Read + Write + Unpin + 'static,
 {
@@ -150,7 +145,8 @@ fn health_request(
 
 /// 200 for a server that says SERVING (`status` = 1, field 1 of the message), 503 for any other answer.
 async fn grpc_status(response: Response<Incoming>) -> io::Result<u16> {
-    let body = Limited::new(response.into_body(), MAX_GRPC_RESPONSE).collect().await.map_err(io::Error::other)?;
+    let body =
+        Limited::new(response.into_body(), MAX_GRPC_RESPONSE).collect().await.map_err(io::Error::other)?;
     let ok = body.trailers().and_then(|trailers| trailers.get("grpc-status")).is_some_and(|s| s == "0");
     let serving = body.to_bytes().get(5..) == Some(&[0x08, 0x01]);
     Ok(if ok && serving { 200 } else { 503 })

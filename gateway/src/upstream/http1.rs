@@ -110,12 +110,12 @@ pub(super) async fn exchange_heads(
         return Err(SendError::BadResponse("the request was made for HTTP/2".into()));
     };
     let timeout = request.timeouts.head();
-    connection.socket.write_all(&mut connection.deadline, timeout, head, |_| {}).await.map_err(|e| {
-        match e.kind() {
+    connection.socket.write_all(&mut connection.deadline, timeout, head, |_| {}).await.map_err(
+        |e| match e.kind() {
             io::ErrorKind::TimedOut => SendError::Timeout,
             _ => SendError::Broken(e),
-        }
-    })?;
+        },
+    )?;
     connection.deadline.set(request.now + timeout);
     let mut interim = 0;
     let mut refused = false;

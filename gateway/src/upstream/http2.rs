@@ -39,7 +39,7 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 const MAX_HEADER_LIST: u32 = 64 << 10;
 
 /// A connection's handle; many requests share it.
-pub(super) type Sender = SendRequest<ForwardedBody>;
+pub(crate) type Sender = SendRequest<ForwardedBody>;
 
 /// Runs what hyper starts on the worker's own thread.
 #[derive(Debug, Clone, Copy)]
@@ -95,15 +95,16 @@ pub(super) async fn attempt(
     body: &mut Option<RequestBody>,
 ) -> Result<UpstreamResponse, AttemptError> {
     let UpstreamRequest::Http2(head) = request.head else {
-        return Err(AttemptError::final_error(SendError::BadResponse("the request was made for HTTP/1.1".into())));
+        return Err(AttemptError::final_error(SendError::BadResponse(
+            "the request was made for HTTP/1.1".into(),
+        )));
     };
     let permit = pool.place(Rc::clone(server));
     if policy == ReusePolicy::New {
         server.forget_http2();
     }
-    let (sender, is_new) = sender(pool, server)
-        .await
-        .map_err(|error| AttemptError::unreachable(SendError::Connect(error)))?;
+    let (sender, is_new) =
+        sender(pool, server).await.map_err(|error| AttemptError::unreachable(SendError::Connect(error)))?;
     let secure = matches!(pool.settings().urls[server.endpoint.url], UpstreamUrl::Tcp { secure: true, .. });
     let exchanged = exchange(permit, sender, head, secure, request, body.take().unwrap_or_default()).await;
     exchanged.map_err(|mut failed| {
@@ -231,7 +232,11 @@ fn attempt_error(error: hyper::Error) -> AttemptError {
     let refused = text.contains("refused stream");
     let ended_in_order = text.contains("not a result of an error");
     AttemptError {
-        processed: if refused || ended_in_order || error.is_canceled() { Processed::No } else { Processed::Maybe },
+        processed: if refused || ended_in_order || error.is_canceled() {
+            Processed::No
+        } else {
+            Processed::Maybe
+        },
         connection_lost: !text.contains("stream error"),
         reused: false,
         error: SendError::Broken(io::Error::other(format!("{error}: {text}"))),
@@ -240,7 +245,7 @@ fn attempt_error(error: hyper::Error) -> AttemptError {
 
 /// A request body on its way to a server; hyper takes it at the pace of the server's flow control.
 #[derive(Debug)]
-pub(super) struct ForwardedBody {
+pub(crate) struct ForwardedBody {
     body: RequestBody,
     progress: Rc<ForwardProgress>,
 }

@@ -19,8 +19,8 @@ mod upstream;
 
 pub(crate) use body::UpstreamBody;
 pub(crate) use client::{OutgoingRequest, SendError, UpstreamResponse, send};
-pub(crate) use http2::LocalExecutor;
 pub(crate) use health_check::run_background_tasks;
+pub(crate) use http2::LocalExecutor;
 pub(crate) use pool::UpstreamPool;
 pub(crate) use upgrade::{UpgradeAnswer, Upgraded, upgrade};
 pub(crate) use upstream::{Upstream, UpstreamError};

@@ -81,7 +81,11 @@ impl Endpoint {
         if self.unhealthy.load(Ordering::Relaxed) {
             return HealthStatus::Unhealthy;
         }
-        if self.ejected_until.load(Ordering::Relaxed) > now { HealthStatus::Ejected } else { HealthStatus::WorkerState }
+        if self.ejected_until.load(Ordering::Relaxed) > now {
+            HealthStatus::Ejected
+        } else {
+            HealthStatus::WorkerState
+        }
     }
 
     /// Its weight of the requests in thousandths: it grows for so long after the server came back.
@@ -157,7 +161,7 @@ pub(crate) mod tests {
         config::Upstream {
             urls: Vec::new(),
             protocol: config::UpstreamProtocol::Http1,
-            host: config::HostHeader::ClientAddr,
+            host: config::HostHeader::Client,
             connect_timeout: Duration::from_secs(1),
             patience: config::Patience {
                 response: Duration::from_secs(1),
@@ -190,7 +194,10 @@ pub(crate) mod tests {
         assert!(!server.failed(1000, &settings, false) && !server.failed(1000, &settings, false));
         assert_eq!(server.health(1000), HealthStatus::WorkerState);
         assert!(server.failed(1000, &settings, false));
-        assert_eq!((server.health(1999), server.health(2000)), (HealthStatus::Ejected, HealthStatus::WorkerState));
+        assert_eq!(
+            (server.health(1999), server.health(2000)),
+            (HealthStatus::Ejected, HealthStatus::WorkerState)
+        );
         assert!(!server.failed(1500, &settings, false), "one that was on its way");
         let mut now = 2000;
         for length in [2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000] {

@@ -200,7 +200,8 @@ impl UpstreamPool {
         }
         let (now, slow_start) = (millis(), self.settings().slow_start);
         let may_get_it = |server: &&Rc<Server>| {
-            server.endpoint.health(now) == HealthStatus::WorkerState && !tried.iter().any(|t| Rc::ptr_eq(t, server))
+            server.endpoint.health(now) == HealthStatus::WorkerState
+                && !tried.iter().any(|t| Rc::ptr_eq(t, server))
         };
         let serving: Vec<&Rc<Server>> = servers.iter().filter(may_get_it).collect();
         let candidates: Vec<Candidate> = serving
@@ -307,8 +308,11 @@ impl Server {
                 idle.clear();
                 return None;
             }
-            let alive =
-                if need == ReusePolicy::KnownIdle { connection.is_known_idle() } else { connection.is_idle() };
+            let alive = if need == ReusePolicy::KnownIdle {
+                connection.is_known_idle()
+            } else {
+                connection.is_idle()
+            };
             if alive {
                 return Some(connection);
             }

@@ -13,7 +13,7 @@ use crate::request_body::{BodyError, RequestBody};
 /// Whose fault it is that a body does not arrive.
 #[derive(Debug)]
 pub(crate) enum ForwardError {
-    ClientAddr(BodyError),
+    Client(BodyError),
     Upstream,
 }
 
@@ -56,7 +56,7 @@ impl BodyForwarder {
             }
             let piece = match self.body.poll_fill(cx) {
                 Poll::Ready(Ok(piece)) => piece,
-                Poll::Ready(Err(e)) => return Poll::Ready(Err(ForwardError::ClientAddr(e))),
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(ForwardError::Client(e))),
                 Poll::Pending => {
                     // The upstream may answer to what it has so far.
                     if let Poll::Ready(Err(_)) = upstream.poll_flush(cx) {

@@ -10,7 +10,7 @@ use crate::http1::{HeaderKind, ResponseHead};
 use crate::net::{ReadBuffer, Socket};
 use crate::upstream::client::{OutgoingRequest, SendError, UpstreamResponse, next_server};
 use crate::upstream::http1::{Rest, exchange_heads, lease, respond};
-use crate::upstream::pool::{Lease, ReusePolicy, PoolPermit, UpstreamPool};
+use crate::upstream::pool::{Lease, PoolPermit, ReusePolicy, UpstreamPool};
 
 /// What an upstream says to it.
 #[derive(Debug)]

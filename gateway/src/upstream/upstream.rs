@@ -12,7 +12,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use crate::config::{self, FilesSeen, UpstreamProtocol, UpstreamUrl};
 use crate::telemetry::UpstreamState;
 use crate::tls::client_config;
-use crate::upstream::outlier_ejection::{Address, Endpoint, Millis, HealthStatus};
+use crate::upstream::outlier_ejection::{Address, Endpoint, HealthStatus, Millis};
 
 /// How long a start may wait for names to be looked up. Later ones are found while requests are served.
 const INITIAL_RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::super::path_pattern;
 use super::super::store::file_name;
 use super::super::upstreams::{PatienceEntries, Upstreams};
-use super::{direct_response, redirect};
+use super::{content_security_policy, direct_response, redirect};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::did_you_mean::suggest;
 use crate::config::entry::{Entry, InvalidValue, quoted};
@@ -23,6 +23,7 @@ pub(super) fn target(
     let redirect_entry = table.take("redirect");
     let respond = table.take("respond");
     let index_fallback = table.take("index_fallback");
+    let policy = table.take("content_security_policy");
     let options = [
         "strip_prefix",
         "rewrite_prefix",
@@ -52,8 +53,10 @@ pub(super) fn target(
         );
         return None;
     }
-    if index_fallback.is_given() && !root.is_given() {
-        refuse_without("static", &index_fallback);
+    for option in [&index_fallback, &policy] {
+        if option.is_given() && !root.is_given() {
+            refuse_without("static", option);
+        }
     }
     if upstream.is_given() {
         let name = upstream.parse(|name| upstream_name(name, upstreams))?;
@@ -80,7 +83,12 @@ pub(super) fn target(
     }
     if root.is_given() {
         let index_fallback = index_fallback.boolean().unwrap_or(false);
-        return Some(RouteTarget::Static { root: root.parse(folder)?, index_fallback });
+        let content_security_policy = content_security_policy::policy(&policy);
+        return Some(RouteTarget::Static {
+            root: root.parse(folder)?,
+            index_fallback,
+            content_security_policy,
+        });
     }
     if redirect_entry.is_given() {
         return redirect_entry
