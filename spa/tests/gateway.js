@@ -70,8 +70,21 @@ export class Gateway {
   url = "";
   #admin = "";
 
-  /** @param {{accessTtl?: string, refreshTtl?: string, rotation?: string, more?: string}} [settings] */
-  static async start({ accessTtl = "60s", refreshTtl = "10m", rotation = "on-use", more = "" } = {}) {
+  /**
+   * @param {object} [settings]
+   * @param {string} [settings.accessTtl]
+   * @param {string} [settings.refreshTtl]
+   * @param {string} [settings.rotation]
+   * @param {string} [settings.reuseGrace]
+   * @param {string} [settings.more] at the end of the configuration
+   */
+  static async start({
+    accessTtl = "60s",
+    refreshTtl = "10m",
+    rotation = "on-use",
+    reuseGrace = "10s",
+    more = "",
+  } = {}) {
     const gateway = new Gateway();
     const [port, admin, upstream] = [await freePort(), await freePort(), await freePort()];
     gateway.url = `http://127.0.0.1:${port}`;
@@ -95,6 +108,7 @@ audience = "page-tests"
 access_ttl = "${accessTtl}"
 refresh_ttl = "${refreshTtl}"
 rotation = "${rotation}"
+reuse_grace = "${reuseGrace}"
 [users]
 file = "users.toml"
 [upstreams.demo]

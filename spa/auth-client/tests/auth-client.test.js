@@ -4,90 +4,14 @@
  */
 
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { createServer } from "node:http";
-import { afterEach, beforeEach, test } from "node:test";
+import { test } from "node:test";
 
-import { Session, SignedOut, Unreachable, readClaims } from "../session.js";
-
-/** A storage that two sessions can share, as tabs do. @returns {Storage} */
-function storage() {
-  const map = new Map();
-  return /** @type {Storage} */ (
-    /** @type {unknown} */ ({
-      getItem: (/** @type {string} */ key) => map.get(key) ?? null,
-      setItem: (/** @type {string} */ key, /** @type {string} */ value) => void map.set(key, value),
-      removeItem: (/** @type {string} */ key) => void map.delete(key),
-    })
-  );
-}
-
-/** @typedef {{path: string, token: string, answer: (status: number, body?: object, headers?: object) => void}} Asked */
-
-/** @type {Asked[]} */
-let asked = [];
-/** Whoever waits for the next request. @type {((request: Asked) => void)[]} */
-let waiting = [];
-/** @type {import("node:http").Server} */
-let server;
-let baseUrl = "";
-
-beforeEach(async () => {
-  [asked, waiting] = [[], []];
-  server = createServer((request, response) => {
-    const entry = {
-      path: request.url || "",
-      token: (request.headers.authorization || "").replace("Bearer ", ""),
-      answer: (/** @type {number} */ status, body = {}, headers = {}) => {
-        response.writeHead(status, { "Content-Type": "application/json", Connection: "close", ...headers });
-        response.end(JSON.stringify(body));
-      },
-    };
-    const waiter = waiting.shift();
-    if (waiter) waiter(entry);
-    else asked.push(entry);
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  baseUrl = typeof address === "object" && address ? `http://127.0.0.1:${address.port}` : "";
-});
-
-afterEach(() => {
-  server.closeAllConnections();
-  server.close();
-});
-
-/** @returns {Promise<Asked>} the next request */
-async function next() {
-  return asked.shift() ?? new Promise((done) => waiting.push(done));
-}
-
-/** Lets everything that is under way come to rest. */
-const settle = () => new Promise((done) => setTimeout(done, 50));
-
-const REFUSED = { "WWW-Authenticate": 'Bearer error="invalid_token", error_description="expired"' };
-/** @param {object} claims */
-const jwt = (claims) => `h.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.s`;
-/** @param {string} access @param {string} [refresh] */
-const tokens = (access, refresh) => ({
-  access_token: access,
-  ...(refresh === undefined ? {} : { refresh_token: refresh }),
-  token_type: "Bearer",
-  expires_in: 60,
-  refresh_expires_in: 600,
-  server_time: Math.floor(Date.now() / 1000) + 1000,
-});
-
-/** @param {Storage} [shared] */
-function signedIn(shared = storage()) {
-  shared.setItem("access_token", "A1");
-  shared.setItem("refresh_token", "R1");
-  return { store: shared, session: new Session({ baseUrl, storage: shared }) };
-}
+import { AuthenticationRequired, NetworkError, readClaims } from "../src/index.js";
+import { REFUSED, asked, baseUrl, jwt, newClient, next, server, settle, signedIn, storage, tokens } from "./fake-gateway.js";
 
 test("a refused token is renewed once and the request sent once more", async () => {
-  const { store, session } = signedIn();
-  const response = session.fetch("/x");
+  const { store, client } = signedIn();
+  const response = client.fetch("/x");
   let request = await next();
   assert.deepEqual([request.path, request.token], ["/x", "A1"]);
   request.answer(401, {}, REFUSED);
@@ -99,12 +23,12 @@ test("a refused token is renewed once and the request sent once more", async () 
   request.answer(401, {}, REFUSED);
   assert.equal((await response).status, 401, "the second answer is the answer");
   assert.equal(store.getItem("refresh_token"), "R2");
-  assert.ok(Math.abs(session.now() - Date.now() - 1_000_000) < 5_000, "the clock is the server's");
+  assert.ok(Math.abs(client.now() - Date.now() - 1_000_000) < 5_000, "the clock is the server's");
 });
 
 test("many requests that fail together cause one refresh", async () => {
-  const { session } = signedIn();
-  const responses = Promise.all([1, 2, 3].map(() => session.fetch("/x")));
+  const { client } = signedIn();
+  const responses = Promise.all([1, 2, 3].map(() => client.fetch("/x")));
   for (let i = 0; i < 3; i++) (await next()).answer(401, {}, REFUSED);
   const refresh = await next();
   assert.equal(refresh.path, "/refresh");
@@ -116,8 +40,8 @@ test("many requests that fail together cause one refresh", async () => {
 });
 
 test("a token that another tab has replaced is tried before anything is refreshed", async () => {
-  const { store, session } = signedIn();
-  const response = session.fetch("/x");
+  const { store, client } = signedIn();
+  const response = client.fetch("/x");
   const first = await next();
   store.setItem("access_token", "A2");
   store.setItem("refresh_token", "R2");
@@ -129,93 +53,100 @@ test("a token that another tab has replaced is tried before anything is refreshe
 });
 
 test("a gateway that does not rotate leaves the refresh token as it is", async () => {
-  const { store, session } = signedIn();
-  const done = session.refresh("A1");
+  const { store, client } = signedIn();
+  const done = client.refresh("A1");
   (await next()).answer(200, tokens("A2"));
   await done;
   assert.deepEqual([store.getItem("access_token"), store.getItem("refresh_token")], ["A2", "R1"]);
 });
 
 test("a refused refresh clears the tokens", async () => {
-  const { store, session } = signedIn();
-  const done = assert.rejects(session.refresh("A1"), SignedOut);
+  const { store, client } = signedIn();
+  const done = assert.rejects(client.refresh("A1"), AuthenticationRequired);
   (await next()).answer(401, { code: "token_reused" }, REFUSED);
   await done;
-  assert.equal(session.hasTokens, false);
+  assert.equal(client.hasTokens, false);
   assert.equal(store.getItem("refresh_token"), null);
 });
 
 test("an outage keeps the tokens and is told as one", async () => {
-  const { session } = signedIn();
+  const { client } = signedIn();
   for (const status of [429, 500, 503]) {
-    const done = assert.rejects(session.refresh("A1"), Unreachable);
+    const done = assert.rejects(client.refresh("A1"), NetworkError);
     (await next()).answer(status, { code: "store_unavailable", message: "Later." }, { "Retry-After": "2" });
     await done;
   }
   server.closeAllConnections();
   server.close();
-  await assert.rejects(session.refresh("A1"), Unreachable);
-  assert.equal(session.refreshToken, "R1");
+  await assert.rejects(client.refresh("A1"), NetworkError);
+  assert.equal(client.refreshToken, "R1");
 });
 
 test("the answer to a refresh does not undo a logout", async () => {
-  const { session } = signedIn();
-  const refresh = assert.rejects(session.refresh("A1"), SignedOut);
+  const { client } = signedIn();
+  const refresh = assert.rejects(client.refresh("A1"), AuthenticationRequired);
   const late = await next();
-  const logout = session.logout();
+  const logout = client.logout();
   const out = await next();
   assert.deepEqual([out.path, out.token], ["/logout", "R1"]);
   out.answer(204);
   await logout;
   late.answer(200, tokens("A2", "R2"));
   await refresh;
-  assert.equal(session.hasTokens, false);
+  assert.equal(client.hasTokens, false);
 });
 
 test("a late refusal does not undo a new login", async () => {
-  const { store, session } = signedIn();
-  const refresh = session.refresh("A1");
+  const { store, client } = signedIn();
+  const refresh = client.refresh("A1");
   const late = await next();
   store.setItem("refresh_token", "R9");
   store.setItem("access_token", "A9");
   late.answer(401, {}, REFUSED);
   await refresh;
-  assert.deepEqual([session.accessToken, session.refreshToken], ["A9", "R9"]);
+  assert.deepEqual([client.accessToken, client.refreshToken], ["A9", "R9"]);
 });
 
 test("late tokens do not replace those of a new login, nor does a late outage matter to it", async () => {
   for (const answer of /** @type {const} */ ([[200, tokens("A2", "R2")], [503, {}]])) {
-    const { store, session } = signedIn();
-    const refresh = session.refresh("A1");
+    const { store, client } = signedIn();
+    const refresh = client.refresh("A1");
     const late = await next();
     store.setItem("refresh_token", "R9");
     store.setItem("access_token", "A9");
     late.answer(answer[0], answer[1]);
     await refresh;
-    assert.deepEqual([session.accessToken, session.refreshToken], ["A9", "R9"]);
+    assert.deepEqual([client.accessToken, client.refreshToken], ["A9", "R9"]);
   }
 });
 
 test("a new login does not wait for the refresh of the one before", async () => {
-  const { store, session } = signedIn();
-  const old = session.refresh("A1");
+  const { store, client } = signedIn();
+  const old = client.refresh("A1");
   const late = await next();
   store.setItem("refresh_token", "R8");
   store.setItem("access_token", "A8");
-  const renewed = session.refresh("A8");
+  const renewed = client.refresh("A8");
   const request = await next();
   assert.deepEqual([request.path, request.token], ["/refresh", "R8"]);
   request.answer(200, tokens("A9", "R9"));
   await renewed;
   late.answer(200, tokens("A2", "R2"));
   await old;
-  assert.deepEqual([session.accessToken, session.refreshToken], ["A9", "R9"]);
+  assert.deepEqual([client.accessToken, client.refreshToken], ["A9", "R9"]);
 });
 
 test("two tabs that fail together cause one refresh where there are Web Locks", async (t) => {
   let queue = Promise.resolve();
+  /** @type {Set<string>} */
+  const marks = new Set();
   const locks = {
-    request: (/** @type {string} */ _name, /** @type {() => Promise<void>} */ work) => {
+    query: async () => ({ held: [...marks].map((name) => ({ name })) }),
+    request: (/** @type {string} */ name, /** @type {object} */ options, /** @type {() => Promise<void>} */ work) => {
+      if (Reflect.get(options, "mode") === "shared") {
+        marks.add(name);
+        return work();
+      }
       const done = queue.then(work);
       queue = done.catch(() => {});
       return done;
@@ -223,9 +154,9 @@ test("two tabs that fail together cause one refresh where there are Web Locks", 
   };
   Object.defineProperty(globalThis, "navigator", { value: { locks }, configurable: true });
   t.after(() => Reflect.deleteProperty(globalThis, "navigator"));
-  const { store, session } = signedIn();
-  const { session: other } = signedIn(store);
-  const responses = Promise.all([session.fetch("/x"), other.fetch("/x")]);
+  const { store, client } = signedIn();
+  const { client: other } = signedIn(store);
+  const responses = Promise.all([client.fetch("/x"), other.fetch("/x")]);
   const refused = [await next(), await next()];
   for (const request of refused) request.answer(401, {}, REFUSED);
   const refresh = await next();
@@ -240,12 +171,12 @@ test("two tabs that fail together cause one refresh where there are Web Locks", 
 });
 
 test("what cannot be a token is none", async () => {
-  const { store, session } = signedIn();
+  const { store, client } = signedIn();
   for (const junk of ["", "two words", "tökén", "line\nbreak"]) {
     store.setItem("access_token", junk);
     store.setItem("refresh_token", junk);
-    assert.equal(session.hasTokens, false, JSON.stringify(junk));
-    await assert.rejects(session.fetch("/x"), SignedOut);
+    assert.equal(client.hasTokens, false, JSON.stringify(junk));
+    await assert.rejects(client.fetch("/x"), AuthenticationRequired);
     assert.equal(store.getItem("access_token"), null);
   }
   assert.equal(asked.length, 0);
@@ -256,8 +187,8 @@ test("a request made for one user is not repeated for another", async () => {
   const [alice, bob] = [jwt({ sub: "1" }), jwt({ sub: "2" })];
   store.setItem("access_token", alice);
   store.setItem("refresh_token", "R1");
-  const session = new Session({ baseUrl, storage: store });
-  const response = assert.rejects(session.fetch("/x"), SignedOut);
+  const client = newClient({ baseUrl, storage: store });
+  const response = assert.rejects(client.fetch("/x"), AuthenticationRequired);
   const first = await next();
   store.setItem("refresh_token", "R2");
   store.setItem("access_token", bob);
@@ -265,12 +196,12 @@ test("a request made for one user is not repeated for another", async () => {
   await settle();
   assert.equal(asked.length, 0);
   await response;
-  assert.equal(session.accessToken, bob);
+  assert.equal(client.accessToken, bob);
 });
 
 test("a token that another tab has left behind expired is renewed, not tried", async () => {
-  const { store, session } = signedIn();
-  const response = session.fetch("/x");
+  const { store, client } = signedIn();
+  const response = client.fetch("/x");
   const first = await next();
   store.setItem("access_token", jwt({ sub: "1", exp: Math.floor(Date.now() / 1000) - 60 }));
   first.answer(401, {}, REFUSED);
@@ -284,29 +215,29 @@ test("a token that another tab has left behind expired is renewed, not tried", a
 });
 
 test("an answer that is no token answer is taken for an outage", async () => {
-  const { store, session } = signedIn();
+  const { store, client } = signedIn();
   for (const body of [{}, { access_token: 7, server_time: 1 }, { access_token: "A2" }]) {
-    const refresh = assert.rejects(session.refresh("A1"), Unreachable);
+    const refresh = assert.rejects(client.refresh("A1"), NetworkError);
     (await next()).answer(200, body);
     await refresh;
-    const login = assert.rejects(session.login("alice", "secret"), Unreachable);
+    const login = assert.rejects(client.login("alice", "secret"), NetworkError);
     (await next()).answer(200, body);
     await login;
   }
   assert.deepEqual([store.getItem("access_token"), store.getItem("refresh_token")], ["A1", "R1"]);
 });
 
-test("a login leaves nothing of the session before it", async () => {
-  const { session } = signedIn();
-  const login = session.login("alice", "secret");
+test("a login leaves nothing of the client before it", async () => {
+  const { client } = signedIn();
+  const login = client.login("alice", "secret");
   (await next()).answer(200, tokens("A2"));
   await login;
-  assert.deepEqual([session.accessToken, session.refreshToken], ["A2", null]);
+  assert.deepEqual([client.accessToken, client.refreshToken], ["A2", null]);
 });
 
 test("a refusal whose challenge cannot be read is known by its code", async () => {
-  const { session } = signedIn();
-  const response = session.fetch("/x");
+  const { client } = signedIn();
+  const response = client.fetch("/x");
   (await next()).answer(401, { code: "token_expired" });
   const refresh = await next();
   assert.equal(refresh.path, "/refresh");
@@ -316,9 +247,9 @@ test("a refusal whose challenge cannot be read is known by its code", async () =
 });
 
 test("giving up forgets the tokens that were refused, and no others", async () => {
-  const { store, session } = signedIn();
+  const { store, client } = signedIn();
   const ask = async (/** @type {object} */ headers) => {
-    const response = session.fetch("/x");
+    const response = client.fetch("/x");
     (await next()).answer(401, {}, REFUSED);
     (await next()).answer(200, tokens("A2", "R2"));
     (await next()).answer(401, {}, headers);
@@ -326,30 +257,30 @@ test("giving up forgets the tokens that were refused, and no others", async () =
   };
   let refusal = await ask(REFUSED);
   store.setItem("access_token", "A9");
-  assert.equal(await session.giveUp(refusal), false, "somebody has logged in since");
-  const other = session.fetch("/x");
+  assert.equal(await client.clearIfRejected(refusal), false, "somebody has logged in since");
+  const other = client.fetch("/x");
   (await next()).answer(401, {}, { "WWW-Authenticate": "Basic" });
-  assert.equal(await session.giveUp(await other), false, "the upstream's own affair");
+  assert.equal(await client.clearIfRejected(await other), false, "the upstream's own affair");
   refusal = await ask(REFUSED);
-  assert.equal(await session.giveUp(refusal), true);
-  assert.equal(session.hasTokens, false);
+  assert.equal(await client.clearIfRejected(refusal), true);
+  assert.equal(client.hasTokens, false);
 });
 
 test("an aborted request is told as aborted", async () => {
-  const { session } = signedIn();
+  const { client } = signedIn();
   const abort = new AbortController();
-  const response = assert.rejects(session.fetch("/x", { signal: abort.signal }), { name: "AbortError" });
+  const response = assert.rejects(client.fetch("/x", { signal: abort.signal }), { name: "AbortError" });
   await next();
   abort.abort();
   await response;
 });
 
 test("no path leads a token to another host", async () => {
-  const { session } = signedIn();
-  for (const path of ["@evil.example/x", "http://evil.example/", ""]) {
-    await assert.rejects(session.fetch(path), TypeError);
+  const { client } = signedIn();
+  for (const path of ["http://evil.example/x", "https://evil.example", new URL("http://evil.example/"), "data:,x"]) {
+    await assert.rejects(client.fetch(path), TypeError);
   }
-  const response = session.fetch("//evil.example/x");
+  const response = client.fetch("//evil.example/x");
   const request = await next();
   assert.equal(request.path, "//evil.example/x");
   request.answer(200);
@@ -358,8 +289,8 @@ test("no path leads a token to another host", async () => {
 
 test("the prefix is for the gateway's endpoints only", async () => {
   const { store } = signedIn();
-  const session = new Session({ baseUrl: `${baseUrl}/`, endpoints: "/auth", storage: store });
-  const response = session.fetch("/x");
+  const client = newClient({ baseUrl: `${baseUrl}/`, endpoints: "/auth", storage: store });
+  const response = client.fetch("/x");
   let request = await next();
   assert.equal(request.path, "/x");
   request.answer(401, {}, REFUSED);
@@ -371,58 +302,58 @@ test("the prefix is for the gateway's endpoints only", async () => {
 });
 
 test("an answer with something else for a token is taken for an outage", async () => {
-  const { session } = signedIn();
+  const { client } = signedIn();
   const answers = [{ access_token: "" }, { access_token: "A2", refresh_token: null }, { access_token: "two words" }];
   for (const answer of answers) {
-    const done = assert.rejects(session.refresh("A1"), Unreachable);
+    const done = assert.rejects(client.refresh("A1"), NetworkError);
     (await next()).answer(200, { ...tokens("A2"), ...answer });
     await done;
   }
-  assert.deepEqual([session.accessToken, session.refreshToken], ["A1", "R1"]);
+  assert.deepEqual([client.accessToken, client.refreshToken], ["A1", "R1"]);
 });
 
 test("until a token is issued, the clock follows the date of the answers", async () => {
-  const { session } = signedIn();
-  const response = session.fetch("/x");
+  const { client } = signedIn();
+  const response = client.fetch("/x");
   (await next()).answer(200, {}, { Date: new Date(Date.now() + 500_000).toUTCString() });
   await response;
-  assert.ok(Math.abs(session.now() - Date.now() - 500_000) < 5_000);
+  assert.ok(Math.abs(client.now() - Date.now() - 500_000) < 5_000);
 });
 
 test("a clock that is right to the second is left alone", async () => {
-  const { session } = signedIn();
-  const done = session.refresh("A1");
+  const { client } = signedIn();
+  const done = client.refresh("A1");
   const request = await next();
   const second = Math.floor(Date.now() / 1000);
   request.answer(200, { ...tokens("A2"), server_time: second });
   await done;
-  const off = session.now() - Date.now();
+  const off = client.now() - Date.now();
   // More than the answer's way only if the second has turned meanwhile.
   assert.ok(Math.abs(off) < 100 || Math.floor(Date.now() / 1000) > second, `${off} ms`);
 });
 
 test("403, overload and whatever else is not about the token are answers and cost none", async () => {
-  const { session } = signedIn();
+  const { client } = signedIn();
   const answers = /** @type {const} */ ([[403], [404], [429], [503], [401, { "WWW-Authenticate": "Basic" }], [401]]);
   for (const [status, headers] of answers) {
-    const response = session.fetch("/x");
+    const response = client.fetch("/x");
     (await next()).answer(status, {}, headers);
     assert.equal((await response).status, status);
   }
-  assert.equal(session.refreshToken, "R1");
+  assert.equal(client.refreshToken, "R1");
 });
 
 test("a logout that cannot be told to the server forgets the tokens all the same", async () => {
-  const { session } = signedIn();
-  const logout = assert.rejects(session.logout(), Unreachable);
+  const { client } = signedIn();
+  const logout = assert.rejects(client.logout(), NetworkError);
   (await next()).answer(503);
   await logout;
-  assert.equal(session.hasTokens, false);
+  assert.equal(client.hasTokens, false);
 });
 
-test("a session whose refresh token is no longer known is ended with the access token", async () => {
-  const { session } = signedIn();
-  const logout = session.logout();
+test("a client whose refresh token is no longer known is ended with the access token", async () => {
+  const { client } = signedIn();
+  const logout = client.logout();
   (await next()).answer(401, {}, REFUSED);
   const second = await next();
   assert.deepEqual([second.path, second.token], ["/logout", "A1"]);
@@ -431,19 +362,19 @@ test("a session whose refresh token is no longer known is ended with the access 
 });
 
 test("without tokens nothing is sent", async () => {
-  const session = new Session({ baseUrl, storage: storage() });
-  await assert.rejects(session.fetch("/x"), SignedOut);
+  const client = newClient({ baseUrl, storage: storage() });
+  await assert.rejects(client.fetch("/x"), AuthenticationRequired);
   assert.equal(asked.length, 0);
 });
 
 test("changes are announced", async () => {
-  const { session } = signedIn();
+  const { client } = signedIn();
   let changes = 0;
-  session.addEventListener("change", () => (changes += 1));
-  const done = session.refresh("A1");
+  client.addEventListener("change", () => (changes += 1));
+  const done = client.refresh("A1");
   (await next()).answer(200, tokens("A2", "R2"));
   await done;
-  session.clear();
+  client.clear();
   assert.equal(changes, 2);
 });
 
