@@ -50,12 +50,12 @@ where
         .layer(RequestIdLayer::new(worker))
         // Outside everything that may fail: it sees refusals, panics and the end of the body, and why that was cut.
         .layer(AccessLogLayer)
-        // Inside the log, so that a panic is a 500 with a line of its own, and costs this request only.
-        .layer(CatchPanicLayer)
         // Outside the rejections, for a refusal over TLS carries Strict-Transport-Security too.
         .layer(HstsLayer::default())
         // Outside the rejections, for a page that cannot read a refusal cannot refresh its token.
         .layer(CorsLayer::default())
+        // Inside what decorates, so that a panic is a 500 like any refusal, and costs this request only.
+        .layer(CatchPanicLayer)
         // The one place where a rejection becomes an answer.
         .layer(RejectionsLayer)
         // Nothing below sees a head that two parsers could read differently.
@@ -74,3 +74,7 @@ where
         .layer(ResponseHeadersLayer)
         .service(target)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

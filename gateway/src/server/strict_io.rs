@@ -303,7 +303,7 @@ impl Reader {
 }
 
 /// The message that hyper gets for a head: what hyper decides, and nothing that it would judge.
-fn write_stand_in(out: &mut Vec<u8>, head: &RequestHead, framing: BodyFraming) {
+pub(crate) fn write_stand_in(out: &mut Vec<u8>, head: &RequestHead, framing: BodyFraming) {
     let headers = head.headers();
     let http10 = head.version() == Version::Http10;
     let mut put = |bytes: &[u8]| out.extend_from_slice(bytes);
@@ -403,5 +403,47 @@ impl Write for StrictIo {
     /// The connection's task ends the connection, so that the client can read the last response first.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hyper_gets_what_it_decides_and_nothing_that_it_would_judge() {
+        for (head, stand_in) in [
+            ("GET /a?<b> HTTP/1.1\r\nHost: a\r\nCookie: c\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"),
+            ("HEAD /a#b HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD / HTTP/1.1\r\n\r\n"),
+            (
+                "PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 007\r\n\r\n",
+                "GET / HTTP/1.1\r\nContent-Length: 7\r\n\r\n",
+            ),
+            (
+                "POST /a HTTP/1.1\r\nTransfer-Encoding: Chunked\r\nExpect: 100-continue\r\n\r\n",
+                "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
+            ),
+            (
+                "GET / HTTP/1.1\r\nConnection: close, x\r\nX: y\r\n\r\n",
+                "GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
+            ),
+            (
+                "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+                "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+            ),
+            (
+                "GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+                "GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+            ),
+            // Nobody waits for a body that does not come.
+            ("GET / HTTP/1.1\r\nExpect: 100-continue\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"),
+        ] {
+            let mut parsed = RequestHead::default();
+            parsed.parse(head.as_bytes(), &HeadLimits::default()).unwrap().unwrap();
+            let mut out = Vec::new();
+            write_stand_in(&mut out, &parsed, request_framing(&parsed).unwrap());
+            assert_eq!(String::from_utf8(out).unwrap(), stand_in, "{head:?}");
+        }
     }
 }
