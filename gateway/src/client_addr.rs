@@ -30,11 +30,6 @@ impl ClientAddr {
         }
     }
 
-    /// The address at the other end of the connection.
-    pub(crate) fn peer(&self) -> &str {
-        &self.text
-    }
-
     /// Whether it speaks TLS to the gateway.
     pub(crate) fn is_secure(&self) -> bool {
         self.secure
@@ -45,7 +40,7 @@ impl ClientAddr {
         self.trusted
     }
 
-    /// The client's address, as far as trusted proxies tell: the right-most hop that is not one of them.
+    /// The client's address, as far as trusted proxies tell: the right-most hop that is not one of them.
     pub(crate) fn address(&self, head: &RequestHead, trusted_proxies: &[IpNet]) -> IpAddr {
         if !self.trusted {
             return self.address;

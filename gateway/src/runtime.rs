@@ -91,6 +91,10 @@ pub(crate) struct Worker {
     /// With the version of the configuration that it was made for.
     state: RefCell<(u64, Rc<WorkerState>)>,
     /// Heads of requests that are over; their space is used again.
+    #[expect(
+        clippy::vec_box,
+        reason = "taken and given back with each request: a pointer moves, not the head"
+    )]
     spare_heads: RefCell<Vec<Box<RequestHead>>>,
     draining: Cell<bool>,
     /// What [`Self::now_millis`] says where the clock stands still, for programs that count instructions.

@@ -8,7 +8,7 @@ use crate::rejection::{Code, Rejection};
 use crate::sessions::SessionId;
 use crate::tokens::{ClaimValue, VerifiedClaims};
 
-/// A claim value longer than this is not put into a field, in bytes.
+/// A claim value longer than this is not put into a field, in bytes.
 pub(crate) const MAX_VALUE_LEN: usize = 4 * 1024;
 
 /// Who is asking. Only verified claims become one.

@@ -121,14 +121,6 @@ impl BodyReader {
         buffer.take(n)
     }
 
-    /// Takes `n` bytes of what was given last.
-    pub(crate) fn consume(&mut self, buffer: &mut ReadBuffer, n: usize) {
-        debug_assert!(n <= self.available);
-        self.available -= n;
-        buffer.consume(n);
-        self.count(n);
-    }
-
     fn count(&mut self, n: usize) {
         if let Decoder::Length(left) = &mut self.decoder {
             *left -= n as u64;

@@ -17,7 +17,7 @@ pub(crate) enum Step {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct BadChunk;
 
-/// Chunk extensions and trailers are dropped; more than this of them in one body is an attack.
+/// Chunk extensions and trailers are dropped; more than this of them in one body is an attack.
 const MAX_OVERHEAD: usize = 16 * 1024;
 /// A size line without extension is at most 16 digits and CRLF; a line is looked at whole, so it is bounded.
 const MAX_LINE: usize = 4 * 1024;

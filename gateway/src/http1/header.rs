@@ -35,7 +35,7 @@ pub(crate) enum HeaderKind {
     XRequestId,
     /// Removed in both directions (RFC 9110 section 7.6.1).
     HopByHop,
-    /// Removed from requests: some upstreams let it override the address, the path or the method, or `Proxy`.
+    /// Removed from requests: some upstreams let it override the address, the path or the method, or `Proxy`.
     RoutingOverride,
     /// A spelling that folds to one of the names above without being it, such as `Transfer_Encoding`: never
     /// interpreted, never forwarded.

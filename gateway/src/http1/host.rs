@@ -117,7 +117,7 @@ impl<'h> Host<'h> {
         self.name.starts_with('[') || self.name.parse::<std::net::Ipv4Addr>().is_ok() || self.is("localhost")
     }
 
-    /// Equal but for case, one trailing dot and the default port.
+    /// Equal but for case, one trailing dot and the default port.
     pub(crate) fn same_as(&self, other: &Host<'_>) -> bool {
         self.name.eq_ignore_ascii_case(other.name) && self.port.unwrap_or(80) == other.port.unwrap_or(80)
     }

@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use crate::http1::Headers;
 
-/// More than this is no head an application means.
+/// More than this is no head an application means.
 const MAX_BLOCK: usize = 64 * 1024;
 const MAX_FIELDS: usize = 100;
 

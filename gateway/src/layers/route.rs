@@ -75,7 +75,7 @@ impl Route {
 
     fn fits_path(&self, path: &str) -> bool {
         // Upstreams that know path parameters read `/api;x` as `/api`, and some decode `%2F`: a protected path covers
-        // those spellings too, a public one never does.
+        // those spellings too, a public one never does.
         self.fits_path_plainly(path)
             || (self.access == Access::Authenticated
                 && memchr::memchr2(b';', b'%', path.as_bytes()).is_some()

@@ -20,7 +20,7 @@ use crate::net::{Deadline, ReadBuffer};
 
 /// What is read at once while only heads are expected.
 pub(crate) const DRAIN_READ: usize = 4 * 1024;
-/// How much of an unwanted body is read before a connection is given up, and for how long.
+/// How much of an unwanted body is read before a connection is given up, and for how long.
 pub(crate) const DRAIN_LIMIT: usize = 64 * 1024;
 pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(1);
 

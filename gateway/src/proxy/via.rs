@@ -32,7 +32,7 @@ impl Via {
         }]
     }
 
-    /// Refuses a request that has been here too often.
+    /// Refuses a request that has been here too often.
     pub(crate) fn stop_loop(&self, head: &RequestHead) -> Result<(), Rejection> {
         if !head.headers().has(HeaderKind::Via) || self.passes(head) <= MAX_PASSES {
             return Ok(());

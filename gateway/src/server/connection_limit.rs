@@ -1,4 +1,4 @@
-//! How many connections each source has, so that one cannot take the place of all others.
+//! How many connections each source has, so that one cannot take the place of all others.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -79,9 +79,12 @@ where
     std::future::pending().await
 }
 
+/// Answers a request that has this id.
+type Respond = dyn Fn(&Request<Incoming>, &str) -> Result<Response<Bytes>, Rejection>;
+
 fn answer(
     request: &Request<Incoming>,
-    respond: &dyn Fn(&Request<Incoming>, &str) -> Result<Response<Bytes>, Rejection>,
+    respond: &Respond,
     ids: &std::cell::RefCell<RequestIds>,
 ) -> Response<Full<Bytes>> {
     let id = ids.borrow_mut().next_id();

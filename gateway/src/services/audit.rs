@@ -1,4 +1,4 @@
-//! The events an auditor asks for: who did what from where, and how it went. Never a token or a password.
+//! The events an auditor asks for: who did what from where, and how it went. Never a token or a password.
 
 use crate::request::RequestContext;
 

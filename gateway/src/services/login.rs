@@ -15,7 +15,7 @@ use crate::strict_json;
 use crate::telemetry::LoginOutcome;
 use crate::users::{Busy, CanonicalName, Password, check_credentials};
 
-/// A name and a password fit many times into this, in bytes.
+/// A name and a password fit many times into this, in bytes.
 const MAX_BODY: usize = 8 * 1024;
 
 /// Logs a user in.

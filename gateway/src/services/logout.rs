@@ -11,7 +11,7 @@ use crate::services::endpoints::store_unavailable;
 use crate::sessions::RevocationReason;
 
 /// Ends the session of the token, whichever of its tokens it is. An expired token will do: who wants to leave may
-/// . Leaving twice is leaving.
+///. Leaving twice is leaving.
 pub(crate) async fn logout(context: &RequestContext) -> Result<Response, Rejection> {
     let token = bearer_token(&context.head)?.ok_or_else(|| missing(&context.worker))?;
     let claims = context.state.config.verifier.verify_signed(token, context.now()).map_err(refusal)?;

@@ -55,7 +55,7 @@ fn openssl_command(algorithm: Algorithm) -> &'static str {
 }
 
 /// How long a new key is published before it signs, so that others who share the keys, and have not yet seen it, refuse
-/// nothing, in seconds.
+/// nothing, in seconds.
 const PUBLISHED_BEFORE: u64 = 10;
 
 /// The signing key, the verification keys and what is said of them to the outside.

@@ -14,7 +14,7 @@ use super::{TokenType, UnixSeconds};
 use crate::config::{MAX_ACCESS_TTL, Tokens};
 use crate::strict_json;
 
-/// A token larger than this is not looked at.
+/// A token larger than this is not looked at.
 const MAX_TOKEN_LEN: usize = 8 * 1024;
 const MAX_SUBJECT_LEN: usize = 255;
 /// No tag of ours and no estimate of its length is longer, in bytes.

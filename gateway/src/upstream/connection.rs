@@ -9,8 +9,8 @@ use tokio_rustls::client::TlsStream;
 
 use crate::http1::ResponseHead;
 use crate::net::{Deadline, ReadBuffer, Socket, TlsSocket};
+use crate::upstream::cluster::Upstream;
 use crate::upstream::outlier_ejection::{Address, Endpoint};
-use crate::upstream::upstream::Upstream;
 
 /// A connection and what is needed to use it again.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::lookup_host;
 use tokio::task::spawn_local;
 
-use super::upstream::{Upstream, millis, name_of, of_one_family};
+use super::cluster::{Upstream, millis, name_of, of_one_family};
 
 /// A name of which nothing is known is looked up again so soon.
 const RESOLVE_RETRY_INTERVAL: Duration = Duration::from_secs(1);

@@ -19,11 +19,11 @@ use hyper_util::rt::TokioIo;
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::cluster::{Upstream, millis};
 use super::connection::{Transport, connect};
 use super::dns::resolve;
 use super::http2::LocalExecutor;
 use super::outlier_ejection::Endpoint;
-use super::upstream::{Upstream, millis};
 use crate::config::{HealthCheck, UpstreamProtocol, UpstreamUrl};
 
 /// How finely the times of look-ups and checks are kept.

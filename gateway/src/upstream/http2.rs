@@ -21,11 +21,11 @@ use tokio::time::{Instant, timeout};
 
 use super::body::UpstreamBody;
 use super::client::{AttemptError, OutgoingRequest, Processed, SendError, UpstreamResponse};
+use super::cluster::Upstream;
 use super::connection::{Transport, connect};
 use super::http2_body::Http2Body;
 use super::outlier_ejection::Endpoint;
 use super::pool::{PoolPermit, ReusePolicy, Server, UpstreamPool};
-use super::upstream::Upstream;
 use crate::config::UpstreamUrl;
 use crate::http1::{BodyFraming, ResponseHead, response_framing};
 use crate::net::Deadline;

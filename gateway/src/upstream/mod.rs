@@ -2,6 +2,7 @@
 
 mod body;
 mod client;
+mod cluster;
 mod connection;
 mod dns;
 mod health_check;
@@ -15,12 +16,11 @@ mod pool;
 mod request_body_forwarder;
 mod retry_budget;
 mod upgrade;
-mod upstream;
 
 pub(crate) use body::UpstreamBody;
 pub(crate) use client::{OutgoingRequest, SendError, UpstreamResponse, send};
+pub(crate) use cluster::{Upstream, UpstreamError};
 pub(crate) use health_check::run_background_tasks;
 pub(crate) use http2::LocalExecutor;
 pub(crate) use pool::UpstreamPool;
 pub(crate) use upgrade::{UpgradeAnswer, Upgraded, upgrade};
-pub(crate) use upstream::{Upstream, UpstreamError};

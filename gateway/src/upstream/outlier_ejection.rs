@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::config;
-use crate::upstream::upstream::millis;
+use crate::upstream::cluster::millis;
 
 /// The longest that a server is left alone before it is tried again.
 const MAX_EJECTION_TIME: Duration = Duration::from_secs(60);

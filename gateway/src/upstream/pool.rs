@@ -9,12 +9,12 @@ use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, timeout};
 
 use crate::config;
+use crate::upstream::cluster::{Upstream, millis};
 use crate::upstream::connection::UpstreamConnection;
 use crate::upstream::http2::{CachedConnection, Sender};
 use crate::upstream::load_balancer::{Candidate, Rng, choose};
 use crate::upstream::outlier_ejection::{Endpoint, HealthStatus};
 use crate::upstream::retry_budget::RetryBudget;
-use crate::upstream::upstream::{Upstream, millis};
 
 /// One worker's connections to one upstream. Workers weight nothing but what is known of the servers, so nothing is locked.
 #[derive(Debug)]
