@@ -2,14 +2,21 @@
 
 use std::fmt;
 
+use annotate_snippets::{Group, Level, Renderer};
+
 use super::source_span::SourceSpan;
+
+type Report = Vec<Group<'static>>;
+
+/// Longer source lines are cut to what surrounds the place. In columns.
+const MAX_WIDTH: usize = 160;
 
 /// One thing that is wrong, or looks wrong.
 #[derive(Debug, Clone)]
 pub struct Diagnostic {
     severity: Severity,
     message: String,
-    place: SourceSpan,
+    span: SourceSpan,
     related: Option<Box<(String, SourceSpan)>>,
     help: Option<String>,
 }
@@ -33,16 +40,16 @@ impl Diagnostic {
     }
 
     fn new(severity: Severity, message: String) -> Self {
-        Self { severity, message, place: SourceSpan::Nowhere, related: None, help: None }
+        Self { severity, message, span: SourceSpan::Nowhere, related: None, help: None }
     }
 
-    pub(super) fn at(self, place: SourceSpan) -> Self {
-        Self { place, ..self }
+    pub(super) fn at(self, span: SourceSpan) -> Self {
+        Self { span, ..self }
     }
 
     /// Names a second place that has to do with it.
-    pub(super) fn related(self, note: impl Into<String>, place: SourceSpan) -> Self {
-        Self { related: Some(Box::new((note.into(), place))), ..self }
+    pub(super) fn related(self, note: impl Into<String>, span: SourceSpan) -> Self {
+        Self { related: Some(Box::new((note.into(), span))), ..self }
     }
 
     pub(super) fn help(self, help: impl Into<String>) -> Self {
@@ -66,7 +73,7 @@ impl Diagnostic {
     /// Where: `FILE:LINE:COLUMN`, a file, or `environment variable NAME`. `None` when it stands nowhere, such as a
     /// key that is missing.
     pub fn location(&self) -> Option<String> {
-        (!self.place.is_nowhere()).then(|| self.place.to_string())
+        (!self.span.is_nowhere()).then(|| self.span.to_string())
     }
 
     /// What to do.
@@ -75,24 +82,35 @@ impl Diagnostic {
     }
 }
 
+impl Diagnostic {
+    fn group(&self) -> Report {
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let mut group =
+            Group::with_title(level.primary_title(self.message.clone())).elements(self.span.element());
+        if let Some(help) = &self.help {
+            group = group.element(Level::HELP.message(help.clone()));
+        }
+        let mut report = vec![group];
+        if let Some((note, span)) = self.related.as_deref().filter(|(_, span)| !span.is_nowhere()) {
+            let title = Level::NOTE.secondary_title(note.clone());
+            report.push(Group::with_title(title).elements(span.element()));
+        }
+        report
+    }
+
+    fn render(&self, renderer: &Renderer) -> String {
+        let mut text = renderer.render(&self.group());
+        text.push('\n');
+        text
+    }
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let severity = match self.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        writeln!(f, "{severity}: {}", self.message)?;
-        if !self.place.is_nowhere() {
-            self.place.render(f)?;
-        }
-        if let Some(help) = &self.help {
-            writeln!(f, "{} = help: {help}", " ".repeat(self.place.gutter()))?;
-        }
-        if let Some((note, place)) = self.related.as_deref().filter(|(_, place)| !place.is_nowhere()) {
-            writeln!(f, "note: {note}")?;
-            place.render(f)?;
-        }
-        Ok(())
+        f.write_str(&self.render(&Renderer::plain().term_width(MAX_WIDTH)))
     }
 }
 
@@ -102,7 +120,7 @@ pub struct Diagnostics(Vec<Diagnostic>);
 
 impl Diagnostics {
     pub(super) fn sorted(mut found: Vec<Diagnostic>) -> Self {
-        found.sort_by(|a, b| a.place.order().cmp(&b.place.order()));
+        found.sort_by(|a, b| a.span.order().cmp(&b.span.order()));
         Self(found)
     }
 
@@ -131,12 +149,14 @@ impl<'a> IntoIterator for &'a Diagnostics {
     }
 }
 
-/// Every diagnostic, with an empty line between two.
+/// Every diagnostic, with an empty line between two; with colours where the alternate form (`{:#}`) is asked for.
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let renderer =
+            if f.alternate() { Renderer::styled() } else { Renderer::plain() }.term_width(MAX_WIDTH);
         for (i, diagnostic) in self.iter().enumerate() {
             let gap = if i == 0 { "" } else { "\n" };
-            write!(f, "{gap}{diagnostic}")?;
+            write!(f, "{gap}{}", diagnostic.render(&renderer))?;
         }
         Ok(())
     }
@@ -154,14 +174,15 @@ mod tests {
             Diagnostic::error("no").at(SourceSpan::Variable("AUTH_GATEWAY__X".into())).help("say yes");
         assert_eq!(
             diagnostic.to_string(),
-            "error: no\n --> environment variable AUTH_GATEWAY__X\n  = help: say yes\n"
+            "error: no\n--> environment variable AUTH_GATEWAY__X\n = help: say yes\n"
         );
     }
 
     #[test]
     fn a_second_place_follows_as_a_note() {
-        let diagnostic = Diagnostic::warning("twice").related("first here", SourceSpan::File("a.toml".into()));
-        assert_eq!(diagnostic.to_string(), "warning: twice\nnote: first here\n --> a.toml\n");
+        let diagnostic =
+            Diagnostic::warning("twice").related("first here", SourceSpan::File("a.toml".into()));
+        assert_eq!(diagnostic.to_string(), "warning: twice\n |\nnote: first here\n--> a.toml\n");
         assert_eq!(diagnostic.location(), None);
     }
 }

@@ -6,8 +6,8 @@ use figment::value::{Dict, Map, Tag, Value};
 use figment::{Metadata, Profile, Provider};
 
 use super::diagnostic::Diagnostic;
-use super::source_span::SourceSpan;
 use super::report::Report;
+use super::source_span::SourceSpan;
 use super::toml_file::parse_value;
 
 const PREFIX: &str = "auth_gateway__";
@@ -63,7 +63,7 @@ impl Provider for EnvVariable {
 
 /// Lists and tables are read as TOML at once. Everything else stays text until a key asks for a number or a
 /// boolean, so that a secret of digits is still a secret.
-fn value(text: String) -> Value {
+pub(super) fn value(text: String) -> Value {
     let looks_nested = text.trim_start().starts_with(['[', '{']);
     match looks_nested.then(|| parse_value(&text)).flatten() {
         Some(nested) => nested,

@@ -6,10 +6,9 @@ use figment::Figment;
 use figment::value::{Dict, Tag, Value};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::env_variable::EnvVariable;
 use super::diff::Given;
+use super::env_variable::EnvVariable;
 use super::report::Report;
-use super::sections;
 use super::settings::Settings;
 use super::table::{MergedConfig, Table};
 use super::toml_file::TomlFile;
@@ -60,9 +59,8 @@ pub fn load(
         Value::Dict(Tag::Default, Dict::new())
     });
 
-    let merged = MergedConfig { figment, files: &parsed, report: &report };
-    let root = all.as_dict().map(|dict| (Tag::Default, dict));
-    let settings = Table::read(&merged, Vec::new(), root, sections::settings);
+    let merged = MergedConfig { figment, files: &parsed, report: &report, root: &all };
+    let settings = Settings::load(&Table::new(&merged, Vec::new(), None).root());
     report.finish().map(|warnings| Loaded { settings, warnings, given: Given::of(&all) })
 }
 

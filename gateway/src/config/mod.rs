@@ -9,18 +9,21 @@
 //! `sections` checks it. What is wrong goes to the `report` and reading goes on, so that all errors come out
 //! together.
 
+mod declaration;
 mod diagnostic;
+mod did_you_mean;
+mod diff;
 mod entry;
 mod env_variable;
+mod file_watcher;
 mod fingerprint;
-mod diff;
 mod load;
-mod source_span;
+mod reference;
 mod report;
+mod schema;
 mod sections;
 mod settings;
-mod file_watcher;
-mod did_you_mean;
+mod source_span;
 mod table;
 mod toml_file;
 
@@ -30,8 +33,10 @@ mod default_configuration_tests;
 mod test_support;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
-pub(crate) use fingerprint::{Fingerprint, fingerprint};
 pub(crate) use diff::Given;
-pub use load::{Loaded, load};
-pub use settings::*;
 pub use file_watcher::{FilesSeen, Source};
+pub(crate) use fingerprint::{Fingerprint, fingerprint};
+pub use load::{Loaded, load};
+pub use reference::{default_configuration, reference};
+pub use schema::schema;
+pub use settings::*;

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
+use super::entry::Entry;
 
 /// What has been found so far.
 #[derive(Default)]
@@ -27,6 +28,12 @@ impl Report {
         if !self.incomplete.get() {
             self.push(diagnostic);
         }
+    }
+
+    /// Whether something was said about the value of `entry`.
+    pub(super) fn blames(&self, entry: &Entry<'_>) -> bool {
+        let beginning = format!("`{}`: ", entry.name());
+        self.found.borrow().iter().any(|found| found.message().starts_with(&beginning))
     }
 
     /// The warnings alone, or, if there is one error or more, the errors.

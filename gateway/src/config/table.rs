@@ -1,15 +1,17 @@
-//! Hands out the values of one table by name, and reports every name that nobody asked for.
+//! A table of the configuration: its values by name, and every name that is not declared.
 
 use std::collections::BTreeSet;
 
 use figment::value::{Dict, Tag, Value};
 use figment::{Figment, Source};
 
+use super::declaration::{KeyInfo, Section, Shape};
 use super::diagnostic::Diagnostic;
+use super::did_you_mean::{did_you_mean, suggest};
 use super::entry::Entry;
-use super::source_span::{Part, SourceSpan};
 use super::report::Report;
-use super::did_you_mean::suggest;
+use super::sections;
+use super::source_span::{Part, SourceSpan};
 use super::toml_file::{PathSegment, TomlFile};
 
 /// Everything that was given, merged, with who gave what.
@@ -17,6 +19,8 @@ pub(super) struct MergedConfig<'a> {
     pub(super) figment: Figment,
     pub(super) files: &'a [TomlFile],
     pub(super) report: &'a Report,
+    /// All of it.
+    pub(super) root: &'a Value,
 }
 
 impl MergedConfig<'_> {
@@ -41,46 +45,53 @@ impl MergedConfig<'_> {
 }
 
 /// A table being read.
+#[derive(Clone)]
 pub(super) struct Table<'a> {
     merged: &'a MergedConfig<'a>,
     path: Vec<PathSegment>,
     values: Option<(Tag, &'a Dict)>,
-    asked: Vec<String>,
 }
 
 impl<'a> Table<'a> {
-    /// Reads a table, then reports the keys that `read` did not ask for.
-    pub(super) fn read<T>(
+    pub(super) fn new(
         merged: &'a MergedConfig<'a>,
         path: Vec<PathSegment>,
         values: Option<(Tag, &'a Dict)>,
-        read: impl FnOnce(&mut Table<'a>) -> T,
-    ) -> T {
-        let mut table = Table { merged, path, values, asked: Vec::new() };
-        let result = read(&mut table);
-        table.report_unknown_keys();
-        result
+    ) -> Table<'a> {
+        Table { merged, path, values }
+    }
+
+    /// Reads a table whose keys are declared, and reports those that are not.
+    pub(super) fn read<S: Section>(&self) -> S {
+        self.report_unknown_keys(&S::keys());
+        S::read(self)
     }
 
     /// The value of a key, given or not.
-    pub(super) fn take(&mut self, key: &str) -> Entry<'a> {
-        self.asked.push(key.to_owned());
+    pub(super) fn entry(&self, key: &str) -> Entry<'a> {
         let value = self.values.and_then(|(_, dict)| dict.get(key));
         Entry::new(self.merged, self.path_to(key), value)
     }
 
-    /// Reads the table under a key; one that is absent reads as an empty one.
-    pub(super) fn section<T>(&mut self, key: &str, read: impl FnOnce(&mut Table<'a>) -> T) -> T {
-        let entry = self.take(key);
-        let values = entry.dict();
-        Table::read(self.merged, self.path_to(key), values, read)
+    /// The table under a key for who reads it once more: nothing is reported.
+    pub(super) fn quiet_table(&self, key: &str) -> Table<'a> {
+        let entry = self.entry(key);
+        if entry.is_table() {
+            entry.table_or_empty()
+        } else {
+            Table::new(self.merged, self.path_to(key), None)
+        }
+    }
+
+    /// The table of all others.
+    pub(super) fn root(&self) -> Table<'a> {
+        Table::new(self.merged, Vec::new(), self.merged.root.as_dict().map(|dict| (Tag::Default, dict)))
     }
 
     /// All keys with their values, for a table whose keys are names of the operator's.
-    pub(super) fn take_all(&mut self) -> Vec<(String, Entry<'a>)> {
-        let names: Vec<String> =
-            self.values.map(|(_, dict)| dict.keys().cloned().collect()).unwrap_or_default();
-        names.into_iter().map(|name| (name.clone(), self.take(&name))).collect()
+    pub(super) fn entries(&self) -> Vec<(String, Entry<'a>)> {
+        let names = self.values.into_iter().flat_map(|(_, dict)| dict.keys());
+        names.map(|name| (name.clone(), self.entry(name))).collect()
     }
 
     /// Where the table itself begins.
@@ -103,29 +114,74 @@ impl<'a> Table<'a> {
         path
     }
 
-    fn report_unknown_keys(&self) {
+    pub(super) fn report_unknown_keys(&self, known: &[KeyInfo]) {
         let Some((_, dict)) = self.values else { return };
-        for (key, value) in dict.iter().filter(|(key, _)| !self.asked.contains(key)) {
-            let known: Vec<&str> = self.asked.iter().map(String::as_str).collect();
+        let names: Vec<&str> = known.iter().map(|key| key.name.as_str()).collect();
+        for (key, value) in dict.iter().filter(|(key, _)| !names.contains(&key.as_str())) {
             let name = if key.is_empty() { "\"\"" } else { key };
             let within = match self.path.as_slice() {
                 [] => String::new(),
                 [PathSegment::Key(list), PathSegment::Index(_)] => format!(" in [[{list}]]"),
                 path => format!(" in [{}]", dotted(path)),
             };
+            let help = did_you_mean(key, names.iter().copied())
+                .or_else(|| elsewhere(key, value))
+                .or_else(|| suggest("known keys here", key, &names));
             let mut tags = BTreeSet::new();
             collect_tags(value, &mut tags);
             for tag in tags {
                 let place = self.merged.place(tag, &self.path_to(key), Part::Key);
                 let message = format!("unknown key `{}`{within}", name.escape_debug());
-                self.report().push(Diagnostic::error(message).at(place).maybe_help(suggest(
-                    "known keys here",
-                    key,
-                    &known,
-                )));
+                self.report().push(Diagnostic::error(message).at(place).maybe_help(help.clone()));
             }
         }
     }
+}
+
+/// What helps where the key exists in another table, or is what others call one.
+fn elsewhere(key: &str, value: &Value) -> Option<String> {
+    // What nginx, Caddy, Traefik, Envoy and Flask call what is declared here.
+    const CALLED_OTHERWISE: [(&str, &str); 24] = [
+        ("address", "server.listen"),
+        ("bind", "server.listen"),
+        ("host", "server.listen"),
+        ("port", "server.listen"),
+        ("threads", "server.workers"),
+        ("ssl", "server.tls.certificates"),
+        ("cert", "server.tls.certificates"),
+        ("ssl_certificate", "server.tls.certificates"),
+        ("jwt_secret", "tokens.secret"),
+        ("secret_key", "tokens.secret"),
+        ("jwt_secret_key", "tokens.secret"),
+        ("expires", "tokens.access_ttl"),
+        ("token_ttl", "tokens.access_ttl"),
+        ("timeout", "upstreams.NAME.response_timeout"),
+        ("proxy_pass", "routes.upstream"),
+        ("backend", "routes.upstream"),
+        ("service", "routes.upstream"),
+        ("location", "routes.path"),
+        ("prefix", "routes.path"),
+        ("match", "routes.path"),
+        ("auth", "routes.access"),
+        ("root", "routes.static"),
+        ("origins", "cors.allowed_origins"),
+        ("client_max_body_size", "limits.max_body"),
+    ];
+    let folded = key.to_ascii_lowercase().replace('-', "_");
+    let declared = sections::paths();
+    let same = declared.iter().find(|(path, info)| {
+        let is_table = matches!(info.shape, Shape::Table(_) | Shape::Map(_));
+        path.contains('.') && info.name == folded && is_table == value.as_dict().is_some()
+    });
+    let path = match same {
+        Some((path, _)) => path.clone(),
+        None => (*CALLED_OTHERWISE.iter().find(|(theirs, _)| *theirs == folded)?.1).to_owned(),
+    };
+    let (table, key) = path.rsplit_once('.')?;
+    Some(match table {
+        "routes" => format!("`{key}` is a key of [[routes]]"),
+        _ => format!("`{key}` is a key of [{table}]"),
+    })
 }
 
 /// A path as it is written in TOML and in messages: `routes[1].path`.

@@ -9,7 +9,7 @@ use crate::config::entry::quoted;
 use crate::config::report::Report;
 use crate::config::settings::{HostPattern, Placed, Route, matching_order};
 
-pub(super) fn report_bypasses(routes: &[RouteWithSpan], report: &Report) {
+pub(super) fn report_bypasses(routes: &[RouteWithSpan<'_>], report: &Report) {
     let settings: Vec<Route> = routes.iter().map(|placed| placed.route.clone()).collect();
     let order = matching_order(&settings);
     for strict in &order {

@@ -1,7 +1,7 @@
 //! Text with `{placeholders}`, as in header values and redirects.
 
-use crate::config::entry::{InvalidValue, quoted};
 use crate::config::did_you_mean::suggest;
+use crate::config::entry::{InvalidValue, quoted};
 
 /// The parts of `text`: `literal` makes them of what stands between placeholders, `placeholder` of the names in braces.
 /// `{{` and `}}` are braces that mean themselves.
