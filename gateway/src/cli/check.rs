@@ -4,33 +4,48 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::hash_password::Console;
-use super::{CommandError, load};
-use crate::config::{HostPattern, Route, Settings, Signing, matching_order};
+use super::{CommandError, environment, warn};
+use crate::config::{
+    Diagnostic, HostPattern, Loaded, Route, Settings, Severity, Signing, inspect, matching_order,
+};
 use crate::tls::server_config;
 use crate::tokens::KeyRing;
-use crate::users::FileDirectory;
+use crate::users::{FileDirectory, UserFileFinding};
 
 /// Checks the configuration and the files it names. Makes nothing and changes nothing.
 pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), CommandError> {
-    let settings = load(files)?.settings;
-    let mut faults = Vec::new();
-    match FileDirectory::load(&settings.users.file) {
-        Ok((_, warnings)) => warnings.iter().for_each(|warning| eprintln!("warning: {warning}")),
-        Err(errors) => faults.push(errors.to_string()),
+    let (Loaded { settings, warnings: mut found, .. }, spans) = inspect(files, environment());
+    let key = |name: &str| spans.get(name);
+    // What is not there has been reported.
+    if settings.users.file.is_file() {
+        let (severity, findings) = match FileDirectory::load(&settings.users.file) {
+            Ok((_, warnings)) => (Severity::Warning, warnings.into_iter().map(|warning| warning.0).collect()),
+            Err(errors) => (Severity::Error, errors.0),
+        };
+        found.extend(findings.into_iter().map(|UserFileFinding { path, line, key, message, remedy }| {
+            let message = if key.is_empty() { message } else { format!("`{key}`: {message}") };
+            Diagnostic::in_file(severity, message, &path, line).help(remedy)
+        }));
     }
     if let Err(error) = check_keys(&settings) {
-        faults.push(format!("error: {error}"));
+        let place =
+            ["tokens.private_key_file", "tokens.keys_dir", "tokens.algorithm"].into_iter().find_map(key);
+        found.extend([Diagnostic::of_key(&error.to_string(), place)]);
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    if let Some(tls) = &settings.server.tls {
+    if let Some(tls) = settings.server.tls.as_ref().filter(|tls| !tls.certificates.is_empty()) {
+        let place = key("server.tls.certificates");
         match server_config(tls, now) {
-            Ok(tls) => tls.warnings.iter().for_each(|warning| eprintln!("warning: {warning}")),
-            Err(error) => faults.push(format!("error: {error}")),
+            Ok(tls) => {
+                found.extend(tls.warnings.iter().map(|warning| Diagnostic::of_certificate(warning, place)))
+            }
+            Err(error) => found.extend([Diagnostic::of_key(&error.to_string(), place)]),
         }
     }
-    if !faults.is_empty() {
-        return Err(CommandError::Configuration(faults.join("\n")));
+    if found.has_errors() {
+        return Err(CommandError::Configuration(format!("{found:#}")));
     }
+    warn(&found);
     for line in route_table(&settings.routes) {
         writeln!(console.output, "{line}").map_err(CommandError::failed)?;
     }
@@ -41,6 +56,8 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
 fn check_keys(settings: &Settings) -> Result<(), crate::tokens::KeyError> {
     match &settings.tokens.signing {
         Signing::Kept { dir, .. } if !dir.join("keys.json").exists() => Ok(()),
+        // A secret that is wrong has been reported.
+        Signing::Secret { .. } => Ok(()),
         _ => KeyRing::load(&settings.tokens, 0).map(drop),
     }
 }

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use crate::config::{Loaded, load as load_config};
+use crate::config::{Diagnostics, Loaded, load as load_config};
 use arguments::{Arguments, Command};
 use hash_password::Console;
 use serve::ServeArguments;
@@ -85,26 +85,28 @@ pub fn run() -> ExitCode {
         Err(CommandError::Configuration(text)) => (text, WRONG_CONFIGURATION),
         Err(CommandError::Failed(text)) => (text, FAILED),
     };
-    eprintln!("{}", text.trim_end());
+    // Colours reach terminals only.
+    anstream::eprintln!("{}", text.trim_end());
     ExitCode::from(code)
 }
 
 /// Reads the configuration and tells its warnings.
 fn load(files: &[std::path::PathBuf]) -> Result<Loaded, CommandError> {
     let loaded = load_config(files, environment())
-        .map_err(|errors| CommandError::Configuration(errors.to_string()))?;
-    warn(&loaded);
+        .map_err(|errors| CommandError::Configuration(format!("{errors:#}")))?;
+    warn(&loaded.warnings);
     Ok(loaded)
 }
 
-/// The variables that are text.
+/// All variables. What is not UTF-8 has U+FFFD in its place, which is reported where it matters.
 fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+    let text = |bytes: std::ffi::OsString| bytes.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }
 
 /// Tells what looks odd about a configuration.
-fn warn(loaded: &Loaded) {
-    if !loaded.warnings.is_empty() {
-        eprintln!("{}", loaded.warnings);
+fn warn(warnings: &Diagnostics) {
+    if !warnings.is_empty() {
+        anstream::eprintln!("{warnings:#}");
     }
 }

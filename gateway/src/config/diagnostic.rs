@@ -1,6 +1,7 @@
 //! What is wrong with a configuration, where, and what to do about it, printed the way rustc prints.
 
 use std::fmt;
+use std::path::Path;
 
 use annotate_snippets::{Group, Level, Renderer};
 
@@ -11,10 +12,34 @@ type Report = Vec<Group<'static>>;
 /// Longer source lines are cut to what surrounds the place. In columns.
 const MAX_WIDTH: usize = 160;
 
+/// What warnings are called, so that those that are meant can be silenced.
+pub(crate) const WARNINGS: [&str; 18] = [
+    "admin-exposed",
+    "certificate-without-name",
+    "demo-users",
+    "everyone-trusted",
+    "expiring-certificate",
+    "host-without-certificate",
+    "hsts-without-tls",
+    "no-effect",
+    "plain-http",
+    "readable-by-others",
+    "route-bypass",
+    "shadowed-path",
+    "unknown-claim",
+    "unused-upstream",
+    "upstream-is-gateway",
+    "users-file",
+    "variable-not-taken",
+    "websocket-without-upgrade",
+];
+
 /// One thing that is wrong, or looks wrong.
 #[derive(Debug, Clone)]
 pub struct Diagnostic {
     severity: Severity,
+    /// Of a warning: what it can be silenced by.
+    name: &'static str,
     message: String,
     span: SourceSpan,
     related: Option<Box<(String, SourceSpan)>>,
@@ -35,12 +60,34 @@ impl Diagnostic {
         Self::new(Severity::Error, message.into())
     }
 
-    pub(super) fn warning(message: impl Into<String>) -> Self {
-        Self::new(Severity::Warning, message.into())
+    /// `name` is what `warnings.silence` calls it: one of [`WARNINGS`].
+    pub(super) fn warning(name: &'static str, message: impl Into<String>) -> Self {
+        debug_assert!(WARNINGS.contains(&name), "{name} is not listed");
+        Self { name, ..Self::new(Severity::Warning, message.into()) }
+    }
+
+    /// A finding about a file that the configuration names. The line, from 1, is shown without what it hides.
+    pub(crate) fn in_file(severity: Severity, message: String, path: &Path, line: Option<usize>) -> Self {
+        let span = line.map_or_else(|| SourceSpan::File(path.into()), |line| SourceSpan::line_of(path, line));
+        let name = if severity == Severity::Warning { "users-file" } else { "" };
+        Self { span, name, ..Self::new(severity, message) }
+    }
+
+    /// A warning about a certificate, at the place of the key that names it.
+    pub(crate) fn of_certificate(message: &str, span: Option<&SourceSpan>) -> Self {
+        Self::warning("expiring-certificate", message).at(span.cloned().unwrap_or_default())
+    }
+
+    /// An error at the place of a key, with what helps behind its semicolon.
+    pub(crate) fn of_key(message: &str, span: Option<&SourceSpan>) -> Self {
+        let (message, help) = message
+            .split_once("; ")
+            .map_or((message, None), |(message, help)| (message, Some(help.to_owned())));
+        Self::error(message).at(span.cloned().unwrap_or_default()).maybe_help(help)
     }
 
     fn new(severity: Severity, message: String) -> Self {
-        Self { severity, message, span: SourceSpan::Nowhere, related: None, help: None }
+        Self { severity, name: "", message, span: SourceSpan::Nowhere, related: None, help: None }
     }
 
     pub(super) fn at(self, span: SourceSpan) -> Self {
@@ -52,12 +99,17 @@ impl Diagnostic {
         Self { related: Some(Box::new((note.into(), span))), ..self }
     }
 
-    pub(super) fn help(self, help: impl Into<String>) -> Self {
+    pub(crate) fn help(self, help: impl Into<String>) -> Self {
         Self { help: Some(help.into()), ..self }
     }
 
     pub(super) fn maybe_help(self, help: Option<String>) -> Self {
         Self { help, ..self }
+    }
+
+    /// What a warning is called; empty for an error.
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Whether it stops the start.
@@ -88,8 +140,9 @@ impl Diagnostic {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let mut group =
-            Group::with_title(level.primary_title(self.message.clone())).elements(self.span.element());
+        let title = level.primary_title(self.message.clone());
+        let title = if self.name.is_empty() { title } else { title.id(self.name) };
+        let mut group = Group::with_title(title).elements(self.span.element());
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help.clone()));
         }
@@ -122,6 +175,22 @@ impl Diagnostics {
     pub(super) fn sorted(mut found: Vec<Diagnostic>) -> Self {
         found.sort_by(|a, b| a.span.order().cmp(&b.span.order()));
         Self(found)
+    }
+
+    /// Whether one of them stops the start.
+    pub fn has_errors(&self) -> bool {
+        self.0.iter().any(|found| found.severity == Severity::Error)
+    }
+
+    /// Puts more behind them.
+    pub(crate) fn extend(&mut self, more: impl IntoIterator<Item = Diagnostic>) {
+        self.0.extend(more);
+    }
+
+    /// The errors, and what is none.
+    pub(crate) fn split(self) -> (Diagnostics, Diagnostics) {
+        let (errors, warnings) = self.0.into_iter().partition(|found| found.severity == Severity::Error);
+        (Diagnostics(errors), Diagnostics(warnings))
     }
 
     /// Whether there is nothing to say.
@@ -180,9 +249,9 @@ mod tests {
 
     #[test]
     fn a_second_place_follows_as_a_note() {
-        let diagnostic =
-            Diagnostic::warning("twice").related("first here", SourceSpan::File("a.toml".into()));
-        assert_eq!(diagnostic.to_string(), "warning: twice\n |\nnote: first here\n--> a.toml\n");
+        let diagnostic = Diagnostic::warning("no-effect", "twice")
+            .related("first here", SourceSpan::File("a.toml".into()));
+        assert_eq!(diagnostic.to_string(), "warning[no-effect]: twice\n |\nnote: first here\n--> a.toml\n");
         assert_eq!(diagnostic.location(), None);
     }
 }

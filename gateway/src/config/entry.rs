@@ -100,9 +100,9 @@ impl<'a> Entry<'a> {
     }
 
     /// Reports what looks wrong with the value.
-    pub(super) fn warn(&self, invalid: InvalidValue) {
+    pub(super) fn warn(&self, name: &'static str, invalid: InvalidValue) {
         let message = format!("`{}`: {}", self.name(), invalid.message);
-        self.report(Diagnostic::warning(message).at(self.place()).maybe_help(invalid.help));
+        self.report(Diagnostic::warning(name, message).at(self.place()).maybe_help(invalid.help));
     }
 
     pub(super) fn report(&self, diagnostic: Diagnostic) {

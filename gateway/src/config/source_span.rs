@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Element, Origin, Snippet};
 
+use super::toml_file::secrets_in_text;
+
 /// A file's text, with the parts of it that must not be printed.
 #[derive(Debug)]
-pub(super) struct SourceText {
+pub(crate) struct SourceText {
     /// As the operator named it.
     pub(super) path: PathBuf,
     pub(super) text: String,
@@ -21,7 +23,7 @@ pub(super) struct SourceText {
 
 /// Where a value, or the key of one, was given.
 #[derive(Debug, Clone, Default)]
-pub(super) enum SourceSpan {
+pub(crate) enum SourceSpan {
     /// A stretch of a file.
     Text { source: Arc<SourceText>, span: Range<usize>, part: Part },
     /// A file as a whole, because it could not be read.
@@ -35,7 +37,7 @@ pub(super) enum SourceSpan {
 
 /// What a place in a file points at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(crate) enum Part {
     /// The key. The value after it is not shown: an unknown key may be a misspelt secret.
     Key,
     /// The value.
@@ -62,6 +64,16 @@ impl SourceSpan {
             SourceSpan::Variable(name) => (usize::MAX - 1, 0, name),
             SourceSpan::Nowhere => (usize::MAX, 0, ""),
         }
+    }
+
+    /// A line, from 1, of a file that is not part of the configuration.
+    pub(super) fn line_of(path: &Path, line: usize) -> SourceSpan {
+        let Ok(text) = std::fs::read_to_string(path) else { return SourceSpan::File(path.into()) };
+        let start = text.split_inclusive('\n').take(line - 1).map(str::len).sum::<usize>();
+        let end = text[start..].find('\n').map_or(text.len(), |n| start + n);
+        let hidden = secrets_in_text(&text);
+        let source = Arc::new(SourceText { path: path.into(), text, hidden, number: usize::MAX - 3 });
+        SourceSpan::Text { source, span: start..end, part: Part::Value }
     }
 
     pub(super) fn is_nowhere(&self) -> bool {

@@ -1,6 +1,6 @@
 //! A table of the configuration: its values by name, and every name that is not declared.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use figment::value::{Dict, Tag, Value};
 use figment::{Figment, Source};
@@ -9,6 +9,7 @@ use super::declaration::{KeyInfo, Section, Shape};
 use super::diagnostic::Diagnostic;
 use super::did_you_mean::{did_you_mean, suggest};
 use super::entry::Entry;
+use super::env_variable;
 use super::report::Report;
 use super::sections;
 use super::source_span::{Part, SourceSpan};
@@ -35,6 +36,30 @@ impl MergedConfig<'_> {
             Some(Source::Custom(variable)) => SourceSpan::Variable(variable.clone()),
             _ => SourceSpan::Nowhere,
         }
+    }
+
+    /// Where every key below a value stands, by its name.
+    pub(super) fn add_spans(
+        &self,
+        path: &mut Vec<PathSegment>,
+        value: &Value,
+        spans: &mut BTreeMap<String, SourceSpan>,
+    ) {
+        let mut below = |segment: PathSegment, inner: &Value| {
+            path.push(segment);
+            self.add_spans(path, inner, spans);
+            path.pop();
+        };
+        match value {
+            Value::Dict(_, dict) => {
+                dict.iter().for_each(|(key, inner)| below(PathSegment::Key(key.clone()), inner))
+            }
+            Value::Array(_, list) => {
+                list.iter().enumerate().for_each(|(i, inner)| below(PathSegment::Index(i), inner));
+            }
+            _ => {}
+        }
+        spans.insert(dotted(path), self.place(value.tag(), path, Part::Value));
     }
 
     /// Whether the value with this tag comes from the environment, where everything is text.
@@ -132,7 +157,16 @@ impl<'a> Table<'a> {
             for tag in tags {
                 let place = self.merged.place(tag, &self.path_to(key), Part::Key);
                 let message = format!("unknown key `{}`{within}", name.escape_debug());
-                self.report().push(Diagnostic::error(message).at(place).maybe_help(help.clone()));
+                let variable = match &place {
+                    SourceSpan::Variable(name)
+                        if names.iter().all(|known| did_you_mean(key, [*known]).is_none()) =>
+                    {
+                        env_variable::nearest(name)
+                    }
+                    _ => None,
+                };
+                let help = variable.or_else(|| help.clone());
+                self.report().push(Diagnostic::error(message).at(place).maybe_help(help));
             }
         }
     }

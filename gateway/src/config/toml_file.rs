@@ -59,7 +59,7 @@ impl TomlFile {
             Err(error) => {
                 let span = error.span().unwrap_or(0..0);
                 let message = format!("not valid TOML: {}", error.message());
-                let hidden = secrets_in_broken_text(&text);
+                let hidden = secrets_in_text(&text);
                 let source = Arc::new(SourceText { path, text, hidden, number });
                 return Err(Diagnostic::error(message).at(SourceSpan::Text {
                     source,
@@ -203,7 +203,7 @@ fn unreadable(path: &Path, why: &str) -> Diagnostic {
 
 /// Where a text that does not parse may hold secrets: what follows such a key on its line, or, after an opening
 /// `"""` or `'''`, all that follows.
-fn secrets_in_broken_text(text: &str) -> Vec<Range<usize>> {
+pub(super) fn secrets_in_text(text: &str) -> Vec<Range<usize>> {
     let mut hidden = Vec::new();
     let mut line_start = 0;
     for line in text.split_inclusive('\n') {

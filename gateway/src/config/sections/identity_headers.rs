@@ -99,10 +99,16 @@ pub(super) fn identity_headers(table: &Table<'_>) -> Vec<IdentityHeader> {
 
 fn warn_of_unknown_claim(claim: &str, entry: &Entry<'_>) {
     if !CLAIMS.contains(&claim) {
-        entry.warn(InvalidValue {
-            message: format!("the gateway's tokens have no claim {}, so this is never sent", quoted(claim)),
-            help: suggest("claims", claim, &CLAIMS),
-        });
+        entry.warn(
+            "unknown-claim",
+            InvalidValue {
+                message: format!(
+                    "the gateway's tokens have no claim {}, so this is never sent",
+                    quoted(claim)
+                ),
+                help: suggest("claims", claim, &CLAIMS),
+            },
+        );
     }
 }
 

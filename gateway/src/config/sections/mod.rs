@@ -21,6 +21,7 @@ mod throttle;
 mod tokens;
 mod upstreams;
 mod users;
+mod warnings;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -46,6 +47,7 @@ pub use throttle::Throttle;
 pub use tokens::{MAX_ACCESS_TTL, Rotation, Tokens};
 pub use upstreams::Upstream;
 pub use users::Users;
+pub use warnings::Warnings;
 
 section! {
     /// Everything the operator can say, checked.
@@ -79,6 +81,8 @@ section! {
         log: Log = table().restart();
         /// When the configuration is read again.
         reload: Reload = table().restart();
+        /// Which warnings are meant to be.
+        warnings: Warnings = table();
         /// The servers behind the gateway, by name.
         upstreams: BTreeMap<String, Upstream> = {
             let named = Shape::Map(Box::new(Shape::Table(TableShape::of::<Upstream>())));
@@ -123,6 +127,11 @@ pub(crate) fn paths() -> Vec<(String, KeyInfo)> {
     let mut found = Vec::new();
     add(&mut found, "", false, Settings::keys());
     found
+}
+
+/// Whether a change of this key, such as `limits.hash_threads`, is in force after a restart only.
+pub(crate) fn needs_restart(key: &str) -> bool {
+    paths().iter().any(|(path, info)| info.restart && path == key)
 }
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -83,7 +83,7 @@ impl RedisKeys {
     pub(super) fn settings(self, table: &Table<'_>, wanted: bool) -> Redis {
         if !wanted && !table.is_empty() {
             let message = "`store.redis`: has no effect: `store.kind` is not \"redis\"";
-            table.report().push(Diagnostic::warning(message.to_owned()).at(table.place()));
+            table.report().push(Diagnostic::warning("no-effect", message.to_owned()).at(table.place()));
         }
         one_of_three(table, wanted);
         let login = login_of(table, self.username, self.password, ["username", "password"]);
@@ -91,7 +91,7 @@ impl RedisKeys {
         let sentinel_login = login_of(table, self.sentinel_username, self.sentinel_password, sentinel_keys);
         let master_name = table.entry("master_name");
         if self.sentinels.is_none() && !table.entry("sentinels").is_given() && master_name.is_given() {
-            master_name.warn(InvalidValue::new("has no effect without `sentinels`"));
+            master_name.warn("no-effect", InvalidValue::new("has no effect without `sentinels`"));
         }
         let (servers, tls) = if let Some(urls) = self.sentinels {
             let (sentinels, tls) = addresses(table, "sentinels", urls, SENTINEL_PORT);
@@ -111,7 +111,7 @@ impl RedisKeys {
         let client = self.client_certificate_file.zip(self.client_key_file);
         let (strict, staleness) = (self.revocation == Mode::Strict, table.entry("max_staleness"));
         if strict && staleness.is_given() {
-            staleness.warn(InvalidValue::new("has no effect: `strict` allows for one second"));
+            staleness.warn("no-effect", InvalidValue::new("has no effect: `strict` allows for one second"));
         }
         let max_staleness = self.max_staleness;
         Redis {

@@ -26,7 +26,7 @@ pub(super) fn report_bypasses(routes: &[RouteWithSpan<'_>], report: &Report) {
             }
             told.push(host);
             report.push(
-                Diagnostic::warning(format!(
+                Diagnostic::warning("route-bypass", format!(
                     "requests for {} below {} are taken by the route {}, which asks for less than the route with that path",
                     quoted(&host.to_string()),
                     quoted(path),

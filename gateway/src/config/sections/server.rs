@@ -128,6 +128,7 @@ impl Admin {
         }
         if !self.listen.ip().is_loopback() {
             entry.warn(
+                "admin-exposed",
                 InvalidValue::new(
                     "the admin listener can be reached from other machines, and it asks no password",
                 )
@@ -150,6 +151,7 @@ fn networks() -> Key<Vec<IpNet>> {
         .check(|networks, entry| {
             if networks.iter().any(|network| network.prefix_len() == 0) {
                 entry.warn(
+                    "everyone-trusted",
                     InvalidValue::new(
                         "everyone is trusted, so every client can claim any address as its own",
                     )

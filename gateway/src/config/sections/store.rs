@@ -48,7 +48,7 @@ impl StoreKeys {
     pub(super) fn settings(self, table: &Table<'_>) -> Store {
         let (path, redis_table) = (table.entry("path"), table.quiet_table("redis"));
         if self.kind != Kind::Embedded && path.is_given() {
-            path.warn(InvalidValue::new("has no effect: only the embedded store has a file"));
+            path.warn("no-effect", InvalidValue::new("has no effect: only the embedded store has a file"));
         }
         let redis = self.redis.settings(&redis_table, self.kind == Kind::Redis);
         match self.kind {

@@ -109,7 +109,7 @@ impl Tokens {
             ));
         } else if idle_ttl >= self.refresh_ttl {
             let why = "has no effect: every session ends after `tokens.refresh_ttl`";
-            of("idle_ttl").warn(InvalidValue::new(why));
+            of("idle_ttl").warn("no-effect", InvalidValue::new(why));
         }
     }
 }
@@ -151,7 +151,8 @@ fn signing(keys: SigningKeys, table: &Table<'_>) -> Signing {
             );
         }
         if of("keys_dir").is_given() {
-            of("keys_dir").warn(InvalidValue::new(format!("has no effect: {name} keeps no keys")));
+            of("keys_dir")
+                .warn("no-effect", InvalidValue::new(format!("has no effect: {name} keeps no keys")));
         }
         return Signing::Secret { algorithm, secret: checked_secret(table, algorithm, secret) };
     }
@@ -162,7 +163,10 @@ fn signing(keys: SigningKeys, table: &Table<'_>) -> Signing {
         );
     }
     if of("keys_dir").is_given() && of("private_key_file").is_given() {
-        of("keys_dir").warn(InvalidValue::new("has no effect: the key of `tokens.private_key_file` signs"));
+        of("keys_dir").warn(
+            "no-effect",
+            InvalidValue::new("has no effect: the key of `tokens.private_key_file` signs"),
+        );
     }
     match private_key_file {
         Some(path) => Signing::PrivateKeyFile { algorithm, path },

@@ -145,7 +145,7 @@ pub(super) fn check_use(table: &Table<'_>, routes: &[Route]) {
     for (name, entry) in table.entries() {
         if !routes.iter().any(|route| leads_to(route, &name)) {
             let message = format!("no route leads to the upstream {}", quoted(&name));
-            entry.report(Diagnostic::warning(message).at(entry.key_place()));
+            entry.report(Diagnostic::warning("unused-upstream", message).at(entry.key_place()));
         }
     }
 }
@@ -165,7 +165,10 @@ fn health(keys: HealthKeys, table: &Table<'_>) -> Option<HealthCheck> {
         let options = ["health_interval", "health_timeout", "unhealthy_after", "healthy_after"];
         for option in options.map(|key| table.entry(key)).iter().filter(|option| option.is_given()) {
             let message = format!("has no effect without `{}`", table.entry("health_path").name());
-            option.warn(InvalidValue::new(message).help("servers are asked only where it is said what for"));
+            option.warn(
+                "no-effect",
+                InvalidValue::new(message).help("servers are asked only where it is said what for"),
+            );
         }
     }
     Some(HealthCheck {
