@@ -70,7 +70,11 @@ fn route_table(routes: &[Route]) -> Vec<String> {
         [
             any(placed.hosts.iter().map(HostPattern::to_string).collect()),
             route.path.clone(),
-            any(route.methods.iter().map(ToString::to_string).collect()),
+            match route.methods.len() {
+                0 => "GET,HEAD,POST,PUT,PATCH,DELETE,OPTIONS".to_owned(),
+                38.. => "all".to_owned(),
+                _ => any(route.methods.iter().map(ToString::to_string).collect()),
+            },
             route.access.name().to_owned(),
             any(route.roles.iter().cloned().chain(route.claims.iter().map(ToString::to_string)).collect()),
             route.target.to_string(),

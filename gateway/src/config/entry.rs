@@ -65,6 +65,12 @@ impl<'a> Entry<'a> {
         matches!(self.value, Some(Value::Dict(..)))
     }
 
+    /// The tables that this is or has; nothing is reported.
+    pub(super) fn tables(&self) -> Vec<Table<'a>> {
+        let elements = if self.is_list() { self.list().unwrap_or_default() } else { vec![self.clone()] };
+        elements.iter().filter(|element| element.is_table()).filter_map(Entry::table).collect()
+    }
+
     pub(super) fn is_list(&self) -> bool {
         matches!(self.value, Some(Value::Array(..)))
     }

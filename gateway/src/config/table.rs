@@ -119,6 +119,20 @@ impl<'a> Table<'a> {
         names.map(|name| (name.clone(), self.entry(name))).collect()
     }
 
+    /// Every value of a key of this name, in this table and in those below it.
+    pub(super) fn below(&self, key: &str) -> Vec<Entry<'a>> {
+        let mut found = Vec::new();
+        for (name, entry) in self.entries() {
+            for inner in entry.tables() {
+                found.extend(inner.below(key));
+            }
+            if name == key {
+                found.push(entry);
+            }
+        }
+        found
+    }
+
     /// Where the table itself begins.
     pub(super) fn place(&self) -> SourceSpan {
         self.values.map_or(SourceSpan::Nowhere, |(tag, _)| self.merged.place(tag, &self.path, Part::Value))

@@ -19,6 +19,7 @@ mod server;
 mod store;
 mod throttle;
 mod tokens;
+mod traps;
 mod upstreams;
 mod users;
 mod warnings;
@@ -106,6 +107,7 @@ impl Settings {
         settings.lockout.check(&of("lockout"));
         settings.limits.check(&of("limits"));
         routes::check(root, &settings);
+        traps::check(root, &settings);
         upstreams::check_use(&of("upstreams"), &settings.routes);
         settings
     }

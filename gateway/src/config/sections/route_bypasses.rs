@@ -72,7 +72,10 @@ mod tests {
         let route = |(path, more): &(&str, &str)| {
             format!("[[routes]]\npath = \"{path}\"\nupstream = \"demo\"\n{more}\n")
         };
-        let config = minimal() + "access = \"public\"\n" + &routes.iter().map(route).collect::<String>();
+        let config = minimal()
+            + "access = \"public\"\n"
+            + &routes.iter().map(route).collect::<String>()
+            + "[warnings]\nsilence = [\"shadowed-path\"]\n";
         load_text(config).unwrap().warnings.to_string()
     }
 

@@ -51,10 +51,11 @@ section! {
         max_body: Option<u64> = max_body().fallback("limits.max_body").example("\"1MiB\"");
         /// Names without port; "*.app.example" is every name below app.example. None named: every host.
         hosts: Vec<HostPattern> = texts(host_pattern::parse).or_empty().example("[\"app.example\"]");
-        /// None named: GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS.
-        methods: Vec<Method> = texts(method).or_empty().example("[\"GET\", \"POST\"]").into(|methods, _| {
+        /// None named: GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS; "all": these and those that are registered for WebDAV
+        /// and the like.
+        methods: Vec<Method> = texts(methods).or_empty().example("[\"GET\", \"POST\"]").into(|methods, _| {
             let mut once: Vec<Method> = Vec::new();
-            methods.into_iter().for_each(|method| if !once.contains(&method) { once.push(method) });
+            methods.into_iter().flatten().for_each(|method| if !once.contains(&method) { once.push(method) });
             once
         });
         /// What becomes of header fields on their way to the upstream: `set` writes them in place of what is there, `add` beside
@@ -112,6 +113,20 @@ fn path(text: &str) -> Result<String, InvalidValue> {
         path_pattern::segments(text)?;
     }
     Ok(text.to_owned())
+}
+
+/// What `"all"` stands for: the IANA's registry without CONNECT, TRACE and PRI, and caches' PURGE.
+const ALL: &str = "GET HEAD POST PUT PATCH DELETE OPTIONS ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT COPY LABEL LINK LOCK \
+    MERGE MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF MKWORKSPACE MOVE ORDERPATCH PROPFIND PROPPATCH PURGE QUERY REBIND REPORT \
+    SEARCH UNBIND UNCHECKOUT UNLINK UNLOCK UPDATE UPDATEREDIRECTREF VERSION-CONTROL";
+
+fn methods(text: &str) -> Result<Vec<Method>, InvalidValue> {
+    match text {
+        "all" => ALL.split(' ').map(method).collect(),
+        "*" | "ALL" | "any" | "ANY" => Err(InvalidValue::new(format!("{} is not a method", quoted(text)))
+            .help("leave `methods` out for the usual seven, or write methods = [\"all\"]")),
+        _ => Ok(vec![method(text)?]),
+    }
 }
 
 fn method(text: &str) -> Result<Method, InvalidValue> {
