@@ -1,7 +1,7 @@
 //! Holds `config/gateway.toml` to its word: it loads as it is, and its comments are the reference of all keys.
 #![allow(clippy::unwrap_used)]
 
-use super::sections::paths;
+use super::sections::{needs_restart, paths};
 use super::test_support::load_files;
 use super::toml_file::parse_value;
 use super::{
@@ -121,4 +121,34 @@ fn the_schema_takes_the_default_configuration_and_knows_every_table() {
     let route = &schema["properties"]["routes"]["items"]["properties"];
     assert_eq!(route["access"]["enum"].as_array().unwrap().len(), 3);
     assert_eq!(schema["properties"]["tokens"]["properties"]["secret"]["writeOnly"], true);
+}
+
+#[test]
+fn the_configuration_in_the_readme_starts_as_printed() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let (_, behind) = readme.split_once("```toml\n").unwrap();
+    let (text, _) = behind.split_once("```").unwrap();
+    let text = text.replace("file = \"users.toml\"", "file = \"Cargo.toml\"");
+    let loaded = load_files(&[("gateway.toml", &text)], &[]).0.unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    assert_eq!(loaded.settings.routes.len(), 3);
+}
+
+#[test]
+fn what_needs_a_restart_is_what_is_opened_once() {
+    let top: Vec<String> = paths().into_iter().filter(|(_, key)| key.restart).map(|(path, _)| path).collect();
+    let known = ["admin", "store", "throttle", "log", "reload"];
+    let others: Vec<&String> =
+        top.iter().filter(|path| !known.iter().any(|t| path.split('.').next() == Some(t))).collect();
+    assert_eq!(
+        others,
+        [
+            "server.listen",
+            "server.workers",
+            "server.redirect_listen",
+            "limits.hash_queue",
+            "limits.hash_threads"
+        ]
+    );
+    assert!(needs_restart("store.redis.url") && !needs_restart("tokens.access_ttl"));
 }
