@@ -73,9 +73,13 @@ impl Diagnostic {
         Self { span, name, ..Self::new(severity, message) }
     }
 
-    /// A warning about a certificate, at the place of the key that names it.
-    pub(crate) fn of_certificate(message: &str, span: Option<&SourceSpan>) -> Self {
-        Self::warning("expiring-certificate", message).at(span.cloned().unwrap_or_default())
+    /// A warning at the place of a key.
+    pub(crate) fn warning_of_key(
+        name: &'static str,
+        message: impl Into<String>,
+        span: Option<&SourceSpan>,
+    ) -> Self {
+        Self::warning(name, message).at(span.cloned().unwrap_or_default())
     }
 
     /// An error at the place of a key, with what helps behind its semicolon.
@@ -182,9 +186,20 @@ impl Diagnostics {
         self.0.iter().any(|found| found.severity == Severity::Error)
     }
 
-    /// Puts more behind them.
-    pub(crate) fn extend(&mut self, more: impl IntoIterator<Item = Diagnostic>) {
-        self.0.extend(more);
+    /// Whether an error is about a key that begins with `prefix`.
+    pub(crate) fn blames(&self, prefix: &str) -> bool {
+        let begins = format!("`{prefix}");
+        self.0.iter().any(|found| found.severity == Severity::Error && found.message.starts_with(&begins))
+    }
+
+    /// Leaves the errors, and what may explain them: a variable that was not taken.
+    pub(crate) fn leave_errors(&mut self) {
+        self.0.retain(|found| found.severity == Severity::Error || found.name == "variable-not-taken");
+    }
+
+    /// Puts more behind them, without the warnings of these names.
+    pub(crate) fn extend(&mut self, silenced: &[String], more: impl IntoIterator<Item = Diagnostic>) {
+        self.0.extend(more.into_iter().filter(|found| !silenced.iter().any(|name| name == found.name)));
     }
 
     /// The errors, and what is none.

@@ -90,6 +90,15 @@ impl<'a> Entry<'a> {
         dotted(&self.path)
     }
 
+    /// The key alone.
+    fn key(&self) -> &str {
+        let last = self.path.iter().rev().find_map(|segment| match segment {
+            PathSegment::Key(key) => Some(key.as_str()),
+            PathSegment::Index(_) => None,
+        });
+        last.unwrap_or_default()
+    }
+
     pub(super) fn place(&self) -> SourceSpan {
         self.value.map_or(SourceSpan::Nowhere, |v| self.merged.place(v.tag(), &self.path, Part::Value))
     }
@@ -265,7 +274,11 @@ impl<'a> Entry<'a> {
                     &format!("write [[{name}]], with two brackets, before each"),
                 )
             }
-            other => self.expected("a list such as [\"a\", \"b\"]", other, "put it in brackets"),
+            other => self.expected(
+                "a list such as [\"a\", \"b\"]",
+                other,
+                &format!("put it in brackets: {} = [\"…\"]", self.key()),
+            ),
         }
     }
 

@@ -30,7 +30,7 @@ mod toml_file;
 #[cfg(test)]
 mod default_configuration_tests;
 #[cfg(test)]
-mod test_support;
+pub(crate) mod test_support;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub(crate) use diff::Given;

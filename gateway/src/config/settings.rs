@@ -1,15 +1,15 @@
 //! Types of settings that stand for more than one key, or for something that is more than a number or a text.
 
-mod fixed_targets;
 mod header_edits;
+mod local_targets;
 mod redis;
 mod routes;
 mod signing;
 mod upstreams;
 
 pub use super::sections::*;
-pub use fixed_targets::*;
 pub use header_edits::*;
+pub use local_targets::*;
 pub use redis::*;
 pub use routes::*;
 pub use signing::*;

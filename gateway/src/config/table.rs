@@ -164,7 +164,7 @@ impl<'a> Table<'a> {
                 path => format!(" in [{}]", dotted(path)),
             };
             let help = did_you_mean(key, names.iter().copied())
-                .or_else(|| elsewhere(key, value))
+                .or_else(|| elsewhere(key, value, &names))
                 .or_else(|| suggest("known keys here", key, &names));
             let mut tags = BTreeSet::new();
             collect_tags(value, &mut tags);
@@ -186,49 +186,55 @@ impl<'a> Table<'a> {
     }
 }
 
-/// What helps where the key exists in another table, or is what others call one.
-fn elsewhere(key: &str, value: &Value) -> Option<String> {
+/// What helps where the key exists in another table, or is what others call one. `here` are the keys of this table.
+fn elsewhere(key: &str, value: &Value, here: &[&str]) -> Option<String> {
     // What nginx, Caddy, Traefik, Envoy and Flask call what is declared here.
-    const CALLED_OTHERWISE: [(&str, &str); 24] = [
-        ("address", "server.listen"),
-        ("bind", "server.listen"),
-        ("host", "server.listen"),
-        ("port", "server.listen"),
-        ("threads", "server.workers"),
-        ("ssl", "server.tls.certificates"),
-        ("cert", "server.tls.certificates"),
-        ("ssl_certificate", "server.tls.certificates"),
-        ("jwt_secret", "tokens.secret"),
-        ("secret_key", "tokens.secret"),
-        ("jwt_secret_key", "tokens.secret"),
-        ("expires", "tokens.access_ttl"),
-        ("token_ttl", "tokens.access_ttl"),
-        ("timeout", "upstreams.NAME.response_timeout"),
-        ("proxy_pass", "routes.upstream"),
-        ("backend", "routes.upstream"),
-        ("service", "routes.upstream"),
-        ("location", "routes.path"),
-        ("prefix", "routes.path"),
-        ("match", "routes.path"),
-        ("auth", "routes.access"),
-        ("root", "routes.static"),
-        ("origins", "cors.allowed_origins"),
-        ("client_max_body_size", "limits.max_body"),
+    const CALLED_OTHERWISE: [(&str, &str); 17] = [
+        ("server", "http listener"),
+        ("tokens", "jwt token session"),
+        ("upstreams", "backend backends services cluster clusters"),
+        ("routes", "location locations rules"),
+        ("server.listen", "address bind host port"),
+        ("server.workers", "threads"),
+        (
+            "server.tls.certificates",
+            "ssl cert cert_file certificate key_file ssl_certificate ssl_certificate_key",
+        ),
+        ("tokens.secret", "jwt_secret secret_key jwt_secret_key"),
+        ("tokens.access_ttl", "expires token_ttl"),
+        ("upstreams.NAME.response_timeout", "timeout proxy_read_timeout"),
+        ("routes.upstream", "proxy_pass backend service"),
+        ("routes.path", "location prefix match"),
+        ("routes.access", "auth public protected"),
+        ("routes.static", "root folder dir"),
+        ("routes.upgrade", "websocket websockets ws"),
+        ("cors.allowed_origins", "origins"),
+        ("limits.max_body", "client_max_body_size"),
     ];
+    // Names that say too little of what was meant.
+    const COMMON: [&str; 8] = ["body", "file", "kind", "name", "path", "prefix", "status", "window"];
     let folded = key.to_ascii_lowercase().replace('-', "_");
     let declared = sections::paths();
     let same = declared.iter().find(|(path, info)| {
         let is_table = matches!(info.shape, Shape::Table(_) | Shape::Map(_));
-        path.contains('.') && info.name == folded && is_table == value.as_dict().is_some()
+        let is_same = path.contains('.') && info.name == folded && !COMMON.contains(&key);
+        is_same && is_table == value.as_dict().is_some()
     });
-    let path = match same {
-        Some((path, _)) => path.clone(),
-        None => (*CALLED_OTHERWISE.iter().find(|(theirs, _)| *theirs == folded)?.1).to_owned(),
+    let theirs = |names: &str| names.split(' ').any(|name| name == folded);
+    let otherwise = || {
+        CALLED_OTHERWISE
+            .iter()
+            .filter(|(path, names)| path.contains('.') != here.contains(path) && theirs(names))
     };
-    let (table, key) = path.rsplit_once('.')?;
-    Some(match table {
-        "routes" => format!("`{key}` is a key of [[routes]]"),
-        _ => format!("`{key}` is a key of [{table}]"),
+    let path = match same {
+        Some((path, _)) => path.as_str(),
+        None => otherwise().map(|(path, _)| *path).next()?,
+    };
+    Some(match path.rsplit_once('.') {
+        None => format!("did you mean `{path}`?"),
+        Some((_, key)) if here.contains(&key) => format!("did you mean `{key}`?"),
+        Some(("routes", key)) => format!("`{key}` is a key of [[routes]]"),
+        Some((table, key)) => format!("`{key}` is a key of [{table}]"),
     })
 }
 

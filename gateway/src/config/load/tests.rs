@@ -207,3 +207,61 @@ fn a_table_in_the_environment_that_is_not_toml_is_not_shown() {
     );
     assert!(text.contains("found a string") && !text.contains("hunter2"), "{text}");
 }
+
+#[test]
+fn who_wrote_something_else_is_told_what_to_write() {
+    for (text, message, help) in [
+        (
+            "[routes]\npath = \"/\"",
+            "`routes`: expected a list, found a table",
+            "write [[routes]], with two brackets",
+        ),
+        ("[[upstreams]]\nurls = []", "`upstreams`: expected a table, found a list", "write [upstreams.NAME]"),
+        (
+            "[[log]]\nlevel = \"info\"",
+            "`log`: expected a table, found a list",
+            "write [log] in place of [[log]]",
+        ),
+        ("log = \"info\"", "`log`: expected a table, found a string", "write [log] on a line of its own"),
+        ("[server]\nmax_body = 1", "unknown key `max_body` in [server]", "`max_body` is a key of [limits]"),
+        ("[tls]\nhsts = \"1d\"", "unknown key `tls`", "`tls` is a key of [server]"),
+        ("[server]\nport = 80", "unknown key `port` in [server]", "did you mean `listen`?"),
+        ("[jwt]\nsecret = \"x\"", "unknown key `jwt`", "did you mean `tokens`?"),
+        ("[cors]\nallowed_origins = \"x\"", "expected a list", "allowed_origins = [\"…\"]"),
+        ("[tokens]\naccess_ttl = \"90\"", "expected a duration", "\"90s\" for seconds"),
+        ("[tokens]\naccess_ttl = \"1m30\"", "expected a duration", "\"1h 30m\""),
+        ("[limits]\nmax_body = \"10M\"", "expected a size", "KiB, MiB, GiB (1024 each)"),
+        ("[limits]\nconnections = \"10\"", "expected a whole number", "without quotes"),
+        ("[log]\naccess = \"yes\"", "expected true or false", "without quotes"),
+        ("[server]\ntls = true", "`server.tls`: expected a table", "write [server.tls]"),
+        ("[log]\nfile = \"x\"", "unknown key `file` in [log]", "known keys here: level"),
+        ("[warnings]\nsilence = [\"plain-htp\"]", "there is no warning `plain-htp`", "`plain-http`"),
+    ] {
+        // A table at the end of the file, so that what stands before it is not in it.
+        let top = !text.starts_with('[');
+        let file = if top { format!("{text}\n{}", minimal()) } else { minimal() + text };
+        let file = if text.starts_with("[routes]") { format!("{USERS}{text}") } else { file };
+        let file = if text.starts_with("[[upstreams]]") {
+            format!("{USERS}{text}\n[[routes]]\npath = \"/\"\nstatic = \"src\"")
+        } else {
+            file
+        };
+        let told = errors(&[("a.toml", &file)], &[]);
+        assert_eq!(told.matches("error: ").count(), 1, "{told}");
+        assert!(told.contains(message) && told.contains(help), "{text}: {told}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_again_is_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for (path, why) in [("/dev/zero", "is a device"), (socket.to_str().unwrap(), "is a socket")] {
+        let text = load(&[path.into()], []).unwrap_err().to_string();
+        assert!(text.contains(why), "{text}");
+        let secret = minimal() + &format!("[tokens]\nalgorithm = \"HS256\"\nsecret_file = \"{path}\"");
+        let text = errors(&[("a.toml", &secret)], &[]);
+        assert!(text.contains(why), "{text}");
+    }
+}

@@ -6,7 +6,9 @@ use crate::config::entry::{InvalidValue, quoted};
 pub(super) fn segments(path: &str) -> Result<(), InvalidValue> {
     let refuse = |why: &str| Err(InvalidValue::new(format!("the path {} {why}", quoted(path))));
     let Some(inner) = path.strip_prefix('/') else {
-        return refuse("does not start with a slash");
+        return refuse("does not start with a slash").map_err(|invalid| {
+            invalid.help("write it like \"/api\"; paths are no patterns and no regular expressions")
+        });
     };
     if let Some(c) = path.chars().find(|c| !is_allowed(*c)) {
         return refuse(&format!("contains {}", quoted(&c.to_string()))).map_err(|r| {

@@ -40,7 +40,7 @@ section! {
         /// With a certificate, server.listen speaks TLS, and HTTP/2 to those who can. A client is shown the first certificate
         /// that is meant for the name it asks for, or else the first of all.
         tls: Option<ServerTls> = table::<ServerTls>().into(|tls, entry| {
-            let given = entry.table_or_empty().entry("certificates").is_given();
+            let given = entry.is_table() && entry.table_or_empty().entry("certificates").is_given();
             given.then_some(tls)
         });
     }
