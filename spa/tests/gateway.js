@@ -53,6 +53,14 @@ function hashPassword() {
   });
 }
 
+/** @returns {Promise<string>} the line of the default configuration with the page's Content-Security-Policy */
+async function shippedPolicy() {
+  const config = await readFile(join(SPA, "../config/gateway.toml"), "utf8");
+  const line = /^content_security_policy = ".*"$/m.exec(config);
+  if (!line) throw new Error("config/gateway.toml has no content_security_policy");
+  return line[0];
+}
+
 /** A gateway with the demo upstream behind it and the page in front. */
 export class Gateway {
   /** @type {import("node:child_process").ChildProcess[]} */
@@ -98,6 +106,7 @@ upstream = "demo"
 path = "/"
 static = ${JSON.stringify(SPA)}
 access = "public"
+${await shippedPolicy()}
 ${more}
 `,
     );

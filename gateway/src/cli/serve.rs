@@ -36,7 +36,7 @@ pub(super) fn run(arguments: &ServeArguments, files: &[PathBuf]) -> Result<(), C
     let runtime = Builder::new_current_thread().enable_all().build().map_err(CommandError::failed)?;
     let mut signals = runtime.block_on(async { Signals::catch() }).map_err(CommandError::failed)?;
     let running = start(source, loaded, seen, sockets, predecessor, &logs).map_err(|error| match error {
-        ServeError::Snapshot(_) => CommandError::configuration(error),
+        ServeError::RuntimeConfig(_) => CommandError::configuration(error),
         _ => CommandError::failed(error),
     })?;
     tracing::info!(address = %running.public_address, admin = %running.admin_address, "listening");

@@ -13,7 +13,7 @@ type Report = Vec<Group<'static>>;
 const MAX_WIDTH: usize = 160;
 
 /// What warnings are called, so that those that are meant can be silenced.
-pub(crate) const WARNINGS: [&str; 18] = [
+pub(crate) const WARNINGS: [&str; 19] = [
     "admin-exposed",
     "certificate-without-name",
     "demo-users",
@@ -27,6 +27,7 @@ pub(crate) const WARNINGS: [&str; 18] = [
     "route-bypass",
     "shadowed-path",
     "unknown-claim",
+    "unknown-directive",
     "unused-upstream",
     "upstream-is-gateway",
     "users-file",

@@ -186,6 +186,8 @@ const TEMPLATE_TAIL: &str = r#"
 path = "/"
 # A folder, its files are served as they are.
 static = "spa"
+# Nothing but what this page needs: no inline scripts or styles, nothing from elsewhere.
+content_security_policy = "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; manifest-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 access = "public"
 "#;
 

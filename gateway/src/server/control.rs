@@ -17,9 +17,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
-use super::running::{ServeError, open_store, policy, since_1970};
 use crate::config::{Settings, Store as StoreSettings};
-use crate::pipeline::Gateway;
+use crate::runtime::Gateway;
+use crate::server::lifecycle::{ServeError, open_store, policy, since_1970};
 use crate::sessions::Sessions;
 use crate::users::CanonicalName;
 
@@ -41,7 +41,7 @@ fn socket_path(store: &StoreSettings) -> Option<PathBuf> {
 }
 
 /// The socket file; it is removed when this is dropped.
-pub(super) struct ControlSocket {
+pub(crate) struct ControlSocket {
     listener: std::os::unix::net::UnixListener,
     path: PathBuf,
 }
@@ -49,7 +49,7 @@ pub(super) struct ControlSocket {
 impl ControlSocket {
     /// Binds it. Whoever calls has the store open, so that a socket file which is there already was left by a process
     /// that is gone. A gateway without it does its work: what is wrong is told, and not a reason to stop.
-    pub(super) fn bind(store: &StoreSettings) -> Option<ControlSocket> {
+    pub(crate) fn bind(store: &StoreSettings) -> Option<ControlSocket> {
         let path = socket_path(store)?;
         let bound = Self::bind_at(&path);
         if let Err(error) = &bound {
@@ -72,7 +72,7 @@ impl ControlSocket {
     }
 
     /// Answers until the process ends, one command a connection.
-    pub(super) async fn serve(self, gateway: Arc<Gateway>) -> io::Result<()> {
+    pub(crate) async fn serve(self, gateway: Arc<Gateway>) -> io::Result<()> {
         let owner = fs::metadata(&self.path)?.uid();
         let listener = UnixListener::from_std(self.listener.try_clone()?)?;
         loop {

@@ -7,14 +7,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
-use super::lockout::Attempts;
+use super::lockout::LoginAttempts;
+use super::rate_limit_batcher::RateLimitBatcher;
 use super::record::{Change, decode, update};
-use super::session::Verdict;
+use super::session::RefreshDecision;
 use super::store::{Health, Key, Space, Store, StoreError};
-use super::turnstile::Turnstile;
 use super::{
-    Attempt, Door, LockoutPolicy, Passage, RevocationReason, Revocations, RotationPolicy, Session, SessionId,
-    SourceNetwork, ThrottlePolicy, TokenId, UnixMillis,
+    LockoutPolicy, LoginAttempt, RateLimitDecision, RateLimitPolicy, RateLimitScope, RevocationReason,
+    Revocations, RotationPolicy, Session, SessionId, SourceNetwork, TokenId, UnixMillis,
 };
 
 /// Sessions of one user that are ended side by side, so that they share fsyncs without filling the store's queue.
@@ -32,7 +32,7 @@ pub struct Policy {
     /// When names are locked.
     pub lockout: LockoutPolicy,
     /// How many failures a network may send; `None` is any number.
-    pub throttle: Option<ThrottlePolicy>,
+    pub throttle: Option<RateLimitPolicy>,
 }
 
 /// A session to be opened.
@@ -48,7 +48,7 @@ pub struct NewSession {
 
 /// A session that was opened.
 #[derive(Debug, Clone, Copy)]
-pub struct Opened {
+pub struct NewTokens {
     /// The session.
     pub session: SessionId,
     /// Its first refresh token.
@@ -71,7 +71,7 @@ pub enum Account {
 
 /// A refresh token's successor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Successor {
+pub struct RotatedToken {
     /// Its id.
     pub id: TokenId,
     /// When it was first issued.
@@ -82,9 +82,9 @@ pub struct Successor {
 
 /// A session that may go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refreshed {
+pub struct RefreshResult {
     /// The new refresh token, where there are any.
-    pub successor: Option<Successor>,
+    pub successor: Option<RotatedToken>,
     /// The session's absolute end.
     pub expires_at: UnixMillis,
 }
@@ -116,7 +116,7 @@ pub enum RefreshError {
 }
 
 /// What the store said when it last failed.
-struct Trouble {
+struct LastError {
     at: Instant,
     what: String,
 }
@@ -126,9 +126,9 @@ struct Trouble {
 pub struct Sessions {
     store: Arc<dyn Store>,
     policy: Arc<RwLock<Policy>>,
-    turnstile: Option<Arc<Turnstile>>,
+    rate_limiter: Option<Arc<RateLimitBatcher>>,
     revocations: Arc<Revocations>,
-    trouble: Arc<Mutex<Option<Trouble>>>,
+    last_error: Arc<Mutex<Option<LastError>>>,
 }
 
 impl Sessions {
@@ -142,14 +142,15 @@ impl Sessions {
             Some(kept_by_the_store) => kept_by_the_store,
             None => Arc::new(revoked_so_far(&*store, policy, now).await?),
         };
-        let turnstile = policy.throttle.map(|limit| Arc::new(Turnstile::new(Arc::clone(&store), limit)));
+        let rate_limiter =
+            policy.throttle.map(|limit| Arc::new(RateLimitBatcher::new(Arc::clone(&store), limit)));
         let policy = Arc::new(RwLock::new(policy));
-        Ok(Sessions { store, policy, turnstile, revocations, trouble: Arc::default() })
+        Ok(Sessions { store, policy, rate_limiter, revocations, last_error: Arc::default() })
     }
 
     /// Obeys another policy from now on. How many failures a network may send stays what it was at the start, and a
     /// revocation is remembered for as long as the longest access lifetime so far, for tokens of that time are about.
-    pub fn follow_policy(&self, policy: Policy) {
+    pub fn set_policy(&self, policy: Policy) {
         let mut current = self.policy.write().unwrap_or_else(PoisonError::into_inner);
         *current = Policy { access_ttl: policy.access_ttl.max(current.access_ttl), ..policy };
     }
@@ -164,14 +165,14 @@ impl Sessions {
     }
 
     /// Why the store is out of reach, or what it said when it last failed, if it has not answered since.
-    pub fn store_trouble(&self) -> Option<String> {
+    pub fn store_last_error(&self) -> Option<String> {
         let health = self.store.health();
-        let trouble = self.trouble.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let last_error = self.last_error.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         match health {
             Health::Down(why) => Some(why),
             // What went wrong before it came back is over.
-            Health::Up(since) => trouble.as_ref().filter(|t| t.at > since).map(|t| t.what.clone()),
-            Health::Unwatched => trouble.as_ref().map(|t| t.what.clone()),
+            Health::Up(since) => last_error.as_ref().filter(|t| t.at > since).map(|t| t.what.clone()),
+            Health::Unwatched => last_error.as_ref().map(|t| t.what.clone()),
         }
     }
 
@@ -182,8 +183,8 @@ impl Sessions {
 
     /// Remembers how the store did, for those who watch.
     fn watched<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
-        let mut trouble = self.trouble.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        *trouble = result.as_ref().err().map(|e| Trouble { at: Instant::now(), what: e.to_string() });
+        let mut last_error = self.last_error.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *last_error = result.as_ref().err().map(|e| LastError { at: Instant::now(), what: e.to_string() });
         result
     }
 
@@ -196,7 +197,7 @@ impl Sessions {
     }
 
     /// Opens a session.
-    pub async fn open(&self, new: NewSession, now: UnixMillis) -> Result<Opened, StoreError> {
+    pub async fn open(&self, new: NewSession, now: UnixMillis) -> Result<NewTokens, StoreError> {
         let (id, refresh_token) = (SessionId::random(), TokenId::random());
         let expires_at = now.saturating_add(self.policy().session_ttl);
         let session =
@@ -204,7 +205,7 @@ impl Sessions {
         let key = session_key(id);
         // 128 random bits are never taken.
         self.update(&key, |_: Option<Session>| (Some(self.change(session.clone())), ())).await?;
-        Ok(Opened { session: id, refresh_token, expires_at })
+        Ok(NewTokens { session: id, refresh_token, expires_at })
     }
 
     /// Judges a refresh token. `account` looks the session's user up; it may be asked more than once.
@@ -214,14 +215,14 @@ impl Sessions {
         presented: TokenId,
         account: impl Fn(&Session) -> Account,
         now: UnixMillis,
-    ) -> Result<Refreshed, RefreshError> {
+    ) -> Result<RefreshResult, RefreshError> {
         let fresh = TokenId::random();
         let key = session_key(id);
         let mut ending = self.ending(id, now);
         let judged = self.update(&key, |record: Option<Session>| {
             let Some(before) = record else { return (None, Err(RefreshError::Unknown)) };
             let mut session = before.clone();
-            let result = self.judge(&mut session, presented, fresh, &account, now);
+            let result = self.evaluate(&mut session, presented, fresh, &account, now);
             ending.decided = session.revoked.is_some();
             let change = (session != before).then(|| self.change(session));
             (change, result)
@@ -231,29 +232,29 @@ impl Sessions {
         judged?
     }
 
-    fn judge(
+    fn evaluate(
         &self,
         session: &mut Session,
         presented: TokenId,
         fresh: TokenId,
         account: impl Fn(&Session) -> Account,
         now: UnixMillis,
-    ) -> Result<Refreshed, RefreshError> {
-        let successor = match session.present(presented, fresh, self.policy().rotation, now) {
-            Verdict::Rotated { successor, issued_at, repeated } => {
-                Some(Successor { id: successor, issued_at, repeated })
+    ) -> Result<RefreshResult, RefreshError> {
+        let successor = match session.redeem(presented, fresh, self.policy().rotation, now) {
+            RefreshDecision::Rotated { successor, issued_at, repeated } => {
+                Some(RotatedToken { id: successor, issued_at, repeated })
             }
-            Verdict::Kept => None,
-            Verdict::Reused => return Err(RefreshError::Reused),
-            Verdict::Revoked => return Err(RefreshError::Revoked),
-            Verdict::Idle => return Err(RefreshError::Idle),
-            Verdict::Expired => return Err(RefreshError::Expired),
+            RefreshDecision::Kept => None,
+            RefreshDecision::Reused => return Err(RefreshError::Reused),
+            RefreshDecision::Revoked => return Err(RefreshError::Revoked),
+            RefreshDecision::Idle => return Err(RefreshError::Idle),
+            RefreshDecision::Expired => return Err(RefreshError::Expired),
         };
         if account(session) != (Account::Active { credential: session.credential }) {
             session.revoke(RevocationReason::AccountChanged, now);
             return Err(RefreshError::AccountChanged);
         }
-        Ok(Refreshed { successor, expires_at: session.expires_at })
+        Ok(RefreshResult { successor, expires_at: session.expires_at })
     }
 
     /// Ends a session, for good and for every instance; it is in force here before this returns. Ending it again, or
@@ -326,23 +327,23 @@ impl Sessions {
     pub async fn locked_for(&self, name: &str, now: UnixMillis) -> Result<Option<UnixMillis>, StoreError> {
         let key = attempts_key(name);
         let found = self.watched(self.store.get(&key).await)?;
-        let attempts = found.map(|found| decode::<Attempts>(&key, &found.value)).transpose()?;
+        let attempts = found.map(|found| decode::<LoginAttempts>(&key, &found.value)).transpose()?;
         Ok(attempts.and_then(|attempts| attempts.locked_for(now)))
     }
 
     /// Counts a login attempt before its password is looked at.
-    pub async fn reserve_attempt(&self, name: &str, now: UnixMillis) -> Result<Attempt, StoreError> {
+    pub async fn reserve_attempt(&self, name: &str, now: UnixMillis) -> Result<LoginAttempt, StoreError> {
         self.update_attempts(name, |attempts| attempts.reserve(self.policy().lockout, now)).await
     }
 
     /// The password was right: the name's failures are forgotten.
     pub async fn attempt_succeeded(&self, name: &str) -> Result<(), StoreError> {
-        self.update_attempts(name, |attempts| *attempts = Attempts::default()).await
+        self.update_attempts(name, |attempts| *attempts = LoginAttempts::default()).await
     }
 
     /// The password was never looked at: the attempt does not count.
-    pub async fn withdraw_attempt(&self, name: &str, reserved_at: UnixMillis) -> Result<(), StoreError> {
-        self.update_attempts(name, |attempts| attempts.withdraw(self.policy().lockout, reserved_at)).await
+    pub async fn refund_attempt(&self, name: &str, reserved_at: UnixMillis) -> Result<(), StoreError> {
+        self.update_attempts(name, |attempts| attempts.refund(self.policy().lockout, reserved_at)).await
     }
 
     /// Takes a lock off a name and forgets its failures. Tells whether it was locked.
@@ -351,39 +352,43 @@ impl Sessions {
     }
 
     /// Counts an attempt of a network before it is judged. Attempts that wait together are counted together.
-    pub async fn reserve_passage(
+    pub async fn acquire_rate_limit(
         &self,
-        door: Door,
+        scope: RateLimitScope,
         network: &SourceNetwork,
         now: UnixMillis,
-    ) -> Result<Passage, StoreError> {
-        match &self.turnstile {
-            Some(turnstile) => self.watched(turnstile.reserve(door, network, now).await),
-            None => Ok(Passage::Free),
+    ) -> Result<RateLimitDecision, StoreError> {
+        match &self.rate_limiter {
+            Some(rate_limiter) => self.watched(rate_limiter.acquire(scope, network, now).await),
+            None => Ok(RateLimitDecision::Allowed),
         }
     }
 
     /// The attempt was good, or nobody looked at it: it does not count.
-    pub async fn withdraw_passage(&self, door: Door, network: &SourceNetwork) -> Result<(), StoreError> {
-        match &self.turnstile {
-            Some(turnstile) => self.watched(turnstile.withdraw(door, network).await),
+    pub async fn refund_rate_limit(
+        &self,
+        scope: RateLimitScope,
+        network: &SourceNetwork,
+    ) -> Result<(), StoreError> {
+        match &self.rate_limiter {
+            Some(rate_limiter) => self.watched(rate_limiter.refund(scope, network).await),
             None => Ok(()),
         }
     }
 
     /// Forgets what has expired, in the store and here. Tells how many records the store forgot.
     pub async fn sweep(&self, now: UnixMillis) -> Result<usize, StoreError> {
-        self.revocations.forget_expired(now);
+        self.revocations.prune_expired(now);
         self.watched(self.store.sweep(now).await)
     }
 
     async fn update_attempts<R>(
         &self,
         name: &str,
-        act: impl Fn(&mut Attempts) -> R,
+        act: impl Fn(&mut LoginAttempts) -> R,
     ) -> Result<R, StoreError> {
         let key = attempts_key(name);
-        self.update(&key, |record: Option<Attempts>| {
+        self.update(&key, |record: Option<LoginAttempts>| {
             let before = record.unwrap_or_default();
             let mut attempts = before.clone();
             let result = act(&mut attempts);
@@ -408,9 +413,9 @@ impl Sessions {
         Change { record: session, expires_at, group, revoked_until }
     }
 
-    fn ending(&self, id: SessionId, now: UnixMillis) -> Ending<'_> {
+    fn ending(&self, id: SessionId, now: UnixMillis) -> SessionEnd<'_> {
         let until = now.saturating_add(self.policy().access_ttl);
-        Ending { revocations: &self.revocations, id, until, decided: false }
+        SessionEnd { revocations: &self.revocations, id, until, decided: false }
     }
 }
 
@@ -444,14 +449,14 @@ fn attempts_key(name: &str) -> Key {
 
 /// Puts a session's end in force on this instance when the call that decided it is over. A call is also over when its
 /// client goes away: the store then goes on writing, and what becomes durable must be in force.
-struct Ending<'s> {
+struct SessionEnd<'s> {
     revocations: &'s Revocations,
     id: SessionId,
     until: UnixMillis,
     decided: bool,
 }
 
-impl Drop for Ending<'_> {
+impl Drop for SessionEnd<'_> {
     fn drop(&mut self) {
         if self.decided {
             self.revocations.insert(self.id, self.until);

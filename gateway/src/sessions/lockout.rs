@@ -37,7 +37,7 @@ impl LockoutPolicy {
 
 /// Whether an attempt may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attempt {
+pub enum LoginAttempt {
     /// It may, and it counts as failed until it is told otherwise.
     Reserved,
     /// The name is locked for so many more milliseconds.
@@ -50,7 +50,7 @@ pub enum Attempt {
 /// The attempts on one name, as they are stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Attempts {
+pub(super) struct LoginAttempts {
     failures: Vec<UnixMillis>,
     locked_until: Option<UnixMillis>,
     /// Locks in a row, where they escalate.
@@ -65,11 +65,11 @@ fn is_zero<T: PartialEq + Default>(number: &T) -> bool {
     *number == T::default()
 }
 
-impl Attempts {
+impl LoginAttempts {
     /// Counts an attempt that is about to be made.
-    pub(super) fn reserve(&mut self, policy: LockoutPolicy, now: UnixMillis) -> Attempt {
+    pub(super) fn reserve(&mut self, policy: LockoutPolicy, now: UnixMillis) -> LoginAttempt {
         if let Some(retry_after) = self.locked_for(now) {
-            return Attempt::Locked { retry_after };
+            return LoginAttempt::Locked { retry_after };
         }
         // A lock that is over takes the failures behind it along.
         if self.locked_until.take().is_some() {
@@ -88,11 +88,11 @@ impl Attempts {
                 self.locks_forgotten_at = until.saturating_add(policy.max_duration);
             }
         }
-        Attempt::Reserved
+        LoginAttempt::Reserved
     }
 
     /// Takes back an attempt whose password was never looked at. It takes the lock back that it set.
-    pub(super) fn withdraw(&mut self, policy: LockoutPolicy, reserved_at: UnixMillis) {
+    pub(super) fn refund(&mut self, policy: LockoutPolicy, reserved_at: UnixMillis) {
         if let Some(place) = self.failures.iter().rposition(|&at| at == reserved_at) {
             self.failures.remove(place);
         }
@@ -122,50 +122,54 @@ mod tests {
         LockoutPolicy { max_failures: 3, window: 100, duration: 50, escalation: 1, max_duration: 1000 };
 
     /// Fails until the name is locked, from `now` on, and gives how long the lock lasts.
-    fn lock(attempts: &mut Attempts, policy: LockoutPolicy, now: UnixMillis) -> UnixMillis {
+    fn lock(attempts: &mut LoginAttempts, policy: LockoutPolicy, now: UnixMillis) -> UnixMillis {
         for _ in 0..policy.max_failures {
-            assert_eq!(attempts.reserve(policy, now), Attempt::Reserved);
+            assert_eq!(attempts.reserve(policy, now), LoginAttempt::Reserved);
         }
         match attempts.reserve(policy, now) {
-            Attempt::Locked { retry_after } => retry_after,
-            Attempt::Reserved => panic!("not locked"),
+            LoginAttempt::Locked { retry_after } => retry_after,
+            LoginAttempt::Reserved => panic!("not locked"),
         }
     }
 
     #[test]
     fn the_attempt_that_reaches_the_limit_locks_and_the_lock_ends() {
-        let mut attempts = Attempts::default();
+        let mut attempts = LoginAttempts::default();
         for now in [0, 10, 20] {
-            assert_eq!(attempts.reserve(POLICY, now), Attempt::Reserved);
+            assert_eq!(attempts.reserve(POLICY, now), LoginAttempt::Reserved);
         }
-        assert_eq!(attempts.reserve(POLICY, 21), Attempt::Locked { retry_after: 49 });
-        assert_eq!(attempts.reserve(POLICY, 69), Attempt::Locked { retry_after: 1 });
-        assert_eq!(attempts.reserve(POLICY, 70), Attempt::Reserved);
-        assert_eq!(attempts.reserve(POLICY, 71), Attempt::Reserved, "the count starts anew after a lock");
+        assert_eq!(attempts.reserve(POLICY, 21), LoginAttempt::Locked { retry_after: 49 });
+        assert_eq!(attempts.reserve(POLICY, 69), LoginAttempt::Locked { retry_after: 1 });
+        assert_eq!(attempts.reserve(POLICY, 70), LoginAttempt::Reserved);
+        assert_eq!(
+            attempts.reserve(POLICY, 71),
+            LoginAttempt::Reserved,
+            "the count starts anew after a lock"
+        );
     }
 
     #[test]
     fn failures_older_than_the_window_do_not_count() {
-        let mut attempts = Attempts::default();
+        let mut attempts = LoginAttempts::default();
         for now in [0, 10, 101, 111, 212, 222] {
-            assert_eq!(attempts.reserve(POLICY, now), Attempt::Reserved, "{now}");
+            assert_eq!(attempts.reserve(POLICY, now), LoginAttempt::Reserved, "{now}");
         }
     }
 
     #[test]
     fn an_attempt_that_was_withdrawn_neither_counts_nor_locks() {
-        let mut attempts = Attempts::default();
+        let mut attempts = LoginAttempts::default();
         attempts.reserve(POLICY, 1);
         attempts.reserve(POLICY, 2);
         attempts.reserve(POLICY, 3);
-        attempts.withdraw(POLICY, 3);
-        assert_eq!(attempts.reserve(POLICY, 4), Attempt::Reserved);
-        assert!(matches!(attempts.reserve(POLICY, 5), Attempt::Locked { .. }));
+        attempts.refund(POLICY, 3);
+        assert_eq!(attempts.reserve(POLICY, 4), LoginAttempt::Reserved);
+        assert!(matches!(attempts.reserve(POLICY, 5), LoginAttempt::Locked { .. }));
     }
     #[test]
     fn locks_escalate_up_to_their_maximum_and_start_over_after_a_quiet_time_or_a_success() {
         let policy = LockoutPolicy { escalation: 4, ..POLICY };
-        let mut attempts = Attempts::default();
+        let mut attempts = LoginAttempts::default();
         let mut now = 0;
         for duration in [50, 200, 800, 1000, 1000] {
             assert_eq!(lock(&mut attempts, policy, now), duration);
@@ -178,13 +182,14 @@ mod tests {
         );
         assert_eq!(lock(&mut attempts.clone(), policy, now + 999), 1000);
         assert_eq!(lock(&mut attempts, policy, now + 1000), 50);
-        attempts = Attempts::default();
+        attempts = LoginAttempts::default();
         assert_eq!(lock(&mut attempts, policy, now), 50);
     }
 
     #[test]
     fn without_escalation_all_locks_are_alike_and_a_record_of_an_earlier_version_is_read() {
-        let mut attempts: Attempts = serde_json::from_str(r#"{"failures":[1],"locked_until":null}"#).unwrap();
+        let mut attempts: LoginAttempts =
+            serde_json::from_str(r#"{"failures":[1],"locked_until":null}"#).unwrap();
         attempts.failures.clear();
         for now in [0, 50, 100] {
             assert_eq!(lock(&mut attempts, POLICY, now), 50);
@@ -195,12 +200,12 @@ mod tests {
     #[test]
     fn a_lock_that_was_withdrawn_does_not_escalate_the_next() {
         let policy = LockoutPolicy { escalation: 4, ..POLICY };
-        let mut attempts = Attempts::default();
+        let mut attempts = LoginAttempts::default();
         for now in 1..=3 {
             attempts.reserve(policy, now);
         }
-        attempts.withdraw(policy, 3);
-        assert_eq!(attempts.reserve(policy, 4), Attempt::Reserved);
-        assert_eq!(attempts.reserve(policy, 4), Attempt::Locked { retry_after: 50 });
+        attempts.refund(policy, 3);
+        assert_eq!(attempts.reserve(policy, 4), LoginAttempt::Reserved);
+        assert_eq!(attempts.reserve(policy, 4), LoginAttempt::Locked { retry_after: 50 });
     }
 }

@@ -78,7 +78,7 @@ impl Revocations {
     }
 
     /// Forgets sessions whose tokens have all expired.
-    pub(super) fn forget_expired(&self, now: UnixMillis) {
+    pub(super) fn prune_expired(&self, now: UnixMillis) {
         let mut sessions = self.sessions.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         sessions.retain(|_, until| *until > now);
     }
@@ -115,7 +115,7 @@ mod tests {
         epochs.dedup();
         assert_eq!(epochs.len(), 3);
         revocations.insert(one, 200);
-        revocations.forget_expired(150);
+        revocations.prune_expired(150);
         assert_eq!(
             revocations.epoch(),
             epochs[2],
@@ -139,10 +139,10 @@ mod tests {
         let session = SessionId::random();
         revocations.insert(session, 200);
         revocations.insert(session, 100);
-        revocations.forget_expired(199);
+        revocations.prune_expired(199);
         assert!(revocations.is_revoked(&session));
         assert!(!revocations.is_revoked(&SessionId::random()));
-        revocations.forget_expired(200);
+        revocations.prune_expired(200);
         assert!(!revocations.is_revoked(&session));
         assert!(revocations.is_empty());
     }

@@ -56,7 +56,7 @@ pub struct Revoked {
 
 /// A refresh token of the line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Link {
+struct RefreshTokenRecord {
     id: TokenId,
     issued_at: UnixMillis,
     first_presented: Option<UnixMillis>,
@@ -82,12 +82,12 @@ pub struct Session {
     /// Whether it was ended before.
     pub revoked: Option<Revoked>,
     /// The living tokens of the line, oldest first. A token of this session that is not here is dead.
-    links: Vec<Link>,
+    links: Vec<RefreshTokenRecord>,
 }
 
 /// What a presented refresh token is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum RefreshDecision {
     /// It is good, and this is its successor.
     Rotated {
         successor: TokenId,
@@ -116,7 +116,7 @@ impl Session {
         now: UnixMillis,
         expires_at: UnixMillis,
     ) -> Session {
-        let links = vec![Link { id: first, issued_at: now, first_presented: None }];
+        let links = vec![RefreshTokenRecord { id: first, issued_at: now, first_presented: None }];
         let (opened_at, active_at) = (now, now);
         Session { subject, username, credential, opened_at, expires_at, active_at, revoked: None, links }
     }
@@ -130,46 +130,46 @@ impl Session {
 
     /// Judges a token that is presented now, and remembers that it was. `fresh` becomes the successor if there is
     /// none yet; the caller chose it beforehand, so that asking twice is no different from asking once.
-    pub(super) fn present(
+    pub(super) fn redeem(
         &mut self,
         presented: TokenId,
         fresh: TokenId,
         policy: RotationPolicy,
         now: UnixMillis,
-    ) -> Verdict {
+    ) -> RefreshDecision {
         if self.revoked.is_some() {
-            return Verdict::Revoked;
+            return RefreshDecision::Revoked;
         }
         if now >= self.expires_at {
-            return Verdict::Expired;
+            return RefreshDecision::Expired;
         }
         if self.is_idle(policy, now) {
             self.revoke(RevocationReason::Idle, now);
-            return Verdict::Idle;
+            return RefreshDecision::Idle;
         }
-        self.forget_the_dead(policy, now);
+        self.prune_expired(policy, now);
         let Some(place) = self.links.iter().position(|link| link.id == presented) else {
             self.revoke(RevocationReason::Reuse, now);
-            return Verdict::Reused;
+            return RefreshDecision::Reused;
         };
         self.stay_active(policy, now);
         if policy.mode == Rotation::Off {
-            return Verdict::Kept;
+            return RefreshDecision::Kept;
         }
         let newest = place + 1 == self.links.len();
         if newest && self.links.len() >= MAX_LIVING {
             // Not a use, or it would begin to die without a successor.
-            let Link { id, issued_at, .. } = self.links[place];
-            return Verdict::Rotated { successor: id, issued_at, repeated: true };
+            let RefreshTokenRecord { id, issued_at, .. } = self.links[place];
+            return RefreshDecision::Rotated { successor: id, issued_at, repeated: true };
         }
         self.links[place].first_presented.get_or_insert(now);
         if newest {
-            self.links.push(Link { id: fresh, issued_at: now, first_presented: None });
+            self.links.push(RefreshTokenRecord { id: fresh, issued_at: now, first_presented: None });
             // Costs nothing, for the record changes anyway: a policy that begins to look at it finds it.
             self.active_at = self.active_at.max(now);
         }
-        let Link { id: successor, issued_at, .. } = self.links[place + 1];
-        Verdict::Rotated { successor, issued_at, repeated: !newest }
+        let RefreshTokenRecord { id: successor, issued_at, .. } = self.links[place + 1];
+        RefreshDecision::Rotated { successor, issued_at, repeated: !newest }
     }
 
     fn is_idle(&self, policy: RotationPolicy, now: UnixMillis) -> bool {
@@ -195,7 +195,7 @@ impl Session {
 
     /// Tokens die in the order of the line, also where clocks disagree: none dies before the one that leads to it, so
     /// that nobody is given a dead successor.
-    fn forget_the_dead(&mut self, policy: RotationPolicy, now: UnixMillis) {
+    fn prune_expired(&mut self, policy: RotationPolicy, now: UnixMillis) {
         let dead = (0..self.links.len()).take_while(|&place| self.is_dead(place, policy, now)).count();
         self.links.drain(..dead);
     }

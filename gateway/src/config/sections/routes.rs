@@ -1,6 +1,7 @@
 //! `[[routes]]`: which requests go where, and who may send them.
 
 mod access_rules;
+mod content_security_policy;
 mod direct_response;
 mod header_edits;
 mod host_pattern;

@@ -16,7 +16,7 @@ use crate::config::settings::{
     HealthCheck, HostHeader, Patience, Route, RouteTarget, UpstreamProtocol, UpstreamTls, UpstreamUrl,
 };
 use crate::config::table::Table;
-use crate::wire::{CanonicalTarget, Host};
+use crate::http1::{CanonicalTarget, Host};
 
 section! {
     /// The servers behind the gateway: [upstreams.NAME], with a name of lower-case letters, digits, - and _.

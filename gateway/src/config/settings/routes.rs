@@ -187,6 +187,8 @@ pub enum RouteTarget {
         root: PathBuf,
         /// `index_fallback`, default false: pages that are no files are the folder's `index.html`.
         index_fallback: bool,
+        /// `content_security_policy`, none for `"off"`; a default where nothing is said.
+        content_security_policy: Option<String>,
     },
     /// `redirect = { to = "…" }`
     Redirect(Redirect),
@@ -251,7 +253,11 @@ mod tests {
             max_body: None,
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
-            target: RouteTarget::Static { root: PathBuf::new(), index_fallback: false },
+            target: RouteTarget::Static {
+                root: PathBuf::new(),
+                index_fallback: false,
+                content_security_policy: None,
+            },
         }
     }
 

@@ -20,7 +20,7 @@ const POLICY: Policy = Policy {
         escalation: 1,
         max_duration: 900_000,
     },
-    throttle: Some(ThrottlePolicy { max_failures: 20, window: 60_000 }),
+    throttle: Some(RateLimitPolicy { max_failures: 20, window: 60_000 }),
 };
 const ACTIVE: Account = Account::Active { credential: [7; 16] };
 
@@ -69,7 +69,7 @@ impl Store for SlowToAnswer {
     }
 }
 
-async fn with_session(store: &Arc<SlowToAnswer>) -> (Sessions, Opened) {
+async fn with_session(store: &Arc<SlowToAnswer>) -> (Sessions, NewTokens) {
     let sessions = Sessions::start(Arc::clone(store) as Arc<dyn Store>, POLICY, 0).await.unwrap();
     let new = NewSession { subject: "1".into(), username: "alice".into(), credential: [7; 16] };
     let opened = sessions.open(new, 0).await.unwrap();
@@ -134,15 +134,15 @@ async fn ending_all_sessions_goes_on_though_the_client_does_not_wait() {
 async fn an_outage_ends_no_session_and_shows_until_the_store_answers() {
     let store = SlowToAnswer::new(1);
     let (sessions, opened) = with_session(&store).await;
-    assert_eq!(sessions.store_trouble(), None);
+    assert_eq!(sessions.store_last_error(), None);
     store.answers.close();
     let refused = sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, 1).await;
     assert!(matches!(refused, Err(RefreshError::Store(_))));
     assert!(sessions.revocations().is_empty());
-    assert!(sessions.store_trouble().unwrap().contains("the connection was lost"));
+    assert!(sessions.store_last_error().unwrap().contains("the connection was lost"));
     // What that refresh chose was written: the same is given again, which needs no change.
     assert!(sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, 2).await.is_ok());
-    assert_eq!(sessions.store_trouble(), None);
+    assert_eq!(sessions.store_last_error(), None);
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn attempts_of_one_network_that_wait_together_cost_one_write() {
     let network = SourceNetwork::of("192.0.2.1".parse().unwrap());
     let attempt = || {
         let sessions = sessions.clone();
-        tokio::spawn(async move { sessions.reserve_passage(Door::Login, &network, 1).await })
+        tokio::spawn(async move { sessions.acquire_rate_limit(RateLimitScope::Login, &network, 1).await })
     };
     let first = attempt();
     while *store.changes.lock().unwrap() == 0 {
@@ -187,11 +187,11 @@ async fn attempts_of_one_network_that_wait_together_cost_one_write() {
     tokio::task::yield_now().await;
     store.answers.add_permits(2);
     for counted in std::iter::once(first).chain(others) {
-        assert_eq!(counted.await.unwrap(), Ok(Passage::Free));
+        assert_eq!(counted.await.unwrap(), Ok(RateLimitDecision::Allowed));
     }
     assert_eq!(*store.changes.lock().unwrap(), 2);
-    let shut = sessions.reserve_passage(Door::Login, &network, 1).await.unwrap();
-    assert!(matches!(shut, Passage::Shut { .. }), "all of them were counted");
+    let shut = sessions.acquire_rate_limit(RateLimitScope::Login, &network, 1).await.unwrap();
+    assert!(matches!(shut, RateLimitDecision::Limited { .. }), "all of them were counted");
     assert_eq!(*store.changes.lock().unwrap(), 2, "who is turned away costs no write");
 }
 
@@ -203,7 +203,7 @@ async fn an_outage_is_told_to_everybody_who_waits_for_the_count() {
     let attempts: Vec<_> = (0..3)
         .map(|_| {
             let sessions = sessions.clone();
-            tokio::spawn(async move { sessions.reserve_passage(Door::Login, &network, 1).await })
+            tokio::spawn(async move { sessions.acquire_rate_limit(RateLimitScope::Login, &network, 1).await })
         })
         .collect();
     while *store.changes.lock().unwrap() == 0 {

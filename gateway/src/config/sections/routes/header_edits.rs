@@ -7,7 +7,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::settings::{HeaderEdits, HeaderLine, ValuePart};
 use crate::config::table::Table;
-use crate::wire::FieldKind;
+use crate::http1::HeaderKind;
 
 /// Which way the edited messages go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,12 +159,12 @@ fn writable(name: &str, direction: Direction, scope: HeaderEditScope<'_>) -> Res
         Err(InvalidValue::new(format!("the header {} {why}", quoted(name))).help(help.to_owned()))
     };
     let lower = name.to_ascii_lowercase();
-    match FieldKind::of(name.as_bytes()) {
-        FieldKind::Authorization => refuse(
+    match HeaderKind::of(name.as_bytes()) {
+        HeaderKind::Authorization => refuse(
             "carries credentials",
             "forward_token = true passes the client's on; others do not belong into this file",
         ),
-        FieldKind::Override
+        HeaderKind::RoutingOverride
             if !ORIGIN_OF_REQUEST.contains(&lower.as_str()) && !lower.starts_with("x-forwarded-") =>
         {
             refuse(
@@ -204,21 +204,21 @@ fn requests_own(name: &str, scope: HeaderEditScope<'_>) -> Result<(), InvalidVal
         return Err(InvalidValue::new(format!("the header {} tells upstreams who it is", quoted(name)))
             .help("[identity_headers] says what stands in it; choose another name here"));
     }
-    match FieldKind::of(name.as_bytes()) {
-        FieldKind::Connection
-        | FieldKind::ContentLength
-        | FieldKind::Expect
-        | FieldKind::Forwarded
-        | FieldKind::HopByHop
-        | FieldKind::Host
-        | FieldKind::MaxForwards
-        | FieldKind::TransferEncoding
-        | FieldKind::Upgrade
-        | FieldKind::Via
-        | FieldKind::XForwardedFor
-        | FieldKind::XForwardedHost
-        | FieldKind::XForwardedProto
-        | FieldKind::XRequestId => {
+    match HeaderKind::of(name.as_bytes()) {
+        HeaderKind::Connection
+        | HeaderKind::ContentLength
+        | HeaderKind::Expect
+        | HeaderKind::Forwarded
+        | HeaderKind::HopByHop
+        | HeaderKind::Host
+        | HeaderKind::MaxForwards
+        | HeaderKind::TransferEncoding
+        | HeaderKind::Upgrade
+        | HeaderKind::Via
+        | HeaderKind::XForwardedFor
+        | HeaderKind::XForwardedHost
+        | HeaderKind::XForwardedProto
+        | HeaderKind::XRequestId => {
             Err(InvalidValue::new(format!("the header {} is the gateway's own", quoted(name))).help(
                 "it frames the message, belongs to one connection, or says where the request came from",
             ))
@@ -229,15 +229,15 @@ fn requests_own(name: &str, scope: HeaderEditScope<'_>) -> Result<(), InvalidVal
 
 /// What the gateway itself writes into responses.
 fn owned_in_responses(name: &str) -> Result<(), InvalidValue> {
-    let help = match FieldKind::of(name.as_bytes()) {
-        FieldKind::AccessControl => "[cors] says which pages may read answers",
-        FieldKind::Connection
-        | FieldKind::ContentLength
-        | FieldKind::Date
-        | FieldKind::HopByHop
-        | FieldKind::TransferEncoding
-        | FieldKind::Upgrade
-        | FieldKind::XRequestId => {
+    let help = match HeaderKind::of(name.as_bytes()) {
+        HeaderKind::AccessControl => "[cors] says which pages may read answers",
+        HeaderKind::Connection
+        | HeaderKind::ContentLength
+        | HeaderKind::Date
+        | HeaderKind::HopByHop
+        | HeaderKind::TransferEncoding
+        | HeaderKind::Upgrade
+        | HeaderKind::XRequestId => {
             "it frames the message, belongs to one connection, or tells when and what this was"
         }
         _ => return Ok(()),

@@ -7,7 +7,7 @@ use crate::config::declaration::{integer, section, text};
 use crate::config::entry::{InvalidValue, quoted};
 use crate::config::settings::{LocationPart, Redirect};
 use crate::config::table::Table;
-use crate::wire::Host;
+use crate::http1::Host;
 
 /// How it is written.
 pub(super) const EXAMPLE: &str = "redirect = { to = \"https://new.example{path}{query}\" }";

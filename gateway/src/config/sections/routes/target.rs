@@ -8,6 +8,7 @@ use http::StatusCode;
 use super::super::files::{file_name, working_directory};
 use super::super::path_pattern;
 use super::super::{DAY, HOUR, up_to};
+use super::content_security_policy;
 use super::direct_response::{self, DirectResponse};
 use super::redirect::{self, RedirectKeys};
 use crate::config::declaration::{
@@ -34,6 +35,10 @@ section! {
             .example("{ status = 503, body = \"Back at noon.\", content_type = \"text/plain\" }");
         /// With a folder: browsers that ask for a page which is no file get index.html, for apps with addresses of their own.
         index_fallback: bool = boolean().default("false").example("true");
+        /// The Content-Security-Policy of a folder's files, or "off".
+        content_security_policy: Option<String> = Key::new(Shape::Text, content_security_policy::policy)
+            .fallback("one under which common builds of Vue and React run")
+            .example("\"default-src 'self'; connect-src 'self' https://api.example\"");
         /// The upstream gets the target without the route's path.
         strip_prefix: bool = boolean().default("false");
         /// The upstream gets this in place of the route's path.
@@ -122,8 +127,10 @@ pub(super) fn target(keys: TargetKeys, table: &Table<'_>) -> RouteTarget {
         second.refuse_beside(first, "a route leads to one upstream, folder, address or answer: remove one");
         return NOWHERE;
     }
-    if of("index_fallback").is_given() && !of("static").is_given() {
-        refuse_without("static", &of("index_fallback"));
+    for option in ["index_fallback", "content_security_policy"].map(of) {
+        if option.is_given() && !of("static").is_given() {
+            refuse_without("static", &option);
+        }
     }
     if !leads.is_empty() && !of("upstream").is_given() {
         let options = FOR_UPSTREAMS.map(of);
@@ -167,7 +174,9 @@ pub(super) fn target(keys: TargetKeys, table: &Table<'_>) -> RouteTarget {
         );
     }
     redirect::check(keys.redirect.as_ref(), table);
-    let folder = keys.r#static.map(|root| RouteTarget::Static { root, index_fallback: keys.index_fallback });
+    let (index_fallback, content_security_policy) = (keys.index_fallback, keys.content_security_policy);
+    let folder =
+        keys.r#static.map(|root| RouteTarget::Static { root, index_fallback, content_security_policy });
     let redirect = keys.redirect.map(RouteTarget::Redirect);
     folder.or(redirect).or(keys.respond.map(RouteTarget::Answer)).unwrap_or(NOWHERE)
 }
