@@ -27,8 +27,9 @@ pub(super) fn run(arguments: &ServeArguments, files: &[PathBuf]) -> Result<(), C
     let predecessor = arguments.take_over.map(Predecessor::find).transpose().map_err(CommandError::failed)?;
     let sockets = Inherited::take().map_err(CommandError::failed)?;
     let source = Source::new(files, environment());
-    let (loaded, seen) = source.read().map_err(|errors| CommandError::Configuration(errors.to_string()))?;
-    warn(&loaded);
+    let (loaded, seen) =
+        source.read().map_err(|errors| CommandError::Configuration(format!("{errors:#}")))?;
+    warn(&loaded.warnings);
     let logs = telemetry::init(&loaded.settings.log).map_err(CommandError::configuration)?;
     telemetry::log_panics();
     // Caught from here on, so that a signal during the start is not lost.

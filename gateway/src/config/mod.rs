@@ -9,6 +9,7 @@
 //! `sections` checks it. What is wrong goes to the `report` and reading goes on, so that all errors come out
 //! together.
 
+mod declaration;
 mod diagnostic;
 mod did_you_mean;
 mod diff;
@@ -17,7 +18,9 @@ mod env_variable;
 mod file_watcher;
 mod fingerprint;
 mod load;
+mod reference;
 mod report;
+mod schema;
 mod sections;
 mod settings;
 mod source_span;
@@ -33,5 +36,9 @@ pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub(crate) use diff::Given;
 pub use file_watcher::{FilesSeen, Source};
 pub(crate) use fingerprint::{Fingerprint, fingerprint};
+pub(crate) use load::inspect;
 pub use load::{Loaded, load};
+pub use reference::{default_configuration, reference};
+pub use schema::schema;
+pub(crate) use sections::needs_restart;
 pub use settings::*;

@@ -2,12 +2,16 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use annotate_snippets::{AnnotationKind, Element, Origin, Snippet};
+
+use super::toml_file::secrets_in_text;
 
 /// A file's text, with the parts of it that must not be printed.
 #[derive(Debug)]
-pub(super) struct SourceText {
+pub(crate) struct SourceText {
     /// As the operator named it.
     pub(super) path: PathBuf,
     pub(super) text: String,
@@ -19,7 +23,7 @@ pub(super) struct SourceText {
 
 /// Where a value, or the key of one, was given.
 #[derive(Debug, Clone, Default)]
-pub(super) enum SourceSpan {
+pub(crate) enum SourceSpan {
     /// A stretch of a file.
     Text { source: Arc<SourceText>, span: Range<usize>, part: Part },
     /// A file as a whole, because it could not be read.
@@ -33,20 +37,23 @@ pub(super) enum SourceSpan {
 
 /// What a place in a file points at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(crate) enum Part {
     /// The key. The value after it is not shown: an unknown key may be a misspelt secret.
     Key,
     /// The value.
     Value,
 }
 
-/// The line of a file that a place points into.
-struct Snippet {
+/// The line of a file that a span points into, as it may be shown.
+struct Line {
     number: usize,
     column: usize,
-    line: String,
-    underline: String,
+    text: String,
+    underlined: Range<usize>,
 }
+
+/// How much of a line is shown beyond what is underlined, and of what is underlined. In characters.
+const MAX_SHOWN: usize = 200;
 
 impl SourceSpan {
     /// Sorts by file, then by line, then the environment, and at last what stands nowhere.
@@ -59,55 +66,65 @@ impl SourceSpan {
         }
     }
 
+    /// A line, from 1, of a file that is not part of the configuration.
+    pub(super) fn line_of(path: &Path, line: usize) -> SourceSpan {
+        let Ok(text) = std::fs::read_to_string(path) else { return SourceSpan::File(path.into()) };
+        let start = text.split_inclusive('\n').take(line - 1).map(str::len).sum::<usize>();
+        let end = text[start..].find('\n').map_or(text.len(), |n| start + n);
+        let hidden = secrets_in_text(&text);
+        let source = Arc::new(SourceText { path: path.into(), text, hidden, number: usize::MAX - 3 });
+        SourceSpan::Text { source, span: start..end, part: Part::Value }
+    }
+
     pub(super) fn is_nowhere(&self) -> bool {
         matches!(self, SourceSpan::Nowhere)
     }
 
-    /// The arrow with the place's name, and the source line with the place underlined.
-    pub(super) fn render(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(snippet) = self.snippet() else { return writeln!(f, " --> {self}") };
-        let number = snippet.number.to_string();
-        let gutter = " ".repeat(number.len());
-        writeln!(f, "{gutter}--> {self}")?;
-        writeln!(f, "{gutter} |")?;
-        writeln!(f, "{number} | {}", snippet.line)?;
-        writeln!(f, "{gutter} | {}", snippet.underline)
+    /// What the renderer shows below a title: the source line with the span underlined, or the name of the place.
+    pub(super) fn element(&self) -> Option<Element<'static>> {
+        let line = match self {
+            SourceSpan::Nowhere => return None,
+            SourceSpan::Text { .. } => self.line()?,
+            _ => return Some(Origin::path(self.to_string()).into()),
+        };
+        let SourceSpan::Text { source, .. } = self else { return None };
+        let annotation = AnnotationKind::Primary.span(line.underlined);
+        let snippet = Snippet::source(line.text).line_start(line.number).fold(false).annotation(annotation);
+        Some(snippet.path(source.path.display().to_string()).into())
     }
 
-    /// How wide the line number is that [`SourceSpan::render`] prints.
-    pub(super) fn gutter(&self) -> usize {
-        self.snippet().map_or(1, |s| s.number.to_string().len())
-    }
-
-    fn snippet(&self) -> Option<Snippet> {
+    fn line(&self) -> Option<Line> {
         let SourceSpan::Text { source, span, part } = self else { return None };
         let text = source.text.as_str();
-        let start = floor_char_boundary(text, span.start);
+        let start = text.floor_char_boundary(span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |n| n + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |n| start + n);
+        let span_end = text.floor_char_boundary(span.end).clamp(start, line_end);
 
-        let mut shown_end = line_end;
-        if *part == Part::Key {
-            shown_end = shown_end.min(floor_char_boundary(text, span.end));
-        }
+        let mut shown_end = if *part == Part::Key { span_end } else { line_end };
         for hidden in &source.hidden {
             if hidden.start < line_end && hidden.end > line_start {
-                shown_end = shown_end.min(floor_char_boundary(text, hidden.start).max(line_start));
+                shown_end = shown_end.min(text.floor_char_boundary(hidden.start).max(line_start));
             }
         }
+        let cut = |from: usize, to: usize| {
+            text[from..to].char_indices().nth(MAX_SHOWN).map_or(to, |(offset, _)| from + offset)
+        };
+        let underlined_end = cut(start.min(shown_end), span_end.min(shown_end).max(start.min(shown_end)));
+        let shown_end = cut(underlined_end, shown_end);
 
-        let mut line = printable(text[line_start..shown_end].trim_end_matches('\r'));
+        let mut shown = text[line_start..shown_end].trim_end_matches('\r').to_owned();
+        let begin = (start - line_start).min(shown.len());
+        let underlined = text[start.min(shown_end)..underlined_end].trim_end().len();
         if !text[shown_end..line_end].trim().is_empty() {
-            line.push('…');
+            shown.push('…');
         }
-        let before = printable(&text[line_start..start.min(shown_end)]).chars().count();
-        let until = floor_char_boundary(text, span.end).clamp(start, line_end).min(shown_end);
-        let width = text.get(start..until).map_or(0, |s| printable(s.trim_end()).chars().count());
-        Some(Snippet {
+        let end = (begin + underlined.max(1)).min(shown.len()).max(begin);
+        Some(Line {
             number: text[..line_start].matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
-            line,
-            underline: format!("{}{}", " ".repeat(before), "^".repeat(width.max(1))),
+            underlined: begin..shown.ceil_char_boundary(end),
+            text: shown,
         })
     }
 }
@@ -116,46 +133,26 @@ impl fmt::Display for SourceSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SourceSpan::Text { source, .. } => {
-                let (line, column) = self.snippet().map_or((1, 1), |s| (s.number, s.column));
+                let (line, column) = self.line().map_or((1, 1), |s| (s.number, s.column));
                 write!(f, "{}:{line}:{column}", source.path.display())
             }
             SourceSpan::File(path) => write!(f, "{}", path.display()),
-            SourceSpan::Variable(name) => write!(f, "environment variable {name}"),
+            SourceSpan::Variable(name) => write!(f, "environment variable {}", name.escape_debug()),
             SourceSpan::Nowhere => f.write_str("not given"),
         }
     }
 }
 
-/// The nearest position at or before `index` where `text` may be cut.
-fn floor_char_boundary(text: &str, index: usize) -> usize {
-    let mut index = index.min(text.len());
-    while !text.is_char_boundary(index) {
-        index -= 1;
-    }
-    index
-}
-
-/// The text without anything that could steer a terminal.
-fn printable(text: &str) -> String {
-    text.replace('\t', "    ").chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    struct Shown(SourceSpan);
-
-    impl fmt::Display for Shown {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            self.0.render(f)
-        }
-    }
+    use crate::config::Diagnostic;
 
     fn show(text: &str, span: Range<usize>, part: Part, hidden: Option<Range<usize>>) -> String {
         let hidden = hidden.into_iter().collect();
         let source = SourceText { path: "a.toml".into(), text: text.into(), hidden, number: 0 };
-        Shown(SourceSpan::Text { source: Arc::new(source), span, part }).to_string()
+        let at = SourceSpan::Text { source: Arc::new(source), span, part };
+        Diagnostic::error("x").at(at).to_string().replacen("error: x\n", "", 1)
     }
 
     #[test]
@@ -186,6 +183,17 @@ mod tests {
     fn a_line_inside_a_hidden_stretch_shows_nothing() {
         let shown = show("s = \"\"\"\nhunter2\n\"\"\"", 10..11, Part::Value, Some(4..19));
         assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn a_line_without_end_is_cut() {
+        let text = format!("a = [{}] # {}", "1, ".repeat(400_000), "x".repeat(1000));
+        for (span, part) in
+            [(4..text.len() - 1, Part::Value), (900_000..900_001, Part::Value), (0..1, Part::Key)]
+        {
+            let shown = show(&text, span, part, None);
+            assert!(shown.len() < 1500 && shown.contains("a.toml:1:"), "{} {shown}", shown.len());
+        }
     }
 
     #[test]

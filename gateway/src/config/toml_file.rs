@@ -10,6 +10,7 @@ use figment::{Metadata, Profile, Provider};
 use toml_edit::{Document, Item, TableLike};
 
 use super::diagnostic::Diagnostic;
+use super::sections::{readable, working_directory};
 use super::source_span::{Part, SourceSpan, SourceText};
 
 /// One step from the root of a configuration to a value.
@@ -36,7 +37,9 @@ struct Spans {
 impl TomlFile {
     /// Reads and parses; `number` says which of the files it is.
     pub(super) fn read(path: &Path, number: usize) -> Result<Self, Diagnostic> {
-        let text = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+        readable(path).map_err(|why| unreadable(path, &why))?;
+        let text =
+            std::fs::read(path).map_err(|error| unreadable(path, &format!("cannot be read: {error}")))?;
         let text = String::from_utf8(text).map_err(|error| {
             let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()]
                 .iter()
@@ -56,7 +59,7 @@ impl TomlFile {
             Err(error) => {
                 let span = error.span().unwrap_or(0..0);
                 let message = format!("not valid TOML: {}", error.message());
-                let hidden = secrets_in_broken_text(&text);
+                let hidden = secrets_in_text(&text);
                 let source = Arc::new(SourceText { path, text, hidden, number });
                 return Err(Diagnostic::error(message).at(SourceSpan::Text {
                     source,
@@ -190,20 +193,17 @@ impl SpanVisitor {
     }
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Diagnostic {
-    let diagnostic = match error.kind() {
-        std::io::ErrorKind::NotFound => Diagnostic::error("the configuration file does not exist").help(
-            "name an existing file with `--config FILE`; relative paths start at the working directory",
-        ),
-        _ => Diagnostic::error(format!("the configuration file cannot be read: {error}"))
-            .help("give the user the gateway runs as the right to read it"),
+fn unreadable(path: &Path, why: &str) -> Diagnostic {
+    let help = match why {
+        "does not exist" => format!("name an existing file with `--config FILE`{}", working_directory(path)),
+        _ => "name a file that the user the gateway runs as may read".to_owned(),
     };
-    diagnostic.at(SourceSpan::File(path.into()))
+    Diagnostic::error(format!("the configuration file {why}")).at(SourceSpan::File(path.into())).help(help)
 }
 
 /// Where a text that does not parse may hold secrets: what follows such a key on its line, or, after an opening
 /// `"""` or `'''`, all that follows.
-fn secrets_in_broken_text(text: &str) -> Vec<Range<usize>> {
+pub(super) fn secrets_in_text(text: &str) -> Vec<Range<usize>> {
     let mut hidden = Vec::new();
     let mut line_start = 0;
     for line in text.split_inclusive('\n') {

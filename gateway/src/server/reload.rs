@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::{FilesSeen, Given, Loaded, Settings, Source};
+use crate::config::{FilesSeen, Given, Loaded, Settings, Source, needs_restart};
 use crate::runtime::Gateway;
 use crate::runtime_config::RuntimeConfig;
 use crate::server::background_tasks::tell;
@@ -12,19 +12,6 @@ use crate::server::lifecycle::{policy, since_1970};
 
 /// How often is tried again what could not be used.
 const RETRY: Duration = Duration::from_secs(5);
-/// Keys, and tables of keys, that only a restart can obey: sockets, threads, and what is opened once.
-const NEED_A_RESTART: [&str; 10] = [
-    "server.listen",
-    "server.workers",
-    "server.redirect_listen",
-    "admin",
-    "store",
-    "throttle",
-    "log",
-    "reload",
-    "limits.hash_threads",
-    "limits.hash_queue",
-];
 
 /// Follows the files of a running gateway's configuration.
 pub(crate) struct Reloader {
@@ -134,7 +121,7 @@ impl Reloader {
         }
         tell(&snapshot.users.reload());
         let (late, applied): (Vec<_>, Vec<_>) =
-            state.given.differences(&given).into_iter().partition(|key| needs_a_restart(key));
+            state.given.differences(&given).into_iter().partition(|key| needs_restart(key));
         for key in &late {
             tracing::warn!(%key, "config_restart_required: what has changed here is in force after a restart");
         }
@@ -147,12 +134,6 @@ impl Reloader {
         (state.given, state.in_force) = (given, seen);
         Ok(lines)
     }
-}
-
-fn needs_a_restart(key: &str) -> bool {
-    NEED_A_RESTART
-        .iter()
-        .any(|name| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
 }
 
 /// Puts the values of the start in the places of those that came too late.

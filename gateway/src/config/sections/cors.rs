@@ -2,12 +2,15 @@
 
 use std::net::Ipv6Addr;
 
+use crate::config::declaration::{section, texts};
 use crate::config::entry::{InvalidValue, quoted};
-use crate::config::settings::Cors;
-use crate::config::table::Table;
 
-pub(super) fn cors(table: &mut Table<'_>) -> Cors {
-    Cors { allowed_origins: table.take("allowed_origins").list_of(origin).unwrap_or_default() }
+section! {
+    /// Which pages of other origins may call the gateway from a browser.
+    pub struct Cors {
+        /// Pages of other origins that may call the gateway, each exactly as browsers send it: no "*", no path.
+        allowed_origins: Vec<String> = texts(origin).or_empty().example("[\"http://localhost:5173\"]");
+    }
 }
 
 /// An origin exactly as browsers send it (Fetch, RFC 6454 section 6.2): it is compared byte for byte.

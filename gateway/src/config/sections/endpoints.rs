@@ -1,14 +1,18 @@
 //! `[endpoints]`: where the gateway's own endpoints live.
 
 use super::path_pattern;
+use crate::config::declaration::{section, text};
 use crate::config::entry::InvalidValue;
-use crate::config::settings::Endpoints;
-use crate::config::table::Table;
 
 const JWKS: &str = "/.well-known/jwks.json";
 
-pub(super) fn endpoints(table: &mut Table<'_>) -> Endpoints {
-    Endpoints { prefix: table.take("prefix").parse(prefix).unwrap_or_default() }
+section! {
+    /// Where the gateway's own endpoints live.
+    pub struct Endpoints {
+        /// "" gives /login, /refresh, /logout, /logout-all; "/auth" gives /auth/login and so on. It does not move
+        /// /.well-known/jwks.json, which would not be well known elsewhere (RFC 8615).
+        prefix: String = text(prefix).or_empty();
+    }
 }
 
 fn prefix(text: &str) -> Result<String, InvalidValue> {

@@ -6,7 +6,9 @@ use crate::config::entry::{InvalidValue, quoted};
 pub(super) fn segments(path: &str) -> Result<(), InvalidValue> {
     let refuse = |why: &str| Err(InvalidValue::new(format!("the path {} {why}", quoted(path))));
     let Some(inner) = path.strip_prefix('/') else {
-        return refuse("does not start with a slash");
+        return refuse("does not start with a slash").map_err(|invalid| {
+            invalid.help("write it like \"/api\"; paths are no patterns and no regular expressions")
+        });
     };
     if let Some(c) = path.chars().find(|c| !is_allowed(*c)) {
         return refuse(&format!("contains {}", quoted(&c.to_string()))).map_err(|r| {
@@ -22,6 +24,16 @@ pub(super) fn segments(path: &str) -> Result<(), InvalidValue> {
     }
     if inner.split('/').any(|segment| segment == "." || segment == "..") {
         return refuse("has a dot segment");
+    }
+    // What other programs take for a pattern would be taken literally, and what it should protect would be open.
+    let is_pattern =
+        |segment: &str| segment.contains('*') || segment.starts_with(':') || segment.ends_with('$');
+    let parts: Vec<&str> = inner.split('/').collect();
+    if let Some(first) = parts.iter().position(|segment| is_pattern(segment)) {
+        let plain = format!("/{}", parts[..first].join("/"));
+        return refuse("is a pattern, and paths have none").map_err(|invalid| {
+            invalid.help(format!("write \"{plain}\": a path matches itself and everything below it"))
+        });
     }
     Ok(())
 }
@@ -56,6 +68,11 @@ mod tests {
             ("/ä", "contains `ä`"),
             ("/a\n", "contains `\\n`"),
             ("/a*{b}", "contains `{`"),
+            ("/api/*", "is a pattern"),
+            ("/api/**", "is a pattern"),
+            ("/api/:id", "is a pattern"),
+            ("/api/*.js", "is a pattern"),
+            ("/api$", "is a pattern"),
         ] {
             let refused = segments(path).err().map(|r| r.message).unwrap_or_default();
             assert!(refused.contains(why), "{path}: {refused}");

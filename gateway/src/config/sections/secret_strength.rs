@@ -12,57 +12,41 @@ const MIN_DISTINCT_CHARS: usize = 6;
 const MAX_PERIOD: usize = 16;
 
 /// Words of at least four letters that examples and keyboards are made of.
-const WORDS: [&str; 40] = [
-    "changeme",
-    "change",
-    "secret",
-    "super",
-    "password",
-    "passphrase",
-    "example",
-    "insecure",
-    "default",
-    "signing",
-    "private",
-    "token",
-    "replace",
-    "please",
-    "production",
-    "development",
-    "placeholder",
-    "generate",
-    "random",
-    "string",
-    "really",
-    "very",
-    "long",
-    "least",
-    "bytes",
-    "bits",
-    "characters",
-    "should",
-    "must",
-    "this",
-    "your",
-    "here",
-    "with",
-    "gateway",
-    "authentication",
-    "flask",
-    "qwertyuiop",
-    "asdfghjkl",
-    "zxcvbnm",
-    "value",
-];
+const WORDS: &str = "changeme change secret super password passphrase example insecure default signing private token replace \
+    please production development placeholder generate random string really very long least bytes bits \
+    characters should must this your here with gateway authentication flask qwertyuiop asdfghjkl zxcvbnm \
+    value";
 
-/// The key of RFC 7515 appendix A.1, which every JWT library's tests have.
-const RFC_7515: &str =
-    "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
+/// Keys that tutorials, documentation and standards print, and that are found in production ever since: RFC 7515 A.1, RFC
+/// 7520 3.5, FastAPI, Flask, Spring, Baeldung.
+const PUBLISHED: &str = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow \
+    hJtXIZ2uSN5kbQfbtTNWbpdmhkV8FJG-Onbc6mxCcYg \
+    09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7 \
+    192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf \
+    404E635266556A586E3272357538782F413F4428472B4B6250645367566B5970 \
+    5367566B59703373367639792F423F4528482B4D6251655468576D5A71347437 \
+    3cfa76ef14937c1c0ea519f8fc057a80fcd04a7420f8e8bcd0a7567c272e007b";
+
+/// What no secret begins with: keys in PEM, JWK and SSH form, and Django's mark.
+const FORMS: [(&str, &str); 5] = [
+    (
+        "-----BEGIN PRIVATE",
+        "is a private key, which signs with RS256, ES256 or EdDSA: name it in `private_key_file`",
+    ),
+    ("-----BEGIN", "is a public key or a certificate in PEM, and who has read it could sign"),
+    ("{\"", "is JSON, as a public key in JWK form is: a secret is random bytes"),
+    ("ssh-", "is a public key of SSH, and who has read it could sign"),
+    ("django-insecure-", "is marked as insecure"),
+];
 
 /// Why everybody can guess this secret, as the end of a sentence, or `None`.
 pub(super) fn weakness(secret: &[u8]) -> Option<&'static str> {
-    if secret == RFC_7515.as_bytes() {
-        return Some("is the example of RFC 7515");
+    let text = String::from_utf8_lossy(secret);
+    if PUBLISHED.split(' ').any(|known| known.eq_ignore_ascii_case(text.trim())) {
+        return Some("is printed in documentation that everybody has");
+    }
+    if let Some((_, why)) = FORMS.iter().find(|(begin, _)| text.trim_start().starts_with(begin)) {
+        return Some(why);
     }
     if secret.iter().collect::<BTreeSet<_>>().len() < MIN_DISTINCT_CHARS {
         return Some("is made of very few different bytes");
@@ -96,7 +80,7 @@ fn is_made_of_words(secret: &str) -> bool {
         return false;
     }
     let before = rest.len();
-    for word in WORDS {
+    for word in WORDS.split(' ') {
         rest = rest.replace(word, "");
     }
     rest.len() < before && rest.len() < MIN_ENTROPY_CHARS
@@ -127,7 +111,13 @@ mod tests {
             "0123456789abcdef0123456789abcdef",
             "abcdefghijklmnopqrstuvwxyz0123456789",
             "please-change-this-secret-in-production",
-            RFC_7515,
+            "09D25E094FAA6CA2556C818166B7A9563B93F7099F6F0F4CAA6CF63B88E8D3E7",
+            "hJtXIZ2uSN5kbQfbtTNWbpdmhkV8FJG-Onbc6mxCcYg",
+            "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n",
+            "\n-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUQ3VzdG9tIHNlcmlhbCBudW1iZXI=",
+            "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}",
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE",
+            "django-insecure-9f8s7df98s7df9s8d7f9s8d7f9s8d7f9s8d7f",
         ] {
             assert!(weakness(secret.as_bytes()).is_some(), "{secret}");
         }

@@ -1,16 +1,167 @@
 //! `[server]` and `[admin]`: where the gateway listens and whom it believes.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::Deserialize;
 
-use super::redis::existing_file;
-use super::{DAY, HOUR, cores, seconds};
+use super::files::existing_file;
+use super::{DAY, HOUR, cores};
+use crate::config::declaration::{
+    Key, boolean, choice, duration, integer, section, table, tables, text, texts,
+};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, InvalidValue, quoted};
-use crate::config::settings::{Admin, CertificateFiles, Server, ServerTls, TlsVersion};
 use crate::config::table::Table;
+
+section! {
+    /// The public listener.
+    pub struct Server {
+        /// The public listener: an IP address and a port. Port 0 lets the system choose.
+        listen: SocketAddr = text(address).default("127.0.0.1:8080").restart();
+        /// The gateway's name in Via. A request that has gone through a gateway of this name five times goes round in
+        /// circles: 508.
+        name: String = text(name).default("auth-gateway");
+        /// Threads that serve requests.
+        workers: usize = integer(1..=1024).or("one per core", cores).example("2").restart();
+        /// Peers whose X-Forwarded-*, Forwarded and X-Request-Id are believed: addresses or networks.
+        trusted_proxies: Vec<IpNet> = networks();
+        /// How long requests in flight may take after SIGTERM.
+        drain_timeout: Duration = duration(Duration::ZERO..=HOUR).default("30s");
+        /// Peers whose connections begin with a PROXY protocol header (version 1 or 2) that says whom they come from:
+        /// addresses or networks. From them a connection without one is closed; from others the header is not taken.
+        proxy_protocol_from: Vec<IpNet> = networks();
+        /// A second, plain listener that sends everybody to the same place under https://. Needs [server.tls].
+        redirect_listen: Option<SocketAddr> = text(address).example("\"0.0.0.0:80\"").restart();
+        /// Whether connections without TLS may speak HTTP/2, for clients that know it beforehand. With TLS they always may.
+        h2c: bool = boolean().default("false");
+        /// With a certificate, server.listen speaks TLS, and HTTP/2 to those who can. A client is shown the first certificate
+        /// that is meant for the name it asks for, or else the first of all.
+        tls: Option<ServerTls> = table::<ServerTls>().into(|tls, entry| {
+            let given = entry.is_table() && entry.table_or_empty().entry("certificates").is_given();
+            given.then_some(tls)
+        });
+    }
+}
+
+section! {
+    /// With a certificate, server.listen speaks TLS, and HTTP/2 to those who can. A client is shown the first certificate that
+    /// is meant for the name it asks for, or else the first of all.
+    pub struct ServerTls {
+        /// PEM: the chain with the server's own certificate first, and its key, not encrypted.
+        certificates: Vec<CertificateFiles> = tables()
+            .check(|list, entry| if list.is_empty() && entry.list().is_some_and(|list| list.is_empty()) {
+                entry.refuse(
+                    InvalidValue::new("TLS needs at least one certificate")
+                        .help("name one, or remove `certificates` for plain HTTP"),
+                );
+            })
+            .or_empty()
+            .example("[{ certificate_file = \"tls/app.pem\", private_key_file = \"tls/app.key\" }]");
+        /// "1.2" or "1.3".
+        min_version: TlsVersion = choice().default("1.2");
+        /// Strict-Transport-Security: for how long browsers that were here come back over TLS only, such as "365d"; "0s":
+        /// nothing is said.
+        hsts: Option<Duration> = duration(Duration::ZERO..=DAY * 731).default("0s").into(|hsts, _| (!hsts.is_zero()).then_some(hsts));
+    }
+}
+
+const BOTH: &str = "a certificate has both: certificate_file = \"…\" and private_key_file = \"…\"";
+
+section! {
+    /// A certificate with its key, both PEM.
+    pub struct CertificateFiles {
+        /// The server's certificate, then those that signed it.
+        certificate_file: PathBuf = text(existing_file).required(BOTH).or_empty().example("\"tls/app.pem\"");
+        /// Its key, not encrypted.
+        private_key_file: PathBuf = text(existing_file).required(BOTH).or_empty().example("\"tls/app.key\"");
+    }
+}
+
+/// A version of TLS that is still good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// RFC 8446.
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
+section! {
+    /// The listener for health and metrics.
+    pub struct Admin {
+        /// /healthz, /readyz and /metrics: keep it on loopback, it asks no password.
+        listen: SocketAddr = text(address).default("127.0.0.1:9090");
+    }
+}
+
+impl Server {
+    pub(super) fn check(&self, table: &Table<'_>) {
+        let Some(redirect) = self.redirect_listen else { return };
+        let entry = table.entry("redirect_listen");
+        if self.tls.is_none() {
+            entry.refuse(
+                InvalidValue::new("there is nothing to lead to: server.listen speaks plain HTTP")
+                    .help("give [server.tls] certificates, or remove it"),
+            );
+        }
+        if meet(self.listen, redirect) {
+            let help = "plain HTTP has port 80 and HTTPS port 443, as a rule";
+            refuse_the_same((&entry, redirect), (&table.entry("listen"), self.listen), help);
+        }
+    }
+}
+
+impl Admin {
+    pub(super) fn check(&self, table: &Table<'_>, server: &Server, server_table: &Table<'_>) {
+        let (entry, public) = (table.entry("listen"), server_table.entry("listen"));
+        let help = "give the admin listener a port of its own, such as \"127.0.0.1:9090\"";
+        if meet(server.listen, self.listen) {
+            refuse_the_same((&entry, self.listen), (&public, server.listen), help);
+        }
+        if let Some(redirect) = server.redirect_listen.filter(|redirect| meet(*redirect, self.listen)) {
+            refuse_the_same((&entry, self.listen), (&server_table.entry("redirect_listen"), redirect), help);
+        }
+        if !self.listen.ip().is_loopback() {
+            entry.warn(
+                "admin-exposed",
+                InvalidValue::new(
+                    "the admin listener can be reached from other machines, and it asks no password",
+                )
+                .help("listen on 127.0.0.1 or [::1], or make sure that a firewall guards this port"),
+            );
+        }
+    }
+}
+
+fn refuse_the_same(one: (&Entry<'_>, SocketAddr), other: (&Entry<'_>, SocketAddr), help: &str) {
+    let (at, related) = if one.0.is_given() { (one.0, other.0) } else { (other.0, one.0) };
+    let message =
+        format!("`{}` ({}) and `{}` ({}) are the same address", one.0.name(), one.1, other.0.name(), other.1);
+    let note = format!("`{}` is here", related.name());
+    at.report(Diagnostic::error(message).at(at.place()).related(note, related.place()).help(help));
+}
+
+fn networks() -> Key<Vec<IpNet>> {
+    texts(network)
+        .check(|networks, entry| {
+            if networks.iter().any(|network| network.prefix_len() == 0) {
+                entry.warn(
+                    "everyone-trusted",
+                    InvalidValue::new(
+                        "everyone is trusted, so every client can claim any address as its own",
+                    )
+                    .help("name the addresses of your proxies only"),
+                );
+            }
+        })
+        .or_empty()
+        .example("[\"10.0.0.0/8\"]")
+}
 
 /// A name for `Via`: a token (RFC 9110 section 5.6.2) that is neither a version nor a comment.
 fn name(text: &str) -> Result<String, InvalidValue> {
@@ -20,116 +171,6 @@ fn name(text: &str) -> Result<String, InvalidValue> {
     }
     Err(InvalidValue::new(format!("{} is not a name for `Via`", quoted(text)))
         .help("use letters, digits, hyphens, dots and underscores, 64 at most, such as \"edge-1\""))
-}
-
-/// Both at once, because they must not meet.
-pub(super) fn listeners(root: &mut Table<'_>) -> (Server, Admin) {
-    let (server, public) = root.section("server", |table| {
-        let listen = table.take("listen");
-        let server = Server {
-            listen: listen.parse(address).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
-            name: table.take("name").parse(name).unwrap_or_else(|| "auth-gateway".to_owned()),
-            workers: table.take("workers").integer(1..=1024).unwrap_or_else(cores),
-            trusted_proxies: trusted_proxies(&table.take("trusted_proxies")),
-            drain_timeout: table.take("drain_timeout").duration(Duration::ZERO..=HOUR).unwrap_or(seconds(30)),
-            proxy_protocol_from: trusted_proxies(&table.take("proxy_protocol_from")),
-            h2c: table.take("h2c").boolean().unwrap_or(false),
-            tls: table.section("tls", tls),
-            redirect_listen: None,
-        };
-        let redirect_listen = redirect_listen(table, &server, &listen);
-        (Server { redirect_listen, ..server }, listen)
-    });
-    root.section("admin", |table| {
-        let entry = table.take("listen");
-        let listen = entry.parse(address).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9090)));
-        if meet(server.listen, listen) {
-            let place = if entry.is_given() { entry.place() } else { public.place() };
-            let related = if entry.is_given() { public.place() } else { entry.place() };
-            table.report().push(
-                Diagnostic::error(format!(
-                    "`admin.listen` ({listen}) and `server.listen` ({}) are the same address",
-                    server.listen
-                ))
-                .at(place)
-                .related("`server.listen` is here", related)
-                .help("give the admin listener a port of its own, such as \"127.0.0.1:9090\""),
-            );
-        }
-        if let Some(redirect) = server.redirect_listen.filter(|redirect| meet(*redirect, listen)) {
-            entry.refuse(InvalidValue::new(format!(
-                "`admin.listen` ({listen}) and `server.redirect_listen` ({redirect}) are the same address"
-            )));
-        }
-        if !listen.ip().is_loopback() {
-            entry.warn(
-                InvalidValue::new(
-                    "the admin listener can be reached from other machines, and it asks no password",
-                )
-                .help("listen on 127.0.0.1 or [::1], or make sure that a firewall guards this port"),
-            );
-        }
-        (server, Admin { listen })
-    })
-}
-
-/// The plain listener that leads to the one with TLS.
-fn redirect_listen(table: &mut Table<'_>, server: &Server, public: &Entry<'_>) -> Option<SocketAddr> {
-    let entry = table.take("redirect_listen");
-    let listen = entry.parse(address)?;
-    if server.tls.is_none() {
-        entry.refuse(
-            InvalidValue::new("there is nothing to lead to: server.listen speaks plain HTTP")
-                .help("give [server.tls] certificates, or remove it"),
-        );
-    }
-    if meet(server.listen, listen) {
-        table.report().push(
-            Diagnostic::error(format!(
-                "`server.redirect_listen` ({listen}) and `server.listen` ({}) are the same address",
-                server.listen
-            ))
-            .at(entry.place())
-            .related("`server.listen` is here", public.place())
-            .help("plain HTTP has port 80 and HTTPS port 443, as a rule"),
-        );
-    }
-    Some(listen)
-}
-
-/// `[server.tls]`
-fn tls(table: &mut Table<'_>) -> Option<ServerTls> {
-    let entry = table.take("certificates");
-    let versions = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
-    let min_version = table.take("min_version").choice(&versions).unwrap_or(TlsVersion::Tls12);
-    let hsts = table.take("hsts").duration(Duration::ZERO..=DAY * 731).filter(|duration| !duration.is_zero());
-    if !entry.is_given() {
-        return None;
-    }
-    let elements = entry.list()?;
-    if elements.is_empty() {
-        entry.refuse(
-            InvalidValue::new("TLS needs at least one certificate")
-                .help("name one, or remove `certificates` for plain HTTP"),
-        );
-    }
-    let certificates = elements.iter().filter_map(|element| element.table(certificate).flatten()).collect();
-    Some(ServerTls { certificates, min_version, hsts })
-}
-
-fn certificate(table: &mut Table<'_>) -> Option<CertificateFiles> {
-    let [certificate_file, private_key_file] = ["certificate_file", "private_key_file"].map(|key| {
-        let entry = table.take(key);
-        if !entry.is_given() {
-            table.report().push(
-                Diagnostic::error(format!("`{}` is missing", entry.name()))
-                    .at(table.place())
-                    .help("a certificate has both: certificate_file = \"…\" and private_key_file = \"…\""),
-            );
-        }
-        entry.parse(existing_file)
-    });
-    Some(CertificateFiles { certificate_file: certificate_file?, private_key_file: private_key_file? })
 }
 
 /// Whether two listeners would want the same port of the same address. Port 0 lets the system choose.
@@ -147,17 +188,6 @@ fn address(text: &str) -> Result<SocketAddr, InvalidValue> {
         };
         InvalidValue::new(format!("{} is not an address to listen on", quoted(text))).help(help)
     })
-}
-
-fn trusted_proxies(entry: &Entry<'_>) -> Vec<IpNet> {
-    let networks = entry.list_of(network).unwrap_or_default();
-    if networks.iter().any(|network| network.prefix_len() == 0) {
-        entry.warn(
-            InvalidValue::new("everyone is trusted, so every client can claim any address as its own")
-                .help("name the addresses of your proxies only"),
-        );
-    }
-    networks
 }
 
 fn network(text: &str) -> Result<IpNet, InvalidValue> {
@@ -187,7 +217,7 @@ mod tests {
         assert_eq!(settings.server.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(settings.admin.listen.to_string(), "127.0.0.1:9090");
         assert!(settings.server.workers >= 1 && settings.server.trusted_proxies.is_empty());
-        assert_eq!(settings.server.drain_timeout, seconds(30));
+        assert_eq!(settings.server.drain_timeout, Duration::from_secs(30));
     }
 
     #[test]

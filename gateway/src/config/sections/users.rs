@@ -1,47 +1,35 @@
 //! `[users]`: where the users are listed. What the list says is checked by those who read it.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::store::file_name;
+use super::files::{file_name, readable, working_directory};
+use crate::config::declaration::{section, text};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::settings::Users;
 use crate::config::table::Table;
 
-pub(super) fn users(table: &mut Table<'_>) -> Users {
-    let entry = table.take("file");
-    let file = match entry.is_given() {
-        true => entry.parse(file_name),
-        false => Some(PathBuf::from("config/users.toml")),
-    };
-    let Some(file) = file else { return Users { file: PathBuf::new() } };
-    if let Err(why) = readable(&file) {
+section! {
+    /// Who may log in.
+    pub struct Users {
+        /// Written by `auth-gateway users`; must exist. Read again when it has changed.
+        file: PathBuf = text(file_name).default("config/users.toml");
+    }
+}
+
+impl Users {
+    pub(super) fn check(&self, table: &Table<'_>) {
+        let (entry, file) = (table.entry("file"), &self.file);
+        let Err(why) = readable(file) else { return };
         let diagnostic = Diagnostic::error(format!("`users.file`: the users file {} {why}", file.display()))
             .at(entry.place())
-            .help("name an existing file; an empty one is enough for `auth-gateway users add` to fill");
+            .help(format!(
+                "name an existing file; an empty one is enough for `auth-gateway users add` to fill{}",
+                working_directory(file)
+            ));
         match entry.is_given() {
             true => table.report().push(diagnostic),
             false => table.report().push_missing(diagnostic),
         }
     }
-    Users { file }
-}
-
-/// Why a file cannot be read, as the end of a sentence.
-pub(super) fn readable(path: &Path) -> Result<(), String> {
-    let cannot = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => "does not exist".to_owned(),
-        _ => format!("cannot be read: {error}"),
-    };
-    let metadata = std::fs::metadata(path).map_err(cannot)?;
-    if metadata.is_dir() {
-        return Err("is a folder".to_owned());
-    }
-    // A pipe can be opened only once, and that is for its reader to do.
-    if metadata.is_file() {
-        File::open(path).map_err(cannot)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,52 +2,31 @@
 
 use figment::value::Value;
 
+use crate::config::declaration::{Key, Shape};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, InvalidValue, quoted};
-use crate::config::settings::{Access, ClaimScalar, RequiredClaim};
+use crate::config::settings::{Access, ClaimScalar, RequiredClaim, Route};
 use crate::config::table::Table;
 
-/// The three together.
-pub(super) struct AccessRules {
-    pub(super) access: Access,
-    pub(super) roles: Vec<String>,
-    pub(super) claims: Vec<RequiredClaim>,
-}
-
-pub(super) fn access_rules(table: &mut Table<'_>) -> AccessRules {
-    let access_entry = table.take("access");
-    let access = access_entry.choice(&[
-        ("public", Access::Public),
-        ("optional", Access::Optional),
-        ("authenticated", Access::Authenticated),
-    ]);
-    let (roles_entry, claims_entry) = (table.take("roles"), table.take("claims"));
-    for entry in [&roles_entry, &claims_entry] {
-        if entry.is_given() && matches!(access, Some(Access::Public | Access::Optional)) {
+/// Roles and claims are asked of nobody where nobody needs a token.
+pub(super) fn check(table: &Table<'_>, route: &Route) {
+    let access = table.entry("access");
+    for entry in ["roles", "claims"].map(|key| table.entry(key)) {
+        if entry.is_given() && access.is_given() && route.access != Access::Authenticated {
             entry.report(
                 Diagnostic::error(format!(
                     "`{}` needs access = \"authenticated\": a visitor without a token has none",
                     entry.name()
                 ))
                 .at(entry.key_place())
-                .related("the access is here", access_entry.place())
+                .related("the access is here", access.place())
                 .help(format!("remove `{}`, or remove `access`", entry.name())),
             );
         }
     }
-    let claims = if claims_entry.is_given() {
-        claims_entry.table_like("claims = { department = \"it\", level = [2, 3] }", claims)
-    } else {
-        None
-    };
-    AccessRules {
-        access: access.unwrap_or(Access::Authenticated),
-        roles: roles_entry.list_of(role).unwrap_or_default(),
-        claims: claims.unwrap_or_default(),
-    }
 }
 
-fn role(text: &str) -> Result<String, InvalidValue> {
+pub(super) fn role(text: &str) -> Result<String, InvalidValue> {
     if text.is_empty() || text.chars().any(char::is_control) {
         return Err(InvalidValue::new(format!("{} is not the name of a role", quoted(text))));
     }
@@ -55,21 +34,26 @@ fn role(text: &str) -> Result<String, InvalidValue> {
 }
 
 /// The table under `claims`: names, each with a value or with several of which one is enough.
-fn claims(table: &mut Table<'_>) -> Vec<RequiredClaim> {
-    let claim = |(claim, entry): (String, Entry<'_>)| {
-        let values = match entry.value_or_number()? {
-            Value::Array(..) => entry.list()?,
-            _ => vec![entry.clone()],
-        };
-        if values.is_empty() {
-            entry.refuse(
-                InvalidValue::new("no value is named, so nobody could pass").help("name one at least"),
-            );
+pub(super) fn claims() -> Key<Option<Vec<RequiredClaim>>> {
+    Key::new(Shape::Map(Box::new(Shape::Any)), |entry| {
+        if !entry.is_given() {
+            return None;
         }
-        let any_of = values.iter().map(scalar).collect::<Option<Vec<_>>>()?;
-        Some(RequiredClaim { claim, any_of })
+        let table = entry.table_like("claims = { department = \"it\", level = [2, 3] }")?;
+        Some(table.entries().into_iter().filter_map(|(claim, entry)| required(claim, &entry)).collect())
+    })
+}
+
+fn required(claim: String, entry: &Entry<'_>) -> Option<RequiredClaim> {
+    let values = match entry.value_or_number()? {
+        Value::Array(..) => entry.list()?,
+        _ => vec![entry.clone()],
     };
-    table.take_all().into_iter().filter_map(claim).collect()
+    if values.is_empty() {
+        entry.refuse(InvalidValue::new("no value is named, so nobody could pass").help("name one at least"));
+    }
+    let any_of = values.iter().map(scalar).collect::<Option<Vec<_>>>()?;
+    Some(RequiredClaim { claim, any_of })
 }
 
 fn scalar(entry: &Entry<'_>) -> Option<ClaimScalar> {

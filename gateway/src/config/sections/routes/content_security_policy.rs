@@ -63,7 +63,7 @@ pub(super) fn policy(entry: &Entry<'_>) -> Option<String> {
         if !DIRECTIVES.iter().any(|known| known.eq_ignore_ascii_case(name)) {
             let message = format!("browsers ignore the directive {}", quoted(name));
             let help = suggest("known directives", name, &DIRECTIVES);
-            entry.warn(InvalidValue { message, help });
+            entry.warn("unknown-directive", InvalidValue { message, help });
         }
     }
     (text != "off").then(|| text.to_owned())

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use http::StatusCode;
 
-use super::super::store::file_name;
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{InvalidValue, like, quoted};
+use super::super::files::{file_name, readable, working_directory};
+use crate::config::declaration::{integer, section, text};
+use crate::config::entry::{InvalidValue, quoted};
 use crate::config::settings::FixedAnswer;
 use crate::config::table::Table;
 
@@ -16,36 +16,42 @@ pub(super) const EXAMPLE: &str = "respond = { status = 503, body = \"Back at noo
 /// Kept in memory for good, so it is not for downloads. In bytes.
 const MAX_BODY_LEN: u64 = 1 << 20;
 
-/// The table under `respond`.
-pub(super) fn direct_response(table: &mut Table<'_>) -> Option<FixedAnswer> {
-    let status_entry = table.take("status");
-    if !status_entry.is_given() {
-        table.report().push(
-            Diagnostic::error(format!("`{}` is missing", status_entry.name()))
-                .at(table.place())
-                .help(like(EXAMPLE)),
-        );
+section! {
+    /// An answer that is always the same.
+    pub(super) struct DirectResponse {
+        /// The status.
+        status: Option<u16> = integer(200..=599)
+            .required("write it like respond = { status = 503, body = \"Back at noon.\" }")
+            .example("503");
+        /// Its text.
+        body: Option<String> = text(|text| Ok(text.to_owned())).fallback("none").example("\"Back at noon.\"");
+        /// Or a file that has it, read at the start, up to 1 MiB.
+        body_file: Option<Vec<u8>> = text(|name| read(&file_name(name)?)).example("\"maintenance.html\"");
+        /// Its media type.
+        content_type: String = text(content_type).default("text/plain; charset=utf-8");
     }
-    let status = status_entry.integer::<u16>(200..=599).and_then(|status| StatusCode::from_u16(status).ok());
-    let (text, file) = (table.take("body"), table.take("body_file"));
-    let content_type = table.take("content_type").parse(content_type);
-    if text.is_given() && file.is_given() {
-        file.refuse(InvalidValue::new(format!("`{}` is given too", text.name())).help("remove one"));
+}
+
+impl DirectResponse {
+    pub(super) fn settings(self, table: &Table<'_>) -> Option<FixedAnswer> {
+        let [body, file, status] = ["body", "body_file", "status"].map(|key| table.entry(key));
+        if body.is_given() && file.is_given() {
+            file.refuse(InvalidValue::new(format!("`{}` is given too", body.name())).help("remove one"));
+        }
+        if file.is_given() && self.body_file.is_none() {
+            return None;
+        }
+        let body = self.body_file.unwrap_or_else(|| self.body.unwrap_or_default().into_bytes());
+        let code = self.status.and_then(|status| StatusCode::from_u16(status).ok())?;
+        let bodiless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
+        if bodiless.contains(&code) && !body.is_empty() {
+            status.refuse(
+                InvalidValue::new(format!("an answer with {} has no body", code.as_u16()))
+                    .help("leave `body` out, or choose another status"),
+            );
+        }
+        Some(FixedAnswer { status: code, body, content_type: self.content_type })
     }
-    let body = match file.is_given() {
-        true => file.parse(|name| read(&file_name(name)?))?,
-        false => text.string().unwrap_or_default().as_bytes().to_vec(),
-    };
-    let status = status?;
-    let bodiless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
-    if bodiless.contains(&status) && !body.is_empty() {
-        status_entry.refuse(
-            InvalidValue::new(format!("an answer with {} has no body", status.as_u16()))
-                .help("leave `body` out, or choose another status"),
-        );
-    }
-    let content_type = content_type.unwrap_or_else(|| "text/plain; charset=utf-8".to_owned());
-    Some(FixedAnswer { status, body, content_type })
 }
 
 fn content_type(text: &str) -> Result<String, InvalidValue> {
@@ -58,18 +64,19 @@ fn content_type(text: &str) -> Result<String, InvalidValue> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, InvalidValue> {
-    let failed = |error: std::io::Error| {
-        InvalidValue::new(format!("the file {} cannot be read: {error}", quoted(&path.display().to_string())))
-            .help("name an existing file that this account may read")
+    let failed = |why: String| {
+        InvalidValue::new(format!("the file {} {why}", quoted(&path.display().to_string())))
+            .help(format!("name an existing file that this account may read{}", working_directory(path)))
     };
-    let length = std::fs::metadata(path).map_err(failed)?.len();
+    readable(path)
+        .map_err(|why| failed(why.replace("does not exist", "cannot be read: it does not exist")))?;
+    let cannot = |error: std::io::Error| failed(format!("cannot be read: {error}"));
+    let length = std::fs::metadata(path).map_err(cannot)?.len();
     if length > MAX_BODY_LEN {
-        return Err(InvalidValue::new(format!(
-            "the file has {length} bytes, and {MAX_BODY_LEN} are the most"
-        ))
-        .help("serve it from a folder with `static`"));
+        let why = format!("the file has {length} bytes, and {MAX_BODY_LEN} are the most");
+        return Err(InvalidValue::new(why).help("serve it from a folder with `static`"));
     }
-    std::fs::read(path).map_err(failed)
+    std::fs::read(path).map_err(cannot)
 }
 
 #[cfg(test)]

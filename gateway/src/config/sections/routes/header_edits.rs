@@ -2,9 +2,10 @@
 
 use super::super::identity_headers::{DEFAULTS, fold};
 use super::template;
+use crate::config::declaration::{Declared, Key, KeyInfo, Shape, TableShape, section};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, InvalidValue, quoted};
-use crate::config::settings::{Access, HeaderEdits, HeaderLine, IdentityHeader, ValuePart};
+use crate::config::settings::{HeaderEdits, HeaderLine, ValuePart};
 use crate::config::table::Table;
 use crate::http1::HeaderKind;
 
@@ -18,28 +19,55 @@ pub(super) enum Direction {
 /// What a route's edits have to fit.
 #[derive(Clone, Copy)]
 pub(super) struct HeaderEditScope<'s> {
-    pub(super) access: Access,
-    pub(super) identity_headers: &'s [IdentityHeader],
+    is_public: bool,
+    /// Of [identity_headers].
+    identity_headers: &'s [String],
 }
 
-/// The table under `request_headers` or `response_headers`.
-pub(super) fn header_edits(
-    table: &mut Table<'_>,
-    key: &str,
-    direction: Direction,
-    around: HeaderEditScope<'_>,
-) -> HeaderEdits {
-    let entry = table.take(key);
-    if !entry.is_given() {
-        return HeaderEdits::default();
+section! {
+    /// What becomes of header fields.
+    struct EditKeys {
+        /// Fields that are written in place of what is there.
+        set: () = Key::new(Shape::Map(Box::new(Shape::Text)), |_| ()).example("{ X-Tenant = \"{claims.tenant}\" }");
+        /// Fields that are written beside what is there.
+        add: () = Key::new(Shape::Map(Box::new(Shape::Text)), |_| ()).example("{ X-Env = \"test\" }");
+        /// Fields that are left out.
+        remove: () = Key::new(Shape::List(Box::new(Shape::Text)), |_| ()).example("[\"Cookie\"]");
     }
-    let read = |table: &mut Table<'_>| {
-        let (set_entry, add_entry) = (table.take("set"), table.take("add"));
-        let set = lines(&set_entry, direction, around, true);
-        let add = lines(&add_entry, direction, around, false);
-        let remove_entry = table.take("remove");
-        let remove = remove_entry.list_of(|name| removable(name, direction, around)).unwrap_or_default();
-        let edits = HeaderEdits { set, add, remove };
+}
+
+/// `request_headers` or `response_headers`.
+pub(super) struct HeaderEditsKey(pub(super) Direction);
+
+impl Declared<HeaderEdits> for HeaderEditsKey {
+    fn infos(&self, name: &str, about: &str) -> Vec<KeyInfo> {
+        Key::new(Shape::Table(TableShape::of::<EditKeys>()), |_| ())
+            .example(match self.0 {
+                Direction::Request => "{ set = { X-Tenant = \"{claims.tenant}\" }, remove = [\"Cookie\"] }",
+                Direction::Response => "{ set = { Strict-Transport-Security = \"max-age=63072000\" } }",
+            })
+            .infos(name, about)
+    }
+
+    fn take(&self, table: &Table<'_>, name: &str) -> HeaderEdits {
+        let entry = table.entry(name);
+        let Some(edits) = entry.is_given().then(|| entry.table()).flatten() else {
+            return HeaderEdits::default();
+        };
+        edits.read::<EditKeys>();
+        let configured = table.root().quiet_table("identity_headers").entries();
+        let defaults = DEFAULTS.iter().map(|(_, header)| (*header).to_owned());
+        let identity_headers: Vec<String> = configured
+            .iter()
+            .filter_map(|(_, entry)| entry.quiet_text())
+            .map(str::to_owned)
+            .chain(defaults)
+            .collect();
+        let is_public = table.entry("access").quiet_text() == Some("public");
+        let scope = HeaderEditScope { is_public, identity_headers: &identity_headers };
+        let remove = edits.entry("remove").list_of(|name| removable(name, self.0, scope)).unwrap_or_default();
+        let lines = |key: &str, replaces: bool| lines(&edits.entry(key), self.0, scope, replaces);
+        let edits = HeaderEdits { set: lines("set", true), add: lines("add", false), remove };
         if let Some(name) = named_twice(&edits) {
             entry.report(
                 Diagnostic::error(format!("`{}` names {} twice", entry.name(), quoted(name)))
@@ -48,8 +76,7 @@ pub(super) fn header_edits(
             );
         }
         edits
-    };
-    entry.table(read).unwrap_or_default()
+    }
 }
 
 /// A field that is set besides being something else. Spellings that fold alike may be one field to an upstream.
@@ -66,14 +93,14 @@ fn named_twice(edits: &HeaderEdits) -> Option<&str> {
 fn lines(
     entry: &Entry<'_>,
     direction: Direction,
-    around: HeaderEditScope<'_>,
+    scope: HeaderEditScope<'_>,
     replaces: bool,
 ) -> Vec<HeaderLine> {
     if !entry.is_given() {
         return Vec::new();
     }
     let line = |(name, entry): (String, Entry<'_>)| {
-        if let Err(invalid) = writable(&name, direction, around) {
+        if let Err(invalid) = writable(&name, direction, scope) {
             entry.report(
                 Diagnostic::error(format!("`{}`: {}", entry.name(), invalid.message))
                     .at(entry.key_place())
@@ -81,16 +108,16 @@ fn lines(
             );
             return None;
         }
-        let value = entry.parse(|text| value(text, direction, around, replaces))?;
+        let value = entry.parse(|text| value(text, direction, scope, replaces))?;
         Some(HeaderLine { name, value })
     };
-    entry.table(|table| table.take_all().into_iter().filter_map(line).collect()).unwrap_or_default()
+    entry.table().map(|table| table.entries().into_iter().filter_map(line).collect()).unwrap_or_default()
 }
 
 fn value(
     text: &str,
     direction: Direction,
-    around: HeaderEditScope<'_>,
+    scope: HeaderEditScope<'_>,
     replaces: bool,
 ) -> Result<Vec<ValuePart>, InvalidValue> {
     if text.trim() != text || !text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
@@ -105,7 +132,7 @@ fn value(
         _ => name.strip_prefix("claims.").filter(|n| !n.is_empty()).map(|n| ValuePart::Claim(n.to_owned())),
     })?;
     let has_claim = parts.iter().any(|part| matches!(part, ValuePart::Claim(_)));
-    if has_claim && around.access == Access::Public {
+    if has_claim && scope.is_public {
         return Err(InvalidValue::new("there are no claims on a route with access = \"public\"")
             .help("no token is looked at there: use access = \"optional\" or \"authenticated\""));
     }
@@ -123,7 +150,7 @@ const ORIGIN_OF_REQUEST: [&str; 5] =
     ["x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip", "x-cluster-client-ip"];
 
 /// A field that may be written.
-fn writable(name: &str, direction: Direction, around: HeaderEditScope<'_>) -> Result<(), InvalidValue> {
+fn writable(name: &str, direction: Direction, scope: HeaderEditScope<'_>) -> Result<(), InvalidValue> {
     well_formed(name)?;
     if direction == Direction::Response {
         return owned_in_responses(name);
@@ -145,16 +172,16 @@ fn writable(name: &str, direction: Direction, around: HeaderEditScope<'_>) -> Re
                 "use `rewrite_prefix` for another path, or a name of your own",
             )
         }
-        _ => requests_own(name, around),
+        _ => requests_own(name, scope),
     }
 }
 
 /// A field that may be left out.
-fn removable(name: &str, direction: Direction, around: HeaderEditScope<'_>) -> Result<String, InvalidValue> {
+fn removable(name: &str, direction: Direction, scope: HeaderEditScope<'_>) -> Result<String, InvalidValue> {
     well_formed(name)?;
     match direction {
         Direction::Response => owned_in_responses(name)?,
-        Direction::Request => requests_own(name, around)?,
+        Direction::Request => requests_own(name, scope)?,
     }
     Ok(name.to_owned())
 }
@@ -172,10 +199,8 @@ fn well_formed(name: &str) -> Result<(), InvalidValue> {
 }
 
 /// What the gateway itself writes into requests, or what belongs to one connection.
-fn requests_own(name: &str, around: HeaderEditScope<'_>) -> Result<(), InvalidValue> {
-    let configured = around.identity_headers.iter().map(|identity| identity.header.as_str());
-    let identity = configured.chain(DEFAULTS.iter().map(|(_, header)| *header));
-    if identity.into_iter().any(|header| fold(header) == fold(name)) {
+fn requests_own(name: &str, scope: HeaderEditScope<'_>) -> Result<(), InvalidValue> {
+    if scope.identity_headers.iter().any(|header| fold(header) == fold(name)) {
         return Err(InvalidValue::new(format!("the header {} tells upstreams who it is", quoted(name)))
             .help("[identity_headers] says what stands in it; choose another name here"));
     }
