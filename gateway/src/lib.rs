@@ -2,6 +2,7 @@
 //! identities to upstreams that know nothing of tokens.
 
 pub mod cli;
+mod clock;
 pub mod config;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

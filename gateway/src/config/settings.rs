@@ -39,6 +39,8 @@ pub struct Settings {
     pub lockout: Lockout,
     /// How many failures a network may send.
     pub throttle: Throttle,
+    /// How many sessions a user may have.
+    pub sessions: SessionLimits,
     /// Which other origins may call the gateway from a browser.
     pub cors: Cors,
     /// Which claims the upstream sees, and under which names.
@@ -321,6 +323,33 @@ pub struct Redis {
     pub revocation: Revocation,
     /// `required_at_start`, default false: whether a start without Redis fails.
     pub required_at_start: bool,
+    /// `connect_timeout` and so on.
+    pub timeouts: RedisTimeouts,
+}
+
+/// How long Redis may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RedisTimeouts {
+    /// `connect_timeout`: for name, TCP, TLS and login. Default 1 s.
+    pub connect: Duration,
+    /// `command_timeout`: for the answer to one command, and for one page of revocations. Default 250 ms.
+    pub command: Duration,
+    /// `operation_timeout`: for what a request asks of it, with a second try and the wait for a new connection. Default 1 s.
+    pub operation: Duration,
+    /// `start_timeout`: how long a start waits while Redis says nothing. Default 1 s, or 4 s with `required_at_start`.
+    pub start: Duration,
+}
+
+impl Default for RedisTimeouts {
+    fn default() -> RedisTimeouts {
+        let millis = Duration::from_millis;
+        RedisTimeouts {
+            connect: millis(1000),
+            command: millis(250),
+            operation: millis(1000),
+            start: millis(1000),
+        }
+    }
 }
 
 /// Which Redis.
@@ -421,6 +450,15 @@ pub struct Lockout {
     pub escalation: u32,
     /// `max_duration` of a lock where they escalate, default 24 h, or `duration` where that is longer.
     pub max_duration: Duration,
+}
+
+/// `[sessions]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// `max_per_user`, default 0, which is no limit.
+    pub max_per_user: u32,
+    /// `when_full`: whether a login ends the oldest session (`end-oldest`, the default) or is refused (`refuse`).
+    pub refuse_when_full: bool,
 }
 
 /// `[throttle]`: for each IPv4 address and each IPv6 /64.

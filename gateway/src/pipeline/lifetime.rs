@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::gateway::Gateway;
 use super::identity::Identity;
@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(crate) struct Lifetime {
     gateway: Arc<Gateway>,
     identity: Rc<Identity>,
-    /// When the token has expired and the grace is over.
+    /// When the token has expired and the grace is over, or the session has ended.
     ends_at: UnixSeconds,
     look: Deadline,
 }
@@ -34,7 +34,10 @@ pub(crate) enum LifetimeEnd {
 impl Lifetime {
     /// The lifetime of what the token of `identity` has opened; `grace` is how long it may outlive the token.
     pub(crate) fn new(gateway: Arc<Gateway>, identity: Rc<Identity>, grace: Duration) -> Lifetime {
-        let ends_at = identity.claims().expires_at().saturating_add(grace.as_secs());
+        let claims = identity.claims();
+        let ends_at = claims.expires_at().saturating_add(grace.as_secs());
+        // Never after the end of its session.
+        let ends_at = claims.session_expires_at().map_or(ends_at, |end| ends_at.min(end));
         Lifetime { gateway, identity, ends_at, look: Deadline::default() }
     }
 
@@ -43,7 +46,7 @@ impl Lifetime {
         loop {
             ready!(self.look.poll_within(cx, LOOK));
             self.look.clear();
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+            let now = crate::clock::now_seconds();
             if self.gateway.sessions.revocations().is_revoked(self.identity.session()) {
                 return Poll::Ready(LifetimeEnd::Revoked);
             }

@@ -17,6 +17,7 @@ use super::control::ControlSocket;
 use super::redirect;
 use super::reload::Reloader;
 use super::running::since_1970;
+use crate::clock::wall_clock_offset;
 use crate::pipeline::Gateway;
 use crate::upstreams::care;
 use crate::users::Look;
@@ -125,8 +126,19 @@ async fn take_commands(socket: Option<ControlSocket>, gateway: Arc<Gateway>) {
 async fn sweep(gateway: &Gateway) {
     let mut ticks = interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut offset_told = None;
     loop {
         ticks.tick().await;
+        let offset = wall_clock_offset();
+        if let Some((seconds, is_ahead)) = offset.filter(|_| offset != offset_told) {
+            let direction = if is_ahead { "forward" } else { "back" };
+            tracing::warn!(
+                seconds,
+                "the system clock was set {direction}; sessions, locks and tokens go on by the time of this gateway's start \
+                 until it is restarted"
+            );
+        }
+        offset_told = offset;
         match gateway.sessions.sweep(since_1970().as_millis() as u64).await {
             Ok(0) => {}
             Ok(forgotten) => tracing::debug!(forgotten, "expired records were forgotten"),

@@ -1,7 +1,5 @@
 //! What the exchanges of both versions of HTTP begin with.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use crate::config::Limits;
 use crate::pipeline::{Client, Worker};
 use crate::problem::{Code, Rejection};
@@ -34,5 +32,5 @@ pub(super) fn request_id(worker: &Worker, client: &Client, head: &RequestHead) -
 
 /// The time in milliseconds since 1970.
 pub(super) fn unix_millis() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+    crate::clock::now_millis()
 }

@@ -43,6 +43,7 @@ impl HotPath {
             further: &Map::new(),
             issued_at: self.now,
             expires_at: self.now + 60,
+            session_expires_at: u64::MAX >> 11,
         })
     }
 

@@ -1,7 +1,6 @@
 //! The sessions whose access tokens must not pass any more: known to every instance, so that no request asks a store.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -63,17 +62,20 @@ impl Revocations {
 
     /// Adds a session until `until`, when its last access token has expired.
     pub(super) fn insert(&self, session: SessionId, until: UnixMillis) {
+        self.extend([(session, until)]);
+    }
+
+    /// Adds sessions.
+    pub(super) fn extend(&self, revoked: impl IntoIterator<Item = (SessionId, UnixMillis)>) {
         let mut sessions = self.sessions.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match sessions.entry(session) {
-            Entry::Occupied(mut kept) => {
-                let until = until.max(*kept.get());
-                kept.insert(until);
-            }
-            Entry::Vacant(place) => {
-                place.insert(until);
-                // While the lock is held: whoever sees the new epoch sees the session too.
-                self.epoch.fetch_add(1, Ordering::Release);
-            }
+        let before = sessions.len();
+        for (session, until) in revoked {
+            let kept = sessions.entry(session).or_insert(until);
+            *kept = until.max(*kept);
+        }
+        if sessions.len() > before {
+            // While the lock is held: whoever sees the new epoch sees the sessions too.
+            self.epoch.fetch_add(1, Ordering::Release);
         }
     }
 

@@ -229,6 +229,7 @@ mod tests {
             further: &serde_json::Map::new(),
             issued_at: now,
             expires_at: now + 60,
+            session_expires_at: u64::MAX >> 11,
         };
         issuer.issue(request).unwrap()
     }

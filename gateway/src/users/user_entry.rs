@@ -16,8 +16,8 @@ const MAX_ID_BYTES: usize = 128;
 const USER_KEYS: [&str; 6] = ["id", "username", "password", "roles", "disabled", "claims"];
 
 /// Claims the gateway itself sets.
-pub(super) const RESERVED_CLAIMS: [&str; 11] =
-    ["iss", "aud", "sub", "iat", "nbf", "exp", "jti", "sid", "type", "username", "roles"];
+pub(super) const RESERVED_CLAIMS: [&str; 12] =
+    ["iss", "aud", "sub", "iat", "nbf", "exp", "jti", "sid", "session_exp", "type", "username", "roles"];
 
 pub(super) type Span = Option<Range<usize>>;
 

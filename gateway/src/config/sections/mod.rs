@@ -14,6 +14,7 @@ mod route_bypasses;
 mod route_collisions;
 mod routes;
 mod secret;
+mod sessions;
 mod store;
 mod throttle;
 mod tokens;
@@ -42,6 +43,7 @@ pub(super) fn settings(root: &mut Table<'_>) -> Settings {
         users: root.section("users", users::users),
         lockout: root.section("lockout", lockout::lockout),
         throttle: root.section("throttle", throttle::throttle),
+        sessions: root.section("sessions", sessions::sessions),
         cors: root.section("cors", cors::cors),
         identity_headers,
         limits: root.section("limits", limits::limits),

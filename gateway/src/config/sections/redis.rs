@@ -1,6 +1,7 @@
 //! `[store.redis]`: which Redis, and as whom.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::secret::{self, Given};
 use super::store::file_name;
@@ -9,7 +10,9 @@ use super::users::readable;
 use super::{DAY, seconds};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, Refusal, quoted};
-use crate::config::settings::{Redis, RedisAddress, RedisLogin, RedisServers, RedisTls, Revocation};
+use crate::config::settings::{
+    Redis, RedisAddress, RedisLogin, RedisServers, RedisTimeouts, RedisTls, Revocation,
+};
 use crate::config::table::Table;
 
 /// Redis's own port, and that of Sentinels.
@@ -30,13 +33,15 @@ pub(super) fn redis(table: &mut Table<'_>, wanted: bool) -> Redis {
         table.report().push(Diagnostic::warning(message.to_owned()).at(table.place()));
     }
     let (servers, tls) = servers(table, wanted);
+    let required_at_start = table.take("required_at_start").boolean().unwrap_or(false);
     Redis {
         servers,
         tls: certificates(table, tls),
         login: login(table, "username", "password"),
         key_prefix: table.take("key_prefix").parse(key_prefix).unwrap_or_else(|| "auth-gateway".to_owned()),
         revocation: revocation(table),
-        required_at_start: table.take("required_at_start").boolean().unwrap_or(false),
+        required_at_start,
+        timeouts: timeouts(table, required_at_start),
     }
 }
 
@@ -203,6 +208,27 @@ fn revocation(table: &mut Table<'_>) -> Revocation {
     }
     let staleness = max_staleness.duration(seconds(2)..=DAY);
     if strict { Revocation::Strict } else { Revocation::Bounded { max_staleness: staleness } }
+}
+
+/// How long Redis may take. An operation needs the time of at least one command.
+fn timeouts(table: &mut Table<'_>, required_at_start: bool) -> RedisTimeouts {
+    let defaults = RedisTimeouts::default();
+    let mut time = |key: &str, default: Duration| {
+        table.take(key).duration(Duration::from_millis(10)..=seconds(300)).unwrap_or(default)
+    };
+    let command = time("command_timeout", defaults.command);
+    let connect = time("connect_timeout", defaults.connect);
+    let start = time("start_timeout", if required_at_start { seconds(4) } else { defaults.start });
+    let operation_entry = table.take("operation_timeout");
+    let operation = operation_entry.duration(Duration::from_millis(10)..=seconds(300));
+    if operation.is_some_and(|operation| operation < command) {
+        operation_entry.refuse(
+            Refusal::new("is shorter than `store.redis.command_timeout`, which one command may take")
+                .help("make it two to four times as long"),
+        );
+    }
+    let operation = operation.unwrap_or(defaults.operation.max(4 * command));
+    RedisTimeouts { connect, command, operation, start }
 }
 
 /// What keys may begin with: `{` would change the slot they are kept in.

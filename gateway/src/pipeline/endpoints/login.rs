@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use super::token_answer::{Grant, NewRefreshToken, tokens};
 use super::{Call, rate_limited, store_unavailable};
+use crate::clock::now_millis;
 use crate::pipeline::Facts;
 use crate::pipeline::proxy::bad_body;
 use crate::pipeline::response::Response;
 use crate::problem::{Code, Rejection};
-use crate::sessions::{LoginAttempt, NewSession, RateLimitDecision, RateLimitScope, UnixMillis};
+use crate::sessions::{LoginDecision, LoginResult, MAX_CHECK_TIME, NewSession, OpenSessionError, UnixMillis};
 use crate::strict_json;
 use crate::telemetry::LoginOutcome;
 use crate::users::{Busy, CanonicalName, Password, check_credentials};
@@ -52,57 +55,56 @@ async fn attempt<'c>(
     facts.username = Some(name.to_string());
 
     let (sessions, now, network) = (&call.worker.gateway.sessions, call.now_millis(), call.network());
-    // A locked answer runs no hash, so that it cannot depend on the password. It uses nothing up either.
-    if let Some(left) = sessions.locked_for(name.as_str(), now).await.map_err(|e| store_unavailable(&e))? {
-        return Err(locked(call, &name, left));
-    }
-    // Counted before the hash runs, so that parallel guesses cannot pass the limits. The network comes first: who is
-    // turned away for it locks no name.
-    let decision = sessions.acquire_rate_limit(RateLimitScope::Login, &network, now).await;
-    if let RateLimitDecision::Limited { retry_after } = decision.map_err(|e| store_unavailable(&e))? {
-        call.audit("login", "rate_limited", name.as_str(), None);
-        return Err(rate_limited(retry_after));
-    }
-    let attempt = sessions.reserve_attempt(name.as_str(), now).await;
-    if let LoginAttempt::Locked { retry_after } = attempt.map_err(|e| store_unavailable(&e))? {
-        sessions
-            .refund_rate_limit(RateLimitScope::Login, &network)
-            .await
-            .map_err(|e| store_unavailable(&e))?;
-        return Err(locked(call, &name, retry_after));
-    }
+    // Taken before the hash runs, so that parallel guesses cannot pass the limits.
+    let decision = sessions.begin_login(name.as_str(), &network, now).await;
+    let permit = match decision.map_err(|e| store_unavailable(&e))? {
+        LoginDecision::Permitted(permit) => permit,
+        LoginDecision::Locked { retry_after } => return Err(locked(call, &name, retry_after)),
+        LoginDecision::Limited { retry_after } => {
+            call.audit("login", "rate_limited", name.as_str(), None);
+            return Err(rate_limited(retry_after));
+        }
+        LoginDecision::Busy => return Err(overloaded()),
+    };
     let hashing = &call.worker.gateway.hashing;
     let users = call.snapshot.users.current();
-    let user = match check_credentials(&*users, hashing, &name, credentials.password).await {
+    let check =
+        timeout(MAX_CHECK_TIME, check_credentials(&*users, hashing, &name, credentials.password)).await;
+    let checked = check.unwrap_or(Err(Busy));
+    // A permit that is not settled is no failure, and then nobody is told how it went.
+    let settle = |result| sessions.settle_login(permit, result, now_millis());
+    let user = match checked {
         Ok(Some(user)) => user,
         Ok(None) => {
+            settle(LoginResult::Failed).await.map_err(|e| store_unavailable(&e))?;
             call.audit("login", "failed", name.as_str(), None);
             return Err(Rejection::new(Code::InvalidCredentials, "wrong username or password"));
         }
         Err(Busy) => {
             // Nobody looked at the password: a crowd at the door must not lock its accounts.
-            let (attempt, decision) = tokio::join!(
-                sessions.refund_attempt(name.as_str(), now),
-                sessions.refund_rate_limit(RateLimitScope::Login, &network),
-            );
-            attempt.and(decision).map_err(|e| store_unavailable(&e))?;
-            return Err(Rejection::new(Code::Overloaded, "too many logins at once")
-                .retry_after(Duration::from_secs(1)));
+            settle(LoginResult::Unknown).await.map_err(|e| store_unavailable(&e))?;
+            return Err(overloaded());
         }
     };
     let new = NewSession {
         subject: user.id.clone(),
         username: user.username.clone(),
         credential: user.credential_fingerprint(),
+        client: call.client_info(),
     };
-    // Together, so that they share an fsync; and each to its end, for a right password must not count as wrong because
-    // there was no place for the session.
-    let (attempt, decision, opened) = tokio::join!(
-        sessions.attempt_succeeded(name.as_str()),
-        sessions.refund_rate_limit(RateLimitScope::Login, &network),
-        sessions.open(new, now),
-    );
-    let opened = attempt.and(decision).and(opened).map_err(|e| store_unavailable(&e))?;
+    // Together, so that they share an fsync.
+    let (settled, opened) = tokio::join!(settle(LoginResult::Succeeded), sessions.open(new, now));
+    settled.map_err(|e| store_unavailable(&e))?;
+    let opened = opened.map_err(|error| match error {
+        OpenSessionError::TooMany => {
+            call.audit("login", "too_many_sessions", name.as_str(), None);
+            Rejection::new(
+                Code::TooManySessions,
+                "the user has as many sessions as one may have; end one first",
+            )
+        }
+        OpenSessionError::Store(error) => store_unavailable(&error),
+    })?;
     call.audit("login", "success", name.as_str(), Some(opened.session.to_string()));
     tokens(
         call,
@@ -114,6 +116,10 @@ async fn attempt<'c>(
             message: Some("Login successful"),
         },
     )
+}
+
+fn overloaded() -> Rejection {
+    Rejection::new(Code::Overloaded, "too many logins at once").retry_after(Duration::from_secs(1))
 }
 
 fn locked(call: Call<'_>, name: &CanonicalName, left: UnixMillis) -> Rejection {

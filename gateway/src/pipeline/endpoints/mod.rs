@@ -18,7 +18,7 @@ use super::serving::Serving;
 use super::snapshot::Snapshot;
 use super::{Exchange, Facts, Worker};
 use crate::problem::{Code, Rejection};
-use crate::sessions::{SourceNetwork, StoreError, UnixMillis};
+use crate::sessions::{ClientInfo, SourceNetwork, StoreError, UnixMillis};
 use crate::wire::RequestBody;
 
 /// The gateway's own endpoints.
@@ -107,6 +107,14 @@ impl Call<'_> {
     /// Where the request comes from, as far as trusted proxies tell.
     fn client_address(&self) -> IpAddr {
         self.client.address(self.exchange.request.head(), &self.snapshot.settings.server.trusted_proxies)
+    }
+
+    /// Who asks, for people who look at their sessions.
+    fn client_info(&self) -> ClientInfo {
+        let fields = self.exchange.request.head().fields();
+        let user_agent = fields.iter().find(|field| field.name.eq_ignore_ascii_case(b"user-agent"));
+        let user_agent = user_agent.map(|field| String::from_utf8_lossy(field.value));
+        ClientInfo::new(self.client_address(), user_agent.as_deref())
     }
 
     /// The network whose failures are counted together.

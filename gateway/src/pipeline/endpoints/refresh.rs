@@ -27,7 +27,10 @@ pub(super) async fn refresh<'c>(call: Call<'_>, facts: &mut Facts) -> Result<Res
         None => Account::Gone,
     };
     let sessions = &call.worker.gateway.sessions;
-    let refreshed = match sessions.refresh(session, presented, account, call.now_millis()).await {
+    let refreshed = match sessions
+        .refresh(session, presented, account, Some(&call.client_info()), call.now_millis())
+        .await
+    {
         Ok(refreshed) => refreshed,
         Err(error) => return Err(refused(call, &error, &subject, session)),
     };
@@ -74,15 +77,12 @@ async fn not_presented(call: Call<'_>, rejection: Rejection) -> Rejection {
         Code::MissingToken | Code::InvalidRequest => RefreshOutcome::Invalid,
         _ => {
             let sessions = &call.worker.gateway.sessions;
-            match sessions
-                .acquire_rate_limit(RateLimitScope::Refresh, &call.network(), call.now_millis())
-                .await
-            {
+            match sessions.count_failure(RateLimitScope::Refresh, &call.network(), call.now_millis()).await {
                 Ok(RateLimitDecision::Limited { retry_after }) => {
                     call.worker.metrics.refresh(RefreshOutcome::RateLimited);
                     return rate_limited(retry_after);
                 }
-                Ok(RateLimitDecision::Allowed) => {}
+                Ok(RateLimitDecision::Allowed | RateLimitDecision::Busy) => {}
                 Err(error) => tracing::error!(%error, "a bad refresh token was not counted"),
             }
             RefreshOutcome::Invalid

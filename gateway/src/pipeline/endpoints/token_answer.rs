@@ -46,8 +46,12 @@ pub(super) struct Grant<'a> {
 pub(super) fn tokens<'c>(call: Call<'_>, grant: Grant<'_>) -> Result<Response<'c>, Rejection> {
     let now = call.exchange.now();
     let settings = &call.snapshot.settings.tokens;
-    let access_ttl = settings.access_ttl.as_secs();
     let left = grant.session_ends_at.saturating_sub(now);
+    if left == 0 {
+        // In its last second there is no token left to give.
+        return Err(Rejection::new(Code::TokenExpired, "the session has expired"));
+    }
+    let access_ttl = settings.access_ttl.as_secs().min(left);
     let session = grant.session.to_string();
     let request = |token_type, jti, issued_at, expires_at| {
         call.snapshot.issuer.issue(TokenRequest {
@@ -60,6 +64,7 @@ pub(super) fn tokens<'c>(call: Call<'_>, grant: Grant<'_>) -> Result<Response<'c
             further: &grant.user.claims,
             issued_at,
             expires_at,
+            session_expires_at: grant.session_ends_at,
         })
     };
     let access_id = TokenId::random().to_string();

@@ -28,11 +28,7 @@ impl GenerationIds {
 
     /// Looks at a shard's mark and tells whether it is another than before.
     pub(super) fn is_new(&self, shard: Shard, mark: String) -> Result<bool, RedisError> {
-        if mark.split(' ').next() != Some(LAYOUT) {
-            return Err(RedisError::Refused(format!(
-                "its keys are laid out in another way than this version knows (mark {mark:?}); upgrade this gateway, or set another store.redis.key_prefix"
-            )));
-        }
+        check_layout(&mark)?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let before = seen[shard].replace(mark);
         Ok(before.is_some() && before != seen[shard])
@@ -54,6 +50,16 @@ impl GenerationIds {
     }
 }
 
+/// Refuses a mark of another layout.
+pub(super) fn check_layout(mark: &str) -> Result<(), RedisError> {
+    if mark.split(' ').next() == Some(LAYOUT) {
+        return Ok(());
+    }
+    Err(RedisError::Refused(format!(
+        "its keys are laid out in another way than this version knows (mark {mark:?}); upgrade this gateway, or set another store.redis.key_prefix"
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +73,6 @@ mod tests {
         assert_eq!(is_new(3, &first), Ok(false), "the first sight is no news");
         assert_eq!(is_new(3, &first), Ok(false));
         assert_eq!(is_new(3, &generations.fresh()), Ok(true));
-        assert!(is_new(4, "2 x").is_err_and(|why| why.contains("upgrade")));
+        assert!(is_new(4, "3 x").is_err_and(|why| why.contains("upgrade")));
     }
 }
