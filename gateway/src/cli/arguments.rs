@@ -7,6 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use super::explain::ExplainArguments;
 use super::keys::KeysCommand;
 use super::serve::ServeArguments;
+use super::sessions::SessionsCommand;
 use super::users::UsersCommand;
 
 /// A reverse-proxy auth gateway: it logs users in, verifies their tokens and tells upstreams who they are.
@@ -29,9 +30,12 @@ pub(super) enum Command {
     Check,
     /// Tell what would become of a request: its route, what verification says, and what its upstream would get
     Explain(ExplainArguments),
-    /// Edit the users file, or unlock a name
+    /// Edit the users file, unlock a name, or log a user out
     #[command(subcommand)]
     Users(UsersCommand),
+    /// List the sessions that go on, or end one
+    #[command(subcommand)]
+    Sessions(SessionsCommand),
     /// Print the argon2id hash of a password, read from a prompt or standard input
     HashPassword,
     /// Look after the keys that sign tokens

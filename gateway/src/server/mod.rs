@@ -27,7 +27,7 @@ mod steering;
 mod tunnel;
 mod worker;
 
-pub use control::{UnlockError, unlock};
+pub(crate) use control::{ControlAnswer, ControlCommand, ControlError, control};
 #[doc(hidden)]
 pub use hot_path::HotPath;
 pub use inherited::{InheritError, Inherited};

@@ -317,6 +317,23 @@ impl Sessions {
         Ok(sessions)
     }
 
+    /// Ends all sessions that did not begin with their accounts as they are now: what changed while nobody looked.
+    pub async fn end_all_changed(
+        &self,
+        account: impl Fn(&str) -> Account,
+        now: UnixMillis,
+    ) -> Result<usize, StoreError> {
+        let mut subjects: Vec<String> =
+            self.list(None, now).await?.into_iter().map(|session| session.subject).collect();
+        subjects.sort_unstable();
+        subjects.dedup();
+        let mut ended = 0;
+        for subject in subjects {
+            ended += self.end_changed(&subject, account(&subject), now).await?;
+        }
+        Ok(ended)
+    }
+
     /// The records of a user's sessions, also of those that are over and not forgotten yet.
     async fn of_subject(&self, subject: &str) -> Result<Vec<(SessionId, Session)>, StoreError> {
         let mut sessions = Vec::new();

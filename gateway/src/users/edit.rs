@@ -106,6 +106,11 @@ impl UsersFile {
             if changes {
                 set(document, index, "disabled", disabled.into());
             }
+            if changes && disabled {
+                // Whoever did not look in between must see that the sessions of before are over.
+                let epoch = users[index].session_epoch.saturating_add(1);
+                set(document, index, "session_epoch", i64::try_from(epoch).unwrap_or(i64::MAX).into());
+            }
             Ok(changes)
         })
     }

@@ -168,6 +168,7 @@ mod tests {
                 .unwrap()
                 .clone(),
             disabled: true,
+            session_epoch: 0,
         };
         assert_eq!(users, [expected]);
     }

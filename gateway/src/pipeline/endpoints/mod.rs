@@ -5,6 +5,7 @@ mod jwks;
 mod login;
 mod logout;
 mod refresh;
+mod sessions;
 mod token_answer;
 
 use std::net::IpAddr;
@@ -18,7 +19,7 @@ use super::serving::Serving;
 use super::snapshot::Snapshot;
 use super::{Exchange, Facts, Worker};
 use crate::problem::{Code, Rejection};
-use crate::sessions::{ClientInfo, SourceNetwork, StoreError, UnixMillis};
+use crate::sessions::{ClientInfo, SessionId, SourceNetwork, StoreError, UnixMillis};
 use crate::wire::RequestBody;
 
 /// The gateway's own endpoints.
@@ -28,6 +29,8 @@ pub(crate) enum Endpoint {
     Refresh,
     Logout,
     LogoutAll,
+    Sessions,
+    Session,
     Jwks,
 }
 
@@ -44,6 +47,7 @@ impl Endpoints {
             ("/refresh", Endpoint::Refresh),
             ("/logout", Endpoint::Logout),
             ("/logout-all", Endpoint::LogoutAll),
+            ("/sessions", Endpoint::Sessions),
         ];
         let prefixed = below_prefix.map(|(path, endpoint)| (format!("{}{path}", settings.prefix), endpoint));
         // Well-known addresses are well known: no prefix (RFC 8615).
@@ -51,9 +55,14 @@ impl Endpoints {
         Endpoints { paths: prefixed.into_iter().chain([jwks]).collect() }
     }
 
-    /// The endpoint at exactly that path.
+    /// The endpoint at exactly that path, or at that of one session.
     pub(crate) fn find(&self, path: &str) -> Option<Endpoint> {
-        self.paths.iter().find(|(p, _)| p == path).map(|(_, endpoint)| *endpoint)
+        let exactly = |path: &str| self.paths.iter().find(|(p, _)| p == path).map(|(_, endpoint)| *endpoint);
+        exactly(path).or_else(|| {
+            let (parent, id) = path.rsplit_once('/')?;
+            id.parse::<SessionId>().ok()?;
+            (exactly(parent)? == Endpoint::Sessions).then_some(Endpoint::Session)
+        })
     }
 }
 
@@ -69,6 +78,8 @@ pub(crate) async fn serve<'c>(
 ) -> Result<Response<'c>, Rejection> {
     let allowed: &[Method] = match endpoint {
         Endpoint::Jwks => &[Method::GET, Method::HEAD],
+        Endpoint::Sessions => &[Method::GET],
+        Endpoint::Session => &[Method::DELETE],
         _ => &[Method::POST],
     };
     if !allowed.contains(exchange.request.method()) {
@@ -84,6 +95,8 @@ pub(crate) async fn serve<'c>(
         Endpoint::Refresh => refresh::refresh(call, facts).await,
         Endpoint::Logout => logout::logout(call, facts).await,
         Endpoint::LogoutAll => logout::logout_all(call, facts).await,
+        Endpoint::Sessions => sessions::list(call, facts).await,
+        Endpoint::Session => sessions::end(call, facts).await,
         Endpoint::Jwks => Ok(jwks::jwks(snapshot)),
     }
 }
