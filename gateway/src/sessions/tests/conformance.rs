@@ -223,11 +223,12 @@ async fn attempt(sessions: &Sessions, result: LoginResult, now: UnixMillis) -> L
 }
 
 async fn parallel_guesses_never_pass_the_limit(bench: Bench) {
-    let sessions = Sessions::start(bench.store, POLICY, at(0)).await.unwrap();
+    let now = real_time();
+    let sessions = Sessions::start(bench.store, POLICY, now).await.unwrap();
     let guesses: Vec<_> = (0..50)
         .map(|_| {
             let sessions = sessions.clone();
-            tokio::spawn(async move { attempt(&sessions, LoginResult::Failed, at(1)).await })
+            tokio::spawn(async move { attempt(&sessions, LoginResult::Failed, now).await })
         })
         .collect();
     let (mut looked_at, mut locked) = (0, 0);
@@ -242,11 +243,12 @@ async fn parallel_guesses_never_pass_the_limit(bench: Bench) {
 }
 
 async fn right_passwords_that_come_together_wait_for_each_other(bench: Bench) {
-    let sessions = Sessions::start(bench.store, POLICY, at(0)).await.unwrap();
+    let now = real_time();
+    let sessions = Sessions::start(bench.store, POLICY, now).await.unwrap();
     let attempts: Vec<_> = (0..30)
         .map(|_| {
             let sessions = sessions.clone();
-            tokio::spawn(async move { attempt(&sessions, LoginResult::Succeeded, at(1)).await })
+            tokio::spawn(async move { attempt(&sessions, LoginResult::Succeeded, now).await })
         })
         .collect();
     for attempt in attempts {
