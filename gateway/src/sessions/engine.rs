@@ -323,15 +323,15 @@ impl Sessions {
         account: impl Fn(&str) -> Account,
         now: UnixMillis,
     ) -> Result<usize, StoreError> {
-        let mut subjects: Vec<String> =
-            self.list(None, now).await?.into_iter().map(|session| session.subject).collect();
-        subjects.sort_unstable();
-        subjects.dedup();
-        let mut ended = 0;
-        for subject in subjects {
-            ended += self.end_changed(&subject, account(&subject), now).await?;
+        let mut changed = Vec::new();
+        for (key, found) in self.watched(self.store.scan(Space::Session).await)? {
+            let (id, session) = read_session(&key, &found.value)?;
+            let is_over = session.revoked.is_some() || now >= session.expires_at;
+            if !is_over && account(&session.subject) != (Account::Active { credential: session.credential }) {
+                changed.push(id);
+            }
         }
-        Ok(ended)
+        self.clone().end_each(changed, RevocationReason::AccountChanged, now).await
     }
 
     /// The records of a user's sessions, also of those that are over and not forgotten yet.

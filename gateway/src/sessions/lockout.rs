@@ -164,7 +164,7 @@ impl LoginAttempts {
 
     /// When nothing in it counts any more.
     pub(super) fn expires_at(&self, policy: LockoutPolicy) -> UnixMillis {
-        let failed = self.failures.last().map_or(0, |at| at.saturating_add(policy.window));
+        let failed = self.failures.iter().max().map_or(0, |at| at.saturating_add(policy.window));
         let permitted = self.permits.iter().max().map_or(0, |at| at.saturating_add(PERMIT_TTL));
         failed.max(permitted).max(self.locked_until.unwrap_or(0)).max(self.locks_forgotten_at)
     }

@@ -279,11 +279,24 @@ impl Store for RedisStore {
                     question.arg(&cursor).arg("MATCH").arg(keyspace.pattern(space)).arg("COUNT").arg(1000);
                     let (next, names): (String, Vec<String>) =
                         up.connection.query(&question).await.map_err(|error| unavailable(&error))?;
-                    for id in names.iter().filter_map(|name| keyspace.id_of(space, name)) {
-                        let key = Key { space, id: id.to_owned() };
-                        // It may have expired meanwhile.
-                        if let Some(record) = self.client.record(&key).await? {
-                            found.push((key, record));
+                    if !names.is_empty() {
+                        let mut records = redis::Pipeline::with_capacity(names.len());
+                        names.iter().for_each(|name| drop(records.get(name)));
+                        let records: Vec<redis::RedisResult<Option<Vec<u8>>>> = up
+                            .connection
+                            .query_all(records.ignore_errors(), self.client.shared.timeouts.operation)
+                            .await
+                            .map_err(|error| unavailable(&error))?;
+                        for (name, record) in names.iter().zip(records) {
+                            let Some(id) = keyspace.id_of(space, name) else { continue };
+                            let key = Key { space, id: id.to_owned() };
+                            let record = match record {
+                                Ok(bytes) => bytes.map(|bytes| versioned(&key, &bytes)).transpose()?,
+                                // Its slot is being moved.
+                                Err(_) => self.client.record(&key).await?,
+                            };
+                            // It may have expired meanwhile.
+                            found.extend(record.map(|record| (key, record)));
                         }
                     }
                     cursor = next;

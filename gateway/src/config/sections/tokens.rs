@@ -35,8 +35,21 @@ pub(super) fn tokens(table: &mut Table<'_>, server: &Server) -> Tokens {
             .take("rotation")
             .choice(&[("on-use", Rotation::OnUse), ("strict", Rotation::Strict), ("off", Rotation::Off)])
             .unwrap_or(Rotation::OnUse),
-        reuse_grace: table.take("reuse_grace").duration(Duration::ZERO..=5 * MINUTE).unwrap_or(seconds(10)),
+        reuse_grace: reuse_grace(table),
     }
+}
+
+/// How long a token that was replaced lives on.
+fn reuse_grace(table: &mut Table<'_>) -> Duration {
+    let entry = table.take("reuse_grace");
+    let grace = entry.duration(Duration::ZERO..=5 * MINUTE).unwrap_or(seconds(10));
+    if grace.is_zero() {
+        entry.warn(
+            Refusal::new("ends the sessions of tabs that refresh at the same time, and of clients whose answer is lost")
+                .help("give them some seconds, such as \"10s\""),
+        );
+    }
+    grace
 }
 
 fn lifetimes(table: &mut Table<'_>) -> (Duration, Duration) {
@@ -328,7 +341,9 @@ mod tests {
         ] {
             complaints(tokens_with(keys)).only(message, "");
         }
-        settings(tokens_with("leeway = \"0s\"\nreuse_grace = \"0s\"\naccess_ttl = \"10m\""));
+        settings(tokens_with("leeway = \"0s\"\naccess_ttl = \"10m\""));
+        let loaded = load_text(tokens_with("reuse_grace = \"0s\"")).unwrap();
+        assert!(loaded.warnings.to_string().contains("`tokens.reuse_grace`: ends the sessions of tabs"));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(super) async fn login<'c>(
         Err(rejection) => match rejection.code() {
             Code::InvalidCredentials => LoginOutcome::Invalid,
             Code::AccountLocked => LoginOutcome::Locked,
-            Code::RateLimited => LoginOutcome::RateLimited,
+            Code::RateLimited | Code::TooManySessions => LoginOutcome::RateLimited,
             Code::Overloaded => LoginOutcome::Overloaded,
             Code::StoreUnavailable => LoginOutcome::StoreUnavailable,
             _ => LoginOutcome::BadRequest,

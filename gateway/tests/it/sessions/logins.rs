@@ -109,3 +109,28 @@ fn logins_that_lost_their_store_do_not_lock_the_name() {
         thread::sleep(std::time::Duration::from_millis(200));
     }
 }
+
+/// How likely a wrong password for a name that exists takes longer than one for a name that does not: a half, where the time
+/// tells nothing (the area under the ROC curve).
+#[test]
+fn the_time_of_a_login_does_not_tell_whether_the_name_exists() {
+    let upstream = Upstream::start();
+    let more = "[lockout]\nmax_failures = 1000\n[throttle]\nmax_failures = 10000";
+    let gateway = Gateway::start(&config(&upstream, more));
+    let count = if is_long() { 600 } else { 60 };
+    let time = |name: &str| {
+        let begin = std::time::Instant::now();
+        assert_eq!(login(gateway.address, name, "a wrong password").status, 401);
+        begin.elapsed()
+    };
+    time("alice");
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        (0..count).map(|number| (time("alice"), time(&format!("nobody{number}")))).unzip();
+    let longer =
+        known.iter().flat_map(|a| unknown.iter().map(move |b| a > b)).filter(|longer| *longer).count();
+    let auc = longer as f64 / (count * count) as f64;
+    println!("AUC of the times of {count} logins each: {auc:.3}");
+    // Five standard errors.
+    let bound = 5.0 * 0.41 / (count as f64).sqrt();
+    assert!((auc - 0.5).abs() < bound, "{auc}");
+}

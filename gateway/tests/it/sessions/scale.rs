@@ -6,7 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{app, config, is_long};
-use crate::fixture::{Gateway, PASSWORD, RedisServer, Upstream, get, login, post, tokens, users_file};
+use crate::fixture::{
+    Gateway, PASSWORD, RedisServer, Upstream, get, login, post, tokens, users_file, wait_until,
+};
 
 /// Writes so many revocations down in the layout's words, spread over the shards.
 fn fill(redis: &RedisServer, count: usize) {
@@ -35,6 +37,13 @@ fn idle_traffic(redis: &RedisServer, time: Duration) -> u64 {
     sent() - before
 }
 
+/// How many ended sessions a gateway knows of.
+fn known(gateway: &Gateway) -> usize {
+    let page = gateway.metrics();
+    let line = page.lines().find_map(|line| line.strip_prefix("auth_gateway_revoked_sessions "));
+    line.unwrap().parse::<f64>().unwrap() as usize
+}
+
 #[test]
 fn many_ended_sessions_in_redis_neither_slow_a_start_nor_cost_traffic() {
     let upstream = Upstream::start();
@@ -60,11 +69,8 @@ fn many_ended_sessions_in_redis_neither_slow_a_start_nor_cost_traffic() {
         let (access, refresh) = tokens(second.address, "alice", PASSWORD);
         let serves_after = began.elapsed();
         assert_eq!(app(&second, &ended).status, 401);
-        let known = get(second.admin, "/metrics", &[]).unwrap().text();
-        let known =
-            known.lines().find_map(|l| l.strip_prefix("auth_gateway_revoked_sessions ")).map(str::to_owned);
-        assert_eq!(known.unwrap().parse::<f64>().unwrap() as usize, count + 1);
         for gateway in [&first, &second] {
+            wait_until("it knows them all", || known(gateway) == count + 1);
             assert_eq!(login(gateway.address, "alice", PASSWORD).status, 200);
             assert_eq!(get(gateway.admin, "/readyz", &[]).unwrap().json()["status"], "ready");
         }
