@@ -281,7 +281,9 @@ impl Store for RedisStore {
                         up.connection.query(&question).await.map_err(|error| unavailable(&error))?;
                     if !names.is_empty() {
                         let mut records = redis::Pipeline::with_capacity(names.len());
-                        names.iter().for_each(|name| drop(records.get(name)));
+                        for name in &names {
+                            records.get(name);
+                        }
                         let records: Vec<redis::RedisResult<Option<Vec<u8>>>> = up
                             .connection
                             .query_all(records.ignore_errors(), self.client.shared.timeouts.operation)

@@ -9,6 +9,9 @@ use super::{SessionId, UnixMillis};
 /// How far the set can be trusted is known where it is fed from elsewhere.
 const ALWAYS: UnixMillis = UnixMillis::MAX;
 
+/// Sessions that are forgotten in one go.
+const PRUNED_TOGETHER: usize = 1000;
+
 /// The revoked sessions that still have access tokens about.
 ///
 /// The epoch changes with every session that is added. Whoever looked a session up at one epoch needs not look again while it
@@ -81,8 +84,18 @@ impl Revocations {
 
     /// Forgets sessions whose tokens have all expired.
     pub(super) fn prune_expired(&self, now: UnixMillis) {
-        let mut sessions = self.sessions.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        sessions.retain(|_, until| *until > now);
+        // Found beside those who look sessions up, and taken out in small parts: there may be a million.
+        let expired: Vec<SessionId> = self.read(|sessions| {
+            sessions.iter().filter(|(_, until)| **until <= now).map(|(id, _)| *id).collect()
+        });
+        for part in expired.chunks(PRUNED_TOGETHER) {
+            let mut sessions = self.sessions.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+            for session in part {
+                if sessions.get(session).is_some_and(|until| *until <= now) {
+                    sessions.remove(session);
+                }
+            }
+        }
     }
 
     /// How many there are.

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
 use super::connect::{Connection, Connector};
-use super::data_loss_detector::{GenerationIds, check_layout};
+use super::data_loss_detector::GenerationIds;
 use super::error::RedisError;
 use super::keyspace::{Keyspace, Shard};
 use super::revocation_subscriber::{LogEntry, LogPosition, RevocationFreshness};
@@ -283,12 +283,28 @@ impl Supervised {
         Ok(())
     }
 
-    /// Fails where another version lays its keys out in another way. A store of an earlier one is converted.
+    /// Finds out whether it is the store that it was. Fails where another version lays its keys out in another way; a store
+    /// of an earlier one is converted.
     async fn check_marks(&self, connection: &Connection) -> Result<(), RedisError> {
         let shards = self.shards().iter().copied().collect();
         let pages = self.read_pages(connection, shards, 1).await?;
-        let marks = pages.iter().filter_map(|(_, page)| page.as_ref()).map(|(mark, _)| mark);
-        marks.map(|mark| check_layout(mark)).collect()
+        let marks = pages.into_iter().filter_map(|(shard, page)| Some((shard, page?.0)));
+        self.compare_marks(marks).map(drop)
+    }
+
+    /// The shards whose marks are others than before: their logs have to be read from the beginning.
+    fn compare_marks(&self, marks: impl Iterator<Item = (Shard, String)>) -> Result<Vec<Shard>, RedisError> {
+        let mut lost = Vec::new();
+        for (shard, mark) in marks {
+            if self.shared.generations.is_new(shard, mark)? {
+                self.shared.freshness.set_position(shard, LogPosition::default());
+                lost.push(shard);
+            }
+        }
+        if !lost.is_empty() {
+            self.shared.generations.count_loss(lost.len());
+        }
+        Ok(lost)
     }
 
     /// Reads on in the logs of revocations, page by page, and tells of which shards. Those that were not `known` over this
@@ -301,13 +317,14 @@ impl Supervised {
         }
         let asked_at = now();
         let all = shards.len();
-        let (mut heard, mut lost) = (Vec::with_capacity(all), 0);
-        for (shard, page) in self.read_pages(connection, shards, FIRST_PAGE).await? {
-            let Some((mark, mut page)) = page else { continue };
+        let mut heard = Vec::with_capacity(all);
+        let pages = self.read_pages(connection, shards, FIRST_PAGE).await?;
+        let marks = pages.iter().filter_map(|(shard, page)| Some((*shard, page.as_ref()?.0.clone())));
+        let lost = self.compare_marks(marks)?;
+        for (shard, page) in pages {
+            let Some((_, mut page)) = page else { continue };
             let mut read = FIRST_PAGE;
-            if self.shared.generations.is_new(shard, mark)? {
-                lost += 1;
-                freshness.set_position(shard, LogPosition::default());
+            if lost.contains(&shard) {
                 (page, read) = (Vec::new(), 0);
             }
             freshness.page(shard, &page, asked_at);
@@ -323,9 +340,6 @@ impl Supervised {
             if is_served {
                 heard.push(shard);
             }
-        }
-        if lost > 0 {
-            self.shared.generations.count_loss(lost);
         }
         freshness.heard(heard.iter().copied(), asked_at);
         self.serving_all.store(heard.len() == all, Ordering::Relaxed);

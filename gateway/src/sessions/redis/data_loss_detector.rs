@@ -28,7 +28,11 @@ impl GenerationIds {
 
     /// Looks at a shard's mark and tells whether it is another than before.
     pub(super) fn is_new(&self, shard: Shard, mark: String) -> Result<bool, RedisError> {
-        check_layout(&mark)?;
+        if mark.split(' ').next() != Some(LAYOUT) {
+            return Err(RedisError::Refused(format!(
+                "its keys are laid out in another way than this version knows (mark {mark:?}); upgrade this gateway, or set another store.redis.key_prefix"
+            )));
+        }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let before = seen[shard].replace(mark);
         Ok(before.is_some() && before != seen[shard])
@@ -48,16 +52,6 @@ impl GenerationIds {
     pub(super) fn losses(&self) -> u64 {
         self.losses.load(Ordering::Relaxed)
     }
-}
-
-/// Refuses a mark of another layout.
-pub(super) fn check_layout(mark: &str) -> Result<(), RedisError> {
-    if mark.split(' ').next() == Some(LAYOUT) {
-        return Ok(());
-    }
-    Err(RedisError::Refused(format!(
-        "its keys are laid out in another way than this version knows (mark {mark:?}); upgrade this gateway, or set another store.redis.key_prefix"
-    )))
 }
 
 #[cfg(test)]
