@@ -296,7 +296,7 @@ mod tests {
                         prop_assert!(retry_after >= 1);
                         let mut later = bucket.clone();
                         prop_assert_eq!(later.count(policy, now + retry_after), RateLimitDecision::Allowed);
-                        prop_assert_ne!(later.count(policy, now), RateLimitDecision::Allowed);
+                        prop_assert_ne!(later.count(policy, now + retry_after), RateLimitDecision::Allowed);
                     }
                 }
                 let drained = (now - START) * 1000 / policy.cost_micros();
