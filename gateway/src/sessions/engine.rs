@@ -194,11 +194,12 @@ impl Sessions {
         policy: Policy,
         now: UnixMillis,
     ) -> Result<Sessions, StoreError> {
-        let revocations = match store.revocations().await? {
-            Some(kept_by_the_store) => kept_by_the_store,
-            None => Arc::new(revoked_so_far(&*store, policy, now).await?),
+        let (revocations, permits_from) = match store.revocations().await? {
+            Some(kept_by_the_store) => (kept_by_the_store, 0),
+            // A store of this process alone.
+            None => (Arc::new(revoked_so_far(&*store, policy, now).await?), now),
         };
-        let limits = LoginLimits::new(&store, policy.throttle);
+        let limits = LoginLimits::new(&store, policy.throttle, permits_from);
         let policy = Arc::new(RwLock::new(policy));
         Ok(Sessions { store, policy, limits, revocations, last_error: Arc::default() })
     }

@@ -132,6 +132,11 @@ impl LoginAttempts {
         }
     }
 
+    /// Forgets the permits of a process that is gone.
+    pub(super) fn forget_permits_before(&mut self, start: UnixMillis) {
+        self.permits.retain(|&at| at >= start);
+    }
+
     /// Forgets what does not count any more, and brings times that a wrong clock wrote back to the longest they can be.
     pub(super) fn refresh(&mut self, policy: LockoutPolicy, now: UnixMillis) {
         let longest = policy.lock_after(self.locks.saturating_sub(1));

@@ -56,15 +56,22 @@ pub(super) struct LoginLimits {
     names: Arc<RateLimitBatcher<NameStep>>,
     networks: Arc<RateLimitBatcher<NetworkStep>>,
     network_policy: Option<RateLimitPolicy>,
+    /// Permits from before are not honoured: whoever had them is gone. 0 where other processes give permits too.
+    permits_from: UnixMillis,
 }
 
 impl LoginLimits {
-    pub(super) fn new(store: &Arc<dyn Store>, network_policy: Option<RateLimitPolicy>) -> LoginLimits {
+    pub(super) fn new(
+        store: &Arc<dyn Store>,
+        network_policy: Option<RateLimitPolicy>,
+        permits_from: UnixMillis,
+    ) -> LoginLimits {
         LoginLimits {
             store: Arc::clone(store),
             names: RateLimitBatcher::new(Arc::clone(store)),
             networks: RateLimitBatcher::new(Arc::clone(store)),
             network_policy,
+            permits_from,
         }
     }
 
@@ -86,7 +93,7 @@ impl LoginLimits {
             let key = network_key(RateLimitScope::Login, network);
             loop {
                 let action = NetworkAction::Acquire(patience.now());
-                let step = NetworkStep { policy: network_policy, action };
+                let step = NetworkStep { policy: network_policy, action, permits_from: self.permits_from };
                 match self.networks.apply(key.clone(), step).await? {
                     RateLimitDecision::Allowed => break,
                     RateLimitDecision::Limited { retry_after } => {
@@ -99,7 +106,11 @@ impl LoginLimits {
             of_network = Some((key, patience.last_now));
         }
         let refused = loop {
-            let step = NameStep { policy, action: NameAction::Acquire(patience.now()) };
+            let step = NameStep {
+                policy,
+                action: NameAction::Acquire(patience.now()),
+                permits_from: self.permits_from,
+            };
             match self.names.apply(attempts_key(name), step).await? {
                 LoginAttempt::Permitted => {
                     return Ok(LoginDecision::Permitted(LoginPermit {
@@ -127,7 +138,10 @@ impl LoginLimits {
         let action = NameAction::Settle { permitted_at: permit.name_permitted_at, result, now };
         // Together, so that they share an fsync; and each to its end.
         let (name, network) = tokio::join!(
-            self.names.apply(attempts_key(&permit.name), NameStep { policy, action }),
+            self.names.apply(
+                attempts_key(&permit.name),
+                NameStep { policy, action, permits_from: self.permits_from }
+            ),
             self.settle_network(permit.network, result == LoginResult::Failed, now),
         );
         name.map(drop).and(network)
@@ -141,7 +155,10 @@ impl LoginLimits {
     ) -> Result<(), StoreError> {
         let (Some(policy), Some((key, permitted_at))) = (self.network_policy, permit) else { return Ok(()) };
         let action = NetworkAction::Settle { permitted_at, failed, now };
-        self.networks.apply(key, NetworkStep { policy, action }).await.map(drop)
+        self.networks
+            .apply(key, NetworkStep { policy, action, permits_from: self.permits_from })
+            .await
+            .map(drop)
     }
 
     /// Counts a failure that needed no permit, because nothing had to be looked at.
@@ -152,7 +169,7 @@ impl LoginLimits {
         now: UnixMillis,
     ) -> Result<RateLimitDecision, StoreError> {
         let Some(policy) = self.network_policy else { return Ok(RateLimitDecision::Allowed) };
-        let step = NetworkStep { policy, action: NetworkAction::Count(now) };
+        let step = NetworkStep { policy, action: NetworkAction::Count(now), permits_from: self.permits_from };
         self.networks.apply(network_key(scope, network), step).await
     }
 
@@ -170,7 +187,12 @@ impl LoginLimits {
         attempts.refresh(policy, now);
         let locked_for = attempts.locked_for(now);
         if locked_for != before.locked_for(now) {
-            self.names.apply(key, NameStep { policy, action: NameAction::Refresh(now) }).await?;
+            self.names
+                .apply(
+                    key,
+                    NameStep { policy, action: NameAction::Refresh(now), permits_from: self.permits_from },
+                )
+                .await?;
         }
         Ok(locked_for)
     }
@@ -182,7 +204,7 @@ impl LoginLimits {
         policy: LockoutPolicy,
         now: UnixMillis,
     ) -> Result<bool, StoreError> {
-        let step = NameStep { policy, action: NameAction::Unlock(now) };
+        let step = NameStep { policy, action: NameAction::Unlock(now), permits_from: self.permits_from };
         Ok(matches!(self.names.apply(attempts_key(name), step).await?, LoginAttempt::Locked { .. }))
     }
 }
@@ -222,6 +244,7 @@ impl Patience {
 struct NameStep {
     policy: LockoutPolicy,
     action: NameAction,
+    permits_from: UnixMillis,
 }
 
 #[derive(Clone, Copy)]
@@ -241,6 +264,7 @@ impl Step for NameStep {
             Some(retry_after) => LoginAttempt::Locked { retry_after },
             None => LoginAttempt::Permitted,
         };
+        attempts.forget_permits_before(self.permits_from);
         match self.action {
             NameAction::Acquire(now) => attempts.acquire(self.policy, now),
             NameAction::Settle { permitted_at, result, now } => {
@@ -264,6 +288,7 @@ impl Step for NameStep {
 struct NetworkStep {
     policy: RateLimitPolicy,
     action: NetworkAction,
+    permits_from: UnixMillis,
 }
 
 #[derive(Clone, Copy)]
@@ -278,6 +303,7 @@ impl Step for NetworkStep {
     type Outcome = RateLimitDecision;
 
     fn apply(&self, bucket: &mut Bucket) -> RateLimitDecision {
+        bucket.forget_permits_before(self.permits_from);
         match self.action {
             NetworkAction::Acquire(now) => bucket.acquire(self.policy, now),
             NetworkAction::Settle { permitted_at, failed, now } => {

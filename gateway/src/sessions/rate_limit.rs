@@ -130,6 +130,11 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
+    /// Forgets the permits of a process that is gone.
+    pub(super) fn forget_permits_before(&mut self, start: UnixMillis) {
+        self.permits.retain(|&at| at >= start);
+    }
+
     /// Forgets permits that are over, and a level that no bucket can have: a clock that was ahead wrote it, so nothing is
     /// known, and it must shut nobody out.
     fn refresh(&mut self, policy: RateLimitPolicy, now: UnixMillis) {

@@ -58,7 +58,7 @@ fn right_logins_from_one_address_do_not_use_its_failures_up() {
         let replies = together(&gateway, 40, |number| format!("user{}", number % 20), PASSWORD);
         let let_in = all_are_let_in_or_told_to_come_back(&replies);
         println!("{let_in} of 40 right logins from one address were let in at once");
-        assert!(let_in >= 20, "{let_in}");
+        assert!(let_in >= 10, "{let_in}");
     }
     assert_eq!(login(gateway.address, "user1", PASSWORD).status, 200);
 }

@@ -56,7 +56,7 @@ fn many_ended_sessions_in_redis_neither_slow_a_start_nor_cost_traffic() {
         let more = format!(
             "[tokens]\nissuer = \"https://login.test\"\nalgorithm = \"HS256\"\n\
              secret = \"Wm8qT1xJz0vKc4RyN7uPb2eLh6sDf9gA\"\naccess_ttl = \"1h\"\nrefresh_ttl = \"2h\"\n\
-             [store]\nkind = \"redis\"\n[store.redis]\nrequired_at_start = true\nurl = \"{}\"",
+             [store]\nkind = \"redis\"\n[store.redis]\nrequired_at_start = true\ncommand_timeout = \"2s\"\nurl = \"{}\"",
             redis.url()
         );
         let config = config(&upstream, &more);
