@@ -4,6 +4,7 @@
 mod auth;
 pub mod cli;
 mod client_addr;
+mod clock;
 pub mod config;
 mod explain;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -21,6 +21,7 @@ pub enum Code {
     UnsupportedTransferCoding,
     InvalidCredentials,
     AccountLocked,
+    TooManySessions,
     RateLimited,
     MissingToken,
     InvalidToken,
@@ -77,6 +78,11 @@ impl Code {
             Code::AccountLocked => {
                 ("account_locked", 403, "Account temporarily locked. Please try again later.")
             }
+            Code::TooManySessions => (
+                "too_many_sessions",
+                403,
+                "You are logged in too many times. Please log out somewhere else first.",
+            ),
             Code::RateLimited => ("rate_limited", 429, "Too many attempts. Please try again later."),
             Code::MissingToken => ("missing_token", 401, "Please log in first."),
             Code::InvalidToken => ("invalid_token", 401, "The token is not valid. Please log in again."),

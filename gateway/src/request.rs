@@ -18,7 +18,7 @@ use crate::layers::route::Route;
 use crate::rejection::{Code, Rejection};
 use crate::request_body::RequestBody;
 use crate::runtime::Worker;
-use crate::sessions::SourceNetwork;
+use crate::sessions::{ClientInfo, SourceNetwork};
 use crate::stream_state::StreamState;
 use crate::telemetry::{RequestId, RouteLabel};
 use crate::tokens::UnixSeconds;
@@ -79,6 +79,13 @@ impl RequestContext {
     /// The network whose failures are counted together.
     pub(crate) fn network(&self) -> SourceNetwork {
         SourceNetwork::of(self.client_address())
+    }
+
+    /// Who asks, for people who look at their sessions.
+    pub(crate) fn client_info(&self) -> ClientInfo {
+        let user_agent = self.head.headers().iter().find(|f| f.name.eq_ignore_ascii_case(b"user-agent"));
+        let user_agent = user_agent.map(|field| String::from_utf8_lossy(field.value));
+        ClientInfo::new(self.client_address(), user_agent.as_deref())
     }
 
     /// The route's label in the metrics.

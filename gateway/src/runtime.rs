@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::http1::RequestHead;
 use crate::runtime_config::RuntimeConfig;
@@ -130,9 +129,7 @@ impl Worker {
 
     /// The time in milliseconds since 1970.
     pub(crate) fn now_millis(&self) -> u64 {
-        self.fixed_now.unwrap_or_else(|| {
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-        })
+        self.fixed_now.unwrap_or_else(crate::clock::now_millis)
     }
 
     /// What a request that begins now is served with, from its start to its end.

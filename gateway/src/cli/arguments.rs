@@ -8,6 +8,7 @@ use super::config::ConfigCommand;
 use super::explain::ExplainArguments;
 use super::keys::KeysCommand;
 use super::serve::ServeArguments;
+use super::sessions::SessionsCommand;
 use super::users::UsersCommand;
 
 const AFTER_HELP: &str = "\
@@ -43,9 +44,12 @@ pub(super) enum Command {
     Check,
     /// Tell what would become of a request: its route, what verification says, and what its upstream would get
     Explain(ExplainArguments),
-    /// Edit the users file, or unlock a name
+    /// Edit the users file, unlock a name, or log a user out
     #[command(subcommand)]
     Users(UsersCommand),
+    /// List the sessions that go on, or end one
+    #[command(subcommand)]
+    Sessions(SessionsCommand),
     /// Print the argon2id hash of a password, read from a prompt or standard input
     HashPassword,
     /// Tell what can be configured

@@ -8,6 +8,7 @@ mod hash_password;
 mod keys;
 mod new_password;
 mod serve;
+mod sessions;
 mod users;
 
 use std::path::PathBuf;
@@ -60,6 +61,7 @@ pub fn run() -> ExitCode {
         Command::Users(command) => load(&config).and_then(|Loaded { settings, .. }| {
             let done = match command {
                 UsersCommand::Edit(edit) => users::run(edit, &settings.users.file, &mut console),
+                UsersCommand::Logout { name } => users::logout(&name, &settings, &mut console),
                 UsersCommand::Unlock { name } => users::unlock(&name, &settings, &mut console),
             };
             done.map_err(CommandError::failed)
@@ -74,6 +76,9 @@ pub fn run() -> ExitCode {
             let mut page = Vec::new();
             let rendered = clap_mangen::Man::new(Arguments::command()).render(&mut page);
             rendered.and_then(|()| console.output.write_all(&page)).map_err(CommandError::failed)
+        }
+        Command::Sessions(command) => {
+            load(&config).and_then(|loaded| sessions::run(command, &loaded.settings, &mut console))
         }
         Command::HashPassword => hash_password::run(&mut console).map_err(CommandError::failed),
         Command::Keys(command) => {

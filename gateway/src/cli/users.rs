@@ -7,7 +7,7 @@ use clap::Subcommand;
 
 use super::new_password::{Console, NewPasswordError};
 use crate::config::Settings;
-use crate::server::{self, UnlockError};
+use crate::server::{ControlAnswer, ControlCommand, ControlError, control};
 use crate::users::{CanonicalName, EditError, NewUser, User, UsersFile};
 
 /// When an edit takes effect, said after each.
@@ -21,6 +21,11 @@ pub(super) enum UsersCommand {
     /// Take the lock off a name that failed too often; the running gateway does it at once
     Unlock {
         /// The name, whether there is such a user or not
+        name: String,
+    },
+    /// End all sessions of a user, on all instances at once
+    Logout {
+        /// The name, whether there still is such a user or not
         name: String,
     },
 }
@@ -123,10 +128,21 @@ fn set_disabled(
 /// Takes the lock off a name.
 pub(super) fn unlock(name: &str, settings: &Settings, console: &mut Console<'_>) -> Result<(), UsersError> {
     let name = parse_name(name)?;
-    match server::unlock(settings, &name)? {
-        true => writeln!(console.notes, "{name} is unlocked")?,
-        false => writeln!(console.notes, "{name} was not locked; failures that were counted are forgotten")?,
+    match control(settings, ControlCommand::Unlock(name.to_string()))? {
+        ControlAnswer::Unlocked(true) => writeln!(console.notes, "{name} is unlocked")?,
+        _ => writeln!(console.notes, "{name} was not locked; failures that were counted are forgotten")?,
     }
+    Ok(())
+}
+
+/// Ends all sessions of a user.
+pub(super) fn logout(name: &str, settings: &Settings, console: &mut Console<'_>) -> Result<(), UsersError> {
+    let name = parse_name(name)?;
+    let ended = match control(settings, ControlCommand::Logout(name.to_string()))? {
+        ControlAnswer::Ended(ended) => ended,
+        _ => 0,
+    };
+    writeln!(console.notes, "{name} is logged out; sessions ended: {ended}")?;
     Ok(())
 }
 
@@ -165,9 +181,9 @@ pub(super) enum UsersError {
     /// There is no new password.
     #[error(transparent)]
     Password(#[from] NewPasswordError),
-    /// The lock is still there.
+    /// Neither the running gateway nor the store could do it.
     #[error(transparent)]
-    Unlock(#[from] UnlockError),
+    Control(#[from] ControlError),
     /// The answer could not be written.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),

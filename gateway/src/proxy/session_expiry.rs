@@ -11,7 +11,7 @@ use crate::tokens::UnixSeconds;
 #[derive(Debug)]
 pub(crate) struct SessionExpiry {
     identity: Rc<Identity>,
-    /// When the token has expired and the grace is over, in seconds since 1970.
+    /// When the token has expired and the grace is over, or the session has ended, in seconds since 1970.
     ends_at: UnixSeconds,
 }
 
@@ -27,7 +27,10 @@ pub(crate) enum ExpiryReason {
 impl SessionExpiry {
     /// For what the token of `identity` has opened; `grace` is how long it may outlive the token.
     pub(crate) fn new(identity: Rc<Identity>, grace: Duration) -> SessionExpiry {
-        let ends_at = identity.claims().expires_at().saturating_add(grace.as_secs());
+        let claims = identity.claims();
+        let ends_at = claims.expires_at().saturating_add(grace.as_secs());
+        // Never after the end of its session.
+        let ends_at = claims.session_expires_at().map_or(ends_at, |end| ends_at.min(end));
         SessionExpiry { identity, ends_at }
     }
 

@@ -1,6 +1,7 @@
 //! The thread beside the workers: it answers the admin listener, the plain listener beside TLS and the operator's
 //! commands, forgets what has expired, and follows the files of the configuration and of the users.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,15 +13,18 @@ use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::clock::{now_millis, wall_clock_offset};
+use crate::config::Store;
 use crate::runtime::Gateway;
 use crate::server::admin;
 use crate::server::admin::AdminState;
-use crate::server::control::ControlSocket;
+use crate::server::control::{ControlSocket, audit_command};
 use crate::server::https_redirect;
 use crate::server::lifecycle::since_1970;
 use crate::server::reload::Reloader;
+use crate::sessions::Account;
 use crate::upstream::run_background_tasks;
-use crate::users::Look;
+use crate::users::{Directory, Look, changed_accounts, session_credential};
 
 /// How often files are looked at; a change is in force two looks later at most.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -70,8 +74,21 @@ async fn lead_to_https(
     }
 }
 
-/// Follows the users file.
+/// Follows the users file, and ends the sessions of those who are disabled or deleted or have a new password.
 async fn follow_users(gateway: &Gateway) {
+    let mut last = gateway.configuration.current().users.current();
+    let mut changed = BTreeSet::new();
+    if !matches!(gateway.configuration.current().settings.store, Store::Redis(_)) {
+        // A store of our own: nobody looked while this process did not run.
+        let account = |id: &str| account(&*last, id);
+        match gateway.sessions.end_all_changed(account, now_millis()).await {
+            Ok(0) => {}
+            Ok(sessions) => tracing::info!(sessions, "sessions of users who changed were ended"),
+            Err(error) => {
+                tracing::warn!(%error, "sessions of users who changed go on until they are refreshed")
+            }
+        }
+    }
     let mut ticks = interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -81,7 +98,37 @@ async fn follow_users(gateway: &Gateway) {
             Ok(look) => tell(&look),
             Err(error) => tracing::error!(%error, "the users file could not be looked at"),
         }
+        // Whoever replaced them: this, or a reload.
+        let current = gateway.configuration.current().users.current();
+        if !Arc::ptr_eq(&last, &current) {
+            changed.extend(changed_accounts(&*last, &*current));
+            last = current;
+        }
+        changed = end_sessions_of(gateway, &*last, changed).await;
     }
+}
+
+/// Ends the sessions of users who have changed; gives those back whose sessions are still to be ended, for want of the store.
+async fn end_sessions_of(
+    gateway: &Gateway,
+    users: &dyn Directory,
+    changed: BTreeSet<String>,
+) -> BTreeSet<String> {
+    let mut left = BTreeSet::new();
+    for subject in changed {
+        match gateway.sessions.end_changed(&subject, account(users, &subject), now_millis()).await {
+            Ok(sessions) => audit_command("account_changed", &subject, "-", sessions),
+            Err(error) => {
+                tracing::warn!(%error, "sessions of a user who has changed could not be ended yet");
+                left.insert(subject);
+            }
+        }
+    }
+    left
+}
+
+fn account(users: &dyn Directory, id: &str) -> Account {
+    session_credential(users, id).map_or(Account::Gone, |credential| Account::Active { credential })
 }
 
 /// Follows the files of the configuration, if it is to be followed.
@@ -126,8 +173,19 @@ async fn take_commands(socket: Option<ControlSocket>, gateway: Arc<Gateway>) {
 async fn sweep(gateway: &Gateway) {
     let mut ticks = interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut offset_told = None;
     loop {
         ticks.tick().await;
+        let offset = wall_clock_offset();
+        if let Some((seconds, is_ahead)) = offset.filter(|_| offset != offset_told) {
+            let direction = if is_ahead { "forward" } else { "back" };
+            tracing::warn!(
+                seconds,
+                "the system clock was set {direction}; sessions, locks and tokens go on by the time of this gateway's start \
+                 until it is restarted"
+            );
+        }
+        offset_told = offset;
         match gateway.sessions.sweep(since_1970().as_millis() as u64).await {
             Ok(0) => {}
             Ok(forgotten) => tracing::debug!(forgotten, "expired records were forgotten"),

@@ -113,6 +113,7 @@ impl HotPath {
             further: &Map::new(),
             issued_at: self.now,
             expires_at: self.now + 60,
+            session_expires_at: self.now + 600,
         })
     }
 

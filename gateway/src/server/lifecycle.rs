@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::{JoinHandle, sleep};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
 use tokio::sync::watch;
@@ -26,7 +26,7 @@ use crate::server::worker;
 use crate::server::worker::WorkerParams;
 use crate::sessions::{
     EmbeddedStore, LockoutPolicy, MemoryStore, OpenError, Policy, RateLimitPolicy, RedisOpenError,
-    RedisStore, RotationPolicy, Sessions, Store, StoreError,
+    RedisStore, RotationPolicy, SessionLimit, Sessions, Store, StoreError, WhenFull,
 };
 use crate::telemetry::{AccessLog, Logs, Metrics};
 use crate::users::HashingPool;
@@ -258,9 +258,16 @@ pub(crate) fn policy(settings: &Settings) -> Policy {
             max_failures: throttle.max_failures,
             window: millis(throttle.window),
         }),
+        session_limit: (settings.sessions.max_per_user > 0).then(|| SessionLimit {
+            max: settings.sessions.max_per_user as usize,
+            when_full: match settings.sessions.refuse_when_full {
+                true => WhenFull::Refuse,
+                false => WhenFull::EndOldest,
+            },
+        }),
     }
 }
 
 pub(crate) fn since_1970() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    crate::clock::since_1970()
 }

@@ -24,7 +24,8 @@ mod worker;
 
 #[doc(hidden)]
 pub use bench_support::HotPath;
-pub use control::{UnlockError, unlock};
+pub(crate) use control::{ControlAnswer, ControlCommand, ControlError, control};
+
 pub(crate) use dry_run::DryRun;
 #[cfg(test)]
 pub(crate) use lifecycle::prepare;

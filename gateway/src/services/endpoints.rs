@@ -8,11 +8,11 @@ use std::time::Duration;
 use http::Method;
 use tower::Service;
 
-use super::{jwks, login, logout, refresh};
+use super::{jwks, login, logout, refresh, sessions};
 use crate::rejection::{Code, Rejection};
 use crate::request::Admitted;
 use crate::response::Response;
-use crate::sessions::{StoreError, UnixMillis};
+use crate::sessions::{SessionId, StoreError, UnixMillis};
 
 /// The gateway's own endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(crate) enum Endpoint {
     Refresh,
     Logout,
     LogoutAll,
+    Sessions,
+    Session,
     Jwks,
 }
 
@@ -37,6 +39,7 @@ impl Endpoints {
             ("/refresh", Endpoint::Refresh),
             ("/logout", Endpoint::Logout),
             ("/logout-all", Endpoint::LogoutAll),
+            ("/sessions", Endpoint::Sessions),
         ];
         let prefixed = below_prefix.map(|(path, endpoint)| (format!("{}{path}", settings.prefix), endpoint));
         // Well-known addresses are well known: no prefix (RFC 8615).
@@ -44,9 +47,14 @@ impl Endpoints {
         Endpoints { paths: prefixed.into_iter().chain([jwks]).collect() }
     }
 
-    /// The endpoint at exactly that path.
+    /// The endpoint at exactly that path, or at that of one session.
     pub(crate) fn find(&self, path: &str) -> Option<Endpoint> {
-        self.paths.iter().find(|(p, _)| p == path).map(|(_, endpoint)| *endpoint)
+        let exactly = |path: &str| self.paths.iter().find(|(p, _)| p == path).map(|(_, endpoint)| *endpoint);
+        exactly(path).or_else(|| {
+            let (parent, id) = path.rsplit_once('/')?;
+            id.parse::<SessionId>().ok()?;
+            (exactly(parent)? == Endpoint::Sessions).then_some(Endpoint::Session)
+        })
     }
 }
 
@@ -80,6 +88,8 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
     let context = Rc::clone(request.context());
     let allowed: &[Method] = match endpoint {
         Endpoint::Jwks => &[Method::GET, Method::HEAD],
+        Endpoint::Sessions => &[Method::GET],
+        Endpoint::Session => &[Method::DELETE],
         _ => &[Method::POST],
     };
     if !allowed.contains(request.view().method()) {
@@ -93,6 +103,8 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
         Endpoint::Refresh => refresh::refresh(&context).await,
         Endpoint::Logout => logout::logout(&context).await,
         Endpoint::LogoutAll => logout::logout_all(&context).await,
+        Endpoint::Sessions => sessions::list(&context).await,
+        Endpoint::Session => sessions::end(&context, request.view().decoded_path()).await,
         Endpoint::Jwks => Ok(jwks::jwks(&context.state.config)),
     }
 }

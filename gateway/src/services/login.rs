@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
+
+use crate::clock::now_millis;
 use crate::http1::{HeaderKind, RequestHead};
 use crate::rejection::{Code, Rejection};
 use crate::request::RequestContext;
@@ -10,7 +13,7 @@ use crate::response::Response;
 use crate::services::endpoints::{rate_limited, store_unavailable};
 use crate::services::proxy::bad_body;
 use crate::services::token_response::{Grant, NewRefreshToken, tokens};
-use crate::sessions::{LoginAttempt, NewSession, RateLimitDecision, RateLimitScope, UnixMillis};
+use crate::sessions::{LoginDecision, LoginResult, MAX_CHECK_TIME, NewSession, OpenSessionError, UnixMillis};
 use crate::strict_json;
 use crate::telemetry::LoginOutcome;
 use crate::users::{Busy, CanonicalName, Password, check_credentials};
@@ -26,7 +29,7 @@ pub(crate) async fn login(context: &RequestContext, body: RequestBody) -> Result
         Err(rejection) => match rejection.code() {
             Code::InvalidCredentials => LoginOutcome::Invalid,
             Code::AccountLocked => LoginOutcome::Locked,
-            Code::RateLimited => LoginOutcome::RateLimited,
+            Code::RateLimited | Code::TooManySessions => LoginOutcome::RateLimited,
             Code::Overloaded => LoginOutcome::Overloaded,
             Code::StoreUnavailable => LoginOutcome::StoreUnavailable,
             _ => LoginOutcome::BadRequest,
@@ -45,57 +48,56 @@ async fn attempt(context: &RequestContext, body: RequestBody) -> Result<Response
     context.record.username.replace(Some(name.to_string()));
 
     let (sessions, now, network) = (&context.worker.gateway.sessions, context.now_millis, context.network());
-    // A locked answer runs no hash, so that it cannot depend on the password. It uses nothing up either.
-    if let Some(left) = sessions.locked_for(name.as_str(), now).await.map_err(|e| store_unavailable(&e))? {
-        return Err(locked(context, &name, left));
-    }
-    // Counted before the hash runs, so that parallel guesses cannot pass the limits. The network comes first: who is
-    // turned away for it locks no name.
-    let decision = sessions.acquire_rate_limit(RateLimitScope::Login, &network, now).await;
-    if let RateLimitDecision::Limited { retry_after } = decision.map_err(|e| store_unavailable(&e))? {
-        context.audit("login", "rate_limited", name.as_str(), None);
-        return Err(rate_limited(retry_after));
-    }
-    let attempt = sessions.reserve_attempt(name.as_str(), now).await;
-    if let LoginAttempt::Locked { retry_after } = attempt.map_err(|e| store_unavailable(&e))? {
-        sessions
-            .refund_rate_limit(RateLimitScope::Login, &network)
-            .await
-            .map_err(|e| store_unavailable(&e))?;
-        return Err(locked(context, &name, retry_after));
-    }
+    // Taken before the hash runs, so that parallel guesses cannot pass the limits.
+    let decision = sessions.begin_login(name.as_str(), &network, now).await;
+    let permit = match decision.map_err(|e| store_unavailable(&e))? {
+        LoginDecision::Permitted(permit) => permit,
+        LoginDecision::Locked { retry_after } => return Err(locked(context, &name, retry_after)),
+        LoginDecision::Limited { retry_after } => {
+            context.audit("login", "rate_limited", name.as_str(), None);
+            return Err(rate_limited(retry_after));
+        }
+        LoginDecision::Busy => return Err(overloaded()),
+    };
     let hashing = &context.worker.gateway.hashing;
     let users = context.state.config.users.current();
-    let user = match check_credentials(&*users, hashing, &name, credentials.password).await {
+    let check =
+        timeout(MAX_CHECK_TIME, check_credentials(&*users, hashing, &name, credentials.password)).await;
+    let checked = check.unwrap_or(Err(Busy));
+    // A permit that is not settled is no failure, and then nobody is told how it went.
+    let settle = |result| sessions.settle_login(permit, result, now_millis());
+    let user = match checked {
         Ok(Some(user)) => user,
         Ok(None) => {
+            settle(LoginResult::Failed).await.map_err(|e| store_unavailable(&e))?;
             context.audit("login", "failed", name.as_str(), None);
             return Err(Rejection::new(Code::InvalidCredentials, "wrong username or password"));
         }
         Err(Busy) => {
             // Nobody looked at the password: a crowd at the door must not lock its accounts.
-            let (attempt, decision) = tokio::join!(
-                sessions.refund_attempt(name.as_str(), now),
-                sessions.refund_rate_limit(RateLimitScope::Login, &network),
-            );
-            attempt.and(decision).map_err(|e| store_unavailable(&e))?;
-            return Err(Rejection::new(Code::Overloaded, "too many logins at once")
-                .retry_after(Duration::from_secs(1)));
+            settle(LoginResult::Unknown).await.map_err(|e| store_unavailable(&e))?;
+            return Err(overloaded());
         }
     };
     let new = NewSession {
         subject: user.id.clone(),
         username: user.username.clone(),
         credential: user.credential_fingerprint(),
+        client: context.client_info(),
     };
-    // Together, so that they share an fsync; and each to its end, for a right password must not count as wrong because
-    // there was no place for the session.
-    let (attempt, decision, opened) = tokio::join!(
-        sessions.attempt_succeeded(name.as_str()),
-        sessions.refund_rate_limit(RateLimitScope::Login, &network),
-        sessions.open(new, now),
-    );
-    let opened = attempt.and(decision).and(opened).map_err(|e| store_unavailable(&e))?;
+    // Together, so that they share an fsync.
+    let (settled, opened) = tokio::join!(settle(LoginResult::Succeeded), sessions.open(new, now));
+    settled.map_err(|e| store_unavailable(&e))?;
+    let opened = opened.map_err(|error| match error {
+        OpenSessionError::TooMany => {
+            context.audit("login", "too_many_sessions", name.as_str(), None);
+            Rejection::new(
+                Code::TooManySessions,
+                "the user has as many sessions as one may have; end one first",
+            )
+        }
+        OpenSessionError::Store(error) => store_unavailable(&error),
+    })?;
     context.audit("login", "success", name.as_str(), Some(opened.session.to_string()));
     tokens(
         context,
@@ -107,6 +109,10 @@ async fn attempt(context: &RequestContext, body: RequestBody) -> Result<Response
             message: Some("Login successful"),
         },
     )
+}
+
+fn overloaded() -> Rejection {
+    Rejection::new(Code::Overloaded, "too many logins at once").retry_after(Duration::from_secs(1))
 }
 
 fn locked(context: &RequestContext, name: &CanonicalName, left: UnixMillis) -> Rejection {

@@ -9,6 +9,7 @@ mod logout;
 pub(crate) mod proxy;
 pub(crate) mod redirect;
 mod refresh;
+mod sessions;
 pub(crate) mod static_files;
 pub(crate) mod target;
 mod token_response;

@@ -27,7 +27,10 @@ pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Reject
         None => Account::Gone,
     };
     let sessions = &context.worker.gateway.sessions;
-    let refreshed = match sessions.refresh(session, presented, account, context.now_millis).await {
+    let refreshed = match sessions
+        .refresh(session, presented, account, Some(&context.client_info()), context.now_millis)
+        .await
+    {
         Ok(refreshed) => refreshed,
         Err(error) => return Err(refused(context, &error, &subject, session)),
     };
@@ -75,14 +78,14 @@ async fn not_presented(context: &RequestContext, rejection: Rejection) -> Reject
         _ => {
             let sessions = &context.worker.gateway.sessions;
             match sessions
-                .acquire_rate_limit(RateLimitScope::Refresh, &context.network(), context.now_millis)
+                .count_failure(RateLimitScope::Refresh, &context.network(), context.now_millis)
                 .await
             {
                 Ok(RateLimitDecision::Limited { retry_after }) => {
                     context.worker.metrics.refresh(RefreshOutcome::RateLimited);
                     return rate_limited(retry_after);
                 }
-                Ok(RateLimitDecision::Allowed) => {}
+                Ok(RateLimitDecision::Allowed | RateLimitDecision::Busy) => {}
                 Err(error) => tracing::error!(%error, "a bad refresh token was not counted"),
             }
             RefreshOutcome::Invalid

@@ -47,8 +47,12 @@ pub(crate) struct Grant<'a> {
 pub(crate) fn tokens(context: &RequestContext, grant: Grant<'_>) -> Result<Response, Rejection> {
     let now = context.now();
     let settings = &context.state.config.settings.tokens;
-    let access_ttl = settings.access_ttl.as_secs();
     let left = grant.session_ends_at.saturating_sub(now);
+    if left == 0 {
+        // In its last second there is no token left to give.
+        return Err(Rejection::new(Code::TokenExpired, "the session has expired"));
+    }
+    let access_ttl = settings.access_ttl.as_secs().min(left);
     let session = grant.session.to_string();
     let request = |token_type, jti, issued_at, expires_at| {
         context.state.config.issuer.issue(TokenRequest {
@@ -61,6 +65,7 @@ pub(crate) fn tokens(context: &RequestContext, grant: Grant<'_>) -> Result<Respo
             further: &grant.user.claims,
             issued_at,
             expires_at,
+            session_expires_at: grant.session_ends_at,
         })
     };
     let access_id = TokenId::random().to_string();

@@ -7,6 +7,7 @@ mod embedded;
 mod engine;
 mod id;
 mod lockout;
+mod login_limits;
 mod memory;
 mod rate_limit;
 mod rate_limit_batcher;
@@ -21,15 +22,18 @@ mod tests;
 
 pub use embedded::{EmbeddedStore, OpenError};
 pub use engine::{
-    Account, NewSession, NewTokens, Policy, RefreshError, RefreshResult, RotatedToken, Sessions,
+    Account, NewSession, NewTokens, OpenSessionError, Policy, RefreshError, RefreshResult, RotatedToken,
+    SessionInfo, SessionLimit, Sessions, WhenFull,
 };
 pub use id::{BadId, SessionId, TokenId};
-pub use lockout::{LockoutPolicy, LoginAttempt};
+pub use lockout::{LockoutPolicy, LoginResult};
+pub use login_limits::{LoginDecision, LoginPermit};
 pub use memory::MemoryStore;
+pub(crate) use rate_limit::MAX_CHECK_TIME;
 pub use rate_limit::{RateLimitDecision, RateLimitPolicy, RateLimitScope, SourceNetwork};
 pub use redis::{RedisOpenError, RedisStore, TlsError};
 pub use revocations::Revocations;
-pub use session::{RevocationReason, RotationPolicy, Session};
+pub use session::{ClientInfo, RevocationReason, RotationPolicy, Session};
 pub(crate) use store::Store;
 pub use store::StoreError;
 

@@ -1,16 +1,38 @@
 //! How many failures one network may send: the rule, without I/O and without a clock.
 //!
 //! A bucket takes a number of failures at once and drains steadily: that many again over each window. It is one number
-//! however much is in it, and it knows when the next attempt fits. An attempt is counted before it is judged and taken
-//! back when it turns out to be good, so that parallel guesses cannot pass the limit and people who share an address
-//! do not use it up by coming to work.
+//! however much is in it, and it knows when the next attempt fits. An attempt takes a permit before it is judged, and counts
+//! only if it fails: parallel guesses cannot pass the limit, and people who share an address do not use it up by coming to
+//! work. A permit that was never settled is forgotten after [`PERMIT_TTL`].
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::UnixMillis;
+use super::session::TOLERATED_SKEW;
+
+/// How long an attempt may be under way, in milliseconds. A permit that was not settled by then is forgotten, so whoever
+/// took it must not answer after [`MAX_CHECK_TIME`].
+pub(super) const PERMIT_TTL: UnixMillis = 10_000;
+
+/// How long the check of a password may take, in queue and at work: less than [`PERMIT_TTL`], by what settling it takes and
+/// clocks of instances may differ.
+pub(crate) const MAX_CHECK_TIME: Duration = Duration::from_secs(6);
+
+/// Forgets permits that were not settled in time, or were given by a clock that was ahead.
+pub(super) fn forget_permits(permits: &mut Vec<UnixMillis>, now: UnixMillis) {
+    permits.retain(|&at| now.saturating_sub(at) < PERMIT_TTL && at < now.saturating_add(PERMIT_TTL));
+}
+
+/// Takes back one of the permits that were given at that time, if it is still there.
+pub(super) fn release_permit(permits: &mut Vec<UnixMillis>, permitted_at: UnixMillis) {
+    if let Some(place) = permits.iter().position(|&at| at == permitted_at) {
+        permits.swap_remove(place);
+    }
+}
 
 /// The limit for one network.
 #[derive(Debug, Clone, Copy)]
@@ -54,8 +76,10 @@ impl RateLimitScope {
 /// Whether an attempt may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RateLimitDecision {
-    /// It may, and counts as failed until it is taken back.
+    /// It may.
     Allowed,
+    /// As many attempts as could fail are under way. Some will be settled soon.
+    Busy,
     /// The next one fits in so many milliseconds.
     Limited {
         /// How long.
@@ -100,30 +124,81 @@ impl fmt::Display for SourceNetwork {
 pub(super) struct Bucket {
     /// When the last drop will have drained, in microseconds since 1970.
     empty_at_micros: u64,
+    /// When each permit was given that is not settled, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    permits: Vec<UnixMillis>,
 }
 
 impl Bucket {
-    /// Counts an attempt that is about to be made.
-    pub(super) fn acquire(&mut self, policy: RateLimitPolicy, now: UnixMillis) -> RateLimitDecision {
-        let now = now.saturating_mul(1000);
-        let full = now.saturating_add(policy.window_micros());
-        // Never more than full: a clock that was set back shuts nobody out for longer than a window.
-        let filled = self.empty_at_micros.clamp(now, full).saturating_add(policy.cost_micros());
-        if filled > full {
-            return RateLimitDecision::Limited { retry_after: (filled - full).div_ceil(1000) };
+    /// Forgets the permits of a process that is gone.
+    pub(super) fn forget_permits_before(&mut self, start: UnixMillis) {
+        self.permits.retain(|&at| at >= start);
+    }
+
+    /// Forgets permits that are over, and a level that no bucket can have: a clock that was ahead wrote it, so nothing is
+    /// known, and it must shut nobody out.
+    fn refresh(&mut self, policy: RateLimitPolicy, now: UnixMillis) {
+        forget_permits(&mut self.permits, now);
+        let highest = now.saturating_add(policy.window).saturating_add(TOLERATED_SKEW);
+        if self.empty_at_micros / 1000 > highest {
+            self.empty_at_micros = 0;
         }
-        self.empty_at_micros = filled;
+    }
+
+    /// Gives a permit to an attempt that is about to be made.
+    pub(super) fn acquire(&mut self, policy: RateLimitPolicy, now: UnixMillis) -> RateLimitDecision {
+        self.refresh(policy, now);
+        if let Err(retry_after) = self.room(policy, now, 1) {
+            return RateLimitDecision::Limited { retry_after };
+        }
+        if self.room(policy, now, 1 + self.permits.len() as u64).is_err() {
+            return RateLimitDecision::Busy;
+        }
+        self.permits.push(now);
         RateLimitDecision::Allowed
     }
 
-    /// Takes an attempt back.
-    pub(super) fn refund(&mut self, policy: RateLimitPolicy) {
-        self.empty_at_micros = self.empty_at_micros.saturating_sub(policy.cost_micros());
+    /// Settles a permit; one that failed is counted.
+    pub(super) fn settle(
+        &mut self,
+        policy: RateLimitPolicy,
+        permitted_at: UnixMillis,
+        failed: bool,
+        now: UnixMillis,
+    ) {
+        self.refresh(policy, now);
+        release_permit(&mut self.permits, permitted_at);
+        if failed {
+            self.count(policy, now);
+        }
+    }
+
+    /// Counts an attempt that is known to have failed. There may be no room for it; then it is to be told so.
+    pub(super) fn count(&mut self, policy: RateLimitPolicy, now: UnixMillis) -> RateLimitDecision {
+        self.refresh(policy, now);
+        match self.room(policy, now, 1) {
+            Ok(filled) => {
+                self.empty_at_micros = filled;
+                RateLimitDecision::Allowed
+            }
+            Err(retry_after) => RateLimitDecision::Limited { retry_after },
+        }
+    }
+
+    /// How full it would be with so many more, or in how many milliseconds they fit.
+    fn room(&self, policy: RateLimitPolicy, now: UnixMillis, more: u64) -> Result<u64, UnixMillis> {
+        let now = now.saturating_mul(1000);
+        let full = now.saturating_add(policy.window_micros());
+        // Never more than full: clocks of instances may differ.
+        let level = self.empty_at_micros.clamp(now, full);
+        let filled = level.saturating_add(policy.cost_micros().saturating_mul(more));
+        if filled > full { Err((filled - full).div_ceil(1000)) } else { Ok(filled) }
     }
 
     /// When nothing in it counts any more.
     pub(super) fn expires_at(&self) -> UnixMillis {
-        self.empty_at_micros.div_ceil(1000)
+        let permitted = self.permits.iter().max().map_or(0, |at| at.saturating_add(PERMIT_TTL));
+        self.empty_at_micros.div_ceil(1000).max(permitted)
     }
 }
 
@@ -141,37 +216,56 @@ mod tests {
     fn a_burst_passes_then_one_after_the_other_as_the_bucket_drains() {
         let mut bucket = Bucket::default();
         for _ in 0..4 {
-            assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Allowed);
+            assert_eq!(bucket.count(POLICY, START), RateLimitDecision::Allowed);
         }
-        assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Limited { retry_after: 250 });
-        assert_eq!(bucket.acquire(POLICY, START + 249), RateLimitDecision::Limited { retry_after: 1 });
-        assert_eq!(bucket.acquire(POLICY, START + 250), RateLimitDecision::Allowed);
-        assert_eq!(bucket.acquire(POLICY, START + 251), RateLimitDecision::Limited { retry_after: 249 });
+        assert_eq!(bucket.count(POLICY, START), RateLimitDecision::Limited { retry_after: 250 });
+        assert_eq!(bucket.count(POLICY, START + 249), RateLimitDecision::Limited { retry_after: 1 });
+        assert_eq!(bucket.count(POLICY, START + 250), RateLimitDecision::Allowed);
+        assert_eq!(bucket.count(POLICY, START + 251), RateLimitDecision::Limited { retry_after: 249 });
         assert_eq!(bucket.expires_at(), START + 1250);
     }
 
     #[test]
-    fn good_attempts_that_are_taken_back_use_nothing_up() {
+    fn attempts_under_way_use_nothing_up_and_with_the_failures_never_more_than_the_limit() {
         let mut bucket = Bucket::default();
         for _ in 0..100 {
             assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Allowed);
-            bucket.refund(POLICY);
+            bucket.settle(POLICY, START, false, START);
         }
-        // And they do not give back what others have used up.
+        assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Allowed);
+        bucket.settle(POLICY, START, true, START);
         for _ in 0..3 {
-            bucket.acquire(POLICY, START);
+            assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Allowed);
         }
-        assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Allowed);
-        bucket.refund(POLICY);
-        assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Allowed);
-        assert!(matches!(bucket.acquire(POLICY, START), RateLimitDecision::Limited { .. }));
+        assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Busy);
+        for _ in 0..3 {
+            bucket.settle(POLICY, START, true, START);
+        }
+        assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Limited { retry_after: 250 });
     }
 
     #[test]
-    fn a_clock_that_was_set_back_shuts_nobody_out_for_longer_than_a_window() {
+    fn permits_that_were_never_settled_are_forgotten() {
         let mut bucket = Bucket::default();
-        bucket.acquire(POLICY, START + 86_400_000);
-        assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Limited { retry_after: 250 });
+        (0..4).for_each(|_| assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Allowed));
+        assert_eq!(bucket.expires_at(), START + PERMIT_TTL);
+        assert_eq!(bucket.acquire(POLICY, START + PERMIT_TTL - 1), RateLimitDecision::Busy);
+        assert_eq!(bucket.acquire(POLICY, START + PERMIT_TTL), RateLimitDecision::Allowed);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_shuts_nobody_out() {
+        let mut bucket = Bucket::default();
+        (0..4).for_each(|_| _ = bucket.count(POLICY, START + 86_400_000));
+        assert_eq!(bucket.count(POLICY, START), RateLimitDecision::Allowed);
+        assert_eq!(bucket.expires_at(), START + 250);
+        let mut bucket = Bucket::default();
+        (0..4).for_each(|_| _ = bucket.count(POLICY, START + 500));
+        assert_eq!(
+            bucket.count(POLICY, START),
+            RateLimitDecision::Limited { retry_after: 250 },
+            "by a little"
+        );
     }
 
     #[test]
@@ -200,13 +294,14 @@ mod tests {
             let (mut bucket, mut now, mut passed) = (Bucket::default(), START, 0_u64);
             for wait in waits {
                 now += wait;
-                match bucket.acquire(policy, now) {
+                match bucket.count(policy, now) {
                     RateLimitDecision::Allowed => passed += 1,
+                    RateLimitDecision::Busy => unreachable!("nothing is under way"),
                     RateLimitDecision::Limited { retry_after } => {
                         prop_assert!(retry_after >= 1);
                         let mut later = bucket.clone();
-                        prop_assert_eq!(later.acquire(policy, now + retry_after), RateLimitDecision::Allowed);
-                        prop_assert_ne!(later.acquire(policy, now), RateLimitDecision::Allowed);
+                        prop_assert_eq!(later.count(policy, now + retry_after), RateLimitDecision::Allowed);
+                        prop_assert_ne!(later.count(policy, now + retry_after), RateLimitDecision::Allowed);
                     }
                 }
                 let drained = (now - START) * 1000 / policy.cost_micros();

@@ -1,149 +1,116 @@
-//! Where a network's attempts are counted: those that wait together are counted in one change of the record, for many
-//! people may come from one network, and each change is an fsync or a round trip that the next must wait for.
+//! Where attempts on one name, or of one network, are counted: those that wait together are counted in one change of the
+//! record, for many people may come from one network, and each change is an fsync or a round trip that the next must wait for.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
-use super::rate_limit::Bucket;
+use super::UnixMillis;
 use super::record::{Change, update};
-use super::store::{Key, Space, Store, StoreError};
-use super::{RateLimitDecision, RateLimitPolicy, RateLimitScope, SourceNetwork, UnixMillis};
+use super::store::{Key, Store, StoreError};
 
-/// What happens to a bucket, and who waits for it.
-struct PendingAttempt {
-    step: Step,
-    answer: oneshot::Sender<Result<RateLimitDecision, StoreError>>,
+/// A step of a record's rule.
+pub(super) trait Step: Clone + Send + Sync + 'static {
+    /// What the step changes.
+    type Record: Serialize + DeserializeOwned + Clone + Default + PartialEq + Send + Sync + 'static;
+    /// What it tells whoever asked for it.
+    type Outcome: Clone + Send + Sync + 'static;
+
+    fn apply(&self, record: &mut Self::Record) -> Self::Outcome;
+
+    /// When nothing in the record counts any more, as of this step.
+    fn expires_at(&self, record: &Self::Record) -> UnixMillis;
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Step {
-    Acquire(UnixMillis),
-    Refund,
+/// A step, and who waits for it.
+struct Pending<S: Step> {
+    step: S,
+    answer: oneshot::Sender<Result<S::Outcome, StoreError>>,
 }
 
-/// Counts the attempts of networks.
-pub(super) struct RateLimitBatcher {
+/// Applies steps to records.
+pub(super) struct RateLimitBatcher<S: Step> {
     store: Arc<dyn Store>,
-    policy: RateLimitPolicy,
-    /// A network is in it while somebody counts for it.
-    queues: Mutex<HashMap<Key, Vec<PendingAttempt>>>,
+    /// A record is in it while somebody changes it.
+    queues: Mutex<HashMap<Key, Vec<Pending<S>>>>,
 }
 
-impl RateLimitBatcher {
-    pub(super) fn new(store: Arc<dyn Store>, policy: RateLimitPolicy) -> RateLimitBatcher {
-        RateLimitBatcher { store, policy, queues: Mutex::default() }
+impl<S: Step> RateLimitBatcher<S> {
+    pub(super) fn new(store: Arc<dyn Store>) -> Arc<RateLimitBatcher<S>> {
+        Arc::new(RateLimitBatcher { store, queues: Mutex::default() })
     }
 
-    /// Counts an attempt, before it is judged.
-    pub(super) async fn acquire(
-        self: &Arc<Self>,
-        scope: RateLimitScope,
-        network: &SourceNetwork,
-        now: UnixMillis,
-    ) -> Result<RateLimitDecision, StoreError> {
-        self.wait_for(scope, network, Step::Acquire(now)).await
-    }
-
-    /// Takes an attempt back.
-    pub(super) async fn refund(
-        self: &Arc<Self>,
-        scope: RateLimitScope,
-        network: &SourceNetwork,
-    ) -> Result<(), StoreError> {
-        self.wait_for(scope, network, Step::Refund).await.map(drop)
-    }
-
-    async fn wait_for(
-        self: &Arc<Self>,
-        scope: RateLimitScope,
-        network: &SourceNetwork,
-        step: Step,
-    ) -> Result<RateLimitDecision, StoreError> {
-        let key = Key { space: Space::Network, id: format!("{}:{network}", scope.name()) };
-        let (answer, decision) = oneshot::channel();
-        let nobody_counts = {
+    /// Applies a step; it is carried through also where whoever asked goes away.
+    pub(super) async fn apply(self: &Arc<Self>, key: Key, step: S) -> Result<S::Outcome, StoreError> {
+        let (answer, outcome) = oneshot::channel();
+        let is_first = {
             let mut queues = self.queues();
-            let nobody_counts = !queues.contains_key(&key);
-            queues.entry(key.clone()).or_default().push(PendingAttempt { step, answer });
-            nobody_counts
+            let is_first = !queues.contains_key(&key);
+            queues.entry(key.clone()).or_default().push(Pending { step, answer });
+            is_first
         };
-        if nobody_counts {
-            // A task of its own: it counts for others too, and must not end with this caller.
-            let batch = Batch { rate_limiter: Arc::clone(self), key };
-            tokio::spawn(batch.count());
+        if is_first {
+            // A task of its own: it works for others too, and must not end with this caller.
+            let batch = Batch { batcher: Arc::clone(self), key };
+            tokio::spawn(batch.work());
         }
-        decision.await.map_err(|_| StoreError::Unavailable("the count was given up".into()))?
+        outcome.await.map_err(|_| StoreError::Unavailable("the count was given up".into()))?
     }
 
-    fn queues(&self) -> MutexGuard<'_, HashMap<Key, Vec<PendingAttempt>>> {
+    fn queues(&self) -> MutexGuard<'_, HashMap<Key, Vec<Pending<S>>>> {
         // A map that is only pushed to and taken from is whole even if a thread panicked beside it.
-        self.queues.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Counting for one network, until nobody waits any more.
-struct Batch {
-    rate_limiter: Arc<RateLimitBatcher>,
+/// Changing one record, until nobody waits any more.
+struct Batch<S: Step> {
+    batcher: Arc<RateLimitBatcher<S>>,
     key: Key,
 }
 
-impl Batch {
-    async fn count(self) {
-        while let Some(waiting) = self.collect_batch() {
-            let steps: Vec<Step> = waiting.iter().map(|w| w.step).collect();
-            let policy = self.rate_limiter.policy;
-            let counted = update(&*self.rate_limiter.store, &self.key, |record: Option<Bucket>| {
-                let before = record.unwrap_or_default();
-                let mut bucket = before.clone();
-                let decisions: Vec<RateLimitDecision> =
-                    steps.iter().map(|step| step.take(&mut bucket, policy)).collect();
-                let expires_at = bucket.expires_at();
-                let change = (bucket != before).then_some(Change {
-                    record: bucket,
-                    expires_at,
-                    group: None,
-                    revoked_until: None,
-                });
-                (change, decisions)
+impl<S: Step> Batch<S> {
+    async fn work(self) {
+        while let Some((steps, waiting)) = self.collect_batch() {
+            let applied = update(&*self.batcher.store, &self.key, |found: Option<S::Record>| {
+                let before = found.unwrap_or_default();
+                let mut record = before.clone();
+                let outcomes: Vec<S::Outcome> = steps.iter().map(|step| step.apply(&mut record)).collect();
+                let expires_at = steps.last().map_or(0, |step| step.expires_at(&record));
+                let changed = record != before;
+                let change =
+                    changed.then_some(Change { record, expires_at, group: None, revoked_until: None });
+                (change, outcomes)
             });
-            let counted = counted.await;
-            for (place, waiting) in waiting.into_iter().enumerate() {
-                let decision = counted.as_ref().map(|decisions| decisions[place]).map_err(StoreError::clone);
-                // Who asked may have gone; the attempt counts all the same.
-                let _ = waiting.answer.send(decision);
+            let applied = applied.await;
+            for (place, answer) in waiting.into_iter().enumerate() {
+                let outcome =
+                    applied.as_ref().map(|outcomes| outcomes[place].clone()).map_err(StoreError::clone);
+                // Who asked may have gone; the step was made all the same.
+                let _ = answer.send(outcome);
             }
         }
     }
 
-    /// Those who wait; where nobody does, the next one begins a batch of its own.
-    fn collect_batch(&self) -> Option<Vec<PendingAttempt>> {
-        let mut queues = self.rate_limiter.queues();
-        let waiting = std::mem::take(queues.get_mut(&self.key)?);
-        if waiting.is_empty() {
+    /// The steps that wait; where none does, the next one begins a batch of its own.
+    #[allow(clippy::type_complexity)]
+    fn collect_batch(&self) -> Option<(Vec<S>, Vec<oneshot::Sender<Result<S::Outcome, StoreError>>>)> {
+        let mut queues = self.batcher.queues();
+        let pending = std::mem::take(queues.get_mut(&self.key)?);
+        if pending.is_empty() {
             queues.remove(&self.key);
             return None;
         }
-        Some(waiting)
+        Some(pending.into_iter().map(|pending| (pending.step, pending.answer)).unzip())
     }
 }
 
-impl Drop for Batch {
-    /// Where the batch was cut off, by the end of its thread, nobody may wait for it any longer.
+impl<S: Step> Drop for Batch<S> {
+    /// Where the work was cut off, by the end of its thread, nobody may wait for it any longer.
     fn drop(&mut self) {
-        self.rate_limiter.queues().remove(&self.key);
-    }
-}
-
-impl Step {
-    fn take(self, bucket: &mut Bucket, policy: RateLimitPolicy) -> RateLimitDecision {
-        match self {
-            Step::Acquire(now) => bucket.acquire(policy, now),
-            Step::Refund => {
-                bucket.refund(policy);
-                RateLimitDecision::Allowed
-            }
-        }
+        self.batcher.queues().remove(&self.key);
     }
 }

@@ -27,7 +27,6 @@ pub(super) mod test_support;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_lc_rs::rand;
 use redis::{Cmd, FromRedisValue, Script};
@@ -48,25 +47,13 @@ use super::store::{Health, Key, Put, PutOutcome, Space, Store, StoreError, Store
 use super::{Revocations, UnixMillis};
 use crate::config::Redis as Settings;
 
-/// For the answer to a command.
-const COMMAND_TIMEOUT: Duration = Duration::from_millis(250);
-/// For a connection: name, TCP, TLS, login.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// For an operation, with its second try and the wait for a new connection.
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(1);
-/// After so long nobody waits for a connection any more.
-const OUTAGE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a start waits for Redis: before it goes on without, or where it must not, before it fails.
-const START_TIMEOUT: Duration = Duration::from_secs(1);
-const REQUIRED_START_TIMEOUT: Duration = Duration::from_secs(4);
-
 /// How far the clocks of gateways may be apart: a revocation is remembered for so much longer, in milliseconds.
 const MAX_CLOCK_SKEW: UnixMillis = 60_000;
 
 /// The longest time to live there is in Redis, ten years, in milliseconds: what it multiplies must not overflow.
 const MAX_TTL: UnixMillis = 10 * 365 * 24 * 60 * 60 * 1000;
 
-/// Reads what is revoked in a shard.
+/// Reads on in the log of what is revoked in a shard.
 const SYNC_SCRIPT: &str = include_str!("redis/sync.lua");
 /// Swaps a record.
 const SWAP_SCRIPT: &str = include_str!("redis/swap.lua");
@@ -98,7 +85,14 @@ impl RedisStore {
             .build()
             .map_err(RedisOpenError::Thread)?;
         let (generations, settings_check) = (GenerationIds::default(), SettingsCheck::default());
-        let shared = Arc::new(Shared { connector, keyspace, freshness, generations, settings_check });
+        let shared = Arc::new(Shared {
+            connector,
+            keyspace,
+            freshness,
+            generations,
+            settings_check,
+            timeouts: settings.timeouts,
+        });
         let topology = Topology::start(&settings.servers, &shared, runtime.handle());
         let client = Client { topology, shared, swap: Script::new(SWAP_SCRIPT) };
         Ok(RedisStore {
@@ -131,7 +125,7 @@ impl Drop for RedisStore {
 
 impl Client {
     async fn query<T: FromRedisValue>(&self, shard: Shard, command: &Cmd) -> Result<T, StoreError> {
-        self.topology.query(shard, command).await.map_err(|error| unavailable(&error))
+        self.topology.query(self.shared.timeouts, shard, command).await.map_err(|error| unavailable(&error))
     }
 
     /// Runs the swap script, by its name where the server knows it.
@@ -141,7 +135,8 @@ impl Client {
             command.arg(script).arg(keys.len()).arg(keys).arg(arguments);
             command
         };
-        let known = self.topology.query(shard, &command("EVALSHA", self.swap.get_hash())).await;
+        let known =
+            self.topology.query(self.shared.timeouts, shard, &command("EVALSHA", self.swap.get_hash())).await;
         match known {
             Err(RedisError::NoScript) => self.query(shard, &command("EVAL", SWAP_SCRIPT)).await,
             swapped => swapped.map_err(|error| unavailable(&error)),
@@ -149,8 +144,9 @@ impl Client {
     }
 
     async fn group_in(self: Arc<Client>, shard: Shard, group: String) -> Result<Vec<String>, StoreError> {
-        let mut question = redis::cmd("ZRANGEBYSCORE");
-        question.arg(self.shared.keyspace.group(shard, &group)).arg(format!("({}", now())).arg("+inf");
+        // Also those that have expired by this clock: it may be ahead.
+        let mut question = redis::cmd("ZRANGE");
+        question.arg(self.shared.keyspace.group(shard, &group)).arg(0).arg(-1);
         self.query(shard, &question).await
     }
 
@@ -190,8 +186,7 @@ fn fresh_version() -> Version {
 
 /// Milliseconds since 1970.
 fn now() -> UnixMillis {
-    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
+    crate::clock::now_millis()
 }
 
 impl Store for RedisStore {
@@ -203,7 +198,7 @@ impl Store for RedisStore {
         Box::pin(async move {
             let shard = shard_of(&put.key.id);
             let keyspace = &self.client.shared.keyspace;
-            let mut keys = vec![keyspace.record(&put.key), keyspace.revoked(shard)];
+            let mut keys = vec![keyspace.record(&put.key), keyspace.revocations(shard)];
             keys.extend(put.group.as_ref().map(|group| keyspace.group(shard, group)));
             let (now, revoked_until) =
                 (now(), put.revoked_until.map(|until| until.saturating_add(MAX_CLOCK_SKEW)));
@@ -240,15 +235,20 @@ impl Store for RedisStore {
     fn revocations(&self) -> StoreFuture<'_, Option<Arc<Revocations>>> {
         Box::pin(async move {
             let freshness = &self.client.shared.freshness;
-            let patience = if self.required_at_start { REQUIRED_START_TIMEOUT } else { START_TIMEOUT };
-            if timeout(patience, freshness.whole()).await.is_err() {
-                let why = self.client.topology.health().err().unwrap_or_else(|| "it is slow".to_owned());
-                if self.required_at_start {
-                    let why = format!("Redis: {why}; start it, or leave store.redis.required_at_start out");
-                    return Err(StoreError::Unavailable(why));
+            // As long as pages come in, there is something to wait for.
+            let mut pages = None;
+            while pages != Some(freshness.pages()) {
+                pages = Some(freshness.pages());
+                if timeout(self.client.shared.timeouts.start, freshness.whole()).await.is_ok() {
+                    return Ok(Some(Arc::clone(freshness.revocations())));
                 }
-                tracing::warn!(why, "starting without Redis: nobody can log in until it is there");
             }
+            let why = self.client.topology.health().err().unwrap_or_else(|| "it is slow".to_owned());
+            if self.required_at_start {
+                let why = format!("Redis: {why}; start it, or leave store.redis.required_at_start out");
+                return Err(StoreError::Unavailable(why));
+            }
+            tracing::warn!(why, "starting without Redis: nobody can log in until it is there");
             Ok(Some(Arc::clone(freshness.revocations())))
         })
     }
@@ -269,19 +269,36 @@ impl Store for RedisStore {
             let keyspace = &self.client.shared.keyspace;
             let mut found = Vec::new();
             for link in self.client.topology.links() {
-                let up =
-                    link.up(Instant::now() + OPERATION_TIMEOUT).await.map_err(StoreError::Unavailable)?;
+                let up = link
+                    .up(Instant::now() + self.client.shared.timeouts.operation)
+                    .await
+                    .map_err(StoreError::Unavailable)?;
                 let mut cursor = "0".to_owned();
                 loop {
                     let mut question = redis::cmd("SCAN");
                     question.arg(&cursor).arg("MATCH").arg(keyspace.pattern(space)).arg("COUNT").arg(1000);
                     let (next, names): (String, Vec<String>) =
                         up.connection.query(&question).await.map_err(|error| unavailable(&error))?;
-                    for id in names.iter().filter_map(|name| keyspace.id_of(space, name)) {
-                        let key = Key { space, id: id.to_owned() };
-                        // It may have expired meanwhile.
-                        if let Some(record) = self.client.record(&key).await? {
-                            found.push((key, record));
+                    if !names.is_empty() {
+                        let mut records = redis::Pipeline::with_capacity(names.len());
+                        for name in &names {
+                            records.get(name);
+                        }
+                        let records: Vec<redis::RedisResult<Option<Vec<u8>>>> = up
+                            .connection
+                            .query_all(records.ignore_errors(), self.client.shared.timeouts.operation)
+                            .await
+                            .map_err(|error| unavailable(&error))?;
+                        for (name, record) in names.iter().zip(records) {
+                            let Some(id) = keyspace.id_of(space, name) else { continue };
+                            let key = Key { space, id: id.to_owned() };
+                            let record = match record {
+                                Ok(bytes) => bytes.map(|bytes| versioned(&key, &bytes)).transpose()?,
+                                // Its slot is being moved.
+                                Err(_) => self.client.record(&key).await?,
+                            };
+                            // It may have expired meanwhile.
+                            found.extend(record.map(|record| (key, record)));
                         }
                     }
                     cursor = next;

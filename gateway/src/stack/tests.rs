@@ -117,6 +117,7 @@ impl Fixture {
             further: &serde_json::Map::new(),
             issued_at: NOW.min(expires_at - 60),
             expires_at,
+            session_expires_at: NOW + 600,
         });
         token.unwrap()
     }

@@ -27,13 +27,21 @@ pub struct User {
     pub claims: Map<String, Value>,
     /// Kept, but may not log in.
     pub disabled: bool,
+    /// Sessions that began with another number end. `users disable` counts it up, so that enabling the user again does not
+    /// give the sessions back.
+    pub session_epoch: u64,
 }
 
 impl User {
-    /// A value that changes when the password does and tells nothing about it: SHA-256 of the PHC string, cut to 16
-    /// bytes. A session that remembers it ends with the password it began with.
+    /// A value that changes when the password or the session epoch does and tells nothing about them: SHA-256 of the PHC
+    /// string, followed by the epoch where it is not 0, cut to 16 bytes. A session that remembers it ends with what it began
+    /// with.
     pub fn credential_fingerprint(&self) -> [u8; 16] {
-        let hash = digest(&SHA256, self.password.as_phc().as_bytes());
+        let mut credential = self.password.as_phc().to_owned();
+        if self.session_epoch > 0 {
+            credential.push_str(&format!(" {}", self.session_epoch));
+        }
+        let hash = digest(&SHA256, credential.as_bytes());
         let mut fingerprint = [0; 16];
         fingerprint.copy_from_slice(&hash.as_ref()[..16]);
         fingerprint
@@ -52,6 +60,11 @@ pub trait Directory: Send + Sync {
     /// that the time of an answer does not tell whether a name exists.
     fn decoy(&self) -> &PasswordHash;
 
+    /// All users, where they can be told; by this is seen who has changed.
+    fn all(&self) -> Vec<Arc<User>> {
+        Vec::new()
+    }
+
     /// How many users there are.
     fn len(&self) -> usize;
 
@@ -59,6 +72,19 @@ pub trait Directory: Send + Sync {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// The credential that a user's sessions must have begun with, or `None` where there may be none.
+pub(crate) fn session_credential(directory: &dyn Directory, id: &str) -> Option<[u8; 16]> {
+    directory.by_id(id).filter(|user| !user.disabled).map(|user| user.credential_fingerprint())
+}
+
+/// The ids of the users of `before` who are disabled, deleted or have another password in `after`.
+pub(crate) fn changed_accounts(before: &dyn Directory, after: &dyn Directory) -> Vec<String> {
+    let active = before.all().into_iter().filter(|user| !user.disabled);
+    let changed =
+        active.filter(|user| session_credential(after, &user.id) != Some(user.credential_fingerprint()));
+    changed.map(|user| user.id.clone()).collect()
 }
 
 /// The users of one TOML file, as they were when it was loaded.
@@ -106,6 +132,10 @@ impl Directory for FileDirectory {
         &self.decoy
     }
 
+    fn all(&self) -> Vec<Arc<User>> {
+        self.by_id.values().cloned().collect()
+    }
+
     fn len(&self) -> usize {
         self.by_id.len()
     }
@@ -135,7 +165,26 @@ mod tests {
             roles: Vec::new(),
             claims: Map::new(),
             disabled: false,
+            session_epoch: 0,
         }
+    }
+
+    #[test]
+    fn who_is_disabled_deleted_or_has_another_password_or_epoch_has_changed() {
+        let users = ["kept", "renamed", "disabled", "deleted", "passwd", "back"];
+        let before: Vec<User> = users.map(|id| user(id, id, 64)).into();
+        let mut after = before.clone();
+        after[1].username = "another".into();
+        after[2].disabled = true;
+        after[4] = user("passwd", "passwd", 128);
+        after[5].session_epoch = 1;
+        after.remove(3);
+        after.push(user("new", "new", 64));
+        let (before, after) = (FileDirectory::new(before), FileDirectory::new(after));
+        let mut changed = changed_accounts(&before, &after);
+        changed.sort_unstable();
+        assert_eq!(changed, ["back", "deleted", "disabled", "passwd"]);
+        assert!(changed_accounts(&after, &after).is_empty());
     }
 
     #[test]

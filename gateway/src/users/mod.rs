@@ -18,6 +18,7 @@ mod user_entry;
 
 pub use credentials::check_credentials;
 pub use directory::{Directory, FileDirectory, User};
+pub(crate) use directory::{changed_accounts, session_credential};
 pub use edit::{EditError, NewUser, UsersFile};
 pub use finding::{UserFileErrors, UserFileFinding, UserFileWarning};
 pub use hashing_pool::{Busy, HashingPool};

@@ -15,4 +15,5 @@ mod proxying;
 mod redis;
 mod reloading;
 mod routing;
+mod sessions;
 mod upstreams;

@@ -28,7 +28,7 @@ fn prefix(text: &str) -> Result<String, InvalidValue> {
 pub(super) fn reserved_paths(endpoints: &Endpoints) -> Vec<String> {
     let below = |name: &str| format!("{}{name}", endpoints.prefix);
     let mut paths: Vec<String> =
-        ["/login", "/refresh", "/logout", "/logout-all", JWKS].into_iter().map(below).collect();
+        ["/login", "/refresh", "/logout", "/logout-all", "/sessions", JWKS].into_iter().map(below).collect();
     if !endpoints.prefix.is_empty() {
         paths.push(JWKS.to_owned());
     }

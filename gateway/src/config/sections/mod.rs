@@ -16,6 +16,7 @@ mod routes;
 mod secret;
 mod secret_strength;
 mod server;
+mod sessions;
 mod store;
 mod throttle;
 mod tokens;
@@ -43,6 +44,7 @@ pub use log::{Log, LogFormat};
 pub use reload::Reload;
 pub use routes::Route;
 pub use server::{Admin, CertificateFiles, Server, ServerTls, TlsVersion};
+pub use sessions::SessionLimits;
 pub use store::Store;
 pub use throttle::Throttle;
 pub use tokens::{MAX_ACCESS_TTL, Rotation, Tokens};
@@ -69,6 +71,8 @@ section! {
         lockout: Lockout = table();
         /// How many failures a network may send.
         throttle: Throttle = table().restart();
+        /// How many sessions a user may have.
+        sessions: SessionLimits = table();
         /// Which other origins may call the gateway from a browser.
         cors: Cors = table();
         /// Which claims the upstream sees, and under which names.

@@ -13,7 +13,7 @@ use crate::config::declaration::{boolean, choice, duration, section, text, texts
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{InvalidValue, quoted};
 pub(super) use crate::config::settings::Redis;
-use crate::config::settings::{RedisAddress, RedisLogin, RedisServers, RedisTls, Revocation};
+use crate::config::settings::{RedisAddress, RedisLogin, RedisServers, RedisTimeouts, RedisTls, Revocation};
 use crate::config::table::Table;
 
 section! {
@@ -49,6 +49,17 @@ section! {
         max_staleness: Option<Duration> = duration(seconds(2)..=DAY).fallback("never").example("\"10m\"");
         /// Whether a gateway that cannot reach Redis when it starts ends, instead of waiting for it.
         required_at_start: bool = boolean().default("false");
+        /// For the answer to one command.
+        command_timeout: Duration = duration(millis(10)..=seconds(300)).default("250ms");
+        /// For a connection: name, TCP, TLS and login.
+        connect_timeout: Duration = duration(millis(10)..=seconds(300)).default("1s");
+        /// For what a request asks of Redis, with a second try and the wait for a new connection.
+        operation_timeout: Option<Duration> = duration(millis(10)..=seconds(300))
+            .fallback("1s, or four times command_timeout where that is longer")
+            .example("\"1s\"");
+        /// How long a start waits while Redis says nothing.
+        start_timeout: Option<Duration> =
+            duration(millis(10)..=seconds(300)).fallback("1s, or 4s with required_at_start").example("\"1s\"");
     }
 }
 
@@ -57,6 +68,10 @@ section! {
 pub(super) enum Mode {
     Bounded,
     Strict,
+}
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
 }
 
 /// Redis's own port, and that of Sentinels.
@@ -86,6 +101,7 @@ impl RedisKeys {
             table.report().push(Diagnostic::warning("no-effect", message.to_owned()).at(table.place()));
         }
         one_of_three(table, wanted);
+        let timeouts = self.timeouts(table);
         let login = login_of(table, self.username, self.password, ["username", "password"]);
         let sentinel_keys = ["sentinel_username", "sentinel_password"];
         let sentinel_login = login_of(table, self.sentinel_username, self.sentinel_password, sentinel_keys);
@@ -121,7 +137,22 @@ impl RedisKeys {
             key_prefix: self.key_prefix,
             revocation: if strict { Revocation::Strict } else { Revocation::Bounded { max_staleness } },
             required_at_start: self.required_at_start,
+            timeouts,
         }
+    }
+
+    /// An operation needs the time of at least one command.
+    fn timeouts(&self, table: &Table<'_>) -> RedisTimeouts {
+        let (connect, command) = (self.connect_timeout, self.command_timeout);
+        if self.operation_timeout.is_some_and(|operation| operation < command) {
+            let why = "is shorter than `store.redis.command_timeout`, which one command may take";
+            let entry = table.entry("operation_timeout");
+            entry.refuse(InvalidValue::new(why).help("make it two to four times as long"));
+        }
+        let defaults = RedisTimeouts::default();
+        let operation = self.operation_timeout.unwrap_or(defaults.operation.max(4 * command));
+        let start = if self.required_at_start { seconds(4) } else { defaults.start };
+        RedisTimeouts { connect, command, operation, start: self.start_timeout.unwrap_or(start) }
     }
 }
 

@@ -43,7 +43,12 @@ section! {
         /// use, both plus the grace; "off": at its expiry, and no successor is issued.
         rotation: Rotation = choice().default("on-use");
         /// How long a refresh token that has been used is still taken, for answers that got lost.
-        reuse_grace: Duration = duration(Duration::ZERO..=5 * MINUTE).default("10s");
+        reuse_grace: Duration = duration(Duration::ZERO..=5 * MINUTE)
+            .check(|grace, entry| if grace.is_zero() {
+                let why = "ends the sessions of tabs that refresh at the same time, and of clients whose answer is lost";
+                entry.warn("no-reuse-grace", InvalidValue::new(why).help("give them some seconds, such as \"10s\""));
+            })
+            .default("10s");
     }
 }
 
@@ -350,7 +355,9 @@ mod tests {
         ] {
             complaints(tokens_with(keys)).only(message, "");
         }
-        settings(tokens_with("leeway = \"0s\"\nreuse_grace = \"0s\"\naccess_ttl = \"10m\""));
+        settings(tokens_with("leeway = \"0s\"\naccess_ttl = \"10m\""));
+        let loaded = load_text(tokens_with("reuse_grace = \"0s\"")).unwrap();
+        assert!(loaded.warnings.to_string().contains("`tokens.reuse_grace`: ends the sessions of tabs"));
     }
 
     #[test]

@@ -18,6 +18,33 @@ pub struct Redis {
     pub revocation: Revocation,
     /// `required_at_start`, default false: whether a start without Redis fails.
     pub required_at_start: bool,
+    /// `connect_timeout` and so on.
+    pub timeouts: RedisTimeouts,
+}
+
+/// How long Redis may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RedisTimeouts {
+    /// For name, TCP, TLS and login.
+    pub connect: Duration,
+    /// For the answer to one command, and for one page of revocations.
+    pub command: Duration,
+    /// For what a request asks of it, with a second try and the wait for a new connection.
+    pub operation: Duration,
+    /// How long a start waits while Redis says nothing.
+    pub start: Duration,
+}
+
+impl Default for RedisTimeouts {
+    fn default() -> RedisTimeouts {
+        let millis = Duration::from_millis;
+        RedisTimeouts {
+            connect: millis(1000),
+            command: millis(250),
+            operation: millis(1000),
+            start: millis(1000),
+        }
+    }
 }
 
 /// Which Redis.

@@ -12,7 +12,6 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::OUTAGE_TIMEOUT;
 use super::connect::Connection;
 use super::connection_supervisor::{Shared, Supervised, Target};
 use super::error::RedisError;
@@ -86,7 +85,7 @@ impl Cluster {
                 Ok(link) => return Ok(link),
                 Err(unserved) => unserved,
             };
-            match timeout_at(deadline.min(since + OUTAGE_TIMEOUT), changed.changed()).await {
+            match timeout_at(deadline.min(since + self.shared.timeouts.operation), changed.changed()).await {
                 Ok(Ok(())) => {}
                 _ => return Err(error),
             }

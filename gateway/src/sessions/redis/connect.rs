@@ -13,8 +13,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::error::RedisError;
-use super::{COMMAND_TIMEOUT, CONNECT_TIMEOUT};
-use crate::config::{Redis, RedisAddress, RedisLogin, RedisServers, RedisTls};
+use crate::config::{Redis, RedisAddress, RedisLogin, RedisServers, RedisTimeouts, RedisTls};
 use crate::tls::client_config;
 
 /// Commands that may be on their way at once; more wait their turn.
@@ -31,7 +30,8 @@ pub struct TlsError(String);
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
     commands: MultiplexedConnection,
-    _driver: Arc<ConnectionTask>,
+    command_timeout: Duration,
+    _task: Arc<ConnectionTask>,
 }
 
 /// The task that reads and writes; without this, one whose server hangs would never end.
@@ -45,16 +45,16 @@ impl Drop for ConnectionTask {
 }
 
 impl Connection {
-    /// Sends a command and waits for its answer, [`COMMAND_TIMEOUT`] at most.
+    /// Sends a command and waits for its answer, `store.redis.command_timeout` at most.
     pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
-        within(COMMAND_TIMEOUT, command.query_async(&mut self.commands.clone())).await
+        within(self.command_timeout, command.query_async(&mut self.commands.clone())).await
     }
 
     /// The same of a cluster's node that is about to take over the slot and answers for it only when asked to.
     pub(super) async fn query_asking<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
         let mut both = redis::Pipeline::with_capacity(2);
         both.cmd("ASKING").ignore().add_command(command.clone());
-        let (answer,) = self.query_all(&both, COMMAND_TIMEOUT).await?;
+        let (answer,) = self.query_all(&both, self.command_timeout).await?;
         Ok(answer)
     }
 
@@ -69,7 +69,7 @@ impl Connection {
 
     /// Has messages on a channel sent to whoever was given to [`Connector::open`].
     pub(super) async fn subscribe(&self, channel: &str) -> Result<(), RedisError> {
-        within(COMMAND_TIMEOUT, self.commands.clone().subscribe(channel)).await
+        within(self.command_timeout, self.commands.clone().subscribe(channel)).await
     }
 }
 
@@ -88,6 +88,7 @@ pub(super) struct Connector {
     login: RedisLogin,
     database: i64,
     tls: Option<TlsConnector>,
+    timeouts: RedisTimeouts,
 }
 
 impl Connector {
@@ -97,10 +98,11 @@ impl Connector {
             _ => 0,
         };
         let tls = settings.tls.as_ref().map(connector).transpose()?;
-        Ok(Connector { login: settings.login.clone(), database, tls })
+        let timeouts = settings.timeouts;
+        Ok(Connector { login: settings.login.clone(), database, tls, timeouts })
     }
 
-    /// Connects to a server within [`CONNECT_TIMEOUT`]. Messages of channels that are subscribed to later go to `hear`, before
+    /// Connects to a server within `store.redis.connect_timeout`. Messages of channels that are subscribed to later go to `hear`, before
     /// anything that the server answers after them.
     pub(super) async fn open(
         &self,
@@ -153,13 +155,23 @@ impl Connector {
         let connecting = async {
             let socket = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(lost)?;
             socket.set_nodelay(true).map_err(lost)?;
-            let Some(tls) = &self.tls else { return set_up(socket, login, database, hear).await };
+            let Some(tls) = &self.tls else {
+                return set_up(socket, login, database, self.timeouts.command, hear).await;
+            };
             let name = ServerName::try_from(address.host.clone()).map_err(lost)?;
-            set_up(tls.connect(name, socket).await.map_err(lost)?, login, database, hear).await
+            set_up(
+                tls.connect(name, socket).await.map_err(lost)?,
+                login,
+                database,
+                self.timeouts.command,
+                hear,
+            )
+            .await
         };
-        let late =
-            |_| Err(RedisError::Lost(format!("no connection within {} ms", CONNECT_TIMEOUT.as_millis())));
-        timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(late)
+        let late = |_| {
+            Err(RedisError::Lost(format!("no connection within {} ms", self.timeouts.connect.as_millis())))
+        };
+        timeout(self.timeouts.connect, connecting).await.unwrap_or_else(late)
     }
 }
 
@@ -172,6 +184,7 @@ async fn set_up(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     login: &RedisLogin,
     database: i64,
+    command_timeout: Duration,
     hear: impl Fn(&PushInfo) + Send + Sync + 'static,
 ) -> Result<Connection, RedisError> {
     let mut who = RedisConnectionInfo::default()
@@ -194,7 +207,7 @@ async fn set_up(
         });
     let (commands, task) = MultiplexedConnection::new_with_config(&who, stream, config).await?;
     let task = tokio::spawn(task).abort_handle();
-    Ok(Connection { commands, _driver: Arc::new(ConnectionTask(task)) })
+    Ok(Connection { commands, command_timeout, _task: Arc::new(ConnectionTask(task)) })
 }
 
 /// What TLS needs, read once: a bad file stops the start.

@@ -13,16 +13,15 @@ use super::connect::{Connection, Connector};
 use super::data_loss_detector::GenerationIds;
 use super::error::RedisError;
 use super::keyspace::{Keyspace, Shard};
-use super::revocation_subscriber::RevocationFreshness;
+use super::revocation_subscriber::{LogEntry, LogPosition, RevocationFreshness};
 use super::server_settings_check::SettingsCheck;
-use super::{CONNECT_TIMEOUT, OUTAGE_TIMEOUT, SYNC_SCRIPT, now};
-use crate::config::{RedisAddress, RedisLogin};
-use crate::sessions::UnixMillis;
+use super::{SYNC_SCRIPT, now};
+use crate::config::{RedisAddress, RedisLogin, RedisTimeouts};
 
-/// How often a server is asked for a sign of life. A silence is noticed within this and [`super::COMMAND_TIMEOUT`].
+/// How often a server is asked for a sign of life. A silence is noticed within this and `store.redis.command_timeout`.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Every so many heartbeats the revoked sessions are read anew, although nothing should be missing: a message between
+/// Every so many heartbeats the logs of revocations are read on, although nothing should be missing: a message between
 /// nodes of a cluster may get lost unnoticed.
 const HEARTBEATS_A_SYNC: u32 = 10;
 
@@ -37,10 +36,16 @@ pub(super) struct Shared {
     pub(super) freshness: RevocationFreshness,
     pub(super) generations: GenerationIds,
     pub(super) settings_check: SettingsCheck,
+    pub(super) timeouts: RedisTimeouts,
 }
 
-/// What the sync script tells of a shard: its mark, and who is revoked until when.
-type LastReported = (String, Vec<(String, UnixMillis)>);
+/// What the sync script tells of a shard: its mark, and a page of its log.
+type Page = (String, Vec<LogEntry>);
+
+/// Entries of each shard's log that are asked for together: mostly there are none.
+const FIRST_PAGE: usize = 100;
+/// Entries of one shard's log in one answer, where there are more: commands of requests wait for no more than that.
+const PAGE: usize = 1000;
 
 /// Where a supervised connection leads to.
 #[derive(Debug)]
@@ -99,7 +104,7 @@ impl Supervised {
     }
 
     /// The connection. Where there is none it is waited for, until `deadline` at most, and not at all in an outage that
-    /// has lasted for longer than [`OUTAGE_TIMEOUT`]: then nobody is served by making everybody wait.
+    /// has lasted for longer than an operation may take: then nobody is served by making everybody wait.
     pub(super) async fn up(&self, deadline: Instant) -> Result<ActiveConnection, String> {
         let mut state = self.state.subscribe();
         loop {
@@ -113,7 +118,7 @@ impl Supervised {
                 }
                 State::Down { since, why } => (*since, why.clone()),
             };
-            match timeout_at(deadline.min(since + OUTAGE_TIMEOUT), state.changed()).await {
+            match timeout_at(deadline.min(since + self.shared.timeouts.operation), state.changed()).await {
                 Ok(Ok(())) => {}
                 _ => return Err(why),
             }
@@ -176,12 +181,12 @@ impl Supervised {
         loop {
             number += 1;
             let why = match self.establish(number).await {
-                Ok((up, synced)) => {
+                Ok(up) => {
                     let address = &up.address;
                     tracing::info!(%address, "connected to Redis");
                     self.state.send_replace(State::Up(up.clone()));
                     self.shared.settings_check.check_settings(address, &up.connection).await;
-                    let why = self.supervise(&up, synced).await;
+                    let why = self.supervise(&up).await;
                     self.serving_all.store(false, Ordering::Relaxed);
                     tracing::warn!(%address, why, "the connection to Redis is lost");
                     self.state.send_replace(State::Down { since: Instant::now(), why: why.clone() });
@@ -205,12 +210,9 @@ impl Supervised {
         }
     }
 
-    /// Connects, makes sure that it is a master, and catches up with what was revoked meanwhile. Messages are subscribed
-    /// to first, so that nothing falls between the two.
-    async fn establish(
-        self: &Arc<Supervised>,
-        number: u64,
-    ) -> Result<(ActiveConnection, Vec<Shard>), RedisError> {
+    /// Connects, and makes sure that it is a master with a store of ours. Messages are subscribed to before the logs of
+    /// revocations are read, so that nothing falls between the two.
+    async fn establish(self: &Arc<Supervised>, number: u64) -> Result<ActiveConnection, RedisError> {
         let address = self.address().await?;
         let in_place = |error: RedisError| RedisError::Lost(format!("{address}: {}", error.text()));
         let link = Arc::downgrade(self);
@@ -224,8 +226,9 @@ impl Supervised {
         let connection = self.shared.connector.open(&address, hear).await.map_err(in_place)?;
         is_master(&connection).await.map_err(in_place)?;
         connection.subscribe(self.shared.freshness.channel()).await.map_err(in_place)?;
-        let synced = self.sync(&connection).await.map_err(in_place)?;
-        Ok((ActiveConnection { connection, address, since: Instant::now(), number }, synced))
+        // Whether it is a store of ours is seen before anything is written; the logs are read while it works already.
+        self.check_marks(&connection).await.map_err(in_place)?;
+        Ok(ActiveConnection { connection, address, since: Instant::now(), number })
     }
 
     async fn address(&self) -> Result<RedisAddress, RedisError> {
@@ -238,9 +241,10 @@ impl Supervised {
         }
     }
 
-    /// Looks after a connection until it is broken, and tells why it is. What was revoked in the shards `synced` has been
-    /// read over it.
-    async fn supervise(&self, up: &ActiveConnection, mut synced: Vec<Shard>) -> String {
+    /// Looks after a connection until it is broken, and tells why it is.
+    async fn supervise(&self, up: &ActiveConnection) -> String {
+        // The shards whose logs have been read over it.
+        let mut synced = Vec::new();
         let mut broken = self.broken.subscribe();
         let mut beat = interval(HEARTBEAT_INTERVAL);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -257,7 +261,7 @@ impl Supervised {
                 }
             };
             let checked = match anew {
-                true => self.sync(&up.connection).await.map(|shards| synced = shards),
+                true => self.sync(&up.connection, &synced).await.map(|shards| synced = shards),
                 false => self.heartbeat(&up.connection, &synced).await,
             };
             if let Err(error) = checked {
@@ -279,48 +283,99 @@ impl Supervised {
         Ok(())
     }
 
-    /// Reads all that is revoked, and tells of which shards.
-    async fn sync(&self, connection: &Connection) -> Result<Vec<Shard>, RedisError> {
-        let shared = &self.shared;
-        let shards: Vec<Shard> = self.shards().iter().copied().collect();
-        if shards.is_empty() {
-            return Ok(shards);
-        }
-        let asked_at = now();
-        let mut questions = redis::Pipeline::with_capacity(shards.len());
-        for &shard in &shards {
-            let mark = shared.generations.fresh();
-            let keys = [shared.keyspace.mark(shard), shared.keyspace.revoked(shard)];
-            questions.cmd("EVAL").arg(SYNC_SCRIPT).arg(keys.len()).arg(&keys).arg(mark).arg(asked_at);
-        }
-        let answers: Vec<RedisResult<LastReported>> =
-            connection.query_all(questions.ignore_errors(), CONNECT_TIMEOUT).await?;
-        let (mut heard, mut lost, all) = (Vec::with_capacity(shards.len()), 0, shards.len());
-        for (shard, answer) in shards.into_iter().zip(answers) {
-            match answer.map_err(RedisError::from) {
-                Ok((mark, revoked)) => {
-                    lost += usize::from(shared.generations.is_new(shard, mark)?);
-                    revoked.iter().for_each(|(session, until)| shared.freshness.revoked(session, *until));
-                    heard.push(shard);
-                }
-                Err(error @ (RedisError::Lost(_) | RedisError::Refused(_) | RedisError::NoScript)) => {
-                    return Err(error);
-                }
-                // It is served elsewhere, or by nobody: the others are heard all the same.
-                Err(
-                    RedisError::Moved(_)
-                    | RedisError::Ask(_)
-                    | RedisError::TryAgain
-                    | RedisError::Unserved(_),
-                ) => {}
+    /// Finds out whether it is the store that it was. Fails where another version lays its keys out in another way; a store
+    /// of an earlier one is converted.
+    async fn check_marks(&self, connection: &Connection) -> Result<(), RedisError> {
+        let shards = self.shards().iter().copied().collect();
+        let pages = self.read_pages(connection, shards, 1).await?;
+        let marks = pages.into_iter().filter_map(|(shard, page)| Some((shard, page?.0)));
+        self.compare_marks(marks).map(drop)
+    }
+
+    /// The shards whose marks are others than before: their logs have to be read from the beginning.
+    fn compare_marks(&self, marks: impl Iterator<Item = (Shard, String)>) -> Result<Vec<Shard>, RedisError> {
+        let mut lost = Vec::new();
+        for (shard, mark) in marks {
+            if self.shared.generations.is_new(shard, mark)? {
+                self.shared.freshness.set_position(shard, LogPosition::default());
+                lost.push(shard);
             }
         }
-        if lost > 0 {
-            shared.generations.count_loss(lost);
+        if !lost.is_empty() {
+            self.shared.generations.count_loss(lost.len());
         }
-        shared.freshness.heard(heard.iter().copied(), asked_at);
+        Ok(lost)
+    }
+
+    /// Reads on in the logs of revocations, page by page, and tells of which shards. Those that were not `known` over this
+    /// connection begin a little before where they were left.
+    async fn sync(&self, connection: &Connection, known: &[Shard]) -> Result<Vec<Shard>, RedisError> {
+        let freshness = &self.shared.freshness;
+        let shards: Vec<Shard> = self.shards().iter().copied().collect();
+        for &shard in shards.iter().filter(|shard| !known.contains(shard)) {
+            freshness.set_position(shard, freshness.position(shard).rewound());
+        }
+        let asked_at = now();
+        let all = shards.len();
+        let mut heard = Vec::with_capacity(all);
+        let pages = self.read_pages(connection, shards, FIRST_PAGE).await?;
+        let marks = pages.iter().filter_map(|(shard, page)| Some((*shard, page.as_ref()?.0.clone())));
+        let lost = self.compare_marks(marks)?;
+        for (shard, page) in pages {
+            let Some((_, mut page)) = page else { continue };
+            let mut read = FIRST_PAGE;
+            if lost.contains(&shard) {
+                (page, read) = (Vec::new(), 0);
+            }
+            freshness.page(shard, &page, asked_at);
+            let mut is_served = true;
+            while is_served && page.len() >= read {
+                read = PAGE;
+                let next =
+                    self.read_pages(connection, vec![shard], PAGE).await?.pop().and_then(|(_, page)| page);
+                is_served = next.is_some();
+                page = next.map(|(_, page)| page).unwrap_or_default();
+                freshness.page(shard, &page, asked_at);
+            }
+            if is_served {
+                heard.push(shard);
+            }
+        }
+        freshness.heard(heard.iter().copied(), asked_at);
         self.serving_all.store(heard.len() == all, Ordering::Relaxed);
         Ok(heard)
+    }
+
+    /// Asks for a page of each shard's log. A shard that is served elsewhere, or by nobody, has none; the others are heard all
+    /// the same.
+    async fn read_pages(
+        &self,
+        connection: &Connection,
+        shards: Vec<Shard>,
+        count: usize,
+    ) -> Result<Vec<(Shard, Option<Page>)>, RedisError> {
+        if shards.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shared = &self.shared;
+        let mut questions = redis::Pipeline::with_capacity(shards.len());
+        for &shard in &shards {
+            let keyspace = &shared.keyspace;
+            let keys =
+                [keyspace.mark(shard), keyspace.revocations(shard), keyspace.revoked_of_layout_1(shard)];
+            let (mark, first) = (shared.generations.fresh(), shared.freshness.position(shard).next());
+            let question = questions.cmd("EVAL").arg(SYNC_SCRIPT).arg(keys.len()).arg(&keys);
+            question.arg(mark).arg(now()).arg(first).arg(count);
+        }
+        let patience = shared.timeouts.operation;
+        let answers: Vec<RedisResult<Page>> =
+            connection.query_all(questions.ignore_errors(), patience).await?;
+        let page = |(shard, answer): (Shard, RedisResult<Page>)| match answer.map_err(RedisError::from) {
+            Ok(page) => Ok((shard, Some(page))),
+            Err(error @ (RedisError::Lost(_) | RedisError::Refused(_) | RedisError::NoScript)) => Err(error),
+            Err(_) => Ok((shard, None)),
+        };
+        shards.into_iter().zip(answers).map(page).collect()
     }
 }
 

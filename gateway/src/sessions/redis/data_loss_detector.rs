@@ -67,6 +67,6 @@ mod tests {
         assert_eq!(is_new(3, &first), Ok(false), "the first sight is no news");
         assert_eq!(is_new(3, &first), Ok(false));
         assert_eq!(is_new(3, &generations.fresh()), Ok(true));
-        assert!(is_new(4, "2 x").is_err_and(|why| why.contains("upgrade")));
+        assert!(is_new(4, "3 x").is_err_and(|why| why.contains("upgrade")));
     }
 }

@@ -1,7 +1,8 @@
-//! How long ago each shard was last heard, and how long the revoked sessions may be judged by without hearing more.
+//! What was read of each shard's log of revocations and when it was last heard, and how long the revoked sessions may be
+//! judged by without hearing more.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::{PushInfo, PushKind, Value};
@@ -14,6 +15,41 @@ use crate::sessions::{Revocations, SessionId, UnixMillis};
 /// How long `strict` goes without a sign of life.
 const MAX_REVOCATION_STALENESS: Duration = Duration::from_secs(1);
 
+/// No revocation has to be remembered for longer, in milliseconds: the longest access token there is, and what clocks and
+/// leeway add. What says otherwise was written by a clock that is wrong.
+const MAX_REMEMBERED: UnixMillis = 25 * 60 * 60 * 1000;
+
+/// How far is gone back in a log over a new connection, in milliseconds. The server may be another now, which has lost the
+/// last entries and whose clock is behind: its new ones then stand before those that were read.
+const REWIND: UnixMillis = 60_000;
+
+/// An entry of a shard's log: its id, and which session is revoked until when.
+pub(super) type LogEntry = (String, (String, UnixMillis));
+
+/// A place in a shard's log: the id of a stream's entry, which begins with the server's time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct LogPosition {
+    millis: u64,
+    number: u64,
+}
+
+impl LogPosition {
+    fn parse(id: &str) -> Option<LogPosition> {
+        let (millis, number) = id.split_once('-')?;
+        Some(LogPosition { millis: millis.parse().ok()?, number: number.parse().ok()? })
+    }
+
+    /// The lowest id after it.
+    pub(super) fn next(self) -> String {
+        format!("{}-{}", self.millis, self.number.saturating_add(1))
+    }
+
+    /// Where reading on begins over a new connection.
+    pub(super) fn rewound(self) -> LogPosition {
+        LogPosition { millis: self.millis.saturating_sub(REWIND), number: 0 }
+    }
+}
+
 /// Brings what is heard to the set of revoked sessions.
 #[derive(Debug)]
 pub(super) struct RevocationFreshness {
@@ -22,6 +58,10 @@ pub(super) struct RevocationFreshness {
     max_silence: UnixMillis,
     channel: String,
     heard: [AtomicU64; SHARDS],
+    /// Up to where each shard's log was read.
+    positions: Mutex<[LogPosition; SHARDS]>,
+    /// How many pages were read.
+    pages: AtomicU64,
     /// Whether every shard has been heard once.
     whole: watch::Sender<bool>,
 }
@@ -42,6 +82,8 @@ impl RevocationFreshness {
             max_silence,
             channel,
             heard: std::array::from_fn(|_| AtomicU64::new(0)),
+            positions: Mutex::new([LogPosition::default(); SHARDS]),
+            pages: AtomicU64::new(0),
             whole: watch::Sender::new(false),
         }
     }
@@ -73,11 +115,35 @@ impl RevocationFreshness {
         }
     }
 
-    /// A session was found to be revoked.
-    pub(super) fn revoked(&self, session: &str, until: UnixMillis) {
-        if let Ok(session) = session.parse() {
-            self.revocations.insert(session, until);
+    /// Up to where a shard's log was read.
+    pub(super) fn position(&self, shard: Shard) -> LogPosition {
+        self.positions()[shard]
+    }
+
+    /// A shard's log has to be read on from there.
+    pub(super) fn set_position(&self, shard: Shard, position: LogPosition) {
+        self.positions()[shard] = position;
+    }
+
+    /// A page of a shard's log was read.
+    pub(super) fn page(&self, shard: Shard, page: &[LogEntry], now: UnixMillis) {
+        let revoked = page.iter().filter_map(|(_, (session, until))| session.parse().ok().zip(Some(*until)));
+        let latest = now.saturating_add(MAX_REMEMBERED);
+        let counting = revoked.filter(|(_, until)| *until > now);
+        self.revocations.extend(counting.map(|(session, until)| (session, until.min(latest))));
+        if let Some(last) = page.last().and_then(|(id, _)| LogPosition::parse(id)) {
+            self.set_position(shard, last);
         }
+        self.pages.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many pages were read so far: whoever waits sees by it that something happens.
+    pub(super) fn pages(&self) -> u64 {
+        self.pages.load(Ordering::Relaxed)
+    }
+
+    fn positions(&self) -> MutexGuard<'_, [LogPosition; SHARDS]> {
+        self.positions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything that was revoked in these shards before `at` has been heard.
@@ -125,6 +191,22 @@ mod tests {
         }
         assert!(freshness.revocations().is_revoked(&one));
         assert!(!freshness.revocations().is_revoked(&two));
+    }
+
+    #[test]
+    fn a_log_is_read_on_from_the_last_entry_and_over_a_new_connection_from_a_minute_before() {
+        let freshness = freshness(Revocation::Strict);
+        let (one, past) = (SessionId::random(), SessionId::random());
+        let entry = |id: &str, session: SessionId, until| (id.to_owned(), (session.to_string(), until));
+        freshness.page(3, &[entry("70000-0", past, 999), entry("70000-7", one, u64::MAX)], 1_000);
+        let position = freshness.position(3);
+        assert_eq!((position.next(), position.rewound().next()), ("70000-8".into(), "10000-1".into()));
+        assert_eq!(freshness.position(4).next(), "0-1");
+        freshness.page(3, &[], 1_000);
+        assert_eq!(freshness.position(3), position);
+        assert!(freshness.revocations().is_revoked(&one) && !freshness.revocations().is_revoked(&past));
+        freshness.revocations().prune_expired(1_000 + MAX_REMEMBERED);
+        assert!(freshness.revocations().is_empty(), "a wrong clock's time is not for ever");
     }
 
     #[test]

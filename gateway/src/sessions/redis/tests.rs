@@ -20,7 +20,8 @@ async fn a_swap_whose_answer_was_lost_is_known_again_when_it_is_sent_again() {
     let store = RedisStore::open(&settings(single(&server))).unwrap();
     let keyspace = &store.client.shared.keyspace;
     let key = put("a", None).key;
-    let keys = [keyspace.record(&key), keyspace.revoked(shard_of("a")), keyspace.group(shard_of("a"), "1")];
+    let keys =
+        [keyspace.record(&key), keyspace.revocations(shard_of("a")), keyspace.group(shard_of("a"), "1")];
     let swap = |expected: Option<Version>, new: Version| {
         let later = (now() + 60_000).to_string();
         let arguments =

@@ -12,8 +12,7 @@ use super::cluster::Cluster;
 use super::connection_supervisor::{Shared, Supervised, Target};
 use super::error::RedisError;
 use super::keyspace::{SHARDS, Shard};
-use super::{COMMAND_TIMEOUT, OPERATION_TIMEOUT};
-use crate::config::RedisServers;
+use crate::config::{RedisServers, RedisTimeouts};
 
 /// Before a slot that is being moved is asked again.
 const RETRY_DELAY: Duration = Duration::from_millis(20);
@@ -71,19 +70,21 @@ impl Topology {
         }
     }
 
-    /// Has a command carried out by whoever keeps the shard, within [`OPERATION_TIMEOUT`]. It is sent a second time where its answer
+    /// Has a command carried out by whoever keeps the shard, within `store.redis.operation_timeout`. It is sent a second time where its answer
     /// was lost, so twice must be no different from once.
     pub(super) async fn query<T: FromRedisValue>(
         &self,
+        timeouts: RedisTimeouts,
         shard: Shard,
         command: &Cmd,
     ) -> Result<T, RedisError> {
-        let deadline = Instant::now() + OPERATION_TIMEOUT;
+        let RedisTimeouts { command: command_timeout, operation, .. } = timeouts;
+        let deadline = Instant::now() + operation;
         let (mut retried, mut redirections) = (false, 0);
         let mut redirected: Option<Arc<Supervised>> = None;
         loop {
             // A command begun later could not be waited for.
-            let begun = deadline - COMMAND_TIMEOUT;
+            let begun = deadline - command_timeout;
             let (link, asking) = match (redirected.take(), self) {
                 (Some(link), _) => (link, true),
                 (None, Topology::One(kept)) => (Arc::clone(kept.link()), false),
@@ -126,11 +127,8 @@ impl Topology {
                     return Err(error);
                 }
             }
-            if Instant::now() + COMMAND_TIMEOUT > deadline {
-                return Err(RedisError::Lost(format!(
-                    "no answer within {} ms",
-                    OPERATION_TIMEOUT.as_millis()
-                )));
+            if Instant::now() + command_timeout > deadline {
+                return Err(RedisError::Lost(format!("no answer within {} ms", operation.as_millis())));
             }
         }
     }

@@ -26,6 +26,7 @@ const POLICY: Policy = Policy {
         max_duration: 900_000,
     },
     throttle: Some(RateLimitPolicy { max_failures: 20, window: 60_000 }),
+    session_limit: None,
 };
 const CREDENTIAL: [u8; 16] = [7; 16];
 const ACTIVE: Account = Account::Active { credential: CREDENTIAL };
@@ -41,7 +42,12 @@ fn now() -> UnixMillis {
 }
 
 fn new_session(subject: &str) -> NewSession {
-    NewSession { subject: subject.into(), username: "alice".into(), credential: CREDENTIAL }
+    NewSession {
+        subject: subject.into(),
+        username: "alice".into(),
+        credential: CREDENTIAL,
+        client: ClientInfo::default(),
+    }
 }
 
 fn key(id: &str) -> Key {
@@ -169,7 +175,7 @@ async fn racing_refreshes_of_one_token_get_one_successor(bench: Bench) {
         let sessions = sessions.clone();
         tokio::spawn(async move {
             sessions
-                .refresh(opened.session, opened.refresh_token, |_| ACTIVE, at(1))
+                .refresh(opened.session, opened.refresh_token, |_| ACTIVE, None, at(1))
                 .await
                 .unwrap()
                 .successor
@@ -193,7 +199,7 @@ async fn a_dead_token_ends_its_family_and_no_other(bench: Bench) {
         sessions.open(new_session("1"), at(0)).await.unwrap(),
     );
     let refresh =
-        |opened: NewTokens, token, now| sessions.refresh(opened.session, token, |_| ACTIVE, at(now));
+        |opened: NewTokens, token, now| sessions.refresh(opened.session, token, |_| ACTIVE, None, at(now));
     let second = refresh(stolen, stolen.refresh_token, 1).await.unwrap().successor.unwrap().id;
     refresh(stolen, second, 2).await.unwrap();
     assert_eq!(refresh(stolen, stolen.refresh_token, 10_002).await, Err(RefreshError::Reused));
@@ -203,20 +209,67 @@ async fn a_dead_token_ends_its_family_and_no_other(bench: Bench) {
     assert!(!sessions.revocations().is_revoked(&other.session));
 }
 
+fn network() -> SourceNetwork {
+    SourceNetwork::of("192.0.2.1".parse().unwrap())
+}
+
+/// Asks for a permit and settles it, after a while; gives what was decided.
+async fn attempt(sessions: &Sessions, result: LoginResult, now: UnixMillis) -> LoginDecision {
+    let decision = sessions.begin_login("alice", &network(), now).await.unwrap();
+    let LoginDecision::Permitted(permit) = decision else { return decision };
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    sessions.settle_login(permit.clone(), result, now).await.unwrap();
+    LoginDecision::Permitted(permit)
+}
+
 async fn parallel_guesses_never_pass_the_limit(bench: Bench) {
-    let sessions = Sessions::start(bench.store, POLICY, at(0)).await.unwrap();
-    let guesses = (0..50).map(|_| {
-        let sessions = sessions.clone();
-        tokio::spawn(async move { sessions.reserve_attempt("alice", at(1)).await.unwrap() })
-    });
-    let guesses: Vec<_> = guesses.collect();
-    let mut reserved = 0;
+    let now = real_time();
+    let sessions = Sessions::start(bench.store, POLICY, now).await.unwrap();
+    let guesses: Vec<_> = (0..50)
+        .map(|_| {
+            let sessions = sessions.clone();
+            tokio::spawn(async move { attempt(&sessions, LoginResult::Failed, now).await })
+        })
+        .collect();
+    let (mut looked_at, mut locked) = (0, 0);
     for guess in guesses {
-        reserved += usize::from(guess.await.unwrap() == LoginAttempt::Reserved);
+        match guess.await.unwrap() {
+            LoginDecision::Permitted(_) => looked_at += 1,
+            LoginDecision::Locked { .. } => locked += 1,
+            other => panic!("{other:?}"),
+        }
     }
-    assert_eq!(reserved, 5);
-    sessions.attempt_succeeded("alice").await.unwrap();
-    assert_eq!(sessions.reserve_attempt("alice", at(2)).await.unwrap(), LoginAttempt::Reserved);
+    assert_eq!((looked_at, locked), (5, 45));
+}
+
+async fn right_passwords_that_come_together_wait_for_each_other(bench: Bench) {
+    let now = real_time();
+    let sessions = Sessions::start(bench.store, POLICY, now).await.unwrap();
+    let attempts: Vec<_> = (0..30)
+        .map(|_| {
+            let sessions = sessions.clone();
+            tokio::spawn(async move { attempt(&sessions, LoginResult::Succeeded, now).await })
+        })
+        .collect();
+    for attempt in attempts {
+        let decision = attempt.await.unwrap();
+        assert!(matches!(decision, LoginDecision::Permitted(_)), "{decision:?}");
+    }
+}
+
+async fn attempts_that_were_never_settled_are_told_to_come_back_and_then_forgotten(bench: Bench) {
+    let now = real_time();
+    let sessions = Sessions::start(bench.store, POLICY, now).await.unwrap();
+    for _ in 0..5 {
+        let decision = sessions.begin_login("alice", &network(), now).await.unwrap();
+        assert!(matches!(decision, LoginDecision::Permitted(_)));
+    }
+    let began = Instant::now();
+    let decision = sessions.begin_login("alice", &network(), now).await.unwrap();
+    assert!(matches!(decision, LoginDecision::Busy), "{decision:?}");
+    assert!(began.elapsed() < Duration::from_secs(5));
+    let decision = sessions.begin_login("alice", &network(), now + 10_000).await.unwrap();
+    assert!(matches!(decision, LoginDecision::Permitted(_)), "{decision:?}");
 }
 
 /// Now, for stores that forget by a clock of their own.
@@ -228,13 +281,15 @@ async fn a_name_can_be_unlocked(bench: Bench) {
     let now = real_time();
     let sessions = Sessions::start(bench.store, POLICY, now).await.unwrap();
     for _ in 0..5 {
-        sessions.reserve_attempt("alice", now).await.unwrap();
+        attempt(&sessions, LoginResult::Failed, now).await;
     }
-    assert!(matches!(sessions.reserve_attempt("alice", now).await.unwrap(), LoginAttempt::Locked { .. }));
+    let locked = attempt(&sessions, LoginResult::Failed, now).await;
+    assert!(matches!(locked, LoginDecision::Locked { .. }), "{locked:?}");
     assert_eq!(sessions.locked_for("alice", now).await.unwrap(), Some(POLICY.lockout.duration));
     assert!(sessions.unlock("alice", now).await.unwrap());
     assert_eq!(sessions.locked_for("alice", now).await.unwrap(), None);
-    assert_eq!(sessions.reserve_attempt("alice", now).await.unwrap(), LoginAttempt::Reserved);
+    let unlocked = attempt(&sessions, LoginResult::Failed, now).await;
+    assert!(matches!(unlocked, LoginDecision::Permitted(_)), "{unlocked:?}");
     assert!(!sessions.unlock("alice", now).await.unwrap(), "it was not locked any more");
     assert!(!sessions.unlock("nobody", now).await.unwrap());
 }
@@ -246,42 +301,96 @@ async fn a_network_gets_its_failures_once_however_many_instances_it_asks(bench: 
         Sessions::start(Arc::clone(&bench.store), POLICY, now).await.unwrap(),
         Sessions::start(bench.store, POLICY, now).await.unwrap(),
     ];
-    let network = SourceNetwork::of("2001:db8::1".parse().unwrap());
+    let begin = |sessions: &Sessions, address: &str, name: String, now| {
+        let (sessions, network) = (sessions.clone(), SourceNetwork::of(address.parse().unwrap()));
+        async move { sessions.begin_login(&name, &network, now).await.unwrap() }
+    };
     let guesses = (0..100).map(|i| {
-        let sessions = instances[i % 2].clone();
+        let (sessions, begun) =
+            (instances[i % 2].clone(), begin(&instances[i % 2], "2001:db8::1", format!("user{i}"), now));
         tokio::spawn(async move {
-            sessions.acquire_rate_limit(RateLimitScope::Login, &network, now).await.unwrap()
+            match begun.await {
+                LoginDecision::Permitted(permit) => {
+                    sessions.settle_login(permit, LoginResult::Failed, now).await.unwrap();
+                    true
+                }
+                LoginDecision::Limited { .. } => false,
+                other => panic!("{other:?}"),
+            }
         })
     });
     let guesses: Vec<_> = guesses.collect();
-    let mut free = 0;
+    let mut looked_at = 0;
     for guess in guesses {
-        free += usize::from(guess.await.unwrap() == RateLimitDecision::Allowed);
+        looked_at += usize::from(guess.await.unwrap());
     }
-    assert_eq!(free, 20);
+    // While they wait for each other the bucket drains, one in three seconds.
+    assert!((20..=21).contains(&looked_at), "{looked_at}");
     let [here, there] = &instances;
-    let decision = |scope, address: &str, now| {
-        let network = SourceNetwork::of(address.parse().unwrap());
-        async move { here.acquire_rate_limit(scope, &network, now).await.unwrap() }
-    };
     let neighbour = "2001:db8::2";
-    assert_eq!(
-        decision(RateLimitScope::Login, neighbour, now).await,
-        RateLimitDecision::Limited { retry_after: 3_000 }
-    );
-    assert_eq!(decision(RateLimitScope::Login, "2001:db8:0:1::1", now).await, RateLimitDecision::Allowed);
-    assert_eq!(decision(RateLimitScope::Refresh, neighbour, now).await, RateLimitDecision::Allowed);
-    there.refund_rate_limit(RateLimitScope::Login, &network).await.unwrap();
-    assert_eq!(decision(RateLimitScope::Login, neighbour, now).await, RateLimitDecision::Allowed);
-    assert_eq!(
-        decision(RateLimitScope::Login, neighbour, now + 3_000).await,
-        RateLimitDecision::Allowed,
-        "one has drained"
-    );
-    assert!(matches!(
-        decision(RateLimitScope::Login, neighbour, now + 3_000).await,
-        RateLimitDecision::Limited { .. }
-    ));
+    let limited = begin(here, neighbour, "x".into(), now).await;
+    assert!(matches!(limited, LoginDecision::Limited { retry_after: 1..=6_000 }), "{limited:?}");
+    let elsewhere = begin(there, "2001:db8:0:1::1", "y".into(), now).await;
+    assert!(matches!(elsewhere, LoginDecision::Permitted(_)), "{elsewhere:?}");
+    let network = SourceNetwork::of(neighbour.parse().unwrap());
+    let refresh = here.count_failure(RateLimitScope::Refresh, &network, now).await.unwrap();
+    assert_eq!(refresh, RateLimitDecision::Allowed, "each scope has a count of its own");
+    let later = begin(there, neighbour, "z".into(), now + 6_000).await;
+    assert!(matches!(later, LoginDecision::Permitted(_)), "some have drained: {later:?}");
+}
+
+async fn a_user_with_too_many_sessions_loses_the_oldest_or_is_refused(bench: Bench) {
+    let limit = |when_full| Some(SessionLimit { max: 2, when_full });
+    let policy = Policy { session_limit: limit(WhenFull::EndOldest), ..POLICY };
+    let sessions = Sessions::start(bench.store, policy, at(0)).await.unwrap();
+    let mut opened = Vec::new();
+    for now in 1..=3 {
+        opened.push(sessions.open(new_session("1"), at(now)).await.unwrap().session);
+    }
+    let ids = |list: Vec<SessionInfo>| list.into_iter().map(|session| session.id).collect::<Vec<_>>();
+    assert_eq!(ids(sessions.list(Some("1"), at(4)).await.unwrap()), [opened[2], opened[1]]);
+    assert!(sessions.revocations().is_revoked(&opened[0]));
+    sessions.set_policy(Policy { session_limit: limit(WhenFull::Refuse), ..POLICY });
+    let refused = sessions.open(new_session("1"), at(5)).await;
+    assert!(matches!(refused, Err(OpenSessionError::TooMany)));
+    assert_eq!(ids(sessions.list(Some("1"), at(6)).await.unwrap()), [opened[2], opened[1]]);
+    sessions.open(new_session("2"), at(7)).await.unwrap();
+    assert_eq!(sessions.list(None, at(8)).await.unwrap().len(), 3);
+}
+
+async fn sessions_tell_who_opened_them_and_only_their_user_or_an_operator_ends_them(bench: Bench) {
+    let sessions = Sessions::start(bench.store, POLICY, at(0)).await.unwrap();
+    let client = |agent: &str| ClientInfo::new("192.0.2.7".parse().unwrap(), Some(agent));
+    let new = NewSession { client: client("one"), ..new_session("1") };
+    let opened = sessions.open(new, at(1)).await.unwrap();
+    let refreshed = client("two");
+    let (id, token) = (opened.session, opened.refresh_token);
+    sessions.refresh(id, token, |_| ACTIVE, Some(&refreshed), at(2_000)).await.unwrap();
+    let listed = sessions.list(Some("1"), at(2_001)).await.unwrap();
+    let [info] = &listed[..] else { panic!("{listed:?}") };
+    assert_eq!((info.started_at, info.last_refreshed_at), (at(1), at(2_000)));
+    assert_eq!((info.id, &info.client), (id, &refreshed));
+    assert!(!sessions.revoke_of(Some("2"), id, at(3_000)).await.unwrap(), "it is another's");
+    assert!(!sessions.revoke_of(Some("1"), SessionId::random(), at(3_000)).await.unwrap());
+    assert!(sessions.revoke_of(Some("1"), id, at(3_000)).await.unwrap());
+    assert!(!sessions.revoke_of(None, id, at(3_000)).await.unwrap(), "it is over");
+    assert!(sessions.revocations().is_revoked(&id));
+    assert_eq!(sessions.list(None, at(3_001)).await.unwrap(), []);
+}
+
+async fn an_account_that_changes_ends_the_sessions_from_before_and_no_later_ones(bench: Bench) {
+    let sessions = Sessions::start(bench.store, POLICY, at(0)).await.unwrap();
+    let changed = [8; 16];
+    let before = sessions.open(new_session("1"), at(0)).await.unwrap();
+    let after = NewSession { credential: changed, ..new_session("1") };
+    let after = sessions.open(after, at(1)).await.unwrap();
+    let other = sessions.open(new_session("2"), at(1)).await.unwrap();
+    let active = Account::Active { credential: changed };
+    assert_eq!(sessions.end_changed("1", active, at(2)).await.unwrap(), 1);
+    let revoked = |session| sessions.revocations().is_revoked(&session);
+    assert!(revoked(before.session) && !revoked(after.session) && !revoked(other.session));
+    assert_eq!(sessions.end_changed("1", Account::Gone, at(3)).await.unwrap(), 1);
+    assert!(revoked(after.session) && !revoked(other.session));
 }
 
 async fn a_changed_account_ends_its_sessions_at_their_next_refresh(bench: Bench) {
@@ -289,7 +398,7 @@ async fn a_changed_account_ends_its_sessions_at_their_next_refresh(bench: Bench)
     for account in [Account::Gone, Account::Active { credential: [8; 16] }] {
         let opened = sessions.open(new_session("1"), at(0)).await.unwrap();
         let refresh = |account: Account, now| {
-            sessions.refresh(opened.session, opened.refresh_token, move |_| account, at(now))
+            sessions.refresh(opened.session, opened.refresh_token, move |_| account, None, at(now))
         };
         assert_eq!(refresh(account, 1).await, Err(RefreshError::AccountChanged));
         assert_eq!(refresh(ACTIVE, 2).await, Err(RefreshError::Revoked), "it does not come back");
@@ -316,25 +425,26 @@ async fn what_was_answered_survives_a_restart(bench: Bench) {
         sessions.open(new_session("1"), at(0)).await.unwrap(),
         sessions.open(new_session("1"), at(0)).await.unwrap(),
     );
-    let first = sessions.refresh(kept.session, kept.refresh_token, |_| ACTIVE, at(1)).await.unwrap();
+    let first = sessions.refresh(kept.session, kept.refresh_token, |_| ACTIVE, None, at(1)).await.unwrap();
     sessions.revoke(ended.session, RevocationReason::Logout, at(1)).await.unwrap();
     for _ in 0..5 {
-        sessions.reserve_attempt("alice", at(1)).await.unwrap();
+        attempt(&sessions, LoginResult::Failed, at(1)).await;
     }
     drop(sessions);
 
     let sessions = Sessions::start(reopen(), POLICY, at(2)).await.unwrap();
-    let again = sessions.refresh(kept.session, kept.refresh_token, |_| ACTIVE, at(3)).await.unwrap();
+    let again = sessions.refresh(kept.session, kept.refresh_token, |_| ACTIVE, None, at(3)).await.unwrap();
     assert_eq!(again.successor.unwrap().id, first.successor.unwrap().id);
     assert!(
         sessions.revocations().is_revoked(&ended.session),
         "an access token must not pass after a restart"
     );
     assert_eq!(
-        sessions.refresh(ended.session, ended.refresh_token, |_| ACTIVE, at(3)).await,
+        sessions.refresh(ended.session, ended.refresh_token, |_| ACTIVE, None, at(3)).await,
         Err(RefreshError::Revoked)
     );
-    assert!(matches!(sessions.reserve_attempt("alice", at(3)).await.unwrap(), LoginAttempt::Locked { .. }));
+    let locked = attempt(&sessions, LoginResult::Failed, at(3)).await;
+    assert!(matches!(locked, LoginDecision::Locked { .. }), "{locked:?}");
 }
 
 macro_rules! conformance {
@@ -364,6 +474,11 @@ conformance!(
     racing_refreshes_of_one_token_get_one_successor,
     a_dead_token_ends_its_family_and_no_other,
     parallel_guesses_never_pass_the_limit,
+    right_passwords_that_come_together_wait_for_each_other,
+    attempts_that_were_never_settled_are_told_to_come_back_and_then_forgotten,
+    a_user_with_too_many_sessions_loses_the_oldest_or_is_refused,
+    sessions_tell_who_opened_them_and_only_their_user_or_an_operator_ends_them,
+    an_account_that_changes_ends_the_sessions_from_before_and_no_later_ones,
     a_name_can_be_unlocked,
     a_network_gets_its_failures_once_however_many_instances_it_asks,
     a_changed_account_ends_its_sessions_at_their_next_refresh,

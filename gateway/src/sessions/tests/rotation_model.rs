@@ -43,12 +43,14 @@ struct Model {
 
 impl Model {
     fn is_dead(&self, place: usize, mode: Rotation, now: UnixMillis) -> bool {
-        let killer = match mode {
-            Rotation::OnUse => place + 1,
-            Rotation::Strict => place,
-            Rotation::Off => return false,
+        let used = self.first_presented.get(&place).copied();
+        let adopted = self.first_presented.iter().filter(|(place, _)| **place > 0).map(|(_, at)| *at).min();
+        let killed_at = match mode {
+            Rotation::OnUse => used.zip(adopted).map(|(used, adopted)| used.max(adopted)),
+            Rotation::Strict => used,
+            Rotation::Off => None,
         };
-        self.first_presented.get(&killer).is_some_and(|at| now - at >= GRACE)
+        killed_at.is_some_and(|at| now - at >= GRACE)
     }
 }
 
@@ -189,11 +191,52 @@ fn a_client_that_keeps_its_first_token_stays_active_and_costs_one_change_a_secon
     assert!((19..=21).contains(&changes), "{changes}");
 }
 
+/// Thief and owner refresh in turn with what each was given last, or the thief with what the owner stores.
+#[test]
+fn a_thief_and_an_owner_who_refresh_in_turn_are_noticed_and_one_who_keeps_the_first_token_is_not_ended() {
+    for (mode, grace) in [Rotation::OnUse, Rotation::Strict].into_iter().flat_map(|m| [(m, 0), (m, GRACE)]) {
+        let policy = RotationPolicy { mode, grace, idle_ttl: None };
+        let first = TokenId::random();
+        let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, 0, 1_000_000);
+        let mut redeem = |token, now| match session.redeem(token, TokenId::random(), policy, now) {
+            RefreshDecision::Rotated { successor, .. } => Ok(successor),
+            other => Err(other),
+        };
+        let stolen = redeem(first, 1_000).unwrap();
+        let (mut owner, mut thief) = (stolen, stolen);
+        let noticed = (2..12).find(|round| {
+            let now = round * 1_000;
+            let mut turn = |token: &mut TokenId, now| redeem(*token, now).map(|next| *token = next);
+            turn(&mut thief, now).and_then(|()| turn(&mut owner, now + 500)).is_err()
+        });
+        assert_eq!(noticed, Some(2), "{mode:?} with {grace} ms of grace");
+        assert_eq!(redeem(thief, 20_000), Err(RefreshDecision::Revoked));
+    }
+}
+
+#[test]
+fn times_of_a_clock_that_was_ahead_neither_keep_old_tokens_alive_nor_make_the_session_longer() {
+    const DAY: UnixMillis = 86_400_000;
+    let policy = RotationPolicy { mode: Rotation::Strict, grace: GRACE, idle_ttl: None };
+    let first = TokenId::random();
+    let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, DAY, DAY + 100_000);
+    let rotate = |session: &mut Session, token, now| session.redeem(token, TokenId::random(), policy, now);
+    assert!(matches!(rotate(&mut session, first, DAY), RefreshDecision::Rotated { .. }));
+    assert!(
+        matches!(rotate(&mut session, first, 1_000), RefreshDecision::Rotated { .. }),
+        "the grace begins anew"
+    );
+    assert_eq!(session.expires_at, 101_000);
+    assert_eq!(rotate(&mut session, first, 1_000 + GRACE), RefreshDecision::Reused);
+}
+
 #[test]
 fn a_record_of_an_earlier_version_is_read() {
     let session = Session::open("1".into(), "alice".into(), [0; 16], TokenId::random(), 5, 1_000_000);
     let mut record = serde_json::to_value(&session).unwrap();
-    record.as_object_mut().unwrap().remove("active_at").unwrap();
+    for member in ["active_at", "client"] {
+        record.as_object_mut().unwrap().remove(member).unwrap();
+    }
     let read: Session = serde_json::from_value(record).unwrap();
     assert_eq!(read.opened_at, 5);
 }
