@@ -258,7 +258,7 @@ pub(crate) fn policy(settings: &Settings) -> Policy {
             max_failures: throttle.max_failures,
             window: millis(throttle.window),
         }),
-        session_limit: (settings.sessions.max_per_user > 0).then(|| SessionLimit {
+        session_limit: (settings.sessions.max_per_user > 0).then_some(SessionLimit {
             max: settings.sessions.max_per_user as usize,
             when_full: match settings.sessions.refuse_when_full {
                 true => WhenFull::Refuse,

@@ -81,7 +81,7 @@ fn many_ended_sessions_in_redis_neither_slow_a_start_nor_cost_traffic() {
             "{count} ended sessions: a start serves after {serves_after:?}; idle, Redis sends {} bytes/s to two gateways",
             bytes / idle.as_secs()
         );
-        assert!(serves_after < Duration::from_secs(15), "{count}: {serves_after:?}");
+        assert!(serves_after < Duration::from_secs(30), "{count}: {serves_after:?}");
         for gateway in [&first, &second] {
             let losses = gateway.log().matches("the connection to Redis is lost").count();
             assert_eq!(losses, 0, "{}", gateway.log());
