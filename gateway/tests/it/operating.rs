@@ -154,7 +154,9 @@ fn what_is_wrong_is_told_at_once_with_its_place_and_its_remedy() {
     let (code, _, complaint) = Gateway::command(dir.path(), &["check", "--config", "missing.toml"], "");
     assert_eq!(code, 78);
     assert!(complaint.contains("missing.toml"), "{complaint}");
-    assert_eq!(Gateway::command(dir.path(), &[], "").0, 2);
+    let (code, _, complaint) = Gateway::command(dir.path(), &[], "");
+    assert_eq!(code, 78, "there is none at the default place: {complaint}");
+    assert!(complaint.contains("/etc/auth-gateway/gateway.toml"), "{complaint}");
     assert_eq!(Gateway::command(dir.path(), &["chek"], "").0, 2);
 }
 
