@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use crate::http1::{HeaderField, HeaderKind, RequestHead};
+use crate::http1::{HeaderKind, Host, RequestHead};
 
 /// The peer of a connection.
 #[derive(Debug)]
@@ -59,21 +59,27 @@ impl ClientAddr {
         }
     }
 
+    /// The host and the scheme that the client used, as far as trusted proxies tell: `host` and the connection's own otherwise.
+    pub(crate) fn origin<'r>(&self, head: &'r RequestHead, host: &'r str) -> RequestOrigin<'r> {
+        let own = if self.secure { Scheme::Https } else { Scheme::Http };
+        if !self.trusted {
+            return RequestOrigin { scheme: own, host };
+        }
+        let forwarded = ForwardedElement::last_of(head);
+        let told = |kind| head.headers().of_kind(kind).last().and_then(|field| last_member(field.value));
+        let scheme = told(HeaderKind::XForwardedProto).or(forwarded.proto).and_then(Scheme::of_proxy);
+        let named = told(HeaderKind::XForwardedHost).or(forwarded.host);
+        let named = named.and_then(|host| Host::parse(host).ok()).map(|host| host.as_str());
+        RequestOrigin { scheme: scheme.unwrap_or(own), host: named.unwrap_or(host) }
+    }
+
     /// Appends `X-Forwarded-*` and `Forwarded`, ready for the wire, for a request that arrived with this `Host`. What an
     /// untrusted peer sent under these names is not looked at.
     /// An HTTP/1.0 request may have come without a host; then none is told.
     pub(crate) fn push_forwarding_lines(&self, head: &RequestHead, host: &str, lines: &mut Vec<u8>) {
         let before = if self.trusted { forwarded_for(head) } else { Vec::new() };
-        let believed = |kind| head.headers().only(kind).filter(|_| self.trusted);
-        let proto = match believed(HeaderKind::XForwardedProto) {
-            Some(HeaderField { value: b"https", .. }) => "https",
-            Some(_) => "http",
-            None if self.secure => "https",
-            None => "http",
-        };
-        let host = believed(HeaderKind::XForwardedHost)
-            .and_then(|field| crate::http1::Host::parse(field.value).ok())
-            .map_or(host, |host| host.as_str());
+        let RequestOrigin { scheme, host } = self.origin(head, host);
+        let proto = scheme.name();
         let mut put = |text: &str| lines.extend_from_slice(text.as_bytes());
 
         put("X-Forwarded-For: ");
@@ -99,18 +105,126 @@ impl ClientAddr {
     }
 }
 
-/// The addresses of `X-Forwarded-For`, from the right up to the first thing that is none.
+/// The scheme of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    /// What proxies write for it, WebSocket's included.
+    fn of_proxy(proto: &[u8]) -> Option<Scheme> {
+        let is_one_of = |names: [&[u8]; 2]| names.iter().any(|name| proto.eq_ignore_ascii_case(name));
+        match proto {
+            _ if is_one_of([b"https", b"wss"]) => Some(Scheme::Https),
+            _ if is_one_of([b"http", b"ws"]) => Some(Scheme::Http),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+}
+
+/// Where a client meant to send its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RequestOrigin<'r> {
+    pub(crate) scheme: Scheme,
+    /// With its port, if it named one.
+    pub(crate) host: &'r str,
+}
+
+impl RequestOrigin<'_> {
+    /// Whether an `Origin` (RFC 6454 section 6.1) is this one. Default ports are equal to none; behind a proxy that does not tell the
+    /// scheme, the host decides.
+    pub(crate) fn is(&self, origin: &[u8]) -> bool {
+        let (default_port, host) = match origin {
+            [b'h', b't', b't', b'p', b's', b':', b'/', b'/', host @ ..] => (443, host),
+            [b'h', b't', b't', b'p', b':', b'/', b'/', host @ ..] => (80, host),
+            _ => return false,
+        };
+        match (Host::parse(host), Host::parse(self.host.as_bytes())) {
+            (Ok(origin), Ok(own)) => {
+                origin.is_named_like(&own)
+                    && origin.port().unwrap_or(default_port) == own.port().unwrap_or(default_port)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The last member of a comma-separated list: what the nearest proxy has added.
+fn last_member(value: &[u8]) -> Option<&[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).rfind(|member| !member.is_empty())
+}
+
+/// What the last element of `Forwarded` (RFC 7239) says, which the nearest proxy has written.
+#[derive(Debug, Default)]
+struct ForwardedElement<'r> {
+    host: Option<&'r [u8]>,
+    proto: Option<&'r [u8]>,
+}
+
+impl<'r> ForwardedElement<'r> {
+    fn last_of(head: &'r RequestHead) -> ForwardedElement<'r> {
+        let field = head.headers().of_kind(HeaderKind::Forwarded).last();
+        let element = field.and_then(|field| last_member(field.value)).unwrap_or_default();
+        ForwardedElement { host: parameter(element, b"host"), proto: parameter(element, b"proto") }
+    }
+}
+
+/// A parameter of an element of `Forwarded`, without the quotes around it.
+fn parameter<'r>(element: &'r [u8], name: &[u8]) -> Option<&'r [u8]> {
+    element.split(|&byte| byte == b';').find_map(|pair| {
+        let equals = pair.iter().position(|&byte| byte == b'=')?;
+        let value = pair[equals + 1..].trim_ascii();
+        let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
+        pair[..equals].trim_ascii().eq_ignore_ascii_case(name).then_some(value)
+    })
+}
+
+/// The hops of `X-Forwarded-For` or, where there is none, of `Forwarded`: from the right up to the first that is no address.
 fn forwarded_for(head: &RequestHead) -> Vec<IpAddr> {
-    let members: Vec<_> = head
-        .headers()
-        .of_kind(HeaderKind::XForwardedFor)
-        .flat_map(|f| f.value.split(|&b| b == b',').map(<[u8]>::trim_ascii))
-        .collect();
-    let address =
-        |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<IpAddr>().ok().map(|a| a.to_canonical());
-    let mut hops: Vec<_> = members.iter().rev().map_while(|member| address(member)).collect();
+    let members = |kind| {
+        let fields = head.headers().of_kind(kind);
+        let members =
+            fields.flat_map(|field| field.value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii));
+        members.filter(|member| !member.is_empty()).collect::<Vec<_>>()
+    };
+    let told = members(HeaderKind::XForwardedFor);
+    let told = match told.is_empty() {
+        false => told,
+        true => members(HeaderKind::Forwarded)
+            .into_iter()
+            .map(|element| parameter(element, b"for").unwrap_or_default())
+            .collect(),
+    };
+    let mut hops: Vec<_> = told.iter().rev().map_while(|member| hop_address(member)).collect();
     hops.reverse();
     hops
+}
+
+/// The address of a hop as proxies write it: bare, quoted, in brackets, with a port behind it.
+fn hop_address(member: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(member).ok()?.trim_matches('"').trim();
+    let address = match text.strip_prefix('[') {
+        Some(bracketed) => {
+            let (address, rest) = bracketed.split_once(']')?;
+            let is_port = |port: &str| port.parse::<u16>().is_ok();
+            (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port)).then_some(address)?
+        }
+        None => match text.split_once(':') {
+            // Only an address of IPv4 has a port without brackets.
+            Some((address, port)) if port.parse::<u16>().is_ok() && !port.contains(':') => address,
+            _ => text,
+        },
+    };
+    address.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -151,6 +265,15 @@ mod tests {
             ("evil, 203.0.113.9, 10.0.0.7", "203.0.113.9"),
             ("203.0.113.9, evil", "10.0.0.1"),
             ("2001:db8::1", "2001:db8::1"),
+            ("203.0.113.7:51234", "203.0.113.7"),
+            ("[2001:db8::1]:443", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("\"[2001:db8::1]:443\"", "2001:db8::1"),
+            ("\"203.0.113.7\"", "203.0.113.7"),
+            ("203.0.113.7, , 10.0.0.7,", "203.0.113.7"),
+            ("::ffff:203.0.113.7", "203.0.113.7"),
+            ("203.0.113.7:70000", "10.0.0.1"),
+            ("unknown", "10.0.0.1"),
         ] {
             let (address, _) = seen("10.0.0.1:5", &format!("X-Forwarded-For: {chain}\r\n"));
             assert_eq!(address.to_string(), client, "{chain}");
@@ -161,5 +284,58 @@ mod tests {
     fn addresses_of_ipv6_are_quoted_in_forwarded() {
         let (_, lines) = seen("[2001:db8::1]:5", "");
         assert!(lines.contains("Forwarded: for=\"[2001:db8::1]\";"), "{lines}");
+    }
+
+    #[test]
+    fn a_trusted_proxy_may_write_forwarded_instead() {
+        for (value, client, proto) in [
+            ("for=203.0.113.7;proto=https;host=app.example", "203.0.113.7", "https"),
+            ("for=\"[2001:db8::1]:4711\"; proto=HTTPS", "2001:db8::1", "https"),
+            ("for=192.0.2.1, for=203.0.113.7;by=10.0.0.2", "203.0.113.7", "http"),
+            ("for=_hidden", "10.0.0.1", "http"),
+        ] {
+            let (address, lines) = seen("10.0.0.1:5", &format!("Forwarded: {value}\r\n"));
+            assert_eq!(address.to_string(), client, "{value}");
+            assert!(lines.contains(&format!("X-Forwarded-Proto: {proto}\r\n")), "{value}: {lines}");
+        }
+        let (_, lines) = seen("10.0.0.1:5", "Forwarded: for=203.0.113.7;host=\"app.example:444\"\r\n");
+        assert!(lines.contains("X-Forwarded-Host: app.example:444\r\n"), "{lines}");
+        let (address, lines) = seen("192.0.2.1:5", "Forwarded: for=203.0.113.7;proto=https\r\n");
+        assert!(address.to_string() == "192.0.2.1" && lines.contains("Proto: http\r\n"), "{lines}");
+    }
+
+    #[test]
+    fn the_scheme_that_proxies_write_is_taken_as_meant() {
+        for (told, proto) in [
+            ("https", "https"),
+            ("HTTPS", "https"),
+            ("wss", "https"),
+            ("ws", "http"),
+            ("https, http", "http"),
+            ("http, https", "https"),
+            ("gopher", "http"),
+        ] {
+            let (_, lines) = seen("10.0.0.1:5", &format!("X-Forwarded-Proto: {told}\r\n"));
+            assert!(lines.contains(&format!("X-Forwarded-Proto: {proto}\r\n")), "{told}: {lines}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_the_hosts_own_with_or_without_a_default_port() {
+        for (host, origin, is_own) in [
+            ("app.example:443", "https://app.example", true),
+            ("app.example", "https://app.example:443", true),
+            ("app.example:80", "http://app.example", true),
+            ("APP.example", "https://app.example", true),
+            ("app.example:8443", "https://app.example:8443", true),
+            ("app.example:8443", "https://app.example", false),
+            ("app.example", "https://evil.example", false),
+            ("app.example", "https://app.example.evil", false),
+            ("app.example", "null", false),
+            ("app.example", "https://user@app.example", false),
+        ] {
+            let own = RequestOrigin { scheme: Scheme::Https, host };
+            assert_eq!(own.is(origin.as_bytes()), is_own, "{host} {origin}");
+        }
     }
 }

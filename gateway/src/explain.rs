@@ -105,7 +105,8 @@ impl Service<Authorized> for Capture {
 impl Capture {
     fn capture(&self, request: &Authorized) -> Result<(), Rejection> {
         let (state, forwarding) = (&request.context().state, forwarding(request)?);
-        let handshake = websocket::handshake(request.view(), forwarding, &state.config.cors)?;
+        let handshake =
+            websocket::handshake(request.view(), forwarding, &state.config.cors, &request.context().client)?;
         let head = match outgoing_request(request, handshake.as_ref())? {
             UpstreamRequest::Http1(head) => head,
             UpstreamRequest::Http2(head) => {

@@ -33,6 +33,9 @@ pub enum Code {
     InsufficientScope,
     NotFound,
     Misdirected,
+    OriginNotAllowed,
+    LoopDetected,
+    PreconditionFailed,
     MethodNotAllowed,
     AmbiguousTarget,
     RequestTimeout,
@@ -41,7 +44,6 @@ pub enum Code {
     NoHealthyUpstream,
     Overloaded,
     StoreUnavailable,
-    Draining,
     Internal,
 }
 
@@ -102,6 +104,11 @@ impl Code {
             }
             Code::NotFound => ("not_found", 404, "There is nothing at this address."),
             Code::Misdirected => ("misdirected", 421, "This host is not served here."),
+            Code::OriginNotAllowed => {
+                ("origin_not_allowed", 403, "Pages of this origin may not do that here.")
+            }
+            Code::LoopDetected => ("loop_detected", 508, "The request goes round in circles."),
+            Code::PreconditionFailed => ("precondition_failed", 412, "The file has changed meanwhile."),
             Code::MethodNotAllowed => ("method_not_allowed", 405, "This method is not allowed here."),
             Code::AmbiguousTarget => {
                 ("ambiguous_target", 400, "The address can be read in more than one way.")
@@ -118,7 +125,6 @@ impl Code {
                 503,
                 "The service cannot reach its session store. Please try again in a moment.",
             ),
-            Code::Draining => ("draining", 503, "The service is restarting. Please try again in a moment."),
             Code::Internal => ("internal", 500, "Something went wrong."),
         }
     }
@@ -171,7 +177,6 @@ impl Rejection {
                 | Code::PayloadTooLarge
                 | Code::UnsupportedTransferCoding
                 | Code::RequestTimeout
-                | Code::Draining
         );
         Rejection {
             code,

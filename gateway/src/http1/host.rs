@@ -117,6 +117,15 @@ impl<'h> Host<'h> {
         self.name.starts_with('[') || self.name.parse::<std::net::Ipv4Addr>().is_ok() || self.is("localhost")
     }
 
+    /// Whether it has the same name, but for case and one trailing dot.
+    pub(crate) fn is_named_like(&self, other: &Host<'_>) -> bool {
+        self.name.eq_ignore_ascii_case(other.name)
+    }
+
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.port
+    }
+
     /// Equal but for case, one trailing dot and the default port.
     pub(crate) fn same_as(&self, other: &Host<'_>) -> bool {
         self.name.eq_ignore_ascii_case(other.name) && self.port.unwrap_or(80) == other.port.unwrap_or(80)

@@ -1,8 +1,6 @@
 //! The gateway's name in `Via` (RFC 9110 section 7.6.3): written into what it forwards, and counted, so that a request that
 //! comes back again and again is stopped.
 
-use http::StatusCode;
-
 use crate::http1::{HeaderKind, RequestHead, Version};
 use crate::rejection::{Code, Rejection};
 
@@ -38,10 +36,9 @@ impl Via {
             return Ok(());
         }
         Err(Rejection::new(
-            Code::Misdirected,
+            Code::LoopDetected,
             "the request goes round in circles: it comes from this gateway itself",
-        )
-        .with_status(StatusCode::LOOP_DETECTED))
+        ))
     }
 
     fn passes(&self, head: &RequestHead) -> usize {
@@ -75,7 +72,7 @@ mod tests {
             head.parse(text.as_bytes(), &HeadLimits::default()).unwrap().unwrap();
             let refused = Via::new("gw").stop_loop(&head).err();
             assert_eq!(refused.is_some(), stopped, "{fields}");
-            assert!(refused.is_none_or(|r| r.status() == StatusCode::LOOP_DETECTED));
+            assert!(refused.is_none_or(|r| r.status() == http::StatusCode::LOOP_DETECTED));
         }
     }
 }

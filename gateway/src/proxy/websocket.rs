@@ -4,6 +4,7 @@ use http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::auth::bearer::Bearer;
+use crate::client_addr::ClientAddr;
 use crate::http1::{BodyFraming, HeaderKind, ResponseHead, Version};
 use crate::layers::access_log::ResponseLog;
 use crate::layers::cors::Cors;
@@ -45,13 +46,14 @@ pub(crate) fn handshake<'h>(
     request: RequestView<'h>,
     forwarding: &Forwarding,
     cors: &Cors,
+    client: &ClientAddr,
 ) -> Result<Option<Handshake<'h>>, Rejection> {
     if !forwarding.websocket || !is_asked_for(request)? {
         return Ok(None);
     }
-    if !may_come_from_its_page(request, cors) {
+    if !may_come_from_its_page(request, cors, client) {
         let why = "pages of this origin may not open WebSockets here";
-        return Err(Rejection::new(Code::Misdirected, why).with_status(StatusCode::FORBIDDEN));
+        return Err(Rejection::new(Code::OriginNotAllowed, why));
     }
     let offer = forwarding.token_in_subprotocol.then(|| Offer::of(request)).transpose()?;
     Ok(Some(Handshake { offer }))
@@ -67,13 +69,10 @@ pub(crate) fn token<'h>(request: RequestView<'h>) -> Result<Option<Bearer<'h>>, 
 
 /// A browser tells which page a WebSocket is for, and opens it for every page (RFC 6455 section 10.2): it is for the
 /// gateway to refuse strangers, who would use what the browser knows of this host. Programs send no `Origin`.
-fn may_come_from_its_page(request: RequestView<'_>, cors: &Cors) -> bool {
+fn may_come_from_its_page(request: RequestView<'_>, cors: &Cors, client: &ClientAddr) -> bool {
     let mut origins = request.headers().of_kind(HeaderKind::Origin);
     let Some(origin) = origins.next() else { return true };
-    let is_own = || {
-        let host = origin.value.strip_prefix(b"https://").or(origin.value.strip_prefix(b"http://"));
-        host.is_some_and(|host| host.eq_ignore_ascii_case(request.host().as_str().as_bytes()))
-    };
+    let is_own = || client.origin(request.head(), request.host().as_str()).is(origin.value);
     origins.next().is_none() && (is_own() || cors.allows(origin.value))
 }
 

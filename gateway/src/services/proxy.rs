@@ -116,7 +116,12 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     }
     let mut body = request.take_body();
     body.limit(request.route().max_body);
-    let handshake = websocket::handshake(request.view(), forwarding(&request)?, &context.state.config.cors)?;
+    let handshake = websocket::handshake(
+        request.view(),
+        forwarding(&request)?,
+        &context.state.config.cors,
+        &context.client,
+    )?;
     let head = outgoing_request(&request, handshake.as_ref())?;
     let outgoing = OutgoingRequest {
         head: &head,

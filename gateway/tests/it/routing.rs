@@ -316,6 +316,6 @@ fn a_gateway_that_leads_to_itself_stops_the_circle() {
     std::fs::write(gateway.path("gateway.toml"), itself).unwrap();
     gateway.run();
     let reply = get(gateway.address, "/round", &[]).unwrap();
-    assert_eq!((reply.status, reply.code().as_str()), (508, "misdirected"));
+    assert_eq!((reply.status, reply.code().as_str()), (508, "loop_detected"));
     wait_until("all passes are logged", || gateway.log().matches("\"path\":\"/round\"").count() == 6);
 }

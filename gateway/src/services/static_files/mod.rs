@@ -173,8 +173,10 @@ impl StaticRoot {
             Precondition::Holds => {}
             Precondition::NotModified => return Ok(bodiless(StatusCode::NOT_MODIFIED, headers)),
             Precondition::Failed => {
-                return Err(Rejection::new(Code::BadRequest, "the file is not the one that was asked for")
-                    .with_status(StatusCode::PRECONDITION_FAILED));
+                return Err(Rejection::new(
+                    Code::PreconditionFailed,
+                    "the file is not the one that was asked for",
+                ));
             }
         }
         headers.insert(CONTENT_TYPE, content_type);
