@@ -16,4 +16,5 @@ mod redis;
 mod reloading;
 mod routing;
 mod sessions;
+mod streams;
 mod upstreams;
