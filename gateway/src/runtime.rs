@@ -96,6 +96,8 @@ pub(crate) struct Worker {
     )]
     spare_heads: RefCell<Vec<Box<RequestHead>>>,
     draining: Cell<bool>,
+    /// HTTP/1.1 connections that hold hyper's buffers.
+    unparked: Cell<usize>,
     /// What [`Self::now_millis`] says where the clock stands still, for programs that count instructions.
     fixed_now: Option<u64>,
 }
@@ -117,6 +119,7 @@ impl Worker {
             state: RefCell::new((version, Rc::new(state))),
             spare_heads: RefCell::default(),
             draining: Cell::new(false),
+            unparked: Cell::new(0),
             fixed_now: None,
             gateway,
         }
@@ -163,6 +166,17 @@ impl Worker {
         }
     }
 
+    /// Counts one more HTTP/1.1 connection that is not parked, for as long as the guard lasts.
+    pub(crate) fn unpark(&self) -> UnparkedGuard<'_> {
+        self.unparked.set(self.unparked.get() + 1);
+        UnparkedGuard(self)
+    }
+
+    /// How many HTTP/1.1 connections are not parked.
+    pub(crate) fn unparked(&self) -> usize {
+        self.unparked.get()
+    }
+
     /// Whether the gateway is about to stop, so that connections end with their next response.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.get()
@@ -178,6 +192,16 @@ impl Worker {
         let state = self.state();
         state.upstreams().iter().for_each(|pool| pool.prune());
         self.metrics.token_cache_entries(state.token_cache.borrow().len());
+    }
+}
+
+/// One HTTP/1.1 connection that is not parked.
+#[derive(Debug)]
+pub(crate) struct UnparkedGuard<'w>(&'w Worker);
+
+impl Drop for UnparkedGuard<'_> {
+    fn drop(&mut self) {
+        self.0.unparked.set(self.0.unparked.get() - 1);
     }
 }
 

@@ -36,9 +36,10 @@ pub(super) async fn serve(
 }
 
 fn respond(request: &Request<Incoming>, state: &AdminState) -> Result<Response<Bytes>, Rejection> {
+    let config = state.gateway.configuration.current();
     let host = host_of(request)?;
     let from_a_page = request.headers().contains_key(ORIGIN);
-    if from_a_page || !host.is_none_or(|host| may_ask(host, &[])) {
+    if from_a_page || !host.is_none_or(|host| may_ask(host, &config.settings.admin.hosts)) {
         return Err(Rejection::new(
             Code::Misdirected,
             "the admin listener answers machines only, by its address or by a name in admin.hosts",

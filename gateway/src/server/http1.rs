@@ -35,6 +35,9 @@ const FIRST_REQUEST_DRAIN_GRACE: Duration = Duration::from_secs(1);
 const IDLE_DRAIN_GRACE: Duration = Duration::from_millis(250);
 /// A connection at rest keeps hyper's buffers for so long: making them anew for each request would cost more.
 const PARK_AFTER: Duration = Duration::from_millis(250);
+/// So many connections of a worker may do that; with more, each parks as soon as it rests, so that many clients that come at
+/// once do not need the memory of as many that talk.
+const MAX_UNPARKED: usize = 256;
 /// A client that has said that it sends nothing more, and may still read, gets its response within this time.
 const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// hyper gathers so much of a response before it writes, in bytes.
@@ -113,6 +116,7 @@ async fn serve_requests<S: RequestStack>(
     stopping: &mut bool,
 ) -> End {
     let worker = Rc::clone(service.stack.worker());
+    let _unparked = worker.unpark();
     let mut connection: Connection<StrictIo, Http1Service<S>> = Builder::new()
         // A client that leaves is noticed while its request is under way.
         .half_close(false)
@@ -170,7 +174,9 @@ async fn serve_requests<S: RequestStack>(
                         *stopping = true;
                         return Poll::Ready(End::Idle);
                     }
-                    ready!(waiting.poll_within(cx, PARK_AFTER));
+                    if worker.unparked() <= MAX_UNPARKED {
+                        ready!(waiting.poll_within(cx, PARK_AFTER));
+                    }
                     line.release_buffers();
                     return Poll::Ready(End::Idle);
                 }

@@ -26,8 +26,8 @@ pub(super) async fn serve(
     handed_over: watch::Receiver<bool>,
 ) -> io::Result<()> {
     small_listener::serve(listener, handed_over, move |request, _| {
-        let _ = &gateway;
-        let port = secure.port();
+        let config = gateway.configuration.current();
+        let port = config.settings.server.redirect_port.unwrap_or(secure.port());
         redirect_to_https(request, port)
     })
     .await

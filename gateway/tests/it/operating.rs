@@ -219,3 +219,28 @@ fn users_are_added_changed_and_shut_out_from_the_command_line() {
     assert_eq!(code, 0);
     assert!(table.contains("PATH") && table.contains("upstream app"), "{table}");
 }
+
+#[test]
+fn the_admin_listener_answers_load_balancers_and_the_names_that_it_is_given() {
+    let gateway = Gateway::start("[admin]\nhosts = [\"gateway.svc\"]\n[store]\nkind = \"memory\"\n");
+    let ask = |head: &str| {
+        let transcript = exchange(gateway.admin, format!("{head}\r\n\r\n").as_bytes());
+        transcript.replies[0].clone()
+    };
+    for (head, status) in [
+        ("GET /healthz HTTP/1.1\r\nHost: gateway.svc:9090\r\nConnection: close", 200),
+        ("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close", 200),
+        ("GET /healthz HTTP/1.1\r\nHost: evil.example\r\nConnection: close", 403),
+        ("GET /healthz HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\nConnection: close", 403),
+        ("GET /healthz HTTP/1.1\r\nConnection: close", 400),
+        // As HAProxy's `option httpchk` asks, with and without a target of its own.
+        ("OPTIONS / HTTP/1.0", 204),
+        ("GET /healthz HTTP/1.0", 200),
+        ("POST /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0", 405),
+    ] {
+        let reply = ask(head);
+        assert_eq!(reply.status, status, "{head}");
+        let id = reply.field("x-request-id").unwrap();
+        assert!(id.len() >= 16 && (status < 400 || reply.json()["request_id"] == id), "{head}: {id}");
+    }
+}

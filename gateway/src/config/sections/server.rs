@@ -15,6 +15,7 @@ use crate::config::declaration::{
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::table::Table;
+use crate::http1::Host;
 
 section! {
     /// The public listener.
@@ -35,6 +36,8 @@ section! {
         proxy_protocol_from: Vec<IpNet> = networks();
         /// A second, plain listener that sends everybody to the same place under https://. Needs [server.tls].
         redirect_listen: Option<SocketAddr> = text(address).example("\"0.0.0.0:80\"").restart();
+        /// The port that redirect_listen sends people to, where a load balancer or a port mapping stands before this process.
+        redirect_port: Option<u16> = integer(1..=65535).fallback("the port of server.listen").example("443").restart();
         /// Whether connections without TLS may speak HTTP/2, for clients that know it beforehand. With TLS they always may.
         h2c: bool = boolean().default("false");
         /// With a certificate, server.listen speaks TLS, and HTTP/2 to those who can. A client is shown the first certificate
@@ -96,6 +99,17 @@ section! {
     pub struct Admin {
         /// /healthz, /readyz and /metrics: keep it on loopback, it asks no password.
         listen: SocketAddr = text(address).default("127.0.0.1:9090");
+        /// Names by which machines may ask, besides addresses and localhost: such as those of a compose file or a service.
+        hosts: Vec<String> = texts(admin_host).or_empty().example("[\"gateway\", \"gateway.monitoring.svc\"]");
+    }
+}
+
+/// A host name without port, in lower case.
+fn admin_host(text: &str) -> Result<String, InvalidValue> {
+    match Host::parse(text.as_bytes()) {
+        Ok(host) if host.port().is_none() && host.name() == text => Ok(text.to_ascii_lowercase()),
+        _ => Err(InvalidValue::new(format!("{} is no host name", quoted(text)))
+            .help("write a name without a port, such as \"gateway\"")),
     }
 }
 
