@@ -13,7 +13,7 @@ use tower::Service;
 
 use crate::auth::bearer::Bearer;
 use crate::client_addr::ClientAddr;
-use crate::config::{Access, Placed};
+use crate::config::{Access, RouteRef};
 use crate::http1::RequestHead;
 use crate::layers::admission::admit;
 use crate::layers::authenticate::credentials;
@@ -37,7 +37,7 @@ use crate::tokens::{TokenError, TokenType, UnixSeconds, VerifiedClaims};
 #[derive(Debug)]
 pub(crate) struct Explanation {
     /// All routes in the order of matching; none where the request does not come as far as the routes.
-    pub(crate) tried: Vec<(Placed, MatchResult)>,
+    pub(crate) tried: Vec<(RouteRef, MatchResult)>,
     pub(crate) token: TokenState,
     pub(crate) outcome: Outcome,
     /// The header fields that the gateway itself gives the response.

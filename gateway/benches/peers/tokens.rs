@@ -51,7 +51,6 @@ pub(crate) fn mint(secret: &str, number: u32) -> Result<String> {
         token_type: TokenType::Access.claim(),
         username: username(number),
         roles: vec!["user".to_owned()],
-        session_exp: None,
         further: serde_json::Map::new(),
     };
     let header = json!({"alg": "HS256", "typ": TokenType::Access.header()});

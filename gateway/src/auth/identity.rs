@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::config::IdentityHeader;
-use crate::proxy::header_name_set::FoldedNames;
+use crate::proxy::header_name_set::HeaderNameSet;
 use crate::rejection::{Code, Rejection};
 use crate::sessions::SessionId;
 use crate::tokens::{ClaimValue, VerifiedClaims};
@@ -51,7 +51,7 @@ impl Identity {
 #[derive(Debug)]
 pub(crate) struct IdentityHeaders {
     injected: Vec<IdentityHeader>,
-    reserved: FoldedNames,
+    reserved: HeaderNameSet,
 }
 
 /// Reserved even where they are not injected: an upstream may still believe them.
@@ -64,7 +64,7 @@ impl IdentityHeaders {
         of_routes: impl Iterator<Item = &'n str>,
     ) -> IdentityHeaders {
         let names = injected.iter().map(|h| h.header.as_str()).chain(ALWAYS_RESERVED).chain(of_routes);
-        IdentityHeaders { injected: injected.to_vec(), reserved: FoldedNames::new(names) }
+        IdentityHeaders { injected: injected.to_vec(), reserved: HeaderNameSet::new(names) }
     }
 
     /// Whether some upstream could take a field of that name for one of ours.

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{CommandError, environment, warn};
 use crate::config::Source;
-use crate::server::{Inherited, Predecessor, ServeError, start};
+use crate::server::{ActivatedSockets, OldProcess, ServeError, start};
 use crate::telemetry;
 
 /// What `serve` can be told.
@@ -24,8 +24,8 @@ pub(super) struct ServeArguments {
 /// Runs the gateway until SIGTERM or SIGINT, or until another one takes over (SIGQUIT); SIGHUP has the configuration read
 /// again, with all that it names.
 pub(super) fn run(arguments: &ServeArguments, files: &[PathBuf]) -> Result<(), CommandError> {
-    let predecessor = arguments.take_over.map(Predecessor::find).transpose().map_err(CommandError::failed)?;
-    let sockets = Inherited::take().map_err(CommandError::failed)?;
+    let predecessor = arguments.take_over.map(OldProcess::find).transpose().map_err(CommandError::failed)?;
+    let sockets = ActivatedSockets::take().map_err(CommandError::failed)?;
     let source = Source::new(files, environment());
     let (loaded, seen) =
         source.read().map_err(|errors| CommandError::Configuration(format!("{errors:#}")))?;

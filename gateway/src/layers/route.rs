@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::config::{
-    Access, HostPattern, Patience, Placed, Redirect, RequiredClaim, RouteTarget, Upstream, matching_order,
+    Access, HostPattern, Redirect, RequiredClaim, RouteRef, RouteTarget, Timeouts, Upstream, matching_order,
 };
 use crate::http1::Host;
 use crate::layers::admission::USUAL_METHODS;
@@ -55,7 +55,7 @@ pub(crate) enum Target {
 pub(crate) struct Forwarding {
     /// The upstream's place among those of the configuration.
     pub(crate) upstream: usize,
-    pub(crate) patience: Patience,
+    pub(crate) timeouts: Timeouts,
     /// What the upstream sees as `Host` instead of what the client sent.
     pub(crate) host: Option<String>,
     /// What the upstream gets in place of the route's path: nothing, or segments that begin with a slash.
@@ -121,7 +121,7 @@ fn as_read_leniently(path: &str) -> String {
 #[derive(Debug)]
 pub(crate) struct Routes {
     routes: Vec<Route>,
-    order: Vec<Placed>,
+    order: Vec<RouteRef>,
 }
 
 impl Routes {
@@ -145,7 +145,7 @@ impl Routes {
                         encoded_slashes,
                         websocket,
                         token_in_subprotocol,
-                        patience,
+                        timeouts,
                         ignore_case: _,
                     } => {
                         let (place, upstream) = upstream(name)
@@ -153,7 +153,7 @@ impl Routes {
                         Target::Upstream(Forwarding {
                             upstream: place,
                             host: upstream.fixed_host(),
-                            patience: patience.with(upstream.patience),
+                            timeouts: timeouts.with(upstream.timeouts),
                             new_prefix: new_prefix.clone(),
                             forward_token: *forward_token,
                             encoded_slashes: *encoded_slashes,
@@ -211,13 +211,13 @@ impl Routes {
         Ok(route)
     }
 
-    fn fits(&self, placed: &Placed, path: &str, host: &Host<'_>) -> bool {
+    fn fits(&self, placed: &RouteRef, path: &str, host: &Host<'_>) -> bool {
         self.routes[placed.route].fits_path(path) && fits_host(placed, host)
     }
 
     /// The route of the very same host and path that takes the request's method. A request never goes on to another
     /// host or path because of its method: that route may ask for less.
-    fn with_method(&self, first: &Placed, request: RequestView<'_>) -> Result<&Route, Rejection> {
+    fn with_method(&self, first: &RouteRef, request: RequestView<'_>) -> Result<&Route, Rejection> {
         let host = request.host();
         let path = &self.routes[first.route].path;
         let same = || {
@@ -232,10 +232,10 @@ impl Routes {
     }
 
     /// What becomes of every route for a request, in the order in which they are tried.
-    pub(crate) fn explain(&self, request: RequestView<'_>) -> Vec<(Placed, MatchResult)> {
+    pub(crate) fn explain(&self, request: RequestView<'_>) -> Vec<(RouteRef, MatchResult)> {
         let (path, host, method) = (request.decoded_path(), request.host(), request.method());
         let first = self.order.iter().find(|placed| self.fits(placed, path, &host));
-        let verdict = |placed: &Placed| {
+        let verdict = |placed: &RouteRef| {
             let route = &self.routes[placed.route];
             let beside = first.filter(|f| f.rank == placed.rank && self.routes[f.route].path == route.path);
             match beside {
@@ -269,7 +269,7 @@ pub(crate) enum MatchResult {
     LowerPriority,
 }
 
-fn fits_host(placed: &Placed, host: &Host<'_>) -> bool {
+fn fits_host(placed: &RouteRef, host: &Host<'_>) -> bool {
     placed.hosts.is_empty()
         || placed.hosts.iter().any(|pattern| match pattern {
             HostPattern::Exact(name) => host.is(name),

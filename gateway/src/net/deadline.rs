@@ -32,13 +32,13 @@ impl Deadline {
         self.at = None;
     }
 
-    /// Ready once the deadline has passed; where none is set, it is `patience` from now. So a wait that never comes costs no look
+    /// Ready once the deadline has passed; where none is set, it is `timeout` from now. So a wait that never comes costs no look
     /// at the clock.
-    pub(crate) fn poll_within(&mut self, cx: &mut Context<'_>, patience: Duration) -> Poll<()> {
+    pub(crate) fn poll_within(&mut self, cx: &mut Context<'_>, timeout: Duration) -> Poll<()> {
         let at = match self.at {
             Some(at) => at,
             None => {
-                let at = Instant::now() + patience;
+                let at = Instant::now() + timeout;
                 self.set(at);
                 at
             }
@@ -61,12 +61,12 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    async fn wait(deadline: &mut Deadline, patience: Duration) {
-        poll_fn(|cx| deadline.poll_within(cx, patience)).await;
+    async fn wait(deadline: &mut Deadline, timeout: Duration) {
+        poll_fn(|cx| deadline.poll_within(cx, timeout)).await;
     }
 
-    async fn begin_to_wait(deadline: &mut Deadline, patience: Duration) {
-        let late = poll_fn(|cx| Poll::Ready(deadline.poll_within(cx, patience).is_ready())).await;
+    async fn begin_to_wait(deadline: &mut Deadline, timeout: Duration) {
+        let late = poll_fn(|cx| Poll::Ready(deadline.poll_within(cx, timeout).is_ready())).await;
         assert!(!late);
     }
 

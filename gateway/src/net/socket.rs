@@ -129,12 +129,12 @@ impl Socket {
         }
     }
 
-    /// Writes all of `bytes`, waiting at most `patience` for each piece of progress. `meanwhile` is polled whenever the
+    /// Writes all of `bytes`, waiting at most `timeout` for each piece of progress. `meanwhile` is polled whenever the
     /// peer does not take more, so that the other direction of a transfer goes on.
     pub(crate) async fn write_all(
         &self,
         deadline: &mut Deadline,
-        patience: Duration,
+        timeout: Duration,
         mut bytes: &[u8],
         mut meanwhile: impl FnMut(&mut Context<'_>),
     ) -> io::Result<()> {
@@ -155,7 +155,7 @@ impl Socket {
                     Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
                     Poll::Pending => {
                         meanwhile(cx);
-                        return match deadline.poll_within(cx, patience) {
+                        return match deadline.poll_within(cx, timeout) {
                             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
                             Poll::Pending => Poll::Pending,
                         };

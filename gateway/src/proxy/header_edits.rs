@@ -6,14 +6,14 @@ use http::{HeaderMap, HeaderName};
 
 use crate::auth::identity::{Identity, MAX_VALUE_LEN, push_value};
 use crate::config::{self, HeaderLine, ValuePart};
-use crate::proxy::header_name_set::FoldedNames;
+use crate::proxy::header_name_set::HeaderNameSet;
 use crate::rejection::{Code, Rejection};
 use crate::request::{Authorized, RequestContext};
 
 /// The edits of one route and direction, prepared. Routes without any have none of these.
 #[derive(Debug)]
 pub(crate) struct HeaderEdits {
-    taken_out: FoldedNames,
+    taken_out: HeaderNameSet,
     written: Vec<Written>,
 }
 
@@ -48,7 +48,7 @@ impl HeaderEdits {
             return None;
         }
         let set_names = settings.set.iter().map(|line| line.name.as_str());
-        let taken_out = FoldedNames::new(set_names.chain(settings.remove.iter().map(String::as_str)));
+        let taken_out = HeaderNameSet::new(set_names.chain(settings.remove.iter().map(String::as_str)));
         let mut written = Vec::new();
         for line in settings.set.iter().chain(&settings.add) {
             match (fixed_line(line), written.last_mut()) {

@@ -4,17 +4,17 @@ use crate::http1::fold;
 
 /// Names, of which most fields of most requests are none.
 #[derive(Debug)]
-pub(crate) struct FoldedNames {
+pub(crate) struct HeaderNameSet {
     names: Vec<Vec<u8>>,
     // Bit n says that one of them has n bytes: most fields are passed with one test.
     lengths: u64,
 }
 
-impl FoldedNames {
-    pub(crate) fn new<'n>(names: impl Iterator<Item = &'n str>) -> FoldedNames {
+impl HeaderNameSet {
+    pub(crate) fn new<'n>(names: impl Iterator<Item = &'n str>) -> HeaderNameSet {
         let names: Vec<Vec<u8>> = names.map(|name| name.bytes().map(fold).collect()).collect();
         let lengths = names.iter().fold(0, |bits, name| bits | 1 << name.len().min(63));
-        FoldedNames { names, lengths }
+        HeaderNameSet { names, lengths }
     }
 
     /// Whether some upstream could take a field of that name for one of these.

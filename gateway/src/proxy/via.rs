@@ -5,7 +5,7 @@ use crate::http1::{HeaderKind, RequestHead, Version};
 use crate::rejection::{Code, Rejection};
 
 /// A request may have been here so often before: two gateways in a row can share a name, and a loop ends soon.
-const MAX_PASSES: usize = 4;
+const MAX_LOOPS: usize = 4;
 
 /// The name, prepared.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Via {
 
     /// Refuses a request that has been here too often.
     pub(crate) fn stop_loop(&self, head: &RequestHead) -> Result<(), Rejection> {
-        if !head.headers().has(HeaderKind::Via) || self.passes(head) <= MAX_PASSES {
+        if !head.headers().has(HeaderKind::Via) || self.passes(head) <= MAX_LOOPS {
             return Ok(());
         }
         Err(Rejection::new(

@@ -19,9 +19,9 @@ use crate::server::connection_limit::SourceLimiter;
 use crate::server::control::ControlSocket;
 use crate::server::reload::Reloader;
 use crate::server::reuseport_bpf;
-use crate::server::socket_activation::Inherited;
+use crate::server::socket_activation::ActivatedSockets;
 use crate::server::sockets::{ListenError, Sockets};
-use crate::server::takeover::{LOOK_AGAIN, Predecessor};
+use crate::server::takeover::{OldProcess, TAKEOVER_POLL_INTERVAL};
 use crate::server::worker;
 use crate::server::worker::WorkerParams;
 use crate::sessions::{
@@ -32,7 +32,7 @@ use crate::telemetry::{AccessLog, Logs, Metrics};
 use crate::users::HashingPool;
 
 /// How long a predecessor may take to end after its drain.
-const AFTER_ITS_DRAIN: Duration = Duration::from_secs(10);
+const TAKEOVER_STORE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the gateway cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -114,8 +114,8 @@ pub fn start(
     source: Source,
     loaded: Loaded,
     seen: FilesSeen,
-    inherited: Inherited,
-    predecessor: Option<Predecessor>,
+    inherited: ActivatedSockets,
+    predecessor: Option<OldProcess>,
     logs: &Logs,
 ) -> Result<Running, ServeError> {
     let snapshot = RuntimeConfig::load(loaded.settings.clone(), since_1970().as_secs())?;
@@ -227,10 +227,12 @@ pub(crate) fn open_store(settings: &StoreSettings) -> Result<Arc<dyn Store>, Ser
 /// Opens a store that the predecessor still has to give up.
 fn open_store_after_it(settings: &Settings) -> Result<Arc<dyn Store>, ServeError> {
     // It may take as long as its drain, and has then to close what it has open.
-    let end = Instant::now() + settings.server.drain_timeout + AFTER_ITS_DRAIN;
+    let end = Instant::now() + settings.server.drain_timeout + TAKEOVER_STORE_TIMEOUT;
     loop {
         match open_store(&settings.store) {
-            Err(ServeError::OpenStore(OpenError::InUse(_))) if Instant::now() < end => sleep(LOOK_AGAIN),
+            Err(ServeError::OpenStore(OpenError::InUse(_))) if Instant::now() < end => {
+                sleep(TAKEOVER_POLL_INTERVAL)
+            }
             opened => return opened,
         }
     }

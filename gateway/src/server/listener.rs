@@ -11,7 +11,7 @@ use tokio::time::sleep;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 /// How long accepting pauses when the process has no file descriptor left.
-const BREATHER: Duration = Duration::from_millis(50);
+const ACCEPT_ERROR_BACKOFF: Duration = Duration::from_millis(50);
 
 /// Binds without accepting yet. `shared` lets every worker, and a gateway that takes over, have a socket of its own on the
 /// address, among which the kernel deals connections out.
@@ -36,7 +36,7 @@ pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections; raise the limit of open files (ulimit -n)");
-                sleep(BREATHER).await;
+                sleep(ACCEPT_ERROR_BACKOFF).await;
             }
         }
     }

@@ -30,8 +30,8 @@ pub(crate) use dry_run::DryRun;
 #[cfg(test)]
 pub(crate) use lifecycle::prepare;
 pub use lifecycle::{Running, ServeError, start};
-pub use socket_activation::{InheritError, Inherited};
+pub use socket_activation::{ActivatedSockets, InheritError};
 pub use sockets::ListenError;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use strict_io::write_stand_in;
-pub use takeover::{Predecessor, TakeOverError};
+pub use takeover::{OldProcess, TakeOverError};

@@ -18,14 +18,14 @@ pub struct InheritError(pub(crate) io::Error);
 
 /// The sockets by their names.
 #[derive(Debug)]
-pub struct Inherited {
+pub struct ActivatedSockets {
     sockets: Vec<(String, TcpListener)>,
 }
 
-impl Inherited {
+impl ActivatedSockets {
     /// Those that were given to this process; mostly none. To be called before there is a second thread, for the
     /// environment is changed: children must not take them for theirs.
-    pub fn take() -> Result<Inherited, InheritError> {
+    pub fn take() -> Result<ActivatedSockets, InheritError> {
         let names = std::env::var(NAMES).unwrap_or_default();
         let mut names = names.split(':').map(str::to_owned);
         let mut given = ListenFd::from_env();
@@ -37,7 +37,7 @@ impl Inherited {
                 sockets.push((name, socket));
             }
         }
-        Ok(Inherited { sockets })
+        Ok(ActivatedSockets { sockets })
     }
 
     /// Those for the admin listener.

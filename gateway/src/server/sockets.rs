@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use crate::config::Settings;
 use crate::server::listener::bind;
-use crate::server::socket_activation::{InheritError, Inherited, shared_out};
+use crate::server::socket_activation::{ActivatedSockets, InheritError, shared_out};
 
 /// Why nothing can be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +22,7 @@ pub enum ListenError {
     },
     /// A socket of the service manager's.
     #[error(transparent)]
-    Inherited(#[from] InheritError),
+    ActivatedSockets(#[from] InheritError),
 }
 
 fn remedy(error: &io::Error, address: SocketAddr) -> String {
@@ -60,7 +60,7 @@ impl Sockets {
     /// Takes the addresses. `beside_another` lets a gateway of the same account have them as well.
     pub(crate) fn take(
         settings: &Settings,
-        mut inherited: Inherited,
+        mut inherited: ActivatedSockets,
         beside_another: bool,
     ) -> Result<Sockets, ListenError> {
         let server = &settings.server;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// How often is tried whether the predecessor has given its store up.
-pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(20);
+pub(crate) const TAKEOVER_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The place of a process cannot be taken.
 #[derive(Debug, thiserror::Error)]
@@ -22,15 +22,15 @@ pub struct TakeOverError {
 
 /// A running gateway.
 #[derive(Debug)]
-pub struct Predecessor {
+pub struct OldProcess {
     id: i32,
     /// Names this process for good; its number might come to be another's.
     process: OwnedFd,
 }
 
-impl Predecessor {
+impl OldProcess {
     /// The gateway with this process id. A process of another name is none.
-    pub fn find(id: i32) -> Result<Predecessor, TakeOverError> {
+    pub fn find(id: i32) -> Result<OldProcess, TakeOverError> {
         let failed = |reason: String| TakeOverError { id, reason };
         let pid = Pid::from_raw(id).filter(|_| id > 0).ok_or_else(|| failed("it is no process id".into()))?;
         let process = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| failed(error.to_string()))?;
@@ -40,7 +40,7 @@ impl Predecessor {
         if theirs != ours {
             return Err(failed(format!("it is {}, not {}", theirs.trim_end(), ours.trim_end())));
         }
-        Ok(Predecessor { id, process })
+        Ok(OldProcess { id, process })
     }
 
     /// Tells it to accept nobody any more, to finish what it has begun, and to end.

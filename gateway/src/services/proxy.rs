@@ -107,7 +107,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     let context = Rc::clone(request.context());
     let (upstream, timeouts, stream_grace) = {
         let forwarding = forwarding(&request)?;
-        (forwarding.upstream, forwarding.patience, context.state.config.settings.tokens.stream_grace)
+        (forwarding.upstream, forwarding.timeouts, context.state.config.settings.tokens.stream_grace)
     };
     context.record.upstream.set(Some(upstream));
     if let Some(identity) = request.identity() {

@@ -87,44 +87,41 @@ impl LoginLimits {
         if let Some(retry_after) = self.locked_for(name, policy, now).await? {
             return Ok(LoginDecision::Locked { retry_after });
         }
-        let mut patience = Patience::new(now);
+        let mut wait = BoundedWait::new(now);
         let mut of_network = None;
         if let Some(network_policy) = self.network_policy {
             let key = network_key(RateLimitScope::Login, network);
             loop {
-                let action = NetworkAction::Acquire(patience.now());
+                let action = NetworkAction::Acquire(wait.now());
                 let step = NetworkStep { policy: network_policy, action, permits_from: self.permits_from };
                 match self.networks.apply(key.clone(), step).await? {
                     RateLimitDecision::Allowed => break,
                     RateLimitDecision::Limited { retry_after } => {
                         return Ok(LoginDecision::Limited { retry_after });
                     }
-                    RateLimitDecision::Busy if patience.wait().await => {}
+                    RateLimitDecision::Busy if wait.wait().await => {}
                     RateLimitDecision::Busy => return Ok(LoginDecision::Busy),
                 }
             }
-            of_network = Some((key, patience.last_now));
+            of_network = Some((key, wait.last_now));
         }
         let refused = loop {
-            let step = NameStep {
-                policy,
-                action: NameAction::Acquire(patience.now()),
-                permits_from: self.permits_from,
-            };
+            let step =
+                NameStep { policy, action: NameAction::Acquire(wait.now()), permits_from: self.permits_from };
             match self.names.apply(attempts_key(name), step).await? {
                 LoginAttempt::Permitted => {
                     return Ok(LoginDecision::Permitted(LoginPermit {
                         name: name.to_owned(),
-                        name_permitted_at: patience.last_now,
+                        name_permitted_at: wait.last_now,
                         network: of_network,
                     }));
                 }
                 LoginAttempt::Locked { retry_after } => break LoginDecision::Locked { retry_after },
-                LoginAttempt::Busy if patience.wait().await => {}
+                LoginAttempt::Busy if wait.wait().await => {}
                 LoginAttempt::Busy => break LoginDecision::Busy,
             }
         };
-        self.settle_network(of_network, false, patience.now()).await?;
+        self.settle_network(of_network, false, wait.now()).await?;
         Ok(refused)
     }
 
@@ -210,17 +207,17 @@ impl LoginLimits {
 }
 
 /// How long an attempt waits for its permits, and what time it is for it.
-struct Patience {
+struct BoundedWait {
     began: Instant,
     began_at: UnixMillis,
-    /// What [`Patience::now`] said last.
+    /// What [`BoundedWait::now`] said last.
     last_now: UnixMillis,
     delay: Duration,
 }
 
-impl Patience {
-    fn new(now: UnixMillis) -> Patience {
-        Patience { began: Instant::now(), began_at: now, last_now: now, delay: FIRST_RETRY_DELAY }
+impl BoundedWait {
+    fn new(now: UnixMillis) -> BoundedWait {
+        BoundedWait { began: Instant::now(), began_at: now, last_now: now, delay: FIRST_RETRY_DELAY }
     }
 
     fn now(&mut self) -> UnixMillis {

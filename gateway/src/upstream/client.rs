@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::body::UpstreamBody;
 use super::pool::{ReusePolicy, Server, UpstreamPool};
 use super::{http1, http2};
-use crate::config::{Patience, UpstreamProtocol};
+use crate::config::{Timeouts, UpstreamProtocol};
 use crate::http1::BodyFraming;
 use crate::proxy::upstream_request::UpstreamRequest;
 use crate::request_body::{BodyError, RequestBody};
@@ -23,7 +23,7 @@ pub(crate) struct OutgoingRequest<'r> {
     /// Now, as exactly as deadlines need it.
     pub(crate) now: Instant,
     /// How long it may take, and how often it is tried.
-    pub(crate) timeouts: &'r Patience,
+    pub(crate) timeouts: &'r Timeouts,
     /// Whether it asks to leave HTTP, so that 101 is a response.
     pub(crate) upgrade: bool,
 }

@@ -16,7 +16,7 @@ use super::connection::UpstreamConnection;
 use super::http1_body::Http1Body;
 use super::pool::{Lease, LeaseError, ReusePolicy, Server, UpstreamPool};
 use super::request_body_forwarder::{BodyForwarder, ForwardError, Forwarding};
-use crate::config::Patience;
+use crate::config::Timeouts;
 use crate::http1::{BodyFraming, BodyReader, response_framing};
 use crate::proxy::upstream_request::UpstreamRequest;
 use crate::request_body::RequestBody;
@@ -87,7 +87,7 @@ pub(super) fn respond(
         Rest::Refused => (None, false),
     };
     lease.connection.deadline.clear();
-    let Patience { body: timeout, total, .. } = *request.timeouts;
+    let Timeouts { body: timeout, total, .. } = *request.timeouts;
     let body = UpstreamBody::Http1(Box::new(Http1Body {
         pool: Rc::clone(pool),
         lease: Some(lease),

@@ -163,7 +163,7 @@ pub(crate) mod tests {
             protocol: config::UpstreamProtocol::Http1,
             host: config::HostHeader::Client,
             connect_timeout: Duration::from_secs(1),
-            patience: config::Patience {
+            timeouts: config::Timeouts {
                 response: Duration::from_secs(1),
                 body: Duration::from_secs(1),
                 total: None,

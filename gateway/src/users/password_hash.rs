@@ -21,7 +21,7 @@ const OUTPUT_BYTES: usize = 32;
 const FLOORS: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
 
 const MAX_MEMORY_KIB: u32 = 1024 * 1024;
-const MAX_PASSES: u32 = 10;
+const MAX_LOOPS: u32 = 10;
 const MAX_LANES: u32 = 16;
 
 /// What one run of a hash costs. Two hashes of one cost take the same time.
@@ -45,7 +45,7 @@ impl HashCost {
     }
 
     fn is_excessive(self) -> bool {
-        self.memory_kib > MAX_MEMORY_KIB || self.passes > MAX_PASSES || self.lanes > MAX_LANES
+        self.memory_kib > MAX_MEMORY_KIB || self.passes > MAX_LOOPS || self.lanes > MAX_LANES
     }
 }
 

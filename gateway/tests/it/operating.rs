@@ -222,7 +222,10 @@ fn users_are_added_changed_and_shut_out_from_the_command_line() {
 
 #[test]
 fn the_admin_listener_answers_load_balancers_and_the_names_that_it_is_given() {
-    let gateway = Gateway::start("[admin]\nhosts = [\"gateway.svc\"]\n[store]\nkind = \"memory\"\n");
+    let gateway = Gateway::start(
+        "[admin]\nhosts = [\"gateway.svc\"]\n[store]\nkind = \"memory\"\n\
+         [[routes]]\npath = \"/\"\naccess = \"public\"\nrespond = { status = 204 }\n",
+    );
     let ask = |head: &str| {
         let transcript = exchange(gateway.admin, format!("{head}\r\n\r\n").as_bytes());
         transcript.replies[0].clone()

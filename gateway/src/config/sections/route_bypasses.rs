@@ -7,7 +7,7 @@ use super::routes::RouteWithSpan;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::quoted;
 use crate::config::report::Report;
-use crate::config::settings::{HostPattern, Placed, Route, matching_order};
+use crate::config::settings::{HostPattern, Route, RouteRef, matching_order};
 
 pub(super) fn report_bypasses(routes: &[RouteWithSpan<'_>], report: &Report) {
     let settings: Vec<Route> = routes.iter().map(|placed| placed.route.clone()).collect();
@@ -45,11 +45,11 @@ pub(super) fn report_bypasses(routes: &[RouteWithSpan<'_>], report: &Report) {
 
 /// The route that a request for `host` and `path` takes.
 fn first_fitting<'o>(
-    order: &'o [Placed],
+    order: &'o [RouteRef],
     routes: &[Route],
     host: &HostPattern,
     path: &str,
-) -> Option<&'o Placed> {
+) -> Option<&'o RouteRef> {
     order.iter().find(|placed| {
         let prefix = routes[placed.route].path.trim_end_matches('/');
         let fits = path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));

@@ -37,7 +37,7 @@ section! {
         /// A second, plain listener that sends everybody to the same place under https://. Needs [server.tls].
         redirect_listen: Option<SocketAddr> = text(address).example("\"0.0.0.0:80\"").restart();
         /// The port that redirect_listen sends people to, where a load balancer or a port mapping stands before this process.
-        redirect_port: Option<u16> = integer(1..=65535).fallback("the port of server.listen").example("443").restart();
+        redirect_port: Option<u16> = integer(1..=65535).fallback("the port of server.listen").example("443");
         /// Whether connections without TLS may speak HTTP/2, for clients that know it beforehand. With TLS they always may.
         h2c: bool = boolean().default("false");
         /// With a certificate, server.listen speaks TLS, and HTTP/2 to those who can. A client is shown the first certificate

@@ -13,7 +13,7 @@ use crate::config::declaration::{choice, duration, flat, integer, section, text,
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{InvalidValue, quoted};
 use crate::config::settings::{
-    HealthCheck, HostHeader, Patience, Route, RouteTarget, UpstreamProtocol, UpstreamTls, UpstreamUrl,
+    HealthCheck, HostHeader, Route, RouteTarget, Timeouts, UpstreamProtocol, UpstreamTls, UpstreamUrl,
 };
 use crate::config::table::Table;
 use crate::http1::{CanonicalTarget, Host};
@@ -37,9 +37,9 @@ section! {
         /// For a connection, TLS included; then another server, at last 502.
         connect_timeout: Duration = duration(up_to(5 * MINUTE)).default("5s");
         /// Keys that a route may have too.
-        patience: Patience = flat(|keys: PatienceKeys, _| {
-            let PatienceKeys { response_timeout: response, body_timeout: body, total_timeout, retries } = keys;
-            Patience { response, body, total: (!total_timeout.is_zero()).then_some(total_timeout), retries }
+        timeouts: Timeouts = flat(|keys: TimeoutKeys, _| {
+            let TimeoutKeys { response_timeout: response, body_timeout: body, total_timeout, retries } = keys;
+            Timeouts { response, body, total: (!total_timeout.is_zero()).then_some(total_timeout), retries }
         });
         /// How long an idle connection is kept.
         idle_timeout: Duration = duration(up_to(HOUR)).default("30s");
@@ -70,7 +70,7 @@ section! {
 
 section! {
     /// How long an upstream may take for a request, and how often it is tried.
-    struct PatienceKeys {
+    struct TimeoutKeys {
         /// From the end of the request to the head of the response; then 504.
         response_timeout: Duration = duration(up_to(HOUR)).default("60s");
         /// Between two reads of a response's body; then the client's connection is cut.

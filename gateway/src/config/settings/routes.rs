@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{FixedAnswer, Patience, Redirect, Route};
+use super::{FixedAnswer, Redirect, Route, Timeouts};
 
 impl Route {
     /// Whether its path is compared without regard to case.
@@ -63,7 +63,7 @@ pub enum HostRank {
 
 /// A route at its place in the order in which routes are tried. One with hosts of several ranks has several places.
 #[derive(Debug, Clone)]
-pub struct Placed {
+pub struct RouteRef {
     /// The route's place in the configuration.
     pub route: usize,
     /// How closely the hosts are named.
@@ -72,7 +72,7 @@ pub struct Placed {
     pub hosts: Vec<HostPattern>,
 }
 
-impl Placed {
+impl RouteRef {
     /// Whether every host of `pattern` fits here.
     pub fn covers(&self, pattern: &HostPattern) -> bool {
         self.hosts.is_empty() || self.hosts.iter().any(|host| host.covers(pattern))
@@ -83,12 +83,12 @@ impl Placed {
 /// before every host; for one host the path with more segments first. The first whose host and path fit decides, and
 /// with it those of the very same host and path that take other methods: a request never goes on to the next because of
 /// its method, for that may ask for less.
-pub fn matching_order(routes: &[Route]) -> Vec<Placed> {
-    let mut order: Vec<Placed> = Vec::new();
+pub fn matching_order(routes: &[Route]) -> Vec<RouteRef> {
+    let mut order: Vec<RouteRef> = Vec::new();
     for (route, settings) in routes.iter().enumerate() {
         let first = order.len();
         if settings.hosts.is_empty() {
-            order.push(Placed { route, rank: HostRank::Every, hosts: Vec::new() });
+            order.push(RouteRef { route, rank: HostRank::Every, hosts: Vec::new() });
         }
         for host in &settings.hosts {
             let rank = match host {
@@ -97,11 +97,11 @@ pub fn matching_order(routes: &[Route]) -> Vec<Placed> {
             };
             match order[first..].iter_mut().find(|placed| placed.rank == rank) {
                 Some(placed) => placed.hosts.push(host.clone()),
-                None => order.push(Placed { route, rank, hosts: vec![host.clone()] }),
+                None => order.push(RouteRef { route, rank, hosts: vec![host.clone()] }),
             }
         }
     }
-    let segments = |placed: &Placed| routes[placed.route].path.split('/').filter(|s| !s.is_empty()).count();
+    let segments = |placed: &RouteRef| routes[placed.route].path.split('/').filter(|s| !s.is_empty()).count();
     order.sort_by_key(|placed| Reverse((placed.rank, segments(placed))));
     order
 }
@@ -179,7 +179,7 @@ pub enum RouteTarget {
         /// `token_in_subprotocol`, default false: a WebSocket may bring its token behind the subprotocol `bearer`.
         token_in_subprotocol: bool,
         /// What is not that of the upstream.
-        patience: RoutePatience,
+        timeouts: RouteTimeouts,
     },
     /// `static = "dir"`
     Static {
@@ -199,7 +199,7 @@ pub enum RouteTarget {
 /// A route's `response_timeout`, `body_timeout`, `total_timeout` and `retries`, where they are not its upstream's.
 #[allow(missing_docs)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RoutePatience {
+pub struct RouteTimeouts {
     pub response: Option<Duration>,
     pub body: Option<Duration>,
     /// `Some(None)`: as long as it takes.
@@ -207,10 +207,10 @@ pub struct RoutePatience {
     pub retries: Option<u32>,
 }
 
-impl RoutePatience {
-    /// What it comes to with an upstream of this patience.
-    pub fn with(&self, upstream: Patience) -> Patience {
-        Patience {
+impl RouteTimeouts {
+    /// What it comes to with an upstream of this timeouts.
+    pub fn with(&self, upstream: Timeouts) -> Timeouts {
+        Timeouts {
             response: self.response.unwrap_or(upstream.response),
             body: self.body.unwrap_or(upstream.body),
             total: self.total.unwrap_or(upstream.total),

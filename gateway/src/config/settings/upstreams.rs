@@ -9,7 +9,7 @@ use super::Upstream;
 
 /// How long an upstream may take for a request, and how often it is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
+pub struct Timeouts {
     /// `response_timeout` from the request's end to the response's head, default 60 s: then 504.
     pub response: Duration,
     /// `body_timeout` between two reads of a response body, default 60 s: then the client's connection is cut.
@@ -20,7 +20,7 @@ pub struct Patience {
     pub retries: u32,
 }
 
-impl Patience {
+impl Timeouts {
     /// How long the response's head may take.
     pub fn head(&self) -> Duration {
         self.total.map_or(self.response, |total| total.min(self.response))

@@ -17,7 +17,7 @@ use crate::config::declaration::{
 use crate::config::diagnostic::Diagnostic;
 use crate::config::did_you_mean::suggest;
 use crate::config::entry::{Entry, InvalidValue, quoted};
-use crate::config::settings::{FixedAnswer, Redirect, RoutePatience, RouteTarget};
+use crate::config::settings::{FixedAnswer, Redirect, RouteTarget, RouteTimeouts};
 use crate::config::table::Table;
 
 section! {
@@ -54,7 +54,7 @@ section! {
         /// A browser's script cannot send Authorization with a WebSocket: let it say new WebSocket(url, ["bearer", TOKEN]).
         token_in_subprotocol: bool = boolean().default("false").example("true");
         /// What is not that of the upstream.
-        patience: RoutePatience = flat(|keys: RoutePatienceKeys, _| RoutePatience {
+        timeouts: RouteTimeouts = flat(|keys: RouteTimeoutKeys, _| RouteTimeouts {
             response: keys.response_timeout,
             body: keys.body_timeout,
             total: keys.total_timeout.map(|total| (!total.is_zero()).then_some(total)),
@@ -65,7 +65,7 @@ section! {
 
 section! {
     /// How long the upstream may take for these requests, and how often one is tried again.
-    struct RoutePatienceKeys {
+    struct RouteTimeoutKeys {
         /// How long the upstream may take for these requests, where that is not as the upstream says.
         response_timeout: Option<Duration> = duration(up_to(HOUR)).fallback("the upstream's").example("\"5m\"");
         /// Between two reads of the response's body.
@@ -155,7 +155,7 @@ pub(super) fn target(keys: TargetKeys, table: &Table<'_>) -> RouteTarget {
             ignore_case: keys.ignore_case,
             websocket,
             token_in_subprotocol: keys.token_in_subprotocol,
-            patience: keys.patience,
+            timeouts: keys.timeouts,
         };
     }
     if leads.is_empty() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::test_support::{complaints, minimal, settings};
 use super::*;
-use crate::config::settings::{Access, Patience, RoutePatience, RouteTarget};
+use crate::config::settings::{Access, RouteTarget, RouteTimeouts, Timeouts};
 
 fn with_route(keys: &str) -> String {
     minimal() + "[[routes]]\n" + keys
@@ -17,8 +17,8 @@ fn a_route_needs_a_token_unless_it_says_otherwise() {
     assert_eq!((route.access, route.roles.len()), (Access::Authenticated, 0));
     assert!(matches!(
         &route.target,
-        RouteTarget::Upstream { name, new_prefix: None, forward_token: false, encoded_slashes: false, ignore_case: false, websocket: false, token_in_subprotocol: false, patience }
-            if name == "demo" && *patience == RoutePatience::default()
+        RouteTarget::Upstream { name, new_prefix: None, forward_token: false, encoded_slashes: false, ignore_case: false, websocket: false, token_in_subprotocol: false, timeouts }
+            if name == "demo" && *timeouts == RouteTimeouts::default()
     ));
 }
 
@@ -47,12 +47,12 @@ fn a_route_may_have_more_or_less_patience_than_its_upstream() {
     let keys =
         "path = \"/x\"\nupstream = \"demo\"\nresponse_timeout = \"5m\"\ntotal_timeout = \"0s\"\nretries = 0";
     let target = settings(with_route(keys)).routes.remove(1).target;
-    let RouteTarget::Upstream { patience, .. } = target else { panic!("{target:?}") };
+    let RouteTarget::Upstream { timeouts, .. } = target else { panic!("{target:?}") };
     let second = Duration::from_secs(1);
-    let upstream = Patience { response: second, body: second, total: Some(second), retries: 2 };
+    let upstream = Timeouts { response: second, body: second, total: Some(second), retries: 2 };
     assert_eq!(
-        patience.with(upstream),
-        Patience { response: second * 300, body: second, total: None, retries: 0 }
+        timeouts.with(upstream),
+        Timeouts { response: second * 300, body: second, total: None, retries: 0 }
     );
 }
 
