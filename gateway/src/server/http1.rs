@@ -60,15 +60,17 @@ pub(super) async fn serve<S: RequestStack>(
     let mut timeout = worker.state().config.settings.limits.first_byte_timeout;
     let mut deadline = Deadline::default();
     deadline.set(Instant::now() + timeout);
-    let (mut newcomer, mut stopping) = (true, false);
+    let (mut stopping, mut has_grace) = (false, false);
     loop {
         // At rest: nothing is held but the socket and a timer.
         let readable = poll_fn(|cx| match connection.socket.poll_readable(cx) {
             Poll::Ready(ready) => Poll::Ready(ready.is_ok()),
             Poll::Pending => {
-                if !stopping && stop.as_mut().poll(cx).is_ready() {
-                    stopping = true;
-                    let grace = if newcomer { FIRST_REQUEST_DRAIN_GRACE } else { IDLE_DRAIN_GRACE };
+                stopping = stopping || stop.as_mut().poll(cx).is_ready();
+                if stopping && !has_grace {
+                    has_grace = true;
+                    let served = connection.has_served();
+                    let grace = if served { IDLE_DRAIN_GRACE } else { FIRST_REQUEST_DRAIN_GRACE };
                     deadline.set(Instant::now() + grace);
                 }
                 deadline.poll_within(cx, timeout).map(|()| false)
@@ -78,15 +80,13 @@ pub(super) async fn serve<S: RequestStack>(
         if !readable {
             return;
         }
-        newcomer = false;
         // Boxed, for a task is as large as its largest wait, and clients mostly rest.
         let serving = serve_requests(&connection, service.clone(), stop.as_mut(), &mut stopping);
         match Box::pin(serving).await {
+            // It was woken for nothing: the first byte is still to come, or the grace goes on.
+            End::Idle if stopping || !connection.has_served() => {}
             End::Idle => {
-                timeout = match stopping {
-                    true => IDLE_DRAIN_GRACE,
-                    false => worker.state().config.settings.limits.idle_timeout,
-                };
+                timeout = worker.state().config.settings.limits.idle_timeout;
                 deadline.set(Instant::now() + timeout);
             }
             End::Close => return Box::pin(connection.socket.drain()).await,

@@ -64,6 +64,8 @@ pub(super) struct StrictConnection {
     /// Bytes have moved since the connection's task last looked.
     pub(super) progress: Cell<bool>,
     head: RefCell<Option<StrictHead>>,
+    /// A request has come.
+    served: Cell<bool>,
     /// The client has said that it sends nothing more.
     pub(super) read_closed: Cell<bool>,
     /// hyper is told so, too.
@@ -103,9 +105,20 @@ impl StrictConnection {
             wait: Cell::new(Wait::Nothing),
             progress: Cell::new(false),
             head: RefCell::new(None),
+            served: Cell::new(false),
             read_closed: Cell::new(false),
             deliver_close: Cell::new(false),
         })
+    }
+
+    fn begin(&self) {
+        self.served.set(true);
+        self.stream.begin();
+    }
+
+    /// Whether a request has come, good or not.
+    pub(super) fn has_served(&self) -> bool {
+        self.served.get()
     }
 
     /// The head behind the request that hyper has just parsed.
@@ -198,7 +211,7 @@ impl Reader {
                     BodyFraming::Chunked => State::Chunked(ChunkDecoder::new()),
                     BodyFraming::Empty | BodyFraming::UntilClose => State::Head,
                 };
-                connection.stream.begin();
+                connection.begin();
                 connection.head.replace(Some(StrictHead { head, framing, refused: None }));
             }
             // Admission says what is wrong with it; it has no end, so nothing behind it is read.
@@ -217,7 +230,7 @@ impl Reader {
         self.stand_in.extend_from_slice(b" / HTTP/1.1\r\nConnection: close\r\n\r\n");
         self.given = 0;
         self.state = State::Refused;
-        connection.stream.begin();
+        connection.begin();
         let framing = BodyFraming::Empty;
         connection.head.replace(Some(StrictHead { head, framing, refused }));
     }

@@ -227,8 +227,11 @@ fn the_admin_listener_answers_load_balancers_and_the_names_that_it_is_given() {
          [[routes]]\npath = \"/\"\naccess = \"public\"\nrespond = { status = 204 }\n",
     );
     let ask = |head: &str| {
-        let transcript = exchange(gateway.admin, format!("{head}\r\n\r\n").as_bytes());
-        transcript.replies[0].clone()
+        let mut socket = TcpStream::connect(gateway.admin).unwrap();
+        socket.write_all(format!("{head}\r\n\r\n").as_bytes()).unwrap();
+        let mut response = String::new();
+        socket.read_to_string(&mut response).unwrap();
+        response
     };
     for (head, status) in [
         ("GET /healthz HTTP/1.1\r\nHost: gateway.svc:9090\r\nConnection: close", 200),
@@ -241,9 +244,10 @@ fn the_admin_listener_answers_load_balancers_and_the_names_that_it_is_given() {
         ("GET /healthz HTTP/1.0", 200),
         ("POST /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0", 405),
     ] {
-        let reply = ask(head);
-        assert_eq!(reply.status, status, "{head}");
-        let id = reply.field("x-request-id").unwrap();
-        assert!(id.len() >= 16 && (status < 400 || reply.json()["request_id"] == id), "{head}: {id}");
+        let response = ask(head);
+        assert_eq!(response.split(' ').nth(1), Some(status.to_string().as_str()), "{head}: {response}");
+        let id = response.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap();
+        let told = format!("\"request_id\":\"{id}\"");
+        assert!(id.len() >= 16 && (status < 400 || response.contains(&told)), "{head}: {response}");
     }
 }
