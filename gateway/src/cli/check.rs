@@ -8,13 +8,13 @@ use super::{CommandError, load};
 use crate::config::{HostPattern, Route, Settings, Signing, matching_order};
 use crate::tls::server_config;
 use crate::tokens::KeyRing;
-use crate::users::FileDirectory;
+use crate::users::FileUserStore;
 
 /// Checks the configuration and the files it names. Makes nothing and changes nothing.
 pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), CommandError> {
     let settings = load(files)?.settings;
     let mut faults = Vec::new();
-    match FileDirectory::load(&settings.users.file) {
+    match FileUserStore::load(&settings.users.file) {
         Ok((_, warnings)) => warnings.iter().for_each(|warning| eprintln!("warning: {warning}")),
         Err(errors) => faults.push(errors.to_string()),
     }

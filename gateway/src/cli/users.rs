@@ -10,8 +10,8 @@ use crate::config::Settings;
 use crate::server::{self, UnlockError};
 use crate::users::{CanonicalName, EditError, NewUser, User, UsersFile};
 
-/// When an edit takes effect, said after each.
-const WHEN: &str = "a running gateway follows within a second";
+/// When an edit takes effect, printed after each.
+const EFFECT_NOTE: &str = "a running gateway follows within a second";
 
 /// What to do with users.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
@@ -91,7 +91,7 @@ fn add(
     if is_new_file {
         writeln!(console.notes, "created {path}")?;
     }
-    writeln!(console.notes, "added {name} with the id {id} to {path}; {WHEN}")?;
+    writeln!(console.notes, "added {name} with the id {id} to {path}; {EFFECT_NOTE}")?;
     Ok(())
 }
 
@@ -100,7 +100,7 @@ fn passwd(file: &UsersFile, name: &str, console: &mut Console<'_>) -> Result<(),
     file.expect(&name)?;
     let password = console.new_password(Some(&name))?;
     file.set_password(&name, &password)?;
-    writeln!(console.notes, "{name} has a new password; {WHEN}")?;
+    writeln!(console.notes, "{name} has a new password; {EFFECT_NOTE}")?;
     Ok(())
 }
 
@@ -114,7 +114,7 @@ fn set_disabled(
     let changed = file.set_disabled(&name, disabled)?;
     let state = state(disabled);
     match changed {
-        true => writeln!(console.notes, "{name} is {state} now; {WHEN}")?,
+        true => writeln!(console.notes, "{name} is {state} now; {EFFECT_NOTE}")?,
         false => writeln!(console.notes, "{name} was {state} already")?,
     }
     Ok(())
@@ -180,15 +180,15 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::users::{Directory, FileDirectory, HashingPool, Password, check_credentials};
+    use crate::users::{FileUserStore, HashingPool, Password, UserStore, check_credentials};
 
-    struct Said {
+    struct CommandOutput {
         output: String,
         notes: String,
     }
 
     /// Runs a command line with `input` as standard input.
-    fn users(file: &Path, line: &str, input: &str) -> Result<Said, UsersError> {
+    fn users(file: &Path, line: &str, input: &str) -> Result<CommandOutput, UsersError> {
         #[derive(Parser)]
         struct Line {
             #[command(subcommand)]
@@ -198,14 +198,17 @@ mod tests {
         let command = Line::try_parse_from(words).unwrap().command;
         let (mut output, mut notes) = (Vec::new(), Vec::new());
         run(command, file, &mut Console::scripted(input.as_bytes(), &mut output, &mut notes))?;
-        Ok(Said { output: String::from_utf8(output).unwrap(), notes: String::from_utf8(notes).unwrap() })
+        Ok(CommandOutput {
+            output: String::from_utf8(output).unwrap(),
+            notes: String::from_utf8(notes).unwrap(),
+        })
     }
 
     fn may_log_in(file: &Path, name: &str, password: &str) -> bool {
-        let (directory, _) = FileDirectory::load(file).unwrap();
+        let (store, _) = FileUserStore::load(file).unwrap();
         let pool = HashingPool::new(1, 1);
         let name = CanonicalName::for_lockout(name);
-        let attempt = check_credentials(&directory, &pool, &name, Password::new(password).unwrap());
+        let attempt = check_credentials(&store, &pool, &name, Password::new(password).unwrap());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(attempt).unwrap().is_some()
     }
@@ -215,12 +218,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = &folder.path().join("users.toml");
 
-        let said = users(file, "add Alice --id 7 --role user,admin --role x", "a first password\n").unwrap();
+        let output =
+            users(file, "add Alice --id 7 --role user,admin --role x", "a first password\n").unwrap();
         let path = file.display();
-        assert_eq!(said.notes, format!("created {path}\nadded alice with the id 7 to {path}; {WHEN}\n"));
+        assert_eq!(
+            output.notes,
+            format!("created {path}\nadded alice with the id 7 to {path}; {EFFECT_NOTE}\n")
+        );
         assert!(may_log_in(file, "alice", "a first password"));
-        let (directory, warnings) = FileDirectory::load(file).unwrap();
-        assert_eq!(directory.by_id("7").unwrap().roles, ["user", "admin", "x"]);
+        let (store, warnings) = FileUserStore::load(file).unwrap();
+        assert_eq!(store.by_id("7").unwrap().roles, ["user", "admin", "x"]);
         assert_eq!(warnings, []);
 
         users(file, "passwd ALICE", "another password\n").unwrap();
@@ -229,12 +236,15 @@ mod tests {
 
         assert_eq!(
             users(file, "disable alice", "").unwrap().notes,
-            format!("alice is disabled now; {WHEN}\n")
+            format!("alice is disabled now; {EFFECT_NOTE}\n")
         );
         assert_eq!(users(file, "disable alice", "").unwrap().notes, "alice was disabled already\n");
         assert!(!may_log_in(file, "alice", "another password"));
 
-        assert_eq!(users(file, "enable alice", "").unwrap().notes, format!("alice is enabled now; {WHEN}\n"));
+        assert_eq!(
+            users(file, "enable alice", "").unwrap().notes,
+            format!("alice is enabled now; {EFFECT_NOTE}\n")
+        );
         assert!(may_log_in(file, "alice", "another password"));
     }
 
@@ -266,8 +276,8 @@ bob              9   user,admin  disabled
     #[test]
     fn a_short_password_is_taken_with_a_warning() {
         let folder = tempfile::tempdir().unwrap();
-        let said = users(&folder.path().join("users.toml"), "add alice", "ksd8 jf2\n").unwrap();
-        assert!(said.notes.starts_with("warning: the password has 8 characters"), "{}", said.notes);
+        let output = users(&folder.path().join("users.toml"), "add alice", "ksd8 jf2\n").unwrap();
+        assert!(output.notes.starts_with("warning: the password has 8 characters"), "{}", output.notes);
     }
 
     #[test]

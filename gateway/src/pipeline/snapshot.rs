@@ -18,7 +18,7 @@ use crate::config::Settings;
 use crate::tls::{CertificateError, server_config};
 use crate::tokens::{Issuer, KeyError, KeyRing, UnixSeconds, Verifier};
 use crate::upstreams::{Upstream, UpstreamError};
-use crate::users::{LiveDirectory, UserFileErrors};
+use crate::users::{UserFileErrors, WatchedDirectory};
 
 /// Everything that follows from the settings, the keys and the users file.
 pub(crate) struct Snapshot {
@@ -39,7 +39,7 @@ pub(crate) struct Snapshot {
     pub(crate) tls: Option<Arc<ServerConfig>>,
     pub(crate) hsts: Option<Hsts>,
     /// Swaps its users by itself when the users file changes.
-    pub(crate) users: Arc<LiveDirectory>,
+    pub(crate) users: Arc<WatchedDirectory>,
 }
 
 /// Why a configuration cannot be served.
@@ -93,7 +93,7 @@ impl Snapshot {
         let jwks = keys.jwks();
         let key_ids = keys.ids().map(str::to_owned).collect();
         let (issuer, verifier) = keys.into_parts(&settings.tokens);
-        let (users, warnings) = LiveDirectory::load(&settings.users.file).map_err(SnapshotError::Users)?;
+        let (users, warnings) = WatchedDirectory::load(&settings.users.file).map_err(SnapshotError::Users)?;
         let users = match last.map(|last| &last.users).filter(|users| users.path() == settings.users.file) {
             Some(known) => Arc::clone(known),
             None => {

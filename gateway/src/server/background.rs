@@ -19,7 +19,7 @@ use super::reload::Reloader;
 use super::running::since_1970;
 use crate::pipeline::Gateway;
 use crate::upstreams::care;
-use crate::users::Look;
+use crate::users::ReloadOutcome;
 
 /// How often files are looked at; a change is in force two looks later at most.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -76,9 +76,9 @@ async fn follow_users(gateway: &Gateway) {
     loop {
         ticks.tick().await;
         let users = Arc::clone(&gateway.configuration.current().users);
-        match spawn_blocking(move || users.look()).await {
-            Ok(look) => tell(&look),
-            Err(error) => tracing::error!(%error, "the users file could not be looked at"),
+        match spawn_blocking(move || users.poll_changes()).await {
+            Ok(outcome) => log_users_reload(&outcome),
+            Err(error) => tracing::error!(%error, "the users file could not be polled"),
         }
     }
 }
@@ -98,14 +98,14 @@ async fn follow_configuration(watch: Option<Arc<Reloader>>) {
 }
 
 /// Tells what became of the users file, as it is told at the start.
-pub(super) fn tell(look: &Look) {
-    match look {
-        Look::Nothing => {}
-        Look::Read { users, warnings } => {
+pub(super) fn log_users_reload(outcome: &ReloadOutcome) {
+    match outcome {
+        ReloadOutcome::Unchanged => {}
+        ReloadOutcome::Loaded { users, warnings } => {
             tracing::info!(users, "the users file was read again");
             warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         }
-        Look::Kept(errors) => {
+        ReloadOutcome::Rejected(errors) => {
             tracing::error!("the users file cannot be used; the users that were read before stay in force");
             errors.0.iter().for_each(|error| tracing::error!("{error}"));
         }

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::background::tell;
+use super::background::log_users_reload;
 use super::running::{policy, since_1970};
 use crate::config::{FilesSeen, Given, Loaded, Settings, Source};
 use crate::pipeline::{Gateway, Snapshot};
@@ -131,7 +131,7 @@ impl Reloader {
         if !warnings.is_empty() {
             tracing::warn!("{}", warnings.to_string().trim_end());
         }
-        tell(&snapshot.users.reload());
+        log_users_reload(&snapshot.users.reload());
         let (late, applied): (Vec<_>, Vec<_>) =
             state.given.differences(&given).into_iter().partition(|key| needs_a_restart(key));
         for key in &late {

@@ -5,23 +5,23 @@
 
 use std::sync::Arc;
 
-use super::directory::{Directory, User};
 use super::hashing_pool::{Busy, HashingPool};
 use super::name::CanonicalName;
 use super::password::Password;
+use super::user_store::{User, UserStore};
 
 /// The user, if there is one of that name who may log in and has that password. Exactly one hash runs, whatever the
 /// answer; none runs where the pool is [`Busy`].
 ///
 /// Counting failures and locking names is the caller's, before the call.
 pub async fn check_credentials(
-    directory: &dyn Directory,
+    store: &dyn UserStore,
     pool: &HashingPool,
     name: &CanonicalName,
     password: Password,
 ) -> Result<Option<Arc<User>>, Busy> {
-    let user = directory.by_name(name);
-    let hash = user.as_ref().map_or_else(|| directory.decoy(), |user| &user.password);
+    let user = store.by_name(name);
+    let hash = user.as_ref().map_or_else(|| store.decoy(), |user| &user.password);
     let matches = pool.verify(hash, password).await?;
     Ok(user.filter(|user| matches && !user.disabled))
 }
@@ -31,10 +31,10 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::users::FileDirectory;
+    use crate::users::FileUserStore;
     use crate::users::password_hash::{HashCost, PasswordHash};
 
-    fn directory() -> FileDirectory {
+    fn store() -> FileUserStore {
         let cheap = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
         let hash = PasswordHash::create_at(cheap, &Password::new("right").unwrap()).unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -44,12 +44,12 @@ mod tests {
         };
         let content = user("1", "alice", "") + &user("2", "mallory", "disabled = true");
         std::fs::write(&path, content).unwrap();
-        FileDirectory::load(&path).unwrap().0
+        FileUserStore::load(&path).unwrap().0
     }
 
     #[tokio::test]
     async fn only_the_right_password_of_an_enabled_user_passes_and_each_attempt_costs_one_hash() {
-        let (directory, pool) = (directory(), HashingPool::new(1, 1));
+        let (store, pool) = (store(), HashingPool::new(1, 1));
         for (attempt, (name, password, id)) in [
             ("alice", "right", Some("1")),
             ("ALICE", "right", Some("1")),
@@ -64,7 +64,7 @@ mod tests {
         {
             let name = CanonicalName::for_lockout(name);
             let password = Password::new(password).unwrap();
-            let user = check_credentials(&directory, &pool, &name, password).await.unwrap();
+            let user = check_credentials(&store, &pool, &name, password).await.unwrap();
             assert_eq!(user.map(|user| user.id.clone()).as_deref(), id, "{name}");
             assert_eq!(pool.hashes_run(), attempt as u64 + 1, "{name}");
         }

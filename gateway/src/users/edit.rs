@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::rand;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
 
-use super::directory::User;
+use super::diagnostic::{UserFileErrors, did_you_mean};
 use super::file;
-use super::finding::{UserFileErrors, did_you_mean};
 use super::name::{CanonicalName, hex};
 use super::password_hash::PasswordHash;
 use super::replace_file::{folder_of, replace_file};
+use super::user_store::User;
 
 /// A users file to list or to change.
 #[derive(Debug, Clone)]
@@ -66,7 +66,7 @@ impl UsersFile {
     /// Fails if there is a user of that name. A file that does not exist holds nobody.
     pub fn expect_free(&self, name: &CanonicalName) -> Result<(), EditError> {
         match self.exists() {
-            true => refuse_taken(&self.users()?, name, None),
+            true => reject_taken(&self.users()?, name, None),
             false => Ok(()),
         }
     }
@@ -78,7 +78,7 @@ impl UsersFile {
             None => random_id()?,
         };
         self.edit(|document, users| {
-            refuse_taken(users, &user.name, Some(&id))?;
+            reject_taken(users, &user.name, Some(&id))?;
             let mut table = Table::new();
             table["id"] = value(&id);
             table["username"] = value(user.name.as_str());
@@ -170,7 +170,7 @@ fn position(users: &[User], name: &CanonicalName) -> Result<usize, EditError> {
     })
 }
 
-fn refuse_taken(users: &[User], name: &CanonicalName, id: Option<&str>) -> Result<(), EditError> {
+fn reject_taken(users: &[User], name: &CanonicalName, id: Option<&str>) -> Result<(), EditError> {
     if users.iter().any(|user| user.username == name.as_str()) {
         return Err(EditError::NameTaken(name.clone()));
     }

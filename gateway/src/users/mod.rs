@@ -3,26 +3,26 @@
 //! A login is one call, [`check_credentials`]. This domain knows nothing of HTTP, tokens, sessions or locks.
 
 mod credentials;
-mod directory;
+mod diagnostic;
 mod edit;
 mod file;
-mod finding;
 mod hashing_pool;
-mod live_directory;
 mod name;
 mod new_password;
 mod password;
 mod password_hash;
 mod replace_file;
 mod user_entry;
+mod user_store;
+mod watched_directory;
 
 pub use credentials::check_credentials;
-pub use directory::{Directory, FileDirectory, User};
+pub use diagnostic::{UserFileDiagnostic, UserFileErrors, UserFileWarning};
 pub use edit::{EditError, NewUser, UsersFile};
-pub use finding::{UserFileErrors, UserFileFinding, UserFileWarning};
 pub use hashing_pool::{Busy, HashingPool};
-pub use live_directory::{LiveDirectory, Look};
 pub use name::CanonicalName;
 pub use new_password::{NewPasswordAdvice, NewPasswordRefusal, check_new_password};
 pub use password::{MAX_PASSWORD_BYTES, Password, PasswordTooLong};
 pub use password_hash::{HashCost, HashFailed, PasswordHash, PasswordHashError};
+pub use user_store::{FileUserStore, User, UserStore};
+pub use watched_directory::{ReloadOutcome, WatchedDirectory};

@@ -18,7 +18,7 @@ const SALT_BYTES: usize = 16;
 const OUTPUT_BYTES: usize = 32;
 
 /// Memory in KiB and passes; a cost that reaches both numbers of one row is strong enough, whatever its lanes.
-const FLOORS: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
+const MIN_COSTS: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
 
 const MAX_MEMORY_KIB: u32 = 1024 * 1024;
 const MAX_PASSES: u32 = 10;
@@ -41,7 +41,7 @@ impl HashCost {
 
     /// Whether a stolen hash of this cost is too cheap to guess at.
     pub fn is_weak(self) -> bool {
-        !FLOORS.iter().any(|&(memory, passes)| self.memory_kib >= memory && self.passes >= passes)
+        !MIN_COSTS.iter().any(|&(memory, passes)| self.memory_kib >= memory && self.passes >= passes)
     }
 
     fn is_excessive(self) -> bool {
@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     const SALT_AND_HASH: &str = "AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-    const CHEAP: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
+    const TEST_COST: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
 
     fn password(text: &str) -> Password {
         Password::new(text).unwrap()
@@ -270,14 +270,14 @@ mod tests {
 
     #[test]
     fn two_hashes_of_one_password_differ_by_their_salt() {
-        let a = PasswordHash::create_at(CHEAP, &password("x")).unwrap();
-        let b = PasswordHash::create_at(CHEAP, &password("x")).unwrap();
+        let a = PasswordHash::create_at(TEST_COST, &password("x")).unwrap();
+        let b = PasswordHash::create_at(TEST_COST, &password("x")).unwrap();
         assert_ne!(a.as_phc(), b.as_phc());
     }
 
     #[test]
     fn memory_that_was_used_before_changes_no_result() {
-        let small = PasswordHash::create_at(CHEAP, &password("x")).unwrap();
+        let small = PasswordHash::create_at(TEST_COST, &password("x")).unwrap();
         let large = PasswordHash::create_at(cost(256, 1, 1), &password("x")).unwrap();
         let memory = &mut HashMemory::default();
         for hash in [&small, &large, &small] {
@@ -295,10 +295,10 @@ mod tests {
 
     #[test]
     fn nothing_verifies_against_a_decoy_of_the_same_cost() {
-        let decoy = PasswordHash::decoy(CHEAP);
+        let decoy = PasswordHash::decoy(TEST_COST);
         assert_eq!(PasswordHash::parse(decoy.as_phc()).unwrap(), decoy);
         assert!(!decoy.verify(&password(""), &mut HashMemory::default()).unwrap());
-        assert_eq!(decoy.cost(), CHEAP);
+        assert_eq!(decoy.cost(), TEST_COST);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Map, Value};
 
+use super::diagnostic::{UserFileErrors, UserFileWarning};
 use super::file;
-use super::finding::{UserFileErrors, UserFileWarning};
 use super::name::CanonicalName;
 use super::password_hash::{HashCost, PasswordHash};
 
@@ -41,7 +41,7 @@ impl User {
 }
 
 /// A source of users. One that exists is complete and checked; look-ups cannot fail.
-pub trait Directory: Send + Sync {
+pub trait UserStore: Send + Sync {
     /// The user of that name.
     fn by_name(&self, name: &CanonicalName) -> Option<Arc<User>>;
 
@@ -63,13 +63,13 @@ pub trait Directory: Send + Sync {
 
 /// The users of one TOML file, as they were when it was loaded.
 #[derive(Debug)]
-pub struct FileDirectory {
+pub struct FileUserStore {
     by_name: HashMap<String, Arc<User>>,
     by_id: HashMap<String, Arc<User>>,
     decoy: PasswordHash,
 }
 
-impl FileDirectory {
+impl FileUserStore {
     /// Reads and checks the file, reporting everything that is wrong with it at once.
     pub fn load(path: &Path) -> Result<(Self, Vec<UserFileWarning>), UserFileErrors> {
         Self::parse(path, &file::read(path)?)
@@ -93,7 +93,7 @@ impl FileDirectory {
     }
 }
 
-impl Directory for FileDirectory {
+impl UserStore for FileUserStore {
     fn by_name(&self, name: &CanonicalName) -> Option<Arc<User>> {
         self.by_name.get(name.as_str()).cloned()
     }
@@ -140,19 +140,19 @@ mod tests {
 
     #[test]
     fn users_are_found_by_name_and_by_id_and_not_crosswise() {
-        let directory = FileDirectory::new(vec![user("1", "alice", 64), user("2", "bob", 64)]);
-        let named = |raw| directory.by_name(&CanonicalName::for_lockout(raw)).map(|user| user.id.clone());
+        let store = FileUserStore::new(vec![user("1", "alice", 64), user("2", "bob", 64)]);
+        let named = |raw| store.by_name(&CanonicalName::for_lockout(raw)).map(|user| user.id.clone());
         assert_eq!(named("ALICE").as_deref(), Some("1"));
         assert_eq!(named("1"), None);
         assert_eq!(named(" alice"), None);
-        assert_eq!(directory.by_id("2").unwrap().username, "bob");
-        assert_eq!(directory.by_id("bob"), None);
-        assert_eq!(directory.len(), 2);
+        assert_eq!(store.by_id("2").unwrap().username, "bob");
+        assert_eq!(store.by_id("bob"), None);
+        assert_eq!(store.len(), 2);
     }
 
     #[test]
     fn the_decoy_costs_what_most_users_cost() {
-        let cost = |users| FileDirectory::new(users).decoy().cost().memory_kib;
+        let cost = |users| FileUserStore::new(users).decoy().cost().memory_kib;
         assert_eq!(cost(vec![user("1", "a", 64), user("2", "b", 128), user("3", "c", 64)]), 64);
         assert_eq!(cost(vec![user("1", "a", 64), user("2", "b", 128)]), 128);
         assert_eq!(cost(vec![]), 19_456);
