@@ -40,7 +40,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users.toml");
         let user = |id: &str, name: &str, more: &str| {
-            format!("[[users]]\nid = {id:?}\nusername = {name:?}\npassword = {:?}\n{more}\n", hash.as_phc())
+            format!("[[users]]\nid = {id:?}\nusername = {name:?}\npassword = {:?}\n{more}\n", hash.as_str())
         };
         let content = user("1", "alice", "") + &user("2", "mallory", "disabled = true");
         std::fs::write(&path, content).unwrap();

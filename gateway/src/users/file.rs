@@ -7,8 +7,9 @@ use std::path::Path;
 use toml_edit::{Document, Item, Table};
 
 use super::diagnostic::{Diagnostics, UserFileErrors, UserFileWarning, did_you_mean, quoted};
+use super::password_hash::most_common_scheme;
 use super::user_entry::{Entry, FirstLines, Span, key_span, with_article};
-use super::user_store::{User, most_common_cost};
+use super::user_store::User;
 
 /// More than any file of users has; what is larger is another file, named by mistake.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -109,8 +110,8 @@ fn parse_document(diagnostics: &mut Diagnostics, document: &Table) -> Vec<(User,
 
 /// A mixture of costs lets the time of an answer tell some known names from unknown ones.
 fn warn_of_odd_costs(diagnostics: &mut Diagnostics, users: &[(User, Span)]) {
-    let common = most_common_cost(users.iter().map(|(user, _)| user));
-    let mut odd = users.iter().filter(|(user, _)| user.password.cost() != common);
+    let common = most_common_scheme(users.iter().map(|(user, _)| user.password.scheme()));
+    let mut odd = users.iter().filter(|(user, _)| user.password.scheme() != common);
     if let Some((first, span)) = odd.next() {
         let count = 1 + odd.count();
         let message = format!(

@@ -219,7 +219,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::users::HashCost;
+    use crate::users::{HashCost, Scheme};
 
     const TEST_COST: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
 
@@ -261,7 +261,10 @@ mod tests {
         let gate = block_worker(&pool);
         let waiting = pool.submit(|_| ()).unwrap();
         // The thread is gate, so an answer can only come at once.
-        assert_eq!(pool.verify(&PasswordHash::decoy(TEST_COST), password("x")).await, Err(Busy));
+        assert_eq!(
+            pool.verify(&PasswordHash::decoy(Scheme::argon2id(TEST_COST)), password("x")).await,
+            Err(Busy)
+        );
         assert_eq!(pool.hashes_run(), 0);
         gate.release.send(()).unwrap();
         gate.result.await.unwrap();
@@ -298,7 +301,10 @@ mod tests {
         let pool = HashingPool::new(1, 1);
         let answer = pool.submit(|_| panic!("on purpose")).unwrap();
         assert!(answer.await.is_err());
-        assert_eq!(pool.verify(&PasswordHash::decoy(TEST_COST), password("x")).await, Ok(false));
+        assert_eq!(
+            pool.verify(&PasswordHash::decoy(Scheme::argon2id(TEST_COST)), password("x")).await,
+            Ok(false)
+        );
     }
 
     #[tokio::test]

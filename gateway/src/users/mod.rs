@@ -23,6 +23,6 @@ pub use hashing_pool::{Busy, HashingPool};
 pub use name::CanonicalName;
 pub use new_password::{NewPasswordAdvice, NewPasswordRefusal, check_new_password};
 pub use password::{MAX_PASSWORD_BYTES, Password, PasswordTooLong};
-pub use password_hash::{HashCost, HashFailed, PasswordHash, PasswordHashError};
+pub use password_hash::{HashCost, HashFailed, PasswordHash, PasswordHashError, Pbkdf2Digest, Prehash, Scheme};
 pub use user_store::{FileUserStore, User, UserStore};
 pub use watched_directory::{ReloadOutcome, WatchedDirectory};

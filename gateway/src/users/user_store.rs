@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Map, Value};
 
 use super::diagnostic::{UserFileErrors, UserFileWarning};
 use super::file;
 use super::name::CanonicalName;
-use super::password_hash::{HashCost, PasswordHash};
+use super::password_hash::{PasswordHash, most_common_scheme};
 
 /// Somebody who may log in.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,13 +29,10 @@ pub struct User {
 }
 
 impl User {
-    /// A value that changes when the password does and tells nothing about it: SHA-256 of the PHC string, cut to 16
-    /// bytes. A session that remembers it ends with the password it began with.
+    /// A value that changes when the password is set anew and tells nothing about it. A session that remembers it ends with the
+    /// password it began with.
     pub fn credential_fingerprint(&self) -> [u8; 16] {
-        let hash = digest(&SHA256, self.password.as_phc().as_bytes());
-        let mut fingerprint = [0; 16];
-        fingerprint.copy_from_slice(&hash.as_ref()[..16]);
-        fingerprint
+        self.password.fingerprint()
     }
 }
 
@@ -83,7 +79,7 @@ impl FileUserStore {
 
     /// Takes users whose ids and names are each unique, as [`file::parse`] has checked.
     fn new(users: Vec<User>) -> Self {
-        let decoy = PasswordHash::decoy(most_common_cost(&users));
+        let decoy = PasswordHash::decoy(most_common_scheme(users.iter().map(|user| user.password.scheme())));
         let users: Vec<Arc<User>> = users.into_iter().map(Arc::new).collect();
         Self {
             by_name: users.iter().map(|user| (user.username.clone(), Arc::clone(user))).collect(),
@@ -111,27 +107,18 @@ impl UserStore for FileUserStore {
     }
 }
 
-/// The cost most users' hashes have; the higher of two equally common ones, and the default where there are no users.
-pub(super) fn most_common_cost<'a>(users: impl IntoIterator<Item = &'a User>) -> HashCost {
-    let mut counts: HashMap<HashCost, usize> = HashMap::new();
-    for user in users {
-        *counts.entry(user.password.cost()).or_default() += 1;
-    }
-    let most_common = counts.into_iter().max_by_key(|&(cost, count)| (count, cost));
-    most_common.map_or(HashCost::DEFAULT, |(cost, _)| cost)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::users::{HashCost, Scheme};
 
     fn user(id: &str, username: &str, memory_kib: u32) -> User {
         User {
             id: id.to_owned(),
             username: username.to_owned(),
-            password: PasswordHash::decoy(HashCost { memory_kib, passes: 2, lanes: 1 }),
+            password: PasswordHash::decoy(Scheme::argon2id(HashCost { memory_kib, passes: 2, lanes: 1 })),
             roles: Vec::new(),
             claims: Map::new(),
             disabled: false,
@@ -152,10 +139,11 @@ mod tests {
 
     #[test]
     fn the_decoy_costs_what_most_users_cost() {
-        let cost = |users| FileUserStore::new(users).decoy().cost().memory_kib;
-        assert_eq!(cost(vec![user("1", "a", 64), user("2", "b", 128), user("3", "c", 64)]), 64);
-        assert_eq!(cost(vec![user("1", "a", 64), user("2", "b", 128)]), 128);
-        assert_eq!(cost(vec![]), 19_456);
+        let scheme = |users| FileUserStore::new(users).decoy().scheme();
+        let argon2id = |memory_kib| Scheme::argon2id(HashCost { memory_kib, passes: 2, lanes: 1 });
+        assert_eq!(scheme(vec![user("1", "a", 64), user("2", "b", 128), user("3", "c", 64)]), argon2id(64));
+        assert_eq!(scheme(vec![user("1", "a", 64), user("2", "b", 128)]), argon2id(128));
+        assert_eq!(scheme(vec![]), argon2id(19_456));
     }
 
     #[test]

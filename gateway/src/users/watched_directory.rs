@@ -168,13 +168,13 @@ mod tests {
 
     use super::*;
     use crate::users::CanonicalName;
-    use crate::users::password_hash::{HashCost, PasswordHash};
+    use crate::users::password_hash::{HashCost, PasswordHash, Scheme};
 
     /// Users of these names, each on four lines.
     fn users(names: &[&str]) -> String {
-        let hash = PasswordHash::decoy(HashCost { memory_kib: 19456, passes: 2, lanes: 1 });
+        let hash = PasswordHash::decoy(Scheme::argon2id(HashCost::DEFAULT));
         let entry = |name: &&str| {
-            format!("[[users]]\nid = \"{name}\"\nusername = \"{name}\"\npassword = \"{}\"\n", hash.as_phc())
+            format!("[[users]]\nid = \"{name}\"\nusername = \"{name}\"\npassword = \"{}\"\n", hash.as_str())
         };
         names.iter().map(entry).collect()
     }
