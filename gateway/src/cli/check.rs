@@ -3,19 +3,24 @@
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tokio::runtime::Builder;
+
 use super::hash_password::Console;
 use super::{CommandError, load};
 use crate::config::{HostPattern, Route, Settings, Signing, matching_order};
 use crate::tls::server_config;
 use crate::tokens::KeyRing;
-use crate::users::FileUserStore;
+use crate::users::UserSources;
 
 /// Checks the configuration and the files it names. Makes nothing and changes nothing.
 pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), CommandError> {
     let settings = load(files)?.settings;
     let mut faults = Vec::new();
-    match FileUserStore::load(&settings.users.file) {
-        Ok((_, warnings)) => warnings.iter().for_each(|warning| eprintln!("warning: {warning}")),
+    match UserSources::load(&settings.users) {
+        Ok((users, warnings)) => {
+            warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+            tell_schemes(&users)?;
+        }
         Err(errors) => faults.push(errors.to_string()),
     }
     if let Err(error) = check_keys(&settings) {
@@ -33,6 +38,20 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
     }
     for line in route_table(&settings.routes) {
         writeln!(console.output, "{line}").map_err(CommandError::failed)?;
+    }
+    Ok(())
+}
+
+/// Which kinds of hash are in use. A server that does not answer is no mistake of the configuration.
+fn tell_schemes(users: &UserSources) -> Result<(), CommandError> {
+    let runtime = Builder::new_current_thread().build().map_err(CommandError::failed)?;
+    match runtime.block_on(users.scheme_counts()) {
+        Ok(counts) => {
+            for (source, scheme, count) in counts {
+                eprintln!("note: users of {source}: {count} with {scheme}");
+            }
+        }
+        Err(error) => eprintln!("warning: {error}"),
     }
     Ok(())
 }

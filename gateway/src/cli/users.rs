@@ -4,11 +4,15 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use clap::Subcommand;
+use tokio::runtime::Builder;
 
 use super::new_password::{Console, NewPasswordError};
 use crate::config::Settings;
 use crate::server::{self, UnlockError};
-use crate::users::{CanonicalName, EditError, NewUser, User, UsersFile};
+use crate::users::{
+    CanonicalName, Credential, EditError, NewUser, SourceUnavailable, User, UserFileErrors, UserSources,
+    UsersFile,
+};
 
 /// When an edit takes effect, printed after each.
 const EFFECT_NOTE: &str = "a running gateway follows within a second";
@@ -18,6 +22,11 @@ const EFFECT_NOTE: &str = "a running gateway follows within a second";
 pub(super) enum UsersCommand {
     #[command(flatten)]
     Edit(EditCommand),
+    /// Show who a name is: from which source, with which id, roles and kind of hash
+    Show {
+        /// The name
+        name: String,
+    },
     /// Take the lock off a name that failed too often; the running gateway does it at once
     Unlock {
         /// The name, whether there is such a user or not
@@ -72,6 +81,35 @@ pub(super) fn run(
         EditCommand::Enable { name } => set_disabled(&file, &name, false, console),
         EditCommand::List => Ok(list(&file.users()?, &mut console.output)?),
     }
+}
+
+/// Prints what the sources say of a name: the look-up that a login makes.
+pub(super) fn show(name: &str, settings: &Settings, console: &mut Console<'_>) -> Result<(), UsersError> {
+    let name = parse_name(name)?;
+    let (users, _) = UserSources::load(&settings.users)?;
+    let runtime = Builder::new_current_thread().build()?;
+    let Some(found) = runtime.block_on(users.by_name(&name))? else {
+        let names = settings.users.sources.iter().map(|source| source.name.as_str());
+        return Err(UsersError::Unknown(name, names.collect::<Vec<_>>().join(", ")));
+    };
+    let user = &found.user;
+    let password = match &user.credential {
+        Credential::Hash(hash) => hash.scheme().to_string(),
+        Credential::Bind { dn, .. } => format!("verified by a bind as {dn}"),
+    };
+    let claims = serde_json::Value::Object(user.claims.clone());
+    for (label, value) in [
+        ("source", found.source.clone()),
+        ("name", user.username.clone()),
+        ("id", user.id.clone()),
+        ("roles", user.roles.join(",")),
+        ("claims", claims.to_string()),
+        ("state", state(user.disabled).to_owned()),
+        ("password", password),
+    ] {
+        writeln!(console.output, "{label:<9} {value}")?;
+    }
+    Ok(())
 }
 
 fn add(
@@ -168,6 +206,20 @@ pub(super) enum UsersError {
     /// The lock is still there.
     #[error(transparent)]
     Unlock(#[from] UnlockError),
+    /// There is no users file.
+    #[error(
+        "[users] names no file of `kind = \"file\"`, and only such a file is edited here; edit users where they are kept"
+    )]
+    NoFile,
+    /// A source is broken.
+    #[error("{0}")]
+    Sources(#[from] UserFileErrors),
+    /// A source does not answer.
+    #[error("{0}")]
+    Unavailable(#[from] SourceUnavailable),
+    /// No source has the name.
+    #[error("no source has a user {0}; they were asked in this order: {1}")]
+    Unknown(CanonicalName, String),
     /// The answer could not be written.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
@@ -205,10 +257,10 @@ mod tests {
     }
 
     fn may_log_in(file: &Path, name: &str, password: &str) -> bool {
-        let (store, _) = FileUserStore::load(file).unwrap();
+        let (users, _) = UserSources::load(&crate::config::Users::of_file(file.to_owned())).unwrap();
         let pool = HashingPool::new(1, 1);
         let name = CanonicalName::for_lockout(name);
-        let attempt = check_credentials(&store, &pool, &name, Password::new(password).unwrap());
+        let attempt = check_credentials(&users, &pool, &name, Password::new(password).unwrap());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(attempt).unwrap().is_some()
     }

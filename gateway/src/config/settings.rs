@@ -14,11 +14,13 @@ mod fixed_targets;
 mod header_edits;
 mod routes;
 mod upstreams;
+mod users;
 
 pub use fixed_targets::*;
 pub use header_edits::*;
 pub use routes::*;
 pub use upstreams::*;
+pub use users::*;
 
 /// Everything the operator can say, checked.
 #[derive(Debug, Clone)]
@@ -399,13 +401,6 @@ pub enum Revocation {
     },
     /// `strict`: requests with tokens get 503 as soon as a second has passed unheard.
     Strict,
-}
-
-/// `[users]`
-#[derive(Debug, Clone)]
-pub struct Users {
-    /// `file`, default `config/users.toml`.
-    pub file: PathBuf,
 }
 
 /// `[lockout]`

@@ -69,7 +69,7 @@ async fn lead_to_https(
     }
 }
 
-/// Follows the users file.
+/// Follows the users files.
 async fn follow_users(gateway: &Gateway) {
     let mut ticks = interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -98,7 +98,11 @@ async fn follow_configuration(watch: Option<Arc<Reloader>>) {
 }
 
 /// Tells what became of the users file, as it is told at the start.
-pub(super) fn log_users_reload(outcome: &ReloadOutcome) {
+pub(super) fn log_users_reload(outcomes: &[ReloadOutcome]) {
+    outcomes.iter().for_each(log_reload);
+}
+
+fn log_reload(outcome: &ReloadOutcome) {
     match outcome {
         ReloadOutcome::Unchanged => {}
         ReloadOutcome::Loaded { users, warnings } => {

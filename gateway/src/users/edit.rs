@@ -98,6 +98,22 @@ impl UsersFile {
         })
     }
 
+    /// Replaces the hash of a user where it still is `old`; returns whether it was.
+    pub(super) fn replace_hash(
+        &self,
+        name: &str,
+        old: &PasswordHash,
+        new: &PasswordHash,
+    ) -> Result<bool, EditError> {
+        self.edit(|document, users| {
+            let index = users.iter().position(|user| user.username == name && user.hash() == Some(old));
+            if let Some(index) = index {
+                set(document, index, "password", new.as_str().into());
+            }
+            Ok(index.is_some())
+        })
+    }
+
     /// Shuts a user out or lets one in again; returns whether that changed anything.
     pub fn set_disabled(&self, name: &CanonicalName, disabled: bool) -> Result<bool, EditError> {
         self.edit(|document, users| {
@@ -392,6 +408,18 @@ tenant = 'blue'
         UsersFile::new(&link).set_disabled(&name("alice"), true).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert!(content(&file).contains("disabled = true"));
+    }
+
+    #[test]
+    fn a_hash_is_replaced_only_where_nobody_has_set_another() {
+        let (_folder, file, before) = written();
+        let old = PasswordHash::parse(PHC).unwrap();
+        let new = PasswordHash::decoy(Scheme::argon2id(HashCost { memory_kib: 64, passes: 3, lanes: 1 }));
+        assert!(!file.replace_hash("alice", &new, &old).unwrap(), "somebody has set another password");
+        assert!(!file.replace_hash("nobody", &old, &new).unwrap());
+        assert_eq!(content(&file), before);
+        assert!(file.replace_hash("alice", &old, &new).unwrap());
+        assert_eq!(content(&file), before.replacen(PHC, new.as_str(), 1));
     }
 
     #[test]

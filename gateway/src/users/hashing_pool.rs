@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use super::password::Password;
-use super::password_hash::{HashFailed, HashMemory, PasswordHash};
+use super::password_hash::{HashCost, HashFailed, HashMemory, PasswordHash};
 
 /// No answer now: every thread hashes and the queue is full, or (logged as an error) a hash could not be run at all.
 /// It says nothing about the password; ask again in a second.
@@ -130,6 +130,20 @@ impl HashingPool {
         }
     }
 
+    /// The hash of the same password at another cost (see [`PasswordHash::rehash`]).
+    pub(super) async fn rehash(
+        &self,
+        old: &PasswordHash,
+        cost: HashCost,
+        password: Password,
+    ) -> Result<PasswordHash, Busy> {
+        let old = old.clone();
+        match self.submit(move |memory| old.rehash(cost, &password, memory))?.await {
+            Ok(outcome) => outcome.map_err(|failed| report(&failed)),
+            Err(_) => Err(Busy),
+        }
+    }
+
     /// How many hashes were begun since the start: a counter for metrics.
     pub fn hashes_run(&self) -> u64 {
         self.shared.hashes_run.load(Ordering::Relaxed)
@@ -219,7 +233,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::users::{HashCost, Scheme};
+    use crate::users::Scheme;
 
     const TEST_COST: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
 

@@ -7,22 +7,31 @@ mod diagnostic;
 mod edit;
 mod file;
 mod hashing_pool;
+mod htpasswd;
+mod ldap;
 mod name;
 mod new_password;
 mod password;
 mod password_hash;
+mod remote;
 mod replace_file;
+mod sources;
+mod sql;
 mod user_entry;
 mod user_store;
 mod watched_directory;
 
-pub use credentials::check_credentials;
+pub use credentials::{CheckError, check_credentials};
 pub use diagnostic::{UserFileDiagnostic, UserFileErrors, UserFileWarning};
 pub use edit::{EditError, NewUser, UsersFile};
 pub use hashing_pool::{Busy, HashingPool};
 pub use name::CanonicalName;
 pub use new_password::{NewPasswordAdvice, NewPasswordRefusal, check_new_password};
 pub use password::{MAX_PASSWORD_BYTES, Password, PasswordTooLong};
-pub use password_hash::{HashCost, HashFailed, PasswordHash, PasswordHashError, Pbkdf2Digest, Prehash, Scheme};
-pub use user_store::{FileUserStore, User, UserStore};
+pub use password_hash::{
+    HashCost, HashFailed, PasswordHash, PasswordHashError, Pbkdf2Digest, Prehash, Scheme,
+};
+pub use remote::SourceUnavailable;
+pub use sources::{FoundUser, UserSources};
+pub use user_store::{Credential, FileUserStore, User, UserStore};
 pub use watched_directory::{ReloadOutcome, WatchedDirectory};

@@ -50,7 +50,7 @@ impl<'a> Entry<'a> {
         let user = User {
             id: id?,
             username: name?.as_str().to_owned(),
-            password: password?,
+            credential: password?.into(),
             roles,
             claims,
             disabled,
@@ -232,7 +232,7 @@ pub(super) fn key_span(table: &dyn TableLike, key: &str) -> Span {
     key.span().or_else(|| item.span())
 }
 
-fn is_visible_ascii(text: &str) -> bool {
+pub(super) fn is_visible_ascii(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 

@@ -8,8 +8,9 @@ use serde_json::{Map, Value};
 
 use super::diagnostic::{UserFileErrors, UserFileWarning};
 use super::file;
+use super::ldap;
 use super::name::CanonicalName;
-use super::password_hash::{PasswordHash, most_common_scheme};
+use super::password_hash::{PasswordHash, Scheme};
 
 /// Somebody who may log in.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,7 +20,7 @@ pub struct User {
     /// The name in canonical form (see [`CanonicalName`]).
     pub username: String,
     /// What the password is verified against.
-    pub password: PasswordHash,
+    pub credential: Credential,
     /// The `roles` claim.
     pub roles: Vec<String>,
     /// Further claims, none of which has the name of one that the gateway sets.
@@ -32,7 +33,38 @@ impl User {
     /// A value that changes when the password is set anew and tells nothing about it. A session that remembers it ends with the
     /// password it began with.
     pub fn credential_fingerprint(&self) -> [u8; 16] {
-        self.password.fingerprint()
+        match &self.credential {
+            Credential::Hash(hash) => hash.fingerprint(),
+            Credential::Bind { dn, changed } => ldap::fingerprint(dn, changed),
+        }
+    }
+
+    /// The hash, of a user who has one here.
+    pub fn hash(&self) -> Option<&PasswordHash> {
+        match &self.credential {
+            Credential::Hash(hash) => Some(hash),
+            Credential::Bind { .. } => None,
+        }
+    }
+}
+
+/// What a password is verified against.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Credential {
+    /// A hash, here.
+    Hash(PasswordHash),
+    /// A directory, by a bind.
+    Bind {
+        /// As whom.
+        dn: String,
+        /// When the password was changed, in the directory's words; empty where it does not tell.
+        changed: String,
+    },
+}
+
+impl From<PasswordHash> for Credential {
+    fn from(hash: PasswordHash) -> Credential {
+        Credential::Hash(hash)
     }
 }
 
@@ -44,9 +76,8 @@ pub trait UserStore: Send + Sync {
     /// The user of that id, compared byte for byte.
     fn by_id(&self, id: &str) -> Option<Arc<User>>;
 
-    /// What an unknown name is verified against: a hash that no password has, at the cost most users' hashes have, so
-    /// that the time of an answer does not tell whether a name exists.
-    fn decoy(&self) -> &PasswordHash;
+    /// The scheme of each user's hash.
+    fn schemes(&self) -> Vec<Scheme>;
 
     /// How many users there are.
     fn len(&self) -> usize;
@@ -62,7 +93,6 @@ pub trait UserStore: Send + Sync {
 pub struct FileUserStore {
     by_name: HashMap<String, Arc<User>>,
     by_id: HashMap<String, Arc<User>>,
-    decoy: PasswordHash,
 }
 
 impl FileUserStore {
@@ -78,13 +108,11 @@ impl FileUserStore {
     }
 
     /// Takes users whose ids and names are each unique, as [`file::parse`] has checked.
-    fn new(users: Vec<User>) -> Self {
-        let decoy = PasswordHash::decoy(most_common_scheme(users.iter().map(|user| user.password.scheme())));
+    pub(super) fn new(users: Vec<User>) -> Self {
         let users: Vec<Arc<User>> = users.into_iter().map(Arc::new).collect();
         Self {
             by_name: users.iter().map(|user| (user.username.clone(), Arc::clone(user))).collect(),
             by_id: users.into_iter().map(|user| (user.id.clone(), user)).collect(),
-            decoy,
         }
     }
 }
@@ -98,8 +126,8 @@ impl UserStore for FileUserStore {
         self.by_id.get(id).cloned()
     }
 
-    fn decoy(&self) -> &PasswordHash {
-        &self.decoy
+    fn schemes(&self) -> Vec<Scheme> {
+        self.by_id.values().filter_map(|user| Some(user.hash()?.scheme())).collect()
     }
 
     fn len(&self) -> usize {
@@ -112,13 +140,15 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::users::{HashCost, Scheme};
+    use crate::users::HashCost;
+    use crate::users::password_hash::most_common_scheme;
 
     fn user(id: &str, username: &str, memory_kib: u32) -> User {
         User {
             id: id.to_owned(),
             username: username.to_owned(),
-            password: PasswordHash::decoy(Scheme::argon2id(HashCost { memory_kib, passes: 2, lanes: 1 })),
+            credential: PasswordHash::decoy(Scheme::argon2id(HashCost { memory_kib, passes: 2, lanes: 1 }))
+                .into(),
             roles: Vec::new(),
             claims: Map::new(),
             disabled: false,
@@ -139,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_decoy_costs_what_most_users_cost() {
-        let scheme = |users| FileUserStore::new(users).decoy().scheme();
+        let scheme = |users| most_common_scheme(FileUserStore::new(users).schemes());
         let argon2id = |memory_kib| Scheme::argon2id(HashCost { memory_kib, passes: 2, lanes: 1 });
         assert_eq!(scheme(vec![user("1", "a", 64), user("2", "b", 128), user("3", "c", 64)]), argon2id(64));
         assert_eq!(scheme(vec![user("1", "a", 64), user("2", "b", 128)]), argon2id(128));

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::diagnostic::{UserFileErrors, UserFileWarning};
-use super::file;
-use super::user_store::{FileUserStore, UserStore};
+use super::diagnostic::{UserFileDiagnostic, UserFileErrors, UserFileWarning};
+use super::user_store::{FileUserStore, User, UserStore};
+use super::{file, htpasswd};
 use crate::config::{Fingerprint, fingerprint};
 
 /// What became of polling the users file.
@@ -30,10 +30,58 @@ pub enum ReloadOutcome {
     Rejected(UserFileErrors),
 }
 
+/// What a file of users is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileFormat {
+    /// `[[users]]` tables.
+    Toml,
+    /// `NAME:HASH` lines.
+    Htpasswd,
+}
+
+impl FileFormat {
+    /// Checks the content of a file; `path` serves the messages.
+    fn parse(
+        self,
+        path: &Path,
+        content: &[u8],
+        allow_broken: bool,
+    ) -> Result<(FileUserStore, Vec<UserFileWarning>), UserFileErrors> {
+        let (users, mut warnings) = match self {
+            FileFormat::Toml => file::parse(path, content)?,
+            FileFormat::Htpasswd => htpasswd::parse(path, content)?,
+        };
+        let broken = |user: &&User| user.hash().is_some_and(|hash| hash.scheme().is_broken());
+        let mut broken = users.iter().filter(broken);
+        if let Some(first) = broken.next() {
+            let names = broken.next().map_or(String::new(), |_| format!(" and {} more", broken.count() + 1));
+            let diagnostic = UserFileDiagnostic {
+                path: path.to_owned(),
+                line: None,
+                key: String::new(),
+                message: format!(
+                    "the hash of {}{names} is of a kind that is guessed at by the billion (MD5, SHA-1)",
+                    first.username
+                ),
+                remedy:
+                    "set the passwords anew, or write allow_broken_hashes = true in [users] until they are"
+                        .to_owned(),
+            };
+            match allow_broken {
+                true => warnings.push(UserFileWarning(diagnostic)),
+                false => return Err(UserFileErrors(vec![diagnostic])),
+            }
+        }
+        Ok((FileUserStore::new(users), warnings))
+    }
+}
+
 /// The users in force.
 #[derive(Debug)]
 pub struct WatchedDirectory {
     path: PathBuf,
+    format: FileFormat,
+    allow_broken: bool,
     current: RwLock<Arc<FileUserStore>>,
     file: Mutex<FileState>,
     reads: AtomicU64,
@@ -62,24 +110,25 @@ fn digest_of(content: &[u8]) -> [u8; 32] {
 
 impl WatchedDirectory {
     /// Reads and checks the file, reporting everything that is wrong with it at once.
-    pub fn load(path: &Path) -> Result<(WatchedDirectory, Vec<UserFileWarning>), UserFileErrors> {
+    pub(super) fn load(
+        path: &Path,
+        format: FileFormat,
+        allow_broken: bool,
+    ) -> Result<(WatchedDirectory, Vec<UserFileWarning>), UserFileErrors> {
         let seen = fingerprint(path);
         let content = file::read(path)?;
-        let (store, warnings) = FileUserStore::parse(path, &content)?;
+        let (store, warnings) = format.parse(path, &content, allow_broken)?;
         let digest = digest_of(&content);
         let live = WatchedDirectory {
             path: path.to_owned(),
+            format,
+            allow_broken,
             current: RwLock::new(Arc::new(store)),
             file: Mutex::new(FileState { seen, judged: None, digest, last_error: None }),
             reads: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         };
         Ok((live, warnings))
-    }
-
-    /// The file.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// The users in force. Whoever holds them sees no half of a change.
@@ -113,7 +162,7 @@ impl WatchedDirectory {
             if digest == file.digest {
                 return Ok(None);
             }
-            FileUserStore::parse(&self.path, &content).map(|parsed| Some((digest, parsed)))
+            self.format.parse(&self.path, &content, self.allow_broken).map(|parsed| Some((digest, parsed)))
         });
         match outcome {
             // Put right by taking the mistake back.
@@ -188,7 +237,8 @@ mod tests {
         fn new(names: &[&str]) -> Bench {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join("users.toml"), users(names)).unwrap();
-            let (live, _) = WatchedDirectory::load(&dir.path().join("users.toml")).unwrap();
+            let (live, _) =
+                WatchedDirectory::load(&dir.path().join("users.toml"), FileFormat::Toml, false).unwrap();
             Bench { dir, live }
         }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::token_answer::{Grant, NewRefreshToken, tokens};
-use super::{Call, rate_limited, store_unavailable};
+use super::{Call, rate_limited, store_unavailable, users_unavailable};
 use crate::pipeline::Facts;
 use crate::pipeline::proxy::bad_body;
 use crate::pipeline::response::Response;
@@ -11,7 +11,7 @@ use crate::problem::{Code, Rejection};
 use crate::sessions::{Attempt, Door, NewSession, Passage, UnixMillis};
 use crate::strict_json;
 use crate::telemetry::LoginOutcome;
-use crate::users::{Busy, CanonicalName, Password, check_credentials};
+use crate::users::{CanonicalName, CheckError, Password, check_credentials};
 use crate::wire::{FieldKind, RequestBody, RequestHead};
 
 /// A name and a password fit many times into this, in bytes.
@@ -69,22 +69,25 @@ async fn attempt<'c>(
         return Err(locked(call, &name, retry_after));
     }
     let hashing = &call.worker.gateway.hashing;
-    let users = call.snapshot.users.current();
-    let user = match check_credentials(&*users, hashing, &name, credentials.password).await {
+    let users = &call.snapshot.users;
+    let user = match check_credentials(users, hashing, &name, credentials.password).await {
         Ok(Some(user)) => user,
         Ok(None) => {
             call.audit("login", "failed", name.as_str(), None);
             return Err(Rejection::new(Code::InvalidCredentials, "wrong username or password"));
         }
-        Err(Busy) => {
+        Err(error) => {
             // Nobody looked at the password: a crowd at the door must not lock its accounts.
             let (attempt, passage) = tokio::join!(
                 sessions.withdraw_attempt(name.as_str(), now),
                 sessions.withdraw_passage(Door::Login, &network),
             );
             attempt.and(passage).map_err(|e| store_unavailable(&e))?;
-            return Err(Rejection::new(Code::Overloaded, "too many logins at once")
-                .retry_after(Duration::from_secs(1)));
+            return Err(match error {
+                CheckError::Busy(_) => Rejection::new(Code::Overloaded, "too many logins at once")
+                    .retry_after(Duration::from_secs(1)),
+                CheckError::Unavailable(error) => users_unavailable(&error),
+            });
         }
     };
     let new = NewSession {

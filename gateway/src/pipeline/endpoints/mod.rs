@@ -19,6 +19,7 @@ use super::snapshot::Snapshot;
 use super::{Exchange, Facts, Worker};
 use crate::problem::{Code, Rejection};
 use crate::sessions::{SourceNetwork, StoreError, UnixMillis};
+use crate::users::SourceUnavailable;
 use crate::wire::RequestBody;
 
 /// The gateway's own endpoints.
@@ -119,6 +120,13 @@ impl Call<'_> {
 fn store_unavailable(error: &StoreError) -> Rejection {
     tracing::error!(%error, "the session store failed");
     Rejection::new(Code::StoreUnavailable, "the session store did not answer")
+        .retry_after(Duration::from_secs(2))
+}
+
+/// A source of users does not answer; it was logged when that began.
+fn users_unavailable(error: &SourceUnavailable) -> Rejection {
+    tracing::debug!(%error, "a source of users did not answer");
+    Rejection::new(Code::StoreUnavailable, "the users cannot be looked up at the moment")
         .retry_after(Duration::from_secs(2))
 }
 

@@ -1,7 +1,7 @@
 //! `POST /refresh`: a refresh token for a new access token, and mostly for its own successor.
 
 use super::token_answer::{Grant, NewRefreshToken, tokens};
-use super::{Call, rate_limited, store_unavailable};
+use super::{Call, rate_limited, store_unavailable, users_unavailable};
 use crate::pipeline::Facts;
 use crate::pipeline::authenticate::refusal;
 use crate::pipeline::bearer::bearer_token;
@@ -19,7 +19,8 @@ pub(super) async fn refresh<'c>(call: Call<'_>, facts: &mut Facts) -> Result<Res
         Err(rejection) => return Err(not_presented(call, rejection).await),
     };
     // The user is read anew: who was disabled or deleted, or has a new password, ends here; new roles take effect.
-    let user = call.snapshot.users.current().by_id(&subject).filter(|user| !user.disabled);
+    let user = call.snapshot.users.by_id(&subject).await.map_err(|e| users_unavailable(&e))?;
+    let user = user.filter(|user| !user.disabled);
     let account = |_: &Session| match &user {
         Some(user) => Account::Active { credential: user.credential_fingerprint() },
         None => Account::Gone,

@@ -475,7 +475,7 @@ mod tests {
             format!("pbkdf2:sha256:10000001$salt${zeros}"),
             format!("$5$rounds=5000001$salt${}", &dots[..43]),
             format!("$6$rounds=999999999$salt${dots}"),
-            format!("$y$jFT$salt${}", &dots[..43]),
+            format!("$y$jGT$salt${}", &dots[..43]),
         ] {
             let error = PasswordHash::parse(&excessive).unwrap_err();
             assert!(matches!(error, PasswordHashError::Excessive(_)), "{excessive}: {error}");
