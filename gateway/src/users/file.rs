@@ -352,7 +352,7 @@ password = ""
             let told = text.lines().find_map(|line| line.strip_prefix(&format!("#   {} ", user.username)));
             let password = Password::new(told.unwrap().trim()).unwrap();
             assert!(
-                user.password.verify(&password, &mut HashMemory::default()).unwrap(),
+                user.hash().unwrap().verify(&password, &mut HashMemory::default()).unwrap(),
                 "{}",
                 user.username
             );

@@ -16,3 +16,4 @@ mod redis;
 mod reloading;
 mod routing;
 mod upstreams;
+mod users;

@@ -87,11 +87,13 @@ fn source(table: &mut Table<'_>, kind_name: &str, kind: Kind, is_first: bool) ->
         false => Err(Refusal::new("is no role").help("a role is made of visible ASCII characters")),
     };
     let roles = table.take("roles").list_of(role).unwrap_or_default();
+    let sql = table.section("sql", |table| sql(table, matches!(kind, Kind::Sql)));
+    let ldap = table.section("ldap", |table| ldap(table, matches!(kind, Kind::Ldap)));
     let kind = match kind {
         Kind::File => UserSourceKind::File(file(table, "config/users.toml")?),
         Kind::Htpasswd => UserSourceKind::Htpasswd(file(table, "config/htpasswd")?),
-        Kind::Sql => UserSourceKind::Sql(table.section("sql", sql)?),
-        Kind::Ldap => UserSourceKind::Ldap(table.section("ldap", ldap)?),
+        Kind::Sql => UserSourceKind::Sql(sql?),
+        Kind::Ldap => UserSourceKind::Ldap(ldap?),
     };
     Some(UserSource { name, kind, id_prefix, roles })
 }
@@ -114,7 +116,8 @@ fn file(table: &mut Table<'_>, default: &str) -> Option<PathBuf> {
     Some(file)
 }
 
-fn sql(table: &mut Table<'_>) -> Option<SqlUsers> {
+/// `[users.sql]`, whose mistakes matter only where it is `wanted`.
+fn sql(table: &mut Table<'_>, wanted: bool) -> Option<SqlUsers> {
     let url = secret_text(table, "url");
     let max_connections = table.take("max_connections").integer(1..=100).unwrap_or(4);
     let timeout =
@@ -134,7 +137,9 @@ fn sql(table: &mut Table<'_>) -> Option<SqlUsers> {
     });
     let claims = strings(table, "claims", identifier);
     let exact_names = table.take("exact_names").boolean().unwrap_or(false);
-    let lookup = match (query.string(), by_id.string(), name.parse(identifier)) {
+    let table_name = name.parse(identifier);
+    let is_reported = name.is_given() && table_name.is_none();
+    let lookup = match (query.string(), by_id.string(), table_name) {
         (Some(by_name), Some(by_id), None) => {
             SqlLookup::Query { by_name: by_name.to_owned(), by_id: by_id.to_owned() }
         }
@@ -150,7 +155,7 @@ fn sql(table: &mut Table<'_>) -> Option<SqlUsers> {
             exact_names,
         }),
         _ => {
-            if !name.is_given() || query.is_given() {
+            if wanted && !is_reported {
                 let why = "users are found either by `table` or by `query` and `query_by_id`";
                 let entry = if query.is_given() { &query } else { &name };
                 entry.refuse(Refusal::new(why).help(
@@ -160,7 +165,13 @@ fn sql(table: &mut Table<'_>) -> Option<SqlUsers> {
             return None;
         }
     };
-    let (entry, url) = url?;
+    let Some((entry, url)) = url else {
+        let entry = table.take("url");
+        if wanted && !entry.is_given() && !table.take("url_file").is_given() {
+            entry.refuse(Refusal::new("is missing").help("write such as \"sqlite://app.db\", or url_file"));
+        }
+        return None;
+    };
     let scheme = url.split(':').next().unwrap_or_default();
     let dialect = match scheme {
         "sqlite" => SqlDialect::Sqlite,
@@ -177,7 +188,8 @@ fn sql(table: &mut Table<'_>) -> Option<SqlUsers> {
     Some(SqlUsers { url, dialect, lookup, roles_query, max_connections, timeout })
 }
 
-fn ldap(table: &mut Table<'_>) -> Option<LdapUsers> {
+/// `[users.ldap]`, whose mistakes matter only where it is `wanted`.
+fn ldap(table: &mut Table<'_>, wanted: bool) -> Option<LdapUsers> {
     let url_entry = table.take("url");
     let url = url_entry.parse(|text| match text.starts_with("ldap://") || text.starts_with("ldaps://") {
         true => Ok(text.to_owned()),
@@ -187,7 +199,7 @@ fn ldap(table: &mut Table<'_>) -> Option<LdapUsers> {
     let start_tls = start_tls_entry.boolean().unwrap_or(false);
     let bind_dn = table.take("bind_dn");
     let bind_password = secret_text(table, "bind_password");
-    if bind_dn.is_given() != bind_password.is_some() {
+    if wanted && bind_dn.is_given() != bind_password.is_some() {
         bind_dn
             .refuse(Refusal::new("and `bind_password` belong together").help("give both, or leave both out"));
     }
@@ -196,7 +208,7 @@ fn ldap(table: &mut Table<'_>) -> Option<LdapUsers> {
     for (entry, example) in
         [(&url_entry, "ldaps://ldap.example.org"), (&base_entry, "ou=people,dc=example,dc=org")]
     {
-        if !entry.is_given() {
+        if wanted && !entry.is_given() {
             entry.refuse(Refusal::new("is missing").help(format!("write such as {example:?}")));
         }
     }
@@ -310,7 +322,57 @@ pub(super) fn readable(path: &Path) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_support::{ROUTE, complaints};
+    use super::super::test_support::{ROUTE, complaints, settings};
+
+    #[test]
+    fn a_source_says_what_it_lacks() {
+        for (users, message, help) in [
+            ("kind = \"sql\"\n[users.sql]\nurl = \"sqlite://a\"", "`users.sql.table`", "both queries"),
+            ("kind = \"sql\"\n[users.sql]\ntable = \"user\"", "`users.sql.url` is missing", "sqlite://"),
+            (
+                "kind = \"sql\"\n[users.sql]\ntable = \"a\\\"b\"\nurl = \"sqlite://a\"",
+                "is no name of a table",
+                "",
+            ),
+            (
+                "kind = \"sql\"\n[users.sql]\ntable = \"a\"\nurl = \"oracle://a\"",
+                "is no URL of a database",
+                "mysql://",
+            ),
+            (
+                "kind = \"sql\"\n[users.sql]\ntable = \"a\"\nquery_by_id = \"SELECT 1\"\nurl = \"sqlite://a\"",
+                "either by `table` or by `query`",
+                "",
+            ),
+            ("kind = \"ldap\"\n[users.ldap]\nurl = \"ldaps://a\"", "`users.ldap.base` is missing", ""),
+            (
+                "kind = \"ldap\"\n[users.ldap]\nurl = \"http://a\"\nbase = \"dc=a\"",
+                "is no URL of a directory",
+                "ldaps://",
+            ),
+            (
+                "kind = \"ldap\"\n[users.ldap]\nurl = \"ldaps://a\"\nbase = \"dc=a\"\nfilter = \"(uid=*)\"",
+                "has no {username} in it",
+                "",
+            ),
+            (
+                "sources = [{ kind = \"htpasswd\", file = \"Cargo.toml\" }, { kind = \"htpasswd\", file = \"Cargo.toml\" }]",
+                "a second source is named \"htpasswd\"",
+                "`name`",
+            ),
+        ] {
+            complaints(format!("[users]\n{users}\n{ROUTE}")).only(message, help);
+        }
+    }
+
+    #[test]
+    fn sources_have_names_and_prefixes_of_their_own() {
+        let users = "sources = [{ kind = \"file\", file = \"Cargo.toml\" }, { kind = \"htpasswd\", file = \"Cargo.toml\" }]";
+        let users = settings(format!("[users]\n{users}\n{ROUTE}")).users;
+        let named: Vec<_> = users.sources.iter().map(|s| (s.name.as_str(), s.id_prefix.as_str())).collect();
+        assert_eq!(named, [("file", ""), ("htpasswd", "htpasswd:")]);
+        assert_eq!((users.rehash, users.allow_broken_hashes), (None, false));
+    }
 
     #[test]
     fn a_users_file_that_is_not_there_is_named() {

@@ -93,6 +93,10 @@ fn argon2(text: &str) -> Parsed {
 
 fn bcrypt(text: &str, prehash: Prehash) -> Parsed {
     let parts: bcrypt::HashParts = text.parse().map_err(|_| MALFORMED)?;
+    // Below 4 the algorithm is not defined.
+    if parts.get_cost() < 4 {
+        return Err(MALFORMED);
+    }
     Ok((Scheme::Bcrypt { cost: parts.get_cost(), prehash }, Check::Crypt(text.to_owned())))
 }
 
