@@ -84,7 +84,13 @@ impl Table {
     async fn pool(&self) -> Result<&AnyPool, sqlx::Error> {
         self.pool
             .get_or_try_init(|| async {
+                let lifetime = match self.settings.dialect {
+                    // A file that another was renamed over is read on as long as it is open.
+                    SqlDialect::Sqlite => Duration::from_secs(5),
+                    SqlDialect::Postgres | SqlDialect::MySql => Duration::from_secs(30 * 60),
+                };
                 AnyPoolOptions::new()
+                    .max_lifetime(lifetime)
                     .max_connections(self.settings.max_connections)
                     .acquire_timeout(self.settings.timeout)
                     .idle_timeout(Duration::from_secs(300))

@@ -178,24 +178,36 @@ impl Database {
         format!("{quote}{name}{quote}")
     }
 
-    /// Takes the database away without a word.
+    /// Takes the database away without a word: the server ends, and SQLite's file is locked by another program.
     pub(super) fn kill(&mut self) {
-        match self.child.take() {
-            Some(mut child) => {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                // PostgreSQL's children end when they notice.
-                let _ = fs::remove_file(self.dir.path().join("data/postmaster.pid"));
+        match self.kind {
+            Kind::Sqlite => {
+                const LOCK: &str = "import sqlite3, sys, time\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
+                                    c.execute('BEGIN EXCLUSIVE')\nprint(flush=True)\ntime.sleep(60)";
+                let mut locking = Command::new("python3");
+                locking.args(["-c", LOCK]).arg(self.file()).stdout(Stdio::piped());
+                let mut child = locking.spawn().unwrap();
+                std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+                self.child = Some(child);
             }
-            None => fs::rename(self.file(), self.dir.path().join("away")).unwrap(),
+            // It ends its children itself, without finishing anything.
+            Kind::Postgres => self.end("QUIT"),
+            Kind::MariaDb => self.end("KILL"),
         }
     }
 
     /// Brings it back.
     pub(super) fn restart(&mut self) {
         match self.kind {
-            Kind::Sqlite => fs::rename(self.dir.path().join("away"), self.file()).unwrap(),
+            Kind::Sqlite => self.end("KILL"),
             _ => self.run(),
+        }
+    }
+
+    fn end(&mut self, signal: &str) {
+        if let Some(mut child) = self.child.take() {
+            run(Command::new("kill").args(["-s", signal, &child.id().to_string()]));
+            child.wait().unwrap();
         }
     }
 
@@ -213,12 +225,6 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // As both servers understand it: at once, yet with their children.
-            let _ = Command::new("kill").args(["-s", "QUIT", &child.id().to_string()]).status();
-            std::thread::sleep(Duration::from_millis(300));
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.end(if self.kind == Kind::Postgres { "QUIT" } else { "KILL" });
     }
 }

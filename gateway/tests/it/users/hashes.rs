@@ -4,6 +4,8 @@ use std::fs;
 
 use auth_gateway::users::{HashingPool, Password, PasswordHash};
 
+use serde_json::json;
+
 use super::{ROUTES, python};
 use crate::fixture::{Gateway, PASSWORD, login, post, tokens};
 
@@ -95,11 +97,8 @@ fn sources_are_asked_in_order_and_a_name_belongs_to_the_first() {
     let lines = format!("alice:{0}\nbob:{0}\n", hash.as_str());
     let gateway = Gateway::start_with(&config, &users, &[("htpasswd", lines.as_bytes())]);
     let claims = |name: &str| crate::fixture::claims(&tokens(gateway.address, name, PASSWORD).0);
-    assert_eq!((&claims("alice")["sub"], &claims("alice")["roles"]), (&"1".into(), &["user"][..].into()));
-    assert_eq!(
-        (&claims("bob")["sub"], &claims("bob")["roles"]),
-        (&"htpasswd:bob".into(), &["guest"][..].into())
-    );
+    assert_eq!((&claims("alice")["sub"], &claims("alice")["roles"]), (&"1".into(), &json!(["user"])));
+    assert_eq!((&claims("bob")["sub"], &claims("bob")["roles"]), (&"htpasswd:bob".into(), &json!(["guest"])));
     let (_, refresh) = tokens(gateway.address, "bob", PASSWORD);
     assert_eq!(post(gateway.address, "/refresh", &refresh).status, 200);
 
