@@ -232,7 +232,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::users::{FileUserStore, HashingPool, Password, UserStore, check_credentials};
+    use crate::users::{HashingPool, Password, check_credentials};
 
     struct CommandOutput {
         output: String,
@@ -278,9 +278,8 @@ mod tests {
             format!("created {path}\nadded alice with the id 7 to {path}; {EFFECT_NOTE}\n")
         );
         assert!(may_log_in(file, "alice", "a first password"));
-        let (store, warnings) = FileUserStore::load(file).unwrap();
-        assert_eq!(store.by_id("7").unwrap().roles, ["user", "admin", "x"]);
-        assert_eq!(warnings, []);
+        let added = &UsersFile::new(file).users().unwrap()[0];
+        assert_eq!((added.id.as_str(), added.roles.join(" ")), ("7", "user admin x".to_owned()));
 
         users(file, "passwd ALICE", "another password\n").unwrap();
         assert!(!may_log_in(file, "alice", "a first password"));

@@ -152,7 +152,7 @@ fn gauges(state: &AdminState) -> Gauges {
         config_reads: configuration.reads(),
         config_failures: configuration.failures(),
         config_up_to_date: configuration.trouble().is_none(),
-        users: users.len(),
+        users: users.user_count(),
         users_reads: users.reload_count(),
         users_failures: users.reload_failures(),
         users_up_to_date: users.last_error().is_none(),

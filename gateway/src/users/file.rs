@@ -7,7 +7,7 @@ use std::path::Path;
 use toml_edit::{Document, Item, Table};
 
 use super::diagnostic::{Diagnostics, UserFileErrors, UserFileWarning, did_you_mean, quoted};
-use super::password_hash::most_common_scheme;
+use super::password_hash::{count_schemes, most_common_scheme};
 use super::user_entry::{Entry, FirstLines, Span, key_span, with_article};
 use super::user_store::User;
 
@@ -110,7 +110,8 @@ fn parse_document(diagnostics: &mut Diagnostics, document: &Table) -> Vec<(User,
 
 /// A mixture of costs lets the time of an answer tell some known names from unknown ones.
 fn warn_of_odd_costs(diagnostics: &mut Diagnostics, users: &[(User, Span)]) {
-    let common = most_common_scheme(users.iter().filter_map(|(user, _)| Some(user.hash()?.scheme())));
+    let common =
+        most_common_scheme(&count_schemes(users.iter().filter_map(|(user, _)| Some(user.hash()?.scheme()))));
     let mut odd = users.iter().filter(|(user, _)| user.hash().is_some_and(|hash| hash.scheme() != common));
     if let Some((first, span)) = odd.next() {
         let count = 1 + odd.count();

@@ -144,6 +144,14 @@ impl HashingPool {
         }
     }
 
+    /// The hash of a new password.
+    pub(super) async fn create(&self, cost: HashCost, password: Password) -> Result<PasswordHash, Busy> {
+        match self.submit(move |_| PasswordHash::create_at(cost, &password))?.await {
+            Ok(outcome) => outcome.map_err(|failed| report(&failed)),
+            Err(_) => Err(Busy),
+        }
+    }
+
     /// How many hashes were begun since the start: a counter for metrics.
     pub fn hashes_run(&self) -> u64 {
         self.shared.hashes_run.load(Ordering::Relaxed)

@@ -1,7 +1,9 @@
-//! Who may log in: the users file, user names and their one canonical form, and password hashing in a bounded pool.
+//! Who may log in: users in files, SQL tables and directories, user names and their one canonical form, and password hashing in a
+//! bounded pool.
 //!
 //! A login is one call, [`check_credentials`]. This domain knows nothing of HTTP, tokens, sessions or locks.
 
+mod change_password;
 mod credentials;
 mod diagnostic;
 mod edit;
@@ -21,6 +23,7 @@ mod user_entry;
 mod user_store;
 mod watched_directory;
 
+pub use change_password::{ChangePasswordError, change_password};
 pub use credentials::{CheckError, check_credentials};
 pub use diagnostic::{UserFileDiagnostic, UserFileErrors, UserFileWarning};
 pub use edit::{EditError, NewUser, UsersFile};
@@ -33,5 +36,5 @@ pub use password_hash::{
 };
 pub use remote::SourceUnavailable;
 pub use sources::{FoundUser, UserSources};
-pub use user_store::{Credential, FileUserStore, User, UserStore};
-pub use watched_directory::{ReloadOutcome, WatchedDirectory};
+pub use user_store::{Credential, User};
+pub use watched_directory::ReloadOutcome;

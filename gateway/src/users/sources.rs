@@ -3,7 +3,7 @@
 //! A source that does not answer is told as [`SourceUnavailable`], never as an unknown name: later sources are not asked, or
 //! another's name could be taken while its source is away. Ids of one source have one prefix, so that an id leads to its source.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::diagnostic::{UserFileDiagnostic, UserFileErrors, UserFileWarning};
@@ -12,12 +12,12 @@ use super::hashing_pool::HashingPool;
 use super::ldap::LdapSource;
 use super::name::CanonicalName;
 use super::password::Password;
-use super::password_hash::{HashCost, PasswordHash, Scheme, most_common_scheme};
+use super::password_hash::{HashCost, PasswordHash, Scheme, count_schemes, most_common_scheme};
 use super::remote::SourceUnavailable;
 use super::sql::SqlSource;
 use super::user_store::User;
 use super::watched_directory::{FileFormat, ReloadOutcome, WatchedDirectory};
-use crate::config::{UserSource, UserSourceKind, Users};
+use crate::config::{Argon2Cost, UserSource, UserSourceKind, Users};
 
 /// All sources.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ struct NamedSource {
 
 #[derive(Debug)]
 enum Source {
-    File(WatchedDirectory),
+    File(Arc<WatchedDirectory>),
     Sql { source: SqlSource, schemes: Schemes },
     Ldap(LdapSource),
 }
@@ -50,27 +50,32 @@ pub struct FoundUser {
     index: usize,
 }
 
-/// The schemes of a database's hashes, as far as they were seen.
+/// Why a hash was not replaced.
+#[derive(Debug)]
+pub(super) enum ReplaceError {
+    /// The source is only read.
+    NotWritable,
+    /// It did not work.
+    Failed(String),
+}
+
+/// The schemes of a database's hashes, as far as they were seen lately.
 #[derive(Debug, Default)]
-struct Schemes(Mutex<Vec<Scheme>>);
+struct Schemes(Mutex<VecDeque<Scheme>>);
 
 impl Schemes {
-    /// More would be remembered for nothing.
     const MAX: usize = 1000;
 
     fn add(&self, scheme: Scheme) {
         let mut schemes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if schemes.len() < Self::MAX {
-            schemes.push(scheme);
+        if schemes.len() == Self::MAX {
+            schemes.pop_front();
         }
+        schemes.push_back(scheme);
     }
 
-    fn is_empty(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
-
-    fn all(&self) -> Vec<Scheme> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn counts(&self) -> BTreeMap<Scheme, usize> {
+        count_schemes(self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied())
     }
 }
 
@@ -91,10 +96,10 @@ impl UserSources {
             let file = |path, format| WatchedDirectory::load(path, format, settings.allow_broken_hashes);
             let opened = match &source.kind {
                 UserSourceKind::File(path) => {
-                    file(path, FileFormat::Toml).map(|(file, of)| (Source::File(file), of))
+                    file(path, FileFormat::Toml).map(|(file, of)| (Source::File(Arc::new(file)), of))
                 }
                 UserSourceKind::Htpasswd(path) => {
-                    file(path, FileFormat::Htpasswd).map(|(file, of)| (Source::File(file), of))
+                    file(path, FileFormat::Htpasswd).map(|(file, of)| (Source::File(Arc::new(file)), of))
                 }
                 UserSourceKind::Sql(sql) => SqlSource::new(&source.name, sql.clone())
                     .map(|source| (Source::Sql { source, schemes: Schemes::default() }, Vec::new()))
@@ -199,61 +204,80 @@ impl UserSources {
     /// Hashes the password anew where it was stored at another cost than the configured one, if that is wanted. What is stored is
     /// replaced only where it is still what was verified; whatever goes wrong, the next login tries again.
     pub(super) async fn rehash(&self, pool: &HashingPool, found: &FoundUser, password: Password) {
-        let Some(rehash) = self.settings.rehash else { return };
-        let cost = HashCost { memory_kib: rehash.memory_kib, passes: rehash.passes, lanes: rehash.lanes };
-        let (Some(old), Some(named)) = (found.user.hash(), self.sources.get(found.index)) else { return };
-        if !old.needs_rehash(cost) {
-            return;
-        }
+        let Some(cost) = self.settings.rehash.map(hash_cost) else { return };
+        let Some(old) = found.user.hash().filter(|old| old.needs_rehash(cost)) else { return };
         let Ok(new) = pool.rehash(old, cost, password).await else { return };
         let name = found.user.username.as_str();
-        let replaced = match (&named.source, &named.settings.kind) {
-            (Source::Sql { source, .. }, _) => {
-                let id = &found.user.id[named.settings.id_prefix.len()..];
-                source.replace_hash(id, old, &new).await.map_err(|error| error.to_string())
-            }
-            (Source::File(_), UserSourceKind::File(path)) => {
-                let (file, old, name) = (UsersFile::new(path), old.clone(), name.to_owned());
-                let edit = tokio::task::spawn_blocking(move || file.replace_hash(&name, &old, &new));
-                match edit.await {
-                    Ok(outcome) => outcome.map_err(|error| error.to_string()),
-                    Err(error) => Err(error.to_string()),
-                }
-            }
-            _ => return,
-        };
-        match replaced {
+        match self.replace_hash(found, &new).await {
             Ok(true) => {
-                tracing::info!(user = name, source = found.source, from = %old.scheme(), "rehashed a password")
+                tracing::info!(user = name, source = found.source, from = %old.scheme(), "rehashed a password");
             }
-            Ok(false) => {
-                tracing::info!(user = name, "a password was changed while it was rehashed; the change stands")
+            Ok(false) => tracing::info!(user = name, "another hash was stored meanwhile, which stays"),
+            Err(ReplaceError::NotWritable) => {}
+            Err(ReplaceError::Failed(error)) => {
+                tracing::warn!(user = name, error, "a password could not be rehashed")
             }
-            Err(error) => tracing::warn!(user = name, %error, "a password could not be rehashed"),
+        }
+    }
+
+    /// What new passwords are hashed at.
+    pub(super) fn new_password_cost(&self) -> HashCost {
+        hash_cost(self.settings.argon2)
+    }
+
+    /// Stores another hash of a user where the one that was found is still there, in force at once; returns whether it was.
+    pub(super) async fn replace_hash(
+        &self,
+        found: &FoundUser,
+        new: &PasswordHash,
+    ) -> Result<bool, ReplaceError> {
+        let failed = |error: &dyn std::fmt::Display| ReplaceError::Failed(error.to_string());
+        let (Some(old), Some(named)) = (found.user.hash(), self.sources.get(found.index)) else {
+            return Err(ReplaceError::NotWritable);
+        };
+        match (&named.source, &named.settings.kind) {
+            (Source::Sql { source, .. }, _) if source.is_table() => {
+                let id = &found.user.id[named.settings.id_prefix.len()..];
+                source.replace_hash(id, old, new).await.map_err(|error| failed(&error))
+            }
+            (Source::File(watched), UserSourceKind::File(path)) => {
+                let (file, watched) = (UsersFile::new(path), Arc::clone(watched));
+                let (name, old, new) = (found.user.username.clone(), old.clone(), new.clone());
+                let edit = move || {
+                    let replaced = file.replace_hash(&name, &old, &new).map_err(|error| error.to_string())?;
+                    // Whoever waits for the next poll would find the old one until then.
+                    watched.reload();
+                    Ok(replaced)
+                };
+                let outcome = tokio::task::spawn_blocking(edit).await.map_err(|error| failed(&error))?;
+                outcome.map_err(ReplaceError::Failed)
+            }
+            _ => Err(ReplaceError::NotWritable),
         }
     }
 
     /// A hash that no password has, of the scheme that most hashes have.
     async fn decoy(&self) -> PasswordHash {
-        let mut schemes = Vec::new();
+        let mut all = BTreeMap::new();
         for named in &self.sources {
-            match &named.source {
-                Source::File(file) => schemes.extend(file.current().schemes()),
-                Source::Sql { source, schemes: seen } => {
+            let counts = match &named.source {
+                Source::File(file) => file.current().schemes().clone(),
+                Source::Sql { source, schemes } => {
+                    let seen = schemes.counts();
                     if seen.is_empty() {
-                        let hashes = source.sample().await.unwrap_or_default();
-                        hashes
-                            .iter()
-                            .filter_map(|hash| PasswordHash::parse(hash).ok())
-                            .for_each(|hash| seen.add(hash.scheme()));
-                        log_schemes(&named.settings.name, &seen.all());
+                        let sample = named.sample(source).await.unwrap_or_default();
+                        sample.into_iter().for_each(|scheme| schemes.add(scheme));
+                        log_schemes(&named.settings.name, &schemes.counts());
+                        schemes.counts()
+                    } else {
+                        seen
                     }
-                    schemes.extend(seen.all());
                 }
-                Source::Ldap(_) => {}
-            }
+                Source::Ldap(_) => BTreeMap::new(),
+            };
+            counts.into_iter().for_each(|(scheme, count)| *all.entry(scheme).or_insert(0) += count);
         }
-        PasswordHash::decoy(most_common_scheme(schemes))
+        PasswordHash::decoy(most_common_scheme(&all))
     }
 
     /// Whether the hash may be used: one that is guessed at by the billion only where the configuration allows it.
@@ -276,35 +300,31 @@ impl UserSources {
     ///
     /// Where a source does not answer.
     pub async fn scheme_counts(&self) -> Result<Vec<(String, &'static str, usize)>, SourceUnavailable> {
-        let mut counts = BTreeMap::new();
+        let mut lines = Vec::new();
         for named in &self.sources {
-            let schemes: Vec<Scheme> = match &named.source {
-                Source::File(file) => file.current().schemes(),
-                Source::Sql { source, .. } => {
-                    let hashes = source.sample().await?;
-                    hashes.iter().filter_map(|hash| Some(PasswordHash::parse(hash).ok()?.scheme())).collect()
-                }
-                Source::Ldap(_) => Vec::new(),
+            let counts = match &named.source {
+                Source::File(file) => file.current().schemes().clone(),
+                Source::Sql { source, .. } => count_schemes(named.sample(source).await?),
+                Source::Ldap(_) => BTreeMap::new(),
             };
-            for scheme in schemes {
-                *counts.entry((named.settings.name.clone(), scheme.name())).or_insert(0) += 1;
-            }
+            let kinds = by_kind(&counts).into_iter();
+            lines.extend(kinds.map(|(kind, count)| (named.settings.name.clone(), kind, count)));
         }
-        Ok(counts.into_iter().map(|((source, scheme), count)| (source, scheme, count)).collect())
+        Ok(lines)
     }
 
     /// Tells which kinds of hash the files have.
     pub(crate) fn log_schemes(&self) {
         for named in &self.sources {
             if let Source::File(file) = &named.source {
-                log_schemes(&named.settings.name, &file.current().schemes());
+                log_schemes(&named.settings.name, file.current().schemes());
             }
         }
     }
 
     fn files(&self) -> impl Iterator<Item = &WatchedDirectory> {
         self.sources.iter().filter_map(|named| match &named.source {
-            Source::File(file) => Some(file),
+            Source::File(file) => Some(&**file),
             _ => None,
         })
     }
@@ -331,7 +351,7 @@ impl UserSources {
     }
 
     /// How many users the files have.
-    pub fn len(&self) -> usize {
+    pub fn user_count(&self) -> usize {
         self.files().map(|file| file.current().len()).sum()
     }
 
@@ -346,14 +366,28 @@ impl UserSources {
     }
 }
 
-fn log_schemes(source: &str, schemes: &[Scheme]) {
-    let mut counts = BTreeMap::new();
-    schemes.iter().for_each(|scheme| *counts.entry(scheme.name()).or_insert(0) += 1);
-    let kinds: Vec<String> = counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+fn hash_cost(cost: Argon2Cost) -> HashCost {
+    HashCost { memory_kib: cost.memory_kib, passes: cost.passes, lanes: cost.lanes }
+}
+
+fn by_kind(counts: &BTreeMap<Scheme, usize>) -> BTreeMap<&'static str, usize> {
+    let mut kinds = BTreeMap::new();
+    counts.iter().for_each(|(scheme, count)| *kinds.entry(scheme.name()).or_insert(0) += count);
+    kinds
+}
+
+fn log_schemes(source: &str, counts: &BTreeMap<Scheme, usize>) {
+    let kinds: Vec<String> = by_kind(counts).iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     tracing::info!(source, kinds = kinds.join(", "), "kinds of password hashes in use");
 }
 
 impl NamedSource {
+    /// The schemes of some hashes of a table.
+    async fn sample(&self, source: &SqlSource) -> Result<Vec<Scheme>, SourceUnavailable> {
+        let hashes = source.sample().await?;
+        Ok(hashes.iter().filter_map(|hash| Some(PasswordHash::parse(hash).ok()?.scheme())).collect())
+    }
+
     /// The user as the gateway knows it: with the source's prefix and the roles that all its users have.
     fn present(&self, user: Arc<User>) -> Arc<User> {
         if self.settings.id_prefix.is_empty() && self.settings.roles.is_empty() {

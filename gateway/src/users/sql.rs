@@ -67,6 +67,11 @@ impl SqlSource {
         self.remote.ask(async move { table.sample().await }).await
     }
 
+    /// Whether users stand in one table, which can be written as well.
+    pub(super) fn is_table(&self) -> bool {
+        matches!(self.table.settings.lookup, SqlLookup::Table(_))
+    }
+
     /// Replaces the hash of a user where it still is `old`; returns whether it was.
     pub(super) async fn replace_hash(
         &self,

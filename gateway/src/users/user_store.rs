@@ -1,16 +1,13 @@
 //! Where users are looked up: by canonical name at login, by id at refresh.
 
-use std::collections::HashMap;
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::diagnostic::{UserFileErrors, UserFileWarning};
-use super::file;
 use super::ldap;
 use super::name::CanonicalName;
-use super::password_hash::{PasswordHash, Scheme};
+use super::password_hash::{PasswordHash, Scheme, count_schemes};
 
 /// Somebody who may log in.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,69 +65,43 @@ impl From<PasswordHash> for Credential {
     }
 }
 
-/// A source of users. One that exists is complete and checked; look-ups cannot fail.
-pub trait UserStore: Send + Sync {
-    /// The user of that name.
-    fn by_name(&self, name: &CanonicalName) -> Option<Arc<User>>;
-
-    /// The user of that id, compared byte for byte.
-    fn by_id(&self, id: &str) -> Option<Arc<User>>;
-
-    /// The scheme of each user's hash.
-    fn schemes(&self) -> Vec<Scheme>;
-
-    /// How many users there are.
-    fn len(&self) -> usize;
-
-    /// Whether there are none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// The users of one TOML file, as they were when it was loaded.
+/// The users of one file, as they were when it was read: complete and checked, so that look-ups cannot fail.
 #[derive(Debug)]
-pub struct FileUserStore {
+pub(super) struct FileUserStore {
     by_name: HashMap<String, Arc<User>>,
     by_id: HashMap<String, Arc<User>>,
+    schemes: BTreeMap<Scheme, usize>,
 }
 
 impl FileUserStore {
-    /// Reads and checks the file, reporting everything that is wrong with it at once.
-    pub fn load(path: &Path) -> Result<(Self, Vec<UserFileWarning>), UserFileErrors> {
-        Self::parse(path, &file::read(path)?)
-    }
-
-    /// Checks the content of the file; `path` serves the messages.
-    pub(super) fn parse(path: &Path, content: &[u8]) -> Result<(Self, Vec<UserFileWarning>), UserFileErrors> {
-        let (users, warnings) = file::parse(path, content)?;
-        Ok((Self::new(users), warnings))
-    }
-
-    /// Takes users whose ids and names are each unique, as [`file::parse`] has checked.
+    /// Takes users whose ids and names are each unique, as those who read files have checked.
     pub(super) fn new(users: Vec<User>) -> Self {
+        let schemes = count_schemes(users.iter().filter_map(|user| Some(user.hash()?.scheme())));
         let users: Vec<Arc<User>> = users.into_iter().map(Arc::new).collect();
         Self {
             by_name: users.iter().map(|user| (user.username.clone(), Arc::clone(user))).collect(),
             by_id: users.into_iter().map(|user| (user.id.clone(), user)).collect(),
+            schemes,
         }
     }
-}
 
-impl UserStore for FileUserStore {
-    fn by_name(&self, name: &CanonicalName) -> Option<Arc<User>> {
+    /// The user of that name.
+    pub(super) fn by_name(&self, name: &CanonicalName) -> Option<Arc<User>> {
         self.by_name.get(name.as_str()).cloned()
     }
 
-    fn by_id(&self, id: &str) -> Option<Arc<User>> {
+    /// The user of that id, compared byte for byte.
+    pub(super) fn by_id(&self, id: &str) -> Option<Arc<User>> {
         self.by_id.get(id).cloned()
     }
 
-    fn schemes(&self) -> Vec<Scheme> {
-        self.by_id.values().filter_map(|user| Some(user.hash()?.scheme())).collect()
+    /// How many hashes there are of each scheme.
+    pub(super) fn schemes(&self) -> &BTreeMap<Scheme, usize> {
+        &self.schemes
     }
 
-    fn len(&self) -> usize {
+    /// How many users there are.
+    pub(super) fn len(&self) -> usize {
         self.by_id.len()
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::diagnostic::{UserFileDiagnostic, UserFileErrors, UserFileWarning};
-use super::user_store::{FileUserStore, User, UserStore};
+use super::user_store::{FileUserStore, User};
 use super::{file, htpasswd};
 use crate::config::{Fingerprint, fingerprint};
 
@@ -78,7 +78,7 @@ impl FileFormat {
 
 /// The users in force.
 #[derive(Debug)]
-pub struct WatchedDirectory {
+pub(super) struct WatchedDirectory {
     path: PathBuf,
     format: FileFormat,
     allow_broken: bool,
@@ -132,13 +132,13 @@ impl WatchedDirectory {
     }
 
     /// The users in force. Whoever holds them sees no half of a change.
-    pub fn current(&self) -> Arc<dyn UserStore> {
+    pub(super) fn current(&self) -> Arc<FileUserStore> {
         // Swapped in one step, so it is whole even if a thread panicked beside it; and so is what the mutex holds.
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)) as Arc<dyn UserStore>
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Polls the file, and reads it if it has changed since it was read and not since the last poll. Blocks.
-    pub fn poll_changes(&self) -> ReloadOutcome {
+    pub(super) fn poll_changes(&self) -> ReloadOutcome {
         let mut file = self.file();
         let now = fingerprint(&self.path);
         let settled = std::mem::replace(&mut file.seen, now) == now;
@@ -150,7 +150,7 @@ impl WatchedDirectory {
     }
 
     /// Reads the file whether it seems to have changed or not. Blocks.
-    pub fn reload(&self) -> ReloadOutcome {
+    pub(super) fn reload(&self) -> ReloadOutcome {
         let mut file = self.file();
         file.judged = None;
         self.read(&mut file)
@@ -191,17 +191,17 @@ impl WatchedDirectory {
     }
 
     /// What is wrong with the file as it is now, if something is: then earlier users are in force.
-    pub fn last_error(&self) -> Option<String> {
+    pub(super) fn last_error(&self) -> Option<String> {
         self.file().last_error.clone()
     }
 
     /// How often changed users came into force.
-    pub fn reload_count(&self) -> u64 {
+    pub(super) fn reload_count(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }
 
     /// How often a changed file could not be used.
-    pub fn reload_failures(&self) -> u64 {
+    pub(super) fn reload_failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 

@@ -31,9 +31,9 @@ const KINDS: [(&str, Kind); 4] =
 pub(super) fn users(table: &mut Table<'_>) -> Users {
     let rehash = table.take("rehash").boolean().unwrap_or(false);
     let argon2 = table.section("argon2", |table| Argon2Cost {
-        memory_kib: table.take("memory_kib").integer(8..=1_048_576).unwrap_or(19_456),
-        passes: table.take("passes").integer(1..=10).unwrap_or(2),
-        lanes: table.take("lanes").integer(1..=16).unwrap_or(1),
+        memory_kib: table.take("memory_kib").integer(8..=1_048_576).unwrap_or(Argon2Cost::DEFAULT.memory_kib),
+        passes: table.take("passes").integer(1..=10).unwrap_or(Argon2Cost::DEFAULT.passes),
+        lanes: table.take("lanes").integer(1..=16).unwrap_or(Argon2Cost::DEFAULT.lanes),
     });
     let allow_broken_hashes = table.take("allow_broken_hashes").boolean().unwrap_or(false);
     let list = table.take("sources");
@@ -43,7 +43,7 @@ pub(super) fn users(table: &mut Table<'_>) -> Users {
         let (kind_name, kind) = kind(table);
         source(table, kind_name, kind, true).into_iter().collect()
     };
-    Users { sources, rehash: rehash.then_some(argon2), allow_broken_hashes }
+    Users { sources, argon2, rehash: rehash.then_some(argon2), allow_broken_hashes }
 }
 
 fn kind(table: &mut Table<'_>) -> (&'static str, Kind) {

@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct Users {
     /// In the order in which names are looked up. Never empty.
     pub sources: Vec<UserSource>,
+    /// `argon2`: what new passwords are hashed at that people set themselves.
+    pub argon2: Argon2Cost,
     /// `rehash`: what passwords are hashed anew with at login, where the source can be written; off by default.
     pub rehash: Option<Argon2Cost>,
     /// `allow_broken_hashes`: whether MD5 and SHA-1 are taken, off by default.
@@ -25,7 +27,7 @@ impl Users {
             id_prefix: String::new(),
             roles: Vec::new(),
         };
-        Users { sources: vec![source], rehash: None, allow_broken_hashes: false }
+        Users { sources: vec![source], argon2: Argon2Cost::DEFAULT, rehash: None, allow_broken_hashes: false }
     }
 
     /// The first TOML file, which `auth-gateway users` edits.
@@ -46,6 +48,11 @@ pub struct Argon2Cost {
     pub passes: u32,
     /// `lanes`, default 1.
     pub lanes: u32,
+}
+
+impl Argon2Cost {
+    /// As OWASP recommends.
+    pub const DEFAULT: Argon2Cost = Argon2Cost { memory_kib: 19_456, passes: 2, lanes: 1 };
 }
 
 /// One of `[[users.sources]]`, or what `[users]` itself says.

@@ -247,7 +247,7 @@ fn base64(text: &str) -> Result<Vec<u8>, PasswordHashError> {
 
 fn hex(text: &str) -> Result<Vec<u8>, PasswordHashError> {
     let digit = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8).ok_or(MALFORMED);
-    if text.len() % 2 != 0 {
+    if !text.len().is_multiple_of(2) {
         return Err(MALFORMED);
     }
     text.as_bytes().chunks(2).map(|pair| Ok(digit(pair[0])? << 4 | digit(pair[1])?)).collect()

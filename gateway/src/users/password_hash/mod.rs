@@ -267,15 +267,20 @@ impl fmt::Debug for PasswordHash {
     }
 }
 
-/// The scheme that most of them have, which unknown names are made to cost; the higher of two equally common ones, and what new
-/// passwords get where there are none.
-pub(super) fn most_common_scheme(schemes: impl IntoIterator<Item = Scheme>) -> Scheme {
-    let mut counts: BTreeMap<Scheme, usize> = BTreeMap::new();
+/// How many there are of each.
+pub(super) fn count_schemes(schemes: impl IntoIterator<Item = Scheme>) -> BTreeMap<Scheme, usize> {
+    let mut counts = BTreeMap::new();
     for scheme in schemes {
-        *counts.entry(scheme).or_default() += 1;
+        *counts.entry(scheme).or_insert(0) += 1;
     }
-    let most_common = counts.into_iter().max_by_key(|&(scheme, count)| (count, scheme));
-    most_common.map_or(Scheme::argon2id(HashCost::DEFAULT), |(scheme, _)| scheme)
+    counts
+}
+
+/// The scheme that most hashes have, which unknown names are made to cost; the higher of two equally common ones, and what new
+/// passwords get where there are none.
+pub(super) fn most_common_scheme(counts: &BTreeMap<Scheme, usize>) -> Scheme {
+    let most_common = counts.iter().max_by_key(|&(scheme, count)| (*count, *scheme));
+    most_common.map_or(Scheme::argon2id(HashCost::DEFAULT), |(scheme, _)| *scheme)
 }
 
 fn random_salt() -> Result<[u8; SALT_BYTES], HashFailed> {

@@ -35,7 +35,10 @@ fn every_kind_that_the_real_libraries_make_is_verified() {
 
 #[test]
 fn a_login_hashes_the_password_anew_and_ends_no_session() {
-    let kinds: Vec<_> = kinds().into_iter().filter(|(name, _)| name != "htpasswd-sha").collect();
+    // With so little salt, what a session remembers of a hash must not be stored with the new one.
+    let has_salt =
+        |(name, _): &(String, String)| name != "htpasswd-sha" && name != "passlib-ldap-salted-sha1";
+    let kinds: Vec<_> = kinds().into_iter().filter(has_salt).collect();
     let entry = |(id, (name, hash)): (usize, &(String, String))| {
         format!("[[users]]\nid = \"{id}\"\nusername = \"{name}\"\npassword = \"{hash}\"\n")
     };

@@ -159,3 +159,33 @@ fn queries_of_the_operators_own_find_users_with_joined_roles() {
     assert_eq!((&claims(&access)["sub"], &claims(&access)["tenant"]), (&"1".into(), &"blue".into()));
     assert_eq!(post(gateway.address, "/refresh", &refresh).status, 200);
 }
+
+#[test]
+fn a_hundred_thousand_users_cost_neither_memory_nor_time() {
+    let database = filled(Kind::Sqlite);
+    let gateway = Gateway::start_with(&config(&database, ""), "", &[]);
+    // The fastest of some: what else runs on the machine is not measured.
+    let fastest = |name: &str, status: u16| {
+        let timed = |_| {
+            let begin = Instant::now();
+            assert_eq!(login(gateway.address, name, PASSWORD).status, status);
+            begin.elapsed()
+        };
+        (0..4).map(timed).min().unwrap()
+    };
+    let (few, memory) = (fastest("alice", 200), gateway.memory_kib());
+    database.sql(&format!(
+        "WITH RECURSIVE n(i) AS (SELECT 5 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) \
+         INSERT INTO user (id, username, password_hash, is_active) SELECT i, 'user' || i, '{}', 1 FROM n; \
+         CREATE INDEX lower_name ON user (LOWER(username))",
+        hash()
+    ));
+    let (many, unknown) = (fastest("user77777", 200), fastest("nobody", 401));
+    let grown = gateway.memory_kib().saturating_sub(memory);
+    println!(
+        "a login among 4 users {few:?}, among 100,000 {many:?}, of nobody {unknown:?}, {grown} KiB more"
+    );
+    assert!(many < few * 2 + Duration::from_millis(20), "{many:?} among many, {few:?} among few");
+    assert!(unknown < many * 2 + Duration::from_millis(20) && many < unknown * 2 + Duration::from_millis(20));
+    assert!(grown < 16 * 1024, "{grown} KiB");
+}
