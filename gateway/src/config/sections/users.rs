@@ -328,7 +328,7 @@ mod tests {
     fn a_source_says_what_it_lacks() {
         for (users, message, help) in [
             ("kind = \"sql\"\n[users.sql]\nurl = \"sqlite://a\"", "`users.sql.table`", "both queries"),
-            ("kind = \"sql\"\n[users.sql]\ntable = \"user\"", "`users.sql.url` is missing", "sqlite://"),
+            ("kind = \"sql\"\n[users.sql]\ntable = \"user\"", "`users.sql.url`: is missing", "sqlite://"),
             (
                 "kind = \"sql\"\n[users.sql]\ntable = \"a\\\"b\"\nurl = \"sqlite://a\"",
                 "is no name of a table",
@@ -344,7 +344,7 @@ mod tests {
                 "either by `table` or by `query`",
                 "",
             ),
-            ("kind = \"ldap\"\n[users.ldap]\nurl = \"ldaps://a\"", "`users.ldap.base` is missing", ""),
+            ("kind = \"ldap\"\n[users.ldap]\nurl = \"ldaps://a\"", "`users.ldap.base`: is missing", ""),
             (
                 "kind = \"ldap\"\n[users.ldap]\nurl = \"http://a\"\nbase = \"dc=a\"",
                 "is no URL of a directory",
