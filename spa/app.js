@@ -1,11 +1,18 @@
 /**
- * The page: three views over one session. What is shown always follows from the tokens in the storage.
+ * The page: three views over one token client. What is shown always follows from the tokens in the storage.
  * @module
  */
 
-import { Refused, Session, Unreachable } from "./session.js";
+import { ApiError, AuthClient, NetworkError } from "./auth-client/src/index.js";
+import { SessionsView } from "./sessions-view.js";
 
 const SESSION_ENDED = "Your session has ended. Please log in again.";
+/** What a visitor is told who is logged out without having done it here. @type {Record<string, string>} */
+const SIGNED_OUT = {
+  logout: "You were logged out in another tab.",
+  reused: "Your session has ended. An old token of it was used again, so it was closed for safety. Please log in again.",
+  revoked: "Your session has ended. It was closed elsewhere. Please log in again.",
+};
 
 /**
  * @template {HTMLElement} T
@@ -32,12 +39,18 @@ const view = {
   username: element("username", HTMLInputElement),
   password: element("password", HTMLInputElement),
   loginButton: element("login-button", HTMLButtonElement),
+  showPassword: element("show-password", HTMLButtonElement),
+  loginFailure: element("login-failure", HTMLElement),
   loginError: element("login-error", HTMLElement),
+  loginRetry: element("login-retry", HTMLButtonElement),
   success: element("success", HTMLElement),
   welcome: element("welcome", HTMLElement),
   message: element("message", HTMLElement),
   answered: element("answered", HTMLElement),
+  storageNotice: element("storage-notice", HTMLElement),
+  successFailure: element("success-failure", HTMLElement),
   successError: element("success-error", HTMLElement),
+  successRetry: element("success-retry", HTMLButtonElement),
   tokenType: element("token-type", HTMLElement),
   subject: element("subject", HTMLElement),
   issuedAt: element("issued-at", HTMLTimeElement),
@@ -50,7 +63,13 @@ const view = {
 };
 
 const gateway = element("gateway", HTMLMetaElement).dataset;
-const session = new Session({ baseUrl: gateway["url"] ?? "", endpoints: gateway["endpoints"] ?? "" });
+const client = new AuthClient({
+  baseUrl: gateway["url"] ?? "",
+  endpoints: gateway["endpoints"] ?? "",
+  // A token that nobody uses may expire, so that a forgotten tab does not keep a session alive.
+  autoRefresh: "active",
+});
+const sessions = new SessionsView({ client, explain, onEnded: (notice) => showLogin(notice) });
 
 /** Counts what is asked for, so that a late answer is not shown to somebody who has since asked for something else. */
 let turn = 0;
@@ -58,6 +77,8 @@ let turn = 0;
 /** @param {"waiting" | "login" | "success"} name */
 function show(name) {
   for (const other of /** @type {const} */ (["waiting", "login", "success"])) view[other].hidden = other !== name;
+  const title = { waiting: view.waitingTitle, login: null, success: view.welcome }[name]?.textContent ?? "Log in";
+  document.title = `${title} – auth-gateway`;
 }
 
 /**
@@ -70,13 +91,36 @@ function say(place, text) {
 }
 
 /**
+ * Says what went wrong at a login, and offers to try again where that is all it takes.
+ * @param {string} text empty hides it
+ * @param {boolean} [isOutage]
+ */
+function sayLoginError(text, isOutage = false) {
+  view.loginError.textContent = text;
+  view.loginFailure.hidden = text === "";
+  view.loginRetry.hidden = !isOutage;
+}
+
+/**
+ * Says what went wrong with a call. What the upstream said before is no longer true then.
+ * @param {string} text empty hides it
+ * @param {boolean} [isOutage]
+ */
+function saySuccessError(text, isOutage = false) {
+  view.successError.textContent = text;
+  view.successFailure.hidden = text === "";
+  view.successRetry.hidden = !isOutage;
+  if (text !== "") view.message.textContent = view.answered.textContent = "";
+}
+
+/**
  * What a person is told of a failure.
  * @param {unknown} error
  * @returns {string}
  */
 function explain(error) {
-  if (error instanceof Unreachable) return error.refusal ? explain(error.refusal) : "Cannot reach server.";
-  return error instanceof Refused ? error.message : "An unexpected error occurred.";
+  if (error instanceof NetworkError) return error.apiError ? explain(error.apiError) : "Cannot reach server.";
+  return error instanceof ApiError ? error.message : "An unexpected error occurred.";
 }
 
 /**
@@ -85,7 +129,7 @@ function explain(error) {
  * @returns {string}
  */
 function explainLogin(error) {
-  if (!(error instanceof Refused)) return explain(error);
+  if (!(error instanceof ApiError)) return explain(error);
   if (error.status === 401) return "Invalid username or password.";
   if (error.status === 403 && ["account_locked", ""].includes(error.code)) {
     return `Account temporarily locked. Please try again later.${whenAgain(error.retryAfter)}`;
@@ -115,9 +159,11 @@ function duration(seconds) {
 function showLogin(notice = "") {
   turn += 1;
   say(view.flash, notice);
-  say(view.loginError, "");
+  sayLoginError("");
   view.form.reset();
+  setPasswordShown(false);
   markInvalid([]);
+  sessions.hide();
   show("login");
   view.username.focus();
 }
@@ -128,6 +174,14 @@ function markInvalid(invalid) {
     field.setAttribute("aria-invalid", String(invalid.includes(field)));
   }
 }
+
+/** @param {boolean} isShown */
+function setPasswordShown(isShown) {
+  view.password.type = isShown ? "text" : "password";
+  view.showPassword.setAttribute("aria-pressed", String(isShown));
+}
+
+view.showPassword.addEventListener("click", () => setPasswordShown(view.password.type === "password"));
 
 /** @param {boolean} busy */
 function setBusy(busy) {
@@ -144,20 +198,24 @@ view.form.addEventListener("submit", async (event) => {
   const missing = [...(username.trim() === "" ? [view.username] : []), ...(password === "" ? [view.password] : [])];
   markInvalid(missing);
   if (missing[0] !== undefined) {
-    say(view.loginError, "Both username and password are required.");
+    sayLoginError("Both username and password are required.");
     missing[0].focus();
     return;
   }
-  say(view.loginError, "");
+  sayLoginError("");
+  // A browser keeps what it was told in a field of text.
+  setPasswordShown(false);
   setBusy(true);
   try {
-    await session.login(username, password);
+    await client.login(username, password);
     await start();
   } catch (error) {
-    view.password.value = "";
-    if (error instanceof Refused && error.status === 401) markInvalid([view.username, view.password]);
-    say(view.loginError, explainLogin(error));
-    view.password.focus();
+    const isOutage = error instanceof NetworkError;
+    if (!isOutage) view.password.value = "";
+    if (error instanceof ApiError && error.status === 401) markInvalid([view.username, view.password]);
+    sayLoginError(explainLogin(error), isOutage);
+    if (isOutage) view.loginRetry.focus();
+    else view.password.focus();
   } finally {
     setBusy(false);
   }
@@ -167,46 +225,54 @@ view.form.addEventListener("submit", async (event) => {
 
 /**
  * Calls the upstream through the gateway and shows what both say.
- * @param {(why: string) => void} showFailure for a failure that leaves the visitor logged in
+ * @param {(why: string, isOutage: boolean) => void} showFailure for a failure that leaves the visitor logged in
  */
 async function call(showFailure) {
   turn += 1;
   const mine = turn;
   try {
-    const response = await session.fetch("/protected");
+    const response = await client.fetch("/protected");
     if (!response.ok) {
       // A fresh token that is refused all the same is of no use to anybody.
-      await session.giveUp(response);
-      throw await Refused.from(response);
+      await client.clearIfRejected(response);
+      throw await ApiError.from(response);
     }
     /** @type {{message?: unknown}} */
     const body = await response.json();
     if (mine !== turn) return;
-    if (session.hasTokens) welcome(typeof body.message === "string" ? body.message : "");
+    if (client.hasTokens) welcome(typeof body.message === "string" ? body.message : "");
     else showLogin(SESSION_ENDED);
   } catch (error) {
     if (mine !== turn) return;
-    if (session.hasTokens) showFailure(explain(error));
+    if (client.hasTokens) showFailure(explain(error), error instanceof NetworkError || isOutage(error));
     else showLogin(SESSION_ENDED);
   }
 }
+
+/** @param {unknown} error whether it may be over when one tries again */
+const isOutage = (error) => error instanceof ApiError && (error.status === 429 || error.status >= 500);
 
 /** @param {string} message the upstream's */
 function welcome(message) {
   view.form.reset();
   say(view.flash, "");
-  say(view.successError, "");
+  saySuccessError("");
+  setPasswordShown(false);
+  showStorage();
   view.message.textContent = message;
   view.answered.textContent = `Answered at ${new Date().toLocaleTimeString()}.`;
   showToken();
   const arriving = view.success.hidden;
   show("success");
-  if (arriving) view.welcome.focus();
+  if (arriving) {
+    view.welcome.focus();
+    sessions.load();
+  }
 }
 
 /** Shows the token that is in the storage now. */
 function showToken() {
-  const claims = session.claims;
+  const claims = client.claims;
   if (claims === null) return;
   view.welcome.textContent = `Welcome, ${claims.username}`;
   view.tokenType.textContent = claims.type;
@@ -226,23 +292,28 @@ function showTime(place, seconds) {
   place.textContent = date.toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
 }
 
-/** Renewing waits for a call, so that a forgotten tab does not keep a session alive. */
+function showStorage() {
+  const isKept = client.storageFailure === null;
+  say(view.storageNotice, isKept ? "" : "This browser cannot keep your session: it ends when you leave this page.");
+}
+
+/** A token that was used is renewed shortly before it expires; one that was not waits for the next call. */
 function showRemaining() {
-  const claims = session.claims;
+  const claims = client.claims;
   if (claims === null) return;
   const seconds = secondsUntil(claims.exp);
-  const sessionEnds = session.refreshClaims?.exp;
+  const sessionEnds = client.refreshClaims?.exp;
   const isOver = sessionEnds !== undefined && secondsUntil(sessionEnds) === 0;
   view.remaining.textContent = seconds === 0 ? "expired" : countdown(seconds);
   view.remaining.classList.toggle("expired", seconds === 0);
   view.gauge.value = seconds / Math.max(1, claims.exp - claims.iat);
-  if (seconds > 0) view.renewal.textContent = "Once it has expired, the next call renews it; nothing is lost.";
+  if (seconds > 0) view.renewal.textContent = "It is renewed shortly before it expires, or with the next call; nothing is lost.";
   else if (isOver) view.renewal.textContent = "Your session is over, too: the next call asks you to log in.";
   else view.renewal.textContent = "Expired – will be renewed with the next call.";
 }
 
 /** @param {number} time in seconds since 1970, by the server's clock */
-const secondsUntil = (time) => Math.max(0, Math.ceil(time - session.now() / 1000));
+const secondsUntil = (time) => Math.max(0, Math.ceil(time - client.now() / 1000));
 
 /** @param {number} seconds */
 const countdown = (seconds) => (seconds < 100 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`);
@@ -251,16 +322,23 @@ setInterval(() => {
   if (!view.success.hidden) showRemaining();
 }, 250);
 
-view.call.addEventListener("click", async () => {
+async function callAgain() {
   // Not `disabled`, which would take the focus away from the keyboard's user.
   if (view.call.getAttribute("aria-disabled") === "true") return;
   view.call.setAttribute("aria-disabled", "true");
-  await call((why) => say(view.successError, why));
+  await call(saySuccessError);
   view.call.removeAttribute("aria-disabled");
+}
+
+view.call.addEventListener("click", callAgain);
+view.successRetry.addEventListener("click", async () => {
+  await callAgain();
+  // The button that had the focus is gone if it worked.
+  if (view.successRetry.hidden || view.successFailure.hidden) view.call.focus();
 });
 
 async function logOut() {
-  const ended = session.logout();
+  const ended = client.logout();
   showLogin();
   const mine = turn;
   const outcome = await ended.then(
@@ -276,9 +354,9 @@ view.leave.addEventListener("click", logOut);
 /* The start: whoever still holds a good token goes straight in. */
 
 async function start() {
-  if (!session.hasTokens) {
+  if (!client.hasTokens) {
     // What is stored there but cannot be a token goes, too.
-    session.clear();
+    await client.clear();
     return showLogin();
   }
   showWaiting("One moment …", "Looking for your session.", false);
@@ -303,17 +381,27 @@ function showWaiting(title, text, isOutage) {
 view.retry.addEventListener("click", start);
 
 // Here, or in another tab, somebody has logged in or out, or the token was renewed.
-session.addEventListener("change", () => {
+client.addEventListener("change", () => {
   if (view.loginButton.disabled) return;
   const isWorking = !view.waiting.hidden && view.outage.hidden;
-  if (!session.hasTokens) {
+  if (!client.hasTokens) {
     if (view.login.hidden && !isWorking) showLogin(SESSION_ENDED);
-  } else if (!view.success.hidden && session.claims?.sub === view.subject.textContent) {
+    sessions.hide();
+  } else if (!view.success.hidden && client.claims?.sub === view.subject.textContent) {
     showToken();
-  } else if (session.accessToken !== null && !isWorking) {
+  } else if (client.accessToken !== null && !isWorking) {
     start();
   }
 });
+
+client.addEventListener("signed-out", (event) => {
+  const { reason, isOtherTab } = /** @type {import("./auth-client/src/index.js").AuthEvent} */ (event);
+  // What the visitor did here is told by whoever did it.
+  const isOwn = reason === "logout" && !isOtherTab;
+  if (!view.login.hidden && !isOwn) say(view.flash, SIGNED_OUT[reason ?? ""] ?? SESSION_ENDED);
+});
+
+client.addEventListener("storage-failed", showStorage);
 
 // A page that "back" brings up again has missed what other tabs did.
 addEventListener("pageshow", (event) => {

@@ -1,19 +1,34 @@
 //! auth-gateway: a reverse proxy that keeps users and sessions, issues and verifies JWTs, and hands verified
 //! identities to upstreams that know nothing of tokens.
 
+mod auth;
 pub mod cli;
+mod client_addr;
+mod clock;
 pub mod config;
+mod explain;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod pipeline;
-pub mod problem;
+mod http1;
+mod layers;
+mod net;
+mod proxy;
+pub mod rejection;
+mod request;
+mod request_body;
+mod response;
+mod runtime;
+mod runtime_config;
 pub mod server;
+mod services;
 pub mod sessions;
+mod stack;
+mod stream_state;
 mod strict_json;
 pub mod telemetry;
 mod tls;
 pub mod tokens;
-mod upstreams;
+mod upstream;
 pub mod users;
-mod wire;
+mod worker_state;

@@ -53,6 +53,14 @@ function hashPassword() {
   });
 }
 
+/** @returns {Promise<string>} the line of the default configuration with the page's Content-Security-Policy */
+async function shippedPolicy() {
+  const config = await readFile(join(SPA, "../config/gateway.toml"), "utf8");
+  const line = /^content_security_policy = ".*"$/m.exec(config);
+  if (!line) throw new Error("config/gateway.toml has no content_security_policy");
+  return line[0];
+}
+
 /** A gateway with the demo upstream behind it and the page in front. */
 export class Gateway {
   /** @type {import("node:child_process").ChildProcess[]} */
@@ -62,8 +70,21 @@ export class Gateway {
   url = "";
   #admin = "";
 
-  /** @param {{accessTtl?: string, refreshTtl?: string, rotation?: string, more?: string}} [settings] */
-  static async start({ accessTtl = "60s", refreshTtl = "10m", rotation = "on-use", more = "" } = {}) {
+  /**
+   * @param {object} [settings]
+   * @param {string} [settings.accessTtl]
+   * @param {string} [settings.refreshTtl]
+   * @param {string} [settings.rotation]
+   * @param {string} [settings.reuseGrace]
+   * @param {string} [settings.more] at the end of the configuration
+   */
+  static async start({
+    accessTtl = "60s",
+    refreshTtl = "10m",
+    rotation = "on-use",
+    reuseGrace = "10s",
+    more = "",
+  } = {}) {
     const gateway = new Gateway();
     const [port, admin, upstream] = [await freePort(), await freePort(), await freePort()];
     gateway.url = `http://127.0.0.1:${port}`;
@@ -87,6 +108,7 @@ audience = "page-tests"
 access_ttl = "${accessTtl}"
 refresh_ttl = "${refreshTtl}"
 rotation = "${rotation}"
+reuse_grace = "${reuseGrace}"
 [users]
 file = "users.toml"
 [upstreams.demo]
@@ -98,6 +120,7 @@ upstream = "demo"
 path = "/"
 static = ${JSON.stringify(SPA)}
 access = "public"
+${await shippedPolicy()}
 ${more}
 `,
     );

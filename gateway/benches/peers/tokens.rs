@@ -47,6 +47,7 @@ pub(crate) fn mint(secret: &str, number: u32) -> Result<String> {
         exp: now + LIFETIME.as_secs(),
         jti: id.clone(),
         sid: id,
+        session_exp: None,
         token_type: TokenType::Access.claim(),
         username: username(number),
         roles: vec!["user".to_owned()],

@@ -4,19 +4,34 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use super::config::ConfigCommand;
 use super::explain::ExplainArguments;
 use super::keys::KeysCommand;
 use super::serve::ServeArguments;
+use super::sessions::SessionsCommand;
 use super::users::UsersCommand;
+
+const AFTER_HELP: &str = "\
+Environment:
+  AUTH_GATEWAY__SECTION__KEY=VALUE  wins over the configuration files, such as AUTH_GATEWAY__SERVER__LISTEN=127.0.0.1:8081
+                                    (`auth-gateway config reference` names every key)
+  NO_COLOR=1                        no colours in messages
+
+Exit codes:
+  0   fine
+  1   failed while running
+  2   wrong usage
+  78  wrong configuration";
 
 /// A reverse-proxy auth gateway: it logs users in, verifies their tokens and tells upstreams who they are.
 #[derive(Debug, Parser)]
-#[command(name = "auth-gateway", version, max_term_width = 100)]
+#[command(name = "auth-gateway", version, max_term_width = 100, after_help = AFTER_HELP)]
 pub(super) struct Arguments {
     /// What to do; `serve` if nothing is named
     #[command(subcommand)]
     pub(super) command: Option<Command>,
-    /// A configuration file; several are merged in their order, and the environment comes last
+    /// A configuration file; several are merged in their order, and the environment comes last [default:
+    /// /etc/auth-gateway/gateway.toml]
     #[arg(long, value_name = "FILE", global = true)]
     pub(super) config: Vec<PathBuf>,
 }
@@ -29,11 +44,24 @@ pub(super) enum Command {
     Check,
     /// Tell what would become of a request: its route, what verification says, and what its upstream would get
     Explain(ExplainArguments),
-    /// Edit the users file, or unlock a name
+    /// Edit the users file, unlock a name, or log a user out
     #[command(subcommand)]
     Users(UsersCommand),
+    /// List the sessions that go on, or end one
+    #[command(subcommand)]
+    Sessions(SessionsCommand),
     /// Print the argon2id hash of a password, read from a prompt or standard input
     HashPassword,
+    /// Tell what can be configured
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the completions of a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
     /// Look after the keys that sign tokens
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -42,9 +70,4 @@ pub(super) enum Command {
 /// Ends the process because of a value that cannot be used.
 pub(super) fn refuse_value(why: &str) -> ! {
     Arguments::command().error(clap::error::ErrorKind::ValueValidation, why).exit()
-}
-
-/// Ends the process as clap does for wrong usage.
-pub(super) fn refuse(why: &str) -> ! {
-    Arguments::command().error(clap::error::ErrorKind::MissingRequiredArgument, why).exit()
 }

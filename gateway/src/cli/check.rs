@@ -1,41 +1,76 @@
 //! `auth-gateway check`: everything that is wrong, at once; or the routes as they will match.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Builder;
 
 use super::hash_password::Console;
-use super::{CommandError, load};
-use crate::config::{HostPattern, Route, Settings, Signing, matching_order};
+use super::{CommandError, environment, warn};
+use crate::config::{
+    Diagnostic, HostPattern, Loaded, Route, Settings, Severity, Signing, inspect, matching_order,
+};
 use crate::tls::server_config;
 use crate::tokens::KeyRing;
-use crate::users::UserSources;
+use crate::users::{UserFileDiagnostic, UserSources};
 
 /// Checks the configuration and the files it names. Makes nothing and changes nothing.
 pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), CommandError> {
-    let settings = load(files)?.settings;
-    let mut faults = Vec::new();
-    match UserSources::load(&settings.users) {
-        Ok((users, warnings)) => {
-            warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-            tell_schemes(&users)?;
-        }
-        Err(errors) => faults.push(errors.to_string()),
+    let (Loaded { settings, warnings: mut found, .. }, spans) = inspect(files, environment());
+    let key = |name: &str| spans.get(name);
+    let silenced = &settings.warnings.silence;
+    // What is not there has been reported.
+    if settings.users.files().all(|file| file.is_file()) {
+        let (severity, findings) = match UserSources::load(&settings.users) {
+            Ok((users, warnings)) => {
+                tell_schemes(&users)?;
+                (Severity::Warning, warnings.into_iter().map(|warning| warning.0).collect())
+            }
+            Err(errors) => (Severity::Error, errors.0),
+        };
+        found.extend(
+            silenced,
+            findings.into_iter().map(|UserFileDiagnostic { path, line, key, message, remedy }| {
+                let message = if key.is_empty() { message } else { format!("`{key}`: {message}") };
+                Diagnostic::in_file(severity, message, &path, line).help(remedy)
+            }),
+        );
     }
     if let Err(error) = check_keys(&settings) {
-        faults.push(format!("error: {error}"));
+        let place =
+            ["tokens.private_key_file", "tokens.keys_dir", "tokens.algorithm"].into_iter().find_map(key);
+        found.extend(silenced, [Diagnostic::of_key(&error.to_string(), place)]);
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    if let Some(tls) = &settings.server.tls {
+    if let Some(tls) = settings.server.tls.as_ref().filter(|_| !found.blames("server.tls")) {
+        let place = key("server.tls.certificates");
         match server_config(tls, now) {
-            Ok(tls) => tls.warnings.iter().for_each(|warning| eprintln!("warning: {warning}")),
-            Err(error) => faults.push(format!("error: {error}")),
+            Ok(tls) => {
+                let told = tls.warnings.iter().map(|text| ("expiring-certificate", text.clone(), place));
+                let unnamed = tls.unnamed.iter().map(|index| {
+                    let text =
+                        "the certificate has no subject alternative name, and browsers refuse it".to_owned();
+                    let place = key(&format!("server.tls.certificates[{index}].certificate_file"));
+                    ("certificate-without-name", text, place)
+                });
+                let hosts = hosts_without(&tls.names, &settings.routes).into_iter().map(|host| {
+                    let text = format!("no certificate is meant for the host `{host}`: its clients will refuse the connection");
+                    ("host-without-certificate", text, place)
+                });
+                let all = told.chain(unnamed).chain(hosts);
+                let all = all.map(|(name, text, place)| Diagnostic::warning_of_key(name, text, place));
+                found.extend(silenced, all);
+            }
+            Err(error) => found.extend(silenced, [Diagnostic::of_key(&error.to_string(), place)]),
         }
     }
-    if !faults.is_empty() {
-        return Err(CommandError::Configuration(faults.join("\n")));
+    if found.has_errors() {
+        found.leave_errors();
+        return Err(CommandError::Configuration(format!("{found:#}")));
     }
+    warn(&found);
     for line in route_table(&settings.routes) {
         writeln!(console.output, "{line}").map_err(CommandError::failed)?;
     }
@@ -44,7 +79,7 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
 
 /// Which kinds of hash are in use. A server that does not answer is no mistake of the configuration.
 fn tell_schemes(users: &UserSources) -> Result<(), CommandError> {
-    let runtime = Builder::new_current_thread().build().map_err(CommandError::failed)?;
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(CommandError::failed)?;
     match runtime.block_on(users.scheme_counts()) {
         Ok(counts) => {
             for (source, scheme, count) in counts {
@@ -56,10 +91,26 @@ fn tell_schemes(users: &UserSources) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// The hosts of routes that no certificate's names fit. Patterns are left out: a wildcard fits one label only.
+fn hosts_without(names: &[String], routes: &[Route]) -> BTreeSet<String> {
+    let hosts = routes.iter().flat_map(|route| &route.hosts);
+    let exact = hosts.filter_map(|host| match host {
+        HostPattern::Exact(name) if name.parse::<Ipv4Addr>().is_err() && !name.starts_with('[') => Some(name),
+        _ => None,
+    });
+    let fits = |host: &str, name: &String| match name.strip_prefix("*.") {
+        Some(parent) => host.split_once('.').is_some_and(|(_, rest)| rest == parent),
+        None => host == name,
+    };
+    exact.filter(|host| !names.iter().any(|name| fits(host, name))).cloned().collect()
+}
+
 /// Keys that the gateway has yet to make cannot be wrong.
 fn check_keys(settings: &Settings) -> Result<(), crate::tokens::KeyError> {
     match &settings.tokens.signing {
         Signing::Kept { dir, .. } if !dir.join("keys.json").exists() => Ok(()),
+        // A secret that is wrong has been reported.
+        Signing::Secret { .. } => Ok(()),
         _ => KeyRing::load(&settings.tokens, 0).map(drop),
     }
 }
@@ -72,7 +123,11 @@ fn route_table(routes: &[Route]) -> Vec<String> {
         [
             any(placed.hosts.iter().map(HostPattern::to_string).collect()),
             route.path.clone(),
-            any(route.methods.iter().map(ToString::to_string).collect()),
+            match route.methods.len() {
+                0 => "GET,HEAD,POST,PUT,PATCH,DELETE,OPTIONS".to_owned(),
+                38.. => "all".to_owned(),
+                _ => any(route.methods.iter().map(ToString::to_string).collect()),
+            },
             route.access.name().to_owned(),
             any(route.roles.iter().cloned().chain(route.claims.iter().map(ToString::to_string)).collect()),
             route.target.to_string(),
@@ -87,4 +142,18 @@ fn route_table(routes: &[Route]) -> Vec<String> {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     table.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hosts_without;
+    use crate::config::test_support::{ROUTE, minimal, settings};
+
+    #[test]
+    fn hosts_that_no_certificate_is_meant_for_are_found() {
+        let hosts = "hosts = [\"app.example\", \"a.b.example\", \"b.example\", \"*.c.example\", \"127.0.0.1\", \"[::1]\"]";
+        let routes = settings(minimal().replace(ROUTE, &format!("{ROUTE}{hosts}\n"))).routes;
+        let names = ["app.example".to_owned(), "*.b.example".to_owned()];
+        assert_eq!(hosts_without(&names, &routes).into_iter().collect::<Vec<_>>(), ["b.example"]);
+    }
 }

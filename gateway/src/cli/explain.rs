@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
+use http::StatusCode;
 
 use super::CommandError;
 use super::arguments::refuse_value;
 use super::hash_password::Console;
 use crate::config::{Algorithm, Route, Settings, Signing};
-use crate::pipeline::{Explanation, Outcome, TokenState, Verdict};
-use crate::problem::Rejection;
-use crate::server::Rehearsal;
+use crate::explain::{Explanation, Outcome, TokenState};
+use crate::layers::route::MatchResult;
+use crate::server::DryRun;
 use crate::tokens::{KeyState, KeyStore, TokenError, VerifiedClaims};
 
 /// The request in question.
@@ -47,29 +48,23 @@ pub(super) fn run(
     if let Some(note) = use_only_keys_that_exist(&mut settings) {
         notes.push(note);
     }
-    let rehearsal = Rehearsal::new(settings).map_err(CommandError::configuration)?;
-    let explained = rehearsal.explain(&head, SocketAddr::new(request.from, 0), secure);
-    let (lines, refused) = match explained {
-        Err(rejection) => {
-            (vec![row("request", "is refused before any route is looked for")], Some(rejection))
-        }
-        Ok(explanation) => (told(&explanation, &routes), explanation.outcome.err()),
-    };
-    for line in lines {
+    let dry_run = DryRun::new(settings).map_err(CommandError::configuration)?;
+    let explained = dry_run.explain(&head, SocketAddr::new(request.from, 0), secure);
+    let explanation = explained.map_err(CommandError::failed)?;
+    for line in describe(&explanation, &routes) {
         writeln!(console.output, "{line}").map_err(CommandError::failed)?;
     }
     for note in notes {
         writeln!(console.notes, "note: {note}").map_err(CommandError::failed)?;
     }
-    match refused {
-        None => Ok(()),
-        Some(rejection) => Err(CommandError::Failed(refusal(&rejection))),
+    match &explanation.outcome {
+        Outcome::Refused(status, code, detail) => Err(CommandError::Failed(refusal(*status, code, detail))),
+        _ => Ok(()),
     }
 }
 
-fn refusal(rejection: &Rejection) -> String {
-    let status = rejection.status().as_u16();
-    format!("refused: {status} {}: {}", rejection.code().name(), rejection.detail())
+fn refusal(status: StatusCode, code: &str, detail: &str) -> String {
+    format!("refused: {} {code}: {detail}", status.as_u16())
 }
 
 /// The head as a client would send it, and whether that is over TLS.
@@ -143,7 +138,7 @@ fn use_only_keys_that_exist(settings: &mut Settings) -> Option<&'static str> {
 }
 
 /// The explanation, line by line.
-fn told(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
+fn describe(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
     let mut lines = Vec::new();
     for (placed, verdict) in &explanation.tried {
         let route = &routes[placed.route];
@@ -152,14 +147,14 @@ fn told(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
             hosts => hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
         };
         let why = match verdict {
-            Verdict::Takes => "takes it",
-            Verdict::OtherHost => "has another host",
-            Verdict::OtherPath => "has another path",
-            Verdict::OtherMethod => "fits, but does not take the method",
-            Verdict::ComesLater => "would fit, but comes later",
+            MatchResult::Matches => "takes it",
+            MatchResult::HostMismatch => "has another host",
+            MatchResult::PathMismatch => "has another path",
+            MatchResult::MethodMismatch => "fits, but does not take the method",
+            MatchResult::LowerPriority => "would fit, but comes later",
         };
         lines.push(row("route", &format!("{hosts} {} (routes[{}]) {why}", route.path, placed.route)));
-        if *verdict == Verdict::Takes {
+        if *verdict == MatchResult::Matches {
             lines.push(row("asks for", &demands(route)));
         }
     }
@@ -167,18 +162,39 @@ fn told(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
         lines.extend(token(&explanation.token));
     }
     match &explanation.outcome {
-        Err(rejection) => lines.push(row("outcome", &refusal(rejection))),
-        Ok(Outcome::Endpoint) => lines.push(row("outcome", "one of the gateway's own endpoints answers")),
-        Ok(Outcome::Here(status, fields)) => {
-            lines.push(row("outcome", &format!("answered by the gateway: {status}")));
-            lines.extend(head_lines(fields));
+        Outcome::Refused(status, code, detail) if explanation.tried.is_empty() => {
+            lines.push(row("request", "is refused before any route is looked for"));
+            lines.push(row("outcome", &refusal(*status, code, detail)));
         }
-        Ok(Outcome::Upstream(name, head)) => {
+        Outcome::Refused(status, code, detail) => {
+            lines.push(row("outcome", &refusal(*status, code, detail)));
+        }
+        Outcome::Endpoint => lines.push(row("outcome", "one of the gateway's own endpoints answers")),
+        Outcome::Here(status) => lines.push(row("outcome", &format!("answered by the gateway: {status}"))),
+        Outcome::Upstream(name, head) => {
             lines.push(row("outcome", &format!("forwarded to upstream {name}:")));
             lines.extend(head_lines(head));
         }
     }
+    if matches!(explanation.outcome, Outcome::Upstream(..) | Outcome::Endpoint)
+        && !explanation.headers.is_empty()
+    {
+        lines.push(row("response", "gets these fields from the gateway:"));
+    }
+    let headers = explanation.headers.iter();
+    lines.extend(headers.map(|(name, value)| {
+        row("", &masked(&format!("{}: {value}", title_case(name))).replace(char::is_control, "?"))
+    }));
     lines
+}
+
+/// A field's name as it goes over the wire in HTTP/1.1.
+fn title_case(name: &str) -> String {
+    let words = name.split('-').map(|word| {
+        let (first, rest) = word.split_at_checked(1).unwrap_or((word, ""));
+        first.to_ascii_uppercase() + rest
+    });
+    words.collect::<Vec<_>>().join("-")
 }
 
 fn row(name: &str, text: &str) -> String {

@@ -26,8 +26,13 @@ pub(super) enum KeysCommand {
     Jwks,
 }
 
-/// Takes effect in a running gateway when that starts again.
-const WHEN: &str = "a running gateway follows when it is restarted";
+/// When a running gateway follows.
+fn effect(settings: &Settings) -> &'static str {
+    match settings.reload.watch {
+        true => "a running gateway follows by itself, within seconds",
+        false => "a running gateway follows at SIGHUP",
+    }
+}
 
 pub(super) fn run(
     command: KeysCommand,
@@ -40,11 +45,12 @@ pub(super) fn run(
         return say(console, &String::from_utf8_lossy(&ring.jwks()));
     }
     let (store, algorithm) = kept(settings)?;
+    let when = effect(settings);
     match command {
         KeysCommand::Generate => {
             let key = store.generate(algorithm, now).map_err(CommandError::failed)?;
             say(console, &key.kid)?;
-            note(console, &format!("published; rotate to it in {JWKS_MAX_AGE} s at the earliest; {WHEN}"))
+            note(console, &format!("published; rotate to it in {JWKS_MAX_AGE} s at the earliest; {when}"))
         }
         KeysCommand::Rotate { now: at_once } => {
             let keys = store.list().map_err(CommandError::failed)?;
@@ -58,7 +64,7 @@ pub(super) fn run(
             }
             let key = store.rotate(algorithm, now).map_err(CommandError::failed)?;
             say(console, &key.kid)?;
-            note(console, &format!("signs from now on; {WHEN}"))
+            note(console, &format!("signs from now on; {when}"))
         }
         KeysCommand::List => {
             for key in store.list().map_err(CommandError::failed)? {

@@ -2,23 +2,28 @@
 
 mod arguments;
 mod check;
+mod config;
 mod explain;
 mod hash_password;
 mod keys;
 mod new_password;
 mod serve;
+mod sessions;
 mod users;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
-use crate::config::{self, Loaded};
+use crate::config::{Diagnostics, Loaded, load as load_config};
 use arguments::{Arguments, Command};
 use hash_password::Console;
 use serve::ServeArguments;
 use users::UsersCommand;
 
+/// What is read where no `--config` is given.
+const DEFAULT_CONFIGURATION: &str = "/etc/auth-gateway/gateway.toml";
 /// It failed while running.
 const FAILED: u8 = 1;
 /// The configuration is wrong (EX_CONFIG of sysexits.h).
@@ -45,11 +50,7 @@ impl CommandError {
 pub fn run() -> ExitCode {
     let Arguments { command, config } = Arguments::parse();
     let command = command.unwrap_or(Command::Serve(ServeArguments::default()));
-    if config.is_empty() && !matches!(command, Command::HashPassword) {
-        arguments::refuse(
-            "no configuration is named: add --config FILE, such as --config config/gateway.toml",
-        );
-    }
+    let config = if config.is_empty() { vec![PathBuf::from(DEFAULT_CONFIGURATION)] } else { config };
     let mut console = Console::standard();
     let result = match command {
         Command::Serve(arguments) => serve::run(&arguments, &config),
@@ -64,10 +65,25 @@ pub fn run() -> ExitCode {
                     None => Err(users::UsersError::NoFile),
                 },
                 UsersCommand::Show { name } => users::show(&name, &settings, &mut console),
+                UsersCommand::Logout { name } => users::logout(&name, &settings, &mut console),
                 UsersCommand::Unlock { name } => users::unlock(&name, &settings, &mut console),
             };
             done.map_err(CommandError::failed)
         }),
+        Command::Config(command) => config::run(&command, &mut console),
+        Command::Completions { shell } => {
+            let mut page = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "auth-gateway", &mut page);
+            console.output.write_all(&page).map_err(CommandError::failed)
+        }
+        Command::Man => {
+            let mut page = Vec::new();
+            let rendered = clap_mangen::Man::new(Arguments::command()).render(&mut page);
+            rendered.and_then(|()| console.output.write_all(&page)).map_err(CommandError::failed)
+        }
+        Command::Sessions(command) => {
+            load(&config).and_then(|loaded| sessions::run(command, &loaded.settings, &mut console))
+        }
         Command::HashPassword => hash_password::run(&mut console).map_err(CommandError::failed),
         Command::Keys(command) => {
             load(&config).and_then(|loaded| keys::run(command, &loaded.settings, &mut console))
@@ -78,26 +94,28 @@ pub fn run() -> ExitCode {
         Err(CommandError::Configuration(text)) => (text, WRONG_CONFIGURATION),
         Err(CommandError::Failed(text)) => (text, FAILED),
     };
-    eprintln!("{}", text.trim_end());
+    // Colours reach terminals only.
+    anstream::eprintln!("{}", text.trim_end());
     ExitCode::from(code)
 }
 
 /// Reads the configuration and tells its warnings.
 fn load(files: &[std::path::PathBuf]) -> Result<Loaded, CommandError> {
-    let loaded = config::load(files, environment())
-        .map_err(|errors| CommandError::Configuration(errors.to_string()))?;
-    warn(&loaded);
+    let loaded = load_config(files, environment())
+        .map_err(|errors| CommandError::Configuration(format!("{errors:#}")))?;
+    warn(&loaded.warnings);
     Ok(loaded)
 }
 
-/// The variables that are text.
+/// All variables. What is not UTF-8 has U+FFFD in its place, which is reported where it matters.
 fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+    let text = |bytes: std::ffi::OsString| bytes.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }
 
 /// Tells what looks odd about a configuration.
-fn warn(loaded: &Loaded) {
-    if !loaded.warnings.is_empty() {
-        eprintln!("{}", loaded.warnings);
+fn warn(warnings: &Diagnostics) {
+    if !warnings.is_empty() {
+        anstream::eprintln!("{warnings:#}");
     }
 }

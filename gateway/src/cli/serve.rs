@@ -27,15 +27,16 @@ pub(super) fn run(arguments: &ServeArguments, files: &[PathBuf]) -> Result<(), C
     let predecessor = arguments.take_over.map(Predecessor::find).transpose().map_err(CommandError::failed)?;
     let sockets = Inherited::take().map_err(CommandError::failed)?;
     let source = Source::new(files, environment());
-    let (loaded, seen) = source.read().map_err(|errors| CommandError::Configuration(errors.to_string()))?;
-    warn(&loaded);
+    let (loaded, seen) =
+        source.read().map_err(|errors| CommandError::Configuration(format!("{errors:#}")))?;
+    warn(&loaded.warnings);
     let logs = telemetry::init(&loaded.settings.log).map_err(CommandError::configuration)?;
     telemetry::log_panics();
     // Caught from here on, so that a signal during the start is not lost.
     let runtime = Builder::new_current_thread().enable_all().build().map_err(CommandError::failed)?;
     let mut signals = runtime.block_on(async { Signals::catch() }).map_err(CommandError::failed)?;
     let running = start(source, loaded, seen, sockets, predecessor, &logs).map_err(|error| match error {
-        ServeError::Snapshot(_) => CommandError::configuration(error),
+        ServeError::RuntimeConfig(_) => CommandError::configuration(error),
         _ => CommandError::failed(error),
     })?;
     tracing::info!(address = %running.public_address, admin = %running.admin_address, "listening");

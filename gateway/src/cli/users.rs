@@ -8,7 +8,7 @@ use tokio::runtime::Builder;
 
 use super::new_password::{Console, NewPasswordError};
 use crate::config::Settings;
-use crate::server::{self, UnlockError};
+use crate::server::{ControlAnswer, ControlCommand, ControlError, control};
 use crate::users::{
     CanonicalName, Credential, EditError, NewUser, SourceUnavailable, User, UserFileErrors, UserSources,
     UsersFile,
@@ -30,6 +30,11 @@ pub(super) enum UsersCommand {
     /// Take the lock off a name that failed too often; the running gateway does it at once
     Unlock {
         /// The name, whether there is such a user or not
+        name: String,
+    },
+    /// End all sessions of a user, on all instances at once
+    Logout {
+        /// The name, whether there still is such a user or not
         name: String,
     },
 }
@@ -87,7 +92,7 @@ pub(super) fn run(
 pub(super) fn show(name: &str, settings: &Settings, console: &mut Console<'_>) -> Result<(), UsersError> {
     let name = parse_name(name)?;
     let (users, _) = UserSources::load(&settings.users)?;
-    let runtime = Builder::new_current_thread().build()?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
     let Some(found) = runtime.block_on(users.by_name(&name))? else {
         let names = settings.users.sources.iter().map(|source| source.name.as_str());
         return Err(UsersError::Unknown(name, names.collect::<Vec<_>>().join(", ")));
@@ -161,10 +166,21 @@ fn set_disabled(
 /// Takes the lock off a name.
 pub(super) fn unlock(name: &str, settings: &Settings, console: &mut Console<'_>) -> Result<(), UsersError> {
     let name = parse_name(name)?;
-    match server::unlock(settings, &name)? {
-        true => writeln!(console.notes, "{name} is unlocked")?,
-        false => writeln!(console.notes, "{name} was not locked; failures that were counted are forgotten")?,
+    match control(settings, ControlCommand::Unlock(name.to_string()))? {
+        ControlAnswer::Unlocked(true) => writeln!(console.notes, "{name} is unlocked")?,
+        _ => writeln!(console.notes, "{name} was not locked; failures that were counted are forgotten")?,
     }
+    Ok(())
+}
+
+/// Ends all sessions of a user.
+pub(super) fn logout(name: &str, settings: &Settings, console: &mut Console<'_>) -> Result<(), UsersError> {
+    let name = parse_name(name)?;
+    let ended = match control(settings, ControlCommand::Logout(name.to_string()))? {
+        ControlAnswer::Ended(ended) => ended,
+        _ => 0,
+    };
+    writeln!(console.notes, "{name} is logged out; sessions ended: {ended}")?;
     Ok(())
 }
 
@@ -203,9 +219,9 @@ pub(super) enum UsersError {
     /// There is no new password.
     #[error(transparent)]
     Password(#[from] NewPasswordError),
-    /// The lock is still there.
+    /// Neither the running gateway nor the store could do it.
     #[error(transparent)]
-    Unlock(#[from] UnlockError),
+    Control(#[from] ControlError),
     /// There is no users file.
     #[error(
         "[users] names no file of `kind = \"file\"`, and only such a file is edited here; edit users where they are kept"

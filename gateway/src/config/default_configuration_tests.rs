@@ -1,10 +1,12 @@
 //! Holds `config/gateway.toml` to its word: it loads as it is, and its comments are the reference of all keys.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
-
+use super::sections::{needs_restart, paths};
 use super::test_support::load_files;
-use super::{Algorithm, Diagnostics, RouteTarget, Settings, Signing};
+use super::toml_file::parse_value;
+use super::{
+    Algorithm, Diagnostics, RouteTarget, Settings, Signing, default_configuration, reference, schema,
+};
 
 /// The file, with the folder and the users file that it names replaced by ones that exist where the tests run.
 fn text() -> String {
@@ -64,41 +66,89 @@ fn every_commented_key_exists_and_shows_its_default() {
     assert!(seen > 30, "only {seen} commented keys found");
 }
 
+/// What is made of the declarations, and where it is kept.
+fn kept() -> [(&'static str, &'static str, String); 3] {
+    [
+        ("config/gateway.toml", "default", default_configuration()),
+        ("config/gateway.schema.json", "schema", format!("{:#}\n", schema())),
+        ("docs/reference/configuration.md", "reference", reference()),
+    ]
+}
+
 #[test]
-fn every_key_that_is_known_stands_in_the_reference() {
-    let text = text();
-    let headers: BTreeSet<&str> = text.lines().filter(|line| line.starts_with('[')).collect();
-    for header in &headers {
-        let section: BTreeSet<&str> = text
-            .split_once(&format!("\n{header}\n"))
-            .map(|(_, rest)| rest)
-            .unwrap()
-            .lines()
-            .take_while(|line| !line.starts_with('[') || line == header)
-            .filter_map(|line| line.strip_prefix("# ").unwrap_or(line).split_once(" = "))
-            .map(|(key, _)| key)
-            .collect();
-        if *header == "[identity_headers]" {
-            continue; // Its keys are claims, every one is accepted.
-        }
-        let with_unknown =
-            text.replacen(&format!("\n{header}\n"), &format!("\n{header}\nqqqqqqqqqqqq = 1\n"), 1);
-        let errors = load(&with_unknown).unwrap_err();
-        let help = errors.iter().next().and_then(|error| error.help_text()).unwrap().to_owned();
-        let known = help.strip_prefix("known keys here: ").unwrap();
-        for key in known.split(", ") {
-            let section_of_its_own = format!("[{}.{key}]", header.trim_matches(['[', ']']));
-            assert!(
-                section.contains(key) || headers.contains(section_of_its_own.as_str()),
-                "{key} is not in {header} of config/gateway.toml"
-            );
+fn the_files_made_of_the_declarations_are_as_the_declarations_make_them() {
+    for (path, command, expected) in kept() {
+        let kept =
+            std::fs::read_to_string(format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_default();
+        assert!(kept == expected, "write it anew: cargo run -p auth-gateway -- config {command} > {path}");
+    }
+}
+
+#[test]
+fn every_key_is_explained_and_stands_in_the_files_that_are_made_of_it() {
+    let [(.., file), _, (.., page)] = kept();
+    for (path, key) in paths() {
+        let name = path.rsplit('.').next().unwrap();
+        assert!(key.sentences().len() > 5, "{path} is not explained");
+        let in_page =
+            [format!("`{name}`"), format!("{name}]`"), format!("{name}]]`"), format!("{name}.NAME]`")];
+        assert!(in_page.iter().any(|text| page.contains(text)), "{path} is not in the reference");
+        // The keys of an inline table are shown by the example of the table.
+        let is_inline =
+            ["certificates.", "redirect.", "respond.", "_headers."].iter().any(|t| path.contains(t));
+        let in_file =
+            [format!("{name} = "), format!("[{path}"), format!("{name}.demo]"), format!("{name}]]")];
+        assert!(
+            is_inline || in_file.iter().any(|text| file.contains(text)),
+            "{path} is not in config/gateway.toml"
+        );
+        for value in key.default_toml().as_deref().into_iter().chain(key.example) {
+            assert!(parse_value(value).is_some(), "{path}: {value} is not TOML");
         }
     }
-    let errors = load(&format!("qqqqqqqqqqqq = 1\n{text}")).unwrap_err();
-    let help = errors.iter().next().and_then(|error| error.help_text()).unwrap().to_owned();
-    for section in help.strip_prefix("known keys here: ").unwrap().split(", ") {
-        let is_documented =
-            headers.iter().any(|h| h.trim_matches(['[', ']']).split('.').next() == Some(section));
-        assert!(is_documented, "{section} is not in config/gateway.toml");
-    }
+}
+
+#[test]
+fn the_schema_takes_the_default_configuration_and_knows_every_table() {
+    let schema = schema();
+    let hsts = &schema["properties"]["server"]["properties"]["tls"]["properties"]["hsts"];
+    assert_eq!((hsts["type"].as_str(), hsts["default"].as_str()), (Some("string"), Some("0s")));
+    let upstream = &schema["properties"]["upstreams"]["additionalProperties"];
+    assert_eq!(
+        (&upstream["required"][0], &upstream["additionalProperties"]),
+        (&"urls".into(), &false.into())
+    );
+    let route = &schema["properties"]["routes"]["items"]["properties"];
+    assert_eq!(route["access"]["enum"].as_array().unwrap().len(), 3);
+    assert_eq!(schema["properties"]["tokens"]["properties"]["secret"]["writeOnly"], true);
+}
+
+#[test]
+fn the_configuration_in_the_readme_starts_as_printed() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let (_, behind) = readme.split_once("```toml\n").unwrap();
+    let (text, _) = behind.split_once("```").unwrap();
+    let text = text.replace("file = \"users.toml\"", "file = \"Cargo.toml\"");
+    let loaded = load_files(&[("gateway.toml", &text)], &[]).0.unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    assert_eq!(loaded.settings.routes.len(), 3);
+}
+
+#[test]
+fn what_needs_a_restart_is_what_is_opened_once() {
+    let top: Vec<String> = paths().into_iter().filter(|(_, key)| key.restart).map(|(path, _)| path).collect();
+    let known = ["admin", "store", "throttle", "log", "reload"];
+    let others: Vec<&String> =
+        top.iter().filter(|path| !known.iter().any(|t| path.split('.').next() == Some(t))).collect();
+    assert_eq!(
+        others,
+        [
+            "server.listen",
+            "server.workers",
+            "server.redirect_listen",
+            "limits.hash_queue",
+            "limits.hash_threads"
+        ]
+    );
+    assert!(needs_restart("store.redis.url") && !needs_restart("tokens.access_ttl"));
 }

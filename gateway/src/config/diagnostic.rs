@@ -1,16 +1,51 @@
 //! What is wrong with a configuration, where, and what to do about it, printed the way rustc prints.
 
 use std::fmt;
+use std::path::Path;
 
-use super::place::Place;
+use annotate_snippets::{Group, Level, Renderer};
+
+use super::source_span::SourceSpan;
+
+type Report = Vec<Group<'static>>;
+
+/// Longer source lines are cut to what surrounds the place. In columns.
+const MAX_WIDTH: usize = 160;
+
+/// What warnings are called, so that those that are meant can be silenced.
+pub(crate) const WARNINGS: [&str; 21] = [
+    "admin-exposed",
+    "certificate-without-name",
+    "demo-users",
+    "everyone-trusted",
+    "expiring-certificate",
+    "host-without-certificate",
+    "hsts-without-tls",
+    "no-effect",
+    "no-reuse-grace",
+    "unknown-directive",
+    "plain-http",
+    "plain-ldap",
+    "readable-by-others",
+    "route-bypass",
+    "shadowed-path",
+    "unknown-claim",
+    "unused-upstream",
+    "upstream-is-gateway",
+    "users-file",
+    "variable-not-taken",
+    "websocket-without-upgrade",
+];
 
 /// One thing that is wrong, or looks wrong.
 #[derive(Debug, Clone)]
 pub struct Diagnostic {
     severity: Severity,
+    /// Of a warning: what it can be silenced by.
+    name: &'static str,
     message: String,
-    place: Place,
-    related: Option<Box<(String, Place)>>,
+    span: SourceSpan,
+    related: Option<Box<(String, SourceSpan)>>,
     help: Option<String>,
 }
 
@@ -28,29 +63,60 @@ impl Diagnostic {
         Self::new(Severity::Error, message.into())
     }
 
-    pub(super) fn warning(message: impl Into<String>) -> Self {
-        Self::new(Severity::Warning, message.into())
+    /// `name` is what `warnings.silence` calls it: one of [`WARNINGS`].
+    pub(super) fn warning(name: &'static str, message: impl Into<String>) -> Self {
+        debug_assert!(WARNINGS.contains(&name), "{name} is not listed");
+        Self { name, ..Self::new(Severity::Warning, message.into()) }
+    }
+
+    /// A finding about a file that the configuration names. The line, from 1, is shown without what it hides.
+    pub(crate) fn in_file(severity: Severity, message: String, path: &Path, line: Option<usize>) -> Self {
+        let span = line.map_or_else(|| SourceSpan::File(path.into()), |line| SourceSpan::line_of(path, line));
+        let name = if severity == Severity::Warning { "users-file" } else { "" };
+        Self { span, name, ..Self::new(severity, message) }
+    }
+
+    /// A warning at the place of a key.
+    pub(crate) fn warning_of_key(
+        name: &'static str,
+        message: impl Into<String>,
+        span: Option<&SourceSpan>,
+    ) -> Self {
+        Self::warning(name, message).at(span.cloned().unwrap_or_default())
+    }
+
+    /// An error at the place of a key, with what helps behind its semicolon.
+    pub(crate) fn of_key(message: &str, span: Option<&SourceSpan>) -> Self {
+        let (message, help) = message
+            .split_once("; ")
+            .map_or((message, None), |(message, help)| (message, Some(help.to_owned())));
+        Self::error(message).at(span.cloned().unwrap_or_default()).maybe_help(help)
     }
 
     fn new(severity: Severity, message: String) -> Self {
-        Self { severity, message, place: Place::Nowhere, related: None, help: None }
+        Self { severity, name: "", message, span: SourceSpan::Nowhere, related: None, help: None }
     }
 
-    pub(super) fn at(self, place: Place) -> Self {
-        Self { place, ..self }
+    pub(super) fn at(self, span: SourceSpan) -> Self {
+        Self { span, ..self }
     }
 
     /// Names a second place that has to do with it.
-    pub(super) fn related(self, note: impl Into<String>, place: Place) -> Self {
-        Self { related: Some(Box::new((note.into(), place))), ..self }
+    pub(super) fn related(self, note: impl Into<String>, span: SourceSpan) -> Self {
+        Self { related: Some(Box::new((note.into(), span))), ..self }
     }
 
-    pub(super) fn help(self, help: impl Into<String>) -> Self {
+    pub(crate) fn help(self, help: impl Into<String>) -> Self {
         Self { help: Some(help.into()), ..self }
     }
 
     pub(super) fn maybe_help(self, help: Option<String>) -> Self {
         Self { help, ..self }
+    }
+
+    /// What a warning is called; empty for an error.
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Whether it stops the start.
@@ -66,7 +132,7 @@ impl Diagnostic {
     /// Where: `FILE:LINE:COLUMN`, a file, or `environment variable NAME`. `None` when it stands nowhere, such as a
     /// key that is missing.
     pub fn location(&self) -> Option<String> {
-        (!self.place.is_nowhere()).then(|| self.place.to_string())
+        (!self.span.is_nowhere()).then(|| self.span.to_string())
     }
 
     /// What to do.
@@ -75,24 +141,36 @@ impl Diagnostic {
     }
 }
 
+impl Diagnostic {
+    fn group(&self) -> Report {
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let title = level.primary_title(self.message.clone());
+        let title = if self.name.is_empty() { title } else { title.id(self.name) };
+        let mut group = Group::with_title(title).elements(self.span.element());
+        if let Some(help) = &self.help {
+            group = group.element(Level::HELP.message(help.clone()));
+        }
+        let mut report = vec![group];
+        if let Some((note, span)) = self.related.as_deref().filter(|(_, span)| !span.is_nowhere()) {
+            let title = Level::NOTE.secondary_title(note.clone());
+            report.push(Group::with_title(title).elements(span.element()));
+        }
+        report
+    }
+
+    fn render(&self, renderer: &Renderer) -> String {
+        let mut text = renderer.render(&self.group());
+        text.push('\n');
+        text
+    }
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let severity = match self.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        writeln!(f, "{severity}: {}", self.message)?;
-        if !self.place.is_nowhere() {
-            self.place.render(f)?;
-        }
-        if let Some(help) = &self.help {
-            writeln!(f, "{} = help: {help}", " ".repeat(self.place.gutter()))?;
-        }
-        if let Some((note, place)) = self.related.as_deref().filter(|(_, place)| !place.is_nowhere()) {
-            writeln!(f, "note: {note}")?;
-            place.render(f)?;
-        }
-        Ok(())
+        f.write_str(&self.render(&Renderer::plain().term_width(MAX_WIDTH)))
     }
 }
 
@@ -102,8 +180,35 @@ pub struct Diagnostics(Vec<Diagnostic>);
 
 impl Diagnostics {
     pub(super) fn sorted(mut found: Vec<Diagnostic>) -> Self {
-        found.sort_by(|a, b| a.place.order().cmp(&b.place.order()));
+        found.sort_by(|a, b| a.span.order().cmp(&b.span.order()));
         Self(found)
+    }
+
+    /// Whether one of them stops the start.
+    pub fn has_errors(&self) -> bool {
+        self.0.iter().any(|found| found.severity == Severity::Error)
+    }
+
+    /// Whether an error is about a key that begins with `prefix`.
+    pub(crate) fn blames(&self, prefix: &str) -> bool {
+        let begins = format!("`{prefix}");
+        self.0.iter().any(|found| found.severity == Severity::Error && found.message.starts_with(&begins))
+    }
+
+    /// Leaves the errors, and what may explain them: a variable that was not taken.
+    pub(crate) fn leave_errors(&mut self) {
+        self.0.retain(|found| found.severity == Severity::Error || found.name == "variable-not-taken");
+    }
+
+    /// Puts more behind them, without the warnings of these names.
+    pub(crate) fn extend(&mut self, silenced: &[String], more: impl IntoIterator<Item = Diagnostic>) {
+        self.0.extend(more.into_iter().filter(|found| !silenced.iter().any(|name| name == found.name)));
+    }
+
+    /// The errors, and what is none.
+    pub(crate) fn split(self) -> (Diagnostics, Diagnostics) {
+        let (errors, warnings) = self.0.into_iter().partition(|found| found.severity == Severity::Error);
+        (Diagnostics(errors), Diagnostics(warnings))
     }
 
     /// Whether there is nothing to say.
@@ -131,12 +236,14 @@ impl<'a> IntoIterator for &'a Diagnostics {
     }
 }
 
-/// Every diagnostic, with an empty line between two.
+/// Every diagnostic, with an empty line between two; with colours where the alternate form (`{:#}`) is asked for.
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let renderer =
+            if f.alternate() { Renderer::styled() } else { Renderer::plain() }.term_width(MAX_WIDTH);
         for (i, diagnostic) in self.iter().enumerate() {
             let gap = if i == 0 { "" } else { "\n" };
-            write!(f, "{gap}{diagnostic}")?;
+            write!(f, "{gap}{}", diagnostic.render(&renderer))?;
         }
         Ok(())
     }
@@ -151,17 +258,18 @@ mod tests {
     #[test]
     fn a_diagnostic_without_a_file_is_message_arrow_help() {
         let diagnostic =
-            Diagnostic::error("no").at(Place::Variable("AUTH_GATEWAY__X".into())).help("say yes");
+            Diagnostic::error("no").at(SourceSpan::Variable("AUTH_GATEWAY__X".into())).help("say yes");
         assert_eq!(
             diagnostic.to_string(),
-            "error: no\n --> environment variable AUTH_GATEWAY__X\n  = help: say yes\n"
+            "error: no\n--> environment variable AUTH_GATEWAY__X\n = help: say yes\n"
         );
     }
 
     #[test]
     fn a_second_place_follows_as_a_note() {
-        let diagnostic = Diagnostic::warning("twice").related("first here", Place::File("a.toml".into()));
-        assert_eq!(diagnostic.to_string(), "warning: twice\nnote: first here\n --> a.toml\n");
+        let diagnostic = Diagnostic::warning("no-effect", "twice")
+            .related("first here", SourceSpan::File("a.toml".into()));
+        assert_eq!(diagnostic.to_string(), "warning[no-effect]: twice\n |\nnote: first here\n--> a.toml\n");
         assert_eq!(diagnostic.location(), None);
     }
 }

@@ -5,22 +5,24 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use figment::value::{Dict, Tag, Value};
+use figment::error::Kind;
+use figment::value::Value;
+use serde::de::DeserializeOwned;
 
 use super::diagnostic::Diagnostic;
-use super::place::{Part, Place};
-use super::suggestion::suggest;
-use super::table::{Merged, Table, dotted};
-use super::toml_file::{Step, parse_value};
+use super::did_you_mean::suggest;
+use super::source_span::{Part, SourceSpan};
+use super::table::{MergedConfig, Table, dotted};
+use super::toml_file::{PathSegment, parse_value};
 
 /// Why a value is not accepted, and what to do.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct InvalidValue {
     pub(super) message: String,
     pub(super) help: Option<String>,
 }
 
-impl Refusal {
+impl InvalidValue {
     pub(super) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), help: None }
     }
@@ -33,18 +35,54 @@ impl Refusal {
 /// A value, or its absence.
 #[derive(Clone)]
 pub(super) struct Entry<'a> {
-    merged: &'a Merged<'a>,
-    path: Vec<Step>,
+    merged: &'a MergedConfig<'a>,
+    path: Vec<PathSegment>,
     value: Option<&'a Value>,
+    /// Whether everything in it is text, as in the environment.
+    is_text: bool,
 }
 
 impl<'a> Entry<'a> {
-    pub(super) fn new(merged: &'a Merged<'a>, path: Vec<Step>, value: Option<&'a Value>) -> Self {
-        Self { merged, path, value }
+    pub(super) fn new(
+        merged: &'a MergedConfig<'a>,
+        path: Vec<PathSegment>,
+        value: Option<&'a Value>,
+    ) -> Self {
+        let is_text = value.is_some_and(|value| merged.is_from_environment(value.tag()));
+        Self { merged, path, value, is_text }
+    }
+
+    /// The same key with a default of its declaration.
+    pub(super) fn standing_in<'b>(&'b self, default: &'b Value) -> Entry<'b> {
+        Entry { merged: self.merged, path: self.path.clone(), value: Some(default), is_text: true }
     }
 
     pub(super) fn is_given(&self) -> bool {
         self.value.is_some()
+    }
+
+    pub(super) fn is_table(&self) -> bool {
+        matches!(self.value, Some(Value::Dict(..)))
+    }
+
+    /// The tables that this is or has; nothing is reported.
+    pub(super) fn tables(&self) -> Vec<Table<'a>> {
+        let elements = if self.is_list() { self.list().unwrap_or_default() } else { vec![self.clone()] };
+        elements.iter().filter(|element| element.is_table()).filter_map(Entry::table).collect()
+    }
+
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.value, Some(Value::Array(..)))
+    }
+
+    /// The value where it is text; nothing is reported.
+    pub(super) fn quiet_text(&self) -> Option<&'a str> {
+        self.value.and_then(Value::as_str)
+    }
+
+    /// Reports that something is missing, unless it may stand in a source that could not be read.
+    pub(super) fn report_missing(&self, diagnostic: Diagnostic) {
+        self.merged.report.push_missing(diagnostic);
     }
 
     /// The key with all keys above it.
@@ -52,36 +90,62 @@ impl<'a> Entry<'a> {
         dotted(&self.path)
     }
 
-    pub(super) fn place(&self) -> Place {
-        self.value.map_or(Place::Nowhere, |v| self.merged.place(v.tag(), &self.path, Part::Value))
+    /// The key alone.
+    fn key(&self) -> &str {
+        let last = self.path.iter().rev().find_map(|segment| match segment {
+            PathSegment::Key(key) => Some(key.as_str()),
+            PathSegment::Index(_) => None,
+        });
+        last.unwrap_or_default()
+    }
+
+    pub(super) fn place(&self) -> SourceSpan {
+        self.value.map_or(SourceSpan::Nowhere, |v| self.merged.place(v.tag(), &self.path, Part::Value))
     }
 
     /// Like [`Entry::place`], pointing at the key.
-    pub(super) fn key_place(&self) -> Place {
-        self.value.map_or(Place::Nowhere, |v| self.merged.place(v.tag(), &self.path, Part::Key))
+    pub(super) fn key_place(&self) -> SourceSpan {
+        self.value.map_or(SourceSpan::Nowhere, |v| self.merged.place(v.tag(), &self.path, Part::Key))
     }
 
     /// Reports what is wrong with the value.
-    pub(super) fn refuse(&self, refusal: Refusal) {
-        let message = format!("`{}`: {}", self.name(), refusal.message);
-        self.report(Diagnostic::error(message).at(self.place()).maybe_help(refusal.help));
+    pub(super) fn refuse(&self, invalid: InvalidValue) {
+        let message = format!("`{}`: {}", self.name(), invalid.message);
+        self.report(Diagnostic::error(message).at(self.place()).maybe_help(invalid.help));
     }
 
     /// Reports what looks wrong with the value.
-    pub(super) fn warn(&self, refusal: Refusal) {
-        let message = format!("`{}`: {}", self.name(), refusal.message);
-        self.report(Diagnostic::warning(message).at(self.place()).maybe_help(refusal.help));
+    pub(super) fn warn(&self, name: &'static str, invalid: InvalidValue) {
+        let message = format!("`{}`: {}", self.name(), invalid.message);
+        self.report(Diagnostic::warning(name, message).at(self.place()).maybe_help(invalid.help));
     }
 
     pub(super) fn report(&self, diagnostic: Diagnostic) {
         self.merged.report.push(diagnostic);
     }
 
+    /// Reports that this key, which is given, and `other` cannot both be.
+    pub(super) fn refuse_beside(&self, other: &Entry<'_>, help: &str) {
+        self.report(
+            Diagnostic::error(format!("both `{}` and `{}` are given", other.name(), self.name()))
+                .at(self.key_place())
+                .related(format!("`{}` is here", other.name()), other.key_place())
+                .help(help),
+        );
+    }
+
+    /// What figment makes of the value for serde; text from the environment is read as a number or a boolean where it looks
+    /// like one.
+    fn extract<T: DeserializeOwned>(&self) -> Result<T, figment::error::Kind> {
+        let value = self.value_or_number().ok_or(figment::error::Kind::MissingField("value".into()))?;
+        value.deserialize().map_err(|error| error.kind)
+    }
+
     /// Text of any kind.
     pub(super) fn string(&self) -> Option<&'a str> {
         match self.value? {
             Value::String(_, text) => Some(text),
-            other => self.expected("a string", other),
+            other => self.expected("a string", other, "put the value in quotes"),
         }
     }
 
@@ -90,54 +154,60 @@ impl<'a> Entry<'a> {
         match self.value? {
             Value::String(_, text) => Some(text),
             _ => {
-                self.refuse(Refusal::new("expected a string").help("put the value in quotes"));
+                self.refuse(InvalidValue::new("expected a string").help("put the value in quotes"));
                 None
             }
         }
     }
 
     /// Text that `parse` understands.
-    pub(super) fn parse<T>(&self, parse: impl FnOnce(&'a str) -> Result<T, Refusal>) -> Option<T> {
-        parse(self.string()?).map_err(|refusal| self.refuse(refusal)).ok()
+    pub(super) fn parse<T>(&self, parse: impl FnOnce(&'a str) -> Result<T, InvalidValue>) -> Option<T> {
+        parse(self.string()?).map_err(|invalid| self.refuse(invalid)).ok()
     }
 
-    /// One of several words.
-    pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
-        self.parse(|text| {
-            let known: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-            let found = choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice);
-            found.ok_or_else(|| Refusal {
+    /// One of the words of an enum.
+    pub(super) fn choice<T: DeserializeOwned>(&self) -> Option<T> {
+        self.parse(|text| match Value::from(text).deserialize::<T>().map_err(|error| error.kind) {
+            Ok(word) => Ok(word),
+            Err(Kind::UnknownVariant(_, known)) => Err(InvalidValue {
                 message: format!("unknown value {}", quoted(text)),
-                help: suggest("known values", text, &known),
-            })
+                help: suggest("known values", text, known),
+            }),
+            Err(other) => Err(InvalidValue::new(other.to_string())),
         })
     }
 
     pub(super) fn boolean(&self) -> Option<bool> {
-        match self.value_or_number()? {
-            Value::Bool(_, boolean) => Some(boolean),
-            other => self.expected("true or false", &other),
-        }
+        let value = self.value?;
+        let help = "write true or false, without quotes";
+        self.extract().map_or_else(|_| self.expected("true or false", value, help), Some)
     }
 
     /// A whole number in a range.
     pub(super) fn integer<T: TryFrom<i128>>(&self, range: RangeInclusive<u64>) -> Option<T> {
-        let number = match self.value_or_number()? {
-            Value::Num(_, number) if number.to_i128().is_some() => number.to_i128()?,
-            other => return self.expected("a whole number", &other),
-        };
-        self.in_range(number, range)
+        let value = self.value?;
+        match self.extract::<i64>() {
+            Ok(number) => self.in_range(number.into(), range),
+            Err(_) => self.expected("a whole number", value, "write digits alone, without quotes and unit"),
+        }
     }
 
     /// A number of bytes: a whole number, or text such as `8KiB` or `8kB`.
     pub(super) fn size<T: TryFrom<i128>>(&self, range: RangeInclusive<u64>) -> Option<T> {
-        match self.value_or_number()? {
-            Value::Num(_, number) if number.to_i128().is_some() => self.in_range(number.to_i128()?, range),
-            Value::String(_, text) => match bytes(&text) {
-                Some(number) => self.in_range(i128::from(number), range),
-                None => self.expected("a size such as \"8KiB\" or \"8kB\"", self.value?),
-            },
-            other => self.expected("a size such as \"8KiB\" or a number of bytes", &other),
+        let value = self.value?;
+        if let Ok(number) = self.extract::<i64>() {
+            return self.in_range(number.into(), range);
+        }
+        let Some(text) = value.as_str() else {
+            return self.expected("a size such as \"8KiB\" or a number of bytes", value, "");
+        };
+        match bytes(text) {
+            Some(number) => self.in_range(i128::from(number), range),
+            None => self.expected(
+                "a size such as \"8KiB\" or \"8kB\"",
+                value,
+                "units are B, kB, MB, GB (thousands) and KiB, MiB, GiB (1024 each)",
+            ),
         }
     }
 
@@ -145,7 +215,21 @@ impl<'a> Entry<'a> {
     pub(super) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
         let value = self.value?;
         let parsed = value.as_str().and_then(|text| humantime::parse_duration(text.trim()).ok());
-        let Some(duration) = parsed else { return self.expected("a duration such as \"60s\"", value) };
+        let Some(duration) = parsed else {
+            let digits = match value {
+                Value::String(_, text) => text.trim().to_owned(),
+                other => other.to_i128().map(|number| number.to_string()).unwrap_or_default(),
+            };
+            let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+            let help = if is_number {
+                format!(
+                    "add a unit: \"{digits}s\" for seconds, \"{digits}ms\", \"{digits}m\" or \"{digits}h\""
+                )
+            } else {
+                "write it like \"500ms\", \"60s\", \"10m\", \"1h 30m\" or \"7d\"".to_owned()
+            };
+            return self.expected("a duration such as \"60s\"", value, &help);
+        };
         if range.contains(&duration) {
             return Some(duration);
         }
@@ -156,8 +240,19 @@ impl<'a> Entry<'a> {
                 if duration > *range.end() { ("most", range.end()) } else { ("least", range.start()) };
             format!("must be at {} {}", bound.0, humantime::format_duration(*bound.1))
         };
-        self.refuse(Refusal::new(message));
+        self.refuse(InvalidValue::new(message));
         None
+    }
+
+    /// A length of time without fractions of a second.
+    pub(super) fn whole_seconds(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let duration = self.duration(Duration::ZERO..=*range.end())?;
+        if duration.subsec_nanos() != 0 {
+            self.refuse(InvalidValue::new("must be whole seconds, because tokens count in them"));
+            return None;
+        }
+        // A second time, so that zero is told apart from a fraction of a second.
+        self.duration(range)
     }
 
     /// The elements of a list.
@@ -166,50 +261,74 @@ impl<'a> Entry<'a> {
             Value::Array(_, elements) => {
                 let entry = |(i, value)| {
                     let mut path = self.path.clone();
-                    path.push(Step::Index(i));
-                    Entry::new(self.merged, path, Some(value))
+                    path.push(PathSegment::Index(i));
+                    Entry { merged: self.merged, path, value: Some(value), is_text: self.is_text }
                 };
                 Some(elements.iter().enumerate().map(entry).collect())
             }
-            other => self.expected_many("a list such as [\"a\", \"b\"]", other),
+            Value::Dict(..) => {
+                let name = self.name();
+                self.expected(
+                    "a list",
+                    self.value?,
+                    &format!("write [[{name}]], with two brackets, before each"),
+                )
+            }
+            other => self.expected(
+                "a list such as [\"a\", \"b\"]",
+                other,
+                &format!("put it in brackets: {} = [\"…\"]", self.key()),
+            ),
         }
     }
 
     /// The elements of a list of texts that `parse` understands; those it does not are reported and left out.
-    pub(super) fn list_of<T>(&self, parse: impl Fn(&'a str) -> Result<T, Refusal>) -> Option<Vec<T>> {
+    pub(super) fn list_of<T>(&self, parse: impl Fn(&'a str) -> Result<T, InvalidValue>) -> Option<Vec<T>> {
         Some(self.list()?.iter().filter_map(|element| element.parse(&parse)).collect())
     }
 
-    /// Reads the table that this value is.
-    pub(super) fn table<T>(&self, read: impl FnOnce(&mut Table<'a>) -> T) -> Option<T> {
-        let dict = self.dict()?;
-        Some(Table::read(self.merged, self.path.clone(), Some(dict), read))
+    /// The texts of a list, for who only wants to know; nothing is reported.
+    pub(super) fn texts(&self) -> Vec<&'a str> {
+        let elements = self.value.and_then(Value::as_array).unwrap_or_default();
+        elements.iter().filter_map(Value::as_str).collect()
     }
 
-    /// Reads the table that this value is; whoever wrote something else is shown the `example`.
-    pub(super) fn table_like<T>(&self, example: &str, read: impl FnOnce(&mut Table<'a>) -> T) -> Option<T> {
+    /// The table that this value is.
+    pub(super) fn table(&self) -> Option<Table<'a>> {
         match self.value? {
-            Value::Dict(..) => self.table(read),
+            Value::Dict(tag, dict) => Some(Table::new(self.merged, self.path.clone(), Some((*tag, dict)))),
             other => {
-                let found = if other.as_str().is_some() { "a string".to_owned() } else { describe(other) };
-                self.refuse(Refusal::new(format!("expected a table, found {found}")).help(like(example)));
-                None
+                let help = match (other, &self.path[..]) {
+                    (Value::Array(..), [PathSegment::Key(name)]) if name == "upstreams" => {
+                        "write [upstreams.NAME], with the upstream's name, in place of [[upstreams]]"
+                            .to_owned()
+                    }
+                    (Value::Array(..), _) => format!("write [{0}] in place of [[{0}]]", self.name()),
+                    _ => format!("write [{}] on a line of its own, and its keys below", self.name()),
+                };
+                self.expected("a table", other, &help)
             }
         }
     }
 
-    pub(super) fn dict(&self) -> Option<(Tag, &'a Dict)> {
+    /// The same, where one that is absent or wrong is empty.
+    pub(super) fn table_or_empty(&self) -> Table<'a> {
+        self.table().unwrap_or_else(|| Table::new(self.merged, self.path.clone(), None))
+    }
+
+    /// The table that this value is; whoever wrote something else is shown the `example`.
+    pub(super) fn table_like(&self, example: &str) -> Option<Table<'a>> {
         match self.value? {
-            Value::Dict(tag, dict) => Some((*tag, dict)),
-            other => self.expected_many("a table", other),
+            Value::Dict(..) => self.table(),
+            other => self.expected("a table", other, &like(example)),
         }
     }
 
     /// The value; text from the environment is read as a number or a boolean where it looks like one.
     pub(super) fn value_or_number(&self) -> Option<Value> {
         let value = self.value?;
-        if let Value::String(tag, text) = value
-            && self.merged.is_from_environment(*tag)
+        if let Value::String(_, text) = value
+            && self.is_text
             && let Some(scalar @ (Value::Bool(..) | Value::Num(..))) = parse_value(text)
         {
             return Some(scalar);
@@ -224,21 +343,19 @@ impl<'a> Entry<'a> {
         {
             return Some(number);
         }
-        self.refuse(Refusal::new(format!("must be from {least} to {most}, found {number}")));
+        self.refuse(InvalidValue::new(format!("must be from {least} to {most}, found {number}")));
         None
     }
 
-    fn expected<T>(&self, what: &str, found: &Value) -> Option<T> {
-        self.refuse(Refusal::new(format!("expected {what}, found {}", describe(found))));
-        None
-    }
-
-    /// Like [`Entry::expected`], but text is not shown: it may be a whole table, secrets and all, that is not TOML.
-    fn expected_many<T>(&self, what: &str, found: &Value) -> Option<T> {
-        if found.as_str().is_none() {
-            return self.expected(what, found);
-        }
-        self.refuse(Refusal::new(format!("expected {what}, found a string")));
+    fn expected<T>(&self, what: &str, found: &Value, help: &str) -> Option<T> {
+        // Text where there should be many values is not shown: it may be a whole table, secrets and all, that is not TOML.
+        let many = what.starts_with("a table") || what.starts_with("a list");
+        let found = match found {
+            Value::String(..) if many => "a string".to_owned(),
+            found => describe(found),
+        };
+        let help = (!help.is_empty()).then(|| help.to_owned());
+        self.refuse(InvalidValue { message: format!("expected {what}, found {found}"), help });
         None
     }
 }

@@ -6,11 +6,13 @@ use figment::value::{Dict, Map, Tag, Value};
 use figment::{Metadata, Profile, Provider};
 
 use super::diagnostic::Diagnostic;
-use super::place::Place;
 use super::report::Report;
+use super::sections;
+use super::source_span::SourceSpan;
 use super::toml_file::parse_value;
 
 const PREFIX: &str = "auth_gateway__";
+const HELP: &str = "write AUTH_GATEWAY__SECTION__KEY, such as AUTH_GATEWAY__SERVER__LISTEN";
 
 /// One variable of ours. As figment's [`Provider`] it names the variable as the source of its value.
 pub(super) struct EnvVariable {
@@ -20,17 +22,31 @@ pub(super) struct EnvVariable {
 }
 
 impl EnvVariable {
-    /// Picks our variables, in the order of their names. Names are case-insensitive, keys become lower-case.
+    /// Picks our variables, in the order of their names. Names are case-insensitive, keys become lower-case. What looks like
+    /// one of ours and is none is reported.
     pub(super) fn pick(env: impl IntoIterator<Item = (String, String)>, report: &Report) -> Vec<Self> {
         let mut picked: BTreeMap<String, Self> = BTreeMap::new();
         for (name, text) in env {
             let folded = name.to_ascii_lowercase();
-            let Some(path) = folded.strip_prefix(PREFIX) else { continue };
+            let place = SourceSpan::Variable(name.clone());
+            let Some(path) = folded.strip_prefix(PREFIX) else {
+                if folded.starts_with("auth_gateway_") && !is_of_kubernetes(&folded, &text) {
+                    let message =
+                        "the variable is not taken: the names of the gateway's have two underscores";
+                    let help = nearest(&name).unwrap_or_else(|| HELP.to_owned());
+                    report.push(Diagnostic::warning("variable-not-taken", message).at(place).help(help));
+                }
+                continue;
+            };
             let keys: Vec<String> = path.split("__").map(str::to_owned).collect();
-            let place = Place::Variable(name.clone());
             if keys.iter().any(String::is_empty) {
-                let help = "write AUTH_GATEWAY__SECTION__KEY, such as AUTH_GATEWAY__SERVER__LISTEN";
-                report.push(Diagnostic::error("the variable names no key").at(place).help(help));
+                report.push(Diagnostic::error("the variable names no key").at(place).help(HELP));
+                continue;
+            }
+            // What is not UTF-8 arrives with this in its place.
+            if name.contains('\u{fffd}') || text.contains('\u{fffd}') {
+                let help = "write it in UTF-8; a secret of other bytes can stand in a file";
+                report.push(Diagnostic::error("the variable is not UTF-8 text").at(place).help(help));
                 continue;
             }
             let variable = Self { name, keys, value: value(text) };
@@ -38,13 +54,31 @@ impl EnvVariable {
                 report.push(
                     Diagnostic::error("two variables differ in upper and lower case only")
                         .at(place)
-                        .related("the other one", Place::Variable(other.name))
+                        .related("the other one", SourceSpan::Variable(other.name))
                         .help("unset one of them"),
                 );
             }
         }
         picked.into_values().collect()
     }
+}
+
+/// What Kubernetes tells every container of a service that is called auth-gateway.
+fn is_of_kubernetes(folded: &str, value: &str) -> bool {
+    let marks = ["_service_host", "_service_port", "_port_"];
+    marks.iter().any(|mark| folded.contains(mark)) || value.starts_with("tcp://")
+}
+
+/// The variable that was meant, if there is one whose name is near.
+pub(super) fn nearest(name: &str) -> Option<String> {
+    let single = |name: &str| name.to_ascii_uppercase().replace("__", "_");
+    let keys = sections::paths().into_iter().filter(|(path, _)| !path.contains("NAME"));
+    let names: Vec<String> = keys
+        .map(|(path, _)| format!("AUTH_GATEWAY__{}", path.replace('.', "__").to_ascii_uppercase()))
+        .collect();
+    let near = names.iter().map(|known| (strsim::damerau_levenshtein(&single(known), &single(name)), known));
+    let (distance, best) = near.min_by_key(|(distance, _)| *distance)?;
+    (distance <= 3).then(|| format!("did you mean {best}?"))
 }
 
 impl Provider for EnvVariable {
@@ -63,7 +97,7 @@ impl Provider for EnvVariable {
 
 /// Lists and tables are read as TOML at once. Everything else stays text until a key asks for a number or a
 /// boolean, so that a secret of digits is still a secret.
-fn value(text: String) -> Value {
+pub(super) fn value(text: String) -> Value {
     let looks_nested = text.trim_start().starts_with(['[', '{']);
     match looks_nested.then(|| parse_value(&text)).flatten() {
         Some(nested) => nested,
@@ -99,9 +133,32 @@ mod tests {
     }
 
     #[test]
+    fn what_looks_like_one_of_ours_and_is_none_is_told() {
+        for (name, value, told) in [
+            ("AUTH_GATEWAY_SERVER_LISTEN", "x", Some("did you mean AUTH_GATEWAY__SERVER__LISTEN?")),
+            ("AUTH_GATEWAY_TOKENS__ACESS_TTL", "x", Some("did you mean AUTH_GATEWAY__TOKENS__ACCESS_TTL?")),
+            ("AUTH_GATEWAY_COLOUR", "x", Some("write AUTH_GATEWAY__SECTION__KEY")),
+            ("AUTH_GATEWAY_SERVICE_HOST", "10.0.0.1", None),
+            ("AUTH_GATEWAY_PORT_8080_TCP_ADDR", "10.0.0.1", None),
+            ("AUTH_GATEWAY_PORT", "tcp://10.0.0.1:8080", None),
+            ("OTHER_GATEWAY_X", "x", None),
+        ] {
+            let warnings = pick(&[(name, value)]).1.finish(&[]);
+            let help = warnings.iter().next().and_then(|warning| warning.help_text());
+            assert_eq!(
+                help.map(|help| help.starts_with(told.unwrap_or("?"))),
+                told.map(|_| true),
+                "{name}: {help:?}"
+            );
+        }
+        let errors = pick(&[("AUTH_GATEWAY__LOG__LEVEL", "in\u{fffd}o")]).1.finish(&[]);
+        assert!(errors.to_string().contains("not UTF-8"), "{errors}");
+    }
+
+    #[test]
     fn two_spellings_of_one_name_and_a_name_without_a_key_are_errors() {
         let (_, report) =
             pick(&[("AUTH_GATEWAY__A__B", "1"), ("auth_gateway__a__b", "2"), ("AUTH_GATEWAY__", "")]);
-        assert_eq!(report.finish().unwrap_err().len(), 2);
+        assert_eq!(report.finish(&[]).len(), 2);
     }
 }

@@ -1,17 +1,18 @@
 //! Turns files and environment into [`Settings`], or into everything that is wrong with them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use figment::Figment;
 use figment::value::{Dict, Tag, Value};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
+use super::diff::Given;
 use super::env_variable::EnvVariable;
-use super::given::Given;
 use super::report::Report;
-use super::sections;
 use super::settings::Settings;
-use super::table::{Merged, Table};
+use super::source_span::SourceSpan;
+use super::table::{MergedConfig, Table};
 use super::toml_file::TomlFile;
 
 /// Settings that may be served, and what looks odd about them.
@@ -39,6 +40,17 @@ pub fn load(
     files: &[PathBuf],
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, Diagnostics> {
+    let (loaded, _) = inspect(files, env);
+    let (errors, warnings) = loaded.warnings.split();
+    if errors.is_empty() { Ok(Loaded { warnings, ..loaded }) } else { Err(errors) }
+}
+
+/// Like [`load`], but for who wants to look further: `warnings` has the errors too, and a default stands in the place of
+/// what is wrong. Besides, where each key that was given stands.
+pub(crate) fn inspect(
+    files: &[PathBuf],
+    env: impl IntoIterator<Item = (String, String)>,
+) -> (Loaded, BTreeMap<String, SourceSpan>) {
     let report = Report::default();
     let mut parsed = Vec::new();
     for (number, path) in files.iter().enumerate() {
@@ -60,10 +72,12 @@ pub fn load(
         Value::Dict(Tag::Default, Dict::new())
     });
 
-    let merged = Merged { figment, files: &parsed, report: &report };
-    let root = all.as_dict().map(|dict| (Tag::Default, dict));
-    let settings = Table::read(&merged, Vec::new(), root, sections::settings);
-    report.finish().map(|warnings| Loaded { settings, warnings, given: Given::of(&all) })
+    let merged = MergedConfig { figment, files: &parsed, report: &report, root: &all };
+    let settings = Settings::load(&Table::new(&merged, Vec::new(), None).root());
+    let mut spans = BTreeMap::new();
+    merged.add_spans(&mut Vec::new(), &all, &mut spans);
+    let warnings = report.finish(&settings.warnings.silence);
+    (Loaded { settings, warnings, given: Given::of(&all) }, spans)
 }
 
 #[cfg(test)]

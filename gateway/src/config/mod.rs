@@ -9,29 +9,36 @@
 //! `sections` checks it. What is wrong goes to the `report` and reading goes on, so that all errors come out
 //! together.
 
+mod declaration;
 mod diagnostic;
+mod did_you_mean;
+mod diff;
 mod entry;
 mod env_variable;
+mod file_watcher;
 mod fingerprint;
-mod given;
 mod load;
-mod place;
+mod reference;
 mod report;
+mod schema;
 mod sections;
 mod settings;
-mod source;
-mod suggestion;
+mod source_span;
 mod table;
 mod toml_file;
 
 #[cfg(test)]
 mod default_configuration_tests;
 #[cfg(test)]
-mod test_support;
+pub(crate) mod test_support;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub(crate) use diff::Given;
+pub use file_watcher::{FilesSeen, Source};
 pub(crate) use fingerprint::{Fingerprint, fingerprint};
-pub(crate) use given::Given;
+pub(crate) use load::inspect;
 pub use load::{Loaded, load};
+pub use reference::{default_configuration, reference};
+pub use schema::schema;
+pub(crate) use sections::needs_restart;
 pub use settings::*;
-pub use source::{FilesSeen, Source};

@@ -2,7 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 
-use super::diagnostic::{Diagnostic, Diagnostics, Severity};
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::entry::Entry;
 
 /// What has been found so far.
 #[derive(Default)]
@@ -29,10 +30,16 @@ impl Report {
         }
     }
 
-    /// The warnings alone, or, if there is one error or more, the errors.
-    pub(super) fn finish(self) -> Result<Diagnostics, Diagnostics> {
-        let (errors, warnings): (Vec<_>, Vec<_>) =
-            self.found.into_inner().into_iter().partition(|d| d.severity() == Severity::Error);
-        if errors.is_empty() { Ok(Diagnostics::sorted(warnings)) } else { Err(Diagnostics::sorted(errors)) }
+    /// Whether something was said about the value of `entry`.
+    pub(super) fn blames(&self, entry: &Entry<'_>) -> bool {
+        let beginning = format!("`{}`: ", entry.name());
+        self.found.borrow().iter().any(|found| found.message().starts_with(&beginning))
+    }
+
+    /// All of it, without the warnings of these names.
+    pub(super) fn finish(self, silenced: &[String]) -> Diagnostics {
+        let mut found = self.found.into_inner();
+        found.retain(|found| !silenced.iter().any(|name| name == found.name()));
+        Diagnostics::sorted(found)
     }
 }

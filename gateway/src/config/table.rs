@@ -1,36 +1,65 @@
-//! Hands out the values of one table by name, and reports every name that nobody asked for.
+//! A table of the configuration: its values by name, and every name that is not declared.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use figment::value::{Dict, Tag, Value};
 use figment::{Figment, Source};
 
+use super::declaration::{KeyInfo, Section, Shape};
 use super::diagnostic::Diagnostic;
+use super::did_you_mean::{did_you_mean, suggest};
 use super::entry::Entry;
-use super::place::{Part, Place};
+use super::env_variable;
 use super::report::Report;
-use super::suggestion::suggest;
-use super::toml_file::{Step, TomlFile};
+use super::sections;
+use super::source_span::{Part, SourceSpan};
+use super::toml_file::{PathSegment, TomlFile};
 
 /// Everything that was given, merged, with who gave what.
-pub(super) struct Merged<'a> {
+pub(super) struct MergedConfig<'a> {
     pub(super) figment: Figment,
     pub(super) files: &'a [TomlFile],
     pub(super) report: &'a Report,
+    /// All of it.
+    pub(super) root: &'a Value,
 }
 
-impl Merged<'_> {
+impl MergedConfig<'_> {
     /// Where the value with this tag, at this path, was given.
-    pub(super) fn place(&self, tag: Tag, path: &[Step], part: Part) -> Place {
+    pub(super) fn place(&self, tag: Tag, path: &[PathSegment], part: Part) -> SourceSpan {
         match self.figment.get_metadata(tag).and_then(|metadata| metadata.source.as_ref()) {
             Some(Source::File(source)) => self
                 .files
                 .iter()
                 .find(|file| file.path() == source)
-                .map_or_else(|| Place::File(source.clone()), |file| file.place(path, part)),
-            Some(Source::Custom(variable)) => Place::Variable(variable.clone()),
-            _ => Place::Nowhere,
+                .map_or_else(|| SourceSpan::File(source.clone()), |file| file.place(path, part)),
+            Some(Source::Custom(variable)) => SourceSpan::Variable(variable.clone()),
+            _ => SourceSpan::Nowhere,
         }
+    }
+
+    /// Where every key below a value stands, by its name.
+    pub(super) fn add_spans(
+        &self,
+        path: &mut Vec<PathSegment>,
+        value: &Value,
+        spans: &mut BTreeMap<String, SourceSpan>,
+    ) {
+        let mut below = |segment: PathSegment, inner: &Value| {
+            path.push(segment);
+            self.add_spans(path, inner, spans);
+            path.pop();
+        };
+        match value {
+            Value::Dict(_, dict) => {
+                dict.iter().for_each(|(key, inner)| below(PathSegment::Key(key.clone()), inner))
+            }
+            Value::Array(_, list) => {
+                list.iter().enumerate().for_each(|(i, inner)| below(PathSegment::Index(i), inner));
+            }
+            _ => {}
+        }
+        spans.insert(dotted(path), self.place(value.tag(), path, Part::Value));
     }
 
     /// Whether the value with this tag comes from the environment, where everything is text.
@@ -41,51 +70,72 @@ impl Merged<'_> {
 }
 
 /// A table being read.
+#[derive(Clone)]
 pub(super) struct Table<'a> {
-    merged: &'a Merged<'a>,
-    path: Vec<Step>,
+    merged: &'a MergedConfig<'a>,
+    path: Vec<PathSegment>,
     values: Option<(Tag, &'a Dict)>,
-    asked: Vec<String>,
 }
 
 impl<'a> Table<'a> {
-    /// Reads a table, then reports the keys that `read` did not ask for.
-    pub(super) fn read<T>(
-        merged: &'a Merged<'a>,
-        path: Vec<Step>,
+    pub(super) fn new(
+        merged: &'a MergedConfig<'a>,
+        path: Vec<PathSegment>,
         values: Option<(Tag, &'a Dict)>,
-        read: impl FnOnce(&mut Table<'a>) -> T,
-    ) -> T {
-        let mut table = Table { merged, path, values, asked: Vec::new() };
-        let result = read(&mut table);
-        table.report_unknown_keys();
-        result
+    ) -> Table<'a> {
+        Table { merged, path, values }
+    }
+
+    /// Reads a table whose keys are declared, and reports those that are not.
+    pub(super) fn read<S: Section>(&self) -> S {
+        self.report_unknown_keys(&S::keys());
+        S::read(self)
     }
 
     /// The value of a key, given or not.
-    pub(super) fn take(&mut self, key: &str) -> Entry<'a> {
-        self.asked.push(key.to_owned());
+    pub(super) fn entry(&self, key: &str) -> Entry<'a> {
         let value = self.values.and_then(|(_, dict)| dict.get(key));
         Entry::new(self.merged, self.path_to(key), value)
     }
 
-    /// Reads the table under a key; one that is absent reads as an empty one.
-    pub(super) fn section<T>(&mut self, key: &str, read: impl FnOnce(&mut Table<'a>) -> T) -> T {
-        let entry = self.take(key);
-        let values = entry.dict();
-        Table::read(self.merged, self.path_to(key), values, read)
+    /// The table under a key for who reads it once more: nothing is reported.
+    pub(super) fn quiet_table(&self, key: &str) -> Table<'a> {
+        let entry = self.entry(key);
+        if entry.is_table() {
+            entry.table_or_empty()
+        } else {
+            Table::new(self.merged, self.path_to(key), None)
+        }
+    }
+
+    /// The table of all others.
+    pub(super) fn root(&self) -> Table<'a> {
+        Table::new(self.merged, Vec::new(), self.merged.root.as_dict().map(|dict| (Tag::Default, dict)))
     }
 
     /// All keys with their values, for a table whose keys are names of the operator's.
-    pub(super) fn take_all(&mut self) -> Vec<(String, Entry<'a>)> {
-        let names: Vec<String> =
-            self.values.map(|(_, dict)| dict.keys().cloned().collect()).unwrap_or_default();
-        names.into_iter().map(|name| (name.clone(), self.take(&name))).collect()
+    pub(super) fn entries(&self) -> Vec<(String, Entry<'a>)> {
+        let names = self.values.into_iter().flat_map(|(_, dict)| dict.keys());
+        names.map(|name| (name.clone(), self.entry(name))).collect()
+    }
+
+    /// Every value of a key of this name, in this table and in those below it.
+    pub(super) fn below(&self, key: &str) -> Vec<Entry<'a>> {
+        let mut found = Vec::new();
+        for (name, entry) in self.entries() {
+            for inner in entry.tables() {
+                found.extend(inner.below(key));
+            }
+            if name == key {
+                found.push(entry);
+            }
+        }
+        found
     }
 
     /// Where the table itself begins.
-    pub(super) fn place(&self) -> Place {
-        self.values.map_or(Place::Nowhere, |(tag, _)| self.merged.place(tag, &self.path, Part::Value))
+    pub(super) fn place(&self) -> SourceSpan {
+        self.values.map_or(SourceSpan::Nowhere, |(tag, _)| self.merged.place(tag, &self.path, Part::Value))
     }
 
     /// Whether nobody gave anything in it.
@@ -97,48 +147,108 @@ impl<'a> Table<'a> {
         self.merged.report
     }
 
-    fn path_to(&self, key: &str) -> Vec<Step> {
+    fn path_to(&self, key: &str) -> Vec<PathSegment> {
         let mut path = self.path.clone();
-        path.push(Step::Key(key.to_owned()));
+        path.push(PathSegment::Key(key.to_owned()));
         path
     }
 
-    fn report_unknown_keys(&self) {
+    pub(super) fn report_unknown_keys(&self, known: &[KeyInfo]) {
         let Some((_, dict)) = self.values else { return };
-        for (key, value) in dict.iter().filter(|(key, _)| !self.asked.contains(key)) {
-            let known: Vec<&str> = self.asked.iter().map(String::as_str).collect();
+        let names: Vec<&str> = known.iter().map(|key| key.name.as_str()).collect();
+        for (key, value) in dict.iter().filter(|(key, _)| !names.contains(&key.as_str())) {
             let name = if key.is_empty() { "\"\"" } else { key };
             let within = match self.path.as_slice() {
                 [] => String::new(),
-                [Step::Key(list), Step::Index(_)] => format!(" in [[{list}]]"),
+                [PathSegment::Key(list), PathSegment::Index(_)] => format!(" in [[{list}]]"),
                 path => format!(" in [{}]", dotted(path)),
             };
+            let help = did_you_mean(key, names.iter().copied())
+                .or_else(|| elsewhere(key, value, &names))
+                .or_else(|| suggest("known keys here", key, &names));
             let mut tags = BTreeSet::new();
             collect_tags(value, &mut tags);
             for tag in tags {
                 let place = self.merged.place(tag, &self.path_to(key), Part::Key);
                 let message = format!("unknown key `{}`{within}", name.escape_debug());
-                self.report().push(Diagnostic::error(message).at(place).maybe_help(suggest(
-                    "known keys here",
-                    key,
-                    &known,
-                )));
+                let variable = match &place {
+                    SourceSpan::Variable(name)
+                        if names.iter().all(|known| did_you_mean(key, [*known]).is_none()) =>
+                    {
+                        env_variable::nearest(name)
+                    }
+                    _ => None,
+                };
+                let help = variable.or_else(|| help.clone());
+                self.report().push(Diagnostic::error(message).at(place).maybe_help(help));
             }
         }
     }
 }
 
+/// What helps where the key exists in another table, or is what others call one. `here` are the keys of this table.
+fn elsewhere(key: &str, value: &Value, here: &[&str]) -> Option<String> {
+    // What nginx, Caddy, Traefik, Envoy and Flask call what is declared here.
+    const CALLED_OTHERWISE: [(&str, &str); 17] = [
+        ("server", "http listener"),
+        ("tokens", "jwt token session"),
+        ("upstreams", "backend backends services cluster clusters"),
+        ("routes", "location locations rules"),
+        ("server.listen", "address bind host port"),
+        ("server.workers", "threads"),
+        (
+            "server.tls.certificates",
+            "ssl cert cert_file certificate key_file ssl_certificate ssl_certificate_key",
+        ),
+        ("tokens.secret", "jwt_secret secret_key jwt_secret_key"),
+        ("tokens.access_ttl", "expires token_ttl"),
+        ("upstreams.NAME.response_timeout", "timeout proxy_read_timeout"),
+        ("routes.upstream", "proxy_pass backend service"),
+        ("routes.path", "location prefix match"),
+        ("routes.access", "auth public protected"),
+        ("routes.static", "root folder dir"),
+        ("routes.upgrade", "websocket websockets ws"),
+        ("cors.allowed_origins", "origins"),
+        ("limits.max_body", "client_max_body_size"),
+    ];
+    // Names that say too little of what was meant.
+    const COMMON: [&str; 8] = ["body", "file", "kind", "name", "path", "prefix", "status", "window"];
+    let folded = key.to_ascii_lowercase().replace('-', "_");
+    let declared = sections::paths();
+    let same = declared.iter().find(|(path, info)| {
+        let is_table = matches!(info.shape, Shape::Table(_) | Shape::Map(_));
+        let is_same = path.contains('.') && info.name == folded && !COMMON.contains(&key);
+        is_same && is_table == value.as_dict().is_some()
+    });
+    let theirs = |names: &str| names.split(' ').any(|name| name == folded);
+    let otherwise = || {
+        CALLED_OTHERWISE
+            .iter()
+            .filter(|(path, names)| path.contains('.') != here.contains(path) && theirs(names))
+    };
+    let path = match same {
+        Some((path, _)) => path.as_str(),
+        None => otherwise().map(|(path, _)| *path).next()?,
+    };
+    Some(match path.rsplit_once('.') {
+        None => format!("did you mean `{path}`?"),
+        Some((_, key)) if here.contains(&key) => format!("did you mean `{key}`?"),
+        Some(("routes", key)) => format!("`{key}` is a key of [[routes]]"),
+        Some((table, key)) => format!("`{key}` is a key of [{table}]"),
+    })
+}
+
 /// A path as it is written in TOML and in messages: `routes[1].path`.
-pub(super) fn dotted(path: &[Step]) -> String {
+pub(super) fn dotted(path: &[PathSegment]) -> String {
     let mut text = String::new();
     for step in path {
         match step {
-            Step::Key(key) if text.is_empty() => text.extend(key.escape_debug()),
-            Step::Key(key) => {
+            PathSegment::Key(key) if text.is_empty() => text.extend(key.escape_debug()),
+            PathSegment::Key(key) => {
                 text.push('.');
                 text.extend(key.escape_debug());
             }
-            Step::Index(index) => text.push_str(&format!("[{index}]")),
+            PathSegment::Index(index) => text.push_str(&format!("[{index}]")),
         }
     }
     text

@@ -10,11 +10,12 @@ use figment::{Metadata, Profile, Provider};
 use toml_edit::{Document, Item, TableLike};
 
 use super::diagnostic::Diagnostic;
-use super::place::{Part, Place, SourceText};
+use super::sections::{readable, working_directory};
+use super::source_span::{Part, SourceSpan, SourceText};
 
 /// One step from the root of a configuration to a value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Step {
+pub(super) enum PathSegment {
     Key(String),
     Index(usize),
 }
@@ -24,7 +25,7 @@ pub(super) enum Step {
 pub(super) struct TomlFile {
     source: Arc<SourceText>,
     values: Dict,
-    spans: BTreeMap<Vec<Step>, Spans>,
+    spans: BTreeMap<Vec<PathSegment>, Spans>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -36,14 +37,16 @@ struct Spans {
 impl TomlFile {
     /// Reads and parses; `number` says which of the files it is.
     pub(super) fn read(path: &Path, number: usize) -> Result<Self, Diagnostic> {
-        let text = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+        readable(path).map_err(|why| unreadable(path, &why))?;
+        let text =
+            std::fs::read(path).map_err(|error| unreadable(path, &format!("cannot be read: {error}")))?;
         let text = String::from_utf8(text).map_err(|error| {
             let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()]
                 .iter()
                 .filter(|byte| **byte == b'\n')
                 .count();
             Diagnostic::error(format!("the configuration file is not UTF-8 text (line {line})"))
-                .at(Place::File(path.into()))
+                .at(SourceSpan::File(path.into()))
                 .help("TOML files are UTF-8: save the file in that encoding")
         })?;
         Self::parse(path.into(), text, number)
@@ -56,14 +59,18 @@ impl TomlFile {
             Err(error) => {
                 let span = error.span().unwrap_or(0..0);
                 let message = format!("not valid TOML: {}", error.message());
-                let hidden = secrets_in_broken_text(&text);
+                let hidden = secrets_in_text(&text);
                 let source = Arc::new(SourceText { path, text, hidden, number });
-                return Err(Diagnostic::error(message).at(Place::Text { source, span, part: Part::Value }));
+                return Err(Diagnostic::error(message).at(SourceSpan::Text {
+                    source,
+                    span,
+                    part: Part::Value,
+                }));
             }
         };
-        let mut walk = Walk::default();
+        let mut walk = SpanVisitor::default();
         let values = walk.table(document.as_table());
-        let Walk { spans, hidden, .. } = walk;
+        let SpanVisitor { spans, hidden, .. } = walk;
         drop(document);
         Ok(Self { source: Arc::new(SourceText { path, text, hidden, number }), values, spans })
     }
@@ -73,19 +80,19 @@ impl TomlFile {
     }
 
     /// Where the value or the key at `path` stands; the nearest table around it if it has no place of its own.
-    pub(super) fn place(&self, path: &[Step], part: Part) -> Place {
+    pub(super) fn place(&self, path: &[PathSegment], part: Part) -> SourceSpan {
         let Some(spans) = self.spans.get(path) else {
             return match path.split_last() {
                 Some((_, parent)) => self.place(parent, Part::Key),
-                None => Place::File(self.source.path.clone()),
+                None => SourceSpan::File(self.source.path.clone()),
             };
         };
         let (span, part) = match (part, &spans.key, &spans.value) {
             (Part::Key, Some(key), _) | (Part::Value, Some(key), None) => (key, Part::Key),
             (_, _, Some(value)) => (value, Part::Value),
-            (_, None, None) => return Place::File(self.source.path.clone()),
+            (_, None, None) => return SourceSpan::File(self.source.path.clone()),
         };
-        Place::Text { source: self.source.clone(), span: span.clone(), part }
+        SourceSpan::Text { source: self.source.clone(), span: span.clone(), part }
     }
 }
 
@@ -102,7 +109,7 @@ impl Provider for TomlFile {
 /// Reads one TOML value, as it stands after an equals sign.
 pub(super) fn parse_value(text: &str) -> Option<Value> {
     let value: toml_edit::Value = text.trim().parse().ok()?;
-    Some(Walk::default().value(&value))
+    Some(SpanVisitor::default().value(&value))
 }
 
 /// Whether the value of a key of this name must never be printed.
@@ -113,27 +120,28 @@ pub(super) fn is_secret(key: &str) -> bool {
 
 /// Turns toml_edit's tree into figment's, noting places on the way.
 #[derive(Default)]
-struct Walk {
-    at: Vec<Step>,
-    spans: BTreeMap<Vec<Step>, Spans>,
+struct SpanVisitor {
+    at: Vec<PathSegment>,
+    spans: BTreeMap<Vec<PathSegment>, Spans>,
     hidden: Vec<Range<usize>>,
 }
 
-impl Walk {
+impl SpanVisitor {
     fn table(&mut self, table: &dyn TableLike) -> Dict {
         let mut dict = Dict::new();
         for (name, item) in table.iter() {
             let key = table.key(name).and_then(toml_edit::Key::span);
             let hidden = if is_secret(name) { item.span() } else { None };
             self.hidden.extend(hidden);
-            let value =
-                self.step(Step::Key(name.into()), Spans { key, value: item.span() }, |walk| walk.item(item));
+            let value = self.step(PathSegment::Key(name.into()), Spans { key, value: item.span() }, |walk| {
+                walk.item(item)
+            });
             dict.insert(name.into(), value);
         }
         dict
     }
 
-    fn step(&mut self, step: Step, spans: Spans, visit: impl FnOnce(&mut Self) -> Value) -> Value {
+    fn step(&mut self, step: PathSegment, spans: Spans, visit: impl FnOnce(&mut Self) -> Value) -> Value {
         self.at.push(step);
         self.spans.insert(self.at.clone(), spans);
         let value = visit(self);
@@ -148,7 +156,7 @@ impl Walk {
             Item::Table(table) => Value::Dict(Tag::Default, self.table(table)),
             Item::ArrayOfTables(tables) => {
                 let tables = tables.iter().enumerate().map(|(i, table)| {
-                    self.step(Step::Index(i), Spans { key: None, value: table.span() }, |walk| {
+                    self.step(PathSegment::Index(i), Spans { key: None, value: table.span() }, |walk| {
                         Value::Dict(Tag::Default, walk.table(table))
                     })
                 });
@@ -175,7 +183,7 @@ impl Walk {
             Toml::InlineTable(table) => Value::Dict(Tag::Default, self.table(table)),
             Toml::Array(array) => {
                 let elements = array.iter().enumerate().map(|(i, element)| {
-                    self.step(Step::Index(i), Spans { key: None, value: element.span() }, |walk| {
+                    self.step(PathSegment::Index(i), Spans { key: None, value: element.span() }, |walk| {
                         walk.value(element)
                     })
                 });
@@ -185,20 +193,17 @@ impl Walk {
     }
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Diagnostic {
-    let diagnostic = match error.kind() {
-        std::io::ErrorKind::NotFound => Diagnostic::error("the configuration file does not exist").help(
-            "name an existing file with `--config FILE`; relative paths start at the working directory",
-        ),
-        _ => Diagnostic::error(format!("the configuration file cannot be read: {error}"))
-            .help("give the user the gateway runs as the right to read it"),
+fn unreadable(path: &Path, why: &str) -> Diagnostic {
+    let help = match why {
+        "does not exist" => format!("name an existing file with `--config FILE`{}", working_directory(path)),
+        _ => "name a file that the user the gateway runs as may read".to_owned(),
     };
-    diagnostic.at(Place::File(path.into()))
+    Diagnostic::error(format!("the configuration file {why}")).at(SourceSpan::File(path.into())).help(help)
 }
 
 /// Where a text that does not parse may hold secrets: what follows such a key on its line, or, after an opening
 /// `"""` or `'''`, all that follows.
-fn secrets_in_broken_text(text: &str) -> Vec<Range<usize>> {
+pub(super) fn secrets_in_text(text: &str) -> Vec<Range<usize>> {
     let mut hidden = Vec::new();
     let mut line_start = 0;
     for line in text.split_inclusive('\n') {
@@ -225,8 +230,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn key(name: &str) -> Step {
-        Step::Key(name.into())
+    fn key(name: &str) -> PathSegment {
+        PathSegment::Key(name.into())
     }
 
     #[test]
@@ -237,11 +242,11 @@ mod tests {
             (vec![key("top")], Part::Key, "x.toml:1:1"),
             (vec![key("top")], Part::Value, "x.toml:1:7"),
             (vec![key("a")], Part::Key, "x.toml:2:2"),
-            (vec![key("a"), key("b"), Step::Index(1)], Part::Value, "x.toml:4:2"),
+            (vec![key("a"), key("b"), PathSegment::Index(1)], Part::Value, "x.toml:4:2"),
             (vec![key("a"), key("c"), key("d"), key("e")], Part::Value, "x.toml:6:10"),
-            (vec![key("f"), Step::Index(1), key("g")], Part::Value, "x.toml:10:5"),
-            (vec![key("f"), Step::Index(1)], Part::Value, "x.toml:9:1"),
-            (vec![key("f"), Step::Index(1), key("missing")], Part::Value, "x.toml:9:1"),
+            (vec![key("f"), PathSegment::Index(1), key("g")], Part::Value, "x.toml:10:5"),
+            (vec![key("f"), PathSegment::Index(1)], Part::Value, "x.toml:9:1"),
+            (vec![key("f"), PathSegment::Index(1), key("missing")], Part::Value, "x.toml:9:1"),
         ] {
             assert_eq!(file.place(&path, part).to_string(), expected, "{path:?} {part:?}");
         }

@@ -1,6 +1,6 @@
 //! Bodies and answers are read the same in one piece and in many.
 
-use crate::wire::{ChunkDecoder, ResponseHead, Step};
+use crate::http1::{ChunkDecoder, ResponseHead, Step};
 
 /// The first byte is the size of the pieces, the rest a chunked body.
 pub fn chunked(input: &[u8]) {
@@ -63,13 +63,13 @@ pub fn response_head(input: &[u8]) {
     let mut head = ResponseHead::default();
     let Ok(Some(length)) = head.parse(input) else { return };
     assert!(length <= input.len() && input[..length].ends_with(b"\n"));
-    for field in head.fields().iter() {
+    for field in head.headers().iter() {
         assert!(
             !field.name.is_empty() && !field.value.iter().any(|byte| b"\r\n\0".contains(byte)),
             "{field:?}"
         );
     }
-    let (status, count) = (head.status(), head.fields().iter().count());
+    let (status, count) = (head.status(), head.headers().iter().count());
     assert_eq!(head.parse(&input[..length]), Ok(Some(length)));
-    assert_eq!((head.status(), head.fields().iter().count()), (status, count));
+    assert_eq!((head.status(), head.headers().iter().count()), (status, count));
 }

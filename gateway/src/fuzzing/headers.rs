@@ -3,9 +3,9 @@
 use std::cell::RefCell;
 
 use super::config::settings;
-use crate::pipeline::bearer_token;
+use crate::auth::bearer::bearer_token;
+use crate::http1::{HeadLimits, RequestHead};
 use crate::server::HotPath;
-use crate::wire::{HeadLimits, RequestHead};
 
 const NOW: u64 = 1_800_000_000;
 

@@ -6,6 +6,7 @@ mod bodies;
 mod config;
 mod headers;
 mod proxy_protocol;
+mod strict_io;
 mod target;
 mod token;
 
@@ -13,6 +14,7 @@ pub use bodies::{chunked, response_head};
 pub use config::config;
 pub use headers::{bearer, headers};
 pub use proxy_protocol::proxy_protocol;
+pub use strict_io::strict_io;
 pub use target::target;
 pub use token::token;
 
@@ -40,5 +42,6 @@ mod tests {
         replay("proxy_protocol", super::proxy_protocol);
         replay("chunked", super::chunked);
         replay("response_head", super::response_head);
+        replay("strict_io", super::strict_io);
     }
 }

@@ -1,6 +1,6 @@
 //! A PROXY protocol header is read the same however it arrives.
 
-use crate::wire::parse_proxy_header;
+use crate::net::parse_proxy_header;
 
 /// The first bytes of a connection.
 pub fn proxy_protocol(input: &[u8]) {

@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use crate::wire::CanonicalTarget;
+use crate::http1::CanonicalTarget;
 
 /// The first byte chooses the method, the rest is the target.
 pub fn target(input: &[u8]) {

@@ -1,26 +1,22 @@
 //! The admin listener: `/healthz`, `/readyz` and `/metrics`, for machines on this side of the gateway only.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::{Method, StatusCode};
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ORIGIN};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::timeout;
 
-use super::answer::Answer;
-use super::listener::{accept, close};
-use super::running::since_1970;
-use crate::pipeline::{Gateway, Response};
-use crate::problem::{Code, Rejection};
+use crate::http1::Host;
+use crate::rejection::{Code, Rejection};
+use crate::runtime::Gateway;
+use crate::server::lifecycle::since_1970;
+use crate::server::small_listener::{self, host_of};
 use crate::telemetry::{Gauges, LogWriter};
-use crate::wire::{Deadline, FieldKind, HeadLimits, Host, ReadBuffer, RequestHead, Socket, Version};
-
-/// A whole exchange may take so long: nothing here waits for anything.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What can be asked about.
 #[derive(Clone)]
@@ -30,92 +26,73 @@ pub(super) struct AdminState {
     pub(super) draining: watch::Receiver<bool>,
 }
 
-/// Answers until the process ends or another gateway does it, one request a connection.
+/// Answers until the process ends or another gateway does it.
 pub(super) async fn serve(
     listener: TcpListener,
     state: AdminState,
-    mut handed_over: watch::Receiver<bool>,
+    handed_over: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let begin = |(socket, peer): (TcpStream, SocketAddr)| {
-        let state = state.clone();
-        tokio::task::spawn_local(async move {
-            if timeout(PATIENCE, exchange(&Socket::Tcp(socket), peer, &state)).await.is_err() {
-                tracing::debug!(%peer, "an admin request took too long");
-            }
-        });
-    };
-    loop {
-        tokio::select! {
-            accepted = accept(&listener) => begin(accepted),
-            _ = handed_over.wait_for(|handed_over| *handed_over) => break,
-        }
-    }
-    close(listener)?.into_iter().for_each(begin);
-    std::future::pending().await
+    small_listener::serve(listener, handed_over, move |request, _| respond(request, &state)).await
 }
 
-async fn exchange(socket: &Socket, peer: SocketAddr, state: &AdminState) {
-    let (mut input, mut head) = (ReadBuffer::default(), RequestHead::default());
-    let response = loop {
-        match std::future::poll_fn(|cx| socket.poll_read(cx, &mut input, 4096)).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-        match head.parse(input.filled(), &HeadLimits::default()) {
-            Ok(Some(_)) => break answer(&head, state),
-            Ok(None) => {}
-            Err(error) => break Err(Rejection::new(Code::BadRequest, error.to_string())),
-        }
-    };
-    let response = response.unwrap_or_else(|rejection| Response::refusal(&rejection, "admin"));
-    let answer = Answer {
-        version: Version::Http11,
-        is_head: *head.method() == Method::HEAD,
-        keep_alive: false,
-        request_id: b"admin",
-        now: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
-    };
-    let written = answer.write(socket, &mut Deadline::default(), PATIENCE, &mut Vec::new(), response).await;
-    if let Err(error) = written.outcome {
-        tracing::debug!(%peer, %error, "an admin answer was not read");
-    }
-    socket.drain().await;
-}
-
-fn answer<'c>(head: &RequestHead, state: &AdminState) -> Result<Response<'c>, Rejection> {
-    let host = Host::of(head, None).map_err(|e| Rejection::new(Code::BadRequest, e.to_string()))?;
-    // A browser that was led here by another site's page, or by a name that was bound to this address, has no
-    // business here (CVE-2026-27589).
-    let from_a_page = head.fields().of_kind(FieldKind::Origin).next().is_some();
-    if from_a_page || !host.is_address_or_localhost() {
+fn respond(request: &Request<Incoming>, state: &AdminState) -> Result<Response<Bytes>, Rejection> {
+    let host = host_of(request)?;
+    let from_a_page = request.headers().contains_key(ORIGIN);
+    if from_a_page || !host.is_none_or(|host| may_ask(host, &[])) {
         return Err(Rejection::new(
             Code::Misdirected,
-            "the admin listener answers machines only, by its address",
+            "the admin listener answers machines only, by its address or by a name in admin.hosts",
         )
         .with_status(StatusCode::FORBIDDEN));
     }
-    if !matches!(*head.method(), Method::GET | Method::HEAD) {
-        return Err(Rejection::new(Code::MethodNotAllowed, "it can only be read").allow("GET, HEAD"));
+    match *request.method() {
+        Method::GET | Method::HEAD => {}
+        // What HAProxy's `option httpchk` asks unless it is told otherwise.
+        Method::OPTIONS => {
+            let mut response = Response::new(Bytes::new());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+            return Ok(response);
+        }
+        _ => {
+            return Err(
+                Rejection::new(Code::MethodNotAllowed, "it can only be read").allow("GET, HEAD, OPTIONS")
+            );
+        }
     }
-    let text = |text: String| {
-        Response::new(StatusCode::OK)
-            .field("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-            .field("Cache-Control", "no-store")
-            .body(text)
-    };
-    match head.target() {
-        b"/healthz" => Ok(text("ok\n".into())),
-        b"/readyz" => Ok(readiness(state)),
-        b"/metrics" => Ok(text(state.gateway.metrics.render(gauges(state)))),
+    match request.uri().path() {
+        "/healthz" => Ok(text("ok\n".into())),
+        "/readyz" => Ok(readiness(state)),
+        "/metrics" => Ok(text(state.gateway.metrics.render(gauges(state)))),
         _ => Err(Rejection::new(Code::NotFound, "there are /healthz, /readyz and /metrics")),
     }
 }
 
+/// Whether a name leads here that no foreign DNS entry can be made to lead here by: a browser that was led here by another site's
+/// name has no business here (CVE-2026-27589).
+fn may_ask(host: &str, allowed: &[String]) -> bool {
+    Host::parse(host.as_bytes())
+        .is_ok_and(|host| host.is_address_or_localhost() || allowed.iter().any(|name| host.is(name)))
+}
+
+fn text(text: String) -> Response<Bytes> {
+    answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into())
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
 /// Ready unless draining: access tokens are checked without the store, so a store that is away makes logins fail and
 /// nothing else (finding 16). A users file that cannot be used leaves the users that were read before.
-fn readiness<'c>(state: &AdminState) -> Response<'c> {
+fn readiness(state: &AdminState) -> Response<Bytes> {
     let draining = *state.draining.borrow();
-    let store = state.gateway.sessions.store_trouble();
+    let store = state.gateway.sessions.store_last_error();
     let configuration = state.gateway.configuration.trouble();
     let users = state.gateway.configuration.current().users.last_error();
     let (now, revocations) = (now_millis(), state.gateway.sessions.revocations());
@@ -128,7 +105,7 @@ fn readiness<'c>(state: &AdminState) -> Response<'c> {
     };
     let told = |trouble: Option<String>| trouble.unwrap_or_else(|| "ok".to_owned());
     let heard = if revocations.are_trusted(now) { "trusted" } else { "unknown" };
-    let answer = json!({
+    let body = json!({
         "status": word,
         "store": told(store),
         "users": told(users),
@@ -136,7 +113,7 @@ fn readiness<'c>(state: &AdminState) -> Response<'c> {
         "revocations": heard,
         "revocations_age_seconds": revocations.age(now) / 1000,
     });
-    Response::json(status, &answer).field("Cache-Control", "no-store")
+    answer(status, "application/json", body.to_string().into())
 }
 
 fn now_millis() -> u64 {
@@ -159,7 +136,7 @@ fn gauges(state: &AdminState) -> Gauges {
         revoked_sessions: state.gateway.sessions.revocations().len(),
         log_lines_dropped: state.logs.dropped(),
         password_hashes: state.gateway.hashing.hashes_run(),
-        store_up: state.gateway.sessions.store_trouble().is_none(),
+        store_up: state.gateway.sessions.store_last_error().is_none(),
         store_losses: state.gateway.sessions.store_losses(),
         revocations_age: state.gateway.sessions.revocations().age(now_millis()),
         draining: *state.draining.borrow(),

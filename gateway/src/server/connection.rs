@@ -12,70 +12,73 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::buffers::BufferPool;
-use super::sources::{OneOfSource, Sources};
-use super::{http1, http2};
+use crate::client_addr::ClientAddr;
 use crate::config::Settings;
-use crate::pipeline::{Client, Worker};
+use crate::net::{Socket, TlsSocket, take_proxy_header};
+use crate::runtime::Worker;
+use crate::server::connection_limit::{SourceLimiter, SourcePermit};
+use crate::server::worker::SharedStack;
+use crate::server::{http1, http2};
 use crate::sessions::SourceNetwork;
-use crate::wire::{Socket, TlsSocket, take_proxy_header};
+use crate::stack::RequestStack;
 
 /// Serves a connection until one side ends it. `draining` turns true when the gateway is about to stop.
-pub(super) async fn serve(
+pub(crate) async fn serve<S: RequestStack>(
     socket: TcpStream,
     peer: SocketAddr,
     worker: &Rc<Worker>,
-    pool: &BufferPool,
-    sources: &Sources,
+    stack: SharedStack<S>,
+    sources: &SourceLimiter,
     draining: watch::Receiver<bool>,
 ) {
     // Boxed, as what speaks HTTP/2 is: a task is as large as its largest wait, and clients mostly rest.
-    let Some(Beginning { client, spoken, _place }) = Box::pin(begin(socket, peer, worker, sources)).await
+    let Some(Accepted { client, protocol, _permit }) =
+        Box::pin(accept_protocol(socket, peer, worker, sources)).await
     else {
         return;
     };
-    match spoken {
-        Spoken::Http1(socket) => http1::serve(socket, client, worker, pool, draining).await,
-        Spoken::Http2(socket) => Box::pin(http2::serve(socket, client, worker, draining)).await,
-        Spoken::Http2OverTls(stream) => Box::pin(http2::serve(stream, client, worker, draining)).await,
+    match protocol {
+        Protocol::Http1(socket) => http1::serve(socket, client, worker, stack, draining).await,
+        Protocol::Http2(socket) => Box::pin(http2::serve(socket, client, stack, draining)).await,
+        Protocol::Http2OverTls(stream) => Box::pin(http2::serve(*stream, client, stack, draining)).await,
     }
 }
 
 /// A connection that may send requests.
-struct Beginning<'s> {
-    client: Client,
-    spoken: Spoken,
+struct Accepted<'s> {
+    client: ClientAddr,
+    protocol: Protocol,
     /// Among the connections of its source, for as long as it lasts.
-    _place: Option<OneOfSource<'s>>,
+    _permit: Option<SourcePermit<'s>>,
 }
 
 /// What a client speaks, over what.
-enum Spoken {
+enum Protocol {
     Http1(Socket),
     Http2(TcpStream),
     Http2OverTls(Box<TlsStream<TcpStream>>),
 }
 
 /// Finds out who wants what; `None` where it ends with that.
-async fn begin<'s>(
+async fn accept_protocol<'s>(
     socket: TcpStream,
     peer: SocketAddr,
     worker: &Worker,
-    sources: &'s Sources,
-) -> Option<Beginning<'s>> {
+    sources: &'s SourceLimiter,
+) -> Option<Accepted<'s>> {
     // What it began with; its requests see what is in force when they come.
-    let serving = worker.serving();
-    let snapshot = &*serving.snapshot;
-    let settings = &snapshot.settings;
-    let patience = settings.limits.handshake_timeout;
-    let peer = match client_of(&socket, peer, settings, patience).await {
+    let state = worker.state();
+    let config = &*state.config;
+    let settings = &config.settings;
+    let timeout_after = settings.limits.handshake_timeout;
+    let peer = match client_of(&socket, peer, settings, timeout_after).await {
         Ok(peer) => peer,
         Err(error) => {
             tracing::debug!(%peer, %error, "no PROXY protocol header");
             return None;
         }
     };
-    let client = Client::new(peer, &settings.server.trusted_proxies, snapshot.tls.is_some());
+    let client = ClientAddr::new(peer, &settings.server.trusted_proxies, config.tls.is_some());
     let mut place = None;
     if !client.is_trusted() {
         let source = SourceNetwork::of(peer.ip());
@@ -86,12 +89,12 @@ async fn begin<'s>(
             return None;
         }
     }
-    let spoken = match &snapshot.tls {
-        Some(tls) => match timeout(patience, TlsAcceptor::from(Arc::clone(tls)).accept(socket)).await {
+    let protocol = match &config.tls {
+        Some(tls) => match timeout(timeout_after, TlsAcceptor::from(Arc::clone(tls)).accept(socket)).await {
             Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                Spoken::Http2OverTls(Box::new(stream))
+                Protocol::Http2OverTls(Box::new(stream))
             }
-            Ok(Ok(stream)) => Spoken::Http1(Socket::Tls(Box::new(TlsSocket::new(stream)))),
+            Ok(Ok(stream)) => Protocol::Http1(Socket::Tls(Box::new(TlsSocket::new(stream)))),
             Ok(Err(error)) => {
                 tracing::debug!(%peer, %error, "the TLS handshake failed");
                 return None;
@@ -102,11 +105,11 @@ async fn begin<'s>(
             }
         },
         None if settings.server.h2c && speaks_http2(&socket, settings.limits.first_byte_timeout).await => {
-            Spoken::Http2(socket)
+            Protocol::Http2(socket)
         }
-        None => Spoken::Http1(Socket::Tcp(socket)),
+        None => Protocol::Http1(Socket::Tcp(socket)),
     };
-    Some(Beginning { client, spoken, _place: place })
+    Some(Accepted { client, protocol, _permit: place })
 }
 
 /// Whom a connection comes from: its peer, or whom that names if it is one that has to.
@@ -114,22 +117,22 @@ async fn client_of(
     socket: &TcpStream,
     peer: SocketAddr,
     settings: &Settings,
-    patience: Duration,
+    timeout_after: Duration,
 ) -> io::Result<SocketAddr> {
     let address = peer.ip().to_canonical();
     if !settings.server.proxy_protocol_from.iter().any(|net| net.contains(&address)) {
         return Ok(peer);
     }
-    let named = timeout(patience, take_proxy_header(socket)).await??;
+    let named = timeout(timeout_after, take_proxy_header(socket)).await??;
     Ok(named.unwrap_or(peer))
 }
 
 /// Whether a connection begins with the preface of HTTP/2 (RFC 9113 section 3.4), of which nothing is taken. The first
 /// bytes decide: no method of HTTP/1.1 begins like that.
-async fn speaks_http2(socket: &TcpStream, patience: Duration) -> bool {
+async fn speaks_http2(socket: &TcpStream, timeout_after: Duration) -> bool {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let mut front = [0; 4];
-    match timeout(patience, socket.peek(&mut front)).await {
+    match timeout(timeout_after, socket.peek(&mut front)).await {
         Ok(Ok(n)) => n > 0 && PREFACE.starts_with(&front[..n]),
         _ => false,
     }

@@ -13,18 +13,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
-use super::running::{ServeError, open_store, policy, since_1970};
+use crate::clock::now_millis;
 use crate::config::{Settings, Store as StoreSettings};
-use crate::pipeline::Gateway;
-use crate::sessions::Sessions;
-use crate::users::CanonicalName;
+use crate::runtime::Gateway;
+use crate::runtime_config::RuntimeConfigError;
+use crate::server::lifecycle::{ServeError, open_store, policy};
+use crate::sessions::{MemoryStore, RevocationReason, SessionId, SessionInfo, Sessions, Store, UnixMillis};
+use crate::users::{CanonicalName, UserSources};
 
 /// A whole exchange may take so long, on either side.
-const PATIENCE: Duration = Duration::from_secs(5);
+const IO_TIMEOUT: Duration = Duration::from_secs(5);
 /// A command and the longest name fit into this, in bytes.
 const MAX_LINE: u64 = 4096;
 
@@ -41,7 +44,7 @@ fn socket_path(store: &StoreSettings) -> Option<PathBuf> {
 }
 
 /// The socket file; it is removed when this is dropped.
-pub(super) struct ControlSocket {
+pub(crate) struct ControlSocket {
     listener: std::os::unix::net::UnixListener,
     path: PathBuf,
 }
@@ -49,12 +52,12 @@ pub(super) struct ControlSocket {
 impl ControlSocket {
     /// Binds it. Whoever calls has the store open, so that a socket file which is there already was left by a process
     /// that is gone. A gateway without it does its work: what is wrong is told, and not a reason to stop.
-    pub(super) fn bind(store: &StoreSettings) -> Option<ControlSocket> {
+    pub(crate) fn bind(store: &StoreSettings) -> Option<ControlSocket> {
         let path = socket_path(store)?;
         let bound = Self::bind_at(&path);
         if let Err(error) = &bound {
             let path = path.display();
-            tracing::warn!(%error, %path, "no socket for commands: `users unlock` will not reach this gateway");
+            tracing::warn!(%error, %path, "no socket for commands: `users unlock`, `users logout` and `sessions` will not reach this gateway");
         }
         bound.ok()
     }
@@ -72,7 +75,7 @@ impl ControlSocket {
     }
 
     /// Answers until the process ends, one command a connection.
-    pub(super) async fn serve(self, gateway: Arc<Gateway>) -> io::Result<()> {
+    pub(crate) async fn serve(self, gateway: Arc<Gateway>) -> io::Result<()> {
         let owner = fs::metadata(&self.path)?.uid();
         let listener = UnixListener::from_std(self.listener.try_clone()?)?;
         loop {
@@ -84,7 +87,7 @@ impl ControlSocket {
             }
             let gateway = Arc::clone(&gateway);
             tokio::task::spawn_local(async move {
-                if !matches!(timeout(PATIENCE, exchange(stream, &gateway)).await, Ok(Ok(()))) {
+                if !matches!(timeout(IO_TIMEOUT, exchange(stream, &gateway)).await, Ok(Ok(()))) {
                     tracing::debug!("a command went away");
                 }
             });
@@ -103,37 +106,120 @@ async fn exchange(stream: UnixStream, gateway: &Gateway) -> io::Result<()> {
     let mut stream = BufStream::new(stream);
     let mut line = String::new();
     (&mut stream).take(MAX_LINE).read_line(&mut line).await?;
-    let answer = match line.trim_end().split_once(' ') {
-        Some(("unlock", name)) => {
-            let now = since_1970().as_millis() as u64;
-            let name = CanonicalName::for_lockout(name);
-            match gateway.sessions.unlock(name.as_str(), now).await {
-                Ok(was_locked) => {
-                    tracing::info!(
-                        target: "audit", event = "unlock", outcome = "success", subject = name.as_str(),
-                        session = "-", client = "command", request_id = "-", was_locked, "unlock success"
-                    );
-                    format!("{}\n", if was_locked { WAS_LOCKED } else { WAS_NOT_LOCKED })
-                }
-                Err(error) => format!("error: {error}\n"),
-            }
+    let answer = match serde_json::from_str::<ControlCommand>(&line) {
+        Ok(command) => {
+            let users = Arc::clone(&gateway.configuration.current().users);
+            let carried_out = command.carry_out(&gateway.sessions, &users).await;
+            carried_out.unwrap_or_else(|error| ControlAnswer::Error(error.to_string()))
         }
-        _ => {
-            "error: the running gateway does not know this command; it may be of another version\n".to_owned()
+        Err(_) => {
+            let why = "it does not know this command; it may be of another version";
+            ControlAnswer::Error(why.to_owned())
         }
     };
-    stream.write_all(answer.as_bytes()).await?;
+    let mut answer = serde_json::to_vec(&answer)?;
+    answer.push(b'\n');
+    stream.write_all(&answer).await?;
     stream.flush().await
 }
 
-const WAS_LOCKED: &str = "was locked";
-const WAS_NOT_LOCKED: &str = "was not locked";
+/// What an operator can ask for, one line of JSON on the socket.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ControlCommand {
+    /// Take the lock off this name.
+    Unlock(String),
+    /// End all sessions of the user of this name.
+    Logout(String),
+    /// List the sessions of the user of this name, or of all.
+    Sessions(Option<String>),
+    /// End this session.
+    Revoke(SessionId),
+}
 
-/// Why a name could not be unlocked.
+/// What came of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ControlAnswer {
+    /// Whether the name was locked.
+    Unlocked(bool),
+    /// So many sessions that were not over before.
+    Ended(usize),
+    /// The sessions that may go on.
+    Sessions(Vec<SessionInfo>),
+    /// It was not done.
+    Error(String),
+}
+
+impl ControlCommand {
+    async fn carry_out(self, sessions: &Sessions, users: &UserSources) -> Result<ControlAnswer, ServeError> {
+        let now = now_millis();
+        Ok(match self {
+            ControlCommand::Unlock(name) => {
+                let name = CanonicalName::for_lockout(&name);
+                let was_locked = sessions.unlock(name.as_str(), now).await?;
+                audit_command("unlock", name.as_str(), "-", usize::from(was_locked));
+                ControlAnswer::Unlocked(was_locked)
+            }
+            ControlCommand::Logout(name) => {
+                let mut ended = 0;
+                for subject in subjects(sessions, users, &name, now).await? {
+                    ended += sessions.revoke_all(&subject, RevocationReason::Revoked, now).await?;
+                }
+                audit_command("logout-all", &name, "-", ended);
+                ControlAnswer::Ended(ended)
+            }
+            ControlCommand::Sessions(None) => ControlAnswer::Sessions(sessions.list(None, now).await?),
+            ControlCommand::Sessions(Some(name)) => {
+                let mut listed = Vec::new();
+                for subject in subjects(sessions, users, &name, now).await? {
+                    listed.extend(sessions.list(Some(&subject), now).await?);
+                }
+                ControlAnswer::Sessions(listed)
+            }
+            ControlCommand::Revoke(id) => {
+                let ended = usize::from(sessions.revoke_of(None, id, now).await?);
+                audit_command("revoke", "-", &id.to_string(), ended);
+                ControlAnswer::Ended(ended)
+            }
+        })
+    }
+}
+
+/// The ids behind a name: of the user who has it now, or of whoever had it at login where nobody has it any more.
+async fn subjects(
+    sessions: &Sessions,
+    users: &UserSources,
+    name: &str,
+    now: UnixMillis,
+) -> Result<Vec<String>, ServeError> {
+    let name = CanonicalName::for_lockout(name);
+    if let Some(found) = users.by_name(&name).await? {
+        return Ok(vec![found.user.id.clone()]);
+    }
+    let all = sessions.list(None, now).await?.into_iter();
+    let mut ids: Vec<String> =
+        all.filter(|session| session.username == name.as_str()).map(|session| session.subject).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}
+
+/// Tells auditors what was done at an operator's word, and to how many.
+pub(super) fn audit_command(event: &'static str, subject: &str, session: &str, count: usize) {
+    tracing::info!(
+        target: "audit", event, outcome = "success", subject, session, client = "command",
+        request_id = "-", count, "{event} success"
+    );
+}
+
+/// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
-pub enum UnlockError {
+pub(crate) enum ControlError {
     /// The store lives in the gateway's memory.
-    #[error("store.kind is \"memory\", which no command can reach: its locks end with the gateway's process")]
+    #[error(
+        "store.kind is \"memory\", which no command can reach: its locks and sessions end with the gateway's process"
+    )]
     OutOfReach,
     /// The running gateway said no.
     #[error("the running gateway answered: {0}")]
@@ -153,66 +239,53 @@ pub enum UnlockError {
     Store(Box<ServeError>),
 }
 
-/// Takes the lock off a name: the running gateway does it, or, where none runs, this process. Tells whether the name was
-/// locked.
-pub fn unlock(settings: &Settings, name: &CanonicalName) -> Result<bool, UnlockError> {
+/// Has a command carried out: by the running gateway or, where none runs, by this process.
+pub(crate) fn control(settings: &Settings, command: ControlCommand) -> Result<ControlAnswer, ControlError> {
     if let StoreSettings::Memory = settings.store {
-        return Err(UnlockError::OutOfReach);
+        return Err(ControlError::OutOfReach);
     }
     if let Some(path) = socket_path(&settings.store) {
         match BlockingStream::connect(&path) {
-            Ok(stream) => return ask(stream, name).map_err(|error| error.at(&path)),
+            Ok(stream) => {
+                let answer = send(stream, &command);
+                return match answer.map_err(|source| ControlError::Socket { path, source })? {
+                    ControlAnswer::Error(answer) => Err(ControlError::Refused(answer)),
+                    answer => Ok(answer),
+                };
+            }
             // Nobody listens: no gateway runs.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {}
-            Err(source) => return Err(UnlockError::Socket { path, source }),
+            Err(source) => return Err(ControlError::Socket { path, source }),
         }
     }
-    unlock_in_store(settings, name).map_err(|error| UnlockError::Store(Box::new(error)))
+    in_store(settings, command).map_err(|error| ControlError::Store(Box::new(error)))
 }
 
-enum AskError {
-    Io(io::Error),
-    Refused(String),
+fn send(mut stream: BlockingStream, command: &ControlCommand) -> io::Result<ControlAnswer> {
+    stream.set_read_timeout(Some(IO_TIMEOUT))?;
+    stream.set_write_timeout(Some(IO_TIMEOUT))?;
+    let mut line = serde_json::to_vec(command)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer)?;
+    // One of an earlier version says no in words.
+    Ok(serde_json::from_str(&answer)
+        .unwrap_or_else(|_| ControlAnswer::Error(answer.trim_end().trim_start_matches("error: ").to_owned())))
 }
 
-impl AskError {
-    fn at(self, path: &Path) -> UnlockError {
-        match self {
-            AskError::Io(source) => UnlockError::Socket { path: path.to_owned(), source },
-            AskError::Refused(answer) => UnlockError::Refused(answer),
-        }
-    }
-}
-
-fn ask(mut stream: BlockingStream, name: &CanonicalName) -> Result<bool, AskError> {
-    let talk = || {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        stream.write_all(format!("unlock {name}\n").as_bytes())?;
-        let mut answer = String::new();
-        BufReader::new(stream).read_line(&mut answer)?;
-        Ok(answer)
+/// In a store that gateways share, they hear of it.
+fn in_store(settings: &Settings, command: ControlCommand) -> Result<ControlAnswer, ServeError> {
+    let (users, _) = UserSources::load(&settings.users).map_err(RuntimeConfigError::Users)?;
+    let store = match &settings.store {
+        // Opening would make an empty store where there is none, which has neither locks nor sessions.
+        StoreSettings::Embedded { path } if !path.exists() => Arc::new(MemoryStore::new()) as Arc<dyn Store>,
+        store => open_store(store)?,
     };
-    match talk().map_err(AskError::Io)?.trim_end() {
-        WAS_LOCKED => Ok(true),
-        WAS_NOT_LOCKED => Ok(false),
-        other => Err(AskError::Refused(other.trim_start_matches("error: ").to_owned())),
-    }
-}
-
-fn unlock_in_store(settings: &Settings, name: &CanonicalName) -> Result<bool, ServeError> {
-    if let StoreSettings::Embedded { path } = &settings.store
-        && !path.exists()
-    {
-        // Nobody was ever locked, and opening would make an empty store.
-        return Ok(false);
-    }
-    let store = open_store(&settings.store)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Thread)?;
     runtime.block_on(async {
-        let now = since_1970().as_millis() as u64;
-        let sessions = Sessions::start(store, policy(settings), now).await?;
-        Ok(sessions.unlock(name.as_str(), now).await?)
+        let sessions = Sessions::start(store, policy(settings), now_millis()).await?;
+        command.carry_out(&sessions, &users).await
     })
 }

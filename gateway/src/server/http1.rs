@@ -1,352 +1,281 @@
-//! One connection of HTTP/1.1: heads in, answers out, one request after the other, each step under a deadline.
+//! One connection of HTTP/1.1: hyper's server behind the strict gate, parked while at rest, each wait under its own deadline.
 
-use std::future::{Future, poll_fn};
+use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::Method;
+use http::Request;
+use hyper::body::Incoming as IncomingBody;
+use hyper::server::conn::http1::{Builder, Connection};
+use pin_project_lite::pin_project;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use super::access::{Asked, RequestLine, Seen, log, protocol};
-use super::answer::{Answer, Written};
-use super::buffers::{BufferPool, Buffers};
-use super::caught::answered;
-use super::exchange::{bad_head, head_limits, request_id, unix_millis};
-use super::tunnel;
-use crate::config::Limits;
-use crate::pipeline::{self, Client, Exchange, Facts, Response, Serving, Worker};
-use crate::problem::{Code, Rejection};
-use crate::wire::{
-    BodyReader, ConnectionBody, Deadline, ReadBuffer, RequestBody, RequestHead, Socket, Version,
-};
+use super::bidirectional_copy::copy_bidirectional;
+use super::strict_io::{StrictConnection, StrictHead, StrictIo, Wait};
+use crate::client_addr::ClientAddr;
+use crate::layers::access_log::LoggedBody;
+use crate::net::{Deadline, Socket};
+use crate::rejection::{Code, Rejection};
+use crate::request::Incoming;
+use crate::request_body::RequestBody;
+use crate::runtime::Worker;
+use crate::stack::RequestStack;
+use crate::stream_state::WATCH_INTERVAL;
+use crate::telemetry::AbortReason;
 
-/// What is read at once while a head is expected: most heads fit.
-const READ_SIZE: usize = 4 * 1024;
-/// How much of a body that nobody wanted is read so that the connection can go on, and for how long.
-const LEFTOVER_LIMIT: usize = 64 * 1024;
-const LEFTOVER_TIME: Duration = Duration::from_secs(1);
+use super::worker::SharedStack;
+
 /// How long a client that has just connected may take for its first request when the gateway stops, and how long one that
 /// rests between two: its next one may be on its way, and is answered with the news that it was the last.
-const NEWCOMER_TIME: Duration = Duration::from_secs(1);
-const FAREWELL: Duration = Duration::from_millis(250);
+const FIRST_REQUEST_DRAIN_GRACE: Duration = Duration::from_secs(1);
+const IDLE_DRAIN_GRACE: Duration = Duration::from_millis(250);
+/// A connection at rest keeps hyper's buffers for so long: making them anew for each request would cost more.
+const PARK_AFTER: Duration = Duration::from_millis(250);
+/// A client that has said that it sends nothing more, and may still read, gets its response within this time.
+const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
+/// hyper gathers so much of a response before it writes, in bytes.
+const MAX_WRITE_BUFFER: usize = 64 * 1024;
 
 /// Serves a connection until one side ends it. `draining` turns true when the gateway is about to stop.
-pub(super) async fn serve(
+pub(super) async fn serve<S: RequestStack>(
     socket: Socket,
-    client: Client,
-    worker: &Worker,
-    pool: &BufferPool,
-    draining: watch::Receiver<bool>,
+    client: ClientAddr,
+    worker: &Rc<Worker>,
+    stack: SharedStack<S>,
+    mut draining: watch::Receiver<bool>,
 ) {
-    let mut connection = Connection {
-        socket,
-        client,
-        worker,
-        idle_timeout: worker.serving().snapshot.settings.limits.idle_timeout,
-        deadline: Deadline::default(),
-        write_deadline: Deadline::default(),
-        newcomer: true,
-        stopping: false,
-    };
-    connection.run(pool, draining).await;
-}
-
-struct Connection<'w> {
-    socket: Socket,
-    client: Client,
-    worker: &'w Worker,
-    /// How long it may rest, as its last request was told.
-    idle_timeout: Duration,
-    deadline: Deadline,
-    write_deadline: Deadline,
-    /// It has not asked for anything yet.
-    newcomer: bool,
-    /// It knows that the gateway stops.
-    stopping: bool,
-}
-
-/// How the wait for a head ended.
-enum NextHead {
-    Complete,
-    Refused(Rejection),
-    /// Nothing of it has arrived yet.
-    NotBegun,
-    /// The client left.
-    Over,
-}
-
-/// What becomes of the connection after an answer.
-#[derive(Debug, PartialEq, Eq)]
-enum After {
-    /// It stays open; the next request may have arrived already.
-    GoOn,
-    /// It stays open, and nothing more has arrived.
-    Rest,
-    /// End it, but let the client read the answer first.
-    Close,
-    /// The answer is incomplete: end it so that nobody takes it for whole.
-    Abort,
-    /// The client has ended it.
-    Over,
-}
-
-impl Connection<'_> {
-    /// Rest and talk in turns. A connection at rest has no buffers.
-    async fn run(&mut self, pool: &BufferPool, draining: watch::Receiver<bool>) {
-        let mut stopping = draining.clone();
-        let mut stop = pin!(async move {
-            // An error means that the sender is gone, which is the end as well.
-            let _ = stopping.wait_for(|draining| *draining).await;
-        });
-        let first_byte_timeout = self.worker.serving().snapshot.settings.limits.first_byte_timeout;
-        self.deadline.set(Instant::now() + first_byte_timeout);
-        while self.readable(stop.as_mut()).await {
-            let mut buffers = pool.take();
-            // Boxed, for a task is as large as its largest wait: with the talk in it, an idle client cost 4 KiB instead of 1.8, and
-            // the end is no small one either.
-            match Box::pin(self.talk(&mut buffers, &draining)).await {
-                After::GoOn | After::Rest => pool.give_back(buffers),
-                After::Close => return Box::pin(self.socket.drain()).await,
-                After::Abort => return self.socket.reset_at_drop(),
-                After::Over => return,
-            }
-        }
-    }
-
-    /// Waits for the first byte of the next request. The wait ends without one when it has lasted too long or the gateway stops.
-    async fn readable(&mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> bool {
-        poll_fn(|cx| match self.socket.poll_readable(cx) {
+    let connection = StrictConnection::new(socket, Rc::clone(worker));
+    let service = Http1Service { stack, client: Rc::new(client), connection: Rc::clone(&connection) };
+    let mut stop = pin!(async move {
+        // An error means that the sender is gone, which is the end as well.
+        let _ = draining.wait_for(|draining| *draining).await;
+    });
+    let mut timeout = worker.state().config.settings.limits.first_byte_timeout;
+    let mut deadline = Deadline::default();
+    deadline.set(Instant::now() + timeout);
+    let (mut newcomer, mut stopping) = (true, false);
+    loop {
+        // At rest: nothing is held but the socket and a timer.
+        let readable = poll_fn(|cx| match connection.socket.poll_readable(cx) {
             Poll::Ready(ready) => Poll::Ready(ready.is_ok()),
             Poll::Pending => {
-                if !self.stopping && stop.as_mut().poll(cx).is_ready() {
-                    self.stopping = true;
-                    let patience = if self.newcomer { NEWCOMER_TIME } else { FAREWELL };
-                    self.deadline.set(Instant::now() + patience);
+                if !stopping && stop.as_mut().poll(cx).is_ready() {
+                    stopping = true;
+                    let grace = if newcomer { FIRST_REQUEST_DRAIN_GRACE } else { IDLE_DRAIN_GRACE };
+                    deadline.set(Instant::now() + grace);
                 }
-                let late = self.deadline.poll_within(cx, self.idle_timeout);
-                late.map(|()| false)
+                deadline.poll_within(cx, timeout).map(|()| false)
             }
         })
-        .await
-    }
-
-    /// Answers requests as long as they arrive without a wait between them.
-    async fn talk(&mut self, buffers: &mut Buffers, draining: &watch::Receiver<bool>) -> After {
-        loop {
-            let serving = self.worker.serving();
-            let limits = &serving.snapshot.settings.limits;
-            let after = match self.next_head(buffers, limits).await {
-                NextHead::Complete => self.serve_request(&serving, buffers, draining).await,
-                NextHead::NotBegun => return After::Rest,
-                NextHead::Over => return After::Over,
-                NextHead::Refused(rejection) => self.refuse(&serving, buffers, &rejection, None).await,
-            };
-            if after != After::GoOn {
-                return after;
-            }
-        }
-    }
-
-    /// Reads the next head, to its end once it has begun.
-    async fn next_head(&mut self, buffers: &mut Buffers, limits: &Limits) -> NextHead {
-        let Buffers { input, head, .. } = buffers;
-        let head_limits = head_limits(limits);
-        let mut timed = false;
-        poll_fn(|cx| {
-            loop {
-                let begun = !input.filled().is_empty();
-                if begun {
-                    match head.parse(input.filled(), &head_limits) {
-                        Ok(Some(length)) => {
-                            input.consume(length);
-                            return Poll::Ready(NextHead::Complete);
-                        }
-                        Ok(None) => {}
-                        Err(error) => return Poll::Ready(NextHead::Refused(bad_head(&error))),
-                    }
-                }
-                match self.socket.poll_read(cx, input, READ_SIZE) {
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(NextHead::Over),
-                    Poll::Ready(Ok(_)) => {}
-                    Poll::Pending if !begun => return Poll::Ready(NextHead::NotBegun),
-                    Poll::Pending => {
-                        if !timed {
-                            self.deadline.clear();
-                            timed = true;
-                        }
-                        let late = self.deadline.poll_within(cx, limits.header_timeout);
-                        return late.map(|()| {
-                            NextHead::Refused(Rejection::new(
-                                Code::RequestTimeout,
-                                "the request head did not arrive in time",
-                            ))
-                        });
-                    }
-                }
-            }
-        })
-        .await
-    }
-
-    /// Admits the request whose head was read, has it answered and writes the answer.
-    async fn serve_request(
-        &mut self,
-        serving: &Serving,
-        buffers: &mut Buffers,
-        draining: &watch::Receiver<bool>,
-    ) -> After {
-        let (started, now_millis) = (Instant::now(), unix_millis());
-        let worker = self.worker;
-        let limits = &serving.snapshot.settings.limits;
-        self.newcomer = false;
-        let Buffers { input, head, out } = buffers;
-        let request = match pipeline::admit(head) {
-            Ok(request) => request,
-            Err(rejection) => {
-                let line = RequestLine::of(head);
-                return self.refuse(serving, buffers, &rejection, Some(line)).await;
-            }
-        };
-        let request_id = request_id(worker, &self.client, head);
-        let mut reader = BodyReader::new(request.framing());
-        let mut awaits_continue = request.awaits_continue();
-        self.deadline.clear();
-        let body = ConnectionBody {
-            socket: &self.socket,
-            input,
-            reader: &mut reader,
-            deadline: &mut self.deadline,
-            awaits_continue: &mut awaits_continue,
-        };
-        let body = RequestBody::of_connection(request.framing(), body, limits.body_timeout);
-        let exchange = Exchange { request: &request, request_id: &request_id, started, now_millis };
-        let mut facts = Facts::default();
-        let mut response = answered(
-            pin!(pipeline::handle(worker, serving, &self.client, &exchange, &mut facts, body)),
-            &request_id,
-        )
         .await;
-
-        let (status, code, tunnel) = (response.status, response.code, response.tunnel.take());
-        // Asked only now: the stop may have come while the upstream was thinking. Copied out, for a borrow held over
-        // the writing would keep the one who says `stop` waiting.
-        let draining = *draining.borrow();
-        let answer = Answer {
-            version: head.version(),
-            is_head: *head.method() == Method::HEAD,
-            keep_alive: !draining && wants_more(head),
-            request_id: request_id.as_bytes(),
-            now: exchange.now(),
-        };
-        let patience = limits.write_timeout;
-        let mut written = answer.write(&self.socket, &mut self.write_deadline, patience, out, response).await;
-        if let (Some(tunnel), Ok(_)) = (tunnel, &written.outcome) {
-            let limit = limits.tunnel_timeout;
-            // Boxed, for few connections ever get here.
-            let (bytes, end) = Box::pin(tunnel::carry(&self.socket, input, *tunnel, limit)).await;
-            tracing::debug!(%end, request_id = request_id.as_str(), "a WebSocket has ended");
-            written = Written { bytes, ended: Instant::now(), outcome: Ok(false) };
+        if !readable {
+            return;
         }
-        let seen = Seen {
-            started,
-            started_millis: now_millis,
-            ended: written.ended,
-            status: status.as_u16(),
-            code: code.map(Code::name),
-            bytes: written.bytes,
-        };
-        let trusted = &serving.snapshot.settings.server.trusted_proxies;
-        let asked = Asked {
-            client: &self.client.address_text(head, trusted),
-            method: request.method().as_str(),
-            path: request.target().path(),
-            host: request.host().as_str(),
-            protocol: protocol(head.version()),
-        };
-        log(worker, serving, &asked, request_id.as_str(), &facts, &seen);
-        self.idle_timeout = limits.idle_timeout;
-        self.deadline.set(written.ended + self.idle_timeout);
-        match written.outcome {
-            Err(_) => After::Abort,
-            Ok(false) => After::Close,
-            Ok(true) if reader.is_complete() => After::GoOn,
-            // Whether the body will still come is anyone's guess.
-            Ok(true) if awaits_continue => After::Close,
-            Ok(true) => self.skip_rest(reader, input).await,
-        }
-    }
-
-    /// Answers a request that was not admitted. Nothing behind it can be trusted, so the connection ends.
-    /// `line` is what it asked for, as far as that could be read.
-    async fn refuse(
-        &mut self,
-        serving: &Serving,
-        buffers: &mut Buffers,
-        rejection: &Rejection,
-        line: Option<RequestLine>,
-    ) -> After {
-        let (started, started_millis) = (Instant::now(), unix_millis());
-        let worker = self.worker;
-        let request_id = worker.request_ids.borrow_mut().next_id();
-        let mut response = Response::refusal(rejection, request_id.as_str());
-        response.close = true;
-        let answer = Answer {
-            version: Version::Http11,
-            is_head: line.as_ref().is_some_and(|line| line.method == Method::HEAD),
-            keep_alive: false,
-            request_id: request_id.as_bytes(),
-            now: started_millis / 1000,
-        };
-        let patience = serving.snapshot.settings.limits.write_timeout;
-        let written =
-            answer.write(&self.socket, &mut self.write_deadline, patience, &mut buffers.out, response).await;
-        let seen = Seen {
-            started,
-            started_millis,
-            ended: written.ended,
-            status: rejection.status().as_u16(),
-            code: Some(rejection.code().name()),
-            bytes: written.bytes,
-        };
-        let asked = Asked {
-            client: self.client.peer(),
-            method: line.as_ref().map_or("-", |line| line.method.as_str()),
-            path: line.as_ref().map_or("-", |line| &line.path),
-            host: "-",
-            protocol: line.as_ref().map_or("-", |line| protocol(line.version)),
-        };
-        log(worker, serving, &asked, request_id.as_str(), &Facts::default(), &seen);
-        After::Close
-    }
-
-    /// Takes the rest of a body that nobody wanted off the connection, if that is cheap.
-    async fn skip_rest(&self, mut reader: BodyReader, input: &mut ReadBuffer) -> After {
-        let mut left = LEFTOVER_LIMIT;
-        let reading = poll_fn(|cx| {
-            while left > 0 {
-                match std::task::ready!(reader.poll_fill(cx, &self.socket, input)) {
-                    Ok([]) => return Poll::Ready(true),
-                    Ok(piece) => {
-                        let n = piece.len();
-                        left = left.saturating_sub(n);
-                        reader.consume(input, n);
-                    }
-                    Err(_) => return Poll::Ready(false),
-                }
+        newcomer = false;
+        // Boxed, for a task is as large as its largest wait, and clients mostly rest.
+        let serving = serve_requests(&connection, service.clone(), stop.as_mut(), &mut stopping);
+        match Box::pin(serving).await {
+            End::Idle => {
+                timeout = match stopping {
+                    true => IDLE_DRAIN_GRACE,
+                    false => worker.state().config.settings.limits.idle_timeout,
+                };
+                deadline.set(Instant::now() + timeout);
             }
-            Poll::Ready(false)
-        });
-        if timeout(LEFTOVER_TIME, reading).await.unwrap_or(false) { After::GoOn } else { After::Close }
+            End::Close => return Box::pin(connection.socket.drain()).await,
+            End::Abort => return connection.socket.reset_at_drop(),
+            End::Upgrade => return Box::pin(serve_tunnel(&connection, worker)).await,
+        }
     }
 }
 
-/// RFC 9112 section 9.3: persistence is the default of HTTP/1.1 and an option of HTTP/1.0.
-fn wants_more(head: &RequestHead) -> bool {
-    match head.version() {
-        _ if head.fields().connection_has(b"close") => false,
-        Version::Http11 | Version::Http2 => true,
-        Version::Http10 => head.fields().connection_has(b"keep-alive"),
+/// How a turn of serving requests ended.
+enum End {
+    /// The connection rests.
+    Idle,
+    /// End it, but let the client read the last response first.
+    Close,
+    /// A response is incomplete: end it so that nobody takes it for whole.
+    Abort,
+    /// It has left HTTP.
+    Upgrade,
+}
+
+/// Has hyper answer requests until the connection rests or ends.
+async fn serve_requests<S: RequestStack>(
+    line: &Rc<StrictConnection>,
+    service: Http1Service<S>,
+    mut stop: Pin<&mut impl Future<Output = ()>>,
+    stopping: &mut bool,
+) -> End {
+    let worker = Rc::clone(service.stack.worker());
+    let mut connection: Connection<StrictIo, Http1Service<S>> = Builder::new()
+        // A client that leaves is noticed while its request is under way.
+        .half_close(false)
+        // The gate keeps the deadlines, each for itself.
+        .header_read_timeout(None)
+        .max_buf_size(MAX_WRITE_BUFFER)
+        // For clients that compare names byte by byte.
+        .title_case_headers(true)
+        // Small responses leave in one write; larger pieces are not worth a second system call's set-up.
+        .writev(false)
+        .serve_connection(StrictIo(Rc::clone(line)), service);
+    let (mut waiting, mut watching) = (Deadline::default(), Deadline::default());
+    let mut last = Wait::Nothing;
+    let mut closed_since = None;
+    poll_fn(|cx| {
+        let mut asked_again = false;
+        loop {
+            line.wait.set(Wait::Nothing);
+            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+                return Poll::Ready(end_of(line, ended));
+            }
+            let wait = line.wait.get();
+            if wait == Wait::Nothing && !line.stream.in_flight.get() && !asked_again {
+                // While the last request was answered, hyper was told that there is nothing to read.
+                asked_again = true;
+                continue;
+            }
+            if wait != last || line.progress.take() {
+                last = wait;
+                waiting.clear();
+            }
+            if line.stream.in_flight.get() {
+                if watching.poll_within(cx, WATCH_INTERVAL).is_ready() {
+                    watching.clear();
+                    let write_timeout = worker.state().config.settings.limits.write_timeout;
+                    if line.stream.watch(&worker, write_timeout).is_some() {
+                        return Poll::Ready(End::Abort);
+                    }
+                    if line.read_closed.get() && !line.deliver_close.get() {
+                        let since = *closed_since.get_or_insert_with(Instant::now);
+                        line.deliver_close.set(since.elapsed() >= HALF_CLOSE_GRACE);
+                        continue;
+                    }
+                    continue;
+                }
+            } else {
+                watching.clear();
+            }
+            let limits = || worker.state();
+            match wait {
+                Wait::Nothing | Wait::Body => return Poll::Pending,
+                Wait::Idle => {
+                    // A stop is looked for where the connection rests.
+                    if *stopping || stop.as_mut().poll(cx).is_ready() {
+                        *stopping = true;
+                        return Poll::Ready(End::Idle);
+                    }
+                    ready!(waiting.poll_within(cx, PARK_AFTER));
+                    line.release_buffers();
+                    return Poll::Ready(End::Idle);
+                }
+                Wait::Head => {
+                    ready!(waiting.poll_within(cx, limits().config.settings.limits.header_timeout));
+                    let why = "the request head did not arrive in time";
+                    line.refuse_head(Rejection::new(Code::RequestTimeout, why));
+                }
+                Wait::Write => {
+                    ready!(waiting.poll_within(cx, limits().config.settings.limits.write_timeout));
+                    line.stream.abort.set(Some(AbortReason::ClientTimeout));
+                    return Poll::Ready(End::Abort);
+                }
+            }
+        }
+    })
+    .await
+}
+
+fn end_of(line: &StrictConnection, ended: hyper::Result<()>) -> End {
+    if line.stream.tunnel.borrow().is_some() {
+        return End::Upgrade;
+    }
+    match ended {
+        Ok(()) => End::Close,
+        Err(error) => {
+            tracing::debug!(%error, "a connection broke");
+            End::Abort
+        }
+    }
+}
+
+/// Carries bytes both ways once the upstream has agreed to leave HTTP. hyper's upgraded connections have to be `Send`, which nothing
+/// here is, so hyper's connection was dropped and the socket goes on without it.
+async fn serve_tunnel(line: &StrictConnection, worker: &Worker) {
+    let Some(mut tunnel) = line.stream.tunnel.take() else { return };
+    let timeout = worker.state().config.settings.limits.tunnel_timeout;
+    let log = tunnel.log.take();
+    let mut early = line.take_input();
+    let (bytes, end) =
+        copy_bidirectional(&line.socket, &mut early, tunnel.upstream, &line.stream, worker, timeout).await;
+    tracing::debug!(%end, "a WebSocket has ended");
+    if let Some(log) = log {
+        log.finish_tunnel(bytes);
+    }
+    line.socket.drain().await;
+}
+
+/// hyper's view of the stack, for one connection.
+struct Http1Service<S> {
+    stack: SharedStack<S>,
+    client: Rc<ClientAddr>,
+    connection: Rc<StrictConnection>,
+}
+
+impl<S> Clone for Http1Service<S> {
+    fn clone(&self) -> Http1Service<S> {
+        Http1Service {
+            stack: self.stack.clone(),
+            client: Rc::clone(&self.client),
+            connection: Rc::clone(&self.connection),
+        }
+    }
+}
+
+impl<S: RequestStack> hyper::service::Service<Request<IncomingBody>> for Http1Service<S> {
+    type Response = http::Response<LoggedBody>;
+    type Error = NoHead;
+    type Future = Http1Future<S::Future>;
+
+    fn call(&self, request: Request<IncomingBody>) -> Self::Future {
+        let Some(StrictHead { head, framing, refused }) = self.connection.take_head() else {
+            return Http1Future { inner: None };
+        };
+        let worker = self.stack.worker();
+        let timeout = worker.state().config.settings.limits.body_timeout;
+        let stream = Rc::clone(&self.connection.stream);
+        let body = RequestBody::new(request.into_body(), framing, timeout, Rc::clone(&stream));
+        let client = Rc::clone(&self.client);
+        Http1Future { inner: Some(self.stack.call(Incoming { head, refused, body, client, stream })) }
+    }
+}
+
+/// hyper saw a request that the gate did not give it.
+#[derive(Debug, thiserror::Error)]
+#[error("a request that the strict gate did not pass")]
+struct NoHead;
+
+pin_project! {
+    struct Http1Future<F> {
+        #[pin]
+        inner: Option<F>,
+    }
+}
+
+impl<F> Future for Http1Future<F>
+where
+    F: Future<Output = Result<http::Response<LoggedBody>, Infallible>>,
+{
+    type Output = Result<http::Response<LoggedBody>, NoHead>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().inner.as_pin_mut() {
+            Some(inner) => inner.poll(cx).map_err(|never| match never {}),
+            None => Poll::Ready(Err(NoHead)),
+        }
     }
 }

@@ -1,158 +1,237 @@
-//! One connection of HTTP/2: streams in, each an exchange and a task of its own (RFC 9113).
+//! One connection of HTTP/2: hyper's server, each stream a request of the same stack and a task of its own (RFC 9113).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::pin::pin;
-use std::rc::Rc;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::RecvStream;
-use h2::server::{Builder, Connection, SendResponse};
 use http::Request;
+use http_body::Body as _;
+use hyper::body::Incoming as IncomingBody;
+use hyper::server::conn::http2::Builder;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::timeout;
 
-use super::http2_exchange::exchange;
+use super::strict_io::bad_head;
+use super::worker::SharedStack;
+use crate::client_addr::ClientAddr;
 use crate::config::Limits;
-use crate::pipeline::{Client, Worker};
-use crate::wire::{Deadline, Lingering};
+use crate::http1::{BodyFraming, HeadLimits, request_framing};
+use crate::layers::access_log::LoggedBody;
+use crate::net::{Deadline, Lingering};
+use crate::request::Incoming;
+use crate::request_body::RequestBody;
+use crate::runtime::Worker;
+use crate::stack::RequestStack;
+use crate::stream_state::{StreamState, WATCH_INTERVAL};
 
-/// What a client may send of one body, and of all bodies of a connection, before the gateway has passed some on.
+/// What a client may send of one body, and of all bodies of a connection, before the gateway has passed some on, in bytes.
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// What waits to be written of one stream's answer.
+/// What waits to be written of one stream's response, in bytes.
 const SEND_BUFFER: usize = 128 << 10;
 /// Streams that a client may take back before anybody looked at them, and errors of its own that it may cause, until the
 /// connection is ended (CVE-2023-44487, CVE-2025-8671).
-const PENDING_RESETS: usize = 20;
-const ERRORS: usize = 1024;
+const MAX_PENDING_RESETS: usize = 20;
+const MAX_STREAM_ERRORS: usize = 1024;
 /// How long a client that asks for nothing may take to notice that the connection ends.
-const FAREWELL: Duration = Duration::from_secs(5);
+const GOAWAY_GRACE: Duration = Duration::from_secs(5);
 
 /// Serves a connection until one side ends it. `draining` turns true when the gateway is about to stop.
-pub(super) async fn serve<S>(
-    socket: S,
-    client: Client,
-    worker: &Rc<Worker>,
+pub(super) async fn serve<S, T>(
+    socket: T,
+    client: ClientAddr,
+    stack: SharedStack<S>,
     mut draining: watch::Receiver<bool>,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: RequestStack,
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let limits = worker.serving().snapshot.settings.limits.clone();
-    let handshake = Box::pin(builder(&limits).handshake(Lingering::new(socket)));
-    let connection = match timeout(limits.first_byte_timeout, handshake).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return tracing::debug!(client = client.peer(), %error, "no HTTP/2 after all"),
-        Err(_) => return,
-    };
+    let worker = Rc::clone(stack.worker());
+    let limits = worker.state().config.settings.limits.clone();
+    let streams = Rc::new(Streams::default());
+    let service = Http2Service { stack, client: Rc::new(client), streams: Rc::clone(&streams) };
+    let io = TokioIo::new(Lingering::new(socket));
     let mut connection =
-        Serving { connection, open: Rc::default(), idle: Deadline::default(), leaving: false, limits };
+        pin!(builder(&limits, StreamExecutor(Rc::clone(&streams))).serve_connection(io, service));
     let mut stop = pin!(async move {
         // An error means that the sender is gone, which is the end as well.
         let _ = draining.wait_for(|draining| *draining).await;
     });
-    let client = Rc::new(client);
-    loop {
-        match connection.next(stop.as_mut()).await {
-            Next::Request(request, respond) => {
-                let place = connection.place();
-                let (worker, client) = (Rc::clone(worker), Rc::clone(&client));
-                tokio::task::spawn_local(async move {
-                    exchange(&worker, &client, *request, respond).await;
-                    drop(place);
-                });
+    let (mut idle, mut watching) = (Deadline::default(), Deadline::default());
+    let (mut leaving, mut begun) = (false, false);
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection of HTTP/2 broke");
+                }
+                return Poll::Ready(());
             }
-            Next::Over => return,
-            Next::Leave => connection.leave(),
+            if !leaving && stop.as_mut().poll(cx).is_ready() {
+                leaving = true;
+                idle.clear();
+                connection.as_mut().graceful_shutdown();
+                continue;
+            }
+            // The end of a stream wakes the connection, for it has the last frames to write.
+            if streams.open.get() > 0 {
+                begun = true;
+                idle.clear();
+                // How long the streams of one that leaves may take is for the drain to say.
+                if watching.poll_within(cx, WATCH_INTERVAL).is_pending() {
+                    return Poll::Pending;
+                }
+                watching.clear();
+                streams.watch(&worker, limits.write_timeout);
+                continue;
+            }
+            watching.clear();
+            let timeout = match (leaving, begun) {
+                (true, _) => GOAWAY_GRACE,
+                (false, true) => limits.idle_timeout,
+                (false, false) => limits.first_byte_timeout,
+            };
+            if idle.poll_within(cx, timeout).is_pending() {
+                return Poll::Pending;
+            }
+            if leaving || !begun {
+                return Poll::Ready(());
+            }
+            // No more requests are taken (GOAWAY). Those that come before the client can know (RFC 9113 section 6.8) are.
+            leaving = true;
+            idle.clear();
+            connection.as_mut().graceful_shutdown();
+        }
+    })
+    .await;
+}
+
+fn builder(limits: &Limits, executor: StreamExecutor) -> Builder<StreamExecutor> {
+    let mut builder = Builder::new(executor);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(u32::try_from(limits.header_block).unwrap_or(u32::MAX))
+        .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_STREAM_ERRORS);
+    builder
+}
+
+/// The open streams of a connection.
+#[derive(Default)]
+struct Streams {
+    open: Cell<usize>,
+    states: RefCell<Vec<Weak<StreamState>>>,
+    /// The stream whose request was just handed to the stack: hyper makes its task next.
+    starting: Cell<Option<Rc<StreamState>>>,
+}
+
+impl Streams {
+    fn start(&self) -> Rc<StreamState> {
+        let state = StreamState::of_http2_stream();
+        self.states.borrow_mut().push(Rc::downgrade(&state));
+        self.starting.set(Some(Rc::clone(&state)));
+        state
+    }
+
+    /// Looks whether the open streams may go on, and wakes those that may not.
+    fn watch(&self, worker: &Worker, write_timeout: Duration) {
+        self.states.borrow_mut().retain(|state| {
+            let Some(state) = state.upgrade() else { return false };
+            if state.watch(worker, write_timeout).is_some() {
+                state.wake();
+            }
+            true
+        });
+    }
+}
+
+/// Runs each stream on the worker's own thread, as long as it may go on.
+#[derive(Clone)]
+struct StreamExecutor(Rc<Streams>);
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for StreamExecutor {
+    fn execute(&self, future: F) {
+        match self.0.starting.take() {
+            Some(state) => {
+                self.0.open.set(self.0.open.get() + 1);
+                let permit = StreamPermit(Rc::clone(&self.0));
+                tokio::task::spawn_local(StreamTask { future, state, permit });
+            }
+            None => drop(tokio::task::spawn_local(future)),
         }
     }
 }
 
-fn builder(limits: &Limits) -> Builder {
-    let mut builder = Builder::new();
-    builder
-        .max_concurrent_streams(limits.streams)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(u32::try_from(limits.header_block).unwrap_or(u32::MAX))
-        .max_send_buffer_size(SEND_BUFFER)
-        .max_concurrent_reset_streams(PENDING_RESETS)
-        .max_pending_accept_reset_streams(PENDING_RESETS)
-        .max_local_error_reset_streams(Some(ERRORS));
-    builder
-}
-
-struct Serving<S> {
-    connection: Connection<Lingering<S>, Bytes>,
-    open: Rc<Cell<usize>>,
-    idle: Deadline,
-    /// The client was told that no more requests are taken; what it sent before it knew is.
-    leaving: bool,
-    limits: Limits,
-}
-
-/// What happens next on a connection.
-enum Next {
-    Request(Box<Request<RecvStream>>, SendResponse<Bytes>),
-    /// Nothing has been asked for too long, or the gateway stops.
-    Leave,
-    /// It has ended, by whomever, or the client broke the protocol.
-    Over,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
-    async fn next(&mut self, mut stop: std::pin::Pin<&mut impl Future<Output = ()>>) -> Next {
-        poll_fn(|cx| {
-            match self.connection.poll_accept(cx) {
-                Poll::Ready(Some(Ok((request, respond)))) => {
-                    self.idle.clear();
-                    return Poll::Ready(Next::Request(Box::new(request), respond));
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    tracing::debug!(%error, "a connection of HTTP/2 broke");
-                    return Poll::Ready(Next::Over);
-                }
-                Poll::Ready(None) => return Poll::Ready(Next::Over),
-                Poll::Pending => {}
-            }
-            if !self.leaving && stop.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Next::Leave);
-            }
-            // The end of a stream wakes the connection, for it has the last frames to write.
-            if self.open.get() > 0 {
-                self.idle.clear();
-                // How long the streams of one that leaves may take is for the drain to say.
-                return Poll::Pending;
-            }
-            let (patience, next) =
-                if self.leaving { (FAREWELL, Next::Over) } else { (self.limits.idle_timeout, Next::Leave) };
-            self.idle.poll_within(cx, patience).map(|()| next)
-        })
-        .await
-    }
-
-    /// Says that no more requests are taken (GOAWAY). Those that are under way, and those that come before the client can
-    /// know (RFC 9113 section 6.8), are answered.
-    fn leave(&mut self) {
-        self.connection.graceful_shutdown();
-        self.leaving = true;
-        self.idle.clear();
-    }
-
-    fn place(&self) -> Place {
-        self.open.set(self.open.get() + 1);
-        Place(Rc::clone(&self.open))
-    }
-}
-
 /// A stream's place among the open ones, given up also when its task panics.
-struct Place(Rc<Cell<usize>>);
+struct StreamPermit(Rc<Streams>);
 
-impl Drop for Place {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.0.open.set(self.0.open.get() - 1);
+    }
+}
+
+pin_project! {
+    /// hyper's task of one stream. Where it is cut, dropping hyper's future resets the stream, so that nobody takes the
+    /// response for whole.
+    struct StreamTask<F> {
+        #[pin]
+        future: F,
+        state: Rc<StreamState>,
+        permit: StreamPermit,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for StreamTask<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if this.state.abort.get().is_some() {
+            return Poll::Ready(());
+        }
+        let mut task = this.state.task.borrow_mut();
+        if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            *task = Some(cx.waker().clone());
+        }
+        drop(task);
+        this.future.poll(cx)
+    }
+}
+
+/// hyper's view of the stack, for one connection.
+struct Http2Service<S> {
+    stack: SharedStack<S>,
+    client: Rc<ClientAddr>,
+    streams: Rc<Streams>,
+}
+
+impl<S: RequestStack> hyper::service::Service<Request<IncomingBody>> for Http2Service<S> {
+    type Response = http::Response<LoggedBody>;
+    type Error = std::convert::Infallible;
+    type Future = S::Future;
+
+    fn call(&self, request: Request<IncomingBody>) -> S::Future {
+        let worker = self.stack.worker();
+        let state = worker.state();
+        let limits = &state.config.settings.limits;
+        let (parts, body) = request.into_parts();
+        let stream = self.streams.start();
+        let mut head = worker.take_head();
+        let read = head.read_http2(&parts, !body.is_end_stream(), &HeadLimits::of(limits));
+        let refused = read.err().map(|error| bad_head(&error));
+        // Framing that admission refuses is not asked for.
+        let framing = request_framing(&head).unwrap_or(BodyFraming::Empty);
+        let body = RequestBody::new(body, framing, limits.body_timeout, Rc::clone(&stream));
+        self.stack.call(Incoming { head, refused, body, client: Rc::clone(&self.client), stream })
     }
 }

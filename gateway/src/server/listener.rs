@@ -15,7 +15,7 @@ const BREATHER: Duration = Duration::from_millis(50);
 
 /// Binds without accepting yet. `shared` lets every worker, and a gateway that takes over, have a socket of its own on the
 /// address, among which the kernel deals connections out.
-pub(super) fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
+pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if shared {
@@ -29,7 +29,7 @@ pub(super) fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::Tc
 
 /// The next connection. Errors of one connection are passed over; when the process is out of descriptors, accepting
 /// pauses instead of spinning or giving up.
-pub(super) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
@@ -44,7 +44,7 @@ pub(super) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 
 /// Stops listening, and gives those whom the kernel has let in already: they think that they are connected, and closing
 /// the socket would reset them with what they have sent.
-pub(super) fn close(listener: TcpListener) -> io::Result<Vec<(TcpStream, SocketAddr)>> {
+pub(crate) fn close(listener: TcpListener) -> io::Result<Vec<(TcpStream, SocketAddr)>> {
     // From here on the kernel lets hardly anybody in. Who is left out now tries again, and is refused.
     SockRef::from(&listener).listen(0)?;
     let listener = listener.into_std()?;

@@ -1,37 +1,37 @@
 //! Running the gateway: listeners, workers, connections, draining, and the admin listener.
 
-mod access;
 mod admin;
-mod answer;
-mod background;
-mod buffers;
-mod caught;
+mod background_tasks;
+mod bench_support;
+mod bidirectional_copy;
 mod connection;
+mod connection_limit;
 mod control;
-mod exchange;
-mod hot_path;
+mod dry_run;
 mod http1;
 mod http2;
-mod http2_answer;
-mod http2_exchange;
-mod inherited;
+mod https_redirect;
+mod lifecycle;
 mod listener;
-mod predecessor;
-mod redirect;
-mod rehearsal;
 mod reload;
-mod running;
+mod reuseport_bpf;
+mod small_listener;
+mod socket_activation;
 mod sockets;
-mod sources;
-mod steering;
-mod tunnel;
+mod strict_io;
+mod takeover;
 mod worker;
 
-pub use control::{UnlockError, unlock};
 #[doc(hidden)]
-pub use hot_path::HotPath;
-pub use inherited::{InheritError, Inherited};
-pub use predecessor::{Predecessor, TakeOverError};
-pub(crate) use rehearsal::Rehearsal;
-pub use running::{Running, ServeError, start};
+pub use bench_support::HotPath;
+pub(crate) use control::{ControlAnswer, ControlCommand, ControlError, control};
+
+pub(crate) use dry_run::DryRun;
+#[cfg(test)]
+pub(crate) use lifecycle::prepare;
+pub use lifecycle::{Running, ServeError, start};
+pub use socket_activation::{InheritError, Inherited};
 pub use sockets::ListenError;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use strict_io::write_stand_in;
+pub use takeover::{Predecessor, TakeOverError};

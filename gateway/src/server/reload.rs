@@ -4,29 +4,17 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::background::log_users_reload;
-use super::running::{policy, since_1970};
-use crate::config::{FilesSeen, Given, Loaded, Settings, Source};
-use crate::pipeline::{Gateway, Snapshot};
+use crate::config::{FilesSeen, Given, Loaded, Settings, Source, needs_restart};
+use crate::runtime::Gateway;
+use crate::runtime_config::RuntimeConfig;
+use crate::server::background_tasks::log_users_reload;
+use crate::server::lifecycle::{policy, since_1970};
 
 /// How often is tried again what could not be used.
 const RETRY: Duration = Duration::from_secs(5);
-/// Keys, and tables of keys, that only a restart can obey: sockets, threads, and what is opened once.
-const NEED_A_RESTART: [&str; 10] = [
-    "server.listen",
-    "server.workers",
-    "server.redirect_listen",
-    "admin",
-    "store",
-    "throttle",
-    "log",
-    "reload",
-    "limits.hash_threads",
-    "limits.hash_queue",
-];
 
 /// Follows the files of a running gateway's configuration.
-pub(super) struct Reloader {
+pub(crate) struct Reloader {
     gateway: Arc<Gateway>,
     source: Source,
     state: Mutex<State>,
@@ -63,7 +51,7 @@ enum Outcome {
 
 impl Reloader {
     /// `loaded` is in force, and was read after its files looked like `seen`.
-    pub(super) fn new(gateway: Arc<Gateway>, source: Source, loaded: Loaded, seen: FilesSeen) -> Reloader {
+    pub(crate) fn new(gateway: Arc<Gateway>, source: Source, loaded: Loaded, seen: FilesSeen) -> Reloader {
         // The first start makes keys, and has them in force.
         let seen = seen.with_new_files();
         let state = State {
@@ -79,7 +67,7 @@ impl Reloader {
     /// Looks at the files, and reads them if one has changed since they were read and none since the last look: one that
     /// is being written in place is not read half. What could not be used is tried again now and then, for the reason
     /// may lie in what is not looked at. Blocks.
-    pub(super) fn look(&self) {
+    pub(crate) fn look(&self) {
         let mut state = self.state();
         let now = state.judged.again();
         let settled = std::mem::replace(&mut state.looked, now.clone()) == now;
@@ -95,7 +83,7 @@ impl Reloader {
     }
 
     /// Reads everything, whether it seems to have changed or not. Blocks.
-    pub(super) fn reload(&self) {
+    pub(crate) fn reload(&self) {
         let mut state = self.state();
         state.judged = state.judged.again();
         tell_outcome(&self.read(&mut state));
@@ -125,7 +113,7 @@ impl Reloader {
         state.judged = seen.clone();
         let last = self.gateway.configuration.current();
         keep_what_needs_a_restart(&mut settings, &last.settings);
-        let snapshot = Snapshot::load_after(settings, since_1970().as_secs(), &last)
+        let snapshot = RuntimeConfig::load_after(settings, since_1970().as_secs(), &last)
             .map_err(|error| format!("error: {error}"))?;
         // From here on nothing can fail.
         if !warnings.is_empty() {
@@ -133,7 +121,7 @@ impl Reloader {
         }
         log_users_reload(&snapshot.users.reload());
         let (late, applied): (Vec<_>, Vec<_>) =
-            state.given.differences(&given).into_iter().partition(|key| needs_a_restart(key));
+            state.given.differences(&given).into_iter().partition(|key| needs_restart(key));
         for key in &late {
             tracing::warn!(%key, "config_restart_required: what has changed here is in force after a restart");
         }
@@ -141,17 +129,11 @@ impl Reloader {
         let mut lines: Vec<String> = applied.into_iter().chain(late).collect();
         lines.extend(files.map(|path| format!("the file {}", path.display())));
         lines.extend(snapshot.key_changes(&last));
-        self.gateway.sessions.follow_policy(policy(&snapshot.settings));
+        self.gateway.sessions.set_policy(policy(&snapshot.settings));
         self.gateway.configuration.replace(Arc::new(snapshot));
         (state.given, state.in_force) = (given, seen);
         Ok(lines)
     }
-}
-
-fn needs_a_restart(key: &str) -> bool {
-    NEED_A_RESTART
-        .iter()
-        .any(|name| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
 }
 
 /// Puts the values of the start in the places of those that came too late.

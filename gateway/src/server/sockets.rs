@@ -3,9 +3,9 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use super::inherited::{InheritError, Inherited, shared_out};
-use super::listener::bind;
 use crate::config::Settings;
+use crate::server::listener::bind;
+use crate::server::socket_activation::{InheritError, Inherited, shared_out};
 
 /// Why nothing can be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -45,20 +45,20 @@ fn remedy(error: &io::Error, address: SocketAddr) -> String {
 }
 
 /// All of them, by what they are for.
-pub(super) struct Sockets {
+pub(crate) struct Sockets {
     /// One for each worker.
-    pub(super) public: Vec<TcpListener>,
-    pub(super) public_address: SocketAddr,
+    pub(crate) public: Vec<TcpListener>,
+    pub(crate) public_address: SocketAddr,
     /// The public ones go on to listen without this process: what the next one will accept is none of this one's business.
-    pub(super) outlive: bool,
-    pub(super) admin: TcpListener,
-    pub(super) admin_address: SocketAddr,
-    pub(super) redirect: Option<TcpListener>,
+    pub(crate) outlive: bool,
+    pub(crate) admin: TcpListener,
+    pub(crate) admin_address: SocketAddr,
+    pub(crate) redirect: Option<TcpListener>,
 }
 
 impl Sockets {
     /// Takes the addresses. `beside_another` lets a gateway of the same account have them as well.
-    pub(super) fn take(
+    pub(crate) fn take(
         settings: &Settings,
         mut inherited: Inherited,
         beside_another: bool,

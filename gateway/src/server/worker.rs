@@ -1,6 +1,6 @@
 //! One worker: a thread with its own runtime, listener, connections and caches.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,75 +12,80 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, watch};
 use tokio::time::{interval, timeout};
 
-use super::buffers::BufferPool;
-use super::connection;
-use super::listener::{self, accept};
-use super::sources::Sources;
-use crate::pipeline::{Gateway, Worker};
+use crate::request::Incoming;
+use crate::runtime::{Gateway, Worker};
+use crate::server::connection;
+use crate::server::connection_limit::SourceLimiter;
+use crate::server::listener;
+use crate::server::listener::accept;
+use crate::services::endpoints::EndpointService;
+use crate::services::proxy::ProxyService;
+use crate::services::target::TargetService;
+use crate::stack::{RequestStack, request_stack};
 
-const HOUSEKEEPING: Duration = Duration::from_secs(2);
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What a worker thread is given.
-pub(super) struct Post {
-    pub(super) gateway: Arc<Gateway>,
-    pub(super) index: usize,
-    pub(super) listener: std::net::TcpListener,
+pub(crate) struct WorkerParams {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) index: usize,
+    pub(crate) listener: std::net::TcpListener,
     /// The socket goes on to listen without this process: whoever waits there is for the next one.
-    pub(super) outlives: bool,
-    pub(super) draining: watch::Receiver<bool>,
+    pub(crate) outlives: bool,
+    pub(crate) draining: watch::Receiver<bool>,
     /// Connections open in the whole process.
-    pub(super) open: Arc<AtomicUsize>,
+    pub(crate) open: Arc<AtomicUsize>,
     /// The same by source.
-    pub(super) sources: Arc<Sources>,
+    pub(crate) sources: Arc<SourceLimiter>,
 }
 
 /// Serves until told to drain and until the last connection has ended or the drain's time is over.
-pub(super) fn run(post: Post) -> std::io::Result<()> {
+pub(crate) fn run(params: WorkerParams) -> std::io::Result<()> {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
         .build_local(LocalOptions::default())?;
-    runtime.block_on(serve(post))
+    runtime.block_on(serve(params))
 }
 
-async fn serve(post: Post) -> std::io::Result<()> {
-    let listener = TcpListener::from_std(post.listener)?;
-    let worker = Rc::new(Worker::new(Arc::clone(&post.gateway), post.index));
+async fn serve(params: WorkerParams) -> std::io::Result<()> {
+    let listener = TcpListener::from_std(params.listener)?;
+    let worker = Rc::new(Worker::new(Arc::clone(&params.gateway), params.index));
     let connections = Rc::new(Connections::default());
-    let buffers = Rc::new(BufferPool::default());
-    let mut stop = post.draining.clone();
-    let mut housekeeping = interval(HOUSEKEEPING);
+    let stack = SharedStack::of(Rc::clone(&worker));
+    let mut stop = params.draining.clone();
+    let mut maintenance = interval(MAINTENANCE_INTERVAL);
     let begin = |socket: TcpStream, peer: SocketAddr| {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "cannot switch Nagle's algorithm off");
         }
-        if post.open.fetch_add(1, Ordering::Relaxed) >= worker.serving().snapshot.settings.limits.connections
-        {
-            post.open.fetch_sub(1, Ordering::Relaxed);
+        if params.open.fetch_add(1, Ordering::Relaxed) >= worker.state().config.settings.limits.connections {
+            params.open.fetch_sub(1, Ordering::Relaxed);
             worker.metrics.connection_refused();
             return;
         }
-        let place = Place::take(&connections, &post.open, &worker);
-        let draining = post.draining.clone();
-        let (worker, buffers) = (Rc::clone(&worker), Rc::clone(&buffers));
-        let sources = Arc::clone(&post.sources);
+        let place = ConnectionGuard::take(&connections, &params.open, &worker);
+        let draining = params.draining.clone();
+        let (worker, stack) = (Rc::clone(&worker), stack.clone());
+        let sources = Arc::clone(&params.sources);
         tokio::task::spawn_local(async move {
-            connection::serve(socket, peer, &worker, &buffers, &sources, draining).await;
+            connection::serve(socket, peer, &worker, stack, &sources, draining).await;
             drop(place);
         });
     };
     loop {
         tokio::select! {
             (socket, peer) = accept(&listener) => begin(socket, peer),
-            _ = housekeeping.tick() => worker.keep_house(),
+            _ = maintenance.tick() => worker.run_maintenance(),
             _ = stop.wait_for(|draining| *draining) => break,
         }
     }
-    let waiting = if post.outlives { Vec::new() } else { listener::close(listener)? };
+    worker.set_draining();
+    let waiting = if params.outlives { Vec::new() } else { listener::close(listener)? };
     for (socket, peer) in waiting {
         begin(socket, peer);
     }
-    let drain_timeout = worker.serving().snapshot.settings.server.drain_timeout;
+    let drain_timeout = worker.state().config.settings.server.drain_timeout;
     if timeout(drain_timeout, connections.ended()).await.is_err() {
         tracing::warn!(connections = connections.open.get(), "the drain's time is over: connections are cut");
     }
@@ -103,25 +108,60 @@ impl Connections {
 }
 
 /// A connection's place in the counts, given up also when its task panics.
-struct Place {
+struct ConnectionGuard {
     connections: Rc<Connections>,
     open: Arc<AtomicUsize>,
     worker: Rc<Worker>,
 }
 
-impl Place {
-    fn take(connections: &Rc<Connections>, open: &Arc<AtomicUsize>, worker: &Rc<Worker>) -> Place {
+impl ConnectionGuard {
+    fn take(connections: &Rc<Connections>, open: &Arc<AtomicUsize>, worker: &Rc<Worker>) -> ConnectionGuard {
         connections.open.set(connections.open.get() + 1);
         worker.metrics.connection_opened();
-        Place { connections: Rc::clone(connections), open: Arc::clone(open), worker: Rc::clone(worker) }
+        ConnectionGuard {
+            connections: Rc::clone(connections),
+            open: Arc::clone(open),
+            worker: Rc::clone(worker),
+        }
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.connections.open.set(self.connections.open.get() - 1);
         self.open.fetch_sub(1, Ordering::Relaxed);
         self.worker.metrics.connection_closed();
         self.connections.ended.notify_one();
+    }
+}
+
+/// A worker's stack. Its services are always ready and keep no state of a request, so all connections share one.
+pub(super) struct SharedStack<S> {
+    worker: Rc<Worker>,
+    stack: Rc<RefCell<S>>,
+}
+
+impl<S> Clone for SharedStack<S> {
+    fn clone(&self) -> SharedStack<S> {
+        SharedStack { worker: Rc::clone(&self.worker), stack: Rc::clone(&self.stack) }
+    }
+}
+
+impl SharedStack<()> {
+    /// The stack that serves requests.
+    pub(super) fn of(worker: Rc<Worker>) -> SharedStack<impl RequestStack> {
+        let target = TargetService::new(ProxyService);
+        let stack = request_stack(Rc::clone(&worker), EndpointService, target);
+        SharedStack { worker, stack: Rc::new(RefCell::new(stack)) }
+    }
+}
+
+impl<S: RequestStack> SharedStack<S> {
+    pub(super) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    pub(super) fn call(&self, request: Incoming) -> S::Future {
+        self.stack.borrow_mut().call(request)
     }
 }

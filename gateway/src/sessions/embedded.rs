@@ -1,10 +1,8 @@
 //! The default store: one redb file, written by one thread that lets many changes share one fsync.
 
+mod database_handle;
 mod disk;
 mod layout;
-#[cfg(test)]
-mod power_cut;
-mod slot;
 mod state_file;
 mod writer;
 
@@ -19,19 +17,19 @@ use std::thread::{self, JoinHandle};
 use redb::ReadableDatabase;
 use tokio::sync::oneshot;
 
+use self::database_handle::DatabaseHandle;
 use self::layout::{GROUPS, RECORDS, parse_key, versioned};
-use self::slot::Slot;
 pub use self::state_file::OpenError;
-use self::writer::{Job, SWEEP, Writer};
+use self::writer::{Job, SWEEP_BATCH, Writer};
 use super::UnixMillis;
 use super::store::{Key, Put, PutOutcome, Space, Store, StoreError, StoreFuture, Versioned};
 
 /// Changes that may wait for the writer; more are turned away.
-const QUEUE: usize = 4096;
+const WRITER_QUEUE_LEN: usize = 4096;
 
 /// Records in a redb file.
 pub struct EmbeddedStore {
-    slot: Arc<Slot>,
+    database: Arc<DatabaseHandle>,
     writer: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -41,20 +39,21 @@ impl EmbeddedStore {
     /// refused, never taken for an empty one.
     pub fn open(path: &Path) -> Result<EmbeddedStore, OpenError> {
         let (database, watch) = state_file::open_or_create(path)?;
-        EmbeddedStore::over(Slot::new(database, Some(watch))).map_err(|e| OpenError::inaccessible(path, &e))
+        EmbeddedStore::over(DatabaseHandle::new(database, Some(watch)))
+            .map_err(|e| OpenError::inaccessible(path, &e))
     }
 
     /// Starts the writer of an open database.
-    fn over(slot: Slot) -> std::io::Result<EmbeddedStore> {
-        let slot = Arc::new(slot);
-        let writer = Writer::new(Arc::clone(&slot));
-        let (jobs, queue) = sync_channel(QUEUE);
+    fn over(database: DatabaseHandle) -> std::io::Result<EmbeddedStore> {
+        let database = Arc::new(database);
+        let writer = Writer::new(Arc::clone(&database));
+        let (jobs, queue) = sync_channel(WRITER_QUEUE_LEN);
         let thread = thread::Builder::new().name("state-writer".into()).spawn(move || writer.run(&queue))?;
-        Ok(EmbeddedStore { slot, writer: Some(jobs), thread: Some(thread) })
+        Ok(EmbeddedStore { database, writer: Some(jobs), thread: Some(thread) })
     }
 
     /// Has the writer do something. It is done also where nobody waits for the answer any more.
-    async fn ask<T>(
+    async fn submit<T>(
         &self,
         job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job,
     ) -> Result<T, StoreError> {
@@ -73,7 +72,7 @@ impl EmbeddedStore {
         &self,
         look: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        self.slot.with(|database| look(&database.begin_read()?))?.map_err(unavailable)
+        self.database.with(|database| look(&database.begin_read()?))?.map_err(unavailable)
     }
 }
 
@@ -104,7 +103,7 @@ impl Store for EmbeddedStore {
     }
 
     fn put_if(&self, put: Put) -> StoreFuture<'_, PutOutcome> {
-        Box::pin(self.ask(|answer| Job::Put(put, answer)))
+        Box::pin(self.submit(|answer| Job::Put(put, answer)))
     }
 
     fn group<'a>(&'a self, group: &'a str) -> StoreFuture<'a, Vec<Key>> {
@@ -145,12 +144,12 @@ impl Store for EmbeddedStore {
 
     fn sweep(&self, now: UnixMillis) -> StoreFuture<'_, usize> {
         Box::pin(async move {
-            let mut forgotten = 0;
+            let mut evicted = 0;
             loop {
-                let some = self.ask(|answer| Job::Sweep(now, answer)).await?;
-                forgotten += some;
-                if some < SWEEP {
-                    return Ok(forgotten);
+                let some = self.submit(|answer| Job::Sweep(now, answer)).await?;
+                evicted += some;
+                if some < SWEEP_BATCH {
+                    return Ok(evicted);
                 }
             }
         })

@@ -7,18 +7,22 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
-use super::lockout::Attempts;
+use super::login_limits::LoginLimits;
 use super::record::{Change, decode, update};
-use super::session::Verdict;
+use super::session::{ClientInfo, RefreshDecision};
 use super::store::{Health, Key, Space, Store, StoreError};
-use super::turnstile::Turnstile;
 use super::{
-    Attempt, Door, LockoutPolicy, Passage, RevocationReason, Revocations, RotationPolicy, Session, SessionId,
-    SourceNetwork, ThrottlePolicy, TokenId, UnixMillis,
+    LockoutPolicy, LoginDecision, LoginPermit, LoginResult, RateLimitDecision, RateLimitPolicy,
+    RateLimitScope, RevocationReason, Revocations, RotationPolicy, Session, SessionId, SourceNetwork,
+    TokenId, UnixMillis,
 };
 
 /// Sessions of one user that are ended side by side, so that they share fsyncs without filling the store's queue.
 const ENDED_TOGETHER: usize = 256;
+
+/// How long a record must have expired before it is forgotten, in milliseconds: a gateway that started with a clock that is
+/// ahead must not forget what still counts.
+const SWEEP_MARGIN: UnixMillis = 10 * 60 * 1000;
 
 /// The rules' numbers.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +36,27 @@ pub struct Policy {
     /// When names are locked.
     pub lockout: LockoutPolicy,
     /// How many failures a network may send; `None` is any number.
-    pub throttle: Option<ThrottlePolicy>,
+    pub throttle: Option<RateLimitPolicy>,
+    /// How many sessions a user may have; `None` is any number.
+    pub session_limit: Option<SessionLimit>,
+}
+
+/// How many sessions a user may have at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionLimit {
+    /// At least one.
+    pub max: usize,
+    /// What a login does that would be one too many.
+    pub when_full: WhenFull,
+}
+
+/// What a login does where the user has as many sessions as one may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It ends the session that was opened first.
+    EndOldest,
+    /// It is refused.
+    Refuse,
 }
 
 /// A session to be opened.
@@ -44,11 +68,43 @@ pub struct NewSession {
     pub username: String,
     /// Changes with the user's password.
     pub credential: [u8; 16],
+    /// Who logs in.
+    pub client: ClientInfo,
+}
+
+/// A session as people see it. Times are milliseconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct SessionInfo {
+    /// The session (`sid`).
+    pub id: SessionId,
+    /// The user's id.
+    pub subject: String,
+    /// The user's name at login.
+    pub username: String,
+    /// When it was opened.
+    pub started_at: UnixMillis,
+    /// When it was last refreshed, or up to a minute before that.
+    pub last_refreshed_at: UnixMillis,
+    /// Its absolute end.
+    pub expires_at: UnixMillis,
+    /// Who opened or last refreshed it.
+    pub client: ClientInfo,
+}
+
+/// Why a session was not opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenSessionError {
+    /// The user has as many as one may have.
+    #[error("the user has as many sessions as one may have")]
+    TooMany,
+    /// Nothing is known.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// A session that was opened.
 #[derive(Debug, Clone, Copy)]
-pub struct Opened {
+pub struct NewTokens {
     /// The session.
     pub session: SessionId,
     /// Its first refresh token.
@@ -71,7 +127,7 @@ pub enum Account {
 
 /// A refresh token's successor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Successor {
+pub struct RotatedToken {
     /// Its id.
     pub id: TokenId,
     /// When it was first issued.
@@ -82,9 +138,9 @@ pub struct Successor {
 
 /// A session that may go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refreshed {
+pub struct RefreshResult {
     /// The new refresh token, where there are any.
-    pub successor: Option<Successor>,
+    pub successor: Option<RotatedToken>,
     /// The session's absolute end.
     pub expires_at: UnixMillis,
 }
@@ -116,7 +172,7 @@ pub enum RefreshError {
 }
 
 /// What the store said when it last failed.
-struct Trouble {
+struct LastError {
     at: Instant,
     what: String,
 }
@@ -126,9 +182,9 @@ struct Trouble {
 pub struct Sessions {
     store: Arc<dyn Store>,
     policy: Arc<RwLock<Policy>>,
-    turnstile: Option<Arc<Turnstile>>,
+    limits: LoginLimits,
     revocations: Arc<Revocations>,
-    trouble: Arc<Mutex<Option<Trouble>>>,
+    last_error: Arc<Mutex<Option<LastError>>>,
 }
 
 impl Sessions {
@@ -138,18 +194,19 @@ impl Sessions {
         policy: Policy,
         now: UnixMillis,
     ) -> Result<Sessions, StoreError> {
-        let revocations = match store.revocations().await? {
-            Some(kept_by_the_store) => kept_by_the_store,
-            None => Arc::new(revoked_so_far(&*store, policy, now).await?),
+        let (revocations, permits_from) = match store.revocations().await? {
+            Some(kept_by_the_store) => (kept_by_the_store, 0),
+            // A store of this process alone.
+            None => (Arc::new(revoked_so_far(&*store, policy, now).await?), now),
         };
-        let turnstile = policy.throttle.map(|limit| Arc::new(Turnstile::new(Arc::clone(&store), limit)));
+        let limits = LoginLimits::new(&store, policy.throttle, permits_from);
         let policy = Arc::new(RwLock::new(policy));
-        Ok(Sessions { store, policy, turnstile, revocations, trouble: Arc::default() })
+        Ok(Sessions { store, policy, limits, revocations, last_error: Arc::default() })
     }
 
     /// Obeys another policy from now on. How many failures a network may send stays what it was at the start, and a
     /// revocation is remembered for as long as the longest access lifetime so far, for tokens of that time are about.
-    pub fn follow_policy(&self, policy: Policy) {
+    pub fn set_policy(&self, policy: Policy) {
         let mut current = self.policy.write().unwrap_or_else(PoisonError::into_inner);
         *current = Policy { access_ttl: policy.access_ttl.max(current.access_ttl), ..policy };
     }
@@ -164,14 +221,14 @@ impl Sessions {
     }
 
     /// Why the store is out of reach, or what it said when it last failed, if it has not answered since.
-    pub fn store_trouble(&self) -> Option<String> {
+    pub fn store_last_error(&self) -> Option<String> {
         let health = self.store.health();
-        let trouble = self.trouble.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let last_error = self.last_error.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         match health {
             Health::Down(why) => Some(why),
             // What went wrong before it came back is over.
-            Health::Up(since) => trouble.as_ref().filter(|t| t.at > since).map(|t| t.what.clone()),
-            Health::Unwatched => trouble.as_ref().map(|t| t.what.clone()),
+            Health::Up(since) => last_error.as_ref().filter(|t| t.at > since).map(|t| t.what.clone()),
+            Health::Unwatched => last_error.as_ref().map(|t| t.what.clone()),
         }
     }
 
@@ -182,8 +239,8 @@ impl Sessions {
 
     /// Remembers how the store did, for those who watch.
     fn watched<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
-        let mut trouble = self.trouble.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        *trouble = result.as_ref().err().map(|e| Trouble { at: Instant::now(), what: e.to_string() });
+        let mut last_error = self.last_error.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *last_error = result.as_ref().err().map(|e| LastError { at: Instant::now(), what: e.to_string() });
         result
     }
 
@@ -195,65 +252,189 @@ impl Sessions {
         self.watched(update(&*self.store, key, decide).await)
     }
 
-    /// Opens a session.
-    pub async fn open(&self, new: NewSession, now: UnixMillis) -> Result<Opened, StoreError> {
+    /// Opens a session. Where the user then has too many, the oldest end, or this one is not opened after all.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenSessionError::TooMany`] where a login is to be refused for that.
+    pub async fn open(&self, new: NewSession, now: UnixMillis) -> Result<NewTokens, OpenSessionError> {
         let (id, refresh_token) = (SessionId::random(), TokenId::random());
         let expires_at = now.saturating_add(self.policy().session_ttl);
-        let session =
-            Session::open(new.subject, new.username, new.credential, refresh_token, now, expires_at);
+        let NewSession { subject, username, credential, client } = new;
+        let mut session =
+            Session::open(subject.clone(), username, credential, refresh_token, now, expires_at);
+        session.client = client;
         let key = session_key(id);
         // 128 random bits are never taken.
         self.update(&key, |_: Option<Session>| (Some(self.change(session.clone())), ())).await?;
-        Ok(Opened { session: id, refresh_token, expires_at })
+        if let Some(limit) = self.policy().session_limit {
+            self.enforce(limit, &subject, id, now).await?;
+        }
+        Ok(NewTokens { session: id, refresh_token, expires_at })
     }
 
-    /// Judges a refresh token. `account` looks the session's user up; it may be asked more than once.
+    /// Ends what the user has too many of, after the session `opened` was: of two logins at a time, each sees the other.
+    async fn enforce(
+        &self,
+        limit: SessionLimit,
+        subject: &str,
+        opened: SessionId,
+        now: UnixMillis,
+    ) -> Result<(), OpenSessionError> {
+        let mut sessions = self.list(Some(subject), now).await?;
+        sessions.sort_unstable_by_key(|session| (session.started_at, session.id));
+        let excess = sessions.len().saturating_sub(limit.max);
+        match limit.when_full {
+            WhenFull::EndOldest => {
+                let others = sessions.iter().filter(|session| session.id != opened).take(excess);
+                let ids = others.map(|session| session.id).collect();
+                self.clone().end_each(ids, RevocationReason::TooMany, now).await?;
+            }
+            WhenFull::Refuse if sessions.iter().skip(limit.max).any(|session| session.id == opened) => {
+                self.end(opened, RevocationReason::TooMany, now).await?;
+                return Err(OpenSessionError::TooMany);
+            }
+            WhenFull::Refuse => {}
+        }
+        Ok(())
+    }
+
+    /// The sessions that may go on, of one user or of all, the last opened first.
+    pub async fn list(&self, subject: Option<&str>, now: UnixMillis) -> Result<Vec<SessionInfo>, StoreError> {
+        let found = match subject {
+            Some(subject) => self.of_subject(subject).await?,
+            None => {
+                let records = self.watched(self.store.scan(Space::Session).await)?;
+                records
+                    .iter()
+                    .map(|(key, found)| read_session(key, &found.value))
+                    .collect::<Result<_, _>>()?
+            }
+        };
+        let rotation = self.policy().rotation;
+        let live = found.into_iter().filter(|(_, session)| session.is_live(rotation, now));
+        let mut sessions: Vec<SessionInfo> = live.map(|(id, session)| info(id, session)).collect();
+        sessions.sort_unstable_by_key(|session| (std::cmp::Reverse(session.started_at), session.id));
+        Ok(sessions)
+    }
+
+    /// Ends all sessions that did not begin with their accounts as they are now: what changed while nobody looked. Sessions of
+    /// accounts of which nothing is known go on.
+    pub async fn end_all_changed(
+        &self,
+        account: impl Fn(&str) -> Option<Account>,
+        now: UnixMillis,
+    ) -> Result<usize, StoreError> {
+        let mut changed = Vec::new();
+        for (key, found) in self.watched(self.store.scan(Space::Session).await)? {
+            let (id, session) = read_session(&key, &found.value)?;
+            let is_over = session.revoked.is_some() || now >= session.expires_at;
+            let as_begun = Account::Active { credential: session.credential };
+            if !is_over && account(&session.subject).is_some_and(|account| account != as_begun) {
+                changed.push(id);
+            }
+        }
+        self.clone().end_each(changed, RevocationReason::AccountChanged, now).await
+    }
+
+    /// The records of a user's sessions, also of those that are over and not forgotten yet.
+    async fn of_subject(&self, subject: &str) -> Result<Vec<(SessionId, Session)>, StoreError> {
+        let mut sessions = Vec::new();
+        for key in self.watched(self.store.group(subject).await)? {
+            if let Some(found) = self.watched(self.store.get(&key).await)? {
+                sessions.push(read_session(&key, &found.value)?);
+            }
+        }
+        Ok(sessions)
+    }
+
+    /// Ends a session if it is that user's, or whoever's where no user is named. Tells whether it was one that was not
+    /// over.
+    pub async fn revoke_of(
+        &self,
+        subject: Option<&str>,
+        id: SessionId,
+        now: UnixMillis,
+    ) -> Result<bool, StoreError> {
+        let key = session_key(id);
+        let Some(found) = self.watched(self.store.get(&key).await)? else { return Ok(false) };
+        let (_, session) = read_session(&key, &found.value)?;
+        if subject.is_some_and(|subject| subject != session.subject) {
+            return Ok(false);
+        }
+        self.end(id, RevocationReason::Revoked, now).await
+    }
+
+    /// Ends the sessions of a user that did not begin with the account as it is now: all where it is gone, those with
+    /// another password where that was changed. Tells how many.
+    pub async fn end_changed(
+        &self,
+        subject: &str,
+        account: Account,
+        now: UnixMillis,
+    ) -> Result<usize, StoreError> {
+        let sessions = self.of_subject(subject).await?;
+        let changed = sessions.into_iter().filter(|(_, session)| {
+            session.revoked.is_none() && account != Account::Active { credential: session.credential }
+        });
+        let ids = changed.map(|(id, _)| id).collect();
+        self.clone().end_each(ids, RevocationReason::AccountChanged, now).await
+    }
+
+    /// Judges a refresh token. `account` looks the session's user up; it may be asked more than once. `client` is who
+    /// presents it.
     pub async fn refresh(
         &self,
         id: SessionId,
         presented: TokenId,
         account: impl Fn(&Session) -> Account,
+        client: Option<&ClientInfo>,
         now: UnixMillis,
-    ) -> Result<Refreshed, RefreshError> {
+    ) -> Result<RefreshResult, RefreshError> {
         let fresh = TokenId::random();
         let key = session_key(id);
         let mut ending = self.ending(id, now);
         let judged = self.update(&key, |record: Option<Session>| {
             let Some(before) = record else { return (None, Err(RefreshError::Unknown)) };
             let mut session = before.clone();
-            let result = self.judge(&mut session, presented, fresh, &account, now);
+            let result = self.evaluate(&mut session, presented, fresh, &account, now);
             ending.decided = session.revoked.is_some();
-            let change = (session != before).then(|| self.change(session));
-            (change, result)
+            if session == before {
+                return (None, result);
+            }
+            if let (Some(client), Ok(_)) = (client, &result) {
+                session.client = client.clone();
+            }
+            (Some(self.change(session)), result)
         });
         let judged = judged.await;
         ending.decided &= judged.is_ok();
         judged?
     }
 
-    fn judge(
+    fn evaluate(
         &self,
         session: &mut Session,
         presented: TokenId,
         fresh: TokenId,
         account: impl Fn(&Session) -> Account,
         now: UnixMillis,
-    ) -> Result<Refreshed, RefreshError> {
-        let successor = match session.present(presented, fresh, self.policy().rotation, now) {
-            Verdict::Rotated { successor, issued_at, repeated } => {
-                Some(Successor { id: successor, issued_at, repeated })
+    ) -> Result<RefreshResult, RefreshError> {
+        let successor = match session.redeem(presented, fresh, self.policy().rotation, now) {
+            RefreshDecision::Rotated { successor, issued_at, repeated } => {
+                Some(RotatedToken { id: successor, issued_at, repeated })
             }
-            Verdict::Kept => None,
-            Verdict::Reused => return Err(RefreshError::Reused),
-            Verdict::Revoked => return Err(RefreshError::Revoked),
-            Verdict::Idle => return Err(RefreshError::Idle),
-            Verdict::Expired => return Err(RefreshError::Expired),
+            RefreshDecision::Kept => None,
+            RefreshDecision::Reused => return Err(RefreshError::Reused),
+            RefreshDecision::Revoked => return Err(RefreshError::Revoked),
+            RefreshDecision::Idle => return Err(RefreshError::Idle),
+            RefreshDecision::Expired => return Err(RefreshError::Expired),
         };
         if account(session) != (Account::Active { credential: session.credential }) {
             session.revoke(RevocationReason::AccountChanged, now);
             return Err(RefreshError::AccountChanged);
         }
-        Ok(Refreshed { successor, expires_at: session.expires_at })
+        Ok(RefreshResult { successor, expires_at: session.expires_at })
     }
 
     /// Ends a session, for good and for every instance; it is in force here before this returns. Ending it again, or
@@ -322,81 +503,51 @@ impl Sessions {
         ended
     }
 
-    /// For how many milliseconds a name is still locked, if it is. Changes nothing.
+    /// For how many milliseconds a name is still locked, if it is.
     pub async fn locked_for(&self, name: &str, now: UnixMillis) -> Result<Option<UnixMillis>, StoreError> {
-        let key = attempts_key(name);
-        let found = self.watched(self.store.get(&key).await)?;
-        let attempts = found.map(|found| decode::<Attempts>(&key, &found.value)).transpose()?;
-        Ok(attempts.and_then(|attempts| attempts.locked_for(now)))
+        self.watched(self.limits.locked_for(name, self.policy().lockout, now).await)
     }
 
-    /// Counts a login attempt before its password is looked at.
-    pub async fn reserve_attempt(&self, name: &str, now: UnixMillis) -> Result<Attempt, StoreError> {
-        self.update_attempts(name, |attempts| attempts.reserve(self.policy().lockout, now)).await
+    /// Asks for a permit to look at a password. Where as many attempts are under way as could fail, it waits for a moment.
+    /// Whoever gets one has to settle it, and must not answer by it after [`super::MAX_CHECK_TIME`].
+    pub async fn begin_login(
+        &self,
+        name: &str,
+        network: &SourceNetwork,
+        now: UnixMillis,
+    ) -> Result<LoginDecision, StoreError> {
+        self.watched(self.limits.begin(name, network, self.policy().lockout, now).await)
     }
 
-    /// The password was right: the name's failures are forgotten.
-    pub async fn attempt_succeeded(&self, name: &str) -> Result<(), StoreError> {
-        self.update_attempts(name, |attempts| *attempts = Attempts::default()).await
-    }
-
-    /// The password was never looked at: the attempt does not count.
-    pub async fn withdraw_attempt(&self, name: &str, reserved_at: UnixMillis) -> Result<(), StoreError> {
-        self.update_attempts(name, |attempts| attempts.withdraw(self.policy().lockout, reserved_at)).await
+    /// Settles a permit. Only once this has returned may be told how the attempt went.
+    pub async fn settle_login(
+        &self,
+        permit: LoginPermit,
+        result: LoginResult,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        self.watched(self.limits.settle(permit, result, self.policy().lockout, now).await)
     }
 
     /// Takes a lock off a name and forgets its failures. Tells whether it was locked.
     pub async fn unlock(&self, name: &str, now: UnixMillis) -> Result<bool, StoreError> {
-        self.update_attempts(name, |attempts| std::mem::take(attempts).locked_for(now).is_some()).await
+        self.watched(self.limits.unlock(name, self.policy().lockout, now).await)
     }
 
-    /// Counts an attempt of a network before it is judged. Attempts that wait together are counted together.
-    pub async fn reserve_passage(
+    /// Counts a failure of a network, which is then told to wait if it has sent too many.
+    pub async fn count_failure(
         &self,
-        door: Door,
+        scope: RateLimitScope,
         network: &SourceNetwork,
         now: UnixMillis,
-    ) -> Result<Passage, StoreError> {
-        match &self.turnstile {
-            Some(turnstile) => self.watched(turnstile.reserve(door, network, now).await),
-            None => Ok(Passage::Free),
-        }
-    }
-
-    /// The attempt was good, or nobody looked at it: it does not count.
-    pub async fn withdraw_passage(&self, door: Door, network: &SourceNetwork) -> Result<(), StoreError> {
-        match &self.turnstile {
-            Some(turnstile) => self.watched(turnstile.withdraw(door, network).await),
-            None => Ok(()),
-        }
+    ) -> Result<RateLimitDecision, StoreError> {
+        self.watched(self.limits.count_failure(scope, network, now).await)
     }
 
     /// Forgets what has expired, in the store and here. Tells how many records the store forgot.
     pub async fn sweep(&self, now: UnixMillis) -> Result<usize, StoreError> {
-        self.revocations.forget_expired(now);
-        self.watched(self.store.sweep(now).await)
-    }
-
-    async fn update_attempts<R>(
-        &self,
-        name: &str,
-        act: impl Fn(&mut Attempts) -> R,
-    ) -> Result<R, StoreError> {
-        let key = attempts_key(name);
-        self.update(&key, |record: Option<Attempts>| {
-            let before = record.unwrap_or_default();
-            let mut attempts = before.clone();
-            let result = act(&mut attempts);
-            let expires_at = attempts.expires_at(self.policy().lockout);
-            let change = (attempts != before).then_some(Change {
-                record: attempts,
-                expires_at,
-                group: None,
-                revoked_until: None,
-            });
-            (change, result)
-        })
-        .await
+        self.revocations.prune_expired(now);
+        self.watched(self.store.sweep(now.saturating_sub(SWEEP_MARGIN)).await)
     }
 
     /// A revoked session's record outlives its access tokens, so that a restart knows of it.
@@ -408,9 +559,9 @@ impl Sessions {
         Change { record: session, expires_at, group, revoked_until }
     }
 
-    fn ending(&self, id: SessionId, now: UnixMillis) -> Ending<'_> {
+    fn ending(&self, id: SessionId, now: UnixMillis) -> SessionEnd<'_> {
         let until = now.saturating_add(self.policy().access_ttl);
-        Ending { revocations: &self.revocations, id, until, decided: false }
+        SessionEnd { revocations: &self.revocations, id, until, decided: false }
     }
 }
 
@@ -422,9 +573,8 @@ async fn revoked_so_far(
 ) -> Result<Revocations, StoreError> {
     let revocations = Revocations::default();
     for (key, found) in store.scan(Space::Session).await? {
-        let session: Session = decode(&key, &found.value)?;
+        let (id, session) = read_session(&key, &found.value)?;
         if let Some(revoked) = session.revoked {
-            let id = key.id.parse().map_err(|_| StoreError::Corrupt(key.to_string()))?;
             let until = revoked.at.saturating_add(policy.access_ttl);
             if until > now {
                 revocations.insert(id, until);
@@ -438,20 +588,33 @@ fn session_key(id: SessionId) -> Key {
     Key { space: Space::Session, id: id.to_string() }
 }
 
-fn attempts_key(name: &str) -> Key {
-    Key { space: Space::Attempts, id: name.to_owned() }
+fn read_session(key: &Key, value: &[u8]) -> Result<(SessionId, Session), StoreError> {
+    let id = key.id.parse().map_err(|_| StoreError::Corrupt(key.to_string()))?;
+    Ok((id, decode(key, value)?))
+}
+
+fn info(id: SessionId, session: Session) -> SessionInfo {
+    SessionInfo {
+        id,
+        started_at: session.opened_at,
+        last_refreshed_at: session.last_refreshed_at(),
+        expires_at: session.expires_at,
+        subject: session.subject,
+        username: session.username,
+        client: session.client,
+    }
 }
 
 /// Puts a session's end in force on this instance when the call that decided it is over. A call is also over when its
 /// client goes away: the store then goes on writing, and what becomes durable must be in force.
-struct Ending<'s> {
+struct SessionEnd<'s> {
     revocations: &'s Revocations,
     id: SessionId,
     until: UnixMillis,
     decided: bool,
 }
 
-impl Drop for Ending<'_> {
+impl Drop for SessionEnd<'_> {
     fn drop(&mut self) {
         if self.decided {
             self.revocations.insert(self.id, self.until);

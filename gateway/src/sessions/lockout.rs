@@ -1,9 +1,10 @@
 //! When a user name is locked: the rule, without I/O and without a clock.
 //!
-//! An attempt is counted before its password is looked at, so that parallel guesses cannot pass the limit. The attempt
-//! that reaches the limit locks the name at once; if its password turns out to be right, that is forgiven. A success
-//! forgets everything, also a lock that others' failures set while its hash ran: the count begins anew, as it would have
-//! had the success come first.
+//! An attempt takes a permit before its password is looked at and settles it afterwards. Failures and permits together never
+//! exceed the limit, so that parallel guesses cannot pass it; but a permit is no failure: who finds all of them taken waits
+//! for others to be settled instead of being locked out. A permit that was never settled, because a client or a store went
+//! away, is forgotten after [`PERMIT_TTL`]. A success forgets everything that others' failures set, also a lock: the count
+//! begins anew, as it would have had the success come first.
 //!
 //! Where locks escalate, each lasts a multiple of the one before, until a success or a long quiet time. They always end
 //! by themselves: nobody can shut a user out for good.
@@ -11,6 +12,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::UnixMillis;
+use super::rate_limit::{PERMIT_TTL, forget_permits, release_permit};
+use super::session::TOLERATED_SKEW;
 
 /// The limits.
 #[derive(Debug, Clone, Copy)]
@@ -37,9 +40,11 @@ impl LockoutPolicy {
 
 /// Whether an attempt may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attempt {
-    /// It may, and it counts as failed until it is told otherwise.
-    Reserved,
+pub(super) enum LoginAttempt {
+    /// It may; it has a permit, which is to be settled.
+    Permitted,
+    /// As many attempts as could fail without a lock are under way. Some will be settled soon.
+    Busy,
     /// The name is locked for so many more milliseconds.
     Locked {
         /// How long.
@@ -47,11 +52,25 @@ pub enum Attempt {
     },
 }
 
+/// How an attempt went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginResult {
+    /// The password was right.
+    Succeeded,
+    /// It was wrong.
+    Failed,
+    /// Nobody looked at it.
+    Unknown,
+}
+
 /// The attempts on one name, as they are stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Attempts {
+pub(super) struct LoginAttempts {
     failures: Vec<UnixMillis>,
+    /// When each permit was given that is not settled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    permits: Vec<UnixMillis>,
     locked_until: Option<UnixMillis>,
     /// Locks in a row, where they escalate.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -65,40 +84,82 @@ fn is_zero<T: PartialEq + Default>(number: &T) -> bool {
     *number == T::default()
 }
 
-impl Attempts {
-    /// Counts an attempt that is about to be made.
-    pub(super) fn reserve(&mut self, policy: LockoutPolicy, now: UnixMillis) -> Attempt {
+impl LoginAttempts {
+    /// Gives a permit to an attempt that is about to be made.
+    pub(super) fn acquire(&mut self, policy: LockoutPolicy, now: UnixMillis) -> LoginAttempt {
+        self.refresh(policy, now);
         if let Some(retry_after) = self.locked_for(now) {
-            return Attempt::Locked { retry_after };
+            return LoginAttempt::Locked { retry_after };
         }
+        if self.failures.len() + self.permits.len() >= policy.max_failures as usize {
+            return LoginAttempt::Busy;
+        }
+        self.permits.push(now);
+        LoginAttempt::Permitted
+    }
+
+    /// Settles a permit. The failure that reaches the limit locks the name.
+    pub(super) fn settle(
+        &mut self,
+        policy: LockoutPolicy,
+        permitted_at: UnixMillis,
+        result: LoginResult,
+        now: UnixMillis,
+    ) {
+        self.refresh(policy, now);
+        release_permit(&mut self.permits, permitted_at);
+        match result {
+            LoginResult::Unknown => {}
+            LoginResult::Succeeded => {
+                let permits = std::mem::take(&mut self.permits);
+                *self = LoginAttempts { permits, ..LoginAttempts::default() };
+            }
+            LoginResult::Failed => {
+                self.failures.push(now);
+                if self.failures.len() >= policy.max_failures as usize && self.locked_until.is_none() {
+                    self.lock(policy, now);
+                }
+            }
+        }
+    }
+
+    fn lock(&mut self, policy: LockoutPolicy, now: UnixMillis) {
+        let until = now.saturating_add(policy.lock_after(self.locks));
+        self.locked_until = Some(until);
+        if policy.escalation > 1 {
+            self.locks = self.locks.saturating_add(1);
+            self.locks_forgotten_at = until.saturating_add(policy.max_duration);
+        }
+    }
+
+    /// Forgets the permits of a process that is gone.
+    pub(super) fn forget_permits_before(&mut self, start: UnixMillis) {
+        self.permits.retain(|&at| at >= start);
+    }
+
+    /// Forgets what does not count any more, and brings times that a wrong clock wrote back to the longest they can be.
+    pub(super) fn refresh(&mut self, policy: LockoutPolicy, now: UnixMillis) {
+        let longest = policy.lock_after(self.locks.saturating_sub(1));
+        if self.locked_until.is_some_and(|until| until > now.saturating_add(longest + TOLERATED_SKEW)) {
+            self.locked_until = Some(now.saturating_add(longest));
+        }
+        let row_end = now.saturating_add(longest).saturating_add(policy.max_duration);
+        self.locks_forgotten_at = self.locks_forgotten_at.min(row_end.saturating_add(TOLERATED_SKEW));
         // A lock that is over takes the failures behind it along.
-        if self.locked_until.take().is_some() {
+        if self.locked_until.is_some_and(|until| until <= now) {
+            self.locked_until = None;
             self.failures.clear();
         }
         if now >= self.locks_forgotten_at {
             (self.locks, self.locks_forgotten_at) = (0, 0);
         }
-        self.failures.retain(|&at| now.saturating_sub(at) < policy.window);
-        self.failures.push(now);
-        if self.failures.len() >= policy.max_failures as usize {
-            let until = now.saturating_add(policy.lock_after(self.locks));
-            self.locked_until = Some(until);
-            if policy.escalation > 1 {
-                self.locks = self.locks.saturating_add(1);
-                self.locks_forgotten_at = until.saturating_add(policy.max_duration);
+        for at in &mut self.failures {
+            if *at > now.saturating_add(TOLERATED_SKEW) {
+                *at = now;
             }
         }
-        Attempt::Reserved
-    }
-
-    /// Takes back an attempt whose password was never looked at. It takes the lock back that it set.
-    pub(super) fn withdraw(&mut self, policy: LockoutPolicy, reserved_at: UnixMillis) {
-        if let Some(place) = self.failures.iter().rposition(|&at| at == reserved_at) {
-            self.failures.remove(place);
-        }
-        if self.failures.len() < policy.max_failures as usize && self.locked_until.take().is_some() {
-            self.locks = self.locks.saturating_sub(1);
-        }
+        self.failures.retain(|&at| now.saturating_sub(at) < policy.window);
+        forget_permits(&mut self.permits, now);
     }
 
     /// For how many milliseconds the name is still locked, if it is.
@@ -108,8 +169,9 @@ impl Attempts {
 
     /// When nothing in it counts any more.
     pub(super) fn expires_at(&self, policy: LockoutPolicy) -> UnixMillis {
-        let last = self.failures.last().map_or(0, |at| at.saturating_add(policy.window));
-        last.max(self.locked_until.unwrap_or(0)).max(self.locks_forgotten_at)
+        let failed = self.failures.iter().max().map_or(0, |at| at.saturating_add(policy.window));
+        let permitted = self.permits.iter().max().map_or(0, |at| at.saturating_add(PERMIT_TTL));
+        failed.max(permitted).max(self.locked_until.unwrap_or(0)).max(self.locks_forgotten_at)
     }
 }
 
@@ -121,51 +183,91 @@ mod tests {
     const POLICY: LockoutPolicy =
         LockoutPolicy { max_failures: 3, window: 100, duration: 50, escalation: 1, max_duration: 1000 };
 
+    fn fail(attempts: &mut LoginAttempts, policy: LockoutPolicy, now: UnixMillis) {
+        assert_eq!(attempts.acquire(policy, now), LoginAttempt::Permitted, "{now}");
+        attempts.settle(policy, now, LoginResult::Failed, now);
+    }
+
     /// Fails until the name is locked, from `now` on, and gives how long the lock lasts.
-    fn lock(attempts: &mut Attempts, policy: LockoutPolicy, now: UnixMillis) -> UnixMillis {
-        for _ in 0..policy.max_failures {
-            assert_eq!(attempts.reserve(policy, now), Attempt::Reserved);
-        }
-        match attempts.reserve(policy, now) {
-            Attempt::Locked { retry_after } => retry_after,
-            Attempt::Reserved => panic!("not locked"),
+    fn lock(attempts: &mut LoginAttempts, policy: LockoutPolicy, now: UnixMillis) -> UnixMillis {
+        (0..policy.max_failures).for_each(|_| fail(attempts, policy, now));
+        match attempts.acquire(policy, now) {
+            LoginAttempt::Locked { retry_after } => retry_after,
+            other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn the_attempt_that_reaches_the_limit_locks_and_the_lock_ends() {
-        let mut attempts = Attempts::default();
-        for now in [0, 10, 20] {
-            assert_eq!(attempts.reserve(POLICY, now), Attempt::Reserved);
+    fn the_failure_that_reaches_the_limit_locks_and_the_lock_ends() {
+        let mut attempts = LoginAttempts::default();
+        [0, 10, 20].into_iter().for_each(|now| fail(&mut attempts, POLICY, now));
+        assert_eq!(attempts.acquire(POLICY, 21), LoginAttempt::Locked { retry_after: 49 });
+        assert_eq!(attempts.acquire(POLICY, 69), LoginAttempt::Locked { retry_after: 1 });
+        assert_eq!(attempts.acquire(POLICY, 70), LoginAttempt::Permitted);
+        assert_eq!(
+            attempts.acquire(POLICY, 71),
+            LoginAttempt::Permitted,
+            "the count starts anew after a lock"
+        );
+    }
+
+    #[test]
+    fn attempts_under_way_are_no_failures_and_with_the_failures_never_more_than_the_limit() {
+        let mut attempts = LoginAttempts::default();
+        fail(&mut attempts, POLICY, 0);
+        assert_eq!(attempts.acquire(POLICY, 1), LoginAttempt::Permitted);
+        assert_eq!(attempts.acquire(POLICY, 2), LoginAttempt::Permitted);
+        assert_eq!(attempts.acquire(POLICY, 3), LoginAttempt::Busy);
+        attempts.settle(POLICY, 1, LoginResult::Unknown, 4);
+        assert_eq!(attempts.acquire(POLICY, 5), LoginAttempt::Permitted);
+        attempts.settle(POLICY, 2, LoginResult::Succeeded, 6);
+        assert_eq!(attempts.acquire(POLICY, 7), LoginAttempt::Permitted, "a success forgets the failures");
+        assert_eq!(attempts.acquire(POLICY, 8), LoginAttempt::Permitted);
+        assert_eq!(attempts.acquire(POLICY, 9), LoginAttempt::Busy, "but not what is under way");
+    }
+
+    #[test]
+    fn permits_that_were_never_settled_are_forgotten_and_a_late_failure_counts_all_the_same() {
+        let policy = LockoutPolicy { window: 1_000_000, duration: 1_000_000, ..POLICY };
+        let mut attempts = LoginAttempts::default();
+        for now in 1..=3 {
+            assert_eq!(attempts.acquire(policy, now), LoginAttempt::Permitted);
         }
-        assert_eq!(attempts.reserve(POLICY, 21), Attempt::Locked { retry_after: 49 });
-        assert_eq!(attempts.reserve(POLICY, 69), Attempt::Locked { retry_after: 1 });
-        assert_eq!(attempts.reserve(POLICY, 70), Attempt::Reserved);
-        assert_eq!(attempts.reserve(POLICY, 71), Attempt::Reserved, "the count starts anew after a lock");
+        assert_eq!(attempts.acquire(policy, PERMIT_TTL), LoginAttempt::Busy);
+        assert_eq!(attempts.expires_at(policy), 3 + PERMIT_TTL);
+        assert_eq!(attempts.acquire(policy, 3 + PERMIT_TTL), LoginAttempt::Permitted);
+        for late in 1..=3 {
+            attempts.settle(policy, late, LoginResult::Failed, 4 + PERMIT_TTL);
+        }
+        assert!(attempts.locked_for(5 + PERMIT_TTL).is_some());
     }
 
     #[test]
     fn failures_older_than_the_window_do_not_count() {
-        let mut attempts = Attempts::default();
-        for now in [0, 10, 101, 111, 212, 222] {
-            assert_eq!(attempts.reserve(POLICY, now), Attempt::Reserved, "{now}");
+        let mut attempts = LoginAttempts::default();
+        [0, 10, 101, 111, 212, 222].into_iter().for_each(|now| fail(&mut attempts, POLICY, now));
+    }
+
+    #[test]
+    fn a_lock_of_a_clock_that_was_ahead_lasts_no_longer_than_locks_do() {
+        const DAY: UnixMillis = 86_400_000;
+        let mut attempts = LoginAttempts::default();
+        assert_eq!(lock(&mut attempts, POLICY, 1_000 + DAY), 50);
+        assert_eq!(attempts.acquire(POLICY, 1_000), LoginAttempt::Locked { retry_after: 50 });
+        assert_eq!(attempts.acquire(POLICY, 1_050), LoginAttempt::Permitted);
+        let policy = LockoutPolicy { escalation: 4, ..POLICY };
+        for (locks, duration) in [(0, 50), (1, 200)] {
+            let mut attempts = LoginAttempts { locks, ..LoginAttempts::default() };
+            attempts.locks_forgotten_at = 2 * DAY;
+            assert_eq!(lock(&mut attempts, policy, 1_000 + DAY), duration);
+            assert_eq!(attempts.acquire(policy, 1_000), LoginAttempt::Locked { retry_after: duration });
         }
     }
 
     #[test]
-    fn an_attempt_that_was_withdrawn_neither_counts_nor_locks() {
-        let mut attempts = Attempts::default();
-        attempts.reserve(POLICY, 1);
-        attempts.reserve(POLICY, 2);
-        attempts.reserve(POLICY, 3);
-        attempts.withdraw(POLICY, 3);
-        assert_eq!(attempts.reserve(POLICY, 4), Attempt::Reserved);
-        assert!(matches!(attempts.reserve(POLICY, 5), Attempt::Locked { .. }));
-    }
-    #[test]
     fn locks_escalate_up_to_their_maximum_and_start_over_after_a_quiet_time_or_a_success() {
         let policy = LockoutPolicy { escalation: 4, ..POLICY };
-        let mut attempts = Attempts::default();
+        let mut attempts = LoginAttempts::default();
         let mut now = 0;
         for duration in [50, 200, 800, 1000, 1000] {
             assert_eq!(lock(&mut attempts, policy, now), duration);
@@ -178,29 +280,18 @@ mod tests {
         );
         assert_eq!(lock(&mut attempts.clone(), policy, now + 999), 1000);
         assert_eq!(lock(&mut attempts, policy, now + 1000), 50);
-        attempts = Attempts::default();
-        assert_eq!(lock(&mut attempts, policy, now), 50);
+        attempts.settle(policy, 0, LoginResult::Succeeded, now + 1000);
+        assert_eq!(lock(&mut attempts, policy, now + 1000), 50);
     }
 
     #[test]
     fn without_escalation_all_locks_are_alike_and_a_record_of_an_earlier_version_is_read() {
-        let mut attempts: Attempts = serde_json::from_str(r#"{"failures":[1],"locked_until":null}"#).unwrap();
+        let mut attempts: LoginAttempts =
+            serde_json::from_str(r#"{"failures":[1],"locked_until":null}"#).unwrap();
         attempts.failures.clear();
         for now in [0, 50, 100] {
             assert_eq!(lock(&mut attempts, POLICY, now), 50);
         }
         assert_eq!((attempts.locked_for(149), attempts.locked_for(150)), (Some(1), None));
-    }
-
-    #[test]
-    fn a_lock_that_was_withdrawn_does_not_escalate_the_next() {
-        let policy = LockoutPolicy { escalation: 4, ..POLICY };
-        let mut attempts = Attempts::default();
-        for now in 1..=3 {
-            attempts.reserve(policy, now);
-        }
-        attempts.withdraw(policy, 3);
-        assert_eq!(attempts.reserve(policy, 4), Attempt::Reserved);
-        assert_eq!(attempts.reserve(policy, 4), Attempt::Locked { retry_after: 50 });
     }
 }

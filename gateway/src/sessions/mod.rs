@@ -1,41 +1,41 @@
 //! Sessions: refresh rotation, revocation, lockout and throttling, as rules over plain records in a small durable store.
 //!
 //! [`Sessions`] is the engine that endpoints use. The rules are pure and written once ([`session`], [`lockout`],
-//! [`throttle`]); the stores only keep bytes and swap them atomically ([`store::Store`]).
+//! [`rate_limit`]); the stores only keep bytes and swap them atomically ([`store::Store`]).
 
 mod embedded;
 mod engine;
 mod id;
 mod lockout;
+mod login_limits;
 mod memory;
+mod rate_limit;
+mod rate_limit_batcher;
 mod record;
 mod redis;
 mod revocations;
 mod session;
 mod store;
-mod throttle;
-mod turnstile;
 
 #[cfg(test)]
-mod conformance;
-#[cfg(test)]
-mod honest_tabs;
-#[cfg(test)]
-mod interleavings;
-#[cfg(test)]
-mod rotation_model;
+mod tests;
 
 pub use embedded::{EmbeddedStore, OpenError};
-pub use engine::{Account, NewSession, Opened, Policy, RefreshError, Refreshed, Sessions, Successor};
+pub use engine::{
+    Account, NewSession, NewTokens, OpenSessionError, Policy, RefreshError, RefreshResult, RotatedToken,
+    SessionInfo, SessionLimit, Sessions, WhenFull,
+};
 pub use id::{BadId, SessionId, TokenId};
-pub use lockout::{Attempt, LockoutPolicy};
+pub use lockout::{LockoutPolicy, LoginResult};
+pub use login_limits::{LoginDecision, LoginPermit};
 pub use memory::MemoryStore;
+pub(crate) use rate_limit::MAX_CHECK_TIME;
+pub use rate_limit::{RateLimitDecision, RateLimitPolicy, RateLimitScope, SourceNetwork};
 pub use redis::{RedisOpenError, RedisStore, TlsError};
 pub use revocations::Revocations;
-pub use session::{RevocationReason, RotationPolicy, Session};
+pub use session::{ClientInfo, RevocationReason, RotationPolicy, Session};
 pub(crate) use store::Store;
 pub use store::StoreError;
-pub use throttle::{Door, Passage, SourceNetwork, ThrottlePolicy};
 
 /// Milliseconds since 1970.
 pub type UnixMillis = u64;

@@ -13,8 +13,11 @@ use super::store::{Key, Put, PutOutcome, Store, StoreError};
 /// More rounds than instances could ever keep each other busy with; ends a loop that a broken store would never end.
 const MAX_ROUNDS: usize = 1000;
 
-/// The format that is written. Builds before it had a number wrote the same without one.
-const FORMAT: &str = "1";
+/// The format that is written: with when a session adopted its tokens, and with the attempts under way. No version ever wrote
+/// a format 2.
+const FORMAT: &str = "3";
+/// Formats that lack members of [`FORMAT`] which may be missing. Builds before it had a number wrote the same as `1`.
+const EARLIER_FORMATS: [&str; 2] = ["", "1"];
 
 /// What a decision writes.
 #[derive(Debug)]
@@ -60,7 +63,8 @@ fn encode<T: Serialize>(key: &Key, record: &T) -> Result<Vec<u8>, StoreError> {
 pub(super) fn decode<T: DeserializeOwned>(key: &Key, value: &[u8]) -> Result<T, StoreError> {
     let digits = value.iter().take_while(|b| b.is_ascii_digit()).count();
     let (format, json) = value.split_at(digits);
-    if !format.is_empty() && format != FORMAT.as_bytes() {
+    let is_known = |known: &str| format == known.as_bytes();
+    if !is_known(FORMAT) && !EARLIER_FORMATS.into_iter().any(is_known) {
         let format = String::from_utf8_lossy(format);
         return Err(StoreError::Newer(format!("{key} is in format {format}, this version knows {FORMAT}")));
     }
@@ -78,22 +82,22 @@ mod tests {
     }
 
     #[test]
-    fn records_carry_their_format_and_those_without_one_are_of_the_first() {
+    fn records_carry_their_format_and_those_of_earlier_ones_are_read() {
         let bytes = encode(&key(), &vec![1, 2]).unwrap();
-        assert_eq!(bytes, b"1[1,2]");
-        for bytes in [&bytes[..], b"[1,2]"] {
+        assert_eq!(bytes, b"3[1,2]");
+        for bytes in [&bytes[..], b"1[1,2]", b"[1,2]"] {
             assert_eq!(decode::<Vec<u8>>(&key(), bytes), Ok(vec![1, 2]));
         }
     }
 
     #[test]
     fn what_a_newer_version_wrote_is_told_from_rubbish() {
-        let error = decode::<Vec<u8>>(&key(), b"2{\"new\":true}").unwrap_err();
+        let error = decode::<Vec<u8>>(&key(), b"4{\"new\":true}").unwrap_err();
         assert!(
-            matches!(&error, StoreError::Newer(what) if what.contains("attempts/alice is in format 2")),
+            matches!(&error, StoreError::Newer(what) if what.contains("attempts/alice is in format 4")),
             "{error}"
         );
-        for rubbish in [&b""[..], b"1", b"x", b"1[1,2]x"] {
+        for rubbish in [&b""[..], b"1", b"3", b"x", b"3[1,2]x"] {
             assert!(matches!(decode::<Vec<u8>>(&key(), rubbish), Err(StoreError::Corrupt(_))), "{rubbish:?}");
         }
     }

@@ -5,17 +5,17 @@
 //! gateway's clock, so Redis forgets them by itself.
 //!
 //! A revocation is published by the same script that makes it, over the connection that every gateway already listens on
-//! ([`link`]); whoever was not listening reads the revoked sessions before it goes on. So no request has to ask Redis.
+//! ([`connection_supervisor`]); whoever was not listening reads the revoked sessions before it goes on. So no request has to ask Redis.
 
-mod advice;
 mod cluster;
-mod dial;
-mod fault;
-mod hearing;
+mod connect;
+mod connection_supervisor;
+mod data_loss_detector;
+mod error;
 mod keyspace;
-mod link;
-mod marks;
-mod servers;
+mod revocation_subscriber;
+mod server_settings_check;
+mod topology;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, dead_code)]
@@ -27,7 +27,6 @@ pub(super) mod test_support;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_lc_rs::rand;
 use redis::{Cmd, FromRedisValue, Script};
@@ -35,53 +34,41 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use self::advice::Advice;
-use self::dial::Dialer;
-pub use self::dial::TlsError;
-use self::fault::Fault;
-use self::hearing::Hearing;
+use self::connect::Connector;
+pub use self::connect::TlsError;
+use self::connection_supervisor::Shared;
+use self::data_loss_detector::GenerationIds;
+use self::error::RedisError;
 use self::keyspace::{Keyspace, SHARDS, Shard, shard_of};
-use self::link::Common;
-use self::marks::Marks;
-use self::servers::Servers;
+use self::revocation_subscriber::RevocationFreshness;
+use self::server_settings_check::SettingsCheck;
+use self::topology::Topology;
 use super::store::{Health, Key, Put, PutOutcome, Space, Store, StoreError, StoreFuture, Version, Versioned};
 use super::{Revocations, UnixMillis};
 use crate::config::Redis as Settings;
 
-/// For the answer to a command.
-const COMMAND: Duration = Duration::from_millis(250);
-/// For a connection: name, TCP, TLS, login.
-const CONNECT: Duration = Duration::from_secs(1);
-/// For an operation, with its second try and the wait for a new connection.
-const TOTAL: Duration = Duration::from_secs(1);
-/// After so long nobody waits for a connection any more.
-const OUTAGE: Duration = Duration::from_secs(1);
-/// How long a start waits for Redis: before it goes on without, or where it must not, before it fails.
-const START: Duration = Duration::from_secs(1);
-const REQUIRED_START: Duration = Duration::from_secs(4);
-
 /// How far the clocks of gateways may be apart: a revocation is remembered for so much longer, in milliseconds.
-const SKEW: UnixMillis = 60_000;
+const MAX_CLOCK_SKEW: UnixMillis = 60_000;
 
 /// The longest time to live there is in Redis, ten years, in milliseconds: what it multiplies must not overflow.
-const LONGEST: UnixMillis = 10 * 365 * 24 * 60 * 60 * 1000;
+const MAX_TTL: UnixMillis = 10 * 365 * 24 * 60 * 60 * 1000;
 
-/// Reads what is revoked in a shard.
-const SYNC: &str = include_str!("redis/sync.lua");
+/// Reads on in the log of what is revoked in a shard.
+const SYNC_SCRIPT: &str = include_str!("redis/sync.lua");
 /// Swaps a record.
-const SWAP: &str = include_str!("redis/swap.lua");
+const SWAP_SCRIPT: &str = include_str!("redis/swap.lua");
 
 /// Records in Redis.
 pub struct RedisStore {
-    shared: Arc<Shared>,
+    client: Arc<Client>,
     required_at_start: bool,
     /// Where connections live; taken when this is dropped.
     runtime: Option<Runtime>,
 }
 
-struct Shared {
-    servers: Servers,
-    common: Arc<Common>,
+struct Client {
+    topology: Topology,
+    shared: Arc<Shared>,
     swap: Script,
 }
 
@@ -89,20 +76,27 @@ impl RedisStore {
     /// Begins to connect, on a thread of its own. Redis need not be there yet.
     pub fn open(settings: &Settings) -> Result<RedisStore, RedisOpenError> {
         let keyspace = Keyspace::new(settings.key_prefix.clone());
-        let hearing = Hearing::new(settings.revocation, keyspace.channel(), now());
-        let dialer = Dialer::new(settings)?;
+        let freshness = RevocationFreshness::new(settings.revocation, keyspace.channel(), now());
+        let connector = Connector::new(settings)?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("redis")
             .enable_all()
             .build()
             .map_err(RedisOpenError::Thread)?;
-        let (marks, advice) = (Marks::default(), Advice::default());
-        let common = Arc::new(Common { dialer, keyspace, hearing, marks, advice });
-        let servers = Servers::start(&settings.servers, &common, runtime.handle());
-        let shared = Shared { servers, common, swap: Script::new(SWAP) };
+        let (generations, settings_check) = (GenerationIds::default(), SettingsCheck::default());
+        let shared = Arc::new(Shared {
+            connector,
+            keyspace,
+            freshness,
+            generations,
+            settings_check,
+            timeouts: settings.timeouts,
+        });
+        let topology = Topology::start(&settings.servers, &shared, runtime.handle());
+        let client = Client { topology, shared, swap: Script::new(SWAP_SCRIPT) };
         Ok(RedisStore {
-            shared: Arc::new(shared),
+            client: Arc::new(client),
             required_at_start: settings.required_at_start,
             runtime: Some(runtime),
         })
@@ -129,9 +123,9 @@ impl Drop for RedisStore {
     }
 }
 
-impl Shared {
-    async fn ask<T: FromRedisValue>(&self, shard: Shard, command: &Cmd) -> Result<T, StoreError> {
-        self.servers.ask(shard, command).await.map_err(|fault| unavailable(&fault))
+impl Client {
+    async fn query<T: FromRedisValue>(&self, shard: Shard, command: &Cmd) -> Result<T, StoreError> {
+        self.topology.query(self.shared.timeouts, shard, command).await.map_err(|error| unavailable(&error))
     }
 
     /// Runs the swap script, by its name where the server knows it.
@@ -141,29 +135,31 @@ impl Shared {
             command.arg(script).arg(keys.len()).arg(keys).arg(arguments);
             command
         };
-        let known = self.servers.ask(shard, &command("EVALSHA", self.swap.get_hash())).await;
+        let known =
+            self.topology.query(self.shared.timeouts, shard, &command("EVALSHA", self.swap.get_hash())).await;
         match known {
-            Err(Fault::NoScript) => self.ask(shard, &command("EVAL", SWAP)).await,
-            swapped => swapped.map_err(|fault| unavailable(&fault)),
+            Err(RedisError::NoScript) => self.query(shard, &command("EVAL", SWAP_SCRIPT)).await,
+            swapped => swapped.map_err(|error| unavailable(&error)),
         }
     }
 
-    async fn group_in(self: Arc<Shared>, shard: Shard, group: String) -> Result<Vec<String>, StoreError> {
-        let mut question = redis::cmd("ZRANGEBYSCORE");
-        question.arg(self.common.keyspace.group(shard, &group)).arg(format!("({}", now())).arg("+inf");
-        self.ask(shard, &question).await
+    async fn group_in(self: Arc<Client>, shard: Shard, group: String) -> Result<Vec<String>, StoreError> {
+        // Also those that have expired by this clock: it may be ahead.
+        let mut question = redis::cmd("ZRANGE");
+        question.arg(self.shared.keyspace.group(shard, &group)).arg(0).arg(-1);
+        self.query(shard, &question).await
     }
 
     async fn record(&self, key: &Key) -> Result<Option<Versioned>, StoreError> {
         let mut question = redis::cmd("GET");
-        question.arg(self.common.keyspace.record(key));
-        let found: Option<Vec<u8>> = self.ask(shard_of(&key.id), &question).await?;
+        question.arg(self.shared.keyspace.record(key));
+        let found: Option<Vec<u8>> = self.query(shard_of(&key.id), &question).await?;
         found.map(|bytes| versioned(key, &bytes)).transpose()
     }
 }
 
-fn unavailable(fault: &Fault) -> StoreError {
-    StoreError::Unavailable(format!("Redis: {}", fault.text()))
+fn unavailable(error: &RedisError) -> StoreError {
+    StoreError::Unavailable(format!("Redis: {}", error.text()))
 }
 
 /// A record as it stands in Redis.
@@ -190,33 +186,33 @@ fn fresh_version() -> Version {
 
 /// Milliseconds since 1970.
 fn now() -> UnixMillis {
-    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
+    crate::clock::now_millis()
 }
 
 impl Store for RedisStore {
     fn get<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, Option<Versioned>> {
-        Box::pin(self.shared.record(key))
+        Box::pin(self.client.record(key))
     }
 
     fn put_if(&self, put: Put) -> StoreFuture<'_, PutOutcome> {
         Box::pin(async move {
             let shard = shard_of(&put.key.id);
-            let keyspace = &self.shared.common.keyspace;
-            let mut keys = vec![keyspace.record(&put.key), keyspace.revoked(shard)];
+            let keyspace = &self.client.shared.keyspace;
+            let mut keys = vec![keyspace.record(&put.key), keyspace.revocations(shard)];
             keys.extend(put.group.as_ref().map(|group| keyspace.group(shard, group)));
-            let (now, revoked_until) = (now(), put.revoked_until.map(|until| until.saturating_add(SKEW)));
+            let (now, revoked_until) =
+                (now(), put.revoked_until.map(|until| until.saturating_add(MAX_CLOCK_SKEW)));
             let arguments = [
                 written(put.expected).into_bytes(),
                 written(Some(fresh_version())).into_bytes(),
                 put.value,
                 now.to_string().into_bytes(),
-                put.expires_at.min(now.saturating_add(LONGEST)).to_string().into_bytes(),
+                put.expires_at.min(now.saturating_add(MAX_TTL)).to_string().into_bytes(),
                 put.key.id.into_bytes(),
                 revoked_until.map(|until| until.to_string()).unwrap_or_default().into_bytes(),
                 keyspace.channel().into_bytes(),
             ];
-            let swapped = self.shared.swap(shard, &keys, &arguments).await?;
+            let swapped = self.client.swap(shard, &keys, &arguments).await?;
             Ok(if swapped { PutOutcome::Stored } else { PutOutcome::Conflict })
         })
     }
@@ -225,7 +221,7 @@ impl Store for RedisStore {
         Box::pin(async move {
             let mut questions = JoinSet::new();
             for shard in 0..SHARDS {
-                questions.spawn(Arc::clone(&self.shared).group_in(shard, group.to_owned()));
+                questions.spawn(Arc::clone(&self.client).group_in(shard, group.to_owned()));
             }
             let mut keys = Vec::new();
             for ids in questions.join_all().await {
@@ -238,48 +234,71 @@ impl Store for RedisStore {
 
     fn revocations(&self) -> StoreFuture<'_, Option<Arc<Revocations>>> {
         Box::pin(async move {
-            let hearing = &self.shared.common.hearing;
-            let patience = if self.required_at_start { REQUIRED_START } else { START };
-            if timeout(patience, hearing.whole()).await.is_err() {
-                let why = self.shared.servers.health().err().unwrap_or_else(|| "it is slow".to_owned());
-                if self.required_at_start {
-                    let why = format!("Redis: {why}; start it, or leave store.redis.required_at_start out");
-                    return Err(StoreError::Unavailable(why));
+            let freshness = &self.client.shared.freshness;
+            // As long as pages come in, there is something to wait for.
+            let mut pages = None;
+            while pages != Some(freshness.pages()) {
+                pages = Some(freshness.pages());
+                if timeout(self.client.shared.timeouts.start, freshness.whole()).await.is_ok() {
+                    return Ok(Some(Arc::clone(freshness.revocations())));
                 }
-                tracing::warn!(why, "starting without Redis: nobody can log in until it is there");
             }
-            Ok(Some(Arc::clone(hearing.revocations())))
+            let why = self.client.topology.health().err().unwrap_or_else(|| "it is slow".to_owned());
+            if self.required_at_start {
+                let why = format!("Redis: {why}; start it, or leave store.redis.required_at_start out");
+                return Err(StoreError::Unavailable(why));
+            }
+            tracing::warn!(why, "starting without Redis: nobody can log in until it is there");
+            Ok(Some(Arc::clone(freshness.revocations())))
         })
     }
 
     fn health(&self) -> Health {
-        match self.shared.servers.health() {
+        match self.client.topology.health() {
             Ok(since) => Health::Up(since.into_std()),
             Err(why) => Health::Down(format!("Redis: {why}")),
         }
     }
 
     fn losses(&self) -> u64 {
-        self.shared.common.marks.losses()
+        self.client.shared.generations.losses()
     }
 
     fn scan(&self, space: Space) -> StoreFuture<'_, Vec<(Key, Versioned)>> {
         Box::pin(async move {
-            let keyspace = &self.shared.common.keyspace;
+            let keyspace = &self.client.shared.keyspace;
             let mut found = Vec::new();
-            for link in self.shared.servers.links() {
-                let up = link.up(Instant::now() + TOTAL).await.map_err(StoreError::Unavailable)?;
+            for link in self.client.topology.links() {
+                let up = link
+                    .up(Instant::now() + self.client.shared.timeouts.operation)
+                    .await
+                    .map_err(StoreError::Unavailable)?;
                 let mut cursor = "0".to_owned();
                 loop {
                     let mut question = redis::cmd("SCAN");
                     question.arg(&cursor).arg("MATCH").arg(keyspace.pattern(space)).arg("COUNT").arg(1000);
                     let (next, names): (String, Vec<String>) =
-                        up.connection.ask(&question).await.map_err(|fault| unavailable(&fault))?;
-                    for id in names.iter().filter_map(|name| keyspace.id_of(space, name)) {
-                        let key = Key { space, id: id.to_owned() };
-                        // It may have expired meanwhile.
-                        if let Some(record) = self.shared.record(&key).await? {
-                            found.push((key, record));
+                        up.connection.query(&question).await.map_err(|error| unavailable(&error))?;
+                    if !names.is_empty() {
+                        let mut records = redis::Pipeline::with_capacity(names.len());
+                        for name in &names {
+                            records.get(name);
+                        }
+                        let records: Vec<redis::RedisResult<Option<Vec<u8>>>> = up
+                            .connection
+                            .query_all(records.ignore_errors(), self.client.shared.timeouts.operation)
+                            .await
+                            .map_err(|error| unavailable(&error))?;
+                        for (name, record) in names.iter().zip(records) {
+                            let Some(id) = keyspace.id_of(space, name) else { continue };
+                            let key = Key { space, id: id.to_owned() };
+                            let record = match record {
+                                Ok(bytes) => bytes.map(|bytes| versioned(&key, &bytes)).transpose()?,
+                                // Its slot is being moved.
+                                Err(_) => self.client.record(&key).await?,
+                            };
+                            // It may have expired meanwhile.
+                            found.extend(record.map(|record| (key, record)));
                         }
                     }
                     cursor = next;

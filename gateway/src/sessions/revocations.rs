@@ -1,7 +1,6 @@
 //! The sessions whose access tokens must not pass any more: known to every instance, so that no request asks a store.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,6 +8,9 @@ use super::{SessionId, UnixMillis};
 
 /// How far the set can be trusted is known where it is fed from elsewhere.
 const ALWAYS: UnixMillis = UnixMillis::MAX;
+
+/// Sessions that are forgotten in one go.
+const PRUNED_TOGETHER: usize = 1000;
 
 /// The revoked sessions that still have access tokens about.
 ///
@@ -63,24 +65,37 @@ impl Revocations {
 
     /// Adds a session until `until`, when its last access token has expired.
     pub(super) fn insert(&self, session: SessionId, until: UnixMillis) {
+        self.extend([(session, until)]);
+    }
+
+    /// Adds sessions.
+    pub(super) fn extend(&self, revoked: impl IntoIterator<Item = (SessionId, UnixMillis)>) {
         let mut sessions = self.sessions.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match sessions.entry(session) {
-            Entry::Occupied(mut kept) => {
-                let until = until.max(*kept.get());
-                kept.insert(until);
-            }
-            Entry::Vacant(place) => {
-                place.insert(until);
-                // While the lock is held: whoever sees the new epoch sees the session too.
-                self.epoch.fetch_add(1, Ordering::Release);
-            }
+        let before = sessions.len();
+        for (session, until) in revoked {
+            let kept = sessions.entry(session).or_insert(until);
+            *kept = until.max(*kept);
+        }
+        if sessions.len() > before {
+            // While the lock is held: whoever sees the new epoch sees the sessions too.
+            self.epoch.fetch_add(1, Ordering::Release);
         }
     }
 
     /// Forgets sessions whose tokens have all expired.
-    pub(super) fn forget_expired(&self, now: UnixMillis) {
-        let mut sessions = self.sessions.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        sessions.retain(|_, until| *until > now);
+    pub(super) fn prune_expired(&self, now: UnixMillis) {
+        // Found beside those who look sessions up, and taken out in small parts: there may be a million.
+        let expired: Vec<SessionId> = self.read(|sessions| {
+            sessions.iter().filter(|(_, until)| **until <= now).map(|(id, _)| *id).collect()
+        });
+        for part in expired.chunks(PRUNED_TOGETHER) {
+            let mut sessions = self.sessions.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+            for session in part {
+                if sessions.get(session).is_some_and(|until| *until <= now) {
+                    sessions.remove(session);
+                }
+            }
+        }
     }
 
     /// How many there are.
@@ -115,7 +130,7 @@ mod tests {
         epochs.dedup();
         assert_eq!(epochs.len(), 3);
         revocations.insert(one, 200);
-        revocations.forget_expired(150);
+        revocations.prune_expired(150);
         assert_eq!(
             revocations.epoch(),
             epochs[2],
@@ -139,10 +154,10 @@ mod tests {
         let session = SessionId::random();
         revocations.insert(session, 200);
         revocations.insert(session, 100);
-        revocations.forget_expired(199);
+        revocations.prune_expired(199);
         assert!(revocations.is_revoked(&session));
         assert!(!revocations.is_revoked(&SessionId::random()));
-        revocations.forget_expired(200);
+        revocations.prune_expired(200);
         assert!(!revocations.is_revoked(&session));
         assert!(revocations.is_empty());
     }

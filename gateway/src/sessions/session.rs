@@ -5,6 +5,8 @@
 //! never a fork. A dead token that comes back means that two parties hold the line, so the line ends (RFC 9700
 //! section 4.14.2).
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::{TokenId, UnixMillis};
@@ -18,6 +20,15 @@ pub(super) const MAX_LIVING: usize = 32;
 /// that keeps its first token one a second. Idle sessions are given that much longer, so that none ends early.
 pub(super) const ACTIVITY_STEP: UnixMillis = 1000;
 
+/// The same where no idle session ends and the time only serves people who look at their sessions, in milliseconds.
+const DISPLAY_STEP: UnixMillis = 60_000;
+
+/// How far the clocks of instances may be apart, in milliseconds: a time that lies ahead by more is taken for a mistake.
+pub(super) const TOLERATED_SKEW: UnixMillis = 60_000;
+
+/// As much of a `User-Agent` is remembered, in bytes.
+const MAX_USER_AGENT: usize = 256;
+
 /// When predecessors die, and when a session ends that nobody refreshes.
 #[derive(Debug, Clone, Copy)]
 pub struct RotationPolicy {
@@ -27,6 +38,23 @@ pub struct RotationPolicy {
     pub grace: UnixMillis,
     /// How long a session lives without being refreshed, in milliseconds; `None` is as long as its absolute lifetime.
     pub idle_ttl: Option<UnixMillis>,
+}
+
+/// Whom a session was opened or last refreshed by, for people who look at their sessions. It decides nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientInfo {
+    /// The address, as far as trusted proxies tell.
+    pub address: Option<IpAddr>,
+    /// What `User-Agent` said, cut to 256 bytes.
+    pub user_agent: Option<String>,
+}
+
+impl ClientInfo {
+    /// A client at `address` that calls itself `user_agent`.
+    pub fn new(address: IpAddr, user_agent: Option<&str>) -> ClientInfo {
+        let cut = |text: &str| text[..text.floor_char_boundary(MAX_USER_AGENT)].to_owned();
+        ClientInfo { address: Some(address), user_agent: user_agent.map(cut) }
+    }
 }
 
 /// Why a session was ended.
@@ -43,6 +71,10 @@ pub enum RevocationReason {
     AccountChanged,
     /// It was not refreshed for too long.
     Idle,
+    /// An operator, or the user on the page of sessions, ended it.
+    Revoked,
+    /// The user opened more sessions than one may have.
+    TooMany,
 }
 
 /// The end of a session before its time.
@@ -56,7 +88,7 @@ pub struct Revoked {
 
 /// A refresh token of the line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Link {
+struct RefreshTokenRecord {
     id: TokenId,
     issued_at: UnixMillis,
     first_presented: Option<UnixMillis>,
@@ -79,15 +111,21 @@ pub struct Session {
     /// When it was last refreshed, or up to [`ACTIVITY_STEP`] before that.
     #[serde(default)]
     active_at: UnixMillis,
+    /// Since when the client is known to adopt the tokens it is given: when it first used a successor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    adopted_at: Option<UnixMillis>,
+    /// Who opened or last refreshed it.
+    #[serde(default)]
+    pub client: ClientInfo,
     /// Whether it was ended before.
     pub revoked: Option<Revoked>,
     /// The living tokens of the line, oldest first. A token of this session that is not here is dead.
-    links: Vec<Link>,
+    links: Vec<RefreshTokenRecord>,
 }
 
 /// What a presented refresh token is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum RefreshDecision {
     /// It is good, and this is its successor.
     Rotated {
         successor: TokenId,
@@ -116,9 +154,21 @@ impl Session {
         now: UnixMillis,
         expires_at: UnixMillis,
     ) -> Session {
-        let links = vec![Link { id: first, issued_at: now, first_presented: None }];
+        let links = vec![RefreshTokenRecord { id: first, issued_at: now, first_presented: None }];
         let (opened_at, active_at) = (now, now);
-        Session { subject, username, credential, opened_at, expires_at, active_at, revoked: None, links }
+        let (adopted_at, client, revoked) = (None, ClientInfo::default(), None);
+        Session {
+            subject,
+            username,
+            credential,
+            opened_at,
+            expires_at,
+            active_at,
+            adopted_at,
+            client,
+            revoked,
+            links,
+        }
     }
 
     /// Ends the session; the first reason stays. Tells whether that was a change.
@@ -130,64 +180,106 @@ impl Session {
 
     /// Judges a token that is presented now, and remembers that it was. `fresh` becomes the successor if there is
     /// none yet; the caller chose it beforehand, so that asking twice is no different from asking once.
-    pub(super) fn present(
+    pub(super) fn redeem(
         &mut self,
         presented: TokenId,
         fresh: TokenId,
         policy: RotationPolicy,
         now: UnixMillis,
-    ) -> Verdict {
+    ) -> RefreshDecision {
         if self.revoked.is_some() {
-            return Verdict::Revoked;
+            return RefreshDecision::Revoked;
         }
+        self.clamp_to(now);
         if now >= self.expires_at {
-            return Verdict::Expired;
+            return RefreshDecision::Expired;
         }
         if self.is_idle(policy, now) {
             self.revoke(RevocationReason::Idle, now);
-            return Verdict::Idle;
+            return RefreshDecision::Idle;
         }
-        self.forget_the_dead(policy, now);
+        self.prune_expired(policy, now);
         let Some(place) = self.links.iter().position(|link| link.id == presented) else {
             self.revoke(RevocationReason::Reuse, now);
-            return Verdict::Reused;
+            return RefreshDecision::Reused;
         };
         self.stay_active(policy, now);
         if policy.mode == Rotation::Off {
-            return Verdict::Kept;
+            return RefreshDecision::Kept;
         }
         let newest = place + 1 == self.links.len();
         if newest && self.links.len() >= MAX_LIVING {
             // Not a use, or it would begin to die without a successor.
-            let Link { id, issued_at, .. } = self.links[place];
-            return Verdict::Rotated { successor: id, issued_at, repeated: true };
+            let RefreshTokenRecord { id, issued_at, .. } = self.links[place];
+            return RefreshDecision::Rotated { successor: id, issued_at, repeated: true };
         }
         self.links[place].first_presented.get_or_insert(now);
+        if place > 0 {
+            self.adopted_at.get_or_insert(now);
+        }
         if newest {
-            self.links.push(Link { id: fresh, issued_at: now, first_presented: None });
+            self.links.push(RefreshTokenRecord { id: fresh, issued_at: now, first_presented: None });
             // Costs nothing, for the record changes anyway: a policy that begins to look at it finds it.
             self.active_at = self.active_at.max(now);
         }
-        let Link { id: successor, issued_at, .. } = self.links[place + 1];
-        Verdict::Rotated { successor, issued_at, repeated: !newest }
+        let RefreshTokenRecord { id: successor, issued_at, .. } = self.links[place + 1];
+        RefreshDecision::Rotated { successor, issued_at, repeated: !newest }
+    }
+
+    /// Whether it would still be refreshed at `now`, by the record alone.
+    pub(super) fn is_live(&self, policy: RotationPolicy, now: UnixMillis) -> bool {
+        self.revoked.is_none() && now < self.expires_at && !self.is_idle(policy, now)
+    }
+
+    /// When it was last refreshed, as far as is remembered.
+    pub(super) fn last_refreshed_at(&self) -> UnixMillis {
+        self.active_at.max(self.opened_at)
+    }
+
+    /// Brings times that lie ahead back to `now`: they were written by a clock that was wrong, and must not keep old
+    /// tokens alive or make the session longer than it was to be.
+    fn clamp_to(&mut self, now: UnixMillis) {
+        let ahead = self.opened_at.saturating_sub(now);
+        if ahead > TOLERATED_SKEW {
+            self.opened_at -= ahead;
+            self.expires_at = self.expires_at.saturating_sub(ahead);
+        }
+        let latest = now.saturating_add(TOLERATED_SKEW);
+        let clamp = |at: &mut UnixMillis| {
+            if *at > latest {
+                *at = now;
+            }
+        };
+        clamp(&mut self.active_at);
+        self.adopted_at.as_mut().into_iter().for_each(clamp);
+        for link in &mut self.links {
+            clamp(&mut link.issued_at);
+            link.first_presented.as_mut().into_iter().for_each(clamp);
+        }
     }
 
     fn is_idle(&self, policy: RotationPolicy, now: UnixMillis) -> bool {
-        let active_at = self.active_at.max(self.opened_at);
+        let active_at = self.last_refreshed_at();
         let end = policy.idle_ttl.map(|ttl| active_at.saturating_add(ttl).saturating_add(ACTIVITY_STEP));
         end.is_some_and(|end| now >= end)
     }
 
     fn stay_active(&mut self, policy: RotationPolicy, now: UnixMillis) {
-        if policy.idle_ttl.is_some() && now >= self.active_at.saturating_add(ACTIVITY_STEP) {
+        let step = if policy.idle_ttl.is_some() { ACTIVITY_STEP } else { DISPLAY_STEP };
+        if now >= self.active_at.saturating_add(step) {
             self.active_at = now;
         }
     }
 
+    /// A token dies `grace` after the event that kills it: its own first use where the mode is strict, and in `on-use` that
+    /// use or the first of any successor, whichever is later. So a client that never adopts a successor keeps its first
+    /// token, and once it has adopted one, the mode notices what `strict` does: thief and owner cannot both go on by
+    /// refreshing in turn.
     fn is_dead(&self, place: usize, policy: RotationPolicy, now: UnixMillis) -> bool {
+        let used_at = self.links[place].first_presented;
         let killed_at = match policy.mode {
-            Rotation::OnUse => self.links.get(place + 1).and_then(|successor| successor.first_presented),
-            Rotation::Strict => self.links[place].first_presented,
+            Rotation::OnUse => used_at.zip(self.adopted_at).map(|(used, adopted)| used.max(adopted)),
+            Rotation::Strict => used_at,
             Rotation::Off => None,
         };
         killed_at.is_some_and(|at| now >= at.saturating_add(policy.grace))
@@ -195,7 +287,7 @@ impl Session {
 
     /// Tokens die in the order of the line, also where clocks disagree: none dies before the one that leads to it, so
     /// that nobody is given a dead successor.
-    fn forget_the_dead(&mut self, policy: RotationPolicy, now: UnixMillis) {
+    fn prune_expired(&mut self, policy: RotationPolicy, now: UnixMillis) {
         let dead = (0..self.links.len()).take_while(|&place| self.is_dead(place, policy, now)).count();
         self.links.drain(..dead);
     }

@@ -15,7 +15,7 @@ pub enum Space {
     Session,
     /// Login attempts, by canonical user name.
     Attempts,
-    /// What networks have used up of their failures, by [`super::Door`] and network.
+    /// What networks have used up of their failures, by [`super::RateLimitScope`] and network.
     Network,
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct AccessRecord<'a> {
     pub(crate) upstream: Option<&'a str>,
     pub(crate) user: Option<&'a str>,
     pub(crate) code: Option<&'a str>,
+    /// Who cut the response short and why; `None` for one that is complete.
+    pub(crate) aborted: Option<&'a str>,
 }
 
 /// Writes access lines.
@@ -93,6 +95,7 @@ fn json(line: &mut String, record: &AccessRecord<'_>) {
         ("upstream", record.upstream),
         ("user", record.user),
         ("code", record.code),
+        ("aborted", record.aborted),
     ];
     for (name, text) in further {
         if let Some(text) = text {
@@ -130,6 +133,9 @@ fn human(line: &mut String, record: &AccessRecord<'_>) {
     let _ = write!(line, "  {:.1} ms", record.duration.as_secs_f64() * 1000.0);
     if let Some(code) = record.code {
         let _ = write!(line, "  {code}");
+    }
+    if let Some(reason) = record.aborted {
+        let _ = write!(line, "  aborted={reason}");
     }
     if let Some(user) = record.user {
         line.push_str("  user=");
@@ -179,6 +185,7 @@ mod tests {
             upstream: None,
             user: Some("alice\u{1b}[31m"),
             code: None,
+            aborted: None,
         }
     }
 

@@ -51,6 +51,28 @@ outcomes! {
     }
 }
 
+outcomes! {
+    /// Who cut a response short, and why. The access log and the metrics use the same words.
+    AbortReason {
+        ClientClosed => "client_closed", ClientTimeout => "client_timeout", UpstreamClosed => "upstream_closed",
+        UpstreamTimeout => "upstream_timeout", UpstreamMalformed => "upstream_malformed",
+        SessionRevoked => "session_revoked", SessionExpired => "session_expired", FileError => "file_error",
+    }
+}
+
+impl AbortReason {
+    /// As logs and metrics have it.
+    pub(crate) fn name(self) -> &'static str {
+        AbortReason::LABELS[self as usize]
+    }
+}
+
+impl std::fmt::Display for AbortReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// Upper bounds of the duration histogram, in microseconds.
 const BUCKETS: [u64; 14] = [
     250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000,
@@ -79,6 +101,7 @@ struct Shard {
     logins: [AtomicU64; LoginOutcome::LABELS.len()],
     refreshes: [AtomicU64; RefreshOutcome::LABELS.len()],
     verifications: [AtomicU64; VerificationOutcome::LABELS.len()],
+    responses_aborted: [AtomicU64; AbortReason::LABELS.len()],
     logouts: AtomicU64,
     connections: AtomicU64,
     connections_refused: AtomicU64,
@@ -158,7 +181,7 @@ pub(crate) struct UpstreamState {
     /// Servers that are left alone because they could not be reached.
     pub(crate) ejected: usize,
     /// Servers that the checks of their health keep out.
-    pub(crate) unwell: usize,
+    pub(crate) unhealthy: usize,
     pub(crate) ejections: u64,
     pub(crate) retries: u64,
     pub(crate) checks_passed: u64,
@@ -206,6 +229,7 @@ impl Metrics {
                 logins: Default::default(),
                 refreshes: Default::default(),
                 verifications: Default::default(),
+                responses_aborted: Default::default(),
                 logouts: AtomicU64::new(0),
                 connections: AtomicU64::new(0),
                 connections_refused: AtomicU64::new(0),
@@ -240,6 +264,11 @@ impl Metrics {
         self.outcomes(&mut page, "verifications_total", "Access tokens looked at.", labels, |s, i| {
             &s.verifications[i]
         });
+        page.family("responses_aborted_total", "counter", "Responses that ended before they were complete.");
+        for (reason, label) in AbortReason::LABELS.iter().enumerate() {
+            let aborted = self.sum(|s| &s.responses_aborted[reason]);
+            page.sample("responses_aborted_total", &[("reason", label)], aborted);
+        }
         page.single("logouts_total", "counter", "Logouts.", self.sum(|s| &s.logouts));
         page.family("upstream_requests_total", "counter", "Requests sent to upstreams.");
         for (name, counts) in self.named(|named| &named.upstreams) {
@@ -249,9 +278,11 @@ impl Metrics {
         }
         page.family("upstream_servers", "gauge", "Servers of upstreams, by whether they get requests.");
         for upstream in &gauges.upstreams {
-            for (state, count) in
-                [("serving", upstream.serving), ("ejected", upstream.ejected), ("unwell", upstream.unwell)]
-            {
+            for (state, count) in [
+                ("serving", upstream.serving),
+                ("ejected", upstream.ejected),
+                ("unhealthy", upstream.unhealthy),
+            ] {
                 page.sample("upstream_servers", &[("upstream", &upstream.name), ("state", state)], count);
             }
         }
@@ -454,6 +485,10 @@ impl WorkerMetrics {
 
     pub(crate) fn refresh(&self, outcome: RefreshOutcome) {
         add(&self.shard.refreshes[outcome as usize], 1);
+    }
+
+    pub(crate) fn response_aborted(&self, reason: AbortReason) {
+        add(&self.shard.responses_aborted[reason as usize], 1);
     }
 
     pub(crate) fn logout(&self) {

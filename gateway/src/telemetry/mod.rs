@@ -12,8 +12,8 @@ pub(crate) use access_log::{AccessLog, AccessRecord};
 pub use logging::{InitError, Logs, init};
 pub use metrics::Metrics;
 pub(crate) use metrics::{
-    Gauges, LoginOutcome, RefreshOutcome, RouteCounters, RouteLabel, UpstreamOutcome, UpstreamState,
-    VerificationOutcome, WorkerMetrics,
+    AbortReason, Gauges, LoginOutcome, RefreshOutcome, RouteCounters, RouteLabel, UpstreamOutcome,
+    UpstreamState, VerificationOutcome, WorkerMetrics,
 };
 pub use panics::log_panics;
 pub(crate) use request_id::{RequestId, RequestIds};

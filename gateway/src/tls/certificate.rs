@@ -33,6 +33,8 @@ pub(super) struct Certificate {
     pub(super) key: Arc<CertifiedKey>,
     /// The DNS names of its subject alternative names, in lower case; a wildcard stands for one label.
     pub(super) names: Vec<String>,
+    /// Whether it has subject alternative names at all, of hosts or addresses: without, browsers refuse it.
+    pub(super) is_named: bool,
     /// When it ends, in seconds since 1970.
     pub(super) not_after: i64,
 }
@@ -51,7 +53,7 @@ impl Certificate {
         let Some(leaf) = chain.first() else {
             return Err(of_chain("there is no certificate in it; it begins with the server's own, and then come those that signed it".into()));
         };
-        let (names, not_after) = describe(leaf).map_err(of_chain)?;
+        let (names, is_named, not_after) = describe(leaf).map_err(of_chain)?;
         let key = PrivateKeyDer::from_pem_file(&files.private_key_file)
             .map_err(|e| of_key(format!("it is not a PEM file with an unencrypted private key ({e})")))?;
         let key = CertifiedKey::from_der(chain, key, provider).map_err(|e| match e {
@@ -60,7 +62,7 @@ impl Certificate {
             }
             other => of_key(format!("it cannot sign ({other})")),
         })?;
-        Ok(Certificate { key: Arc::new(key), names, not_after })
+        Ok(Certificate { key: Arc::new(key), names, is_named, not_after })
     }
 
     /// Whether it is meant for a name, which is in lower case.
@@ -73,8 +75,8 @@ impl Certificate {
     }
 }
 
-/// The DNS names of a certificate and when it ends.
-fn describe(leaf: &[u8]) -> Result<(Vec<String>, i64), String> {
+/// The DNS names of a certificate, whether it has names of any kind, and when it ends.
+fn describe(leaf: &[u8]) -> Result<(Vec<String>, bool, i64), String> {
     let (_, certificate) = X509Certificate::from_der(leaf).map_err(|e| format!("it cannot be read ({e})"))?;
     let alternatives = certificate.subject_alternative_name().map_err(|e| e.to_string())?;
     let names = alternatives.iter().flat_map(|names| &names.value.general_names);
@@ -82,5 +84,6 @@ fn describe(leaf: &[u8]) -> Result<(Vec<String>, i64), String> {
         GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
         _ => None,
     });
-    Ok((dns.collect(), certificate.validity().not_after.timestamp()))
+    let is_named = alternatives.as_ref().is_some_and(|names| !names.value.general_names.is_empty());
+    Ok((dns.collect(), is_named, certificate.validity().not_after.timestamp()))
 }

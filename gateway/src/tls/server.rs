@@ -16,6 +16,10 @@ pub(crate) struct Acceptance {
     pub(crate) config: Arc<ServerConfig>,
     /// What looks odd about the certificates.
     pub(crate) warnings: Vec<String>,
+    /// The DNS names that one of the certificates is meant for, in lower case; a wildcard stands for one label.
+    pub(crate) names: Vec<String>,
+    /// The certificates, by place in the configuration, that no client takes, because they name nothing.
+    pub(crate) unnamed: Vec<usize>,
 }
 
 /// Loads the certificates of the configuration. `now` is in seconds since 1970.
@@ -40,6 +44,8 @@ pub(crate) fn server_config(settings: &ServerTls, now: u64) -> Result<Acceptance
         TlsVersion::Tls12 => &[&TLS12, &TLS13],
         TlsVersion::Tls13 => &[&TLS13],
     };
+    let names = certificates.iter().flat_map(|certificate| certificate.names.clone()).collect();
+    let unnamed = (0..certificates.len()).filter(|place| !certificates[*place].is_named).collect();
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .expect("the provider's own cipher suites fit its versions")
@@ -48,7 +54,7 @@ pub(crate) fn server_config(settings: &ServerTls, now: u64) -> Result<Acceptance
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // Without tickets every new connection of a client costs a signature.
     config.ticketer = aws_lc_rs::Ticketer::new().unwrap_or_else(|_| Arc::clone(&config.ticketer));
-    Ok(Acceptance { config: Arc::new(config), warnings })
+    Ok(Acceptance { config: Arc::new(config), warnings, names, unnamed })
 }
 
 /// A certificate that ends within so many seconds is worth a warning.

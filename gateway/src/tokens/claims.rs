@@ -62,6 +62,9 @@ pub struct Claims {
     pub jti: String,
     /// The session's id.
     pub sid: String,
+    /// When the session ends at the latest; in access tokens only, for whoever ends what they have opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_exp: Option<UnixSeconds>,
     /// `access` or `refresh`.
     #[serde(rename = "type")]
     pub token_type: &'static str,

@@ -28,8 +28,10 @@ pub struct TokenRequest<'a> {
     pub further: &'a Map<String, Value>,
     /// When it is issued.
     pub issued_at: UnixSeconds,
-    /// When it ends.
+    /// When it ends. An access token never outlives its session.
     pub expires_at: UnixSeconds,
+    /// When its session ends at the latest.
+    pub session_expires_at: UnixSeconds,
 }
 
 /// A key that may sign.
@@ -109,9 +111,10 @@ impl Issuer {
     /// Signs a token.
     pub fn issue(&self, request: TokenRequest<'_>) -> Result<String, SigningError> {
         let key = self.key_at(request.issued_at).ok_or_else(|| SigningError("there is no key".into()))?;
-        let (header, further) = match request.token_type {
-            TokenType::Access => (&key.access_header, request.further.clone()),
-            TokenType::Refresh => (&key.refresh_header, Map::new()),
+        let end = request.session_expires_at;
+        let (header, further, session_exp) = match request.token_type {
+            TokenType::Access => (&key.access_header, request.further.clone(), Some(end)),
+            TokenType::Refresh => (&key.refresh_header, Map::new(), None),
         };
         let claims = Claims {
             iss: self.iss.clone(),
@@ -119,9 +122,10 @@ impl Issuer {
             sub: request.subject.to_owned(),
             iat: request.issued_at,
             nbf: request.issued_at,
-            exp: request.expires_at,
+            exp: request.expires_at.min(end),
             jti: request.jti.to_owned(),
             sid: request.sid.to_owned(),
+            session_exp,
             token_type: request.token_type.claim(),
             username: request.username.to_owned(),
             roles: request.roles.to_vec(),

@@ -58,7 +58,7 @@ impl VerificationKey {
         }
     }
 
-    /// The public half of a private key that fits the algorithm and is strong enough.
+    /// The public half of a private key that fits the algorithm and is strong enough.
     pub(super) fn of_private(
         algorithm: Algorithm,
         private: &EncodingKey,

@@ -14,11 +14,15 @@ use super::{TokenType, UnixSeconds};
 use crate::config::{MAX_ACCESS_TTL, Tokens};
 use crate::strict_json;
 
-/// A token larger than this is not looked at.
+/// A token larger than this is not looked at.
 const MAX_TOKEN_LEN: usize = 8 * 1024;
 const MAX_SUBJECT_LEN: usize = 255;
 /// No tag of ours and no estimate of its length is longer, in bytes.
 const MAX_TAG_LEN: usize = 96;
+
+/// How far another instance's clock may be ahead, in seconds, whatever the leeway: a token that was issued a moment ago must
+/// not be refused for it.
+const MIN_CLOCK_SKEW: u64 = 2;
 
 /// Why a token is refused. All but [`TokenError::Invalid`] are said only of a token whose signature is good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -109,6 +113,11 @@ impl VerifiedClaims {
         self.expires_at
     }
 
+    /// When its session ends at the latest; nothing where an earlier version issued it.
+    pub fn session_expires_at(&self) -> Option<UnixSeconds> {
+        self.further.get("session_exp").and_then(Value::as_u64)
+    }
+
     /// Any claim by its name.
     pub fn get(&self, claim: &str) -> Option<ClaimValue<'_>> {
         Some(match claim {
@@ -186,7 +195,7 @@ impl Verifier {
         if now >= claims.expires_at.saturating_add(self.leeway) {
             return Err(TokenError::Expired);
         }
-        if claims.not_before.max(claims.issued_at) > now.saturating_add(self.leeway) {
+        if claims.not_before.max(claims.issued_at) > now.saturating_add(self.leeway.max(MIN_CLOCK_SKEW)) {
             return Err(TokenError::NotYetValid);
         }
         Ok(claims)

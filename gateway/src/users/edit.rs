@@ -122,6 +122,11 @@ impl UsersFile {
             if changes {
                 set(document, index, "disabled", disabled.into());
             }
+            if changes && disabled {
+                // Whoever did not look in between must see that the sessions of before are over.
+                let epoch = users[index].session_epoch.saturating_add(1);
+                set(document, index, "session_epoch", i64::try_from(epoch).unwrap_or(i64::MAX).into());
+            }
             Ok(changes)
         })
     }
@@ -310,20 +315,27 @@ tenant = 'blue'
     }
 
     #[test]
-    fn disabling_changes_nothing_but_the_flag() {
+    fn disabling_changes_nothing_but_the_flag_and_the_session_epoch() {
         let (_folder, file, before) = written();
+        let with_epoch = |epoch: &str| before.replace("'\n\n# The end", &format!("'\n{epoch}\n# The end"));
         assert!(file.set_disabled(&name("BOB"), true).unwrap());
-        assert_eq!(content(&file), before.replace("disabled = false", "disabled = true"));
+        let disabled = with_epoch("session_epoch = 1\n").replace("disabled = false", "disabled = true");
+        assert_eq!(content(&file), disabled);
         assert!(!file.set_disabled(&name("bob"), true).unwrap(), "is disabled already");
         assert!(file.set_disabled(&name("bob"), false).unwrap());
-        assert_eq!(content(&file), before);
+        assert_eq!(content(&file), with_epoch("session_epoch = 1\n"), "the sessions of before stay over");
+        assert!(file.set_disabled(&name("bob"), true).unwrap());
+        assert!(content(&file).contains("session_epoch = 2"));
     }
 
     #[test]
     fn a_flag_that_was_not_there_comes_after_the_other_keys() {
         let (_folder, file, before) = written();
         file.set_disabled(&name("alice"), true).unwrap();
-        assert_eq!(content(&file), before.replace("  # two\n", "  # two\ndisabled = true\n"));
+        assert_eq!(
+            content(&file),
+            before.replace("  # two\n", "  # two\ndisabled = true\nsession_epoch = 1\n")
+        );
     }
 
     #[test]
@@ -397,7 +409,8 @@ tenant = 'blue'
         let (_folder, file, before) = written();
         fs::write(file.path(), before.replace('\n', "\r\n")).unwrap();
         file.set_disabled(&name("bob"), true).unwrap();
-        assert_eq!(content(&file), before.replace("disabled = false", "disabled = true"));
+        assert!(!content(&file).contains('\r'));
+        assert_eq!(content(&file).lines().count(), before.lines().count() + 1);
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub(super) fn parse(
                 roles: Vec::new(),
                 claims: Map::new(),
                 disabled: false,
+                session_epoch: 0,
             }),
             Err(error) => {
                 let remedy = format!("set the password anew with `htpasswd -B {} {name}`", path.display());

@@ -189,6 +189,7 @@ impl Client {
             claims: settings.claims.iter().filter_map(claim).collect::<Map<_, _>>(),
             credential: Credential::Bind { dn: entry.dn, changed },
             disabled: false,
+            session_epoch: 0,
         }))
     }
 

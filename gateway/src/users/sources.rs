@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::diagnostic::{UserFileDiagnostic, UserFileErrors, UserFileWarning};
 use super::edit::UsersFile;
+use super::file_accounts::FileAccounts;
 use super::hashing_pool::HashingPool;
 use super::ldap::LdapSource;
 use super::name::CanonicalName;
@@ -320,6 +321,18 @@ impl UserSources {
                 log_schemes(&named.settings.name, file.current().schemes());
             }
         }
+    }
+
+    /// Whose sessions may go on, as the files say now.
+    pub(crate) fn file_accounts(&self) -> FileAccounts {
+        let stores = self.sources.iter().map(|named| {
+            let store = match &named.source {
+                Source::File(file) => Some(file.current()),
+                _ => None,
+            };
+            (named.settings.id_prefix.clone(), store)
+        });
+        FileAccounts(stores.collect())
     }
 
     fn files(&self) -> impl Iterator<Item = &WatchedDirectory> {

@@ -285,6 +285,7 @@ fn read(row: &AnyRow) -> Result<User, String> {
         roles: roles(&value("roles").unwrap_or_default()),
         claims,
         disabled,
+        session_epoch: 0,
     })
 }
 

@@ -13,11 +13,11 @@ use super::user_store::User;
 
 const MAX_ID_BYTES: usize = 128;
 
-const USER_KEYS: [&str; 6] = ["id", "username", "password", "roles", "disabled", "claims"];
+const USER_KEYS: [&str; 7] = ["id", "username", "password", "roles", "disabled", "session_epoch", "claims"];
 
 /// Claims the gateway itself sets.
-pub(super) const RESERVED_CLAIMS: [&str; 11] =
-    ["iss", "aud", "sub", "iat", "nbf", "exp", "jti", "sid", "type", "username", "roles"];
+pub(super) const RESERVED_CLAIMS: [&str; 12] =
+    ["iss", "aud", "sub", "iat", "nbf", "exp", "jti", "sid", "session_exp", "type", "username", "roles"];
 
 pub(super) type Span = Option<Range<usize>>;
 
@@ -46,6 +46,7 @@ impl<'a> Entry<'a> {
         let password = self.password();
         let roles = self.roles();
         let disabled = self.disabled();
+        let session_epoch = self.session_epoch();
         let claims = self.claims();
         let user = User {
             id: id?,
@@ -54,6 +55,7 @@ impl<'a> Entry<'a> {
             roles,
             claims,
             disabled,
+            session_epoch,
         };
         (self.diagnostics.errors.len() == errors_before).then_some(user)
     }
@@ -156,6 +158,15 @@ impl<'a> Entry<'a> {
         item.as_bool().unwrap_or_else(|| {
             self.wrong_type("disabled", "true or false", item.type_name(), "write disabled = true");
             false
+        })
+    }
+
+    fn session_epoch(&mut self) -> u64 {
+        let Some(item) = self.table.get("session_epoch") else { return 0 };
+        item.as_integer().and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or_else(|| {
+            let remedy = "write a number from 0 on; another number ends the user's sessions";
+            self.wrong_type("session_epoch", "a number from 0 on", item.type_name(), remedy);
+            0
         })
     }
 

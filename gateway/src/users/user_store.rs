@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Map, Value};
 
 use super::ldap;
@@ -24,16 +25,24 @@ pub struct User {
     pub claims: Map<String, Value>,
     /// Kept, but may not log in.
     pub disabled: bool,
+    /// Sessions that began with another number end. `users disable` counts it up, so that enabling the user again does not
+    /// give the sessions back.
+    pub session_epoch: u64,
 }
 
 impl User {
-    /// A value that changes when the password is set anew and tells nothing about it. A session that remembers it ends with the
-    /// password it began with.
+    /// A value that changes when the password is set anew or the session epoch counts up, and tells nothing about them. A session
+    /// that remembers it ends with what it began with.
     pub fn credential_fingerprint(&self) -> [u8; 16] {
-        match &self.credential {
+        let mut fingerprint = match &self.credential {
             Credential::Hash(hash) => hash.fingerprint(),
             Credential::Bind { dn, changed } => ldap::fingerprint(dn, changed),
+        };
+        if self.session_epoch > 0 {
+            let with_epoch = [&fingerprint[..], &self.session_epoch.to_be_bytes()].concat();
+            fingerprint.copy_from_slice(&digest(&SHA256, &with_epoch).as_ref()[..16]);
         }
+        fingerprint
     }
 
     /// The hash, of a user who has one here.
@@ -95,6 +104,11 @@ impl FileUserStore {
         self.by_id.get(id).cloned()
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<User>> {
+        self.by_id.values()
+    }
+
     /// How many hashes there are of each scheme.
     pub(super) fn schemes(&self) -> &BTreeMap<Scheme, usize> {
         &self.schemes
@@ -123,6 +137,7 @@ mod tests {
             roles: Vec::new(),
             claims: Map::new(),
             disabled: false,
+            session_epoch: 0,
         }
     }
 

@@ -15,5 +15,6 @@ mod proxying;
 mod redis;
 mod reloading;
 mod routing;
+mod sessions;
 mod upstreams;
 mod users;

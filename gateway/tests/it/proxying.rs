@@ -433,3 +433,84 @@ fn files_are_served_with_care() {
     }
     assert_eq!(request(gateway.address, "POST", "/index.html", &[], b"").unwrap().status, 405);
 }
+
+#[test]
+fn files_come_in_parts_compressed_and_with_the_policy_of_their_route() {
+    let upstream = Upstream::start();
+    let routes = "[[routes]]\npath = \"/\"\nstatic = \"config\"\naccess = \"public\"\n\
+        [[routes]]\npath = \"/own\"\nstatic = \"config\"\naccess = \"public\"\n\
+        content_security_policy = \"default-src 'none'\"\n\
+        [[routes]]\npath = \"/bare\"\nstatic = \"config\"\naccess = \"public\"\ncontent_security_policy = \"off\"\n";
+    let gateway = start(&upstream, routes);
+    let folder = gateway.path("config");
+    let script = "let x = 1;\n".repeat(1000);
+    std::fs::create_dir_all(folder.join("docs")).unwrap();
+    std::fs::create_dir(folder.join(".well-known")).unwrap();
+    for (name, content) in [
+        ("app.js", script.as_str()),
+        ("pre.css", "plain"),
+        ("pre.css.br", "coded"),
+        ("docs/index.html", "docs"),
+        (".well-known/security.txt", "Contact"),
+    ] {
+        std::fs::write(folder.join(name), content).unwrap();
+    }
+    let ask = |path: &str, fields: &[(&str, &str)]| get(gateway.address, path, fields).unwrap();
+
+    let part = ask("/app.js", &[("Range", "bytes=4-8"), ("Accept-Encoding", "gzip")]);
+    assert_eq!((part.status, part.text().as_str()), (206, "x = 1"));
+    assert_eq!(part.field("content-range"), Some("bytes 4-8/11000"));
+    let none = ask("/app.js", &[("Range", "bytes=11000-")]);
+    assert_eq!((none.status, none.field("content-range")), (416, Some("bytes */11000")));
+    let date = part.field("last-modified").unwrap();
+    assert_eq!(ask("/app.js", &[("If-Modified-Since", date)]).status, 304);
+    assert_eq!(ask("/app.js", &[("If-Match", "\"x\"")]).status, 412);
+
+    let gzip = ask("/app.js", &[("Accept-Encoding", "gzip")]);
+    assert_eq!((gzip.field("content-encoding"), gzip.field("vary")), (Some("gzip"), Some("Accept-Encoding")));
+    assert_eq!(gzip.field("content-length"), Some(gzip.body.len().to_string().as_str()));
+    let mut plain = String::new();
+    flate2::read::GzDecoder::new(&gzip.body[..]).read_to_string(&mut plain).unwrap();
+    assert_eq!(plain, script);
+    assert_eq!(ask("/pre.css", &[("Accept-Encoding", "br, gzip")]).text(), "coded");
+    assert_eq!(ask("/pre.css", &[]).text(), "plain");
+    let head = b"HEAD /app.js HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let told = exchange(gateway.address, head);
+    assert!(
+        String::from_utf8_lossy(&told.rest).to_lowercase().contains("content-length: 11000\r\n"),
+        "{told:?}"
+    );
+
+    let docs = ask("/docs?a=b", &[]);
+    assert_eq!((docs.status, docs.field("location")), (308, Some("/docs/?a=b")));
+    assert_eq!(ask("/docs/", &[]).text(), "docs");
+    assert_eq!(ask("/own", &[]).status, 404, "without an index.html it leads nowhere");
+    assert_eq!(ask("/.well-known/security.txt", &[]).text(), "Contact");
+
+    let default = ask("/app.js", &[]).field("content-security-policy").unwrap().to_owned();
+    assert!(default.contains("style-src 'self' 'unsafe-inline'"), "{default}");
+    assert_eq!(ask("/own/app.js", &[]).field("content-security-policy"), Some("default-src 'none'"));
+    let bare = ask("/bare/app.js", &[]);
+    assert_eq!((bare.field("content-security-policy"), bare.status), (None, 200));
+}
+
+#[test]
+fn a_fifo_in_a_folder_blocks_nothing() {
+    let upstream = Upstream::start();
+    let routes =
+        "[[routes]]\npath = \"/\"\nstatic = \"config\"\naccess = \"public\"\nindex_fallback = true\n";
+    let gateway = start(&upstream, routes);
+    let folder = gateway.path("config");
+    std::fs::write(folder.join("a.txt"), "a").unwrap();
+    for fifo in ["fifo", "a.txt.gz", "index.html"] {
+        assert!(std::process::Command::new("mkfifo").arg(folder.join(fifo)).status().unwrap().success());
+    }
+    // More than a worker has threads for files.
+    for _ in 0..10 {
+        for path in ["/fifo", "/index.html", "/", "/page"] {
+            let fields = [("Accept", "text/html"), ("Accept-Encoding", "gzip")];
+            assert_eq!(get(gateway.address, path, &fields).unwrap().status, 404, "{path}");
+        }
+    }
+    assert_eq!(get(gateway.address, "/a.txt", &[("Accept-Encoding", "gzip")]).unwrap().text(), "a");
+}

@@ -73,6 +73,7 @@ error: unknown key `acess_ttl` in [tokens]
    |
 10 | acess_ttl…
    | ^^^^^^^^^
+   |
    = help: did you mean `access_ttl`?
 
 error: `tokens.refresh_ttl`: expected a duration such as \"60s\", found integer 60
@@ -80,17 +81,20 @@ error: `tokens.refresh_ttl`: expected a duration such as \"60s\", found integer 
    |
 11 | refresh_ttl = 60
    |               ^^
+   |
+   = help: add a unit: \"60s\" for seconds, \"60ms\", \"60m\" or \"60h\"
 
 error: `log.format`: unknown value `xml`
  --> b.toml:2:10
   |
 2 | format = \"xml\"
   |          ^^^^^
+  |
   = help: known values: auto, human, json
 
 error: unknown key `acces_ttl` in [tokens]
- --> environment variable AUTH_GATEWAY__TOKENS__ACCES_TTL
-  = help: did you mean `access_ttl`?
+--> environment variable AUTH_GATEWAY__TOKENS__ACCES_TTL
+ = help: did you mean `access_ttl`?
 "
     );
 }
@@ -115,7 +119,7 @@ fn a_bad_value_in_the_environment_names_its_variable() {
     ] {
         let text = errors(&[("a.toml", &minimal())], &[(name, value)]);
         assert!(text.contains(message), "{text}");
-        assert!(text.contains(&format!(" --> environment variable {name}\n")), "{text}");
+        assert!(text.contains(&format!("--> environment variable {name}\n")), "{text}");
         assert_eq!(text.matches("error: ").count(), 1, "{text}");
     }
 }
@@ -137,13 +141,15 @@ fn a_file_that_cannot_be_read_is_reported_without_what_it_may_have_said() {
     assert_eq!(
         text,
         format!(
-            "error: the configuration file does not exist\n --> {}\n  = help: name an existing file with \
-             `--config FILE`; relative paths start at the working directory\n",
+            "error: the configuration file does not exist\n--> {}\n = help: name an existing file with `--config FILE`\n",
             missing.display()
         )
     );
+    let relative = load(&["no/such.toml".into()], []).unwrap_err().to_string();
+    let folder = std::env::current_dir().unwrap().display().to_string();
+    assert!(relative.contains("relative names start at the working directory") && relative.contains(&folder));
     let text = load(&[dir.path().into()], []).unwrap_err().to_string();
-    assert!(text.contains("cannot be read"), "{text}");
+    assert!(text.contains("is a folder"), "{text}");
     std::fs::write(&missing, b"a = 1\n# \xff").unwrap();
     let text = load(&[missing], []).unwrap_err().to_string();
     assert!(text.contains("not UTF-8 text (line 2)"), "{text}");
@@ -200,4 +206,62 @@ fn a_table_in_the_environment_that_is_not_toml_is_not_shown() {
         ],
     );
     assert!(text.contains("found a string") && !text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn who_wrote_something_else_is_told_what_to_write() {
+    for (text, message, help) in [
+        (
+            "[routes]\npath = \"/\"",
+            "`routes`: expected a list, found a table",
+            "write [[routes]], with two brackets",
+        ),
+        ("[[upstreams]]\nurls = []", "`upstreams`: expected a table, found a list", "write [upstreams.NAME]"),
+        (
+            "[[log]]\nlevel = \"info\"",
+            "`log`: expected a table, found a list",
+            "write [log] in place of [[log]]",
+        ),
+        ("log = \"info\"", "`log`: expected a table, found a string", "write [log] on a line of its own"),
+        ("[server]\nmax_body = 1", "unknown key `max_body` in [server]", "`max_body` is a key of [limits]"),
+        ("[tls]\nhsts = \"1d\"", "unknown key `tls`", "`tls` is a key of [server]"),
+        ("[server]\nport = 80", "unknown key `port` in [server]", "did you mean `listen`?"),
+        ("[jwt]\nsecret = \"x\"", "unknown key `jwt`", "did you mean `tokens`?"),
+        ("[cors]\nallowed_origins = \"x\"", "expected a list", "allowed_origins = [\"…\"]"),
+        ("[tokens]\naccess_ttl = \"90\"", "expected a duration", "\"90s\" for seconds"),
+        ("[tokens]\naccess_ttl = \"1m30\"", "expected a duration", "\"1h 30m\""),
+        ("[limits]\nmax_body = \"10M\"", "expected a size", "KiB, MiB, GiB (1024 each)"),
+        ("[limits]\nconnections = \"10\"", "expected a whole number", "without quotes"),
+        ("[log]\naccess = \"yes\"", "expected true or false", "without quotes"),
+        ("[server]\ntls = true", "`server.tls`: expected a table", "write [server.tls]"),
+        ("[log]\nfile = \"x\"", "unknown key `file` in [log]", "known keys here: level"),
+        ("[warnings]\nsilence = [\"plain-htp\"]", "there is no warning `plain-htp`", "`plain-http`"),
+    ] {
+        // A table at the end of the file, so that what stands before it is not in it.
+        let top = !text.starts_with('[');
+        let file = if top { format!("{text}\n{}", minimal()) } else { minimal() + text };
+        let file = if text.starts_with("[routes]") { format!("{USERS}{text}") } else { file };
+        let file = if text.starts_with("[[upstreams]]") {
+            format!("{USERS}{text}\n[[routes]]\npath = \"/\"\nstatic = \"src\"")
+        } else {
+            file
+        };
+        let told = errors(&[("a.toml", &file)], &[]);
+        assert_eq!(told.matches("error: ").count(), 1, "{told}");
+        assert!(told.contains(message) && told.contains(help), "{text}: {told}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_again_is_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for (path, why) in [("/dev/zero", "is a device"), (socket.to_str().unwrap(), "is a socket")] {
+        let text = load(&[path.into()], []).unwrap_err().to_string();
+        assert!(text.contains(why), "{text}");
+        let secret = minimal() + &format!("[tokens]\nalgorithm = \"HS256\"\nsecret_file = \"{path}\"");
+        let text = errors(&[("a.toml", &secret)], &[]);
+        assert!(text.contains(why), "{text}");
+    }
 }

@@ -2,18 +2,21 @@
 
 use std::net::Ipv6Addr;
 
-use crate::config::entry::{Refusal, quoted};
-use crate::config::settings::Cors;
-use crate::config::table::Table;
+use crate::config::declaration::{section, texts};
+use crate::config::entry::{InvalidValue, quoted};
 
-pub(super) fn cors(table: &mut Table<'_>) -> Cors {
-    Cors { allowed_origins: table.take("allowed_origins").list_of(origin).unwrap_or_default() }
+section! {
+    /// Which pages of other origins may call the gateway from a browser.
+    pub struct Cors {
+        /// Pages of other origins that may call the gateway, each exactly as browsers send it: no "*", no path.
+        allowed_origins: Vec<String> = texts(origin).or_empty().example("[\"http://localhost:5173\"]");
+    }
 }
 
 /// An origin exactly as browsers send it (Fetch, RFC 6454 section 6.2): it is compared byte for byte.
-fn origin(text: &str) -> Result<String, Refusal> {
+fn origin(text: &str) -> Result<String, InvalidValue> {
     let example = "write it like \"https://app.example\" or \"http://localhost:5173\"";
-    let refuse = |why: String, help: &str| Err(Refusal::new(format!("the origin {why}")).help(help));
+    let refuse = |why: String, help: &str| Err(InvalidValue::new(format!("the origin {why}")).help(help));
     if text.contains('*') {
         let why = "may not be a pattern: any page on the web could then act with its visitor's tokens".into();
         return refuse(why, "list every origin by its full name");

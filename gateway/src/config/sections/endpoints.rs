@@ -1,21 +1,25 @@
 //! `[endpoints]`: where the gateway's own endpoints live.
 
-use super::path_shape;
-use crate::config::entry::Refusal;
-use crate::config::settings::Endpoints;
-use crate::config::table::Table;
+use super::path_pattern;
+use crate::config::declaration::{section, text};
+use crate::config::entry::InvalidValue;
 
 const JWKS: &str = "/.well-known/jwks.json";
 
-pub(super) fn endpoints(table: &mut Table<'_>) -> Endpoints {
-    Endpoints { prefix: table.take("prefix").parse(prefix).unwrap_or_default() }
+section! {
+    /// Where the gateway's own endpoints live.
+    pub struct Endpoints {
+        /// "" gives /login, /refresh, /logout, /logout-all; "/auth" gives /auth/login and so on. It does not move
+        /// /.well-known/jwks.json, which would not be well known elsewhere (RFC 8615).
+        prefix: String = text(prefix).or_empty();
+    }
 }
 
-fn prefix(text: &str) -> Result<String, Refusal> {
+fn prefix(text: &str) -> Result<String, InvalidValue> {
     match text {
         "" => {}
-        "/" => return Err(Refusal::new("the prefix is a slash alone").help("write \"\" for no prefix")),
-        _ => path_shape::segments(text).map_err(|r| r.help("write it like \"/auth\""))?,
+        "/" => return Err(InvalidValue::new("the prefix is a slash alone").help("write \"\" for no prefix")),
+        _ => path_pattern::segments(text).map_err(|r| r.help("write it like \"/auth\""))?,
     }
     Ok(text.to_owned())
 }
@@ -24,7 +28,7 @@ fn prefix(text: &str) -> Result<String, Refusal> {
 pub(super) fn reserved_paths(endpoints: &Endpoints) -> Vec<String> {
     let below = |name: &str| format!("{}{name}", endpoints.prefix);
     let mut paths: Vec<String> =
-        ["/login", "/refresh", "/logout", "/logout-all", JWKS].into_iter().map(below).collect();
+        ["/login", "/refresh", "/logout", "/logout-all", "/sessions", JWKS].into_iter().map(below).collect();
     if !endpoints.prefix.is_empty() {
         paths.push(JWKS.to_owned());
     }

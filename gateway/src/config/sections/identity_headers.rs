@@ -1,11 +1,40 @@
 //! `[identity_headers]`: which claims the upstream sees, and under which names.
 
+use crate::config::declaration::{Key, Shape, section};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, Refusal, quoted};
-use crate::config::place::Place;
-use crate::config::settings::IdentityHeader;
-use crate::config::suggestion::suggest;
+use crate::config::did_you_mean::suggest;
+use crate::config::entry::{Entry, InvalidValue, quoted};
+use crate::config::source_span::SourceSpan;
 use crate::config::table::Table;
+
+/// One entry of `[identity_headers]`, which maps claims to header names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityHeader {
+    /// The claim's name.
+    pub claim: String,
+    /// The header's name, in the spelling the upstream gets.
+    pub header: String,
+}
+
+section! {
+    /// Which claims the upstream sees under which names; "" switches one off. Other claims (iss, aud, exp, jti, ...) can be
+    /// added. What clients send under these names never arrives.
+    pub(super) struct DefaultHeaders {
+        /// The user's name.
+        username: () = name("X-Auth-User");
+        /// The user's id.
+        sub: () = name("X-Auth-Subject");
+        /// The user's roles, with commas between them.
+        roles: () = name("X-Auth-Roles");
+        /// The session's id.
+        sid: () = name("X-Auth-Session");
+    }
+}
+
+/// Only declared here: names are read together with those of other claims.
+fn name(default: &'static str) -> Key<()> {
+    Key::new(Shape::Text, |_| ()).standard(default)
+}
 
 pub(super) const DEFAULTS: [(&str, &str); 4] = [
     ("username", "X-Auth-User"),
@@ -20,44 +49,20 @@ const CLAIMS: [&str; 11] =
 
 /// Fields that frame a message, belong to one hop, carry credentials, or are the gateway's own to set. A claim under
 /// such a name could smuggle a request or forge where it came from.
-const RESERVED: [&str; 25] = [
-    "authorization",
-    "connection",
-    "cookie",
-    "date",
-    "expect",
-    "forwarded",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "origin",
-    "proxy",
-    "range",
-    "set-cookie",
-    "te",
-    "trailer",
-    "trailers",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    "x-real-ip",
-    "x-request-id",
-    "www-authenticate",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-http-method-override",
-];
+const RESERVED: &str = "authorization connection cookie date expect forwarded host http2-settings keep-alive origin proxy range \
+    set-cookie te trailer trailers transfer-encoding upgrade via x-real-ip x-request-id www-authenticate \
+    x-original-url x-rewrite-url x-http-method-override";
 
 const RESERVED_PREFIXES: [&str; 3] = ["content-", "proxy-", "x-forwarded-"];
 
-pub(super) fn identity_headers(table: &mut Table<'_>) -> Vec<IdentityHeader> {
-    let mut headers: Vec<(IdentityHeader, Place)> = DEFAULTS
+pub(super) fn identity_headers(table: &Table<'_>) -> Vec<IdentityHeader> {
+    let mut headers: Vec<(IdentityHeader, SourceSpan)> = DEFAULTS
         .iter()
         .map(|(claim, header)| {
-            (IdentityHeader { claim: (*claim).into(), header: (*header).into() }, Place::Nowhere)
+            (IdentityHeader { claim: (*claim).into(), header: (*header).into() }, SourceSpan::Nowhere)
         })
         .collect();
-    for (claim, entry) in table.take_all() {
+    for (claim, entry) in table.entries() {
         let Some(header) = entry.parse(header_name) else { continue };
         warn_of_unknown_claim(&claim, &entry);
         let placed = (IdentityHeader { claim, header }, entry.place());
@@ -94,10 +99,16 @@ pub(super) fn identity_headers(table: &mut Table<'_>) -> Vec<IdentityHeader> {
 
 fn warn_of_unknown_claim(claim: &str, entry: &Entry<'_>) {
     if !CLAIMS.contains(&claim) {
-        entry.warn(Refusal {
-            message: format!("the gateway's tokens have no claim {}, so this is never sent", quoted(claim)),
-            help: suggest("claims", claim, &CLAIMS),
-        });
+        entry.warn(
+            "unknown-claim",
+            InvalidValue {
+                message: format!(
+                    "the gateway's tokens have no claim {}, so this is never sent",
+                    quoted(claim)
+                ),
+                help: suggest("claims", claim, &CLAIMS),
+            },
+        );
     }
 }
 
@@ -106,21 +117,21 @@ pub(super) fn fold(header: &str) -> String {
     header.to_ascii_lowercase().replace('_', "-")
 }
 
-fn header_name(text: &str) -> Result<String, Refusal> {
+fn header_name(text: &str) -> Result<String, InvalidValue> {
     let folded = fold(text);
-    let reserved = RESERVED.contains(&folded.as_str())
+    let reserved = RESERVED.split(' ').any(|name| name == folded)
         || RESERVED_PREFIXES.iter().any(|prefix| folded.starts_with(prefix));
     if reserved {
-        return Err(Refusal::new(format!("the header {} may not carry a claim", quoted(text))).help(
+        return Err(InvalidValue::new(format!("the header {} may not carry a claim", quoted(text))).help(
             "it has a meaning of its own in HTTP or is set by the gateway: use a name such as X-Auth-User",
         ));
     }
     if !text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') || text.starts_with('-') {
-        return Err(Refusal::new(format!("{} is not a header name for a claim", quoted(text)))
+        return Err(InvalidValue::new(format!("{} is not a header name for a claim", quoted(text)))
             .help("use letters, digits and hyphens, such as X-Auth-User"));
     }
     if text.len() > 64 {
-        return Err(Refusal::new("the header name is longer than 64 characters"));
+        return Err(InvalidValue::new("the header name is longer than 64 characters"));
     }
     Ok(text.to_owned())
 }

@@ -1,45 +1,69 @@
 //! `[limits]`: how much is read from a client and how long is waited for it.
 
-use super::{DAY, HOUR, MINUTE, cores, seconds, up_to};
-use crate::config::entry::{Entry, Refusal};
-use crate::config::settings::Limits;
+use std::time::Duration;
+
+use super::{DAY, HOUR, cores, up_to};
+use crate::config::declaration::{Key, duration, integer, section, size};
+use crate::config::entry::InvalidValue;
 use crate::config::table::Table;
 
-pub(super) fn limits(table: &mut Table<'_>) -> Limits {
-    let request_line = table.take("request_line").size(512..=64 << 10).unwrap_or(8 << 10);
-    let block_entry = table.take("header_block");
-    let header_block = block_entry.size(1024..=1 << 20).unwrap_or(32 << 10);
-    if block_entry.is_given() && header_block < request_line {
-        block_entry.refuse(
-            Refusal::new("is smaller than `limits.request_line`, which is a part of it")
-                .help(format!("make it more than {request_line} bytes")),
-        );
+section! {
+    /// How much is read from a client and how long is waited for it.
+    pub struct Limits {
+        /// Bytes of a request line; longer is 414.
+        request_line: usize = size(512..=64 << 10).default("8KiB");
+        /// Bytes of a request line and all fields; longer is 431.
+        header_block: usize = size(1024..=1 << 20).default("32KiB");
+        /// Fields of a request; more is 431.
+        header_fields: usize = integer(10..=1000).default("100");
+        /// A request's body, on routes that say nothing else: more is 413. 0: no limit.
+        max_body: u64 = max_body().default("100MiB");
+        /// Connections of the whole process; more are closed at accept.
+        connections: usize = integer(1..=1_000_000).default("10000");
+        /// Connections of one IPv4 address or IPv6 /64; more are closed at accept. Trusted proxies are not counted.
+        connections_per_source: usize = integer(1..=1_000_000).default("1000");
+        /// For the TLS handshake and a PROXY protocol header.
+        handshake_timeout: Duration = duration(up_to(HOUR)).default("10s");
+        /// Requests that may be under way at once on one HTTP/2 connection.
+        streams: u32 = integer(1..=10_000).default("100");
+        /// From accept to the first byte.
+        first_byte_timeout: Duration = duration(up_to(HOUR)).default("10s");
+        /// From the first byte of a request's head to its last; then 408.
+        header_timeout: Duration = duration(up_to(HOUR)).default("15s");
+        /// Between two reads of a request's body; then 408.
+        body_timeout: Duration = duration(up_to(HOUR)).default("30s");
+        /// For a whole body at the gateway's own endpoints; then 408.
+        login_body_timeout: Duration = duration(up_to(HOUR)).default("10s");
+        /// For a client that does not read its answer.
+        write_timeout: Duration = duration(up_to(HOUR)).default("30s");
+        /// Between two requests of a connection.
+        idle_timeout: Duration = duration(up_to(HOUR)).default("60s");
+        /// For a WebSocket on which neither side sends anything.
+        tunnel_timeout: Duration = duration(up_to(DAY)).default("5m");
+        /// Logins that may wait for a thread that hashes; more are answered 503.
+        hash_queue: usize = integer(0..=10_000).default("64").restart();
+        /// Threads that hash passwords. They yield to everything else on the machine (niceness 15, Linux).
+        hash_threads: usize = integer(1..=1024).or("one per core", cores).example("2").restart();
+        /// Verified tokens that each worker remembers.
+        token_cache: usize = integer(1..=1 << 20).default("8192");
     }
-    Limits {
-        request_line,
-        header_block,
-        header_fields: table.take("header_fields").integer(10..=1000).unwrap_or(100),
-        max_body: max_body(&table.take("max_body")).unwrap_or(100 << 20),
-        connections: table.take("connections").integer(1..=1_000_000).unwrap_or(10_000),
-        connections_per_source: table.take("connections_per_source").integer(1..=1_000_000).unwrap_or(1000),
-        handshake_timeout: table.take("handshake_timeout").duration(up_to(HOUR)).unwrap_or(seconds(10)),
-        streams: table.take("streams").integer(1..=10_000).unwrap_or(100),
-        first_byte_timeout: table.take("first_byte_timeout").duration(up_to(HOUR)).unwrap_or(seconds(10)),
-        header_timeout: table.take("header_timeout").duration(up_to(HOUR)).unwrap_or(seconds(15)),
-        body_timeout: table.take("body_timeout").duration(up_to(HOUR)).unwrap_or(seconds(30)),
-        login_body_timeout: table.take("login_body_timeout").duration(up_to(HOUR)).unwrap_or(seconds(10)),
-        write_timeout: table.take("write_timeout").duration(up_to(HOUR)).unwrap_or(seconds(30)),
-        idle_timeout: table.take("idle_timeout").duration(up_to(HOUR)).unwrap_or(MINUTE),
-        tunnel_timeout: table.take("tunnel_timeout").duration(up_to(DAY)).unwrap_or(5 * MINUTE),
-        hash_queue: table.take("hash_queue").integer(0..=10_000).unwrap_or(64),
-        hash_threads: table.take("hash_threads").integer(1..=1024).unwrap_or_else(cores),
-        token_cache: table.take("token_cache").integer(1..=1 << 20).unwrap_or(8192),
+}
+
+impl Limits {
+    pub(super) fn check(&self, table: &Table<'_>) {
+        let block = table.entry("header_block");
+        if block.is_given() && self.header_block < self.request_line {
+            block.refuse(
+                InvalidValue::new("is smaller than `limits.request_line`, which is a part of it")
+                    .help(format!("make it more than {} bytes", self.request_line)),
+            );
+        }
     }
 }
 
 /// A most for bodies, where 0 is none.
-pub(super) fn max_body(entry: &Entry<'_>) -> Option<u64> {
-    entry.size(0..=1 << 50).map(|most| if most == 0 { u64::MAX } else { most })
+pub(super) fn max_body() -> Key<Option<u64>> {
+    size(0..=1 << 50).map(|most| if most == 0 { u64::MAX } else { most })
 }
 
 #[cfg(test)]

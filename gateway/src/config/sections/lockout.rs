@@ -1,34 +1,47 @@
 //! `[lockout]`: when a user name is locked, and for how long.
 
-use super::{DAY, MINUTE, up_to};
-use crate::config::entry::Refusal;
-use crate::config::settings::Lockout;
+use std::time::Duration;
+
+use super::{DAY, up_to};
+use crate::config::declaration::{duration, integer, section};
+use crate::config::entry::InvalidValue;
 use crate::config::table::Table;
 
-pub(super) fn lockout(table: &mut Table<'_>) -> Lockout {
-    let max_failures = table.take("max_failures").integer(1..=1000).unwrap_or(5);
-    let window = table.take("window").duration(up_to(DAY)).unwrap_or(15 * MINUTE);
-    let duration = table.take("duration").duration(up_to(30 * DAY)).unwrap_or(15 * MINUTE);
-    let escalation = table.take("escalation").integer(1..=100).unwrap_or(1);
-    let max_entry = table.take("max_duration");
-    let max_duration = max_entry.duration(up_to(30 * DAY));
-    if max_duration.is_some_and(|max| max < duration) {
-        max_entry.refuse(
-            Refusal::new("is shorter than `lockout.duration`, how long a first lock lasts")
-                .help("make it longer, or leave it out"),
-        );
+section! {
+    /// When a user name is locked, and for how long. `auth-gateway users unlock NAME` takes a lock off.
+    pub struct Lockout {
+        /// So many failures within the window lock the user name.
+        max_failures: u32 = integer(1..=1000).default("5");
+        /// The window in which failures count.
+        window: Duration = duration(up_to(DAY)).default("15m");
+        /// How long a first lock lasts.
+        duration: Duration = duration(up_to(30 * DAY)).default("15m");
+        /// Each further lock lasts so many times as long as the one before, up to max_duration; 1: all last alike. A right
+        /// password ends the row, and so does max_duration without a lock.
+        escalation: u32 = integer(1..=100).default("1");
+        /// The longest lock, where they escalate.
+        max_duration: Duration =
+            duration(up_to(30 * DAY)).or("24h, or duration where that is longer", || DAY).example("\"24h\"");
     }
-    Lockout {
-        max_failures,
-        window,
-        duration,
-        escalation,
-        max_duration: max_duration.unwrap_or(duration.max(DAY)),
+}
+
+impl Lockout {
+    pub(super) fn check(&mut self, table: &Table<'_>) {
+        let longest = table.entry("max_duration");
+        if !longest.is_given() {
+            self.max_duration = DAY.max(self.duration);
+        } else if self.max_duration < self.duration {
+            longest.refuse(
+                InvalidValue::new("is shorter than `lockout.duration`, how long a first lock lasts")
+                    .help("make it longer, or leave it out"),
+            );
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::MINUTE;
     use super::super::test_support::{complaints, minimal, settings};
     use super::*;
 

@@ -1,36 +1,49 @@
 //! `[log]`: what is written to standard error.
 
+use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::entry::{Refusal, quoted};
-use crate::config::settings::{Log, LogFormat};
-use crate::config::suggestion::suggest;
-use crate::config::table::Table;
+use crate::config::declaration::{boolean, choice, section, text};
+use crate::config::did_you_mean::suggest;
+use crate::config::entry::{InvalidValue, quoted};
 
-const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
-
-pub(super) fn log(table: &mut Table<'_>) -> Log {
-    Log {
-        level: table.take("level").parse(filter).unwrap_or_else(|| "info".to_owned()),
-        format: table
-            .take("format")
-            .choice(&[("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)])
-            .unwrap_or(LogFormat::Auto),
-        access: table.take("access").boolean().unwrap_or(true),
+section! {
+    /// What is written to standard error.
+    pub struct Log {
+        /// error, warn, info, debug, trace, off, or a filter such as "info,auth_gateway=debug".
+        level: String = text(filter).default("info");
+        /// "human", "json", or "auto": human on a terminal.
+        format: LogFormat = choice().default("auto");
+        /// One line for each request.
+        access: bool = boolean().default("true");
     }
 }
 
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Human on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Human,
+    /// For programs: one JSON object a line.
+    Json,
+}
+
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+
 /// A filter. One that is a single word must be a level: tracing would take a misspelt one for a module's name and
 /// log nothing.
-fn filter(text: &str) -> Result<String, Refusal> {
+fn filter(text: &str) -> Result<String, InvalidValue> {
     let word = text.trim();
     let is_word = word.chars().all(|c| c.is_ascii_alphanumeric());
     if is_word && !LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word)) {
         let message = format!("unknown log level {}", quoted(text));
-        return Err(Refusal { message, help: suggest("known levels", word, &LEVELS) });
+        return Err(InvalidValue { message, help: suggest("known levels", word, &LEVELS) });
     }
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|_| {
-        Refusal::new(format!("{} is not a log filter", quoted(text)))
+        InvalidValue::new(format!("{} is not a log filter", quoted(text)))
             .help("write a level such as \"info\", or \"info,auth_gateway=debug\"")
     })
 }

@@ -1,225 +1,275 @@
 //! `[store.redis]`: which Redis, and as whom.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::secret::{self, Given};
-use super::store::file_name;
-use super::upstreams::is_host;
-use super::users::readable;
+use serde::Deserialize;
+
+use super::files::existing_file;
+use super::secret::{self, SecretSource, secret};
+use super::upstreams::{check_tls_files, is_host};
 use super::{DAY, seconds};
+use crate::config::declaration::{boolean, choice, duration, section, text, texts};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, Refusal, quoted};
-use crate::config::settings::{Redis, RedisAddress, RedisLogin, RedisServers, RedisTls, Revocation};
+use crate::config::entry::{InvalidValue, quoted};
+pub(super) use crate::config::settings::Redis;
+use crate::config::settings::{RedisAddress, RedisLogin, RedisServers, RedisTimeouts, RedisTls, Revocation};
 use crate::config::table::Table;
+
+section! {
+    /// For kind = "redis" only: url, sentinels or cluster; rediss:// in place of redis:// is TLS.
+    pub(super) struct RedisKeys {
+        /// One server, 6379 unless said otherwise; /3 at the end is database 3.
+        url: Option<Url> = text(url).example("\"redis://127.0.0.1:6379\"");
+        /// Sentinels, 26379 unless said otherwise.
+        sentinels: Option<Vec<Url>> = texts(url).example("[\"redis://10.0.0.1\", \"redis://10.0.0.2\", \"redis://10.0.0.3\"]");
+        /// The name by which Sentinels know the master.
+        master_name: String = text(name).default("mymaster");
+        /// Some nodes of a cluster; they know the others.
+        cluster: Option<Vec<Url>> = texts(url).example("[\"redis://10.0.0.1\", \"redis://10.0.0.2\"]");
+        /// The gateway's ACL user at Redis; without one, the user "default".
+        username: Option<String> = text(name).example("\"auth-gateway\"");
+        /// A file with that user's password.
+        password: SecretSource = secret("\"secrets/redis\"", "\"…\"");
+        /// The gateway's user at Sentinels, which have users of their own.
+        sentinel_username: Option<String> = text(name).example("\"auth-gateway\"");
+        /// A file with that user's password.
+        sentinel_password: SecretSource = secret("\"secrets/sentinel\"", "\"…\"");
+        /// PEM certificates to trust instead of the system's.
+        ca_file: Option<PathBuf> = text(existing_file).example("\"secrets/redis-ca.pem\"");
+        /// A client certificate, PEM, where Redis asks for one.
+        client_certificate_file: Option<PathBuf> = text(existing_file).example("\"secrets/redis-client.pem\"");
+        /// Its key.
+        client_key_file: Option<PathBuf> = text(existing_file).example("\"secrets/redis-client.key\"");
+        /// What keys and channels begin with. Gateways that share their sessions have the same; others need another.
+        key_prefix: String = text(key_prefix).default("auth-gateway");
+        /// Access tokens while Redis cannot be heard: "bounded" lets them pass by what was heard last, "strict" answers 503.
+        revocation: Mode = choice().default("bounded");
+        /// With "bounded": after so long without a word, requests with tokens are answered 503.
+        max_staleness: Option<Duration> = duration(seconds(2)..=DAY).fallback("never").example("\"10m\"");
+        /// Whether a gateway that cannot reach Redis when it starts ends, instead of waiting for it.
+        required_at_start: bool = boolean().default("false");
+        /// For the answer to one command.
+        command_timeout: Duration = duration(millis(10)..=seconds(300)).default("250ms");
+        /// For a connection: name, TCP, TLS and login.
+        connect_timeout: Duration = duration(millis(10)..=seconds(300)).default("1s");
+        /// For what a request asks of Redis, with a second try and the wait for a new connection.
+        operation_timeout: Option<Duration> = duration(millis(10)..=seconds(300))
+            .fallback("1s, or four times command_timeout where that is longer")
+            .example("\"1s\"");
+        /// How long a start waits while Redis says nothing.
+        start_timeout: Option<Duration> =
+            duration(millis(10)..=seconds(300)).fallback("1s, or 4s with required_at_start").example("\"1s\"");
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mode {
+    Bounded,
+    Strict,
+}
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
 
 /// Redis's own port, and that of Sentinels.
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
 /// One of `redis://` and `rediss://`, with what follows.
-struct Url {
-    address: RedisAddress,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Url {
+    host: String,
+    port: Option<u16>,
     database: Option<i64>,
     tls: bool,
 }
 
-/// Reads the section; `wanted` where `store.kind` asks for it.
-pub(super) fn redis(table: &mut Table<'_>, wanted: bool) -> Redis {
-    if !wanted && !table.is_empty() {
-        let message = "`store.redis`: has no effect: `store.kind` is not \"redis\"";
-        table.report().push(Diagnostic::warning(message.to_owned()).at(table.place()));
-    }
-    let (servers, tls) = servers(table, wanted);
-    Redis {
-        servers,
-        tls: certificates(table, tls),
-        login: login(table, "username", "password"),
-        key_prefix: table.take("key_prefix").parse(key_prefix).unwrap_or_else(|| "auth-gateway".to_owned()),
-        revocation: revocation(table),
-        required_at_start: table.take("required_at_start").boolean().unwrap_or(false),
+impl Url {
+    fn address(self, default_port: u16) -> RedisAddress {
+        RedisAddress { host: self.host, port: self.port.unwrap_or(default_port) }
     }
 }
 
-/// The servers, and whether they are spoken to over TLS.
-fn servers(table: &mut Table<'_>, wanted: bool) -> (RedisServers, bool) {
-    let (url_entry, sentinels, cluster) = (table.take("url"), table.take("sentinels"), table.take("cluster"));
-    let master_name = table.take("master_name");
-    let sentinel_login = login(table, "sentinel_username", "sentinel_password");
-    let given: Vec<&Entry<'_>> =
-        [&url_entry, &sentinels, &cluster].into_iter().filter(|e| e.is_given()).collect();
+impl RedisKeys {
+    /// `wanted` where `store.kind` asks for it.
+    pub(super) fn settings(self, table: &Table<'_>, wanted: bool) -> Redis {
+        if !wanted && !table.is_empty() {
+            let message = "`store.redis`: has no effect: `store.kind` is not \"redis\"";
+            table.report().push(Diagnostic::warning("no-effect", message.to_owned()).at(table.place()));
+        }
+        one_of_three(table, wanted);
+        let timeouts = self.timeouts(table);
+        let login = login_of(table, self.username, self.password, ["username", "password"]);
+        let sentinel_keys = ["sentinel_username", "sentinel_password"];
+        let sentinel_login = login_of(table, self.sentinel_username, self.sentinel_password, sentinel_keys);
+        let master_name = table.entry("master_name");
+        if self.sentinels.is_none() && !table.entry("sentinels").is_given() && master_name.is_given() {
+            master_name.warn("no-effect", InvalidValue::new("has no effect without `sentinels`"));
+        }
+        let (servers, tls) = if let Some(urls) = self.sentinels {
+            let (sentinels, tls) = addresses(table, "sentinels", urls, SENTINEL_PORT);
+            let master_name = self.master_name;
+            (RedisServers::Sentinel { sentinels, master_name, login: sentinel_login }, tls)
+        } else if let Some(urls) = self.cluster {
+            let (nodes, tls) = addresses(table, "cluster", urls, PORT);
+            (RedisServers::Cluster(nodes), tls)
+        } else {
+            let url =
+                self.url.unwrap_or(Url { host: "127.0.0.1".into(), port: None, database: None, tls: false });
+            let (tls, database) = (url.tls, url.database.unwrap_or(0));
+            (RedisServers::Single { server: url.address(PORT), database }, tls)
+        };
+        let files = ["ca_file", "client_certificate_file", "client_key_file"];
+        check_tls_files(table, (!tls).then_some("begin the URL with rediss://"), files);
+        let client = self.client_certificate_file.zip(self.client_key_file);
+        let (strict, staleness) = (self.revocation == Mode::Strict, table.entry("max_staleness"));
+        if strict && staleness.is_given() {
+            staleness.warn("no-effect", InvalidValue::new("has no effect: `strict` allows for one second"));
+        }
+        let max_staleness = self.max_staleness;
+        Redis {
+            servers,
+            tls: tls.then_some(RedisTls { ca_file: self.ca_file, client }),
+            login,
+            key_prefix: self.key_prefix,
+            revocation: if strict { Revocation::Strict } else { Revocation::Bounded { max_staleness } },
+            required_at_start: self.required_at_start,
+            timeouts,
+        }
+    }
+
+    /// An operation needs the time of at least one command.
+    fn timeouts(&self, table: &Table<'_>) -> RedisTimeouts {
+        let (connect, command) = (self.connect_timeout, self.command_timeout);
+        if self.operation_timeout.is_some_and(|operation| operation < command) {
+            let why = "is shorter than `store.redis.command_timeout`, which one command may take";
+            let entry = table.entry("operation_timeout");
+            entry.refuse(InvalidValue::new(why).help("make it two to four times as long"));
+        }
+        let defaults = RedisTimeouts::default();
+        let operation = self.operation_timeout.unwrap_or(defaults.operation.max(4 * command));
+        let start = if self.required_at_start { seconds(4) } else { defaults.start };
+        RedisTimeouts { connect, command, operation, start: self.start_timeout.unwrap_or(start) }
+    }
+}
+
+/// Reports where none or several of the three ways to name servers are given.
+fn one_of_three(table: &Table<'_>, wanted: bool) {
+    let entries = ["url", "sentinels", "cluster"].map(|key| table.entry(key));
+    let given: Vec<_> = entries.iter().filter(|entry| entry.is_given()).collect();
     match given[..] {
-        [_] => {}
-        [] if !wanted => {}
-        [] => table.report().push_missing(
+        [] if wanted => table.report().push_missing(
             Diagnostic::error("`store.redis.url` is missing").at(table.place()).help(
                 "write url = \"redis://127.0.0.1:6379\", or sentinels = [...], or cluster = [...] in [store.redis]",
             ),
         ),
-        [first, second, ..] => first.report(
-            Diagnostic::error(format!("both `{}` and `{}` are given", first.name(), second.name()))
-                .at(second.key_place())
-                .related(format!("`{}` is here", first.name()), first.key_place())
-                .help("one server has a `url`, Sentinels are listed in `sentinels`, a cluster's nodes in `cluster`"),
+        [first, second, ..] => second.refuse_beside(
+            first,
+            "one server has a `url`, Sentinels are listed in `sentinels`, a cluster's nodes in `cluster`",
         ),
-    }
-    if !sentinels.is_given() && master_name.is_given() {
-        master_name.warn(Refusal::new("has no effect without `sentinels`"));
-    }
-    if sentinels.is_given() {
-        let (sentinels, tls) = addresses(&sentinels, SENTINEL_PORT);
-        let master_name = master_name.parse(name).unwrap_or_else(|| "mymaster".to_owned());
-        (RedisServers::Sentinel { sentinels, master_name, login: sentinel_login }, tls)
-    } else if cluster.is_given() {
-        let (nodes, tls) = addresses(&cluster, PORT);
-        (RedisServers::Cluster(nodes), tls)
-    } else {
-        let url = url_entry.parse(|text| url(text, PORT));
-        let tls = url.as_ref().is_some_and(|url| url.tls);
-        let database = url.as_ref().and_then(|url| url.database).unwrap_or(0);
-        let server = url.map(|url| url.address);
-        let server = server.unwrap_or_else(|| RedisAddress { host: "127.0.0.1".to_owned(), port: PORT });
-        (RedisServers::Single { server, database }, tls)
+        _ => {}
     }
 }
 
 /// The servers of a list, which are all spoken to in the same way.
-fn addresses(entry: &Entry<'_>, port: u16) -> (Vec<RedisAddress>, bool) {
-    let urls: Vec<Url> = entry.list_of(|text| url(text, port)).unwrap_or_default();
+fn addresses(table: &Table<'_>, key: &str, urls: Vec<Url>, port: u16) -> (Vec<RedisAddress>, bool) {
+    let entry = table.entry(key);
     let tls = urls.first().is_some_and(|url| url.tls);
+    let refuse = |why: &str, help: &str| entry.refuse(InvalidValue::new(why).help(help));
     if entry.list().is_some_and(|list| list.is_empty()) {
-        entry.refuse(Refusal::new("needs at least one URL").help("write it like [\"redis://10.0.0.1\"]"));
+        refuse("needs at least one URL", "write it like [\"redis://10.0.0.1\"]");
     }
     if urls.iter().any(|url| url.tls != tls) {
-        entry
-            .refuse(Refusal::new("mixes redis:// and rediss://").help("use TLS for all of them or for none"));
+        refuse("mixes redis:// and rediss://", "use TLS for all of them or for none");
     }
     if urls.iter().any(|url| url.database.is_some()) {
-        entry.refuse(
-            Refusal::new("names a database")
-                .help("Sentinels have none and a cluster has only database 0: leave it out"),
-        );
+        refuse("names a database", "Sentinels have none and a cluster has only database 0: leave it out");
     }
-    (urls.into_iter().map(|url| url.address).collect(), tls)
+    (urls.into_iter().map(|url| url.address(port)).collect(), tls)
 }
 
-fn url(text: &str, default_port: u16) -> Result<Url, Refusal> {
+fn url(text: &str) -> Result<Url, InvalidValue> {
     let example = "write it like \"redis://127.0.0.1:6379\", or \"rediss://…\" for TLS";
     // First of all, so that a password is never part of a message.
     if text.contains('@') {
-        return Err(Refusal::new("a Redis URL may not contain a user name or a password here")
+        return Err(InvalidValue::new("a Redis URL may not contain a user name or a password here")
             .help("set `username` and `password_file` beside it"));
     }
     let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(Refusal::new(format!("{} is not a URL", quoted(text))).help(example));
+        return Err(InvalidValue::new(format!("{} is not a URL", quoted(text))).help(example));
     };
     let tls = match scheme {
         "redis" => false,
         "rediss" => true,
-        _ => return Err(Refusal::new(format!("unknown scheme {}", quoted(scheme))).help(example)),
+        _ => return Err(InvalidValue::new(format!("unknown scheme {}", quoted(scheme))).help(example)),
     };
     let (authority, database) = match rest.split_once('/') {
         None | Some((_, "")) => (rest.trim_end_matches('/'), Some(None)),
         Some((authority, number)) => (authority, number.parse().ok().filter(|n| *n >= 0).map(Some)),
     };
     let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok().filter(|port| *port != 0)),
-        _ => (authority, Some(default_port)),
+        Some((host, port)) if !port.ends_with(']') => {
+            (host, port.parse().ok().filter(|port| *port != 0).map(Some))
+        }
+        _ => (authority, Some(None)),
     };
     let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) => address.parse::<std::net::Ipv6Addr>().ok().map(|address| address.to_string()),
         None => is_host(host).then(|| host.to_ascii_lowercase()),
     };
     match (host, port, database) {
-        (Some(host), Some(port), Some(database)) => {
-            Ok(Url { address: RedisAddress { host, port }, database, tls })
-        }
+        (Some(host), Some(port), Some(database)) => Ok(Url { host, port, database, tls }),
         _ => {
-            Err(Refusal::new(format!("{} is not {scheme}://host:port/database", quoted(text))).help(example))
+            Err(InvalidValue::new(format!("{} is not {scheme}://host:port/database", quoted(text)))
+                .help(example))
         }
     }
 }
 
-fn login(table: &mut Table<'_>, username: &str, password: &str) -> RedisLogin {
-    let user = table.take(username);
-    let password_entry = secret::take(table, password);
-    let login = RedisLogin {
-        username: user.parse(name),
-        password: match password_entry {
-            Given::Secret(secret) => match String::from_utf8(secret.bytes) {
-                Ok(password) => Some(password),
-                Err(_) => {
-                    secret.entry.refuse(Refusal::new("the password is not UTF-8 text"));
-                    None
-                }
-            },
-            Given::Unusable => return RedisLogin::default(),
-            Given::Nothing => None,
-        },
+fn login_of(
+    table: &Table<'_>,
+    username: Option<String>,
+    password: SecretSource,
+    keys: [&str; 2],
+) -> RedisLogin {
+    let password = match password {
+        SecretSource::Unusable => return RedisLogin::default(),
+        SecretSource::Nothing => None,
+        SecretSource::Secret(bytes) => String::from_utf8(bytes)
+            .map_err(|_| {
+                let why = "the password is not UTF-8 text";
+                secret::given(table, keys[1]).refuse(InvalidValue::new(why));
+            })
+            .ok(),
     };
-    if login.username.is_some() && login.password.is_none() {
-        user.refuse(
-            Refusal::new("is given without a password").help(format!(
+    if username.is_some() && password.is_none() {
+        let [username, password] = keys;
+        table.entry(username).refuse(
+            InvalidValue::new("is given without a password").help(format!(
                 "set `{password}_file`, or leave `{username}` out to use Redis without a login"
             )),
         );
     }
-    login
-}
-
-fn certificates(table: &mut Table<'_>, tls: bool) -> Option<RedisTls> {
-    let ca = table.take("ca_file");
-    let certificate = table.take("client_certificate_file");
-    let key = table.take("client_key_file");
-    if !tls {
-        for entry in [&ca, &certificate, &key].into_iter().filter(|entry| entry.is_given()) {
-            entry.refuse(Refusal::new("has no effect without TLS").help("begin the URL with rediss://"));
-        }
-        return None;
-    }
-    for (entry, other) in [(&certificate, &key), (&key, &certificate)] {
-        if entry.is_given() && !other.is_given() {
-            entry.refuse(
-                Refusal::new(format!("is given without `{}`", other.name()))
-                    .help("a client certificate needs its private key beside it"),
-            );
-        }
-    }
-    let file = |entry: &Entry<'_>| entry.parse(existing_file);
-    Some(RedisTls { ca_file: file(&ca), client: file(&certificate).zip(file(&key)) })
-}
-
-pub(super) fn existing_file(text: &str) -> Result<PathBuf, Refusal> {
-    let path = file_name(text)?;
-    readable(&path).map_err(|why| Refusal::new(format!("the file {} {why}", path.display())))?;
-    Ok(path)
-}
-
-fn revocation(table: &mut Table<'_>) -> Revocation {
-    let mode = table.take("revocation");
-    let max_staleness = table.take("max_staleness");
-    let strict = mode.choice(&[("bounded", false), ("strict", true)]).unwrap_or(false);
-    if strict && max_staleness.is_given() {
-        max_staleness.warn(Refusal::new("has no effect: `strict` allows for one second"));
-    }
-    let staleness = max_staleness.duration(seconds(2)..=DAY);
-    if strict { Revocation::Strict } else { Revocation::Bounded { max_staleness: staleness } }
+    RedisLogin { username, password }
 }
 
 /// What keys may begin with: `{` would change the slot they are kept in.
-fn key_prefix(text: &str) -> Result<String, Refusal> {
+fn key_prefix(text: &str) -> Result<String, InvalidValue> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);
     if text.is_empty() || text.len() > 100 || !text.chars().all(is_allowed) {
-        return Err(Refusal::new(format!("{} is not a prefix for keys", quoted(text)))
+        return Err(InvalidValue::new(format!("{} is not a prefix for keys", quoted(text)))
             .help("use 1 to 100 letters, digits and - _ . : /"));
     }
     Ok(text.to_owned())
 }
 
-fn name(text: &str) -> Result<String, Refusal> {
+fn name(text: &str) -> Result<String, InvalidValue> {
     if text.is_empty() || text.len() > 255 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(
-            Refusal::new(format!("{} is not a name", quoted(text))).help("use 1 to 255 bytes without spaces")
-        );
+        return Err(InvalidValue::new(format!("{} is not a name", quoted(text)))
+            .help("use 1 to 255 bytes without spaces"));
     }
     Ok(text.to_owned())
 }

@@ -1,8 +1,13 @@
 //! `[reload]`: when the configuration is read again.
 
-use crate::config::settings::Reload;
-use crate::config::table::Table;
+use crate::config::declaration::{boolean, section};
 
-pub(super) fn reload(table: &mut Table<'_>) -> Reload {
-    Reload { watch: table.take("watch").boolean().unwrap_or(true) }
+section! {
+    /// When the configuration is read again.
+    #[derive(Copy)]
+    pub struct Reload {
+        /// Changed files are read again by themselves: these, and those that they name. SIGHUP has them read at once in any
+        /// case.
+        watch: bool = boolean().default("true");
+    }
 }

@@ -3,13 +3,13 @@
 //!
 //! The order of matching says so, and it may be meant; but nobody who adds a host should find out from an intruder.
 
-use super::routes::PlacedRoute;
+use super::routes::RouteWithSpan;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::quoted;
 use crate::config::report::Report;
 use crate::config::settings::{HostPattern, Placed, Route, matching_order};
 
-pub(super) fn report_bypasses(routes: &[PlacedRoute], report: &Report) {
+pub(super) fn report_bypasses(routes: &[RouteWithSpan<'_>], report: &Report) {
     let settings: Vec<Route> = routes.iter().map(|placed| placed.route.clone()).collect();
     let order = matching_order(&settings);
     for strict in &order {
@@ -26,7 +26,7 @@ pub(super) fn report_bypasses(routes: &[PlacedRoute], report: &Report) {
             }
             told.push(host);
             report.push(
-                Diagnostic::warning(format!(
+                Diagnostic::warning("route-bypass", format!(
                     "requests for {} below {} are taken by the route {}, which asks for less than the route with that path",
                     quoted(&host.to_string()),
                     quoted(path),
@@ -72,7 +72,10 @@ mod tests {
         let route = |(path, more): &(&str, &str)| {
             format!("[[routes]]\npath = \"{path}\"\nupstream = \"demo\"\n{more}\n")
         };
-        let config = minimal() + "access = \"public\"\n" + &routes.iter().map(route).collect::<String>();
+        let config = minimal()
+            + "access = \"public\"\n"
+            + &routes.iter().map(route).collect::<String>()
+            + "[warnings]\nsilence = [\"shadowed-path\"]\n";
         load_text(config).unwrap().warnings.to_string()
     }
 

@@ -3,22 +3,20 @@
 //! Routes of different paths never collide, nor do hosts that are named more and less closely: see
 //! [`crate::config::matching_order`].
 
-use super::routes::{PlacedRoute, effective_methods};
+use super::routes::{RouteWithSpan, effective_methods};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::quoted;
 use crate::config::report::Report;
 use crate::config::settings::Route;
 
-pub(super) fn report_collisions(routes: &[PlacedRoute], report: &Report) {
+pub(super) fn report_collisions(routes: &[RouteWithSpan<'_>], report: &Report) {
     for (i, later) in routes.iter().enumerate() {
         // One collision names two places; the first is enough to find the others.
-        let Some(earlier) = routes[..i].iter().find(|earlier| collide(&earlier.route, &later.route)) else {
+        let Some(earlier) = routes[..i].iter().find(|earlier| collide(earlier.route, later.route)) else {
             continue;
         };
-        let shared: Vec<&str> = effective_methods(&earlier.route)
-            .intersection(&effective_methods(&later.route))
-            .copied()
-            .collect();
+        let shared: Vec<&str> =
+            effective_methods(earlier.route).intersection(&effective_methods(later.route)).copied().collect();
         report.push(
             Diagnostic::error(format!(
                 "two routes with the path {} answer the same requests ({})",

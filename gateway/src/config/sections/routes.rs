@@ -1,7 +1,8 @@
 //! `[[routes]]`: which requests go where, and who may send them.
 
-mod demands;
-mod fixed_answer;
+mod access_rules;
+mod content_security_policy;
+mod direct_response;
 mod header_edits;
 mod host_pattern;
 mod redirect;
@@ -12,123 +13,134 @@ use std::collections::BTreeSet;
 
 use http::Method;
 
-use demands::{Demands, demands};
-use header_edits::{Direction, Surroundings, header_edits};
+use access_rules::{claims, role};
+use header_edits::{Direction, HeaderEditsKey};
 use target::target;
 
+use super::Settings;
 use super::endpoints::reserved_paths;
 use super::limits::max_body;
-use super::path_shape;
+use super::path_pattern;
 use super::route_bypasses::report_bypasses;
 use super::route_collisions::report_collisions;
-use super::upstreams::Upstreams;
+use crate::config::declaration::{choice, flat, section, text, texts};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Refusal, quoted};
-use crate::config::place::Place;
-use crate::config::settings::{Endpoints, IdentityHeader, Route};
+use crate::config::entry::{Entry, InvalidValue, quoted};
+use crate::config::settings::{Access, HeaderEdits, HostPattern, RequiredClaim, RouteTarget};
+use crate::config::source_span::SourceSpan;
 use crate::config::table::Table;
 
-/// A route with the place of its path, for what concerns several routes.
-pub(super) struct PlacedRoute {
-    pub(super) route: Route,
-    pub(super) place: Place,
+section! {
+    /// Which requests go where, whatever the order here: the route with the closest host, and of those with the same host the
+    /// one with the longest path. What no route matches is refused. `auth-gateway check` prints the order.
+    pub struct Route {
+        /// By whole segments: /protected and everything below /protected/.
+        path: String = text(path)
+            .required("write it like path = \"/api\"; path = \"/\" matches every request")
+            .or_empty()
+            .example("\"/protected\"");
+        /// What the route does.
+        target: RouteTarget = flat(target);
+        /// "authenticated": with a good access token; "optional": a token may be there and must be good; "public": no token is
+        /// looked at.
+        access: Access = choice().default("authenticated");
+        /// One of these roles is needed. None named: any user.
+        roles: Vec<String> = texts(role).or_empty().example("[\"admin\"]");
+        /// Every one of these claims is needed, with that value or one of several; of a claim that is a list, one element.
+        claims: Vec<RequiredClaim> = claims().or_empty().example("{ department = \"it\", level = [2, 3] }");
+        /// A request's body may have so many bytes, instead of limits.max_body; 0: any number.
+        max_body: Option<u64> = max_body().fallback("limits.max_body").example("\"1MiB\"");
+        /// Names without port; "*.app.example" is every name below app.example. None named: every host.
+        hosts: Vec<HostPattern> = texts(host_pattern::parse).or_empty().example("[\"app.example\"]");
+        /// None named: GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS; "all": these and those that are registered for WebDAV
+        /// and the like.
+        methods: Vec<Method> = texts(methods).or_empty().example("[\"GET\", \"POST\"]").into(|methods, _| {
+            let mut once: Vec<Method> = Vec::new();
+            methods.into_iter().flatten().for_each(|method| if !once.contains(&method) { once.push(method) });
+            once
+        });
+        /// What becomes of header fields on their way to the upstream: `set` writes them in place of what is there, `add` beside
+        /// it, `remove` leaves them out. Values may have {claims.NAME}, {request_id}, {client_address}, {host}.
+        request_headers: HeaderEdits = HeaderEditsKey(Direction::Request);
+        /// The same on the way back to the client.
+        response_headers: HeaderEdits = HeaderEditsKey(Direction::Response);
+    }
 }
 
-pub(super) fn routes(
-    root: &mut Table<'_>,
-    upstreams: &Upstreams<'_>,
-    endpoints: &Endpoints,
-    identity_headers: &[IdentityHeader],
-) -> Vec<Route> {
-    let entry = root.take("routes");
+/// A route with the place of its path, for what concerns several routes.
+pub(super) struct RouteWithSpan<'a> {
+    pub(super) route: &'a Route,
+    pub(super) place: SourceSpan,
+}
+
+pub(super) fn routes(entry: &Entry<'_>) -> Vec<Route> {
     let elements = if entry.is_given() { entry.list() } else { Some(Vec::new()) };
-    let Some(elements) = elements else { return Vec::new() };
-    if elements.is_empty() {
-        root.report().push_missing(
+    if elements.as_ref().is_some_and(Vec::is_empty) {
+        entry.report_missing(
             Diagnostic::error("there is no route, so every request would be refused")
                 .at(entry.place())
                 .help("add a [[routes]] table with `path` and `upstream` or `static`, and see that a --config FILE is given"),
         );
     }
-    let reserved = reserved_paths(endpoints);
-    let placed: Vec<PlacedRoute> = elements
-        .iter()
-        .filter_map(|element| {
-            element.table(|table| route(table, upstreams, &reserved, identity_headers)).flatten()
-        })
-        .collect();
-    report_collisions(&placed, root.report());
-    report_bypasses(&placed, root.report());
-    placed.into_iter().map(|placed| placed.route).collect()
+    elements.unwrap_or_default().iter().filter_map(Entry::table).map(|table| table.read()).collect()
 }
 
-/// `None` when it has no usable path or target, which has been reported.
-fn route(
-    table: &mut Table<'_>,
-    upstreams: &Upstreams<'_>,
-    reserved: &[String],
-    identity_headers: &[IdentityHeader],
-) -> Option<PlacedRoute> {
-    let path_entry = table.take("path");
-    let path = path_entry.parse(|text| path(text, reserved));
-    if !path_entry.is_given() {
-        table.report().push(
-            Diagnostic::error(format!("`{}` is missing", path_entry.name()))
-                .at(table.place())
-                .help("write it like path = \"/api\"; path = \"/\" matches every request"),
-        );
-    }
-    let hosts = table.take("hosts").list_of(host_pattern::parse).unwrap_or_default();
-    let mut methods: Vec<Method> = Vec::new();
-    for method in table.take("methods").list_of(method).unwrap_or_default() {
-        if !methods.contains(&method) {
-            methods.push(method);
+/// What concerns a route and other settings.
+pub(super) fn check(root: &Table<'_>, settings: &Settings) {
+    let reserved = reserved_paths(&settings.endpoints);
+    let entry = root.entry("routes");
+    let tables = if entry.is_list() { entry.list().unwrap_or_default() } else { Vec::new() };
+    let tables = tables.iter().filter(|element| element.is_table()).filter_map(Entry::table);
+    let mut with_spans = Vec::new();
+    for (route, table) in settings.routes.iter().zip(tables) {
+        let path = table.entry("path");
+        if reserved.contains(&route.path) {
+            let why = InvalidValue::new(format!("the gateway itself answers at {}", quoted(&route.path)));
+            path.refuse(why.help(
+                "choose another path, or move the gateway's endpoints with [endpoints] prefix = \"/auth\"",
+            ));
+        }
+        access_rules::check(&table, route);
+        if !route.path.is_empty() && !target::leads_nowhere(&route.target) {
+            with_spans.push(RouteWithSpan { route, place: path.place() });
         }
     }
-    let Demands { access, roles, claims } = demands(table);
-    let max_body = max_body(&table.take("max_body"));
-    let around = Surroundings { access, identity_headers };
-    let request_headers = header_edits(table, "request_headers", Direction::Request, around);
-    let response_headers = header_edits(table, "response_headers", Direction::Response, around);
-    let target = target(table, upstreams, !hosts.is_empty());
-    let route = Route {
-        path: path?,
-        hosts,
-        methods,
-        access,
-        roles,
-        claims,
-        max_body,
-        request_headers,
-        response_headers,
-        target: target?,
-    };
-    Some(PlacedRoute { route, place: path_entry.place() })
+    report_collisions(&with_spans, root.report());
+    report_bypasses(&with_spans, root.report());
 }
 
-fn path(text: &str, reserved: &[String]) -> Result<String, Refusal> {
+fn path(text: &str) -> Result<String, InvalidValue> {
     if text != "/" {
-        path_shape::segments(text)?;
-    }
-    if reserved.iter().any(|path| path == text) {
-        return Err(Refusal::new(format!("the gateway itself answers at {}", quoted(text))).help(
-            "choose another path, or move the gateway's endpoints with [endpoints] prefix = \"/auth\"",
-        ));
+        path_pattern::segments(text)?;
     }
     Ok(text.to_owned())
 }
 
-fn method(text: &str) -> Result<Method, Refusal> {
+/// What `"all"` stands for: the IANA's registry without CONNECT, TRACE and PRI, and caches' PURGE.
+const ALL: &str = "GET HEAD POST PUT PATCH DELETE OPTIONS ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT COPY LABEL LINK LOCK \
+    MERGE MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF MKWORKSPACE MOVE ORDERPATCH PROPFIND PROPPATCH PURGE QUERY REBIND REPORT \
+    SEARCH UNBIND UNCHECKOUT UNLINK UNLOCK UPDATE UPDATEREDIRECTREF VERSION-CONTROL";
+
+fn methods(text: &str) -> Result<Vec<Method>, InvalidValue> {
+    match text {
+        "all" => ALL.split(' ').map(method).collect(),
+        "*" | "ALL" | "any" | "ANY" => Err(InvalidValue::new(format!("{} is not a method", quoted(text)))
+            .help("leave `methods` out for the usual seven, or write methods = [\"all\"]")),
+        _ => Ok(vec![method(text)?]),
+    }
+}
+
+fn method(text: &str) -> Result<Method, InvalidValue> {
     let upper = text.to_ascii_uppercase();
     if upper == "CONNECT" || upper == "TRACE" {
-        return Err(Refusal::new(format!("the method {} is never forwarded", quoted(text)))
+        return Err(InvalidValue::new(format!("the method {} is never forwarded", quoted(text)))
             .help("leave it out: it would turn the gateway into a tunnel or show tokens to scripts"));
     }
     match Method::from_bytes(text.as_bytes()) {
         Ok(method) if upper == text => Ok(method),
-        Ok(_) => Err(Refusal::new(format!("the method {} is not in capitals", quoted(text)))
+        Ok(_) => Err(InvalidValue::new(format!("the method {} is not in capitals", quoted(text)))
             .help(format!("methods are case-sensitive: write \"{upper}\""))),
-        Err(_) => Err(Refusal::new(format!("{} is not a method", quoted(text)))
+        Err(_) => Err(InvalidValue::new(format!("{} is not a method", quoted(text)))
             .help("write a name such as \"GET\", one for each element")),
     }
 }

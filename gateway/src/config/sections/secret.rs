@@ -2,67 +2,84 @@
 
 use std::path::Path;
 
-use super::users::readable;
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, Refusal};
+use super::files::readable;
+use crate::config::declaration::{Declared, Key, KeyInfo, Shape, text};
+use crate::config::entry::{Entry, InvalidValue};
 use crate::config::table::Table;
 
 /// More than any secret has; a mistaken name may lead to a file without end.
 const MAX_LEN: u64 = 64 * 1024;
 
-/// A secret that was given, with the entry that gave it. Has no `Debug`, lest it be printed.
-pub(super) struct Secret<'a> {
-    /// Never empty.
-    pub(super) bytes: Vec<u8>,
-    pub(super) entry: Entry<'a>,
-}
-
 /// What was said about a secret.
-pub(super) enum Given<'a> {
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum SecretSource {
     Nothing,
     /// And it has been reported.
     Unusable,
-    Secret(Secret<'a>),
+    /// Never empty.
+    Secret(Vec<u8>),
 }
 
-/// Takes the secret `key` or `key_file`.
-pub(super) fn take<'a>(table: &mut Table<'a>, key: &str) -> Given<'a> {
-    let inline = table.take(key);
-    let file = table.take(&format!("{key}_file"));
-    if inline.is_given() && file.is_given() {
-        inline.report(
-            Diagnostic::error(format!("both `{}` and `{}` are given", inline.name(), file.name()))
-                .at(file.key_place())
-                .related(format!("`{}` is here", inline.name()), inline.key_place())
-                .help("remove one of them"),
-        );
-        return Given::Unusable;
+/// Lest it be printed.
+impl std::fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretSource(…)")
     }
-    let (entry, bytes) = if inline.is_given() {
-        let text = inline.secret_string();
-        (inline, text.map(|text| text.as_bytes().to_vec()))
-    } else if file.is_given() {
-        let bytes = file.parse(|name| read(Path::new(name)));
-        (file, bytes)
-    } else {
-        return Given::Nothing;
-    };
-    match bytes {
-        None => Given::Unusable,
-        Some(bytes) if bytes.is_empty() => {
-            entry.refuse(Refusal::new("the secret is empty"));
-            Given::Unusable
+}
+
+/// Two keys: the secret, and the file that holds it.
+pub(super) struct SecretKey {
+    example: &'static str,
+    file_example: &'static str,
+}
+
+/// A secret, with examples (TOML) of its two keys.
+pub(super) fn secret(file_example: &'static str, example: &'static str) -> SecretKey {
+    SecretKey { example, file_example }
+}
+
+impl Declared<SecretSource> for SecretKey {
+    fn infos(&self, name: &str, about: &str) -> Vec<KeyInfo> {
+        let inline: Key<()> = Key::new(Shape::Text, |_| ()).example(self.example).secret();
+        let file = text(|_| Ok(())).example(self.file_example);
+        let same = " The same, written out here; a file is safer.\n";
+        [file.infos(&format!("{name}_file"), about), inline.infos(name, same)].concat()
+    }
+
+    fn take(&self, table: &Table<'_>, name: &str) -> SecretSource {
+        let (inline, file) = (table.entry(name), table.entry(&format!("{name}_file")));
+        let bytes = match (inline.is_given(), file.is_given()) {
+            (true, true) => {
+                file.refuse_beside(&inline, "remove one of them");
+                return SecretSource::Unusable;
+            }
+            (true, false) => inline.secret_string().map(|text| text.as_bytes().to_vec()),
+            (false, true) => file.parse(|name| read(Path::new(name))),
+            (false, false) => return SecretSource::Nothing,
+        };
+        match bytes {
+            None => SecretSource::Unusable,
+            Some(bytes) if bytes.is_empty() => {
+                given(table, name).refuse(InvalidValue::new("the secret is empty"));
+                SecretSource::Unusable
+            }
+            Some(bytes) => SecretSource::Secret(bytes),
         }
-        Some(bytes) => Given::Secret(Secret { bytes, entry }),
     }
+}
+
+/// The one of the two keys that was given.
+pub(super) fn given<'a>(table: &Table<'a>, name: &str) -> Entry<'a> {
+    let inline = table.entry(name);
+    if inline.is_given() { inline } else { table.entry(&format!("{name}_file")) }
 }
 
 /// The content of a file without its trailing newline.
-fn read(path: &Path) -> Result<Vec<u8>, Refusal> {
+fn read(path: &Path) -> Result<Vec<u8>, InvalidValue> {
     use std::io::Read;
 
     let refuse = |why: String| {
-        Refusal::new(format!("the file {} {why}", path.display()))
+        InvalidValue::new(format!("the file {} {why}", path.display()))
             .help("name a file that holds the secret and nothing else, readable by the gateway's user")
     };
     readable(path).map_err(refuse)?;

@@ -2,44 +2,61 @@
 
 use std::path::PathBuf;
 
-use super::redis::redis;
-use crate::config::entry::Refusal;
-use crate::config::settings::Store;
+use serde::Deserialize;
+
+use super::files::file_name;
+use super::redis::{Redis, RedisKeys};
+use crate::config::declaration::{choice, section, table, text};
+use crate::config::entry::InvalidValue;
 use crate::config::table::Table;
 
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
+section! {
+    /// Where sessions, locks and revocations are kept.
+    pub(super) struct StoreKeys {
+        /// "embedded" keeps them in one file, "redis" where several gateways share them, "memory" until the process ends.
+        kind: Kind = choice().default("embedded");
+        /// The embedded store's file.
+        path: PathBuf = text(file_name).default("var/state.redb");
+        /// For kind = "redis" only.
+        redis: RedisKeys = table();
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kind {
     Memory,
     Embedded,
     Redis,
 }
 
-pub(super) fn store(table: &mut Table<'_>) -> Store {
-    let kind = table
-        .take("kind")
-        .choice(&[("memory", Kind::Memory), ("embedded", Kind::Embedded), ("redis", Kind::Redis)])
-        .unwrap_or(Kind::Embedded);
-    let path = table.take("path");
-    if kind != Kind::Embedded && path.is_given() {
-        path.warn(Refusal::new("has no effect: only the embedded store has a file"));
-    }
-    let redis = table.section("redis", |table| redis(table, kind == Kind::Redis));
-    match kind {
-        Kind::Memory => Store::Memory,
-        Kind::Embedded => {
-            Store::Embedded { path: path.parse(file_name).unwrap_or_else(|| PathBuf::from("var/state.redb")) }
-        }
-        Kind::Redis => Store::Redis(Box::new(redis)),
-    }
+/// `[store]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Store {
+    /// `kind = "memory"`: gone at the end of the process.
+    Memory,
+    /// `kind = "embedded"`: one redb file.
+    Embedded {
+        /// `path`, default `var/state.redb`.
+        path: PathBuf,
+    },
+    /// `kind = "redis"`: shared by several gateways.
+    Redis(Box<Redis>),
 }
 
-/// A file name, which has at least one character.
-pub(super) fn file_name(text: &str) -> Result<PathBuf, Refusal> {
-    if text.is_empty() || text.contains('\0') {
-        return Err(Refusal::new("expected the name of a file, found an empty one")
-            .help("relative names start at the working directory"));
+impl StoreKeys {
+    pub(super) fn settings(self, table: &Table<'_>) -> Store {
+        let (path, redis_table) = (table.entry("path"), table.quiet_table("redis"));
+        if self.kind != Kind::Embedded && path.is_given() {
+            path.warn("no-effect", InvalidValue::new("has no effect: only the embedded store has a file"));
+        }
+        let redis = self.redis.settings(&redis_table, self.kind == Kind::Redis);
+        match self.kind {
+            Kind::Memory => Store::Memory,
+            Kind::Embedded => Store::Embedded { path: self.path },
+            Kind::Redis => Store::Redis(Box::new(redis)),
+        }
     }
-    Ok(PathBuf::from(text))
 }
 
 #[cfg(test)]

@@ -1,20 +1,26 @@
 //! `[throttle]`: how many failures one network may send.
 
-use super::{DAY, MINUTE, seconds};
-use crate::config::settings::Throttle;
-use crate::config::table::Table;
+use std::time::Duration;
 
-pub(super) fn throttle(table: &mut Table<'_>) -> Throttle {
-    Throttle {
-        max_failures: table.take("max_failures").integer(0..=10_000).unwrap_or(100),
-        window: table.take("window").duration(seconds(1)..=DAY).unwrap_or(15 * MINUTE),
+use super::{DAY, seconds};
+use crate::config::declaration::{duration, integer, section};
+
+section! {
+    /// How many failures one network (an IPv4 address, or the /64 of an IPv6 address) may send: wrong passwords, and apart
+    /// from them refresh tokens that are not ours. Behind a proxy everybody shares its address unless server.trusted_proxies
+    /// names it.
+    pub struct Throttle {
+        /// Failures at once, and so many again over each window. More is 429. 0: no limit.
+        max_failures: u32 = integer(0..=10_000).default("100");
+        /// The window in which they are allowed anew.
+        window: Duration = duration(seconds(1)..=DAY).default("15m");
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::MINUTE;
     use super::super::test_support::{complaints, minimal, settings};
-    use super::*;
 
     #[test]
     fn a_network_may_fail_a_hundred_times_and_no_limit_can_be_asked_for() {

@@ -3,197 +3,224 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::secret::{self, Given, Secret};
-use super::store::file_name;
-use super::users::readable;
-use super::weak_secret::weakness;
-use super::{MINUTE, seconds};
-use crate::config::MAX_ACCESS_TTL;
+use serde::Deserialize;
+
+use super::files::{file_name, readable, working_directory};
+use super::secret::{self, SecretSource, secret};
+use super::secret_strength::weakness;
+use super::{MINUTE, YEAR, seconds};
+use crate::config::declaration::{Shape, choice, duration, flat, section, text, whole_seconds};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, Refusal, quoted};
-use crate::config::settings::{Algorithm, Rotation, Server, Signing, Tokens};
-use crate::config::suggestion::suggest;
+use crate::config::did_you_mean::suggest;
+use crate::config::entry::{InvalidValue, quoted};
+use crate::config::settings::{Algorithm, Signing};
 use crate::config::table::Table;
 
-const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// The longest `tokens.access_ttl` there is: an access token that says it lives longer is none of ours.
+pub const MAX_ACCESS_TTL: Duration = super::DAY;
 
-pub(super) fn tokens(table: &mut Table<'_>, server: &Server) -> Tokens {
-    let (access_ttl, refresh_ttl) = lifetimes(table);
-    Tokens {
-        issuer: table.take("issuer").parse(name).unwrap_or_else(|| {
-            let scheme = if server.tls.is_some() { "https" } else { "http" };
-            format!("{scheme}://{}", server.listen)
-        }),
-        audience: table.take("audience").parse(name).unwrap_or_else(|| "auth-gateway".to_owned()),
-        access_ttl,
-        refresh_ttl,
-        idle_ttl: idle_ttl(&table.take("idle_ttl"), access_ttl, refresh_ttl),
-        stream_grace: whole_seconds(&table.take("stream_grace"), Duration::ZERO, YEAR).unwrap_or(refresh_ttl),
-        leeway: whole_seconds(&table.take("leeway"), Duration::ZERO, MINUTE).unwrap_or(Duration::ZERO),
-        signing: signing(table),
-        rotation: table
-            .take("rotation")
-            .choice(&[("on-use", Rotation::OnUse), ("strict", Rotation::Strict), ("off", Rotation::Off)])
-            .unwrap_or(Rotation::OnUse),
-        reuse_grace: table.take("reuse_grace").duration(Duration::ZERO..=5 * MINUTE).unwrap_or(seconds(10)),
+section! {
+    /// What tokens say and how they are signed.
+    pub struct Tokens {
+        /// The `iss` claim.
+        issuer: String = text(name).or("http:// (with TLS https://) and server.listen", String::new).example("\"https://login.example\"");
+        /// The `aud` claim.
+        audience: String = text(name).default("auth-gateway");
+        /// How long an access token lives, in whole seconds.
+        access_ttl: Duration = whole_seconds(seconds(1)..=MAX_ACCESS_TTL).default("60s");
+        /// How long a session lives, however often it is refreshed.
+        refresh_ttl: Duration = whole_seconds(seconds(1)..=YEAR).default("10m");
+        /// A session that is not refreshed for so long ends before that. Longer than access_ttl.
+        idle_ttl: Option<Duration> = whole_seconds(seconds(1)..=YEAR).example("\"5m\"");
+        /// How long a long answer or a WebSocket may outlive the token that opened it; it ends at once with its session.
+        stream_grace: Duration =
+            whole_seconds(Duration::ZERO..=YEAR).or("refresh_ttl", || Duration::ZERO).example("\"10m\"");
+        /// What is forgiven to clocks that disagree.
+        leeway: Duration = whole_seconds(Duration::ZERO..=MINUTE).default("0s");
+        /// `algorithm` together with the key it needs.
+        signing: Signing = flat(signing);
+        /// When a refresh token's predecessor dies: "on-use" when its successor is first used, "strict" after its own first
+        /// use, both plus the grace; "off": at its expiry, and no successor is issued.
+        rotation: Rotation = choice().default("on-use");
+        /// How long a refresh token that has been used is still taken, for answers that got lost.
+        reuse_grace: Duration = duration(Duration::ZERO..=5 * MINUTE)
+            .check(|grace, entry| if grace.is_zero() {
+                let why = "ends the sessions of tabs that refresh at the same time, and of clients whose answer is lost";
+                entry.warn("no-reuse-grace", InvalidValue::new(why).help("give them some seconds, such as \"10s\""));
+            })
+            .default("10s");
     }
 }
 
-fn lifetimes(table: &mut Table<'_>) -> (Duration, Duration) {
-    let access = table.take("access_ttl");
-    let refresh = table.take("refresh_ttl");
-    let access_ttl = whole_seconds(&access, seconds(1), MAX_ACCESS_TTL);
-    let refresh_ttl = whole_seconds(&refresh, seconds(1), YEAR);
-    let either_is_wrong =
-        access.is_given() != access_ttl.is_some() || refresh.is_given() != refresh_ttl.is_some();
-    let (access_ttl, refresh_ttl) = (access_ttl.unwrap_or(MINUTE), refresh_ttl.unwrap_or(10 * MINUTE));
-    if access_ttl > refresh_ttl && !either_is_wrong {
-        let (at, other) = if access.is_given() { (&access, &refresh) } else { (&refresh, &access) };
-        access.report(
-            Diagnostic::error(format!(
-                "`tokens.access_ttl` ({}) is longer than `tokens.refresh_ttl` ({})",
-                humantime::format_duration(access_ttl),
-                humantime::format_duration(refresh_ttl)
-            ))
-            .at(at.place())
-            .related(format!("`{}` is here", other.name()), other.place())
-            .help("a session ends after refresh_ttl, and its access tokens with it: make access_ttl shorter"),
-        );
+section! {
+    /// The algorithm and the one key it needs.
+    struct SigningKeys {
+        /// HS256 HS384 HS512 ES256 ES384 RS256 RS384 RS512 PS256 PS384 PS512 EdDSA.
+        algorithm: Option<Algorithm> = text(algorithm).shape(Shape::Choice(&ALGORITHMS)).fallback("\"EdDSA\"").example("\"EdDSA\"");
+        /// Where the gateway keeps the keys that it makes itself (folder 0700, files 0600).
+        keys_dir: PathBuf = text(file_name).default("var/keys");
+        /// Or a key of your own: PEM, PKCS#8, for any algorithm but HS*.
+        private_key_file: Option<PathBuf> = text(private_key_file).example("\"secrets/signing-key.pem\"");
+        /// HS* only: a file with at least 32, 48 or 64 random bytes for HS256, HS384, HS512.
+        secret: SecretSource = secret("\"secrets/jwt\"", "\"openssl rand -base64 64\"");
     }
-    (access_ttl, refresh_ttl)
 }
 
-fn idle_ttl(entry: &Entry<'_>, access_ttl: Duration, refresh_ttl: Duration) -> Option<Duration> {
-    let idle_ttl = whole_seconds(entry, seconds(1), YEAR)?;
-    if idle_ttl <= access_ttl {
-        let access_ttl = humantime::format_duration(access_ttl);
-        entry.refuse(Refusal::new(format!("is not longer than `tokens.access_ttl` ({access_ttl})")).help(
-            "clients refresh when their access token is about to expire, and would find the session over",
-        ));
-    } else if idle_ttl >= refresh_ttl {
-        entry.warn(Refusal::new("has no effect: every session ends after `tokens.refresh_ttl`"));
-    }
-    Some(idle_ttl)
+/// When a refresh token's predecessor dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rotation {
+    /// When its successor is first presented, plus the grace.
+    OnUse,
+    /// The grace after its own first use (RFC 9700 section 4.14.2).
+    Strict,
+    /// At its expiry; no successor is issued.
+    Off,
 }
 
-/// Times in tokens are whole seconds (RFC 7519 section 2, NumericDate, as this gateway writes it).
-fn whole_seconds(entry: &Entry<'_>, least: Duration, most: Duration) -> Option<Duration> {
-    let duration = entry.duration(Duration::ZERO..=most)?;
-    if duration.subsec_nanos() != 0 {
-        entry.refuse(Refusal::new("must be whole seconds, because tokens count in them"));
-        return None;
+impl Tokens {
+    /// Finds out what stands in for what is not given, and how the lifetimes fit each other.
+    pub(super) fn check(&mut self, table: &Table<'_>, issuer: String) {
+        let of = |key: &str| table.entry(key);
+        if self.issuer.is_empty() {
+            self.issuer = issuer;
+        }
+        if !of("stream_grace").is_given() {
+            self.stream_grace = self.refresh_ttl;
+        }
+        let show = humantime::format_duration;
+        // A value that is wrong has been reported, and the default that stands in for it is not.
+        if self.access_ttl > self.refresh_ttl
+            && !["access_ttl", "refresh_ttl"].iter().any(|key| table.report().blames(&of(key)))
+        {
+            let (access, refresh) = (of("access_ttl"), of("refresh_ttl"));
+            let (at, other) = if access.is_given() { (&access, &refresh) } else { (&refresh, &access) };
+            let (access_ttl, refresh_ttl) = (show(self.access_ttl), show(self.refresh_ttl));
+            at.report(
+                Diagnostic::error(format!(
+                    "`tokens.access_ttl` ({access_ttl}) is longer than `tokens.refresh_ttl` ({refresh_ttl})"
+                ))
+                .at(at.place())
+                .related(format!("`{}` is here", other.name()), other.place())
+                .help("a session ends after refresh_ttl, and its access tokens with it: make access_ttl shorter"),
+            );
+        }
+        let Some(idle_ttl) = self.idle_ttl else { return };
+        if idle_ttl <= self.access_ttl {
+            let access_ttl = show(self.access_ttl);
+            let why = InvalidValue::new(format!("is not longer than `tokens.access_ttl` ({access_ttl})"));
+            of("idle_ttl").refuse(why.help(
+                "clients refresh when their access token is about to expire, and would find the session over",
+            ));
+        } else if idle_ttl >= self.refresh_ttl {
+            let why = "has no effect: every session ends after `tokens.refresh_ttl`";
+            of("idle_ttl").warn("no-effect", InvalidValue::new(why));
+        }
     }
-    // A second time, so that zero is told apart from a fraction of a second.
-    entry.duration(least..=most)
 }
 
 /// An `iss` or `aud`.
-fn name(text: &str) -> Result<String, Refusal> {
+fn name(text: &str) -> Result<String, InvalidValue> {
     if text.is_empty() || text.len() > 255 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(Refusal::new(format!("{} is not a name for a token to carry", quoted(text)))
+        return Err(InvalidValue::new(format!("{} is not a name for a token to carry", quoted(text)))
             .help("use 1 to 255 bytes without spaces, such as \"https://login.example\""));
     }
     Ok(text.to_owned())
 }
 
-fn algorithm(text: &str) -> Result<Algorithm, Refusal> {
+const ALGORITHMS: [&str; 12] = {
+    let mut names = [""; 12];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = Algorithm::ALL[i].name();
+        i += 1;
+    }
+    names
+};
+
+/// The algorithm and the one key it needs; any other key that is given is a mistake.
+fn signing(keys: SigningKeys, table: &Table<'_>) -> Signing {
+    let of = |key: &str| table.entry(key);
+    let SigningKeys { algorithm, keys_dir: dir, private_key_file, secret } = keys;
+    if algorithm.is_none() && of("algorithm").is_given() {
+        // Whether the keys fit cannot be said.
+        return Signing::Kept { algorithm: Algorithm::EdDSA, dir };
+    }
+    let algorithm = algorithm.unwrap_or(Algorithm::EdDSA);
+    let name = algorithm.name();
+    if algorithm.is_symmetric() {
+        if of("private_key_file").is_given() {
+            of("private_key_file").refuse(
+                InvalidValue::new(format!("{name} signs with a secret, not with a private key"))
+                    .help("remove the key, or choose an asymmetric algorithm such as \"EdDSA\""),
+            );
+        }
+        if of("keys_dir").is_given() {
+            of("keys_dir")
+                .warn("no-effect", InvalidValue::new(format!("has no effect: {name} keeps no keys")));
+        }
+        return Signing::Secret { algorithm, secret: checked_secret(table, algorithm, secret) };
+    }
+    if let SecretSource::Secret(_) = secret {
+        secret::given(table, "secret").refuse(
+            InvalidValue::new(format!("{name} signs with a private key, not with a secret"))
+                .help("remove the secret, or set algorithm = \"HS256\""),
+        );
+    }
+    if of("keys_dir").is_given() && of("private_key_file").is_given() {
+        of("keys_dir").warn(
+            "no-effect",
+            InvalidValue::new("has no effect: the key of `tokens.private_key_file` signs"),
+        );
+    }
+    match private_key_file {
+        Some(path) => Signing::PrivateKeyFile { algorithm, path },
+        None => Signing::Kept { algorithm, dir },
+    }
+}
+fn algorithm(text: &str) -> Result<Algorithm, InvalidValue> {
     if text.eq_ignore_ascii_case("none") {
-        return Err(Refusal::new("`none` is never accepted: anyone could make such a token")
+        return Err(InvalidValue::new("`none` is never accepted: anyone could make such a token")
             .help("leave the key out for EdDSA, which needs no further setting"));
     }
-    Algorithm::from_name(text).ok_or_else(|| Refusal {
+    Algorithm::from_name(text).ok_or_else(|| InvalidValue {
         message: format!("unknown algorithm {} (names are case-sensitive)", quoted(text)),
         help: suggest("known algorithms", text, &Algorithm::ALL.map(Algorithm::name)),
     })
 }
 
-/// The algorithm and the one key it needs; any other key that is given is a mistake.
-fn signing(table: &mut Table<'_>) -> Signing {
-    let algorithm_entry = table.take("algorithm");
-    let private_key = table.take("private_key_file");
-    let keys_dir = table.take("keys_dir");
-    let secret = secret::take(table, "secret");
-
-    let private_key_path = private_key.parse(private_key_file);
-    let dir = keys_dir.parse(file_name).unwrap_or_else(|| PathBuf::from("var/keys"));
-    let algorithm = algorithm_entry.parse(algorithm);
-    let kept = |algorithm| Signing::Kept { algorithm, dir: dir.clone() };
-    let algorithm = match (algorithm, algorithm_entry.is_given()) {
-        (Some(algorithm), _) => algorithm,
-        (None, false) => Algorithm::EdDSA,
-        // Whether the keys fit cannot be said.
-        (None, true) => return kept(Algorithm::EdDSA),
-    };
-
-    if algorithm.is_symmetric() {
-        if private_key.is_given() {
-            private_key.refuse(
-                Refusal::new(format!("{} signs with a secret, not with a private key", algorithm.name()))
-                    .help("remove the key, or choose an asymmetric algorithm such as \"EdDSA\""),
-            );
-        }
-        if keys_dir.is_given() {
-            keys_dir.warn(Refusal::new(format!("has no effect: {} keeps no keys", algorithm.name())));
-        }
-        let secret = checked_secret(table, algorithm, secret, &algorithm_entry);
-        return Signing::Secret { algorithm, secret };
-    }
-    if let Given::Secret(Secret { entry, .. }) = secret {
-        entry.refuse(
-            Refusal::new(format!("{} signs with a private key, not with a secret", algorithm.name()))
-                .help("remove the secret, or set algorithm = \"HS256\""),
-        );
-    }
-    if keys_dir.is_given() && private_key.is_given() {
-        keys_dir.warn(Refusal::new("has no effect: the key of `tokens.private_key_file` signs"));
-    }
-    match private_key_path {
-        Some(path) => Signing::PrivateKeyFile { algorithm, path },
-        None => kept(algorithm),
-    }
-}
-
-fn private_key_file(text: &str) -> Result<PathBuf, Refusal> {
+fn private_key_file(text: &str) -> Result<PathBuf, InvalidValue> {
     let path = file_name(text)?;
     readable(&path).map_err(|why| {
-        Refusal::new(format!("the private key {} {why}", path.display()))
-            .help("name a PKCS#8 PEM file, or leave the key out and the gateway makes one and keeps it")
+        InvalidValue::new(format!("the private key {} {why}", path.display())).help(format!(
+            "name a PKCS#8 PEM file, or leave the key out and the gateway makes one and keeps it{}",
+            working_directory(&path)
+        ))
     })?;
     Ok(path)
 }
 
-fn checked_secret(
-    table: &Table<'_>,
-    algorithm: Algorithm,
-    given: Given<'_>,
-    algorithm_entry: &Entry<'_>,
-) -> Vec<u8> {
+fn checked_secret(table: &Table<'_>, algorithm: Algorithm, secret: SecretSource) -> Vec<u8> {
     let (name, least) = (algorithm.name(), algorithm.min_secret_len());
     let how = "make one with `openssl rand -base64 64 | tr -d '\\n' > FILE` and set secret_file = \"FILE\"";
-    match given {
-        Given::Unusable => Vec::new(),
-        Given::Nothing => {
-            table.report().push_missing(
-                Diagnostic::error(format!(
-                    "`tokens.secret` is missing: {name} needs one of at least {least} bytes"
-                ))
-                .at(algorithm_entry.place())
-                .help(how),
-            );
-            Vec::new()
+    let bytes = match secret {
+        SecretSource::Unusable => return Vec::new(),
+        SecretSource::Nothing => {
+            let message = format!("`tokens.secret` is missing: {name} needs one of at least {least} bytes");
+            let missing = Diagnostic::error(message).at(table.entry("algorithm").place());
+            table.report().push_missing(missing.help(how));
+            return Vec::new();
         }
-        Given::Secret(Secret { bytes, entry }) => {
-            let flaw = if bytes.len() < least {
-                Some(format!("has {} bytes, and {name} needs at least {least}", bytes.len()))
-            } else {
-                weakness(&bytes).map(str::to_owned)
-            };
-            if let Some(flaw) = flaw {
-                entry.refuse(Refusal::new(format!("the secret {flaw}")).help(how));
-            }
-            bytes
-        }
+        SecretSource::Secret(bytes) => bytes,
+    };
+    let flaw = match bytes.len() < least {
+        true => Some(format!("has {} bytes, and {name} needs at least {least}", bytes.len())),
+        false => weakness(&bytes).map(str::to_owned),
+    };
+    if let Some(flaw) = flaw {
+        secret::given(table, "secret").refuse(InvalidValue::new(format!("the secret {flaw}")).help(how));
     }
+    bytes
 }
 
 #[cfg(test)]
@@ -328,7 +355,9 @@ mod tests {
         ] {
             complaints(tokens_with(keys)).only(message, "");
         }
-        settings(tokens_with("leeway = \"0s\"\nreuse_grace = \"0s\"\naccess_ttl = \"10m\""));
+        settings(tokens_with("leeway = \"0s\"\naccess_ttl = \"10m\""));
+        let loaded = load_text(tokens_with("reuse_grace = \"0s\"")).unwrap();
+        assert!(loaded.warnings.to_string().contains("`tokens.reuse_grace`: ends the sessions of tabs"));
     }
 
     #[test]

@@ -7,28 +7,117 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::redis::existing_file;
+use super::files::existing_file;
 use super::{DAY, HOUR, MINUTE, seconds, up_to};
+use crate::config::declaration::{choice, duration, flat, integer, section, text, texts};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, Refusal, quoted};
-use crate::config::place::Place;
-use crate::config::report::Report;
+use crate::config::entry::{InvalidValue, quoted};
 use crate::config::settings::{
-    HealthCheck, HostHeader, Patience, Route, RoutePatience, RouteTarget, Upstream, UpstreamProtocol,
-    UpstreamTls, UpstreamUrl,
+    HealthCheck, HostHeader, Patience, Route, RouteTarget, UpstreamProtocol, UpstreamTls, UpstreamUrl,
 };
 use crate::config::table::Table;
-use crate::wire::{CanonicalTarget, Host};
+use crate::http1::{CanonicalTarget, Host};
 
-/// All upstreams that were named, those with mistakes too, so that routes to them are not mistakes as well.
-pub(super) struct Upstreams<'a> {
-    named: BTreeMap<String, (Option<Upstream>, Place)>,
-    report: &'a Report,
+section! {
+    /// The servers behind the gateway: [upstreams.NAME], with a name of lower-case letters, digits, - and _.
+    pub struct Upstream {
+        /// http://host:port or https://host:port without path, or unix:/path/to.sock; at least one. Of two that are well and
+        /// chosen by chance, the one with fewer requests gets the next. All addresses of a name take part.
+        urls: Vec<UpstreamUrl> = texts(url)
+            .required(URLS)
+            .check(|urls, entry| if urls.is_empty() && entry.list().is_some_and(|list| list.is_empty()) {
+                entry.refuse(InvalidValue::new("an upstream needs at least one URL").help(URLS));
+            })
+            .or_empty()
+            .example("[\"http://127.0.0.1:9000\"]");
+        /// "http1" or "http2" (gRPC): HTTP/2 by ALPN under https://, else without asking.
+        protocol: UpstreamProtocol = choice().default("http1");
+        /// What the servers see as Host: "client" (what the client sent), "upstream" (that of the URL), or a name.
+        host: HostHeader = text(host_header).named("host_header").default("client");
+        /// For a connection, TLS included; then another server, at last 502.
+        connect_timeout: Duration = duration(up_to(5 * MINUTE)).default("5s");
+        /// Keys that a route may have too.
+        patience: Patience = flat(|keys: PatienceKeys, _| {
+            let PatienceKeys { response_timeout: response, body_timeout: body, total_timeout, retries } = keys;
+            Patience { response, body, total: (!total_timeout.is_zero()).then_some(total_timeout), retries }
+        });
+        /// How long an idle connection is kept.
+        idle_timeout: Duration = duration(up_to(HOUR)).default("30s");
+        /// Idle connections that each worker keeps for each URL.
+        pool_size: usize = integer(0..=10_000).default("64");
+        /// Connections to one server, shared out among the workers; 0: any number.
+        max_connections: Option<usize> = integer(0..=1_000_000).default("0").into(|most, _| (most > 0).then_some(most));
+        /// Requests that may wait for a connection, shared out alike; more are answered 503.
+        max_pending: usize = integer(0..=100_000).default("100");
+        /// How long they may wait; then 503.
+        pending_timeout: Duration = duration(up_to(MINUTE)).default("1s");
+        /// At most so many retries for each hundred requests.
+        retry_budget: u32 = integer(0..=100).default("20");
+        /// How often names are looked up anew.
+        resolve_interval: Duration = duration(seconds(1)..=DAY).default("30s");
+        /// A server that cannot be reached so many times in a row is left alone; 0: never.
+        max_failures: u32 = integer(0..=1000).default("3");
+        /// How long it is left alone, then twice as long, up to a minute.
+        eject_for: Duration = duration(up_to(MINUTE)).default("1s");
+        /// One that came back gets its full share only after this.
+        slow_start: Duration = duration(Duration::ZERO..=HOUR).default("0s");
+        /// Asking servers whether they are well.
+        health: Option<HealthCheck> = flat(health);
+        /// TLS to servers.
+        tls: UpstreamTls = flat(tls);
+    }
 }
 
-pub(super) fn upstreams<'a>(table: &mut Table<'a>) -> Upstreams<'a> {
+section! {
+    /// How long an upstream may take for a request, and how often it is tried.
+    struct PatienceKeys {
+        /// From the end of the request to the head of the response; then 504.
+        response_timeout: Duration = duration(up_to(HOUR)).default("60s");
+        /// Between two reads of a response's body; then the client's connection is cut.
+        body_timeout: Duration = duration(up_to(HOUR)).default("60s");
+        /// From the request to the end of its response; "0s": as long as it takes.
+        total_timeout: Duration = duration(Duration::ZERO..=DAY).default("0s");
+        /// A request that no server has heard is tried again on another so often.
+        retries: u32 = integer(0..=10).default("1");
+    }
+}
+
+section! {
+    /// Asking servers whether they are well.
+    struct HealthKeys {
+        /// Ask every server with GET whether it is well: 2xx and 3xx are. Those that are not get no requests.
+        health_path: Option<String> = text(health_path).fallback("nobody is asked").example("\"/healthz\"");
+        /// How often.
+        health_interval: Duration = duration(Duration::from_millis(100)..=HOUR).default("5s");
+        /// How long an answer may take.
+        health_timeout: Duration = duration(up_to(5 * MINUTE)).default("2s");
+        /// After so many bad answers a server gets no requests.
+        unhealthy_after: u32 = integer(1..=1000).default("3");
+        /// After so many good ones it does again.
+        healthy_after: u32 = integer(1..=1000).default("2");
+    }
+}
+
+section! {
+    /// TLS to servers. Their certificates are always verified, with their names.
+    struct TlsKeys {
+        /// For https://: what is trusted instead of the system's certificates.
+        tls_ca_file: Option<PathBuf> = text(existing_file).example("\"tls/upstream-ca.pem\"");
+        /// For https://: which name is asked for and verified instead of the URL's.
+        tls_server_name: Option<String> = text(server_name).example("\"app.internal\"");
+        /// For https://: who the gateway is, where servers ask for it: a certificate.
+        tls_client_certificate_file: Option<PathBuf> = text(existing_file).example("\"tls/gateway.pem\"");
+        /// Its key.
+        tls_client_key_file: Option<PathBuf> = text(existing_file).example("\"tls/gateway.key\"");
+    }
+}
+
+const URLS: &str = "write it like urls = [\"http://127.0.0.1:9000\"]";
+
+/// All upstreams, those with mistakes too.
+pub(super) fn upstreams(table: &Table<'_>) -> BTreeMap<String, Upstream> {
     let mut named = BTreeMap::new();
-    for (name, entry) in table.take_all() {
+    for (name, entry) in table.entries() {
         if !is_name(&name) {
             entry.report(
                 Diagnostic::error(format!("{} is not a name for an upstream", quoted(&name)))
@@ -36,176 +125,111 @@ pub(super) fn upstreams<'a>(table: &mut Table<'a>) -> Upstreams<'a> {
                     .help("use lower-case letters, digits, hyphens and underscores"),
             );
         }
-        named.insert(name, (entry.table(upstream), entry.key_place()));
-    }
-    Upstreams { named, report: table.report() }
-}
-
-impl Upstreams<'_> {
-    pub(super) fn names(&self) -> Vec<&str> {
-        self.named.keys().map(String::as_str).collect()
-    }
-
-    /// What is served; warns of upstreams that no route leads to.
-    pub(super) fn settings(self, routes: &[Route]) -> BTreeMap<String, Upstream> {
-        let leads_to = |route: &Route, wanted: &str| matches!(&route.target, RouteTarget::Upstream { name, .. } if name == wanted);
-        for (name, (_, place)) in &self.named {
-            if !routes.iter().any(|route| leads_to(route, name)) {
-                let message = format!("no route leads to the upstream {}", quoted(name));
-                self.report.push(Diagnostic::warning(message).at(place.clone()));
-            }
+        let Some(table) = entry.table() else { continue };
+        let upstream: Upstream = table.read();
+        let differ = upstream.urls.windows(2).any(|pair| pair[0].authority() != pair[1].authority());
+        if upstream.host == HostHeader::Upstream && differ {
+            let why = InvalidValue::new("the URLs have different hosts");
+            table.entry("host_header").refuse(
+                why.help("name the one that the servers shall see, such as host_header = \"app.internal\""),
+            );
         }
-        self.named.into_iter().filter_map(|(name, (upstream, _))| Some((name, upstream?))).collect()
+        named.insert(name, upstream);
     }
+    named
 }
 
-const DEFAULT_PATIENCE: Patience = Patience { response: MINUTE, body: MINUTE, total: None, retries: 1 };
-
-/// What an upstream says of its patience, and a route that knows better.
-pub(super) struct PatienceEntries<'c> {
-    response: Entry<'c>,
-    body: Entry<'c>,
-    total: Entry<'c>,
-    retries: Entry<'c>,
-}
-
-impl<'c> PatienceEntries<'c> {
-    pub(super) fn take(table: &mut Table<'c>) -> PatienceEntries<'c> {
-        PatienceEntries {
-            response: table.take("response_timeout"),
-            body: table.take("body_timeout"),
-            total: table.take("total_timeout"),
-            retries: table.take("retries"),
-        }
-    }
-
-    pub(super) fn all(&self) -> [&Entry<'c>; 4] {
-        [&self.response, &self.body, &self.total, &self.retries]
-    }
-
-    pub(super) fn read(&self) -> RoutePatience {
-        let some = |duration: Duration| (!duration.is_zero()).then_some(duration);
-        RoutePatience {
-            response: self.response.duration(up_to(HOUR)),
-            body: self.body.duration(up_to(HOUR)),
-            total: self.total.duration(Duration::ZERO..=DAY).map(some),
-            retries: self.retries.integer(0..=10),
+/// Warns of upstreams that no route leads to.
+pub(super) fn check_use(table: &Table<'_>, routes: &[Route]) {
+    let leads_to = |route: &Route, wanted: &str| matches!(&route.target, RouteTarget::Upstream { name, .. } if name == wanted);
+    for (name, entry) in table.entries() {
+        if !routes.iter().any(|route| leads_to(route, &name)) {
+            let message = format!("no route leads to the upstream {}", quoted(&name));
+            entry.report(Diagnostic::warning("unused-upstream", message).at(entry.key_place()));
         }
     }
 }
 
-fn upstream(table: &mut Table<'_>) -> Upstream {
-    let urls_entry = table.take("urls");
-    let urls = urls_of(table, &urls_entry);
-    let is_secure = |url: &UpstreamUrl| matches!(url, UpstreamUrl::Tcp { secure: true, .. });
-    Upstream {
-        protocol: table
-            .take("protocol")
-            .choice(&[("http1", UpstreamProtocol::Http1), ("http2", UpstreamProtocol::Http2)])
-            .unwrap_or(UpstreamProtocol::Http1),
-        host: host_header(&table.take("host_header"), &urls),
-        connect_timeout: table.take("connect_timeout").duration(up_to(5 * MINUTE)).unwrap_or(seconds(5)),
-        patience: PatienceEntries::take(table).read().with(DEFAULT_PATIENCE),
-        idle_timeout: table.take("idle_timeout").duration(up_to(HOUR)).unwrap_or(seconds(30)),
-        pool_size: table.take("pool_size").integer(0..=10_000).unwrap_or(64),
-        max_connections: table.take("max_connections").integer(0..=1_000_000).filter(|n| *n > 0),
-        max_pending: table.take("max_pending").integer(0..=100_000).unwrap_or(100),
-        pending_timeout: table.take("pending_timeout").duration(up_to(MINUTE)).unwrap_or(seconds(1)),
-        retry_budget: table.take("retry_budget").integer(0..=100).unwrap_or(20),
-        resolve_interval: table.take("resolve_interval").duration(seconds(1)..=DAY).unwrap_or(seconds(30)),
-        max_failures: table.take("max_failures").integer(0..=1000).unwrap_or(3),
-        eject_for: table.take("eject_for").duration(up_to(MINUTE)).unwrap_or(seconds(1)),
-        slow_start: table.take("slow_start").duration(Duration::ZERO..=HOUR).unwrap_or(Duration::ZERO),
-        health: health(table),
-        tls: tls(table, urls.iter().any(is_secure)),
-        urls,
-    }
-}
-
-fn host_header(entry: &Entry<'_>, urls: &[UpstreamUrl]) -> HostHeader {
-    let parse = |text: &str| match text {
+fn host_header(text: &str) -> Result<HostHeader, InvalidValue> {
+    match text {
         "client" => Ok(HostHeader::Client),
-        "upstream" if urls.windows(2).any(|pair| pair[0].authority() != pair[1].authority()) => {
-            Err(Refusal::new("the URLs have different hosts")
-                .help("name the one that the servers shall see, such as host_header = \"app.internal\""))
-        }
         "upstream" => Ok(HostHeader::Upstream),
         name if Host::parse(name.as_bytes()).is_ok() => Ok(HostHeader::Fixed(name.to_owned())),
-        other => Err(Refusal::new(format!("{} is not a host", quoted(other)))
+        other => Err(InvalidValue::new(format!("{} is not a host", quoted(other)))
             .help("write \"client\", \"upstream\", or a name such as \"app.internal\"")),
-    };
-    entry.parse(parse).unwrap_or(HostHeader::Client)
-}
-
-fn health(table: &mut Table<'_>) -> Option<HealthCheck> {
-    let path = table.take("health_path");
-    let options =
-        ["health_interval", "health_timeout", "unhealthy_after", "healthy_after"].map(|key| table.take(key));
-    let [interval, timeout, unhealthy_after, healthy_after] = &options;
-    let check = HealthCheck {
-        interval: interval.duration(Duration::from_millis(100)..=HOUR).unwrap_or(seconds(5)),
-        timeout: timeout.duration(up_to(5 * MINUTE)).unwrap_or(seconds(2)),
-        unhealthy_after: unhealthy_after.integer(1..=1000).unwrap_or(3),
-        healthy_after: healthy_after.integer(1..=1000).unwrap_or(2),
-        path: path.parse(health_path).unwrap_or_default(),
-    };
-    if !path.is_given() {
-        for option in options.iter().filter(|option| option.is_given()) {
-            let message = format!("has no effect without `{}`", path.name());
-            option.warn(Refusal::new(message).help("servers are asked only where it is said what for"));
-        }
-        return None;
-    }
-    Some(check)
-}
-
-fn health_path(text: &str) -> Result<String, Refusal> {
-    match CanonicalTarget::parse(&Method::GET, text.as_bytes()) {
-        Ok(target) if target.authority().is_none() => Ok(text.to_owned()),
-        _ => Err(Refusal::new(format!("{} is not a path", quoted(text))).help("write it like \"/healthz\"")),
     }
 }
 
-fn tls(table: &mut Table<'_>, is_secure: bool) -> UpstreamTls {
-    let keys = ["tls_ca_file", "tls_server_name", "tls_client_certificate_file", "tls_client_key_file"];
-    let entries = keys.map(|key| table.take(key));
-    if !is_secure {
-        for entry in entries.iter().filter(|entry| entry.is_given()) {
-            entry.refuse(Refusal::new("has no effect without TLS").help("begin a URL with https://"));
-        }
-        return UpstreamTls::default();
-    }
-    let [ca, name, certificate, key] = &entries;
-    for (entry, other) in [(certificate, key), (key, certificate)] {
-        if entry.is_given() && !other.is_given() {
-            entry.refuse(
-                Refusal::new(format!("is given without `{}`", other.name()))
-                    .help("a client certificate needs its private key beside it"),
+fn health(keys: HealthKeys, table: &Table<'_>) -> Option<HealthCheck> {
+    if !table.entry("health_path").is_given() {
+        let options = ["health_interval", "health_timeout", "unhealthy_after", "healthy_after"];
+        for option in options.map(|key| table.entry(key)).iter().filter(|option| option.is_given()) {
+            let message = format!("has no effect without `{}`", table.entry("health_path").name());
+            option.warn(
+                "no-effect",
+                InvalidValue::new(message).help("servers are asked only where it is said what for"),
             );
         }
     }
-    UpstreamTls {
-        ca_file: ca.parse(existing_file),
-        server_name: name.parse(|text| match is_host(text) {
-            true => Ok(text.to_ascii_lowercase()),
-            false => Err(Refusal::new(format!("{} is not the name of a server", quoted(text)))),
-        }),
-        client: certificate.parse(existing_file).zip(key.parse(existing_file)),
+    Some(HealthCheck {
+        path: keys.health_path?,
+        interval: keys.health_interval,
+        timeout: keys.health_timeout,
+        unhealthy_after: keys.unhealthy_after,
+        healthy_after: keys.healthy_after,
+    })
+}
+
+fn health_path(text: &str) -> Result<String, InvalidValue> {
+    match CanonicalTarget::parse(&Method::GET, text.as_bytes()) {
+        Ok(target) if target.authority().is_none() => Ok(text.to_owned()),
+        _ => {
+            Err(InvalidValue::new(format!("{} is not a path", quoted(text)))
+                .help("write it like \"/healthz\""))
+        }
     }
 }
 
-fn urls_of(table: &Table<'_>, entry: &Entry<'_>) -> Vec<UpstreamUrl> {
-    let help = "write it like urls = [\"http://127.0.0.1:9000\"]";
-    if !entry.is_given() {
-        let message = format!("`{}` is missing", entry.name());
-        table.report().push_missing(Diagnostic::error(message).at(table.place()).help(help));
-        return Vec::new();
+fn tls(keys: TlsKeys, table: &Table<'_>) -> UpstreamTls {
+    let urls = table.entry("urls").texts();
+    let is_secure = urls.iter().any(|url| url.to_ascii_lowercase().starts_with("https:"));
+    let without = "begin a URL with https://";
+    let name = table.entry("tls_server_name");
+    if !is_secure && name.is_given() {
+        name.refuse(InvalidValue::new("has no effect without TLS").help(without));
     }
-    let elements = entry.list();
-    if elements.as_ref().is_some_and(Vec::is_empty) {
-        entry.refuse(Refusal::new("an upstream needs at least one URL").help(help));
+    let files = ["tls_ca_file", "tls_client_certificate_file", "tls_client_key_file"];
+    check_tls_files(table, (!is_secure).then_some(without), files);
+    UpstreamTls {
+        client: keys.tls_client_certificate_file.zip(keys.tls_client_key_file),
+        ca_file: keys.tls_ca_file,
+        server_name: keys.tls_server_name,
     }
-    elements.unwrap_or_default().iter().filter_map(|element| element.parse(url)).collect()
+}
+
+/// Reports files that have no effect, because there is no TLS (`without` says how there would be), and a certificate
+/// without its key.
+pub(super) fn check_tls_files(table: &Table<'_>, without: Option<&str>, files: [&str; 3]) {
+    let [ca, certificate, key] = files.map(|key| table.entry(key));
+    if let Some(help) = without {
+        for entry in [&ca, &certificate, &key].into_iter().filter(|entry| entry.is_given()) {
+            entry.refuse(InvalidValue::new("has no effect without TLS").help(help));
+        }
+        return;
+    }
+    for (entry, other) in [(&certificate, &key), (&key, &certificate)] {
+        if entry.is_given() && !other.is_given() {
+            let why = InvalidValue::new(format!("is given without `{}`", other.name()));
+            entry.refuse(why.help("a client certificate needs its private key beside it"));
+        }
+    }
+}
+
+fn server_name(text: &str) -> Result<String, InvalidValue> {
+    match is_host(text) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err(InvalidValue::new(format!("{} is not the name of a server", quoted(text)))),
+    }
 }
 
 fn is_name(name: &str) -> bool {
@@ -213,32 +237,33 @@ fn is_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_')
 }
 
-fn url(text: &str) -> Result<UpstreamUrl, Refusal> {
+fn url(text: &str) -> Result<UpstreamUrl, InvalidValue> {
     let example =
         "write it like \"http://127.0.0.1:9000\", \"https://app.internal\" or \"unix:/run/app.sock\"";
     if let Some(path) = text.strip_prefix("unix:") {
         let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
         return match path.is_absolute() {
             true => Ok(UpstreamUrl::Unix(path)),
-            false => {
-                Err(Refusal::new(format!("{} is not the whole path of a socket", quoted(text))).help(example))
-            }
+            false => Err(InvalidValue::new(format!("{} is not the whole path of a socket", quoted(text)))
+                .help(example)),
         };
     }
     let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(Refusal::new(format!("{} is not a URL", quoted(text))).help(example));
+        return Err(InvalidValue::new(format!("{} is not a URL", quoted(text))).help(example));
     };
     // First of all, so that a password is never part of a message.
     if rest.contains('@') {
-        return Err(Refusal::new("an upstream's URL may not contain a user name or a password").help(example));
+        return Err(
+            InvalidValue::new("an upstream's URL may not contain a user name or a password").help(example)
+        );
     }
     let secure = scheme.eq_ignore_ascii_case("https");
     if !secure && !scheme.eq_ignore_ascii_case("http") {
-        return Err(Refusal::new(format!("unknown scheme {}", quoted(scheme))).help(example));
+        return Err(InvalidValue::new(format!("unknown scheme {}", quoted(scheme))).help(example));
     }
     if let Some(end) = rest.find(['/', '?', '#']) {
         let scheme = scheme.to_ascii_lowercase();
-        return Err(Refusal::new(format!("{} goes on after host and port", quoted(text)))
+        return Err(InvalidValue::new(format!("{} goes on after host and port", quoted(text)))
             .help(format!("write \"{scheme}://{}\"; the path is the request's own", &rest[..end])));
     }
     let (host, port) = match rest.rsplit_once(':') {
@@ -251,7 +276,7 @@ fn url(text: &str) -> Result<UpstreamUrl, Refusal> {
     };
     match (host, port) {
         (Some(host), Some(port)) => Ok(UpstreamUrl::Tcp { secure, host, port }),
-        _ => Err(Refusal::new(format!("{} is not host and port", quoted(text))).help(example)),
+        _ => Err(InvalidValue::new(format!("{} is not host and port", quoted(text))).help(example)),
     }
 }
 

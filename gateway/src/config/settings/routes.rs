@@ -4,34 +4,9 @@ use std::cmp::Reverse;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::Method;
+use serde::Deserialize;
 
-use super::{FixedAnswer, HeaderEdits, Patience, Redirect};
-
-/// `[[routes]]`
-#[derive(Debug, Clone)]
-pub struct Route {
-    /// `path`: `/`, or segments such as `/api/v1`; matches itself and everything below it.
-    pub path: String,
-    /// `hosts`; empty means every host.
-    pub hosts: Vec<HostPattern>,
-    /// `methods`; empty means GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS.
-    pub methods: Vec<Method>,
-    /// `access`, default `authenticated`.
-    pub access: Access,
-    /// `roles`: one of these is needed; empty means any user. Only with `access = "authenticated"`.
-    pub roles: Vec<String>,
-    /// `claims`: every one of these is needed. Only with `access = "authenticated"`.
-    pub claims: Vec<RequiredClaim>,
-    /// `max_body`, where it is not that of `[limits]`: bytes of a request's body, `u64::MAX` is no limit.
-    pub max_body: Option<u64>,
-    /// `request_headers`: what becomes of the fields that the upstream gets.
-    pub request_headers: HeaderEdits,
-    /// `response_headers`: what becomes of the fields that the client gets.
-    pub response_headers: HeaderEdits,
-    /// What the route does.
-    pub target: RouteTarget,
-}
+use super::{FixedAnswer, Patience, Redirect, Route};
 
 impl Route {
     /// Whether its path is compared without regard to case.
@@ -161,7 +136,8 @@ impl std::fmt::Display for RequiredClaim {
 }
 
 /// Who may use a route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Access {
     /// Everyone; a token is neither asked for nor looked at.
     Public,
@@ -183,7 +159,7 @@ impl Access {
 }
 
 /// Where a route leads.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteTarget {
     /// `upstream = "name"`
     Upstream {
@@ -211,6 +187,8 @@ pub enum RouteTarget {
         root: PathBuf,
         /// `index_fallback`, default false: pages that are no files are the folder's `index.html`.
         index_fallback: bool,
+        /// `content_security_policy`, none for `"off"`; a default where nothing is said.
+        content_security_policy: Option<String>,
     },
     /// `redirect = { to = "…" }`
     Redirect(Redirect),
@@ -258,6 +236,7 @@ impl std::fmt::Display for RouteTarget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::HeaderEdits;
 
     fn route(path: &str, hosts: &[&str]) -> Route {
         let host = |name: &&str| match name.strip_prefix("*.") {
@@ -274,7 +253,11 @@ mod tests {
             max_body: None,
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
-            target: RouteTarget::Static { root: PathBuf::new(), index_fallback: false },
+            target: RouteTarget::Static {
+                root: PathBuf::new(),
+                index_fallback: false,
+                content_security_policy: None,
+            },
         }
     }
 

@@ -3,44 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// `[upstreams.NAME]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upstream {
-    /// `urls`: where its servers are, at least one.
-    pub urls: Vec<UpstreamUrl>,
-    /// `protocol`, default `http1`.
-    pub protocol: UpstreamProtocol,
-    /// `host_header`, default `client`.
-    pub host: HostHeader,
-    /// `connect_timeout`, TLS included, default 5 s: then another server, at last 502.
-    pub connect_timeout: Duration,
-    /// `response_timeout`, `body_timeout`, `total_timeout` and `retries`.
-    pub patience: Patience,
-    /// `idle_timeout` of a pooled connection, default 30 s.
-    pub idle_timeout: Duration,
-    /// `pool_size`: idle connections each worker keeps per server, default 64.
-    pub pool_size: usize,
-    /// `max_connections` to one server, shared out among the workers. Default any number.
-    pub max_connections: Option<usize>,
-    /// `max_pending`: requests that may wait for a connection, shared out alike, default 100: more answer 503.
-    pub max_pending: usize,
-    /// `pending_timeout`, default 1 s: then 503.
-    pub pending_timeout: Duration,
-    /// `retry_budget`: at most so many retries for each hundred requests, default 20.
-    pub retry_budget: u32,
-    /// `resolve_interval`: how often names are looked up anew, default 30 s.
-    pub resolve_interval: Duration,
-    /// `max_failures` one after the other until a server is left alone, default 3; 0 never leaves it alone.
-    pub max_failures: u32,
-    /// `eject_for`: how long it is left alone the first time, default 1 s. Doubles each time, up to a minute.
-    pub eject_for: Duration,
-    /// `slow_start`: how long a server that came back takes to get its full share. Default none.
-    pub slow_start: Duration,
-    /// `health_path` and its kin. Default none: servers are judged by how they answer requests only.
-    pub health: Option<HealthCheck>,
-    /// `tls_*`, for `https://`.
-    pub tls: UpstreamTls,
-}
+use serde::Deserialize;
+
+use super::Upstream;
 
 /// How long an upstream may take for a request, and how often it is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +86,8 @@ impl std::fmt::Display for UpstreamUrl {
 }
 
 /// What an upstream speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum UpstreamProtocol {
     /// HTTP/1.1.
     Http1,

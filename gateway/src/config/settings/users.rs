@@ -5,8 +5,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::sections::Argon2Cost;
+
 /// `[users]`
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Users {
     /// In the order in which names are looked up. Never empty.
     pub sources: Vec<UserSource>,
@@ -30,6 +32,14 @@ impl Users {
         Users { sources: vec![source], argon2: Argon2Cost::DEFAULT, rehash: None, allow_broken_hashes: false }
     }
 
+    /// The files of users, of all formats.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.sources.iter().filter_map(|source| match &source.kind {
+            UserSourceKind::File(path) | UserSourceKind::Htpasswd(path) => Some(path),
+            _ => None,
+        })
+    }
+
     /// The first TOML file, which `auth-gateway users` edits.
     pub fn editable_file(&self) -> Option<&PathBuf> {
         self.sources.iter().find_map(|source| match &source.kind {
@@ -39,24 +49,13 @@ impl Users {
     }
 }
 
-/// `users.argon2`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Argon2Cost {
-    /// `memory_kib`, default 19456.
-    pub memory_kib: u32,
-    /// `passes`, default 2.
-    pub passes: u32,
-    /// `lanes`, default 1.
-    pub lanes: u32,
-}
-
 impl Argon2Cost {
     /// As OWASP recommends.
     pub const DEFAULT: Argon2Cost = Argon2Cost { memory_kib: 19_456, passes: 2, lanes: 1 };
 }
 
 /// One of `[[users.sources]]`, or what `[users]` itself says.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserSource {
     /// `name`, for logs and `users show`; default its kind.
     pub name: String,
@@ -69,7 +68,7 @@ pub struct UserSource {
 }
 
 /// `kind`
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UserSourceKind {
     /// `file`: `[[users]]` in TOML.
     File(PathBuf),
@@ -93,7 +92,7 @@ pub enum SqlDialect {
 }
 
 /// `[users.sql]`
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SqlUsers {
     /// `url` or `url_file`.
     pub url: String,
@@ -120,7 +119,7 @@ impl fmt::Debug for SqlUsers {
 }
 
 /// How users are found in a database.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SqlLookup {
     /// By `table` and `columns`.
     Table(SqlTable),
@@ -134,7 +133,7 @@ pub enum SqlLookup {
 }
 
 /// A table and its columns.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqlTable {
     /// `table`
     pub table: String,
@@ -157,7 +156,7 @@ pub struct SqlTable {
 }
 
 /// `[users.ldap]`
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct LdapUsers {
     /// `url`: `ldap://` or `ldaps://`.
     pub url: String,
@@ -196,7 +195,7 @@ impl fmt::Debug for LdapUsers {
 }
 
 /// A search for the groups of a user.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LdapGroups {
     /// `base`
     pub base: String,

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod crash_simulation;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -187,7 +189,7 @@ async fn a_sweep_takes_what_has_expired_and_nothing_else_however_much_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(EmbeddedStore::open(&dir.path().join("state.redb")).unwrap());
     let expiring = |id: usize| Put { expires_at: 1000 + id as u64, ..put(id) };
-    let records = 2 * SWEEP + 100;
+    let records = 2 * SWEEP_BATCH + 100;
     put_all(&store, (0..records).map(expiring)).await;
     // One that moved its end back and one that moved it forth.
     for (id, expires_at) in [(0, 9_000), (records - 1, 1_000)] {
@@ -196,8 +198,8 @@ async fn a_sweep_takes_what_has_expired_and_nothing_else_however_much_it_is() {
         assert_eq!(store.put_if(moved).await.unwrap(), PutOutcome::Stored);
     }
     assert_eq!(store.sweep(999).await.unwrap(), 0);
-    let now = 1000 + 2 * SWEEP as u64;
-    assert_eq!(store.sweep(now).await.unwrap(), 2 * SWEEP + 1);
+    let now = 1000 + 2 * SWEEP_BATCH as u64;
+    assert_eq!(store.sweep(now).await.unwrap(), 2 * SWEEP_BATCH + 1);
     assert_eq!(store.sweep(now).await.unwrap(), 0);
     assert_eq!(store.scan(Space::Session).await.unwrap().len(), 99);
     assert_eq!(store.group("1").await.unwrap().len(), 99);
@@ -247,7 +249,7 @@ fn on_disk() -> (Arc<EmbeddedStore>, Arc<Gauge>) {
     let gauge = Arc::clone(&disk.gauge);
     let database = Builder::new().create_with_backend(disk).unwrap();
     state_file::prepare(&database).unwrap();
-    (Arc::new(EmbeddedStore::over(Slot::new(database, None)).unwrap()), gauge)
+    (Arc::new(EmbeddedStore::over(DatabaseHandle::new(database, None)).unwrap()), gauge)
 }
 
 #[tokio::test]
@@ -285,8 +287,8 @@ async fn a_hundred_thousand_sessions_open_in_a_moment() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.redb");
     let store = Arc::new(EmbeddedStore::open(&path).unwrap());
-    for first in (0..SESSIONS).step_by(QUEUE) {
-        let puts = (first..SESSIONS.min(first + QUEUE)).map(|id| {
+    for first in (0..SESSIONS).step_by(WRITER_QUEUE_LEN) {
+        let puts = (first..SESSIONS.min(first + WRITER_QUEUE_LEN)).map(|id| {
             let value = vec![b'x'; 400];
             Put { group: Some((id % 1000).to_string()), value, ..put(id) }
         });

@@ -8,68 +8,68 @@ use std::time::{Duration, Instant};
 use redb::{Database, Durability, ReadableTable};
 use tokio::sync::oneshot;
 
+use super::database_handle::DatabaseHandle;
 use super::layout::{EXPIRIES, GROUPS, Header, RECORDS};
-use super::slot::Slot;
 use crate::sessions::UnixMillis;
 use crate::sessions::store::{Put, PutOutcome, StoreError, Version};
 
 /// Changes that share one fsync at most.
-const BATCH: usize = 512;
-/// Records that are forgotten in one go at most: logins wait for no more than that.
-pub(super) const SWEEP: usize = 1000;
+const MAX_BATCH: usize = 512;
+/// Records that are evicted in one go at most: logins wait for no more than that.
+pub(super) const SWEEP_BATCH: usize = 1000;
 /// How often a file that failed is opened anew.
-const MEND_INTERVAL: Duration = Duration::from_secs(1);
+const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the writer is asked to do, and where it answers.
 pub(super) enum Job {
     Put(Put, oneshot::Sender<Result<PutOutcome, StoreError>>),
-    /// Forgets up to [`SWEEP`] records.
+    /// Forgets up to [`SWEEP_BATCH`] records.
     Sweep(UnixMillis, oneshot::Sender<Result<usize, StoreError>>),
 }
 
-/// Everything that waits with `first`, up to a batch: while one fsync runs, the changes for the next one gather.
-fn gather(first: Job, jobs: &Receiver<Job>) -> Vec<Job> {
-    std::iter::once(first).chain(jobs.try_iter()).take(BATCH).collect()
+/// Everything that waits with `first`, up to a batch: while one fsync runs, the changes for the next one queue up.
+fn collect_batch(first: Job, jobs: &Receiver<Job>) -> Vec<Job> {
+    std::iter::once(first).chain(jobs.try_iter()).take(MAX_BATCH).collect()
 }
 
 pub(super) struct Writer {
-    slot: Arc<Slot>,
+    database: Arc<DatabaseHandle>,
     last_version: u64,
-    mended_at: Instant,
+    reopened_at: Instant,
 }
 
 impl Writer {
-    pub(super) fn new(slot: Arc<Slot>) -> Writer {
+    pub(super) fn new(database: Arc<DatabaseHandle>) -> Writer {
         // Versions only need to differ from all earlier ones of a record: the clock's nanoseconds start higher than
         // any count of changes an earlier process can have reached.
         let since_1970 =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Writer { slot, last_version: since_1970.as_nanos() as u64, mended_at: Instant::now() }
+        Writer { database, last_version: since_1970.as_nanos() as u64, reopened_at: Instant::now() }
     }
 
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
         loop {
-            let first = match self.slot.is_broken() {
+            let first = match self.database.is_failed() {
                 false => jobs.recv().map_err(RecvTimeoutError::from),
-                true => jobs.recv_timeout(MEND_INTERVAL),
+                true => jobs.recv_timeout(REOPEN_INTERVAL),
             };
             if let Err(RecvTimeoutError::Disconnected) = first {
                 return;
             }
-            self.mend();
+            self.reopen();
             if let Ok(first) = first {
-                self.work(gather(first, jobs));
+                self.work(collect_batch(first, jobs));
             }
         }
     }
 
     /// Tries to bring a file that failed back into use, now and then.
-    fn mend(&mut self) {
-        if self.slot.is_broken() && self.mended_at.elapsed() >= MEND_INTERVAL {
-            if self.slot.mend() {
+    fn reopen(&mut self) {
+        if self.database.is_failed() && self.reopened_at.elapsed() >= REOPEN_INTERVAL {
+            if self.database.reopen() {
                 tracing::info!("the state file can be used again");
             }
-            self.mended_at = Instant::now();
+            self.reopened_at = Instant::now();
         }
     }
 
@@ -84,7 +84,7 @@ impl Writer {
                 }
                 // Who asked may have gone, here and below; what was done stands all the same.
                 Job::Sweep(now, answer) => {
-                    drop(answer.send(self.guarded(|_, database| forget(database, now))))
+                    drop(answer.send(self.guarded(|_, database| evict(database, now))))
                 }
             }
         }
@@ -101,16 +101,16 @@ impl Writer {
         &mut self,
         work: impl FnOnce(&mut u64, &Database) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        let Writer { slot, last_version, .. } = self;
+        let Writer { database, last_version, .. } = self;
         let error =
-            match catch_unwind(AssertUnwindSafe(|| slot.with(|database| work(last_version, database)))) {
+            match catch_unwind(AssertUnwindSafe(|| database.with(|database| work(last_version, database)))) {
                 Ok(Ok(Ok(done))) => return Ok(done),
                 Ok(Err(refused)) => return Err(refused),
                 Ok(Ok(Err(error))) => error.to_string(),
                 Err(_) => "its structure is broken".to_owned(),
             };
-        let refusal = slot.break_off(error);
-        self.mended_at = Instant::now();
+        let refusal = database.mark_failed(error);
+        self.reopened_at = Instant::now();
         tracing::error!(error = %refusal, "the state file cannot be written");
         Err(refusal)
     }
@@ -155,26 +155,26 @@ fn commit(last_version: &mut u64, database: &Database, puts: &[Put]) -> Result<V
 }
 
 /// Forgets records that have expired, the longest expired first.
-fn forget(database: &Database, now: UnixMillis) -> Result<usize, redb::Error> {
+fn evict(database: &Database, now: UnixMillis) -> Result<usize, redb::Error> {
     let transaction = database.begin_write()?;
-    let mut forgotten = 0;
+    let mut evicted = 0;
     {
         let mut records = transaction.open_table(RECORDS)?;
         let mut groups = transaction.open_table(GROUPS)?;
         let mut expiries = transaction.open_table(EXPIRIES)?;
         let expired = expiries.extract_from_if(..(now.saturating_add(1), ""), |_, _| true)?;
-        for entry in expired.take(SWEEP) {
+        for entry in expired.take(SWEEP_BATCH) {
             let (place, group) = entry?;
             let (_, key) = place.value();
             records.remove(key)?;
             groups.remove((group.value(), key))?;
-            forgotten += 1;
+            evicted += 1;
         }
     }
-    if forgotten == 0 {
+    if evicted == 0 {
         transaction.abort()?;
     } else {
         transaction.commit()?;
     }
-    Ok(forgotten)
+    Ok(evicted)
 }

@@ -20,7 +20,8 @@ const POLICY: Policy = Policy {
         escalation: 1,
         max_duration: 900_000,
     },
-    throttle: Some(ThrottlePolicy { max_failures: 20, window: 60_000 }),
+    throttle: Some(RateLimitPolicy { max_failures: 20, window: 60_000 }),
+    session_limit: None,
 };
 const ACTIVE: Account = Account::Active { credential: [7; 16] };
 
@@ -69,9 +70,14 @@ impl Store for SlowToAnswer {
     }
 }
 
-async fn with_session(store: &Arc<SlowToAnswer>) -> (Sessions, Opened) {
+async fn with_session(store: &Arc<SlowToAnswer>) -> (Sessions, NewTokens) {
     let sessions = Sessions::start(Arc::clone(store) as Arc<dyn Store>, POLICY, 0).await.unwrap();
-    let new = NewSession { subject: "1".into(), username: "alice".into(), credential: [7; 16] };
+    let new = NewSession {
+        subject: "1".into(),
+        username: "alice".into(),
+        credential: [7; 16],
+        client: ClientInfo::default(),
+    };
     let opened = sessions.open(new, 0).await.unwrap();
     (sessions, opened)
 }
@@ -94,7 +100,7 @@ async fn a_logout_whose_client_does_not_wait_is_in_force() {
 async fn reuse_ends_the_family_though_the_thief_does_not_wait() {
     let store = SlowToAnswer::new(3);
     let (sessions, opened) = with_session(&store).await;
-    let refresh = |token, now| sessions.refresh(opened.session, token, |_| ACTIVE, now);
+    let refresh = |token, now| sessions.refresh(opened.session, token, |_| ACTIVE, None, now);
     let second = refresh(opened.refresh_token, 1).await.unwrap().successor.unwrap().id;
     refresh(second, 2).await.unwrap();
     begin_and_leave(refresh(opened.refresh_token, 10_002));
@@ -105,10 +111,10 @@ async fn reuse_ends_the_family_though_the_thief_does_not_wait() {
 async fn a_refresh_whose_client_does_not_wait_ends_nothing() {
     let store = SlowToAnswer::new(1);
     let (sessions, opened) = with_session(&store).await;
-    begin_and_leave(sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, 1));
+    begin_and_leave(sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, None, 1));
     assert!(sessions.revocations().is_empty());
     store.answers.add_permits(10);
-    let again = sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, 2).await.unwrap();
+    let again = sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, None, 2).await.unwrap();
     assert!(again.successor.unwrap().repeated, "the lost answer is given again");
 }
 
@@ -116,7 +122,12 @@ async fn a_refresh_whose_client_does_not_wait_ends_nothing() {
 async fn ending_all_sessions_goes_on_though_the_client_does_not_wait() {
     let store = SlowToAnswer::new(2);
     let (sessions, first) = with_session(&store).await;
-    let new = NewSession { subject: "1".into(), username: "alice".into(), credential: [7; 16] };
+    let new = NewSession {
+        subject: "1".into(),
+        username: "alice".into(),
+        credential: [7; 16],
+        client: ClientInfo::default(),
+    };
     let second = sessions.open(new, 0).await.unwrap();
     begin_and_leave(sessions.revoke_all("1", RevocationReason::LogoutAll, 1));
     store.answers.add_permits(10);
@@ -134,15 +145,15 @@ async fn ending_all_sessions_goes_on_though_the_client_does_not_wait() {
 async fn an_outage_ends_no_session_and_shows_until_the_store_answers() {
     let store = SlowToAnswer::new(1);
     let (sessions, opened) = with_session(&store).await;
-    assert_eq!(sessions.store_trouble(), None);
+    assert_eq!(sessions.store_last_error(), None);
     store.answers.close();
-    let refused = sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, 1).await;
+    let refused = sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, None, 1).await;
     assert!(matches!(refused, Err(RefreshError::Store(_))));
     assert!(sessions.revocations().is_empty());
-    assert!(sessions.store_trouble().unwrap().contains("the connection was lost"));
+    assert!(sessions.store_last_error().unwrap().contains("the connection was lost"));
     // What that refresh chose was written: the same is given again, which needs no change.
-    assert!(sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, 2).await.is_ok());
-    assert_eq!(sessions.store_trouble(), None);
+    assert!(sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, None, 2).await.is_ok());
+    assert_eq!(sessions.store_last_error(), None);
 }
 
 #[tokio::test]
@@ -152,7 +163,7 @@ async fn a_token_that_is_presented_again_costs_no_second_write() {
         let (sessions, opened) = with_session(&store).await;
         sessions.policy.write().unwrap().rotation.mode = mode;
         for now in 1..5 {
-            sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, now).await.unwrap();
+            sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, None, now).await.unwrap();
         }
         assert_eq!(*store.changes.lock().unwrap() - 1, writes, "{mode:?}");
     }
@@ -162,7 +173,12 @@ async fn a_token_that_is_presented_again_costs_no_second_write() {
 async fn only_sessions_that_were_not_over_count_as_ended() {
     let store = SlowToAnswer::new(10);
     let (sessions, opened) = with_session(&store).await;
-    let new = NewSession { subject: "1".into(), username: "alice".into(), credential: [7; 16] };
+    let new = NewSession {
+        subject: "1".into(),
+        username: "alice".into(),
+        credential: [7; 16],
+        client: ClientInfo::default(),
+    };
     sessions.open(new, 0).await.unwrap();
     sessions.revoke(opened.session, RevocationReason::Logout, 1).await.unwrap();
     assert_eq!(sessions.revoke_all("1", RevocationReason::LogoutAll, 2).await.unwrap(), 1);
@@ -176,7 +192,7 @@ async fn attempts_of_one_network_that_wait_together_cost_one_write() {
     let network = SourceNetwork::of("192.0.2.1".parse().unwrap());
     let attempt = || {
         let sessions = sessions.clone();
-        tokio::spawn(async move { sessions.reserve_passage(Door::Login, &network, 1).await })
+        tokio::spawn(async move { sessions.count_failure(RateLimitScope::Refresh, &network, 1).await })
     };
     let first = attempt();
     while *store.changes.lock().unwrap() == 0 {
@@ -187,11 +203,11 @@ async fn attempts_of_one_network_that_wait_together_cost_one_write() {
     tokio::task::yield_now().await;
     store.answers.add_permits(2);
     for counted in std::iter::once(first).chain(others) {
-        assert_eq!(counted.await.unwrap(), Ok(Passage::Free));
+        assert_eq!(counted.await.unwrap(), Ok(RateLimitDecision::Allowed));
     }
     assert_eq!(*store.changes.lock().unwrap(), 2);
-    let shut = sessions.reserve_passage(Door::Login, &network, 1).await.unwrap();
-    assert!(matches!(shut, Passage::Shut { .. }), "all of them were counted");
+    let shut = sessions.count_failure(RateLimitScope::Refresh, &network, 1).await.unwrap();
+    assert!(matches!(shut, RateLimitDecision::Limited { .. }), "all of them were counted");
     assert_eq!(*store.changes.lock().unwrap(), 2, "who is turned away costs no write");
 }
 
@@ -203,7 +219,7 @@ async fn an_outage_is_told_to_everybody_who_waits_for_the_count() {
     let attempts: Vec<_> = (0..3)
         .map(|_| {
             let sessions = sessions.clone();
-            tokio::spawn(async move { sessions.reserve_passage(Door::Login, &network, 1).await })
+            tokio::spawn(async move { sessions.count_failure(RateLimitScope::Refresh, &network, 1).await })
         })
         .collect();
     while *store.changes.lock().unwrap() == 0 {

@@ -12,18 +12,17 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::OUTAGE;
-use super::dial::Connection;
-use super::fault::Fault;
+use super::connect::Connection;
+use super::connection_supervisor::{Shared, Supervised, Target};
+use super::error::RedisError;
 use super::keyspace::{SHARDS, Shard, tag};
-use super::link::{Common, Link, Whom};
-use super::servers::Kept;
+use super::topology::CachedConnection;
 use crate::config::RedisAddress;
 
 /// How often the shape is asked for although nothing seems to have changed.
-const ROUTINE: Duration = Duration::from_secs(1);
+const TOPOLOGY_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is asked for at most.
-const PAUSE: Duration = Duration::from_millis(50);
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Slots of a cluster; part of Redis.
 const SLOTS: u16 = 16384;
@@ -31,24 +30,24 @@ const SLOTS: u16 = 16384;
 /// A cluster and the task that learns its shape.
 pub(super) struct Cluster {
     seeds: Vec<RedisAddress>,
-    common: Arc<Common>,
+    shared: Arc<Shared>,
     runtime: Handle,
     shape: RwLock<Shape>,
-    /// Told whenever the shape was changed.
+    /// Notified whenever the shape was changed.
     changed: watch::Sender<()>,
     suspected: Notify,
 }
 
 struct Shape {
     owners: [Option<RedisAddress>; SHARDS],
-    links: BTreeMap<RedisAddress, Kept>,
+    links: BTreeMap<RedisAddress, CachedConnection>,
     /// Why nothing or not everything is known, and since when.
     trouble: String,
     since: Instant,
 }
 
 impl Cluster {
-    pub(super) fn start(seeds: Vec<RedisAddress>, common: Arc<Common>, runtime: &Handle) -> Arc<Cluster> {
+    pub(super) fn start(seeds: Vec<RedisAddress>, shared: Arc<Shared>, runtime: &Handle) -> Arc<Cluster> {
         let shape = Shape {
             owners: [const { None }; SHARDS],
             links: BTreeMap::new(),
@@ -57,7 +56,7 @@ impl Cluster {
         };
         let cluster = Cluster {
             seeds,
-            common,
+            shared,
             runtime: runtime.clone(),
             shape: RwLock::new(shape),
             changed: watch::Sender::new(()),
@@ -67,28 +66,28 @@ impl Cluster {
         let learner = Arc::downgrade(&cluster);
         runtime.spawn(async move {
             while let Some(cluster) = learner.upgrade() {
-                cluster.learn().await;
-                let _ = timeout(ROUTINE, cluster.suspected.notified()).await;
+                cluster.refresh_topology().await;
+                let _ = timeout(TOPOLOGY_REFRESH_INTERVAL, cluster.suspected.notified()).await;
                 drop(cluster);
-                sleep(PAUSE).await;
+                sleep(MIN_REFRESH_INTERVAL).await;
             }
         });
         cluster
     }
 
     /// The link to whoever has the shard. Where nobody is known to have it, that is waited for like for a connection (see
-    /// [`Link::up`]).
-    pub(super) async fn link(&self, shard: Shard, deadline: Instant) -> Result<Arc<Link>, Fault> {
+    /// [`Supervised::up`]).
+    pub(super) async fn link(&self, shard: Shard, deadline: Instant) -> Result<Arc<Supervised>, RedisError> {
         let mut changed = self.changed.subscribe();
         loop {
             changed.mark_unchanged();
-            let (fault, since) = match self.owner(shard) {
+            let (error, since) = match self.owner(shard) {
                 Ok(link) => return Ok(link),
                 Err(unserved) => unserved,
             };
-            match timeout_at(deadline.min(since + OUTAGE), changed.changed()).await {
+            match timeout_at(deadline.min(since + self.shared.timeouts.operation), changed.changed()).await {
                 Ok(Ok(())) => {}
-                _ => return Err(fault),
+                _ => return Err(error),
             }
         }
     }
@@ -97,45 +96,48 @@ impl Cluster {
     pub(super) fn health(&self) -> Result<Instant, String> {
         let mut since = None;
         for shard in 0..SHARDS {
-            let link = self.owner(shard).map_err(|(fault, _)| fault.text())?;
+            let link = self.owner(shard).map_err(|(error, _)| error.text())?;
             since = since.max(Some(link.health()?));
         }
         since.ok_or_else(|| "it has no shards".to_owned())
     }
 
-    fn owner(&self, shard: Shard) -> Result<Arc<Link>, (Fault, Instant)> {
+    fn owner(&self, shard: Shard) -> Result<Arc<Supervised>, (RedisError, Instant)> {
         let shape = self.shape.read().unwrap_or_else(PoisonError::into_inner);
         let owner = shape.owners[shard].as_ref().and_then(|owner| shape.links.get(owner));
         let link = owner.map(|kept| Arc::clone(kept.link()));
-        link.ok_or_else(|| (Fault::Unserved(shape.trouble.clone()), shape.since))
+        link.ok_or_else(|| (RedisError::Unserved(shape.trouble.clone()), shape.since))
     }
 
-    pub(super) fn links(&self) -> Vec<Arc<Link>> {
+    pub(super) fn links(&self) -> Vec<Arc<Supervised>> {
         let shape = self.shape.read().unwrap_or_else(PoisonError::into_inner);
         shape.links.values().map(|kept| Arc::clone(kept.link())).collect()
     }
 
     /// Has the shape learnt anew soon.
-    pub(super) fn suspect(&self) {
+    pub(super) fn mark_suspect(&self) {
         self.suspected.notify_one();
     }
 
     /// A shard was found to be elsewhere; others probably are as well.
     pub(super) fn moved(&self, shard: Shard, there: RedisAddress) {
         self.change(|owners| owners[shard] = Some(there));
-        self.suspect();
+        self.mark_suspect();
     }
 
     /// A link to a node that has no shard yet, or none any more. It lasts until the shape is learnt anew.
-    pub(super) fn link_to(&self, address: &RedisAddress) -> Arc<Link> {
+    pub(super) fn link_to(&self, address: &RedisAddress) -> Arc<Supervised> {
         let mut shape = self.shape.write().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(self.kept(&mut shape, address).link())
     }
 
-    fn kept<'s>(&self, shape: &'s mut Shape, address: &RedisAddress) -> &'s Kept {
+    fn kept<'s>(&self, shape: &'s mut Shape, address: &RedisAddress) -> &'s CachedConnection {
         shape.links.entry(address.clone()).or_insert_with(|| {
-            let whom = Whom::Server(address.clone());
-            Kept::start(Link::new(whom, BTreeSet::new(), Arc::clone(&self.common)), &self.runtime)
+            let target = Target::Server(address.clone());
+            CachedConnection::start(
+                Supervised::new(target, BTreeSet::new(), Arc::clone(&self.shared)),
+                &self.runtime,
+            )
         })
     }
 
@@ -162,32 +164,36 @@ impl Cluster {
 
     /// Asks the nodes that are known and then the seeds, until one tells. A node that was cut off may be the last to know,
     /// so it is asked last.
-    async fn learn(&self) {
+    async fn refresh_topology(&self) {
         let mut trouble = "no node of the cluster answers".to_owned();
         let mut links = self.links();
-        links.sort_by_key(|link| !link.is_sound());
+        links.sort_by_key(|link| !link.is_serving_all());
         for link in links {
             if let Some((address, connection)) = link.connection()
-                && self.learn_from(&address, &connection).await.is_ok()
+                && self.refresh_topology_from(&address, &connection).await.is_ok()
             {
                 return;
             }
         }
         for seed in &self.seeds {
-            let told = match self.common.dialer.open(seed, |_| {}).await {
-                Ok(connection) => self.learn_from(seed, &connection).await,
-                Err(fault) => Err(fault),
+            let told = match self.shared.connector.open(seed, |_| {}).await {
+                Ok(connection) => self.refresh_topology_from(seed, &connection).await,
+                Err(error) => Err(error),
             };
             match told {
                 Ok(()) => return,
-                Err(fault) => trouble = format!("{seed}: {}", fault.text()),
+                Err(error) => trouble = format!("{seed}: {}", error.text()),
             }
         }
         self.shape.write().unwrap_or_else(PoisonError::into_inner).trouble = trouble;
     }
 
-    async fn learn_from(&self, address: &RedisAddress, connection: &Connection) -> Result<(), Fault> {
-        let slots: Vec<Vec<Value>> = connection.ask(redis::cmd("CLUSTER").arg("SLOTS")).await?;
+    async fn refresh_topology_from(
+        &self,
+        address: &RedisAddress,
+        connection: &Connection,
+    ) -> Result<(), RedisError> {
+        let slots: Vec<Vec<Value>> = connection.query(redis::cmd("CLUSTER").arg("SLOTS")).await?;
         let ranges: Vec<Range> = slots.iter().filter_map(|range| Range::parse(range, address)).collect();
         let owner = |shard: Shard| {
             let slot = slot_of(tag(shard).trim_matches(['{', '}']));

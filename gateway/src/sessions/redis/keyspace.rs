@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | `auth-gateway:{07}:session/ID`, `…:attempts/NAME` | string | a record: 16 hex digits of version, then the value |
 //! | `auth-gateway:{07}:group/USER` | sorted set | the user's sessions in this shard, by expiry |
-//! | `auth-gateway:{07}:revoked` | sorted set | the revoked sessions, by how long they are to be remembered |
+//! | `auth-gateway:{07}:revocations` | stream | the revoked sessions, in the order in which they were, each with how long it is to be remembered |
 //! | `auth-gateway:{07}:mark` | string | the layout's number and a random name of this store |
 //!
 //! and all shards share the channel `auth-gateway:revocations`. Everything but the marks expires by itself.
@@ -18,8 +18,8 @@ use crate::sessions::store::{Key, Space};
 /// of the layout.
 pub(super) const SHARDS: usize = 64;
 
-/// The layout that is described here.
-pub(super) const LAYOUT: &str = "1";
+/// The layout that is described here. Layout 1 had a sorted set `revoked` in place of the stream; it is converted.
+pub(super) const LAYOUT: &str = "2";
 
 /// One of [`SHARDS`].
 pub(super) type Shard = usize;
@@ -43,7 +43,12 @@ impl Keyspace {
         self.name(shard, &format!("group/{group}"))
     }
 
-    pub(super) fn revoked(&self, shard: Shard) -> String {
+    pub(super) fn revocations(&self, shard: Shard) -> String {
+        self.name(shard, "revocations")
+    }
+
+    /// Where layout 1 had them.
+    pub(super) fn revoked_of_layout_1(&self, shard: Shard) -> String {
         self.name(shard, "revoked")
     }
 

@@ -1,7 +1,7 @@
 //! Real servers, and the settings that lead to them.
 
 pub(crate) use super::redis_servers::{RedisCluster, RedisServer, RedisWithSentinels};
-use crate::config::{Redis, RedisAddress, RedisLogin, RedisServers, Revocation};
+use crate::config::{Redis, RedisAddress, RedisLogin, RedisServers, RedisTimeouts, Revocation};
 
 pub(crate) fn address(server: &RedisServer) -> RedisAddress {
     RedisAddress { host: "127.0.0.1".into(), port: server.port }
@@ -19,5 +19,6 @@ pub(crate) fn settings(servers: RedisServers) -> Redis {
         key_prefix: "auth-gateway".into(),
         revocation: Revocation::Bounded { max_staleness: None },
         required_at_start: false,
+        timeouts: RedisTimeouts::default(),
     }
 }

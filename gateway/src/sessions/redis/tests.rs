@@ -18,17 +18,18 @@ fn put(id: &str, expected: Option<Version>) -> Put {
 async fn a_swap_whose_answer_was_lost_is_known_again_when_it_is_sent_again() {
     let server = RedisServer::start();
     let store = RedisStore::open(&settings(single(&server))).unwrap();
-    let keyspace = &store.shared.common.keyspace;
+    let keyspace = &store.client.shared.keyspace;
     let key = put("a", None).key;
-    let keys = [keyspace.record(&key), keyspace.revoked(shard_of("a")), keyspace.group(shard_of("a"), "1")];
+    let keys =
+        [keyspace.record(&key), keyspace.revocations(shard_of("a")), keyspace.group(shard_of("a"), "1")];
     let swap = |expected: Option<Version>, new: Version| {
         let later = (now() + 60_000).to_string();
         let arguments =
             [written(expected), written(Some(new)), "v".into(), now().to_string(), later, "a".into()];
         let arguments: Vec<Vec<u8>> =
             arguments.into_iter().chain([String::new(), "c".into()]).map(String::into_bytes).collect();
-        let (keys, shared) = (keys.clone(), Arc::clone(&store.shared));
-        async move { shared.swap(shard_of("a"), &keys, &arguments).await.unwrap() }
+        let (keys, client) = (keys.clone(), Arc::clone(&store.client));
+        async move { client.swap(shard_of("a"), &keys, &arguments).await.unwrap() }
     };
     let (first, second) = (Version(1), Version(2));
     for _ in 0..3 {
@@ -50,6 +51,6 @@ async fn everything_but_the_marks_expires_by_itself() {
     assert_eq!(lasting.len(), 3, "a record, a group, and the revoked sessions: {lasting:?}");
     for name in lasting {
         let ttl: i64 = server.ask(&["PTTL", name]).unwrap();
-        assert!((1..=30_000 + SKEW as i64).contains(&ttl), "{name}: {ttl}");
+        assert!((1..=30_000 + MAX_CLOCK_SKEW as i64).contains(&ttl), "{name}: {ttl}");
     }
 }

@@ -129,7 +129,9 @@ impl History {
                     ended.contains(session.as_str()) && is_401(answer)
                 }
                 (Asked::Guess(_), answer) => {
-                    answer.is_code("invalid_credentials") || answer.is_code("account_locked")
+                    // Attempts that were not settled in an outage keep others waiting for some seconds.
+                    let waits = allowed.outage && answer.is_code("overloaded");
+                    waits || answer.is_code("invalid_credentials") || answer.is_code("account_locked")
                 }
                 (Asked::Login | Asked::Logout(_), _) => false,
             };

@@ -10,7 +10,8 @@ const SOON: Duration = Duration::from_secs(3);
 
 /// What the README says the gateway's user needs.
 const ACL: &str = "~auth-gateway:* &auth-gateway:* -@all +hello +auth +ping +role +subscribe +get +set +del \
-                   +getrange +eval +evalsha +pttl +pexpire +publish +zadd +zrem +zrangebyscore +zremrangebyscore";
+                   +getrange +eval +evalsha +time +pttl +pexpire +publish +xadd +xdel +xrange +zadd \
+                   +zrange +zrem +zrangebyscore +zremrangebyscore";
 
 #[test]
 fn a_user_with_the_documented_permissions_and_no_others_is_enough() {

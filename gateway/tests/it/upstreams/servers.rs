@@ -122,14 +122,14 @@ fn a_server_that_says_that_it_is_not_well_gets_no_requests() {
         wait_until("the checks have told", || gateway.metrics().contains(&line));
     };
     servers[0].state.health.store(503, Ordering::SeqCst);
-    state("unwell", 1);
+    state("unhealthy", 1);
     let before = servers[0].requests();
     for _ in 0..30 {
         assert_eq!(get(gateway.address, "/a", &[]).unwrap().status, 200);
     }
     assert_eq!(servers[0].requests(), before);
     servers[1].go_away(true);
-    state("unwell", 2);
+    state("unhealthy", 2);
     assert_eq!(get(gateway.address, "/a", &[]).unwrap().code(), "no_healthy_upstream");
     servers[0].state.health.store(204, Ordering::SeqCst);
     state("serving", 1);

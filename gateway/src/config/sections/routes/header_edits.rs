@@ -2,11 +2,12 @@
 
 use super::super::identity_headers::{DEFAULTS, fold};
 use super::template;
+use crate::config::declaration::{Declared, Key, KeyInfo, Shape, TableShape, section};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, Refusal, quoted};
-use crate::config::settings::{Access, HeaderEdits, HeaderLine, IdentityHeader, ValuePart};
+use crate::config::entry::{Entry, InvalidValue, quoted};
+use crate::config::settings::{HeaderEdits, HeaderLine, ValuePart};
 use crate::config::table::Table;
-use crate::wire::FieldKind;
+use crate::http1::HeaderKind;
 
 /// Which way the edited messages go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,29 +18,56 @@ pub(super) enum Direction {
 
 /// What a route's edits have to fit.
 #[derive(Clone, Copy)]
-pub(super) struct Surroundings<'s> {
-    pub(super) access: Access,
-    pub(super) identity_headers: &'s [IdentityHeader],
+pub(super) struct HeaderEditScope<'s> {
+    is_public: bool,
+    /// Of [identity_headers].
+    identity_headers: &'s [String],
 }
 
-/// The table under `request_headers` or `response_headers`.
-pub(super) fn header_edits(
-    table: &mut Table<'_>,
-    key: &str,
-    direction: Direction,
-    around: Surroundings<'_>,
-) -> HeaderEdits {
-    let entry = table.take(key);
-    if !entry.is_given() {
-        return HeaderEdits::default();
+section! {
+    /// What becomes of header fields.
+    struct EditKeys {
+        /// Fields that are written in place of what is there.
+        set: () = Key::new(Shape::Map(Box::new(Shape::Text)), |_| ()).example("{ X-Tenant = \"{claims.tenant}\" }");
+        /// Fields that are written beside what is there.
+        add: () = Key::new(Shape::Map(Box::new(Shape::Text)), |_| ()).example("{ X-Env = \"test\" }");
+        /// Fields that are left out.
+        remove: () = Key::new(Shape::List(Box::new(Shape::Text)), |_| ()).example("[\"Cookie\"]");
     }
-    let read = |table: &mut Table<'_>| {
-        let (set_entry, add_entry) = (table.take("set"), table.take("add"));
-        let set = lines(&set_entry, direction, around, true);
-        let add = lines(&add_entry, direction, around, false);
-        let remove_entry = table.take("remove");
-        let remove = remove_entry.list_of(|name| removable(name, direction, around)).unwrap_or_default();
-        let edits = HeaderEdits { set, add, remove };
+}
+
+/// `request_headers` or `response_headers`.
+pub(super) struct HeaderEditsKey(pub(super) Direction);
+
+impl Declared<HeaderEdits> for HeaderEditsKey {
+    fn infos(&self, name: &str, about: &str) -> Vec<KeyInfo> {
+        Key::new(Shape::Table(TableShape::of::<EditKeys>()), |_| ())
+            .example(match self.0 {
+                Direction::Request => "{ set = { X-Tenant = \"{claims.tenant}\" }, remove = [\"Cookie\"] }",
+                Direction::Response => "{ set = { Strict-Transport-Security = \"max-age=63072000\" } }",
+            })
+            .infos(name, about)
+    }
+
+    fn take(&self, table: &Table<'_>, name: &str) -> HeaderEdits {
+        let entry = table.entry(name);
+        let Some(edits) = entry.is_given().then(|| entry.table()).flatten() else {
+            return HeaderEdits::default();
+        };
+        edits.read::<EditKeys>();
+        let configured = table.root().quiet_table("identity_headers").entries();
+        let defaults = DEFAULTS.iter().map(|(_, header)| (*header).to_owned());
+        let identity_headers: Vec<String> = configured
+            .iter()
+            .filter_map(|(_, entry)| entry.quiet_text())
+            .map(str::to_owned)
+            .chain(defaults)
+            .collect();
+        let is_public = table.entry("access").quiet_text() == Some("public");
+        let scope = HeaderEditScope { is_public, identity_headers: &identity_headers };
+        let remove = edits.entry("remove").list_of(|name| removable(name, self.0, scope)).unwrap_or_default();
+        let lines = |key: &str, replaces: bool| lines(&edits.entry(key), self.0, scope, replaces);
+        let edits = HeaderEdits { set: lines("set", true), add: lines("add", false), remove };
         if let Some(name) = named_twice(&edits) {
             entry.report(
                 Diagnostic::error(format!("`{}` names {} twice", entry.name(), quoted(name)))
@@ -48,8 +76,7 @@ pub(super) fn header_edits(
             );
         }
         edits
-    };
-    entry.table(read).unwrap_or_default()
+    }
 }
 
 /// A field that is set besides being something else. Spellings that fold alike may be one field to an upstream.
@@ -66,35 +93,35 @@ fn named_twice(edits: &HeaderEdits) -> Option<&str> {
 fn lines(
     entry: &Entry<'_>,
     direction: Direction,
-    around: Surroundings<'_>,
+    scope: HeaderEditScope<'_>,
     replaces: bool,
 ) -> Vec<HeaderLine> {
     if !entry.is_given() {
         return Vec::new();
     }
     let line = |(name, entry): (String, Entry<'_>)| {
-        if let Err(refusal) = writable(&name, direction, around) {
+        if let Err(invalid) = writable(&name, direction, scope) {
             entry.report(
-                Diagnostic::error(format!("`{}`: {}", entry.name(), refusal.message))
+                Diagnostic::error(format!("`{}`: {}", entry.name(), invalid.message))
                     .at(entry.key_place())
-                    .maybe_help(refusal.help),
+                    .maybe_help(invalid.help),
             );
             return None;
         }
-        let value = entry.parse(|text| value(text, direction, around, replaces))?;
+        let value = entry.parse(|text| value(text, direction, scope, replaces))?;
         Some(HeaderLine { name, value })
     };
-    entry.table(|table| table.take_all().into_iter().filter_map(line).collect()).unwrap_or_default()
+    entry.table().map(|table| table.entries().into_iter().filter_map(line).collect()).unwrap_or_default()
 }
 
 fn value(
     text: &str,
     direction: Direction,
-    around: Surroundings<'_>,
+    scope: HeaderEditScope<'_>,
     replaces: bool,
-) -> Result<Vec<ValuePart>, Refusal> {
+) -> Result<Vec<ValuePart>, InvalidValue> {
     if text.trim() != text || !text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
-        return Err(Refusal::new(format!("{} is not a value for a header", quoted(text)))
+        return Err(InvalidValue::new(format!("{} is not a value for a header", quoted(text)))
             .help("use visible ASCII, without blanks at its ends"));
     }
     let known = ["{claims.NAME}", "{request_id}", "{client_address}", "{host}"];
@@ -105,13 +132,15 @@ fn value(
         _ => name.strip_prefix("claims.").filter(|n| !n.is_empty()).map(|n| ValuePart::Claim(n.to_owned())),
     })?;
     let has_claim = parts.iter().any(|part| matches!(part, ValuePart::Claim(_)));
-    if has_claim && around.access == Access::Public {
-        return Err(Refusal::new("there are no claims on a route with access = \"public\"")
+    if has_claim && scope.is_public {
+        return Err(InvalidValue::new("there are no claims on a route with access = \"public\"")
             .help("no token is looked at there: use access = \"optional\" or \"authenticated\""));
     }
     if has_claim && direction == Direction::Request && !replaces {
-        return Err(Refusal::new("a claim beside what a client sends under the same name proves nothing")
-            .help("write it under `set`, which takes the client's out"));
+        return Err(InvalidValue::new(
+            "a claim beside what a client sends under the same name proves nothing",
+        )
+        .help("write it under `set`, which takes the client's out"));
     }
     Ok(parts)
 }
@@ -121,21 +150,21 @@ const ORIGIN_OF_REQUEST: [&str; 5] =
     ["x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip", "x-cluster-client-ip"];
 
 /// A field that may be written.
-fn writable(name: &str, direction: Direction, around: Surroundings<'_>) -> Result<(), Refusal> {
+fn writable(name: &str, direction: Direction, scope: HeaderEditScope<'_>) -> Result<(), InvalidValue> {
     well_formed(name)?;
     if direction == Direction::Response {
         return owned_in_responses(name);
     }
     let refuse = |why: &str, help: &str| {
-        Err(Refusal::new(format!("the header {} {why}", quoted(name))).help(help.to_owned()))
+        Err(InvalidValue::new(format!("the header {} {why}", quoted(name))).help(help.to_owned()))
     };
     let lower = name.to_ascii_lowercase();
-    match FieldKind::of(name.as_bytes()) {
-        FieldKind::Authorization => refuse(
+    match HeaderKind::of(name.as_bytes()) {
+        HeaderKind::Authorization => refuse(
             "carries credentials",
             "forward_token = true passes the client's on; others do not belong into this file",
         ),
-        FieldKind::Override
+        HeaderKind::RoutingOverride
             if !ORIGIN_OF_REQUEST.contains(&lower.as_str()) && !lower.starts_with("x-forwarded-") =>
         {
             refuse(
@@ -143,21 +172,21 @@ fn writable(name: &str, direction: Direction, around: Surroundings<'_>) -> Resul
                 "use `rewrite_prefix` for another path, or a name of your own",
             )
         }
-        _ => requests_own(name, around),
+        _ => requests_own(name, scope),
     }
 }
 
 /// A field that may be left out.
-fn removable(name: &str, direction: Direction, around: Surroundings<'_>) -> Result<String, Refusal> {
+fn removable(name: &str, direction: Direction, scope: HeaderEditScope<'_>) -> Result<String, InvalidValue> {
     well_formed(name)?;
     match direction {
         Direction::Response => owned_in_responses(name)?,
-        Direction::Request => requests_own(name, around)?,
+        Direction::Request => requests_own(name, scope)?,
     }
     Ok(name.to_owned())
 }
 
-fn well_formed(name: &str) -> Result<(), Refusal> {
+fn well_formed(name: &str) -> Result<(), InvalidValue> {
     let is_name = !name.is_empty()
         && name.len() <= 64
         && !name.starts_with('-')
@@ -165,34 +194,32 @@ fn well_formed(name: &str) -> Result<(), Refusal> {
     if is_name {
         return Ok(());
     }
-    Err(Refusal::new(format!("{} is not a header name", quoted(name)))
+    Err(InvalidValue::new(format!("{} is not a header name", quoted(name)))
         .help("use letters, digits and hyphens, 64 at most, such as X-Tenant"))
 }
 
 /// What the gateway itself writes into requests, or what belongs to one connection.
-fn requests_own(name: &str, around: Surroundings<'_>) -> Result<(), Refusal> {
-    let configured = around.identity_headers.iter().map(|identity| identity.header.as_str());
-    let identity = configured.chain(DEFAULTS.iter().map(|(_, header)| *header));
-    if identity.into_iter().any(|header| fold(header) == fold(name)) {
-        return Err(Refusal::new(format!("the header {} tells upstreams who it is", quoted(name)))
+fn requests_own(name: &str, scope: HeaderEditScope<'_>) -> Result<(), InvalidValue> {
+    if scope.identity_headers.iter().any(|header| fold(header) == fold(name)) {
+        return Err(InvalidValue::new(format!("the header {} tells upstreams who it is", quoted(name)))
             .help("[identity_headers] says what stands in it; choose another name here"));
     }
-    match FieldKind::of(name.as_bytes()) {
-        FieldKind::Connection
-        | FieldKind::ContentLength
-        | FieldKind::Expect
-        | FieldKind::Forwarded
-        | FieldKind::HopByHop
-        | FieldKind::Host
-        | FieldKind::MaxForwards
-        | FieldKind::TransferEncoding
-        | FieldKind::Upgrade
-        | FieldKind::Via
-        | FieldKind::XForwardedFor
-        | FieldKind::XForwardedHost
-        | FieldKind::XForwardedProto
-        | FieldKind::XRequestId => {
-            Err(Refusal::new(format!("the header {} is the gateway's own", quoted(name))).help(
+    match HeaderKind::of(name.as_bytes()) {
+        HeaderKind::Connection
+        | HeaderKind::ContentLength
+        | HeaderKind::Expect
+        | HeaderKind::Forwarded
+        | HeaderKind::HopByHop
+        | HeaderKind::Host
+        | HeaderKind::MaxForwards
+        | HeaderKind::TransferEncoding
+        | HeaderKind::Upgrade
+        | HeaderKind::Via
+        | HeaderKind::XForwardedFor
+        | HeaderKind::XForwardedHost
+        | HeaderKind::XForwardedProto
+        | HeaderKind::XRequestId => {
+            Err(InvalidValue::new(format!("the header {} is the gateway's own", quoted(name))).help(
                 "it frames the message, belongs to one connection, or says where the request came from",
             ))
         }
@@ -201,21 +228,21 @@ fn requests_own(name: &str, around: Surroundings<'_>) -> Result<(), Refusal> {
 }
 
 /// What the gateway itself writes into responses.
-fn owned_in_responses(name: &str) -> Result<(), Refusal> {
-    let help = match FieldKind::of(name.as_bytes()) {
-        FieldKind::AccessControl => "[cors] says which pages may read answers",
-        FieldKind::Connection
-        | FieldKind::ContentLength
-        | FieldKind::Date
-        | FieldKind::HopByHop
-        | FieldKind::TransferEncoding
-        | FieldKind::Upgrade
-        | FieldKind::XRequestId => {
+fn owned_in_responses(name: &str) -> Result<(), InvalidValue> {
+    let help = match HeaderKind::of(name.as_bytes()) {
+        HeaderKind::AccessControl => "[cors] says which pages may read answers",
+        HeaderKind::Connection
+        | HeaderKind::ContentLength
+        | HeaderKind::Date
+        | HeaderKind::HopByHop
+        | HeaderKind::TransferEncoding
+        | HeaderKind::Upgrade
+        | HeaderKind::XRequestId => {
             "it frames the message, belongs to one connection, or tells when and what this was"
         }
         _ => return Ok(()),
     };
-    Err(Refusal::new(format!("the header {} is the gateway's own", quoted(name))).help(help))
+    Err(InvalidValue::new(format!("the header {} is the gateway's own", quoted(name))).help(help))
 }
 
 #[cfg(test)]

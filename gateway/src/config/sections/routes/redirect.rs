@@ -3,45 +3,56 @@
 use http::StatusCode;
 
 use super::template;
-use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Refusal, like, quoted};
+use crate::config::declaration::{integer, section, text};
+use crate::config::entry::{InvalidValue, quoted};
 use crate::config::settings::{LocationPart, Redirect};
 use crate::config::table::Table;
-use crate::wire::Host;
+use crate::http1::Host;
 
 /// How it is written.
 pub(super) const EXAMPLE: &str = "redirect = { to = \"https://new.example{path}{query}\" }";
 
-const STATUSES: [u64; 5] = [301, 302, 303, 307, 308];
+const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
 
-/// The table under `redirect`. `has_hosts` says that the route is not for every host.
-pub(super) fn redirect(table: &mut Table<'_>, has_hosts: bool) -> Option<Redirect> {
-    let to_entry = table.take("to");
-    if !to_entry.is_given() {
-        table.report().push(
-            Diagnostic::error(format!("`{}` is missing", to_entry.name()))
-                .at(table.place())
-                .help(like(EXAMPLE)),
-        );
+section! {
+    /// Where else a client is sent.
+    pub(super) struct RedirectKeys {
+        /// An address or a path, with {path}, {below}, {query} and, on routes with hosts, {host} of the request.
+        to: Option<Vec<LocationPart>> = text(location)
+            .required("write it like redirect = { to = \"https://new.example{path}{query}\" }")
+            .example("\"https://new.example{path}{query}\"");
+        /// 301, 302, 303, 307 or 308.
+        status: u16 = integer(300..=399)
+            .check(|status, entry| if !STATUSES.contains(status) {
+                entry.refuse(
+                    InvalidValue::new(format!("{status} does not send a client elsewhere"))
+                        .help("308 and 307 keep the method, 301 and 302 may not, 303 makes it GET"),
+                );
+            })
+            .default("308");
     }
-    let to = to_entry.parse(|text| location(text, has_hosts));
-    let status_entry = table.take("status");
-    let status = match status_entry.integer::<u64>(300..=399) {
-        Some(status) if !STATUSES.contains(&status) => {
-            status_entry.refuse(
-                Refusal::new(format!("{status} does not send a client elsewhere"))
-                    .help("308 and 307 keep the method, 301 and 302 may not, 303 makes it GET"),
-            );
-            None
-        }
-        status => status.and_then(|status| StatusCode::from_u16(status as u16).ok()),
-    };
-    Some(Redirect { to: to?, status: status.unwrap_or(StatusCode::PERMANENT_REDIRECT) })
 }
 
-fn location(text: &str, has_hosts: bool) -> Result<Vec<LocationPart>, Refusal> {
+impl RedirectKeys {
+    pub(super) fn settings(self) -> Option<Redirect> {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::PERMANENT_REDIRECT);
+        Some(Redirect { to: self.to?, status })
+    }
+}
+
+/// Reports `{host}` on a route for every host.
+pub(super) fn check(redirect: Option<&Redirect>, route: &Table<'_>) {
+    let names_host = redirect.is_some_and(|redirect| redirect.to.contains(&LocationPart::Host));
+    if names_host && route.entry("hosts").texts().is_empty() {
+        let why = "{host} on a route for every host would send clients wherever a request says";
+        let why = InvalidValue::new(why).help("name the route's `hosts`, or write the host out");
+        route.quiet_table("redirect").entry("to").refuse(why);
+    }
+}
+
+fn location(text: &str) -> Result<Vec<LocationPart>, InvalidValue> {
     if !text.bytes().all(|b| b.is_ascii_graphic()) || text.contains('\\') {
-        return Err(Refusal::new(format!("{} is not an address", quoted(text)))
+        return Err(InvalidValue::new(format!("{} is not an address", quoted(text)))
             .help("use visible ASCII without backslashes; anything else is percent-encoded"));
     }
     let known = ["{path}", "{below}", "{query}", "{host}"];
@@ -52,12 +63,6 @@ fn location(text: &str, has_hosts: bool) -> Result<Vec<LocationPart>, Refusal> {
         "host" => Some(LocationPart::Host),
         _ => None,
     })?;
-    if parts.contains(&LocationPart::Host) && !has_hosts {
-        return Err(Refusal::new(
-            "{host} on a route for every host would send clients wherever a request says",
-        )
-        .help("name the route's `hosts`, or write the host out"));
-    }
     // What the request gives is empty, or begins with one slash or with the question mark: two samples show it all.
     for (path, below, query) in [("/p", "/p", "?q"), ("/", "", "")] {
         let sample: String = parts
@@ -71,7 +76,7 @@ fn location(text: &str, has_hosts: bool) -> Result<Vec<LocationPart>, Refusal> {
             })
             .collect();
         leads_where_it_says(&sample).map_err(|why| {
-            Refusal::new(format!("{} {why}", quoted(text))).help(
+            InvalidValue::new(format!("{} {why}", quoted(text))).help(
                 "write an address such as \"https://new.example{path}{query}\" or a path such as \"/new{below}\"; {path} \
                  and {below} bring their own slash",
             )

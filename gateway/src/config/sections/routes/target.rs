@@ -1,133 +1,199 @@
 //! Where a route leads: an upstream, a folder, another address, or an answer that is always the same.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::super::path_shape;
-use super::super::store::file_name;
-use super::super::upstreams::{PatienceEntries, Upstreams};
-use super::{fixed_answer, redirect};
+use http::StatusCode;
+
+use super::super::files::{file_name, working_directory};
+use super::super::path_pattern;
+use super::super::{DAY, HOUR, up_to};
+use super::content_security_policy;
+use super::direct_response::{self, DirectResponse};
+use super::redirect::{self, RedirectKeys};
+use crate::config::declaration::{
+    Key, Shape, TableShape, boolean, duration, flat, integer, section, text, texts,
+};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, Refusal, quoted};
-use crate::config::settings::RouteTarget;
-use crate::config::suggestion::suggest;
+use crate::config::did_you_mean::suggest;
+use crate::config::entry::{Entry, InvalidValue, quoted};
+use crate::config::settings::{FixedAnswer, Redirect, RoutePatience, RouteTarget};
 use crate::config::table::Table;
 
-/// The target, if it is right. `has_hosts` says that the route is not for every host.
-pub(super) fn target(
-    table: &mut Table<'_>,
-    upstreams: &Upstreams<'_>,
-    has_hosts: bool,
-) -> Option<RouteTarget> {
-    let upstream = table.take("upstream");
-    let root = table.take("static");
-    let redirect_entry = table.take("redirect");
-    let respond = table.take("respond");
-    let index_fallback = table.take("index_fallback");
-    let options = [
-        "strip_prefix",
-        "rewrite_prefix",
-        "forward_token",
-        "encoded_slashes",
-        "ignore_case",
-        "upgrade",
-        "token_in_subprotocol",
-    ]
-    .map(|key| table.take(key));
-    let patience = PatienceEntries::take(table);
-    let [strip, rewrite, forward_token, encoded_slashes, ignore_case, upgrades, token_in_subprotocol] =
-        &options;
-    let websocket = upgrades.list_of(upgrade).is_some_and(|protocols| !protocols.is_empty());
-    let new_prefix = new_prefix(strip, rewrite);
-    let [forward_token, encoded_slashes, ignore_case] =
-        [forward_token, encoded_slashes, ignore_case].map(|entry| entry.boolean().unwrap_or(false));
-
-    let leads: Vec<&Entry<'_>> =
-        [&upstream, &root, &redirect_entry, &respond].into_iter().filter(|entry| entry.is_given()).collect();
-    if let [first, second, ..] = leads[..] {
-        second.report(
-            Diagnostic::error(format!("both `{}` and `{}` are given", first.name(), second.name()))
-                .at(second.key_place())
-                .related("the other is here", first.key_place())
-                .help("a route leads to one upstream, folder, address or answer: remove one"),
-        );
-        return None;
-    }
-    if index_fallback.is_given() && !root.is_given() {
-        refuse_without("static", &index_fallback);
-    }
-    if upstream.is_given() {
-        let name = upstream.parse(|name| upstream_name(name, upstreams))?;
-        if token_in_subprotocol.is_given() && !websocket {
-            refuse_without("upgrade", token_in_subprotocol);
-        }
-        return Some(RouteTarget::Upstream {
-            name,
-            new_prefix,
-            forward_token,
-            encoded_slashes,
-            ignore_case,
-            websocket,
-            token_in_subprotocol: token_in_subprotocol.boolean().unwrap_or(false),
-            patience: patience.read(),
+section! {
+    /// Where a route leads: one of upstream, static, redirect and respond.
+    pub(super) struct TargetKeys {
+        /// Where it leads, one of: an upstream,
+        upstream: Option<String> = text(|name| Ok(name.to_owned())).example("\"demo\"");
+        /// a folder, whose files are served as they are,
+        r#static: Option<PathBuf> = text(folder).example("\"public\"");
+        /// another address, with parts of the request's,
+        redirect: Option<Redirect> = Key::new(Shape::Table(TableShape::of::<RedirectKeys>()), read_redirect)
+            .example("{ to = \"https://new.example{path}{query}\", status = 301 }");
+        /// or an answer that is always the same.
+        respond: Option<FixedAnswer> = Key::new(Shape::Table(TableShape::of::<DirectResponse>()), read_respond)
+            .example("{ status = 503, body = \"Back at noon.\", content_type = \"text/plain\" }");
+        /// With a folder: browsers that ask for a page which is no file get index.html, for apps with addresses of their own.
+        index_fallback: bool = boolean().default("false").example("true");
+        /// The Content-Security-Policy of a folder's files, or "off".
+        content_security_policy: Option<String> = Key::new(Shape::Text, content_security_policy::policy)
+            .fallback("one under which common builds of Vue and React run")
+            .example("\"default-src 'self'; connect-src 'self' https://api.example\"");
+        /// The upstream gets the target without the route's path.
+        strip_prefix: bool = boolean().default("false");
+        /// The upstream gets this in place of the route's path.
+        rewrite_prefix: Option<String> = text(new_prefix).example("\"/v2\"");
+        /// The upstream gets the Authorization field.
+        forward_token: bool = boolean().default("false");
+        /// For an upstream that takes /API for /api: the route's path is compared without regard to case.
+        ignore_case: bool = boolean().default("false");
+        /// %2F in the path is passed on instead of refused.
+        encoded_slashes: bool = boolean().default("false");
+        /// What requests may turn into, "websocket" or nothing. The token is checked before.
+        upgrade: Vec<()> = texts(upgrade).or_empty().example("[\"websocket\"]");
+        /// A browser's script cannot send Authorization with a WebSocket: let it say new WebSocket(url, ["bearer", TOKEN]).
+        token_in_subprotocol: bool = boolean().default("false").example("true");
+        /// What is not that of the upstream.
+        patience: RoutePatience = flat(|keys: RoutePatienceKeys, _| RoutePatience {
+            response: keys.response_timeout,
+            body: keys.body_timeout,
+            total: keys.total_timeout.map(|total| (!total.is_zero()).then_some(total)),
+            retries: keys.retries,
         });
     }
-    if !leads.is_empty() {
+}
+
+section! {
+    /// How long the upstream may take for these requests, and how often one is tried again.
+    struct RoutePatienceKeys {
+        /// How long the upstream may take for these requests, where that is not as the upstream says.
+        response_timeout: Option<Duration> = duration(up_to(HOUR)).fallback("the upstream's").example("\"5m\"");
+        /// Between two reads of the response's body.
+        body_timeout: Option<Duration> = duration(up_to(HOUR)).fallback("the upstream's").example("\"5m\"");
+        /// From the request to the end of its response; "0s": as long as it takes.
+        total_timeout: Option<Duration> = duration(Duration::ZERO..=DAY).fallback("the upstream's").example("\"10m\"");
+        /// How often one is tried again.
+        retries: Option<u32> = integer(0..=10).fallback("the upstream's").example("0");
+    }
+}
+
+/// The keys that only routes to an upstream have.
+const FOR_UPSTREAMS: [&str; 11] = [
+    "strip_prefix",
+    "rewrite_prefix",
+    "forward_token",
+    "encoded_slashes",
+    "ignore_case",
+    "upgrade",
+    "token_in_subprotocol",
+    "response_timeout",
+    "body_timeout",
+    "total_timeout",
+    "retries",
+];
+
+fn read_redirect(entry: &Entry<'_>) -> Option<Redirect> {
+    let table = entry.is_given().then(|| entry.table_like(redirect::EXAMPLE)).flatten()?;
+    table.read::<RedirectKeys>().settings()
+}
+
+fn read_respond(entry: &Entry<'_>) -> Option<FixedAnswer> {
+    let table = entry.is_given().then(|| entry.table_like(direct_response::EXAMPLE)).flatten()?;
+    table.read::<DirectResponse>().settings(&table)
+}
+
+/// What stands in for a target that is wrong, which has been reported.
+const NOWHERE: RouteTarget = RouteTarget::Answer(FixedAnswer {
+    status: StatusCode::NOT_FOUND,
+    body: Vec::new(),
+    content_type: String::new(),
+});
+
+/// Whether a target stands in for a wrong one.
+pub(super) fn leads_nowhere(target: &RouteTarget) -> bool {
+    matches!(target, RouteTarget::Answer(answer) if answer.content_type.is_empty())
+}
+
+/// Where the route leads.
+pub(super) fn target(keys: TargetKeys, table: &Table<'_>) -> RouteTarget {
+    let of = |key: &str| table.entry(key);
+    if keys.strip_prefix && of("rewrite_prefix").is_given() {
+        let help = "the route's path is either left out or replaced: remove one";
+        of("rewrite_prefix").refuse_beside(&of("strip_prefix"), help);
+    }
+    let targets = ["upstream", "static", "redirect", "respond"].map(of);
+    let leads: Vec<&Entry<'_>> = targets.iter().filter(|entry| entry.is_given()).collect();
+    if let [first, second, ..] = leads[..] {
+        second.refuse_beside(first, "a route leads to one upstream, folder, address or answer: remove one");
+        return NOWHERE;
+    }
+    for option in ["index_fallback", "content_security_policy"].map(of) {
+        if option.is_given() && !of("static").is_given() {
+            refuse_without("static", &option);
+        }
+    }
+    if !leads.is_empty() && !of("upstream").is_given() {
+        let options = FOR_UPSTREAMS.map(of);
         options
             .iter()
-            .chain(patience.all())
             .filter(|option| option.is_given())
             .for_each(|option| refuse_without("upstream", option));
     }
-    if root.is_given() {
-        let index_fallback = index_fallback.boolean().unwrap_or(false);
-        return Some(RouteTarget::Static { root: root.parse(folder)?, index_fallback });
+    if let Some(name) = keys.upstream {
+        if !is_upstream(&of("upstream"), &name, table) {
+            return NOWHERE;
+        }
+        let websocket = !keys.upgrade.is_empty();
+        if of("token_in_subprotocol").is_given() && !websocket {
+            refuse_without("upgrade", &of("token_in_subprotocol"));
+        }
+        return RouteTarget::Upstream {
+            name,
+            new_prefix: if keys.strip_prefix { Some(String::new()) } else { keys.rewrite_prefix },
+            forward_token: keys.forward_token,
+            encoded_slashes: keys.encoded_slashes,
+            ignore_case: keys.ignore_case,
+            websocket,
+            token_in_subprotocol: keys.token_in_subprotocol,
+            patience: keys.patience,
+        };
     }
-    if redirect_entry.is_given() {
-        return redirect_entry
-            .table_like(redirect::EXAMPLE, |table| redirect::redirect(table, has_hosts))?
-            .map(RouteTarget::Redirect);
+    if leads.is_empty() {
+        let names = upstream_names(table);
+        table.report().push(
+            Diagnostic::error(
+                "the route leads nowhere: `upstream`, `static`, `redirect` or `respond` is missing",
+            )
+            .at(table.place())
+            .help(match names.first() {
+                None => {
+                    "add static = \"FOLDER\", or an [upstreams.NAME] table and upstream = \"NAME\"".to_owned()
+                }
+                Some(name) => format!("add upstream = \"{name}\" or static = \"FOLDER\""),
+            }),
+        );
     }
-    if respond.is_given() {
-        return respond
-            .table_like(fixed_answer::EXAMPLE, fixed_answer::fixed_answer)?
-            .map(RouteTarget::Answer);
-    }
-    table.report().push(
-        Diagnostic::error(
-            "the route leads nowhere: `upstream`, `static`, `redirect` or `respond` is missing",
-        )
-        .at(table.place())
-        .help(match upstreams.names().as_slice() {
-            [] => "add static = \"FOLDER\", or an [upstreams.NAME] table and upstream = \"NAME\"".to_owned(),
-            [name, ..] => format!("add upstream = \"{name}\" or static = \"FOLDER\""),
-        }),
-    );
-    None
+    redirect::check(keys.redirect.as_ref(), table);
+    let (index_fallback, content_security_policy) = (keys.index_fallback, keys.content_security_policy);
+    let folder =
+        keys.r#static.map(|root| RouteTarget::Static { root, index_fallback, content_security_policy });
+    let redirect = keys.redirect.map(RouteTarget::Redirect);
+    folder.or(redirect).or(keys.respond.map(RouteTarget::Answer)).unwrap_or(NOWHERE)
 }
 
 /// What the upstream gets in place of the route's path.
-fn new_prefix(strip: &Entry<'_>, rewrite: &Entry<'_>) -> Option<String> {
-    let strips = strip.boolean().unwrap_or(false);
-    let new = rewrite.parse(|text| match text {
-        "/" => Err(Refusal::new("a slash is no prefix").help("write strip_prefix = true")),
-        _ => path_shape::segments(text).map(|()| text.to_owned()),
-    });
-    if strips && rewrite.is_given() {
-        rewrite.report(
-            Diagnostic::error(format!("both `{}` and `{}` are given", strip.name(), rewrite.name()))
-                .at(rewrite.key_place())
-                .related("the other is here", strip.key_place())
-                .help("the route's path is either left out or replaced: remove one"),
-        );
+fn new_prefix(text: &str) -> Result<String, InvalidValue> {
+    match text {
+        "/" => Err(InvalidValue::new("a slash is no prefix").help("write strip_prefix = true")),
+        _ => path_pattern::segments(text).map(|()| text.to_owned()),
     }
-    if strips { Some(String::new()) } else { new }
 }
 
 /// A protocol that a request may turn into.
-fn upgrade(text: &str) -> Result<(), Refusal> {
+fn upgrade(text: &str) -> Result<(), InvalidValue> {
     match text {
         "websocket" => Ok(()),
-        other => Err(Refusal::new(format!("requests cannot be upgraded to {}", quoted(other)))
+        other => Err(InvalidValue::new(format!("requests cannot be upgraded to {}", quoted(other)))
             .help("write upgrade = [\"websocket\"]")),
     }
 }
@@ -140,19 +206,25 @@ fn refuse_without(needed: &str, option: &Entry<'_>) {
     );
 }
 
-/// The name of an upstream that exists.
-fn upstream_name(name: &str, upstreams: &Upstreams<'_>) -> Result<String, Refusal> {
-    let names = upstreams.names();
+fn upstream_names(table: &Table<'_>) -> Vec<String> {
+    table.root().quiet_table("upstreams").entries().into_iter().map(|(name, _)| name).collect()
+}
+
+/// Whether there is an upstream of that name; reports it where there is none.
+fn is_upstream(entry: &Entry<'_>, name: &str, table: &Table<'_>) -> bool {
+    let names = upstream_names(table);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     if names.contains(&name) {
-        return Ok(name.to_owned());
+        return true;
     }
     let help = suggest("known upstreams", name, &names)
         .unwrap_or_else(|| "there are no upstreams: add an [upstreams.NAME] table with `urls`".to_owned());
-    Err(Refusal::new(format!("unknown upstream {}", quoted(name))).help(help))
+    entry.refuse(InvalidValue::new(format!("unknown upstream {}", quoted(name))).help(help));
+    false
 }
 
 /// A folder that exists.
-fn folder(text: &str) -> Result<PathBuf, Refusal> {
+fn folder(text: &str) -> Result<PathBuf, InvalidValue> {
     let path = file_name(text)?;
     let why = match std::fs::metadata(&path) {
         Ok(metadata) if metadata.is_dir() => return Ok(path),
@@ -160,9 +232,6 @@ fn folder(text: &str) -> Result<PathBuf, Refusal> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => "does not exist".to_owned(),
         Err(error) => format!("cannot be opened: {error}"),
     };
-    let mut help = "name an existing folder".to_owned();
-    if let (true, Ok(cwd)) = (path.is_relative(), std::env::current_dir()) {
-        help.push_str(&format!("; relative names start at the working directory, {}", cwd.display()));
-    }
-    Err(Refusal::new(format!("the folder {} {why}", quoted(text))).help(help))
+    let help = format!("name an existing folder{}", working_directory(&path));
+    Err(InvalidValue::new(format!("the folder {} {why}", quoted(text))).help(help))
 }

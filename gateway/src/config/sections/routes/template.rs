@@ -1,7 +1,7 @@
 //! Text with `{placeholders}`, as in header values and redirects.
 
-use crate::config::entry::{Refusal, quoted};
-use crate::config::suggestion::suggest;
+use crate::config::did_you_mean::suggest;
+use crate::config::entry::{InvalidValue, quoted};
 
 /// The parts of `text`: `literal` makes them of what stands between placeholders, `placeholder` of the names in braces.
 /// `{{` and `}}` are braces that mean themselves.
@@ -10,7 +10,7 @@ pub(super) fn parts<T>(
     known: &[&str],
     literal: impl Fn(String) -> T,
     placeholder: impl Fn(&str) -> Option<T>,
-) -> Result<Vec<T>, Refusal> {
+) -> Result<Vec<T>, InvalidValue> {
     let mut parts = Vec::new();
     let mut plain = String::new();
     let mut rest = text;
@@ -24,11 +24,11 @@ pub(super) fn parts<T>(
         }
         let name = rest[at..].strip_prefix('{').and_then(|inner| inner.split_once('}'));
         let Some((name, behind)) = name else {
-            return Err(Refusal::new(format!("a brace stands alone in {}", quoted(text)))
+            return Err(InvalidValue::new(format!("a brace stands alone in {}", quoted(text)))
                 .help("write {{ or }} for a brace that means itself"));
         };
         let Some(part) = placeholder(name) else {
-            return Err(Refusal {
+            return Err(InvalidValue {
                 message: format!("unknown placeholder {}", quoted(&format!("{{{name}}}"))),
                 help: suggest("placeholders here", &format!("{{{name}}}"), known),
             });
@@ -52,7 +52,7 @@ mod tests {
 
     fn shown(text: &str) -> Result<Vec<String>, String> {
         parts(text, &["{a}"], |text| text, |name| (name == "a").then(|| "<a>".to_owned()))
-            .map_err(|refusal| refusal.message)
+            .map_err(|invalid| invalid.message)
     }
 
     #[test]

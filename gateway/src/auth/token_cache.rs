@@ -1,0 +1,98 @@
+//! Tokens that were verified before, so that a warm token costs a look-up instead of a signature check.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use foldhash::fast::RandomState;
+
+use crate::auth::identity::Identity;
+use crate::sessions::Revocations;
+use crate::tokens::UnixSeconds;
+
+/// One worker's memory of verified tokens: bounded, keyed by the whole token, with two generations. When the young
+/// one is full, it becomes the old one and what was in that is forgotten, unless it was used meanwhile.
+#[derive(Debug)]
+pub(crate) struct TokenCache {
+    young: HashMap<Box<[u8]>, CacheEntry, RandomState>,
+    old: HashMap<Box<[u8]>, CacheEntry, RandomState>,
+    generation: usize,
+}
+
+#[derive(Debug)]
+struct CacheEntry {
+    identity: Rc<Identity>,
+    /// The state of the revocations when this session was last seen not to be among them.
+    epoch: Cell<u64>,
+}
+
+impl CacheEntry {
+    fn lookup(&self, now: UnixSeconds, leeway: u64, revocations: &Revocations) -> CacheLookup {
+        if now >= self.identity.claims().expires_at().saturating_add(leeway) {
+            return CacheLookup::Expired;
+        }
+        let epoch = revocations.epoch();
+        if self.epoch.get() != epoch {
+            if revocations.is_revoked(self.identity.session()) {
+                return CacheLookup::Revoked;
+            }
+            self.epoch.set(epoch);
+        }
+        CacheLookup::Good(Rc::clone(&self.identity))
+    }
+}
+
+/// What the cache knows of a token.
+#[derive(Debug)]
+pub(crate) enum CacheLookup {
+    Good(Rc<Identity>),
+    Expired,
+    Revoked,
+    Unknown,
+}
+
+impl TokenCache {
+    /// A cache of about `capacity` tokens.
+    pub(crate) fn new(capacity: usize) -> TokenCache {
+        TokenCache {
+            young: HashMap::default(),
+            old: HashMap::default(),
+            generation: capacity.div_ceil(2).max(1),
+        }
+    }
+
+    /// How many tokens are entry.
+    pub(crate) fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+
+    /// Looks a token up. Expiry and revocation are checked each time; the look at the revoked sessions is spared
+    /// while none was added.
+    pub(crate) fn get(
+        &mut self,
+        token: &[u8],
+        now: UnixSeconds,
+        leeway: u64,
+        revocations: &Revocations,
+    ) -> CacheLookup {
+        if let Some(entry) = self.young.get(token) {
+            return entry.lookup(now, leeway, revocations);
+        }
+        let Some((token, entry)) = self.old.remove_entry(token) else { return CacheLookup::Unknown };
+        let known = entry.lookup(now, leeway, revocations);
+        self.store(token, entry);
+        known
+    }
+
+    /// Remembers a token that was verified; `epoch` was read before its session was looked up.
+    pub(crate) fn insert(&mut self, token: &[u8], identity: Rc<Identity>, epoch: u64) {
+        self.store(token.into(), CacheEntry { identity, epoch: Cell::new(epoch) });
+    }
+
+    fn store(&mut self, token: Box<[u8]>, entry: CacheEntry) {
+        if self.young.len() >= self.generation {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(token, entry);
+    }
+}

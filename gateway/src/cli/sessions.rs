@@ -1,0 +1,110 @@
+//! `auth-gateway sessions …`: who is logged in, and ending sessions.
+
+use std::io::Write;
+use std::time::{Duration, UNIX_EPOCH};
+
+use clap::Subcommand;
+
+use super::CommandError;
+use super::hash_password::Console;
+use crate::config::Settings;
+use crate::server::{ControlAnswer, ControlCommand, control};
+use crate::sessions::{SessionId, SessionInfo, UnixMillis};
+
+/// What to do with sessions.
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum SessionsCommand {
+    /// Print a table of the sessions that may go on, the last started first
+    List {
+        /// Of this user only
+        name: Option<String>,
+    },
+    /// End one session, on all instances at once
+    Revoke {
+        /// The session, as `sessions list` shows it
+        #[arg(value_name = "SESSION")]
+        id: String,
+    },
+}
+
+pub(super) fn run(
+    command: SessionsCommand,
+    settings: &Settings,
+    console: &mut Console<'_>,
+) -> Result<(), CommandError> {
+    match command {
+        SessionsCommand::List { name } => {
+            let answer = control(settings, ControlCommand::Sessions(name)).map_err(CommandError::failed)?;
+            let ControlAnswer::Sessions(sessions) = answer else { return Ok(()) };
+            write!(console.output, "{}", table(&sessions)).map_err(CommandError::failed)
+        }
+        SessionsCommand::Revoke { id } => {
+            let session: SessionId = id.parse().map_err(|error| {
+                CommandError::failed(format!("{id:?} is no session: {error}; `sessions list` shows all"))
+            })?;
+            match control(settings, ControlCommand::Revoke(session)).map_err(CommandError::failed)? {
+                ControlAnswer::Ended(1..) => {
+                    writeln!(console.notes, "{session} is ended").map_err(CommandError::failed)
+                }
+                _ => Err(CommandError::failed(format!("there is no session {session}, or none any more"))),
+            }
+        }
+    }
+}
+
+/// The sessions in columns; the client comes last, for it may be long.
+fn table(sessions: &[SessionInfo]) -> String {
+    let heading = ["SESSION", "USER", "STARTED", "REFRESHED", "ENDS", "ADDRESS", "CLIENT"].map(str::to_owned);
+    let rows: Vec<[String; 7]> = std::iter::once(heading).chain(sessions.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..6).map(width).collect();
+    let line = |row: &[String; 7]| {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}  "));
+        format!("{}{}\n", cells.collect::<String>(), row[6])
+    };
+    rows.iter().map(line).collect()
+}
+
+fn row(session: &SessionInfo) -> [String; 7] {
+    let client = session.client.user_agent.as_deref().unwrap_or("-");
+    [
+        session.id.to_string(),
+        session.username.clone(),
+        time(session.started_at),
+        time(session.last_refreshed_at),
+        time(session.expires_at),
+        session.client.address.map_or_else(|| "-".to_owned(), |address| address.to_string()),
+        // Whoever logged in chose it; it must not speak to the terminal.
+        client.chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
+    ]
+}
+
+fn time(millis: UnixMillis) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(millis)).to_string()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::sessions::ClientInfo;
+
+    #[test]
+    fn sessions_are_a_table_and_what_clients_say_cannot_speak_to_the_terminal() {
+        let id = SessionId::random();
+        let session = SessionInfo {
+            id,
+            subject: "1".into(),
+            username: "alice".into(),
+            started_at: 1_790_000_000_000,
+            last_refreshed_at: 1_790_000_060_500,
+            expires_at: 1_790_000_600_000,
+            client: ClientInfo::new("192.0.2.1".parse().unwrap(), Some("curl\u{1b}[2J")),
+        };
+        let text = table(&[session]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("SESSION"), "{text}");
+        assert!(lines[1].starts_with(&id.to_string()) && lines[1].ends_with("192.0.2.1  curl?[2J"), "{text}");
+        assert!(lines[1].contains("2026-09-21T14:14:20Z"), "{text}");
+    }
+}

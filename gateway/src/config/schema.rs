@@ -1,0 +1,111 @@
+//! The configuration's JSON schema (draft 2020-12), for editors: made of the declarations.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::declaration::{Fallback, KeyInfo, Section, Shape};
+use super::sections::Settings;
+use super::toml_file::parse_value;
+
+/// The syntax of humantime: numbers with units, one after the other.
+const DURATION: &str = r"^\s*(\d+\s*(ns|nsec|us|usec|ms|msec|millis|s|sec|secs|second|seconds|m|min|mins|minute|minutes|h|hr|hrs|hour|hours|d|day|days|w|wk|wks|week|weeks|M|month|months|y|yr|yrs|year|years)\s*)+$";
+const SIZE: &str = r"^\s*\d+\s*(B|kB|KB|KiB|MB|MiB|GB|GiB)\s*$";
+
+/// The schema of a configuration file.
+pub fn schema() -> Value {
+    let mut schema = table(&Settings::keys());
+    let head = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "The configuration of auth-gateway",
+    });
+    for (key, value) in head.as_object().into_iter().flatten() {
+        schema.insert(key.clone(), value.clone());
+    }
+    Value::Object(schema)
+}
+
+fn table(keys: &[KeyInfo]) -> Map<String, Value> {
+    let properties: Map<String, Value> =
+        keys.iter().map(|key| (key.name.clone(), Value::Object(property(key)))).collect();
+    let required: Vec<&str> = keys.iter().filter(|key| key.required).map(|key| key.name.as_str()).collect();
+    let mut schema = object(json!({
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": false,
+    }));
+    if !required.is_empty() {
+        schema.insert("required".to_owned(), json!(required));
+    }
+    schema
+}
+
+fn property(key: &KeyInfo) -> Map<String, Value> {
+    let mut schema = of_shape(&key.shape);
+    let mut about = key.sentences();
+    if let Fallback::Computed(words) = key.default {
+        about.push_str(&format!(" Default: {words}."));
+    }
+    if key.restart {
+        about.push_str(" A change is in force after a restart.");
+    }
+    schema.insert("description".to_owned(), json!(about));
+    if let Some(default) = key.default_toml().and_then(|text| in_json(&text)) {
+        schema.insert("default".to_owned(), default);
+    }
+    if let Some(example) = key.example.filter(|_| !key.secret).and_then(in_json) {
+        schema.insert("examples".to_owned(), json!([example]));
+    }
+    if key.secret {
+        schema.insert("writeOnly".to_owned(), json!(true));
+    }
+    schema
+}
+
+/// A TOML value as JSON.
+fn in_json(toml: &str) -> Option<Value> {
+    serde_json::to_value(parse_value(toml)?).ok()
+}
+
+fn of_shape(shape: &Shape) -> Map<String, Value> {
+    let text = |pattern: &str| json!({"type": "string", "pattern": pattern});
+    let whole = |range: &std::ops::RangeInclusive<u64>| json!({"type": "integer", "minimum": range.start(), "maximum": range.end()});
+    match shape {
+        Shape::Text => object(json!({"type": "string"})),
+        Shape::Boolean => object(json!({"type": "boolean"})),
+        Shape::Choice(words) => object(json!({"type": "string", "enum": words})),
+        Shape::Integer(range) => object(whole(range)),
+        Shape::Size(range) => object(json!({"anyOf": [whole(range), text(SIZE)]})),
+        Shape::Duration(_) => object(text(DURATION)),
+        Shape::List(inner) => object(json!({"type": "array", "items": of_shape(inner)})),
+        Shape::Table(shape) => table(&(shape.keys)()),
+        Shape::Map(inner) => object(json!({"type": "object", "additionalProperties": of_shape(inner)})),
+        Shape::Names(shape, inner) => {
+            let mut schema = table(&(shape.keys)());
+            schema.insert("additionalProperties".to_owned(), Value::Object(of_shape(inner)));
+            schema
+        }
+        Shape::Any => {
+            let one = json!([{"type": "string"}, {"type": "integer"}, {"type": "boolean"}]);
+            object(
+                json!({"anyOf": [{"type": "array", "items": {"anyOf": one}, "minItems": 1}, one[0], one[1], one[2]]}),
+            )
+        }
+    }
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(object) => object,
+        _ => Map::new(),
+    }
+}
+
+/// A range of durations in words, where it ends before any that can be written.
+pub(super) fn duration_range(range: &std::ops::RangeInclusive<Duration>) -> String {
+    let most = humantime::format_duration(*range.end());
+    match *range.start() {
+        start if start <= Duration::from_nanos(1) => format!("up to {most}"),
+        start => format!("{} to {most}", humantime::format_duration(start)),
+    }
+}

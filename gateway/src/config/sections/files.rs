@@ -1,0 +1,57 @@
+//! Files that the configuration names: whether they are there and may be read.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use crate::config::entry::InvalidValue;
+
+/// A file name, which has at least one character.
+pub(super) fn file_name(text: &str) -> Result<PathBuf, InvalidValue> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(InvalidValue::new("expected the name of a file, found an empty one")
+            .help("relative names start at the working directory"));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// A file that can be read.
+pub(super) fn existing_file(text: &str) -> Result<PathBuf, InvalidValue> {
+    let path = file_name(text)?;
+    readable(&path).map_err(|why| {
+        InvalidValue::new(format!("the file {} {why}", path.display()))
+            .help(format!("name an existing file{}", working_directory(&path)))
+    })?;
+    Ok(path)
+}
+
+/// Why a file cannot be read, as the end of a sentence.
+pub(in crate::config) fn readable(path: &Path) -> Result<(), String> {
+    let cannot = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => "does not exist".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    };
+    let kind = std::fs::metadata(path).map_err(cannot)?.file_type();
+    // What can be read only once, or without end, cannot be read again when it changes.
+    let other = [
+        (kind.is_dir(), "is a folder"),
+        (kind.is_fifo(), "is a pipe, and it is read again and again: copy it to a regular file"),
+        (kind.is_socket(), "is a socket, not a file"),
+        (kind.is_char_device() || kind.is_block_device(), "is a device, not a file"),
+    ];
+    if let Some((_, why)) = other.into_iter().find(|(is, _)| *is) {
+        return Err(why.to_owned());
+    }
+    File::open(path).map(drop).map_err(cannot)
+}
+
+/// Where a relative name starts, as the end of a sentence; nothing for an absolute one.
+pub(in crate::config) fn working_directory(path: &Path) -> String {
+    match std::env::current_dir() {
+        Ok(folder) if path.is_relative() => {
+            format!("; relative names start at the working directory, {}", folder.display())
+        }
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,161 @@
+//! The Content-Security-Policy of a folder's files: one in the syntax of CSP Level 3, the default, or none.
+
+use crate::config::did_you_mean::suggest;
+use crate::config::entry::{Entry, InvalidValue, quoted};
+
+/// What is sent where a route says nothing: what the builds of Vite, Vue and React need on their own origin, with styles that
+/// scripts set, images and fonts made of data, and WebAssembly; no inline scripts, no plugins, no foreign frames around it.
+const DEFAULT: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; \
+    img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' data: blob:; worker-src 'self' blob:; \
+    object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'";
+
+const DIRECTIVES: [&str; 28] = [
+    "base-uri",
+    "block-all-mixed-content",
+    "child-src",
+    "connect-src",
+    "default-src",
+    "fenced-frame-src",
+    "font-src",
+    "form-action",
+    "frame-ancestors",
+    "frame-src",
+    "img-src",
+    "manifest-src",
+    "media-src",
+    "object-src",
+    "prefetch-src",
+    "report-to",
+    "report-uri",
+    "require-trusted-types-for",
+    "sandbox",
+    "script-src",
+    "script-src-attr",
+    "script-src-elem",
+    "style-src",
+    "style-src-attr",
+    "style-src-elem",
+    "trusted-types",
+    "upgrade-insecure-requests",
+    "worker-src",
+];
+
+/// Words that mean something in quotes only; without them, each is a host.
+const KEYWORDS: [&str; 9] = [
+    "none",
+    "report-sample",
+    "script",
+    "self",
+    "strict-dynamic",
+    "unsafe-eval",
+    "unsafe-hashes",
+    "unsafe-inline",
+    "wasm-unsafe-eval",
+];
+
+/// The policy of `content_security_policy`; none for `"off"`.
+pub(super) fn policy(entry: &Entry<'_>) -> Option<String> {
+    if !entry.is_given() {
+        return Some(DEFAULT.to_owned());
+    }
+    let text = entry.parse(checked)?;
+    for name in directives(text).map(|(name, _)| name) {
+        if !DIRECTIVES.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            let message = format!("browsers ignore the directive {}", quoted(name));
+            let help = suggest("known directives", name, &DIRECTIVES);
+            entry.warn("unknown-directive", InvalidValue { message, help });
+        }
+    }
+    (text != "off").then(|| text.to_owned())
+}
+
+fn checked(text: &str) -> Result<&str, InvalidValue> {
+    if text == "off" {
+        return Ok(text);
+    }
+    if directives(text).next().is_none() {
+        return Err(
+            InvalidValue::new("there is no directive").help("write \"off\" where no policy is to be sent")
+        );
+    }
+    if let Some(bad) = text.chars().find(|c| !(c.is_ascii_graphic() || *c == ' ') || *c == ',') {
+        let help = match bad {
+            ',' => "a comma would begin a second policy: separate directives by semicolons",
+            _ => "a policy has visible ASCII characters and spaces only: write it in one line",
+        };
+        return Err(InvalidValue::new(format!(
+            "the character `{}` cannot stand in a policy",
+            bad.escape_debug()
+        ))
+        .help(help));
+    }
+    for (name, values) in directives(text) {
+        let unquoted = |value: &&str| KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(value));
+        if name.to_ascii_lowercase().ends_with("-src")
+            && let Some(value) = values.split_ascii_whitespace().find(unquoted)
+        {
+            return Err(InvalidValue::new(format!("{} without quotes is a host", quoted(value)))
+                .help(format!("write '{value}'")));
+        }
+    }
+    Ok(text)
+}
+
+/// The directives' names and what follows them. A word alone is one, such as `sandbox`.
+fn directives(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let directives = text.split(';').map(str::trim).filter(|directive| !directive.is_empty());
+    directives.map(|directive| directive.split_once(' ').unwrap_or((directive, "")))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::super::test_support::{complaints, load_text, minimal, settings};
+    use super::*;
+    use crate::config::RouteTarget;
+
+    fn with(policy: &str) -> String {
+        let route = "[[routes]]\npath = \"/x\"\nstatic = \"src\"\naccess = \"public\"\n";
+        minimal().replace("[[routes]]", &format!("{route}{policy}\n[[routes]]"))
+    }
+
+    fn sent(policy: &str) -> Option<String> {
+        let target = settings(with(policy)).routes.remove(0).target;
+        let RouteTarget::Static { content_security_policy, .. } = target else { panic!("{target:?}") };
+        content_security_policy
+    }
+
+    #[test]
+    fn a_folder_has_the_default_policy_its_own_or_none() {
+        assert_eq!(sent("").as_deref(), Some(DEFAULT));
+        assert_eq!(checked(DEFAULT), Ok(DEFAULT));
+        let own = "default-src 'self'; script-src 'self' 'sha256-x=' https://cdn.example:*; sandbox";
+        assert_eq!(sent(&format!("content_security_policy = \"{own}\"")).as_deref(), Some(own));
+        assert_eq!(sent("content_security_policy = \"off\""), None);
+    }
+
+    #[test]
+    fn what_would_be_read_otherwise_is_refused() {
+        for (policy, message, help) in [
+            ("", "there is no directive", "\"off\""),
+            (" ; ", "there is no directive", ""),
+            ("default-src self", "`self` without quotes is a host", "write 'self'"),
+            ("default-src 'self'; script-src 'self' Unsafe-Inline", "`Unsafe-Inline` without quotes", ""),
+            ("default-src 'self', script-src 'none'", "the character `,`", "semicolons"),
+            ("default-src 'self';\\n script-src 'none'", "the character `\\n`", "one line"),
+            ("default-src é", "the character `é`", "ASCII"),
+        ] {
+            complaints(with(&format!("content_security_policy = \"{policy}\""))).only(message, help);
+        }
+        complaints(minimal() + "content_security_policy = \"off\"")
+            .only("`routes[0].content_security_policy` has no meaning without `static`", "remove it");
+    }
+
+    #[test]
+    fn an_unknown_directive_is_a_warning() {
+        let loaded = load_text(with("content_security_policy = \"scirpt-src 'self'\"")).unwrap();
+        let text = loaded.warnings.to_string();
+        assert!(text.contains("browsers ignore the directive `scirpt-src`"), "{text}");
+        assert!(text.contains("did you mean `script-src`?"), "{text}");
+    }
+}

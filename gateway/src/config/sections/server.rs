@@ -1,0 +1,276 @@
+//! `[server]` and `[admin]`: where the gateway listens and whom it believes.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::files::existing_file;
+use super::{DAY, HOUR, cores};
+use crate::config::declaration::{
+    Key, boolean, choice, duration, integer, section, table, tables, text, texts,
+};
+use crate::config::diagnostic::Diagnostic;
+use crate::config::entry::{Entry, InvalidValue, quoted};
+use crate::config::table::Table;
+
+section! {
+    /// The public listener.
+    pub struct Server {
+        /// The public listener: an IP address and a port. Port 0 lets the system choose.
+        listen: SocketAddr = text(address).default("127.0.0.1:8080").restart();
+        /// The gateway's name in Via. A request that has gone through a gateway of this name five times goes round in
+        /// circles: 508.
+        name: String = text(name).default("auth-gateway");
+        /// Threads that serve requests.
+        workers: usize = integer(1..=1024).or("one per core", cores).example("2").restart();
+        /// Peers whose X-Forwarded-*, Forwarded and X-Request-Id are believed: addresses or networks.
+        trusted_proxies: Vec<IpNet> = networks();
+        /// How long requests in flight may take after SIGTERM.
+        drain_timeout: Duration = duration(Duration::ZERO..=HOUR).default("30s");
+        /// Peers whose connections begin with a PROXY protocol header (version 1 or 2) that says whom they come from:
+        /// addresses or networks. From them a connection without one is closed; from others the header is not taken.
+        proxy_protocol_from: Vec<IpNet> = networks();
+        /// A second, plain listener that sends everybody to the same place under https://. Needs [server.tls].
+        redirect_listen: Option<SocketAddr> = text(address).example("\"0.0.0.0:80\"").restart();
+        /// Whether connections without TLS may speak HTTP/2, for clients that know it beforehand. With TLS they always may.
+        h2c: bool = boolean().default("false");
+        /// With a certificate, server.listen speaks TLS, and HTTP/2 to those who can. A client is shown the first certificate
+        /// that is meant for the name it asks for, or else the first of all.
+        tls: Option<ServerTls> = table::<ServerTls>().into(|tls, entry| {
+            let given = entry.is_table() && entry.table_or_empty().entry("certificates").is_given();
+            given.then_some(tls)
+        });
+    }
+}
+
+section! {
+    /// With a certificate, server.listen speaks TLS, and HTTP/2 to those who can. A client is shown the first certificate that
+    /// is meant for the name it asks for, or else the first of all.
+    pub struct ServerTls {
+        /// PEM: the chain with the server's own certificate first, and its key, not encrypted.
+        certificates: Vec<CertificateFiles> = tables()
+            .check(|list, entry| if list.is_empty() && entry.list().is_some_and(|list| list.is_empty()) {
+                entry.refuse(
+                    InvalidValue::new("TLS needs at least one certificate")
+                        .help("name one, or remove `certificates` for plain HTTP"),
+                );
+            })
+            .or_empty()
+            .example("[{ certificate_file = \"tls/app.pem\", private_key_file = \"tls/app.key\" }]");
+        /// "1.2" or "1.3".
+        min_version: TlsVersion = choice().default("1.2");
+        /// Strict-Transport-Security: for how long browsers that were here come back over TLS only, such as "365d"; "0s":
+        /// nothing is said.
+        hsts: Option<Duration> = duration(Duration::ZERO..=DAY * 731).default("0s").into(|hsts, _| (!hsts.is_zero()).then_some(hsts));
+    }
+}
+
+const BOTH: &str = "a certificate has both: certificate_file = \"…\" and private_key_file = \"…\"";
+
+section! {
+    /// A certificate with its key, both PEM.
+    pub struct CertificateFiles {
+        /// The server's certificate, then those that signed it.
+        certificate_file: PathBuf = text(existing_file).required(BOTH).or_empty().example("\"tls/app.pem\"");
+        /// Its key, not encrypted.
+        private_key_file: PathBuf = text(existing_file).required(BOTH).or_empty().example("\"tls/app.key\"");
+    }
+}
+
+/// A version of TLS that is still good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// RFC 8446.
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
+section! {
+    /// The listener for health and metrics.
+    pub struct Admin {
+        /// /healthz, /readyz and /metrics: keep it on loopback, it asks no password.
+        listen: SocketAddr = text(address).default("127.0.0.1:9090");
+    }
+}
+
+impl Server {
+    pub(super) fn check(&self, table: &Table<'_>) {
+        let Some(redirect) = self.redirect_listen else { return };
+        let entry = table.entry("redirect_listen");
+        if self.tls.is_none() {
+            entry.refuse(
+                InvalidValue::new("there is nothing to lead to: server.listen speaks plain HTTP")
+                    .help("give [server.tls] certificates, or remove it"),
+            );
+        }
+        if meet(self.listen, redirect) {
+            let help = "plain HTTP has port 80 and HTTPS port 443, as a rule";
+            refuse_the_same((&entry, redirect), (&table.entry("listen"), self.listen), help);
+        }
+    }
+}
+
+impl Admin {
+    pub(super) fn check(&self, table: &Table<'_>, server: &Server, server_table: &Table<'_>) {
+        let (entry, public) = (table.entry("listen"), server_table.entry("listen"));
+        let help = "give the admin listener a port of its own, such as \"127.0.0.1:9090\"";
+        if meet(server.listen, self.listen) {
+            refuse_the_same((&entry, self.listen), (&public, server.listen), help);
+        }
+        if let Some(redirect) = server.redirect_listen.filter(|redirect| meet(*redirect, self.listen)) {
+            refuse_the_same((&entry, self.listen), (&server_table.entry("redirect_listen"), redirect), help);
+        }
+        if !self.listen.ip().is_loopback() {
+            entry.warn(
+                "admin-exposed",
+                InvalidValue::new(
+                    "the admin listener can be reached from other machines, and it asks no password",
+                )
+                .help("listen on 127.0.0.1 or [::1], or make sure that a firewall guards this port"),
+            );
+        }
+    }
+}
+
+fn refuse_the_same(one: (&Entry<'_>, SocketAddr), other: (&Entry<'_>, SocketAddr), help: &str) {
+    let (at, related) = if one.0.is_given() { (one.0, other.0) } else { (other.0, one.0) };
+    let message =
+        format!("`{}` ({}) and `{}` ({}) are the same address", one.0.name(), one.1, other.0.name(), other.1);
+    let note = format!("`{}` is here", related.name());
+    at.report(Diagnostic::error(message).at(at.place()).related(note, related.place()).help(help));
+}
+
+fn networks() -> Key<Vec<IpNet>> {
+    texts(network)
+        .check(|networks, entry| {
+            if networks.iter().any(|network| network.prefix_len() == 0) {
+                entry.warn(
+                    "everyone-trusted",
+                    InvalidValue::new(
+                        "everyone is trusted, so every client can claim any address as its own",
+                    )
+                    .help("name the addresses of your proxies only"),
+                );
+            }
+        })
+        .or_empty()
+        .example("[\"10.0.0.0/8\"]")
+}
+
+/// A name for `Via`: a token (RFC 9110 section 5.6.2) that is neither a version nor a comment.
+fn name(text: &str) -> Result<String, InvalidValue> {
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    if !text.is_empty() && text.len() <= 64 && text.bytes().all(is_name) {
+        return Ok(text.to_owned());
+    }
+    Err(InvalidValue::new(format!("{} is not a name for `Via`", quoted(text)))
+        .help("use letters, digits, hyphens, dots and underscores, 64 at most, such as \"edge-1\""))
+}
+
+/// Whether two listeners would want the same port of the same address. Port 0 lets the system choose.
+fn meet(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port()
+        && a.port() != 0
+        && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
+fn address(text: &str) -> Result<SocketAddr, InvalidValue> {
+    text.parse().map_err(|_| {
+        let help = match text.rsplit_once(':') {
+            Some(("localhost", port)) => format!("write \"127.0.0.1:{port}\""),
+            _ => "write an IP address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"".to_owned(),
+        };
+        InvalidValue::new(format!("{} is not an address to listen on", quoted(text))).help(help)
+    })
+}
+
+fn network(text: &str) -> Result<IpNet, InvalidValue> {
+    let network = match text.parse::<std::net::IpAddr>() {
+        Ok(address) => IpNet::from(address),
+        Err(_) => text.parse().map_err(|_| {
+            InvalidValue::new(format!("{} is not an IP address or network", quoted(text)))
+                .help("write it like \"10.0.0.0/8\", \"192.0.2.7\" or \"fd00::/8\"")
+        })?,
+    };
+    if network.addr() != network.network() {
+        return Err(InvalidValue::new(format!("{} has bits set behind its prefix", quoted(text)))
+            .help(format!("write \"{}\", or the address alone", network.trunc())));
+    }
+    Ok(network)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::test_support::{complaints, minimal, settings};
+    use super::*;
+
+    #[test]
+    fn defaults_are_loopback() {
+        let settings = settings(minimal());
+        assert_eq!(settings.server.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(settings.admin.listen.to_string(), "127.0.0.1:9090");
+        assert!(settings.server.workers >= 1 && settings.server.trusted_proxies.is_empty());
+        assert_eq!(settings.server.drain_timeout, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn networks_and_bare_addresses_are_trusted() {
+        let config = minimal() + "[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"192.0.2.7\", \"::1\"]\n";
+        let nets: Vec<String> =
+            settings(config).server.trusted_proxies.iter().map(IpNet::to_string).collect();
+        assert_eq!(nets, ["10.0.0.0/8", "192.0.2.7/32", "::1/128"]);
+    }
+
+    #[test]
+    fn what_cannot_be_listened_on_is_refused() {
+        for (config, message, help) in [
+            (
+                "[server]\nlisten = \"localhost:80\"",
+                "`server.listen`: `localhost:80` is not",
+                "\"127.0.0.1:80\"",
+            ),
+            ("[server]\nlisten = 8080", "expected a string, found integer 8080", ""),
+            ("[server]\nworkers = 0", "`server.workers`: must be from 1 to 1024, found 0", ""),
+            ("[server]\nworkers = \"2\"", "expected a whole number, found string `2`", ""),
+            ("[server]\nworkers = 1.5", "expected a whole number, found number 1.5", ""),
+            ("[server]\ndrain_timeout = \"2h\"", "must be at most 1h", ""),
+            ("[server]\ntrusted_proxies = [\"10.0.0.1/8\"]", "has bits set", "\"10.0.0.0/8\""),
+            ("[server]\ntrusted_proxies = \"10.0.0.0/8\"", "expected a list such as", ""),
+            ("[server]\ntrusted_proxies = [\"x\"]", "`server.trusted_proxies[0]`: `x` is not", "10.0.0.0/8"),
+        ] {
+            complaints(minimal() + config).only(message, help);
+        }
+    }
+
+    #[test]
+    fn listeners_that_meet_are_refused_and_both_places_named() {
+        for (public, admin) in
+            [("127.0.0.1:80", "127.0.0.1:80"), ("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "127.0.0.1:80")]
+        {
+            let config = format!("[server]\nlisten = \"{public}\"\n[admin]\nlisten = \"{admin}\"\n");
+            let complaints = complaints(config + &minimal());
+            complaints.only("are the same address", "a port of its own");
+            assert!(complaints.text().contains("a.toml:4:10") && complaints.text().contains("a.toml:2:10"));
+        }
+        let any_port = "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n";
+        settings(any_port.to_owned() + &minimal());
+    }
+
+    #[test]
+    fn an_open_admin_listener_and_trust_in_everyone_are_warned_about() {
+        let config =
+            minimal() + "[server]\ntrusted_proxies = [\"0.0.0.0/0\"]\n[admin]\nlisten = \"0.0.0.0:9\"";
+        let warnings = super::super::test_support::load_text(config).unwrap().warnings.to_string();
+        assert!(
+            warnings.contains("everyone is trusted") && warnings.contains("other machines"),
+            "{warnings}"
+        );
+    }
+}

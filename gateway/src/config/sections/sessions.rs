@@ -1,0 +1,41 @@
+//! `[sessions]`: how many sessions a user may have.
+
+use serde::Deserialize;
+
+use crate::config::declaration::{choice, integer, section};
+
+section! {
+    /// How many sessions a user may have.
+    #[derive(Copy)]
+    pub struct SessionLimits {
+        /// How many sessions a user may have at a time; 0: any number.
+        max_per_user: u32 = integer(0..=10_000).default("0");
+        /// One more login ends the oldest ("end-oldest") or is refused ("refuse").
+        refuse_when_full: bool = choice().named("when_full").default("end-oldest").into(|when: WhenFull, _| when == WhenFull::Refuse);
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum WhenFull {
+    EndOldest,
+    Refuse,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_support::{complaints, minimal, settings};
+    use super::*;
+
+    #[test]
+    fn any_number_is_the_default_and_a_limit_ends_the_oldest_unless_it_is_to_refuse() {
+        let limits = |config: &str| settings(minimal() + config).sessions;
+        assert_eq!(limits(""), SessionLimits { max_per_user: 0, refuse_when_full: false });
+        let of_three = SessionLimits { max_per_user: 3, refuse_when_full: false };
+        assert_eq!(limits("[sessions]\nmax_per_user = 3"), of_three);
+        let refusing = SessionLimits { refuse_when_full: true, ..of_three };
+        assert_eq!(limits("[sessions]\nmax_per_user = 3\nwhen_full = \"refuse\""), refusing);
+        complaints(minimal() + "[sessions]\nmax_per_user = -1").only("`sessions.max_per_user`", "");
+        complaints(minimal() + "[sessions]\nwhen_full = \"oldest\"").only("unknown value `oldest`", "");
+    }
+}

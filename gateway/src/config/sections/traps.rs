@@ -1,0 +1,190 @@
+//! What is right by itself and seldom meant: each a warning with a name that `warnings.silence` takes.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
+
+use super::Settings;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::entry::{Entry, InvalidValue};
+use crate::config::settings::{RouteTarget, UpstreamUrl};
+use crate::config::table::Table;
+
+/// Salts of the users that config/users.toml has for the demo; their passwords stand beside them.
+const DEMO_SALTS: [&str; 3] = ["WLedmzcZ0umhVb08qFqvIg", "fCiBpyemgc4E8/zmuqhNbw", "vXpk5TEmoWTn3zb+ml6Ygg"];
+
+/// Keys that name a file with a secret.
+const SECRET_FILES: [&str; 6] = [
+    "secret_file",
+    "password_file",
+    "sentinel_password_file",
+    "private_key_file",
+    "client_key_file",
+    "tls_client_key_file",
+];
+
+/// Ends of paths at which apps open WebSockets.
+const WEBSOCKET_PATHS: [&str; 7] =
+    ["/ws", "/wss", "/websocket", "/websockets", "/socket.io", "/sockjs", "/cable"];
+
+pub(super) fn check(root: &Table<'_>, settings: &Settings) {
+    let server = root.quiet_table("server");
+    let listens_to_all = !settings.server.listen.ip().is_loopback();
+    if listens_to_all && settings.server.tls.is_none() {
+        check_plain_http(settings, &server.entry("listen"));
+    }
+    let tls = server.quiet_table("tls");
+    if settings.server.tls.is_none() && tls.entry("hsts").is_given() {
+        let why = InvalidValue::new("has no effect: there is no certificate, so nobody comes over TLS");
+        tls.entry("hsts")
+            .warn("hsts-without-tls", why.help("name `certificates` in [server.tls], or remove it"));
+    }
+    if listens_to_all {
+        check_demo_users(settings, root);
+    }
+    for file in SECRET_FILES.iter().flat_map(|key| root.below(key)) {
+        check_mode(&file);
+    }
+    for (name, upstream) in root.quiet_table("upstreams").entries() {
+        let urls = settings.upstreams.get(&name).map(|upstream| &upstream.urls[..]).unwrap_or_default();
+        if urls.iter().any(|url| is_gateway(url, settings)) && upstream.is_table() {
+            let why = InvalidValue::new("leads to the gateway itself, so requests would go round in circles");
+            let urls = upstream.table_or_empty().entry("urls");
+            urls.warn("upstream-is-gateway", why.help("write the address that the app listens on"));
+        }
+    }
+    check_routes(root, settings);
+}
+
+fn check_plain_http(settings: &Settings, listen: &Entry<'_>) {
+    let server = &settings.server;
+    if server.trusted_proxies.is_empty() && server.proxy_protocol_from.is_empty() {
+        let why = "passwords and tokens arrive unencrypted: the listener can be reached from other machines, and speaks no TLS";
+        listen.warn("plain-http", InvalidValue::new(why).help(
+            "give [server.tls] certificates, listen on 127.0.0.1, or name the proxy that speaks TLS in server.trusted_proxies",
+        ));
+    }
+}
+
+fn check_demo_users(settings: &Settings, root: &Table<'_>) {
+    let Some(file) = settings.users.editable_file() else { return };
+    let text = if file.is_file() { std::fs::read_to_string(file).unwrap_or_default() } else { String::new() };
+    if DEMO_SALTS.iter().any(|salt| text.contains(salt)) {
+        let message = format!(
+            "`users.file`: {} has users of the demo, whose passwords everybody knows",
+            file.display()
+        );
+        let entry = root.quiet_table("users").entry("file");
+        root.report().push(
+            Diagnostic::warning("demo-users", message)
+                .at(entry.place())
+                .help("remove them with `auth-gateway users remove NAME`, or give them other passwords"),
+        );
+    }
+}
+
+/// Warns where others than the owner and the group may read a secret.
+fn check_mode(file: &Entry<'_>) {
+    let Some(mode) = file.quiet_text().and_then(|path| std::fs::metadata(path).ok()).map(|file| file.mode())
+    else {
+        return;
+    };
+    if mode & 0o004 != 0 {
+        let why = InvalidValue::new(format!(
+            "every user of this machine may read the file (mode {:03o})",
+            mode & 0o777
+        ));
+        file.warn("readable-by-others", why.help("chmod o= FILE"));
+    }
+}
+
+/// Whether an upstream's server is one of the gateway's own listeners.
+fn is_gateway(url: &UpstreamUrl, settings: &Settings) -> bool {
+    let UpstreamUrl::Tcp { host, port, .. } = url else { return false };
+    let address = if host == "localhost" { Some(IpAddr::from([127, 0, 0, 1])) } else { host.parse().ok() };
+    let meets = |listen: &SocketAddr| {
+        listen.port() == *port
+            && address
+                .is_some_and(|ip| ip == listen.ip() || (ip.is_loopback() && listen.ip().is_unspecified()))
+    };
+    let server = &settings.server;
+    [Some(server.listen), Some(settings.admin.listen), server.redirect_listen].iter().flatten().any(meets)
+}
+
+fn check_routes(root: &Table<'_>, settings: &Settings) {
+    let entry = root.entry("routes");
+    let tables = if entry.is_list() { entry.list().unwrap_or_default() } else { Vec::new() };
+    for (route, element) in settings.routes.iter().zip(tables.iter().filter(|element| element.is_table())) {
+        let RouteTarget::Upstream { name, websocket, .. } = &route.target else { continue };
+        let path = element.table_or_empty().entry("path");
+        let lower = route.path.to_ascii_lowercase();
+        if !websocket && WEBSOCKET_PATHS.iter().any(|end| lower.ends_with(end)) {
+            let why = InvalidValue::new("looks like the address of WebSockets, and the route takes none");
+            path.warn("websocket-without-upgrade", why.help("add upgrade = [\"websocket\"]"));
+        }
+        let takes_posts = route.methods.is_empty() || route.methods.contains(&http::Method::POST);
+        if route.path == "/" && settings.endpoints.prefix.is_empty() && takes_posts {
+            let why = format!(
+                "the upstream `{name}` never gets POST /login, /refresh, /logout and /logout-all: the gateway answers there"
+            );
+            path.warn(
+                "shadowed-path",
+                InvalidValue::new(why)
+                    .help("if it has such pages, move the gateway's: [endpoints] prefix = \"/auth\""),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::test_support::{load_text, minimal};
+
+    fn warnings(text: String) -> String {
+        load_text(text).unwrap_or_else(|errors| panic!("{errors}")).warnings.to_string()
+    }
+
+    #[test]
+    fn what_is_seldom_meant_is_told_and_can_be_silenced_by_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let secret = dir.path().join("secret");
+        std::fs::write(&secret, "pX4v9TqL2mZr8KcW1nBy6HsD3fGj7QaE5uRt0iVo").unwrap();
+        let users = dir.path().join("users.toml");
+        std::fs::write(&users, "password = \"$argon2id$v=19$m=1,t=2,p=1$WLedmzcZ0umhVb08qFqvIg$x\"").unwrap();
+        let route = |path: &str| format!("[[routes]]\npath = \"{path}\"\nupstream = \"demo\"\n");
+        let public = "[server]\nlisten = \"0.0.0.0:8080\"\n";
+        for (name, text) in [
+            ("plain-http", minimal() + public),
+            ("demo-users", minimal().replace("\"Cargo.toml\"", &format!("{users:?}")) + public),
+            ("hsts-without-tls", minimal() + "[server.tls]\nhsts = \"1d\""),
+            (
+                "readable-by-others",
+                minimal() + &format!("[tokens]\nalgorithm = \"HS256\"\nsecret_file = {secret:?}"),
+            ),
+            ("upstream-is-gateway", minimal().replace("127.0.0.1:9000", "localhost:8080")),
+            ("upstream-is-gateway", minimal().replace("9000", "8080") + public),
+            ("websocket-without-upgrade", minimal() + &route("/app/WS")),
+            ("shadowed-path", minimal() + &route("/")),
+        ] {
+            assert!(
+                warnings(text.clone()).contains(&format!("warning[{name}]")),
+                "{name}: {}",
+                warnings(text)
+            );
+            let silent = warnings(text.clone() + &format!("\n[warnings]\nsilence = [{name:?}]"));
+            assert!(!silent.contains(name), "{silent}");
+        }
+    }
+
+    #[test]
+    fn what_is_meant_is_not_told() {
+        for text in [
+            minimal() + "[server]\nlisten = \"0.0.0.0:8080\"\ntrusted_proxies = [\"10.0.0.0/8\"]",
+            minimal() + "[[routes]]\npath = \"/ws\"\nupstream = \"demo\"\nupgrade = [\"websocket\"]",
+            minimal() + "[endpoints]\nprefix = \"/auth\"\n[[routes]]\npath = \"/\"\nupstream = \"demo\"",
+            minimal() + "[[routes]]\npath = \"/\"\nstatic = \"src\"",
+        ] {
+            assert_eq!(warnings(text), "");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Which key signs, and with which algorithm.
+
+use std::path::PathBuf;
+
+/// Which key signs.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Signing {
+    /// HS256, HS384, HS512 with `secret` or `secret_file`: at least 32, 48, 64 bytes.
+    Secret {
+        /// Which of the three.
+        algorithm: Algorithm,
+        /// The shared secret, as given (the trailing newline of a file is not part of it).
+        secret: Vec<u8>,
+    },
+    /// An asymmetric algorithm with the operator's own key.
+    PrivateKeyFile {
+        /// Any but HS*.
+        algorithm: Algorithm,
+        /// PEM, PKCS#8.
+        path: PathBuf,
+    },
+    /// An asymmetric algorithm with keys that the gateway makes and keeps.
+    Kept {
+        /// Any but HS*.
+        algorithm: Algorithm,
+        /// `keys_dir`, default `var/keys`, mode 0700; its files have mode 0600.
+        dir: PathBuf,
+    },
+}
+
+impl Signing {
+    /// The algorithm that signs.
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            Signing::Secret { algorithm, .. }
+            | Signing::PrivateKeyFile { algorithm, .. }
+            | Signing::Kept { algorithm, .. } => *algorithm,
+        }
+    }
+}
+
+impl std::fmt::Debug for Signing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Signing::Secret { algorithm, .. } => write!(f, "Secret({algorithm:?}, …)"),
+            Signing::PrivateKeyFile { algorithm, path } => {
+                write!(f, "PrivateKeyFile({algorithm:?}, {path:?})")
+            }
+            Signing::Kept { algorithm, dir } => write!(f, "Kept({algorithm:?}, {dir:?})"),
+        }
+    }
+}
+
+/// A JWS algorithm (RFC 7518 section 3.1, RFC 8037) that the gateway offers. `none` is not one.
+#[allow(missing_docs)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    HS256,
+    HS384,
+    HS512,
+    ES256,
+    ES384,
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    EdDSA,
+}
+
+impl Algorithm {
+    /// All of them, in the order of the documentation.
+    pub const ALL: [Algorithm; 12] = [
+        Algorithm::HS256,
+        Algorithm::HS384,
+        Algorithm::HS512,
+        Algorithm::ES256,
+        Algorithm::ES384,
+        Algorithm::RS256,
+        Algorithm::RS384,
+        Algorithm::RS512,
+        Algorithm::PS256,
+        Algorithm::PS384,
+        Algorithm::PS512,
+        Algorithm::EdDSA,
+    ];
+
+    /// The name as it stands in a JOSE header, byte for byte.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Algorithm::HS256 => "HS256",
+            Algorithm::HS384 => "HS384",
+            Algorithm::HS512 => "HS512",
+            Algorithm::ES256 => "ES256",
+            Algorithm::ES384 => "ES384",
+            Algorithm::RS256 => "RS256",
+            Algorithm::RS384 => "RS384",
+            Algorithm::RS512 => "RS512",
+            Algorithm::PS256 => "PS256",
+            Algorithm::PS384 => "PS384",
+            Algorithm::PS512 => "PS512",
+            Algorithm::EdDSA => "EdDSA",
+        }
+    }
+
+    /// The algorithm of that name; names are case-sensitive (RFC 7515 section 4.1.1).
+    pub fn from_name(name: &str) -> Option<Algorithm> {
+        Algorithm::ALL.into_iter().find(|a| a.name() == name)
+    }
+
+    /// Whether one secret both signs and verifies.
+    pub fn is_symmetric(self) -> bool {
+        matches!(self, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512)
+    }
+
+    /// The least secret, in bytes, for a symmetric algorithm: the size of its hash (RFC 7518 section 3.2).
+    pub fn min_secret_len(self) -> usize {
+        match self {
+            Algorithm::HS384 => 48,
+            Algorithm::HS512 => 64,
+            _ => 32,
+        }
+    }
+}

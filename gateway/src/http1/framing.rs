@@ -1,0 +1,153 @@
+//! How long a message's body is: the one decision that request smuggling attacks (RFC 9112 section 6).
+
+use http::{Method, StatusCode};
+
+use crate::http1::{HeaderKind, Headers, RequestHead, ResponseHead, Version};
+
+/// How a body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyFraming {
+    /// There is none.
+    Empty,
+    /// After so many bytes (never zero).
+    Length(u64),
+    /// With the last chunk, or with its stream in HTTP/2.
+    Chunked,
+    /// With the connection; responses only.
+    UntilClose,
+}
+
+/// Framing on which two parsers could disagree.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FramingError {
+    #[error("Transfer-Encoding and Content-Length together")]
+    BothFramings,
+    #[error("a Content-Length that is not one decimal number")]
+    BadLength,
+    #[error("a Transfer-Encoding other than one `chunked`")]
+    RepeatedCoding,
+    #[error("an unknown transfer coding")]
+    UnknownCoding,
+    #[error("a Transfer-Encoding in HTTP/1.0")]
+    CodingInHttp10,
+}
+
+/// The framing of a request's body.
+pub(crate) fn request_framing(head: &RequestHead) -> Result<BodyFraming, FramingError> {
+    match declared(head.headers())? {
+        Declared { coding: true, .. } if head.version() == Version::Http10 => {
+            Err(FramingError::CodingInHttp10)
+        }
+        declared => {
+            let undeclared = if head.body_follows() { BodyFraming::Chunked } else { BodyFraming::Empty };
+            Ok(declared.framing().unwrap_or(undeclared))
+        }
+    }
+}
+
+/// The framing of the body that answers a request with `method` (RFC 9112 section 6.3).
+pub(crate) fn response_framing(head: &ResponseHead, method: &Method) -> Result<BodyFraming, FramingError> {
+    let declared = declared(head.headers())?;
+    let status = head.status();
+    if *method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
+        return Ok(BodyFraming::Empty);
+    }
+    Ok(declared.framing().unwrap_or(BodyFraming::UntilClose))
+}
+
+struct Declared {
+    coding: bool,
+    length: Option<u64>,
+}
+
+impl Declared {
+    fn framing(&self) -> Option<BodyFraming> {
+        match self {
+            Declared { coding: true, .. } => Some(BodyFraming::Chunked),
+            Declared { length: Some(0), .. } => Some(BodyFraming::Empty),
+            Declared { length, .. } => length.map(BodyFraming::Length),
+        }
+    }
+}
+
+fn declared(fields: &Headers) -> Result<Declared, FramingError> {
+    let mut declared = Declared { coding: false, length: None };
+    for field in fields.of_kind(HeaderKind::TransferEncoding) {
+        if declared.coding {
+            return Err(FramingError::RepeatedCoding);
+        }
+        if !field.value.eq_ignore_ascii_case(b"chunked") {
+            let mentions_chunked = field.members().any(|m| m.eq_ignore_ascii_case(b"chunked"));
+            return Err(if mentions_chunked {
+                FramingError::RepeatedCoding
+            } else {
+                FramingError::UnknownCoding
+            });
+        }
+        declared.coding = true;
+    }
+    for field in fields.of_kind(HeaderKind::ContentLength) {
+        if declared.length.is_some() {
+            return Err(FramingError::BadLength);
+        }
+        declared.length = Some(decimal(field.value).ok_or(FramingError::BadLength)?);
+    }
+    if declared.coding && declared.length.is_some() {
+        return Err(FramingError::BothFramings);
+    }
+    Ok(declared)
+}
+
+/// `1*DIGIT` below 2^63.
+fn decimal(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number: u64 = std::str::from_utf8(value).ok()?.parse().ok()?;
+    (number < 1 << 63).then_some(number)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::http1::HeadLimits;
+
+    fn framing(version: &str, fields: &str) -> Result<BodyFraming, FramingError> {
+        let text = format!("POST / {version}\r\nHost: a\r\n{fields}\r\n");
+        let mut head = RequestHead::default();
+        head.parse(text.as_bytes(), &HeadLimits::default()).unwrap().unwrap();
+        request_framing(&head)
+    }
+
+    #[test]
+    fn one_clear_framing_is_accepted() {
+        assert_eq!(framing("HTTP/1.1", "").unwrap(), BodyFraming::Empty);
+        assert_eq!(framing("HTTP/1.1", "Content-Length: 0\r\n").unwrap(), BodyFraming::Empty);
+        assert_eq!(framing("HTTP/1.1", "content-length: 010 \r\n").unwrap(), BodyFraming::Length(10));
+        assert_eq!(framing("HTTP/1.1", "Transfer-Encoding: Chunked\r\n").unwrap(), BodyFraming::Chunked);
+    }
+
+    #[test]
+    fn framing_that_parsers_disagree_about_is_refused() {
+        use FramingError::*;
+        for (fields, error) in [
+            ("Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", BothFramings),
+            ("Content-Length: 5\r\nContent-Length: 5\r\n", BadLength),
+            ("Content-Length: 5, 5\r\n", BadLength),
+            ("Content-Length: +5\r\n", BadLength),
+            ("Content-Length: -0\r\n", BadLength),
+            ("Content-Length: 0x5\r\n", BadLength),
+            ("Content-Length:\r\n", BadLength),
+            ("Content-Length: 18446744073709551616\r\n", BadLength),
+            ("Content-Length: 9223372036854775808\r\n", BadLength),
+            ("Transfer-Encoding: gzip, chunked\r\n", RepeatedCoding),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", RepeatedCoding),
+            ("Transfer-Encoding: xchunked\r\n", UnknownCoding),
+            ("Transfer-Encoding:\r\n", UnknownCoding),
+        ] {
+            assert_eq!(framing("HTTP/1.1", fields).unwrap_err(), error, "{fields:?}");
+        }
+        assert_eq!(framing("HTTP/1.0", "Transfer-Encoding: chunked\r\n").unwrap_err(), CodingInHttp10);
+    }
+}

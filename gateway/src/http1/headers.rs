@@ -1,0 +1,136 @@
+//! The fields of a received head: one copy of its bytes, and where in it each field stands.
+
+use std::ops::Range;
+
+use crate::http1::{HeaderField, HeaderKind};
+
+/// Headers in the order in which they came. The space is used again for the next head, so that reading one allocates
+/// nothing once warm.
+#[derive(Debug, Default)]
+pub(crate) struct Headers {
+    head: Vec<u8>,
+    lines: Vec<Line>,
+    /// Bit n says that there is a field of the n-th kind: most questions are about fields that are not there.
+    kinds: u32,
+}
+
+/// Where a field stands. Heads are small, so 32 bits are enough.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    kind: HeaderKind,
+    name: (u32, u32),
+    value: (u32, u32),
+}
+
+impl Headers {
+    /// Takes over the fields that were found in `head`.
+    pub(crate) fn take(&mut self, head: &[u8], found: &[httparse::Header<'_>]) {
+        self.clear();
+        self.head.extend_from_slice(head);
+        for field in found {
+            let name = field.name.as_bytes();
+            let kind = HeaderKind::of(name);
+            self.kinds |= bit(kind);
+            // An empty value may point anywhere; its place does not matter.
+            let value = if field.value.is_empty() { 0..0 } else { place(head, field.value) };
+            let short = |r: Range<usize>| (r.start as u32, r.end as u32);
+            self.lines.push(Line { kind, name: short(place(head, name)), value: short(value) });
+        }
+    }
+
+    /// Forgets all fields and keeps their space.
+    pub(crate) fn clear(&mut self) {
+        self.head.clear();
+        self.lines.clear();
+        self.kinds = 0;
+    }
+
+    /// Appends bytes that belong to no field, such as a request target, and gives where they are.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.head.len();
+        self.head.extend_from_slice(bytes);
+        start..self.head.len()
+    }
+
+    /// Adds a field that was decoded from HTTP/2.
+    pub(crate) fn push(&mut self, name: &[u8], value: &[u8]) {
+        let kind = HeaderKind::of(name);
+        self.kinds |= bit(kind);
+        let short = |r: Range<usize>| (r.start as u32, r.end as u32);
+        let (name, value) = (short(self.append(name)), short(self.append(value)));
+        self.lines.push(Line { kind, name, value });
+    }
+
+    /// How many fields there are.
+    pub(crate) fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// The bytes that the fields, and what else was appended, were cut from.
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = HeaderField<'_>> {
+        self.lines.iter().map(|line| self.field(line))
+    }
+
+    /// Whether there is a field of that kind.
+    pub(crate) fn has(&self, kind: HeaderKind) -> bool {
+        self.kinds & bit(kind) != 0
+    }
+
+    /// All fields of one kind.
+    pub(crate) fn of_kind(&self, kind: HeaderKind) -> impl Iterator<Item = HeaderField<'_>> {
+        let lines = if self.has(kind) { &self.lines[..] } else { &[] };
+        lines.iter().filter(move |line| line.kind == kind).map(|line| self.field(line))
+    }
+
+    /// The field of that kind if there is exactly one.
+    pub(crate) fn only(&self, kind: HeaderKind) -> Option<HeaderField<'_>> {
+        let mut fields = self.of_kind(kind);
+        fields.next().filter(|_| fields.next().is_none())
+    }
+
+    /// Whether `Connection` lists this option.
+    pub(crate) fn has_connection_option(&self, option: &[u8]) -> bool {
+        self.of_kind(HeaderKind::Connection).any(|f| f.members().any(|m| m.eq_ignore_ascii_case(option)))
+    }
+
+    /// The fields that `Connection` takes along (RFC 9110 section 7.6.1).
+    pub(crate) fn connection_options(&self) -> ConnectionOptions<'_> {
+        let options = self.of_kind(HeaderKind::Connection).flat_map(|field| field.members());
+        let is_field = |option: &&[u8]| {
+            !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive")
+        };
+        ConnectionOptions(options.filter(is_field).collect())
+    }
+
+    fn field(&self, line: &Line) -> HeaderField<'_> {
+        HeaderField {
+            kind: line.kind,
+            name: &self.head[line.name.0 as usize..line.name.1 as usize],
+            value: &self.head[line.value.0 as usize..line.value.1 as usize],
+        }
+    }
+}
+
+/// Names of fields that belong to the connection they came over. Mostly there are none.
+#[derive(Debug)]
+pub(crate) struct ConnectionOptions<'h>(Vec<&'h [u8]>);
+
+impl ConnectionOptions<'_> {
+    pub(crate) fn contains(&self, name: &[u8]) -> bool {
+        self.0.iter().any(|connection_options| connection_options.eq_ignore_ascii_case(name))
+    }
+}
+
+fn bit(kind: HeaderKind) -> u32 {
+    1 << kind as u32
+}
+
+/// Where in `head` a part of it lies.
+pub(crate) fn place(head: &[u8], part: &[u8]) -> Range<usize> {
+    let start = part.as_ptr() as usize - head.as_ptr() as usize;
+    start..start + part.len()
+}

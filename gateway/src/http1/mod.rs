@@ -1,0 +1,27 @@
+//! Strict reading of HTTP messages (RFC 9112): heads, header fields, framing, request targets and hosts.
+//!
+//! What a gateway must see, a forgiving parser hides: a `Content-Length` beside a `Transfer-Encoding`, a fragment in
+//! the target, a bare LF. Here the bytes are judged before anything is decided. Heads are cut into fields by `httparse`;
+//! nothing is allocated per field.
+
+mod body_reader;
+mod chunked;
+mod framing;
+mod header;
+mod header_block;
+mod headers;
+mod host;
+mod request_head;
+mod response_head;
+mod target;
+
+pub(crate) use body_reader::BodyReader;
+pub(crate) use chunked::{BadChunk, ChunkDecoder, Step};
+pub(crate) use framing::{BodyFraming, FramingError, request_framing, response_framing};
+pub(crate) use header::{HeaderField, HeaderKind, fold};
+pub(crate) use header_block::split_lines;
+pub(crate) use headers::Headers;
+pub(crate) use host::{Host, HostError, HostSpan};
+pub(crate) use request_head::{HeadError, HeadLimits, RequestHead, Version};
+pub(crate) use response_head::ResponseHead;
+pub(crate) use target::{CanonicalTarget, TargetError, TargetSpan};

@@ -1,0 +1,130 @@
+//! Authentication: who is asking, from Bearer token to identity, by the token cache or by signature.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::auth::bearer::Bearer;
+use crate::auth::identity::Identity;
+use crate::auth::token_cache::CacheLookup;
+use crate::config::Access;
+use crate::layers::route::{Forwarding, Route, Target};
+use crate::proxy::websocket;
+use crate::rejection::{Code, Rejection};
+use crate::request::{Authenticated, RequestView, Routed};
+use crate::runtime::Worker;
+use crate::telemetry::VerificationOutcome;
+use crate::tokens::{TokenError, TokenType, UnixSeconds};
+use crate::worker_state::WorkerState;
+
+/// The step: [`Routed`] to [`Authenticated`]. Nothing of the body has been asked for so far, so a client that waits for
+/// `100 Continue` gets its 401 instead.
+pub(crate) fn authenticate_request(routed: Routed) -> Result<Authenticated, Rejection> {
+    let (context, route) = (routed.context(), routed.route());
+    if route.access == Access::Public {
+        return Ok(Authenticated::new(routed, None));
+    }
+    let credentials = credentials(route, routed.view())?;
+    let identity = authenticate(&context.worker, &context.state, credentials, context.now())?;
+    if identity.is_some() {
+        context.record.identity.replace(identity.clone());
+        require_fresh_revocations(&context.worker, context.now_millis)?;
+    }
+    Ok(Authenticated::new(routed, identity))
+}
+
+/// The token that a request brings, where its route looks for it.
+pub(crate) fn credentials<'r>(
+    route: &Route,
+    request: RequestView<'r>,
+) -> Result<Option<Bearer<'r>>, Rejection> {
+    let bearer = Bearer::of(request.head())?;
+    let Target::Upstream(Forwarding { token_in_subprotocol: true, .. }) = route.target else {
+        return Ok(bearer);
+    };
+    match (bearer, websocket::token(request)?) {
+        (Some(_), Some(_)) => Err(Rejection::new(
+            Code::InvalidRequest,
+            "a token in Authorization and one among the subprotocols",
+        )),
+        (bearer, token) => Ok(bearer.or(token)),
+    }
+}
+
+/// The identity behind a request's bearer token, or `None` if it carries none.
+pub(crate) fn authenticate(
+    worker: &Worker,
+    state: &WorkerState,
+    bearer: Option<Bearer<'_>>,
+    now: UnixSeconds,
+) -> Result<Option<Rc<Identity>>, Rejection> {
+    let Some(bearer) = bearer else { return Ok(None) };
+    let revocations = worker.gateway.sessions.revocations();
+    let config = &*state.config;
+    let leeway = config.verifier.leeway();
+    match state.token_cache.borrow_mut().get(bearer.as_bytes(), now, leeway, revocations) {
+        CacheLookup::Good(identity) => {
+            worker.metrics.verification(VerificationOutcome::Cached);
+            return Ok(Some(identity));
+        }
+        CacheLookup::Expired => return Err(refused(worker, TokenError::Expired)),
+        CacheLookup::Revoked => return Err(revoked(worker)),
+        CacheLookup::Unknown => {}
+    }
+    let token = bearer.token()?;
+    // Read before the look-up: a revocation in between makes the cache look again.
+    let epoch = revocations.epoch();
+    let claims = config.verifier.verify(token, TokenType::Access, now).map_err(|e| refused(worker, e))?;
+    let identity = Rc::new(Identity::new(claims, &config.identity_headers)?);
+    if revocations.is_revoked(identity.session()) {
+        return Err(revoked(worker));
+    }
+    worker.metrics.verification(VerificationOutcome::Valid);
+    state.token_cache.borrow_mut().insert(bearer.as_bytes(), Rc::clone(&identity), epoch);
+    Ok(Some(identity))
+}
+
+/// Refuses where it has not been heard for too long which sessions were ended; `store.redis.revocation` says how long
+/// that is.
+pub(crate) fn require_fresh_revocations(worker: &Worker, now_millis: u64) -> Result<(), Rejection> {
+    if worker.gateway.sessions.revocations().are_trusted(now_millis) {
+        return Ok(());
+    }
+    let detail = "it is not known at the moment which sessions were ended";
+    Err(Rejection::new(Code::StoreUnavailable, detail).retry_after(Duration::from_secs(2)))
+}
+
+/// The refusal for a request without a token.
+pub(crate) fn missing(worker: &Worker) -> Rejection {
+    worker.metrics.verification(VerificationOutcome::Missing);
+    Rejection::new(Code::MissingToken, "this route needs an access token")
+}
+
+/// The refusal for a token of a session that is over.
+fn revoked(worker: &Worker) -> Rejection {
+    worker.metrics.verification(VerificationOutcome::Revoked);
+    Rejection::new(Code::TokenRevoked, "the session was ended")
+}
+
+fn refused(worker: &Worker, error: TokenError) -> Rejection {
+    worker.metrics.verification(match error {
+        TokenError::Invalid(_) => VerificationOutcome::Invalid,
+        TokenError::Expired => VerificationOutcome::Expired,
+        TokenError::NotYetValid => VerificationOutcome::NotYetValid,
+        TokenError::WrongType => VerificationOutcome::WrongType,
+    });
+    refusal(error)
+}
+
+/// What the client is told of a token that is not good. The exact fault of a forged one is for the log.
+pub(crate) fn refusal(error: TokenError) -> Rejection {
+    let (code, detail) = match error {
+        TokenError::Invalid(reason) => {
+            tracing::debug!(reason, "token refused");
+            (Code::InvalidToken, "the token is malformed, forged or not from here")
+        }
+        TokenError::Expired => (Code::TokenExpired, "the token has expired"),
+        TokenError::NotYetValid => (Code::TokenNotYetValid, "the token is not valid yet"),
+        TokenError::WrongType => (Code::WrongTokenType, "the token is of the wrong type"),
+    };
+    Rejection::new(code, detail)
+}

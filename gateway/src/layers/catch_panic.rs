@@ -1,0 +1,82 @@
+//! What a panic costs: the request that caused it, and nothing else.
+
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use crate::layers::rejections::respond;
+use crate::rejection::{Code, Rejection};
+use crate::request::{Received, RequestContext};
+use crate::response::Response;
+
+/// Answers 500 where a service below panics; the connection ends after it, for where it stands is not known.
+///
+/// Nothing that outlives the request is left half-changed: a worker's counters and caches are whole between any two
+/// statements, and locks are of those that a panic does not poison.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CatchPanicLayer;
+
+impl<S> Layer<S> for CatchPanicLayer {
+    type Service = CatchPanicService<S>;
+
+    fn layer(&self, inner: S) -> CatchPanicService<S> {
+        CatchPanicService { inner }
+    }
+}
+
+/// See [`CatchPanicLayer`].
+#[derive(Debug)]
+pub(crate) struct CatchPanicService<S> {
+    inner: S,
+}
+
+impl<S: Service<Received, Response = Response, Error = Infallible>> Service<Received>
+    for CatchPanicService<S>
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = CatchPanicFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Received) -> Self::Future {
+        let context = Rc::clone(&request.context);
+        // Steps decide when they are called, so that may panic as well as the future.
+        let inner = catch_unwind(AssertUnwindSafe(|| self.inner.call(request))).ok();
+        CatchPanicFuture { inner, context }
+    }
+}
+
+pin_project! {
+    /// See [`CatchPanicLayer`].
+    #[derive(Debug)]
+    pub(crate) struct CatchPanicFuture<F> {
+        #[pin]
+        inner: Option<F>,
+        context: Rc<RequestContext>,
+    }
+}
+
+impl<F: Future<Output = Result<Response, Infallible>>> Future for CatchPanicFuture<F> {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let polled = this.inner.as_pin_mut().map(|inner| catch_unwind(AssertUnwindSafe(|| inner.poll(cx))));
+        match polled {
+            Some(Ok(polled)) => polled,
+            None | Some(Err(_)) => {
+                let rejection =
+                    Rejection::new(Code::Internal, "the gateway failed; its log says where").close();
+                Poll::Ready(Ok(respond(&rejection, this.context)))
+            }
+        }
+    }
+}

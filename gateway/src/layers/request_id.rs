@@ -1,0 +1,119 @@
+//! The request id: given to each request at its arrival, together with the configuration that it sees to its end.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use http::header::CONNECTION;
+use http::{HeaderName, HeaderValue};
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+use tower::{Layer, Service};
+
+use crate::client_addr::ClientAddr;
+use crate::http1::{HeaderKind, RequestHead, Version};
+use crate::request::{AccessLogRecord, Incoming, Received, RequestContext};
+use crate::runtime::Worker;
+use crate::telemetry::RequestId;
+
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Makes the [`RequestContext`], and tells the id in the response.
+#[derive(Clone)]
+pub(crate) struct RequestIdLayer {
+    worker: Rc<Worker>,
+}
+
+impl RequestIdLayer {
+    pub(crate) fn new(worker: Rc<Worker>) -> RequestIdLayer {
+        RequestIdLayer { worker }
+    }
+}
+
+impl<S> Layer<S> for RequestIdLayer {
+    type Service = RequestIdService<S>;
+
+    fn layer(&self, inner: S) -> RequestIdService<S> {
+        RequestIdService { inner, worker: Rc::clone(&self.worker) }
+    }
+}
+
+/// See [`RequestIdLayer`].
+pub(crate) struct RequestIdService<S> {
+    inner: S,
+    worker: Rc<Worker>,
+}
+
+impl<S, B> Service<Incoming> for RequestIdService<S>
+where
+    S: Service<Received, Response = http::Response<B>>,
+{
+    type Response = http::Response<B>;
+    type Error = S::Error;
+    type Future = RequestIdFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, incoming: Incoming) -> Self::Future {
+        let Incoming { head, refused, body, client, stream } = incoming;
+        let worker = &self.worker;
+        if refused.is_some() {
+            // What follows it on the connection may be anything.
+            stream.close.set(true);
+        }
+        let context = Rc::new(RequestContext {
+            request_id: accepted_id(&client, &head)
+                .unwrap_or_else(|| worker.request_ids.borrow_mut().next_id()),
+            head,
+            client,
+            state: worker.state(),
+            stream,
+            started: Instant::now(),
+            now_millis: worker.now_millis(),
+            record: AccessLogRecord::default(),
+            worker: Rc::clone(worker),
+        });
+        let inner = self.inner.call(Received { context: Rc::clone(&context), body, refused });
+        RequestIdFuture { inner, context }
+    }
+}
+
+/// A trusted proxy's request id is kept, so that one id follows a request through all logs.
+fn accepted_id(client: &ClientAddr, head: &RequestHead) -> Option<RequestId> {
+    let given = client.is_trusted().then(|| head.headers().only(HeaderKind::XRequestId)).flatten()?;
+    RequestId::accept(given.value)
+}
+
+pin_project! {
+    /// See [`RequestIdLayer`].
+    pub(crate) struct RequestIdFuture<F> {
+        #[pin]
+        inner: F,
+        context: Rc<RequestContext>,
+    }
+}
+
+impl<F, B, E> Future for RequestIdFuture<F>
+where
+    F: Future<Output = Result<http::Response<B>, E>>,
+{
+    type Output = Result<http::Response<B>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = ready!(this.inner.poll(cx))?;
+        let (context, headers) = (&**this.context, response.headers_mut());
+        if let Ok(id) = HeaderValue::from_bytes(context.request_id.as_bytes()) {
+            headers.insert(X_REQUEST_ID.clone(), id);
+        }
+        context.stream.responded.set(true);
+        // HTTP/2 has no such field (RFC 9113 section 8.2.2): its connections end with GOAWAY.
+        let closes = context.stream.close.get() || context.worker.is_draining();
+        if closes && context.head.version() != Version::Http2 && !headers.contains_key(CONNECTION) {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Poll::Ready(Ok(response))
+    }
+}

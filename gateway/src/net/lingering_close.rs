@@ -1,0 +1,87 @@
+//! A socket that is not closed before its peer has read the last of what was written.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::net::Deadline;
+use crate::net::socket::{DRAIN_LIMIT, DRAIN_READ, DRAIN_TIME};
+
+/// Ends like [`Socket::drain`](crate::net::Socket::drain): its shutdown says that nothing more will come, then reads for a moment
+/// what the peer has still to say. HTTP/2 needs that as HTTP/1.1 does: a window update that meets a closed socket is
+/// answered with a reset, and the reset takes the end of the last answer with it.
+pub(crate) struct Lingering<S> {
+    socket: S,
+    /// From when nothing more is written.
+    ended: bool,
+    left: usize,
+    deadline: Deadline,
+}
+
+impl<S> Lingering<S> {
+    pub(crate) fn new(socket: S) -> Lingering<S> {
+        Lingering { socket, ended: false, left: DRAIN_LIMIT, deadline: Deadline::default() }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Lingering<S> {
+    /// Reads until the peer ends, too, or has said too much.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut bytes = [0; DRAIN_READ];
+        while self.left > 0 {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {
+                    self.left = self.left.saturating_sub(buffer.filled().len());
+                }
+                _ => break,
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.ended {
+            ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
+            self.ended = true;
+        }
+        if self.poll_rest(cx).is_pending() && self.deadline.poll_within(cx, DRAIN_TIME).is_pending() {
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,17 @@
+//! Sockets and what is read from them before HTTP begins: TCP, Unix sockets, TLS, the PROXY protocol, timers, lingering close.
+
+mod deadline;
+mod lingering_close;
+mod proxy_protocol;
+mod read_buffer;
+mod socket;
+mod tls_socket;
+
+pub(crate) use deadline::Deadline;
+pub(crate) use lingering_close::Lingering;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use proxy_protocol::parse as parse_proxy_header;
+pub(crate) use proxy_protocol::take_proxy_header;
+pub(crate) use read_buffer::ReadBuffer;
+pub(crate) use socket::Socket;
+pub(crate) use tls_socket::TlsSocket;

@@ -1,0 +1,142 @@
+//! What a route does to header fields: what it takes out, and what it writes, with what is known of the request.
+
+use std::rc::Rc;
+
+use http::{HeaderMap, HeaderName};
+
+use crate::auth::identity::{Identity, MAX_VALUE_LEN, push_value};
+use crate::config::{self, HeaderLine, ValuePart};
+use crate::proxy::header_name_set::FoldedNames;
+use crate::rejection::{Code, Rejection};
+use crate::request::{Authorized, RequestContext};
+
+/// The edits of one route and direction, prepared. Routes without any have none of these.
+#[derive(Debug)]
+pub(crate) struct HeaderEdits {
+    taken_out: FoldedNames,
+    written: Vec<Written>,
+}
+
+/// What is written.
+#[derive(Debug)]
+enum Written {
+    /// Lines that are the same for every request, ready for the wire.
+    Lines(Vec<u8>),
+    /// A line whose value depends on the request.
+    Line(HeaderLine),
+}
+
+/// What is known of a request when fields are written.
+#[derive(Clone, Copy)]
+pub(crate) struct HeaderTemplateContext<'a> {
+    pub(crate) request: &'a RequestContext,
+    pub(crate) host: &'a str,
+    pub(crate) identity: Option<&'a Rc<Identity>>,
+}
+
+impl<'a> HeaderTemplateContext<'a> {
+    pub(crate) fn of(request: &'a Authorized) -> HeaderTemplateContext<'a> {
+        let host = request.view().host().as_str();
+        HeaderTemplateContext { request: request.context(), host, identity: request.identity() }
+    }
+}
+
+impl HeaderEdits {
+    /// `None` where there is nothing to do.
+    pub(crate) fn new(settings: &config::HeaderEdits) -> Option<HeaderEdits> {
+        if settings.is_empty() {
+            return None;
+        }
+        let set_names = settings.set.iter().map(|line| line.name.as_str());
+        let taken_out = FoldedNames::new(set_names.chain(settings.remove.iter().map(String::as_str)));
+        let mut written = Vec::new();
+        for line in settings.set.iter().chain(&settings.add) {
+            match (fixed_line(line), written.last_mut()) {
+                (None, _) => written.push(Written::Line(line.clone())),
+                (Some(fixed), Some(Written::Lines(lines))) => lines.extend_from_slice(&fixed),
+                (Some(fixed), _) => written.push(Written::Lines(fixed)),
+            }
+        }
+        Some(HeaderEdits { taken_out, written })
+    }
+
+    /// Whether a field that the message has under that name goes, be it because another takes its place.
+    pub(crate) fn take_out(&self, name: &[u8]) -> bool {
+        self.taken_out.contains(name)
+    }
+
+    /// Appends what is written, ready for the wire.
+    pub(crate) fn push_lines(
+        &self,
+        context: HeaderTemplateContext<'_>,
+        lines: &mut Vec<u8>,
+    ) -> Result<(), Rejection> {
+        for written in &self.written {
+            match written {
+                Written::Lines(fixed) => lines.extend_from_slice(fixed),
+                Written::Line(line) => push_line(line, context, lines)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes from a response what is taken out of it.
+    pub(crate) fn remove_from(&self, headers: &mut HeaderMap) {
+        let taken_out = headers.keys().filter(|name| self.take_out(name.as_str().as_bytes()));
+        let taken_out: Vec<HeaderName> = taken_out.cloned().collect();
+        for name in taken_out {
+            headers.remove(name);
+        }
+    }
+}
+
+fn fixed_line(line: &HeaderLine) -> Option<Vec<u8>> {
+    let mut fixed = format!("{}: ", line.name);
+    for part in &line.value {
+        let ValuePart::Text(text) = part else { return None };
+        fixed.push_str(text);
+    }
+    fixed.push_str("\r\n");
+    Some(fixed.into_bytes())
+}
+
+/// A value of which a part is absent is not half written: then there is no such field.
+fn push_line(
+    line: &HeaderLine,
+    context: HeaderTemplateContext<'_>,
+    lines: &mut Vec<u8>,
+) -> Result<(), Rejection> {
+    let start = lines.len();
+    lines.extend_from_slice(line.name.as_bytes());
+    lines.extend_from_slice(b": ");
+    let value_start = lines.len();
+    for part in &line.value {
+        if !push_part(part, context, lines) {
+            lines.truncate(start);
+            return Ok(());
+        }
+    }
+    if lines.len() - value_start > MAX_VALUE_LEN {
+        return Err(Rejection::new(Code::HeadersTooLarge, "a claim is too large for a header field"));
+    }
+    lines.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+/// Appends a part of a value, if there is one. None of them can end the line: text and host are visible ASCII and blanks,
+/// ids and addresses are made here or were checked, and claims are encoded.
+fn push_part(part: &ValuePart, context: HeaderTemplateContext<'_>, out: &mut Vec<u8>) -> bool {
+    match part {
+        ValuePart::Text(text) => out.extend_from_slice(text.as_bytes()),
+        ValuePart::RequestId => out.extend_from_slice(context.request.request_id.as_bytes()),
+        ValuePart::Host => out.extend_from_slice(context.host.as_bytes()),
+        ValuePart::ClientAddress => {
+            out.extend_from_slice(context.request.client_address().to_string().as_bytes());
+        }
+        ValuePart::Claim(name) => {
+            let claim = context.identity.and_then(|identity| identity.claims().get(name));
+            return claim.is_some_and(|claim| push_value(claim, out));
+        }
+    }
+    true
+}

@@ -1,0 +1,44 @@
+//! How long what a token has opened may go on: a stream, an upload or a WebSocket ends with its session.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::auth::identity::Identity;
+use crate::runtime::Worker;
+use crate::tokens::UnixSeconds;
+
+/// The session that an exchange in flight belongs to, and when the exchange has to end at the latest.
+#[derive(Debug)]
+pub(crate) struct SessionExpiry {
+    identity: Rc<Identity>,
+    /// When the token has expired and the grace is over, or the session has ended, in seconds since 1970.
+    ends_at: UnixSeconds,
+}
+
+/// Why an exchange has to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ExpiryReason {
+    #[error("the session was revoked")]
+    Revoked,
+    #[error("the token expired and its grace is over")]
+    Expired,
+}
+
+impl SessionExpiry {
+    /// For what the token of `identity` has opened; `grace` is how long it may outlive the token.
+    pub(crate) fn new(identity: Rc<Identity>, grace: Duration) -> SessionExpiry {
+        let claims = identity.claims();
+        let ends_at = claims.expires_at().saturating_add(grace.as_secs());
+        // Never after the end of its session.
+        let ends_at = claims.session_expires_at().map_or(ends_at, |end| ends_at.min(end));
+        SessionExpiry { identity, ends_at }
+    }
+
+    /// Whether the exchange has to end now, and why.
+    pub(crate) fn check(&self, worker: &Worker) -> Option<ExpiryReason> {
+        if worker.gateway.sessions.revocations().is_revoked(self.identity.session()) {
+            return Some(ExpiryReason::Revoked);
+        }
+        (worker.now_millis() / 1000 >= self.ends_at).then_some(ExpiryReason::Expired)
+    }
+}

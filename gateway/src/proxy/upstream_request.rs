@@ -1,0 +1,198 @@
+//! The request that an upstream gets: the client's, cleaned, with what the gateway knows added, in the one safe order.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use crate::auth::identity::{Identity, IdentityHeaders};
+use crate::client_addr::ClientAddr;
+use crate::http1::{BodyFraming, HeaderField, HeaderKind, split_lines};
+use crate::proxy::header_edits::HeaderEdits;
+use crate::proxy::via::Via;
+use crate::proxy::websocket::Handshake;
+use crate::request::RequestView;
+
+/// A request's head as it goes to an upstream. Only [`build_upstream_request`] makes one, out of an admitted request,
+/// so what was judged is what is sent.
+#[derive(Debug)]
+pub(crate) enum UpstreamRequest {
+    /// Request line and fields through the empty line.
+    Http1(Vec<u8>),
+    Http2(Box<Http2Head>),
+}
+
+/// A head in the terms of HTTP/2; the scheme is that of the server that gets it.
+#[derive(Debug, Clone)]
+pub(crate) struct Http2Head {
+    pub(crate) method: Method,
+    /// Path and query, byte for byte.
+    pub(crate) target: Bytes,
+    /// What becomes `:authority`.
+    pub(crate) host: Bytes,
+    pub(crate) headers: HeaderMap,
+}
+
+/// What a route and a connection add to a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ForwardingHeaders<'a> {
+    /// What the target begins with: nothing, or whole segments.
+    pub(crate) prefix: &'a str,
+    /// Path and query, byte for byte from the admitted target: empty, or from a `/` or the `?` on. So nothing that is put
+    /// together of these two has an empty segment, or anything else that the admitted target could not have.
+    pub(crate) target: &'a str,
+    /// What the upstream sees as `Host`.
+    pub(crate) host: &'a str,
+    pub(crate) identity: Option<&'a Identity>,
+    pub(crate) identity_headers: &'a IdentityHeaders,
+    pub(crate) forward_token: bool,
+    /// What the route takes out of the client's fields.
+    pub(crate) edits: Option<&'a HeaderEdits>,
+    /// What the route writes, ready for the wire.
+    pub(crate) edit_lines: &'a [u8],
+    /// Whom it comes from.
+    pub(crate) client: &'a ClientAddr,
+    pub(crate) via: &'a Via,
+    pub(crate) request_id: &'a [u8],
+    /// The WebSocket that it asks for.
+    pub(crate) upgrade: Option<&'a Handshake<'a>>,
+}
+
+/// Builds the head for an upstream that speaks HTTP/1.1.
+pub(crate) fn build_upstream_request(
+    request: RequestView<'_>,
+    add: ForwardingHeaders<'_>,
+) -> UpstreamRequest {
+    let mut head = Vec::with_capacity(1024);
+    head.extend_from_slice(request.method().as_str().as_bytes());
+    head.push(b' ');
+    push_target(&mut head, add);
+    head.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    head.extend_from_slice(add.host.as_bytes());
+    head.extend_from_slice(b"\r\n");
+    push_fields(&mut head, request, add);
+    match add.upgrade {
+        Some(handshake) => handshake.push_lines(&mut head),
+        None => push_framing(&mut head, request),
+    }
+    head.extend_from_slice(b"\r\n");
+    UpstreamRequest::Http1(head)
+}
+
+/// The same for an upstream that speaks HTTP/2.
+pub(crate) fn build_http2_request(request: RequestView<'_>, add: ForwardingHeaders<'_>) -> UpstreamRequest {
+    let mut target = Vec::with_capacity(add.prefix.len() + add.target.len() + 1);
+    push_target(&mut target, add);
+    let mut headers = HeaderMap::with_capacity(request.headers().len() + 12);
+    push_fields(&mut headers, request, add);
+    if let BodyFraming::Length(length) = request.framing() {
+        headers.insert(http::header::CONTENT_LENGTH, length.into());
+    }
+    // gRPC asks for it, and trailers are taken.
+    headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
+    UpstreamRequest::Http2(Box::new(Http2Head {
+        method: request.method().clone(),
+        target: target.into(),
+        host: Bytes::copy_from_slice(add.host.as_bytes()),
+        headers,
+    }))
+}
+
+/// Where fields are written to.
+trait FieldSink {
+    fn field(&mut self, name: &[u8], value: &[u8]);
+
+    /// Fields that stand ready as lines, each with its CRLF.
+    fn lines(&mut self, lines: &[u8]);
+}
+
+impl FieldSink for Vec<u8> {
+    fn field(&mut self, name: &[u8], value: &[u8]) {
+        self.extend_from_slice(name);
+        self.extend_from_slice(b": ");
+        self.extend_from_slice(value);
+        self.extend_from_slice(b"\r\n");
+    }
+
+    fn lines(&mut self, lines: &[u8]) {
+        self.extend_from_slice(lines);
+    }
+}
+
+impl FieldSink for HeaderMap {
+    fn field(&mut self, name: &[u8], value: &[u8]) {
+        match (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            (Ok(name), Ok(value)) => drop(self.append(name, value)),
+            _ => tracing::debug!("a field cannot be told in HTTP/2"),
+        }
+    }
+
+    fn lines(&mut self, lines: &[u8]) {
+        split_lines(lines).for_each(|(name, value)| self.field(name, value));
+    }
+}
+
+fn push_target(out: &mut Vec<u8>, add: ForwardingHeaders<'_>) {
+    out.extend_from_slice(add.prefix.as_bytes());
+    if add.prefix.is_empty() && !add.target.starts_with('/') && add.target != "*" {
+        out.push(b'/');
+    }
+    out.extend_from_slice(add.target.as_bytes());
+}
+
+/// The order is the point (CVE-2024-45410): first everything goes that belongs to one hop or that the client
+/// only claims, then what was verified comes in, where nothing can take it out again.
+fn push_fields(sink: &mut impl FieldSink, request: RequestView<'_>, add: ForwardingHeaders<'_>) {
+    let connection_options = request.headers().connection_options();
+    for field in request.headers().iter() {
+        if passes(&field, add) && !connection_options.contains(field.name) {
+            sink.field(field.name, field.value);
+        }
+    }
+    if let Some(identity) = add.identity {
+        sink.lines(identity.header_lines());
+    }
+    sink.lines(add.edit_lines);
+    let mut forwarding = Vec::with_capacity(256);
+    add.client.push_forwarding_lines(request.head(), request.host().as_str(), &mut forwarding);
+    sink.lines(&forwarding);
+    sink.field(b"X-Request-Id", add.request_id);
+    sink.lines(add.via.line(request.version()));
+}
+
+/// Whether a field of the client's may reach the upstream.
+fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
+    match field.kind {
+        HeaderKind::Authorization => {
+            add.forward_token && !add.edits.is_some_and(|edits| edits.take_out(field.name))
+        }
+        HeaderKind::Connection
+        | HeaderKind::HopByHop
+        | HeaderKind::Upgrade
+        | HeaderKind::TransferEncoding
+        | HeaderKind::ContentLength
+        | HeaderKind::Expect
+        | HeaderKind::Host
+        | HeaderKind::Forwarded
+        | HeaderKind::XForwardedFor
+        | HeaderKind::XForwardedHost
+        | HeaderKind::XForwardedProto
+        | HeaderKind::XRequestId
+        | HeaderKind::RoutingOverride
+        | HeaderKind::UnderscoreAlias => false,
+        _ => {
+            !add.identity_headers.reserves(field.name)
+                && !add.edits.is_some_and(|edits| edits.take_out(field.name))
+                && !add.upgrade.is_some_and(|handshake| handshake.rewrites(field.name))
+        }
+    }
+}
+
+/// The framing is written from what was understood, never copied.
+fn push_framing(head: &mut Vec<u8>, request: RequestView<'_>) {
+    let expects_body = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
+    match request.framing() {
+        BodyFraming::Length(n) => head.field(b"Content-Length", itoa::Buffer::new().format(n).as_bytes()),
+        BodyFraming::Chunked => head.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        BodyFraming::Empty if expects_body => head.extend_from_slice(b"Content-Length: 0\r\n"),
+        BodyFraming::Empty | BodyFraming::UntilClose => {}
+    }
+}

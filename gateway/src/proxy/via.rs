@@ -1,0 +1,81 @@
+//! The gateway's name in `Via` (RFC 9110 section 7.6.3): written into what it forwards, and counted, so that a request that
+//! comes back again and again is stopped.
+
+use http::StatusCode;
+
+use crate::http1::{HeaderKind, RequestHead, Version};
+use crate::rejection::{Code, Rejection};
+
+/// A request may have been here so often before: two gateways in a row can share a name, and a loop ends soon.
+const MAX_PASSES: usize = 4;
+
+/// The name, prepared.
+#[derive(Debug)]
+pub(crate) struct Via {
+    name: String,
+    /// What is written for a request that came by HTTP/1.0, 1.1 and 2, ready for the wire.
+    lines: [Vec<u8>; 3],
+}
+
+impl Via {
+    pub(crate) fn new(name: &str) -> Via {
+        let line = |version| format!("Via: {version} {name}\r\n").into_bytes();
+        Via { name: name.to_owned(), lines: ["1.0", "1.1", "2.0"].map(line) }
+    }
+
+    /// The line for a request that came by this version.
+    pub(crate) fn line(&self, version: Version) -> &[u8] {
+        &self.lines[match version {
+            Version::Http10 => 0,
+            Version::Http11 => 1,
+            Version::Http2 => 2,
+        }]
+    }
+
+    /// Refuses a request that has been here too often.
+    pub(crate) fn stop_loop(&self, head: &RequestHead) -> Result<(), Rejection> {
+        if !head.headers().has(HeaderKind::Via) || self.passes(head) <= MAX_PASSES {
+            return Ok(());
+        }
+        Err(Rejection::new(
+            Code::Misdirected,
+            "the request goes round in circles: it comes from this gateway itself",
+        )
+        .with_status(StatusCode::LOOP_DETECTED))
+    }
+
+    fn passes(&self, head: &RequestHead) -> usize {
+        let is_ours = |member: &[u8]| {
+            let received_by = member.split(|b| b" \t".contains(b)).filter(|part| !part.is_empty()).nth(1);
+            received_by.is_some_and(|by| by.eq_ignore_ascii_case(self.name.as_bytes()))
+        };
+        let fields = head.headers().of_kind(HeaderKind::Via);
+        fields.map(|field| field.members().filter(|member| is_ours(member)).count()).sum()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::http1::HeadLimits;
+
+    #[test]
+    fn only_our_own_name_counts_and_only_above_the_limit() {
+        let four = "1.1 gw, 2.0 GW (a comment), 1.0\tgw, HTTP/1.1 gw";
+        for (fields, stopped) in [
+            (String::new(), false),
+            (format!("Via: {four}\r\n"), false),
+            (format!("Via: {four}\r\nVia: 1.1 gw2, 1.1 other, 1.1 xgw\r\n"), false),
+            (format!("Via: {four}, 1.1  gw\r\n"), true),
+            (format!("Via: {four}\r\nvia: 1.1 gw\r\n"), true),
+        ] {
+            let mut head = RequestHead::default();
+            let text = format!("GET / HTTP/1.1\r\n{fields}\r\n");
+            head.parse(text.as_bytes(), &HeadLimits::default()).unwrap().unwrap();
+            let refused = Via::new("gw").stop_loop(&head).err();
+            assert_eq!(refused.is_some(), stopped, "{fields}");
+            assert!(refused.is_none_or(|r| r.status() == StatusCode::LOOP_DETECTED));
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! WebSockets (RFC 6455): the handshake, which is a request like any other until the upstream agrees.
+
+use http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+
+use crate::auth::bearer::Bearer;
+use crate::http1::{BodyFraming, HeaderKind, ResponseHead, Version};
+use crate::layers::access_log::ResponseLog;
+use crate::layers::cors::Cors;
+use crate::layers::route::Forwarding;
+use crate::rejection::{Code, Rejection};
+use crate::request::RequestView;
+use crate::response::{self, Response};
+use crate::upstream::Upgraded;
+
+/// Its name in `Upgrade`.
+pub(crate) const PROTOCOL: &[u8] = b"websocket";
+/// The subprotocol that stands before a token. A browser's script can choose subprotocols, and no other field.
+const TOKEN_FOLLOWS: &str = "bearer";
+
+/// A request for a WebSocket.
+#[derive(Debug)]
+pub(crate) struct Handshake<'h> {
+    /// The subprotocols, where a token may stand among them.
+    offer: Option<Offer<'h>>,
+}
+
+/// The subprotocols that a client offers (RFC 6455 section 11.3.4), and the token among them.
+#[derive(Debug, Default)]
+struct Offer<'h> {
+    protocols: Vec<&'h [u8]>,
+    token: Option<&'h [u8]>,
+}
+
+/// What a connection becomes when the upstream has agreed.
+#[derive(Debug)]
+pub(crate) struct Tunnel {
+    pub(crate) upstream: Upgraded,
+    /// The access line that is written when it ends; set by the access log's layer.
+    pub(crate) log: Option<ResponseLog>,
+}
+
+/// The handshake that a request is, on a route that has WebSockets.
+pub(crate) fn handshake<'h>(
+    request: RequestView<'h>,
+    forwarding: &Forwarding,
+    cors: &Cors,
+) -> Result<Option<Handshake<'h>>, Rejection> {
+    if !forwarding.websocket || !is_asked_for(request)? {
+        return Ok(None);
+    }
+    if !may_come_from_its_page(request, cors) {
+        let why = "pages of this origin may not open WebSockets here";
+        return Err(Rejection::new(Code::Misdirected, why).with_status(StatusCode::FORBIDDEN));
+    }
+    let offer = forwarding.token_in_subprotocol.then(|| Offer::of(request)).transpose()?;
+    Ok(Some(Handshake { offer }))
+}
+
+/// The token that a handshake brings among its subprotocols.
+pub(crate) fn token<'h>(request: RequestView<'h>) -> Result<Option<Bearer<'h>>, Rejection> {
+    if !is_asked_for(request)? {
+        return Ok(None);
+    }
+    Ok(Offer::of(request)?.token.map(Bearer::new))
+}
+
+/// A browser tells which page a WebSocket is for, and opens it for every page (RFC 6455 section 10.2): it is for the
+/// gateway to refuse strangers, who would use what the browser knows of this host. Programs send no `Origin`.
+fn may_come_from_its_page(request: RequestView<'_>, cors: &Cors) -> bool {
+    let mut origins = request.headers().of_kind(HeaderKind::Origin);
+    let Some(origin) = origins.next() else { return true };
+    let is_own = || {
+        let host = origin.value.strip_prefix(b"https://").or(origin.value.strip_prefix(b"http://"));
+        host.is_some_and(|host| host.eq_ignore_ascii_case(request.host().as_str().as_bytes()))
+    };
+    origins.next().is_none() && (is_own() || cors.allows(origin.value))
+}
+
+impl<'h> Offer<'h> {
+    fn of(request: RequestView<'h>) -> Result<Offer<'h>, Rejection> {
+        let malformed =
+            || Rejection::new(Code::InvalidRequest, "one token follows one `bearer` among the subprotocols");
+        let fields = request.headers().iter().filter(|field| is_offer(field.name));
+        let mut members = fields.flat_map(|field| field.members());
+        let mut offer = Offer::default();
+        while let Some(member) = members.next() {
+            if member == TOKEN_FOLLOWS.as_bytes() {
+                let token = members.next().ok_or_else(malformed)?;
+                if offer.token.replace(token).is_some() {
+                    return Err(malformed());
+                }
+            } else {
+                offer.protocols.push(member);
+            }
+        }
+        Ok(offer)
+    }
+}
+
+fn is_offer(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"sec-websocket-protocol")
+}
+
+impl Handshake<'_> {
+    /// Whether a field of the client's goes to the upstream in another form.
+    pub(crate) fn rewrites(&self, name: &[u8]) -> bool {
+        self.offer.is_some() && is_offer(name)
+    }
+
+    /// What the upstream gets in place of the fields that belong to one hop, and of those that are rewritten.
+    pub(crate) fn push_lines(&self, head: &mut Vec<u8>) {
+        head.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+        if let Some(Offer { protocols, .. }) = &self.offer
+            && !protocols.is_empty()
+        {
+            head.extend_from_slice(b"Sec-WebSocket-Protocol: ");
+            head.extend_from_slice(&protocols.join(&b", "[..]));
+            head.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// Whether a request asks for a WebSocket. A handshake that upstreams could read in different ways is
+/// refused (RFC 6455 section 4.2.1); any other upgrade is ignored, as RFC 9110 section 7.8 lets a server do.
+fn is_asked_for(request: RequestView<'_>) -> Result<bool, Rejection> {
+    let head = request.head();
+    let fields = head.headers();
+    let asks =
+        fields.of_kind(HeaderKind::Upgrade).any(|f| f.members().any(|m| m.eq_ignore_ascii_case(PROTOCOL)));
+    if !asks || !fields.has_connection_option(b"upgrade") || head.version() != Version::Http11 {
+        return Ok(false);
+    }
+    let one = |name: &[u8]| {
+        let mut found = fields.iter().filter(|f| f.name.eq_ignore_ascii_case(name));
+        found.next().filter(|_| found.next().is_none()).map(|f| f.value)
+    };
+    let is_plain = fields.only(HeaderKind::Upgrade).is_some_and(|f| f.value.eq_ignore_ascii_case(PROTOCOL));
+    // 16 bytes in base64.
+    let has_key = one(b"sec-websocket-key").is_some_and(|key| key.len() == 24 && key.ends_with(b"=="));
+    let problem = if *request.method() != Method::GET || request.framing() != BodyFraming::Empty {
+        "a WebSocket begins with a GET without a body"
+    } else if !is_plain {
+        "a request for a WebSocket asks for nothing else"
+    } else if !has_key {
+        "a request for a WebSocket has one Sec-WebSocket-Key of 16 bytes in base64"
+    } else if one(b"sec-websocket-version") != Some(b"13") {
+        "only version 13 of WebSocket is spoken here"
+    } else {
+        return Ok(true);
+    };
+    Err(Rejection::new(Code::BadRequest, problem))
+}
+
+/// The response that makes the client's connection a WebSocket.
+pub(crate) fn upgrade_accepted(handshake: &Handshake<'_>, head: &ResponseHead) -> Response {
+    let mut response = response::empty(StatusCode::SWITCHING_PROTOCOLS);
+    let fields = response.headers_mut();
+    fields.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    let connection_options = head.headers().connection_options();
+    for field in head.headers().iter() {
+        let passes = matches!(field.kind, HeaderKind::Other | HeaderKind::Via | HeaderKind::Vary);
+        if passes
+            && !connection_options.contains(field.name)
+            && let (Ok(name), Ok(value)) =
+                (HeaderName::from_bytes(field.name), HeaderValue::from_bytes(field.value))
+        {
+            fields.append(name, value);
+        }
+    }
+    // A browser ends a WebSocket for which none of its subprotocols was chosen.
+    let brought_token = handshake.offer.as_ref().is_some_and(|offer| offer.token.is_some());
+    if brought_token && !head.headers().iter().any(|field| is_offer(field.name)) {
+        fields.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(TOKEN_FOLLOWS));
+    }
+    response
+}

@@ -1,0 +1,283 @@
+//! A request on its way through the stack: what is known of it, and the types that each step earns.
+//!
+//! [`Received`] -> [`Admitted`] -> [`Routed`] -> [`Authenticated`] -> [`Authorized`]: each can be made only by the layer of that
+//! name, so a request that skipped a check cannot reach a target. What outer layers and the access log have to know when
+//! the request itself is gone is in the shared [`RequestContext`].
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use http::Method;
+use tokio::time::Instant;
+
+use crate::auth::identity::Identity;
+use crate::client_addr::ClientAddr;
+use crate::http1::{BodyFraming, CanonicalTarget, Headers, Host, HostSpan, RequestHead, TargetSpan, Version};
+use crate::layers::route::Route;
+use crate::rejection::{Code, Rejection};
+use crate::request_body::RequestBody;
+use crate::runtime::Worker;
+use crate::sessions::{ClientInfo, SourceNetwork};
+use crate::stream_state::StreamState;
+use crate::telemetry::{RequestId, RouteLabel};
+use crate::tokens::UnixSeconds;
+use crate::worker_state::WorkerState;
+
+/// What a connection hands to the stack: the head, or why there is none, and the body behind it.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    /// As far as it was read, where `refused` says that it cannot be accepted.
+    pub(crate) head: Box<RequestHead>,
+    pub(crate) refused: Option<Rejection>,
+    pub(crate) body: RequestBody,
+    pub(crate) client: Rc<ClientAddr>,
+    pub(crate) stream: Rc<StreamState>,
+}
+
+/// What is known of a request from its arrival to its access line. Shared by the layers that outlive the request itself.
+pub(crate) struct RequestContext {
+    pub(crate) head: Box<RequestHead>,
+    pub(crate) client: Rc<ClientAddr>,
+    pub(crate) worker: Rc<Worker>,
+    /// The configuration that this request sees from its start to its end.
+    pub(crate) state: Rc<WorkerState>,
+    pub(crate) stream: Rc<StreamState>,
+    pub(crate) request_id: RequestId,
+    pub(crate) started: Instant,
+    /// When it arrived, in milliseconds since 1970.
+    pub(crate) now_millis: u64,
+    pub(crate) record: AccessLogRecord,
+}
+
+/// What the access log and the metrics say of a request besides its head; steps fill it in as they learn it.
+#[derive(Debug, Default)]
+pub(crate) struct AccessLogRecord {
+    /// The route's index in the configuration.
+    pub(crate) route: Cell<Option<usize>>,
+    /// Whether one of the gateway's own endpoints answered.
+    pub(crate) endpoint: Cell<bool>,
+    /// The upstream's index in the configuration.
+    pub(crate) upstream: Cell<Option<usize>>,
+    pub(crate) identity: RefCell<Option<Rc<Identity>>>,
+    /// The name used to log in, in its canonical form.
+    pub(crate) username: RefCell<Option<String>>,
+    pub(crate) code: Cell<Option<Code>>,
+}
+
+impl RequestContext {
+    /// When it arrived, in the unit of tokens.
+    pub(crate) fn now(&self) -> UnixSeconds {
+        self.now_millis / 1000
+    }
+
+    /// Where the request comes from, as far as trusted proxies tell.
+    pub(crate) fn client_address(&self) -> IpAddr {
+        self.client.address(&self.head, &self.state.config.settings.server.trusted_proxies)
+    }
+
+    /// The network whose failures are counted together.
+    pub(crate) fn network(&self) -> SourceNetwork {
+        SourceNetwork::of(self.client_address())
+    }
+
+    /// Who asks, for people who look at their sessions.
+    pub(crate) fn client_info(&self) -> ClientInfo {
+        let user_agent = self.head.headers().iter().find(|f| f.name.eq_ignore_ascii_case(b"user-agent"));
+        let user_agent = user_agent.map(|field| String::from_utf8_lossy(field.value));
+        ClientInfo::new(self.client_address(), user_agent.as_deref())
+    }
+
+    /// The route's label in the metrics.
+    pub(crate) fn route_label(&self) -> RouteLabel {
+        match self.record.route.get() {
+            Some(index) => RouteLabel::Route(index),
+            None if self.record.endpoint.get() => RouteLabel::Endpoint,
+            None => RouteLabel::None,
+        }
+    }
+}
+
+impl Drop for RequestContext {
+    fn drop(&mut self) {
+        self.worker.release_head(std::mem::take(&mut self.head));
+    }
+}
+
+impl std::fmt::Debug for RequestContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RequestContext").field("request_id", &self.request_id).finish_non_exhaustive()
+    }
+}
+
+/// A request that has an id and a configuration, and of which nothing was judged yet.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) context: Rc<RequestContext>,
+    pub(crate) body: RequestBody,
+    pub(crate) refused: Option<Rejection>,
+}
+
+/// What admission found out about a head: where in it the target and the host are, and how its body is framed.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    pub(crate) target: TargetSpan,
+    pub(crate) framing: BodyFraming,
+    /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 section 10.1.1).
+    pub(crate) expects_continue: bool,
+    pub(crate) host: HostSpan,
+}
+
+/// A head together with what admission found: what steps and pure functions judge.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestView<'r> {
+    head: &'r RequestHead,
+    admission: &'r Admission,
+    host: Host<'r>,
+}
+
+impl<'r> RequestView<'r> {
+    /// `admission` must be what [`admit`](crate::layers::admission::admit) made of this `head`.
+    pub(crate) fn new(head: &'r RequestHead, admission: &'r Admission) -> RequestView<'r> {
+        RequestView { head, admission, host: Host::of_admitted(head, admission.host) }
+    }
+
+    pub(crate) fn head(&self) -> &'r RequestHead {
+        self.head
+    }
+
+    pub(crate) fn headers(&self) -> &'r Headers {
+        self.head.headers()
+    }
+
+    pub(crate) fn method(&self) -> &'r Method {
+        self.head.method()
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.head.version()
+    }
+
+    pub(crate) fn target(&self) -> CanonicalTarget<'r> {
+        self.admission.target.of(self.head)
+    }
+
+    /// The path with its percent-escapes decoded once, for matching.
+    pub(crate) fn decoded_path(&self) -> &'r str {
+        self.admission.target.decoded_path(self.head)
+    }
+
+    pub(crate) fn host(&self) -> Host<'r> {
+        self.host
+    }
+
+    pub(crate) fn framing(&self) -> BodyFraming {
+        self.admission.framing
+    }
+}
+
+/// A request on whose meaning every parser agrees.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    context: Rc<RequestContext>,
+    admission: Admission,
+    pub(crate) body: RequestBody,
+}
+
+impl Admitted {
+    /// For the admission layer only.
+    pub(crate) fn new(context: Rc<RequestContext>, admission: Admission, body: RequestBody) -> Admitted {
+        Admitted { context, admission, body }
+    }
+
+    pub(crate) fn context(&self) -> &Rc<RequestContext> {
+        &self.context
+    }
+
+    pub(crate) fn view(&self) -> RequestView<'_> {
+        RequestView::new(&self.context.head, &self.admission)
+    }
+}
+
+/// An admitted request, and the route that it takes.
+#[derive(Debug)]
+pub(crate) struct Routed {
+    admitted: Admitted,
+    /// In the routes of the request's own configuration.
+    route: usize,
+}
+
+impl Routed {
+    /// For the routing layer only.
+    pub(crate) fn new(admitted: Admitted, route: usize) -> Routed {
+        Routed { admitted, route }
+    }
+
+    pub(crate) fn context(&self) -> &Rc<RequestContext> {
+        &self.admitted.context
+    }
+
+    pub(crate) fn view(&self) -> RequestView<'_> {
+        self.admitted.view()
+    }
+
+    pub(crate) fn route(&self) -> &Route {
+        self.context().state.config.routes.at(self.route)
+    }
+}
+
+/// A routed request whose token, if it brought one, was verified.
+#[derive(Debug)]
+pub(crate) struct Authenticated {
+    routed: Routed,
+    identity: Option<Rc<Identity>>,
+}
+
+impl Authenticated {
+    /// For the authentication layer only.
+    pub(crate) fn new(routed: Routed, identity: Option<Rc<Identity>>) -> Authenticated {
+        Authenticated { routed, identity }
+    }
+
+    pub(crate) fn routed(&self) -> &Routed {
+        &self.routed
+    }
+
+    pub(crate) fn identity(&self) -> Option<&Rc<Identity>> {
+        self.identity.as_ref()
+    }
+}
+
+/// A request that may go to its route's target.
+#[derive(Debug)]
+pub(crate) struct Authorized {
+    authenticated: Authenticated,
+}
+
+impl Authorized {
+    /// For the authorization layer only.
+    pub(crate) fn new(authenticated: Authenticated) -> Authorized {
+        Authorized { authenticated }
+    }
+
+    pub(crate) fn context(&self) -> &Rc<RequestContext> {
+        self.authenticated.routed.context()
+    }
+
+    pub(crate) fn view(&self) -> RequestView<'_> {
+        self.authenticated.routed.view()
+    }
+
+    pub(crate) fn route(&self) -> &Route {
+        self.authenticated.routed.route()
+    }
+
+    pub(crate) fn identity(&self) -> Option<&Rc<Identity>> {
+        self.authenticated.identity()
+    }
+
+    /// Takes the body out, for whoever forwards it.
+    pub(crate) fn take_body(&mut self) -> RequestBody {
+        std::mem::take(&mut self.authenticated.routed.admitted.body)
+    }
+}

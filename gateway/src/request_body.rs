@@ -1,0 +1,253 @@
+//! The body of a request, pulled from hyper piece by piece at the pace of whoever wants it, under the limits that apply to it.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+
+use crate::http1::BodyFraming;
+use crate::net::Deadline;
+use crate::stream_state::StreamState;
+
+/// How much of a body that nobody wanted is read so that the connection can go on, in bytes, and for how long (RFC 9112 section 9.3).
+const DISCARD_LIMIT_BYTES: u64 = 64 * 1024;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a body cannot be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("the chunked coding is malformed")]
+    Malformed,
+    #[error("the connection ended before the body did")]
+    Truncated,
+    #[error("no more of the body arrived in time")]
+    TimedOut,
+    #[error("the body is larger than allowed")]
+    TooLarge,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// The body of the request in hand. Dropped before its end, a small rest is read and thrown away, so that the connection can
+/// carry another request.
+#[derive(Debug, Default)]
+pub(crate) struct RequestBody {
+    incoming: Option<Box<Source>>,
+    /// How many bytes may yet come.
+    allowed: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Source {
+    incoming: hyper::body::Incoming,
+    framing: BodyFraming,
+    /// What was taken from hyper and not consumed.
+    piece: Bytes,
+    deadline: Deadline,
+    /// How long one read may take.
+    timeout: Duration,
+    stream: Rc<StreamState>,
+    /// The client waits for `100 Continue`, which hyper sends with the first read.
+    expects_continue: bool,
+    /// Read to its end, or not to be read any more.
+    ended: bool,
+    /// Whether dropping it may leave a rest behind that the next request has to wait for.
+    discard: bool,
+}
+
+impl RequestBody {
+    /// What hyper has of the body. `timeout` is how long one read of it may take.
+    pub(crate) fn new(
+        incoming: hyper::body::Incoming,
+        framing: BodyFraming,
+        timeout: Duration,
+        stream: Rc<StreamState>,
+    ) -> RequestBody {
+        if framing == BodyFraming::Empty {
+            return RequestBody::default();
+        }
+        let source = Source {
+            incoming,
+            framing,
+            piece: Bytes::new(),
+            deadline: Deadline::default(),
+            timeout,
+            discard: stream.is_http1(),
+            stream,
+            expects_continue: false,
+            ended: false,
+        };
+        RequestBody { incoming: Some(Box::new(source)), allowed: None }
+    }
+
+    /// Says that the client waits for `100 Continue` before it sends.
+    pub(crate) fn set_expects_continue(&mut self) {
+        if let Some(source) = &mut self.incoming {
+            source.expects_continue = true;
+        }
+    }
+
+    /// Makes more than `most` bytes an error.
+    pub(crate) fn limit(&mut self, most: u64) {
+        self.allowed = Some(most);
+    }
+
+    /// How it is framed; HTTP/2 bodies without a length are told as chunked.
+    pub(crate) fn framing(&self) -> BodyFraming {
+        self.incoming.as_ref().map_or(BodyFraming::Empty, |source| source.framing)
+    }
+
+    /// The next piece; empty at the end. A piece that is not [consumed](Self::consume) is given again.
+    ///
+    /// # Errors
+    ///
+    /// The body is malformed, cut short, late or too large. It is not to be read any more.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
+        let Some(source) = &mut self.incoming else { return Poll::Ready(Ok(&[])) };
+        match ready!(source.poll_piece(cx)) {
+            Err(error) => Poll::Ready(Err(error)),
+            Ok(()) if self.allowed.is_some_and(|allowed| source.piece.len() as u64 > allowed) => {
+                source.ended = true;
+                Poll::Ready(Err(BodyError::TooLarge))
+            }
+            Ok(()) => Poll::Ready(Ok(&source.piece)),
+        }
+    }
+
+    /// Takes `n` bytes of what was given last.
+    pub(crate) fn consume(&mut self, n: usize) {
+        if let Some(source) = &mut self.incoming {
+            source.piece.advance(n);
+        }
+        if let Some(allowed) = &mut self.allowed {
+            *allowed = allowed.saturating_sub(n as u64);
+        }
+    }
+
+    /// The whole body, if it has at most `limit` bytes and is complete `within` that time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::poll_fill`].
+    pub(crate) async fn read_all(mut self, limit: usize, within: Duration) -> Result<Vec<u8>, BodyError> {
+        if matches!(self.framing(), BodyFraming::Length(n) if n > limit as u64) {
+            return Err(BodyError::TooLarge);
+        }
+        self.limit(limit as u64);
+        let mut all = Vec::new();
+        let reading = poll_fn(|cx| {
+            loop {
+                let piece = ready!(self.poll_fill(cx))?;
+                if piece.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                all.extend_from_slice(piece);
+                let n = piece.len();
+                self.consume(n);
+            }
+        });
+        tokio::time::timeout(within, reading).await.unwrap_or(Err(BodyError::TimedOut))?;
+        Ok(all)
+    }
+}
+
+impl Source {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        self.expects_continue = false;
+        while self.piece.is_empty() && !self.ended {
+            match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.deadline.clear();
+                    // Trailers are dropped: peers seldom expect them, and they would bypass what is done to header fields.
+                    self.piece = frame.into_data().unwrap_or_default();
+                }
+                Poll::Ready(Some(Err(_))) => {
+                    self.ended = true;
+                    let malformed = self.stream.body_malformed.get();
+                    return Poll::Ready(Err(if malformed {
+                        BodyError::Malformed
+                    } else {
+                        BodyError::Truncated
+                    }));
+                }
+                Poll::Ready(None) => self.ended = true,
+                Poll::Pending => {
+                    ready!(self.deadline.poll_within(cx, self.timeout));
+                    self.ended = true;
+                    return Poll::Ready(Err(BodyError::TimedOut));
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads and throws away what is left, if that is little.
+    async fn discard_body(mut self: Box<Self>) {
+        if self.stream.close.get() {
+            // The connection ends with the response.
+            return;
+        }
+        let mut left = DISCARD_LIMIT_BYTES;
+        let reading = poll_fn(|cx| {
+            while let Ok(()) = ready!(self.poll_piece(cx)) {
+                left = left.saturating_sub(self.piece.len() as u64);
+                if self.piece.is_empty() || left == 0 {
+                    break;
+                }
+                self.piece.clear();
+            }
+            Poll::Ready(())
+        });
+        // Where it takes longer, hyper ends the connection after the response.
+        let _ = tokio::time::timeout(DISCARD_TIMEOUT, reading).await;
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let Some(source) = self.incoming.take() else { return };
+        let too_long = matches!(source.framing, BodyFraming::Length(n) if n > DISCARD_LIMIT_BYTES);
+        // A client that waits for 100 Continue sends nothing; reading would ask it to.
+        if source.discard && !source.ended && !source.expects_continue && !too_long {
+            tokio::task::spawn_local(source.discard_body());
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let n = match ready!(self.poll_fill(cx)) {
+            Ok(piece) => piece.len(),
+            Err(error) => return Poll::Ready(Some(Err(error))),
+        };
+        let Some(source) = &self.incoming else { return Poll::Ready(None) };
+        let piece = source.piece.slice(..n);
+        self.consume(n);
+        Poll::Ready((n > 0).then(|| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(|source| source.piece.is_empty() && source.incoming.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or_else(
+            || SizeHint::with_exact(0),
+            |source| match source.framing {
+                BodyFraming::Length(_) => source.incoming.size_hint(),
+                _ => SizeHint::default(),
+            },
+        )
+    }
+}

@@ -1,0 +1,161 @@
+//! One configuration, prepared for serving: immutable, so that a request cannot see half of a change.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio_rustls::rustls::ServerConfig;
+
+use crate::auth::identity::IdentityHeaders;
+use crate::config::Settings;
+use crate::layers::cors::Cors;
+use crate::layers::hsts::Hsts;
+use crate::layers::route::Routes;
+use crate::proxy::via::Via;
+use crate::services::endpoints::Endpoints;
+use crate::services::static_files::StaticRoot;
+use crate::tls::{CertificateError, server_config};
+use crate::tokens::{Issuer, KeyError, KeyRing, UnixSeconds, Verifier};
+use crate::upstream::{Upstream, UpstreamError};
+use crate::users::{UserFileErrors, UserSources};
+
+/// Everything that follows from the settings, the keys and the users file.
+pub(crate) struct RuntimeConfig {
+    pub(crate) settings: Settings,
+    pub(crate) routes: Routes,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) cors: Cors,
+    pub(crate) via: Via,
+    pub(crate) identity_headers: IdentityHeaders,
+    pub(crate) issuer: Issuer,
+    pub(crate) verifier: Verifier,
+    pub(crate) jwks: Bytes,
+    /// In the order of the configuration's upstreams.
+    pub(crate) upstreams: Vec<Arc<Upstream>>,
+    /// The ids of the keys that verify.
+    key_ids: Vec<String>,
+    /// How clients are met with TLS, where they are.
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+    pub(crate) hsts: Option<Hsts>,
+    /// Swaps its users by itself when the users file changes.
+    pub(crate) users: Arc<UserSources>,
+}
+
+/// Why a configuration cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeConfigError {
+    /// No usable signing key.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The users file.
+    #[error("{0}")]
+    Users(UserFileErrors),
+    /// TLS to an upstream.
+    #[error("{0}")]
+    Upstream(#[from] UpstreamError),
+    /// A certificate or its key.
+    #[error("{0}")]
+    Tls(#[from] CertificateError),
+    /// A static route's folder.
+    #[error("cannot serve the files of {path}: {source}")]
+    Static {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl RuntimeConfig {
+    /// Loads what the settings name.
+    pub(crate) fn load(settings: Settings, now: UnixSeconds) -> Result<RuntimeConfig, RuntimeConfigError> {
+        RuntimeConfig::load_with(settings, now, None)
+    }
+
+    /// The same for settings that are to replace those of `last`. An upstream that stays the same keeps
+    /// what is known of its servers. The users of the same file are only checked: who calls has them read when nothing can fail
+    /// any more.
+    pub(crate) fn load_after(
+        settings: Settings,
+        now: UnixSeconds,
+        last: &RuntimeConfig,
+    ) -> Result<RuntimeConfig, RuntimeConfigError> {
+        RuntimeConfig::load_with(settings, now, Some(last))
+    }
+
+    fn load_with(
+        settings: Settings,
+        now: UnixSeconds,
+        last: Option<&RuntimeConfig>,
+    ) -> Result<RuntimeConfig, RuntimeConfigError> {
+        let keys = KeyRing::load(&settings.tokens, now)?;
+        let jwks = keys.jwks();
+        let key_ids = keys.ids().map(str::to_owned).collect();
+        let (issuer, verifier) = keys.into_parts(&settings.tokens);
+        let (users, warnings) = UserSources::load(&settings.users).map_err(RuntimeConfigError::Users)?;
+        let users = match last.map(|last| &last.users).filter(|users| users.is_of(&settings.users)) {
+            Some(known) => Arc::clone(known),
+            None => {
+                warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                users.log_schemes();
+                Arc::new(users)
+            }
+        };
+        let tls = settings.server.tls.as_ref().map(|tls| server_config(tls, now)).transpose()?;
+        for warning in tls.iter().flat_map(|tls| &tls.warnings) {
+            tracing::warn!("{warning}");
+        }
+        let upstreams = settings
+            .upstreams
+            .iter()
+            .map(|(name, settings)| {
+                let known = last.iter().flat_map(|last| &last.upstreams);
+                match known.into_iter().find(|known| known.name() == name && known.is_still(settings)) {
+                    Some(same) => Ok(Arc::clone(same)),
+                    None => Upstream::new(name, settings.clone()).map(Arc::new),
+                }
+            })
+            .collect::<Result<_, UpstreamError>>()?;
+        let mut failed_root = PathBuf::new();
+        let routes = Routes::new(
+            &settings.routes,
+            settings.limits.max_body,
+            |name| {
+                let place = settings.upstreams.keys().position(|n| n == name)?;
+                Some((place, &settings.upstreams[name]))
+            },
+            |root, policy| {
+                StaticRoot::open(root, policy).map(Arc::new).inspect_err(|_| failed_root = root.to_owned())
+            },
+        );
+        let routes = routes.map_err(|source| RuntimeConfigError::Static { path: failed_root, source })?;
+        let claims_of_routes =
+            settings.routes.iter().flat_map(|route| route.request_headers.names_of_claims());
+        Ok(RuntimeConfig {
+            routes,
+            endpoints: Endpoints::new(&settings.endpoints),
+            cors: Cors::new(&settings.cors),
+            via: Via::new(&settings.server.name),
+            identity_headers: IdentityHeaders::new(&settings.identity_headers, claims_of_routes),
+            issuer,
+            verifier,
+            jwks,
+            upstreams,
+            tls: tls.map(|tls| tls.config),
+            hsts: settings.server.tls.as_ref().and_then(|tls| tls.hsts).map(Hsts::new),
+            users,
+            key_ids,
+            settings,
+        })
+    }
+
+    /// Which keys came and went since `last`, one line a key.
+    pub(crate) fn key_changes(&self, last: &RuntimeConfig) -> Vec<String> {
+        let new = self.key_ids.iter().filter(|id| !last.key_ids.contains(id));
+        let gone = last.key_ids.iter().filter(|id| !self.key_ids.contains(id));
+        new.map(|id| format!("the key {id} verifies from now on"))
+            .chain(gone.map(|id| format!("the key {id} verifies no more")))
+            .collect()
+    }
+}

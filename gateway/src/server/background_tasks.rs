@@ -1,0 +1,194 @@
+//! The thread beside the workers: it answers the admin listener, the plain listener beside TLS and the operator's
+//! commands, forgets what has expired, and follows the files of the configuration and of the users.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+use tokio::task::{LocalSet, spawn_blocking};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::clock::{now_millis, wall_clock_offset};
+use crate::config::Store;
+use crate::runtime::Gateway;
+use crate::server::admin;
+use crate::server::admin::AdminState;
+use crate::server::control::{ControlSocket, audit_command};
+use crate::server::https_redirect;
+use crate::server::lifecycle::since_1970;
+use crate::server::reload::Reloader;
+use crate::upstream::run_background_tasks;
+use crate::users::{FileAccounts, ReloadOutcome};
+
+/// How often files are looked at; a change is in force two looks later at most.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How often expired records are forgotten.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Works until told that the gateway has ended. Once another one has its addresses, that one answers on them.
+pub(crate) fn run(
+    listener: std::net::TcpListener,
+    redirect: Option<(std::net::TcpListener, SocketAddr)>,
+    control: Option<ControlSocket>,
+    watch: Option<Arc<Reloader>>,
+    state: AdminState,
+    (handed_over, mut end): (watch::Receiver<bool>, watch::Receiver<bool>),
+) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, async move {
+        let listener = TcpListener::from_std(listener)?;
+        let gateway = Arc::clone(&state.gateway);
+        let redirect = lead_to_https(redirect, Arc::clone(&gateway), handed_over.clone());
+        tokio::select! {
+            served = admin::serve(listener, state, handed_over) => served?,
+            led = redirect => led?,
+            () = take_commands(control, Arc::clone(&gateway)) => {}
+            () = sweep(&gateway) => {}
+            () = run_background_tasks(|| gateway.configuration.current().upstreams.clone()) => {}
+            () = follow_users(&gateway) => {}
+            () = follow_configuration(watch) => {}
+            // An error means that nobody is left to tell, which is the end as well.
+            _ = end.wait_for(|ended| *ended) => {}
+        }
+        Ok(())
+    })
+}
+
+/// Serves the plain listener, where there is one; the address is that of the listener with TLS.
+async fn lead_to_https(
+    listener: Option<(std::net::TcpListener, SocketAddr)>,
+    gateway: Arc<Gateway>,
+    handed_over: watch::Receiver<bool>,
+) -> io::Result<()> {
+    match listener {
+        Some((listener, secure)) => {
+            https_redirect::serve(TcpListener::from_std(listener)?, gateway, secure, handed_over).await
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Follows the users files, and ends the sessions of those who are disabled or deleted or have a new password. What changes in a
+/// database or a directory takes hold when a session is refreshed.
+async fn follow_users(gateway: &Gateway) {
+    let mut last = gateway.configuration.current().users.file_accounts();
+    let mut changed = BTreeSet::new();
+    if !matches!(gateway.configuration.current().settings.store, Store::Redis(_)) {
+        // A store of our own: nobody looked while this process did not run.
+        match gateway.sessions.end_all_changed(|id| last.account(id), now_millis()).await {
+            Ok(0) => {}
+            Ok(sessions) => tracing::info!(sessions, "sessions of users who changed were ended"),
+            Err(error) => {
+                tracing::warn!(%error, "sessions of users who changed go on until they are refreshed")
+            }
+        }
+    }
+    let mut ticks = interval(LOOK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let users = Arc::clone(&gateway.configuration.current().users);
+        match spawn_blocking(move || users.poll_changes()).await {
+            Ok(outcome) => log_users_reload(&outcome),
+            Err(error) => tracing::error!(%error, "the users file could not be polled"),
+        }
+        // Whoever replaced them: this, or a reload.
+        let current = gateway.configuration.current().users.file_accounts();
+        changed.extend(last.changed(&current));
+        last = current;
+        changed = end_sessions_of(gateway, &last, changed).await;
+    }
+}
+
+/// Ends the sessions of users who have changed; gives those back whose sessions are still to be ended, for want of the store.
+async fn end_sessions_of(
+    gateway: &Gateway,
+    users: &FileAccounts,
+    changed: BTreeSet<String>,
+) -> BTreeSet<String> {
+    let mut left = BTreeSet::new();
+    for subject in changed {
+        // Of a source that is not there any more, or is none of files: its users are looked up at the next refresh.
+        let Some(account) = users.account(&subject) else { continue };
+        match gateway.sessions.end_changed(&subject, account, now_millis()).await {
+            Ok(sessions) => audit_command("account_changed", &subject, "-", sessions),
+            Err(error) => {
+                tracing::warn!(%error, "sessions of a user who has changed could not be ended yet");
+                left.insert(subject);
+            }
+        }
+    }
+    left
+}
+
+/// Follows the files of the configuration, if it is to be followed.
+async fn follow_configuration(watch: Option<Arc<Reloader>>) {
+    let Some(reloader) = watch else { return std::future::pending().await };
+    let mut ticks = interval(LOOK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let reloader = Arc::clone(&reloader);
+        if let Err(error) = spawn_blocking(move || reloader.look()).await {
+            tracing::error!(%error, "the configuration could not be looked at");
+        }
+    }
+}
+
+/// Tells what became of the users file, as it is told at the start.
+pub(crate) fn log_users_reload(outcomes: &[ReloadOutcome]) {
+    outcomes.iter().for_each(log_reload);
+}
+
+fn log_reload(outcome: &ReloadOutcome) {
+    match outcome {
+        ReloadOutcome::Unchanged => {}
+        ReloadOutcome::Loaded { users, warnings } => {
+            tracing::info!(users, "the users file was read again");
+            warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        }
+        ReloadOutcome::Rejected(errors) => {
+            tracing::error!("the users file cannot be used; the users that were read before stay in force");
+            errors.0.iter().for_each(|error| tracing::error!("{error}"));
+        }
+    }
+}
+
+/// Does what the operator's commands ask for.
+async fn take_commands(socket: Option<ControlSocket>, gateway: Arc<Gateway>) {
+    if let Some(socket) = socket
+        && let Err(error) = socket.serve(gateway).await
+    {
+        tracing::error!(%error, "the socket for commands has failed: `users unlock` will not reach this gateway");
+    }
+    std::future::pending().await
+}
+
+async fn sweep(gateway: &Gateway) {
+    let mut ticks = interval(SWEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut offset_told = None;
+    loop {
+        ticks.tick().await;
+        let offset = wall_clock_offset();
+        if let Some((seconds, is_ahead)) = offset.filter(|_| offset != offset_told) {
+            let direction = if is_ahead { "forward" } else { "back" };
+            tracing::warn!(
+                seconds,
+                "the system clock was set {direction}; sessions, locks and tokens go on by the time of this gateway's start \
+                 until it is restarted"
+            );
+        }
+        offset_told = offset;
+        match gateway.sessions.sweep(since_1970().as_millis() as u64).await {
+            Ok(0) => {}
+            Ok(forgotten) => tracing::debug!(forgotten, "expired records were forgotten"),
+            Err(error) => tracing::warn!(%error, "expired records could not be forgotten"),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The request stack of one worker without its sockets, so that what a request costs can be counted.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use http::StatusCode;
+use serde_json::Map;
+use tower::Service;
+
+use crate::client_addr::ClientAddr;
+use crate::config::Settings;
+use crate::http1::HeadLimits;
+use crate::layers::access_log::LoggedBody;
+use crate::proxy::upstream_request::UpstreamRequest;
+use crate::rejection::Rejection;
+use crate::request::{Authorized, Incoming};
+use crate::request_body::RequestBody;
+use crate::response::{self, Response};
+use crate::runtime::Worker;
+use crate::server::lifecycle::{ServeError, prepare};
+use crate::services::endpoints::EndpointService;
+use crate::services::proxy::outgoing_request;
+use crate::services::target::TargetService;
+use crate::sessions::{SessionId, TokenId};
+use crate::stack::request_stack;
+use crate::stream_state::StreamState;
+use crate::tokens::{SigningError, TokenRequest, TokenType, UnixSeconds};
+
+/// One worker's stack without a thread, above a proxy that builds the upstream's request and sends nothing, and one client
+/// without a connection. `benches/instructions` drives it.
+pub struct HotPath {
+    worker: Rc<Worker>,
+    client: Rc<ClientAddr>,
+    stream: Rc<StreamState>,
+    stack: Box<CallStack>,
+    captured: Captured,
+    now: UnixSeconds,
+}
+
+type CallStack = dyn FnMut(Incoming) -> http::Response<LoggedBody>;
+
+/// The head that the upstream would have got last.
+#[derive(Debug, Clone, Default)]
+struct Captured(Rc<RefCell<Vec<u8>>>, Rc<Cell<bool>>);
+
+impl Service<Authorized> for Captured {
+    type Response = Response;
+    type Error = Rejection;
+    type Future = Ready<Result<Response, Rejection>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Authorized) -> Self::Future {
+        ready(outgoing_request(&request, None).map(|request| {
+            if let UpstreamRequest::Http1(head) = request {
+                self.0.replace(head);
+                self.1.set(true);
+            }
+            response::empty(StatusCode::OK)
+        }))
+    }
+}
+
+impl HotPath {
+    /// A gateway with these settings that listens nowhere; `peer` is the one client. It is `now` for good.
+    ///
+    /// # Errors
+    ///
+    /// As those of a start.
+    pub fn new(settings: Settings, peer: SocketAddr, now: UnixSeconds) -> Result<HotPath, ServeError> {
+        let gateway = Arc::new(prepare(settings)?);
+        let config = gateway.configuration.current();
+        let client = ClientAddr::new(peer, &config.settings.server.trusted_proxies, false);
+        let worker = Rc::new(Worker::new(gateway, 0).at(now * 1000));
+        let captured = Captured::default();
+        let target = TargetService::new(captured.clone());
+        let mut stack = request_stack(Rc::clone(&worker), EndpointService, target);
+        let stack = Box::new(move |request: Incoming| {
+            // Nothing on this way waits.
+            let mut response = pin!(stack.call(request));
+            let mut cx = Context::from_waker(Waker::noop());
+            loop {
+                if let Poll::Ready(response) = response.as_mut().poll(&mut cx) {
+                    return response.unwrap_or_else(|never: Infallible| match never {});
+                }
+            }
+        });
+        let stream = StreamState::of_http1_connection();
+        Ok(HotPath { worker, client: Rc::new(client), stream, stack, captured, now })
+    }
+
+    /// An access token of a new session, valid for a minute.
+    ///
+    /// # Errors
+    ///
+    /// The key does not sign.
+    pub fn access_token(&self, username: &str) -> Result<String, SigningError> {
+        self.worker.state().config.issuer.issue(TokenRequest {
+            token_type: TokenType::Access,
+            jti: &TokenId::random().to_string(),
+            sid: &SessionId::random().to_string(),
+            subject: "1",
+            username,
+            roles: &["user".to_owned()],
+            further: &Map::new(),
+            issued_at: self.now,
+            expires_at: self.now + 60,
+            session_expires_at: self.now + 600,
+        })
+    }
+
+    /// Has a request pass the whole stack, and gives the length of the head that its upstream would get, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// The status of its refusal.
+    pub fn pass(&mut self, input: &[u8]) -> Result<usize, StatusCode> {
+        self.outgoing(input)?;
+        Ok(self.captured.0.borrow().len())
+    }
+
+    /// The same, and gives that head itself.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn upstream_head(&mut self, input: &[u8]) -> Result<Vec<u8>, StatusCode> {
+        self.outgoing(input)?;
+        Ok(self.captured.0.borrow().clone())
+    }
+
+    fn outgoing(&mut self, input: &[u8]) -> Result<(), StatusCode> {
+        let mut head = self.worker.take_head();
+        match head.parse(input, &HeadLimits::default()) {
+            Ok(Some(_)) => {}
+            _ => return Err(StatusCode::BAD_REQUEST),
+        }
+        self.stream.begin();
+        self.captured.1.set(false);
+        let response = (self.stack)(Incoming {
+            head,
+            refused: None,
+            body: RequestBody::default(),
+            client: Rc::clone(&self.client),
+            stream: Rc::clone(&self.stream),
+        });
+        if self.captured.1.get() { Ok(()) } else { Err(response.status()) }
+    }
+}

@@ -1,0 +1,53 @@
+//! A gateway that listens nowhere and asks nobody, to find out what it would do with a request.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::runtime::{Builder, LocalOptions};
+
+use crate::client_addr::ClientAddr;
+use crate::config::{Settings, Store};
+use crate::explain::{self, Explanation};
+use crate::http1::HeadLimits;
+use crate::rejection::{Code, Rejection};
+use crate::runtime::Worker;
+use crate::server::lifecycle::{ServeError, prepare};
+use crate::server::strict_io::bad_head;
+
+/// One worker without a thread.
+pub(crate) struct DryRun {
+    worker: Rc<Worker>,
+}
+
+impl DryRun {
+    /// Loads what the settings name, but for the store: it belongs to the running gateway.
+    pub(crate) fn new(settings: Settings) -> Result<DryRun, ServeError> {
+        let gateway = Arc::new(prepare(Settings { store: Store::Memory, ..settings })?);
+        Ok(DryRun { worker: Rc::new(Worker::new(gateway, 0)) })
+    }
+
+    /// What would become of the request with this head if it arrived now from `peer`, `secure` over TLS.
+    ///
+    /// # Errors
+    ///
+    /// No runtime can be made.
+    pub(crate) fn explain(
+        &self,
+        input: &[u8],
+        peer: SocketAddr,
+        secure: bool,
+    ) -> std::io::Result<Explanation> {
+        let state = self.worker.state();
+        let settings = &state.config.settings;
+        let mut head = self.worker.take_head();
+        let refused = match head.parse(input, &HeadLimits::of(&settings.limits)) {
+            Ok(Some(_)) => None,
+            Ok(None) => Some(Rejection::new(Code::BadRequest, "the head is not complete")),
+            Err(error) => Some(bad_head(&error)),
+        };
+        let client = ClientAddr::new(peer, &settings.server.trusted_proxies, secure);
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+        Ok(runtime.block_on(explain::explain(Rc::clone(&self.worker), client, head, refused)))
+    }
+}

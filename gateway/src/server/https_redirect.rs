@@ -1,0 +1,96 @@
+//! The plain listener beside TLS: whatever is asked for, it is under `https://` (RFC 9110 section 15.4.9).
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::LOCATION;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::http1::{CanonicalTarget, Host};
+use crate::layers::admission::{bad_host, bad_target};
+use crate::rejection::{Code, Rejection};
+use crate::response::header_value;
+use crate::runtime::Gateway;
+use crate::server::small_listener::{self, host_of};
+
+/// Answers until the process ends or another gateway does it. `secure` is where the listener with TLS is.
+pub(super) async fn serve(
+    listener: TcpListener,
+    gateway: Arc<Gateway>,
+    secure: SocketAddr,
+    handed_over: watch::Receiver<bool>,
+) -> io::Result<()> {
+    small_listener::serve(listener, handed_over, move |request, _| {
+        let _ = &gateway;
+        let port = secure.port();
+        redirect_to_https(request, port)
+    })
+    .await
+}
+
+/// The way to the same target of the same host. What is ambiguous is refused here as it would be there.
+fn redirect_to_https(request: &Request<Incoming>, port: u16) -> Result<Response<Bytes>, Rejection> {
+    let host = host_of(request)?
+        .ok_or_else(|| Rejection::new(Code::BadRequest, "without a Host there is nowhere to lead to"))?;
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let location = location(request.method(), host, target, port)?;
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    response.headers_mut().insert(LOCATION, header_value(&location));
+    Ok(response)
+}
+
+fn location(method: &http::Method, host: &str, target: &str, port: u16) -> Result<String, Rejection> {
+    let host = Host::parse(host.as_bytes()).map_err(bad_host)?;
+    let target = CanonicalTarget::parse(method, target.as_bytes()).map_err(bad_target)?;
+    let target = match target.as_str() {
+        "*" => "/",
+        target => target,
+    };
+    Ok(match port {
+        443 => format!("https://{}{target}", host.name()),
+        port => format!("https://{}:{port}{target}", host.name()),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    #[test]
+    fn a_request_is_led_to_the_same_target_of_the_same_host_at_the_public_port() {
+        for (host, target, port, location_is) in [
+            ("app.example", "/a?b=c", 443, "https://app.example/a?b=c"),
+            ("app.example:8080", "/", 8443, "https://app.example:8443/"),
+            ("app.example.", "*", 443, "https://app.example/"),
+            ("[2001:db8::1]:80", "/x", 443, "https://[2001:db8::1]/x"),
+        ] {
+            assert_eq!(
+                location(&Method::OPTIONS, host, target, port).unwrap(),
+                location_is,
+                "{host}{target}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_secure_listener_would_refuse_is_refused_here() {
+        for (host, target) in [
+            ("a b", "/"),
+            ("", "/"),
+            ("app.example", "/a/../b"),
+            ("app.example", "//b"),
+            ("app.example", "/%2e%2e/"),
+        ] {
+            assert!(location(&Method::GET, host, target, 443).is_err(), "{host}{target}");
+        }
+    }
+}

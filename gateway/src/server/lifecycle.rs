@@ -1,0 +1,276 @@
+//! From settings to a running gateway, and from a signal to its end.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::{JoinHandle, sleep};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+
+use crate::config::{FilesSeen, Loaded, Settings, Source, Store as StoreSettings};
+use crate::runtime::{Configuration, Gateway};
+use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
+use crate::server::admin::AdminState;
+use crate::server::background_tasks;
+use crate::server::connection_limit::SourceLimiter;
+use crate::server::control::ControlSocket;
+use crate::server::reload::Reloader;
+use crate::server::reuseport_bpf;
+use crate::server::socket_activation::Inherited;
+use crate::server::sockets::{ListenError, Sockets};
+use crate::server::takeover::{LOOK_AGAIN, Predecessor};
+use crate::server::worker;
+use crate::server::worker::WorkerParams;
+use crate::sessions::{
+    EmbeddedStore, LockoutPolicy, MemoryStore, OpenError, Policy, RateLimitPolicy, RedisOpenError,
+    RedisStore, RotationPolicy, SessionLimit, Sessions, Store, StoreError, WhenFull,
+};
+use crate::telemetry::{AccessLog, Logs, Metrics};
+use crate::users::{HashingPool, SourceUnavailable};
+
+/// How long a predecessor may take to end after its drain.
+const AFTER_ITS_DRAIN: Duration = Duration::from_secs(10);
+
+/// Why the gateway cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Keys, users or static files.
+    #[error(transparent)]
+    RuntimeConfig(#[from] RuntimeConfigError),
+    /// The state file.
+    #[error(transparent)]
+    OpenStore(#[from] OpenError),
+    /// How Redis is to be used.
+    #[error(transparent)]
+    OpenRedis(#[from] RedisOpenError),
+    /// What is in the state file, or a Redis that must be there and is not.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// A database or a directory that has users.
+    #[error(transparent)]
+    Users(#[from] SourceUnavailable),
+    /// An address.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The gateway whose place is to be taken cannot be told.
+    #[error("cannot tell the older gateway to hand over: {0}; run this as its account or as root")]
+    TakeOver(io::Error),
+    /// A thread or a runtime.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// A worker ended by itself.
+    #[error("a worker thread stopped: {0}")]
+    Worker(String),
+}
+
+/// A gateway that is serving.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens; port 0 in the settings has become a real one.
+    pub public_address: SocketAddr,
+    /// Where health and metrics are.
+    pub admin_address: SocketAddr,
+    reloader: Arc<Reloader>,
+    draining: watch::Sender<bool>,
+    handed_over: watch::Sender<bool>,
+    /// One of the public sockets, to be closed before the worker's own handle of it.
+    public: Arc<TcpListener>,
+    workers: Vec<JoinHandle<io::Result<()>>>,
+    ended: watch::Sender<bool>,
+    background: JoinHandle<io::Result<()>>,
+}
+
+/// A gateway out of what the settings name, which nobody can reach yet.
+pub(crate) fn prepare(settings: Settings) -> Result<Gateway, ServeError> {
+    let snapshot = RuntimeConfig::load(settings, since_1970().as_secs())?;
+    let store = open_store(&snapshot.settings.store)?;
+    assemble(snapshot, store, None)
+}
+
+fn assemble(
+    snapshot: RuntimeConfig,
+    store: Arc<dyn Store>,
+    access_log: Option<AccessLog>,
+) -> Result<Gateway, ServeError> {
+    let settings = &snapshot.settings;
+    let now = since_1970();
+    let runtime = Builder::new_current_thread().enable_time().build().map_err(ServeError::Thread)?;
+    let sessions = runtime.block_on(Sessions::start(store, policy(settings), now.as_millis() as u64))?;
+    Ok(Gateway {
+        hashing: HashingPool::new(settings.limits.hash_threads, settings.limits.hash_queue),
+        metrics: Arc::new(Metrics::new(settings.server.workers)),
+        access_log,
+        sessions,
+        configuration: Configuration::new(snapshot),
+    })
+}
+
+/// Starts everything. When this returns, requests are answered; when it fails, nothing was left running. `loaded` was
+/// read from `source` after its files looked like `seen`.
+///
+/// Addresses are taken before the store is opened, and answered when all is well: whoever connects in between waits. So a
+/// predecessor can be told to hand over a store that one process has to itself without anybody being refused.
+pub fn start(
+    source: Source,
+    loaded: Loaded,
+    seen: FilesSeen,
+    inherited: Inherited,
+    predecessor: Option<Predecessor>,
+    logs: &Logs,
+) -> Result<Running, ServeError> {
+    let snapshot = RuntimeConfig::load(loaded.settings.clone(), since_1970().as_secs())?;
+    let sockets = Sockets::take(&snapshot.settings, inherited, predecessor.is_some())?;
+    let (public_address, admin_address) = (sockets.public_address, sockets.admin_address);
+    let one_at_a_time = matches!(snapshot.settings.store, StoreSettings::Embedded { .. });
+    let store = match &predecessor {
+        Some(older) if one_at_a_time => {
+            older.dismiss().map_err(ServeError::TakeOver)?;
+            open_store_after_it(&snapshot.settings)?
+        }
+        _ => open_store(&snapshot.settings.store)?,
+    };
+    let gateway = Arc::new(assemble(snapshot, store, logs.access.clone())?);
+    let reloader = Arc::new(Reloader::new(Arc::clone(&gateway), source, loaded, seen));
+    let snapshot = gateway.configuration.current();
+    let settings = &snapshot.settings;
+    let control = ControlSocket::bind(&settings.store);
+    let redirect = sockets.redirect.map(|redirect| (redirect, public_address));
+    let (draining, drained) = watch::channel(false);
+    let (handed_over, leave) = watch::channel(false);
+    let state =
+        AdminState { gateway: Arc::clone(&gateway), logs: logs.writer.clone(), draining: drained.clone() };
+    let (ended, end) = watch::channel(false);
+    let watch = settings.reload.watch.then(|| Arc::clone(&reloader));
+    let background = std::thread::Builder::new()
+        .name("background".into())
+        .spawn(move || background_tasks::run(sockets.admin, redirect, control, watch, state, (leave, end)))
+        .map_err(ServeError::Thread)?;
+
+    let public = Arc::new(sockets.public[0].try_clone().map_err(ServeError::Thread)?);
+    let takes_over = predecessor.is_some();
+    let open = Arc::new(AtomicUsize::new(0));
+    let sources = Arc::new(SourceLimiter::default());
+    let mut workers = Vec::new();
+    for (index, listener) in sockets.public.into_iter().enumerate() {
+        let params = WorkerParams {
+            gateway: Arc::clone(&gateway),
+            index,
+            listener,
+            outlives: sockets.outlive,
+            draining: drained.clone(),
+            open: Arc::clone(&open),
+            sources: Arc::clone(&sources),
+        };
+        let thread =
+            std::thread::Builder::new().name(format!("worker-{index}")).spawn(|| worker::run(params));
+        workers.push(thread.map_err(ServeError::Thread)?);
+    }
+    if let Some(older) = predecessor.filter(|_| !one_at_a_time) {
+        older.dismiss().map_err(ServeError::TakeOver)?;
+    }
+    if takes_over {
+        reuseport_bpf::even_out_later(&public);
+    }
+    Ok(Running {
+        public_address,
+        admin_address,
+        reloader,
+        draining,
+        handed_over,
+        public,
+        workers,
+        ended,
+        background,
+    })
+}
+
+impl Running {
+    /// Reads the configuration and all that it names now, whether it seems to have changed or not, and logs what came of
+    /// it.
+    pub fn reload(&self) {
+        self.reloader.reload();
+    }
+
+    /// Stops because another gateway listens on the same addresses: that one alone answers the admin listener, too.
+    pub fn hand_over(self) -> Result<(), ServeError> {
+        self.handed_over.send_replace(true);
+        reuseport_bpf::hand_over(&self.public, self.workers.len());
+        self.stop()
+    }
+
+    /// Stops accepting, lets requests in flight finish within the drain's time, and ends.
+    pub fn stop(self) -> Result<(), ServeError> {
+        drop(self.public);
+        self.draining.send_replace(true);
+        let mut result = Ok(());
+        let mut join = |thread: JoinHandle<io::Result<()>>| match thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => result = Err(ServeError::Worker(error.to_string())),
+            Err(_) => result = Err(ServeError::Worker("it panicked".into())),
+        };
+        self.workers.into_iter().for_each(&mut join);
+        // Last: the admin listener tells of the drain while it lasts.
+        self.ended.send_replace(true);
+        join(self.background);
+        result
+    }
+}
+
+pub(crate) fn open_store(settings: &StoreSettings) -> Result<Arc<dyn Store>, ServeError> {
+    Ok(match settings {
+        StoreSettings::Memory => Arc::new(MemoryStore::new()),
+        StoreSettings::Embedded { path } => Arc::new(EmbeddedStore::open(path)?),
+        StoreSettings::Redis(settings) => Arc::new(RedisStore::open(settings)?),
+    })
+}
+
+/// Opens a store that the predecessor still has to give up.
+fn open_store_after_it(settings: &Settings) -> Result<Arc<dyn Store>, ServeError> {
+    // It may take as long as its drain, and has then to close what it has open.
+    let end = Instant::now() + settings.server.drain_timeout + AFTER_ITS_DRAIN;
+    loop {
+        match open_store(&settings.store) {
+            Err(ServeError::OpenStore(OpenError::InUse(_))) if Instant::now() < end => sleep(LOOK_AGAIN),
+            opened => return opened,
+        }
+    }
+}
+
+pub(crate) fn policy(settings: &Settings) -> Policy {
+    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let (tokens, lockout, throttle) = (&settings.tokens, &settings.lockout, &settings.throttle);
+    Policy {
+        rotation: RotationPolicy {
+            mode: tokens.rotation,
+            grace: millis(tokens.reuse_grace),
+            idle_ttl: tokens.idle_ttl.map(millis),
+        },
+        session_ttl: millis(tokens.refresh_ttl),
+        access_ttl: millis(tokens.access_ttl + tokens.leeway),
+        lockout: LockoutPolicy {
+            max_failures: lockout.max_failures,
+            window: millis(lockout.window),
+            duration: millis(lockout.duration),
+            escalation: lockout.escalation,
+            max_duration: millis(lockout.max_duration),
+        },
+        throttle: (throttle.max_failures > 0).then(|| RateLimitPolicy {
+            max_failures: throttle.max_failures,
+            window: millis(throttle.window),
+        }),
+        session_limit: (settings.sessions.max_per_user > 0).then_some(SessionLimit {
+            max: settings.sessions.max_per_user as usize,
+            when_full: match settings.sessions.refuse_when_full {
+                true => WhenFull::Refuse,
+                false => WhenFull::EndOldest,
+            },
+        }),
+    }
+}
+
+pub(crate) fn since_1970() -> Duration {
+    crate::clock::since_1970()
+}

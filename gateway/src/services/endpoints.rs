@@ -1,0 +1,131 @@
+//! What the gateway answers itself: login, refresh, logout, and the public keys.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Method;
+use tower::Service;
+
+use super::{jwks, login, logout, refresh, sessions};
+use crate::rejection::{Code, Rejection};
+use crate::request::Admitted;
+use crate::response::Response;
+use crate::sessions::{SessionId, StoreError, UnixMillis};
+use crate::users::SourceUnavailable;
+
+/// The gateway's own endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Login,
+    Refresh,
+    Logout,
+    LogoutAll,
+    Sessions,
+    Session,
+    Jwks,
+}
+
+/// Where they are.
+#[derive(Debug)]
+pub(crate) struct Endpoints {
+    paths: Vec<(String, Endpoint)>,
+}
+
+impl Endpoints {
+    pub(crate) fn new(settings: &crate::config::Endpoints) -> Endpoints {
+        let below_prefix = [
+            ("/login", Endpoint::Login),
+            ("/refresh", Endpoint::Refresh),
+            ("/logout", Endpoint::Logout),
+            ("/logout-all", Endpoint::LogoutAll),
+            ("/sessions", Endpoint::Sessions),
+        ];
+        let prefixed = below_prefix.map(|(path, endpoint)| (format!("{}{path}", settings.prefix), endpoint));
+        // Well-known addresses are well known: no prefix (RFC 8615).
+        let jwks = ("/.well-known/jwks.json".to_owned(), Endpoint::Jwks);
+        Endpoints { paths: prefixed.into_iter().chain([jwks]).collect() }
+    }
+
+    /// The endpoint at exactly that path, or at that of one session.
+    pub(crate) fn find(&self, path: &str) -> Option<Endpoint> {
+        let exactly = |path: &str| self.paths.iter().find(|(p, _)| p == path).map(|(_, endpoint)| *endpoint);
+        exactly(path).or_else(|| {
+            let (parent, id) = path.rsplit_once('/')?;
+            id.parse::<SessionId>().ok()?;
+            (exactly(parent)? == Endpoint::Sessions).then_some(Endpoint::Session)
+        })
+    }
+}
+
+/// A request to one of them.
+#[derive(Debug)]
+pub(crate) struct EndpointRequest {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) request: Admitted,
+}
+
+/// Answers requests to the gateway's own endpoints.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EndpointService;
+
+impl Service<EndpointRequest> for EndpointService {
+    type Response = Response;
+    type Error = Rejection;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Rejection>>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: EndpointRequest) -> Self::Future {
+        // Boxed, for every request's future would have room for a login's.
+        Box::pin(serve(request))
+    }
+}
+
+async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result<Response, Rejection> {
+    let context = Rc::clone(request.context());
+    let allowed: &[Method] = match endpoint {
+        Endpoint::Jwks => &[Method::GET, Method::HEAD],
+        Endpoint::Sessions => &[Method::GET],
+        Endpoint::Session => &[Method::DELETE],
+        _ => &[Method::POST],
+    };
+    if !allowed.contains(request.view().method()) {
+        let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+        return Err(
+            Rejection::new(Code::MethodNotAllowed, "the endpoint does not take this method").allow(allowed)
+        );
+    }
+    match endpoint {
+        Endpoint::Login => login::login(&context, request.body).await,
+        Endpoint::Refresh => refresh::refresh(&context).await,
+        Endpoint::Logout => logout::logout(&context).await,
+        Endpoint::LogoutAll => logout::logout_all(&context).await,
+        Endpoint::Sessions => sessions::list(&context).await,
+        Endpoint::Session => sessions::end(&context, request.view().decoded_path()).await,
+        Endpoint::Jwks => Ok(jwks::jwks(&context.state.config)),
+    }
+}
+
+/// An outage is never told as a 401: a client must be able to keep its session through it.
+pub(crate) fn store_unavailable(error: &StoreError) -> Rejection {
+    tracing::error!(%error, "the session store failed");
+    Rejection::new(Code::StoreUnavailable, "the session store did not answer")
+        .retry_after(Duration::from_secs(2))
+}
+
+/// A source of users does not answer; it was logged when that began.
+pub(crate) fn users_unavailable(error: &SourceUnavailable) -> Rejection {
+    tracing::debug!(%error, "a source of users did not answer");
+    Rejection::new(Code::StoreUnavailable, "the users cannot be looked up at the moment")
+        .retry_after(Duration::from_secs(2))
+}
+
+/// The network has used up its failures.
+pub(crate) fn rate_limited(retry_after: UnixMillis) -> Rejection {
+    Rejection::new(Code::RateLimited, "too many failures came from this network")
+        .retry_after(Duration::from_millis(retry_after))
+}

@@ -1,0 +1,46 @@
+//! `POST /logout` and `POST /logout-all`: ending a session, or all of a user's.
+
+use http::StatusCode;
+
+use crate::auth::bearer::{Bearer, bearer_token};
+use crate::layers::authenticate::{authenticate, missing, refusal};
+use crate::rejection::{Code, Rejection};
+use crate::request::RequestContext;
+use crate::response::{self, Response};
+use crate::services::endpoints::store_unavailable;
+use crate::sessions::RevocationReason;
+
+/// Ends the session of the token, whichever of its tokens it is. An expired token will do: who wants to leave may
+///. Leaving twice is leaving.
+pub(crate) async fn logout(context: &RequestContext) -> Result<Response, Rejection> {
+    let token = bearer_token(&context.head)?.ok_or_else(|| missing(&context.worker))?;
+    let claims = context.state.config.verifier.verify_signed(token, context.now()).map_err(refusal)?;
+    let session = claims.sid().parse();
+    let session = session.map_err(|_| Rejection::new(Code::InvalidToken, "the token names no session"))?;
+    let sessions = &context.worker.gateway.sessions;
+    let ended = sessions.revoke(session, RevocationReason::Logout, context.now_millis).await;
+    ended.map_err(|e| store_unavailable(&e))?;
+    context.worker.metrics.logout();
+    context.audit("logout", "success", claims.username(), Some(session.to_string()));
+    context.record.username.replace(Some(claims.username().to_owned()));
+    Ok(logged_out())
+}
+
+/// Ends every session of the user. That takes a good access token.
+pub(crate) async fn logout_all(context: &RequestContext) -> Result<Response, Rejection> {
+    let worker = &context.worker;
+    let identity = authenticate(worker, &context.state, Bearer::of(&context.head)?, context.now())?;
+    let identity = identity.ok_or_else(|| missing(worker))?;
+    let subject = identity.claims().subject();
+    let ended =
+        worker.gateway.sessions.revoke_all(subject, RevocationReason::LogoutAll, context.now_millis).await;
+    ended.map_err(|e| store_unavailable(&e))?;
+    worker.metrics.logout();
+    context.audit("logout-all", "success", identity.claims().username(), None);
+    context.record.identity.replace(Some(identity));
+    Ok(logged_out())
+}
+
+fn logged_out() -> Response {
+    response::no_store(response::empty(StatusCode::NO_CONTENT))
+}

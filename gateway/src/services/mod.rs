@@ -1,0 +1,15 @@
+//! What answers a request: the gateway's own endpoints, static files, redirects, direct responses, and the reverse proxy.
+
+mod audit;
+pub(crate) mod direct_response;
+pub(crate) mod endpoints;
+mod jwks;
+mod login;
+mod logout;
+pub(crate) mod proxy;
+pub(crate) mod redirect;
+mod refresh;
+mod sessions;
+pub(crate) mod static_files;
+pub(crate) mod target;
+mod token_response;

@@ -1,0 +1,305 @@
+//! The reverse proxy: the cleaned request goes to the upstream, its response comes back cleaned.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use tower::Service;
+
+use crate::config::UpstreamProtocol;
+use crate::http1::{BodyFraming, HeaderKind, ResponseHead};
+use crate::layers::route::{Forwarding, Target};
+use crate::proxy::header_edits::HeaderTemplateContext;
+use crate::proxy::session_expiry::SessionExpiry;
+use crate::proxy::upstream_request::{
+    ForwardingHeaders, UpstreamRequest, build_http2_request, build_upstream_request,
+};
+use crate::proxy::websocket::{self, Handshake, Tunnel};
+use crate::rejection::{Code, Rejection};
+use crate::request::{Authorized, RequestContext};
+use crate::request_body::BodyError;
+use crate::response::{Body, Response};
+use crate::runtime_config::RuntimeConfig;
+use crate::telemetry::UpstreamOutcome;
+use crate::upstream::{OutgoingRequest, SendError, UpgradeAnswer, UpstreamResponse, send, upgrade};
+
+/// Forwards requests to the upstream of their route.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ProxyService;
+
+impl Service<Authorized> for ProxyService {
+    type Response = Response;
+    type Error = Rejection;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Rejection>>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Authorized) -> Self::Future {
+        Box::pin(forward(request))
+    }
+}
+
+/// How a request is forwarded; only a route with an upstream has such requests.
+pub(crate) fn forwarding(request: &Authorized) -> Result<&Forwarding, Rejection> {
+    match &request.route().target {
+        Target::Upstream(forwarding) => Ok(forwarding),
+        _ => Err(Rejection::new(Code::NotFound, "the route has no upstream")),
+    }
+}
+
+/// The request as its upstream gets it.
+///
+/// # Errors
+///
+/// The request comes from this gateway itself, its body is too large, or a claim does not fit into a field.
+pub(crate) fn outgoing_request(
+    request: &Authorized,
+    handshake: Option<&Handshake<'_>>,
+) -> Result<UpstreamRequest, Rejection> {
+    let (route, view, context) = (request.route(), request.view(), request.context());
+    let (forwarding, config) = (forwarding(request)?, &context.state.config);
+    config.via.stop_loop(view.head())?;
+    // Before the upstream hears of it; a body that does not tell its length is counted while it comes.
+    if matches!(view.framing(), BodyFraming::Length(n) if n > route.max_body) {
+        return Err(bad_body(&BodyError::TooLarge));
+    }
+    let target = view.target();
+    let (prefix, target) = match &forwarding.new_prefix {
+        None => ("", target.as_str()),
+        Some(prefix) => (prefix.as_str(), target.below(route.path())),
+    };
+    let mut edit_lines = Vec::new();
+    if let Some(edits) = &route.request_headers {
+        edits.push_lines(HeaderTemplateContext::of(request), &mut edit_lines)?;
+    }
+    let upstream = context.state.upstream(forwarding.upstream).settings();
+    let own_host = || upstream.urls.first().map(|url| url.authority()).unwrap_or_default();
+    let unknown_host = if view.host().is_unknown() { own_host() } else { String::new() };
+    let client_host = if view.host().is_unknown() { &unknown_host } else { view.host().as_str() };
+    let add = ForwardingHeaders {
+        prefix,
+        target,
+        host: forwarding.host.as_deref().unwrap_or(client_host),
+        identity: request.identity().map(Rc::as_ref),
+        identity_headers: &config.identity_headers,
+        forward_token: forwarding.forward_token,
+        edits: route.request_headers.as_ref(),
+        edit_lines: &edit_lines,
+        client: &context.client,
+        via: &config.via,
+        request_id: context.request_id.as_bytes(),
+        upgrade: handshake,
+    };
+    Ok(match upstream.protocol {
+        UpstreamProtocol::Http1 => build_upstream_request(view, add),
+        UpstreamProtocol::Http2 => build_http2_request(view, add),
+    })
+}
+
+/// Forwards a request and gives the upstream's response, its body still on its way.
+async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
+    let context = Rc::clone(request.context());
+    let (upstream, timeouts, stream_grace) = {
+        let forwarding = forwarding(&request)?;
+        (forwarding.upstream, forwarding.patience, context.state.config.settings.tokens.stream_grace)
+    };
+    context.record.upstream.set(Some(upstream));
+    if let Some(identity) = request.identity() {
+        let session = SessionExpiry::new(Rc::clone(identity), stream_grace);
+        context.stream.session.replace(Some(session));
+    }
+    let mut body = request.take_body();
+    body.limit(request.route().max_body);
+    let handshake = websocket::handshake(request.view(), forwarding(&request)?, &context.state.config.cors)?;
+    let head = outgoing_request(&request, handshake.as_ref())?;
+    let outgoing = OutgoingRequest {
+        head: &head,
+        method: request.view().method(),
+        now: context.started,
+        timeouts: &timeouts,
+        upgrade: handshake.is_some(),
+    };
+    let pool = context.state.upstream(upstream);
+    let failed = |error: SendError| failed(&context, upstream, &error);
+    let response = match &handshake {
+        None => send(pool, &outgoing, body).await.map_err(failed)?,
+        Some(handshake) => {
+            // Boxed, for few requests are upgrades.
+            match Box::pin(upgrade(pool, &outgoing, websocket::PROTOCOL)).await.map_err(failed)? {
+                UpgradeAnswer::Declined(response) => *response,
+                UpgradeAnswer::Accepted(upgraded) => {
+                    context.state.counters.upstream_request(upstream, UpstreamOutcome::Ok);
+                    let response = websocket::upgrade_accepted(handshake, &upgraded.head);
+                    let tunnel = Tunnel { upstream: *upgraded, log: None };
+                    context.stream.tunnel.replace(Some(Box::new(tunnel)));
+                    return Ok(response);
+                }
+            }
+        }
+    };
+    context.state.counters.upstream_request(upstream, UpstreamOutcome::Ok);
+    Ok(forward_response(response, request.view().method(), &context.state.config))
+}
+
+/// The upstream's response without what belongs to its connection or to the gateway.
+fn forward_response(upstream: UpstreamResponse, method: &Method, config: &RuntimeConfig) -> Response {
+    let UpstreamResponse { framing, mut body } = upstream;
+    let mut response = http::Response::new(Body::Empty);
+    let head = body.head();
+    *response.status_mut() = head.status();
+    *response.headers_mut() = response_headers(head, config);
+    let declared = match (framing, head.status()) {
+        (BodyFraming::Empty, StatusCode::NO_CONTENT) => None,
+        (BodyFraming::Empty, StatusCode::NOT_MODIFIED) => declared_length(head),
+        (BodyFraming::Empty, _) if *method == Method::HEAD => declared_length(head),
+        (BodyFraming::Empty, _) => Some(0),
+        (BodyFraming::Length(length), _) => Some(length),
+        _ => None,
+    };
+    if let Some(length) = declared {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    *response.body_mut() = match framing {
+        BodyFraming::Empty => {
+            body.finish();
+            Body::Empty
+        }
+        // Most responses have come whole: their connection is free at once, and nothing has to watch over them.
+        _ => match body.take_complete() {
+            Some(bytes) => Body::Bytes(bytes),
+            None => Body::Upstream(Box::new(body)),
+        },
+    };
+    response
+}
+
+/// The fields that pass on to the client: end-to-end ones, and none that the gateway speaks for itself.
+fn response_headers(head: &ResponseHead, config: &RuntimeConfig) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(head.headers().len() + 6);
+    let connection_options = head.headers().connection_options();
+    PARSED.with_borrow_mut(|parsed| {
+        for (place, field) in head.headers().iter().enumerate() {
+            let passes = match field.kind {
+                HeaderKind::Connection
+                | HeaderKind::HopByHop
+                | HeaderKind::Upgrade
+                | HeaderKind::TransferEncoding
+                | HeaderKind::ContentLength
+                | HeaderKind::XRequestId
+                | HeaderKind::UnderscoreAlias => false,
+                HeaderKind::AccessControl => !config.cors.is_on(),
+                _ => true,
+            };
+            if passes
+                && !connection_options.contains(field.name)
+                && let Some((name, value)) = parsed.field(place, field.name, field.value)
+            {
+                headers.append(name, value);
+            }
+        }
+    });
+    headers
+}
+
+thread_local! {
+    static PARSED: RefCell<ParsedFields> = RefCell::default();
+}
+
+/// The fields of the last responses, by their place: upstreams mostly say the same again, and then nothing is parsed or copied.
+#[derive(Default)]
+struct ParsedFields(Vec<(Box<[u8]>, HeaderName, HeaderValue)>);
+
+/// Longer names and values are not kept, in bytes, nor more fields than this.
+const MAX_PARSED_LEN: usize = 128;
+const MAX_PARSED_FIELDS: usize = 16;
+
+impl ParsedFields {
+    fn field(&mut self, place: usize, name: &[u8], value: &[u8]) -> Option<(HeaderName, HeaderValue)> {
+        if let Some((known, parsed, last)) = self.0.get_mut(place).filter(|(known, ..)| **known == *name) {
+            debug_assert_eq!(known.len(), name.len());
+            if last.as_bytes() != value {
+                let value = HeaderValue::from_bytes(value).ok()?;
+                if value.len() > MAX_PARSED_LEN {
+                    return Some((parsed.clone(), value));
+                }
+                *last = value;
+            }
+            return Some((parsed.clone(), last.clone()));
+        }
+        let (parsed, value) = (HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?);
+        if place < MAX_PARSED_FIELDS && name.len() <= MAX_PARSED_LEN && value.len() <= MAX_PARSED_LEN {
+            let entry = (name.into(), parsed.clone(), value.clone());
+            if place < self.0.len() {
+                self.0[place] = entry;
+            } else if place == self.0.len() {
+                self.0.push(entry);
+            }
+        }
+        Some((parsed, value))
+    }
+}
+
+fn declared_length(head: &ResponseHead) -> Option<u64> {
+    let field = head.headers().of_kind(HeaderKind::ContentLength).next()?;
+    std::str::from_utf8(field.value).ok()?.parse().ok()
+}
+
+/// When a client may try again where the upstream may be back any moment.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+fn failed(context: &RequestContext, upstream: usize, error: &SendError) -> Rejection {
+    if let SendError::Body(error) = error {
+        return bad_body(error);
+    }
+    let pool = context.state.upstream(upstream);
+    tracing::warn!(
+        request_id = context.request_id.as_str(),
+        upstream = pool.name(),
+        addresses = pool.addresses(),
+        %error,
+        "upstream failed"
+    );
+    let (outcome, rejection) = match error {
+        SendError::Connect(error) if error.kind() == std::io::ErrorKind::TimedOut => (
+            UpstreamOutcome::Timeout,
+            Rejection::new(Code::GatewayTimeout, "the upstream could not be connected to in time"),
+        ),
+        SendError::Connect(_) => (
+            UpstreamOutcome::ConnectFailed,
+            Rejection::new(Code::BadGateway, "the upstream cannot be reached"),
+        ),
+        SendError::NoServer => (
+            UpstreamOutcome::NoServer,
+            Rejection::new(Code::NoHealthyUpstream, "no server of the upstream is healthy")
+                .retry_after(RETRY_AFTER),
+        ),
+        SendError::Full => (
+            UpstreamOutcome::Full,
+            Rejection::new(Code::Overloaded, "the upstream has all it can take").retry_after(RETRY_AFTER),
+        ),
+        SendError::Timeout => (
+            UpstreamOutcome::Timeout,
+            Rejection::new(Code::GatewayTimeout, "the upstream did not answer in time"),
+        ),
+        _ => (UpstreamOutcome::Broken, Rejection::new(Code::BadGateway, "the upstream's answer was broken")),
+    };
+    context.state.counters.upstream_request(upstream, outcome);
+    rejection
+}
+
+/// The refusal for a body that the client did not send properly. What follows it on the connection is lost.
+pub(crate) fn bad_body(error: &BodyError) -> Rejection {
+    match error {
+        BodyError::TimedOut => Rejection::new(Code::RequestTimeout, "the body stopped arriving"),
+        BodyError::TooLarge => {
+            Rejection::new(Code::PayloadTooLarge, "the body is larger than is allowed here")
+        }
+        _ => Rejection::new(Code::BadRequest, "the body's framing is malformed").close(),
+    }
+}

@@ -1,0 +1,114 @@
+//! `GET /sessions` and `DELETE /sessions/SID`: a user's own sessions, seen and ended.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use http::StatusCode;
+use serde::Serialize;
+
+use crate::auth::bearer::Bearer;
+use crate::auth::identity::Identity;
+use crate::layers::authenticate::{authenticate, missing};
+use crate::rejection::{Code, Rejection};
+use crate::request::RequestContext;
+use crate::response::{self, Response};
+use crate::services::endpoints::store_unavailable;
+use crate::sessions::{SessionId, SessionInfo};
+use crate::tokens::UnixSeconds;
+
+/// The user's sessions, the last started first.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Body {
+    sessions: Vec<Entry>,
+}
+
+/// Times are seconds since 1970.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Entry {
+    sid: SessionId,
+    started_at: UnixSeconds,
+    /// Or up to a minute before that.
+    last_refreshed_at: UnixSeconds,
+    expires_at: UnixSeconds,
+    address: Option<IpAddr>,
+    /// What the client calls itself (`User-Agent`).
+    client: Option<String>,
+    /// Whether the request came with a token of it.
+    current: bool,
+}
+
+impl Body {
+    fn of(sessions: Vec<SessionInfo>, current: SessionId) -> Body {
+        let entry = |session: SessionInfo| Entry {
+            sid: session.id,
+            started_at: session.started_at / 1000,
+            last_refreshed_at: session.last_refreshed_at / 1000,
+            expires_at: session.expires_at / 1000,
+            address: session.client.address,
+            client: session.client.user_agent,
+            current: session.id == current,
+        };
+        Body { sessions: sessions.into_iter().map(entry).collect() }
+    }
+}
+
+/// Lists the sessions of the access token's user.
+pub(crate) async fn list(context: &RequestContext) -> Result<Response, Rejection> {
+    let identity = user(context)?;
+    let subject = identity.claims().subject();
+    let sessions = context.worker.gateway.sessions.list(Some(subject), context.now_millis).await;
+    let body = Body::of(sessions.map_err(|e| store_unavailable(&e))?, *identity.session());
+    context.record.identity.replace(Some(identity));
+    Ok(response::no_store(response::json(StatusCode::OK, &body)))
+}
+
+/// Ends one of them. One that is over, or another's, is not found.
+pub(crate) async fn end(context: &RequestContext, path: &str) -> Result<Response, Rejection> {
+    let identity = user(context)?;
+    let not_found = || Rejection::new(Code::NotFound, "you have no such session");
+    let id: SessionId = path.rsplit_once('/').and_then(|(_, id)| id.parse().ok()).ok_or_else(not_found)?;
+    let subject = identity.claims().subject();
+    let ended = context.worker.gateway.sessions.revoke_of(Some(subject), id, context.now_millis).await;
+    if !ended.map_err(|e| store_unavailable(&e))? {
+        return Err(not_found());
+    }
+    context.worker.metrics.logout();
+    context.audit("revoke", "success", identity.claims().username(), Some(id.to_string()));
+    context.record.identity.replace(Some(identity));
+    Ok(response::no_store(response::empty(StatusCode::NO_CONTENT)))
+}
+
+fn user(context: &RequestContext) -> Result<Rc<Identity>, Rejection> {
+    let identity = authenticate(&context.worker, &context.state, Bearer::of(&context.head)?, context.now())?;
+    identity.ok_or_else(|| missing(&context.worker))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::sessions::ClientInfo;
+
+    #[test]
+    fn sessions_are_told_in_seconds_with_who_refreshed_them_and_which_one_asks() {
+        let ids = [SessionId::random(), SessionId::random()];
+        let session = |id| SessionInfo {
+            id,
+            subject: "1".into(),
+            username: "alice".into(),
+            started_at: 5_999,
+            last_refreshed_at: 6_000,
+            expires_at: 9_000,
+            client: ClientInfo::new("192.0.2.1".parse().unwrap(), None),
+        };
+        let body = serde_json::to_value(Body::of(ids.map(session).into(), ids[1])).unwrap();
+        assert_eq!(
+            body["sessions"][1],
+            serde_json::json!({
+                "sid": ids[1].to_string(), "started_at": 5, "last_refreshed_at": 6, "expires_at": 9,
+                "address": "192.0.2.1", "client": null, "current": true,
+            })
+        );
+        assert_eq!(body["sessions"][0]["current"], false);
+    }
+}

@@ -1,0 +1,105 @@
+//! The media type of a file by the ending of its name, from the list of the mime_guess crate.
+
+use http::HeaderValue;
+
+use super::text;
+
+/// What pages load beside themselves.
+const ASSETS: [&str; 19] = [
+    "js",
+    "mjs",
+    "cjs",
+    "css",
+    "map",
+    "json",
+    "wasm",
+    "webmanifest",
+    "ico",
+    "svg",
+    "png",
+    "jpg",
+    "jpeg",
+    "gif",
+    "webp",
+    "avif",
+    "woff",
+    "woff2",
+    "ttf",
+];
+
+/// Types beside `text/…`, `…+json` and `…+xml` whose bytes have not been compressed.
+const COMPRESSIBLE: [&str; 9] = [
+    "application/javascript",
+    "application/json",
+    "application/xml",
+    "application/wasm",
+    "application/vnd.ms-fontobject",
+    "application/font-sfnt",
+    "font/ttf",
+    "font/otf",
+    "image/bmp",
+];
+
+/// The `Content-Type`. Text is UTF-8.
+pub(super) fn content_type(path: &str) -> HeaderValue {
+    let extension = path.rsplit_once('.').map(|(_, extension)| extension).unwrap_or_default();
+    let guessed = match extension {
+        // RFC 9239: of its names this one is in use.
+        "mjs" | "cjs" => "text/javascript",
+        // A source map (ECMA-426), not the linker's list that the crate takes it for.
+        "map" => "application/json",
+        _ => mime_guess::from_path(path).first_raw().unwrap_or("application/octet-stream"),
+    };
+    match guessed.starts_with("text/") {
+        true => text(format!("{guessed}; charset=utf-8")),
+        false => HeaderValue::from_static(guessed),
+    }
+}
+
+pub(super) fn is_compressible(content_type: &HeaderValue) -> bool {
+    let Ok(content_type) = content_type.to_str() else { return false };
+    content_type.starts_with("text/")
+        || content_type.ends_with("+json")
+        || content_type.ends_with("+xml")
+        || COMPRESSIBLE.contains(&content_type)
+}
+
+/// Whether files that end so are loaded by pages, and are no pages.
+pub(super) fn is_of_asset(extension: &str) -> bool {
+    ASSETS.iter().any(|asset| asset.eq_ignore_ascii_case(extension))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_follow_endings_and_text_is_utf_8() {
+        for (path, expected, compressible) in [
+            ("index.html", "text/html; charset=utf-8", true),
+            ("app.js", "text/javascript; charset=utf-8", true),
+            ("app.mjs", "text/javascript; charset=utf-8", true),
+            ("APP.JS", "text/javascript; charset=utf-8", true),
+            ("app.js.map", "application/json", true),
+            ("style.css", "text/css; charset=utf-8", true),
+            ("notes.txt", "text/plain; charset=utf-8", true),
+            ("data.json", "application/json", true),
+            ("logo.svg", "image/svg+xml", true),
+            ("site.webmanifest", "application/manifest+json", true),
+            ("x.wasm", "application/wasm", true),
+            ("f.ttf", "font/ttf", true),
+            ("f.woff2", "font/woff2", false),
+            ("p.png", "image/png", false),
+            ("p.avif", "image/avif", false),
+            ("v.mp4", "video/mp4", false),
+            ("a.zip", "application/zip", false),
+            ("d.pdf", "application/pdf", false),
+            ("folder.d/none", "application/octet-stream", false),
+            ("none", "application/octet-stream", false),
+        ] {
+            let content_type = content_type(path);
+            assert_eq!(content_type, expected, "{path}");
+            assert_eq!(is_compressible(&content_type), compressible, "{path}");
+        }
+    }
+}

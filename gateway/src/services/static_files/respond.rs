@@ -1,0 +1,41 @@
+//! The service of static routes: an authorized request, in the terms of the folder.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::FileRequest;
+use crate::layers::route::Target;
+use crate::rejection::{Code, Rejection};
+use crate::request::Authorized;
+use crate::response::{Body, Response};
+
+/// Answers with the file that the request names below the route's path.
+///
+/// # Errors
+///
+/// As [`StaticRoot::serve`](super::StaticRoot::serve).
+pub(crate) async fn respond(request: Authorized) -> Result<Response, Rejection> {
+    let (view, route) = (request.view(), request.route());
+    let Target::Static { root, index_fallback } = &route.target else {
+        return Err(Rejection::new(Code::NotFound, "the route has no files"));
+    };
+    let mut headers = HeaderMap::new();
+    for field in view.headers().iter() {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(field.name), HeaderValue::from_bytes(field.value))
+        {
+            headers.append(name, value);
+        }
+    }
+    let target = view.target();
+    let response = root
+        .serve(FileRequest {
+            method: view.method(),
+            headers: &headers,
+            path: view.decoded_path(),
+            query: target.as_str()[target.path().len()..].strip_prefix('?'),
+            route_path: route.path(),
+            index_fallback: *index_fallback,
+        })
+        .await?;
+    Ok(response.map(|body| Body::File(Box::new(body))))
+}

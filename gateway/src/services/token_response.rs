@@ -1,0 +1,97 @@
+//! The answer that carries tokens (RFC 6749 section 5.1).
+
+use http::header::PRAGMA;
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+
+use crate::rejection::{Code, Rejection};
+use crate::request::RequestContext;
+use crate::response::{self, Response};
+use crate::sessions::{SessionId, TokenId};
+use crate::tokens::{SigningError, TokenRequest, TokenType, UnixSeconds};
+use crate::users::User;
+
+#[derive(Serialize)]
+struct Body {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'static str>,
+    access_token: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+    token_type: &'static str,
+    /// Seconds the access token lives.
+    expires_in: u64,
+    /// Seconds the session can still be refreshed if nobody does.
+    refresh_expires_in: u64,
+    /// The clock the tokens go by, in seconds since 1970.
+    server_time: UnixSeconds,
+}
+
+/// A refresh token to be signed.
+pub(crate) struct NewRefreshToken {
+    pub(crate) id: TokenId,
+    /// Of its first issue: a token that is handed out again is the same token.
+    pub(crate) issued_at: UnixSeconds,
+}
+
+/// The session that the tokens belong to.
+pub(crate) struct Grant<'a> {
+    pub(crate) user: &'a User,
+    pub(crate) session: &'a SessionId,
+    pub(crate) session_ends_at: UnixSeconds,
+    pub(crate) refresh_token: Option<NewRefreshToken>,
+    pub(crate) message: Option<&'static str>,
+}
+
+/// Signs the tokens of a grant and answers with them.
+pub(crate) fn tokens(context: &RequestContext, grant: Grant<'_>) -> Result<Response, Rejection> {
+    let now = context.now();
+    let settings = &context.state.config.settings.tokens;
+    let left = grant.session_ends_at.saturating_sub(now);
+    if left == 0 {
+        // In its last second there is no token left to give.
+        return Err(Rejection::new(Code::TokenExpired, "the session has expired"));
+    }
+    let access_ttl = settings.access_ttl.as_secs().min(left);
+    let session = grant.session.to_string();
+    let request = |token_type, jti, issued_at, expires_at| {
+        context.state.config.issuer.issue(TokenRequest {
+            token_type,
+            jti,
+            sid: &session,
+            subject: &grant.user.id,
+            username: &grant.user.username,
+            roles: &grant.user.roles,
+            further: &grant.user.claims,
+            issued_at,
+            expires_at,
+            session_expires_at: grant.session_ends_at,
+        })
+    };
+    let access_id = TokenId::random().to_string();
+    let access_token = request(TokenType::Access, &access_id, now, now + access_ttl).map_err(cannot_sign)?;
+    let refresh_token = match &grant.refresh_token {
+        Some(new) => {
+            let (id, end) = (new.id.to_string(), grant.session_ends_at);
+            Some(request(TokenType::Refresh, &id, new.issued_at, end).map_err(cannot_sign)?)
+        }
+        None => None,
+    };
+    let body = Body {
+        message: grant.message,
+        access_token,
+        refresh_token,
+        token_type: "Bearer",
+        expires_in: access_ttl,
+        refresh_expires_in: settings.idle_ttl.map_or(left, |idle| left.min(idle.as_secs())),
+        server_time: now,
+    };
+    let mut response = response::no_store(response::json(StatusCode::OK, &body));
+    response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    Ok(response)
+}
+
+fn cannot_sign(error: SigningError) -> Rejection {
+    tracing::error!(%error, "no token could be signed");
+    Rejection::new(Code::Internal, "no token could be made")
+}

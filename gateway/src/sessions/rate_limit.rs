@@ -1,0 +1,316 @@
+//! How many failures one network may send: the rule, without I/O and without a clock.
+//!
+//! A bucket takes a number of failures at once and drains steadily: that many again over each window. It is one number
+//! however much is in it, and it knows when the next attempt fits. An attempt takes a permit before it is judged, and counts
+//! only if it fails: parallel guesses cannot pass the limit, and people who share an address do not use it up by coming to
+//! work. A permit that was never settled is forgotten after [`PERMIT_TTL`].
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::UnixMillis;
+use super::session::TOLERATED_SKEW;
+
+/// How long an attempt may be under way, in milliseconds. A permit that was not settled by then is forgotten, so whoever
+/// took it must not answer after [`MAX_CHECK_TIME`].
+pub(super) const PERMIT_TTL: UnixMillis = 10_000;
+
+/// How long the check of a password may take, in queue and at work: less than [`PERMIT_TTL`], by what settling it takes and
+/// clocks of instances may differ.
+pub(crate) const MAX_CHECK_TIME: Duration = Duration::from_secs(6);
+
+/// Forgets permits that were not settled in time, or were given by a clock that was ahead.
+pub(super) fn forget_permits(permits: &mut Vec<UnixMillis>, now: UnixMillis) {
+    permits.retain(|&at| now.saturating_sub(at) < PERMIT_TTL && at < now.saturating_add(PERMIT_TTL));
+}
+
+/// Takes back one of the permits that were given at that time, if it is still there.
+pub(super) fn release_permit(permits: &mut Vec<UnixMillis>, permitted_at: UnixMillis) {
+    if let Some(place) = permits.iter().position(|&at| at == permitted_at) {
+        permits.swap_remove(place);
+    }
+}
+
+/// The limit for one network.
+#[derive(Debug, Clone, Copy)]
+pub struct RateLimitPolicy {
+    /// So many failures at once, and so many again over each window. At least one.
+    pub max_failures: u32,
+    /// In milliseconds.
+    pub window: UnixMillis,
+}
+
+impl RateLimitPolicy {
+    fn window_micros(self) -> u64 {
+        self.window.saturating_mul(1000)
+    }
+
+    /// How long one failure takes to drain, in microseconds.
+    fn cost_micros(self) -> u64 {
+        self.window_micros() / u64::from(self.max_failures.max(1))
+    }
+}
+
+/// What a network is limited in. Each has a count of its own, so that failed logins do not keep anybody from refreshing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateLimitScope {
+    /// Passwords that are not right.
+    Login,
+    /// Refresh tokens that are none of ours.
+    Refresh,
+}
+
+impl RateLimitScope {
+    /// Its name in keys.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            RateLimitScope::Login => "login",
+            RateLimitScope::Refresh => "refresh",
+        }
+    }
+}
+
+/// Whether an attempt may be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateLimitDecision {
+    /// It may.
+    Allowed,
+    /// As many attempts as could fail are under way. Some will be settled soon.
+    Busy,
+    /// The next one fits in so many milliseconds.
+    Limited {
+        /// How long.
+        retry_after: UnixMillis,
+    },
+}
+
+/// What one subscriber usually has to himself: an IPv4 address, or the /64 of an IPv6 address, in which everybody can
+/// choose among 2^64 addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SourceNetwork(IpAddr);
+
+/// The prefix behind which NAT64 shows all of IPv4 (RFC 6052 section 2.1): one /64 for everybody.
+const NAT64: [u16; 6] = [0x64, 0xff9b, 0, 0, 0, 0];
+
+impl SourceNetwork {
+    /// The network of an address.
+    pub fn of(address: IpAddr) -> SourceNetwork {
+        let IpAddr::V6(v6) = address.to_canonical() else { return SourceNetwork(address.to_canonical()) };
+        let segments = v6.segments();
+        if segments[..6] == NAT64 {
+            let [.., a, b, c, d] = v6.octets();
+            return SourceNetwork(Ipv4Addr::new(a, b, c, d).into());
+        }
+        let [a, b, c, d, ..] = segments;
+        SourceNetwork(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
+    }
+}
+
+impl fmt::Display for SourceNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => write!(f, "{address}"),
+            IpAddr::V6(network) => write!(f, "{network}/64"),
+        }
+    }
+}
+
+/// What a network has used up, as it is stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Bucket {
+    /// When the last drop will have drained, in microseconds since 1970.
+    empty_at_micros: u64,
+    /// When each permit was given that is not settled, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    permits: Vec<UnixMillis>,
+}
+
+impl Bucket {
+    /// Forgets the permits of a process that is gone.
+    pub(super) fn forget_permits_before(&mut self, start: UnixMillis) {
+        self.permits.retain(|&at| at >= start);
+    }
+
+    /// Forgets permits that are over, and a level that no bucket can have: a clock that was ahead wrote it, so nothing is
+    /// known, and it must shut nobody out.
+    fn refresh(&mut self, policy: RateLimitPolicy, now: UnixMillis) {
+        forget_permits(&mut self.permits, now);
+        let highest = now.saturating_add(policy.window).saturating_add(TOLERATED_SKEW);
+        if self.empty_at_micros / 1000 > highest {
+            self.empty_at_micros = 0;
+        }
+    }
+
+    /// Gives a permit to an attempt that is about to be made.
+    pub(super) fn acquire(&mut self, policy: RateLimitPolicy, now: UnixMillis) -> RateLimitDecision {
+        self.refresh(policy, now);
+        if let Err(retry_after) = self.room(policy, now, 1) {
+            return RateLimitDecision::Limited { retry_after };
+        }
+        if self.room(policy, now, 1 + self.permits.len() as u64).is_err() {
+            return RateLimitDecision::Busy;
+        }
+        self.permits.push(now);
+        RateLimitDecision::Allowed
+    }
+
+    /// Settles a permit; one that failed is counted.
+    pub(super) fn settle(
+        &mut self,
+        policy: RateLimitPolicy,
+        permitted_at: UnixMillis,
+        failed: bool,
+        now: UnixMillis,
+    ) {
+        self.refresh(policy, now);
+        release_permit(&mut self.permits, permitted_at);
+        if failed {
+            self.count(policy, now);
+        }
+    }
+
+    /// Counts an attempt that is known to have failed. There may be no room for it; then it is to be told so.
+    pub(super) fn count(&mut self, policy: RateLimitPolicy, now: UnixMillis) -> RateLimitDecision {
+        self.refresh(policy, now);
+        match self.room(policy, now, 1) {
+            Ok(filled) => {
+                self.empty_at_micros = filled;
+                RateLimitDecision::Allowed
+            }
+            Err(retry_after) => RateLimitDecision::Limited { retry_after },
+        }
+    }
+
+    /// How full it would be with so many more, or in how many milliseconds they fit.
+    fn room(&self, policy: RateLimitPolicy, now: UnixMillis, more: u64) -> Result<u64, UnixMillis> {
+        let now = now.saturating_mul(1000);
+        let full = now.saturating_add(policy.window_micros());
+        // Never more than full: clocks of instances may differ.
+        let level = self.empty_at_micros.clamp(now, full);
+        let filled = level.saturating_add(policy.cost_micros().saturating_mul(more));
+        if filled > full { Err((filled - full).div_ceil(1000)) } else { Ok(filled) }
+    }
+
+    /// When nothing in it counts any more.
+    pub(super) fn expires_at(&self) -> UnixMillis {
+        let permitted = self.permits.iter().max().map_or(0, |at| at.saturating_add(PERMIT_TTL));
+        self.empty_at_micros.div_ceil(1000).max(permitted)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const POLICY: RateLimitPolicy = RateLimitPolicy { max_failures: 4, window: 1000 };
+    const START: UnixMillis = 1_790_000_000_000;
+
+    #[test]
+    fn a_burst_passes_then_one_after_the_other_as_the_bucket_drains() {
+        let mut bucket = Bucket::default();
+        for _ in 0..4 {
+            assert_eq!(bucket.count(POLICY, START), RateLimitDecision::Allowed);
+        }
+        assert_eq!(bucket.count(POLICY, START), RateLimitDecision::Limited { retry_after: 250 });
+        assert_eq!(bucket.count(POLICY, START + 249), RateLimitDecision::Limited { retry_after: 1 });
+        assert_eq!(bucket.count(POLICY, START + 250), RateLimitDecision::Allowed);
+        assert_eq!(bucket.count(POLICY, START + 251), RateLimitDecision::Limited { retry_after: 249 });
+        assert_eq!(bucket.expires_at(), START + 1250);
+    }
+
+    #[test]
+    fn attempts_under_way_use_nothing_up_and_with_the_failures_never_more_than_the_limit() {
+        let mut bucket = Bucket::default();
+        for _ in 0..100 {
+            assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Allowed);
+            bucket.settle(POLICY, START, false, START);
+        }
+        assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Allowed);
+        bucket.settle(POLICY, START, true, START);
+        for _ in 0..3 {
+            assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Allowed);
+        }
+        assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Busy);
+        for _ in 0..3 {
+            bucket.settle(POLICY, START, true, START);
+        }
+        assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Limited { retry_after: 250 });
+    }
+
+    #[test]
+    fn permits_that_were_never_settled_are_forgotten() {
+        let mut bucket = Bucket::default();
+        (0..4).for_each(|_| assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Allowed));
+        assert_eq!(bucket.expires_at(), START + PERMIT_TTL);
+        assert_eq!(bucket.acquire(POLICY, START + PERMIT_TTL - 1), RateLimitDecision::Busy);
+        assert_eq!(bucket.acquire(POLICY, START + PERMIT_TTL), RateLimitDecision::Allowed);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_shuts_nobody_out() {
+        let mut bucket = Bucket::default();
+        for _ in 0..4 {
+            assert_eq!(bucket.count(POLICY, START + 86_400_000), RateLimitDecision::Allowed);
+        }
+        assert_eq!(bucket.count(POLICY, START), RateLimitDecision::Allowed);
+        assert_eq!(bucket.expires_at(), START + 250);
+        let mut bucket = Bucket::default();
+        for _ in 0..4 {
+            assert_eq!(bucket.count(POLICY, START + 500), RateLimitDecision::Allowed);
+        }
+        assert_eq!(
+            bucket.count(POLICY, START),
+            RateLimitDecision::Limited { retry_after: 250 },
+            "by a little"
+        );
+    }
+
+    #[test]
+    fn a_network_is_an_ipv4_address_or_an_ipv6_subnet() {
+        for (address, network) in [
+            ("192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("64:ff9b::192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+            ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+            ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+            ("::1", "::/64"),
+        ] {
+            assert_eq!(SourceNetwork::of(address.parse().unwrap()).to_string(), network, "{address}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_the_burst_and_what_has_drained_since(
+            max_failures in 1..50_u32,
+            window in 1000..100_000_u64,
+            waits in proptest::collection::vec(0..5_000_u64, 1..300),
+        ) {
+            let policy = RateLimitPolicy { max_failures, window };
+            let (mut bucket, mut now, mut passed) = (Bucket::default(), START, 0_u64);
+            for wait in waits {
+                now += wait;
+                match bucket.count(policy, now) {
+                    RateLimitDecision::Allowed => passed += 1,
+                    RateLimitDecision::Busy => unreachable!("nothing is under way"),
+                    RateLimitDecision::Limited { retry_after } => {
+                        prop_assert!(retry_after >= 1);
+                        let mut later = bucket.clone();
+                        prop_assert_eq!(later.count(policy, now + retry_after), RateLimitDecision::Allowed);
+                        prop_assert_ne!(later.count(policy, now + retry_after), RateLimitDecision::Allowed);
+                    }
+                }
+                let drained = (now - START) * 1000 / policy.cost_micros();
+                prop_assert!(passed <= u64::from(max_failures) + 1 + drained);
+            }
+        }
+    }
+}

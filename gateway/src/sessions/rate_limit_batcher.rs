@@ -1,0 +1,116 @@
+//! Where attempts on one name, or of one network, are counted: those that wait together are counted in one change of the
+//! record, for many people may come from one network, and each change is an fsync or a round trip that the next must wait for.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+
+use super::UnixMillis;
+use super::record::{Change, update};
+use super::store::{Key, Store, StoreError};
+
+/// A step of a record's rule.
+pub(super) trait Step: Clone + Send + Sync + 'static {
+    /// What the step changes.
+    type Record: Serialize + DeserializeOwned + Clone + Default + PartialEq + Send + Sync + 'static;
+    /// What it tells whoever asked for it.
+    type Outcome: Clone + Send + Sync + 'static;
+
+    fn apply(&self, record: &mut Self::Record) -> Self::Outcome;
+
+    /// When nothing in the record counts any more, as of this step.
+    fn expires_at(&self, record: &Self::Record) -> UnixMillis;
+}
+
+/// A step, and who waits for it.
+struct Pending<S: Step> {
+    step: S,
+    answer: oneshot::Sender<Result<S::Outcome, StoreError>>,
+}
+
+/// Applies steps to records.
+pub(super) struct RateLimitBatcher<S: Step> {
+    store: Arc<dyn Store>,
+    /// A record is in it while somebody changes it.
+    queues: Mutex<HashMap<Key, Vec<Pending<S>>>>,
+}
+
+impl<S: Step> RateLimitBatcher<S> {
+    pub(super) fn new(store: Arc<dyn Store>) -> Arc<RateLimitBatcher<S>> {
+        Arc::new(RateLimitBatcher { store, queues: Mutex::default() })
+    }
+
+    /// Applies a step; it is carried through also where whoever asked goes away.
+    pub(super) async fn apply(self: &Arc<Self>, key: Key, step: S) -> Result<S::Outcome, StoreError> {
+        let (answer, outcome) = oneshot::channel();
+        let is_first = {
+            let mut queues = self.queues();
+            let is_first = !queues.contains_key(&key);
+            queues.entry(key.clone()).or_default().push(Pending { step, answer });
+            is_first
+        };
+        if is_first {
+            // A task of its own: it works for others too, and must not end with this caller.
+            let batch = Batch { batcher: Arc::clone(self), key };
+            tokio::spawn(batch.work());
+        }
+        outcome.await.map_err(|_| StoreError::Unavailable("the count was given up".into()))?
+    }
+
+    fn queues(&self) -> MutexGuard<'_, HashMap<Key, Vec<Pending<S>>>> {
+        // A map that is only pushed to and taken from is whole even if a thread panicked beside it.
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Changing one record, until nobody waits any more.
+struct Batch<S: Step> {
+    batcher: Arc<RateLimitBatcher<S>>,
+    key: Key,
+}
+
+impl<S: Step> Batch<S> {
+    async fn work(self) {
+        while let Some((steps, waiting)) = self.collect_batch() {
+            let applied = update(&*self.batcher.store, &self.key, |found: Option<S::Record>| {
+                let before = found.unwrap_or_default();
+                let mut record = before.clone();
+                let outcomes: Vec<S::Outcome> = steps.iter().map(|step| step.apply(&mut record)).collect();
+                let expires_at = steps.last().map_or(0, |step| step.expires_at(&record));
+                let changed = record != before;
+                let change =
+                    changed.then_some(Change { record, expires_at, group: None, revoked_until: None });
+                (change, outcomes)
+            });
+            let applied = applied.await;
+            for (place, answer) in waiting.into_iter().enumerate() {
+                let outcome =
+                    applied.as_ref().map(|outcomes| outcomes[place].clone()).map_err(StoreError::clone);
+                // Who asked may have gone; the step was made all the same.
+                let _ = answer.send(outcome);
+            }
+        }
+    }
+
+    /// The steps that wait; where none does, the next one begins a batch of its own.
+    #[allow(clippy::type_complexity)]
+    fn collect_batch(&self) -> Option<(Vec<S>, Vec<oneshot::Sender<Result<S::Outcome, StoreError>>>)> {
+        let mut queues = self.batcher.queues();
+        let pending = std::mem::take(queues.get_mut(&self.key)?);
+        if pending.is_empty() {
+            queues.remove(&self.key);
+            return None;
+        }
+        Some(pending.into_iter().map(|pending| (pending.step, pending.answer)).unzip())
+    }
+}
+
+impl<S: Step> Drop for Batch<S> {
+    /// Where the work was cut off, by the end of its thread, nobody may wait for it any longer.
+    fn drop(&mut self) {
+        self.batcher.queues().remove(&self.key);
+    }
+}

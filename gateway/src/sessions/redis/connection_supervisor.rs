@@ -1,0 +1,396 @@
+//! The connection to one master: made, watched, and made anew, by a task of its own.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::{PushKind, RedisResult, Value};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
+
+use super::connect::{Connection, Connector};
+use super::data_loss_detector::GenerationIds;
+use super::error::RedisError;
+use super::keyspace::{Keyspace, Shard};
+use super::revocation_subscriber::{LogEntry, LogPosition, RevocationFreshness};
+use super::server_settings_check::SettingsCheck;
+use super::{SYNC_SCRIPT, now};
+use crate::config::{RedisAddress, RedisLogin, RedisTimeouts};
+
+/// How often a server is asked for a sign of life. A silence is noticed within this and `store.redis.command_timeout`.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Every so many heartbeats the logs of revocations are read on, although nothing should be missing: a message between
+/// nodes of a cluster may get lost unnoticed.
+const HEARTBEATS_A_SYNC: u32 = 10;
+
+/// Between two tries to connect; doubled after each, so that a server that comes back is not run over.
+const INITIAL_BACKOFF: Duration = Duration::from_millis(10);
+const MAX_BACKOFF: Duration = Duration::from_millis(500);
+
+/// What all links need.
+pub(super) struct Shared {
+    pub(super) connector: Connector,
+    pub(super) keyspace: Keyspace,
+    pub(super) freshness: RevocationFreshness,
+    pub(super) generations: GenerationIds,
+    pub(super) settings_check: SettingsCheck,
+    pub(super) timeouts: RedisTimeouts,
+}
+
+/// What the sync script tells of a shard: its mark, and a page of its log.
+type Page = (String, Vec<LogEntry>);
+
+/// Entries of each shard's log that are asked for together: mostly there are none.
+const FIRST_PAGE: usize = 100;
+/// Entries of one shard's log in one answer, where there are more: commands of requests wait for no more than that.
+const PAGE: usize = 1000;
+
+/// Where a supervised connection leads to.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// That server.
+    Server(RedisAddress),
+    /// The server that the Sentinels take for the master.
+    Master { sentinels: Vec<RedisAddress>, master_name: String, login: RedisLogin },
+}
+
+/// A connection that works, as far as is known.
+#[derive(Debug, Clone)]
+pub(super) struct ActiveConnection {
+    pub(super) connection: Connection,
+    address: RedisAddress,
+    since: Instant,
+    /// Tells it from the connections before and after.
+    number: u64,
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    Down { since: Instant, why: String },
+    Up(ActiveConnection),
+}
+
+/// The way to one master.
+pub(super) struct Supervised {
+    target: Target,
+    shared: Arc<Shared>,
+    /// What is kept there.
+    shards: Mutex<BTreeSet<Shard>>,
+    shards_changed: Notify,
+    /// Whether all of them were heard there when it was last asked.
+    serving_all: AtomicBool,
+    state: watch::Sender<State>,
+    /// The number of the last connection that was found broken, and what was wrong with it.
+    broken: watch::Sender<(u64, String)>,
+    /// Which Sentinel is asked first: after a failure the next one.
+    first_sentinel: AtomicUsize,
+}
+
+impl Supervised {
+    pub(super) fn new(target: Target, shards: BTreeSet<Shard>, shared: Arc<Shared>) -> Supervised {
+        let down = State::Down { since: Instant::now(), why: "not connected yet".to_owned() };
+        Supervised {
+            target,
+            shared,
+            shards: Mutex::new(shards),
+            shards_changed: Notify::new(),
+            serving_all: AtomicBool::new(false),
+            state: watch::Sender::new(down),
+            broken: watch::Sender::new((0, String::new())),
+            first_sentinel: AtomicUsize::new(0),
+        }
+    }
+
+    /// The connection. Where there is none it is waited for, until `deadline` at most, and not at all in an outage that
+    /// has lasted for longer than an operation may take: then nobody is served by making everybody wait.
+    pub(super) async fn up(&self, deadline: Instant) -> Result<ActiveConnection, String> {
+        let mut state = self.state.subscribe();
+        loop {
+            let (since, why) = match &*state.borrow_and_update() {
+                State::Up(up) => {
+                    let broken = self.broken.borrow();
+                    if broken.0 < up.number {
+                        return Ok(up.clone());
+                    }
+                    (Instant::now(), broken.1.clone())
+                }
+                State::Down { since, why } => (*since, why.clone()),
+            };
+            match timeout_at(deadline.min(since + self.shared.timeouts.operation), state.changed()).await {
+                Ok(Ok(())) => {}
+                _ => return Err(why),
+            }
+        }
+    }
+
+    /// Since when it is up, or why it is not.
+    pub(super) fn health(&self) -> Result<Instant, String> {
+        match &*self.state.borrow() {
+            State::Up(up) => Ok(up.since),
+            State::Down { why, .. } => Err(why.clone()),
+        }
+    }
+
+    /// The connection and the address it leads to, if there is one right now.
+    pub(super) fn connection(&self) -> Option<(RedisAddress, Connection)> {
+        match &*self.state.borrow() {
+            State::Up(up) => Some((up.address.clone(), up.connection.clone())),
+            State::Down { .. } => None,
+        }
+    }
+
+    /// Whether whoever it leads to serves what it should.
+    pub(super) fn is_serving_all(&self) -> bool {
+        self.serving_all.load(Ordering::Relaxed)
+    }
+
+    /// Gives up a connection that was found broken, unless that has been done already.
+    pub(super) fn mark_failed(&self, up: &ActiveConnection, why: &str) {
+        self.mark_failed_number(up.number, why);
+    }
+
+    fn mark_failed_number(&self, number: u64, why: &str) {
+        self.broken.send_if_modified(|broken| {
+            let news = broken.0 < number;
+            if news {
+                *broken = (number, why.to_owned());
+            }
+            news
+        });
+    }
+
+    /// What is kept there from now on.
+    pub(super) fn serve(&self, shards: BTreeSet<Shard>) {
+        let mut served = self.shards();
+        if *served != shards {
+            *served = shards;
+            self.shards_changed.notify_one();
+        }
+    }
+
+    fn shards(&self) -> MutexGuard<'_, BTreeSet<Shard>> {
+        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the link up, for ever.
+    pub(super) async fn run(self: Arc<Supervised>) {
+        let mut number = 0;
+        let mut pause = INITIAL_BACKOFF;
+        loop {
+            number += 1;
+            let why = match self.establish(number).await {
+                Ok(up) => {
+                    let address = &up.address;
+                    tracing::info!(%address, "connected to Redis");
+                    self.state.send_replace(State::Up(up.clone()));
+                    self.shared.settings_check.check_settings(address, &up.connection).await;
+                    let why = self.supervise(&up).await;
+                    self.serving_all.store(false, Ordering::Relaxed);
+                    tracing::warn!(%address, why, "the connection to Redis is lost");
+                    self.state.send_replace(State::Down { since: Instant::now(), why: why.clone() });
+                    if up.since.elapsed() > MAX_BACKOFF {
+                        pause = INITIAL_BACKOFF;
+                    }
+                    why
+                }
+                Err(error) => error.text(),
+            };
+            self.state.send_if_modified(|state| match state {
+                State::Down { why: known, .. } if *known != why => {
+                    tracing::warn!(why, "Redis is out of reach");
+                    *known = why;
+                    true
+                }
+                _ => false,
+            });
+            sleep(pause).await;
+            pause = (pause * 2).min(MAX_BACKOFF);
+        }
+    }
+
+    /// Connects, and makes sure that it is a master with a store of ours. Messages are subscribed to before the logs of
+    /// revocations are read, so that nothing falls between the two.
+    async fn establish(self: &Arc<Supervised>, number: u64) -> Result<ActiveConnection, RedisError> {
+        let address = self.address().await?;
+        let in_place = |error: RedisError| RedisError::Lost(format!("{address}: {}", error.text()));
+        let link = Arc::downgrade(self);
+        let hear = move |message: &redis::PushInfo| {
+            let Some(link) = link.upgrade() else { return };
+            match message.kind {
+                PushKind::Disconnection => link.mark_failed_number(number, "it was closed"),
+                _ => link.shared.freshness.message(message),
+            }
+        };
+        let connection = self.shared.connector.open(&address, hear).await.map_err(in_place)?;
+        is_master(&connection).await.map_err(in_place)?;
+        connection.subscribe(self.shared.freshness.channel()).await.map_err(in_place)?;
+        // Whether it is a store of ours is seen before anything is written; the logs are read while it works already.
+        self.check_marks(&connection).await.map_err(in_place)?;
+        Ok(ActiveConnection { connection, address, since: Instant::now(), number })
+    }
+
+    async fn address(&self) -> Result<RedisAddress, RedisError> {
+        match &self.target {
+            Target::Server(address) => Ok(address.clone()),
+            Target::Master { sentinels, master_name, login } => {
+                let first = self.first_sentinel.fetch_add(1, Ordering::Relaxed);
+                self.shared.connector.master(sentinels, first, master_name, login).await
+            }
+        }
+    }
+
+    /// Looks after a connection until it is broken, and tells why it is.
+    async fn supervise(&self, up: &ActiveConnection) -> String {
+        // The shards whose logs have been read over it.
+        let mut synced = Vec::new();
+        let mut broken = self.broken.subscribe();
+        let mut beat = interval(HEARTBEAT_INTERVAL);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beats = 0;
+        loop {
+            let anew = tokio::select! {
+                broken = broken.wait_for(|(number, _)| *number >= up.number) => {
+                    return broken.map_or_else(|_| "it is not wanted any more".to_owned(), |broken| broken.1.clone());
+                }
+                () = self.shards_changed.notified() => true,
+                _ = beat.tick() => {
+                    beats += 1;
+                    beats % HEARTBEATS_A_SYNC == 0 || synced.len() < self.shards().len()
+                }
+            };
+            let checked = match anew {
+                true => self.sync(&up.connection, &synced).await.map(|shards| synced = shards),
+                false => self.heartbeat(&up.connection, &synced).await,
+            };
+            if let Err(error) = checked {
+                return error.text();
+            }
+        }
+    }
+
+    /// An answer comes after every message that was sent before it: with the answer, all of them have been heard. The
+    /// question is about a key, for a node that lost sight of its cluster answers all others as ever.
+    async fn heartbeat(&self, connection: &Connection, synced: &[Shard]) -> Result<(), RedisError> {
+        let asked_at = now();
+        is_master(connection).await?;
+        if let Some(shard) = synced.first() {
+            let mut question = redis::cmd("GET");
+            connection.query::<Value>(question.arg(self.shared.keyspace.mark(*shard))).await?;
+        }
+        self.shared.freshness.heard(synced.iter().copied(), asked_at);
+        Ok(())
+    }
+
+    /// Finds out whether it is the store that it was. Fails where another version lays its keys out in another way; a store
+    /// of an earlier one is converted.
+    async fn check_marks(&self, connection: &Connection) -> Result<(), RedisError> {
+        let shards = self.shards().iter().copied().collect();
+        let pages = self.read_pages(connection, shards, 1).await?;
+        let marks = pages.into_iter().filter_map(|(shard, page)| Some((shard, page?.0)));
+        self.compare_marks(marks).map(drop)
+    }
+
+    /// The shards whose marks are others than before: their logs have to be read from the beginning.
+    fn compare_marks(&self, marks: impl Iterator<Item = (Shard, String)>) -> Result<Vec<Shard>, RedisError> {
+        let mut lost = Vec::new();
+        for (shard, mark) in marks {
+            if self.shared.generations.is_new(shard, mark)? {
+                self.shared.freshness.set_position(shard, LogPosition::default());
+                lost.push(shard);
+            }
+        }
+        if !lost.is_empty() {
+            self.shared.generations.count_loss(lost.len());
+        }
+        Ok(lost)
+    }
+
+    /// Reads on in the logs of revocations, page by page, and tells of which shards. Those that were not `known` over this
+    /// connection begin a little before where they were left.
+    async fn sync(&self, connection: &Connection, known: &[Shard]) -> Result<Vec<Shard>, RedisError> {
+        let freshness = &self.shared.freshness;
+        let shards: Vec<Shard> = self.shards().iter().copied().collect();
+        for &shard in shards.iter().filter(|shard| !known.contains(shard)) {
+            freshness.set_position(shard, freshness.position(shard).rewound());
+        }
+        let asked_at = now();
+        let all = shards.len();
+        let mut heard = Vec::with_capacity(all);
+        let pages = self.read_pages(connection, shards, FIRST_PAGE).await?;
+        let marks = pages.iter().filter_map(|(shard, page)| Some((*shard, page.as_ref()?.0.clone())));
+        let lost = self.compare_marks(marks)?;
+        for (shard, page) in pages {
+            let Some((_, mut page)) = page else { continue };
+            let mut read = FIRST_PAGE;
+            if lost.contains(&shard) {
+                (page, read) = (Vec::new(), 0);
+            }
+            freshness.page(shard, &page, asked_at);
+            let mut is_served = true;
+            while is_served && page.len() >= read {
+                read = PAGE;
+                let next =
+                    self.read_pages(connection, vec![shard], PAGE).await?.pop().and_then(|(_, page)| page);
+                is_served = next.is_some();
+                page = next.map(|(_, page)| page).unwrap_or_default();
+                freshness.page(shard, &page, asked_at);
+            }
+            if is_served {
+                heard.push(shard);
+            }
+        }
+        freshness.heard(heard.iter().copied(), asked_at);
+        self.serving_all.store(heard.len() == all, Ordering::Relaxed);
+        Ok(heard)
+    }
+
+    /// Asks for a page of each shard's log. A shard that is served elsewhere, or by nobody, has none; the others are heard all
+    /// the same.
+    async fn read_pages(
+        &self,
+        connection: &Connection,
+        shards: Vec<Shard>,
+        count: usize,
+    ) -> Result<Vec<(Shard, Option<Page>)>, RedisError> {
+        if shards.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shared = &self.shared;
+        let mut questions = redis::Pipeline::with_capacity(shards.len());
+        for &shard in &shards {
+            let keyspace = &shared.keyspace;
+            let keys =
+                [keyspace.mark(shard), keyspace.revocations(shard), keyspace.revoked_of_layout_1(shard)];
+            let (mark, first) = (shared.generations.fresh(), shared.freshness.position(shard).next());
+            let question = questions.cmd("EVAL").arg(SYNC_SCRIPT).arg(keys.len()).arg(&keys);
+            question.arg(mark).arg(now()).arg(first).arg(count);
+        }
+        let patience = shared.timeouts.operation;
+        let answers: Vec<RedisResult<Page>> =
+            connection.query_all(questions.ignore_errors(), patience).await?;
+        let page = |(shard, answer): (Shard, RedisResult<Page>)| match answer.map_err(RedisError::from) {
+            Ok(page) => Ok((shard, Some(page))),
+            Err(error @ (RedisError::Lost(_) | RedisError::Refused(_) | RedisError::NoScript)) => Err(error),
+            Err(_) => Ok((shard, None)),
+        };
+        shards.into_iter().zip(answers).map(page).collect()
+    }
+}
+
+/// Fails unless the server answers and is a master: a replica would answer too, but swap nothing.
+async fn is_master(connection: &Connection) -> Result<(), RedisError> {
+    let role = match connection.query::<Vec<Value>>(&redis::cmd("ROLE")).await {
+        Ok(role) => role,
+        // An ACL user may not be allowed to ask.
+        Err(RedisError::Refused(_)) => return connection.query::<Value>(&redis::cmd("PING")).await.map(drop),
+        Err(error) => return Err(error),
+    };
+    match role.first() {
+        Some(Value::BulkString(role)) if role != b"master" => {
+            Err(RedisError::Lost(format!("it is a {}, not a master", String::from_utf8_lossy(role))))
+        }
+        _ => Ok(()),
+    }
+}

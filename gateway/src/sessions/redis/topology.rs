@@ -1,0 +1,158 @@
+//! Who keeps which shard, and asking them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Cmd, FromRedisValue};
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep};
+
+use super::cluster::Cluster;
+use super::connection_supervisor::{Shared, Supervised, Target};
+use super::error::RedisError;
+use super::keyspace::{SHARDS, Shard};
+use crate::config::{RedisServers, RedisTimeouts};
+
+/// Before a slot that is being moved is asked again.
+const RETRY_DELAY: Duration = Duration::from_millis(20);
+
+/// How often a command is sent on to another node.
+const REDIRECTIONS: usize = 5;
+
+/// A supervised connection; its task ends when this is dropped.
+pub(super) struct CachedConnection {
+    link: Arc<Supervised>,
+    task: AbortHandle,
+}
+
+impl CachedConnection {
+    pub(super) fn start(link: Supervised, runtime: &Handle) -> CachedConnection {
+        let link = Arc::new(link);
+        let task = runtime.spawn(Arc::clone(&link).run()).abort_handle();
+        CachedConnection { link, task }
+    }
+
+    pub(super) fn link(&self) -> &Arc<Supervised> {
+        &self.link
+    }
+}
+
+impl Drop for CachedConnection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The servers of the configuration.
+pub(super) enum Topology {
+    /// One master; with Sentinels it may change who that is.
+    One(CachedConnection),
+    /// Several masters.
+    Cluster(Arc<Cluster>),
+}
+
+impl Topology {
+    /// Begins to connect.
+    pub(super) fn start(servers: &RedisServers, shared: &Arc<Shared>, runtime: &Handle) -> Topology {
+        let one = |target| {
+            let link = Supervised::new(target, (0..SHARDS).collect(), Arc::clone(shared));
+            Topology::One(CachedConnection::start(link, runtime))
+        };
+        match servers.clone() {
+            RedisServers::Single { server, .. } => one(Target::Server(server)),
+            RedisServers::Sentinel { sentinels, master_name, login } => {
+                one(Target::Master { sentinels, master_name, login })
+            }
+            RedisServers::Cluster(nodes) => {
+                Topology::Cluster(Cluster::start(nodes, Arc::clone(shared), runtime))
+            }
+        }
+    }
+
+    /// Has a command carried out by whoever keeps the shard, within `store.redis.operation_timeout`. It is sent a second time where its answer
+    /// was lost, so twice must be no different from once.
+    pub(super) async fn query<T: FromRedisValue>(
+        &self,
+        timeouts: RedisTimeouts,
+        shard: Shard,
+        command: &Cmd,
+    ) -> Result<T, RedisError> {
+        let RedisTimeouts { command: command_timeout, operation, .. } = timeouts;
+        let deadline = Instant::now() + operation;
+        let (mut retried, mut redirections) = (false, 0);
+        let mut redirected: Option<Arc<Supervised>> = None;
+        loop {
+            // A command begun later could not be waited for.
+            let begun = deadline - command_timeout;
+            let (link, asking) = match (redirected.take(), self) {
+                (Some(link), _) => (link, true),
+                (None, Topology::One(kept)) => (Arc::clone(kept.link()), false),
+                (None, Topology::Cluster(cluster)) => (cluster.link(shard, begun).await?, false),
+            };
+            let up = link.up(begun).await.map_err(RedisError::Lost)?;
+            let answer = match asking {
+                true => up.connection.query_asking(command).await,
+                false => up.connection.query(command).await,
+            };
+            let error = match answer {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            redirections += usize::from(matches!(error, RedisError::Moved(_) | RedisError::Ask(_)));
+            if redirections > REDIRECTIONS {
+                return Err(error);
+            }
+            match (error, self) {
+                (RedisError::Lost(why), _) => {
+                    link.mark_failed(&up, &why);
+                    self.mark_suspect();
+                    if retried {
+                        return Err(RedisError::Lost(why));
+                    }
+                    retried = true;
+                }
+                (RedisError::Moved(there), Topology::Cluster(cluster)) => cluster.moved(shard, there),
+                (RedisError::Ask(there), Topology::Cluster(cluster)) => {
+                    redirected = Some(cluster.link_to(&there))
+                }
+                (RedisError::TryAgain, Topology::Cluster(_)) => sleep(RETRY_DELAY).await,
+                (RedisError::Moved(_) | RedisError::Ask(_), Topology::One(_)) => {
+                    return Err(RedisError::Refused(
+                        "it is a node of a cluster; list its nodes in store.redis.cluster".to_owned(),
+                    ));
+                }
+                (error, _) => {
+                    self.mark_suspect();
+                    return Err(error);
+                }
+            }
+            if Instant::now() + command_timeout > deadline {
+                return Err(RedisError::Lost(format!("no answer within {} ms", operation.as_millis())));
+            }
+        }
+    }
+
+    /// Something went wrong: a cluster may have changed its shape.
+    fn mark_suspect(&self) {
+        if let Topology::Cluster(cluster) = self {
+            cluster.mark_suspect();
+        }
+    }
+
+    /// Every master.
+    pub(super) fn links(&self) -> Vec<Arc<Supervised>> {
+        match self {
+            Topology::One(kept) => vec![Arc::clone(kept.link())],
+            Topology::Cluster(cluster) => cluster.links(),
+        }
+    }
+
+    /// Since when all shards are in reach, or why one is not.
+    pub(super) fn health(&self) -> Result<Instant, String> {
+        match self {
+            Topology::One(kept) => kept.link().health(),
+            Topology::Cluster(cluster) => cluster.health(),
+        }
+    }
+}

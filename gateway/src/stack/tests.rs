@@ -1,0 +1,221 @@
+//! The stack called in-process: what reaches the upstream, and what is answered, without a socket.
+
+use std::cell::RefCell;
+use std::future::{Ready, ready};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::StatusCode;
+use http_body_util::BodyExt;
+use tower::{Service, ServiceExt};
+
+use super::request_stack;
+use crate::client_addr::ClientAddr;
+use crate::config::test_support::settings;
+use crate::http1::HeadLimits;
+use crate::proxy::upstream_request::UpstreamRequest;
+use crate::rejection::Rejection;
+use crate::request::{Authorized, Incoming};
+use crate::request_body::RequestBody;
+use crate::response::{self, Response};
+use crate::runtime::Worker;
+use crate::server::prepare;
+use crate::services::endpoints::EndpointService;
+use crate::services::proxy::outgoing_request;
+use crate::services::target::TargetService;
+use crate::sessions::{SessionId, TokenId};
+use crate::stream_state::StreamState;
+use crate::tokens::{TokenRequest, TokenType};
+
+const NOW: u64 = 1_800_000_000;
+const ROUTES: &str = r#"
+[cors]
+allowed_origins = ["https://page.example"]
+[upstreams.app]
+urls = ["http://127.0.0.1:9"]
+[[routes]]
+path = "/"
+upstream = "app"
+[[routes]]
+path = "/public"
+upstream = "app"
+access = "public"
+[[routes]]
+path = "/admin"
+upstream = "app"
+roles = ["admin"]
+[[routes]]
+path = "/panic"
+access = "public"
+upstream = "app"
+[[routes]]
+path = "/edited"
+upstream = "app"
+access = "public"
+response_headers = { set = { X-Host = "{host}" } }
+"#;
+
+/// An upstream that captures what it would get.
+#[derive(Clone, Default)]
+struct CapturedUpstream(Rc<RefCell<Vec<String>>>);
+
+impl Service<Authorized> for CapturedUpstream {
+    type Response = Response;
+    type Error = Rejection;
+    type Future = Ready<Result<Response, Rejection>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Authorized) -> Self::Future {
+        assert_ne!(request.route().path(), "/panic", "injected");
+        ready(outgoing_request(&request, None).map(|request| {
+            if let UpstreamRequest::Http1(head) = request {
+                self.0.borrow_mut().push(String::from_utf8_lossy(&head).into_owned());
+            }
+            response::empty(StatusCode::OK)
+        }))
+    }
+}
+
+/// One worker at a fixed time.
+struct Fixture {
+    worker: Rc<Worker>,
+    upstream: CapturedUpstream,
+}
+
+struct Answer {
+    status: u16,
+    headers: http::HeaderMap,
+    code: Option<String>,
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        let secret = "[tokens]\nalgorithm = \"HS256\"\nissuer = \"http://gw.test\"\naudience = \"a\"\n\
+                      secret = \"quite long, quite secret, 7f3a9c15e0\"\n[store]\nkind = \"memory\"\n";
+        let users = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/users.toml");
+        let settings = settings(format!("{secret}[users]\nfile = {users:?}\n{ROUTES}"));
+        // It has a runtime of its own for a moment, which cannot be within that of a test.
+        let gateway = std::thread::spawn(move || prepare(settings).unwrap()).join().unwrap();
+        let gateway = Arc::new(gateway);
+        let worker = Rc::new(Worker::new(gateway, 0).at(NOW * 1000));
+        Fixture { worker, upstream: CapturedUpstream::default() }
+    }
+
+    fn token(&self, roles: &[&str], expires_at: u64) -> String {
+        let roles: Vec<String> = roles.iter().map(|role| (*role).to_owned()).collect();
+        let token = self.worker.state().config.issuer.issue(TokenRequest {
+            token_type: TokenType::Access,
+            jti: &TokenId::random().to_string(),
+            sid: &SessionId::random().to_string(),
+            subject: "1",
+            username: "alice",
+            roles: &roles,
+            further: &serde_json::Map::new(),
+            issued_at: NOW.min(expires_at - 60),
+            expires_at,
+            session_expires_at: NOW + 600,
+        });
+        token.unwrap()
+    }
+
+    async fn ask(&self, head: &str) -> Answer {
+        let target = TargetService::new(self.upstream.clone());
+        let stack = request_stack(Rc::clone(&self.worker), EndpointService, target);
+        let mut parsed = self.worker.take_head();
+        parsed.parse(head.as_bytes(), &HeadLimits::default()).unwrap().unwrap();
+        let incoming = Incoming {
+            head: parsed,
+            refused: None,
+            body: RequestBody::default(),
+            client: Rc::new(ClientAddr::new(([192, 0, 2, 7], 1).into(), &[], false)),
+            stream: StreamState::of_http1_connection(),
+        };
+        let (parts, body) = stack.oneshot(incoming).await.unwrap().into_parts();
+        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let problem: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+        let code = problem.and_then(|problem| problem["code"].as_str().map(str::to_owned));
+        Answer { status: parts.status.as_u16(), headers: parts.headers, code }
+    }
+}
+
+fn get(path: &str, fields: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: gw.test\r\n{fields}\r\n")
+}
+
+#[tokio::test]
+async fn each_layer_refuses_with_its_own_code_and_nothing_refused_reaches_the_upstream() {
+    let fixture = Fixture::new();
+    let expired = format!("Authorization: Bearer {}\r\n", fixture.token(&[], NOW - 10));
+    let user = format!("Authorization: Bearer {}\r\n", fixture.token(&["user"], NOW + 60));
+    for (head, status, code) in [
+        (get("/a/../b", ""), 400, "ambiguous_target"),
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400, "bad_request"),
+        ("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 405, "method_not_allowed"),
+        ("LOCK /public HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 405, "method_not_allowed"),
+        (get("/login", ""), 405, "method_not_allowed"),
+        (get("/", ""), 401, "missing_token"),
+        (get("/", "Authorization: Bearer x.y.z\r\n"), 401, "invalid_token"),
+        (get("/", &expired), 401, "token_expired"),
+        (get("/admin", &user), 403, "insufficient_scope"),
+        (get("/panic", ""), 500, "internal"),
+    ] {
+        let answer = fixture.ask(&head).await;
+        assert_eq!((answer.status, answer.code.as_deref()), (status, Some(code)), "{head}");
+        assert!(answer.headers.contains_key("x-request-id"), "{head}");
+    }
+    assert!(fixture.upstream.0.borrow().is_empty());
+}
+
+#[tokio::test]
+async fn what_reaches_the_upstream_is_cleaned_and_carries_the_verified_identity() {
+    let fixture = Fixture::new();
+    let token = fixture.token(&["user"], NOW + 60);
+    let fields = format!(
+        "Authorization: Bearer {token}\r\nX-Auth-User: root\r\nx_auth_user: root\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\
+         X-Forwarded-For: 10.0.0.1\r\nAccept: */*\r\n"
+    );
+    assert_eq!(fixture.ask(&get("/app?q=%2e", &fields)).await.status, 200);
+    let head = fixture.upstream.0.borrow_mut().pop().unwrap();
+    assert!(head.starts_with("GET /app?q=%2e HTTP/1.1\r\nHost: gw.test\r\nAccept: */*\r\n"), "{head}");
+    assert!(head.contains("\r\nX-Auth-User: alice\r\n"), "{head}");
+    assert!(head.contains("\r\nX-Forwarded-For: 192.0.2.7\r\n"), "{head}");
+    for gone in ["root", "X-Hop", "Authorization", "10.0.0.1"] {
+        assert!(!head.contains(gone), "{gone} in {head}");
+    }
+}
+
+#[tokio::test]
+async fn cross_origin_fields_decorate_responses_and_refusals_alike() {
+    let fixture = Fixture::new();
+    let origin = "Origin: https://page.example\r\n";
+    for (path, status) in [("/public", 200), ("/", 401), ("/panic", 500)] {
+        let answer = fixture.ask(&get(path, origin)).await;
+        assert_eq!(answer.status, status);
+        let allowed = answer.headers.get("access-control-allow-origin");
+        assert_eq!(allowed.unwrap(), "https://page.example", "{path}");
+    }
+    let stranger = fixture.ask(&get("/public", "Origin: https://evil.example\r\n")).await;
+    assert!(!stranger.headers.contains_key("access-control-allow-origin"));
+    let preflight = "OPTIONS /admin HTTP/1.1\r\nHost: a\r\nOrigin: https://page.example\r\n\
+                     Access-Control-Request-Method: GET\r\n\r\n";
+    assert_eq!(fixture.ask(preflight).await.status, 204, "a preflight needs no token");
+}
+
+#[tokio::test]
+async fn a_routes_edits_apply_to_its_responses() {
+    let fixture = Fixture::new();
+    let answer = fixture.ask(&get("/edited", "")).await;
+    assert_eq!(answer.headers.get("x-host").unwrap(), "gw.test");
+}
+
+#[tokio::test]
+async fn a_request_of_http_1_0_may_come_without_a_host() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.ask("GET /public HTTP/1.0\r\n\r\n").await.status, 200);
+    let head = fixture.upstream.0.borrow_mut().pop().unwrap();
+    assert!(head.contains("\r\nHost: 127.0.0.1:9\r\n") && !head.contains("X-Forwarded-Host"), "{head}");
+}

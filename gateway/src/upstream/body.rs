@@ -1,0 +1,91 @@
+//! A response body on its way from an upstream to the client, whatever it came over.
+
+use std::sync::LazyLock;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::http1_body::Http1Body;
+use super::http2_body::Http2Body;
+use crate::http1::ResponseHead;
+use crate::request_body::BodyError;
+use crate::response::AbortedBody;
+use crate::telemetry::AbortReason;
+
+/// The body of a response, still on its connection.
+#[derive(Debug)]
+pub(crate) enum UpstreamBody {
+    Http1(Box<Http1Body>),
+    Http2(Box<Http2Body>),
+}
+
+impl UpstreamBody {
+    /// The head that came before this body; only before the first piece was taken.
+    pub(crate) fn head(&self) -> &ResponseHead {
+        match self {
+            UpstreamBody::Http1(body) => body.head(),
+            UpstreamBody::Http2(body) => body.head(),
+        }
+    }
+
+    /// All of it, if all of it has arrived together with the head; its connection is free then.
+    pub(crate) fn take_complete(&mut self) -> Option<Bytes> {
+        match self {
+            UpstreamBody::Http1(body) => body.take_complete(),
+            UpstreamBody::Http2(_) => None,
+        }
+    }
+
+    /// Gives back the connection of a response without a body.
+    pub(crate) fn finish(&mut self) {
+        if let UpstreamBody::Http1(body) = self {
+            body.finish();
+        }
+    }
+
+    /// The next frame: data, or the trailers, which only HTTP/2 passes on.
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AbortedBody>>> {
+        match self {
+            UpstreamBody::Http1(body) => {
+                body.poll_piece(cx).map(|piece| piece.map(|piece| piece.map(Frame::data).map_err(aborted)))
+            }
+            UpstreamBody::Http2(body) => {
+                body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(aborted)))
+            }
+        }
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        match self {
+            UpstreamBody::Http1(body) => body.is_end_stream(),
+            UpstreamBody::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        match self {
+            UpstreamBody::Http1(body) => body.size_hint(),
+            UpstreamBody::Http2(body) => body.size_hint(),
+        }
+    }
+}
+
+fn aborted(error: BodyError) -> AbortedBody {
+    tracing::debug!(%error, "an upstream's response was cut short");
+    let reason = match error {
+        BodyError::TimedOut => AbortReason::UpstreamTimeout,
+        BodyError::Malformed => AbortReason::UpstreamMalformed,
+        _ => AbortReason::UpstreamClosed,
+    };
+    AbortedBody { reason }
+}
+
+/// What is said of a head that was given back with its connection.
+pub(super) fn no_head() -> &'static ResponseHead {
+    static EMPTY: LazyLock<ResponseHead> = LazyLock::new(ResponseHead::default);
+    &EMPTY
+}

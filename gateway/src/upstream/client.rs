@@ -1,0 +1,168 @@
+//! Sending a request to an upstream: which server, over what, and whether it is tried again. One loop for HTTP/1.1 and HTTP/2.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+use http::Method;
+use tokio::time::Instant;
+
+use super::body::UpstreamBody;
+use super::pool::{ReusePolicy, Server, UpstreamPool};
+use super::{http1, http2};
+use crate::config::{Patience, UpstreamProtocol};
+use crate::http1::BodyFraming;
+use crate::proxy::upstream_request::UpstreamRequest;
+use crate::request_body::{BodyError, RequestBody};
+
+/// A request that is ready to be sent.
+#[derive(Debug)]
+pub(crate) struct OutgoingRequest<'r> {
+    pub(crate) head: &'r UpstreamRequest,
+    pub(crate) method: &'r Method,
+    /// Now, as exactly as deadlines need it.
+    pub(crate) now: Instant,
+    /// How long it may take, and how often it is tried.
+    pub(crate) timeouts: &'r Patience,
+    /// Whether it asks to leave HTTP, so that 101 is a response.
+    pub(crate) upgrade: bool,
+}
+
+/// A response whose body is still on its way.
+#[derive(Debug)]
+pub(crate) struct UpstreamResponse {
+    pub(crate) framing: BodyFraming,
+    pub(crate) body: UpstreamBody,
+}
+
+/// Why there is no response.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    #[error("no server is healthy")]
+    NoServer,
+    #[error("all connections are taken")]
+    Full,
+    #[error("no response in time")]
+    Timeout,
+    #[error("the connection broke before the response: {0}")]
+    Broken(io::Error),
+    #[error("{0}")]
+    BadResponse(std::borrow::Cow<'static, str>),
+    #[error("the request body: {0}")]
+    Body(BodyError),
+}
+
+/// What one try on one connection came to, where it was not a response.
+#[derive(Debug)]
+pub(super) struct AttemptError {
+    pub(super) error: SendError,
+    pub(super) processed: Processed,
+    /// Whether the connection had carried requests before: that it is dead then says nothing about the server.
+    pub(super) reused: bool,
+    /// Whether the whole connection is gone, not this exchange alone.
+    pub(super) connection_lost: bool,
+}
+
+/// What the server may have done with a request that it did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Processed {
+    /// Nothing: it was not reached, or has said so (RFC 9113 section 8.7).
+    No,
+    Maybe,
+}
+
+impl AttemptError {
+    /// A server that could not be reached.
+    pub(super) fn unreachable(error: SendError) -> AttemptError {
+        AttemptError { error, processed: Processed::No, reused: false, connection_lost: true }
+    }
+
+    /// A failure that ends the matter, whatever the request.
+    pub(super) fn final_error(error: SendError) -> AttemptError {
+        AttemptError { error, processed: Processed::Maybe, reused: false, connection_lost: false }
+    }
+}
+
+/// Sends a request and waits for the response's head.
+///
+/// It is sent again only where that cannot do twice what was asked once (RFC 9110 section 9.2.2): to the same server where a
+/// connection in use turns out to be dead, to another where the server cannot be reached or says that it did not process the
+/// request or, if the request is idempotent, drops it. A body is sent once.
+pub(crate) async fn send(
+    pool: &Rc<UpstreamPool>,
+    request: &OutgoingRequest<'_>,
+    body: RequestBody,
+) -> Result<UpstreamResponse, SendError> {
+    pool.budget.earn(pool.settings().retry_budget);
+    let bodiless = body.framing() == BodyFraming::Empty;
+    let repeatable = bodiless && request.method.is_idempotent();
+    let policy = if repeatable { ReusePolicy::Any } else { ReusePolicy::KnownIdle };
+    let mut body = Some(body);
+    let mut tried: Vec<Rc<Server>> = Vec::new();
+    let (mut reconnect, mut reconnected) = (None, false);
+    let mut failure = SendError::NoServer;
+    loop {
+        let (server, policy) = match reconnect.take() {
+            Some(server) => (server, ReusePolicy::New),
+            None => (next_server(pool, request, &tried, &mut failure)?, policy),
+        };
+        let attempt = match pool.settings().protocol {
+            UpstreamProtocol::Http1 => http1::attempt(pool, &server, policy, request, &mut body).await,
+            // Boxed, for most upstreams speak HTTP/1.1.
+            UpstreamProtocol::Http2 => {
+                Box::pin(http2::attempt(pool, &server, policy, request, &mut body)).await
+            }
+        };
+        let AttemptError { error, processed, reused, connection_lost } = match attempt {
+            Ok(response) => {
+                server.endpoint.record_success();
+                return Ok(response);
+            }
+            Err(failed) => failed,
+        };
+        let was_sent = body.is_none();
+        // A server that ends a connection in order, before it looks at a request, is well.
+        let ended_in_order = processed == Processed::No && !matches!(error, SendError::Connect(_));
+        if connection_lost && !reused && !ended_in_order {
+            pool.failed(&server);
+        }
+        let may_repeat = match processed {
+            // A body that was begun is gone.
+            Processed::No => bodiless || !was_sent,
+            Processed::Maybe => repeatable && matches!(error, SendError::Broken(_)),
+        };
+        if !may_repeat {
+            return Err(error);
+        }
+        if bodiless {
+            body = Some(RequestBody::default());
+        }
+        if connection_lost && (reused || ended_in_order) && !reconnected {
+            reconnected = true;
+            reconnect = Some(server);
+        } else {
+            tried.push(server);
+        }
+        failure = error;
+    }
+}
+
+/// The server of the next try; the failure of the last one where there is none, or no retry left.
+pub(super) fn next_server(
+    pool: &UpstreamPool,
+    request: &OutgoingRequest<'_>,
+    tried: &[Rc<Server>],
+    failure: &mut SendError,
+) -> Result<Rc<Server>, SendError> {
+    let mut last = || std::mem::replace(failure, SendError::NoServer);
+    let Some(server) = pool.choose(tried) else { return Err(last()) };
+    if !tried.is_empty() {
+        if tried.len() > request.timeouts.retries as usize || !pool.budget.spend() {
+            return Err(last());
+        }
+        pool.upstream().counts.retries.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(server)
+}

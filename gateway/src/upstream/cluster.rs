@@ -1,0 +1,254 @@
+//! What all workers weight of an upstream: which servers it has, and how they do.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+use crate::config::{self, FilesSeen, UpstreamProtocol, UpstreamUrl};
+use crate::telemetry::UpstreamState;
+use crate::tls::client_config;
+use crate::upstream::outlier_ejection::{Address, Endpoint, HealthStatus, Millis};
+
+/// How long a start may wait for names to be looked up. Later ones are found while requests are served.
+const INITIAL_RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// An upstream of the configuration.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    name: String,
+    pub(crate) settings: config::Upstream,
+    pub(crate) tls: Option<UpstreamTls>,
+    /// The files that `tls` was made of, before they were read.
+    tls_files: FilesSeen,
+    endpoints: Mutex<Vec<Arc<Endpoint>>>,
+    /// Changes with the endpoints.
+    version: AtomicU64,
+    pub(crate) counts: UpstreamCounters,
+    /// When its names are to be looked up next, and whether somebody is at it.
+    pub(crate) resolve_at: AtomicU64,
+    pub(crate) resolving: AtomicBool,
+}
+
+/// How TLS is spoken to the servers of an upstream.
+pub(crate) struct UpstreamTls {
+    pub(crate) connector: TlsConnector,
+    /// By the place of the URL.
+    pub(crate) names: Vec<Option<ServerName<'static>>>,
+}
+
+impl std::fmt::Debug for UpstreamTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "UpstreamTls({:?})", self.names)
+    }
+}
+
+/// What happens too seldom to be counted by each worker for itself.
+#[derive(Debug, Default)]
+pub(crate) struct UpstreamCounters {
+    pub(crate) ejections: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    pub(crate) checks_passed: AtomicU64,
+    pub(crate) checks_failed: AtomicU64,
+}
+
+/// Why an upstream cannot be used as it is configured.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot use TLS to the upstream `{name}`: {why}; check tls_ca_file, tls_client_certificate_file and tls_client_key_file in [upstreams.{name}]"
+)]
+pub struct UpstreamError {
+    name: String,
+    why: String,
+}
+
+impl Upstream {
+    /// Prepares an upstream and looks its names up.
+    pub(crate) fn new(name: &str, settings: config::Upstream) -> Result<Upstream, UpstreamError> {
+        let failed = |why: String| UpstreamError { name: name.to_owned(), why };
+        let upstream = Upstream {
+            name: name.to_owned(),
+            tls_files: tls_files(&settings),
+            tls: tls_to(&settings).map_err(failed)?,
+            endpoints: Mutex::default(),
+            version: AtomicU64::new(1),
+            counts: UpstreamCounters::default(),
+            resolve_at: AtomicU64::new(0),
+            resolving: AtomicBool::new(false),
+            settings,
+        };
+        upstream.update(&resolve_at_start(&upstream.settings), 0);
+        Ok(upstream)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn settings(&self) -> &config::Upstream {
+        &self.settings
+    }
+
+    /// Whether one that was prepared for these settings now would be the same.
+    pub(crate) fn is_still(&self, settings: &config::Upstream) -> bool {
+        self.settings == *settings && self.tls_files == self.tls_files.again()
+    }
+
+    /// Where it is, for people.
+    pub(crate) fn addresses(&self) -> String {
+        self.settings.urls.iter().map(UpstreamUrl::to_string).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Which edition of the endpoints is in force.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.lock().clone()
+    }
+
+    /// Whether any of its servers has a name that may come to mean something else.
+    pub(crate) fn has_names(&self) -> bool {
+        self.settings.urls.iter().any(|url| name_of(url).is_some())
+    }
+
+    /// Takes over what was found of each URL. One of which nothing was found keeps the servers that it had.
+    pub(crate) fn update(&self, found: &HashMap<usize, Vec<Address>>, now: Millis) {
+        let mut endpoints = self.lock();
+        let mut updated: Vec<Arc<Endpoint>> = Vec::new();
+        for url in 0..self.settings.urls.len() {
+            let known = endpoints.iter().filter(|endpoint| endpoint.url == url);
+            match found.get(&url) {
+                None => updated.extend(known.map(Arc::clone)),
+                Some(addresses) => {
+                    let known: Vec<_> = known.collect();
+                    for address in addresses {
+                        let same = known.iter().find(|endpoint| endpoint.address == *address);
+                        updated.push(match same {
+                            Some(endpoint) => Arc::clone(endpoint),
+                            None => Arc::new(Endpoint::new(address.clone(), url, now)),
+                        });
+                    }
+                }
+            }
+        }
+        let is_same = updated.len() == endpoints.len()
+            && updated.iter().zip(endpoints.iter()).all(|(a, b)| Arc::ptr_eq(a, b));
+        if !is_same {
+            if now > 0 {
+                let servers: Vec<String> = updated.iter().map(|e| e.address.to_string()).collect();
+                tracing::info!(upstream = self.name, ?servers, "the servers of an upstream have changed");
+            }
+            *endpoints = updated;
+            self.version.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// What is to be told of it.
+    pub(crate) fn state(&self) -> UpstreamState {
+        let (now, endpoints) = (millis(), self.lock());
+        let of = |standing| endpoints.iter().filter(|endpoint| endpoint.health(now) == standing).count();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        UpstreamState {
+            name: self.name.clone(),
+            serving: of(HealthStatus::WorkerState),
+            ejected: of(HealthStatus::Ejected),
+            unhealthy: of(HealthStatus::Unhealthy),
+            ejections: count(&self.counts.ejections),
+            retries: count(&self.counts.retries),
+            checks_passed: count(&self.counts.checks_passed),
+            checks_failed: count(&self.counts.checks_failed),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Endpoint>>> {
+        // It is replaced whole.
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Now, on a clock that only goes forward.
+pub(crate) fn millis() -> Millis {
+    static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+    // Never 0, which stands for the time before the start.
+    BEGINNING.elapsed().as_millis() as u64 + 1
+}
+
+fn tls_files(settings: &config::Upstream) -> FilesSeen {
+    let of_client = settings.tls.client.iter().flat_map(|(certificate, key)| [certificate, key]);
+    FilesSeen::look(settings.tls.ca_file.iter().chain(of_client).cloned())
+}
+
+fn tls_to(settings: &config::Upstream) -> Result<Option<UpstreamTls>, String> {
+    let name = |url: &UpstreamUrl| match url {
+        UpstreamUrl::Tcp { secure: true, host, .. } => {
+            let name = settings.tls.server_name.as_ref().unwrap_or(host);
+            ServerName::try_from(name.clone()).map(Some).map_err(|e| format!("{name}: {e}"))
+        }
+        _ => Ok(None),
+    };
+    let names = settings.urls.iter().map(name).collect::<Result<Vec<_>, String>>()?;
+    if names.iter().all(Option::is_none) {
+        return Ok(None);
+    }
+    let mut config = client_config(settings.tls.ca_file.as_ref(), settings.tls.client.as_ref())?;
+    config.alpn_protocols = match settings.protocol {
+        UpstreamProtocol::Http1 => vec![b"http/1.1".to_vec()],
+        UpstreamProtocol::Http2 => vec![b"h2".to_vec()],
+    };
+    Ok(Some(UpstreamTls { connector: TlsConnector::from(Arc::new(config)), names }))
+}
+
+/// The name of a URL that has one.
+pub(crate) fn name_of(url: &UpstreamUrl) -> Option<(&str, u16)> {
+    match url {
+        UpstreamUrl::Tcp { host, port, .. } if host.parse::<IpAddr>().is_err() => Some((host, *port)),
+        _ => None,
+    }
+}
+
+/// Of all addresses of a name those of IPv4, or else those of IPv6: a server with both is one server.
+pub(crate) fn of_one_family(addresses: impl Iterator<Item = SocketAddr>) -> Vec<Address> {
+    let mut all: Vec<SocketAddr> = addresses.collect();
+    all.sort_unstable();
+    all.dedup();
+    if all.iter().any(SocketAddr::is_ipv4) {
+        all.retain(SocketAddr::is_ipv4);
+    }
+    all.into_iter().map(Address::Tcp).collect()
+}
+
+/// The addresses of all URLs, as far as they can be found soon.
+fn resolve_at_start(settings: &config::Upstream) -> HashMap<usize, Vec<Address>> {
+    let mut found = HashMap::new();
+    let (answers, heard) = mpsc::channel();
+    for (place, url) in settings.urls.iter().enumerate() {
+        match (url, name_of(url)) {
+            (UpstreamUrl::Unix(path), _) => drop(found.insert(place, vec![Address::Unix(path.clone())])),
+            (_, Some((name, port))) => {
+                let (name, answers) = (name.to_owned(), answers.clone());
+                // One that hangs is left behind; the name is looked up again later.
+                std::thread::spawn(move || {
+                    if let Ok(addresses) = (name.as_str(), port).to_socket_addrs() {
+                        drop(answers.send((place, of_one_family(addresses))));
+                    }
+                });
+            }
+            (UpstreamUrl::Tcp { host, port, .. }, None) => {
+                let addresses = host.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, *port)).into_iter();
+                found.insert(place, of_one_family(addresses));
+            }
+        }
+    }
+    drop(answers);
+    let end = Instant::now() + INITIAL_RESOLVE_TIMEOUT;
+    while let Ok((place, addresses)) = heard.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        found.insert(place, addresses);
+    }
+    found
+}

@@ -1,0 +1,42 @@
+//! Looking the names of upstreams up anew while requests are served.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::lookup_host;
+use tokio::task::spawn_local;
+
+use super::cluster::{Upstream, millis, name_of, of_one_family};
+
+/// A name of which nothing is known is looked up again so soon.
+const RESOLVE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Looks the names of an upstream up, unless somebody is at it. A failure changes nothing.
+pub(super) fn resolve(upstream: &Arc<Upstream>) {
+    if upstream.resolving.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let upstream = Arc::clone(upstream);
+    spawn_local(async move {
+        let mut found = HashMap::new();
+        for (place, url) in upstream.settings.urls.iter().enumerate() {
+            let Some(name) = name_of(url) else { continue };
+            match lookup_host(name).await {
+                Ok(addresses) => drop(found.insert(place, of_one_family(addresses))),
+                Err(error) => {
+                    tracing::warn!(upstream = upstream.name(), name = name.0, %error, "a name cannot be looked up; the servers that were known stay");
+                }
+            }
+        }
+        let now = millis();
+        upstream.update(&found, now);
+        let wait = match upstream.endpoints().is_empty() {
+            true => RESOLVE_RETRY_INTERVAL.min(upstream.settings.resolve_interval),
+            false => upstream.settings.resolve_interval,
+        };
+        upstream.resolve_at.store(now + wait.as_millis() as u64, Ordering::Relaxed);
+        upstream.resolving.store(false, Ordering::Relaxed);
+    });
+}

@@ -1,0 +1,153 @@
+//! Active health checks: servers are asked at an interval, over HTTP/1.1, HTTP/2 or gRPC's health protocol, and get no requests
+//! while they are unhealthy.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST, TE, USER_AGENT};
+use http::uri::Scheme;
+use http::{HeaderValue, Method, Request, Response, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn;
+use hyper::rt::{Read, Write};
+use hyper_util::rt::TokioIo;
+use tokio::task::spawn_local;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::cluster::{Upstream, millis};
+use super::connection::{Transport, connect};
+use super::dns::resolve;
+use super::http2::LocalExecutor;
+use super::outlier_ejection::Endpoint;
+use crate::config::{HealthCheck, UpstreamProtocol, UpstreamUrl};
+
+/// How finely the times of look-ups and checks are kept.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Resolves the names and probes the servers of the upstreams in force, for good.
+pub(crate) async fn run_background_tasks(upstreams: impl Fn() -> Vec<Arc<Upstream>>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // When each server is asked next; those that are gone drop out.
+    let mut asked_at: HashMap<*const Endpoint, u64> = HashMap::new();
+    loop {
+        ticks.tick().await;
+        let now = millis();
+        let mut still_asked = HashMap::new();
+        for upstream in upstreams() {
+            if upstream.has_names() && now >= upstream.resolve_at.load(Ordering::Relaxed) {
+                resolve(&upstream);
+            }
+            let Some(check) = &upstream.settings.health else { continue };
+            for endpoint in upstream.endpoints() {
+                let key = Arc::as_ptr(&endpoint);
+                let due = asked_at.get(&key).copied().unwrap_or(now);
+                let next = if now >= due { now + check.interval.as_millis() as u64 } else { due };
+                still_asked.insert(key, next);
+                if now >= due {
+                    spawn_local(probe(Arc::clone(&upstream), endpoint, check.clone()));
+                }
+            }
+        }
+        asked_at = still_asked;
+    }
+}
+
+/// Asks a server whether it is healthy.
+async fn probe(upstream: Arc<Upstream>, endpoint: Arc<Endpoint>, check: HealthCheck) {
+    let answer = timeout(check.timeout, status_of(&upstream, &endpoint, &check)).await;
+    let healthy = matches!(answer, Ok(Ok(200..=399)));
+    let counter = if healthy { &upstream.counts.checks_passed } else { &upstream.counts.checks_failed };
+    counter.fetch_add(1, Ordering::Relaxed);
+    endpoint.record_probe(healthy, millis(), &check);
+}
+
+/// The status that a server answers with, over a connection of its own.
+async fn status_of(upstream: &Upstream, endpoint: &Endpoint, check: &HealthCheck) -> io::Result<u16> {
+    let url = &upstream.settings.urls[endpoint.url];
+    match connect(upstream, endpoint).await? {
+        Transport::Tcp(tcp) => ask(TokioIo::new(tcp), upstream.settings.protocol, url, check).await,
+        Transport::Unix(unix) => ask(TokioIo::new(unix), upstream.settings.protocol, url, check).await,
+        Transport::Tls(tls) => ask(TokioIo::new(*tls), upstream.settings.protocol, url, check).await,
+    }
+}
+
+async fn ask<T>(io: T, protocol: UpstreamProtocol, url: &UpstreamUrl, check: &HealthCheck) -> io::Result<u16>
+where
+    T: Read + Write + Unpin + 'static,
+{
+    let request = health_request(protocol, url, &check.path).map_err(io::Error::other)?;
+    let response = match protocol {
+        UpstreamProtocol::Http1 => {
+            let (mut sender, connection) = conn::http1::handshake(io).await.map_err(io::Error::other)?;
+            spawn_local(connection);
+            sender.send_request(request).await
+        }
+        UpstreamProtocol::Http2 => {
+            let handshake = conn::http2::handshake(LocalExecutor, io).await;
+            let (mut sender, connection) = handshake.map_err(io::Error::other)?;
+            spawn_local(connection);
+            sender.send_request(request).await
+        }
+    };
+    let response = response.map_err(io::Error::other)?;
+    match is_grpc(protocol, &check.path) {
+        true => grpc_status(response).await,
+        false => Ok(response.status().as_u16()),
+    }
+}
+
+/// The method of gRPC's health protocol: `grpc.health.v1.Health/Check`, as the path of a check of an HTTP/2 upstream.
+const GRPC_HEALTH_PATH: &str = "/grpc.health.v1.Health/Check";
+/// A `HealthCheckResponse` is a few bytes; more is none.
+const MAX_GRPC_RESPONSE: usize = 1024;
+
+fn is_grpc(protocol: UpstreamProtocol, path: &str) -> bool {
+    protocol == UpstreamProtocol::Http2 && path == GRPC_HEALTH_PATH
+}
+
+fn health_request(
+    protocol: UpstreamProtocol,
+    url: &UpstreamUrl,
+    path: &str,
+) -> Result<Request<Full<Bytes>>, http::Error> {
+    let grpc = is_grpc(protocol, path);
+    // An empty HealthCheckRequest asks about the whole server: a frame of length 0, not compressed.
+    let body = if grpc { Full::new(Bytes::from_static(&[0; 5])) } else { Full::default() };
+    let mut request = Request::new(body);
+    *request.method_mut() = if grpc { Method::POST } else { Method::GET };
+    let authority = url.authority();
+    match protocol {
+        UpstreamProtocol::Http1 => {
+            *request.uri_mut() = Uri::builder().path_and_query(path).build()?;
+            request.headers_mut().insert(HOST, HeaderValue::from_str(&authority)?);
+        }
+        UpstreamProtocol::Http2 => {
+            let secure = matches!(url, UpstreamUrl::Tcp { secure: true, .. });
+            let scheme = if secure { Scheme::HTTPS } else { Scheme::HTTP };
+            *request.uri_mut() =
+                Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build()?;
+        }
+    }
+    let headers = request.headers_mut();
+    headers.insert(USER_AGENT, HeaderValue::from_static("auth-gateway-health"));
+    if grpc {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    Ok(request)
+}
+
+/// 200 for a server that says SERVING (`status` = 1, field 1 of the message), 503 for any other answer.
+async fn grpc_status(response: Response<Incoming>) -> io::Result<u16> {
+    let body =
+        Limited::new(response.into_body(), MAX_GRPC_RESPONSE).collect().await.map_err(io::Error::other)?;
+    let ok = body.trailers().and_then(|trailers| trailers.get("grpc-status")).is_some_and(|s| s == "0");
+    let serving = body.to_bytes().get(5..) == Some(&[0x08, 0x01]);
+    Ok(if ok && serving { 200 } else { 503 })
+}

@@ -1,0 +1,117 @@
+//! A response body on a connection of HTTP/1.1.
+
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::SizeHint;
+use tokio::time::Instant;
+
+use super::pool::{Lease, UpstreamPool};
+use super::request_body_forwarder::Forwarding;
+use crate::http1::{BodyReader, ResponseHead};
+use crate::request_body::BodyError;
+
+/// The body of a response, still on its connection. At its end the connection goes back to the pool; dropped before
+/// that, the connection is closed.
+#[derive(Debug)]
+pub(crate) struct Http1Body {
+    pub(super) pool: Rc<UpstreamPool>,
+    /// None once it was given back.
+    pub(super) lease: Option<Lease>,
+    pub(super) reader: BodyReader,
+    /// The request body, where the upstream answers before it has all of it.
+    pub(super) forwarding: Option<Forwarding>,
+    /// Whether the connection may carry another request.
+    pub(super) reusable: bool,
+    /// How long it may rest.
+    pub(super) timeout: Duration,
+    /// When all of it has to be here, if that was said.
+    pub(super) ends_at: Option<Instant>,
+}
+
+impl Http1Body {
+    /// The head that came before this body.
+    pub(super) fn head(&self) -> &ResponseHead {
+        match &self.lease {
+            Some(lease) => &lease.connection.head,
+            None => super::body::no_head(),
+        }
+    }
+
+    /// All of it, if all of it has arrived together with the head.
+    pub(super) fn take_complete(&mut self) -> Option<Bytes> {
+        let lease = self.lease.as_mut()?;
+        if !self.reader.is_whole(&lease.connection.input) {
+            return None;
+        }
+        self.reader.buffered(&mut lease.connection.input).ok()?;
+        let bytes = self.reader.take(&mut lease.connection.input);
+        self.finish();
+        Some(bytes)
+    }
+
+    /// The next piece; `None` at the end.
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let Some(lease) = &mut self.lease else { return Poll::Ready(None) };
+        let connection = &mut *lease.connection;
+        match self.reader.poll_fill(cx, &connection.socket, &mut connection.input) {
+            Poll::Ready(Ok(piece)) => {
+                connection.deadline.clear();
+                if piece.is_empty() {
+                    self.finish();
+                    return Poll::Ready(None);
+                }
+                let piece = self.reader.take(&mut connection.input);
+                if self.is_complete() {
+                    self.finish();
+                }
+                Poll::Ready(Some(Ok(piece)))
+            }
+            Poll::Ready(Err(error)) => {
+                self.lease = None;
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Pending => {
+                let mut timeout = self.timeout;
+                if let Some(ends_at) = self.ends_at {
+                    timeout = timeout.min(ends_at.saturating_duration_since(Instant::now()));
+                }
+                ready!(connection.deadline.poll_within(cx, timeout));
+                self.lease = None;
+                Poll::Ready(Some(Err(BodyError::TimedOut)))
+            }
+        }
+    }
+
+    /// Whether all of it was consumed. Looks at what has been read already, so that a last chunk that came with its
+    /// data counts.
+    fn is_complete(&mut self) -> bool {
+        let Some(lease) = &mut self.lease else { return true };
+        self.reader.buffered(&mut lease.connection.input).is_ok_and(<[u8]>::is_empty)
+            && self.reader.is_complete()
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.lease.is_none()
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match self.lease {
+            Some(_) => self.reader.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+
+    /// Hands the connection back if request and response are both complete and nothing else is on it: bytes that nobody
+    /// asked for would be the next client's response.
+    pub(super) fn finish(&mut self) {
+        let complete =
+            self.is_complete() && self.reusable && self.forwarding.as_ref().is_none_or(Forwarding::is_done);
+        let Some(Lease { connection, place, .. }) = self.lease.take() else { return };
+        if complete && connection.input.filled().is_empty() {
+            self.pool.release(connection, &place.server, Instant::now());
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! A request that wants to leave HTTP (RFC 9110 section 7.8): on a connection of its own, which is nobody else's before or
+//! after.
+
+use std::rc::Rc;
+
+use http::StatusCode;
+
+use crate::config::UpstreamProtocol;
+use crate::http1::{HeaderKind, ResponseHead};
+use crate::net::{ReadBuffer, Socket};
+use crate::upstream::client::{OutgoingRequest, SendError, UpstreamResponse, next_server};
+use crate::upstream::http1::{Rest, exchange_heads, lease, respond};
+use crate::upstream::pool::{Lease, PoolPermit, ReusePolicy, UpstreamPool};
+
+/// What an upstream says to it.
+#[derive(Debug)]
+pub(crate) enum UpgradeAnswer {
+    /// 101: from here on the connection carries whatever the new protocol is.
+    Accepted(Box<Upgraded>),
+    /// Any other answer, which is one of HTTP.
+    Declined(Box<UpstreamResponse>),
+}
+
+/// A connection that has left HTTP.
+#[derive(Debug)]
+pub(crate) struct Upgraded {
+    pub(crate) socket: Rc<Socket>,
+    /// What came right behind the head.
+    pub(crate) input: ReadBuffer,
+    /// The head of the 101.
+    pub(crate) head: ResponseHead,
+    /// It counts as a request of its server as long as it lasts.
+    _place: PoolPermit,
+}
+
+/// Asks for `protocol`. The request is sent once, and nothing goes before the answer that the client sent behind it.
+pub(crate) async fn upgrade(
+    pool: &Rc<UpstreamPool>,
+    request: &OutgoingRequest<'_>,
+    protocol: &[u8],
+) -> Result<UpgradeAnswer, SendError> {
+    if pool.settings().protocol == UpstreamProtocol::Http2 {
+        return Err(SendError::BadResponse("WebSockets need an upstream with protocol = \"http1\"".into()));
+    }
+    let (mut tried, mut failure) = (Vec::new(), SendError::NoServer);
+    let mut lease = loop {
+        let server = next_server(pool, request, &tried, &mut failure)?;
+        match lease(pool, &server, ReusePolicy::New, request).await {
+            Ok(lease) => break lease,
+            Err(unreachable) if matches!(unreachable.error, SendError::Connect(_)) => {
+                pool.failed(&server);
+                tried.push(server);
+                failure = unreachable.error;
+            }
+            Err(error) => return Err(error.error),
+        }
+    };
+    match exchange_heads(&mut lease.connection, request, None).await {
+        Ok(_) => lease.place.server.endpoint.record_success(),
+        Err(error) => {
+            if matches!(error, SendError::Broken(_)) {
+                pool.failed(&lease.place.server);
+            }
+            return Err(error);
+        }
+    }
+    let head = &lease.connection.head;
+    if head.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let declined = respond(pool, lease, request, Rest::Refused).map_err(|failed| failed.error)?;
+        return Ok(UpgradeAnswer::Declined(Box::new(declined)));
+    }
+    let chosen = head.headers().only(HeaderKind::Upgrade);
+    let is_asked_for = chosen.is_some_and(|field| field.value.eq_ignore_ascii_case(protocol));
+    if !is_asked_for || !head.headers().has_connection_option(b"upgrade") {
+        return Err(SendError::BadResponse("a 101 for another protocol than was asked for".into()));
+    }
+    let Lease { connection, place, .. } = lease;
+    let connection = *connection;
+    Ok(UpgradeAnswer::Accepted(Box::new(Upgraded {
+        socket: connection.socket,
+        input: connection.input,
+        head: connection.head,
+        _place: place,
+    })))
+}

@@ -1,0 +1,389 @@
+/**
+ * The token client: keeps an access and a refresh token, sends the one, exchanges the other, and survives tabs, races,
+ * outages and clocks.
+ *
+ * @module
+ */
+
+import { readClaims } from "./claims.js";
+import { ApiError, AuthenticationRequired, NetworkError, tokenRejection } from "./errors.js";
+import { eventStream } from "./event-stream.js";
+import { Announcer } from "./events.js";
+import { GatewayConnection } from "./gateway-connection.js";
+import { RefreshSchedule } from "./refresh-schedule.js";
+import { orAborted, prepare, resolveUrl } from "./request.js";
+import { browserStorage, isShared, memoryStorage } from "./storage.js";
+import { TabChannel } from "./tab-channel.js";
+import { tabLock } from "./tab-lock.js";
+import { TokenRefresh } from "./token-refresh.js";
+import { readTokens } from "./token-response.js";
+import { TokenStore } from "./token-store.js";
+
+/** @typedef {import("./claims.js").Claims} Claims */
+/** @typedef {import("./errors.js").SignOutReason} SignOutReason */
+/** @typedef {import("./storage.js").StorageAdapter} StorageAdapter */
+/** @typedef {import("./token-store.js").TokenPair} TokenPair */
+
+/**
+ * One of the user's sessions, as the gateway tells.
+ * @typedef {object} SessionInfo
+ * @property {string} sid
+ * @property {number} started_at seconds since 1970
+ * @property {number | null} last_refreshed_at seconds since 1970
+ * @property {string | null} address
+ * @property {string | null} client the `User-Agent` of the login
+ * @property {boolean} current whether it is the one that asks
+ */
+
+/**
+ * @typedef {object} AuthClientOptions
+ * @property {string} [baseUrl] the gateway: "" is where the page is from, or "https://gateway.example"
+ * @property {string} [endpoints] the gateway's setting `endpoints.prefix`, such as "/auth"
+ * @property {StorageAdapter} [storage] where the tokens are kept; localStorage if nothing is said
+ * @property {string} [storageKey] stands with a "." before the names of the keys; "" is `access_token` and `refresh_token`
+ * @property {typeof globalThis.fetch} [fetch] instead of the global one
+ * @property {"always" | "active" | false} [autoRefresh] whether a page that is looked at renews its token ahead of its
+ *   expiry: always, only if the token has been used, or not (then a request that needs it does); "always" if nothing is said
+ * @property {number} [refreshMargin] how long before its expiry a token is renewed, in milliseconds, but no longer than a
+ *   quarter of its life
+ * @property {number} [requestTimeout] how long the gateway's own endpoints may take to answer, in milliseconds
+ */
+
+/** How long the gateway may take to answer for itself, in milliseconds. */
+const REQUEST_TIMEOUT_MS = 15_000;
+const REFRESH_MARGIN_MS = 10_000;
+
+/**
+ * A client of the gateway. Fires events (`AuthEvent`): `change` whenever the tokens change, here or in another tab;
+ * `signed-in`, `refreshed`, and `signed-out` with its reason; `storage-failed` where tokens can be kept in memory only.
+ */
+export class AuthClient extends EventTarget {
+  /** The gateway's address, without a "/" at its end. @type {string} */
+  baseUrl;
+  #endpoints;
+  #connection;
+  #store;
+  #channel;
+  #lock;
+  #schedule;
+  #autoRefresh;
+  #refreshMargin;
+  #refresher;
+  /** The access token that each answer of `fetch` was asked with. @type {WeakMap<Response, string>} */
+  #sentToken = new WeakMap();
+  #announcer;
+  /** The last access token that a request was sent with. @type {string | null} */
+  #used = null;
+  #isDisposed = false;
+  /** @type {(event: Event) => void} */
+  #onStorage;
+
+  /** @param {AuthClientOptions} [options] */
+  constructor({
+    baseUrl = "",
+    endpoints = "",
+    storage = browserStorage() ?? memoryStorage(),
+    storageKey = "",
+    fetch: customFetch,
+    autoRefresh = "always",
+    refreshMargin = REFRESH_MARGIN_MS,
+    requestTimeout = REQUEST_TIMEOUT_MS,
+  } = {}) {
+    super();
+    // Absolute from the start, so that no path can lead a token to another host.
+    this.baseUrl = new URL(baseUrl || "/", globalThis.location?.href).href.replace(/\/$/, "");
+    this.#endpoints = endpoints;
+    this.#connection = new GatewayConnection({ baseUrl: this.baseUrl, endpoints, fetch: customFetch, requestTimeout });
+    this.#autoRefresh = autoRefresh;
+    this.#refreshMargin = refreshMargin;
+    const prefix = storageKey === "" ? "" : `${storageKey}.`;
+    const name = `auth-gateway:${prefix}`;
+    this.#lock = tabLock(`${name}refresh`, requestTimeout + 1_000);
+    this.#channel = new TabChannel(isShared(storage) ? `${name}tokens` : null);
+    this.#store = new TokenStore({
+      adapter: storage,
+      prefix,
+      channel: this.#channel,
+      onChange: (reason, isOtherTab) => {
+        this.#schedule.arm();
+        this.#announcer.announce(reason, isOtherTab);
+      },
+    });
+    this.#announcer = new Announcer(this, this.#store);
+    this.#refresher = new TokenRefresh({ store: this.#store, lock: this.#lock, connection: this.#connection });
+    this.#onStorage = (event) => {
+      if (this.#store.owns(/** @type {StorageEvent} */ (event).key)) this.#store.storageChanged();
+    };
+    if (this.#store.isShared) globalThis.addEventListener?.("storage", this.#onStorage);
+    this.#schedule = new RefreshSchedule({
+      dueIn: () => this.#refreshDueIn(),
+      refresh: () => this.#refreshAhead(),
+    });
+    this.ready.then(() => {
+      this.#announcer.announceRestored();
+      this.#schedule.arm();
+    });
+  }
+
+  /** Settled when the tokens are known; at once but for an asynchronous storage. @returns {Promise<void>} */
+  get ready() {
+    return this.#store.ready;
+  }
+
+  /** @returns {string | null} */
+  get accessToken() {
+    return this.#store.read().access;
+  }
+
+  /** @returns {string | null} */
+  get refreshToken() {
+    return this.#store.read().refresh;
+  }
+
+  /** Whether there is anything to try. */
+  get hasTokens() {
+    const { access, refresh } = this.#store.read();
+    return access !== null || refresh !== null;
+  }
+
+  /** What the access token says, or nothing if there is none that can be read. @returns {Claims | null} */
+  get claims() {
+    return readClaims(this.accessToken);
+  }
+
+  /** What the refresh token says; its `exp` is the end of the session. @returns {Claims | null} */
+  get refreshClaims() {
+    return readClaims(this.refreshToken);
+  }
+
+  /** Why tokens are kept in the memory of this page only, or nothing if they are kept in the storage. @returns {unknown} */
+  get storageFailure() {
+    return this.#store.failure;
+  }
+
+  /** Now by the server's clock, in milliseconds since 1970. */
+  now() {
+    return this.#connection.clock.now();
+  }
+
+  /**
+   * Logs in and keeps the tokens.
+   * @param {string} username
+   * @param {string} password
+   * @param {{signal?: AbortSignal}} [options]
+   * @throws {ApiError} with the gateway's reason, or {@link NetworkError}
+   */
+  async login(username, password, { signal } = {}) {
+    this.#assertUsable();
+    const response = await this.#connection.call("/login", signal ?? null, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ username, password }),
+    });
+    if (!response.ok) throw await ApiError.from(response);
+    const tokens = await readTokens(response);
+    this.#connection.clock.set(tokens.server_time * 1000);
+    // Both together: halves of two sessions must not mix.
+    await this.#store.write({ access: tokens.access_token, refresh: tokens.refresh_token ?? null });
+  }
+
+  /**
+   * Ends the session at the gateway and forgets the tokens. They are forgotten whatever happens; if the gateway could
+   * not be told, this throws {@link NetworkError} afterwards.
+   */
+  async logout() {
+    const { access, refresh } = this.#store.read();
+    // Before the request: an answer to a refresh that is under way then finds that its token is gone.
+    const cleared = this.clear();
+    for (const token of [refresh, access]) {
+      if (token === null) continue;
+      const response = await this.#connection.callWithToken("/logout", token, { method: "POST", keepalive: true });
+      if (response.ok) break;
+      // A 401 says that this token ends no session; the other one still may.
+      if (response.status !== 401) throw new NetworkError(await ApiError.from(response));
+    }
+    await cleared;
+  }
+
+  /**
+   * Ends all sessions of the user, here and elsewhere. The tokens are kept if the gateway could not do it.
+   * @throws {AuthenticationRequired} {@link NetworkError} {@link ApiError}
+   */
+  async logoutAll() {
+    const response = await this.fetch(`${this.#endpoints}/logout-all`, { method: "POST" });
+    if (!response.ok && !(await this.clearIfRejected(response))) throw await ApiError.from(response);
+    await this.clear();
+  }
+
+  /**
+   * The sessions of the user.
+   * @returns {Promise<SessionInfo[] | null>} nothing where the gateway does not tell them
+   * @throws {AuthenticationRequired} {@link NetworkError} {@link ApiError}
+   */
+  async sessions() {
+    const response = await this.fetch(`${this.#endpoints}/sessions`, { headers: { Accept: "application/json" } });
+    if ([404, 405].includes(response.status)) return null;
+    if (!response.ok) throw await ApiError.from(response);
+    const body = await response.json().catch(() => null);
+    return Array.isArray(body?.sessions) ? body.sessions : null;
+  }
+
+  /**
+   * Ends one of the user's sessions.
+   * @param {string} sid
+   * @throws {AuthenticationRequired} {@link NetworkError} {@link ApiError}
+   */
+  async endSession(sid) {
+    const response = await this.fetch(`${this.#endpoints}/sessions/${encodeURIComponent(sid)}`, { method: "DELETE" });
+    // Gone already is as good.
+    if (!response.ok && response.status !== 404) throw await ApiError.from(response);
+    if (sid === this.claims?.sid) await this.clear();
+  }
+
+  /** Forgets the tokens. @param {SignOutReason} [reason] what `signed-out` says */
+  async clear(reason = "logout") {
+    await this.#store.clear(reason);
+  }
+
+  /**
+   * Forgets the tokens if `response`, an answer of `fetch`, rejected the access token that is still held. `fetch` itself
+   * never does: one upstream that rejects a fresh token need not be the end of the session. Says whether it did.
+   * @param {Response} response its body not yet read
+   */
+  async clearIfRejected(response) {
+    const rejection = await tokenRejection(response);
+    if (rejection === null || this.accessToken === null) return false;
+    if (this.accessToken !== this.#sentToken.get(response)) return false;
+    await this.clear(rejection.reason);
+    return true;
+  }
+
+  /**
+   * Like the global `fetch`, with the access token attached. A token about to expire is renewed first; one that is
+   * rejected is renewed once and the request sent once more, unless its body was a stream. Whatever the second answer
+   * is, it is the answer: nothing here loops.
+   * @param {string | URL | Request} input at the gateway: absolute, or below the base URL
+   * @param {RequestInit} [init]
+   * @returns {Promise<Response>} whatever its status
+   * @throws {AuthenticationRequired} when there is no good token left, {@link NetworkError} when nobody answered or the
+   *   token could not be renewed for now; the signal's reason when a signal aborted the request; `TypeError` for what
+   *   `fetch` would not take either, and for other hosts
+   */
+  async fetch(input, init = {}) {
+    const request = prepare(this.baseUrl, input, init);
+    request.signal?.throwIfAborted();
+    const token = await orAborted(this.#goodToken(), request.signal);
+    const response = await this.#sendWithToken(request, token);
+    if ((await tokenRejection(response)) === null) return response;
+    const next = await orAborted(this.refresh(token), request.signal);
+    const [before, now] = [readClaims(token), readClaims(next)];
+    if (before !== null && now !== null && before.sub !== now.sub) throw new AuthenticationRequired();
+    return request.isRepeatable ? this.#sendWithToken(request, next) : response;
+  }
+
+  /**
+   * Gets a new access token, unless the storage already holds a usable one other than `rejected`.
+   * @param {string | null} [rejected] the access token that is no longer good; the one that is held if nothing is said
+   * @returns {Promise<string>} a good one
+   * @throws {AuthenticationRequired} {@link NetworkError}
+   */
+  async refresh(rejected = this.accessToken) {
+    this.#assertUsable();
+    await this.ready;
+    return this.#refresher.refresh(rejected);
+  }
+
+  /**
+   * Opens a WebSocket with the token among its subprotocols, for routes with `token_in_subprotocol = true`. The gateway
+   * ends it with the session.
+   * @param {string | URL} address at the gateway, with any of the schemes http, https, ws and wss, or below the base URL
+   * @param {string | string[]} [protocols] the app's own
+   * @returns {Promise<WebSocket>} on its way; `open` and `error` are still to come
+   * @throws {AuthenticationRequired} {@link NetworkError}
+   */
+  async webSocket(address, protocols = []) {
+    const asHttp = String(address).replace(/^ws(s?):/i, "http$1:");
+    const url = resolveUrl(this.baseUrl, asHttp).replace(/^http/, "ws");
+    return new WebSocket(url, ["bearer", await this.#goodToken(), ...[protocols].flat()]);
+  }
+
+  /**
+   * The events of a stream (`text/event-stream`), which `EventSource` cannot read for it sends no token. Connects again
+   * after an end or an outage, with `Last-Event-ID`, until the signal aborts, the loop is left, or the server says 204.
+   * @param {string | URL} address at the gateway
+   * @param {import("./event-stream.js").EventStreamOptions} [options]
+   * @returns {AsyncGenerator<import("./event-stream.js").ServerSentEvent, void, undefined>}
+   */
+  events(address, options = {}) {
+    return eventStream((init) => this.fetch(address, init), options);
+  }
+
+  /** Ends timers, listeners and messages; the tokens stay where they are. */
+  dispose() {
+    this.#isDisposed = true;
+    this.#schedule.dispose();
+    this.#channel.close();
+    this.#lock.close();
+    this.#announcer.dispose();
+    globalThis.removeEventListener?.("storage", this.#onStorage);
+  }
+
+  #assertUsable() {
+    if (this.#isDisposed) throw new DOMException("The client was disposed of.", "InvalidStateError");
+  }
+
+  /** A token that is good for a while, as far as can be told. @returns {Promise<string>} */
+  async #goodToken() {
+    this.#assertUsable();
+    await this.ready;
+    const { access, refresh } = this.#store.read();
+    if (access === null) return this.refresh(null);
+    if (refresh === null || this.#refresher.timeLeft(access) > this.#marginOf(access)) return access;
+    try {
+      return await this.refresh(access);
+    } catch (error) {
+      // It could not be renewed, but it is still good.
+      if (error instanceof NetworkError && this.#refresher.timeLeft(access) > 0) return access;
+      throw error;
+    }
+  }
+
+  /** @param {string} token @returns {number} milliseconds */
+  #marginOf(token) {
+    const claims = readClaims(token);
+    const life = claims ? (claims.exp - claims.iat) * 1000 : NaN;
+    return Number.isFinite(life) ? Math.min(this.#refreshMargin, life / 4) : this.#refreshMargin;
+  }
+
+  /** @returns {number | null} milliseconds until the timer shall renew the token; nothing if it shall not */
+  #refreshDueIn() {
+    const { access, refresh } = this.#store.read();
+    if (this.#autoRefresh === false || access === null || refresh === null) return null;
+    if (this.#autoRefresh === "active" && this.#used !== access) return null;
+    const left = this.#refresher.timeLeft(access);
+    // A session that has ended by its own word is left for the next request to find out about.
+    return Number.isFinite(left) && this.#refresher.timeLeft(refresh) > 0 ? left - this.#marginOf(access) : null;
+  }
+
+  /** @returns {Promise<boolean>} whether to try again later */
+  async #refreshAhead() {
+    try {
+      await this.refresh();
+      return false;
+    } catch (error) {
+      return error instanceof NetworkError;
+    }
+  }
+
+  /**
+   * @param {import("./request.js").PreparedRequest} request
+   * @param {string} token
+   */
+  async #sendWithToken(request, token) {
+    this.#used = token;
+    if (this.#autoRefresh === "active") this.#schedule.arm();
+    const response = await this.#connection.sendWithToken(request, token);
+    this.#sentToken.set(response, token);
+    return response;
+  }
+}

@@ -1,0 +1,31 @@
+/**
+ * The server's clock, as far as it can be told from its answers.
+ * @module
+ */
+
+export class ServerClock {
+  /** Server's clock minus ours, in milliseconds; nothing until the server has said its time. @type {number | null} */
+  #offset = null;
+
+  /** Now by the server's clock, in milliseconds since 1970. */
+  now() {
+    return Date.now() + (this.#offset ?? 0);
+  }
+
+  /** @param {number} second the server's time in milliseconds since 1970, rounded down to a second */
+  set(second) {
+    const ours = Date.now();
+    // Within that second our clock is as good as the server's.
+    this.#offset = Math.min(Math.max(ours, second), second + 1000) - ours;
+  }
+
+  /**
+   * A reload forgets the server's time; until a token is issued, the date of any answer is the next best.
+   * @param {Response} response
+   */
+  observe(response) {
+    if (this.#offset !== null) return;
+    const date = Date.parse(response.headers.get("Date") ?? "");
+    if (!Number.isNaN(date)) this.set(date);
+  }
+}

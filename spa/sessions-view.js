@@ -1,0 +1,140 @@
+/**
+ * "Your sessions": where the visitor is logged in, and the buttons that end that. Gateways that do not tell have no such view.
+ * @module
+ */
+
+/** @typedef {import("./auth-client/src/index.js").SessionInfo} SessionInfo */
+
+/** @param {string} id */
+function element(id) {
+  const found = document.getElementById(id);
+  if (found === null) throw new TypeError(`#${id} is missing from index.html`);
+  return found;
+}
+
+export class SessionsView {
+  #client;
+  #explain;
+  #onEnded;
+  #section = element("sessions");
+  #title = element("sessions-title");
+  #list = element("session-list");
+  #error = element("sessions-error");
+  #everywhere = element("logout-all");
+  /** Counts the loads, so that a late answer is not shown after a newer one, or to somebody else. */
+  #turn = 0;
+
+  /**
+   * @param {object} options
+   * @param {import("./auth-client/src/index.js").AuthClient} options.client
+   * @param {(error: unknown) => string} options.explain
+   * @param {(notice: string) => void} options.onEnded the visitor is logged out here
+   */
+  constructor({ client, explain, onEnded }) {
+    this.#client = client;
+    this.#explain = explain;
+    this.#onEnded = onEnded;
+    this.#everywhere.addEventListener("click", () =>
+      this.#act(this.#everywhere, () => client.logoutAll(), "You are logged out everywhere."),
+    );
+  }
+
+  hide() {
+    this.#turn += 1;
+    this.#section.hidden = true;
+    this.#list.replaceChildren();
+  }
+
+  async load() {
+    this.#turn += 1;
+    const mine = this.#turn;
+    /** @type {SessionInfo[] | null} */
+    let sessions = null;
+    try {
+      sessions = await this.#client.sessions();
+    } catch {
+      // It is beside what the visitor came for, whose own call says what is wrong.
+    }
+    if (mine !== this.#turn) return;
+    this.#section.hidden = sessions === null;
+    this.#say("");
+    this.#list.replaceChildren(...(sessions ?? []).map((session) => this.#item(session)));
+  }
+
+  /** @param {SessionInfo} session */
+  #item(session) {
+    const item = document.createElement("li");
+    const text = document.createElement("div");
+    const client = browserName(session.client ?? "");
+    text.append(
+      line(client, session.current ? "This session" : ""),
+      line(`Since ${time(session.started_at)}${session.address ? `, from ${session.address}` : ""}`, "", "muted"),
+    );
+    if (session.last_refreshed_at) text.append(line(`Last renewed ${time(session.last_refreshed_at)}`, "", "muted"));
+    item.append(text);
+    if (!session.current) {
+      const end = document.createElement("button");
+      end.type = "button";
+      end.textContent = "End";
+      end.setAttribute("aria-label", `End the session of ${client} since ${time(session.started_at)}`);
+      end.addEventListener("click", () => this.#act(end, () => this.#client.endSession(session.sid), ""));
+      item.append(end);
+    }
+    return item;
+  }
+
+  /**
+   * @param {HTMLElement} button
+   * @param {() => Promise<void>} action
+   * @param {string} notice what to say if it ended the session here
+   */
+  async #act(button, action, notice) {
+    if (button.getAttribute("aria-disabled") === "true") return;
+    button.setAttribute("aria-disabled", "true");
+    this.#say("");
+    try {
+      await action();
+      if (!this.#client.hasTokens) return this.#onEnded(notice);
+      await this.load();
+      // The button is gone with its session.
+      this.#title.focus();
+    } catch (error) {
+      if (this.#client.hasTokens) this.#say(this.#explain(error));
+    } finally {
+      button.removeAttribute("aria-disabled");
+    }
+  }
+
+  /** @param {string} text */
+  #say(text) {
+    this.#error.textContent = text;
+    this.#error.hidden = text === "";
+  }
+}
+
+/** @param {string} text @param {string} badge @param {string} [style] */
+function line(text, badge, style = "") {
+  const place = document.createElement("p");
+  place.className = style;
+  place.textContent = text;
+  if (badge !== "") {
+    const mark = document.createElement("span");
+    mark.className = "badge";
+    mark.textContent = ` ${badge}`;
+    place.append(mark);
+  }
+  return place;
+}
+
+/** @param {number} seconds since 1970 */
+const time = (seconds) => new Date(seconds * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+
+/** What people call the program that a `User-Agent` names, and the system it runs on. @param {string} agent */
+export function browserName(agent) {
+  const browsers = [["Edg", "Edge"], ["OPR", "Opera"], ["Firefox", "Firefox"], ["Chrome", "Chrome"], ["Safari", "Safari"]];
+  const systems = [["Android", "Android"], ["iPhone", "iPhone"], ["iPad", "iPad"], ["Windows", "Windows"], ["Mac OS X", "macOS"], ["Linux", "Linux"]];
+  const browser = browsers.find(([mark]) => agent.includes(`${mark}/`))?.[1];
+  const system = systems.find(([mark]) => agent.includes(String(mark)))?.[1];
+  if (browser !== undefined) return system === undefined ? browser : `${browser} on ${system}`;
+  return agent.split(/[\s/]/)[0] || "Unknown program";
+}
