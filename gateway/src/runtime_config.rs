@@ -18,7 +18,7 @@ use crate::services::static_files::StaticRoot;
 use crate::tls::{CertificateError, server_config};
 use crate::tokens::{Issuer, KeyError, KeyRing, UnixSeconds, Verifier};
 use crate::upstream::{Upstream, UpstreamError};
-use crate::users::{LiveDirectory, UserFileErrors};
+use crate::users::{UserFileErrors, UserSources};
 
 /// Everything that follows from the settings, the keys and the users file.
 pub(crate) struct RuntimeConfig {
@@ -39,7 +39,7 @@ pub(crate) struct RuntimeConfig {
     pub(crate) tls: Option<Arc<ServerConfig>>,
     pub(crate) hsts: Option<Hsts>,
     /// Swaps its users by itself when the users file changes.
-    pub(crate) users: Arc<LiveDirectory>,
+    pub(crate) users: Arc<UserSources>,
 }
 
 /// Why a configuration cannot be served.
@@ -93,12 +93,12 @@ impl RuntimeConfig {
         let jwks = keys.jwks();
         let key_ids = keys.ids().map(str::to_owned).collect();
         let (issuer, verifier) = keys.into_parts(&settings.tokens);
-        let (users, warnings) =
-            LiveDirectory::load(&settings.users.file).map_err(RuntimeConfigError::Users)?;
-        let users = match last.map(|last| &last.users).filter(|users| users.path() == settings.users.file) {
+        let (users, warnings) = UserSources::load(&settings.users).map_err(RuntimeConfigError::Users)?;
+        let users = match last.map(|last| &last.users).filter(|users| users.is_of(&settings.users)) {
             Some(known) => Arc::clone(known),
             None => {
                 warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                users.log_schemes();
                 Arc::new(users)
             }
         };

@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tokio::runtime::Builder;
+
 use super::hash_password::Console;
 use super::{CommandError, environment, warn};
 use crate::config::{
@@ -12,7 +14,7 @@ use crate::config::{
 };
 use crate::tls::server_config;
 use crate::tokens::KeyRing;
-use crate::users::{FileDirectory, UserFileFinding};
+use crate::users::{UserFileDiagnostic, UserSources};
 
 /// Checks the configuration and the files it names. Makes nothing and changes nothing.
 pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), CommandError> {
@@ -20,14 +22,17 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
     let key = |name: &str| spans.get(name);
     let silenced = &settings.warnings.silence;
     // What is not there has been reported.
-    if settings.users.file.is_file() {
-        let (severity, findings) = match FileDirectory::load(&settings.users.file) {
-            Ok((_, warnings)) => (Severity::Warning, warnings.into_iter().map(|warning| warning.0).collect()),
+    if settings.users.files().all(|file| file.is_file()) {
+        let (severity, findings) = match UserSources::load(&settings.users) {
+            Ok((users, warnings)) => {
+                tell_schemes(&users)?;
+                (Severity::Warning, warnings.into_iter().map(|warning| warning.0).collect())
+            }
             Err(errors) => (Severity::Error, errors.0),
         };
         found.extend(
             silenced,
-            findings.into_iter().map(|UserFileFinding { path, line, key, message, remedy }| {
+            findings.into_iter().map(|UserFileDiagnostic { path, line, key, message, remedy }| {
                 let message = if key.is_empty() { message } else { format!("`{key}`: {message}") };
                 Diagnostic::in_file(severity, message, &path, line).help(remedy)
             }),
@@ -68,6 +73,20 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
     warn(&found);
     for line in route_table(&settings.routes) {
         writeln!(console.output, "{line}").map_err(CommandError::failed)?;
+    }
+    Ok(())
+}
+
+/// Which kinds of hash are in use. A server that does not answer is no mistake of the configuration.
+fn tell_schemes(users: &UserSources) -> Result<(), CommandError> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(CommandError::failed)?;
+    match runtime.block_on(users.scheme_counts()) {
+        Ok(counts) => {
+            for (source, scheme, count) in counts {
+                eprintln!("note: users of {source}: {count} with {scheme}");
+            }
+        }
+        Err(error) => eprintln!("warning: {error}"),
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ pub(super) use super::new_password::{Console, NewPasswordError};
 /// Asks for a password and prints its hash, one line on standard output.
 pub(super) fn run(console: &mut Console<'_>) -> Result<(), NewPasswordError> {
     let hash = console.new_password(None)?;
-    writeln!(console.output, "{}", hash.as_phc())?;
+    writeln!(console.output, "{}", hash.as_str())?;
     Ok(())
 }
 

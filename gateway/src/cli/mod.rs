@@ -60,7 +60,11 @@ pub fn run() -> ExitCode {
         }
         Command::Users(command) => load(&config).and_then(|Loaded { settings, .. }| {
             let done = match command {
-                UsersCommand::Edit(edit) => users::run(edit, &settings.users.file, &mut console),
+                UsersCommand::Edit(edit) => match settings.users.editable_file() {
+                    Some(file) => users::run(edit, file, &mut console),
+                    None => Err(users::UsersError::NoFile),
+                },
+                UsersCommand::Show { name } => users::show(&name, &settings, &mut console),
                 UsersCommand::Logout { name } => users::logout(&name, &settings, &mut console),
                 UsersCommand::Unlock { name } => users::unlock(&name, &settings, &mut console),
             };

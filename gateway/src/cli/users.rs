@@ -4,20 +4,29 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use clap::Subcommand;
+use tokio::runtime::Builder;
 
 use super::new_password::{Console, NewPasswordError};
 use crate::config::Settings;
 use crate::server::{ControlAnswer, ControlCommand, ControlError, control};
-use crate::users::{CanonicalName, EditError, NewUser, User, UsersFile};
+use crate::users::{
+    CanonicalName, Credential, EditError, NewUser, SourceUnavailable, User, UserFileErrors, UserSources,
+    UsersFile,
+};
 
-/// When an edit takes effect, said after each.
-const WHEN: &str = "a running gateway follows within a second";
+/// When an edit takes effect, printed after each.
+const EFFECT_NOTE: &str = "a running gateway follows within a second";
 
 /// What to do with users.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub(super) enum UsersCommand {
     #[command(flatten)]
     Edit(EditCommand),
+    /// Show who a name is: from which source, with which id, roles and kind of hash
+    Show {
+        /// The name
+        name: String,
+    },
     /// Take the lock off a name that failed too often; the running gateway does it at once
     Unlock {
         /// The name, whether there is such a user or not
@@ -79,6 +88,35 @@ pub(super) fn run(
     }
 }
 
+/// Prints what the sources say of a name: the look-up that a login makes.
+pub(super) fn show(name: &str, settings: &Settings, console: &mut Console<'_>) -> Result<(), UsersError> {
+    let name = parse_name(name)?;
+    let (users, _) = UserSources::load(&settings.users)?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let Some(found) = runtime.block_on(users.by_name(&name))? else {
+        let names = settings.users.sources.iter().map(|source| source.name.as_str());
+        return Err(UsersError::Unknown(name, names.collect::<Vec<_>>().join(", ")));
+    };
+    let user = &found.user;
+    let password = match &user.credential {
+        Credential::Hash(hash) => hash.scheme().to_string(),
+        Credential::Bind { dn, .. } => format!("verified by a bind as {dn}"),
+    };
+    let claims = serde_json::Value::Object(user.claims.clone());
+    for (label, value) in [
+        ("source", found.source.clone()),
+        ("name", user.username.clone()),
+        ("id", user.id.clone()),
+        ("roles", user.roles.join(",")),
+        ("claims", claims.to_string()),
+        ("state", state(user.disabled).to_owned()),
+        ("password", password),
+    ] {
+        writeln!(console.output, "{label:<9} {value}")?;
+    }
+    Ok(())
+}
+
 fn add(
     file: &UsersFile,
     name: &str,
@@ -96,7 +134,7 @@ fn add(
     if is_new_file {
         writeln!(console.notes, "created {path}")?;
     }
-    writeln!(console.notes, "added {name} with the id {id} to {path}; {WHEN}")?;
+    writeln!(console.notes, "added {name} with the id {id} to {path}; {EFFECT_NOTE}")?;
     Ok(())
 }
 
@@ -105,7 +143,7 @@ fn passwd(file: &UsersFile, name: &str, console: &mut Console<'_>) -> Result<(),
     file.expect(&name)?;
     let password = console.new_password(Some(&name))?;
     file.set_password(&name, &password)?;
-    writeln!(console.notes, "{name} has a new password; {WHEN}")?;
+    writeln!(console.notes, "{name} has a new password; {EFFECT_NOTE}")?;
     Ok(())
 }
 
@@ -119,7 +157,7 @@ fn set_disabled(
     let changed = file.set_disabled(&name, disabled)?;
     let state = state(disabled);
     match changed {
-        true => writeln!(console.notes, "{name} is {state} now; {WHEN}")?,
+        true => writeln!(console.notes, "{name} is {state} now; {EFFECT_NOTE}")?,
         false => writeln!(console.notes, "{name} was {state} already")?,
     }
     Ok(())
@@ -184,6 +222,20 @@ pub(super) enum UsersError {
     /// Neither the running gateway nor the store could do it.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// There is no users file.
+    #[error(
+        "[users] names no file of `kind = \"file\"`, and only such a file is edited here; edit users where they are kept"
+    )]
+    NoFile,
+    /// A source is broken.
+    #[error("{0}")]
+    Sources(#[from] UserFileErrors),
+    /// A source does not answer.
+    #[error("{0}")]
+    Unavailable(#[from] SourceUnavailable),
+    /// No source has the name.
+    #[error("no source has a user {0}; they were asked in this order: {1}")]
+    Unknown(CanonicalName, String),
     /// The answer could not be written.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
@@ -196,15 +248,15 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::users::{Directory, FileDirectory, HashingPool, Password, check_credentials};
+    use crate::users::{HashingPool, Password, check_credentials};
 
-    struct Said {
+    struct CommandOutput {
         output: String,
         notes: String,
     }
 
     /// Runs a command line with `input` as standard input.
-    fn users(file: &Path, line: &str, input: &str) -> Result<Said, UsersError> {
+    fn users(file: &Path, line: &str, input: &str) -> Result<CommandOutput, UsersError> {
         #[derive(Parser)]
         struct Line {
             #[command(subcommand)]
@@ -214,14 +266,17 @@ mod tests {
         let command = Line::try_parse_from(words).unwrap().command;
         let (mut output, mut notes) = (Vec::new(), Vec::new());
         run(command, file, &mut Console::scripted(input.as_bytes(), &mut output, &mut notes))?;
-        Ok(Said { output: String::from_utf8(output).unwrap(), notes: String::from_utf8(notes).unwrap() })
+        Ok(CommandOutput {
+            output: String::from_utf8(output).unwrap(),
+            notes: String::from_utf8(notes).unwrap(),
+        })
     }
 
     fn may_log_in(file: &Path, name: &str, password: &str) -> bool {
-        let (directory, _) = FileDirectory::load(file).unwrap();
+        let (users, _) = UserSources::load(&crate::config::Users::of_file(file.to_owned())).unwrap();
         let pool = HashingPool::new(1, 1);
         let name = CanonicalName::for_lockout(name);
-        let attempt = check_credentials(&directory, &pool, &name, Password::new(password).unwrap());
+        let attempt = check_credentials(&users, &pool, &name, Password::new(password).unwrap());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(attempt).unwrap().is_some()
     }
@@ -231,13 +286,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = &folder.path().join("users.toml");
 
-        let said = users(file, "add Alice --id 7 --role user,admin --role x", "a first password\n").unwrap();
+        let output =
+            users(file, "add Alice --id 7 --role user,admin --role x", "a first password\n").unwrap();
         let path = file.display();
-        assert_eq!(said.notes, format!("created {path}\nadded alice with the id 7 to {path}; {WHEN}\n"));
+        assert_eq!(
+            output.notes,
+            format!("created {path}\nadded alice with the id 7 to {path}; {EFFECT_NOTE}\n")
+        );
         assert!(may_log_in(file, "alice", "a first password"));
-        let (directory, warnings) = FileDirectory::load(file).unwrap();
-        assert_eq!(directory.by_id("7").unwrap().roles, ["user", "admin", "x"]);
-        assert_eq!(warnings, []);
+        let added = &UsersFile::new(file).users().unwrap()[0];
+        assert_eq!((added.id.as_str(), added.roles.join(" ")), ("7", "user admin x".to_owned()));
 
         users(file, "passwd ALICE", "another password\n").unwrap();
         assert!(!may_log_in(file, "alice", "a first password"));
@@ -245,12 +303,15 @@ mod tests {
 
         assert_eq!(
             users(file, "disable alice", "").unwrap().notes,
-            format!("alice is disabled now; {WHEN}\n")
+            format!("alice is disabled now; {EFFECT_NOTE}\n")
         );
         assert_eq!(users(file, "disable alice", "").unwrap().notes, "alice was disabled already\n");
         assert!(!may_log_in(file, "alice", "another password"));
 
-        assert_eq!(users(file, "enable alice", "").unwrap().notes, format!("alice is enabled now; {WHEN}\n"));
+        assert_eq!(
+            users(file, "enable alice", "").unwrap().notes,
+            format!("alice is enabled now; {EFFECT_NOTE}\n")
+        );
         assert!(may_log_in(file, "alice", "another password"));
     }
 
@@ -282,8 +343,8 @@ bob              9   user,admin  disabled
     #[test]
     fn a_short_password_is_taken_with_a_warning() {
         let folder = tempfile::tempdir().unwrap();
-        let said = users(&folder.path().join("users.toml"), "add alice", "ksd8 jf2\n").unwrap();
-        assert!(said.notes.starts_with("warning: the password has 8 characters"), "{}", said.notes);
+        let output = users(&folder.path().join("users.toml"), "add alice", "ksd8 jf2\n").unwrap();
+        assert!(output.notes.starts_with("warning: the password has 8 characters"), "{}", output.notes);
     }
 
     #[test]

@@ -13,7 +13,7 @@ type Report = Vec<Group<'static>>;
 const MAX_WIDTH: usize = 160;
 
 /// What warnings are called, so that those that are meant can be silenced.
-pub(crate) const WARNINGS: [&str; 20] = [
+pub(crate) const WARNINGS: [&str; 21] = [
     "admin-exposed",
     "certificate-without-name",
     "demo-users",
@@ -25,6 +25,7 @@ pub(crate) const WARNINGS: [&str; 20] = [
     "no-reuse-grace",
     "unknown-directive",
     "plain-http",
+    "plain-ldap",
     "readable-by-others",
     "route-bypass",
     "shadowed-path",

@@ -6,6 +6,7 @@ mod redis;
 mod routes;
 mod signing;
 mod upstreams;
+mod users;
 
 pub use super::sections::*;
 pub use header_edits::*;
@@ -14,3 +15,4 @@ pub use redis::*;
 pub use routes::*;
 pub use signing::*;
 pub use upstreams::*;
+pub use users::*;

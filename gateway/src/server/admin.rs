@@ -95,7 +95,7 @@ fn readiness(state: &AdminState) -> Response<Bytes> {
     let draining = *state.draining.borrow();
     let store = state.gateway.sessions.store_last_error();
     let configuration = state.gateway.configuration.trouble();
-    let users = state.gateway.configuration.current().users.trouble();
+    let users = state.gateway.configuration.current().users.last_error();
     let (now, revocations) = (now_millis(), state.gateway.sessions.revocations());
     let (status, word) = match draining {
         true => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
@@ -130,10 +130,10 @@ fn gauges(state: &AdminState) -> Gauges {
         config_reads: configuration.reads(),
         config_failures: configuration.failures(),
         config_up_to_date: configuration.trouble().is_none(),
-        users: users.current().len(),
-        users_reads: users.reads(),
-        users_failures: users.failures(),
-        users_up_to_date: users.trouble().is_none(),
+        users: users.user_count(),
+        users_reads: users.reload_count(),
+        users_failures: users.reload_failures(),
+        users_up_to_date: users.last_error().is_none(),
         revoked_sessions: state.gateway.sessions.revocations().len(),
         log_lines_dropped: state.logs.dropped(),
         password_hashes: state.gateway.hashing.hashes_run(),

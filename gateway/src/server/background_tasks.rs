@@ -22,9 +22,8 @@ use crate::server::control::{ControlSocket, audit_command};
 use crate::server::https_redirect;
 use crate::server::lifecycle::since_1970;
 use crate::server::reload::Reloader;
-use crate::sessions::Account;
 use crate::upstream::run_background_tasks;
-use crate::users::{Directory, Look, changed_accounts, session_credential};
+use crate::users::{FileAccounts, ReloadOutcome};
 
 /// How often files are looked at; a change is in force two looks later at most.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -74,14 +73,14 @@ async fn lead_to_https(
     }
 }
 
-/// Follows the users file, and ends the sessions of those who are disabled or deleted or have a new password.
+/// Follows the users files, and ends the sessions of those who are disabled or deleted or have a new password. What changes in a
+/// database or a directory takes hold when a session is refreshed.
 async fn follow_users(gateway: &Gateway) {
-    let mut last = gateway.configuration.current().users.current();
+    let mut last = gateway.configuration.current().users.file_accounts();
     let mut changed = BTreeSet::new();
     if !matches!(gateway.configuration.current().settings.store, Store::Redis(_)) {
         // A store of our own: nobody looked while this process did not run.
-        let account = |id: &str| account(&*last, id);
-        match gateway.sessions.end_all_changed(account, now_millis()).await {
+        match gateway.sessions.end_all_changed(|id| last.account(id), now_millis()).await {
             Ok(0) => {}
             Ok(sessions) => tracing::info!(sessions, "sessions of users who changed were ended"),
             Err(error) => {
@@ -94,29 +93,29 @@ async fn follow_users(gateway: &Gateway) {
     loop {
         ticks.tick().await;
         let users = Arc::clone(&gateway.configuration.current().users);
-        match spawn_blocking(move || users.look()).await {
-            Ok(look) => tell(&look),
-            Err(error) => tracing::error!(%error, "the users file could not be looked at"),
+        match spawn_blocking(move || users.poll_changes()).await {
+            Ok(outcome) => log_users_reload(&outcome),
+            Err(error) => tracing::error!(%error, "the users file could not be polled"),
         }
         // Whoever replaced them: this, or a reload.
-        let current = gateway.configuration.current().users.current();
-        if !Arc::ptr_eq(&last, &current) {
-            changed.extend(changed_accounts(&*last, &*current));
-            last = current;
-        }
-        changed = end_sessions_of(gateway, &*last, changed).await;
+        let current = gateway.configuration.current().users.file_accounts();
+        changed.extend(last.changed(&current));
+        last = current;
+        changed = end_sessions_of(gateway, &last, changed).await;
     }
 }
 
 /// Ends the sessions of users who have changed; gives those back whose sessions are still to be ended, for want of the store.
 async fn end_sessions_of(
     gateway: &Gateway,
-    users: &dyn Directory,
+    users: &FileAccounts,
     changed: BTreeSet<String>,
 ) -> BTreeSet<String> {
     let mut left = BTreeSet::new();
     for subject in changed {
-        match gateway.sessions.end_changed(&subject, account(users, &subject), now_millis()).await {
+        // Of a source that is not there any more, or is none of files: its users are looked up at the next refresh.
+        let Some(account) = users.account(&subject) else { continue };
+        match gateway.sessions.end_changed(&subject, account, now_millis()).await {
             Ok(sessions) => audit_command("account_changed", &subject, "-", sessions),
             Err(error) => {
                 tracing::warn!(%error, "sessions of a user who has changed could not be ended yet");
@@ -125,10 +124,6 @@ async fn end_sessions_of(
         }
     }
     left
-}
-
-fn account(users: &dyn Directory, id: &str) -> Account {
-    session_credential(users, id).map_or(Account::Gone, |credential| Account::Active { credential })
 }
 
 /// Follows the files of the configuration, if it is to be followed.
@@ -146,14 +141,18 @@ async fn follow_configuration(watch: Option<Arc<Reloader>>) {
 }
 
 /// Tells what became of the users file, as it is told at the start.
-pub(crate) fn tell(look: &Look) {
-    match look {
-        Look::Nothing => {}
-        Look::Read { users, warnings } => {
+pub(crate) fn log_users_reload(outcomes: &[ReloadOutcome]) {
+    outcomes.iter().for_each(log_reload);
+}
+
+fn log_reload(outcome: &ReloadOutcome) {
+    match outcome {
+        ReloadOutcome::Unchanged => {}
+        ReloadOutcome::Loaded { users, warnings } => {
             tracing::info!(users, "the users file was read again");
             warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         }
-        Look::Kept(errors) => {
+        ReloadOutcome::Rejected(errors) => {
             tracing::error!("the users file cannot be used; the users that were read before stay in force");
             errors.0.iter().for_each(|error| tracing::error!("{error}"));
         }

@@ -23,10 +23,8 @@ use crate::config::{Settings, Store as StoreSettings};
 use crate::runtime::Gateway;
 use crate::runtime_config::RuntimeConfigError;
 use crate::server::lifecycle::{ServeError, open_store, policy};
-use crate::sessions::{
-    MemoryStore, RevocationReason, SessionId, SessionInfo, Sessions, Store, StoreError, UnixMillis,
-};
-use crate::users::{CanonicalName, Directory, LiveDirectory};
+use crate::sessions::{MemoryStore, RevocationReason, SessionId, SessionInfo, Sessions, Store, UnixMillis};
+use crate::users::{CanonicalName, UserSources};
 
 /// A whole exchange may take so long, on either side.
 const IO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -110,8 +108,8 @@ async fn exchange(stream: UnixStream, gateway: &Gateway) -> io::Result<()> {
     (&mut stream).take(MAX_LINE).read_line(&mut line).await?;
     let answer = match serde_json::from_str::<ControlCommand>(&line) {
         Ok(command) => {
-            let users = gateway.configuration.current().users.current();
-            let carried_out = command.carry_out(&gateway.sessions, &*users).await;
+            let users = Arc::clone(&gateway.configuration.current().users);
+            let carried_out = command.carry_out(&gateway.sessions, &users).await;
             carried_out.unwrap_or_else(|error| ControlAnswer::Error(error.to_string()))
         }
         Err(_) => {
@@ -154,11 +152,7 @@ pub(crate) enum ControlAnswer {
 }
 
 impl ControlCommand {
-    async fn carry_out(
-        self,
-        sessions: &Sessions,
-        users: &dyn Directory,
-    ) -> Result<ControlAnswer, StoreError> {
+    async fn carry_out(self, sessions: &Sessions, users: &UserSources) -> Result<ControlAnswer, ServeError> {
         let now = now_millis();
         Ok(match self {
             ControlCommand::Unlock(name) => {
@@ -195,13 +189,13 @@ impl ControlCommand {
 /// The ids behind a name: of the user who has it now, or of whoever had it at login where nobody has it any more.
 async fn subjects(
     sessions: &Sessions,
-    users: &dyn Directory,
+    users: &UserSources,
     name: &str,
     now: UnixMillis,
-) -> Result<Vec<String>, StoreError> {
+) -> Result<Vec<String>, ServeError> {
     let name = CanonicalName::for_lockout(name);
-    if let Some(user) = users.by_name(&name) {
-        return Ok(vec![user.id.clone()]);
+    if let Some(found) = users.by_name(&name).await? {
+        return Ok(vec![found.user.id.clone()]);
     }
     let all = sessions.list(None, now).await?.into_iter();
     let mut ids: Vec<String> =
@@ -282,7 +276,7 @@ fn send(mut stream: BlockingStream, command: &ControlCommand) -> io::Result<Cont
 
 /// In a store that gateways share, they hear of it.
 fn in_store(settings: &Settings, command: ControlCommand) -> Result<ControlAnswer, ServeError> {
-    let (users, _) = LiveDirectory::load(&settings.users.file).map_err(RuntimeConfigError::Users)?;
+    let (users, _) = UserSources::load(&settings.users).map_err(RuntimeConfigError::Users)?;
     let store = match &settings.store {
         // Opening would make an empty store where there is none, which has neither locks nor sessions.
         StoreSettings::Embedded { path } if !path.exists() => Arc::new(MemoryStore::new()) as Arc<dyn Store>,
@@ -292,6 +286,6 @@ fn in_store(settings: &Settings, command: ControlCommand) -> Result<ControlAnswe
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Thread)?;
     runtime.block_on(async {
         let sessions = Sessions::start(store, policy(settings), now_millis()).await?;
-        Ok(command.carry_out(&sessions, &*users.current()).await?)
+        command.carry_out(&sessions, &users).await
     })
 }

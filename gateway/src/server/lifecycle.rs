@@ -29,7 +29,7 @@ use crate::sessions::{
     RedisStore, RotationPolicy, SessionLimit, Sessions, Store, StoreError, WhenFull,
 };
 use crate::telemetry::{AccessLog, Logs, Metrics};
-use crate::users::HashingPool;
+use crate::users::{HashingPool, SourceUnavailable};
 
 /// How long a predecessor may take to end after its drain.
 const TAKEOVER_STORE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,6 +49,9 @@ pub enum ServeError {
     /// What is in the state file, or a Redis that must be there and is not.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// A database or a directory that has users.
+    #[error(transparent)]
+    Users(#[from] SourceUnavailable),
     /// An address.
     #[error(transparent)]
     Listen(#[from] ListenError),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::config::{FilesSeen, Given, Loaded, Settings, Source, needs_restart};
 use crate::runtime::Gateway;
 use crate::runtime_config::RuntimeConfig;
-use crate::server::background_tasks::tell;
+use crate::server::background_tasks::log_users_reload;
 use crate::server::lifecycle::{policy, since_1970};
 
 /// How often is tried again what could not be used.
@@ -119,7 +119,7 @@ impl Reloader {
         if !warnings.is_empty() {
             tracing::warn!("{}", warnings.to_string().trim_end());
         }
-        tell(&snapshot.users.reload());
+        log_users_reload(&snapshot.users.reload());
         let (late, applied): (Vec<_>, Vec<_>) =
             state.given.differences(&given).into_iter().partition(|key| needs_restart(key));
         for key in &late {

@@ -13,6 +13,7 @@ use crate::rejection::{Code, Rejection};
 use crate::request::Admitted;
 use crate::response::Response;
 use crate::sessions::{SessionId, StoreError, UnixMillis};
+use crate::users::SourceUnavailable;
 
 /// The gateway's own endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +114,13 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
 pub(crate) fn store_unavailable(error: &StoreError) -> Rejection {
     tracing::error!(%error, "the session store failed");
     Rejection::new(Code::StoreUnavailable, "the session store did not answer")
+        .retry_after(Duration::from_secs(2))
+}
+
+/// A source of users does not answer; it was logged when that began.
+pub(crate) fn users_unavailable(error: &SourceUnavailable) -> Rejection {
+    tracing::debug!(%error, "a source of users did not answer");
+    Rejection::new(Code::StoreUnavailable, "the users cannot be looked up at the moment")
         .retry_after(Duration::from_secs(2))
 }
 

@@ -10,13 +10,13 @@ use crate::rejection::{Code, Rejection};
 use crate::request::RequestContext;
 use crate::request_body::RequestBody;
 use crate::response::Response;
-use crate::services::endpoints::{rate_limited, store_unavailable};
+use crate::services::endpoints::{rate_limited, store_unavailable, users_unavailable};
 use crate::services::proxy::bad_body;
 use crate::services::token_response::{Grant, NewRefreshToken, tokens};
 use crate::sessions::{LoginDecision, LoginResult, MAX_CHECK_TIME, NewSession, OpenSessionError, UnixMillis};
 use crate::strict_json;
 use crate::telemetry::LoginOutcome;
-use crate::users::{Busy, CanonicalName, Password, check_credentials};
+use crate::users::{Busy, CanonicalName, CheckError, Password, check_credentials};
 
 /// A name and a password fit many times into this, in bytes.
 const MAX_BODY: usize = 8 * 1024;
@@ -60,10 +60,9 @@ async fn attempt(context: &RequestContext, body: RequestBody) -> Result<Response
         LoginDecision::Busy => return Err(overloaded()),
     };
     let hashing = &context.worker.gateway.hashing;
-    let users = context.state.config.users.current();
-    let check =
-        timeout(MAX_CHECK_TIME, check_credentials(&*users, hashing, &name, credentials.password)).await;
-    let checked = check.unwrap_or(Err(Busy));
+    let users = &context.state.config.users;
+    let check = timeout(MAX_CHECK_TIME, check_credentials(users, hashing, &name, credentials.password)).await;
+    let checked = check.unwrap_or(Err(CheckError::Busy(Busy)));
     // A permit that is not settled is no failure, and then nobody is told how it went.
     let settle = |result| sessions.settle_login(permit, result, now_millis());
     let user = match checked {
@@ -73,10 +72,13 @@ async fn attempt(context: &RequestContext, body: RequestBody) -> Result<Response
             context.audit("login", "failed", name.as_str(), None);
             return Err(Rejection::new(Code::InvalidCredentials, "wrong username or password"));
         }
-        Err(Busy) => {
+        Err(error) => {
             // Nobody looked at the password: a crowd at the door must not lock its accounts.
             settle(LoginResult::Unknown).await.map_err(|e| store_unavailable(&e))?;
-            return Err(overloaded());
+            return Err(match error {
+                CheckError::Busy(_) => overloaded(),
+                CheckError::Unavailable(error) => users_unavailable(&error),
+            });
         }
     };
     let new = NewSession {

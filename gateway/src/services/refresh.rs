@@ -5,7 +5,7 @@ use crate::layers::authenticate::refusal;
 use crate::rejection::{Code, Rejection};
 use crate::request::RequestContext;
 use crate::response::Response;
-use crate::services::endpoints::{rate_limited, store_unavailable};
+use crate::services::endpoints::{rate_limited, store_unavailable, users_unavailable};
 use crate::services::token_response::{Grant, NewRefreshToken, tokens};
 use crate::sessions::{
     Account, RateLimitDecision, RateLimitScope, RefreshError, Session, SessionId, TokenId,
@@ -21,7 +21,8 @@ pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Reject
         Err(rejection) => return Err(not_presented(context, rejection).await),
     };
     // The user is read anew: who was disabled or deleted, or has a new password, ends here; new roles take effect.
-    let user = context.state.config.users.current().by_id(&subject).filter(|user| !user.disabled);
+    let user = context.state.config.users.by_id(&subject).await.map_err(|e| users_unavailable(&e))?;
+    let user = user.filter(|user| !user.disabled);
     let account = |_: &Session| match &user {
         Some(user) => Account::Active { credential: user.credential_fingerprint() },
         None => Account::Gone,

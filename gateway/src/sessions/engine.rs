@@ -318,17 +318,19 @@ impl Sessions {
         Ok(sessions)
     }
 
-    /// Ends all sessions that did not begin with their accounts as they are now: what changed while nobody looked.
+    /// Ends all sessions that did not begin with their accounts as they are now: what changed while nobody looked. Sessions of
+    /// accounts of which nothing is known go on.
     pub async fn end_all_changed(
         &self,
-        account: impl Fn(&str) -> Account,
+        account: impl Fn(&str) -> Option<Account>,
         now: UnixMillis,
     ) -> Result<usize, StoreError> {
         let mut changed = Vec::new();
         for (key, found) in self.watched(self.store.scan(Space::Session).await)? {
             let (id, session) = read_session(&key, &found.value)?;
             let is_over = session.revoked.is_some() || now >= session.expires_at;
-            if !is_over && account(&session.subject) != (Account::Active { credential: session.credential }) {
+            let as_begun = Account::Active { credential: session.credential };
+            if !is_over && account(&session.subject).is_some_and(|account| account != as_begun) {
                 changed.push(id);
             }
         }

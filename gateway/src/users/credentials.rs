@@ -5,25 +5,46 @@
 
 use std::sync::Arc;
 
-use super::directory::{Directory, User};
 use super::hashing_pool::{Busy, HashingPool};
 use super::name::CanonicalName;
 use super::password::Password;
+use super::remote::SourceUnavailable;
+use super::sources::UserSources;
+use super::user_store::User;
 
-/// The user, if there is one of that name who may log in and has that password. Exactly one hash runs, whatever the
-/// answer; none runs where the pool is [`Busy`].
+/// Nothing is known of the password, so that nothing may be said of it.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// All threads hash.
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    /// A source of users does not answer.
+    #[error(transparent)]
+    Unavailable(#[from] SourceUnavailable),
+}
+
+/// The user, if there is one of that name who may log in and has that password. Exactly one hash runs (or one bind to a directory),
+/// whatever the answer; a second one only where a right password is hashed anew.
 ///
 /// Counting failures and locking names is the caller's, before the call.
+///
+/// # Errors
+///
+/// [`CheckError::Busy`] where no hash ran, and [`CheckError::Unavailable`] where a source does not answer.
 pub async fn check_credentials(
-    directory: &dyn Directory,
+    users: &UserSources,
     pool: &HashingPool,
     name: &CanonicalName,
     password: Password,
-) -> Result<Option<Arc<User>>, Busy> {
-    let user = directory.by_name(name);
-    let hash = user.as_ref().map_or_else(|| directory.decoy(), |user| &user.password);
-    let matches = pool.verify(hash, password).await?;
-    Ok(user.filter(|user| matches && !user.disabled))
+) -> Result<Option<Arc<User>>, CheckError> {
+    let found = users.by_name(name).await?;
+    let matches = users.verify(pool, found.as_ref(), password.clone()).await?;
+    let Some(found) = found.filter(|found| matches && !found.user.disabled && users.may_be_used(&found.user))
+    else {
+        return Ok(None);
+    };
+    users.rehash(pool, &found, password).await;
+    Ok(Some(found.user))
 }
 
 #[cfg(test)]
@@ -31,25 +52,24 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::users::FileDirectory;
     use crate::users::password_hash::{HashCost, PasswordHash};
 
-    fn directory() -> FileDirectory {
+    fn store() -> UserSources {
         let cheap = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
         let hash = PasswordHash::create_at(cheap, &Password::new("right").unwrap()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users.toml");
         let user = |id: &str, name: &str, more: &str| {
-            format!("[[users]]\nid = {id:?}\nusername = {name:?}\npassword = {:?}\n{more}\n", hash.as_phc())
+            format!("[[users]]\nid = {id:?}\nusername = {name:?}\npassword = {:?}\n{more}\n", hash.as_str())
         };
         let content = user("1", "alice", "") + &user("2", "mallory", "disabled = true");
         std::fs::write(&path, content).unwrap();
-        FileDirectory::load(&path).unwrap().0
+        UserSources::load(&crate::config::Users::of_file(path)).unwrap().0
     }
 
     #[tokio::test]
     async fn only_the_right_password_of_an_enabled_user_passes_and_each_attempt_costs_one_hash() {
-        let (directory, pool) = (directory(), HashingPool::new(1, 1));
+        let (users, pool) = (store(), HashingPool::new(1, 1));
         for (attempt, (name, password, id)) in [
             ("alice", "right", Some("1")),
             ("ALICE", "right", Some("1")),
@@ -64,7 +84,7 @@ mod tests {
         {
             let name = CanonicalName::for_lockout(name);
             let password = Password::new(password).unwrap();
-            let user = check_credentials(&directory, &pool, &name, password).await.unwrap();
+            let user = check_credentials(&users, &pool, &name, password).await.unwrap();
             assert_eq!(user.map(|user| user.id.clone()).as_deref(), id, "{name}");
             assert_eq!(pool.hashes_run(), attempt as u64 + 1, "{name}");
         }

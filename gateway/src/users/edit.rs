@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::rand;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
 
-use super::directory::User;
+use super::diagnostic::{UserFileErrors, did_you_mean};
 use super::file;
-use super::finding::{UserFileErrors, did_you_mean};
 use super::name::{CanonicalName, hex};
 use super::password_hash::PasswordHash;
 use super::replace_file::{folder_of, replace_file};
+use super::user_store::User;
 
 /// A users file to list or to change.
 #[derive(Debug, Clone)]
@@ -66,7 +66,7 @@ impl UsersFile {
     /// Fails if there is a user of that name. A file that does not exist holds nobody.
     pub fn expect_free(&self, name: &CanonicalName) -> Result<(), EditError> {
         match self.exists() {
-            true => refuse_taken(&self.users()?, name, None),
+            true => reject_taken(&self.users()?, name, None),
             false => Ok(()),
         }
     }
@@ -78,11 +78,11 @@ impl UsersFile {
             None => random_id()?,
         };
         self.edit(|document, users| {
-            refuse_taken(users, &user.name, Some(&id))?;
+            reject_taken(users, &user.name, Some(&id))?;
             let mut table = Table::new();
             table["id"] = value(&id);
             table["username"] = value(user.name.as_str());
-            table["password"] = value(user.password.as_phc());
+            table["password"] = value(user.password.as_str());
             table["roles"] = value(Array::from_iter(user.roles));
             append(document, table);
             Ok(())
@@ -93,8 +93,24 @@ impl UsersFile {
     /// Gives a user another password.
     pub fn set_password(&self, name: &CanonicalName, password: &PasswordHash) -> Result<(), EditError> {
         self.edit(|document, users| {
-            set(document, position(users, name)?, "password", password.as_phc().into());
+            set(document, position(users, name)?, "password", password.as_str().into());
             Ok(())
+        })
+    }
+
+    /// Replaces the hash of a user where it still is `old`; returns whether it was.
+    pub(super) fn replace_hash(
+        &self,
+        name: &str,
+        old: &PasswordHash,
+        new: &PasswordHash,
+    ) -> Result<bool, EditError> {
+        self.edit(|document, users| {
+            let index = users.iter().position(|user| user.username == name && user.hash() == Some(old));
+            if let Some(index) = index {
+                set(document, index, "password", new.as_str().into());
+            }
+            Ok(index.is_some())
         })
     }
 
@@ -175,7 +191,7 @@ fn position(users: &[User], name: &CanonicalName) -> Result<usize, EditError> {
     })
 }
 
-fn refuse_taken(users: &[User], name: &CanonicalName, id: Option<&str>) -> Result<(), EditError> {
+fn reject_taken(users: &[User], name: &CanonicalName, id: Option<&str>) -> Result<(), EditError> {
     if users.iter().any(|user| user.username == name.as_str()) {
         return Err(EditError::NameTaken(name.clone()));
     }
@@ -237,7 +253,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::users::HashCost;
+    use crate::users::{HashCost, Scheme};
 
     const PHC: &str =
         "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -292,9 +308,10 @@ tenant = 'blue'
     #[test]
     fn a_new_password_changes_nothing_but_the_hash() {
         let (_folder, file, before) = written();
-        let hash = PasswordHash::decoy(HashCost { memory_kib: 19_456, passes: 3, lanes: 1 });
+        let hash =
+            PasswordHash::decoy(Scheme::argon2id(HashCost { memory_kib: 19_456, passes: 3, lanes: 1 }));
         file.set_password(&name("alice"), &hash).unwrap();
-        assert_eq!(content(&file), before.replacen(PHC, hash.as_phc(), 1));
+        assert_eq!(content(&file), before.replacen(PHC, hash.as_str(), 1));
     }
 
     #[test]
@@ -404,6 +421,18 @@ tenant = 'blue'
         UsersFile::new(&link).set_disabled(&name("alice"), true).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert!(content(&file).contains("disabled = true"));
+    }
+
+    #[test]
+    fn a_hash_is_replaced_only_where_nobody_has_set_another() {
+        let (_folder, file, before) = written();
+        let old = PasswordHash::parse(PHC).unwrap();
+        let new = PasswordHash::decoy(Scheme::argon2id(HashCost { memory_kib: 64, passes: 3, lanes: 1 }));
+        assert!(!file.replace_hash("alice", &new, &old).unwrap(), "somebody has set another password");
+        assert!(!file.replace_hash("nobody", &old, &new).unwrap());
+        assert_eq!(content(&file), before);
+        assert!(file.replace_hash("alice", &old, &new).unwrap());
+        assert_eq!(content(&file), before.replacen(PHC, new.as_str(), 1));
     }
 
     #[test]

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use toml_edit::{Document, Item, Table};
 
-use super::directory::{User, most_common_cost};
-use super::finding::{Findings, UserFileErrors, UserFileWarning, did_you_mean, quoted};
+use super::diagnostic::{Diagnostics, UserFileErrors, UserFileWarning, did_you_mean, quoted};
+use super::password_hash::{count_schemes, most_common_scheme};
 use super::user_entry::{Entry, FirstLines, Span, key_span, with_article};
+use super::user_store::User;
 
 /// More than any file of users has; what is larger is another file, named by mistake.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -32,9 +33,9 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, UserFileErrors> {
             "correct users.file, or give the gateway's account the right to read the file",
         ),
     };
-    let mut findings = Findings::new(path, b"");
-    findings.error(None, "", message, remedy);
-    Err(UserFileErrors(findings.errors))
+    let mut diagnostics = Diagnostics::new(path, b"");
+    diagnostics.error(None, "", message, remedy);
+    Err(UserFileErrors(diagnostics.errors))
 }
 
 /// The users in `content`, with unique ids and unique names. `path` serves the messages.
@@ -42,20 +43,20 @@ pub(super) fn parse(
     path: &Path,
     content: &[u8],
 ) -> Result<(Vec<User>, Vec<UserFileWarning>), UserFileErrors> {
-    let mut findings = Findings::new(path, content);
-    let users = parse_into(&mut findings, content);
-    match findings.errors.is_empty() {
-        true => Ok((users, findings.warnings)),
-        false => Err(UserFileErrors(findings.errors)),
+    let mut diagnostics = Diagnostics::new(path, content);
+    let users = parse_into(&mut diagnostics, content);
+    match diagnostics.errors.is_empty() {
+        true => Ok((users, diagnostics.warnings)),
+        false => Err(UserFileErrors(diagnostics.errors)),
     }
 }
 
-fn parse_into(findings: &mut Findings, content: &[u8]) -> Vec<User> {
+fn parse_into(diagnostics: &mut Diagnostics, content: &[u8]) -> Vec<User> {
     let text = match std::str::from_utf8(content) {
         Ok(text) => text,
         Err(error) => {
             let at = error.valid_up_to();
-            findings.error(Some(at..at), "", "the text is not UTF-8", "save the file as UTF-8");
+            diagnostics.error(Some(at..at), "", "the text is not UTF-8", "save the file as UTF-8");
             return Vec::new();
         }
     };
@@ -64,31 +65,36 @@ fn parse_into(findings: &mut Findings, content: &[u8]) -> Vec<User> {
         Err(error) => {
             // Only the message: the error's own display quotes the line, which may hold a password hash.
             let message = format!("this is not TOML: {}", error.message());
-            findings.error(error.span(), "", message, "correct the line");
+            diagnostics.error(error.span(), "", message, "correct the line");
             return Vec::new();
         }
     };
-    let users = parse_document(findings, &document);
-    warn_of_odd_costs(findings, &users);
+    let users = parse_document(diagnostics, &document);
+    warn_of_odd_costs(diagnostics, &users);
     users.into_iter().map(|(user, _)| user).collect()
 }
 
-fn parse_document(findings: &mut Findings, document: &Table) -> Vec<(User, Span)> {
+fn parse_document(diagnostics: &mut Diagnostics, document: &Table) -> Vec<(User, Span)> {
     for (key, _) in document.iter().filter(|&(key, _)| key != "users") {
         let hint = did_you_mean(key, ["users"]);
         let message = format!("unknown key{hint}");
-        findings.error(key_span(document, key), quoted(key), message, "each user is a [[users]] table");
+        diagnostics.error(key_span(document, key), quoted(key), message, "each user is a [[users]] table");
     }
     let tables = match document.get("users") {
         Some(Item::ArrayOfTables(tables)) => tables,
         Some(other) => {
             let message = format!("expected [[users]] tables, found {}", with_article(other.type_name()));
-            findings.error(key_span(document, "users"), "users", message, "begin each user with [[users]]");
+            diagnostics.error(
+                key_span(document, "users"),
+                "users",
+                message,
+                "begin each user with [[users]]",
+            );
             return Vec::new();
         }
         None => {
             let remedy = "add one with `auth-gateway users add NAME`";
-            findings.warn(None, "", "there are no users, so nobody can log in", remedy);
+            diagnostics.warn(None, "", "there are no users, so nobody can log in", remedy);
             return Vec::new();
         }
     };
@@ -96,24 +102,25 @@ fn parse_document(findings: &mut Findings, document: &Table) -> Vec<(User, Span)
     let entries = tables.iter().enumerate();
     entries
         .filter_map(|(index, table)| {
-            let mut entry = Entry { findings, table, name: format!("users[{index}]") };
+            let mut entry = Entry { diagnostics, table, name: format!("users[{index}]") };
             entry.user(&mut first_lines).map(|user| (user, key_span(table, "password")))
         })
         .collect()
 }
 
 /// A mixture of costs lets the time of an answer tell some known names from unknown ones.
-fn warn_of_odd_costs(findings: &mut Findings, users: &[(User, Span)]) {
-    let common = most_common_cost(users.iter().map(|(user, _)| user));
-    let mut odd = users.iter().filter(|(user, _)| user.password.cost() != common);
+fn warn_of_odd_costs(diagnostics: &mut Diagnostics, users: &[(User, Span)]) {
+    let common =
+        most_common_scheme(&count_schemes(users.iter().filter_map(|(user, _)| Some(user.hash()?.scheme()))));
+    let mut odd = users.iter().filter(|(user, _)| user.hash().is_some_and(|hash| hash.scheme() != common));
     if let Some((first, span)) = odd.next() {
         let count = 1 + odd.count();
         let message = format!(
-            "logins of {count} user(s), {} first, take another time than those of unknown names: their hashes do not \
-             have the common cost {common}",
+            "logins of {count} user(s), {} first, take another time than those of unknown names: their hashes \
+             are not {common} as most are",
             first.username
         );
-        findings.warn(
+        diagnostics.warn(
             span.clone(),
             "",
             message,
@@ -161,7 +168,7 @@ mod tests {
         let expected = User {
             id: "1".to_owned(),
             username: "alice".to_owned(),
-            password: PasswordHash::parse(STRONG).unwrap(),
+            credential: PasswordHash::parse(STRONG).unwrap().into(),
             roles: vec!["user".to_owned(), "admin".to_owned()],
             claims: json!({"tenant": "blue", "level": 3, "staff": true, "teams": ["a", "b"]})
                 .as_object()
@@ -302,7 +309,7 @@ password = ""
                 "users.toml:4: users[0].password: the hash is weak: its cost m=19456,t=1,p=1 is below the floor \
                  m=19456,t=2,p=1; set the password anew with `auth-gateway users passwd NAME`",
                 "users.toml:4: logins of 1 user(s), alice first, take another time than those of unknown names: their \
-                 hashes do not have the common cost m=19456,t=2,p=1; set these passwords anew with `auth-gateway users \
+                 hashes are not argon2id m=19456,t=2,p=1 as most are; set these passwords anew with `auth-gateway users \
                  passwd NAME`",
             ]
         );
@@ -347,7 +354,7 @@ password = ""
             let told = text.lines().find_map(|line| line.strip_prefix(&format!("#   {} ", user.username)));
             let password = Password::new(told.unwrap().trim()).unwrap();
             assert!(
-                user.password.verify(&password, &mut HashMemory::default()).unwrap(),
+                user.hash().unwrap().verify(&password, &mut HashMemory::default()).unwrap(),
                 "{}",
                 user.username
             );
@@ -366,7 +373,7 @@ password = ""
             let at = at % content.len();
             content[at] = byte;
             if let Err(errors) = parse(Path::new("users.toml"), &content) {
-                prop_assert!(errors.0.iter().all(|finding| finding.line.is_some()), "{errors}");
+                prop_assert!(errors.0.iter().all(|diagnostic| diagnostic.line.is_some()), "{errors}");
             }
         }
     }

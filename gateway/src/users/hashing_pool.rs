@@ -1,7 +1,7 @@
 //! A few threads that hash passwords, and a short queue before them: however many logins arrive, no more hashes run than
 //! there are threads.
 //!
-//! A thread is its own permit. A client that goes away takes its waiting job out of the line, yet a hash that has begun
+//! A thread is its own permit. A client that goes away takes its waiting job out of the queue, yet a hash that has begun
 //! keeps its thread to the end, so resetting connections buys an attacker no extra work.
 
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use super::password::Password;
-use super::password_hash::{HashFailed, HashMemory, PasswordHash};
+use super::password_hash::{HashCost, HashFailed, HashMemory, PasswordHash};
 
 /// No answer now: every thread hashes and the queue is full, or (logged as an error) a hash could not be run at all.
 /// It says nothing about the password; ask again in a second.
@@ -30,14 +30,14 @@ pub struct HashingPool {
 }
 
 struct Shared {
-    line: Mutex<Line>,
-    /// Signalled when a job joins the line and when the line closes.
+    queue: Mutex<JobQueue>,
+    /// Signalled when a job joins the queue and when the queue closes.
     changed: Condvar,
     hashes_run: AtomicU64,
 }
 
 #[derive(Default)]
-struct Line {
+struct JobQueue {
     waiting: VecDeque<Box<dyn Job>>,
     running: usize,
     closed: bool,
@@ -50,12 +50,12 @@ trait Job: Send {
     fn run(self: Box<Self>, memory: &mut HashMemory);
 }
 
-struct Question<W, T> {
+struct VerifyJob<W, T> {
     work: W,
     answer: oneshot::Sender<T>,
 }
 
-impl<W, T> Job for Question<W, T>
+impl<W, T> Job for VerifyJob<W, T>
 where
     W: FnOnce(&mut HashMemory) -> T + Send,
     T: Send,
@@ -78,7 +78,7 @@ where
 const NICENESS: i32 = 15;
 
 /// Lowers the priority of this thread alone, which on Linux has a niceness of its own. It takes no privilege.
-fn step_back() {
+fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS) {
         tracing::debug!(%error, "cannot lower the priority of a hashing thread");
@@ -94,7 +94,7 @@ impl HashingPool {
     pub fn new(threads: usize, queue: usize) -> Self {
         let threads = threads.max(1);
         let shared = Arc::new(Shared {
-            line: Mutex::new(Line::default()),
+            queue: Mutex::new(JobQueue::default()),
             changed: Condvar::new(),
             hashes_run: AtomicU64::new(0),
         });
@@ -103,7 +103,7 @@ impl HashingPool {
             std::thread::Builder::new()
                 .name(format!("hash-{index}"))
                 .spawn(move || {
-                    step_back();
+                    lower_priority();
                     shared.work_until_closed();
                 })
                 .unwrap_or_else(|error| panic!("cannot start password hashing thread {index}: {error}"))
@@ -130,6 +130,28 @@ impl HashingPool {
         }
     }
 
+    /// The hash of the same password at another cost (see [`PasswordHash::rehash`]).
+    pub(super) async fn rehash(
+        &self,
+        old: &PasswordHash,
+        cost: HashCost,
+        password: Password,
+    ) -> Result<PasswordHash, Busy> {
+        let old = old.clone();
+        match self.submit(move |memory| old.rehash(cost, &password, memory))?.await {
+            Ok(outcome) => outcome.map_err(|failed| report(&failed)),
+            Err(_) => Err(Busy),
+        }
+    }
+
+    /// The hash of a new password.
+    pub(super) async fn create(&self, cost: HashCost, password: Password) -> Result<PasswordHash, Busy> {
+        match self.submit(move |_| PasswordHash::create_at(cost, &password))?.await {
+            Ok(outcome) => outcome.map_err(|failed| report(&failed)),
+            Err(_) => Err(Busy),
+        }
+    }
+
     /// How many hashes were begun since the start: a counter for metrics.
     pub fn hashes_run(&self) -> u64 {
         self.shared.hashes_run.load(Ordering::Relaxed)
@@ -141,16 +163,16 @@ impl HashingPool {
         T: Send + 'static,
     {
         let (answer, receiver) = oneshot::channel();
-        let mut line = self.shared.lock();
-        if line.running + line.waiting.len() >= self.capacity {
-            // Clients that went away hold no place in the line against those who are still there.
-            line.waiting.retain(|job| !job.is_abandoned());
+        let mut queue = self.shared.lock();
+        if queue.running + queue.waiting.len() >= self.capacity {
+            // Clients that went away hold no place in the queue against those who are still there.
+            queue.waiting.retain(|job| !job.is_abandoned());
         }
-        if line.running + line.waiting.len() >= self.capacity {
+        if queue.running + queue.waiting.len() >= self.capacity {
             return Err(Busy);
         }
-        line.waiting.push_back(Box::new(Question { work, answer }));
-        drop(line);
+        queue.waiting.push_back(Box::new(VerifyJob { work, answer }));
+        drop(queue);
         self.shared.changed.notify_one();
         Ok(receiver)
     }
@@ -158,10 +180,10 @@ impl HashingPool {
 
 impl Drop for HashingPool {
     fn drop(&mut self) {
-        let mut line = self.shared.lock();
-        line.closed = true;
-        line.waiting.clear();
-        drop(line);
+        let mut queue = self.shared.lock();
+        queue.closed = true;
+        queue.waiting.clear();
+        drop(queue);
         self.shared.changed.notify_all();
         for thread in self.threads.drain(..) {
             // A thread catches the panics of its jobs, so it ends well.
@@ -171,9 +193,9 @@ impl Drop for HashingPool {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Line> {
-        // No code panics while it holds the lock; and a line of jobs is whole between any two statements.
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, JobQueue> {
+        // No code panics while it holds the lock; and a queue of jobs is whole between any two statements.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn work_until_closed(&self) {
@@ -190,18 +212,18 @@ impl Shared {
 
     /// The next job whose caller still waits, counted as running; `None` once the pool is being dropped.
     fn next_job(&self) -> Option<Box<dyn Job>> {
-        let mut line = self.lock();
+        let mut queue = self.lock();
         loop {
-            if line.closed {
+            if queue.closed {
                 return None;
             }
-            match line.waiting.pop_front() {
+            match queue.waiting.pop_front() {
                 Some(job) if job.is_abandoned() => {}
                 Some(job) => {
-                    line.running += 1;
+                    queue.running += 1;
                     return Some(job);
                 }
-                None => line = self.changed.wait(line).unwrap_or_else(PoisonError::into_inner),
+                None => queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
             }
         }
     }
@@ -219,21 +241,21 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::users::HashCost;
+    use crate::users::Scheme;
 
-    const CHEAP: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
+    const TEST_COST: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
 
     fn password(text: &str) -> Password {
         Password::new(text).unwrap()
     }
 
     /// A job that has begun and ends when told to.
-    struct Held {
+    struct TestGate {
         release: mpsc::Sender<()>,
         result: oneshot::Receiver<()>,
     }
 
-    fn occupy(pool: &HashingPool) -> Held {
+    fn block_worker(pool: &HashingPool) -> TestGate {
         let (release, released) = mpsc::channel();
         let (started, has_started) = mpsc::channel();
         let result = pool
@@ -243,13 +265,13 @@ mod tests {
             })
             .unwrap();
         has_started.recv().unwrap();
-        Held { release, result }
+        TestGate { release, result }
     }
 
     #[tokio::test]
     async fn verifies_right_and_wrong_passwords() {
         let pool = HashingPool::new(2, 4);
-        let hash = PasswordHash::create_at(CHEAP, &password("right")).unwrap();
+        let hash = PasswordHash::create_at(TEST_COST, &password("right")).unwrap();
         assert_eq!(pool.verify(&hash, password("right")).await, Ok(true));
         assert_eq!(pool.verify(&hash, password("wrong")).await, Ok(false));
         assert_eq!(pool.hashes_run(), 2);
@@ -258,20 +280,23 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_is_busy_at_once_and_runs_no_hash() {
         let pool = HashingPool::new(1, 1);
-        let held = occupy(&pool);
+        let gate = block_worker(&pool);
         let waiting = pool.submit(|_| ()).unwrap();
-        // The thread is held, so an answer can only come at once.
-        assert_eq!(pool.verify(&PasswordHash::decoy(CHEAP), password("x")).await, Err(Busy));
+        // The thread is gate, so an answer can only come at once.
+        assert_eq!(
+            pool.verify(&PasswordHash::decoy(Scheme::argon2id(TEST_COST)), password("x")).await,
+            Err(Busy)
+        );
         assert_eq!(pool.hashes_run(), 0);
-        held.release.send(()).unwrap();
-        held.result.await.unwrap();
+        gate.release.send(()).unwrap();
+        gate.result.await.unwrap();
         waiting.await.unwrap();
     }
 
     #[tokio::test]
     async fn a_running_job_keeps_its_thread_when_its_caller_goes_away() {
         let pool = HashingPool::new(1, 0);
-        let Held { release, result } = occupy(&pool);
+        let TestGate { release, result } = block_worker(&pool);
         drop(result);
         assert_eq!(pool.submit(|_| ()).unwrap_err(), Busy, "the abandoned job still runs");
         release.send(()).unwrap();
@@ -284,11 +309,11 @@ mod tests {
     #[tokio::test]
     async fn a_waiting_job_whose_caller_went_away_leaves_the_line_and_never_runs() {
         let pool = HashingPool::new(1, 1);
-        let held = occupy(&pool);
+        let gate = block_worker(&pool);
         let (ran, has_run) = mpsc::channel::<()>();
         drop(pool.submit(move |_| ran.send(())).unwrap());
         let next = pool.submit(|_| ()).expect("the abandoned place is free again");
-        held.release.send(()).unwrap();
+        gate.release.send(()).unwrap();
         next.await.unwrap();
         assert!(has_run.try_recv().is_err());
     }
@@ -298,19 +323,22 @@ mod tests {
         let pool = HashingPool::new(1, 1);
         let answer = pool.submit(|_| panic!("on purpose")).unwrap();
         assert!(answer.await.is_err());
-        assert_eq!(pool.verify(&PasswordHash::decoy(CHEAP), password("x")).await, Ok(false));
+        assert_eq!(
+            pool.verify(&PasswordHash::decoy(Scheme::argon2id(TEST_COST)), password("x")).await,
+            Ok(false)
+        );
     }
 
     #[tokio::test]
     async fn dropping_the_pool_waits_for_what_runs_and_ends_what_waits() {
         let pool = HashingPool::new(1, 1);
-        let held = occupy(&pool);
+        let gate = block_worker(&pool);
         let waiting = pool.submit(|_| ()).unwrap();
         let dropping = std::thread::spawn(move || drop(pool));
         assert!(waiting.await.is_err());
         assert!(!dropping.is_finished());
-        held.release.send(()).unwrap();
+        gate.release.send(()).unwrap();
         dropping.join().unwrap();
-        held.result.await.unwrap();
+        gate.result.await.unwrap();
     }
 }

@@ -1,29 +1,42 @@
-//! Who may log in: the users file, user names and their one canonical form, and password hashing in a bounded pool.
+//! Who may log in: users in files, SQL tables and directories, user names and their one canonical form, and password hashing in a
+//! bounded pool.
 //!
 //! A login is one call, [`check_credentials`]. This domain knows nothing of HTTP, tokens, sessions or locks.
 
+mod change_password;
 mod credentials;
-mod directory;
+mod diagnostic;
 mod edit;
 mod file;
-mod finding;
+mod file_accounts;
 mod hashing_pool;
-mod live_directory;
+mod htpasswd;
+mod ldap;
 mod name;
 mod new_password;
 mod password;
 mod password_hash;
+mod remote;
 mod replace_file;
+mod sources;
+mod sql;
 mod user_entry;
+mod user_store;
+mod watched_directory;
 
-pub use credentials::check_credentials;
-pub use directory::{Directory, FileDirectory, User};
-pub(crate) use directory::{changed_accounts, session_credential};
+pub use change_password::{ChangePasswordError, change_password};
+pub use credentials::{CheckError, check_credentials};
+pub use diagnostic::{UserFileDiagnostic, UserFileErrors, UserFileWarning};
 pub use edit::{EditError, NewUser, UsersFile};
-pub use finding::{UserFileErrors, UserFileFinding, UserFileWarning};
+pub(crate) use file_accounts::FileAccounts;
 pub use hashing_pool::{Busy, HashingPool};
-pub use live_directory::{LiveDirectory, Look};
 pub use name::CanonicalName;
 pub use new_password::{NewPasswordAdvice, NewPasswordRefusal, check_new_password};
 pub use password::{MAX_PASSWORD_BYTES, Password, PasswordTooLong};
-pub use password_hash::{HashCost, HashFailed, PasswordHash, PasswordHashError};
+pub use password_hash::{
+    HashCost, HashFailed, PasswordHash, PasswordHashError, Pbkdf2Digest, Prehash, Scheme,
+};
+pub use remote::SourceUnavailable;
+pub use sources::{FoundUser, UserSources};
+pub use user_store::{Credential, User};
+pub use watched_directory::ReloadOutcome;

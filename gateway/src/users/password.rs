@@ -11,6 +11,7 @@ pub const MAX_PASSWORD_BYTES: usize = 1024;
 ///
 /// The bytes are overwritten on drop. That is best effort: copies which the network buffers or a JSON parser made before are
 /// not reached.
+#[derive(Clone)]
 pub struct Password(Zeroizing<Vec<u8>>);
 
 impl Password {

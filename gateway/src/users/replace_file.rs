@@ -16,8 +16,8 @@ pub(super) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    let draft = Draft::create(path)?;
-    let mut file = &draft.file;
+    let temp_file = TempFile::create(path)?;
+    let mut file = &temp_file.file;
     if let Some(old) = old {
         let new = file.metadata()?;
         if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
@@ -27,7 +27,7 @@ pub(super) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     }
     file.write_all(content)?;
     file.sync_all()?;
-    draft.rename_to(path)?;
+    temp_file.rename_to(path)?;
     // The rename itself must survive a crash as well.
     File::open(folder_of(path))?.sync_all()
 }
@@ -41,12 +41,12 @@ pub(super) fn folder_of(path: &Path) -> &Path {
 }
 
 /// The new file while it has another name; removed on drop.
-struct Draft {
+struct TempFile {
     file: File,
     path: Option<PathBuf>,
 }
 
-impl Draft {
+impl TempFile {
     fn create(target: &Path) -> io::Result<Self> {
         let mut name = std::ffi::OsString::from(".");
         name.push(target.file_name().ok_or(io::ErrorKind::InvalidInput)?);
@@ -70,10 +70,10 @@ impl Draft {
     }
 }
 
-impl Drop for Draft {
+impl Drop for TempFile {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
-            // Nothing more can be done about a draft that cannot be removed; the target is untouched.
+            // Nothing more can be done about a temp_file that cannot be removed; the target is untouched.
             let _ = fs::remove_file(path);
         }
     }

@@ -6,10 +6,10 @@ use std::ops::Range;
 use serde_json::{Map, Value};
 use toml_edit::{Array, Item, Table, TableLike};
 
-use super::directory::User;
-use super::finding::{Findings, did_you_mean, quoted};
+use super::diagnostic::{Diagnostics, did_you_mean, quoted};
 use super::name::CanonicalName;
 use super::password_hash::{PasswordHash, PasswordHashError};
+use super::user_store::User;
 
 const MAX_ID_BYTES: usize = 128;
 
@@ -30,7 +30,7 @@ pub(super) struct FirstLines {
 
 /// One `[[users]]` table on its way to becoming a [`User`].
 pub(super) struct Entry<'a> {
-    pub(super) findings: &'a mut Findings,
+    pub(super) diagnostics: &'a mut Diagnostics,
     pub(super) table: &'a Table,
     /// Such as `users[0]`.
     pub(super) name: String,
@@ -39,8 +39,8 @@ pub(super) struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// The user, or `None` after at least one error.
     pub(super) fn user(&mut self, first_lines: &mut FirstLines) -> Option<User> {
-        let errors_before = self.findings.errors.len();
-        self.refuse_unknown_keys();
+        let errors_before = self.diagnostics.errors.len();
+        self.reject_unknown_keys();
         let id = self.id(&mut first_lines.ids);
         let name = self.username(&mut first_lines.names);
         let password = self.password();
@@ -51,16 +51,16 @@ impl<'a> Entry<'a> {
         let user = User {
             id: id?,
             username: name?.as_str().to_owned(),
-            password: password?,
+            credential: password?.into(),
             roles,
             claims,
             disabled,
             session_epoch,
         };
-        (self.findings.errors.len() == errors_before).then_some(user)
+        (self.diagnostics.errors.len() == errors_before).then_some(user)
     }
 
-    fn refuse_unknown_keys(&mut self) {
+    fn reject_unknown_keys(&mut self) {
         for (key, _) in self.table.iter().filter(|(key, _)| !USER_KEYS.contains(key)) {
             let hint = did_you_mean(key, USER_KEYS);
             let remedy = format!("a user has {}", USER_KEYS.join(", "));
@@ -109,7 +109,7 @@ impl<'a> Entry<'a> {
                     let key = self.key("password");
                     let message = format!("the hash is weak: {weakness}");
                     let remedy = "set the password anew with `auth-gateway users passwd NAME`";
-                    self.findings.warn(key_span(self.table, "password"), key, message, remedy);
+                    self.diagnostics.warn(key_span(self.table, "password"), key, message, remedy);
                 }
                 Some(hash)
             }
@@ -137,11 +137,16 @@ impl<'a> Entry<'a> {
             match element.as_str() {
                 Some(role) if is_visible_ascii(role) => roles.push(role.to_owned()),
                 Some(role) => {
-                    self.findings.error(element.span(), key, format!("{} is no role", quoted(role)), REMEDY);
+                    self.diagnostics.error(
+                        element.span(),
+                        key,
+                        format!("{} is no role", quoted(role)),
+                        REMEDY,
+                    );
                 }
                 None => {
                     let message = format!("expected a string, found {}", with_article(element.type_name()));
-                    self.findings.error(element.span(), key, message, REMEDY);
+                    self.diagnostics.error(element.span(), key, message, REMEDY);
                 }
             }
         }
@@ -178,12 +183,12 @@ impl<'a> Entry<'a> {
             let span = key_span(table, name);
             if RESERVED_CLAIMS.contains(&name) {
                 let message = "the gateway itself sets this claim";
-                self.findings.error(span, key, message, "choose another name");
+                self.diagnostics.error(span, key, message, "choose another name");
             } else if let Some(value) = claim_value(item) {
                 claims.insert(name.to_owned(), value);
             } else {
                 let message = format!("a claim cannot be {}", with_article(item.type_name()));
-                self.findings.error(span, key, message, REMEDY);
+                self.diagnostics.error(span, key, message, REMEDY);
             }
         }
         claims
@@ -193,7 +198,7 @@ impl<'a> Entry<'a> {
         match self.table.get(key) {
             None => {
                 let name = self.name.clone();
-                self.findings.error(self.table.span(), name, format!("{key} is missing"), remedy);
+                self.diagnostics.error(self.table.span(), name, format!("{key} is missing"), remedy);
                 None
             }
             Some(item) => {
@@ -212,7 +217,7 @@ impl<'a> Entry<'a> {
     fn error(&mut self, key: &str, message: String, remedy: impl Into<String>) {
         let span = key_span(self.table, key);
         let key = self.key(key);
-        self.findings.error(span, key, message, remedy);
+        self.diagnostics.error(span, key, message, remedy);
     }
 
     fn key(&self, key: &str) -> String {
@@ -221,7 +226,7 @@ impl<'a> Entry<'a> {
     }
 
     fn line(&self, key: &str) -> usize {
-        key_span(self.table, key).map_or(0, |span| self.findings.line_of(span.start))
+        key_span(self.table, key).map_or(0, |span| self.diagnostics.line_of(span.start))
     }
 }
 
@@ -238,7 +243,7 @@ pub(super) fn key_span(table: &dyn TableLike, key: &str) -> Span {
     key.span().or_else(|| item.span())
 }
 
-fn is_visible_ascii(text: &str) -> bool {
+pub(super) fn is_visible_ascii(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 

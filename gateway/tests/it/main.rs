@@ -18,3 +18,4 @@ mod routing;
 mod sessions;
 mod streams;
 mod upstreams;
+mod users;

@@ -110,7 +110,7 @@ upstream = "app"
     let hash = PasswordHash::create(&Password::new(PASSWORD)?)?;
     let users: String = (0..USERS)
         .map(|number| {
-            let (name, password) = (username(number), hash.as_phc());
+            let (name, password) = (username(number), hash.as_str());
             format!("[[users]]\nid = \"{number}\"\nusername = {name:?}\npassword = {password:?}\nroles = [\"user\"]\n")
         })
         .collect();

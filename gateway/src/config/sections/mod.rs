@@ -4,6 +4,7 @@ mod cors;
 mod endpoints;
 mod files;
 mod identity_headers;
+mod ldap_users;
 mod limits;
 mod lockout;
 mod log;
@@ -17,6 +18,7 @@ mod secret;
 mod secret_strength;
 mod server;
 mod sessions;
+mod sql_users;
 mod store;
 mod throttle;
 mod tokens;
@@ -30,6 +32,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::declaration::{Key, KeyInfo, Section, Shape, TableShape, section, table};
+use super::settings::Users;
 use super::table::Table;
 #[cfg(test)]
 use super::test_support;
@@ -49,7 +52,7 @@ pub use store::Store;
 pub use throttle::Throttle;
 pub use tokens::{MAX_ACCESS_TTL, Rotation, Tokens};
 pub use upstreams::Upstream;
-pub use users::Users;
+pub use users::Argon2Cost;
 pub use warnings::Warnings;
 
 section! {
@@ -66,7 +69,7 @@ section! {
         /// Where sessions, locks and revocations are kept.
         store: Store = table::<store::StoreKeys>().restart().into(|keys, entry| keys.settings(&entry.table_or_empty()));
         /// Who may log in.
-        users: Users = table();
+        users: Users = table::<users::UsersKeys>().into(|keys, entry| keys.settings(&entry.table_or_empty()));
         /// When a user name is locked.
         lockout: Lockout = table();
         /// How many failures a network may send.
@@ -107,7 +110,6 @@ impl Settings {
         settings.admin.check(&of("admin"), &settings.server, &of("server"));
         let scheme = if settings.server.tls.is_some() { "https" } else { "http" };
         settings.tokens.check(&of("tokens"), format!("{scheme}://{}", settings.server.listen));
-        settings.users.check(&of("users"));
         settings.lockout.check(&of("lockout"));
         settings.limits.check(&of("limits"));
         routes::check(root, &settings);

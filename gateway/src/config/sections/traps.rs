@@ -66,7 +66,7 @@ fn check_plain_http(settings: &Settings, listen: &Entry<'_>) {
 }
 
 fn check_demo_users(settings: &Settings, root: &Table<'_>) {
-    let file = &settings.users.file;
+    let Some(file) = settings.users.editable_file() else { return };
     let text = if file.is_file() { std::fs::read_to_string(file).unwrap_or_default() } else { String::new() };
     if DEMO_SALTS.iter().any(|salt| text.contains(salt)) {
         let message = format!(

@@ -1,40 +1,280 @@
-//! `[users]`: where the users are listed. What the list says is checked by those who read it.
+//! `[users]`: where users are looked up. What files and servers say is checked by those who read them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::Deserialize;
+
 use super::files::{file_name, readable, working_directory};
-use crate::config::declaration::{section, text};
+use super::ldap_users::LdapKeys;
+use super::secret::{self, SecretSource};
+use super::sql_users::SqlKeys;
+use crate::config::declaration::{
+    Key, Shape, TableShape, boolean, choice, flat, integer, section, table, text, texts,
+};
 use crate::config::diagnostic::Diagnostic;
+use crate::config::entry::{Entry, InvalidValue};
+use crate::config::settings::{UserSource, UserSourceKind, Users};
 use crate::config::table::Table;
 
 section! {
     /// Who may log in.
-    pub struct Users {
-        /// Written by `auth-gateway users`; must exist. Read again when it has changed.
-        file: PathBuf = text(file_name).default("config/users.toml");
+    pub(super) struct UsersKeys {
+        /// The keys of the one source.
+        source: SourceKeys = flat(|keys, _| keys);
+        /// Several sources in place of the one that [users] describes itself; names are looked up in this order.
+        sources: Option<Vec<UserSource>> = Key::new(
+            Shape::List(Box::new(Shape::Table(TableShape::of::<SourceKeys>()))),
+            sources,
+        )
+        .example("[{ kind = \"file\", file = \"config/users.toml\" }, { kind = \"htpasswd\", file = \"config/htpasswd\" }]");
+        /// Whether passwords are hashed anew at login where they were hashed otherwise, and the source may be written: a file, or
+        /// a table of a database.
+        rehash: bool = boolean().default("false");
+        /// What new hashes cost.
+        argon2: Argon2Cost = table();
+        /// Whether hashes of MD5 and SHA-1 are taken, which are guessed at by the billion.
+        allow_broken_hashes: bool = boolean().default("false");
     }
 }
 
-impl Users {
-    pub(super) fn check(&self, table: &Table<'_>) {
-        let (entry, file) = (table.entry("file"), &self.file);
-        let Err(why) = readable(file) else { return };
-        let diagnostic = Diagnostic::error(format!("`users.file`: the users file {} {why}", file.display()))
+section! {
+    /// One source of users.
+    pub(super) struct SourceKeys {
+        /// "file" is this gateway's TOML, "htpasswd" is Apache's, "sql" a database, "ldap" a directory.
+        kind: Kind = choice().default("file");
+        /// Of kind "file" or "htpasswd"; must exist. Read again when it has changed. `auth-gateway users` writes the TOML.
+        file: PathBuf = text(file_name).default("config/users.toml");
+        /// For logs and `auth-gateway users show`.
+        name: Option<String> = plain_text().fallback("its kind").example("\"staff\"");
+        /// What ids begin with in tokens, so that those of two sources differ.
+        id_prefix: Option<String> = plain_text().fallback("nothing for the first source, NAME: for others").example("\"staff:\"");
+        /// Roles that all its users have.
+        roles: Vec<String> = texts(role).or_empty();
+        /// For kind = "sql" only.
+        sql: SqlKeys = table();
+        /// For kind = "ldap" only.
+        ldap: LdapKeys = table();
+    }
+}
+
+section! {
+    /// The cost of argon2id; as OWASP recommends unless said otherwise.
+    #[derive(Copy)]
+    pub struct Argon2Cost {
+        /// In KiB.
+        memory_kib: u32 = integer(8..=1_048_576).default("19456");
+        /// How often the memory is gone through.
+        passes: u32 = integer(1..=10).default("2");
+        /// How many threads could share the work.
+        lanes: u32 = integer(1..=16).default("1");
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kind {
+    File,
+    Htpasswd,
+    Sql,
+    Ldap,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::File => "file",
+            Kind::Htpasswd => "htpasswd",
+            Kind::Sql => "sql",
+            Kind::Ldap => "ldap",
+        }
+    }
+}
+
+impl UsersKeys {
+    pub(super) fn settings(self, table: &Table<'_>) -> Users {
+        let list = table.entry("sources");
+        let sources = if list.is_given() {
+            for key in ["kind", "file", "name", "id_prefix", "roles", "sql", "ldap"] {
+                let entry = table.entry(key);
+                if entry.is_given() {
+                    entry.refuse(
+                        InvalidValue::new("has no effect beside `users.sources`")
+                            .help("write it in one of [[users.sources]]"),
+                    );
+                }
+            }
+            self.sources.unwrap_or_default()
+        } else {
+            self.source.settings(table, true).into_iter().collect()
+        };
+        let rehash = self.rehash.then_some(self.argon2);
+        Users { sources, argon2: self.argon2, rehash, allow_broken_hashes: self.allow_broken_hashes }
+    }
+}
+
+fn sources(list: &Entry<'_>) -> Option<Vec<UserSource>> {
+    if !list.is_given() {
+        return None;
+    }
+    let mut sources: Vec<UserSource> = Vec::new();
+    for entry in list.list().unwrap_or_default() {
+        let Some(table) = entry.table() else { continue };
+        let Some(source) = table.read::<SourceKeys>().settings(&table, sources.is_empty()) else { continue };
+        if sources.iter().any(|other| other.name == source.name) {
+            let why = format!("a second source is named {:?}", source.name);
+            entry.refuse(InvalidValue::new(why).help("give each a `name` of its own"));
+        } else if sources.iter().any(|other| other.id_prefix == source.id_prefix) {
+            let why = format!("a second source has the `id_prefix` {:?}", source.id_prefix);
+            entry.refuse(
+                InvalidValue::new(why).help("ids of two sources must not be the same: give each another one"),
+            );
+        }
+        sources.push(source);
+    }
+    if list.list().is_some_and(|list| list.is_empty()) {
+        list.refuse(
+            InvalidValue::new("names no source").help("begin each with [[users.sources]] and a `kind`"),
+        );
+    }
+    Some(sources)
+}
+
+impl SourceKeys {
+    fn settings(self, table: &Table<'_>, is_first: bool) -> Option<UserSource> {
+        let kind = self.kind;
+        for (key, wanted) in [("sql", kind == Kind::Sql), ("ldap", kind == Kind::Ldap)] {
+            let entry = table.entry(key);
+            if entry.is_given() && !wanted {
+                entry.warn("no-effect", InvalidValue::new(format!("has no effect: `kind` is not {key:?}")));
+            }
+        }
+        let entry = table.entry("file");
+        match kind {
+            Kind::File | Kind::Htpasswd => check_file(table, &self.file, kind),
+            Kind::Sql | Kind::Ldap if entry.is_given() => {
+                entry.warn("no-effect", InvalidValue::new("has no effect: no file has these users"));
+            }
+            Kind::Sql | Kind::Ldap => {}
+        }
+        let name = self.name.unwrap_or_else(|| kind.name().to_owned());
+        let prefix = if is_first { String::new() } else { format!("{name}:") };
+        let id_prefix = self.id_prefix.unwrap_or(prefix);
+        let kind = match kind {
+            Kind::File => UserSourceKind::File(self.file),
+            Kind::Htpasswd => UserSourceKind::Htpasswd(self.file),
+            Kind::Sql => UserSourceKind::Sql(self.sql.settings(&table.quiet_table("sql"))?),
+            Kind::Ldap => UserSourceKind::Ldap(self.ldap.settings(&table.quiet_table("ldap"))?),
+        };
+        Some(UserSource { name, kind, id_prefix, roles: self.roles })
+    }
+}
+
+fn check_file(table: &Table<'_>, file: &std::path::Path, kind: Kind) {
+    let entry = table.entry("file");
+    if kind == Kind::Htpasswd && !entry.is_given() {
+        entry.refuse(InvalidValue::new("is missing").help("write such as file = \"config/htpasswd\""));
+        return;
+    }
+    let Err(why) = readable(file) else { return };
+    let diagnostic =
+        Diagnostic::error(format!("`{}`: the users file {} {why}", entry.name(), file.display()))
             .at(entry.place())
             .help(format!(
                 "name an existing file; an empty one is enough for `auth-gateway users add` to fill{}",
                 working_directory(file)
             ));
-        match entry.is_given() {
-            true => table.report().push(diagnostic),
-            false => table.report().push_missing(diagnostic),
+    match entry.is_given() {
+        true => table.report().push(diagnostic),
+        false => table.report().push_missing(diagnostic),
+    }
+}
+
+fn role(text: &str) -> Result<String, InvalidValue> {
+    match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(text.to_owned()),
+        false => Err(InvalidValue::new("is no role").help("a role is made of visible ASCII characters")),
+    }
+}
+
+/// Any text.
+pub(super) fn plain_text() -> Key<Option<String>> {
+    text(|text| Ok(text.to_owned()))
+}
+
+/// A table whose keys are the operator's, with texts that `parse` understands.
+pub(super) fn text_map(parse: fn(&str) -> Result<String, InvalidValue>) -> Key<BTreeMap<String, String>> {
+    Key::new(Shape::Map(Box::new(Shape::Text)), move |entry| {
+        let entries = entry.table_or_empty().entries().into_iter();
+        entries.filter_map(|(name, entry)| Some((name, entry.parse(parse)?))).collect()
+    })
+}
+
+/// A secret that is a text; what is wrong with it is reported.
+pub(super) fn secret_text(table: &Table<'_>, key: &str, source: SecretSource) -> Option<String> {
+    let SecretSource::Secret(bytes) = source else { return None };
+    match String::from_utf8(bytes) {
+        Ok(text) => Some(text.trim_end().to_owned()),
+        Err(_) => {
+            secret::given(table, key).refuse(InvalidValue::new("is not UTF-8 text"));
+            None
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_support::{ROUTE, complaints};
+    use super::super::test_support::{ROUTE, complaints, settings};
+
+    #[test]
+    fn a_source_says_what_it_lacks() {
+        for (users, message, help) in [
+            ("kind = \"sql\"\n[users.sql]\nurl = \"sqlite://a\"", "`users.sql.table`", "both queries"),
+            ("kind = \"sql\"\n[users.sql]\ntable = \"user\"", "`users.sql.url`: is missing", "sqlite://"),
+            (
+                "kind = \"sql\"\n[users.sql]\ntable = \"a\\\"b\"\nurl = \"sqlite://a\"",
+                "is no name of a table",
+                "",
+            ),
+            (
+                "kind = \"sql\"\n[users.sql]\ntable = \"a\"\nurl = \"oracle://a\"",
+                "is no URL of a database",
+                "mysql://",
+            ),
+            (
+                "kind = \"sql\"\n[users.sql]\ntable = \"a\"\nquery_by_id = \"SELECT 1\"\nurl = \"sqlite://a\"",
+                "either by `table` or by `query`",
+                "",
+            ),
+            ("kind = \"ldap\"\n[users.ldap]\nurl = \"ldaps://a\"", "`users.ldap.base`: is missing", ""),
+            (
+                "kind = \"ldap\"\n[users.ldap]\nurl = \"http://a\"\nbase = \"dc=a\"",
+                "is no URL of a directory",
+                "ldaps://",
+            ),
+            (
+                "kind = \"ldap\"\n[users.ldap]\nurl = \"ldaps://a\"\nbase = \"dc=a\"\nfilter = \"(uid=*)\"",
+                "has no {username} in it",
+                "",
+            ),
+            (
+                "sources = [{ kind = \"htpasswd\", file = \"Cargo.toml\" }, { kind = \"htpasswd\", file = \"Cargo.toml\" }]",
+                "a second source is named \"htpasswd\"",
+                "`name`",
+            ),
+        ] {
+            complaints(format!("[users]\n{users}\n{ROUTE}")).only(message, help);
+        }
+    }
+
+    #[test]
+    fn sources_have_names_and_prefixes_of_their_own() {
+        let users = "sources = [{ kind = \"file\", file = \"Cargo.toml\" }, { kind = \"htpasswd\", file = \"Cargo.toml\" }]";
+        let users = settings(format!("[users]\n{users}\n{ROUTE}")).users;
+        let named: Vec<_> = users.sources.iter().map(|s| (s.name.as_str(), s.id_prefix.as_str())).collect();
+        assert_eq!(named, [("file", ""), ("htpasswd", "htpasswd:")]);
+        assert_eq!((users.rehash, users.allow_broken_hashes), (None, false));
+    }
 
     #[test]
     fn a_users_file_that_is_not_there_is_named() {

@@ -1,6 +1,6 @@
 //! The users as the file says now: it is read again when it has changed, and what cannot be used changes nothing.
 //!
-//! Whether it has changed is seen by looking at its metadata now and then. A file is read once two looks have found it the
+//! Whether it has changed is seen by polling its metadata. A file is read once two polls have found it the
 //! same, so that one which is being written in place is not read half.
 
 use std::path::{Path, PathBuf};
@@ -9,32 +9,80 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::directory::{Directory, FileDirectory};
-use super::file;
-use super::finding::{UserFileErrors, UserFileWarning};
+use super::diagnostic::{UserFileDiagnostic, UserFileErrors, UserFileWarning};
+use super::user_store::{FileUserStore, User};
+use super::{file, htpasswd};
 use crate::config::{Fingerprint, fingerprint};
 
-/// What became of a look at the users file.
+/// What became of polling the users file.
 #[derive(Debug)]
-pub enum Look {
+pub enum ReloadOutcome {
     /// What is in force is what the file says, or what is wrong with it was told before.
-    Nothing,
+    Unchanged,
     /// The file's users are in force from now on.
-    Read {
+    Loaded {
         /// How many there are.
         users: usize,
         /// What should be changed all the same.
         warnings: Vec<UserFileWarning>,
     },
     /// The file cannot be used; the users that were in force stay, all of them.
-    Kept(UserFileErrors),
+    Rejected(UserFileErrors),
+}
+
+/// What a file of users is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileFormat {
+    /// `[[users]]` tables.
+    Toml,
+    /// `NAME:HASH` lines.
+    Htpasswd,
+}
+
+impl FileFormat {
+    /// Checks the content of a file; `path` serves the messages.
+    fn parse(
+        self,
+        path: &Path,
+        content: &[u8],
+        allow_broken: bool,
+    ) -> Result<(FileUserStore, Vec<UserFileWarning>), UserFileErrors> {
+        let (users, mut warnings) = match self {
+            FileFormat::Toml => file::parse(path, content)?,
+            FileFormat::Htpasswd => htpasswd::parse(path, content)?,
+        };
+        let broken = |user: &&User| user.hash().is_some_and(|hash| hash.scheme().is_broken());
+        let mut broken = users.iter().filter(broken);
+        if let Some(first) = broken.next() {
+            let names = broken.next().map_or(String::new(), |_| format!(" and {} more", broken.count() + 1));
+            let diagnostic = UserFileDiagnostic {
+                path: path.to_owned(),
+                line: None,
+                key: String::new(),
+                message: format!(
+                    "the hash of {}{names} is of a kind that is guessed at by the billion (MD5, SHA-1)",
+                    first.username
+                ),
+                remedy:
+                    "set the passwords anew, or write allow_broken_hashes = true in [users] until they are"
+                        .to_owned(),
+            };
+            match allow_broken {
+                true => warnings.push(UserFileWarning(diagnostic)),
+                false => return Err(UserFileErrors(vec![diagnostic])),
+            }
+        }
+        Ok((FileUserStore::new(users), warnings))
+    }
 }
 
 /// The users in force.
 #[derive(Debug)]
-pub struct LiveDirectory {
+pub(super) struct WatchedDirectory {
     path: PathBuf,
-    current: RwLock<Arc<FileDirectory>>,
+    format: FileFormat,
+    allow_broken: bool,
+    current: RwLock<Arc<FileUserStore>>,
     file: Mutex<FileState>,
     reads: AtomicU64,
     failures: AtomicU64,
@@ -43,7 +91,7 @@ pub struct LiveDirectory {
 /// What is known of the file.
 #[derive(Debug)]
 struct FileState {
-    /// At the last look.
+    /// At the last poll.
     seen: Fingerprint,
     /// When it was last read; nothing where it is to be read again in any case, for a change that follows a read at once
     /// may leave the metadata as they are.
@@ -51,7 +99,7 @@ struct FileState {
     /// Of the content that is in force.
     digest: [u8; 32],
     /// What is wrong with what is there now.
-    trouble: Option<String>,
+    last_error: Option<String>,
 }
 
 fn digest_of(content: &[u8]) -> [u8; 32] {
@@ -60,99 +108,100 @@ fn digest_of(content: &[u8]) -> [u8; 32] {
     bytes
 }
 
-impl LiveDirectory {
+impl WatchedDirectory {
     /// Reads and checks the file, reporting everything that is wrong with it at once.
-    pub fn load(path: &Path) -> Result<(LiveDirectory, Vec<UserFileWarning>), UserFileErrors> {
+    pub(super) fn load(
+        path: &Path,
+        format: FileFormat,
+        allow_broken: bool,
+    ) -> Result<(WatchedDirectory, Vec<UserFileWarning>), UserFileErrors> {
         let seen = fingerprint(path);
         let content = file::read(path)?;
-        let (directory, warnings) = FileDirectory::parse(path, &content)?;
+        let (store, warnings) = format.parse(path, &content, allow_broken)?;
         let digest = digest_of(&content);
-        let live = LiveDirectory {
+        let live = WatchedDirectory {
             path: path.to_owned(),
-            current: RwLock::new(Arc::new(directory)),
-            file: Mutex::new(FileState { seen, judged: None, digest, trouble: None }),
+            format,
+            allow_broken,
+            current: RwLock::new(Arc::new(store)),
+            file: Mutex::new(FileState { seen, judged: None, digest, last_error: None }),
             reads: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         };
         Ok((live, warnings))
     }
 
-    /// The file.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The users in force. Whoever holds them sees no half of a change.
-    pub fn current(&self) -> Arc<dyn Directory> {
+    pub(super) fn current(&self) -> Arc<FileUserStore> {
         // Swapped in one step, so it is whole even if a thread panicked beside it; and so is what the mutex holds.
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)) as Arc<dyn Directory>
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Looks at the file, and reads it if it has changed since it was read and not since the last look. Blocks.
-    pub fn look(&self) -> Look {
+    /// Polls the file, and reads it if it has changed since it was read and not since the last poll. Blocks.
+    pub(super) fn poll_changes(&self) -> ReloadOutcome {
         let mut file = self.file();
         let now = fingerprint(&self.path);
         let settled = std::mem::replace(&mut file.seen, now) == now;
         if !settled || file.judged == Some(now) {
-            return Look::Nothing;
+            return ReloadOutcome::Unchanged;
         }
         file.judged = Some(now);
         self.read(&mut file)
     }
 
     /// Reads the file whether it seems to have changed or not. Blocks.
-    pub fn reload(&self) -> Look {
+    pub(super) fn reload(&self) -> ReloadOutcome {
         let mut file = self.file();
         file.judged = None;
         self.read(&mut file)
     }
 
-    fn read(&self, file: &mut FileState) -> Look {
+    fn read(&self, file: &mut FileState) -> ReloadOutcome {
         let outcome = file::read(&self.path).and_then(|content| {
             let digest = digest_of(&content);
             if digest == file.digest {
                 return Ok(None);
             }
-            FileDirectory::parse(&self.path, &content).map(|parsed| Some((digest, parsed)))
+            self.format.parse(&self.path, &content, self.allow_broken).map(|parsed| Some((digest, parsed)))
         });
         match outcome {
             // Put right by taking the mistake back.
-            Ok(None) if file.trouble.take().is_some() => {
+            Ok(None) if file.last_error.take().is_some() => {
                 let users = self.current().len();
                 self.reads.fetch_add(1, Ordering::Relaxed);
-                Look::Read { users, warnings: Vec::new() }
+                ReloadOutcome::Loaded { users, warnings: Vec::new() }
             }
-            Ok(None) => Look::Nothing,
-            Ok(Some((digest, (directory, warnings)))) => {
-                let users = directory.len();
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(directory);
-                (file.digest, file.trouble) = (digest, None);
+            Ok(None) => ReloadOutcome::Unchanged,
+            Ok(Some((digest, (store, warnings)))) => {
+                let users = store.len();
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(store);
+                (file.digest, file.last_error) = (digest, None);
                 self.reads.fetch_add(1, Ordering::Relaxed);
-                Look::Read { users, warnings }
+                ReloadOutcome::Loaded { users, warnings }
             }
             Err(errors) => {
-                let trouble = Some(errors.to_string());
-                if std::mem::replace(&mut file.trouble, trouble.clone()) == trouble {
-                    return Look::Nothing;
+                let last_error = Some(errors.to_string());
+                if std::mem::replace(&mut file.last_error, last_error.clone()) == last_error {
+                    return ReloadOutcome::Unchanged;
                 }
                 self.failures.fetch_add(1, Ordering::Relaxed);
-                Look::Kept(errors)
+                ReloadOutcome::Rejected(errors)
             }
         }
     }
 
     /// What is wrong with the file as it is now, if something is: then earlier users are in force.
-    pub fn trouble(&self) -> Option<String> {
-        self.file().trouble.clone()
+    pub(super) fn last_error(&self) -> Option<String> {
+        self.file().last_error.clone()
     }
 
     /// How often changed users came into force.
-    pub fn reads(&self) -> u64 {
+    pub(super) fn reload_count(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }
 
     /// How often a changed file could not be used.
-    pub fn failures(&self) -> u64 {
+    pub(super) fn reload_failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 
@@ -168,27 +217,28 @@ mod tests {
 
     use super::*;
     use crate::users::CanonicalName;
-    use crate::users::password_hash::{HashCost, PasswordHash};
+    use crate::users::password_hash::{HashCost, PasswordHash, Scheme};
 
     /// Users of these names, each on four lines.
     fn users(names: &[&str]) -> String {
-        let hash = PasswordHash::decoy(HashCost { memory_kib: 19456, passes: 2, lanes: 1 });
+        let hash = PasswordHash::decoy(Scheme::argon2id(HashCost::DEFAULT));
         let entry = |name: &&str| {
-            format!("[[users]]\nid = \"{name}\"\nusername = \"{name}\"\npassword = \"{}\"\n", hash.as_phc())
+            format!("[[users]]\nid = \"{name}\"\nusername = \"{name}\"\npassword = \"{}\"\n", hash.as_str())
         };
         names.iter().map(entry).collect()
     }
 
     struct Bench {
         dir: tempfile::TempDir,
-        live: LiveDirectory,
+        live: WatchedDirectory,
     }
 
     impl Bench {
         fn new(names: &[&str]) -> Bench {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join("users.toml"), users(names)).unwrap();
-            let (live, _) = LiveDirectory::load(&dir.path().join("users.toml")).unwrap();
+            let (live, _) =
+                WatchedDirectory::load(&dir.path().join("users.toml"), FileFormat::Toml, false).unwrap();
             Bench { dir, live }
         }
 
@@ -196,10 +246,13 @@ mod tests {
             fs::write(self.dir.path().join("users.toml"), content).unwrap();
         }
 
-        /// Looks until the file has settled.
-        fn look(&self) -> Look {
-            assert!(matches!(self.live.look(), Look::Nothing), "the first look finds it changed at most");
-            self.live.look()
+        /// Polls until the file has settled.
+        fn poll_changes(&self) -> ReloadOutcome {
+            assert!(
+                matches!(self.live.poll_changes(), ReloadOutcome::Unchanged),
+                "the first poll finds it changed at most"
+            );
+            self.live.poll_changes()
         }
 
         fn knows(&self, name: &str) -> bool {
@@ -212,23 +265,23 @@ mod tests {
         let bench = Bench::new(&["alice"]);
         let before = bench.live.current();
         bench.write(&users(&["bob", "carol"]));
-        assert!(matches!(bench.look(), Look::Read { users: 2, .. }));
+        assert!(matches!(bench.poll_changes(), ReloadOutcome::Loaded { users: 2, .. }));
         assert!(bench.knows("bob") && !bench.knows("alice"));
         assert!(before.by_name(&CanonicalName::for_lockout("alice")).is_some());
-        assert!(matches!(bench.look(), Look::Nothing));
-        assert_eq!((bench.live.reads(), bench.live.failures()), (1, 0));
+        assert!(matches!(bench.poll_changes(), ReloadOutcome::Unchanged));
+        assert_eq!((bench.live.reload_count(), bench.live.reload_failures()), (1, 0));
     }
 
     #[test]
     fn a_file_that_was_only_touched_or_put_in_place_anew_says_nothing() {
         let bench = Bench::new(&["alice"]);
         bench.write(&users(&["alice"]));
-        assert!(matches!(bench.look(), Look::Nothing));
+        assert!(matches!(bench.poll_changes(), ReloadOutcome::Unchanged));
         let other = bench.dir.path().join("other");
         fs::write(&other, users(&["alice"])).unwrap();
         fs::rename(&other, bench.dir.path().join("users.toml")).unwrap();
-        assert!(matches!(bench.look(), Look::Nothing));
-        assert_eq!(bench.live.reads(), 0);
+        assert!(matches!(bench.poll_changes(), ReloadOutcome::Unchanged));
+        assert_eq!(bench.live.reload_count(), 0);
     }
 
     #[test]
@@ -236,21 +289,27 @@ mod tests {
         let bench = Bench::new(&["alice"]);
         let broken = users(&["bob"]) + "[[users]]\nid = 7\n";
         bench.write(&broken);
-        let Look::Kept(errors) = bench.look() else { panic!("taken") };
+        let ReloadOutcome::Rejected(errors) = bench.poll_changes() else { panic!("taken") };
         assert!(errors.to_string().contains("users.toml:6: users[1].id: expected a string"), "{errors}");
         assert!(bench.knows("alice") && !bench.knows("bob"));
-        assert!(bench.live.trouble().is_some());
+        assert!(bench.live.last_error().is_some());
         bench.write(&format!("{broken} "));
-        assert!(matches!(bench.look(), Look::Nothing), "the same mistake is not told again");
+        assert!(
+            matches!(bench.poll_changes(), ReloadOutcome::Unchanged),
+            "the same mistake is not told again"
+        );
         fs::remove_file(bench.dir.path().join("users.toml")).unwrap();
-        let Look::Kept(errors) = bench.look() else { panic!("taken") };
+        let ReloadOutcome::Rejected(errors) = bench.poll_changes() else { panic!("taken") };
         assert!(errors.to_string().contains("does not exist"), "{errors}");
         assert!(bench.knows("alice"));
 
         bench.write(&users(&["alice"]));
-        assert!(matches!(bench.look(), Look::Read { users: 1, .. }), "that it is well again is told");
-        assert_eq!(bench.live.trouble(), None);
-        assert_eq!((bench.live.reads(), bench.live.failures()), (1, 2));
+        assert!(
+            matches!(bench.poll_changes(), ReloadOutcome::Loaded { users: 1, .. }),
+            "that it is well again is told"
+        );
+        assert_eq!(bench.live.last_error(), None);
+        assert_eq!((bench.live.reload_count(), bench.live.reload_failures()), (1, 2));
     }
 
     #[test]
@@ -259,18 +318,18 @@ mod tests {
         let whole = users(&["alice", "bob", "carol"]);
         for length in [10, users(&["alice"]).len(), whole.len()] {
             bench.write(&whole[..length]);
-            assert!(matches!(bench.live.look(), Look::Nothing));
+            assert!(matches!(bench.live.poll_changes(), ReloadOutcome::Unchanged));
             assert!(bench.knows("bob"), "a file that was cut between two users is a good file");
         }
-        assert!(matches!(bench.live.look(), Look::Read { users: 3, .. }));
+        assert!(matches!(bench.live.poll_changes(), ReloadOutcome::Loaded { users: 3, .. }));
     }
 
     #[test]
     fn who_asks_does_not_wait() {
         let bench = Bench::new(&["alice"]);
         bench.write(&users(&["bob"]));
-        assert!(matches!(bench.live.reload(), Look::Read { users: 1, .. }));
-        assert!(matches!(bench.live.reload(), Look::Nothing));
+        assert!(matches!(bench.live.reload(), ReloadOutcome::Loaded { users: 1, .. }));
+        assert!(matches!(bench.live.reload(), ReloadOutcome::Unchanged));
     }
 
     #[test]
@@ -280,7 +339,7 @@ mod tests {
         fs::write(dir.join("new.toml"), users(&["bob"])).unwrap();
         std::os::unix::fs::symlink("new.toml", dir.join("link")).unwrap();
         fs::rename(dir.join("link"), link).unwrap();
-        assert!(matches!(bench.look(), Look::Read { users: 1, .. }));
+        assert!(matches!(bench.poll_changes(), ReloadOutcome::Loaded { users: 1, .. }));
         assert!(bench.knows("bob"));
     }
 }

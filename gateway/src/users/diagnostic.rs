@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// One thing to put right, shown as `path:line: key: message; remedy`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UserFileFinding {
+pub struct UserFileDiagnostic {
     /// The users file.
     pub path: PathBuf,
     /// The line, from 1; `None` where the file as a whole is meant.
@@ -19,7 +19,7 @@ pub struct UserFileFinding {
     pub remedy: String,
 }
 
-impl fmt::Display for UserFileFinding {
+impl fmt::Display for UserFileDiagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.path.display())?;
         if let Some(line) = self.line {
@@ -32,15 +32,15 @@ impl fmt::Display for UserFileFinding {
     }
 }
 
-/// Everything that keeps a users file from being used. Shown one finding a line.
+/// Everything that keeps a users file from being used. Shown one diagnostic a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UserFileErrors(pub Vec<UserFileFinding>);
+pub struct UserFileErrors(pub Vec<UserFileDiagnostic>);
 
 impl fmt::Display for UserFileErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, finding) in self.0.iter().enumerate() {
+        for (index, diagnostic) in self.0.iter().enumerate() {
             let separator = if index == 0 { "" } else { "\n" };
-            write!(f, "{separator}{finding}")?;
+            write!(f, "{separator}{diagnostic}")?;
         }
         Ok(())
     }
@@ -50,7 +50,7 @@ impl std::error::Error for UserFileErrors {}
 
 /// Something that works and should be changed all the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UserFileWarning(pub UserFileFinding);
+pub struct UserFileWarning(pub UserFileDiagnostic);
 
 impl fmt::Display for UserFileWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,16 +58,16 @@ impl fmt::Display for UserFileWarning {
     }
 }
 
-/// Gathers the findings of one file and knows on which line a byte of it stands.
-pub(super) struct Findings {
+/// Gathers the diagnostics of one file and knows on which line a byte of it stands.
+pub(super) struct Diagnostics {
     path: PathBuf,
     /// The offset at which each line begins.
     line_starts: Vec<usize>,
-    pub(super) errors: Vec<UserFileFinding>,
+    pub(super) errors: Vec<UserFileDiagnostic>,
     pub(super) warnings: Vec<UserFileWarning>,
 }
 
-impl Findings {
+impl Diagnostics {
     pub(super) fn new(path: &Path, content: &[u8]) -> Self {
         let after_breaks = memchr::memchr_iter(b'\n', content).map(|at| at + 1);
         Self {
@@ -85,8 +85,8 @@ impl Findings {
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        let finding = self.finding(span, key.into(), message.into(), remedy.into());
-        self.errors.push(finding);
+        let diagnostic = self.diagnostic(span, key.into(), message.into(), remedy.into());
+        self.errors.push(diagnostic);
     }
 
     pub(super) fn warn(
@@ -96,8 +96,8 @@ impl Findings {
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        let finding = self.finding(span, key.into(), message.into(), remedy.into());
-        self.warnings.push(UserFileWarning(finding));
+        let diagnostic = self.diagnostic(span, key.into(), message.into(), remedy.into());
+        self.warnings.push(UserFileWarning(diagnostic));
     }
 
     /// The line, from 1, that holds the byte at `offset`.
@@ -105,15 +105,15 @@ impl Findings {
         self.line_starts.partition_point(|&start| start <= offset)
     }
 
-    fn finding(
+    fn diagnostic(
         &self,
         span: Option<Range<usize>>,
         key: String,
         message: String,
         remedy: String,
-    ) -> UserFileFinding {
+    ) -> UserFileDiagnostic {
         let line = span.map(|span| self.line_of(span.start));
-        UserFileFinding { path: self.path.clone(), line, key, message, remedy }
+        UserFileDiagnostic { path: self.path.clone(), line, key, message, remedy }
     }
 }
 
@@ -147,18 +147,18 @@ mod tests {
 
     #[test]
     fn a_finding_reads_place_key_message_remedy() {
-        let mut findings = Findings::new(Path::new("users.toml"), b"one\ntwo\n");
-        findings.error(Some(4..7), "two", "is bad", "make it good");
-        findings.error(None, "", "is empty", "fill it");
-        let errors = UserFileErrors(findings.errors);
+        let mut diagnostics = Diagnostics::new(Path::new("users.toml"), b"one\ntwo\n");
+        diagnostics.error(Some(4..7), "two", "is bad", "make it good");
+        diagnostics.error(None, "", "is empty", "fill it");
+        let errors = UserFileErrors(diagnostics.errors);
         let lines = ["users.toml:2: two: is bad; make it good", "users.toml: is empty; fill it"];
         assert_eq!(errors.to_string(), lines.join("\n"));
     }
 
     #[test]
     fn lines_are_counted_from_one() {
-        let findings = Findings::new(Path::new(""), b"a\n\nbc\n");
-        let lines: Vec<usize> = (0..6).map(|offset| findings.line_of(offset)).collect();
+        let diagnostics = Diagnostics::new(Path::new(""), b"a\n\nbc\n");
+        let lines: Vec<usize> = (0..6).map(|offset| diagnostics.line_of(offset)).collect();
         assert_eq!(lines, [1, 1, 2, 3, 3, 3]);
     }
 

@@ -1,0 +1,116 @@
+//! `[users.sql]`: a database, and where users stand in it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::secret::{self, SecretSource, secret};
+use super::up_to;
+use super::users::{plain_text, secret_text, text_map};
+use crate::config::declaration::{boolean, duration, integer, section, table, text};
+use crate::config::entry::InvalidValue;
+use crate::config::settings::{SqlDialect, SqlLookup, SqlTable, SqlUsers};
+use crate::config::table::Table;
+
+section! {
+    /// A database: sqlite://, postgres:// or mysql://, which is MariaDB as well.
+    pub(super) struct SqlKeys {
+        /// A file with the database's URL, which may hold a password.
+        url: SecretSource = secret("\"secrets/users-db\"", "\"sqlite://app.db\"");
+        /// The table of users, where they are not found by queries.
+        table: Option<String> = text(identifier).example("\"user\"");
+        /// The columns of that table.
+        columns: Columns = table();
+        /// Further claims: the column of each.
+        claims: BTreeMap<String, String> = text_map(identifier).example("{ email = \"email\" }");
+        /// Whether names stand in the table in lower case, so that its plain index serves.
+        exact_names: bool = boolean().default("false");
+        /// In place of `table`: a query with the name as its parameter, which gives columns id, username, password and maybe
+        /// roles, disabled or enabled.
+        query: Option<String> = plain_text().example("\"SELECT id, username, password FROM people WHERE username = ?\"");
+        /// The same query with the id as its parameter.
+        query_by_id: Option<String> = plain_text().example("\"SELECT id, username, password FROM people WHERE id = ?\"");
+        /// A query with the id as its parameter, which gives one role a row.
+        roles_query: Option<String> = plain_text().example("\"SELECT role FROM user_roles WHERE user_id = ?\"");
+        /// How many connections there may be.
+        max_connections: u32 = integer(1..=100).default("4");
+        /// For a look-up, connecting included.
+        timeout: Duration = duration(up_to(Duration::from_secs(60))).default("2s");
+    }
+}
+
+section! {
+    /// Where a user's particulars stand in the table.
+    pub(super) struct Columns {
+        /// Stays the same when the name changes.
+        id: String = text(identifier).default("id");
+        /// What is typed at login.
+        username: String = text(identifier).default("username");
+        /// The hash of the password.
+        password: String = text(identifier).default("password_hash");
+        /// One role, or a list.
+        roles: Option<String> = text(identifier).example("\"role\"");
+        /// Whether the user may not log in.
+        disabled: Option<String> = text(identifier).example("\"disabled\"");
+        /// Whether the user may log in.
+        enabled: Option<String> = text(identifier).example("\"is_active\"");
+    }
+}
+
+impl SqlKeys {
+    pub(super) fn settings(self, table: &Table<'_>) -> Option<SqlUsers> {
+        let (name, query) = (table.entry("table"), table.entry("query"));
+        let is_reported = name.is_given() && self.table.is_none();
+        let lookup = match (self.query, self.query_by_id, self.table) {
+            (Some(by_name), Some(by_id), None) => SqlLookup::Query { by_name, by_id },
+            (None, None, Some(table)) => SqlLookup::Table(SqlTable {
+                table,
+                id: self.columns.id,
+                username: self.columns.username,
+                password: self.columns.password,
+                roles: self.columns.roles,
+                disabled: self.columns.disabled,
+                enabled: self.columns.enabled,
+                claims: self.claims,
+                exact_names: self.exact_names,
+            }),
+            _ => {
+                if !is_reported {
+                    let why = "users are found either by `table` or by `query` and `query_by_id`";
+                    let entry = if query.is_given() { &query } else { &name };
+                    entry.refuse(InvalidValue::new(why).help(
+                        "write table = \"user\", or both queries, which give columns id, username, password, roles, disabled",
+                    ));
+                }
+                return None;
+            }
+        };
+        if self.url == SecretSource::Nothing {
+            let missing = InvalidValue::new("is missing");
+            table.entry("url").refuse(missing.help("write such as \"sqlite://app.db\", or url_file"));
+        }
+        let url = secret_text(table, "url", self.url)?;
+        let dialect = match url.split(':').next().unwrap_or_default() {
+            "sqlite" => SqlDialect::Sqlite,
+            "postgres" | "postgresql" => SqlDialect::Postgres,
+            "mysql" | "mariadb" => SqlDialect::MySql,
+            _ => {
+                secret::given(table, "url").refuse(
+                    InvalidValue::new("is no URL of a database that is known")
+                        .help("begin it with sqlite://, postgres:// or mysql://"),
+                );
+                return None;
+            }
+        };
+        let (roles_query, max_connections, timeout) = (self.roles_query, self.max_connections, self.timeout);
+        Some(SqlUsers { url, dialect, lookup, roles_query, max_connections, timeout })
+    }
+}
+
+/// The name of a table or a column, which is quoted as it stands.
+fn identifier(text: &str) -> Result<String, InvalidValue> {
+    let is_part = |part: &str| !part.is_empty() && !part.contains(['"', '`', '\0', '\\']);
+    match text.split('.').all(is_part) {
+        true => Ok(text.to_owned()),
+        false => Err(InvalidValue::new("is no name of a table or a column").help("write it without quotes")),
+    }
+}

@@ -1,0 +1,206 @@
+//! `[users]`: where users are looked up.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::sections::Argon2Cost;
+
+/// `[users]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Users {
+    /// In the order in which names are looked up. Never empty.
+    pub sources: Vec<UserSource>,
+    /// `argon2`: what new passwords are hashed at that people set themselves.
+    pub argon2: Argon2Cost,
+    /// `rehash`: what passwords are hashed anew with at login, where the source can be written; off by default.
+    pub rehash: Option<Argon2Cost>,
+    /// `allow_broken_hashes`: whether MD5 and SHA-1 are taken, off by default.
+    pub allow_broken_hashes: bool,
+}
+
+impl Users {
+    /// The users of one TOML file, with every default.
+    pub fn of_file(path: PathBuf) -> Users {
+        let source = UserSource {
+            name: "file".to_owned(),
+            kind: UserSourceKind::File(path),
+            id_prefix: String::new(),
+            roles: Vec::new(),
+        };
+        Users { sources: vec![source], argon2: Argon2Cost::DEFAULT, rehash: None, allow_broken_hashes: false }
+    }
+
+    /// The files of users, of all formats.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.sources.iter().filter_map(|source| match &source.kind {
+            UserSourceKind::File(path) | UserSourceKind::Htpasswd(path) => Some(path),
+            _ => None,
+        })
+    }
+
+    /// The first TOML file, which `auth-gateway users` edits.
+    pub fn editable_file(&self) -> Option<&PathBuf> {
+        self.sources.iter().find_map(|source| match &source.kind {
+            UserSourceKind::File(path) => Some(path),
+            _ => None,
+        })
+    }
+}
+
+impl Argon2Cost {
+    /// As OWASP recommends.
+    pub const DEFAULT: Argon2Cost = Argon2Cost { memory_kib: 19_456, passes: 2, lanes: 1 };
+}
+
+/// One of `[[users.sources]]`, or what `[users]` itself says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserSource {
+    /// `name`, for logs and `users show`; default its kind.
+    pub name: String,
+    /// What it is.
+    pub kind: UserSourceKind,
+    /// `id_prefix`: what its ids begin with in tokens; default nothing for the first, `NAME:` for others.
+    pub id_prefix: String,
+    /// `roles` that all its users have.
+    pub roles: Vec<String>,
+}
+
+/// `kind`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UserSourceKind {
+    /// `file`: `[[users]]` in TOML.
+    File(PathBuf),
+    /// `htpasswd`: lines of NAME:HASH.
+    Htpasswd(PathBuf),
+    /// `sql`
+    Sql(SqlUsers),
+    /// `ldap`
+    Ldap(LdapUsers),
+}
+
+/// Which SQL is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SqlDialect {
+    /// `sqlite:`
+    Sqlite,
+    /// `postgres:`
+    Postgres,
+    /// `mysql:`, of MariaDB as well.
+    MySql,
+}
+
+/// `[users.sql]`
+#[derive(Clone, PartialEq, Eq)]
+pub struct SqlUsers {
+    /// `url` or `url_file`.
+    pub url: String,
+    /// As the URL says.
+    pub dialect: SqlDialect,
+    /// How users are found.
+    pub lookup: SqlLookup,
+    /// `roles_query`: with the id as its parameter, one role a row.
+    pub roles_query: Option<String>,
+    /// `max_connections`, default 4.
+    pub max_connections: u32,
+    /// `timeout` of a look-up, connecting included; default 2 s.
+    pub timeout: Duration,
+}
+
+impl fmt::Debug for SqlUsers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL may hold a password.
+        f.debug_struct("SqlUsers")
+            .field("dialect", &self.dialect)
+            .field("lookup", &self.lookup)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How users are found in a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SqlLookup {
+    /// By `table` and `columns`.
+    Table(SqlTable),
+    /// By queries with one parameter, which give columns `id`, `username`, `password` and maybe `roles`, `disabled` or `enabled`.
+    Query {
+        /// `query`
+        by_name: String,
+        /// `query_by_id`
+        by_id: String,
+    },
+}
+
+/// A table and its columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqlTable {
+    /// `table`
+    pub table: String,
+    /// `columns.id`, default `id`.
+    pub id: String,
+    /// `columns.username`, default `username`.
+    pub username: String,
+    /// `columns.password`, default `password_hash`.
+    pub password: String,
+    /// `columns.roles`: one role or a list.
+    pub roles: Option<String>,
+    /// `columns.disabled`
+    pub disabled: Option<String>,
+    /// `columns.enabled`
+    pub enabled: Option<String>,
+    /// `claims`: the column of each.
+    pub claims: BTreeMap<String, String>,
+    /// `exact_names`: names stand in the table in lower case, so that its plain index serves.
+    pub exact_names: bool,
+}
+
+/// `[users.ldap]`
+#[derive(Clone, PartialEq, Eq)]
+pub struct LdapUsers {
+    /// `url`: `ldap://` or `ldaps://`.
+    pub url: String,
+    /// `start_tls`
+    pub start_tls: bool,
+    /// `ca_file`: whom to trust; the system's certificates by default.
+    pub ca_file: Option<PathBuf>,
+    /// `bind_dn` and `bind_password`: who searches; nobody by default.
+    pub bind: Option<(String, String)>,
+    /// `base` of the search.
+    pub base: String,
+    /// `filter`, default `(uid={username})`.
+    pub filter: String,
+    /// `user_dn`: where users are by their names, in place of a search by the filter.
+    pub user_dn: Option<String>,
+    /// `id_attribute`, default `entryUUID`.
+    pub id_attribute: String,
+    /// `username_attribute`, default `uid`.
+    pub username_attribute: String,
+    /// `member_of`: an attribute with the groups' DNs, such as `memberOf`.
+    pub member_of: Option<String>,
+    /// `[users.ldap.groups]`
+    pub groups: Option<LdapGroups>,
+    /// `[users.ldap.roles]`: the roles of a group; every group is a role of its name by default.
+    pub roles: Option<BTreeMap<String, Vec<String>>>,
+    /// `[users.ldap.claims]`: the attribute of each.
+    pub claims: BTreeMap<String, String>,
+    /// `timeout`, default 3 s.
+    pub timeout: Duration,
+}
+
+impl fmt::Debug for LdapUsers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LdapUsers").field("url", &self.url).field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+/// A search for the groups of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LdapGroups {
+    /// `base`
+    pub base: String,
+    /// `filter`, default `(member={dn})`; `{username}` may be used as well.
+    pub filter: String,
+    /// `attribute` that names the group, default `cn`.
+    pub attribute: String,
+}

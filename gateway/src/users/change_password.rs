@@ -1,0 +1,168 @@
+//! A user sets another password: the old one is asked for, the new one must be fit, and what is stored is replaced only where it
+//! still is what was verified.
+
+use std::sync::Arc;
+
+use super::credentials::{CheckError, check_credentials};
+use super::hashing_pool::HashingPool;
+use super::name::CanonicalName;
+use super::new_password::{NewPasswordRefusal, check_new_password};
+use super::password::Password;
+use super::sources::{ReplaceError, UserSources};
+use super::user_store::User;
+
+/// Why a password was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangePasswordError {
+    /// No such user, one who may not log in, or another password: all told alike.
+    #[error("wrong username or password")]
+    WrongPassword,
+    /// The new one may not be chosen.
+    #[error(transparent)]
+    Unfit(#[from] NewPasswordRefusal),
+    /// The new one is the old one.
+    #[error("the new password is the old one; choose another one")]
+    Same,
+    /// Somebody else was faster.
+    #[error("the password was changed meanwhile; log in again")]
+    Conflict,
+    /// The source is kept elsewhere.
+    #[error("the password is not kept where the gateway could change it; change it where users are kept")]
+    NotWritable,
+    /// Nothing is known of the old one.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    /// The new one could not be stored; the old one is in force.
+    #[error("the new password could not be stored: {0}")]
+    Store(String),
+}
+
+/// Gives the user another password and returns the user as it is then. Sessions that remember the earlier
+/// [`credential_fingerprint`](User::credential_fingerprint) end at their next refresh: a caller that goes on needs a new one.
+///
+/// Counting failures and locking names is the caller's, before the call, as for a login.
+///
+/// # Errors
+///
+/// See [`ChangePasswordError`]; whichever it is, the old password stays in force.
+pub async fn change_password(
+    users: &UserSources,
+    pool: &HashingPool,
+    name: &CanonicalName,
+    old: Password,
+    new: Password,
+) -> Result<Arc<User>, ChangePasswordError> {
+    // Before anything is told about the new one, or it would tell that a name exists.
+    let user =
+        check_credentials(users, pool, name, old.clone()).await?.ok_or(ChangePasswordError::WrongPassword)?;
+    check_new_password(&new, Some(name))?;
+    if old.as_bytes() == new.as_bytes() {
+        return Err(ChangePasswordError::Same);
+    }
+    // Looked up again: the check may have hashed the old one anew.
+    let found = users.by_name(name).await.map_err(CheckError::from)?.ok_or(ChangePasswordError::Conflict)?;
+    if found.user.id != user.id || found.user.credential_fingerprint() != user.credential_fingerprint() {
+        return Err(ChangePasswordError::Conflict);
+    }
+    let hash = pool.create(users.new_password_cost(), new).await.map_err(CheckError::from)?;
+    match users.replace_hash(&found, &hash).await {
+        Ok(true) => Ok(Arc::new(User { credential: hash.into(), ..User::clone(&found.user) })),
+        Ok(false) => Err(ChangePasswordError::Conflict),
+        Err(ReplaceError::NotWritable) => Err(ChangePasswordError::NotWritable),
+        Err(ReplaceError::Failed(why)) => Err(ChangePasswordError::Store(why)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::config::{UserSourceKind, Users};
+    use crate::users::password_hash::{HashCost, PasswordHash};
+
+    fn password(text: &str) -> Password {
+        Password::new(text).unwrap()
+    }
+
+    /// A file with alice, and the folder that keeps it alive.
+    fn users(rehash: bool) -> (tempfile::TempDir, UserSources) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users.toml");
+        let cheap = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
+        let hash = PasswordHash::create_at(cheap, &password("the old password")).unwrap();
+        let entry = format!("[[users]]\nid = \"1\"\nusername = \"alice\"\npassword = {:?}\n", hash.as_str());
+        std::fs::write(&path, entry).unwrap();
+        let mut settings = Users::of_file(path);
+        settings.rehash = rehash.then_some(settings.argon2);
+        let users = UserSources::load(&settings).unwrap().0;
+        (folder, users)
+    }
+
+    async fn change(
+        users: &UserSources,
+        name: &str,
+        old: &str,
+        new: &str,
+    ) -> Result<Arc<User>, ChangePasswordError> {
+        let name = CanonicalName::for_lockout(name);
+        change_password(users, &HashingPool::new(1, 1), &name, password(old), password(new)).await
+    }
+
+    #[tokio::test]
+    async fn the_new_password_is_in_force_at_once_and_the_fingerprint_is_another() {
+        for rehash in [false, true] {
+            let (_folder, users) = users(rehash);
+            let before = users.by_id("1").await.unwrap().unwrap();
+            let changed = change(&users, "ALICE", "the old password", "the new password").await.unwrap();
+            assert_ne!(changed.credential_fingerprint(), before.credential_fingerprint());
+            assert_eq!(users.by_id("1").await.unwrap().unwrap(), changed);
+            let again = change(&users, "alice", "the old password", "a third password").await;
+            assert!(matches!(again, Err(ChangePasswordError::WrongPassword)));
+            change(&users, "alice", "the new password", "a third password").await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_told_of_the_new_password_to_who_does_not_know_the_old_one() {
+        let (_folder, users) = users(false);
+        for (name, old) in [("alice", "wrong"), ("nobody", "the old password")] {
+            let refused = change(&users, name, old, "short").await;
+            assert!(matches!(refused, Err(ChangePasswordError::WrongPassword)), "{name}");
+        }
+        for (new, told) in [
+            ("short", "at least 8"),
+            ("password123", "among the first"),
+            ("the old password", "is the old one"),
+        ] {
+            let refused = change(&users, "alice", "the old password", new).await.unwrap_err().to_string();
+            assert!(refused.contains(told), "{refused}");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_two_changes_at_the_same_time_one_wins_and_the_other_is_told() {
+        let (_folder, users) = users(false);
+        let (a, b) = tokio::join!(
+            change(&users, "alice", "the old password", "the new password a"),
+            change(&users, "alice", "the old password", "the new password b"),
+        );
+        let outcomes = [a, b].map(|outcome| outcome.is_ok());
+        assert!(outcomes[0] != outcomes[1], "{outcomes:?}");
+        let winner = if outcomes[0] { "the new password a" } else { "the new password b" };
+        change(&users, "alice", winner, "a third password").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_source_that_is_kept_elsewhere_says_so() {
+        let (folder, _) = users(false);
+        let hash = PasswordHash::create(&password("the old password")).unwrap();
+        let path = folder.path().join("htpasswd");
+        std::fs::write(&path, format!("alice:{}\n", hash.as_str())).unwrap();
+        let mut settings = Users::of_file(path.clone());
+        settings.sources[0].kind = UserSourceKind::Htpasswd(path);
+        let users = UserSources::load(&settings).unwrap().0;
+        let refused = change(&users, "alice", "the old password", "the new password").await;
+        assert!(matches!(refused, Err(ChangePasswordError::NotWritable)));
+    }
+}

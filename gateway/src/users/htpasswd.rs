@@ -1,0 +1,103 @@
+//! An htpasswd file: `NAME:HASH` a line, `#` before a comment. The name is the id, and there are no roles but those the
+//! configuration gives to everybody of the file.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde_json::Map;
+
+use super::diagnostic::{Diagnostics, UserFileErrors, UserFileWarning, quoted};
+use super::name::CanonicalName;
+use super::password_hash::PasswordHash;
+use super::user_store::User;
+
+/// The users in `content`, with unique names. `path` serves the messages.
+pub(super) fn parse(
+    path: &Path,
+    content: &[u8],
+) -> Result<(Vec<User>, Vec<UserFileWarning>), UserFileErrors> {
+    let mut diagnostics = Diagnostics::new(path, content);
+    let mut users = Vec::new();
+    let mut first_lines: HashMap<CanonicalName, usize> = HashMap::new();
+    let mut offset = 0;
+    for (index, line) in content.split(|&byte| byte == b'\n').enumerate() {
+        let span = Some(offset..offset + line.len());
+        offset += line.len() + 1;
+        let Ok(line) = str::from_utf8(line) else {
+            diagnostics.error(span, "", "the text is not UTF-8", "save the file as UTF-8");
+            continue;
+        };
+        let line = line.trim_end();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let Some((raw, hash)) = line.split_once(':') else {
+            diagnostics.error(span, "", "expected NAME:HASH", "make the line with `htpasswd -B`");
+            continue;
+        };
+        let Some(name) = CanonicalName::parse(raw) else {
+            diagnostics.error(span, "", format!("{} is no user name", quoted(raw)), CanonicalName::RULE);
+            continue;
+        };
+        if let Some(first) = first_lines.insert(name.clone(), index + 1) {
+            let message = format!("{} is {name} in canonical form, as on line {first}", quoted(raw));
+            diagnostics.error(span, name.as_str(), message, "remove one of the lines");
+            continue;
+        }
+        match PasswordHash::parse(hash) {
+            Ok(password) => users.push(User {
+                id: name.as_str().to_owned(),
+                username: name.as_str().to_owned(),
+                credential: password.into(),
+                roles: Vec::new(),
+                claims: Map::new(),
+                disabled: false,
+                session_epoch: 0,
+            }),
+            Err(error) => {
+                let remedy = format!("set the password anew with `htpasswd -B {} {name}`", path.display());
+                diagnostics.error(span, name.as_str(), error.to_string(), remedy);
+            }
+        }
+    }
+    match diagnostics.errors.is_empty() {
+        true => Ok((users, diagnostics.warnings)),
+        false => Err(UserFileErrors(diagnostics.errors)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn parsed(content: &str) -> Result<Vec<String>, String> {
+        let parsed = parse(Path::new("htpasswd"), content.as_bytes()).map_err(|errors| errors.to_string())?;
+        Ok(parsed.0.into_iter().map(|user| user.username).collect())
+    }
+
+    const BCRYPT: &str = "$2y$05$CCCCCCCCCCCCCCCCCCCCC.VGOzA784oUp/Z0DY336zx7pLYAy0lwK";
+
+    #[test]
+    fn names_and_hashes_are_read_between_comments_and_empty_lines() {
+        let users =
+            parsed(&format!("# ours\n\nAlice:{BCRYPT}\r\nbob:$apr1$abcdefgh$rNKF.RI/7Ra4dGVPHyZ5G.\n"));
+        assert_eq!(users.unwrap(), ["alice", "bob"]);
+    }
+
+    #[test]
+    fn every_wrong_line_is_named_with_its_remedy_and_without_its_hash() {
+        let errors =
+            parsed(&format!("alice\nb b:{BCRYPT}\ncarol:hunter2\ndan:{BCRYPT}\nDAN:{BCRYPT}\n")).unwrap_err();
+        let lines: Vec<&str> = errors.lines().collect();
+        assert!(lines[0].starts_with("htpasswd:1: expected NAME:HASH"), "{errors}");
+        assert!(lines[1].starts_with("htpasswd:2: \"b b\" is no user name"), "{errors}");
+        assert!(lines[2].starts_with("htpasswd:3: carol: not a password hash"), "{errors}");
+        assert!(
+            lines[3].starts_with("htpasswd:5: dan: \"DAN\" is dan in canonical form, as on line 4"),
+            "{errors}"
+        );
+        assert!(!errors.contains("hunter2") && !errors.contains(BCRYPT));
+    }
+}

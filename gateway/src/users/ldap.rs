@@ -1,0 +1,266 @@
+//! Users of an LDAP directory: found by a search, verified by a bind as the one who was found. No hash is ever read.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError, Scope, SearchEntry, dn_escape, ldap_escape};
+use serde_json::{Map, Value};
+use tokio_rustls::rustls::ClientConfig;
+
+use super::name::CanonicalName;
+use super::password::Password;
+use super::remote::{Remote, SourceUnavailable};
+use super::user_entry::is_visible_ascii;
+use super::user_store::{Credential, User};
+use crate::config::LdapUsers;
+use crate::tls::client_config;
+
+/// `invalidCredentials` of RFC 4511.
+const INVALID_CREDENTIALS: u32 = 49;
+/// `noSuchObject`
+const NO_SUCH_OBJECT: u32 = 32;
+/// What OpenLDAP's password policy changes with the password, and Active Directory.
+const PASSWORD_CHANGED: [&str; 2] = ["pwdChangedTime", "pwdLastSet"];
+
+/// A directory.
+#[derive(Debug)]
+pub(super) struct LdapSource {
+    remote: Remote,
+    client: Arc<Client>,
+}
+
+#[derive(Debug)]
+struct Client {
+    settings: LdapUsers,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl LdapSource {
+    /// Connects to nothing yet. An error says what is wrong with the certificates.
+    pub(super) fn new(name: &str, settings: LdapUsers) -> Result<LdapSource, String> {
+        let uses_tls = settings.start_tls || settings.url.starts_with("ldaps:");
+        let tls = uses_tls.then(|| client_config(settings.ca_file.as_ref(), None)).transpose()?;
+        let remote = Remote::new(name, settings.timeout).map_err(|error| error.to_string())?;
+        Ok(LdapSource { remote, client: Arc::new(Client { settings, tls: tls.map(Arc::new) }) })
+    }
+
+    pub(super) fn last_error(&self) -> Option<String> {
+        self.remote.last_error()
+    }
+
+    /// The user of that name, if there is exactly one.
+    pub(super) async fn by_name(&self, name: &CanonicalName) -> Result<Option<User>, SourceUnavailable> {
+        let (client, name) = (Arc::clone(&self.client), name.clone());
+        self.remote.ask(async move { client.by_name(&name).await }).await
+    }
+
+    /// The user of that id, if there is exactly one.
+    pub(super) async fn by_id(&self, id: &str) -> Result<Option<User>, SourceUnavailable> {
+        let (client, id) = (Arc::clone(&self.client), id.to_owned());
+        self.remote.ask(async move { client.by_id(&id).await }).await
+    }
+
+    /// Whether `password` is that of `dn`; of nobody where there is no `dn`, which takes a bind all the same.
+    pub(super) async fn verify(
+        &self,
+        dn: Option<&str>,
+        password: Password,
+    ) -> Result<bool, SourceUnavailable> {
+        let client = Arc::clone(&self.client);
+        let nobody = || format!("cn=nobody,{}", client.settings.base);
+        let dn = dn.map_or_else(nobody, str::to_owned);
+        self.remote.ask(async move { client.verify(&dn, &password).await }).await
+    }
+}
+
+impl Client {
+    async fn connect(&self) -> Result<Ldap, LdapError> {
+        let mut settings = LdapConnSettings::new()
+            .set_conn_timeout(self.settings.timeout)
+            .set_starttls(self.settings.start_tls);
+        if let Some(tls) = &self.tls {
+            settings = settings.set_config(Arc::clone(tls));
+        }
+        let (connection, mut ldap) = LdapConnAsync::with_settings(settings, &self.settings.url).await?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.drive().await {
+                tracing::debug!(%error, "a connection to the directory has ended");
+            }
+        });
+        ldap.with_timeout(self.settings.timeout);
+        Ok(ldap)
+    }
+
+    /// A connection that may search.
+    async fn searching(&self) -> Result<Ldap, LdapError> {
+        let mut ldap = self.connect().await?;
+        if let Some((dn, password)) = &self.settings.bind {
+            ldap.simple_bind(dn, password).await?.success()?;
+        }
+        Ok(ldap)
+    }
+
+    async fn by_name(&self, name: &CanonicalName) -> Result<Option<User>, LdapError> {
+        match &self.settings.user_dn {
+            Some(template) => {
+                let dn = template.replace("{username}", &dn_escape(name.as_str()));
+                self.find(&dn, Scope::Base, "(objectClass=*)").await
+            }
+            None => {
+                let filter = self.settings.filter.replace("{username}", &ldap_escape(name.as_str()));
+                self.find(&self.settings.base, Scope::Subtree, &filter).await
+            }
+        }
+    }
+
+    async fn by_id(&self, id: &str) -> Result<Option<User>, LdapError> {
+        let filter = format!("({}={})", self.settings.id_attribute, ldap_escape(id));
+        self.find(&self.settings.base, Scope::Subtree, &filter).await
+    }
+
+    async fn find(&self, base: &str, scope: Scope, filter: &str) -> Result<Option<User>, LdapError> {
+        let settings = &self.settings;
+        let mut ldap = self.searching().await?;
+        let mut attributes = vec![settings.id_attribute.as_str(), settings.username_attribute.as_str()];
+        attributes.extend(PASSWORD_CHANGED);
+        attributes.extend(settings.claims.values().map(String::as_str));
+        attributes.extend(settings.member_of.as_deref());
+        let found = ldap.search(base, scope, filter, attributes).await?;
+        if found.1.rc == NO_SUCH_OBJECT {
+            return Ok(None);
+        }
+        let (mut entries, _) = found.success()?;
+        let Some(entry) = entries.pop().map(SearchEntry::construct) else { return Ok(None) };
+        if !entries.is_empty() {
+            tracing::warn!(filter, "several entries of the directory fit, so that none may log in");
+            return Ok(None);
+        }
+        let user = self.user(&mut ldap, entry).await?;
+        // Who does not say goodbye leaves the server to notice.
+        let _ = ldap.unbind().await;
+        Ok(user)
+    }
+
+    async fn user(&self, ldap: &mut Ldap, entry: SearchEntry) -> Result<Option<User>, LdapError> {
+        let settings = &self.settings;
+        let first = |name: &str| attribute(&entry.attrs, name).and_then(|values| values.first()).cloned();
+        let (id, raw) = (first(&settings.id_attribute), first(&settings.username_attribute));
+        let (Some(id), Some(username)) = (id, raw.as_deref().and_then(CanonicalName::parse)) else {
+            tracing::warn!(
+                dn = entry.dn,
+                "an entry of the directory has no id or no user name, so that it may not log in"
+            );
+            return Ok(None);
+        };
+        let groups = match (&settings.member_of, &settings.groups) {
+            (Some(member_of), _) => {
+                let of = attribute(&entry.attrs, member_of).cloned().unwrap_or_default();
+                of.iter().map(|dn| first_value(dn).to_owned()).collect()
+            }
+            (None, Some(groups)) => {
+                let filter = groups
+                    .filter
+                    .replace("{dn}", &ldap_escape(entry.dn.as_str()))
+                    .replace("{username}", &ldap_escape(username.as_str()));
+                let attributes = [groups.attribute.as_str()];
+                let found =
+                    ldap.search(&groups.base, Scope::Subtree, &filter, attributes).await?.success()?.0;
+                let entries = found.into_iter().map(SearchEntry::construct);
+                entries
+                    .flat_map(|group| attribute(&group.attrs, &groups.attribute).cloned().unwrap_or_default())
+                    .collect()
+            }
+            (None, None) => Vec::new(),
+        };
+        let claim = |(claim, name): (&String, &String)| {
+            let values = attribute(&entry.attrs, name)?;
+            let value = match &values[..] {
+                [one] => Value::from(one.as_str()),
+                several => Value::from(several.to_vec()),
+            };
+            Some((claim.clone(), value))
+        };
+        let changed: String = PASSWORD_CHANGED.iter().filter_map(|name| first(name)).collect();
+        Ok(Some(User {
+            id,
+            username: username.as_str().to_owned(),
+            roles: roles(groups, settings.roles.as_ref()),
+            claims: settings.claims.iter().filter_map(claim).collect::<Map<_, _>>(),
+            credential: Credential::Bind { dn: entry.dn, changed },
+            disabled: false,
+            session_epoch: 0,
+        }))
+    }
+
+    async fn verify(&self, dn: &str, password: &Password) -> Result<bool, LdapError> {
+        // A bind without a password is anonymous and succeeds (RFC 4513 section 5.1.2).
+        let (Ok(password), false) = (str::from_utf8(password.as_bytes()), password.as_bytes().is_empty())
+        else {
+            return Ok(false);
+        };
+        let mut ldap = self.connect().await?;
+        let answer = ldap.simple_bind(dn, password).await?;
+        let _ = ldap.unbind().await;
+        match answer.rc {
+            0 => Ok(true),
+            INVALID_CREDENTIALS | NO_SUCH_OBJECT => Ok(false),
+            _ => answer.success().map(|_| true),
+        }
+    }
+}
+
+/// Names of attributes are compared without regard to case.
+fn attribute<'a>(attributes: &'a HashMap<String, Vec<String>>, name: &str) -> Option<&'a Vec<String>> {
+    attributes.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, values)| values)
+}
+
+/// `admins` of `cn=admins,ou=groups,dc=example`.
+fn first_value(dn: &str) -> &str {
+    let first = dn.split(',').next().unwrap_or_default();
+    first.split_once('=').map_or(first, |(_, value)| value.trim())
+}
+
+/// The roles of groups: those the configuration names, or all where it names none.
+fn roles(
+    groups: Vec<String>,
+    names: Option<&std::collections::BTreeMap<String, Vec<String>>>,
+) -> Vec<String> {
+    let mut roles: Vec<String> = match names {
+        Some(names) => groups.iter().filter_map(|group| names.get(group)).flatten().cloned().collect(),
+        None => groups.into_iter().filter(|group| is_visible_ascii(group)).collect(),
+    };
+    roles.sort();
+    roles.dedup();
+    roles
+}
+
+/// What a session remembers of a password that nobody can read: when it was changed, where the directory tells.
+pub(super) fn fingerprint(dn: &str, changed: &str) -> [u8; 16] {
+    let mut fingerprint = [0; 16];
+    let hash = digest(&SHA256, format!("{dn}\0{changed}").as_bytes());
+    fingerprint.copy_from_slice(&hash.as_ref()[..16]);
+    fingerprint
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn groups_become_the_roles_that_they_are_given() {
+        let groups = || vec!["staff".to_owned(), "admins".to_owned(), "two words".to_owned()];
+        assert_eq!(roles(groups(), None), ["admins", "staff"]);
+        let names = [("admins".to_owned(), vec!["admin".to_owned(), "user".to_owned()])].into();
+        assert_eq!(roles(groups(), Some(&names)), ["admin", "user"]);
+        assert_eq!(first_value("cn=admins,ou=groups,dc=example"), "admins");
+    }
+
+    #[test]
+    fn the_fingerprint_follows_the_time_of_the_change() {
+        assert_ne!(fingerprint("uid=a", "1"), fingerprint("uid=a", "2"));
+        assert_eq!(fingerprint("uid=a", "1"), fingerprint("uid=a", "1"));
+    }
+}

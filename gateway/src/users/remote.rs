@@ -1,0 +1,89 @@
+//! What a source on another server is asked with: a runtime of its own, a limit of time, and the memory of whether it answers.
+//!
+//! Connections belong to this runtime, not to the worker that happened to ask first: they outlive it, and no worker waits for
+//! the work of another.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+
+/// A source of users does not answer, so that nothing is known of a user: never a reason for a 401.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the users of {source_name} cannot be asked for: {reason}")]
+pub struct SourceUnavailable {
+    /// The source.
+    pub source_name: String,
+    /// What it did.
+    pub reason: String,
+}
+
+/// One source on another server.
+#[derive(Debug)]
+pub(super) struct Remote {
+    name: String,
+    time_limit: Duration,
+    /// `None` only while it is dropped.
+    runtime: Option<Runtime>,
+    last_error: Mutex<Option<String>>,
+}
+
+impl Remote {
+    /// A thread for the source of that name.
+    pub(super) fn new(name: &str, time_limit: Duration) -> io::Result<Remote> {
+        let runtime =
+            Builder::new_multi_thread().worker_threads(1).thread_name("users").enable_all().build()?;
+        Ok(Remote { name: name.to_owned(), time_limit, runtime: Some(runtime), last_error: Mutex::new(None) })
+    }
+
+    /// What `work` finds out, within the limit of time.
+    pub(super) async fn ask<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, SourceUnavailable>
+    where
+        T: Send + 'static,
+        E: Display,
+    {
+        let limit = self.time_limit;
+        let work =
+            async move { timeout(limit, async { work.await.map_err(|error| error.to_string()) }).await };
+        let outcome = match &self.runtime {
+            Some(runtime) => match runtime.spawn(work).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) => Err(format!("no answer within {}", humantime::format_duration(limit))),
+                Err(error) => Err(error.to_string()),
+            },
+            None => Err("it is being closed".to_owned()),
+        };
+        let mut last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&outcome, last_error.is_some()) {
+            (Ok(_), true) => tracing::info!(source = %self.name, "the source of users answers again"),
+            (Err(reason), false) => {
+                tracing::error!(source = %self.name, %reason, "the source of users does not answer: its logins and refreshes get 503");
+            }
+            _ => {}
+        }
+        *last_error = outcome.as_ref().err().cloned();
+        outcome.map_err(|reason| SourceUnavailable { source_name: self.name.clone(), reason })
+    }
+
+    /// Why it did not answer the last time, if it did not.
+    pub(super) fn last_error(&self) -> Option<String> {
+        let error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        error.map(|error| format!("{}: {error}", self.name))
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        // A plain drop would wait for its thread, which no runtime allows inside of another.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! The sources of users, in order: files, SQL tables and directories. A name belongs to the first source that has it.
+//!
+//! A source that does not answer is told as [`SourceUnavailable`], never as an unknown name: later sources are not asked, or
+//! another's name could be taken while its source is away. Ids of one source have one prefix, so that an id leads to its source.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::diagnostic::{UserFileDiagnostic, UserFileErrors, UserFileWarning};
+use super::edit::UsersFile;
+use super::file_accounts::FileAccounts;
+use super::hashing_pool::HashingPool;
+use super::ldap::LdapSource;
+use super::name::CanonicalName;
+use super::password::Password;
+use super::password_hash::{HashCost, PasswordHash, Scheme, count_schemes, most_common_scheme};
+use super::remote::SourceUnavailable;
+use super::sql::SqlSource;
+use super::user_store::User;
+use super::watched_directory::{FileFormat, ReloadOutcome, WatchedDirectory};
+use crate::config::{Argon2Cost, UserSource, UserSourceKind, Users};
+
+/// All sources.
+#[derive(Debug)]
+pub struct UserSources {
+    settings: Users,
+    sources: Vec<NamedSource>,
+}
+
+#[derive(Debug)]
+struct NamedSource {
+    settings: UserSource,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    File(Arc<WatchedDirectory>),
+    Sql { source: SqlSource, schemes: Schemes },
+    Ldap(LdapSource),
+}
+
+/// A user, and which source has it.
+#[derive(Debug, Clone)]
+pub struct FoundUser {
+    /// The user, with the source's prefix before the id.
+    pub user: Arc<User>,
+    /// The name of the source.
+    pub source: String,
+    /// Which of them.
+    index: usize,
+}
+
+/// Why a hash was not replaced.
+#[derive(Debug)]
+pub(super) enum ReplaceError {
+    /// The source is only read.
+    NotWritable,
+    /// It did not work.
+    Failed(String),
+}
+
+/// The schemes of a database's hashes, as far as they were seen lately.
+#[derive(Debug, Default)]
+struct Schemes(Mutex<VecDeque<Scheme>>);
+
+impl Schemes {
+    const MAX: usize = 1000;
+
+    fn add(&self, scheme: Scheme) {
+        let mut schemes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if schemes.len() == Self::MAX {
+            schemes.pop_front();
+        }
+        schemes.push_back(scheme);
+    }
+
+    fn counts(&self) -> BTreeMap<Scheme, usize> {
+        count_schemes(self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied())
+    }
+}
+
+impl UserSources {
+    /// Reads and checks the files, reporting everything that is wrong with them at once. Servers are not asked yet.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a file, or with the certificates for a directory.
+    pub fn load(settings: &Users) -> Result<(UserSources, Vec<UserFileWarning>), UserFileErrors> {
+        let (mut sources, mut warnings, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+        for source in &settings.sources {
+            let cannot = |why: String| {
+                let (path, key) = (source.name.clone().into(), String::new());
+                let remedy = "correct its section in [users]".to_owned();
+                UserFileErrors(vec![UserFileDiagnostic { path, line: None, key, message: why, remedy }])
+            };
+            let file = |path, format| WatchedDirectory::load(path, format, settings.allow_broken_hashes);
+            let opened = match &source.kind {
+                UserSourceKind::File(path) => {
+                    file(path, FileFormat::Toml).map(|(file, of)| (Source::File(Arc::new(file)), of))
+                }
+                UserSourceKind::Htpasswd(path) => {
+                    file(path, FileFormat::Htpasswd).map(|(file, of)| (Source::File(Arc::new(file)), of))
+                }
+                UserSourceKind::Sql(sql) => SqlSource::new(&source.name, sql.clone())
+                    .map(|source| (Source::Sql { source, schemes: Schemes::default() }, Vec::new()))
+                    .map_err(cannot),
+                UserSourceKind::Ldap(ldap) => LdapSource::new(&source.name, ldap.clone())
+                    .map(|source| (Source::Ldap(source), Vec::new()))
+                    .map_err(cannot),
+            };
+            match opened {
+                Ok((opened, of_source)) => {
+                    warnings.extend(of_source);
+                    sources.push(NamedSource { settings: source.clone(), source: opened });
+                }
+                Err(of_source) => errors.extend(of_source.0),
+            }
+        }
+        match errors.is_empty() {
+            true => Ok((UserSources { settings: settings.clone(), sources }, warnings)),
+            false => Err(UserFileErrors(errors)),
+        }
+    }
+
+    /// Whether these are the sources that `settings` ask for.
+    pub(crate) fn is_of(&self, settings: &Users) -> bool {
+        self.settings == *settings
+    }
+
+    /// The user of that name, from the first source that has it.
+    ///
+    /// # Errors
+    ///
+    /// Where a source does not answer that comes before any which has the name.
+    pub async fn by_name(&self, name: &CanonicalName) -> Result<Option<FoundUser>, SourceUnavailable> {
+        for (index, named) in self.sources.iter().enumerate() {
+            let user = match &named.source {
+                Source::File(file) => file.current().by_name(name),
+                Source::Sql { source, schemes } => source
+                    .by_name(name)
+                    .await?
+                    .inspect(|user| {
+                        if let Some(hash) = user.hash() {
+                            schemes.add(hash.scheme());
+                        }
+                    })
+                    .map(Arc::new),
+                Source::Ldap(source) => source.by_name(name).await?.map(Arc::new),
+            };
+            if let Some(user) = user {
+                let user = named.present(user);
+                return Ok(Some(FoundUser { user, source: named.settings.name.clone(), index }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The user of that id, compared byte for byte, from the source whose prefix it has.
+    ///
+    /// # Errors
+    ///
+    /// Where that source does not answer.
+    pub async fn by_id(&self, id: &str) -> Result<Option<Arc<User>>, SourceUnavailable> {
+        let fitting = self.sources.iter().filter(|named| id.starts_with(&named.settings.id_prefix));
+        // No two have the same prefix.
+        let Some(named) = fitting.max_by_key(|named| named.settings.id_prefix.len()) else { return Ok(None) };
+        let own = &id[named.settings.id_prefix.len()..];
+        let user = match &named.source {
+            Source::File(file) => file.current().by_id(own),
+            Source::Sql { source, .. } => source.by_id(own).await?.map(Arc::new),
+            Source::Ldap(source) => source.by_id(own).await?.map(Arc::new),
+        };
+        Ok(user.map(|user| named.present(user)).filter(|user| self.may_be_used(user)))
+    }
+
+    /// Whether `password` is that of the user; of nobody, where there is none, which takes as long. One hash runs or one bind.
+    pub(super) async fn verify(
+        &self,
+        pool: &HashingPool,
+        found: Option<&FoundUser>,
+        password: Password,
+    ) -> Result<bool, super::CheckError> {
+        use super::user_store::Credential;
+        let directory = |index: usize| match &self.sources.get(index)?.source {
+            Source::Ldap(ldap) => Some(ldap),
+            _ => None,
+        };
+        match found.map(|found| (&found.user.credential, found.index)) {
+            Some((Credential::Hash(hash), _)) => Ok(pool.verify(hash, password).await?),
+            Some((Credential::Bind { dn, .. }, index)) => match directory(index) {
+                Some(ldap) => Ok(ldap.verify(Some(dn), password).await?),
+                None => Ok(false),
+            },
+            None => match self.sources.iter().find_map(|named| match &named.source {
+                Source::Ldap(ldap) if self.sources.len() == 1 => Some(ldap),
+                _ => None,
+            }) {
+                Some(ldap) => Ok(ldap.verify(None, password).await?),
+                None => Ok(pool.verify(&self.decoy().await, password).await?),
+            },
+        }
+    }
+
+    /// Hashes the password anew where it was stored at another cost than the configured one, if that is wanted. What is stored is
+    /// replaced only where it is still what was verified; whatever goes wrong, the next login tries again.
+    pub(super) async fn rehash(&self, pool: &HashingPool, found: &FoundUser, password: Password) {
+        let Some(cost) = self.settings.rehash.map(hash_cost) else { return };
+        let Some(old) = found.user.hash().filter(|old| old.needs_rehash(cost)) else { return };
+        let Ok(new) = pool.rehash(old, cost, password).await else { return };
+        let name = found.user.username.as_str();
+        match self.replace_hash(found, &new).await {
+            Ok(true) => {
+                tracing::info!(user = name, source = found.source, from = %old.scheme(), "rehashed a password");
+            }
+            Ok(false) => tracing::info!(user = name, "another hash was stored meanwhile, which stays"),
+            Err(ReplaceError::NotWritable) => {}
+            Err(ReplaceError::Failed(error)) => {
+                tracing::warn!(user = name, error, "a password could not be rehashed")
+            }
+        }
+    }
+
+    /// What new passwords are hashed at.
+    pub(super) fn new_password_cost(&self) -> HashCost {
+        hash_cost(self.settings.argon2)
+    }
+
+    /// Stores another hash of a user where the one that was found is still there, in force at once; returns whether it was.
+    pub(super) async fn replace_hash(
+        &self,
+        found: &FoundUser,
+        new: &PasswordHash,
+    ) -> Result<bool, ReplaceError> {
+        let failed = |error: &dyn std::fmt::Display| ReplaceError::Failed(error.to_string());
+        let (Some(old), Some(named)) = (found.user.hash(), self.sources.get(found.index)) else {
+            return Err(ReplaceError::NotWritable);
+        };
+        match (&named.source, &named.settings.kind) {
+            (Source::Sql { source, .. }, _) if source.is_table() => {
+                let id = &found.user.id[named.settings.id_prefix.len()..];
+                source.replace_hash(id, old, new).await.map_err(|error| failed(&error))
+            }
+            (Source::File(watched), UserSourceKind::File(path)) => {
+                let (file, watched) = (UsersFile::new(path), Arc::clone(watched));
+                let (name, old, new) = (found.user.username.clone(), old.clone(), new.clone());
+                let edit = move || {
+                    let replaced = file.replace_hash(&name, &old, &new).map_err(|error| error.to_string())?;
+                    // Whoever waits for the next poll would find the old one until then.
+                    watched.reload();
+                    Ok(replaced)
+                };
+                let outcome = tokio::task::spawn_blocking(edit).await.map_err(|error| failed(&error))?;
+                outcome.map_err(ReplaceError::Failed)
+            }
+            _ => Err(ReplaceError::NotWritable),
+        }
+    }
+
+    /// A hash that no password has, of the scheme that most hashes have.
+    async fn decoy(&self) -> PasswordHash {
+        let mut all = BTreeMap::new();
+        for named in &self.sources {
+            let counts = match &named.source {
+                Source::File(file) => file.current().schemes().clone(),
+                Source::Sql { source, schemes } => {
+                    let seen = schemes.counts();
+                    if seen.is_empty() {
+                        let sample = named.sample(source).await.unwrap_or_default();
+                        sample.into_iter().for_each(|scheme| schemes.add(scheme));
+                        log_schemes(&named.settings.name, &schemes.counts());
+                        schemes.counts()
+                    } else {
+                        seen
+                    }
+                }
+                Source::Ldap(_) => BTreeMap::new(),
+            };
+            counts.into_iter().for_each(|(scheme, count)| *all.entry(scheme).or_insert(0) += count);
+        }
+        PasswordHash::decoy(most_common_scheme(&all))
+    }
+
+    /// Whether the hash may be used: one that is guessed at by the billion only where the configuration allows it.
+    pub(super) fn may_be_used(&self, user: &User) -> bool {
+        let is_broken = user.hash().is_some_and(|hash| hash.scheme().is_broken());
+        if is_broken && !self.settings.allow_broken_hashes {
+            let scheme = user.hash().map(|hash| hash.scheme().name());
+            tracing::warn!(
+                user = user.username,
+                scheme,
+                "refused: the hash is too weak, and users.allow_broken_hashes is off"
+            );
+        }
+        !is_broken || self.settings.allow_broken_hashes
+    }
+
+    /// How many users have a hash of each kind, of those sources that can be counted; for a database, of a sample.
+    ///
+    /// # Errors
+    ///
+    /// Where a source does not answer.
+    pub async fn scheme_counts(&self) -> Result<Vec<(String, &'static str, usize)>, SourceUnavailable> {
+        let mut lines = Vec::new();
+        for named in &self.sources {
+            let counts = match &named.source {
+                Source::File(file) => file.current().schemes().clone(),
+                Source::Sql { source, .. } => count_schemes(named.sample(source).await?),
+                Source::Ldap(_) => BTreeMap::new(),
+            };
+            let kinds = by_kind(&counts).into_iter();
+            lines.extend(kinds.map(|(kind, count)| (named.settings.name.clone(), kind, count)));
+        }
+        Ok(lines)
+    }
+
+    /// Tells which kinds of hash the files have.
+    pub(crate) fn log_schemes(&self) {
+        for named in &self.sources {
+            if let Source::File(file) = &named.source {
+                log_schemes(&named.settings.name, file.current().schemes());
+            }
+        }
+    }
+
+    /// Whose sessions may go on, as the files say now.
+    pub(crate) fn file_accounts(&self) -> FileAccounts {
+        let stores = self.sources.iter().map(|named| {
+            let store = match &named.source {
+                Source::File(file) => Some(file.current()),
+                _ => None,
+            };
+            (named.settings.id_prefix.clone(), store)
+        });
+        FileAccounts(stores.collect())
+    }
+
+    fn files(&self) -> impl Iterator<Item = &WatchedDirectory> {
+        self.sources.iter().filter_map(|named| match &named.source {
+            Source::File(file) => Some(&**file),
+            _ => None,
+        })
+    }
+
+    /// Polls the files, and reads those that have changed. Blocks.
+    pub fn poll_changes(&self) -> Vec<ReloadOutcome> {
+        self.files().map(WatchedDirectory::poll_changes).collect()
+    }
+
+    /// Reads the files whether they seem to have changed or not. Blocks.
+    pub fn reload(&self) -> Vec<ReloadOutcome> {
+        self.files().map(WatchedDirectory::reload).collect()
+    }
+
+    /// What is wrong with the sources, if something is: a file whose earlier users are in force, or a server that did not answer.
+    pub fn last_error(&self) -> Option<String> {
+        let errors = self.sources.iter().filter_map(|named| match &named.source {
+            Source::File(file) => file.last_error(),
+            Source::Sql { source, .. } => source.last_error(),
+            Source::Ldap(source) => source.last_error(),
+        });
+        let errors: Vec<String> = errors.collect();
+        (!errors.is_empty()).then(|| errors.join("; "))
+    }
+
+    /// How many users the files have.
+    pub fn user_count(&self) -> usize {
+        self.files().map(|file| file.current().len()).sum()
+    }
+
+    /// How often changed files came into force.
+    pub fn reload_count(&self) -> u64 {
+        self.files().map(WatchedDirectory::reload_count).sum()
+    }
+
+    /// How often a changed file could not be used.
+    pub fn reload_failures(&self) -> u64 {
+        self.files().map(WatchedDirectory::reload_failures).sum()
+    }
+}
+
+fn hash_cost(cost: Argon2Cost) -> HashCost {
+    HashCost { memory_kib: cost.memory_kib, passes: cost.passes, lanes: cost.lanes }
+}
+
+fn by_kind(counts: &BTreeMap<Scheme, usize>) -> BTreeMap<&'static str, usize> {
+    let mut kinds = BTreeMap::new();
+    counts.iter().for_each(|(scheme, count)| *kinds.entry(scheme.name()).or_insert(0) += count);
+    kinds
+}
+
+fn log_schemes(source: &str, counts: &BTreeMap<Scheme, usize>) {
+    let kinds: Vec<String> = by_kind(counts).iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    tracing::info!(source, kinds = kinds.join(", "), "kinds of password hashes in use");
+}
+
+impl NamedSource {
+    /// The schemes of some hashes of a table.
+    async fn sample(&self, source: &SqlSource) -> Result<Vec<Scheme>, SourceUnavailable> {
+        let hashes = source.sample().await?;
+        Ok(hashes.iter().filter_map(|hash| Some(PasswordHash::parse(hash).ok()?.scheme())).collect())
+    }
+
+    /// The user as the gateway knows it: with the source's prefix and the roles that all its users have.
+    fn present(&self, user: Arc<User>) -> Arc<User> {
+        if self.settings.id_prefix.is_empty() && self.settings.roles.is_empty() {
+            return user;
+        }
+        let mut user = Arc::unwrap_or_clone(user);
+        user.id.insert_str(0, &self.settings.id_prefix);
+        user.roles.extend(self.settings.roles.iter().cloned());
+        Arc::new(user)
+    }
+}

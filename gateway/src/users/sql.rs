@@ -1,0 +1,359 @@
+//! Users of an SQL table: SQLite, PostgreSQL, MySQL or MariaDB. The database is asked at each login and each refresh, so that what
+//! changes there is in force at the next; nothing is kept of it but which schemes its hashes have.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use sqlx::any::{AnyPoolOptions, AnyRow};
+use sqlx::{AnyPool, AssertSqlSafe, Column, Row};
+use tokio::sync::OnceCell;
+
+use super::name::CanonicalName;
+use super::password_hash::PasswordHash;
+use super::remote::{Remote, SourceUnavailable};
+use super::user_entry::{RESERVED_CLAIMS, is_visible_ascii};
+use super::user_store::User;
+use crate::config::{SqlDialect, SqlLookup, SqlUsers};
+
+/// Hashes that are looked at to learn which scheme is the commonest.
+const SAMPLE: u32 = 500;
+
+/// A table of users.
+#[derive(Debug)]
+pub(super) struct SqlSource {
+    remote: Remote,
+    table: Arc<Table>,
+}
+
+#[derive(Debug)]
+struct Table {
+    name: String,
+    settings: SqlUsers,
+    pool: OnceCell<AnyPool>,
+    /// The type that PostgreSQL's column of ids has, to which a text must be cast for its index to serve.
+    id_type: OnceCell<String>,
+}
+
+impl SqlSource {
+    /// Connects to nothing yet.
+    pub(super) fn new(name: &str, settings: SqlUsers) -> Result<SqlSource, String> {
+        sqlx::any::install_default_drivers();
+        let remote = Remote::new(name, settings.timeout).map_err(|error| error.to_string())?;
+        let table =
+            Table { name: name.to_owned(), settings, pool: OnceCell::new(), id_type: OnceCell::new() };
+        Ok(SqlSource { remote, table: Arc::new(table) })
+    }
+
+    pub(super) fn last_error(&self) -> Option<String> {
+        self.remote.last_error()
+    }
+
+    /// The user of that name, if there is exactly one.
+    pub(super) async fn by_name(&self, name: &CanonicalName) -> Result<Option<User>, SourceUnavailable> {
+        let (table, name) = (Arc::clone(&self.table), name.clone());
+        self.remote.ask(async move { table.by_name(&name).await }).await
+    }
+
+    /// The user of that id.
+    pub(super) async fn by_id(&self, id: &str) -> Result<Option<User>, SourceUnavailable> {
+        let (table, id) = (Arc::clone(&self.table), id.to_owned());
+        self.remote.ask(async move { table.by_id(&id).await }).await
+    }
+
+    /// Hashes of some users, as they are stored; none where a query was given in place of a table.
+    pub(super) async fn sample(&self) -> Result<Vec<String>, SourceUnavailable> {
+        let table = Arc::clone(&self.table);
+        self.remote.ask(async move { table.sample().await }).await
+    }
+
+    /// Whether users stand in one table, which can be written as well.
+    pub(super) fn is_table(&self) -> bool {
+        matches!(self.table.settings.lookup, SqlLookup::Table(_))
+    }
+
+    /// Replaces the hash of a user where it still is `old`; returns whether it was.
+    pub(super) async fn replace_hash(
+        &self,
+        id: &str,
+        old: &PasswordHash,
+        new: &PasswordHash,
+    ) -> Result<bool, SourceUnavailable> {
+        let (table, id) = (Arc::clone(&self.table), id.to_owned());
+        let (old, new) = (old.as_str().to_owned(), new.as_str().to_owned());
+        self.remote.ask(async move { table.replace_hash(&id, &old, &new).await }).await
+    }
+}
+
+impl Table {
+    async fn pool(&self) -> Result<&AnyPool, sqlx::Error> {
+        self.pool
+            .get_or_try_init(|| async {
+                let lifetime = match self.settings.dialect {
+                    // A file that another was renamed over is read on as long as it is open.
+                    SqlDialect::Sqlite => Duration::from_secs(5),
+                    SqlDialect::Postgres | SqlDialect::MySql => Duration::from_secs(30 * 60),
+                };
+                AnyPoolOptions::new()
+                    .max_lifetime(lifetime)
+                    .max_connections(self.settings.max_connections)
+                    .acquire_timeout(self.settings.timeout)
+                    .idle_timeout(Duration::from_secs(300))
+                    .connect_lazy(&self.settings.url)
+            })
+            .await
+    }
+
+    async fn by_name(&self, name: &CanonicalName) -> Result<Option<User>, sqlx::Error> {
+        let sql = match &self.settings.lookup {
+            SqlLookup::Query { by_name, .. } => by_name.clone(),
+            SqlLookup::Table(table) => {
+                let dialect = self.settings.dialect;
+                let column = dialect.quote(&table.username);
+                let column = if table.exact_names { column } else { format!("LOWER({column})") };
+                self.select(&format!("{column} = {}", dialect.placeholder(1)))
+            }
+        };
+        let user = self.find(sql, name.as_str()).await?;
+        // A collation may find more than what is the same name here.
+        Ok(user.filter(|user| user.username == name.as_str()))
+    }
+
+    async fn by_id(&self, id: &str) -> Result<Option<User>, sqlx::Error> {
+        let sql = match &self.settings.lookup {
+            SqlLookup::Query { by_id, .. } => by_id.clone(),
+            SqlLookup::Table(_) => self.select(&self.id_is(1).await?),
+        };
+        let user = self.find(sql, id).await?;
+        Ok(user.filter(|user| user.id == id))
+    }
+
+    /// The condition that the id is the parameter of that number.
+    async fn id_is(&self, number: usize) -> Result<String, sqlx::Error> {
+        let SqlLookup::Table(table) = &self.settings.lookup else { return Ok(String::new()) };
+        let dialect = self.settings.dialect;
+        let (column, parameter) = (dialect.quote(&table.id), dialect.placeholder(number));
+        if dialect != SqlDialect::Postgres {
+            return Ok(format!("{column} = {parameter}"));
+        }
+        let id_type = self
+            .id_type
+            .get_or_try_init(|| async {
+                let sql = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = $1::regclass AND attname = $2";
+                let row = sqlx::query(sql).bind(dialect.quote(&table.table)).bind(table.id.clone());
+                row.fetch_one(self.pool().await?).await?.try_get::<String, _>(0)
+            })
+            .await?;
+        Ok(format!("{column} = CAST({parameter} AS {id_type})"))
+    }
+
+    /// A query for whom `condition` fits. All columns are cast to texts, for drivers know few types in common.
+    fn select(&self, condition: &str) -> String {
+        let SqlLookup::Table(table) = &self.settings.lookup else { return String::new() };
+        let dialect = self.settings.dialect;
+        let text = dialect.text_type();
+        let mut columns = vec![
+            ("id".to_owned(), &table.id),
+            ("username".to_owned(), &table.username),
+            ("password".to_owned(), &table.password),
+        ];
+        columns.extend(table.roles.iter().map(|column| ("roles".to_owned(), column)));
+        columns.extend(table.disabled.iter().map(|column| ("disabled".to_owned(), column)));
+        columns.extend(table.enabled.iter().map(|column| ("enabled".to_owned(), column)));
+        columns.extend(table.claims.iter().map(|(claim, column)| (claim.clone(), column)));
+        let cast = |(name, column): (String, &String)| {
+            format!("CAST({} AS {text}) AS {}", dialect.quote(column), dialect.quote(&name))
+        };
+        let columns: Vec<String> = columns.into_iter().map(cast).collect();
+        format!(
+            "SELECT {} FROM {} WHERE {condition} LIMIT 2",
+            columns.join(", "),
+            dialect.quote(&table.table)
+        )
+    }
+
+    async fn find(&self, sql: String, parameter: &str) -> Result<Option<User>, sqlx::Error> {
+        let pool = self.pool().await?;
+        let mut rows = match sqlx::query(AssertSqlSafe(sql)).bind(parameter.to_owned()).fetch_all(pool).await
+        {
+            Ok(rows) => rows,
+            // PostgreSQL: a text that is no value of the id's type is nobody's id.
+            Err(sqlx::Error::Database(error))
+                if matches!(error.code().as_deref(), Some("22P02" | "22003")) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let Some(row) = rows.pop() else { return Ok(None) };
+        if !rows.is_empty() {
+            tracing::warn!(source = self.name, name = parameter, "several rows fit, so that none may log in");
+            return Ok(None);
+        }
+        let mut user = match read(&row) {
+            Ok(user) => user,
+            Err(why) => {
+                tracing::warn!(source = self.name, name = parameter, "a row cannot be used: {why}");
+                return Ok(None);
+            }
+        };
+        if let Some(sql) = &self.settings.roles_query {
+            let rows = sqlx::query(AssertSqlSafe(sql.clone())).bind(user.id.clone()).fetch_all(pool).await?;
+            user.roles
+                .extend(rows.iter().filter_map(|row| text(row, 0)).filter(|role| is_visible_ascii(role)));
+        }
+        Ok(Some(user))
+    }
+
+    async fn sample(&self) -> Result<Vec<String>, sqlx::Error> {
+        let SqlLookup::Table(table) = &self.settings.lookup else { return Ok(Vec::new()) };
+        let dialect = self.settings.dialect;
+        let (column, from) = (dialect.quote(&table.password), dialect.quote(&table.table));
+        let sql = format!("SELECT CAST({column} AS {}) FROM {from} LIMIT {SAMPLE}", dialect.text_type());
+        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(self.pool().await?).await?;
+        Ok(rows.iter().filter_map(|row| text(row, 0)).collect())
+    }
+
+    async fn replace_hash(&self, id: &str, old: &str, new: &str) -> Result<bool, sqlx::Error> {
+        let SqlLookup::Table(table) = &self.settings.lookup else { return Ok(false) };
+        let dialect = self.settings.dialect;
+        let column = dialect.quote(&table.password);
+        // One statement, so that a password which somebody sets at the same time is not lost.
+        let sql = format!(
+            "UPDATE {} SET {column} = {} WHERE {} AND {column} = {}",
+            dialect.quote(&table.table),
+            dialect.placeholder(1),
+            self.id_is(2).await?,
+            dialect.placeholder(3),
+        );
+        let update =
+            sqlx::query(AssertSqlSafe(sql)).bind(new.to_owned()).bind(id.to_owned()).bind(old.to_owned());
+        Ok(update.execute(self.pool().await?).await?.rows_affected() == 1)
+    }
+}
+
+impl SqlDialect {
+    /// A name of a table or a column; a dot parts a schema from its table.
+    fn quote(self, name: &str) -> String {
+        let quote = if self == SqlDialect::MySql { '`' } else { '"' };
+        name.split('.').map(|part| format!("{quote}{part}{quote}")).collect::<Vec<_>>().join(".")
+    }
+
+    fn placeholder(self, number: usize) -> String {
+        match self {
+            SqlDialect::MySql => "?".to_owned(),
+            SqlDialect::Sqlite | SqlDialect::Postgres => format!("${number}"),
+        }
+    }
+
+    fn text_type(self) -> &'static str {
+        match self {
+            SqlDialect::MySql => "CHAR",
+            SqlDialect::Sqlite | SqlDialect::Postgres => "TEXT",
+        }
+    }
+}
+
+/// The user of a row with columns `id`, `username`, `password`, and maybe `roles`, `disabled` or `enabled`; any other is a claim.
+fn read(row: &AnyRow) -> Result<User, String> {
+    let column = |name: &str| row.columns().iter().position(|column| column.name() == name);
+    let value = |name: &str| column(name).and_then(|index| text(row, index));
+    let required = |name: &str| value(name).ok_or_else(|| format!("`{name}` is missing or NULL"));
+    let username = required("username")?;
+    let name = CanonicalName::parse(&username).ok_or_else(|| format!("{username:?} is no user name"))?;
+    let id = required("id")?;
+    if !is_visible_ascii(&id) {
+        return Err(format!("{id:?} is no id"));
+    }
+    let password = PasswordHash::parse(&required("password")?).map_err(|error| error.to_string())?;
+    let mut claims = Map::new();
+    for (index, column) in row.columns().iter().enumerate() {
+        let name = column.name();
+        if !["id", "password", "disabled", "enabled"].contains(&name)
+            && !RESERVED_CLAIMS.contains(&name)
+            && let Some(text) = text(row, index)
+        {
+            claims.insert(name.to_owned(), Value::from(text));
+        }
+    }
+    let disabled = value("disabled").is_some_and(|text| is_true(&text))
+        || (column("enabled").is_some() && !value("enabled").is_some_and(|text| is_true(&text)));
+    Ok(User {
+        id,
+        username: name.as_str().to_owned(),
+        credential: password.into(),
+        roles: roles(&value("roles").unwrap_or_default()),
+        claims,
+        disabled,
+        session_epoch: 0,
+    })
+}
+
+/// A value as a text, whatever the driver made of it.
+fn text(row: &AnyRow, index: usize) -> Option<String> {
+    let bytes = || String::from_utf8(row.try_get::<Option<Vec<u8>>, _>(index).ok()??).ok();
+    match row.try_get::<Option<String>, _>(index) {
+        Ok(text) => text,
+        Err(_) => {
+            let integer =
+                row.try_get::<Option<i64>, _>(index).ok().flatten().map(|number| number.to_string());
+            let boolean = || row.try_get::<Option<bool>, _>(index).ok().flatten().map(|b| b.to_string());
+            let float =
+                || row.try_get::<Option<f64>, _>(index).ok().flatten().map(|number| number.to_string());
+            integer.or_else(boolean).or_else(float).or_else(bytes)
+        }
+    }
+}
+
+/// What databases write for true.
+fn is_true(text: &str) -> bool {
+    !matches!(text.to_ascii_lowercase().as_str(), "" | "0" | "f" | "false" | "n" | "no")
+}
+
+/// A list as applications keep it in one column: `a,b`, `a b`, `["a", "b"]` of JSON or `{a,b}` of PostgreSQL.
+fn roles(text: &str) -> Vec<String> {
+    if let Ok(roles) = serde_json::from_str::<Vec<String>>(text) {
+        return roles.into_iter().filter(|role| is_visible_ascii(role)).collect();
+    }
+    let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or(text);
+    let words = inner.split(|c: char| c == ',' || c == ';' || c.is_whitespace());
+    let words = words.map(|word| word.trim_matches('"')).filter(|word| is_visible_ascii(word));
+    words.map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_are_read_from_the_lists_that_applications_keep() {
+        for text in [
+            "user,admin",
+            "user admin",
+            " user, admin ",
+            r#"["user","admin"]"#,
+            "{user,admin}",
+            r#"{"user","admin"}"#,
+        ] {
+            assert_eq!(roles(text), ["user", "admin"], "{text}");
+        }
+        assert_eq!(roles(""), [""; 0]);
+        assert_eq!(roles("{}"), [""; 0]);
+        assert_eq!(roles("admin"), ["admin"]);
+    }
+
+    #[test]
+    fn truth_is_what_databases_write_for_it() {
+        for (text, truth) in [
+            ("1", true),
+            ("t", true),
+            ("true", true),
+            ("0", false),
+            ("false", false),
+            ("f", false),
+            ("", false),
+        ] {
+            assert_eq!(is_true(text), truth, "{text}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Where users are looked up: by canonical name at login, by id at refresh.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use serde_json::{Map, Value};
+
+use super::ldap;
+use super::name::CanonicalName;
+use super::password_hash::{PasswordHash, Scheme, count_schemes};
+
+/// Somebody who may log in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct User {
+    /// The `sub` claim: stays the same when the name changes.
+    pub id: String,
+    /// The name in canonical form (see [`CanonicalName`]).
+    pub username: String,
+    /// What the password is verified against.
+    pub credential: Credential,
+    /// The `roles` claim.
+    pub roles: Vec<String>,
+    /// Further claims, none of which has the name of one that the gateway sets.
+    pub claims: Map<String, Value>,
+    /// Kept, but may not log in.
+    pub disabled: bool,
+    /// Sessions that began with another number end. `users disable` counts it up, so that enabling the user again does not
+    /// give the sessions back.
+    pub session_epoch: u64,
+}
+
+impl User {
+    /// A value that changes when the password is set anew or the session epoch counts up, and tells nothing about them. A session
+    /// that remembers it ends with what it began with.
+    pub fn credential_fingerprint(&self) -> [u8; 16] {
+        let mut fingerprint = match &self.credential {
+            Credential::Hash(hash) => hash.fingerprint(),
+            Credential::Bind { dn, changed } => ldap::fingerprint(dn, changed),
+        };
+        if self.session_epoch > 0 {
+            let with_epoch = [&fingerprint[..], &self.session_epoch.to_be_bytes()].concat();
+            fingerprint.copy_from_slice(&digest(&SHA256, &with_epoch).as_ref()[..16]);
+        }
+        fingerprint
+    }
+
+    /// The hash, of a user who has one here.
+    pub fn hash(&self) -> Option<&PasswordHash> {
+        match &self.credential {
+            Credential::Hash(hash) => Some(hash),
+            Credential::Bind { .. } => None,
+        }
+    }
+}
+
+/// What a password is verified against.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Credential {
+    /// A hash, here.
+    Hash(PasswordHash),
+    /// A directory, by a bind.
+    Bind {
+        /// As whom.
+        dn: String,
+        /// When the password was changed, in the directory's words; empty where it does not tell.
+        changed: String,
+    },
+}
+
+impl From<PasswordHash> for Credential {
+    fn from(hash: PasswordHash) -> Credential {
+        Credential::Hash(hash)
+    }
+}
+
+/// The users of one file, as they were when it was read: complete and checked, so that look-ups cannot fail.
+#[derive(Debug)]
+pub(super) struct FileUserStore {
+    by_name: HashMap<String, Arc<User>>,
+    by_id: HashMap<String, Arc<User>>,
+    schemes: BTreeMap<Scheme, usize>,
+}
+
+impl FileUserStore {
+    /// Takes users whose ids and names are each unique, as those who read files have checked.
+    pub(super) fn new(users: Vec<User>) -> Self {
+        let schemes = count_schemes(users.iter().filter_map(|user| Some(user.hash()?.scheme())));
+        let users: Vec<Arc<User>> = users.into_iter().map(Arc::new).collect();
+        Self {
+            by_name: users.iter().map(|user| (user.username.clone(), Arc::clone(user))).collect(),
+            by_id: users.into_iter().map(|user| (user.id.clone(), user)).collect(),
+            schemes,
+        }
+    }
+
+    /// The user of that name.
+    pub(super) fn by_name(&self, name: &CanonicalName) -> Option<Arc<User>> {
+        self.by_name.get(name.as_str()).cloned()
+    }
+
+    /// The user of that id, compared byte for byte.
+    pub(super) fn by_id(&self, id: &str) -> Option<Arc<User>> {
+        self.by_id.get(id).cloned()
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<User>> {
+        self.by_id.values()
+    }
+
+    /// How many hashes there are of each scheme.
+    pub(super) fn schemes(&self) -> &BTreeMap<Scheme, usize> {
+        &self.schemes
+    }
+
+    /// How many users there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::users::HashCost;
+    use crate::users::password_hash::most_common_scheme;
+
+    fn user(id: &str, username: &str, memory_kib: u32) -> User {
+        User {
+            id: id.to_owned(),
+            username: username.to_owned(),
+            credential: PasswordHash::decoy(Scheme::argon2id(HashCost { memory_kib, passes: 2, lanes: 1 }))
+                .into(),
+            roles: Vec::new(),
+            claims: Map::new(),
+            disabled: false,
+            session_epoch: 0,
+        }
+    }
+
+    #[test]
+    fn users_are_found_by_name_and_by_id_and_not_crosswise() {
+        let store = FileUserStore::new(vec![user("1", "alice", 64), user("2", "bob", 64)]);
+        let named = |raw| store.by_name(&CanonicalName::for_lockout(raw)).map(|user| user.id.clone());
+        assert_eq!(named("ALICE").as_deref(), Some("1"));
+        assert_eq!(named("1"), None);
+        assert_eq!(named(" alice"), None);
+        assert_eq!(store.by_id("2").unwrap().username, "bob");
+        assert_eq!(store.by_id("bob"), None);
+        assert_eq!(store.len(), 2);
+    }
+
+    #[test]
+    fn the_decoy_costs_what_most_users_cost() {
+        let scheme = |users| most_common_scheme(FileUserStore::new(users).schemes());
+        let argon2id = |memory_kib| Scheme::argon2id(HashCost { memory_kib, passes: 2, lanes: 1 });
+        assert_eq!(scheme(vec![user("1", "a", 64), user("2", "b", 128), user("3", "c", 64)]), argon2id(64));
+        assert_eq!(scheme(vec![user("1", "a", 64), user("2", "b", 128)]), argon2id(128));
+        assert_eq!(scheme(vec![]), argon2id(19_456));
+    }
+
+    #[test]
+    fn the_fingerprint_changes_with_the_password_and_with_nothing_else() {
+        let before = user("1", "alice", 64);
+        let renamed = user("1", "alicia", 64);
+        let rehashed = user("1", "alice", 128);
+        assert_eq!(before.credential_fingerprint(), renamed.credential_fingerprint());
+        assert_ne!(before.credential_fingerprint(), rehashed.credential_fingerprint());
+    }
+}

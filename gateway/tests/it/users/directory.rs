@@ -1,0 +1,162 @@
+//! Users of a real slapd.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use serde_json::json;
+
+use super::ROUTES;
+use crate::fixture::{
+    Certificates, Gateway, PASSWORD, claims, free_address, login, post, tokens, wait_until,
+};
+
+struct Slapd {
+    dir: TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+const ENTRIES: &str = "\
+dn: dc=example,dc=org\nobjectClass: dcObject\nobjectClass: organization\no: example\ndc: example\n\n\
+dn: ou=people,dc=example,dc=org\nobjectClass: organizationalUnit\nou: people\n\n\
+dn: ou=groups,dc=example,dc=org\nobjectClass: organizationalUnit\nou: groups\n\n\
+dn: uid=alice,ou=people,dc=example,dc=org\nobjectClass: inetOrgPerson\nuid: alice\ncn: Alice\nsn: L\nmail: alice@example.org\nuserPassword: PASSWORD\n\n\
+dn: uid=bob,ou=people,dc=example,dc=org\nobjectClass: inetOrgPerson\nuid: bob\ncn: Bob\nsn: B\nuserPassword: PASSWORD\n\n\
+dn: cn=admins,ou=groups,dc=example,dc=org\nobjectClass: groupOfNames\ncn: admins\nmember: uid=alice,ou=people,dc=example,dc=org\n\n\
+dn: cn=staff,ou=groups,dc=example,dc=org\nobjectClass: groupOfNames\ncn: staff\nmember: uid=alice,ou=people,dc=example,dc=org\nmember: uid=bob,ou=people,dc=example,dc=org\n\n";
+
+impl Slapd {
+    fn start(certificates: &Certificates) -> Slapd {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| certificates.file(name).display().to_string();
+        let folder = dir.path().display();
+        fs::create_dir(dir.path().join("data")).unwrap();
+        let config = format!(
+            "include /etc/ldap/schema/core.schema\ninclude /etc/ldap/schema/cosine.schema\ninclude /etc/ldap/schema/inetorgperson.schema\n\
+             modulepath /usr/lib/ldap\nmoduleload back_mdb\npidfile {folder}/pid\n\
+             TLSCACertificateFile {}\nTLSCertificateFile {}\nTLSCertificateKeyFile {}\n\
+             database mdb\nsuffix dc=example,dc=org\nrootdn cn=admin,dc=example,dc=org\nrootpw service\ndirectory {folder}/data\n\
+             access to attrs=userPassword by anonymous auth by * none\naccess to * by dn.exact=cn=admin,dc=example,dc=org write by * none\n",
+            file("ca.pem"),
+            file("server.pem"),
+            file("server.key")
+        );
+        fs::write(dir.path().join("slapd.conf"), config).unwrap();
+        fs::write(dir.path().join("entries.ldif"), ENTRIES.replace("PASSWORD", PASSWORD)).unwrap();
+        let mut slapd = Slapd { dir, port: free_address().port(), child: None };
+        let added = Command::new("slapadd")
+            .args(["-f", "slapd.conf", "-l", "entries.ldif"])
+            .current_dir(slapd.dir.path())
+            .output()
+            .unwrap();
+        assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
+        slapd.run();
+        slapd
+    }
+
+    fn run(&mut self) {
+        let listen = format!("ldap://127.0.0.1:{}", self.port);
+        let child = Command::new("slapd")
+            .args(["-f", "slapd.conf", "-h", &listen, "-d", "0"])
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        self.child = Some(child.unwrap());
+        wait_until("slapd listens", || std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Changes entries as the administrator.
+    fn modify(&self, ldif: &str) {
+        let file = self.dir.path().join("change.ldif");
+        fs::write(&file, ldif).unwrap();
+        let url = format!("ldap://127.0.0.1:{}", self.port);
+        let changed = Command::new("ldapmodify")
+            .args(["-x", "-H", &url, "-D", "cn=admin,dc=example,dc=org", "-w", "service", "-f"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(changed.status.success(), "{}", String::from_utf8_lossy(&changed.stderr));
+    }
+}
+
+impl Drop for Slapd {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn config(slapd: &Slapd, certificates: &Certificates, more: &str) -> String {
+    format!(
+        "[users]\nkind = \"ldap\"\n[users.ldap]\nurl = \"ldap://127.0.0.1:{}\"\nstart_tls = true\nca_file = \"{}\"\n\
+         bind_dn = \"cn=admin,dc=example,dc=org\"\nbind_password = \"service\"\nbase = \"ou=people,dc=example,dc=org\"\ntimeout = \"2s\"\n{more}\
+         claims = {{ email = \"mail\" }}\ngroups = {{ base = \"ou=groups,dc=example,dc=org\" }}\nroles = {{ admins = [\"admin\"], staff = [\"user\"] }}\n{ROUTES}",
+        slapd.port,
+        certificates.file("ca.pem").display()
+    )
+}
+
+#[test]
+fn users_are_found_by_a_search_and_verified_by_a_bind() {
+    let certificates = Certificates::make();
+    let mut slapd = Slapd::start(&certificates);
+    let gateway = Gateway::start_with(&config(&slapd, &certificates, ""), "", &[]);
+    let status = |name: &str, password: &str| login(gateway.address, name, password).status;
+    let (access, refresh) = tokens(gateway.address, "ALICE", PASSWORD);
+    let alice = claims(&access);
+    assert_eq!((&alice["roles"], &alice["email"]), (&json!(["admin", "user"]), &"alice@example.org".into()));
+    assert_eq!(claims(&tokens(gateway.address, "bob", PASSWORD).0)["roles"], json!(["user"]));
+    // An empty password is an anonymous bind, which succeeds; a star is a filter's, not a name.
+    for (name, password) in
+        [("alice", "wrong"), ("alice", ""), ("nobody", PASSWORD), ("*", PASSWORD), ("a*", PASSWORD)]
+    {
+        assert!([400, 401].contains(&status(name, password)), "{name} {password}");
+    }
+    slapd.modify("dn: cn=admins,ou=groups,dc=example,dc=org\nchangetype: modify\nadd: member\nmember: uid=bob,ou=people,dc=example,dc=org\n-\ndelete: member\nmember: uid=alice,ou=people,dc=example,dc=org\n");
+    let refreshed = post(gateway.address, "/refresh", &refresh).json();
+    assert_eq!(claims(refreshed["access_token"].as_str().unwrap())["roles"], json!(["user"]));
+
+    slapd.kill();
+    let refresh = refreshed["refresh_token"].as_str().unwrap();
+    for reply in [
+        login(gateway.address, "alice", PASSWORD),
+        login(gateway.address, "alice", "wrong"),
+        post(gateway.address, "/refresh", refresh),
+    ] {
+        assert_eq!((reply.status, reply.code().as_str()), (503, "store_unavailable"));
+    }
+    slapd.run();
+    assert_eq!(status("alice", PASSWORD), 200);
+    assert_eq!(post(gateway.address, "/refresh", refresh).status, 200);
+    slapd.modify("dn: uid=alice,ou=people,dc=example,dc=org\nchangetype: delete\n");
+    assert_eq!(post(gateway.address, "/refresh", refresh).status, 401);
+}
+
+#[test]
+fn users_are_where_their_names_say() {
+    let certificates = Certificates::make();
+    let slapd = Slapd::start(&certificates);
+    let by_name = "user_dn = \"uid={username},ou=people,dc=example,dc=org\"\n";
+    let gateway = Gateway::start_with(&config(&slapd, &certificates, by_name), "", &[]);
+    let (_, refresh) = tokens(gateway.address, "bob", PASSWORD);
+    assert_eq!(post(gateway.address, "/refresh", &refresh).status, 200);
+    assert_eq!(login(gateway.address, "bob", "wrong").status, 401);
+    assert_eq!(login(gateway.address, "nobody", PASSWORD).status, 401);
+}
+
+#[test]
+fn a_directory_with_another_certificate_is_not_told_any_password() {
+    let (certificates, others) = (Certificates::make(), Certificates::make());
+    let slapd = Slapd::start(&certificates);
+    let gateway = Gateway::start_with(&config(&slapd, &others, ""), "", &[]);
+    assert_eq!(login(gateway.address, "alice", PASSWORD).status, 503);
+}
