@@ -143,6 +143,14 @@ impl<'a> Table<'a> {
         self.values.is_none_or(|(_, dict)| dict.is_empty())
     }
 
+    /// Whether there is nothing in it but headers of tables.
+    pub(super) fn is_blank(&self) -> bool {
+        fn blank(value: &figment::value::Value) -> bool {
+            matches!(value, figment::value::Value::Dict(_, dict) if dict.values().all(blank))
+        }
+        self.values.is_none_or(|(_, dict)| dict.values().all(blank))
+    }
+
     pub(super) fn report(&self) -> &'a Report {
         self.merged.report
     }

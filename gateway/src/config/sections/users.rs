@@ -27,7 +27,7 @@ section! {
             Shape::List(Box::new(Shape::Table(TableShape::of::<SourceKeys>()))),
             sources,
         )
-        .example("[{ kind = \"file\", file = \"config/users.toml\" }, { kind = \"htpasswd\", file = \"config/htpasswd\" }]");
+        .example("[{ kind = \"file\", file = \"config/staff.toml\" }, { kind = \"htpasswd\", file = \"config/htpasswd\" }]");
         /// Whether passwords are hashed anew at login where they were hashed otherwise, and the source may be written: a file, or
         /// a table of a database.
         rehash: bool = boolean().default("false");
@@ -145,7 +145,9 @@ impl SourceKeys {
         let kind = self.kind;
         for (key, wanted) in [("sql", kind == Kind::Sql), ("ldap", kind == Kind::Ldap)] {
             let entry = table.entry(key);
-            if entry.is_given() && !wanted {
+            // A header without keys, as the reference has it, says nothing.
+            let says_something = entry.is_given() && !entry.table_or_empty().is_blank();
+            if says_something && !wanted {
                 entry.warn("no-effect", InvalidValue::new(format!("has no effect: `kind` is not {key:?}")));
             }
         }
