@@ -86,7 +86,7 @@ fn broken_kinds_need_a_switch_and_check_tells_the_kinds() {
     assert!(errors.contains("alice") && errors.contains("allow_broken_hashes = true"), "{errors}");
     let (code, _, notes) = check("allow_broken_hashes = true\n");
     assert_eq!(code, 0, "{notes}");
-    assert!(notes.contains("warning: htpasswd: the hash of alice"), "{notes}");
+    assert!(notes.contains("warning[users-file]: the hash of alice"), "{notes}");
     assert!(notes.contains("note: users of htpasswd: 1 with apr1"), "{notes}");
 }
 
