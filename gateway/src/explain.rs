@@ -3,13 +3,12 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::future::{Ready, ready};
+use std::future::ready;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 
 use http::StatusCode;
 use http_body_util::BodyExt;
-use tower::Service;
+use tower::{Service, service_fn};
 
 use crate::auth::bearer::Bearer;
 use crate::client_addr::ClientAddr;
@@ -73,37 +72,13 @@ pub(crate) enum Outcome {
 #[derive(Debug, Clone, Default)]
 struct Capture(Rc<RefCell<Option<Outcome>>>);
 
-impl Service<EndpointRequest> for Capture {
-    type Response = Response;
-    type Error = Rejection;
-    type Future = Ready<Result<Response, Rejection>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: EndpointRequest) -> Self::Future {
-        self.0.replace(Some(Outcome::Endpoint));
-        ready(Ok(response::empty(StatusCode::OK)))
-    }
-}
-
-impl Service<Authorized> for Capture {
-    type Response = Response;
-    type Error = Rejection;
-    type Future = Ready<Result<Response, Rejection>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Authorized) -> Self::Future {
-        ready(self.capture(&request).map(|()| response::empty(StatusCode::OK)))
-    }
-}
-
 impl Capture {
-    fn capture(&self, request: &Authorized) -> Result<(), Rejection> {
+    fn endpoint(&self) -> Response {
+        self.0.replace(Some(Outcome::Endpoint));
+        response::empty(StatusCode::OK)
+    }
+
+    fn upstream(&self, request: &Authorized) -> Result<Response, Rejection> {
         let (state, forwarding) = (&request.context().state, forwarding(request)?);
         let handshake =
             websocket::handshake(request.view(), forwarding, &state.config.cors, &request.context().client)?;
@@ -122,7 +97,7 @@ impl Capture {
         };
         let upstream = state.upstream(forwarding.upstream).name().to_owned();
         self.0.replace(Some(Outcome::Upstream(upstream, head)));
-        Ok(())
+        Ok(response::empty(StatusCode::OK))
     }
 }
 
@@ -143,8 +118,10 @@ pub(crate) async fn explain(
         token = token_state(&state.config, view, now);
     }
     let capture = Capture::default();
-    let target = TargetService::new(capture.clone());
-    let mut stack = request_stack(worker, capture.clone(), target);
+    let (endpoints, proxy) = (capture.clone(), capture.clone());
+    let endpoints = service_fn(move |_: EndpointRequest| ready(Ok(endpoints.endpoint())));
+    let proxy = service_fn(move |request: Authorized| ready(proxy.upstream(&request)));
+    let mut stack = request_stack(worker, endpoints, TargetService::new(proxy));
     let incoming = Incoming {
         head,
         refused,

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
-use std::future::{Ready, ready};
+use std::future::ready;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use http::StatusCode;
 use serde_json::Map;
-use tower::Service;
+use tower::{Service, service_fn};
 
 use crate::client_addr::ClientAddr;
 use crate::config::Settings;
@@ -49,23 +49,13 @@ type CallStack = dyn FnMut(Incoming) -> http::Response<LoggedBody>;
 #[derive(Debug, Clone, Default)]
 struct Captured(Rc<RefCell<Vec<u8>>>, Rc<Cell<bool>>);
 
-impl Service<Authorized> for Captured {
-    type Response = Response;
-    type Error = Rejection;
-    type Future = Ready<Result<Response, Rejection>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Authorized) -> Self::Future {
-        ready(outgoing_request(&request, None).map(|request| {
-            if let UpstreamRequest::Http1(head) = request {
-                self.0.replace(head);
-                self.1.set(true);
-            }
-            response::empty(StatusCode::OK)
-        }))
+impl Captured {
+    fn capture(&self, request: &Authorized) -> Result<Response, Rejection> {
+        if let UpstreamRequest::Http1(head) = outgoing_request(request, None)? {
+            self.0.replace(head);
+            self.1.set(true);
+        }
+        Ok(response::empty(StatusCode::OK))
     }
 }
 
@@ -81,7 +71,9 @@ impl HotPath {
         let client = ClientAddr::new(peer, &config.settings.server.trusted_proxies, false);
         let worker = Rc::new(Worker::new(gateway, 0).at(now * 1000));
         let captured = Captured::default();
-        let target = TargetService::new(captured.clone());
+        let proxy = captured.clone();
+        let target =
+            TargetService::new(service_fn(move |request: Authorized| ready(proxy.capture(&request))));
         let mut stack = request_stack(Rc::clone(&worker), EndpointService, target);
         let stack = Box::new(move |request: Incoming| {
             // Nothing on this way waits.

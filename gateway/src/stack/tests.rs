@@ -1,14 +1,13 @@
 //! The stack called in-process: what reaches the upstream, and what is answered, without a socket.
 
 use std::cell::RefCell;
-use std::future::{Ready, ready};
+use std::future::ready;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use http::StatusCode;
 use http_body_util::BodyExt;
-use tower::{Service, ServiceExt};
+use tower::{ServiceExt, service_fn};
 
 use super::request_stack;
 use crate::client_addr::ClientAddr;
@@ -60,23 +59,13 @@ response_headers = { set = { X-Host = "{host}" } }
 #[derive(Clone, Default)]
 struct CapturedUpstream(Rc<RefCell<Vec<String>>>);
 
-impl Service<Authorized> for CapturedUpstream {
-    type Response = Response;
-    type Error = Rejection;
-    type Future = Ready<Result<Response, Rejection>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Authorized) -> Self::Future {
+impl CapturedUpstream {
+    fn capture(&self, request: &Authorized) -> Result<Response, Rejection> {
         assert_ne!(request.route().path(), "/panic", "injected");
-        ready(outgoing_request(&request, None).map(|request| {
-            if let UpstreamRequest::Http1(head) = request {
-                self.0.borrow_mut().push(String::from_utf8_lossy(&head).into_owned());
-            }
-            response::empty(StatusCode::OK)
-        }))
+        if let UpstreamRequest::Http1(head) = outgoing_request(request, None)? {
+            self.0.borrow_mut().push(String::from_utf8_lossy(&head).into_owned());
+        }
+        Ok(response::empty(StatusCode::OK))
     }
 }
 
@@ -123,7 +112,9 @@ impl Fixture {
     }
 
     async fn ask(&self, head: &str) -> Answer {
-        let target = TargetService::new(self.upstream.clone());
+        let upstream = self.upstream.clone();
+        let target =
+            TargetService::new(service_fn(move |request: Authorized| ready(upstream.capture(&request))));
         let stack = request_stack(Rc::clone(&self.worker), EndpointService, target);
         let mut parsed = self.worker.take_head();
         parsed.parse(head.as_bytes(), &HeadLimits::default()).unwrap().unwrap();

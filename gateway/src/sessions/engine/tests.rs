@@ -7,22 +7,9 @@ use super::*;
 use crate::config::Rotation;
 use crate::sessions::MemoryStore;
 use crate::sessions::store::{Put, PutOutcome, StoreFuture, Versioned};
+use crate::sessions::tests::POLICY;
 use tokio::sync::Semaphore;
 
-const POLICY: Policy = Policy {
-    rotation: RotationPolicy { mode: Rotation::OnUse, grace: 10_000, idle_ttl: None },
-    session_ttl: 600_000,
-    access_ttl: 60_000,
-    lockout: LockoutPolicy {
-        max_failures: 5,
-        window: 900_000,
-        duration: 900_000,
-        escalation: 1,
-        max_duration: 900_000,
-    },
-    throttle: Some(RateLimitPolicy { max_failures: 20, window: 60_000 }),
-    session_limit: None,
-};
 const ACTIVE: Account = Account::Active { credential: [7; 16] };
 
 /// A memory store whose changes are made at once and answered when the test says so.

@@ -6,28 +6,14 @@ use std::any::Any;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::config::{Redis, RedisLogin, RedisServers, Rotation};
-use crate::sessions::lockout::LockoutPolicy;
+use crate::config::{Redis, RedisLogin, RedisServers};
 use crate::sessions::redis::test_support::{
     RedisCluster, RedisServer, RedisWithSentinels, address, settings, single,
 };
 use crate::sessions::store::{Key, Put, PutOutcome, Space, Store};
+use crate::sessions::tests::POLICY;
 use crate::sessions::*;
 
-const POLICY: Policy = Policy {
-    rotation: RotationPolicy { mode: Rotation::OnUse, grace: 10_000, idle_ttl: None },
-    session_ttl: 600_000,
-    access_ttl: 60_000,
-    lockout: LockoutPolicy {
-        max_failures: 5,
-        window: 900_000,
-        duration: 900_000,
-        escalation: 1,
-        max_duration: 900_000,
-    },
-    throttle: Some(RateLimitPolicy { max_failures: 20, window: 60_000 }),
-    session_limit: None,
-};
 const CREDENTIAL: [u8; 16] = [7; 16];
 const ACTIVE: Account = Account::Active { credential: CREDENTIAL };
 
