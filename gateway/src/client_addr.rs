@@ -123,7 +123,8 @@ impl Scheme {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// As in a URL.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Scheme::Http => "http",
             Scheme::Https => "https",

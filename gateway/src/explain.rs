@@ -11,11 +11,11 @@ use http_body_util::BodyExt;
 use tower::{Service, service_fn};
 
 use crate::auth::bearer::Bearer;
+use crate::auth::credentials::bearer;
 use crate::client_addr::ClientAddr;
 use crate::config::{Access, RouteRef};
 use crate::http1::RequestHead;
 use crate::layers::admission::admit;
-use crate::layers::authenticate::credentials;
 use crate::layers::route::MatchResult;
 use crate::proxy::upstream_request::UpstreamRequest;
 use crate::proxy::websocket;
@@ -80,8 +80,7 @@ impl Capture {
 
     fn upstream(&self, request: &Authorized) -> Result<Response, Rejection> {
         let (state, forwarding) = (&request.context().state, forwarding(request)?);
-        let handshake =
-            websocket::handshake(request.view(), forwarding, &state.config.cors, &request.context().client)?;
+        let handshake = websocket::handshake(request, forwarding)?;
         let head = match outgoing_request(request, handshake.as_ref())? {
             UpstreamRequest::Http1(head) => head,
             UpstreamRequest::Http2(head) => {
@@ -167,7 +166,7 @@ fn here(status: StatusCode, body: Option<bytes::Bytes>) -> Outcome {
 fn token_state(config: &RuntimeConfig, request: RequestView<'_>, now: UnixSeconds) -> TokenState {
     let credentials = match config.routes.select(request) {
         Ok(route) if route.access == Access::Public => return TokenState::NotAskedFor,
-        Ok(route) => credentials(route, request),
+        Ok(route) => bearer(route, request),
         Err(_) => Bearer::of(request.head()),
     };
     let token = match credentials.map(|bearer| bearer.map(Bearer::token).transpose()) {

@@ -2,6 +2,7 @@
 //! identities to upstreams that know nothing of tokens.
 
 mod auth;
+mod browser;
 pub mod cli;
 mod client_addr;
 mod clock;

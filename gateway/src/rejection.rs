@@ -34,6 +34,7 @@ pub enum Code {
     NotFound,
     Misdirected,
     OriginNotAllowed,
+    CsrfRejected,
     LoopDetected,
     PreconditionFailed,
     MethodNotAllowed,
@@ -106,6 +107,9 @@ impl Code {
             Code::Misdirected => ("misdirected", 421, "This host is not served here."),
             Code::OriginNotAllowed => {
                 ("origin_not_allowed", 403, "Pages of this origin may not do that here.")
+            }
+            Code::CsrfRejected => {
+                ("csrf_rejected", 403, "The request did not come from a page that may send it.")
             }
             Code::LoopDetected => ("loop_detected", 508, "The request goes round in circles."),
             Code::PreconditionFailed => ("precondition_failed", 412, "The file has changed meanwhile."),
@@ -221,6 +225,11 @@ impl Rejection {
     /// The status it is sent with.
     pub fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// How long the client is asked to wait.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// What was wrong with this request.

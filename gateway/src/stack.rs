@@ -9,7 +9,7 @@ use tower::{Service, ServiceBuilder};
 
 use crate::layers::access_log::{AccessLogLayer, LoggedBody};
 use crate::layers::admission::admit_request;
-use crate::layers::authenticate::authenticate_request;
+use crate::layers::authenticate::AuthenticateLayer;
 use crate::layers::authorize::authorize_request;
 use crate::layers::catch_panic::CatchPanicLayer;
 use crate::layers::cors::CorsLayer;
@@ -20,6 +20,7 @@ use crate::layers::rejections::RejectionsLayer;
 use crate::layers::request_id::RequestIdLayer;
 use crate::layers::response_headers::ResponseHeadersLayer;
 use crate::layers::route::route_request;
+use crate::layers::session_cookies::SessionCookiesLayer;
 use crate::layers::step::StepLayer;
 use crate::rejection::Rejection;
 use crate::request::{Authorized, Incoming};
@@ -54,6 +55,8 @@ where
         .layer(HstsLayer::default())
         // Outside the rejections, for a page that cannot read a refusal cannot refresh its token.
         .layer(CorsLayer::default())
+        // Outside the rejections, for a refusal may end a session or come with a refreshed one.
+        .layer(SessionCookiesLayer::default())
         // Inside what decorates, so that a panic is a 500 like any refusal, and costs this request only.
         .layer(CatchPanicLayer)
         // The one place where a rejection becomes an answer.
@@ -66,8 +69,8 @@ where
         .layer(EndpointsLayer::new(endpoints))
         // The longest path wins; no route, no entry.
         .layer(StepLayer(route_request))
-        // After the route, which says whether and where a token is looked for.
-        .layer(StepLayer(authenticate_request))
+        // After the route, which says whether and where credentials are looked for.
+        .layer(AuthenticateLayer)
         // The last that can refuse before anything is asked for or sent.
         .layer(StepLayer(authorize_request))
         // Around the target alone: a route's edits apply to its answers, not to refusals.

@@ -17,6 +17,7 @@ pub(crate) enum HeaderKind {
     ContentEncoding,
     ContentLength,
     ContentType,
+    Cookie,
     Date,
     Expect,
     Host,
@@ -27,6 +28,7 @@ pub(crate) enum HeaderKind {
     TransferEncoding,
     Upgrade,
     Via,
+    SetCookie,
     Vary,
     Forwarded,
     XForwardedFor,
@@ -115,13 +117,14 @@ const OVERRIDING: [&[u8]; 2] = [b"x-forwarded-", b"x-envoy-"];
 const LONGEST: usize = 40;
 
 /// Every name that means something, in lower case; sorted by length, for few names share one.
-const NAMES: [(&[u8], HeaderKind); 51] = [
+const NAMES: [(&[u8], HeaderKind); 53] = [
     (b"te", HeaderKind::HopByHop),
     (b"via", HeaderKind::Via),
     (b"date", HeaderKind::Date),
     (b"host", HeaderKind::Host),
     (b"vary", HeaderKind::Vary),
     (b"proxy", HeaderKind::RoutingOverride),
+    (b"cookie", HeaderKind::Cookie),
     (b"expect", HeaderKind::Expect),
     (b"origin", HeaderKind::Origin),
     (b"x-host", HeaderKind::RoutingOverride),
@@ -130,6 +133,7 @@ const NAMES: [(&[u8], HeaderKind); 51] = [
     (b"forwarded", HeaderKind::Forwarded),
     (b"x-real-ip", HeaderKind::RoutingOverride),
     (b"connection", HeaderKind::Connection),
+    (b"set-cookie", HeaderKind::SetCookie),
     (b"keep-alive", HeaderKind::HopByHop),
     (b"x-client-ip", HeaderKind::RoutingOverride),
     (b"x-forwarded", HeaderKind::RoutingOverride),

@@ -1,16 +1,26 @@
-//! Rejections become responses here, and nowhere else: problem details (RFC 9457) with status, code and challenge.
+//! Rejections become responses here, and nowhere else: problem details (RFC 9457) with status, code and challenge,
+//! or a page for a person.
 
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{Method, StatusCode};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use crate::rejection::Rejection;
+use crate::auth::credentials::browser_cookies;
+use crate::browser::navigation::purpose;
+use crate::browser::pages::{Refusal, RefusalContext};
+use crate::browser::refusal::{self, RefusalForm, RefusedRequest};
+use crate::browser::{accept_language, own_origin};
+use crate::http1::{CanonicalTarget, HeaderKind};
+use crate::rejection::{Code, Rejection};
 use crate::request::{Received, RequestContext};
 use crate::response::{Body, Response};
+use crate::services::sign_in_page::see_other;
 
 /// Turns the rejections of the services below into responses.
 #[derive(Debug, Clone, Copy)]
@@ -77,5 +87,65 @@ pub(crate) fn respond(rejection: &Rejection, context: &RequestContext) -> Respon
     if rejection.closes() {
         context.stream.close.set(true);
     }
-    rejection.to_response(context.request_id.as_str()).map(Body::Bytes)
+    for_browser(rejection, context)
+        .unwrap_or_else(|| rejection.to_response(context.request_id.as_str()).map(Body::Bytes))
+}
+
+/// What a person gets instead of problem details, where `[browser]` is on.
+fn for_browser(rejection: &Rejection, context: &RequestContext) -> Option<Response> {
+    let (config, head) = (&context.state.config, &context.head);
+    let browser = config.browser.as_ref()?;
+    let route = context.record.route.get().map(|route| config.routes.at(route));
+    let cookies = browser_cookies(browser, context);
+    let form = refusal::form(RefusedRequest {
+        code: rejection.code(),
+        purpose: purpose(head.method(), head.headers()),
+        method: head.method(),
+        endpoint: context.record.endpoint.get(),
+        bearer: cookies.is_empty() && head.headers().has(HeaderKind::Authorization),
+        unauthenticated: route.and_then(|route| route.unauthenticated),
+    });
+    let own = own_origin(context);
+    let target = CanonicalTarget::parse(head.method(), head.target());
+    let target = target.as_ref().map_or("", |target| target.as_str());
+    let plain = rejection.to_response(context.request_id.as_str());
+    let mut response = match form {
+        RefusalForm::Problem => return None,
+        RefusalForm::SignIn => return Some(see_other(&browser.login_location(target, own))),
+        RefusalForm::Page => {
+            // A form's own address may have no page: the one that it was sent from has.
+            let is_read = matches!(*head.method(), Method::GET | Method::HEAD);
+            let referer = head.headers().iter().find(|field| field.name.eq_ignore_ascii_case(b"referer"));
+            let referer = referer.and_then(|field| std::str::from_utf8(field.value).ok()).unwrap_or_default();
+            let return_to = browser.return_address(if is_read { target } else { referer }, own);
+            let identity = context.record.identity.borrow();
+            let refusal = match rejection.code() {
+                Code::InsufficientScope => match route.filter(|route| {
+                    !identity.as_ref().is_some_and(|identity| identity.has_one_of(&route.roles))
+                }) {
+                    Some(route) if !route.roles.is_empty() => Refusal::MissingRole(&route.roles),
+                    _ => Refusal::MissingClaim,
+                },
+                Code::CsrfRejected => Refusal::Csrf,
+                Code::StoreUnavailable => Refusal::StoreUnavailable,
+                Code::Overloaded => Refusal::Overloaded,
+                Code::BadGateway | Code::GatewayTimeout | Code::NoHealthyUpstream => Refusal::AppUnavailable,
+                Code::NotFound => Refusal::NotFound,
+                _ if rejection.status() == StatusCode::UNAUTHORIZED => Refusal::FormLost,
+                _ => Refusal::Other,
+            };
+            let about = RefusalContext {
+                user: identity.as_ref().map(|identity| identity.claims().username()),
+                return_to: &return_to,
+                request_id: context.request_id.as_str(),
+            };
+            browser.pages.refusal(rejection.status(), accept_language(head), refusal, about)
+        }
+    };
+    for name in [WWW_AUTHENTICATE, RETRY_AFTER, ALLOW] {
+        if let Some(value) = plain.headers().get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    Some(response)
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::config::{
-    Access, HostPattern, Redirect, RequiredClaim, RouteRef, RouteTarget, Timeouts, Upstream, matching_order,
+    Access, HostPattern, Redirect, RequiredClaim, RouteRef, RouteTarget, Timeouts, Unauthenticated, Upstream,
+    matching_order,
 };
 use crate::http1::Host;
 use crate::layers::admission::USUAL_METHODS;
@@ -30,6 +31,7 @@ pub(crate) struct Route {
     ignore_case: bool,
     methods: Vec<Method>,
     pub(crate) access: Access,
+    pub(crate) unauthenticated: Option<Unauthenticated>,
     pub(crate) roles: Vec<String>,
     pub(crate) claims: Vec<RequiredClaim>,
     /// The most bytes that a request's body may have.
@@ -173,6 +175,7 @@ impl Routes {
                     ignore_case: route.ignores_case(),
                     methods: route.methods.clone(),
                     access: route.access,
+                    unauthenticated: route.unauthenticated,
                     roles: route.roles.clone(),
                     claims: route.claims.clone(),
                     max_body: route.max_body.unwrap_or(max_body),

@@ -4,13 +4,14 @@ use http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::auth::bearer::Bearer;
+use crate::browser::Browser;
 use crate::client_addr::ClientAddr;
 use crate::http1::{BodyFraming, HeaderKind, ResponseHead, Version};
 use crate::layers::access_log::ResponseLog;
 use crate::layers::cors::Cors;
 use crate::layers::route::Forwarding;
 use crate::rejection::{Code, Rejection};
-use crate::request::RequestView;
+use crate::request::{Authorized, RequestView};
 use crate::response::{self, Response};
 use crate::upstream::Upgraded;
 
@@ -41,21 +42,21 @@ pub(crate) struct Tunnel {
     pub(crate) log: Option<ResponseLog>,
 }
 
-/// The handshake that a request is, on a route that has WebSockets.
+/// The handshake that a request is, on a route that has WebSockets. One that came with a session's cookie was asked for its
+/// page before.
 pub(crate) fn handshake<'h>(
-    request: RequestView<'h>,
+    request: &'h Authorized,
     forwarding: &Forwarding,
-    cors: &Cors,
-    client: &ClientAddr,
 ) -> Result<Option<Handshake<'h>>, Rejection> {
-    if !forwarding.websocket || !is_asked_for(request)? {
+    let (view, context) = (request.view(), request.context());
+    if !forwarding.websocket || !is_asked_for(view)? {
         return Ok(None);
     }
-    if !may_come_from_its_page(request, cors, client) {
+    if !request.is_by_cookie() && !may_come_from_its_page(view, &context.state.config.cors, &context.client) {
         let why = "pages of this origin may not open WebSockets here";
         return Err(Rejection::new(Code::OriginNotAllowed, why));
     }
-    let offer = forwarding.token_in_subprotocol.then(|| Offer::of(request)).transpose()?;
+    let offer = forwarding.token_in_subprotocol.then(|| Offer::of(view)).transpose()?;
     Ok(Some(Handshake { offer }))
 }
 
@@ -152,14 +153,22 @@ fn is_asked_for(request: RequestView<'_>) -> Result<bool, Rejection> {
 }
 
 /// The response that makes the client's connection a WebSocket.
-pub(crate) fn upgrade_accepted(handshake: &Handshake<'_>, head: &ResponseHead) -> Response {
+pub(crate) fn upgrade_accepted(
+    handshake: &Handshake<'_>,
+    head: &ResponseHead,
+    browser: Option<&Browser>,
+) -> Response {
     let mut response = response::empty(StatusCode::SWITCHING_PROTOCOLS);
     let fields = response.headers_mut();
     fields.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
     let connection_options = head.headers().connection_options();
     for field in head.headers().iter() {
-        let passes = matches!(field.kind, HeaderKind::Other | HeaderKind::Via | HeaderKind::Vary);
+        let passes = match field.kind {
+            HeaderKind::Other | HeaderKind::Via | HeaderKind::Vary => true,
+            HeaderKind::SetCookie => !browser.is_some_and(|browser| browser.cookies.sets_own(field.value)),
+            _ => false,
+        };
         if passes
             && !connection_options.contains(field.name)
             && let (Ok(name), Ok(value)) =

@@ -8,7 +8,8 @@ use std::time::Duration;
 use http::Method;
 use tower::Service;
 
-use super::{jwks, login, logout, refresh, sessions};
+use super::{jwks, login, logout, refresh, sessions, sign_in_page, sign_out_page};
+use crate::http1::HeaderKind;
 use crate::rejection::{Code, Rejection};
 use crate::request::Admitted;
 use crate::response::Response;
@@ -87,17 +88,40 @@ impl Service<EndpointRequest> for EndpointService {
 
 async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result<Response, Rejection> {
     let context = Rc::clone(request.context());
+    let browser = context.state.config.browser.as_ref();
     let allowed: &[Method] = match endpoint {
+        Endpoint::Login | Endpoint::Logout if browser.is_some() => &[Method::GET, Method::HEAD, Method::POST],
         Endpoint::Jwks => &[Method::GET, Method::HEAD],
         Endpoint::Sessions => &[Method::GET],
         Endpoint::Session => &[Method::DELETE],
         _ => &[Method::POST],
     };
-    if !allowed.contains(request.view().method()) {
+    let method = request.view().method();
+    if !allowed.contains(method) {
         let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
         return Err(
             Rejection::new(Code::MethodNotAllowed, "the endpoint does not take this method").allow(allowed)
         );
+    }
+    if let Some(browser) = browser {
+        let is_post = *method == Method::POST;
+        // Who sends a token is a program.
+        let has_token = context.head.headers().has(HeaderKind::Authorization);
+        match endpoint {
+            Endpoint::Login if !is_post => {
+                return sign_in_page::show(&context, browser, request.view()).await;
+            }
+            Endpoint::Login if sign_in_page::is_form(&context.head) => {
+                return sign_in_page::submit(&context, browser, request.body).await;
+            }
+            Endpoint::Logout if !is_post => {
+                return sign_out_page::show(&context, browser, request.view()).await;
+            }
+            Endpoint::Logout | Endpoint::LogoutAll if !has_token => {
+                return sign_out_page::submit(&context, browser, endpoint == Endpoint::LogoutAll).await;
+            }
+            _ => {}
+        }
     }
     match endpoint {
         Endpoint::Login => login::login(&context, request.body).await,

@@ -88,7 +88,9 @@ pub(crate) fn outgoing_request(
         host: forwarding.host.as_deref().unwrap_or(client_host),
         identity: request.identity().map(Rc::as_ref),
         identity_headers: &config.identity_headers,
-        forward_token: forwarding.forward_token,
+        // With a session's cookie, `Authorization` is the app's.
+        forward_token: forwarding.forward_token || request.is_by_cookie(),
+        cookies: config.browser.as_ref().map(|browser| &browser.cookies),
         edits: route.request_headers.as_ref(),
         edit_lines: &edit_lines,
         client: &context.client,
@@ -116,12 +118,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     }
     let mut body = request.take_body();
     body.limit(request.route().max_body);
-    let handshake = websocket::handshake(
-        request.view(),
-        forwarding(&request)?,
-        &context.state.config.cors,
-        &context.client,
-    )?;
+    let handshake = websocket::handshake(&request, forwarding(&request)?)?;
     let head = outgoing_request(&request, handshake.as_ref())?;
     let outgoing = OutgoingRequest {
         head: &head,
@@ -140,7 +137,8 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
                 UpgradeAnswer::Declined(response) => *response,
                 UpgradeAnswer::Accepted(upgraded) => {
                     context.state.counters.upstream_request(upstream, UpstreamOutcome::Ok);
-                    let response = websocket::upgrade_accepted(handshake, &upgraded.head);
+                    let browser = context.state.config.browser.as_ref();
+                    let response = websocket::upgrade_accepted(handshake, &upgraded.head, browser);
                     let tunnel = Tunnel { upstream: *upgraded, log: None };
                     context.stream.tunnel.replace(Some(Box::new(tunnel)));
                     return Ok(response);
@@ -199,6 +197,9 @@ fn response_headers(head: &ResponseHead, config: &RuntimeConfig) -> HeaderMap {
                 | HeaderKind::XRequestId
                 | HeaderKind::UnderscoreAlias => false,
                 HeaderKind::AccessControl => !config.cors.is_on(),
+                HeaderKind::SetCookie => {
+                    !config.browser.as_ref().is_some_and(|browser| browser.cookies.sets_own(field.value))
+                }
                 _ => true,
             };
             if passes

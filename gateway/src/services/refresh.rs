@@ -6,20 +6,58 @@ use crate::rejection::{Code, Rejection};
 use crate::request::RequestContext;
 use crate::response::Response;
 use crate::services::endpoints::{rate_limited, store_unavailable, users_unavailable};
-use crate::services::token_response::{Grant, NewRefreshToken, tokens};
+use crate::services::token_response::{Grant, IssuedTokens, NewRefreshToken, issue, respond};
 use crate::sessions::{
     Account, RateLimitDecision, RateLimitScope, RefreshError, Session, SessionId, TokenId,
 };
 use crate::telemetry::RefreshOutcome;
 use crate::tokens::TokenType;
 
-/// Refreshes a session.
+/// Refreshes the session of the refresh token in `Authorization`.
 pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Rejection> {
+    let presented = bearer_token(&context.head)
+        .and_then(|token| {
+            token.ok_or_else(|| Rejection::new(Code::MissingToken, "a refresh token is needed"))
+        })
+        .and_then(|token| PresentedToken::verify(context, token));
+    match presented {
+        Ok(presented) => redeem(context, presented).await.map(|tokens| respond(context, tokens, None)),
+        Err(rejection) => Err(not_presented(context, rejection).await),
+    }
+}
+
+/// A refresh token that was signed here and has not expired.
+pub(crate) struct PresentedToken {
+    pub(crate) session: SessionId,
+    pub(crate) id: TokenId,
+    subject: String,
+}
+
+impl PresentedToken {
+    /// # Errors
+    ///
+    /// It is none, or expired.
+    pub(crate) fn verify(context: &RequestContext, token: &str) -> Result<PresentedToken, Rejection> {
+        let claims = context.state.config.verifier.verify(token, TokenType::Refresh, context.now());
+        let claims = claims.map_err(refusal)?;
+        let not_ours = |_| Rejection::new(Code::InvalidToken, "the token names no session");
+        let session = claims.sid().parse().map_err(not_ours)?;
+        let id = claims.jti().parse().map_err(not_ours)?;
+        Ok(PresentedToken { session, id, subject: claims.subject().to_owned() })
+    }
+}
+
+/// New tokens for a refresh token.
+///
+/// # Errors
+///
+/// The session is over (401), or nothing is known of it at the moment (503).
+pub(crate) async fn redeem(
+    context: &RequestContext,
+    presented: PresentedToken,
+) -> Result<IssuedTokens, Rejection> {
     let metrics = &context.worker.metrics;
-    let (session, presented, subject) = match presented(context) {
-        Ok(presented) => presented,
-        Err(rejection) => return Err(not_presented(context, rejection).await),
-    };
+    let PresentedToken { session, id: presented, subject } = presented;
     // The user is read anew: who was disabled or deleted, or has a new password, ends here; new roles take effect.
     let user = context.state.config.users.by_id(&subject).await.map_err(|e| users_unavailable(&e))?;
     let user = user.filter(|user| !user.disabled);
@@ -45,7 +83,7 @@ pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Reject
     });
     context.audit("refresh", "success", &user.username, Some(session.to_string()));
     context.record.username.replace(Some(user.username.clone()));
-    tokens(
+    issue(
         context,
         Grant {
             user: &user,
@@ -54,20 +92,8 @@ pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Reject
             refresh_token: refreshed
                 .successor
                 .map(|s| NewRefreshToken { id: s.id, issued_at: s.issued_at / 1000 }),
-            message: None,
         },
     )
-}
-
-/// The session and the token id of the refresh token in `Authorization`, and whose it is.
-fn presented(context: &RequestContext) -> Result<(SessionId, TokenId, String), Rejection> {
-    let token = bearer_token(&context.head)?
-        .ok_or_else(|| Rejection::new(Code::MissingToken, "a refresh token is needed"))?;
-    let claims = context.state.config.verifier.verify(token, TokenType::Refresh, context.now());
-    let claims = claims.map_err(refusal)?;
-    let not_ours = |_| Rejection::new(Code::InvalidToken, "the token names no session");
-    let session = claims.sid().parse().map_err(not_ours)?;
-    Ok((session, claims.jti().parse().map_err(not_ours)?, claims.subject().to_owned()))
 }
 
 /// A token that is none of ours counts against its network, and the answer is 429 once that has sent too many. Tokens that are

@@ -1,4 +1,4 @@
-//! The answer that carries tokens (RFC 6749 section 5.1).
+//! The tokens of a session, and the answer that carries them (RFC 6749 section 5.1).
 
 use http::header::PRAGMA;
 use http::{HeaderValue, StatusCode};
@@ -40,19 +40,35 @@ pub(crate) struct Grant<'a> {
     pub(crate) session: &'a SessionId,
     pub(crate) session_ends_at: UnixSeconds,
     pub(crate) refresh_token: Option<NewRefreshToken>,
-    pub(crate) message: Option<&'static str>,
 }
 
-/// Signs the tokens of a grant and answers with them.
-pub(crate) fn tokens(context: &RequestContext, grant: Grant<'_>) -> Result<Response, Rejection> {
+/// The signed tokens of a grant.
+#[derive(Debug)]
+pub(crate) struct IssuedTokens {
+    pub(crate) session: SessionId,
+    pub(crate) username: String,
+    pub(crate) access_token: String,
+    /// None where the one that was presented stays.
+    pub(crate) refresh_token: Option<String>,
+    /// Seconds the access token lives.
+    pub(crate) expires_in: u64,
+    /// Seconds until the session ends, however often it is refreshed.
+    pub(crate) session_expires_in: u64,
+}
+
+/// Signs the tokens of a grant.
+///
+/// # Errors
+///
+/// The session is in its last second, or nothing can be signed.
+pub(crate) fn issue(context: &RequestContext, grant: Grant<'_>) -> Result<IssuedTokens, Rejection> {
     let now = context.now();
-    let settings = &context.state.config.settings.tokens;
     let left = grant.session_ends_at.saturating_sub(now);
     if left == 0 {
         // In its last second there is no token left to give.
         return Err(Rejection::new(Code::TokenExpired, "the session has expired"));
     }
-    let access_ttl = settings.access_ttl.as_secs().min(left);
+    let access_ttl = context.state.config.settings.tokens.access_ttl.as_secs().min(left);
     let session = grant.session.to_string();
     let request = |token_type, jti, issued_at, expires_at| {
         context.state.config.issuer.issue(TokenRequest {
@@ -77,18 +93,41 @@ pub(crate) fn tokens(context: &RequestContext, grant: Grant<'_>) -> Result<Respo
         }
         None => None,
     };
-    let body = Body {
-        message: grant.message,
+    Ok(IssuedTokens {
+        session: *grant.session,
+        username: grant.user.username.clone(),
         access_token,
         refresh_token,
-        token_type: "Bearer",
         expires_in: access_ttl,
-        refresh_expires_in: settings.idle_ttl.map_or(left, |idle| left.min(idle.as_secs())),
-        server_time: now,
+        session_expires_in: left,
+    })
+}
+
+/// Answers with tokens.
+pub(crate) fn respond(
+    context: &RequestContext,
+    tokens: IssuedTokens,
+    message: Option<&'static str>,
+) -> Response {
+    let left = tokens.session_expires_in;
+    let body = Body {
+        message,
+        access_token: tokens.access_token,
+        refresh_token: tokens.refresh_token,
+        token_type: "Bearer",
+        expires_in: tokens.expires_in,
+        refresh_expires_in: context
+            .state
+            .config
+            .settings
+            .tokens
+            .idle_ttl
+            .map_or(left, |idle| left.min(idle.as_secs())),
+        server_time: context.now(),
     };
     let mut response = response::no_store(response::json(StatusCode::OK, &body));
     response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
-    Ok(response)
+    response
 }
 
 fn cannot_sign(error: SigningError) -> Rejection {

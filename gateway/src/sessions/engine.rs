@@ -412,6 +412,37 @@ impl Sessions {
         judged?
     }
 
+    /// Begins the grace of a presented token anew while the response with its successor is under way. Tells whether the
+    /// successor is still unused.
+    pub async fn hold_presented(
+        &self,
+        id: SessionId,
+        presented: TokenId,
+        now: UnixMillis,
+    ) -> Result<bool, StoreError> {
+        self.adjust(id, |session| session.hold(presented, now)).await
+    }
+
+    /// Takes back that a token was presented, where the response with its successor never left. Tells whether that was
+    /// possible.
+    pub async fn withdraw_presented(&self, id: SessionId, presented: TokenId) -> Result<bool, StoreError> {
+        self.adjust(id, |session| session.withdraw(presented)).await
+    }
+
+    async fn adjust(
+        &self,
+        id: SessionId,
+        mut adjust: impl FnMut(&mut Session) -> bool,
+    ) -> Result<bool, StoreError> {
+        self.update(&session_key(id), |record: Option<Session>| {
+            let Some(before) = record else { return (None, false) };
+            let mut session = before.clone();
+            let adjusted = adjust(&mut session);
+            ((session != before).then(|| self.change(session)), adjusted)
+        })
+        .await
+    }
+
     fn evaluate(
         &self,
         session: &mut Session,

@@ -213,7 +213,8 @@ impl Session {
             let RefreshTokenRecord { id, issued_at, .. } = self.links[place];
             return RefreshDecision::Rotated { successor: id, issued_at, repeated: true };
         }
-        self.links[place].first_presented.get_or_insert(now);
+        // Who has a successor was given it for its predecessor, whatever became of that since.
+        self.links[..=place].iter_mut().for_each(|link| _ = link.first_presented.get_or_insert(now));
         if place > 0 {
             self.adopted_at.get_or_insert(now);
         }
@@ -224,6 +225,30 @@ impl Session {
         }
         let RefreshTokenRecord { id: successor, issued_at, .. } = self.links[place + 1];
         RefreshDecision::Rotated { successor, issued_at, repeated: !newest }
+    }
+
+    /// Begins the grace of a presented token anew, for its successor has not reached the client yet. Tells whether that is
+    /// still so: not where the successor was used, or the session is over.
+    pub(super) fn hold(&mut self, presented: TokenId, now: UnixMillis) -> bool {
+        match self.unused_successor_of(presented) {
+            Some(link) => {
+                link.first_presented = link.first_presented.max(Some(now));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes back that a token was presented, for the response with its successor never left. Tells whether it was.
+    pub(super) fn withdraw(&mut self, presented: TokenId) -> bool {
+        self.unused_successor_of(presented).is_some_and(|link| link.first_presented.take().is_some())
+    }
+
+    /// A living token whose successor was issued and not presented so far.
+    fn unused_successor_of(&mut self, presented: TokenId) -> Option<&mut RefreshTokenRecord> {
+        let place = self.links.iter().position(|link| link.id == presented)?;
+        let is_unused = self.links.get(place + 1).is_some_and(|next| next.first_presented.is_none());
+        (self.revoked.is_none() && is_unused).then(|| &mut self.links[place])
     }
 
     /// Whether it would still be refreshed at `now`, by the record alone.

@@ -1,5 +1,6 @@
 //! The sections of the configuration: which keys there are, their defaults, and what each may say.
 
+mod browser;
 mod cors;
 mod endpoints;
 mod files;
@@ -37,6 +38,7 @@ use super::table::Table;
 #[cfg(test)]
 use super::test_support;
 
+pub use browser::{Browser, RememberMe};
 pub use cors::Cors;
 pub use endpoints::Endpoints;
 pub(in crate::config) use files::{readable, working_directory};
@@ -78,6 +80,8 @@ section! {
         sessions: SessionLimits = table();
         /// Which other origins may call the gateway from a browser.
         cors: Cors = table();
+        /// Sessions in cookies, and sign-in pages for people.
+        browser: Browser = table();
         /// Which claims the upstream sees, and under which names.
         identity_headers: Vec<IdentityHeader> = {
             let names = Shape::Names(TableShape::of::<identity_headers::DefaultHeaders>(), Box::new(Shape::Text));
@@ -112,6 +116,7 @@ impl Settings {
         settings.tokens.check(&of("tokens"), format!("{scheme}://{}", settings.server.listen));
         settings.lockout.check(&of("lockout"));
         settings.limits.check(&of("limits"));
+        settings.browser.check(&of("browser"));
         routes::check(root, &settings);
         traps::check(root, &settings);
         upstreams::check_use(&of("upstreams"), &settings.routes);

@@ -26,7 +26,9 @@ use super::route_collisions::report_collisions;
 use crate::config::declaration::{choice, flat, section, text, texts};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, InvalidValue, quoted};
-use crate::config::settings::{Access, HeaderEdits, HostPattern, RequiredClaim, RouteTarget};
+use crate::config::settings::{
+    Access, HeaderEdits, HostPattern, RequiredClaim, RouteTarget, Unauthenticated,
+};
 use crate::config::source_span::SourceSpan;
 use crate::config::table::Table;
 
@@ -44,6 +46,10 @@ section! {
         /// "authenticated": with a good access token; "optional": a token may be there and must be good; "public": no token is
         /// looked at.
         access: Access = choice().default("authenticated");
+        /// With [browser]: what a request without a session gets that needs one. "login": any GET or HEAD is led to the sign-in
+        /// page; "refuse": 401, also for a person who opens a page.
+        unauthenticated: Option<Unauthenticated> =
+            choice().fallback("a page that is opened is led to the sign-in page, everything else gets 401").example("\"refuse\"");
         /// One of these roles is needed. None named: any user.
         roles: Vec<String> = texts(role).or_empty().example("[\"admin\"]");
         /// Every one of these claims is needed, with that value or one of several; of a claim that is a list, one element.
@@ -101,6 +107,10 @@ pub(super) fn check(root: &Table<'_>, settings: &Settings) {
             ));
         }
         access_rules::check(&table, route);
+        if route.unauthenticated.is_some() && !settings.browser.enabled {
+            let why = InvalidValue::new("has no meaning without the sign-in page");
+            table.entry("unauthenticated").refuse(why.help("write [browser] enabled = true, or remove it"));
+        }
         if !route.path.is_empty() && !target::leads_nowhere(&route.target) {
             with_spans.push(RouteWithSpan { route, place: path.place() });
         }

@@ -158,6 +158,16 @@ impl Access {
     }
 }
 
+/// What a request without a session gets where it needs one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unauthenticated {
+    /// The way to the sign-in page, whatever asks.
+    Login,
+    /// 401, whoever asks.
+    Refuse,
+}
+
 /// Where a route leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteTarget {
@@ -248,6 +258,7 @@ mod tests {
             hosts: hosts.iter().map(host).collect(),
             methods: Vec::new(),
             access: Access::Public,
+            unauthenticated: None,
             roles: Vec::new(),
             claims: Vec::new(),
             max_body: None,
