@@ -66,16 +66,16 @@ impl ClientAddr {
             return RequestOrigin { scheme: own, host };
         }
         let forwarded = ForwardedElement::last_of(head);
-        let told = |kind| head.headers().of_kind(kind).last().and_then(|field| last_member(field.value));
-        let scheme = told(HeaderKind::XForwardedProto).or(forwarded.proto).and_then(Scheme::of_proxy);
-        let named = told(HeaderKind::XForwardedHost).or(forwarded.host);
+        let values = |kind| head.headers().of_kind(kind).last().and_then(|field| last_member(field.value));
+        let scheme = values(HeaderKind::XForwardedProto).or(forwarded.proto).and_then(Scheme::of_proxy);
+        let named = values(HeaderKind::XForwardedHost).or(forwarded.host);
         let named = named.and_then(|host| Host::parse(host).ok()).map(|host| host.as_str());
         RequestOrigin { scheme: scheme.unwrap_or(own), host: named.unwrap_or(host) }
     }
 
     /// Appends `X-Forwarded-*` and `Forwarded`, ready for the wire, for a request that arrived with this `Host`. What an
     /// untrusted peer sent under these names is not looked at.
-    /// An HTTP/1.0 request may have come without a host; then none is told.
+    /// An HTTP/1.0 request may have come without a host; then none is values.
     pub(crate) fn push_forwarding_lines(&self, head: &RequestHead, host: &str, lines: &mut Vec<u8>) {
         let before = if self.trusted { forwarded_for(head) } else { Vec::new() };
         let RequestOrigin { scheme, host } = self.origin(head, host);
@@ -196,15 +196,15 @@ fn forwarded_for(head: &RequestHead) -> Vec<IpAddr> {
             fields.flat_map(|field| field.value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii));
         members.filter(|member| !member.is_empty()).collect::<Vec<_>>()
     };
-    let told = members(HeaderKind::XForwardedFor);
-    let told = match told.is_empty() {
-        false => told,
+    let values = members(HeaderKind::XForwardedFor);
+    let values = match values.is_empty() {
+        false => values,
         true => members(HeaderKind::Forwarded)
             .into_iter()
             .map(|element| parameter(element, b"for").unwrap_or_default())
             .collect(),
     };
-    let mut hops: Vec<_> = told.iter().rev().map_while(|member| hop_address(member)).collect();
+    let mut hops: Vec<_> = values.iter().rev().map_while(|member| hop_address(member)).collect();
     hops.reverse();
     hops
 }
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn the_scheme_that_proxies_write_is_taken_as_meant() {
-        for (told, proto) in [
+        for (values, proto) in [
             ("https", "https"),
             ("HTTPS", "https"),
             ("wss", "https"),
@@ -315,8 +315,8 @@ mod tests {
             ("http, https", "https"),
             ("gopher", "http"),
         ] {
-            let (_, lines) = seen("10.0.0.1:5", &format!("X-Forwarded-Proto: {told}\r\n"));
-            assert!(lines.contains(&format!("X-Forwarded-Proto: {proto}\r\n")), "{told}: {lines}");
+            let (_, lines) = seen("10.0.0.1:5", &format!("X-Forwarded-Proto: {values}\r\n"));
+            assert!(lines.contains(&format!("X-Forwarded-Proto: {proto}\r\n")), "{values}: {lines}");
         }
     }
 

@@ -6,14 +6,14 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How far the wall clock may be off before it is told, in seconds.
-const NOTABLE: u64 = 2;
+const MIN_LOGGED_OFFSET_SECS: u64 = 2;
 
 /// What the wall clock and the clock that nobody sets said when the process first asked.
-static START: OnceLock<(Duration, Duration)> = OnceLock::new();
+static STARTED_AT: OnceLock<(Duration, Duration)> = OnceLock::new();
 
 /// The time since 1970.
 pub(crate) fn since_1970() -> Duration {
-    let (wall, steady) = *START.get_or_init(|| (wall(), steady()));
+    let (wall, steady) = *STARTED_AT.get_or_init(|| (wall(), steady()));
     wall + self::steady().saturating_sub(steady)
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn now_millis() -> u64 {
 pub(crate) fn wall_clock_offset() -> Option<(u64, bool)> {
     let (wall, clock) = (wall(), since_1970());
     let offset = wall.abs_diff(clock).as_secs();
-    (offset >= NOTABLE).then_some((offset, wall > clock))
+    (offset >= MIN_LOGGED_OFFSET_SECS).then_some((offset, wall > clock))
 }
 
 fn wall() -> Duration {

@@ -26,9 +26,9 @@ pub(crate) struct Configuration {
     current: RwLock<Arc<RuntimeConfig>>,
     /// Counts the replacements, so that workers need no lock to find that there was none.
     version: AtomicU64,
-    reads: AtomicU64,
-    failures: AtomicU64,
-    trouble: Mutex<Option<String>>,
+    reload_count: AtomicU64,
+    reload_failures: AtomicU64,
+    last_error: Mutex<Option<String>>,
 }
 
 impl Configuration {
@@ -36,9 +36,9 @@ impl Configuration {
         Configuration {
             current: RwLock::new(Arc::new(snapshot)),
             version: AtomicU64::new(0),
-            reads: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
-            trouble: Mutex::default(),
+            reload_count: AtomicU64::new(0),
+            reload_failures: AtomicU64::new(0),
+            last_error: Mutex::default(),
         }
     }
 
@@ -55,25 +55,25 @@ impl Configuration {
     }
 
     /// Remembers what came of reading the files again: what is wrong with them, if anything.
-    pub(crate) fn was_read(&self, trouble: Option<String>) {
-        let counter = if trouble.is_none() { &self.reads } else { &self.failures };
+    pub(crate) fn record_reload(&self, last_error: Option<String>) {
+        let counter = if last_error.is_none() { &self.reload_count } else { &self.reload_failures };
         counter.fetch_add(1, Ordering::Relaxed);
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = last_error;
     }
 
     /// What is wrong with the files, where they could not be used the last time they were read.
-    pub(crate) fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How often they were read again and could be used.
-    pub(crate) fn reads(&self) -> u64 {
-        self.reads.load(Ordering::Relaxed)
+    pub(crate) fn reload_count(&self) -> u64 {
+        self.reload_count.load(Ordering::Relaxed)
     }
 
     /// How often they could not.
-    pub(crate) fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
+    pub(crate) fn reload_failures(&self) -> u64 {
+        self.reload_failures.load(Ordering::Relaxed)
     }
 
     fn version(&self) -> u64 {
@@ -94,7 +94,7 @@ pub(crate) struct Worker {
         clippy::vec_box,
         reason = "taken and given back with each request: a pointer moves, not the head"
     )]
-    spare_heads: RefCell<Vec<Box<RequestHead>>>,
+    pooled_heads: RefCell<Vec<Box<RequestHead>>>,
     draining: Cell<bool>,
     /// HTTP/1.1 connections that hold hyper's buffers.
     unparked: Cell<usize>,
@@ -103,7 +103,7 @@ pub(crate) struct Worker {
 }
 
 /// So many heads are kept for later.
-const MAX_SPARE_HEADS: usize = 64;
+const MAX_POOLED_HEADS: usize = 64;
 
 impl Worker {
     /// The `index`-th worker of the gateway.
@@ -117,7 +117,7 @@ impl Worker {
             access_log: gateway.access_log.as_ref().map(AccessLog::lane),
             request_ids: RefCell::new(RequestIds::new()),
             state: RefCell::new((version, Rc::new(state))),
-            spare_heads: RefCell::default(),
+            pooled_heads: RefCell::default(),
             draining: Cell::new(false),
             unparked: Cell::new(0),
             fixed_now: None,
@@ -154,13 +154,13 @@ impl Worker {
 
     /// Space for the head of the next request.
     pub(crate) fn take_head(&self) -> Box<RequestHead> {
-        self.spare_heads.borrow_mut().pop().unwrap_or_default()
+        self.pooled_heads.borrow_mut().pop().unwrap_or_default()
     }
 
     /// Takes the head of a request back that is over.
     pub(crate) fn release_head(&self, mut head: Box<RequestHead>) {
-        let mut spare = self.spare_heads.borrow_mut();
-        if spare.len() < MAX_SPARE_HEADS {
+        let mut spare = self.pooled_heads.borrow_mut();
+        if spare.len() < MAX_POOLED_HEADS {
             head.clear();
             spare.push(head);
         }

@@ -111,7 +111,8 @@ impl RuntimeConfig {
             .iter()
             .map(|(name, settings)| {
                 let known = last.iter().flat_map(|last| &last.upstreams);
-                match known.into_iter().find(|known| known.name() == name && known.is_still(settings)) {
+                match known.into_iter().find(|known| known.name() == name && known.is_unchanged_for(settings))
+                {
                     Some(same) => Ok(Arc::clone(same)),
                     None => Upstream::new(name, settings.clone()).map(Arc::new),
                 }

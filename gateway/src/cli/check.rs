@@ -25,7 +25,7 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
     if settings.users.files().all(|file| file.is_file()) {
         let (severity, findings) = match UserSources::load(&settings.users) {
             Ok((users, warnings)) => {
-                tell_schemes(&users)?;
+                print_schemes(&users)?;
                 (Severity::Warning, warnings.into_iter().map(|warning| warning.0).collect())
             }
             Err(errors) => (Severity::Error, errors.0),
@@ -48,7 +48,7 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
         let place = key("server.tls.certificates");
         match server_config(tls, now) {
             Ok(tls) => {
-                let told = tls.warnings.iter().map(|text| ("expiring-certificate", text.clone(), place));
+                let expiring = tls.warnings.iter().map(|text| ("expiring-certificate", text.clone(), place));
                 let unnamed = tls.unnamed.iter().map(|index| {
                     let text =
                         "the certificate has no subject alternative name, and browsers refuse it".to_owned();
@@ -59,7 +59,7 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
                     let text = format!("no certificate is meant for the host `{host}`: its clients will refuse the connection");
                     ("host-without-certificate", text, place)
                 });
-                let all = told.chain(unnamed).chain(hosts);
+                let all = expiring.chain(unnamed).chain(hosts);
                 let all = all.map(|(name, text, place)| Diagnostic::warning_of_key(name, text, place));
                 found.extend(silenced, all);
             }
@@ -78,7 +78,7 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
 }
 
 /// Which kinds of hash are in use. A server that does not answer is no mistake of the configuration.
-fn tell_schemes(users: &UserSources) -> Result<(), CommandError> {
+fn print_schemes(users: &UserSources) -> Result<(), CommandError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(CommandError::failed)?;
     match runtime.block_on(users.scheme_counts()) {
         Ok(counts) => {

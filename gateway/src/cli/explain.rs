@@ -58,12 +58,14 @@ pub(super) fn run(
         writeln!(console.notes, "note: {note}").map_err(CommandError::failed)?;
     }
     match &explanation.outcome {
-        Outcome::Refused(status, code, detail) => Err(CommandError::Failed(refusal(*status, code, detail))),
+        Outcome::Refused(status, code, detail) => {
+            Err(CommandError::Failed(format_rejection(*status, code, detail)))
+        }
         _ => Ok(()),
     }
 }
 
-fn refusal(status: StatusCode, code: &str, detail: &str) -> String {
+fn format_rejection(status: StatusCode, code: &str, detail: &str) -> String {
     format!("refused: {} {code}: {detail}", status.as_u16())
 }
 
@@ -153,9 +155,9 @@ fn describe(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
             MatchResult::MethodMismatch => "fits, but does not take the method",
             MatchResult::LowerPriority => "would fit, but comes later",
         };
-        lines.push(row("route", &format!("{hosts} {} (routes[{}]) {why}", route.path, placed.route)));
+        lines.push(format_row("route", &format!("{hosts} {} (routes[{}]) {why}", route.path, placed.route)));
         if *verdict == MatchResult::Matches {
-            lines.push(row("asks for", &demands(route)));
+            lines.push(format_row("asks for", &format_requirements(route)));
         }
     }
     if !explanation.tried.is_empty() {
@@ -163,27 +165,29 @@ fn describe(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
     }
     match &explanation.outcome {
         Outcome::Refused(status, code, detail) if explanation.tried.is_empty() => {
-            lines.push(row("request", "is refused before any route is looked for"));
-            lines.push(row("outcome", &refusal(*status, code, detail)));
+            lines.push(format_row("request", "is refused before any route is looked for"));
+            lines.push(format_row("outcome", &format_rejection(*status, code, detail)));
         }
         Outcome::Refused(status, code, detail) => {
-            lines.push(row("outcome", &refusal(*status, code, detail)));
+            lines.push(format_row("outcome", &format_rejection(*status, code, detail)));
         }
-        Outcome::Endpoint => lines.push(row("outcome", "one of the gateway's own endpoints answers")),
-        Outcome::Here(status) => lines.push(row("outcome", &format!("answered by the gateway: {status}"))),
+        Outcome::Endpoint => lines.push(format_row("outcome", "one of the gateway's own endpoints answers")),
+        Outcome::Here(status) => {
+            lines.push(format_row("outcome", &format!("answered by the gateway: {status}")))
+        }
         Outcome::Upstream(name, head) => {
-            lines.push(row("outcome", &format!("forwarded to upstream {name}:")));
+            lines.push(format_row("outcome", &format!("forwarded to upstream {name}:")));
             lines.extend(head_lines(head));
         }
     }
     if matches!(explanation.outcome, Outcome::Upstream(..) | Outcome::Endpoint)
         && !explanation.headers.is_empty()
     {
-        lines.push(row("response", "gets these fields from the gateway:"));
+        lines.push(format_row("response", "gets these fields from the gateway:"));
     }
     let headers = explanation.headers.iter();
     lines.extend(headers.map(|(name, value)| {
-        row("", &masked(&format!("{}: {value}", title_case(name))).replace(char::is_control, "?"))
+        format_row("", &redacted(&format!("{}: {value}", title_case(name))).replace(char::is_control, "?"))
     }));
     lines
 }
@@ -197,11 +201,11 @@ fn title_case(name: &str) -> String {
     words.collect::<Vec<_>>().join("-")
 }
 
-fn row(name: &str, text: &str) -> String {
+fn format_row(name: &str, text: &str) -> String {
     format!("{name:<9} {text}")
 }
 
-fn demands(route: &Route) -> String {
+fn format_requirements(route: &Route) -> String {
     let mut text = match route.access.name() {
         "authenticated" => "a good access token".to_owned(),
         "optional" => "nothing, but a token that is there must be good".to_owned(),
@@ -226,9 +230,9 @@ fn token(state: &TokenState) -> Vec<String> {
         }
         TokenState::Refused(error, claims) => (refused(*error, claims.as_ref()), claims.as_ref()),
     };
-    let mut lines = vec![row("token", &verdict)];
+    let mut lines = vec![format_row("token", &verdict)];
     if let Some(claims) = claims {
-        lines.push(row(
+        lines.push(format_row(
             "identity",
             &format!(
                 "{} (sub {}), roles {}, session {}; whether that was ended is known to the running gateway only",
@@ -266,14 +270,14 @@ fn span(later: u64, earlier: u64) -> impl std::fmt::Display {
 fn head_lines(head: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(head);
     let lines = text.split("\r\n").filter(|line| !line.is_empty());
-    lines.map(|line| row("", &masked(line).replace(char::is_control, "?"))).collect()
+    lines.map(|line| format_row("", &redacted(line).replace(char::is_control, "?"))).collect()
 }
 
-fn masked(line: &str) -> String {
+fn redacted(line: &str) -> String {
     const SECRET: [&str; 6] = ["authorization", "cookie", "key", "token", "secret", "password"];
     match line.split_once(": ") {
         Some((name, _)) if SECRET.iter().any(|part| name.to_ascii_lowercase().contains(part)) => {
-            format!("{name}: (masked)")
+            format!("{name}: (redacted)")
         }
         _ => line.to_owned(),
     }

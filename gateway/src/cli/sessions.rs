@@ -8,7 +8,7 @@ use clap::Subcommand;
 use super::CommandError;
 use super::hash_password::Console;
 use crate::config::Settings;
-use crate::server::{ControlAnswer, ControlCommand, control};
+use crate::server::{ControlCommand, ControlResponse, control};
 use crate::sessions::{SessionId, SessionInfo, UnixMillis};
 
 /// What to do with sessions.
@@ -35,7 +35,7 @@ pub(super) fn run(
     match command {
         SessionsCommand::List { name } => {
             let answer = control(settings, ControlCommand::Sessions(name)).map_err(CommandError::failed)?;
-            let ControlAnswer::Sessions(sessions) = answer else { return Ok(()) };
+            let ControlResponse::Sessions(sessions) = answer else { return Ok(()) };
             write!(console.output, "{}", table(&sessions)).map_err(CommandError::failed)
         }
         SessionsCommand::Revoke { id } => {
@@ -43,7 +43,7 @@ pub(super) fn run(
                 CommandError::failed(format!("{id:?} is no session: {error}; `sessions list` shows all"))
             })?;
             match control(settings, ControlCommand::Revoke(session)).map_err(CommandError::failed)? {
-                ControlAnswer::Ended(1..) => {
+                ControlResponse::Ended(1..) => {
                     writeln!(console.notes, "{session} is ended").map_err(CommandError::failed)
                 }
                 _ => Err(CommandError::failed(format!("there is no session {session}, or none any more"))),
@@ -55,17 +55,19 @@ pub(super) fn run(
 /// The sessions in columns; the client comes last, for it may be long.
 fn table(sessions: &[SessionInfo]) -> String {
     let heading = ["SESSION", "USER", "STARTED", "REFRESHED", "ENDS", "ADDRESS", "CLIENT"].map(str::to_owned);
-    let rows: Vec<[String; 7]> = std::iter::once(heading).chain(sessions.iter().map(row)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let rows: Vec<[String; 7]> = std::iter::once(heading).chain(sessions.iter().map(session_cells)).collect();
+    let width = |column: usize| {
+        rows.iter().map(|session_cells| session_cells[column].chars().count()).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..6).map(width).collect();
-    let line = |row: &[String; 7]| {
-        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}  "));
-        format!("{}{}\n", cells.collect::<String>(), row[6])
+    let line = |session_cells: &[String; 7]| {
+        let cells = session_cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}  "));
+        format!("{}{}\n", cells.collect::<String>(), session_cells[6])
     };
     rows.iter().map(line).collect()
 }
 
-fn row(session: &SessionInfo) -> [String; 7] {
+fn session_cells(session: &SessionInfo) -> [String; 7] {
     let client = session.client.user_agent.as_deref().unwrap_or("-");
     [
         session.id.to_string(),

@@ -8,7 +8,7 @@ use tokio::runtime::Builder;
 
 use super::new_password::{Console, NewPasswordError};
 use crate::config::Settings;
-use crate::server::{ControlAnswer, ControlCommand, ControlError, control};
+use crate::server::{ControlCommand, ControlError, ControlResponse, control};
 use crate::users::{
     CanonicalName, Credential, EditError, NewUser, SourceUnavailable, User, UserFileErrors, UserSources,
     UsersFile,
@@ -167,7 +167,7 @@ fn set_disabled(
 pub(super) fn unlock(name: &str, settings: &Settings, console: &mut Console<'_>) -> Result<(), UsersError> {
     let name = parse_name(name)?;
     match control(settings, ControlCommand::Unlock(name.to_string()))? {
-        ControlAnswer::Unlocked(true) => writeln!(console.notes, "{name} is unlocked")?,
+        ControlResponse::Unlocked(true) => writeln!(console.notes, "{name} is unlocked")?,
         _ => writeln!(console.notes, "{name} was not locked; failures that were counted are forgotten")?,
     }
     Ok(())
@@ -177,7 +177,7 @@ pub(super) fn unlock(name: &str, settings: &Settings, console: &mut Console<'_>)
 pub(super) fn logout(name: &str, settings: &Settings, console: &mut Console<'_>) -> Result<(), UsersError> {
     let name = parse_name(name)?;
     let ended = match control(settings, ControlCommand::Logout(name.to_string()))? {
-        ControlAnswer::Ended(ended) => ended,
+        ControlResponse::Ended(ended) => ended,
         _ => 0,
     };
     writeln!(console.notes, "{name} is logged out; sessions ended: {ended}")?;
@@ -258,12 +258,12 @@ mod tests {
     /// Runs a command line with `input` as standard input.
     fn users(file: &Path, line: &str, input: &str) -> Result<CommandOutput, UsersError> {
         #[derive(Parser)]
-        struct Line {
+        struct UserRow {
             #[command(subcommand)]
             command: EditCommand,
         }
         let words = std::iter::once("users").chain(line.split(' '));
-        let command = Line::try_parse_from(words).unwrap().command;
+        let command = UserRow::try_parse_from(words).unwrap().command;
         let (mut output, mut notes) = (Vec::new(), Vec::new());
         run(command, file, &mut Console::scripted(input.as_bytes(), &mut output, &mut notes))?;
         Ok(CommandOutput {

@@ -65,7 +65,7 @@ mod tests {
         poll_fn(|cx| deadline.poll_within(cx, timeout)).await;
     }
 
-    async fn begin_to_wait(deadline: &mut Deadline, timeout: Duration) {
+    async fn poll_once(deadline: &mut Deadline, timeout: Duration) {
         let late = poll_fn(|cx| Poll::Ready(deadline.poll_within(cx, timeout).is_ready())).await;
         assert!(!late);
     }
@@ -75,14 +75,14 @@ mod tests {
         let start = Instant::now();
         let mut deadline = Deadline::default();
         deadline.set(start + Duration::from_millis(20));
-        begin_to_wait(&mut deadline, MINUTE).await;
+        poll_once(&mut deadline, MINUTE).await;
         deadline.set(start + Duration::from_millis(60));
         wait(&mut deadline, MINUTE).await;
         assert!(start.elapsed() >= Duration::from_millis(60));
 
         let mut deadline = Deadline::default();
         deadline.set(start + MINUTE);
-        begin_to_wait(&mut deadline, MINUTE).await;
+        poll_once(&mut deadline, MINUTE).await;
         deadline.set(start + Duration::from_millis(70));
         wait(&mut deadline, MINUTE).await;
         assert!(start.elapsed() < MINUTE);
@@ -93,7 +93,7 @@ mod tests {
         let mut deadline = Deadline::default();
         for _ in 0..3 {
             let start = Instant::now();
-            begin_to_wait(&mut deadline, Duration::from_millis(15)).await;
+            poll_once(&mut deadline, Duration::from_millis(15)).await;
             wait(&mut deadline, MINUTE).await;
             assert!(start.elapsed() >= Duration::from_millis(15) && start.elapsed() < MINUTE);
             deadline.clear();

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::Deadline;
-use crate::net::socket::{DRAIN_LIMIT, DRAIN_READ, DRAIN_TIME};
+use crate::net::socket::{DRAIN_LIMIT, DRAIN_READ, DRAIN_TIMEOUT};
 
 /// Ends like [`Socket::drain`](crate::net::Socket::drain): its shutdown says that nothing more will come, then reads for a moment
 /// what the peer has still to say. HTTP/2 needs that as HTTP/1.1 does: a window update that meets a closed socket is
@@ -79,7 +79,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
             ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
             self.ended = true;
         }
-        if self.poll_rest(cx).is_pending() && self.deadline.poll_within(cx, DRAIN_TIME).is_pending() {
+        if self.poll_rest(cx).is_pending() && self.deadline.poll_within(cx, DRAIN_TIMEOUT).is_pending() {
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))

@@ -12,9 +12,9 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// The longest header that is read: room for version 2 with addresses and a few extensions.
-const LONGEST: usize = 4 * 1024;
+const MAX_HEADER_LEN: usize = 4 * 1024;
 /// The longest line of version 1, with its end.
-const V1_LONGEST: usize = 107;
+const V1_MAX_LEN: usize = 107;
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// A header that is complete.
@@ -63,7 +63,7 @@ fn length(input: &[u8]) -> Result<Option<usize>, NotAHeader> {
         let Some(length) = input.get(14..16) else { return Ok(None) };
         let length = 16 + usize::from(u16::from_be_bytes([length[0], length[1]]));
         return match length {
-            _ if length > LONGEST => Err(NotAHeader),
+            _ if length > MAX_HEADER_LEN => Err(NotAHeader),
             _ if length > input.len() => Ok(None),
             _ => Ok(Some(length)),
         };
@@ -71,9 +71,9 @@ fn length(input: &[u8]) -> Result<Option<usize>, NotAHeader> {
     if !begins_like(b"PROXY ") {
         return Err(NotAHeader);
     }
-    match memchr::memchr(b'\n', &input[..input.len().min(V1_LONGEST)]) {
+    match memchr::memchr(b'\n', &input[..input.len().min(V1_MAX_LEN)]) {
         Some(end) => Ok(Some(end + 1)),
-        None if input.len() < V1_LONGEST => Ok(None),
+        None if input.len() < V1_MAX_LEN => Ok(None),
         None => Err(NotAHeader),
     }
 }
@@ -83,7 +83,7 @@ fn length(input: &[u8]) -> Result<Option<usize>, NotAHeader> {
 pub(crate) async fn take_proxy_header(socket: &TcpStream) -> io::Result<Option<SocketAddr>> {
     let header = socket
         .async_io(Interest::READABLE, || {
-            let mut bytes = [MaybeUninit::uninit(); LONGEST];
+            let mut bytes = [MaybeUninit::uninit(); MAX_HEADER_LEN];
             let ((front, _), _) = recv(socket, &mut bytes, RecvFlags::PEEK)?;
             match parse(front) {
                 Ok(Some(header)) => Ok(header),
@@ -169,8 +169,8 @@ mod tests {
         ] {
             assert_eq!(parse(input), Err(NotAHeader), "{}", String::from_utf8_lossy(input));
         }
-        let long = [b"PROXY TCP4 ", &[b'1'; LONGEST][..]].concat();
+        let long = [b"PROXY TCP4 ", &[b'1'; MAX_HEADER_LEN][..]].concat();
         assert_eq!(parse(&long), Err(NotAHeader));
-        assert_eq!(parse(&v2(1, 0x11, &vec![0; LONGEST])[..LONGEST]), Err(NotAHeader));
+        assert_eq!(parse(&v2(1, 0x11, &vec![0; MAX_HEADER_LEN])[..MAX_HEADER_LEN]), Err(NotAHeader));
     }
 }

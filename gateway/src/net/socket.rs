@@ -22,7 +22,7 @@ use crate::net::{Deadline, ReadBuffer};
 pub(crate) const DRAIN_READ: usize = 4 * 1024;
 /// How much of an unwanted body is read before a connection is given up, and for how long.
 pub(crate) const DRAIN_LIMIT: usize = 64 * 1024;
-pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(1);
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connected socket. It is read and written through a shared reference, by one task: a request's body is still being
 /// read while its answer is being written.
@@ -185,7 +185,7 @@ impl Socket {
             }
         };
         // Running out of time is as good an end as any.
-        let _ = timeout(DRAIN_TIME, ending).await;
+        let _ = timeout(DRAIN_TIMEOUT, ending).await;
     }
 
     /// Says that nothing more will come.

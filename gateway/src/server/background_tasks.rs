@@ -26,7 +26,7 @@ use crate::upstream::run_background_tasks;
 use crate::users::{FileAccounts, ReloadOutcome};
 
 /// How often files are looked at; a change is in force two looks later at most.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const FILE_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How often expired records are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -37,21 +37,21 @@ pub(crate) fn run(
     control: Option<ControlSocket>,
     watch: Option<Arc<Reloader>>,
     state: AdminState,
-    (handed_over, mut end): (watch::Receiver<bool>, watch::Receiver<bool>),
+    (taken_over, mut end): (watch::Receiver<bool>, watch::Receiver<bool>),
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async move {
         let listener = TcpListener::from_std(listener)?;
         let gateway = Arc::clone(&state.gateway);
-        let redirect = lead_to_https(redirect, Arc::clone(&gateway), handed_over.clone());
+        let redirect = serve_https_redirect(redirect, Arc::clone(&gateway), taken_over.clone());
         tokio::select! {
-            served = admin::serve(listener, state, handed_over) => served?,
-            led = redirect => led?,
-            () = take_commands(control, Arc::clone(&gateway)) => {}
+            served = admin::serve(listener, state, taken_over) => served?,
+            redirected = redirect => redirected?,
+            () = serve_control_socket(control, Arc::clone(&gateway)) => {}
             () = sweep(&gateway) => {}
             () = run_background_tasks(|| gateway.configuration.current().upstreams.clone()) => {}
-            () = follow_users(&gateway) => {}
-            () = follow_configuration(watch) => {}
+            () = watch_users(&gateway) => {}
+            () = watch_configuration(watch) => {}
             // An error means that nobody is left to tell, which is the end as well.
             _ = end.wait_for(|ended| *ended) => {}
         }
@@ -60,14 +60,14 @@ pub(crate) fn run(
 }
 
 /// Serves the plain listener, where there is one; the address is that of the listener with TLS.
-async fn lead_to_https(
+async fn serve_https_redirect(
     listener: Option<(std::net::TcpListener, SocketAddr)>,
     gateway: Arc<Gateway>,
-    handed_over: watch::Receiver<bool>,
+    taken_over: watch::Receiver<bool>,
 ) -> io::Result<()> {
     match listener {
         Some((listener, secure)) => {
-            https_redirect::serve(TcpListener::from_std(listener)?, gateway, secure, handed_over).await
+            https_redirect::serve(TcpListener::from_std(listener)?, gateway, secure, taken_over).await
         }
         None => std::future::pending().await,
     }
@@ -75,7 +75,7 @@ async fn lead_to_https(
 
 /// Follows the users files, and ends the sessions of those who are disabled or deleted or have a new password. What changes in a
 /// database or a directory takes hold when a session is refreshed.
-async fn follow_users(gateway: &Gateway) {
+async fn watch_users(gateway: &Gateway) {
     let mut last = gateway.configuration.current().users.file_accounts();
     let mut changed = BTreeSet::new();
     if !matches!(gateway.configuration.current().settings.store, Store::Redis(_)) {
@@ -88,7 +88,7 @@ async fn follow_users(gateway: &Gateway) {
             }
         }
     }
-    let mut ticks = interval(LOOK_INTERVAL);
+    let mut ticks = interval(FILE_POLL_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -101,12 +101,12 @@ async fn follow_users(gateway: &Gateway) {
         let current = gateway.configuration.current().users.file_accounts();
         changed.extend(last.changed(&current));
         last = current;
-        changed = end_sessions_of(gateway, &last, changed).await;
+        changed = revoke_changed_users(gateway, &last, changed).await;
     }
 }
 
 /// Ends the sessions of users who have changed; gives those back whose sessions are still to be ended, for want of the store.
-async fn end_sessions_of(
+async fn revoke_changed_users(
     gateway: &Gateway,
     users: &FileAccounts,
     changed: BTreeSet<String>,
@@ -127,14 +127,14 @@ async fn end_sessions_of(
 }
 
 /// Follows the files of the configuration, if it is to be followed.
-async fn follow_configuration(watch: Option<Arc<Reloader>>) {
+async fn watch_configuration(watch: Option<Arc<Reloader>>) {
     let Some(reloader) = watch else { return std::future::pending().await };
-    let mut ticks = interval(LOOK_INTERVAL);
+    let mut ticks = interval(FILE_POLL_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let reloader = Arc::clone(&reloader);
-        if let Err(error) = spawn_blocking(move || reloader.look()).await {
+        if let Err(error) = spawn_blocking(move || reloader.poll_changes()).await {
             tracing::error!(%error, "the configuration could not be looked at");
         }
     }
@@ -160,7 +160,7 @@ fn log_reload(outcome: &ReloadOutcome) {
 }
 
 /// Does what the operator's commands ask for.
-async fn take_commands(socket: Option<ControlSocket>, gateway: Arc<Gateway>) {
+async fn serve_control_socket(socket: Option<ControlSocket>, gateway: Arc<Gateway>) {
     if let Some(socket) = socket
         && let Err(error) = socket.serve(gateway).await
     {
@@ -172,11 +172,11 @@ async fn take_commands(socket: Option<ControlSocket>, gateway: Arc<Gateway>) {
 async fn sweep(gateway: &Gateway) {
     let mut ticks = interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut offset_told = None;
+    let mut logged_offset = None;
     loop {
         ticks.tick().await;
         let offset = wall_clock_offset();
-        if let Some((seconds, is_ahead)) = offset.filter(|_| offset != offset_told) {
+        if let Some((seconds, is_ahead)) = offset.filter(|_| offset != logged_offset) {
             let direction = if is_ahead { "forward" } else { "back" };
             tracing::warn!(
                 seconds,
@@ -184,7 +184,7 @@ async fn sweep(gateway: &Gateway) {
                  until it is restarted"
             );
         }
-        offset_told = offset;
+        logged_offset = offset;
         match gateway.sessions.sweep(since_1970().as_millis() as u64).await {
             Ok(0) => {}
             Ok(forgotten) => tracing::debug!(forgotten, "expired records were forgotten"),

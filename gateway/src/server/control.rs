@@ -109,12 +109,12 @@ async fn exchange(stream: UnixStream, gateway: &Gateway) -> io::Result<()> {
     let answer = match serde_json::from_str::<ControlCommand>(&line) {
         Ok(command) => {
             let users = Arc::clone(&gateway.configuration.current().users);
-            let carried_out = command.carry_out(&gateway.sessions, &users).await;
-            carried_out.unwrap_or_else(|error| ControlAnswer::Error(error.to_string()))
+            let result = command.execute_command(&gateway.sessions, &users).await;
+            result.unwrap_or_else(|error| ControlResponse::Error(error.to_string()))
         }
         Err(_) => {
             let why = "it does not know this command; it may be of another version";
-            ControlAnswer::Error(why.to_owned())
+            ControlResponse::Error(why.to_owned())
         }
     };
     let mut answer = serde_json::to_vec(&answer)?;
@@ -140,7 +140,7 @@ pub(crate) enum ControlCommand {
 /// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum ControlAnswer {
+pub(crate) enum ControlResponse {
     /// Whether the name was locked.
     Unlocked(bool),
     /// So many sessions that were not over before.
@@ -152,14 +152,18 @@ pub(crate) enum ControlAnswer {
 }
 
 impl ControlCommand {
-    async fn carry_out(self, sessions: &Sessions, users: &UserSources) -> Result<ControlAnswer, ServeError> {
+    async fn execute_command(
+        self,
+        sessions: &Sessions,
+        users: &UserSources,
+    ) -> Result<ControlResponse, ServeError> {
         let now = now_millis();
         Ok(match self {
             ControlCommand::Unlock(name) => {
                 let name = CanonicalName::for_lockout(&name);
                 let was_locked = sessions.unlock(name.as_str(), now).await?;
                 audit_command("unlock", name.as_str(), "-", usize::from(was_locked));
-                ControlAnswer::Unlocked(was_locked)
+                ControlResponse::Unlocked(was_locked)
             }
             ControlCommand::Logout(name) => {
                 let mut ended = 0;
@@ -167,20 +171,20 @@ impl ControlCommand {
                     ended += sessions.revoke_all(&subject, RevocationReason::Revoked, now).await?;
                 }
                 audit_command("logout-all", &name, "-", ended);
-                ControlAnswer::Ended(ended)
+                ControlResponse::Ended(ended)
             }
-            ControlCommand::Sessions(None) => ControlAnswer::Sessions(sessions.list(None, now).await?),
+            ControlCommand::Sessions(None) => ControlResponse::Sessions(sessions.list(None, now).await?),
             ControlCommand::Sessions(Some(name)) => {
                 let mut listed = Vec::new();
                 for subject in subjects(sessions, users, &name, now).await? {
                     listed.extend(sessions.list(Some(&subject), now).await?);
                 }
-                ControlAnswer::Sessions(listed)
+                ControlResponse::Sessions(listed)
             }
             ControlCommand::Revoke(id) => {
                 let ended = usize::from(sessions.revoke_of(None, id, now).await?);
                 audit_command("revoke", "-", &id.to_string(), ended);
-                ControlAnswer::Ended(ended)
+                ControlResponse::Ended(ended)
             }
         })
     }
@@ -240,7 +244,7 @@ pub(crate) enum ControlError {
 }
 
 /// Has a command carried out: by the running gateway or, where none runs, by this process.
-pub(crate) fn control(settings: &Settings, command: ControlCommand) -> Result<ControlAnswer, ControlError> {
+pub(crate) fn control(settings: &Settings, command: ControlCommand) -> Result<ControlResponse, ControlError> {
     if let StoreSettings::Memory = settings.store {
         return Err(ControlError::OutOfReach);
     }
@@ -249,7 +253,7 @@ pub(crate) fn control(settings: &Settings, command: ControlCommand) -> Result<Co
             Ok(stream) => {
                 let answer = send(stream, &command);
                 return match answer.map_err(|source| ControlError::Socket { path, source })? {
-                    ControlAnswer::Error(answer) => Err(ControlError::Refused(answer)),
+                    ControlResponse::Error(answer) => Err(ControlError::Refused(answer)),
                     answer => Ok(answer),
                 };
             }
@@ -261,7 +265,7 @@ pub(crate) fn control(settings: &Settings, command: ControlCommand) -> Result<Co
     in_store(settings, command).map_err(|error| ControlError::Store(Box::new(error)))
 }
 
-fn send(mut stream: BlockingStream, command: &ControlCommand) -> io::Result<ControlAnswer> {
+fn send(mut stream: BlockingStream, command: &ControlCommand) -> io::Result<ControlResponse> {
     stream.set_read_timeout(Some(IO_TIMEOUT))?;
     stream.set_write_timeout(Some(IO_TIMEOUT))?;
     let mut line = serde_json::to_vec(command)?;
@@ -270,12 +274,13 @@ fn send(mut stream: BlockingStream, command: &ControlCommand) -> io::Result<Cont
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer)?;
     // One of an earlier version says no in words.
-    Ok(serde_json::from_str(&answer)
-        .unwrap_or_else(|_| ControlAnswer::Error(answer.trim_end().trim_start_matches("error: ").to_owned())))
+    Ok(serde_json::from_str(&answer).unwrap_or_else(|_| {
+        ControlResponse::Error(answer.trim_end().trim_start_matches("error: ").to_owned())
+    }))
 }
 
 /// In a store that gateways share, they hear of it.
-fn in_store(settings: &Settings, command: ControlCommand) -> Result<ControlAnswer, ServeError> {
+fn in_store(settings: &Settings, command: ControlCommand) -> Result<ControlResponse, ServeError> {
     let (users, _) = UserSources::load(&settings.users).map_err(RuntimeConfigError::Users)?;
     let store = match &settings.store {
         // Opening would make an empty store where there is none, which has neither locks nor sessions.
@@ -286,6 +291,6 @@ fn in_store(settings: &Settings, command: ControlCommand) -> Result<ControlAnswe
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Thread)?;
     runtime.block_on(async {
         let sessions = Sessions::start(store, policy(settings), now_millis()).await?;
-        command.carry_out(&sessions, &users).await
+        command.execute_command(&sessions, &users).await
     })
 }

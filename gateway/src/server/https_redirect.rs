@@ -23,9 +23,9 @@ pub(super) async fn serve(
     listener: TcpListener,
     gateway: Arc<Gateway>,
     secure: SocketAddr,
-    handed_over: watch::Receiver<bool>,
+    taken_over: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    small_listener::serve(listener, handed_over, move |request, _| {
+    small_listener::serve(listener, taken_over, move |request, _| {
         let config = gateway.configuration.current();
         let port = config.settings.server.redirect_port.unwrap_or(secure.port());
         redirect_to_https(request, port)

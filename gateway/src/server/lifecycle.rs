@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 
-use crate::config::{FilesSeen, Loaded, Settings, Source, Store as StoreSettings};
+use crate::config::{FileSnapshot, Loaded, Settings, Source, Store as StoreSettings};
 use crate::runtime::{Configuration, Gateway};
 use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
 use crate::server::admin::AdminState;
@@ -68,14 +68,14 @@ pub enum ServeError {
 
 /// A gateway that is serving.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningGateway {
     /// Where it listens; port 0 in the settings has become a real one.
     pub public_address: SocketAddr,
     /// Where health and metrics are.
     pub admin_address: SocketAddr,
     reloader: Arc<Reloader>,
     draining: watch::Sender<bool>,
-    handed_over: watch::Sender<bool>,
+    taken_over: watch::Sender<bool>,
     /// One of the public sockets, to be closed before the worker's own handle of it.
     public: Arc<TcpListener>,
     workers: Vec<JoinHandle<io::Result<()>>>,
@@ -116,18 +116,18 @@ fn assemble(
 pub fn start(
     source: Source,
     loaded: Loaded,
-    seen: FilesSeen,
+    seen: FileSnapshot,
     inherited: ActivatedSockets,
-    predecessor: Option<OldProcess>,
+    old_process: Option<OldProcess>,
     logs: &Logs,
-) -> Result<Running, ServeError> {
+) -> Result<RunningGateway, ServeError> {
     let snapshot = RuntimeConfig::load(loaded.settings.clone(), since_1970().as_secs())?;
-    let sockets = Sockets::take(&snapshot.settings, inherited, predecessor.is_some())?;
+    let sockets = Sockets::take(&snapshot.settings, inherited, old_process.is_some())?;
     let (public_address, admin_address) = (sockets.public_address, sockets.admin_address);
     let one_at_a_time = matches!(snapshot.settings.store, StoreSettings::Embedded { .. });
-    let store = match &predecessor {
+    let store = match &old_process {
         Some(older) if one_at_a_time => {
-            older.dismiss().map_err(ServeError::TakeOver)?;
+            older.signal_shutdown().map_err(ServeError::TakeOver)?;
             open_store_after_it(&snapshot.settings)?
         }
         _ => open_store(&snapshot.settings.store)?,
@@ -139,7 +139,7 @@ pub fn start(
     let control = ControlSocket::bind(&settings.store);
     let redirect = sockets.redirect.map(|redirect| (redirect, public_address));
     let (draining, drained) = watch::channel(false);
-    let (handed_over, leave) = watch::channel(false);
+    let (taken_over, leave) = watch::channel(false);
     let state =
         AdminState { gateway: Arc::clone(&gateway), logs: logs.writer.clone(), draining: drained.clone() };
     let (ended, end) = watch::channel(false);
@@ -150,7 +150,7 @@ pub fn start(
         .map_err(ServeError::Thread)?;
 
     let public = Arc::new(sockets.public[0].try_clone().map_err(ServeError::Thread)?);
-    let takes_over = predecessor.is_some();
+    let takes_over = old_process.is_some();
     let open = Arc::new(AtomicUsize::new(0));
     let sources = Arc::new(SourceLimiter::default());
     let mut workers = Vec::new();
@@ -168,18 +168,18 @@ pub fn start(
             std::thread::Builder::new().name(format!("worker-{index}")).spawn(|| worker::run(params));
         workers.push(thread.map_err(ServeError::Thread)?);
     }
-    if let Some(older) = predecessor.filter(|_| !one_at_a_time) {
-        older.dismiss().map_err(ServeError::TakeOver)?;
+    if let Some(older) = old_process.filter(|_| !one_at_a_time) {
+        older.signal_shutdown().map_err(ServeError::TakeOver)?;
     }
     if takes_over {
-        reuseport_bpf::even_out_later(&public);
+        reuseport_bpf::rebalance_after_takeover(&public);
     }
-    Ok(Running {
+    Ok(RunningGateway {
         public_address,
         admin_address,
         reloader,
         draining,
-        handed_over,
+        taken_over,
         public,
         workers,
         ended,
@@ -187,7 +187,7 @@ pub fn start(
     })
 }
 
-impl Running {
+impl RunningGateway {
     /// Reads the configuration and all that it names now, whether it seems to have changed or not, and logs what came of
     /// it.
     pub fn reload(&self) {
@@ -195,9 +195,9 @@ impl Running {
     }
 
     /// Stops because another gateway listens on the same addresses: that one alone answers the admin listener, too.
-    pub fn hand_over(self) -> Result<(), ServeError> {
-        self.handed_over.send_replace(true);
-        reuseport_bpf::hand_over(&self.public, self.workers.len());
+    pub fn stop_after_takeover(self) -> Result<(), ServeError> {
+        self.taken_over.send_replace(true);
+        reuseport_bpf::transfer_connections(&self.public, self.workers.len());
         self.stop()
     }
 

@@ -15,31 +15,31 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::AttachReusePortCbpf;
 
 /// How long the older one still accepts what was half open.
-const HALF_OPEN_TIME: Duration = Duration::from_millis(250);
+const ACCEPT_QUEUE_GRACE: Duration = Duration::from_millis(250);
 /// After so long the older one has closed its sockets.
-const CLOSED_AFTER: Duration = Duration::from_secs(1);
+const OLD_SOCKET_CLOSE_DELAY: Duration = Duration::from_secs(1);
 /// No address has so many sockets.
-const NO_PLACE: u32 = u32::MAX;
+const HASH_FALLBACK: u32 = u32::MAX;
 
 /// Hands an address over: whoever connects from now on gets a socket that came after our `own`; returns when those who
 /// had begun to connect to ours are connected. Where nobody has come, nothing changes.
-pub(crate) fn hand_over(listener: &TcpListener, own: usize) {
-    deal_to(listener, own as u32);
-    sleep(HALF_OPEN_TIME);
+pub(crate) fn transfer_connections(listener: &TcpListener, own: usize) {
+    route_new_connections_to(listener, own as u32);
+    sleep(ACCEPT_QUEUE_GRACE);
 }
 
 /// Has the kernel deal connections out evenly again when the older one's sockets are gone, if the listener still is there.
-pub(crate) fn even_out_later(listener: &Arc<TcpListener>) {
+pub(crate) fn rebalance_after_takeover(listener: &Arc<TcpListener>) {
     let listener = Arc::downgrade(listener);
     spawn(move || {
-        sleep(CLOSED_AFTER);
+        sleep(OLD_SOCKET_CLOSE_DELAY);
         if let Some(listener) = listener.upgrade() {
-            deal_to(&listener, NO_PLACE);
+            route_new_connections_to(&listener, HASH_FALLBACK);
         }
     });
 }
 
-fn deal_to(listener: &TcpListener, place: u32) {
+fn route_new_connections_to(listener: &TcpListener, place: u32) {
     let mut program = [sock_filter { code: (BPF_RET | BPF_K) as u16, jt: 0, jf: 0, k: place }];
     let program = sock_fprog { len: 1, filter: program.as_mut_ptr() };
     if let Err(error) = setsockopt(listener, AttachReusePortCbpf, &program) {
@@ -56,7 +56,7 @@ mod tests {
     use std::net::{SocketAddr, TcpStream};
 
     /// How many of 40 connections each gets.
-    fn dealt(listeners: &[TcpListener], address: SocketAddr) -> Vec<usize> {
+    fn accepted_counts(listeners: &[TcpListener], address: SocketAddr) -> Vec<usize> {
         let clients: Vec<_> = (0..40).map(|_| TcpStream::connect(address).unwrap()).collect();
         let counts = listeners.iter().map(|l| std::iter::from_fn(|| l.accept().ok()).count()).collect();
         drop(clients);
@@ -69,14 +69,14 @@ mod tests {
         let address = first.local_addr().unwrap();
         let mut all = vec![first];
         all.extend((0..4).map(|_| bind(address, true).unwrap()));
-        hand_over(&all[0], 2);
-        let counts = dealt(&all, address);
+        transfer_connections(&all[0], 2);
+        let counts = accepted_counts(&all, address);
         assert!(counts[2] > 0 && counts.iter().sum::<usize>() == counts[2], "{counts:?}");
         all.drain(..2);
-        deal_to(&all[0], NO_PLACE);
-        assert!(dealt(&all, address).iter().all(|&count| count > 0));
+        route_new_connections_to(&all[0], HASH_FALLBACK);
+        assert!(accepted_counts(&all, address).iter().all(|&count| count > 0));
         // Nobody came after these.
-        hand_over(&all[0], 3);
-        assert!(dealt(&all, address).iter().all(|&count| count > 0));
+        transfer_connections(&all[0], 3);
+        assert!(accepted_counts(&all, address).iter().all(|&count| count > 0));
     }
 }

@@ -35,7 +35,7 @@ const MAX_CONCURRENT: usize = 1000;
 /// Answers requests with `respond` until the process ends or another gateway does it. `respond` gets the request's id.
 pub(super) async fn serve<F>(
     listener: TcpListener,
-    mut handed_over: watch::Receiver<bool>,
+    mut taken_over: watch::Receiver<bool>,
     respond: F,
 ) -> io::Result<()>
 where
@@ -71,7 +71,7 @@ where
         let next = async { (Arc::clone(&permits).acquire_owned().await.ok(), accept(&listener).await) };
         tokio::select! {
             (permit, accepted) = next => serve_connection(accepted, permit),
-            _ = handed_over.wait_for(|handed_over| *handed_over) => break,
+            _ = taken_over.wait_for(|taken_over| *taken_over) => break,
         }
     }
     // Those have come already, however many they are.

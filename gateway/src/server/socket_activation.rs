@@ -14,7 +14,7 @@ const NAMES: &str = "LISTEN_FDNAMES";
 #[error(
     "cannot use a socket of the service manager: {0}; they have to be TCP sockets that listen (ListenStream= with a port)"
 )]
-pub struct InheritError(pub(crate) io::Error);
+pub struct SocketActivationError(pub(crate) io::Error);
 
 /// The sockets by their names.
 #[derive(Debug)]
@@ -25,15 +25,15 @@ pub struct ActivatedSockets {
 impl ActivatedSockets {
     /// Those that were given to this process; mostly none. To be called before there is a second thread, for the
     /// environment is changed: children must not take them for theirs.
-    pub fn take() -> Result<ActivatedSockets, InheritError> {
+    pub fn take() -> Result<ActivatedSockets, SocketActivationError> {
         let names = std::env::var(NAMES).unwrap_or_default();
         let mut names = names.split(':').map(str::to_owned);
         let mut given = ListenFd::from_env();
         let mut sockets = Vec::new();
         for place in 0..given.len() {
             let name = names.next().unwrap_or_default();
-            if let Some(socket) = given.take_tcp_listener(place).map_err(InheritError)? {
-                socket.set_nonblocking(true).map_err(InheritError)?;
+            if let Some(socket) = given.take_tcp_listener(place).map_err(SocketActivationError)? {
+                socket.set_nonblocking(true).map_err(SocketActivationError)?;
                 sockets.push((name, socket));
             }
         }

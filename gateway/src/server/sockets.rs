@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use crate::config::Settings;
 use crate::server::listener::bind;
-use crate::server::socket_activation::{ActivatedSockets, InheritError, shared_out};
+use crate::server::socket_activation::{ActivatedSockets, SocketActivationError, shared_out};
 
 /// Why nothing can be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +22,7 @@ pub enum ListenError {
     },
     /// A socket of the service manager's.
     #[error(transparent)]
-    ActivatedSockets(#[from] InheritError),
+    ActivatedSockets(#[from] SocketActivationError),
 }
 
 fn remedy(error: &io::Error, address: SocketAddr) -> String {
@@ -92,9 +92,9 @@ fn listen(
 ) -> Result<(Vec<TcpListener>, SocketAddr), ListenError> {
     let failed = |source| ListenError::Address { address, key, source };
     if let [first, ..] = &inherited[..] {
-        let address = first.local_addr().map_err(InheritError)?;
+        let address = first.local_addr().map_err(SocketActivationError)?;
         tracing::info!(key, %address, "listening on a socket of the service manager's");
-        return Ok((shared_out(&inherited, sockets).map_err(InheritError)?, address));
+        return Ok((shared_out(&inherited, sockets).map_err(SocketActivationError)?, address));
     }
     // Sharing would let a second gateway bind the same address unnoticed: the first socket is taken alone for a look.
     let look = bind(address, beside_another).map_err(failed)?;

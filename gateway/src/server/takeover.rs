@@ -15,7 +15,7 @@ pub(crate) const TAKEOVER_POLL_INTERVAL: Duration = Duration::from_millis(20);
 #[error(
     "cannot take over from process {id}: {reason}; name the running gateway's process (pgrep auth-gateway)"
 )]
-pub struct TakeOverError {
+pub struct TakeoverError {
     id: i32,
     reason: String,
 }
@@ -30,8 +30,8 @@ pub struct OldProcess {
 
 impl OldProcess {
     /// The gateway with this process id. A process of another name is none.
-    pub fn find(id: i32) -> Result<OldProcess, TakeOverError> {
-        let failed = |reason: String| TakeOverError { id, reason };
+    pub fn find(id: i32) -> Result<OldProcess, TakeoverError> {
+        let failed = |reason: String| TakeoverError { id, reason };
         let pid = Pid::from_raw(id).filter(|_| id > 0).ok_or_else(|| failed("it is no process id".into()))?;
         let process = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| failed(error.to_string()))?;
         let name = |id: &str| std::fs::read_to_string(format!("/proc/{id}/comm"));
@@ -44,7 +44,7 @@ impl OldProcess {
     }
 
     /// Tells it to accept nobody any more, to finish what it has begun, and to end.
-    pub(crate) fn dismiss(&self) -> io::Result<()> {
+    pub(crate) fn signal_shutdown(&self) -> io::Result<()> {
         tracing::info!(process = self.id, "taking over: the older gateway is told to hand over");
         match pidfd_send_signal(&self.process, Signal::QUIT) {
             // It has gone by itself.

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Sessions of one user that are ended side by side, so that they share fsyncs without filling the store's queue.
-const ENDED_TOGETHER: usize = 256;
+const REVOCATION_BATCH: usize = 256;
 
 /// How long a record must have expired before it is forgotten, in milliseconds: a gateway that started with a clock that is
 /// ahead must not forget what still counts.
@@ -470,7 +470,7 @@ impl Sessions {
         now: UnixMillis,
     ) -> Result<usize, StoreError> {
         let mut ended = 0;
-        for together in ids.chunks(ENDED_TOGETHER) {
+        for together in ids.chunks(REVOCATION_BATCH) {
             let mut endings = JoinSet::new();
             for &id in together {
                 let sessions = self.clone();

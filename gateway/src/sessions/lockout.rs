@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::UnixMillis;
 use super::rate_limit::{PERMIT_TTL, forget_permits, release_permit};
-use super::session::TOLERATED_SKEW;
+use super::session::MAX_CLOCK_SKEW_MILLIS;
 
 /// The limits.
 #[derive(Debug, Clone, Copy)]
@@ -140,11 +140,12 @@ impl LoginAttempts {
     /// Forgets what does not count any more, and brings times that a wrong clock wrote back to the longest they can be.
     pub(super) fn refresh(&mut self, policy: LockoutPolicy, now: UnixMillis) {
         let longest = policy.lock_after(self.locks.saturating_sub(1));
-        if self.locked_until.is_some_and(|until| until > now.saturating_add(longest + TOLERATED_SKEW)) {
+        if self.locked_until.is_some_and(|until| until > now.saturating_add(longest + MAX_CLOCK_SKEW_MILLIS))
+        {
             self.locked_until = Some(now.saturating_add(longest));
         }
         let row_end = now.saturating_add(longest).saturating_add(policy.max_duration);
-        self.locks_forgotten_at = self.locks_forgotten_at.min(row_end.saturating_add(TOLERATED_SKEW));
+        self.locks_forgotten_at = self.locks_forgotten_at.min(row_end.saturating_add(MAX_CLOCK_SKEW_MILLIS));
         // A lock that is over takes the failures behind it along.
         if self.locked_until.is_some_and(|until| until <= now) {
             self.locked_until = None;
@@ -154,7 +155,7 @@ impl LoginAttempts {
             (self.locks, self.locks_forgotten_at) = (0, 0);
         }
         for at in &mut self.failures {
-            if *at > now.saturating_add(TOLERATED_SKEW) {
+            if *at > now.saturating_add(MAX_CLOCK_SKEW_MILLIS) {
                 *at = now;
             }
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::UnixMillis;
-use super::session::TOLERATED_SKEW;
+use super::session::MAX_CLOCK_SKEW_MILLIS;
 
 /// How long an attempt may be under way, in milliseconds. A permit that was not settled by then is forgotten, so whoever
 /// took it must not answer after [`MAX_CHECK_TIME`].
@@ -139,7 +139,7 @@ impl Bucket {
     /// known, and it must shut nobody out.
     fn refresh(&mut self, policy: RateLimitPolicy, now: UnixMillis) {
         forget_permits(&mut self.permits, now);
-        let highest = now.saturating_add(policy.window).saturating_add(TOLERATED_SKEW);
+        let highest = now.saturating_add(policy.window).saturating_add(MAX_CLOCK_SKEW_MILLIS);
         if self.empty_at_micros / 1000 > highest {
             self.empty_at_micros = 0;
         }

@@ -10,7 +10,7 @@ use super::{SessionId, UnixMillis};
 const ALWAYS: UnixMillis = UnixMillis::MAX;
 
 /// Sessions that are forgotten in one go.
-const PRUNED_TOGETHER: usize = 1000;
+const PRUNE_BATCH: usize = 1000;
 
 /// The revoked sessions that still have access tokens about.
 ///
@@ -48,7 +48,7 @@ impl Revocations {
     }
 
     /// The set was whole at `at`, and may be judged by until `trusted_until`.
-    pub(super) fn heard(&self, at: UnixMillis, trusted_until: UnixMillis) {
+    pub(super) fn record_sync(&self, at: UnixMillis, trusted_until: UnixMillis) {
         self.heard_at.store(at, Ordering::Relaxed);
         self.trusted_until.store(trusted_until, Ordering::Relaxed);
     }
@@ -88,7 +88,7 @@ impl Revocations {
         let expired: Vec<SessionId> = self.read(|sessions| {
             sessions.iter().filter(|(_, until)| **until <= now).map(|(id, _)| *id).collect()
         });
-        for part in expired.chunks(PRUNED_TOGETHER) {
+        for part in expired.chunks(PRUNE_BATCH) {
             let mut sessions = self.sessions.write().unwrap_or_else(|poisoned| poisoned.into_inner());
             for session in part {
                 if sessions.get(session).is_some_and(|until| *until <= now) {
@@ -143,7 +143,7 @@ mod tests {
         let revocations = Revocations::default();
         assert!(revocations.are_trusted(u64::MAX));
         assert_eq!(revocations.age(1_000), 0);
-        revocations.heard(1_000, 1_500);
+        revocations.record_sync(1_000, 1_500);
         assert_eq!((revocations.are_trusted(1_500), revocations.age(1_500)), (true, 500));
         assert!(!revocations.are_trusted(1_501));
     }

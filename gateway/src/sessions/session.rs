@@ -14,17 +14,17 @@ use crate::config::Rotation;
 
 /// Tokens of one line that live at a time; it bounds the record. A client that refreshes faster than its old tokens die
 /// is given its newest one again until they have died.
-pub(super) const MAX_LIVING: usize = 32;
+pub(super) const MAX_LIVE_TOKENS: usize = 32;
 
 /// How far the memory of when a session was last refreshed may lag behind, in milliseconds: tabs that race cost one write, and a client
 /// that keeps its first token one a second. Idle sessions are given that much longer, so that none ends early.
-pub(super) const ACTIVITY_STEP: UnixMillis = 1000;
+pub(super) const ACTIVITY_RESOLUTION_MILLIS: UnixMillis = 1000;
 
 /// The same where no idle session ends and the time only serves people who look at their sessions, in milliseconds.
-const DISPLAY_STEP: UnixMillis = 60_000;
+const DISPLAY_RESOLUTION_MILLIS: UnixMillis = 60_000;
 
 /// How far the clocks of instances may be apart, in milliseconds: a time that lies ahead by more is taken for a mistake.
-pub(super) const TOLERATED_SKEW: UnixMillis = 60_000;
+pub(super) const MAX_CLOCK_SKEW_MILLIS: UnixMillis = 60_000;
 
 /// As much of a `User-Agent` is remembered, in bytes.
 const MAX_USER_AGENT: usize = 256;
@@ -108,7 +108,7 @@ pub struct Session {
     pub opened_at: UnixMillis,
     /// Its absolute end; it never moves.
     pub expires_at: UnixMillis,
-    /// When it was last refreshed, or up to [`ACTIVITY_STEP`] before that.
+    /// When it was last refreshed, or up to [`ACTIVITY_RESOLUTION_MILLIS`] before that.
     #[serde(default)]
     active_at: UnixMillis,
     /// Since when the client is known to adopt the tokens it is given: when it first used a successor.
@@ -208,7 +208,7 @@ impl Session {
             return RefreshDecision::Kept;
         }
         let newest = place + 1 == self.links.len();
-        if newest && self.links.len() >= MAX_LIVING {
+        if newest && self.links.len() >= MAX_LIVE_TOKENS {
             // Not a use, or it would begin to die without a successor.
             let RefreshTokenRecord { id, issued_at, .. } = self.links[place];
             return RefreshDecision::Rotated { successor: id, issued_at, repeated: true };
@@ -240,11 +240,11 @@ impl Session {
     /// tokens alive or make the session longer than it was to be.
     fn clamp_to(&mut self, now: UnixMillis) {
         let ahead = self.opened_at.saturating_sub(now);
-        if ahead > TOLERATED_SKEW {
+        if ahead > MAX_CLOCK_SKEW_MILLIS {
             self.opened_at -= ahead;
             self.expires_at = self.expires_at.saturating_sub(ahead);
         }
-        let latest = now.saturating_add(TOLERATED_SKEW);
+        let latest = now.saturating_add(MAX_CLOCK_SKEW_MILLIS);
         let clamp = |at: &mut UnixMillis| {
             if *at > latest {
                 *at = now;
@@ -260,12 +260,15 @@ impl Session {
 
     fn is_idle(&self, policy: RotationPolicy, now: UnixMillis) -> bool {
         let active_at = self.last_refreshed_at();
-        let end = policy.idle_ttl.map(|ttl| active_at.saturating_add(ttl).saturating_add(ACTIVITY_STEP));
+        let end = policy
+            .idle_ttl
+            .map(|ttl| active_at.saturating_add(ttl).saturating_add(ACTIVITY_RESOLUTION_MILLIS));
         end.is_some_and(|end| now >= end)
     }
 
     fn stay_active(&mut self, policy: RotationPolicy, now: UnixMillis) {
-        let step = if policy.idle_ttl.is_some() { ACTIVITY_STEP } else { DISPLAY_STEP };
+        let step =
+            if policy.idle_ttl.is_some() { ACTIVITY_RESOLUTION_MILLIS } else { DISPLAY_RESOLUTION_MILLIS };
         if now >= self.active_at.saturating_add(step) {
             self.active_at = now;
         }

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     /// What a user might send to forge a line, or to reach the operator's terminal.
-    const FORGERY: &str = "x\"}\r\n{\"level\":\"ERROR\"}\u{1b}[2J\u{9b}2J";
+    const INJECTED_VALUE: &str = "x\"}\r\n{\"level\":\"ERROR\"}\u{1b}[2J\u{9b}2J";
 
     #[derive(Clone, Default)]
     struct Shared(Arc<Mutex<Vec<u8>>>);
@@ -167,20 +167,20 @@ mod tests {
         let lines = logged(
             true,
             "info",
-            || tracing::info!(user = FORGERY, shown = %FORGERY, debugged = ?FORGERY, "hello {FORGERY}"),
+            || tracing::info!(user = INJECTED_VALUE, shown = %INJECTED_VALUE, debugged = ?INJECTED_VALUE, "hello {INJECTED_VALUE}"),
         );
         assert_eq!(lines.len(), 1, "{lines:?}");
         let line: Value = serde_json::from_str(&lines[0]).unwrap();
         assert_eq!(line["level"], "INFO");
-        assert_eq!(line["user"], FORGERY);
-        assert_eq!(line["shown"], FORGERY);
-        assert_eq!(line["debugged"], format!("{FORGERY:?}"));
-        assert_eq!(line["message"], format!("hello {FORGERY}"));
+        assert_eq!(line["user"], INJECTED_VALUE);
+        assert_eq!(line["shown"], INJECTED_VALUE);
+        assert_eq!(line["debugged"], format!("{INJECTED_VALUE:?}"));
+        assert_eq!(line["message"], format!("hello {INJECTED_VALUE}"));
     }
 
     #[test]
     fn a_line_for_people_holds_no_control_characters() {
-        let lines = logged(false, "info", || tracing::info!(user = FORGERY, "hello {FORGERY}"));
+        let lines = logged(false, "info", || tracing::info!(user = INJECTED_VALUE, "hello {INJECTED_VALUE}"));
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].chars().all(|c| !c.is_control()), "{lines:?}");
     }

@@ -8,7 +8,7 @@ static PANICS: AtomicU64 = AtomicU64::new(0);
 
 /// Has all panics of this process logged as errors, with the backtrace if `RUST_BACKTRACE` is set.
 pub fn log_panics() {
-    set_hook(Box::new(told));
+    set_hook(Box::new(log_panic));
 }
 
 /// How many there were.
@@ -16,7 +16,7 @@ pub(super) fn panics() -> u64 {
     PANICS.load(Ordering::Relaxed)
 }
 
-fn told(panic: &PanicHookInfo<'_>) {
+fn log_panic(panic: &PanicHookInfo<'_>) {
     PANICS.fetch_add(1, Ordering::Relaxed);
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let thread = std::thread::current();

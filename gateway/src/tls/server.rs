@@ -33,7 +33,7 @@ pub(crate) fn server_config(settings: &ServerTls, now: u64) -> Result<Acceptance
         let path = files.certificate_file.display();
         match left {
             ..=0 => warnings.push(format!("the certificate {path} has expired: clients will refuse it")),
-            1..SOON => {
+            1..EXPIRY_WARNING_SECS => {
                 warnings.push(format!("the certificate {path} expires within {} hours", left / 3600 + 1));
             }
             _ => {}
@@ -58,7 +58,7 @@ pub(crate) fn server_config(settings: &ServerTls, now: u64) -> Result<Acceptance
 }
 
 /// A certificate that ends within so many seconds is worth a warning.
-const SOON: i64 = 3 * 24 * 3600;
+const EXPIRY_WARNING_SECS: i64 = 3 * 24 * 3600;
 
 /// The certificates in the order of the configuration.
 #[derive(Debug)]

@@ -56,7 +56,7 @@ fn openssl_command(algorithm: Algorithm) -> &'static str {
 
 /// How long a new key is published before it signs, so that others who share the keys, and have not yet seen it, refuse
 /// nothing, in seconds.
-const PUBLISHED_BEFORE: u64 = 10;
+const PUBLICATION_MARGIN_SECS: u64 = 10;
 
 /// The signing key, the verification keys and what is said of them to the outside.
 pub struct KeyRing {
@@ -107,10 +107,10 @@ impl KeyRing {
             let private = store.private_key(&key)?;
             let mut public = VerificationKey::of_private(key.algorithm, &private)?;
             public.until = match key.state {
-                KeyState::Retired { at } => Some(at + PUBLISHED_BEFORE + overlap),
+                KeyState::Retired { at } => Some(at + PUBLICATION_MARGIN_SECS + overlap),
                 _ => None,
             };
-            let from = key.created_at + PUBLISHED_BEFORE;
+            let from = key.created_at + PUBLICATION_MARGIN_SECS;
             let candidate = || SigningKey { from, kid: public.kid.clone(), key: private };
             if key.state == KeyState::Signing && key.algorithm == algorithm {
                 signing.push((UnixSeconds::MAX, candidate()));
@@ -120,7 +120,7 @@ impl KeyRing {
                 // Its successor may not have been published for long enough.
                 if let KeyState::Retired { at } = key.state
                     && key.algorithm == algorithm
-                    && now < at + PUBLISHED_BEFORE
+                    && now < at + PUBLICATION_MARGIN_SECS
                 {
                     signing.push((at, candidate()));
                 }
@@ -275,7 +275,7 @@ mod tests {
         let (issuer, _) = parts(&tokens, NOW);
         KeyStore::open(dir.path()).unwrap().rotate(Algorithm::EdDSA, NOW + 10).unwrap();
         let (_, verifier) = parts(&tokens, NOW + 20);
-        let end = NOW + 10 + PUBLISHED_BEFORE + 600;
+        let end = NOW + 10 + PUBLICATION_MARGIN_SECS + 600;
         let late = access_token(&issuer, end - 10);
         assert!(verifier.verify(&late, TokenType::Access, end - 1).is_ok());
         let retired = verifier.verify(&late, TokenType::Access, end);
@@ -299,7 +299,7 @@ mod tests {
                 let verdict = verifier.verify(&token, TokenType::Access, now);
                 assert!(verdict.is_ok(), "{verdict:?} {} s after the start", now - NOW);
             }
-            if now % (PUBLISHED_BEFORE - 1) == 0 {
+            if now % (PUBLICATION_MARGIN_SECS - 1) == 0 {
                 late = parts(&tokens, now);
             }
         }

@@ -15,4 +15,4 @@ pub use key_store::{KeyState, KeyStore, StoredKey};
 pub use verifier::{ClaimValue, TokenError, VerifiedClaims, Verifier};
 
 /// How long clients may keep the JWK set, in seconds. A new key is published at least this long before it signs.
-pub const JWKS_MAX_AGE: u64 = 300;
+pub const JWKS_MAX_AGE_SECS: u64 = 300;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::config::{self, FilesSeen, UpstreamProtocol, UpstreamUrl};
+use crate::config::{self, FileSnapshot, UpstreamProtocol, UpstreamUrl};
 use crate::telemetry::UpstreamState;
 use crate::tls::client_config;
 use crate::upstream::outlier_ejection::{Address, Endpoint, HealthStatus, Millis};
@@ -24,7 +24,7 @@ pub(crate) struct Upstream {
     pub(crate) settings: config::Upstream,
     pub(crate) tls: Option<UpstreamTls>,
     /// The files that `tls` was made of, before they were read.
-    tls_files: FilesSeen,
+    tls_files: FileSnapshot,
     endpoints: Mutex<Vec<Arc<Endpoint>>>,
     /// Changes with the endpoints.
     version: AtomicU64,
@@ -73,7 +73,7 @@ impl Upstream {
         let upstream = Upstream {
             name: name.to_owned(),
             tls_files: tls_files(&settings),
-            tls: tls_to(&settings).map_err(failed)?,
+            tls: upstream_tls(&settings).map_err(failed)?,
             endpoints: Mutex::default(),
             version: AtomicU64::new(1),
             counts: UpstreamCounters::default(),
@@ -94,8 +94,8 @@ impl Upstream {
     }
 
     /// Whether one that was prepared for these settings now would be the same.
-    pub(crate) fn is_still(&self, settings: &config::Upstream) -> bool {
-        self.settings == *settings && self.tls_files == self.tls_files.again()
+    pub(crate) fn is_unchanged_for(&self, settings: &config::Upstream) -> bool {
+        self.settings == *settings && self.tls_files == self.tls_files.retake()
     }
 
     /// Where it is, for people.
@@ -152,11 +152,11 @@ impl Upstream {
     /// What is to be told of it.
     pub(crate) fn state(&self) -> UpstreamState {
         let (now, endpoints) = (millis(), self.lock());
-        let of = |standing| endpoints.iter().filter(|endpoint| endpoint.health(now) == standing).count();
+        let of = |status| endpoints.iter().filter(|endpoint| endpoint.health(now) == status).count();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         UpstreamState {
             name: self.name.clone(),
-            serving: of(HealthStatus::WorkerState),
+            serving: of(HealthStatus::Healthy),
             ejected: of(HealthStatus::Ejected),
             unhealthy: of(HealthStatus::Unhealthy),
             ejections: count(&self.counts.ejections),
@@ -174,17 +174,17 @@ impl Upstream {
 
 /// Now, on a clock that only goes forward.
 pub(crate) fn millis() -> Millis {
-    static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+    static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
     // Never 0, which stands for the time before the start.
-    BEGINNING.elapsed().as_millis() as u64 + 1
+    EPOCH.elapsed().as_millis() as u64 + 1
 }
 
-fn tls_files(settings: &config::Upstream) -> FilesSeen {
+fn tls_files(settings: &config::Upstream) -> FileSnapshot {
     let of_client = settings.tls.client.iter().flat_map(|(certificate, key)| [certificate, key]);
-    FilesSeen::look(settings.tls.ca_file.iter().chain(of_client).cloned())
+    FileSnapshot::take(settings.tls.ca_file.iter().chain(of_client).cloned())
 }
 
-fn tls_to(settings: &config::Upstream) -> Result<Option<UpstreamTls>, String> {
+fn upstream_tls(settings: &config::Upstream) -> Result<Option<UpstreamTls>, String> {
     let name = |url: &UpstreamUrl| match url {
         UpstreamUrl::Tcp { secure: true, host, .. } => {
             let name = settings.tls.server_name.as_ref().unwrap_or(host);
@@ -213,7 +213,7 @@ pub(crate) fn name_of(url: &UpstreamUrl) -> Option<(&str, u16)> {
 }
 
 /// Of all addresses of a name those of IPv4, or else those of IPv6: a server with both is one server.
-pub(crate) fn of_one_family(addresses: impl Iterator<Item = SocketAddr>) -> Vec<Address> {
+pub(crate) fn prefer_ipv4(addresses: impl Iterator<Item = SocketAddr>) -> Vec<Address> {
     let mut all: Vec<SocketAddr> = addresses.collect();
     all.sort_unstable();
     all.dedup();
@@ -226,28 +226,28 @@ pub(crate) fn of_one_family(addresses: impl Iterator<Item = SocketAddr>) -> Vec<
 /// The addresses of all URLs, as far as they can be found soon.
 fn resolve_at_start(settings: &config::Upstream) -> HashMap<usize, Vec<Address>> {
     let mut found = HashMap::new();
-    let (answers, heard) = mpsc::channel();
+    let (sender, results) = mpsc::channel();
     for (place, url) in settings.urls.iter().enumerate() {
         match (url, name_of(url)) {
             (UpstreamUrl::Unix(path), _) => drop(found.insert(place, vec![Address::Unix(path.clone())])),
             (_, Some((name, port))) => {
-                let (name, answers) = (name.to_owned(), answers.clone());
+                let (name, sender) = (name.to_owned(), sender.clone());
                 // One that hangs is left behind; the name is looked up again later.
                 std::thread::spawn(move || {
                     if let Ok(addresses) = (name.as_str(), port).to_socket_addrs() {
-                        drop(answers.send((place, of_one_family(addresses))));
+                        drop(sender.send((place, prefer_ipv4(addresses))));
                     }
                 });
             }
             (UpstreamUrl::Tcp { host, port, .. }, None) => {
                 let addresses = host.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, *port)).into_iter();
-                found.insert(place, of_one_family(addresses));
+                found.insert(place, prefer_ipv4(addresses));
             }
         }
     }
-    drop(answers);
+    drop(sender);
     let end = Instant::now() + INITIAL_RESOLVE_TIMEOUT;
-    while let Ok((place, addresses)) = heard.recv_timeout(end.saturating_duration_since(Instant::now())) {
+    while let Ok((place, addresses)) = results.recv_timeout(end.saturating_duration_since(Instant::now())) {
         found.insert(place, addresses);
     }
     found

@@ -27,18 +27,18 @@ use super::outlier_ejection::Endpoint;
 use crate::config::{HealthCheck, UpstreamProtocol, UpstreamUrl};
 
 /// How finely the times of look-ups and checks are kept.
-const TICK: Duration = Duration::from_millis(50);
+const TICK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Resolves the names and probes the servers of the upstreams in force, for good.
 pub(crate) async fn run_background_tasks(upstreams: impl Fn() -> Vec<Arc<Upstream>>) {
-    let mut ticks = interval(TICK);
+    let mut ticks = interval(TICK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // When each server is asked next; those that are gone drop out.
-    let mut asked_at: HashMap<*const Endpoint, u64> = HashMap::new();
+    let mut next_probe: HashMap<*const Endpoint, u64> = HashMap::new();
     loop {
         ticks.tick().await;
         let now = millis();
-        let mut still_asked = HashMap::new();
+        let mut still_probed = HashMap::new();
         for upstream in upstreams() {
             if upstream.has_names() && now >= upstream.resolve_at.load(Ordering::Relaxed) {
                 resolve(&upstream);
@@ -46,15 +46,15 @@ pub(crate) async fn run_background_tasks(upstreams: impl Fn() -> Vec<Arc<Upstrea
             let Some(check) = &upstream.settings.health else { continue };
             for endpoint in upstream.endpoints() {
                 let key = Arc::as_ptr(&endpoint);
-                let due = asked_at.get(&key).copied().unwrap_or(now);
+                let due = next_probe.get(&key).copied().unwrap_or(now);
                 let next = if now >= due { now + check.interval.as_millis() as u64 } else { due };
-                still_asked.insert(key, next);
+                still_probed.insert(key, next);
                 if now >= due {
                     spawn_local(probe(Arc::clone(&upstream), endpoint, check.clone()));
                 }
             }
         }
-        asked_at = still_asked;
+        next_probe = still_probed;
     }
 }
 
@@ -71,13 +71,18 @@ async fn probe(upstream: Arc<Upstream>, endpoint: Arc<Endpoint>, check: HealthCh
 async fn status_of(upstream: &Upstream, endpoint: &Endpoint, check: &HealthCheck) -> io::Result<u16> {
     let url = &upstream.settings.urls[endpoint.url];
     match connect(upstream, endpoint).await? {
-        Transport::Tcp(tcp) => ask(TokioIo::new(tcp), upstream.settings.protocol, url, check).await,
-        Transport::Unix(unix) => ask(TokioIo::new(unix), upstream.settings.protocol, url, check).await,
-        Transport::Tls(tls) => ask(TokioIo::new(*tls), upstream.settings.protocol, url, check).await,
+        Transport::Tcp(tcp) => send_probe(TokioIo::new(tcp), upstream.settings.protocol, url, check).await,
+        Transport::Unix(unix) => send_probe(TokioIo::new(unix), upstream.settings.protocol, url, check).await,
+        Transport::Tls(tls) => send_probe(TokioIo::new(*tls), upstream.settings.protocol, url, check).await,
     }
 }
 
-async fn ask<T>(io: T, protocol: UpstreamProtocol, url: &UpstreamUrl, check: &HealthCheck) -> io::Result<u16>
+async fn send_probe<T>(
+    io: T,
+    protocol: UpstreamProtocol,
+    url: &UpstreamUrl,
+    check: &HealthCheck,
+) -> io::Result<u16>
 where
     T: Read + Write + Unpin + 'static,
 {

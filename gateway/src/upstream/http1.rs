@@ -24,7 +24,7 @@ use crate::request_body::RequestBody;
 /// What is read at once for a response head and, mostly, its whole body, in bytes.
 const READ_SIZE: usize = 8 * 1024;
 /// More interim responses than this are a fault.
-const MAX_INTERIM: usize = 20;
+const MAX_INTERIM_RESPONSES: usize = 20;
 
 /// One try on one connection to `server`; the body is taken once there is a connection.
 pub(super) async fn attempt(
@@ -51,7 +51,7 @@ pub(super) async fn lease(
     policy: ReusePolicy,
     request: &OutgoingRequest<'_>,
 ) -> Result<Lease, AttemptError> {
-    pool.lease_of(Rc::clone(server), policy, request.now).await.map_err(|error| match error {
+    pool.lease_from(Rc::clone(server), policy, request.now).await.map_err(|error| match error {
         LeaseError::Unreachable(error) => AttemptError::unreachable(SendError::Connect(error)),
         LeaseError::Full => AttemptError::final_error(SendError::Full),
     })
@@ -161,7 +161,7 @@ fn poll_head(
                     StatusCode::SWITCHING_PROTOCOLS if upgrade => return Poll::Ready(Ok(())),
                     StatusCode::SWITCHING_PROTOCOLS => return bad("a 101 that nobody asked for".into()),
                     status if !status.is_informational() => return Poll::Ready(Ok(())),
-                    _ if *interim == MAX_INTERIM => return bad("too many interim responses".into()),
+                    _ if *interim == MAX_INTERIM_RESPONSES => return bad("too many interim responses".into()),
                     _ => *interim += 1,
                 }
                 continue;

@@ -101,7 +101,7 @@ pub(super) async fn attempt(
     };
     let permit = pool.place(Rc::clone(server));
     if policy == ReusePolicy::New {
-        server.forget_http2();
+        server.evict_http2();
     }
     let (sender, is_new) =
         sender(pool, server).await.map_err(|error| AttemptError::unreachable(SendError::Connect(error)))?;
@@ -110,7 +110,7 @@ pub(super) async fn attempt(
     exchanged.map_err(|mut failed| {
         if matches!(failed.error, SendError::Timeout) {
             // It may be dead; one that is known to have ended is not used again anyway.
-            server.forget_http2();
+            server.evict_http2();
         }
         failed.reused = !is_new;
         failed
@@ -128,7 +128,7 @@ async fn sender(pool: &UpstreamPool, server: &Server) -> io::Result<(Sender, boo
         return Ok((sender, false));
     }
     let mut sender = open(pool.upstream(), &server.endpoint).await?;
-    server.keep_http2(sender.clone());
+    server.cache_http2(sender.clone());
     sender.ready().await.map_err(io::Error::other)?;
     Ok((sender, true))
 }

@@ -23,4 +23,4 @@ pub(crate) use cluster::{Upstream, UpstreamError};
 pub(crate) use health_check::run_background_tasks;
 pub(crate) use http2::LocalExecutor;
 pub(crate) use pool::UpstreamPool;
-pub(crate) use upgrade::{UpgradeAnswer, Upgraded, upgrade};
+pub(crate) use upgrade::{UpgradeResponse, Upgraded, upgrade};

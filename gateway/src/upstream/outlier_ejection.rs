@@ -55,7 +55,7 @@ pub(crate) struct Endpoint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HealthStatus {
     /// It does.
-    WorkerState,
+    Healthy,
     /// It could not be reached, and is left alone for a while.
     Ejected,
     /// It said itself that it is not well, or said nothing.
@@ -84,7 +84,7 @@ impl Endpoint {
         if self.ejected_until.load(Ordering::Relaxed) > now {
             HealthStatus::Ejected
         } else {
-            HealthStatus::WorkerState
+            HealthStatus::Healthy
         }
     }
 
@@ -192,11 +192,11 @@ pub(crate) mod tests {
     fn a_server_that_fails_so_often_is_left_alone_and_each_time_for_longer() {
         let (server, settings) = (endpoint(), settings());
         assert!(!server.failed(1000, &settings, false) && !server.failed(1000, &settings, false));
-        assert_eq!(server.health(1000), HealthStatus::WorkerState);
+        assert_eq!(server.health(1000), HealthStatus::Healthy);
         assert!(server.failed(1000, &settings, false));
         assert_eq!(
             (server.health(1999), server.health(2000)),
-            (HealthStatus::Ejected, HealthStatus::WorkerState)
+            (HealthStatus::Ejected, HealthStatus::Healthy)
         );
         assert!(!server.failed(1500, &settings, false), "one that was on its way");
         let mut now = 2000;
@@ -204,7 +204,7 @@ pub(crate) mod tests {
             assert!(server.failed(now, &settings, false), "one failure is enough when it is tried again");
             assert_eq!(server.health(now + length - 1), HealthStatus::Ejected);
             now += length;
-            assert_eq!(server.health(now), HealthStatus::WorkerState);
+            assert_eq!(server.health(now), HealthStatus::Healthy);
         }
         server.succeeded(now);
         assert!(!server.failed(now, &settings, false), "a success forgives");
@@ -229,20 +229,20 @@ pub(crate) mod tests {
             healthy_after: 3,
         };
         let server = endpoint();
-        for (well, standing) in [
-            (false, HealthStatus::WorkerState),
-            (true, HealthStatus::WorkerState),
-            (false, HealthStatus::WorkerState),
+        for (well, status) in [
+            (false, HealthStatus::Healthy),
+            (true, HealthStatus::Healthy),
+            (false, HealthStatus::Healthy),
             (false, HealthStatus::Unhealthy),
             (true, HealthStatus::Unhealthy),
             (true, HealthStatus::Unhealthy),
             (false, HealthStatus::Unhealthy),
             (true, HealthStatus::Unhealthy),
             (true, HealthStatus::Unhealthy),
-            (true, HealthStatus::WorkerState),
+            (true, HealthStatus::Healthy),
         ] {
             server.record_probe(well, 5, &check);
-            assert_eq!(server.health(5), standing);
+            assert_eq!(server.health(5), status);
         }
     }
 

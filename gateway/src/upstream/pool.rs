@@ -20,7 +20,7 @@ use crate::upstream::retry_budget::RetryBudget;
 #[derive(Debug)]
 pub(crate) struct UpstreamPool {
     upstream: Arc<Upstream>,
-    /// The edition of the endpoints that `servers` follow.
+    /// The edition of the endpoints that `servers` refresh_servers.
     version: Cell<u64>,
     servers: RefCell<Vec<Rc<Server>>>,
     /// This worker's weight of `max_connections`.
@@ -28,8 +28,8 @@ pub(crate) struct UpstreamPool {
     max_pending: usize,
     pending: Cell<usize>,
     /// Somebody has given a place back.
-    freed: Notify,
-    chance: Rng,
+    permit_released: Notify,
+    rng: Rng,
     pub(crate) budget: RetryBudget,
 }
 
@@ -82,7 +82,7 @@ impl Drop for PoolPermit {
     fn drop(&mut self) {
         self.server.requests.set(self.server.requests.get() - 1);
         if self.pool.pending.get() > 0 {
-            self.pool.freed.notify_one();
+            self.pool.permit_released.notify_one();
         }
     }
 }
@@ -107,9 +107,9 @@ impl UpstreamPool {
             version: Cell::new(0),
             servers: RefCell::default(),
             pending: Cell::new(0),
-            freed: Notify::new(),
+            permit_released: Notify::new(),
             // Workers should not all begin with the same server.
-            chance: Rng::new(std::ptr::from_ref(&upstream) as u64 ^ millis() << 20),
+            rng: Rng::new(std::ptr::from_ref(&upstream) as u64 ^ millis() << 20),
             budget: RetryBudget::new(),
             upstream,
         }
@@ -133,19 +133,19 @@ impl UpstreamPool {
         self.upstream.addresses()
     }
 
-    /// A connection to a server. `now` need not be exact.
-    pub(crate) async fn lease_of(
+    /// A connection to a server. `now` policy not be exact.
+    pub(crate) async fn lease_from(
         self: &Rc<Self>,
         server: Rc<Server>,
-        need: ReusePolicy,
+        policy: ReusePolicy,
         now: Instant,
     ) -> Result<Lease, LeaseError> {
-        if let Some(connection) = server.take_idle(need, now, self.settings()) {
+        if let Some(connection) = server.take_idle(policy, now, self.settings()) {
             return Ok(Lease { connection, place: self.place(server), reused: true });
         }
-        if let Some(most) = self.max_connections
-            && server.connections() >= most
-            && let Some(connection) = Box::pin(self.wait(&server, most, need)).await?
+        if let Some(max) = self.max_connections
+            && server.connections() >= max
+            && let Some(connection) = Box::pin(self.wait(&server, max, policy)).await?
         {
             return Ok(Lease { connection, place: self.place(server), reused: true });
         }
@@ -165,11 +165,11 @@ impl UpstreamPool {
     async fn wait(
         &self,
         server: &Server,
-        most: usize,
-        need: ReusePolicy,
+        max: usize,
+        policy: ReusePolicy,
     ) -> Result<Option<Box<UpstreamConnection>>, LeaseError> {
         // One that is idle and cannot be used for this makes room.
-        if need != ReusePolicy::Any && server.idle.borrow_mut().pop().is_some() {
+        if policy != ReusePolicy::Any && server.idle.borrow_mut().pop().is_some() {
             return Ok(None);
         }
         if self.pending.get() >= self.max_pending {
@@ -177,9 +177,9 @@ impl UpstreamPool {
         }
         self.pending.set(self.pending.get() + 1);
         let waiting = async {
-            while server.connections() >= most {
-                self.freed.notified().await;
-                if let Some(connection) = server.take_idle(need, Instant::now(), self.settings()) {
+            while server.connections() >= max {
+                self.permit_released.notified().await;
+                if let Some(connection) = server.take_idle(policy, Instant::now(), self.settings()) {
                     return Some(connection);
                 }
             }
@@ -192,7 +192,7 @@ impl UpstreamPool {
 
     /// Which server gets a request; none if none is well, or all that are were `tried`.
     pub(crate) fn choose(&self, tried: &[Rc<Server>]) -> Option<Rc<Server>> {
-        self.follow();
+        self.refresh_servers();
         let servers = self.servers.borrow();
         if let [only] = &servers[..] {
             let serves = tried.is_empty() && only.endpoint.health(0) != HealthStatus::Unhealthy;
@@ -200,7 +200,7 @@ impl UpstreamPool {
         }
         let (now, slow_start) = (millis(), self.settings().slow_start);
         let may_get_it = |server: &&Rc<Server>| {
-            server.endpoint.health(now) == HealthStatus::WorkerState
+            server.endpoint.health(now) == HealthStatus::Healthy
                 && !tried.iter().any(|t| Rc::ptr_eq(t, server))
         };
         let serving: Vec<&Rc<Server>> = servers.iter().filter(may_get_it).collect();
@@ -211,11 +211,11 @@ impl UpstreamPool {
                 weight: server.endpoint.weight(now, slow_start),
             })
             .collect();
-        choose(&candidates, &self.chance).map(|place| Rc::clone(serving[place]))
+        choose(&candidates, &self.rng).map(|place| Rc::clone(serving[place]))
     }
 
     /// Takes over endpoints that have changed; those that stay keep their connections.
-    fn follow(&self) {
+    fn refresh_servers(&self) {
         let version = self.upstream.version();
         if self.version.replace(version) == version {
             return;
@@ -251,13 +251,13 @@ impl UpstreamPool {
 
     /// Closes what has been idle for too long or was closed by the upstream.
     pub(crate) fn prune(&self) {
-        self.follow();
+        self.refresh_servers();
         for server in self.servers.borrow().iter() {
             let old = |i: &Idle| i.since.elapsed() >= self.settings().idle_timeout;
             server.idle.borrow_mut().retain(|i| !old(i) && i.connection.is_idle());
             let idle = |kept: &CachedConnection| kept.since.elapsed() >= self.settings().idle_timeout;
             if server.requests.get() == 0 && server.http2.borrow().as_ref().is_some_and(idle) {
-                server.forget_http2();
+                server.evict_http2();
             }
         }
     }
@@ -283,23 +283,23 @@ impl Server {
     }
 
     /// Shares a connection of HTTP/2 with the requests to come.
-    pub(crate) fn keep_http2(&self, sender: Sender) {
+    pub(crate) fn cache_http2(&self, sender: Sender) {
         self.http2.replace(Some(CachedConnection { sender, since: Instant::now() }));
     }
 
     /// Opens no more streams on that connection.
-    pub(crate) fn forget_http2(&self) {
+    pub(crate) fn evict_http2(&self) {
         self.http2.replace(None);
     }
 
     /// The connection used last is the likeliest to be alive, and its buffers the likeliest to be warm.
     fn take_idle(
         &self,
-        need: ReusePolicy,
+        policy: ReusePolicy,
         now: Instant,
         settings: &config::Upstream,
     ) -> Option<Box<UpstreamConnection>> {
-        if need == ReusePolicy::New {
+        if policy == ReusePolicy::New {
             return None;
         }
         let mut idle = self.idle.borrow_mut();
@@ -308,7 +308,7 @@ impl Server {
                 idle.clear();
                 return None;
             }
-            let alive = if need == ReusePolicy::KnownIdle {
+            let alive = if policy == ReusePolicy::KnownIdle {
                 connection.is_known_idle()
             } else {
                 connection.is_idle()

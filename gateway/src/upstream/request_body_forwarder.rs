@@ -99,10 +99,10 @@ impl Forwarding {
     /// Forwards the rest to `upstream` in a task of its own.
     pub(super) fn spawn(mut forwarder: Box<BodyForwarder>, upstream: Rc<Socket>) -> Forwarding {
         let done = Rc::new(Cell::new(false));
-        let told = Rc::clone(&done);
+        let done_by_task = Rc::clone(&done);
         tokio::task::spawn_local(async move {
             match poll_fn(|cx| forwarder.poll(cx, &upstream)).await {
-                Ok(()) => told.set(true),
+                Ok(()) => done_by_task.set(true),
                 Err(error) => tracing::debug!(?error, "the rest of a request body was not forwarded"),
             }
         });

@@ -14,7 +14,7 @@ use crate::upstream::pool::{Lease, PoolPermit, ReusePolicy, UpstreamPool};
 
 /// What an upstream says to it.
 #[derive(Debug)]
-pub(crate) enum UpgradeAnswer {
+pub(crate) enum UpgradeResponse {
     /// 101: from here on the connection carries whatever the new protocol is.
     Accepted(Box<Upgraded>),
     /// Any other answer, which is one of HTTP.
@@ -38,7 +38,7 @@ pub(crate) async fn upgrade(
     pool: &Rc<UpstreamPool>,
     request: &OutgoingRequest<'_>,
     protocol: &[u8],
-) -> Result<UpgradeAnswer, SendError> {
+) -> Result<UpgradeResponse, SendError> {
     if pool.settings().protocol == UpstreamProtocol::Http2 {
         return Err(SendError::BadResponse("WebSockets need an upstream with protocol = \"http1\"".into()));
     }
@@ -67,16 +67,16 @@ pub(crate) async fn upgrade(
     let head = &lease.connection.head;
     if head.status() != StatusCode::SWITCHING_PROTOCOLS {
         let declined = respond(pool, lease, request, Rest::Refused).map_err(|failed| failed.error)?;
-        return Ok(UpgradeAnswer::Declined(Box::new(declined)));
+        return Ok(UpgradeResponse::Declined(Box::new(declined)));
     }
     let chosen = head.headers().only(HeaderKind::Upgrade);
-    let is_asked_for = chosen.is_some_and(|field| field.value.eq_ignore_ascii_case(protocol));
-    if !is_asked_for || !head.headers().has_connection_option(b"upgrade") {
+    let is_handshake = chosen.is_some_and(|field| field.value.eq_ignore_ascii_case(protocol));
+    if !is_handshake || !head.headers().has_connection_option(b"upgrade") {
         return Err(SendError::BadResponse("a 101 for another protocol than was asked for".into()));
     }
     let Lease { connection, place, .. } = lease;
     let connection = *connection;
-    Ok(UpgradeAnswer::Accepted(Box::new(Upgraded {
+    Ok(UpgradeResponse::Accepted(Box::new(Upgraded {
         socket: connection.socket,
         input: connection.input,
         head: connection.head,

@@ -351,8 +351,9 @@ password = ""
         let content = read(&path).unwrap();
         let text = String::from_utf8(content.clone()).unwrap();
         for user in parse(&path, &content).unwrap().0 {
-            let told = text.lines().find_map(|line| line.strip_prefix(&format!("#   {} ", user.username)));
-            let password = Password::new(told.unwrap().trim()).unwrap();
+            let documented =
+                text.lines().find_map(|line| line.strip_prefix(&format!("#   {} ", user.username)));
+            let password = Password::new(documented.unwrap().trim()).unwrap();
             assert!(
                 user.hash().unwrap().verify(&password, &mut HashMemory::default()).unwrap(),
                 "{}",

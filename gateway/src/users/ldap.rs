@@ -52,13 +52,13 @@ impl LdapSource {
     /// The user of that name, if there is exactly one.
     pub(super) async fn by_name(&self, name: &CanonicalName) -> Result<Option<User>, SourceUnavailable> {
         let (client, name) = (Arc::clone(&self.client), name.clone());
-        self.remote.ask(async move { client.by_name(&name).await }).await
+        self.remote.submit(async move { client.by_name(&name).await }).await
     }
 
     /// The user of that id, if there is exactly one.
     pub(super) async fn by_id(&self, id: &str) -> Result<Option<User>, SourceUnavailable> {
         let (client, id) = (Arc::clone(&self.client), id.to_owned());
-        self.remote.ask(async move { client.by_id(&id).await }).await
+        self.remote.submit(async move { client.by_id(&id).await }).await
     }
 
     /// Whether `password` is that of `dn`; of nobody where there is no `dn`, which takes a bind all the same.
@@ -70,7 +70,7 @@ impl LdapSource {
         let client = Arc::clone(&self.client);
         let nobody = || format!("cn=nobody,{}", client.settings.base);
         let dn = dn.map_or_else(nobody, str::to_owned);
-        self.remote.ask(async move { client.verify(&dn, &password).await }).await
+        self.remote.submit(async move { client.verify(&dn, &password).await }).await
     }
 }
 

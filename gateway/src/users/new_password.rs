@@ -6,14 +6,14 @@
 use super::name::CanonicalName;
 use super::password::Password;
 
-/// What everybody tries first, one a line, in small letters: those of the well-known lists that have [`FLOOR`] characters.
+/// What everybody tries first, one a line, in small letters: those of the well-known lists that have [`MIN_LEN`] characters.
 const COMMON_PASSWORDS: &str = include_str!("common_passwords.txt");
 
 /// Fewer characters are refused.
-const FLOOR: usize = 8;
+const MIN_LEN: usize = 8;
 
 /// Fewer characters are advised against, since the password is the only factor.
-const ADVISED: usize = 15;
+const RECOMMENDED_LEN: usize = 15;
 
 /// Why a password may not be chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -22,7 +22,9 @@ pub enum NewPasswordRefusal {
     #[error("the password is not UTF-8 text, so no login could send it; choose another one")]
     NotUtf8,
     /// Under 8 characters.
-    #[error("the password has {0} characters; choose one of at least {FLOOR}, better {ADVISED} or more")]
+    #[error(
+        "the password has {0} characters; choose one of at least {MIN_LEN}, better {RECOMMENDED_LEN} or more"
+    )]
     TooShort(usize),
     /// On the list of common passwords, or one character over and over.
     #[error("the password is among the first that anybody would try; choose another one")]
@@ -36,7 +38,9 @@ pub enum NewPasswordRefusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NewPasswordAdvice {
     /// Under 15 characters.
-    #[error("the password has {0} characters; {ADVISED} or more are advised where it is the only factor")]
+    #[error(
+        "the password has {0} characters; {RECOMMENDED_LEN} or more are advised where it is the only factor"
+    )]
     Short(usize),
 }
 
@@ -47,7 +51,7 @@ pub fn check_new_password(
 ) -> Result<Option<NewPasswordAdvice>, NewPasswordRefusal> {
     let text = std::str::from_utf8(password.as_bytes()).map_err(|_| NewPasswordRefusal::NotUtf8)?;
     let length = text.chars().count();
-    if length < FLOOR {
+    if length < MIN_LEN {
         return Err(NewPasswordRefusal::TooShort(length));
     }
     if user.is_some() && CanonicalName::parse(text).as_ref() == user {
@@ -57,7 +61,7 @@ pub fn check_new_password(
     if COMMON_PASSWORDS.lines().any(|common| common == folded) || is_one_character(&folded) {
         return Err(NewPasswordRefusal::Common);
     }
-    Ok((length < ADVISED).then_some(NewPasswordAdvice::Short(length)))
+    Ok((length < RECOMMENDED_LEN).then_some(NewPasswordAdvice::Short(length)))
 }
 
 fn is_one_character(text: &str) -> bool {
@@ -116,7 +120,7 @@ mod tests {
     #[test]
     fn the_list_holds_what_the_length_would_let_pass() {
         for common in COMMON_PASSWORDS.lines() {
-            assert!(common.chars().count() >= FLOOR && common.to_lowercase() == common, "{common}");
+            assert!(common.chars().count() >= MIN_LEN && common.to_lowercase() == common, "{common}");
         }
     }
 }

@@ -41,7 +41,7 @@ impl Remote {
     }
 
     /// What `work` finds out, within the limit of time.
-    pub(super) async fn ask<T, E>(
+    pub(super) async fn submit<T, E>(
         &self,
         work: impl Future<Output = Result<T, E>> + Send + 'static,
     ) -> Result<T, SourceUnavailable>

@@ -52,19 +52,19 @@ impl SqlSource {
     /// The user of that name, if there is exactly one.
     pub(super) async fn by_name(&self, name: &CanonicalName) -> Result<Option<User>, SourceUnavailable> {
         let (table, name) = (Arc::clone(&self.table), name.clone());
-        self.remote.ask(async move { table.by_name(&name).await }).await
+        self.remote.submit(async move { table.by_name(&name).await }).await
     }
 
     /// The user of that id.
     pub(super) async fn by_id(&self, id: &str) -> Result<Option<User>, SourceUnavailable> {
         let (table, id) = (Arc::clone(&self.table), id.to_owned());
-        self.remote.ask(async move { table.by_id(&id).await }).await
+        self.remote.submit(async move { table.by_id(&id).await }).await
     }
 
     /// Hashes of some users, as they are stored; none where a query was given in place of a table.
     pub(super) async fn sample(&self) -> Result<Vec<String>, SourceUnavailable> {
         let table = Arc::clone(&self.table);
-        self.remote.ask(async move { table.sample().await }).await
+        self.remote.submit(async move { table.sample().await }).await
     }
 
     /// Whether users stand in one table, which can be written as well.
@@ -81,7 +81,7 @@ impl SqlSource {
     ) -> Result<bool, SourceUnavailable> {
         let (table, id) = (Arc::clone(&self.table), id.to_owned());
         let (old, new) = (old.as_str().to_owned(), new.as_str().to_owned());
-        self.remote.ask(async move { table.replace_hash(&id, &old, &new).await }).await
+        self.remote.submit(async move { table.replace_hash(&id, &old, &new).await }).await
     }
 }
 

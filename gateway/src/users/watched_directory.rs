@@ -95,7 +95,7 @@ struct FileState {
     seen: Fingerprint,
     /// When it was last read; nothing where it is to be read again in any case, for a change that follows a read at once
     /// may leave the metadata as they are.
-    judged: Option<Fingerprint>,
+    last_read: Option<Fingerprint>,
     /// Of the content that is in force.
     digest: [u8; 32],
     /// What is wrong with what is there now.
@@ -124,7 +124,7 @@ impl WatchedDirectory {
             format,
             allow_broken,
             current: RwLock::new(Arc::new(store)),
-            file: Mutex::new(FileState { seen, judged: None, digest, last_error: None }),
+            file: Mutex::new(FileState { seen, last_read: None, digest, last_error: None }),
             reads: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         };
@@ -142,17 +142,17 @@ impl WatchedDirectory {
         let mut file = self.file();
         let now = fingerprint(&self.path);
         let settled = std::mem::replace(&mut file.seen, now) == now;
-        if !settled || file.judged == Some(now) {
+        if !settled || file.last_read == Some(now) {
             return ReloadOutcome::Unchanged;
         }
-        file.judged = Some(now);
+        file.last_read = Some(now);
         self.read(&mut file)
     }
 
     /// Reads the file whether it seems to have changed or not. Blocks.
     pub(super) fn reload(&self) -> ReloadOutcome {
         let mut file = self.file();
-        file.judged = None;
+        file.last_read = None;
         self.read(&mut file)
     }
 

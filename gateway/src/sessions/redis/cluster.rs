@@ -42,7 +42,7 @@ struct Shape {
     owners: [Option<RedisAddress>; SHARDS],
     links: BTreeMap<RedisAddress, CachedConnection>,
     /// Why nothing or not everything is known, and since when.
-    trouble: String,
+    last_error: String,
     since: Instant,
 }
 
@@ -51,7 +51,7 @@ impl Cluster {
         let shape = Shape {
             owners: [const { None }; SHARDS],
             links: BTreeMap::new(),
-            trouble: "not connected yet".to_owned(),
+            last_error: "not connected yet".to_owned(),
             since: Instant::now(),
         };
         let cluster = Cluster {
@@ -63,9 +63,9 @@ impl Cluster {
             suspected: Notify::new(),
         };
         let cluster = Arc::new(cluster);
-        let learner = Arc::downgrade(&cluster);
+        let weak = Arc::downgrade(&cluster);
         runtime.spawn(async move {
-            while let Some(cluster) = learner.upgrade() {
+            while let Some(cluster) = weak.upgrade() {
                 cluster.refresh_topology().await;
                 let _ = timeout(TOPOLOGY_REFRESH_INTERVAL, cluster.suspected.notified()).await;
                 drop(cluster);
@@ -105,13 +105,13 @@ impl Cluster {
     fn owner(&self, shard: Shard) -> Result<Arc<Supervised>, (RedisError, Instant)> {
         let shape = self.shape.read().unwrap_or_else(PoisonError::into_inner);
         let owner = shape.owners[shard].as_ref().and_then(|owner| shape.links.get(owner));
-        let link = owner.map(|kept| Arc::clone(kept.link()));
-        link.ok_or_else(|| (RedisError::Unserved(shape.trouble.clone()), shape.since))
+        let link = owner.map(|get_or_connect| Arc::clone(get_or_connect.link()));
+        link.ok_or_else(|| (RedisError::Unserved(shape.last_error.clone()), shape.since))
     }
 
     pub(super) fn links(&self) -> Vec<Arc<Supervised>> {
         let shape = self.shape.read().unwrap_or_else(PoisonError::into_inner);
-        shape.links.values().map(|kept| Arc::clone(kept.link())).collect()
+        shape.links.values().map(|get_or_connect| Arc::clone(get_or_connect.link())).collect()
     }
 
     /// Has the shape learnt anew soon.
@@ -120,7 +120,7 @@ impl Cluster {
     }
 
     /// A shard was found to be elsewhere; others probably are as well.
-    pub(super) fn moved(&self, shard: Shard, there: RedisAddress) {
+    pub(super) fn record_moved(&self, shard: Shard, there: RedisAddress) {
         self.change(|owners| owners[shard] = Some(there));
         self.mark_suspect();
     }
@@ -128,10 +128,10 @@ impl Cluster {
     /// A link to a node that has no shard yet, or none any more. It lasts until the shape is learnt anew.
     pub(super) fn link_to(&self, address: &RedisAddress) -> Arc<Supervised> {
         let mut shape = self.shape.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(self.kept(&mut shape, address).link())
+        Arc::clone(self.get_or_connect(&mut shape, address).link())
     }
 
-    fn kept<'s>(&self, shape: &'s mut Shape, address: &RedisAddress) -> &'s CachedConnection {
+    fn get_or_connect<'s>(&self, shape: &'s mut Shape, address: &RedisAddress) -> &'s CachedConnection {
         shape.links.entry(address.clone()).or_insert_with(|| {
             let target = Target::Server(address.clone());
             CachedConnection::start(
@@ -153,7 +153,7 @@ impl Cluster {
         }
         shape.links.retain(|address, _| shards.contains_key(address));
         for (address, shards) in shards {
-            self.kept(&mut shape, &address).link().serve(shards);
+            self.get_or_connect(&mut shape, &address).link().serve(shards);
         }
         if shape.owners.iter().all(Option::is_some) {
             shape.since = Instant::now();
@@ -165,7 +165,7 @@ impl Cluster {
     /// Asks the nodes that are known and then the seeds, until one tells. A node that was cut off may be the last to know,
     /// so it is asked last.
     async fn refresh_topology(&self) {
-        let mut trouble = "no node of the cluster answers".to_owned();
+        let mut last_error = "no node of the cluster answers".to_owned();
         let mut links = self.links();
         links.sort_by_key(|link| !link.is_serving_all());
         for link in links {
@@ -176,16 +176,16 @@ impl Cluster {
             }
         }
         for seed in &self.seeds {
-            let told = match self.shared.connector.open(seed, |_| {}).await {
+            let refreshed = match self.shared.connector.open(seed, |_| {}).await {
                 Ok(connection) => self.refresh_topology_from(seed, &connection).await,
                 Err(error) => Err(error),
             };
-            match told {
+            match refreshed {
                 Ok(()) => return,
-                Err(error) => trouble = format!("{seed}: {}", error.text()),
+                Err(error) => last_error = format!("{seed}: {}", error.text()),
             }
         }
-        self.shape.write().unwrap_or_else(PoisonError::into_inner).trouble = trouble;
+        self.shape.write().unwrap_or_else(PoisonError::into_inner).last_error = last_error;
     }
 
     async fn refresh_topology_from(
@@ -203,7 +203,7 @@ impl Cluster {
                 .map(|range| range.master.clone())
         };
         self.change(|owners| *owners = std::array::from_fn(owner));
-        self.shape.write().unwrap_or_else(PoisonError::into_inner).trouble =
+        self.shape.write().unwrap_or_else(PoisonError::into_inner).last_error =
             "some slots of the cluster have no master".to_owned();
         Ok(())
     }

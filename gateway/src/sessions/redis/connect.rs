@@ -17,7 +17,7 @@ use crate::config::{Redis, RedisAddress, RedisLogin, RedisServers, RedisTimeouts
 use crate::tls::client_config;
 
 /// Commands that may be on their way at once; more wait their turn.
-const IN_FLIGHT: usize = 1024;
+const MAX_IN_FLIGHT: usize = 1024;
 
 /// Why a connection to Redis cannot even be tried.
 #[derive(Debug, thiserror::Error)]
@@ -200,7 +200,7 @@ async fn set_up(
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(None)
         .set_response_timeout(None)
-        .set_pipeline_buffer_size(IN_FLIGHT)
+        .set_pipeline_buffer_size(MAX_IN_FLIGHT)
         .set_push_sender(move |message: PushInfo| {
             hear(&message);
             Ok::<(), std::convert::Infallible>(())

@@ -23,7 +23,7 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Every so many heartbeats the logs of revocations are read on, although nothing should be missing: a message between
 /// nodes of a cluster may get lost unnoticed.
-const HEARTBEATS_A_SYNC: u32 = 10;
+const HEARTBEATS_PER_SYNC: u32 = 10;
 
 /// Between two tries to connect; doubled after each, so that a server that comes back is not run over.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(10);
@@ -43,9 +43,9 @@ pub(super) struct Shared {
 type Page = (String, Vec<LogEntry>);
 
 /// Entries of each shard's log that are asked for together: mostly there are none.
-const FIRST_PAGE: usize = 100;
+const FIRST_PAGE_ENTRIES: usize = 100;
 /// Entries of one shard's log in one answer, where there are more: commands of requests wait for no more than that.
-const PAGE: usize = 1000;
+const PAGE_ENTRIES: usize = 1000;
 
 /// Where a supervised connection leads to.
 #[derive(Debug)]
@@ -153,11 +153,11 @@ impl Supervised {
 
     fn mark_failed_number(&self, number: u64, why: &str) {
         self.broken.send_if_modified(|broken| {
-            let news = broken.0 < number;
-            if news {
+            let is_new = broken.0 < number;
+            if is_new {
                 *broken = (number, why.to_owned());
             }
-            news
+            is_new
         });
     }
 
@@ -177,7 +177,7 @@ impl Supervised {
     /// Keeps the link up, for ever.
     pub(super) async fn run(self: Arc<Supervised>) {
         let mut number = 0;
-        let mut pause = INITIAL_BACKOFF;
+        let mut backoff = INITIAL_BACKOFF;
         loop {
             number += 1;
             let why = match self.establish(number).await {
@@ -191,7 +191,7 @@ impl Supervised {
                     tracing::warn!(%address, why, "the connection to Redis is lost");
                     self.state.send_replace(State::Down { since: Instant::now(), why: why.clone() });
                     if up.since.elapsed() > MAX_BACKOFF {
-                        pause = INITIAL_BACKOFF;
+                        backoff = INITIAL_BACKOFF;
                     }
                     why
                 }
@@ -205,8 +205,8 @@ impl Supervised {
                 }
                 _ => false,
             });
-            sleep(pause).await;
-            pause = (pause * 2).min(MAX_BACKOFF);
+            sleep(backoff).await;
+            backoff = (backoff * 2).min(MAX_BACKOFF);
         }
     }
 
@@ -214,7 +214,7 @@ impl Supervised {
     /// revocations are read, so that nothing falls between the two.
     async fn establish(self: &Arc<Supervised>, number: u64) -> Result<ActiveConnection, RedisError> {
         let address = self.address().await?;
-        let in_place = |error: RedisError| RedisError::Lost(format!("{address}: {}", error.text()));
+        let with_address = |error: RedisError| RedisError::Lost(format!("{address}: {}", error.text()));
         let link = Arc::downgrade(self);
         let hear = move |message: &redis::PushInfo| {
             let Some(link) = link.upgrade() else { return };
@@ -223,11 +223,11 @@ impl Supervised {
                 _ => link.shared.freshness.message(message),
             }
         };
-        let connection = self.shared.connector.open(&address, hear).await.map_err(in_place)?;
-        is_master(&connection).await.map_err(in_place)?;
-        connection.subscribe(self.shared.freshness.channel()).await.map_err(in_place)?;
+        let connection = self.shared.connector.open(&address, hear).await.map_err(with_address)?;
+        is_master(&connection).await.map_err(with_address)?;
+        connection.subscribe(self.shared.freshness.channel()).await.map_err(with_address)?;
         // Whether it is a store of ours is seen before anything is written; the logs are read while it works already.
-        self.check_marks(&connection).await.map_err(in_place)?;
+        self.check_marks(&connection).await.map_err(with_address)?;
         Ok(ActiveConnection { connection, address, since: Instant::now(), number })
     }
 
@@ -257,7 +257,7 @@ impl Supervised {
                 () = self.shards_changed.notified() => true,
                 _ = beat.tick() => {
                     beats += 1;
-                    beats % HEARTBEATS_A_SYNC == 0 || synced.len() < self.shards().len()
+                    beats % HEARTBEATS_PER_SYNC == 0 || synced.len() < self.shards().len()
                 }
             };
             let checked = match anew {
@@ -279,7 +279,7 @@ impl Supervised {
             let mut question = redis::cmd("GET");
             connection.query::<Value>(question.arg(self.shared.keyspace.mark(*shard))).await?;
         }
-        self.shared.freshness.heard(synced.iter().copied(), asked_at);
+        self.shared.freshness.record_sync(synced.iter().copied(), asked_at);
         Ok(())
     }
 
@@ -317,33 +317,36 @@ impl Supervised {
         }
         let asked_at = now();
         let all = shards.len();
-        let mut heard = Vec::with_capacity(all);
-        let pages = self.read_pages(connection, shards, FIRST_PAGE).await?;
+        let mut record_sync = Vec::with_capacity(all);
+        let pages = self.read_pages(connection, shards, FIRST_PAGE_ENTRIES).await?;
         let marks = pages.iter().filter_map(|(shard, page)| Some((*shard, page.as_ref()?.0.clone())));
         let lost = self.compare_marks(marks)?;
         for (shard, page) in pages {
             let Some((_, mut page)) = page else { continue };
-            let mut read = FIRST_PAGE;
+            let mut read = FIRST_PAGE_ENTRIES;
             if lost.contains(&shard) {
                 (page, read) = (Vec::new(), 0);
             }
             freshness.page(shard, &page, asked_at);
             let mut is_served = true;
             while is_served && page.len() >= read {
-                read = PAGE;
-                let next =
-                    self.read_pages(connection, vec![shard], PAGE).await?.pop().and_then(|(_, page)| page);
+                read = PAGE_ENTRIES;
+                let next = self
+                    .read_pages(connection, vec![shard], PAGE_ENTRIES)
+                    .await?
+                    .pop()
+                    .and_then(|(_, page)| page);
                 is_served = next.is_some();
                 page = next.map(|(_, page)| page).unwrap_or_default();
                 freshness.page(shard, &page, asked_at);
             }
             if is_served {
-                heard.push(shard);
+                record_sync.push(shard);
             }
         }
-        freshness.heard(heard.iter().copied(), asked_at);
-        self.serving_all.store(heard.len() == all, Ordering::Relaxed);
-        Ok(heard)
+        freshness.record_sync(record_sync.iter().copied(), asked_at);
+        self.serving_all.store(record_sync.len() == all, Ordering::Relaxed);
+        Ok(record_sync)
     }
 
     /// Asks for a page of each shard's log. A shard that is served elsewhere, or by nobody, has none; the others are heard all
@@ -367,9 +370,9 @@ impl Supervised {
             let question = questions.cmd("EVAL").arg(SYNC_SCRIPT).arg(keys.len()).arg(&keys);
             question.arg(mark).arg(now()).arg(first).arg(count);
         }
-        let patience = shared.timeouts.operation;
+        let operation_timeout = shared.timeouts.operation;
         let answers: Vec<RedisResult<Page>> =
-            connection.query_all(questions.ignore_errors(), patience).await?;
+            connection.query_all(questions.ignore_errors(), operation_timeout).await?;
         let page = |(shard, answer): (Shard, RedisResult<Page>)| match answer.map_err(RedisError::from) {
             Ok(page) => Ok((shard, Some(page))),
             Err(error @ (RedisError::Lost(_) | RedisError::Refused(_) | RedisError::NoScript)) => Err(error),

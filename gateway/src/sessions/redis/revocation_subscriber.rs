@@ -21,7 +21,7 @@ const MAX_REMEMBERED: UnixMillis = 25 * 60 * 60 * 1000;
 
 /// How far is gone back in a log over a new connection, in milliseconds. The server may be another now, which has lost the
 /// last entries and whose clock is behind: its new ones then stand before those that were read.
-const REWIND: UnixMillis = 60_000;
+const REWIND_MILLIS: UnixMillis = 60_000;
 
 /// An entry of a shard's log: its id, and which session is revoked until when.
 pub(super) type LogEntry = (String, (String, UnixMillis));
@@ -46,7 +46,7 @@ impl LogPosition {
 
     /// Where reading on begins over a new connection.
     pub(super) fn rewound(self) -> LogPosition {
-        LogPosition { millis: self.millis.saturating_sub(REWIND), number: 0 }
+        LogPosition { millis: self.millis.saturating_sub(REWIND_MILLIS), number: 0 }
     }
 }
 
@@ -57,7 +57,7 @@ pub(super) struct RevocationFreshness {
     /// For how long silence is borne, in milliseconds.
     max_silence: UnixMillis,
     channel: String,
-    heard: [AtomicU64; SHARDS],
+    record_sync: [AtomicU64; SHARDS],
     /// Up to where each shard's log was read.
     positions: Mutex<[LogPosition; SHARDS]>,
     /// How many pages were read.
@@ -74,14 +74,14 @@ impl RevocationFreshness {
             Revocation::Strict => millis(MAX_REVOCATION_STALENESS),
         };
         let revocations = Arc::new(Revocations::default());
-        // Nothing was heard yet. Under `bounded` a gateway that starts alone begins with an empty set and the full time of silence.
+        // Nothing was record_sync yet. Under `bounded` a gateway that starts alone begins with an empty set and the full time of silence.
         let trusted_until = if policy == Revocation::Strict { 0 } else { now.saturating_add(max_silence) };
-        revocations.heard(now, trusted_until);
+        revocations.record_sync(now, trusted_until);
         RevocationFreshness {
             revocations,
             max_silence,
             channel,
-            heard: std::array::from_fn(|_| AtomicU64::new(0)),
+            record_sync: std::array::from_fn(|_| AtomicU64::new(0)),
             positions: Mutex::new([LogPosition::default(); SHARDS]),
             pages: AtomicU64::new(0),
             whole: watch::Sender::new(false),
@@ -146,16 +146,17 @@ impl RevocationFreshness {
         self.positions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everything that was revoked in these shards before `at` has been heard.
-    pub(super) fn heard(&self, shards: impl IntoIterator<Item = Shard>, at: UnixMillis) {
+    /// Everything that was revoked in these shards before `at` has been record_sync.
+    pub(super) fn record_sync(&self, shards: impl IntoIterator<Item = Shard>, at: UnixMillis) {
         for shard in shards {
             // Also where the clock went back: what it said before must not keep trust alive.
-            self.heard[shard].store(at, Ordering::Relaxed);
+            self.record_sync[shard].store(at, Ordering::Relaxed);
         }
-        let oldest = self.heard.iter().map(|heard| heard.load(Ordering::Relaxed)).min().unwrap_or(0);
+        let oldest =
+            self.record_sync.iter().map(|record_sync| record_sync.load(Ordering::Relaxed)).min().unwrap_or(0);
         // Until every shard has been heard once, what the start allowed is in force.
         if oldest > 0 {
-            self.revocations.heard(oldest, oldest.saturating_add(self.max_silence));
+            self.revocations.record_sync(oldest, oldest.saturating_add(self.max_silence));
             self.whole.send_replace(true);
         }
     }
@@ -213,12 +214,12 @@ mod tests {
     fn the_shard_that_was_heard_longest_ago_decides() {
         let freshness = freshness(Revocation::Strict);
         let revocations = freshness.revocations();
-        assert!(!revocations.are_trusted(1_000), "nothing was heard yet");
-        freshness.heard(1..SHARDS, 2_000);
+        assert!(!revocations.are_trusted(1_000), "nothing was record_sync yet");
+        freshness.record_sync(1..SHARDS, 2_000);
         assert!(!revocations.are_trusted(2_000), "one shard is missing");
-        freshness.heard([0], 1_500);
+        freshness.record_sync([0], 1_500);
         assert_eq!((revocations.are_trusted(2_500), revocations.are_trusted(2_501)), (true, false));
-        freshness.heard([0], 3_000);
+        freshness.record_sync([0], 3_000);
         assert_eq!((revocations.are_trusted(3_000), revocations.are_trusted(3_001)), (true, false));
         assert_eq!(revocations.age(2_600), 600);
     }
@@ -226,8 +227,8 @@ mod tests {
     #[test]
     fn a_clock_that_goes_back_keeps_no_trust_alive() {
         let freshness = freshness(Revocation::Strict);
-        freshness.heard(0..SHARDS, 9_000_000);
-        freshness.heard(0..SHARDS, 2_000);
+        freshness.record_sync(0..SHARDS, 9_000_000);
+        freshness.record_sync(0..SHARDS, 2_000);
         assert!(!freshness.revocations().are_trusted(3_001));
     }
 
@@ -238,7 +239,7 @@ mod tests {
         let a_while = freshness(Revocation::Bounded { max_staleness: Some(Duration::from_secs(5)) });
         assert!(a_while.revocations().are_trusted(6_000), "from the start on");
         assert!(!a_while.revocations().are_trusted(6_001));
-        a_while.heard(0..SHARDS, 8_000);
+        a_while.record_sync(0..SHARDS, 8_000);
         assert!(a_while.revocations().are_trusted(13_000));
     }
 }

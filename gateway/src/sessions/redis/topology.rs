@@ -18,7 +18,7 @@ use crate::config::{RedisServers, RedisTimeouts};
 const RETRY_DELAY: Duration = Duration::from_millis(20);
 
 /// How often a command is sent on to another node.
-const REDIRECTIONS: usize = 5;
+const MAX_REDIRECTIONS: usize = 5;
 
 /// A supervised connection; its task ends when this is dropped.
 pub(super) struct CachedConnection {
@@ -100,7 +100,7 @@ impl Topology {
                 Err(error) => error,
             };
             redirections += usize::from(matches!(error, RedisError::Moved(_) | RedisError::Ask(_)));
-            if redirections > REDIRECTIONS {
+            if redirections > MAX_REDIRECTIONS {
                 return Err(error);
             }
             match (error, self) {
@@ -112,7 +112,7 @@ impl Topology {
                     }
                     retried = true;
                 }
-                (RedisError::Moved(there), Topology::Cluster(cluster)) => cluster.moved(shard, there),
+                (RedisError::Moved(there), Topology::Cluster(cluster)) => cluster.record_moved(shard, there),
                 (RedisError::Ask(there), Topology::Cluster(cluster)) => {
                     redirected = Some(cluster.link_to(&there))
                 }

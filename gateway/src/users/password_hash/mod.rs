@@ -312,7 +312,7 @@ pub(super) struct HashMemory(Vec<Block>);
 
 impl HashMemory {
     /// Blocks (of 1 KiB) that stay allocated between hashes; what a rare costlier hash needs beyond is given back.
-    const KEPT_BLOCKS: usize = 64 * 1024;
+    const MAX_CACHED_BLOCKS: usize = 64 * 1024;
 
     fn blocks(&mut self, count: usize) -> Result<&mut [Block], TryReserveError> {
         if self.0.len() < count {
@@ -323,7 +323,7 @@ impl HashMemory {
     }
 
     fn shrink(&mut self) {
-        if self.0.len() > Self::KEPT_BLOCKS {
+        if self.0.len() > Self::MAX_CACHED_BLOCKS {
             *self = Self::default();
         }
     }
@@ -426,7 +426,7 @@ mod tests {
     #[test]
     fn memory_beyond_what_is_kept_is_given_back() {
         let mut memory = HashMemory::default();
-        memory.blocks(HashMemory::KEPT_BLOCKS + 1).unwrap();
+        memory.blocks(HashMemory::MAX_CACHED_BLOCKS + 1).unwrap();
         memory.shrink();
         assert_eq!(memory.0.capacity(), 0);
     }
