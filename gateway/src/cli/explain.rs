@@ -1,4 +1,4 @@
-//! `auth-gateway explain`: what would become of a request, and why, without sending it anywhere.
+//! `auth-gateway explain`: what would happen to a request, and why, without sending it anywhere.
 
 use std::fs;
 use std::io;
@@ -18,12 +18,12 @@ use crate::layers::route::MatchResult;
 use crate::server::DryRun;
 use crate::tokens::{KeyState, KeyStore, TokenError, VerifiedClaims};
 
-/// The request in question.
+/// The request to explain.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ExplainArguments {
     /// Such as GET
     method: String,
-    /// http://host/path?query, or /path with -H 'Host: …'; taken as it stands
+    /// http://host/path?query, or /path with -H 'Host: …'; taken literally
     url: String,
     /// A file with the bearer token, or - for a prompt or the first line of standard input
     #[arg(long, value_name = "FILE")]
@@ -31,12 +31,12 @@ pub(super) struct ExplainArguments {
     /// A header field; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
-    /// Whom the request comes from
+    /// The client's address
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     from: IpAddr,
 }
 
-/// Prints what the gateway would do. It is a failure of the command that the request is refused.
+/// Prints what the gateway would do. Exits with failure if the request is rejected.
 pub(super) fn run(
     request: ExplainArguments,
     mut settings: Settings,
@@ -69,7 +69,7 @@ fn format_rejection(status: StatusCode, code: &str, detail: &str) -> String {
     format!("refused: {} {code}: {detail}", status.as_u16())
 }
 
-/// The head as a client would send it, and whether that is over TLS.
+/// The request head as a client would send it, and whether the connection is TLS.
 fn head(
     request: &ExplainArguments,
     settings: &Settings,
@@ -122,7 +122,8 @@ fn slash(target: &str) -> &'static str {
     if target.is_empty() || target.starts_with('?') { "/" } else { "" }
 }
 
-/// Nothing is made here: where the gateway has yet to make its first key, a secret that signs nothing stands in.
+/// Generates no keys: where the gateway has yet to generate its first key, a secret that signs nothing
+/// replaces it.
 fn use_only_keys_that_exist(settings: &mut Settings) -> Option<&'static str> {
     let Signing::Kept { algorithm, dir } = &settings.tokens.signing else { return None };
     let signs = |dir: &Path| {
@@ -133,7 +134,7 @@ fn use_only_keys_that_exist(settings: &mut Settings) -> Option<&'static str> {
         return None;
     }
     let mut secret = vec![0; 32];
-    // Without random bytes it is a secret that everybody knows, for the one request of this process.
+    // Without random bytes the secret is predictable, for the one request of this process.
     let _ = aws_lc_rs::rand::fill(&mut secret);
     settings.tokens.signing = Signing::Secret { algorithm: Algorithm::HS256, secret };
     Some("the gateway has not made its key yet, so no token can be good")
@@ -192,7 +193,7 @@ fn describe(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
     lines
 }
 
-/// A field's name as it goes over the wire in HTTP/1.1.
+/// A field name as it is written in HTTP/1.1.
 fn title_case(name: &str) -> String {
     let words = name.split('-').map(|word| {
         let (first, rest) = word.split_at_checked(1).unwrap_or((word, ""));
@@ -261,12 +262,12 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-/// The time between two moments in seconds since 1970, in words.
+/// The time between two points in seconds since 1970, in words.
 fn span(later: u64, earlier: u64) -> impl std::fmt::Display {
     humantime::format_duration(Duration::from_secs(later.saturating_sub(earlier)))
 }
 
-/// A head's lines, indented, without what would let a reader of the output in.
+/// A head's lines, indented, with credentials redacted.
 fn head_lines(head: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(head);
     let lines = text.split("\r\n").filter(|line| !line.is_empty());

@@ -1,4 +1,4 @@
-//! `auth-gateway keys`: the keys that sign tokens.
+//! `auth-gateway keys`: managing the signing keys.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,24 +9,24 @@ use super::hash_password::Console;
 use crate::config::{Algorithm, Settings, Signing};
 use crate::tokens::{JWKS_MAX_AGE_SECS, KeyRing, KeyState, KeyStore, StoredKey};
 
-/// What can be done with keys.
+/// What to do with keys.
 #[derive(Debug, Clone, Subcommand)]
 pub(super) enum KeysCommand {
-    /// Make the next key and publish it, so that others know it before it signs
+    /// Generate the next key and publish it, so that others know it before it signs
     Generate,
-    /// Let the next key sign; the one that did verifies until the last of its tokens has expired
+    /// Rotate: let the next key sign; the previous one verifies until the last of its tokens has expired
     Rotate {
         /// Do not wait until others have had the time to fetch the next key
         #[arg(long)]
         now: bool,
     },
-    /// List the kept keys
+    /// List the managed keys
     List,
     /// Print the public keys as a JWK set
     Jwks,
 }
 
-/// When a running gateway follows.
+/// When a running gateway applies the change.
 fn effect(settings: &Settings) -> &'static str {
     match settings.reload.watch {
         true => "a running gateway follows by itself, within seconds",
@@ -79,7 +79,7 @@ pub(super) fn run(
     }
 }
 
-/// The folder of kept keys, where the configuration has one.
+/// The key store, where the gateway manages its keys.
 fn key_store(settings: &Settings) -> Result<(KeyStore, Algorithm), CommandError> {
     match &settings.tokens.signing {
         Signing::Kept { algorithm, dir } => {

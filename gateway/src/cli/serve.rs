@@ -1,4 +1,4 @@
-//! `auth-gateway serve`: run until told to stop.
+//! `auth-gateway serve`: runs the gateway until it is signalled to stop.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,17 +12,17 @@ use crate::config::Source;
 use crate::server::{ActivatedSockets, OldProcess, ServeError, start};
 use crate::telemetry;
 
-/// What `serve` can be told.
+/// The options of `serve`.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct ServeArguments {
-    /// Take the place of the running gateway with this process id: listen on its addresses beside it, and have it finish
-    /// and end when this one is ready
+    /// Take over from the running gateway with this process id (hot restart): listen on its addresses beside
+    /// it, and have it drain and exit when this one is ready
     #[arg(long, value_name = "PID")]
     take_over: Option<i32>,
 }
 
-/// Runs the gateway until SIGTERM or SIGINT, or until another one takes over (SIGQUIT); SIGHUP has the configuration read
-/// again, with all that it names.
+/// Runs the gateway until SIGTERM or SIGINT, or until another one takes over (SIGQUIT); SIGHUP reloads the
+/// configuration and all files it names.
 pub(super) fn run(arguments: &ServeArguments, files: &[PathBuf]) -> Result<(), CommandError> {
     let old_process = arguments.take_over.map(OldProcess::find).transpose().map_err(CommandError::failed)?;
     let sockets = ActivatedSockets::take().map_err(CommandError::failed)?;
@@ -32,7 +32,7 @@ pub(super) fn run(arguments: &ServeArguments, files: &[PathBuf]) -> Result<(), C
     warn(&loaded.warnings);
     let logs = telemetry::init(&loaded.settings.log).map_err(CommandError::configuration)?;
     telemetry::log_panics();
-    // Caught from here on, so that a signal during the start is not lost.
+    // Installed here, so that a signal during the start is not lost.
     let runtime = Builder::new_current_thread().enable_all().build().map_err(CommandError::failed)?;
     let mut signals = runtime.block_on(async { Signals::catch() }).map_err(CommandError::failed)?;
     let running = start(source, loaded, seen, sockets, old_process, &logs).map_err(|error| match error {
@@ -57,7 +57,7 @@ pub(super) fn run(arguments: &ServeArguments, files: &[PathBuf]) -> Result<(), C
     notify(&[NotifyState::Stopping]);
     std::thread::spawn(move || {
         while let SignalRequest::Reload = runtime.block_on(signals.next()) {}
-        // Who asks twice does not want to wait.
+        // A second signal exits at once.
         std::process::exit(1);
     });
     let stopped = if name == TAKEOVER_SIGNAL { running.stop_after_takeover() } else { running.stop() };
@@ -67,17 +67,17 @@ pub(super) fn run(arguments: &ServeArguments, files: &[PathBuf]) -> Result<(), C
     Ok(())
 }
 
-/// Tells the service manager, if there is one.
+/// Notifies the service manager (sd_notify), if there is one.
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "the service manager could not be told");
     }
 }
 
-/// What a gateway that takes over sends.
+/// The signal that a gateway sends to the one it takes over from.
 const TAKEOVER_SIGNAL: &str = "SIGQUIT";
 
-/// What a signal asks for.
+/// What a signal requests.
 enum SignalRequest {
     Reload,
     /// The signal's name.

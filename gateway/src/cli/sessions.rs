@@ -1,4 +1,4 @@
-//! `auth-gateway sessions …`: who is logged in, and ending sessions.
+//! `auth-gateway sessions …`: lists and revokes sessions.
 
 use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
@@ -14,12 +14,12 @@ use crate::sessions::{SessionId, SessionInfo, UnixMillis};
 /// What to do with sessions.
 #[derive(Debug, Clone, Subcommand)]
 pub(super) enum SessionsCommand {
-    /// Print a table of the sessions that may go on, the last started first
+    /// Print a table of the live sessions, newest first
     List {
         /// Of this user only
         name: Option<String>,
     },
-    /// End one session, on all instances at once
+    /// Revoke one session, on all instances at once
     Revoke {
         /// The session, as `sessions list` shows it
         #[arg(value_name = "SESSION")]
@@ -52,7 +52,7 @@ pub(super) fn run(
     }
 }
 
-/// The sessions in columns; the client comes last, for it may be long.
+/// The sessions in columns; the client comes last, as it may be long.
 fn table(sessions: &[SessionInfo]) -> String {
     let heading = ["SESSION", "USER", "STARTED", "REFRESHED", "ENDS", "ADDRESS", "CLIENT"].map(str::to_owned);
     let rows: Vec<[String; 7]> = std::iter::once(heading).chain(sessions.iter().map(session_cells)).collect();
@@ -76,7 +76,7 @@ fn session_cells(session: &SessionInfo) -> [String; 7] {
         time(session.last_refreshed_at),
         time(session.expires_at),
         session.client.address.map_or_else(|| "-".to_owned(), |address| address.to_string()),
-        // Whoever logged in chose it; it must not speak to the terminal.
+        // Chosen by the client: it must not contain terminal escape sequences.
         client.chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
     ]
 }

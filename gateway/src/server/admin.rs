@@ -1,4 +1,5 @@
-//! The admin listener: `/healthz`, `/readyz` and `/metrics`, for machines on this side of the gateway only.
+//! The admin listener: `/healthz` (liveness), `/readyz` (readiness) and `/metrics` (Prometheus), for internal
+//! use only.
 
 use std::io;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::server::lifecycle::since_1970;
 use crate::server::small_listener::{self, host_of};
 use crate::telemetry::{Gauges, LogWriter};
 
-/// What can be asked about.
+/// What the admin endpoints report on.
 #[derive(Clone)]
 pub(super) struct AdminState {
     pub(super) gateway: Arc<Gateway>,
@@ -26,7 +27,7 @@ pub(super) struct AdminState {
     pub(super) draining: watch::Receiver<bool>,
 }
 
-/// Answers until the process ends or another gateway does it.
+/// Serves until the process ends or another gateway takes over.
 pub(super) async fn serve(
     listener: TcpListener,
     state: AdminState,
@@ -48,7 +49,7 @@ fn respond(request: &Request<Incoming>, state: &AdminState) -> Result<Response<B
     }
     match *request.method() {
         Method::GET | Method::HEAD => {}
-        // What HAProxy's `option httpchk` asks unless it is or_ok otherwise.
+        // HAProxy's `option httpchk` sends OPTIONS by default.
         Method::OPTIONS => {
             let mut response = Response::new(Bytes::new());
             *response.status_mut() = StatusCode::NO_CONTENT;
@@ -69,8 +70,8 @@ fn respond(request: &Request<Incoming>, state: &AdminState) -> Result<Response<B
     }
 }
 
-/// Whether a name leads here that no foreign DNS entry can be made to lead here by: a browser that was led here by another site's
-/// name has no business here (CVE-2026-27589).
+/// Whether the `Host` is an address, `localhost` or an allowed name: DNS rebinding protection, so that no
+/// page of another site can have a browser send requests here (CVE-2026-27589).
 fn is_allowed_host(host: &str, allowed: &[String]) -> bool {
     Host::parse(host.as_bytes())
         .is_ok_and(|host| host.is_address_or_localhost() || allowed.iter().any(|name| host.is(name)))
@@ -89,8 +90,9 @@ fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Respon
     response
 }
 
-/// Ready unless draining: access tokens are checked without the store, so a store that is away makes logins fail and
-/// nothing else (finding 16). A users file that cannot be used leaves the users that were read before.
+/// Readiness: 503 while draining, 200 otherwise. Access tokens are verified without the store, so a store
+/// outage makes logins fail and nothing else ("degraded"). A users file that cannot be used leaves the users
+/// that were loaded before.
 fn readiness(state: &AdminState) -> Response<Bytes> {
     let draining = *state.draining.borrow();
     let store = state.gateway.sessions.store_last_error();

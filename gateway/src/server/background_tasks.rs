@@ -1,5 +1,5 @@
-//! The thread beside the workers: it answers the admin listener, the plain listener beside TLS and the operator's
-//! commands, forgets what has expired, and follows the files of the configuration and of the users.
+//! Background tasks on a thread of their own: the admin listener, the HTTPS redirect listener, the control
+//! socket, health checks, the sweep of expired records, and hot reload of configuration and users files.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -25,12 +25,12 @@ use crate::server::reload::Reloader;
 use crate::upstream::run_background_tasks;
 use crate::users::{FileAccounts, ReloadOutcome};
 
-/// How often files are looked at; a change is in force two looks later at most.
+/// Poll interval of watched files; a change takes effect after at most two polls.
 const FILE_POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// How often expired records are forgotten.
+/// Interval of the sweep of expired records.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Works until told that the gateway has ended. Once another one has its addresses, that one answers on them.
+/// Runs until shutdown. After a takeover the new process serves the admin and redirect listeners.
 pub(crate) fn run(
     listener: std::net::TcpListener,
     redirect: Option<(std::net::TcpListener, SocketAddr)>,
@@ -52,14 +52,14 @@ pub(crate) fn run(
             () = run_background_tasks(|| gateway.configuration.current().upstreams.clone()) => {}
             () = watch_users(&gateway) => {}
             () = watch_configuration(watch) => {}
-            // An error means that nobody is left to tell, which is the end as well.
+            // An error means that the sender was dropped: shutdown as well.
             _ = end.wait_for(|ended| *ended) => {}
         }
         Ok(())
     })
 }
 
-/// Serves the plain listener, where there is one; the address is that of the listener with TLS.
+/// Serves the HTTPS redirect listener, if there is one; the address is that of the TLS listener.
 async fn serve_https_redirect(
     listener: Option<(std::net::TcpListener, SocketAddr)>,
     gateway: Arc<Gateway>,
@@ -73,13 +73,13 @@ async fn serve_https_redirect(
     }
 }
 
-/// Follows the users files, and ends the sessions of those who are disabled or deleted or have a new password. What changes in a
-/// database or a directory takes hold when a session is refreshed.
+/// Watches the users files, and ends the sessions of users who were disabled or deleted or got a new
+/// password. Changes in a database or directory take effect when a session is refreshed.
 async fn watch_users(gateway: &Gateway) {
     let mut last = gateway.configuration.current().users.file_accounts();
     let mut changed = BTreeSet::new();
     if !matches!(gateway.configuration.current().settings.store, Store::Redis(_)) {
-        // A store of our own: nobody looked while this process did not run.
+        // The store is not shared: changes made while this process was down were not seen by anyone.
         match gateway.sessions.end_all_changed(|id| last.account(id), now_millis()).await {
             Ok(0) => {}
             Ok(sessions) => tracing::info!(sessions, "sessions of users who changed were ended"),
@@ -97,7 +97,7 @@ async fn watch_users(gateway: &Gateway) {
             Ok(outcome) => log_users_reload(&outcome),
             Err(error) => tracing::error!(%error, "the users file could not be polled"),
         }
-        // Whoever replaced them: this, or a reload.
+        // Replaced by this poll or by a configuration reload.
         let current = gateway.configuration.current().users.file_accounts();
         changed.extend(last.changed(&current));
         last = current;
@@ -105,7 +105,8 @@ async fn watch_users(gateway: &Gateway) {
     }
 }
 
-/// Ends the sessions of users who have changed; gives those back whose sessions are still to be ended, for want of the store.
+/// Ends the sessions of changed users; returns the users whose sessions could not be ended because the store
+/// was unavailable.
 async fn revoke_changed_users(
     gateway: &Gateway,
     users: &FileAccounts,
@@ -113,7 +114,7 @@ async fn revoke_changed_users(
 ) -> BTreeSet<String> {
     let mut left = BTreeSet::new();
     for subject in changed {
-        // Of a source that is not there any more, or is none of files: its users are looked up at the next refresh.
+        // The source was removed or is not a file: its users are looked up at the next refresh.
         let Some(account) = users.account(&subject) else { continue };
         match gateway.sessions.end_changed(&subject, account, now_millis()).await {
             Ok(sessions) => audit_command("account_changed", &subject, "-", sessions),
@@ -126,7 +127,7 @@ async fn revoke_changed_users(
     left
 }
 
-/// Follows the files of the configuration, if it is to be followed.
+/// Watches the configuration files, if `reload.watch` is on.
 async fn watch_configuration(watch: Option<Arc<Reloader>>) {
     let Some(reloader) = watch else { return std::future::pending().await };
     let mut ticks = interval(FILE_POLL_INTERVAL);
@@ -140,7 +141,7 @@ async fn watch_configuration(watch: Option<Arc<Reloader>>) {
     }
 }
 
-/// Tells what became of the users file, as it is told at the start.
+/// Logs the outcome of reloading the users file.
 pub(crate) fn log_users_reload(outcomes: &[ReloadOutcome]) {
     outcomes.iter().for_each(log_reload);
 }
@@ -159,7 +160,7 @@ fn log_reload(outcome: &ReloadOutcome) {
     }
 }
 
-/// Does what the operator's commands ask for.
+/// Serves the operator's commands over the control socket.
 async fn serve_control_socket(socket: Option<ControlSocket>, gateway: Arc<Gateway>) {
     if let Some(socket) = socket
         && let Err(error) = socket.serve(gateway).await

@@ -1,4 +1,4 @@
-//! Running the gateway: listeners, workers, connections, draining, and the admin listener.
+//! The server: listeners, workers, connections, graceful shutdown, hot reload, and the admin listener.
 
 mod admin;
 mod background_tasks;

@@ -1,5 +1,5 @@
-//! Reading the configuration again while requests go on: everything is loaded and checked first, and then replaces what
-//! was in force in one step; if anything is wrong, nothing changes.
+//! Hot reload: the configuration is loaded and validated as a whole while requests go on, and then replaces
+//! the active one atomically; on any error nothing changes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use crate::runtime_config::RuntimeConfig;
 use crate::server::background_tasks::log_users_reload;
 use crate::server::lifecycle::{policy, since_1970};
 
-/// How often is tried again what could not be used.
+/// Retry interval of a reload that failed.
 const RELOAD_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Follows the files of a running gateway's configuration.
+/// Reloads the configuration of a running gateway.
 pub(crate) struct Reloader {
     gateway: Arc<Gateway>,
     source: Source,
@@ -27,32 +27,32 @@ impl std::fmt::Debug for Reloader {
 }
 
 struct State {
-    /// What is in force, as it was given.
+    /// The values of the active configuration.
     given: ConfigValues,
-    /// How its files looked before they were read.
+    /// State of its files before they were read.
     active: FileSnapshot,
-    /// How files looked when they were last read, for good or ill.
+    /// State of the files when they were last read, successfully or not.
     last_read: FileSnapshot,
-    /// How they looked at the last look.
+    /// State of the files at the last poll.
     last_polled: FileSnapshot,
-    /// When what is in the files could not be used the last time.
+    /// When the last reload failed, if it did.
     failed_at: Option<Instant>,
 }
 
-/// What a reload came to.
+/// The outcome of a reload.
 enum Outcome {
     /// Nothing has changed.
     Same,
-    /// The lines say what.
+    /// One line per change.
     Changed(Vec<String>),
-    /// What was in force stays, all of it; this is what is wrong.
+    /// The active configuration stays as a whole; these are the errors.
     Rejected(String),
 }
 
 impl Reloader {
-    /// `loaded` is in force, and was read after its files last_polled like `seen`.
+    /// `loaded` is the active configuration; `seen` is the state of its files before they were read.
     pub(crate) fn new(gateway: Arc<Gateway>, source: Source, loaded: Loaded, seen: FileSnapshot) -> Reloader {
-        // The first start makes keys, and has them in force.
+        // The first start generates keys, which are active already.
         let seen = seen.with_new_files();
         let state = State {
             given: loaded.given,
@@ -64,9 +64,9 @@ impl Reloader {
         Reloader { gateway, source, state: Mutex::new(state) }
     }
 
-    /// Looks at the files, and reads them if one has changed since they were read and none since the last look: one that
-    /// is being written in place is not read half. What could not be used is tried again now and then, for the reason
-    /// may lie in what is not looked at. Blocks.
+    /// Polls the files, and reloads if one has changed since they were read and none since the last poll
+    /// (debounce: a file that is being written in place is not read half). A failed reload is retried at
+    /// intervals, as its cause may lie outside the watched files. Blocking.
     pub(crate) fn poll_changes(&self) {
         let mut state = self.state();
         let now = state.last_read.retake();
@@ -82,7 +82,7 @@ impl Reloader {
         }
     }
 
-    /// Reads everything, whether it seems to have changed or not. Blocks.
+    /// Reloads, whether files have changed or not. Blocking.
     pub(crate) fn reload(&self) {
         let mut state = self.state();
         state.last_read = state.last_read.retake();
@@ -90,7 +90,7 @@ impl Reloader {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // What is in force is replaced last, so it is whole even if a thread panicked beside it.
+        // The active values are replaced last, so a panic elsewhere leaves them consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -105,11 +105,11 @@ impl Reloader {
         }
     }
 
-    /// One line for each thing that has changed, or what is wrong.
+    /// One line per change, or the errors.
     fn try_read(&self, state: &mut State) -> Result<Vec<String>, String> {
         let (Loaded { mut settings, warnings, given }, seen) =
             self.source.read().map_err(|errors| errors.to_string())?;
-        // Its files may be others than those of the last one, and what follows may be their fault.
+        // The files may be others than before, and a failure below may be caused by them.
         state.last_read = seen.clone();
         let last = self.gateway.configuration.current();
         keep_restart_only_settings(&mut settings, &last.settings);
@@ -136,7 +136,7 @@ impl Reloader {
     }
 }
 
-/// Puts the values of the start in the places of those that came too late.
+/// Keeps the values of settings that need a restart.
 fn keep_restart_only_settings(settings: &mut Settings, last: &Settings) {
     settings.server.listen = last.server.listen;
     settings.server.workers = last.server.workers;
@@ -150,7 +150,7 @@ fn keep_restart_only_settings(settings: &mut Settings, last: &Settings) {
     settings.limits.hash_queue = last.limits.hash_queue;
 }
 
-/// Logs what came of it, one line a thing.
+/// Logs the outcome, one record per change or error.
 fn log_outcome(outcome: &Outcome) {
     match outcome {
         Outcome::Same => tracing::info!("the configuration was read again: nothing has changed"),

@@ -1,4 +1,4 @@
-//! Panics are mistakes of this program: each is logged where the rest is logged, and counted.
+//! Panic hook: panics are logged with the other logs, and counted.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{PanicHookInfo, set_hook};
@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
-/// Has all panics of this process logged as errors, with the backtrace if `RUST_BACKTRACE` is set.
+/// Logs all panics of this process as errors, with a backtrace if `RUST_BACKTRACE` is set.
 pub fn log_panics() {
     set_hook(Box::new(log_panic));
 }
 
-/// How many there were.
+/// The number of panics since the start.
 pub(super) fn panics() -> u64 {
     PANICS.load(Ordering::Relaxed)
 }

@@ -1,4 +1,4 @@
-//! The servers behind the gateway: which of them gets a request, connections to them, and one exchange of request and response.
+//! Upstreams: load balancing, connection pools, health, retries, and exchanges over HTTP/1.1 and HTTP/2.
 
 mod body;
 mod client;

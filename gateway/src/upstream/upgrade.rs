@@ -1,5 +1,4 @@
-//! A request that wants to leave HTTP (RFC 9110 section 7.8): on a connection of its own, which is nobody else's before or
-//! after.
+//! Protocol upgrades (RFC 9110 section 7.8), on a connection of their own.
 
 use std::rc::Rc;
 
@@ -12,28 +11,29 @@ use crate::upstream::client::{OutgoingRequest, SendError, UpstreamResponse, next
 use crate::upstream::http1::{Rest, exchange_heads, lease, respond};
 use crate::upstream::pool::{Lease, PoolPermit, ReusePolicy, UpstreamPool};
 
-/// What an upstream says to it.
+/// The response of an upstream to an upgrade request.
 #[derive(Debug)]
 pub(crate) enum UpgradeResponse {
-    /// 101: from here on the connection carries whatever the new protocol is.
+    /// 101: from here on the connection carries the new protocol.
     Accepted(Box<Upgraded>),
-    /// Any other answer, which is one of HTTP.
+    /// Any other response.
     Declined(Box<UpstreamResponse>),
 }
 
-/// A connection that has left HTTP.
+/// An upgraded connection.
 #[derive(Debug)]
 pub(crate) struct Upgraded {
     pub(crate) socket: Rc<Socket>,
-    /// What came right behind the head.
+    /// What was received behind the head.
     pub(crate) input: ReadBuffer,
     /// The head of the 101.
     pub(crate) head: ResponseHead,
-    /// It counts as a request of its server as long as it lasts.
+    /// Counts the request against its server for as long as it lasts.
     _place: PoolPermit,
 }
 
-/// Asks for `protocol`. The request is sent once, and nothing goes before the answer that the client sent behind it.
+/// Requests an upgrade to `protocol`. The request is sent once, and what the client sent behind it is held
+/// back until the response.
 pub(crate) async fn upgrade(
     pool: &Rc<UpstreamPool>,
     request: &OutgoingRequest<'_>,

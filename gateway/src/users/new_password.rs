@@ -1,21 +1,22 @@
-//! Which passwords may be chosen: long enough and not the ones everybody tries first (NIST SP 800-63B-4 section 3.1.1.2,
-//! so no rules about digits and capitals).
+//! Password policy for new passwords: minimum length and a list of common passwords (NIST SP 800-63B-4
+//! section 3.1.1.2, so no composition rules).
 //!
-//! This is asked when a password is set, never at login.
+//! Checked when a password is set, never at login.
 
 use super::name::CanonicalName;
 use super::password::Password;
 
-/// What everybody tries first, one a line, in small letters: those of the well-known lists that have [`MIN_LEN`] characters.
+/// Common passwords, one per line, in lower case: those of the well-known lists with at least [`MIN_LEN`]
+/// characters.
 const COMMON_PASSWORDS: &str = include_str!("common_passwords.txt");
 
-/// Fewer characters are refused.
+/// Minimum length, in characters.
 const MIN_LEN: usize = 8;
 
-/// Fewer characters are advised against, since the password is the only factor.
+/// Recommended length in characters, since the password is the only factor.
 const RECOMMENDED_LEN: usize = 15;
 
-/// Why a password may not be chosen.
+/// Why a password is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NewPasswordRefusal {
     /// Logins carry JSON, which is UTF-8: other bytes could never be sent.
@@ -26,7 +27,7 @@ pub enum NewPasswordRefusal {
         "the password has {0} characters; choose one of at least {MIN_LEN}, better {RECOMMENDED_LEN} or more"
     )]
     TooShort(usize),
-    /// On the list of common passwords, or one character over and over.
+    /// On the list of common passwords, or one character repeated.
     #[error("the password is among the first that anybody would try; choose another one")]
     Common,
     /// The user's name.
@@ -34,7 +35,7 @@ pub enum NewPasswordRefusal {
     UserName,
 }
 
-/// A password that may be chosen and could be better.
+/// An accepted password that could be better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NewPasswordAdvice {
     /// Under 15 characters.
@@ -44,7 +45,7 @@ pub enum NewPasswordAdvice {
     Short(usize),
 }
 
-/// Whether `password` may be set (for `user`, where that is known), and advice where there is some.
+/// Whether `password` may be set (for `user`, where that is known), with advice if there is any.
 pub fn check_new_password(
     password: &Password,
     user: Option<&CanonicalName>,
