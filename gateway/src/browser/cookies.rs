@@ -227,7 +227,8 @@ mod tests {
         ] {
             assert!(cookies.read(&headers(fields), PLAIN).is_empty(), "{fields:?}");
         }
-        let over_tls = cookies.read(&headers(&["gw_access=tossed; __Host-gw_access=A"]), TLS);
+        let over_tls = headers(&["gw_access=tossed; __Host-gw_access=A"]);
+        let over_tls = cookies.read(&over_tls, TLS);
         assert_eq!((over_tls.access, over_tls.conflict), (Some(&b"A"[..]), false));
     }
 

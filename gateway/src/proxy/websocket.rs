@@ -18,7 +18,7 @@ use crate::upstream::Upgraded;
 /// Its name in `Upgrade`.
 pub(crate) const PROTOCOL: &[u8] = b"websocket";
 /// The subprotocol that stands before a token. A browser's script can choose subprotocols, and no other field.
-const TOKEN_FOLLOWS: &str = "bearer";
+const BEARER_SUBPROTOCOL: &str = "bearer";
 
 /// A request for a WebSocket.
 #[derive(Debug)]
@@ -49,10 +49,10 @@ pub(crate) fn handshake<'h>(
     forwarding: &Forwarding,
 ) -> Result<Option<Handshake<'h>>, Rejection> {
     let (view, context) = (request.view(), request.context());
-    if !forwarding.websocket || !is_asked_for(view)? {
+    if !forwarding.websocket || !is_handshake(view)? {
         return Ok(None);
     }
-    if !request.is_by_cookie() && !may_come_from_its_page(view, &context.state.config.cors, &context.client) {
+    if !request.is_by_cookie() && !is_allowed_origin(view, &context.state.config.cors, &context.client) {
         let why = "pages of this origin may not open WebSockets here";
         return Err(Rejection::new(Code::OriginNotAllowed, why));
     }
@@ -62,7 +62,7 @@ pub(crate) fn handshake<'h>(
 
 /// The token that a handshake brings among its subprotocols.
 pub(crate) fn token<'h>(request: RequestView<'h>) -> Result<Option<Bearer<'h>>, Rejection> {
-    if !is_asked_for(request)? {
+    if !is_handshake(request)? {
         return Ok(None);
     }
     Ok(Offer::of(request)?.token.map(Bearer::new))
@@ -70,7 +70,7 @@ pub(crate) fn token<'h>(request: RequestView<'h>) -> Result<Option<Bearer<'h>>, 
 
 /// A browser tells which page a WebSocket is for, and opens it for every page (RFC 6455 section 10.2): it is for the
 /// gateway to refuse strangers, who would use what the browser knows of this host. Programs send no `Origin`.
-fn may_come_from_its_page(request: RequestView<'_>, cors: &Cors, client: &ClientAddr) -> bool {
+fn is_allowed_origin(request: RequestView<'_>, cors: &Cors, client: &ClientAddr) -> bool {
     let mut origins = request.headers().of_kind(HeaderKind::Origin);
     let Some(origin) = origins.next() else { return true };
     let is_own = || client.origin(request.head(), request.host().as_str()).is(origin.value);
@@ -85,7 +85,7 @@ impl<'h> Offer<'h> {
         let mut members = fields.flat_map(|field| field.members());
         let mut offer = Offer::default();
         while let Some(member) = members.next() {
-            if member == TOKEN_FOLLOWS.as_bytes() {
+            if member == BEARER_SUBPROTOCOL.as_bytes() {
                 let token = members.next().ok_or_else(malformed)?;
                 if offer.token.replace(token).is_some() {
                     return Err(malformed());
@@ -123,7 +123,7 @@ impl Handshake<'_> {
 
 /// Whether a request asks for a WebSocket. A handshake that upstreams could read in different ways is
 /// refused (RFC 6455 section 4.2.1); any other upgrade is ignored, as RFC 9110 section 7.8 lets a server do.
-fn is_asked_for(request: RequestView<'_>) -> Result<bool, Rejection> {
+fn is_handshake(request: RequestView<'_>) -> Result<bool, Rejection> {
     let head = request.head();
     let fields = head.headers();
     let asks =
@@ -180,7 +180,7 @@ pub(crate) fn upgrade_accepted(
     // A browser ends a WebSocket for which none of its subprotocols was chosen.
     let brought_token = handshake.offer.as_ref().is_some_and(|offer| offer.token.is_some());
     if brought_token && !head.headers().iter().any(|field| is_offer(field.name)) {
-        fields.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(TOKEN_FOLLOWS));
+        fields.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(BEARER_SUBPROTOCOL));
     }
     response
 }

@@ -30,11 +30,12 @@ use crate::sessions::{SessionId, Sessions, TokenId};
 
 type RefreshResult = Result<Arc<IssuedTokens>, Rejection>;
 
+type FlightKey = (SessionId, TokenId);
+type Pending = watch::Receiver<Option<RefreshResult>>;
+
 /// The refreshes under way in this process, by refresh token.
 #[derive(Debug, Default)]
-pub(crate) struct RefreshFlights(
-    Mutex<HashMap<(SessionId, TokenId), watch::Receiver<Option<RefreshResult>>>>,
-);
+pub(crate) struct RefreshFlights(Mutex<HashMap<FlightKey, Pending>>);
 
 /// What the cookies say without asking for anything.
 #[derive(Debug)]
@@ -149,7 +150,7 @@ async fn shared(context: &Rc<RequestContext>, presented: PresentedToken) -> Refr
 /// A refresh under way; it is none any more when this is dropped.
 struct Flight {
     context: Rc<RequestContext>,
-    key: (SessionId, TokenId),
+    key: FlightKey,
 }
 
 impl Drop for Flight {

@@ -25,7 +25,7 @@ use crate::request_body::BodyError;
 use crate::response::{Body, Response};
 use crate::runtime_config::RuntimeConfig;
 use crate::telemetry::UpstreamOutcome;
-use crate::upstream::{OutgoingRequest, SendError, UpgradeAnswer, UpstreamResponse, send, upgrade};
+use crate::upstream::{OutgoingRequest, SendError, UpgradeResponse, UpstreamResponse, send, upgrade};
 
 /// Forwards requests to the upstream of their route.
 #[derive(Debug, Clone, Copy)]
@@ -134,8 +134,8 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
         Some(handshake) => {
             // Boxed, for few requests are upgrades.
             match Box::pin(upgrade(pool, &outgoing, websocket::PROTOCOL)).await.map_err(failed)? {
-                UpgradeAnswer::Declined(response) => *response,
-                UpgradeAnswer::Accepted(upgraded) => {
+                UpgradeResponse::Declined(response) => *response,
+                UpgradeResponse::Accepted(upgraded) => {
                     context.state.counters.upstream_request(upstream, UpstreamOutcome::Ok);
                     let browser = context.state.config.browser.as_ref();
                     let response = websocket::upgrade_accepted(handshake, &upgraded.head, browser);

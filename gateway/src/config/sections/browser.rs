@@ -135,7 +135,7 @@ fn cookie_name(text: &str) -> Result<String, InvalidValue> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_support::{complaints, minimal, settings};
+    use super::super::test_support::{load_diagnostics, minimal, settings};
     use super::*;
 
     #[test]
@@ -184,7 +184,7 @@ mod tests {
             ("cookie_name = \"a=b\"", "cannot begin a cookie's name", ""),
             ("branding_dir = \"nowhere\"", "does not exist", ""),
         ] {
-            complaints(minimal() + "[browser]\nenabled = true\n" + config).only(message, help);
+            load_diagnostics(minimal() + "[browser]\nenabled = true\n" + config).only(message, help);
         }
     }
 }

@@ -111,7 +111,7 @@ pub(super) fn check(root: &Table<'_>, settings: &Settings) {
             let why = InvalidValue::new("has no meaning without the sign-in page");
             table.entry("unauthenticated").refuse(why.help("write [browser] enabled = true, or remove it"));
         }
-        if !route.path.is_empty() && !target::leads_nowhere(&route.target) {
+        if !route.path.is_empty() && !target::is_placeholder(&route.target) {
             with_spans.push(RouteWithSpan { route, place: path.place() });
         }
     }
