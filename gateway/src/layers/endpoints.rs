@@ -8,9 +8,10 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use crate::rejection::Rejection;
-use crate::request::Admitted;
+use crate::request::{Admitted, RequestView};
 use crate::response::Response;
-use crate::services::endpoints::EndpointRequest;
+use crate::runtime_config::RuntimeConfig;
+use crate::services::endpoints::{Endpoint, EndpointRequest};
 
 /// Sends requests to the gateway's endpoints to the service `endpoints`, and all others on.
 #[derive(Debug, Clone)]
@@ -54,7 +55,7 @@ where
 
     fn call(&mut self, request: Admitted) -> Self::Future {
         let context = request.context();
-        match context.state.config.endpoints.find(request.view().decoded_path()) {
+        match endpoint(&context.state.config, request.view()) {
             Some(endpoint) => {
                 context.record.endpoint.set(true);
                 let request = EndpointRequest { endpoint, request };
@@ -63,6 +64,14 @@ where
             None => EndpointsFuture::Route { inner: self.inner.call(request) },
         }
     }
+}
+
+/// The endpoint that a request is for. One with a method that its endpoint does not take is for the route of that path, if there
+/// is one: an app may have a page at `/login`.
+fn endpoint(config: &RuntimeConfig, request: RequestView<'_>) -> Option<Endpoint> {
+    let endpoint = config.endpoints.find(request.decoded_path())?;
+    let is_taken = endpoint.methods(config.browser.is_some()).contains(request.method());
+    (is_taken || config.routes.select(request).is_err()).then_some(endpoint)
 }
 
 pin_project! {

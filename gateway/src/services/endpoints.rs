@@ -28,6 +28,19 @@ pub(crate) enum Endpoint {
     Jwks,
 }
 
+impl Endpoint {
+    /// The methods that it takes; with `[browser]`, `pages` are shown at two of them.
+    pub(crate) fn methods(self, pages: bool) -> &'static [Method] {
+        match self {
+            Endpoint::Login | Endpoint::Logout if pages => &[Method::GET, Method::HEAD, Method::POST],
+            Endpoint::Jwks => &[Method::GET, Method::HEAD],
+            Endpoint::Sessions => &[Method::GET],
+            Endpoint::Session => &[Method::DELETE],
+            _ => &[Method::POST],
+        }
+    }
+}
+
 /// Where they are.
 #[derive(Debug)]
 pub(crate) struct Endpoints {
@@ -89,13 +102,7 @@ impl Service<EndpointRequest> for EndpointService {
 async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result<Response, Rejection> {
     let context = Rc::clone(request.context());
     let browser = context.state.config.browser.as_ref();
-    let allowed: &[Method] = match endpoint {
-        Endpoint::Login | Endpoint::Logout if browser.is_some() => &[Method::GET, Method::HEAD, Method::POST],
-        Endpoint::Jwks => &[Method::GET, Method::HEAD],
-        Endpoint::Sessions => &[Method::GET],
-        Endpoint::Session => &[Method::DELETE],
-        _ => &[Method::POST],
-    };
+    let allowed = endpoint.methods(browser.is_some());
     let method = request.view().method();
     if !allowed.contains(method) {
         let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
