@@ -211,3 +211,15 @@ fn an_operators_folder_brands_the_pages_and_a_mistake_in_it_stops_the_start() {
     assert!(errors.contains("texts.en.toml") && errors.contains("there is no text `sing_in`"), "{errors}");
     assert!(errors.contains("branding_dir ="), "the place is shown: {errors}");
 }
+
+#[test]
+fn the_example_configuration_passes_check_and_serves() {
+    let example = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../config/examples/browser.toml")).unwrap();
+    let gateway = Gateway::start(&example);
+    let (code, routes, warnings) = Gateway::command(gateway.dir.path(), &["check", "--config", "gateway.toml"], "");
+    assert_eq!((code, warnings.contains("warning")), (0, false), "{routes}{warnings}");
+    let mut browser = Browser::new(&gateway);
+    assert_eq!(location(&browser.open("/lab")), "/auth/login?return=%2Flab");
+    assert!(browser.open("/auth/login").text().contains("Keep me signed in"));
+    assert_eq!(browser.open("/api/kernels").code(), "missing_token");
+}
