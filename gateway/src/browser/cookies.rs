@@ -12,10 +12,11 @@ pub(crate) enum CookieKind {
     Refresh,
     /// That the session is to outlive the browser.
     Remember,
+    /// Which browser a sign-in on another host was begun in.
+    State,
 }
 
-const KINDS: [(CookieKind, &str); 3] =
-    [(CookieKind::Access, "access"), (CookieKind::Refresh, "refresh"), (CookieKind::Remember, "remember")];
+const KINDS: [(CookieKind, &str); 4] = [(CookieKind::Access, "access"), (CookieKind::Refresh, "refresh"), (CookieKind::Remember, "remember"), (CookieKind::State, "state")];
 
 /// How a browser reached the gateway; the cookies' names differ by it, so that none that was set over an unsafe way, or for
 /// more hosts, passes for another.
@@ -37,6 +38,8 @@ pub(crate) struct Cookies {
     /// What all names begin with, behind the prefixes that browsers know.
     name: String,
     domain: Option<String>,
+    /// The full names without and with TLS, in the order of [`KINDS`].
+    full: [[String; KINDS.len()]; 2],
 }
 
 /// What a request brings of them.
@@ -45,6 +48,7 @@ pub(crate) struct SessionCookies<'h> {
     pub(crate) access: Option<&'h [u8]>,
     pub(crate) refresh: Option<&'h [u8]>,
     pub(crate) remember: bool,
+    pub(crate) state: Option<&'h [u8]>,
     /// One of the names came with different values: a sibling host has set one too (cookie tossing), and which is whose
     /// cannot be seen. Then neither counts.
     pub(crate) conflict: bool,
@@ -58,19 +62,27 @@ impl SessionCookies<'_> {
 
 impl Cookies {
     pub(crate) fn new(name: &str, domain: Option<&str>) -> Cookies {
-        Cookies { name: name.to_owned(), domain: domain.map(str::to_owned) }
+        let full = [false, true].map(|secure| {
+            let (prefix, domain) = match (secure, domain) {
+                (true, None) => ("__Host-", ""),
+                (true, Some(_)) => ("__Secure-", "domain_"),
+                (false, None) => ("", ""),
+                (false, Some(_)) => ("", "domain_"),
+            };
+            KINDS.map(|(_, kind)| format!("{prefix}{name}_{domain}{kind}"))
+        });
+        Cookies { name: name.to_owned(), domain: domain.map(str::to_owned), full }
+    }
+
+    /// Whether the hosts below a domain share them.
+    pub(crate) fn are_for_a_domain(&self) -> bool {
+        self.domain.is_some()
     }
 
     /// The name of a cookie. `__Host-` and `__Secure-` are enforced by browsers (RFC 6265bis section 4.1.3).
-    pub(crate) fn full_name(&self, kind: CookieKind, scope: CookieScope) -> String {
-        let what = KINDS.iter().find(|(known, _)| *known == kind).map_or("", |(_, name)| name);
-        let (prefix, domain) = match (scope.secure, &self.domain) {
-            (true, None) => ("__Host-", ""),
-            (true, Some(_)) => ("__Secure-", "domain_"),
-            (false, None) => ("", ""),
-            (false, Some(_)) => ("", "domain_"),
-        };
-        format!("{prefix}{}_{domain}{what}", self.name)
+    pub(crate) fn full_name(&self, kind: CookieKind, scope: CookieScope) -> &str {
+        let place = KINDS.iter().position(|(known, _)| *known == kind).unwrap_or_default();
+        &self.full[usize::from(scope.secure)][place]
     }
 
     /// Whether a cookie's name is one of the gateway's, in any scope; browsers compare the prefixes without case.
@@ -92,15 +104,20 @@ impl Cookies {
         if !headers.has(HeaderKind::Cookie) {
             return found;
         }
-        let names = KINDS.map(|(kind, _)| (kind, self.full_name(kind, scope)));
+        let names = &self.full[usize::from(scope.secure)];
         for pair in headers.of_kind(HeaderKind::Cookie).flat_map(|field| field.value.split(|&b| b == b';')) {
             let (name, value) = split_pair(pair);
-            let Some((kind, _)) = names.iter().find(|(_, known)| known.as_bytes() == name) else { continue };
-            let slot = match kind {
+            let Some(place) = names.iter().position(|known| known.as_bytes() == name) else { continue };
+            let slot = match KINDS[place].0 {
                 CookieKind::Access => &mut found.access,
                 CookieKind::Refresh => &mut found.refresh,
                 CookieKind::Remember => {
                     found.remember = true;
+                    continue;
+                }
+                // One of two may be somebody else's.
+                CookieKind::State => {
+                    found.state = found.state.xor(Some(value));
                     continue;
                 }
             };
@@ -213,7 +230,7 @@ mod tests {
     fn the_sessions_cookies_are_found_among_others_in_one_field_or_several() {
         let cookies = Cookies::new("gw", None);
         let expected =
-            SessionCookies { access: Some(b"A"), refresh: Some(b"R"), remember: true, conflict: false };
+            SessionCookies { access: Some(b"A"), refresh: Some(b"R"), remember: true, state: None, conflict: false };
         for fields in [
             &["gw_access=A; gw_refresh=R; gw_remember=1"][..],
             &["a=1;gw_access=A;b=2", "gw_refresh=R; c", "x=y; gw_remember=1"],
@@ -255,7 +272,7 @@ mod tests {
             ("a=1; __Host-gw_refresh=R; __Secure-gw_domain_access=A; gw_remember=1; b", Some("a=1; b")),
             ("a=\"x\";  b = 2 ; gw_access =A;; c", Some("a=\"x\";  b = 2 ;; c")),
             ("__host-GW_access=A; a", Some("a")),
-            ("gw_accessx=1; agw_access=2; gw_state=3; a=gw_access=1", None),
+            ("gw_accessx=1; agw_access=2; gw_states=3; a=gw_access=1", None),
         ] {
             let found = cookies.without_own(value.as_bytes());
             assert_eq!(found, kept.map(|kept| kept.as_bytes().to_vec()), "{value}");

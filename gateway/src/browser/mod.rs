@@ -86,7 +86,7 @@ impl Browser {
     pub(crate) fn return_address(&self, text: &str, own: RequestOrigin<'_>) -> ReturnAddress {
         let found = return_address(text, own, &self.return_hosts).filter(|address| {
             let path = address.as_str().split(['?', '#']).next().unwrap_or_default();
-            path != self.pages.login_path() && path != self.pages.logout_path()
+            ![self.pages.login_path(), self.pages.logout_path(), self.pages.continue_path()].contains(&path)
         });
         found.unwrap_or_else(|| self.home.clone())
     }
@@ -100,24 +100,36 @@ impl Browser {
         self.cookies.read(headers, CookieScope::of(own))
     }
 
-    /// The address of the sign-in page for a person who wanted the page at `target`.
-    pub(crate) fn login_location(&self, target: &str, own: RequestOrigin<'_>) -> String {
-        self.login_elsewhere(target, own)
-            .unwrap_or_else(|| self.pages.login_link(&self.return_address(target, own), false))
+    /// The host that has the sign-in page, where `own` has none.
+    pub(crate) fn login_elsewhere(&self, own: RequestOrigin<'_>) -> Option<&str> {
+        self.login_host.as_deref().filter(|host| !host.eq_ignore_ascii_case(own.host))
     }
 
-    /// The address of the sign-in page where another host has it, leading back to `return_to`, which is an address of `own`.
-    pub(crate) fn login_elsewhere(&self, return_to: &str, own: RequestOrigin<'_>) -> Option<String> {
-        let login_host = self.login_host.as_deref().filter(|host| !host.eq_ignore_ascii_case(own.host))?;
+    /// Whether a sign-in for another host has to be handed over to it, because it gets none of the cookies.
+    pub(crate) fn hands_over(&self) -> bool {
+        self.login_host.is_some() && !self.cookies.are_for_a_domain()
+    }
+
+    /// The address of the sign-in page on `login_host`, leading back to `return_to`, which is an address of `own`.
+    pub(crate) fn login_link_at(
+        &self,
+        login_host: &str,
+        return_to: &ReturnAddress,
+        own: RequestOrigin<'_>,
+        state: Option<&str>,
+    ) -> String {
         let scheme = own.scheme.name();
-        let return_to = self.return_address(return_to, own);
         let back = match return_to.other_origin() {
             None => format!("{scheme}://{}{}", own.host, return_to.as_str()),
             Some(_) => return_to.as_str().to_owned(),
         };
         let there = RequestOrigin { scheme: own.scheme, host: login_host };
-        let link = self.pages.login_link(&self.return_address(&back, there), false);
-        Some(format!("{scheme}://{login_host}{link}"))
+        let mut link = self.pages.login_link(&self.return_address(&back, there), false);
+        if let Some(state) = state {
+            link.push_str("&state=");
+            link.push_str(state);
+        }
+        format!("{scheme}://{login_host}{link}")
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) fn purpose(method: &Method, headers: &Headers) -> RequestPurpose {
     let mut said = Said::default();
     headers.iter().for_each(|field| said.read(&field));
     let is_read = matches!(*method, Method::GET | Method::HEAD);
-    if said.background || headers.has(HeaderKind::Upgrade) {
+    if said.background || headers.asks_for_upgrade() {
         return RequestPurpose::Background;
     }
     let shown = match said.fetch_mode {
@@ -135,6 +135,7 @@ mod tests {
                 Background,
             ),
             ("GET", format!("Upgrade: websocket|Connection: Upgrade|{html}"), Background),
+            ("GET", format!("Upgrade: h2c|Connection: Upgrade, HTTP2-Settings|{html}"), Navigation),
             ("POST", format!("Content-Type: application/grpc|{html}"), Background),
             ("POST", "Content-Type: application/grpc-web+proto".to_owned(), Background),
             // Browsers without Sec-Fetch, and plain HTTP.

@@ -28,6 +28,7 @@ pub(crate) struct Pages {
     login_path: String,
     logout_path: String,
     logout_all_path: String,
+    continue_path: String,
     ask_remember: bool,
 }
 
@@ -43,6 +44,8 @@ pub(crate) struct Page {
     username: String,
     remember: bool,
     return_to: String,
+    /// See [`super::cookies::CookieKind::State`].
+    state: String,
     links: Vec<Link>,
     sign_out: bool,
     sign_out_everywhere: bool,
@@ -94,6 +97,8 @@ pub(crate) struct LoginForm<'a> {
     pub(crate) username: &'a str,
     pub(crate) remember: bool,
     pub(crate) return_to: &'a ReturnAddress,
+    /// By which the host that a person comes from knows their browser; mostly empty.
+    pub(crate) state: &'a str,
     pub(crate) error: Option<FormError>,
     /// Who is signed in so far.
     pub(crate) user: Option<&'a str>,
@@ -109,6 +114,8 @@ pub(crate) enum Refusal<'a> {
     Csrf,
     /// A form met the end of its session.
     FormLost,
+    /// A sign-in on another host did not come back as it was begun.
+    SignInLost,
     StoreUnavailable,
     Overloaded,
     AppUnavailable,
@@ -150,6 +157,7 @@ impl Pages {
             login_path: path("login"),
             logout_path: path("logout"),
             logout_all_path: path("logout-all"),
+            continue_path: path("login/continue"),
             ask_remember: settings.ask_remember,
         };
         let folder = settings.branding_dir.unwrap_or(Path::new(""));
@@ -237,6 +245,11 @@ impl Pages {
         &self.login_path
     }
 
+    /// Where sessions are claimed that were handed over.
+    pub(crate) fn continue_path(&self) -> &str {
+        &self.continue_path
+    }
+
     pub(crate) fn logout_path(&self) -> &str {
         &self.logout_path
     }
@@ -258,6 +271,7 @@ impl Pages {
                 username: "alice",
                 remember: true,
                 return_to: &return_to,
+                state: "x",
                 error,
                 user: Some("alice"),
             },
@@ -291,6 +305,7 @@ impl Pages {
                     Refusal::MissingRole(_) | Refusal::MissingClaim => ("role_heading", "claim"),
                     Refusal::Csrf => ("csrf_heading", "csrf"),
                     Refusal::FormLost => ("form_lost_heading", "form_lost"),
+                    Refusal::SignInLost => ("sign_in_lost_heading", "sign_in_lost"),
                     Refusal::StoreUnavailable => ("outage_heading", "store_unavailable"),
                     Refusal::Overloaded => ("outage_heading", "overloaded"),
                     Refusal::AppUnavailable => ("outage_heading", "app_unavailable"),
@@ -308,7 +323,10 @@ impl Pages {
             }
             Refusal::FormLost => (vec![link(self.login_link(return_to, false), "sign_in")], false),
             Refusal::Csrf => (vec![link(return_to.as_str().to_owned(), "back_to_page")], false),
-            Refusal::StoreUnavailable | Refusal::Overloaded | Refusal::AppUnavailable => {
+            Refusal::SignInLost
+            | Refusal::StoreUnavailable
+            | Refusal::Overloaded
+            | Refusal::AppUnavailable => {
                 (vec![link(return_to.as_str().to_owned(), "try_again")], false)
             }
             Refusal::NotFound | Refusal::Other => (vec![link("/".to_owned(), "home")], false),
@@ -375,6 +393,7 @@ fn login_page(texts: &Texts, form: LoginForm<'_>) -> Page {
         username: form.username.to_owned(),
         remember: form.remember,
         return_to: form.return_to.as_str().to_owned(),
+        state: form.state.to_owned(),
         ..Page::default()
     }
 }

@@ -17,7 +17,6 @@ use crate::auth::token_cache::CacheLookup;
 use crate::browser::csrf::{self, RequestSource};
 use crate::browser::own_origin;
 use crate::config::Access;
-use crate::http1::HeaderKind;
 use crate::layers::route::Route;
 use crate::layers::step::StepFuture;
 use crate::rejection::{Code, Rejection};
@@ -151,7 +150,7 @@ fn without_session(route: &Route, rejection: Rejection) -> Result<Option<Rc<Iden
 fn require_own_page(routed: &Routed) -> Result<(), Rejection> {
     let (context, headers) = (routed.context(), routed.view().headers());
     let Some(browser) = &context.state.config.browser else { return Ok(()) };
-    let opens_websocket = headers.has(HeaderKind::Upgrade);
+    let opens_websocket = headers.asks_for_upgrade();
     if !csrf::needs_check(routed.view().method(), opens_websocket)
         || RequestSource::of(headers).is_trusted(own_origin(context), &browser.trusted_origins)
     {

@@ -71,7 +71,8 @@ where
 fn endpoint(config: &RuntimeConfig, request: RequestView<'_>) -> Option<Endpoint> {
     let endpoint = config.endpoints.find(request.decoded_path())?;
     let is_taken = endpoint.methods(config.browser.is_some()).contains(request.method());
-    (is_taken || config.routes.select(request).is_err()).then_some(endpoint)
+    let has_route = || config.routes.select(request).is_ok();
+    (is_taken || (endpoint != Endpoint::LoginContinue && !has_route())).then_some(endpoint)
 }
 
 pin_project! {

@@ -20,7 +20,7 @@ use crate::http1::{CanonicalTarget, HeaderKind};
 use crate::rejection::{Code, Rejection};
 use crate::request::{Received, RequestContext};
 use crate::response::{Body, Response};
-use crate::services::sign_in_page::see_other;
+use crate::services::handover::to_sign_in;
 
 /// Turns the rejections of the services below into responses.
 #[derive(Debug, Clone, Copy)]
@@ -111,7 +111,7 @@ fn for_browser(rejection: &Rejection, context: &RequestContext) -> Option<Respon
     let plain = rejection.to_response(context.request_id.as_str());
     let mut response = match form {
         RefusalForm::Problem => return None,
-        RefusalForm::SignIn => return Some(see_other(&browser.login_location(target, own))),
+        RefusalForm::SignIn => return Some(to_sign_in(context, browser, target)),
         RefusalForm::Page => {
             // A form's own address may have no page: the one that it was sent from has.
             let is_read = matches!(*head.method(), Method::GET | Method::HEAD);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::Method;
 use tower::Service;
 
-use super::{jwks, login, logout, refresh, sessions, sign_in_page, sign_out_page};
+use super::{handover, jwks, login, logout, refresh, sessions, sign_in_page, sign_out_page};
 use crate::http1::HeaderKind;
 use crate::rejection::{Code, Rejection};
 use crate::request::Admitted;
@@ -20,6 +20,8 @@ use crate::users::SourceUnavailable;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     Login,
+    /// With `[browser]` only.
+    LoginContinue,
     Refresh,
     Logout,
     LogoutAll,
@@ -33,6 +35,8 @@ impl Endpoint {
     pub(crate) fn methods(self, pages: bool) -> &'static [Method] {
         match self {
             Endpoint::Login | Endpoint::Logout if pages => &[Method::GET, Method::HEAD, Method::POST],
+            Endpoint::LoginContinue if pages => &[Method::GET],
+            Endpoint::LoginContinue => &[],
             Endpoint::Jwks => &[Method::GET, Method::HEAD],
             Endpoint::Sessions => &[Method::GET],
             Endpoint::Session => &[Method::DELETE],
@@ -51,6 +55,7 @@ impl Endpoints {
     pub(crate) fn new(settings: &crate::config::Endpoints) -> Endpoints {
         let below_prefix = [
             ("/login", Endpoint::Login),
+            ("/login/continue", Endpoint::LoginContinue),
             ("/refresh", Endpoint::Refresh),
             ("/logout", Endpoint::Logout),
             ("/logout-all", Endpoint::LogoutAll),
@@ -131,6 +136,7 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
         }
     }
     match endpoint {
+        Endpoint::LoginContinue => Err(Rejection::new(Code::NotFound, "there are no pages here")),
         Endpoint::Login => login::login(&context, request.body).await,
         Endpoint::Refresh => refresh::refresh(&context).await,
         Endpoint::Logout => logout::logout(&context).await,

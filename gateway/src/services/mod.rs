@@ -4,6 +4,7 @@ mod audit;
 pub(crate) mod cookie_session;
 pub(crate) mod direct_response;
 pub(crate) mod endpoints;
+pub(crate) mod handover;
 mod jwks;
 mod login;
 mod logout;

@@ -19,6 +19,7 @@ use crate::request::{RequestContext, RequestView};
 use crate::request_body::RequestBody;
 use crate::response::{self, Response, header_value};
 use crate::services::cookie_session::resolve;
+use crate::services::handover::{SignIn, go_on, to_sign_in};
 use crate::services::login::{Credentials, bad, read_body, sign_in};
 use crate::services::token_response::IssuedTokens;
 use crate::sessions::RevocationReason;
@@ -47,10 +48,11 @@ pub(crate) async fn show(
 ) -> Result<Response, Rejection> {
     let own = own_origin(context);
     let return_to = query_value(request, "return").unwrap_or_default();
-    if let Some(elsewhere) = browser.login_elsewhere(&return_to, own) {
-        return Ok(see_other(&elsewhere));
+    if browser.login_elsewhere(own).is_some() {
+        return Ok(to_sign_in(context, browser, &return_to));
     }
     let return_to = browser.return_address(&return_to, own);
+    let state = query_value(request, "state").unwrap_or_default();
     let cookies = browser_cookies(browser, context);
     let (identity, ended) = match resolve(context, browser, cookies).await {
         Ok(identity) => (identity, false),
@@ -59,10 +61,13 @@ pub(crate) async fn show(
     };
     let user = identity.as_ref().map(|identity| identity.claims().username());
     let language = accept_language(&context.head);
-    match user {
-        Some(user) if query_value(request, "switch").is_none() => {
-            Ok(browser.pages.account(language, user, &return_to))
+    let is_switch = query_value(request, "switch").is_some();
+    match (user, &identity) {
+        // The other host asked for a session: here is one.
+        (_, Some(identity)) if !is_switch && !state.is_empty() && return_to.other_origin().is_some() => {
+            go_on(context, browser, SignIn::of_identity(identity, cookies.remember), &return_to, &state).await
         }
+        (Some(user), _) if !is_switch => Ok(browser.pages.account(language, user, &return_to)),
         _ => {
             let error = match (cookies.conflict, ended) {
                 (true, _) => Some(FormError::CookieConflict),
@@ -70,7 +75,7 @@ pub(crate) async fn show(
                 (false, false) => None,
             };
             let form =
-                LoginForm { username: "", remember: cookies.remember, return_to: &return_to, error, user };
+                LoginForm { username: "", remember: cookies.remember, return_to: &return_to, state: &state, error, user };
             Ok(browser.pages.login(StatusCode::OK, language, form))
         }
     }
@@ -82,6 +87,7 @@ struct Fields {
     username: String,
     password: String,
     return_to: String,
+    state: String,
     remember: bool,
 }
 
@@ -94,6 +100,7 @@ impl Fields {
                 "username" => &mut fields.username,
                 "password" => &mut fields.password,
                 "return" => &mut fields.return_to,
+                "state" => &mut fields.state,
                 "remember" => {
                     fields.remember = true;
                     continue;
@@ -147,9 +154,10 @@ pub(crate) async fn submit(
                 RememberMe::Ask => fields.remember,
                 RememberMe::Off => false,
             };
+            let sign_in = SignIn::new(context, &tokens, remember);
             let tokens = Arc::new(tokens);
             context.record.cookies.replace(Some(CookieChange::Set { tokens, remember }));
-            Ok(see_other(return_to.as_str()))
+            go_on(context, browser, sign_in, &return_to, &fields.state).await
         }
         Err(rejection) => {
             context.record.code.set(Some(rejection.code()));
@@ -191,6 +199,7 @@ fn again(
         username: &fields.username,
         remember: fields.remember,
         return_to,
+        state: &fields.state,
         error: Some(error),
         user: None,
     };

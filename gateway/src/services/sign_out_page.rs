@@ -68,6 +68,11 @@ pub(crate) async fn submit(
                 }
                 None => ("logout-all", Ok(())),
             },
+            // On all hosts that it was handed over to.
+            false if browser.hands_over() => {
+                let all = sessions.revoke_sign_in(session, RevocationReason::Logout, context.now_millis);
+                ("logout", all.await)
+            }
             false => ("logout", sessions.revoke(session, RevocationReason::Logout, context.now_millis).await),
         };
         ended.map_err(|e| store_unavailable(&e))?;

@@ -46,6 +46,7 @@ pub(crate) struct Grant<'a> {
 #[derive(Debug)]
 pub(crate) struct IssuedTokens {
     pub(crate) session: SessionId,
+    pub(crate) subject: String,
     pub(crate) username: String,
     pub(crate) access_token: String,
     /// None where the one that was presented stays.
@@ -95,6 +96,7 @@ pub(crate) fn issue(context: &RequestContext, grant: Grant<'_>) -> Result<Issued
     };
     Ok(IssuedTokens {
         session: *grant.session,
+        subject: grant.user.id.clone(),
         username: grant.user.username.clone(),
         access_token,
         refresh_token,

@@ -17,7 +17,7 @@ fn address(text: &str) -> ReturnAddress {
 }
 
 fn form<'a>(return_to: &'a ReturnAddress, error: Option<FormError>) -> LoginForm<'a> {
-    LoginForm { username: "al\"<b>", remember: false, return_to, error, user: None }
+    LoginForm { username: "al\"<b>", remember: false, return_to, state: "", error, user: None }
 }
 
 #[test]

@@ -27,7 +27,8 @@ section! {
         /// Origins besides each host's own whose pages may send requests that change something with the session's cookie, and
         /// open WebSockets, each exactly as browsers send it.
         trusted_origins: Vec<String> = texts(origin).or_empty().example("[\"https://portal.example.org\"]");
-        /// The host that has the sign-in page for all others, which need a common domain.
+        /// The host that has the sign-in page for all others. With `domain` they share its cookies; without, it hands each of them
+        /// in return_hosts a session of its own, by an address that counts once.
         login_host: Option<String> = text(host).example("\"login.example.org\"");
         /// Whether a session outlives the browser, up to tokens.refresh_ttl: "off", "ask" (a box to tick), or "always".
         remember_me: RememberMe = choice().default("off");
@@ -58,17 +59,6 @@ impl Browser {
     pub(super) fn check(&self, table: &Table<'_>) {
         let of = |key: &str| table.entry(key);
         let login_host = of("login_host");
-        if let (Some(host), None) = (&self.login_host, &self.domain) {
-            let help = format!(
-                "add domain = \"…\", a name that {host} and the apps' hosts are below; or remove `login_host`: each host has a sign-in page of its own"
-            );
-            login_host.refuse(
-                InvalidValue::new(
-                    "other hosts would not get the cookies of its sign-in: `domain` is missing",
-                )
-                .help(help),
-            );
-        }
         if let (Some(host), Some(domain)) = (&self.login_host, &self.domain)
             && let Ok(parsed) = Host::parse(host.as_bytes())
             && !parsed.is(domain)
@@ -161,11 +151,6 @@ mod tests {
             ("return_hosts = [\"https://a.example\"]", "is not a host", "the name"),
             ("return_hosts = [\"a.example/x\"]", "is not a host", ""),
             ("trusted_origins = [\"a.example\"]", "has no scheme", ""),
-            (
-                "login_host = \"login.example.org\"\nreturn_hosts = [\"a.example\"]",
-                "`domain` is missing",
-                "domain =",
-            ),
             (
                 "login_host = \"l.other.org\"\ndomain = \"example.org\"\nreturn_hosts = [\"a.example.org\"]",
                 "is not below the domain",

@@ -1,6 +1,7 @@
 //! Sessions in cookies and pages for people, as browsers see them.
 
 mod cookies;
+mod handover;
 mod pages;
 mod refresh;
 mod requests;
