@@ -38,9 +38,9 @@ pub(crate) fn admit(head: &RequestHead) -> Result<Admission, Rejection> {
         return Err(Rejection::MethodNeverForwarded(usual));
     }
     let target = CanonicalTarget::parse(method, head.target()).map_err(Rejection::BadTarget)?;
-    let host = Host::of(head, target.authority()).map_err(Rejection::BadHost)?.span();
+    let host = Host::of(head, target.authority()).map_err(Rejection::BadHost)?;
     let expects_continue = expects_continue(head)?;
-    Ok(Admission { target: target.span(head.target()), host, framing, expects_continue })
+    Ok(Admission::new(&host, target, framing, expects_continue))
 }
 
 /// RFC 9110 section 10.1.1: an HTTP/1.0 client's expectation is ignored, one that is not known is refused.

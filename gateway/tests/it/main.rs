@@ -9,6 +9,7 @@ mod faults;
 mod fixture;
 mod flow;
 mod interop;
+mod openapi;
 mod operating;
 mod protocols;
 mod proxying;
