@@ -42,11 +42,11 @@ impl<'h> Bearer<'h> {
 
     /// The token, if the credentials are a single well-formed one.
     pub(crate) fn token(self) -> Result<&'h str, Rejection> {
-        let token = std::str::from_utf8(self.0).map_err(|_| Rejection::AuthorizationNotAscii)?;
-        match token {
+        let token = std::str::from_utf8(self.0).ok().filter(|token| token.is_ascii());
+        match token.ok_or(Rejection::AuthorizationNotAscii)? {
             "" => Err(Rejection::BearerEmpty),
             _ if has_separator(self.0) => Err(Rejection::BearerNotOneToken),
-            _ => Ok(token),
+            token => Ok(token),
         }
     }
 }
