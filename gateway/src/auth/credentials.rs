@@ -5,7 +5,7 @@ use crate::browser::cookies::SessionCookies;
 use crate::browser::{Browser, own_origin};
 use crate::layers::route::{Forwarding, Route, Target};
 use crate::proxy::websocket;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::{RequestContext, RequestView};
 use crate::tokens::TokenError;
 
@@ -56,10 +56,7 @@ pub(crate) fn bearer<'r>(route: &Route, request: RequestView<'r>) -> Result<Opti
         return Ok(bearer);
     };
     match (bearer, websocket::token(request)?) {
-        (Some(_), Some(_)) => Err(Rejection::new(
-            Code::InvalidRequest,
-            "a token in Authorization and one among the subprotocols",
-        )),
+        (Some(_), Some(_)) => Err(Rejection::TokenInTwoPlaces),
         (bearer, token) => Ok(bearer.or(token)),
     }
 }

@@ -16,7 +16,12 @@ pub(crate) enum CookieKind {
     State,
 }
 
-const KINDS: [(CookieKind, &str); 4] = [(CookieKind::Access, "access"), (CookieKind::Refresh, "refresh"), (CookieKind::Remember, "remember"), (CookieKind::State, "state")];
+const KINDS: [(CookieKind, &str); 4] = [
+    (CookieKind::Access, "access"),
+    (CookieKind::Refresh, "refresh"),
+    (CookieKind::Remember, "remember"),
+    (CookieKind::State, "state"),
+];
 
 /// How a browser reached the gateway; the cookies' names differ by it, so that none that was set over an unsafe way, or for
 /// more hosts, passes for another.
@@ -229,8 +234,13 @@ mod tests {
     #[test]
     fn the_sessions_cookies_are_found_among_others_in_one_field_or_several() {
         let cookies = Cookies::new("gw", None);
-        let expected =
-            SessionCookies { access: Some(b"A"), refresh: Some(b"R"), remember: true, state: None, conflict: false };
+        let expected = SessionCookies {
+            access: Some(b"A"),
+            refresh: Some(b"R"),
+            remember: true,
+            state: None,
+            conflict: false,
+        };
         for fields in [
             &["gw_access=A; gw_refresh=R; gw_remember=1"][..],
             &["a=1;gw_access=A;b=2", "gw_refresh=R; c", "x=y; gw_remember=1"],

@@ -326,9 +326,7 @@ impl Pages {
             Refusal::SignInLost
             | Refusal::StoreUnavailable
             | Refusal::Overloaded
-            | Refusal::AppUnavailable => {
-                (vec![link(return_to.as_str().to_owned(), "try_again")], false)
-            }
+            | Refusal::AppUnavailable => (vec![link(return_to.as_str().to_owned(), "try_again")], false),
             Refusal::NotFound | Refusal::Other => (vec![link("/".to_owned(), "home")], false),
         };
         Page {

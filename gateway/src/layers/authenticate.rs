@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_util::future::Either;
 use http::StatusCode;
@@ -19,7 +18,7 @@ use crate::browser::own_origin;
 use crate::config::Access;
 use crate::layers::route::Route;
 use crate::layers::step::StepFuture;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::{Authenticated, Routed};
 use crate::response::Response;
 use crate::runtime::Worker;
@@ -156,7 +155,7 @@ fn require_own_page(routed: &Routed) -> Result<(), Rejection> {
     {
         return Ok(());
     }
-    Err(Rejection::new(Code::CsrfRejected, "Sec-Fetch-Site and Origin do not name a page of this host"))
+    Err(Rejection::ForeignPage)
 }
 
 /// The identity behind a request's bearer token, or `None` if it carries none.
@@ -198,20 +197,19 @@ pub(crate) fn require_fresh_revocations(worker: &Worker, now_millis: u64) -> Res
     if worker.gateway.sessions.revocations().are_trusted(now_millis) {
         return Ok(());
     }
-    let detail = "it is not known at the moment which sessions were ended";
-    Err(Rejection::new(Code::StoreUnavailable, detail).retry_after(Duration::from_secs(2)))
+    Err(Rejection::RevocationsUnknown)
 }
 
 /// The refusal for a request without a token.
 pub(crate) fn missing(worker: &Worker) -> Rejection {
     worker.metrics.verification(VerificationOutcome::Missing);
-    Rejection::new(Code::MissingToken, "this route needs an access token")
+    Rejection::AccessTokenMissing
 }
 
 /// The refusal for a token of a session that is over.
 fn revoked(worker: &Worker) -> Rejection {
     worker.metrics.verification(VerificationOutcome::Revoked);
-    Rejection::new(Code::TokenRevoked, "the session was ended")
+    Rejection::SessionEnded
 }
 
 fn refused(worker: &Worker, error: TokenError) -> Rejection {
@@ -226,14 +224,13 @@ fn refused(worker: &Worker, error: TokenError) -> Rejection {
 
 /// What the client is told of a token that is not good. The exact fault of a forged one is for the log.
 pub(crate) fn refusal(error: TokenError) -> Rejection {
-    let (code, detail) = match error {
+    match error {
         TokenError::Invalid(reason) => {
             tracing::debug!(reason, "token refused");
-            (Code::InvalidToken, "the token is malformed, forged or not from here")
+            Rejection::TokenInvalid
         }
-        TokenError::Expired => (Code::TokenExpired, "the token has expired"),
-        TokenError::NotYetValid => (Code::TokenNotYetValid, "the token is not valid yet"),
-        TokenError::WrongType => (Code::WrongTokenType, "the token is of the wrong type"),
-    };
-    Rejection::new(code, detail)
+        TokenError::Expired => Rejection::TokenExpired,
+        TokenError::NotYetValid => Rejection::TokenNotYetValid,
+        TokenError::WrongType => Rejection::TokenOfWrongType,
+    }
 }

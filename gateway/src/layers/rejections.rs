@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
@@ -108,7 +107,6 @@ fn for_browser(rejection: &Rejection, context: &RequestContext) -> Option<Respon
     let own = own_origin(context);
     let target = CanonicalTarget::parse(head.method(), head.target());
     let target = target.as_ref().map_or("", |target| target.as_str());
-    let plain = rejection.to_response(context.request_id.as_str());
     let mut response = match form {
         RefusalForm::Problem => return None,
         RefusalForm::SignIn => return Some(to_sign_in(context, browser, target)),
@@ -119,18 +117,18 @@ fn for_browser(rejection: &Rejection, context: &RequestContext) -> Option<Respon
             let referer = referer.and_then(|field| std::str::from_utf8(field.value).ok()).unwrap_or_default();
             let return_to = browser.return_address(if is_read { target } else { referer }, own);
             let identity = context.record.identity.borrow();
-            let refusal = match rejection.code() {
-                Code::InsufficientScope => match route.filter(|route| {
-                    !identity.as_ref().is_some_and(|identity| identity.has_one_of(&route.roles))
-                }) {
-                    Some(route) if !route.roles.is_empty() => Refusal::MissingRole(&route.roles),
-                    _ => Refusal::MissingClaim,
-                },
-                Code::CsrfRejected => Refusal::Csrf,
-                Code::StoreUnavailable => Refusal::StoreUnavailable,
-                Code::Overloaded => Refusal::Overloaded,
-                Code::BadGateway | Code::GatewayTimeout | Code::NoHealthyUpstream => Refusal::AppUnavailable,
-                Code::NotFound => Refusal::NotFound,
+            let refusal = match (rejection, rejection.code()) {
+                (Rejection::RoleMissing, _) => {
+                    Refusal::MissingRole(route.map_or(&[], |route| route.roles.as_slice()))
+                }
+                (Rejection::ClaimMissing, _) => Refusal::MissingClaim,
+                (_, Code::CsrfRejected) => Refusal::Csrf,
+                (_, Code::StoreUnavailable) => Refusal::StoreUnavailable,
+                (_, Code::Overloaded) => Refusal::Overloaded,
+                (_, Code::BadGateway | Code::GatewayTimeout | Code::NoHealthyUpstream) => {
+                    Refusal::AppUnavailable
+                }
+                (_, Code::NotFound) => Refusal::NotFound,
                 _ if rejection.status() == StatusCode::UNAUTHORIZED => Refusal::FormLost,
                 _ => Refusal::Other,
             };
@@ -142,10 +140,6 @@ fn for_browser(rejection: &Rejection, context: &RequestContext) -> Option<Respon
             browser.pages.refusal(rejection.status(), accept_language(head), refusal, about)
         }
     };
-    for name in [WWW_AUTHENTICATE, RETRY_AFTER, ALLOW] {
-        if let Some(value) = plain.headers().get(&name) {
-            response.headers_mut().insert(name, value.clone());
-        }
-    }
+    rejection.insert_fields(response.headers_mut());
     Some(response)
 }

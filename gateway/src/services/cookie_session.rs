@@ -22,7 +22,7 @@ use crate::browser::{Browser, CookieChange};
 use crate::clock::now_millis;
 use crate::config::RememberMe;
 use crate::layers::authenticate::{authenticate, require_fresh_revocations};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::services::refresh::{PresentedToken, redeem};
 use crate::services::token_response::IssuedTokens;
@@ -107,7 +107,7 @@ pub(crate) async fn refresh(
     let bearer = Some(Bearer::new(tokens.access_token.as_bytes()));
     let identity = authenticate(&context.worker, &context.state, bearer, context.now());
     let identity = identity.map_err(|rejection| over(context, rejection))?;
-    let no_session = || Rejection::new(Code::Internal, "the refreshed session has no identity");
+    let no_session = || Rejection::RefreshFailed;
     let identity = identity.ok_or_else(no_session)?;
     require_fresh_revocations(&context.worker, context.now_millis)?;
     let remember = match browser.remember_me {
@@ -144,7 +144,7 @@ async fn shared(context: &Rc<RequestContext>, presented: PresentedToken) -> Refr
     };
     let mut begun = begun;
     let result = begun.wait_for(Option::is_some).await.ok().and_then(|result| result.clone());
-    result.unwrap_or_else(|| Err(Rejection::new(Code::Internal, "the refresh ended without a result")))
+    result.unwrap_or_else(|| Err(Rejection::RefreshFailed))
 }
 
 /// A refresh under way; it is none any more when this is dropped.

@@ -62,7 +62,12 @@ impl SignIn {
     pub(crate) fn of_identity(identity: &Identity, remember: bool) -> SignIn {
         let claims = identity.claims();
         let ends_at = claims.session_expires_at().unwrap_or_else(|| claims.expires_at());
-        SignIn { session: *identity.session(), subject: claims.subject().to_owned(), ends_at: ends_at * 1000, remember }
+        SignIn {
+            session: *identity.session(),
+            subject: claims.subject().to_owned(),
+            ends_at: ends_at * 1000,
+            remember,
+        }
     }
 
     pub(crate) fn new(context: &RequestContext, tokens: &IssuedTokens, remember: bool) -> SignIn {
@@ -127,7 +132,8 @@ pub(crate) async fn receive(
     let value = |name: &str| query_value(request, name).unwrap_or_default();
     let return_to = browser.return_address(&value("return"), own);
     let lost = |browser: &Browser| {
-        let about = RefusalContext { user: None, return_to: &return_to, request_id: context.request_id.as_str() };
+        let about =
+            RefusalContext { user: None, return_to: &return_to, request_id: context.request_id.as_str() };
         let language = accept_language(&context.head);
         browser.pages.refusal(http::StatusCode::FORBIDDEN, language, Refusal::SignInLost, about)
     };

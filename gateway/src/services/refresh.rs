@@ -1,4 +1,5 @@
-//! `POST /refresh`: a refresh token for a new access token, and mostly for its own successor.
+//! `POST /refresh`: exchanges a refresh token for a new access token, and in most modes for its own
+//! successor.
 
 use crate::auth::bearer::bearer_token;
 use crate::layers::authenticate::refusal;
@@ -16,9 +17,7 @@ use crate::tokens::TokenType;
 /// Refreshes the session of the refresh token in `Authorization`.
 pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Rejection> {
     let presented = bearer_token(&context.head)
-        .and_then(|token| {
-            token.ok_or_else(|| Rejection::new(Code::MissingToken, "a refresh token is needed"))
-        })
+        .and_then(|token| token.ok_or_else(|| Rejection::RefreshTokenMissing))
         .and_then(|token| PresentedToken::verify(context, token));
     match presented {
         Ok(presented) => redeem(context, presented).await.map(|tokens| respond(context, tokens, None)),
@@ -40,7 +39,7 @@ impl PresentedToken {
     pub(crate) fn verify(context: &RequestContext, token: &str) -> Result<PresentedToken, Rejection> {
         let claims = context.state.config.verifier.verify(token, TokenType::Refresh, context.now());
         let claims = claims.map_err(refusal)?;
-        let not_ours = |_| Rejection::new(Code::InvalidToken, "the token names no session");
+        let not_ours = |_| Rejection::TokenWithoutSession;
         let session = claims.sid().parse().map_err(not_ours)?;
         let id = claims.jti().parse().map_err(not_ours)?;
         Ok(PresentedToken { session, id, subject: claims.subject().to_owned() })
@@ -58,7 +57,8 @@ pub(crate) async fn redeem(
 ) -> Result<IssuedTokens, Rejection> {
     let metrics = &context.worker.metrics;
     let PresentedToken { session, id: presented, subject } = presented;
-    // The user is read anew: who was disabled or deleted, or has a new password, ends here; new roles take effect.
+    // The user is looked up again: a session of one who was disabled or deleted, or has a new password, ends
+    // here; new roles take effect.
     let user = context.state.config.users.by_id(&subject).await.map_err(|e| users_unavailable(&e))?;
     let user = user.filter(|user| !user.disabled);
     let account = |_: &Session| match &user {
@@ -96,8 +96,8 @@ pub(crate) async fn redeem(
     )
 }
 
-/// A token that is none of ours counts against its network, and the answer is 429 once that has sent too many. Tokens that are
-/// ours are judged all the same, so that a neighbour's failures keep nobody from refreshing.
+/// An unknown token counts against its network, which gets 429 once it has sent too many. Valid tokens are
+/// still redeemed, so that a neighbour's failures block no one's refresh.
 async fn not_presented(context: &RequestContext, rejection: Rejection) -> Rejection {
     let outcome = match rejection.code() {
         Code::TokenExpired => RefreshOutcome::Expired,
@@ -124,34 +124,14 @@ async fn not_presented(context: &RequestContext, rejection: Rejection) -> Reject
 
 fn refused(context: &RequestContext, error: &RefreshError, subject: &str, session: SessionId) -> Rejection {
     let (outcome, logged, rejection) = match error {
-        RefreshError::Unknown => (
-            RefreshOutcome::Invalid,
-            "unknown",
-            Rejection::new(Code::TokenRevoked, "there is no such session any more"),
-        ),
-        RefreshError::Expired => (
-            RefreshOutcome::Expired,
-            "expired",
-            Rejection::new(Code::TokenExpired, "the session has expired"),
-        ),
-        RefreshError::Idle => (
-            RefreshOutcome::Idle,
-            "idle",
-            Rejection::new(Code::TokenExpired, "the session was not refreshed for too long; it is over"),
-        ),
-        RefreshError::Revoked => {
-            (RefreshOutcome::Revoked, "revoked", Rejection::new(Code::TokenRevoked, "the session was ended"))
+        RefreshError::Unknown => (RefreshOutcome::Invalid, "unknown", Rejection::SessionUnknown),
+        RefreshError::Expired => (RefreshOutcome::Expired, "expired", Rejection::SessionExpired),
+        RefreshError::Idle => (RefreshOutcome::Idle, "idle", Rejection::SessionIdle),
+        RefreshError::Revoked => (RefreshOutcome::Revoked, "revoked", Rejection::SessionEnded),
+        RefreshError::Reused => (RefreshOutcome::Reused, "reused", Rejection::RefreshTokenReused),
+        RefreshError::AccountChanged => {
+            (RefreshOutcome::AccountChanged, "account_changed", Rejection::AccountChanged)
         }
-        RefreshError::Reused => (
-            RefreshOutcome::Reused,
-            "reused",
-            Rejection::new(Code::TokenReused, "the refresh token had been replaced; the session is over"),
-        ),
-        RefreshError::AccountChanged => (
-            RefreshOutcome::AccountChanged,
-            "account_changed",
-            Rejection::new(Code::TokenRevoked, "the account has changed; the session is over"),
-        ),
         RefreshError::Store(error) => {
             (RefreshOutcome::StoreUnavailable, "store_unavailable", store_unavailable(error))
         }

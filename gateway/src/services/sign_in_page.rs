@@ -3,8 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{LOCATION, RETRY_AFTER};
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
+use http::header::LOCATION;
 
 use crate::auth::credentials::browser_cookies;
 use crate::browser::cookies::SessionCookies;
@@ -20,7 +20,7 @@ use crate::request_body::RequestBody;
 use crate::response::{self, Response, header_value};
 use crate::services::cookie_session::resolve;
 use crate::services::handover::{SignIn, go_on, to_sign_in};
-use crate::services::login::{Credentials, bad, read_body, sign_in};
+use crate::services::login::{Credentials, read_body, sign_in};
 use crate::services::token_response::IssuedTokens;
 use crate::sessions::RevocationReason;
 
@@ -74,8 +74,14 @@ pub(crate) async fn show(
                 (false, true) => Some(FormError::SessionEnded),
                 (false, false) => None,
             };
-            let form =
-                LoginForm { username: "", remember: cookies.remember, return_to: &return_to, state: &state, error, user };
+            let form = LoginForm {
+                username: "",
+                remember: cookies.remember,
+                return_to: &return_to,
+                state: &state,
+                error,
+                user,
+            };
             Ok(browser.pages.login(StatusCode::OK, language, form))
         }
     }
@@ -108,7 +114,7 @@ impl Fields {
                 _ => continue,
             };
             if !std::mem::replace(slot, value).is_empty() {
-                return Err(bad("a field of the form is there twice"));
+                return Err(Rejection::FormFieldTwice);
             }
         }
         Ok(fields)
@@ -125,7 +131,7 @@ pub(crate) async fn submit(
     let own = own_origin(context);
     // A page of somebody else could sign its visitors in as somebody else (login CSRF).
     if !RequestSource::of(context.head.headers()).is_trusted(own, &[]) {
-        return Err(Rejection::new(Code::CsrfRejected, "the form was not sent by the sign-in page"));
+        return Err(Rejection::ForeignPage);
     }
     let mut fields = Fields::parse(&read_body(context, body).await?)?;
     let password = std::mem::take(&mut fields.password);
@@ -145,7 +151,7 @@ pub(crate) async fn submit(
                 "the session's token does not fit into a cookie, which browsers limit to 4096 bytes; give the user fewer roles and claims"
             );
             end(context, tokens.session).await;
-            Err(Rejection::new(Code::Internal, "the session does not fit into a cookie"))
+            Err(Rejection::CookieTooLarge)
         }
         Ok(tokens) => {
             end_earlier(context, cookies).await;
@@ -161,7 +167,7 @@ pub(crate) async fn submit(
         }
         Err(rejection) => {
             context.record.code.set(Some(rejection.code()));
-            let wait = rejection.wait().unwrap_or_default();
+            let wait = rejection.retry_after().unwrap_or_default();
             let error = match rejection.code() {
                 Code::InvalidCredentials => FormError::InvalidCredentials,
                 Code::AccountLocked => FormError::Locked(wait),
@@ -174,10 +180,7 @@ pub(crate) async fn submit(
                 _ => FormError::Other,
             };
             let mut response = again(context, browser, &fields, &return_to, (error, rejection.status()));
-            if rejection.wait().is_some() {
-                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
-            }
+            rejection.insert_fields(response.headers_mut());
             Ok(response)
         }
     }

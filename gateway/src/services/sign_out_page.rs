@@ -8,7 +8,7 @@ use crate::auth::credentials::browser_cookies;
 use crate::browser::csrf::RequestSource;
 use crate::browser::navigation::{RequestPurpose, purpose};
 use crate::browser::{Browser, CookieChange, accept_language, own_origin};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::{RequestContext, RequestView};
 use crate::response::Response;
 use crate::services::cookie_session::resolve;
@@ -43,7 +43,7 @@ pub(crate) async fn submit(
     everywhere: bool,
 ) -> Result<Response, Rejection> {
     if !RequestSource::of(context.head.headers()).is_trusted(own_origin(context), &browser.trusted_origins) {
-        return Err(Rejection::new(Code::CsrfRejected, "the form was not sent by a page of this host"));
+        return Err(Rejection::ForeignPage);
     }
     let cookies = browser_cookies(browser, context);
     let claims = [cookies.access, cookies.refresh].into_iter().flatten().find_map(|token| {

@@ -1,10 +1,10 @@
-//! The tokens of a session, and the answer that carries them (RFC 6749 section 5.1).
+//! The tokens of a session, and the response that carries them (RFC 6749 section 5.1).
 
 use http::header::PRAGMA;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
 use crate::sessions::{SessionId, TokenId};
@@ -19,22 +19,22 @@ struct Body {
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<String>,
     token_type: &'static str,
-    /// Seconds the access token lives.
+    /// Lifetime of the access token, in seconds.
     expires_in: u64,
-    /// Seconds the session can still be refreshed if nobody does.
+    /// Time until the session ends without a refresh, in seconds.
     refresh_expires_in: u64,
-    /// The clock the tokens go by, in seconds since 1970.
+    /// The clock of the tokens, in seconds since 1970.
     server_time: UnixSeconds,
 }
 
 /// A refresh token to be signed.
 pub(crate) struct NewRefreshToken {
     pub(crate) id: TokenId,
-    /// Of its first issue: a token that is handed out again is the same token.
+    /// Of its first issue: a token that is returned again is the same token.
     pub(crate) issued_at: UnixSeconds,
 }
 
-/// The session that the tokens belong to.
+/// The session of the tokens.
 pub(crate) struct Grant<'a> {
     pub(crate) user: &'a User,
     pub(crate) session: &'a SessionId,
@@ -66,8 +66,8 @@ pub(crate) fn issue(context: &RequestContext, grant: Grant<'_>) -> Result<Issued
     let now = context.now();
     let left = grant.session_ends_at.saturating_sub(now);
     if left == 0 {
-        // In its last second there is no token left to give.
-        return Err(Rejection::new(Code::TokenExpired, "the session has expired"));
+        // Within the last second of a session there is no token to issue.
+        return Err(Rejection::SessionExpired);
     }
     let access_ttl = context.state.config.settings.tokens.access_ttl.as_secs().min(left);
     let session = grant.session.to_string();
@@ -134,5 +134,5 @@ pub(crate) fn respond(
 
 fn cannot_sign(error: SigningError) -> Rejection {
     tracing::error!(%error, "no token could be signed");
-    Rejection::new(Code::Internal, "no token could be made")
+    Rejection::SigningFailed
 }

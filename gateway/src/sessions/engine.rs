@@ -297,8 +297,9 @@ impl Sessions {
         now: UnixMillis,
     ) -> Result<Option<(NewTokens, Session)>, StoreError> {
         let fresh = TokenId::random();
+        let key = session_key(id);
         let mut ending = self.ending(id, now);
-        let claimed = self.update(&session_key(id), |record: Option<Session>| {
+        let claimed = self.update(&key, |record: Option<Session>| {
             let Some(before) = record else { return (None, None) };
             let mut session = before.clone();
             let claimed = session.claim(code, host, fresh, now).then(|| session.clone());

@@ -5,6 +5,7 @@
 mod attacks;
 mod browser;
 mod differential;
+mod examples;
 mod explain;
 mod faults;
 mod fixture;

@@ -65,7 +65,8 @@ fn a_sign_in_on_its_own_host_is_handed_over_to_others_and_ends_on_all_of_them() 
     let mut hosts = Hosts::default();
     let reply = hosts.open(&gateway, "http://app.test/deep?x=1");
     let state = hosts.cookies["app.test"]["auth_gateway_state"].clone();
-    let expected = format!("http://login.test/login?return=http%3A%2F%2Fapp.test%2Fdeep%3Fx%3D1&state={state}");
+    let expected =
+        format!("http://login.test/login?return=http%3A%2F%2Fapp.test%2Fdeep%3Fx%3D1&state={state}");
     assert_eq!(location(&reply), expected);
     let form = hosts.open(&gateway, &expected);
     let policy = form.field("content-security-policy").unwrap();

@@ -214,9 +214,11 @@ fn an_operators_folder_brands_the_pages_and_a_mistake_in_it_stops_the_start() {
 
 #[test]
 fn the_example_configuration_passes_check_and_serves() {
-    let example = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../config/examples/browser.toml")).unwrap();
+    let example =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../config/examples/browser.toml")).unwrap();
     let gateway = Gateway::start(&example);
-    let (code, routes, warnings) = Gateway::command(gateway.dir.path(), &["check", "--config", "gateway.toml"], "");
+    let (code, routes, warnings) =
+        Gateway::command(gateway.dir.path(), &["check", "--config", "gateway.toml"], "");
     assert_eq!((code, warnings.contains("warning")), (0, false), "{routes}{warnings}");
     let mut browser = Browser::new(&gateway);
     assert_eq!(location(&browser.open("/lab")), "/auth/login?return=%2Flab");
