@@ -22,7 +22,7 @@ use crate::request_body::RequestBody;
 use crate::runtime::Worker;
 use crate::sessions::{ClientInfo, SourceNetwork};
 use crate::stream_state::StreamState;
-use crate::telemetry::{RequestId, RouteLabel};
+use crate::telemetry::{EndpointLabel, RequestId, RouteLabel};
 use crate::tokens::UnixSeconds;
 use crate::worker_state::WorkerState;
 
@@ -77,8 +77,8 @@ impl Deref for PooledHead {
 pub(crate) struct AccessLogRecord {
     /// The route's index in the configuration.
     pub(crate) route: Cell<Option<usize>>,
-    /// Whether one of the gateway's own endpoints responded.
-    pub(crate) endpoint: Cell<bool>,
+    /// The gateway's own endpoint that responded.
+    pub(crate) endpoint: Cell<Option<EndpointLabel>>,
     /// The upstream's index in the configuration.
     pub(crate) upstream: Cell<Option<usize>>,
     pub(crate) identity: RefCell<Option<Rc<Identity>>>,
@@ -114,8 +114,7 @@ impl RequestContext {
     pub(crate) fn route_label(&self) -> RouteLabel {
         match self.record.route.get() {
             Some(index) => RouteLabel::Route(index),
-            None if self.record.endpoint.get() => RouteLabel::Endpoint,
-            None => RouteLabel::None,
+            None => self.record.endpoint.get().map_or(RouteLabel::None, RouteLabel::Endpoint),
         }
     }
 }

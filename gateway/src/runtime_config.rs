@@ -38,6 +38,8 @@ pub(crate) struct RuntimeConfig {
     key_ids: Vec<String>,
     /// The TLS configuration of the public listener, if it has TLS.
     pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// The files of the certificates and when each expires, in seconds since 1970.
+    pub(crate) certificate_expiries: Vec<(String, i64)>,
     pub(crate) hsts: Option<Hsts>,
     /// Reloads its users by itself when the users file changes.
     pub(crate) users: Arc<UserSources>,
@@ -148,6 +150,7 @@ impl RuntimeConfig {
             verifier,
             jwks,
             upstreams,
+            certificate_expiries: tls.as_ref().map(|tls| tls.expiries.clone()).unwrap_or_default(),
             tls: tls.map(|tls| tls.config),
             hsts: settings.server.tls.as_ref().and_then(|tls| tls.hsts).map(Hsts::new),
             users,

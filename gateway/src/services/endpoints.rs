@@ -13,6 +13,7 @@ use crate::rejection::Rejection;
 use crate::request::Admitted;
 use crate::response::Response;
 use crate::sessions::{SessionId, StoreError, UnixMillis};
+use crate::telemetry::EndpointLabel;
 use crate::users::SourceUnavailable;
 
 /// The endpoints.
@@ -25,6 +26,17 @@ pub(crate) enum Endpoint {
     Sessions,
     Session,
     Jwks,
+}
+
+impl Endpoint {
+    /// The label in the metrics.
+    pub(crate) fn label(self) -> EndpointLabel {
+        match self {
+            Endpoint::Login => EndpointLabel::Login,
+            Endpoint::Refresh => EndpointLabel::Refresh,
+            _ => EndpointLabel::Other,
+        }
+    }
 }
 
 /// Their paths.

@@ -139,7 +139,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
             match Box::pin(upgrade(pool, &outgoing, websocket::PROTOCOL)).await.map_err(failed)? {
                 UpgradeResponse::Declined(response) => *response,
                 UpgradeResponse::Accepted(upgraded) => {
-                    context.state.counters.upstream_request(upstream, UpstreamOutcome::Ok);
+                    count_upstream(&context, upstream, UpstreamOutcome::Ok);
                     let response = websocket::upgrade_accepted(handshake, &upgraded.head);
                     let tunnel = Tunnel { upstream: *upgraded, log: None };
                     context.stream.tunnel.replace(Some(Box::new(tunnel)));
@@ -148,7 +148,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
             }
         }
     };
-    context.state.counters.upstream_request(upstream, UpstreamOutcome::Ok);
+    count_upstream(&context, upstream, UpstreamOutcome::Ok);
     Ok(forward_response(response, request.view().method(), &context.state.config))
 }
 
@@ -257,6 +257,10 @@ fn declared_length(head: &ResponseHead) -> Option<u64> {
     std::str::from_utf8(field.value).ok()?.parse().ok()
 }
 
+fn count_upstream(context: &RequestContext, upstream: usize, outcome: UpstreamOutcome) {
+    context.state.counters.upstream_request(upstream, outcome, context.started.elapsed());
+}
+
 fn failed(context: &RequestContext, upstream: usize, error: &SendError) -> Rejection {
     if let SendError::Body(error) = error {
         return bad_body(error);
@@ -279,7 +283,7 @@ fn failed(context: &RequestContext, upstream: usize, error: &SendError) -> Rejec
         SendError::Timeout => (UpstreamOutcome::Timeout, Rejection::UpstreamTimeout),
         _ => (UpstreamOutcome::Broken, Rejection::UpstreamBroken),
     };
-    context.state.counters.upstream_request(upstream, outcome);
+    count_upstream(context, upstream, outcome);
     rejection
 }
 
