@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_told_in_whole_seconds_and_never_as_zero() {
+    fn retry_after_is_in_whole_seconds_and_never_zero() {
         for (wait, expected) in [(1, "1"), (999, "1"), (1001, "2"), (0, "1")] {
             let fields =
                 Rejection::new(Code::AccountLocked, "").retry_after(Duration::from_millis(wait)).fields();
@@ -319,7 +319,7 @@ mod tests {
         }
     }
     #[test]
-    fn an_answer_has_the_status_the_fields_and_the_problem() {
+    fn a_rejection_becomes_problem_details_with_status_and_fields() {
         let minute = Duration::from_secs(60);
         let bearer = "Bearer error=\"invalid_token\", error_description=\"it's 'old'\"";
         for (rejection, status, name, value) in [
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_detail_that_cannot_stand_in_a_field_stands_in_the_body_alone() {
+    fn a_detail_that_fits_no_field_is_in_the_body_only() {
         let response = Rejection::new(Code::InvalidToken, "two\nlines").to_response("id-1");
         assert!(!response.headers().contains_key("www-authenticate"));
         assert!(String::from_utf8_lossy(response.body()).contains("two\\nlines"));

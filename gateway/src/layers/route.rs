@@ -166,7 +166,7 @@ impl Routes {
                         index_fallback: *index_fallback,
                     },
                     RouteTarget::Redirect(redirect) => Target::Redirect(redirect.clone()),
-                    RouteTarget::Answer(answer) => Target::DirectResponse(DirectResponse::new(answer)),
+                    RouteTarget::Respond(response) => Target::DirectResponse(DirectResponse::new(response)),
                 };
                 Ok(Route {
                     path: route.path.clone(),

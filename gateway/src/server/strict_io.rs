@@ -429,7 +429,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hyper_gets_what_it_decides_and_nothing_that_it_would_judge() {
+    fn hyper_gets_what_it_decides_and_nothing_that_it_would_validate() {
         for (head, stand_in) in [
             ("GET /a?<b> HTTP/1.1\r\nHost: a\r\nCookie: c\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"),
             ("HEAD /a#b HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD / HTTP/1.1\r\n\r\n"),

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_that_nobody_else_adds_to_is_always_trusted_and_another_as_long_as_it_is_heard() {
+    fn a_local_set_is_always_trusted_and_a_shared_one_while_it_is_fresh() {
         let revocations = Revocations::default();
         assert!(revocations.are_trusted(u64::MAX));
         assert_eq!(revocations.age(1_000), 0);

@@ -261,7 +261,7 @@ impl Metrics {
             &s.refreshes[i]
         });
         let labels = VerificationOutcome::LABELS;
-        self.outcomes(&mut page, "verifications_total", "Access tokens looked at.", labels, |s, i| {
+        self.outcomes(&mut page, "verifications_total", "Access token verifications.", labels, |s, i| {
             &s.verifications[i]
         });
         page.family("responses_aborted_total", "counter", "Responses that ended before they were complete.");
@@ -327,51 +327,51 @@ impl Metrics {
         page.single(
             "log_lines_dropped_total",
             "counter",
-            "Log lines lost because nobody read them or the output failed.",
+            "Log lines lost because the output was blocked or failed.",
             dropped,
         );
-        page.single("panics_total", "counter", "Mistakes of the gateway itself.", panics());
+        page.single("panics_total", "counter", "Panics of the gateway (bugs).", panics());
         page.single("password_hashes_total", "counter", "Password hashes run.", gauges.password_hashes);
         let up = u8::from(gauges.store_up);
-        page.single(
-            "store_up",
-            "gauge",
-            "Whether the session store answered the last time it was asked.",
-            up,
-        );
-        page.single("users", "gauge", "Users in force.", gauges.users);
-        page.family("users_reloads_total", "counter", "Changes of the users file that were seen.");
+        page.single("store_up", "gauge", "Whether the last operation on the session store succeeded.", up);
+        page.single("users", "gauge", "Active users.", gauges.users);
+        page.family("users_reloads_total", "counter", "Reloads of the users file, by outcome.");
         page.sample("users_reloads_total", &[("outcome", "success")], gauges.users_reads);
         page.sample("users_reloads_total", &[("outcome", "failure")], gauges.users_failures);
         page.single(
             "users_up_to_date",
             "gauge",
-            "Whether the users in force are those of the file; 0 if it is broken.",
+            "Whether the active users are those of the file; 0 if it is invalid.",
             u8::from(gauges.users_up_to_date),
         );
-        page.family("config_reloads_total", "counter", "Times that the configuration was read again.");
+        page.family("config_reloads_total", "counter", "Configuration reloads, by outcome.");
         page.sample("config_reloads_total", &[("outcome", "success")], gauges.config_reads);
         page.sample("config_reloads_total", &[("outcome", "failure")], gauges.config_failures);
         page.single(
             "config_up_to_date",
             "gauge",
-            "Whether the configuration in force is that of the files; 0 if they cannot be used.",
+            "Whether the active configuration is that of the files; 0 if they are invalid.",
             u8::from(gauges.config_up_to_date),
         );
         page.single(
             "store_losses_total",
             "counter",
-            "Times that the session store was found to have lost what it held.",
+            "Times that the session store was found to have lost its data.",
             gauges.store_losses,
         );
         page.single(
             "revocations_age_seconds",
             "gauge",
-            "For how long it has not been heard which sessions other instances ended.",
+            "Time since revocations of other instances were last known to be complete.",
             gauges.revocations_age as f64 / 1e3,
         );
-        page.single("draining", "gauge", "Whether the process is about to stop.", u8::from(gauges.draining));
-        page.family("build_info", "gauge", "The version that runs.");
+        page.single(
+            "draining",
+            "gauge",
+            "Whether the process is draining (graceful shutdown).",
+            u8::from(gauges.draining),
+        );
+        page.family("build_info", "gauge", "Version of the gateway.");
         page.sample("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
         let started = self.started.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
         page.single("start_time_seconds", "gauge", "When the process started.", started);

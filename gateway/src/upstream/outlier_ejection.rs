@@ -110,7 +110,7 @@ impl Endpoint {
         self.failures.store(0, Ordering::Relaxed);
         if self.ejections.swap(0, Ordering::Relaxed) > 0 {
             self.back_since.store(now, Ordering::Relaxed);
-            tracing::info!(server = %self.address, "a server answers again");
+            tracing::info!(server = %self.address, "a server is healthy again");
         }
     }
 

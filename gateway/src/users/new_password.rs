@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_that_anybody_tries_are_refused_in_any_case() {
+    fn common_passwords_are_refused_in_any_case() {
         for common in
             ["password", "PassWord123", "qwertyuiop", "correct horse battery staple", "zzzzzzzzzzzzzzzzzzz"]
         {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn no_composition_is_asked_for() {
+    fn no_composition_rules_are_enforced() {
         assert_eq!(check("only small letters here"), Ok(None));
         assert_eq!(check("  spaces count too  "), Ok(None));
     }

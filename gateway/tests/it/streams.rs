@@ -131,7 +131,7 @@ fn an_app_that_answers_before_the_upload_is_over_gets_the_rest_of_it() {
 }
 
 #[test]
-fn a_response_that_its_upstream_cuts_is_told_as_cut() {
+fn a_response_that_its_upstream_cuts_is_reported_as_cut() {
     let upstream = Manual::start();
     let gateway = upstream.gateway("");
     let mut client = ask(&gateway, "GET /cut HTTP/1.1\r\nHost: a\r\n\r\n");

@@ -76,7 +76,7 @@ fn begin_and_leave(call: impl Future) {
 }
 
 #[tokio::test]
-async fn a_logout_whose_client_does_not_wait_is_in_force() {
+async fn a_logout_whose_client_disconnects_takes_effect() {
     let store = SlowStore::new(1);
     let (sessions, opened) = with_session(&store).await;
     begin_and_leave(sessions.revoke(opened.session, RevocationReason::Logout, 1));
@@ -129,7 +129,7 @@ async fn ending_all_sessions_goes_on_though_the_client_does_not_wait() {
 }
 
 #[tokio::test]
-async fn an_outage_ends_no_session_and_shows_until_the_store_answers() {
+async fn an_outage_ends_no_session_and_is_reported_until_the_store_responds() {
     let store = SlowStore::new(1);
     let (sessions, opened) = with_session(&store).await;
     assert_eq!(sessions.store_last_error(), None);
@@ -199,7 +199,7 @@ async fn attempts_of_one_network_that_wait_together_cost_one_write() {
 }
 
 #[tokio::test]
-async fn an_outage_is_told_to_everybody_who_waits_for_the_count() {
+async fn an_outage_fails_all_pending_attempts() {
     let store = SlowStore::new(0);
     let sessions = Sessions::start(Arc::clone(&store) as Arc<dyn Store>, POLICY, 0).await.unwrap();
     let network = SourceNetwork::of("192.0.2.1".parse().unwrap());

@@ -93,7 +93,7 @@ proptest! {
 
     /// A lost answer is asked for again, within the grace.
     #[test]
-    fn honest_tabs_are_never_logged_out_by_racing_or_by_lost_answers(refreshes in refreshes()) {
+    fn honest_tabs_are_never_logged_out_by_racing_or_by_lost_responses(refreshes in refreshes()) {
         play(Rotation::OnUse, &refreshes);
         play(Rotation::Strict, &refreshes);
     }
@@ -127,7 +127,7 @@ fn a_client_that_refreshes_without_a_pause_keeps_its_session_and_a_small_record(
 }
 
 #[test]
-fn clocks_that_disagree_give_nobody_a_dead_successor() {
+fn clock_skew_gives_no_client_a_dead_successor() {
     let policy = RotationPolicy { mode: Rotation::OnUse, grace: GRACE, idle_ttl: None };
     let first = TokenId::random();
     let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, 0, UnixMillis::MAX);

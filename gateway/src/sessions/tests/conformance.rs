@@ -243,7 +243,7 @@ async fn right_passwords_that_come_together_wait_for_each_other(bench: Bench) {
     }
 }
 
-async fn attempts_that_were_never_settled_are_told_to_come_back_and_then_forgotten(bench: Bench) {
+async fn unsettled_attempts_block_until_they_expire(bench: Bench) {
     let now = real_time();
     let sessions = Sessions::start(bench.store, POLICY, now).await.unwrap();
     for _ in 0..5 {
@@ -344,7 +344,7 @@ async fn a_user_with_too_many_sessions_loses_the_oldest_or_is_refused(bench: Ben
     assert_eq!(sessions.list(None, at(8)).await.unwrap().len(), 3);
 }
 
-async fn sessions_tell_who_opened_them_and_only_their_user_or_an_operator_ends_them(bench: Bench) {
+async fn sessions_name_their_client_and_only_their_user_or_an_operator_ends_them(bench: Bench) {
     let sessions = Sessions::start(bench.store, POLICY, at(0)).await.unwrap();
     let client = |agent: &str| ClientInfo::new("192.0.2.7".parse().unwrap(), Some(agent));
     let new = NewSession { client: client("one"), ..new_session("1") };
@@ -404,7 +404,7 @@ async fn ending_all_sessions_of_a_user_ends_no_other(bench: Bench) {
     assert!(!sessions.revocations().is_revoked(&other.session));
 }
 
-async fn what_was_answered_survives_a_restart(bench: Bench) {
+async fn acknowledged_changes_survive_a_restart(bench: Bench) {
     let Some(reopen) = bench.reopen else { return };
     let sessions = Sessions::start(bench.store, POLICY, at(0)).await.unwrap();
     let (kept, ended) = (
@@ -461,13 +461,13 @@ conformance!(
     a_dead_token_ends_its_family_and_no_other,
     parallel_guesses_never_pass_the_limit,
     right_passwords_that_come_together_wait_for_each_other,
-    attempts_that_were_never_settled_are_told_to_come_back_and_then_forgotten,
+    unsettled_attempts_block_until_they_expire,
     a_user_with_too_many_sessions_loses_the_oldest_or_is_refused,
-    sessions_tell_who_opened_them_and_only_their_user_or_an_operator_ends_them,
+    sessions_name_their_client_and_only_their_user_or_an_operator_ends_them,
     an_account_that_changes_ends_the_sessions_from_before_and_no_later_ones,
     a_name_can_be_unlocked,
     a_network_gets_its_failures_once_however_many_instances_it_asks,
     a_changed_account_ends_its_sessions_at_their_next_refresh,
     ending_all_sessions_of_a_user_ends_no_other,
-    what_was_answered_survives_a_restart,
+    acknowledged_changes_survive_a_restart,
 );

@@ -406,7 +406,7 @@ fn play(name: &str, steps: impl Strategy<Value = Vec<Step>>, modes: &[(Rotation,
 }
 
 #[test]
-fn honest_tabs_go_on_through_lost_answers_and_killed_instances() {
+fn honest_tabs_survive_lost_responses_and_killed_instances() {
     // Where there is rotation, a lost answer must be asked for again within the grace, so none is lost there.
     let modes = [(Rotation::OnUse, false), (Rotation::Off, true), (Rotation::Strict, false)];
     play("honest tabs", steps(0, 0), &modes);

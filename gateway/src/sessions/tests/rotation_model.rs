@@ -152,7 +152,7 @@ fn a_client_that_keeps_its_first_token_goes_on_working_by_default() {
 }
 
 #[test]
-fn a_session_that_nobody_refreshes_ends_and_one_that_is_refreshed_does_not() {
+fn an_idle_session_ends_and_one_that_is_refreshed_does_not() {
     for mode in [Rotation::OnUse, Rotation::Strict, Rotation::Off] {
         let policy = RotationPolicy { mode, grace: GRACE, idle_ttl: Some(IDLE) };
         let first = TokenId::random();

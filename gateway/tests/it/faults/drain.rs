@@ -117,7 +117,7 @@ fn keep_visiting(addresses: [SocketAddr; 2], token: &str, visit: Visit, stop: &A
 }
 
 #[test]
-fn gateways_that_stop_and_start_in_turn_fail_nobody() {
+fn a_rolling_restart_fails_no_request() {
     let upstream = Upstream::start();
     let routes = format!(
         "[upstreams.app]\nurls = [\"http://{}\"]\n[[routes]]\npath = \"/protected\"\nupstream = \"app\"\n",

@@ -34,13 +34,13 @@ fn outage(break_it: impl Fn(&Gateway), mend_it: impl Fn(&Gateway)) -> Duration {
     some_more("it lasts");
 
     mend_it(&gateway);
-    let mended = Instant::now();
+    let ended_at = Instant::now();
     let mut tab = None;
     wait_until("logins work again", || {
         tab = client.log_in();
         tab.is_some()
     });
-    let recovered = mended.elapsed();
+    let recovered = ended_at.elapsed();
     some_more("all is well again");
     let outages = history.outages();
     some_more("nothing fails any more");
@@ -75,7 +75,7 @@ fn limit_files(gateway: &Gateway, bytes: &str) {
 }
 
 #[test]
-fn a_full_disk_is_told_as_an_outage_and_forgotten_when_there_is_space() {
+fn a_full_disk_is_an_outage_that_ends_when_there_is_space() {
     let recovered =
         outage(|gateway| limit_files(gateway, "65536"), |gateway| limit_files(gateway, "unlimited"));
     assert!(recovered < Duration::from_secs(5), "{recovered:?}");

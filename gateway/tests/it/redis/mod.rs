@@ -67,14 +67,14 @@ fn metric(gateway: &Gateway, name: &str) -> f64 {
     line.unwrap_or_else(|| panic!("{name} is not in\n{page}")).parse().unwrap()
 }
 
-/// Repeats until it gives something, and tells how long that took; fails after `patience`.
-fn until<T>(what: &str, patience: Duration, mut attempt: impl FnMut() -> Option<T>) -> (T, Duration) {
+/// Repeats until it gives something, and tells how long that took; fails after `timeout`.
+fn until<T>(what: &str, timeout: Duration, mut attempt: impl FnMut() -> Option<T>) -> (T, Duration) {
     let begin = Instant::now();
     loop {
         if let Some(result) = attempt() {
             return (result, begin.elapsed());
         }
-        assert!(begin.elapsed() < patience, "waited in vain until {what}");
+        assert!(begin.elapsed() < timeout, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -8,7 +8,7 @@ use crate::fixture::{PASSWORD, RedisServer, Upstream, get, login, post, tokens};
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn bounded_goes_on_by_what_was_heard_last_and_says_how_old_that_is() {
+fn bounded_uses_the_last_known_revocations_and_reports_their_age() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
     let gateway = instance(&on(&redis, &upstream));
     let (access, _) = tokens(gateway.address, "alice", PASSWORD);
@@ -43,7 +43,7 @@ fn bounded_with_a_limit_stops_there() {
 }
 
 #[test]
-fn strict_lets_no_token_pass_unheard() {
+fn strict_rejects_tokens_without_fresh_revocations() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
     let gateway =
         instance(&on(&redis, &upstream).replace("[store.redis]", "[store.redis]\nrevocation = \"strict\""));
@@ -76,7 +76,7 @@ fn what_was_ended_while_a_gateway_could_not_listen_is_read_when_it_can() {
     assert_eq!(post(near.address, "/logout", &access).status, 204);
     assert_eq!(app(&cut_off, &access).status, 200, "it cannot know");
     assert_eq!(login(cut_off.address, "alice", PASSWORD).status, 503);
-    wire.mend();
+    wire.restore();
     let (_, after) =
         until("it has caught up", 2 * SECOND, || (app(&cut_off, &access).status == 401).then_some(()));
     println!("a gateway that was cut off caught up {after:?} after the wire was mended");

@@ -66,7 +66,7 @@ impl Wire {
     }
 
     /// New connections work again. Those that were swallowed have lost what they carried, so they are cut.
-    pub(super) fn mend(&self) {
+    pub(super) fn restore(&self) {
         if self.state.mode.swap(WHOLE, Ordering::SeqCst) == SWALLOWS {
             self.cut();
         }

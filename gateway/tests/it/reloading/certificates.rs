@@ -43,12 +43,12 @@ async fn a_certificate_is_replaced_without_a_drop_and_a_bad_one_changes_nothing(
     let failures = || metric(&gateway, "config_reloads_total{outcome=\"failure\"}");
     // Half of it, and then all of it with the key of another.
     let new = read("new.pem");
-    for (content, complaint) in [(&new[..new.len() / 2], "tls.pem"), (&new[..], "is not the key of")] {
+    for (content, message) in [(&new[..new.len() / 2], "tls.pem"), (&new[..], "is not the key of")] {
         let before = failures();
         put("tls.pem", content);
         gateway.signal("HUP");
         wait_until("the mistake is counted", || failures() > before);
-        wait_until("the mistake is told", || gateway.log().contains(complaint));
+        wait_until("the mistake is told", || gateway.log().contains(message));
         assert!(connect("old.test").await.is_ok(), "the old one is still shown");
     }
 

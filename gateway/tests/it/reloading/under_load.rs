@@ -60,22 +60,22 @@ fn keep_asking(gateway: SocketAddr, token: &str, stop: &AtomicBool, counts: &Cou
                 }
             };
             assert_eq!(reply.status, 200, "{reply:?}");
-            let told = reply.field("x-version").unwrap().to_owned();
+            let version = reply.field("x-version").unwrap().to_owned();
             match turn % 4 {
                 3 => {
                     let seen = reply.json()["fields"].to_string().to_lowercase();
-                    assert!(seen.contains(&format!("[\"x-version\",\"{told}\"]")), "{told}: {seen}");
+                    assert!(seen.contains(&format!("[\"x-version\",\"{version}\"]")), "{version}: {seen}");
                 }
-                _ => assert_eq!(reply.text(), told),
+                _ => assert_eq!(reply.text(), version),
             }
-            let counter = if told == "a" { &counts.of_a } else { &counts.of_b };
+            let counter = if version == "a" { &counts.of_a } else { &counts.of_b };
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
 #[test]
-fn reloads_under_load_fail_nobody() {
+fn reloads_under_load_fail_no_request() {
     let upstream = Upstream::start();
     let app = load::app();
     let versions = ["a", "b"].map(|name| version(name, &upstream, app));

@@ -111,11 +111,11 @@ fn what_an_earlier_version_remembered_is_taken_over() {
         let log: Vec<(String, (String, String))> =
             redis.ask(&["XRANGE", &key("revocations"), "-", "+"]).unwrap();
         for (_, (session, till)) in log {
-            redis.tell(&["ZADD", &key("revoked"), &till, &session]);
+            redis.command(&["ZADD", &key("revoked"), &till, &session]);
         }
-        redis.tell(&["DEL", &key("revocations")]);
+        redis.command(&["DEL", &key("revocations")]);
         let mark: String = redis.ask(&["GET", &key("mark")]).unwrap();
-        redis.tell(&["SET", &key("mark"), &mark.replacen("2 ", "1 ", 1)]);
+        redis.command(&["SET", &key("mark"), &mark.replacen("2 ", "1 ", 1)]);
     }
     gateway.run();
     assert_eq!(app(&gateway, &ended).status, 401);

@@ -88,7 +88,7 @@ fn end_session(gateway: &Gateway, access: &str, sid: &str) -> Reply {
 }
 
 #[test]
-fn users_see_and_end_their_own_sessions_and_nobody_elses() {
+fn users_list_and_revoke_only_their_own_sessions() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&config(&upstream, ""));
     let (mine, _) = tokens(gateway.address, "alice", PASSWORD);

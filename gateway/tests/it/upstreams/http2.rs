@@ -255,7 +255,7 @@ async fn what_an_ended_connection_left_undone_goes_to_the_same_server_over_a_new
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_is_cut_is_cut_for_the_client_and_one_that_nobody_wants_is_given_up() {
+async fn a_response_that_is_cut_is_cut_for_the_client_and_an_unwanted_one_is_cancelled() {
     let server = Server::start().await;
     let gateway = server.gateway("response_timeout = \"5s\"");
     let (token, _) = tokens(gateway.address, "alice", PASSWORD);

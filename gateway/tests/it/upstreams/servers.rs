@@ -69,7 +69,7 @@ fn a_server_that_is_away_costs_no_request_and_is_left_alone_until_it_is_back() {
 }
 
 #[test]
-fn a_request_that_no_server_has_heard_goes_on_to_another_whatever_its_method() {
+fn an_unprocessed_request_is_retried_on_another_server_whatever_its_method() {
     let dead = free_address();
     let alive = Server::start();
     let settings = "max_failures = 0\nretry_budget = 100";

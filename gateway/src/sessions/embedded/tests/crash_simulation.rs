@@ -271,7 +271,7 @@ async fn check(image: Vec<u8>, mode: Rotation, acknowledged: &Acknowledged) {
 }
 
 #[tokio::test]
-async fn a_cut_at_any_step_loses_nothing_that_was_answered_and_leaves_nothing_half_done() {
+async fn a_crash_at_any_step_loses_no_acknowledged_change_and_leaves_none_half_done() {
     for mode in [Rotation::OnUse, Rotation::Strict] {
         let empty = Disk::default();
         state_file::prepare(&Builder::new().create_with_backend(empty.clone()).unwrap()).unwrap();
