@@ -1,4 +1,4 @@
-//! Programs that are started here, and that end with this one whatever happens.
+//! Child processes, which are killed when this process ends.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;

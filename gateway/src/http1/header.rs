@@ -74,8 +74,14 @@ impl HeaderKind {
         let first = FOLD[name[0] as usize];
         // Fast path: most names match no known name in length and first letter.
         if PERFECT_HASH_SEEDS[name.len()] & letter(first) != 0 {
-            let (folded, is_plain) = folded(name);
             let same_length = BUCKET_STARTS[name.len()] as usize..BUCKET_STARTS[name.len() + 1] as usize;
+            // Nearly all senders spell a known name in one of two ways.
+            let usual =
+                |at: &usize| name == &TITLE_CASE_NAMES[*at][..name.len()] || name == KNOWN_HEADERS[*at].0;
+            if let Some(at) = same_length.clone().find(usual) {
+                return KNOWN_HEADERS[at].1;
+            }
+            let (folded, is_plain) = folded(name);
             if let Some(at) = same_length.into_iter().find(|&at| PADDED_NAMES[at] == folded) {
                 return if is_plain { KNOWN_HEADERS[at].1 } else { HeaderKind::UnderscoreAlias };
             }
@@ -172,7 +178,7 @@ const KNOWN_HEADERS: [(&[u8], HeaderKind); 51] = [
 ];
 
 /// [`KNOWN_HEADERS`] in the form in which they are compared.
-static PADDED_NAMES: [PaddedName; KNOWN_HEADERS.len()] = {
+const PADDED_NAMES: [PaddedName; KNOWN_HEADERS.len()] = {
     let mut wide = [[0; PADDED_LEN]; KNOWN_HEADERS.len()];
     let mut at = 0;
     while at < KNOWN_HEADERS.len() {
@@ -185,6 +191,23 @@ static PADDED_NAMES: [PaddedName; KNOWN_HEADERS.len()] = {
         at += 1;
     }
     wide
+};
+
+/// [`PADDED_NAMES`] as most clients and servers spell them: a capital at the front and behind each `-`.
+static TITLE_CASE_NAMES: [PaddedName; KNOWN_HEADERS.len()] = {
+    let mut names = PADDED_NAMES;
+    let mut at = 0;
+    while at < names.len() {
+        let mut byte = 0;
+        while byte < PADDED_LEN {
+            if byte == 0 || names[at][byte - 1] == b'-' {
+                names[at][byte] = names[at][byte].to_ascii_uppercase();
+            }
+            byte += 1;
+        }
+        at += 1;
+    }
+    names
 };
 
 /// A bit for a letter; digits and `-` share theirs with letters.

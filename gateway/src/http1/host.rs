@@ -31,11 +31,8 @@ pub(crate) struct HostSpan {
 impl<'h> Host<'h> {
     const UNKNOWN: Host<'static> = Host { text: "", name: "", port: None };
 
-    /// The host again; `head` is the one that it was parsed from.
-    pub(crate) fn of_admitted(head: &'h RequestHead, span: HostSpan) -> Host<'h> {
-        let value = head.headers().of_kind(HeaderKind::Host).next().map_or(&b""[..], |field| field.value);
-        // Validated as text before its span was taken.
-        let text = std::str::from_utf8(value).unwrap_or_default();
+    /// The host again; `text` is the one that the span was taken from.
+    pub(crate) fn of_admitted(text: &'h str, span: HostSpan) -> Host<'h> {
         Host { text, name: &text[..usize::from(span.name_len)], port: span.port }
     }
 

@@ -6,8 +6,6 @@ use std::borrow::Cow;
 use http::Method;
 use percent_encoding::percent_decode;
 
-use crate::http1::RequestHead;
-
 /// An invalid target, or one that parsers could interpret differently.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TargetError {
@@ -98,49 +96,33 @@ impl<'h> CanonicalTarget<'h> {
     }
 }
 
-/// The range of an admitted [`CanonicalTarget`] in its head, for a request that outlives the borrow.
+/// The parts of an admitted [`CanonicalTarget`], for a request that outlives the borrow.
 #[derive(Debug)]
 pub(crate) struct TargetSpan {
-    /// Start of the origin form; `None` for an absolute form without a path, whose path is `/`.
-    start: Option<u32>,
-    path_end: u32,
+    path_end: usize,
     decoded: Option<Box<str>>,
     encoded_slash: bool,
 }
 
 impl TargetSpan {
-    /// The target again; `head` is the one that it was parsed from.
-    pub(crate) fn of<'h>(&'h self, head: &'h RequestHead) -> CanonicalTarget<'h> {
-        let raw = self.raw(head);
-        let decoded = Cow::Borrowed(self.decoded_path(head));
-        let path_end = self.path_end as usize;
-        CanonicalTarget { raw, path_end, decoded, encoded_slash: self.encoded_slash, authority: None }
-    }
-
-    fn raw<'h>(&self, head: &'h RequestHead) -> &'h str {
-        match self.start {
-            // Validated as ASCII before its span was taken.
-            Some(start) => std::str::from_utf8(&head.target()[start as usize..]).unwrap_or("/"),
-            None => "/",
-        }
+    /// The target again; `raw` is the origin form that the span was taken from.
+    pub(crate) fn of<'h>(&'h self, raw: &'h str) -> CanonicalTarget<'h> {
+        let decoded = Cow::Borrowed(self.decoded_path(raw));
+        let (path_end, encoded_slash) = (self.path_end, self.encoded_slash);
+        CanonicalTarget { raw, path_end, decoded, encoded_slash, authority: None }
     }
 
     /// The [decoded path](CanonicalTarget::decoded_path) alone.
-    pub(crate) fn decoded_path<'h>(&'h self, head: &'h RequestHead) -> &'h str {
-        match &self.decoded {
-            Some(decoded) => decoded,
-            None => &self.raw(head)[..self.path_end as usize],
-        }
+    pub(crate) fn decoded_path<'h>(&'h self, raw: &'h str) -> &'h str {
+        self.decoded.as_deref().unwrap_or_else(|| &raw[..self.path_end])
     }
 }
 
 impl CanonicalTarget<'_> {
-    /// Its range in `target`, which it was parsed from.
-    pub(crate) fn span(self, target: &[u8]) -> TargetSpan {
+    /// The ranges of its parts.
+    pub(crate) fn span(self) -> TargetSpan {
         TargetSpan {
-            start: (self.authority.is_none() || target.ends_with(self.raw.as_bytes()))
-                .then(|| (target.len() - self.raw.len()) as u32),
-            path_end: self.path_end as u32,
+            path_end: self.path_end,
             decoded: match self.decoded {
                 Cow::Owned(decoded) => Some(decoded.into()),
                 Cow::Borrowed(_) => None,

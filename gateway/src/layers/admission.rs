@@ -43,9 +43,9 @@ pub(crate) fn admit(head: &RequestHead) -> Result<Admission, Rejection> {
             .close());
     }
     let target = CanonicalTarget::parse(method, head.target()).map_err(bad_target)?;
-    let host = Host::of(head, target.authority()).map_err(bad_host)?.span();
+    let host = Host::of(head, target.authority()).map_err(bad_host)?;
     let expects_continue = expects_continue(head)?;
-    Ok(Admission { target: target.span(head.target()), host, framing, expects_continue })
+    Ok(Admission::new(&host, target, framing, expects_continue))
 }
 
 /// RFC 9110 section 10.1.1: an HTTP/1.0 client's expectation is ignored, one that is not known is refused.

@@ -125,8 +125,6 @@ async fn serve_requests<S: RequestStack>(
         // The gate enforces the deadlines, each separately.
         .header_read_timeout(None)
         .max_buf_size(MAX_WRITE_BUFFER)
-        // For clients that compare header names byte by byte.
-        .title_case_headers(true)
         // Small responses leave in one write; larger pieces are not worth the set-up of a vectored write.
         .writev(false)
         .serve_connection(StrictIo(Rc::clone(line)), service);
@@ -164,8 +162,6 @@ async fn serve_requests<S: RequestStack>(
                     }
                     continue;
                 }
-            } else {
-                watching.clear();
             }
             let limits = || worker.state();
             match wait {

@@ -69,6 +69,8 @@ pub(super) struct StrictConnection {
     head: RefCell<Option<StrictHead>>,
     /// A request has arrived.
     served: Cell<bool>,
+    /// The head of the response was written, or its beginning.
+    head_written: Cell<bool>,
     /// The client has closed its write side.
     pub(super) read_closed: Cell<bool>,
     /// hyper is notified of that, too.
@@ -109,6 +111,7 @@ impl StrictConnection {
             progress: Cell::new(false),
             head: RefCell::new(None),
             served: Cell::new(false),
+            head_written: Cell::new(false),
             read_closed: Cell::new(false),
             deliver_close: Cell::new(false),
         })
@@ -116,6 +119,7 @@ impl StrictConnection {
 
     fn begin(&self) {
         self.served.set(true);
+        self.head_written.set(false);
         self.stream.begin();
     }
 
@@ -147,20 +151,35 @@ impl StrictConnection {
     }
 }
 
-impl StrictConnection {
-    /// Rewrites what hyper writes and some clients would misread: the version of a response is the server's
-    /// own, not that of the request (RFC 9110 section 2.5), and WebSocket clients compare header names byte
-    /// by byte. The length stays the same.
-    fn respelled(&self, bytes: &[u8]) -> Option<Vec<u8>> {
-        let (http10, upgrade) = (bytes.starts_with(b"HTTP/1.0 "), bytes.starts_with(b"HTTP/1.1 101 "));
-        if !http10 && !upgrade {
-            return None;
+/// Rewrites the response head at the front of `bytes`, behind interim responses; the length stays the same.
+/// hyper writes header names in lower case and repeats the version of the request. Some clients compare names
+/// byte by byte in the usual capitalisation, and the version of a response is the server's own (RFC 9110
+/// section 2.5).
+fn respell_head(bytes: &mut [u8]) {
+    let mut start = 0;
+    while bytes[start..].starts_with(b"HTTP/1.1 100 ") {
+        let Some(length) = memchr::memmem::find(&bytes[start..], b"\r\n\r\n") else { return };
+        start += length + 4;
+    }
+    if !bytes[start..].starts_with(b"HTTP/1.") {
+        return;
+    }
+    bytes[start + 7] = b'1';
+    let next_line = |bytes: &[u8], at: usize| memchr::memchr(b'\n', &bytes[at..]).map(|end| at + end + 1);
+    let mut line = next_line(bytes, start);
+    while let Some(name) = line.filter(|&name| bytes.get(name).is_some_and(|&byte| byte != b'\r')) {
+        let (mut at, mut begins) = (name, true);
+        while let Some(byte) = bytes.get_mut(at).filter(|byte| **byte != b':') {
+            if begins {
+                byte.make_ascii_uppercase();
+            }
+            begins = *byte == b'-';
+            at += 1;
         }
-        let mut respelled = bytes.to_vec();
-        respelled[7] = b'1';
-        let websocket: Vec<usize> = memchr::memmem::find_iter(bytes, b"Sec-Websocket-").collect();
-        websocket.into_iter().filter(|_| upgrade).for_each(|at| respelled[at + 7] = b'S');
-        Some(respelled)
+        if bytes[name..].starts_with(b"Sec-Websocket-") {
+            bytes[name + 7] = b'S';
+        }
+        line = next_line(bytes, at);
     }
 }
 
@@ -398,9 +417,16 @@ impl Read for StrictIo {
 
 impl Write for StrictIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = match self.0.respelled(bytes) {
-            None => self.0.socket.poll_write(cx, bytes),
-            Some(respelled) => self.0.socket.poll_write(cx, &respelled),
+        let written = if self.0.stream.responded.get() && !self.0.head_written.get() {
+            let mut spelled = self.0.worker.write_buffer.borrow_mut();
+            spelled.clear();
+            spelled.extend_from_slice(bytes);
+            respell_head(&mut spelled);
+            let written = self.0.socket.poll_write(cx, &spelled);
+            self.0.head_written.set(written.is_ready());
+            written
+        } else {
+            self.0.socket.poll_write(cx, bytes)
         };
         match written {
             Poll::Pending => self.0.wait.set(Wait::Write),
@@ -427,6 +453,29 @@ impl Write for StrictIo {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_response_head_has_the_usual_spelling_and_version_and_a_body_keeps_its_bytes() {
+        for (written, spelled) in [
+            (
+                "HTTP/1.0 200 OK\r\ncontent-type: text/x-y\r\nx-request-id: a-b\r\n\r\nHTTP/1.0 a-b: c\r\nd-e: f",
+                "HTTP/1.1 200 OK\r\nContent-Type: text/x-y\r\nX-Request-Id: a-b\r\n\r\nHTTP/1.0 a-b: c\r\nd-e: f",
+            ),
+            (
+                "HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: a\r\n\r\n",
+                "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: a\r\n\r\n",
+            ),
+            (
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\ndate: x\r\n\r\n",
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\nDate: x\r\n\r\n",
+            ),
+            ("a-b: c\r\nd: e\r\n", "a-b: c\r\nd: e\r\n"),
+        ] {
+            let mut bytes = written.as_bytes().to_vec();
+            respell_head(&mut bytes);
+            assert_eq!(String::from_utf8(bytes).unwrap(), spelled);
+        }
+    }
 
     #[test]
     fn hyper_gets_what_it_decides_and_nothing_that_it_would_validate() {

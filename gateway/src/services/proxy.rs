@@ -188,7 +188,7 @@ fn forward_response(upstream: UpstreamResponse, method: &Method, config: &Runtim
 
 /// The fields that are forwarded to the client: end-to-end ones, except those the gateway sets itself.
 fn response_headers(head: &ResponseHead, config: &RuntimeConfig) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(head.headers().len() + 6);
+    let mut headers = HeaderMap::with_capacity(head.headers().len() + 1);
     let connection_options = head.headers().connection_options();
     PARSED.with_borrow_mut(|parsed| {
         for (place, field) in head.headers().iter().enumerate() {

@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(
             revocations.epoch(),
             epochs[2],
-            "whoever presents ended tokens must not cost others their memory"
+            "clients with tokens of ended sessions must not cause allocations"
         );
     }
 

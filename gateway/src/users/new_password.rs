@@ -28,7 +28,7 @@ pub enum NewPasswordRefusal {
     )]
     TooShort(usize),
     /// On the list of common passwords, or one character repeated.
-    #[error("the password is among the first that anybody would try; choose another one")]
+    #[error("the password is a common one that attackers try first; choose another one")]
     Common,
     /// The user's name.
     #[error("the password is the user name; choose another one")]

@@ -297,7 +297,7 @@ mod tests {
         bench.write(&format!("{broken} "));
         assert!(
             matches!(bench.poll_changes(), ReloadOutcome::Unchanged),
-            "the same mistake is not told again"
+            "the same error is not reported again"
         );
         fs::remove_file(bench.dir.path().join("users.toml")).unwrap();
         let ReloadOutcome::Rejected(errors) = bench.poll_changes() else { panic!("taken") };
@@ -307,7 +307,7 @@ mod tests {
         bench.write(&users(&["alice"]));
         assert!(
             matches!(bench.poll_changes(), ReloadOutcome::Loaded { users: 1, .. }),
-            "that it is well again is told"
+            "the recovery is reported"
         );
         assert_eq!(bench.live.last_error(), None);
         assert_eq!((bench.live.reload_count(), bench.live.reload_failures()), (1, 2));

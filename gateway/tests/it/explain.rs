@@ -1,4 +1,4 @@
-//! `auth-gateway explain` and `check`: what they say is what the gateway then does.
+//! `auth-gateway explain` and `check`: their output matches what the gateway does.
 
 use std::path::Path;
 

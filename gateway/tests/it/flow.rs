@@ -158,7 +158,7 @@ fn a_locked_name_is_unlocked_by_a_command_whether_the_gateway_runs_or_not() {
     let socket = std::fs::metadata(gateway.path("var/state.redb.sock")).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::mode(&socket) & 0o777, 0o600);
 
-    // The socket that a killed gateway leaves is in nobody's way.
+    // A stale control socket of a killed gateway is no obstacle.
     lock(&gateway);
     gateway.kill();
     assert_eq!(unlock(&gateway, "alice"), "alice is unlocked\n");
@@ -202,7 +202,7 @@ fn a_rate_limited_network_runs_no_hash_even_after_a_kill() {
     for _ in 0..6 {
         assert_eq!(login_for(&gateway, "192.0.2.1", "alice", PASSWORD).status, 200);
     }
-    // One password each for many names, from one subnet: no name is ever locked by it.
+    // One password each for many names, from one subnet (password spraying): no name is locked.
     for (i, name) in ["alice", "bob", "root", "nobody"].iter().enumerate() {
         assert_eq!(login_for(&gateway, &format!("2001:db8::{i}"), name, "wrong").status, 401);
     }
@@ -501,7 +501,7 @@ fn changed_users_take_effect_without_a_restart_and_a_broken_file_changes_nothing
     let entries: Vec<&str> = original.split_inclusive("]\n[[").collect();
     assert_eq!(entries.len(), 3);
 
-    // A broken file: everybody goes on, and the log says where and what to do.
+    // An invalid file: the active users stay, and the log has the place and the remedy.
     std::fs::write(&file, original.replace("id = \"2\"", "id = 2")).unwrap();
     wait_until("the mistake is noticed", || !active_users(&gateway).1);
     assert_eq!(active_users(&gateway).0, 3);

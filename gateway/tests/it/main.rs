@@ -1,4 +1,4 @@
-//! The one integration binary: the built program over real sockets.
+//! The integration tests: the built program over real sockets, in one binary.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,6 +9,7 @@ mod faults;
 mod fixture;
 mod flow;
 mod interop;
+mod openapi;
 mod operating;
 mod protocols;
 mod proxying;

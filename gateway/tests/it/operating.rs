@@ -1,4 +1,4 @@
-//! The program as an operator meets it: start, stop, errors, commands.
+//! Operation: start, graceful shutdown, errors, commands.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -204,7 +204,7 @@ fn connections_on_both_sides_carry_many_requests() {
     let gateway = start(&upstream, &format!("[server]\nworkers = 1\n{}", route("/", "access = \"public\"")));
     let request = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\nHEAD /b HTTP/1.1\r\nHost: a\r\n\r\n\
         POST /c HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhiDELETE /d HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-    // The answer to HEAD tells a length and has no body, so it is read from the raw bytes here.
+    // A response to HEAD declares a length and has no body, so it is read from the raw bytes here.
     let mut socket = TcpStream::connect(gateway.address).unwrap();
     socket.write_all(request).unwrap();
     let mut received = String::new();

@@ -1,4 +1,4 @@
-//! Which route a request takes, and what routes do to requests and answers.
+//! Routing, and header edits of requests and responses.
 
 use crate::fixture::{Gateway, PASSWORD, Upstream, exchange, get, request, tokens, users_file, wait_until};
 

@@ -1,4 +1,4 @@
-//! What becomes of an exchange under way when one side leaves, stalls or loses its session.
+//! Exchanges in flight when one side disconnects, stalls or loses its session.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

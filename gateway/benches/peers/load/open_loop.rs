@@ -1,7 +1,7 @@
-//! An open loop: requests are sent by the clock, whether or not the answers to earlier ones are there.
+//! Open-loop load: requests are sent at a fixed rate, whether or not earlier responses have arrived.
 //!
-//! Latency counts from the moment when a request was due. A server that stalls is thus charged for all requests
-//! that had to wait meanwhile, not only for the one that it held (coordinated omission).
+//! Latency counts from the moment when a request was due, so that a server that stalls is charged for all
+//! requests that had to wait meanwhile (coordinated omission).
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};

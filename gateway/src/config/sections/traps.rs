@@ -71,10 +71,8 @@ fn check_demo_users(settings: &Settings, root: &Table<'_>) {
     let Some(file) = settings.users.editable_file() else { return };
     let text = if file.is_file() { std::fs::read_to_string(file).unwrap_or_default() } else { String::new() };
     if DEMO_SALTS.iter().any(|salt| text.contains(salt)) {
-        let message = format!(
-            "`users.file`: {} has users of the demo, whose passwords everybody knows",
-            file.display()
-        );
+        let message =
+            format!("`users.file`: {} has users of the demo, whose passwords are public", file.display());
         let entry = root.quiet_table("users").entry("file");
         root.report().push(
             Diagnostic::warning("demo-users", message)

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 const ACTIVE: Account = Account::Active { credential: [7; 16] };
 
-/// A memory store whose changes are made at once and answered when the test says so.
+/// A memory store whose changes are made at once and acknowledged when the test releases them.
 struct SlowStore {
     records: MemoryStore,
     answers: Semaphore,
@@ -69,7 +69,7 @@ async fn with_session(store: &Arc<SlowStore>) -> (Sessions, NewTokens) {
     (sessions, opened)
 }
 
-/// Begins a call and goes away before it answers, as a client that closes its connection does.
+/// Starts a call and drops it before it completes, as when a client disconnects.
 fn begin_and_leave(call: impl Future) {
     let mut call = Box::pin(call);
     assert!(matches!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending));
@@ -138,7 +138,7 @@ async fn an_outage_ends_no_session_and_is_reported_until_the_store_responds() {
     assert!(matches!(refused, Err(RefreshError::Store(_))));
     assert!(sessions.revocations().is_empty());
     assert!(sessions.store_last_error().unwrap().contains("the connection was lost"));
-    // What that refresh chose was written: the same is given again, which needs no change.
+    // The successor chosen by that refresh was written: it is returned again, without a change.
     assert!(sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, None, 2).await.is_ok());
     assert_eq!(sessions.store_last_error(), None);
 }
@@ -185,7 +185,7 @@ async fn attempts_of_one_network_that_wait_together_cost_one_write() {
     while *store.changes.lock().unwrap() == 0 {
         tokio::task::yield_now().await;
     }
-    // Those who come while the first is being counted.
+    // Attempts that arrive while the first is being counted.
     let others: Vec<_> = (0..19).map(|_| attempt()).collect();
     tokio::task::yield_now().await;
     store.answers.add_permits(2);

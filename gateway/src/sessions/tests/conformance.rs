@@ -1,4 +1,4 @@
-//! What every store must do, run against the real thing.
+//! Conformance suite of the stores, run against the real ones.
 
 #![allow(clippy::unwrap_used)]
 
@@ -17,7 +17,7 @@ use crate::sessions::*;
 const CREDENTIAL: [u8; 16] = [7; 16];
 const ACTIVE: Account = Account::Active { credential: CREDENTIAL };
 
-/// So many milliseconds after the tests began: a store may forget by a real clock.
+/// Milliseconds after the start of the tests: a store may expire records by a real clock.
 fn at(millis: UnixMillis) -> UnixMillis {
     static BEGIN: LazyLock<UnixMillis> = LazyLock::new(now);
     *BEGIN + millis
@@ -56,11 +56,11 @@ fn put(
     }
 }
 
-/// A store and, where it outlives its process, a way to open it again.
+/// A store and, where it is persistent, a way to reopen it.
 struct Bench {
     store: Arc<dyn Store>,
     reopen: Option<Box<dyn Fn() -> Arc<dyn Store>>>,
-    /// What the store needs to live on.
+    /// Resources that the store needs.
     _ground: Box<dyn Any>,
 }
 
@@ -150,7 +150,10 @@ async fn groups_and_scans_find_what_is_there_and_what_expired_is_forgotten(bench
         forgotten += store.sweep(now()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!([0, 2].contains(&forgotten), "the store forgets by itself or tells what it forgot: {forgotten}");
+    assert!(
+        [0, 2].contains(&forgotten),
+        "the store expires records by itself or reports what it evicted: {forgotten}"
+    );
     assert_eq!(store.get(&key("a")).await.unwrap(), None);
 }
 
@@ -199,7 +202,7 @@ fn network() -> SourceNetwork {
     SourceNetwork::of("192.0.2.1".parse().unwrap())
 }
 
-/// Asks for a permit and settles it, after a while; gives what was decided.
+/// Acquires a permit and settles it after a while; returns the decision.
 async fn attempt(sessions: &Sessions, result: LoginResult, now: UnixMillis) -> LoginDecision {
     let decision = sessions.begin_login("alice", &network(), now).await.unwrap();
     let LoginDecision::Permitted(permit) = decision else { return decision };
@@ -258,7 +261,7 @@ async fn unsettled_attempts_block_until_they_expire(bench: Bench) {
     assert!(matches!(decision, LoginDecision::Permitted(_)), "{decision:?}");
 }
 
-/// Now, for stores that forget by a clock of their own.
+/// The current time, for stores with a clock of their own.
 fn real_time() -> UnixMillis {
     std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64
 }
@@ -280,7 +283,7 @@ async fn a_name_can_be_unlocked(bench: Bench) {
     assert!(!sessions.unlock("nobody", now).await.unwrap());
 }
 
-/// Two instances on one store, many guesses at once, from one network.
+/// Two instances on one store, many concurrent guesses, from one network.
 async fn a_network_gets_its_failures_once_however_many_instances_it_asks(bench: Bench) {
     let now = real_time();
     let instances = [

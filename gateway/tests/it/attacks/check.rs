@@ -1,4 +1,4 @@
-//! Whether what happened is what a case asserts.
+//! Assertions of an attack case.
 
 use serde_json::{Map, Value};
 

@@ -1,4 +1,4 @@
-//! Tokens as an attacker makes them: a recipe starts from a real access token, changes its parts and signs anew.
+//! Forged tokens: a recipe starts from a real access token, changes its parts and signs again.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};

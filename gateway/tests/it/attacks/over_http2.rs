@@ -1,4 +1,4 @@
-//! The same attacks over HTTP/2, as far as they can be translated in it, and some that only HTTP/2 knows.
+//! The same attacks over HTTP/2, as far as they can be translated, and some that are specific to HTTP/2.
 
 use std::collections::BTreeMap;
 
@@ -103,7 +103,7 @@ fn replay(bench: &mut Bench, case: &Case, translated: &Http2Request) -> Vec<Stri
     let mut asserts = adapted(case);
     OF_CONNECTIONS.iter().for_each(|name| drop(asserts.remove(*name)));
     let mut wrong = match answered {
-        // A malformed request is no request: nobody answers it, and nobody else hears of it.
+        // A malformed request is reset, and no upstream receives it.
         Answered::Refused => {
             let refused = |status: &serde_json::Value| status.as_u64().is_some_and(|status| status >= 400);
             let may_be = translated.malformed

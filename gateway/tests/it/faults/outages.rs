@@ -1,5 +1,5 @@
-//! F-22 and what is like it: the store fails under load and comes back. Logins, refreshes and logouts are told so, nobody
-//! is taken for a stranger, and requests with access tokens notice nothing.
+//! F-22 and similar: outages of the store under load. Logins, refreshes and logouts get 503, no user is
+//! logged out, and requests with access tokens are not affected.
 
 use std::fs;
 use std::process::Command;
@@ -10,7 +10,7 @@ use super::history::{Allowed, History};
 use super::load::{Client, Load, Refreshed, config};
 use crate::fixture::{Gateway, Upstream, get, wait_until};
 
-/// Runs the load while the store fails and after, and gives how long it took until it was used again.
+/// Runs the load during an outage of the store and after it, and returns the recovery time.
 fn outage(break_it: impl Fn(&Gateway), mend_it: impl Fn(&Gateway)) -> Duration {
     let upstream = Upstream::start();
     let mut gateway = Gateway::start(&config(&upstream, ""));
@@ -52,7 +52,7 @@ fn outage(break_it: impl Fn(&Gateway), mend_it: impl Fn(&Gateway)) -> Duration {
     gateway.run();
     left.tabs.extend(tab);
     for tab in &mut left.tabs {
-        // Without a grace, an answer that was lost cannot be told from a theft.
+        // Without a grace period, a lost response is indistinguishable from reuse.
         let unanswered = tab.unanswered;
         match client.refresh(tab) {
             Refreshed::Yes => {}

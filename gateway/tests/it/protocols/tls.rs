@@ -1,4 +1,4 @@
-//! TLS to clients: certificates by name, protocols, what is told upstream, and where plain HTTP leads.
+//! TLS to clients: SNI, protocol versions, forwarding headers, and the HTTPS redirect.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! WebSockets: authenticated before the upgrade, on a connection of their own, and over with the session.
+//! WebSockets: authenticated before the upgrade, on a connection of their own, ended with the session.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! Sentinels that fail over, and a cluster that loses masters.
+//! Sentinel failovers, and a cluster that loses masters.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -60,7 +60,7 @@ fn f08_sentinels_fail_over() {
 #[test]
 fn f12_where_a_master_of_a_cluster_is_away_only_its_sessions_are() {
     let (mut cluster, upstream) = (RedisCluster::start(), Upstream::start());
-    // Slots that nobody serves must not stop the others.
+    // Slots without a master must not affect the others.
     for node in &cluster.nodes {
         node.command(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
     }
@@ -85,7 +85,8 @@ fn f12_where_a_master_of_a_cluster_is_away_only_its_sessions_are() {
         (0 < good && good < sessions.len()).then_some(())
     });
     assert!(sessions.iter().all(|(access, _)| app(&gateway, access).status == 200));
-    // One new session in three would be kept where nobody is; a right password locks no name for that.
+    // One new session in three belongs to an unavailable master; a right password must not lock a name for
+    // that.
     let logins = (0..20).flat_map(|_| ["alice", "bob"]).map(|name| login(gateway.address, name, PASSWORD));
     let statuses: Vec<u16> = logins.map(|reply| reply.status).collect();
     assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");

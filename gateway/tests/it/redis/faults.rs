@@ -1,4 +1,4 @@
-//! One Redis that is away, slow, busy, full, empty or demoted.
+//! Faults of a single Redis: down, slow, busy, full, empty or demoted.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -143,7 +143,7 @@ fn f04_an_answer_that_was_lost_after_the_change_forks_nothing() {
         };
         let same = child(&near);
         assert_eq!(child(&gateway), same, "in round {round}");
-        // The same with a logout: nobody was told that it was done, yet it is.
+        // The same with a logout: it was not acknowledged, yet it took effect.
         wire.lose_answers_to_swaps();
         let lost = wire.lost();
         let refused = post(gateway.address, "/logout", &access);

@@ -1,4 +1,4 @@
-//! What becomes of access tokens while Redis cannot be heard: `bounded` and `strict`.
+//! Access tokens while no revocations arrive from Redis: `bounded` and `strict`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What gateways have in common: sessions, locks, and the ends of sessions.
+//! State that gateways share: sessions, locks, and revocations.
 
 use std::collections::HashSet;
 use std::thread;

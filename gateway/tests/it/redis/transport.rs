@@ -1,4 +1,4 @@
-//! TLS, and an ACL user who may do no more than is needed.
+//! TLS, and an ACL user with the documented permissions only.
 
 use std::fs;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! F-34: a certificate that is replaced is shown from then on; half of one, or one without its key, changes nothing.
+//! F-34: a replaced certificate is used from then on; a truncated one, or one without its key, changes
+//! nothing.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! One change at a time.
+//! Hot reload of single changes.
 
 use std::fs;
 

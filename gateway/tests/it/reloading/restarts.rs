@@ -1,5 +1,5 @@
-//! F-35: restarts under load, on a socket that outlives the process and by a process that takes over. Clients of that moment
-//! wait a little; nobody is refused, and nobody whose request was taken is cut.
+//! F-35: zero-downtime restarts under load, with socket activation and by takeover. Clients wait a little; no
+//! connection is refused, and no accepted request is cut.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;

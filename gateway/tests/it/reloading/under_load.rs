@@ -1,5 +1,5 @@
-//! F-30, F-31: reloads between two versions of the configuration, mistakes and new keys in between, under load: no request
-//! fails, and each answer is of one version throughout.
+//! F-30, F-31: reloads between two versions of the configuration under load, with invalid ones and key
+//! rotations in between: no request fails, and each response is of one version throughout.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

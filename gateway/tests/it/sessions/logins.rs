@@ -1,4 +1,4 @@
-//! Logins that come together: right passwords are not refused, and wrong ones never pass the limit.
+//! Concurrent logins: right passwords are not rejected, and wrong ones never pass the limit.
 
 use std::thread;
 
@@ -21,7 +21,7 @@ fn together(
     })
 }
 
-/// Every right login is let in, or told to come back in a second or two where the machine is slow.
+/// Every right login succeeds, or gets `Retry-After` of a second or two where the machine is slow.
 fn all_are_let_in_or_get_retry_after(replies: &[Reply]) -> usize {
     for reply in replies.iter().filter(|reply| reply.status != 200) {
         assert!([429, 503].contains(&reply.status), "{reply:?}");
@@ -81,7 +81,7 @@ fn guesses_at_a_time_never_pass_the_limit() {
     }
 }
 
-/// The store goes away while passwords are looked at: nobody was told anything, so nobody has failed.
+/// The store fails while passwords are checked: no result was sent, so no attempt counts as a failure.
 #[test]
 fn logins_that_lost_their_store_do_not_lock_the_name() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
@@ -110,8 +110,8 @@ fn logins_that_lost_their_store_do_not_lock_the_name() {
     }
 }
 
-/// How likely a wrong password for a name that exists takes longer than one for a name that does not: a half, where the time
-/// tells nothing (the area under the ROC curve).
+/// The probability that a wrong password takes longer for a name that exists than for one that does not: one
+/// half if the time reveals nothing (the area under the ROC curve).
 #[test]
 fn the_time_of_a_login_does_not_reveal_whether_the_name_exists() {
     let upstream = Upstream::start();

@@ -1,4 +1,4 @@
-//! Gateways on a Redis that remembers many ended sessions.
+//! Gateways on a Redis with many revocations.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ fn fill(redis: &RedisServer, count: usize) {
     }
 }
 
-/// What a gateway and a Redis that nobody uses send each other in that time, in bytes.
+/// The idle traffic of a gateway and a Redis in that time, in bytes.
 fn idle_traffic(redis: &RedisServer, time: Duration) -> u64 {
     let sent = || redis.info("total_net_output_bytes").parse::<u64>().unwrap();
     let before = sent();

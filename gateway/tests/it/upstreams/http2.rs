@@ -1,4 +1,4 @@
-//! Upstreams that speak HTTP/2: many requests over few connections, streams both ways, and trailers, which gRPC needs.
+//! HTTP/2 upstreams: multiplexing, bidirectional streams, and trailers, which gRPC needs.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ struct Server {
 /// How a server's first connection ends.
 #[derive(Clone, Copy, PartialEq)]
 enum End {
-    /// The first stream is told that nothing was done for it: GOAWAY with no stream as the last.
+    /// The first stream gets GOAWAY with no stream as the last: it was not processed.
     GoAway,
     /// The first stream is answered with 204, the second is met by silence and the end.
     Loss,

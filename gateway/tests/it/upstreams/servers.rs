@@ -1,4 +1,4 @@
-//! Which server gets a request.
+//! Load balancing, retries and ejection.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ fn a_server_that_is_away_costs_no_request_and_is_left_alone_until_it_is_back() {
     let servers = [Server::start(), Server::start(), Server::start()];
     let urls = servers.each_ref().map(Server::url);
     let gateway = gateway(&urls, "eject_for = \"300ms\"\nmax_failures = 2");
-    // F-43: one of three flaps, and nobody notices.
+    // F-43: one of three flaps, and no request fails.
     for round in 0..4 {
         servers[0].go_away(round % 2 == 0);
         for _ in 0..40 {

@@ -1,4 +1,4 @@
-//! What carries requests to servers: TLS, whose certificates are verified, and Unix sockets.
+//! Transports to upstream servers: TLS with verified certificates, and Unix sockets.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Users of a real slapd.
+//! Users of a real LDAP server (slapd).
 
 use std::fs;
 use std::process::{Child, Command, Stdio};

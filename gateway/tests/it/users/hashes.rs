@@ -1,4 +1,4 @@
-//! Hashes that the real libraries made, from werkzeug to mkpasswd, and what a login makes of them.
+//! Password hashes made by the real libraries, from werkzeug to mkpasswd, at login.
 
 use std::fs;
 
@@ -59,7 +59,7 @@ fn a_login_hashes_the_password_anew_and_ends_no_session() {
     }
     let after = fs::read_to_string(&file).unwrap();
     assert_eq!(after.matches("\"$argon2id$v=19$m=19456,t=2,p=1$").count(), kinds.len(), "{after}");
-    // The file is followed within a second; what is in force before verifies as well.
+    // The file is reloaded within a second; earlier hashes still verify.
     for ((name, _), refresh) in kinds.iter().zip(&before) {
         assert_eq!(
             post(gateway.address, "/refresh", refresh).status,
