@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::config::IdentityHeader;
 use crate::proxy::header_name_set::HeaderNameSet;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::sessions::SessionId;
 use crate::tokens::{ClaimValue, VerifiedClaims};
 
@@ -21,10 +21,7 @@ pub(crate) struct Identity {
 
 impl Identity {
     pub(crate) fn new(claims: VerifiedClaims, headers: &IdentityHeaders) -> Result<Identity, Rejection> {
-        let session = claims
-            .sid()
-            .parse()
-            .map_err(|_| Rejection::new(Code::InvalidToken, "the token names no session"))?;
+        let session = claims.sid().parse().map_err(|_| Rejection::TokenWithoutSession)?;
         let header_lines = headers.lines(&claims)?;
         Ok(Identity { claims, session, header_lines })
     }
@@ -87,7 +84,7 @@ impl IdentityHeaders {
                 continue;
             }
             if lines.len() - value_start > MAX_VALUE_LEN {
-                return Err(Rejection::new(Code::HeadersTooLarge, "a claim is too large for a header field"));
+                return Err(Rejection::ClaimTooLarge);
             }
             lines.extend_from_slice(b"\r\n");
         }

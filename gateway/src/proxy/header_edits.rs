@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName};
 use crate::auth::identity::{Identity, MAX_VALUE_LEN, push_value};
 use crate::config::{self, HeaderLine, ValuePart};
 use crate::proxy::header_name_set::HeaderNameSet;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::{Authorized, RequestContext};
 
 /// The edits of one route and direction, compiled. `None` for routes without any.
@@ -117,7 +117,7 @@ fn push_line(
         }
     }
     if lines.len() - value_start > MAX_VALUE_LEN {
-        return Err(Rejection::new(Code::HeadersTooLarge, "a claim is too large for a header field"));
+        return Err(Rejection::ClaimTooLarge);
     }
     lines.extend_from_slice(b"\r\n");
     Ok(())

@@ -9,7 +9,7 @@ use crate::http1::{BodyFraming, HeaderKind, ResponseHead, Version};
 use crate::layers::access_log::ResponseLog;
 use crate::layers::cors::Cors;
 use crate::layers::route::Forwarding;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::RequestView;
 use crate::response::{self, Response};
 use crate::upstream::Upgraded;
@@ -52,8 +52,7 @@ pub(crate) fn handshake<'h>(
         return Ok(None);
     }
     if !is_allowed_origin(request, cors, client) {
-        let why = "pages of this origin may not open WebSockets here";
-        return Err(Rejection::new(Code::OriginNotAllowed, why));
+        return Err(Rejection::WebSocketOrigin);
     }
     let offer = forwarding.token_in_subprotocol.then(|| Offer::of(request)).transpose()?;
     Ok(Some(Handshake { offer }))
@@ -78,16 +77,14 @@ fn is_allowed_origin(request: RequestView<'_>, cors: &Cors, client: &ClientAddr)
 
 impl<'h> Offer<'h> {
     fn of(request: RequestView<'h>) -> Result<Offer<'h>, Rejection> {
-        let malformed =
-            || Rejection::new(Code::InvalidRequest, "one token follows one `bearer` among the subprotocols");
         let fields = request.headers().iter().filter(|field| is_offer(field.name));
         let mut members = fields.flat_map(|field| field.members());
         let mut offer = Offer::default();
         while let Some(member) = members.next() {
             if member == BEARER_SUBPROTOCOL.as_bytes() {
-                let token = members.next().ok_or_else(malformed)?;
+                let token = members.next().ok_or(Rejection::TokenSubprotocols)?;
                 if offer.token.replace(token).is_some() {
-                    return Err(malformed());
+                    return Err(Rejection::TokenSubprotocols);
                 }
             } else {
                 offer.protocols.push(member);
@@ -138,17 +135,17 @@ fn is_handshake(request: RequestView<'_>) -> Result<bool, Rejection> {
     // 16 bytes in base64.
     let has_key = one(b"sec-websocket-key").is_some_and(|key| key.len() == 24 && key.ends_with(b"=="));
     let problem = if *request.method() != Method::GET || request.framing() != BodyFraming::Empty {
-        "a WebSocket begins with a GET without a body"
+        Rejection::WebSocketNotGet
     } else if !is_plain {
-        "a request for a WebSocket asks for nothing else"
+        Rejection::WebSocketNotAlone
     } else if !has_key {
-        "a request for a WebSocket has one Sec-WebSocket-Key of 16 bytes in base64"
+        Rejection::WebSocketKey
     } else if one(b"sec-websocket-version") != Some(b"13") {
-        "only version 13 of WebSocket is spoken here"
+        Rejection::WebSocketVersion
     } else {
         return Ok(true);
     };
-    Err(Rejection::new(Code::BadRequest, problem))
+    Err(problem)
 }
 
 /// The 101 response to the client.

@@ -17,10 +17,10 @@ use std::task::{Context, Poll, ready};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use crate::http1::{
-    BodyFraming, ChunkDecoder, HeadError, HeadLimits, HeaderKind, RequestHead, Step, Version, request_framing,
+    BodyFraming, ChunkDecoder, HeadLimits, HeaderKind, RequestHead, Step, Version, request_framing,
 };
 use crate::net::{ReadBuffer, Socket};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::runtime::Worker;
 use crate::stream_state::StreamState;
 
@@ -199,7 +199,7 @@ impl Reader {
                     }
                     Ok(None) => connection.worker.release_head(head),
                     Err(error) => {
-                        self.refuse(connection, head, bad_head(&error));
+                        self.refuse(connection, head, Rejection::BadHead(error));
                         return Poll::Ready(Ok(true));
                     }
                 }
@@ -370,18 +370,7 @@ pub(crate) fn write_stand_in(out: &mut Vec<u8>, head: &RequestHead, framing: Bod
     put(b"\r\n");
 }
 
-/// The rejection of a malformed head.
-pub(super) fn bad_head(error: &HeadError) -> Rejection {
-    let code = match error {
-        HeadError::LineTooLong(_) => Code::UriTooLong,
-        HeadError::AuthorityDisagrees => Code::AmbiguousTarget,
-        HeadError::BlockTooLarge(_) | HeadError::TooManyFields(_) => Code::HeadersTooLarge,
-        _ => Code::BadRequest,
-    };
-    Rejection::new(code, error.to_string()).close()
-}
-
-/// The socket as hyper sees it.
+/// The socket as hyper has it.
 #[derive(Debug)]
 pub(super) struct StrictIo(pub(super) Rc<StrictConnection>);
 

@@ -9,7 +9,7 @@ use http::Method;
 use tower::Service;
 
 use super::{jwks, login, logout, refresh, sessions};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::Admitted;
 use crate::response::Response;
 use crate::sessions::{SessionId, StoreError, UnixMillis};
@@ -95,9 +95,7 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
     };
     if !allowed.contains(request.view().method()) {
         let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
-        return Err(
-            Rejection::new(Code::MethodNotAllowed, "the endpoint does not take this method").allow(allowed)
-        );
+        return Err(Rejection::EndpointMethod(allowed));
     }
     match endpoint {
         Endpoint::Login => login::login(&context, request.body).await,
@@ -113,19 +111,16 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
 /// 503 for a store outage, never 401: a client must be able to keep its session through it.
 pub(crate) fn store_unavailable(error: &StoreError) -> Rejection {
     tracing::error!(%error, "the session store failed");
-    Rejection::new(Code::StoreUnavailable, "the session store did not answer")
-        .retry_after(Duration::from_secs(2))
+    Rejection::StoreUnavailable
 }
 
 /// 503 for an unavailable source of users; it was logged when that began.
 pub(crate) fn users_unavailable(error: &SourceUnavailable) -> Rejection {
     tracing::debug!(%error, "a source of users did not answer");
-    Rejection::new(Code::StoreUnavailable, "the users cannot be looked up at the moment")
-        .retry_after(Duration::from_secs(2))
+    Rejection::UsersUnavailable
 }
 
 /// 429: the network has reached its limit of failures.
 pub(crate) fn rate_limited(retry_after: UnixMillis) -> Rejection {
-    Rejection::new(Code::RateLimited, "too many failures came from this network")
-        .retry_after(Duration::from_millis(retry_after))
+    Rejection::RateLimited(Duration::from_millis(retry_after))
 }

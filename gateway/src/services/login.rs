@@ -57,7 +57,7 @@ async fn attempt(context: &RequestContext, body: RequestBody) -> Result<Response
             context.audit("login", "rate_limited", name.as_str(), None);
             return Err(rate_limited(retry_after));
         }
-        LoginDecision::Busy => return Err(overloaded()),
+        LoginDecision::Busy => return Err(Rejection::TooManyLogins),
     };
     let hashing = &context.worker.gateway.hashing;
     let users = &context.state.config.users;
@@ -70,13 +70,13 @@ async fn attempt(context: &RequestContext, body: RequestBody) -> Result<Response
         Ok(None) => {
             settle(LoginResult::Failed).await.map_err(|e| store_unavailable(&e))?;
             context.audit("login", "failed", name.as_str(), None);
-            return Err(Rejection::new(Code::InvalidCredentials, "wrong username or password"));
+            return Err(Rejection::WrongCredentials);
         }
         Err(error) => {
             // The password was not checked: overload must not lock accounts.
             settle(LoginResult::Unknown).await.map_err(|e| store_unavailable(&e))?;
             return Err(match error {
-                CheckError::Busy(_) => overloaded(),
+                CheckError::Busy(_) => Rejection::TooManyLogins,
                 CheckError::Unavailable(error) => users_unavailable(&error),
             });
         }
@@ -93,10 +93,7 @@ async fn attempt(context: &RequestContext, body: RequestBody) -> Result<Response
     let opened = opened.map_err(|error| match error {
         OpenSessionError::TooMany => {
             context.audit("login", "too_many_sessions", name.as_str(), None);
-            Rejection::new(
-                Code::TooManySessions,
-                "the user has as many sessions as one may have; end one first",
-            )
+            Rejection::TooManySessions
         }
         OpenSessionError::Store(error) => store_unavailable(&error),
     })?;
@@ -113,13 +110,9 @@ async fn attempt(context: &RequestContext, body: RequestBody) -> Result<Response
     )
 }
 
-fn overloaded() -> Rejection {
-    Rejection::new(Code::Overloaded, "too many logins at once").retry_after(Duration::from_secs(1))
-}
-
 fn locked(context: &RequestContext, name: &CanonicalName, left: UnixMillis) -> Rejection {
     context.audit("login", "locked", name.as_str(), None);
-    Rejection::new(Code::AccountLocked, "too many failed attempts").retry_after(Duration::from_millis(left))
+    Rejection::AccountLocked(Duration::from_millis(left))
 }
 
 /// Requires `application/json`. A browser sends that type cross-origin only after a preflight, so this also
@@ -128,10 +121,10 @@ fn only_json(head: &RequestHead) -> Result<(), Rejection> {
     let media_type = head.headers().only(HeaderKind::ContentType).map(|field| field.value);
     let essence = media_type.and_then(|value| value.split(|&b| b == b';').next()).unwrap_or_default();
     if !essence.trim_ascii().eq_ignore_ascii_case(b"application/json") {
-        return Err(Rejection::new(Code::UnsupportedMediaType, "Content-Type is not application/json"));
+        return Err(Rejection::ContentTypeNotJson);
     }
     if head.headers().of_kind(HeaderKind::ContentEncoding).next().is_some() {
-        return Err(Rejection::new(Code::UnsupportedMediaType, "Content-Encoding is not accepted here"));
+        return Err(Rejection::ContentEncoded);
     }
     Ok(())
 }
@@ -144,22 +137,17 @@ struct Credentials {
 impl Credentials {
     /// Exactly `username` and `password`, each once, both strings.
     fn parse(body: &[u8]) -> Result<Credentials, Rejection> {
-        let mut members = strict_json::object(body)
-            .ok_or_else(|| bad("the body is not a JSON object with unique members"))?;
+        let mut members = strict_json::object(body).ok_or(Rejection::BodyNotJson)?;
         let mut text = |name: &'static str| match members.remove(name) {
             Some(serde_json::Value::String(text)) if !text.is_empty() => Ok(text),
-            Some(_) => Err(bad("username and password must be non-empty strings")),
-            None => Err(bad("username or password is missing")),
+            Some(_) => Err(Rejection::CredentialsNotText),
+            None => Err(Rejection::CredentialsMissing),
         };
         let (username, password) = (text("username")?, text("password")?);
         if !members.is_empty() {
-            return Err(bad("the body has members besides username and password"));
+            return Err(Rejection::CredentialsWithMore);
         }
-        let password = Password::new(password).map_err(|_| bad("the password is longer than 1024 bytes"))?;
+        let password = Password::new(password).map_err(|_| Rejection::PasswordTooLong)?;
         Ok(Credentials { username, password })
     }
-}
-
-fn bad(why: &'static str) -> Rejection {
-    Rejection::new(Code::BadRequest, why)
 }

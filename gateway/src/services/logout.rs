@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use crate::auth::bearer::{Bearer, bearer_token};
 use crate::layers::authenticate::{authenticate, missing, refusal};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
 use crate::services::endpoints::store_unavailable;
@@ -16,7 +16,7 @@ pub(crate) async fn logout(context: &RequestContext) -> Result<Response, Rejecti
     let token = bearer_token(&context.head)?.ok_or_else(|| missing(&context.worker))?;
     let claims = context.state.config.verifier.verify_signed(token, context.now()).map_err(refusal)?;
     let session = claims.sid().parse();
-    let session = session.map_err(|_| Rejection::new(Code::InvalidToken, "the token names no session"))?;
+    let session = session.map_err(|_| Rejection::TokenWithoutSession)?;
     let sessions = &context.worker.gateway.sessions;
     let ended = sessions.revoke(session, RevocationReason::Logout, context.now_millis).await;
     ended.map_err(|e| store_unavailable(&e))?;

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -19,7 +18,7 @@ use crate::proxy::upstream_request::{
     ForwardingHeaders, UpstreamRequest, build_http2_request, build_upstream_request,
 };
 use crate::proxy::websocket::{self, Handshake, Tunnel};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::{Authorized, RequestContext};
 use crate::request_body::BodyError;
 use crate::response::{Body, Response};
@@ -49,7 +48,7 @@ impl Service<Authorized> for ProxyService {
 pub(crate) fn forwarding(request: &Authorized) -> Result<&Forwarding, Rejection> {
     match &request.route().target {
         Target::Upstream(forwarding) => Ok(forwarding),
-        _ => Err(Rejection::new(Code::NotFound, "the route has no upstream")),
+        _ => Err(Rejection::WrongTarget),
     }
 }
 
@@ -68,7 +67,7 @@ pub(crate) fn outgoing_request(
     config.via.stop_loop(view.head())?;
     // Before the upstream is contacted; a body without a declared length is counted as it arrives.
     if matches!(view.framing(), BodyFraming::Length(n) if n > route.max_body) {
-        return Err(bad_body(&BodyError::TooLarge));
+        return Err(Rejection::BodyTooLarge);
     }
     let target = view.target();
     let (prefix, target) = match &forwarding.new_prefix {
@@ -258,9 +257,6 @@ fn declared_length(head: &ResponseHead) -> Option<u64> {
     std::str::from_utf8(field.value).ok()?.parse().ok()
 }
 
-/// `Retry-After` where the upstream may be back at any moment.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-
 fn failed(context: &RequestContext, upstream: usize, error: &SendError) -> Rejection {
     if let SendError::Body(error) = error {
         return bad_body(error);
@@ -274,28 +270,14 @@ fn failed(context: &RequestContext, upstream: usize, error: &SendError) -> Rejec
         "upstream failed"
     );
     let (outcome, rejection) = match error {
-        SendError::Connect(error) if error.kind() == std::io::ErrorKind::TimedOut => (
-            UpstreamOutcome::Timeout,
-            Rejection::new(Code::GatewayTimeout, "the upstream could not be connected to in time"),
-        ),
-        SendError::Connect(_) => (
-            UpstreamOutcome::ConnectFailed,
-            Rejection::new(Code::BadGateway, "the upstream cannot be reached"),
-        ),
-        SendError::NoServer => (
-            UpstreamOutcome::NoServer,
-            Rejection::new(Code::NoHealthyUpstream, "no server of the upstream is healthy")
-                .retry_after(RETRY_AFTER),
-        ),
-        SendError::Full => (
-            UpstreamOutcome::Full,
-            Rejection::new(Code::Overloaded, "the upstream has all it can take").retry_after(RETRY_AFTER),
-        ),
-        SendError::Timeout => (
-            UpstreamOutcome::Timeout,
-            Rejection::new(Code::GatewayTimeout, "the upstream did not answer in time"),
-        ),
-        _ => (UpstreamOutcome::Broken, Rejection::new(Code::BadGateway, "the upstream's answer was broken")),
+        SendError::Connect(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+            (UpstreamOutcome::Timeout, Rejection::UpstreamConnectTimeout)
+        }
+        SendError::Connect(_) => (UpstreamOutcome::ConnectFailed, Rejection::UpstreamUnreachable),
+        SendError::NoServer => (UpstreamOutcome::NoServer, Rejection::UpstreamUnhealthy),
+        SendError::Full => (UpstreamOutcome::Full, Rejection::UpstreamFull),
+        SendError::Timeout => (UpstreamOutcome::Timeout, Rejection::UpstreamTimeout),
+        _ => (UpstreamOutcome::Broken, Rejection::UpstreamBroken),
     };
     context.state.counters.upstream_request(upstream, outcome);
     rejection
@@ -304,10 +286,8 @@ fn failed(context: &RequestContext, upstream: usize, error: &SendError) -> Rejec
 /// The rejection for a body that the client did not send properly. The connection cannot be reused.
 pub(crate) fn bad_body(error: &BodyError) -> Rejection {
     match error {
-        BodyError::TimedOut => Rejection::new(Code::RequestTimeout, "the body stopped arriving"),
-        BodyError::TooLarge => {
-            Rejection::new(Code::PayloadTooLarge, "the body is larger than is allowed here")
-        }
-        _ => Rejection::new(Code::BadRequest, "the body's framing is malformed").close(),
+        BodyError::TimedOut => Rejection::BodyTimeout,
+        BodyError::TooLarge => Rejection::BodyTooLarge,
+        _ => Rejection::MalformedBody,
     }
 }

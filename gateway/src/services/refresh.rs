@@ -63,11 +63,10 @@ pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Reject
 
 /// The session, the token id and the subject of the refresh token in `Authorization`.
 fn presented(context: &RequestContext) -> Result<(SessionId, TokenId, String), Rejection> {
-    let token = bearer_token(&context.head)?
-        .ok_or_else(|| Rejection::new(Code::MissingToken, "a refresh token is needed"))?;
+    let token = bearer_token(&context.head)?.ok_or(Rejection::RefreshTokenMissing)?;
     let claims = context.state.config.verifier.verify(token, TokenType::Refresh, context.now());
     let claims = claims.map_err(refusal)?;
-    let not_ours = |_| Rejection::new(Code::InvalidToken, "the token names no session");
+    let not_ours = |_| Rejection::TokenWithoutSession;
     let session = claims.sid().parse().map_err(not_ours)?;
     Ok((session, claims.jti().parse().map_err(not_ours)?, claims.subject().to_owned()))
 }
@@ -100,34 +99,14 @@ async fn not_presented(context: &RequestContext, rejection: Rejection) -> Reject
 
 fn refused(context: &RequestContext, error: &RefreshError, subject: &str, session: SessionId) -> Rejection {
     let (outcome, logged, rejection) = match error {
-        RefreshError::Unknown => (
-            RefreshOutcome::Invalid,
-            "unknown",
-            Rejection::new(Code::TokenRevoked, "there is no such session any more"),
-        ),
-        RefreshError::Expired => (
-            RefreshOutcome::Expired,
-            "expired",
-            Rejection::new(Code::TokenExpired, "the session has expired"),
-        ),
-        RefreshError::Idle => (
-            RefreshOutcome::Idle,
-            "idle",
-            Rejection::new(Code::TokenExpired, "the session was not refreshed for too long; it is over"),
-        ),
-        RefreshError::Revoked => {
-            (RefreshOutcome::Revoked, "revoked", Rejection::new(Code::TokenRevoked, "the session was ended"))
+        RefreshError::Unknown => (RefreshOutcome::Invalid, "unknown", Rejection::SessionUnknown),
+        RefreshError::Expired => (RefreshOutcome::Expired, "expired", Rejection::SessionExpired),
+        RefreshError::Idle => (RefreshOutcome::Idle, "idle", Rejection::SessionIdle),
+        RefreshError::Revoked => (RefreshOutcome::Revoked, "revoked", Rejection::SessionEnded),
+        RefreshError::Reused => (RefreshOutcome::Reused, "reused", Rejection::RefreshTokenReused),
+        RefreshError::AccountChanged => {
+            (RefreshOutcome::AccountChanged, "account_changed", Rejection::AccountChanged)
         }
-        RefreshError::Reused => (
-            RefreshOutcome::Reused,
-            "reused",
-            Rejection::new(Code::TokenReused, "the refresh token had been replaced; the session is over"),
-        ),
-        RefreshError::AccountChanged => (
-            RefreshOutcome::AccountChanged,
-            "account_changed",
-            Rejection::new(Code::TokenRevoked, "the account has changed; the session is over"),
-        ),
         RefreshError::Store(error) => {
             (RefreshOutcome::StoreUnavailable, "store_unavailable", store_unavailable(error))
         }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::auth::bearer::Bearer;
 use crate::auth::identity::Identity;
 use crate::layers::authenticate::{authenticate, missing};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
 use crate::services::endpoints::store_unavailable;
@@ -65,12 +65,12 @@ pub(crate) async fn list(context: &RequestContext) -> Result<Response, Rejection
 /// Revokes one of them; 404 for one that has ended or belongs to another user.
 pub(crate) async fn end(context: &RequestContext, path: &str) -> Result<Response, Rejection> {
     let identity = user(context)?;
-    let not_found = || Rejection::new(Code::NotFound, "you have no such session");
-    let id: SessionId = path.rsplit_once('/').and_then(|(_, id)| id.parse().ok()).ok_or_else(not_found)?;
+    let id: SessionId =
+        path.rsplit_once('/').and_then(|(_, id)| id.parse().ok()).ok_or(Rejection::SessionNotFound)?;
     let subject = identity.claims().subject();
     let ended = context.worker.gateway.sessions.revoke_of(Some(subject), id, context.now_millis).await;
     if !ended.map_err(|e| store_unavailable(&e))? {
-        return Err(not_found());
+        return Err(Rejection::SessionNotFound);
     }
     context.worker.metrics.logout();
     context.audit("revoke", "success", identity.claims().username(), Some(id.to_string()));

@@ -4,7 +4,7 @@ use http::header::PRAGMA;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
 use crate::sessions::{SessionId, TokenId};
@@ -50,7 +50,7 @@ pub(crate) fn tokens(context: &RequestContext, grant: Grant<'_>) -> Result<Respo
     let left = grant.session_ends_at.saturating_sub(now);
     if left == 0 {
         // Within the last second of a session there is no token to issue.
-        return Err(Rejection::new(Code::TokenExpired, "the session has expired"));
+        return Err(Rejection::SessionExpired);
     }
     let access_ttl = settings.access_ttl.as_secs().min(left);
     let session = grant.session.to_string();
@@ -93,5 +93,5 @@ pub(crate) fn tokens(context: &RequestContext, grant: Grant<'_>) -> Result<Respo
 
 fn cannot_sign(error: SigningError) -> Rejection {
     tracing::error!(%error, "no token could be signed");
-    Rejection::new(Code::Internal, "no token could be made")
+    Rejection::SigningFailed
 }

@@ -148,7 +148,7 @@ impl Endpoint {
         if well {
             self.back_since.store(now, Ordering::Relaxed);
             self.ejected_until.store(0, Ordering::Relaxed);
-            tracing::info!(server = %self.address, "a server is well again");
+            tracing::info!(server = %self.address, "a server is healthy again");
         } else {
             tracing::warn!(server = %self.address, path = check.path, "a server is not well and gets no requests");
         }

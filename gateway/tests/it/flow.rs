@@ -521,7 +521,7 @@ fn changed_users_take_effect_without_a_restart_and_a_broken_file_changes_nothing
     let changed = changed.replacen("id = \"2\"", "disabled = true\nid = \"2\"", 1);
     let changed = format!("{}{carol}", &changed[..changed.rfind("[[users]]").unwrap()]);
     std::fs::write(&file, changed).unwrap();
-    wait_until("the change is in force", || active_users(&gateway).1);
+    wait_until("the change is active", || active_users(&gateway).1);
     assert_eq!(claims(&refreshed(&refresh(&gateway, &alice)).0)["roles"], json!(["boss"]));
     assert_eq!(refresh(&gateway, &bob).code(), "token_revoked");
     assert_eq!(refresh(&gateway, &root).code(), "token_revoked");
@@ -534,7 +534,7 @@ fn changed_users_take_effect_without_a_restart_and_a_broken_file_changes_nothing
     let (code, _, said) = Gateway::command(gateway.dir.path(), &args, "another password for tests\n");
     assert!(code == 0 && said.contains("within a second"), "{said}");
     gateway.signal("HUP");
-    wait_until("the new password is in force", || refresh(&gateway, &carol).status == 401);
+    wait_until("the new password is active", || refresh(&gateway, &carol).status == 401);
     assert_eq!(refresh(&gateway, &carol).code(), "token_revoked");
     assert_eq!(login(gateway.address, "carol", PASSWORD).status, 401);
     assert_eq!(login(gateway.address, "carol", "another password for tests").status, 200);

@@ -50,7 +50,7 @@ fn graceful_shutdown_finishes_requests_in_flight() {
     newcomer.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200", "who had just connected is served");
     wait_until("no new one is accepted", || TcpStream::connect(address).is_err());
-    assert_eq!(get(gateway.admin, "/readyz", &[]).unwrap().status, 503, "and readiness tells");
+    assert_eq!(get(gateway.admin, "/readyz", &[]).unwrap().status, 503, "and readiness reports it");
     let slow = slow.join().unwrap();
     assert_eq!((slow.replies[0].status, slow.closed), (200, true));
     assert_eq!(slow.replies[0].field("connection"), Some("close"), "it says that the connection ends");

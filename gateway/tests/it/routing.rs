@@ -130,7 +130,7 @@ fn fields_are_edited_with_what_was_verified_and_never_with_what_a_client_says() 
     assert_eq!(
         seen.values("x-tenant"),
         [] as [&str; 0],
-        "what tells a claim somewhere is believed everywhere"
+        "a header that carries a claim on one route is reserved on all"
     );
     assert_eq!(seen.values("x-fixed"), ["forged"]);
 }

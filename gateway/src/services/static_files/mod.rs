@@ -25,7 +25,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tower_http::services::ServeDir;
 use tower_http::services::fs::ServeFileSystemResponseBody;
 
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 
 pub(crate) use body::StaticBody;
 pub(crate) use respond::respond;
@@ -108,15 +108,14 @@ impl StaticRoot {
     /// 412 for a failed precondition, `internal` for a file system error.
     pub(crate) async fn serve(&self, request: FileRequest<'_>) -> Result<Response<StaticBody>, Rejection> {
         if !matches!(*request.method, Method::GET | Method::HEAD) {
-            return Err(Rejection::new(Code::MethodNotAllowed, "files can only be read").allow("GET, HEAD"));
+            return Err(Rejection::FileMethod);
         }
         let below = match request.route_path {
             "/" => request.path,
             route_path => request.path.strip_prefix(route_path).unwrap_or(request.path),
         };
-        let not_found = || Rejection::new(Code::NotFound, "no such file");
         if lookup::is_closed(below, request.route_path == "/") {
-            return Err(not_found());
+            return Err(Rejection::FileNotFound);
         }
         let may_fall_back =
             request.index_fallback && lookup::may_be_page(below) && prefers_html(request.headers);
@@ -126,7 +125,7 @@ impl StaticRoot {
             Err(error) if may_fall_back && error.kind() != io::ErrorKind::PermissionDenied => {
                 match self.look_up("/").await {
                     Ok(Lookup::File(index)) => (index, true),
-                    _ => return Err(not_found()),
+                    _ => return Err(Rejection::FileNotFound),
                 }
             }
             Err(error) => return Err(failure(&error)),
@@ -172,10 +171,7 @@ impl StaticRoot {
             Precondition::Holds => {}
             Precondition::NotModified => return Ok(bodiless(StatusCode::NOT_MODIFIED, headers)),
             Precondition::Failed => {
-                return Err(Rejection::new(
-                    Code::PreconditionFailed,
-                    "the file is not the one that was asked for",
-                ));
+                return Err(Rejection::FileChanged);
             }
         }
         headers.insert(CONTENT_TYPE, content_type);
@@ -230,7 +226,7 @@ impl StaticRoot {
     ) -> Result<Response<ServeFileSystemResponseBody>, Rejection> {
         let mut request = Request::new(Empty::<bytes::Bytes>::new());
         let path = format!("/{}", utf8_percent_encode(&found.path, PATH));
-        *request.uri_mut() = path.parse().map_err(|_| Rejection::new(Code::NotFound, "no such file"))?;
+        *request.uri_mut() = path.parse().map_err(|_| Rejection::FileNotFound)?;
         if let Some((first, last)) = range {
             request.headers_mut().insert(RANGE, text(format!("bytes={first}-{last}")));
         }
@@ -245,7 +241,7 @@ impl StaticRoot {
         let response = serve_dir.try_call(request).await.map_err(|error| failure(&error))?;
         match response.status() {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(response),
-            _ => Err(Rejection::new(Code::NotFound, "no such file")),
+            _ => Err(Rejection::FileNotFound),
         }
     }
 
@@ -294,10 +290,10 @@ fn prefers_html(headers: &HeaderMap) -> bool {
 /// 404 for what does not exist or may not be read; 500 for any other error.
 fn failure(error: &io::Error) -> Rejection {
     if lookup::is_absence(error) {
-        return Rejection::new(Code::NotFound, "no such file");
+        return Rejection::FileNotFound;
     }
     tracing::warn!(%error, "a static file could not be read");
-    Rejection::new(Code::Internal, "the file could not be read")
+    Rejection::FileUnreadable
 }
 
 fn bodiless(status: StatusCode, headers: HeaderMap) -> Response<StaticBody> {

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::FileRequest;
 use crate::layers::route::Target;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::Authorized;
 use crate::response::{Body, Response};
 
@@ -16,7 +16,7 @@ use crate::response::{Body, Response};
 pub(crate) async fn respond(request: Authorized) -> Result<Response, Rejection> {
     let (view, route) = (request.view(), request.route());
     let Target::Static { root, index_fallback } = &route.target else {
-        return Err(Rejection::new(Code::NotFound, "the route has no files"));
+        return Err(Rejection::WrongTarget);
     };
     let mut headers = HeaderMap::new();
     for field in view.headers().iter() {

@@ -46,7 +46,7 @@ impl Forge<'_> {
             "mutate",
         ];
         if let Some(unknown) = recipe.keys().find(|k| !known.contains(&k.as_str())) {
-            panic!("the recipe says {unknown:?}, which nobody here understands");
+            panic!("the recipe says {unknown:?}, which is not supported here");
         }
         let base: Vec<&str> = self.access.split('.').collect();
         let header = self.header(recipe, base[0]);
@@ -200,7 +200,7 @@ impl Forge<'_> {
                 let unencoded = [URL_SAFE_NO_PAD.encode(header).as_bytes(), b".", payload].concat();
                 vec![self.key.sign(own, &unencoded).unwrap()]
             }
-            other => panic!("the recipe signs by {other:?}, which nobody here understands"),
+            other => panic!("the recipe signs by {other:?}, which is not supported here"),
         };
         Ok(raw.into_iter().map(|signature| URL_SAFE_NO_PAD.encode(signature)).collect())
     }
@@ -264,7 +264,7 @@ fn mutated(token: String, mutation: &str) -> String {
         "pad" => parts.iter().map(|part| format!("{part}==")).collect::<Vec<_>>().join("."),
         "percent_dots" => token.replace('.', "%2E"),
         "replace_dot" => token.replace('.', argument),
-        other => panic!("the recipe mutates by {other:?}, which nobody here understands"),
+        other => panic!("the recipe mutates by {other:?}, which is not supported here"),
     }
 }
 

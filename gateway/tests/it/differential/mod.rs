@@ -1,7 +1,7 @@
 //! What the gateway authorises is what the upstream understands: nearly right requests through the gateway to nginx, to
 //! gunicorn and to an upstream that writes down every byte.
 //!
-//! `AUTH_GATEWAY_LONG=1` sends 10,000 to each; otherwise some hundreds are sent. A disagreement is told with the seed that
+//! `AUTH_GATEWAY_LONG=1` sends 10,000 to each; otherwise some hundreds are sent. A disagreement is reported with the seed that
 //! makes the same request again.
 
 mod generator;
@@ -77,7 +77,7 @@ fn run(server: Server, seeds: std::ops::Range<u64>) -> Tally {
     }
     let strangers = server.strangers();
     if strangers > 0 {
-        tally.disagreements.push(format!("the upstream received {strangers} requests that nobody sent"));
+        tally.disagreements.push(format!("the upstream received {strangers} requests that were never sent"));
     }
     tally
 }

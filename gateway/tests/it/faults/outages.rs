@@ -22,11 +22,11 @@ fn outage(break_it: impl Fn(&Gateway), mend_it: impl Fn(&Gateway)) -> Duration {
         let enough = history.answers() + 50;
         wait_until(what, || history.answers() >= enough);
     };
-    some_more("all is well");
+    some_more("the store is up");
     assert_eq!(history.outages(), 0);
 
     break_it(&gateway);
-    wait_until("the outage is told", || history.outages() > 50);
+    wait_until("the outage is reported", || history.outages() > 50);
     let ready = get(gateway.admin, "/readyz", &[]).unwrap();
     assert_eq!((ready.status, ready.json()["status"].as_str()), (200, Some("degraded")));
     assert_ne!(ready.json()["store"], "ok");
@@ -41,7 +41,7 @@ fn outage(break_it: impl Fn(&Gateway), mend_it: impl Fn(&Gateway)) -> Duration {
         tab.is_some()
     });
     let recovered = ended_at.elapsed();
-    some_more("all is well again");
+    some_more("the store is up again");
     let outages = history.outages();
     some_more("nothing fails any more");
     assert_eq!(history.outages(), outages);
@@ -64,7 +64,7 @@ fn outage(break_it: impl Fn(&Gateway), mend_it: impl Fn(&Gateway)) -> Duration {
         assert_eq!(client.proxied(tab).unwrap().status, 401);
     }
     history.check(Allowed { no_answer: false, outage: true, guesses: 5 });
-    println!("{} requests were told of the outage; recovered {recovered:?} after its end", history.outages());
+    println!("{} requests got 503; recovered {recovered:?} after its end", history.outages());
     recovered
 }
 

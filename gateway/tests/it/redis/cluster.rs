@@ -103,7 +103,7 @@ fn f12_where_a_master_of_a_cluster_is_away_only_its_sessions_are() {
     let (_, after) =
         until("everything is served", 2 * SECOND, || (refreshed(&gateway) == sessions.len()).then_some(()));
     println!("F-12: everything was served {after:?} after the cluster was whole");
-    until("it is told", 2 * SECOND, || (readiness(&gateway) == "ready").then_some(()));
+    until("it is reported", 2 * SECOND, || (readiness(&gateway) == "ready").then_some(()));
 }
 
 #[test]

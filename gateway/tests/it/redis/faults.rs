@@ -116,7 +116,7 @@ fn f03_the_way_to_redis_is_a_black_hole() {
     });
     let (summary, recovery) = (history.holds(), history.recovery_after(back));
     assert!(recovery < RECOVERY, "{recovery:?}");
-    println!("F-03 (black hole): recovered {recovery:?} after the wire was mended; {summary:?}");
+    println!("F-03 (black hole): recovered {recovery:?} after the connection was restored; {summary:?}");
 }
 
 #[test]
@@ -249,9 +249,9 @@ fn f06_redis_comes_back_empty() {
     redis.run();
     until("it is connected again", RECOVERY, || (readiness(&gateway) == "ready").then_some(()));
     assert_eq!(metric(&gateway, "auth_gateway_store_losses_total"), 1.0);
-    until("it is told", RECOVERY, || gateway.log().contains("has lost its data").then_some(()));
+    until("it is reported", RECOVERY, || gateway.log().contains("has lost its data").then_some(()));
     assert_eq!(app(&gateway, &access).status, 200, "an access token is good until it expires");
-    assert_eq!(app(&gateway, &ended).status, 401, "what was heard is not forgotten");
+    assert_eq!(app(&gateway, &ended).status, 401, "known revocations are kept");
     assert_eq!(post(gateway.address, "/refresh", &refresh).code(), "token_revoked");
     tokens(gateway.address, "alice", PASSWORD);
 }
@@ -292,7 +292,7 @@ fn f13_redis_is_emptied_while_it_runs() {
     until("the loss is noticed", 4 * RECOVERY, || {
         (metric(&gateway, "auth_gateway_store_losses_total") == 1.0).then_some(())
     });
-    until("it is told", RECOVERY, || gateway.log().contains("has lost its data").then_some(()));
+    until("it is reported", RECOVERY, || gateway.log().contains("has lost its data").then_some(()));
 }
 
 #[test]

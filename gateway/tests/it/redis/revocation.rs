@@ -15,15 +15,15 @@ fn bounded_uses_the_last_known_revocations_and_reports_their_age() {
     let (ended, _) = tokens(gateway.address, "alice", PASSWORD);
     assert_eq!(post(gateway.address, "/logout", &ended).status, 204);
     redis.pause();
-    until("it is told", 3 * SECOND, || (readiness(&gateway) == "degraded").then_some(()));
+    until("it is reported", 3 * SECOND, || (readiness(&gateway) == "degraded").then_some(()));
     until("the age grows", 3 * SECOND, || {
         assert_eq!(app(&gateway, &access).status, 200);
-        assert_eq!(app(&gateway, &ended).status, 401, "what was heard is not forgotten");
+        assert_eq!(app(&gateway, &ended).status, 401, "known revocations are kept");
         (metric(&gateway, "auth_gateway_revocations_age_seconds") > 1.5).then_some(())
     });
     assert_eq!(metric(&gateway, "auth_gateway_store_up"), 0.0);
     redis.resume();
-    until("it is well again", 2 * SECOND, || (readiness(&gateway) == "ready").then_some(()));
+    until("it is ready again", 2 * SECOND, || (readiness(&gateway) == "ready").then_some(()));
     assert!(metric(&gateway, "auth_gateway_revocations_age_seconds") < 1.0);
 }
 
@@ -79,5 +79,5 @@ fn what_was_ended_while_a_gateway_could_not_listen_is_read_when_it_can() {
     wire.restore();
     let (_, after) =
         until("it has caught up", 2 * SECOND, || (app(&cut_off, &access).status == 401).then_some(()));
-    println!("a gateway that was cut off caught up {after:?} after the wire was mended");
+    println!("a gateway that was cut off caught up {after:?} after the connection was restored");
 }

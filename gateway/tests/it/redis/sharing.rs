@@ -82,7 +82,7 @@ fn a_logout_takes_effect_at_every_gateway_within_a_second() {
     }
     latencies.sort_unstable();
     println!(
-        "a logout was in force at all four gateways after {:?} (median), {:?} (longest of {})",
+        "a logout took effect at all four gateways after {:?} (median), {:?} (longest of {})",
         latencies[latencies.len() / 2],
         latencies[latencies.len() - 1],
         latencies.len()

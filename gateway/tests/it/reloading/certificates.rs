@@ -49,12 +49,12 @@ async fn a_certificate_is_replaced_without_a_drop_and_a_bad_one_changes_nothing(
         put("tls.pem", content);
         gateway.signal("HUP");
         wait_until("the mistake is counted", || failures() > before);
-        wait_until("the mistake is told", || gateway.log().contains(message));
+        wait_until("the error is reported", || gateway.log().contains(message));
         assert!(connect("old.test").await.is_ok(), "the old one is still shown");
     }
 
     put("tls.key", &read("new.key"));
-    wait_until("the new one is in force", || good_reloads(&gateway) > 0);
+    wait_until("the new one is active", || good_reloads(&gateway) > 0);
     assert!(connect("new.test").await.is_ok());
     assert!(connect("old.test").await.is_err(), "the old one is gone");
     assert_eq!(ask(&mut first).await, "HTTP/1.1 200 OK", "over the connection of the beginning");

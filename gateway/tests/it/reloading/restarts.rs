@@ -120,7 +120,7 @@ fn take_over_under_load(store: &str, what: &str) {
         let next = Process::start(dir.path(), addresses, &["--take-over", &last]);
         let mut older = std::mem::replace(&mut process, next);
         wait_until("the older one has ended", || older.0.try_wait().unwrap().is_some_and(|s| s.success()));
-        // Nobody is asked in vain meanwhile, and the older one's drain is none of a load balancer's business.
+        // No request fails meanwhile, and a load balancer does not see the drain of the old process.
         assert!(is_ready(addresses.1));
     });
     if store.contains("embedded") {

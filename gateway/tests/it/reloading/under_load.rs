@@ -110,7 +110,7 @@ fn reloads_under_load_fail_no_request() {
         replace(&gateway, "gateway.toml", &versions[round % 2]);
         gateway.signal("HUP");
         good += 1;
-        wait_until("it is in force", || good_reloads(&gateway) == good);
+        wait_until("it is active", || good_reloads(&gateway) == good);
         assert_eq!(login(gateway.address, "bob", PASSWORD).status, 200);
         upstream.clear();
         if round == rounds / 4 {

@@ -276,7 +276,7 @@ async fn a_response_that_is_cut_is_cut_for_the_client_and_an_unwanted_one_is_can
 async fn a_server_that_does_not_speak_it_is_a_bad_gateway_and_one_that_does_is_well() {
     let server = Server::start().await;
     let gateway = server.gateway("health_path = \"/fields\"\nhealth_interval = \"100ms\"");
-    wait_until("it is asked whether it is well", || {
+    wait_until("it is probed", || {
         !gateway
             .metrics()
             .contains("auth_gateway_upstream_health_checks_total{upstream=\"app\",outcome=\"passed\"} 0\n")

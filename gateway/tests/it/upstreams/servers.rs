@@ -119,7 +119,7 @@ fn a_server_that_says_that_it_is_not_well_gets_no_requests() {
         gateway(&urls, "health_path = \"/healthz\"\nhealth_interval = \"100ms\"\nunhealthy_after = 2");
     let state = |state: &str, count: usize| {
         let line = format!("auth_gateway_upstream_servers{{upstream=\"app\",state=\"{state}\"}} {count}\n");
-        wait_until("the checks have told", || gateway.metrics().contains(&line));
+        wait_until("the health checks have run", || gateway.metrics().contains(&line));
     };
     servers[0].state.health.store(503, Ordering::SeqCst);
     state("unhealthy", 1);
