@@ -1,4 +1,5 @@
-//! What would become of a request: the same stack that serves requests, with endpoints and a proxy that capture instead of acting.
+//! Explains a request: runs the same stack that serves requests, with endpoints and a proxy that capture
+//! instead of acting.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -32,43 +33,44 @@ use crate::stack::request_stack;
 use crate::stream_state::StreamState;
 use crate::tokens::{TokenError, TokenType, UnixSeconds, VerifiedClaims};
 
-/// The way of a request as far as the socket of its upstream, or to its response here.
+/// The path of a request up to its upstream's socket, or to its response here.
 #[derive(Debug)]
 pub(crate) struct Explanation {
-    /// All routes in the order of matching; none where the request does not come as far as the routes.
+    /// All routes in the order of matching; empty where the request is rejected before routing.
     pub(crate) tried: Vec<(RouteRef, MatchResult)>,
     pub(crate) token: TokenState,
     pub(crate) outcome: Outcome,
-    /// The header fields that the gateway itself gives the response.
+    /// The header fields that the gateway itself adds to the response.
     pub(crate) headers: Vec<(String, String)>,
 }
 
-/// What verification says of the request's token. Whether its session was ended is known to the running gateway only.
+/// The result of verifying the request's token. Whether its session was revoked is known to the running
+/// gateway only.
 #[derive(Debug)]
 pub(crate) enum TokenState {
     NotAskedFor,
     None,
-    /// There is something, but no one token.
+    /// The credentials are not a single token.
     Unreadable(Rejection),
-    /// With the claims, where it was at least signed here.
+    /// With the claims, where the signature is valid.
     Refused(TokenError, Option<VerifiedClaims>),
     Good(VerifiedClaims),
 }
 
-/// Where a request leads.
+/// The outcome of a request.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// One of the gateway's own endpoints; what it says depends on more than is known here.
+    /// One of the gateway's own endpoints; its response depends on more than is known here.
     Endpoint,
-    /// A response of the gateway's.
+    /// A response of the gateway.
     Here(StatusCode),
-    /// A refusal: status, code and detail, as the client gets them.
+    /// A rejection: status, code and detail, as the client gets them.
     Refused(StatusCode, String, String),
-    /// The name of the upstream, and the head that it would get.
+    /// The name of the upstream, and the request head that it would get.
     Upstream(String, Vec<u8>),
 }
 
-/// What the capturing services saw.
+/// What the capturing services captured.
 #[derive(Debug, Clone, Default)]
 struct Capture(Rc<RefCell<Option<Outcome>>>);
 
@@ -101,7 +103,7 @@ impl Capture {
     }
 }
 
-/// Has a request go the way of the stack. Files are looked at; upstreams and stores are not asked.
+/// Passes a request through the stack. Files are accessed; upstreams and stores are not contacted.
 pub(crate) async fn explain(
     worker: Rc<Worker>,
     client: ClientAddr,
@@ -133,7 +135,7 @@ pub(crate) async fn explain(
     let (parts, body) = response.into_parts();
     let captured = capture.0.take();
     let outcome = match captured {
-        // The target may have been reached, and its response refused.
+        // The target may have been reached, and its response rejected.
         Some(outcome) if parts.status == StatusCode::OK => outcome,
         _ => here(parts.status, body.collect().await.map(|body| body.to_bytes()).ok()),
     };
@@ -149,12 +151,12 @@ pub(crate) async fn explain(
     Explanation { tried, token, outcome, headers: headers.collect() }
 }
 
-/// Whether the gateway answered `OPTIONS` itself, before routes were looked at.
+/// Whether the gateway responded to `OPTIONS` itself, before routing.
 fn is_preflight(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Here(StatusCode::NO_CONTENT))
 }
 
-/// A response that came from here: a refusal where its body is a problem.
+/// A response of the gateway: a rejection where its body is a problem document.
 fn here(status: StatusCode, body: Option<bytes::Bytes>) -> Outcome {
     let problem = body.and_then(|body| serde_json::from_slice::<serde_json::Value>(&body).ok());
     let member = |name: &str| problem.as_ref()?.get(name)?.as_str().map(str::to_owned);

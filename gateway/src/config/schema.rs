@@ -47,7 +47,7 @@ fn property(key: &KeyInfo) -> Map<String, Value> {
         about.push_str(&format!(" Default: {words}."));
     }
     if key.restart {
-        about.push_str(" A change is in force after a restart.");
+        about.push_str(" A change takes effect after a restart.");
     }
     schema.insert("description".to_owned(), json!(about));
     if let Some(default) = key.default_toml().and_then(|text| in_json(&text)) {

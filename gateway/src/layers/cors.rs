@@ -1,4 +1,4 @@
-//! Cross-origin requests from browsers (the Fetch standard's CORS protocol): exact origins, answered here.
+//! CORS (the Fetch standard's cross-origin protocol): exact origins, handled by the gateway.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -11,7 +11,7 @@ use crate::layers::decorate::{Decorate, DecorateLayer};
 use crate::request::RequestContext;
 use crate::response::{self, Response};
 
-/// The origins that may read answers.
+/// The allowed origins.
 #[derive(Debug)]
 pub(crate) struct Cors {
     allowed_origins: Vec<HeaderValue>,
@@ -21,7 +21,7 @@ const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, 
 const ALLOWED_HEADERS: HeaderValue =
     HeaderValue::from_static("Authorization, Content-Type, Accept, X-Requested-With");
 const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static("WWW-Authenticate, Retry-After, X-Request-Id");
-/// Seconds that a browser may keep the answer to a preflight.
+/// How long a browser may cache a preflight response, in seconds.
 const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 impl Cors {
@@ -30,12 +30,13 @@ impl Cors {
         Cors { allowed_origins: origins.map(|origin| response::header_value(origin)).collect() }
     }
 
-    /// Whether the gateway speaks CORS at all. Where it does, it alone does: an upstream's own fields are dropped.
+    /// Whether CORS is configured. Where it is, the fields of upstreams are dropped.
     pub(crate) fn is_on(&self) -> bool {
         !self.allowed_origins.is_empty()
     }
 
-    /// The answer to a preflight; it never reaches an upstream and needs no token. The [`CorsLayer`] adds the origin.
+    /// The response to a preflight, which never reaches an upstream and needs no token. The [`CorsLayer`]
+    /// adds the origin.
     pub(crate) fn preflight(&self, head: &RequestHead) -> Option<Response> {
         let is_preflight = *head.method() == Method::OPTIONS
             && head.headers().only(HeaderKind::Origin).is_some()
@@ -53,8 +54,8 @@ impl Cors {
         Some(response)
     }
 
-    /// Lets the page that asked read the answer, whatever the answer is: a refusal that a page cannot read cannot
-    /// make it refresh.
+    /// Adds the CORS fields to any response, rejections included: a page that cannot read a 401 cannot
+    /// refresh its token.
     fn decorate(&self, head: &RequestHead, headers: &mut HeaderMap) {
         if !self.is_on() {
             return;
@@ -66,7 +67,7 @@ impl Cors {
         }
     }
 
-    /// Whether pages of an origin may do here what pages of this host may.
+    /// Whether pages of an origin are treated like pages of this host.
     pub(crate) fn allows(&self, origin: &[u8]) -> bool {
         self.allowed_origins.iter().any(|allowed| allowed.as_bytes() == origin)
     }
@@ -77,7 +78,7 @@ impl Cors {
     }
 }
 
-/// Adds what lets allowed origins read a response.
+/// Adds CORS fields for allowed origins.
 pub(crate) type CorsLayer = DecorateLayer<CrossOrigin>;
 
 /// See [`CorsLayer`].

@@ -1,4 +1,4 @@
-//! Requests that are answered before routes are looked at: CORS preflights, and `OPTIONS` that asks about the gateway itself.
+//! `OPTIONS` requests that are handled before routing: CORS preflights, and those about the gateway itself.
 
 use std::task::{Context, Poll};
 
@@ -13,7 +13,7 @@ use crate::rejection::Rejection;
 use crate::request::{Admitted, RequestView};
 use crate::response::{self, Response};
 
-/// Answers preflights, `OPTIONS *` and an `OPTIONS` for which this is the last hop.
+/// Handles preflights, `OPTIONS *` and an `OPTIONS` for which this is the last hop.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OptionsLayer;
 
@@ -52,7 +52,7 @@ impl<S: Service<Admitted, Response = Response, Error = Rejection>> Service<Admit
     }
 }
 
-/// `OPTIONS *` asks about the gateway itself, and `Max-Forwards: 0` says that this is the last hop (RFC 9110
+/// `OPTIONS *` is about the gateway itself, and `Max-Forwards: 0` means that this is the last hop (RFC 9110
 /// sections 9.3.7 and 7.6.2).
 fn options_of_the_gateway(request: RequestView<'_>) -> Option<Response> {
     let last_hop = || request.headers().only(HeaderKind::MaxForwards).is_some_and(|f| f.value == b"0");

@@ -1,4 +1,4 @@
-//! Choosing the route: the closest host, then the longest path, by segments; no route, no entry.
+//! Routing: the most specific host, then the longest path, by segments; default deny.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::request::{Admitted, RequestView, Routed};
 use crate::services::direct_response::DirectResponse;
 use crate::services::static_files::StaticRoot;
 
-/// The step: [`Admitted`] to [`Routed`].
+/// The step from [`Admitted`] to [`Routed`].
 pub(crate) fn route_request(admitted: Admitted) -> Result<Routed, Rejection> {
     let context = admitted.context();
     let route = context.state.config.routes.select(admitted.view())?.index;
@@ -23,7 +23,7 @@ pub(crate) fn route_request(admitted: Admitted) -> Result<Routed, Rejection> {
     Ok(Routed::new(admitted, route))
 }
 
-/// A route, prepared.
+/// A route, compiled.
 #[derive(Debug)]
 pub(crate) struct Route {
     path: String,
@@ -32,16 +32,16 @@ pub(crate) struct Route {
     pub(crate) access: Access,
     pub(crate) roles: Vec<String>,
     pub(crate) claims: Vec<RequiredClaim>,
-    /// The most bytes that a request's body may have.
+    /// Maximum length of a request's body, in bytes.
     pub(crate) max_body: u64,
     pub(crate) request_headers: Option<HeaderEdits>,
     pub(crate) response_headers: Option<HeaderEdits>,
     pub(crate) target: Target,
-    /// Its place in the metrics.
+    /// Its index in the metrics.
     pub(crate) index: usize,
 }
 
-/// Where a route leads.
+/// The target of a route.
 #[derive(Debug)]
 pub(crate) enum Target {
     Upstream(Forwarding),
@@ -53,17 +53,17 @@ pub(crate) enum Target {
 /// How a route forwards.
 #[derive(Debug)]
 pub(crate) struct Forwarding {
-    /// The upstream's place among those of the configuration.
+    /// The index of the upstream in the configuration.
     pub(crate) upstream: usize,
     pub(crate) timeouts: Timeouts,
-    /// What the upstream sees as `Host` instead of what the client sent.
+    /// The `Host` for the upstream, in place of the client's.
     pub(crate) host: Option<String>,
-    /// What the upstream gets in place of the route's path: nothing, or segments that begin with a slash.
+    /// Replaces the route's path for the upstream: empty, or segments that begin with a slash.
     pub(crate) new_prefix: Option<String>,
     pub(crate) forward_token: bool,
-    /// Whether it takes WebSockets.
+    /// Whether it accepts WebSockets.
     pub(crate) websocket: bool,
-    /// Whether these may bring their token among their subprotocols.
+    /// Whether their token may be in the subprotocols.
     pub(crate) token_in_subprotocol: bool,
     encoded_slashes: bool,
 }
@@ -74,8 +74,8 @@ impl Route {
     }
 
     fn fits_path(&self, path: &str) -> bool {
-        // Upstreams that know path parameters read `/api;x` as `/api`, and some decode `%2F`: a protected path covers
-        // those spellings too, a public one never does.
+        // Upstreams that support path parameters treat `/api;x` like `/api`, and some decode `%2F`: a
+        // protected path covers those spellings too, a public one never does.
         self.fits_path_plainly(path)
             || (self.access == Access::Authenticated
                 && memchr::memchr2(b';', b'%', path.as_bytes()).is_some()
@@ -100,7 +100,8 @@ impl Route {
         self.methods().contains(method)
     }
 
-    /// Where the upstream may take them for slashes, a path that is this route's only then is refused all the same.
+    /// Where the upstream may decode encoded slashes, a path that matches this route only then is still
+    /// rejected.
     fn takes_encoded_slashes(&self, path: &str) -> bool {
         matches!(self.target, Target::Upstream(Forwarding { encoded_slashes: true, .. }))
             && self.fits_path_plainly(path)
@@ -111,13 +112,13 @@ impl Route {
     }
 }
 
-/// The path without parameters, and with encoded slashes taken for slashes.
+/// The path without parameters, and with encoded slashes decoded.
 fn as_read_leniently(path: &str) -> String {
     let path = path.replace("%2F", "/").replace("%2f", "/");
     path.split('/').map(|segment| segment.split(';').next().unwrap_or(segment)).collect::<Vec<_>>().join("/")
 }
 
-/// All routes, and the order in which they are tried.
+/// All routes, and the order of matching.
 #[derive(Debug)]
 pub(crate) struct Routes {
     routes: Vec<Route>,
@@ -125,8 +126,8 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    /// Prepares the routes of a configuration. `max_body` is for those that say nothing of it; `upstream` gives an upstream and
-    /// its place by its name; the configuration was checked, so it has one.
+    /// Compiles the routes of a configuration. `max_body` is the default; `upstream` returns an upstream and
+    /// its index by name, which the validated configuration has.
     pub(crate) fn new<'u>(
         settings: &[crate::config::Route],
         max_body: u64,
@@ -166,7 +167,7 @@ impl Routes {
                         index_fallback: *index_fallback,
                     },
                     RouteTarget::Redirect(redirect) => Target::Redirect(redirect.clone()),
-                    RouteTarget::Answer(answer) => Target::DirectResponse(DirectResponse::new(answer)),
+                    RouteTarget::Respond(response) => Target::DirectResponse(DirectResponse::new(response)),
                 };
                 Ok(Route {
                     path: route.path.clone(),
@@ -186,7 +187,7 @@ impl Routes {
         Ok(Routes { routes, order: matching_order(settings) })
     }
 
-    /// The route at this index in the configuration.
+    /// The route with this index in the configuration.
     pub(crate) fn at(&self, index: usize) -> &Route {
         &self.routes[index]
     }
@@ -195,7 +196,7 @@ impl Routes {
     ///
     /// # Errors
     ///
-    /// No route is for this host or path, or none of those that are takes the method.
+    /// No route matches the host and path, or none of those that do accepts the method.
     pub(crate) fn select(&self, request: RequestView<'_>) -> Result<&Route, Rejection> {
         let (path, host) = (request.decoded_path(), request.host());
         let Some(first) = self.order.iter().find(|placed| self.fits(placed, path, &host)) else {
@@ -215,8 +216,8 @@ impl Routes {
         self.routes[placed.route].fits_path(path) && fits_host(placed, host)
     }
 
-    /// The route of the very same host and path that takes the request's method. A request never goes on to another
-    /// host or path because of its method: that route may ask for less.
+    /// The route of the very same host and path that accepts the request's method. A request never falls
+    /// through to another host or path because of its method: that route may be less strict.
     fn with_method(&self, first: &RouteRef, request: RequestView<'_>) -> Result<&Route, Rejection> {
         let host = request.host();
         let path = &self.routes[first.route].path;
@@ -231,7 +232,7 @@ impl Routes {
         })
     }
 
-    /// What becomes of every route for a request, in the order in which they are tried.
+    /// The match result of every route, in the order of matching.
     pub(crate) fn explain(&self, request: RequestView<'_>) -> Vec<(RouteRef, MatchResult)> {
         let (path, host, method) = (request.decoded_path(), request.host(), request.method());
         let first = self.order.iter().find(|placed| self.fits(placed, path, &host));
@@ -258,14 +259,14 @@ impl Routes {
     }
 }
 
-/// What a route has to do with a request.
+/// The result of matching a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MatchResult {
     Matches,
     HostMismatch,
     PathMismatch,
     MethodMismatch,
-    /// It would fit, but one before it takes the request or refuses its method.
+    /// It matches, but an earlier one takes the request or rejects its method.
     LowerPriority,
 }
 

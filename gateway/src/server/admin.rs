@@ -70,10 +70,10 @@ fn is_allowed_host(host: &str, allowed: &[String]) -> bool {
 }
 
 fn text(text: String) -> Response<Bytes> {
-    answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into())
+    respond_with(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into())
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Bytes> {
+fn respond_with(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Bytes> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -108,7 +108,7 @@ fn readiness(state: &AdminState) -> Response<Bytes> {
         "revocations": trust,
         "revocations_age_seconds": revocations.age(now) / 1000,
     });
-    answer(status, "application/json", body.to_string().into())
+    respond_with(status, "application/json", body.to_string().into())
 }
 
 fn now_millis() -> u64 {

@@ -1,4 +1,4 @@
-//! The stack called in-process: what reaches the upstream, and what is answered, without a socket.
+//! The stack called in-process, without sockets: upstream requests and responses.
 
 use std::cell::RefCell;
 use std::future::ready;
@@ -55,7 +55,7 @@ access = "public"
 response_headers = { set = { X-Host = "{host}" } }
 "#;
 
-/// An upstream that captures what it would get.
+/// An upstream that captures its requests.
 #[derive(Clone, Default)]
 struct CapturedUpstream(Rc<RefCell<Vec<String>>>);
 
@@ -87,7 +87,7 @@ impl Fixture {
                       secret = \"quite long, quite secret, 7f3a9c15e0\"\n[store]\nkind = \"memory\"\n";
         let users = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/users.toml");
         let settings = settings(format!("{secret}[users]\nfile = {users:?}\n{ROUTES}"));
-        // It has a runtime of its own for a moment, which cannot be within that of a test.
+        // It creates a runtime, which cannot be nested in that of a test.
         let gateway = std::thread::spawn(move || prepare(settings).unwrap()).join().unwrap();
         let gateway = Arc::new(gateway);
         let worker = Rc::new(Worker::new(gateway, 0).at(NOW * 1000));

@@ -208,7 +208,7 @@ impl Shared {
         while let Some(job) = self.next_job() {
             let panicked = catch_unwind(AssertUnwindSafe(|| job.run(&mut memory))).is_err();
             if panicked {
-                tracing::error!("a password hashing job panicked; its caller was told to try again");
+                tracing::error!("a password hashing job panicked; its caller got 503");
                 memory = HashMemory::default();
             }
             self.lock().running -= 1;

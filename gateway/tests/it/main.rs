@@ -1,4 +1,4 @@
-//! The one integration binary: the built program over real sockets.
+//! The integration tests: the built program over real sockets, in one binary.
 
 #![allow(clippy::unwrap_used)]
 

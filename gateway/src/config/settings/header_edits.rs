@@ -19,8 +19,9 @@ impl HeaderEdits {
 
     /// The names of fields whose value contains a claim.
     pub fn names_of_claims(&self) -> impl Iterator<Item = &str> {
-        let tells = |line: &&HeaderLine| line.value.iter().any(|part| matches!(part, ValuePart::Claim(_)));
-        self.set.iter().filter(tells).map(|line| line.name.as_str())
+        let contains_claim =
+            |line: &&HeaderLine| line.value.iter().any(|part| matches!(part, ValuePart::Claim(_)));
+        self.set.iter().filter(contains_claim).map(|line| line.name.as_str())
     }
 }
 

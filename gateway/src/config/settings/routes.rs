@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{FixedAnswer, Redirect, Route, Timeouts};
+use super::{FixedResponse, Redirect, Route, Timeouts};
 
 impl Route {
     /// Whether its path is compared without case.
@@ -195,7 +195,7 @@ pub enum RouteTarget {
     /// `redirect = { to = "…" }`
     Redirect(Redirect),
     /// `respond = { status = … }`
-    Answer(FixedAnswer),
+    Respond(FixedResponse),
 }
 
 /// A route's `response_timeout`, `body_timeout`, `total_timeout` and `retries`, where they override its
@@ -231,7 +231,7 @@ impl std::fmt::Display for RouteTarget {
                 write!(f, "redirect {} to ", redirect.status.as_u16())?;
                 redirect.to.iter().try_for_each(|part| part.fmt(f))
             }
-            RouteTarget::Answer(answer) => write!(f, "answer {}", answer.status.as_u16()),
+            RouteTarget::Respond(response) => write!(f, "response {}", response.status.as_u16()),
         }
     }
 }
