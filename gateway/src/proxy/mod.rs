@@ -1,5 +1,6 @@
 //! Building the request that an upstream gets: hop-by-hop fields, forwarding fields, identity headers, header edits, upgrades.
 
+pub(crate) mod authorization;
 pub(crate) mod header_edits;
 pub(crate) mod header_name_set;
 pub(crate) mod session_expiry;

@@ -37,13 +37,16 @@ pub(crate) struct ForwardingHeaders<'a> {
     /// What the target begins with: nothing, or whole segments.
     pub(crate) prefix: &'a str,
     /// Path and query, byte for byte from the admitted target: empty, or from a `/` or the `?` on. So nothing that is put
-    /// together of these two has an empty segment, or anything else that the admitted target could not have.
+    /// together of these two has anything that the admitted target could not have.
     pub(crate) target: &'a str,
     /// What the upstream sees as `Host`.
     pub(crate) host: &'a str,
     pub(crate) identity: Option<&'a Identity>,
     pub(crate) identity_headers: &'a IdentityHeaders,
-    pub(crate) forward_token: bool,
+    /// Whether the client's `Authorization` goes on.
+    pub(crate) client_authorization: bool,
+    /// What stands in its place.
+    pub(crate) own_authorization: Option<&'a str>,
     /// What the route takes out of the client's fields.
     pub(crate) edits: Option<&'a HeaderEdits>,
     /// What the route writes, ready for the wire.
@@ -52,7 +55,7 @@ pub(crate) struct ForwardingHeaders<'a> {
     pub(crate) client: &'a ClientAddr,
     pub(crate) via: &'a Via,
     pub(crate) request_id: &'a [u8],
-    /// The WebSocket that it asks for.
+    /// The protocol that it asks to switch to.
     pub(crate) upgrade: Option<&'a Handshake<'a>>,
 }
 
@@ -69,10 +72,10 @@ pub(crate) fn build_upstream_request(
     head.extend_from_slice(add.host.as_bytes());
     head.extend_from_slice(b"\r\n");
     push_fields(&mut head, request, add);
-    match add.upgrade {
-        Some(handshake) => handshake.push_lines(&mut head),
-        None => push_framing(&mut head, request),
+    if let Some(handshake) = add.upgrade {
+        handshake.push_lines(&mut head);
     }
+    push_framing(&mut head, request);
     head.extend_from_slice(b"\r\n");
     UpstreamRequest::Http1(head)
 }
@@ -150,6 +153,9 @@ fn push_fields(sink: &mut impl FieldSink, request: RequestView<'_>, add: Forward
     if let Some(identity) = add.identity {
         sink.lines(identity.header_lines());
     }
+    if let Some(value) = add.own_authorization {
+        sink.field(b"Authorization", value.as_bytes());
+    }
     sink.lines(add.edit_lines);
     let mut forwarding = Vec::with_capacity(256);
     add.client.push_forwarding_lines(request.head(), request.host().as_str(), &mut forwarding);
@@ -162,7 +168,7 @@ fn push_fields(sink: &mut impl FieldSink, request: RequestView<'_>, add: Forward
 fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
     match field.kind {
         HeaderKind::Authorization => {
-            add.forward_token && !add.edits.is_some_and(|edits| edits.take_out(field.name))
+            add.client_authorization && !add.edits.is_some_and(|edits| edits.take_out(field.name))
         }
         HeaderKind::Connection
         | HeaderKind::HopByHop

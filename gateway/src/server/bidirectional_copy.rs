@@ -1,4 +1,4 @@
-//! A connection that has become a WebSocket: bytes both ways, until one side ends or the session does.
+//! A connection that has switched to another protocol, such as WebSocket: bytes both ways, until one side ends or the session does.
 
 use std::future::poll_fn;
 use std::io;

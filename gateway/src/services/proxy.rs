@@ -13,6 +13,7 @@ use tower::Service;
 use crate::config::UpstreamProtocol;
 use crate::http1::{BodyFraming, HeaderKind, ResponseHead};
 use crate::layers::route::{Forwarding, Target};
+use crate::proxy::authorization;
 use crate::proxy::header_edits::HeaderTemplateContext;
 use crate::proxy::session_expiry::SessionExpiry;
 use crate::proxy::upstream_request::{
@@ -88,7 +89,8 @@ pub(crate) fn outgoing_request(
         host: forwarding.host.as_deref().unwrap_or(client_host),
         identity: request.identity().map(Rc::as_ref),
         identity_headers: &config.identity_headers,
-        forward_token: forwarding.forward_token,
+        client_authorization: authorization::passes(request),
+        own_authorization: authorization::of_route(forwarding),
         edits: route.request_headers.as_ref(),
         edit_lines: &edit_lines,
         client: &context.client,
@@ -136,7 +138,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
         None => send(pool, &outgoing, body).await.map_err(failed)?,
         Some(handshake) => {
             // Boxed, for few requests are upgrades.
-            match Box::pin(upgrade(pool, &outgoing, websocket::PROTOCOL)).await.map_err(failed)? {
+            match Box::pin(upgrade(pool, &outgoing, handshake.protocol(), body)).await.map_err(failed)? {
                 UpgradeAnswer::Declined(response) => *response,
                 UpgradeAnswer::Accepted(upgraded) => {
                     context.state.counters.upstream_request(upstream, UpstreamOutcome::Ok);

@@ -13,13 +13,14 @@ use crate::config::table::Table;
 const DEMO_SALTS: [&str; 3] = ["WLedmzcZ0umhVb08qFqvIg", "fCiBpyemgc4E8/zmuqhNbw", "vXpk5TEmoWTn3zb+ml6Ygg"];
 
 /// Keys that name a file with a secret.
-const SECRET_FILES: [&str; 6] = [
+const SECRET_FILES: [&str; 7] = [
     "secret_file",
     "password_file",
     "sentinel_password_file",
     "private_key_file",
     "client_key_file",
     "tls_client_key_file",
+    "upstream_authorization_file",
 ];
 
 /// Ends of paths at which apps open WebSockets.
@@ -114,10 +115,12 @@ fn check_routes(root: &Table<'_>, settings: &Settings) {
     let entry = root.entry("routes");
     let tables = if entry.is_list() { entry.list().unwrap_or_default() } else { Vec::new() };
     for (route, element) in settings.routes.iter().zip(tables.iter().filter(|element| element.is_table())) {
-        let RouteTarget::Upstream { name, websocket, .. } = &route.target else { continue };
+        let RouteTarget::Upstream { name, upgrades, .. } = &route.target else { continue };
         let path = element.table_or_empty().entry("path");
         let lower = route.path.to_ascii_lowercase();
-        if !websocket && WEBSOCKET_PATHS.iter().any(|end| lower.ends_with(end)) {
+        if !upgrades.iter().any(|name| name == "websocket")
+            && WEBSOCKET_PATHS.iter().any(|end| lower.ends_with(end))
+        {
             let why = InvalidValue::new("looks like the address of WebSockets, and the route takes none");
             path.warn("websocket-without-upgrade", why.help("add upgrade = [\"websocket\"]"));
         }

@@ -162,7 +162,7 @@ fn writable(name: &str, direction: Direction, scope: HeaderEditScope<'_>) -> Res
     match HeaderKind::of(name.as_bytes()) {
         HeaderKind::Authorization => refuse(
             "carries credentials",
-            "forward_token = true passes the client's on; others do not belong into this file",
+            "forward_authorization = true passes the client's on; upstream_authorization_file names one for the upstream",
         ),
         HeaderKind::RoutingOverride
             if !ORIGIN_OF_REQUEST.contains(&lower.as_str()) && !lower.starts_with("x-forwarded-") =>
