@@ -312,10 +312,10 @@ mod tests {
 
     #[test]
     fn a_wait_is_told_in_whole_seconds_and_never_as_zero() {
-        for (wait, told) in [(1, "1"), (999, "1"), (1001, "2"), (0, "1")] {
+        for (wait, expected) in [(1, "1"), (999, "1"), (1001, "2"), (0, "1")] {
             let fields =
                 Rejection::new(Code::AccountLocked, "").retry_after(Duration::from_millis(wait)).fields();
-            assert!(fields.contains(&(RETRY_AFTER, told.to_owned())), "{wait} ms");
+            assert!(fields.contains(&(RETRY_AFTER, expected.to_owned())), "{wait} ms");
         }
     }
     #[test]

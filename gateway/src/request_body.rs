@@ -1,4 +1,4 @@
-//! The body of a request, pulled from hyper piece by piece at the pace of whoever wants it, under the limits that apply to it.
+//! The request body: a stream pulled from hyper with backpressure, under size limits and timeouts.
 
 use std::future::poll_fn;
 use std::io;
@@ -14,7 +14,8 @@ use crate::http1::BodyFraming;
 use crate::net::Deadline;
 use crate::stream_state::StreamState;
 
-/// How much of a body that nobody wanted is read so that the connection can go on, in bytes, and for how long (RFC 9112 section 9.3).
+/// Limits of discarding an unread body so that the connection can be kept alive: in bytes, and in time (RFC
+/// 9112 section 9.3).
 const DISCARD_LIMIT_BYTES: u64 = 64 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -33,12 +34,12 @@ pub(crate) enum BodyError {
     Io(#[from] io::Error),
 }
 
-/// The body of the request in hand. Dropped before its end, a small rest is read and thrown away, so that the connection can
-/// carry another request.
+/// The body of a request. When it is dropped before its end, a small rest is read and discarded, so that the
+/// connection can be kept alive.
 #[derive(Debug, Default)]
 pub(crate) struct RequestBody {
     incoming: Option<Box<Source>>,
-    /// How many bytes may yet come.
+    /// The remaining size limit, in bytes.
     allowed: Option<u64>,
 }
 
@@ -46,22 +47,22 @@ pub(crate) struct RequestBody {
 struct Source {
     incoming: hyper::body::Incoming,
     framing: BodyFraming,
-    /// What was taken from hyper and not consumed.
+    /// A chunk that was received from hyper and not consumed.
     piece: Bytes,
     deadline: Deadline,
-    /// How long one read may take.
+    /// Timeout of one read.
     timeout: Duration,
     stream: Rc<StreamState>,
     /// The client waits for `100 Continue`, which hyper sends with the first read.
     expects_continue: bool,
     /// Read to its end, or not to be read any more.
     ended: bool,
-    /// Whether dropping it may leave a rest behind that the next request has to wait for.
+    /// Whether a rest is discarded on drop, which the next request on the connection has to wait for.
     discard: bool,
 }
 
 impl RequestBody {
-    /// What hyper has of the body. `timeout` is how long one read of it may take.
+    /// The body as hyper provides it. `timeout` applies to each read.
     pub(crate) fn new(
         incoming: hyper::body::Incoming,
         framing: BodyFraming,
@@ -85,28 +86,28 @@ impl RequestBody {
         RequestBody { incoming: Some(Box::new(source)), allowed: None }
     }
 
-    /// Says that the client waits for `100 Continue` before it sends.
+    /// Marks that the client waits for `100 Continue` before it sends.
     pub(crate) fn set_expects_continue(&mut self) {
         if let Some(source) = &mut self.incoming {
             source.expects_continue = true;
         }
     }
 
-    /// Makes more than `most` bytes an error.
+    /// Sets the size limit in bytes; a longer body is an error.
     pub(crate) fn limit(&mut self, most: u64) {
         self.allowed = Some(most);
     }
 
-    /// How it is framed; HTTP/2 bodies without a length are told as chunked.
+    /// The framing of the body; HTTP/2 bodies without a length count as chunked.
     pub(crate) fn framing(&self) -> BodyFraming {
         self.incoming.as_ref().map_or(BodyFraming::Empty, |source| source.framing)
     }
 
-    /// The next piece; empty at the end. A piece that is not [consumed](Self::consume) is given again.
+    /// The next chunk; empty at the end. A chunk that is not [consumed](Self::consume) is returned again.
     ///
     /// # Errors
     ///
-    /// The body is malformed, cut short, late or too large. It is not to be read any more.
+    /// The body is malformed, truncated, timed out or too large. It must not be read any further.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
         let Some(source) = &mut self.incoming else { return Poll::Ready(Ok(&[])) };
         match ready!(source.poll_piece(cx)) {
@@ -119,7 +120,7 @@ impl RequestBody {
         }
     }
 
-    /// Takes `n` bytes of what was given last.
+    /// Consumes `n` bytes of the last chunk.
     pub(crate) fn consume(&mut self, n: usize) {
         if let Some(source) = &mut self.incoming {
             source.piece.advance(n);
@@ -163,7 +164,7 @@ impl Source {
             match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.deadline.clear();
-                    // Trailers are dropped: peers seldom expect them, and they would bypass what is done to header fields.
+                    // Trailers are dropped: few peers expect them, and they would bypass header edits.
                     self.piece = frame.into_data().unwrap_or_default();
                 }
                 Poll::Ready(Some(Err(_))) => {
@@ -186,10 +187,10 @@ impl Source {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads and throws away what is left, if that is little.
+    /// Reads and discards the rest, within the limits.
     async fn discard_body(mut self: Box<Self>) {
         if self.stream.close.get() {
-            // The connection ends with the response.
+            // The connection is closed after the response.
             return;
         }
         let mut left = DISCARD_LIMIT_BYTES;
@@ -203,7 +204,7 @@ impl Source {
             }
             Poll::Ready(())
         });
-        // Where it takes longer, hyper ends the connection after the response.
+        // After a timeout hyper closes the connection after the response.
         let _ = tokio::time::timeout(DISCARD_TIMEOUT, reading).await;
     }
 }
@@ -212,7 +213,7 @@ impl Drop for RequestBody {
     fn drop(&mut self) {
         let Some(source) = self.incoming.take() else { return };
         let too_long = matches!(source.framing, BodyFraming::Length(n) if n > DISCARD_LIMIT_BYTES);
-        // A client that waits for 100 Continue sends nothing; reading would ask it to.
+        // A client that waits for 100 Continue sends nothing; reading would send the 100.
         if source.discard && !source.ended && !source.expects_continue && !too_long {
             tokio::task::spawn_local(source.discard_body());
         }

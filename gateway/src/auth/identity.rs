@@ -156,9 +156,9 @@ mod tests {
             (json!([{"a": 1}]), None),
         ] {
             let mut out = Vec::new();
-            let told = push_value(ClaimValue::Json(&claim), &mut out);
+            let pushed = push_value(ClaimValue::Json(&claim), &mut out);
             let out = String::from_utf8_lossy(&out);
-            assert_eq!(told.then_some(&*out), value, "{claim}");
+            assert_eq!(pushed.then_some(&*out), value, "{claim}");
         }
     }
 

@@ -284,7 +284,7 @@ impl<T: Default + 'static> Key<Option<T>> {
 
 fn read_text<T>(read: &dyn Fn(&Entry<'_>) -> Option<T>, entry: &Entry<'_>, text: &str) -> Option<T> {
     let value: Value = env_variable::value(text.to_owned());
-    read(&entry.standing_in(&value))
+    read(&entry.with_default(&value))
 }
 
 /// Text that `parse` understands.

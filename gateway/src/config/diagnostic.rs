@@ -132,7 +132,7 @@ impl Diagnostic {
     /// Where: `FILE:LINE:COLUMN`, a file, or `environment variable NAME`. `None` when it stands nowhere, such as a
     /// key that is missing.
     pub fn location(&self) -> Option<String> {
-        (!self.span.is_nowhere()).then(|| self.span.to_string())
+        (!self.span.is_unknown_place()).then(|| self.span.to_string())
     }
 
     /// What to do.
@@ -154,7 +154,7 @@ impl Diagnostic {
             group = group.element(Level::HELP.message(help.clone()));
         }
         let mut report = vec![group];
-        if let Some((note, span)) = self.related.as_deref().filter(|(_, span)| !span.is_nowhere()) {
+        if let Some((note, span)) = self.related.as_deref().filter(|(_, span)| !span.is_unknown_place()) {
             let title = Level::NOTE.secondary_title(note.clone());
             report.push(Group::with_title(title).elements(span.element()));
         }

@@ -8,11 +8,11 @@ use figment::value::{Dict, Value};
 
 /// The values of all keys that were given, merged, unchecked. A route's keys stand under its path.
 #[derive(Default)]
-pub(crate) struct Given(BTreeMap<String, Value>);
+pub(crate) struct ConfigValues(BTreeMap<String, Value>);
 
-impl Given {
-    pub(super) fn of(root: &Value) -> Given {
-        let mut given = Given::default();
+impl ConfigValues {
+    pub(super) fn of(root: &Value) -> ConfigValues {
+        let mut given = ConfigValues::default();
         if let Some(dict) = root.as_dict() {
             given.add("", dict);
         }
@@ -54,7 +54,7 @@ impl Given {
     }
 
     /// The keys that were given here and not there, or there and not here, or otherwise.
-    pub(crate) fn differences(&self, other: &Given) -> Vec<String> {
+    pub(crate) fn differences(&self, other: &ConfigValues) -> Vec<String> {
         let here = self.0.iter().filter(|(key, value)| other.0.get(*key) != Some(value));
         let there = other.0.keys().filter(|key| !self.0.contains_key(*key));
         let mut keys: Vec<String> = here.map(|(key, _)| key).chain(there).cloned().collect();
@@ -73,7 +73,7 @@ impl Given {
 }
 
 /// Without the values, for secrets are among them.
-impl fmt::Debug for Given {
+impl fmt::Debug for ConfigValues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
@@ -85,8 +85,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn given(values: serde_json::Value) -> Given {
-        Given::of(&Value::serialize(values).unwrap())
+    fn given(values: serde_json::Value) -> ConfigValues {
+        ConfigValues::of(&Value::serialize(values).unwrap())
     }
 
     #[test]

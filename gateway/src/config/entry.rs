@@ -53,7 +53,7 @@ impl<'a> Entry<'a> {
     }
 
     /// The same key with a default of its declaration.
-    pub(super) fn standing_in<'b>(&'b self, default: &'b Value) -> Entry<'b> {
+    pub(super) fn with_default<'b>(&'b self, default: &'b Value) -> Entry<'b> {
         Entry { merged: self.merged, path: self.path.clone(), value: Some(default), is_text: true }
     }
 

@@ -7,7 +7,7 @@ use figment::Figment;
 use figment::value::{Dict, Tag, Value};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::diff::Given;
+use super::diff::ConfigValues;
 use super::env_variable::EnvVariable;
 use super::report::Report;
 use super::settings::Settings;
@@ -23,7 +23,7 @@ pub struct Loaded {
     /// What does not stop the start.
     pub warnings: Diagnostics,
     /// The same as it was given.
-    pub(crate) given: Given,
+    pub(crate) given: ConfigValues,
 }
 
 /// Reads `files` in order, then those of the `env` variables that begin with `AUTH_GATEWAY__`; the later wins.
@@ -77,7 +77,7 @@ pub(crate) fn inspect(
     let mut spans = BTreeMap::new();
     merged.add_spans(&mut Vec::new(), &all, &mut spans);
     let warnings = report.finish(&settings.warnings.silence);
-    (Loaded { settings, warnings, given: Given::of(&all) }, spans)
+    (Loaded { settings, warnings, given: ConfigValues::of(&all) }, spans)
 }
 
 #[cfg(test)]

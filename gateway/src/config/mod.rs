@@ -33,8 +33,8 @@ mod default_configuration_tests;
 pub(crate) mod test_support;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
-pub(crate) use diff::Given;
-pub use file_watcher::{FilesSeen, Source};
+pub(crate) use diff::ConfigValues;
+pub use file_watcher::{FileSnapshot, Source};
 pub(crate) use fingerprint::{Fingerprint, fingerprint};
 pub(crate) use load::inspect;
 pub use load::{Loaded, load};

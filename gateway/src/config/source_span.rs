@@ -76,7 +76,7 @@ impl SourceSpan {
         SourceSpan::Text { source, span: start..end, part: Part::Value }
     }
 
-    pub(super) fn is_nowhere(&self) -> bool {
+    pub(super) fn is_unknown_place(&self) -> bool {
         matches!(self, SourceSpan::Nowhere)
     }
 

@@ -41,21 +41,21 @@ pub(crate) fn settings(text: String) -> Settings {
 }
 
 /// What is wrong with a text.
-pub(crate) fn complaints(text: String) -> Complaints {
+pub(crate) fn load_diagnostics(text: String) -> LoadDiagnostics {
     match load_files(&[("a.toml", &text)], &[]) {
         (Ok(_), _) => panic!("accepted:\n{text}"),
         (Err(diagnostics), folder) => {
-            Complaints { printed: diagnostics.to_string().replace(&folder, ""), diagnostics }
+            LoadDiagnostics { printed: diagnostics.to_string().replace(&folder, ""), diagnostics }
         }
     }
 }
 
-pub(crate) struct Complaints {
+pub(crate) struct LoadDiagnostics {
     diagnostics: Diagnostics,
     printed: String,
 }
 
-impl Complaints {
+impl LoadDiagnostics {
     /// Expects one error, with these parts in its message and its help.
     pub(crate) fn only(&self, message: &str, help: &str) {
         let Some(first) = self.diagnostics.iter().next() else { panic!("no diagnostic") };

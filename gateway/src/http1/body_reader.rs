@@ -12,7 +12,7 @@ use crate::request_body::BodyError;
 /// What is read at once: large enough that a long transfer costs few system calls.
 const READ_SIZE: usize = 64 * 1024;
 /// What is read at once when little is expected.
-const SMALL_READ: usize = 4 * 1024;
+const MIN_READ_BYTES: usize = 4 * 1024;
 
 impl From<BadChunk> for BodyError {
     fn from(_: BadChunk) -> BodyError {
@@ -101,7 +101,7 @@ impl BodyReader {
     ) -> Poll<Result<&'b [u8], BodyError>> {
         while self.buffered(buffer)?.is_empty() && !self.is_complete() {
             let size = match self.decoder {
-                Decoder::Length(left) => (left as usize).clamp(SMALL_READ, READ_SIZE),
+                Decoder::Length(left) => (left as usize).clamp(MIN_READ_BYTES, READ_SIZE),
                 _ => READ_SIZE,
             };
             if ready!(socket.poll_read(cx, buffer, size))? == 0 {

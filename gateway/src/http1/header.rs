@@ -66,19 +66,19 @@ const FOLD: [u8; 256] = {
 impl HeaderKind {
     /// The meaning of `name`. Only the plain spelling (letters, digits, `-`) earns a meaning.
     pub(crate) fn of(name: &[u8]) -> HeaderKind {
-        if name.is_empty() || name.len() > LONGEST {
+        if name.is_empty() || name.len() > MAX_NAME_LEN {
             return HeaderKind::Other;
         }
         let first = FOLD[name[0] as usize];
         // Most names have neither length and first letter of a known one, and are done with.
-        if FIRSTS[name.len()] & letter(first) != 0 {
+        if PERFECT_HASH_SEEDS[name.len()] & letter(first) != 0 {
             let (folded, is_plain) = folded(name);
-            let same_length = STARTS[name.len()] as usize..STARTS[name.len() + 1] as usize;
-            if let Some(at) = same_length.into_iter().find(|&at| WIDE[at] == folded) {
-                return if is_plain { NAMES[at].1 } else { HeaderKind::UnderscoreAlias };
+            let same_length = BUCKET_STARTS[name.len()] as usize..BUCKET_STARTS[name.len() + 1] as usize;
+            if let Some(at) = same_length.into_iter().find(|&at| PADDED_NAMES[at] == folded) {
+                return if is_plain { KNOWN_HEADERS[at].1 } else { HeaderKind::UnderscoreAlias };
             }
         }
-        match first == b'x' && OVERRIDING.iter().any(|family| begins_with(name, family)) {
+        match first == b'x' && OVERRIDE_PREFIXES.iter().any(|family| begins_with(name, family)) {
             true => HeaderKind::RoutingOverride,
             false => HeaderKind::Other,
         }
@@ -86,12 +86,12 @@ impl HeaderKind {
 }
 
 /// A name with zeros behind it, as wide for all, so that names are folded and compared many bytes at once.
-type Wide = [u8; WIDTH];
-const WIDTH: usize = 48;
+type PaddedName = [u8; PADDED_LEN];
+const PADDED_LEN: usize = 48;
 
-/// A name of at most [`LONGEST`] bytes, folded, and whether nothing but case was.
-fn folded(name: &[u8]) -> (Wide, bool) {
-    let mut wide = [0; WIDTH];
+/// A name of at most [`MAX_NAME_LEN`] bytes, folded, and whether nothing but case was.
+fn folded(name: &[u8]) -> (PaddedName, bool) {
+    let mut wide = [0; PADDED_LEN];
     wide[..name.len()].copy_from_slice(name);
     let mut is_plain = true;
     // Without branches, so that it is compiled to vector instructions.
@@ -109,13 +109,13 @@ fn begins_with(name: &[u8], known: &[u8]) -> bool {
 }
 
 /// Families of names that are removed from requests.
-const OVERRIDING: [&[u8]; 2] = [b"x-forwarded-", b"x-envoy-"];
+const OVERRIDE_PREFIXES: [&[u8]; 2] = [b"x-forwarded-", b"x-envoy-"];
 
 /// The longest name that is looked up.
-const LONGEST: usize = 40;
+const MAX_NAME_LEN: usize = 40;
 
 /// Every name that means something, in lower case; sorted by length, for few names share one.
-const NAMES: [(&[u8], HeaderKind); 51] = [
+const KNOWN_HEADERS: [(&[u8], HeaderKind); 51] = [
     (b"te", HeaderKind::HopByHop),
     (b"via", HeaderKind::Via),
     (b"date", HeaderKind::Date),
@@ -169,12 +169,12 @@ const NAMES: [(&[u8], HeaderKind); 51] = [
     (b"access-control-allow-credentials", HeaderKind::AccessControl),
 ];
 
-/// [`NAMES`] as they are compared.
-static WIDE: [Wide; NAMES.len()] = {
-    let mut wide = [[0; WIDTH]; NAMES.len()];
+/// [`KNOWN_HEADERS`] as they are compared.
+static PADDED_NAMES: [PaddedName; KNOWN_HEADERS.len()] = {
+    let mut wide = [[0; PADDED_LEN]; KNOWN_HEADERS.len()];
     let mut at = 0;
-    while at < NAMES.len() {
-        let name = NAMES[at].0;
+    while at < KNOWN_HEADERS.len() {
+        let name = KNOWN_HEADERS[at].0;
         let mut byte = 0;
         while byte < name.len() {
             wide[at][byte] = name[byte];
@@ -191,26 +191,29 @@ const fn letter(byte: u8) -> u32 {
 }
 
 /// The letters with which the names of each length begin.
-const FIRSTS: [u32; LONGEST + 1] = {
-    let mut firsts = [0; LONGEST + 1];
+const PERFECT_HASH_SEEDS: [u32; MAX_NAME_LEN + 1] = {
+    let mut firsts = [0; MAX_NAME_LEN + 1];
     let mut at = 0;
-    while at < NAMES.len() {
-        firsts[NAMES[at].0.len()] |= letter(NAMES[at].0[0]);
+    while at < KNOWN_HEADERS.len() {
+        firsts[KNOWN_HEADERS[at].0.len()] |= letter(KNOWN_HEADERS[at].0[0]);
         at += 1;
     }
     firsts
 };
 
-/// Where the names of each length start in [`NAMES`], and behind the last length its end.
-const STARTS: [u8; LONGEST + 2] = {
-    let mut starts = [NAMES.len() as u8; LONGEST + 2];
-    let mut at = NAMES.len();
+/// Where the names of each length start in [`KNOWN_HEADERS`], and behind the last length its end.
+const BUCKET_STARTS: [u8; MAX_NAME_LEN + 2] = {
+    let mut starts = [KNOWN_HEADERS.len() as u8; MAX_NAME_LEN + 2];
+    let mut at = KNOWN_HEADERS.len();
     while at > 0 {
         at -= 1;
-        assert!(at == 0 || NAMES[at - 1].0.len() <= NAMES[at].0.len(), "NAMES are sorted by length");
-        let mut length = NAMES[at].0.len();
+        assert!(
+            at == 0 || KNOWN_HEADERS[at - 1].0.len() <= KNOWN_HEADERS[at].0.len(),
+            "KNOWN_HEADERS are sorted by length"
+        );
+        let mut length = KNOWN_HEADERS[at].0.len();
         // Also for the lengths just below that no name has.
-        while length > 0 && (at == 0 || length > NAMES[at - 1].0.len()) {
+        while length > 0 && (at == 0 || length > KNOWN_HEADERS[at - 1].0.len()) {
             starts[length] = at as u8;
             length -= 1;
         }
@@ -232,7 +235,7 @@ mod tests {
 
     #[test]
     fn every_known_name_is_found_and_its_neighbours_are_not() {
-        for (name, kind) in NAMES {
+        for (name, kind) in KNOWN_HEADERS {
             assert_eq!(HeaderKind::of(name), kind, "{}", String::from_utf8_lossy(name));
             assert_eq!(HeaderKind::of(&name.to_ascii_uppercase()), kind);
             let (longer, mut other) = ([name, b"z"].concat(), name.to_vec());

@@ -7,7 +7,7 @@ use http::StatusCode;
 use crate::http1::Headers;
 
 /// More than this is no head an application means.
-const MAX_BLOCK: usize = 64 * 1024;
+const MAX_HEAD_BYTES: usize = 64 * 1024;
 const MAX_FIELDS: usize = 100;
 
 /// A head that cannot be passed on.
@@ -15,7 +15,7 @@ const MAX_FIELDS: usize = 100;
 pub(crate) enum ResponseHeadError {
     #[error("the response head is malformed")]
     Malformed,
-    #[error("the response head is larger than {MAX_BLOCK} bytes or has more than {MAX_FIELDS} fields")]
+    #[error("the response head is larger than {MAX_HEAD_BYTES} bytes or has more than {MAX_FIELDS} fields")]
     TooLarge,
 }
 
@@ -38,8 +38,8 @@ impl ResponseHead {
             &mut cut,
         );
         let length = match parsed {
-            Ok(httparse::Status::Complete(length)) if length <= MAX_BLOCK => length,
-            Ok(httparse::Status::Partial) if input.len() <= MAX_BLOCK => return Ok(None),
+            Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD_BYTES => length,
+            Ok(httparse::Status::Partial) if input.len() <= MAX_HEAD_BYTES => return Ok(None),
             Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(ResponseHeadError::TooLarge),
             Err(_) => return Err(ResponseHeadError::Malformed),
         };

@@ -42,11 +42,11 @@ impl<'h> CanonicalTarget<'h> {
         let raw = std::str::from_utf8(origin).map_err(|_| TargetError::Ambiguous("bytes outside ASCII"))?;
         let path_end = memchr::memchr(b'?', origin).unwrap_or(origin.len());
         let (path, query) = origin.split_at(path_end);
-        let in_path = marks(path);
-        if (in_path | marks(query)) & FOREIGN != 0 {
-            return Err(foreign_byte(origin));
+        let in_path = byte_classes(path);
+        if (in_path | byte_classes(query)) & DISALLOWED != 0 {
+            return Err(disallowed_byte(origin));
         }
-        let checked = match in_path & NOTABLE {
+        let checked = match in_path & ESCAPE_OR_DOT {
             0 if !has_empty_segment(path) => CheckedPath::plain(&raw[..path_end]),
             _ => check_path(&raw[..path_end])?,
         };
@@ -178,30 +178,30 @@ fn absolute_form(target: &[u8]) -> Result<(Option<&[u8]>, &[u8]), TargetError> {
 }
 
 /// A byte that no target may have: nothing but visible ASCII without `#` is left of RFC 3986.
-const FOREIGN: u8 = 1;
+const DISALLOWED: u8 = 1;
 /// A byte for which a path has to be looked at closely. Most paths have none.
-const NOTABLE: u8 = 2;
+const ESCAPE_OR_DOT: u8 = 2;
 
-const MARKS: [u8; 256] = {
-    let mut marks = [FOREIGN; 256];
+const BYTE_CLASS: [u8; 256] = {
+    let mut byte_classes = [DISALLOWED; 256];
     let mut byte = b'!';
     while byte <= b'~' {
-        marks[byte as usize] = match byte {
-            b'#' => FOREIGN,
-            b'%' | b'.' | b';' | b'*' | b'\\' | b'"' | b'<' | b'>' | b'`' => NOTABLE,
+        byte_classes[byte as usize] = match byte {
+            b'#' => DISALLOWED,
+            b'%' | b'.' | b';' | b'*' | b'\\' | b'"' | b'<' | b'>' | b'`' => ESCAPE_OR_DOT,
             _ => 0,
         };
         byte += 1;
     }
-    marks
+    byte_classes
 };
 
-fn marks(bytes: &[u8]) -> u8 {
-    bytes.iter().fold(0, |seen, &byte| seen | MARKS[byte as usize])
+fn byte_classes(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0, |seen, &byte| seen | BYTE_CLASS[byte as usize])
 }
 
-fn foreign_byte(target: &[u8]) -> TargetError {
-    match target.iter().find(|&&byte| MARKS[byte as usize] & FOREIGN != 0) {
+fn disallowed_byte(target: &[u8]) -> TargetError {
+    match target.iter().find(|&&byte| BYTE_CLASS[byte as usize] & DISALLOWED != 0) {
         Some(b'#') => TargetError::Ambiguous("a fragment"),
         Some(byte) if !byte.is_ascii() => TargetError::Ambiguous("bytes outside ASCII"),
         _ => TargetError::Malformed,

@@ -83,7 +83,7 @@ pub(crate) fn authenticate(
     Ok(Some(identity))
 }
 
-/// Refuses where it has not been heard for too long which sessions were ended; `store.redis.revocation` says how long
+/// Refuses where it has not been record_sync for too long which sessions were ended; `store.redis.revocation` says how long
 /// that is.
 pub(crate) fn require_fresh_revocations(worker: &Worker, now_millis: u64) -> Result<(), Rejection> {
     if worker.gateway.sessions.revocations().are_trusted(now_millis) {

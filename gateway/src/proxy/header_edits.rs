@@ -61,7 +61,7 @@ impl HeaderEdits {
     }
 
     /// Whether a field that the message has under that name goes, be it because another takes its place.
-    pub(crate) fn take_out(&self, name: &[u8]) -> bool {
+    pub(crate) fn remove_edited(&self, name: &[u8]) -> bool {
         self.taken_out.contains(name)
     }
 
@@ -82,7 +82,7 @@ impl HeaderEdits {
 
     /// Removes from a response what is taken out of it.
     pub(crate) fn remove_from(&self, headers: &mut HeaderMap) {
-        let taken_out = headers.keys().filter(|name| self.take_out(name.as_str().as_bytes()));
+        let taken_out = headers.keys().filter(|name| self.remove_edited(name.as_str().as_bytes()));
         let taken_out: Vec<HeaderName> = taken_out.cloned().collect();
         for name in taken_out {
             headers.remove(name);

@@ -168,7 +168,7 @@ fn push_fields(sink: &mut impl FieldSink, request: RequestView<'_>, add: Forward
 fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
     match field.kind {
         HeaderKind::Authorization => {
-            add.client_authorization && !add.edits.is_some_and(|edits| edits.take_out(field.name))
+            add.client_authorization && !add.edits.is_some_and(|edits| edits.remove_edited(field.name))
         }
         HeaderKind::Connection
         | HeaderKind::HopByHop
@@ -186,7 +186,7 @@ fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
         | HeaderKind::UnderscoreAlias => false,
         _ => {
             !add.identity_headers.reserves(field.name)
-                && !add.edits.is_some_and(|edits| edits.take_out(field.name))
+                && !add.edits.is_some_and(|edits| edits.remove_edited(field.name))
                 && !add.upgrade.is_some_and(|handshake| handshake.rewrites(field.name))
         }
     }

@@ -18,7 +18,7 @@ use crate::upstream::Upgraded;
 /// The name of WebSockets in `Upgrade`.
 const WEBSOCKET: &str = "websocket";
 /// The subprotocol that stands before a token. A browser's script can choose subprotocols, and no other field.
-const TOKEN_FOLLOWS: &str = "bearer";
+const BEARER_SUBPROTOCOL: &str = "bearer";
 
 /// A request to switch to another protocol.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub(crate) fn handshake<'h>(
     if is_websocket {
         check_websocket(request)?;
     }
-    if !may_come_from_its_page(request, cors, client) {
+    if !is_allowed_origin(request, cors, client) {
         let why = "pages of this origin may not open connections here";
         return Err(Rejection::new(Code::OriginNotAllowed, why));
     }
@@ -76,7 +76,7 @@ pub(crate) fn token<'h>(request: RequestView<'h>) -> Result<Option<Bearer<'h>>, 
 
 /// A browser tells which page a WebSocket is for, and opens it for every page (RFC 6455 section 10.2): it is for the
 /// gateway to refuse strangers, who would use what the browser knows of this host. Programs send no `Origin`.
-fn may_come_from_its_page(request: RequestView<'_>, cors: &Cors, client: &ClientAddr) -> bool {
+fn is_allowed_origin(request: RequestView<'_>, cors: &Cors, client: &ClientAddr) -> bool {
     let mut origins = request.headers().of_kind(HeaderKind::Origin);
     let Some(origin) = origins.next() else { return true };
     let is_own = || client.origin(request.head(), request.host().as_str()).is(origin.value);
@@ -91,7 +91,7 @@ impl<'h> Offer<'h> {
         let mut members = fields.flat_map(|field| field.members());
         let mut offer = Offer::default();
         while let Some(member) = members.next() {
-            if member == TOKEN_FOLLOWS.as_bytes() {
+            if member == BEARER_SUBPROTOCOL.as_bytes() {
                 let token = members.next().ok_or_else(malformed)?;
                 if offer.token.replace(token).is_some() {
                     return Err(malformed());
@@ -195,7 +195,7 @@ pub(crate) fn upgrade_accepted(handshake: &Handshake<'_>, head: &ResponseHead) -
     // A browser ends a WebSocket for which none of its subprotocols was chosen.
     let brought_token = handshake.offer.as_ref().is_some_and(|offer| offer.token.is_some());
     if brought_token && !head.headers().iter().any(|field| is_offer(field.name)) {
-        fields.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(TOKEN_FOLLOWS));
+        fields.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(BEARER_SUBPROTOCOL));
     }
     response
 }

@@ -1,4 +1,5 @@
-//! A gateway that listens nowhere and asks nobody, to find out what it would do with a request.
+//! A dry run of the request stack, for `explain`: a gateway that listens nowhere, and contacts no upstream
+//! and no store.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -21,17 +22,17 @@ pub(crate) struct DryRun {
 }
 
 impl DryRun {
-    /// Loads what the settings name, but for the store: it belongs to the running gateway.
+    /// Loads everything the settings name except the store, which belongs to the running gateway.
     pub(crate) fn new(settings: Settings) -> Result<DryRun, ServeError> {
         let gateway = Arc::new(prepare(Settings { store: Store::Memory, ..settings })?);
         Ok(DryRun { worker: Rc::new(Worker::new(gateway, 0)) })
     }
 
-    /// What would become of the request with this head if it arrived now from `peer`, `secure` over TLS.
+    /// What would happen to a request with this head that arrived now from `peer`, over TLS if `secure`.
     ///
     /// # Errors
     ///
-    /// No runtime can be made.
+    /// No runtime can be created.
     pub(crate) fn explain(
         &self,
         input: &[u8],

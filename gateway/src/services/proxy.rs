@@ -26,7 +26,7 @@ use crate::request_body::BodyError;
 use crate::response::{Body, Response};
 use crate::runtime_config::RuntimeConfig;
 use crate::telemetry::UpstreamOutcome;
-use crate::upstream::{OutgoingRequest, SendError, UpgradeAnswer, UpstreamResponse, send, upgrade};
+use crate::upstream::{OutgoingRequest, SendError, UpgradeResponse, UpstreamResponse, send, upgrade};
 
 /// Forwards requests to the upstream of their route.
 #[derive(Debug, Clone, Copy)]
@@ -139,8 +139,8 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
         Some(handshake) => {
             // Boxed, for few requests are upgrades.
             match Box::pin(upgrade(pool, &outgoing, handshake.protocol(), body)).await.map_err(failed)? {
-                UpgradeAnswer::Declined(response) => *response,
-                UpgradeAnswer::Accepted(upgraded) => {
+                UpgradeResponse::Declined(response) => *response,
+                UpgradeResponse::Accepted(upgraded) => {
                     context.state.counters.upstream_request(upstream, UpstreamOutcome::Ok);
                     let response = websocket::upgrade_accepted(handshake, &upgraded.head);
                     let tunnel = Tunnel { upstream: *upgraded, log: None };

@@ -97,7 +97,7 @@ async fn not_presented(context: &RequestContext, rejection: Rejection) -> Reject
 }
 
 fn refused(context: &RequestContext, error: &RefreshError, subject: &str, session: SessionId) -> Rejection {
-    let (outcome, told, rejection) = match error {
+    let (outcome, logged, rejection) = match error {
         RefreshError::Unknown => (
             RefreshOutcome::Invalid,
             "unknown",
@@ -131,6 +131,6 @@ fn refused(context: &RequestContext, error: &RefreshError, subject: &str, sessio
         }
     };
     context.worker.metrics.refresh(outcome);
-    context.audit("refresh", told, subject, Some(session.to_string()));
+    context.audit("refresh", logged, subject, Some(session.to_string()));
     rejection
 }

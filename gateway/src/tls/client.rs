@@ -1,4 +1,4 @@
-//! TLS to servers: whom the gateway trusts, and who it is.
+//! Client-side TLS to upstreams and stores: trust anchors and client certificates (mTLS).
 
 use std::fs::File;
 use std::io::BufReader;
@@ -8,8 +8,9 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-/// A configuration that trusts the certificates of `ca_file`, or else the system's, and shows the `client` certificate
-/// with its key to those who ask. Servers are always verified, with their names. An error says which file is why not.
+/// A configuration that trusts the certificates of `ca_file`, or else the system's, and presents the `client`
+/// certificate to servers that request one. Servers are always verified, including their names. An error
+/// names the file.
 pub(crate) fn client_config(
     ca_file: Option<&PathBuf>,
     client: Option<&(PathBuf, PathBuf)>,

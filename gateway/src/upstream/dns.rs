@@ -1,4 +1,4 @@
-//! Looking the names of upstreams up anew while requests are served.
+//! DNS: periodic resolution of upstream names while requests are served.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,12 +8,13 @@ use std::time::Duration;
 use tokio::net::lookup_host;
 use tokio::task::spawn_local;
 
-use super::cluster::{Upstream, millis, name_of, of_one_family};
+use super::cluster::{Upstream, millis, name_of, prefer_ipv4};
 
-/// A name of which nothing is known is looked up again so soon.
+/// Retry interval for a name that has not resolved.
 const RESOLVE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Looks the names of an upstream up, unless somebody is at it. A failure changes nothing.
+/// Resolves the names of an upstream in the background, unless that is running already. A failure changes
+/// nothing.
 pub(super) fn resolve(upstream: &Arc<Upstream>) {
     if upstream.resolving.swap(true, Ordering::Relaxed) {
         return;
@@ -24,7 +25,7 @@ pub(super) fn resolve(upstream: &Arc<Upstream>) {
         for (place, url) in upstream.settings.urls.iter().enumerate() {
             let Some(name) = name_of(url) else { continue };
             match lookup_host(name).await {
-                Ok(addresses) => drop(found.insert(place, of_one_family(addresses))),
+                Ok(addresses) => drop(found.insert(place, prefer_ipv4(addresses))),
                 Err(error) => {
                     tracing::warn!(upstream = upstream.name(), name = name.0, %error, "a name cannot be looked up; the servers that were known stay");
                 }

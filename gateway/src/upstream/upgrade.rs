@@ -1,5 +1,4 @@
-//! A request that wants to leave HTTP (RFC 9110 section 7.8): on a connection of its own, which is nobody else's before or
-//! after.
+//! Protocol upgrades (RFC 9110 section 7.8), on a connection of their own.
 
 use std::rc::Rc;
 
@@ -14,24 +13,24 @@ use crate::upstream::http1::{Rest, exchange_heads, lease, respond};
 use crate::upstream::pool::{Lease, PoolPermit, ReusePolicy, UpstreamPool};
 use crate::upstream::request_body_forwarder::BodyForwarder;
 
-/// What an upstream says to it.
+/// The response of an upstream to an upgrade request.
 #[derive(Debug)]
-pub(crate) enum UpgradeAnswer {
-    /// 101: from here on the connection carries whatever the new protocol is.
+pub(crate) enum UpgradeResponse {
+    /// 101: from here on the connection carries the new protocol.
     Accepted(Box<Upgraded>),
-    /// Any other answer, which is one of HTTP.
+    /// Any other response.
     Declined(Box<UpstreamResponse>),
 }
 
-/// A connection that has left HTTP.
+/// An upgraded connection.
 #[derive(Debug)]
 pub(crate) struct Upgraded {
     pub(crate) socket: Rc<Socket>,
-    /// What came right behind the head.
+    /// What was received behind the head.
     pub(crate) input: ReadBuffer,
     /// The head of the 101.
     pub(crate) head: ResponseHead,
-    /// It counts as a request of its server as long as it lasts.
+    /// Counts the request against its server for as long as it lasts.
     _place: PoolPermit,
 }
 
@@ -41,7 +40,7 @@ pub(crate) async fn upgrade(
     request: &OutgoingRequest<'_>,
     protocol: &[u8],
     body: RequestBody,
-) -> Result<UpgradeAnswer, SendError> {
+) -> Result<UpgradeResponse, SendError> {
     if pool.settings().protocol == UpstreamProtocol::Http2 {
         return Err(SendError::BadResponse("upgrades need an upstream with protocol = \"http1\"".into()));
     }
@@ -74,19 +73,19 @@ pub(crate) async fn upgrade(
         // The connection was made for this request, and ends with it.
         let rest = if matches!(rest, Rest::Nothing) { Rest::Refused } else { rest };
         let declined = respond(pool, lease, request, rest).map_err(|failed| failed.error)?;
-        return Ok(UpgradeAnswer::Declined(Box::new(declined)));
+        return Ok(UpgradeResponse::Declined(Box::new(declined)));
     }
     if !matches!(rest, Rest::Nothing) {
         return Err(SendError::BadResponse("a 101 before the end of the request".into()));
     }
     let chosen = head.headers().only(HeaderKind::Upgrade);
-    let is_asked_for = chosen.is_some_and(|field| field.value.eq_ignore_ascii_case(protocol));
-    if !is_asked_for || !head.headers().has_connection_option(b"upgrade") {
+    let is_handshake = chosen.is_some_and(|field| field.value.eq_ignore_ascii_case(protocol));
+    if !is_handshake || !head.headers().has_connection_option(b"upgrade") {
         return Err(SendError::BadResponse("a 101 for another protocol than was asked for".into()));
     }
     let Lease { connection, place, .. } = lease;
     let connection = *connection;
-    Ok(UpgradeAnswer::Accepted(Box::new(Upgraded {
+    Ok(UpgradeResponse::Accepted(Box::new(Upgraded {
         socket: connection.socket,
         input: connection.input,
         head: connection.head,

@@ -74,7 +74,7 @@ fn is_port(port: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_support::{complaints, minimal, settings};
+    use super::super::test_support::{load_diagnostics, minimal, settings};
 
     #[test]
     fn exact_origins_pass() {
@@ -105,7 +105,8 @@ mod tests {
             ("http://ä.example", "is not scheme://host", ""),
             ("", "has no scheme", ""),
         ] {
-            let complaints = complaints(minimal() + &format!("[cors]\nallowed_origins = [\"{origin}\"]"));
+            let complaints =
+                load_diagnostics(minimal() + &format!("[cors]\nallowed_origins = [\"{origin}\"]"));
             complaints.only(message, help);
             complaints.only("`cors.allowed_origins[0]`", "");
             assert!(!complaints.text().contains("hunter2"));

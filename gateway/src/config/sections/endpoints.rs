@@ -37,14 +37,14 @@ pub(super) fn reserved_paths(endpoints: &Endpoints) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_support::{complaints, minimal, settings};
+    use super::super::test_support::{load_diagnostics, minimal, settings};
 
     #[test]
     fn a_prefix_is_empty_or_a_path() {
         assert_eq!(settings(minimal()).endpoints.prefix, "");
         assert_eq!(settings(minimal() + "[endpoints]\nprefix = \"/a/b\"").endpoints.prefix, "/a/b");
         for prefix in ["/", "auth", "/auth/", "/a//b", "/a%20b"] {
-            complaints(minimal() + &format!("[endpoints]\nprefix = \"{prefix}\""))
+            load_diagnostics(minimal() + &format!("[endpoints]\nprefix = \"{prefix}\""))
                 .only("`endpoints.prefix`: the p", "write");
         }
     }

@@ -74,7 +74,7 @@ pub(super) fn identity_headers(table: &Table<'_>) -> Vec<IdentityHeader> {
     headers.retain(|(header, _)| !header.header.is_empty());
     // What was given comes last, so that it is what a diagnostic points at, rather than a default.
     let mut by_origin: Vec<_> = headers.iter().collect();
-    by_origin.sort_by_key(|(_, place)| !place.is_nowhere());
+    by_origin.sort_by_key(|(_, place)| !place.is_unknown_place());
     for (i, (one, place)) in by_origin.iter().enumerate() {
         let twin = by_origin[..i].iter().find(|(other, _)| fold(&other.header) == fold(&one.header));
         if let Some((other, other_place)) = twin {
@@ -139,7 +139,7 @@ fn header_name(text: &str) -> Result<String, InvalidValue> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::test_support::{complaints, load_text, minimal, settings};
+    use super::super::test_support::{load_diagnostics, load_text, minimal, settings};
 
     fn pairs(config: &str) -> Vec<(String, String)> {
         let settings = settings(minimal() + "[identity_headers]\n" + config);
@@ -177,7 +177,7 @@ mod tests {
             "Proxy-Authorization",
             "Proxy",
         ] {
-            complaints(minimal() + &format!("[identity_headers]\nsub = \"{header}\""))
+            load_diagnostics(minimal() + &format!("[identity_headers]\nsub = \"{header}\""))
                 .only("`identity_headers.sub`: the header", "X-Auth-User");
         }
     }
@@ -185,18 +185,18 @@ mod tests {
     #[test]
     fn names_that_are_no_names_are_refused() {
         for header in [":authority", "X Auth", "X-Äuth", "X_Auth", "X-Auth\\r\\nHost: a", "-x"] {
-            complaints(minimal() + &format!("[identity_headers]\nsub = \"{header}\""))
+            load_diagnostics(minimal() + &format!("[identity_headers]\nsub = \"{header}\""))
                 .only("is not a header name", "letters, digits and hyphens");
         }
     }
 
     #[test]
     fn two_claims_on_one_header_are_refused() {
-        complaints(minimal() + "[identity_headers]\nsub = \"x-auth-user\"").only(
+        load_diagnostics(minimal() + "[identity_headers]\nsub = \"x-auth-user\"").only(
             "the claims `username` and `sub` would both be sent as `x-auth-user`",
             "switch `username` off",
         );
-        let complaints = complaints(minimal() + "[identity_headers]\nusername = \"x-auth-roles\"");
+        let complaints = load_diagnostics(minimal() + "[identity_headers]\nusername = \"x-auth-roles\"");
         complaints.only("the claims `roles` and `username` would both be sent", "");
         assert!(complaints.text().contains("--> a.toml:"));
         pairs("sub = \"X-Auth-User\"\nusername = \"\"");

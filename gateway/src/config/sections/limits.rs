@@ -68,7 +68,7 @@ pub(super) fn max_body() -> Key<Option<u64>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_support::{complaints, minimal, settings};
+    use super::super::test_support::{load_diagnostics, minimal, settings};
 
     #[test]
     fn sizes_are_numbers_or_text_with_a_unit() {
@@ -89,7 +89,7 @@ mod tests {
             ("connections = 0", "must be from 1 to 1000000"),
             ("idle_timeout = \"soon\"", "expected a duration such as \"60s\", found string `soon`"),
         ] {
-            complaints(minimal() + "[limits]\n" + config).only(message, "");
+            load_diagnostics(minimal() + "[limits]\n" + config).only(message, "");
         }
     }
 }

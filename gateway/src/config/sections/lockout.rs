@@ -42,7 +42,7 @@ impl Lockout {
 #[cfg(test)]
 mod tests {
     use super::super::MINUTE;
-    use super::super::test_support::{complaints, minimal, settings};
+    use super::super::test_support::{load_diagnostics, minimal, settings};
     use super::*;
 
     #[test]
@@ -66,7 +66,7 @@ mod tests {
             ("escalation = 0", "`lockout.escalation`: must be from 1 to 100"),
             ("max_duration = \"1m\"", "`lockout.max_duration`: is shorter than `lockout.duration`"),
         ] {
-            complaints(minimal() + "[lockout]\n" + config).only(message, "");
+            load_diagnostics(minimal() + "[lockout]\n" + config).only(message, "");
         }
     }
 }

@@ -50,7 +50,7 @@ fn filter(text: &str) -> Result<String, InvalidValue> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_support::{complaints, minimal, settings};
+    use super::super::test_support::{load_diagnostics, minimal, settings};
     use super::*;
 
     #[test]
@@ -70,7 +70,7 @@ mod tests {
             ("format = \"xml\"", "unknown value `xml`", "known values: auto, human, json"),
             ("access = \"yes\"", "expected true or false, found string `yes`", ""),
         ] {
-            complaints(minimal() + "[log]\n" + config).only(message, help);
+            load_diagnostics(minimal() + "[log]\n" + config).only(message, help);
         }
     }
 }

@@ -277,7 +277,7 @@ fn name(text: &str) -> Result<String, InvalidValue> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::test_support::{complaints, load_text, minimal, settings};
+    use super::super::test_support::{load_diagnostics, load_text, minimal, settings};
     use super::*;
     use crate::config::settings::Store;
 
@@ -377,7 +377,7 @@ mod tests {
             ("url = \"redis://a\"\nmax_staleness = \"1s\"", "must be at least 2s", ""),
             ("url = \"redis://a\"\nuri = \"x\"", "unknown key `uri` in [store.redis]", "`url`"),
         ] {
-            let complaints = complaints(with(config));
+            let complaints = load_diagnostics(with(config));
             complaints.only(message, help);
             assert!(!complaints.text().contains("hunter2"));
         }

@@ -45,7 +45,7 @@ fn hosts_overlap(a: &Route, b: &Route) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_support::{complaints, minimal, settings};
+    use super::super::test_support::{load_diagnostics, minimal, settings};
 
     fn two(first: &str, second: &str) -> String {
         minimal()
@@ -63,7 +63,7 @@ mod tests {
             ("hosts = [\"A.example\"]\nmethods = [\"GET\"]", "hosts = [\"b\", \"a.example.\"]", "(GET)"),
             ("access = \"public\"", "", "(DELETE"),
         ] {
-            let complaints = complaints(two(first, second));
+            let complaints = load_diagnostics(two(first, second));
             complaints.only(
                 &format!("two routes with the path `/x` answer the same requests {shared}"),
                 "`methods`",
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn paths_that_one_route_takes_for_the_same_collide() {
         let config = two("ignore_case = true", "methods = [\"GET\"]").replacen("\"/x\"", "\"/X\"", 1);
-        complaints(config).only("two routes with the path `/x` answer the same requests", "");
+        load_diagnostics(config).only("two routes with the path `/x` answer the same requests", "");
         settings(two("", "methods = [\"GET\"]").replacen("\"/x\"", "\"/X\"", 1));
     }
 

@@ -101,7 +101,7 @@ pub(super) fn check(root: &Table<'_>, settings: &Settings) {
             ));
         }
         access_rules::check(&table, route);
-        if !route.path.is_empty() && !target::leads_nowhere(&route.target) {
+        if !route.path.is_empty() && !target::is_placeholder(&route.target) {
             with_spans.push(RouteWithSpan { route, place: path.place() });
         }
     }

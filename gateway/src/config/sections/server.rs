@@ -222,7 +222,7 @@ fn network(text: &str) -> Result<IpNet, InvalidValue> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::test_support::{complaints, minimal, settings};
+    use super::super::test_support::{load_diagnostics, minimal, settings};
     use super::*;
 
     #[test]
@@ -259,7 +259,7 @@ mod tests {
             ("[server]\ntrusted_proxies = \"10.0.0.0/8\"", "expected a list such as", ""),
             ("[server]\ntrusted_proxies = [\"x\"]", "`server.trusted_proxies[0]`: `x` is not", "10.0.0.0/8"),
         ] {
-            complaints(minimal() + config).only(message, help);
+            load_diagnostics(minimal() + config).only(message, help);
         }
     }
 
@@ -269,7 +269,7 @@ mod tests {
             [("127.0.0.1:80", "127.0.0.1:80"), ("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "127.0.0.1:80")]
         {
             let config = format!("[server]\nlisten = \"{public}\"\n[admin]\nlisten = \"{admin}\"\n");
-            let complaints = complaints(config + &minimal());
+            let complaints = load_diagnostics(config + &minimal());
             complaints.only("are the same address", "a port of its own");
             assert!(complaints.text().contains("a.toml:4:10") && complaints.text().contains("a.toml:2:10"));
         }

@@ -24,7 +24,7 @@ enum WhenFull {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_support::{complaints, minimal, settings};
+    use super::super::test_support::{load_diagnostics, minimal, settings};
     use super::*;
 
     #[test]
@@ -35,7 +35,7 @@ mod tests {
         assert_eq!(limits("[sessions]\nmax_per_user = 3"), of_three);
         let refusing = SessionLimits { refuse_when_full: true, ..of_three };
         assert_eq!(limits("[sessions]\nmax_per_user = 3\nwhen_full = \"refuse\""), refusing);
-        complaints(minimal() + "[sessions]\nmax_per_user = -1").only("`sessions.max_per_user`", "");
-        complaints(minimal() + "[sessions]\nwhen_full = \"oldest\"").only("unknown value `oldest`", "");
+        load_diagnostics(minimal() + "[sessions]\nmax_per_user = -1").only("`sessions.max_per_user`", "");
+        load_diagnostics(minimal() + "[sessions]\nwhen_full = \"oldest\"").only("unknown value `oldest`", "");
     }
 }

@@ -62,7 +62,7 @@ impl StoreKeys {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::test_support::{complaints, load_text, minimal, settings};
+    use super::super::test_support::{load_diagnostics, load_text, minimal, settings};
     use super::*;
 
     #[test]
@@ -83,7 +83,7 @@ mod tests {
             ("[store]\nkind = \"sql\"", "unknown value `sql`", "memory, embedded, redis"),
             ("[store]\npath = \"\"", "`store.path`: expected the name of a file", ""),
         ] {
-            complaints(minimal() + config).only(message, help);
+            load_diagnostics(minimal() + config).only(message, help);
         }
     }
 

@@ -20,7 +20,7 @@ section! {
 #[cfg(test)]
 mod tests {
     use super::super::MINUTE;
-    use super::super::test_support::{complaints, minimal, settings};
+    use super::super::test_support::{load_diagnostics, minimal, settings};
 
     #[test]
     fn a_network_may_fail_a_hundred_times_and_no_limit_can_be_asked_for() {
@@ -36,7 +36,7 @@ mod tests {
             ("window = \"500ms\"", "`throttle.window`: must be at least 1s"),
             ("enabled = true", "unknown key `enabled` in [throttle]"),
         ] {
-            complaints(minimal() + "[throttle]\n" + config).only(message, "");
+            load_diagnostics(minimal() + "[throttle]\n" + config).only(message, "");
         }
     }
 }

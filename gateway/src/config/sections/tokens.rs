@@ -226,7 +226,7 @@ fn checked_secret(table: &Table<'_>, algorithm: Algorithm, secret: SecretSource)
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::test_support::{complaints, load_text, minimal, settings};
+    use super::super::test_support::{load_diagnostics, load_text, minimal, settings};
     use super::*;
 
     /// Good for HS256 and HS384.
@@ -329,7 +329,7 @@ mod tests {
             ("private_key_file = \"no/such\"".into(), "the private key no/such does not exist", "PKCS#8"),
             (format!("secert = \"{SECRET}\""), "unknown key `secert` in [tokens]", "did you mean `secret`?"),
         ] {
-            let complaints = complaints(tokens_with(&keys));
+            let complaints = load_diagnostics(tokens_with(&keys));
             complaints.only(message, help);
             for material in [SECRET, "hunter2", "7262728293937", "super-secret"] {
                 assert!(!complaints.text().contains(material), "{}", complaints.text());
@@ -353,7 +353,7 @@ mod tests {
             ("issuer = \"\"", "is not a name for a token to carry"),
             ("audience = \"a b\"", "`tokens.audience`: `a b` is not a name"),
         ] {
-            complaints(tokens_with(keys)).only(message, "");
+            load_diagnostics(tokens_with(keys)).only(message, "");
         }
         settings(tokens_with("leeway = \"0s\"\naccess_ttl = \"10m\""));
         let loaded = load_text(tokens_with("reuse_grace = \"0s\"")).unwrap();

@@ -294,7 +294,7 @@ pub(super) fn is_host(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::test_support::{complaints, load_text, minimal, settings};
+    use super::super::test_support::{load_diagnostics, load_text, minimal, settings};
     use super::*;
 
     #[test]
@@ -329,7 +329,7 @@ mod tests {
             ("http://::1:80", "is not host and port", ""),
         ] {
             let config = minimal() + &format!("[upstreams.b]\nurls = [\"{text}\"]");
-            let complaints = complaints(config);
+            let complaints = load_diagnostics(config);
             complaints.only(message, help);
             complaints.only("`upstreams.b.urls[0]`", "");
             assert!(!complaints.text().contains("hunter2"));
@@ -345,7 +345,7 @@ mod tests {
             ("[upstreams]\nb = \"http://a\"", "`upstreams.b`: expected a table, found a string"),
             ("[upstreams.B]\nurls = [\"http://a\"]", "`B` is not a name for an upstream"),
         ] {
-            complaints(minimal() + config).only(message, "");
+            load_diagnostics(minimal() + config).only(message, "");
         }
     }
 
@@ -367,7 +367,7 @@ mod tests {
             ("protocol = \"http3\"", "unknown value `http3`", ""),
             ("eject_for = \"2m\"", "must be at most 1m", ""),
         ] {
-            complaints(with(more)).only(message, help);
+            load_diagnostics(with(more)).only(message, help);
         }
         let warned = load_text(with("health_interval = \"1s\"")).unwrap().warnings.to_string();
         assert!(warned.contains("`upstreams.demo.health_interval`: has no effect without"), "{warned}");

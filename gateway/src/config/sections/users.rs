@@ -226,7 +226,7 @@ pub(super) fn secret_text(table: &Table<'_>, key: &str, source: SecretSource) ->
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_support::{ROUTE, complaints, settings};
+    use super::super::test_support::{ROUTE, load_diagnostics, settings};
 
     #[test]
     fn a_source_says_what_it_lacks() {
@@ -265,7 +265,7 @@ mod tests {
                 "`name`",
             ),
         ] {
-            complaints(format!("[users]\n{users}\n{ROUTE}")).only(message, help);
+            load_diagnostics(format!("[users]\n{users}\n{ROUTE}")).only(message, help);
         }
     }
 
@@ -280,9 +280,9 @@ mod tests {
 
     #[test]
     fn a_users_file_that_is_not_there_is_named() {
-        complaints(format!("[users]\nfile = \"no/such/file\"\n{ROUTE}"))
+        load_diagnostics(format!("[users]\nfile = \"no/such/file\"\n{ROUTE}"))
             .only("`users.file`: the users file no/such/file does not exist", "users add");
-        complaints(format!("[users]\nfile = \"src\"\n{ROUTE}")).only("src is a folder", "");
-        complaints(ROUTE.to_owned()).only("the users file config/users.toml does not exist", "");
+        load_diagnostics(format!("[users]\nfile = \"src\"\n{ROUTE}")).only("src is a folder", "");
+        load_diagnostics(ROUTE.to_owned()).only("the users file config/users.toml does not exist", "");
     }
 }

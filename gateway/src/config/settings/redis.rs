@@ -8,7 +8,7 @@ use std::time::Duration;
 pub struct Redis {
     /// `url`, `sentinels` or `cluster`.
     pub servers: RedisServers,
-    /// Given where the URLs begin with `rediss://`.
+    /// ConfigValues where the URLs begin with `rediss://`.
     pub tls: Option<RedisTls>,
     /// `username` and `password`.
     pub login: RedisLogin,

@@ -1,5 +1,5 @@
 //! Content codings: which ones a client takes, and files that are compressed here because nobody has put a compressed one
-//! beside them. Each is compressed once, by tower-http's `Compression`, on the blocking pool, and kept in memory.
+//! beside them. Each is compressed once, by tower-http's `Compression`, on the blocking pool, and cached in memory.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -79,13 +79,13 @@ pub(super) type Key = (String, HeaderValue, ContentCoding);
 /// The files of one folder that were compressed.
 #[derive(Debug, Default)]
 pub(super) struct CompressedFiles {
-    kept: Mutex<Kept>,
+    cached: Mutex<CachedFiles>,
     /// Whose turn it is to compress: one file at a time, and no file twice because many ask for it at once.
     turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct CachedFiles {
     files: HashMap<Key, Bytes>,
     /// In bytes, of all files.
     size: usize,
@@ -99,7 +99,7 @@ impl CompressedFiles {
     const CAPACITY: usize = 32 << 20;
 
     pub(super) fn get(&self, key: &Key) -> Option<Bytes> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).files.get(key).cloned()
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner).files.get(key).cloned()
     }
 
     /// Compresses a file, unless that has been done since it was looked for.
@@ -117,13 +117,13 @@ impl CompressedFiles {
         let bytes = tokio::task::spawn_blocking(move || compress(plain, coding))
             .await
             .map_err(io::Error::other)??;
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         // The files of a folder fit; what does not is states of files that are gone.
-        if kept.size + bytes.len() > CompressedFiles::CAPACITY {
-            *kept = Kept::default();
+        if cached.size + bytes.len() > CompressedFiles::CAPACITY {
+            *cached = CachedFiles::default();
         }
-        kept.size += bytes.len();
-        kept.files.insert(key, bytes.clone());
+        cached.size += bytes.len();
+        cached.files.insert(key, bytes.clone());
         Ok(bytes)
     }
 }

@@ -75,7 +75,7 @@ fn scalar(entry: &Entry<'_>) -> Option<ClaimScalar> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::test_support::{complaints, minimal, settings};
+    use super::super::super::test_support::{load_diagnostics, minimal, settings};
     use super::*;
 
     fn with(keys: &str) -> String {
@@ -101,7 +101,7 @@ mod tests {
             ("claims.a.b = 1", "`routes[1].claims.a`: expected text", ""),
             ("claims = [\"a\"]", "expected a table", "write it like claims = { department"),
         ] {
-            complaints(with(keys)).only(message, help);
+            load_diagnostics(with(keys)).only(message, help);
         }
     }
 }

@@ -110,7 +110,7 @@ fn directives(text: &str) -> impl Iterator<Item = (&str, &str)> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::super::test_support::{complaints, load_text, minimal, settings};
+    use super::super::super::test_support::{load_diagnostics, load_text, minimal, settings};
     use super::*;
     use crate::config::RouteTarget;
 
@@ -145,9 +145,9 @@ mod tests {
             ("default-src 'self';\\n script-src 'none'", "the character `\\n`", "one line"),
             ("default-src é", "the character `é`", "ASCII"),
         ] {
-            complaints(with(&format!("content_security_policy = \"{policy}\""))).only(message, help);
+            load_diagnostics(with(&format!("content_security_policy = \"{policy}\""))).only(message, help);
         }
-        complaints(minimal() + "content_security_policy = \"off\"")
+        load_diagnostics(minimal() + "content_security_policy = \"off\"")
             .only("`routes[0].content_security_policy` has no meaning without `static`", "remove it");
     }
 

@@ -81,7 +81,7 @@ fn read(path: &Path) -> Result<Vec<u8>, InvalidValue> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::test_support::{complaints, minimal, settings};
+    use super::super::super::test_support::{load_diagnostics, minimal, settings};
     use crate::config::settings::RouteTarget;
 
     fn with(keys: &str) -> String {
@@ -114,7 +114,7 @@ mod tests {
             ("respond = { status = 200, content_type = \"a/b\\r\\nX: y\" }", "is not a media type"),
             ("respond = { status = 200 }\nindex_fallback = true", "has no meaning without `static`"),
         ] {
-            complaints(with(keys)).only(message, "");
+            load_diagnostics(with(keys)).only(message, "");
         }
     }
 }

@@ -247,7 +247,7 @@ fn owned_in_responses(name: &str) -> Result<(), InvalidValue> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::test_support::{complaints, minimal, settings};
+    use super::super::super::test_support::{load_diagnostics, minimal, settings};
     use super::*;
 
     fn with(keys: &str) -> String {
@@ -294,14 +294,14 @@ mod tests {
                 format!("request_headers.add.{name} = \"x\""),
                 format!("request_headers.remove = [\"{name}\"]"),
             ] {
-                complaints(with(&keys)).only("is the gateway's own", "");
+                load_diagnostics(with(&keys)).only("is the gateway's own", "");
             }
         }
         for name in ["x-auth-user", "X-Auth-Session", "X-Mail"] {
             let keys = format!(
                 "request_headers.set.{name} = \"x\"\n[identity_headers]\niss = \"X-Mail\"\nsid = \"\""
             );
-            complaints(with(&keys)).only("tells upstreams who it is", "[identity_headers]");
+            load_diagnostics(with(&keys)).only("tells upstreams who it is", "[identity_headers]");
         }
         for (keys, message) in [
             ("request_headers.set.Authorization = \"x\"", "carries credentials"),
@@ -317,7 +317,7 @@ mod tests {
             ("request_headers.set.\"X-A: b\\r\\nHost\" = \"x\"", "is not a header name"),
             ("request_headers.remove = [\"\"]", "is not a header name"),
         ] {
-            complaints(with(keys)).only(message, "");
+            load_diagnostics(with(keys)).only(message, "");
         }
     }
 
@@ -339,7 +339,7 @@ mod tests {
             ("request_headers = { set = { X-A = \"1\" }, remove = [\"x-a\"] }", "names `x-a` twice", ""),
             ("request_headers.sett.X-A = \"1\"", "unknown key `sett`", "did you mean `set`?"),
         ] {
-            complaints(with(keys)).only(message, help);
+            load_diagnostics(with(keys)).only(message, help);
         }
     }
 }

@@ -103,7 +103,7 @@ fn leads_where_it_says(address: &str) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::test_support::{complaints, minimal, settings};
+    use super::super::super::test_support::{load_diagnostics, minimal, settings};
     use crate::config::settings::RouteTarget;
 
     fn with(keys: &str) -> String {
@@ -153,9 +153,9 @@ mod tests {
             ),
             ("redirect = { to = \"/a\" }\nstrip_prefix = true", "has no meaning without `upstream`"),
         ] {
-            complaints(with(keys)).only(message, "");
+            load_diagnostics(with(keys)).only(message, "");
         }
         let message = "`routes[1].redirect`: expected a table, found a string";
-        complaints(with("redirect = \"/a\"")).only(message, "write it like redirect = { to = ");
+        load_diagnostics(with("redirect = \"/a\"")).only(message, "write it like redirect = { to = ");
     }
 }

@@ -128,14 +128,14 @@ fn read_respond(entry: &Entry<'_>) -> Option<FixedAnswer> {
 }
 
 /// What stands in for a target that is wrong, which has been reported.
-const NOWHERE: RouteTarget = RouteTarget::Answer(FixedAnswer {
+const PLACEHOLDER: RouteTarget = RouteTarget::Answer(FixedAnswer {
     status: StatusCode::NOT_FOUND,
     body: Vec::new(),
     content_type: String::new(),
 });
 
 /// Whether a target stands in for a wrong one.
-pub(super) fn leads_nowhere(target: &RouteTarget) -> bool {
+pub(super) fn is_placeholder(target: &RouteTarget) -> bool {
     matches!(target, RouteTarget::Answer(answer) if answer.content_type.is_empty())
 }
 
@@ -150,7 +150,7 @@ pub(super) fn target(keys: TargetKeys, table: &Table<'_>) -> RouteTarget {
     let leads: Vec<&Entry<'_>> = targets.iter().filter(|entry| entry.is_given()).collect();
     if let [first, second, ..] = leads[..] {
         second.refuse_beside(first, "a route leads to one upstream, folder, address or answer: remove one");
-        return NOWHERE;
+        return PLACEHOLDER;
     }
     for option in ["index_fallback", "content_security_policy"].map(of) {
         if option.is_given() && !of("static").is_given() {
@@ -166,7 +166,7 @@ pub(super) fn target(keys: TargetKeys, table: &Table<'_>) -> RouteTarget {
     }
     if let Some(name) = keys.upstream {
         if !is_upstream(&of("upstream"), &name, table) {
-            return NOWHERE;
+            return PLACEHOLDER;
         }
         if of("token_in_subprotocol").is_given() && !keys.upgrade.iter().any(|name| name == WEBSOCKET) {
             refuse_without("upgrade", &of("token_in_subprotocol"));
@@ -209,7 +209,7 @@ pub(super) fn target(keys: TargetKeys, table: &Table<'_>) -> RouteTarget {
     let folder =
         keys.r#static.map(|root| RouteTarget::Static { root, index_fallback, content_security_policy });
     let redirect = keys.redirect.map(RouteTarget::Redirect);
-    folder.or(redirect).or(keys.respond.map(RouteTarget::Answer)).unwrap_or(NOWHERE)
+    folder.or(redirect).or(keys.respond.map(RouteTarget::Answer)).unwrap_or(PLACEHOLDER)
 }
 
 /// What the upstream gets in place of the route's path.
