@@ -63,6 +63,8 @@ pub(crate) enum Shape {
     Map(Box<Shape>),
     /// A table with these keys, and more of the operator's with values of this shape.
     Names(TableShape, Box<Shape>),
+    /// Text, a table with these keys, or a list of either.
+    TextOrTable(TableShape),
     /// Text, a whole number, a boolean or a list of them.
     Any,
 }

@@ -72,7 +72,6 @@ impl<'h> CanonicalTarget<'h> {
 
     /// The path with its percent-escapes decoded once, for matching. An encoded slash stays encoded: it separates
     /// no segments.
-    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn decoded_path(&self) -> &str {
         &self.decoded
     }

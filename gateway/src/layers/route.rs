@@ -140,7 +140,10 @@ struct RequestPath<'r> {
 
 impl<'r> RequestPath<'r> {
     fn of(request: RequestView<'r>) -> RequestPath<'r> {
-        let plain = request.decoded_path();
+        RequestPath::new(request.decoded_path())
+    }
+
+    fn new(plain: &'r str) -> RequestPath<'r> {
         RequestPath { plain, lenient: may_be_read_otherwise(plain).then(|| as_read_leniently(plain)) }
     }
 }
@@ -266,6 +269,13 @@ impl Routes {
         }
         route.check_spelling(&target, path.plain)?;
         Ok(route)
+    }
+
+    /// Whether a path of this host is that of a route, as [`select`](Self::select) would find but for the method.
+    pub(crate) fn leads_to(&self, route: &Route, path: &str, host: &Host<'_>) -> bool {
+        let path = RequestPath::new(path);
+        let first = self.order.iter().find(|placed| self.fits(placed, &path, host));
+        first.is_some_and(|first| self.routes[first.route].path == route.path)
     }
 
     fn fits(&self, placed: &RouteRef, path: &RequestPath<'_>, host: &Host<'_>) -> bool {

@@ -4,20 +4,19 @@ use crate::config::UpstreamAuthorization;
 use crate::http1::HeaderKind;
 use crate::layers::route::Forwarding;
 use crate::request::Authorized;
-use crate::services::proxy::forwarding;
 use crate::tokens::Verifier;
 
 /// Whether the client's `Authorization` reaches the upstream. Where the gateway itself looks for tokens the field is for the
 /// gateway, unless the route says otherwise; on public routes it is the app's.
-pub(crate) fn passes(request: &Authorized) -> bool {
-    match forwarding(request).map(|forwarding| &forwarding.authorization) {
-        Ok(UpstreamAuthorization::Forwarded) => true,
-        Ok(UpstreamAuthorization::AppsOwn) => {
+pub(crate) fn passes(request: &Authorized, forwarding: &Forwarding) -> bool {
+    match forwarding.authorization {
+        UpstreamAuthorization::Forwarded => true,
+        UpstreamAuthorization::AppsOwn => {
             let verifier = &request.context().state.config.verifier;
             let mut fields = request.view().headers().of_kind(HeaderKind::Authorization);
             !fields.any(|field| has_own_token(field.value, verifier))
         }
-        Ok(UpstreamAuthorization::Removed | UpstreamAuthorization::Set(_)) | Err(_) => false,
+        UpstreamAuthorization::Removed | UpstreamAuthorization::Set(_) => false,
     }
 }
 

@@ -39,6 +39,10 @@ pub(crate) struct ForwardingHeaders<'a> {
     /// Path and query, byte for byte from the admitted target: empty, or from a `/` or the `?` on. So nothing that is put
     /// together of these two has anything that the admitted target could not have.
     pub(crate) target: &'a str,
+    /// What of the request's path stands neither in `prefix` nor in `target`: nothing, or whole segments.
+    pub(crate) stripped: &'a str,
+    /// What stands in place of WebDAV's `Destination`.
+    pub(crate) destination: Option<&'a str>,
     /// What the upstream sees as `Host`.
     pub(crate) host: &'a str,
     pub(crate) identity: Option<&'a Identity>,
@@ -158,7 +162,10 @@ fn push_fields(sink: &mut impl FieldSink, request: RequestView<'_>, add: Forward
     }
     sink.lines(add.edit_lines);
     let mut forwarding = Vec::with_capacity(256);
-    add.client.push_forwarding_lines(request.head(), request.host().as_str(), &mut forwarding);
+    add.client.push_forwarding_lines(request.head(), request.host().as_str(), add.stripped, &mut forwarding);
+    if let Some(value) = add.destination {
+        forwarding.field(b"Destination", value.as_bytes());
+    }
     sink.lines(&forwarding);
     sink.field(b"X-Request-Id", add.request_id);
     sink.lines(add.via.line(request.version()));
@@ -188,8 +195,14 @@ fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
             !add.identity_headers.reserves(field.name)
                 && !add.edits.is_some_and(|edits| edits.remove_edited(field.name))
                 && !add.upgrade.is_some_and(|handshake| handshake.rewrites(field.name))
+                && !(add.destination.is_some() && is_destination(field.name))
         }
     }
+}
+
+/// Whether a field is WebDAV's `Destination`.
+pub(crate) fn is_destination(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"destination")
 }
 
 /// The framing is written from what was understood, never copied.

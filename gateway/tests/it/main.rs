@@ -14,6 +14,7 @@ mod protocols;
 mod proxying;
 mod redis;
 mod reloading;
+mod route_settings;
 mod routing;
 mod sessions;
 mod streams;

@@ -1,5 +1,7 @@
 //! `request_headers` and `response_headers` of a route: what is written, added and taken out.
 
+use crate::config::ClaimFormat;
+
 /// What a route does to the fields of a message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeaderEdits {
@@ -19,7 +21,8 @@ impl HeaderEdits {
 
     /// The names under which claims are told.
     pub fn names_of_claims(&self) -> impl Iterator<Item = &str> {
-        let tells = |line: &&HeaderLine| line.value.iter().any(|part| matches!(part, ValuePart::Claim(_)));
+        let tells =
+            |line: &&HeaderLine| line.value.iter().any(|part| matches!(part, ValuePart::Claim { .. }));
         self.set.iter().filter(tells).map(|line| line.name.as_str())
     }
 }
@@ -40,7 +43,12 @@ pub enum ValuePart {
     Text(String),
     /// `{claims.NAME}`: encoded as in identity headers; absent without an identity, without the claim, and where it is
     /// an object.
-    Claim(String),
+    Claim {
+        /// Its name.
+        name: String,
+        /// How it becomes text.
+        format: ClaimFormat,
+    },
     /// `{request_id}`
     RequestId,
     /// `{client_address}`: an IP address, as far as trusted proxies tell.

@@ -55,6 +55,11 @@ pub enum UpstreamUrl {
 }
 
 impl UpstreamUrl {
+    /// Whether TLS is spoken there.
+    pub fn is_secure(&self) -> bool {
+        matches!(self, UpstreamUrl::Tcp { secure: true, .. })
+    }
+
     /// Host and port as a `Host` field has them (RFC 9110 section 7.2).
     pub fn authority(&self) -> String {
         match self {
