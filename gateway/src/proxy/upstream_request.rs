@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::auth::identity::{Identity, IdentityHeaders};
 use crate::client_addr::ClientAddr;
-use crate::http1::{BodyFraming, HeaderField, HeaderKind, split_lines};
+use crate::http1::{BodyFraming, HeaderField, HeaderKind, fold, split_lines};
 use crate::proxy::header_edits::HeaderEdits;
 use crate::proxy::via::Via;
 use crate::proxy::websocket::Handshake;
@@ -192,12 +192,27 @@ fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
         | HeaderKind::RoutingOverride
         | HeaderKind::UnderscoreAlias => false,
         _ => {
-            !add.identity_headers.reserves(field.name)
+            !is_reserved(field.name, add.identity_headers)
                 && !add.edits.is_some_and(|edits| edits.remove_edited(field.name))
                 && !add.upgrade.is_some_and(|handshake| handshake.rewrites(field.name))
                 && !(add.destination.is_some() && is_destination(field.name))
         }
     }
+}
+
+/// Whether some app could take a field of that name for one of the gateway's. CGI and WSGI know fields as `HTTP_NAME`, and a field
+/// that is called so is one that somebody hopes to have confused with it.
+fn is_reserved(name: &[u8], identity_headers: &IdentityHeaders) -> bool {
+    let mut rest = name;
+    while rest.get(..4).is_some_and(|front| front.eq_ignore_ascii_case(b"http"))
+        && rest.get(4).is_some_and(|&b| fold(b) == b'-')
+    {
+        rest = &rest[5..];
+        if HeaderKind::of(rest) != HeaderKind::Other || identity_headers.reserves(rest) {
+            return true;
+        }
+    }
+    identity_headers.reserves(name)
 }
 
 /// Whether a field is WebDAV's `Destination`.

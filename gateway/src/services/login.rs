@@ -124,7 +124,7 @@ fn locked(context: &RequestContext, name: &CanonicalName, left: UnixMillis) -> R
 
 /// `application/json` and nothing around it. A browser sends that type to another origin only after a preflight, so
 /// this is also what keeps other sites' forms out.
-fn only_json(head: &RequestHead) -> Result<(), Rejection> {
+pub(super) fn only_json(head: &RequestHead) -> Result<(), Rejection> {
     let media_type = head.headers().only(HeaderKind::ContentType).map(|field| field.value);
     let essence = media_type.and_then(|value| value.split(|&b| b == b';').next()).unwrap_or_default();
     if !essence.trim_ascii().eq_ignore_ascii_case(b"application/json") {
@@ -142,7 +142,7 @@ struct Credentials {
 }
 
 impl Credentials {
-    /// Exactly `username` and `password`, each once, both strings.
+    /// `username` and `password`, each once, both strings; other members are ignored, as forms and clients send more.
     fn parse(body: &[u8]) -> Result<Credentials, Rejection> {
         let mut members = strict_json::object(body)
             .ok_or_else(|| bad("the body is not a JSON object with unique members"))?;
@@ -152,9 +152,6 @@ impl Credentials {
             None => Err(bad("username or password is missing")),
         };
         let (username, password) = (text("username")?, text("password")?);
-        if !members.is_empty() {
-            return Err(bad("the body has members besides username and password"));
-        }
         let password = Password::new(password).map_err(|_| bad("the password is longer than 1024 bytes"))?;
         Ok(Credentials { username, password })
     }

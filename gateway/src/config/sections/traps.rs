@@ -83,19 +83,20 @@ fn check_demo_users(settings: &Settings, root: &Table<'_>) {
     }
 }
 
-/// Warns where others than the owner and the group may read a secret.
+/// Warns where others may read a secret. The group may where the file is another user's, root's as a rule, for then the gateway reads
+/// it as one of the group.
 fn check_mode(file: &Entry<'_>) {
-    let Some(mode) = file.quiet_text().and_then(|path| std::fs::metadata(path).ok()).map(|file| file.mode())
-    else {
-        return;
+    let Some(metadata) = file.quiet_text().and_then(|path| std::fs::metadata(path).ok()) else { return };
+    let is_own = metadata.uid() == rustix::process::geteuid().as_raw();
+    let (who, help) = match metadata.mode() {
+        mode if mode & 0o004 != 0 => {
+            ("every user of this machine", "chmod go= FILE, or o= FILE where the group has to read it")
+        }
+        mode if mode & 0o040 != 0 && is_own => ("the group of the file", "chmod go= FILE"),
+        _ => return,
     };
-    if mode & 0o004 != 0 {
-        let why = InvalidValue::new(format!(
-            "every user of this machine may read the file (mode {:03o})",
-            mode & 0o777
-        ));
-        file.warn("readable-by-others", why.help("chmod o= FILE"));
-    }
+    let why = InvalidValue::new(format!("{who} may read the file (mode {:03o})", metadata.mode() & 0o777));
+    file.warn("readable-by-others", why.help(help));
 }
 
 /// Whether an upstream's server is one of the gateway's own listeners.
