@@ -1,11 +1,10 @@
-//! The request target: judged once, as it stands, so that what was authorised is byte for byte what is forwarded.
+//! The request target: validated once and never normalised, so that what was authorized is byte for byte what
+//! is forwarded.
 
 use std::borrow::Cow;
 
 use http::Method;
 use percent_encoding::{percent_decode, percent_decode_str};
-
-use crate::http1::RequestHead;
 
 /// A target that two parsers could read differently, or that is no target.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,7 +15,7 @@ pub(crate) enum TargetError {
     Ambiguous(&'static str),
 }
 
-/// An origin-form target (RFC 9112 section 3.2.1) on which every parser agrees.
+/// An origin-form target (RFC 9112 section 3.2.1) that all parsers interpret the same.
 ///
 /// Only [`CanonicalTarget::parse`] makes one, so routing and forwarding cannot see an unchecked target.
 #[derive(Debug)]
@@ -76,7 +75,7 @@ impl<'h> CanonicalTarget<'h> {
         &self.decoded
     }
 
-    /// Whether the path has `%2F`, which only routes that say so may pass on.
+    /// Whether the path contains `%2F`, which only routes with `encoded_slashes` forward.
     pub(crate) fn has_encoded_slash(&self) -> bool {
         self.encoded_slash
     }
@@ -96,8 +95,8 @@ impl<'h> CanonicalTarget<'h> {
         self.authority
     }
 
-    /// The target below `prefix`, whose segments the path starts with: what `strip_prefix` forwards. Escapes in the
-    /// path may have spelled the prefix differently, so segments are counted, not bytes.
+    /// The target below `prefix`, which the path starts with: the result of `strip_prefix`. Percent-encoding
+    /// may have spelled the prefix differently, so segments are counted, not bytes.
     pub(crate) fn below(&self, prefix: &str) -> &'h str {
         let segments = prefix.split('/').skip(1).filter(|s| !s.is_empty()).count();
         let start = self.path().match_indices('/').nth(segments).map_or(self.path_end, |(at, _)| at);
@@ -105,51 +104,34 @@ impl<'h> CanonicalTarget<'h> {
     }
 }
 
-/// Where in a head's target an admitted [`CanonicalTarget`] is, for a request that outlives the borrow.
+/// How an admitted [`CanonicalTarget`] is split, for a request that outlives the borrow.
 #[derive(Debug)]
 pub(crate) struct TargetSpan {
-    /// Where the origin form starts; `None` for an absolute form without a path, whose path is `/`.
-    start: Option<u32>,
-    path_end: u32,
+    path_end: usize,
     decoded: Option<Box<str>>,
     encoded_slash: bool,
     oddity: Option<&'static str>,
 }
 
 impl TargetSpan {
-    /// The target again; `head` is the one that it was parsed from.
-    pub(crate) fn of<'h>(&'h self, head: &'h RequestHead) -> CanonicalTarget<'h> {
-        let raw = self.raw(head);
-        let decoded = Cow::Borrowed(self.decoded_path(head));
-        let path_end = self.path_end as usize;
-        let TargetSpan { encoded_slash, oddity, .. } = *self;
+    /// The target again; `raw` is the origin form that the span was taken of.
+    pub(crate) fn of<'h>(&'h self, raw: &'h str) -> CanonicalTarget<'h> {
+        let decoded = Cow::Borrowed(self.decoded_path(raw));
+        let TargetSpan { path_end, encoded_slash, oddity, .. } = *self;
         CanonicalTarget { raw, path_end, decoded, encoded_slash, oddity, authority: None }
     }
 
-    fn raw<'h>(&self, head: &'h RequestHead) -> &'h str {
-        match self.start {
-            // A target was judged to be ASCII before its span was taken.
-            Some(start) => std::str::from_utf8(&head.target()[start as usize..]).unwrap_or("/"),
-            None => "/",
-        }
-    }
-
     /// The [decoded path](CanonicalTarget::decoded_path) alone.
-    pub(crate) fn decoded_path<'h>(&'h self, head: &'h RequestHead) -> &'h str {
-        match &self.decoded {
-            Some(decoded) => decoded,
-            None => &self.raw(head)[..self.path_end as usize],
-        }
+    pub(crate) fn decoded_path<'h>(&'h self, raw: &'h str) -> &'h str {
+        self.decoded.as_deref().unwrap_or_else(|| &raw[..self.path_end])
     }
 }
 
 impl CanonicalTarget<'_> {
-    /// Where it is in `target`, which it was parsed from.
-    pub(crate) fn span(self, target: &[u8]) -> TargetSpan {
+    /// How it is split.
+    pub(crate) fn span(self) -> TargetSpan {
         TargetSpan {
-            start: (self.authority.is_none() || target.ends_with(self.raw.as_bytes()))
-                .then(|| (target.len() - self.raw.len()) as u32),
-            path_end: self.path_end as u32,
+            path_end: self.path_end,
             decoded: match self.decoded {
                 Cow::Owned(decoded) => Some(decoded.into()),
                 Cow::Borrowed(_) => None,
@@ -160,7 +142,7 @@ impl CanonicalTarget<'_> {
     }
 }
 
-/// `http://authority/path`, cut into authority and origin form.
+/// `http://authority/path`, split into authority and origin form.
 fn absolute_form(target: &[u8]) -> Result<(Option<&[u8]>, &[u8]), TargetError> {
     let scheme_end = target.windows(3).position(|w| w == b"://").ok_or(TargetError::Malformed)?;
     let scheme = &target[..scheme_end];
@@ -176,9 +158,9 @@ fn absolute_form(target: &[u8]) -> Result<(Option<&[u8]>, &[u8]), TargetError> {
     }
 }
 
-/// A byte that no target may have: nothing but visible ASCII without `#` is left of RFC 3986.
+/// A byte that no target may contain: of RFC 3986 only visible ASCII without `#` is allowed.
 const DISALLOWED: u8 = 1;
-/// A byte for which a path has to be looked at closely. Most paths have none.
+/// A byte that requires a closer check of the path. Most paths have none.
 const ESCAPE_OR_DOT: u8 = 2;
 
 const BYTE_CLASS: [u8; 256] = {
@@ -218,7 +200,7 @@ struct CheckedPath<'h> {
 }
 
 impl<'h> CheckedPath<'h> {
-    /// A path that says what it means.
+    /// A path that needs no decoding.
     fn plain(path: &'h str) -> CheckedPath<'h> {
         CheckedPath { decoded: Cow::Borrowed(path), encoded_slash: false, oddity: None }
     }

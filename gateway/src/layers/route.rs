@@ -10,9 +10,9 @@ use crate::config::{
     UpstreamAuthorization, matching_order,
 };
 use crate::http1::{CanonicalTarget, Host};
-use crate::layers::admission::{USUAL_METHODS, bad_target};
+use crate::layers::admission::USUAL_METHODS;
 use crate::proxy::header_edits::HeaderEdits;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::{Admitted, RequestView, Routed};
 use crate::services::direct_response::DirectResponse;
 use crate::services::static_files::StaticRoot;
@@ -117,10 +117,8 @@ impl Route {
         };
         let is_plain = self.fits_path_plainly(path);
         match oddity.filter(|_| !lenient || !is_plain) {
-            Some(oddity) => Err(bad_target(oddity)),
-            None if encoded_slash && !(slashes && is_plain) => {
-                Err(Rejection::new(Code::AmbiguousTarget, "the request target has an encoded slash"))
-            }
+            Some(oddity) => Err(Rejection::BadTarget(oddity)),
+            None if encoded_slash && !(slashes && is_plain) => Err(Rejection::EncodedSlash),
             None => Ok(()),
         }
     }
@@ -261,7 +259,7 @@ impl Routes {
     pub(crate) fn select(&self, request: RequestView<'_>) -> Result<&Route, Rejection> {
         let (path, host, target) = (RequestPath::of(request), request.host(), request.target());
         let Some(first) = self.order.iter().find(|placed| self.fits(placed, &path, &host)) else {
-            return Err(target.oddity().map_or_else(|| self.no_route(&host), bad_target));
+            return Err(target.oddity().map_or_else(|| self.no_route(&host), Rejection::BadTarget));
         };
         let mut route = &self.routes[first.route];
         if !route.fits_method(request.method()) {
@@ -294,7 +292,7 @@ impl Routes {
         };
         same().find(|route| route.fits_method(request.method())).ok_or_else(|| {
             let allowed = same().flat_map(Route::methods).map(Method::as_str).collect::<Vec<_>>().join(", ");
-            Rejection::new(Code::MethodNotAllowed, "the route does not take this method").allow(allowed)
+            Rejection::RouteMethod(allowed)
         })
     }
 
@@ -318,9 +316,9 @@ impl Routes {
 
     fn no_route(&self, host: &Host<'_>) -> Rejection {
         if self.order.iter().any(|placed| fits_host(placed, host)) {
-            Rejection::new(Code::NotFound, "no route leads here")
+            Rejection::NoRoute
         } else {
-            Rejection::new(Code::Misdirected, "no route is for this host")
+            Rejection::HostNotServed
         }
     }
 }

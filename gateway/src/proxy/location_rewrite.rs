@@ -7,7 +7,7 @@ use crate::client_addr::Scheme;
 use crate::http1::{CanonicalTarget, Host, TargetError};
 use crate::layers::route::Forwarding;
 use crate::proxy::upstream_request::is_destination;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::Authorized;
 
 /// What the app calls its addresses, and what clients call them.
@@ -154,15 +154,15 @@ pub(crate) fn destination(
     let (context, view) = (request.context(), request.view());
     let mut fields = view.headers().iter().filter(|field| is_destination(field.name));
     let Some(field) = fields.next() else { return Ok(None) };
-    let refused = |why: &'static str| Rejection::new(Code::BadRequest, why);
     if fields.next().is_some() {
-        return Err(refused("there is more than one Destination"));
+        return Err(Rejection::BadDestination("there is more than one Destination"));
     }
     let value = std::str::from_utf8(field.value).ok().and_then(split_origin);
-    let (origin, path) = value.ok_or_else(|| refused("the Destination is neither a URL nor a path"))?;
+    let (origin, path) =
+        value.ok_or_else(|| Rejection::BadDestination("the Destination is neither a URL nor a path"))?;
     let own = context.client.origin(view.head(), view.host().as_str());
     if origin.is_some_and(|(_, host)| !same_host(host, own.host)) {
-        return Err(refused("the Destination is on another host"));
+        return Err(Rejection::BadDestination("the Destination is on another host"));
     }
     // What proxies in front have taken off the path, they did not take off this field.
     let front = context.client.prefix(view.head());
@@ -172,7 +172,7 @@ pub(crate) fn destination(
         .map_err(|error| refused_destination(&error))?;
     let config = &context.state.config;
     if !config.routes.leads_to(request.route(), target.decoded_path(), &view.host()) {
-        return Err(refused("the Destination is not below the path of the same route"));
+        return Err(Rejection::BadDestination("the Destination is not below the path of the same route"));
     }
     let below = target.below(request.route().path());
     let slash = if prefix.is_empty() && !below.starts_with('/') { "/" } else { "" };
@@ -184,7 +184,7 @@ pub(crate) fn destination(
 
 fn refused_destination(error: &TargetError) -> Rejection {
     tracing::debug!(%error, "a Destination was refused");
-    Rejection::new(Code::BadRequest, "the Destination is malformed or ambiguous")
+    Rejection::BadDestination("the Destination is malformed or ambiguous")
 }
 
 /// `scheme://host/path`, `//host/path` or `/path`, cut into scheme, host and path; nothing for an address that is relative.

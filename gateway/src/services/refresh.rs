@@ -1,4 +1,5 @@
-//! `POST /refresh`: a refresh token for a new access token, and mostly for its own successor.
+//! `POST /refresh`: exchanges a refresh token for a new access token, and in most modes for its own
+//! successor.
 
 use crate::auth::bearer::bearer_token;
 use crate::layers::authenticate::refusal;
@@ -24,7 +25,8 @@ pub(crate) async fn refresh(context: &RequestContext, body: RequestBody) -> Resu
         Ok(presented) => presented,
         Err(rejection) => return Err(not_presented(context, rejection).await),
     };
-    // The user is read anew: who was disabled or deleted, or has a new password, ends here; new roles take effect.
+    // The user is looked up again: a session of one who was disabled or deleted, or has a new password, ends
+    // here; new roles take effect.
     let user = context.state.config.users.by_id(&subject).await.map_err(|e| users_unavailable(&e))?;
     let user = user.filter(|user| !user.disabled);
     let account = |_: &Session| match &user {
@@ -73,13 +75,11 @@ async fn presented(
 ) -> Result<(SessionId, TokenId, String), Rejection> {
     let token = match bearer_token(&context.head)? {
         Some(token) => token.to_owned(),
-        None => token_in_body(context, body)
-            .await?
-            .ok_or_else(|| Rejection::new(Code::MissingToken, "a refresh token is needed"))?,
+        None => token_in_body(context, body).await?.ok_or(Rejection::RefreshTokenMissing)?,
     };
     let claims = context.state.config.verifier.verify(&token, TokenType::Refresh, context.now());
     let claims = claims.map_err(refusal)?;
-    let not_ours = |_| Rejection::new(Code::InvalidToken, "the token names no session");
+    let not_ours = |_| Rejection::TokenWithoutSession;
     let session = claims.sid().parse().map_err(not_ours)?;
     Ok((session, claims.jti().parse().map_err(not_ours)?, claims.subject().to_owned()))
 }
@@ -94,13 +94,11 @@ async fn token_in_body(context: &RequestContext, body: RequestBody) -> Result<Op
     if body.is_empty() {
         return Ok(None);
     }
-    let bad = |why: &'static str| Rejection::new(Code::BadRequest, why);
-    let mut members =
-        strict_json::object(&body).ok_or_else(|| bad("the body is not a JSON object with unique members"))?;
+    let mut members = strict_json::object(&body).ok_or(Rejection::BodyNotJson)?;
     match members.remove("refresh_token") {
         None => Ok(None),
         Some(serde_json::Value::String(token)) => Ok(Some(token)),
-        Some(_) => Err(bad("refresh_token must be a string")),
+        Some(_) => Err(Rejection::RefreshTokenNotText),
     }
 }
 
@@ -136,34 +134,14 @@ async fn not_presented(context: &RequestContext, rejection: Rejection) -> Reject
 
 fn refused(context: &RequestContext, error: &RefreshError, subject: &str, session: SessionId) -> Rejection {
     let (outcome, logged, rejection) = match error {
-        RefreshError::Unknown => (
-            RefreshOutcome::Invalid,
-            "unknown",
-            Rejection::new(Code::TokenRevoked, "there is no such session any more"),
-        ),
-        RefreshError::Expired => (
-            RefreshOutcome::Expired,
-            "expired",
-            Rejection::new(Code::TokenExpired, "the session has expired"),
-        ),
-        RefreshError::Idle => (
-            RefreshOutcome::Idle,
-            "idle",
-            Rejection::new(Code::TokenExpired, "the session was not refreshed for too long; it is over"),
-        ),
-        RefreshError::Revoked => {
-            (RefreshOutcome::Revoked, "revoked", Rejection::new(Code::TokenRevoked, "the session was ended"))
+        RefreshError::Unknown => (RefreshOutcome::Invalid, "unknown", Rejection::SessionUnknown),
+        RefreshError::Expired => (RefreshOutcome::Expired, "expired", Rejection::SessionExpired),
+        RefreshError::Idle => (RefreshOutcome::Idle, "idle", Rejection::SessionIdle),
+        RefreshError::Revoked => (RefreshOutcome::Revoked, "revoked", Rejection::SessionEnded),
+        RefreshError::Reused => (RefreshOutcome::Reused, "reused", Rejection::RefreshTokenReused),
+        RefreshError::AccountChanged => {
+            (RefreshOutcome::AccountChanged, "account_changed", Rejection::AccountChanged)
         }
-        RefreshError::Reused => (
-            RefreshOutcome::Reused,
-            "reused",
-            Rejection::new(Code::TokenReused, "the refresh token had been replaced; the session is over"),
-        ),
-        RefreshError::AccountChanged => (
-            RefreshOutcome::AccountChanged,
-            "account_changed",
-            Rejection::new(Code::TokenRevoked, "the account has changed; the session is over"),
-        ),
         RefreshError::Store(error) => {
             (RefreshOutcome::StoreUnavailable, "store_unavailable", store_unavailable(error))
         }

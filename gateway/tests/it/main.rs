@@ -4,11 +4,13 @@
 
 mod attacks;
 mod differential;
+mod examples;
 mod explain;
 mod faults;
 mod fixture;
 mod flow;
 mod interop;
+mod openapi;
 mod operating;
 mod protocols;
 mod proxying;
