@@ -10,6 +10,7 @@ mod faults;
 mod fixture;
 mod flow;
 mod interop;
+mod interoperability;
 mod openapi;
 mod operating;
 mod protocols;

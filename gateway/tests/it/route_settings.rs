@@ -481,4 +481,5 @@ fn a_webdav_destination_leads_to_where_the_request_itself_may() {
     let (code, said, _) = Gateway::command(gateway.dir.path(), &args, "");
     assert!(code == 0 && said.contains("Destination: /b\n"), "{said}");
     assert!(said.contains("X-Forwarded-Prefix: /dav"), "{said}");
+    assert!(said.contains("rewrites  Location") && said.contains(": / becomes /dav/\n"), "{said}");
 }
