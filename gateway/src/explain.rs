@@ -16,6 +16,7 @@ use crate::config::{Access, RouteRef};
 use crate::http1::RequestHead;
 use crate::layers::admission::admit;
 use crate::layers::authenticate::credentials;
+use crate::layers::cors::{self, Preflight};
 use crate::layers::route::MatchResult;
 use crate::proxy::upstream_request::UpstreamRequest;
 use crate::proxy::websocket;
@@ -38,6 +39,8 @@ pub(crate) struct Explanation {
     /// All routes in the order of matching; none where the request does not come as far as the routes.
     pub(crate) tried: Vec<(RouteRef, MatchResult)>,
     pub(crate) token: TokenState,
+    /// What becomes of a CORS preflight, in words.
+    pub(crate) preflight: Option<String>,
     pub(crate) outcome: Outcome,
     /// The header fields that the gateway itself gives the response.
     pub(crate) headers: Vec<(String, String)>,
@@ -80,8 +83,8 @@ impl Capture {
 
     fn upstream(&self, request: &Authorized) -> Result<Response, Rejection> {
         let (state, forwarding) = (&request.context().state, forwarding(request)?);
-        let handshake =
-            websocket::handshake(request.view(), forwarding, &state.config.cors, &request.context().client)?;
+        let cors = state.config.cors.of(Some(request.route().index));
+        let handshake = websocket::handshake(request.view(), forwarding, cors, &request.context().client)?;
         let head = match outgoing_request(request, handshake.as_ref())? {
             UpstreamRequest::Http1(head) => head,
             UpstreamRequest::Http2(head) => {
@@ -109,13 +112,18 @@ pub(crate) async fn explain(
     refused: Option<Rejection>,
 ) -> Explanation {
     let (state, now) = (worker.state(), worker.now_millis() / 1000);
-    let (mut tried, mut token) = (Vec::new(), TokenState::NotAskedFor);
+    let (mut tried, mut token, mut preflight) = (Vec::new(), TokenState::NotAskedFor, None);
     if refused.is_none()
         && let Ok(admission) = admit(&head)
     {
         let view = RequestView::new(&head, &admission);
         tried = state.config.routes.explain(view);
         token = token_state(&state.config, view, now);
+        preflight = cors::preflight(&state.config, view).map(|preflight| match preflight {
+            Preflight::PassedThrough => "is left to the app, without a token".to_owned(),
+            Preflight::Answered { problem: None, .. } => "is answered here: the browser goes on".to_owned(),
+            Preflight::Answered { problem: Some(why), .. } => format!("is answered here: refused, {why}"),
+        });
     }
     let capture = Capture::default();
     let (endpoints, proxy) = (capture.clone(), capture.clone());
@@ -146,7 +154,7 @@ pub(crate) async fn explain(
     let headers = headers.map(|(name, value)| {
         (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     });
-    Explanation { tried, token, outcome, headers: headers.collect() }
+    Explanation { tried, token, preflight, outcome, headers: headers.collect() }
 }
 
 /// Whether the gateway answered `OPTIONS` itself, before routes were looked at.

@@ -12,6 +12,7 @@ use tower::Service;
 
 use crate::config::UpstreamProtocol;
 use crate::http1::{BodyFraming, HeaderKind, ResponseHead};
+use crate::layers::cors::Cors;
 use crate::layers::route::{Forwarding, Target};
 use crate::proxy::header_edits::HeaderTemplateContext;
 use crate::proxy::session_expiry::SessionExpiry;
@@ -23,7 +24,6 @@ use crate::rejection::{Code, Rejection};
 use crate::request::{Authorized, RequestContext};
 use crate::request_body::BodyError;
 use crate::response::{Body, Response};
-use crate::runtime_config::RuntimeConfig;
 use crate::telemetry::UpstreamOutcome;
 use crate::upstream::{OutgoingRequest, SendError, UpgradeResponse, UpstreamResponse, send, upgrade};
 
@@ -119,7 +119,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     let handshake = websocket::handshake(
         request.view(),
         forwarding(&request)?,
-        &context.state.config.cors,
+        context.state.config.cors.of(Some(request.route().index)),
         &context.client,
     )?;
     let head = outgoing_request(&request, handshake.as_ref())?;
@@ -149,16 +149,17 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
         }
     };
     context.state.counters.upstream_request(upstream, UpstreamOutcome::Ok);
-    Ok(forward_response(response, request.view().method(), &context.state.config))
+    let cors = context.state.config.cors.of(Some(request.route().index));
+    Ok(forward_response(response, request.view().method(), cors))
 }
 
 /// The upstream's response without what belongs to its connection or to the gateway.
-fn forward_response(upstream: UpstreamResponse, method: &Method, config: &RuntimeConfig) -> Response {
+fn forward_response(upstream: UpstreamResponse, method: &Method, cors: &Cors) -> Response {
     let UpstreamResponse { framing, mut body } = upstream;
     let mut response = http::Response::new(Body::Empty);
     let head = body.head();
     *response.status_mut() = head.status();
-    *response.headers_mut() = response_headers(head, config);
+    *response.headers_mut() = response_headers(head, cors);
     let declared = match (framing, head.status()) {
         (BodyFraming::Empty, StatusCode::NO_CONTENT) => None,
         (BodyFraming::Empty, StatusCode::NOT_MODIFIED) => declared_length(head),
@@ -185,7 +186,7 @@ fn forward_response(upstream: UpstreamResponse, method: &Method, config: &Runtim
 }
 
 /// The fields that pass on to the client: end-to-end ones, and none that the gateway speaks for itself.
-fn response_headers(head: &ResponseHead, config: &RuntimeConfig) -> HeaderMap {
+fn response_headers(head: &ResponseHead, cors: &Cors) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(head.headers().len() + 1);
     let connection_options = head.headers().connection_options();
     PARSED.with_borrow_mut(|parsed| {
@@ -198,7 +199,7 @@ fn response_headers(head: &ResponseHead, config: &RuntimeConfig) -> HeaderMap {
                 | HeaderKind::ContentLength
                 | HeaderKind::XRequestId
                 | HeaderKind::UnderscoreAlias => false,
-                HeaderKind::AccessControl => !config.cors.is_on(),
+                HeaderKind::AccessControl => !cors.replaces_upstream(),
                 _ => true,
             };
             if passes
