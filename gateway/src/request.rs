@@ -85,12 +85,22 @@ pub(crate) struct AccessLogRecord {
     /// The user name of a login, in canonical form.
     pub(crate) username: RefCell<Option<String>>,
     pub(crate) code: Cell<Option<Code>>,
+    /// What became of a CORS preflight.
+    pub(crate) cors: Cell<Option<&'static str>>,
 }
+
+/// The value of [`AccessLogRecord::cors`] for a preflight that is left to the app.
+pub(crate) const PREFLIGHT_PASSED: &str = "preflight_passed";
 
 impl RequestContext {
     /// Arrival, in seconds since 1970, the unit of tokens.
     pub(crate) fn now(&self) -> UnixSeconds {
         self.now_millis / 1000
+    }
+
+    /// Whether this is a CORS preflight on its way to an app: it needs no token, for browsers send none with it.
+    pub(crate) fn is_passed_preflight(&self) -> bool {
+        self.record.cors.get() == Some(PREFLIGHT_PASSED)
     }
 
     /// The client's address, as reported by trusted proxies.

@@ -10,7 +10,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 use crate::auth::identity::IdentityHeaders;
 use crate::config::Settings;
-use crate::layers::cors::Cors;
+use crate::layers::cors::CorsPolicies;
 use crate::layers::hsts::Hsts;
 use crate::layers::route::Routes;
 use crate::proxy::via::Via;
@@ -26,7 +26,7 @@ pub(crate) struct RuntimeConfig {
     pub(crate) settings: Settings,
     pub(crate) routes: Routes,
     pub(crate) endpoints: Endpoints,
-    pub(crate) cors: Cors,
+    pub(crate) cors: CorsPolicies,
     pub(crate) via: Via,
     pub(crate) identity_headers: IdentityHeaders,
     pub(crate) issuer: Issuer,
@@ -143,7 +143,7 @@ impl RuntimeConfig {
         Ok(RuntimeConfig {
             routes,
             endpoints: Endpoints::new(&settings.endpoints),
-            cors: Cors::new(&settings.cors),
+            cors: CorsPolicies::new(&settings.cors, &settings.routes),
             via: Via::new(&settings.server.name),
             identity_headers: IdentityHeaders::new(&settings.identity_headers, claims_of_routes),
             issuer,

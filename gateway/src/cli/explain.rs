@@ -178,6 +178,9 @@ fn describe(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
     if !explanation.tried.is_empty() {
         lines.extend(token(&explanation.token));
     }
+    if let Some(preflight) = &explanation.preflight {
+        lines.push(format_row("preflight", preflight));
+    }
     match &explanation.outcome {
         Outcome::Refused(status, code, detail) if explanation.tried.is_empty() => {
             lines.push(format_row("request", "is refused before any route is looked for"));

@@ -167,6 +167,7 @@ impl Drop for ResponseLog {
             upstream: record.upstream.get().map(|index| context.state.upstream(index).name()),
             user: verified.or(username.as_deref()),
             code: record.code.get().map(crate::rejection::Code::name),
+            cors: record.cors.get(),
             aborted: aborted.map(AbortReason::name),
         });
     }

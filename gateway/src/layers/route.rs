@@ -11,6 +11,7 @@ use crate::config::{
 };
 use crate::http1::{CanonicalTarget, Host};
 use crate::layers::admission::USUAL_METHODS;
+use crate::layers::cors::requested_method;
 use crate::proxy::header_edits::HeaderEdits;
 use crate::rejection::Rejection;
 use crate::request::{Admitted, RequestView, Routed};
@@ -20,7 +21,12 @@ use crate::services::static_files::StaticRoot;
 /// The step from [`Admitted`] to [`Routed`].
 pub(crate) fn route_request(admitted: Admitted) -> Result<Routed, Rejection> {
     let context = admitted.context();
-    let route = context.state.config.routes.select(admitted.view())?.index;
+    let (routes, view) = (&context.state.config.routes, admitted.view());
+    let asked_for = context.is_passed_preflight().then(|| requested_method(view.head())).flatten();
+    let route = match asked_for.and_then(|method| routes.select_for_preflight(view, &method)) {
+        Some((route, _)) => route.index,
+        None => routes.select(view)?.index,
+    };
     context.record.route.set(Some(route));
     Ok(Routed::new(admitted, route))
 }
@@ -269,6 +275,33 @@ impl Routes {
         Ok(route)
     }
 
+    /// The route of the request that a CORS preflight is about, and the methods of all routes of that host and path.
+    pub(crate) fn select_for_preflight(
+        &self,
+        request: RequestView<'_>,
+        method: &Method,
+    ) -> Option<(&Route, Vec<Method>)> {
+        let (path, host) = (request.decoded_path(), request.host());
+        let lenient = RequestPath::new(path);
+        let first = self.order.iter().find(|placed| self.fits(placed, &lenient, &host))?;
+        let (first_route, mut methods) = (&self.routes[first.route], Vec::new());
+        let beside = self.beside(first, &host);
+        for method in beside.iter().flat_map(|route| route.methods()) {
+            if !methods.contains(method) {
+                methods.push(method.clone());
+            }
+        }
+        let route = beside.into_iter().find(|route| route.fits_method(method)).unwrap_or(first_route);
+        route.check_spelling(&request.target(), path).is_ok().then_some((route, methods))
+    }
+
+    /// The routes of the very same host and path.
+    fn beside(&self, first: &RouteRef, host: &Host<'_>) -> Vec<&Route> {
+        let path = &self.routes[first.route].path;
+        let placed = self.order.iter().filter(|placed| placed.rank == first.rank && fits_host(placed, host));
+        placed.map(|placed| &self.routes[placed.route]).filter(|route| route.path == *path).collect()
+    }
+
     /// Whether a path of this host is that of a route, as [`select`](Self::select) would find but for the method.
     pub(crate) fn leads_to(&self, route: &Route, path: &str, host: &Host<'_>) -> bool {
         let path = RequestPath::new(path);
@@ -283,15 +316,14 @@ impl Routes {
     /// The route of the very same host and path that accepts the request's method. A request never falls
     /// through to another host or path because of its method: that route may be less strict.
     fn with_method(&self, first: &RouteRef, request: RequestView<'_>) -> Result<&Route, Rejection> {
-        let host = request.host();
-        let path = &self.routes[first.route].path;
-        let same = || {
-            let placed =
-                self.order.iter().filter(|placed| placed.rank == first.rank && fits_host(placed, &host));
-            placed.map(|placed| &self.routes[placed.route]).filter(|route| route.path == *path)
-        };
-        same().find(|route| route.fits_method(request.method())).ok_or_else(|| {
-            let allowed = same().flat_map(Route::methods).map(Method::as_str).collect::<Vec<_>>().join(", ");
+        let same = self.beside(first, &request.host());
+        same.iter().find(|route| route.fits_method(request.method())).copied().ok_or_else(|| {
+            let allowed = same
+                .iter()
+                .flat_map(|route| route.methods())
+                .map(Method::as_str)
+                .collect::<Vec<_>>()
+                .join(", ");
             Rejection::RouteMethod(allowed)
         })
     }

@@ -12,6 +12,7 @@ use tower::Service;
 
 use crate::config::UpstreamProtocol;
 use crate::http1::{BodyFraming, HeaderKind, ResponseHead};
+use crate::layers::cors::Cors;
 use crate::layers::route::{Forwarding, Target};
 use crate::proxy::authorization;
 use crate::proxy::header_edits::HeaderTemplateContext;
@@ -25,7 +26,6 @@ use crate::rejection::Rejection;
 use crate::request::{Authorized, RequestContext};
 use crate::request_body::BodyError;
 use crate::response::{Body, Response, header_value};
-use crate::runtime_config::RuntimeConfig;
 use crate::telemetry::UpstreamOutcome;
 use crate::upstream::{OutgoingRequest, SendError, UpgradeResponse, UpstreamResponse, send, upgrade};
 
@@ -140,7 +140,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     let handshake = websocket::handshake(
         request.view(),
         forwarding(&request)?,
-        &context.state.config.cors,
+        context.state.config.cors.of(Some(request.route().index)),
         &context.client,
     )?;
     let head = outgoing_request(&request, handshake.as_ref())?;
@@ -174,21 +174,22 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
         }
     };
     count_upstream(&context, upstream, UpstreamOutcome::Ok);
-    Ok(forward_response(response, request.view().method(), &context.state.config, rewrite.as_deref()))
+    let cors = context.state.config.cors.of(Some(request.route().index));
+    Ok(forward_response(response, request.view().method(), cors, rewrite.as_deref()))
 }
 
 /// The upstream's response without what belongs to its connection or to the gateway.
 fn forward_response(
     upstream: UpstreamResponse,
     method: &Method,
-    config: &RuntimeConfig,
+    cors: &Cors,
     rewrite: Option<&LocationRewrite>,
 ) -> Response {
     let UpstreamResponse { framing, mut body } = upstream;
     let mut response = http::Response::new(Body::Empty);
     let head = body.head();
     *response.status_mut() = head.status();
-    *response.headers_mut() = response_headers(head, config);
+    *response.headers_mut() = response_headers(head, cors);
     if let Some(rewrite) = rewrite {
         rewrite_locations(response.headers_mut(), rewrite);
     }
@@ -219,7 +220,7 @@ fn forward_response(
 }
 
 /// The fields that are forwarded to the client: end-to-end ones, except those the gateway sets itself.
-fn response_headers(head: &ResponseHead, config: &RuntimeConfig) -> HeaderMap {
+fn response_headers(head: &ResponseHead, cors: &Cors) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(head.headers().len() + 1);
     let connection_options = head.headers().connection_options();
     PARSED.with_borrow_mut(|parsed| {
@@ -232,7 +233,7 @@ fn response_headers(head: &ResponseHead, config: &RuntimeConfig) -> HeaderMap {
                 | HeaderKind::ContentLength
                 | HeaderKind::XRequestId
                 | HeaderKind::UnderscoreAlias => false,
-                HeaderKind::AccessControl => !config.cors.is_on(),
+                HeaderKind::AccessControl => !cors.replaces_upstream(),
                 _ => true,
             };
             if passes

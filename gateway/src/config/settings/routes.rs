@@ -280,6 +280,7 @@ mod tests {
             roles: Vec::new(),
             claims: Vec::new(),
             max_body: None,
+            cors: crate::config::RouteCors::default(),
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
             target: RouteTarget::Static {
