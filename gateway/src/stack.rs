@@ -54,7 +54,8 @@ where
         .layer(HstsLayer::default())
         // Outside the rejections, for a page that cannot read a refusal cannot refresh its token.
         .layer(CorsLayer::default())
-        // Inside what decorates, so that a panic is a 500 like any refusal, and costs this request only.
+        // Inside what decorates, so that a panic is a 500 like any refusal: a page of an allowed origin can read it, a page of
+        // another cannot, and it costs this request only.
         .layer(CatchPanicLayer)
         // The one place where a rejection becomes an answer.
         .layer(RejectionsLayer)

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::config::IdentityHeader;
-use crate::proxy::header_name_set::HeaderNameSet;
+use crate::http1::HeaderNameSet;
 use crate::rejection::Rejection;
 use crate::sessions::SessionId;
 use crate::tokens::{ClaimValue, VerifiedClaims};

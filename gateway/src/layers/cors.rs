@@ -89,3 +89,67 @@ impl Decorate for CrossOrigin {
         context.state.config.cors.decorate(&context.head, headers);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::request::test_support::head;
+
+    fn cors(origins: &[&str]) -> Cors {
+        let list = origins.iter().map(|origin| format!("{origin:?}")).collect::<Vec<_>>().join(", ");
+        let minimal = crate::config::test_support::minimal();
+        let settings =
+            crate::config::test_support::settings(format!("{minimal}[cors]\nallowed_origins = [{list}]\n"));
+        Cors::new(&settings.cors)
+    }
+
+    fn request(method: &str, origin: &str, more: &str) -> RequestHead {
+        let origin = if origin.is_empty() { String::new() } else { format!("Origin: {origin}\r\n") };
+        head(&format!("{method} /x HTTP/1.1\r\nHost: a\r\n{origin}{more}"))
+    }
+
+    const ASKS: &str = "Access-Control-Request-Method: PUT\r\n";
+
+    #[test]
+    fn a_preflight_is_answered_and_only_an_allowed_origin_gets_permission() {
+        let on = cors(&["https://page.example"]);
+        for (cors, head, answered, permitted) in [
+            (&on, request("OPTIONS", "https://page.example", ASKS), true, true),
+            (&on, request("OPTIONS", "https://page.example:8443", ASKS), true, false),
+            (&on, request("OPTIONS", "http://page.example", ASKS), true, false),
+            (&on, request("OPTIONS", "null", ASKS), true, false),
+            (&on, request("OPTIONS", "", ASKS), false, false),
+            (&on, request("OPTIONS", "https://page.example", ""), false, false),
+            (&on, request("GET", "https://page.example", ASKS), false, false),
+            (&cors(&[]), request("OPTIONS", "https://page.example", ASKS), false, false),
+        ] {
+            let response = cors.preflight(&head);
+            assert_eq!(response.is_some(), answered, "{head:?}");
+            let methods =
+                response.and_then(|response| response.headers().get(ACCESS_CONTROL_ALLOW_METHODS).cloned());
+            assert_eq!(methods.is_some(), permitted, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_allowed_origin_may_read_and_caches_are_kept_apart_for_all() {
+        let on = cors(&["https://page.example", "http://localhost:3000"]);
+        for (cors, origin, allowed, vary) in [
+            (&on, "https://page.example", Some("https://page.example"), true),
+            (&on, "http://localhost:3000", Some("http://localhost:3000"), true),
+            (&on, "https://PAGE.example", None, true),
+            (&on, "https://page.example.evil", None, true),
+            (&on, "https://page.example\r\nOrigin: https://page.example", None, true),
+            (&on, "", None, true),
+            (&cors(&[]), "https://page.example", None, false),
+        ] {
+            let mut headers = HeaderMap::new();
+            cors.decorate(&request("GET", origin, ""), &mut headers);
+            let found = headers.get(ACCESS_CONTROL_ALLOW_ORIGIN).map(|value| value.to_str().unwrap());
+            assert_eq!(found, allowed, "{origin}");
+            assert_eq!(headers.contains_key(VARY), vary, "{origin}");
+            assert_eq!(headers.contains_key(ACCESS_CONTROL_EXPOSE_HEADERS), allowed.is_some(), "{origin}");
+        }
+    }
+}

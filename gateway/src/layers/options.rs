@@ -64,3 +64,28 @@ fn options_of_the_gateway(request: RequestView<'_>) -> Option<Response> {
     response.headers_mut().insert(ALLOW, response::header_value(&methods));
     Some(response)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::test_support::AdmittedHead;
+
+    #[test]
+    fn options_about_the_gateway_are_answered_here_and_others_go_on() {
+        for (target, fields, here) in [
+            ("*", "", true),
+            ("/x", "Max-Forwards: 0\r\n", true),
+            ("/x", "Max-Forwards: 1\r\n", false),
+            ("/x", "Max-Forwards: 0\r\nMax-Forwards: 0\r\n", false),
+            ("/x", "", false),
+        ] {
+            let request = AdmittedHead::new(&format!("OPTIONS {target} HTTP/1.1\r\nHost: a\r\n{fields}"));
+            let response = options_of_the_gateway(request.view());
+            assert_eq!(response.is_some(), here, "{target} {fields}");
+            if let Some(response) = response {
+                assert_eq!(response.status(), StatusCode::NO_CONTENT);
+                assert_eq!(response.headers()[ALLOW], "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+            }
+        }
+    }
+}

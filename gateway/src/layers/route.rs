@@ -18,7 +18,11 @@ use crate::services::static_files::StaticRoot;
 /// The step: [`Admitted`] to [`Routed`].
 pub(crate) fn route_request(admitted: Admitted) -> Result<Routed, Rejection> {
     let context = admitted.context();
-    let route = context.state.config.routes.select(admitted.view())?.index;
+    let routes = &context.state.config.routes;
+    if let Some(trace) = &context.worker.trace {
+        trace.routes.replace(routes.explain(admitted.view()));
+    }
+    let route = routes.select(admitted.view())?.index;
     context.record.route.set(Some(route));
     Ok(Routed::new(admitted, route))
 }
@@ -275,4 +279,102 @@ fn fits_host(placed: &RouteRef, host: &Host<'_>) -> bool {
             HostPattern::Exact(name) => host.is(name),
             HostPattern::Below(name) => host.is_below(name),
         })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::request::test_support::AdmittedHead;
+
+    const ROUTES: &str = r#"
+[users]
+file = "Cargo.toml"
+[upstreams.app]
+urls = ["http://127.0.0.1:9"]
+[[routes]]
+path = "/api"
+upstream = "app"
+[[routes]]
+path = "/api/public"
+upstream = "app"
+access = "public"
+[[routes]]
+path = "/api/public"
+upstream = "app"
+methods = ["PUT"]
+[[routes]]
+path = "/files"
+upstream = "app"
+encoded_slashes = true
+[[routes]]
+path = "/"
+hosts = ["only.example"]
+upstream = "app"
+[[routes]]
+path = "/wild"
+hosts = ["*.example"]
+upstream = "app"
+"#;
+
+    fn routes() -> Routes {
+        let settings = crate::config::test_support::settings(ROUTES.to_owned());
+        let no_folder = |_: &std::path::Path, _: Option<&str>| Err(std::io::Error::other("no folder"));
+        Routes::new(&settings.routes, 1, |_| Some((0, &settings.upstreams[0])), no_folder).unwrap()
+    }
+
+    #[test]
+    fn the_closest_host_and_the_longest_path_decide_and_explain_says_the_same() {
+        let routes = routes();
+        let allowed = |methods: &str| Err(Rejection::RouteMethod(methods.to_owned()));
+        let usual = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+        for (method, host, path, chosen) in [
+            ("GET", "a", "/api", Ok(0)),
+            ("GET", "a", "/api/x", Ok(0)),
+            ("GET", "a", "/apis", Err(Rejection::NoRoute)),
+            ("GET", "a", "/api/public", Ok(1)),
+            ("GET", "a", "/api/public/x", Ok(1)),
+            ("GET", "a", "/api/publicity", Ok(0)),
+            // A protected path covers the spellings that an upstream could take for it; a public one never does.
+            ("GET", "a", "/api;v=1", Ok(0)),
+            ("GET", "a", "/api/public;v=1", Ok(0)),
+            ("GET", "a", "/api%2Fx", Err(Rejection::EncodedSlash)),
+            ("GET", "a", "/files/a%2Fb", Ok(3)),
+            ("LOCK", "a", "/api", allowed(usual)),
+            ("GET", "only.example", "/anything", Ok(4)),
+            ("GET", "ONLY.example:80", "/anything", Ok(4)),
+            ("GET", "b.example", "/wild", Ok(5)),
+            ("GET", "example", "/wild", Err(Rejection::NoRoute)),
+            ("GET", "b.example", "/api", Ok(0)),
+        ] {
+            let request = AdmittedHead::new(&format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n"));
+            let found = routes.select(request.view()).map(|route| route.index);
+            assert_eq!(found, chosen, "{method} {host}{path}");
+            let explained = routes.explain(request.view());
+            let matching: Vec<usize> = explained
+                .iter()
+                .filter(|(_, result)| *result == MatchResult::Matches)
+                .map(|(placed, _)| placed.route)
+                .collect();
+            match chosen {
+                Ok(route) => assert!(matching.contains(&route), "{method} {host}{path}: {explained:?}"),
+                // A path that is refused for its encoded slash has a route.
+                Err(Rejection::EncodedSlash) => {}
+                Err(_) => assert!(matching.is_empty(), "{method} {host}{path}: {explained:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_lenient_reading_drops_parameters_and_decodes_slashes() {
+        for (path, read) in [
+            ("/a/b", "/a/b"),
+            ("/a;x=1/b;y", "/a/b"),
+            ("/a%2Fb%2fc", "/a/b/c"),
+            (";x", ""),
+            ("/a%2F;x", "/a/"),
+        ] {
+            assert_eq!(as_read_leniently(path), read, "{path}");
+        }
+    }
 }

@@ -104,3 +104,24 @@ impl<F: Future<Output = Result<Response, Rejection>>> Future for AnsweredOr<F> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use http::StatusCode;
+    use tower::{ServiceExt, service_fn};
+
+    use super::*;
+    use crate::response;
+
+    #[tokio::test]
+    async fn a_step_passes_its_result_on_or_refuses_without_a_call() {
+        let even = |n: u16| if n.is_multiple_of(2) { Ok(200 + n) } else { Err(Rejection::NoRoute) };
+        let inner = |status| std::future::ready(Ok(response::empty(StatusCode::from_u16(status).unwrap())));
+        for (request, result) in [(2, Ok(202)), (4, Ok(204)), (1, Err(Rejection::NoRoute))] {
+            let service = StepLayer(even).layer(service_fn(inner));
+            let found = service.oneshot(request).await.map(|response| response.status().as_u16());
+            assert_eq!(found, result, "{request}");
+        }
+    }
+}

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName};
 
 use crate::auth::identity::{Identity, MAX_VALUE_LEN, push_value};
 use crate::config::{self, HeaderLine, ValuePart};
-use crate::proxy::header_name_set::HeaderNameSet;
+use crate::http1::HeaderNameSet;
 use crate::rejection::Rejection;
 use crate::request::{Authorized, RequestContext};
 

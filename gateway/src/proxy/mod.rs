@@ -1,7 +1,6 @@
 //! Building the request that an upstream gets: hop-by-hop fields, forwarding fields, identity headers, header edits, upgrades.
 
 pub(crate) mod header_edits;
-pub(crate) mod header_name_set;
 pub(crate) mod session_expiry;
 pub(crate) mod upstream_request;
 pub(crate) mod via;
