@@ -1,15 +1,15 @@
-//! Finding the bearer token in a request (RFC 6750 section 2.1). It travels in `Authorization`; a route may say that a
-//! browser's WebSocket brings it among its subprotocols.
+//! Bearer token extraction (RFC 6750 section 2.1): from `Authorization` or, on routes that allow it, from a
+//! browser WebSocket's subprotocols.
 
 use crate::http1::{HeaderKind, RequestHead};
 use crate::rejection::Rejection;
 
-/// What follows `Bearer` in a request, before anyone has asked whether it can be a token.
+/// Bearer credentials of a request, not yet checked for the syntax of a token.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bearer<'h>(&'h [u8]);
 
 impl<'h> Bearer<'h> {
-    /// What was found elsewhere than in `Authorization`.
+    /// Credentials from elsewhere than `Authorization`.
     pub(crate) fn new(token: &'h [u8]) -> Bearer<'h> {
         Bearer(token)
     }
@@ -25,7 +25,7 @@ impl<'h> Bearer<'h> {
         let scheme_end = value.iter().position(|b| b" \t".contains(b)).unwrap_or(value.len());
         let (scheme, rest) = value.split_at(scheme_end);
         if !scheme.eq_ignore_ascii_case(b"bearer") {
-            // `Bearer,x` or `Bearer=x` is a broken bearer, not another scheme.
+            // `Bearer,x` or `Bearer=x` is a malformed bearer, not another scheme.
             let token_like = scheme.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-');
             return if token_like { Ok(None) } else { Err(Rejection::MalformedAuthorization) };
         }
@@ -35,18 +35,18 @@ impl<'h> Bearer<'h> {
         }
     }
 
-    /// The bytes as they came, for comparison with tokens that were accepted before.
+    /// The raw bytes, for lookup in the token cache.
     pub(crate) fn as_bytes(self) -> &'h [u8] {
         self.0
     }
 
-    /// The one token that they are.
+    /// The token, if the credentials are a single well-formed one.
     pub(crate) fn token(self) -> Result<&'h str, Rejection> {
-        let token = std::str::from_utf8(self.0).map_err(|_| Rejection::AuthorizationNotAscii)?;
-        match token {
+        let token = std::str::from_utf8(self.0).ok().filter(|token| token.is_ascii());
+        match token.ok_or(Rejection::AuthorizationNotAscii)? {
             "" => Err(Rejection::BearerEmpty),
             _ if has_separator(self.0) => Err(Rejection::BearerNotOneToken),
-            _ => Ok(token),
+            token => Ok(token),
         }
     }
 }
@@ -56,7 +56,7 @@ pub(crate) fn bearer_token(head: &RequestHead) -> Result<Option<&str>, Rejection
     Bearer::of(head)?.map(Bearer::token).transpose()
 }
 
-/// Whether there is something between tokens in it.
+/// Whether it contains a separator between tokens.
 fn has_separator(bytes: &[u8]) -> bool {
     memchr::memchr3(b' ', b'\t', b',', bytes).or_else(|| memchr::memchr(b'"', bytes)).is_some()
 }

@@ -1,4 +1,4 @@
-//! WebSockets (RFC 6455): the handshake, which is a request like any other until the upstream agrees.
+//! WebSocket handshakes (RFC 6455): origin check, token in subprotocols, and the upgrade response.
 
 use http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -14,15 +14,15 @@ use crate::request::RequestView;
 use crate::response::{self, Response};
 use crate::upstream::Upgraded;
 
-/// Its name in `Upgrade`.
+/// The protocol name in `Upgrade`.
 pub(crate) const PROTOCOL: &[u8] = b"websocket";
-/// The subprotocol that stands before a token. A browser's script can choose subprotocols, and no other field.
+/// The subprotocol that precedes a token. Scripts in browsers can set subprotocols, and no other field.
 const BEARER_SUBPROTOCOL: &str = "bearer";
 
-/// A request for a WebSocket.
+/// A WebSocket handshake.
 #[derive(Debug)]
 pub(crate) struct Handshake<'h> {
-    /// The subprotocols, where a token may stand among them.
+    /// The offered subprotocols, where they may contain a token.
     offer: Option<Offer<'h>>,
 }
 
@@ -33,15 +33,15 @@ struct Offer<'h> {
     token: Option<&'h [u8]>,
 }
 
-/// What a connection becomes when the upstream has agreed.
+/// The tunnel that a connection becomes once the upstream has accepted the upgrade.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
     pub(crate) upstream: Upgraded,
-    /// The access line that is written when it ends; set by the access log's layer.
+    /// The access log entry that is written when it ends; set by the access log's layer.
     pub(crate) log: Option<ResponseLog>,
 }
 
-/// The handshake that a request is, on a route that has WebSockets.
+/// The handshake of a request, on a route with WebSockets.
 pub(crate) fn handshake<'h>(
     request: RequestView<'h>,
     forwarding: &Forwarding,
@@ -58,7 +58,7 @@ pub(crate) fn handshake<'h>(
     Ok(Some(Handshake { offer }))
 }
 
-/// The token that a handshake brings among its subprotocols.
+/// The token that a handshake carries in its subprotocols.
 pub(crate) fn token<'h>(request: RequestView<'h>) -> Result<Option<Bearer<'h>>, Rejection> {
     if !is_handshake(request)? {
         return Ok(None);
@@ -66,8 +66,8 @@ pub(crate) fn token<'h>(request: RequestView<'h>) -> Result<Option<Bearer<'h>>, 
     Ok(Offer::of(request)?.token.map(Bearer::new))
 }
 
-/// A browser tells which page a WebSocket is for, and opens it for every page (RFC 6455 section 10.2): it is for the
-/// gateway to refuse strangers, who would use what the browser knows of this host. Programs send no `Origin`.
+/// Origin check against cross-site WebSocket hijacking: browsers open WebSockets for every page and send its
+/// `Origin` (RFC 6455 section 10.2). Clients other than browsers send none.
 fn is_allowed_origin(request: RequestView<'_>, cors: &Cors, client: &ClientAddr) -> bool {
     let mut origins = request.headers().of_kind(HeaderKind::Origin);
     let Some(origin) = origins.next() else { return true };
@@ -99,12 +99,12 @@ fn is_offer(name: &[u8]) -> bool {
 }
 
 impl Handshake<'_> {
-    /// Whether a field of the client's goes to the upstream in another form.
+    /// Whether a field of the client is replaced.
     pub(crate) fn rewrites(&self, name: &[u8]) -> bool {
         self.offer.is_some() && is_offer(name)
     }
 
-    /// What the upstream gets in place of the fields that belong to one hop, and of those that are rewritten.
+    /// Appends the replacements of hop-by-hop and rewritten fields.
     pub(crate) fn push_lines(&self, head: &mut Vec<u8>) {
         head.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
         if let Some(Offer { protocols, .. }) = &self.offer
@@ -117,8 +117,8 @@ impl Handshake<'_> {
     }
 }
 
-/// Whether a request asks for a WebSocket. A handshake that upstreams could read in different ways is
-/// refused (RFC 6455 section 4.2.1); any other upgrade is ignored, as RFC 9110 section 7.8 lets a server do.
+/// Whether a request is a WebSocket handshake. One that upstreams could interpret differently is rejected
+/// (RFC 6455 section 4.2.1); any other upgrade is ignored, as RFC 9110 section 7.8 allows.
 fn is_handshake(request: RequestView<'_>) -> Result<bool, Rejection> {
     let head = request.head();
     let fields = head.headers();
@@ -148,7 +148,7 @@ fn is_handshake(request: RequestView<'_>) -> Result<bool, Rejection> {
     Err(problem)
 }
 
-/// The response that makes the client's connection a WebSocket.
+/// The 101 response to the client.
 pub(crate) fn upgrade_accepted(handshake: &Handshake<'_>, head: &ResponseHead) -> Response {
     let mut response = response::empty(StatusCode::SWITCHING_PROTOCOLS);
     let fields = response.headers_mut();
@@ -165,7 +165,7 @@ pub(crate) fn upgrade_accepted(handshake: &Handshake<'_>, head: &ResponseHead) -
             fields.append(name, value);
         }
     }
-    // A browser ends a WebSocket for which none of its subprotocols was chosen.
+    // Browsers close a WebSocket for which none of its subprotocols was selected.
     let brought_token = handshake.offer.as_ref().is_some_and(|offer| offer.token.is_some());
     if brought_token && !head.headers().iter().any(|field| is_offer(field.name)) {
         fields.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(BEARER_SUBPROTOCOL));

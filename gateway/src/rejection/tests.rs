@@ -183,3 +183,15 @@ fn the_table_has_every_variant() {
         assert!(named.iter().any(is_it), "{variant} has no row");
     }
 }
+
+#[test]
+fn every_code_has_its_section_in_the_error_reference() {
+    let page = include_str!("../../../docs/reference/errors.md");
+    for Row(rejection, _, code, ..) in rows() {
+        let status = rejection.code().status().as_u16();
+        assert!(
+            page.contains(&format!("\n## {code}\n\n**{status}.** ")),
+            "docs/reference/errors.md: {code}, {status}"
+        );
+    }
+}

@@ -1,4 +1,4 @@
-//! `POST /login`: a name and a password for a session.
+//! `POST /login`: exchanges a name and a password for a session.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::strict_json;
 use crate::telemetry::LoginOutcome;
 use crate::users::{Busy, CanonicalName, CheckError, Password, check_credentials};
 
-/// A name and a password fit many times into this, in bytes.
+/// Maximum length of the body, in bytes.
 const MAX_BODY: usize = 8 * 1024;
 
 /// Logs a user in.
@@ -48,7 +48,7 @@ async fn attempt(context: &RequestContext, body: RequestBody) -> Result<Response
     context.record.username.replace(Some(name.to_string()));
 
     let (sessions, now, network) = (&context.worker.gateway.sessions, context.now_millis, context.network());
-    // Taken before the hash runs, so that parallel guesses cannot pass the limits.
+    // Acquired before the hash runs, so that parallel guesses cannot pass the limits.
     let decision = sessions.begin_login(name.as_str(), &network, now).await;
     let permit = match decision.map_err(|e| store_unavailable(&e))? {
         LoginDecision::Permitted(permit) => permit,
@@ -63,7 +63,7 @@ async fn attempt(context: &RequestContext, body: RequestBody) -> Result<Response
     let users = &context.state.config.users;
     let check = timeout(MAX_CHECK_TIME, check_credentials(users, hashing, &name, credentials.password)).await;
     let checked = check.unwrap_or(Err(CheckError::Busy(Busy)));
-    // A permit that is not settled is no failure, and then nobody is told how it went.
+    // An unsettled permit does not count as a failure; then the result must not be sent.
     let settle = |result| sessions.settle_login(permit, result, now_millis());
     let user = match checked {
         Ok(Some(user)) => user,
@@ -73,7 +73,7 @@ async fn attempt(context: &RequestContext, body: RequestBody) -> Result<Response
             return Err(Rejection::WrongCredentials);
         }
         Err(error) => {
-            // Nobody looked at the password: a crowd at the door must not lock its accounts.
+            // The password was not checked: overload must not lock accounts.
             settle(LoginResult::Unknown).await.map_err(|e| store_unavailable(&e))?;
             return Err(match error {
                 CheckError::Busy(_) => Rejection::TooManyLogins,
@@ -87,7 +87,7 @@ async fn attempt(context: &RequestContext, body: RequestBody) -> Result<Response
         credential: user.credential_fingerprint(),
         client: context.client_info(),
     };
-    // Together, so that they share an fsync.
+    // Concurrently, so that they share an fsync.
     let (settled, opened) = tokio::join!(settle(LoginResult::Succeeded), sessions.open(new, now));
     settled.map_err(|e| store_unavailable(&e))?;
     let opened = opened.map_err(|error| match error {
@@ -115,8 +115,8 @@ fn locked(context: &RequestContext, name: &CanonicalName, left: UnixMillis) -> R
     Rejection::AccountLocked(Duration::from_millis(left))
 }
 
-/// `application/json` and nothing around it. A browser sends that type to another origin only after a preflight, so
-/// this is also what keeps other sites' forms out.
+/// Requires `application/json`. A browser sends that type cross-origin only after a preflight, so this also
+/// protects from forms of other sites (CSRF).
 fn only_json(head: &RequestHead) -> Result<(), Rejection> {
     let media_type = head.headers().only(HeaderKind::ContentType).map(|field| field.value);
     let essence = media_type.and_then(|value| value.split(|&b| b == b';').next()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The reverse proxy: the cleaned request goes to the upstream, its response comes back cleaned.
+//! The reverse proxy: sends the sanitised request to the upstream, and returns its sanitised response.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -43,7 +43,7 @@ impl Service<Authorized> for ProxyService {
     }
 }
 
-/// How a request is forwarded; only a route with an upstream has such requests.
+/// How a request is forwarded; only requests of routes with an upstream can be.
 pub(crate) fn forwarding(request: &Authorized) -> Result<&Forwarding, Rejection> {
     match &request.route().target {
         Target::Upstream(forwarding) => Ok(forwarding),
@@ -51,11 +51,12 @@ pub(crate) fn forwarding(request: &Authorized) -> Result<&Forwarding, Rejection>
     }
 }
 
-/// The request as its upstream gets it.
+/// The request for the upstream.
 ///
 /// # Errors
 ///
-/// The request comes from this gateway itself, its body is too large, or a claim does not fit into a field.
+/// The request comes from this gateway itself (loop), its body is too large, or a claim does not fit into a
+/// field.
 pub(crate) fn outgoing_request(
     request: &Authorized,
     handshake: Option<&Handshake<'_>>,
@@ -63,7 +64,7 @@ pub(crate) fn outgoing_request(
     let (route, view, context) = (request.route(), request.view(), request.context());
     let (forwarding, config) = (forwarding(request)?, &context.state.config);
     config.via.stop_loop(view.head())?;
-    // Before the upstream hears of it; a body that does not tell its length is counted while it comes.
+    // Before the upstream is contacted; a body without a declared length is counted as it arrives.
     if matches!(view.framing(), BodyFraming::Length(n) if n > route.max_body) {
         return Err(Rejection::BodyTooLarge);
     }
@@ -100,7 +101,7 @@ pub(crate) fn outgoing_request(
     })
 }
 
-/// Forwards a request and gives the upstream's response, its body still on its way.
+/// Forwards a request and returns the upstream's response with its body still streaming.
 async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     let context = Rc::clone(request.context());
     let (upstream, timeouts, stream_grace) = {
@@ -150,7 +151,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     Ok(forward_response(response, request.view().method(), &context.state.config))
 }
 
-/// The upstream's response without what belongs to its connection or to the gateway.
+/// The upstream's response without hop-by-hop fields and fields that the gateway sets itself.
 fn forward_response(upstream: UpstreamResponse, method: &Method, config: &RuntimeConfig) -> Response {
     let UpstreamResponse { framing, mut body } = upstream;
     let mut response = http::Response::new(Body::Empty);
@@ -173,7 +174,8 @@ fn forward_response(upstream: UpstreamResponse, method: &Method, config: &Runtim
             body.finish();
             Body::Empty
         }
-        // Most responses have come whole: their connection is free at once, and nothing has to watch over them.
+        // Most responses have arrived completely: their connection is released at once, and no state is
+        // needed.
         _ => match body.take_complete() {
             Some(bytes) => Body::Bytes(bytes),
             None => Body::Upstream(Box::new(body)),
@@ -182,7 +184,7 @@ fn forward_response(upstream: UpstreamResponse, method: &Method, config: &Runtim
     response
 }
 
-/// The fields that pass on to the client: end-to-end ones, and none that the gateway speaks for itself.
+/// The fields that are forwarded to the client: end-to-end ones, except those the gateway sets itself.
 fn response_headers(head: &ResponseHead, config: &RuntimeConfig) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(head.headers().len() + 1);
     let connection_options = head.headers().connection_options();
@@ -214,11 +216,12 @@ thread_local! {
     static PARSED: RefCell<ParsedFields> = RefCell::default();
 }
 
-/// The fields of the last responses, by their place: upstreams mostly say the same again, and then nothing is parsed or copied.
+/// Cache of parsed fields by position: upstreams mostly send the same fields, and then nothing is parsed or
+/// copied.
 #[derive(Default)]
 struct ParsedFields(Vec<(Box<[u8]>, HeaderName, HeaderValue)>);
 
-/// Longer names and values are not kept, in bytes, nor more fields than this.
+/// Limits of cached names and values in bytes, and of the number of fields.
 const MAX_PARSED_LEN: usize = 128;
 const MAX_PARSED_FIELDS: usize = 16;
 
@@ -279,7 +282,7 @@ fn failed(context: &RequestContext, upstream: usize, error: &SendError) -> Rejec
     rejection
 }
 
-/// The refusal for a body that the client did not send properly. What follows it on the connection is lost.
+/// The rejection for a body that the client did not send properly. The connection cannot be reused.
 pub(crate) fn bad_body(error: &BodyError) -> Rejection {
     match error {
         BodyError::TimedOut => Rejection::BodyTimeout,

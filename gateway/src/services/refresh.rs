@@ -1,4 +1,5 @@
-//! `POST /refresh`: a refresh token for a new access token, and mostly for its own successor.
+//! `POST /refresh`: exchanges a refresh token for a new access token, and in most modes for its own
+//! successor.
 
 use crate::auth::bearer::bearer_token;
 use crate::layers::authenticate::refusal;
@@ -20,7 +21,8 @@ pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Reject
         Ok(presented) => presented,
         Err(rejection) => return Err(not_presented(context, rejection).await),
     };
-    // The user is read anew: who was disabled or deleted, or has a new password, ends here; new roles take effect.
+    // The user is looked up again: a session of one who was disabled or deleted, or has a new password, ends
+    // here; new roles take effect.
     let user = context.state.config.users.by_id(&subject).await.map_err(|e| users_unavailable(&e))?;
     let user = user.filter(|user| !user.disabled);
     let account = |_: &Session| match &user {
@@ -59,7 +61,7 @@ pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Reject
     )
 }
 
-/// The session and the token id of the refresh token in `Authorization`, and whose it is.
+/// The session, the token id and the subject of the refresh token in `Authorization`.
 fn presented(context: &RequestContext) -> Result<(SessionId, TokenId, String), Rejection> {
     let token = bearer_token(&context.head)?.ok_or(Rejection::RefreshTokenMissing)?;
     let claims = context.state.config.verifier.verify(token, TokenType::Refresh, context.now());
@@ -69,8 +71,8 @@ fn presented(context: &RequestContext) -> Result<(SessionId, TokenId, String), R
     Ok((session, claims.jti().parse().map_err(not_ours)?, claims.subject().to_owned()))
 }
 
-/// A token that is none of ours counts against its network, and the answer is 429 once that has sent too many. Tokens that are
-/// ours are judged all the same, so that a neighbour's failures keep nobody from refreshing.
+/// An unknown token counts against its network, which gets 429 once it has sent too many. Valid tokens are
+/// still redeemed, so that a neighbour's failures block no one's refresh.
 async fn not_presented(context: &RequestContext, rejection: Rejection) -> Rejection {
     let outcome = match rejection.code() {
         Code::TokenExpired => RefreshOutcome::Expired,

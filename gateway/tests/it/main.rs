@@ -4,6 +4,7 @@
 
 mod attacks;
 mod differential;
+mod examples;
 mod explain;
 mod faults;
 mod fixture;

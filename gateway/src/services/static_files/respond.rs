@@ -1,4 +1,4 @@
-//! The service of static routes: an authorized request, in the terms of the folder.
+//! The service of static routes.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -8,7 +8,7 @@ use crate::rejection::Rejection;
 use crate::request::Authorized;
 use crate::response::{Body, Response};
 
-/// Answers with the file that the request names below the route's path.
+/// Responds with the file that the request names below the route's path.
 ///
 /// # Errors
 ///
