@@ -1,7 +1,6 @@
 //! The request body: a stream pulled from hyper with backpressure, under size limits and timeouts.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};

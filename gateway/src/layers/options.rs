@@ -8,7 +8,7 @@ use tower::{Layer, Service};
 
 use crate::http1::HeaderKind;
 use crate::layers::admission::USUAL_METHODS;
-use crate::layers::step::AnsweredOr;
+use crate::layers::step::StepFuture;
 use crate::rejection::Rejection;
 use crate::request::{Admitted, RequestView};
 use crate::response::{self, Response};
@@ -34,7 +34,7 @@ pub(crate) struct OptionsService<S> {
 impl<S: Service<Admitted, Response = Response, Error = Rejection>> Service<Admitted> for OptionsService<S> {
     type Response = Response;
     type Error = Rejection;
-    type Future = AnsweredOr<S::Future>;
+    type Future = StepFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         self.inner.poll_ready(cx)
@@ -45,10 +45,10 @@ impl<S: Service<Admitted, Response = Response, Error = Rejection>> Service<Admit
         if *view.method() == Method::OPTIONS {
             let preflight = context.state.config.cors.preflight(view.head());
             if let Some(response) = preflight.or_else(|| options_of_the_gateway(view)) {
-                return AnsweredOr::answered(response);
+                return StepFuture::decided(Ok(response));
             }
         }
-        AnsweredOr::Inner { inner: self.inner.call(request) }
+        StepFuture::Passed { inner: self.inner.call(request) }
     }
 }
 

@@ -320,7 +320,7 @@ upstream = "app"
     fn routes() -> Routes {
         let settings = crate::config::test_support::settings(ROUTES.to_owned());
         let no_folder = |_: &std::path::Path, _: Option<&str>| Err(std::io::Error::other("no folder"));
-        Routes::new(&settings.routes, 1, |_| Some((0, &settings.upstreams[0])), no_folder).unwrap()
+        Routes::new(&settings.routes, 1, |_| Some((0, &settings.upstreams["app"])), no_folder).unwrap()
     }
 
     #[test]

@@ -44,18 +44,25 @@ where
     fn call(&mut self, request: In) -> Self::Future {
         match (self.step)(request) {
             Ok(request) => StepFuture::Passed { inner: self.inner.call(request) },
-            Err(rejection) => StepFuture::Refused { rejection: Some(Box::new(rejection)) },
+            Err(rejection) => StepFuture::decided(Err(rejection)),
         }
     }
 }
 
 pin_project! {
-    /// The response of the inner service, or the refusal.
+    /// The response of the inner service, or what was decided without it.
     #[project = StepProjection]
     #[derive(Debug)]
     pub(crate) enum StepFuture<F> {
         Passed { #[pin] inner: F },
-        Refused { rejection: Option<Box<Rejection>> },
+        Decided { result: Option<Box<Result<Response, Rejection>>> },
+    }
+}
+
+impl<F> StepFuture<F> {
+    /// Boxed, for every request's future has room for it.
+    pub(crate) fn decided(result: Result<Response, Rejection>) -> StepFuture<F> {
+        StepFuture::Decided { result: Some(Box::new(result)) }
     }
 }
 
@@ -65,42 +72,10 @@ impl<F: Future<Output = Result<Response, Rejection>>> Future for StepFuture<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
             StepProjection::Passed { inner } => inner.poll(cx),
-            StepProjection::Refused { rejection } => match rejection.take() {
-                Some(rejection) => Poll::Ready(Err(*rejection)),
-                // Polled after its end: there is nothing left to say.
-                None => Poll::Pending,
-            },
-        }
-    }
-}
-
-pin_project! {
-    /// A response that is there, or that of the inner service.
-    #[project = AnsweredProjection]
-    #[derive(Debug)]
-    pub(crate) enum AnsweredOr<F> {
-        Answered { response: Option<Box<Response>> },
-        Inner { #[pin] inner: F },
-    }
-}
-
-impl<F> AnsweredOr<F> {
-    pub(crate) fn answered(response: Response) -> AnsweredOr<F> {
-        AnsweredOr::Answered { response: Some(Box::new(response)) }
-    }
-}
-
-impl<F: Future<Output = Result<Response, Rejection>>> Future for AnsweredOr<F> {
-    type Output = Result<Response, Rejection>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            AnsweredProjection::Inner { inner } => inner.poll(cx),
-            AnsweredProjection::Answered { response } => match response.take() {
-                Some(response) => Poll::Ready(Ok(*response)),
-                // Polled after its end: there is nothing left to say.
-                None => Poll::Pending,
-            },
+            // Polled after its end, there is nothing left to give.
+            StepProjection::Decided { result } => {
+                result.take().map_or(Poll::Pending, |result| Poll::Ready(*result))
+            }
         }
     }
 }
