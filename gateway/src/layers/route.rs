@@ -227,7 +227,9 @@ impl Routes {
         let same = || {
             let placed =
                 self.order.iter().filter(|placed| placed.rank == first.rank && fits_host(placed, &host));
-            placed.map(|placed| &self.routes[placed.route]).filter(|route| route.path == *path)
+            let routes = placed.map(|placed| &self.routes[placed.route]);
+            // A public route takes no spelling that only its protected neighbour covers.
+            routes.filter(|route| route.path == *path && route.fits_path(request.decoded_path()))
         };
         same().find(|route| route.fits_method(request.method())).ok_or_else(|| {
             let allowed = same().flat_map(Route::methods).map(Method::as_str).collect::<Vec<_>>().join(", ");
@@ -299,6 +301,7 @@ upstream = "app"
 path = "/api/public"
 upstream = "app"
 access = "public"
+methods = ["GET"]
 [[routes]]
 path = "/api/public"
 upstream = "app"
@@ -334,10 +337,13 @@ upstream = "app"
             ("GET", "a", "/apis", Err(Rejection::NoRoute)),
             ("GET", "a", "/api/public", Ok(1)),
             ("GET", "a", "/api/public/x", Ok(1)),
+            ("PUT", "a", "/api/public", Ok(2)),
+            ("POST", "a", "/api/public", allowed("GET, PUT")),
             ("GET", "a", "/api/publicity", Ok(0)),
             // A protected path covers the spellings that an upstream could take for it; a public one never does.
             ("GET", "a", "/api;v=1", Ok(0)),
-            ("GET", "a", "/api/public;v=1", Ok(0)),
+            ("PUT", "a", "/api/public;v=1", Ok(2)),
+            ("GET", "a", "/api/public;v=1", allowed("PUT")),
             ("GET", "a", "/api%2Fx", Err(Rejection::EncodedSlash)),
             ("GET", "a", "/files/a%2Fb", Ok(3)),
             ("LOCK", "a", "/api", allowed(usual)),
