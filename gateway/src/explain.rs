@@ -1,5 +1,5 @@
-//! What would become of a request: the same stack that serves requests, with endpoints and a proxy that capture instead of
-//! acting. Everything that is explained was reported by the stack; nothing is decided here.
+//! Explains a request: runs the same stack that serves requests, with endpoints and a proxy that capture
+//! instead of acting. Everything that is explained was reported by the stack; nothing is decided here.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -18,7 +18,7 @@ use crate::layers::route::MatchResult;
 use crate::proxy::upstream_request::UpstreamRequest;
 use crate::proxy::websocket;
 use crate::rejection::{Code, Rejection};
-use crate::request::{Authorized, Incoming, RequestContext};
+use crate::request::{Authorized, Incoming, PREFLIGHT_PASSED, RequestContext};
 use crate::request_body::RequestBody;
 use crate::response::{self, Response};
 use crate::runtime::Worker;
@@ -29,43 +29,46 @@ use crate::stack::request_stack;
 use crate::stream_state::StreamState;
 use crate::tokens::{TokenError, VerifiedClaims};
 
-/// The way of a request as far as the socket of its upstream, or to its response here.
+/// The path of a request up to its upstream's socket, or to its response here.
 #[derive(Debug)]
 pub(crate) struct Explanation {
-    /// All routes in the order of matching; none where the request does not come as far as the routes.
+    /// All routes in the order of matching; empty where the request is rejected before routing.
     pub(crate) tried: Vec<(RouteRef, MatchResult)>,
     pub(crate) token: TokenState,
+    /// What becomes of a CORS preflight, in words.
+    pub(crate) preflight: Option<String>,
     pub(crate) outcome: Outcome,
-    /// The header fields that the gateway itself gives the response.
+    /// The header fields that the gateway itself adds to the response.
     pub(crate) headers: Vec<(String, String)>,
 }
 
-/// What verification says of the request's token. Whether its session was ended is known to the running gateway only.
+/// The result of verifying the request's token. Whether its session was revoked is known to the running
+/// gateway only.
 #[derive(Debug)]
 pub(crate) enum TokenState {
     NotAskedFor,
     None,
-    /// There is something, but no one token; why.
+    /// The credentials are not a single token; why.
     Unreadable(String),
-    /// With the claims, where it was at least signed here.
+    /// With the claims, where the signature is valid.
     Refused(TokenError, Option<VerifiedClaims>),
     Good(Rc<Identity>),
 }
 
-/// Where a request leads.
+/// The outcome of a request.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// One of the gateway's own endpoints; what it says depends on more than is known here.
+    /// One of the gateway's own endpoints; its response depends on more than is known here.
     Endpoint,
-    /// A response of the gateway's.
+    /// A response of the gateway.
     Here(StatusCode),
-    /// A refusal, and the status that the client gets.
+    /// A rejection, and the status that the client gets.
     Refused(StatusCode, Rejection),
-    /// The name of the upstream, and the head that it would get.
+    /// The name of the upstream, and the request head that it would get.
     Upstream(String, Vec<u8>),
 }
 
-/// What the capturing services saw.
+/// What the capturing services captured.
 #[derive(Debug, Clone, Default)]
 struct Capture(Rc<RefCell<Option<Outcome>>>);
 
@@ -77,8 +80,8 @@ impl Capture {
 
     fn upstream(&self, request: &Authorized) -> Result<Response, Rejection> {
         let (state, forwarding) = (&request.context().state, forwarding(request)?);
-        let handshake =
-            websocket::handshake(request.view(), forwarding, &state.config.cors, &request.context().client)?;
+        let cors = state.config.cors.of(Some(request.route().index));
+        let handshake = websocket::handshake(request.view(), forwarding, cors, &request.context().client)?;
         let head = match outgoing_request(request, handshake.as_ref())? {
             UpstreamRequest::Http1(head) => head,
             UpstreamRequest::Http2(head) => {
@@ -98,7 +101,7 @@ impl Capture {
     }
 }
 
-/// Has a request go the way of the stack. Files are looked at; upstreams and stores are not asked.
+/// Passes a request through the stack. Files are accessed; upstreams and stores are not contacted.
 pub(crate) async fn explain(
     worker: Rc<Worker>,
     client: ClientAddr,
@@ -121,6 +124,7 @@ pub(crate) async fn explain(
     let (parts, body) = response.into_parts();
     let tried = worker.trace.as_ref().map(|trace| trace.routes.take()).unwrap_or_default();
     let token = body.context().map_or(TokenState::NotAskedFor, |context| token_state(context));
+    let preflight = body.context().and_then(|context| preflight(context));
     let rejection = body.context().and_then(|context| context.record.rejection.take());
     let outcome = match (rejection, capture.0.take()) {
         // The target may have been reached, and its response refused.
@@ -132,7 +136,17 @@ pub(crate) async fn explain(
     let headers = headers.map(|(name, value)| {
         (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     });
-    Explanation { tried, token, outcome, headers: headers.collect() }
+    Explanation { tried, token, preflight, outcome, headers: headers.collect() }
+}
+
+/// What the stack did with a CORS preflight, in words.
+fn preflight(context: &RequestContext) -> Option<String> {
+    let problem = context.worker.trace.as_ref().and_then(|trace| trace.preflight_problem.take());
+    Some(match (context.record.cors.get()?, problem) {
+        (PREFLIGHT_PASSED, _) => "is left to the app, without a token".to_owned(),
+        (_, None) => "is answered here: the browser goes on".to_owned(),
+        (_, Some(why)) => format!("is answered here: refused, {why}"),
+    })
 }
 
 /// What the stack says of the token.

@@ -11,6 +11,8 @@ use crate::tokens::{TokenError, VerifiedClaims};
 pub(crate) struct Trace {
     /// All routes in the order of matching; none where the request did not come as far as the routes.
     pub(crate) routes: RefCell<Vec<(RouteRef, MatchResult)>>,
+    /// Why a CORS preflight is refused, in words.
+    pub(crate) preflight_problem: RefCell<Option<String>>,
     /// Why the token is not good, with its claims, where it was at least signed here.
     pub(crate) refused_token: RefCell<Option<(TokenError, Option<VerifiedClaims>)>>,
 }

@@ -1,4 +1,5 @@
-//! The layer for steps that only pass or refuse: each is a function from one request type to the next.
+//! The layer for steps, which only pass a request on or reject it: each is a function from one request type
+//! to the next.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,7 +10,7 @@ use tower::{Layer, Service};
 use crate::rejection::Rejection;
 use crate::response::Response;
 
-/// Puts a step before a service. The step needs no future of its own: what it cannot decide at once is not its to decide.
+/// Puts a step before a service. A step is synchronous.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StepLayer<F>(pub(crate) F);
 
