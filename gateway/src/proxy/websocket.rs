@@ -206,6 +206,13 @@ mod tests {
     const UPGRADE_FIELDS: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
     const VERSION: &str = "Sec-WebSocket-Version: 13\r\n";
 
+    fn is_handshake(request: RequestView<'_>) -> Result<bool, Rejection> {
+        match asked_for(request, &[WEBSOCKET]) {
+            Some(_) => check_websocket(request).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
     #[test]
     fn a_handshake_is_one_that_every_upstream_reads_alike() {
         let get = |fields: &str| AdmittedHead::new(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}"));
