@@ -77,5 +77,10 @@ pub(crate) fn respond(rejection: &Rejection, context: &RequestContext) -> Respon
     if rejection.closes() {
         context.stream.close.set(true);
     }
-    rejection.to_response(context.request_id.as_str()).map(Body::Bytes)
+    let compat = &context.state.config.settings.compat;
+    let response = match compat.is_on() {
+        true => rejection.to_flask_response(&context.head, compat),
+        false => rejection.to_response(context.request_id.as_str()),
+    };
+    response.map(Body::Bytes)
 }

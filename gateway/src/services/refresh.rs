@@ -6,25 +6,26 @@ use crate::layers::authenticate::refusal;
 use crate::rejection::{Code, Rejection};
 use crate::request::RequestContext;
 use crate::response::Response;
-use crate::services::endpoints::{rate_limited, store_unavailable, users_unavailable};
+use crate::services::endpoints::{rate_limited, store_unavailable};
+use crate::services::foreign;
 use crate::services::token_response::{Grant, NewRefreshToken, tokens};
-use crate::sessions::{
-    Account, RateLimitDecision, RateLimitScope, RefreshError, Session, SessionId, TokenId,
-};
+use crate::sessions::{Account, RateLimitDecision, RateLimitScope, RefreshError, Session, SessionId};
 use crate::telemetry::RefreshOutcome;
-use crate::tokens::TokenType;
+use crate::tokens::{TokenType, VerifiedClaims};
 
 /// Refreshes a session.
 pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Rejection> {
     let metrics = &context.worker.metrics;
-    let (session, presented, subject) = match presented(context) {
-        Ok(presented) => presented,
+    let claims = match presented(context) {
+        Ok(claims) => claims,
         Err(rejection) => return Err(not_presented(context, rejection).await),
     };
     // The user is looked up again: a session of one who was disabled or deleted, or has a new password, ends
     // here; new roles take effect.
-    let user = context.state.config.users.by_id(&subject).await.map_err(|e| users_unavailable(&e))?;
-    let user = user.filter(|user| !user.disabled);
+    let user = foreign::user_of(context, &claims).await?.filter(|user| !user.disabled);
+    let session = foreign::session_of(context, &claims, user.as_deref()).await?;
+    let presented = foreign::refresh_token_of(&claims)?;
+    let subject = claims.subject();
     let account = |_: &Session| match &user {
         Some(user) => Account::Active { credential: user.credential_fingerprint() },
         None => Account::Gone,
@@ -35,10 +36,10 @@ pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Reject
         .await
     {
         Ok(refreshed) => refreshed,
-        Err(error) => return Err(refused(context, &error, &subject, session)),
+        Err(error) => return Err(refused(context, &error, subject, session)),
     };
     let Some(user) = user else {
-        return Err(refused(context, &RefreshError::AccountChanged, &subject, session));
+        return Err(refused(context, &RefreshError::AccountChanged, subject, session));
     };
     metrics.refresh(match refreshed.successor {
         Some(successor) if successor.repeated => RefreshOutcome::Repeated,
@@ -61,14 +62,15 @@ pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Reject
     )
 }
 
-/// The session, the token id and the subject of the refresh token in `Authorization`.
-fn presented(context: &RequestContext) -> Result<(SessionId, TokenId, String), Rejection> {
+/// The claims of the refresh token in `Authorization`.
+fn presented(context: &RequestContext) -> Result<VerifiedClaims, Rejection> {
     let token = bearer_token(&context.head)?.ok_or(Rejection::RefreshTokenMissing)?;
     let claims = context.state.config.verifier.verify(token, TokenType::Refresh, context.now());
     let claims = claims.map_err(refusal)?;
-    let not_ours = |_| Rejection::TokenWithoutSession;
-    let session = claims.sid().parse().map_err(not_ours)?;
-    Ok((session, claims.jti().parse().map_err(not_ours)?, claims.subject().to_owned()))
+    // Both ids are checked here, so that a token without them counts as a bad one.
+    foreign::refresh_token_of(&claims)?;
+    claims.sid().parse::<SessionId>().map_err(|_| Rejection::TokenWithoutSession)?;
+    Ok(claims)
 }
 
 /// An unknown token counts against its network, which gets 429 once it has sent too many. Valid tokens are

@@ -20,7 +20,7 @@ use super::remote::SourceUnavailable;
 use super::sql::SqlSource;
 use super::user_store::User;
 use super::watched_directory::{FileFormat, ReloadOutcome, WatchedDirectory};
-use crate::config::{Argon2Cost, UserSource, UserSourceKind, Users};
+use crate::config::{Argon2Cost, CompatIdentity, UserSource, UserSourceKind, Users};
 
 /// All sources.
 #[derive(Debug)]
@@ -174,6 +174,24 @@ impl UserSources {
             Source::Ldap(source) => source.by_id(own).await?.map(Arc::new),
         };
         Ok(user.map(|user| named.present(user)).filter(|user| self.may_be_used(user)))
+    }
+
+    /// The user with that `sub`: the id, or the name where tokens carry names.
+    ///
+    /// # Errors
+    ///
+    /// A source is unavailable.
+    pub async fn by_identity(
+        &self,
+        identity: CompatIdentity,
+        sub: &str,
+    ) -> Result<Option<Arc<User>>, SourceUnavailable> {
+        if identity == CompatIdentity::Id {
+            return self.by_id(sub).await;
+        }
+        let Some(name) = CanonicalName::parse(sub) else { return Ok(None) };
+        let found = self.by_name(&name).await?;
+        Ok(found.map(|found| found.user).filter(|user| self.may_be_used(user)))
     }
 
     /// Whether `password` is that of the user. Without a user the result is false, and takes as long. Runs
