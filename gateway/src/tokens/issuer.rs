@@ -134,7 +134,7 @@ impl Issuer {
         };
         let compat = self.compat.as_ref();
         if compat.is_some() {
-            ["fresh", "csrf"].map(|own| further.remove(own));
+            further.retain(|claim, _| !["fresh", "csrf"].contains(&claim.as_str()));
         }
         let by_name = compat.is_some_and(|compat| compat.identity == CompatIdentity::Username);
         let claims = Claims {

@@ -12,8 +12,7 @@ use tempfile::TempDir;
 use crate::fixture::{Gateway, PASSWORD, Reply, free_address, get, request, wait_until};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/compat");
-const GUIDE: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/how-to/migrate-from-flask-jwt-extended.md");
+const GUIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/how-to/migrate-from-flask-jwt-extended.md");
 /// The app's JWT_SECRET_KEY.
 const SECRET: &str = "kT7q/9vXw2LrZ0yBf4mEoN6uGhJc1sPdAi8WtVbRxYeQ3zU5";
 
