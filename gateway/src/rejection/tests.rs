@@ -89,7 +89,7 @@ fn rows() -> Vec<Row> {
         Row(R::BodyNotJson, 400, "bad_request", Plain, 3),
         Row(R::CredentialsNotText, 400, "bad_request", Plain, 3),
         Row(R::CredentialsMissing, 400, "bad_request", Plain, 3),
-        Row(R::CredentialsWithMore, 400, "bad_request", Plain, 3),
+        Row(R::RefreshTokenNotText, 400, "bad_request", Plain, 3),
         Row(R::PasswordTooLong, 400, "bad_request", Plain, 3),
         Row(R::WrongCredentials, 401, "invalid_credentials", Bare, 16),
         Row(R::AccountLocked(seconds(900)), 403, "account_locked", Retry("900"), 7),
@@ -107,11 +107,12 @@ fn rows() -> Vec<Row> {
         Row(R::FileNotFound, 404, "not_found", Plain, 12),
         Row(R::FileChanged, 412, "precondition_failed", Plain, 9),
         Row(R::FileUnreadable, 500, "internal", Plain, 13),
-        Row(R::WebSocketOrigin, 403, "origin_not_allowed", Plain, 7),
+        Row(R::UpgradeOrigin, 403, "origin_not_allowed", Plain, 7),
         Row(R::WebSocketNotGet, 400, "bad_request", Plain, 3),
         Row(R::WebSocketNotAlone, 400, "bad_request", Plain, 3),
         Row(R::WebSocketKey, 400, "bad_request", Plain, 3),
         Row(R::WebSocketVersion, 400, "bad_request", Plain, 3),
+        Row(R::BadDestination("why"), 400, "bad_request", Plain, 3),
         Row(R::UpstreamUnreachable, 502, "bad_gateway", Plain, 14),
         Row(R::UpstreamBroken, 502, "bad_gateway", Plain, 14),
         Row(R::UpstreamConnectTimeout, 504, "gateway_timeout", Plain, 14),
@@ -181,5 +182,17 @@ fn the_table_has_every_variant() {
     for variant in Rejection::VARIANTS {
         let is_it = |name: &String| name.split('(').next() == Some(variant);
         assert!(named.iter().any(is_it), "{variant} has no row");
+    }
+}
+
+#[test]
+fn every_code_has_its_section_in_the_error_reference() {
+    let page = include_str!("../../../docs/reference/errors.md");
+    for Row(rejection, _, code, ..) in rows() {
+        let status = rejection.code().status().as_u16();
+        assert!(
+            page.contains(&format!("\n## {code}\n\n**{status}.** ")),
+            "docs/reference/errors.md: {code}, {status}"
+        );
     }
 }

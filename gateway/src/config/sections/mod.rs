@@ -39,10 +39,10 @@ use super::table::Table;
 use super::test_support;
 
 pub use compat::{Compat, CompatIdentity, Profile};
-pub use cors::Cors;
+pub use cors::{Cors, RouteCors};
 pub use endpoints::Endpoints;
 pub(in crate::config) use files::{readable, working_directory};
-pub use identity_headers::IdentityHeader;
+pub use identity_headers::{ClaimEncoding, ClaimFormat, IdentityHeader};
 pub use limits::Limits;
 pub use lockout::Lockout;
 pub use log::{Log, LogFormat};
@@ -84,7 +84,7 @@ section! {
         cors: Cors = table();
         /// Headers in which the upstream gets claims of the verified token.
         identity_headers: Vec<IdentityHeader> = {
-            let names = Shape::Names(TableShape::of::<identity_headers::DefaultHeaders>(), Box::new(Shape::Text));
+            let names = Shape::Names(TableShape::of::<identity_headers::DefaultHeaders>(), Box::new(identity_headers::shape()));
             Key::new(names, |entry| identity_headers::identity_headers(&entry.table_or_empty()))
         };
         /// Limits of requests and connections.
@@ -117,6 +117,7 @@ impl Settings {
         settings.compat.check(&of("compat"), &mut settings.tokens, &of("tokens"));
         settings.lockout.check(&of("lockout"));
         settings.limits.check(&of("limits"));
+        settings.cors.check(&of("cors"));
         routes::check(root, &settings);
         traps::check(root, &settings);
         upstreams::check_use(&of("upstreams"), &settings.routes);
