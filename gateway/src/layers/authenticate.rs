@@ -119,7 +119,7 @@ pub(crate) fn refusal(error: TokenError) -> Rejection {
     match error {
         TokenError::Invalid(reason) => {
             tracing::debug!(reason, "token refused");
-            Rejection::TokenInvalid
+            Rejection::TokenInvalid(reason)
         }
         TokenError::Expired => Rejection::TokenExpired,
         TokenError::NotYetValid => Rejection::TokenNotYetValid,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attacks;
+mod compat;
 mod cors;
 mod differential;
 mod examples;

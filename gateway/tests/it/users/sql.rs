@@ -122,6 +122,40 @@ fn a_login_rehashes_in_the_table(kind: Kind) {
     assert_eq!(post(gateway.address, "/refresh", &refresh).status, 401, "another password ends the session");
 }
 
+/// An access token in hand ends too, on an instance that did not see the change made.
+fn changed_users_are_logged_out_between_refreshes(kind: Kind) {
+    let database = filled(kind);
+    let table = database.quoted("user");
+    database.sql(&format!("ALTER TABLE {table} ADD COLUMN version INTEGER DEFAULT 0"));
+    let columns = "poll_interval = \"100ms\"\ncolumns = { version = \"version\",";
+    let with_version = config(&database, "").replacen("columns = {", columns, 1);
+    let gateway = Gateway::start_with(&with_version, "", &[]);
+    let status = |access: &str| {
+        let bearer = format!("Bearer {access}");
+        crate::fixture::get(gateway.address, "/api", &[("Authorization", &bearer)]).unwrap().status
+    };
+    let (of_bob, _) = tokens(gateway.address, "bob", PASSWORD);
+    for change in [
+        format!("UPDATE {table} SET is_active = false, version = 1 WHERE id = 1"),
+        format!("UPDATE {table} SET password_hash = '{}', version = 2 WHERE id = 1", hash()),
+        format!("DELETE FROM {table} WHERE id = 1"),
+    ] {
+        database.sql(&format!("UPDATE {table} SET is_active = true WHERE id = 1"));
+        let alice = tokens(gateway.address, "alice", PASSWORD).0;
+        assert_eq!(status(&alice), 502, "the token is good, and the upstream of this test is not there");
+        database.sql(&change);
+        wait_until("the session has ended", || status(&alice) == 401);
+        assert_eq!(status(&of_bob), 502, "{change}: others go on");
+    }
+}
+
+#[test]
+fn changed_users_of_a_database_are_logged_out_within_the_poll_interval() {
+    for kind in [Kind::Sqlite, Kind::Postgres, Kind::MariaDb] {
+        changed_users_are_logged_out_between_refreshes(kind);
+    }
+}
+
 #[test]
 fn users_come_from_sqlite() {
     users_come_from_the_table(Kind::Sqlite);
