@@ -1,4 +1,5 @@
-//! What would become of a request: the same stack that serves requests, with endpoints and a proxy that capture instead of acting.
+//! Explains a request: runs the same stack that serves requests, with endpoints and a proxy that capture
+//! instead of acting.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -16,6 +17,7 @@ use crate::config::{Access, RouteRef};
 use crate::http1::RequestHead;
 use crate::layers::admission::admit;
 use crate::layers::authenticate::credentials;
+use crate::layers::cors::{self, Preflight};
 use crate::layers::route::MatchResult;
 use crate::proxy::upstream_request::UpstreamRequest;
 use crate::proxy::websocket;
@@ -32,43 +34,46 @@ use crate::stack::request_stack;
 use crate::stream_state::StreamState;
 use crate::tokens::{TokenError, TokenType, UnixSeconds, VerifiedClaims};
 
-/// The way of a request as far as the socket of its upstream, or to its response here.
+/// The path of a request up to its upstream's socket, or to its response here.
 #[derive(Debug)]
 pub(crate) struct Explanation {
-    /// All routes in the order of matching; none where the request does not come as far as the routes.
+    /// All routes in the order of matching; empty where the request is rejected before routing.
     pub(crate) tried: Vec<(RouteRef, MatchResult)>,
     pub(crate) token: TokenState,
+    /// What becomes of a CORS preflight, in words.
+    pub(crate) preflight: Option<String>,
     pub(crate) outcome: Outcome,
-    /// The header fields that the gateway itself gives the response.
+    /// The header fields that the gateway itself adds to the response.
     pub(crate) headers: Vec<(String, String)>,
 }
 
-/// What verification says of the request's token. Whether its session was ended is known to the running gateway only.
+/// The result of verifying the request's token. Whether its session was revoked is known to the running
+/// gateway only.
 #[derive(Debug)]
 pub(crate) enum TokenState {
     NotAskedFor,
     None,
-    /// There is something, but no one token.
+    /// The credentials are not a single token.
     Unreadable(Rejection),
-    /// With the claims, where it was at least signed here.
+    /// With the claims, where the signature is valid.
     Refused(TokenError, Option<VerifiedClaims>),
     Good(VerifiedClaims),
 }
 
-/// Where a request leads.
+/// The outcome of a request.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// One of the gateway's own endpoints; what it says depends on more than is known here.
+    /// One of the gateway's own endpoints; its response depends on more than is known here.
     Endpoint,
-    /// A response of the gateway's.
+    /// A response of the gateway.
     Here(StatusCode),
-    /// A refusal: status, code and detail, as the client gets them.
+    /// A rejection: status, code and detail, as the client gets them.
     Refused(StatusCode, String, String),
-    /// The name of the upstream, and the head that it would get.
+    /// The name of the upstream, and the request head that it would get.
     Upstream(String, Vec<u8>),
 }
 
-/// What the capturing services saw.
+/// What the capturing services captured.
 #[derive(Debug, Clone, Default)]
 struct Capture(Rc<RefCell<Option<Outcome>>>);
 
@@ -80,8 +85,8 @@ impl Capture {
 
     fn upstream(&self, request: &Authorized) -> Result<Response, Rejection> {
         let (state, forwarding) = (&request.context().state, forwarding(request)?);
-        let handshake =
-            websocket::handshake(request.view(), forwarding, &state.config.cors, &request.context().client)?;
+        let cors = state.config.cors.of(Some(request.route().index));
+        let handshake = websocket::handshake(request.view(), forwarding, cors, &request.context().client)?;
         let head = match outgoing_request(request, handshake.as_ref())? {
             UpstreamRequest::Http1(head) => head,
             UpstreamRequest::Http2(head) => {
@@ -101,7 +106,7 @@ impl Capture {
     }
 }
 
-/// Has a request go the way of the stack. Files are looked at; upstreams and stores are not asked.
+/// Passes a request through the stack. Files are accessed; upstreams and stores are not contacted.
 pub(crate) async fn explain(
     worker: Rc<Worker>,
     client: ClientAddr,
@@ -109,13 +114,18 @@ pub(crate) async fn explain(
     refused: Option<Rejection>,
 ) -> Explanation {
     let (state, now) = (worker.state(), worker.now_millis() / 1000);
-    let (mut tried, mut token) = (Vec::new(), TokenState::NotAskedFor);
+    let (mut tried, mut token, mut preflight) = (Vec::new(), TokenState::NotAskedFor, None);
     if refused.is_none()
         && let Ok(admission) = admit(&head)
     {
         let view = RequestView::new(&head, &admission);
         tried = state.config.routes.explain(view);
         token = token_state(&state.config, view, now);
+        preflight = cors::preflight(&state.config, view).map(|preflight| match preflight {
+            Preflight::PassedThrough => "is left to the app, without a token".to_owned(),
+            Preflight::Answered { problem: None, .. } => "is answered here: the browser goes on".to_owned(),
+            Preflight::Answered { problem: Some(why), .. } => format!("is answered here: refused, {why}"),
+        });
     }
     let capture = Capture::default();
     let (endpoints, proxy) = (capture.clone(), capture.clone());
@@ -133,7 +143,7 @@ pub(crate) async fn explain(
     let (parts, body) = response.into_parts();
     let captured = capture.0.take();
     let outcome = match captured {
-        // The target may have been reached, and its response refused.
+        // The target may have been reached, and its response rejected.
         Some(outcome) if parts.status == StatusCode::OK => outcome,
         _ => here(parts.status, body.collect().await.map(|body| body.to_bytes()).ok()),
     };
@@ -146,15 +156,15 @@ pub(crate) async fn explain(
     let headers = headers.map(|(name, value)| {
         (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     });
-    Explanation { tried, token, outcome, headers: headers.collect() }
+    Explanation { tried, token, preflight, outcome, headers: headers.collect() }
 }
 
-/// Whether the gateway answered `OPTIONS` itself, before routes were looked at.
+/// Whether the gateway responded to `OPTIONS` itself, before routing.
 fn is_preflight(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Here(StatusCode::NO_CONTENT))
 }
 
-/// A response that came from here: a refusal where its body is a problem.
+/// A response of the gateway: a rejection where its body is a problem document.
 fn here(status: StatusCode, body: Option<bytes::Bytes>) -> Outcome {
     let problem = body.and_then(|body| serde_json::from_slice::<serde_json::Value>(&body).ok());
     let member = |name: &str| problem.as_ref()?.get(name)?.as_str().map(str::to_owned);

@@ -6,7 +6,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::rc::Rc;
+use std::sync::LazyLock;
 
 use http::Method;
 use tokio::time::Instant;
@@ -20,7 +22,7 @@ use crate::request_body::RequestBody;
 use crate::runtime::Worker;
 use crate::sessions::{ClientInfo, SourceNetwork};
 use crate::stream_state::StreamState;
-use crate::telemetry::{RequestId, RouteLabel};
+use crate::telemetry::{EndpointLabel, RequestId, RouteLabel};
 use crate::tokens::UnixSeconds;
 use crate::worker_state::WorkerState;
 
@@ -38,7 +40,7 @@ pub(crate) struct Incoming {
 /// The state of a request from its arrival to its access log entry. Shared by the layers that outlive the
 /// request itself.
 pub(crate) struct RequestContext {
-    pub(crate) head: Box<RequestHead>,
+    pub(crate) head: PooledHead,
     pub(crate) client: Rc<ClientAddr>,
     pub(crate) worker: Rc<Worker>,
     /// The configuration that this request uses from its start to its end.
@@ -51,25 +53,54 @@ pub(crate) struct RequestContext {
     pub(crate) record: AccessLogRecord,
 }
 
+/// A head that goes back to the worker's pool with the [`RequestContext`]; empty only while that is dropped.
+#[derive(Debug)]
+pub(crate) struct PooledHead(Option<Box<RequestHead>>);
+
+impl From<Box<RequestHead>> for PooledHead {
+    fn from(head: Box<RequestHead>) -> PooledHead {
+        PooledHead(Some(head))
+    }
+}
+
+impl Deref for PooledHead {
+    type Target = RequestHead;
+
+    fn deref(&self) -> &RequestHead {
+        static EMPTY: LazyLock<RequestHead> = LazyLock::new(RequestHead::default);
+        self.0.as_deref().unwrap_or_else(|| &EMPTY)
+    }
+}
+
 /// What the access log and the metrics report about a request besides its head; each step adds what it knows.
 #[derive(Debug, Default)]
 pub(crate) struct AccessLogRecord {
     /// The route's index in the configuration.
     pub(crate) route: Cell<Option<usize>>,
-    /// Whether one of the gateway's own endpoints responded.
-    pub(crate) endpoint: Cell<bool>,
+    /// The gateway's own endpoint that responded.
+    pub(crate) endpoint: Cell<Option<EndpointLabel>>,
     /// The upstream's index in the configuration.
     pub(crate) upstream: Cell<Option<usize>>,
     pub(crate) identity: RefCell<Option<Rc<Identity>>>,
     /// The user name of a login, in canonical form.
     pub(crate) username: RefCell<Option<String>>,
     pub(crate) code: Cell<Option<Code>>,
+    /// What became of a CORS preflight.
+    pub(crate) cors: Cell<Option<&'static str>>,
 }
+
+/// The value of [`AccessLogRecord::cors`] for a preflight that is left to the app.
+pub(crate) const PREFLIGHT_PASSED: &str = "preflight_passed";
 
 impl RequestContext {
     /// Arrival, in seconds since 1970, the unit of tokens.
     pub(crate) fn now(&self) -> UnixSeconds {
         self.now_millis / 1000
+    }
+
+    /// Whether this is a CORS preflight on its way to an app: it needs no token, for browsers send none with it.
+    pub(crate) fn is_passed_preflight(&self) -> bool {
+        self.record.cors.get() == Some(PREFLIGHT_PASSED)
     }
 
     /// The client's address, as reported by trusted proxies.
@@ -93,15 +124,16 @@ impl RequestContext {
     pub(crate) fn route_label(&self) -> RouteLabel {
         match self.record.route.get() {
             Some(index) => RouteLabel::Route(index),
-            None if self.record.endpoint.get() => RouteLabel::Endpoint,
-            None => RouteLabel::None,
+            None => self.record.endpoint.get().map_or(RouteLabel::None, RouteLabel::Endpoint),
         }
     }
 }
 
 impl Drop for RequestContext {
     fn drop(&mut self) {
-        self.worker.release_head(std::mem::take(&mut self.head));
+        if let Some(head) = self.head.0.take() {
+            self.worker.release_head(head);
+        }
     }
 }
 
@@ -119,14 +151,46 @@ pub(crate) struct Received {
     pub(crate) refused: Option<Rejection>,
 }
 
-/// The result of validating a head: where the target and the host are in it, and how its body is framed.
+/// The result of validating a head: its host and its target as text, how they are split, and how its body is framed.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    pub(crate) target: TargetSpan,
+    /// The host and, behind it, the target in origin form: one allocation, and text that is validated once.
+    text: Box<str>,
+    host_len: usize,
+    host: HostSpan,
+    target: TargetSpan,
     pub(crate) framing: BodyFraming,
     /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 section 10.1.1).
     pub(crate) expects_continue: bool,
-    pub(crate) host: HostSpan,
+}
+
+impl Admission {
+    /// For the admission layer only.
+    pub(crate) fn new(
+        host: &Host<'_>,
+        target: CanonicalTarget<'_>,
+        framing: BodyFraming,
+        expects_continue: bool,
+    ) -> Admission {
+        let host_len = host.as_str().len();
+        let mut text = String::with_capacity(host_len + target.as_str().len());
+        text.push_str(host.as_str());
+        text.push_str(target.as_str());
+        let (host, target) = (host.span(), target.span());
+        Admission { text: text.into(), host_len, host, target, framing, expects_continue }
+    }
+
+    fn host(&self) -> Host<'_> {
+        Host::of_admitted(&self.text[..self.host_len], self.host)
+    }
+
+    fn target(&self) -> CanonicalTarget<'_> {
+        self.target.of(&self.text[self.host_len..])
+    }
+
+    fn decoded_path(&self) -> &str {
+        self.target.decoded_path(&self.text[self.host_len..])
+    }
 }
 
 /// A head with its validation result: the input of layers and pure functions.
@@ -134,13 +198,12 @@ pub(crate) struct Admission {
 pub(crate) struct RequestView<'r> {
     head: &'r RequestHead,
     admission: &'r Admission,
-    host: Host<'r>,
 }
 
 impl<'r> RequestView<'r> {
     /// `admission` must be the result of [`admit`](crate::layers::admission::admit) for this `head`.
     pub(crate) fn new(head: &'r RequestHead, admission: &'r Admission) -> RequestView<'r> {
-        RequestView { head, admission, host: Host::of_admitted(head, admission.host) }
+        RequestView { head, admission }
     }
 
     pub(crate) fn head(&self) -> &'r RequestHead {
@@ -160,16 +223,16 @@ impl<'r> RequestView<'r> {
     }
 
     pub(crate) fn target(&self) -> CanonicalTarget<'r> {
-        self.admission.target.of(self.head)
+        self.admission.target()
     }
 
     /// The path with its percent-encoding decoded once, for matching.
     pub(crate) fn decoded_path(&self) -> &'r str {
-        self.admission.target.decoded_path(self.head)
+        self.admission.decoded_path()
     }
 
     pub(crate) fn host(&self) -> Host<'r> {
-        self.host
+        self.admission.host()
     }
 
     pub(crate) fn framing(&self) -> BodyFraming {

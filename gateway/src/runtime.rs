@@ -95,6 +95,8 @@ pub(crate) struct Worker {
         reason = "taken and given back with each request: a pointer moves, not the head"
     )]
     pooled_heads: RefCell<Vec<Box<RequestHead>>>,
+    /// Space for a response head while it is written.
+    pub(crate) write_buffer: RefCell<Vec<u8>>,
     draining: Cell<bool>,
     /// HTTP/1.1 connections that hold hyper's buffers.
     unparked: Cell<usize>,
@@ -118,6 +120,7 @@ impl Worker {
             request_ids: RefCell::new(RequestIds::new()),
             state: RefCell::new((version, Rc::new(state))),
             pooled_heads: RefCell::default(),
+            write_buffer: RefCell::default(),
             draining: Cell::new(false),
             unparked: Cell::new(0),
             fixed_now: None,

@@ -1,4 +1,4 @@
-//! The reference of all keys as a page, and the default configuration with all keys as its comments: both made of the
+//! Generates the reference of all keys, and the default configuration with all keys as comments, from the
 //! declarations.
 
 use super::declaration::{Fallback, KeyInfo, Section, Shape};
@@ -12,13 +12,13 @@ const HEAD: &str = "\
 
 Every key, in the order of [config/gateway.toml](../../config/gateway.toml). A key that is not given has its default.
 A variable of the environment wins over the files: `AUTH_GATEWAY__TOKENS__ACCESS_TTL=5s` is `tokens.access_ttl`.
-Keys marked *restart* are in force after a restart; all others as soon as the file has changed.
+Changes of keys marked *restart* take effect after a restart; all others are hot-reloaded.
 Durations are written like `\"500ms\"`, `\"60s\"`, `\"10m\"` or `\"1h 30m\"`; sizes are bytes, or text such as `\"8KiB\"`
 (1024) or `\"8kB\"` (1000). Relative paths start at the working directory.
 ";
 
 impl KeyInfo {
-    /// What it does, on one line.
+    /// The description, on one line.
     pub(crate) fn sentences(&self) -> String {
         one_line(&self.about)
     }
@@ -30,7 +30,9 @@ impl KeyInfo {
         Some(match &self.shape {
             Shape::List(_) if text.is_empty() => "[]".to_owned(),
             Shape::Map(_) | Shape::Table(_) if text.is_empty() => "{}".to_owned(),
-            Shape::Text | Shape::Choice(_) | Shape::Duration(_) => format!("\"{text}\""),
+            Shape::Text | Shape::TextOrTable(_) | Shape::Choice(_) | Shape::Duration(_) => {
+                format!("\"{text}\"")
+            }
             Shape::Size(_) if !is_number() => format!("\"{text}\""),
             _ => text.to_owned(),
         })
@@ -67,11 +69,12 @@ fn takes(shape: &Shape) -> String {
         Shape::List(inner) => format!("list of {}", takes(inner)),
         Shape::Table(_) | Shape::Names(..) => "table".to_owned(),
         Shape::Map(inner) => format!("table of names, each with {}", takes(inner)),
+        Shape::TextOrTable(_) => "text, a table, or a list of them".to_owned(),
         Shape::Any => "text, a whole number, `true`, `false`, or a list of them".to_owned(),
     }
 }
 
-/// The page, in Markdown.
+/// The reference page, in Markdown.
 pub fn reference() -> String {
     let mut page = HEAD.to_owned();
     for section in Settings::keys() {
@@ -80,7 +83,7 @@ pub fn reference() -> String {
     page
 }
 
-/// How a table's header is written.
+/// The header of a table.
 fn header(key: &KeyInfo) -> String {
     match key.shape {
         Shape::List(_) => format!("[[{}]]", key.name),
@@ -126,7 +129,7 @@ fn row(key: &KeyInfo, restart: bool) -> String {
     format!("| `{}` | {} | {} | {} |\n", key.name, cell(key.takes()), cell(key.fallback()), cell(about))
 }
 
-/// Lines of at most `width` columns that begin with `prefix`, without the last line's end.
+/// Wraps to at most `width` columns per line, each beginning with `prefix`, without a final line break.
 fn wrapped(text: &str, prefix: &str, width: usize) -> String {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
@@ -156,7 +159,7 @@ const TEMPLATE_HEAD: &str = r##"#:schema ./gateway.schema.json
 # can also stand alone in a file: `x_file`. `auth-gateway check --config FILE` reports everything that is wrong at once.
 "##;
 
-/// What the demo needs said: `section.key` and its value.
+/// What the demo needs: `section.key` and its value.
 const DEMO: &str = r#"
 server.listen = "127.0.0.1:8080"
 admin.listen = "127.0.0.1:9090"
@@ -191,7 +194,7 @@ content_security_policy = "default-src 'none'; script-src 'self'; connect-src 's
 access = "public"
 "#;
 
-/// The default configuration: what the demo needs, with every other key and what it does as comments.
+/// The default configuration: what the demo needs, with every other key and its description as comments.
 pub fn default_configuration() -> String {
     let mut file = TEMPLATE_HEAD.to_owned();
     for section in Settings::keys() {

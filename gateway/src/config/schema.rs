@@ -1,4 +1,4 @@
-//! The configuration's JSON schema (draft 2020-12), for editors: made of the declarations.
+//! Generates the configuration's JSON schema (draft 2020-12), for editors, from the declarations.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ fn property(key: &KeyInfo) -> Map<String, Value> {
         about.push_str(&format!(" Default: {words}."));
     }
     if key.restart {
-        about.push_str(" A change is in force after a restart.");
+        about.push_str(" A change takes effect after a restart.");
     }
     schema.insert("description".to_owned(), json!(about));
     if let Some(default) = key.default_toml().and_then(|text| in_json(&text)) {
@@ -85,6 +85,12 @@ fn of_shape(shape: &Shape) -> Map<String, Value> {
             schema.insert("additionalProperties".to_owned(), Value::Object(of_shape(inner)));
             schema
         }
+        Shape::TextOrTable(shape) => {
+            let one = json!([{"type": "string"}, table(&(shape.keys)())]);
+            object(
+                json!({"anyOf": [one[0], one[1], {"type": "array", "items": {"anyOf": one}, "minItems": 1}]}),
+            )
+        }
         Shape::Any => {
             let one = json!([{"type": "string"}, {"type": "integer"}, {"type": "boolean"}]);
             object(
@@ -101,7 +107,7 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-/// A range of durations in words, where it ends before any that can be written.
+/// A range of durations in words, where it has an upper bound that can be written.
 pub(super) fn duration_range(range: &std::ops::RangeInclusive<Duration>) -> String {
     let most = humantime::format_duration(*range.end());
     match *range.start() {

@@ -1,7 +1,6 @@
-//! Authentication: who is asking, from Bearer token to identity, by the token cache or by signature.
+//! Authentication: from bearer token to identity, through the token cache or by verifying the signature.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use crate::auth::bearer::Bearer;
 use crate::auth::identity::Identity;
@@ -9,18 +8,18 @@ use crate::auth::token_cache::CacheLookup;
 use crate::config::Access;
 use crate::layers::route::{Forwarding, Route, Target};
 use crate::proxy::websocket;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::{Authenticated, RequestView, Routed};
 use crate::runtime::Worker;
 use crate::telemetry::VerificationOutcome;
 use crate::tokens::{TokenError, TokenType, UnixSeconds};
 use crate::worker_state::WorkerState;
 
-/// The step: [`Routed`] to [`Authenticated`]. Nothing of the body has been asked for so far, so a client that waits for
-/// `100 Continue` gets its 401 instead.
+/// The step from [`Routed`] to [`Authenticated`]. The body has not been read so far, so a client that waits
+/// for `100 Continue` gets its 401 instead.
 pub(crate) fn authenticate_request(routed: Routed) -> Result<Authenticated, Rejection> {
     let (context, route) = (routed.context(), routed.route());
-    if route.access == Access::Public {
+    if route.access == Access::Public || context.is_passed_preflight() {
         return Ok(Authenticated::new(routed, None));
     }
     let credentials = credentials(route, routed.view())?;
@@ -32,7 +31,7 @@ pub(crate) fn authenticate_request(routed: Routed) -> Result<Authenticated, Reje
     Ok(Authenticated::new(routed, identity))
 }
 
-/// The token that a request brings, where its route looks for it.
+/// The bearer credentials of a request, from where its route accepts them.
 pub(crate) fn credentials<'r>(
     route: &Route,
     request: RequestView<'r>,
@@ -42,15 +41,12 @@ pub(crate) fn credentials<'r>(
         return Ok(bearer);
     };
     match (bearer, websocket::token(request)?) {
-        (Some(_), Some(_)) => Err(Rejection::new(
-            Code::InvalidRequest,
-            "a token in Authorization and one among the subprotocols",
-        )),
+        (Some(_), Some(_)) => Err(Rejection::TokenInTwoPlaces),
         (bearer, token) => Ok(bearer.or(token)),
     }
 }
 
-/// The identity behind a request's bearer token, or `None` if it carries none.
+/// The identity of a request's bearer token, or `None` if it has none.
 pub(crate) fn authenticate(
     worker: &Worker,
     state: &WorkerState,
@@ -71,7 +67,7 @@ pub(crate) fn authenticate(
         CacheLookup::Unknown => {}
     }
     let token = bearer.token()?;
-    // Read before the look-up: a revocation in between makes the cache look again.
+    // Read before the lookup: a revocation in between makes the cache check again.
     let epoch = revocations.epoch();
     let claims = config.verifier.verify(token, TokenType::Access, now).map_err(|e| refused(worker, e))?;
     let identity = Rc::new(Identity::new(claims, &config.identity_headers)?);
@@ -83,26 +79,24 @@ pub(crate) fn authenticate(
     Ok(Some(identity))
 }
 
-/// Refuses where it has not been record_sync for too long which sessions were ended; `store.redis.revocation` says how long
-/// that is.
+/// Rejects requests while the revocation set is stale, as configured by `store.redis.revocation`.
 pub(crate) fn require_fresh_revocations(worker: &Worker, now_millis: u64) -> Result<(), Rejection> {
     if worker.gateway.sessions.revocations().are_trusted(now_millis) {
         return Ok(());
     }
-    let detail = "it is not known at the moment which sessions were ended";
-    Err(Rejection::new(Code::StoreUnavailable, detail).retry_after(Duration::from_secs(2)))
+    Err(Rejection::RevocationsUnknown)
 }
 
-/// The refusal for a request without a token.
+/// The rejection of a request without a token.
 pub(crate) fn missing(worker: &Worker) -> Rejection {
     worker.metrics.verification(VerificationOutcome::Missing);
-    Rejection::new(Code::MissingToken, "this route needs an access token")
+    Rejection::AccessTokenMissing
 }
 
-/// The refusal for a token of a session that is over.
+/// The rejection of a token of a revoked session.
 fn revoked(worker: &Worker) -> Rejection {
     worker.metrics.verification(VerificationOutcome::Revoked);
-    Rejection::new(Code::TokenRevoked, "the session was ended")
+    Rejection::SessionEnded
 }
 
 fn refused(worker: &Worker, error: TokenError) -> Rejection {
@@ -115,16 +109,15 @@ fn refused(worker: &Worker, error: TokenError) -> Rejection {
     refusal(error)
 }
 
-/// What the client is told of a token that is not good. The exact fault of a forged one is for the log.
+/// The rejection of an invalid token. The exact error of a forged one is only logged.
 pub(crate) fn refusal(error: TokenError) -> Rejection {
-    let (code, detail) = match error {
+    match error {
         TokenError::Invalid(reason) => {
             tracing::debug!(reason, "token refused");
-            (Code::InvalidToken, "the token is malformed, forged or not from here")
+            Rejection::TokenInvalid
         }
-        TokenError::Expired => (Code::TokenExpired, "the token has expired"),
-        TokenError::NotYetValid => (Code::TokenNotYetValid, "the token is not valid yet"),
-        TokenError::WrongType => (Code::WrongTokenType, "the token is of the wrong type"),
-    };
-    Rejection::new(code, detail)
+        TokenError::Expired => Rejection::TokenExpired,
+        TokenError::NotYetValid => Rejection::TokenNotYetValid,
+        TokenError::WrongType => Rejection::TokenOfWrongType,
+    }
 }

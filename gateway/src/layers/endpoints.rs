@@ -1,4 +1,4 @@
-//! The gateway's own endpoints: requests to them leave the stack here, before any route can shadow them.
+//! Dispatch to the gateway's own endpoints, before any route can shadow them.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use crate::request::Admitted;
 use crate::response::Response;
 use crate::services::endpoints::EndpointRequest;
 
-/// Sends requests to the gateway's endpoints to the service `endpoints`, and all others on.
+/// Passes requests for the gateway's endpoints to the service `endpoints`, and all others on.
 #[derive(Debug, Clone)]
 pub(crate) struct EndpointsLayer<E> {
     endpoints: Rc<std::cell::RefCell<E>>,
@@ -56,7 +56,7 @@ where
         let context = request.context();
         match context.state.config.endpoints.find(request.view().decoded_path()) {
             Some(endpoint) => {
-                context.record.endpoint.set(true);
+                context.record.endpoint.set(Some(endpoint.label()));
                 let request = EndpointRequest { endpoint, request };
                 EndpointsFuture::Endpoint { inner: self.endpoints.borrow_mut().call(request) }
             }

@@ -1,4 +1,4 @@
-//! Requests that are answered before routes are looked at: CORS preflights, and `OPTIONS` that asks about the gateway itself.
+//! `OPTIONS` requests that are handled before routing: CORS preflights, and those about the gateway itself.
 
 use std::task::{Context, Poll};
 
@@ -8,12 +8,13 @@ use tower::{Layer, Service};
 
 use crate::http1::HeaderKind;
 use crate::layers::admission::USUAL_METHODS;
+use crate::layers::cors::{Preflight, preflight};
 use crate::layers::step::AnsweredOr;
 use crate::rejection::Rejection;
-use crate::request::{Admitted, RequestView};
+use crate::request::{Admitted, PREFLIGHT_PASSED, RequestView};
 use crate::response::{self, Response};
 
-/// Answers preflights, `OPTIONS *` and an `OPTIONS` for which this is the last hop.
+/// Handles preflights, `OPTIONS *` and an `OPTIONS` for which this is the last hop.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OptionsLayer;
 
@@ -43,16 +44,28 @@ impl<S: Service<Admitted, Response = Response, Error = Rejection>> Service<Admit
     fn call(&mut self, request: Admitted) -> Self::Future {
         let (view, context) = (request.view(), request.context());
         if *view.method() == Method::OPTIONS {
-            let preflight = context.state.config.cors.preflight(view.head());
-            if let Some(response) = preflight.or_else(|| options_of_the_gateway(view)) {
-                return AnsweredOr::answered(response);
+            match preflight(&context.state.config, view) {
+                Some(Preflight::Answered { route, response, problem }) => {
+                    context.record.route.set(route);
+                    let outcome = if problem.is_none() { "preflight_allowed" } else { "preflight_refused" };
+                    context.record.cors.set(Some(outcome));
+                    return AnsweredOr::answered(response);
+                }
+                Some(Preflight::PassedThrough) => {
+                    context.record.cors.set(Some(PREFLIGHT_PASSED));
+                }
+                None => {
+                    if let Some(response) = options_of_the_gateway(view) {
+                        return AnsweredOr::answered(response);
+                    }
+                }
             }
         }
         AnsweredOr::Inner { inner: self.inner.call(request) }
     }
 }
 
-/// `OPTIONS *` asks about the gateway itself, and `Max-Forwards: 0` says that this is the last hop (RFC 9110
+/// `OPTIONS *` is about the gateway itself, and `Max-Forwards: 0` means that this is the last hop (RFC 9110
 /// sections 9.3.7 and 7.6.2).
 fn options_of_the_gateway(request: RequestView<'_>) -> Option<Response> {
     let last_hop = || request.headers().only(HeaderKind::MaxForwards).is_some_and(|f| f.value == b"0");

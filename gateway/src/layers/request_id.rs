@@ -1,4 +1,5 @@
-//! The request id: given to each request at its arrival, together with the configuration that it sees to its end.
+//! Request id (`X-Request-Id`): assigned to each request when it arrives, together with the configuration
+//! that it uses to its end.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,7 +19,7 @@ use crate::telemetry::RequestId;
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Makes the [`RequestContext`], and tells the id in the response.
+/// Creates the [`RequestContext`], and adds the id to the response.
 #[derive(Clone)]
 pub(crate) struct RequestIdLayer {
     worker: Rc<Worker>,
@@ -60,13 +61,13 @@ where
         let Incoming { head, refused, body, client, stream } = incoming;
         let worker = &self.worker;
         if refused.is_some() {
-            // What follows it on the connection may be anything.
+            // What follows on the connection may be anything.
             stream.close.set(true);
         }
         let context = Rc::new(RequestContext {
             request_id: accepted_id(&client, &head)
                 .unwrap_or_else(|| worker.request_ids.borrow_mut().next_id()),
-            head,
+            head: head.into(),
             client,
             state: worker.state(),
             stream,
@@ -80,7 +81,7 @@ where
     }
 }
 
-/// A trusted proxy's request id is kept, so that one id follows a request through all logs.
+/// A trusted proxy's request id is kept, so that one id correlates a request across all logs.
 fn accepted_id(client: &ClientAddr, head: &RequestHead) -> Option<RequestId> {
     let given = client.is_trusted().then(|| head.headers().only(HeaderKind::XRequestId)).flatten()?;
     RequestId::accept(given.value)

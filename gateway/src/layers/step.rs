@@ -1,4 +1,5 @@
-//! The layer for steps that only pass or refuse: each is a function from one request type to the next.
+//! The layer for steps, which only pass a request on or reject it: each is a function from one request type
+//! to the next.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,7 +10,7 @@ use tower::{Layer, Service};
 use crate::rejection::Rejection;
 use crate::response::Response;
 
-/// Puts a step before a service. The step needs no future of its own: what it cannot decide at once is not its to decide.
+/// Puts a step before a service. A step is synchronous.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StepLayer<F>(pub(crate) F);
 
@@ -50,7 +51,7 @@ where
 }
 
 pin_project! {
-    /// The response of the inner service, or the refusal.
+    /// The response of the inner service, or the rejection.
     #[project = StepProjection]
     #[derive(Debug)]
     pub(crate) enum StepFuture<F> {
@@ -67,7 +68,7 @@ impl<F: Future<Output = Result<Response, Rejection>>> Future for StepFuture<F> {
             StepProjection::Passed { inner } => inner.poll(cx),
             StepProjection::Refused { rejection } => match rejection.take() {
                 Some(rejection) => Poll::Ready(Err(*rejection)),
-                // Polled after its end: there is nothing left to say.
+                // Polled after completion.
                 None => Poll::Pending,
             },
         }
@@ -75,7 +76,7 @@ impl<F: Future<Output = Result<Response, Rejection>>> Future for StepFuture<F> {
 }
 
 pin_project! {
-    /// A response that is there, or that of the inner service.
+    /// A ready response, or that of the inner service.
     #[project = AnsweredProjection]
     #[derive(Debug)]
     pub(crate) enum AnsweredOr<F> {
@@ -98,7 +99,7 @@ impl<F: Future<Output = Result<Response, Rejection>>> Future for AnsweredOr<F> {
             AnsweredProjection::Inner { inner } => inner.poll(cx),
             AnsweredProjection::Answered { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(*response)),
-                // Polled after its end: there is nothing left to say.
+                // Polled after completion.
                 None => Poll::Pending,
             },
         }

@@ -1,32 +1,32 @@
-//! The request that an upstream gets: the client's, cleaned, with what the gateway knows added, in the one safe order.
+//! The upstream request: the client's, sanitised and extended, in the one safe order.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::auth::identity::{Identity, IdentityHeaders};
 use crate::client_addr::ClientAddr;
-use crate::http1::{BodyFraming, HeaderField, HeaderKind, split_lines};
+use crate::http1::{BodyFraming, HeaderField, HeaderKind, fold, split_lines};
 use crate::proxy::header_edits::HeaderEdits;
 use crate::proxy::via::Via;
 use crate::proxy::websocket::Handshake;
 use crate::request::RequestView;
 
-/// A request's head as it goes to an upstream. Only [`build_upstream_request`] makes one, out of an admitted request,
-/// so what was judged is what is sent.
+/// A request's head as it is sent to an upstream. Only [`build_upstream_request`] and [`build_http2_request`]
+/// make one, from an admitted request, so what was validated is what is sent.
 #[derive(Debug)]
 pub(crate) enum UpstreamRequest {
-    /// Request line and fields through the empty line.
+    /// Request line and fields, including the empty line.
     Http1(Vec<u8>),
     Http2(Box<Http2Head>),
 }
 
-/// A head in the terms of HTTP/2; the scheme is that of the server that gets it.
+/// A head for HTTP/2; the scheme is that of the server that gets it.
 #[derive(Debug, Clone)]
 pub(crate) struct Http2Head {
     pub(crate) method: Method,
     /// Path and query, byte for byte.
     pub(crate) target: Bytes,
-    /// What becomes `:authority`.
+    /// The `:authority`.
     pub(crate) host: Bytes,
     pub(crate) headers: HeaderMap,
 }
@@ -34,29 +34,36 @@ pub(crate) struct Http2Head {
 /// What a route and a connection add to a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ForwardingHeaders<'a> {
-    /// What the target begins with: nothing, or whole segments.
+    /// Prefix of the target: empty, or whole segments.
     pub(crate) prefix: &'a str,
     /// Path and query, byte for byte from the admitted target: empty, or from a `/` or the `?` on. So nothing that is put
-    /// together of these two has an empty segment, or anything else that the admitted target could not have.
+    /// together of these two has anything that the admitted target could not have.
     pub(crate) target: &'a str,
+    /// What of the request's path stands neither in `prefix` nor in `target`: nothing, or whole segments.
+    pub(crate) stripped: &'a str,
+    /// What stands in place of WebDAV's `Destination`.
+    pub(crate) destination: Option<&'a str>,
     /// What the upstream sees as `Host`.
     pub(crate) host: &'a str,
     pub(crate) identity: Option<&'a Identity>,
     pub(crate) identity_headers: &'a IdentityHeaders,
-    pub(crate) forward_token: bool,
+    /// Whether the client's `Authorization` goes on.
+    pub(crate) client_authorization: bool,
+    /// What stands in its place.
+    pub(crate) own_authorization: Option<&'a str>,
     /// What the route takes out of the client's fields.
     pub(crate) edits: Option<&'a HeaderEdits>,
-    /// What the route writes, ready for the wire.
+    /// The fields that the route adds, in wire format.
     pub(crate) edit_lines: &'a [u8],
-    /// Whom it comes from.
+    /// The client.
     pub(crate) client: &'a ClientAddr,
     pub(crate) via: &'a Via,
     pub(crate) request_id: &'a [u8],
-    /// The WebSocket that it asks for.
+    /// The protocol that it asks to switch to.
     pub(crate) upgrade: Option<&'a Handshake<'a>>,
 }
 
-/// Builds the head for an upstream that speaks HTTP/1.1.
+/// Builds the head for an HTTP/1.1 upstream.
 pub(crate) fn build_upstream_request(
     request: RequestView<'_>,
     add: ForwardingHeaders<'_>,
@@ -69,15 +76,15 @@ pub(crate) fn build_upstream_request(
     head.extend_from_slice(add.host.as_bytes());
     head.extend_from_slice(b"\r\n");
     push_fields(&mut head, request, add);
-    match add.upgrade {
-        Some(handshake) => handshake.push_lines(&mut head),
-        None => push_framing(&mut head, request),
+    if let Some(handshake) = add.upgrade {
+        handshake.push_lines(&mut head);
     }
+    push_framing(&mut head, request);
     head.extend_from_slice(b"\r\n");
     UpstreamRequest::Http1(head)
 }
 
-/// The same for an upstream that speaks HTTP/2.
+/// Builds the head for an HTTP/2 upstream.
 pub(crate) fn build_http2_request(request: RequestView<'_>, add: ForwardingHeaders<'_>) -> UpstreamRequest {
     let mut target = Vec::with_capacity(add.prefix.len() + add.target.len() + 1);
     push_target(&mut target, add);
@@ -86,7 +93,7 @@ pub(crate) fn build_http2_request(request: RequestView<'_>, add: ForwardingHeade
     if let BodyFraming::Length(length) = request.framing() {
         headers.insert(http::header::CONTENT_LENGTH, length.into());
     }
-    // gRPC asks for it, and trailers are taken.
+    // gRPC requires it, and trailers are supported.
     headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
     UpstreamRequest::Http2(Box::new(Http2Head {
         method: request.method().clone(),
@@ -96,11 +103,11 @@ pub(crate) fn build_http2_request(request: RequestView<'_>, add: ForwardingHeade
     }))
 }
 
-/// Where fields are written to.
+/// A destination of header fields.
 trait FieldSink {
     fn field(&mut self, name: &[u8], value: &[u8]);
 
-    /// Fields that stand ready as lines, each with its CRLF.
+    /// Adds preformatted lines, each with its CRLF.
     fn lines(&mut self, lines: &[u8]);
 }
 
@@ -121,7 +128,7 @@ impl FieldSink for HeaderMap {
     fn field(&mut self, name: &[u8], value: &[u8]) {
         match (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
             (Ok(name), Ok(value)) => drop(self.append(name, value)),
-            _ => tracing::debug!("a field cannot be told in HTTP/2"),
+            _ => tracing::debug!("a field cannot be represented in HTTP/2"),
         }
     }
 
@@ -138,8 +145,8 @@ fn push_target(out: &mut Vec<u8>, add: ForwardingHeaders<'_>) {
     out.extend_from_slice(add.target.as_bytes());
 }
 
-/// The order is the point (CVE-2024-45410): first everything goes that belongs to one hop or that the client
-/// only claims, then what was verified comes in, where nothing can take it out again.
+/// The order matters (CVE-2024-45410): first all hop-by-hop and forgeable fields are removed, then verified
+/// values are added, where nothing can remove them again.
 fn push_fields(sink: &mut impl FieldSink, request: RequestView<'_>, add: ForwardingHeaders<'_>) {
     let connection_options = request.headers().connection_options();
     for field in request.headers().iter() {
@@ -150,19 +157,25 @@ fn push_fields(sink: &mut impl FieldSink, request: RequestView<'_>, add: Forward
     if let Some(identity) = add.identity {
         sink.lines(identity.header_lines());
     }
+    if let Some(value) = add.own_authorization {
+        sink.field(b"Authorization", value.as_bytes());
+    }
     sink.lines(add.edit_lines);
     let mut forwarding = Vec::with_capacity(256);
-    add.client.push_forwarding_lines(request.head(), request.host().as_str(), &mut forwarding);
+    add.client.push_forwarding_lines(request.head(), request.host().as_str(), add.stripped, &mut forwarding);
+    if let Some(value) = add.destination {
+        forwarding.field(b"Destination", value.as_bytes());
+    }
     sink.lines(&forwarding);
     sink.field(b"X-Request-Id", add.request_id);
     sink.lines(add.via.line(request.version()));
 }
 
-/// Whether a field of the client's may reach the upstream.
+/// Whether a field of the client is forwarded.
 fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
     match field.kind {
         HeaderKind::Authorization => {
-            add.forward_token && !add.edits.is_some_and(|edits| edits.remove_edited(field.name))
+            add.client_authorization && !add.edits.is_some_and(|edits| edits.remove_edited(field.name))
         }
         HeaderKind::Connection
         | HeaderKind::HopByHop
@@ -179,11 +192,32 @@ fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
         | HeaderKind::RoutingOverride
         | HeaderKind::UnderscoreAlias => false,
         _ => {
-            !add.identity_headers.reserves(field.name)
+            !is_reserved(field.name, add.identity_headers)
                 && !add.edits.is_some_and(|edits| edits.remove_edited(field.name))
                 && !add.upgrade.is_some_and(|handshake| handshake.rewrites(field.name))
+                && !(add.destination.is_some() && is_destination(field.name))
         }
     }
+}
+
+/// Whether some app could take a field of that name for one of the gateway's. CGI and WSGI know fields as `HTTP_NAME`, and a field
+/// that is called so is one that somebody hopes to have confused with it.
+fn is_reserved(name: &[u8], identity_headers: &IdentityHeaders) -> bool {
+    let mut rest = name;
+    while rest.get(..4).is_some_and(|front| front.eq_ignore_ascii_case(b"http"))
+        && rest.get(4).is_some_and(|&b| fold(b) == b'-')
+    {
+        rest = &rest[5..];
+        if HeaderKind::of(rest) != HeaderKind::Other || identity_headers.reserves(rest) {
+            return true;
+        }
+    }
+    identity_headers.reserves(name)
+}
+
+/// Whether a field is WebDAV's `Destination`.
+pub(crate) fn is_destination(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"destination")
 }
 
 /// The framing is written from what was understood, never copied.

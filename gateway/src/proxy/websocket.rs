@@ -1,4 +1,5 @@
-//! WebSockets (RFC 6455): the handshake, which is a request like any other until the upstream agrees.
+//! Upgrades (RFC 9110 section 7.8), WebSockets (RFC 6455) above all: the handshake, which is a request like any other until the
+//! upstream agrees.
 
 use http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -9,19 +10,21 @@ use crate::http1::{BodyFraming, HeaderKind, ResponseHead, Version};
 use crate::layers::access_log::ResponseLog;
 use crate::layers::cors::Cors;
 use crate::layers::route::Forwarding;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::RequestView;
 use crate::response::{self, Response};
 use crate::upstream::Upgraded;
 
-/// Its name in `Upgrade`.
-pub(crate) const PROTOCOL: &[u8] = b"websocket";
+/// The name of WebSockets in `Upgrade`.
+const WEBSOCKET: &str = "websocket";
 /// The subprotocol that stands before a token. A browser's script can choose subprotocols, and no other field.
 const BEARER_SUBPROTOCOL: &str = "bearer";
 
-/// A request for a WebSocket.
+/// A request to switch to another protocol.
 #[derive(Debug)]
 pub(crate) struct Handshake<'h> {
+    /// Its name, as the configuration spells it.
+    protocol: &'h str,
     /// The subprotocols, where a token may stand among them.
     offer: Option<Offer<'h>>,
 }
@@ -33,42 +36,45 @@ struct Offer<'h> {
     token: Option<&'h [u8]>,
 }
 
-/// What a connection becomes when the upstream has agreed.
+/// The tunnel that a connection becomes once the upstream has accepted the upgrade.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
     pub(crate) upstream: Upgraded,
-    /// The access line that is written when it ends; set by the access log's layer.
+    /// The access log entry that is written when it ends; set by the access log's layer.
     pub(crate) log: Option<ResponseLog>,
 }
 
-/// The handshake that a request is, on a route that has WebSockets.
+/// The handshake that a request is, on a route that takes its protocol.
 pub(crate) fn handshake<'h>(
     request: RequestView<'h>,
-    forwarding: &Forwarding,
+    forwarding: &'h Forwarding,
     cors: &Cors,
     client: &ClientAddr,
 ) -> Result<Option<Handshake<'h>>, Rejection> {
-    if !forwarding.websocket || !is_handshake(request)? {
-        return Ok(None);
+    let Some(protocol) = asked_for(request, &forwarding.upgrades) else { return Ok(None) };
+    let is_websocket = protocol == WEBSOCKET;
+    if is_websocket {
+        check_websocket(request)?;
     }
     if !is_allowed_origin(request, cors, client) {
-        let why = "pages of this origin may not open WebSockets here";
-        return Err(Rejection::new(Code::OriginNotAllowed, why));
+        return Err(Rejection::UpgradeOrigin);
     }
-    let offer = forwarding.token_in_subprotocol.then(|| Offer::of(request)).transpose()?;
-    Ok(Some(Handshake { offer }))
+    let has_token = is_websocket && forwarding.token_in_subprotocol;
+    let offer = has_token.then(|| Offer::of(request)).transpose()?;
+    Ok(Some(Handshake { protocol, offer }))
 }
 
-/// The token that a handshake brings among its subprotocols.
+/// The token that a handshake carries in its subprotocols.
 pub(crate) fn token<'h>(request: RequestView<'h>) -> Result<Option<Bearer<'h>>, Rejection> {
-    if !is_handshake(request)? {
+    if asked_for(request, &[WEBSOCKET]).is_none() {
         return Ok(None);
     }
+    check_websocket(request)?;
     Ok(Offer::of(request)?.token.map(Bearer::new))
 }
 
-/// A browser tells which page a WebSocket is for, and opens it for every page (RFC 6455 section 10.2): it is for the
-/// gateway to refuse strangers, who would use what the browser knows of this host. Programs send no `Origin`.
+/// Origin check against cross-site WebSocket hijacking: browsers open WebSockets for every page and send its
+/// `Origin` (RFC 6455 section 10.2). Clients other than browsers send none.
 fn is_allowed_origin(request: RequestView<'_>, cors: &Cors, client: &ClientAddr) -> bool {
     let mut origins = request.headers().of_kind(HeaderKind::Origin);
     let Some(origin) = origins.next() else { return true };
@@ -78,16 +84,14 @@ fn is_allowed_origin(request: RequestView<'_>, cors: &Cors, client: &ClientAddr)
 
 impl<'h> Offer<'h> {
     fn of(request: RequestView<'h>) -> Result<Offer<'h>, Rejection> {
-        let malformed =
-            || Rejection::new(Code::InvalidRequest, "one token follows one `bearer` among the subprotocols");
         let fields = request.headers().iter().filter(|field| is_offer(field.name));
         let mut members = fields.flat_map(|field| field.members());
         let mut offer = Offer::default();
         while let Some(member) = members.next() {
             if member == BEARER_SUBPROTOCOL.as_bytes() {
-                let token = members.next().ok_or_else(malformed)?;
+                let token = members.next().ok_or(Rejection::TokenSubprotocols)?;
                 if offer.token.replace(token).is_some() {
-                    return Err(malformed());
+                    return Err(Rejection::TokenSubprotocols);
                 }
             } else {
                 offer.protocols.push(member);
@@ -102,14 +106,21 @@ fn is_offer(name: &[u8]) -> bool {
 }
 
 impl Handshake<'_> {
+    /// What it asks to switch to.
+    pub(crate) fn protocol(&self) -> &[u8] {
+        self.protocol.as_bytes()
+    }
+
     /// Whether a field of the client's goes to the upstream in another form.
     pub(crate) fn rewrites(&self, name: &[u8]) -> bool {
         self.offer.is_some() && is_offer(name)
     }
 
-    /// What the upstream gets in place of the fields that belong to one hop, and of those that are rewritten.
+    /// Appends the replacements of hop-by-hop and rewritten fields.
     pub(crate) fn push_lines(&self, head: &mut Vec<u8>) {
-        head.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+        head.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
+        head.extend_from_slice(self.protocol());
+        head.extend_from_slice(b"\r\n");
         if let Some(Offer { protocols, .. }) = &self.offer
             && !protocols.is_empty()
         {
@@ -120,46 +131,56 @@ impl Handshake<'_> {
     }
 }
 
-/// Whether a request asks for a WebSocket. A handshake that upstreams could read in different ways is
-/// refused (RFC 6455 section 4.2.1); any other upgrade is ignored, as RFC 9110 section 7.8 lets a server do.
-fn is_handshake(request: RequestView<'_>) -> Result<bool, Rejection> {
-    let head = request.head();
-    let fields = head.headers();
-    let asks =
-        fields.of_kind(HeaderKind::Upgrade).any(|f| f.members().any(|m| m.eq_ignore_ascii_case(PROTOCOL)));
-    if !asks || !fields.has_connection_option(b"upgrade") || head.version() != Version::Http11 {
-        return Ok(false);
+/// The first protocol that a request asks for of those that are taken. Any other is ignored, as RFC 9110 section 7.8 lets a server
+/// do.
+fn asked_for<'t>(request: RequestView<'_>, taken: &'t [impl AsRef<str>]) -> Option<&'t str> {
+    let (head, fields) = (request.head(), request.headers());
+    if taken.is_empty() || head.version() != Version::Http11 || !fields.has_connection_option(b"upgrade") {
+        return None;
     }
+    let mut asked = fields.of_kind(HeaderKind::Upgrade).flat_map(|field| field.members());
+    asked.find_map(|name| {
+        taken.iter().map(AsRef::as_ref).find(|taken| name.eq_ignore_ascii_case(taken.as_bytes()))
+    })
+}
+
+/// A handshake that upstreams could read in different ways is refused (RFC 6455 section 4.2.1).
+fn check_websocket(request: RequestView<'_>) -> Result<(), Rejection> {
+    let fields = request.headers();
     let one = |name: &[u8]| {
         let mut found = fields.iter().filter(|f| f.name.eq_ignore_ascii_case(name));
         found.next().filter(|_| found.next().is_none()).map(|f| f.value)
     };
-    let is_plain = fields.only(HeaderKind::Upgrade).is_some_and(|f| f.value.eq_ignore_ascii_case(PROTOCOL));
+    let is_plain =
+        fields.only(HeaderKind::Upgrade).is_some_and(|f| f.value.eq_ignore_ascii_case(WEBSOCKET.as_bytes()));
     // 16 bytes in base64.
     let has_key = one(b"sec-websocket-key").is_some_and(|key| key.len() == 24 && key.ends_with(b"=="));
     let problem = if *request.method() != Method::GET || request.framing() != BodyFraming::Empty {
-        "a WebSocket begins with a GET without a body"
+        Rejection::WebSocketNotGet
     } else if !is_plain {
-        "a request for a WebSocket asks for nothing else"
+        Rejection::WebSocketNotAlone
     } else if !has_key {
-        "a request for a WebSocket has one Sec-WebSocket-Key of 16 bytes in base64"
+        Rejection::WebSocketKey
     } else if one(b"sec-websocket-version") != Some(b"13") {
-        "only version 13 of WebSocket is spoken here"
+        Rejection::WebSocketVersion
     } else {
-        return Ok(true);
+        return Ok(());
     };
-    Err(Rejection::new(Code::BadRequest, problem))
+    Err(problem)
 }
 
-/// The response that makes the client's connection a WebSocket.
+/// The response that makes the client's connection one of the other protocol.
 pub(crate) fn upgrade_accepted(handshake: &Handshake<'_>, head: &ResponseHead) -> Response {
     let mut response = response::empty(StatusCode::SWITCHING_PROTOCOLS);
     let fields = response.headers_mut();
     fields.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    fields.insert(UPGRADE, response::header_value(handshake.protocol));
     let connection_options = head.headers().connection_options();
     for field in head.headers().iter() {
-        let passes = matches!(field.kind, HeaderKind::Other | HeaderKind::Via | HeaderKind::Vary);
+        let passes = matches!(
+            field.kind,
+            HeaderKind::Other | HeaderKind::Via | HeaderKind::Vary | HeaderKind::ContentType
+        );
         if passes
             && !connection_options.contains(field.name)
             && let (Ok(name), Ok(value)) =
@@ -168,7 +189,7 @@ pub(crate) fn upgrade_accepted(handshake: &Handshake<'_>, head: &ResponseHead) -
             fields.append(name, value);
         }
     }
-    // A browser ends a WebSocket for which none of its subprotocols was chosen.
+    // Browsers close a WebSocket for which none of its subprotocols was selected.
     let brought_token = handshake.offer.as_ref().is_some_and(|offer| offer.token.is_some());
     if brought_token && !head.headers().iter().any(|field| is_offer(field.name)) {
         fields.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(BEARER_SUBPROTOCOL));

@@ -20,7 +20,7 @@ use super::strict_io::{StrictConnection, StrictHead, StrictIo, Wait};
 use crate::client_addr::ClientAddr;
 use crate::layers::access_log::LoggedBody;
 use crate::net::{Deadline, Socket};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::Incoming;
 use crate::request_body::RequestBody;
 use crate::runtime::Worker;
@@ -125,8 +125,6 @@ async fn serve_requests<S: RequestStack>(
         // The gate enforces the deadlines, each separately.
         .header_read_timeout(None)
         .max_buf_size(MAX_WRITE_BUFFER)
-        // For clients that compare header names byte by byte.
-        .title_case_headers(true)
         // Small responses leave in one write; larger pieces are not worth the set-up of a vectored write.
         .writev(false)
         .serve_connection(StrictIo(Rc::clone(line)), service);
@@ -164,8 +162,6 @@ async fn serve_requests<S: RequestStack>(
                     }
                     continue;
                 }
-            } else {
-                watching.clear();
             }
             let limits = || worker.state();
             match wait {
@@ -184,8 +180,7 @@ async fn serve_requests<S: RequestStack>(
                 }
                 Wait::Head => {
                     ready!(waiting.poll_within(cx, limits().config.settings.limits.header_timeout));
-                    let why = "the request head did not arrive in time";
-                    line.refuse_head(Rejection::new(Code::RequestTimeout, why));
+                    line.refuse_head(Rejection::HeadTimeout);
                 }
                 Wait::Write => {
                     ready!(waiting.poll_within(cx, limits().config.settings.limits.write_timeout));
@@ -221,7 +216,7 @@ async fn serve_tunnel(line: &StrictConnection, worker: &Worker) {
     let mut early = line.take_input();
     let (bytes, end) =
         copy_bidirectional(&line.socket, &mut early, tunnel.upstream, &line.stream, worker, timeout).await;
-    tracing::debug!(%end, "a WebSocket has ended");
+    tracing::debug!(%end, "an upgraded connection has ended");
     if let Some(log) = log {
         log.finish_tunnel(bytes);
     }

@@ -1,4 +1,4 @@
-//! Routes whose response is always the same (Envoy's direct response).
+//! Direct responses (Envoy's term): routes with a fixed response.
 
 use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::config;
 use crate::response::{self, Body, Response};
 
-/// The response, prepared.
+/// The prepared response.
 #[derive(Debug)]
 pub(crate) struct DirectResponse {
     status: StatusCode,
@@ -17,7 +17,7 @@ pub(crate) struct DirectResponse {
 }
 
 impl DirectResponse {
-    pub(crate) fn new(settings: &config::FixedAnswer) -> DirectResponse {
+    pub(crate) fn new(settings: &config::FixedResponse) -> DirectResponse {
         let mut headers = HeaderMap::new();
         if !settings.body.is_empty() {
             headers.insert(CONTENT_TYPE, response::header_value(&settings.content_type));

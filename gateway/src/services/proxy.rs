@@ -1,10 +1,10 @@
-//! The reverse proxy: the cleaned request goes to the upstream, its response comes back cleaned.
+//! The reverse proxy: sends the sanitised request to the upstream, and returns its sanitised response.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -12,18 +12,20 @@ use tower::Service;
 
 use crate::config::UpstreamProtocol;
 use crate::http1::{BodyFraming, HeaderKind, ResponseHead};
+use crate::layers::cors::Cors;
 use crate::layers::route::{Forwarding, Target};
+use crate::proxy::authorization;
 use crate::proxy::header_edits::HeaderTemplateContext;
+use crate::proxy::location_rewrite::{self, LocationRewrite};
 use crate::proxy::session_expiry::SessionExpiry;
 use crate::proxy::upstream_request::{
     ForwardingHeaders, UpstreamRequest, build_http2_request, build_upstream_request,
 };
 use crate::proxy::websocket::{self, Handshake, Tunnel};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::{Authorized, RequestContext};
 use crate::request_body::BodyError;
-use crate::response::{Body, Response};
-use crate::runtime_config::RuntimeConfig;
+use crate::response::{Body, Response, header_value};
 use crate::telemetry::UpstreamOutcome;
 use crate::upstream::{OutgoingRequest, SendError, UpgradeResponse, UpstreamResponse, send, upgrade};
 
@@ -45,19 +47,20 @@ impl Service<Authorized> for ProxyService {
     }
 }
 
-/// How a request is forwarded; only a route with an upstream has such requests.
+/// How a request is forwarded; only requests of routes with an upstream can be.
 pub(crate) fn forwarding(request: &Authorized) -> Result<&Forwarding, Rejection> {
     match &request.route().target {
         Target::Upstream(forwarding) => Ok(forwarding),
-        _ => Err(Rejection::new(Code::NotFound, "the route has no upstream")),
+        _ => Err(Rejection::WrongTarget),
     }
 }
 
-/// The request as its upstream gets it.
+/// The request for the upstream.
 ///
 /// # Errors
 ///
-/// The request comes from this gateway itself, its body is too large, or a claim does not fit into a field.
+/// The request comes from this gateway itself (loop), its body is too large, or a claim does not fit into a
+/// field.
 pub(crate) fn outgoing_request(
     request: &Authorized,
     handshake: Option<&Handshake<'_>>,
@@ -65,9 +68,9 @@ pub(crate) fn outgoing_request(
     let (route, view, context) = (request.route(), request.view(), request.context());
     let (forwarding, config) = (forwarding(request)?, &context.state.config);
     config.via.stop_loop(view.head())?;
-    // Before the upstream hears of it; a body that does not tell its length is counted while it comes.
+    // Before the upstream is contacted; a body without a declared length is counted as it arrives.
     if matches!(view.framing(), BodyFraming::Length(n) if n > route.max_body) {
-        return Err(bad_body(&BodyError::TooLarge));
+        return Err(Rejection::BodyTooLarge);
     }
     let target = view.target();
     let (prefix, target) = match &forwarding.new_prefix {
@@ -79,16 +82,22 @@ pub(crate) fn outgoing_request(
         edits.push_lines(HeaderTemplateContext::of(request), &mut edit_lines)?;
     }
     let upstream = context.state.upstream(forwarding.upstream).settings();
-    let own_host = || upstream.urls.first().map(|url| url.authority()).unwrap_or_default();
-    let unknown_host = if view.host().is_unknown() { own_host() } else { String::new() };
-    let client_host = if view.host().is_unknown() { &unknown_host } else { view.host().as_str() };
+    let host = upstream_host(request, forwarding);
+    let destination = location_rewrite::destination(request, forwarding, &host)?;
+    let stripped = match &forwarding.new_prefix {
+        Some(prefix) if prefix.is_empty() => route.path().trim_end_matches('/'),
+        _ => "",
+    };
     let add = ForwardingHeaders {
         prefix,
         target,
-        host: forwarding.host.as_deref().unwrap_or(client_host),
+        host: &host,
+        stripped,
+        destination: destination.as_deref(),
         identity: request.identity().map(Rc::as_ref),
         identity_headers: &config.identity_headers,
-        forward_token: forwarding.forward_token,
+        client_authorization: authorization::passes(request, forwarding),
+        own_authorization: authorization::of_route(forwarding),
         edits: route.request_headers.as_ref(),
         edit_lines: &edit_lines,
         client: &context.client,
@@ -100,6 +109,18 @@ pub(crate) fn outgoing_request(
         UpstreamProtocol::Http1 => build_upstream_request(view, add),
         UpstreamProtocol::Http2 => build_http2_request(view, add),
     })
+}
+
+/// What the upstream sees as `Host`.
+fn upstream_host<'r>(request: &'r Authorized, forwarding: &'r Forwarding) -> Cow<'r, str> {
+    match (&forwarding.host, request.view().host()) {
+        (Some(host), _) => Cow::Borrowed(host),
+        (None, host) if !host.is_unknown() => Cow::Borrowed(host.as_str()),
+        _ => {
+            let urls = &request.context().state.upstream(forwarding.upstream).settings().urls;
+            Cow::Owned(urls.first().map(|url| url.authority()).unwrap_or_default())
+        }
+    }
 }
 
 /// Forwards a request and gives the upstream's response, its body still on its way.
@@ -119,10 +140,14 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     let handshake = websocket::handshake(
         request.view(),
         forwarding(&request)?,
-        &context.state.config.cors,
+        context.state.config.cors.of(Some(request.route().index)),
         &context.client,
     )?;
     let head = outgoing_request(&request, handshake.as_ref())?;
+    let rewrite = {
+        let forwarding = forwarding(&request)?;
+        LocationRewrite::of(&request, forwarding, &upstream_host(&request, forwarding))
+    };
     let outgoing = OutgoingRequest {
         head: &head,
         method: request.view().method(),
@@ -136,10 +161,10 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
         None => send(pool, &outgoing, body).await.map_err(failed)?,
         Some(handshake) => {
             // Boxed, for few requests are upgrades.
-            match Box::pin(upgrade(pool, &outgoing, websocket::PROTOCOL)).await.map_err(failed)? {
+            match Box::pin(upgrade(pool, &outgoing, handshake.protocol(), body)).await.map_err(failed)? {
                 UpgradeResponse::Declined(response) => *response,
                 UpgradeResponse::Accepted(upgraded) => {
-                    context.state.counters.upstream_request(upstream, UpstreamOutcome::Ok);
+                    count_upstream(&context, upstream, UpstreamOutcome::Ok);
                     let response = websocket::upgrade_accepted(handshake, &upgraded.head);
                     let tunnel = Tunnel { upstream: *upgraded, log: None };
                     context.stream.tunnel.replace(Some(Box::new(tunnel)));
@@ -148,17 +173,26 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
             }
         }
     };
-    context.state.counters.upstream_request(upstream, UpstreamOutcome::Ok);
-    Ok(forward_response(response, request.view().method(), &context.state.config))
+    count_upstream(&context, upstream, UpstreamOutcome::Ok);
+    let cors = context.state.config.cors.of(Some(request.route().index));
+    Ok(forward_response(response, request.view().method(), cors, rewrite.as_deref()))
 }
 
 /// The upstream's response without what belongs to its connection or to the gateway.
-fn forward_response(upstream: UpstreamResponse, method: &Method, config: &RuntimeConfig) -> Response {
+fn forward_response(
+    upstream: UpstreamResponse,
+    method: &Method,
+    cors: &Cors,
+    rewrite: Option<&LocationRewrite>,
+) -> Response {
     let UpstreamResponse { framing, mut body } = upstream;
     let mut response = http::Response::new(Body::Empty);
     let head = body.head();
     *response.status_mut() = head.status();
-    *response.headers_mut() = response_headers(head, config);
+    *response.headers_mut() = response_headers(head, cors);
+    if let Some(rewrite) = rewrite {
+        rewrite_locations(response.headers_mut(), rewrite);
+    }
     let declared = match (framing, head.status()) {
         (BodyFraming::Empty, StatusCode::NO_CONTENT) => None,
         (BodyFraming::Empty, StatusCode::NOT_MODIFIED) => declared_length(head),
@@ -175,7 +209,8 @@ fn forward_response(upstream: UpstreamResponse, method: &Method, config: &Runtim
             body.finish();
             Body::Empty
         }
-        // Most responses have come whole: their connection is free at once, and nothing has to watch over them.
+        // Most responses have arrived completely: their connection is released at once, and no state is
+        // needed.
         _ => match body.take_complete() {
             Some(bytes) => Body::Bytes(bytes),
             None => Body::Upstream(Box::new(body)),
@@ -184,9 +219,9 @@ fn forward_response(upstream: UpstreamResponse, method: &Method, config: &Runtim
     response
 }
 
-/// The fields that pass on to the client: end-to-end ones, and none that the gateway speaks for itself.
-fn response_headers(head: &ResponseHead, config: &RuntimeConfig) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(head.headers().len() + 6);
+/// The fields that are forwarded to the client: end-to-end ones, except those the gateway sets itself.
+fn response_headers(head: &ResponseHead, cors: &Cors) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(head.headers().len() + 1);
     let connection_options = head.headers().connection_options();
     PARSED.with_borrow_mut(|parsed| {
         for (place, field) in head.headers().iter().enumerate() {
@@ -198,7 +233,7 @@ fn response_headers(head: &ResponseHead, config: &RuntimeConfig) -> HeaderMap {
                 | HeaderKind::ContentLength
                 | HeaderKind::XRequestId
                 | HeaderKind::UnderscoreAlias => false,
-                HeaderKind::AccessControl => !config.cors.is_on(),
+                HeaderKind::AccessControl => !cors.replaces_upstream(),
                 _ => true,
             };
             if passes
@@ -212,15 +247,25 @@ fn response_headers(head: &ResponseHead, config: &RuntimeConfig) -> HeaderMap {
     headers
 }
 
+fn rewrite_locations(headers: &mut HeaderMap, rewrite: &LocationRewrite) {
+    for (name, value) in headers.iter_mut() {
+        let rewritten = value.to_str().ok().and_then(|value| rewrite.response_field(name.as_str(), value));
+        if let Some(rewritten) = rewritten {
+            *value = header_value(&rewritten);
+        }
+    }
+}
+
 thread_local! {
     static PARSED: RefCell<ParsedFields> = RefCell::default();
 }
 
-/// The fields of the last responses, by their place: upstreams mostly say the same again, and then nothing is parsed or copied.
+/// Cache of parsed fields by position: upstreams mostly send the same fields, and then nothing is parsed or
+/// copied.
 #[derive(Default)]
 struct ParsedFields(Vec<(Box<[u8]>, HeaderName, HeaderValue)>);
 
-/// Longer names and values are not kept, in bytes, nor more fields than this.
+/// Limits of cached names and values in bytes, and of the number of fields.
 const MAX_PARSED_LEN: usize = 128;
 const MAX_PARSED_FIELDS: usize = 16;
 
@@ -255,8 +300,9 @@ fn declared_length(head: &ResponseHead) -> Option<u64> {
     std::str::from_utf8(field.value).ok()?.parse().ok()
 }
 
-/// When a client may try again where the upstream may be back any moment.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+fn count_upstream(context: &RequestContext, upstream: usize, outcome: UpstreamOutcome) {
+    context.state.counters.upstream_request(upstream, outcome, context.started.elapsed());
+}
 
 fn failed(context: &RequestContext, upstream: usize, error: &SendError) -> Rejection {
     if let SendError::Body(error) = error {
@@ -271,40 +317,24 @@ fn failed(context: &RequestContext, upstream: usize, error: &SendError) -> Rejec
         "upstream failed"
     );
     let (outcome, rejection) = match error {
-        SendError::Connect(error) if error.kind() == std::io::ErrorKind::TimedOut => (
-            UpstreamOutcome::Timeout,
-            Rejection::new(Code::GatewayTimeout, "the upstream could not be connected to in time"),
-        ),
-        SendError::Connect(_) => (
-            UpstreamOutcome::ConnectFailed,
-            Rejection::new(Code::BadGateway, "the upstream cannot be reached"),
-        ),
-        SendError::NoServer => (
-            UpstreamOutcome::NoServer,
-            Rejection::new(Code::NoHealthyUpstream, "no server of the upstream is healthy")
-                .retry_after(RETRY_AFTER),
-        ),
-        SendError::Full => (
-            UpstreamOutcome::Full,
-            Rejection::new(Code::Overloaded, "the upstream has all it can take").retry_after(RETRY_AFTER),
-        ),
-        SendError::Timeout => (
-            UpstreamOutcome::Timeout,
-            Rejection::new(Code::GatewayTimeout, "the upstream did not answer in time"),
-        ),
-        _ => (UpstreamOutcome::Broken, Rejection::new(Code::BadGateway, "the upstream's answer was broken")),
+        SendError::Connect(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+            (UpstreamOutcome::Timeout, Rejection::UpstreamConnectTimeout)
+        }
+        SendError::Connect(_) => (UpstreamOutcome::ConnectFailed, Rejection::UpstreamUnreachable),
+        SendError::NoServer => (UpstreamOutcome::NoServer, Rejection::UpstreamUnhealthy),
+        SendError::Full => (UpstreamOutcome::Full, Rejection::UpstreamFull),
+        SendError::Timeout => (UpstreamOutcome::Timeout, Rejection::UpstreamTimeout),
+        _ => (UpstreamOutcome::Broken, Rejection::UpstreamBroken),
     };
-    context.state.counters.upstream_request(upstream, outcome);
+    count_upstream(context, upstream, outcome);
     rejection
 }
 
-/// The refusal for a body that the client did not send properly. What follows it on the connection is lost.
+/// The rejection for a body that the client did not send properly. The connection cannot be reused.
 pub(crate) fn bad_body(error: &BodyError) -> Rejection {
     match error {
-        BodyError::TimedOut => Rejection::new(Code::RequestTimeout, "the body stopped arriving"),
-        BodyError::TooLarge => {
-            Rejection::new(Code::PayloadTooLarge, "the body is larger than is allowed here")
-        }
-        _ => Rejection::new(Code::BadRequest, "the body's framing is malformed").close(),
+        BodyError::TimedOut => Rejection::BodyTimeout,
+        BodyError::TooLarge => Rejection::BodyTooLarge,
+        _ => Rejection::MalformedBody,
     }
 }

@@ -1,26 +1,32 @@
-//! `POST /refresh`: a refresh token for a new access token, and mostly for its own successor.
+//! `POST /refresh`: exchanges a refresh token for a new access token, and in most modes for its own
+//! successor.
 
 use crate::auth::bearer::bearer_token;
 use crate::layers::authenticate::refusal;
 use crate::rejection::{Code, Rejection};
 use crate::request::RequestContext;
+use crate::request_body::RequestBody;
 use crate::response::Response;
 use crate::services::endpoints::{rate_limited, store_unavailable, users_unavailable};
+use crate::services::login::only_json;
+use crate::services::proxy::bad_body;
 use crate::services::token_response::{Grant, NewRefreshToken, tokens};
 use crate::sessions::{
     Account, RateLimitDecision, RateLimitScope, RefreshError, Session, SessionId, TokenId,
 };
+use crate::strict_json;
 use crate::telemetry::RefreshOutcome;
 use crate::tokens::TokenType;
 
 /// Refreshes a session.
-pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Rejection> {
+pub(crate) async fn refresh(context: &RequestContext, body: RequestBody) -> Result<Response, Rejection> {
     let metrics = &context.worker.metrics;
-    let (session, presented, subject) = match presented(context) {
+    let (session, presented, subject) = match presented(context, body).await {
         Ok(presented) => presented,
         Err(rejection) => return Err(not_presented(context, rejection).await),
     };
-    // The user is read anew: who was disabled or deleted, or has a new password, ends here; new roles take effect.
+    // The user is looked up again: a session of one who was disabled or deleted, or has a new password, ends
+    // here; new roles take effect.
     let user = context.state.config.users.by_id(&subject).await.map_err(|e| users_unavailable(&e))?;
     let user = user.filter(|user| !user.disabled);
     let account = |_: &Session| match &user {
@@ -59,15 +65,41 @@ pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Reject
     )
 }
 
-/// The session and the token id of the refresh token in `Authorization`, and whose it is.
-fn presented(context: &RequestContext) -> Result<(SessionId, TokenId, String), Rejection> {
-    let token = bearer_token(&context.head)?
-        .ok_or_else(|| Rejection::new(Code::MissingToken, "a refresh token is needed"))?;
-    let claims = context.state.config.verifier.verify(token, TokenType::Refresh, context.now());
+/// A refresh token fits many times into this, in bytes.
+const MAX_BODY: usize = 16 * 1024;
+
+/// The session and the token id of the refresh token in `Authorization` or else in the body, and whose it is.
+async fn presented(
+    context: &RequestContext,
+    body: RequestBody,
+) -> Result<(SessionId, TokenId, String), Rejection> {
+    let token = match bearer_token(&context.head)? {
+        Some(token) => token.to_owned(),
+        None => token_in_body(context, body).await?.ok_or(Rejection::RefreshTokenMissing)?,
+    };
+    let claims = context.state.config.verifier.verify(&token, TokenType::Refresh, context.now());
     let claims = claims.map_err(refusal)?;
-    let not_ours = |_| Rejection::new(Code::InvalidToken, "the token names no session");
+    let not_ours = |_| Rejection::TokenWithoutSession;
     let session = claims.sid().parse().map_err(not_ours)?;
     Ok((session, claims.jti().parse().map_err(not_ours)?, claims.subject().to_owned()))
+}
+
+/// The member `refresh_token` of a JSON body, for clients of RFC 6749 and others that have no field for it.
+async fn token_in_body(context: &RequestContext, body: RequestBody) -> Result<Option<String>, Rejection> {
+    if only_json(&context.head).is_err() {
+        return Ok(None);
+    }
+    let timeout = context.state.config.settings.limits.login_body_timeout;
+    let body = body.read_all(MAX_BODY, timeout).await.map_err(|e| bad_body(&e))?;
+    if body.is_empty() {
+        return Ok(None);
+    }
+    let mut members = strict_json::object(&body).ok_or(Rejection::BodyNotJson)?;
+    match members.remove("refresh_token") {
+        None => Ok(None),
+        Some(serde_json::Value::String(token)) => Ok(Some(token)),
+        Some(_) => Err(Rejection::RefreshTokenNotText),
+    }
 }
 
 /// A token that is none of ours counts against its network, and the answer is 429 once that has sent too many. Tokens that are
@@ -75,7 +107,11 @@ fn presented(context: &RequestContext) -> Result<(SessionId, TokenId, String), R
 async fn not_presented(context: &RequestContext, rejection: Rejection) -> Rejection {
     let outcome = match rejection.code() {
         Code::TokenExpired => RefreshOutcome::Expired,
-        Code::MissingToken | Code::InvalidRequest => RefreshOutcome::Invalid,
+        Code::MissingToken
+        | Code::InvalidRequest
+        | Code::BadRequest
+        | Code::PayloadTooLarge
+        | Code::RequestTimeout => RefreshOutcome::Invalid,
         _ => {
             let sessions = &context.worker.gateway.sessions;
             match sessions
@@ -98,34 +134,14 @@ async fn not_presented(context: &RequestContext, rejection: Rejection) -> Reject
 
 fn refused(context: &RequestContext, error: &RefreshError, subject: &str, session: SessionId) -> Rejection {
     let (outcome, logged, rejection) = match error {
-        RefreshError::Unknown => (
-            RefreshOutcome::Invalid,
-            "unknown",
-            Rejection::new(Code::TokenRevoked, "there is no such session any more"),
-        ),
-        RefreshError::Expired => (
-            RefreshOutcome::Expired,
-            "expired",
-            Rejection::new(Code::TokenExpired, "the session has expired"),
-        ),
-        RefreshError::Idle => (
-            RefreshOutcome::Idle,
-            "idle",
-            Rejection::new(Code::TokenExpired, "the session was not refreshed for too long; it is over"),
-        ),
-        RefreshError::Revoked => {
-            (RefreshOutcome::Revoked, "revoked", Rejection::new(Code::TokenRevoked, "the session was ended"))
+        RefreshError::Unknown => (RefreshOutcome::Invalid, "unknown", Rejection::SessionUnknown),
+        RefreshError::Expired => (RefreshOutcome::Expired, "expired", Rejection::SessionExpired),
+        RefreshError::Idle => (RefreshOutcome::Idle, "idle", Rejection::SessionIdle),
+        RefreshError::Revoked => (RefreshOutcome::Revoked, "revoked", Rejection::SessionEnded),
+        RefreshError::Reused => (RefreshOutcome::Reused, "reused", Rejection::RefreshTokenReused),
+        RefreshError::AccountChanged => {
+            (RefreshOutcome::AccountChanged, "account_changed", Rejection::AccountChanged)
         }
-        RefreshError::Reused => (
-            RefreshOutcome::Reused,
-            "reused",
-            Rejection::new(Code::TokenReused, "the refresh token had been replaced; the session is over"),
-        ),
-        RefreshError::AccountChanged => (
-            RefreshOutcome::AccountChanged,
-            "account_changed",
-            Rejection::new(Code::TokenRevoked, "the account has changed; the session is over"),
-        ),
         RefreshError::Store(error) => {
             (RefreshOutcome::StoreUnavailable, "store_unavailable", store_unavailable(error))
         }

@@ -1,4 +1,4 @@
-//! The stack called in-process: what reaches the upstream, and what is answered, without a socket.
+//! The stack called in-process, without sockets: upstream requests and responses.
 
 use std::cell::RefCell;
 use std::future::ready;
@@ -49,13 +49,18 @@ path = "/panic"
 access = "public"
 upstream = "app"
 [[routes]]
+path = "/own-cors"
+upstream = "app"
+methods = ["GET", "PUT"]
+cors = { pass_through = true, allowed_origins = [] }
+[[routes]]
 path = "/edited"
 upstream = "app"
 access = "public"
 response_headers = { set = { X-Host = "{host}" } }
 "#;
 
-/// An upstream that captures what it would get.
+/// An upstream that captures its requests.
 #[derive(Clone, Default)]
 struct CapturedUpstream(Rc<RefCell<Vec<String>>>);
 
@@ -87,7 +92,7 @@ impl Fixture {
                       secret = \"quite long, quite secret, 7f3a9c15e0\"\n[store]\nkind = \"memory\"\n";
         let users = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/users.toml");
         let settings = settings(format!("{secret}[users]\nfile = {users:?}\n{ROUTES}"));
-        // It has a runtime of its own for a moment, which cannot be within that of a test.
+        // It creates a runtime, which cannot be nested in that of a test.
         let gateway = std::thread::spawn(move || prepare(settings).unwrap()).join().unwrap();
         let gateway = Arc::new(gateway);
         let worker = Rc::new(Worker::new(gateway, 0).at(NOW * 1000));
@@ -194,6 +199,28 @@ async fn cross_origin_fields_decorate_responses_and_refusals_alike() {
     let preflight = "OPTIONS /admin HTTP/1.1\r\nHost: a\r\nOrigin: https://page.example\r\n\
                      Access-Control-Request-Method: GET\r\n\r\n";
     assert_eq!(fixture.ask(preflight).await.status, 204, "a preflight needs no token");
+}
+
+#[tokio::test]
+async fn a_preflight_reaches_an_app_that_answers_it_itself_and_the_401_stays_readable() {
+    let fixture = Fixture::new();
+    let preflight = |method: &str, more: &str| {
+        format!("OPTIONS /own-cors HTTP/1.1\r\nHost: a\r\nOrigin: https://any.example\r\n{more}{method}\r\n")
+    };
+    let put = "Access-Control-Request-Method: PUT\r\n";
+    let answer = fixture.ask(&preflight(put, "")).await;
+    assert_eq!((answer.status, answer.headers.get("access-control-allow-origin")), (200, None));
+    let head = fixture.upstream.0.borrow_mut().pop().unwrap();
+    assert!(head.starts_with("OPTIONS /own-cors HTTP/1.1\r\n") && !head.contains("X-Auth-User"), "{head}");
+    // What is no preflight needs its token, or its method.
+    assert_eq!(fixture.ask(&preflight(put, "Content-Length: 1\r\n")).await.status, 405);
+    assert_eq!(fixture.ask(&preflight("", "")).await.status, 405);
+    let refused = fixture.ask(&get("/own-cors", "Origin: https://any.example\r\n")).await;
+    assert_eq!(
+        (refused.status, refused.headers.get("access-control-allow-origin").unwrap().as_bytes()),
+        (401, &b"*"[..])
+    );
+    assert!(fixture.upstream.0.borrow().is_empty());
 }
 
 #[tokio::test]

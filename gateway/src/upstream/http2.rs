@@ -214,7 +214,7 @@ fn http2_request(
             Uri::builder().scheme(scheme).authority(authority).path_and_query(target).build()
         })
         .map_err(|error| {
-            let why = format!("the request cannot be told in HTTP/2: {error}").into();
+            let why = format!("the request cannot be represented in HTTP/2: {error}").into();
             AttemptError::final_error(SendError::BadResponse(why))
         })?;
     let mut request = Request::new(body);

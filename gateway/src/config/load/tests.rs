@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::test_support::{ROUTE, USERS, load_files, minimal};
 use super::*;
 
-/// Everything printed, with file names without their folder.
+/// All output, with file names without their folder.
 fn errors(files: &[(&str, &str)], env: &[(&str, &str)]) -> String {
     let (loaded, folder) = load_files(files, env);
     loaded.map(|_| ()).unwrap_err().to_string().replace(&folder, "")
@@ -209,7 +209,7 @@ fn a_table_in_the_environment_that_is_not_toml_is_not_shown() {
 }
 
 #[test]
-fn who_wrote_something_else_is_told_what_to_write() {
+fn other_programs_keys_are_answered_with_ours() {
     for (text, message, help) in [
         (
             "[routes]\npath = \"/\"",
@@ -237,7 +237,7 @@ fn who_wrote_something_else_is_told_what_to_write() {
         ("[log]\nfile = \"x\"", "unknown key `file` in [log]", "known keys here: level"),
         ("[warnings]\nsilence = [\"plain-htp\"]", "there is no warning `plain-htp`", "`plain-http`"),
     ] {
-        // A table at the end of the file, so that what stands before it is not in it.
+        // A table at the end of the file, so that what precedes it is not part of it.
         let top = !text.starts_with('[');
         let file = if top { format!("{text}\n{}", minimal()) } else { minimal() + text };
         let file = if text.starts_with("[routes]") { format!("{USERS}{text}") } else { file };
@@ -246,9 +246,9 @@ fn who_wrote_something_else_is_told_what_to_write() {
         } else {
             file
         };
-        let told = errors(&[("a.toml", &file)], &[]);
-        assert_eq!(told.matches("error: ").count(), 1, "{told}");
-        assert!(told.contains(message) && told.contains(help), "{text}: {told}");
+        let printed = errors(&[("a.toml", &file)], &[]);
+        assert_eq!(printed.matches("error: ").count(), 1, "{printed}");
+        assert!(printed.contains(message) && printed.contains(help), "{text}: {printed}");
     }
 }
 

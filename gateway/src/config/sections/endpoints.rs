@@ -1,4 +1,4 @@
-//! `[endpoints]`: where the gateway's own endpoints live.
+//! `[endpoints]`: paths of the gateway's own endpoints.
 
 use super::path_pattern;
 use crate::config::declaration::{section, text};
@@ -7,11 +7,16 @@ use crate::config::entry::InvalidValue;
 const JWKS: &str = "/.well-known/jwks.json";
 
 section! {
-    /// Where the gateway's own endpoints live.
+    /// Paths of the gateway's own endpoints.
     pub struct Endpoints {
-        /// "" gives /login, /refresh, /logout, /logout-all; "/auth" gives /auth/login and so on. It does not move
-        /// /.well-known/jwks.json, which would not be well known elsewhere (RFC 8615).
+        /// "" gives /login, /refresh, /logout, /logout-all; "/auth" gives /auth/login and so on. It does not
+        /// apply to /.well-known/jwks.json, which is a well-known URI (RFC 8615).
         prefix: String = text(prefix).or_empty();
+        /// A path at which the public listener answers 200 to GET, HEAD and OPTIONS as long as this process serves, for load balancers.
+        /// No token is needed, and in HTTP/1.0 no Host. [endpoints] prefix does not move it.
+        health_path: Option<String> = text(|path| path_pattern::segments(path).map(|()| path.to_owned()))
+            .fallback("there is none")
+            .example("\"/healthz\"");
     }
 }
 
@@ -24,7 +29,7 @@ fn prefix(text: &str) -> Result<String, InvalidValue> {
     Ok(text.to_owned())
 }
 
-/// The paths that no route may have, because the gateway answers there itself.
+/// Paths of the gateway's own endpoints, which no route may have.
 pub(super) fn reserved_paths(endpoints: &Endpoints) -> Vec<String> {
     let below = |name: &str| format!("{}{name}", endpoints.prefix);
     let mut paths: Vec<String> =
@@ -32,6 +37,7 @@ pub(super) fn reserved_paths(endpoints: &Endpoints) -> Vec<String> {
     if !endpoints.prefix.is_empty() {
         paths.push(JWKS.to_owned());
     }
+    paths.extend(endpoints.health_path.clone());
     paths
 }
 

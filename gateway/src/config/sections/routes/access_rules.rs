@@ -1,4 +1,4 @@
-//! What a route asks of whoever sends a request: `access`, `roles` and `claims`.
+//! Access rules of a route: `access`, `roles` and `claims`.
 
 use figment::value::Value;
 
@@ -8,7 +8,7 @@ use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::settings::{Access, ClaimScalar, RequiredClaim, Route};
 use crate::config::table::Table;
 
-/// Roles and claims are asked of nobody where nobody needs a token.
+/// Reports roles and claims on a route that does not require a token.
 pub(super) fn check(table: &Table<'_>, route: &Route) {
     let access = table.entry("access");
     for entry in ["roles", "claims"].map(|key| table.entry(key)) {
@@ -33,7 +33,7 @@ pub(super) fn role(text: &str) -> Result<String, InvalidValue> {
     Ok(text.to_owned())
 }
 
-/// The table under `claims`: names, each with a value or with several of which one is enough.
+/// The table under `claims`: names, each with one value or several alternatives.
 pub(super) fn claims() -> Key<Option<Vec<RequiredClaim>>> {
     Key::new(Shape::Map(Box::new(Shape::Any)), |entry| {
         if !entry.is_given() {
@@ -50,7 +50,9 @@ fn required(claim: String, entry: &Entry<'_>) -> Option<RequiredClaim> {
         _ => vec![entry.clone()],
     };
     if values.is_empty() {
-        entry.refuse(InvalidValue::new("no value is named, so nobody could pass").help("name one at least"));
+        entry.refuse(
+            InvalidValue::new("no value is named, so no token could match").help("name one at least"),
+        );
     }
     let any_of = values.iter().map(scalar).collect::<Option<Vec<_>>>()?;
     Some(RequiredClaim { claim, any_of })
@@ -92,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_that_nobody_could_have_are_refused() {
+    fn impossible_claims_are_refused() {
         for (keys, message, help) in [
             ("access = \"public\"\nclaims.a = 1", "`routes[1].claims` needs access", "remove `access`"),
             ("claims.a = []", "no value is named", "one at least"),
