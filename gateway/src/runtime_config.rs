@@ -97,6 +97,9 @@ impl RuntimeConfig {
         last: Option<&RuntimeConfig>,
     ) -> Result<RuntimeConfig, RuntimeConfigError> {
         let keys = KeyRing::load(&settings.tokens, now)?;
+        for error in keys.unusable() {
+            tracing::error!(%error, "a managed key is left out: tokens signed with it are refused");
+        }
         let jwks = keys.jwks();
         let key_ids = keys.ids().map(str::to_owned).collect();
         let (issuer, verifier) =
