@@ -87,7 +87,7 @@ fn users_come_from_the_table(kind: Kind) {
     let bearer = format!("Bearer {access}");
     let reply = crate::fixture::get(gateway.address, "/api", &[("Authorization", &bearer)]).unwrap();
     assert_eq!(reply.status, 502, "the token is good, and the upstream of this test is not there");
-    assert!(gateway.log().contains("the source of users does not answer"));
+    assert!(gateway.log().contains("the source of users does not respond"));
     database.restart();
     wait_until("the table is back", || status("alice", PASSWORD) == 200);
     assert_eq!(post(gateway.address, "/refresh", &refresh).status, 200);
