@@ -17,6 +17,7 @@ use crate::config::{Access, RouteRef};
 use crate::http1::RequestHead;
 use crate::layers::admission::admit;
 use crate::layers::authenticate::credentials;
+use crate::layers::cors::{self, Preflight};
 use crate::layers::route::MatchResult;
 use crate::proxy::upstream_request::UpstreamRequest;
 use crate::proxy::websocket;
@@ -39,6 +40,8 @@ pub(crate) struct Explanation {
     /// All routes in the order of matching; empty where the request is rejected before routing.
     pub(crate) tried: Vec<(RouteRef, MatchResult)>,
     pub(crate) token: TokenState,
+    /// What becomes of a CORS preflight, in words.
+    pub(crate) preflight: Option<String>,
     pub(crate) outcome: Outcome,
     /// The header fields that the gateway itself adds to the response.
     pub(crate) headers: Vec<(String, String)>,
@@ -82,8 +85,8 @@ impl Capture {
 
     fn upstream(&self, request: &Authorized) -> Result<Response, Rejection> {
         let (state, forwarding) = (&request.context().state, forwarding(request)?);
-        let handshake =
-            websocket::handshake(request.view(), forwarding, &state.config.cors, &request.context().client)?;
+        let cors = state.config.cors.of(Some(request.route().index));
+        let handshake = websocket::handshake(request.view(), forwarding, cors, &request.context().client)?;
         let head = match outgoing_request(request, handshake.as_ref())? {
             UpstreamRequest::Http1(head) => head,
             UpstreamRequest::Http2(head) => {
@@ -111,13 +114,18 @@ pub(crate) async fn explain(
     refused: Option<Rejection>,
 ) -> Explanation {
     let (state, now) = (worker.state(), worker.now_millis() / 1000);
-    let (mut tried, mut token) = (Vec::new(), TokenState::NotAskedFor);
+    let (mut tried, mut token, mut preflight) = (Vec::new(), TokenState::NotAskedFor, None);
     if refused.is_none()
         && let Ok(admission) = admit(&head)
     {
         let view = RequestView::new(&head, &admission);
         tried = state.config.routes.explain(view);
         token = token_state(&state.config, view, now);
+        preflight = cors::preflight(&state.config, view).map(|preflight| match preflight {
+            Preflight::PassedThrough => "is left to the app, without a token".to_owned(),
+            Preflight::Answered { problem: None, .. } => "is answered here: the browser goes on".to_owned(),
+            Preflight::Answered { problem: Some(why), .. } => format!("is answered here: refused, {why}"),
+        });
     }
     let capture = Capture::default();
     let (endpoints, proxy) = (capture.clone(), capture.clone());
@@ -148,7 +156,7 @@ pub(crate) async fn explain(
     let headers = headers.map(|(name, value)| {
         (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     });
-    Explanation { tried, token, outcome, headers: headers.collect() }
+    Explanation { tried, token, preflight, outcome, headers: headers.collect() }
 }
 
 /// Whether the gateway responded to `OPTIONS` itself, before routing.

@@ -12,7 +12,7 @@ use http::StatusCode;
 use super::CommandError;
 use super::arguments::refuse_value;
 use super::hash_password::Console;
-use crate::config::{Algorithm, Route, Settings, Signing};
+use crate::config::{Algorithm, Route, RouteTarget, Settings, Signing};
 use crate::explain::{Explanation, Outcome, TokenState};
 use crate::layers::route::MatchResult;
 use crate::server::DryRun;
@@ -140,6 +140,19 @@ fn use_only_keys_that_exist(settings: &mut Settings) -> Option<&'static str> {
     Some("the gateway has not made its key yet, so no token can be good")
 }
 
+/// What the route does to addresses in responses.
+fn format_rewrite(route: &Route) -> Option<String> {
+    let RouteTarget::Upstream { rewrite_locations: true, new_prefix: Some(prefix), .. } = &route.target
+    else {
+        return None;
+    };
+    let fields = "Location, Content-Location, Refresh and paths of cookies";
+    Some(format_row(
+        "rewrites",
+        &format!("{fields} in responses: {prefix}/ becomes {}/", route.path.trim_end_matches('/')),
+    ))
+}
+
 /// The explanation, line by line.
 fn describe(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
     let mut lines = Vec::new();
@@ -159,10 +172,14 @@ fn describe(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
         lines.push(format_row("route", &format!("{hosts} {} (routes[{}]) {why}", route.path, placed.route)));
         if *verdict == MatchResult::Matches {
             lines.push(format_row("asks for", &format_requirements(route)));
+            lines.extend(format_rewrite(route));
         }
     }
     if !explanation.tried.is_empty() {
         lines.extend(token(&explanation.token));
+    }
+    if let Some(preflight) = &explanation.preflight {
+        lines.push(format_row("preflight", preflight));
     }
     match &explanation.outcome {
         Outcome::Refused(status, code, detail) if explanation.tried.is_empty() => {

@@ -85,6 +85,12 @@ fn of_shape(shape: &Shape) -> Map<String, Value> {
             schema.insert("additionalProperties".to_owned(), Value::Object(of_shape(inner)));
             schema
         }
+        Shape::TextOrTable(shape) => {
+            let one = json!([{"type": "string"}, table(&(shape.keys)())]);
+            object(
+                json!({"anyOf": [one[0], one[1], {"type": "array", "items": {"anyOf": one}, "minItems": 1}]}),
+            )
+        }
         Shape::Any => {
             let one = json!([{"type": "string"}, {"type": "integer"}, {"type": "boolean"}]);
             object(

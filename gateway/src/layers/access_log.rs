@@ -167,6 +167,7 @@ impl Drop for ResponseLog {
             upstream: record.upstream.get().map(|index| context.state.upstream(index).name()),
             user: verified.or(username.as_deref()),
             code: record.code.get().map(crate::rejection::Code::name),
+            cors: record.cors.get(),
             aborted: aborted.map(AbortReason::name),
         });
     }
@@ -182,8 +183,37 @@ fn logged_path(target: &[u8]) -> std::borrow::Cow<'_, str> {
         }
         None => path,
     };
-    String::from_utf8_lossy(path)
+    let path = String::from_utf8_lossy(path);
+    if path.contains(';') || path.to_ascii_lowercase().contains("%3b") {
+        without_parameters(&path).into()
+    } else {
+        path
+    }
 }
+
+/// The path with the values of its path parameters (`/x;name=value`) masked, for tokens and session ids are among them.
+fn without_parameters(path: &str) -> String {
+    let masked = path.split('/').map(|segment| {
+        let encoded = segment.to_ascii_lowercase().find("%3b");
+        let Some(start) = segment.find(';').into_iter().chain(encoded).min() else {
+            return segment.to_owned();
+        };
+        let (name, parameters) = segment.split_at(start);
+        let parameters =
+            parameters.replace("%3b", ";").replace("%3B", ";").replace("%3d", "=").replace("%3D", "=");
+        let masked = parameters.split(';').map(|parameter| match parameter.split_once('=') {
+            Some((name, _)) => format!("{name}=***"),
+            // A token may stand there by itself.
+            None if parameter.len() > MAX_PARAMETER_NAME => "***".to_owned(),
+            None => parameter.to_owned(),
+        });
+        name.to_owned() + &masked.collect::<Vec<_>>().join(";")
+    });
+    masked.collect::<Vec<_>>().join("/")
+}
+
+/// What is longer is no name of a parameter, in bytes.
+const MAX_PARAMETER_NAME: usize = 32;
 
 fn logged_host(head: &crate::http1::RequestHead) -> &str {
     let field = head.headers().only(crate::http1::HeaderKind::Host);

@@ -19,7 +19,7 @@ use crate::worker_state::WorkerState;
 /// for `100 Continue` gets its 401 instead.
 pub(crate) fn authenticate_request(routed: Routed) -> Result<Authenticated, Rejection> {
     let (context, route) = (routed.context(), routed.route());
-    if route.access == Access::Public {
+    if route.access == Access::Public || context.is_passed_preflight() {
         return Ok(Authenticated::new(routed, None));
     }
     let credentials = credentials(route, routed.view())?;

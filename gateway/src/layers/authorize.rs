@@ -12,11 +12,11 @@ use crate::tokens::ClaimValue;
 
 /// The step from [`Authenticated`] to [`Authorized`].
 pub(crate) fn authorize_request(request: Authenticated) -> Result<Authorized, Rejection> {
-    let route = request.routed().route();
+    let (context, route) = (request.routed().context(), request.routed().route());
     match request.identity() {
         Some(identity) => authorize(route, identity)?,
-        None if route.access == Access::Authenticated => {
-            return Err(missing(&request.routed().context().worker));
+        None if route.access == Access::Authenticated && !context.is_passed_preflight() => {
+            return Err(missing(&context.worker));
         }
         None => {}
     }

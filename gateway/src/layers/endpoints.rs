@@ -56,7 +56,7 @@ where
         let context = request.context();
         match context.state.config.endpoints.find(request.view().decoded_path()) {
             Some(endpoint) => {
-                context.record.endpoint.set(true);
+                context.record.endpoint.set(Some(endpoint.label()));
                 let request = EndpointRequest { endpoint, request };
                 EndpointsFuture::Endpoint { inner: self.endpoints.borrow_mut().call(request) }
             }

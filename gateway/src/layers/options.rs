@@ -8,9 +8,10 @@ use tower::{Layer, Service};
 
 use crate::http1::HeaderKind;
 use crate::layers::admission::USUAL_METHODS;
+use crate::layers::cors::{Preflight, preflight};
 use crate::layers::step::AnsweredOr;
 use crate::rejection::Rejection;
-use crate::request::{Admitted, RequestView};
+use crate::request::{Admitted, PREFLIGHT_PASSED, RequestView};
 use crate::response::{self, Response};
 
 /// Handles preflights, `OPTIONS *` and an `OPTIONS` for which this is the last hop.
@@ -43,9 +44,21 @@ impl<S: Service<Admitted, Response = Response, Error = Rejection>> Service<Admit
     fn call(&mut self, request: Admitted) -> Self::Future {
         let (view, context) = (request.view(), request.context());
         if *view.method() == Method::OPTIONS {
-            let preflight = context.state.config.cors.preflight(view.head());
-            if let Some(response) = preflight.or_else(|| options_of_the_gateway(view)) {
-                return AnsweredOr::answered(response);
+            match preflight(&context.state.config, view) {
+                Some(Preflight::Answered { route, response, problem }) => {
+                    context.record.route.set(route);
+                    let outcome = if problem.is_none() { "preflight_allowed" } else { "preflight_refused" };
+                    context.record.cors.set(Some(outcome));
+                    return AnsweredOr::answered(response);
+                }
+                Some(Preflight::PassedThrough) => {
+                    context.record.cors.set(Some(PREFLIGHT_PASSED));
+                }
+                None => {
+                    if let Some(response) = options_of_the_gateway(view) {
+                        return AnsweredOr::answered(response);
+                    }
+                }
             }
         }
         AnsweredOr::Inner { inner: self.inner.call(request) }

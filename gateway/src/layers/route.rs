@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use http::Method;
+use percent_encoding::percent_decode_str;
 
 use crate::config::{
-    Access, HostPattern, Redirect, RequiredClaim, RouteRef, RouteTarget, Timeouts, Upstream, matching_order,
+    Access, HostPattern, Redirect, RequiredClaim, RouteRef, RouteTarget, Timeouts, Upstream,
+    UpstreamAuthorization, matching_order,
 };
-use crate::http1::Host;
+use crate::http1::{CanonicalTarget, Host};
 use crate::layers::admission::USUAL_METHODS;
+use crate::layers::cors::requested_method;
 use crate::proxy::header_edits::HeaderEdits;
 use crate::rejection::Rejection;
 use crate::request::{Admitted, RequestView, Routed};
@@ -18,7 +21,12 @@ use crate::services::static_files::StaticRoot;
 /// The step from [`Admitted`] to [`Routed`].
 pub(crate) fn route_request(admitted: Admitted) -> Result<Routed, Rejection> {
     let context = admitted.context();
-    let route = context.state.config.routes.select(admitted.view())?.index;
+    let (routes, view) = (&context.state.config.routes, admitted.view());
+    let asked_for = context.is_passed_preflight().then(|| requested_method(view.head())).flatten();
+    let route = match asked_for.and_then(|method| routes.select_for_preflight(view, &method)) {
+        Some((route, _)) => route.index,
+        None => routes.select(view)?.index,
+    };
     context.record.route.set(Some(route));
     Ok(Routed::new(admitted, route))
 }
@@ -60,12 +68,15 @@ pub(crate) struct Forwarding {
     pub(crate) host: Option<String>,
     /// Replaces the route's path for the upstream: empty, or segments that begin with a slash.
     pub(crate) new_prefix: Option<String>,
-    pub(crate) forward_token: bool,
-    /// Whether it accepts WebSockets.
-    pub(crate) websocket: bool,
-    /// Whether their token may be in the subprotocols.
+    pub(crate) authorization: UpstreamAuthorization,
+    /// The protocols that connections may switch to.
+    pub(crate) upgrades: Vec<String>,
+    /// Whether these may bring their token among their subprotocols.
     pub(crate) token_in_subprotocol: bool,
     encoded_slashes: bool,
+    lenient_path: bool,
+    /// Whether addresses in responses are rewritten.
+    pub(crate) rewrite_locations: bool,
 }
 
 impl Route {
@@ -73,13 +84,12 @@ impl Route {
         &self.path
     }
 
-    fn fits_path(&self, path: &str) -> bool {
-        // Upstreams that support path parameters treat `/api;x` like `/api`, and some decode `%2F`: a
-        // protected path covers those spellings too, a public one never does.
-        self.fits_path_plainly(path)
+    /// Upstreams that know path parameters read `/api;x` as `/api`, some decode `%2F` or take `//` for `/`: a protected path covers
+    /// those spellings too, a public one never does.
+    fn fits_path(&self, path: &RequestPath<'_>) -> bool {
+        self.fits_path_plainly(path.plain)
             || (self.access == Access::Authenticated
-                && memchr::memchr2(b';', b'%', path.as_bytes()).is_some()
-                && self.fits_path_plainly(&as_read_leniently(path)))
+                && path.lenient.as_deref().is_some_and(|path| self.fits_path_plainly(path)))
     }
 
     fn fits_path_plainly(&self, path: &str) -> bool {
@@ -100,11 +110,23 @@ impl Route {
         self.methods().contains(method)
     }
 
-    /// Where the upstream may decode encoded slashes, a path that matches this route only then is still
-    /// rejected.
-    fn takes_encoded_slashes(&self, path: &str) -> bool {
-        matches!(self.target, Target::Upstream(Forwarding { encoded_slashes: true, .. }))
-            && self.fits_path_plainly(path)
+    /// Refuses what the route does not pass on of encoded slashes and other oddities. A path that is this route's only where the
+    /// upstream takes them for slashes is refused all the same.
+    fn check_spelling(&self, target: &CanonicalTarget<'_>, path: &str) -> Result<(), Rejection> {
+        let (encoded_slash, oddity) = (target.has_encoded_slash(), target.oddity());
+        if !encoded_slash && oddity.is_none() {
+            return Ok(());
+        }
+        let (slashes, lenient) = match &self.target {
+            Target::Upstream(forwarding) => (forwarding.encoded_slashes, forwarding.lenient_path),
+            _ => (false, false),
+        };
+        let is_plain = self.fits_path_plainly(path);
+        match oddity.filter(|_| !lenient || !is_plain) {
+            Some(oddity) => Err(Rejection::BadTarget(oddity)),
+            None if encoded_slash && !(slashes && is_plain) => Err(Rejection::EncodedSlash),
+            None => Ok(()),
+        }
     }
 
     fn methods(&self) -> &[Method] {
@@ -112,10 +134,49 @@ impl Route {
     }
 }
 
-/// The path without parameters, and with encoded slashes decoded.
+/// A request's path as routes compare it.
+struct RequestPath<'r> {
+    /// With its escapes decoded once.
+    plain: &'r str,
+    /// As the most forgiving upstream reads it, where that is something else.
+    lenient: Option<String>,
+}
+
+impl<'r> RequestPath<'r> {
+    fn of(request: RequestView<'r>) -> RequestPath<'r> {
+        RequestPath::new(request.decoded_path())
+    }
+
+    fn new(plain: &'r str) -> RequestPath<'r> {
+        RequestPath { plain, lenient: may_be_read_otherwise(plain).then(|| as_read_leniently(plain)) }
+    }
+}
+
+fn may_be_read_otherwise(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    bytes.iter().any(|byte| b";%?#\\ ".contains(byte))
+        || bytes.windows(2).any(|pair| pair == b"//" || pair == b"./")
+        || bytes.ends_with(b".")
+}
+
+/// The path with all escapes decoded, cut where a query or a fragment would begin, with `\` for `/`, without parameters, without
+/// blanks and dots at the ends of segments, without empty segments, and with dot segments resolved.
 fn as_read_leniently(path: &str) -> String {
-    let path = path.replace("%2F", "/").replace("%2f", "/");
-    path.split('/').map(|segment| segment.split(';').next().unwrap_or(segment)).collect::<Vec<_>>().join("/")
+    let mut decoded = path.to_owned();
+    while let Ok(again) = percent_decode_str(&decoded).decode_utf8()
+        && again != decoded
+    {
+        decoded = again.into_owned();
+    }
+    let path = decoded.split(['?', '#']).next().unwrap_or_default();
+    let mut segments = Vec::new();
+    for segment in path.split(['/', '\\']) {
+        match segment.split(';').next().unwrap_or(segment).trim() {
+            ".." => drop(segments.pop()),
+            name => segments.extend(Some(name.trim_end_matches(['.', ' '])).filter(|name| !name.is_empty())),
+        }
+    }
+    format!("/{}", segments.join("/"))
 }
 
 /// All routes, and the order of matching.
@@ -142,9 +203,11 @@ impl Routes {
                     RouteTarget::Upstream {
                         name,
                         new_prefix,
-                        forward_token,
+                        authorization,
                         encoded_slashes,
-                        websocket,
+                        lenient_path,
+                        rewrite_locations,
+                        upgrades,
                         token_in_subprotocol,
                         timeouts,
                         ignore_case: _,
@@ -156,9 +219,11 @@ impl Routes {
                             host: upstream.fixed_host(),
                             timeouts: timeouts.with(upstream.timeouts),
                             new_prefix: new_prefix.clone(),
-                            forward_token: *forward_token,
+                            authorization: authorization.clone(),
                             encoded_slashes: *encoded_slashes,
-                            websocket: *websocket,
+                            lenient_path: *lenient_path,
+                            rewrite_locations: *rewrite_locations,
+                            upgrades: upgrades.clone(),
                             token_in_subprotocol: *token_in_subprotocol,
                         })
                     }
@@ -198,50 +263,81 @@ impl Routes {
     ///
     /// No route matches the host and path, or none of those that do accepts the method.
     pub(crate) fn select(&self, request: RequestView<'_>) -> Result<&Route, Rejection> {
-        let (path, host) = (request.decoded_path(), request.host());
-        let Some(first) = self.order.iter().find(|placed| self.fits(placed, path, &host)) else {
-            return Err(self.no_route(&host));
+        let (path, host, target) = (RequestPath::of(request), request.host(), request.target());
+        let Some(first) = self.order.iter().find(|placed| self.fits(placed, &path, &host)) else {
+            return Err(target.oddity().map_or_else(|| self.no_route(&host), Rejection::BadTarget));
         };
         let mut route = &self.routes[first.route];
         if !route.fits_method(request.method()) {
             route = self.with_method(first, request)?;
         }
-        if request.target().has_encoded_slash() && !route.takes_encoded_slashes(path) {
-            return Err(Rejection::EncodedSlash);
-        }
+        route.check_spelling(&target, path.plain)?;
         Ok(route)
     }
 
-    fn fits(&self, placed: &RouteRef, path: &str, host: &Host<'_>) -> bool {
+    /// The route of the request that a CORS preflight is about, and the methods of all routes of that host and path.
+    pub(crate) fn select_for_preflight(
+        &self,
+        request: RequestView<'_>,
+        method: &Method,
+    ) -> Option<(&Route, Vec<Method>)> {
+        let (path, host) = (request.decoded_path(), request.host());
+        let lenient = RequestPath::new(path);
+        let first = self.order.iter().find(|placed| self.fits(placed, &lenient, &host))?;
+        let (first_route, mut methods) = (&self.routes[first.route], Vec::new());
+        let beside = self.beside(first, &host);
+        for method in beside.iter().flat_map(|route| route.methods()) {
+            if !methods.contains(method) {
+                methods.push(method.clone());
+            }
+        }
+        let route = beside.into_iter().find(|route| route.fits_method(method)).unwrap_or(first_route);
+        route.check_spelling(&request.target(), path).is_ok().then_some((route, methods))
+    }
+
+    /// The routes of the very same host and path.
+    fn beside(&self, first: &RouteRef, host: &Host<'_>) -> Vec<&Route> {
+        let path = &self.routes[first.route].path;
+        let placed = self.order.iter().filter(|placed| placed.rank == first.rank && fits_host(placed, host));
+        placed.map(|placed| &self.routes[placed.route]).filter(|route| route.path == *path).collect()
+    }
+
+    /// Whether a path of this host is that of a route, as [`select`](Self::select) would find but for the method.
+    pub(crate) fn leads_to(&self, route: &Route, path: &str, host: &Host<'_>) -> bool {
+        let path = RequestPath::new(path);
+        let first = self.order.iter().find(|placed| self.fits(placed, &path, host));
+        first.is_some_and(|first| self.routes[first.route].path == route.path)
+    }
+
+    fn fits(&self, placed: &RouteRef, path: &RequestPath<'_>, host: &Host<'_>) -> bool {
         self.routes[placed.route].fits_path(path) && fits_host(placed, host)
     }
 
     /// The route of the very same host and path that accepts the request's method. A request never falls
     /// through to another host or path because of its method: that route may be less strict.
     fn with_method(&self, first: &RouteRef, request: RequestView<'_>) -> Result<&Route, Rejection> {
-        let host = request.host();
-        let path = &self.routes[first.route].path;
-        let same = || {
-            let placed =
-                self.order.iter().filter(|placed| placed.rank == first.rank && fits_host(placed, &host));
-            placed.map(|placed| &self.routes[placed.route]).filter(|route| route.path == *path)
-        };
-        same().find(|route| route.fits_method(request.method())).ok_or_else(|| {
-            let allowed = same().flat_map(Route::methods).map(Method::as_str).collect::<Vec<_>>().join(", ");
+        let same = self.beside(first, &request.host());
+        same.iter().find(|route| route.fits_method(request.method())).copied().ok_or_else(|| {
+            let allowed = same
+                .iter()
+                .flat_map(|route| route.methods())
+                .map(Method::as_str)
+                .collect::<Vec<_>>()
+                .join(", ");
             Rejection::RouteMethod(allowed)
         })
     }
 
     /// The match result of every route, in the order of matching.
     pub(crate) fn explain(&self, request: RequestView<'_>) -> Vec<(RouteRef, MatchResult)> {
-        let (path, host, method) = (request.decoded_path(), request.host(), request.method());
-        let first = self.order.iter().find(|placed| self.fits(placed, path, &host));
+        let (path, host, method) = (RequestPath::of(request), request.host(), request.method());
+        let first = self.order.iter().find(|placed| self.fits(placed, &path, &host));
         let verdict = |placed: &RouteRef| {
             let route = &self.routes[placed.route];
             let beside = first.filter(|f| f.rank == placed.rank && self.routes[f.route].path == route.path);
             match beside {
                 _ if !fits_host(placed, &host) => MatchResult::HostMismatch,
-                _ if !route.fits_path(path) => MatchResult::PathMismatch,
+                _ if !route.fits_path(&path) => MatchResult::PathMismatch,
                 None => MatchResult::LowerPriority,
                 Some(_) if !route.fits_method(method) => MatchResult::MethodMismatch,
                 Some(_) => MatchResult::Matches,

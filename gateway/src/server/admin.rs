@@ -57,7 +57,7 @@ fn respond(request: &Request<Incoming>, state: &AdminState) -> Result<Response<B
     match request.uri().path() {
         "/healthz" => Ok(text("ok\n".into())),
         "/readyz" => Ok(readiness(state)),
-        "/metrics" => Ok(text(state.gateway.metrics.render(gauges(state)))),
+        "/metrics" => Ok(text(state.gateway.metrics.render(&gauges(state)))),
         _ => Err(Rejection::AdminPath),
     }
 }
@@ -131,6 +131,8 @@ fn gauges(state: &AdminState) -> Gauges {
         revoked_sessions: state.gateway.sessions.revocations().len(),
         log_lines_dropped: state.logs.dropped(),
         password_hashes: state.gateway.hashing.hashes_run(),
+        password_hash_queue: state.gateway.hashing.queue_len(),
+        certificates: snapshot.certificate_expiries.clone(),
         store_up: state.gateway.sessions.store_last_error().is_none(),
         store_losses: state.gateway.sessions.store_losses(),
         revocations_age: state.gateway.sessions.revocations().age(now_millis()),

@@ -49,6 +49,11 @@ path = "/panic"
 access = "public"
 upstream = "app"
 [[routes]]
+path = "/own-cors"
+upstream = "app"
+methods = ["GET", "PUT"]
+cors = { pass_through = true, allowed_origins = [] }
+[[routes]]
 path = "/edited"
 upstream = "app"
 access = "public"
@@ -194,6 +199,28 @@ async fn cross_origin_fields_decorate_responses_and_refusals_alike() {
     let preflight = "OPTIONS /admin HTTP/1.1\r\nHost: a\r\nOrigin: https://page.example\r\n\
                      Access-Control-Request-Method: GET\r\n\r\n";
     assert_eq!(fixture.ask(preflight).await.status, 204, "a preflight needs no token");
+}
+
+#[tokio::test]
+async fn a_preflight_reaches_an_app_that_answers_it_itself_and_the_401_stays_readable() {
+    let fixture = Fixture::new();
+    let preflight = |method: &str, more: &str| {
+        format!("OPTIONS /own-cors HTTP/1.1\r\nHost: a\r\nOrigin: https://any.example\r\n{more}{method}\r\n")
+    };
+    let put = "Access-Control-Request-Method: PUT\r\n";
+    let answer = fixture.ask(&preflight(put, "")).await;
+    assert_eq!((answer.status, answer.headers.get("access-control-allow-origin")), (200, None));
+    let head = fixture.upstream.0.borrow_mut().pop().unwrap();
+    assert!(head.starts_with("OPTIONS /own-cors HTTP/1.1\r\n") && !head.contains("X-Auth-User"), "{head}");
+    // What is no preflight needs its token, or its method.
+    assert_eq!(fixture.ask(&preflight(put, "Content-Length: 1\r\n")).await.status, 405);
+    assert_eq!(fixture.ask(&preflight("", "")).await.status, 405);
+    let refused = fixture.ask(&get("/own-cors", "Origin: https://any.example\r\n")).await;
+    assert_eq!(
+        (refused.status, refused.headers.get("access-control-allow-origin").unwrap().as_bytes()),
+        (401, &b"*"[..])
+    );
+    assert!(fixture.upstream.0.borrow().is_empty());
 }
 
 #[tokio::test]

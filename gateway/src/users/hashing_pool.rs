@@ -156,6 +156,12 @@ impl HashingPool {
         self.shared.hashes_run.load(Ordering::Relaxed)
     }
 
+    /// The jobs that wait or run.
+    pub fn queue_len(&self) -> usize {
+        let queue = self.shared.lock();
+        queue.running + queue.waiting.len()
+    }
+
     fn submit<W, T>(&self, work: W) -> Result<oneshot::Receiver<T>, Busy>
     where
         W: FnOnce(&mut HashMemory) -> T + Send + 'static,

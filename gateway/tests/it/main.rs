@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attacks;
+mod cors;
 mod differential;
 mod examples;
 mod explain;
@@ -10,12 +11,15 @@ mod faults;
 mod fixture;
 mod flow;
 mod interop;
+mod interoperability;
+mod monitoring;
 mod openapi;
 mod operating;
 mod protocols;
 mod proxying;
 mod redis;
 mod reloading;
+mod route_settings;
 mod routing;
 mod sessions;
 mod streams;

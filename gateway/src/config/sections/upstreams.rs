@@ -183,7 +183,7 @@ fn health(keys: HealthKeys, table: &Table<'_>) -> Option<HealthCheck> {
 }
 
 fn health_path(text: &str) -> Result<String, InvalidValue> {
-    match CanonicalTarget::parse(&Method::GET, text.as_bytes()) {
+    match CanonicalTarget::parse(&Method::GET, text.as_bytes()).and_then(CanonicalTarget::without_oddities) {
         Ok(target) if target.authority().is_none() => Ok(text.to_owned()),
         _ => {
             Err(InvalidValue::new(format!("{} is not a path", quoted(text)))
