@@ -183,7 +183,7 @@ fn a_hundred_thousand_users_cost_neither_memory_nor_time() {
     let (many, unknown) = (fastest("user77777", 200), fastest("nobody", 401));
     let grown = gateway.memory_kib().saturating_sub(memory);
     println!(
-        "a login among 4 users {few:?}, among 100,000 {many:?}, of nobody {unknown:?}, {grown} KiB more"
+        "a login among 4 users {few:?}, among 100,000 {many:?}, of an unknown name {unknown:?}, {grown} KiB more"
     );
     assert!(many < few * 2 + Duration::from_millis(20), "{many:?} among many, {few:?} among few");
     assert!(unknown < many * 2 + Duration::from_millis(20) && many < unknown * 2 + Duration::from_millis(20));
