@@ -426,7 +426,12 @@ impl Metrics {
                 "Time since the revocations of other instances were last known to be complete.",
                 gauges.revocations_age as f64 / 1e3,
             ),
-            ("draining", Gauge, "Whether the process is draining (graceful shutdown).", f64::from(gauges.draining)),
+            (
+                "draining",
+                Gauge,
+                "Whether the process is draining (graceful shutdown).",
+                f64::from(gauges.draining),
+            ),
         ] {
             page.family(name, kind, help);
             page.sample_f64(&[], value);
