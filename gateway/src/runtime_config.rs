@@ -12,7 +12,7 @@ use crate::auth::identity::IdentityHeaders;
 use crate::browser::Browser;
 use crate::browser::branding::BrandingError;
 use crate::config::Settings;
-use crate::layers::cors::Cors;
+use crate::layers::cors::CorsPolicies;
 use crate::layers::hsts::Hsts;
 use crate::layers::route::Routes;
 use crate::proxy::via::Via;
@@ -28,7 +28,7 @@ pub(crate) struct RuntimeConfig {
     pub(crate) settings: Settings,
     pub(crate) routes: Routes,
     pub(crate) endpoints: Endpoints,
-    pub(crate) cors: Cors,
+    pub(crate) cors: CorsPolicies,
     /// Sessions in cookies, where they are on.
     pub(crate) browser: Option<Browser>,
     pub(crate) via: Via,
@@ -42,6 +42,8 @@ pub(crate) struct RuntimeConfig {
     key_ids: Vec<String>,
     /// The TLS configuration of the public listener, if it has TLS.
     pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// The files of the certificates and when each expires, in seconds since 1970.
+    pub(crate) certificate_expiries: Vec<(String, i64)>,
     pub(crate) hsts: Option<Hsts>,
     /// Reloads its users by itself when the users file changes.
     pub(crate) users: Arc<UserSources>,
@@ -102,9 +104,13 @@ impl RuntimeConfig {
         last: Option<&RuntimeConfig>,
     ) -> Result<RuntimeConfig, RuntimeConfigError> {
         let keys = KeyRing::load(&settings.tokens, now)?;
+        for error in keys.unusable() {
+            tracing::error!(%error, "a managed key is left out: tokens signed with it are refused");
+        }
         let jwks = keys.jwks();
         let key_ids = keys.ids().map(str::to_owned).collect();
-        let (issuer, verifier) = keys.into_parts(&settings.tokens);
+        let (issuer, verifier) =
+            keys.into_parts(&settings.tokens, Some(&settings.compat).filter(|compat| compat.is_on()));
         let (users, warnings) = UserSources::load(&settings.users).map_err(RuntimeConfigError::Users)?;
         let users = match last.map(|last| &last.users).filter(|users| users.is_of(&settings.users)) {
             Some(known) => Arc::clone(known),
@@ -148,7 +154,7 @@ impl RuntimeConfig {
         Ok(RuntimeConfig {
             routes,
             endpoints: Endpoints::new(&settings.endpoints),
-            cors: Cors::new(&settings.cors),
+            cors: CorsPolicies::new(&settings.cors, &settings.routes),
             browser: Browser::new(&settings.browser, &settings.endpoints)?,
             via: Via::new(&settings.server.name),
             identity_headers: IdentityHeaders::new(&settings.identity_headers, claims_of_routes),
@@ -156,6 +162,7 @@ impl RuntimeConfig {
             verifier,
             jwks,
             upstreams,
+            certificate_expiries: tls.as_ref().map(|tls| tls.expiries.clone()).unwrap_or_default(),
             tls: tls.map(|tls| tls.config),
             hsts: settings.server.tls.as_ref().and_then(|tls| tls.hsts).map(Hsts::new),
             users,

@@ -55,7 +55,7 @@ mod tests {
         let given = |value: &'static str| (!value.is_empty()).then_some(value.as_bytes());
         let leak = |text: &str| given(Box::leak(text.to_owned().into_boxed_str()));
         let source = RequestSource { fetch_site: leak(fetch_site), origin: leak(origin) };
-        let own = RequestOrigin { scheme: own.0, host: own.1 };
+        let own = RequestOrigin { scheme: own.0, host: own.1, port: None };
         source.is_trusted(own, &["https://portal.example".to_owned(), "http://localhost:5173".to_owned()])
     }
 

@@ -70,7 +70,7 @@ impl Browser {
             branding_dir: settings.branding_dir.as_deref(),
             ask_remember: settings.remember_me == RememberMe::Ask,
         })?;
-        let own = RequestOrigin { scheme: Scheme::Http, host: "localhost" };
+        let own = RequestOrigin { scheme: Scheme::Http, host: "localhost", port: None };
         Ok(Some(Browser {
             cookies: Cookies::new(&settings.cookie_name, settings.domain.as_deref()),
             pages,
@@ -102,7 +102,7 @@ impl Browser {
 
     /// The host that has the sign-in page, where `own` has none.
     pub(crate) fn login_elsewhere(&self, own: RequestOrigin<'_>) -> Option<&str> {
-        self.login_host.as_deref().filter(|host| !host.eq_ignore_ascii_case(own.host))
+        self.login_host.as_deref().filter(|host| !host.eq_ignore_ascii_case(&own.host_with_port()))
     }
 
     /// Whether a sign-in for another host has to be handed over to it, because it gets none of the cookies.
@@ -120,10 +120,10 @@ impl Browser {
     ) -> String {
         let scheme = own.scheme.name();
         let back = match return_to.other_origin() {
-            None => format!("{scheme}://{}{}", own.host, return_to.as_str()),
+            None => format!("{scheme}://{}{}", own.host_with_port(), return_to.as_str()),
             Some(_) => return_to.as_str().to_owned(),
         };
-        let there = RequestOrigin { scheme: own.scheme, host: login_host };
+        let there = RequestOrigin { scheme: own.scheme, host: login_host, port: None };
         let mut link = self.pages.login_link(&self.return_address(&back, there), false);
         if let Some(state) = state {
             link.push_str("&state=");

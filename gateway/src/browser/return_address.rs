@@ -46,7 +46,7 @@ pub(crate) fn return_address(text: &str, own: RequestOrigin<'_>, hosts: &[String
         Scheme::Http => "http",
         Scheme::Https => "https",
     };
-    let base = Url::parse(&format!("{scheme}://{}/", own.host)).ok()?;
+    let base = Url::parse(&format!("{scheme}://{}/", own.host_with_port())).ok()?;
     let is_path = text.starts_with('/') && !text.starts_with("//");
     let lower = text.get(..8).unwrap_or(text).to_ascii_lowercase();
     let after_scheme = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://"));
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     fn found(text: &str) -> Option<String> {
-        let own = RequestOrigin { scheme: Scheme::Https, host: "app.example" };
+        let own = RequestOrigin { scheme: Scheme::Https, host: "app.example", port: None };
         let hosts = ["other.example".to_owned(), "dev.example:8443".to_owned()];
         return_address(text, own, &hosts).map(|address| address.location)
     }
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn other_hosts_are_told_as_origins_and_a_port_of_ones_own_is_theirs_too() {
-        let own = RequestOrigin { scheme: Scheme::Http, host: "localhost:8080" };
+        let own = RequestOrigin { scheme: Scheme::Http, host: "localhost:8080", port: None };
         let hosts = ["other.example".to_owned()];
         let of = |text: &str| return_address(text, own, &hosts);
         let other = of("http://other.example:8080/a").and_then(|address| address.origin);

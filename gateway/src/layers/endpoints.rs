@@ -1,10 +1,9 @@
-//! The gateway's own endpoints: requests to them leave the stack here, before any route can shadow them.
+//! Dispatch to the gateway's own endpoints, before any route can shadow them.
 
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use pin_project_lite::pin_project;
+use futures_util::future::Either;
 use tower::{Layer, Service};
 
 use crate::rejection::Rejection;
@@ -13,7 +12,7 @@ use crate::response::Response;
 use crate::runtime_config::RuntimeConfig;
 use crate::services::endpoints::{Endpoint, EndpointRequest};
 
-/// Sends requests to the gateway's endpoints to the service `endpoints`, and all others on.
+/// Passes requests for the gateway's endpoints to the service `endpoints`, and all others on.
 #[derive(Debug, Clone)]
 pub(crate) struct EndpointsLayer<E> {
     endpoints: Rc<std::cell::RefCell<E>>,
@@ -47,7 +46,7 @@ where
 {
     type Response = Response;
     type Error = Rejection;
-    type Future = EndpointsFuture<E::Future, S::Future>;
+    type Future = Either<E::Future, S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         self.inner.poll_ready(cx)
@@ -57,45 +56,20 @@ where
         let context = request.context();
         match endpoint(&context.state.config, request.view()) {
             Some(endpoint) => {
-                context.record.endpoint.set(true);
+                context.record.endpoint.set(Some(endpoint.label()));
                 let request = EndpointRequest { endpoint, request };
-                EndpointsFuture::Endpoint { inner: self.endpoints.borrow_mut().call(request) }
+                Either::Left(self.endpoints.borrow_mut().call(request))
             }
-            None => EndpointsFuture::Route { inner: self.inner.call(request) },
+            None => Either::Right(self.inner.call(request)),
         }
     }
 }
 
-/// The endpoint that a request is for. One with a method that its endpoint does not take is for the route of that path, if there
+/// The endpoint of a request. One with a method that its endpoint does not take is for the route of that path, if there
 /// is one: an app may have a page at `/login`.
 fn endpoint(config: &RuntimeConfig, request: RequestView<'_>) -> Option<Endpoint> {
     let endpoint = config.endpoints.find(request.decoded_path())?;
     let is_taken = endpoint.methods(config.browser.is_some()).contains(request.method());
     let has_route = || config.routes.select(request).is_ok();
     (is_taken || (endpoint != Endpoint::LoginContinue && !has_route())).then_some(endpoint)
-}
-
-pin_project! {
-    /// See [`EndpointsLayer`].
-    #[project = EndpointsProjection]
-    #[derive(Debug)]
-    pub(crate) enum EndpointsFuture<E, F> {
-        Endpoint { #[pin] inner: E },
-        Route { #[pin] inner: F },
-    }
-}
-
-impl<E, F> Future for EndpointsFuture<E, F>
-where
-    E: Future<Output = Result<Response, Rejection>>,
-    F: Future<Output = Result<Response, Rejection>>,
-{
-    type Output = Result<Response, Rejection>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            EndpointsProjection::Endpoint { inner } => inner.poll(cx),
-            EndpointsProjection::Route { inner } => inner.poll(cx),
-        }
-    }
 }

@@ -1,5 +1,5 @@
-//! Rejections become responses here, and nowhere else: problem details (RFC 9457) with status, code and challenge,
-//! or a page for a person.
+//! Converts rejections to responses, in one place: problem details (RFC 9457) with status, code and
+//! challenge, or a page for a person.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -21,7 +21,7 @@ use crate::request::{Received, RequestContext};
 use crate::response::{Body, Response};
 use crate::services::handover::to_sign_in;
 
-/// Turns the rejections of the services below into responses.
+/// Converts the rejections of the services below to responses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RejectionsLayer;
 
@@ -74,20 +74,25 @@ impl<F: Future<Output = Result<Response, Rejection>>> Future for RejectionsFutur
         let this = self.project();
         Poll::Ready(Ok(match ready!(this.inner.poll(cx)) {
             Ok(response) => response,
-            Err(rejection) => respond(&rejection, this.context),
+            Err(rejection) => respond(rejection, this.context),
         }))
     }
 }
 
-/// The response to a request that is refused, noted for the access log.
+/// The response to a rejected request, recorded for the access log.
 #[cold]
-pub(crate) fn respond(rejection: &Rejection, context: &RequestContext) -> Response {
-    context.record.code.set(Some(rejection.code()));
+pub(crate) fn respond(rejection: Rejection, context: &RequestContext) -> Response {
     if rejection.closes() {
         context.stream.close.set(true);
     }
-    for_browser(rejection, context)
-        .unwrap_or_else(|| rejection.to_response(context.request_id.as_str()).map(Body::Bytes))
+    let compat = &context.state.config.settings.compat;
+    let response = match for_browser(&rejection, context) {
+        Some(page) => page,
+        None if compat.is_on() => rejection.to_flask_response(&context.head, compat).map(Body::Bytes),
+        None => rejection.to_response(context.request_id.as_str()).map(Body::Bytes),
+    };
+    context.record.rejection.replace(Some(rejection));
+    response
 }
 
 /// What a person gets instead of problem details, where `[browser]` is on.
@@ -100,7 +105,7 @@ fn for_browser(rejection: &Rejection, context: &RequestContext) -> Option<Respon
         code: rejection.code(),
         purpose: purpose(head.method(), head.headers()),
         method: head.method(),
-        endpoint: context.record.endpoint.get(),
+        endpoint: context.record.endpoint.get().is_some(),
         bearer: cookies.is_empty() && head.headers().has(HeaderKind::Authorization),
         unauthenticated: route.and_then(|route| route.unauthenticated),
     });

@@ -24,9 +24,11 @@ use crate::config::RememberMe;
 use crate::layers::authenticate::{authenticate, require_fresh_revocations};
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
-use crate::services::refresh::{PresentedToken, redeem};
+use crate::services::foreign;
+use crate::services::refresh::{redeem, verify};
 use crate::services::token_response::IssuedTokens;
 use crate::sessions::{SessionId, Sessions, TokenId};
+use crate::tokens::VerifiedClaims;
 
 type RefreshResult = Result<Arc<IssuedTokens>, Rejection>;
 
@@ -101,9 +103,11 @@ pub(crate) async fn refresh(
     cookies: SessionCookies<'_>,
 ) -> Result<(Rc<Identity>, Delivery), Rejection> {
     let token = cookies.refresh.and_then(|token| std::str::from_utf8(token).ok()).unwrap_or_default();
-    let presented = PresentedToken::verify(context, token).map_err(|rejection| over(context, rejection))?;
-    let (session, id) = (presented.session, presented.id);
-    let tokens = shared(context, presented).await.map_err(|rejection| over(context, rejection))?;
+    let claims = verify(context, token).map_err(|rejection| over(context, rejection))?;
+    let session = claims.sid().parse().map_err(|_| Rejection::TokenWithoutSession)?;
+    let id = foreign::refresh_token_of(&claims)?;
+    let tokens =
+        shared(context, (session, id), claims).await.map_err(|rejection| over(context, rejection))?;
     let bearer = Some(Bearer::new(tokens.access_token.as_bytes()));
     let identity = authenticate(&context.worker, &context.state, bearer, context.now());
     let identity = identity.map_err(|rejection| over(context, rejection))?;
@@ -121,8 +125,7 @@ pub(crate) async fn refresh(
 
 /// The result of the refresh that is under way for this token, or of one that begins. It is carried through, also where
 /// all who wait for it go away.
-async fn shared(context: &Rc<RequestContext>, presented: PresentedToken) -> RefreshResult {
-    let key = (presented.session, presented.id);
+async fn shared(context: &Rc<RequestContext>, key: FlightKey, claims: VerifiedClaims) -> RefreshResult {
     let begun = {
         let flights = &context.worker.gateway.refresh_flights;
         let mut flights = flights.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,7 +137,7 @@ async fn shared(context: &Rc<RequestContext>, presented: PresentedToken) -> Refr
                 let context = Rc::clone(context);
                 spawn_local(async move {
                     let flight = Flight { context, key };
-                    let redeemed = redeem(&flight.context, presented).await.map(Arc::new);
+                    let redeemed = redeem(&flight.context, &claims).await.map(Arc::new);
                     drop(flight);
                     sender.send_replace(Some(redeemed));
                 });

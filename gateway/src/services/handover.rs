@@ -20,6 +20,7 @@ use crate::rejection::Rejection;
 use crate::request::{RequestContext, RequestView};
 use crate::response::{Response, header_value};
 use crate::services::endpoints::{store_unavailable, users_unavailable};
+use crate::services::foreign;
 use crate::services::sign_in_page::{query_value, see_other};
 use crate::services::token_response::{Grant, IssuedTokens, NewRefreshToken, issue};
 use crate::sessions::{NewSession, RevocationReason, SessionId, TokenId};
@@ -59,15 +60,15 @@ pub(crate) struct SignIn {
 }
 
 impl SignIn {
-    pub(crate) fn of_identity(identity: &Identity, remember: bool) -> SignIn {
+    pub(crate) async fn of_identity(
+        context: &RequestContext,
+        identity: &Identity,
+        remember: bool,
+    ) -> Result<SignIn, Rejection> {
         let claims = identity.claims();
+        let subject = foreign::account_id(context, claims).await?;
         let ends_at = claims.session_expires_at().unwrap_or_else(|| claims.expires_at());
-        SignIn {
-            session: *identity.session(),
-            subject: claims.subject().to_owned(),
-            ends_at: ends_at * 1000,
-            remember,
-        }
+        Ok(SignIn { session: *identity.session(), subject, ends_at: ends_at * 1000, remember })
     }
 
     pub(crate) fn new(context: &RequestContext, tokens: &IssuedTokens, remember: bool) -> SignIn {
@@ -145,7 +146,7 @@ pub(crate) async fn receive(
     });
     let Some((session, code)) = code.filter(|_| is_own_browser) else { return Ok(lost(browser)) };
     let (sessions, now) = (&context.worker.gateway.sessions, context.now_millis);
-    let claimed = sessions.claim(session, code, own.host, now).await.map_err(|e| store_unavailable(&e))?;
+    let claimed = sessions.claim(session, code, &own.host_with_port(), now).await.map_err(|e| store_unavailable(&e))?;
     let Some((opened, record)) = claimed else {
         context.audit("handover", "refused", "-", Some(session.to_string()));
         return Ok(lost(browser));
@@ -162,6 +163,7 @@ pub(crate) async fn receive(
         session: &opened.session,
         session_ends_at: opened.expires_at / 1000,
         refresh_token: Some(NewRefreshToken { id: opened.refresh_token, issued_at: now / 1000 }),
+        message: Some("Login successful"),
     };
     let tokens = Arc::new(issue(context, grant)?);
     context.audit("handover", "claimed", &user.username, Some(session.to_string()));

@@ -5,6 +5,7 @@ mod audit;
 pub(crate) mod cookie_session;
 pub(crate) mod direct_response;
 pub(crate) mod endpoints;
+mod foreign;
 pub(crate) mod handover;
 mod jwks;
 mod login;

@@ -5,62 +5,42 @@ use crate::auth::bearer::bearer_token;
 use crate::layers::authenticate::refusal;
 use crate::rejection::{Code, Rejection};
 use crate::request::RequestContext;
+use crate::request_body::RequestBody;
 use crate::response::Response;
-use crate::services::endpoints::{rate_limited, store_unavailable, users_unavailable};
+use crate::services::endpoints::{rate_limited, store_unavailable};
+use crate::services::foreign;
+use crate::services::login::only_json;
+use crate::services::proxy::bad_body;
 use crate::services::token_response::{Grant, IssuedTokens, NewRefreshToken, issue, respond};
-use crate::sessions::{
-    Account, RateLimitDecision, RateLimitScope, RefreshError, Session, SessionId, TokenId,
-};
+use crate::sessions::{Account, RateLimitDecision, RateLimitScope, RefreshError, Session, SessionId};
+use crate::strict_json;
 use crate::telemetry::RefreshOutcome;
-use crate::tokens::TokenType;
+use crate::tokens::{TokenType, VerifiedClaims};
 
-/// Refreshes the session of the refresh token in `Authorization`.
-pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Rejection> {
-    let presented = bearer_token(&context.head)
-        .and_then(|token| token.ok_or_else(|| Rejection::RefreshTokenMissing))
-        .and_then(|token| PresentedToken::verify(context, token));
-    match presented {
-        Ok(presented) => redeem(context, presented).await.map(|tokens| respond(context, tokens, None)),
+/// Refreshes the session of a refresh token.
+pub(crate) async fn refresh(context: &RequestContext, body: RequestBody) -> Result<Response, Rejection> {
+    match presented(context, body).await {
+        Ok(claims) => redeem(context, &claims).await.map(|tokens| respond(context, tokens)),
         Err(rejection) => Err(not_presented(context, rejection).await),
     }
 }
 
-/// A refresh token that was signed here and has not expired.
-pub(crate) struct PresentedToken {
-    pub(crate) session: SessionId,
-    pub(crate) id: TokenId,
-    subject: String,
-}
-
-impl PresentedToken {
-    /// # Errors
-    ///
-    /// It is none, or expired.
-    pub(crate) fn verify(context: &RequestContext, token: &str) -> Result<PresentedToken, Rejection> {
-        let claims = context.state.config.verifier.verify(token, TokenType::Refresh, context.now());
-        let claims = claims.map_err(refusal)?;
-        let not_ours = |_| Rejection::TokenWithoutSession;
-        let session = claims.sid().parse().map_err(not_ours)?;
-        let id = claims.jti().parse().map_err(not_ours)?;
-        Ok(PresentedToken { session, id, subject: claims.subject().to_owned() })
-    }
-}
-
-/// New tokens for a refresh token.
+/// New tokens for the refresh token with these claims.
 ///
 /// # Errors
 ///
 /// The session is over (401), or nothing is known of it at the moment (503).
 pub(crate) async fn redeem(
     context: &RequestContext,
-    presented: PresentedToken,
+    claims: &VerifiedClaims,
 ) -> Result<IssuedTokens, Rejection> {
     let metrics = &context.worker.metrics;
-    let PresentedToken { session, id: presented, subject } = presented;
     // The user is looked up again: a session of one who was disabled or deleted, or has a new password, ends
     // here; new roles take effect.
-    let user = context.state.config.users.by_id(&subject).await.map_err(|e| users_unavailable(&e))?;
-    let user = user.filter(|user| !user.disabled);
+    let user = foreign::user_of(context, claims).await?.filter(|user| !user.disabled);
+    let session = foreign::session_of(context, claims, user.as_deref()).await?;
+    let presented = foreign::refresh_token_of(claims)?;
+    let subject = claims.subject();
     let account = |_: &Session| match &user {
         Some(user) => Account::Active { credential: user.credential_fingerprint() },
         None => Account::Gone,
@@ -71,10 +51,10 @@ pub(crate) async fn redeem(
         .await
     {
         Ok(refreshed) => refreshed,
-        Err(error) => return Err(refused(context, &error, &subject, session)),
+        Err(error) => return Err(refused(context, &error, subject, session)),
     };
     let Some(user) = user else {
-        return Err(refused(context, &RefreshError::AccountChanged, &subject, session));
+        return Err(refused(context, &RefreshError::AccountChanged, subject, session));
     };
     metrics.refresh(match refreshed.successor {
         Some(successor) if successor.repeated => RefreshOutcome::Repeated,
@@ -92,16 +72,64 @@ pub(crate) async fn redeem(
             refresh_token: refreshed
                 .successor
                 .map(|s| NewRefreshToken { id: s.id, issued_at: s.issued_at / 1000 }),
+            message: None,
         },
     )
 }
 
-/// An unknown token counts against its network, which gets 429 once it has sent too many. Valid tokens are
-/// still redeemed, so that a neighbour's failures block no one's refresh.
+/// A refresh token fits many times into this, in bytes.
+const MAX_BODY: usize = 16 * 1024;
+
+/// The claims of the refresh token in `Authorization` or else in the body.
+async fn presented(context: &RequestContext, body: RequestBody) -> Result<VerifiedClaims, Rejection> {
+    let token = match bearer_token(&context.head)? {
+        Some(token) => token.to_owned(),
+        None => token_in_body(context, body).await?.ok_or(Rejection::RefreshTokenMissing)?,
+    };
+    verify(context, &token)
+}
+
+/// The claims of a refresh token that was signed here and has not expired, with both ids: without them it counts as a bad one.
+///
+/// # Errors
+///
+/// It is none.
+pub(crate) fn verify(context: &RequestContext, token: &str) -> Result<VerifiedClaims, Rejection> {
+    let claims = context.state.config.verifier.verify(token, TokenType::Refresh, context.now());
+    let claims = claims.map_err(refusal)?;
+    foreign::refresh_token_of(&claims)?;
+    claims.sid().parse::<SessionId>().map_err(|_| Rejection::TokenWithoutSession)?;
+    Ok(claims)
+}
+
+/// The member `refresh_token` of a JSON body, for clients of RFC 6749 and others that have no field for it.
+async fn token_in_body(context: &RequestContext, body: RequestBody) -> Result<Option<String>, Rejection> {
+    if only_json(&context.head).is_err() {
+        return Ok(None);
+    }
+    let timeout = context.state.config.settings.limits.login_body_timeout;
+    let body = body.read_all(MAX_BODY, timeout).await.map_err(|e| bad_body(&e))?;
+    if body.is_empty() {
+        return Ok(None);
+    }
+    let mut members = strict_json::object(&body).ok_or(Rejection::BodyNotJson)?;
+    match members.remove("refresh_token") {
+        None => Ok(None),
+        Some(serde_json::Value::String(token)) => Ok(Some(token)),
+        Some(_) => Err(Rejection::RefreshTokenNotText),
+    }
+}
+
+/// A token that is none of ours counts against its network, and the answer is 429 once that has sent too many. Tokens that are
+/// ours are still redeemed, so that a neighbour's failures keep no one from refreshing.
 async fn not_presented(context: &RequestContext, rejection: Rejection) -> Rejection {
     let outcome = match rejection.code() {
         Code::TokenExpired => RefreshOutcome::Expired,
-        Code::MissingToken | Code::InvalidRequest => RefreshOutcome::Invalid,
+        Code::MissingToken
+        | Code::InvalidRequest
+        | Code::BadRequest
+        | Code::PayloadTooLarge
+        | Code::RequestTimeout => RefreshOutcome::Invalid,
         _ => {
             let sessions = &context.worker.gateway.sessions;
             match sessions

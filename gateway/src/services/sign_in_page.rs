@@ -65,7 +65,14 @@ pub(crate) async fn show(
     match (user, &identity) {
         // The other host asked for a session: here is one.
         (_, Some(identity)) if !is_switch && !state.is_empty() && return_to.other_origin().is_some() => {
-            go_on(context, browser, SignIn::of_identity(identity, cookies.remember), &return_to, &state).await
+            go_on(
+                context,
+                browser,
+                SignIn::of_identity(context, identity, cookies.remember).await?,
+                &return_to,
+                &state,
+            )
+            .await
         }
         (Some(user), _) if !is_switch => Ok(browser.pages.account(language, user, &return_to)),
         _ => {
@@ -166,7 +173,6 @@ pub(crate) async fn submit(
             go_on(context, browser, sign_in, &return_to, &fields.state).await
         }
         Err(rejection) => {
-            context.record.code.set(Some(rejection.code()));
             let wait = rejection.retry_after().unwrap_or_default();
             let error = match rejection.code() {
                 Code::InvalidCredentials => FormError::InvalidCredentials,
@@ -181,6 +187,7 @@ pub(crate) async fn submit(
             };
             let mut response = again(context, browser, &fields, &return_to, (error, rejection.status()));
             rejection.insert_fields(response.headers_mut());
+            context.record.rejection.replace(Some(rejection));
             Ok(response)
         }
     }

@@ -13,6 +13,7 @@ use crate::request::{RequestContext, RequestView};
 use crate::response::Response;
 use crate::services::cookie_session::resolve;
 use crate::services::endpoints::store_unavailable;
+use crate::services::foreign;
 use crate::services::logout::logged_out;
 use crate::services::sign_in_page::{query_value, see_other};
 use crate::sessions::RevocationReason;
@@ -59,8 +60,9 @@ pub(crate) async fn submit(
             // That takes a session that has not ended, as it does with a token.
             true => match resolve(context, browser, cookies).await? {
                 Some(_) => {
+                    let subject = foreign::account_id(context, &claims).await?;
                     let all = sessions.revoke_all(
-                        claims.subject(),
+                        &subject,
                         RevocationReason::LogoutAll,
                         context.now_millis,
                     );

@@ -27,6 +27,14 @@ struct Body {
     server_time: UnixSeconds,
 }
 
+/// What a Flask app returns by `jsonify(access_token=…, refresh_token=…)`.
+#[derive(Serialize)]
+struct FlaskBody {
+    access_token: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+}
+
 /// A refresh token to be signed.
 pub(crate) struct NewRefreshToken {
     pub(crate) id: TokenId,
@@ -40,11 +48,15 @@ pub(crate) struct Grant<'a> {
     pub(crate) session: &'a SessionId,
     pub(crate) session_ends_at: UnixSeconds,
     pub(crate) refresh_token: Option<NewRefreshToken>,
+    /// Of a login, which also makes the access token fresh.
+    pub(crate) message: Option<&'static str>,
 }
 
 /// The signed tokens of a grant.
 #[derive(Debug)]
 pub(crate) struct IssuedTokens {
+    /// Of a login.
+    pub(crate) message: Option<&'static str>,
     pub(crate) session: SessionId,
     pub(crate) subject: String,
     pub(crate) username: String,
@@ -71,6 +83,8 @@ pub(crate) fn issue(context: &RequestContext, grant: Grant<'_>) -> Result<Issued
     }
     let access_ttl = context.state.config.settings.tokens.access_ttl.as_secs().min(left);
     let session = grant.session.to_string();
+    let compat = &context.state.config.settings.compat;
+    let csrf = (compat.is_on() && compat.csrf).then(|| TokenId::random().to_string());
     let request = |token_type, jti, issued_at, expires_at| {
         context.state.config.issuer.issue(TokenRequest {
             token_type,
@@ -80,6 +94,8 @@ pub(crate) fn issue(context: &RequestContext, grant: Grant<'_>) -> Result<Issued
             username: &grant.user.username,
             roles: &grant.user.roles,
             further: &grant.user.claims,
+            fresh: compat.fresh && grant.message.is_some() && token_type == TokenType::Access,
+            csrf: csrf.as_deref(),
             issued_at,
             expires_at,
             session_expires_at: grant.session_ends_at,
@@ -95,6 +111,7 @@ pub(crate) fn issue(context: &RequestContext, grant: Grant<'_>) -> Result<Issued
         None => None,
     };
     Ok(IssuedTokens {
+        message: grant.message,
         session: *grant.session,
         subject: grant.user.id.clone(),
         username: grant.user.username.clone(),
@@ -105,26 +122,24 @@ pub(crate) fn issue(context: &RequestContext, grant: Grant<'_>) -> Result<Issued
     })
 }
 
-/// Answers with tokens.
-pub(crate) fn respond(
-    context: &RequestContext,
-    tokens: IssuedTokens,
-    message: Option<&'static str>,
-) -> Response {
-    let left = tokens.session_expires_in;
+/// The response with these tokens.
+pub(crate) fn respond(context: &RequestContext, tokens: IssuedTokens) -> Response {
+    let IssuedTokens { message, access_token, refresh_token, expires_in, session_expires_in: left, .. } =
+        tokens;
+    let settings = &context.state.config.settings;
+    if settings.compat.is_on() {
+        return response::no_store(response::flask_json(
+            StatusCode::OK,
+            &FlaskBody { access_token, refresh_token },
+        ));
+    }
     let body = Body {
         message,
-        access_token: tokens.access_token,
-        refresh_token: tokens.refresh_token,
+        access_token,
+        refresh_token,
         token_type: "Bearer",
-        expires_in: tokens.expires_in,
-        refresh_expires_in: context
-            .state
-            .config
-            .settings
-            .tokens
-            .idle_ttl
-            .map_or(left, |idle| left.min(idle.as_secs())),
+        expires_in,
+        refresh_expires_in: settings.tokens.idle_ttl.map_or(left, |idle| left.min(idle.as_secs())),
         server_time: context.now(),
     };
     let mut response = response::no_store(response::json(StatusCode::OK, &body));

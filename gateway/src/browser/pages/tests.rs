@@ -12,7 +12,7 @@ fn html(response: Response) -> String {
 }
 
 fn address(text: &str) -> ReturnAddress {
-    let own = RequestOrigin { scheme: Scheme::Https, host: "app.example" };
+    let own = RequestOrigin { scheme: Scheme::Https, host: "app.example", port: None };
     return_address(text, own, &["other.example".to_owned()]).unwrap()
 }
 
