@@ -11,12 +11,9 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::http1::BodyFraming;
-use crate::net::Deadline;
+use crate::net::{Deadline, Linger};
 use crate::stream_state::StreamState;
 
-/// How much of a body that nobody wanted is read so that the connection can go on, in bytes, and for how long (RFC 9112 section 9.3).
-const DISCARD_LIMIT_BYTES: u64 = 64 * 1024;
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a body cannot be read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +30,8 @@ pub(crate) enum BodyError {
     Io(#[from] io::Error),
 }
 
-/// The body of the request in hand. Dropped before its end, a small rest is read and thrown away, so that the connection can
-/// carry another request.
+/// The body of the request in hand. Dropped before its end, the rest is read and thrown away (RFC 9112 section 9.3), so that a
+/// client that sends all before it reads gets its response, and the connection can carry another request.
 #[derive(Debug, Default)]
 pub(crate) struct RequestBody {
     incoming: Option<Box<Source>>,
@@ -56,8 +53,8 @@ struct Source {
     expects_continue: bool,
     /// Read to its end, or not to be read any more.
     ended: bool,
-    /// Whether dropping it may leave a rest behind that the next request has to wait for.
-    discard: bool,
+    /// How long a rest is read that nobody wants.
+    discard: Option<Duration>,
 }
 
 impl RequestBody {
@@ -77,7 +74,7 @@ impl RequestBody {
             piece: Bytes::new(),
             deadline: Deadline::default(),
             timeout,
-            discard: stream.is_http1(),
+            discard: None,
             stream,
             expects_continue: false,
             ended: false,
@@ -89,6 +86,13 @@ impl RequestBody {
     pub(crate) fn set_expects_continue(&mut self) {
         if let Some(source) = &mut self.incoming {
             source.expects_continue = true;
+        }
+    }
+
+    /// Has what is left be read for so long when this is dropped: over HTTP/1.1 the next request stands behind it.
+    pub(crate) fn discard_within(&mut self, time: Duration) {
+        if let Some(source) = &mut self.incoming {
+            source.discard = Some(time);
         }
     }
 
@@ -186,13 +190,15 @@ impl Source {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads and throws away what is left, if that is little.
-    async fn discard_body(mut self: Box<Self>) {
+    /// Reads and throws away what is left, within bounds.
+    async fn discard_body(mut self: Box<Self>, linger: Linger) {
         if self.stream.close.get() {
             // The connection ends with the response.
             return;
         }
-        let mut left = DISCARD_LIMIT_BYTES;
+        let mut left = linger.bytes;
+        self.timeout = linger.idle;
+        self.deadline.clear();
         let reading = poll_fn(|cx| {
             while let Ok(()) = ready!(self.poll_piece(cx)) {
                 left = left.saturating_sub(self.piece.len() as u64);
@@ -204,17 +210,19 @@ impl Source {
             Poll::Ready(())
         });
         // Where it takes longer, hyper ends the connection after the response.
-        let _ = tokio::time::timeout(DISCARD_TIMEOUT, reading).await;
+        let _ = tokio::time::timeout(linger.time, reading).await;
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
         let Some(source) = self.incoming.take() else { return };
-        let too_long = matches!(source.framing, BodyFraming::Length(n) if n > DISCARD_LIMIT_BYTES);
+        let Some(time) = source.discard else { return };
+        let linger = Linger::for_upload(time);
+        let too_long = matches!(source.framing, BodyFraming::Length(n) if n > linger.bytes);
         // A client that waits for 100 Continue sends nothing; reading would ask it to.
-        if source.discard && !source.ended && !source.expects_continue && !too_long {
-            tokio::task::spawn_local(source.discard_body());
+        if !source.ended && !source.expects_continue && !too_long {
+            tokio::task::spawn_local(source.discard_body(linger));
         }
     }
 }

@@ -136,7 +136,7 @@ impl RuntimeConfig {
             routes,
             endpoints: Endpoints::new(&settings.endpoints),
             cors: Cors::new(&settings.cors),
-            via: Via::new(&settings.server.name),
+            via: Via::new(&settings.server.name, settings.server.via),
             identity_headers: IdentityHeaders::new(&settings.identity_headers, claims_of_routes),
             issuer,
             verifier,

@@ -26,6 +26,7 @@ pub(crate) enum HeaderKind {
     RequestMethod,
     TransferEncoding,
     Upgrade,
+    /// `Via` and `CDN-Loop`: who has passed the message on.
     Via,
     Vary,
     Forwarded,
@@ -115,7 +116,7 @@ const OVERRIDING: [&[u8]; 2] = [b"x-forwarded-", b"x-envoy-"];
 const LONGEST: usize = 40;
 
 /// Every name that means something, in lower case; sorted by length, for few names share one.
-const NAMES: [(&[u8], HeaderKind); 51] = [
+const NAMES: [(&[u8], HeaderKind); 52] = [
     (b"te", HeaderKind::HopByHop),
     (b"via", HeaderKind::Via),
     (b"date", HeaderKind::Date),
@@ -127,6 +128,7 @@ const NAMES: [(&[u8], HeaderKind); 51] = [
     (b"x-host", HeaderKind::RoutingOverride),
     (b"trailer", HeaderKind::HopByHop),
     (b"upgrade", HeaderKind::Upgrade),
+    (b"cdn-loop", HeaderKind::Via),
     (b"forwarded", HeaderKind::Forwarded),
     (b"x-real-ip", HeaderKind::RoutingOverride),
     (b"connection", HeaderKind::Connection),

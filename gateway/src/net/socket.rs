@@ -20,9 +20,31 @@ use crate::net::{Deadline, ReadBuffer};
 
 /// What is read at once while only heads are expected.
 pub(crate) const DRAIN_READ: usize = 4 * 1024;
-/// How much of an unwanted body is read before a connection is given up, and for how long.
+/// How much is read before a connection that has said its last is given up, in bytes, and for how long.
 pub(crate) const DRAIN_LIMIT: usize = 64 * 1024;
 pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// How long a connection whose client is still sending is read at its end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Linger {
+    /// Bytes that are read at most.
+    pub(crate) bytes: u64,
+    /// In all.
+    pub(crate) time: Duration,
+    /// Between two reads.
+    pub(crate) idle: Duration,
+}
+
+impl Linger {
+    /// For a client that has nothing more to send.
+    pub(crate) const BRIEF: Linger = Linger { bytes: DRAIN_LIMIT as u64, time: DRAIN_TIME, idle: DRAIN_TIME };
+
+    /// For one in the middle of a body that nobody wants: many clients read the answer only when all is sent, and lose it with
+    /// a reset. Who sends nothing for five seconds is not in the middle of anything.
+    pub(crate) fn for_upload(time: Duration) -> Linger {
+        Linger { bytes: 1 << 30, time, idle: Duration::from_secs(5) }
+    }
+}
 
 /// A connected socket. It is read and written through a shared reference, by one task: a request's body is still being
 /// read while its answer is being written.
@@ -168,24 +190,30 @@ impl Socket {
 
     /// Ends a connection whose peer may still be sending: says that nothing more will come, then reads for a moment, so
     /// that the last answer is not lost in a reset (RFC 9112 section 9.6).
-    pub(crate) async fn drain(&self) {
-        let mut left = DRAIN_LIMIT;
+    pub(crate) async fn drain(&self, linger: Linger) {
+        let (mut left, mut deadline) = (linger.bytes, Deadline::default());
         let mut buffer = ReadBuffer::default();
+        let size = if linger.bytes > DRAIN_LIMIT as u64 { DRAIN_LIMIT } else { DRAIN_READ };
         let ending = async {
             if poll_fn(|cx| self.poll_end(cx)).await.is_err() {
                 return;
             }
             while left > 0 {
-                match poll_fn(|cx| self.poll_read(cx, &mut buffer, DRAIN_READ)).await {
+                let read = poll_fn(|cx| match self.poll_read(cx, &mut buffer, size) {
+                    Poll::Pending => deadline.poll_within(cx, linger.idle).map(|()| Ok(0)),
+                    read => read,
+                });
+                match read.await {
                     Ok(0) | Err(_) => return,
-                    Ok(n) => left = left.saturating_sub(n),
+                    Ok(n) => left = left.saturating_sub(n as u64),
                 }
+                deadline.clear();
                 let filled = buffer.filled().len();
                 buffer.consume(filled);
             }
         };
         // Running out of time is as good an end as any.
-        let _ = timeout(DRAIN_TIME, ending).await;
+        let _ = timeout(linger.time, ending).await;
     }
 
     /// Says that nothing more will come.

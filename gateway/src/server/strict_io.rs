@@ -70,6 +70,8 @@ pub(super) struct StrictConnection {
     pub(super) read_closed: Cell<bool>,
     /// hyper is told so, too.
     pub(super) deliver_close: Cell<bool>,
+    /// hyper has more to write of what it has begun.
+    writing: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -108,6 +110,7 @@ impl StrictConnection {
             served: Cell::new(false),
             read_closed: Cell::new(false),
             deliver_close: Cell::new(false),
+            writing: Cell::new(false),
         })
     }
 
@@ -119,6 +122,11 @@ impl StrictConnection {
     /// Whether a request has come, good or not.
     pub(super) fn has_served(&self) -> bool {
         self.served.get()
+    }
+
+    /// Whether more of a request is to come, as far as can be known.
+    pub(super) fn is_within_request(&self) -> bool {
+        !matches!(self.reader.borrow().state, State::Head)
     }
 
     /// The head behind the request that hyper has just parsed.
@@ -145,6 +153,27 @@ impl StrictConnection {
 }
 
 impl StrictConnection {
+    /// Writes the informational responses that wait, between what hyper writes: its server has no way to send them.
+    pub(super) fn poll_informational(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut waiting = self.stream.informational.borrow_mut();
+        while !waiting.is_empty() && !self.writing.get() {
+            match self.socket.poll_write(cx, &waiting) {
+                Poll::Ready(Ok(n)) if n > 0 => drop(waiting.drain(..n)),
+                Poll::Ready(Ok(_)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.wait.set(Wait::Write);
+                    return Poll::Pending;
+                }
+            }
+            self.progress.set(true);
+            if waiting.is_empty() {
+                return self.socket.poll_flush(cx);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// What hyper writes as few clients would understand it: the version of a server is its own, not that of the request (RFC 9110
     /// section 2.5), and clients of WebSockets compare names byte by byte. The length stays the same.
     fn respelled(&self, bytes: &[u8]) -> Option<Vec<u8>> {
@@ -394,10 +423,12 @@ impl Read for StrictIo {
 
 impl Write for StrictIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.0.poll_informational(cx))?;
         let written = match self.0.respelled(bytes) {
             None => self.0.socket.poll_write(cx, bytes),
             Some(respelled) => self.0.socket.poll_write(cx, &respelled),
         };
+        self.0.writing.set(!matches!(written, Poll::Ready(Ok(n)) if n == bytes.len()));
         match written {
             Poll::Pending => self.0.wait.set(Wait::Write),
             Poll::Ready(_) => self.0.progress.set(true),

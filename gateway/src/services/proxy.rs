@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tower::Service;
 
 use crate::config::UpstreamProtocol;
-use crate::http1::{BodyFraming, HeaderKind, ResponseHead};
+use crate::http1::{BodyFraming, HeaderKind, ResponseHead, Version, declared_length};
 use crate::layers::route::{Forwarding, Target};
 use crate::proxy::header_edits::HeaderTemplateContext;
 use crate::proxy::session_expiry::SessionExpiry;
@@ -123,12 +123,18 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
         &context.client,
     )?;
     let head = outgoing_request(&request, handshake.as_ref())?;
+    let on_informational = |head: &ResponseHead| {
+        if request.view().version() == Version::Http11 {
+            push_informational(head, &mut context.stream.informational.borrow_mut());
+        }
+    };
     let outgoing = OutgoingRequest {
         head: &head,
         method: request.view().method(),
         now: context.started,
         timeouts: &timeouts,
         upgrade: handshake.is_some(),
+        on_informational: &on_informational,
     };
     let pool = context.state.upstream(upstream);
     let failed = |error: SendError| failed(&context, upstream, &error);
@@ -182,6 +188,26 @@ fn forward_response(upstream: UpstreamResponse, method: &Method, config: &Runtim
         },
     };
     response
+}
+
+/// More informational responses wait for no client, in bytes.
+const MAX_INFORMATIONAL: usize = 64 * 1024;
+
+/// Writes an informational response, such as 103 with its `Link`, as a client of HTTP/1.1 gets it.
+fn push_informational(head: &ResponseHead, out: &mut Vec<u8>) {
+    if out.len() + head.headers().head().len() > MAX_INFORMATIONAL {
+        return;
+    }
+    let status = head.status();
+    let reason = status.canonical_reason().unwrap_or_default();
+    out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
+    let connection_options = head.headers().connection_options();
+    for field in head.headers().iter().filter(|f| matches!(f.kind, HeaderKind::Other | HeaderKind::Vary)) {
+        if !connection_options.contains(field.name) && !field.name.eq_ignore_ascii_case(b"set-cookie") {
+            [field.name, b": ", field.value, b"\r\n"].iter().for_each(|part| out.extend_from_slice(part));
+        }
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// The fields that pass on to the client: end-to-end ones, and none that the gateway speaks for itself.
@@ -248,11 +274,6 @@ impl ParsedFields {
         }
         Some((parsed, value))
     }
-}
-
-fn declared_length(head: &ResponseHead) -> Option<u64> {
-    let field = head.headers().of_kind(HeaderKind::ContentLength).next()?;
-    std::str::from_utf8(field.value).ok()?.parse().ok()
 }
 
 /// When a client may try again where the upstream may be back any moment.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::config;
@@ -19,14 +19,18 @@ pub(crate) type Millis = u64;
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
-    Tcp(SocketAddr),
+    /// All addresses of one machine, the one to begin with first.
+    Tcp(Vec<SocketAddr>),
     Unix(PathBuf),
 }
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Address::Tcp(address) => write!(f, "{address}"),
+            Address::Tcp(addresses) => {
+                let all: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+                f.write_str(&all.join(" or "))
+            }
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -36,6 +40,8 @@ impl std::fmt::Display for Address {
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) address: Address,
+    /// The place of the address that was connected to last: the next connection begins there.
+    pub(crate) last_address: AtomicUsize,
     /// The URL that led to it, by its place in the configuration.
     pub(crate) url: usize,
     /// Connections that failed, one after the other.
@@ -67,6 +73,7 @@ impl Endpoint {
     pub(crate) fn new(address: Address, url: usize, since: Millis) -> Endpoint {
         Endpoint {
             address,
+            last_address: AtomicUsize::new(0),
             url,
             failures: AtomicU32::new(0),
             ejections: AtomicU32::new(0),

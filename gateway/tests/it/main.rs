@@ -4,6 +4,7 @@
 
 mod attacks;
 mod differential;
+mod exchange;
 mod explain;
 mod faults;
 mod fixture;

@@ -167,6 +167,7 @@ mod tests {
             "Trailer",
             "Upgrade",
             "Via",
+            "CDN-Loop",
             "Authorization",
             "Cookie",
             "Forwarded",

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::Upstream;
+use crate::http1::ResponseLimits;
 
 /// How long an upstream may take for a request, and how often it is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,11 @@ impl Timeouts {
 }
 
 impl Upstream {
+    /// How large a response head of its servers may be.
+    pub(crate) fn response_limits(&self) -> ResponseLimits {
+        ResponseLimits { block: self.response_header_block, fields: self.response_header_fields }
+    }
+
     /// What its servers see as `Host`, where that is not what the client sent.
     pub fn fixed_host(&self) -> Option<String> {
         match &self.host {

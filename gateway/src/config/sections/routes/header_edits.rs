@@ -282,6 +282,7 @@ mod tests {
             "TE",
             "Upgrade",
             "Via",
+            "CDN-Loop",
             "Forwarded",
             "X-Forwarded-For",
             "x-request-id",
