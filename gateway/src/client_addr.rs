@@ -1,4 +1,4 @@
-//! Whom a connection comes from, and what upstreams are told about that.
+//! The client's address, and the forwarding headers for upstreams (`X-Forwarded-*`, RFC 7239 `Forwarded`).
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +11,7 @@ use crate::http1::{HeaderKind, Host, RequestHead};
 #[derive(Debug)]
 pub(crate) struct ClientAddr {
     address: IpAddr,
-    /// The address, written out once for all requests.
+    /// The formatted address, for all requests.
     text: Box<str>,
     trusted: bool,
     /// Whether the connection is TLS.
@@ -30,17 +30,17 @@ impl ClientAddr {
         }
     }
 
-    /// Whether it speaks TLS to the gateway.
+    /// Whether the peer's connection to the gateway is TLS.
     pub(crate) fn is_secure(&self) -> bool {
         self.secure
     }
 
-    /// Whether what the peer says of other hops is believed.
+    /// Whether the peer is a trusted proxy, whose forwarding headers are used.
     pub(crate) fn is_trusted(&self) -> bool {
         self.trusted
     }
 
-    /// The client's address, as far as trusted proxies tell: the right-most hop that is not one of them.
+    /// The client's address: the right-most hop that is not a trusted proxy.
     pub(crate) fn address(&self, head: &RequestHead, trusted_proxies: &[IpNet]) -> IpAddr {
         if !self.trusted {
             return self.address;
@@ -59,23 +59,23 @@ impl ClientAddr {
         }
     }
 
-    /// The host and the scheme that the client used, as far as trusted proxies tell: `host` and the connection's own otherwise.
+    /// The host and the scheme that the client used, from the headers of trusted proxies, or else `host` and
+    /// the connection's own scheme.
     pub(crate) fn origin<'r>(&self, head: &'r RequestHead, host: &'r str) -> RequestOrigin<'r> {
         let own = if self.secure { Scheme::Https } else { Scheme::Http };
         if !self.trusted {
             return RequestOrigin { scheme: own, host };
         }
         let forwarded = ForwardedElement::last_of(head);
-        let told = |kind| head.headers().of_kind(kind).last().and_then(|field| last_member(field.value));
-        let scheme = told(HeaderKind::XForwardedProto).or(forwarded.proto).and_then(Scheme::of_proxy);
-        let named = told(HeaderKind::XForwardedHost).or(forwarded.host);
+        let values = |kind| head.headers().of_kind(kind).last().and_then(|field| last_member(field.value));
+        let scheme = values(HeaderKind::XForwardedProto).or(forwarded.proto).and_then(Scheme::of_proxy);
+        let named = values(HeaderKind::XForwardedHost).or(forwarded.host);
         let named = named.and_then(|host| Host::parse(host).ok()).map(|host| host.as_str());
         RequestOrigin { scheme: scheme.unwrap_or(own), host: named.unwrap_or(host) }
     }
 
-    /// Appends `X-Forwarded-*` and `Forwarded`, ready for the wire, for a request that arrived with this `Host`. What an
-    /// untrusted peer sent under these names is not looked at.
-    /// An HTTP/1.0 request may have come without a host; then none is told.
+    /// Appends `X-Forwarded-*` and `Forwarded` lines in wire format for a request with this `Host` (none in
+    /// HTTP/1.0). What an untrusted peer sent under these names is ignored.
     pub(crate) fn push_forwarding_lines(&self, head: &RequestHead, host: &str, lines: &mut Vec<u8>) {
         let before = if self.trusted { forwarded_for(head) } else { Vec::new() };
         let RequestOrigin { scheme, host } = self.origin(head, host);
@@ -93,7 +93,7 @@ impl ClientAddr {
             IpAddr::V4(hop) => put(&format!("for={hop}, ")),
             IpAddr::V6(hop) => put(&format!("for=\"[{hop}]\", ")),
         });
-        // The last element carries what is known of this hop (RFC 7239 section 4).
+        // The last element describes this hop (RFC 7239 section 4).
         match self.address {
             IpAddr::V4(_) => ["for=", &self.text].into_iter().for_each(&mut put),
             IpAddr::V6(_) => [&format!("for=\"[{}]", self.text), "\""].into_iter().for_each(&mut put),
@@ -113,7 +113,7 @@ pub(crate) enum Scheme {
 }
 
 impl Scheme {
-    /// What proxies write for it, WebSocket's included.
+    /// The scheme as proxies write it, including WebSocket's.
     fn of_proxy(proto: &[u8]) -> Option<Scheme> {
         let is_one_of = |names: [&[u8]; 2]| names.iter().any(|name| proto.eq_ignore_ascii_case(name));
         match proto {
@@ -131,17 +131,17 @@ impl Scheme {
     }
 }
 
-/// Where a client meant to send its request.
+/// The origin that a client sent its request to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RequestOrigin<'r> {
     pub(crate) scheme: Scheme,
-    /// With its port, if it named one.
+    /// With its port, if there is one.
     pub(crate) host: &'r str,
 }
 
 impl RequestOrigin<'_> {
-    /// Whether an `Origin` (RFC 6454 section 6.1) is this one. Default ports are equal to none; behind a proxy that does not tell the
-    /// scheme, the host decides.
+    /// Whether an `Origin` (RFC 6454 section 6.1) is this one. A default port equals none; where the scheme
+    /// is unknown behind a proxy, the host decides.
     pub(crate) fn is(&self, origin: &[u8]) -> bool {
         let (default_port, host) = match origin {
             [b'h', b't', b't', b'p', b's', b':', b'/', b'/', host @ ..] => (443, host),
@@ -158,12 +158,12 @@ impl RequestOrigin<'_> {
     }
 }
 
-/// The last member of a comma-separated list: what the nearest proxy has added.
+/// The last member of a comma-separated list, which the nearest proxy has appended.
 fn last_member(value: &[u8]) -> Option<&[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).rfind(|member| !member.is_empty())
 }
 
-/// What the last element of `Forwarded` (RFC 7239) says, which the nearest proxy has written.
+/// The last element of `Forwarded` (RFC 7239), which the nearest proxy has appended.
 #[derive(Debug, Default)]
 struct ForwardedElement<'r> {
     host: Option<&'r [u8]>,
@@ -178,7 +178,7 @@ impl<'r> ForwardedElement<'r> {
     }
 }
 
-/// A parameter of an element of `Forwarded`, without the quotes around it.
+/// A parameter of an element of `Forwarded`, unquoted.
 fn parameter<'r>(element: &'r [u8], name: &[u8]) -> Option<&'r [u8]> {
     element.split(|&byte| byte == b';').find_map(|pair| {
         let equals = pair.iter().position(|&byte| byte == b'=')?;
@@ -188,7 +188,8 @@ fn parameter<'r>(element: &'r [u8], name: &[u8]) -> Option<&'r [u8]> {
     })
 }
 
-/// The hops of `X-Forwarded-For` or, where there is none, of `Forwarded`: from the right up to the first that is no address.
+/// The hops of `X-Forwarded-For` or, where there is none, of `Forwarded`: from the right up to the first that
+/// is no address.
 fn forwarded_for(head: &RequestHead) -> Vec<IpAddr> {
     let members = |kind| {
         let fields = head.headers().of_kind(kind);
@@ -196,20 +197,20 @@ fn forwarded_for(head: &RequestHead) -> Vec<IpAddr> {
             fields.flat_map(|field| field.value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii));
         members.filter(|member| !member.is_empty()).collect::<Vec<_>>()
     };
-    let told = members(HeaderKind::XForwardedFor);
-    let told = match told.is_empty() {
-        false => told,
+    let values = members(HeaderKind::XForwardedFor);
+    let values = match values.is_empty() {
+        false => values,
         true => members(HeaderKind::Forwarded)
             .into_iter()
             .map(|element| parameter(element, b"for").unwrap_or_default())
             .collect(),
     };
-    let mut hops: Vec<_> = told.iter().rev().map_while(|member| hop_address(member)).collect();
+    let mut hops: Vec<_> = values.iter().rev().map_while(|member| hop_address(member)).collect();
     hops.reverse();
     hops
 }
 
-/// The address of a hop as proxies write it: bare, quoted, in brackets, with a port behind it.
+/// The address of a hop as proxies write it: bare, quoted, in brackets, with or without a port.
 fn hop_address(member: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(member).ok()?.trim_matches('"').trim();
     let address = match text.strip_prefix('[') {
@@ -219,7 +220,7 @@ fn hop_address(member: &[u8]) -> Option<IpAddr> {
             (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port)).then_some(address)?
         }
         None => match text.split_once(':') {
-            // Only an address of IPv4 has a port without brackets.
+            // Only an IPv4 address has a port without brackets.
             Some((address, port)) if port.parse::<u16>().is_ok() && !port.contains(':') => address,
             _ => text,
         },
@@ -306,7 +307,7 @@ mod tests {
 
     #[test]
     fn the_scheme_that_proxies_write_is_taken_as_meant() {
-        for (told, proto) in [
+        for (values, proto) in [
             ("https", "https"),
             ("HTTPS", "https"),
             ("wss", "https"),
@@ -315,8 +316,8 @@ mod tests {
             ("http, https", "https"),
             ("gopher", "http"),
         ] {
-            let (_, lines) = seen("10.0.0.1:5", &format!("X-Forwarded-Proto: {told}\r\n"));
-            assert!(lines.contains(&format!("X-Forwarded-Proto: {proto}\r\n")), "{told}: {lines}");
+            let (_, lines) = seen("10.0.0.1:5", &format!("X-Forwarded-Proto: {values}\r\n"));
+            assert!(lines.contains(&format!("X-Forwarded-Proto: {proto}\r\n")), "{values}: {lines}");
         }
     }
 

@@ -1,19 +1,19 @@
-//! The one clock of sessions, locks and tokens: the system's time when the process began, and from then on by a clock that
-//! nobody sets. A wall clock that jumps while the gateway runs therefore ends no session, revives no token and prolongs no
-//! lock. A correction of the wall clock comes into force with the next start, for which a restart need not interrupt anybody.
+//! The clock of sessions, locks and tokens: the wall clock at process start, advanced by the monotonic
+//! boot-time clock. A wall clock that jumps while the gateway runs therefore ends no session, revives no
+//! token and prolongs no lock. A correction of the wall clock takes effect at the next start.
 
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How far the wall clock may be off before it is told, in seconds.
-const NOTABLE: u64 = 2;
+/// Minimum offset of the wall clock that is logged, in seconds.
+const MIN_LOGGED_OFFSET_SECS: u64 = 2;
 
-/// What the wall clock and the clock that nobody sets said when the process first asked.
-static START: OnceLock<(Duration, Duration)> = OnceLock::new();
+/// The wall clock and the boot-time clock when the process first read them.
+static STARTED_AT: OnceLock<(Duration, Duration)> = OnceLock::new();
 
 /// The time since 1970.
 pub(crate) fn since_1970() -> Duration {
-    let (wall, steady) = *START.get_or_init(|| (wall(), steady()));
+    let (wall, steady) = *STARTED_AT.get_or_init(|| (wall(), steady()));
     wall + self::steady().saturating_sub(steady)
 }
 
@@ -22,18 +22,18 @@ pub(crate) fn now_millis() -> u64 {
     u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// By how many seconds the wall clock is off, and whether it is ahead, where that is worth telling.
+/// The offset of the wall clock in seconds, and whether it is ahead, if it is large enough to be logged.
 pub(crate) fn wall_clock_offset() -> Option<(u64, bool)> {
     let (wall, clock) = (wall(), since_1970());
     let offset = wall.abs_diff(clock).as_secs();
-    (offset >= NOTABLE).then_some((offset, wall > clock))
+    (offset >= MIN_LOGGED_OFFSET_SECS).then_some((offset, wall > clock))
 }
 
 fn wall() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// A clock that goes on while the machine sleeps and that nobody sets.
+/// A monotonic clock that includes suspend (CLOCK_BOOTTIME).
 #[cfg(target_os = "linux")]
 fn steady() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);

@@ -1,5 +1,5 @@
-//! auth-gateway: a reverse proxy that keeps users and sessions, issues and verifies JWTs, and hands verified
-//! identities to upstreams that know nothing of tokens.
+//! auth-gateway: a reverse-proxy authentication gateway that manages users and sessions, issues and verifies
+//! JWTs, and passes verified identities to upstreams in headers.
 
 mod auth;
 pub mod cli;
@@ -14,7 +14,7 @@ mod http1;
 mod layers;
 mod net;
 mod proxy;
-pub mod rejection;
+mod rejection;
 mod request;
 mod request_body;
 mod response;

@@ -1,4 +1,4 @@
-//! The `auth-gateway` program. Everything it does is in the library, so that tests can do it too.
+//! The `auth-gateway` program: a thin binary over the library.
 
 use std::process::ExitCode;
 

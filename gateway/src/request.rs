@@ -1,12 +1,14 @@
-//! A request on its way through the stack: what is known of it, and the types that each step earns.
+//! Typed requests: the state of a request at each step of the stack.
 //!
-//! [`Received`] -> [`Admitted`] -> [`Routed`] -> [`Authenticated`] -> [`Authorized`]: each can be made only by the layer of that
-//! name, so a request that skipped a check cannot reach a target. What outer layers and the access log have to know when
-//! the request itself is gone is in the shared [`RequestContext`].
+//! [`Received`] -> [`Admitted`] -> [`Routed`] -> [`Authenticated`] -> [`Authorized`]: each can be made only
+//! by the layer of that name, so a request that skipped a check cannot reach a target. What outer layers and
+//! the access log need when the request itself is gone is in the shared [`RequestContext`].
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::rc::Rc;
+use std::sync::LazyLock;
 
 use http::Method;
 use tokio::time::Instant;
@@ -24,10 +26,10 @@ use crate::telemetry::{RequestId, RouteLabel};
 use crate::tokens::UnixSeconds;
 use crate::worker_state::WorkerState;
 
-/// What a connection hands to the stack: the head, or why there is none, and the body behind it.
+/// What a connection hands to the stack: the head, or the rejection of it, and the body.
 #[derive(Debug)]
 pub(crate) struct Incoming {
-    /// As far as it was read, where `refused` says that it cannot be accepted.
+    /// As far as it was read, where `refused` is set.
     pub(crate) head: Box<RequestHead>,
     pub(crate) refused: Option<Rejection>,
     pub(crate) body: RequestBody,
@@ -35,53 +37,73 @@ pub(crate) struct Incoming {
     pub(crate) stream: Rc<StreamState>,
 }
 
-/// What is known of a request from its arrival to its access line. Shared by the layers that outlive the request itself.
+/// The state of a request from its arrival to its access log entry. Shared by the layers that outlive the
+/// request itself.
 pub(crate) struct RequestContext {
-    pub(crate) head: Box<RequestHead>,
+    pub(crate) head: PooledHead,
     pub(crate) client: Rc<ClientAddr>,
     pub(crate) worker: Rc<Worker>,
-    /// The configuration that this request sees from its start to its end.
+    /// The configuration that this request uses from its start to its end.
     pub(crate) state: Rc<WorkerState>,
     pub(crate) stream: Rc<StreamState>,
     pub(crate) request_id: RequestId,
     pub(crate) started: Instant,
-    /// When it arrived, in milliseconds since 1970.
+    /// Arrival, in milliseconds since 1970.
     pub(crate) now_millis: u64,
     pub(crate) record: AccessLogRecord,
 }
 
-/// What the access log and the metrics say of a request besides its head; steps fill it in as they learn it.
+/// A head that goes back to the worker's pool with the [`RequestContext`]; empty only while that is dropped.
+#[derive(Debug)]
+pub(crate) struct PooledHead(Option<Box<RequestHead>>);
+
+impl From<Box<RequestHead>> for PooledHead {
+    fn from(head: Box<RequestHead>) -> PooledHead {
+        PooledHead(Some(head))
+    }
+}
+
+impl Deref for PooledHead {
+    type Target = RequestHead;
+
+    fn deref(&self) -> &RequestHead {
+        static EMPTY: LazyLock<RequestHead> = LazyLock::new(RequestHead::default);
+        self.0.as_deref().unwrap_or_else(|| &EMPTY)
+    }
+}
+
+/// What the access log and the metrics report about a request besides its head; each step adds what it knows.
 #[derive(Debug, Default)]
 pub(crate) struct AccessLogRecord {
     /// The route's index in the configuration.
     pub(crate) route: Cell<Option<usize>>,
-    /// Whether one of the gateway's own endpoints answered.
+    /// Whether one of the gateway's own endpoints responded.
     pub(crate) endpoint: Cell<bool>,
     /// The upstream's index in the configuration.
     pub(crate) upstream: Cell<Option<usize>>,
     pub(crate) identity: RefCell<Option<Rc<Identity>>>,
-    /// The name used to log in, in its canonical form.
+    /// The user name of a login, in canonical form.
     pub(crate) username: RefCell<Option<String>>,
     pub(crate) code: Cell<Option<Code>>,
 }
 
 impl RequestContext {
-    /// When it arrived, in the unit of tokens.
+    /// Arrival, in seconds since 1970, the unit of tokens.
     pub(crate) fn now(&self) -> UnixSeconds {
         self.now_millis / 1000
     }
 
-    /// Where the request comes from, as far as trusted proxies tell.
+    /// The client's address, as reported by trusted proxies.
     pub(crate) fn client_address(&self) -> IpAddr {
         self.client.address(&self.head, &self.state.config.settings.server.trusted_proxies)
     }
 
-    /// The network whose failures are counted together.
+    /// The network whose failed logins are counted together.
     pub(crate) fn network(&self) -> SourceNetwork {
         SourceNetwork::of(self.client_address())
     }
 
-    /// Who asks, for people who look at their sessions.
+    /// Information about the client for the list of sessions.
     pub(crate) fn client_info(&self) -> ClientInfo {
         let user_agent = self.head.headers().iter().find(|f| f.name.eq_ignore_ascii_case(b"user-agent"));
         let user_agent = user_agent.map(|field| String::from_utf8_lossy(field.value));
@@ -100,7 +122,9 @@ impl RequestContext {
 
 impl Drop for RequestContext {
     fn drop(&mut self) {
-        self.worker.release_head(std::mem::take(&mut self.head));
+        if let Some(head) = self.head.0.take() {
+            self.worker.release_head(head);
+        }
     }
 }
 
@@ -110,7 +134,7 @@ impl std::fmt::Debug for RequestContext {
     }
 }
 
-/// A request that has an id and a configuration, and of which nothing was judged yet.
+/// A request with an id and a configuration, not yet validated.
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) context: Rc<RequestContext>,
@@ -118,28 +142,59 @@ pub(crate) struct Received {
     pub(crate) refused: Option<Rejection>,
 }
 
-/// What admission found out about a head: where in it the target and the host are, and how its body is framed.
+/// The result of validating a head: its host and its target as text, how they are split, and how its body is framed.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    pub(crate) target: TargetSpan,
+    /// The host and, behind it, the target in origin form: one allocation, and text that is validated once.
+    text: Box<str>,
+    host_len: usize,
+    host: HostSpan,
+    target: TargetSpan,
     pub(crate) framing: BodyFraming,
     /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 section 10.1.1).
     pub(crate) expects_continue: bool,
-    pub(crate) host: HostSpan,
 }
 
-/// A head together with what admission found: what steps and pure functions judge.
+impl Admission {
+    /// For the admission layer only.
+    pub(crate) fn new(
+        host: &Host<'_>,
+        target: CanonicalTarget<'_>,
+        framing: BodyFraming,
+        expects_continue: bool,
+    ) -> Admission {
+        let host_len = host.as_str().len();
+        let mut text = String::with_capacity(host_len + target.as_str().len());
+        text.push_str(host.as_str());
+        text.push_str(target.as_str());
+        let (host, target) = (host.span(), target.span());
+        Admission { text: text.into(), host_len, host, target, framing, expects_continue }
+    }
+
+    fn host(&self) -> Host<'_> {
+        Host::of_admitted(&self.text[..self.host_len], self.host)
+    }
+
+    fn target(&self) -> CanonicalTarget<'_> {
+        self.target.of(&self.text[self.host_len..])
+    }
+
+    fn decoded_path(&self) -> &str {
+        self.target.decoded_path(&self.text[self.host_len..])
+    }
+}
+
+/// A head with its validation result: the input of layers and pure functions.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RequestView<'r> {
     head: &'r RequestHead,
     admission: &'r Admission,
-    host: Host<'r>,
 }
 
 impl<'r> RequestView<'r> {
-    /// `admission` must be what [`admit`](crate::layers::admission::admit) made of this `head`.
+    /// `admission` must be the result of [`admit`](crate::layers::admission::admit) for this `head`.
     pub(crate) fn new(head: &'r RequestHead, admission: &'r Admission) -> RequestView<'r> {
-        RequestView { head, admission, host: Host::of_admitted(head, admission.host) }
+        RequestView { head, admission }
     }
 
     pub(crate) fn head(&self) -> &'r RequestHead {
@@ -159,16 +214,16 @@ impl<'r> RequestView<'r> {
     }
 
     pub(crate) fn target(&self) -> CanonicalTarget<'r> {
-        self.admission.target.of(self.head)
+        self.admission.target()
     }
 
-    /// The path with its percent-escapes decoded once, for matching.
+    /// The path with its percent-encoding decoded once, for matching.
     pub(crate) fn decoded_path(&self) -> &'r str {
-        self.admission.target.decoded_path(self.head)
+        self.admission.decoded_path()
     }
 
     pub(crate) fn host(&self) -> Host<'r> {
-        self.host
+        self.admission.host()
     }
 
     pub(crate) fn framing(&self) -> BodyFraming {
@@ -176,7 +231,7 @@ impl<'r> RequestView<'r> {
     }
 }
 
-/// A request on whose meaning every parser agrees.
+/// A validated request: all parsers agree on its meaning.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     context: Rc<RequestContext>,
@@ -199,11 +254,11 @@ impl Admitted {
     }
 }
 
-/// An admitted request, and the route that it takes.
+/// An admitted request with its route.
 #[derive(Debug)]
 pub(crate) struct Routed {
     admitted: Admitted,
-    /// In the routes of the request's own configuration.
+    /// Index into the routes of the request's own configuration.
     route: usize,
 }
 
@@ -226,7 +281,7 @@ impl Routed {
     }
 }
 
-/// A routed request whose token, if it brought one, was verified.
+/// A routed request whose token, if there is one, was verified.
 #[derive(Debug)]
 pub(crate) struct Authenticated {
     routed: Routed,
@@ -248,7 +303,7 @@ impl Authenticated {
     }
 }
 
-/// A request that may go to its route's target.
+/// A request that may be handled by its route's target.
 #[derive(Debug)]
 pub(crate) struct Authorized {
     authenticated: Authenticated,
@@ -276,7 +331,7 @@ impl Authorized {
         self.authenticated.identity()
     }
 
-    /// Takes the body out, for whoever forwards it.
+    /// Removes the body, for forwarding it.
     pub(crate) fn take_body(&mut self) -> RequestBody {
         std::mem::take(&mut self.authenticated.routed.admitted.body)
     }

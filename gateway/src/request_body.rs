@@ -1,4 +1,4 @@
-//! The body of a request, pulled from hyper piece by piece at the pace of whoever wants it, under the limits that apply to it.
+//! The request body: a stream pulled from hyper with backpressure, under size limits and timeouts.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,7 +13,6 @@ use http_body::{Body, Frame, SizeHint};
 use crate::http1::BodyFraming;
 use crate::net::{Deadline, Linger};
 use crate::stream_state::StreamState;
-
 
 /// Why a body cannot be read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +34,7 @@ pub(crate) enum BodyError {
 #[derive(Debug, Default)]
 pub(crate) struct RequestBody {
     incoming: Option<Box<Source>>,
-    /// How many bytes may yet come.
+    /// The remaining size limit, in bytes.
     allowed: Option<u64>,
 }
 
@@ -43,10 +42,10 @@ pub(crate) struct RequestBody {
 struct Source {
     incoming: hyper::body::Incoming,
     framing: BodyFraming,
-    /// What was taken from hyper and not consumed.
+    /// A chunk that was received from hyper and not consumed.
     piece: Bytes,
     deadline: Deadline,
-    /// How long one read may take.
+    /// Timeout of one read.
     timeout: Duration,
     stream: Rc<StreamState>,
     /// The client waits for `100 Continue`, which hyper sends with the first read.
@@ -58,7 +57,7 @@ struct Source {
 }
 
 impl RequestBody {
-    /// What hyper has of the body. `timeout` is how long one read of it may take.
+    /// The body as hyper provides it. `timeout` applies to each read.
     pub(crate) fn new(
         incoming: hyper::body::Incoming,
         framing: BodyFraming,
@@ -82,7 +81,7 @@ impl RequestBody {
         RequestBody { incoming: Some(Box::new(source)), allowed: None }
     }
 
-    /// Says that the client waits for `100 Continue` before it sends.
+    /// Marks that the client waits for `100 Continue` before it sends.
     pub(crate) fn set_expects_continue(&mut self) {
         if let Some(source) = &mut self.incoming {
             source.expects_continue = true;
@@ -96,21 +95,21 @@ impl RequestBody {
         }
     }
 
-    /// Makes more than `most` bytes an error.
+    /// Sets the size limit in bytes; a longer body is an error.
     pub(crate) fn limit(&mut self, most: u64) {
         self.allowed = Some(most);
     }
 
-    /// How it is framed; HTTP/2 bodies without a length are told as chunked.
+    /// The framing of the body; HTTP/2 bodies without a length count as chunked.
     pub(crate) fn framing(&self) -> BodyFraming {
         self.incoming.as_ref().map_or(BodyFraming::Empty, |source| source.framing)
     }
 
-    /// The next piece; empty at the end. A piece that is not [consumed](Self::consume) is given again.
+    /// The next chunk; empty at the end. A chunk that is not [consumed](Self::consume) is returned again.
     ///
     /// # Errors
     ///
-    /// The body is malformed, cut short, late or too large. It is not to be read any more.
+    /// The body is malformed, truncated, timed out or too large. It must not be read any further.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
         let Some(source) = &mut self.incoming else { return Poll::Ready(Ok(&[])) };
         match ready!(source.poll_piece(cx)) {
@@ -123,7 +122,7 @@ impl RequestBody {
         }
     }
 
-    /// Takes `n` bytes of what was given last.
+    /// Consumes `n` bytes of the last chunk.
     pub(crate) fn consume(&mut self, n: usize) {
         if let Some(source) = &mut self.incoming {
             source.piece.advance(n);
@@ -167,7 +166,7 @@ impl Source {
             match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.deadline.clear();
-                    // Trailers are dropped: peers seldom expect them, and they would bypass what is done to header fields.
+                    // Trailers are dropped: few peers expect them, and they would bypass header edits.
                     self.piece = frame.into_data().unwrap_or_default();
                 }
                 Poll::Ready(Some(Err(_))) => {
@@ -193,7 +192,7 @@ impl Source {
     /// Reads and throws away what is left, within bounds.
     async fn discard_body(mut self: Box<Self>, linger: Linger) {
         if self.stream.close.get() {
-            // The connection ends with the response.
+            // The connection is closed after the response.
             return;
         }
         let mut left = linger.bytes;

@@ -1,4 +1,4 @@
-//! What requests share: the process-wide state and each worker's own.
+//! The runtime state of the process, and of each worker.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -21,14 +21,14 @@ pub(crate) struct Gateway {
     pub(crate) access_log: Option<AccessLog>,
 }
 
-/// The configuration in force. It is replaced whole.
+/// The active configuration. It is replaced atomically.
 pub(crate) struct Configuration {
     current: RwLock<Arc<RuntimeConfig>>,
-    /// Counts the replacements, so that workers need no lock to find that there was none.
+    /// Incremented by each replacement, so that workers detect one without a lock.
     version: AtomicU64,
-    reads: AtomicU64,
-    failures: AtomicU64,
-    trouble: Mutex<Option<String>>,
+    reload_count: AtomicU64,
+    reload_failures: AtomicU64,
+    last_error: Mutex<Option<String>>,
 }
 
 impl Configuration {
@@ -36,44 +36,44 @@ impl Configuration {
         Configuration {
             current: RwLock::new(Arc::new(snapshot)),
             version: AtomicU64::new(0),
-            reads: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
-            trouble: Mutex::default(),
+            reload_count: AtomicU64::new(0),
+            reload_failures: AtomicU64::new(0),
+            last_error: Mutex::default(),
         }
     }
 
-    /// What is in force now. Whoever holds it sees no half of a change.
+    /// The active configuration, a consistent snapshot.
     pub(crate) fn current(&self) -> Arc<RuntimeConfig> {
-        // Swapped in one step, so it is whole even if a thread panicked beside it.
+        // Replaced in one step, so a panic elsewhere leaves it consistent.
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Requests that begin from now on are served with `snapshot`.
+    /// Activates `snapshot` for requests that start from now on.
     pub(crate) fn replace(&self, snapshot: Arc<RuntimeConfig>) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
         self.version.fetch_add(1, Ordering::Release);
     }
 
-    /// Remembers what came of reading the files again: what is wrong with them, if anything.
-    pub(crate) fn was_read(&self, trouble: Option<String>) {
-        let counter = if trouble.is_none() { &self.reads } else { &self.failures };
+    /// Records the outcome of a reload: its errors, if any.
+    pub(crate) fn record_reload(&self, last_error: Option<String>) {
+        let counter = if last_error.is_none() { &self.reload_count } else { &self.reload_failures };
         counter.fetch_add(1, Ordering::Relaxed);
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = last_error;
     }
 
-    /// What is wrong with the files, where they could not be used the last time they were read.
-    pub(crate) fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The errors of the last reload, if it failed.
+    pub(crate) fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How often they were read again and could be used.
-    pub(crate) fn reads(&self) -> u64 {
-        self.reads.load(Ordering::Relaxed)
+    /// The number of successful reloads.
+    pub(crate) fn reload_count(&self) -> u64 {
+        self.reload_count.load(Ordering::Relaxed)
     }
 
-    /// How often they could not.
-    pub(crate) fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
+    /// The number of failed reloads.
+    pub(crate) fn reload_failures(&self) -> u64 {
+        self.reload_failures.load(Ordering::Relaxed)
     }
 
     fn version(&self) -> u64 {
@@ -81,7 +81,7 @@ impl Configuration {
     }
 }
 
-/// The state of one worker thread. Nothing in it is shared, so nothing in it is locked.
+/// The state of one worker thread. Nothing in it is shared, so nothing is locked.
 pub(crate) struct Worker {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) metrics: WorkerMetrics,
@@ -89,35 +89,38 @@ pub(crate) struct Worker {
     pub(crate) request_ids: RefCell<RequestIds>,
     /// With the version of the configuration that it was made for.
     state: RefCell<(u64, Rc<WorkerState>)>,
-    /// Heads of requests that are over; their space is used again.
+    /// Request heads for reuse.
     #[expect(
         clippy::vec_box,
         reason = "taken and given back with each request: a pointer moves, not the head"
     )]
-    spare_heads: RefCell<Vec<Box<RequestHead>>>,
+    pooled_heads: RefCell<Vec<Box<RequestHead>>>,
+    /// Space for a response head while it is written.
+    pub(crate) write_buffer: RefCell<Vec<u8>>,
     draining: Cell<bool>,
     /// HTTP/1.1 connections that hold hyper's buffers.
     unparked: Cell<usize>,
-    /// What [`Self::now_millis`] says where the clock stands still, for programs that count instructions.
+    /// A fixed time for [`Self::now_millis`], for benchmarks that count instructions.
     fixed_now: Option<u64>,
 }
 
-/// So many heads are kept for later.
-const MAX_SPARE_HEADS: usize = 64;
+/// Maximum number of pooled heads.
+const MAX_POOLED_HEADS: usize = 64;
 
 impl Worker {
-    /// The `index`-th worker of the gateway.
+    /// The worker with this index.
     pub(crate) fn new(gateway: Arc<Gateway>, index: usize) -> Worker {
         let metrics = gateway.metrics.worker(index);
-        // Asked before the configuration is fetched: a replacement in between is then fetched once more.
+        // Read before the configuration is fetched: a replacement in between is then fetched once more.
         let version = gateway.configuration.version();
         let state = WorkerState::new(gateway.configuration.current(), &metrics, &[]);
         Worker {
             metrics,
-            access_log: gateway.access_log.as_ref().map(AccessLog::lane),
+            access_log: gateway.access_log.as_ref().map(AccessLog::with_own_buffer),
             request_ids: RefCell::new(RequestIds::new()),
             state: RefCell::new((version, Rc::new(state))),
-            spare_heads: RefCell::default(),
+            pooled_heads: RefCell::default(),
+            write_buffer: RefCell::default(),
             draining: Cell::new(false),
             unparked: Cell::new(0),
             fixed_now: None,
@@ -125,17 +128,17 @@ impl Worker {
         }
     }
 
-    /// The same worker at a fixed time, in milliseconds since 1970.
+    /// The same worker with its clock fixed at a time in milliseconds since 1970.
     pub(crate) fn at(self, now_millis: u64) -> Worker {
         Worker { fixed_now: Some(now_millis), ..self }
     }
 
-    /// The time in milliseconds since 1970.
+    /// Milliseconds since 1970.
     pub(crate) fn now_millis(&self) -> u64 {
         self.fixed_now.unwrap_or_else(crate::clock::now_millis)
     }
 
-    /// What a request that begins now is served with, from its start to its end.
+    /// The state for a request that starts now, to be used until its end.
     pub(crate) fn state(&self) -> Rc<WorkerState> {
         let version = self.gateway.configuration.version();
         if self.state.borrow().0 != version {
@@ -152,32 +155,32 @@ impl Worker {
         last.1.drain_removed();
     }
 
-    /// Space for the head of the next request.
+    /// Takes a pooled head for the next request, or allocates one.
     pub(crate) fn take_head(&self) -> Box<RequestHead> {
-        self.spare_heads.borrow_mut().pop().unwrap_or_default()
+        self.pooled_heads.borrow_mut().pop().unwrap_or_default()
     }
 
-    /// Takes the head of a request back that is over.
+    /// Returns the head of a finished request to the pool.
     pub(crate) fn release_head(&self, mut head: Box<RequestHead>) {
-        let mut spare = self.spare_heads.borrow_mut();
-        if spare.len() < MAX_SPARE_HEADS {
+        let mut spare = self.pooled_heads.borrow_mut();
+        if spare.len() < MAX_POOLED_HEADS {
             head.clear();
             spare.push(head);
         }
     }
 
-    /// Counts one more HTTP/1.1 connection that is not parked, for as long as the guard lasts.
+    /// Counts one more HTTP/1.1 connection that is not parked, for as long as the guard lives.
     pub(crate) fn unpark(&self) -> UnparkedGuard<'_> {
         self.unparked.set(self.unparked.get() + 1);
         UnparkedGuard(self)
     }
 
-    /// How many HTTP/1.1 connections are not parked.
+    /// The number of HTTP/1.1 connections that are not parked.
     pub(crate) fn unparked(&self) -> usize {
         self.unparked.get()
     }
 
-    /// Whether the gateway is about to stop, so that connections end with their next response.
+    /// Whether the gateway is shutting down: connections end with their next response.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.get()
     }
@@ -186,8 +189,8 @@ impl Worker {
         self.draining.set(true);
     }
 
-    /// What is done now and then, besides requests: following the configuration where no request does, closing idle
-    /// connections and telling what is only known here.
+    /// Periodic maintenance besides requests: applies a new configuration where no request does, closes idle
+    /// upstream connections and updates gauges.
     pub(crate) fn run_maintenance(&self) {
         let state = self.state();
         state.upstreams().iter().for_each(|pool| pool.prune());

@@ -1,4 +1,5 @@
-//! One configuration, prepared for serving: immutable, so that a request cannot see half of a change.
+//! The runtime configuration: settings with everything loaded for serving (keys, users, certificates,
+//! routes). Immutable, so a request cannot see a partial change.
 
 use std::io;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use crate::tokens::{Issuer, KeyError, KeyRing, UnixSeconds, Verifier};
 use crate::upstream::{Upstream, UpstreamError};
 use crate::users::{UserFileErrors, UserSources};
 
-/// Everything that follows from the settings, the keys and the users file.
+/// Everything derived from the settings, the keys and the users.
 pub(crate) struct RuntimeConfig {
     pub(crate) settings: Settings,
     pub(crate) routes: Routes,
@@ -33,16 +34,16 @@ pub(crate) struct RuntimeConfig {
     pub(crate) jwks: Bytes,
     /// In the order of the configuration's upstreams.
     pub(crate) upstreams: Vec<Arc<Upstream>>,
-    /// The ids of the keys that verify.
+    /// The ids of the verification keys.
     key_ids: Vec<String>,
-    /// How clients are met with TLS, where they are.
+    /// The TLS configuration of the public listener, if it has TLS.
     pub(crate) tls: Option<Arc<ServerConfig>>,
     pub(crate) hsts: Option<Hsts>,
-    /// Swaps its users by itself when the users file changes.
+    /// Reloads its users by itself when the users file changes.
     pub(crate) users: Arc<UserSources>,
 }
 
-/// Why a configuration cannot be served.
+/// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeConfigError {
     /// No usable signing key.
@@ -62,20 +63,24 @@ pub enum RuntimeConfigError {
     Static {
         /// The folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }
 
 impl RuntimeConfig {
-    /// Loads what the settings name.
+    /// Loads everything the settings name.
+    ///
+    /// # Errors
+    ///
+    /// A file or key cannot be used.
     pub(crate) fn load(settings: Settings, now: UnixSeconds) -> Result<RuntimeConfig, RuntimeConfigError> {
         RuntimeConfig::load_with(settings, now, None)
     }
 
-    /// The same for settings that are to replace those of `last`. An upstream that stays the same keeps
-    /// what is known of its servers. The users of the same file are only checked: who calls has them read when nothing can fail
-    /// any more.
+    /// Like [`Self::load`], for settings that replace those of `last`. An unchanged upstream keeps its health
+    /// state and connections. An unchanged users file is only checked: the caller reloads it when nothing can
+    /// fail any more.
     pub(crate) fn load_after(
         settings: Settings,
         now: UnixSeconds,
@@ -111,7 +116,8 @@ impl RuntimeConfig {
             .iter()
             .map(|(name, settings)| {
                 let known = last.iter().flat_map(|last| &last.upstreams);
-                match known.into_iter().find(|known| known.name() == name && known.is_still(settings)) {
+                match known.into_iter().find(|known| known.name() == name && known.is_unchanged_for(settings))
+                {
                     Some(same) => Ok(Arc::clone(same)),
                     None => Upstream::new(name, settings.clone()).map(Arc::new),
                 }
@@ -150,7 +156,7 @@ impl RuntimeConfig {
         })
     }
 
-    /// Which keys came and went since `last`, one line a key.
+    /// Verification keys that were added or removed since `last`, one line per key.
     pub(crate) fn key_changes(&self, last: &RuntimeConfig) -> Vec<String> {
         let new = self.key_ids.iter().filter(|id| !last.key_ids.contains(id));
         let gone = last.key_ids.iter().filter(|id| !self.key_ids.contains(id));

@@ -1,4 +1,4 @@
-//! What a connection and the request on it tell each other besides bytes: one per HTTP/2 stream, one per HTTP/1.1 connection.
+//! Shared state of a connection and the request on it: one per HTTP/2 stream, one per HTTP/1.1 connection.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -10,50 +10,50 @@ use crate::proxy::websocket::Tunnel;
 use crate::runtime::Worker;
 use crate::telemetry::AbortReason;
 
-/// How often a connection looks whether its requests may go on: a revocation is in force for what is under way so much later.
+/// Poll interval of requests in flight: the end of a session takes effect on them within this time.
 pub(crate) const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Flags between a connection and its request. All of it lives on one thread.
+/// Flags shared between a connection and its request, on one thread.
 #[derive(Default)]
 pub(crate) struct StreamState {
     http1: bool,
     /// A request was read and its response is not complete.
     pub(crate) in_flight: Cell<bool>,
-    /// The response's head is out and its body waits for its source: the client is not being waited for.
+    /// The response's head was sent and its body waits for its source: the client is not the one that stalls.
     pub(crate) waits_for_source: Cell<bool>,
     pub(crate) responded: Cell<bool>,
-    /// Something of the response's body was taken since the last look.
+    /// Bytes of the response's body were taken since the last check.
     pub(crate) progress: Cell<bool>,
-    /// Looks in a row at which the client did not take what there was.
+    /// Consecutive checks at which the client did not read what was available.
     stalled_looks: Cell<u32>,
-    /// The request body's framing was refused while it came.
+    /// The request body's framing was malformed.
     pub(crate) body_malformed: Cell<bool>,
-    /// The connection has to end after the response.
+    /// The connection has to close after the response.
     pub(crate) close: Cell<bool>,
-    /// Why the exchange was cut, as far as the connection knows.
+    /// Why the exchange was aborted, as far as the connection knows.
     pub(crate) abort: Cell<Option<AbortReason>>,
-    /// What ends the exchange before its end, where a token has opened it.
+    /// The session whose end aborts the exchange, where a token authorized it.
     pub(crate) session: RefCell<Option<SessionExpiry>>,
     /// Informational responses (1xx) that the client has not got, ready for the wire.
     pub(crate) informational: RefCell<Vec<u8>>,
-    /// What the connection becomes behind a 101.
+    /// The tunnel that the connection becomes after a 101.
     pub(crate) tunnel: RefCell<Option<Box<Tunnel>>>,
-    /// The task that drives the stream, to be woken when the exchange is cut.
+    /// The task that drives the stream, to be woken when the exchange is aborted.
     pub(crate) task: RefCell<Option<Waker>>,
 }
 
 impl StreamState {
-    /// For a connection of HTTP/1.1, whose requests use it one after the other.
+    /// For an HTTP/1.1 connection, reused by one request after the other.
     pub(crate) fn of_http1_connection() -> Rc<StreamState> {
         Rc::new(StreamState { http1: true, ..StreamState::default() })
     }
 
-    /// For one stream of HTTP/2.
+    /// For one HTTP/2 stream.
     pub(crate) fn of_http2_stream() -> Rc<StreamState> {
         Rc::new(StreamState { in_flight: Cell::new(true), ..StreamState::default() })
     }
 
-    /// Makes it ready for the next request of its connection.
+    /// Resets the state for the next request of its connection.
     pub(crate) fn begin(&self) {
         self.in_flight.set(true);
         self.waits_for_source.set(false);
@@ -69,8 +69,8 @@ impl StreamState {
         }
     }
 
-    /// Looks whether the exchange may go on; called every [`WATCH_INTERVAL`] while it is in flight. `write_timeout` is how
-    /// long the client may leave what there is.
+    /// Checks whether the exchange may go on; called every [`WATCH_INTERVAL`] while it is in flight.
+    /// `write_timeout` is how long the client may stall.
     pub(crate) fn watch(&self, worker: &Worker, write_timeout: Duration) -> Option<AbortReason> {
         let session = self.session.borrow().as_ref().and_then(|session| session.check(worker));
         let reason = match session {
@@ -84,7 +84,7 @@ impl StreamState {
         reason
     }
 
-    /// Whether a client of HTTP/2 has left its window shut for too long. HTTP/1.1 sees that at its socket.
+    /// Whether an HTTP/2 client has kept its window closed for too long. HTTP/1.1 detects that at the socket.
     fn is_stalled(&self, write_timeout: Duration) -> bool {
         if self.http1 || self.progress.take() || self.waits_for_source.get() || !self.responded.get() {
             self.stalled_looks.set(0);

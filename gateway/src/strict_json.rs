@@ -1,14 +1,15 @@
-//! JSON objects in which every member name stands once, at any depth (RFC 8725 section 3.7, RFC 7515 section 4).
+//! Strict JSON objects: duplicate member names are rejected at any depth (RFC 8725 section 3.7, RFC 7515
+//! section 4).
 //!
-//! serde_json takes the last of two equal names; another parser takes the first, and then two programs read two
-//! different tokens out of one signature.
+//! serde_json takes the last of two equal names; other parsers take the first, and two programs would read
+//! two different tokens from one signature.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Reads a whole JSON object, or nothing.
+/// Parses a JSON object that is the whole input; `None` if it is invalid or has duplicate names.
 pub(crate) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
     match serde_json::from_slice(bytes) {
         Ok(Strict(Value::Object(members))) => Some(members),
@@ -16,7 +17,7 @@ pub(crate) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
     }
 }
 
-/// A value of which the same is true.
+/// A value without duplicate member names.
 pub(crate) struct Strict(pub(crate) Value);
 
 impl<'de> Deserialize<'de> for Strict {

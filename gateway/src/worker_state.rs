@@ -1,4 +1,4 @@
-//! What one worker serves requests with under one configuration: the config, and what the worker keeps for it.
+//! A worker's state under one configuration: the configuration itself, token cache and upstream pools.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,10 +9,10 @@ use crate::runtime_config::RuntimeConfig;
 use crate::telemetry::{RouteCounters, WorkerMetrics};
 use crate::upstream::{Upstream, UpstreamPool};
 
-/// A request takes it once and goes its whole way with it, so that it sees one configuration only.
+/// A request takes it once and uses it to its end, so that it sees one configuration only.
 pub(crate) struct WorkerState {
     pub(crate) config: Arc<RuntimeConfig>,
-    /// What it knows was verified with the keys of this configuration, and has its identity headers.
+    /// Tokens verified with the keys of this configuration, with their identity headers.
     pub(crate) token_cache: RefCell<TokenCache>,
     pub(crate) counters: RouteCounters,
     /// In the order of the configuration's upstreams.
@@ -20,7 +20,7 @@ pub(crate) struct WorkerState {
 }
 
 impl WorkerState {
-    /// `last` are the pools so far: those of upstreams that have stayed the same are kept, with their connections.
+    /// `last` are the previous pools: those of unchanged upstreams are kept, with their connections.
     pub(crate) fn new(
         config: Arc<RuntimeConfig>,
         metrics: &WorkerMetrics,
@@ -42,7 +42,7 @@ impl WorkerState {
         }
     }
 
-    /// The upstream at this place in the configuration.
+    /// The upstream with this index in the configuration.
     pub(crate) fn upstream(&self, place: usize) -> &Rc<UpstreamPool> {
         &self.upstreams[place]
     }
@@ -51,7 +51,7 @@ impl WorkerState {
         &self.upstreams
     }
 
-    /// Lets go of what only new requests would need. Those under way go on.
+    /// Drops what only new requests would need. Requests in flight go on.
     pub(crate) fn drain_removed(&self) {
         self.token_cache.replace(TokenCache::new(0));
     }

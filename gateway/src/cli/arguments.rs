@@ -1,4 +1,4 @@
-//! What can be typed.
+//! Command-line arguments.
 
 use std::path::PathBuf;
 
@@ -23,14 +23,15 @@ Exit codes:
   2   wrong usage
   78  wrong configuration";
 
-/// A reverse-proxy auth gateway: it logs users in, verifies their tokens and tells upstreams who they are.
+/// A reverse-proxy auth gateway: it logs users in, verifies their tokens and passes their identity to
+/// upstreams.
 #[derive(Debug, Parser)]
 #[command(name = "auth-gateway", version, max_term_width = 100, after_help = AFTER_HELP)]
 pub(super) struct Arguments {
-    /// What to do; `serve` if nothing is named
+    /// The command; `serve` by default
     #[command(subcommand)]
     pub(super) command: Option<Command>,
-    /// A configuration file; several are merged in their order, and the environment comes last [default:
+    /// A configuration file; several are merged in order, and environment variables override them [default:
     /// /etc/auth-gateway/gateway.toml]
     #[arg(long, value_name = "FILE", global = true)]
     pub(super) config: Vec<PathBuf>,
@@ -40,34 +41,34 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Run the gateway
     Serve(ServeArguments),
-    /// Report everything that is wrong with the configuration and the files it names, and print the routes
+    /// Check the configuration and the files it names, report all errors, and print the routes
     Check,
-    /// Tell what would become of a request: its route, what verification says, and what its upstream would get
+    /// Explain a request: its route, the result of verification, and what its upstream would get
     Explain(ExplainArguments),
     /// Edit the users file, unlock a name, or log a user out
     #[command(subcommand)]
     Users(UsersCommand),
-    /// List the sessions that go on, or end one
+    /// List the live sessions, or revoke one
     #[command(subcommand)]
     Sessions(SessionsCommand),
     /// Print the argon2id hash of a password, read from a prompt or standard input
     HashPassword,
-    /// Tell what can be configured
+    /// Print the default configuration, its schema, or its reference
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Print the completions of a shell
+    /// Print shell completions
     Completions {
-        /// Which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
     /// Print the manual page
     Man,
-    /// Look after the keys that sign tokens
+    /// Manage the keys that sign tokens
     #[command(subcommand)]
     Keys(KeysCommand),
 }
 
-/// Ends the process because of a value that cannot be used.
+/// Exits because of an invalid value.
 pub(super) fn refuse_value(why: &str) -> ! {
     Arguments::command().error(clap::error::ErrorKind::ValueValidation, why).exit()
 }

@@ -1,4 +1,4 @@
-//! `auth-gateway check`: everything that is wrong, at once; or the routes as they will match.
+//! `auth-gateway check`: all errors of a configuration at once, or its routes in the order of matching.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -16,16 +16,16 @@ use crate::tls::server_config;
 use crate::tokens::KeyRing;
 use crate::users::{UserFileDiagnostic, UserSources};
 
-/// Checks the configuration and the files it names. Makes nothing and changes nothing.
+/// Checks the configuration and the files it names. Creates and changes nothing.
 pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), CommandError> {
     let (Loaded { settings, warnings: mut found, .. }, spans) = inspect(files, environment());
     let key = |name: &str| spans.get(name);
     let silenced = &settings.warnings.silence;
-    // What is not there has been reported.
+    // Missing files have been reported.
     if settings.users.files().all(|file| file.is_file()) {
         let (severity, findings) = match UserSources::load(&settings.users) {
             Ok((users, warnings)) => {
-                tell_schemes(&users)?;
+                print_schemes(&users)?;
                 (Severity::Warning, warnings.into_iter().map(|warning| warning.0).collect())
             }
             Err(errors) => (Severity::Error, errors.0),
@@ -48,7 +48,7 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
         let place = key("server.tls.certificates");
         match server_config(tls, now) {
             Ok(tls) => {
-                let told = tls.warnings.iter().map(|text| ("expiring-certificate", text.clone(), place));
+                let expiring = tls.warnings.iter().map(|text| ("expiring-certificate", text.clone(), place));
                 let unnamed = tls.unnamed.iter().map(|index| {
                     let text =
                         "the certificate has no subject alternative name, and browsers refuse it".to_owned();
@@ -59,7 +59,7 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
                     let text = format!("no certificate is meant for the host `{host}`: its clients will refuse the connection");
                     ("host-without-certificate", text, place)
                 });
-                let all = told.chain(unnamed).chain(hosts);
+                let all = expiring.chain(unnamed).chain(hosts);
                 let all = all.map(|(name, text, place)| Diagnostic::warning_of_key(name, text, place));
                 found.extend(silenced, all);
             }
@@ -77,8 +77,8 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
     Ok(())
 }
 
-/// Which kinds of hash are in use. A server that does not answer is no mistake of the configuration.
-fn tell_schemes(users: &UserSources) -> Result<(), CommandError> {
+/// Prints the password hash schemes in use. A server that does not respond is not a configuration error.
+fn print_schemes(users: &UserSources) -> Result<(), CommandError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(CommandError::failed)?;
     match runtime.block_on(users.scheme_counts()) {
         Ok(counts) => {
@@ -91,7 +91,7 @@ fn tell_schemes(users: &UserSources) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// The hosts of routes that no certificate's names fit. Patterns are left out: a wildcard fits one label only.
+/// The hosts of routes that no certificate covers. Patterns are left out: a wildcard covers one label only.
 fn hosts_without(names: &[String], routes: &[Route]) -> BTreeSet<String> {
     let hosts = routes.iter().flat_map(|route| &route.hosts);
     let exact = hosts.filter_map(|host| match host {
@@ -105,17 +105,17 @@ fn hosts_without(names: &[String], routes: &[Route]) -> BTreeSet<String> {
     exact.filter(|host| !names.iter().any(|name| fits(host, name))).cloned().collect()
 }
 
-/// Keys that the gateway has yet to make cannot be wrong.
+/// Keys that the gateway has yet to generate cannot be wrong.
 fn check_keys(settings: &Settings) -> Result<(), crate::tokens::KeyError> {
     match &settings.tokens.signing {
         Signing::Kept { dir, .. } if !dir.join("keys.json").exists() => Ok(()),
-        // A secret that is wrong has been reported.
+        // A wrong secret has been reported.
         Signing::Secret { .. } => Ok(()),
         _ => KeyRing::load(&settings.tokens, 0).map(drop),
     }
 }
 
-/// The routes in the order in which they are tried.
+/// The routes in the order of matching.
 fn route_table(routes: &[Route]) -> Vec<String> {
     let rows = matching_order(routes).into_iter().map(|placed| {
         let route = &routes[placed.route];

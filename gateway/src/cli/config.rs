@@ -1,4 +1,4 @@
-//! `auth-gateway config`: what can be configured.
+//! `auth-gateway config`: the default configuration, its schema, and its reference.
 
 use clap::Subcommand;
 
@@ -6,14 +6,14 @@ use super::CommandError;
 use super::hash_password::Console;
 use crate::config;
 
-/// What can be asked about the configuration.
+/// What to print.
 #[derive(Debug, Clone, Subcommand)]
 pub(super) enum ConfigCommand {
     /// Print the JSON schema of a configuration file, for editors
     Schema,
     /// Print the reference of all keys, in Markdown
     Reference,
-    /// Print a configuration with every key, its default, and what it does
+    /// Print a configuration with every key, its default, and its description
     Default,
 }
 

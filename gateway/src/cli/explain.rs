@@ -1,4 +1,4 @@
-//! `auth-gateway explain`: what would become of a request, and why, without sending it anywhere.
+//! `auth-gateway explain`: what would happen to a request, and why, without sending it anywhere.
 
 use std::fs;
 use std::io;
@@ -18,12 +18,12 @@ use crate::layers::route::MatchResult;
 use crate::server::DryRun;
 use crate::tokens::{KeyState, KeyStore, TokenError, VerifiedClaims};
 
-/// The request in question.
+/// The request to explain.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ExplainArguments {
     /// Such as GET
     method: String,
-    /// http://host/path?query, or /path with -H 'Host: …'; taken as it stands
+    /// http://host/path?query, or /path with -H 'Host: …'; taken literally
     url: String,
     /// A file with the bearer token, or - for a prompt or the first line of standard input
     #[arg(long, value_name = "FILE")]
@@ -31,12 +31,12 @@ pub(super) struct ExplainArguments {
     /// A header field; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
-    /// Whom the request comes from
+    /// The client's address
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     from: IpAddr,
 }
 
-/// Prints what the gateway would do. It is a failure of the command that the request is refused.
+/// Prints what the gateway would do. Exits with failure if the request is rejected.
 pub(super) fn run(
     request: ExplainArguments,
     mut settings: Settings,
@@ -58,16 +58,18 @@ pub(super) fn run(
         writeln!(console.notes, "note: {note}").map_err(CommandError::failed)?;
     }
     match &explanation.outcome {
-        Outcome::Refused(status, code, detail) => Err(CommandError::Failed(refusal(*status, code, detail))),
+        Outcome::Refused(status, code, detail) => {
+            Err(CommandError::Failed(format_rejection(*status, code, detail)))
+        }
         _ => Ok(()),
     }
 }
 
-fn refusal(status: StatusCode, code: &str, detail: &str) -> String {
+fn format_rejection(status: StatusCode, code: &str, detail: &str) -> String {
     format!("refused: {} {code}: {detail}", status.as_u16())
 }
 
-/// The head as a client would send it, and whether that is over TLS.
+/// The request head as a client would send it, and whether the connection is TLS.
 fn head(
     request: &ExplainArguments,
     settings: &Settings,
@@ -120,7 +122,8 @@ fn slash(target: &str) -> &'static str {
     if target.is_empty() || target.starts_with('?') { "/" } else { "" }
 }
 
-/// Nothing is made here: where the gateway has yet to make its first key, a secret that signs nothing stands in.
+/// Generates no keys: where the gateway has yet to generate its first key, a secret that signs nothing
+/// replaces it.
 fn use_only_keys_that_exist(settings: &mut Settings) -> Option<&'static str> {
     let Signing::Kept { algorithm, dir } = &settings.tokens.signing else { return None };
     let signs = |dir: &Path| {
@@ -131,7 +134,7 @@ fn use_only_keys_that_exist(settings: &mut Settings) -> Option<&'static str> {
         return None;
     }
     let mut secret = vec![0; 32];
-    // Without random bytes it is a secret that everybody knows, for the one request of this process.
+    // Without random bytes the secret is predictable, for the one request of this process.
     let _ = aws_lc_rs::rand::fill(&mut secret);
     settings.tokens.signing = Signing::Secret { algorithm: Algorithm::HS256, secret };
     Some("the gateway has not made its key yet, so no token can be good")
@@ -153,9 +156,9 @@ fn describe(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
             MatchResult::MethodMismatch => "fits, but does not take the method",
             MatchResult::LowerPriority => "would fit, but comes later",
         };
-        lines.push(row("route", &format!("{hosts} {} (routes[{}]) {why}", route.path, placed.route)));
+        lines.push(format_row("route", &format!("{hosts} {} (routes[{}]) {why}", route.path, placed.route)));
         if *verdict == MatchResult::Matches {
-            lines.push(row("asks for", &demands(route)));
+            lines.push(format_row("asks for", &format_requirements(route)));
         }
     }
     if !explanation.tried.is_empty() {
@@ -163,32 +166,34 @@ fn describe(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
     }
     match &explanation.outcome {
         Outcome::Refused(status, code, detail) if explanation.tried.is_empty() => {
-            lines.push(row("request", "is refused before any route is looked for"));
-            lines.push(row("outcome", &refusal(*status, code, detail)));
+            lines.push(format_row("request", "is refused before any route is looked for"));
+            lines.push(format_row("outcome", &format_rejection(*status, code, detail)));
         }
         Outcome::Refused(status, code, detail) => {
-            lines.push(row("outcome", &refusal(*status, code, detail)));
+            lines.push(format_row("outcome", &format_rejection(*status, code, detail)));
         }
-        Outcome::Endpoint => lines.push(row("outcome", "one of the gateway's own endpoints answers")),
-        Outcome::Here(status) => lines.push(row("outcome", &format!("answered by the gateway: {status}"))),
+        Outcome::Endpoint => lines.push(format_row("outcome", "one of the gateway's own endpoints answers")),
+        Outcome::Here(status) => {
+            lines.push(format_row("outcome", &format!("answered by the gateway: {status}")))
+        }
         Outcome::Upstream(name, head) => {
-            lines.push(row("outcome", &format!("forwarded to upstream {name}:")));
+            lines.push(format_row("outcome", &format!("forwarded to upstream {name}:")));
             lines.extend(head_lines(head));
         }
     }
     if matches!(explanation.outcome, Outcome::Upstream(..) | Outcome::Endpoint)
         && !explanation.headers.is_empty()
     {
-        lines.push(row("response", "gets these fields from the gateway:"));
+        lines.push(format_row("response", "gets these fields from the gateway:"));
     }
     let headers = explanation.headers.iter();
     lines.extend(headers.map(|(name, value)| {
-        row("", &masked(&format!("{}: {value}", title_case(name))).replace(char::is_control, "?"))
+        format_row("", &redacted(&format!("{}: {value}", title_case(name))).replace(char::is_control, "?"))
     }));
     lines
 }
 
-/// A field's name as it goes over the wire in HTTP/1.1.
+/// A field name as it is written in HTTP/1.1.
 fn title_case(name: &str) -> String {
     let words = name.split('-').map(|word| {
         let (first, rest) = word.split_at_checked(1).unwrap_or((word, ""));
@@ -197,11 +202,11 @@ fn title_case(name: &str) -> String {
     words.collect::<Vec<_>>().join("-")
 }
 
-fn row(name: &str, text: &str) -> String {
+fn format_row(name: &str, text: &str) -> String {
     format!("{name:<9} {text}")
 }
 
-fn demands(route: &Route) -> String {
+fn format_requirements(route: &Route) -> String {
     let mut text = match route.access.name() {
         "authenticated" => "a good access token".to_owned(),
         "optional" => "nothing, but a token that is there must be good".to_owned(),
@@ -226,9 +231,9 @@ fn token(state: &TokenState) -> Vec<String> {
         }
         TokenState::Refused(error, claims) => (refused(*error, claims.as_ref()), claims.as_ref()),
     };
-    let mut lines = vec![row("token", &verdict)];
+    let mut lines = vec![format_row("token", &verdict)];
     if let Some(claims) = claims {
-        lines.push(row(
+        lines.push(format_row(
             "identity",
             &format!(
                 "{} (sub {}), roles {}, session {}; whether that was ended is known to the running gateway only",
@@ -257,23 +262,23 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-/// The time between two moments in seconds since 1970, in words.
+/// The time between two points in seconds since 1970, in words.
 fn span(later: u64, earlier: u64) -> impl std::fmt::Display {
     humantime::format_duration(Duration::from_secs(later.saturating_sub(earlier)))
 }
 
-/// A head's lines, indented, without what would let a reader of the output in.
+/// A head's lines, indented, with credentials redacted.
 fn head_lines(head: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(head);
     let lines = text.split("\r\n").filter(|line| !line.is_empty());
-    lines.map(|line| row("", &masked(line).replace(char::is_control, "?"))).collect()
+    lines.map(|line| format_row("", &redacted(line).replace(char::is_control, "?"))).collect()
 }
 
-fn masked(line: &str) -> String {
+fn redacted(line: &str) -> String {
     const SECRET: [&str; 6] = ["authorization", "cookie", "key", "token", "secret", "password"];
     match line.split_once(": ") {
         Some((name, _)) if SECRET.iter().any(|part| name.to_ascii_lowercase().contains(part)) => {
-            format!("{name}: (masked)")
+            format!("{name}: (redacted)")
         }
         _ => line.to_owned(),
     }

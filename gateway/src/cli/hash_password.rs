@@ -1,10 +1,11 @@
-//! `auth-gateway hash-password`: a password in, its argon2id PHC string out, for a users file that other tools write.
+//! `auth-gateway hash-password`: prints the argon2id PHC string of a password, for users files written by
+//! other tools.
 
 use std::io::Write;
 
 pub(super) use super::new_password::{Console, NewPasswordError};
 
-/// Asks for a password and prints its hash, one line on standard output.
+/// Prompts for a password and prints its hash, one line on standard output.
 pub(super) fn run(console: &mut Console<'_>) -> Result<(), NewPasswordError> {
     let hash = console.new_password(None)?;
     writeln!(console.output, "{}", hash.as_str())?;

@@ -1,4 +1,4 @@
-//! `auth-gateway keys`: the keys that sign tokens.
+//! `auth-gateway keys`: managing the signing keys.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,26 +7,26 @@ use clap::Subcommand;
 use super::CommandError;
 use super::hash_password::Console;
 use crate::config::{Algorithm, Settings, Signing};
-use crate::tokens::{JWKS_MAX_AGE, KeyRing, KeyState, KeyStore, StoredKey};
+use crate::tokens::{JWKS_MAX_AGE_SECS, KeyRing, KeyState, KeyStore, StoredKey};
 
-/// What can be done with keys.
+/// What to do with keys.
 #[derive(Debug, Clone, Subcommand)]
 pub(super) enum KeysCommand {
-    /// Make the next key and publish it, so that others know it before it signs
+    /// Generate the next key and publish it, so that others know it before it signs
     Generate,
-    /// Let the next key sign; the one that did verifies until the last of its tokens has expired
+    /// Rotate: let the next key sign; the previous one verifies until the last of its tokens has expired
     Rotate {
         /// Do not wait until others have had the time to fetch the next key
         #[arg(long)]
         now: bool,
     },
-    /// List the kept keys
+    /// List the managed keys
     List,
     /// Print the public keys as a JWK set
     Jwks,
 }
 
-/// When a running gateway follows.
+/// When a running gateway applies the change.
 fn effect(settings: &Settings) -> &'static str {
     match settings.reload.watch {
         true => "a running gateway follows by itself, within seconds",
@@ -42,33 +42,36 @@ pub(super) fn run(
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     if let KeysCommand::Jwks = command {
         let ring = KeyRing::load(&settings.tokens, now).map_err(CommandError::failed)?;
-        return say(console, &String::from_utf8_lossy(&ring.jwks()));
+        return print_line(console, &String::from_utf8_lossy(&ring.jwks()));
     }
-    let (store, algorithm) = kept(settings)?;
+    let (store, algorithm) = key_store(settings)?;
     let when = effect(settings);
     match command {
         KeysCommand::Generate => {
             let key = store.generate(algorithm, now).map_err(CommandError::failed)?;
-            say(console, &key.kid)?;
-            note(console, &format!("published; rotate to it in {JWKS_MAX_AGE} s at the earliest; {when}"))
+            print_line(console, &key.kid)?;
+            print_note(
+                console,
+                &format!("published; rotate to it in {JWKS_MAX_AGE_SECS} s at the earliest; {when}"),
+            )
         }
         KeysCommand::Rotate { now: at_once } => {
             let keys = store.list().map_err(CommandError::failed)?;
             let next = keys.iter().rfind(|k| k.state == KeyState::Next && k.algorithm == algorithm);
-            if let Some(young) = next.filter(|k| !at_once && k.created_at + JWKS_MAX_AGE > now) {
-                let wait = young.created_at + JWKS_MAX_AGE - now;
+            if let Some(young) = next.filter(|k| !at_once && k.created_at + JWKS_MAX_AGE_SECS > now) {
+                let wait = young.created_at + JWKS_MAX_AGE_SECS - now;
                 return Err(CommandError::failed(format!(
-                    "the next key was published less than {JWKS_MAX_AGE} s ago, and others may not know it yet: \
+                    "the next key was published less than {JWKS_MAX_AGE_SECS} s ago, and others may not know it yet: \
                      wait {wait} s, or add --now"
                 )));
             }
             let key = store.rotate(algorithm, now).map_err(CommandError::failed)?;
-            say(console, &key.kid)?;
-            note(console, &format!("signs from now on; {when}"))
+            print_line(console, &key.kid)?;
+            print_note(console, &format!("signs from now on; {when}"))
         }
         KeysCommand::List => {
             for key in store.list().map_err(CommandError::failed)? {
-                say(console, &row(&key))?;
+                print_line(console, &format_key(&key))?;
             }
             Ok(())
         }
@@ -76,8 +79,8 @@ pub(super) fn run(
     }
 }
 
-/// The folder of kept keys, where the configuration has one.
-fn kept(settings: &Settings) -> Result<(KeyStore, Algorithm), CommandError> {
+/// The key store, where the gateway manages its keys.
+fn key_store(settings: &Settings) -> Result<(KeyStore, Algorithm), CommandError> {
     match &settings.tokens.signing {
         Signing::Kept { algorithm, dir } => {
             KeyStore::open(dir).map(|store| (store, *algorithm)).map_err(CommandError::failed)
@@ -93,7 +96,7 @@ fn kept(settings: &Settings) -> Result<(KeyStore, Algorithm), CommandError> {
     }
 }
 
-fn row(key: &StoredKey) -> String {
+fn format_key(key: &StoredKey) -> String {
     let state = match key.state {
         KeyState::Next => "next".to_owned(),
         KeyState::Signing => "signing".to_owned(),
@@ -106,10 +109,10 @@ fn time(seconds: u64) -> impl std::fmt::Display {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + std::time::Duration::from_secs(seconds))
 }
 
-fn say(console: &mut Console<'_>, line: &str) -> Result<(), CommandError> {
+fn print_line(console: &mut Console<'_>, line: &str) -> Result<(), CommandError> {
     writeln!(console.output, "{line}").map_err(CommandError::failed)
 }
 
-fn note(console: &mut Console<'_>, line: &str) -> Result<(), CommandError> {
+fn print_note(console: &mut Console<'_>, line: &str) -> Result<(), CommandError> {
     writeln!(console.notes, "{line}").map_err(CommandError::failed)
 }

@@ -1,4 +1,4 @@
-//! The command line: what can be asked, and what each way to end is called.
+//! The command line: commands and exit codes.
 
 mod arguments;
 mod check;
@@ -22,14 +22,14 @@ use hash_password::Console;
 use serve::ServeArguments;
 use users::UsersCommand;
 
-/// What is read where no `--config` is given.
+/// The configuration file without `--config`.
 const DEFAULT_CONFIGURATION: &str = "/etc/auth-gateway/gateway.toml";
-/// It failed while running.
+/// Exit code of a failure at run time.
 const FAILED: u8 = 1;
-/// The configuration is wrong (EX_CONFIG of sysexits.h).
+/// Exit code of an invalid configuration (EX_CONFIG of sysexits.h).
 const WRONG_CONFIGURATION: u8 = 78;
 
-/// Why a command ended badly.
+/// Why a command failed.
 #[derive(Debug)]
 enum CommandError {
     Configuration(String),
@@ -46,7 +46,7 @@ impl CommandError {
     }
 }
 
-/// Does what the process was asked to do. Wrong usage ends the process with 2.
+/// Runs the command line. Wrong usage exits with 2.
 pub fn run() -> ExitCode {
     let Arguments { command, config } = Arguments::parse();
     let command = command.unwrap_or(Command::Serve(ServeArguments::default()));
@@ -94,12 +94,12 @@ pub fn run() -> ExitCode {
         Err(CommandError::Configuration(text)) => (text, WRONG_CONFIGURATION),
         Err(CommandError::Failed(text)) => (text, FAILED),
     };
-    // Colours reach terminals only.
+    // Colours on terminals only.
     anstream::eprintln!("{}", text.trim_end());
     ExitCode::from(code)
 }
 
-/// Reads the configuration and tells its warnings.
+/// Loads the configuration and prints its warnings.
 fn load(files: &[std::path::PathBuf]) -> Result<Loaded, CommandError> {
     let loaded = load_config(files, environment())
         .map_err(|errors| CommandError::Configuration(format!("{errors:#}")))?;
@@ -107,13 +107,13 @@ fn load(files: &[std::path::PathBuf]) -> Result<Loaded, CommandError> {
     Ok(loaded)
 }
 
-/// All variables. What is not UTF-8 has U+FFFD in its place, which is reported where it matters.
+/// All environment variables. What is not UTF-8 is replaced by U+FFFD, which is reported where it matters.
 fn environment() -> impl Iterator<Item = (String, String)> {
     let text = |bytes: std::ffi::OsString| bytes.to_string_lossy().into_owned();
     std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }
 
-/// Tells what looks odd about a configuration.
+/// Prints the warnings about a configuration.
 fn warn(warnings: &Diagnostics) {
     if !warnings.is_empty() {
         anstream::eprintln!("{warnings:#}");

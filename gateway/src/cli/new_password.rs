@@ -1,4 +1,4 @@
-//! How the commands ask for a new password: twice at a prompt on a terminal, or one line of standard input. Never from an
+//! Reading a new password: prompted for twice on a terminal, or one line of standard input. Never an
 //! argument, which other processes and the shell's history could see.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
@@ -8,15 +8,15 @@ use crate::users::{
     PasswordTooLong, check_new_password,
 };
 
-/// No token is accepted that is longer, in bytes.
+/// Maximum length of a token on standard input, in bytes.
 const MAX_TOKEN_LINE: u64 = 16 * 1024;
 
-/// Where a command reads passwords, prints results and says what it did.
+/// Where a command reads passwords, and prints results and notes.
 pub(super) struct Console<'a> {
     passwords: Passwords<'a>,
-    /// For what the command was asked to print.
+    /// The command's output.
     pub(super) output: Box<dyn Write + 'a>,
-    /// For everything said to a person.
+    /// Messages for people.
     pub(super) notes: Box<dyn Write + 'a>,
 }
 
@@ -26,7 +26,7 @@ enum Passwords<'a> {
 }
 
 impl<'a> Console<'a> {
-    /// Standard input (or the terminal, where it is one), standard output and standard error.
+    /// Standard input (or the terminal), standard output and standard error.
     pub(super) fn standard() -> Self {
         let passwords = match io::stdin().is_terminal() {
             true => Passwords::Prompt,
@@ -35,7 +35,7 @@ impl<'a> Console<'a> {
         Self { passwords, output: Box::new(io::stdout()), notes: Box::new(io::stderr()) }
     }
 
-    /// One that is no terminal, for programs and tests.
+    /// Not a terminal, for programs and tests.
     #[cfg(test)]
     pub(super) fn scripted(
         input: impl BufRead + 'a,
@@ -49,7 +49,7 @@ impl<'a> Console<'a> {
         }
     }
 
-    /// Asks for a new password, checks it and hashes it.
+    /// Reads a new password, checks it and hashes it.
     pub(super) fn new_password(
         &mut self,
         user: Option<&CanonicalName>,
@@ -61,7 +61,7 @@ impl<'a> Console<'a> {
         Ok(PasswordHash::create(&password)?)
     }
 
-    /// A token: asked for, or the first line of standard input.
+    /// Reads a token, from a prompt or the first line of standard input.
     pub(super) fn token(&mut self) -> io::Result<String> {
         match &mut self.passwords {
             Passwords::Prompt => rpassword::prompt_password("Token: "),
@@ -90,8 +90,8 @@ impl<'a> Console<'a> {
 
 /// The first line without its line break (LF or CR LF).
 fn first_line(input: &mut dyn BufRead) -> Result<Password, NewPasswordError> {
-    // One byte more than allowed with its break shows that a line is too long, without reading all of it. Reserved at once,
-    // for a buffer that grows leaves copies behind.
+    // One byte more than the longest password and its break shows that a line is too long, without reading
+    // all of it. Reserved at once, as a growing buffer leaves copies of the password behind.
     let limit = MAX_PASSWORD_BYTES + 3;
     let mut line = Vec::with_capacity(limit);
     input.take(limit as u64).read_until(b'\n', &mut line)?;
@@ -110,16 +110,16 @@ fn first_line(input: &mut dyn BufRead) -> Result<Password, NewPasswordError> {
 /// Why there is no new password.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NewPasswordError {
-    /// The two at the prompt were not the same.
+    /// The two inputs at the prompt differ.
     #[error("the two passwords differ; try again")]
     Different,
     /// Standard input was empty.
     #[error("no password was given; type it at the prompt, or send it as the first line of standard input")]
     Missing,
-    /// It may not be chosen.
+    /// The password policy rejects it.
     #[error(transparent)]
     Refused(#[from] NewPasswordRefusal),
-    /// It could never be sent.
+    /// It is too long to be ever sent.
     #[error(transparent)]
     TooLong(#[from] PasswordTooLong),
     /// The hash could not be computed.

@@ -1,4 +1,4 @@
-//! `auth-gateway serve`: run until told to stop.
+//! `auth-gateway serve`: runs the gateway until it is signalled to stop.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,19 +12,19 @@ use crate::config::Source;
 use crate::server::{ActivatedSockets, OldProcess, ServeError, start};
 use crate::telemetry;
 
-/// What `serve` can be told.
+/// The options of `serve`.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct ServeArguments {
-    /// Take the place of the running gateway with this process id: listen on its addresses beside it, and have it finish
-    /// and end when this one is ready
+    /// Take over from the running gateway with this process id (hot restart): listen on its addresses beside
+    /// it, and have it drain and exit when this one is ready
     #[arg(long, value_name = "PID")]
     take_over: Option<i32>,
 }
 
-/// Runs the gateway until SIGTERM or SIGINT, or until another one takes over (SIGQUIT); SIGHUP has the configuration read
-/// again, with all that it names.
+/// Runs the gateway until SIGTERM or SIGINT, or until another one takes over (SIGQUIT); SIGHUP reloads the
+/// configuration and all files it names.
 pub(super) fn run(arguments: &ServeArguments, files: &[PathBuf]) -> Result<(), CommandError> {
-    let predecessor = arguments.take_over.map(OldProcess::find).transpose().map_err(CommandError::failed)?;
+    let old_process = arguments.take_over.map(OldProcess::find).transpose().map_err(CommandError::failed)?;
     let sockets = ActivatedSockets::take().map_err(CommandError::failed)?;
     let source = Source::new(files, environment());
     let (loaded, seen) =
@@ -32,10 +32,10 @@ pub(super) fn run(arguments: &ServeArguments, files: &[PathBuf]) -> Result<(), C
     warn(&loaded.warnings);
     let logs = telemetry::init(&loaded.settings.log).map_err(CommandError::configuration)?;
     telemetry::log_panics();
-    // Caught from here on, so that a signal during the start is not lost.
+    // Installed here, so that a signal during the start is not lost.
     let runtime = Builder::new_current_thread().enable_all().build().map_err(CommandError::failed)?;
     let mut signals = runtime.block_on(async { Signals::catch() }).map_err(CommandError::failed)?;
-    let running = start(source, loaded, seen, sockets, predecessor, &logs).map_err(|error| match error {
+    let running = start(source, loaded, seen, sockets, old_process, &logs).map_err(|error| match error {
         ServeError::RuntimeConfig(_) => CommandError::configuration(error),
         _ => CommandError::failed(error),
     })?;
@@ -43,42 +43,42 @@ pub(super) fn run(arguments: &ServeArguments, files: &[PathBuf]) -> Result<(), C
     notify(&[NotifyState::Ready]);
     let name = loop {
         match runtime.block_on(signals.next()) {
-            Asked::Reload => {
+            SignalRequest::Reload => {
                 if let Ok(now) = NotifyState::monotonic_usec_now() {
                     notify(&[NotifyState::Reloading, now]);
                 }
                 running.reload();
                 notify(&[NotifyState::Ready]);
             }
-            Asked::Stop(name) => break name,
+            SignalRequest::Stop(name) => break name,
         }
     };
     tracing::info!(signal = name, "stopping: requests in flight may finish");
     notify(&[NotifyState::Stopping]);
     std::thread::spawn(move || {
-        while let Asked::Reload = runtime.block_on(signals.next()) {}
-        // Who asks twice does not want to wait.
+        while let SignalRequest::Reload = runtime.block_on(signals.next()) {}
+        // A second signal exits at once.
         std::process::exit(1);
     });
-    let stopped = if name == HAND_OVER { running.hand_over() } else { running.stop() };
+    let stopped = if name == TAKEOVER_SIGNAL { running.stop_after_takeover() } else { running.stop() };
     stopped.map_err(CommandError::failed)?;
     tracing::info!("stopped");
     drop(logs);
     Ok(())
 }
 
-/// Tells the service manager, if there is one.
+/// Notifies the service manager (sd_notify), if there is one.
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "the service manager could not be told");
     }
 }
 
-/// What a gateway that takes over sends.
-const HAND_OVER: &str = "SIGQUIT";
+/// The signal that a gateway sends to the one it takes over from.
+const TAKEOVER_SIGNAL: &str = "SIGQUIT";
 
-/// What a signal asks for.
-enum Asked {
+/// What a signal requests.
+enum SignalRequest {
     Reload,
     /// The signal's name.
     Stop(&'static str),
@@ -101,12 +101,12 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Asked {
+    async fn next(&mut self) -> SignalRequest {
         tokio::select! {
-            _ = self.hangup.recv() => Asked::Reload,
-            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
-            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
-            _ = self.quit.recv() => Asked::Stop(HAND_OVER),
+            _ = self.hangup.recv() => SignalRequest::Reload,
+            _ = self.terminate.recv() => SignalRequest::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => SignalRequest::Stop("SIGINT"),
+            _ = self.quit.recv() => SignalRequest::Stop(TAKEOVER_SIGNAL),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `auth-gateway sessions …`: who is logged in, and ending sessions.
+//! `auth-gateway sessions …`: lists and revokes sessions.
 
 use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
@@ -8,18 +8,18 @@ use clap::Subcommand;
 use super::CommandError;
 use super::hash_password::Console;
 use crate::config::Settings;
-use crate::server::{ControlAnswer, ControlCommand, control};
+use crate::server::{ControlCommand, ControlResponse, control};
 use crate::sessions::{SessionId, SessionInfo, UnixMillis};
 
 /// What to do with sessions.
 #[derive(Debug, Clone, Subcommand)]
 pub(super) enum SessionsCommand {
-    /// Print a table of the sessions that may go on, the last started first
+    /// Print a table of the live sessions, newest first
     List {
         /// Of this user only
         name: Option<String>,
     },
-    /// End one session, on all instances at once
+    /// Revoke one session, on all instances at once
     Revoke {
         /// The session, as `sessions list` shows it
         #[arg(value_name = "SESSION")]
@@ -35,7 +35,7 @@ pub(super) fn run(
     match command {
         SessionsCommand::List { name } => {
             let answer = control(settings, ControlCommand::Sessions(name)).map_err(CommandError::failed)?;
-            let ControlAnswer::Sessions(sessions) = answer else { return Ok(()) };
+            let ControlResponse::Sessions(sessions) = answer else { return Ok(()) };
             write!(console.output, "{}", table(&sessions)).map_err(CommandError::failed)
         }
         SessionsCommand::Revoke { id } => {
@@ -43,7 +43,7 @@ pub(super) fn run(
                 CommandError::failed(format!("{id:?} is no session: {error}; `sessions list` shows all"))
             })?;
             match control(settings, ControlCommand::Revoke(session)).map_err(CommandError::failed)? {
-                ControlAnswer::Ended(1..) => {
+                ControlResponse::Ended(1..) => {
                     writeln!(console.notes, "{session} is ended").map_err(CommandError::failed)
                 }
                 _ => Err(CommandError::failed(format!("there is no session {session}, or none any more"))),
@@ -52,20 +52,22 @@ pub(super) fn run(
     }
 }
 
-/// The sessions in columns; the client comes last, for it may be long.
+/// The sessions in columns; the client comes last, as it may be long.
 fn table(sessions: &[SessionInfo]) -> String {
     let heading = ["SESSION", "USER", "STARTED", "REFRESHED", "ENDS", "ADDRESS", "CLIENT"].map(str::to_owned);
-    let rows: Vec<[String; 7]> = std::iter::once(heading).chain(sessions.iter().map(row)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let rows: Vec<[String; 7]> = std::iter::once(heading).chain(sessions.iter().map(session_cells)).collect();
+    let width = |column: usize| {
+        rows.iter().map(|session_cells| session_cells[column].chars().count()).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..6).map(width).collect();
-    let line = |row: &[String; 7]| {
-        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}  "));
-        format!("{}{}\n", cells.collect::<String>(), row[6])
+    let line = |session_cells: &[String; 7]| {
+        let cells = session_cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}  "));
+        format!("{}{}\n", cells.collect::<String>(), session_cells[6])
     };
     rows.iter().map(line).collect()
 }
 
-fn row(session: &SessionInfo) -> [String; 7] {
+fn session_cells(session: &SessionInfo) -> [String; 7] {
     let client = session.client.user_agent.as_deref().unwrap_or("-");
     [
         session.id.to_string(),
@@ -74,7 +76,7 @@ fn row(session: &SessionInfo) -> [String; 7] {
         time(session.last_refreshed_at),
         time(session.expires_at),
         session.client.address.map_or_else(|| "-".to_owned(), |address| address.to_string()),
-        // Whoever logged in chose it; it must not speak to the terminal.
+        // Chosen by the client: it must not contain terminal escape sequences.
         client.chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
     ]
 }

@@ -1,4 +1,4 @@
-//! `auth-gateway users …`: who may log in, listed and changed from the command line.
+//! `auth-gateway users …`: lists and edits users.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -8,7 +8,7 @@ use tokio::runtime::Builder;
 
 use super::new_password::{Console, NewPasswordError};
 use crate::config::Settings;
-use crate::server::{ControlAnswer, ControlCommand, ControlError, control};
+use crate::server::{ControlCommand, ControlError, ControlResponse, control};
 use crate::users::{
     CanonicalName, Credential, EditError, NewUser, SourceUnavailable, User, UserFileErrors, UserSources,
     UsersFile,
@@ -22,12 +22,12 @@ const EFFECT_NOTE: &str = "a running gateway follows within a second";
 pub(super) enum UsersCommand {
     #[command(flatten)]
     Edit(EditCommand),
-    /// Show who a name is: from which source, with which id, roles and kind of hash
+    /// Show a user: the source, id, roles and password hash scheme
     Show {
         /// The name
         name: String,
     },
-    /// Take the lock off a name that failed too often; the running gateway does it at once
+    /// Unlock a name after too many failed logins; takes effect at once on the running gateway
     Unlock {
         /// The name, whether there is such a user or not
         name: String,
@@ -42,28 +42,28 @@ pub(super) enum UsersCommand {
 /// What to do with the users file.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub(super) enum EditCommand {
-    /// Add a user; the password is asked for, or read from the first line of standard input
+    /// Add a user; the password is read from a prompt or the first line of standard input
     Add {
-        /// Letters, digits and . _ - @ +; capitals and small letters are the same
+        /// Letters, digits and . _ - @ +; case is ignored
         name: String,
-        /// The user's lasting id, the `sub` of tokens [default: a random one]
+        /// The user's permanent id, the `sub` of tokens [default: a random one]
         #[arg(long)]
         id: Option<String>,
         /// A role; may be repeated, or several separated by commas
         #[arg(long = "role", value_name = "ROLE", value_delimiter = ',')]
         roles: Vec<String>,
     },
-    /// Set another password; it is asked for, or read from the first line of standard input
+    /// Set a new password, read from a prompt or the first line of standard input
     Passwd {
         /// The user
         name: String,
     },
-    /// Shut a user out, keeping the entry
+    /// Disable a user, keeping the entry
     Disable {
         /// The user
         name: String,
     },
-    /// Let a disabled user in again
+    /// Enable a disabled user
     Enable {
         /// The user
         name: String,
@@ -72,7 +72,7 @@ pub(super) enum EditCommand {
     List,
 }
 
-/// Does what `command` says to `users_file`.
+/// Runs `command` on `users_file`.
 pub(super) fn run(
     command: EditCommand,
     users_file: &Path,
@@ -88,7 +88,7 @@ pub(super) fn run(
     }
 }
 
-/// Prints what the sources say of a name: the look-up that a login makes.
+/// Prints what the sources have for a name: the lookup of a login.
 pub(super) fn show(name: &str, settings: &Settings, console: &mut Console<'_>) -> Result<(), UsersError> {
     let name = parse_name(name)?;
     let (users, _) = UserSources::load(&settings.users)?;
@@ -125,7 +125,7 @@ fn add(
     console: &mut Console<'_>,
 ) -> Result<(), UsersError> {
     let name = parse_name(name)?;
-    // Before the password is asked for, so that nobody types one in vain.
+    // Before the password is prompted for, so that none is typed in vain.
     file.expect_free(&name)?;
     let is_new_file = !file.exists();
     let password = console.new_password(Some(&name))?;
@@ -163,11 +163,11 @@ fn set_disabled(
     Ok(())
 }
 
-/// Takes the lock off a name.
+/// Unlocks a name.
 pub(super) fn unlock(name: &str, settings: &Settings, console: &mut Console<'_>) -> Result<(), UsersError> {
     let name = parse_name(name)?;
     match control(settings, ControlCommand::Unlock(name.to_string()))? {
-        ControlAnswer::Unlocked(true) => writeln!(console.notes, "{name} is unlocked")?,
+        ControlResponse::Unlocked(true) => writeln!(console.notes, "{name} is unlocked")?,
         _ => writeln!(console.notes, "{name} was not locked; failures that were counted are forgotten")?,
     }
     Ok(())
@@ -177,7 +177,7 @@ pub(super) fn unlock(name: &str, settings: &Settings, console: &mut Console<'_>)
 pub(super) fn logout(name: &str, settings: &Settings, console: &mut Console<'_>) -> Result<(), UsersError> {
     let name = parse_name(name)?;
     let ended = match control(settings, ControlCommand::Logout(name.to_string()))? {
-        ControlAnswer::Ended(ended) => ended,
+        ControlResponse::Ended(ended) => ended,
         _ => 0,
     };
     writeln!(console.notes, "{name} is logged out; sessions ended: {ended}")?;
@@ -207,10 +207,10 @@ fn parse_name(raw: &str) -> Result<CanonicalName, UsersError> {
     CanonicalName::parse(raw).ok_or_else(|| UsersError::NotAName(raw.to_owned()))
 }
 
-/// Why a users command did not do its work.
+/// Why a users command failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UsersError {
-    /// The argument can be nobody's name.
+    /// The argument is not a valid user name.
     #[error("{0:?} is no user name: {rule}", rule = CanonicalName::RULE)]
     NotAName(String),
     /// The users file was not read or not changed.
@@ -219,7 +219,7 @@ pub(super) enum UsersError {
     /// There is no new password.
     #[error(transparent)]
     Password(#[from] NewPasswordError),
-    /// Neither the running gateway nor the store could do it.
+    /// Neither the running gateway nor the store could execute it.
     #[error(transparent)]
     Control(#[from] ControlError),
     /// There is no users file.
@@ -227,16 +227,16 @@ pub(super) enum UsersError {
         "[users] names no file of `kind = \"file\"`, and only such a file is edited here; edit users where they are kept"
     )]
     NoFile,
-    /// A source is broken.
+    /// A source is invalid.
     #[error("{0}")]
     Sources(#[from] UserFileErrors),
-    /// A source does not answer.
+    /// A source is unavailable.
     #[error("{0}")]
     Unavailable(#[from] SourceUnavailable),
     /// No source has the name.
     #[error("no source has a user {0}; they were asked in this order: {1}")]
     Unknown(CanonicalName, String),
-    /// The answer could not be written.
+    /// The output could not be written.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
 }
@@ -258,12 +258,12 @@ mod tests {
     /// Runs a command line with `input` as standard input.
     fn users(file: &Path, line: &str, input: &str) -> Result<CommandOutput, UsersError> {
         #[derive(Parser)]
-        struct Line {
+        struct UserRow {
             #[command(subcommand)]
             command: EditCommand,
         }
         let words = std::iter::once("users").chain(line.split(' '));
-        let command = Line::try_parse_from(words).unwrap().command;
+        let command = UserRow::try_parse_from(words).unwrap().command;
         let (mut output, mut notes) = (Vec::new(), Vec::new());
         run(command, file, &mut Console::scripted(input.as_bytes(), &mut output, &mut notes))?;
         Ok(CommandOutput {

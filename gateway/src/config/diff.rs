@@ -1,4 +1,4 @@
-//! What was given, key by key, so that two configurations can be told apart and the files that one names be found.
+//! The configured values by key, for the diff of two configurations and for the files that one names.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,13 +6,13 @@ use std::path::PathBuf;
 
 use figment::value::{Dict, Value};
 
-/// The values of all keys that were given, merged, unchecked. A route's keys stand under its path.
+/// The merged, unvalidated values of all configured keys. A route's keys are under its path.
 #[derive(Default)]
-pub(crate) struct Given(BTreeMap<String, Value>);
+pub(crate) struct ConfigValues(BTreeMap<String, Value>);
 
-impl Given {
-    pub(super) fn of(root: &Value) -> Given {
-        let mut given = Given::default();
+impl ConfigValues {
+    pub(super) fn of(root: &Value) -> ConfigValues {
+        let mut given = ConfigValues::default();
         if let Some(dict) = root.as_dict() {
             given.add("", dict);
         }
@@ -36,7 +36,7 @@ impl Given {
         }
     }
 
-    /// Elements are called by what they are about, for their places change when one is added before them.
+    /// Elements are named by what they are about, for their indices change when one is inserted before them.
     fn add_element(&mut self, list: &str, element: &Value) {
         let text = |key: &str| element.as_dict()?.get(key)?.as_str();
         let about =
@@ -53,8 +53,8 @@ impl Given {
         }
     }
 
-    /// The keys that were given here and not there, or there and not here, or otherwise.
-    pub(crate) fn differences(&self, other: &Given) -> Vec<String> {
+    /// The keys that were added, removed or changed.
+    pub(crate) fn differences(&self, other: &ConfigValues) -> Vec<String> {
         let here = self.0.iter().filter(|(key, value)| other.0.get(*key) != Some(value));
         let there = other.0.keys().filter(|key| !self.0.contains_key(*key));
         let mut keys: Vec<String> = here.map(|(key, _)| key).chain(there).cloned().collect();
@@ -62,7 +62,7 @@ impl Given {
         keys
     }
 
-    /// The files that keys name: `x_file`, wherever it stands.
+    /// The files that are named by keys `x_file`, in any table.
     pub(super) fn files(&self) -> impl Iterator<Item = PathBuf> {
         let names_file = |key: &str| key.ends_with("_file");
         self.0
@@ -72,8 +72,8 @@ impl Given {
     }
 }
 
-/// Without the values, for secrets are among them.
-impl fmt::Debug for Given {
+/// Without the values, which include secrets.
+impl fmt::Debug for ConfigValues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
@@ -85,8 +85,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn given(values: serde_json::Value) -> Given {
-        Given::of(&Value::serialize(values).unwrap())
+    fn given(values: serde_json::Value) -> ConfigValues {
+        ConfigValues::of(&Value::serialize(values).unwrap())
     }
 
     #[test]

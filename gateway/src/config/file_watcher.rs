@@ -1,4 +1,4 @@
-//! Where a configuration comes from, so that it can be read again, and which files have to be followed for that.
+//! The sources of a configuration for hot reload, and the files to watch.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,16 +21,17 @@ impl Source {
         Source { files: files.to_owned(), environment: environment.into_iter().collect() }
     }
 
-    /// Reads it, and tells how its files looked before they were read: a change that comes later is then seen as one.
+    /// Loads the configuration, and returns the state of its files before they were read, so that a later
+    /// change is detected.
     ///
     /// # Errors
     ///
     /// As [`load()`].
-    pub fn read(&self) -> Result<(Loaded, FilesSeen), Diagnostics> {
-        let mut seen = FilesSeen::look(self.files.iter().cloned());
+    pub fn read(&self) -> Result<(Loaded, FileSnapshot), Diagnostics> {
+        let mut seen = FileSnapshot::take(self.files.iter().cloned());
         loop {
             let loaded = load(&self.files, self.environment.iter().cloned())?;
-            let now = FilesSeen::look(self.files.iter().cloned().chain(watched_files(&loaded)));
+            let now = FileSnapshot::take(self.files.iter().cloned().chain(watched_files(&loaded)));
             // Files that are named only now may have changed since they were read.
             if now.0.keys().eq(seen.0.keys()) {
                 return Ok((loaded, seen));
@@ -40,36 +41,37 @@ impl Source {
     }
 }
 
-/// The files besides the configuration's own that a running gateway obeys. The users file is followed by those who read it.
+/// The watched files besides the configuration's own. The users file is watched by
+/// `users::watched_directory`.
 fn watched_files(loaded: &Loaded) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = loaded.given.files().collect();
-    files.extend(kept_keys(&loaded.settings));
+    files.extend(key_store_manifest(&loaded.settings));
     files
 }
 
-fn kept_keys(settings: &Settings) -> Option<PathBuf> {
+fn key_store_manifest(settings: &Settings) -> Option<PathBuf> {
     match &settings.tokens.signing {
         Signing::Kept { dir, .. } => Some(dir.join("keys.json")),
         Signing::Secret { .. } | Signing::PrivateKeyFile { .. } => None,
     }
 }
 
-/// How files looked.
+/// The state of files at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FilesSeen(BTreeMap<PathBuf, Fingerprint>);
+pub struct FileSnapshot(BTreeMap<PathBuf, Fingerprint>);
 
-impl FilesSeen {
-    pub(crate) fn look(files: impl Iterator<Item = PathBuf>) -> FilesSeen {
-        FilesSeen(files.map(|path| (path.clone(), fingerprint(&path))).collect())
+impl FileSnapshot {
+    pub(crate) fn take(files: impl Iterator<Item = PathBuf>) -> FileSnapshot {
+        FileSnapshot(files.map(|path| (path.clone(), fingerprint(&path))).collect())
     }
 
-    /// How the same files look now.
-    pub(crate) fn again(&self) -> FilesSeen {
-        FilesSeen::look(self.0.keys().cloned())
+    /// The current state of the same files.
+    pub(crate) fn retake(&self) -> FileSnapshot {
+        FileSnapshot::take(self.0.keys().cloned())
     }
 
-    /// The same, with files that were not there as they are now.
-    pub(crate) fn with_new_files(mut self) -> FilesSeen {
+    /// The same, with the current state of files that did not exist.
+    pub(crate) fn with_new_files(mut self) -> FileSnapshot {
         self.0
             .iter_mut()
             .filter(|(_, seen)| seen.is_none())
@@ -77,8 +79,8 @@ impl FilesSeen {
         self
     }
 
-    /// The files that looked otherwise, or were not looked at, in `earlier`.
-    pub(crate) fn changed_since(&self, earlier: &FilesSeen) -> Vec<&PathBuf> {
+    /// The files that differ from, or are missing in, `earlier`.
+    pub(crate) fn changed_since(&self, earlier: &FileSnapshot) -> Vec<&PathBuf> {
         self.0
             .iter()
             .filter(|(path, seen)| earlier.0.get(*path) != Some(seen))
@@ -104,11 +106,11 @@ mod tests {
         let source = Source::new(std::slice::from_ref(&config), []);
         for file in [&config, &secret] {
             let (_, seen) = source.read().unwrap();
-            assert_eq!(seen.again(), seen);
+            assert_eq!(seen.retake(), seen);
             let other = dir.path().join("other");
             fs::copy(file, &other).unwrap();
             fs::rename(&other, file).unwrap();
-            assert_eq!(seen.again().changed_since(&seen), [file]);
+            assert_eq!(seen.retake().changed_since(&seen), [file]);
         }
     }
 }

@@ -1,6 +1,7 @@
-//! HeaderField names: which of them mean something to a proxy, also under spellings that some upstreams fold together.
+//! Header field names: which of them have a meaning to a proxy, including spellings that some upstreams
+//! normalise to the same name.
 
-/// One header field as it was received.
+/// A header field as it was received.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeaderField<'h> {
     pub(crate) kind: HeaderKind,
@@ -8,7 +9,7 @@ pub(crate) struct HeaderField<'h> {
     pub(crate) value: &'h [u8],
 }
 
-/// What a field's name means to a proxy.
+/// The meaning of a field's name to a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeaderKind {
     AccessControl,
@@ -34,18 +35,19 @@ pub(crate) enum HeaderKind {
     XForwardedHost,
     XForwardedProto,
     XRequestId,
-    /// Removed in both directions (RFC 9110 section 7.6.1).
+    /// Hop-by-hop, removed in both directions (RFC 9110 section 7.6.1).
     HopByHop,
-    /// Removed from requests: some upstreams let it override the address, the path or the method, or `Proxy`.
+    /// Removed from requests: some upstreams let it override the client address, the path or the method; or
+    /// `Proxy`.
     RoutingOverride,
-    /// A spelling that folds to one of the names above without being it, such as `Transfer_Encoding`: never
-    /// interpreted, never forwarded.
+    /// Normalises to one of the names above without being it, such as `Transfer_Encoding`: never interpreted,
+    /// never forwarded.
     UnderscoreAlias,
-    /// End-to-end and of no interest here.
+    /// End-to-end without a special meaning.
     Other,
 }
 
-/// The byte that upstreams such as CGI see for a byte of a name: letters in lower case, digits, and `-` for the rest.
+/// A byte of a name as normalised by CGI and the like: letters in lower case, digits, and `-` for the rest.
 pub(crate) const fn fold(byte: u8) -> u8 {
     match byte {
         b'A'..=b'Z' => byte + 32,
@@ -65,37 +67,43 @@ const FOLD: [u8; 256] = {
 };
 
 impl HeaderKind {
-    /// The meaning of `name`. Only the plain spelling (letters, digits, `-`) earns a meaning.
+    /// The kind of `name`. Only the plain spelling (letters, digits, `-`) gets a meaning.
     pub(crate) fn of(name: &[u8]) -> HeaderKind {
-        if name.is_empty() || name.len() > LONGEST {
+        if name.is_empty() || name.len() > MAX_NAME_LEN {
             return HeaderKind::Other;
         }
         let first = FOLD[name[0] as usize];
-        // Most names have neither length and first letter of a known one, and are done with.
-        if FIRSTS[name.len()] & letter(first) != 0 {
+        // Fast path: most names match no known name in length and first letter.
+        if PERFECT_HASH_SEEDS[name.len()] & letter(first) != 0 {
+            let same_length = BUCKET_STARTS[name.len()] as usize..BUCKET_STARTS[name.len() + 1] as usize;
+            // Nearly all senders spell a known name in one of two ways.
+            let usual =
+                |at: &usize| name == &TITLE_CASE_NAMES[*at][..name.len()] || name == KNOWN_HEADERS[*at].0;
+            if let Some(at) = same_length.clone().find(usual) {
+                return KNOWN_HEADERS[at].1;
+            }
             let (folded, is_plain) = folded(name);
-            let same_length = STARTS[name.len()] as usize..STARTS[name.len() + 1] as usize;
-            if let Some(at) = same_length.into_iter().find(|&at| WIDE[at] == folded) {
-                return if is_plain { NAMES[at].1 } else { HeaderKind::UnderscoreAlias };
+            if let Some(at) = same_length.into_iter().find(|&at| PADDED_NAMES[at] == folded) {
+                return if is_plain { KNOWN_HEADERS[at].1 } else { HeaderKind::UnderscoreAlias };
             }
         }
-        match first == b'x' && OVERRIDING.iter().any(|family| begins_with(name, family)) {
+        match first == b'x' && OVERRIDE_PREFIXES.iter().any(|family| begins_with(name, family)) {
             true => HeaderKind::RoutingOverride,
             false => HeaderKind::Other,
         }
     }
 }
 
-/// A name with zeros behind it, as wide for all, so that names are folded and compared many bytes at once.
-type Wide = [u8; WIDTH];
-const WIDTH: usize = 48;
+/// A name padded with zeros to a fixed width, so that names are folded and compared many bytes at once.
+type PaddedName = [u8; PADDED_LEN];
+const PADDED_LEN: usize = 48;
 
-/// A name of at most [`LONGEST`] bytes, folded, and whether nothing but case was.
-fn folded(name: &[u8]) -> (Wide, bool) {
-    let mut wide = [0; WIDTH];
+/// A name of at most [`MAX_NAME_LEN`] bytes, folded, and whether only its case differed.
+fn folded(name: &[u8]) -> (PaddedName, bool) {
+    let mut wide = [0; PADDED_LEN];
     wide[..name.len()].copy_from_slice(name);
     let mut is_plain = true;
-    // Without branches, so that it is compiled to vector instructions.
+    // Branch-free, so that it is vectorised.
     for byte in &mut wide {
         let lower = byte.to_ascii_lowercase();
         let stays = lower.is_ascii_lowercase() | lower.is_ascii_digit() | (lower == b'-') | (lower == 0);
@@ -109,14 +117,14 @@ fn begins_with(name: &[u8], known: &[u8]) -> bool {
     name.len() >= known.len() && known.iter().zip(name).all(|(&known, &byte)| known == FOLD[byte as usize])
 }
 
-/// Families of names that are removed from requests.
-const OVERRIDING: [&[u8]; 2] = [b"x-forwarded-", b"x-envoy-"];
+/// Prefixes of names that are removed from requests.
+const OVERRIDE_PREFIXES: [&[u8]; 2] = [b"x-forwarded-", b"x-envoy-"];
 
-/// The longest name that is looked up.
-const LONGEST: usize = 40;
+/// The longest name that is looked up, in bytes.
+const MAX_NAME_LEN: usize = 40;
 
-/// Every name that means something, in lower case; sorted by length, for few names share one.
-const NAMES: [(&[u8], HeaderKind); 52] = [
+/// Every name with a meaning, in lower case; sorted by length, for few names share one.
+const KNOWN_HEADERS: [(&[u8], HeaderKind); 52] = [
     (b"te", HeaderKind::HopByHop),
     (b"via", HeaderKind::Via),
     (b"date", HeaderKind::Date),
@@ -171,12 +179,12 @@ const NAMES: [(&[u8], HeaderKind); 52] = [
     (b"access-control-allow-credentials", HeaderKind::AccessControl),
 ];
 
-/// [`NAMES`] as they are compared.
-static WIDE: [Wide; NAMES.len()] = {
-    let mut wide = [[0; WIDTH]; NAMES.len()];
+/// [`KNOWN_HEADERS`] as they are compared.
+const PADDED_NAMES: [PaddedName; KNOWN_HEADERS.len()] = {
+    let mut wide = [[0; PADDED_LEN]; KNOWN_HEADERS.len()];
     let mut at = 0;
-    while at < NAMES.len() {
-        let name = NAMES[at].0;
+    while at < KNOWN_HEADERS.len() {
+        let name = KNOWN_HEADERS[at].0;
         let mut byte = 0;
         while byte < name.len() {
             wide[at][byte] = name[byte];
@@ -187,32 +195,52 @@ static WIDE: [Wide; NAMES.len()] = {
     wide
 };
 
+/// [`PADDED_NAMES`] as most clients and servers spell them: a capital at the front and behind each `-`.
+static TITLE_CASE_NAMES: [PaddedName; KNOWN_HEADERS.len()] = {
+    let mut names = PADDED_NAMES;
+    let mut at = 0;
+    while at < names.len() {
+        let mut byte = 0;
+        while byte < PADDED_LEN {
+            if byte == 0 || names[at][byte - 1] == b'-' {
+                names[at][byte] = names[at][byte].to_ascii_uppercase();
+            }
+            byte += 1;
+        }
+        at += 1;
+    }
+    names
+};
+
 /// A bit for a letter; digits and `-` share theirs with letters.
 const fn letter(byte: u8) -> u32 {
     1 << (byte & 31)
 }
 
-/// The letters with which the names of each length begin.
-const FIRSTS: [u32; LONGEST + 1] = {
-    let mut firsts = [0; LONGEST + 1];
+/// Bit set of the first letters of the names of each length.
+const PERFECT_HASH_SEEDS: [u32; MAX_NAME_LEN + 1] = {
+    let mut firsts = [0; MAX_NAME_LEN + 1];
     let mut at = 0;
-    while at < NAMES.len() {
-        firsts[NAMES[at].0.len()] |= letter(NAMES[at].0[0]);
+    while at < KNOWN_HEADERS.len() {
+        firsts[KNOWN_HEADERS[at].0.len()] |= letter(KNOWN_HEADERS[at].0[0]);
         at += 1;
     }
     firsts
 };
 
-/// Where the names of each length start in [`NAMES`], and behind the last length its end.
-const STARTS: [u8; LONGEST + 2] = {
-    let mut starts = [NAMES.len() as u8; LONGEST + 2];
-    let mut at = NAMES.len();
+/// Index in [`KNOWN_HEADERS`] of the first name of each length, followed by the end.
+const BUCKET_STARTS: [u8; MAX_NAME_LEN + 2] = {
+    let mut starts = [KNOWN_HEADERS.len() as u8; MAX_NAME_LEN + 2];
+    let mut at = KNOWN_HEADERS.len();
     while at > 0 {
         at -= 1;
-        assert!(at == 0 || NAMES[at - 1].0.len() <= NAMES[at].0.len(), "NAMES are sorted by length");
-        let mut length = NAMES[at].0.len();
-        // Also for the lengths just below that no name has.
-        while length > 0 && (at == 0 || length > NAMES[at - 1].0.len()) {
+        assert!(
+            at == 0 || KNOWN_HEADERS[at - 1].0.len() <= KNOWN_HEADERS[at].0.len(),
+            "KNOWN_HEADERS are sorted by length"
+        );
+        let mut length = KNOWN_HEADERS[at].0.len();
+        // Including shorter lengths without a name.
+        while length > 0 && (at == 0 || length > KNOWN_HEADERS[at - 1].0.len()) {
             starts[length] = at as u8;
             length -= 1;
         }
@@ -222,7 +250,7 @@ const STARTS: [u8; LONGEST + 2] = {
 };
 
 impl<'h> HeaderField<'h> {
-    /// The members of a comma-separated list (RFC 9110 section 5.6.1), without the blanks around them.
+    /// The members of a comma-separated list (RFC 9110 section 5.6.1), trimmed.
     pub(crate) fn members(&self) -> impl Iterator<Item = &'h [u8]> + use<'h> {
         self.value.split(|&b| b == b',').map(|m| m.trim_ascii()).filter(|m| !m.is_empty())
     }
@@ -234,7 +262,7 @@ mod tests {
 
     #[test]
     fn every_known_name_is_found_and_its_neighbours_are_not() {
-        for (name, kind) in NAMES {
+        for (name, kind) in KNOWN_HEADERS {
             assert_eq!(HeaderKind::of(name), kind, "{}", String::from_utf8_lossy(name));
             assert_eq!(HeaderKind::of(&name.to_ascii_uppercase()), kind);
             let (longer, mut other) = ([name, b"z"].concat(), name.to_vec());

@@ -90,7 +90,7 @@ impl ResponseHead {
         Ok(Some(length))
     }
 
-    /// Takes over a head that was decoded from HTTP/2, so that there is one way to pass heads on.
+    /// Reads a head that was decoded from HTTP/2 into the same form.
     pub(crate) fn from_http2(parts: &http::response::Parts) -> ResponseHead {
         let mut head = ResponseHead { status: parts.status, ..ResponseHead::default() };
         for (name, value) in &parts.headers {
@@ -103,7 +103,7 @@ impl ResponseHead {
         self.status
     }
 
-    /// Whether the upstream answered with HTTP/1.0, whose connections end with the answer.
+    /// Whether the response is HTTP/1.0, whose connection ends with it.
     pub(crate) fn is_http10(&self) -> bool {
         self.http10
     }
@@ -192,7 +192,10 @@ mod tests {
             ("<html>hello</html>\r\n\r\n".to_owned(), "does not begin with a status line"),
             ("HTTP/2 200\r\n\r\n".to_owned(), "does not begin with a status line"),
             ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n".to_owned(), "the field `A`, which goes on"),
-            ("HTTP/1.1 200 OK\r\nA: b\r\nX-Bad: \0\r\n\r\n".to_owned(), "control character in the field `X-Bad`"),
+            (
+                "HTTP/1.1 200 OK\r\nA: b\r\nX-Bad: \0\r\n\r\n".to_owned(),
+                "control character in the field `X-Bad`",
+            ),
             ("HTTP/1.1 200 OK\r\nA: b\r\nX Bad: c\r\n\r\n".to_owned(), "the name of the field `X Bad`"),
             ("HTTP/1.1 200 OK\r\nA: b\r\nwhat is this\r\n\r\n".to_owned(), "a line without a colon"),
             (format!("HTTP/1.1 200 OK\r\n{many}\r\n"), "more fields than response_header_fields = 5"),

@@ -1,11 +1,10 @@
-//! The request target: judged once, as it stands, so that what was authorised is byte for byte what is forwarded.
+//! The request target: validated once and never normalised, so that what was authorized is byte for byte what
+//! is forwarded.
 
 use std::borrow::Cow;
 
 use http::Method;
 use percent_encoding::percent_decode;
-
-use crate::http1::RequestHead;
 
 /// A target that two parsers could read differently, or that is no target.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,7 +15,7 @@ pub(crate) enum TargetError {
     Ambiguous(&'static str),
 }
 
-/// An origin-form target (RFC 9112 section 3.2.1) on which every parser agrees.
+/// An origin-form target (RFC 9112 section 3.2.1) that all parsers interpret the same.
 ///
 /// Only [`CanonicalTarget::parse`] makes one, so routing and forwarding cannot see an unchecked target.
 #[derive(Debug)]
@@ -29,8 +28,12 @@ pub(crate) struct CanonicalTarget<'h> {
 }
 
 impl<'h> CanonicalTarget<'h> {
-    /// Judges the target of a request with `method`. Absolute form is taken apart; the caller compares its
+    /// Validates the target of a request with `method`. An absolute form is split; the caller compares its
     /// authority with `Host`. `*` and authority form have no path and belong to methods that are not proxied.
+    ///
+    /// # Errors
+    ///
+    /// Why the target is rejected.
     pub(crate) fn parse(method: &Method, target: &'h [u8]) -> Result<CanonicalTarget<'h>, TargetError> {
         let (authority, origin) = match target.first() {
             Some(b'/') => (None, target),
@@ -40,11 +43,11 @@ impl<'h> CanonicalTarget<'h> {
         let raw = std::str::from_utf8(origin).map_err(|_| TargetError::Ambiguous("bytes outside ASCII"))?;
         let path_end = memchr::memchr(b'?', origin).unwrap_or(origin.len());
         let (path, query) = origin.split_at(path_end);
-        let in_path = marks(path);
-        if (in_path | marks(query)) & FOREIGN != 0 {
-            return Err(foreign_byte(origin));
+        let in_path = byte_classes(path);
+        if (in_path | byte_classes(query)) & DISALLOWED != 0 {
+            return Err(disallowed_byte(origin));
         }
-        let checked = match in_path & NOTABLE {
+        let checked = match in_path & ESCAPE_OR_DOT {
             0 if !has_empty_segment(path) => CheckedPath::plain(&raw[..path_end]),
             _ => check_path(&raw[..path_end])?,
         };
@@ -67,14 +70,14 @@ impl<'h> CanonicalTarget<'h> {
         &self.raw[..self.path_end]
     }
 
-    /// The path with its percent-escapes decoded once, for matching. An encoded slash stays encoded: it separates
-    /// no segments.
+    /// The path with its percent-encoding decoded once, for matching. An encoded slash stays encoded: it
+    /// separates no segments.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn decoded_path(&self) -> &str {
         &self.decoded
     }
 
-    /// Whether the path has `%2F`, which only routes that say so may pass on.
+    /// Whether the path contains `%2F`, which only routes with `encoded_slashes` forward.
     pub(crate) fn has_encoded_slash(&self) -> bool {
         self.encoded_slash
     }
@@ -84,8 +87,8 @@ impl<'h> CanonicalTarget<'h> {
         self.authority
     }
 
-    /// The target below `prefix`, whose segments the path starts with: what `strip_prefix` forwards. Escapes in the
-    /// path may have spelled the prefix differently, so segments are counted, not bytes.
+    /// The target below `prefix`, which the path starts with: the result of `strip_prefix`. Percent-encoding
+    /// may have spelled the prefix differently, so segments are counted, not bytes.
     pub(crate) fn below(&self, prefix: &str) -> &'h str {
         let segments = prefix.split('/').skip(1).filter(|s| !s.is_empty()).count();
         let start = self.path().match_indices('/').nth(segments).map_or(self.path_end, |(at, _)| at);
@@ -93,49 +96,33 @@ impl<'h> CanonicalTarget<'h> {
     }
 }
 
-/// Where in a head's target an admitted [`CanonicalTarget`] is, for a request that outlives the borrow.
+/// How an admitted [`CanonicalTarget`] is split, for a request that outlives the borrow.
 #[derive(Debug)]
 pub(crate) struct TargetSpan {
-    /// Where the origin form starts; `None` for an absolute form without a path, whose path is `/`.
-    start: Option<u32>,
-    path_end: u32,
+    path_end: usize,
     decoded: Option<Box<str>>,
     encoded_slash: bool,
 }
 
 impl TargetSpan {
-    /// The target again; `head` is the one that it was parsed from.
-    pub(crate) fn of<'h>(&'h self, head: &'h RequestHead) -> CanonicalTarget<'h> {
-        let raw = self.raw(head);
-        let decoded = Cow::Borrowed(self.decoded_path(head));
-        let path_end = self.path_end as usize;
-        CanonicalTarget { raw, path_end, decoded, encoded_slash: self.encoded_slash, authority: None }
-    }
-
-    fn raw<'h>(&self, head: &'h RequestHead) -> &'h str {
-        match self.start {
-            // A target was judged to be ASCII before its span was taken.
-            Some(start) => std::str::from_utf8(&head.target()[start as usize..]).unwrap_or("/"),
-            None => "/",
-        }
+    /// The target again; `raw` is the origin form that the span was taken of.
+    pub(crate) fn of<'h>(&'h self, raw: &'h str) -> CanonicalTarget<'h> {
+        let decoded = Cow::Borrowed(self.decoded_path(raw));
+        let (path_end, encoded_slash) = (self.path_end, self.encoded_slash);
+        CanonicalTarget { raw, path_end, decoded, encoded_slash, authority: None }
     }
 
     /// The [decoded path](CanonicalTarget::decoded_path) alone.
-    pub(crate) fn decoded_path<'h>(&'h self, head: &'h RequestHead) -> &'h str {
-        match &self.decoded {
-            Some(decoded) => decoded,
-            None => &self.raw(head)[..self.path_end as usize],
-        }
+    pub(crate) fn decoded_path<'h>(&'h self, raw: &'h str) -> &'h str {
+        self.decoded.as_deref().unwrap_or_else(|| &raw[..self.path_end])
     }
 }
 
 impl CanonicalTarget<'_> {
-    /// Where it is in `target`, which it was parsed from.
-    pub(crate) fn span(self, target: &[u8]) -> TargetSpan {
+    /// How it is split.
+    pub(crate) fn span(self) -> TargetSpan {
         TargetSpan {
-            start: (self.authority.is_none() || target.ends_with(self.raw.as_bytes()))
-                .then(|| (target.len() - self.raw.len()) as u32),
-            path_end: self.path_end as u32,
+            path_end: self.path_end,
             decoded: match self.decoded {
                 Cow::Owned(decoded) => Some(decoded.into()),
                 Cow::Borrowed(_) => None,
@@ -145,7 +132,7 @@ impl CanonicalTarget<'_> {
     }
 }
 
-/// `http://authority/path`, cut into authority and origin form.
+/// `http://authority/path`, split into authority and origin form.
 fn absolute_form(target: &[u8]) -> Result<(Option<&[u8]>, &[u8]), TargetError> {
     let scheme_end = target.windows(3).position(|w| w == b"://").ok_or(TargetError::Malformed)?;
     let scheme = &target[..scheme_end];
@@ -161,31 +148,31 @@ fn absolute_form(target: &[u8]) -> Result<(Option<&[u8]>, &[u8]), TargetError> {
     }
 }
 
-/// A byte that no target may have: nothing but visible ASCII without `#` is left of RFC 3986.
-const FOREIGN: u8 = 1;
-/// A byte for which a path has to be looked at closely. Most paths have none.
-const NOTABLE: u8 = 2;
+/// A byte that no target may contain: of RFC 3986 only visible ASCII without `#` is allowed.
+const DISALLOWED: u8 = 1;
+/// A byte that requires a closer check of the path. Most paths have none.
+const ESCAPE_OR_DOT: u8 = 2;
 
-const MARKS: [u8; 256] = {
-    let mut marks = [FOREIGN; 256];
+const BYTE_CLASS: [u8; 256] = {
+    let mut byte_classes = [DISALLOWED; 256];
     let mut byte = b'!';
     while byte <= b'~' {
-        marks[byte as usize] = match byte {
-            b'#' => FOREIGN,
-            b'%' | b'.' | b';' | b'*' | b'\\' | b'"' | b'<' | b'>' | b'`' => NOTABLE,
+        byte_classes[byte as usize] = match byte {
+            b'#' => DISALLOWED,
+            b'%' | b'.' | b';' | b'*' | b'\\' | b'"' | b'<' | b'>' | b'`' => ESCAPE_OR_DOT,
             _ => 0,
         };
         byte += 1;
     }
-    marks
+    byte_classes
 };
 
-fn marks(bytes: &[u8]) -> u8 {
-    bytes.iter().fold(0, |seen, &byte| seen | MARKS[byte as usize])
+fn byte_classes(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0, |seen, &byte| seen | BYTE_CLASS[byte as usize])
 }
 
-fn foreign_byte(target: &[u8]) -> TargetError {
-    match target.iter().find(|&&byte| MARKS[byte as usize] & FOREIGN != 0) {
+fn disallowed_byte(target: &[u8]) -> TargetError {
+    match target.iter().find(|&&byte| BYTE_CLASS[byte as usize] & DISALLOWED != 0) {
         Some(b'#') => TargetError::Ambiguous("a fragment"),
         Some(byte) if !byte.is_ascii() => TargetError::Ambiguous("bytes outside ASCII"),
         _ => TargetError::Malformed,
@@ -202,7 +189,7 @@ struct CheckedPath<'h> {
 }
 
 impl<'h> CheckedPath<'h> {
-    /// A path that says what it means.
+    /// A path that needs no decoding.
     fn plain(path: &'h str) -> CheckedPath<'h> {
         CheckedPath { decoded: Cow::Borrowed(path), encoded_slash: false }
     }
@@ -226,7 +213,7 @@ fn check_path(path: &str) -> Result<CheckedPath<'_>, TargetError> {
     Ok(CheckedPath { decoded, encoded_slash })
 }
 
-/// Every `%` starts an escape of two hex digits, and none of them hides a delimiter.
+/// Every `%` starts an escape of two hex digits, and none of them encodes a delimiter.
 fn check_escapes(path: &str) -> Result<bool, TargetError> {
     let mut encoded_slash = false;
     for (at, _) in path.match_indices('%') {
@@ -246,14 +233,14 @@ fn check_escapes(path: &str) -> Result<bool, TargetError> {
     Ok(encoded_slash)
 }
 
-/// No `.` and `..`, also not with path parameters behind them, which Tomcat takes off before it resolves dots, nor
-/// where some upstream would see them after it has decoded `%2F`.
+/// No dot segments, also not with path parameters behind them, which Tomcat removes before it resolves dots,
+/// nor where an upstream would see them after decoding `%2F`.
 fn check_segment(segment: &str) -> Result<(), TargetError> {
     let mut rest = segment;
     loop {
         let end = rest.as_bytes().windows(3).position(|w| w.eq_ignore_ascii_case(b"%2f"));
         let part = end.map_or(rest, |end| &rest[..end]);
-        // Also where some upstream would see the parameters only after it has decoded `%3B`.
+        // Also where an upstream would see the parameters only after decoding `%3B`.
         let encoded = part.as_bytes().windows(3).position(|w| w.eq_ignore_ascii_case(b"%3b"));
         let name = &part[..part.find(';').into_iter().chain(encoded).min().unwrap_or(part.len())];
         if name == "." || name == ".." || (name.is_empty() && !part.is_empty()) {
@@ -267,7 +254,8 @@ fn check_segment(segment: &str) -> Result<(), TargetError> {
     }
 }
 
-/// The path with everything but slashes decoded; what does not decode to UTF-8 is an overlong or broken spelling.
+/// The path with everything but slashes decoded; what does not decode to UTF-8 is rejected, such as an
+/// overlong encoding.
 fn decode(path: &str) -> Result<String, TargetError> {
     let mut decoded = String::with_capacity(path.len());
     let mut rest = path;

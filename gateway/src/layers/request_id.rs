@@ -66,7 +66,7 @@ where
         let context = Rc::new(RequestContext {
             request_id: accepted_id(&client, &head)
                 .unwrap_or_else(|| worker.request_ids.borrow_mut().next_id()),
-            head,
+            head: head.into(),
             client,
             state: worker.state(),
             stream,

@@ -10,7 +10,7 @@ use crate::config::{
 use crate::http1::Host;
 use crate::layers::admission::USUAL_METHODS;
 use crate::proxy::header_edits::HeaderEdits;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::{Admitted, RequestView, Routed};
 use crate::services::direct_response::DirectResponse;
 use crate::services::static_files::StaticRoot;
@@ -206,7 +206,7 @@ impl Routes {
             route = self.with_method(first, request)?;
         }
         if request.target().has_encoded_slash() && !route.takes_encoded_slashes(path) {
-            return Err(Rejection::new(Code::AmbiguousTarget, "the request target has an encoded slash"));
+            return Err(Rejection::EncodedSlash);
         }
         Ok(route)
     }
@@ -227,7 +227,7 @@ impl Routes {
         };
         same().find(|route| route.fits_method(request.method())).ok_or_else(|| {
             let allowed = same().flat_map(Route::methods).map(Method::as_str).collect::<Vec<_>>().join(", ");
-            Rejection::new(Code::MethodNotAllowed, "the route does not take this method").allow(allowed)
+            Rejection::RouteMethod(allowed)
         })
     }
 
@@ -251,9 +251,9 @@ impl Routes {
 
     fn no_route(&self, host: &Host<'_>) -> Rejection {
         if self.order.iter().any(|placed| fits_host(placed, host)) {
-            Rejection::new(Code::NotFound, "no route leads here")
+            Rejection::NoRoute
         } else {
-            Rejection::new(Code::Misdirected, "no route is for this host")
+            Rejection::HostNotServed
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A timer that is cheap to set: it exists only once someone waits, and is re-armed only when it fires too early.
+//! A timer that is cheap to reset: it is registered only once something waits, and re-armed only when it
+//! fires too early.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,10 +7,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long a wait may last.
+/// A resettable timeout.
 ///
-/// Deadlines move with every read and write. Moving one that lies ahead to a later instant only stores the instant;
-/// the timer behind it wakes at the old one, sees the new one and sleeps on.
+/// Deadlines move with every read and write. Moving a pending one later only stores the new instant; the
+/// timer behind it wakes at the old instant, sees the new one and sleeps on.
 #[derive(Debug, Default)]
 pub(crate) struct Deadline {
     at: Option<Instant>,
@@ -17,7 +18,7 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// Sets the end of what is waited for.
+    /// Sets the deadline.
     pub(crate) fn set(&mut self, at: Instant) {
         self.at = Some(at);
         if let Some(timer) = &mut self.timer
@@ -27,13 +28,13 @@ impl Deadline {
         }
     }
 
-    /// The wait is over: the next one starts anew.
+    /// Clears the deadline: the next wait starts with its full timeout.
     pub(crate) fn clear(&mut self) {
         self.at = None;
     }
 
-    /// Ready once the deadline has passed; where none is set, it is `timeout` from now. So a wait that never comes costs no look
-    /// at the clock.
+    /// Ready once the deadline has passed; where none is set, it is set to `timeout` from now. A wait that
+    /// never happens therefore reads no clock.
     pub(crate) fn poll_within(&mut self, cx: &mut Context<'_>, timeout: Duration) -> Poll<()> {
         let at = match self.at {
             Some(at) => at,
@@ -65,7 +66,7 @@ mod tests {
         poll_fn(|cx| deadline.poll_within(cx, timeout)).await;
     }
 
-    async fn begin_to_wait(deadline: &mut Deadline, timeout: Duration) {
+    async fn poll_once(deadline: &mut Deadline, timeout: Duration) {
         let late = poll_fn(|cx| Poll::Ready(deadline.poll_within(cx, timeout).is_ready())).await;
         assert!(!late);
     }
@@ -75,14 +76,14 @@ mod tests {
         let start = Instant::now();
         let mut deadline = Deadline::default();
         deadline.set(start + Duration::from_millis(20));
-        begin_to_wait(&mut deadline, MINUTE).await;
+        poll_once(&mut deadline, MINUTE).await;
         deadline.set(start + Duration::from_millis(60));
         wait(&mut deadline, MINUTE).await;
         assert!(start.elapsed() >= Duration::from_millis(60));
 
         let mut deadline = Deadline::default();
         deadline.set(start + MINUTE);
-        begin_to_wait(&mut deadline, MINUTE).await;
+        poll_once(&mut deadline, MINUTE).await;
         deadline.set(start + Duration::from_millis(70));
         wait(&mut deadline, MINUTE).await;
         assert!(start.elapsed() < MINUTE);
@@ -93,7 +94,7 @@ mod tests {
         let mut deadline = Deadline::default();
         for _ in 0..3 {
             let start = Instant::now();
-            begin_to_wait(&mut deadline, Duration::from_millis(15)).await;
+            poll_once(&mut deadline, Duration::from_millis(15)).await;
             wait(&mut deadline, MINUTE).await;
             assert!(start.elapsed() >= Duration::from_millis(15) && start.elapsed() < MINUTE);
             deadline.clear();

@@ -1,4 +1,5 @@
-//! A socket that is not closed before its peer has read the last of what was written.
+//! Lingering close: a socket is closed only after its peer has read the last of what was written (RFC 9112
+//! section 9.6).
 
 use std::io;
 use std::pin::Pin;
@@ -7,14 +8,14 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::Deadline;
-use crate::net::socket::{DRAIN_LIMIT, DRAIN_READ, DRAIN_TIME};
+use crate::net::socket::{DRAIN_LIMIT, DRAIN_READ, DRAIN_TIMEOUT};
 
-/// Ends like [`Socket::drain`](crate::net::Socket::drain): its shutdown says that nothing more will come, then reads for a moment
-/// what the peer has still to say. HTTP/2 needs that as HTTP/1.1 does: a window update that meets a closed socket is
-/// answered with a reset, and the reset takes the end of the last answer with it.
+/// Closes like [`Socket::drain`](crate::net::Socket::drain): shutdown closes the write side, then reads for a
+/// moment what the peer still sends. HTTP/2 needs this as HTTP/1.1 does: a window update that arrives at a
+/// closed socket is answered with a reset, which discards the end of the last response.
 pub(crate) struct Lingering<S> {
     socket: S,
-    /// From when nothing more is written.
+    /// The write side is closed.
     ended: bool,
     left: usize,
     deadline: Deadline,
@@ -27,7 +28,7 @@ impl<S> Lingering<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Lingering<S> {
-    /// Reads until the peer ends, too, or has said too much.
+    /// Reads and discards until the peer closes too, or the limit is reached.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut bytes = [0; DRAIN_READ];
         while self.left > 0 {
@@ -79,7 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
             ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
             self.ended = true;
         }
-        if self.poll_rest(cx).is_pending() && self.deadline.poll_within(cx, DRAIN_TIME).is_pending() {
+        if self.poll_rest(cx).is_pending() && self.deadline.poll_within(cx, DRAIN_TIMEOUT).is_pending() {
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))

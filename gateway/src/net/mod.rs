@@ -1,4 +1,4 @@
-//! Sockets and what is read from them before HTTP begins: TCP, Unix sockets, TLS, the PROXY protocol, timers, lingering close.
+//! Transport: TCP, Unix and TLS sockets, the PROXY protocol, timers and lingering close.
 
 mod deadline;
 mod lingering_close;

@@ -1,6 +1,7 @@
-//! The PROXY protocol (versions 1 and 2): how a load balancer that only passes bytes says whom they come from.
+//! The PROXY protocol, versions 1 and 2: the header in which a TCP load balancer names the client.
 //!
-//! The header is cut by `ppp`; here is decided what of it is believed and that nothing behind it is read.
+//! `ppp` parses the header; this module finds its length, so that nothing behind it is read, and decides what
+//! of it is trusted.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -11,27 +12,28 @@ use rustix::net::{RecvFlags, recv};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// The longest header that is read: room for version 2 with addresses and a few extensions.
-const LONGEST: usize = 4 * 1024;
-/// The longest line of version 1, with its end.
-const V1_LONGEST: usize = 107;
+/// The longest accepted header, in bytes: room for version 2 with addresses and a few extensions (TLVs).
+const MAX_HEADER_LEN: usize = 4 * 1024;
+/// The longest line of version 1, in bytes, including its CRLF.
+const V1_MAX_LEN: usize = 107;
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// A header that is complete.
+/// A complete header.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ProxyHeader {
-    /// Its bytes at the front of the connection.
+    /// Its length at the front of the connection, in bytes.
     pub(crate) length: usize,
-    /// The client. `None` where the proxy speaks for itself (a health check) or of something that is not TCP.
+    /// The client. `None` for `LOCAL` and `UNKNOWN` headers (a health check of the proxy itself) and for
+    /// anything but TCP.
     pub(crate) client: Option<SocketAddr>,
 }
 
-/// Bytes that are no header.
+/// The bytes are no PROXY protocol header.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the connection does not begin with a PROXY protocol header")]
 pub(crate) struct NotAHeader;
 
-/// Looks for a header at the front of `input`; `None` while it is not complete.
+/// Parses the header at the front of `input`; `None` while it is incomplete.
 pub(crate) fn parse(input: &[u8]) -> Result<Option<ProxyHeader>, NotAHeader> {
     let Some(length) = length(input)? else { return Ok(None) };
     let header = input.get(..length).ok_or(NotAHeader)?;
@@ -52,8 +54,8 @@ pub(crate) fn parse(input: &[u8]) -> Result<Option<ProxyHeader>, NotAHeader> {
     Ok(Some(ProxyHeader { length, client }))
 }
 
-/// How long the header at the front of `input` is, as soon as all of it is there. Bytes that cannot become one are
-/// seen as early as possible.
+/// The length of the header at the front of `input`, in bytes, as soon as it is complete. Bytes that cannot
+/// become a header are rejected as early as possible.
 fn length(input: &[u8]) -> Result<Option<usize>, NotAHeader> {
     let begins_like = |front: &[u8]| {
         let both = front.len().min(input.len());
@@ -63,7 +65,7 @@ fn length(input: &[u8]) -> Result<Option<usize>, NotAHeader> {
         let Some(length) = input.get(14..16) else { return Ok(None) };
         let length = 16 + usize::from(u16::from_be_bytes([length[0], length[1]]));
         return match length {
-            _ if length > LONGEST => Err(NotAHeader),
+            _ if length > MAX_HEADER_LEN => Err(NotAHeader),
             _ if length > input.len() => Ok(None),
             _ => Ok(Some(length)),
         };
@@ -71,30 +73,30 @@ fn length(input: &[u8]) -> Result<Option<usize>, NotAHeader> {
     if !begins_like(b"PROXY ") {
         return Err(NotAHeader);
     }
-    match memchr::memchr(b'\n', &input[..input.len().min(V1_LONGEST)]) {
+    match memchr::memchr(b'\n', &input[..input.len().min(V1_MAX_LEN)]) {
         Some(end) => Ok(Some(end + 1)),
-        None if input.len() < V1_LONGEST => Ok(None),
+        None if input.len() < V1_MAX_LEN => Ok(None),
         None => Err(NotAHeader),
     }
 }
 
-/// Takes the header off the front of a connection and not a byte more, for what follows may be a TLS handshake. Waits
-/// for as long as it takes: the caller sets the deadline.
+/// Reads the header and not a byte more, for what follows may be a TLS handshake. Has no timeout of its own:
+/// the caller sets the deadline.
 pub(crate) async fn take_proxy_header(socket: &TcpStream) -> io::Result<Option<SocketAddr>> {
     let header = socket
         .async_io(Interest::READABLE, || {
-            let mut bytes = [MaybeUninit::uninit(); LONGEST];
+            let mut bytes = [MaybeUninit::uninit(); MAX_HEADER_LEN];
             let ((front, _), _) = recv(socket, &mut bytes, RecvFlags::PEEK)?;
             match parse(front) {
                 Ok(Some(header)) => Ok(header),
                 Ok(None) if front.is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
-                // The rest of it wakes this up again.
+                // The next bytes wake this task again.
                 Ok(None) => Err(io::ErrorKind::WouldBlock.into()),
                 Err(e) => Err(io::Error::new(io::ErrorKind::InvalidData, e)),
             }
         })
         .await?;
-    // Not an array, for which every connection's task would have room to its end.
+    // On the heap: an array would be part of every connection's task to its end.
     let mut left = vec![0; header.length];
     while !left.is_empty() {
         socket.readable().await?;
@@ -113,7 +115,7 @@ pub(crate) async fn take_proxy_header(socket: &TcpStream) -> io::Result<Option<S
 mod tests {
     use super::*;
 
-    /// Version 2: signature, version and command, family, length, then the addresses.
+    /// A version 2 header: signature, version and command, family, length, then the addresses.
     fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
         let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
         header.extend([0x20 | command, family]);
@@ -169,8 +171,8 @@ mod tests {
         ] {
             assert_eq!(parse(input), Err(NotAHeader), "{}", String::from_utf8_lossy(input));
         }
-        let long = [b"PROXY TCP4 ", &[b'1'; LONGEST][..]].concat();
+        let long = [b"PROXY TCP4 ", &[b'1'; MAX_HEADER_LEN][..]].concat();
         assert_eq!(parse(&long), Err(NotAHeader));
-        assert_eq!(parse(&v2(1, 0x11, &vec![0; LONGEST])[..LONGEST]), Err(NotAHeader));
+        assert_eq!(parse(&v2(1, 0x11, &vec![0; MAX_HEADER_LEN])[..MAX_HEADER_LEN]), Err(NotAHeader));
     }
 }

@@ -1,11 +1,11 @@
-//! The bytes read from a socket and not yet used.
+//! A read buffer: bytes that were read from a socket and not yet consumed.
 
 use bytes::Bytes;
 
-/// Pieces of a body from this size on are handed on without a copy.
+/// Body chunks of at least this many bytes are handed on without a copy.
 const COPY_THRESHOLD_BYTES: usize = 16 * 1024;
 
-/// A read buffer; it allocates with the first read.
+/// A growable read buffer; it allocates with the first read.
 #[derive(Debug, Default)]
 pub(crate) struct ReadBuffer {
     bytes: Vec<u8>,
@@ -13,12 +13,12 @@ pub(crate) struct ReadBuffer {
 }
 
 impl ReadBuffer {
-    /// What has been read and not consumed.
+    /// The bytes that were read and not consumed.
     pub(crate) fn filled(&self) -> &[u8] {
         &self.bytes[self.used..]
     }
 
-    /// Forgets the first `n` bytes.
+    /// Discards the first `n` bytes.
     pub(crate) fn consume(&mut self, n: usize) {
         self.used += n;
         debug_assert!(self.used <= self.bytes.len());
@@ -28,7 +28,8 @@ impl ReadBuffer {
         }
     }
 
-    /// Takes the first `n` bytes out. Many bytes that are all there is leave with their memory instead of being copied.
+    /// Removes and returns the first `n` bytes. A large buffer that is returned whole gives its allocation
+    /// away instead of being copied.
     pub(crate) fn take(&mut self, n: usize) -> Bytes {
         if self.used == 0 && n == self.bytes.len() && n >= COPY_THRESHOLD_BYTES {
             return std::mem::take(&mut self.bytes).into();
@@ -38,14 +39,14 @@ impl ReadBuffer {
         piece
     }
 
-    /// Gives memory back that is more than `usual` bytes, if nothing is in it.
+    /// Frees an empty buffer whose capacity exceeds `usual` bytes.
     pub(crate) fn trim(&mut self, usual: usize) {
         if self.bytes.is_empty() && self.bytes.capacity() > usual {
             self.bytes = Vec::new();
         }
     }
 
-    /// Makes room for a read of about `size` bytes and gives the vector to append to.
+    /// Reserves room for a read of about `size` bytes and returns the vector to append to.
     pub(crate) fn room(&mut self, size: usize) -> &mut Vec<u8> {
         if self.bytes.capacity() - self.bytes.len() < size {
             self.bytes.drain(..self.used);

@@ -1,4 +1,4 @@
-//! A byte stream to a client or an upstream, whatever carries it: TCP, a Unix socket, or TLS over TCP.
+//! A byte stream to a client or an upstream over TCP, a Unix socket, or TLS over TCP.
 
 use std::future::poll_fn;
 use std::io;
@@ -18,11 +18,11 @@ use tokio::time::timeout;
 use crate::net::tls_socket::TlsSocket;
 use crate::net::{Deadline, ReadBuffer};
 
-/// What is read at once while only heads are expected.
+/// Size of one read while draining a connection, in bytes.
 pub(crate) const DRAIN_READ: usize = 4 * 1024;
-/// How much is read before a connection that has said its last is given up, in bytes, and for how long.
+/// How much of an unwanted body is read before a connection is closed, in bytes, and for how long.
 pub(crate) const DRAIN_LIMIT: usize = 64 * 1024;
-pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(1);
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a connection whose client is still sending is read at its end.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +37,8 @@ pub(crate) struct Linger {
 
 impl Linger {
     /// For a client that has nothing more to send.
-    pub(crate) const BRIEF: Linger = Linger { bytes: DRAIN_LIMIT as u64, time: DRAIN_TIME, idle: DRAIN_TIME };
+    pub(crate) const BRIEF: Linger =
+        Linger { bytes: DRAIN_LIMIT as u64, time: DRAIN_TIMEOUT, idle: DRAIN_TIMEOUT };
 
     /// For one in the middle of a body that nobody wants: many clients read the answer only when all is sent, and lose it with
     /// a reset. Who sends nothing for five seconds is not in the middle of anything.
@@ -46,8 +47,8 @@ impl Linger {
     }
 }
 
-/// A connected socket. It is read and written through a shared reference, by one task: a request's body is still being
-/// read while its answer is being written.
+/// A connected socket. It is read and written through a shared reference, by one task: a request's body may
+/// still arrive while its response is being written.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
@@ -56,7 +57,7 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
-    /// Reads about `size` bytes into `buffer`. `Ok(0)` is the peer's end.
+    /// Reads about `size` bytes into `buffer`. `Ok(0)` is the end of the stream.
     pub(crate) fn poll_read(
         &self,
         cx: &mut Context<'_>,
@@ -78,7 +79,7 @@ impl Socket {
         }
     }
 
-    /// Writes some of `bytes`. What was taken may wait in the TLS layer until [`Self::poll_flush`].
+    /// Writes some of `bytes`. Accepted bytes may be buffered in the TLS layer until [`Self::poll_flush`].
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let transmit = |socket: BorrowedFd<'_>| Ok(send(socket, bytes, SendFlags::NOSIGNAL)?);
         loop {
@@ -99,8 +100,8 @@ impl Socket {
         }
     }
 
-    /// Pushes out what the TLS layer holds back because the peer did not take it at once. A socket without one holds
-    /// nothing back.
+    /// Flushes what the TLS layer has buffered because the peer did not take it at once. A plain socket
+    /// buffers nothing.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Socket::Tls(tls) => tls.poll_flush(cx),
@@ -108,7 +109,8 @@ impl Socket {
         }
     }
 
-    /// Ready when bytes or the end have arrived. For a socket from which everything was read before.
+    /// Ready when bytes or the end of the stream have arrived. For a socket from which everything was read
+    /// before.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Socket::Tcp(tcp) => tcp.poll_read_ready(cx),
@@ -117,32 +119,34 @@ impl Socket {
         }
     }
 
-    /// Whether nothing has arrived that was not read: neither an end nor bytes. Costs no system call while the socket is
-    /// quiet.
+    /// Whether nothing unread has arrived: neither bytes nor the end of the stream. Costs no system call
+    /// while the socket is idle.
     ///
-    /// What the kernel knows and the runtime has not heard of yet goes unnoticed; [`Self::is_known_idle`] asks it.
+    /// What the kernel has received and the runtime was not notified of goes unnoticed;
+    /// [`Self::is_known_idle`] asks the kernel.
     pub(crate) fn is_idle(&self) -> bool {
         let nothing_came =
             |read: io::Result<usize>| read.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
         match self {
-            // Asks the runtime, and the kernel only where the last read filled its buffer to the brim.
+            // Asks the runtime, and the kernel only where the last read filled its buffer.
             Socket::Tcp(tcp) => nothing_came(tcp.try_read(&mut [0])),
             Socket::Unix(unix) => nothing_came(unix.try_read(&mut [0])),
-            // The TLS layer may have something to itself, such as a session ticket: it is read and not passed on.
+            // The TLS layer may have received records of its own, such as a session ticket, which are read
+            // here and not passed on.
             Socket::Tls(tls) => {
                 tls.poll_read(&mut Context::from_waker(Waker::noop()), &mut Vec::new()).is_pending()
             }
         }
     }
 
-    /// The same for one system call, for requests that cannot be sent a second time.
+    /// The same at the cost of one system call, for requests that cannot be sent a second time.
     pub(crate) fn is_known_idle(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
         let nothing_came = |e: &io::Error| e.kind() == io::ErrorKind::WouldBlock;
         self.is_idle() && self.with_raw(|raw| raw.peek(&mut byte)).is_err_and(|e| nothing_came(&e))
     }
 
-    /// Does something with the socket below everything.
+    /// Calls a function with the raw socket below all layers.
     pub(crate) fn with_raw<R>(&self, use_it: impl FnOnce(SockRef<'_>) -> R) -> R {
         match self {
             Socket::Tcp(tcp) => use_it(SockRef::from(tcp)),
@@ -151,8 +155,8 @@ impl Socket {
         }
     }
 
-    /// Writes all of `bytes`, waiting at most `timeout` for each piece of progress. `meanwhile` is polled whenever the
-    /// peer does not take more, so that the other direction of a transfer goes on.
+    /// Writes all of `bytes`, waiting at most `timeout` for each piece of progress. `meanwhile` is polled
+    /// whenever the peer does not take more, so that the other direction of a transfer goes on.
     pub(crate) async fn write_all(
         &self,
         deadline: &mut Deadline,
@@ -188,8 +192,8 @@ impl Socket {
         .await
     }
 
-    /// Ends a connection whose peer may still be sending: says that nothing more will come, then reads for a moment, so
-    /// that the last answer is not lost in a reset (RFC 9112 section 9.6).
+    /// Lingering close of a connection whose peer may still be sending: closes the write side, then reads for
+    /// a moment, so that the last response is not lost in a reset (RFC 9112 section 9.6).
     pub(crate) async fn drain(&self, linger: Linger) {
         let (mut left, mut deadline) = (linger.bytes, Deadline::default());
         let mut buffer = ReadBuffer::default();
@@ -212,11 +216,11 @@ impl Socket {
                 buffer.consume(filled);
             }
         };
-        // Running out of time is as good an end as any.
+        // A timeout ends the connection as well.
         let _ = timeout(linger.time, ending).await;
     }
 
-    /// Says that nothing more will come.
+    /// Closes the write side.
     pub(crate) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Socket::Tls(tls) => tls.poll_shutdown(cx),
@@ -224,8 +228,8 @@ impl Socket {
         }
     }
 
-    /// Ends a connection with a reset once it is dropped: a plain end would make a cut answer look whole where only the
-    /// end tells.
+    /// Resets the connection when it is dropped: an orderly close would make a truncated response look
+    /// complete where the body is delimited by the end of the connection.
     pub(crate) fn reset_at_drop(&self) {
         if let Err(error) = self.with_raw(|raw| raw.set_linger(Some(Duration::ZERO))) {
             tracing::debug!(%error, "cannot reset a connection");
@@ -233,8 +237,9 @@ impl Socket {
     }
 }
 
-/// Reads into the room that `into` has. A read that leaves room has emptied the socket: the runtime is told so at once, which
-/// spares the read that would find nothing, one system call in three of a proxied request.
+/// Reads into the spare capacity of `into`. A short read has emptied the socket: the runtime's readiness is
+/// cleared at once, which saves the read that would return nothing, one system call in three of a proxied
+/// request.
 fn receive(socket: impl AsFd, into: &mut Vec<u8>, read: &mut usize) -> io::Result<()> {
     let room = into.capacity() - into.len();
     (*read, _) = recv(socket, spare_capacity(into), RecvFlags::empty())?;

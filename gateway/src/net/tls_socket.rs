@@ -10,19 +10,20 @@ use tokio::io::{AsyncBufRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-/// A TLS connection whose handshake is over. One task uses it, so the borrow below never meets another.
+/// An established TLS connection. One task uses it, so the `RefCell` borrow below never conflicts.
 #[derive(Debug)]
 pub(crate) struct TlsSocket {
     stream: RefCell<TlsStream<TcpStream>>,
 }
 
 impl TlsSocket {
-    /// Takes over a connection, of a client or to an upstream.
+    /// Wraps an established connection, of a client or to an upstream.
     pub(crate) fn new(stream: impl Into<TlsStream<TcpStream>>) -> TlsSocket {
         TlsSocket { stream: RefCell::new(stream.into()) }
     }
 
-    /// Reads into the room that `into` has. An end without a `close_notify` is an error, for it may be a cut.
+    /// Reads into the spare capacity of `into`. An end without `close_notify` is an error, for it may be a
+    /// truncation attack.
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<io::Result<usize>> {
         pin!(self.stream.borrow_mut().read_buf(into)).poll(cx)
     }
@@ -39,13 +40,13 @@ impl TlsSocket {
         Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx)
     }
 
-    /// Ready when there is something to read or will never be. The TCP socket alone cannot tell: the first request mostly
-    /// comes right behind the end of the handshake, and is read together with it.
+    /// Ready when there is something to read, or the connection has ended. The TCP socket's readiness is not
+    /// enough: the first request often arrives with the end of the handshake and is already decrypted.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.stream.borrow_mut()).poll_fill_buf(cx).map_ok(drop)
     }
 
-    /// Does something with the TCP socket below.
+    /// Calls a function with the raw TCP socket.
     pub(crate) fn with_raw<R>(&self, use_it: impl FnOnce(SockRef<'_>) -> R) -> R {
         use_it(SockRef::from(self.stream.borrow().get_ref().0))
     }

@@ -1,4 +1,5 @@
-//! The admin listener: `/healthz`, `/readyz` and `/metrics`, for machines on this side of the gateway only.
+//! The admin listener: `/healthz` (liveness), `/readyz` (readiness) and `/metrics` (Prometheus), for internal
+//! use only.
 
 use std::io;
 use std::sync::Arc;
@@ -12,13 +13,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::http1::Host;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::runtime::Gateway;
 use crate::server::lifecycle::since_1970;
 use crate::server::small_listener::{self, host_of};
 use crate::telemetry::{Gauges, LogWriter};
 
-/// What can be asked about.
+/// What the admin endpoints report on.
 #[derive(Clone)]
 pub(super) struct AdminState {
     pub(super) gateway: Arc<Gateway>,
@@ -26,52 +27,44 @@ pub(super) struct AdminState {
     pub(super) draining: watch::Receiver<bool>,
 }
 
-/// Answers until the process ends or another gateway does it.
+/// Serves until the process ends or another gateway takes over.
 pub(super) async fn serve(
     listener: TcpListener,
     state: AdminState,
-    handed_over: watch::Receiver<bool>,
+    taken_over: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    small_listener::serve(listener, handed_over, move |request, _| respond(request, &state)).await
+    small_listener::serve(listener, taken_over, move |request, _| respond(request, &state)).await
 }
 
 fn respond(request: &Request<Incoming>, state: &AdminState) -> Result<Response<Bytes>, Rejection> {
     let config = state.gateway.configuration.current();
     let host = host_of(request)?;
     let from_a_page = request.headers().contains_key(ORIGIN);
-    if from_a_page || !host.is_none_or(|host| may_ask(host, &config.settings.admin.hosts)) {
-        return Err(Rejection::new(
-            Code::Misdirected,
-            "the admin listener answers machines only, by its address or by a name in admin.hosts",
-        )
-        .with_status(StatusCode::FORBIDDEN));
+    if from_a_page || !host.is_none_or(|host| is_allowed_host(host, &config.settings.admin.hosts)) {
+        return Err(Rejection::AdminHost);
     }
     match *request.method() {
         Method::GET | Method::HEAD => {}
-        // What HAProxy's `option httpchk` asks unless it is told otherwise.
+        // HAProxy's `option httpchk` sends OPTIONS by default.
         Method::OPTIONS => {
             let mut response = Response::new(Bytes::new());
             *response.status_mut() = StatusCode::NO_CONTENT;
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
             return Ok(response);
         }
-        _ => {
-            return Err(
-                Rejection::new(Code::MethodNotAllowed, "it can only be read").allow("GET, HEAD, OPTIONS")
-            );
-        }
+        _ => return Err(Rejection::AdminMethod),
     }
     match request.uri().path() {
         "/healthz" => Ok(text("ok\n".into())),
         "/readyz" => Ok(readiness(state)),
         "/metrics" => Ok(text(state.gateway.metrics.render(gauges(state)))),
-        _ => Err(Rejection::new(Code::NotFound, "there are /healthz, /readyz and /metrics")),
+        _ => Err(Rejection::AdminPath),
     }
 }
 
-/// Whether a name leads here that no foreign DNS entry can be made to lead here by: a browser that was led here by another site's
-/// name has no business here (CVE-2026-27589).
-fn may_ask(host: &str, allowed: &[String]) -> bool {
+/// Whether the `Host` is an address, `localhost` or an allowed name: DNS rebinding protection, so that no
+/// page of another site can have a browser send requests here (CVE-2026-27589).
+fn is_allowed_host(host: &str, allowed: &[String]) -> bool {
     Host::parse(host.as_bytes())
         .is_ok_and(|host| host.is_address_or_localhost() || allowed.iter().any(|name| host.is(name)))
 }
@@ -89,12 +82,13 @@ fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Respon
     response
 }
 
-/// Ready unless draining: access tokens are checked without the store, so a store that is away makes logins fail and
-/// nothing else (finding 16). A users file that cannot be used leaves the users that were read before.
+/// Readiness: 503 while draining, 200 otherwise. Access tokens are verified without the store, so a store
+/// outage makes logins fail and nothing else ("degraded"). A users file that cannot be used leaves the users
+/// that were loaded before.
 fn readiness(state: &AdminState) -> Response<Bytes> {
     let draining = *state.draining.borrow();
     let store = state.gateway.sessions.store_last_error();
-    let configuration = state.gateway.configuration.trouble();
+    let configuration = state.gateway.configuration.last_error();
     let users = state.gateway.configuration.current().users.last_error();
     let (now, revocations) = (now_millis(), state.gateway.sessions.revocations());
     let (status, word) = match draining {
@@ -104,14 +98,14 @@ fn readiness(state: &AdminState) -> Response<Bytes> {
         }
         false => (StatusCode::OK, "ready"),
     };
-    let told = |trouble: Option<String>| trouble.unwrap_or_else(|| "ok".to_owned());
-    let heard = if revocations.are_trusted(now) { "trusted" } else { "unknown" };
+    let or_ok = |last_error: Option<String>| last_error.unwrap_or_else(|| "ok".to_owned());
+    let trust = if revocations.are_trusted(now) { "trusted" } else { "unknown" };
     let body = json!({
         "status": word,
-        "store": told(store),
-        "users": told(users),
-        "configuration": told(configuration),
-        "revocations": heard,
+        "store": or_ok(store),
+        "users": or_ok(users),
+        "configuration": or_ok(configuration),
+        "revocations": trust,
         "revocations_age_seconds": revocations.age(now) / 1000,
     });
     answer(status, "application/json", body.to_string().into())
@@ -127,9 +121,9 @@ fn gauges(state: &AdminState) -> Gauges {
     let users = &snapshot.users;
     Gauges {
         upstreams: snapshot.upstreams.iter().map(|upstream| upstream.state()).collect(),
-        config_reads: configuration.reads(),
-        config_failures: configuration.failures(),
-        config_up_to_date: configuration.trouble().is_none(),
+        config_reads: configuration.reload_count(),
+        config_failures: configuration.reload_failures(),
+        config_up_to_date: configuration.last_error().is_none(),
         users: users.user_count(),
         users_reads: users.reload_count(),
         users_failures: users.reload_failures(),

@@ -1,5 +1,5 @@
-//! The thread beside the workers: it answers the admin listener, the plain listener beside TLS and the operator's
-//! commands, forgets what has expired, and follows the files of the configuration and of the users.
+//! Background tasks on a thread of their own: the admin listener, the HTTPS redirect listener, the control
+//! socket, health checks, the sweep of expired records, and hot reload of configuration and users files.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -25,61 +25,61 @@ use crate::server::reload::Reloader;
 use crate::upstream::run_background_tasks;
 use crate::users::{FileAccounts, ReloadOutcome};
 
-/// How often files are looked at; a change is in force two looks later at most.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// How often expired records are forgotten.
+/// Poll interval of watched files; a change takes effect after at most two polls.
+const FILE_POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Interval of the sweep of expired records.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Works until told that the gateway has ended. Once another one has its addresses, that one answers on them.
+/// Runs until shutdown. After a takeover the new process serves the admin and redirect listeners.
 pub(crate) fn run(
     listener: std::net::TcpListener,
     redirect: Option<(std::net::TcpListener, SocketAddr)>,
     control: Option<ControlSocket>,
     watch: Option<Arc<Reloader>>,
     state: AdminState,
-    (handed_over, mut end): (watch::Receiver<bool>, watch::Receiver<bool>),
+    (taken_over, mut end): (watch::Receiver<bool>, watch::Receiver<bool>),
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async move {
         let listener = TcpListener::from_std(listener)?;
         let gateway = Arc::clone(&state.gateway);
-        let redirect = lead_to_https(redirect, Arc::clone(&gateway), handed_over.clone());
+        let redirect = serve_https_redirect(redirect, Arc::clone(&gateway), taken_over.clone());
         tokio::select! {
-            served = admin::serve(listener, state, handed_over) => served?,
-            led = redirect => led?,
-            () = take_commands(control, Arc::clone(&gateway)) => {}
+            served = admin::serve(listener, state, taken_over) => served?,
+            redirected = redirect => redirected?,
+            () = serve_control_socket(control, Arc::clone(&gateway)) => {}
             () = sweep(&gateway) => {}
             () = run_background_tasks(|| gateway.configuration.current().upstreams.clone()) => {}
-            () = follow_users(&gateway) => {}
-            () = follow_configuration(watch) => {}
-            // An error means that nobody is left to tell, which is the end as well.
+            () = watch_users(&gateway) => {}
+            () = watch_configuration(watch) => {}
+            // An error means that the sender was dropped: shutdown as well.
             _ = end.wait_for(|ended| *ended) => {}
         }
         Ok(())
     })
 }
 
-/// Serves the plain listener, where there is one; the address is that of the listener with TLS.
-async fn lead_to_https(
+/// Serves the HTTPS redirect listener, if there is one; the address is that of the TLS listener.
+async fn serve_https_redirect(
     listener: Option<(std::net::TcpListener, SocketAddr)>,
     gateway: Arc<Gateway>,
-    handed_over: watch::Receiver<bool>,
+    taken_over: watch::Receiver<bool>,
 ) -> io::Result<()> {
     match listener {
         Some((listener, secure)) => {
-            https_redirect::serve(TcpListener::from_std(listener)?, gateway, secure, handed_over).await
+            https_redirect::serve(TcpListener::from_std(listener)?, gateway, secure, taken_over).await
         }
         None => std::future::pending().await,
     }
 }
 
-/// Follows the users files, and ends the sessions of those who are disabled or deleted or have a new password. What changes in a
-/// database or a directory takes hold when a session is refreshed.
-async fn follow_users(gateway: &Gateway) {
+/// Watches the users files, and ends the sessions of users who were disabled or deleted or got a new
+/// password. Changes in a database or directory take effect when a session is refreshed.
+async fn watch_users(gateway: &Gateway) {
     let mut last = gateway.configuration.current().users.file_accounts();
     let mut changed = BTreeSet::new();
     if !matches!(gateway.configuration.current().settings.store, Store::Redis(_)) {
-        // A store of our own: nobody looked while this process did not run.
+        // The store is not shared: changes made while this process was down were not seen by anyone.
         match gateway.sessions.end_all_changed(|id| last.account(id), now_millis()).await {
             Ok(0) => {}
             Ok(sessions) => tracing::info!(sessions, "sessions of users who changed were ended"),
@@ -88,7 +88,7 @@ async fn follow_users(gateway: &Gateway) {
             }
         }
     }
-    let mut ticks = interval(LOOK_INTERVAL);
+    let mut ticks = interval(FILE_POLL_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -97,23 +97,24 @@ async fn follow_users(gateway: &Gateway) {
             Ok(outcome) => log_users_reload(&outcome),
             Err(error) => tracing::error!(%error, "the users file could not be polled"),
         }
-        // Whoever replaced them: this, or a reload.
+        // Replaced by this poll or by a configuration reload.
         let current = gateway.configuration.current().users.file_accounts();
         changed.extend(last.changed(&current));
         last = current;
-        changed = end_sessions_of(gateway, &last, changed).await;
+        changed = revoke_changed_users(gateway, &last, changed).await;
     }
 }
 
-/// Ends the sessions of users who have changed; gives those back whose sessions are still to be ended, for want of the store.
-async fn end_sessions_of(
+/// Ends the sessions of changed users; returns the users whose sessions could not be ended because the store
+/// was unavailable.
+async fn revoke_changed_users(
     gateway: &Gateway,
     users: &FileAccounts,
     changed: BTreeSet<String>,
 ) -> BTreeSet<String> {
     let mut left = BTreeSet::new();
     for subject in changed {
-        // Of a source that is not there any more, or is none of files: its users are looked up at the next refresh.
+        // The source was removed or is not a file: its users are looked up at the next refresh.
         let Some(account) = users.account(&subject) else { continue };
         match gateway.sessions.end_changed(&subject, account, now_millis()).await {
             Ok(sessions) => audit_command("account_changed", &subject, "-", sessions),
@@ -126,21 +127,21 @@ async fn end_sessions_of(
     left
 }
 
-/// Follows the files of the configuration, if it is to be followed.
-async fn follow_configuration(watch: Option<Arc<Reloader>>) {
+/// Watches the configuration files, if `reload.watch` is on.
+async fn watch_configuration(watch: Option<Arc<Reloader>>) {
     let Some(reloader) = watch else { return std::future::pending().await };
-    let mut ticks = interval(LOOK_INTERVAL);
+    let mut ticks = interval(FILE_POLL_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let reloader = Arc::clone(&reloader);
-        if let Err(error) = spawn_blocking(move || reloader.look()).await {
+        if let Err(error) = spawn_blocking(move || reloader.poll_changes()).await {
             tracing::error!(%error, "the configuration could not be looked at");
         }
     }
 }
 
-/// Tells what became of the users file, as it is told at the start.
+/// Logs the outcome of reloading the users file.
 pub(crate) fn log_users_reload(outcomes: &[ReloadOutcome]) {
     outcomes.iter().for_each(log_reload);
 }
@@ -159,8 +160,8 @@ fn log_reload(outcome: &ReloadOutcome) {
     }
 }
 
-/// Does what the operator's commands ask for.
-async fn take_commands(socket: Option<ControlSocket>, gateway: Arc<Gateway>) {
+/// Serves the operator's commands over the control socket.
+async fn serve_control_socket(socket: Option<ControlSocket>, gateway: Arc<Gateway>) {
     if let Some(socket) = socket
         && let Err(error) = socket.serve(gateway).await
     {
@@ -172,11 +173,11 @@ async fn take_commands(socket: Option<ControlSocket>, gateway: Arc<Gateway>) {
 async fn sweep(gateway: &Gateway) {
     let mut ticks = interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut offset_told = None;
+    let mut logged_offset = None;
     loop {
         ticks.tick().await;
         let offset = wall_clock_offset();
-        if let Some((seconds, is_ahead)) = offset.filter(|_| offset != offset_told) {
+        if let Some((seconds, is_ahead)) = offset.filter(|_| offset != logged_offset) {
             let direction = if is_ahead { "forward" } else { "back" };
             tracing::warn!(
                 seconds,
@@ -184,7 +185,7 @@ async fn sweep(gateway: &Gateway) {
                  until it is restarted"
             );
         }
-        offset_told = offset;
+        logged_offset = offset;
         match gateway.sessions.sweep(since_1970().as_millis() as u64).await {
             Ok(0) => {}
             Ok(forgotten) => tracing::debug!(forgotten, "expired records were forgotten"),

@@ -1,4 +1,4 @@
-//! The request stack of one worker without its sockets, so that what a request costs can be counted.
+//! The request stack of one worker without sockets, for benchmarks that count its cost.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -32,8 +32,8 @@ use crate::stack::request_stack;
 use crate::stream_state::StreamState;
 use crate::tokens::{SigningError, TokenRequest, TokenType, UnixSeconds};
 
-/// One worker's stack without a thread, above a proxy that builds the upstream's request and sends nothing, and one client
-/// without a connection. `benches/instructions` drives it.
+/// One worker's stack without a thread, around a proxy that builds the upstream request and sends nothing,
+/// with one client that has no connection. `benches/instructions` drives it.
 pub struct HotPath {
     worker: Rc<Worker>,
     client: Rc<ClientAddr>,
@@ -45,7 +45,7 @@ pub struct HotPath {
 
 type CallStack = dyn FnMut(Incoming) -> http::Response<LoggedBody>;
 
-/// The head that the upstream would have got last.
+/// The last request head that would have been sent upstream.
 #[derive(Debug, Clone, Default)]
 struct Captured(Rc<RefCell<Vec<u8>>>, Rc<Cell<bool>>);
 
@@ -60,11 +60,12 @@ impl Captured {
 }
 
 impl HotPath {
-    /// A gateway with these settings that listens nowhere; `peer` is the one client. It is `now` for good.
+    /// A gateway with these settings that listens nowhere; `peer` is the only client. Its clock stands still
+    /// at `now` (seconds since 1970).
     ///
     /// # Errors
     ///
-    /// As those of a start.
+    /// Those of a start.
     pub fn new(settings: Settings, peer: SocketAddr, now: UnixSeconds) -> Result<HotPath, ServeError> {
         let gateway = Arc::new(prepare(settings)?);
         let config = gateway.configuration.current();
@@ -76,7 +77,7 @@ impl HotPath {
             TargetService::new(service_fn(move |request: Authorized| ready(proxy.capture(&request))));
         let mut stack = request_stack(Rc::clone(&worker), EndpointService, target);
         let stack = Box::new(move |request: Incoming| {
-            // Nothing on this way waits.
+            // Nothing in the stack is pending here.
             let mut response = pin!(stack.call(request));
             let mut cx = Context::from_waker(Waker::noop());
             loop {
@@ -109,17 +110,18 @@ impl HotPath {
         })
     }
 
-    /// Has a request pass the whole stack, and gives the length of the head that its upstream would get, in bytes.
+    /// Passes a request through the whole stack and returns the length of the upstream request's head, in
+    /// bytes.
     ///
     /// # Errors
     ///
-    /// The status of its refusal.
+    /// The status of the rejection.
     pub fn pass(&mut self, input: &[u8]) -> Result<usize, StatusCode> {
         self.outgoing(input)?;
         Ok(self.captured.0.borrow().len())
     }
 
-    /// The same, and gives that head itself.
+    /// Like [`Self::pass`], and returns the head itself.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn upstream_head(&mut self, input: &[u8]) -> Result<Vec<u8>, StatusCode> {
         self.outgoing(input)?;

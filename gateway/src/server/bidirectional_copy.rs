@@ -1,4 +1,5 @@
-//! A connection that has become a WebSocket: bytes both ways, until one side ends or the session does.
+//! Bidirectional copy of an upgraded connection (WebSocket), until one side closes, the idle timeout passes
+//! or the session ends.
 
 use std::future::poll_fn;
 use std::io;
@@ -11,12 +12,12 @@ use crate::stream_state::{StreamState, WATCH_INTERVAL};
 use crate::telemetry::AbortReason;
 use crate::upstream::Upgraded;
 
-/// What is read at once.
+/// Bytes per read.
 const READ_SIZE: usize = 16 * 1024;
-/// A buffer of a quiet direction keeps no more than this.
+/// A direction that is idle keeps a buffer of at most this many bytes.
 const IDLE_BUFFER_BYTES: usize = 0;
 
-/// How a tunnel ended.
+/// Why a tunnel ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TunnelEnd {
     #[error("both sides have ended it")]
@@ -29,8 +30,8 @@ pub(crate) enum TunnelEnd {
     Aborted(AbortReason),
 }
 
-/// Carries bytes between client and upstream; `early` is what the client sent before it could know. Gives the number of
-/// bytes that went to the client.
+/// Copies bytes between client and upstream in both directions; `early` is what the client sent before the
+/// upgrade was confirmed. Returns the number of bytes that went to the client.
 pub(crate) async fn copy_bidirectional(
     client: &Socket,
     early: &mut ReadBuffer,
@@ -69,16 +70,16 @@ pub(crate) async fn copy_bidirectional(
 /// One of the two directions.
 struct Direction {
     buffer: ReadBuffer,
-    /// Bytes that were passed on.
+    /// Bytes that were forwarded.
     moved: u64,
     source: Source,
 }
 
-/// Where a direction's source stands.
+/// State of a direction's source.
 #[derive(PartialEq, Eq)]
 enum Source {
     Open,
-    /// It said that nothing more comes; the other side has to be told.
+    /// The source has closed; the close is still to be forwarded.
     Ended,
     Told,
 }
@@ -88,7 +89,7 @@ impl Direction {
         Direction { buffer, moved: 0, source: Source::Open }
     }
 
-    /// Passes on what there is. Ready when all was passed on and the end too.
+    /// Forwards what is available. Ready once everything and the close were forwarded.
     fn poll(&mut self, cx: &mut Context<'_>, from: &Socket, to: &Socket) -> Poll<io::Result<()>> {
         loop {
             while !self.buffer.filled().is_empty() {

@@ -1,4 +1,4 @@
-//! The beginning of a connection: whom it really comes from, TLS, and which version of HTTP it speaks.
+//! Connection setup: PROXY protocol, connection limits, TLS, and protocol detection (HTTP/1.1 or HTTP/2).
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use crate::server::{http1, http2};
 use crate::sessions::SourceNetwork;
 use crate::stack::RequestStack;
 
-/// Serves a connection until one side ends it. `draining` turns true when the gateway is about to stop.
+/// Serves a connection until one side closes it. `draining` turns true at graceful shutdown.
 pub(crate) async fn serve<S: RequestStack>(
     socket: TcpStream,
     peer: SocketAddr,
@@ -31,7 +31,8 @@ pub(crate) async fn serve<S: RequestStack>(
     sources: &SourceLimiter,
     draining: watch::Receiver<bool>,
 ) {
-    // Boxed, as what speaks HTTP/2 is: a task is as large as its largest wait, and clients mostly rest.
+    // Boxed, as is what serves HTTP/2: a task is as large as its largest await, and most connections are
+    // idle.
     let Some(Accepted { client, protocol, _permit }) =
         Box::pin(accept_protocol(socket, peer, worker, sources)).await
     else {
@@ -48,25 +49,26 @@ pub(crate) async fn serve<S: RequestStack>(
 struct Accepted<'s> {
     client: ClientAddr,
     protocol: Protocol,
-    /// Among the connections of its source, for as long as it lasts.
+    /// Counts the connection against its source's limit for as long as it lasts.
     _permit: Option<SourcePermit<'s>>,
 }
 
-/// What a client speaks, over what.
+/// The protocol of a connection and its transport.
 enum Protocol {
     Http1(Socket),
     Http2(TcpStream),
     Http2OverTls(Box<TlsStream<TcpStream>>),
 }
 
-/// Finds out who wants what; `None` where it ends with that.
+/// Sets a connection up; `None` where it ended during setup.
 async fn accept_protocol<'s>(
     socket: TcpStream,
     peer: SocketAddr,
     worker: &Worker,
     sources: &'s SourceLimiter,
 ) -> Option<Accepted<'s>> {
-    // What it began with; its requests see what is in force when they come.
+    // The configuration at the start of the connection; each request uses the one that is active when it
+    // arrives.
     let state = worker.state();
     let config = &*state.config;
     let settings = &config.settings;
@@ -112,7 +114,8 @@ async fn accept_protocol<'s>(
     Some(Accepted { client, protocol, _permit: place })
 }
 
-/// Whom a connection comes from: its peer, or whom that names if it is one that has to.
+/// The client of a connection: its peer, or the address from the PROXY protocol header where the peer has to
+/// send one.
 async fn client_of(
     socket: &TcpStream,
     peer: SocketAddr,
@@ -127,8 +130,8 @@ async fn client_of(
     Ok(named.unwrap_or(peer))
 }
 
-/// Whether a connection begins with the preface of HTTP/2 (RFC 9113 section 3.4), of which nothing is taken. The first
-/// bytes decide: no method of HTTP/1.1 begins like that.
+/// Whether a connection begins with the HTTP/2 preface (RFC 9113 section 3.4), which is peeked and not
+/// consumed. The first bytes decide: no HTTP/1.1 method begins like that.
 async fn speaks_http2(socket: &TcpStream, timeout_after: Duration) -> bool {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let mut front = [0; 4];

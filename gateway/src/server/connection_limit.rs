@@ -1,17 +1,17 @@
-//! How many connections each source has, so that one cannot take the place of all others.
+//! Connection limit per source network, so that one source cannot use up all connections.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::sessions::SourceNetwork;
 
-/// The open connections of the whole process by source. Asked once a connection, never for a request.
+/// The open connections of the whole process by source network. Used once per connection, never per request.
 #[derive(Debug, Default)]
 pub(crate) struct SourceLimiter {
     open: Mutex<HashMap<SourceNetwork, usize>>,
 }
 
-/// One connection among those of its source.
+/// One connection counted against its source; released on drop.
 #[derive(Debug)]
 pub(crate) struct SourcePermit<'s> {
     sources: &'s SourceLimiter,
@@ -31,7 +31,7 @@ impl SourceLimiter {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SourceNetwork, usize>> {
-        // Counting cannot leave it half done.
+        // Each update is a single step, so a panic elsewhere leaves it consistent.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,8 +1,9 @@
-//! What the operator's commands ask of the running gateway, over a socket file beside the state file.
+//! The control socket: operator commands (`users unlock`, `sessions revoke`, …) to the running gateway over a
+//! Unix socket beside the state file.
 //!
-//! The gateway alone has the state file open, so a command that changes what is in it must ask. The socket has mode
-//! 0600 and answers the gateway's own account and root: whoever may use it could write the state file as well. No
-//! network leads to it, so nothing that can be made to send requests can reach it.
+//! Only the gateway has the state file open, so a command that changes it has to go through the gateway. The
+//! socket has mode 0600 and accepts the gateway's own account and root, who could write the state file as
+//! well. It is not reachable over a network, so server-side request forgery cannot reach it.
 
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
@@ -26,12 +27,12 @@ use crate::server::lifecycle::{ServeError, open_store, policy};
 use crate::sessions::{MemoryStore, RevocationReason, SessionId, SessionInfo, Sessions, Store, UnixMillis};
 use crate::users::{CanonicalName, UserSources};
 
-/// A whole exchange may take so long, on either side.
+/// Timeout of a whole exchange, on either side.
 const IO_TIMEOUT: Duration = Duration::from_secs(5);
-/// A command and the longest name fit into this, in bytes.
+/// Maximum length of a command, in bytes; the longest user name fits.
 const MAX_LINE: u64 = 4096;
 
-/// Where the socket is, for a store that one process has to itself.
+/// The path of the socket, for a store that belongs to one process.
 fn socket_path(store: &StoreSettings) -> Option<PathBuf> {
     match store {
         StoreSettings::Embedded { path } => {
@@ -43,15 +44,15 @@ fn socket_path(store: &StoreSettings) -> Option<PathBuf> {
     }
 }
 
-/// The socket file; it is removed when this is dropped.
+/// The bound socket; its file is removed on drop.
 pub(crate) struct ControlSocket {
     listener: std::os::unix::net::UnixListener,
     path: PathBuf,
 }
 
 impl ControlSocket {
-    /// Binds it. Whoever calls has the store open, so that a socket file which is there already was left by a process
-    /// that is gone. A gateway without it does its work: what is wrong is told, and not a reason to stop.
+    /// Binds the socket. The caller has the store open, so a socket file that already exists is stale. The
+    /// gateway works without it: a failure is logged and does not prevent the start.
     pub(crate) fn bind(store: &StoreSettings) -> Option<ControlSocket> {
         let path = socket_path(store)?;
         let bound = Self::bind_at(&path);
@@ -74,7 +75,7 @@ impl ControlSocket {
         Ok(socket)
     }
 
-    /// Answers until the process ends, one command a connection.
+    /// Serves until the process ends, one command per connection.
     pub(crate) async fn serve(self, gateway: Arc<Gateway>) -> io::Result<()> {
         let owner = fs::metadata(&self.path)?.uid();
         let listener = UnixListener::from_std(self.listener.try_clone()?)?;
@@ -97,7 +98,7 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        // One that stays is removed by the next start.
+        // A file that cannot be removed is removed by the next start.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -109,12 +110,12 @@ async fn exchange(stream: UnixStream, gateway: &Gateway) -> io::Result<()> {
     let answer = match serde_json::from_str::<ControlCommand>(&line) {
         Ok(command) => {
             let users = Arc::clone(&gateway.configuration.current().users);
-            let carried_out = command.carry_out(&gateway.sessions, &users).await;
-            carried_out.unwrap_or_else(|error| ControlAnswer::Error(error.to_string()))
+            let result = command.execute_command(&gateway.sessions, &users).await;
+            result.unwrap_or_else(|error| ControlResponse::Error(error.to_string()))
         }
         Err(_) => {
             let why = "it does not know this command; it may be of another version";
-            ControlAnswer::Error(why.to_owned())
+            ControlResponse::Error(why.to_owned())
         }
     };
     let mut answer = serde_json::to_vec(&answer)?;
@@ -123,43 +124,47 @@ async fn exchange(stream: UnixStream, gateway: &Gateway) -> io::Result<()> {
     stream.flush().await
 }
 
-/// What an operator can ask for, one line of JSON on the socket.
+/// An operator's command, one line of JSON on the socket.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ControlCommand {
-    /// Take the lock off this name.
+    /// Unlock this user name.
     Unlock(String),
-    /// End all sessions of the user of this name.
+    /// End all sessions of the user with this name.
     Logout(String),
-    /// List the sessions of the user of this name, or of all.
+    /// List the sessions of the user with this name, or of all users.
     Sessions(Option<String>),
     /// End this session.
     Revoke(SessionId),
 }
 
-/// What came of it.
+/// The response to a command.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum ControlAnswer {
+pub(crate) enum ControlResponse {
     /// Whether the name was locked.
     Unlocked(bool),
-    /// So many sessions that were not over before.
+    /// The number of sessions that were ended.
     Ended(usize),
-    /// The sessions that may go on.
+    /// The live sessions.
     Sessions(Vec<SessionInfo>),
-    /// It was not done.
+    /// The command failed.
     Error(String),
 }
 
 impl ControlCommand {
-    async fn carry_out(self, sessions: &Sessions, users: &UserSources) -> Result<ControlAnswer, ServeError> {
+    async fn execute_command(
+        self,
+        sessions: &Sessions,
+        users: &UserSources,
+    ) -> Result<ControlResponse, ServeError> {
         let now = now_millis();
         Ok(match self {
             ControlCommand::Unlock(name) => {
                 let name = CanonicalName::for_lockout(&name);
                 let was_locked = sessions.unlock(name.as_str(), now).await?;
                 audit_command("unlock", name.as_str(), "-", usize::from(was_locked));
-                ControlAnswer::Unlocked(was_locked)
+                ControlResponse::Unlocked(was_locked)
             }
             ControlCommand::Logout(name) => {
                 let mut ended = 0;
@@ -167,26 +172,27 @@ impl ControlCommand {
                     ended += sessions.revoke_all(&subject, RevocationReason::Revoked, now).await?;
                 }
                 audit_command("logout-all", &name, "-", ended);
-                ControlAnswer::Ended(ended)
+                ControlResponse::Ended(ended)
             }
-            ControlCommand::Sessions(None) => ControlAnswer::Sessions(sessions.list(None, now).await?),
+            ControlCommand::Sessions(None) => ControlResponse::Sessions(sessions.list(None, now).await?),
             ControlCommand::Sessions(Some(name)) => {
                 let mut listed = Vec::new();
                 for subject in subjects(sessions, users, &name, now).await? {
                     listed.extend(sessions.list(Some(&subject), now).await?);
                 }
-                ControlAnswer::Sessions(listed)
+                ControlResponse::Sessions(listed)
             }
             ControlCommand::Revoke(id) => {
                 let ended = usize::from(sessions.revoke_of(None, id, now).await?);
                 audit_command("revoke", "-", &id.to_string(), ended);
-                ControlAnswer::Ended(ended)
+                ControlResponse::Ended(ended)
             }
         })
     }
 }
 
-/// The ids behind a name: of the user who has it now, or of whoever had it at login where nobody has it any more.
+/// The user ids behind a name: of the user who has it now, or of those who had it at login where no user has
+/// it any more.
 async fn subjects(
     sessions: &Sessions,
     users: &UserSources,
@@ -205,7 +211,7 @@ async fn subjects(
     Ok(ids)
 }
 
-/// Tells auditors what was done at an operator's word, and to how many.
+/// Writes an audit event for an operator's command, with the number of affected sessions.
 pub(super) fn audit_command(event: &'static str, subject: &str, session: &str, count: usize) {
     tracing::info!(
         target: "audit", event, outcome = "success", subject, session, client = "command",
@@ -213,34 +219,34 @@ pub(super) fn audit_command(event: &'static str, subject: &str, session: &str, c
     );
 }
 
-/// Why a command was not carried out.
+/// Why a command was not executed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ControlError {
-    /// The store lives in the gateway's memory.
+    /// The store is in the gateway's memory.
     #[error(
         "store.kind is \"memory\", which no command can reach: its locks and sessions end with the gateway's process"
     )]
     OutOfReach,
-    /// The running gateway said no.
+    /// The running gateway reported an error.
     #[error("the running gateway answered: {0}")]
     Refused(String),
-    /// The socket is there and does not work.
+    /// The socket exists and does not work.
     #[error(
         "cannot speak with the running gateway over {path}: {source}; run this as the gateway's account or as root"
     )]
     Socket {
         /// The socket.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// No gateway runs, and the store cannot be opened either.
+    /// No gateway is running, and the store cannot be opened either.
     #[error(transparent)]
     Store(Box<ServeError>),
 }
 
-/// Has a command carried out: by the running gateway or, where none runs, by this process.
-pub(crate) fn control(settings: &Settings, command: ControlCommand) -> Result<ControlAnswer, ControlError> {
+/// Executes a command: through the running gateway or, where none is running, in this process.
+pub(crate) fn control(settings: &Settings, command: ControlCommand) -> Result<ControlResponse, ControlError> {
     if let StoreSettings::Memory = settings.store {
         return Err(ControlError::OutOfReach);
     }
@@ -249,11 +255,11 @@ pub(crate) fn control(settings: &Settings, command: ControlCommand) -> Result<Co
             Ok(stream) => {
                 let answer = send(stream, &command);
                 return match answer.map_err(|source| ControlError::Socket { path, source })? {
-                    ControlAnswer::Error(answer) => Err(ControlError::Refused(answer)),
+                    ControlResponse::Error(answer) => Err(ControlError::Refused(answer)),
                     answer => Ok(answer),
                 };
             }
-            // Nobody listens: no gateway runs.
+            // Nothing listens on the socket: no gateway is running.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {}
             Err(source) => return Err(ControlError::Socket { path, source }),
         }
@@ -261,7 +267,7 @@ pub(crate) fn control(settings: &Settings, command: ControlCommand) -> Result<Co
     in_store(settings, command).map_err(|error| ControlError::Store(Box::new(error)))
 }
 
-fn send(mut stream: BlockingStream, command: &ControlCommand) -> io::Result<ControlAnswer> {
+fn send(mut stream: BlockingStream, command: &ControlCommand) -> io::Result<ControlResponse> {
     stream.set_read_timeout(Some(IO_TIMEOUT))?;
     stream.set_write_timeout(Some(IO_TIMEOUT))?;
     let mut line = serde_json::to_vec(command)?;
@@ -269,16 +275,17 @@ fn send(mut stream: BlockingStream, command: &ControlCommand) -> io::Result<Cont
     stream.write_all(&line)?;
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer)?;
-    // One of an earlier version says no in words.
-    Ok(serde_json::from_str(&answer)
-        .unwrap_or_else(|_| ControlAnswer::Error(answer.trim_end().trim_start_matches("error: ").to_owned())))
+    // A gateway of an earlier version reports errors as plain text.
+    Ok(serde_json::from_str(&answer).unwrap_or_else(|_| {
+        ControlResponse::Error(answer.trim_end().trim_start_matches("error: ").to_owned())
+    }))
 }
 
-/// In a store that gateways share, they hear of it.
-fn in_store(settings: &Settings, command: ControlCommand) -> Result<ControlAnswer, ServeError> {
+/// Executes a command in a shared store; other gateways are notified through it.
+fn in_store(settings: &Settings, command: ControlCommand) -> Result<ControlResponse, ServeError> {
     let (users, _) = UserSources::load(&settings.users).map_err(RuntimeConfigError::Users)?;
     let store = match &settings.store {
-        // Opening would make an empty store where there is none, which has neither locks nor sessions.
+        // Opening would create an empty store, which has neither locks nor sessions.
         StoreSettings::Embedded { path } if !path.exists() => Arc::new(MemoryStore::new()) as Arc<dyn Store>,
         store => open_store(store)?,
     };
@@ -286,6 +293,6 @@ fn in_store(settings: &Settings, command: ControlCommand) -> Result<ControlAnswe
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Thread)?;
     runtime.block_on(async {
         let sessions = Sessions::start(store, policy(settings), now_millis()).await?;
-        command.carry_out(&sessions, &users).await
+        command.execute_command(&sessions, &users).await
     })
 }

@@ -1,4 +1,5 @@
-//! A gateway that listens nowhere and asks nobody, to find out what it would do with a request.
+//! A dry run of the request stack, for `explain`: a gateway that listens nowhere, and contacts no upstream
+//! and no store.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -10,10 +11,9 @@ use crate::client_addr::ClientAddr;
 use crate::config::{Settings, Store};
 use crate::explain::{self, Explanation};
 use crate::http1::HeadLimits;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::runtime::Worker;
 use crate::server::lifecycle::{ServeError, prepare};
-use crate::server::strict_io::bad_head;
 
 /// One worker without a thread.
 pub(crate) struct DryRun {
@@ -21,17 +21,17 @@ pub(crate) struct DryRun {
 }
 
 impl DryRun {
-    /// Loads what the settings name, but for the store: it belongs to the running gateway.
+    /// Loads everything the settings name except the store, which belongs to the running gateway.
     pub(crate) fn new(settings: Settings) -> Result<DryRun, ServeError> {
         let gateway = Arc::new(prepare(Settings { store: Store::Memory, ..settings })?);
         Ok(DryRun { worker: Rc::new(Worker::new(gateway, 0)) })
     }
 
-    /// What would become of the request with this head if it arrived now from `peer`, `secure` over TLS.
+    /// What would happen to a request with this head that arrived now from `peer`, over TLS if `secure`.
     ///
     /// # Errors
     ///
-    /// No runtime can be made.
+    /// No runtime can be created.
     pub(crate) fn explain(
         &self,
         input: &[u8],
@@ -43,8 +43,8 @@ impl DryRun {
         let mut head = self.worker.take_head();
         let refused = match head.parse(input, &HeadLimits::of(&settings.limits)) {
             Ok(Some(_)) => None,
-            Ok(None) => Some(Rejection::new(Code::BadRequest, "the head is not complete")),
-            Err(error) => Some(bad_head(&error)),
+            Ok(None) => Some(Rejection::IncompleteHead),
+            Err(error) => Some(Rejection::BadHead(error)),
         };
         let client = ClientAddr::new(peer, &settings.server.trusted_proxies, secure);
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;

@@ -1,4 +1,5 @@
-//! One connection of HTTP/1.1: hyper's server behind the strict gate, parked while at rest, each wait under its own deadline.
+//! An HTTP/1.1 connection: hyper's server behind the strict gate, keep-alive, parked while idle, with a
+//! deadline of its own for each kind of wait.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -19,7 +20,7 @@ use super::strict_io::{StrictConnection, StrictHead, StrictIo, Wait};
 use crate::client_addr::ClientAddr;
 use crate::layers::access_log::LoggedBody;
 use crate::net::{Deadline, Linger, Socket};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::Incoming;
 use crate::request_body::RequestBody;
 use crate::runtime::Worker;
@@ -29,21 +30,22 @@ use crate::telemetry::AbortReason;
 
 use super::worker::SharedStack;
 
-/// How long a client that has just connected may take for its first request when the gateway stops, and how long one that
-/// rests between two: its next one may be on its way, and is answered with the news that it was the last.
+/// Grace periods at graceful shutdown: for the first request of a new connection, and for the next one of an
+/// idle connection. A request may be on its way; its response carries `Connection: close`.
 const FIRST_REQUEST_DRAIN_GRACE: Duration = Duration::from_secs(1);
 const IDLE_DRAIN_GRACE: Duration = Duration::from_millis(250);
-/// A connection at rest keeps hyper's buffers for so long: making them anew for each request would cost more.
+/// An idle connection keeps hyper's buffers for this long: allocating them anew for each request would cost
+/// more.
 const PARK_AFTER: Duration = Duration::from_millis(250);
-/// So many connections of a worker may do that; with more, each parks as soon as it rests, so that many clients that come at
-/// once do not need the memory of as many that talk.
+/// Maximum number of a worker's connections that may do that; beyond it, each parks as soon as it is idle, so
+/// that a burst of clients does not need the memory of as many active ones.
 const MAX_UNPARKED: usize = 256;
-/// A client that has said that it sends nothing more, and may still read, gets its response within this time.
+/// A client that has closed its write side, and may still read, gets its response within this time.
 const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
-/// hyper gathers so much of a response before it writes, in bytes.
+/// Maximum size of hyper's write buffer, in bytes.
 const MAX_WRITE_BUFFER: usize = 64 * 1024;
 
-/// Serves a connection until one side ends it. `draining` turns true when the gateway is about to stop.
+/// Serves a connection until one side closes it. `draining` turns true at graceful shutdown.
 pub(super) async fn serve<S: RequestStack>(
     socket: Socket,
     client: ClientAddr,
@@ -54,7 +56,7 @@ pub(super) async fn serve<S: RequestStack>(
     let connection = StrictConnection::new(socket, Rc::clone(worker));
     let service = Http1Service { stack, client: Rc::new(client), connection: Rc::clone(&connection) };
     let mut stop = pin!(async move {
-        // An error means that the sender is gone, which is the end as well.
+        // An error means that the sender was dropped: shutdown as well.
         let _ = draining.wait_for(|draining| *draining).await;
     });
     let mut timeout = worker.state().config.settings.limits.first_byte_timeout;
@@ -62,7 +64,7 @@ pub(super) async fn serve<S: RequestStack>(
     deadline.set(Instant::now() + timeout);
     let (mut stopping, mut has_grace) = (false, false);
     loop {
-        // At rest: nothing is held but the socket and a timer.
+        // Parked: only the socket and a timer are held.
         let readable = poll_fn(|cx| match connection.socket.poll_readable(cx) {
             Poll::Ready(ready) => Poll::Ready(ready.is_ok()),
             Poll::Pending => {
@@ -80,10 +82,10 @@ pub(super) async fn serve<S: RequestStack>(
         if !readable {
             return;
         }
-        // Boxed, for a task is as large as its largest wait, and clients mostly rest.
+        // Boxed, for a task is as large as its largest await, and most connections are idle.
         let serving = serve_requests(&connection, service.clone(), stop.as_mut(), &mut stopping);
         match Box::pin(serving).await {
-            // It was woken for nothing: the first byte is still to come, or the grace goes on.
+            // Spurious wake-up: the first byte is still to come, or the grace period goes on.
             End::Idle if stopping || !connection.has_served() => {}
             End::Idle => {
                 timeout = worker.state().config.settings.limits.idle_timeout;
@@ -101,19 +103,19 @@ pub(super) async fn serve<S: RequestStack>(
     }
 }
 
-/// How a turn of serving requests ended.
+/// How a round of serving requests ended.
 enum End {
-    /// The connection rests.
+    /// The connection is idle.
     Idle,
-    /// End it, but let the client read the last response first.
+    /// Close it with a lingering close, so that the client can read the last response.
     Close,
-    /// A response is incomplete: end it so that nobody takes it for whole.
+    /// A response is incomplete: reset the connection, so that the response is not taken for complete.
     Abort,
-    /// It has left HTTP.
+    /// The connection was upgraded.
     Upgrade,
 }
 
-/// Has hyper answer requests until the connection rests or ends.
+/// Runs hyper's server until the connection is idle or ends.
 async fn serve_requests<S: RequestStack>(
     line: &Rc<StrictConnection>,
     service: Http1Service<S>,
@@ -123,14 +125,12 @@ async fn serve_requests<S: RequestStack>(
     let worker = Rc::clone(service.stack.worker());
     let _unparked = worker.unpark();
     let mut connection: Connection<StrictIo, Http1Service<S>> = Builder::new()
-        // A client that leaves is noticed while its request is under way.
+        // A client that disconnects is noticed while its request is in flight.
         .half_close(false)
-        // The gate keeps the deadlines, each for itself.
+        // The gate enforces the deadlines, each separately.
         .header_read_timeout(None)
         .max_buf_size(MAX_WRITE_BUFFER)
-        // For clients that compare names byte by byte.
-        .title_case_headers(true)
-        // Small responses leave in one write; larger pieces are not worth a second system call's set-up.
+        // Small responses leave in one write; larger pieces are not worth the set-up of a vectored write.
         .writev(false)
         .serve_connection(StrictIo(Rc::clone(line)), service);
     let (mut waiting, mut watching) = (Deadline::default(), Deadline::default());
@@ -148,7 +148,7 @@ async fn serve_requests<S: RequestStack>(
             }
             let wait = line.wait.get();
             if wait == Wait::Nothing && !line.stream.in_flight.get() && !asked_again {
-                // While the last request was answered, hyper was told that there is nothing to read.
+                // While the last request was served, the gate reported that there is nothing to read.
                 asked_again = true;
                 continue;
             }
@@ -170,14 +170,12 @@ async fn serve_requests<S: RequestStack>(
                     }
                     continue;
                 }
-            } else {
-                watching.clear();
             }
             let limits = || worker.state();
             match wait {
                 Wait::Nothing | Wait::Body => return Poll::Pending,
                 Wait::Idle => {
-                    // A stop is looked for where the connection rests.
+                    // Shutdown is checked where the connection is idle.
                     if *stopping || stop.as_mut().poll(cx).is_ready() {
                         *stopping = true;
                         return Poll::Ready(End::Idle);
@@ -190,8 +188,7 @@ async fn serve_requests<S: RequestStack>(
                 }
                 Wait::Head => {
                     ready!(waiting.poll_within(cx, limits().config.settings.limits.header_timeout));
-                    let why = "the request head did not arrive in time";
-                    line.refuse_head(Rejection::new(Code::RequestTimeout, why));
+                    line.refuse_head(Rejection::HeadTimeout);
                 }
                 Wait::Write => {
                     ready!(waiting.poll_within(cx, limits().config.settings.limits.write_timeout));
@@ -217,8 +214,9 @@ fn end_of(line: &StrictConnection, ended: hyper::Result<()>) -> End {
     }
 }
 
-/// Carries bytes both ways once the upstream has agreed to leave HTTP. hyper's upgraded connections have to be `Send`, which nothing
-/// here is, so hyper's connection was dropped and the socket goes on without it.
+/// Copies bytes in both directions once the upstream has accepted the upgrade. hyper's upgraded connections
+/// have to be `Send`, which nothing here is, so hyper's connection was dropped and the socket goes on without
+/// it.
 async fn serve_tunnel(line: &StrictConnection, worker: &Worker) {
     let Some(mut tunnel) = line.stream.tunnel.take() else { return };
     let timeout = worker.state().config.settings.limits.tunnel_timeout;
@@ -233,7 +231,7 @@ async fn serve_tunnel(line: &StrictConnection, worker: &Worker) {
     line.socket.drain(Linger::BRIEF).await;
 }
 
-/// hyper's view of the stack, for one connection.
+/// The stack as a hyper service, for one connection.
 struct Http1Service<S> {
     stack: SharedStack<S>,
     client: Rc<ClientAddr>,
@@ -271,7 +269,7 @@ impl<S: RequestStack> hyper::service::Service<Request<IncomingBody>> for Http1Se
     }
 }
 
-/// hyper saw a request that the gate did not give it.
+/// hyper parsed a request that the gate did not pass on.
 #[derive(Debug, thiserror::Error)]
 #[error("a request that the strict gate did not pass")]
 struct NoHead;

@@ -1,4 +1,5 @@
-//! One connection of HTTP/2: hyper's server, each stream a request of the same stack and a task of its own (RFC 9113).
+//! An HTTP/2 connection (RFC 9113): hyper's server, where each stream is a request of the same stack and a
+//! task of its own.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -16,32 +17,33 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
-use super::strict_io::bad_head;
 use super::worker::SharedStack;
 use crate::client_addr::ClientAddr;
 use crate::config::Limits;
 use crate::http1::{BodyFraming, HeadLimits, request_framing};
 use crate::layers::access_log::LoggedBody;
 use crate::net::{Deadline, Lingering};
+use crate::rejection::Rejection;
 use crate::request::Incoming;
 use crate::request_body::RequestBody;
 use crate::runtime::Worker;
 use crate::stack::RequestStack;
 use crate::stream_state::{StreamState, WATCH_INTERVAL};
 
-/// What a client may send of one body, and of all bodies of a connection, before the gateway has passed some on, in bytes.
+/// Flow-control windows of a stream and of a connection, in bytes: how much of its bodies a client may send
+/// ahead.
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// What waits to be written of one stream's response, in bytes.
+/// Maximum of a stream's response that is buffered for writing, in bytes.
 const SEND_BUFFER: usize = 128 << 10;
-/// Streams that a client may take back before anybody looked at them, and errors of its own that it may cause, until the
-/// connection is ended (CVE-2023-44487, CVE-2025-8671).
+/// Rapid reset protection: a connection is closed after this many streams that the client reset before they
+/// were processed, or after this many stream errors of its own (CVE-2023-44487, CVE-2025-8671).
 const MAX_PENDING_RESETS: usize = 20;
 const MAX_STREAM_ERRORS: usize = 1024;
-/// How long a client that asks for nothing may take to notice that the connection ends.
+/// How long an idle client may take to notice GOAWAY.
 const GOAWAY_GRACE: Duration = Duration::from_secs(5);
 
-/// Serves a connection until one side ends it. `draining` turns true when the gateway is about to stop.
+/// Serves a connection until one side closes it. `draining` turns true at graceful shutdown.
 pub(super) async fn serve<S, T>(
     socket: T,
     client: ClientAddr,
@@ -59,7 +61,7 @@ pub(super) async fn serve<S, T>(
     let mut connection =
         pin!(builder(&limits, StreamExecutor(Rc::clone(&streams))).serve_connection(io, service));
     let mut stop = pin!(async move {
-        // An error means that the sender is gone, which is the end as well.
+        // An error means that the sender was dropped: shutdown as well.
         let _ = draining.wait_for(|draining| *draining).await;
     });
     let (mut idle, mut watching) = (Deadline::default(), Deadline::default());
@@ -78,11 +80,11 @@ pub(super) async fn serve<S, T>(
                 connection.as_mut().graceful_shutdown();
                 continue;
             }
-            // The end of a stream wakes the connection, for it has the last frames to write.
+            // The end of a stream wakes the connection, which has the last frames to write.
             if streams.open.get() > 0 {
                 begun = true;
                 idle.clear();
-                // How long the streams of one that leaves may take is for the drain to say.
+                // How long open streams may take during shutdown is limited by the drain timeout.
                 if watching.poll_within(cx, WATCH_INTERVAL).is_pending() {
                     return Poll::Pending;
                 }
@@ -102,7 +104,8 @@ pub(super) async fn serve<S, T>(
             if leaving || !begun {
                 return Poll::Ready(());
             }
-            // No more requests are taken (GOAWAY). Those that come before the client can know (RFC 9113 section 6.8) are.
+            // GOAWAY: no new requests are accepted, except those the client sent before it could know (RFC
+            // 9113 section 6.8).
             leaving = true;
             idle.clear();
             connection.as_mut().graceful_shutdown();
@@ -130,7 +133,7 @@ fn builder(limits: &Limits, executor: StreamExecutor) -> Builder<StreamExecutor>
 struct Streams {
     open: Cell<usize>,
     states: RefCell<Vec<Weak<StreamState>>>,
-    /// The stream whose request was just handed to the stack: hyper makes its task next.
+    /// The stream whose request was just handed to the stack: hyper creates its task next.
     starting: Cell<Option<Rc<StreamState>>>,
 }
 
@@ -142,7 +145,7 @@ impl Streams {
         state
     }
 
-    /// Looks whether the open streams may go on, and wakes those that may not.
+    /// Checks whether the open streams may go on, and wakes those that may not.
     fn watch(&self, worker: &Worker, write_timeout: Duration) {
         self.states.borrow_mut().retain(|state| {
             let Some(state) = state.upgrade() else { return false };
@@ -154,7 +157,7 @@ impl Streams {
     }
 }
 
-/// Runs each stream on the worker's own thread, as long as it may go on.
+/// Runs each stream's task on the worker's own thread, until it ends or is aborted.
 #[derive(Clone)]
 struct StreamExecutor(Rc<Streams>);
 
@@ -171,7 +174,7 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for StreamExecutor
     }
 }
 
-/// A stream's place among the open ones, given up also when its task panics.
+/// Counts a stream among the open ones; released on drop, also when its task panics.
 struct StreamPermit(Rc<Streams>);
 
 impl Drop for StreamPermit {
@@ -181,8 +184,8 @@ impl Drop for StreamPermit {
 }
 
 pin_project! {
-    /// hyper's task of one stream. Where it is cut, dropping hyper's future resets the stream, so that nobody takes the
-    /// response for whole.
+    /// hyper's task of one stream. When the stream is aborted, dropping hyper's future resets it, so that the
+    /// response is not taken for complete.
     struct StreamTask<F> {
         #[pin]
         future: F,
@@ -208,7 +211,7 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
     }
 }
 
-/// hyper's view of the stack, for one connection.
+/// The stack as a hyper service, for one connection.
 struct Http2Service<S> {
     stack: SharedStack<S>,
     client: Rc<ClientAddr>,
@@ -228,8 +231,8 @@ impl<S: RequestStack> hyper::service::Service<Request<IncomingBody>> for Http2Se
         let stream = self.streams.start();
         let mut head = worker.take_head();
         let read = head.read_http2(&parts, !body.is_end_stream(), &HeadLimits::of(limits));
-        let refused = read.err().map(|error| bad_head(&error));
-        // Framing that admission refuses is not asked for.
+        let refused = read.err().map(Rejection::BadHead);
+        // A framing error is rejected by admission, not here.
         let framing = request_framing(&head).unwrap_or(BodyFraming::Empty);
         let body = RequestBody::new(body, framing, limits.body_timeout, Rc::clone(&stream));
         self.stack.call(Incoming { head, refused, body, client: Rc::clone(&self.client), stream })

@@ -1,4 +1,5 @@
-//! The plain listener beside TLS: whatever is asked for, it is under `https://` (RFC 9110 section 15.4.9).
+//! The HTTPS redirect listener: every request is redirected to the same URL under `https://` (RFC 9110
+//! section 15.4.9).
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,21 +12,20 @@ use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::http1::{CanonicalTarget, Host};
-use crate::layers::admission::{bad_host, bad_target};
-use crate::rejection::{Code, Rejection};
+use crate::http1::{CanonicalTarget, Host, HostError};
+use crate::rejection::Rejection;
 use crate::response::header_value;
 use crate::runtime::Gateway;
 use crate::server::small_listener::{self, host_of};
 
-/// Answers until the process ends or another gateway does it. `secure` is where the listener with TLS is.
+/// Serves until the process ends or another gateway takes over. `secure` is the address of the TLS listener.
 pub(super) async fn serve(
     listener: TcpListener,
     gateway: Arc<Gateway>,
     secure: SocketAddr,
-    handed_over: watch::Receiver<bool>,
+    taken_over: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    small_listener::serve(listener, handed_over, move |request, _| {
+    small_listener::serve(listener, taken_over, move |request, _| {
         let config = gateway.configuration.current();
         let port = config.settings.server.redirect_port.unwrap_or(secure.port());
         redirect_to_https(request, port)
@@ -33,10 +33,9 @@ pub(super) async fn serve(
     .await
 }
 
-/// The way to the same target of the same host. What is ambiguous is refused here as it would be there.
+/// The redirect to the same target of the same host. Ambiguous requests are rejected as on the TLS listener.
 fn redirect_to_https(request: &Request<Incoming>, port: u16) -> Result<Response<Bytes>, Rejection> {
-    let host = host_of(request)?
-        .ok_or_else(|| Rejection::new(Code::BadRequest, "without a Host there is nowhere to lead to"))?;
+    let host = host_of(request)?.ok_or(Rejection::BadHost(HostError::NotOne))?;
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let location = location(request.method(), host, target, port)?;
     let mut response = Response::new(Bytes::new());
@@ -46,8 +45,8 @@ fn redirect_to_https(request: &Request<Incoming>, port: u16) -> Result<Response<
 }
 
 fn location(method: &http::Method, host: &str, target: &str, port: u16) -> Result<String, Rejection> {
-    let host = Host::parse(host.as_bytes()).map_err(bad_host)?;
-    let target = CanonicalTarget::parse(method, target.as_bytes()).map_err(bad_target)?;
+    let host = Host::parse(host.as_bytes()).map_err(Rejection::BadHost)?;
+    let target = CanonicalTarget::parse(method, target.as_bytes()).map_err(Rejection::BadTarget)?;
     let target = match target.as_str() {
         "*" => "/",
         target => target,

@@ -1,4 +1,4 @@
-//! From settings to a running gateway, and from a signal to its end.
+//! Lifecycle of the gateway: start, reload, takeover by a new process (hot restart), and graceful shutdown.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 
-use crate::config::{FilesSeen, Loaded, Settings, Source, Store as StoreSettings};
+use crate::config::{FileSnapshot, Loaded, Settings, Source, Store as StoreSettings};
 use crate::runtime::{Configuration, Gateway};
 use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
 use crate::server::admin::AdminState;
@@ -31,7 +31,7 @@ use crate::sessions::{
 use crate::telemetry::{AccessLog, Logs, Metrics};
 use crate::users::{HashingPool, SourceUnavailable};
 
-/// How long a predecessor may take to end after its drain.
+/// How long the old process may take, beyond its drain timeout, to release the store.
 const TAKEOVER_STORE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the gateway cannot run.
@@ -43,39 +43,39 @@ pub enum ServeError {
     /// The state file.
     #[error(transparent)]
     OpenStore(#[from] OpenError),
-    /// How Redis is to be used.
+    /// The use of Redis.
     #[error(transparent)]
     OpenRedis(#[from] RedisOpenError),
-    /// What is in the state file, or a Redis that must be there and is not.
+    /// The contents of the state file, or a Redis that is required and unavailable.
     #[error("{0}")]
     Store(#[from] StoreError),
-    /// A database or a directory that has users.
+    /// A database or directory of users.
     #[error(transparent)]
     Users(#[from] SourceUnavailable),
-    /// An address.
+    /// A listen address.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The gateway whose place is to be taken cannot be told.
+    /// The old process cannot be signalled.
     #[error("cannot tell the older gateway to hand over: {0}; run this as its account or as root")]
     TakeOver(io::Error),
     /// A thread or a runtime.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
-    /// A worker ended by itself.
+    /// A worker thread ended unexpectedly.
     #[error("a worker thread stopped: {0}")]
     Worker(String),
 }
 
-/// A gateway that is serving.
+/// A running gateway.
 #[derive(Debug)]
-pub struct Running {
-    /// Where it listens; port 0 in the settings has become a real one.
+pub struct RunningGateway {
+    /// The public address; port 0 in the settings is resolved to the actual one.
     pub public_address: SocketAddr,
-    /// Where health and metrics are.
+    /// The address of the admin listener.
     pub admin_address: SocketAddr,
     reloader: Arc<Reloader>,
     draining: watch::Sender<bool>,
-    handed_over: watch::Sender<bool>,
+    taken_over: watch::Sender<bool>,
     /// One of the public sockets, to be closed before the worker's own handle of it.
     public: Arc<TcpListener>,
     workers: Vec<JoinHandle<io::Result<()>>>,
@@ -83,7 +83,7 @@ pub struct Running {
     background: JoinHandle<io::Result<()>>,
 }
 
-/// A gateway out of what the settings name, which nobody can reach yet.
+/// A gateway built from settings, without listeners.
 pub(crate) fn prepare(settings: Settings) -> Result<Gateway, ServeError> {
     let snapshot = RuntimeConfig::load(settings, since_1970().as_secs())?;
     let store = open_store(&snapshot.settings.store)?;
@@ -108,26 +108,27 @@ fn assemble(
     })
 }
 
-/// Starts everything. When this returns, requests are answered; when it fails, nothing was left running. `loaded` was
-/// read from `source` after its files looked like `seen`.
+/// Starts everything. On return, requests are served; on failure, nothing is left running. `loaded` was read
+/// from `source`, and `seen` is the state of its files before that.
 ///
-/// Addresses are taken before the store is opened, and answered when all is well: whoever connects in between waits. So a
-/// predecessor can be told to hand over a store that one process has to itself without anybody being refused.
+/// Addresses are bound before the store is opened, and connections are accepted when everything is ready;
+/// those that arrive in between wait in the accept queue. So an old process can release a store that belongs
+/// to one process without a connection being refused.
 pub fn start(
     source: Source,
     loaded: Loaded,
-    seen: FilesSeen,
+    seen: FileSnapshot,
     inherited: ActivatedSockets,
-    predecessor: Option<OldProcess>,
+    old_process: Option<OldProcess>,
     logs: &Logs,
-) -> Result<Running, ServeError> {
+) -> Result<RunningGateway, ServeError> {
     let snapshot = RuntimeConfig::load(loaded.settings.clone(), since_1970().as_secs())?;
-    let sockets = Sockets::take(&snapshot.settings, inherited, predecessor.is_some())?;
+    let sockets = Sockets::take(&snapshot.settings, inherited, old_process.is_some())?;
     let (public_address, admin_address) = (sockets.public_address, sockets.admin_address);
     let one_at_a_time = matches!(snapshot.settings.store, StoreSettings::Embedded { .. });
-    let store = match &predecessor {
+    let store = match &old_process {
         Some(older) if one_at_a_time => {
-            older.dismiss().map_err(ServeError::TakeOver)?;
+            older.signal_shutdown().map_err(ServeError::TakeOver)?;
             open_store_after_it(&snapshot.settings)?
         }
         _ => open_store(&snapshot.settings.store)?,
@@ -139,7 +140,7 @@ pub fn start(
     let control = ControlSocket::bind(&settings.store);
     let redirect = sockets.redirect.map(|redirect| (redirect, public_address));
     let (draining, drained) = watch::channel(false);
-    let (handed_over, leave) = watch::channel(false);
+    let (taken_over, leave) = watch::channel(false);
     let state =
         AdminState { gateway: Arc::clone(&gateway), logs: logs.writer.clone(), draining: drained.clone() };
     let (ended, end) = watch::channel(false);
@@ -150,7 +151,7 @@ pub fn start(
         .map_err(ServeError::Thread)?;
 
     let public = Arc::new(sockets.public[0].try_clone().map_err(ServeError::Thread)?);
-    let takes_over = predecessor.is_some();
+    let takes_over = old_process.is_some();
     let open = Arc::new(AtomicUsize::new(0));
     let sources = Arc::new(SourceLimiter::default());
     let mut workers = Vec::new();
@@ -168,18 +169,18 @@ pub fn start(
             std::thread::Builder::new().name(format!("worker-{index}")).spawn(|| worker::run(params));
         workers.push(thread.map_err(ServeError::Thread)?);
     }
-    if let Some(older) = predecessor.filter(|_| !one_at_a_time) {
-        older.dismiss().map_err(ServeError::TakeOver)?;
+    if let Some(older) = old_process.filter(|_| !one_at_a_time) {
+        older.signal_shutdown().map_err(ServeError::TakeOver)?;
     }
     if takes_over {
-        reuseport_bpf::even_out_later(&public);
+        reuseport_bpf::rebalance_after_takeover(&public);
     }
-    Ok(Running {
+    Ok(RunningGateway {
         public_address,
         admin_address,
         reloader,
         draining,
-        handed_over,
+        taken_over,
         public,
         workers,
         ended,
@@ -187,21 +188,21 @@ pub fn start(
     })
 }
 
-impl Running {
-    /// Reads the configuration and all that it names now, whether it seems to have changed or not, and logs what came of
-    /// it.
+impl RunningGateway {
+    /// Reloads the configuration and all files it names, changed or not, and logs the outcome.
     pub fn reload(&self) {
         self.reloader.reload();
     }
 
-    /// Stops because another gateway listens on the same addresses: that one alone answers the admin listener, too.
-    pub fn hand_over(self) -> Result<(), ServeError> {
-        self.handed_over.send_replace(true);
-        reuseport_bpf::hand_over(&self.public, self.workers.len());
+    /// Graceful shutdown after a takeover: the new process listens on the same addresses, and alone serves
+    /// the admin listener.
+    pub fn stop_after_takeover(self) -> Result<(), ServeError> {
+        self.taken_over.send_replace(true);
+        reuseport_bpf::transfer_connections(&self.public, self.workers.len());
         self.stop()
     }
 
-    /// Stops accepting, lets requests in flight finish within the drain's time, and ends.
+    /// Graceful shutdown: stops accepting, and lets requests in flight finish within the drain timeout.
     pub fn stop(self) -> Result<(), ServeError> {
         drop(self.public);
         self.draining.send_replace(true);
@@ -212,7 +213,7 @@ impl Running {
             Err(_) => result = Err(ServeError::Worker("it panicked".into())),
         };
         self.workers.into_iter().for_each(&mut join);
-        // Last: the admin listener tells of the drain while it lasts.
+        // Last: the admin listener reports the drain while it lasts.
         self.ended.send_replace(true);
         join(self.background);
         result
@@ -227,9 +228,9 @@ pub(crate) fn open_store(settings: &StoreSettings) -> Result<Arc<dyn Store>, Ser
     })
 }
 
-/// Opens a store that the predecessor still has to give up.
+/// Opens a store that the old process still has to release.
 fn open_store_after_it(settings: &Settings) -> Result<Arc<dyn Store>, ServeError> {
-    // It may take as long as its drain, and has then to close what it has open.
+    // The old process may drain for its timeout, and then has to close its store.
     let end = Instant::now() + settings.server.drain_timeout + TAKEOVER_STORE_TIMEOUT;
     loop {
         match open_store(&settings.store) {

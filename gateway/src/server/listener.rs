@@ -1,4 +1,4 @@
-//! Sockets that accept connections.
+//! Listening sockets: bind, accept with backoff, close without resetting queued connections.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,13 +8,13 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
-/// Connections that may wait to be accepted.
+/// Accept queue length (`listen(2)` backlog).
 const BACKLOG: i32 = 4096;
-/// How long accepting pauses when the process has no file descriptor left.
+/// Backoff when the process is out of file descriptors.
 const ACCEPT_ERROR_BACKOFF: Duration = Duration::from_millis(50);
 
-/// Binds without accepting yet. `shared` lets every worker, and a gateway that takes over, have a socket of its own on the
-/// address, among which the kernel deals connections out.
+/// Binds without accepting yet. `shared` sets `SO_REUSEPORT`: every worker, and a new process that takes
+/// over, has a socket of its own on the address, among which the kernel distributes connections.
 pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -27,8 +27,8 @@ pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::Tc
     Ok(socket.into())
 }
 
-/// The next connection. Errors of one connection are passed over; when the process is out of descriptors, accepting
-/// pauses instead of spinning or giving up.
+/// Accepts the next connection. Errors of a single connection are skipped; when the process is out of
+/// descriptors, accepting backs off instead of spinning or failing.
 pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
@@ -42,10 +42,10 @@ pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-/// Stops listening, and gives those whom the kernel has let in already: they think that they are connected, and closing
-/// the socket would reset them with what they have sent.
+/// Closes the socket, and returns the connections in its accept queue: to their clients they are established,
+/// and closing the socket would reset them together with what was already sent.
 pub(crate) fn close(listener: TcpListener) -> io::Result<Vec<(TcpStream, SocketAddr)>> {
-    // From here on the kernel lets hardly anybody in. Who is left out now tries again, and is refused.
+    // From here on the kernel queues hardly any connection; clients that are left out retry, and are refused.
     SockRef::from(&listener).listen(0)?;
     let listener = listener.into_std()?;
     let mut waiting = Vec::new();
@@ -56,7 +56,7 @@ pub(crate) fn close(listener: TcpListener) -> io::Result<Vec<(TcpStream, SocketA
                 waiting.push((TcpStream::from_std(socket)?, peer));
             }
             Err(error) if is_of_one_connection(&error) => {}
-            // Nobody is left, or there is no descriptor for them.
+            // The queue is empty, or there is no descriptor left.
             Err(_) => return Ok(waiting),
         }
     }

@@ -1,4 +1,4 @@
-//! Running the gateway: listeners, workers, connections, draining, and the admin listener.
+//! The server: listeners, workers, connections, graceful shutdown, hot reload, and the admin listener.
 
 mod admin;
 mod background_tasks;
@@ -24,14 +24,14 @@ mod worker;
 
 #[doc(hidden)]
 pub use bench_support::HotPath;
-pub(crate) use control::{ControlAnswer, ControlCommand, ControlError, control};
+pub(crate) use control::{ControlCommand, ControlError, ControlResponse, control};
 
 pub(crate) use dry_run::DryRun;
 #[cfg(test)]
 pub(crate) use lifecycle::prepare;
-pub use lifecycle::{Running, ServeError, start};
-pub use socket_activation::{ActivatedSockets, InheritError};
+pub use lifecycle::{RunningGateway, ServeError, start};
+pub use socket_activation::{ActivatedSockets, SocketActivationError};
 pub use sockets::ListenError;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use strict_io::write_stand_in;
-pub use takeover::{OldProcess, TakeOverError};
+pub use takeover::{OldProcess, TakeoverError};

@@ -1,19 +1,19 @@
-//! Reading the configuration again while requests go on: everything is loaded and checked first, and then replaces what
-//! was in force in one step; if anything is wrong, nothing changes.
+//! Hot reload: the configuration is loaded and validated as a whole while requests go on, and then replaces
+//! the active one atomically; on any error nothing changes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::{FilesSeen, Given, Loaded, Settings, Source, needs_restart};
+use crate::config::{ConfigValues, FileSnapshot, Loaded, Settings, Source, needs_restart};
 use crate::runtime::Gateway;
 use crate::runtime_config::RuntimeConfig;
 use crate::server::background_tasks::log_users_reload;
 use crate::server::lifecycle::{policy, since_1970};
 
-/// How often is tried again what could not be used.
-const RETRY: Duration = Duration::from_secs(5);
+/// Retry interval of a reload that failed.
+const RELOAD_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Follows the files of a running gateway's configuration.
+/// Reloads the configuration of a running gateway.
 pub(crate) struct Reloader {
     gateway: Arc<Gateway>,
     source: Source,
@@ -27,92 +27,92 @@ impl std::fmt::Debug for Reloader {
 }
 
 struct State {
-    /// What is in force, as it was given.
-    given: Given,
-    /// How its files looked before they were read.
-    in_force: FilesSeen,
-    /// How files looked when they were last read, for good or ill.
-    judged: FilesSeen,
-    /// How they looked at the last look.
-    looked: FilesSeen,
-    /// When what is in the files could not be used the last time.
+    /// The values of the active configuration.
+    given: ConfigValues,
+    /// State of its files before they were read.
+    active: FileSnapshot,
+    /// State of the files when they were last read, successfully or not.
+    last_read: FileSnapshot,
+    /// State of the files at the last poll.
+    last_polled: FileSnapshot,
+    /// When the last reload failed, if it did.
     failed_at: Option<Instant>,
 }
 
-/// What a reload came to.
+/// The outcome of a reload.
 enum Outcome {
     /// Nothing has changed.
     Same,
-    /// The lines say what.
+    /// One line per change.
     Changed(Vec<String>),
-    /// What was in force stays, all of it; this is what is wrong.
-    Kept(String),
+    /// The active configuration stays as a whole; these are the errors.
+    Rejected(String),
 }
 
 impl Reloader {
-    /// `loaded` is in force, and was read after its files looked like `seen`.
-    pub(crate) fn new(gateway: Arc<Gateway>, source: Source, loaded: Loaded, seen: FilesSeen) -> Reloader {
-        // The first start makes keys, and has them in force.
+    /// `loaded` is the active configuration; `seen` is the state of its files before they were read.
+    pub(crate) fn new(gateway: Arc<Gateway>, source: Source, loaded: Loaded, seen: FileSnapshot) -> Reloader {
+        // The first start generates keys, which are active already.
         let seen = seen.with_new_files();
         let state = State {
             given: loaded.given,
-            looked: seen.clone(),
-            judged: seen.clone(),
-            in_force: seen,
+            last_polled: seen.clone(),
+            last_read: seen.clone(),
+            active: seen,
             failed_at: None,
         };
         Reloader { gateway, source, state: Mutex::new(state) }
     }
 
-    /// Looks at the files, and reads them if one has changed since they were read and none since the last look: one that
-    /// is being written in place is not read half. What could not be used is tried again now and then, for the reason
-    /// may lie in what is not looked at. Blocks.
-    pub(crate) fn look(&self) {
+    /// Polls the files, and reloads if one has changed since they were read and none since the last poll
+    /// (debounce: a file that is being written in place is not read half). A failed reload is retried at
+    /// intervals, as its cause may lie outside the watched files. Blocking.
+    pub(crate) fn poll_changes(&self) {
         let mut state = self.state();
-        let now = state.judged.again();
-        let settled = std::mem::replace(&mut state.looked, now.clone()) == now;
-        let again = state.failed_at.is_some_and(|at| at.elapsed() >= RETRY);
-        if settled && (now != state.judged || again) {
-            state.judged = now;
-            let known = self.gateway.configuration.trouble();
+        let now = state.last_read.retake();
+        let settled = std::mem::replace(&mut state.last_polled, now.clone()) == now;
+        let again = state.failed_at.is_some_and(|at| at.elapsed() >= RELOAD_RETRY_INTERVAL);
+        if settled && (now != state.last_read || again) {
+            state.last_read = now;
+            let known = self.gateway.configuration.last_error();
             match self.read(&mut state) {
-                Outcome::Kept(what) if known.as_ref() == Some(&what) => {}
-                outcome => tell_outcome(&outcome),
+                Outcome::Rejected(what) if known.as_ref() == Some(&what) => {}
+                outcome => log_outcome(&outcome),
             }
         }
     }
 
-    /// Reads everything, whether it seems to have changed or not. Blocks.
+    /// Reloads, whether files have changed or not. Blocking.
     pub(crate) fn reload(&self) {
         let mut state = self.state();
-        state.judged = state.judged.again();
-        tell_outcome(&self.read(&mut state));
+        state.last_read = state.last_read.retake();
+        log_outcome(&self.read(&mut state));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // What is in force is replaced last, so it is whole even if a thread panicked beside it.
+        // The active values are replaced last, so a panic elsewhere leaves them consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self, state: &mut State) -> Outcome {
         let outcome = self.try_read(state);
-        self.gateway.configuration.was_read(outcome.as_ref().err().cloned());
+        self.gateway.configuration.record_reload(outcome.as_ref().err().cloned());
         state.failed_at = outcome.is_err().then(Instant::now);
         match outcome {
             Ok(lines) if lines.is_empty() => Outcome::Same,
             Ok(lines) => Outcome::Changed(lines),
-            Err(what) => Outcome::Kept(what),
+            Err(what) => Outcome::Rejected(what),
         }
     }
 
-    /// One line for each thing that has changed, or what is wrong.
+    /// One line per change, or the errors.
     fn try_read(&self, state: &mut State) -> Result<Vec<String>, String> {
         let (Loaded { mut settings, warnings, given }, seen) =
             self.source.read().map_err(|errors| errors.to_string())?;
-        // Its files may be others than those of the last one, and what follows may be their fault.
-        state.judged = seen.clone();
+        // The files may be others than before, and a failure below may be caused by them.
+        state.last_read = seen.clone();
         let last = self.gateway.configuration.current();
-        keep_what_needs_a_restart(&mut settings, &last.settings);
+        keep_restart_only_settings(&mut settings, &last.settings);
         let snapshot = RuntimeConfig::load_after(settings, since_1970().as_secs(), &last)
             .map_err(|error| format!("error: {error}"))?;
         // From here on nothing can fail.
@@ -125,19 +125,19 @@ impl Reloader {
         for key in &late {
             tracing::warn!(%key, "config_restart_required: what has changed here is in force after a restart");
         }
-        let files = seen.changed_since(&state.in_force).into_iter();
+        let files = seen.changed_since(&state.active).into_iter();
         let mut lines: Vec<String> = applied.into_iter().chain(late).collect();
         lines.extend(files.map(|path| format!("the file {}", path.display())));
         lines.extend(snapshot.key_changes(&last));
         self.gateway.sessions.set_policy(policy(&snapshot.settings));
         self.gateway.configuration.replace(Arc::new(snapshot));
-        (state.given, state.in_force) = (given, seen);
+        (state.given, state.active) = (given, seen);
         Ok(lines)
     }
 }
 
-/// Puts the values of the start in the places of those that came too late.
-fn keep_what_needs_a_restart(settings: &mut Settings, last: &Settings) {
+/// Keeps the values of settings that need a restart.
+fn keep_restart_only_settings(settings: &mut Settings, last: &Settings) {
     settings.server.listen = last.server.listen;
     settings.server.workers = last.server.workers;
     settings.server.redirect_listen = last.server.redirect_listen;
@@ -150,15 +150,15 @@ fn keep_what_needs_a_restart(settings: &mut Settings, last: &Settings) {
     settings.limits.hash_queue = last.limits.hash_queue;
 }
 
-/// Logs what came of it, one line a thing.
-fn tell_outcome(outcome: &Outcome) {
+/// Logs the outcome, one record per change or error.
+fn log_outcome(outcome: &Outcome) {
     match outcome {
         Outcome::Same => tracing::info!("the configuration was read again: nothing has changed"),
         Outcome::Changed(lines) => {
             tracing::info!(changes = lines.len(), "the configuration was read again and is in force");
             lines.iter().for_each(|line| tracing::info!("changed: {line}"));
         }
-        Outcome::Kept(what) => {
+        Outcome::Rejected(what) => {
             tracing::error!(
                 "the configuration cannot be used; what was read before stays in force, all of it"
             );

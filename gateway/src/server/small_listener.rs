@@ -1,4 +1,5 @@
-//! The small listeners beside the public one: hyper-util's server for HTTP/1.1 and HTTP/2 over a tower stack with limits.
+//! The auxiliary listeners (admin, HTTPS redirect): hyper-util's HTTP/1.1 and HTTP/2 server with a tower
+//! stack of timeout and concurrency limit.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,21 +22,23 @@ use tokio::time::timeout;
 use tower::{ServiceBuilder, ServiceExt};
 
 use super::listener::{accept, close};
-use crate::rejection::{Code, Rejection};
+use crate::http1::HostError;
+use crate::rejection::Rejection;
 use crate::telemetry::RequestIds;
 use crate::upstream::LocalExecutor;
 
-/// A head, and a whole response, may take so long: nothing here waits for anything but the client.
+/// Timeout of reading a head and of a whole response: the handlers wait for nothing but the client.
 const IO_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection that asks for nothing more is kept so long.
+/// Timeout of an idle connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
-/// So many connections are served at once, and so many requests are answered at once; more wait.
+/// Concurrency limit of connections and of requests; more wait.
 const MAX_CONCURRENT: usize = 1000;
 
-/// Answers requests with `respond` until the process ends or another gateway does it. `respond` gets the request's id.
+/// Serves requests with `respond`, which gets the request's id, until the process ends or another gateway
+/// takes over.
 pub(super) async fn serve<F>(
     listener: TcpListener,
-    mut handed_over: watch::Receiver<bool>,
+    mut taken_over: watch::Receiver<bool>,
     respond: F,
 ) -> io::Result<()>
 where
@@ -46,7 +49,7 @@ where
     let serve_connection = |(socket, peer): (TcpStream, SocketAddr), permit| {
         let (respond, ids) = (Rc::clone(&respond), Rc::clone(&ids));
         let stack = ServiceBuilder::new()
-            // A client that does not read cannot hold a place for good.
+            // A client that does not read cannot hold a permit for good.
             .timeout(IO_TIMEOUT)
             .concurrency_limit(MAX_CONCURRENT)
             .service(tower::service_fn(move |request: Request<Incoming>| {
@@ -71,15 +74,15 @@ where
         let next = async { (Arc::clone(&permits).acquire_owned().await.ok(), accept(&listener).await) };
         tokio::select! {
             (permit, accepted) = next => serve_connection(accepted, permit),
-            _ = handed_over.wait_for(|handed_over| *handed_over) => break,
+            _ = taken_over.wait_for(|taken_over| *taken_over) => break,
         }
     }
-    // Those have come already, however many they are.
+    // These connections are established already; the limit does not apply.
     close(listener)?.into_iter().for_each(|waiting| serve_connection(waiting, None));
     std::future::pending().await
 }
 
-/// Answers a request that has this id.
+/// Handles a request with this id.
 type Respond = dyn Fn(&Request<Incoming>, &str) -> Result<Response<Bytes>, Rejection>;
 
 fn answer(
@@ -96,32 +99,28 @@ fn answer(
     response.map(Full::new)
 }
 
-/// The `Host` of a request that hyper has read: exactly one in HTTP/1.1, none or one in HTTP/1.0 (RFC 9112 section 3.2), the
-/// authority in HTTP/2.
+/// The `Host` of a request that hyper has parsed: exactly one in HTTP/1.1, none or one in HTTP/1.0 (RFC 9112
+/// section 3.2), the authority in HTTP/2.
 ///
 /// # Errors
 ///
-/// There is none where there has to be one, more than one, or one that is malformed or disagrees with the target.
+/// A required `Host` is missing, there is more than one, or it is malformed or disagrees with the target.
 pub(super) fn host_of(request: &Request<Incoming>) -> Result<Option<&str>, Rejection> {
-    let bad = |why: &'static str| Rejection::new(Code::BadRequest, why);
     let mut fields = request.headers().get_all(http::header::HOST).iter();
     let (first, second) = (fields.next(), fields.next());
     let authority = request.uri().authority().map(http::uri::Authority::as_str);
     let host = match (first, second, authority) {
-        (Some(_), Some(_), _) => return Err(bad("exactly one Host field is needed")),
-        (Some(host), None, None) => host.to_str().map_err(|_| bad("the Host is not text"))?,
+        (Some(_), Some(_), _) => return Err(Rejection::BadHost(HostError::NotOne)),
+        (Some(host), None, None) => host.to_str().map_err(|_| Rejection::BadHost(HostError::Malformed))?,
         (Some(host), None, Some(authority)) => {
             if !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) {
-                return Err(Rejection::new(
-                    Code::AmbiguousTarget,
-                    "the Host disagrees with the request target",
-                ));
+                return Err(Rejection::BadHost(HostError::Disagrees));
             }
             authority
         }
         (None, _, Some(authority)) if request.version() == http::Version::HTTP_2 => authority,
         (None, _, _) if request.version() == http::Version::HTTP_10 => return Ok(None),
-        (None, ..) => return Err(bad("exactly one Host field is needed")),
+        (None, ..) => return Err(Rejection::BadHost(HostError::NotOne)),
     };
     Ok(Some(host))
 }

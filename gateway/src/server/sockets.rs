@@ -1,28 +1,28 @@
-//! The sockets that a gateway listens on: its own, or those of the service manager's.
+//! Listening sockets of a gateway: bound by itself, or passed by the service manager.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use crate::config::Settings;
 use crate::server::listener::bind;
-use crate::server::socket_activation::{ActivatedSockets, InheritError, shared_out};
+use crate::server::socket_activation::{ActivatedSockets, SocketActivationError, shared_out};
 
-/// Why nothing can be listened on.
+/// Why a listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// An address.
+    /// An address cannot be bound.
     #[error("cannot listen on {address} ({key}): {source}; {remedy}", remedy = remedy(source, *address))]
     Address {
         /// The address.
         address: SocketAddr,
-        /// The key that says it.
+        /// The configuration key.
         key: &'static str,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A socket of the service manager's.
+    /// A socket from the service manager is unusable.
     #[error(transparent)]
-    ActivatedSockets(#[from] InheritError),
+    ActivatedSockets(#[from] SocketActivationError),
 }
 
 fn remedy(error: &io::Error, address: SocketAddr) -> String {
@@ -44,12 +44,13 @@ fn remedy(error: &io::Error, address: SocketAddr) -> String {
     }
 }
 
-/// All of them, by what they are for.
+/// The listening sockets by purpose.
 pub(crate) struct Sockets {
-    /// One for each worker.
+    /// One per worker.
     pub(crate) public: Vec<TcpListener>,
     pub(crate) public_address: SocketAddr,
-    /// The public ones go on to listen without this process: what the next one will accept is none of this one's business.
+    /// The public sockets outlive this process (socket activation): their accept queues belong to the next
+    /// one.
     pub(crate) outlive: bool,
     pub(crate) admin: TcpListener,
     pub(crate) admin_address: SocketAddr,
@@ -57,7 +58,8 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    /// Takes the addresses. `beside_another` lets a gateway of the same account have them as well.
+    /// Binds the addresses. With `beside_another`, a gateway of the same account may have them bound as well
+    /// (takeover).
     pub(crate) fn take(
         settings: &Settings,
         mut inherited: ActivatedSockets,
@@ -82,7 +84,7 @@ impl Sockets {
     }
 }
 
-/// So many sockets on one address, or those that were inherited; port 0 is chosen once, by the first.
+/// One socket per worker on an address, or the activated ones; port 0 is resolved once, by the first.
 fn listen(
     address: SocketAddr,
     key: &'static str,
@@ -92,11 +94,12 @@ fn listen(
 ) -> Result<(Vec<TcpListener>, SocketAddr), ListenError> {
     let failed = |source| ListenError::Address { address, key, source };
     if let [first, ..] = &inherited[..] {
-        let address = first.local_addr().map_err(InheritError)?;
+        let address = first.local_addr().map_err(SocketActivationError)?;
         tracing::info!(key, %address, "listening on a socket of the service manager's");
-        return Ok((shared_out(&inherited, sockets).map_err(InheritError)?, address));
+        return Ok((shared_out(&inherited, sockets).map_err(SocketActivationError)?, address));
     }
-    // Sharing would let a second gateway bind the same address unnoticed: the first socket is taken alone for a look.
+    // `SO_REUSEPORT` would let a second gateway bind the same address unnoticed: the first socket is bound
+    // without it as a probe.
     let look = bind(address, beside_another).map_err(failed)?;
     let address = look.local_addr().map_err(failed)?;
     drop(look);

@@ -1,4 +1,4 @@
-//! One worker: a thread with its own runtime, listener, connections and caches.
+//! A worker: a thread with its own runtime, listener, connections and caches.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -25,21 +25,21 @@ use crate::stack::{RequestStack, request_stack};
 
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What a worker thread is given.
+/// Parameters of a worker thread.
 pub(crate) struct WorkerParams {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) index: usize,
     pub(crate) listener: std::net::TcpListener,
-    /// The socket goes on to listen without this process: whoever waits there is for the next one.
+    /// The socket outlives this process: connections in its accept queue belong to the next one.
     pub(crate) outlives: bool,
     pub(crate) draining: watch::Receiver<bool>,
-    /// Connections open in the whole process.
+    /// Open connections of the whole process.
     pub(crate) open: Arc<AtomicUsize>,
-    /// The same by source.
+    /// Open connections by source network.
     pub(crate) sources: Arc<SourceLimiter>,
 }
 
-/// Serves until told to drain and until the last connection has ended or the drain's time is over.
+/// Serves until graceful shutdown has ended: the last connection has closed, or the drain timeout has passed.
 pub(crate) fn run(params: WorkerParams) -> std::io::Result<()> {
     let runtime = Builder::new_current_thread()
         .enable_all()
@@ -92,7 +92,7 @@ async fn serve(params: WorkerParams) -> std::io::Result<()> {
     Ok(())
 }
 
-/// This worker's open connections.
+/// The worker's open connections.
 #[derive(Default)]
 struct Connections {
     open: Cell<usize>,
@@ -107,7 +107,7 @@ impl Connections {
     }
 }
 
-/// A connection's place in the counts, given up also when its task panics.
+/// Counts a connection; released on drop, also when its task panics.
 struct ConnectionGuard {
     connections: Rc<Connections>,
     open: Arc<AtomicUsize>,
@@ -135,7 +135,8 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// A worker's stack. Its services are always ready and keep no state of a request, so all connections share one.
+/// A worker's stack. Its services are always ready and keep no state per request, so all connections share
+/// one.
 pub(super) struct SharedStack<S> {
     worker: Rc<Worker>,
     stack: Rc<RefCell<S>>,

@@ -5,13 +5,13 @@ use http::{HeaderValue, StatusCode};
 
 use crate::response::{self, Body, Response};
 use crate::runtime_config::RuntimeConfig;
-use crate::tokens::JWKS_MAX_AGE;
+use crate::tokens::JWKS_MAX_AGE_SECS;
 
 pub(crate) fn jwks(config: &RuntimeConfig) -> Response {
     let mut response = response::empty(StatusCode::OK);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
-    headers.insert(CACHE_CONTROL, response::header_value(&format!("public, max-age={JWKS_MAX_AGE}")));
+    headers.insert(CACHE_CONTROL, response::header_value(&format!("public, max-age={JWKS_MAX_AGE_SECS}")));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     *response.body_mut() = Body::Bytes(config.jwks.clone());
     response

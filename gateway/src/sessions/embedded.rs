@@ -1,4 +1,5 @@
-//! The default store: one redb file, written by one thread that lets many changes share one fsync.
+//! The embedded store (default): one redb file with a single writer thread that batches changes into one
+//! fsync (group commit).
 
 mod database_handle;
 mod disk;
@@ -24,10 +25,10 @@ use self::writer::{Job, SWEEP_BATCH, Writer};
 use super::UnixMillis;
 use super::store::{Key, Put, PutOutcome, Space, Store, StoreError, StoreFuture, Versioned};
 
-/// Changes that may wait for the writer; more are turned away.
+/// Length of the writer's queue; changes beyond it are rejected.
 const WRITER_QUEUE_LEN: usize = 4096;
 
-/// Records in a redb file.
+/// A store in a redb file.
 pub struct EmbeddedStore {
     database: Arc<DatabaseHandle>,
     writer: Option<SyncSender<Job>>,
@@ -35,8 +36,12 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// Opens the file, or makes it (mode 0600) where there is none. Every page's checksum is checked: a damaged file is
-    /// refused, never taken for an empty one.
+    /// Opens the file, or creates it (mode 0600) if missing. Every page's checksum is verified: a damaged
+    /// file is rejected, never taken for an empty one.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be used; it was not changed.
     pub fn open(path: &Path) -> Result<EmbeddedStore, OpenError> {
         let (database, watch) = state_file::open_or_create(path)?;
         EmbeddedStore::over(DatabaseHandle::new(database, Some(watch)))
@@ -52,7 +57,7 @@ impl EmbeddedStore {
         Ok(EmbeddedStore { database, writer: Some(jobs), thread: Some(thread) })
     }
 
-    /// Has the writer do something. It is done also where nobody waits for the answer any more.
+    /// Submits a job to the writer. It is executed even if the caller stops waiting for the result.
     async fn submit<T>(
         &self,
         job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job,
@@ -66,8 +71,8 @@ impl EmbeddedStore {
         outcome.await.map_err(|_| StoreError::Unavailable("its writer has stopped".into()))?
     }
 
-    /// Looks at the tables of the last commit. Reads take microseconds and mostly hit redb's cache, so they run where
-    /// they are asked for.
+    /// Reads the tables of the last commit. Reads take microseconds and mostly hit redb's cache, so they run
+    /// on the caller's thread.
     fn read<T>(
         &self,
         look: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,

@@ -1,4 +1,5 @@
-//! The engine that endpoints use: sessions opened, refreshed and ended, login attempts counted.
+//! The session engine used by the endpoints: opens, refreshes and revokes sessions, and limits login
+//! attempts.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
@@ -17,45 +18,46 @@ use super::{
     TokenId, UnixMillis,
 };
 
-/// Sessions of one user that are ended side by side, so that they share fsyncs without filling the store's queue.
-const ENDED_TOGETHER: usize = 256;
+/// How many sessions of a user are revoked concurrently, so that they share fsyncs without filling the
+/// store's queue.
+const REVOCATION_BATCH: usize = 256;
 
-/// How long a record must have expired before it is forgotten, in milliseconds: a gateway that started with a clock that is
-/// ahead must not forget what still counts.
+/// How long a record must have expired before it is evicted, in milliseconds: a gateway that started with a
+/// clock that is ahead must not evict live records.
 const SWEEP_MARGIN: UnixMillis = 10 * 60 * 1000;
 
-/// The rules' numbers.
+/// Limits and lifetimes.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
-    /// When refresh tokens and idle sessions die.
+    /// When refresh tokens and idle sessions expire.
     pub rotation: RotationPolicy,
-    /// The lifetime of a session, in milliseconds.
+    /// Absolute lifetime of a session, in milliseconds.
     pub session_ttl: UnixMillis,
-    /// How long after its issue an access token can still pass: its lifetime and the leeway, in milliseconds.
+    /// How long after its issue an access token can be valid: its lifetime plus the leeway, in milliseconds.
     pub access_ttl: UnixMillis,
     /// When names are locked.
     pub lockout: LockoutPolicy,
-    /// How many failures a network may send; `None` is any number.
+    /// Rate limit of failures per network; `None` is unlimited.
     pub throttle: Option<RateLimitPolicy>,
-    /// How many sessions a user may have; `None` is any number.
+    /// Sessions per user; `None` is unlimited.
     pub session_limit: Option<SessionLimit>,
 }
 
-/// How many sessions a user may have at a time.
+/// Limit of concurrent sessions per user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionLimit {
     /// At least one.
     pub max: usize,
-    /// What a login does that would be one too many.
+    /// What a login beyond the limit does.
     pub when_full: WhenFull,
 }
 
-/// What a login does where the user has as many sessions as one may have.
+/// What a login does where the user has reached the session limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
-    /// It ends the session that was opened first.
+    /// It ends the oldest session.
     EndOldest,
-    /// It is refused.
+    /// It is rejected.
     Refuse,
 }
 
@@ -66,13 +68,13 @@ pub struct NewSession {
     pub subject: String,
     /// The user's name.
     pub username: String,
-    /// Changes with the user's password.
+    /// A fingerprint that changes with the user's password.
     pub credential: [u8; 16],
-    /// Who logs in.
+    /// The client that logs in.
     pub client: ClientInfo,
 }
 
-/// A session as people see it. Times are milliseconds since 1970.
+/// A session in listings. Times are milliseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub struct SessionInfo {
     /// The session (`sid`).
@@ -81,28 +83,28 @@ pub struct SessionInfo {
     pub subject: String,
     /// The user's name at login.
     pub username: String,
-    /// When it was opened.
+    /// Opened at.
     pub started_at: UnixMillis,
-    /// When it was last refreshed, or up to a minute before that.
+    /// Last refreshed at, accurate to a minute.
     pub last_refreshed_at: UnixMillis,
-    /// Its absolute end.
+    /// Absolute end.
     pub expires_at: UnixMillis,
-    /// Who opened or last refreshed it.
+    /// The client that opened or last refreshed it.
     pub client: ClientInfo,
 }
 
 /// Why a session was not opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenSessionError {
-    /// The user has as many as one may have.
+    /// The user has reached the session limit.
     #[error("the user has as many sessions as one may have")]
     TooMany,
-    /// Nothing is known.
+    /// The store failed; the outcome is unknown.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// A session that was opened.
+/// A newly opened session.
 #[derive(Debug, Clone, Copy)]
 pub struct NewTokens {
     /// The session.
@@ -113,10 +115,10 @@ pub struct NewTokens {
     pub expires_at: UnixMillis,
 }
 
-/// The user behind a session, as the directory knows them now.
+/// The current state of the user behind a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Account {
-    /// May go on; compared with the password at login.
+    /// Active; compared with the password at login.
     Active {
         /// See [`NewSession::credential`].
         credential: [u8; 16],
@@ -125,53 +127,53 @@ pub enum Account {
     Gone,
 }
 
-/// A refresh token's successor.
+/// The successor of a refresh token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RotatedToken {
     /// Its id.
     pub id: TokenId,
-    /// When it was first issued.
+    /// First issued at.
     pub issued_at: UnixMillis,
-    /// Whether it had been issued before.
+    /// Whether it had been issued before (grace period).
     pub repeated: bool,
 }
 
-/// A session that may go on.
+/// The result of a successful refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefreshResult {
-    /// The new refresh token, where there are any.
+    /// The new refresh token, if it was rotated.
     pub successor: Option<RotatedToken>,
     /// The session's absolute end.
     pub expires_at: UnixMillis,
 }
 
-/// Why a session may not go on.
+/// Why a refresh failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RefreshError {
-    /// There is no such session, or none any more.
+    /// There is no such session.
     #[error("there is no such session")]
     Unknown,
-    /// Its time is over.
+    /// Its absolute lifetime has passed.
     #[error("the session has expired")]
     Expired,
-    /// It was not refreshed for too long; it has been ended.
+    /// It exceeded the idle timeout; it has been revoked.
     #[error("the session was idle for too long")]
     Idle,
-    /// It was ended.
+    /// It was revoked.
     #[error("the session was ended")]
     Revoked,
-    /// The token was dead; the session has been ended for it.
+    /// Refresh token reuse (RFC 9700 section 4.14.2); the session has been revoked.
     #[error("an old refresh token was used again")]
     Reused,
-    /// The user was disabled or deleted, or has a new password; the session has been ended.
+    /// The user was disabled or deleted, or has a new password; the session has been revoked.
     #[error("the account has changed")]
     AccountChanged,
-    /// Nothing is known.
+    /// The store failed; the outcome is unknown.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What the store said when it last failed.
+/// The store's last error.
 struct LastError {
     at: Instant,
     what: String,
@@ -188,7 +190,11 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Takes up the work on a store: what was revoked stays revoked.
+    /// Starts on a store: loads the revoked sessions.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read.
     pub async fn start(
         store: Arc<dyn Store>,
         policy: Policy,
@@ -196,7 +202,7 @@ impl Sessions {
     ) -> Result<Sessions, StoreError> {
         let (revocations, permits_from) = match store.revocations().await? {
             Some(kept_by_the_store) => (kept_by_the_store, 0),
-            // A store of this process alone.
+            // A store that belongs to this process.
             None => (Arc::new(revoked_so_far(&*store, policy, now).await?), now),
         };
         let limits = LoginLimits::new(&store, policy.throttle, permits_from);
@@ -204,8 +210,9 @@ impl Sessions {
         Ok(Sessions { store, policy, limits, revocations, last_error: Arc::default() })
     }
 
-    /// Obeys another policy from now on. How many failures a network may send stays what it was at the start, and a
-    /// revocation is remembered for as long as the longest access lifetime so far, for tokens of that time are about.
+    /// Applies a new policy. The rate limit of networks stays that of the start, and revocations are
+    /// remembered for the longest access token lifetime so far, as tokens of that lifetime may still be
+    /// valid.
     pub fn set_policy(&self, policy: Policy) {
         let mut current = self.policy.write().unwrap_or_else(PoisonError::into_inner);
         *current = Policy { access_ttl: policy.access_ttl.max(current.access_ttl), ..policy };
@@ -220,24 +227,24 @@ impl Sessions {
         &self.revocations
     }
 
-    /// Why the store is out of reach, or what it said when it last failed, if it has not answered since.
+    /// Why the store is down, or its last error if no operation has succeeded since.
     pub fn store_last_error(&self) -> Option<String> {
         let health = self.store.health();
         let last_error = self.last_error.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         match health {
             Health::Down(why) => Some(why),
-            // What went wrong before it came back is over.
+            // Errors from before it came up again no longer apply.
             Health::Up(since) => last_error.as_ref().filter(|t| t.at > since).map(|t| t.what.clone()),
             Health::Unwatched => last_error.as_ref().map(|t| t.what.clone()),
         }
     }
 
-    /// How often the store was found to have lost what it held.
+    /// How often the store was found to have lost its data.
     pub fn store_losses(&self) -> u64 {
         self.store.losses()
     }
 
-    /// Remembers how the store did, for those who watch.
+    /// Records the outcome of a store operation for health reports.
     fn watched<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         let mut last_error = self.last_error.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         *last_error = result.as_ref().err().map(|e| LastError { at: Instant::now(), what: e.to_string() });
@@ -252,11 +259,12 @@ impl Sessions {
         self.watched(update(&*self.store, key, decide).await)
     }
 
-    /// Opens a session. Where the user then has too many, the oldest end, or this one is not opened after all.
+    /// Opens a session. If the user then exceeds the session limit, the oldest sessions end, or this one is
+    /// not opened.
     ///
     /// # Errors
     ///
-    /// [`OpenSessionError::TooMany`] where a login is to be refused for that.
+    /// [`OpenSessionError::TooMany`] where logins beyond the limit are rejected.
     pub async fn open(&self, new: NewSession, now: UnixMillis) -> Result<NewTokens, OpenSessionError> {
         let (id, refresh_token) = (SessionId::random(), TokenId::random());
         let expires_at = now.saturating_add(self.policy().session_ttl);
@@ -265,7 +273,7 @@ impl Sessions {
             Session::open(subject.clone(), username, credential, refresh_token, now, expires_at);
         session.client = client;
         let key = session_key(id);
-        // 128 random bits are never taken.
+        // 128 random bits do not collide.
         self.update(&key, |_: Option<Session>| (Some(self.change(session.clone())), ())).await?;
         if let Some(limit) = self.policy().session_limit {
             self.enforce(limit, &subject, id, now).await?;
@@ -273,7 +281,7 @@ impl Sessions {
         Ok(NewTokens { session: id, refresh_token, expires_at })
     }
 
-    /// Ends what the user has too many of, after the session `opened` was: of two logins at a time, each sees the other.
+    /// Enforces the session limit after `opened` was stored: of two concurrent logins, each sees the other.
     async fn enforce(
         &self,
         limit: SessionLimit,
@@ -299,7 +307,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// The sessions that may go on, of one user or of all, the last opened first.
+    /// The live sessions of one user or of all, newest first.
     pub async fn list(&self, subject: Option<&str>, now: UnixMillis) -> Result<Vec<SessionInfo>, StoreError> {
         let found = match subject {
             Some(subject) => self.of_subject(subject).await?,
@@ -318,8 +326,8 @@ impl Sessions {
         Ok(sessions)
     }
 
-    /// Ends all sessions that did not begin with their accounts as they are now: what changed while nobody looked. Sessions of
-    /// accounts of which nothing is known go on.
+    /// Revokes all sessions whose account has changed since login, for changes made while no gateway was
+    /// running. Sessions of unknown accounts stay.
     pub async fn end_all_changed(
         &self,
         account: impl Fn(&str) -> Option<Account>,
@@ -337,7 +345,7 @@ impl Sessions {
         self.clone().end_each(changed, RevocationReason::AccountChanged, now).await
     }
 
-    /// The records of a user's sessions, also of those that are over and not forgotten yet.
+    /// The records of a user's sessions, including ended ones that were not evicted yet.
     async fn of_subject(&self, subject: &str) -> Result<Vec<(SessionId, Session)>, StoreError> {
         let mut sessions = Vec::new();
         for key in self.watched(self.store.group(subject).await)? {
@@ -348,8 +356,8 @@ impl Sessions {
         Ok(sessions)
     }
 
-    /// Ends a session if it is that user's, or whoever's where no user is named. Tells whether it was one that was not
-    /// over.
+    /// Revokes a session if it belongs to that user, or to anyone where no user is named. Returns whether it
+    /// was live.
     pub async fn revoke_of(
         &self,
         subject: Option<&str>,
@@ -365,8 +373,8 @@ impl Sessions {
         self.end(id, RevocationReason::Revoked, now).await
     }
 
-    /// Ends the sessions of a user that did not begin with the account as it is now: all where it is gone, those with
-    /// another password where that was changed. Tells how many.
+    /// Revokes the sessions of a user that were opened with another account state: all where the account is
+    /// gone, those with another password where it has changed. Returns how many.
     pub async fn end_changed(
         &self,
         subject: &str,
@@ -381,8 +389,12 @@ impl Sessions {
         self.clone().end_each(ids, RevocationReason::AccountChanged, now).await
     }
 
-    /// Judges a refresh token. `account` looks the session's user up; it may be asked more than once. `client` is who
-    /// presents it.
+    /// Redeems a refresh token. `account` looks the session's user up, and may be called more than once.
+    /// `client` is the client that presents it.
+    ///
+    /// # Errors
+    ///
+    /// Why the session cannot be refreshed.
     pub async fn refresh(
         &self,
         id: SessionId,
@@ -437,8 +449,8 @@ impl Sessions {
         Ok(RefreshResult { successor, expires_at: session.expires_at })
     }
 
-    /// Ends a session, for good and for every instance; it is in force here before this returns. Ending it again, or
-    /// one that is not known, changes nothing.
+    /// Revokes a session on every instance; on this one before the call returns. Revoking it again, or an
+    /// unknown one, changes nothing.
     pub async fn revoke(
         &self,
         id: SessionId,
@@ -448,8 +460,8 @@ impl Sessions {
         self.end(id, reason, now).await.map(drop)
     }
 
-    /// Ends all sessions of a user and tells how many were not over before. Once begun it is carried through, also where
-    /// the caller goes away.
+    /// Revokes all sessions of a user and returns how many were live. Once started it completes, even if the
+    /// caller goes away.
     pub async fn revoke_all(
         &self,
         subject: &str,
@@ -470,7 +482,7 @@ impl Sessions {
         now: UnixMillis,
     ) -> Result<usize, StoreError> {
         let mut ended = 0;
-        for together in ids.chunks(ENDED_TOGETHER) {
+        for together in ids.chunks(REVOCATION_BATCH) {
             let mut endings = JoinSet::new();
             for &id in together {
                 let sessions = self.clone();
@@ -483,7 +495,7 @@ impl Sessions {
         Ok(ended)
     }
 
-    /// Ends a session and tells whether it was not over before.
+    /// Revokes a session and returns whether it was live.
     async fn end(
         &self,
         id: SessionId,
@@ -503,13 +515,13 @@ impl Sessions {
         ended
     }
 
-    /// For how many milliseconds a name is still locked, if it is.
+    /// The remaining lock of a name in milliseconds, if it is locked.
     pub async fn locked_for(&self, name: &str, now: UnixMillis) -> Result<Option<UnixMillis>, StoreError> {
         self.watched(self.limits.locked_for(name, self.policy().lockout, now).await)
     }
 
-    /// Asks for a permit to look at a password. Where as many attempts are under way as could fail, it waits for a moment.
-    /// Whoever gets one has to settle it, and must not answer by it after [`super::MAX_CHECK_TIME`].
+    /// Acquires a permit to check a password. Where as many attempts are in flight as may fail, it waits for
+    /// a moment. A permit has to be settled, and its result must not be used after [`super::MAX_CHECK_TIME`].
     pub async fn begin_login(
         &self,
         name: &str,
@@ -519,7 +531,7 @@ impl Sessions {
         self.watched(self.limits.begin(name, network, self.policy().lockout, now).await)
     }
 
-    /// Settles a permit. Only once this has returned may be told how the attempt went.
+    /// Settles a permit. The result of the attempt may be sent only once this has returned.
     pub async fn settle_login(
         &self,
         permit: LoginPermit,
@@ -529,12 +541,12 @@ impl Sessions {
         self.watched(self.limits.settle(permit, result, self.policy().lockout, now).await)
     }
 
-    /// Takes a lock off a name and forgets its failures. Tells whether it was locked.
+    /// Unlocks a name and clears its failures. Returns whether it was locked.
     pub async fn unlock(&self, name: &str, now: UnixMillis) -> Result<bool, StoreError> {
         self.watched(self.limits.unlock(name, self.policy().lockout, now).await)
     }
 
-    /// Counts a failure of a network, which is then told to wait if it has sent too many.
+    /// Counts a failure of a network, which is rate limited if it has sent too many.
     pub async fn count_failure(
         &self,
         scope: RateLimitScope,
@@ -544,13 +556,13 @@ impl Sessions {
         self.watched(self.limits.count_failure(scope, network, now).await)
     }
 
-    /// Forgets what has expired, in the store and here. Tells how many records the store forgot.
+    /// Evicts expired records from the store and the revocation set. Returns how many the store evicted.
     pub async fn sweep(&self, now: UnixMillis) -> Result<usize, StoreError> {
         self.revocations.prune_expired(now);
         self.watched(self.store.sweep(now.saturating_sub(SWEEP_MARGIN)).await)
     }
 
-    /// A revoked session's record outlives its access tokens, so that a restart knows of it.
+    /// A revoked session's record outlives its access tokens, so that a restart finds it.
     fn change(&self, session: Session) -> Change<Session> {
         let expires_at = session.expires_at.saturating_add(self.policy().access_ttl);
         let group = Some(session.subject.clone());
@@ -565,7 +577,7 @@ impl Sessions {
     }
 }
 
-/// The revoked sessions of a store that only this process writes to.
+/// The revoked sessions of a store that belongs to this process.
 async fn revoked_so_far(
     store: &dyn Store,
     policy: Policy,
@@ -605,8 +617,8 @@ fn info(id: SessionId, session: Session) -> SessionInfo {
     }
 }
 
-/// Puts a session's end in force on this instance when the call that decided it is over. A call is also over when its
-/// client goes away: the store then goes on writing, and what becomes durable must be in force.
+/// Activates a session's end on this instance when the call that decided it ends, also when it is cancelled:
+/// the store then goes on writing, and what becomes durable must take effect.
 struct SessionEnd<'s> {
     revocations: &'s Revocations,
     id: SessionId,

@@ -1,4 +1,4 @@
-//! Names that cannot be guessed.
+//! Random ids of sessions and tokens (128 bits).
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-/// The text is not one of our ids.
+/// The text is not a valid id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an id of 22 base64url characters")]
 pub struct BadId;
@@ -21,10 +21,10 @@ macro_rules! id {
         pub struct $name([u8; 16]);
 
         impl $name {
-            /// A new one: 128 bits from the system's generator.
+            /// A new id: 128 bits from the system's random number generator.
             pub fn random() -> $name {
                 let mut bytes = [0; 16];
-                // The generator is seeded at start; aws-lc ends the process rather than give weak bytes.
+                // The generator is seeded at start; aws-lc aborts the process rather than return weak bytes.
                 rand::fill(&mut bytes).unwrap_or_else(|_| panic!("the system gives no random bytes"));
                 $name(bytes)
             }
@@ -33,7 +33,7 @@ macro_rules! id {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let mut text = [0; 22];
-                // 16 bytes always make 22 characters.
+                // 16 bytes always encode to 22 characters.
                 let length = URL_SAFE_NO_PAD.encode_slice(self.0, &mut text).map_err(|_| fmt::Error)?;
                 f.write_str(std::str::from_utf8(&text[..length]).map_err(|_| fmt::Error)?)
             }
@@ -74,11 +74,11 @@ macro_rules! id {
 }
 
 id! {
-    /// Names a session, which is a family of refresh tokens (`sid`).
+    /// The id of a session, which is a family of refresh tokens (`sid`).
     SessionId
 }
 id! {
-    /// Names one token (`jti`).
+    /// The id of a token (`jti`).
     TokenId
 }
 

@@ -1,37 +1,37 @@
-//! When a user name is locked: the rule, without I/O and without a clock.
+//! Account lockout: the rule that locks a user name after failed logins, without I/O and without a clock.
 //!
-//! An attempt takes a permit before its password is looked at and settles it afterwards. Failures and permits together never
-//! exceed the limit, so that parallel guesses cannot pass it; but a permit is no failure: who finds all of them taken waits
-//! for others to be settled instead of being locked out. A permit that was never settled, because a client or a store went
-//! away, is forgotten after [`PERMIT_TTL`]. A success forgets everything that others' failures set, also a lock: the count
-//! begins anew, as it would have had the success come first.
+//! An attempt acquires a permit before its password is checked and settles it afterwards. Failures and
+//! permits together never exceed the limit, so parallel guesses cannot pass it; but a permit is not a
+//! failure: an attempt that finds all permits taken waits instead of being locked out. A permit that was
+//! never settled, because a client or a store went away, expires after [`PERMIT_TTL`]. A success clears all
+//! failures and locks: the count starts over, as it would have had the success come first.
 //!
-//! Where locks escalate, each lasts a multiple of the one before, until a success or a long quiet time. They always end
-//! by themselves: nobody can shut a user out for good.
+//! With escalation, each lock is longer than the one before, until a success or a long quiet time. Locks
+//! always end by themselves, so no one can lock a user out for good.
 
 use serde::{Deserialize, Serialize};
 
 use super::UnixMillis;
 use super::rate_limit::{PERMIT_TTL, forget_permits, release_permit};
-use super::session::TOLERATED_SKEW;
+use super::session::MAX_CLOCK_SKEW_MILLIS;
 
-/// The limits.
+/// The limits of lockout.
 #[derive(Debug, Clone, Copy)]
 pub struct LockoutPolicy {
-    /// So many failures within the window lock the name.
+    /// Failures within the window that lock the name.
     pub max_failures: u32,
-    /// In milliseconds.
+    /// Length of the window, in milliseconds.
     pub window: UnixMillis,
-    /// How long a first lock lasts, in milliseconds.
+    /// Duration of a first lock, in milliseconds.
     pub duration: UnixMillis,
-    /// Each further lock lasts so many times as long as the one before; 1 makes all alike.
+    /// Factor by which each further lock is longer than the one before; 1 makes all equal.
     pub escalation: u32,
-    /// No lock lasts longer, in milliseconds; a name that was not locked for as long starts over.
+    /// Maximum duration of a lock, in milliseconds; after as long without a lock escalation starts over.
     pub max_duration: UnixMillis,
 }
 
 impl LockoutPolicy {
-    /// How long a lock lasts that follows so many others.
+    /// The duration of a lock that follows this many others.
     fn lock_after(self, locks: u32) -> UnixMillis {
         let factor = UnixMillis::from(self.escalation).saturating_pow(locks);
         self.duration.saturating_mul(factor).min(self.max_duration.max(self.duration))
@@ -41,25 +41,25 @@ impl LockoutPolicy {
 /// Whether an attempt may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LoginAttempt {
-    /// It may; it has a permit, which is to be settled.
+    /// It may; its permit has to be settled.
     Permitted,
-    /// As many attempts as could fail without a lock are under way. Some will be settled soon.
+    /// As many attempts are in flight as may fail without a lock. Some will be settled soon.
     Busy,
-    /// The name is locked for so many more milliseconds.
+    /// The name is locked.
     Locked {
-        /// How long.
+        /// Remaining time, in milliseconds.
         retry_after: UnixMillis,
     },
 }
 
-/// How an attempt went.
+/// The result of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoginResult {
     /// The password was right.
     Succeeded,
     /// It was wrong.
     Failed,
-    /// Nobody looked at it.
+    /// It was not checked.
     Unknown,
 }
 
@@ -68,14 +68,14 @@ pub enum LoginResult {
 #[serde(deny_unknown_fields)]
 pub(super) struct LoginAttempts {
     failures: Vec<UnixMillis>,
-    /// When each permit was given that is not settled.
+    /// Times of the unsettled permits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     permits: Vec<UnixMillis>,
     locked_until: Option<UnixMillis>,
-    /// Locks in a row, where they escalate.
+    /// Consecutive locks, where they escalate.
     #[serde(default, skip_serializing_if = "is_zero")]
     locks: u32,
-    /// When the row is forgotten.
+    /// When the consecutive locks expire.
     #[serde(default, skip_serializing_if = "is_zero")]
     locks_forgotten_at: UnixMillis,
 }
@@ -85,7 +85,7 @@ fn is_zero<T: PartialEq + Default>(number: &T) -> bool {
 }
 
 impl LoginAttempts {
-    /// Gives a permit to an attempt that is about to be made.
+    /// Acquires a permit for an attempt.
     pub(super) fn acquire(&mut self, policy: LockoutPolicy, now: UnixMillis) -> LoginAttempt {
         self.refresh(policy, now);
         if let Some(retry_after) = self.locked_for(now) {
@@ -132,20 +132,21 @@ impl LoginAttempts {
         }
     }
 
-    /// Forgets the permits of a process that is gone.
+    /// Drops the permits of a process that has ended.
     pub(super) fn forget_permits_before(&mut self, start: UnixMillis) {
         self.permits.retain(|&at| at >= start);
     }
 
-    /// Forgets what does not count any more, and brings times that a wrong clock wrote back to the longest they can be.
+    /// Drops expired state, and caps times that were written by a wrong clock.
     pub(super) fn refresh(&mut self, policy: LockoutPolicy, now: UnixMillis) {
         let longest = policy.lock_after(self.locks.saturating_sub(1));
-        if self.locked_until.is_some_and(|until| until > now.saturating_add(longest + TOLERATED_SKEW)) {
+        if self.locked_until.is_some_and(|until| until > now.saturating_add(longest + MAX_CLOCK_SKEW_MILLIS))
+        {
             self.locked_until = Some(now.saturating_add(longest));
         }
         let row_end = now.saturating_add(longest).saturating_add(policy.max_duration);
-        self.locks_forgotten_at = self.locks_forgotten_at.min(row_end.saturating_add(TOLERATED_SKEW));
-        // A lock that is over takes the failures behind it along.
+        self.locks_forgotten_at = self.locks_forgotten_at.min(row_end.saturating_add(MAX_CLOCK_SKEW_MILLIS));
+        // A lock that has ended clears the failures that led to it.
         if self.locked_until.is_some_and(|until| until <= now) {
             self.locked_until = None;
             self.failures.clear();
@@ -154,7 +155,7 @@ impl LoginAttempts {
             (self.locks, self.locks_forgotten_at) = (0, 0);
         }
         for at in &mut self.failures {
-            if *at > now.saturating_add(TOLERATED_SKEW) {
+            if *at > now.saturating_add(MAX_CLOCK_SKEW_MILLIS) {
                 *at = now;
             }
         }
@@ -162,12 +163,12 @@ impl LoginAttempts {
         forget_permits(&mut self.permits, now);
     }
 
-    /// For how many milliseconds the name is still locked, if it is.
+    /// The remaining lock in milliseconds, if the name is locked.
     pub(super) fn locked_for(&self, now: UnixMillis) -> Option<UnixMillis> {
         self.locked_until.and_then(|until| until.checked_sub(now)).filter(|left| *left > 0)
     }
 
-    /// When nothing in it counts any more.
+    /// When the whole record has expired.
     pub(super) fn expires_at(&self, policy: LockoutPolicy) -> UnixMillis {
         let failed = self.failures.iter().max().map_or(0, |at| at.saturating_add(policy.window));
         let permitted = self.permits.iter().max().map_or(0, |at| at.saturating_add(PERMIT_TTL));
@@ -188,7 +189,7 @@ mod tests {
         attempts.settle(policy, now, LoginResult::Failed, now);
     }
 
-    /// Fails until the name is locked, from `now` on, and gives how long the lock lasts.
+    /// Fails until the name is locked, from `now` on, and returns the lock's duration.
     fn lock(attempts: &mut LoginAttempts, policy: LockoutPolicy, now: UnixMillis) -> UnixMillis {
         (0..policy.max_failures).for_each(|_| fail(attempts, policy, now));
         match attempts.acquire(policy, now) {

@@ -1,4 +1,4 @@
-//! Permits for login attempts: who may have a password looked at now, by name and by network.
+//! Login limits: permits for password checks, by user name (lockout) and by network (rate limit).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,49 +14,49 @@ use super::{
     LockoutPolicy, LoginResult, RateLimitDecision, RateLimitPolicy, RateLimitScope, SourceNetwork, UnixMillis,
 };
 
-/// How long is waited for others to be settled, before the client is told to come back.
+/// How long an attempt waits for a permit before it is rejected.
 const MAX_WAIT: Duration = Duration::from_secs(3);
-/// Between two looks whether others have been settled; doubled after each.
+/// Delay between retries of acquiring a permit; doubled after each.
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(10);
 const MAX_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// A permit to look at a password once.
+/// A permit for one password check.
 #[derive(Debug, Clone)]
 #[must_use = "a permit that is not settled keeps others waiting"]
 pub struct LoginPermit {
     name: String,
     name_permitted_at: UnixMillis,
-    /// Where networks are limited.
+    /// Set where networks are rate limited.
     network: Option<(Key, UnixMillis)>,
 }
 
-/// Whether a password may be looked at.
+/// Whether a password may be checked.
 #[derive(Debug, Clone)]
 pub enum LoginDecision {
     /// It may.
     Permitted(LoginPermit),
-    /// The name is locked for so many more milliseconds.
+    /// The name is locked.
     Locked {
-        /// How long.
+        /// Remaining time, in milliseconds.
         retry_after: UnixMillis,
     },
-    /// The network has sent too many failures; the next attempt fits in so many milliseconds.
+    /// The network has sent too many failures.
     Limited {
-        /// How long.
+        /// Time until the next attempt is allowed, in milliseconds.
         retry_after: UnixMillis,
     },
-    /// Too many attempts are under way; in a second there will be room.
+    /// Too many attempts are in flight; retry in a second.
     Busy,
 }
 
-/// Where attempts are counted.
+/// The counters of attempts.
 #[derive(Clone)]
 pub(super) struct LoginLimits {
     store: Arc<dyn Store>,
     names: Arc<RateLimitBatcher<NameStep>>,
     networks: Arc<RateLimitBatcher<NetworkStep>>,
     network_policy: Option<RateLimitPolicy>,
-    /// Permits from before are not honoured: whoever had them is gone. 0 where other processes give permits too.
+    /// Earlier permits are void: their process has ended. 0 where other processes share the store.
     permits_from: UnixMillis,
 }
 
@@ -75,7 +75,7 @@ impl LoginLimits {
         }
     }
 
-    /// Asks for a permit, of the network first: who is turned away for it locks no name.
+    /// Acquires a permit, of the network first: a rate-limited attempt locks no name.
     pub(super) async fn begin(
         &self,
         name: &str,
@@ -83,7 +83,8 @@ impl LoginLimits {
         policy: LockoutPolicy,
         now: UnixMillis,
     ) -> Result<LoginDecision, StoreError> {
-        // A locked answer runs no hash, so that it cannot depend on the password. It uses nothing up either.
+        // A locked name runs no hash, so the response cannot depend on the password. It uses no permit
+        // either.
         if let Some(retry_after) = self.locked_for(name, policy, now).await? {
             return Ok(LoginDecision::Locked { retry_after });
         }
@@ -133,7 +134,7 @@ impl LoginLimits {
         now: UnixMillis,
     ) -> Result<(), StoreError> {
         let action = NameAction::Settle { permitted_at: permit.name_permitted_at, result, now };
-        // Together, so that they share an fsync; and each to its end.
+        // Concurrently, so that they share an fsync; and each to its end.
         let (name, network) = tokio::join!(
             self.names.apply(
                 attempts_key(&permit.name),
@@ -158,7 +159,7 @@ impl LoginLimits {
             .map(drop)
     }
 
-    /// Counts a failure that needed no permit, because nothing had to be looked at.
+    /// Counts a failure that needed no permit, because no password was checked.
     pub(super) async fn count_failure(
         &self,
         scope: RateLimitScope,
@@ -170,7 +171,7 @@ impl LoginLimits {
         self.networks.apply(network_key(scope, network), step).await
     }
 
-    /// For how long the name is locked. Nothing is written, unless the lock was set by a clock that was ahead.
+    /// The remaining lock of a name. Nothing is written, unless the lock was set by a clock that was ahead.
     pub(super) async fn locked_for(
         &self,
         name: &str,
@@ -194,7 +195,7 @@ impl LoginLimits {
         Ok(locked_for)
     }
 
-    /// Forgets what was counted for a name. Tells whether it was locked.
+    /// Clears the record of a name. Returns whether it was locked.
     pub(super) async fn unlock(
         &self,
         name: &str,
@@ -206,11 +207,11 @@ impl LoginLimits {
     }
 }
 
-/// How long an attempt waits for its permits, and what time it is for it.
+/// How long an attempt waits for its permits, and its clock.
 struct BoundedWait {
     began: Instant,
     began_at: UnixMillis,
-    /// What [`BoundedWait::now`] said last.
+    /// The last value returned by [`BoundedWait::now`].
     last_now: UnixMillis,
     delay: Duration,
 }
@@ -226,7 +227,7 @@ impl BoundedWait {
         self.last_now
     }
 
-    /// Waits for a while, or tells that it was long enough.
+    /// Waits before a retry; returns false when the maximum wait has passed.
     async fn wait(&mut self) -> bool {
         if self.began.elapsed() + self.delay > MAX_WAIT {
             return false;

@@ -1,4 +1,4 @@
-//! The store that is gone with the process: for tests and for gateways that may forget.
+//! The in-memory store, lost with the process: for tests and for gateways that need no persistence.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -33,7 +33,7 @@ impl MemoryStore {
         MemoryStore::default()
     }
 
-    /// Runs `work` on the records, which no other work is on at the same time.
+    /// Runs `work` on the records, under their lock.
     fn with<'a, T: Send + 'a>(
         &'a self,
         work: impl FnOnce(&mut Records) -> T + Send + 'a,

@@ -1,7 +1,8 @@
-//! Sessions: refresh rotation, revocation, lockout and throttling, as rules over plain records in a small durable store.
+//! Sessions: refresh token rotation, revocation, lockout and rate limits, as rules over plain records in a
+//! small durable store.
 //!
-//! [`Sessions`] is the engine that endpoints use. The rules are pure and written once ([`session`], [`lockout`],
-//! [`rate_limit`]); the stores only keep bytes and swap them atomically ([`store::Store`]).
+//! [`Sessions`] is the engine used by the endpoints. The rules are pure and written once ([`session`],
+//! [`lockout`], [`rate_limit`]); the stores only keep bytes and swap them atomically ([`store::Store`]).
 
 mod embedded;
 mod engine;

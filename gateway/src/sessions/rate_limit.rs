@@ -1,9 +1,9 @@
-//! How many failures one network may send: the rule, without I/O and without a clock.
+//! Rate limit of failures per network: a leaky bucket, without I/O and without a clock.
 //!
-//! A bucket takes a number of failures at once and drains steadily: that many again over each window. It is one number
-//! however much is in it, and it knows when the next attempt fits. An attempt takes a permit before it is judged, and counts
-//! only if it fails: parallel guesses cannot pass the limit, and people who share an address do not use it up by coming to
-//! work. A permit that was never settled is forgotten after [`PERMIT_TTL`].
+//! A bucket accepts a burst of failures and drains steadily: the same number again per window. Its state is
+//! one number, from which the time of the next attempt follows. An attempt acquires a permit before it is
+//! judged, and counts only if it fails: parallel guesses cannot pass the limit, and users who share an
+//! address do not use it up by logging in. A permit that was never settled expires after [`PERMIT_TTL`].
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,34 +12,34 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::UnixMillis;
-use super::session::TOLERATED_SKEW;
+use super::session::MAX_CLOCK_SKEW_MILLIS;
 
-/// How long an attempt may be under way, in milliseconds. A permit that was not settled by then is forgotten, so whoever
-/// took it must not answer after [`MAX_CHECK_TIME`].
+/// Lifetime of a permit, in milliseconds. A permit that was not settled by then expires, so its attempt must
+/// not respond after [`MAX_CHECK_TIME`].
 pub(super) const PERMIT_TTL: UnixMillis = 10_000;
 
-/// How long the check of a password may take, in queue and at work: less than [`PERMIT_TTL`], by what settling it takes and
-/// clocks of instances may differ.
+/// Maximum time of a password check, queueing included: less than [`PERMIT_TTL`] by the time for settling it
+/// and the clock skew between instances.
 pub(crate) const MAX_CHECK_TIME: Duration = Duration::from_secs(6);
 
-/// Forgets permits that were not settled in time, or were given by a clock that was ahead.
+/// Drops permits that were not settled in time, or were given by a clock that was ahead.
 pub(super) fn forget_permits(permits: &mut Vec<UnixMillis>, now: UnixMillis) {
     permits.retain(|&at| now.saturating_sub(at) < PERMIT_TTL && at < now.saturating_add(PERMIT_TTL));
 }
 
-/// Takes back one of the permits that were given at that time, if it is still there.
+/// Releases one of the permits that were given at that time, if it still exists.
 pub(super) fn release_permit(permits: &mut Vec<UnixMillis>, permitted_at: UnixMillis) {
     if let Some(place) = permits.iter().position(|&at| at == permitted_at) {
         permits.swap_remove(place);
     }
 }
 
-/// The limit for one network.
+/// The rate limit of one network.
 #[derive(Debug, Clone, Copy)]
 pub struct RateLimitPolicy {
-    /// So many failures at once, and so many again over each window. At least one.
+    /// Size of a burst, and failures per window. At least one.
     pub max_failures: u32,
-    /// In milliseconds.
+    /// Length of the window, in milliseconds.
     pub window: UnixMillis,
 }
 
@@ -54,12 +54,12 @@ impl RateLimitPolicy {
     }
 }
 
-/// What a network is limited in. Each has a count of its own, so that failed logins do not keep anybody from refreshing.
+/// What is rate limited. Each scope has its own count, so that failed logins do not block refreshes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RateLimitScope {
-    /// Passwords that are not right.
+    /// Wrong passwords.
     Login,
-    /// Refresh tokens that are none of ours.
+    /// Unknown refresh tokens.
     Refresh,
 }
 
@@ -78,21 +78,21 @@ impl RateLimitScope {
 pub enum RateLimitDecision {
     /// It may.
     Allowed,
-    /// As many attempts as could fail are under way. Some will be settled soon.
+    /// As many attempts are in flight as may fail. Some will be settled soon.
     Busy,
-    /// The next one fits in so many milliseconds.
+    /// The limit is reached.
     Limited {
-        /// How long.
+        /// Time until the next attempt is allowed, in milliseconds.
         retry_after: UnixMillis,
     },
 }
 
-/// What one subscriber usually has to himself: an IPv4 address, or the /64 of an IPv6 address, in which everybody can
-/// choose among 2^64 addresses.
+/// The network of one subscriber: an IPv4 address, or the /64 of an IPv6 address, within which a subscriber
+/// can choose among 2^64 addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SourceNetwork(IpAddr);
 
-/// The prefix behind which NAT64 shows all of IPv4 (RFC 6052 section 2.1): one /64 for everybody.
+/// The NAT64 prefix, which maps all of IPv4 (RFC 6052 section 2.1) into one /64.
 const NAT64: [u16; 6] = [0x64, 0xff9b, 0, 0, 0, 0];
 
 impl SourceNetwork {
@@ -118,34 +118,34 @@ impl fmt::Display for SourceNetwork {
     }
 }
 
-/// What a network has used up, as it is stored.
+/// The bucket of a network, as it is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Bucket {
-    /// When the last drop will have drained, in microseconds since 1970.
+    /// When the bucket will be empty, in microseconds since 1970.
     empty_at_micros: u64,
-    /// When each permit was given that is not settled, in milliseconds since 1970.
+    /// Times of the unsettled permits, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     permits: Vec<UnixMillis>,
 }
 
 impl Bucket {
-    /// Forgets the permits of a process that is gone.
+    /// Drops the permits of a process that has ended.
     pub(super) fn forget_permits_before(&mut self, start: UnixMillis) {
         self.permits.retain(|&at| at >= start);
     }
 
-    /// Forgets permits that are over, and a level that no bucket can have: a clock that was ahead wrote it, so nothing is
-    /// known, and it must shut nobody out.
+    /// Drops expired permits, and resets an impossible level: it was written by a clock that was ahead, and
+    /// must not block anyone.
     fn refresh(&mut self, policy: RateLimitPolicy, now: UnixMillis) {
         forget_permits(&mut self.permits, now);
-        let highest = now.saturating_add(policy.window).saturating_add(TOLERATED_SKEW);
+        let highest = now.saturating_add(policy.window).saturating_add(MAX_CLOCK_SKEW_MILLIS);
         if self.empty_at_micros / 1000 > highest {
             self.empty_at_micros = 0;
         }
     }
 
-    /// Gives a permit to an attempt that is about to be made.
+    /// Acquires a permit for an attempt.
     pub(super) fn acquire(&mut self, policy: RateLimitPolicy, now: UnixMillis) -> RateLimitDecision {
         self.refresh(policy, now);
         if let Err(retry_after) = self.room(policy, now, 1) {
@@ -158,7 +158,7 @@ impl Bucket {
         RateLimitDecision::Allowed
     }
 
-    /// Settles a permit; one that failed is counted.
+    /// Settles a permit; a failure is counted.
     pub(super) fn settle(
         &mut self,
         policy: RateLimitPolicy,
@@ -173,7 +173,7 @@ impl Bucket {
         }
     }
 
-    /// Counts an attempt that is known to have failed. There may be no room for it; then it is to be told so.
+    /// Counts an attempt that is known to have failed, or reports that the limit is reached.
     pub(super) fn count(&mut self, policy: RateLimitPolicy, now: UnixMillis) -> RateLimitDecision {
         self.refresh(policy, now);
         match self.room(policy, now, 1) {
@@ -185,17 +185,17 @@ impl Bucket {
         }
     }
 
-    /// How full it would be with so many more, or in how many milliseconds they fit.
+    /// The level after this many more, or the time in milliseconds until they fit.
     fn room(&self, policy: RateLimitPolicy, now: UnixMillis, more: u64) -> Result<u64, UnixMillis> {
         let now = now.saturating_mul(1000);
         let full = now.saturating_add(policy.window_micros());
-        // Never more than full: clocks of instances may differ.
+        // Never more than full: instances' clocks may differ.
         let level = self.empty_at_micros.clamp(now, full);
         let filled = level.saturating_add(policy.cost_micros().saturating_mul(more));
         if filled > full { Err((filled - full).div_ceil(1000)) } else { Ok(filled) }
     }
 
-    /// When nothing in it counts any more.
+    /// When the whole record has expired.
     pub(super) fn expires_at(&self) -> UnixMillis {
         let permitted = self.permits.iter().max().map_or(0, |at| at.saturating_add(PERMIT_TTL));
         self.empty_at_micros.div_ceil(1000).max(permitted)

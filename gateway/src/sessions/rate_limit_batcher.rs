@@ -1,5 +1,5 @@
-//! Where attempts on one name, or of one network, are counted: those that wait together are counted in one change of the
-//! record, for many people may come from one network, and each change is an fsync or a round trip that the next must wait for.
+//! Batching of attempt counters: steps that wait for the same record are applied in one change, for many
+//! users may share a network, and each change is an fsync or a round trip that the next has to wait for.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,18 +14,18 @@ use super::store::{Key, Store, StoreError};
 
 /// A step of a record's rule.
 pub(super) trait Step: Clone + Send + Sync + 'static {
-    /// What the step changes.
+    /// The record that the step changes.
     type Record: Serialize + DeserializeOwned + Clone + Default + PartialEq + Send + Sync + 'static;
-    /// What it tells whoever asked for it.
+    /// The step's result.
     type Outcome: Clone + Send + Sync + 'static;
 
     fn apply(&self, record: &mut Self::Record) -> Self::Outcome;
 
-    /// When nothing in the record counts any more, as of this step.
+    /// When the whole record has expired, as of this step.
     fn expires_at(&self, record: &Self::Record) -> UnixMillis;
 }
 
-/// A step, and who waits for it.
+/// A step, and the channel for its result.
 struct Pending<S: Step> {
     step: S,
     answer: oneshot::Sender<Result<S::Outcome, StoreError>>,
@@ -34,7 +34,7 @@ struct Pending<S: Step> {
 /// Applies steps to records.
 pub(super) struct RateLimitBatcher<S: Step> {
     store: Arc<dyn Store>,
-    /// A record is in it while somebody changes it.
+    /// Has an entry for each record that is being changed.
     queues: Mutex<HashMap<Key, Vec<Pending<S>>>>,
 }
 
@@ -43,7 +43,7 @@ impl<S: Step> RateLimitBatcher<S> {
         Arc::new(RateLimitBatcher { store, queues: Mutex::default() })
     }
 
-    /// Applies a step; it is carried through also where whoever asked goes away.
+    /// Applies a step; it completes even if the caller goes away.
     pub(super) async fn apply(self: &Arc<Self>, key: Key, step: S) -> Result<S::Outcome, StoreError> {
         let (answer, outcome) = oneshot::channel();
         let is_first = {
@@ -53,7 +53,7 @@ impl<S: Step> RateLimitBatcher<S> {
             is_first
         };
         if is_first {
-            // A task of its own: it works for others too, and must not end with this caller.
+            // A task of its own: it applies others' steps too, and must not end with this caller.
             let batch = Batch { batcher: Arc::clone(self), key };
             tokio::spawn(batch.work());
         }
@@ -61,12 +61,12 @@ impl<S: Step> RateLimitBatcher<S> {
     }
 
     fn queues(&self) -> MutexGuard<'_, HashMap<Key, Vec<Pending<S>>>> {
-        // A map that is only pushed to and taken from is whole even if a thread panicked beside it.
+        // The map is only pushed to and taken from, so a panic elsewhere leaves it consistent.
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Changing one record, until nobody waits any more.
+/// Applies batches to one record, until no step is pending.
 struct Batch<S: Step> {
     batcher: Arc<RateLimitBatcher<S>>,
     key: Key,
@@ -89,13 +89,13 @@ impl<S: Step> Batch<S> {
             for (place, answer) in waiting.into_iter().enumerate() {
                 let outcome =
                     applied.as_ref().map(|outcomes| outcomes[place].clone()).map_err(StoreError::clone);
-                // Who asked may have gone; the step was made all the same.
+                // The receiver may be gone; the step was applied all the same.
                 let _ = answer.send(outcome);
             }
         }
     }
 
-    /// The steps that wait; where none does, the next one begins a batch of its own.
+    /// The pending steps; where there is none, the next one starts a new task.
     #[allow(clippy::type_complexity)]
     fn collect_batch(&self) -> Option<(Vec<S>, Vec<oneshot::Sender<Result<S::Outcome, StoreError>>>)> {
         let mut queues = self.batcher.queues();
@@ -109,7 +109,7 @@ impl<S: Step> Batch<S> {
 }
 
 impl<S: Step> Drop for Batch<S> {
-    /// Where the work was cut off, by the end of its thread, nobody may wait for it any longer.
+    /// Where the task was dropped with its runtime, pending steps fail.
     fn drop(&mut self) {
         self.batcher.queues().remove(&self.key);
     }

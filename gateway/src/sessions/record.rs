@@ -1,8 +1,8 @@
-//! Records as bytes, and the one loop that changes them: read, decide, swap, and again if another was faster.
+//! Record encoding, and the compare-and-swap loop: read, decide, swap, and again after a conflict.
 //!
-//! A record is its format's number and then JSON. Instances of two versions may share a store during an upgrade: what a
-//! newer one wrote is refused with a clear error and never overwritten, for a change begins with reading. A version that
-//! changes the format reads the one before too.
+//! A record is its format's number followed by JSON. Instances of two versions may share a store during an
+//! upgrade: a record of a newer format is rejected with a clear error and never overwritten, as every change
+//! begins with reading. A version that changes the format reads the previous one too.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,13 +10,14 @@ use serde::de::DeserializeOwned;
 use super::UnixMillis;
 use super::store::{Key, Put, PutOutcome, Store, StoreError};
 
-/// More rounds than instances could ever keep each other busy with; ends a loop that a broken store would never end.
+/// More rounds than concurrent instances could cause; bounds the loop on a broken store.
 const MAX_ROUNDS: usize = 1000;
 
-/// The format that is written: with when a session adopted its tokens, and with the attempts under way. No version ever wrote
-/// a format 2.
+/// The format that is written: with the time a session adopted its tokens, and attempts in flight. No version
+/// ever wrote format 2.
 const FORMAT: &str = "3";
-/// Formats that lack members of [`FORMAT`] which may be missing. Builds before it had a number wrote the same as `1`.
+/// Formats that lack optional members of [`FORMAT`]. Builds before formats were numbered wrote the same as
+/// `1`.
 const EARLIER_FORMATS: [&str; 2] = ["", "1"];
 
 /// What a decision writes.
@@ -29,8 +30,8 @@ pub(super) struct Change<T> {
     pub(super) revoked_until: Option<UnixMillis>,
 }
 
-/// Reads a record, lets `decide` look at it and swaps in what it gives. Where another was faster, it decides anew on
-/// what that one left: a decision is always about the state it changes.
+/// Reads a record, calls `decide` and swaps its result in. After a conflict it decides anew on the new state:
+/// a decision is always about the state it changes.
 pub(super) async fn update<T: Serialize + DeserializeOwned, R>(
     store: &dyn Store,
     key: &Key,
@@ -59,7 +60,7 @@ fn encode<T: Serialize>(key: &Key, record: &T) -> Result<Vec<u8>, StoreError> {
     Ok(bytes)
 }
 
-/// Reads a record's bytes.
+/// Decodes a record.
 pub(super) fn decode<T: DeserializeOwned>(key: &Key, value: &[u8]) -> Result<T, StoreError> {
     let digits = value.iter().take_while(|b| b.is_ascii_digit()).count();
     let (format, json) = value.split_at(digits);

@@ -1,11 +1,12 @@
-//! The store that several gateways share: Redis, as one server, behind Sentinels, or as a cluster.
+//! The Redis store, shared by several gateways: a single server, Sentinel, or Cluster.
 //!
-//! A swap is one Lua script ([`keyspace`] tells what it touches). The new version is chosen before the first sending, so a
-//! swap that is sent again because its answer was lost finds out that it was made. Records carry times to live by the
-//! gateway's clock, so Redis forgets them by itself.
+//! A swap is one Lua script ([`keyspace`] lists its keys). The new version is chosen before the first
+//! attempt, so a swap that is retried because its response was lost finds out that it was made. Records have
+//! TTLs by the gateway's clock, so Redis expires them by itself.
 //!
-//! A revocation is published by the same script that makes it, over the connection that every gateway already listens on
-//! ([`connection_supervisor`]); whoever was not listening reads the revoked sessions before it goes on. So no request has to ask Redis.
+//! The script that revokes a session also publishes the revocation, over the connection that every gateway
+//! already subscribes on ([`connection_supervisor`]); a gateway that was not subscribed reads the revoked
+//! sessions before it goes on. So no request has to query Redis.
 
 mod cluster;
 mod connect;
@@ -47,22 +48,22 @@ use super::store::{Health, Key, Put, PutOutcome, Space, Store, StoreError, Store
 use super::{Revocations, UnixMillis};
 use crate::config::Redis as Settings;
 
-/// How far the clocks of gateways may be apart: a revocation is remembered for so much longer, in milliseconds.
+/// Tolerated clock skew between gateways: revocations are kept for this much longer, in milliseconds.
 const MAX_CLOCK_SKEW: UnixMillis = 60_000;
 
-/// The longest time to live there is in Redis, ten years, in milliseconds: what it multiplies must not overflow.
+/// The longest TTL, ten years in milliseconds: Redis must not overflow when it multiplies it.
 const MAX_TTL: UnixMillis = 10 * 365 * 24 * 60 * 60 * 1000;
 
-/// Reads on in the log of what is revoked in a shard.
+/// Reads the revocation log of a shard from a position.
 const SYNC_SCRIPT: &str = include_str!("redis/sync.lua");
-/// Swaps a record.
+/// Compares and swaps a record.
 const SWAP_SCRIPT: &str = include_str!("redis/swap.lua");
 
-/// Records in Redis.
+/// A store in Redis.
 pub struct RedisStore {
     client: Arc<Client>,
     required_at_start: bool,
-    /// Where connections live; taken when this is dropped.
+    /// The runtime of the connections; taken on drop.
     runtime: Option<Runtime>,
 }
 
@@ -73,7 +74,11 @@ struct Client {
 }
 
 impl RedisStore {
-    /// Begins to connect, on a thread of its own. Redis need not be there yet.
+    /// Starts connecting, on a thread of its own. Redis need not be up yet.
+    ///
+    /// # Errors
+    ///
+    /// A certificate cannot be used, or the thread cannot be started.
     pub fn open(settings: &Settings) -> Result<RedisStore, RedisOpenError> {
         let keyspace = Keyspace::new(settings.key_prefix.clone());
         let freshness = RevocationFreshness::new(settings.revocation, keyspace.channel(), now());
@@ -103,7 +108,7 @@ impl RedisStore {
     }
 }
 
-/// Why the store cannot even be tried.
+/// Why the store cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum RedisOpenError {
     /// A certificate or a key.
@@ -117,7 +122,7 @@ pub enum RedisOpenError {
 impl Drop for RedisStore {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // Nothing there is worth waiting for, and this may run where waiting is not allowed.
+            // Nothing there needs to finish, and blocking may not be allowed here.
             runtime.shutdown_background();
         }
     }
@@ -128,7 +133,7 @@ impl Client {
         self.topology.query(self.shared.timeouts, shard, command).await.map_err(|error| unavailable(&error))
     }
 
-    /// Runs the swap script, by its name where the server knows it.
+    /// Runs the swap script by its hash where the server has it (EVALSHA).
     async fn swap(&self, shard: Shard, keys: &[String], arguments: &[Vec<u8>]) -> Result<bool, StoreError> {
         let command = |how: &str, script: &str| {
             let mut command = redis::cmd(how);
@@ -144,7 +149,7 @@ impl Client {
     }
 
     async fn group_in(self: Arc<Client>, shard: Shard, group: String) -> Result<Vec<String>, StoreError> {
-        // Also those that have expired by this clock: it may be ahead.
+        // Including those that have expired by this clock: it may be ahead.
         let mut question = redis::cmd("ZRANGE");
         question.arg(self.shared.keyspace.group(shard, &group)).arg(0).arg(-1);
         self.query(shard, &question).await
@@ -162,7 +167,7 @@ fn unavailable(error: &RedisError) -> StoreError {
     StoreError::Unavailable(format!("Redis: {}", error.text()))
 }
 
-/// A record as it stands in Redis.
+/// A record as it is encoded in Redis.
 fn versioned(key: &Key, bytes: &[u8]) -> Result<Versioned, StoreError> {
     let parts = bytes.split_at_checked(16).and_then(|(version, value)| {
         let version = u64::from_str_radix(std::str::from_utf8(version).ok()?, 16).ok()?;
@@ -171,15 +176,15 @@ fn versioned(key: &Key, bytes: &[u8]) -> Result<Versioned, StoreError> {
     parts.ok_or_else(|| StoreError::Corrupt(key.to_string()))
 }
 
-/// A version as it stands in Redis; of no record, nothing.
+/// A version as it is encoded in Redis; empty for no record.
 fn written(version: Option<Version>) -> String {
     version.map(|Version(number)| format!("{number:016x}")).unwrap_or_default()
 }
 
-/// A version that no record ever had, as far as 64 random bits can promise.
+/// A version that no record ever had: 64 random bits.
 fn fresh_version() -> Version {
     let mut bytes = [0; 8];
-    // The generator is seeded at start; aws-lc ends the process rather than give weak bytes.
+    // The generator is seeded at start; aws-lc aborts the process rather than return weak bytes.
     rand::fill(&mut bytes).unwrap_or_else(|_| panic!("the system gives no random bytes"));
     Version(u64::from_be_bytes(bytes))
 }
@@ -235,7 +240,7 @@ impl Store for RedisStore {
     fn revocations(&self) -> StoreFuture<'_, Option<Arc<Revocations>>> {
         Box::pin(async move {
             let freshness = &self.client.shared.freshness;
-            // As long as pages come in, there is something to wait for.
+            // As long as pages arrive, waiting goes on.
             let mut pages = None;
             while pages != Some(freshness.pages()) {
                 pages = Some(freshness.pages());
@@ -294,7 +299,7 @@ impl Store for RedisStore {
                             let key = Key { space, id: id.to_owned() };
                             let record = match record {
                                 Ok(bytes) => bytes.map(|bytes| versioned(&key, &bytes)).transpose()?,
-                                // Its slot is being moved.
+                                // The slot is being migrated.
                                 Err(_) => self.client.record(&key).await?,
                             };
                             // It may have expired meanwhile.
@@ -307,7 +312,7 @@ impl Store for RedisStore {
                     }
                 }
             }
-            // A scan may name a key twice.
+            // SCAN may return a key twice.
             found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
             found.dedup_by(|(a, _), (b, _)| a == b);
             Ok(found)

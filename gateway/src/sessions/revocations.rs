@@ -1,4 +1,5 @@
-//! The sessions whose access tokens must not pass any more: known to every instance, so that no request asks a store.
+//! The revocation set: sessions whose access tokens are no longer valid, in memory on every instance, so that
+//! no request queries a store.
 
 use std::collections::HashMap;
 use std::sync::RwLock;
@@ -6,21 +7,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{SessionId, UnixMillis};
 
-/// How far the set can be trusted is known where it is fed from elsewhere.
+/// A set that is not fed from elsewhere is always fresh.
 const ALWAYS: UnixMillis = UnixMillis::MAX;
 
-/// Sessions that are forgotten in one go.
-const PRUNED_TOGETHER: usize = 1000;
+/// Number of sessions pruned at once.
+const PRUNE_BATCH: usize = 1000;
 
-/// The revoked sessions that still have access tokens about.
+/// The revoked sessions that may still have valid access tokens.
 ///
-/// The epoch changes with every session that is added. Whoever looked a session up at one epoch needs not look again while it
-/// lasts: on the hot path a revocation check is one atomic load.
+/// The epoch changes with every session that is added. A lookup at one epoch holds while it lasts: on the hot
+/// path a revocation check is one atomic load.
 #[derive(Debug)]
 pub struct Revocations {
     epoch: AtomicU64,
     sessions: RwLock<HashMap<SessionId, UnixMillis>>,
-    /// When the set was last known to be whole; [`ALWAYS`] where nobody else adds to it.
+    /// When the set was last known to be complete; [`ALWAYS`] where only this process adds to it.
     heard_at: AtomicU64,
     trusted_until: AtomicU64,
 }
@@ -37,23 +38,24 @@ impl Default for Revocations {
 }
 
 impl Revocations {
-    /// Whether the set may be judged by: not where others add to it and it has not been heard for too long what.
+    /// Whether the set is fresh enough to be used.
     pub fn are_trusted(&self, now: UnixMillis) -> bool {
         now <= self.trusted_until.load(Ordering::Relaxed)
     }
 
-    /// For how long it has not been heard what others revoked, in milliseconds; 0 where there are no others.
+    /// Staleness: time since the set was last known to be complete, in milliseconds; 0 where only this
+    /// process adds to it.
     pub fn age(&self, now: UnixMillis) -> UnixMillis {
         now.saturating_sub(self.heard_at.load(Ordering::Relaxed))
     }
 
-    /// The set was whole at `at`, and may be judged by until `trusted_until`.
-    pub(super) fn heard(&self, at: UnixMillis, trusted_until: UnixMillis) {
+    /// The set was complete at `at`, and may be used until `trusted_until`.
+    pub(super) fn record_sync(&self, at: UnixMillis, trusted_until: UnixMillis) {
         self.heard_at.store(at, Ordering::Relaxed);
         self.trusted_until.store(trusted_until, Ordering::Relaxed);
     }
 
-    /// The state of the set.
+    /// The version of the set.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }
@@ -77,18 +79,18 @@ impl Revocations {
             *kept = until.max(*kept);
         }
         if sessions.len() > before {
-            // While the lock is held: whoever sees the new epoch sees the sessions too.
+            // While the lock is held: a reader of the new epoch sees the sessions too.
             self.epoch.fetch_add(1, Ordering::Release);
         }
     }
 
-    /// Forgets sessions whose tokens have all expired.
+    /// Removes sessions whose tokens have all expired.
     pub(super) fn prune_expired(&self, now: UnixMillis) {
-        // Found beside those who look sessions up, and taken out in small parts: there may be a million.
+        // Collected under the read lock, and removed in small parts: there may be a million.
         let expired: Vec<SessionId> = self.read(|sessions| {
             sessions.iter().filter(|(_, until)| **until <= now).map(|(id, _)| *id).collect()
         });
-        for part in expired.chunks(PRUNED_TOGETHER) {
+        for part in expired.chunks(PRUNE_BATCH) {
             let mut sessions = self.sessions.write().unwrap_or_else(|poisoned| poisoned.into_inner());
             for session in part {
                 if sessions.get(session).is_some_and(|until| *until <= now) {
@@ -98,7 +100,7 @@ impl Revocations {
         }
     }
 
-    /// How many there are.
+    /// The number of sessions.
     pub fn len(&self) -> usize {
         self.read(HashMap::len)
     }
@@ -109,7 +111,7 @@ impl Revocations {
     }
 
     fn read<T>(&self, look: impl FnOnce(&HashMap<SessionId, UnixMillis>) -> T) -> T {
-        // A map of plain values is whole even if a thread panicked beside it.
+        // Each update is a single step, so a panic elsewhere leaves the map consistent.
         look(&self.sessions.read().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 }
@@ -143,7 +145,7 @@ mod tests {
         let revocations = Revocations::default();
         assert!(revocations.are_trusted(u64::MAX));
         assert_eq!(revocations.age(1_000), 0);
-        revocations.heard(1_000, 1_500);
+        revocations.record_sync(1_000, 1_500);
         assert_eq!((revocations.are_trusted(1_500), revocations.age(1_500)), (true, 500));
         assert!(!revocations.are_trusted(1_501));
     }

@@ -1,9 +1,9 @@
-//! A session and the rule of refresh rotation, without I/O and without a clock.
+//! A session and the rule of refresh token rotation, without I/O and without a clock.
 //!
-//! A session is a family of refresh tokens in one line: each has at most one successor, chosen once and given again
-//! to whoever presents the predecessor again while that lives. Racing tabs and lost answers thus get the same pair,
-//! never a fork. A dead token that comes back means that two parties hold the line, so the line ends (RFC 9700
-//! section 4.14.2).
+//! A session is a family of refresh tokens in one line: each token has at most one successor, chosen once and
+//! returned again to clients that present the predecessor again during its grace period. Racing tabs and lost
+//! responses thus get the same pair, never a fork. A dead token that is presented means that two parties hold
+//! the family, so the session ends (RFC 9700 section 4.14.2).
 
 use std::net::IpAddr;
 
@@ -12,52 +12,52 @@ use serde::{Deserialize, Serialize};
 use super::{TokenId, UnixMillis};
 use crate::config::Rotation;
 
-/// Tokens of one line that live at a time; it bounds the record. A client that refreshes faster than its old tokens die
-/// is given its newest one again until they have died.
-pub(super) const MAX_LIVING: usize = 32;
+/// Maximum number of live tokens per session; it bounds the record. A client that refreshes faster than its
+/// old tokens expire gets its newest one again.
+pub(super) const MAX_LIVE_TOKENS: usize = 32;
 
-/// How far the memory of when a session was last refreshed may lag behind, in milliseconds: tabs that race cost one write, and a client
-/// that keeps its first token one a second. Idle sessions are given that much longer, so that none ends early.
-pub(super) const ACTIVITY_STEP: UnixMillis = 1000;
+/// Resolution of the last refresh time, in milliseconds: tabs that race cost one write, and a client that
+/// keeps its first token one per second. The idle timeout is prolonged by it, so that no session ends early.
+pub(super) const ACTIVITY_RESOLUTION_MILLIS: UnixMillis = 1000;
 
-/// The same where no idle session ends and the time only serves people who look at their sessions, in milliseconds.
-const DISPLAY_STEP: UnixMillis = 60_000;
+/// The same where there is no idle timeout and the time only serves listings, in milliseconds.
+const DISPLAY_RESOLUTION_MILLIS: UnixMillis = 60_000;
 
-/// How far the clocks of instances may be apart, in milliseconds: a time that lies ahead by more is taken for a mistake.
-pub(super) const TOLERATED_SKEW: UnixMillis = 60_000;
+/// Tolerated clock skew between instances, in milliseconds: a time further ahead is taken for a mistake.
+pub(super) const MAX_CLOCK_SKEW_MILLIS: UnixMillis = 60_000;
 
-/// As much of a `User-Agent` is remembered, in bytes.
+/// Maximum stored length of a `User-Agent`, in bytes.
 const MAX_USER_AGENT: usize = 256;
 
-/// When predecessors die, and when a session ends that nobody refreshes.
+/// When predecessors die, and when an idle session ends.
 #[derive(Debug, Clone, Copy)]
 pub struct RotationPolicy {
     /// The mode.
     pub mode: Rotation,
-    /// How long a token lives on after the event that kills it, in milliseconds.
+    /// Grace period: how long a token lives after the event that kills it, in milliseconds.
     pub grace: UnixMillis,
-    /// How long a session lives without being refreshed, in milliseconds; `None` is as long as its absolute lifetime.
+    /// Idle timeout of a session, in milliseconds; `None` for its absolute lifetime.
     pub idle_ttl: Option<UnixMillis>,
 }
 
-/// Whom a session was opened or last refreshed by, for people who look at their sessions. It decides nothing.
+/// The client that opened or last refreshed a session, for listings only.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientInfo {
-    /// The address, as far as trusted proxies tell.
+    /// The address, as reported by trusted proxies.
     pub address: Option<IpAddr>,
-    /// What `User-Agent` said, cut to 256 bytes.
+    /// The `User-Agent`, truncated to 256 bytes.
     pub user_agent: Option<String>,
 }
 
 impl ClientInfo {
-    /// A client at `address` that calls itself `user_agent`.
+    /// A client at `address` with this `User-Agent`.
     pub fn new(address: IpAddr, user_agent: Option<&str>) -> ClientInfo {
         let cut = |text: &str| text[..text.floor_char_boundary(MAX_USER_AGENT)].to_owned();
         ClientInfo { address: Some(address), user_agent: user_agent.map(cut) }
     }
 }
 
-/// Why a session was ended.
+/// Why a session was revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RevocationReason {
@@ -69,15 +69,15 @@ pub enum RevocationReason {
     Reuse,
     /// The user was disabled or deleted, or has a new password.
     AccountChanged,
-    /// It was not refreshed for too long.
+    /// It exceeded the idle timeout.
     Idle,
-    /// An operator, or the user on the page of sessions, ended it.
+    /// An operator, or the user on the sessions page, revoked it.
     Revoked,
-    /// The user opened more sessions than one may have.
+    /// The user exceeded the session limit.
     TooMany,
 }
 
-/// The end of a session before its time.
+/// A revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revoked {
     /// When.
@@ -86,7 +86,7 @@ pub struct Revoked {
     pub reason: RevocationReason,
 }
 
-/// A refresh token of the line.
+/// A refresh token of the family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct RefreshTokenRecord {
     id: TokenId,
@@ -102,44 +102,44 @@ pub struct Session {
     pub subject: String,
     /// The user's name at login.
     pub username: String,
-    /// Changes with the user's password.
+    /// A fingerprint that changes with the user's password.
     pub credential: [u8; 16],
-    /// When it was opened.
+    /// Opened at.
     pub opened_at: UnixMillis,
-    /// Its absolute end; it never moves.
+    /// Absolute end; it never moves.
     pub expires_at: UnixMillis,
-    /// When it was last refreshed, or up to [`ACTIVITY_STEP`] before that.
+    /// Last refreshed at, accurate to [`ACTIVITY_RESOLUTION_MILLIS`].
     #[serde(default)]
     active_at: UnixMillis,
-    /// Since when the client is known to adopt the tokens it is given: when it first used a successor.
+    /// When the client first used a successor, and so is known to adopt the tokens it gets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     adopted_at: Option<UnixMillis>,
-    /// Who opened or last refreshed it.
+    /// The client that opened or last refreshed it.
     #[serde(default)]
     pub client: ClientInfo,
-    /// Whether it was ended before.
+    /// Set once it was revoked.
     pub revoked: Option<Revoked>,
-    /// The living tokens of the line, oldest first. A token of this session that is not here is dead.
+    /// The live tokens of the family, oldest first. Any other token of this session is dead.
     links: Vec<RefreshTokenRecord>,
 }
 
-/// What a presented refresh token is worth.
+/// The decision about a presented refresh token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RefreshDecision {
-    /// It is good, and this is its successor.
+    /// Valid, with this successor.
     Rotated {
         successor: TokenId,
         issued_at: UnixMillis,
-        /// Whether the successor was issued at an earlier presentation. Where the line is full, it is the presented
-        /// token itself.
+        /// Whether the successor was issued at an earlier presentation. Where the family is full, it is the
+        /// presented token itself.
         repeated: bool,
     },
-    /// It is good and stays the only one.
+    /// Valid, and not rotated.
     Kept,
-    /// It is dead; the session has been revoked for it.
+    /// Dead (reuse); the session has been revoked.
     Reused,
     Revoked,
-    /// It was not refreshed for too long; the session has been ended for it.
+    /// The idle timeout has passed; the session has been revoked.
     Idle,
     Expired,
 }
@@ -171,15 +171,15 @@ impl Session {
         }
     }
 
-    /// Ends the session; the first reason stays. Tells whether that was a change.
+    /// Revokes the session; the first reason stays. Returns whether that was a change.
     pub(super) fn revoke(&mut self, reason: RevocationReason, now: UnixMillis) -> bool {
         let change = self.revoked.is_none();
         self.revoked.get_or_insert(Revoked { at: now, reason });
         change
     }
 
-    /// Judges a token that is presented now, and remembers that it was. `fresh` becomes the successor if there is
-    /// none yet; the caller chose it beforehand, so that asking twice is no different from asking once.
+    /// Redeems a token, and records its use. `fresh` becomes the successor if there is none yet; the caller
+    /// chose it beforehand, so a retry has the same result.
     pub(super) fn redeem(
         &mut self,
         presented: TokenId,
@@ -208,7 +208,7 @@ impl Session {
             return RefreshDecision::Kept;
         }
         let newest = place + 1 == self.links.len();
-        if newest && self.links.len() >= MAX_LIVING {
+        if newest && self.links.len() >= MAX_LIVE_TOKENS {
             // Not a use, or it would begin to die without a successor.
             let RefreshTokenRecord { id, issued_at, .. } = self.links[place];
             return RefreshDecision::Rotated { successor: id, issued_at, repeated: true };
@@ -219,32 +219,32 @@ impl Session {
         }
         if newest {
             self.links.push(RefreshTokenRecord { id: fresh, issued_at: now, first_presented: None });
-            // Costs nothing, for the record changes anyway: a policy that begins to look at it finds it.
+            // Free, as the record changes anyway, and a later idle timeout finds it.
             self.active_at = self.active_at.max(now);
         }
         let RefreshTokenRecord { id: successor, issued_at, .. } = self.links[place + 1];
         RefreshDecision::Rotated { successor, issued_at, repeated: !newest }
     }
 
-    /// Whether it would still be refreshed at `now`, by the record alone.
+    /// Whether it could still be refreshed at `now`, by the record alone.
     pub(super) fn is_live(&self, policy: RotationPolicy, now: UnixMillis) -> bool {
         self.revoked.is_none() && now < self.expires_at && !self.is_idle(policy, now)
     }
 
-    /// When it was last refreshed, as far as is remembered.
+    /// Last refreshed at, as far as it is recorded.
     pub(super) fn last_refreshed_at(&self) -> UnixMillis {
         self.active_at.max(self.opened_at)
     }
 
-    /// Brings times that lie ahead back to `now`: they were written by a clock that was wrong, and must not keep old
-    /// tokens alive or make the session longer than it was to be.
+    /// Caps times in the future at `now`: they were written by a wrong clock, and must neither keep old
+    /// tokens alive nor prolong the session.
     fn clamp_to(&mut self, now: UnixMillis) {
         let ahead = self.opened_at.saturating_sub(now);
-        if ahead > TOLERATED_SKEW {
+        if ahead > MAX_CLOCK_SKEW_MILLIS {
             self.opened_at -= ahead;
             self.expires_at = self.expires_at.saturating_sub(ahead);
         }
-        let latest = now.saturating_add(TOLERATED_SKEW);
+        let latest = now.saturating_add(MAX_CLOCK_SKEW_MILLIS);
         let clamp = |at: &mut UnixMillis| {
             if *at > latest {
                 *at = now;
@@ -260,21 +260,24 @@ impl Session {
 
     fn is_idle(&self, policy: RotationPolicy, now: UnixMillis) -> bool {
         let active_at = self.last_refreshed_at();
-        let end = policy.idle_ttl.map(|ttl| active_at.saturating_add(ttl).saturating_add(ACTIVITY_STEP));
+        let end = policy
+            .idle_ttl
+            .map(|ttl| active_at.saturating_add(ttl).saturating_add(ACTIVITY_RESOLUTION_MILLIS));
         end.is_some_and(|end| now >= end)
     }
 
     fn stay_active(&mut self, policy: RotationPolicy, now: UnixMillis) {
-        let step = if policy.idle_ttl.is_some() { ACTIVITY_STEP } else { DISPLAY_STEP };
+        let step =
+            if policy.idle_ttl.is_some() { ACTIVITY_RESOLUTION_MILLIS } else { DISPLAY_RESOLUTION_MILLIS };
         if now >= self.active_at.saturating_add(step) {
             self.active_at = now;
         }
     }
 
-    /// A token dies `grace` after the event that kills it: its own first use where the mode is strict, and in `on-use` that
-    /// use or the first of any successor, whichever is later. So a client that never adopts a successor keeps its first
-    /// token, and once it has adopted one, the mode notices what `strict` does: thief and owner cannot both go on by
-    /// refreshing in turn.
+    /// A token dies `grace` after the event that kills it: in `strict` mode its own first use, in `on-use`
+    /// mode that or the first use of any successor, whichever is later. So a client that never adopts a
+    /// successor keeps its first token, and once it has adopted one, reuse is detected as in `strict`: thief
+    /// and owner cannot both go on by refreshing in turn.
     fn is_dead(&self, place: usize, policy: RotationPolicy, now: UnixMillis) -> bool {
         let used_at = self.links[place].first_presented;
         let killed_at = match policy.mode {
@@ -285,8 +288,8 @@ impl Session {
         killed_at.is_some_and(|at| now >= at.saturating_add(policy.grace))
     }
 
-    /// Tokens die in the order of the line, also where clocks disagree: none dies before the one that leads to it, so
-    /// that nobody is given a dead successor.
+    /// Tokens die in the order of the family, also where clocks disagree: none dies before its predecessor,
+    /// so that no client is given a dead successor.
     fn prune_expired(&mut self, policy: RotationPolicy, now: UnixMillis) {
         let dead = (0..self.links.len()).take_while(|&place| self.is_dead(place, policy, now)).count();
         self.links.drain(..dead);

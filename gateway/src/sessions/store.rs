@@ -1,4 +1,4 @@
-//! Where records live: a small key-value store that swaps atomically and answers only when a change is durable.
+//! The store interface: a small key-value store with compare-and-swap that acknowledges only durable changes.
 
 use std::fmt;
 use std::future::Future;
@@ -8,19 +8,19 @@ use std::time::Instant;
 
 use super::{Revocations, UnixMillis};
 
-/// What a record is about; the first part of its key.
+/// The kind of a record; the first part of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Space {
     /// Sessions, by session id.
     Session,
     /// Login attempts, by canonical user name.
     Attempts,
-    /// What networks have used up of their failures, by [`super::RateLimitScope`] and network.
+    /// Rate limit buckets, by [`super::RateLimitScope`] and network.
     Network,
 }
 
 impl Space {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Space; 3] = [Space::Session, Space::Attempts, Space::Network];
 
     /// Its name in keys.
@@ -33,12 +33,12 @@ impl Space {
     }
 }
 
-/// Names a record.
+/// The key of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
-    /// What it is about.
+    /// The kind.
     pub space: Space,
-    /// Which one.
+    /// The id within the kind.
     pub id: String,
 }
 
@@ -48,109 +48,112 @@ impl fmt::Display for Key {
     }
 }
 
-/// Tells one state of a record from every other state it was or will be in.
+/// Identifies one state of a record among all its states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version(pub u64);
 
 /// A record as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Versioned {
-    /// The record.
+    /// The content.
     pub value: Vec<u8>,
-    /// Its state.
+    /// Its version.
     pub version: Version,
 }
 
 /// A change to one record.
 #[derive(Debug, Clone)]
 pub struct Put {
-    /// Which record.
+    /// The record.
     pub key: Key,
-    /// The state it must be in; `None` if there must be none.
+    /// The version it must have; `None` if it must not exist.
     pub expected: Option<Version>,
-    /// What it becomes.
+    /// The new content.
     pub value: Vec<u8>,
-    /// When it may be forgotten.
+    /// When it may be evicted.
     pub expires_at: UnixMillis,
     /// The group it can be found by, such as a user's id. The same for all changes of a record.
     pub group: Option<String>,
-    /// For a change that ends a session: until when its access tokens could pass. A store that several processes share
-    /// tells all of them; others have nobody to tell.
+    /// For a revocation: until when the session's access tokens could be valid. A shared store publishes it
+    /// to all processes.
     pub revoked_until: Option<UnixMillis>,
 }
 
-/// How a change went.
+/// The result of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutOutcome {
-    /// It is made, and durable.
+    /// Made, and durable.
     Stored,
-    /// The record is in another state than expected. Nothing was changed.
+    /// The record has another version than expected. Nothing was changed.
     Conflict,
 }
 
-/// Why a store does not answer. Whether a change was made is then unknown.
+/// Why a store operation failed. Whether a change was made is then unknown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// It cannot be reached, is full, or is broken.
+    /// The store is unreachable, full, or broken.
     #[error("the session store is unavailable: {0}")]
     Unavailable(String),
-    /// It holds something that this program did not write.
+    /// A record was not written by this program.
     #[error("the session store holds a record that cannot be read: {0}")]
     Corrupt(String),
-    /// It holds something that a later version of this program wrote. It is left alone.
+    /// A record was written by a later version of this program. It is left alone.
     #[error(
         "the session store holds what a newer version of this program wrote: {0}; upgrade this one as well"
     )]
     Newer(String),
 }
 
-/// What a store knows of its own health.
+/// The store's own view of its health.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
-    /// Nothing but how each operation went.
+    /// Known only from the outcome of each operation.
     Unwatched,
-    /// It has been in reach since then.
+    /// Up since then.
     Up(Instant),
-    /// It is out of reach, and why.
+    /// Down, and why.
     Down(String),
 }
 
-/// What a store operation gives.
+/// The future of a store operation.
 pub(super) type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// A durable key-value store with compare-and-swap.
 ///
-/// Rules never run inside it: they read a record, decide, and swap. A swap may therefore be sent twice without harm:
-/// the second one conflicts, and reading again shows what the first one did.
+/// Rules never run inside it: they read a record, decide, and swap. A swap may therefore be retried without
+/// harm: the second one conflicts, and reading again shows what the first one did.
 pub trait Store: Send + Sync + 'static {
     /// Reads a record. Expired ones may or may not be found.
     fn get<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, Option<Versioned>>;
 
-    /// Makes a change if the record is in the expected state. `Stored` is said only once the change is durable.
+    /// Makes a change if the record has the expected version. Returns `Stored` only once the change is
+    /// durable.
     fn put_if(&self, put: Put) -> StoreFuture<'_, PutOutcome>;
 
     /// The keys of a group's records.
     fn group<'a>(&'a self, group: &'a str) -> StoreFuture<'a, Vec<Key>>;
 
-    /// The revoked sessions, where the store keeps the set up to date itself because other processes revoke too. It
-    /// then waits a moment for what was revoked so far, but does not insist: a start must not depend on it.
+    /// The revocation set, where the store keeps it up to date because other processes revoke too. Waits a
+    /// moment for existing revocations to be read, without insisting: a start must not depend on it.
     fn revocations(&self) -> StoreFuture<'_, Option<Arc<Revocations>>> {
         Box::pin(async { Ok(None) })
     }
 
-    /// How the store is, as far as it knows without being asked for anything.
+    /// The current health, without an operation.
     fn health(&self) -> Health {
         Health::Unwatched
     }
 
-    /// How often it was found to have lost what it held, since the process began. One that would not open then has never.
+    /// How often data loss was detected since the process started. A store that then fails to open detects
+    /// none.
     fn losses(&self) -> u64 {
         0
     }
 
-    /// All records of a space; for start-up, where the store does not keep the revoked sessions itself.
+    /// All records of a space; for start-up, where the store does not maintain the revocation set itself.
     fn scan(&self, space: Space) -> StoreFuture<'_, Vec<(Key, Versioned)>>;
 
-    /// Forgets some of the records that expired before `now`, and tells how many. One that forgets by itself has none.
+    /// Evicts some of the records that expired before `now`, and returns how many. A store with TTLs evicts
+    /// none.
     fn sweep(&self, now: UnixMillis) -> StoreFuture<'_, usize>;
 }

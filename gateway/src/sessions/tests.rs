@@ -1,4 +1,5 @@
-//! What holds of sessions as a whole: the stores' conformance suite and models of rotation, tabs and interleavings.
+//! Tests of sessions as a whole: the stores' conformance suite and models of rotation, tabs and
+//! interleavings.
 
 mod concurrent_refresh;
 mod conformance;

@@ -1,4 +1,5 @@
-//! One line for each request, put together by hand: it is written for every request, so it must cost next to nothing.
+//! The access log's line format, JSON or plain text. Formatted by hand: it runs for every request, so it must
+//! cost next to nothing.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -9,10 +10,10 @@ use itoa::Integer;
 use super::json_text::push_escaped;
 use super::writer::LogWriter;
 
-/// What a line says. Never a query, a token or a password.
+/// One access log entry. It never contains a query, a token or a password.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AccessRecord<'a> {
-    /// When the request was over, in milliseconds since 1970.
+    /// The end of the request, in milliseconds since 1970.
     pub(crate) at_millis: u64,
     pub(crate) request_id: &'a str,
     /// The client's address.
@@ -22,18 +23,18 @@ pub(crate) struct AccessRecord<'a> {
     pub(crate) host: &'a str,
     pub(crate) protocol: &'a str,
     pub(crate) status: u16,
-    /// Bytes of the body.
+    /// Bytes of the response body.
     pub(crate) bytes_sent: u64,
     pub(crate) duration: Duration,
     pub(crate) route: Option<&'a str>,
     pub(crate) upstream: Option<&'a str>,
     pub(crate) user: Option<&'a str>,
     pub(crate) code: Option<&'a str>,
-    /// Who cut the response short and why; `None` for one that is complete.
+    /// Who cut the response short and why; `None` for a complete one.
     pub(crate) aborted: Option<&'a str>,
 }
 
-/// Writes access lines.
+/// Writes access log entries.
 #[derive(Debug, Clone)]
 pub(crate) struct AccessLog {
     writer: LogWriter,
@@ -41,14 +42,14 @@ pub(crate) struct AccessLog {
 }
 
 impl AccessLog {
-    /// Lines for programs (`json`) or for people.
+    /// Entries as JSON lines (`json`) or for people.
     pub(crate) fn new(writer: LogWriter, json: bool) -> AccessLog {
         AccessLog { writer, json }
     }
 
-    /// The same log for one thread that writes much.
-    pub(crate) fn lane(&self) -> AccessLog {
-        AccessLog { writer: self.writer.lane(), json: self.json }
+    /// The same log with a buffer of its own, for a thread that writes much.
+    pub(crate) fn with_own_buffer(&self) -> AccessLog {
+        AccessLog { writer: self.writer.with_own_buffer(), json: self.json }
     }
 
     pub(crate) fn write(&self, record: &AccessRecord<'_>) {
@@ -67,7 +68,8 @@ fn json(line: &mut String, record: &AccessRecord<'_>) {
     line.push_str("{\"ts\":\"");
     push_time(line, record.at_millis);
     line.push_str("\",\"kind\":\"access\"");
-    // No character of these is special in JSON: an id of ours or one that was looked at, an address, a token of RFC 9110.
+    // None of these needs JSON escaping: a generated or validated id, an address, a token (RFC 9110 section
+    // 5.6.2).
     let plain = [
         (",\"request_id\":\"", record.request_id),
         ("\",\"client\":\"", record.client),
@@ -118,7 +120,7 @@ fn push_number(line: &mut String, number: impl Integer) {
     line.push_str(itoa::Buffer::new().format(number));
 }
 
-/// Appends a number below 1000 with its leading zeros.
+/// Appends a number below 1000 with leading zeros.
 fn push_three_digits(line: &mut String, number: u64) {
     for digit in [number / 100, number / 10 % 10, number % 10] {
         line.push((b'0' + digit as u8) as char);
@@ -144,7 +146,7 @@ fn human(line: &mut String, record: &AccessRecord<'_>) {
     let _ = write!(line, "  client={} id={}", record.client, record.request_id);
 }
 
-/// Appends a time as RFC 3339 with milliseconds. The part down to the second is kept for the second.
+/// Appends a time as RFC 3339 with milliseconds. The part down to the second is cached.
 fn push_time(line: &mut String, millis: u64) {
     thread_local! {
         static SECOND: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };

@@ -1,14 +1,14 @@
-//! Text from outside, made fit for a log line.
+//! JSON escaping of untrusted text in log lines (log injection).
 
 use std::fmt::Write as _;
 
-/// No value in a log line is longer, in bytes.
+/// Maximum length of a value in a log line, in bytes; longer ones are truncated.
 const MAX_LEN: usize = 1024;
 
-/// Appends `text` as it stands in a JSON string, cut to a sensible length. Control characters, among them line breaks
-/// and the escapes that move a terminal's cursor, come out as `\u00XX`, so no text can forge a line.
+/// Appends `text` as the inside of a JSON string, truncated to [`MAX_LEN`]. Control characters, among them
+/// line breaks and terminal escape sequences, become `\u00XX`, so no text can forge a line.
 pub(super) fn push_escaped(line: &mut String, text: &str) {
-    // Nearly all text is plain, and then it needs no look at its characters. To the end, for then it is many bytes at once.
+    // Fast path for plain text. The fold runs to the end without an early exit, so that it is vectorised.
     if text.len() <= MAX_LEN && text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
         return line.push_str(text);
     }
@@ -30,12 +30,12 @@ pub(super) fn push_escaped(line: &mut String, text: &str) {
     }
 }
 
-/// Whether a byte stands for itself: visible ASCII and the space, but for the quote and the backslash.
+/// Whether a byte needs no escaping: visible ASCII and space, except quote and backslash.
 fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\')
 }
 
-/// Characters that change how others are shown: line and paragraph separators, bidirectional overrides.
+/// Characters that change how others are displayed: line and paragraph separators, bidirectional overrides.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{061c}' | '\u{2028}' | '\u{2029}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }

@@ -1,4 +1,4 @@
-//! Setting logs up: human on a terminal, JSON otherwise, always on standard error and never in a request's way.
+//! Logging setup: plain text on a terminal, JSON otherwise, to standard error through a background writer.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal};
@@ -15,13 +15,13 @@ use super::json_text::push_escaped;
 use super::writer::{LogGuard, LogWriter};
 use crate::config::{Log, LogFormat};
 
-/// Why logs could not be set up.
+/// Why logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// No thread could be started.
+    /// The writer thread cannot be started.
     #[error("cannot start the thread that writes logs: {0}")]
     Thread(#[from] io::Error),
-    /// `log.level` is no filter.
+    /// `log.level` is no valid filter.
     #[error("log.level is no filter: {0}; write a level such as `info`, or `info,auth_gateway=debug`")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
 }
@@ -29,15 +29,19 @@ pub enum InitError {
 /// The running logs.
 #[derive(Debug)]
 pub struct Logs {
-    /// Where lines go.
+    /// The background writer.
     pub writer: LogWriter,
-    /// One line for each request, unless it is switched off.
+    /// The access log, unless it is switched off.
     pub(crate) access: Option<AccessLog>,
-    /// Writes out what is left at the end.
+    /// Flushes on drop.
     pub guard: LogGuard,
 }
 
-/// Sends the program's events to standard error, in the form the settings ask for.
+/// Installs the `tracing` subscriber that writes events to standard error, in the configured format.
+///
+/// # Errors
+///
+/// The writer thread cannot be started, or `log.level` is no valid filter.
 pub fn init(settings: &Log) -> Result<Logs, InitError> {
     let json = match settings.format {
         LogFormat::Json => true,
@@ -53,7 +57,7 @@ pub fn init(settings: &Log) -> Result<Logs, InitError> {
     Ok(Logs { writer, access, guard })
 }
 
-/// Writes each event as a line.
+/// Formats each event as a line.
 struct Lines {
     writer: LogWriter,
     json: bool,
@@ -81,7 +85,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     }
 }
 
-/// Gathers an event's fields, every value escaped.
+/// Collects an event's fields, with every value escaped.
 struct Fields {
     json: bool,
     message: String,
@@ -135,8 +139,8 @@ mod tests {
 
     use super::*;
 
-    /// What a user might send to forge a line, or to reach the operator's terminal.
-    const FORGERY: &str = "x\"}\r\n{\"level\":\"ERROR\"}\u{1b}[2J\u{9b}2J";
+    /// A value that tries to forge a log line and to send escape sequences to the operator's terminal.
+    const INJECTED_VALUE: &str = "x\"}\r\n{\"level\":\"ERROR\"}\u{1b}[2J\u{9b}2J";
 
     #[derive(Clone, Default)]
     struct Shared(Arc<Mutex<Vec<u8>>>);
@@ -151,7 +155,7 @@ mod tests {
         }
     }
 
-    /// The lines that come of what `work` logs.
+    /// The lines that `work` logs.
     fn logged(json: bool, level: &str, work: impl FnOnce()) -> Vec<String> {
         let out = Shared::default();
         let (writer, guard) = LogWriter::start(out.clone()).unwrap();
@@ -167,20 +171,20 @@ mod tests {
         let lines = logged(
             true,
             "info",
-            || tracing::info!(user = FORGERY, shown = %FORGERY, debugged = ?FORGERY, "hello {FORGERY}"),
+            || tracing::info!(user = INJECTED_VALUE, shown = %INJECTED_VALUE, debugged = ?INJECTED_VALUE, "hello {INJECTED_VALUE}"),
         );
         assert_eq!(lines.len(), 1, "{lines:?}");
         let line: Value = serde_json::from_str(&lines[0]).unwrap();
         assert_eq!(line["level"], "INFO");
-        assert_eq!(line["user"], FORGERY);
-        assert_eq!(line["shown"], FORGERY);
-        assert_eq!(line["debugged"], format!("{FORGERY:?}"));
-        assert_eq!(line["message"], format!("hello {FORGERY}"));
+        assert_eq!(line["user"], INJECTED_VALUE);
+        assert_eq!(line["shown"], INJECTED_VALUE);
+        assert_eq!(line["debugged"], format!("{INJECTED_VALUE:?}"));
+        assert_eq!(line["message"], format!("hello {INJECTED_VALUE}"));
     }
 
     #[test]
     fn a_line_for_people_holds_no_control_characters() {
-        let lines = logged(false, "info", || tracing::info!(user = FORGERY, "hello {FORGERY}"));
+        let lines = logged(false, "info", || tracing::info!(user = INJECTED_VALUE, "hello {INJECTED_VALUE}"));
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].chars().all(|c| !c.is_control()), "{lines:?}");
     }

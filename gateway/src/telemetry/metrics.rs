@@ -1,4 +1,4 @@
-//! Counters for Prometheus (text format 0.0.4): each worker counts for itself, a scrape adds up.
+//! Prometheus metrics (text format 0.0.4): each worker has its own counters, a scrape sums them up.
 //!
 //! Every label value comes from a closed set: an outcome, a status class, or a name from the configuration.
 
@@ -22,14 +22,14 @@ macro_rules! outcomes {
 }
 
 outcomes! {
-    /// How a login went.
+    /// The outcome of a login.
     LoginOutcome {
         Success => "success", Invalid => "invalid_credentials", Locked => "locked", RateLimited => "rate_limited",
         Overloaded => "overloaded", StoreUnavailable => "store_unavailable", BadRequest => "bad_request",
     }
 }
 outcomes! {
-    /// How a refresh went.
+    /// The outcome of a refresh.
     RefreshOutcome {
         Rotated => "rotated", Repeated => "repeated", Kept => "kept", Invalid => "invalid", Expired => "expired",
         Idle => "idle", Revoked => "revoked", Reused => "reused", AccountChanged => "account_changed",
@@ -37,14 +37,14 @@ outcomes! {
     }
 }
 outcomes! {
-    /// What became of an access token.
+    /// The outcome of verifying an access token.
     VerificationOutcome {
         Cached => "cached", Valid => "valid", Missing => "missing", Invalid => "invalid", Expired => "expired",
         NotYetValid => "not_yet_valid", WrongType => "wrong_type", Revoked => "revoked",
     }
 }
 outcomes! {
-    /// How an upstream did.
+    /// The outcome of an upstream request.
     UpstreamOutcome {
         Ok => "ok", ConnectFailed => "connect_failed", Timeout => "timeout", Broken => "broken",
         NoServer => "no_server", Full => "full",
@@ -61,7 +61,7 @@ outcomes! {
 }
 
 impl AbortReason {
-    /// As logs and metrics have it.
+    /// The label value, and the value in the access log.
     pub(crate) fn name(self) -> &'static str {
         AbortReason::LABELS[self as usize]
     }
@@ -73,25 +73,25 @@ impl std::fmt::Display for AbortReason {
     }
 }
 
-/// Upper bounds of the duration histogram, in microseconds.
+/// Upper bounds of the duration histogram's buckets, in microseconds.
 const BUCKETS: [u64; 14] = [
     250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000,
     10_000_000,
 ];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// Who answered a request.
+/// What responded to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RouteLabel {
-    /// A route, by its place in the configuration.
+    /// A route, by its index in the configuration.
     Route(usize),
     /// One of the gateway's own endpoints.
     Endpoint,
-    /// Nobody: it was refused before a route was found.
+    /// Neither: the request was rejected before routing.
     None,
 }
 
-/// The counters of one worker. It alone writes them; they start on a cache line of their own.
+/// The counters of one worker, its only writer; aligned to a cache line of their own.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Shard {
@@ -109,8 +109,8 @@ struct Shard {
     token_cache_entries: AtomicU64,
 }
 
-/// Counters with names from the configuration. They outlive it, so that a route that comes again goes on counting.
-/// Locked when a worker takes up a configuration and when a page is made; requests do not come here.
+/// Counters labelled with names from the configuration. They outlive it, so a route that is added again goes
+/// on counting. Locked when a worker applies a configuration and at a scrape, never per request.
 #[derive(Debug, Default)]
 struct Named {
     routes: Vec<(String, Arc<ByClass>)>,
@@ -120,7 +120,7 @@ struct Named {
 type ByClass = Line<{ CLASSES.len() }>;
 type ByOutcome = Line<{ UpstreamOutcome::LABELS.len() }>;
 
-/// Counters of one worker and one name, apart from those of other workers.
+/// Counters of one worker and one name, on cache lines of their own.
 #[derive(Debug)]
 #[repr(align(64))]
 struct Line<const N: usize>([AtomicU64; N]);
@@ -131,7 +131,7 @@ impl<const N: usize> Default for Line<N> {
     }
 }
 
-/// The counters of that name, made if there are none yet.
+/// The counters of that name, created if missing.
 fn named<T: Default>(all: &mut Vec<(String, Arc<T>)>, name: &str) -> Arc<T> {
     if let Some((_, counters)) = all.iter().find(|(known, _)| known == name) {
         return Arc::clone(counters);
@@ -141,10 +141,10 @@ fn named<T: Default>(all: &mut Vec<(String, Arc<T>)>, name: &str) -> Arc<T> {
     counters
 }
 
-/// One worker's counters for the routes and upstreams of one configuration, by their place in it.
+/// One worker's counters for the routes and upstreams of one configuration, by index.
 #[derive(Debug)]
 pub(crate) struct RouteCounters {
-    /// Those of the endpoints and of nobody come behind the routes.
+    /// The counters of endpoints and of unrouted requests follow those of the routes.
     requests: Vec<Arc<ByClass>>,
     upstreams: Vec<Arc<ByOutcome>>,
 }
@@ -160,7 +160,7 @@ const NONE: &str = "(none)";
 
 impl Shard {
     fn named(&self) -> MutexGuard<'_, Named> {
-        // Only added to, so it is whole even if a thread panicked beside it.
+        // Only ever appended to, so a panic elsewhere leaves it consistent.
         self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -172,15 +172,15 @@ pub struct Metrics {
     started: SystemTime,
 }
 
-/// How the servers of an upstream do.
+/// The health of an upstream's servers.
 #[derive(Debug, Clone)]
 pub(crate) struct UpstreamState {
     pub(crate) name: String,
-    /// Servers that get requests.
+    /// Healthy servers.
     pub(crate) serving: usize,
-    /// Servers that are left alone because they could not be reached.
+    /// Servers ejected after connection failures (outlier ejection).
     pub(crate) ejected: usize,
-    /// Servers that the checks of their health keep out.
+    /// Servers that fail their health checks.
     pub(crate) unhealthy: usize,
     pub(crate) ejections: u64,
     pub(crate) retries: u64,
@@ -188,7 +188,7 @@ pub(crate) struct UpstreamState {
     pub(crate) checks_failed: u64,
 }
 
-/// What is only known when it is asked for.
+/// Values that are read at a scrape.
 #[derive(Debug, Clone)]
 pub(crate) struct Gauges {
     pub(crate) upstreams: Vec<UpstreamState>,
@@ -197,29 +197,29 @@ pub(crate) struct Gauges {
     pub(crate) password_hashes: u64,
     /// Whether the last operation on the session store succeeded.
     pub(crate) store_up: bool,
-    /// How often the session store was found to have lost what it held.
+    /// How often the session store was found to have lost its data.
     pub(crate) store_losses: u64,
-    /// For how long it has not been heard which sessions other instances ended, in milliseconds.
+    /// Time since the revocations of other instances were last known to be complete, in milliseconds.
     pub(crate) revocations_age: u64,
     pub(crate) draining: bool,
-    /// How often the configuration was read again and could be used.
+    /// Successful configuration reloads.
     pub(crate) config_reads: u64,
-    /// How often it could not.
+    /// Failed configuration reloads.
     pub(crate) config_failures: u64,
-    /// Whether the configuration in force is that of the files.
+    /// Whether the active configuration is that of the files.
     pub(crate) config_up_to_date: bool,
-    /// Users in force.
+    /// Active users.
     pub(crate) users: usize,
-    /// How often changed users came into force.
+    /// Successful reloads of users.
     pub(crate) users_reads: u64,
-    /// How often a changed users file could not be used.
+    /// Failed reloads of users.
     pub(crate) users_failures: u64,
-    /// Whether the users in force are those of the file.
+    /// Whether the active users are those of the file.
     pub(crate) users_up_to_date: bool,
 }
 
 impl Metrics {
-    /// Counters for so many workers.
+    /// Counters for this many workers.
     pub fn new(workers: usize) -> Metrics {
         let shard = |_| {
             Arc::new(Shard {
@@ -246,7 +246,7 @@ impl Metrics {
         WorkerMetrics { shard: Arc::clone(&self.shards[index % self.shards.len()]) }
     }
 
-    /// Everything, as Prometheus reads it.
+    /// The metrics page in the Prometheus text format.
     pub(crate) fn render(&self, gauges: Gauges) -> String {
         let mut page = Page { text: String::with_capacity(8 * 1024) };
         page.family("requests_total", "counter", "Requests answered, by route and status class.");
@@ -378,7 +378,8 @@ impl Metrics {
         page.text
     }
 
-    /// What the workers counted under each name, in the order in which the names came up, the gateway's own behind them.
+    /// The sums over all workers by name, in the order in which the names appeared, followed by the gateway's
+    /// own.
     fn named<const N: usize>(
         &self,
         of: impl Fn(&Named) -> &Vec<(String, Arc<Line<N>>)>,
@@ -437,14 +438,15 @@ fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
 }
 
-/// One worker's counters. They stay with their worker: `add` relies on it.
+/// One worker's counters. They stay on their worker's thread: `add` relies on it.
 #[derive(Debug)]
 pub(crate) struct WorkerMetrics {
     shard: Arc<Shard>,
 }
 
 impl WorkerMetrics {
-    /// The counters for a configuration with these routes (by path; paths may repeat) and upstreams (by name).
+    /// The counters for a configuration with these routes (by path; paths may repeat) and upstreams (by
+    /// name).
     pub(crate) fn of_routes<'a>(
         &self,
         routes: impl Iterator<Item = &'a str>,
@@ -517,12 +519,12 @@ impl WorkerMetrics {
     }
 }
 
-/// Counts without a locked instruction: a shard has one writer, its worker, and readers may be a count behind.
+/// Adds without an atomic read-modify-write: a shard has one writer, and readers may lag by one.
 fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
 }
 
-/// A page of the text format.
+/// A page in the text format.
 struct Page {
     text: String,
 }

@@ -1,4 +1,4 @@
-//! What the gateway says of itself: logs, one access line per request, metrics, and the ids that tie them together.
+//! Telemetry: logs, the access log, metrics, and the request ids that correlate them.
 
 mod access_log;
 mod json_text;

@@ -1,4 +1,4 @@
-//! Panics are mistakes of this program: each is logged where the rest is logged, and counted.
+//! Panic hook: panics are logged with the other logs, and counted.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{PanicHookInfo, set_hook};
@@ -6,17 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
-/// Has all panics of this process logged as errors, with the backtrace if `RUST_BACKTRACE` is set.
+/// Logs all panics of this process as errors, with a backtrace if `RUST_BACKTRACE` is set.
 pub fn log_panics() {
-    set_hook(Box::new(told));
+    set_hook(Box::new(log_panic));
 }
 
-/// How many there were.
+/// The number of panics since the start.
 pub(super) fn panics() -> u64 {
     PANICS.load(Ordering::Relaxed)
 }
 
-fn told(panic: &PanicHookInfo<'_>) {
+fn log_panic(panic: &PanicHookInfo<'_>) {
     PANICS.fetch_add(1, Ordering::Relaxed);
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let thread = std::thread::current();

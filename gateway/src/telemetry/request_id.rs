@@ -1,24 +1,24 @@
-//! Ids that follow a request through all logs.
+//! Request ids (`X-Request-Id`), which correlate a request across all logs.
 
 use aws_lc_rs::rand;
 
-/// The longest id that is taken over from a trusted proxy.
+/// Maximum length of an id accepted from a trusted proxy, in bytes.
 const MAX_LEN: usize = 128;
 
-/// A request's id: visible ASCII.
+/// A request id: visible ASCII.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RequestId {
-    /// Made here: 32 hexadecimal digits.
-    Made([u8; 32]),
-    /// A trusted proxy's.
-    Given(Box<str>),
+    /// Generated here: 32 hexadecimal digits.
+    Generated([u8; 32]),
+    /// From a trusted proxy.
+    FromProxy(Box<str>),
 }
 
 impl RequestId {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         match self {
-            RequestId::Made(digits) => digits,
-            RequestId::Given(text) => text.as_bytes(),
+            RequestId::Generated(digits) => digits,
+            RequestId::FromProxy(text) => text.as_bytes(),
         }
     }
 
@@ -27,16 +27,16 @@ impl RequestId {
         std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 
-    /// A given id, if it can stand in a field and in a log.
+    /// Accepts an id that is safe in a header field and in a log line.
     pub(crate) fn accept(value: &[u8]) -> Option<RequestId> {
         let fits = !value.is_empty()
             && value.len() <= MAX_LEN
             && value.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:+/=@".contains(b));
-        fits.then(|| std::str::from_utf8(value).ok().map(|text| RequestId::Given(text.into()))).flatten()
+        fits.then(|| std::str::from_utf8(value).ok().map(|text| RequestId::FromProxy(text.into()))).flatten()
     }
 }
 
-/// Makes ids for one worker: a random part that differs between workers and starts, and a count.
+/// Generates ids for one worker: a random prefix that differs between workers and starts, and a counter.
 #[derive(Debug)]
 pub(crate) struct RequestIds {
     start: [u8; 16],
@@ -58,7 +58,7 @@ impl RequestIds {
         let mut digits = [0; 32];
         digits[..16].copy_from_slice(&self.start);
         digits[16..].copy_from_slice(&hexadecimal(self.count));
-        RequestId::Made(digits)
+        RequestId::Generated(digits)
     }
 }
 

@@ -1,4 +1,5 @@
-//! The one thread that writes log lines, so that a request never waits for a terminal, a pipe or a disk.
+//! The background log writer: one thread writes all log lines, so that a request never waits for a terminal,
+//! a pipe or a disk.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,125 +7,130 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-/// How much may wait in a lane, in bytes. Lines beyond that are dropped and counted.
-const LANE_LIMIT: usize = 2 * 1024 * 1024;
-/// How long a line waits for others to be written with it. A thread that is asleep costs those who log nothing; one
-/// that waits for each line has to be woken for each, which was a third of a proxied request's CPU time.
-const PAUSE: Duration = Duration::from_millis(5);
-/// How long the end waits for an output that nobody reads: a paused terminal must not keep the program alive.
-const FLUSH_WITHIN: Duration = Duration::from_secs(5);
-const FLUSH_POLL: Duration = Duration::from_millis(2);
+/// Maximum of unwritten lines per buffer, in bytes. Lines beyond it are dropped and counted.
+const MAX_BUFFER_BYTES: usize = 2 * 1024 * 1024;
+/// Lines are batched for this long. The writer thread sleeps in between; waking it for each line cost a third
+/// of a proxied request's CPU time.
+const BATCH_DELAY: Duration = Duration::from_millis(5);
+/// How long a flush at exit waits for an output that does not accept data: a paused terminal must not keep
+/// the process alive.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+const FLUSH_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Hands lines to the writing thread. Clones share a lane: their lines stay in order, and they wait for each other
-/// while one of them formats. Whoever writes much has a [lane of its own](LogWriter::lane).
+/// Hands lines to the writer thread. Clones share a buffer: their lines stay in order, and they contend for
+/// its lock while one of them formats. A thread that writes much has a [buffer of its own](LogWriter::with_own_buffer).
 #[derive(Debug, Clone)]
 pub struct LogWriter {
-    lane: Arc<Lane>,
-    desk: Arc<Desk>,
+    buffer: Arc<WorkerBuffer>,
+    sink: Arc<LogSink>,
 }
 
-/// Lines that wait to be written.
-type Lane = Mutex<Waiting>;
+/// Lines that are not yet written.
+type WorkerBuffer = Mutex<BufferedLines>;
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct BufferedLines {
     text: String,
     lines: u64,
 }
 
-/// What the writing thread shares with those who hand it lines.
+/// State shared between the writer thread and its producers.
 #[derive(Debug, Default)]
-struct Desk {
-    /// The writing thread, as soon as it runs.
+struct LogSink {
+    /// The writer thread, once it runs.
     thread: OnceLock<Thread>,
-    lanes: Mutex<Vec<Arc<Lane>>>,
+    buffers: Mutex<Vec<Arc<WorkerBuffer>>>,
     dropped: AtomicU64,
     stopping: AtomicBool,
 }
 
-/// Writes out what is left when it is dropped, as far as the output takes it within five seconds.
+/// Flushes on drop, within a timeout of five seconds.
 #[derive(Debug)]
 pub struct LogGuard {
-    desk: Arc<Desk>,
+    sink: Arc<LogSink>,
     thread: JoinHandle<()>,
-    flush_within: Duration,
+    flush_timeout: Duration,
 }
 
 impl LogWriter {
-    /// Starts a thread that writes to `out`.
+    /// Starts a writer thread for `out`.
+    ///
+    /// # Errors
+    ///
+    /// The thread cannot be started.
     pub fn start(out: impl Write + Send + 'static) -> io::Result<(LogWriter, LogGuard)> {
-        let desk = Arc::new(Desk::default());
-        let writer = LogWriter { lane: desk.open_lane(), desk: Arc::clone(&desk) };
-        let served = Arc::clone(&desk);
+        let sink = Arc::new(LogSink::default());
+        let writer = LogWriter { buffer: sink.open_buffer(), sink: Arc::clone(&sink) };
+        let served = Arc::clone(&sink);
         let thread =
             thread::Builder::new().name("log-writer".into()).spawn(move || served.write_lines(out))?;
-        Ok((writer, LogGuard { desk, thread, flush_within: FLUSH_WITHIN }))
+        Ok((writer, LogGuard { sink, thread, flush_timeout: FLUSH_TIMEOUT }))
     }
 
-    /// A writer to the same output that waits for nobody. Its lines keep their order among themselves only.
-    pub(crate) fn lane(&self) -> LogWriter {
-        LogWriter { lane: self.desk.open_lane(), desk: Arc::clone(&self.desk) }
+    /// A writer to the same output with a buffer of its own. Lines are ordered within a buffer only.
+    pub(crate) fn with_own_buffer(&self) -> LogWriter {
+        LogWriter { buffer: self.sink.open_buffer(), sink: Arc::clone(&self.sink) }
     }
 
-    /// Writes the line that `format` appends, with its line break, or drops it if too much is waiting.
+    /// Writes the line that `format` appends, including its line break, or drops it if the buffer is full.
     pub(super) fn line(&self, format: impl FnOnce(&mut String)) {
-        let mut waiting = locked(&self.lane);
-        if waiting.text.len() >= LANE_LIMIT {
-            self.desk.dropped.fetch_add(1, Ordering::Relaxed);
+        let mut waiting = locked(&self.buffer);
+        if waiting.text.len() >= MAX_BUFFER_BYTES {
+            self.sink.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
         format(&mut waiting.text);
         waiting.lines += 1;
         if waiting.lines == 1 {
-            self.desk.wake();
+            self.sink.wake();
         }
     }
 
-    /// How many lines were lost: too many were waiting, or the output failed.
+    /// The number of lost lines: the buffer was full, or the output failed.
     pub fn dropped(&self) -> u64 {
-        self.desk.dropped.load(Ordering::Relaxed)
+        self.sink.dropped.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        self.desk.stopping.store(true, Ordering::Release);
-        self.desk.wake();
-        // Joining cannot be given a time limit, and a stuck output would let it wait for ever.
-        let deadline = Instant::now() + self.flush_within;
+        self.sink.stopping.store(true, Ordering::Release);
+        self.sink.wake();
+        // Joining has no timeout, and a blocked output would make it wait for ever.
+        let deadline = Instant::now() + self.flush_timeout;
         while !self.thread.is_finished() && Instant::now() < deadline {
-            thread::sleep(FLUSH_POLL);
+            thread::sleep(FLUSH_POLL_INTERVAL);
         }
     }
 }
 
-impl Desk {
-    fn open_lane(&self) -> Arc<Lane> {
-        let lane = Arc::default();
-        locked(&self.lanes).push(Arc::clone(&lane));
-        lane
+impl LogSink {
+    fn open_buffer(&self) -> Arc<WorkerBuffer> {
+        let buffer = Arc::default();
+        locked(&self.buffers).push(Arc::clone(&buffer));
+        buffer
     }
 
-    /// Wakes the writing thread if it has nothing to do. One that does not run yet looks before it rests.
+    /// Wakes the writer thread if it sleeps. One that is not running yet checks the buffers before it sleeps.
     fn wake(&self) {
         if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
     }
 
-    /// Writes until told to stop. An output that fails is tried again with the next lines.
+    /// Writes until it is stopped. After a failed write, the next lines are tried again.
     fn write_lines(&self, mut out: impl Write) {
         self.thread.get_or_init(thread::current);
-        let mut batch = Waiting::default();
+        let mut batch = BufferedLines::default();
         loop {
-            // Read first: what was written before the stop is still seen below.
+            // Read first: lines that were added before the stop are still written below.
             let stopping = self.stopping.load(Ordering::Acquire);
             let mut lines = 0;
-            let lanes = locked(&self.lanes).clone();
-            for lane in lanes {
-                std::mem::swap(&mut batch, &mut locked(&lane));
+            let buffers = locked(&self.buffers).clone();
+            for buffer in buffers {
+                std::mem::swap(&mut batch, &mut locked(&buffer));
                 lines += batch.lines;
-                // There is no place left to complain at but the metrics.
+                // A failing log output can only be reported through the metrics.
                 if !batch.text.is_empty()
                     && out.write_all(batch.text.as_bytes()).and_then(|()| out.flush()).is_err()
                 {
@@ -139,13 +145,13 @@ impl Desk {
                 _ => {}
             }
             if !stopping {
-                thread::sleep(PAUSE);
+                thread::sleep(BATCH_DELAY);
             }
         }
     }
 }
 
-/// A lane holds whole values even if a thread panicked beside it.
+/// Each update is a single step, so a panic elsewhere leaves the buffer consistent.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -170,10 +176,10 @@ mod tests {
         }
     }
 
-    /// An output that takes nothing until it is let go.
-    struct Stuck(mpsc::Receiver<()>);
+    /// An output that blocks until the sender is dropped.
+    struct BlockedWriter(mpsc::Receiver<()>);
 
-    impl Write for Stuck {
+    impl Write for BlockedWriter {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let _ = self.0.recv();
             Ok(bytes.len())
@@ -183,10 +189,10 @@ mod tests {
         }
     }
 
-    /// Writes more than fits, even if the thread takes a laneful before it is stuck.
+    /// Writes more than fits, even if the writer thread takes a full buffer before it blocks.
     fn fill(writer: &LogWriter) {
         let line = "x".repeat(1000);
-        (0..3 * LANE_LIMIT / line.len()).for_each(|_| writer.line(|text| text.push_str(&line)));
+        (0..3 * MAX_BUFFER_BYTES / line.len()).for_each(|_| writer.line(|text| text.push_str(&line)));
     }
 
     #[test]
@@ -203,11 +209,11 @@ mod tests {
     fn lines_of_all_lanes_are_written() {
         let out = Shared::default();
         let (writer, guard) = LogWriter::start(out.clone()).unwrap();
-        let lanes: Vec<_> = (0..4).map(|_| writer.lane()).collect();
-        let threads: Vec<_> = lanes
+        let buffers: Vec<_> = (0..4).map(|_| writer.with_own_buffer()).collect();
+        let threads: Vec<_> = buffers
             .into_iter()
-            .map(|lane| {
-                thread::spawn(move || (0..1000).for_each(|i| lane.line(|text| *text += &format!("{i}\n"))))
+            .map(|buffer| {
+                thread::spawn(move || (0..1000).for_each(|i| buffer.line(|text| *text += &format!("{i}\n"))))
             })
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
@@ -219,7 +225,7 @@ mod tests {
     #[test]
     fn a_stuck_output_costs_lines_and_never_a_wait() {
         let (let_go, stuck) = mpsc::channel();
-        let (writer, guard) = LogWriter::start(Stuck(stuck)).unwrap();
+        let (writer, guard) = LogWriter::start(BlockedWriter(stuck)).unwrap();
         fill(&writer);
         assert!(writer.dropped() > 0);
         drop(let_go);
@@ -229,8 +235,8 @@ mod tests {
     #[test]
     fn an_output_that_stays_stuck_does_not_hold_up_the_end() {
         let (_never_let_go, stuck) = mpsc::channel();
-        let (writer, mut guard) = LogWriter::start(Stuck(stuck)).unwrap();
-        guard.flush_within = Duration::from_millis(50);
+        let (writer, mut guard) = LogWriter::start(BlockedWriter(stuck)).unwrap();
+        guard.flush_timeout = Duration::from_millis(50);
         fill(&writer);
         let (ended, end) = mpsc::channel();
         thread::spawn(move || {
@@ -242,8 +248,8 @@ mod tests {
 
     #[test]
     fn lines_that_a_broken_output_loses_are_counted() {
-        struct Broken;
-        impl Write for Broken {
+        struct FailingWriter;
+        impl Write for FailingWriter {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
                 Err(io::ErrorKind::BrokenPipe.into())
             }
@@ -251,7 +257,7 @@ mod tests {
                 Ok(())
             }
         }
-        let (writer, guard) = LogWriter::start(Broken).unwrap();
+        let (writer, guard) = LogWriter::start(FailingWriter).unwrap();
         (0..7).for_each(|_| writer.line(|text| text.push_str("x\n")));
         drop(guard);
         assert_eq!(writer.dropped(), 7);

@@ -1,4 +1,4 @@
-//! A certificate chain with its private key, and what has to be known of it to choose it.
+//! A certificate chain with its private key, and the metadata for selecting it (SNI).
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::config::CertificateFiles;
 
-/// A pair of files that cannot serve TLS.
+/// The files cannot be used for TLS.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use {path}: {why}")]
 pub struct CertificateError {
@@ -33,14 +33,14 @@ pub(super) struct Certificate {
     pub(super) key: Arc<CertifiedKey>,
     /// The DNS names of its subject alternative names, in lower case; a wildcard stands for one label.
     pub(super) names: Vec<String>,
-    /// Whether it has subject alternative names at all, of hosts or addresses: without, browsers refuse it.
+    /// Whether it has any subject alternative name; browsers reject certificates without.
     pub(super) is_named: bool,
-    /// When it ends, in seconds since 1970.
+    /// Expiry, in seconds since 1970.
     pub(super) not_after: i64,
 }
 
 impl Certificate {
-    /// Reads a pair of files and checks that they belong together.
+    /// Loads a certificate and its key, and checks that they match.
     pub(super) fn load(
         files: &CertificateFiles,
         provider: &CryptoProvider,
@@ -65,7 +65,7 @@ impl Certificate {
         Ok(Certificate { key: Arc::new(key), names, is_named, not_after })
     }
 
-    /// Whether it is meant for a name, which is in lower case.
+    /// Whether it covers a name, given in lower case.
     pub(super) fn is_for(&self, name: &str) -> bool {
         let parent = name.split_once('.').map(|(_, parent)| parent);
         self.names.iter().any(|own| match own.strip_prefix("*.") {
@@ -75,7 +75,7 @@ impl Certificate {
     }
 }
 
-/// The DNS names of a certificate, whether it has names of any kind, and when it ends.
+/// The DNS names of a certificate, whether it has names of any kind, and its expiry in seconds since 1970.
 fn describe(leaf: &[u8]) -> Result<(Vec<String>, bool, i64), String> {
     let (_, certificate) = X509Certificate::from_der(leaf).map_err(|e| format!("it cannot be read ({e})"))?;
     let alternatives = certificate.subject_alternative_name().map_err(|e| e.to_string())?;

@@ -1,4 +1,4 @@
-//! TLS to servers: whom the gateway trusts, and who it is.
+//! Client-side TLS to upstreams and stores: trust anchors and client certificates (mTLS).
 
 use std::fs::File;
 use std::io::{self, BufReader};
@@ -11,7 +11,8 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme,
 };
 
 /// A configuration that trusts the certificates of `ca_file`, or else the system's, and shows the `client` certificate
@@ -108,7 +109,8 @@ fn verify_named(
     server_name: &ServerName<'_>,
     now: UnixTime,
 ) -> Result<(), Error> {
-    let (_, x509) = x509_parser::parse_x509_certificate(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    let (_, x509) =
+        x509_parser::parse_x509_certificate(certificate).map_err(|_| CertificateError::BadEncoding)?;
     let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     if seconds < x509.validity().not_before.timestamp() {
         return Err(CertificateError::NotValidYet.into());

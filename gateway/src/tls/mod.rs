@@ -1,4 +1,4 @@
-//! TLS: certificates and keys from files, one chosen for each name that clients ask for, and whom the gateway trusts.
+//! TLS: certificates and keys from files, selection by SNI, and trust anchors for upstreams.
 
 mod certificate;
 mod client;

@@ -1,4 +1,4 @@
-//! How TLS is spoken to clients: versions, protocols, and which certificate a client is shown.
+//! Server-side TLS: versions, ALPN protocols, and certificate selection by SNI.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use tokio_rustls::rustls::{ServerConfig, SupportedProtocolVersion};
 use super::certificate::{Certificate, CertificateError};
 use crate::config::{ServerTls, TlsVersion};
 
-/// What a client of TLS is met with.
+/// The TLS configuration of the public listener.
 pub(crate) struct Acceptance {
     pub(crate) config: Arc<ServerConfig>,
-    /// What looks odd about the certificates.
+    /// Warnings about the certificates.
     pub(crate) warnings: Vec<String>,
-    /// The DNS names that one of the certificates is meant for, in lower case; a wildcard stands for one label.
+    /// The DNS names that a certificate covers, in lower case; a wildcard stands for one label.
     pub(crate) names: Vec<String>,
-    /// The certificates, by place in the configuration, that no client takes, because they name nothing.
+    /// Indices in the configuration of certificates that no client accepts, because they have no names.
     pub(crate) unnamed: Vec<usize>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn server_config(settings: &ServerTls, now: u64) -> Result<Acceptance
         let path = files.certificate_file.display();
         match left {
             ..=0 => warnings.push(format!("the certificate {path} has expired: clients will refuse it")),
-            1..SOON => {
+            1..EXPIRY_WARNING_SECS => {
                 warnings.push(format!("the certificate {path} expires within {} hours", left / 3600 + 1));
             }
             _ => {}
@@ -57,8 +57,8 @@ pub(crate) fn server_config(settings: &ServerTls, now: u64) -> Result<Acceptance
     Ok(Acceptance { config: Arc::new(config), warnings, names, unnamed })
 }
 
-/// A certificate that ends within so many seconds is worth a warning.
-const SOON: i64 = 3 * 24 * 3600;
+/// Certificates that expire within this time, in seconds, cause a warning.
+const EXPIRY_WARNING_SECS: i64 = 3 * 24 * 3600;
 
 /// The certificates in the order of the configuration.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ struct ByName {
 }
 
 impl ResolvesServerCert for ByName {
-    /// The one that is meant for the name; for a name that is not known, or none at all, the first.
+    /// The certificate that covers the name; the first for an unknown or missing name.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().map(str::to_ascii_lowercase);
         let named = name.and_then(|name| self.certificates.iter().find(|c| c.is_for(&name)));

@@ -1,4 +1,4 @@
-//! What a token says (RFC 7519 section 4.1, RFC 9068 section 2.2).
+//! The claims of a token (RFC 7519 section 4.1, RFC 9068 section 2.2).
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -6,12 +6,12 @@ use serde_json::{Map, Value};
 /// Seconds since 1970 (a NumericDate without fraction).
 pub type UnixSeconds = u64;
 
-/// The two kinds of token. Neither passes for the other.
+/// The two types of token. Neither is accepted for the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenType {
-    /// Opens routes.
+    /// Authorizes requests to routes.
     Access,
-    /// Gets new access tokens.
+    /// Is exchanged for new access tokens.
     Refresh,
 }
 
@@ -32,7 +32,8 @@ impl TokenType {
         }
     }
 
-    /// The type that a `typ` header parameter names: a media type, compared without case (RFC 7515 section 4.1.9).
+    /// The type named by a `typ` header parameter: a media type, compared without case (RFC 7515 section
+    /// 4.1.9).
     pub(super) fn from_header(typ: &str) -> Option<TokenType> {
         let subtype = match typ.split_once('/') {
             Some((application, subtype)) if application.eq_ignore_ascii_case("application") => subtype,
@@ -46,23 +47,23 @@ impl TokenType {
 /// The claims of a token as they are signed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Claims {
-    /// Who issued it.
+    /// Issuer.
     pub iss: String,
-    /// For whom.
+    /// Audience.
     pub aud: String,
-    /// The user's id.
+    /// Subject: the user's id.
     pub sub: String,
     /// Issued at.
     pub iat: UnixSeconds,
     /// Not valid before.
     pub nbf: UnixSeconds,
-    /// Not valid at or after.
+    /// Expires: not valid at or after.
     pub exp: UnixSeconds,
     /// The token's id.
     pub jti: String,
     /// The session's id.
     pub sid: String,
-    /// When the session ends at the latest; in access tokens only, for whoever ends what they have opened.
+    /// The absolute end of the session; in access tokens only, for resources that end streams with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_exp: Option<UnixSeconds>,
     /// `access` or `refresh`.
@@ -72,7 +73,7 @@ pub struct Claims {
     pub username: String,
     /// The user's roles.
     pub roles: Vec<String>,
-    /// Further claims from the users file.
+    /// Further claims from the users source.
     #[serde(flatten)]
     pub further: Map<String, Value>,
 }

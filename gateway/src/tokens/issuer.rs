@@ -1,4 +1,4 @@
-//! Making tokens.
+//! Issuing and signing tokens.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,7 +9,7 @@ use super::public_key::backend;
 use super::{Claims, TokenType, UnixSeconds};
 use crate::config::{Algorithm, Tokens};
 
-/// What a token is to say beyond what every token says.
+/// The claims of a token that differ between tokens.
 #[derive(Debug, Clone, Copy)]
 pub struct TokenRequest<'a> {
     /// Access or refresh.
@@ -24,26 +24,26 @@ pub struct TokenRequest<'a> {
     pub username: &'a str,
     /// The user's roles.
     pub roles: &'a [String],
-    /// Further claims; they stand in access tokens only.
+    /// Further claims; in access tokens only.
     pub further: &'a Map<String, Value>,
-    /// When it is issued.
+    /// Issued at.
     pub issued_at: UnixSeconds,
-    /// When it ends. An access token never outlives its session.
+    /// Expiry. An access token never outlives its session.
     pub expires_at: UnixSeconds,
-    /// When its session ends at the latest.
+    /// The absolute end of its session.
     pub session_expires_at: UnixSeconds,
 }
 
 /// A key that may sign.
 pub(super) struct SigningKey {
-    /// Since when it has been known for long enough to everybody.
+    /// From when it may sign: by then it has been published for long enough.
     pub(super) from: UnixSeconds,
     pub(super) kid: Option<String>,
     pub(super) key: EncodingKey,
 }
 
 impl SigningKey {
-    /// One that everybody knows.
+    /// A key that may sign at any time.
     pub(super) fn always(key: EncodingKey, kid: Option<String>) -> SigningKey {
         SigningKey { from: 0, kid, key }
     }
@@ -51,7 +51,7 @@ impl SigningKey {
 
 /// Signs tokens.
 pub struct Issuer {
-    /// In the order in which they are to take over; there is one at least.
+    /// In the order in which they take over; at least one.
     keys: Vec<ReadyKey>,
     algorithm: jsonwebtoken::Algorithm,
     iss: String,
@@ -72,7 +72,7 @@ struct ReadyKey {
     refresh_header: String,
 }
 
-/// The header of every token of one type that one key signs.
+/// The encoded JWS header of all tokens of one type signed by one key.
 pub(super) fn encoded_header(algorithm: Algorithm, token_type: TokenType, kid: Option<&str>) -> String {
     let mut header = json!({"alg": algorithm.name(), "typ": token_type.header()});
     if let Some(kid) = kid {
@@ -81,13 +81,13 @@ pub(super) fn encoded_header(algorithm: Algorithm, token_type: TokenType, kid: O
     URL_SAFE_NO_PAD.encode(header.to_string())
 }
 
-/// A signature could not be made; the key was checked at start, so this is a bug or a broken machine.
+/// A signature could not be made; the key was checked at start, so this is a bug or a hardware fault.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot sign a token: {0}")]
 pub struct SigningError(String);
 
 impl Issuer {
-    /// `keys` in the order in which they are to take over.
+    /// `keys` in the order in which they take over.
     pub(super) fn new(keys: Vec<SigningKey>, algorithm: Algorithm, tokens: &Tokens) -> Issuer {
         let ready = |SigningKey { from, kid, key }| ReadyKey {
             from,
@@ -103,12 +103,16 @@ impl Issuer {
         }
     }
 
-    /// The last of the keys that everybody knows by now, or else the first.
+    /// The last key that may sign at `now`, or else the first.
     fn key_at(&self, now: UnixSeconds) -> Option<&ReadyKey> {
         self.keys.iter().rfind(|key| key.from <= now).or(self.keys.first())
     }
 
     /// Signs a token.
+    ///
+    /// # Errors
+    ///
+    /// The key does not sign.
     pub fn issue(&self, request: TokenRequest<'_>) -> Result<String, SigningError> {
         let key = self.key_at(request.issued_at).ok_or_else(|| SigningError("there is no key".into()))?;
         let end = request.session_expires_at;

@@ -1,4 +1,4 @@
-//! The keys in force: one that signs, and all that verify.
+//! The key ring: one signing key, and all verification keys, with key rotation.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::public_key::VerificationKey;
 use super::{Issuer, UnixSeconds, Verifier};
 use crate::config::{Algorithm, Signing, Tokens};
 
-/// Why there are no keys to work with.
+/// Why there are no usable keys.
 #[allow(missing_docs)]
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
@@ -54,11 +54,11 @@ fn openssl_command(algorithm: Algorithm) -> &'static str {
     }
 }
 
-/// How long a new key is published before it signs, so that others who share the keys, and have not yet seen it, refuse
-/// nothing, in seconds.
-const PUBLISHED_BEFORE: u64 = 10;
+/// How long a new key is published before it signs, in seconds, so that instances that share the keys and
+/// have not yet read it do not reject its tokens.
+const PUBLICATION_MARGIN_SECS: u64 = 10;
 
-/// The signing key, the verification keys and what is said of them to the outside.
+/// The signing key, the verification keys and the published JWK set.
 pub struct KeyRing {
     signing: Vec<SigningKey>,
     algorithm: Algorithm,
@@ -73,7 +73,12 @@ impl std::fmt::Debug for KeyRing {
 }
 
 impl KeyRing {
-    /// Loads the keys that the settings name; makes and keeps the first one where they are the gateway's to make.
+    /// Loads the keys named by the settings; generates and stores the first one where the gateway manages its
+    /// keys.
+    ///
+    /// # Errors
+    ///
+    /// A key cannot be read, written or used.
     pub fn load(tokens: &Tokens, now: UnixSeconds) -> Result<KeyRing, KeyError> {
         match &tokens.signing {
             Signing::Secret { algorithm, secret } => {
@@ -107,20 +112,20 @@ impl KeyRing {
             let private = store.private_key(&key)?;
             let mut public = VerificationKey::of_private(key.algorithm, &private)?;
             public.until = match key.state {
-                KeyState::Retired { at } => Some(at + PUBLISHED_BEFORE + overlap),
+                KeyState::Retired { at } => Some(at + PUBLICATION_MARGIN_SECS + overlap),
                 _ => None,
             };
-            let from = key.created_at + PUBLISHED_BEFORE;
+            let from = key.created_at + PUBLICATION_MARGIN_SECS;
             let candidate = || SigningKey { from, kid: public.kid.clone(), key: private };
             if key.state == KeyState::Signing && key.algorithm == algorithm {
                 signing.push((UnixSeconds::MAX, candidate()));
-                // The key that signs comes first: it is the likeliest to verify.
+                // The signing key comes first: it is the most likely to verify.
                 verification.insert(0, public);
             } else if public.until.is_none_or(|until| now < until) {
                 // Its successor may not have been published for long enough.
                 if let KeyState::Retired { at } = key.state
                     && key.algorithm == algorithm
-                    && now < at + PUBLISHED_BEFORE
+                    && now < at + PUBLICATION_MARGIN_SECS
                 {
                     signing.push((at, candidate()));
                 }
@@ -157,12 +162,12 @@ impl KeyRing {
         self.jwks.clone()
     }
 
-    /// The ids of the keys that verify.
+    /// The ids of the verification keys.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.verification.iter().filter_map(|key| key.kid.as_deref())
     }
 
-    /// What issues and what verifies tokens with these keys.
+    /// The issuer and the verifier with these keys.
     pub fn into_parts(self, tokens: &Tokens) -> (Issuer, Verifier) {
         let issuer = Issuer::new(self.signing, self.algorithm, tokens);
         (issuer, Verifier::new(self.verification, tokens))
@@ -179,7 +184,7 @@ fn read_private_key(path: &Path, algorithm: Algorithm) -> Result<EncodingKey, Ke
     })
 }
 
-/// The private key in a PEM text; the reason when there is none for the algorithm.
+/// Parses the private key in a PEM text; the error says why there is none for the algorithm.
 pub(super) fn private_key(pem: &[u8], algorithm: Algorithm) -> Result<EncodingKey, String> {
     match algorithm {
         Algorithm::EdDSA => EncodingKey::from_ed_pem(pem),
@@ -275,7 +280,7 @@ mod tests {
         let (issuer, _) = parts(&tokens, NOW);
         KeyStore::open(dir.path()).unwrap().rotate(Algorithm::EdDSA, NOW + 10).unwrap();
         let (_, verifier) = parts(&tokens, NOW + 20);
-        let end = NOW + 10 + PUBLISHED_BEFORE + 600;
+        let end = NOW + 10 + PUBLICATION_MARGIN_SECS + 600;
         let late = access_token(&issuer, end - 10);
         assert!(verifier.verify(&late, TokenType::Access, end - 1).is_ok());
         let retired = verifier.verify(&late, TokenType::Access, end);
@@ -299,7 +304,7 @@ mod tests {
                 let verdict = verifier.verify(&token, TokenType::Access, now);
                 assert!(verdict.is_ok(), "{verdict:?} {} s after the start", now - NOW);
             }
-            if now % (PUBLISHED_BEFORE - 1) == 0 {
+            if now % (PUBLICATION_MARGIN_SECS - 1) == 0 {
                 late = parts(&tokens, now);
             }
         }

@@ -1,4 +1,4 @@
-//! The keys that the gateway makes and keeps: one PEM file a key and a list that says what each is for.
+//! The store of gateway-managed keys: one PEM file per key, and a manifest with their states.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -21,7 +21,7 @@ use crate::config::Algorithm;
 
 const MANIFEST: &str = "keys.json";
 
-/// What a kept key is for.
+/// The state of a managed key in its rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyState {
@@ -29,23 +29,23 @@ pub enum KeyState {
     Next,
     /// Signs.
     Signing,
-    /// Verifies what it signed before, for a while.
+    /// Verifies the tokens it signed, until the last of them has expired.
     Retired {
-        /// Since when.
+        /// When it was retired.
         at: UnixSeconds,
     },
 }
 
-/// A key of the list.
+/// A key of the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredKey {
     /// Its RFC 7638 thumbprint, which is also its file's name.
     pub kid: String,
-    /// The one algorithm it is for.
+    /// The only algorithm it may be used with.
     pub algorithm: Algorithm,
-    /// When it was made.
+    /// Created at.
     pub created_at: UnixSeconds,
-    /// What it is for.
+    /// Its state.
     pub state: KeyState,
 }
 
@@ -64,16 +64,20 @@ struct Manifest {
     keys: Vec<Entry>,
 }
 
-/// A folder of keys, locked against other processes while this value lives.
+/// A key folder, locked against other processes while this value lives.
 #[derive(Debug)]
 pub struct KeyStore {
     dir: PathBuf,
-    // Held, not used: the lock goes with it.
+    // Held for its lock only.
     _lock: File,
 }
 
 impl KeyStore {
-    /// Opens the folder and makes it (mode 0700) where there is none. Waits for another process that has it open.
+    /// Opens the folder, and creates it (mode 0700) if missing. Blocks while another process has it open.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be created or locked.
     pub fn open(dir: &Path) -> Result<KeyStore, KeyError> {
         let failed = |source| KeyError::Store { dir: dir.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
@@ -88,6 +92,10 @@ impl KeyStore {
     }
 
     /// All keys, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// The manifest cannot be read.
     pub fn list(&self) -> Result<Vec<StoredKey>, KeyError> {
         let path = self.dir.join(MANIFEST);
         let bad = |reason: String| KeyError::BadManifest { path: path.clone(), reason };
@@ -109,7 +117,7 @@ impl KeyStore {
         manifest.keys.into_iter().map(read).collect()
     }
 
-    /// All keys, with a signing key for `algorithm` made first if there is none.
+    /// All keys; a signing key for `algorithm` is generated first if there is none.
     pub fn signing_and_others(
         &self,
         algorithm: Algorithm,
@@ -123,7 +131,11 @@ impl KeyStore {
         self.list()
     }
 
-    /// Makes a key and publishes it, so that it can sign later.
+    /// Generates and publishes a key, so that it can sign later.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
     pub fn generate(&self, algorithm: Algorithm, now: UnixSeconds) -> Result<StoredKey, KeyError> {
         let pem = generate_pem(algorithm)?;
         let private = private_key(pem.as_bytes(), algorithm)
@@ -137,7 +149,12 @@ impl KeyStore {
         Ok(key)
     }
 
-    /// Lets the newest published key sign (or a new one, where none is published) and retires the one that did.
+    /// Rotation: the newest published key (or a new one, where none is published) becomes the signing key,
+    /// and the previous one is retired.
+    ///
+    /// # Errors
+    ///
+    /// The files cannot be written.
     pub fn rotate(&self, algorithm: Algorithm, now: UnixSeconds) -> Result<StoredKey, KeyError> {
         let next = |keys: &[StoredKey]| {
             keys.iter().rposition(|k| k.state == KeyState::Next && k.algorithm == algorithm)
@@ -159,7 +176,7 @@ impl KeyStore {
         Ok(keys[index].clone())
     }
 
-    /// Reads a key's file.
+    /// Reads a private key.
     pub fn private_key(&self, key: &StoredKey) -> Result<EncodingKey, KeyError> {
         let path = self.key_path(key);
         let pem = fs::read(&path).map_err(|source| KeyError::Unreadable { path: path.clone(), source })?;
@@ -187,7 +204,7 @@ impl KeyStore {
         self.write(&self.dir.join(MANIFEST), &text)
     }
 
-    /// Writes a file of mode 0600 as a whole or not at all.
+    /// Writes a file of mode 0600 atomically.
     fn write(&self, path: &Path, content: &[u8]) -> Result<(), KeyError> {
         let temporary = path.with_extension("new");
         let write = || {
@@ -205,7 +222,7 @@ impl KeyStore {
 fn generate_pem(algorithm: Algorithm) -> Result<String, KeyError> {
     let random = SystemRandom::new();
     let refused = |_| KeyError::NoRandomness;
-    // PKCS#8 version 1: version 2 carries the public key too, and jsonwebtoken cannot export that as a JWK.
+    // PKCS#8 version 1: version 2 includes the public key, and jsonwebtoken cannot export that as a JWK.
     let der = match algorithm {
         Algorithm::EdDSA => Ed25519KeyPair::generate_pkcs8v1(&random).map_err(refused)?.as_ref().to_vec(),
         Algorithm::ES256 => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)

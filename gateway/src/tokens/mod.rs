@@ -1,4 +1,5 @@
-//! Access and refresh tokens: keys, signing, verification. Pure, but for loading keys; the time is passed in.
+//! Access and refresh tokens (JWT): keys, signing, verification. Pure except for loading keys; the time is a
+//! parameter.
 
 mod claims;
 mod issuer;
@@ -14,5 +15,6 @@ pub use key_ring::{KeyError, KeyRing};
 pub use key_store::{KeyState, KeyStore, StoredKey};
 pub use verifier::{ClaimValue, TokenError, VerifiedClaims, Verifier};
 
-/// How long clients may keep the JWK set, in seconds. A new key is published at least this long before it signs.
-pub const JWKS_MAX_AGE: u64 = 300;
+/// Cache lifetime (`max-age`) of the JWK set, in seconds. A new key is published at least this long before it
+/// signs.
+pub const JWKS_MAX_AGE_SECS: u64 = 300;

@@ -1,4 +1,4 @@
-//! The payload of a token: its claims, read straight into the types they must have.
+//! The payload of a token: strict deserialisation of its claims into their required types.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,10 +10,10 @@ use serde_json::{Map, Value};
 use super::UnixSeconds;
 use crate::strict_json::Strict;
 
-/// The largest integer every JSON parser keeps exact.
+/// The largest integer that every JSON parser represents exactly.
 const MAX_NUMERIC_DATE: u64 = 1 << 53;
 
-/// The claims of a payload, all there and all of their types. Whether they are right is the verifier's to say.
+/// The claims of a payload, complete and of the right types. Their values are checked by the verifier.
 #[derive(Debug)]
 pub(super) struct Payload<'p> {
     pub(super) iss: Cow<'p, str>,
@@ -30,7 +30,7 @@ pub(super) struct Payload<'p> {
     pub(super) further: Map<String, Value>,
 }
 
-/// For whom a token is: a name or a list of names (RFC 7519 section 4.1.3).
+/// Audience: a name or a list of names (RFC 7519 section 4.1.3).
 #[derive(Debug)]
 pub(super) enum Audience<'p> {
     One(Cow<'p, str>),
@@ -38,7 +38,7 @@ pub(super) enum Audience<'p> {
 }
 
 impl Payload<'_> {
-    /// Reads a whole payload. A wrong type is an error, never "absent"; so is a claim that stands twice.
+    /// Reads a whole payload. A claim of a wrong type is an error, never "absent"; so is a duplicate claim.
     pub(super) fn read(json: &[u8]) -> Option<Payload<'_>> {
         let payload: Payload<'_> = serde_json::from_slice(json).ok()?;
         let Payload { iss, sub, jti, sid, token_type, username, .. } = &payload;
@@ -128,7 +128,7 @@ fn missing<E: Error>() -> E {
     E::custom("a claim is missing")
 }
 
-/// A string, borrowed from the payload unless it was written with escapes.
+/// A string, borrowed from the payload unless it contains escapes.
 struct Text<'p>(Cow<'p, str>);
 
 impl<'de> Deserialize<'de> for Text<'de> {

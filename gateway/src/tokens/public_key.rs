@@ -1,4 +1,4 @@
-//! A key that verifies: bound to one algorithm, named by its thumbprint.
+//! A verification key: bound to one algorithm, identified by its thumbprint.
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -28,7 +28,7 @@ pub(super) fn backend(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
     }
 }
 
-/// One way to check a signature.
+/// A key that verifies signatures.
 pub(super) struct VerificationKey {
     pub(super) algorithm: Algorithm,
     /// RFC 7638 thumbprint; none for a shared secret.
@@ -36,13 +36,13 @@ pub(super) struct VerificationKey {
     pub(super) check: Check,
     /// The public JWK; none for a shared secret, whose JWK would be the secret.
     pub(super) jwk: Option<Jwk>,
-    /// After this the key verifies nothing.
+    /// From this time on the key verifies nothing.
     pub(super) until: Option<UnixSeconds>,
 }
 
-/// What a signature is checked against.
+/// What a signature is verified with.
 pub(super) enum Check {
-    /// Prepared once, which saves half of the hashing that a short message costs.
+    /// Prepared once, which saves half of the hashing of a short message.
     Secret(Box<hmac::Key>),
     Public(DecodingKey),
 }
@@ -84,7 +84,8 @@ fn mac(algorithm: Algorithm) -> hmac::Algorithm {
     }
 }
 
-/// RSA: at least 2048 bits and an odd exponent of at least 3. The curves are bound to their algorithms already.
+/// RSA: at least 2048 bits and an odd exponent of at least 3. The curves are bound to their algorithms
+/// already.
 fn check_strength(parameters: &AlgorithmParameters) -> Result<(), KeyError> {
     match parameters {
         AlgorithmParameters::RSA(rsa) => {

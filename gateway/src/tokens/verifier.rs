@@ -1,4 +1,5 @@
-//! Deciding whether a token is good: compact form, header, key, signature, and only then the claims.
+//! Token verification: compact form, header, key, signature, and only then the claims (RFC 7515, RFC 7519,
+//! RFC 8725).
 
 use std::sync::Arc;
 
@@ -14,17 +15,18 @@ use super::{TokenType, UnixSeconds};
 use crate::config::{MAX_ACCESS_TTL, Tokens};
 use crate::strict_json;
 
-/// A token larger than this is not looked at.
+/// Maximum length of a token, in bytes.
 const MAX_TOKEN_LEN: usize = 8 * 1024;
 const MAX_SUBJECT_LEN: usize = 255;
-/// No tag of ours and no estimate of its length is longer, in bytes.
+/// Upper bound of the length of a signature tag and of its estimate, in bytes.
 const MAX_TAG_LEN: usize = 96;
 
-/// How far another instance's clock may be ahead, in seconds, whatever the leeway: a token that was issued a moment ago must
-/// not be refused for it.
+/// Tolerated clock skew of other instances, in seconds, whatever the leeway: a token that was issued a moment
+/// ago must not be rejected.
 const MIN_CLOCK_SKEW: u64 = 2;
 
-/// Why a token is refused. All but [`TokenError::Invalid`] are said only of a token whose signature is good.
+/// Why a token is rejected. All variants but [`TokenError::Invalid`] are reported only for a token with a
+/// valid signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Form, algorithm, key, signature or claims; the reason is for logs.
@@ -33,15 +35,15 @@ pub enum TokenError {
     /// `exp` has passed.
     #[error("the token has expired")]
     Expired,
-    /// `nbf` or `iat` lies ahead.
+    /// `nbf` or `iat` is in the future.
     #[error("the token is not valid yet")]
     NotYetValid,
-    /// A refresh token where an access token belongs, or the other way round.
+    /// A refresh token in place of an access token, or the other way round.
     #[error("the token is of the wrong type")]
     WrongType,
 }
 
-/// The claims of a token that was verified. Only [`Verifier::verify`] makes them.
+/// The claims of a verified token. Only [`Verifier::verify`] makes them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VerifiedClaims {
     token_type: TokenType,
@@ -57,7 +59,7 @@ pub struct VerifiedClaims {
     further: Map<String, Value>,
 }
 
-/// Who issues tokens, and for whom.
+/// The expected issuer and audience.
 #[derive(Debug, PartialEq)]
 struct Names {
     iss: String,
@@ -73,7 +75,7 @@ pub enum ClaimValue<'c> {
     Texts(&'c [String]),
     /// An integer.
     Number(u64),
-    /// Anything.
+    /// Any JSON value.
     Json(&'c Value),
 }
 
@@ -103,17 +105,17 @@ impl VerifiedClaims {
         &self.jti
     }
 
-    /// When it was issued.
+    /// Issued at.
     pub fn issued_at(&self) -> UnixSeconds {
         self.issued_at
     }
 
-    /// When it ends (`exp`), without leeway.
+    /// Expiry (`exp`), without leeway.
     pub fn expires_at(&self) -> UnixSeconds {
         self.expires_at
     }
 
-    /// When its session ends at the latest; nothing where an earlier version issued it.
+    /// The absolute end of its session; `None` for tokens issued by an earlier version.
     pub fn session_expires_at(&self) -> Option<UnixSeconds> {
         self.further.get("session_exp").and_then(Value::as_u64)
     }
@@ -140,10 +142,10 @@ impl VerifiedClaims {
     }
 }
 
-/// Checks tokens against the keys and names of one configuration.
+/// Verifies tokens with the keys and names of one configuration.
 pub struct Verifier {
     keys: Vec<VerificationKey>,
-    /// The headers of our own tokens, and what they say: nearly every good token has one of them.
+    /// The encoded headers of our own tokens, parsed: nearly every valid token has one of them.
     own_headers: Vec<(String, Header)>,
     names: Arc<Names>,
     leeway: u64,
@@ -171,12 +173,16 @@ impl Verifier {
         }
     }
 
-    /// The clock difference that is forgiven, in seconds.
+    /// The tolerated clock difference, in seconds.
     pub fn leeway(&self) -> u64 {
         self.leeway
     }
 
-    /// The claims of `token` if it is good at `now` and of the type that is expected.
+    /// The claims of `token` if it is valid at `now` and of the `expected` type.
+    ///
+    /// # Errors
+    ///
+    /// Why it is rejected.
     pub fn verify(
         &self,
         token: &str,
@@ -188,7 +194,8 @@ impl Verifier {
             return Err(TokenError::WrongType);
         }
         let lifetime = claims.expires_at.saturating_sub(claims.issued_at);
-        // Not the configured lifetime: tokens outlive the restart that shortened it. A refresh token's session tells.
+        // Not the configured lifetime: tokens outlive the restart that shortened it. A refresh token's
+        // lifetime is that of its session.
         if lifetime == 0 || (expected == TokenType::Access && lifetime > MAX_ACCESS_TTL.as_secs()) {
             return Err(TokenError::Invalid("the lifetime is not one of ours"));
         }
@@ -201,8 +208,8 @@ impl Verifier {
         Ok(claims)
     }
 
-    /// The claims of a token of either type that was signed here and for here, though it may have expired: everything
-    /// is checked but what is expected and when.
+    /// The claims of a token of either type with a valid signature, issuer and audience, though it may have
+    /// expired: everything is checked but type and time.
     pub fn verify_signed(&self, token: &str, now: UnixSeconds) -> Result<VerifiedClaims, TokenError> {
         let parts = CompactJws::split(token)?;
         let header = match self.own_headers.iter().find(|(own, _)| own == parts.header) {
@@ -249,13 +256,13 @@ impl Verifier {
         })
     }
 
-    /// Which key and type a header names.
+    /// The key and the token type named by a header.
     fn read_header(&self, encoded: &str) -> Result<Header, TokenError> {
         let bytes = decode(encoded)?;
         let members =
             strict_json::object(&bytes).ok_or(TokenError::Invalid("the header is no JSON object"))?;
-        // Each of these would change what the signature covers or what the payload is; we understand none of them.
-        // Pointers to other keys (`jku`, `jwk`, `x5u`, `x5c`) are not looked at.
+        // Each of these would change what the signature covers or what the payload is; none is supported.
+        // References to other keys (`jku`, `jwk`, `x5u`, `x5c`) are ignored.
         if ["crit", "b64", "zip", "cty"].iter().any(|name| members.contains_key(*name)) {
             return Err(TokenError::Invalid("a header parameter that must be understood"));
         }
@@ -306,10 +313,10 @@ impl Verifier {
     }
 }
 
-/// What a header says that counts.
+/// The relevant parts of a header.
 #[derive(Debug, Clone, Copy)]
 struct Header {
-    /// The key's place.
+    /// Index of the key.
     key: usize,
     token_type: TokenType,
 }

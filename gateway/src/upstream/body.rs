@@ -1,4 +1,4 @@
-//! A response body on its way from an upstream to the client, whatever it came over.
+//! Response bodies from upstreams, over HTTP/1.1 or HTTP/2.
 
 use std::sync::LazyLock;
 use std::task::{Context, Poll};
@@ -21,7 +21,7 @@ pub(crate) enum UpstreamBody {
 }
 
 impl UpstreamBody {
-    /// The head that came before this body; only before the first piece was taken.
+    /// The response's head; valid only before the first chunk was taken.
     pub(crate) fn head(&self) -> &ResponseHead {
         match self {
             UpstreamBody::Http1(body) => body.head(),
@@ -29,7 +29,7 @@ impl UpstreamBody {
         }
     }
 
-    /// All of it, if all of it has arrived together with the head; its connection is free then.
+    /// The whole body, if it has arrived together with the head; its connection is released then.
     pub(crate) fn take_complete(&mut self) -> Option<Bytes> {
         match self {
             UpstreamBody::Http1(body) => body.take_complete(),
@@ -37,14 +37,14 @@ impl UpstreamBody {
         }
     }
 
-    /// Gives back the connection of a response without a body.
+    /// Releases the connection of a response without a body.
     pub(crate) fn finish(&mut self) {
         if let UpstreamBody::Http1(body) = self {
             body.finish();
         }
     }
 
-    /// The next frame: data, or the trailers, which only HTTP/2 passes on.
+    /// The next frame: data, or trailers, which are forwarded only from HTTP/2.
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -84,7 +84,7 @@ fn aborted(error: BodyError) -> AbortedBody {
     AbortedBody { reason }
 }
 
-/// What is said of a head that was given back with its connection.
+/// The head after its connection was released.
 pub(super) fn no_head() -> &'static ResponseHead {
     static EMPTY: LazyLock<ResponseHead> = LazyLock::new(ResponseHead::default);
     &EMPTY

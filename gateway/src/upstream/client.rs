@@ -1,4 +1,4 @@
-//! Sending a request to an upstream: which server, over what, and whether it is tried again. One loop for HTTP/1.1 and HTTP/2.
+//! The upstream client: server selection, transport and retries, in one loop for HTTP/1.1 and HTTP/2.
 
 use std::io;
 use std::rc::Rc;
@@ -19,17 +19,17 @@ use crate::request_body::{BodyError, RequestBody};
 pub(crate) struct OutgoingRequest<'r> {
     pub(crate) head: &'r UpstreamRequest,
     pub(crate) method: &'r Method,
-    /// Now, as exactly as deadlines need it.
+    /// The current time, accurate enough for deadlines.
     pub(crate) now: Instant,
-    /// How long it may take, and how often it is tried.
+    /// Timeouts and number of retries.
     pub(crate) timeouts: &'r Timeouts,
-    /// Whether it asks to leave HTTP, so that 101 is a response.
+    /// Whether it is an upgrade request, for which 101 is a valid response.
     pub(crate) upgrade: bool,
     /// Called with each informational response (1xx) other than 100 and 101 that comes before the response.
     pub(crate) on_informational: &'r dyn Fn(&ResponseHead),
 }
 
-/// A response whose body is still on its way.
+/// A response whose body has not been read.
 #[derive(Debug)]
 pub(crate) struct UpstreamResponse {
     pub(crate) framing: BodyFraming,
@@ -55,32 +55,32 @@ pub(crate) enum SendError {
     Body(BodyError),
 }
 
-/// What one try on one connection came to, where it was not a response.
+/// The failure of one attempt on one connection.
 #[derive(Debug)]
 pub(super) struct AttemptError {
     pub(super) error: SendError,
     pub(super) processed: Processed,
-    /// Whether the connection had carried requests before: that it is dead then says nothing about the server.
+    /// Whether the connection was reused: its failure then says nothing about the server.
     pub(super) reused: bool,
-    /// Whether the whole connection is gone, not this exchange alone.
+    /// Whether the whole connection failed, not this exchange alone.
     pub(super) connection_lost: bool,
 }
 
-/// What the server may have done with a request that it did not answer.
+/// Whether the server may have processed a request that it did not respond to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Processed {
-    /// Nothing: it was not reached, or has said so (RFC 9113 section 8.7).
+    /// It did not: it was not reached, or reported so (RFC 9113 section 8.7).
     No,
     Maybe,
 }
 
 impl AttemptError {
-    /// A server that could not be reached.
+    /// The server could not be reached.
     pub(super) fn unreachable(error: SendError) -> AttemptError {
         AttemptError { error, processed: Processed::No, reused: false, connection_lost: true }
     }
 
-    /// A failure that ends the matter, whatever the request.
+    /// A failure that is not retried, whatever the request.
     pub(super) fn final_error(error: SendError) -> AttemptError {
         AttemptError { error, processed: Processed::Maybe, reused: false, connection_lost: false }
     }
@@ -88,9 +88,13 @@ impl AttemptError {
 
 /// Sends a request and waits for the response's head.
 ///
-/// It is sent again only where that cannot do twice what was asked once (RFC 9110 section 9.2.2): to the same server where a
-/// connection in use turns out to be dead, to another where the server cannot be reached or says that it did not process the
-/// request or, if the request is idempotent, drops it. A body is sent once.
+/// Retries only where the request cannot take effect twice (RFC 9110 section 9.2.2): on the same server where
+/// a reused connection turns out to be dead, on another where the server cannot be reached, reports that it
+/// did not process the request or, if the request is idempotent, closes the connection. A body is sent once.
+///
+/// # Errors
+///
+/// No server responded within the timeouts, or the response is invalid.
 pub(crate) async fn send(
     pool: &Rc<UpstreamPool>,
     request: &OutgoingRequest<'_>,
@@ -111,7 +115,7 @@ pub(crate) async fn send(
         };
         let attempt = match pool.settings().protocol {
             UpstreamProtocol::Http1 => http1::attempt(pool, &server, policy, request, &mut body).await,
-            // Boxed, for most upstreams speak HTTP/1.1.
+            // Boxed, for most upstreams use HTTP/1.1.
             UpstreamProtocol::Http2 => {
                 Box::pin(http2::attempt(pool, &server, policy, request, &mut body)).await
             }
@@ -124,13 +128,13 @@ pub(crate) async fn send(
             Err(failed) => failed,
         };
         let was_sent = body.is_none();
-        // A server that ends a connection in order, before it looks at a request, is well.
+        // A server that closes a connection gracefully before it processes a request is healthy.
         let ended_in_order = processed == Processed::No && !matches!(error, SendError::Connect(_));
         if connection_lost && !reused && !ended_in_order {
             pool.failed(&server);
         }
         let may_repeat = match processed {
-            // A body that was begun is gone.
+            // A body that was partly sent cannot be sent again.
             Processed::No => bodiless || !was_sent,
             // What a connection in use brings that is no response was there before the request.
             Processed::Maybe => {
@@ -155,7 +159,7 @@ pub(crate) async fn send(
     }
 }
 
-/// The server of the next try; the failure of the last one where there is none, or no retry left.
+/// The server of the next attempt, or the last failure where no server or no retry is left.
 pub(super) fn next_server(
     pool: &UpstreamPool,
     request: &OutgoingRequest<'_>,

@@ -1,4 +1,4 @@
-//! What all workers weight of an upstream: which servers it has, and how they do.
+//! An upstream shared by all workers: its servers, their health, and its TLS settings.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::config::{self, FilesSeen, UpstreamProtocol, UpstreamUrl};
+use crate::config::{self, FileSnapshot, UpstreamProtocol, UpstreamUrl};
 use crate::telemetry::UpstreamState;
 use crate::tls::client_config;
 use crate::upstream::happy_eyeballs::{is_localhost, servers_of};
 use crate::upstream::outlier_ejection::{Address, Endpoint, HealthStatus, Millis};
 
-/// How long a start may wait for names to be looked up. Later ones are found while requests are served.
+/// How long a start waits for DNS. Names that resolve later are picked up while requests are served.
 const INITIAL_RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An upstream of the configuration.
@@ -24,21 +24,21 @@ pub(crate) struct Upstream {
     name: String,
     pub(crate) settings: config::Upstream,
     pub(crate) tls: Option<UpstreamTls>,
-    /// The files that `tls` was made of, before they were read.
-    tls_files: FilesSeen,
+    /// State of the files that `tls` was loaded from, before they were read.
+    tls_files: FileSnapshot,
     endpoints: Mutex<Vec<Arc<Endpoint>>>,
-    /// Changes with the endpoints.
+    /// Incremented when the endpoints change.
     version: AtomicU64,
     pub(crate) counts: UpstreamCounters,
-    /// When its names are to be looked up next, and whether somebody is at it.
+    /// When its names are resolved next, and whether a resolution is running.
     pub(crate) resolve_at: AtomicU64,
     pub(crate) resolving: AtomicBool,
 }
 
-/// How TLS is spoken to the servers of an upstream.
+/// TLS to the servers of an upstream.
 pub(crate) struct UpstreamTls {
     pub(crate) connector: TlsConnector,
-    /// By the place of the URL.
+    /// By index of the URL.
     pub(crate) names: Vec<Option<ServerName<'static>>>,
 }
 
@@ -48,7 +48,7 @@ impl std::fmt::Debug for UpstreamTls {
     }
 }
 
-/// What happens too seldom to be counted by each worker for itself.
+/// Counters of rare events, shared by the workers.
 #[derive(Debug, Default)]
 pub(crate) struct UpstreamCounters {
     pub(crate) ejections: AtomicU64,
@@ -57,7 +57,7 @@ pub(crate) struct UpstreamCounters {
     pub(crate) checks_failed: AtomicU64,
 }
 
-/// Why an upstream cannot be used as it is configured.
+/// Why an upstream cannot be used as configured.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot use TLS to the upstream `{name}`: {why}; check tls_ca_file, tls_client_certificate_file and tls_client_key_file in [upstreams.{name}]"
@@ -68,13 +68,13 @@ pub struct UpstreamError {
 }
 
 impl Upstream {
-    /// Prepares an upstream and looks its names up.
+    /// Prepares an upstream and resolves its names.
     pub(crate) fn new(name: &str, settings: config::Upstream) -> Result<Upstream, UpstreamError> {
         let failed = |why: String| UpstreamError { name: name.to_owned(), why };
         let upstream = Upstream {
             name: name.to_owned(),
             tls_files: tls_files(&settings),
-            tls: tls_to(&settings).map_err(failed)?,
+            tls: upstream_tls(&settings).map_err(failed)?,
             endpoints: Mutex::default(),
             version: AtomicU64::new(1),
             counts: UpstreamCounters::default(),
@@ -94,17 +94,17 @@ impl Upstream {
         &self.settings
     }
 
-    /// Whether one that was prepared for these settings now would be the same.
-    pub(crate) fn is_still(&self, settings: &config::Upstream) -> bool {
-        self.settings == *settings && self.tls_files == self.tls_files.again()
+    /// Whether preparing these settings now would give the same upstream.
+    pub(crate) fn is_unchanged_for(&self, settings: &config::Upstream) -> bool {
+        self.settings == *settings && self.tls_files == self.tls_files.retake()
     }
 
-    /// Where it is, for people.
+    /// The addresses, for messages.
     pub(crate) fn addresses(&self) -> String {
         self.settings.urls.iter().map(UpstreamUrl::to_string).collect::<Vec<_>>().join(", ")
     }
 
-    /// Which edition of the endpoints is in force.
+    /// The version of the endpoints.
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
@@ -113,12 +113,12 @@ impl Upstream {
         self.lock().clone()
     }
 
-    /// Whether any of its servers has a name that may come to mean something else.
+    /// Whether any of its servers is given by name, which may resolve to other addresses later.
     pub(crate) fn has_names(&self) -> bool {
         self.settings.urls.iter().any(|url| name_of(url).is_some())
     }
 
-    /// Takes over what was found of each URL. One of which nothing was found keeps the servers that it had.
+    /// Applies the resolved addresses of each URL. A URL that did not resolve keeps its servers.
     pub(crate) fn update(&self, found: &HashMap<usize, Vec<Address>>, now: Millis) {
         let mut endpoints = self.lock();
         let mut updated: Vec<Arc<Endpoint>> = Vec::new();
@@ -150,14 +150,14 @@ impl Upstream {
         }
     }
 
-    /// What is to be told of it.
+    /// The state for the metrics.
     pub(crate) fn state(&self) -> UpstreamState {
         let (now, endpoints) = (millis(), self.lock());
-        let of = |standing| endpoints.iter().filter(|endpoint| endpoint.health(now) == standing).count();
+        let of = |status| endpoints.iter().filter(|endpoint| endpoint.health(now) == status).count();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         UpstreamState {
             name: self.name.clone(),
-            serving: of(HealthStatus::WorkerState),
+            serving: of(HealthStatus::Healthy),
             ejected: of(HealthStatus::Ejected),
             unhealthy: of(HealthStatus::Unhealthy),
             ejections: count(&self.counts.ejections),
@@ -168,24 +168,24 @@ impl Upstream {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Endpoint>>> {
-        // It is replaced whole.
+        // Replaced as a whole, so a panic elsewhere leaves it consistent.
         self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Now, on a clock that only goes forward.
+/// The current time of a monotonic clock, in milliseconds.
 pub(crate) fn millis() -> Millis {
-    static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+    static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
     // Never 0, which stands for the time before the start.
-    BEGINNING.elapsed().as_millis() as u64 + 1
+    EPOCH.elapsed().as_millis() as u64 + 1
 }
 
-fn tls_files(settings: &config::Upstream) -> FilesSeen {
+fn tls_files(settings: &config::Upstream) -> FileSnapshot {
     let of_client = settings.tls.client.iter().flat_map(|(certificate, key)| [certificate, key]);
-    FilesSeen::look(settings.tls.ca_file.iter().chain(of_client).cloned())
+    FileSnapshot::take(settings.tls.ca_file.iter().chain(of_client).cloned())
 }
 
-fn tls_to(settings: &config::Upstream) -> Result<Option<UpstreamTls>, String> {
+fn upstream_tls(settings: &config::Upstream) -> Result<Option<UpstreamTls>, String> {
     let name = |url: &UpstreamUrl| match url {
         UpstreamUrl::Tcp { secure: true, host, .. } => {
             let name = settings.tls.server_name.as_ref().unwrap_or(host);
@@ -205,7 +205,7 @@ fn tls_to(settings: &config::Upstream) -> Result<Option<UpstreamTls>, String> {
     Ok(Some(UpstreamTls { connector: TlsConnector::from(Arc::new(config)), names }))
 }
 
-/// The name of a URL that has one.
+/// The host name and port of a URL that has a name.
 pub(crate) fn name_of(url: &UpstreamUrl) -> Option<(&str, u16)> {
     match url {
         UpstreamUrl::Tcp { host, port, .. } if host.parse::<IpAddr>().is_err() => Some((host, *port)),
@@ -218,21 +218,21 @@ pub(crate) fn addresses_of(name: &str, port: u16, found: impl Iterator<Item = So
     servers_of(name, port, found).into_iter().map(Address::Tcp).collect()
 }
 
-/// The addresses of all URLs, as far as they can be found soon.
+/// The addresses of all URLs, as far as they resolve within the start's timeout.
 fn resolve_at_start(settings: &config::Upstream) -> HashMap<usize, Vec<Address>> {
     let mut found = HashMap::new();
-    let (answers, heard) = mpsc::channel();
+    let (sender, results) = mpsc::channel();
     for (place, url) in settings.urls.iter().enumerate() {
         match (url, name_of(url)) {
             (UpstreamUrl::Unix(path), _) => drop(found.insert(place, vec![Address::Unix(path.clone())])),
             (_, Some((name, port))) => {
-                let (name, answers) = (name.to_owned(), answers.clone());
-                // One that hangs is left behind; the name is looked up again later.
+                let (name, sender) = (name.to_owned(), sender.clone());
+                // A lookup that hangs is abandoned; the name is resolved again later.
                 std::thread::spawn(move || {
                     let looked_up = (name.as_str(), port).to_socket_addrs();
                     if looked_up.is_ok() || is_localhost(&name) {
                         let addresses = looked_up.into_iter().flatten();
-                        drop(answers.send((place, addresses_of(&name, port, addresses))));
+                        drop(sender.send((place, addresses_of(&name, port, addresses))));
                     }
                 });
             }
@@ -242,9 +242,9 @@ fn resolve_at_start(settings: &config::Upstream) -> HashMap<usize, Vec<Address>>
             }
         }
     }
-    drop(answers);
+    drop(sender);
     let end = Instant::now() + INITIAL_RESOLVE_TIMEOUT;
-    while let Ok((place, addresses)) = heard.recv_timeout(end.saturating_duration_since(Instant::now())) {
+    while let Ok((place, addresses)) = results.recv_timeout(end.saturating_duration_since(Instant::now())) {
         found.insert(place, addresses);
     }
     found

@@ -1,4 +1,4 @@
-//! One connection to a server, and how it is made.
+//! A connection to an upstream server, and how it is opened.
 
 use std::io;
 use std::rc::Rc;
@@ -26,13 +26,13 @@ pub(crate) enum LastBody {
     Head,
 }
 
-/// A connection and what is needed to use it again.
+/// A connection with its buffers, for reuse.
 #[derive(Debug)]
 pub(crate) struct UpstreamConnection {
-    /// Shared with a request body that goes on while the response does.
+    /// Shared with a request body that is still being sent while the response arrives.
     pub(crate) socket: Rc<Socket>,
     pub(crate) input: ReadBuffer,
-    /// The head of the response in hand; its space is used again for the next.
+    /// The head of the current response; its memory is reused for the next.
     pub(crate) head: ResponseHead,
     pub(crate) limits: ResponseLimits,
     pub(crate) deadline: Deadline,
@@ -42,9 +42,9 @@ pub(crate) struct UpstreamConnection {
 }
 
 impl UpstreamConnection {
-    /// Connects to a server of `upstream`, with TLS where its URL says so.
+    /// Connects to a server of `upstream`, with TLS where its URL has it.
     pub(crate) async fn open(upstream: &Upstream, endpoint: &Endpoint) -> io::Result<UpstreamConnection> {
-        // Boxed, for requests mostly find a connection that is there.
+        // Boxed, for most requests find a pooled connection.
         let connecting = Box::pin(timeout(upstream.settings.connect_timeout, connect(upstream, endpoint)));
         let socket = match connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
             Transport::Tcp(tcp) => Socket::Tcp(tcp),
@@ -62,8 +62,8 @@ impl UpstreamConnection {
         })
     }
 
-    /// Whether nothing has happened on it since its last response: neither an end nor bytes that nobody asked for,
-    /// which the next client would take for its answer.
+    /// Whether nothing has arrived since its last response: neither the end nor unsolicited bytes, which the
+    /// next client would get as its response (response smuggling).
     pub(crate) fn is_idle(&self) -> bool {
         self.input.filled().is_empty() && self.socket.is_idle()
     }
@@ -91,14 +91,14 @@ impl UpstreamConnection {
     }
 }
 
-/// What carries bytes to a server, before anything is known of what it speaks.
+/// A transport to a server, before a protocol runs over it.
 pub(crate) enum Transport {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Connects to a server of `upstream`, with TLS where its URL says so. Waits for as long as it takes.
+/// Connects to a server of `upstream`, with TLS where its URL has it. Has no timeout of its own.
 pub(crate) async fn connect(upstream: &Upstream, endpoint: &Endpoint) -> io::Result<Transport> {
     let tcp = match &endpoint.address {
         Address::Unix(path) => return UnixStream::connect(path).await.map(Transport::Unix),

@@ -1,4 +1,4 @@
-//! Looking the names of upstreams up anew while requests are served.
+//! DNS: periodic resolution of upstream names while requests are served.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,10 +11,11 @@ use tokio::task::spawn_local;
 use super::cluster::{Upstream, addresses_of, millis, name_of};
 use super::happy_eyeballs::is_localhost;
 
-/// A name of which nothing is known is looked up again so soon.
+/// Retry interval for a name that has not resolved.
 const RESOLVE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Looks the names of an upstream up, unless somebody is at it. A failure changes nothing.
+/// Resolves the names of an upstream in the background, unless that is running already. A failure changes
+/// nothing.
 pub(super) fn resolve(upstream: &Arc<Upstream>) {
     if upstream.resolving.swap(true, Ordering::Relaxed) {
         return;

@@ -52,7 +52,11 @@ fn all_failed(failures: &[(SocketAddr, io::Error)]) -> io::Error {
 /// The servers that a name stands for, each with all of its addresses, of what was looked up: as many as the family with more
 /// addresses has, for a machine mostly has one of each. Within a server the family comes first that balances better, or else
 /// the one that the system prefers (RFC 6724).
-pub(super) fn servers_of(name: &str, port: u16, found: impl Iterator<Item = SocketAddr>) -> Vec<Vec<SocketAddr>> {
+pub(super) fn servers_of(
+    name: &str,
+    port: u16,
+    found: impl Iterator<Item = SocketAddr>,
+) -> Vec<Vec<SocketAddr>> {
     let mut found: Vec<SocketAddr> = found.collect();
     if is_localhost(name) {
         // Whatever the hosts file says, both are this machine (RFC 6761 section 6.3).
@@ -139,7 +143,9 @@ mod tests {
         silent.listen(0).unwrap();
         let address = silent.local_addr().unwrap().as_socket().unwrap();
         let mut held = Vec::new();
-        while let Ok(Ok(tcp)) = tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(address)).await {
+        while let Ok(Ok(tcp)) =
+            tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(address)).await
+        {
             held.push(tcp);
             if held.len() > 64 {
                 // This kernel queues whatever comes.

@@ -1,5 +1,5 @@
-//! Active health checks: servers are asked at an interval, over HTTP/1.1, HTTP/2 or gRPC's health protocol, and get no requests
-//! while they are unhealthy.
+//! Active health checks: servers are probed at an interval, over HTTP/1.1, HTTP/2 or the gRPC health checking
+//! protocol, and get no requests while they are unhealthy.
 
 use std::collections::HashMap;
 use std::io;
@@ -26,19 +26,19 @@ use super::http2::LocalExecutor;
 use super::outlier_ejection::Endpoint;
 use crate::config::{HealthCheck, UpstreamProtocol, UpstreamUrl};
 
-/// How finely the times of look-ups and checks are kept.
-const TICK: Duration = Duration::from_millis(50);
+/// Resolution of the timers of DNS lookups and probes.
+const TICK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Resolves the names and probes the servers of the upstreams in force, for good.
+/// Resolves the names and probes the servers of the active upstreams, for ever.
 pub(crate) async fn run_background_tasks(upstreams: impl Fn() -> Vec<Arc<Upstream>>) {
-    let mut ticks = interval(TICK);
+    let mut ticks = interval(TICK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // When each server is asked next; those that are gone drop out.
-    let mut asked_at: HashMap<*const Endpoint, u64> = HashMap::new();
+    // When each server is probed next; entries of removed servers are dropped.
+    let mut next_probe: HashMap<*const Endpoint, u64> = HashMap::new();
     loop {
         ticks.tick().await;
         let now = millis();
-        let mut still_asked = HashMap::new();
+        let mut still_probed = HashMap::new();
         for upstream in upstreams() {
             if upstream.has_names() && now >= upstream.resolve_at.load(Ordering::Relaxed) {
                 resolve(&upstream);
@@ -46,19 +46,19 @@ pub(crate) async fn run_background_tasks(upstreams: impl Fn() -> Vec<Arc<Upstrea
             let Some(check) = &upstream.settings.health else { continue };
             for endpoint in upstream.endpoints() {
                 let key = Arc::as_ptr(&endpoint);
-                let due = asked_at.get(&key).copied().unwrap_or(now);
+                let due = next_probe.get(&key).copied().unwrap_or(now);
                 let next = if now >= due { now + check.interval.as_millis() as u64 } else { due };
-                still_asked.insert(key, next);
+                still_probed.insert(key, next);
                 if now >= due {
                     spawn_local(probe(Arc::clone(&upstream), endpoint, check.clone()));
                 }
             }
         }
-        asked_at = still_asked;
+        next_probe = still_probed;
     }
 }
 
-/// Asks a server whether it is healthy.
+/// Probes a server and records the result.
 async fn probe(upstream: Arc<Upstream>, endpoint: Arc<Endpoint>, check: HealthCheck) {
     let answer = timeout(check.timeout, status_of(&upstream, &endpoint, &check)).await;
     let healthy = matches!(answer, Ok(Ok(200..=399)));
@@ -67,17 +67,22 @@ async fn probe(upstream: Arc<Upstream>, endpoint: Arc<Endpoint>, check: HealthCh
     endpoint.record_probe(healthy, millis(), &check);
 }
 
-/// The status that a server answers with, over a connection of its own.
+/// The status of a server's response to a probe, over a connection of its own.
 async fn status_of(upstream: &Upstream, endpoint: &Endpoint, check: &HealthCheck) -> io::Result<u16> {
     let url = &upstream.settings.urls[endpoint.url];
     match connect(upstream, endpoint).await? {
-        Transport::Tcp(tcp) => ask(TokioIo::new(tcp), upstream.settings.protocol, url, check).await,
-        Transport::Unix(unix) => ask(TokioIo::new(unix), upstream.settings.protocol, url, check).await,
-        Transport::Tls(tls) => ask(TokioIo::new(*tls), upstream.settings.protocol, url, check).await,
+        Transport::Tcp(tcp) => send_probe(TokioIo::new(tcp), upstream.settings.protocol, url, check).await,
+        Transport::Unix(unix) => send_probe(TokioIo::new(unix), upstream.settings.protocol, url, check).await,
+        Transport::Tls(tls) => send_probe(TokioIo::new(*tls), upstream.settings.protocol, url, check).await,
     }
 }
 
-async fn ask<T>(io: T, protocol: UpstreamProtocol, url: &UpstreamUrl, check: &HealthCheck) -> io::Result<u16>
+async fn send_probe<T>(
+    io: T,
+    protocol: UpstreamProtocol,
+    url: &UpstreamUrl,
+    check: &HealthCheck,
+) -> io::Result<u16>
 where
     T: Read + Write + Unpin + 'static,
 {
@@ -102,9 +107,9 @@ where
     }
 }
 
-/// The method of gRPC's health protocol: `grpc.health.v1.Health/Check`, as the path of a check of an HTTP/2 upstream.
+/// The method of the gRPC health checking protocol, as the path of a probe of an HTTP/2 upstream.
 const GRPC_HEALTH_PATH: &str = "/grpc.health.v1.Health/Check";
-/// A `HealthCheckResponse` is a few bytes; more is none.
+/// Maximum length of a `HealthCheckResponse`, in bytes.
 const MAX_GRPC_RESPONSE: usize = 1024;
 
 fn is_grpc(protocol: UpstreamProtocol, path: &str) -> bool {
@@ -117,7 +122,7 @@ fn health_request(
     path: &str,
 ) -> Result<Request<Full<Bytes>>, http::Error> {
     let grpc = is_grpc(protocol, path);
-    // An empty HealthCheckRequest asks about the whole server: a frame of length 0, not compressed.
+    // An empty HealthCheckRequest is about the whole server: a frame of length 0, not compressed.
     let body = if grpc { Full::new(Bytes::from_static(&[0; 5])) } else { Full::default() };
     let mut request = Request::new(body);
     *request.method_mut() = if grpc { Method::POST } else { Method::GET };
@@ -143,7 +148,7 @@ fn health_request(
     Ok(request)
 }
 
-/// 200 for a server that says SERVING (`status` = 1, field 1 of the message), 503 for any other answer.
+/// 200 for SERVING (`status` = 1, field 1 of the message), 503 for any other response.
 async fn grpc_status(response: Response<Incoming>) -> io::Result<u16> {
     let body =
         Limited::new(response.into_body(), MAX_GRPC_RESPONSE).collect().await.map_err(io::Error::other)?;

@@ -1,6 +1,7 @@
-//! One exchange with a server that speaks HTTP/1.1, over a pooled connection.
+//! An HTTP/1.1 exchange with an upstream server over a pooled connection.
 //!
-//! This is the gateway's own: hyper's client costs a fifth more CPU time per request (docs: "Why not hyper's client").
+//! The gateway's own client: hyper's costs a fifth more CPU time per request (see CONTRIBUTING, "Decisions
+//! that are not obvious").
 
 use std::future::poll_fn;
 use std::io;
@@ -21,12 +22,12 @@ use crate::http1::{BodyFraming, BodyReader, HeaderKind, Headers, response_framin
 use crate::proxy::upstream_request::UpstreamRequest;
 use crate::request_body::RequestBody;
 
-/// What is read at once for a response head and, mostly, its whole body, in bytes.
+/// Size of a read of a response head and, mostly, its whole body, in bytes.
 const READ_SIZE: usize = 8 * 1024;
-/// More interim responses than this are a fault.
-const MAX_INTERIM: usize = 20;
+/// Maximum number of interim (1xx) responses.
+const MAX_INTERIM_RESPONSES: usize = 20;
 
-/// One try on one connection to `server`; the body is taken once there is a connection.
+/// One attempt on a connection to `server`; the body is taken once there is a connection.
 pub(super) async fn attempt(
     pool: &Rc<UpstreamPool>,
     server: &Rc<Server>,
@@ -56,17 +57,17 @@ pub(super) async fn lease(
     policy: ReusePolicy,
     request: &OutgoingRequest<'_>,
 ) -> Result<Lease, AttemptError> {
-    pool.lease_of(Rc::clone(server), policy, request.now).await.map_err(|error| match error {
+    pool.lease_from(Rc::clone(server), policy, request.now).await.map_err(|error| match error {
         LeaseError::Unreachable(error) => AttemptError::unreachable(SendError::Connect(error)),
         LeaseError::Full => AttemptError::final_error(SendError::Full),
     })
 }
 
-/// What is left of the request body when the response's head has arrived.
+/// State of the request body when the response's head has arrived.
 pub(super) enum Rest {
     Nothing,
     Forwarding(Box<BodyForwarder>),
-    /// The upstream did not take all of it.
+    /// The upstream did not accept all of it.
     Refused,
 }
 
@@ -87,7 +88,7 @@ pub(super) fn respond(
         && announced.is_none_or(|time| !time.is_zero());
     let (forwarding, reusable) = match rest {
         Rest::Nothing => (None, keep_alive),
-        // It goes on by itself, whatever becomes of the response.
+        // It is forwarded to its end, independently of the response.
         Rest::Forwarding(forwarder) => {
             (Some(Forwarding::spawn(forwarder, Rc::clone(&lease.connection.socket))), keep_alive)
         }
@@ -133,7 +134,7 @@ fn announced_keep_alive(headers: &Headers) -> Option<Duration> {
     kept
 }
 
-/// Sends the head and as much of the body as is taken, and reads up to the head of the response.
+/// Sends the head and as much of the body as the upstream accepts, and reads up to the head of the response.
 pub(super) async fn exchange_heads(
     connection: &mut UpstreamConnection,
     request: &OutgoingRequest<'_>,
@@ -156,7 +157,7 @@ pub(super) async fn exchange_heads(
         if let Some(transfer) = &mut forwarder {
             match transfer.poll(cx, &connection.socket) {
                 Poll::Ready(Err(ForwardError::Client(e))) => return Poll::Ready(Err(SendError::Body(e))),
-                // An upstream that stops reading may have answered already: the read below tells.
+                // An upstream that stops reading may have responded already: the read below decides.
                 Poll::Ready(done) => {
                     refused = done.is_err();
                     connection.deadline.clear();
@@ -194,7 +195,7 @@ fn poll_head(
                     StatusCode::SWITCHING_PROTOCOLS if request.upgrade => return Poll::Ready(Ok(())),
                     StatusCode::SWITCHING_PROTOCOLS => return bad("a 101 that nobody asked for".into()),
                     status if !status.is_informational() => return Poll::Ready(Ok(())),
-                    _ if *interim == MAX_INTERIM => return bad("too many interim responses".into()),
+                    _ if *interim == MAX_INTERIM_RESPONSES => return bad("too many interim responses".into()),
                     status => {
                         *interim += 1;
                         // 100 answers an expectation, and none is forwarded.

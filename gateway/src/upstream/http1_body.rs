@@ -1,4 +1,4 @@
-//! A response body on a connection of HTTP/1.1.
+//! Response body of an HTTP/1.1 exchange.
 
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -14,26 +14,26 @@ use super::request_body_forwarder::Forwarding;
 use crate::http1::{BodyReader, ResponseHead};
 use crate::request_body::BodyError;
 
-/// The body of a response, still on its connection. At its end the connection goes back to the pool; dropped before
-/// that, the connection is closed.
+/// The body of a response, still on its connection. At its end the connection returns to the pool; on an
+/// earlier drop, the connection is closed.
 #[derive(Debug)]
 pub(crate) struct Http1Body {
     pub(super) pool: Rc<UpstreamPool>,
-    /// None once it was given back.
+    /// `None` once it was released.
     pub(super) lease: Option<Lease>,
     pub(super) reader: BodyReader,
-    /// The request body, where the upstream answers before it has all of it.
+    /// The request body, where the upstream responds before it has received all of it.
     pub(super) forwarding: Option<Forwarding>,
-    /// Whether the connection may carry another request.
+    /// Whether the connection can be reused (keep-alive).
     pub(super) reusable: bool,
-    /// How long it may rest.
+    /// Idle timeout of the body.
     pub(super) timeout: Duration,
-    /// When all of it has to be here, if that was said.
+    /// Deadline of the whole body, if there is one.
     pub(super) ends_at: Option<Instant>,
 }
 
 impl Http1Body {
-    /// The head that came before this body.
+    /// The response's head.
     pub(super) fn head(&self) -> &ResponseHead {
         match &self.lease {
             Some(lease) => &lease.connection.head,
@@ -41,7 +41,7 @@ impl Http1Body {
         }
     }
 
-    /// All of it, if all of it has arrived together with the head.
+    /// The whole body, if it has arrived together with the head.
     pub(super) fn take_complete(&mut self) -> Option<Bytes> {
         let lease = self.lease.as_mut()?;
         if !self.reader.is_whole(&lease.connection.input) {
@@ -53,7 +53,7 @@ impl Http1Body {
         Some(bytes)
     }
 
-    /// The next piece; `None` at the end.
+    /// The next chunk; `None` at the end.
     pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         let Some(lease) = &mut self.lease else { return Poll::Ready(None) };
         let connection = &mut *lease.connection;
@@ -86,8 +86,8 @@ impl Http1Body {
         }
     }
 
-    /// Whether all of it was consumed. Looks at what has been read already, so that a last chunk that came with its
-    /// data counts.
+    /// Whether all of it was consumed. Considers what has been read already, so that a last chunk that
+    /// arrived with its data counts.
     fn is_complete(&mut self) -> bool {
         let Some(lease) = &mut self.lease else { return true };
         self.reader.buffered(&mut lease.connection.input).is_ok_and(<[u8]>::is_empty)
@@ -105,8 +105,8 @@ impl Http1Body {
         }
     }
 
-    /// Hands the connection back if request and response are both complete and nothing else is on it: bytes that nobody
-    /// asked for would be the next client's response.
+    /// Returns the connection to the pool if request and response are both complete and nothing else was
+    /// received: unsolicited bytes would become the next client's response.
     pub(super) fn finish(&mut self) {
         let complete =
             self.is_complete() && self.reusable && self.forwarding.as_ref().is_none_or(Forwarding::is_done);

@@ -1,4 +1,4 @@
-//! Requests to a server that speaks HTTP/2, by hyper's client: many at once over one connection (RFC 9113).
+//! HTTP/2 exchanges with upstream servers through hyper's client, multiplexed over one connection (RFC 9113).
 
 use std::cell::{Cell, RefCell};
 use std::error::Error as _;
@@ -32,16 +32,16 @@ use crate::net::Deadline;
 use crate::proxy::upstream_request::{Http2Head, UpstreamRequest};
 use crate::request_body::{BodyError, RequestBody};
 
-/// What a server may send of one response, and of all responses of a connection, before some was passed on, in bytes.
+/// Flow-control windows of a stream and of a connection, in bytes: how much a server may send ahead.
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// A response head larger than this is refused, in bytes.
+/// Maximum size of a response's header list, in bytes.
 const MAX_HEADER_LIST: u32 = 64 << 10;
 
-/// A connection's handle; many requests share it.
+/// A handle of a connection, shared by many requests.
 pub(crate) type Sender = SendRequest<ForwardedBody>;
 
-/// Runs what hyper starts on the worker's own thread.
+/// Runs hyper's tasks on the worker's own thread.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LocalExecutor;
 
@@ -86,7 +86,7 @@ where
     Ok(sender)
 }
 
-/// One try on the connection to `server` that all requests share, or a new one.
+/// One attempt on the shared connection to `server`, or on a new one.
 pub(super) async fn attempt(
     pool: &Rc<UpstreamPool>,
     server: &Rc<Server>,
@@ -101,7 +101,7 @@ pub(super) async fn attempt(
     };
     let permit = pool.place(Rc::clone(server));
     if policy == ReusePolicy::New {
-        server.forget_http2();
+        server.evict_http2();
     }
     let (sender, is_new) =
         sender(pool, server).await.map_err(|error| AttemptError::unreachable(SendError::Connect(error)))?;
@@ -109,15 +109,15 @@ pub(super) async fn attempt(
     let exchanged = exchange(permit, sender, head, secure, request, body.take().unwrap_or_default()).await;
     exchanged.map_err(|mut failed| {
         if matches!(failed.error, SendError::Timeout) {
-            // It may be dead; one that is known to have ended is not used again anyway.
-            server.forget_http2();
+            // It may be dead; one that is known to be closed is not used again anyway.
+            server.evict_http2();
         }
         failed.reused = !is_new;
         failed
     })
 }
 
-/// A handle of a connection on which a stream may be opened: the one that is there, or a new one, and whether it is new.
+/// A handle of a connection that accepts a stream: the cached one or a new one, and whether it is new.
 async fn sender(pool: &UpstreamPool, server: &Server) -> io::Result<(Sender, bool)> {
     if let Some(sender) = usable(server).await {
         return Ok((sender, false));
@@ -128,7 +128,7 @@ async fn sender(pool: &UpstreamPool, server: &Server) -> io::Result<(Sender, boo
         return Ok((sender, false));
     }
     let mut sender = open(pool.upstream(), &server.endpoint).await?;
-    server.keep_http2(sender.clone());
+    server.cache_http2(sender.clone());
     sender.ready().await.map_err(io::Error::other)?;
     Ok((sender, true))
 }
@@ -160,7 +160,7 @@ async fn exchange(
                 None => attempt_error(error),
             }));
         }
-        // The time of a body that the client is slow to send is not the server's.
+        // The time of a body that the client sends slowly does not count against the server.
         if progress.waits_for_client.get() {
             deadline.clear();
             progress.watch(cx);
@@ -200,7 +200,7 @@ async fn exchange(
     Ok(UpstreamResponse { framing, body: UpstreamBody::Http2(Box::new(body)) })
 }
 
-/// hyper's request; the head was made by the one place that strips and injects.
+/// hyper's request; the head was built by `proxy::upstream_request`.
 fn http2_request(
     head: &Http2Head,
     secure: bool,
@@ -225,8 +225,8 @@ fn http2_request(
     Ok(request)
 }
 
-/// What a failed request says of the server and the connection. hyper does not tell frames apart in its own types, so the
-/// words of its source are read; the tests of GOAWAY and REFUSED_STREAM hold them.
+/// What a failed request means for the server and the connection. hyper does not expose frames in its own
+/// types, so the text of its source error is matched; the tests of GOAWAY and REFUSED_STREAM cover that.
 fn attempt_error(error: hyper::Error) -> AttemptError {
     let text = error.source().map_or_else(|| error.to_string(), ToString::to_string);
     let refused = text.contains("refused stream");
@@ -243,14 +243,14 @@ fn attempt_error(error: hyper::Error) -> AttemptError {
     }
 }
 
-/// A request body on its way to a server; hyper takes it at the pace of the server's flow control.
+/// A request body that is sent by hyper at the pace of the server's flow control.
 #[derive(Debug)]
 pub(crate) struct ForwardedBody {
     body: RequestBody,
     progress: Rc<ForwardProgress>,
 }
 
-/// What the exchange has to know of a body that hyper sends.
+/// State of a body that hyper sends, for the exchange.
 #[derive(Debug, Default)]
 struct ForwardProgress {
     waits_for_client: Cell<bool>,

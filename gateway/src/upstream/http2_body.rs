@@ -1,4 +1,4 @@
-//! A response body on a stream of HTTP/2, with the trailers that may follow it.
+//! Response body of an HTTP/2 exchange, with trailers.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -16,16 +16,16 @@ use crate::http1::{BodyFraming, HeaderKind, ResponseHead};
 use crate::net::Deadline;
 use crate::request_body::BodyError;
 
-/// The body of a response. Dropped before its end, it takes the request back (RST_STREAM).
+/// The body of a response. Dropped before its end, it cancels the request (RST_STREAM).
 #[derive(Debug)]
 pub(crate) struct Http2Body {
-    /// It counts as a request of its server as long as it lasts.
+    /// Counts the request against its server for as long as it lasts.
     pub(super) _permit: PoolPermit,
     pub(super) head: ResponseHead,
     pub(super) framing: BodyFraming,
     pub(super) incoming: Incoming,
     pub(super) deadline: Deadline,
-    /// How long it may rest, and when all of it has to be here.
+    /// Idle timeout of the body, and deadline of the whole body.
     pub(super) timeout: Duration,
     pub(super) ends_at: Option<Instant>,
 }
@@ -75,7 +75,7 @@ impl Http2Body {
     }
 }
 
-/// Trailers are end-to-end fields without a meaning of their own to a proxy; others do not pass.
+/// Removes trailers with a meaning to a proxy; only end-to-end fields are forwarded.
 fn clean_trailers(trailers: &mut HeaderMap) {
     let dropped: Vec<HeaderName> = trailers
         .keys()

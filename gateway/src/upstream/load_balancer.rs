@@ -1,24 +1,24 @@
-//! Which of several servers gets a request: of two that chance has chosen, the one with less to do.
+//! Load balancing: power of two choices, weighted least requests.
 
 use std::cell::Cell;
 
-/// One server that may get the request.
+/// A server that may get the request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate {
-    /// Requests that it has at the moment.
+    /// Its requests in flight.
     pub(crate) requests: usize,
     /// Its weight, in thousandths of a full one.
     pub(crate) weight: u64,
 }
 
 impl Candidate {
-    /// How long one more request would make its queue, measured by its weight.
+    /// The queue length with one more request, relative to its weight.
     fn load(&self) -> u64 {
         (self.requests as u64 + 1) * 1000 * 1000 / self.weight.max(1)
     }
 }
 
-/// A source of chance, good enough to spread requests and for nothing else.
+/// A random number generator for load balancing only.
 #[derive(Debug)]
 pub(crate) struct Rng(Cell<u64>);
 
@@ -38,7 +38,7 @@ impl Rng {
     }
 }
 
-/// The place of the chosen one among the candidates; none where there are none.
+/// The index of the chosen candidate; `None` where there are none.
 pub(crate) fn choose(candidates: &[Candidate], chance: &Rng) -> Option<usize> {
     match candidates.len() {
         0 => None,
@@ -58,7 +58,7 @@ pub(crate) fn choose(candidates: &[Candidate], chance: &Rng) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// How many of `n` requests each gets when none of them ends.
+    /// How many of `n` requests each server gets when none of them ends.
     fn spread(shares: &[u64], n: usize) -> Vec<usize> {
         let chance = Rng::new(7);
         let mut candidates: Vec<_> = shares.iter().map(|&weight| Candidate { requests: 0, weight }).collect();

@@ -1,4 +1,4 @@
-//! The servers behind the gateway: which of them gets a request, connections to them, and one exchange of request and response.
+//! Upstreams: load balancing, connection pools, health, retries, and exchanges over HTTP/1.1 and HTTP/2.
 
 mod body;
 mod client;
@@ -24,4 +24,4 @@ pub(crate) use cluster::{Upstream, UpstreamError};
 pub(crate) use health_check::run_background_tasks;
 pub(crate) use http2::LocalExecutor;
 pub(crate) use pool::UpstreamPool;
-pub(crate) use upgrade::{UpgradeAnswer, Upgraded, upgrade};
+pub(crate) use upgrade::{UpgradeResponse, Upgraded, upgrade};

@@ -1,4 +1,5 @@
-//! One server of an upstream, and whether it gets requests. All workers weight what is known of it.
+//! Outlier ejection (passive health checks) and health status of one server. All workers share what is known
+//! of it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,15 +9,15 @@ use std::time::Duration;
 use crate::config;
 use crate::upstream::cluster::millis;
 
-/// The longest that a server is left alone before it is tried again.
+/// Maximum time of an ejection.
 const MAX_EJECTION_TIME: Duration = Duration::from_secs(60);
-/// What a server that has just come back gets of its full weight, in thousandths.
+/// Slow start: initial weight of a server that has just become healthy, in thousandths.
 const SLOW_START_INITIAL_WEIGHT: u64 = 100;
 
-/// Milliseconds on a clock that only goes forward; its beginning does not matter.
+/// Milliseconds of a monotonic clock with an arbitrary origin.
 pub(crate) type Millis = u64;
 
-/// Where a server listens.
+/// The address of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
     /// All addresses of one machine, the one to begin with first.
@@ -36,24 +37,24 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// A server. What is written to it is written when something goes wrong or has got better; requests only read.
+/// A server. It is written to only when its health changes; requests read.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) address: Address,
     /// The place of the address that was connected to last: the next connection begins there.
     pub(crate) last_address: AtomicUsize,
-    /// The URL that led to it, by its place in the configuration.
+    /// The URL that it was resolved from, by index in the configuration.
     pub(crate) url: usize,
-    /// Connections that failed, one after the other.
+    /// Consecutive connection failures.
     failures: AtomicU32,
     /// Ejections without a success between them.
     ejections: AtomicU32,
     ejected_until: AtomicU64,
-    /// What the last checks of its health say.
+    /// The state after the last health checks.
     unhealthy: AtomicBool,
-    /// Checks in a row that say the opposite.
+    /// Consecutive probes with the opposite result.
     consecutive_opposite: AtomicU32,
-    /// When it came back; 0 for one that was never away.
+    /// When it became healthy again; 0 if it always was.
     back_since: AtomicU64,
 }
 
@@ -61,15 +62,15 @@ pub(crate) struct Endpoint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HealthStatus {
     /// It does.
-    WorkerState,
-    /// It could not be reached, and is left alone for a while.
+    Healthy,
+    /// It was ejected after connection failures, for a while.
     Ejected,
-    /// It said itself that it is not well, or said nothing.
+    /// It fails its health checks.
     Unhealthy,
 }
 
 impl Endpoint {
-    /// A server that was found at `since`; 0 is the beginning.
+    /// A server that was resolved at `since`; 0 at the start.
     pub(crate) fn new(address: Address, url: usize, since: Millis) -> Endpoint {
         Endpoint {
             address,
@@ -91,11 +92,11 @@ impl Endpoint {
         if self.ejected_until.load(Ordering::Relaxed) > now {
             HealthStatus::Ejected
         } else {
-            HealthStatus::WorkerState
+            HealthStatus::Healthy
         }
     }
 
-    /// Its weight of the requests in thousandths: it grows for so long after the server came back.
+    /// Its weight in thousandths: it grows during slow start, after the server became healthy.
     pub(crate) fn weight(&self, now: Millis, slow_start: Duration) -> u64 {
         let back_since = self.back_since.load(Ordering::Relaxed);
         let slow_start = slow_start.as_millis() as u64;
@@ -105,7 +106,7 @@ impl Endpoint {
         (now.saturating_sub(back_since) * 1000 / slow_start).clamp(SLOW_START_INITIAL_WEIGHT, 1000)
     }
 
-    /// It has answered. Costs one look while all is well.
+    /// Records a response. Costs one load while the server is healthy.
     pub(crate) fn record_success(&self) {
         if self.failures.load(Ordering::Relaxed) > 0 {
             self.succeeded(millis());
@@ -120,13 +121,14 @@ impl Endpoint {
         }
     }
 
-    /// It could not be reached. Gives whether it is left alone from now on; the only server of an upstream never is.
+    /// Records a connection failure. Returns whether the server is now ejected; the only server of an
+    /// upstream never is.
     pub(crate) fn failed(&self, now: Millis, settings: &config::Upstream, is_only: bool) -> bool {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         if settings.max_failures == 0 || failures < settings.max_failures || is_only {
             return false;
         }
-        // Requests that were on their way when it was ejected say nothing new.
+        // Requests that were in flight when it was ejected carry no news.
         if self.ejected_until.load(Ordering::Relaxed) > now {
             return false;
         }
@@ -137,7 +139,7 @@ impl Endpoint {
         true
     }
 
-    /// A check of its health has ended well or not. One that says the opposite of those before counts only with others.
+    /// Records a probe. An opposite result counts only once it is repeated often enough.
     pub(crate) fn record_probe(&self, well: bool, now: Millis, check: &config::HealthCheck) {
         let unhealthy = self.unhealthy.load(Ordering::Relaxed);
         if well != unhealthy {
@@ -199,11 +201,11 @@ pub(crate) mod tests {
     fn a_server_that_fails_so_often_is_left_alone_and_each_time_for_longer() {
         let (server, settings) = (endpoint(), settings());
         assert!(!server.failed(1000, &settings, false) && !server.failed(1000, &settings, false));
-        assert_eq!(server.health(1000), HealthStatus::WorkerState);
+        assert_eq!(server.health(1000), HealthStatus::Healthy);
         assert!(server.failed(1000, &settings, false));
         assert_eq!(
             (server.health(1999), server.health(2000)),
-            (HealthStatus::Ejected, HealthStatus::WorkerState)
+            (HealthStatus::Ejected, HealthStatus::Healthy)
         );
         assert!(!server.failed(1500, &settings, false), "one that was on its way");
         let mut now = 2000;
@@ -211,7 +213,7 @@ pub(crate) mod tests {
             assert!(server.failed(now, &settings, false), "one failure is enough when it is tried again");
             assert_eq!(server.health(now + length - 1), HealthStatus::Ejected);
             now += length;
-            assert_eq!(server.health(now), HealthStatus::WorkerState);
+            assert_eq!(server.health(now), HealthStatus::Healthy);
         }
         server.succeeded(now);
         assert!(!server.failed(now, &settings, false), "a success forgives");
@@ -236,20 +238,20 @@ pub(crate) mod tests {
             healthy_after: 3,
         };
         let server = endpoint();
-        for (well, standing) in [
-            (false, HealthStatus::WorkerState),
-            (true, HealthStatus::WorkerState),
-            (false, HealthStatus::WorkerState),
+        for (well, status) in [
+            (false, HealthStatus::Healthy),
+            (true, HealthStatus::Healthy),
+            (false, HealthStatus::Healthy),
             (false, HealthStatus::Unhealthy),
             (true, HealthStatus::Unhealthy),
             (true, HealthStatus::Unhealthy),
             (false, HealthStatus::Unhealthy),
             (true, HealthStatus::Unhealthy),
             (true, HealthStatus::Unhealthy),
-            (true, HealthStatus::WorkerState),
+            (true, HealthStatus::Healthy),
         ] {
             server.record_probe(well, 5, &check);
-            assert_eq!(server.health(5), standing);
+            assert_eq!(server.health(5), status);
         }
     }
 

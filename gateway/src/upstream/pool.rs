@@ -1,4 +1,4 @@
-//! One worker's connections to an upstream: which server gets the next request, and over which connection.
+//! Connection pool of one worker for one upstream: load balancing, connection reuse, and limits.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -21,20 +21,21 @@ use crate::upstream::retry_budget::RetryBudget;
 /// the same (with a 204, say) does so within that time. After the answer to HEAD, which is asked for seldom, it never carries more.
 const QUIET_TIME: Duration = Duration::from_millis(20);
 
-/// One worker's connections to one upstream. Workers weight nothing but what is known of the servers, so nothing is locked.
+/// One worker's connections to one upstream. Workers share only the health of the servers, so nothing is
+/// locked.
 #[derive(Debug)]
 pub(crate) struct UpstreamPool {
     upstream: Arc<Upstream>,
-    /// The edition of the endpoints that `servers` follow.
+    /// The version of the endpoints that `servers` reflects.
     version: Cell<u64>,
     servers: RefCell<Vec<Rc<Server>>>,
-    /// This worker's weight of `max_connections`.
+    /// This worker's share of `max_connections`.
     max_connections: Option<usize>,
     max_pending: usize,
     pending: Cell<usize>,
-    /// Somebody has given a place back.
-    freed: Notify,
-    chance: Rng,
+    /// Notified when a permit was released.
+    permit_released: Notify,
+    rng: Rng,
     pub(crate) budget: RetryBudget,
 }
 
@@ -43,11 +44,11 @@ pub(crate) struct UpstreamPool {
 pub(crate) struct Server {
     pub(crate) endpoint: Arc<Endpoint>,
     idle: RefCell<Vec<Idle>>,
-    /// Requests that are with it.
+    /// Its requests in flight.
     requests: Cell<usize>,
     /// It has sent bytes behind a response without a body: its connections are not used again after such.
     pub(crate) sends_stray_bytes: Cell<bool>,
-    /// The connection that all requests weight, where it speaks HTTP/2.
+    /// The connection shared by all requests, for HTTP/2.
     http2: RefCell<Option<CachedConnection>>,
     /// Held by the request that opens that connection.
     pub(crate) opening: Mutex<()>,
@@ -62,22 +63,25 @@ struct Idle {
 impl Idle {
     /// Whether it is too old to be used.
     fn is_over(&self, age: Duration, settings: &config::Upstream) -> bool {
-        age >= self.connection.keep_alive.map_or(settings.idle_timeout, |time| time.min(settings.idle_timeout))
+        age >= self
+            .connection
+            .keep_alive
+            .map_or(settings.idle_timeout, |time| time.min(settings.idle_timeout))
     }
 }
 
-/// How much a request depends on its connection being alive.
+/// How a request may reuse a pooled connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReusePolicy {
-    /// It can be sent again on another.
+    /// Any: the request can be sent again on another.
     Any,
-    /// It cannot be sent twice: a pooled one must be alive for sure.
+    /// The request cannot be sent twice: a pooled connection must be known to be alive.
     KnownIdle,
-    /// A pooled one has just failed it, or it wants one to itself.
+    /// None: a pooled connection has just failed, or the request needs a connection of its own.
     New,
 }
 
-/// A connection that was taken out, and where it belongs.
+/// A leased connection and its permit.
 #[derive(Debug)]
 pub(crate) struct Lease {
     pub(crate) connection: Box<UpstreamConnection>,
@@ -85,7 +89,7 @@ pub(crate) struct Lease {
     pub(crate) reused: bool,
 }
 
-/// A request's place at a server; given up when this is dropped.
+/// A request's permit at a server; released on drop.
 #[derive(Debug)]
 pub(crate) struct PoolPermit {
     pub(crate) server: Rc<Server>,
@@ -96,7 +100,7 @@ impl Drop for PoolPermit {
     fn drop(&mut self) {
         self.server.requests.set(self.server.requests.get() - 1);
         if self.pool.pending.get() > 0 {
-            self.pool.freed.notify_one();
+            self.pool.permit_released.notify_one();
         }
     }
 }
@@ -106,12 +110,12 @@ impl Drop for PoolPermit {
 pub(crate) enum LeaseError {
     /// The server could not be reached.
     Unreachable(std::io::Error),
-    /// All places are taken, and so are those to wait for one.
+    /// The connection limit is reached, and so is that of pending requests.
     Full,
 }
 
 impl UpstreamPool {
-    /// One worker's weight of an upstream, among so many workers.
+    /// One worker's pool of an upstream, which `workers` share.
     pub(crate) fn new(upstream: Arc<Upstream>, workers: usize) -> UpstreamPool {
         let settings = upstream.settings();
         let weight = |all: usize| all.div_ceil(workers.max(1));
@@ -121,9 +125,9 @@ impl UpstreamPool {
             version: Cell::new(0),
             servers: RefCell::default(),
             pending: Cell::new(0),
-            freed: Notify::new(),
+            permit_released: Notify::new(),
             // Workers should not all begin with the same server.
-            chance: Rng::new(std::ptr::from_ref(&upstream) as u64 ^ millis() << 20),
+            rng: Rng::new(std::ptr::from_ref(&upstream) as u64 ^ millis() << 20),
             budget: RetryBudget::new(),
             upstream,
         }
@@ -133,7 +137,7 @@ impl UpstreamPool {
         self.upstream.name()
     }
 
-    /// What all workers weight of it.
+    /// The upstream as all workers share it.
     pub(crate) fn upstream(&self) -> &Arc<Upstream> {
         &self.upstream
     }
@@ -142,24 +146,24 @@ impl UpstreamPool {
         self.upstream.settings()
     }
 
-    /// Where it listens, for people.
+    /// The addresses, for messages.
     pub(crate) fn addresses(&self) -> String {
         self.upstream.addresses()
     }
 
-    /// A connection to a server. `now` need not be exact.
-    pub(crate) async fn lease_of(
+    /// Leases a connection to a server. `now` need not be exact.
+    pub(crate) async fn lease_from(
         self: &Rc<Self>,
         server: Rc<Server>,
-        need: ReusePolicy,
+        policy: ReusePolicy,
         now: Instant,
     ) -> Result<Lease, LeaseError> {
-        if let Some(connection) = server.take_idle(need, now, self.settings()) {
+        if let Some(connection) = server.take_idle(policy, now, self.settings()) {
             return Ok(Lease { connection, place: self.place(server), reused: true });
         }
-        if let Some(most) = self.max_connections
-            && server.connections() >= most
-            && let Some(connection) = Box::pin(self.wait(&server, most, need)).await?
+        if let Some(max) = self.max_connections
+            && server.connections() >= max
+            && let Some(connection) = Box::pin(self.wait(&server, max, policy)).await?
         {
             return Ok(Lease { connection, place: self.place(server), reused: true });
         }
@@ -175,15 +179,15 @@ impl UpstreamPool {
         PoolPermit { server, pool: Rc::clone(self) }
     }
 
-    /// Waits until one more connection may be made, or one is there that can be used.
+    /// Waits until a new connection may be opened, or a pooled one can be used.
     async fn wait(
         &self,
         server: &Server,
-        most: usize,
-        need: ReusePolicy,
+        max: usize,
+        policy: ReusePolicy,
     ) -> Result<Option<Box<UpstreamConnection>>, LeaseError> {
-        // One that is idle and cannot be used for this makes room.
-        if need != ReusePolicy::Any && server.idle.borrow_mut().pop().is_some() {
+        // An idle connection that cannot be used for this request makes room.
+        if policy != ReusePolicy::Any && server.idle.borrow_mut().pop().is_some() {
             return Ok(None);
         }
         if self.pending.get() >= self.max_pending {
@@ -191,9 +195,9 @@ impl UpstreamPool {
         }
         self.pending.set(self.pending.get() + 1);
         let waiting = async {
-            while server.connections() >= most {
-                self.freed.notified().await;
-                if let Some(connection) = server.take_idle(need, Instant::now(), self.settings()) {
+            while server.connections() >= max {
+                self.permit_released.notified().await;
+                if let Some(connection) = server.take_idle(policy, Instant::now(), self.settings()) {
                     return Some(connection);
                 }
             }
@@ -204,9 +208,9 @@ impl UpstreamPool {
         waited.map_err(|_| LeaseError::Full)
     }
 
-    /// Which server gets a request; none if none is well, or all that are were `tried`.
+    /// The server for a request; `None` if no server is healthy, or all that are were `tried`.
     pub(crate) fn choose(&self, tried: &[Rc<Server>]) -> Option<Rc<Server>> {
-        self.follow();
+        self.refresh_servers();
         let servers = self.servers.borrow();
         if let [only] = &servers[..] {
             let serves = tried.is_empty() && only.endpoint.health(0) != HealthStatus::Unhealthy;
@@ -214,7 +218,7 @@ impl UpstreamPool {
         }
         let (now, slow_start) = (millis(), self.settings().slow_start);
         let may_get_it = |server: &&Rc<Server>| {
-            server.endpoint.health(now) == HealthStatus::WorkerState
+            server.endpoint.health(now) == HealthStatus::Healthy
                 && !tried.iter().any(|t| Rc::ptr_eq(t, server))
         };
         let serving: Vec<&Rc<Server>> = servers.iter().filter(may_get_it).collect();
@@ -225,11 +229,11 @@ impl UpstreamPool {
                 weight: server.endpoint.weight(now, slow_start),
             })
             .collect();
-        choose(&candidates, &self.chance).map(|place| Rc::clone(serving[place]))
+        choose(&candidates, &self.rng).map(|place| Rc::clone(serving[place]))
     }
 
-    /// Takes over endpoints that have changed; those that stay keep their connections.
-    fn follow(&self) {
+    /// Applies changed endpoints; those that stay keep their connections.
+    fn refresh_servers(&self) {
         let version = self.upstream.version();
         if self.version.replace(version) == version {
             return;
@@ -247,7 +251,7 @@ impl UpstreamPool {
             .collect();
     }
 
-    /// A server could not be reached, or lost the connection before it answered.
+    /// Records that a server could not be reached, or closed the connection before it responded.
     pub(crate) fn failed(&self, server: &Server) {
         let is_only = self.servers.borrow().len() == 1;
         if server.endpoint.failed(millis(), self.settings(), is_only) {
@@ -255,7 +259,7 @@ impl UpstreamPool {
         }
     }
 
-    /// Takes back a connection whose request and response are both complete.
+    /// Returns a connection whose request and response are both complete.
     pub(crate) fn release(&self, connection: Box<UpstreamConnection>, server: &Server, now: Instant) {
         let mut idle = server.idle.borrow_mut();
         if idle.len() < self.settings().pool_size {
@@ -263,15 +267,15 @@ impl UpstreamPool {
         }
     }
 
-    /// Closes what has been idle for too long or was closed by the upstream.
+    /// Closes connections that exceeded the idle timeout or were closed by the upstream.
     pub(crate) fn prune(&self) {
-        self.follow();
+        self.refresh_servers();
         for server in self.servers.borrow().iter() {
             let old = |i: &Idle| i.is_over(i.since.elapsed(), self.settings());
             server.idle.borrow_mut().retain(|i| !old(i) && i.connection.is_idle());
             let idle = |kept: &CachedConnection| kept.since.elapsed() >= self.settings().idle_timeout;
             if server.requests.get() == 0 && server.http2.borrow().as_ref().is_some_and(idle) {
-                server.forget_http2();
+                server.evict_http2();
             }
         }
     }
@@ -289,7 +293,7 @@ impl Server {
         }
     }
 
-    /// A handle of its connection of HTTP/2, if there is one.
+    /// A handle of its HTTP/2 connection, if there is one.
     pub(crate) fn http2(&self) -> Option<Sender> {
         let mut kept = self.http2.borrow_mut();
         let kept = kept.as_mut()?;
@@ -297,30 +301,31 @@ impl Server {
         Some(kept.sender.clone())
     }
 
-    /// Shares a connection of HTTP/2 with the requests to come.
-    pub(crate) fn keep_http2(&self, sender: Sender) {
+    /// Shares an HTTP/2 connection with later requests.
+    pub(crate) fn cache_http2(&self, sender: Sender) {
         self.http2.replace(Some(CachedConnection { sender, since: Instant::now() }));
     }
 
     /// Opens no more streams on that connection.
-    pub(crate) fn forget_http2(&self) {
+    pub(crate) fn evict_http2(&self) {
         self.http2.replace(None);
     }
 
-    /// The connection used last is the likeliest to be alive, and its buffers the likeliest to be warm.
+    /// Last in, first out: the most recent connection is the most likely to be alive, with warm buffers.
     fn take_idle(
         &self,
-        need: ReusePolicy,
+        policy: ReusePolicy,
         now: Instant,
         settings: &config::Upstream,
     ) -> Option<Box<UpstreamConnection>> {
-        if need == ReusePolicy::New {
+        if policy == ReusePolicy::New {
             return None;
         }
         let mut idle = self.idle.borrow_mut();
         for place in (0..idle.len()).rev() {
             let age = now.saturating_duration_since(idle[place].since);
-            if need == ReusePolicy::KnownIdle && idle[place].connection.may_get_stray_bytes(age, QUIET_TIME) {
+            if policy == ReusePolicy::KnownIdle && idle[place].connection.may_get_stray_bytes(age, QUIET_TIME)
+            {
                 continue;
             }
             let kept = idle.remove(place);
@@ -328,7 +333,7 @@ impl Server {
                 continue;
             }
             let connection = kept.connection;
-            let alive = if need == ReusePolicy::KnownIdle {
+            let alive = if policy == ReusePolicy::KnownIdle {
                 connection.is_known_idle()
             } else {
                 connection.is_idle()
@@ -343,7 +348,7 @@ impl Server {
         None
     }
 
-    /// Connections to it, at work and idle.
+    /// Its connections, active and idle.
     fn connections(&self) -> usize {
         self.requests.get() + self.idle.borrow().len()
     }

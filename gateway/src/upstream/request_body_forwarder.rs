@@ -1,4 +1,4 @@
-//! A request body on its way from the client to an upstream, at the pace of the slower of the two.
+//! Forwards a request body from the client to an upstream with backpressure.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -10,14 +10,15 @@ use crate::http1::BodyFraming;
 use crate::net::Socket;
 use crate::request_body::{BodyError, RequestBody};
 
-/// Whose fault it is that a body does not arrive.
+/// Which side failed.
 #[derive(Debug)]
 pub(crate) enum ForwardError {
     Client(BodyError),
     Upstream,
 }
 
-/// The transfer of one request body. The framing is written anew, never copied: extensions and trailers end here.
+/// The transfer of one request body. The framing is generated, never copied: chunk extensions and trailers
+/// are dropped.
 #[derive(Debug)]
 pub(crate) struct BodyForwarder {
     body: RequestBody,
@@ -34,12 +35,12 @@ impl BodyForwarder {
         BodyForwarder { body, chunked, framed: Vec::new(), sent: 0, last: false, waits_for_client: false }
     }
 
-    /// Whether the client, not the upstream, is being waited for.
+    /// Whether it waits for the client, not for the upstream.
     pub(crate) fn waits_for_client(&self) -> bool {
         self.waits_for_client
     }
 
-    /// Carries on until the body is through or one of the two sides is not ready.
+    /// Makes progress until the body is complete or one of the sides is not ready.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, upstream: &Socket) -> Poll<Result<(), ForwardError>> {
         self.waits_for_client = false;
         loop {
@@ -58,7 +59,7 @@ impl BodyForwarder {
                 Poll::Ready(Ok(piece)) => piece,
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(ForwardError::Client(e))),
                 Poll::Pending => {
-                    // The upstream may answer to what it has so far.
+                    // The upstream may respond to what it has so far.
                     if let Poll::Ready(Err(_)) = upstream.poll_flush(cx) {
                         return Poll::Ready(Err(ForwardError::Upstream));
                     }
@@ -89,7 +90,7 @@ impl BodyForwarder {
     }
 }
 
-/// A body that goes on by itself because its response has begun: the client may send it to its end and read its response.
+/// A body that is still being forwarded after its response has started.
 #[derive(Debug)]
 pub(super) struct Forwarding {
     done: Rc<Cell<bool>>,
@@ -99,10 +100,10 @@ impl Forwarding {
     /// Forwards the rest to `upstream` in a task of its own.
     pub(super) fn spawn(mut forwarder: Box<BodyForwarder>, upstream: Rc<Socket>) -> Forwarding {
         let done = Rc::new(Cell::new(false));
-        let told = Rc::clone(&done);
+        let done_by_task = Rc::clone(&done);
         tokio::task::spawn_local(async move {
             match poll_fn(|cx| forwarder.poll(cx, &upstream)).await {
-                Ok(()) => told.set(true),
+                Ok(()) => done_by_task.set(true),
                 Err(error) => tracing::debug!(?error, "the rest of a request body was not forwarded"),
             }
         });

@@ -1,12 +1,12 @@
-//! How many requests may be tried again, so that trouble is not multiplied.
+//! Retry budget: limits retries to a percentage of requests, so that an outage is not amplified.
 
 use std::cell::Cell;
 
-/// What one retry costs; a request pays in its percentage.
-const RETRY: u32 = 100;
-/// So many retries are saved up at most, and so many are there at the start.
-const MOST: u32 = 100 * RETRY;
-const AT_START: u32 = 10 * RETRY;
+/// The cost of a retry, in tokens; a request earns the configured percentage.
+const RETRY_COST: u32 = 100;
+/// Maximum and initial balance, in tokens.
+const MAX_TOKENS: u32 = 100 * RETRY_COST;
+const INITIAL_TOKENS: u32 = 10 * RETRY_COST;
 
 /// One worker's budget for one upstream.
 #[derive(Debug)]
@@ -16,17 +16,17 @@ pub(crate) struct RetryBudget {
 
 impl RetryBudget {
     pub(crate) fn new() -> RetryBudget {
-        RetryBudget { saved: Cell::new(AT_START) }
+        RetryBudget { saved: Cell::new(INITIAL_TOKENS) }
     }
 
-    /// A request was made; `percent` retries are earned with a hundred of them.
+    /// Counts a request, which earns `percent` hundredths of a retry.
     pub(crate) fn earn(&self, percent: u32) {
-        self.saved.set((self.saved.get() + percent).min(MOST));
+        self.saved.set((self.saved.get() + percent).min(MAX_TOKENS));
     }
 
-    /// Whether one more retry can be paid for; it is.
+    /// Spends a retry; false if the budget is used up.
     pub(crate) fn spend(&self) -> bool {
-        let left = self.saved.get().checked_sub(RETRY);
+        let left = self.saved.get().checked_sub(RETRY_COST);
         self.saved.set(left.unwrap_or(self.saved.get()));
         left.is_some()
     }

@@ -1,5 +1,4 @@
-//! A request that wants to leave HTTP (RFC 9110 section 7.8): on a connection of its own, which is nobody else's before or
-//! after.
+//! Protocol upgrades (RFC 9110 section 7.8), on a connection of their own.
 
 use std::rc::Rc;
 
@@ -12,33 +11,34 @@ use crate::upstream::client::{OutgoingRequest, SendError, UpstreamResponse, next
 use crate::upstream::http1::{Rest, exchange_heads, lease, respond};
 use crate::upstream::pool::{Lease, PoolPermit, ReusePolicy, UpstreamPool};
 
-/// What an upstream says to it.
+/// The response of an upstream to an upgrade request.
 #[derive(Debug)]
-pub(crate) enum UpgradeAnswer {
-    /// 101: from here on the connection carries whatever the new protocol is.
+pub(crate) enum UpgradeResponse {
+    /// 101: from here on the connection carries the new protocol.
     Accepted(Box<Upgraded>),
-    /// Any other answer, which is one of HTTP.
+    /// Any other response.
     Declined(Box<UpstreamResponse>),
 }
 
-/// A connection that has left HTTP.
+/// An upgraded connection.
 #[derive(Debug)]
 pub(crate) struct Upgraded {
     pub(crate) socket: Rc<Socket>,
-    /// What came right behind the head.
+    /// What was received behind the head.
     pub(crate) input: ReadBuffer,
     /// The head of the 101.
     pub(crate) head: ResponseHead,
-    /// It counts as a request of its server as long as it lasts.
+    /// Counts the request against its server for as long as it lasts.
     _place: PoolPermit,
 }
 
-/// Asks for `protocol`. The request is sent once, and nothing goes before the answer that the client sent behind it.
+/// Requests an upgrade to `protocol`. The request is sent once, and what the client sent behind it is held
+/// back until the response.
 pub(crate) async fn upgrade(
     pool: &Rc<UpstreamPool>,
     request: &OutgoingRequest<'_>,
     protocol: &[u8],
-) -> Result<UpgradeAnswer, SendError> {
+) -> Result<UpgradeResponse, SendError> {
     if pool.settings().protocol == UpstreamProtocol::Http2 {
         return Err(SendError::BadResponse("WebSockets need an upstream with protocol = \"http1\"".into()));
     }
@@ -67,16 +67,16 @@ pub(crate) async fn upgrade(
     let head = &lease.connection.head;
     if head.status() != StatusCode::SWITCHING_PROTOCOLS {
         let declined = respond(pool, lease, request, Rest::Refused).map_err(|failed| failed.error)?;
-        return Ok(UpgradeAnswer::Declined(Box::new(declined)));
+        return Ok(UpgradeResponse::Declined(Box::new(declined)));
     }
     let chosen = head.headers().only(HeaderKind::Upgrade);
-    let is_asked_for = chosen.is_some_and(|field| field.value.eq_ignore_ascii_case(protocol));
-    if !is_asked_for || !head.headers().has_connection_option(b"upgrade") {
+    let is_handshake = chosen.is_some_and(|field| field.value.eq_ignore_ascii_case(protocol));
+    if !is_handshake || !head.headers().has_connection_option(b"upgrade") {
         return Err(SendError::BadResponse("a 101 for another protocol than was asked for".into()));
     }
     let Lease { connection, place, .. } = lease;
     let connection = *connection;
-    Ok(UpgradeAnswer::Accepted(Box::new(Upgraded {
+    Ok(UpgradeResponse::Accepted(Box::new(Upgraded {
         socket: connection.socket,
         input: connection.input,
         head: connection.head,

@@ -1,5 +1,5 @@
-//! A user sets another password: the old one is asked for, the new one must be fit, and what is stored is replaced only where it
-//! still is what was verified.
+//! Changing a password: verifies the old one, checks the new one, and replaces the stored hash by
+//! compare-and-swap.
 
 use std::sync::Arc;
 
@@ -14,37 +14,38 @@ use super::user_store::User;
 /// Why a password was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangePasswordError {
-    /// No such user, one who may not log in, or another password: all told alike.
+    /// No such user, a disabled user, or a wrong password: indistinguishable.
     #[error("wrong username or password")]
     WrongPassword,
-    /// The new one may not be chosen.
+    /// The password policy rejects the new one.
     #[error(transparent)]
     Unfit(#[from] NewPasswordRefusal),
-    /// The new one is the old one.
+    /// The new one equals the old one.
     #[error("the new password is the old one; choose another one")]
     Same,
-    /// Somebody else was faster.
+    /// A concurrent change won.
     #[error("the password was changed meanwhile; log in again")]
     Conflict,
-    /// The source is kept elsewhere.
+    /// The source is managed elsewhere.
     #[error("the password is not kept where the gateway could change it; change it where users are kept")]
     NotWritable,
-    /// Nothing is known of the old one.
+    /// The old one could not be verified.
     #[error(transparent)]
     Check(#[from] CheckError),
-    /// The new one could not be stored; the old one is in force.
+    /// The new one could not be stored; the old one remains valid.
     #[error("the new password could not be stored: {0}")]
     Store(String),
 }
 
-/// Gives the user another password and returns the user as it is then. Sessions that remember the earlier
-/// [`credential_fingerprint`](User::credential_fingerprint) end at their next refresh: a caller that goes on needs a new one.
+/// Changes a user's password and returns the updated user. Sessions that were opened with the earlier
+/// [`credential_fingerprint`](User::credential_fingerprint) end at their next refresh: a caller that goes on
+/// needs a new one.
 ///
-/// Counting failures and locking names is the caller's, before the call, as for a login.
+/// Rate limits and lockout are up to the caller, before the call, as for a login.
 ///
 /// # Errors
 ///
-/// See [`ChangePasswordError`]; whichever it is, the old password stays in force.
+/// See [`ChangePasswordError`]; in all cases the old password remains valid.
 pub async fn change_password(
     users: &UserSources,
     pool: &HashingPool,
@@ -52,14 +53,14 @@ pub async fn change_password(
     old: Password,
     new: Password,
 ) -> Result<Arc<User>, ChangePasswordError> {
-    // Before anything is told about the new one, or it would tell that a name exists.
+    // Before any detail about the new one, which would reveal that the name exists.
     let user =
         check_credentials(users, pool, name, old.clone()).await?.ok_or(ChangePasswordError::WrongPassword)?;
     check_new_password(&new, Some(name))?;
     if old.as_bytes() == new.as_bytes() {
         return Err(ChangePasswordError::Same);
     }
-    // Looked up again: the check may have hashed the old one anew.
+    // Looked up again: verification may have rehashed the old one.
     let found = users.by_name(name).await.map_err(CheckError::from)?.ok_or(ChangePasswordError::Conflict)?;
     if found.user.id != user.id || found.user.credential_fingerprint() != user.credential_fingerprint() {
         return Err(ChangePasswordError::Conflict);
@@ -85,7 +86,7 @@ mod tests {
         Password::new(text).unwrap()
     }
 
-    /// A file with alice, and the folder that keeps it alive.
+    /// A users file with alice, and the folder that keeps it alive.
     fn users(rehash: bool) -> (tempfile::TempDir, UserSources) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users.toml");

@@ -1,7 +1,7 @@
-//! One login attempt: is this the password of that name?
+//! Verification of login credentials.
 //!
-//! An unknown name, a wrong password and a disabled user each cost one hash of the same kind, so that neither the answer
-//! nor its time tells them apart.
+//! An unknown name, a wrong password and a disabled user each cost one hash of the same scheme, so that
+//! neither the response nor its time reveals which names exist.
 
 use std::sync::Arc;
 
@@ -12,25 +12,25 @@ use super::remote::SourceUnavailable;
 use super::sources::UserSources;
 use super::user_store::User;
 
-/// Nothing is known of the password, so that nothing may be said of it.
+/// The password could not be verified either way.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// All threads hash.
+    /// All hashing threads are busy.
     #[error(transparent)]
     Busy(#[from] Busy),
-    /// A source of users does not answer.
+    /// A source of users is unavailable.
     #[error(transparent)]
     Unavailable(#[from] SourceUnavailable),
 }
 
-/// The user, if there is one of that name who may log in and has that password. Exactly one hash runs (or one bind to a directory),
-/// whatever the answer; a second one only where a right password is hashed anew.
+/// The user, if one with that name may log in and has that password. Exactly one hash runs (or one bind to a
+/// directory), whatever the result; a second one only where a verified password is rehashed.
 ///
-/// Counting failures and locking names is the caller's, before the call.
+/// Rate limits and lockout are up to the caller, before the call.
 ///
 /// # Errors
 ///
-/// [`CheckError::Busy`] where no hash ran, and [`CheckError::Unavailable`] where a source does not answer.
+/// [`CheckError::Busy`] where no hash ran, and [`CheckError::Unavailable`] where a source does not respond.
 pub async fn check_credentials(
     users: &UserSources,
     pool: &HashingPool,

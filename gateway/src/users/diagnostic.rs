@@ -1,21 +1,21 @@
-//! What is wrong with a users file: where, what, and how to put it right.
+//! Diagnostics of a users file: place, message and remedy.
 
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// One thing to put right, shown as `path:line: key: message; remedy`.
+/// One diagnostic, shown as `path:line: key: message; remedy`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserFileDiagnostic {
     /// The users file.
     pub path: PathBuf,
-    /// The line, from 1; `None` where the file as a whole is meant.
+    /// The line, from 1; `None` for the file as a whole.
     pub line: Option<usize>,
-    /// The key, such as `users[2].roles`; empty where none is meant.
+    /// The key, such as `users[2].roles`; may be empty.
     pub key: String,
     /// What is wrong.
     pub message: String,
-    /// What to do.
+    /// How to fix it.
     pub remedy: String,
 }
 
@@ -32,7 +32,7 @@ impl fmt::Display for UserFileDiagnostic {
     }
 }
 
-/// Everything that keeps a users file from being used. Shown one diagnostic a line.
+/// All errors of a users file, shown one per line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserFileErrors(pub Vec<UserFileDiagnostic>);
 
@@ -48,7 +48,7 @@ impl fmt::Display for UserFileErrors {
 
 impl std::error::Error for UserFileErrors {}
 
-/// Something that works and should be changed all the same.
+/// A warning: valid, but should be changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserFileWarning(pub UserFileDiagnostic);
 
@@ -58,7 +58,7 @@ impl fmt::Display for UserFileWarning {
     }
 }
 
-/// Gathers the diagnostics of one file and knows on which line a byte of it stands.
+/// Collects the diagnostics of one file and maps byte offsets to lines.
 pub(super) struct Diagnostics {
     path: PathBuf,
     /// The offset at which each line begins.
@@ -100,7 +100,7 @@ impl Diagnostics {
         self.warnings.push(UserFileWarning(diagnostic));
     }
 
-    /// The line, from 1, that holds the byte at `offset`.
+    /// The line, from 1, that contains the byte at `offset`.
     pub(super) fn line_of(&self, offset: usize) -> usize {
         self.line_starts.partition_point(|&start| start <= offset)
     }
@@ -117,7 +117,7 @@ impl Diagnostics {
     }
 }
 
-/// `text` in quotes with everything invisible escaped, cut to a length that fits a line.
+/// `text` in quotes with everything invisible escaped, truncated to fit a line.
 pub(super) fn quoted(text: &str) -> String {
     const SHOWN: usize = 40;
     let shown: String = text.chars().take(SHOWN).collect();
@@ -125,9 +125,10 @@ pub(super) fn quoted(text: &str) -> String {
     format!("{shown:?}{ellipsis}")
 }
 
-/// The candidate that `word` was probably meant to be, as ` (did you mean …?)`, or nothing.
+/// The candidate that `word` probably meant, as ` (did you mean …?)`, or nothing.
 pub(crate) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
-    // The comparison takes time and memory of the product of both lengths; nobody mistypes a word of that size.
+    // The edit distance takes time and memory of the product of both lengths; words of that size are no
+    // typing errors.
     const LONGEST: usize = 128;
     if word.len() > LONGEST {
         return String::new();

@@ -1,7 +1,7 @@
-//! Changes to the users file that keep every comment and the order of everything else (only CR LF becomes LF).
+//! Edits of the users file that keep comments and order (only CR LF becomes LF).
 //!
-//! An edit holds a lock against other edits, refuses a file that is broken, checks its own result as the gateway would, and
-//! replaces the file in one step: it happens as a whole or not at all.
+//! An edit locks out other edits, rejects an invalid file, validates its own result as the gateway would, and
+//! replaces the file atomically.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,18 +17,18 @@ use super::password_hash::PasswordHash;
 use super::replace_file::{folder_of, replace_file};
 use super::user_store::User;
 
-/// A users file to list or to change.
+/// A users file to list or to edit.
 #[derive(Debug, Clone)]
 pub struct UsersFile {
     path: PathBuf,
 }
 
-/// What [`UsersFile::add`] writes down.
+/// The entry that [`UsersFile::add`] writes.
 #[derive(Debug, Clone)]
 pub struct NewUser {
-    /// The name, which nobody has yet.
+    /// The name; must be free.
     pub name: CanonicalName,
-    /// The id; a random one where none is given, so that the id of somebody who left never comes back.
+    /// The id; random by default, so that the id of a former user is never reused.
     pub id: Option<String>,
     /// The hash of the first password.
     pub password: PasswordHash,
@@ -42,12 +42,12 @@ impl UsersFile {
         Self { path: path.into() }
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it is there.
+    /// Whether it exists.
     pub fn exists(&self) -> bool {
         self.path.exists()
     }
@@ -63,7 +63,7 @@ impl UsersFile {
         position(&self.users()?, name).map(drop)
     }
 
-    /// Fails if there is a user of that name. A file that does not exist holds nobody.
+    /// Fails if there is a user of that name. A missing file has no users.
     pub fn expect_free(&self, name: &CanonicalName) -> Result<(), EditError> {
         match self.exists() {
             true => reject_taken(&self.users()?, name, None),
@@ -71,7 +71,7 @@ impl UsersFile {
         }
     }
 
-    /// Appends a user and returns the id; creates the file (mode 0600) where it does not exist.
+    /// Appends a user and returns the id; creates the file (mode 0600) if missing.
     pub fn add(&self, user: NewUser) -> Result<String, EditError> {
         let id = match user.id {
             Some(id) => id,
@@ -90,7 +90,7 @@ impl UsersFile {
         Ok(id)
     }
 
-    /// Gives a user another password.
+    /// Sets a user's password.
     pub fn set_password(&self, name: &CanonicalName, password: &PasswordHash) -> Result<(), EditError> {
         self.edit(|document, users| {
             set(document, position(users, name)?, "password", password.as_str().into());
@@ -98,7 +98,7 @@ impl UsersFile {
         })
     }
 
-    /// Replaces the hash of a user where it still is `old`; returns whether it was.
+    /// Replaces the hash of a user if it still is `old`; returns whether it was.
     pub(super) fn replace_hash(
         &self,
         name: &str,
@@ -114,7 +114,7 @@ impl UsersFile {
         })
     }
 
-    /// Shuts a user out or lets one in again; returns whether that changed anything.
+    /// Disables or enables a user; returns whether that changed anything.
     pub fn set_disabled(&self, name: &CanonicalName, disabled: bool) -> Result<bool, EditError> {
         self.edit(|document, users| {
             let index = position(users, name)?;
@@ -123,7 +123,7 @@ impl UsersFile {
                 set(document, index, "disabled", disabled.into());
             }
             if changes && disabled {
-                // Whoever did not look in between must see that the sessions of before are over.
+                // A gateway that did not poll in between must still see that earlier sessions have ended.
                 let epoch = users[index].session_epoch.saturating_add(1);
                 set(document, index, "session_epoch", i64::try_from(epoch).unwrap_or(i64::MAX).into());
             }
@@ -135,9 +135,9 @@ impl UsersFile {
         &self,
         change: impl FnOnce(&mut DocumentMut, &[User]) -> Result<T, EditError>,
     ) -> Result<T, EditError> {
-        // A link stays a link; the file it leads to is replaced.
+        // A symbolic link stays; its target is replaced.
         let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-        // The folder is locked instead of the file, since each edit puts another file in its place.
+        // The folder is locked instead of the file, since each edit replaces the file.
         let lock = File::open(folder_of(&path)).map_err(|error| self.cannot_write(error))?;
         lock.lock().map_err(|error| self.cannot_write(error))?;
         let old = if self.exists() { file::read(&self.path)? } else { Vec::new() };
@@ -160,7 +160,7 @@ impl UsersFile {
 }
 
 fn append(document: &mut DocumentMut, mut table: Table) {
-    // Comments at the end of the file stay above what is appended: they belong to what was there.
+    // Comments at the end of the file stay above what is appended.
     let before = document.trailing().as_str().unwrap_or_default().to_owned();
     let gap = if document.is_empty() && before.is_empty() { "" } else { "\n" };
     table.decor_mut().set_prefix(before + gap);
@@ -176,7 +176,7 @@ fn set(document: &mut DocumentMut, index: usize, key: &str, mut new: toml_edit::
     let Some(user) = users.and_then(|users| users.get_mut(index)) else { return };
     match user.get_mut(key).and_then(Item::as_value_mut) {
         Some(old) => {
-            // The comment behind the value.
+            // Keeps the comment behind the value.
             *new.decor_mut() = old.decor().clone();
             *old = new;
         }
@@ -210,24 +210,24 @@ fn random_id() -> Result<String, EditError> {
 /// Why the users file was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
-    /// The file must be put right first.
+    /// The file is invalid and must be fixed first.
     #[error("{0}")]
     Broken(#[from] UserFileErrors),
-    /// What was asked for would break the file.
+    /// The edit would make the file invalid.
     #[error("that would break the users file, which is left as it was:\n{0}")]
     Refused(UserFileErrors),
-    /// Somebody has the name.
+    /// The name is taken.
     #[error("a user {0} exists already; `auth-gateway users passwd {0}` sets another password")]
     NameTaken(CanonicalName),
-    /// Somebody has the id.
+    /// The id is taken.
     #[error("the id {id} belongs to {name} already; choose another, or leave it out to get a random one")]
     IdTaken {
         /// The id.
         id: String,
-        /// Whose it is.
+        /// Its user.
         name: String,
     },
-    /// Nobody has the name.
+    /// There is no such user.
     #[error("there is no user {name}{hint}; `auth-gateway users list` shows all")]
     NoSuchUser {
         /// The name.
@@ -235,15 +235,15 @@ pub enum EditError {
         /// A similar name, or empty.
         hint: String,
     },
-    /// The new content could not be put in place; the old one still is.
+    /// The new content could not be written; the old file is unchanged.
     #[error("cannot write {}, which is left as it was: {source}", path.display())]
     Write {
         /// The users file.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
-    /// The system gave no random id.
+    /// No random id could be generated.
     #[error("the system gave no random bytes for an id; give one with --id")]
     NoRandomness,
 }

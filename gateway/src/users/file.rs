@@ -1,4 +1,4 @@
-//! The users file: TOML to checked users, or everything that is wrong with it at once, each with its line.
+//! The users file (TOML): parsing and validation, with all errors reported at once, each with its line.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -11,10 +11,10 @@ use super::password_hash::{count_schemes, most_common_scheme};
 use super::user_entry::{Entry, FirstLines, Span, key_span, with_article};
 use super::user_store::User;
 
-/// More than any file of users has; what is larger is another file, named by mistake.
+/// Maximum size of a users file, in bytes; a larger file was named by mistake.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The bytes of the file.
+/// Reads the file.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, UserFileErrors> {
     let mut content = Vec::new();
     let outcome = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content));
@@ -38,7 +38,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, UserFileErrors> {
     Err(UserFileErrors(diagnostics.errors))
 }
 
-/// The users in `content`, with unique ids and unique names. `path` serves the messages.
+/// The users in `content`, with unique ids and names. `path` is used in messages.
 pub(super) fn parse(
     path: &Path,
     content: &[u8],
@@ -63,7 +63,7 @@ fn parse_into(diagnostics: &mut Diagnostics, content: &[u8]) -> Vec<User> {
     let document = match Document::parse(text) {
         Ok(document) => document,
         Err(error) => {
-            // Only the message: the error's own display quotes the line, which may hold a password hash.
+            // Only the message: the error's own display quotes the line, which may contain a password hash.
             let message = format!("this is not TOML: {}", error.message());
             diagnostics.error(error.span(), "", message, "correct the line");
             return Vec::new();
@@ -108,7 +108,7 @@ fn parse_document(diagnostics: &mut Diagnostics, document: &Table) -> Vec<(User,
         .collect()
 }
 
-/// A mixture of costs lets the time of an answer tell some known names from unknown ones.
+/// With mixed costs, the response time distinguishes some known names from unknown ones.
 fn warn_of_odd_costs(diagnostics: &mut Diagnostics, users: &[(User, Span)]) {
     let common =
         most_common_scheme(&count_schemes(users.iter().filter_map(|(user, _)| Some(user.hash()?.scheme()))));
@@ -351,8 +351,9 @@ password = ""
         let content = read(&path).unwrap();
         let text = String::from_utf8(content.clone()).unwrap();
         for user in parse(&path, &content).unwrap().0 {
-            let told = text.lines().find_map(|line| line.strip_prefix(&format!("#   {} ", user.username)));
-            let password = Password::new(told.unwrap().trim()).unwrap();
+            let documented =
+                text.lines().find_map(|line| line.strip_prefix(&format!("#   {} ", user.username)));
+            let password = Password::new(documented.unwrap().trim()).unwrap();
             assert!(
                 user.hash().unwrap().verify(&password, &mut HashMemory::default()).unwrap(),
                 "{}",

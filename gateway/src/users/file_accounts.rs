@@ -1,16 +1,17 @@
-//! Whose sessions may go on, as the users files said at one time; by two of them is seen who has changed.
+//! Account states of file users at one time; comparing two of them gives the users who changed.
 
 use std::sync::Arc;
 
 use super::user_store::{FileUserStore, User};
 use crate::sessions::Account;
 
-/// The users of all files, with the prefixes of their ids. Sources that are no files have a prefix and no users.
+/// The users of all files, with the prefixes of their ids. Sources other than files have a prefix and no
+/// users.
 #[derive(Debug, Clone)]
 pub(crate) struct FileAccounts(pub(super) Vec<(String, Option<Arc<FileUserStore>>)>);
 
 impl FileAccounts {
-    /// The account of that id; nothing where no file has it to tell, but a database or a directory.
+    /// The account of that id; `None` where its source is not a file.
     pub(crate) fn account(&self, id: &str) -> Option<Account> {
         let fitting = self.0.iter().filter(|(prefix, _)| id.starts_with(prefix));
         let Some((prefix, store)) = fitting.max_by_key(|(prefix, _)| prefix.len()) else {

@@ -1,8 +1,8 @@
-//! A few threads that hash passwords, and a short queue before them: however many logins arrive, no more hashes run than
-//! there are threads.
+//! Password hashing pool: a fixed number of threads with a bounded queue, so that however many logins arrive,
+//! no more hashes run than there are threads.
 //!
-//! A thread is its own permit. A client that goes away takes its waiting job out of the queue, yet a hash that has begun
-//! keeps its thread to the end, so resetting connections buys an attacker no extra work.
+//! A thread is its own permit. A client that disconnects removes its waiting job from the queue, yet a
+//! running hash keeps its thread to the end, so resetting connections buys an attacker no extra work.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,17 +15,17 @@ use tokio::sync::oneshot;
 use super::password::Password;
 use super::password_hash::{HashCost, HashFailed, HashMemory, PasswordHash};
 
-/// No answer now: every thread hashes and the queue is full, or (logged as an error) a hash could not be run at all.
-/// It says nothing about the password; ask again in a second.
+/// Overloaded: every thread hashes and the queue is full, or (logged as an error) a hash could not be run at
+/// all. It says nothing about the password; retry in a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the password hashing threads are busy; try again shortly")]
 pub struct Busy;
 
-/// The threads. Dropping the pool waits for the hashes that run and leaves those that wait unanswered (as [`Busy`]).
+/// The thread pool. Dropping it waits for running hashes and fails waiting ones (as [`Busy`]).
 pub struct HashingPool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    /// Jobs that may run or wait at one time.
+    /// Maximum number of running and waiting jobs.
     capacity: usize,
 }
 
@@ -43,9 +43,9 @@ struct JobQueue {
     closed: bool,
 }
 
-/// Work for a pool thread, whose result somebody may still be waiting for.
+/// Work for a pool thread.
 trait Job: Send {
-    /// Whether whoever asked has gone.
+    /// Whether the caller has stopped waiting.
     fn is_abandoned(&self) -> bool;
     fn run(self: Box<Self>, memory: &mut HashMemory);
 }
@@ -66,18 +66,17 @@ where
 
     fn run(self: Box<Self>, memory: &mut HashMemory) {
         let result = (self.work)(memory);
-        // Nobody may listen any more; the work was done all the same.
+        // The receiver may be gone; the work was done all the same.
         let _ = self.answer.send(result);
     }
 }
 
-/// How far hashing steps back behind the threads that serve requests (a niceness, as of setpriority(2)). A login may wait
-/// for some milliseconds more, and for seconds where other programs take every core; with a storm of logins on the one core,
-/// proxied requests must not wait for them.
+/// Niceness of hashing threads (setpriority(2)), so that a storm of logins does not slow requests on the same
+/// core. A login may take some milliseconds longer, and seconds where other programs use every core.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 15;
 
-/// Lowers the priority of this thread alone, which on Linux has a niceness of its own. It takes no privilege.
+/// Lowers the priority of this thread alone, which Linux permits without privilege.
 fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS) {
@@ -90,7 +89,7 @@ impl HashingPool {
     ///
     /// # Panics
     ///
-    /// Where the system starts no thread: a gateway that cannot hash cannot serve.
+    /// The system starts no thread: a gateway that cannot hash cannot serve.
     pub fn new(threads: usize, queue: usize) -> Self {
         let threads = threads.max(1);
         let shared = Arc::new(Shared {
@@ -112,7 +111,7 @@ impl HashingPool {
         Self { shared, threads: handles, capacity: threads.saturating_add(queue) }
     }
 
-    /// Whether `password` belongs to `hash`. Resolves to [`Busy`] at once where the queue is full.
+    /// Whether `password` matches `hash`. Resolves to [`Busy`] at once where the queue is full.
     pub async fn verify(&self, hash: &PasswordHash, password: Password) -> Result<bool, Busy> {
         let hash = hash.clone();
         let shared = Arc::clone(&self.shared);
@@ -152,7 +151,7 @@ impl HashingPool {
         }
     }
 
-    /// How many hashes were begun since the start: a counter for metrics.
+    /// The number of hashes since the start, for the metrics.
     pub fn hashes_run(&self) -> u64 {
         self.shared.hashes_run.load(Ordering::Relaxed)
     }
@@ -165,7 +164,7 @@ impl HashingPool {
         let (answer, receiver) = oneshot::channel();
         let mut queue = self.shared.lock();
         if queue.running + queue.waiting.len() >= self.capacity {
-            // Clients that went away hold no place in the queue against those who are still there.
+            // Abandoned jobs must not block others.
             queue.waiting.retain(|job| !job.is_abandoned());
         }
         if queue.running + queue.waiting.len() >= self.capacity {
@@ -186,7 +185,7 @@ impl Drop for HashingPool {
         drop(queue);
         self.shared.changed.notify_all();
         for thread in self.threads.drain(..) {
-            // A thread catches the panics of its jobs, so it ends well.
+            // A thread catches the panics of its jobs, so it does not panic.
             let _ = thread.join();
         }
     }
@@ -194,7 +193,7 @@ impl Drop for HashingPool {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, JobQueue> {
-        // No code panics while it holds the lock; and a queue of jobs is whole between any two statements.
+        // No code panics while it holds the lock, and each update leaves the queue consistent.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -249,7 +248,7 @@ mod tests {
         Password::new(text).unwrap()
     }
 
-    /// A job that has begun and ends when told to.
+    /// A running job that ends when it is released.
     struct TestGate {
         release: mpsc::Sender<()>,
         result: oneshot::Receiver<()>,
@@ -282,7 +281,7 @@ mod tests {
         let pool = HashingPool::new(1, 1);
         let gate = block_worker(&pool);
         let waiting = pool.submit(|_| ()).unwrap();
-        // The thread is gate, so an answer can only come at once.
+        // The only thread is blocked, so a result can only come at once.
         assert_eq!(
             pool.verify(&PasswordHash::decoy(Scheme::argon2id(TEST_COST)), password("x")).await,
             Err(Busy)

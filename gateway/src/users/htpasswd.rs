@@ -1,5 +1,5 @@
-//! An htpasswd file: `NAME:HASH` a line, `#` before a comment. The name is the id, and there are no roles but those the
-//! configuration gives to everybody of the file.
+//! htpasswd files: one `NAME:HASH` per line, `#` for comments. The name is the id; roles come from the
+//! configuration only.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::name::CanonicalName;
 use super::password_hash::PasswordHash;
 use super::user_store::User;
 
-/// The users in `content`, with unique names. `path` serves the messages.
+/// The users in `content`, with unique names. `path` is used in messages.
 pub(super) fn parse(
     path: &Path,
     content: &[u8],

@@ -1,4 +1,5 @@
-//! Users of an LDAP directory: found by a search, verified by a bind as the one who was found. No hash is ever read.
+//! Users of an LDAP directory (RFC 4511): found by a search, verified by a bind as the entry found. No hash
+//! is ever read.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,9 +19,9 @@ use crate::tls::client_config;
 
 /// `invalidCredentials` of RFC 4511.
 const INVALID_CREDENTIALS: u32 = 49;
-/// `noSuchObject`
+/// `noSuchObject` of RFC 4511.
 const NO_SUCH_OBJECT: u32 = 32;
-/// What OpenLDAP's password policy changes with the password, and Active Directory.
+/// Attributes that change with the password, in OpenLDAP's password policy and in Active Directory.
 const PASSWORD_CHANGED: [&str; 2] = ["pwdChangedTime", "pwdLastSet"];
 
 /// A directory.
@@ -37,7 +38,7 @@ struct Client {
 }
 
 impl LdapSource {
-    /// Connects to nothing yet. An error says what is wrong with the certificates.
+    /// Prepares a directory without connecting. An error is about its certificates.
     pub(super) fn new(name: &str, settings: LdapUsers) -> Result<LdapSource, String> {
         let uses_tls = settings.start_tls || settings.url.starts_with("ldaps:");
         let tls = uses_tls.then(|| client_config(settings.ca_file.as_ref(), None)).transpose()?;
@@ -52,16 +53,17 @@ impl LdapSource {
     /// The user of that name, if there is exactly one.
     pub(super) async fn by_name(&self, name: &CanonicalName) -> Result<Option<User>, SourceUnavailable> {
         let (client, name) = (Arc::clone(&self.client), name.clone());
-        self.remote.ask(async move { client.by_name(&name).await }).await
+        self.remote.submit(async move { client.by_name(&name).await }).await
     }
 
     /// The user of that id, if there is exactly one.
     pub(super) async fn by_id(&self, id: &str) -> Result<Option<User>, SourceUnavailable> {
         let (client, id) = (Arc::clone(&self.client), id.to_owned());
-        self.remote.ask(async move { client.by_id(&id).await }).await
+        self.remote.submit(async move { client.by_id(&id).await }).await
     }
 
-    /// Whether `password` is that of `dn`; of nobody where there is no `dn`, which takes a bind all the same.
+    /// Whether `password` is that of `dn`. Without a `dn` the result is false after a bind that takes as
+    /// long.
     pub(super) async fn verify(
         &self,
         dn: Option<&str>,
@@ -70,7 +72,7 @@ impl LdapSource {
         let client = Arc::clone(&self.client);
         let nobody = || format!("cn=nobody,{}", client.settings.base);
         let dn = dn.map_or_else(nobody, str::to_owned);
-        self.remote.ask(async move { client.verify(&dn, &password).await }).await
+        self.remote.submit(async move { client.verify(&dn, &password).await }).await
     }
 }
 
@@ -92,7 +94,7 @@ impl Client {
         Ok(ldap)
     }
 
-    /// A connection that may search.
+    /// A connection that is bound for searching.
     async fn searching(&self) -> Result<Ldap, LdapError> {
         let mut ldap = self.connect().await?;
         if let Some((dn, password)) = &self.settings.bind {
@@ -137,7 +139,7 @@ impl Client {
             return Ok(None);
         }
         let user = self.user(&mut ldap, entry).await?;
-        // Who does not say goodbye leaves the server to notice.
+        // Without an unbind the server would have to notice the end by itself.
         let _ = ldap.unbind().await;
         Ok(user)
     }
@@ -210,7 +212,7 @@ impl Client {
     }
 }
 
-/// Names of attributes are compared without regard to case.
+/// Attribute names are compared without case.
 fn attribute<'a>(attributes: &'a HashMap<String, Vec<String>>, name: &str) -> Option<&'a Vec<String>> {
     attributes.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, values)| values)
 }
@@ -221,7 +223,7 @@ fn first_value(dn: &str) -> &str {
     first.split_once('=').map_or(first, |(_, value)| value.trim())
 }
 
-/// The roles of groups: those the configuration names, or all where it names none.
+/// The roles of groups: those the configuration maps, or all where it maps none.
 fn roles(
     groups: Vec<String>,
     names: Option<&std::collections::BTreeMap<String, Vec<String>>>,
@@ -235,7 +237,7 @@ fn roles(
     roles
 }
 
-/// What a session remembers of a password that nobody can read: when it was changed, where the directory tells.
+/// The fingerprint of a password that cannot be read: when it was changed, where the directory has that.
 pub(super) fn fingerprint(dn: &str, changed: &str) -> [u8; 16] {
     let mut fingerprint = [0; 16];
     let hash = digest(&SHA256, format!("{dn}\0{changed}").as_bytes());

@@ -1,5 +1,5 @@
-//! Who may log in: users in files, SQL tables and directories, user names and their one canonical form, and password hashing in a
-//! bounded pool.
+//! Users: sources (files, SQL tables, directories), canonical user names, and password hashing in a bounded
+//! pool.
 //!
 //! A login is one call, [`check_credentials`]. This domain knows nothing of HTTP, tokens, sessions or locks.
 

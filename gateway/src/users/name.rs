@@ -1,14 +1,16 @@
-//! The one form of a user name that look-up, lockout and audit share, so that a look-alike is the same name
-//! everywhere or another name everywhere.
+//! Canonical user names, shared by lookup, lockout and audit, so that look-alikes (homoglyphs) are the same
+//! name everywhere or another name everywhere.
 //!
 //! The rule, close to PRECIS UsernameCaseMapped (RFC 8265 section 3.3) and a little stricter:
 //!
 //! 1. compatibility forms are folded (Unicode NFKC), so full-width `ａ` is `a`;
 //! 2. capitals become small letters;
-//! 3. what remains must be 1 to 128 bytes of letters, digits (0 to 9) and `. _ - @ +`, beginning with no combining mark.
+//! 3. what remains must be 1 to 128 bytes of letters, digits (0 to 9) and `. _ - @ +`, beginning with no
+//!    combining mark.
 //!
-//! Spaces, controls, zero-width and other invisible characters are therefore in no name: `"alice "` is not trimmed to
-//! `alice`, it is no name at all. Letters of other scripts stay what they are: a Cyrillic `с` never becomes a Latin `c`.
+//! Spaces, controls, zero-width and other invisible characters are therefore in no name: `"alice "` is not
+//! trimmed to `alice`, it is invalid. Letters of other scripts stay what they are: a Cyrillic `с` never
+//! becomes a Latin `c`.
 
 use std::fmt;
 
@@ -16,16 +18,16 @@ use aws_lc_rs::digest::{SHA256, digest};
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
-/// The most bytes a name may have, before and after the mapping.
+/// Maximum length of a name in bytes, before and after the mapping.
 const MAX_NAME_BYTES: usize = 128;
 
-/// A user name in canonical form, or the stand-in of a text that is no user name (see
-/// [`CanonicalName::for_lockout`]). Always 1 to 128 bytes of visible characters.
+/// A user name in canonical form, or the lockout key of an invalid name (see [`CanonicalName::for_lockout`]).
+/// Always 1 to 128 bytes of visible characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CanonicalName(String);
 
 impl CanonicalName {
-    /// The canonical form of `raw`, or `None` where `raw` is not a user name by the rule above.
+    /// The canonical form of `raw`, or `None` where `raw` is not a valid user name.
     pub fn parse(raw: &str) -> Option<Self> {
         if raw.len() > MAX_NAME_BYTES {
             return None;
@@ -35,15 +37,16 @@ impl CanonicalName {
         let is_name = length_is_fine
             && mapped.chars().all(is_name_char)
             && !mapped.starts_with(is_combining_mark)
-            // A form that would change when mapped again could be two names at once.
+            // The mapping must be idempotent, or a form could be two names at once.
             && map(&mapped) == mapped;
         is_name.then_some(Self(mapped))
     }
 
-    /// A key for any text at all: the canonical form of a name, and `invalid:` with a hash for what is no name.
+    /// A lockout key for any text: the canonical form of a name, and `invalid:` with a hash for an invalid
+    /// one.
     ///
-    /// The key of an invalid name is bounded however long the text is, is the same each time, and equals no real name
-    /// (no name holds a colon). So a login under it may be looked up, locked and audited like any other.
+    /// The key of an invalid name is bounded, deterministic, and equals no real name (no name contains a
+    /// colon). So a login with it is looked up, locked and audited like any other.
     pub fn for_lockout(raw: &str) -> Self {
         Self::parse(raw).unwrap_or_else(|| {
             let hash = digest(&SHA256, raw.as_bytes());
@@ -56,7 +59,7 @@ impl CanonicalName {
         &self.0
     }
 
-    /// What a name looks like, for messages that refuse one.
+    /// The rule for valid names, for error messages.
     pub(crate) const RULE: &'static str =
         "a user name has 1 to 128 bytes of letters, digits and the characters . _ - @ +";
 }
@@ -67,7 +70,7 @@ impl fmt::Display for CanonicalName {
     }
 }
 
-/// `bytes` in small hexadecimal digits.
+/// `bytes` in lower-case hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -80,7 +83,7 @@ fn map(raw: &str) -> String {
 fn is_name_char(c: char) -> bool {
     match c {
         '.' | '_' | '-' | '@' | '+' => true,
-        // Unicode calls these letters, yet they show nothing (DerivedCoreProperties: Default_Ignorable_Code_Point).
+        // Letters in Unicode, yet invisible (DerivedCoreProperties: Default_Ignorable_Code_Point).
         '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' => false,
         _ => c.is_alphabetic() || c.is_ascii_digit(),
     }

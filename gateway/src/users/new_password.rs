@@ -1,30 +1,33 @@
-//! Which passwords may be chosen: long enough and not the ones everybody tries first (NIST SP 800-63B-4 section 3.1.1.2,
-//! so no rules about digits and capitals).
+//! Password policy for new passwords: minimum length and a list of common passwords (NIST SP 800-63B-4
+//! section 3.1.1.2, so no composition rules).
 //!
-//! This is asked when a password is set, never at login.
+//! Checked when a password is set, never at login.
 
 use super::name::CanonicalName;
 use super::password::Password;
 
-/// What everybody tries first, one a line, in small letters: those of the well-known lists that have [`FLOOR`] characters.
+/// Common passwords, one per line, in lower case: those of the well-known lists with at least [`MIN_LEN`]
+/// characters.
 const COMMON_PASSWORDS: &str = include_str!("common_passwords.txt");
 
-/// Fewer characters are refused.
-const FLOOR: usize = 8;
+/// Minimum length, in characters.
+const MIN_LEN: usize = 8;
 
-/// Fewer characters are advised against, since the password is the only factor.
-const ADVISED: usize = 15;
+/// Recommended length in characters, since the password is the only factor.
+const RECOMMENDED_LEN: usize = 15;
 
-/// Why a password may not be chosen.
+/// Why a password is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NewPasswordRefusal {
     /// Logins carry JSON, which is UTF-8: other bytes could never be sent.
     #[error("the password is not UTF-8 text, so no login could send it; choose another one")]
     NotUtf8,
     /// Under 8 characters.
-    #[error("the password has {0} characters; choose one of at least {FLOOR}, better {ADVISED} or more")]
+    #[error(
+        "the password has {0} characters; choose one of at least {MIN_LEN}, better {RECOMMENDED_LEN} or more"
+    )]
     TooShort(usize),
-    /// On the list of common passwords, or one character over and over.
+    /// On the list of common passwords, or one character repeated.
     #[error("the password is among the first that anybody would try; choose another one")]
     Common,
     /// The user's name.
@@ -32,22 +35,24 @@ pub enum NewPasswordRefusal {
     UserName,
 }
 
-/// A password that may be chosen and could be better.
+/// An accepted password that could be better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NewPasswordAdvice {
     /// Under 15 characters.
-    #[error("the password has {0} characters; {ADVISED} or more are advised where it is the only factor")]
+    #[error(
+        "the password has {0} characters; {RECOMMENDED_LEN} or more are advised where it is the only factor"
+    )]
     Short(usize),
 }
 
-/// Whether `password` may be set (for `user`, where that is known), and advice where there is some.
+/// Whether `password` may be set (for `user`, where that is known), with advice if there is any.
 pub fn check_new_password(
     password: &Password,
     user: Option<&CanonicalName>,
 ) -> Result<Option<NewPasswordAdvice>, NewPasswordRefusal> {
     let text = std::str::from_utf8(password.as_bytes()).map_err(|_| NewPasswordRefusal::NotUtf8)?;
     let length = text.chars().count();
-    if length < FLOOR {
+    if length < MIN_LEN {
         return Err(NewPasswordRefusal::TooShort(length));
     }
     if user.is_some() && CanonicalName::parse(text).as_ref() == user {
@@ -57,7 +62,7 @@ pub fn check_new_password(
     if COMMON_PASSWORDS.lines().any(|common| common == folded) || is_one_character(&folded) {
         return Err(NewPasswordRefusal::Common);
     }
-    Ok((length < ADVISED).then_some(NewPasswordAdvice::Short(length)))
+    Ok((length < RECOMMENDED_LEN).then_some(NewPasswordAdvice::Short(length)))
 }
 
 fn is_one_character(text: &str) -> bool {
@@ -116,7 +121,7 @@ mod tests {
     #[test]
     fn the_list_holds_what_the_length_would_let_pass() {
         for common in COMMON_PASSWORDS.lines() {
-            assert!(common.chars().count() >= FLOOR && common.to_lowercase() == common, "{common}");
+            assert!(common.chars().count() >= MIN_LEN && common.to_lowercase() == common, "{common}");
         }
     }
 }

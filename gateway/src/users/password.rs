@@ -1,21 +1,21 @@
-//! A password as somebody sent it: its bytes, bounded, never shown, wiped when done with.
+//! A password in memory: bounded, never displayed, overwritten on drop.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// The most bytes a password may have. Longer ones are refused before any hash runs.
+/// Maximum length of a password in bytes. Longer ones are rejected before any hash runs.
 pub const MAX_PASSWORD_BYTES: usize = 1024;
 
-/// The bytes of a password exactly as received: not trimmed, not cut, not folded.
+/// The bytes of a password exactly as received: not trimmed, truncated or case-folded.
 ///
-/// The bytes are overwritten on drop. That is best effort: copies which the network buffers or a JSON parser made before are
-/// not reached.
+/// The bytes are overwritten on drop. That is best effort: earlier copies in network buffers or the JSON
+/// parser are not reached.
 #[derive(Clone)]
 pub struct Password(Zeroizing<Vec<u8>>);
 
 impl Password {
-    /// Takes a password of at most [`MAX_PASSWORD_BYTES`].
+    /// A password of at most [`MAX_PASSWORD_BYTES`].
     pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, PasswordTooLong> {
         let bytes = Zeroizing::new(bytes.into());
         if bytes.len() > MAX_PASSWORD_BYTES {
@@ -35,7 +35,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// The password has more than [`MAX_PASSWORD_BYTES`].
+/// The password is longer than [`MAX_PASSWORD_BYTES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a password has at most {MAX_PASSWORD_BYTES} bytes")]
 pub struct PasswordTooLong;

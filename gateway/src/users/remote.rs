@@ -1,7 +1,7 @@
-//! What a source on another server is asked with: a runtime of its own, a limit of time, and the memory of whether it answers.
+//! Access to a source on another server: a runtime and thread of its own, a timeout, and the last error.
 //!
-//! Connections belong to this runtime, not to the worker that happened to ask first: they outlive it, and no worker waits for
-//! the work of another.
+//! Connections belong to this runtime, not to the worker that first used them: they outlive it, and no worker
+//! waits for the work of another.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -12,36 +12,36 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-/// A source of users does not answer, so that nothing is known of a user: never a reason for a 401.
+/// A source of users is unavailable, so nothing is known of a user: never a reason for a 401.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the users of {source_name} cannot be asked for: {reason}")]
 pub struct SourceUnavailable {
     /// The source.
     pub source_name: String,
-    /// What it did.
+    /// The error.
     pub reason: String,
 }
 
-/// One source on another server.
+/// A source on another server.
 #[derive(Debug)]
 pub(super) struct Remote {
     name: String,
     time_limit: Duration,
-    /// `None` only while it is dropped.
+    /// `None` only during drop.
     runtime: Option<Runtime>,
     last_error: Mutex<Option<String>>,
 }
 
 impl Remote {
-    /// A thread for the source of that name.
+    /// Starts a thread for the source of that name.
     pub(super) fn new(name: &str, time_limit: Duration) -> io::Result<Remote> {
         let runtime =
             Builder::new_multi_thread().worker_threads(1).thread_name("users").enable_all().build()?;
         Ok(Remote { name: name.to_owned(), time_limit, runtime: Some(runtime), last_error: Mutex::new(None) })
     }
 
-    /// What `work` finds out, within the limit of time.
-    pub(super) async fn ask<T, E>(
+    /// The result of `work`, within the timeout.
+    pub(super) async fn submit<T, E>(
         &self,
         work: impl Future<Output = Result<T, E>> + Send + 'static,
     ) -> Result<T, SourceUnavailable>
@@ -72,7 +72,7 @@ impl Remote {
         outcome.map_err(|reason| SourceUnavailable { source_name: self.name.clone(), reason })
     }
 
-    /// Why it did not answer the last time, if it did not.
+    /// The last error, if the last operation failed.
     pub(super) fn last_error(&self) -> Option<String> {
         let error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
         error.map(|error| format!("{}: {error}", self.name))
@@ -81,7 +81,7 @@ impl Remote {
 
 impl Drop for Remote {
     fn drop(&mut self) {
-        // A plain drop would wait for its thread, which no runtime allows inside of another.
+        // A plain drop would block on its thread, which no runtime allows inside another.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -1,4 +1,4 @@
-//! Replacing a file's content in one step: a reader sees the old content or the new, never a part, and a crash loses
+//! Atomic replacement of a file: a reader sees the old content or the new, never a part, and a crash loses
 //! neither.
 
 use std::fs::{self, File, OpenOptions};
@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-/// Writes `content` under `path`: to a new file in the same folder, synced, then renamed over the old one. Mode and owner of the
-/// old file are kept; a file that was not there before gets mode 0600.
+/// Writes `content` to a new file in the same folder, syncs it, and renames it to `path`. Mode and owner of
+/// the old file are kept; a new file gets mode 0600.
 ///
 /// `path` must not be a symbolic link, or the link itself is replaced.
 pub(super) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
@@ -32,7 +32,7 @@ pub(super) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     File::open(folder_of(path))?.sync_all()
 }
 
-/// The folder that holds `path`.
+/// The folder that contains `path`.
 pub(super) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -40,7 +40,7 @@ pub(super) fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// The new file while it has another name; removed on drop.
+/// The new file before its rename; removed on drop.
 struct TempFile {
     file: File,
     path: Option<PathBuf>,
@@ -54,7 +54,7 @@ impl TempFile {
         let path = folder_of(target).join(name);
         let open = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         let file = open().or_else(|error| match error.kind() {
-            // Left by a process of the same number that was killed.
+            // Left by a killed process with the same id.
             io::ErrorKind::AlreadyExists => fs::remove_file(&path).and_then(|()| open()),
             _ => Err(error),
         })?;
@@ -73,7 +73,8 @@ impl TempFile {
 impl Drop for TempFile {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
-            // Nothing more can be done about a temp_file that cannot be removed; the target is untouched.
+            // Nothing more can be done about a temporary file that cannot be removed; the target is
+            // unchanged.
             let _ = fs::remove_file(path);
         }
     }

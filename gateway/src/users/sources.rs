@@ -1,7 +1,9 @@
-//! The sources of users, in order: files, SQL tables and directories. A name belongs to the first source that has it.
+//! The sources of users, in order: files, SQL tables and directories. A name belongs to the first source that
+//! has it.
 //!
-//! A source that does not answer is told as [`SourceUnavailable`], never as an unknown name: later sources are not asked, or
-//! another's name could be taken while its source is away. Ids of one source have one prefix, so that an id leads to its source.
+//! An unavailable source is reported as [`SourceUnavailable`], never as an unknown name: later sources are
+//! not queried, or another user could take the name during an outage. The ids of a source share a prefix, so
+//! an id leads to its source.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,27 +42,27 @@ enum Source {
     Ldap(LdapSource),
 }
 
-/// A user, and which source has it.
+/// A user with its source.
 #[derive(Debug, Clone)]
 pub struct FoundUser {
     /// The user, with the source's prefix before the id.
     pub user: Arc<User>,
     /// The name of the source.
     pub source: String,
-    /// Which of them.
+    /// The index of the source.
     index: usize,
 }
 
 /// Why a hash was not replaced.
 #[derive(Debug)]
 pub(super) enum ReplaceError {
-    /// The source is only read.
+    /// The source is read-only.
     NotWritable,
-    /// It did not work.
+    /// It failed.
     Failed(String),
 }
 
-/// The schemes of a database's hashes, as far as they were seen lately.
+/// The schemes of a database's hashes, as recently sampled.
 #[derive(Debug, Default)]
 struct Schemes(Mutex<VecDeque<Scheme>>);
 
@@ -81,11 +83,11 @@ impl Schemes {
 }
 
 impl UserSources {
-    /// Reads and checks the files, reporting everything that is wrong with them at once. Servers are not asked yet.
+    /// Reads and validates the files, reporting all errors at once. Servers are not queried yet.
     ///
     /// # Errors
     ///
-    /// What is wrong with a file, or with the certificates for a directory.
+    /// The errors of a file, or of the certificates for a directory.
     pub fn load(settings: &Users) -> Result<(UserSources, Vec<UserFileWarning>), UserFileErrors> {
         let (mut sources, mut warnings, mut errors) = (Vec::new(), Vec::new(), Vec::new());
         for source in &settings.sources {
@@ -123,7 +125,7 @@ impl UserSources {
         }
     }
 
-    /// Whether these are the sources that `settings` ask for.
+    /// Whether these are the sources of `settings`.
     pub(crate) fn is_of(&self, settings: &Users) -> bool {
         self.settings == *settings
     }
@@ -132,7 +134,7 @@ impl UserSources {
     ///
     /// # Errors
     ///
-    /// Where a source does not answer that comes before any which has the name.
+    /// A source before it is unavailable.
     pub async fn by_name(&self, name: &CanonicalName) -> Result<Option<FoundUser>, SourceUnavailable> {
         for (index, named) in self.sources.iter().enumerate() {
             let user = match &named.source {
@@ -156,11 +158,11 @@ impl UserSources {
         Ok(None)
     }
 
-    /// The user of that id, compared byte for byte, from the source whose prefix it has.
+    /// The user of that id, compared byte for byte, from the source with its prefix.
     ///
     /// # Errors
     ///
-    /// Where that source does not answer.
+    /// That source is unavailable.
     pub async fn by_id(&self, id: &str) -> Result<Option<Arc<User>>, SourceUnavailable> {
         let fitting = self.sources.iter().filter(|named| id.starts_with(&named.settings.id_prefix));
         // No two have the same prefix.
@@ -174,7 +176,8 @@ impl UserSources {
         Ok(user.map(|user| named.present(user)).filter(|user| self.may_be_used(user)))
     }
 
-    /// Whether `password` is that of the user; of nobody, where there is none, which takes as long. One hash runs or one bind.
+    /// Whether `password` is that of the user. Without a user the result is false, and takes as long. Runs
+    /// one hash or one bind.
     pub(super) async fn verify(
         &self,
         pool: &HashingPool,
@@ -202,8 +205,9 @@ impl UserSources {
         }
     }
 
-    /// Hashes the password anew where it was stored at another cost than the configured one, if that is wanted. What is stored is
-    /// replaced only where it is still what was verified; whatever goes wrong, the next login tries again.
+    /// Rehashes the password where it was stored at another cost than the configured one, if that is enabled.
+    /// The stored hash is replaced only where it is still the verified one; after a failure, the next login
+    /// tries again.
     pub(super) async fn rehash(&self, pool: &HashingPool, found: &FoundUser, password: Password) {
         let Some(cost) = self.settings.rehash.map(hash_cost) else { return };
         let Some(old) = found.user.hash().filter(|old| old.needs_rehash(cost)) else { return };
@@ -221,12 +225,13 @@ impl UserSources {
         }
     }
 
-    /// What new passwords are hashed at.
+    /// The cost of new hashes.
     pub(super) fn new_password_cost(&self) -> HashCost {
         hash_cost(self.settings.argon2)
     }
 
-    /// Stores another hash of a user where the one that was found is still there, in force at once; returns whether it was.
+    /// Replaces the hash of a user if it is still the one that was found, effective at once; returns whether
+    /// it was.
     pub(super) async fn replace_hash(
         &self,
         found: &FoundUser,
@@ -246,7 +251,7 @@ impl UserSources {
                 let (name, old, new) = (found.user.username.clone(), old.clone(), new.clone());
                 let edit = move || {
                     let replaced = file.replace_hash(&name, &old, &new).map_err(|error| error.to_string())?;
-                    // Whoever waits for the next poll would find the old one until then.
+                    // Until the next poll the old hash would be used.
                     watched.reload();
                     Ok(replaced)
                 };
@@ -257,7 +262,7 @@ impl UserSources {
         }
     }
 
-    /// A hash that no password has, of the scheme that most hashes have.
+    /// A decoy of the scheme that most hashes have.
     async fn decoy(&self) -> PasswordHash {
         let mut all = BTreeMap::new();
         for named in &self.sources {
@@ -281,7 +286,7 @@ impl UserSources {
         PasswordHash::decoy(most_common_scheme(&all))
     }
 
-    /// Whether the hash may be used: one that is guessed at by the billion only where the configuration allows it.
+    /// Whether the hash may be used: one of a broken scheme only where the configuration allows it.
     pub(super) fn may_be_used(&self, user: &User) -> bool {
         let is_broken = user.hash().is_some_and(|hash| hash.scheme().is_broken());
         if is_broken && !self.settings.allow_broken_hashes {
@@ -295,11 +300,11 @@ impl UserSources {
         !is_broken || self.settings.allow_broken_hashes
     }
 
-    /// How many users have a hash of each kind, of those sources that can be counted; for a database, of a sample.
+    /// The number of users per hash scheme, of the sources that can be counted; for a database, of a sample.
     ///
     /// # Errors
     ///
-    /// Where a source does not answer.
+    /// A source is unavailable.
     pub async fn scheme_counts(&self) -> Result<Vec<(String, &'static str, usize)>, SourceUnavailable> {
         let mut lines = Vec::new();
         for named in &self.sources {
@@ -314,7 +319,7 @@ impl UserSources {
         Ok(lines)
     }
 
-    /// Tells which kinds of hash the files have.
+    /// Logs the hash schemes of the files.
     pub(crate) fn log_schemes(&self) {
         for named in &self.sources {
             if let Source::File(file) = &named.source {
@@ -323,7 +328,7 @@ impl UserSources {
         }
     }
 
-    /// Whose sessions may go on, as the files say now.
+    /// The account states according to the files.
     pub(crate) fn file_accounts(&self) -> FileAccounts {
         let stores = self.sources.iter().map(|named| {
             let store = match &named.source {
@@ -342,17 +347,17 @@ impl UserSources {
         })
     }
 
-    /// Polls the files, and reads those that have changed. Blocks.
+    /// Polls the files, and reloads those that have changed. Blocking.
     pub fn poll_changes(&self) -> Vec<ReloadOutcome> {
         self.files().map(WatchedDirectory::poll_changes).collect()
     }
 
-    /// Reads the files whether they seem to have changed or not. Blocks.
+    /// Reloads the files, changed or not. Blocking.
     pub fn reload(&self) -> Vec<ReloadOutcome> {
         self.files().map(WatchedDirectory::reload).collect()
     }
 
-    /// What is wrong with the sources, if something is: a file whose earlier users are in force, or a server that did not answer.
+    /// The errors of the sources: a file that could not be reloaded, or an unavailable server.
     pub fn last_error(&self) -> Option<String> {
         let errors = self.sources.iter().filter_map(|named| match &named.source {
             Source::File(file) => file.last_error(),
@@ -363,17 +368,17 @@ impl UserSources {
         (!errors.is_empty()).then(|| errors.join("; "))
     }
 
-    /// How many users the files have.
+    /// The number of users in the files.
     pub fn user_count(&self) -> usize {
         self.files().map(|file| file.current().len()).sum()
     }
 
-    /// How often changed files came into force.
+    /// The number of successful reloads.
     pub fn reload_count(&self) -> u64 {
         self.files().map(WatchedDirectory::reload_count).sum()
     }
 
-    /// How often a changed file could not be used.
+    /// The number of failed reloads.
     pub fn reload_failures(&self) -> u64 {
         self.files().map(WatchedDirectory::reload_failures).sum()
     }
@@ -401,7 +406,7 @@ impl NamedSource {
         Ok(hashes.iter().filter_map(|hash| Some(PasswordHash::parse(hash).ok()?.scheme())).collect())
     }
 
-    /// The user as the gateway knows it: with the source's prefix and the roles that all its users have.
+    /// The user with the source's prefix and the roles that all its users have.
     fn present(&self, user: Arc<User>) -> Arc<User> {
         if self.settings.id_prefix.is_empty() && self.settings.roles.is_empty() {
             return user;

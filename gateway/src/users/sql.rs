@@ -1,5 +1,5 @@
-//! Users of an SQL table: SQLite, PostgreSQL, MySQL or MariaDB. The database is asked at each login and each refresh, so that what
-//! changes there is in force at the next; nothing is kept of it but which schemes its hashes have.
+//! Users of an SQL table: SQLite, PostgreSQL, MySQL or MariaDB. The database is queried at each login and
+//! each refresh, so changes take effect at the next one; only the schemes of its hashes are cached.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::user_entry::{RESERVED_CLAIMS, is_visible_ascii};
 use super::user_store::User;
 use crate::config::{SqlDialect, SqlLookup, SqlUsers};
 
-/// Hashes that are looked at to learn which scheme is the commonest.
+/// Number of hashes that are sampled to find the most common scheme.
 const SAMPLE: u32 = 500;
 
 /// A table of users.
@@ -31,12 +31,12 @@ struct Table {
     name: String,
     settings: SqlUsers,
     pool: OnceCell<AnyPool>,
-    /// The type that PostgreSQL's column of ids has, to which a text must be cast for its index to serve.
+    /// The type of PostgreSQL's id column, to which a text must be cast for its index to be used.
     id_type: OnceCell<String>,
 }
 
 impl SqlSource {
-    /// Connects to nothing yet.
+    /// Prepares a table without connecting.
     pub(super) fn new(name: &str, settings: SqlUsers) -> Result<SqlSource, String> {
         sqlx::any::install_default_drivers();
         let remote = Remote::new(name, settings.timeout).map_err(|error| error.to_string())?;
@@ -52,27 +52,27 @@ impl SqlSource {
     /// The user of that name, if there is exactly one.
     pub(super) async fn by_name(&self, name: &CanonicalName) -> Result<Option<User>, SourceUnavailable> {
         let (table, name) = (Arc::clone(&self.table), name.clone());
-        self.remote.ask(async move { table.by_name(&name).await }).await
+        self.remote.submit(async move { table.by_name(&name).await }).await
     }
 
     /// The user of that id.
     pub(super) async fn by_id(&self, id: &str) -> Result<Option<User>, SourceUnavailable> {
         let (table, id) = (Arc::clone(&self.table), id.to_owned());
-        self.remote.ask(async move { table.by_id(&id).await }).await
+        self.remote.submit(async move { table.by_id(&id).await }).await
     }
 
-    /// Hashes of some users, as they are stored; none where a query was given in place of a table.
+    /// Stored hashes of some users; none where a query is configured in place of a table.
     pub(super) async fn sample(&self) -> Result<Vec<String>, SourceUnavailable> {
         let table = Arc::clone(&self.table);
-        self.remote.ask(async move { table.sample().await }).await
+        self.remote.submit(async move { table.sample().await }).await
     }
 
-    /// Whether users stand in one table, which can be written as well.
+    /// Whether the users are in one table, which can be written as well.
     pub(super) fn is_table(&self) -> bool {
         matches!(self.table.settings.lookup, SqlLookup::Table(_))
     }
 
-    /// Replaces the hash of a user where it still is `old`; returns whether it was.
+    /// Replaces the hash of a user if it still is `old`; returns whether it was.
     pub(super) async fn replace_hash(
         &self,
         id: &str,
@@ -81,7 +81,7 @@ impl SqlSource {
     ) -> Result<bool, SourceUnavailable> {
         let (table, id) = (Arc::clone(&self.table), id.to_owned());
         let (old, new) = (old.as_str().to_owned(), new.as_str().to_owned());
-        self.remote.ask(async move { table.replace_hash(&id, &old, &new).await }).await
+        self.remote.submit(async move { table.replace_hash(&id, &old, &new).await }).await
     }
 }
 
@@ -90,7 +90,7 @@ impl Table {
         self.pool
             .get_or_try_init(|| async {
                 let lifetime = match self.settings.dialect {
-                    // A file that another was renamed over is read on as long as it is open.
+                    // After a rename over the file, an open connection would read the old one.
                     SqlDialect::Sqlite => Duration::from_secs(5),
                     SqlDialect::Postgres | SqlDialect::MySql => Duration::from_secs(30 * 60),
                 };
@@ -115,7 +115,7 @@ impl Table {
             }
         };
         let user = self.find(sql, name.as_str()).await?;
-        // A collation may find more than what is the same name here.
+        // A collation may match more than the same canonical name.
         Ok(user.filter(|user| user.username == name.as_str()))
     }
 
@@ -147,7 +147,8 @@ impl Table {
         Ok(format!("{column} = CAST({parameter} AS {id_type})"))
     }
 
-    /// A query for whom `condition` fits. All columns are cast to texts, for drivers know few types in common.
+    /// A query for users that match `condition`. All columns are cast to text, for drivers have few types in
+    /// common.
     fn select(&self, condition: &str) -> String {
         let SqlLookup::Table(table) = &self.settings.lookup else { return String::new() };
         let dialect = self.settings.dialect;
@@ -177,7 +178,7 @@ impl Table {
         let mut rows = match sqlx::query(AssertSqlSafe(sql)).bind(parameter.to_owned()).fetch_all(pool).await
         {
             Ok(rows) => rows,
-            // PostgreSQL: a text that is no value of the id's type is nobody's id.
+            // PostgreSQL: a text that is no value of the id's type matches no user.
             Err(sqlx::Error::Database(error))
                 if matches!(error.code().as_deref(), Some("22P02" | "22003")) =>
             {
@@ -218,7 +219,7 @@ impl Table {
         let SqlLookup::Table(table) = &self.settings.lookup else { return Ok(false) };
         let dialect = self.settings.dialect;
         let column = dialect.quote(&table.password);
-        // One statement, so that a password which somebody sets at the same time is not lost.
+        // One statement, so that a concurrent change of the password is not lost.
         let sql = format!(
             "UPDATE {} SET {column} = {} WHERE {} AND {column} = {}",
             dialect.quote(&table.table),
@@ -233,7 +234,7 @@ impl Table {
 }
 
 impl SqlDialect {
-    /// A name of a table or a column; a dot parts a schema from its table.
+    /// Quotes a name of a table or a column; a dot separates a schema from its table.
     fn quote(self, name: &str) -> String {
         let quote = if self == SqlDialect::MySql { '`' } else { '"' };
         name.split('.').map(|part| format!("{quote}{part}{quote}")).collect::<Vec<_>>().join(".")
@@ -254,7 +255,8 @@ impl SqlDialect {
     }
 }
 
-/// The user of a row with columns `id`, `username`, `password`, and maybe `roles`, `disabled` or `enabled`; any other is a claim.
+/// The user of a row with columns `id`, `username`, `password`, and optionally `roles`, `disabled` or
+/// `enabled`; any other is a claim.
 fn read(row: &AnyRow) -> Result<User, String> {
     let column = |name: &str| row.columns().iter().position(|column| column.name() == name);
     let value = |name: &str| column(name).and_then(|index| text(row, index));
@@ -289,7 +291,7 @@ fn read(row: &AnyRow) -> Result<User, String> {
     })
 }
 
-/// A value as a text, whatever the driver made of it.
+/// A value as text, whatever the driver made of it.
 fn text(row: &AnyRow, index: usize) -> Option<String> {
     let bytes = || String::from_utf8(row.try_get::<Option<Vec<u8>>, _>(index).ok()??).ok();
     match row.try_get::<Option<String>, _>(index) {
@@ -305,12 +307,13 @@ fn text(row: &AnyRow, index: usize) -> Option<String> {
     }
 }
 
-/// What databases write for true.
+/// Representations of true in databases.
 fn is_true(text: &str) -> bool {
     !matches!(text.to_ascii_lowercase().as_str(), "" | "0" | "f" | "false" | "n" | "no")
 }
 
-/// A list as applications keep it in one column: `a,b`, `a b`, `["a", "b"]` of JSON or `{a,b}` of PostgreSQL.
+/// A list as applications store it in one column: `a,b`, `a b`, `["a", "b"]` of JSON or `{a,b}` of
+/// PostgreSQL.
 fn roles(text: &str) -> Vec<String> {
     if let Ok(roles) = serde_json::from_str::<Vec<String>>(text) {
         return roles.into_iter().filter(|role| is_visible_ascii(role)).collect();

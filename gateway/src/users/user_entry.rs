@@ -1,4 +1,5 @@
-//! One `[[users]]` table of the users file, checked key by key: every error in it is reported, not just the first.
+//! One `[[users]]` table of the users file, validated key by key: all errors are reported, not just the
+//! first.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -21,14 +22,14 @@ pub(super) const RESERVED_CLAIMS: [&str; 12] =
 
 pub(super) type Span = Option<Range<usize>>;
 
-/// Where each id and each name was first seen, to refuse the second.
+/// Where each id and each name first appeared, for rejecting duplicates.
 #[derive(Default)]
 pub(super) struct FirstLines {
     ids: HashMap<String, usize>,
     names: HashMap<CanonicalName, usize>,
 }
 
-/// One `[[users]]` table on its way to becoming a [`User`].
+/// One `[[users]]` table that becomes a [`User`].
 pub(super) struct Entry<'a> {
     pub(super) diagnostics: &'a mut Diagnostics,
     pub(super) table: &'a Table,

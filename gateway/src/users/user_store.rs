@@ -1,4 +1,4 @@
-//! Where users are looked up: by canonical name at login, by id at refresh.
+//! User lookup: by canonical name at login, by id at refresh.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,29 +10,29 @@ use super::ldap;
 use super::name::CanonicalName;
 use super::password_hash::{PasswordHash, Scheme, count_schemes};
 
-/// Somebody who may log in.
+/// A user.
 #[derive(Debug, Clone, PartialEq)]
 pub struct User {
     /// The `sub` claim: stays the same when the name changes.
     pub id: String,
     /// The name in canonical form (see [`CanonicalName`]).
     pub username: String,
-    /// What the password is verified against.
+    /// What the password is verified with.
     pub credential: Credential,
     /// The `roles` claim.
     pub roles: Vec<String>,
-    /// Further claims, none of which has the name of one that the gateway sets.
+    /// Further claims, none with the name of one that the gateway sets.
     pub claims: Map<String, Value>,
-    /// Kept, but may not log in.
+    /// Disabled: may not log in.
     pub disabled: bool,
-    /// Sessions that began with another number end. `users disable` counts it up, so that enabling the user again does not
-    /// give the sessions back.
+    /// Sessions that were opened with another number end. `users disable` increments it, so that enabling the
+    /// user again does not revive the sessions.
     pub session_epoch: u64,
 }
 
 impl User {
-    /// A value that changes when the password is set anew or the session epoch counts up, and tells nothing about them. A session
-    /// that remembers it ends with what it began with.
+    /// A value that changes with the password or the session epoch, and reveals nothing about them. A session
+    /// that was opened with another value ends.
     pub fn credential_fingerprint(&self) -> [u8; 16] {
         let mut fingerprint = match &self.credential {
             Credential::Hash(hash) => hash.fingerprint(),
@@ -54,16 +54,16 @@ impl User {
     }
 }
 
-/// What a password is verified against.
+/// What a password is verified with.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Credential {
-    /// A hash, here.
+    /// A local hash.
     Hash(PasswordHash),
-    /// A directory, by a bind.
+    /// A bind to a directory.
     Bind {
-        /// As whom.
+        /// The distinguished name.
         dn: String,
-        /// When the password was changed, in the directory's words; empty where it does not tell.
+        /// When the password was changed, as the directory reports it; may be empty.
         changed: String,
     },
 }
@@ -74,7 +74,7 @@ impl From<PasswordHash> for Credential {
     }
 }
 
-/// The users of one file, as they were when it was read: complete and checked, so that look-ups cannot fail.
+/// The users of one file at one time: complete and validated, so lookups cannot fail.
 #[derive(Debug)]
 pub(super) struct FileUserStore {
     by_name: HashMap<String, Arc<User>>,
@@ -83,7 +83,7 @@ pub(super) struct FileUserStore {
 }
 
 impl FileUserStore {
-    /// Takes users whose ids and names are each unique, as those who read files have checked.
+    /// The ids and names of `users` must be unique, as the parsers ensure.
     pub(super) fn new(users: Vec<User>) -> Self {
         let schemes = count_schemes(users.iter().filter_map(|user| Some(user.hash()?.scheme())));
         let users: Vec<Arc<User>> = users.into_iter().map(Arc::new).collect();
@@ -104,17 +104,17 @@ impl FileUserStore {
         self.by_id.get(id).cloned()
     }
 
-    /// All of them.
+    /// All users.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<User>> {
         self.by_id.values()
     }
 
-    /// How many hashes there are of each scheme.
+    /// The number of hashes of each scheme.
     pub(super) fn schemes(&self) -> &BTreeMap<Scheme, usize> {
         &self.schemes
     }
 
-    /// How many users there are.
+    /// The number of users.
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
     }

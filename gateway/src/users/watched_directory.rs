@@ -1,7 +1,7 @@
-//! The users as the file says now: it is read again when it has changed, and what cannot be used changes nothing.
+//! Hot reload of a users file: it is read again when it has changed; an invalid file changes nothing.
 //!
-//! Whether it has changed is seen by polling its metadata. A file is read once two polls have found it the
-//! same, so that one which is being written in place is not read half.
+//! Changes are detected by polling the metadata. A file is read once two polls have found it the same
+//! (debounce), so that one that is being written in place is not read half.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,23 +14,23 @@ use super::user_store::{FileUserStore, User};
 use super::{file, htpasswd};
 use crate::config::{Fingerprint, fingerprint};
 
-/// What became of polling the users file.
+/// The outcome of a poll or a reload.
 #[derive(Debug)]
 pub enum ReloadOutcome {
-    /// What is in force is what the file says, or what is wrong with it was told before.
+    /// The file is unchanged, or its errors were reported before.
     Unchanged,
-    /// The file's users are in force from now on.
+    /// The file's users are now active.
     Loaded {
-        /// How many there are.
+        /// The number of users.
         users: usize,
-        /// What should be changed all the same.
+        /// Warnings.
         warnings: Vec<UserFileWarning>,
     },
-    /// The file cannot be used; the users that were in force stay, all of them.
+    /// The file is invalid; the active users stay, all of them.
     Rejected(UserFileErrors),
 }
 
-/// What a file of users is written in.
+/// The format of a users file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileFormat {
     /// `[[users]]` tables.
@@ -40,7 +40,7 @@ pub(super) enum FileFormat {
 }
 
 impl FileFormat {
-    /// Checks the content of a file; `path` serves the messages.
+    /// Parses and validates the content of a file; `path` is used in messages.
     fn parse(
         self,
         path: &Path,
@@ -76,7 +76,7 @@ impl FileFormat {
     }
 }
 
-/// The users in force.
+/// The active users, with hot reload.
 #[derive(Debug)]
 pub(super) struct WatchedDirectory {
     path: PathBuf,
@@ -93,12 +93,12 @@ pub(super) struct WatchedDirectory {
 struct FileState {
     /// At the last poll.
     seen: Fingerprint,
-    /// When it was last read; nothing where it is to be read again in any case, for a change that follows a read at once
-    /// may leave the metadata as they are.
-    judged: Option<Fingerprint>,
-    /// Of the content that is in force.
+    /// When it was last read; `None` forces a read at the next poll, as a change right after a read may leave
+    /// the metadata the same.
+    last_read: Option<Fingerprint>,
+    /// The digest of the active content.
     digest: [u8; 32],
-    /// What is wrong with what is there now.
+    /// The errors of the current content.
     last_error: Option<String>,
 }
 
@@ -109,7 +109,7 @@ fn digest_of(content: &[u8]) -> [u8; 32] {
 }
 
 impl WatchedDirectory {
-    /// Reads and checks the file, reporting everything that is wrong with it at once.
+    /// Reads and validates the file, reporting all errors at once.
     pub(super) fn load(
         path: &Path,
         format: FileFormat,
@@ -124,35 +124,36 @@ impl WatchedDirectory {
             format,
             allow_broken,
             current: RwLock::new(Arc::new(store)),
-            file: Mutex::new(FileState { seen, judged: None, digest, last_error: None }),
+            file: Mutex::new(FileState { seen, last_read: None, digest, last_error: None }),
             reads: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         };
         Ok((live, warnings))
     }
 
-    /// The users in force. Whoever holds them sees no half of a change.
+    /// The active users, a consistent snapshot.
     pub(super) fn current(&self) -> Arc<FileUserStore> {
-        // Swapped in one step, so it is whole even if a thread panicked beside it; and so is what the mutex holds.
+        // Replaced in one step, so a panic elsewhere leaves it consistent; the same holds for the mutex.
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Polls the file, and reads it if it has changed since it was read and not since the last poll. Blocks.
+    /// Polls the file, and reads it if it has changed since it was read and not since the last poll.
+    /// Blocking.
     pub(super) fn poll_changes(&self) -> ReloadOutcome {
         let mut file = self.file();
         let now = fingerprint(&self.path);
         let settled = std::mem::replace(&mut file.seen, now) == now;
-        if !settled || file.judged == Some(now) {
+        if !settled || file.last_read == Some(now) {
             return ReloadOutcome::Unchanged;
         }
-        file.judged = Some(now);
+        file.last_read = Some(now);
         self.read(&mut file)
     }
 
-    /// Reads the file whether it seems to have changed or not. Blocks.
+    /// Reads the file, changed or not. Blocking.
     pub(super) fn reload(&self) -> ReloadOutcome {
         let mut file = self.file();
-        file.judged = None;
+        file.last_read = None;
         self.read(&mut file)
     }
 
@@ -165,7 +166,7 @@ impl WatchedDirectory {
             self.format.parse(&self.path, &content, self.allow_broken).map(|parsed| Some((digest, parsed)))
         });
         match outcome {
-            // Put right by taking the mistake back.
+            // Fixed by reverting the change.
             Ok(None) if file.last_error.take().is_some() => {
                 let users = self.current().len();
                 self.reads.fetch_add(1, Ordering::Relaxed);
@@ -190,17 +191,17 @@ impl WatchedDirectory {
         }
     }
 
-    /// What is wrong with the file as it is now, if something is: then earlier users are in force.
+    /// The errors of the current file, if it is invalid: earlier users are active then.
     pub(super) fn last_error(&self) -> Option<String> {
         self.file().last_error.clone()
     }
 
-    /// How often changed users came into force.
+    /// The number of successful reloads.
     pub(super) fn reload_count(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }
 
-    /// How often a changed file could not be used.
+    /// The number of failed reloads.
     pub(super) fn reload_failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
@@ -219,7 +220,7 @@ mod tests {
     use crate::users::CanonicalName;
     use crate::users::password_hash::{HashCost, PasswordHash, Scheme};
 
-    /// Users of these names, each on four lines.
+    /// Users with these names, each on four lines.
     fn users(names: &[&str]) -> String {
         let hash = PasswordHash::decoy(Scheme::argon2id(HashCost::DEFAULT));
         let entry = |name: &&str| {

@@ -4,12 +4,14 @@
 
 mod attacks;
 mod differential;
+mod examples;
 mod exchange;
 mod explain;
 mod faults;
 mod fixture;
 mod flow;
 mod interop;
+mod openapi;
 mod operating;
 mod protocols;
 mod proxying;

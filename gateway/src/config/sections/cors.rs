@@ -1,4 +1,4 @@
-//! `[cors]`: which other origins may call the gateway from a browser.
+//! `[cors]`: cross-origin requests from browsers.
 
 use std::net::Ipv6Addr;
 
@@ -6,9 +6,9 @@ use crate::config::declaration::{section, texts};
 use crate::config::entry::{InvalidValue, quoted};
 
 section! {
-    /// Which pages of other origins may call the gateway from a browser.
+    /// Cross-origin requests from browsers (CORS).
     pub struct Cors {
-        /// Pages of other origins that may call the gateway, each exactly as browsers send it: no "*", no path.
+        /// Origins whose pages may call the gateway, each exactly as browsers send it: no "*", no path.
         allowed_origins: Vec<String> = texts(origin).or_empty().example("[\"http://localhost:5173\"]");
     }
 }
@@ -74,13 +74,13 @@ fn is_port(port: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_support::{complaints, minimal, settings};
+    use super::super::test_support::{load_diagnostics, minimal, settings};
 
     #[test]
     fn exact_origins_pass() {
         let origins =
             ["http://localhost:5173", "https://app.example", "http://[::1]:80", "tauri://localhost"];
-        // The default port of http is refused only where it is http's.
+        // The default port of http is rejected only for http.
         let accepted = [origins[0], origins[1], "https://[::1]:80", origins[3]];
         let config = format!("[cors]\nallowed_origins = {accepted:?}");
         assert_eq!(settings(minimal() + &config).cors.allowed_origins, accepted);
@@ -105,7 +105,8 @@ mod tests {
             ("http://ä.example", "is not scheme://host", ""),
             ("", "has no scheme", ""),
         ] {
-            let complaints = complaints(minimal() + &format!("[cors]\nallowed_origins = [\"{origin}\"]"));
+            let complaints =
+                load_diagnostics(minimal() + &format!("[cors]\nallowed_origins = [\"{origin}\"]"));
             complaints.only(message, help);
             complaints.only("`cors.allowed_origins[0]`", "");
             assert!(!complaints.text().contains("hunter2"));

@@ -1,7 +1,8 @@
-//! Finds protection that does not reach a host: a route for every host asks for a token below a path, and a host
-//! that is named more closely has a route that takes those requests and asks for less.
+//! Detects protection that does not apply to a host: a route for every host requires a token below a path,
+//! and a route of a more specific host takes those requests and is less strict.
 //!
-//! The order of matching says so, and it may be meant; but nobody who adds a host should find out from an intruder.
+//! The order of matching implies it, and it may be intended; but an operator who adds a host should not find
+//! out from an intruder.
 
 use super::routes::RouteWithSpan;
 use crate::config::diagnostic::Diagnostic;
@@ -16,15 +17,15 @@ pub(super) fn report_bypasses(routes: &[RouteWithSpan<'_>], report: &Report) {
         let path = &settings[strict.route].path;
         let more_closely = order.iter().take_while(|other| other.rank > strict.rank);
         let hosts = more_closely.flat_map(|other| &other.hosts).filter(|host| strict.covers(host));
-        let mut told: Vec<&HostPattern> = Vec::new();
+        let mut reported: Vec<&HostPattern> = Vec::new();
         for host in hosts {
             let Some(first) = first_fitting(&order, &settings, host, path) else { continue };
             let (taker, owner) = (&settings[first.route], &settings[strict.route]);
             // A route for the very same path was written with that path in mind.
-            if taker.path == *path || !asks_for_less(taker, owner) || told.contains(&host) {
+            if taker.path == *path || !is_less_strict(taker, owner) || reported.contains(&host) {
                 continue;
             }
-            told.push(host);
+            reported.push(host);
             report.push(
                 Diagnostic::warning("route-bypass", format!(
                     "requests for {} below {} are taken by the route {}, which asks for less than the route with that path",
@@ -57,7 +58,7 @@ fn first_fitting<'o>(
     })
 }
 
-fn asks_for_less(taker: &Route, owner: &Route) -> bool {
+fn is_less_strict(taker: &Route, owner: &Route) -> bool {
     taker.access < owner.access
         || (!owner.roles.is_empty() && taker.roles != owner.roles)
         || owner.claims.iter().any(|claim| !taker.claims.contains(claim))
@@ -82,12 +83,12 @@ mod tests {
     #[test]
     fn a_host_whose_routes_undo_a_protection_for_every_host_is_told() {
         let open = ("/", "hosts = [\"app.example\"]\naccess = \"public\"");
-        let told = warnings(&[("/admin", ""), open]);
+        let reported = warnings(&[("/admin", ""), open]);
         assert!(
-            told.contains("requests for `app.example` below `/admin` are taken by the route `/`"),
-            "{told}"
+            reported.contains("requests for `app.example` below `/admin` are taken by the route `/`"),
+            "{reported}"
         );
-        assert_eq!(told.matches("a.toml:").count(), 2, "{told}");
+        assert_eq!(reported.matches("a.toml:").count(), 2, "{reported}");
         let roles = ("/", "hosts = [\"*.example\"]");
         assert!(warnings(&[("/admin", "roles = [\"admin\"]"), roles]).contains("`*.example`"));
         let below = ("/api", "hosts = [\"*.example\"]");

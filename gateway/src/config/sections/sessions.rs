@@ -1,16 +1,16 @@
-//! `[sessions]`: how many sessions a user may have.
+//! `[sessions]`: session limit per user.
 
 use serde::Deserialize;
 
 use crate::config::declaration::{choice, integer, section};
 
 section! {
-    /// How many sessions a user may have.
+    /// Sessions per user.
     #[derive(Copy)]
     pub struct SessionLimits {
-        /// How many sessions a user may have at a time; 0: any number.
+        /// Maximum number of concurrent sessions per user; 0: no limit.
         max_per_user: u32 = integer(0..=10_000).default("0");
-        /// One more login ends the oldest ("end-oldest") or is refused ("refuse").
+        /// A login beyond the limit ends the oldest session ("end-oldest") or is rejected ("refuse").
         refuse_when_full: bool = choice().named("when_full").default("end-oldest").into(|when: WhenFull, _| when == WhenFull::Refuse);
     }
 }
@@ -24,7 +24,7 @@ enum WhenFull {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_support::{complaints, minimal, settings};
+    use super::super::test_support::{load_diagnostics, minimal, settings};
     use super::*;
 
     #[test]
@@ -35,7 +35,7 @@ mod tests {
         assert_eq!(limits("[sessions]\nmax_per_user = 3"), of_three);
         let refusing = SessionLimits { refuse_when_full: true, ..of_three };
         assert_eq!(limits("[sessions]\nmax_per_user = 3\nwhen_full = \"refuse\""), refusing);
-        complaints(minimal() + "[sessions]\nmax_per_user = -1").only("`sessions.max_per_user`", "");
-        complaints(minimal() + "[sessions]\nwhen_full = \"oldest\"").only("unknown value `oldest`", "");
+        load_diagnostics(minimal() + "[sessions]\nmax_per_user = -1").only("`sessions.max_per_user`", "");
+        load_diagnostics(minimal() + "[sessions]\nwhen_full = \"oldest\"").only("unknown value `oldest`", "");
     }
 }

@@ -1,4 +1,4 @@
-//! `[store]`: where sessions, locks and revocations are kept.
+//! `[store]`: the session store.
 
 use std::path::PathBuf;
 
@@ -11,9 +11,10 @@ use crate::config::entry::InvalidValue;
 use crate::config::table::Table;
 
 section! {
-    /// Where sessions, locks and revocations are kept.
+    /// Where sessions, locks and revocations are stored.
     pub(super) struct StoreKeys {
-        /// "embedded" keeps them in one file, "redis" where several gateways share them, "memory" until the process ends.
+        /// "embedded" stores them in one file, "redis" where several gateways share them, "memory" until the
+        /// process ends.
         kind: Kind = choice().default("embedded");
         /// The embedded store's file.
         path: PathBuf = text(file_name).default("var/state.redb");
@@ -33,7 +34,7 @@ pub(super) enum Kind {
 /// `[store]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Store {
-    /// `kind = "memory"`: gone at the end of the process.
+    /// `kind = "memory"`: lost at the end of the process.
     Memory,
     /// `kind = "embedded"`: one redb file.
     Embedded {
@@ -62,7 +63,7 @@ impl StoreKeys {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::test_support::{complaints, load_text, minimal, settings};
+    use super::super::test_support::{load_diagnostics, load_text, minimal, settings};
     use super::*;
 
     #[test]
@@ -83,7 +84,7 @@ mod tests {
             ("[store]\nkind = \"sql\"", "unknown value `sql`", "memory, embedded, redis"),
             ("[store]\npath = \"\"", "`store.path`: expected the name of a file", ""),
         ] {
-            complaints(minimal() + config).only(message, help);
+            load_diagnostics(minimal() + config).only(message, help);
         }
     }
 

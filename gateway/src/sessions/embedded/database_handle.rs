@@ -1,8 +1,8 @@
-//! The open database, or why there is none just now.
+//! The handle of the open database, which is closed and reopened after a failure.
 //!
-//! After a change that failed, what is on disk is unknown, and going on could lose what was promised. So the database is
-//! closed, everything is refused, and opening the file anew, with all its checks, finds out what is there. Where the cause is
-//! gone, because there is space again, that succeeds and the work goes on.
+//! After a failed change the state on disk is unknown, and going on could lose acknowledged changes. So the
+//! database is closed, all operations fail, and reopening the file, with all its checks, establishes its
+//! state. Once the cause is gone, such as a full disk, reopening succeeds and the store works again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{PoisonError, RwLock};
@@ -15,7 +15,7 @@ use crate::sessions::store::StoreError;
 
 pub(super) struct DatabaseHandle {
     state: RwLock<State>,
-    /// Nothing where the database is no file.
+    /// `None` where the database is not a file.
     watch: Option<Watch>,
 }
 
@@ -29,7 +29,7 @@ impl DatabaseHandle {
         DatabaseHandle { state: RwLock::new(State::Open(Box::new(database))), watch }
     }
 
-    /// Works with the open database. What fails, the caller tells.
+    /// Runs `work` on the open database. The caller reports failures.
     pub(super) fn with<T>(
         &self,
         work: impl FnOnce(&Database) -> Result<T, redb::Error>,
@@ -46,7 +46,7 @@ impl DatabaseHandle {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *state, State::Failed(reason));
         drop(state);
-        // redb may panic over what it finds.
+        // redb may panic on damaged data.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(before)));
         refusal
     }
@@ -55,10 +55,10 @@ impl DatabaseHandle {
         matches!(&*self.state.read().unwrap_or_else(PoisonError::into_inner), State::Failed(_))
     }
 
-    /// Opens the file anew, if that can show what is on disk. Tells whether it is open now.
+    /// Reopens the file, if that can establish its state. Returns whether it is open now.
     pub(super) fn reopen(&self) -> bool {
         let Some(watch) = self.watch.as_ref().filter(|watch| watch.may_reopen()) else { return false };
-        // Before it is opened as well, so that a file which took its place is left alone.
+        // Also before opening, so that a file which has replaced it is left alone.
         let opened = match watch.still_there() {
             Ok(()) => state_file::open(watch.path(), Some(watch)),
             Err(error) => Err(state_file::OpenError::inaccessible(watch.path(), &error)),

@@ -1,5 +1,5 @@
-//! The state file as redb sees it, watched for what redb cannot know: whether a sync has failed, and whether the file is
-//! still where it was.
+//! redb's storage backend over the state file, which also records what redb cannot know: whether an fsync has
+//! failed, and whether the file still has its path.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
 
-/// A state file that was opened once, and what became of it since.
+/// A state file that was opened once, and its state since.
 #[derive(Debug, Clone)]
 pub(super) struct Watch {
     path: PathBuf,
@@ -31,14 +31,14 @@ impl Watch {
         &self.path
     }
 
-    /// Whether what is on disk can be found out by opening the file anew. Not after a sync that failed: the system may
-    /// then hold pages that never reached the disk and say that they did, and whatever is written upon them would be lost
-    /// with them in a power cut. Only a new process, at the operator's word, may go on there.
+    /// Whether reopening the file can establish its state. Not after a failed fsync: the kernel may then hold
+    /// pages that never reached the disk and report them as clean, and later writes that depend on them would
+    /// be lost in a power failure. Only a new process, started by the operator, may go on.
     pub(super) fn may_reopen(&self) -> bool {
         !self.sync_failed.load(Ordering::Acquire)
     }
 
-    /// Refuses where the name leads to nothing or to another file: what is written would be gone with the process.
+    /// Fails where the path is gone or leads to another file: writes would be lost with the process.
     pub(super) fn still_there(&self) -> io::Result<()> {
         match fs::metadata(&self.path) {
             Ok(found) if identity(&found) == self.identity => Ok(()),
@@ -46,7 +46,7 @@ impl Watch {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(io::Error::new(error.kind(), "the state file was removed while it was in use"))
             }
-            // The folder cannot be looked into just now; the file that is open is as good as ever.
+            // The folder cannot be read at the moment; the open file is still valid.
             Err(_) => Ok(()),
         }
     }
@@ -56,7 +56,7 @@ fn identity(file: &Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
 }
 
-/// redb's own access to a file, watched.
+/// redb's file backend, instrumented.
 #[derive(Debug)]
 pub(super) struct WatchedFile {
     file: FileBackend,
@@ -72,7 +72,7 @@ impl WatchedFile {
 type Range = Bound<u64>;
 
 impl StorageBackend for WatchedFile {
-    /// A commit is answered after this, so this is where a file that is gone must show.
+    /// A commit is acknowledged after this, so a missing file must be detected here.
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data().inspect_err(|_| self.watch.sync_failed.store(true, Ordering::Release))?;
         self.watch.still_there()

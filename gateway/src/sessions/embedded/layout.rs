@@ -1,4 +1,4 @@
-//! What stands where in the state file.
+//! Layout of the state file: tables, keys and record headers.
 
 use redb::TableDefinition;
 
@@ -9,15 +9,15 @@ use crate::sessions::store::{Key, Space, StoreError, Version, Versioned};
 pub(super) const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
 /// (group, key of a record).
 pub(super) const GROUPS: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("groups");
-/// (when a record expires, its key) to its group, or to nothing where it has none: what has expired is at the front.
+/// (expiry of a record, its key) to its group, empty where it has none; expired records come first.
 pub(super) const EXPIRIES: TableDefinition<'_, (UnixMillis, &str), &str> = TableDefinition::new("expiries");
-/// One entry, so that a foreign file is told from ours.
+/// A single entry that identifies the file as ours.
 pub(super) const FORMAT: TableDefinition<'_, &str, &str> = TableDefinition::new("format");
 pub(super) const FORMAT_KEY: &str = "auth-gateway state";
-/// 1 had no expiries.
+/// Version 1 had no expiries.
 pub(super) const FORMAT_VERSION: &str = "2";
 
-/// What stands before a record's bytes.
+/// The header before a record's bytes.
 pub(super) struct Header {
     pub(super) version: Version,
     pub(super) expires_at: UnixMillis,
@@ -37,13 +37,13 @@ impl Header {
     }
 }
 
-/// A record as it stands in the file.
+/// A record as it is encoded in the file.
 pub(super) fn versioned(key: &str, bytes: &[u8]) -> Result<Versioned, StoreError> {
     let (header, value) = Header::decode(bytes).ok_or_else(|| StoreError::Corrupt(key.to_owned()))?;
     Ok(Versioned { value: value.to_vec(), version: header.version })
 }
 
-/// A key as it stands in the file.
+/// A key as it is encoded in the file.
 pub(super) fn parse_key(text: &str) -> Option<Key> {
     let (space, id) = text.split_once('/')?;
     let space = Space::ALL.into_iter().find(|s| s.name() == space)?;

@@ -1,5 +1,5 @@
-//! Making and opening the state file: a file that cannot be trusted is refused, never taken for an empty one, for that
-//! would forgive reuse and unlock accounts.
+//! Creating and opening the state file: a damaged file is rejected, never taken for an empty one, which would
+//! forget reuse and unlock accounts.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::ErrorKind;
@@ -14,30 +14,30 @@ use super::layout::{EXPIRIES, FORMAT, FORMAT_KEY, FORMAT_VERSION, GROUPS, RECORD
 
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Why a state file cannot be used. Nothing was changed in it.
+/// Why a state file cannot be used. It was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The folder or the file cannot be made or read.
+    /// The folder or the file cannot be created or read.
     #[error("cannot use the state file {path}: {reason}; check store.path and its owner")]
     Inaccessible {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         reason: String,
     },
-    /// Another process has it.
+    /// Another process has it open.
     #[error(
         "the state file {0} is in use by another process: stop that one, or give this one its own store.path; several gateways cannot share one embedded store"
     )]
     InUse(PathBuf),
-    /// It is damaged or was written by something else.
+    /// It is damaged or was written by another program.
     #[error(
         "the state file {path} is damaged or not one of this program's: {reason}; restore it from a backup, or move it away to start anew, which ends all sessions and forgets all locks"
     )]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         reason: String,
     },
 }
@@ -52,7 +52,7 @@ impl OpenError {
     }
 }
 
-/// Opens the file, or makes it (mode 0600) where there is none.
+/// Opens the file, or creates it (mode 0600) if missing.
 pub(super) fn open_or_create(path: &Path) -> Result<(Database, Watch), OpenError> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     DirBuilder::new()
@@ -66,10 +66,10 @@ pub(super) fn open_or_create(path: &Path) -> Result<(Database, Watch), OpenError
     open(path, None)
 }
 
-/// Opens a file that is there, and checks every page's checksum and that it is ours. One that was open before stays under
-/// its watch.
+/// Opens an existing file, and verifies every page's checksum and that the file is ours. `watch` carries over
+/// from an earlier open.
 pub(super) fn open(path: &Path, watch: Option<&Watch>) -> Result<(Database, Watch), OpenError> {
-    // redb may panic over bytes that it did not write.
+    // redb may panic on data that it did not write.
     let opened = catch_unwind(AssertUnwindSafe(|| open_checked(path, watch)));
     opened.unwrap_or_else(|_| Err(OpenError::foreign(path, &"its structure is broken")))
 }
@@ -83,8 +83,9 @@ fn is_missing(path: &Path) -> Result<bool, OpenError> {
     }
 }
 
-/// Makes the file under another name first: a crash in between leaves no half-made file under the real one. The folder
-/// is locked meanwhile: of two processes that start together, one must not replace what the other has just begun to use.
+/// Creates the file under a temporary name: a crash leaves no incomplete file under the real one. The folder
+/// is locked meanwhile: of two processes that start together, one must not replace the file that the other
+/// has just opened.
 fn create(dir: &Path, path: &Path) -> Result<(), OpenError> {
     let inaccessible = |e: std::io::Error| OpenError::inaccessible(path, &e);
     let folder = File::open(dir).map_err(inaccessible)?;
@@ -100,11 +101,11 @@ fn create(dir: &Path, path: &Path) -> Result<(), OpenError> {
     let made = Builder::new().create(&unfinished).map_err(redb::Error::from).and_then(|file| prepare(&file));
     made.map_err(|e| OpenError::inaccessible(path, &e))?;
     fs::rename(&unfinished, path).map_err(inaccessible)?;
-    // Without this, a power cut could take the file away with all that was promised since.
+    // Without this fsync a power failure could remove the file together with all acknowledged changes.
     folder.sync_all().map_err(inaccessible)
 }
 
-/// Makes the tables of an empty database, and marks it as ours.
+/// Creates the tables of an empty database, and marks it as ours.
 pub(super) fn prepare(database: &Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     transaction.open_table(FORMAT)?.insert(FORMAT_KEY, FORMAT_VERSION)?;
@@ -132,8 +133,8 @@ fn open_checked(path: &Path, watch: Option<&Watch>) -> Result<(Database, Watch),
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
             OpenError::InUse(path.to_owned())
         }
-        // What is wrong with the content comes under these two kinds; anything else is wrong with the access to it, and
-        // nobody must be told to throw the file away for that.
+        // Damaged content is reported under these two kinds; anything else is an access error, and must not
+        // suggest that the file be discarded.
         DatabaseError::Storage(StorageError::Io(e))
             if !matches!(e.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
         {

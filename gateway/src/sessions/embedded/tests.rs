@@ -41,7 +41,7 @@ async fn put_all(
     outcomes
 }
 
-/// Fills a file and gives its bytes, as they are while it is in use and after it was closed.
+/// Fills a file and returns its bytes, both while it is in use and after it was closed.
 async fn fill(path: &Path, records: usize) -> (Vec<u8>, Vec<u8>) {
     let store = Arc::new(EmbeddedStore::open(path).unwrap());
     let outcomes = put_all(&store, (0..records).map(put)).await;
@@ -157,7 +157,8 @@ async fn a_flipped_bit_is_refused_or_harmless_and_never_an_empty_store() {
     let in_use = fs::read(&path).unwrap();
     drop(store);
     let closed = fs::read(&path).unwrap();
-    // After a crash, a damaged last commit cannot be told from one that the crash cut off: it alone may be missing.
+    // After a crash, a damaged last commit cannot be distinguished from one that the crash interrupted: it
+    // alone may be missing.
     for (whole, least) in [(closed, 201), (in_use, 200)] {
         let mut refused = 0;
         let flips = if std::env::var_os("AUTH_GATEWAY_LONG").is_some() { 1000 } else { 80 };
@@ -191,7 +192,7 @@ async fn a_sweep_takes_what_has_expired_and_nothing_else_however_much_it_is() {
     let expiring = |id: usize| Put { expires_at: 1000 + id as u64, ..put(id) };
     let records = 2 * SWEEP_BATCH + 100;
     put_all(&store, (0..records).map(expiring)).await;
-    // One that moved its end back and one that moved it forth.
+    // One whose expiry moved back and one whose expiry moved forward.
     for (id, expires_at) in [(0, 9_000), (records - 1, 1_000)] {
         let found = store.get(&put(id).key).await.unwrap().unwrap();
         let moved = Put { expected: Some(found.version), expires_at, ..put(id) };
@@ -205,7 +206,7 @@ async fn a_sweep_takes_what_has_expired_and_nothing_else_however_much_it_is() {
     assert_eq!(store.group("1").await.unwrap().len(), 99);
 }
 
-/// Storage in memory that counts how often it is asked to be durable, and fails at that on request.
+/// Storage in memory that counts fsyncs, and fails them on request.
 #[derive(Debug, Default)]
 struct Disk {
     memory: InMemoryBackend,
@@ -294,7 +295,7 @@ async fn a_hundred_thousand_sessions_open_in_a_moment() {
         });
         assert!(put_all(&store, puts).await.iter().all(Result::is_ok));
     }
-    // As a kill leaves it, which takes longest: nothing is closed in order.
+    // As after a kill, which takes longest: nothing was closed in order.
     let killed = dir.path().join("killed.redb");
     fs::copy(&path, &killed).unwrap();
     drop(store);
@@ -305,7 +306,7 @@ async fn a_hundred_thousand_sessions_open_in_a_moment() {
         assert_eq!(store.scan(Space::Session).await.unwrap().len(), SESSIONS);
         let scanned = started.elapsed();
         println!("{what}: opened in {opened:?}, all read in {scanned:?}, {} MiB", bytes >> 20);
-        // A second with optimisation, on a machine that does nothing else; this much in any case.
+        // One second in an optimised build on an idle machine; this is the upper bound.
         assert!(scanned < Duration::from_secs(10), "{scanned:?}");
     }
 }
@@ -325,7 +326,7 @@ async fn the_file_does_not_grow_with_what_was_forgotten() {
         assert_eq!(store.sweep(generation as u64).await.unwrap(), 2000);
         sizes.push(fs::metadata(&path).unwrap().len());
     }
-    // It shrinks and grows a little with the size of the commits.
+    // The size varies a little with the size of the commits.
     assert!(sizes[3..].iter().max() <= sizes[..3].iter().max(), "{sizes:?}");
 }
 
@@ -347,7 +348,7 @@ async fn a_file_that_is_removed_or_replaced_promises_nothing_more_and_is_used_ag
     .await;
     fs::rename(&away, &path).unwrap();
     wait_until("it is used again", || async { store.get(&put(0).key).await.is_ok() }).await;
-    // Whether the change that failed was made is found out by asking.
+    // Whether the failed change was made is found out by reading.
     let outcome = store.put_if(put(1)).await.unwrap();
     assert_eq!(outcome == PutOutcome::Conflict, store.scan(Space::Session).await.unwrap().len() == 2);
 }

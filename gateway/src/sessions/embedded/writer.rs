@@ -1,4 +1,5 @@
-//! The one thread that changes the state file, and lets all changes that wait together share one fsync.
+//! The writer thread of the state file: one thread makes all changes, and commits those that are queued
+//! together with one fsync (group commit).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,21 +14,22 @@ use super::layout::{EXPIRIES, GROUPS, Header, RECORDS};
 use crate::sessions::UnixMillis;
 use crate::sessions::store::{Put, PutOutcome, StoreError, Version};
 
-/// Changes that share one fsync at most.
+/// Maximum number of changes per fsync.
 const MAX_BATCH: usize = 512;
-/// Records that are evicted in one go at most: logins wait for no more than that.
+/// Maximum number of records evicted at once, which bounds how long a login waits.
 pub(super) const SWEEP_BATCH: usize = 1000;
-/// How often a file that failed is opened anew.
+/// Interval of reopening a failed file.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the writer is asked to do, and where it answers.
+/// A job for the writer, with the channel for its result.
 pub(super) enum Job {
     Put(Put, oneshot::Sender<Result<PutOutcome, StoreError>>),
-    /// Forgets up to [`SWEEP_BATCH`] records.
+    /// Evicts up to [`SWEEP_BATCH`] records.
     Sweep(UnixMillis, oneshot::Sender<Result<usize, StoreError>>),
 }
 
-/// Everything that waits with `first`, up to a batch: while one fsync runs, the changes for the next one queue up.
+/// Collects `first` and everything queued behind it, up to a batch: while one fsync runs, the changes for the
+/// next one queue up.
 fn collect_batch(first: Job, jobs: &Receiver<Job>) -> Vec<Job> {
     std::iter::once(first).chain(jobs.try_iter()).take(MAX_BATCH).collect()
 }
@@ -40,8 +42,8 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(database: Arc<DatabaseHandle>) -> Writer {
-        // Versions only need to differ from all earlier ones of a record: the clock's nanoseconds start higher than
-        // any count of changes an earlier process can have reached.
+        // Versions only need to differ from all earlier ones of a record: the clock's nanoseconds start
+        // higher than any number of changes an earlier process can have made.
         let since_1970 =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Writer { database, last_version: since_1970.as_nanos() as u64, reopened_at: Instant::now() }
@@ -63,7 +65,7 @@ impl Writer {
         }
     }
 
-    /// Tries to bring a file that failed back into use, now and then.
+    /// Tries to reopen a failed file, at intervals.
     fn reopen(&mut self) {
         if self.database.is_failed() && self.reopened_at.elapsed() >= REOPEN_INTERVAL {
             if self.database.reopen() {
@@ -73,7 +75,7 @@ impl Writer {
         }
     }
 
-    /// Does what was gathered: all changes in one commit.
+    /// Executes a batch: all changes in one commit.
     fn work(&mut self, batch: Vec<Job>) {
         let (mut changes, mut answers) = (Vec::new(), Vec::new());
         for job in batch {
@@ -82,7 +84,7 @@ impl Writer {
                     changes.push(put);
                     answers.push(answer);
                 }
-                // Who asked may have gone, here and below; what was done stands all the same.
+                // The receiver may be gone, here and below; the change is made all the same.
                 Job::Sweep(now, answer) => {
                     drop(answer.send(self.guarded(|_, database| evict(database, now))))
                 }
@@ -116,7 +118,7 @@ impl Writer {
     }
 }
 
-/// Makes all changes whose records are as expected, in one transaction.
+/// Makes all changes whose records have the expected version, in one transaction.
 fn commit(last_version: &mut u64, database: &Database, puts: &[Put]) -> Result<Vec<PutOutcome>, redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
@@ -154,7 +156,7 @@ fn commit(last_version: &mut u64, database: &Database, puts: &[Put]) -> Result<V
     Ok(outcomes)
 }
 
-/// Forgets records that have expired, the longest expired first.
+/// Evicts expired records, the longest expired first.
 fn evict(database: &Database, now: UnixMillis) -> Result<usize, redb::Error> {
     let transaction = database.begin_write()?;
     let mut evicted = 0;

@@ -13,15 +13,15 @@ use tokio::sync::Semaphore;
 const ACTIVE: Account = Account::Active { credential: [7; 16] };
 
 /// A memory store whose changes are made at once and answered when the test says so.
-struct SlowToAnswer {
+struct SlowStore {
     records: MemoryStore,
     answers: Semaphore,
     changes: Mutex<usize>,
 }
 
-impl SlowToAnswer {
-    fn new(answers: usize) -> Arc<SlowToAnswer> {
-        Arc::new(SlowToAnswer {
+impl SlowStore {
+    fn new(answers: usize) -> Arc<SlowStore> {
+        Arc::new(SlowStore {
             records: MemoryStore::new(),
             answers: Semaphore::new(answers),
             changes: Mutex::default(),
@@ -29,7 +29,7 @@ impl SlowToAnswer {
     }
 }
 
-impl Store for SlowToAnswer {
+impl Store for SlowStore {
     fn get<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, Option<Versioned>> {
         self.records.get(key)
     }
@@ -57,7 +57,7 @@ impl Store for SlowToAnswer {
     }
 }
 
-async fn with_session(store: &Arc<SlowToAnswer>) -> (Sessions, NewTokens) {
+async fn with_session(store: &Arc<SlowStore>) -> (Sessions, NewTokens) {
     let sessions = Sessions::start(Arc::clone(store) as Arc<dyn Store>, POLICY, 0).await.unwrap();
     let new = NewSession {
         subject: "1".into(),
@@ -77,7 +77,7 @@ fn begin_and_leave(call: impl Future) {
 
 #[tokio::test]
 async fn a_logout_whose_client_does_not_wait_is_in_force() {
-    let store = SlowToAnswer::new(1);
+    let store = SlowStore::new(1);
     let (sessions, opened) = with_session(&store).await;
     begin_and_leave(sessions.revoke(opened.session, RevocationReason::Logout, 1));
     assert!(sessions.revocations().is_revoked(&opened.session));
@@ -85,7 +85,7 @@ async fn a_logout_whose_client_does_not_wait_is_in_force() {
 
 #[tokio::test]
 async fn reuse_ends_the_family_though_the_thief_does_not_wait() {
-    let store = SlowToAnswer::new(3);
+    let store = SlowStore::new(3);
     let (sessions, opened) = with_session(&store).await;
     let refresh = |token, now| sessions.refresh(opened.session, token, |_| ACTIVE, None, now);
     let second = refresh(opened.refresh_token, 1).await.unwrap().successor.unwrap().id;
@@ -96,7 +96,7 @@ async fn reuse_ends_the_family_though_the_thief_does_not_wait() {
 
 #[tokio::test]
 async fn a_refresh_whose_client_does_not_wait_ends_nothing() {
-    let store = SlowToAnswer::new(1);
+    let store = SlowStore::new(1);
     let (sessions, opened) = with_session(&store).await;
     begin_and_leave(sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, None, 1));
     assert!(sessions.revocations().is_empty());
@@ -107,7 +107,7 @@ async fn a_refresh_whose_client_does_not_wait_ends_nothing() {
 
 #[tokio::test]
 async fn ending_all_sessions_goes_on_though_the_client_does_not_wait() {
-    let store = SlowToAnswer::new(2);
+    let store = SlowStore::new(2);
     let (sessions, first) = with_session(&store).await;
     let new = NewSession {
         subject: "1".into(),
@@ -130,7 +130,7 @@ async fn ending_all_sessions_goes_on_though_the_client_does_not_wait() {
 
 #[tokio::test]
 async fn an_outage_ends_no_session_and_shows_until_the_store_answers() {
-    let store = SlowToAnswer::new(1);
+    let store = SlowStore::new(1);
     let (sessions, opened) = with_session(&store).await;
     assert_eq!(sessions.store_last_error(), None);
     store.answers.close();
@@ -146,7 +146,7 @@ async fn an_outage_ends_no_session_and_shows_until_the_store_answers() {
 #[tokio::test]
 async fn a_token_that_is_presented_again_costs_no_second_write() {
     for (mode, writes) in [(Rotation::OnUse, 1), (Rotation::Strict, 1), (Rotation::Off, 0)] {
-        let store = SlowToAnswer::new(10);
+        let store = SlowStore::new(10);
         let (sessions, opened) = with_session(&store).await;
         sessions.policy.write().unwrap().rotation.mode = mode;
         for now in 1..5 {
@@ -158,7 +158,7 @@ async fn a_token_that_is_presented_again_costs_no_second_write() {
 
 #[tokio::test]
 async fn only_sessions_that_were_not_over_count_as_ended() {
-    let store = SlowToAnswer::new(10);
+    let store = SlowStore::new(10);
     let (sessions, opened) = with_session(&store).await;
     let new = NewSession {
         subject: "1".into(),
@@ -174,7 +174,7 @@ async fn only_sessions_that_were_not_over_count_as_ended() {
 
 #[tokio::test]
 async fn attempts_of_one_network_that_wait_together_cost_one_write() {
-    let store = SlowToAnswer::new(0);
+    let store = SlowStore::new(0);
     let sessions = Sessions::start(Arc::clone(&store) as Arc<dyn Store>, POLICY, 0).await.unwrap();
     let network = SourceNetwork::of("192.0.2.1".parse().unwrap());
     let attempt = || {
@@ -200,7 +200,7 @@ async fn attempts_of_one_network_that_wait_together_cost_one_write() {
 
 #[tokio::test]
 async fn an_outage_is_told_to_everybody_who_waits_for_the_count() {
-    let store = SlowToAnswer::new(0);
+    let store = SlowStore::new(0);
     let sessions = Sessions::start(Arc::clone(&store) as Arc<dyn Store>, POLICY, 0).await.unwrap();
     let network = SourceNetwork::of("192.0.2.1".parse().unwrap());
     let attempts: Vec<_> = (0..3)

@@ -1,7 +1,7 @@
-//! The shape of a Redis cluster: which master has which shard, learnt anew when it changes.
+//! Redis Cluster topology: which master serves which shard, refreshed when it changes.
 //!
-//! Each master has a link of its own, so each is heard by itself: messages need not pass from node to node to arrive, and
-//! where one is away, only its shards are.
+//! Each master has a connection of its own and is subscribed to separately: messages need not pass from node
+//! to node, and where one master is down, only its shards are affected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,21 +19,21 @@ use super::keyspace::{SHARDS, Shard, tag};
 use super::topology::CachedConnection;
 use crate::config::RedisAddress;
 
-/// How often the shape is asked for although nothing seems to have changed.
+/// Interval of refreshing the topology without a sign of change.
 const TOPOLOGY_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
-/// How often it is asked for at most.
+/// Minimum interval between refreshes.
 const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Slots of a cluster; part of Redis.
+/// Hash slots of a cluster; fixed by Redis.
 const SLOTS: u16 = 16384;
 
-/// A cluster and the task that learns its shape.
+/// A cluster and the task that refreshes its topology.
 pub(super) struct Cluster {
     seeds: Vec<RedisAddress>,
     shared: Arc<Shared>,
     runtime: Handle,
     shape: RwLock<Shape>,
-    /// Notified whenever the shape was changed.
+    /// Notified whenever the topology has changed.
     changed: watch::Sender<()>,
     suspected: Notify,
 }
@@ -41,8 +41,8 @@ pub(super) struct Cluster {
 struct Shape {
     owners: [Option<RedisAddress>; SHARDS],
     links: BTreeMap<RedisAddress, CachedConnection>,
-    /// Why nothing or not everything is known, and since when.
-    trouble: String,
+    /// Why the topology is incomplete, and since when.
+    last_error: String,
     since: Instant,
 }
 
@@ -51,7 +51,7 @@ impl Cluster {
         let shape = Shape {
             owners: [const { None }; SHARDS],
             links: BTreeMap::new(),
-            trouble: "not connected yet".to_owned(),
+            last_error: "not connected yet".to_owned(),
             since: Instant::now(),
         };
         let cluster = Cluster {
@@ -63,9 +63,9 @@ impl Cluster {
             suspected: Notify::new(),
         };
         let cluster = Arc::new(cluster);
-        let learner = Arc::downgrade(&cluster);
+        let weak = Arc::downgrade(&cluster);
         runtime.spawn(async move {
-            while let Some(cluster) = learner.upgrade() {
+            while let Some(cluster) = weak.upgrade() {
                 cluster.refresh_topology().await;
                 let _ = timeout(TOPOLOGY_REFRESH_INTERVAL, cluster.suspected.notified()).await;
                 drop(cluster);
@@ -75,7 +75,7 @@ impl Cluster {
         cluster
     }
 
-    /// The link to whoever has the shard. Where nobody is known to have it, that is waited for like for a connection (see
+    /// The connection to the master of a shard. Where it is unknown, waits as for a connection (see
     /// [`Supervised::up`]).
     pub(super) async fn link(&self, shard: Shard, deadline: Instant) -> Result<Arc<Supervised>, RedisError> {
         let mut changed = self.changed.subscribe();
@@ -92,7 +92,7 @@ impl Cluster {
         }
     }
 
-    /// Since when all shards are in reach, or why one is not.
+    /// Since when all shards are reachable, or why one is not.
     pub(super) fn health(&self) -> Result<Instant, String> {
         let mut since = None;
         for shard in 0..SHARDS {
@@ -105,33 +105,33 @@ impl Cluster {
     fn owner(&self, shard: Shard) -> Result<Arc<Supervised>, (RedisError, Instant)> {
         let shape = self.shape.read().unwrap_or_else(PoisonError::into_inner);
         let owner = shape.owners[shard].as_ref().and_then(|owner| shape.links.get(owner));
-        let link = owner.map(|kept| Arc::clone(kept.link()));
-        link.ok_or_else(|| (RedisError::Unserved(shape.trouble.clone()), shape.since))
+        let link = owner.map(|get_or_connect| Arc::clone(get_or_connect.link()));
+        link.ok_or_else(|| (RedisError::Unserved(shape.last_error.clone()), shape.since))
     }
 
     pub(super) fn links(&self) -> Vec<Arc<Supervised>> {
         let shape = self.shape.read().unwrap_or_else(PoisonError::into_inner);
-        shape.links.values().map(|kept| Arc::clone(kept.link())).collect()
+        shape.links.values().map(|get_or_connect| Arc::clone(get_or_connect.link())).collect()
     }
 
-    /// Has the shape learnt anew soon.
+    /// Requests a refresh of the topology.
     pub(super) fn mark_suspect(&self) {
         self.suspected.notify_one();
     }
 
-    /// A shard was found to be elsewhere; others probably are as well.
-    pub(super) fn moved(&self, shard: Shard, there: RedisAddress) {
+    /// A shard was found on another node (MOVED); others probably moved as well.
+    pub(super) fn record_moved(&self, shard: Shard, there: RedisAddress) {
         self.change(|owners| owners[shard] = Some(there));
         self.mark_suspect();
     }
 
-    /// A link to a node that has no shard yet, or none any more. It lasts until the shape is learnt anew.
+    /// A connection to a node that serves no shard yet, or none any more. It lasts until the next refresh.
     pub(super) fn link_to(&self, address: &RedisAddress) -> Arc<Supervised> {
         let mut shape = self.shape.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(self.kept(&mut shape, address).link())
+        Arc::clone(self.get_or_connect(&mut shape, address).link())
     }
 
-    fn kept<'s>(&self, shape: &'s mut Shape, address: &RedisAddress) -> &'s CachedConnection {
+    fn get_or_connect<'s>(&self, shape: &'s mut Shape, address: &RedisAddress) -> &'s CachedConnection {
         shape.links.entry(address.clone()).or_insert_with(|| {
             let target = Target::Server(address.clone());
             CachedConnection::start(
@@ -141,7 +141,7 @@ impl Cluster {
         })
     }
 
-    /// Changes who owns what: makes links to new owners and ends those to nodes that own nothing any more.
+    /// Changes the owners: connects to new ones and disconnects from nodes that own nothing any more.
     fn change(&self, change: impl FnOnce(&mut [Option<RedisAddress>; SHARDS])) {
         let mut shape = self.shape.write().unwrap_or_else(PoisonError::into_inner);
         change(&mut shape.owners);
@@ -153,7 +153,7 @@ impl Cluster {
         }
         shape.links.retain(|address, _| shards.contains_key(address));
         for (address, shards) in shards {
-            self.kept(&mut shape, &address).link().serve(shards);
+            self.get_or_connect(&mut shape, &address).link().serve(shards);
         }
         if shape.owners.iter().all(Option::is_some) {
             shape.since = Instant::now();
@@ -162,10 +162,10 @@ impl Cluster {
         self.changed.send_replace(());
     }
 
-    /// Asks the nodes that are known and then the seeds, until one tells. A node that was cut off may be the last to know,
-    /// so it is asked last.
+    /// Queries the known nodes and then the seeds, until one responds. A node that was partitioned may have
+    /// stale data, so it comes last.
     async fn refresh_topology(&self) {
-        let mut trouble = "no node of the cluster answers".to_owned();
+        let mut last_error = "no node of the cluster answers".to_owned();
         let mut links = self.links();
         links.sort_by_key(|link| !link.is_serving_all());
         for link in links {
@@ -176,16 +176,16 @@ impl Cluster {
             }
         }
         for seed in &self.seeds {
-            let told = match self.shared.connector.open(seed, |_| {}).await {
+            let refreshed = match self.shared.connector.open(seed, |_| {}).await {
                 Ok(connection) => self.refresh_topology_from(seed, &connection).await,
                 Err(error) => Err(error),
             };
-            match told {
+            match refreshed {
                 Ok(()) => return,
-                Err(error) => trouble = format!("{seed}: {}", error.text()),
+                Err(error) => last_error = format!("{seed}: {}", error.text()),
             }
         }
-        self.shape.write().unwrap_or_else(PoisonError::into_inner).trouble = trouble;
+        self.shape.write().unwrap_or_else(PoisonError::into_inner).last_error = last_error;
     }
 
     async fn refresh_topology_from(
@@ -203,13 +203,13 @@ impl Cluster {
                 .map(|range| range.master.clone())
         };
         self.change(|owners| *owners = std::array::from_fn(owner));
-        self.shape.write().unwrap_or_else(PoisonError::into_inner).trouble =
+        self.shape.write().unwrap_or_else(PoisonError::into_inner).last_error =
             "some slots of the cluster have no master".to_owned();
         Ok(())
     }
 }
 
-/// Slots and who serves them.
+/// Hash slots and their master.
 #[derive(Debug, PartialEq, Eq)]
 struct Range {
     first: u16,
@@ -218,7 +218,7 @@ struct Range {
 }
 
 impl Range {
-    /// Reads an entry of CLUSTER SLOTS. A node without a name is the one that was `asked`.
+    /// Parses an entry of CLUSTER SLOTS. A node without a host is the one that was `asked`.
     fn parse(entry: &[Value], asked: &RedisAddress) -> Option<Range> {
         let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = entry else { return None };
         let host = match master.first()? {
@@ -233,7 +233,7 @@ impl Range {
     }
 }
 
-/// The slot of a hash tag: CRC-16/XMODEM, as the cluster specification has it.
+/// The slot of a hash tag: CRC-16/XMODEM, as the cluster specification defines it.
 fn slot_of(tag: &str) -> u16 {
     let step = |crc: u16, byte: u8| {
         (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn slots_are_those_of_redis() {
-        // CLUSTER KEYSLOT says so.
+        // As CLUSTER KEYSLOT returns.
         for (tag, slot) in [("123456789", 12739), ("foo", 12182), ("", 0)] {
             assert_eq!(slot_of(tag), slot, "{tag}");
         }

@@ -1,4 +1,4 @@
-//! Opening a connection: TCP, TLS, login, protocol, and finding out from Sentinels which master to connect to.
+//! Opening a Redis connection: TCP, TLS, AUTH, RESP3, and master discovery through Sentinel.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,17 +16,17 @@ use super::error::RedisError;
 use crate::config::{Redis, RedisAddress, RedisLogin, RedisServers, RedisTimeouts, RedisTls};
 use crate::tls::client_config;
 
-/// Commands that may be on their way at once; more wait their turn.
-const IN_FLIGHT: usize = 1024;
+/// Maximum number of commands in flight; more wait.
+const MAX_IN_FLIGHT: usize = 1024;
 
-/// Why a connection to Redis cannot even be tried.
+/// Why connecting to Redis is impossible.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot use TLS to Redis: {0}; check ca_file, client_certificate_file and client_key_file in [store.redis]"
 )]
 pub struct TlsError(String);
 
-/// A connection that is logged in. It ends when the last clone is dropped.
+/// An authenticated connection. It closes when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
     commands: MultiplexedConnection,
@@ -34,7 +34,8 @@ pub(super) struct Connection {
     _task: Arc<ConnectionTask>,
 }
 
-/// The task that reads and writes; without this, one whose server hangs would never end.
+/// The task that reads and writes; without the abort on drop, the task of a server that hangs would never
+/// end.
 #[derive(Debug)]
 struct ConnectionTask(AbortHandle);
 
@@ -45,12 +46,12 @@ impl Drop for ConnectionTask {
 }
 
 impl Connection {
-    /// Sends a command and waits for its answer, `store.redis.command_timeout` at most.
+    /// Sends a command and waits for its response, for at most `store.redis.command_timeout`.
     pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
         within(self.command_timeout, command.query_async(&mut self.commands.clone())).await
     }
 
-    /// The same of a cluster's node that is about to take over the slot and answers for it only when asked to.
+    /// The same with ASKING, for a cluster node that is importing the slot.
     pub(super) async fn query_asking<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
         let mut both = redis::Pipeline::with_capacity(2);
         both.cmd("ASKING").ignore().add_command(command.clone());
@@ -58,7 +59,7 @@ impl Connection {
         Ok(answer)
     }
 
-    /// Sends commands together; each has an answer of its own.
+    /// Sends commands in a pipeline; each has its own response.
     pub(super) async fn query_all<T: FromRedisValue>(
         &self,
         commands: &redis::Pipeline,
@@ -67,7 +68,7 @@ impl Connection {
         within(timeout_after, commands.query_async(&mut self.commands.clone())).await
     }
 
-    /// Has messages on a channel sent to whoever was given to [`Connector::open`].
+    /// Subscribes to a channel; its messages go to the callback given to [`Connector::open`].
     pub(super) async fn subscribe(&self, channel: &str) -> Result<(), RedisError> {
         within(self.command_timeout, self.commands.clone().subscribe(channel)).await
     }
@@ -83,7 +84,7 @@ async fn within<T>(
     }
 }
 
-/// Knows how to connect to the servers of the configuration.
+/// Connects to the configured servers.
 pub(super) struct Connector {
     login: RedisLogin,
     database: i64,
@@ -102,8 +103,8 @@ impl Connector {
         Ok(Connector { login: settings.login.clone(), database, tls, timeouts })
     }
 
-    /// Connects to a server within `store.redis.connect_timeout`. Messages of channels that are subscribed to later go to `hear`, before
-    /// anything that the server answers after them.
+    /// Connects to a server within `store.redis.connect_timeout`. Messages of subscribed channels go to
+    /// `hear`, in order with the responses.
     pub(super) async fn open(
         &self,
         address: &RedisAddress,
@@ -112,7 +113,7 @@ impl Connector {
         self.connect(address, &self.login, self.database, hear).await
     }
 
-    /// Asks Sentinels in turn, beginning with the `first`, for the address of the master.
+    /// Queries the Sentinels in turn, beginning with index `first`, for the address of the master.
     pub(super) async fn master(
         &self,
         sentinels: &[RedisAddress],
@@ -129,7 +130,7 @@ impl Connector {
                 Err(error) => complaints.push(format!("{sentinel}: {}", error.text())),
             }
         }
-        // In one order, or the same trouble would look new each time.
+        // Sorted, or the same errors would look new each time.
         complaints.sort_unstable();
         Err(RedisError::Lost(format!("no Sentinel tells the master: {}", complaints.join("; "))))
     }
@@ -179,7 +180,7 @@ fn lost(error: impl std::fmt::Display) -> RedisError {
     RedisError::Lost(error.to_string())
 }
 
-/// Logs in and switches to RESP3, in which messages and answers come over one connection.
+/// Authenticates and switches to RESP3, in which messages and responses share a connection.
 async fn set_up(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     login: &RedisLogin,
@@ -200,7 +201,7 @@ async fn set_up(
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(None)
         .set_response_timeout(None)
-        .set_pipeline_buffer_size(IN_FLIGHT)
+        .set_pipeline_buffer_size(MAX_IN_FLIGHT)
         .set_push_sender(move |message: PushInfo| {
             hear(&message);
             Ok::<(), std::convert::Infallible>(())
@@ -210,7 +211,7 @@ async fn set_up(
     Ok(Connection { commands, command_timeout, _task: Arc::new(ConnectionTask(task)) })
 }
 
-/// What TLS needs, read once: a bad file stops the start.
+/// The TLS connector, built once: an unusable file prevents the start.
 fn connector(settings: &RedisTls) -> Result<TlsConnector, TlsError> {
     let config = client_config(settings.ca_file.as_ref(), settings.client.as_ref()).map_err(TlsError)?;
     Ok(TlsConnector::from(Arc::new(config)))

@@ -1,4 +1,5 @@
-//! The connection to one master: made, watched, and made anew, by a task of its own.
+//! Connection supervisor: connects to one master, checks it by heartbeats, and reconnects with backoff, in a
+//! task of its own.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,18 +19,18 @@ use super::server_settings_check::SettingsCheck;
 use super::{SYNC_SCRIPT, now};
 use crate::config::{RedisAddress, RedisLogin, RedisTimeouts};
 
-/// How often a server is asked for a sign of life. A silence is noticed within this and `store.redis.command_timeout`.
+/// Heartbeat interval. A dead connection is noticed within this and `store.redis.command_timeout`.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Every so many heartbeats the logs of revocations are read on, although nothing should be missing: a message between
-/// nodes of a cluster may get lost unnoticed.
-const HEARTBEATS_A_SYNC: u32 = 10;
+/// Number of heartbeats between syncs of the revocation logs, although nothing should be missing: a message
+/// between nodes of a cluster may get lost unnoticed.
+const HEARTBEATS_PER_SYNC: u32 = 10;
 
-/// Between two tries to connect; doubled after each, so that a server that comes back is not run over.
+/// Reconnect backoff, doubled after each failure, so that a server that comes back is not overloaded.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(10);
 const MAX_BACKOFF: Duration = Duration::from_millis(500);
 
-/// What all links need.
+/// What all connections share.
 pub(super) struct Shared {
     pub(super) connector: Connector,
     pub(super) keyspace: Keyspace,
@@ -39,20 +40,20 @@ pub(super) struct Shared {
     pub(super) timeouts: RedisTimeouts,
 }
 
-/// What the sync script tells of a shard: its mark, and a page of its log.
+/// A shard's generation id and a page of its log, as the sync script returns them.
 type Page = (String, Vec<LogEntry>);
 
-/// Entries of each shard's log that are asked for together: mostly there are none.
-const FIRST_PAGE: usize = 100;
-/// Entries of one shard's log in one answer, where there are more: commands of requests wait for no more than that.
-const PAGE: usize = 1000;
+/// Entries of each shard's log in the first page: mostly there are none.
+const FIRST_PAGE_ENTRIES: usize = 100;
+/// Entries of one shard's log in a further page, which bounds how long commands of requests wait.
+const PAGE_ENTRIES: usize = 1000;
 
-/// Where a supervised connection leads to.
+/// The target of a supervised connection.
 #[derive(Debug)]
 pub(super) enum Target {
     /// That server.
     Server(RedisAddress),
-    /// The server that the Sentinels take for the master.
+    /// The master as reported by the Sentinels.
     Master { sentinels: Vec<RedisAddress>, master_name: String, login: RedisLogin },
 }
 
@@ -62,7 +63,7 @@ pub(super) struct ActiveConnection {
     pub(super) connection: Connection,
     address: RedisAddress,
     since: Instant,
-    /// Tells it from the connections before and after.
+    /// Identifies it among all connections of the supervisor.
     number: u64,
 }
 
@@ -72,19 +73,19 @@ enum State {
     Up(ActiveConnection),
 }
 
-/// The way to one master.
+/// The supervised connection to one master.
 pub(super) struct Supervised {
     target: Target,
     shared: Arc<Shared>,
-    /// What is kept there.
+    /// The shards that it serves.
     shards: Mutex<BTreeSet<Shard>>,
     shards_changed: Notify,
-    /// Whether all of them were heard there when it was last asked.
+    /// Whether it served all of them at the last sync.
     serving_all: AtomicBool,
     state: watch::Sender<State>,
-    /// The number of the last connection that was found broken, and what was wrong with it.
+    /// The number of the last failed connection, and its error.
     broken: watch::Sender<(u64, String)>,
-    /// Which Sentinel is asked first: after a failure the next one.
+    /// The Sentinel that is queried first: the next one after a failure.
     first_sentinel: AtomicUsize,
 }
 
@@ -103,8 +104,8 @@ impl Supervised {
         }
     }
 
-    /// The connection. Where there is none it is waited for, until `deadline` at most, and not at all in an outage that
-    /// has lasted for longer than an operation may take: then nobody is served by making everybody wait.
+    /// The connection. While it is down, waits until `deadline` at most, and not at all in an outage that has
+    /// lasted for longer than an operation may take: waiting would only delay the failure.
     pub(super) async fn up(&self, deadline: Instant) -> Result<ActiveConnection, String> {
         let mut state = self.state.subscribe();
         loop {
@@ -133,7 +134,7 @@ impl Supervised {
         }
     }
 
-    /// The connection and the address it leads to, if there is one right now.
+    /// The connection and its address, if it is up.
     pub(super) fn connection(&self) -> Option<(RedisAddress, Connection)> {
         match &*self.state.borrow() {
             State::Up(up) => Some((up.address.clone(), up.connection.clone())),
@@ -141,27 +142,27 @@ impl Supervised {
         }
     }
 
-    /// Whether whoever it leads to serves what it should.
+    /// Whether the server serves all shards it should.
     pub(super) fn is_serving_all(&self) -> bool {
         self.serving_all.load(Ordering::Relaxed)
     }
 
-    /// Gives up a connection that was found broken, unless that has been done already.
+    /// Marks a connection as failed, unless that has been done already.
     pub(super) fn mark_failed(&self, up: &ActiveConnection, why: &str) {
         self.mark_failed_number(up.number, why);
     }
 
     fn mark_failed_number(&self, number: u64, why: &str) {
         self.broken.send_if_modified(|broken| {
-            let news = broken.0 < number;
-            if news {
+            let is_new = broken.0 < number;
+            if is_new {
                 *broken = (number, why.to_owned());
             }
-            news
+            is_new
         });
     }
 
-    /// What is kept there from now on.
+    /// Sets the shards that it serves.
     pub(super) fn serve(&self, shards: BTreeSet<Shard>) {
         let mut served = self.shards();
         if *served != shards {
@@ -174,10 +175,10 @@ impl Supervised {
         self.shards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps the link up, for ever.
+    /// Keeps the connection up, for ever.
     pub(super) async fn run(self: Arc<Supervised>) {
         let mut number = 0;
-        let mut pause = INITIAL_BACKOFF;
+        let mut backoff = INITIAL_BACKOFF;
         loop {
             number += 1;
             let why = match self.establish(number).await {
@@ -191,7 +192,7 @@ impl Supervised {
                     tracing::warn!(%address, why, "the connection to Redis is lost");
                     self.state.send_replace(State::Down { since: Instant::now(), why: why.clone() });
                     if up.since.elapsed() > MAX_BACKOFF {
-                        pause = INITIAL_BACKOFF;
+                        backoff = INITIAL_BACKOFF;
                     }
                     why
                 }
@@ -205,16 +206,16 @@ impl Supervised {
                 }
                 _ => false,
             });
-            sleep(pause).await;
-            pause = (pause * 2).min(MAX_BACKOFF);
+            sleep(backoff).await;
+            backoff = (backoff * 2).min(MAX_BACKOFF);
         }
     }
 
-    /// Connects, and makes sure that it is a master with a store of ours. Messages are subscribed to before the logs of
-    /// revocations are read, so that nothing falls between the two.
+    /// Connects, and checks that the server is a master with a compatible store. Subscribes before reading
+    /// the revocation logs, so that nothing is missed in between.
     async fn establish(self: &Arc<Supervised>, number: u64) -> Result<ActiveConnection, RedisError> {
         let address = self.address().await?;
-        let in_place = |error: RedisError| RedisError::Lost(format!("{address}: {}", error.text()));
+        let with_address = |error: RedisError| RedisError::Lost(format!("{address}: {}", error.text()));
         let link = Arc::downgrade(self);
         let hear = move |message: &redis::PushInfo| {
             let Some(link) = link.upgrade() else { return };
@@ -223,11 +224,12 @@ impl Supervised {
                 _ => link.shared.freshness.message(message),
             }
         };
-        let connection = self.shared.connector.open(&address, hear).await.map_err(in_place)?;
-        is_master(&connection).await.map_err(in_place)?;
-        connection.subscribe(self.shared.freshness.channel()).await.map_err(in_place)?;
-        // Whether it is a store of ours is seen before anything is written; the logs are read while it works already.
-        self.check_marks(&connection).await.map_err(in_place)?;
+        let connection = self.shared.connector.open(&address, hear).await.map_err(with_address)?;
+        is_master(&connection).await.map_err(with_address)?;
+        connection.subscribe(self.shared.freshness.channel()).await.map_err(with_address)?;
+        // Compatibility is checked before anything is written; the logs are read while the connection is
+        // already in use.
+        self.check_marks(&connection).await.map_err(with_address)?;
         Ok(ActiveConnection { connection, address, since: Instant::now(), number })
     }
 
@@ -241,7 +243,7 @@ impl Supervised {
         }
     }
 
-    /// Looks after a connection until it is broken, and tells why it is.
+    /// Supervises a connection until it fails, and returns why.
     async fn supervise(&self, up: &ActiveConnection) -> String {
         // The shards whose logs have been read over it.
         let mut synced = Vec::new();
@@ -257,7 +259,7 @@ impl Supervised {
                 () = self.shards_changed.notified() => true,
                 _ = beat.tick() => {
                     beats += 1;
-                    beats % HEARTBEATS_A_SYNC == 0 || synced.len() < self.shards().len()
+                    beats % HEARTBEATS_PER_SYNC == 0 || synced.len() < self.shards().len()
                 }
             };
             let checked = match anew {
@@ -270,8 +272,9 @@ impl Supervised {
         }
     }
 
-    /// An answer comes after every message that was sent before it: with the answer, all of them have been heard. The
-    /// question is about a key, for a node that lost sight of its cluster answers all others as ever.
+    /// A response comes after every message that was published before it: with the response, all of them have
+    /// been received. The query is about a key, because a node that has lost its cluster answers everything
+    /// else as usual.
     async fn heartbeat(&self, connection: &Connection, synced: &[Shard]) -> Result<(), RedisError> {
         let asked_at = now();
         is_master(connection).await?;
@@ -279,12 +282,12 @@ impl Supervised {
             let mut question = redis::cmd("GET");
             connection.query::<Value>(question.arg(self.shared.keyspace.mark(*shard))).await?;
         }
-        self.shared.freshness.heard(synced.iter().copied(), asked_at);
+        self.shared.freshness.record_sync(synced.iter().copied(), asked_at);
         Ok(())
     }
 
-    /// Finds out whether it is the store that it was. Fails where another version lays its keys out in another way; a store
-    /// of an earlier one is converted.
+    /// Checks that the store is the same as before. Fails for a layout of another version; that of an earlier
+    /// one is converted.
     async fn check_marks(&self, connection: &Connection) -> Result<(), RedisError> {
         let shards = self.shards().iter().copied().collect();
         let pages = self.read_pages(connection, shards, 1).await?;
@@ -292,7 +295,7 @@ impl Supervised {
         self.compare_marks(marks).map(drop)
     }
 
-    /// The shards whose marks are others than before: their logs have to be read from the beginning.
+    /// The shards whose generation id has changed: their logs have to be read from the beginning.
     fn compare_marks(&self, marks: impl Iterator<Item = (Shard, String)>) -> Result<Vec<Shard>, RedisError> {
         let mut lost = Vec::new();
         for (shard, mark) in marks {
@@ -307,8 +310,8 @@ impl Supervised {
         Ok(lost)
     }
 
-    /// Reads on in the logs of revocations, page by page, and tells of which shards. Those that were not `known` over this
-    /// connection begin a little before where they were left.
+    /// Reads the revocation logs page by page from the last position, and returns the shards that were read.
+    /// Shards that were not `known` over this connection start a little before it.
     async fn sync(&self, connection: &Connection, known: &[Shard]) -> Result<Vec<Shard>, RedisError> {
         let freshness = &self.shared.freshness;
         let shards: Vec<Shard> = self.shards().iter().copied().collect();
@@ -317,37 +320,40 @@ impl Supervised {
         }
         let asked_at = now();
         let all = shards.len();
-        let mut heard = Vec::with_capacity(all);
-        let pages = self.read_pages(connection, shards, FIRST_PAGE).await?;
+        let mut synced_now = Vec::with_capacity(all);
+        let pages = self.read_pages(connection, shards, FIRST_PAGE_ENTRIES).await?;
         let marks = pages.iter().filter_map(|(shard, page)| Some((*shard, page.as_ref()?.0.clone())));
         let lost = self.compare_marks(marks)?;
         for (shard, page) in pages {
             let Some((_, mut page)) = page else { continue };
-            let mut read = FIRST_PAGE;
+            let mut read = FIRST_PAGE_ENTRIES;
             if lost.contains(&shard) {
                 (page, read) = (Vec::new(), 0);
             }
             freshness.page(shard, &page, asked_at);
             let mut is_served = true;
             while is_served && page.len() >= read {
-                read = PAGE;
-                let next =
-                    self.read_pages(connection, vec![shard], PAGE).await?.pop().and_then(|(_, page)| page);
+                read = PAGE_ENTRIES;
+                let next = self
+                    .read_pages(connection, vec![shard], PAGE_ENTRIES)
+                    .await?
+                    .pop()
+                    .and_then(|(_, page)| page);
                 is_served = next.is_some();
                 page = next.map(|(_, page)| page).unwrap_or_default();
                 freshness.page(shard, &page, asked_at);
             }
             if is_served {
-                heard.push(shard);
+                synced_now.push(shard);
             }
         }
-        freshness.heard(heard.iter().copied(), asked_at);
-        self.serving_all.store(heard.len() == all, Ordering::Relaxed);
-        Ok(heard)
+        freshness.record_sync(synced_now.iter().copied(), asked_at);
+        self.serving_all.store(synced_now.len() == all, Ordering::Relaxed);
+        Ok(synced_now)
     }
 
-    /// Asks for a page of each shard's log. A shard that is served elsewhere, or by nobody, has none; the others are heard all
-    /// the same.
+    /// Reads a page of each shard's log. A shard that is served elsewhere, or not at all, has none; the
+    /// others are still read.
     async fn read_pages(
         &self,
         connection: &Connection,
@@ -367,9 +373,9 @@ impl Supervised {
             let question = questions.cmd("EVAL").arg(SYNC_SCRIPT).arg(keys.len()).arg(&keys);
             question.arg(mark).arg(now()).arg(first).arg(count);
         }
-        let patience = shared.timeouts.operation;
+        let operation_timeout = shared.timeouts.operation;
         let answers: Vec<RedisResult<Page>> =
-            connection.query_all(questions.ignore_errors(), patience).await?;
+            connection.query_all(questions.ignore_errors(), operation_timeout).await?;
         let page = |(shard, answer): (Shard, RedisResult<Page>)| match answer.map_err(RedisError::from) {
             Ok(page) => Ok((shard, Some(page))),
             Err(error @ (RedisError::Lost(_) | RedisError::Refused(_) | RedisError::NoScript)) => Err(error),
@@ -379,11 +385,11 @@ impl Supervised {
     }
 }
 
-/// Fails unless the server answers and is a master: a replica would answer too, but swap nothing.
+/// Fails unless the server is a master: a replica would respond too, but swap nothing.
 async fn is_master(connection: &Connection) -> Result<(), RedisError> {
     let role = match connection.query::<Vec<Value>>(&redis::cmd("ROLE")).await {
         Ok(role) => role,
-        // An ACL user may not be allowed to ask.
+        // ACLs may forbid the command.
         Err(RedisError::Refused(_)) => return connection.query::<Value>(&redis::cmd("PING")).await.map(drop),
         Err(error) => return Err(error),
     };

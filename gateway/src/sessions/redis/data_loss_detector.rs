@@ -1,4 +1,5 @@
-//! Generation ids by which a store is known again: a Redis that has lost its records, or was replaced by another, has new ones.
+//! Data loss detection by generation ids: a Redis that has lost its records, or was replaced by another, has
+//! new ones.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +8,7 @@ use super::error::RedisError;
 use super::keyspace::{LAYOUT, SHARDS, Shard};
 use crate::sessions::TokenId;
 
-/// The mark of each shard when it was last seen.
+/// The last known generation id of each shard.
 #[derive(Debug)]
 pub(super) struct GenerationIds {
     seen: Mutex<[Option<String>; SHARDS]>,
@@ -21,12 +22,12 @@ impl Default for GenerationIds {
 }
 
 impl GenerationIds {
-    /// A mark for a shard that has none.
+    /// A new generation id for a shard that has none.
     pub(super) fn fresh(&self) -> String {
         format!("{LAYOUT} {}", TokenId::random())
     }
 
-    /// Looks at a shard's mark and tells whether it is another than before.
+    /// Records a shard's generation id and returns whether it has changed.
     pub(super) fn is_new(&self, shard: Shard, mark: String) -> Result<bool, RedisError> {
         if mark.split(' ').next() != Some(LAYOUT) {
             return Err(RedisError::Refused(format!(
@@ -38,7 +39,7 @@ impl GenerationIds {
         Ok(before.is_some() && before != seen[shard])
     }
 
-    /// So many shards were found to be new.
+    /// Counts shards that were found to be new.
     pub(super) fn count_loss(&self, shards: usize) {
         self.losses.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(
@@ -48,7 +49,7 @@ impl GenerationIds {
         );
     }
 
-    /// How often something was found to be lost.
+    /// How often data loss was detected.
     pub(super) fn losses(&self) -> u64 {
         self.losses.load(Ordering::Relaxed)
     }

@@ -1,31 +1,31 @@
-//! What an error from Redis means for whoever asked.
+//! Classification of Redis errors: which are retried, redirected or final.
 
 use redis::{ErrorKind, ServerErrorKind};
 
 use crate::config::RedisAddress;
 
-/// Why there is no answer.
+/// Why a command failed.
 #[derive(Debug)]
 pub(super) enum RedisError {
-    /// The connection is of no use any more, or its server is not (or not yet) the one that answers: another has to be
-    /// found. Whether the command was carried out is unknown.
+    /// The connection is unusable, or its server is not (or not yet) the right one. Whether the command was
+    /// executed is unknown.
     Lost(String),
-    /// The server does not know the script yet.
+    /// The server does not have the script yet (NOSCRIPT).
     NoScript,
-    /// The slot is at another server now.
+    /// The slot has moved (MOVED).
     Moved(RedisAddress),
-    /// The slot is about to move, and this key has moved already.
+    /// The slot is being migrated, and this key has moved already (ASK).
     Ask(RedisAddress),
-    /// The slot is about to move, and of these keys some have.
+    /// The slot is being migrated, and some of these keys have moved (TRYAGAIN).
     TryAgain,
-    /// Nobody serves the slot.
+    /// No node serves the slot.
     Unserved(String),
-    /// The server refuses, and would refuse again.
+    /// The server rejects the command, and would reject it again.
     Refused(String),
 }
 
 impl RedisError {
-    /// What to tell people.
+    /// The error message.
     pub(super) fn text(&self) -> String {
         match self {
             RedisError::Lost(text) | RedisError::Unserved(text) | RedisError::Refused(text) => text.clone(),
@@ -52,7 +52,7 @@ impl From<redis::RedisError> for RedisError {
             ErrorKind::Server(
                 ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown,
             ) => RedisError::Lost(text),
-            // Of the rest, what the server says is about the command, unless it does not let the gateway in any more.
+            // Other server errors concern the command, unless the server no longer accepts the gateway.
             ErrorKind::Server(_) | ErrorKind::Extension if error.code() != Some("NOAUTH") => {
                 RedisError::Refused(text)
             }
@@ -61,7 +61,7 @@ impl From<redis::RedisError> for RedisError {
     }
 }
 
-/// `host:port` as cluster nodes write it: an IPv6 address stands without brackets.
+/// `host:port` as cluster nodes write it: an IPv6 address has no brackets.
 fn parse_address(text: &str) -> Option<RedisAddress> {
     let (host, port) = text.rsplit_once(':')?;
     let port = port.parse().ok()?;
@@ -72,7 +72,7 @@ fn parse_address(text: &str) -> Option<RedisAddress> {
 mod tests {
     use super::*;
 
-    /// What a server's error line becomes.
+    /// Parses a server's error line.
     fn error(line: &str) -> RedisError {
         let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes());
         match value.and_then(redis::Value::extract_error) {

@@ -1,30 +1,32 @@
-//! What stands where in Redis.
+//! Layout of the keys in Redis.
 //!
-//! Everything is spread over [`SHARDS`] shards by the record's id. A shard's keys share a hash tag, so a script may touch
-//! them together, also in a cluster. With the prefix `auth-gateway`, shard 7 has
+//! Everything is spread over [`SHARDS`] shards by the record's id. A shard's keys share a hash tag, so a
+//! script may use them together, also in a cluster. With the prefix `auth-gateway`, shard 7 has
 //!
 //! | key | type | content |
 //! | --- | --- | --- |
-//! | `auth-gateway:{07}:session/ID`, `…:attempts/NAME` | string | a record: 16 hex digits of version, then the value |
+//! | `auth-gateway:{07}:session/ID`, `…:attempts/NAME` | string | a record: 16 hex digits of version, then
+//! the value |
 //! | `auth-gateway:{07}:group/USER` | sorted set | the user's sessions in this shard, by expiry |
-//! | `auth-gateway:{07}:revocations` | stream | the revoked sessions, in the order in which they were, each with how long it is to be remembered |
-//! | `auth-gateway:{07}:mark` | string | the layout's number and a random name of this store |
+//! | `auth-gateway:{07}:revocations` | stream | the revocation log: revoked sessions in order, each with its
+//! expiry |
+//! | `auth-gateway:{07}:mark` | string | the layout's number and the generation id of this store |
 //!
-//! and all shards share the channel `auth-gateway:revocations`. Everything but the marks expires by itself.
+//! and all shards share the channel `auth-gateway:revocations`. Everything but the marks has a TTL.
 
 use crate::sessions::store::{Key, Space};
 
-/// Enough to spread evenly over any cluster of reasonable size, and few enough to ask all of them now and then. It is part
-/// of the layout.
+/// Enough to spread evenly over any cluster of reasonable size, and few enough to query all of them at
+/// intervals. Part of the layout.
 pub(super) const SHARDS: usize = 64;
 
-/// The layout that is described here. Layout 1 had a sorted set `revoked` in place of the stream; it is converted.
+/// The layout described here. Layout 1 had a sorted set `revoked` in place of the stream; it is converted.
 pub(super) const LAYOUT: &str = "2";
 
 /// One of [`SHARDS`].
 pub(super) type Shard = usize;
 
-/// Makes the names of keys.
+/// Builds the names of keys.
 #[derive(Debug)]
 pub(super) struct Keyspace {
     prefix: String,
@@ -47,7 +49,7 @@ impl Keyspace {
         self.name(shard, "revocations")
     }
 
-    /// Where layout 1 had them.
+    /// The revoked sessions in layout 1.
     pub(super) fn revoked_of_layout_1(&self, shard: Shard) -> String {
         self.name(shard, "revoked")
     }
@@ -60,7 +62,7 @@ impl Keyspace {
         format!("{}:revocations", self.prefix)
     }
 
-    /// Matches the records of a space, in the language of SCAN. A prefix has nothing in it that is special there.
+    /// Matches the records of a space, as a glob for SCAN. A prefix has no special characters.
     pub(super) fn pattern(&self, space: Space) -> String {
         format!("{}:{{*}}:{}/*", self.prefix, space.name())
     }

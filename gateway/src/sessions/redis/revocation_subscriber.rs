@@ -1,5 +1,5 @@
-//! What was read of each shard's log of revocations and when it was last heard, and how long the revoked sessions may be
-//! judged by without hearing more.
+//! Revocation subscriber: the position in each shard's revocation log, the time of its last sync, and for how
+//! long the revocation set may be trusted without another one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,21 +12,22 @@ use super::keyspace::{SHARDS, Shard};
 use crate::config::Revocation;
 use crate::sessions::{Revocations, SessionId, UnixMillis};
 
-/// How long `strict` goes without a sign of life.
+/// Maximum staleness of the revocation set in `strict` mode.
 const MAX_REVOCATION_STALENESS: Duration = Duration::from_secs(1);
 
-/// No revocation has to be remembered for longer, in milliseconds: the longest access token there is, and what clocks and
-/// leeway add. What says otherwise was written by a clock that is wrong.
+/// Maximum time that a revocation is kept, in milliseconds: the longest access token lifetime plus clock skew
+/// and leeway. Longer times were written by a wrong clock.
 const MAX_REMEMBERED: UnixMillis = 25 * 60 * 60 * 1000;
 
-/// How far is gone back in a log over a new connection, in milliseconds. The server may be another now, which has lost the
-/// last entries and whose clock is behind: its new ones then stand before those that were read.
-const REWIND: UnixMillis = 60_000;
+/// How far a log is read again over a new connection, in milliseconds. The server may be a promoted replica,
+/// which has lost the last entries and whose clock is behind: its new entries then sort before those that
+/// were read.
+const REWIND_MILLIS: UnixMillis = 60_000;
 
-/// An entry of a shard's log: its id, and which session is revoked until when.
+/// An entry of a shard's log: its id, and a session with the end of its revocation.
 pub(super) type LogEntry = (String, (String, UnixMillis));
 
-/// A place in a shard's log: the id of a stream's entry, which begins with the server's time.
+/// A position in a shard's log: the id of a stream entry, which begins with the server's time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct LogPosition {
     millis: u64,
@@ -44,25 +45,25 @@ impl LogPosition {
         format!("{}-{}", self.millis, self.number.saturating_add(1))
     }
 
-    /// Where reading on begins over a new connection.
+    /// The position from which reading starts over a new connection.
     pub(super) fn rewound(self) -> LogPosition {
-        LogPosition { millis: self.millis.saturating_sub(REWIND), number: 0 }
+        LogPosition { millis: self.millis.saturating_sub(REWIND_MILLIS), number: 0 }
     }
 }
 
-/// Brings what is heard to the set of revoked sessions.
+/// Feeds the revocation set, and tracks its freshness.
 #[derive(Debug)]
 pub(super) struct RevocationFreshness {
     revocations: Arc<Revocations>,
-    /// For how long silence is borne, in milliseconds.
+    /// Maximum staleness, in milliseconds.
     max_silence: UnixMillis,
     channel: String,
-    heard: [AtomicU64; SHARDS],
-    /// Up to where each shard's log was read.
+    synced_at: [AtomicU64; SHARDS],
+    /// Read position in each shard's log.
     positions: Mutex<[LogPosition; SHARDS]>,
-    /// How many pages were read.
+    /// Number of pages read.
     pages: AtomicU64,
-    /// Whether every shard has been heard once.
+    /// Whether every shard has been synced once.
     whole: watch::Sender<bool>,
 }
 
@@ -74,14 +75,15 @@ impl RevocationFreshness {
             Revocation::Strict => millis(MAX_REVOCATION_STALENESS),
         };
         let revocations = Arc::new(Revocations::default());
-        // Nothing was heard yet. Under `bounded` a gateway that starts alone begins with an empty set and the full time of silence.
+        // No shard is synced yet. Under `bounded` a gateway that starts alone begins with an empty set and
+        // the full staleness allowance.
         let trusted_until = if policy == Revocation::Strict { 0 } else { now.saturating_add(max_silence) };
-        revocations.heard(now, trusted_until);
+        revocations.record_sync(now, trusted_until);
         RevocationFreshness {
             revocations,
             max_silence,
             channel,
-            heard: std::array::from_fn(|_| AtomicU64::new(0)),
+            synced_at: std::array::from_fn(|_| AtomicU64::new(0)),
             positions: Mutex::new([LogPosition::default(); SHARDS]),
             pages: AtomicU64::new(0),
             whole: watch::Sender::new(false),
@@ -96,13 +98,13 @@ impl RevocationFreshness {
         &self.channel
     }
 
-    /// Waits until everything that was revoked so far has been heard once.
+    /// Waits until all existing revocations have been read once.
     pub(super) async fn whole(&self) {
-        // The sender is here: an error cannot be.
+        // The sender lives in `self`: no error can occur.
         let _ = self.whole.subscribe().wait_for(|whole| *whole).await;
     }
 
-    /// Takes a message from Redis; others than those of the channel are none of ours.
+    /// Handles a message from Redis; those of other channels are ignored.
     pub(super) fn message(&self, message: &PushInfo) {
         if message.kind != PushKind::Message {
             return;
@@ -115,17 +117,17 @@ impl RevocationFreshness {
         }
     }
 
-    /// Up to where a shard's log was read.
+    /// The read position in a shard's log.
     pub(super) fn position(&self, shard: Shard) -> LogPosition {
         self.positions()[shard]
     }
 
-    /// A shard's log has to be read on from there.
+    /// Sets the read position in a shard's log.
     pub(super) fn set_position(&self, shard: Shard, position: LogPosition) {
         self.positions()[shard] = position;
     }
 
-    /// A page of a shard's log was read.
+    /// Handles a page of a shard's log.
     pub(super) fn page(&self, shard: Shard, page: &[LogEntry], now: UnixMillis) {
         let revoked = page.iter().filter_map(|(_, (session, until))| session.parse().ok().zip(Some(*until)));
         let latest = now.saturating_add(MAX_REMEMBERED);
@@ -137,7 +139,7 @@ impl RevocationFreshness {
         self.pages.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many pages were read so far: whoever waits sees by it that something happens.
+    /// The number of pages read so far, as a sign of progress.
     pub(super) fn pages(&self) -> u64 {
         self.pages.load(Ordering::Relaxed)
     }
@@ -146,16 +148,16 @@ impl RevocationFreshness {
         self.positions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everything that was revoked in these shards before `at` has been heard.
-    pub(super) fn heard(&self, shards: impl IntoIterator<Item = Shard>, at: UnixMillis) {
+    /// Records that all revocations of these shards before `at` are known.
+    pub(super) fn record_sync(&self, shards: impl IntoIterator<Item = Shard>, at: UnixMillis) {
         for shard in shards {
-            // Also where the clock went back: what it said before must not keep trust alive.
-            self.heard[shard].store(at, Ordering::Relaxed);
+            // Also where the clock went back: an earlier value must not prolong the trust.
+            self.synced_at[shard].store(at, Ordering::Relaxed);
         }
-        let oldest = self.heard.iter().map(|heard| heard.load(Ordering::Relaxed)).min().unwrap_or(0);
-        // Until every shard has been heard once, what the start allowed is in force.
+        let oldest = self.synced_at.iter().map(|at| at.load(Ordering::Relaxed)).min().unwrap_or(0);
+        // Until every shard has been synced once, the allowance of the start applies.
         if oldest > 0 {
-            self.revocations.heard(oldest, oldest.saturating_add(self.max_silence));
+            self.revocations.record_sync(oldest, oldest.saturating_add(self.max_silence));
             self.whole.send_replace(true);
         }
     }
@@ -213,12 +215,12 @@ mod tests {
     fn the_shard_that_was_heard_longest_ago_decides() {
         let freshness = freshness(Revocation::Strict);
         let revocations = freshness.revocations();
-        assert!(!revocations.are_trusted(1_000), "nothing was heard yet");
-        freshness.heard(1..SHARDS, 2_000);
+        assert!(!revocations.are_trusted(1_000), "nothing is synced yet");
+        freshness.record_sync(1..SHARDS, 2_000);
         assert!(!revocations.are_trusted(2_000), "one shard is missing");
-        freshness.heard([0], 1_500);
+        freshness.record_sync([0], 1_500);
         assert_eq!((revocations.are_trusted(2_500), revocations.are_trusted(2_501)), (true, false));
-        freshness.heard([0], 3_000);
+        freshness.record_sync([0], 3_000);
         assert_eq!((revocations.are_trusted(3_000), revocations.are_trusted(3_001)), (true, false));
         assert_eq!(revocations.age(2_600), 600);
     }
@@ -226,8 +228,8 @@ mod tests {
     #[test]
     fn a_clock_that_goes_back_keeps_no_trust_alive() {
         let freshness = freshness(Revocation::Strict);
-        freshness.heard(0..SHARDS, 9_000_000);
-        freshness.heard(0..SHARDS, 2_000);
+        freshness.record_sync(0..SHARDS, 9_000_000);
+        freshness.record_sync(0..SHARDS, 2_000);
         assert!(!freshness.revocations().are_trusted(3_001));
     }
 
@@ -238,7 +240,7 @@ mod tests {
         let a_while = freshness(Revocation::Bounded { max_staleness: Some(Duration::from_secs(5)) });
         assert!(a_while.revocations().are_trusted(6_000), "from the start on");
         assert!(!a_while.revocations().are_trusted(6_001));
-        a_while.heard(0..SHARDS, 8_000);
+        a_while.record_sync(0..SHARDS, 8_000);
         assert!(a_while.revocations().are_trusted(13_000));
     }
 }

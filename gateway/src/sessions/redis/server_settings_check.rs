@@ -1,4 +1,4 @@
-//! What in the settings of a Redis would lose sessions, told once for each server.
+//! Checks for Redis server settings that would lose sessions (eviction, persistence), logged once per server.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +13,7 @@ pub(super) struct SettingsCheck {
 }
 
 impl SettingsCheck {
-    /// Warns of settings that lose data, as far as the gateway's user may ask for them.
+    /// Logs warnings about settings that lose data, as far as ACLs allow reading them.
     pub(super) async fn check_settings(&self, address: &RedisAddress, connection: &Connection) {
         if !self.checked.lock().unwrap_or_else(PoisonError::into_inner).insert(address.clone()) {
             return;
@@ -25,7 +25,7 @@ impl SettingsCheck {
     }
 }
 
-/// What to warn of, by the answer to INFO.
+/// The warnings that follow from the response to INFO.
 fn warnings(info: &str) -> Vec<&'static str> {
     let figure = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let mut warnings = Vec::new();
@@ -40,7 +40,7 @@ fn warnings(info: &str) -> Vec<&'static str> {
         warnings
             .push("when its memory is full it drops sessions and locks; set `maxmemory-policy noeviction`");
     }
-    // The last one is there only where the number of replicas matters.
+    // Present only where the number of replicas matters.
     let has_replicas = figure("connected_slaves").is_some_and(|count| count != "0");
     if has_replicas && figure("min_slaves_good_slaves").is_none() {
         warnings.push(

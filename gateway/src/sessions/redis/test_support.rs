@@ -1,4 +1,4 @@
-//! Real servers, and the settings that lead to them.
+//! Redis servers for tests, and settings for them.
 
 pub(crate) use super::redis_servers::{RedisCluster, RedisServer, RedisWithSentinels};
 use crate::config::{Redis, RedisAddress, RedisLogin, RedisServers, RedisTimeouts, Revocation};

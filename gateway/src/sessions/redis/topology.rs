@@ -1,4 +1,4 @@
-//! Who keeps which shard, and asking them.
+//! Topology: routes commands to the master of a shard, with retries and redirections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use super::error::RedisError;
 use super::keyspace::{SHARDS, Shard};
 use crate::config::{RedisServers, RedisTimeouts};
 
-/// Before a slot that is being moved is asked again.
+/// Delay before a command for a slot under migration is retried.
 const RETRY_DELAY: Duration = Duration::from_millis(20);
 
-/// How often a command is sent on to another node.
-const REDIRECTIONS: usize = 5;
+/// Maximum number of redirections of a command.
+const MAX_REDIRECTIONS: usize = 5;
 
-/// A supervised connection; its task ends when this is dropped.
+/// A supervised connection; its task ends on drop.
 pub(super) struct CachedConnection {
     link: Arc<Supervised>,
     task: AbortHandle,
@@ -44,16 +44,16 @@ impl Drop for CachedConnection {
     }
 }
 
-/// The servers of the configuration.
+/// The configured servers.
 pub(super) enum Topology {
-    /// One master; with Sentinels it may change who that is.
+    /// One master; with Sentinel it may change.
     One(CachedConnection),
     /// Several masters.
     Cluster(Arc<Cluster>),
 }
 
 impl Topology {
-    /// Begins to connect.
+    /// Starts connecting.
     pub(super) fn start(servers: &RedisServers, shared: &Arc<Shared>, runtime: &Handle) -> Topology {
         let one = |target| {
             let link = Supervised::new(target, (0..SHARDS).collect(), Arc::clone(shared));
@@ -70,8 +70,8 @@ impl Topology {
         }
     }
 
-    /// Has a command carried out by whoever keeps the shard, within `store.redis.operation_timeout`. It is sent a second time where its answer
-    /// was lost, so twice must be no different from once.
+    /// Sends a command to the master of a shard, within `store.redis.operation_timeout`. It is retried where
+    /// its response was lost, so it has to be idempotent.
     pub(super) async fn query<T: FromRedisValue>(
         &self,
         timeouts: RedisTimeouts,
@@ -83,7 +83,7 @@ impl Topology {
         let (mut retried, mut redirections) = (false, 0);
         let mut redirected: Option<Arc<Supervised>> = None;
         loop {
-            // A command begun later could not be waited for.
+            // A command started later could not complete in time.
             let begun = deadline - command_timeout;
             let (link, asking) = match (redirected.take(), self) {
                 (Some(link), _) => (link, true),
@@ -100,7 +100,7 @@ impl Topology {
                 Err(error) => error,
             };
             redirections += usize::from(matches!(error, RedisError::Moved(_) | RedisError::Ask(_)));
-            if redirections > REDIRECTIONS {
+            if redirections > MAX_REDIRECTIONS {
                 return Err(error);
             }
             match (error, self) {
@@ -112,7 +112,7 @@ impl Topology {
                     }
                     retried = true;
                 }
-                (RedisError::Moved(there), Topology::Cluster(cluster)) => cluster.moved(shard, there),
+                (RedisError::Moved(there), Topology::Cluster(cluster)) => cluster.record_moved(shard, there),
                 (RedisError::Ask(there), Topology::Cluster(cluster)) => {
                     redirected = Some(cluster.link_to(&there))
                 }
@@ -133,14 +133,14 @@ impl Topology {
         }
     }
 
-    /// Something went wrong: a cluster may have changed its shape.
+    /// After an error: the cluster's topology may have changed.
     fn mark_suspect(&self) {
         if let Topology::Cluster(cluster) = self {
             cluster.mark_suspect();
         }
     }
 
-    /// Every master.
+    /// All masters.
     pub(super) fn links(&self) -> Vec<Arc<Supervised>> {
         match self {
             Topology::One(kept) => vec![Arc::clone(kept.link())],
@@ -148,7 +148,7 @@ impl Topology {
         }
     }
 
-    /// Since when all shards are in reach, or why one is not.
+    /// Since when all shards are reachable, or why one is not.
     pub(super) fn health(&self) -> Result<Instant, String> {
         match self {
             Topology::One(kept) => kept.link().health(),

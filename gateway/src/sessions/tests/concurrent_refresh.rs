@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::rotation_model::cases;
 use crate::config::Rotation;
-use crate::sessions::session::{MAX_LIVING, RefreshDecision};
+use crate::sessions::session::{MAX_LIVE_TOKENS, RefreshDecision};
 use crate::sessions::*;
 
 /// Longer than a request whose answer is lost, the same one again, and the request of a tab that began meanwhile.
@@ -116,9 +116,9 @@ fn a_client_that_refreshes_without_a_pause_keeps_its_session_and_a_small_record(
                 }
                 other => panic!("{other:?} at {tick}"),
             }
-            assert!(serde_json::to_vec(&session).unwrap().len() < 200 + MAX_LIVING * 100);
+            assert!(serde_json::to_vec(&session).unwrap().len() < 200 + MAX_LIVE_TOKENS * 100);
         }
-        assert!(different > 4 * MAX_LIVING, "rotation goes on: {different}");
+        assert!(different > 4 * MAX_LIVE_TOKENS, "rotation goes on: {different}");
         assert_eq!(
             session.redeem(first, TokenId::random(), policy, 1_790_000_001_000),
             RefreshDecision::Reused

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use crate::config::Rotation;
-use crate::sessions::session::{ACTIVITY_STEP, RefreshDecision};
+use crate::sessions::session::{ACTIVITY_RESOLUTION_MILLIS, RefreshDecision};
 use crate::sessions::*;
 
 const GRACE: UnixMillis = 10;
@@ -74,7 +74,7 @@ fn play(mode: Rotation, idle_ttl: Option<UnixMillis>, steps: &[Step]) {
         // Never early, and at most a step late.
         let idle = now - model.last_refreshed;
         let in_time = idle_ttl.is_none_or(|ttl| idle < ttl);
-        let surely_late = idle_ttl.is_some_and(|ttl| idle >= ttl + ACTIVITY_STEP);
+        let surely_late = idle_ttl.is_some_and(|ttl| idle >= ttl + ACTIVITY_RESOLUTION_MILLIS);
         if decision == RefreshDecision::Idle || surely_late {
             assert!(decision == RefreshDecision::Idle && !in_time, "{decision:?} after {idle} ms");
             model.ended = true;
@@ -165,7 +165,7 @@ fn a_session_that_nobody_refreshes_ends_and_one_that_is_refreshed_does_not() {
                 other => panic!("{other:?} in round {round}"),
             }
         }
-        let late = 20 * (IDLE - 1) + IDLE + ACTIVITY_STEP;
+        let late = 20 * (IDLE - 1) + IDLE + ACTIVITY_RESOLUTION_MILLIS;
         assert_eq!(session.redeem(token, TokenId::random(), policy, late), RefreshDecision::Idle);
         let forgiving = RotationPolicy { idle_ttl: None, ..policy };
         assert_eq!(

@@ -1,5 +1,5 @@
-//! The texts in which password hashes are stored by werkzeug, Django, passlib, htpasswd, crypt(5) and directories, read into one
-//! form. Nothing here computes a hash.
+//! Parsing of stored password hashes: the formats of werkzeug, Django, passlib, htpasswd, crypt(5) and LDAP.
+//! Nothing here computes a hash.
 
 use std::num::NonZeroU32;
 
@@ -12,7 +12,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
 use super::scheme::{Pbkdf2Digest, Prehash, Scheme};
 use super::{Check, HashCost, PasswordHashError};
 
-/// What a text says: the scheme, and what to compare with.
+/// The scheme, and the values to compare with.
 pub(super) type Parsed = Result<(Scheme, Check), PasswordHashError>;
 
 const MALFORMED: PasswordHashError = PasswordHashError::Malformed;
@@ -24,7 +24,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 pub(super) fn parse(text: &str) -> Parsed {
-    // What OpenLDAP and Django write before a hash of another's format.
+    // Prefixes that OpenLDAP and Django write before hashes of other formats.
     for prefix in ["{CRYPT}", "{crypt}", "{ARGON2}", "argon2", "bcrypt$"] {
         if let Some(inner) = text.strip_prefix(prefix).filter(|inner| inner.starts_with('$')) {
             return parse(inner);
@@ -79,7 +79,7 @@ fn by_frameworks(text: &str) -> Parsed {
 fn argon2(text: &str) -> Parsed {
     let parsed = argon2::PasswordHash::new(text).map_err(|_| MALFORMED)?;
     let algorithm = Algorithm::try_from(parsed.algorithm.as_str()).map_err(|_| MALFORMED)?;
-    // None named means 16, which was the first.
+    // A missing version means 16, the first one.
     let version = parsed.version.map_or(Ok(Version::V0x10), Version::try_from).map_err(|_| MALFORMED)?;
     let params = Params::try_from(&parsed).map_err(|_| MALFORMED)?;
     let (Some(salt), Some(output)) = (parsed.salt, parsed.hash) else { return Err(MALFORMED) };
@@ -138,7 +138,7 @@ fn scrypt(log_n: u8, r: u32, p: u32, salt: Vec<u8>, output: Vec<u8>) -> Parsed {
 
 fn passlib_pbkdf2(modular: &str, digest: Pbkdf2Digest) -> Parsed {
     let [_, rounds, salt, output] = fields(modular)?;
-    // passlib's own alphabet has a dot for the plus.
+    // passlib's own base64 alphabet has a dot for the plus.
     pbkdf2(digest, rounds, base64(&salt.replace('.', "+"))?, base64(&output.replace('.', "+"))?)
 }
 
@@ -211,7 +211,7 @@ fn sha1(encoded: &str, scheme: Scheme) -> Parsed {
 }
 
 fn derived(salt: Vec<u8>, output: Vec<u8>) -> Result<Check, PasswordHashError> {
-    // As RFC 7914 and RFC 8018 bound it, and short enough to be no way to ask for work.
+    // Bounded as in RFC 7914 and RFC 8018, and short enough to keep the work small.
     if !(10..=256).contains(&output.len()) || salt.len() > 1024 {
         Err(MALFORMED)
     } else {
@@ -253,7 +253,7 @@ fn hex(text: &str) -> Result<Vec<u8>, PasswordHashError> {
     text.as_bytes().chunks(2).map(|pair| Ok(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
 
-/// A text of `scheme` that no password verifies against, and that takes as long as any other of it.
+/// A decoy hash of `scheme` that no password matches, and that takes as long as any other of the scheme.
 pub(super) fn decoy(scheme: Scheme) -> String {
     let zeros = |bytes: usize| STANDARD.encode(vec![0; bytes]);
     let unpadded = |bytes: usize| zeros(bytes).trim_end_matches('=').to_owned();

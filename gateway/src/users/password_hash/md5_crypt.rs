@@ -1,4 +1,5 @@
-//! MD5-crypt as crypt(5) and htpasswd have it (`$1$` and `$apr1$`), which no kept crate offers: only to verify what is there already.
+//! MD5-crypt of crypt(5) and htpasswd (`$1$` and `$apr1$`), which no maintained crate offers: for verifying
+//! existing hashes only.
 
 use md5::{Digest, Md5};
 
@@ -13,7 +14,8 @@ pub(super) fn md5_crypt(password: &[u8], salt: &[u8], magic: &[u8]) -> Vec<u8> {
     }
     let mut bits = password.len();
     while bits > 0 {
-        // A bit that is set adds a zero byte, one that is not the first of the password: so it was written in 1994.
+        // A set bit adds a zero byte, a clear one the first byte of the password, as in the implementation of
+        // 1994.
         if bits & 1 == 1 {
             first.update([0])
         } else {

@@ -1,6 +1,6 @@
-//! A stored password: its kind and cost are read and bounded before it may be verified.
+//! Stored password hashes: scheme and cost are parsed and bounded before a hash is verified.
 //!
-//! New passwords get argon2id. What other programs stored is verified as it stands: see [`Scheme`] for the kinds.
+//! New passwords get argon2id. Hashes of other programs are verified as they are: see [`Scheme`].
 
 mod format;
 mod md5_crypt;
@@ -24,15 +24,16 @@ use super::password::Password;
 
 const SALT_BYTES: usize = 16;
 const OUTPUT_BYTES: usize = 32;
-/// Of a salt that begins with the fingerprint of the hash it replaced (see [`PasswordHash::rehash`]).
+/// Length of a salt that begins with the fingerprint of the hash it replaced (see [`PasswordHash::rehash`]).
 const REHASH_SALT_BYTES: usize = 32;
-/// A fingerprint of a hash with less salt would let passwords be guessed fast.
+/// With less salt, a fingerprint would let passwords be guessed fast.
 const MIN_FINGERPRINT_SALT_BYTES: usize = 6;
 
-/// Memory in KiB and passes; a cost that reaches both numbers of one row is strong enough, whatever its lanes.
+/// OWASP's minimum costs: memory in KiB and passes; a cost that reaches both numbers of one row is strong
+/// enough.
 const MIN_COSTS: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
 
-/// What one run of argon2 costs.
+/// The cost of an argon2 hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HashCost {
     /// `m`, in KiB.
@@ -44,10 +45,10 @@ pub struct HashCost {
 }
 
 impl HashCost {
-    /// What new passwords get: m=19456 (19 MiB), t=2, p=1.
+    /// The cost of new passwords: m=19456 (19 MiB), t=2, p=1.
     pub const DEFAULT: HashCost = HashCost { memory_kib: 19_456, passes: 2, lanes: 1 };
 
-    /// Whether a stolen hash of this cost is too cheap to guess at.
+    /// Whether a stolen hash of this cost is too cheap to guess.
     pub fn is_weak(self) -> bool {
         !MIN_COSTS.iter().any(|&(memory, passes)| self.memory_kib >= memory && self.passes >= passes)
     }
@@ -59,30 +60,31 @@ impl fmt::Display for HashCost {
     }
 }
 
-/// A hash that is well-formed and within the bounds.
+/// A well-formed hash within the cost bounds.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash {
-    /// As it is stored.
+    /// The stored text.
     text: String,
     scheme: Scheme,
     check: Check,
 }
 
-/// What a password is verified against.
+/// What a password is compared with.
 #[derive(Clone, PartialEq, Eq)]
 enum Check {
     /// The output of a key derivation.
     Derived { salt: Vec<u8>, output: Vec<u8> },
-    /// A crypt(5) text, which its crate reads itself.
+    /// A crypt(5) text, which its crate parses itself.
     Crypt(String),
 }
 
 impl PasswordHash {
-    /// Reads a hash in any of the formats that the [`Scheme`]s come in, such as `$argon2id$v=19$m=19456,t=2,p=1$SALT$HASH`.
+    /// Parses a hash in any of the formats of the [`Scheme`]s, such as
+    /// `$argon2id$v=19$m=19456,t=2,p=1$SALT$HASH`.
     ///
     /// # Errors
     ///
-    /// Where it is of no known kind, malformed, or above the bounds of cost.
+    /// It is of no known scheme, malformed, or above the cost bounds.
     pub fn parse(text: &str) -> Result<Self, PasswordHashError> {
         if text.is_empty() {
             return Err(PasswordHashError::Empty);
@@ -119,13 +121,13 @@ impl PasswordHash {
         Ok(Self { text, scheme: Scheme::argon2id(cost), check: Check::Derived { salt, output } })
     }
 
-    /// The same password as argon2id at `cost`, for a hash that it was just verified against. Its
-    /// [`fingerprint`](PasswordHash::fingerprint) is that of the old one, so that no session ends; only where the old one has no
-    /// salt to speak of, it is another.
+    /// Rehashes a password that was just verified against this hash as argon2id at `cost`. The
+    /// [`fingerprint`](PasswordHash::fingerprint) stays the same, so no session ends, except where the old
+    /// hash has hardly any salt.
     ///
     /// # Errors
     ///
-    /// Where there is no memory or no randomness.
+    /// There is no memory or no randomness.
     pub(super) fn rehash(
         &self,
         cost: HashCost,
@@ -144,8 +146,8 @@ impl PasswordHash {
         self.scheme != Scheme::argon2id(cost)
     }
 
-    /// A value that changes when the password is set anew and tells nothing about it: 16 bytes of SHA-256 of the text, or what a
-    /// rehash has kept of them in its longer salt.
+    /// A value that changes with the password and reveals nothing about it: 16 bytes of SHA-256 of the text,
+    /// or what a rehash has kept of them in its longer salt.
     pub fn fingerprint(&self) -> [u8; 16] {
         let mut fingerprint = [0; 16];
         match (&self.scheme, &self.check) {
@@ -157,16 +159,17 @@ impl PasswordHash {
         fingerprint
     }
 
-    /// A hash that no password has, as expensive to verify as any other of that scheme: what an unknown user is verified against.
+    /// A decoy that no password matches, as expensive to verify as any other hash of that scheme: unknown
+    /// users are verified against it.
     pub(super) fn decoy(scheme: Scheme) -> Self {
-        // No secret: nobody can find a password for a hash that was not made from one.
+        // Not derived from a password, so none can be found for it.
         Self::parse(&format::decoy(scheme)).unwrap_or_else(|_| {
             let check = Check::Derived { salt: vec![0; SALT_BYTES], output: vec![0; OUTPUT_BYTES] };
             Self { text: String::new(), scheme: Scheme::argon2id(HashCost::DEFAULT), check }
         })
     }
 
-    /// Whether `password` is the one. Compares in constant time.
+    /// Whether `password` matches. Compares in constant time.
     pub(super) fn verify(&self, password: &Password, memory: &mut HashMemory) -> Result<bool, HashFailed> {
         let password = password.as_bytes();
         match &self.check {
@@ -234,7 +237,7 @@ impl PasswordHash {
         }
     }
 
-    /// Why a stolen hash would be guessed too soon, if it would: it should be made anew, yet it works.
+    /// Why a stolen hash would be too cheap to guess, if it would; it still works.
     pub fn weakness(&self) -> Option<String> {
         self.scheme.weakness().or_else(|| {
             let short = matches!(self.scheme, Scheme::Argon2 { .. }) && self.salt_bytes() < SALT_BYTES;
@@ -242,7 +245,7 @@ impl PasswordHash {
         })
     }
 
-    /// Bytes of salt; of crypt(5) texts, whose kinds all have enough of it, the least.
+    /// Length of the salt in bytes; for crypt(5) texts, whose schemes all have enough, the minimum.
     fn salt_bytes(&self) -> usize {
         match &self.check {
             Check::Derived { salt, .. } => salt.len(),
@@ -250,12 +253,12 @@ impl PasswordHash {
         }
     }
 
-    /// The kind, with what verifying costs.
+    /// The scheme with its cost.
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// As it is stored. Keep it out of logs and answers.
+    /// The stored text. Keep it out of logs and responses.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -267,7 +270,7 @@ impl fmt::Debug for PasswordHash {
     }
 }
 
-/// How many there are of each.
+/// The number of hashes of each scheme.
 pub(super) fn count_schemes(schemes: impl IntoIterator<Item = Scheme>) -> BTreeMap<Scheme, usize> {
     let mut counts = BTreeMap::new();
     for scheme in schemes {
@@ -276,8 +279,8 @@ pub(super) fn count_schemes(schemes: impl IntoIterator<Item = Scheme>) -> BTreeM
     counts
 }
 
-/// The scheme that most hashes have, which unknown names are made to cost; the higher of two equally common ones, and what new
-/// passwords get where there are none.
+/// The scheme of most hashes, which decoys use; the more expensive of two equally common ones, and that of
+/// new passwords where there are none.
 pub(super) fn most_common_scheme(counts: &BTreeMap<Scheme, usize>) -> Scheme {
     let most_common = counts.iter().max_by_key(|&(scheme, count)| (*count, *scheme));
     most_common.map_or(Scheme::argon2id(HashCost::DEFAULT), |(scheme, _)| *scheme)
@@ -305,14 +308,14 @@ fn argon2(
     Ok(())
 }
 
-/// The memory argon2 fills, kept from one hash to the next so that a process under load does not grow and shrink by
-/// 19 MiB a login.
+/// argon2's memory, kept between hashes so that a process under load does not grow and shrink by 19 MiB per
+/// login.
 #[derive(Default)]
 pub(super) struct HashMemory(Vec<Block>);
 
 impl HashMemory {
-    /// Blocks (of 1 KiB) that stay allocated between hashes; what a rare costlier hash needs beyond is given back.
-    const KEPT_BLOCKS: usize = 64 * 1024;
+    /// Maximum number of blocks (of 1 KiB) that stay allocated between hashes.
+    const MAX_CACHED_BLOCKS: usize = 64 * 1024;
 
     fn blocks(&mut self, count: usize) -> Result<&mut [Block], TryReserveError> {
         if self.0.len() < count {
@@ -323,7 +326,7 @@ impl HashMemory {
     }
 
     fn shrink(&mut self) {
-        if self.0.len() > Self::KEPT_BLOCKS {
+        if self.0.len() > Self::MAX_CACHED_BLOCKS {
             *self = Self::default();
         }
     }
@@ -332,7 +335,7 @@ impl HashMemory {
 /// Why a text is not a usable password hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordHashError {
-    /// Nothing is there.
+    /// It is empty.
     #[error("the password hash is empty")]
     Empty,
     /// A field is missing, or a parameter is impossible.
@@ -355,16 +358,16 @@ pub enum PasswordHashError {
 /// A hash could not be computed: this says nothing about the password.
 #[derive(Debug, thiserror::Error)]
 pub enum HashFailed {
-    /// The system gave no random salt.
+    /// The system returned no random salt.
     #[error("the system gave no random bytes")]
     Random,
     /// Too little memory for the hash.
     #[error("no memory for the hash: {0}")]
     Memory(#[from] TryReserveError),
-    /// argon2 refused its input.
+    /// argon2 rejected its input.
     #[error("argon2: {0}")]
     Argon2(#[from] argon2::Error),
-    /// Parameters that the algorithm does not take.
+    /// Parameters that the algorithm does not accept.
     #[error("parameters that the algorithm does not take")]
     Parameters,
 }
@@ -426,7 +429,7 @@ mod tests {
     #[test]
     fn memory_beyond_what_is_kept_is_given_back() {
         let mut memory = HashMemory::default();
-        memory.blocks(HashMemory::KEPT_BLOCKS + 1).unwrap();
+        memory.blocks(HashMemory::MAX_CACHED_BLOCKS + 1).unwrap();
         memory.shrink();
         assert_eq!(memory.0.capacity(), 0);
     }

@@ -1,7 +1,8 @@
-//! Kinds of password hash with their cost, how strong each is, and what is too much for a login.
+//! Password hash schemes with their cost, strength and bounds.
 //!
-//! Floors follow the OWASP password storage recommendations and RFC 9106, with scrypt's set where werkzeug's and Django's defaults
-//! lie. Upper bounds keep a hostile or mistyped hash from taking the whole machine at each login: at most 1 GiB, and some seconds.
+//! Minimum costs follow the OWASP password storage recommendations and RFC 9106, with scrypt's at the
+//! defaults of werkzeug and Django. Upper bounds keep a hostile or mistyped hash from exhausting the machine
+//! at each login: at most 1 GiB, and some seconds.
 
 use std::fmt;
 
@@ -20,7 +21,7 @@ const MAX_SHA_CRYPT_ROUNDS: u32 = 5_000_000;
 const MAX_SCRYPT_BLOCKS: u64 = 8 * 1024 * 1024;
 const MIN_SCRYPT_BLOCKS: u64 = (1 << 14) * 8;
 
-/// A kind of hash and its cost. Two hashes of one scheme take the same time.
+/// A scheme and its cost. Two hashes of one scheme take the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scheme {
     /// argon2id, argon2i or argon2d.
@@ -32,11 +33,11 @@ pub enum Scheme {
         /// Memory, passes, lanes.
         cost: HashCost,
     },
-    /// bcrypt, maybe of a password that was hashed before.
+    /// bcrypt, possibly of a prehashed password.
     Bcrypt {
         /// log2 of the rounds.
         cost: u32,
-        /// What bcrypt is given.
+        /// The prehash.
         prehash: Prehash,
     },
     /// scrypt (RFC 7914).
@@ -84,10 +85,10 @@ pub enum Scheme {
     SaltedSha1,
 }
 
-/// What is done to a password before bcrypt, which takes no more than 72 bytes.
+/// Prehash of a password for bcrypt, which uses no more than 72 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Prehash {
-    /// Nothing; what is longer than 72 bytes is cut.
+    /// None; passwords are truncated to 72 bytes.
     None,
     /// Django's `bcrypt_sha256`: SHA-256 in hexadecimal digits.
     Sha256Hex,
@@ -116,7 +117,7 @@ impl Scheme {
         Scheme::Argon2 { algorithm: Algorithm::Argon2id, version: Version::V0x13, cost }
     }
 
-    /// The kind without its cost, for counts.
+    /// The scheme's name without its cost, for counts.
     pub fn name(&self) -> &'static str {
         match self {
             Scheme::Argon2 { algorithm, .. } => algorithm.as_str(),
@@ -139,12 +140,13 @@ impl Scheme {
         }
     }
 
-    /// Whether it can be guessed at by the billion, so that it is taken only where the configuration says so.
+    /// Whether it can be guessed by the billion per second, so that it is accepted only where the
+    /// configuration allows it.
     pub fn is_broken(&self) -> bool {
         matches!(self, Scheme::Md5Crypt | Scheme::Apr1 | Scheme::Sha1 | Scheme::SaltedSha1)
     }
 
-    /// Why a stolen hash would be guessed too soon, if it would.
+    /// Why a stolen hash would be too cheap to guess, if it would.
     pub(super) fn weakness(&self) -> Option<String> {
         let floor = match *self {
             Scheme::Argon2 { cost, .. } if cost.is_weak() => HashCost::DEFAULT.to_string(),

@@ -131,7 +131,9 @@ fn stray_bytes_behind_an_answer_without_a_body_cost_nobody_anything() {
         let gateway = app.gateway("");
         let mut connection = Connection::open(gateway.address).unwrap();
         for round in 0..5 {
-            for (method, target, status) in [("DELETE", "/204", 204), ("GET", "/304", 304), ("HEAD", "/head", 200)] {
+            for (method, target, status) in
+                [("DELETE", "/204", 204), ("GET", "/304", 304), ("HEAD", "/head", 200)]
+            {
                 for next in ["GET", "POST"] {
                     let first = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n");
                     connection.send(first.as_bytes()).unwrap();
@@ -169,11 +171,15 @@ async fn informational_responses_reach_clients_that_know_them() {
     assert_eq!(two.replies.iter().map(|reply| reply.text()).collect::<Vec<_>>(), ["done", "done"]);
     let raw = super::read_raw(gateway.address, get, "done");
     let hints = raw.split("\r\n\r\n").next().unwrap();
-    assert_eq!(hints, "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload", "nothing of the hop passes on");
+    assert_eq!(
+        hints, "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload",
+        "nothing of the hop passes on"
+    );
 
     let old = exchange(gateway.address, b"GET / HTTP/1.0\r\nHost: a\r\n\r\n");
     assert_eq!((old.interim.len(), old.replies[0].text()), (0, "done".to_owned()), "HTTP/1.0 has none");
-    let waiting = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n[WAIT 100]ok";
+    let waiting =
+        "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n[WAIT 100]ok";
     let waited = exchange(gateway.address, waiting.as_bytes());
     assert_eq!(waited.replies[0].text(), "done");
     assert_eq!(waited.interim, [100, 103, 102], "the app's own 100 answers nobody");

@@ -25,9 +25,10 @@ fn upload(gateway: &Gateway, head: &str, body: &[u8], next: Option<&str>) -> (St
         }
         let head = String::from_utf8(received).unwrap();
         let length = head.to_ascii_lowercase();
-        let length = length.split("content-length: ").nth(1).map_or(0, |rest| {
-            rest.split("\r\n").next().unwrap().parse::<usize>().unwrap()
-        });
+        let length = length
+            .split("content-length: ")
+            .nth(1)
+            .map_or(0, |rest| rest.split("\r\n").next().unwrap().parse::<usize>().unwrap());
         socket.read_exact(&mut vec![0; length]).unwrap();
         head
     };
@@ -65,7 +66,13 @@ fn an_early_refusal_reaches_a_client_that_sends_everything_first() {
         ("/closed", "Content-Length: 10000000\r\n", ten.clone(), "401", true),
         ("/closed", "Authorization: Bearer x\r\nContent-Length: 10000000\r\n", ten.clone(), "401", true),
         ("/closed", "Transfer-Encoding: chunked\r\n", chunked(&ten), "401", true),
-        ("/login", "Content-Type: application/json\r\nContent-Length: 10000000\r\n", ten.clone(), "413", false),
+        (
+            "/login",
+            "Content-Type: application/json\r\nContent-Length: 10000000\r\n",
+            ten.clone(),
+            "413",
+            false,
+        ),
         ("/login", "Content-Type: text/plain\r\nTransfer-Encoding: chunked\r\n", chunked(&ten), "415", true),
         ("/", "Content-Length: 30000000\r\n", thirty, "413", false),
         ("/a/../b", "Content-Length: 10000000\r\n", ten.clone(), "400", true),

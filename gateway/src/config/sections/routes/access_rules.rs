@@ -1,4 +1,4 @@
-//! What a route asks of whoever sends a request: `access`, `roles` and `claims`.
+//! Access rules of a route: `access`, `roles` and `claims`.
 
 use figment::value::Value;
 
@@ -8,7 +8,7 @@ use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::settings::{Access, ClaimScalar, RequiredClaim, Route};
 use crate::config::table::Table;
 
-/// Roles and claims are asked of nobody where nobody needs a token.
+/// Reports roles and claims on a route that does not require a token.
 pub(super) fn check(table: &Table<'_>, route: &Route) {
     let access = table.entry("access");
     for entry in ["roles", "claims"].map(|key| table.entry(key)) {
@@ -33,7 +33,7 @@ pub(super) fn role(text: &str) -> Result<String, InvalidValue> {
     Ok(text.to_owned())
 }
 
-/// The table under `claims`: names, each with a value or with several of which one is enough.
+/// The table under `claims`: names, each with one value or several alternatives.
 pub(super) fn claims() -> Key<Option<Vec<RequiredClaim>>> {
     Key::new(Shape::Map(Box::new(Shape::Any)), |entry| {
         if !entry.is_given() {
@@ -75,7 +75,7 @@ fn scalar(entry: &Entry<'_>) -> Option<ClaimScalar> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::test_support::{complaints, minimal, settings};
+    use super::super::super::test_support::{load_diagnostics, minimal, settings};
     use super::*;
 
     fn with(keys: &str) -> String {
@@ -101,7 +101,7 @@ mod tests {
             ("claims.a.b = 1", "`routes[1].claims.a`: expected text", ""),
             ("claims = [\"a\"]", "expected a table", "write it like claims = { department"),
         ] {
-            complaints(with(keys)).only(message, help);
+            load_diagnostics(with(keys)).only(message, help);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::test_support::{complaints, minimal, settings};
+use super::super::test_support::{load_diagnostics, minimal, settings};
 use super::*;
 use crate::config::settings::{Access, RouteTarget, RouteTimeouts, Timeouts};
 
@@ -129,7 +129,7 @@ fn what_a_route_may_not_say_is_refused() {
         (format!("{up}hosts = [\"[::g]\"]"), "is not an IPv6 address", ""),
         (format!("{up}acces = \"public\""), "unknown key `acces` in [[routes]]", "did you mean `access`?"),
     ] {
-        complaints(with_route(&keys)).only(message, help);
+        load_diagnostics(with_route(&keys)).only(message, help);
     }
 }
 
@@ -145,7 +145,7 @@ fn the_paths_of_the_gateways_own_endpoints_are_taken() {
         ("/auth", "/.well-known/jwks.json"),
     ] {
         let config = with_route(&format!("path = \"{path}\"\nupstream = \"demo\"\n"));
-        complaints(config + &format!("[endpoints]\nprefix = \"{prefix}\""))
+        load_diagnostics(config + &format!("[endpoints]\nprefix = \"{prefix}\""))
             .only(&format!("the gateway itself answers at `{path}`"), "prefix = \"/auth\"");
     }
     let config = with_route("path = \"/login\"\nupstream = \"demo\"\n[endpoints]\nprefix = \"/auth\"");
@@ -154,9 +154,9 @@ fn the_paths_of_the_gateways_own_endpoints_are_taken() {
 
 #[test]
 fn without_a_route_nothing_starts() {
-    complaints("routes = []".to_owned() + super::super::test_support::USERS)
+    load_diagnostics("routes = []".to_owned() + super::super::test_support::USERS)
         .only("there is no route", "[[routes]]");
-    complaints(super::super::test_support::USERS.to_owned()).only("there is no route", "--config");
-    complaints("routes = \"x\"".to_owned() + super::super::test_support::USERS)
+    load_diagnostics(super::super::test_support::USERS.to_owned()).only("there is no route", "--config");
+    load_diagnostics("routes = \"x\"".to_owned() + super::super::test_support::USERS)
         .only("`routes`: expected a list", "");
 }

@@ -66,7 +66,7 @@ impl Op {
 
 /// What is on the platters for sure, and what was written since the last sync.
 #[derive(Debug, Default)]
-struct Platters {
+struct StoredSectors {
     durable: Vec<u8>,
     since_sync: Vec<Op>,
     cached: Vec<u8>,
@@ -75,21 +75,21 @@ struct Platters {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Disk(Arc<Mutex<Platters>>);
+struct Disk(Arc<Mutex<StoredSectors>>);
 
 impl Disk {
     fn holding(image: Vec<u8>) -> Disk {
-        let platters = Platters { durable: image.clone(), cached: image, ..Platters::default() };
-        Disk(Arc::new(Mutex::new(platters)))
+        let sectors = StoredSectors { durable: image.clone(), cached: image, ..StoredSectors::default() };
+        Disk(Arc::new(Mutex::new(sectors)))
     }
 
-    fn change(&self, change: impl FnOnce(&mut Platters)) -> io::Result<()> {
-        let mut platters = self.0.lock().unwrap();
-        if platters.cut_before.is_some_and(|cut| platters.ops >= cut) {
+    fn change(&self, change: impl FnOnce(&mut StoredSectors)) -> io::Result<()> {
+        let mut sectors = self.0.lock().unwrap();
+        if sectors.cut_before.is_some_and(|cut| sectors.ops >= cut) {
             return Err(io::Error::other("the power is cut"));
         }
-        platters.ops += 1;
-        change(&mut platters);
+        sectors.ops += 1;
+        change(&mut sectors);
         Ok(())
     }
 }
@@ -100,32 +100,32 @@ impl StorageBackend for Disk {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let platters = self.0.lock().unwrap();
+        let sectors = self.0.lock().unwrap();
         let start = offset as usize;
-        let found = platters.cached.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let found = sectors.cached.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(found);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.change(|platters| {
-            Op::SetLen(len).apply(&mut platters.cached, || true);
-            platters.since_sync.push(Op::SetLen(len));
+        self.change(|sectors| {
+            Op::SetLen(len).apply(&mut sectors.cached, || true);
+            sectors.since_sync.push(Op::SetLen(len));
         })
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.change(|platters| {
-            platters.durable = platters.cached.clone();
-            platters.since_sync.clear();
+        self.change(|sectors| {
+            sectors.durable = sectors.cached.clone();
+            sectors.since_sync.clear();
         })
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.change(|platters| {
+        self.change(|sectors| {
             let op = Op::Write(offset, data.to_vec());
-            op.apply(&mut platters.cached, || true);
-            platters.since_sync.push(op);
+            op.apply(&mut sectors.cached, || true);
+            sectors.since_sync.push(op);
         })
     }
 }
@@ -142,10 +142,10 @@ enum Cut {
 }
 
 impl Cut {
-    fn image(self, platters: &Platters) -> Vec<u8> {
-        let mut image = platters.durable.clone();
+    fn image(self, sectors: &StoredSectors) -> Vec<u8> {
+        let mut image = sectors.durable.clone();
         let mut seed = match self {
-            Cut::Killed => return platters.cached.clone(),
+            Cut::Killed => return sectors.cached.clone(),
             Cut::Lost => return image,
             Cut::Torn(seed) => seed,
         };
@@ -156,14 +156,14 @@ impl Cut {
             seed ^= seed << 17;
             seed & 1 == 0
         };
-        platters.since_sync.iter().for_each(|op| op.apply(&mut image, &mut coin));
+        sectors.since_sync.iter().for_each(|op| op.apply(&mut image, &mut coin));
         image
     }
 }
 
 /// What was answered before the cut, and what was asked and not answered.
 #[derive(Debug, Default)]
-struct Told {
+struct Acknowledged {
     /// A session and the tokens of its line.
     line: Option<(NewTokens, Vec<TokenId>)>,
     unanswered_refresh: bool,
@@ -181,22 +181,22 @@ fn alice() -> NewSession {
 }
 
 /// Lives a while; ends at the first thing that fails.
-async fn live(sessions: &Sessions, told: &mut Told) -> Option<()> {
+async fn live(sessions: &Sessions, acknowledged: &mut Acknowledged) -> Option<()> {
     let opened = sessions.open(alice(), 1).await.ok()?;
-    told.line = Some((opened, vec![opened.refresh_token]));
+    acknowledged.line = Some((opened, vec![opened.refresh_token]));
     for round in 0..3_u64 {
-        let (_, line) = told.line.as_mut()?;
-        told.unanswered_refresh = true;
+        let (_, line) = acknowledged.line.as_mut()?;
+        acknowledged.unanswered_refresh = true;
         let now = 10 + round;
         let refreshed = sessions.refresh(opened.session, *line.last()?, |_| ACTIVE, None, now).await.ok()?;
-        told.unanswered_refresh = false;
+        acknowledged.unanswered_refresh = false;
         line.push(refreshed.successor.unwrap().id);
 
         let other = sessions.open(alice(), 20).await.ok()?;
         sessions.revoke(other.session, RevocationReason::Logout, 21).await.ok()?;
-        told.ended.push(other);
+        acknowledged.ended.push(other);
         fail(sessions, 22).await.ok()??;
-        told.failures += 1;
+        acknowledged.failures += 1;
         sessions.sweep(23).await.ok()?;
     }
     // And one that a thief ends.
@@ -204,7 +204,7 @@ async fn live(sessions: &Sessions, told: &mut Told) -> Option<()> {
     let second = sessions.refresh(stolen.session, stolen.refresh_token, |_| ACTIVE, None, 31).await.ok()?;
     sessions.refresh(stolen.session, second.successor.unwrap().id, |_| ACTIVE, None, 32).await.ok()?;
     match sessions.refresh(stolen.session, stolen.refresh_token, |_| ACTIVE, None, 40).await {
-        Err(RefreshError::Reused) => told.ended.push(stolen),
+        Err(RefreshError::Reused) => acknowledged.ended.push(stolen),
         _ => return None,
     }
     Some(())
@@ -227,12 +227,12 @@ fn over(database: Database) -> Arc<dyn Store> {
 }
 
 /// Whether what was told is true after the start from this image.
-async fn check(image: Vec<u8>, mode: Rotation, told: &Told) {
+async fn check(image: Vec<u8>, mode: Rotation, acknowledged: &Acknowledged) {
     let mut builder = Builder::new();
     let database =
         builder.set_check_integrity_on_open(true).create_with_backend(Disk::holding(image)).unwrap();
     let sessions = Sessions::start(over(database), policy(mode), 50).await.unwrap();
-    for ended in &told.ended {
+    for ended in &acknowledged.ended {
         assert!(sessions.revocations().is_revoked(&ended.session), "an ended session's access tokens pass");
         let refused = sessions.refresh(ended.session, ended.refresh_token, |_| ACTIVE, None, 51).await;
         assert_eq!(refused, Err(RefreshError::Revoked));
@@ -243,9 +243,12 @@ async fn check(image: Vec<u8>, mode: Rotation, told: &Told) {
         left += 1;
     }
     // One attempt more may have been counted than was answered.
-    let told_left = MAX_FAILURES - told.failures;
-    assert!((told_left.saturating_sub(1)..=told_left).contains(&left), "{left} of {told_left} attempts left");
-    let Some((opened, line)) = &told.line else { return };
+    let acknowledged_left = MAX_FAILURES - acknowledged.failures;
+    assert!(
+        (acknowledged_left.saturating_sub(1)..=acknowledged_left).contains(&left),
+        "{left} of {acknowledged_left} attempts left"
+    );
+    let Some((opened, line)) = &acknowledged.line else { return };
     let refresh = |token: TokenId, now| sessions.refresh(opened.session, token, |_| ACTIVE, None, now);
     let newest = *line.last().unwrap();
     match refresh(newest, 60).await {
@@ -257,7 +260,7 @@ async fn check(image: Vec<u8>, mode: Rotation, told: &Told) {
         // Child chosen, its answer lost: without a grace that is taken for a theft, by `on-use` only of clients that adopt
         // what they are given.
         Err(RefreshError::Reused) => {
-            assert!(told.unanswered_refresh && (mode == Rotation::Strict || line.len() > 1));
+            assert!(acknowledged.unanswered_refresh && (mode == Rotation::Strict || line.len() > 1));
         }
         Err(error) => panic!("the newest token is answered with {error}"),
     }
@@ -278,21 +281,21 @@ async fn a_cut_at_any_step_loses_nothing_that_was_answered_and_leaves_nothing_ha
             let disk = Disk::holding(image.clone());
             let database = Builder::new().create_with_backend(disk.clone()).unwrap();
             {
-                let mut platters = disk.0.lock().unwrap();
-                platters.cut_before = Some(platters.ops + cut_before);
+                let mut sectors = disk.0.lock().unwrap();
+                sectors.cut_before = Some(sectors.ops + cut_before);
             }
-            let mut told = Told::default();
+            let mut acknowledged = Acknowledged::default();
             let sessions = Sessions::start(over(database), policy(mode), 0).await.unwrap();
-            let lived_to_the_end = live(&sessions, &mut told).await.is_some();
+            let lived_to_the_end = live(&sessions, &mut acknowledged).await.is_some();
             // As it is now, not as a shutdown would leave it.
-            let platters = std::mem::take(&mut *disk.0.lock().unwrap());
+            let sectors = std::mem::take(&mut *disk.0.lock().unwrap());
             for cut in [
                 Cut::Killed,
                 Cut::Lost,
                 Cut::Torn(cut_before as u64 + 1),
                 Cut::Torn(cut_before as u64 + 7919),
             ] {
-                check(cut.image(&platters), mode, &told).await;
+                check(cut.image(&sectors), mode, &acknowledged).await;
                 cuts += 1;
             }
             if lived_to_the_end {
