@@ -1,7 +1,6 @@
 //! The request body: a stream pulled from hyper with backpressure, under size limits and timeouts.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -10,24 +9,9 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
-use crate::http1::BodyFraming;
+use crate::http1::{BodyError, BodyFraming};
 use crate::net::{Deadline, Linger};
 use crate::stream_state::StreamState;
-
-/// Why a body cannot be read to its end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyError {
-    #[error("the chunked coding is malformed")]
-    Malformed,
-    #[error("the connection ended before the body did")]
-    Truncated,
-    #[error("no more of the body arrived in time")]
-    TimedOut,
-    #[error("the body is larger than allowed")]
-    TooLarge,
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
 
 /// The body of the request in hand. Dropped before its end, the rest is read and thrown away (RFC 9112 section 9.3), so that a
 /// client that sends all before it reads gets its response, and the connection can carry another request.

@@ -224,7 +224,7 @@ async fn serve_tunnel(line: &StrictConnection, worker: &Worker) {
     let mut early = line.take_input();
     let (bytes, end) =
         copy_bidirectional(&line.socket, &mut early, tunnel.upstream, &line.stream, worker, timeout).await;
-    tracing::debug!(%end, "a WebSocket has ended");
+    tracing::debug!(%end, "an upgraded connection has ended");
     if let Some(log) = log {
         log.finish_tunnel(bytes);
     }

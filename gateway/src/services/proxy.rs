@@ -1,5 +1,6 @@
 //! The reverse proxy: sends the sanitised request to the upstream, and returns its sanitised response.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -10,9 +11,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tower::Service;
 
 use crate::config::UpstreamProtocol;
-use crate::http1::{BodyFraming, HeaderKind, ResponseHead, Version, declared_length};
+use crate::http1::{BodyError, BodyFraming, HeaderKind, ResponseHead, Version, declared_length};
+use crate::layers::cors::Cors;
 use crate::layers::route::{Forwarding, Target};
+use crate::proxy::authorization;
 use crate::proxy::header_edits::HeaderTemplateContext;
+use crate::proxy::location_rewrite::{self, LocationRewrite};
 use crate::proxy::session_expiry::SessionExpiry;
 use crate::proxy::upstream_request::{
     ForwardingHeaders, UpstreamRequest, build_http2_request, build_upstream_request,
@@ -20,9 +24,7 @@ use crate::proxy::upstream_request::{
 use crate::proxy::websocket::{self, Handshake, Tunnel};
 use crate::rejection::Rejection;
 use crate::request::{Authorized, RequestContext};
-use crate::request_body::BodyError;
-use crate::response::{Body, Response};
-use crate::runtime_config::RuntimeConfig;
+use crate::response::{Body, Response, header_value};
 use crate::telemetry::UpstreamOutcome;
 use crate::upstream::{OutgoingRequest, SendError, UpgradeResponse, UpstreamResponse, send, upgrade};
 
@@ -79,16 +81,22 @@ pub(crate) fn outgoing_request(
         edits.push_lines(HeaderTemplateContext::of(request), &mut edit_lines)?;
     }
     let upstream = context.state.upstream(forwarding.upstream).settings();
-    let own_host = || upstream.urls.first().map(|url| url.authority()).unwrap_or_default();
-    let unknown_host = if view.host().is_unknown() { own_host() } else { String::new() };
-    let client_host = if view.host().is_unknown() { &unknown_host } else { view.host().as_str() };
+    let host = upstream_host(request, forwarding);
+    let destination = location_rewrite::destination(request, forwarding, &host)?;
+    let stripped = match &forwarding.new_prefix {
+        Some(prefix) if prefix.is_empty() => route.path().trim_end_matches('/'),
+        _ => "",
+    };
     let add = ForwardingHeaders {
         prefix,
         target,
-        host: forwarding.host.as_deref().unwrap_or(client_host),
+        host: &host,
+        stripped,
+        destination: destination.as_deref(),
         identity: request.identity().map(Rc::as_ref),
         identity_headers: &config.identity_headers,
-        forward_token: forwarding.forward_token,
+        client_authorization: authorization::passes(request, forwarding),
+        own_authorization: authorization::of_route(forwarding),
         edits: route.request_headers.as_ref(),
         edit_lines: &edit_lines,
         client: &context.client,
@@ -102,7 +110,19 @@ pub(crate) fn outgoing_request(
     })
 }
 
-/// Forwards a request and returns the upstream's response with its body still streaming.
+/// What the upstream sees as `Host`.
+fn upstream_host<'r>(request: &'r Authorized, forwarding: &'r Forwarding) -> Cow<'r, str> {
+    match (&forwarding.host, request.view().host()) {
+        (Some(host), _) => Cow::Borrowed(host),
+        (None, host) if !host.is_unknown() => Cow::Borrowed(host.as_str()),
+        _ => {
+            let urls = &request.context().state.upstream(forwarding.upstream).settings().urls;
+            Cow::Owned(urls.first().map(|url| url.authority()).unwrap_or_default())
+        }
+    }
+}
+
+/// Forwards a request and gives the upstream's response, its body still on its way.
 async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     let context = Rc::clone(request.context());
     let (upstream, timeouts, stream_grace) = {
@@ -119,7 +139,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     let handshake = websocket::handshake(
         request.view(),
         forwarding(&request)?,
-        &context.state.config.cors,
+        context.state.config.cors.of(Some(request.route().index)),
         &context.client,
     )?;
     let head = outgoing_request(&request, handshake.as_ref())?;
@@ -127,6 +147,10 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
         if request.view().version() == Version::Http11 {
             push_informational(head, &mut context.stream.informational.borrow_mut());
         }
+    };
+    let rewrite = {
+        let forwarding = forwarding(&request)?;
+        LocationRewrite::of(&request, forwarding, &upstream_host(&request, forwarding))
     };
     let outgoing = OutgoingRequest {
         head: &head,
@@ -142,10 +166,10 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
         None => send(pool, &outgoing, body).await.map_err(failed)?,
         Some(handshake) => {
             // Boxed, for few requests are upgrades.
-            match Box::pin(upgrade(pool, &outgoing, websocket::PROTOCOL)).await.map_err(failed)? {
+            match Box::pin(upgrade(pool, &outgoing, handshake.protocol(), body)).await.map_err(failed)? {
                 UpgradeResponse::Declined(response) => *response,
                 UpgradeResponse::Accepted(upgraded) => {
-                    context.state.counters.upstream_request(upstream, UpstreamOutcome::Ok);
+                    count_upstream(&context, upstream, UpstreamOutcome::Ok);
                     let response = websocket::upgrade_accepted(handshake, &upgraded.head);
                     let tunnel = Tunnel { upstream: *upgraded, log: None };
                     context.stream.tunnel.replace(Some(Box::new(tunnel)));
@@ -154,17 +178,26 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
             }
         }
     };
-    context.state.counters.upstream_request(upstream, UpstreamOutcome::Ok);
-    Ok(forward_response(response, request.view().method(), &context.state.config))
+    count_upstream(&context, upstream, UpstreamOutcome::Ok);
+    let cors = context.state.config.cors.of(Some(request.route().index));
+    Ok(forward_response(response, request.view().method(), cors, rewrite.as_deref()))
 }
 
-/// The upstream's response without hop-by-hop fields and fields that the gateway sets itself.
-fn forward_response(upstream: UpstreamResponse, method: &Method, config: &RuntimeConfig) -> Response {
+/// The upstream's response without what belongs to its connection or to the gateway.
+fn forward_response(
+    upstream: UpstreamResponse,
+    method: &Method,
+    cors: &Cors,
+    rewrite: Option<&LocationRewrite>,
+) -> Response {
     let UpstreamResponse { framing, mut body } = upstream;
     let mut response = http::Response::new(Body::Empty);
     let head = body.head();
     *response.status_mut() = head.status();
-    *response.headers_mut() = response_headers(head, config);
+    *response.headers_mut() = response_headers(head, cors);
+    if let Some(rewrite) = rewrite {
+        rewrite_locations(response.headers_mut(), rewrite);
+    }
     let declared = match (framing, head.status()) {
         (BodyFraming::Empty, StatusCode::NO_CONTENT) => None,
         (BodyFraming::Empty, StatusCode::NOT_MODIFIED) => declared_length(head),
@@ -212,7 +245,7 @@ fn push_informational(head: &ResponseHead, out: &mut Vec<u8>) {
 }
 
 /// The fields that are forwarded to the client: end-to-end ones, except those the gateway sets itself.
-fn response_headers(head: &ResponseHead, config: &RuntimeConfig) -> HeaderMap {
+fn response_headers(head: &ResponseHead, cors: &Cors) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(head.headers().len() + 1);
     let connection_options = head.headers().connection_options();
     PARSED.with_borrow_mut(|parsed| {
@@ -225,7 +258,7 @@ fn response_headers(head: &ResponseHead, config: &RuntimeConfig) -> HeaderMap {
                 | HeaderKind::ContentLength
                 | HeaderKind::XRequestId
                 | HeaderKind::UnderscoreAlias => false,
-                HeaderKind::AccessControl => !config.cors.is_on(),
+                HeaderKind::AccessControl => !cors.replaces_upstream(),
                 _ => true,
             };
             if passes
@@ -237,6 +270,15 @@ fn response_headers(head: &ResponseHead, config: &RuntimeConfig) -> HeaderMap {
         }
     });
     headers
+}
+
+fn rewrite_locations(headers: &mut HeaderMap, rewrite: &LocationRewrite) {
+    for (name, value) in headers.iter_mut() {
+        let rewritten = value.to_str().ok().and_then(|value| rewrite.response_field(name.as_str(), value));
+        if let Some(rewritten) = rewritten {
+            *value = header_value(&rewritten);
+        }
+    }
 }
 
 thread_local! {
@@ -278,6 +320,10 @@ impl ParsedFields {
     }
 }
 
+fn count_upstream(context: &RequestContext, upstream: usize, outcome: UpstreamOutcome) {
+    context.state.counters.upstream_request(upstream, outcome, context.started.elapsed());
+}
+
 fn failed(context: &RequestContext, upstream: usize, error: &SendError) -> Rejection {
     if let SendError::Body(error) = error {
         return bad_body(error);
@@ -300,7 +346,7 @@ fn failed(context: &RequestContext, upstream: usize, error: &SendError) -> Rejec
         SendError::Timeout => (UpstreamOutcome::Timeout, Rejection::UpstreamTimeout),
         _ => (UpstreamOutcome::Broken, Rejection::UpstreamBroken),
     };
-    context.state.counters.upstream_request(upstream, outcome);
+    count_upstream(context, upstream, outcome);
     rejection
 }
 
@@ -310,5 +356,59 @@ pub(crate) fn bad_body(error: &BodyError) -> Rejection {
         BodyError::TimedOut => Rejection::BodyTimeout,
         BodyError::TooLarge => Rejection::BodyTooLarge,
         _ => Rejection::MalformedBody,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembered_fields_are_those_of_this_response() {
+        let mut parsed = ParsedFields::default();
+        let long = "v".repeat(MAX_PARSED_LEN + 1);
+        for (place, name, value) in [
+            (0, "content-type", "text/plain"),
+            (0, "content-type", "text/html"),
+            (0, "content-type", long.as_str()),
+            (0, "content-type", "text/html"),
+            (0, "server", "app"),
+            (0, "Server", "app"),
+            (5, "x-later", "1"),
+            (MAX_PARSED_FIELDS, "x-last", "1"),
+        ] {
+            let (found, given) = parsed.field(place, name.as_bytes(), value.as_bytes()).unwrap();
+            assert_eq!((found.as_str(), given.to_str().unwrap()), (&*name.to_ascii_lowercase(), value));
+        }
+        for (name, value) in [("", "x"), ("a b", "x"), ("a", "x\ny")] {
+            assert!(parsed.field(1, name.as_bytes(), value.as_bytes()).is_none(), "{name:?}: {value:?}");
+        }
+        assert!(parsed.0.len() <= MAX_PARSED_FIELDS);
+    }
+
+    #[test]
+    fn a_failed_body_is_the_clients_doing() {
+        let io = || BodyError::Io(std::io::ErrorKind::ConnectionReset.into());
+        for (error, rejection) in [
+            (BodyError::TimedOut, Rejection::BodyTimeout),
+            (BodyError::TooLarge, Rejection::BodyTooLarge),
+            (BodyError::Malformed, Rejection::MalformedBody),
+            (BodyError::Truncated, Rejection::MalformedBody),
+            (io(), Rejection::MalformedBody),
+        ] {
+            assert_eq!(bad_body(&error), rejection, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_declared_length_is_passed_on_where_there_is_no_body_to_measure() {
+        for (fields, length) in
+            [("Content-Length: 7\r\n", Some(7)), ("", None), ("Content-Length: x\r\n", None)]
+        {
+            let mut head = ResponseHead::default();
+            head.parse(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes()).unwrap().unwrap();
+            assert_eq!(declared_length(&head), length, "{fields}");
+        }
     }
 }

@@ -5,19 +5,23 @@ use crate::auth::bearer::bearer_token;
 use crate::layers::authenticate::refusal;
 use crate::rejection::{Code, Rejection};
 use crate::request::RequestContext;
+use crate::request_body::RequestBody;
 use crate::response::Response;
 use crate::services::endpoints::{rate_limited, store_unavailable, users_unavailable};
+use crate::services::login::only_json;
+use crate::services::proxy::bad_body;
 use crate::services::token_response::{Grant, NewRefreshToken, tokens};
 use crate::sessions::{
     Account, RateLimitDecision, RateLimitScope, RefreshError, Session, SessionId, TokenId,
 };
+use crate::strict_json;
 use crate::telemetry::RefreshOutcome;
 use crate::tokens::TokenType;
 
 /// Refreshes a session.
-pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Rejection> {
+pub(crate) async fn refresh(context: &RequestContext, body: RequestBody) -> Result<Response, Rejection> {
     let metrics = &context.worker.metrics;
-    let (session, presented, subject) = match presented(context) {
+    let (session, presented, subject) = match presented(context, body).await {
         Ok(presented) => presented,
         Err(rejection) => return Err(not_presented(context, rejection).await),
     };
@@ -61,22 +65,53 @@ pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Reject
     )
 }
 
-/// The session, the token id and the subject of the refresh token in `Authorization`.
-fn presented(context: &RequestContext) -> Result<(SessionId, TokenId, String), Rejection> {
-    let token = bearer_token(&context.head)?.ok_or(Rejection::RefreshTokenMissing)?;
-    let claims = context.state.config.verifier.verify(token, TokenType::Refresh, context.now());
+/// A refresh token fits many times into this, in bytes.
+const MAX_BODY: usize = 16 * 1024;
+
+/// The session and the token id of the refresh token in `Authorization` or else in the body, and whose it is.
+async fn presented(
+    context: &RequestContext,
+    body: RequestBody,
+) -> Result<(SessionId, TokenId, String), Rejection> {
+    let token = match bearer_token(&context.head)? {
+        Some(token) => token.to_owned(),
+        None => token_in_body(context, body).await?.ok_or(Rejection::RefreshTokenMissing)?,
+    };
+    let claims = context.state.config.verifier.verify(&token, TokenType::Refresh, context.now());
     let claims = claims.map_err(refusal)?;
     let not_ours = |_| Rejection::TokenWithoutSession;
     let session = claims.sid().parse().map_err(not_ours)?;
     Ok((session, claims.jti().parse().map_err(not_ours)?, claims.subject().to_owned()))
 }
 
-/// An unknown token counts against its network, which gets 429 once it has sent too many. Valid tokens are
-/// still redeemed, so that a neighbour's failures block no one's refresh.
+/// The member `refresh_token` of a JSON body, for clients of RFC 6749 and others that have no field for it.
+async fn token_in_body(context: &RequestContext, body: RequestBody) -> Result<Option<String>, Rejection> {
+    if only_json(&context.head).is_err() {
+        return Ok(None);
+    }
+    let timeout = context.state.config.settings.limits.login_body_timeout;
+    let body = body.read_all(MAX_BODY, timeout).await.map_err(|e| bad_body(&e))?;
+    if body.is_empty() {
+        return Ok(None);
+    }
+    let mut members = strict_json::object(&body).ok_or(Rejection::BodyNotJson)?;
+    match members.remove("refresh_token") {
+        None => Ok(None),
+        Some(serde_json::Value::String(token)) => Ok(Some(token)),
+        Some(_) => Err(Rejection::RefreshTokenNotText),
+    }
+}
+
+/// A token that is none of ours counts against its network, and the answer is 429 once that has sent too many. Tokens that are
+/// ours are judged all the same, so that a neighbour's failures keep nobody from refreshing.
 async fn not_presented(context: &RequestContext, rejection: Rejection) -> Rejection {
     let outcome = match rejection.code() {
         Code::TokenExpired => RefreshOutcome::Expired,
-        Code::MissingToken | Code::InvalidRequest => RefreshOutcome::Invalid,
+        Code::MissingToken
+        | Code::InvalidRequest
+        | Code::BadRequest
+        | Code::PayloadTooLarge
+        | Code::RequestTimeout => RefreshOutcome::Invalid,
         _ => {
             let sessions = &context.worker.gateway.sessions;
             match sessions

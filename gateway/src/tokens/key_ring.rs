@@ -25,6 +25,13 @@ pub enum KeyError {
         openssl_command(*algorithm)
     )]
     NoSuchKey { path: PathBuf, algorithm: Algorithm, reason: String },
+    #[error(
+        "tokens.private_key_file: {path} holds no key for tokens.algorithm = \"{}\": {reason}; name an unencrypted PKCS#8 PEM, as from `{}`, or \
+         the algorithm that the key is for",
+        algorithm.name(),
+        openssl_command(*algorithm)
+    )]
+    Unfit { path: PathBuf, algorithm: Algorithm, reason: String },
     #[error("the key does not fit {}: {reason}", algorithm.name())]
     WrongKind { algorithm: Algorithm, reason: String },
     #[error("the RSA key has {0} bits; at least 2048 are needed, 3072 are better")]
@@ -88,7 +95,12 @@ impl KeyRing {
             }
             Signing::PrivateKeyFile { algorithm, path } => {
                 let signing = read_private_key(path, *algorithm)?;
-                let verification = VerificationKey::of_private(*algorithm, &signing)?;
+                let unfit = |error: KeyError| KeyError::Unfit {
+                    path: path.clone(),
+                    algorithm: *algorithm,
+                    reason: error.to_string(),
+                };
+                let verification = VerificationKey::of_private(*algorithm, &signing).map_err(unfit)?;
                 let signing = SigningKey::always(signing, verification.kid.clone());
                 KeyRing::build(*algorithm, vec![signing], vec![verification])
             }
@@ -177,7 +189,7 @@ impl KeyRing {
 /// Reads an unencrypted PKCS#8 PEM.
 fn read_private_key(path: &Path, algorithm: Algorithm) -> Result<EncodingKey, KeyError> {
     let pem = std::fs::read(path).map_err(|source| KeyError::Unreadable { path: path.to_owned(), source })?;
-    private_key(&pem, algorithm).map_err(|reason| KeyError::NoSuchKey {
+    private_key(&pem, algorithm).map_err(|reason| KeyError::Unfit {
         path: path.to_owned(),
         algorithm,
         reason,
@@ -290,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_reads_the_keys_late_verifies_what_others_sign() {
+    fn an_instance_that_reloads_keys_late_verifies_what_others_sign() {
         let dir = tempfile::tempdir().unwrap();
         let tokens = settings(Signing::Kept { algorithm: Algorithm::EdDSA, dir: dir.path().to_owned() });
         let mut late = parts(&tokens, NOW);
@@ -322,6 +334,29 @@ mod tests {
                 KeyRing::load(&settings(Signing::PrivateKeyFile { algorithm, path: path.clone() }), NOW);
             let said = error.unwrap_err().to_string();
             assert!(said.contains(algorithm.name()), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_does_not_fit_is_named_with_setting_file_and_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        for (algorithm, made, reason, remedy) in [
+            (Algorithm::RS256, "RSA -pkeyopt rsa_keygen_bits:1024", "1024 bits", "rsa_keygen_bits:3072"),
+            (Algorithm::ES256, "EC -pkeyopt ec_paramgen_curve:P-384", "", "ec_paramgen_curve:P-256"),
+            (Algorithm::EdDSA, "EC -pkeyopt ec_paramgen_curve:P-256", "", "-algorithm ed25519"),
+            (Algorithm::PS384, "ed25519", "", "PKCS#8 PEM"),
+        ] {
+            let path = dir.path().join(algorithm.name());
+            let mut openssl = std::process::Command::new("openssl");
+            openssl.args(["genpkey", "-quiet", "-out"]).arg(&path).arg("-algorithm").args(made.split(' '));
+            assert!(openssl.status().unwrap().success());
+            let settings = settings(Signing::PrivateKeyFile { algorithm, path: path.clone() });
+            let error = KeyRing::load(&settings, NOW).map(|_| ()).unwrap_err().to_string();
+            for part in
+                ["tokens.private_key_file: ", &path.display().to_string(), algorithm.name(), reason, remedy]
+            {
+                assert!(error.contains(part), "{part} is not in {error}");
+            }
         }
     }
 }

@@ -256,6 +256,14 @@ impl Verifier {
         })
     }
 
+    /// Whether a token says that it was issued here, good or not: nothing of it is verified.
+    pub fn names_this_issuer(&self, token: &str) -> bool {
+        let Ok(parts) = CompactJws::split(token) else { return false };
+        let payload = decode(parts.payload).ok();
+        let payload = payload.as_deref().and_then(strict_json::object);
+        payload.is_some_and(|claims| claims.get("iss").is_some_and(|iss| iss == self.names.iss.as_str()))
+    }
+
     /// The key and the token type named by a header.
     fn read_header(&self, encoded: &str) -> Result<Header, TokenError> {
         let bytes = decode(encoded)?;

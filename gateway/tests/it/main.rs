@@ -1,8 +1,9 @@
-//! The one integration binary: the built program over real sockets.
+//! The integration tests: the built program over real sockets, in one binary.
 
 #![allow(clippy::unwrap_used)]
 
 mod attacks;
+mod cors;
 mod differential;
 mod examples;
 mod exchange;
@@ -11,12 +12,15 @@ mod faults;
 mod fixture;
 mod flow;
 mod interop;
+mod interoperability;
+mod monitoring;
 mod openapi;
 mod operating;
 mod protocols;
 mod proxying;
 mod redis;
 mod reloading;
+mod route_settings;
 mod routing;
 mod sessions;
 mod streams;

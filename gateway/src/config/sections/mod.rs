@@ -37,10 +37,10 @@ use super::table::Table;
 #[cfg(test)]
 use super::test_support;
 
-pub use cors::Cors;
+pub use cors::{Cors, RouteCors};
 pub use endpoints::Endpoints;
 pub(in crate::config) use files::{readable, working_directory};
-pub use identity_headers::IdentityHeader;
+pub use identity_headers::{ClaimEncoding, ClaimFormat, IdentityHeader};
 pub use limits::Limits;
 pub use lockout::Lockout;
 pub use log::{Log, LogFormat};
@@ -80,7 +80,7 @@ section! {
         cors: Cors = table();
         /// Headers in which the upstream gets claims of the verified token.
         identity_headers: Vec<IdentityHeader> = {
-            let names = Shape::Names(TableShape::of::<identity_headers::DefaultHeaders>(), Box::new(Shape::Text));
+            let names = Shape::Names(TableShape::of::<identity_headers::DefaultHeaders>(), Box::new(identity_headers::shape()));
             Key::new(names, |entry| identity_headers::identity_headers(&entry.table_or_empty()))
         };
         /// Limits of requests and connections.
@@ -112,6 +112,7 @@ impl Settings {
         settings.tokens.check(&of("tokens"), format!("{scheme}://{}", settings.server.listen));
         settings.lockout.check(&of("lockout"));
         settings.limits.check(&of("limits"));
+        settings.cors.check(&of("cors"));
         routes::check(root, &settings);
         traps::check(root, &settings);
         upstreams::check_use(&of("upstreams"), &settings.routes);

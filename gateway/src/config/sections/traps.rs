@@ -14,13 +14,14 @@ use crate::config::table::Table;
 const DEMO_SALTS: [&str; 3] = ["WLedmzcZ0umhVb08qFqvIg", "fCiBpyemgc4E8/zmuqhNbw", "vXpk5TEmoWTn3zb+ml6Ygg"];
 
 /// Keys that name a file with a secret.
-const SECRET_FILES: [&str; 6] = [
+const SECRET_FILES: [&str; 7] = [
     "secret_file",
     "password_file",
     "sentinel_password_file",
     "private_key_file",
     "client_key_file",
     "tls_client_key_file",
+    "upstream_authorization_file",
 ];
 
 /// Path suffixes at which apps open WebSockets.
@@ -35,7 +36,8 @@ pub(super) fn check(root: &Table<'_>, settings: &Settings) {
     }
     let tls = server.quiet_table("tls");
     if settings.server.tls.is_none() && tls.entry("hsts").is_given() {
-        let why = InvalidValue::new("has no effect: there is no certificate, so nobody comes over TLS");
+        let why =
+            InvalidValue::new("has no effect: there is no certificate, so there are no TLS connections");
         tls.entry("hsts")
             .warn("hsts-without-tls", why.help("name `certificates` in [server.tls], or remove it"));
     }
@@ -70,10 +72,8 @@ fn check_demo_users(settings: &Settings, root: &Table<'_>) {
     let Some(file) = settings.users.editable_file() else { return };
     let text = if file.is_file() { std::fs::read_to_string(file).unwrap_or_default() } else { String::new() };
     if DEMO_SALTS.iter().any(|salt| text.contains(salt)) {
-        let message = format!(
-            "`users.file`: {} has users of the demo, whose passwords everybody knows",
-            file.display()
-        );
+        let message =
+            format!("`users.file`: {} has users of the demo, whose passwords are public", file.display());
         let entry = root.quiet_table("users").entry("file");
         root.report().push(
             Diagnostic::warning("demo-users", message)
@@ -83,19 +83,20 @@ fn check_demo_users(settings: &Settings, root: &Table<'_>) {
     }
 }
 
-/// Warns where others than the owner and the group may read a secret.
+/// Warns where others may read a secret. The group may where the file is another user's, root's as a rule, for then the gateway reads
+/// it as one of the group.
 fn check_mode(file: &Entry<'_>) {
-    let Some(mode) = file.quiet_text().and_then(|path| std::fs::metadata(path).ok()).map(|file| file.mode())
-    else {
-        return;
+    let Some(metadata) = file.quiet_text().and_then(|path| std::fs::metadata(path).ok()) else { return };
+    let is_own = metadata.uid() == rustix::process::geteuid().as_raw();
+    let (who, help) = match metadata.mode() {
+        mode if mode & 0o004 != 0 => {
+            ("every user of this machine", "chmod go= FILE, or o= FILE where the group has to read it")
+        }
+        mode if mode & 0o040 != 0 && is_own => ("the group of the file", "chmod go= FILE"),
+        _ => return,
     };
-    if mode & 0o004 != 0 {
-        let why = InvalidValue::new(format!(
-            "every user of this machine may read the file (mode {:03o})",
-            mode & 0o777
-        ));
-        file.warn("readable-by-others", why.help("chmod o= FILE"));
-    }
+    let why = InvalidValue::new(format!("{who} may read the file (mode {:03o})", metadata.mode() & 0o777));
+    file.warn("readable-by-others", why.help(help));
 }
 
 /// Whether an upstream's server is one of the gateway's own listeners.
@@ -115,10 +116,12 @@ fn check_routes(root: &Table<'_>, settings: &Settings) {
     let entry = root.entry("routes");
     let tables = if entry.is_list() { entry.list().unwrap_or_default() } else { Vec::new() };
     for (route, element) in settings.routes.iter().zip(tables.iter().filter(|element| element.is_table())) {
-        let RouteTarget::Upstream { name, websocket, .. } = &route.target else { continue };
+        let RouteTarget::Upstream { name, upgrades, .. } = &route.target else { continue };
         let path = element.table_or_empty().entry("path");
         let lower = route.path.to_ascii_lowercase();
-        if !websocket && WEBSOCKET_PATHS.iter().any(|end| lower.ends_with(end)) {
+        if !upgrades.iter().any(|name| name == "websocket")
+            && WEBSOCKET_PATHS.iter().any(|end| lower.ends_with(end))
+        {
             let why = InvalidValue::new("looks like the address of WebSockets, and the route takes none");
             path.warn("websocket-without-upgrade", why.help("add upgrade = [\"websocket\"]"));
         }
@@ -146,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_seldom_meant_is_told_and_can_be_silenced_by_its_name() {
+    fn traps_are_reported_and_can_be_silenced_by_name() {
         let dir = tempfile::tempdir().unwrap();
         let secret = dir.path().join("secret");
         std::fs::write(&secret, "pX4v9TqL2mZr8KcW1nBy6HsD3fGj7QaE5uRt0iVo").unwrap();
@@ -178,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_meant_is_not_told() {
+    fn intended_settings_are_not_reported() {
         for text in [
             minimal() + "[server]\nlisten = \"0.0.0.0:8080\"\ntrusted_proxies = [\"10.0.0.0/8\"]",
             minimal() + "[[routes]]\npath = \"/ws\"\nupstream = \"demo\"\nupgrade = [\"websocket\"]",

@@ -62,7 +62,12 @@ pub enum UpstreamUrl {
 }
 
 impl UpstreamUrl {
-    /// Host and port as in a `Host` field (RFC 9110 section 7.2).
+    /// Whether TLS is spoken there.
+    pub fn is_secure(&self) -> bool {
+        matches!(self, UpstreamUrl::Tcp { secure: true, .. })
+    }
+
+    /// Host and port as a `Host` field has them (RFC 9110 section 7.2).
     pub fn authority(&self) -> String {
         match self {
             UpstreamUrl::Unix(_) => "localhost".to_owned(),
