@@ -14,7 +14,7 @@ mod http1;
 mod layers;
 mod net;
 mod proxy;
-pub mod rejection;
+mod rejection;
 mod request;
 mod request_body;
 mod response;

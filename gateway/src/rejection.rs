@@ -1,17 +1,22 @@
-//! Every answer that says no: one code, one status, one shape (RFC 9457 problem details).
+//! Rejections: one variant for each reason for which the gateway refuses a request, and the one rendering of all of them
+//! as problem details (RFC 9457).
+//!
+//! A variant carries the data of its refusal; code, status, detail, challenge, `Retry-After`, `Allow` and the gRPC status
+//! are functions of it. A new reason is one entry in [`rejections!`] and one row in the table test.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::json;
 
+use crate::http1::{FramingError, HeadError, HostError, TargetError};
+
 /// What went wrong, for programs. The names are part of the contract and never change.
-#[allow(missing_docs)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Code {
+pub(crate) enum Code {
     BadRequest,
     InvalidRequest,
     UnsupportedMediaType,
@@ -49,17 +54,17 @@ pub enum Code {
 
 impl Code {
     /// The name in the body's `code`.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         self.entry().0
     }
 
     /// The status it is sent with.
-    pub fn status(self) -> StatusCode {
+    pub(crate) fn status(self) -> StatusCode {
         StatusCode::from_u16(self.entry().1).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     /// One sentence for people.
-    pub fn message(self) -> &'static str {
+    pub(crate) fn message(self) -> &'static str {
         self.entry().2
     }
 
@@ -133,158 +138,304 @@ impl Code {
 /// Which media types a POST may have (LDP section 7.1).
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 
-/// The `WWW-Authenticate` of a refusal (RFC 6750 section 3).
+/// When a client may try again what another attempt can already solve.
+const SHORT_RETRY: Duration = Duration::from_secs(1);
+/// When a client may try again where a store or a source of users is out.
+const OUTAGE_RETRY: Duration = Duration::from_secs(2);
+
+/// Declares the rejections: what each of them carries, its code, and the detail that the client gets. A detail never
+/// repeats the request.
+macro_rules! rejections {
+    ($($(#[$doc:meta])* $variant:ident $(($data:ident: $type:ty))? => $code:expr, $detail:expr;)*) => {
+        /// A request refused, by reason.
+        #[derive(Debug, PartialEq, Eq)]
+        pub(crate) enum Rejection {
+            $($(#[$doc])* $variant $(($type))?,)*
+        }
+
+        #[allow(unused_variables)]
+        impl Rejection {
+            /// What went wrong, for programs.
+            pub(crate) fn code(&self) -> Code {
+                match self { $(Rejection::$variant $(($data))? => $code,)* }
+            }
+
+            /// What was wrong with this request, for people.
+            pub(crate) fn detail(&self) -> Cow<'static, str> {
+                match self { $(Rejection::$variant $(($data))? => Cow::from($detail),)* }
+            }
+
+            /// The names of all variants.
+            #[cfg(test)]
+            pub(crate) const VARIANTS: &[&str] = &[$(stringify!($variant)),*];
+        }
+    };
+}
+
+rejections! {
+    // The message itself. Two parsers could read such a message differently, so the connection ends.
+    BadHead(error: HeadError) => match error {
+        HeadError::LineTooLong(_) => Code::UriTooLong,
+        HeadError::AuthorityDisagrees => Code::AmbiguousTarget,
+        HeadError::BlockTooLarge(_) | HeadError::TooManyFields(_) => Code::HeadersTooLarge,
+        _ => Code::BadRequest,
+    }, error.to_string();
+    IncompleteHead => Code::BadRequest, "the head is not complete";
+    HeadTimeout => Code::RequestTimeout, "the request head did not arrive in time";
+    BadFraming(error: FramingError) => match error {
+        FramingError::UnknownCoding => Code::UnsupportedTransferCoding,
+        _ => Code::BadRequest,
+    }, error.to_string();
+    BadTarget(error: TargetError) => match error {
+        TargetError::Malformed => Code::BadRequest,
+        TargetError::Ambiguous(_) => Code::AmbiguousTarget,
+    }, error.to_string();
+    BadHost(error: HostError) => match error {
+        HostError::Disagrees => Code::AmbiguousTarget,
+        _ => Code::BadRequest,
+    }, error.to_string();
+    UnknownExpectation => Code::BadRequest, "the only expectation known here is 100-continue";
+    /// `CONNECT` and `TRACE`, with the methods that can be forwarded.
+    MethodNeverForwarded(allow: String) => Code::MethodNotAllowed, "this method is never forwarded";
+    MalformedBody => Code::BadRequest, "the body's framing is malformed";
+    BodyTimeout => Code::RequestTimeout, "the body stopped arriving";
+    BodyTooLarge => Code::PayloadTooLarge, "the body is larger than is allowed here";
+
+    // Routes.
+    NoRoute => Code::NotFound, "no route leads here";
+    HostNotServed => Code::Misdirected, "no route is for this host";
+    EncodedSlash => Code::AmbiguousTarget, "the request target has an encoded slash";
+    /// With the methods that the route takes.
+    RouteMethod(allow: String) => Code::MethodNotAllowed, "the route does not take this method";
+    LoopDetected => Code::LoopDetected, "the request goes round in circles: it comes from this gateway itself";
+
+    // Credentials.
+    RepeatedAuthorization => Code::InvalidRequest, "more than one Authorization field";
+    MalformedAuthorization => Code::InvalidRequest, "Authorization is malformed";
+    AuthorizationNotAscii => Code::InvalidRequest, "Authorization is not ASCII";
+    BearerWithoutSpace => Code::InvalidRequest, "Bearer is not followed by one space and a token";
+    BearerEmpty => Code::InvalidRequest, "Bearer has no token";
+    BearerNotOneToken => Code::InvalidRequest, "something besides one token follows Bearer";
+    TokenSubprotocols => Code::InvalidRequest, "one token follows one `bearer` among the subprotocols";
+    TokenInTwoPlaces => Code::InvalidRequest, "a token in Authorization and one among the subprotocols";
+    AccessTokenMissing => Code::MissingToken, "this route needs an access token";
+    RefreshTokenMissing => Code::MissingToken, "a refresh token is needed";
+    /// The exact fault is for the log: it would help who forges tokens.
+    TokenInvalid => Code::InvalidToken, "the token is malformed, forged or not from here";
+    TokenWithoutSession => Code::InvalidToken, "the token names no session";
+    TokenExpired => Code::TokenExpired, "the token has expired";
+    TokenNotYetValid => Code::TokenNotYetValid, "the token is not valid yet";
+    TokenOfWrongType => Code::WrongTokenType, "the token is of the wrong type";
+    ClaimTooLarge => Code::HeadersTooLarge, "a claim is too large for a header field";
+    RoleMissing => Code::InsufficientScope, "none of the route's roles";
+    ClaimMissing => Code::InsufficientScope, "a claim that the route asks for is another";
+
+    // Sessions.
+    SessionEnded => Code::TokenRevoked, "the session was ended";
+    SessionUnknown => Code::TokenRevoked, "there is no such session any more";
+    SessionExpired => Code::TokenExpired, "the session has expired";
+    SessionIdle => Code::TokenExpired, "the session was not refreshed for too long; it is over";
+    RefreshTokenReused => Code::TokenReused, "the refresh token had been replaced; the session is over";
+    AccountChanged => Code::TokenRevoked, "the account has changed; the session is over";
+    SessionNotFound => Code::NotFound, "you have no such session";
+
+    // Login, and the other endpoints.
+    /// With the methods that the endpoint takes.
+    EndpointMethod(allow: String) => Code::MethodNotAllowed, "the endpoint does not take this method";
+    ContentTypeNotJson => Code::UnsupportedMediaType, "Content-Type is not application/json";
+    ContentEncoded => Code::UnsupportedMediaType, "Content-Encoding is not accepted here";
+    BodyNotJson => Code::BadRequest, "the body is not a JSON object with unique members";
+    CredentialsNotText => Code::BadRequest, "username and password must be non-empty strings";
+    CredentialsMissing => Code::BadRequest, "username or password is missing";
+    CredentialsWithMore => Code::BadRequest, "the body has members besides username and password";
+    PasswordTooLong => Code::BadRequest, "the password is longer than 1024 bytes";
+    WrongCredentials => Code::InvalidCredentials, "wrong username or password";
+    AccountLocked(retry_after: Duration) => Code::AccountLocked, "too many failed attempts";
+    RateLimited(retry_after: Duration) => Code::RateLimited, "too many failures came from this network";
+    TooManySessions => Code::TooManySessions, "the user has as many sessions as one may have; end one first";
+    TooManyLogins => Code::Overloaded, "too many logins at once";
+    StoreUnavailable => Code::StoreUnavailable, "the session store did not answer";
+    UsersUnavailable => Code::StoreUnavailable, "the users cannot be looked up at the moment";
+    RevocationsUnknown => Code::StoreUnavailable, "it is not known at the moment which sessions were ended";
+    SigningFailed => Code::Internal, "no token could be made";
+
+    // Targets.
+    FileMethod => Code::MethodNotAllowed, "files can only be read";
+    FileNotFound => Code::NotFound, "no such file";
+    FileChanged => Code::PreconditionFailed, "the file is not the one that was asked for";
+    FileUnreadable => Code::Internal, "the file could not be read";
+    WebSocketOrigin => Code::OriginNotAllowed, "pages of this origin may not open WebSockets here";
+    WebSocketNotGet => Code::BadRequest, "a WebSocket begins with a GET without a body";
+    WebSocketNotAlone => Code::BadRequest, "a request for a WebSocket asks for nothing else";
+    WebSocketKey => Code::BadRequest, "a request for a WebSocket has one Sec-WebSocket-Key of 16 bytes in base64";
+    WebSocketVersion => Code::BadRequest, "only version 13 of WebSocket is spoken here";
+    UpstreamUnreachable => Code::BadGateway, "the upstream cannot be reached";
+    UpstreamBroken => Code::BadGateway, "the upstream's answer was broken";
+    UpstreamConnectTimeout => Code::GatewayTimeout, "the upstream could not be connected to in time";
+    UpstreamTimeout => Code::GatewayTimeout, "the upstream did not answer in time";
+    UpstreamUnhealthy => Code::NoHealthyUpstream, "no server of the upstream is healthy";
+    UpstreamFull => Code::Overloaded, "the upstream has all it can take";
+    /// The target of a route is of another kind than the service that got the request.
+    WrongTarget => Code::Internal, "the route has no such target";
+    /// A panic.
+    Panic => Code::Internal, "the gateway failed; its log says where";
+
+    // The admin listener.
+    AdminHost => Code::Misdirected,
+        "the admin listener answers machines only, by its address or by a name in admin.hosts";
+    AdminMethod => Code::MethodNotAllowed, "it can only be read";
+    AdminPath => Code::NotFound, "there are /healthz, /readyz and /metrics";
+}
+
+/// The error of a `WWW-Authenticate` (RFC 6750 section 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Challenge {
-    None,
     /// No token was sent: say only what would be accepted.
     Bare,
     /// Something was wrong with what was sent.
     Error(&'static str),
 }
 
-/// A request refused: what the client is told, and whether the connection can go on.
-#[derive(Debug, Clone)]
-pub struct Rejection {
-    code: Code,
-    status: StatusCode,
-    detail: Cow<'static, str>,
-    challenge: Challenge,
-    retry_after: Option<Duration>,
-    allow: Option<String>,
-    close: bool,
-}
-
 impl Rejection {
-    /// A refusal with that code. `detail` says what was wrong with this request; it never repeats the request.
-    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Rejection {
-        let challenge = match code {
-            Code::MissingToken | Code::InvalidCredentials => Challenge::Bare,
-            Code::InvalidRequest => Challenge::Error("invalid_request"),
-            Code::InsufficientScope => Challenge::Error("insufficient_scope"),
-            Code::InvalidToken
-            | Code::TokenExpired
-            | Code::TokenNotYetValid
-            | Code::WrongTokenType
-            | Code::TokenRevoked
-            | Code::TokenReused => Challenge::Error("invalid_token"),
-            _ => Challenge::None,
+    /// The status it is sent with.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Rejection::UnknownExpectation => StatusCode::EXPECTATION_FAILED,
+            Rejection::AdminHost => StatusCode::FORBIDDEN,
+            _ => self.code().status(),
+        }
+    }
+
+    /// The status in gRPC's terms, for clients that get `grpc-status` in place of the problem
+    /// (<https://grpc.io/docs/guides/status-codes/>).
+    #[allow(dead_code)] // For the rendering of refusals to gRPC clients.
+    pub(crate) fn grpc_status(&self) -> u8 {
+        const INVALID_ARGUMENT: u8 = 3;
+        const DEADLINE_EXCEEDED: u8 = 4;
+        const PERMISSION_DENIED: u8 = 7;
+        const RESOURCE_EXHAUSTED: u8 = 8;
+        const FAILED_PRECONDITION: u8 = 9;
+        const UNIMPLEMENTED: u8 = 12;
+        const INTERNAL: u8 = 13;
+        const UNAVAILABLE: u8 = 14;
+        const UNAUTHENTICATED: u8 = 16;
+        match (self.code(), self.status().as_u16()) {
+            (Code::Overloaded, _) | (_, 413 | 429 | 431) => RESOURCE_EXHAUSTED,
+            (_, 401) => UNAUTHENTICATED,
+            (_, 403) => PERMISSION_DENIED,
+            (_, 404 | 405 | 421 | 501) => UNIMPLEMENTED,
+            (_, 408) => DEADLINE_EXCEEDED,
+            (_, 412) => FAILED_PRECONDITION,
+            (_, 400..=499) => INVALID_ARGUMENT,
+            (_, 502..=504) => UNAVAILABLE,
+            _ => INTERNAL,
+        }
+    }
+
+    /// Whether the connection ends after the response: what follows on it cannot be trusted.
+    pub(crate) fn closes(&self) -> bool {
+        use Rejection::{
+            BadFraming, BadHead, BadHost, BadTarget, IncompleteHead, MalformedBody, MethodNeverForwarded,
+            Panic, UnknownExpectation,
         };
-        let close = matches!(
-            code,
+        let of_code = matches!(
+            self.code(),
             Code::UriTooLong
                 | Code::HeadersTooLarge
                 | Code::PayloadTooLarge
                 | Code::UnsupportedTransferCoding
                 | Code::RequestTimeout
         );
-        Rejection {
-            code,
-            status: code.status(),
-            detail: detail.into(),
-            challenge,
-            retry_after: None,
-            allow: None,
-            close,
-        }
+        of_code
+            || matches!(
+                self,
+                BadHead(_) | BadFraming(_) | BadTarget(_) | BadHost(_) | MethodNeverForwarded(_)
+            )
+            || matches!(self, IncompleteHead | UnknownExpectation | MalformedBody | Panic)
     }
 
-    /// Says when to come back. Parts of a second are rounded up.
-    pub fn retry_after(mut self, wait: Duration) -> Rejection {
-        self.retry_after = Some(wait);
-        self
-    }
-
-    /// Says which methods are allowed (RFC 9110 section 15.5.6).
-    pub fn allow(mut self, methods: impl Into<String>) -> Rejection {
-        self.allow = Some(methods.into());
-        self
-    }
-
-    /// Sends another status than the code's own.
-    pub fn with_status(mut self, status: StatusCode) -> Rejection {
-        self.status = status;
-        self
-    }
-
-    /// Ends the connection after the answer: what follows on it cannot be trusted.
-    pub fn close(mut self) -> Rejection {
-        self.close = true;
-        self
-    }
-
-    /// What went wrong.
-    pub fn code(&self) -> Code {
-        self.code
-    }
-
-    /// The status it is sent with.
-    pub fn status(&self) -> StatusCode {
-        self.status
-    }
-
-    /// What was wrong with this request.
-    pub(crate) fn detail(&self) -> &str {
-        &self.detail
-    }
-
-    /// Whether the connection ends.
-    pub fn closes(&self) -> bool {
-        self.close
-    }
-
-    /// The response that tells the client: problem details (RFC 9457) with the fields that belong to the refusal.
-    pub(crate) fn to_response(&self, request_id: &str) -> http::Response<Bytes> {
-        let mut response = http::Response::new(self.body(request_id).into());
-        *response.status_mut() = self.status;
-        for (name, value) in self.fields() {
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                response.headers_mut().insert(name, value);
+    /// When the client may come back.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Rejection::AccountLocked(wait) | Rejection::RateLimited(wait) => Some(*wait),
+            Rejection::TooManyLogins | Rejection::UpstreamFull | Rejection::UpstreamUnhealthy => {
+                Some(SHORT_RETRY)
             }
+            _ if self.code() == Code::StoreUnavailable => Some(OUTAGE_RETRY),
+            _ => None,
         }
+    }
+
+    /// The methods that are allowed (RFC 9110 section 15.5.6).
+    fn allow(&self) -> Option<&str> {
+        match self {
+            Rejection::MethodNeverForwarded(methods)
+            | Rejection::RouteMethod(methods)
+            | Rejection::EndpointMethod(methods) => Some(methods),
+            Rejection::FileMethod => Some("GET, HEAD"),
+            Rejection::AdminMethod => Some("GET, HEAD, OPTIONS"),
+            _ => None,
+        }
+    }
+
+    fn challenge(&self) -> Option<Challenge> {
+        Some(match self.code() {
+            Code::MissingToken | Code::InvalidCredentials => Challenge::Bare,
+            Code::InvalidRequest => Challenge::Error("invalid_request"),
+            Code::InsufficientScope => Challenge::Error("insufficient_scope"),
+            code if code.status() == StatusCode::UNAUTHORIZED => Challenge::Error("invalid_token"),
+            _ => return None,
+        })
+    }
+
+    /// The response: problem details (RFC 9457) with the fields that belong to the rejection.
+    pub(crate) fn to_response(&self, request_id: &str) -> Response<Bytes> {
+        let mut response = Response::new(self.problem(request_id).into());
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        self.insert_fields(headers);
         response
     }
 
-    /// The fields of the response, beside those every response has.
-    fn fields(&self) -> Vec<(HeaderName, String)> {
-        let mut fields = vec![
-            (CONTENT_TYPE, "application/problem+json".to_owned()),
-            (CACHE_CONTROL, "no-store".to_owned()),
-        ];
-        match self.challenge {
-            Challenge::None => {}
-            Challenge::Bare => fields.push((WWW_AUTHENTICATE, "Bearer".to_owned())),
+    /// The fields that a response has of the rejection whatever its body is.
+    pub(crate) fn insert_fields(&self, headers: &mut HeaderMap) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let challenge = self.challenge().map(|challenge| match challenge {
+            Challenge::Bare => "Bearer".to_owned(),
             Challenge::Error(error) => {
                 // The description is in the grammar of RFC 6750 section 3: ASCII without `"` and `\`.
-                let description = self.detail.replace(['"', '\\'], "'");
-                fields.push((
-                    WWW_AUTHENTICATE,
-                    format!("Bearer error=\"{error}\", error_description=\"{description}\""),
-                ));
+                let description = self.detail().replace(['"', '\\'], "'");
+                format!("Bearer error=\"{error}\", error_description=\"{description}\"")
+            }
+        });
+        let retry_after = self.retry_after().map(|wait| {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            seconds.max(1).to_string()
+        });
+        let allow = self.allow().map(str::to_owned);
+        let accept_post = (self.code() == Code::UnsupportedMediaType).then(|| "application/json".to_owned());
+        for (name, value) in [
+            (WWW_AUTHENTICATE, challenge),
+            (RETRY_AFTER, retry_after),
+            (ALLOW, allow),
+            (ACCEPT_POST, accept_post),
+        ] {
+            if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+                headers.insert(name, value);
             }
         }
-        if let Some(wait) = self.retry_after {
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            fields.push((RETRY_AFTER, seconds.max(1).to_string()));
-        }
-        if let Some(methods) = &self.allow {
-            fields.push((ALLOW, methods.clone()));
-        }
-        if self.code == Code::UnsupportedMediaType {
-            fields.push((ACCEPT_POST, "application/json".to_owned()));
-        }
-        fields
     }
 
-    /// The body of the answer.
-    fn body(&self, request_id: &str) -> Vec<u8> {
+    fn problem(&self, request_id: &str) -> Vec<u8> {
+        let (code, status) = (self.code(), self.status());
         json!({
             "type": "about:blank",
-            "title": self.status.canonical_reason().unwrap_or("Error"),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-            "code": self.code.name(),
-            "message": self.code.message(),
+            "title": status.canonical_reason().unwrap_or("Error"),
+            "status": status.as_u16(),
+            "detail": self.detail(),
+            "code": code.name(),
+            "message": code.message(),
             "request_id": request_id,
         })
         .to_string()
@@ -294,65 +445,4 @@ impl Rejection {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn challenge(code: Code) -> Option<String> {
-        let fields = Rejection::new(code, "why").fields();
-        fields.into_iter().find(|(name, _)| *name == "WWW-Authenticate").map(|(_, value)| value)
-    }
-
-    #[test]
-    fn a_missing_token_gets_a_bare_challenge_and_a_bad_one_an_error() {
-        assert_eq!(challenge(Code::MissingToken).as_deref(), Some("Bearer"));
-        let bad = challenge(Code::TokenExpired);
-        assert_eq!(bad.as_deref(), Some("Bearer error=\"invalid_token\", error_description=\"why\""));
-        assert_eq!(challenge(Code::NotFound), None);
-    }
-
-    #[test]
-    fn a_wait_is_told_in_whole_seconds_and_never_as_zero() {
-        for (wait, expected) in [(1, "1"), (999, "1"), (1001, "2"), (0, "1")] {
-            let fields =
-                Rejection::new(Code::AccountLocked, "").retry_after(Duration::from_millis(wait)).fields();
-            assert!(fields.contains(&(RETRY_AFTER, expected.to_owned())), "{wait} ms");
-        }
-    }
-    #[test]
-    fn an_answer_has_the_status_the_fields_and_the_problem() {
-        let minute = Duration::from_secs(60);
-        let bearer = "Bearer error=\"invalid_token\", error_description=\"it's 'old'\"";
-        for (rejection, status, name, value) in [
-            (Rejection::new(Code::MissingToken, "why"), 401, "www-authenticate", "Bearer"),
-            (Rejection::new(Code::TokenExpired, "it's \"old\""), 401, "www-authenticate", bearer),
-            (Rejection::new(Code::RateLimited, "why").retry_after(minute), 429, "retry-after", "60"),
-            (Rejection::new(Code::MethodNotAllowed, "why").allow("GET, HEAD"), 405, "allow", "GET, HEAD"),
-            (Rejection::new(Code::UnsupportedMediaType, "why"), 415, "accept-post", "application/json"),
-            (Rejection::new(Code::UriTooLong, "why").close(), 414, "cache-control", "no-store"),
-            (
-                Rejection::new(Code::Misdirected, "why").with_status(StatusCode::FORBIDDEN),
-                403,
-                "content-type",
-                "application/problem+json",
-            ),
-        ] {
-            let response = rejection.to_response("id-1");
-            let field = response.headers()[name].to_str().unwrap();
-            assert_eq!((response.status().as_u16(), field), (status, value), "{name}");
-            assert!(!response.headers().contains_key("connection"));
-            assert_eq!(response.headers().len(), rejection.fields().len());
-            let problem: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
-            assert_eq!(problem["status"], status);
-            assert_eq!(problem["code"], rejection.code().name());
-            assert_eq!(problem["detail"], rejection.detail());
-            assert_eq!(problem["request_id"], "id-1");
-        }
-    }
-
-    #[test]
-    fn a_detail_that_cannot_stand_in_a_field_stands_in_the_body_alone() {
-        let response = Rejection::new(Code::InvalidToken, "two\nlines").to_response("id-1");
-        assert!(!response.headers().contains_key("www-authenticate"));
-        assert!(String::from_utf8_lossy(response.body()).contains("two\\nlines"));
-    }
-}
+mod tests;

@@ -1,15 +1,15 @@
-//! Finding the bearer token in a request (RFC 6750 section 2.1). It travels in `Authorization`; a route may say that a
-//! browser's WebSocket brings it among its subprotocols.
+//! Bearer token extraction (RFC 6750 section 2.1): from `Authorization` or, on routes that allow it, from a
+//! browser WebSocket's subprotocols.
 
 use crate::http1::{HeaderKind, RequestHead};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 
-/// What follows `Bearer` in a request, before anyone has asked whether it can be a token.
+/// Bearer credentials of a request, not yet checked for the syntax of a token.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bearer<'h>(&'h [u8]);
 
 impl<'h> Bearer<'h> {
-    /// What was found elsewhere than in `Authorization`.
+    /// Credentials from elsewhere than `Authorization`.
     pub(crate) fn new(token: &'h [u8]) -> Bearer<'h> {
         Bearer(token)
     }
@@ -19,34 +19,34 @@ impl<'h> Bearer<'h> {
         let mut fields = head.headers().of_kind(HeaderKind::Authorization);
         let Some(field) = fields.next() else { return Ok(None) };
         if fields.next().is_some() {
-            return Err(malformed("more than one Authorization field"));
+            return Err(Rejection::RepeatedAuthorization);
         }
         let value = field.value;
         let scheme_end = value.iter().position(|b| b" \t".contains(b)).unwrap_or(value.len());
         let (scheme, rest) = value.split_at(scheme_end);
         if !scheme.eq_ignore_ascii_case(b"bearer") {
-            // `Bearer,x` or `Bearer=x` is a broken bearer, not another scheme.
+            // `Bearer,x` or `Bearer=x` is a malformed bearer, not another scheme.
             let token_like = scheme.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-');
-            return if token_like { Ok(None) } else { Err(malformed("Authorization is malformed")) };
+            return if token_like { Ok(None) } else { Err(Rejection::MalformedAuthorization) };
         }
         match rest.strip_prefix(b" ") {
-            None => Err(malformed("Bearer is not followed by one space and a token")),
+            None => Err(Rejection::BearerWithoutSpace),
             Some(token) => Ok(Some(Bearer(token))),
         }
     }
 
-    /// The bytes as they came, for comparison with tokens that were accepted before.
+    /// The raw bytes, for lookup in the token cache.
     pub(crate) fn as_bytes(self) -> &'h [u8] {
         self.0
     }
 
-    /// The one token that they are.
+    /// The token, if the credentials are a single well-formed one.
     pub(crate) fn token(self) -> Result<&'h str, Rejection> {
-        let token = std::str::from_utf8(self.0).map_err(|_| malformed("Authorization is not ASCII"))?;
-        match token {
-            "" => Err(malformed("Bearer has no token")),
-            _ if has_separator(self.0) => Err(malformed("something besides one token follows Bearer")),
-            _ => Ok(token),
+        let token = std::str::from_utf8(self.0).ok().filter(|token| token.is_ascii());
+        match token.ok_or(Rejection::AuthorizationNotAscii)? {
+            "" => Err(Rejection::BearerEmpty),
+            _ if has_separator(self.0) => Err(Rejection::BearerNotOneToken),
+            token => Ok(token),
         }
     }
 }
@@ -56,13 +56,9 @@ pub(crate) fn bearer_token(head: &RequestHead) -> Result<Option<&str>, Rejection
     Bearer::of(head)?.map(Bearer::token).transpose()
 }
 
-/// Whether there is something between tokens in it.
+/// Whether it contains a separator between tokens.
 fn has_separator(bytes: &[u8]) -> bool {
     memchr::memchr3(b' ', b'\t', b',', bytes).or_else(|| memchr::memchr(b'"', bytes)).is_some()
-}
-
-fn malformed(why: &'static str) -> Rejection {
-    Rejection::new(Code::InvalidRequest, why)
 }
 
 #[cfg(test)]
@@ -71,11 +67,11 @@ mod tests {
     use super::*;
     use crate::http1::HeadLimits;
 
-    fn token(fields: &str) -> Result<Option<String>, Code> {
+    fn token(fields: &str) -> Result<Option<String>, Rejection> {
         let mut head = RequestHead::default();
         let text = format!("GET / HTTP/1.1\r\n{fields}\r\n");
         head.parse(text.as_bytes(), &HeadLimits::default()).unwrap().unwrap();
-        bearer_token(&head).map(|t| t.map(str::to_owned)).map_err(|r| r.code())
+        bearer_token(&head).map(|t| t.map(str::to_owned))
     }
 
     #[test]
@@ -101,22 +97,23 @@ mod tests {
 
     #[test]
     fn malformed_credentials_are_told_from_missing_ones() {
-        for value in [
-            "Bearer",
-            "Bearer ",
-            "Bearer\ta",
-            "Bearer  a",
-            "Bearer a b",
-            "Bearer a,b",
-            "Bearer \"a\"",
-            "Bearer=a",
-            "\u{e9} a",
+        for (value, rejection) in [
+            ("Bearer", Rejection::BearerWithoutSpace),
+            ("Bearer ", Rejection::BearerWithoutSpace),
+            ("Bearer\ta", Rejection::BearerWithoutSpace),
+            ("Bearer  a", Rejection::BearerNotOneToken),
+            ("Bearer a b", Rejection::BearerNotOneToken),
+            ("Bearer a,b", Rejection::BearerNotOneToken),
+            ("Bearer \"a\"", Rejection::BearerNotOneToken),
+            ("Bearer \u{e9}", Rejection::AuthorizationNotAscii),
+            ("Bearer=a", Rejection::MalformedAuthorization),
+            ("\u{e9} a", Rejection::MalformedAuthorization),
         ] {
-            assert_eq!(token(&format!("Authorization: {value}\r\n")), Err(Code::InvalidRequest), "{value:?}");
+            assert_eq!(token(&format!("Authorization: {value}\r\n")), Err(rejection), "{value:?}");
         }
         assert_eq!(
             token("Authorization: Bearer a\r\nAuthorization: Bearer a\r\n"),
-            Err(Code::InvalidRequest)
+            Err(Rejection::RepeatedAuthorization)
         );
     }
 }

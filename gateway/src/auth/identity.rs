@@ -1,17 +1,17 @@
-//! A verified identity and the header lines that tell it to upstreams.
+//! A verified identity, and the identity headers for upstreams.
 
 use serde_json::Value;
 
 use crate::config::IdentityHeader;
 use crate::proxy::header_name_set::HeaderNameSet;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::sessions::SessionId;
 use crate::tokens::{ClaimValue, VerifiedClaims};
 
-/// A claim value longer than this is not put into a field, in bytes.
+/// Maximum length of a claim's value in a header field, in bytes.
 pub(crate) const MAX_VALUE_LEN: usize = 4 * 1024;
 
-/// Who is asking. Only verified claims become one.
+/// The identity behind a request. Made from verified claims only.
 #[derive(Debug)]
 pub(crate) struct Identity {
     claims: VerifiedClaims,
@@ -21,10 +21,7 @@ pub(crate) struct Identity {
 
 impl Identity {
     pub(crate) fn new(claims: VerifiedClaims, headers: &IdentityHeaders) -> Result<Identity, Rejection> {
-        let session = claims
-            .sid()
-            .parse()
-            .map_err(|_| Rejection::new(Code::InvalidToken, "the token names no session"))?;
+        let session = claims.sid().parse().map_err(|_| Rejection::TokenWithoutSession)?;
         let header_lines = headers.lines(&claims)?;
         Ok(Identity { claims, session, header_lines })
     }
@@ -37,7 +34,7 @@ impl Identity {
         &self.session
     }
 
-    /// `Name: value` lines, ready for the wire.
+    /// `Name: value` lines in wire format.
     pub(crate) fn header_lines(&self) -> &[u8] {
         &self.header_lines
     }
@@ -47,18 +44,19 @@ impl Identity {
     }
 }
 
-/// Which claims are told under which names, and which names a client may therefore never use.
+/// Which claims are sent in which headers, and which header names are therefore reserved.
 #[derive(Debug)]
 pub(crate) struct IdentityHeaders {
     injected: Vec<IdentityHeader>,
     reserved: HeaderNameSet,
 }
 
-/// Reserved even where they are not injected: an upstream may still believe them.
+/// Reserved even where they are not injected: an upstream may still trust them.
 const ALWAYS_RESERVED: [&str; 4] = ["X-Auth-User", "X-Auth-Subject", "X-Auth-Roles", "X-Auth-Session"];
 
 impl IdentityHeaders {
-    /// `of_routes` are further names under which some route tells a claim: an upstream may believe them on every route.
+    /// `of_routes` are further names under which a route sends a claim: an upstream may trust them on every
+    /// route.
     pub(crate) fn new<'n>(
         injected: &'n [IdentityHeader],
         of_routes: impl Iterator<Item = &'n str>,
@@ -67,12 +65,12 @@ impl IdentityHeaders {
         IdentityHeaders { injected: injected.to_vec(), reserved: HeaderNameSet::new(names) }
     }
 
-    /// Whether some upstream could take a field of that name for one of ours.
+    /// Whether an upstream could take a field of that name for an identity header.
     pub(crate) fn reserves(&self, name: &[u8]) -> bool {
         self.reserved.contains(name)
     }
 
-    /// The lines for a token's claims. A claim that is absent or is an object leaves its header absent.
+    /// The header lines for a token's claims. A claim that is absent or an object has no header.
     fn lines(&self, claims: &VerifiedClaims) -> Result<Box<[u8]>, Rejection> {
         let mut lines = Vec::with_capacity(256);
         for IdentityHeader { claim, header } in &self.injected {
@@ -86,7 +84,7 @@ impl IdentityHeaders {
                 continue;
             }
             if lines.len() - value_start > MAX_VALUE_LEN {
-                return Err(Rejection::new(Code::HeadersTooLarge, "a claim is too large for a header field"));
+                return Err(Rejection::ClaimTooLarge);
             }
             lines.extend_from_slice(b"\r\n");
         }
@@ -94,7 +92,7 @@ impl IdentityHeaders {
     }
 }
 
-/// Appends a claim as a field's value, if it can be one.
+/// Appends a claim as a field value, if it can be represented as one.
 pub(crate) fn push_value(claim: ClaimValue<'_>, out: &mut Vec<u8>) -> bool {
     match claim {
         ClaimValue::Text(text) => push_escaped(text, false, out),
@@ -121,7 +119,7 @@ fn push_list<'e>(elements: impl Iterator<Item = &'e str>, out: &mut Vec<u8>) {
     }
 }
 
-/// Percent-encodes every byte outside visible ASCII and `%` itself, and the comma where it separates elements.
+/// Percent-encodes every byte outside visible ASCII, `%` itself, and the comma within list elements.
 fn push_escaped(text: &str, in_list: bool, out: &mut Vec<u8>) {
     if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
         return out.extend_from_slice(text.as_bytes());

@@ -1,4 +1,4 @@
-//! Who is asking: Bearer credentials in a request, the identity that verified claims make, and the cache of verified tokens.
+//! Authentication of requests: bearer credentials, verified identities, and the token cache.
 
 pub(crate) mod bearer;
 pub(crate) mod identity;

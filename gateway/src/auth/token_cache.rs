@@ -1,4 +1,4 @@
-//! Tokens that were verified before, so that a warm token costs a look-up instead of a signature check.
+//! Cache of verified tokens, so that a repeated token costs a lookup instead of a signature check.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -10,8 +10,9 @@ use crate::auth::identity::Identity;
 use crate::sessions::Revocations;
 use crate::tokens::UnixSeconds;
 
-/// One worker's memory of verified tokens: bounded, keyed by the whole token, with two generations. When the young
-/// one is full, it becomes the old one and what was in that is forgotten, unless it was used meanwhile.
+/// One worker's token cache: bounded, keyed by the whole token, with two generations. When the young one is
+/// full it becomes the old one, and the previous old one is evicted, except for entries that were used
+/// meanwhile.
 #[derive(Debug)]
 pub(crate) struct TokenCache {
     young: HashMap<Box<[u8]>, CacheEntry, RandomState>,
@@ -22,7 +23,7 @@ pub(crate) struct TokenCache {
 #[derive(Debug)]
 struct CacheEntry {
     identity: Rc<Identity>,
-    /// The state of the revocations when this session was last seen not to be among them.
+    /// The epoch of the revocation set at which the session was last known not to be revoked.
     epoch: Cell<u64>,
 }
 
@@ -42,7 +43,7 @@ impl CacheEntry {
     }
 }
 
-/// What the cache knows of a token.
+/// The result of a lookup.
 #[derive(Debug)]
 pub(crate) enum CacheLookup {
     Good(Rc<Identity>),
@@ -61,13 +62,13 @@ impl TokenCache {
         }
     }
 
-    /// How many tokens are entry.
+    /// The number of entries.
     pub(crate) fn len(&self) -> usize {
         self.young.len() + self.old.len()
     }
 
-    /// Looks a token up. Expiry and revocation are checked each time; the look at the revoked sessions is spared
-    /// while none was added.
+    /// Looks a token up. Expiry and revocation are checked each time; the lookup in the revocation set is
+    /// skipped while its epoch is the same.
     pub(crate) fn get(
         &mut self,
         token: &[u8],
@@ -84,7 +85,7 @@ impl TokenCache {
         known
     }
 
-    /// Remembers a token that was verified; `epoch` was read before its session was looked up.
+    /// Inserts a verified token; `epoch` was read before its session was checked for revocation.
     pub(crate) fn insert(&mut self, token: &[u8], identity: Rc<Identity>, epoch: u64) {
         self.store(token.into(), CacheEntry { identity, epoch: Cell::new(epoch) });
     }

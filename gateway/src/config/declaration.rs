@@ -1,9 +1,9 @@
-//! One declaration for each key: its type with unit and range, its default, what it does, an example, and whether it is a
-//! secret or needs a restart.
+//! Declarations of configuration keys: type with unit and range, default, description, example, and whether
+//! it is a secret or needs a restart.
 //!
-//! [`section!`] makes of the declarations of a table the struct that holds its values, the function that reads them, and the
-//! list of [`KeyInfo`] that everything else is made of: errors for unknown keys, the JSON schema, the reference, the names
-//! of environment variables, and what needs a restart.
+//! [`section!`] generates from the declarations of a table the struct with its values, the function that
+//! reads them, and the list of [`KeyInfo`] that everything else derives from: errors for unknown keys, the
+//! JSON schema, the reference, the names of environment variables, and what needs a restart.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -16,36 +16,36 @@ use super::entry::{Entry, InvalidValue};
 use super::env_variable;
 use super::table::Table;
 
-/// What is known of a key.
+/// The declaration of a key.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyInfo {
     pub(crate) name: String,
-    /// What it does, in sentences; the lines of the declaration's comment.
+    /// Its description; the lines of the declaration's comment.
     pub(crate) about: String,
     pub(crate) shape: Shape,
     pub(crate) default: Fallback,
-    /// How it could look where the default says too little: TOML.
+    /// An example where the default says too little, in TOML.
     pub(crate) example: Option<&'static str>,
-    /// Whether its value is never printed.
+    /// Whether its value is a secret, and never printed.
     pub(crate) secret: bool,
-    /// Whether a change is in force after a restart only.
+    /// Whether a change takes effect only after a restart.
     pub(crate) restart: bool,
-    /// Whether it has to be given.
+    /// Whether it is required.
     pub(crate) required: bool,
 }
 
-/// What stands in for a key that is not given.
+/// The default of a key.
 #[derive(Debug, Clone)]
 pub(crate) enum Fallback {
-    /// Nothing, or what the key's sentences say.
+    /// None, or as its description explains.
     None,
-    /// This text, read as if it had been given in the environment.
+    /// This text, parsed like a value from the environment.
     Text(&'static str),
-    /// A value that is found out, in words.
+    /// A computed value, described in words.
     Computed(&'static str),
 }
 
-/// What a key takes.
+/// The type of a key's value.
 #[derive(Debug, Clone)]
 pub(crate) enum Shape {
     Text,
@@ -53,17 +53,17 @@ pub(crate) enum Shape {
     /// One of these words.
     Choice(&'static [&'static str]),
     Integer(RangeInclusive<u64>),
-    /// Bytes.
+    /// A size in bytes.
     Size(RangeInclusive<u64>),
     Duration(RangeInclusive<Duration>),
     List(Box<Shape>),
     /// A table with these keys.
     Table(TableShape),
-    /// A table whose keys are the operator's, with values of this shape.
+    /// A table whose keys are chosen by the operator, with values of this shape.
     Map(Box<Shape>),
-    /// A table with these keys, and more of the operator's with values of this shape.
+    /// A table with these keys, and others chosen by the operator with values of this shape.
     Names(TableShape, Box<Shape>),
-    /// Text, a whole number, a boolean or a list of them.
+    /// Text, an integer, a boolean or a list of them.
     Any,
 }
 
@@ -81,7 +81,7 @@ impl TableShape {
 }
 
 impl Shape {
-    /// The table that this is, or has below it.
+    /// The table that this is, or contains.
     pub(crate) fn table(&self) -> Option<TableShape> {
         match self {
             Shape::Table(table) | Shape::Names(table, _) => Some(*table),
@@ -91,19 +91,19 @@ impl Shape {
     }
 }
 
-/// A table with keys that are known.
+/// A table with declared keys.
 pub(crate) trait Section: Sized {
-    /// What the table is about.
+    /// The table's description.
     const ABOUT: &'static str;
 
     /// Its keys.
     fn keys() -> Vec<KeyInfo>;
 
-    /// Its values; what is wrong is reported, and the default stands in its place.
+    /// Reads its values; invalid ones are reported and replaced by their default.
     fn read(table: &Table<'_>) -> Self;
 }
 
-/// Declares the keys of a table: `NAME: TYPE = KEY;`, where the comment above says what the key does.
+/// Declares the keys of a table: `NAME: TYPE = KEY;`, where the comment above describes the key.
 macro_rules! section {
     ($(#[doc = $about:literal])+ $(#[derive($derive:ident)])? $visibility:vis struct $section:ident {
         $($(#[doc = $doc:literal])+ $key:ident: $type:ty = $declared:expr;)*
@@ -131,30 +131,30 @@ macro_rules! section {
 }
 pub(super) use section;
 
-/// What stands behind a field: one key, or several.
+/// The declaration of a field: one key, or several.
 pub(super) trait Declared<T> {
     /// The keys, for a field of this name with this comment.
     fn infos(&self, field: &str, about: &str) -> Vec<KeyInfo>;
 
-    /// The value that they have in a table.
+    /// Reads the field's value from a table.
     fn take(&self, table: &Table<'_>, field: &str) -> T;
 }
 
-/// Tells the compiler which type is declared.
+/// Helps type inference.
 pub(super) fn declared<T, D: Declared<T>>(declared: D) -> D {
     declared
 }
 
-/// A key: what it takes, and how that is read.
+/// A key: its type, and how it is read.
 pub(super) struct Key<T> {
     shape: Shape,
     default: Fallback,
     example: Option<&'static str>,
     secret: bool,
     restart: bool,
-    /// What helps where the key is not given, although it has to be.
+    /// The help for a required key that is missing.
     required: Option<&'static str>,
-    /// Where it is not called like the field.
+    /// The name, where it differs from the field's.
     name: Option<&'static str>,
     read: Box<dyn Fn(&Entry<'_>) -> T>,
 }
@@ -165,32 +165,32 @@ impl<T: 'static> Key<T> {
         Key { shape, default, example: None, secret: false, restart: false, required: None, name: None, read }
     }
 
-    /// How it could look, as TOML.
+    /// Sets an example, in TOML.
     pub(super) fn example(self, example: &'static str) -> Key<T> {
         Key { example: Some(example), ..self }
     }
 
-    /// Its value is never printed.
+    /// Marks a secret, whose value is never printed.
     pub(super) fn secret(self) -> Key<T> {
         Key { secret: true, ..self }
     }
 
-    /// A change is in force after a restart.
+    /// Marks a key whose change takes effect only after a restart.
     pub(super) fn restart(self) -> Key<T> {
         Key { restart: true, ..self }
     }
 
-    /// Tells the default of a key that is read elsewhere.
+    /// Sets the default of a key that is read elsewhere.
     pub(super) fn standard(self, text: &'static str) -> Key<T> {
         Key { default: Fallback::Text(text), ..self }
     }
 
-    /// Tells more about what it takes than how it is read does.
+    /// Sets a more precise shape than the reader implies.
     pub(super) fn shape(self, shape: Shape) -> Key<T> {
         Key { shape, ..self }
     }
 
-    /// Says in words what stands in for the key.
+    /// Describes the fallback in words.
     pub(super) fn fallback(self, words: &'static str) -> Key<T> {
         Key { default: Fallback::Computed(words), ..self }
     }
@@ -200,7 +200,7 @@ impl<T: 'static> Key<T> {
         Key { shape, default, example, secret, restart, required, name, read: read(inner) }
     }
 
-    /// What it is called where a field is called otherwise.
+    /// Sets the key's name where it differs from the field's.
     pub(super) fn named(self, name: &'static str) -> Key<T> {
         Key { name: Some(name), ..self }
     }
@@ -210,12 +210,12 @@ impl<T: 'static> Key<T> {
         self.name.unwrap_or(field.strip_prefix("r#").unwrap_or(field))
     }
 
-    /// It has to be given; `help` says how.
+    /// Makes the key required; `help` explains how to set it.
     pub(super) fn required(self, help: &'static str) -> Key<T> {
         Key { required: Some(help), ..self }
     }
 
-    /// What the value, and where it stands, come to.
+    /// Converts the value, given its place.
     pub(super) fn into<U: 'static>(self, change: fn(T, &Entry<'_>) -> U) -> Key<U> {
         self.then(|read| Box::new(move |entry| change(read(entry), entry)))
     }
@@ -246,7 +246,7 @@ impl<T: 'static> Declared<T> for Key<T> {
 }
 
 impl<T: 'static> Key<Option<T>> {
-    /// What stands in for a value that is absent or wrong.
+    /// Sets the default of a value that is absent or invalid.
     pub(super) fn default(self, text: &'static str) -> Key<T> {
         let key = self.then(|read| {
             Box::new(move |entry| {
@@ -258,7 +258,7 @@ impl<T: 'static> Key<Option<T>> {
         Key { default: Fallback::Text(text), ..key }
     }
 
-    /// What stands in is found out, and told in `words`.
+    /// Sets a computed default, described in `words`.
     pub(super) fn or(self, words: &'static str, find: fn() -> T) -> Key<T> {
         self.then(|read| Box::new(move |entry| read(entry).unwrap_or_else(find))).fallback(words)
     }
@@ -267,14 +267,14 @@ impl<T: 'static> Key<Option<T>> {
         self.then(|read| Box::new(move |entry| read(entry).map(change)))
     }
 
-    /// The same, with what `check` has to say about it.
+    /// Adds a check of the value.
     pub(super) fn check(self, check: fn(&T, &Entry<'_>)) -> Key<Option<T>> {
         self.then(|read| Box::new(move |entry| read(entry).inspect(|value| check(value, entry))))
     }
 }
 
 impl<T: Default + 'static> Key<Option<T>> {
-    /// Nothing stands in: an empty list, an empty text.
+    /// Defaults to an empty list or text.
     pub(super) fn or_empty(self) -> Key<T> {
         let text = if matches!(self.shape, Shape::List(_)) { "[]" } else { "" };
         let key = self.then(|read| Box::new(move |entry| read(entry).unwrap_or_default()));
@@ -287,12 +287,12 @@ fn read_text<T>(read: &dyn Fn(&Entry<'_>) -> Option<T>, entry: &Entry<'_>, text:
     read(&entry.with_default(&value))
 }
 
-/// Text that `parse` understands.
+/// Text that `parse` accepts.
 pub(super) fn text<T: 'static>(parse: fn(&str) -> Result<T, InvalidValue>) -> Key<Option<T>> {
     Key::new(Shape::Text, move |entry| entry.parse(parse))
 }
 
-/// A list of texts that `parse` understands.
+/// A list of texts that `parse` accepts.
 pub(super) fn texts<T: 'static>(parse: fn(&str) -> Result<T, InvalidValue>) -> Key<Option<Vec<T>>> {
     Key::new(Shape::List(Box::new(Shape::Text)), move |entry| entry.list_of(parse))
 }
@@ -301,32 +301,32 @@ pub(super) fn boolean() -> Key<Option<bool>> {
     Key::new(Shape::Boolean, |entry| entry.boolean())
 }
 
-/// A whole number.
+/// An integer.
 pub(super) fn integer<T: TryFrom<i128> + 'static>(range: RangeInclusive<u64>) -> Key<Option<T>> {
     Key::new(Shape::Integer(range.clone()), move |entry| entry.integer(range.clone()))
 }
 
-/// A number of bytes.
+/// A size in bytes.
 pub(super) fn size<T: TryFrom<i128> + 'static>(range: RangeInclusive<u64>) -> Key<Option<T>> {
     Key::new(Shape::Size(range.clone()), move |entry| entry.size(range.clone()))
 }
 
-/// A length of time.
+/// A duration.
 pub(super) fn duration(range: RangeInclusive<Duration>) -> Key<Option<Duration>> {
     Key::new(Shape::Duration(range.clone()), move |entry| entry.duration(range.clone()))
 }
 
-/// A length of time in whole seconds, in which tokens count.
+/// A duration in whole seconds, the unit of tokens.
 pub(super) fn whole_seconds(range: RangeInclusive<Duration>) -> Key<Option<Duration>> {
     Key::new(Shape::Duration(range.clone()), move |entry| entry.whole_seconds(range.clone()))
 }
 
-/// One of the words that the enum's `Deserialize` names.
+/// One of the words that the enum's `Deserialize` accepts.
 pub(super) fn choice<T: DeserializeOwned + 'static>() -> Key<Option<T>> {
     Key::new(Shape::Choice(variants::<T>()), |entry| entry.choice())
 }
 
-/// The words of an enum: serde tells them where it is given none of them.
+/// The words of an enum, from serde's error for an unknown one.
 fn variants<T: DeserializeOwned>() -> &'static [&'static str] {
     match Value::String(Tag::Default, String::new()).deserialize::<T>().map_err(|error| error.kind) {
         Err(figment::error::Kind::UnknownVariant(_, known)) => known,
@@ -334,7 +334,7 @@ fn variants<T: DeserializeOwned>() -> &'static [&'static str] {
     }
 }
 
-/// A table of its own; one that is absent reads as an empty one.
+/// A sub-table; an absent one reads as empty.
 pub(super) fn table<S: Section + 'static>() -> Key<S> {
     Key::new(Shape::Table(TableShape::of::<S>()), |entry| entry.table_or_empty().read())
 }
@@ -347,10 +347,10 @@ pub(super) fn tables<S: Section + 'static>() -> Key<Option<Vec<S>>> {
     })
 }
 
-/// Several keys of a table that come to one value.
+/// Several keys of a table that form one value.
 pub(super) struct Flat<S, T>(fn(S, &Table<'_>) -> T);
 
-/// The keys of `S`, standing in another table, and what they come to.
+/// The keys of `S`, inlined in another table, and the value they form.
 pub(super) fn flat<S: Section, T>(change: fn(S, &Table<'_>) -> T) -> Flat<S, T> {
     Flat(change)
 }

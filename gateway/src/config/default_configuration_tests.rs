@@ -1,4 +1,4 @@
-//! Holds `config/gateway.toml` to its word: it loads as it is, and its comments are the reference of all keys.
+//! Tests of `config/gateway.toml`: it loads as it is, and its comments are the reference of all keys.
 #![allow(clippy::unwrap_used)]
 
 use super::sections::{needs_restart, paths};
@@ -8,7 +8,8 @@ use super::{
     Algorithm, Diagnostics, RouteTarget, Settings, Signing, default_configuration, reference, schema,
 };
 
-/// The file, with the folder and the users file that it names replaced by ones that exist where the tests run.
+/// The file, with the folder and the users file that it names replaced by ones that exist where the tests
+/// run.
 fn text() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/gateway.toml");
     let text = std::fs::read_to_string(path).unwrap();
@@ -23,7 +24,7 @@ fn load(text: &str) -> Result<Settings, Diagnostics> {
     load_files(&[("gateway.toml", text)], &[]).0.map(|loaded| loaded.settings)
 }
 
-/// A line that is a key which is commented out: the key, and whether its value is not the default.
+/// A line with a commented-out key: the key, and whether its value differs from the default.
 fn commented_key(line: &str) -> Option<(&str, bool)> {
     let (key, value) = line.strip_prefix("# ")?.split_once(" = ")?;
     key.chars().all(|c| c.is_ascii_lowercase() || c == '_').then(|| (key, value.ends_with("# example")))
@@ -66,7 +67,7 @@ fn every_commented_key_exists_and_shows_its_default() {
     assert!(seen > 30, "only {seen} commented keys found");
 }
 
-/// What is made of the declarations, and where it is kept.
+/// The generated files, and their paths.
 fn kept() -> [(&'static str, &'static str, String); 3] {
     [
         ("config/gateway.toml", "default", default_configuration()),

@@ -1,4 +1,5 @@
-//! What is wrong with a configuration, where, and what to do about it, printed the way rustc prints.
+//! Diagnostics of a configuration (errors and warnings): message, place and help, printed in the style of
+//! rustc.
 
 use std::fmt;
 use std::path::Path;
@@ -9,10 +10,10 @@ use super::source_span::SourceSpan;
 
 type Report = Vec<Group<'static>>;
 
-/// Longer source lines are cut to what surrounds the place. In columns.
+/// Maximum width of a printed source line; longer ones are cut around the place. In columns.
 const MAX_WIDTH: usize = 160;
 
-/// What warnings are called, so that those that are meant can be silenced.
+/// The names of warnings, by which they can be silenced.
 pub(crate) const WARNINGS: [&str; 21] = [
     "admin-exposed",
     "certificate-without-name",
@@ -37,11 +38,11 @@ pub(crate) const WARNINGS: [&str; 21] = [
     "websocket-without-upgrade",
 ];
 
-/// One thing that is wrong, or looks wrong.
+/// An error or a warning.
 #[derive(Debug, Clone)]
 pub struct Diagnostic {
     severity: Severity,
-    /// Of a warning: what it can be silenced by.
+    /// The name of a warning.
     name: &'static str,
     message: String,
     span: SourceSpan,
@@ -49,12 +50,12 @@ pub struct Diagnostic {
     help: Option<String>,
 }
 
-/// How bad it is.
+/// The severity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
     /// The gateway does not start.
     Error,
-    /// The gateway starts, though this is probably not what was meant.
+    /// The gateway starts, but this is probably a mistake.
     Warning,
 }
 
@@ -63,13 +64,14 @@ impl Diagnostic {
         Self::new(Severity::Error, message.into())
     }
 
-    /// `name` is what `warnings.silence` calls it: one of [`WARNINGS`].
+    /// `name` is the warning's name in `warnings.silence`: one of [`WARNINGS`].
     pub(super) fn warning(name: &'static str, message: impl Into<String>) -> Self {
         debug_assert!(WARNINGS.contains(&name), "{name} is not listed");
         Self { name, ..Self::new(Severity::Warning, message.into()) }
     }
 
-    /// A finding about a file that the configuration names. The line, from 1, is shown without what it hides.
+    /// A diagnostic about a file that the configuration names. The line, from 1, is shown without its
+    /// content.
     pub(crate) fn in_file(severity: Severity, message: String, path: &Path, line: Option<usize>) -> Self {
         let span = line.map_or_else(|| SourceSpan::File(path.into()), |line| SourceSpan::line_of(path, line));
         let name = if severity == Severity::Warning { "users-file" } else { "" };
@@ -85,7 +87,7 @@ impl Diagnostic {
         Self::warning(name, message).at(span.cloned().unwrap_or_default())
     }
 
-    /// An error at the place of a key, with what helps behind its semicolon.
+    /// An error at the place of a key; the part of the message behind a semicolon is the help.
     pub(crate) fn of_key(message: &str, span: Option<&SourceSpan>) -> Self {
         let (message, help) = message
             .split_once("; ")
@@ -101,7 +103,7 @@ impl Diagnostic {
         Self { span, ..self }
     }
 
-    /// Names a second place that has to do with it.
+    /// Adds a second, related place.
     pub(super) fn related(self, note: impl Into<String>, span: SourceSpan) -> Self {
         Self { related: Some(Box::new((note.into(), span))), ..self }
     }
@@ -114,28 +116,28 @@ impl Diagnostic {
         Self { help, ..self }
     }
 
-    /// What a warning is called; empty for an error.
+    /// The name of a warning; empty for an error.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Whether it stops the start.
+    /// The severity.
     pub fn severity(&self) -> Severity {
         self.severity
     }
 
-    /// What is wrong, in one line.
+    /// The message, in one line.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Where: `FILE:LINE:COLUMN`, a file, or `environment variable NAME`. `None` when it stands nowhere, such as a
-    /// key that is missing.
+    /// The place: `FILE:LINE:COLUMN`, a file, or `environment variable NAME`. `None` where there is none,
+    /// such as for a missing key.
     pub fn location(&self) -> Option<String> {
         (!self.span.is_unknown_place()).then(|| self.span.to_string())
     }
 
-    /// What to do.
+    /// The help text.
     pub fn help_text(&self) -> Option<&str> {
         self.help.as_deref()
     }
@@ -174,7 +176,7 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// All that is wrong, in the order of the files and their lines, then the environment.
+/// All diagnostics, in the order of the files and their lines, then the environment.
 #[derive(Debug, Clone, Default)]
 pub struct Diagnostics(Vec<Diagnostic>);
 
@@ -184,44 +186,44 @@ impl Diagnostics {
         Self(found)
     }
 
-    /// Whether one of them stops the start.
+    /// Whether there is an error.
     pub fn has_errors(&self) -> bool {
         self.0.iter().any(|found| found.severity == Severity::Error)
     }
 
-    /// Whether an error is about a key that begins with `prefix`.
+    /// Whether there is an error about a key that begins with `prefix`.
     pub(crate) fn blames(&self, prefix: &str) -> bool {
         let begins = format!("`{prefix}");
         self.0.iter().any(|found| found.severity == Severity::Error && found.message.starts_with(&begins))
     }
 
-    /// Leaves the errors, and what may explain them: a variable that was not taken.
+    /// Keeps the errors, and warnings that may explain them: a variable that was ignored.
     pub(crate) fn leave_errors(&mut self) {
         self.0.retain(|found| found.severity == Severity::Error || found.name == "variable-not-taken");
     }
 
-    /// Puts more behind them, without the warnings of these names.
+    /// Appends more, without the warnings with these names.
     pub(crate) fn extend(&mut self, silenced: &[String], more: impl IntoIterator<Item = Diagnostic>) {
         self.0.extend(more.into_iter().filter(|found| !silenced.iter().any(|name| name == found.name)));
     }
 
-    /// The errors, and what is none.
+    /// Splits into errors and warnings.
     pub(crate) fn split(self) -> (Diagnostics, Diagnostics) {
         let (errors, warnings) = self.0.into_iter().partition(|found| found.severity == Severity::Error);
         (Diagnostics(errors), Diagnostics(warnings))
     }
 
-    /// Whether there is nothing to say.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many there are.
+    /// The number of diagnostics.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// One after the other.
+    /// Iterates in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.0.iter()
     }
@@ -236,7 +238,7 @@ impl<'a> IntoIterator for &'a Diagnostics {
     }
 }
 
-/// Every diagnostic, with an empty line between two; with colours where the alternate form (`{:#}`) is asked for.
+/// Every diagnostic, separated by empty lines; with colours in the alternate form (`{:#}`).
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let renderer =

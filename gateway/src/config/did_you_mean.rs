@@ -1,6 +1,6 @@
-//! Guesses what was meant by a name that is not known.
+//! Suggestions for unknown names.
 
-/// `did you mean …`, if one of `known` is near enough to `given`.
+/// `did you mean …`, if one of `known` is similar to `given`.
 pub(super) fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let folded = given.to_lowercase();
     known
@@ -11,7 +11,7 @@ pub(super) fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a 
         .map(|(_, name)| format!("did you mean `{name}`?"))
 }
 
-/// [`did_you_mean`], or else everything that is known, as `what: a, b, c`.
+/// [`did_you_mean`], or else all known names, as `what: a, b, c`.
 pub(super) fn suggest(what: &str, given: &str, known: &[&str]) -> Option<String> {
     did_you_mean(given, known.iter().copied())
         .or_else(|| (!known.is_empty()).then(|| format!("{what}: {}", known.join(", "))))

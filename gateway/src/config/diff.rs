@@ -1,4 +1,4 @@
-//! What was given, key by key, so that two configurations can be told apart and the files that one names be found.
+//! The configured values by key, for the diff of two configurations and for the files that one names.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use figment::value::{Dict, Value};
 
-/// The values of all keys that were given, merged, unchecked. A route's keys stand under its path.
+/// The merged, unvalidated values of all configured keys. A route's keys are under its path.
 #[derive(Default)]
 pub(crate) struct ConfigValues(BTreeMap<String, Value>);
 
@@ -36,7 +36,7 @@ impl ConfigValues {
         }
     }
 
-    /// Elements are called by what they are about, for their places change when one is added before them.
+    /// Elements are named by what they are about, for their indices change when one is inserted before them.
     fn add_element(&mut self, list: &str, element: &Value) {
         let text = |key: &str| element.as_dict()?.get(key)?.as_str();
         let about =
@@ -53,7 +53,7 @@ impl ConfigValues {
         }
     }
 
-    /// The keys that were given here and not there, or there and not here, or otherwise.
+    /// The keys that were added, removed or changed.
     pub(crate) fn differences(&self, other: &ConfigValues) -> Vec<String> {
         let here = self.0.iter().filter(|(key, value)| other.0.get(*key) != Some(value));
         let there = other.0.keys().filter(|key| !self.0.contains_key(*key));
@@ -62,7 +62,7 @@ impl ConfigValues {
         keys
     }
 
-    /// The files that keys name: `x_file`, wherever it stands.
+    /// The files that are named by keys `x_file`, in any table.
     pub(super) fn files(&self) -> impl Iterator<Item = PathBuf> {
         let names_file = |key: &str| key.ends_with("_file");
         self.0
@@ -72,7 +72,7 @@ impl ConfigValues {
     }
 }
 
-/// Without the values, for secrets are among them.
+/// Without the values, which include secrets.
 impl fmt::Debug for ConfigValues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()

@@ -1,6 +1,6 @@
-//! One value of the configuration, given or not, that knows its key and its place and turns into what is asked for.
+//! A configuration entry: a value, present or not, with its key and place, and typed accessors.
 //!
-//! Each method gives `None` when there is no value, and also, having reported why, when the value is wrong.
+//! Each accessor returns `None` for an absent value, and also for an invalid one, which it reports.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::source_span::{Part, SourceSpan};
 use super::table::{MergedConfig, Table, dotted};
 use super::toml_file::{PathSegment, parse_value};
 
-/// Why a value is not accepted, and what to do.
+/// Why a value is invalid, and how to fix it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct InvalidValue {
     pub(super) message: String,
@@ -38,7 +38,7 @@ pub(super) struct Entry<'a> {
     merged: &'a MergedConfig<'a>,
     path: Vec<PathSegment>,
     value: Option<&'a Value>,
-    /// Whether everything in it is text, as in the environment.
+    /// Whether all values in it are text, as in the environment.
     is_text: bool,
 }
 
@@ -52,7 +52,7 @@ impl<'a> Entry<'a> {
         Self { merged, path, value, is_text }
     }
 
-    /// The same key with a default of its declaration.
+    /// The same key with the default of its declaration.
     pub(super) fn with_default<'b>(&'b self, default: &'b Value) -> Entry<'b> {
         Entry { merged: self.merged, path: self.path.clone(), value: Some(default), is_text: true }
     }
@@ -65,7 +65,7 @@ impl<'a> Entry<'a> {
         matches!(self.value, Some(Value::Dict(..)))
     }
 
-    /// The tables that this is or has; nothing is reported.
+    /// The tables that this is or contains; reports nothing.
     pub(super) fn tables(&self) -> Vec<Table<'a>> {
         let elements = if self.is_list() { self.list().unwrap_or_default() } else { vec![self.clone()] };
         elements.iter().filter(|element| element.is_table()).filter_map(Entry::table).collect()
@@ -75,17 +75,17 @@ impl<'a> Entry<'a> {
         matches!(self.value, Some(Value::Array(..)))
     }
 
-    /// The value where it is text; nothing is reported.
+    /// The value if it is text; reports nothing.
     pub(super) fn quiet_text(&self) -> Option<&'a str> {
         self.value.and_then(Value::as_str)
     }
 
-    /// Reports that something is missing, unless it may stand in a source that could not be read.
+    /// Reports that something is missing, unless it may be in a source that could not be read.
     pub(super) fn report_missing(&self, diagnostic: Diagnostic) {
         self.merged.report.push_missing(diagnostic);
     }
 
-    /// The key with all keys above it.
+    /// The full path of the key.
     pub(super) fn name(&self) -> String {
         dotted(&self.path)
     }
@@ -108,13 +108,13 @@ impl<'a> Entry<'a> {
         self.value.map_or(SourceSpan::Nowhere, |v| self.merged.place(v.tag(), &self.path, Part::Key))
     }
 
-    /// Reports what is wrong with the value.
+    /// Reports an error about the value.
     pub(super) fn refuse(&self, invalid: InvalidValue) {
         let message = format!("`{}`: {}", self.name(), invalid.message);
         self.report(Diagnostic::error(message).at(self.place()).maybe_help(invalid.help));
     }
 
-    /// Reports what looks wrong with the value.
+    /// Reports a warning about the value.
     pub(super) fn warn(&self, name: &'static str, invalid: InvalidValue) {
         let message = format!("`{}`: {}", self.name(), invalid.message);
         self.report(Diagnostic::warning(name, message).at(self.place()).maybe_help(invalid.help));
@@ -124,7 +124,7 @@ impl<'a> Entry<'a> {
         self.merged.report.push(diagnostic);
     }
 
-    /// Reports that this key, which is given, and `other` cannot both be.
+    /// Reports that this key and `other` are mutually exclusive.
     pub(super) fn refuse_beside(&self, other: &Entry<'_>, help: &str) {
         self.report(
             Diagnostic::error(format!("both `{}` and `{}` are given", other.name(), self.name()))
@@ -134,14 +134,14 @@ impl<'a> Entry<'a> {
         );
     }
 
-    /// What figment makes of the value for serde; text from the environment is read as a number or a boolean where it looks
-    /// like one.
+    /// Deserialises the value through figment; text from the environment is parsed as a number or a boolean
+    /// where it is one.
     fn extract<T: DeserializeOwned>(&self) -> Result<T, figment::error::Kind> {
         let value = self.value_or_number().ok_or(figment::error::Kind::MissingField("value".into()))?;
         value.deserialize().map_err(|error| error.kind)
     }
 
-    /// Text of any kind.
+    /// Any text.
     pub(super) fn string(&self) -> Option<&'a str> {
         match self.value? {
             Value::String(_, text) => Some(text),
@@ -149,7 +149,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Text whose value may not be named in an error.
+    /// A secret text, whose value may not appear in an error.
     pub(super) fn secret_string(&self) -> Option<&'a str> {
         match self.value? {
             Value::String(_, text) => Some(text),
@@ -160,7 +160,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Text that `parse` understands.
+    /// Text that `parse` accepts.
     pub(super) fn parse<T>(&self, parse: impl FnOnce(&'a str) -> Result<T, InvalidValue>) -> Option<T> {
         parse(self.string()?).map_err(|invalid| self.refuse(invalid)).ok()
     }
@@ -183,7 +183,7 @@ impl<'a> Entry<'a> {
         self.extract().map_or_else(|_| self.expected("true or false", value, help), Some)
     }
 
-    /// A whole number in a range.
+    /// An integer in a range.
     pub(super) fn integer<T: TryFrom<i128>>(&self, range: RangeInclusive<u64>) -> Option<T> {
         let value = self.value?;
         match self.extract::<i64>() {
@@ -192,7 +192,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// A number of bytes: a whole number, or text such as `8KiB` or `8kB`.
+    /// A size in bytes: an integer, or text such as `8KiB` or `8kB`.
     pub(super) fn size<T: TryFrom<i128>>(&self, range: RangeInclusive<u64>) -> Option<T> {
         let value = self.value?;
         if let Ok(number) = self.extract::<i64>() {
@@ -211,7 +211,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// A length of time, in the syntax of the humantime crate.
+    /// A duration, in the syntax of the humantime crate.
     pub(super) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
         let value = self.value?;
         let parsed = value.as_str().and_then(|text| humantime::parse_duration(text.trim()).ok());
@@ -244,14 +244,14 @@ impl<'a> Entry<'a> {
         None
     }
 
-    /// A length of time without fractions of a second.
+    /// A duration without fractions of a second.
     pub(super) fn whole_seconds(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
         let duration = self.duration(Duration::ZERO..=*range.end())?;
         if duration.subsec_nanos() != 0 {
             self.refuse(InvalidValue::new("must be whole seconds, because tokens count in them"));
             return None;
         }
-        // A second time, so that zero is told apart from a fraction of a second.
+        // Parsed again, to distinguish zero from a fraction of a second.
         self.duration(range)
     }
 
@@ -282,18 +282,18 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// The elements of a list of texts that `parse` understands; those it does not are reported and left out.
+    /// The elements of a list of texts that `parse` accepts; invalid ones are reported and left out.
     pub(super) fn list_of<T>(&self, parse: impl Fn(&'a str) -> Result<T, InvalidValue>) -> Option<Vec<T>> {
         Some(self.list()?.iter().filter_map(|element| element.parse(&parse)).collect())
     }
 
-    /// The texts of a list, for who only wants to know; nothing is reported.
+    /// The texts of a list; reports nothing.
     pub(super) fn texts(&self) -> Vec<&'a str> {
         let elements = self.value.and_then(Value::as_array).unwrap_or_default();
         elements.iter().filter_map(Value::as_str).collect()
     }
 
-    /// The table that this value is.
+    /// The value as a table.
     pub(super) fn table(&self) -> Option<Table<'a>> {
         match self.value? {
             Value::Dict(tag, dict) => Some(Table::new(self.merged, self.path.clone(), Some((*tag, dict)))),
@@ -311,12 +311,12 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// The same, where one that is absent or wrong is empty.
+    /// The value as a table; empty if it is absent or invalid.
     pub(super) fn table_or_empty(&self) -> Table<'a> {
         self.table().unwrap_or_else(|| Table::new(self.merged, self.path.clone(), None))
     }
 
-    /// The table that this value is; whoever wrote something else is shown the `example`.
+    /// The value as a table; the error for another type shows the `example`.
     pub(super) fn table_like(&self, example: &str) -> Option<Table<'a>> {
         match self.value? {
             Value::Dict(..) => self.table(),
@@ -324,7 +324,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// The value; text from the environment is read as a number or a boolean where it looks like one.
+    /// The value; text from the environment is parsed as a number or a boolean where it is one.
     pub(super) fn value_or_number(&self) -> Option<Value> {
         let value = self.value?;
         if let Value::String(_, text) = value
@@ -348,7 +348,8 @@ impl<'a> Entry<'a> {
     }
 
     fn expected<T>(&self, what: &str, found: &Value, help: &str) -> Option<T> {
-        // Text where there should be many values is not shown: it may be a whole table, secrets and all, that is not TOML.
+        // Text in place of a collection is not shown: it may be a whole table that is not valid TOML, secrets
+        // included.
         let many = what.starts_with("a table") || what.starts_with("a list");
         let found = match found {
             Value::String(..) if many => "a string".to_owned(),
@@ -365,7 +366,7 @@ pub(super) fn like(example: &str) -> String {
     format!("write it like {example}")
 }
 
-/// Text for a message: in backquotes, without anything that could steer a terminal, and not endless.
+/// Text for a message: in backquotes, without control characters, and truncated.
 pub(super) fn quoted(text: &str) -> String {
     let mut shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
     if text.chars().count() > 80 {
@@ -390,7 +391,7 @@ fn describe(value: &Value) -> String {
     }
 }
 
-/// A number of bytes with a unit; `k`, `M`, `G` alone are refused, because people mean both thousands by them.
+/// A number of bytes with a unit; `k`, `M`, `G` alone are rejected as ambiguous (1000 or 1024).
 fn bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit())?;

@@ -1,4 +1,4 @@
-//! Takes `AUTH_GATEWAY__SECTION__KEY=value` from the environment, one figment source per variable.
+//! Environment variables `AUTH_GATEWAY__SECTION__KEY=value`, one figment source per variable.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::toml_file::parse_value;
 const PREFIX: &str = "auth_gateway__";
 const HELP: &str = "write AUTH_GATEWAY__SECTION__KEY, such as AUTH_GATEWAY__SERVER__LISTEN";
 
-/// One variable of ours. As figment's [`Provider`] it names the variable as the source of its value.
+/// One of our variables. As figment's [`Provider`] it names the variable as the source of its value.
 pub(super) struct EnvVariable {
     name: String,
     keys: Vec<String>,
@@ -22,8 +22,8 @@ pub(super) struct EnvVariable {
 }
 
 impl EnvVariable {
-    /// Picks our variables, in the order of their names. Names are case-insensitive, keys become lower-case. What looks like
-    /// one of ours and is none is reported.
+    /// Selects our variables, in the order of their names. Names are case-insensitive, keys become
+    /// lower-case. Variables that look like ours and are not valid are reported.
     pub(super) fn pick(env: impl IntoIterator<Item = (String, String)>, report: &Report) -> Vec<Self> {
         let mut picked: BTreeMap<String, Self> = BTreeMap::new();
         for (name, text) in env {
@@ -43,7 +43,7 @@ impl EnvVariable {
                 report.push(Diagnostic::error("the variable names no key").at(place).help(HELP));
                 continue;
             }
-            // What is not UTF-8 arrives with this in its place.
+            // What is not UTF-8 was replaced by this character.
             if name.contains('\u{fffd}') || text.contains('\u{fffd}') {
                 let help = "write it in UTF-8; a secret of other bytes can stand in a file";
                 report.push(Diagnostic::error("the variable is not UTF-8 text").at(place).help(help));
@@ -63,13 +63,13 @@ impl EnvVariable {
     }
 }
 
-/// What Kubernetes tells every container of a service that is called auth-gateway.
+/// Variables that Kubernetes sets for a service named auth-gateway.
 fn is_of_kubernetes(folded: &str, value: &str) -> bool {
     let marks = ["_service_host", "_service_port", "_port_"];
     marks.iter().any(|mark| folded.contains(mark)) || value.starts_with("tcp://")
 }
 
-/// The variable that was meant, if there is one whose name is near.
+/// The variable with the most similar name, if there is one.
 pub(super) fn nearest(name: &str) -> Option<String> {
     let single = |name: &str| name.to_ascii_uppercase().replace("__", "_");
     let keys = sections::paths().into_iter().filter(|(path, _)| !path.contains("NAME"));
@@ -95,8 +95,8 @@ impl Provider for EnvVariable {
     }
 }
 
-/// Lists and tables are read as TOML at once. Everything else stays text until a key asks for a number or a
-/// boolean, so that a secret of digits is still a secret.
+/// Lists and tables are parsed as TOML at once. Everything else stays text until a key needs a number or a
+/// boolean, so that a secret of digits stays text.
 pub(super) fn value(text: String) -> Value {
     let looks_nested = text.trim_start().starts_with(['[', '{']);
     match looks_nested.then(|| parse_value(&text)).flatten() {

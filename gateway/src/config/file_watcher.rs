@@ -1,4 +1,4 @@
-//! Where a configuration comes from, so that it can be read again, and which files have to be followed for that.
+//! The sources of a configuration for hot reload, and the files to watch.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,7 +21,8 @@ impl Source {
         Source { files: files.to_owned(), environment: environment.into_iter().collect() }
     }
 
-    /// Reads it, and tells how its files looked before they were read: a change that comes later is then seen as one.
+    /// Loads the configuration, and returns the state of its files before they were read, so that a later
+    /// change is detected.
     ///
     /// # Errors
     ///
@@ -40,7 +41,8 @@ impl Source {
     }
 }
 
-/// The files besides the configuration's own that a running gateway obeys. The users file is followed by those who read it.
+/// The watched files besides the configuration's own. The users file is watched by
+/// `users::watched_directory`.
 fn watched_files(loaded: &Loaded) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = loaded.given.files().collect();
     files.extend(key_store_manifest(&loaded.settings));
@@ -54,7 +56,7 @@ fn key_store_manifest(settings: &Settings) -> Option<PathBuf> {
     }
 }
 
-/// How files looked.
+/// The state of files at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileSnapshot(BTreeMap<PathBuf, Fingerprint>);
 
@@ -63,12 +65,12 @@ impl FileSnapshot {
         FileSnapshot(files.map(|path| (path.clone(), fingerprint(&path))).collect())
     }
 
-    /// How the same files look now.
+    /// The current state of the same files.
     pub(crate) fn retake(&self) -> FileSnapshot {
         FileSnapshot::take(self.0.keys().cloned())
     }
 
-    /// The same, with files that were not there as they are now.
+    /// The same, with the current state of files that did not exist.
     pub(crate) fn with_new_files(mut self) -> FileSnapshot {
         self.0
             .iter_mut()
@@ -77,7 +79,7 @@ impl FileSnapshot {
         self
     }
 
-    /// The files that looked otherwise, or were not looked at, in `earlier`.
+    /// The files that differ from, or are missing in, `earlier`.
     pub(crate) fn changed_since(&self, earlier: &FileSnapshot) -> Vec<&PathBuf> {
         self.0
             .iter()

@@ -1,13 +1,13 @@
-//! Whether a file is still what it was, by its metadata.
+//! Change detection of a file by its metadata.
 //!
-//! That works on every file system, through mounts and symbolic links, and needs no descriptors; notifications by the
-//! kernel miss changes on network file systems and where a folder is swapped beneath a link.
+//! That works on every file system, through mounts and symbolic links, and needs no descriptors; kernel
+//! notifications (inotify) miss changes on network file systems and where a folder is swapped beneath a link.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Tells one state of a file from the next; `None` where it cannot be looked at.
+/// The metadata that changes with a file; `None` if it is not accessible.
 pub(crate) type Fingerprint = Option<[i64; 7]>;
 
 pub(crate) fn fingerprint(path: &Path) -> Fingerprint {

@@ -1,4 +1,4 @@
-//! Turns files and environment into [`Settings`], or into everything that is wrong with them.
+//! Loads [`Settings`] from files and environment, or reports all errors in them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,23 +15,23 @@ use super::source_span::SourceSpan;
 use super::table::{MergedConfig, Table};
 use super::toml_file::TomlFile;
 
-/// Settings that may be served, and what looks odd about them.
+/// Valid settings, with warnings.
 #[derive(Debug)]
 pub struct Loaded {
-    /// Every value checked, every default filled in.
+    /// Every value validated, every default filled in.
     pub settings: Settings,
-    /// What does not stop the start.
+    /// Warnings.
     pub warnings: Diagnostics,
-    /// The same as it was given.
+    /// The configured values.
     pub(crate) given: ConfigValues,
 }
 
-/// Reads `files` in order, then those of the `env` variables that begin with `AUTH_GATEWAY__`; the later wins.
+/// Reads `files` in order, then the `env` variables that begin with `AUTH_GATEWAY__`; the later wins.
 ///
 /// Tables merge key by key. Every other value replaces the earlier one whole: a later file with `[[routes]]`
-/// drops all routes of the earlier files. Relative paths, those of `files` and those inside them, are relative to
-/// the current working directory. Besides `files`, only what the configuration names is looked at: secrets are
-/// read, and the users file, a private key and the folders of static routes must be there.
+/// drops all routes of the earlier files. Relative paths, those of `files` and those inside them, are
+/// relative to the current working directory. Besides `files`, only what the configuration names is accessed:
+/// secrets are read, and the users file, a private key and the folders of static routes must exist.
 ///
 /// # Errors
 ///
@@ -45,8 +45,8 @@ pub fn load(
     if errors.is_empty() { Ok(Loaded { warnings, ..loaded }) } else { Err(errors) }
 }
 
-/// Like [`load`], but for who wants to look further: `warnings` has the errors too, and a default stands in the place of
-/// what is wrong. Besides, where each key that was given stands.
+/// Like [`load`], for further checks: `warnings` has the errors too, and invalid values are replaced by
+/// defaults. Also returns the place of each configured key.
 pub(crate) fn inspect(
     files: &[PathBuf],
     env: impl IntoIterator<Item = (String, String)>,

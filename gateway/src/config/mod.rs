@@ -1,13 +1,14 @@
-//! What the operator said: read from TOML and the environment, checked as a whole, reported as a whole.
+//! Configuration: TOML files and environment variables, merged, validated as a whole, with all errors
+//! reported together.
 //!
 //! [`load()`] merges, in rising precedence, the defaults, the files in the order given, and the environment
-//! (`AUTH_GATEWAY__SECTION__KEY=value`). Tables merge key by key; every other value, `[[routes]]` and other lists
-//! included, replaces the earlier one whole. Relative paths are relative to the current working directory.
+//! (`AUTH_GATEWAY__SECTION__KEY=value`). Tables merge key by key; every other value, `[[routes]]` and other
+//! lists included, replaces the earlier one whole. Relative paths are relative to the current working
+//! directory.
 //!
-//! The way of a value: a `toml_file` or an `env_variable` gives it to figment, which merges and remembers who
-//! gave it; a `table` hands it out once as an `entry`, which knows its key and its place; a file of
-//! `sections` checks it. What is wrong goes to the `report` and reading goes on, so that all errors come out
-//! together.
+//! Data flow: a `toml_file` or an `env_variable` gives values to figment, which merges them and records their
+//! source; a `table` returns each once as an `entry`, with its key and its place; the file of its section in
+//! `sections` validates it. Errors go to the `report` and reading goes on.
 
 mod declaration;
 mod diagnostic;

@@ -1,4 +1,4 @@
-//! The reference of all keys as a page, and the default configuration with all keys as its comments: both made of the
+//! Generates the reference of all keys, and the default configuration with all keys as comments, from the
 //! declarations.
 
 use super::declaration::{Fallback, KeyInfo, Section, Shape};
@@ -18,7 +18,7 @@ Durations are written like `\"500ms\"`, `\"60s\"`, `\"10m\"` or `\"1h 30m\"`; si
 ";
 
 impl KeyInfo {
-    /// What it does, on one line.
+    /// The description, on one line.
     pub(crate) fn sentences(&self) -> String {
         one_line(&self.about)
     }
@@ -71,7 +71,7 @@ fn takes(shape: &Shape) -> String {
     }
 }
 
-/// The page, in Markdown.
+/// The reference page, in Markdown.
 pub fn reference() -> String {
     let mut page = HEAD.to_owned();
     for section in Settings::keys() {
@@ -80,7 +80,7 @@ pub fn reference() -> String {
     page
 }
 
-/// How a table's header is written.
+/// The header of a table.
 fn header(key: &KeyInfo) -> String {
     match key.shape {
         Shape::List(_) => format!("[[{}]]", key.name),
@@ -126,7 +126,7 @@ fn row(key: &KeyInfo, restart: bool) -> String {
     format!("| `{}` | {} | {} | {} |\n", key.name, cell(key.takes()), cell(key.fallback()), cell(about))
 }
 
-/// Lines of at most `width` columns that begin with `prefix`, without the last line's end.
+/// Wraps to at most `width` columns per line, each beginning with `prefix`, without a final line break.
 fn wrapped(text: &str, prefix: &str, width: usize) -> String {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
@@ -156,7 +156,7 @@ const TEMPLATE_HEAD: &str = r##"#:schema ./gateway.schema.json
 # can also stand alone in a file: `x_file`. `auth-gateway check --config FILE` reports everything that is wrong at once.
 "##;
 
-/// What the demo needs said: `section.key` and its value.
+/// What the demo needs: `section.key` and its value.
 const DEMO: &str = r#"
 server.listen = "127.0.0.1:8080"
 admin.listen = "127.0.0.1:9090"
@@ -191,7 +191,7 @@ content_security_policy = "default-src 'none'; script-src 'self'; connect-src 's
 access = "public"
 "#;
 
-/// The default configuration: what the demo needs, with every other key and what it does as comments.
+/// The default configuration: what the demo needs, with every other key and its description as comments.
 pub fn default_configuration() -> String {
     let mut file = TEMPLATE_HEAD.to_owned();
     for section in Settings::keys() {

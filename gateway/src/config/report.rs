@@ -1,11 +1,11 @@
-//! Collects what is wrong while reading goes on.
+//! Collects diagnostics while reading goes on.
 
 use std::cell::{Cell, RefCell};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::entry::Entry;
 
-/// What has been found so far.
+/// The diagnostics so far.
 #[derive(Default)]
 pub(super) struct Report {
     found: RefCell<Vec<Diagnostic>>,
@@ -17,26 +17,26 @@ impl Report {
         self.found.borrow_mut().push(diagnostic);
     }
 
-    /// Reports a source that could not be read at all: whatever is missing now may stand there.
+    /// Reports a source that could not be read at all: missing keys may be in it.
     pub(super) fn push_unreadable(&self, diagnostic: Diagnostic) {
         self.incomplete.set(true);
         self.push(diagnostic);
     }
 
-    /// Reports that something is missing, unless it may stand in a source that could not be read.
+    /// Reports that something is missing, unless it may be in a source that could not be read.
     pub(super) fn push_missing(&self, diagnostic: Diagnostic) {
         if !self.incomplete.get() {
             self.push(diagnostic);
         }
     }
 
-    /// Whether something was said about the value of `entry`.
+    /// Whether there is a diagnostic about the value of `entry`.
     pub(super) fn blames(&self, entry: &Entry<'_>) -> bool {
         let beginning = format!("`{}`: ", entry.name());
         self.found.borrow().iter().any(|found| found.message().starts_with(&beginning))
     }
 
-    /// All of it, without the warnings of these names.
+    /// All diagnostics, without the warnings with these names.
     pub(super) fn finish(self, silenced: &[String]) -> Diagnostics {
         let mut found = self.found.into_inner();
         found.retain(|found| !silenced.iter().any(|name| name == found.name()));

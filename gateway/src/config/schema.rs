@@ -1,4 +1,4 @@
-//! The configuration's JSON schema (draft 2020-12), for editors: made of the declarations.
+//! Generates the configuration's JSON schema (draft 2020-12), for editors, from the declarations.
 
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-/// A range of durations in words, where it ends before any that can be written.
+/// A range of durations in words, where it has an upper bound that can be written.
 pub(super) fn duration_range(range: &std::ops::RangeInclusive<Duration>) -> String {
     let most = humantime::format_duration(*range.end());
     match *range.start() {

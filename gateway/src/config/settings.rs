@@ -1,4 +1,4 @@
-//! Types of settings that stand for more than one key, or for something that is more than a number or a text.
+//! Types of settings that combine several keys, or are more than a number or a text.
 
 mod header_edits;
 mod local_targets;

@@ -1,4 +1,4 @@
-//! Where a value stands, and how that place is shown without showing a secret.
+//! Source spans: the place of a value, and how it is shown without its secrets.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,33 +9,33 @@ use annotate_snippets::{AnnotationKind, Element, Origin, Snippet};
 
 use super::toml_file::secrets_in_text;
 
-/// A file's text, with the parts of it that must not be printed.
+/// A file's text, with the ranges that must not be printed.
 #[derive(Debug)]
 pub(crate) struct SourceText {
     /// As the operator named it.
     pub(super) path: PathBuf,
     pub(super) text: String,
-    /// Byte ranges that hold secrets.
+    /// Byte ranges of secrets.
     pub(super) hidden: Vec<Range<usize>>,
-    /// Which of the files it is, to list problems in the order of the command line.
+    /// The index of the file, for sorting diagnostics in the order of the command line.
     pub(super) number: usize,
 }
 
-/// Where a value, or the key of one, was given.
+/// The place of a value or of its key.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum SourceSpan {
-    /// A stretch of a file.
+    /// A range in a file.
     Text { source: Arc<SourceText>, span: Range<usize>, part: Part },
     /// A file as a whole, because it could not be read.
     File(PathBuf),
     /// An environment variable.
     Variable(String),
-    /// Given nowhere: a default, or something that is missing.
+    /// No place: a default, or something that is missing.
     #[default]
     Nowhere,
 }
 
-/// What a place in a file points at.
+/// What a span in a file points at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     /// The key. The value after it is not shown: an unknown key may be a misspelt secret.
@@ -44,7 +44,7 @@ pub(crate) enum Part {
     Value,
 }
 
-/// The line of a file that a span points into, as it may be shown.
+/// The line of a file that a span points into, redacted.
 struct Line {
     number: usize,
     column: usize,
@@ -52,11 +52,11 @@ struct Line {
     underlined: Range<usize>,
 }
 
-/// How much of a line is shown beyond what is underlined, and of what is underlined. In characters.
+/// Maximum length of a line's context and of the underlined part, in characters.
 const MAX_SHOWN: usize = 200;
 
 impl SourceSpan {
-    /// Sorts by file, then by line, then the environment, and at last what stands nowhere.
+    /// Sorts by file, then by line, then the environment, and last what has no place.
     pub(super) fn order(&self) -> (usize, usize, &str) {
         match self {
             SourceSpan::File(_) => (0, 0, ""),
@@ -80,7 +80,7 @@ impl SourceSpan {
         matches!(self, SourceSpan::Nowhere)
     }
 
-    /// What the renderer shows below a title: the source line with the span underlined, or the name of the place.
+    /// What is rendered below a title: the source line with the span underlined, or the name of the place.
     pub(super) fn element(&self) -> Option<Element<'static>> {
         let line = match self {
             SourceSpan::Nowhere => return None,

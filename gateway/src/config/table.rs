@@ -1,4 +1,4 @@
-//! A table of the configuration: its values by name, and every name that is not declared.
+//! Configuration tables: access to values by key, and reports of unknown keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,17 +15,17 @@ use super::sections;
 use super::source_span::{Part, SourceSpan};
 use super::toml_file::{PathSegment, TomlFile};
 
-/// Everything that was given, merged, with who gave what.
+/// The merged values, with their sources.
 pub(super) struct MergedConfig<'a> {
     pub(super) figment: Figment,
     pub(super) files: &'a [TomlFile],
     pub(super) report: &'a Report,
-    /// All of it.
+    /// The root table.
     pub(super) root: &'a Value,
 }
 
 impl MergedConfig<'_> {
-    /// Where the value with this tag, at this path, was given.
+    /// The place of the value with this tag, at this path.
     pub(super) fn place(&self, tag: Tag, path: &[PathSegment], part: Part) -> SourceSpan {
         match self.figment.get_metadata(tag).and_then(|metadata| metadata.source.as_ref()) {
             Some(Source::File(source)) => self
@@ -38,7 +38,7 @@ impl MergedConfig<'_> {
         }
     }
 
-    /// Where every key below a value stands, by its name.
+    /// Collects the places of all keys below a value, by name.
     pub(super) fn add_spans(
         &self,
         path: &mut Vec<PathSegment>,
@@ -86,19 +86,19 @@ impl<'a> Table<'a> {
         Table { merged, path, values }
     }
 
-    /// Reads a table whose keys are declared, and reports those that are not.
+    /// Reads a table with declared keys, and reports unknown ones.
     pub(super) fn read<S: Section>(&self) -> S {
         self.report_unknown_keys(&S::keys());
         S::read(self)
     }
 
-    /// The value of a key, given or not.
+    /// The entry of a key, present or not.
     pub(super) fn entry(&self, key: &str) -> Entry<'a> {
         let value = self.values.and_then(|(_, dict)| dict.get(key));
         Entry::new(self.merged, self.path_to(key), value)
     }
 
-    /// The table under a key for who reads it once more: nothing is reported.
+    /// The table under a key, for a second read: reports nothing.
     pub(super) fn quiet_table(&self, key: &str) -> Table<'a> {
         let entry = self.entry(key);
         if entry.is_table() {
@@ -108,18 +108,18 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The table of all others.
+    /// The root table.
     pub(super) fn root(&self) -> Table<'a> {
         Table::new(self.merged, Vec::new(), self.merged.root.as_dict().map(|dict| (Tag::Default, dict)))
     }
 
-    /// All keys with their values, for a table whose keys are names of the operator's.
+    /// All entries, for a table whose keys are chosen by the operator.
     pub(super) fn entries(&self) -> Vec<(String, Entry<'a>)> {
         let names = self.values.into_iter().flat_map(|(_, dict)| dict.keys());
         names.map(|name| (name.clone(), self.entry(name))).collect()
     }
 
-    /// Every value of a key of this name, in this table and in those below it.
+    /// All values of keys with this name, in this table and below it.
     pub(super) fn below(&self, key: &str) -> Vec<Entry<'a>> {
         let mut found = Vec::new();
         for (name, entry) in self.entries() {
@@ -133,17 +133,17 @@ impl<'a> Table<'a> {
         found
     }
 
-    /// Where the table itself begins.
+    /// The place of the table's beginning.
     pub(super) fn place(&self) -> SourceSpan {
         self.values.map_or(SourceSpan::Nowhere, |(tag, _)| self.merged.place(tag, &self.path, Part::Value))
     }
 
-    /// Whether nobody gave anything in it.
+    /// Whether it has no keys.
     pub(super) fn is_empty(&self) -> bool {
         self.values.is_none_or(|(_, dict)| dict.is_empty())
     }
 
-    /// Whether there is nothing in it but headers of tables.
+    /// Whether it has nothing but headers of tables.
     pub(super) fn is_blank(&self) -> bool {
         fn blank(value: &figment::value::Value) -> bool {
             matches!(value, figment::value::Value::Dict(_, dict) if dict.values().all(blank))
@@ -194,9 +194,10 @@ impl<'a> Table<'a> {
     }
 }
 
-/// What helps where the key exists in another table, or is what others call one. `here` are the keys of this table.
+/// The help for a key that exists in another table, or is another program's name of one. `here` are the keys
+/// of this table.
 fn elsewhere(key: &str, value: &Value, here: &[&str]) -> Option<String> {
-    // What nginx, Caddy, Traefik, Envoy and Flask call what is declared here.
+    // Names in nginx, Caddy, Traefik, Envoy and Flask for keys declared here.
     const CALLED_OTHERWISE: [(&str, &str); 17] = [
         ("server", "http listener"),
         ("tokens", "jwt token session"),
@@ -219,7 +220,7 @@ fn elsewhere(key: &str, value: &Value, here: &[&str]) -> Option<String> {
         ("cors.allowed_origins", "origins"),
         ("limits.max_body", "client_max_body_size"),
     ];
-    // Names that say too little of what was meant.
+    // Names that are too common to suggest another table.
     const COMMON: [&str; 8] = ["body", "file", "kind", "name", "path", "prefix", "status", "window"];
     let folded = key.to_ascii_lowercase().replace('-', "_");
     let declared = sections::paths();
@@ -262,7 +263,7 @@ pub(super) fn dotted(path: &[PathSegment]) -> String {
     text
 }
 
-/// Who gave a value: for a table everyone who gave a part of it.
+/// The sources of a value: for a table all sources of its parts.
 fn collect_tags(value: &Value, tags: &mut BTreeSet<Tag>) {
     match value {
         Value::Dict(_, dict) if !dict.is_empty() => {

@@ -1,4 +1,4 @@
-//! Loads a configuration from text and says what was complained about.
+//! Test support: loads a configuration from text, and checks its diagnostics.
 
 use crate::config::{Diagnostics, Loaded, Settings, load};
 
@@ -8,7 +8,7 @@ pub(crate) const USERS: &str = "\n[users]\nfile = \"Cargo.toml\"\n";
 /// One route and its upstream.
 pub(crate) const ROUTE: &str = "[upstreams.demo]\nurls = [\"http://127.0.0.1:9000\"]\n[[routes]]\npath = \"/demo\"\nupstream = \"demo\"\n";
 
-/// The least configuration that is right.
+/// A minimal valid configuration.
 pub(crate) fn minimal() -> String {
     format!("{USERS}{ROUTE}")
 }
@@ -18,7 +18,7 @@ pub(crate) fn load_text(text: String) -> Result<Loaded, Diagnostics> {
     load_files(&[("a.toml", &text)], &[]).0
 }
 
-/// Loads files of these names and texts, and the folder they were in.
+/// Loads files with these names and texts, and returns the folder they were in.
 #[allow(clippy::unwrap_used)]
 pub(crate) fn load_files(
     files: &[(&str, &str)],
@@ -35,12 +35,12 @@ pub(crate) fn load_files(
     (load(&paths, env), format!("{}/", dir.path().display()))
 }
 
-/// The settings of a text that is right.
+/// The settings of a valid text.
 pub(crate) fn settings(text: String) -> Settings {
     load_text(text).unwrap_or_else(|errors| panic!("{errors}")).settings
 }
 
-/// What is wrong with a text.
+/// The errors of an invalid text.
 pub(crate) fn load_diagnostics(text: String) -> LoadDiagnostics {
     match load_files(&[("a.toml", &text)], &[]) {
         (Ok(_), _) => panic!("accepted:\n{text}"),
@@ -68,7 +68,7 @@ impl LoadDiagnostics {
         );
     }
 
-    /// All of it as printed, with file names without their folder.
+    /// The printed errors, with file names without their folder.
     pub(crate) fn text(&self) -> &str {
         &self.printed
     }

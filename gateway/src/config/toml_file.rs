@@ -1,4 +1,4 @@
-//! Reads one TOML file for figment and remembers where each of its values stands.
+//! Parses a TOML file for figment and records the place of each value.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use super::diagnostic::Diagnostic;
 use super::sections::{readable, working_directory};
 use super::source_span::{Part, SourceSpan, SourceText};
 
-/// One step from the root of a configuration to a value.
+/// One step in the path from the root of a configuration to a value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum PathSegment {
     Key(String),
@@ -35,7 +35,7 @@ struct Spans {
 }
 
 impl TomlFile {
-    /// Reads and parses; `number` says which of the files it is.
+    /// Reads and parses a file; `number` is its index.
     pub(super) fn read(path: &Path, number: usize) -> Result<Self, Diagnostic> {
         readable(path).map_err(|why| unreadable(path, &why))?;
         let text =
@@ -79,7 +79,7 @@ impl TomlFile {
         &self.source.path
     }
 
-    /// Where the value or the key at `path` stands; the nearest table around it if it has no place of its own.
+    /// The place of the value or the key at `path`; of the nearest table around it if it has none.
     pub(super) fn place(&self, path: &[PathSegment], part: Part) -> SourceSpan {
         let Some(spans) = self.spans.get(path) else {
             return match path.split_last() {
@@ -106,19 +106,19 @@ impl Provider for TomlFile {
     }
 }
 
-/// Reads one TOML value, as it stands after an equals sign.
+/// Parses one TOML value, as it is written after an equals sign.
 pub(super) fn parse_value(text: &str) -> Option<Value> {
     let value: toml_edit::Value = text.trim().parse().ok()?;
     Some(SpanVisitor::default().value(&value))
 }
 
-/// Whether the value of a key of this name must never be printed.
+/// Whether the value of a key with this name must never be printed.
 pub(super) fn is_secret(key: &str) -> bool {
     let key = key.to_lowercase();
     (key.contains("secret") || key.contains("password")) && !key.ends_with("_file")
 }
 
-/// Turns toml_edit's tree into figment's, noting places on the way.
+/// Converts toml_edit's tree into figment's, recording places.
 #[derive(Default)]
 struct SpanVisitor {
     at: Vec<PathSegment>,
@@ -169,7 +169,7 @@ impl SpanVisitor {
         use toml_edit::Value as Toml;
         match value {
             Toml::String(text) => {
-                // `scheme://user:password@host` is refused wherever it stands, and must not be shown either.
+                // `scheme://user:password@host` is rejected everywhere, and must not be shown either.
                 if text.value().contains("://") && text.value().contains('@') {
                     self.hidden.extend(text.span());
                 }
@@ -178,7 +178,7 @@ impl SpanVisitor {
             Toml::Integer(number) => Value::Num(Tag::Default, Num::I64(*number.value())),
             Toml::Float(number) => Value::Num(Tag::Default, Num::F64(*number.value())),
             Toml::Boolean(boolean) => Value::Bool(Tag::Default, *boolean.value()),
-            // Figment has no dates and no key takes one; TOML has no empty values, so one can stand for it.
+            // Figment has no dates and no key takes one; TOML has no empty values, so one represents it.
             Toml::Datetime(_) => Value::Empty(Tag::Default, Empty::Unit),
             Toml::InlineTable(table) => Value::Dict(Tag::Default, self.table(table)),
             Toml::Array(array) => {
@@ -201,8 +201,8 @@ fn unreadable(path: &Path, why: &str) -> Diagnostic {
     Diagnostic::error(format!("the configuration file {why}")).at(SourceSpan::File(path.into())).help(help)
 }
 
-/// Where a text that does not parse may hold secrets: what follows such a key on its line, or, after an opening
-/// `"""` or `'''`, all that follows.
+/// Ranges of a malformed text that may contain secrets: what follows a secret key on its line, or, after an
+/// opening `"""` or `'''`, all that follows.
 pub(super) fn secrets_in_text(text: &str) -> Vec<Range<usize>> {
     let mut hidden = Vec::new();
     let mut line_start = 0;

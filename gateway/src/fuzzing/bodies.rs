@@ -1,4 +1,4 @@
-//! Bodies and answers are read the same in one piece and in many.
+//! Property: chunked bodies and response heads are decoded the same in one piece and in many.
 
 use crate::http1::{ChunkDecoder, ResponseHead, Step};
 
@@ -9,7 +9,7 @@ pub fn chunked(input: &[u8]) {
     let pieces = decode(body, usize::from(size).max(1));
     match (&whole, &pieces) {
         (Some(whole), Some(pieces)) => assert_eq!(whole, pieces),
-        // Fewer bytes may not yet show what is wrong, but what was wrong stays wrong.
+        // A prefix may not yet show an error, but an error stays one.
         (None, None) => {}
         _ => panic!("{whole:?} in one piece, {pieces:?} in pieces of {size}"),
     }
@@ -42,7 +42,7 @@ fn decode(body: &[u8], size: usize) -> Option<(Vec<u8>, bool, usize)> {
     }
 }
 
-/// A body that is complete, read without care for anything but sizes.
+/// Reference decoder: a complete body, with nothing checked but sizes.
 fn naive(mut body: &[u8]) -> Option<Vec<u8>> {
     let mut data = Vec::new();
     loop {
@@ -58,7 +58,7 @@ fn naive(mut body: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// An upstream's answer.
+/// A response head of an upstream.
 pub fn response_head(input: &[u8]) {
     let mut head = ResponseHead::default();
     let Ok(Some(length)) = head.parse(input) else { return };

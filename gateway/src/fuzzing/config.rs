@@ -1,4 +1,4 @@
-//! Any text is a configuration or is told what is wrong with it, and twice the same.
+//! Property: any text is a valid configuration or has diagnostics, deterministically.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use crate::config::{Settings, load};
 
-/// A folder in memory, for a file is read on every try.
+/// A folder in memory, for a file is read on every run.
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
@@ -16,7 +16,7 @@ static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     folder
 });
 
-/// A configuration file's text.
+/// The text of a configuration file.
 pub fn config(input: &[u8]) {
     let file = FOLDER.join("any.toml");
     fs::write(&file, input).expect("a file can be written");

@@ -1,4 +1,4 @@
-//! Whatever a client sends, its upstream gets a plain head with nothing in it that the client only claims.
+//! Property: whatever a client sends, its upstream gets a well-formed head without header injection.
 
 use std::cell::RefCell;
 
@@ -9,7 +9,7 @@ use crate::server::HotPath;
 
 const NOW: u64 = 1_800_000_000;
 
-/// One gateway a thread, and a token that it accepts.
+/// One gateway per thread, and a token that it accepts.
 struct Bench {
     path: HotPath,
     token: String,
@@ -30,7 +30,8 @@ fn bench() -> Bench {
     Bench { path, token }
 }
 
-/// An even first byte: the rest are fields of a request that has a good token. An odd one: the rest is a whole head.
+/// An even first byte: the rest are fields of a request that has a valid token. An odd one: the rest is a
+/// whole head.
 pub fn headers(input: &[u8]) {
     let Some((&choice, rest)) = input.split_first() else { return };
     BENCH.with_borrow_mut(|bench| {
@@ -49,7 +50,7 @@ pub fn headers(input: &[u8]) {
     });
 }
 
-/// Reads a head as simply as can be, so that nothing of the gateway's own reading is believed.
+/// Parses a head independently of the gateway's own parser.
 fn check(sent: &str, with_token: bool) {
     let body = sent.strip_suffix("\r\n\r\n").expect("it ends with an empty line");
     assert!(!body.contains("\r\n\r\n") && !body.contains('\0'), "{sent:?}");

@@ -1,6 +1,6 @@
-//! What must hold of any input, for fuzzers: each function takes bytes and panics where its property does not hold.
+//! Properties for fuzzing: each function takes bytes and panics where its property does not hold.
 //!
-//! The targets in `gateway/fuzz` call these and do nothing else; the tests below hold them to the corpora that are kept.
+//! The targets in `gateway/fuzz` only call these; the tests below replay the saved corpora.
 
 mod bodies;
 mod config;
@@ -21,7 +21,7 @@ pub use token::token;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    /// Every file of a corpus goes through its property.
+    /// Replays every file of a corpus.
     fn replay(name: &str, property: fn(&[u8])) {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
         let mut files = 0;

@@ -1,4 +1,4 @@
-//! A PROXY protocol header is read the same however it arrives.
+//! Property: a PROXY protocol header is parsed the same however it is split.
 
 use crate::net::parse_proxy_header;
 

@@ -1,4 +1,5 @@
-//! The strict gate and hyper agree on where a request ends, or nothing is served.
+//! Property: the strict gate and hyper agree on where a request ends, or nothing is served (request
+//! smuggling).
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -18,8 +19,9 @@ use hyper::service::service_fn;
 use crate::http1::{BodyFraming, ChunkDecoder, HeadLimits, RequestHead, Step, request_framing};
 use crate::server::write_stand_in;
 
-/// What a client sends. The gate cuts one request off its front; hyper gets the gate's stand-in of the head, and the bytes
-/// of the body. Then hyper must see exactly one request whose body is the gate's, or none at all.
+/// The bytes that a client sends. The gate takes one request off their front; hyper gets the gate's stand-in
+/// of the head, and the bytes of the body. Then hyper must see exactly one request with the gate's body, or
+/// none at all.
 pub fn strict_io(input: &[u8]) {
     let mut head = RequestHead::default();
     let Ok(Some(length)) = head.parse(input, &HeadLimits::default()) else { return };
@@ -34,7 +36,7 @@ pub fn strict_io(input: &[u8]) {
     let service = service_fn(move |request: Request<Incoming>| {
         let bodies = Rc::clone(&bodies);
         async move {
-            // A body that hyper refuses is not served.
+            // A body that hyper rejects is not served.
             if let Ok(body) = request.into_body().collect().await {
                 bodies.borrow_mut().push(body.to_bytes());
             }
@@ -56,7 +58,7 @@ pub fn strict_io(input: &[u8]) {
     }
 }
 
-/// The body that the gate sees, and the bytes that carry it; `None` where it is not complete or not accepted.
+/// The body that the gate sees, and its bytes on the wire; `None` where it is incomplete or rejected.
 fn gate_body(framing: BodyFraming, rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     match framing {
         BodyFraming::Empty | BodyFraming::UntilClose => Some((Vec::new(), &[])),

@@ -1,10 +1,10 @@
-//! A target that is admitted means the same to everybody.
+//! Property: an admitted target means the same to all parsers.
 
 use http::Method;
 
 use crate::http1::CanonicalTarget;
 
-/// The first byte chooses the method, the rest is the target.
+/// The first byte selects the method, the rest is the target.
 pub fn target(input: &[u8]) {
     let Some((&choice, raw)) = input.split_first() else { return };
     let method = [Method::GET, Method::OPTIONS, Method::POST][usize::from(choice) % 3].clone();
@@ -14,7 +14,8 @@ pub fn target(input: &[u8]) {
         assert!(method == Method::OPTIONS && raw == b"*");
         return;
     }
-    // What is forwarded is what was received, or its end where that had an authority, or the root where it had no path.
+    // What is forwarded is what was received, or its origin form where it had an authority, or `/` where it
+    // had no path.
     let absolute = target.authority().is_some();
     assert!(raw == whole.as_bytes() || absolute && (raw.ends_with(whole.as_bytes()) || whole == "/"));
     assert!(whole.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'), "{whole:?}");
@@ -44,7 +45,7 @@ pub fn target(input: &[u8]) {
     }
 }
 
-/// Percent-decoding as a CGI server does it: whatever an escape stands for.
+/// Percent-decoding as a CGI server does it, for every escape.
 fn decode_simply(path: &str) -> Vec<u8> {
     let bytes = path.as_bytes();
     let (mut decoded, mut at) = (Vec::new(), 0);

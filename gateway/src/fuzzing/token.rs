@@ -1,4 +1,4 @@
-//! Nothing is a good token but the tokens that were issued.
+//! Property: no token is accepted but those that were issued.
 
 use std::cell::LazyCell;
 
@@ -9,7 +9,7 @@ use crate::tokens::{Issuer, KeyRing, TokenRequest, TokenType, Verifier};
 const NOW: u64 = 1_800_000_000;
 const ALGORITHMS: [&str; 4] = ["HS256", "EdDSA", "ES256", "RS256"];
 
-/// A key's verifier and what it issued: an access and a refresh token.
+/// The verifier of a key, and an access and a refresh token issued with it.
 struct Key {
     verifier: Verifier,
     access: String,
@@ -23,7 +23,7 @@ thread_local! {
 fn key(algorithm: &str) -> Key {
     let source = match algorithm {
         "HS256" => "secret = \"e312b136263476c1d96bb5260a79f0aa11e40b3af5d4f7c6\"".to_owned(),
-        // Kept from one run to the next, for an RSA key takes its time.
+        // Kept between runs, for generating an RSA key takes long.
         _ => {
             format!("keys_dir = {:?}", std::env::temp_dir().join(format!("auth-gateway-fuzzing-{algorithm}")))
         }
@@ -54,8 +54,8 @@ fn issue(issuer: &Issuer, token_type: TokenType) -> String {
     issuer.issue(request).expect("the key signs")
 }
 
-/// Two bytes choose a key and a start: bytes as they come, or an issued token that is edited by triples of place,
-/// place and byte.
+/// Two bytes select a key and a start: raw bytes, or an issued token that is edited by triples of position
+/// (two bytes) and byte.
 pub fn token(input: &[u8]) {
     let [choice, start, rest @ ..] = input else { return };
     KEYS.with(|keys| {
@@ -66,7 +66,7 @@ pub fn token(input: &[u8]) {
             1 => key.access.clone().into_bytes(),
             2 => key.refresh.clone().into_bytes(),
             3 => other.access.clone().into_bytes(),
-            // A header of one and a payload of the other.
+            // The header of one and the payload of the other.
             _ => {
                 let (header, _) = other.access.split_once('.').unwrap_or_default();
                 let (_, rest) = key.access.split_once('.').unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Bodies as they are pulled off a socket: one piece at a time, in place, only when someone wants it.
+//! Body reader: pulls an HTTP/1.1 body off a socket on demand, one chunk at a time, in place.
 
 use std::task::{Context, Poll, ready};
 
@@ -9,9 +9,9 @@ use crate::http1::{BadChunk, BodyFraming, ChunkDecoder, Step};
 use crate::net::{ReadBuffer, Socket};
 use crate::request_body::BodyError;
 
-/// What is read at once: large enough that a long transfer costs few system calls.
+/// Size of a read, in bytes: large enough that a long transfer costs few system calls.
 const READ_SIZE: usize = 64 * 1024;
-/// What is read at once when little is expected.
+/// Size of a read when little is expected, in bytes.
 const MIN_READ_BYTES: usize = 4 * 1024;
 
 impl From<BadChunk> for BodyError {
@@ -28,7 +28,7 @@ enum Decoder {
     UntilClose,
 }
 
-/// Where the reading of one body stands. The bytes themselves stay in the connection's [`ReadBuffer`].
+/// Read state of one body. The bytes stay in the connection's [`ReadBuffer`].
 #[derive(Debug)]
 pub(crate) struct BodyReader {
     decoder: Decoder,
@@ -51,12 +51,12 @@ impl BodyReader {
         matches!(self.decoder, Decoder::Ended)
     }
 
-    /// Whether all of the body is in `buffer` in one piece, told without taking anything.
+    /// Whether all of the body is in `buffer` contiguously; consumes nothing.
     pub(crate) fn is_whole(&self, buffer: &ReadBuffer) -> bool {
         matches!(self.decoder, Decoder::Length(left) if buffer.filled().len() as u64 >= left)
     }
 
-    /// How much is left, as far as it is known beforehand.
+    /// The remaining length, as far as it is known.
     pub(crate) fn size_hint(&self) -> SizeHint {
         match self.decoder {
             Decoder::Ended => SizeHint::with_exact(0),
@@ -65,7 +65,7 @@ impl BodyReader {
         }
     }
 
-    /// The next piece of the body that is in `buffer` already; empty when reading is needed or the body is over.
+    /// The next chunk that is in `buffer` already; empty when reading is needed or the body is complete.
     pub(crate) fn buffered<'b>(&mut self, buffer: &'b mut ReadBuffer) -> Result<&'b [u8], BodyError> {
         while self.available == 0 {
             let filled = buffer.filled();
@@ -92,7 +92,7 @@ impl BodyReader {
         Ok(&buffer.filled()[..self.available])
     }
 
-    /// The next piece of the body, read from `socket` if need be; empty at its end.
+    /// The next chunk, read from `socket` if needed; empty at the end.
     pub(crate) fn poll_fill<'b>(
         &mut self,
         cx: &mut Context<'_>,
@@ -114,7 +114,7 @@ impl BodyReader {
         Poll::Ready(Ok(&buffer.filled()[..self.available]))
     }
 
-    /// Takes the piece that was given last out of the buffer.
+    /// Removes the last chunk from the buffer.
     pub(crate) fn take(&mut self, buffer: &mut ReadBuffer) -> Bytes {
         let n = std::mem::take(&mut self.available);
         self.count(n);

@@ -1,25 +1,25 @@
-//! The chunked transfer coding (RFC 9112 section 7.1), decoded without copying.
+//! Decoder of the chunked transfer coding (RFC 9112 section 7.1), without copying.
 
-/// What the bytes at the front of the buffer are.
+/// The meaning of the bytes at the front of the buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// This many bytes of data.
     Data(usize),
-    /// This many bytes of framing, to be thrown away.
+    /// This many bytes of framing, to be skipped.
     Skip(usize),
-    /// Not enough to tell.
+    /// More input is needed.
     NeedMore,
-    /// The body is over.
+    /// The body is complete.
     End,
 }
 
-/// A chunk size with anything but hex digits, an overflow, a missing CRLF, or too much beside the data.
+/// Malformed chunked coding: an invalid or overflowing chunk size, a missing CRLF, or too much overhead.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct BadChunk;
 
-/// Chunk extensions and trailers are dropped; more than this of them in one body is an attack.
+/// Maximum of chunk extensions and trailers in one body, in bytes. They are dropped; more is an attack.
 const MAX_OVERHEAD: usize = 16 * 1024;
-/// A size line without extension is at most 16 digits and CRLF; a line is looked at whole, so it is bounded.
+/// Maximum length of a chunk-size line or trailer line, in bytes; a line is parsed as a whole.
 const MAX_LINE: usize = 4 * 1024;
 
 #[derive(Debug)]
@@ -31,7 +31,7 @@ enum State {
     End,
 }
 
-/// The decoder's place in a chunked body.
+/// The decoder's state.
 #[derive(Debug)]
 pub(crate) struct ChunkDecoder {
     state: State,
@@ -43,7 +43,7 @@ impl ChunkDecoder {
         ChunkDecoder { state: State::Size, overhead: 0 }
     }
 
-    /// Judges the bytes at the front; the caller takes them away and asks again.
+    /// Decodes the bytes at the front; the caller consumes them and calls again.
     pub(crate) fn step(&mut self, input: &[u8]) -> Result<Step, BadChunk> {
         match self.state {
             State::Size => {
@@ -89,7 +89,7 @@ impl ChunkDecoder {
     }
 }
 
-/// The first line without its CRLF, if it is complete. A bare LF or a bare CR is no line end.
+/// The first line without its CRLF, if it is complete. A bare LF or a bare CR is not a line end.
 fn line(input: &[u8]) -> Result<Option<&[u8]>, BadChunk> {
     match memchr::memchr(b'\n', input) {
         Some(0) => Err(BadChunk),
@@ -123,7 +123,7 @@ fn chunk_size(line: &[u8]) -> Result<u64, BadChunk> {
 mod tests {
     use super::*;
 
-    /// Decodes the whole of `input`, handed over in pieces of `piece` bytes.
+    /// Decodes the whole of `input`, split into pieces of `piece` bytes.
     fn decode(input: &[u8], piece: usize) -> Result<Option<Vec<u8>>, BadChunk> {
         let (mut decoder, mut data, mut held) = (ChunkDecoder::new(), Vec::new(), Vec::new());
         for bytes in input.chunks(piece) {

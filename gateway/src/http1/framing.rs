@@ -1,23 +1,23 @@
-//! How long a message's body is: the one decision that request smuggling attacks (RFC 9112 section 6).
+//! Message framing: the length of a body (RFC 9112 section 6), the target of request smuggling.
 
 use http::{Method, StatusCode};
 
 use crate::http1::{HeaderKind, Headers, RequestHead, ResponseHead, Version};
 
-/// How a body ends.
+/// How a body is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyFraming {
-    /// There is none.
+    /// There is no body.
     Empty,
-    /// After so many bytes (never zero).
+    /// By its length in bytes (never zero).
     Length(u64),
-    /// With the last chunk, or with its stream in HTTP/2.
+    /// By the last chunk, or in HTTP/2 by the end of the stream.
     Chunked,
-    /// With the connection; responses only.
+    /// By the end of the connection; responses only.
     UntilClose,
 }
 
-/// Framing on which two parsers could disagree.
+/// Framing that two parsers could interpret differently.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FramingError {
     #[error("Transfer-Encoding and Content-Length together")]
@@ -45,7 +45,7 @@ pub(crate) fn request_framing(head: &RequestHead) -> Result<BodyFraming, Framing
     }
 }
 
-/// The framing of the body that answers a request with `method` (RFC 9112 section 6.3).
+/// The framing of the body of a response to a request with `method` (RFC 9112 section 6.3).
 pub(crate) fn response_framing(head: &ResponseHead, method: &Method) -> Result<BodyFraming, FramingError> {
     let declared = declared(head.headers())?;
     let status = head.status();

@@ -1,6 +1,7 @@
-//! HeaderField names: which of them mean something to a proxy, also under spellings that some upstreams fold together.
+//! Header field names: which of them have a meaning to a proxy, including spellings that some upstreams
+//! normalise to the same name.
 
-/// One header field as it was received.
+/// A header field as it was received.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeaderField<'h> {
     pub(crate) kind: HeaderKind,
@@ -8,7 +9,7 @@ pub(crate) struct HeaderField<'h> {
     pub(crate) value: &'h [u8],
 }
 
-/// What a field's name means to a proxy.
+/// The meaning of a field's name to a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeaderKind {
     AccessControl,
@@ -33,18 +34,19 @@ pub(crate) enum HeaderKind {
     XForwardedHost,
     XForwardedProto,
     XRequestId,
-    /// Removed in both directions (RFC 9110 section 7.6.1).
+    /// Hop-by-hop, removed in both directions (RFC 9110 section 7.6.1).
     HopByHop,
-    /// Removed from requests: some upstreams let it override the address, the path or the method, or `Proxy`.
+    /// Removed from requests: some upstreams let it override the client address, the path or the method; or
+    /// `Proxy`.
     RoutingOverride,
-    /// A spelling that folds to one of the names above without being it, such as `Transfer_Encoding`: never
-    /// interpreted, never forwarded.
+    /// Normalises to one of the names above without being it, such as `Transfer_Encoding`: never interpreted,
+    /// never forwarded.
     UnderscoreAlias,
-    /// End-to-end and of no interest here.
+    /// End-to-end without a special meaning.
     Other,
 }
 
-/// The byte that upstreams such as CGI see for a byte of a name: letters in lower case, digits, and `-` for the rest.
+/// A byte of a name as normalised by CGI and the like: letters in lower case, digits, and `-` for the rest.
 pub(crate) const fn fold(byte: u8) -> u8 {
     match byte {
         b'A'..=b'Z' => byte + 32,
@@ -64,13 +66,13 @@ const FOLD: [u8; 256] = {
 };
 
 impl HeaderKind {
-    /// The meaning of `name`. Only the plain spelling (letters, digits, `-`) earns a meaning.
+    /// The kind of `name`. Only the plain spelling (letters, digits, `-`) gets a meaning.
     pub(crate) fn of(name: &[u8]) -> HeaderKind {
         if name.is_empty() || name.len() > MAX_NAME_LEN {
             return HeaderKind::Other;
         }
         let first = FOLD[name[0] as usize];
-        // Most names have neither length and first letter of a known one, and are done with.
+        // Fast path: most names match no known name in length and first letter.
         if PERFECT_HASH_SEEDS[name.len()] & letter(first) != 0 {
             let same_length = BUCKET_STARTS[name.len()] as usize..BUCKET_STARTS[name.len() + 1] as usize;
             // Nearly all senders spell a known name in one of two ways.
@@ -91,16 +93,16 @@ impl HeaderKind {
     }
 }
 
-/// A name with zeros behind it, as wide for all, so that names are folded and compared many bytes at once.
+/// A name padded with zeros to a fixed width, so that names are folded and compared many bytes at once.
 type PaddedName = [u8; PADDED_LEN];
 const PADDED_LEN: usize = 48;
 
-/// A name of at most [`MAX_NAME_LEN`] bytes, folded, and whether nothing but case was.
+/// A name of at most [`MAX_NAME_LEN`] bytes, folded, and whether only its case differed.
 fn folded(name: &[u8]) -> (PaddedName, bool) {
     let mut wide = [0; PADDED_LEN];
     wide[..name.len()].copy_from_slice(name);
     let mut is_plain = true;
-    // Without branches, so that it is compiled to vector instructions.
+    // Branch-free, so that it is vectorised.
     for byte in &mut wide {
         let lower = byte.to_ascii_lowercase();
         let stays = lower.is_ascii_lowercase() | lower.is_ascii_digit() | (lower == b'-') | (lower == 0);
@@ -114,13 +116,13 @@ fn begins_with(name: &[u8], known: &[u8]) -> bool {
     name.len() >= known.len() && known.iter().zip(name).all(|(&known, &byte)| known == FOLD[byte as usize])
 }
 
-/// Families of names that are removed from requests.
+/// Prefixes of names that are removed from requests.
 const OVERRIDE_PREFIXES: [&[u8]; 2] = [b"x-forwarded-", b"x-envoy-"];
 
-/// The longest name that is looked up.
+/// The longest name that is looked up, in bytes.
 const MAX_NAME_LEN: usize = 40;
 
-/// Every name that means something, in lower case; sorted by length, for few names share one.
+/// Every name with a meaning, in lower case; sorted by length, for few names share one.
 const KNOWN_HEADERS: [(&[u8], HeaderKind); 51] = [
     (b"te", HeaderKind::HopByHop),
     (b"via", HeaderKind::Via),
@@ -213,7 +215,7 @@ const fn letter(byte: u8) -> u32 {
     1 << (byte & 31)
 }
 
-/// The letters with which the names of each length begin.
+/// Bit set of the first letters of the names of each length.
 const PERFECT_HASH_SEEDS: [u32; MAX_NAME_LEN + 1] = {
     let mut firsts = [0; MAX_NAME_LEN + 1];
     let mut at = 0;
@@ -224,7 +226,7 @@ const PERFECT_HASH_SEEDS: [u32; MAX_NAME_LEN + 1] = {
     firsts
 };
 
-/// Where the names of each length start in [`KNOWN_HEADERS`], and behind the last length its end.
+/// Index in [`KNOWN_HEADERS`] of the first name of each length, followed by the end.
 const BUCKET_STARTS: [u8; MAX_NAME_LEN + 2] = {
     let mut starts = [KNOWN_HEADERS.len() as u8; MAX_NAME_LEN + 2];
     let mut at = KNOWN_HEADERS.len();
@@ -235,7 +237,7 @@ const BUCKET_STARTS: [u8; MAX_NAME_LEN + 2] = {
             "KNOWN_HEADERS are sorted by length"
         );
         let mut length = KNOWN_HEADERS[at].0.len();
-        // Also for the lengths just below that no name has.
+        // Including shorter lengths without a name.
         while length > 0 && (at == 0 || length > KNOWN_HEADERS[at - 1].0.len()) {
             starts[length] = at as u8;
             length -= 1;
@@ -246,7 +248,7 @@ const BUCKET_STARTS: [u8; MAX_NAME_LEN + 2] = {
 };
 
 impl<'h> HeaderField<'h> {
-    /// The members of a comma-separated list (RFC 9110 section 5.6.1), without the blanks around them.
+    /// The members of a comma-separated list (RFC 9110 section 5.6.1), trimmed.
     pub(crate) fn members(&self) -> impl Iterator<Item = &'h [u8]> + use<'h> {
         self.value.split(|&b| b == b',').map(|m| m.trim_ascii()).filter(|m| !m.is_empty())
     }

@@ -1,6 +1,6 @@
-//! Header fields that stand ready for the wire as lines.
+//! Header blocks: preformatted header lines in wire format.
 
-/// Names and values of lines that the gateway made, each `Name: value` with its CRLF.
+/// Names and values of lines that the gateway generated, each `Name: value` with its CRLF.
 pub(crate) fn split_lines(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     lines.split(|&byte| byte == b'\n').filter_map(|line| {
         let line = line.strip_suffix(b"\r")?;

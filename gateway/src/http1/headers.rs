@@ -1,20 +1,20 @@
-//! The fields of a received head: one copy of its bytes, and where in it each field stands.
+//! The fields of a received head: one copy of its bytes, and the ranges of the fields in it.
 
 use std::ops::Range;
 
 use crate::http1::{HeaderField, HeaderKind};
 
-/// Headers in the order in which they came. The space is used again for the next head, so that reading one allocates
-/// nothing once warm.
+/// Headers in the order of the message. Memory is reused for the next head, so that parsing allocates nothing
+/// once warm.
 #[derive(Debug, Default)]
 pub(crate) struct Headers {
     head: Vec<u8>,
     lines: Vec<Line>,
-    /// Bit n says that there is a field of the n-th kind: most questions are about fields that are not there.
+    /// Bit n is set if there is a field of the n-th kind: most lookups are for absent fields.
     kinds: u32,
 }
 
-/// Where a field stands. Heads are small, so 32 bits are enough.
+/// The range of a field. Heads are small, so 32 bits are enough.
 #[derive(Debug, Clone, Copy)]
 struct Line {
     kind: HeaderKind,
@@ -23,7 +23,7 @@ struct Line {
 }
 
 impl Headers {
-    /// Takes over the fields that were found in `head`.
+    /// Copies the fields found in `head`.
     pub(crate) fn take(&mut self, head: &[u8], found: &[httparse::Header<'_>]) {
         self.clear();
         self.head.extend_from_slice(head);
@@ -31,21 +31,21 @@ impl Headers {
             let name = field.name.as_bytes();
             let kind = HeaderKind::of(name);
             self.kinds |= bit(kind);
-            // An empty value may point anywhere; its place does not matter.
+            // httparse may return an empty value anywhere; its position does not matter.
             let value = if field.value.is_empty() { 0..0 } else { place(head, field.value) };
             let short = |r: Range<usize>| (r.start as u32, r.end as u32);
             self.lines.push(Line { kind, name: short(place(head, name)), value: short(value) });
         }
     }
 
-    /// Forgets all fields and keeps their space.
+    /// Removes all fields and keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.head.clear();
         self.lines.clear();
         self.kinds = 0;
     }
 
-    /// Appends bytes that belong to no field, such as a request target, and gives where they are.
+    /// Appends bytes that belong to no field, such as a request target, and returns their range.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Range<usize> {
         let start = self.head.len();
         self.head.extend_from_slice(bytes);
@@ -61,12 +61,12 @@ impl Headers {
         self.lines.push(Line { kind, name, value });
     }
 
-    /// How many fields there are.
+    /// The number of fields.
     pub(crate) fn len(&self) -> usize {
         self.lines.len()
     }
 
-    /// The bytes that the fields, and what else was appended, were cut from.
+    /// The bytes that the fields, and what else was appended, refer to.
     pub(crate) fn head(&self) -> &[u8] {
         &self.head
     }
@@ -97,7 +97,7 @@ impl Headers {
         self.of_kind(HeaderKind::Connection).any(|f| f.members().any(|m| m.eq_ignore_ascii_case(option)))
     }
 
-    /// The fields that `Connection` takes along (RFC 9110 section 7.6.1).
+    /// The fields listed in `Connection` (RFC 9110 section 7.6.1).
     pub(crate) fn connection_options(&self) -> ConnectionOptions<'_> {
         let options = self.of_kind(HeaderKind::Connection).flat_map(|field| field.members());
         let is_field = |option: &&[u8]| {
@@ -115,7 +115,7 @@ impl Headers {
     }
 }
 
-/// Names of fields that belong to the connection they came over. Mostly there are none.
+/// Connection options: names of hop-by-hop fields listed in `Connection`. Mostly there are none.
 #[derive(Debug)]
 pub(crate) struct ConnectionOptions<'h>(Vec<&'h [u8]>);
 
@@ -129,7 +129,7 @@ fn bit(kind: HeaderKind) -> u32 {
     1 << kind as u32
 }
 
-/// Where in `head` a part of it lies.
+/// The range of `part` within `head`.
 pub(crate) fn place(head: &[u8], part: &[u8]) -> Range<usize> {
     let start = part.as_ptr() as usize - head.as_ptr() as usize;
     start..start + part.len()

@@ -2,7 +2,7 @@
 
 use crate::http1::{HeaderKind, RequestHead, Version};
 
-/// A host that cannot be believed.
+/// A missing, repeated or malformed host.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HostError {
     #[error("exactly one Host field is needed")]
@@ -13,7 +13,7 @@ pub(crate) enum HostError {
     Disagrees,
 }
 
-/// A well-formed host, kept as received and split for comparison.
+/// A well-formed host as received, split for comparison.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Host<'h> {
     text: &'h str,
@@ -21,7 +21,7 @@ pub(crate) struct Host<'h> {
     port: Option<u16>,
 }
 
-/// How an admitted [`Host`] is split, for a request that outlives the borrow.
+/// The ranges of an admitted [`Host`], for a request that outlives the borrow.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HostSpan {
     name_len: u16,
@@ -36,18 +36,18 @@ impl<'h> Host<'h> {
         Host { text, name: &text[..usize::from(span.name_len)], port: span.port }
     }
 
-    /// How it is split.
+    /// The ranges of its parts.
     pub(crate) fn span(&self) -> HostSpan {
         HostSpan { name_len: self.name.len() as u16, port: self.port }
     }
 
-    /// Whether the request did not say for which host it is.
+    /// Whether the request has no host.
     pub(crate) fn is_unknown(&self) -> bool {
         self.text.is_empty()
     }
 
-    /// The host of a request: what its `Host` field says, and its absolute target if it has one. An HTTP/1.0 request may come
-    /// without one (RFC 9112 section 3.2): then it is [unknown](Host::is_unknown).
+    /// The host of a request, from its `Host` field and its absolute-form target, if it has one. An HTTP/1.0
+    /// request may have none (RFC 9112 section 3.2): then it is [unknown](Host::is_unknown).
     pub(crate) fn of(head: &'h RequestHead, authority: Option<&[u8]>) -> Result<Host<'h>, HostError> {
         if head.version() == Version::Http10 && !head.headers().has(HeaderKind::Host) && authority.is_none() {
             return Ok(Host::UNKNOWN);
@@ -92,29 +92,29 @@ impl<'h> Host<'h> {
         self.text
     }
 
-    /// Without port and without a trailing dot.
+    /// Without port and trailing dot.
     pub(crate) fn name(&self) -> &'h str {
         self.name
     }
 
-    /// Whether it is `name`, which is in lower case and has neither port nor trailing dot.
+    /// Whether it equals `name`, which is in lower case and has neither port nor trailing dot.
     pub(crate) fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
     }
 
-    /// Whether it ends with a dot and `name`, which is in lower case.
+    /// Whether it is a subdomain of `name`, which is in lower case.
     pub(crate) fn is_below(&self, name: &str) -> bool {
         let (host, name) = (self.name.as_bytes(), name.as_bytes());
         let Some(dot) = host.len().checked_sub(name.len() + 1) else { return false };
         dot > 0 && host[dot] == b'.' && host[dot + 1..].eq_ignore_ascii_case(name)
     }
 
-    /// Whether it is an IP address or `localhost`, which no foreign DNS name can be made to look like.
+    /// Whether it is an IP address or `localhost`, which DNS rebinding cannot imitate.
     pub(crate) fn is_address_or_localhost(&self) -> bool {
         self.name.starts_with('[') || self.name.parse::<std::net::Ipv4Addr>().is_ok() || self.is("localhost")
     }
 
-    /// Whether it has the same name, but for case and one trailing dot.
+    /// Whether it has the same name, ignoring case and one trailing dot.
     pub(crate) fn is_named_like(&self, other: &Host<'_>) -> bool {
         self.name.eq_ignore_ascii_case(other.name)
     }
@@ -123,16 +123,17 @@ impl<'h> Host<'h> {
         self.port
     }
 
-    /// Equal but for case, one trailing dot and the default port.
+    /// Whether they are equal, ignoring case, one trailing dot and the default port.
     pub(crate) fn same_as(&self, other: &Host<'_>) -> bool {
         self.name.eq_ignore_ascii_case(other.name) && self.port.unwrap_or(80) == other.port.unwrap_or(80)
     }
 }
 
-/// Letters, digits, `-`, `.` and `_`: what names in use are made of; no percent-escapes, which some would decode.
+/// Letters, digits, `-`, `.` and `_`, as in names in use; no percent-encoding, which some parsers would
+/// decode.
 fn is_reg_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name).as_bytes();
-    // An empty label begins the name, ends it or stands between two dots.
+    // An empty label begins the name, ends it or is between two dots.
     let mut label_begins = true;
     let well_formed = name.iter().all(|&byte| {
         let fits = if byte == b'.' { !label_begins } else { REG_NAME[byte as usize] };

@@ -1,8 +1,8 @@
-//! Strict reading of HTTP messages (RFC 9112): heads, header fields, framing, request targets and hosts.
+//! Strict HTTP/1.1 message parsing (RFC 9112): heads, header fields, framing, request targets and hosts.
 //!
-//! What a gateway must see, a forgiving parser hides: a `Content-Length` beside a `Transfer-Encoding`, a fragment in
-//! the target, a bare LF. Here the bytes are judged before anything is decided. Heads are cut into fields by `httparse`;
-//! nothing is allocated per field.
+//! Lenient parsers hide what a gateway must see: a `Content-Length` beside a `Transfer-Encoding`, a fragment
+//! in the target, a bare LF. Here the raw bytes are validated first. Heads are split into fields by
+//! `httparse`; nothing is allocated per field.
 
 mod body_reader;
 mod chunked;

@@ -1,4 +1,5 @@
-//! A request's head: request line and fields, cut by `httparse` and kept as ranges over one copy of the bytes.
+//! A request's head: request line and fields, parsed by `httparse` and kept as ranges over one copy of the
+//! bytes.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -11,7 +12,7 @@ use crate::config::Limits;
 use crate::http1::headers::place;
 use crate::http1::{Headers, Host};
 
-/// The protocol version a client speaks.
+/// The protocol version of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
     Http10,
@@ -19,12 +20,12 @@ pub(crate) enum Version {
     Http2,
 }
 
-/// How large a head may be.
+/// Size limits of a head.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeadLimits {
-    /// Bytes of the request line.
+    /// Length of the request line, in bytes.
     pub(crate) line: usize,
-    /// Bytes of the whole head.
+    /// Length of the whole head, in bytes.
     pub(crate) block: usize,
     /// Number of fields.
     pub(crate) fields: usize,
@@ -43,10 +44,10 @@ impl Default for HeadLimits {
     }
 }
 
-/// The most fields that can be asked for in [`HeadLimits`].
+/// The maximum of [`HeadLimits::fields`].
 pub(crate) const MAX_FIELDS: usize = 256;
 
-/// A head that is not accepted. Nothing that follows it on the connection can be trusted.
+/// A rejected head. Nothing that follows it on the connection can be trusted.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HeadError {
     #[error("the request line is not `method target HTTP/1.1`")]
@@ -81,7 +82,7 @@ pub(crate) struct RequestHead {
     method: Method,
     target: Range<usize>,
     version: Version,
-    /// Whether a body follows whose end the stream tells, as HTTP/2 has it.
+    /// HTTP/2: whether a body follows that is delimited by the end of the stream.
     body_follows: bool,
     headers: Headers,
 }
@@ -99,8 +100,12 @@ impl Default for RequestHead {
 }
 
 impl RequestHead {
-    /// Reads a head from the front of `input`; `Some(length)` tells how many bytes it took, `None` that it is not
-    /// complete yet.
+    /// Parses a head at the front of `input`; `Some(length)` is its length in bytes, `None` means that it is
+    /// incomplete.
+    ///
+    /// # Errors
+    ///
+    /// It is malformed, or exceeds a limit.
     pub(crate) fn parse(&mut self, input: &[u8], limits: &HeadLimits) -> Result<Option<usize>, HeadError> {
         let Some(length) = complete_head(input, limits)? else { return Ok(None) };
         let head = &input[..length];
@@ -144,15 +149,15 @@ impl RequestHead {
         &self.headers
     }
 
-    /// Takes over a head that was decoded from HTTP/2 (RFC 9113 section 8.3), so that everything that judges heads of
-    /// HTTP/1.1 judges these.
+    /// Reads a head that was decoded from HTTP/2 (RFC 9113 section 8.3) into the same form, so that it is
+    /// validated like one of HTTP/1.1.
     ///
-    /// `:authority` becomes `Host`, and cookie crumbs become one `Cookie` field (section 8.2.3), for no upstream expects pieces.
-    /// `body_follows` tells that the stream goes on after the head.
+    /// `:authority` becomes `Host`, and cookie crumbs become one `Cookie` field (section 8.2.3), as upstreams
+    /// expect. `body_follows` is whether the stream goes on after the head.
     ///
     /// # Errors
     ///
-    /// A target or a number of fields over `limits`, or a `Host` beside an `:authority` that it disagrees with.
+    /// A target or a number of fields over `limits`, or a `Host` that disagrees with `:authority`.
     pub(crate) fn read_http2(
         &mut self,
         parts: &Parts,
@@ -168,7 +173,7 @@ impl RequestHead {
             (path, _) => path.map_or("/", |path| path.as_str()),
         };
         self.target = self.headers.append(target.as_bytes());
-        // As long as the request line of HTTP/1.1 would be, without its CRLF.
+        // The length that the request line of HTTP/1.1 would have, without its CRLF.
         if self.method.as_str().len() + target.len() + b"  HTTP/1.1".len() > limits.line {
             return Err(HeadError::LineTooLong(limits.line));
         }
@@ -199,25 +204,25 @@ impl RequestHead {
         Ok(())
     }
 
-    /// Whether a request line was read; a head that was refused before that has none.
+    /// Whether a request line was parsed; a head that was rejected before that has none.
     pub(crate) fn has_request_line(&self) -> bool {
         !self.target.is_empty()
     }
 
-    /// Forgets what was read and keeps the space.
+    /// Clears the head and keeps its memory.
     pub(crate) fn clear(&mut self) {
         self.target = 0..0;
         self.headers.clear();
     }
 
-    /// Whether a body follows though neither length nor coding is declared.
+    /// Whether a body follows though neither length nor transfer coding is declared.
     pub(crate) fn body_follows(&self) -> bool {
         self.body_follows
     }
 }
 
-/// The length of the head at the front of `input`, once its empty line has arrived. Lines end with CRLF and nothing
-/// else: RFC 9112 section 2.2 allows a bare LF to be accepted, and every parser that does is one more opinion.
+/// The length of the head at the front of `input`, once its empty line has arrived. Lines end with CRLF only:
+/// RFC 9112 section 2.2 allows accepting a bare LF, and parsers disagree on it.
 fn complete_head(input: &[u8], limits: &HeadLimits) -> Result<Option<usize>, HeadError> {
     // At most one empty line before the request line (RFC 9112 section 2.2).
     let skipped = if input.starts_with(b"\r\n") { 2 } else { 0 };

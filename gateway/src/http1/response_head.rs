@@ -6,11 +6,11 @@ use http::StatusCode;
 
 use crate::http1::Headers;
 
-/// More than this is no head an application means.
+/// Maximum length of a response head, in bytes, and maximum number of fields.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 const MAX_FIELDS: usize = 100;
 
-/// A head that cannot be passed on.
+/// A head that cannot be forwarded.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ResponseHeadError {
     #[error("the response head is malformed")]
@@ -28,7 +28,11 @@ pub(crate) struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// Reads a head from the front of `input`; `Some(length)` tells how many bytes it took.
+    /// Parses a head at the front of `input`; `Some(length)` is its length in bytes.
+    ///
+    /// # Errors
+    ///
+    /// It is malformed, or exceeds a limit.
     pub(crate) fn parse(&mut self, input: &[u8]) -> Result<Option<usize>, ResponseHeadError> {
         let mut cut = [MaybeUninit::uninit(); MAX_FIELDS];
         let mut response = httparse::Response::new(&mut []);
@@ -52,7 +56,7 @@ impl ResponseHead {
         Ok(Some(length))
     }
 
-    /// Takes over a head that was decoded from HTTP/2, so that there is one way to pass heads on.
+    /// Reads a head that was decoded from HTTP/2 into the same form.
     pub(crate) fn from_http2(parts: &http::response::Parts) -> ResponseHead {
         let mut head = ResponseHead { status: parts.status, ..ResponseHead::default() };
         for (name, value) in &parts.headers {
@@ -65,7 +69,7 @@ impl ResponseHead {
         self.status
     }
 
-    /// Whether the upstream answered with HTTP/1.0, whose connections end with the answer.
+    /// Whether the response is HTTP/1.0, whose connection ends with it.
     pub(crate) fn is_http10(&self) -> bool {
         self.http10
     }

@@ -1,4 +1,5 @@
-//! The request target: judged once, as it stands, so that what was authorised is byte for byte what is forwarded.
+//! The request target: validated once and never normalised, so that what was authorized is byte for byte what
+//! is forwarded.
 
 use std::borrow::Cow;
 
@@ -14,7 +15,7 @@ pub(crate) enum TargetError {
     Ambiguous(&'static str),
 }
 
-/// An origin-form target (RFC 9112 section 3.2.1) on which every parser agrees.
+/// An origin-form target (RFC 9112 section 3.2.1) that all parsers interpret the same.
 ///
 /// Only [`CanonicalTarget::parse`] makes one, so routing and forwarding cannot see an unchecked target.
 #[derive(Debug)]
@@ -27,8 +28,12 @@ pub(crate) struct CanonicalTarget<'h> {
 }
 
 impl<'h> CanonicalTarget<'h> {
-    /// Judges the target of a request with `method`. Absolute form is taken apart; the caller compares its
+    /// Validates the target of a request with `method`. An absolute form is split; the caller compares its
     /// authority with `Host`. `*` and authority form have no path and belong to methods that are not proxied.
+    ///
+    /// # Errors
+    ///
+    /// Why the target is rejected.
     pub(crate) fn parse(method: &Method, target: &'h [u8]) -> Result<CanonicalTarget<'h>, TargetError> {
         let (authority, origin) = match target.first() {
             Some(b'/') => (None, target),
@@ -65,14 +70,14 @@ impl<'h> CanonicalTarget<'h> {
         &self.raw[..self.path_end]
     }
 
-    /// The path with its percent-escapes decoded once, for matching. An encoded slash stays encoded: it separates
-    /// no segments.
+    /// The path with its percent-encoding decoded once, for matching. An encoded slash stays encoded: it
+    /// separates no segments.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn decoded_path(&self) -> &str {
         &self.decoded
     }
 
-    /// Whether the path has `%2F`, which only routes that say so may pass on.
+    /// Whether the path contains `%2F`, which only routes with `encoded_slashes` forward.
     pub(crate) fn has_encoded_slash(&self) -> bool {
         self.encoded_slash
     }
@@ -82,8 +87,8 @@ impl<'h> CanonicalTarget<'h> {
         self.authority
     }
 
-    /// The target below `prefix`, whose segments the path starts with: what `strip_prefix` forwards. Escapes in the
-    /// path may have spelled the prefix differently, so segments are counted, not bytes.
+    /// The target below `prefix`, which the path starts with: the result of `strip_prefix`. Percent-encoding
+    /// may have spelled the prefix differently, so segments are counted, not bytes.
     pub(crate) fn below(&self, prefix: &str) -> &'h str {
         let segments = prefix.split('/').skip(1).filter(|s| !s.is_empty()).count();
         let start = self.path().match_indices('/').nth(segments).map_or(self.path_end, |(at, _)| at);
@@ -127,7 +132,7 @@ impl CanonicalTarget<'_> {
     }
 }
 
-/// `http://authority/path`, cut into authority and origin form.
+/// `http://authority/path`, split into authority and origin form.
 fn absolute_form(target: &[u8]) -> Result<(Option<&[u8]>, &[u8]), TargetError> {
     let scheme_end = target.windows(3).position(|w| w == b"://").ok_or(TargetError::Malformed)?;
     let scheme = &target[..scheme_end];
@@ -143,9 +148,9 @@ fn absolute_form(target: &[u8]) -> Result<(Option<&[u8]>, &[u8]), TargetError> {
     }
 }
 
-/// A byte that no target may have: nothing but visible ASCII without `#` is left of RFC 3986.
+/// A byte that no target may contain: of RFC 3986 only visible ASCII without `#` is allowed.
 const DISALLOWED: u8 = 1;
-/// A byte for which a path has to be looked at closely. Most paths have none.
+/// A byte that requires a closer check of the path. Most paths have none.
 const ESCAPE_OR_DOT: u8 = 2;
 
 const BYTE_CLASS: [u8; 256] = {
@@ -184,7 +189,7 @@ struct CheckedPath<'h> {
 }
 
 impl<'h> CheckedPath<'h> {
-    /// A path that says what it means.
+    /// A path that needs no decoding.
     fn plain(path: &'h str) -> CheckedPath<'h> {
         CheckedPath { decoded: Cow::Borrowed(path), encoded_slash: false }
     }
@@ -208,7 +213,7 @@ fn check_path(path: &str) -> Result<CheckedPath<'_>, TargetError> {
     Ok(CheckedPath { decoded, encoded_slash })
 }
 
-/// Every `%` starts an escape of two hex digits, and none of them hides a delimiter.
+/// Every `%` starts an escape of two hex digits, and none of them encodes a delimiter.
 fn check_escapes(path: &str) -> Result<bool, TargetError> {
     let mut encoded_slash = false;
     for (at, _) in path.match_indices('%') {
@@ -228,14 +233,14 @@ fn check_escapes(path: &str) -> Result<bool, TargetError> {
     Ok(encoded_slash)
 }
 
-/// No `.` and `..`, also not with path parameters behind them, which Tomcat takes off before it resolves dots, nor
-/// where some upstream would see them after it has decoded `%2F`.
+/// No dot segments, also not with path parameters behind them, which Tomcat removes before it resolves dots,
+/// nor where an upstream would see them after decoding `%2F`.
 fn check_segment(segment: &str) -> Result<(), TargetError> {
     let mut rest = segment;
     loop {
         let end = rest.as_bytes().windows(3).position(|w| w.eq_ignore_ascii_case(b"%2f"));
         let part = end.map_or(rest, |end| &rest[..end]);
-        // Also where some upstream would see the parameters only after it has decoded `%3B`.
+        // Also where an upstream would see the parameters only after decoding `%3B`.
         let encoded = part.as_bytes().windows(3).position(|w| w.eq_ignore_ascii_case(b"%3b"));
         let name = &part[..part.find(';').into_iter().chain(encoded).min().unwrap_or(part.len())];
         if name == "." || name == ".." || (name.is_empty() && !part.is_empty()) {
@@ -249,7 +254,8 @@ fn check_segment(segment: &str) -> Result<(), TargetError> {
     }
 }
 
-/// The path with everything but slashes decoded; what does not decode to UTF-8 is an overlong or broken spelling.
+/// The path with everything but slashes decoded; what does not decode to UTF-8 is rejected, such as an
+/// overlong encoding.
 fn decode(path: &str) -> Result<String, TargetError> {
     let mut decoded = String::with_capacity(path.len());
     let mut rest = path;

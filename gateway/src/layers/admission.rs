@@ -1,12 +1,9 @@
 //! Admission: is this a request that everyone downstream will read the same way? Framing, target and host, for HTTP/1.1 and HTTP/2.
 
-use http::{Method, StatusCode};
+use http::Method;
 
-use crate::http1::{
-    CanonicalTarget, FramingError, HeaderKind, Host, HostError, RequestHead, TargetError, Version,
-    request_framing,
-};
-use crate::rejection::{Code, Rejection};
+use crate::http1::{CanonicalTarget, HeaderKind, Host, RequestHead, Version, request_framing};
+use crate::rejection::Rejection;
 use crate::request::{Admission, Admitted, Received};
 
 /// The methods a route accepts unless it lists its own.
@@ -33,17 +30,15 @@ pub(crate) fn admit_request(received: Received) -> Result<Admitted, Rejection> {
 ///
 /// The framing is ambiguous, the method is never forwarded, or the target or the host can be read in more than one way.
 pub(crate) fn admit(head: &RequestHead) -> Result<Admission, Rejection> {
-    let framing = request_framing(head).map_err(bad_framing)?;
+    let framing = request_framing(head).map_err(Rejection::BadFraming)?;
     let method = head.method();
     // Neither is ever forwarded: CONNECT opens tunnels, TRACE echoes credentials (RFC 9110 sections 9.3.6 and 9.3.8).
     if matches!(*method, Method::CONNECT | Method::TRACE) {
         let usual = USUAL_METHODS.map(|m| m.to_string()).join(", ");
-        return Err(Rejection::new(Code::MethodNotAllowed, "this method is never forwarded")
-            .allow(usual)
-            .close());
+        return Err(Rejection::MethodNeverForwarded(usual));
     }
-    let target = CanonicalTarget::parse(method, head.target()).map_err(bad_target)?;
-    let host = Host::of(head, target.authority()).map_err(bad_host)?;
+    let target = CanonicalTarget::parse(method, head.target()).map_err(Rejection::BadTarget)?;
+    let host = Host::of(head, target.authority()).map_err(Rejection::BadHost)?;
     let expects_continue = expects_continue(head)?;
     Ok(Admission::new(&host, target, framing, expects_continue))
 }
@@ -56,35 +51,9 @@ fn expects_continue(head: &RequestHead) -> Result<bool, Rejection> {
     let mut expects = false;
     for field in head.headers().of_kind(HeaderKind::Expect) {
         if !field.value.eq_ignore_ascii_case(b"100-continue") {
-            return Err(Rejection::new(Code::BadRequest, "the only expectation known here is 100-continue")
-                .with_status(StatusCode::EXPECTATION_FAILED)
-                .close());
+            return Err(Rejection::UnknownExpectation);
         }
         expects = true;
     }
     Ok(expects)
-}
-
-pub(crate) fn bad_framing(error: FramingError) -> Rejection {
-    let code = match error {
-        FramingError::UnknownCoding => Code::UnsupportedTransferCoding,
-        _ => Code::BadRequest,
-    };
-    Rejection::new(code, error.to_string()).close()
-}
-
-pub(crate) fn bad_target(error: TargetError) -> Rejection {
-    let code = match error {
-        TargetError::Malformed => Code::BadRequest,
-        TargetError::Ambiguous(_) => Code::AmbiguousTarget,
-    };
-    Rejection::new(code, error.to_string()).close()
-}
-
-pub(crate) fn bad_host(error: HostError) -> Rejection {
-    let code = match error {
-        HostError::Disagrees => Code::AmbiguousTarget,
-        _ => Code::BadRequest,
-    };
-    Rejection::new(code, error.to_string()).close()
 }

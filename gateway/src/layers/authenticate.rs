@@ -1,7 +1,6 @@
 //! Authentication: who is asking, from Bearer token to identity, by the token cache or by signature.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use crate::auth::bearer::Bearer;
 use crate::auth::identity::Identity;
@@ -9,7 +8,7 @@ use crate::auth::token_cache::CacheLookup;
 use crate::config::Access;
 use crate::layers::route::{Forwarding, Route, Target};
 use crate::proxy::websocket;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::{Authenticated, RequestView, Routed};
 use crate::runtime::Worker;
 use crate::telemetry::VerificationOutcome;
@@ -42,10 +41,7 @@ pub(crate) fn credentials<'r>(
         return Ok(bearer);
     };
     match (bearer, websocket::token(request)?) {
-        (Some(_), Some(_)) => Err(Rejection::new(
-            Code::InvalidRequest,
-            "a token in Authorization and one among the subprotocols",
-        )),
+        (Some(_), Some(_)) => Err(Rejection::TokenInTwoPlaces),
         (bearer, token) => Ok(bearer.or(token)),
     }
 }
@@ -89,20 +85,19 @@ pub(crate) fn require_fresh_revocations(worker: &Worker, now_millis: u64) -> Res
     if worker.gateway.sessions.revocations().are_trusted(now_millis) {
         return Ok(());
     }
-    let detail = "it is not known at the moment which sessions were ended";
-    Err(Rejection::new(Code::StoreUnavailable, detail).retry_after(Duration::from_secs(2)))
+    Err(Rejection::RevocationsUnknown)
 }
 
 /// The refusal for a request without a token.
 pub(crate) fn missing(worker: &Worker) -> Rejection {
     worker.metrics.verification(VerificationOutcome::Missing);
-    Rejection::new(Code::MissingToken, "this route needs an access token")
+    Rejection::AccessTokenMissing
 }
 
 /// The refusal for a token of a session that is over.
 fn revoked(worker: &Worker) -> Rejection {
     worker.metrics.verification(VerificationOutcome::Revoked);
-    Rejection::new(Code::TokenRevoked, "the session was ended")
+    Rejection::SessionEnded
 }
 
 fn refused(worker: &Worker, error: TokenError) -> Rejection {
@@ -117,14 +112,13 @@ fn refused(worker: &Worker, error: TokenError) -> Rejection {
 
 /// What the client is told of a token that is not good. The exact fault of a forged one is for the log.
 pub(crate) fn refusal(error: TokenError) -> Rejection {
-    let (code, detail) = match error {
+    match error {
         TokenError::Invalid(reason) => {
             tracing::debug!(reason, "token refused");
-            (Code::InvalidToken, "the token is malformed, forged or not from here")
+            Rejection::TokenInvalid
         }
-        TokenError::Expired => (Code::TokenExpired, "the token has expired"),
-        TokenError::NotYetValid => (Code::TokenNotYetValid, "the token is not valid yet"),
-        TokenError::WrongType => (Code::WrongTokenType, "the token is of the wrong type"),
-    };
-    Rejection::new(code, detail)
+        TokenError::Expired => Rejection::TokenExpired,
+        TokenError::NotYetValid => Rejection::TokenNotYetValid,
+        TokenError::WrongType => Rejection::TokenOfWrongType,
+    }
 }

@@ -6,7 +6,7 @@ use crate::auth::identity::Identity;
 use crate::config::{Access, ClaimScalar, RequiredClaim};
 use crate::layers::authenticate::missing;
 use crate::layers::route::Route;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::{Authenticated, Authorized};
 use crate::tokens::ClaimValue;
 
@@ -30,14 +30,11 @@ pub(crate) fn authorize_request(request: Authenticated) -> Result<Authorized, Re
 /// A role or a claim is missing.
 pub(crate) fn authorize(route: &Route, identity: &Identity) -> Result<(), Rejection> {
     if !route.roles.is_empty() && !identity.has_one_of(&route.roles) {
-        return Err(Rejection::new(Code::InsufficientScope, "none of the route's roles"));
+        return Err(Rejection::RoleMissing);
     }
     for required in &route.claims {
         if !identity.claims().get(&required.claim).is_some_and(|claim| satisfies(claim, required)) {
-            return Err(Rejection::new(
-                Code::InsufficientScope,
-                "a claim that the route asks for is another",
-            ));
+            return Err(Rejection::ClaimMissing);
         }
     }
     Ok(())

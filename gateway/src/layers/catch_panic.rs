@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use crate::layers::rejections::respond;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::{Received, RequestContext};
 use crate::response::Response;
 
@@ -72,11 +72,7 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for CatchPanicFutu
         let polled = this.inner.as_pin_mut().map(|inner| catch_unwind(AssertUnwindSafe(|| inner.poll(cx))));
         match polled {
             Some(Ok(polled)) => polled,
-            None | Some(Err(_)) => {
-                let rejection =
-                    Rejection::new(Code::Internal, "the gateway failed; its log says where").close();
-                Poll::Ready(Ok(respond(&rejection, this.context)))
-            }
+            None | Some(Err(_)) => Poll::Ready(Ok(respond(&Rejection::Panic, this.context))),
         }
     }
 }

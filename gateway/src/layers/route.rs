@@ -11,7 +11,7 @@ use crate::http1::Host;
 use crate::layers::admission::USUAL_METHODS;
 use crate::layers::cors::requested_method;
 use crate::proxy::header_edits::HeaderEdits;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::{Admitted, RequestView, Routed};
 use crate::services::direct_response::DirectResponse;
 use crate::services::static_files::StaticRoot;
@@ -212,7 +212,7 @@ impl Routes {
             route = self.with_method(first, request)?;
         }
         if request.target().has_encoded_slash() && !route.takes_encoded_slashes(path) {
-            return Err(Rejection::new(Code::AmbiguousTarget, "the request target has an encoded slash"));
+            return Err(Rejection::EncodedSlash);
         }
         Ok(route)
     }
@@ -253,8 +253,8 @@ impl Routes {
     fn with_method(&self, first: &RouteRef, request: RequestView<'_>) -> Result<&Route, Rejection> {
         let same = self.beside(first, &request.host());
         same.iter().find(|route| route.fits_method(request.method())).copied().ok_or_else(|| {
-            let allowed = same.iter().flat_map(|route| route.methods()).map(Method::as_str).collect::<Vec<_>>().join(", ");
-            Rejection::new(Code::MethodNotAllowed, "the route does not take this method").allow(allowed)
+            let allowed = same.iter().flat_map(|route| route.methods()).map(Method::as_str);
+            Rejection::RouteMethod(allowed.collect::<Vec<_>>().join(", "))
         })
     }
 
@@ -278,9 +278,9 @@ impl Routes {
 
     fn no_route(&self, host: &Host<'_>) -> Rejection {
         if self.order.iter().any(|placed| fits_host(placed, host)) {
-            Rejection::new(Code::NotFound, "no route leads here")
+            Rejection::NoRoute
         } else {
-            Rejection::new(Code::Misdirected, "no route is for this host")
+            Rejection::HostNotServed
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a route does to header fields: what it takes out, and what it writes, with what is known of the request.
+//! Header edits of a route: fields that are removed, and fields that are added, with templates.
 
 use std::rc::Rc;
 
@@ -7,26 +7,26 @@ use http::{HeaderMap, HeaderName};
 use crate::auth::identity::{Identity, MAX_VALUE_LEN, push_value};
 use crate::config::{self, HeaderLine, ValuePart};
 use crate::proxy::header_name_set::HeaderNameSet;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::{Authorized, RequestContext};
 
-/// The edits of one route and direction, prepared. Routes without any have none of these.
+/// The edits of one route and direction, compiled. `None` for routes without any.
 #[derive(Debug)]
 pub(crate) struct HeaderEdits {
     taken_out: HeaderNameSet,
     written: Vec<Written>,
 }
 
-/// What is written.
+/// What is added.
 #[derive(Debug)]
 enum Written {
-    /// Lines that are the same for every request, ready for the wire.
+    /// Static lines in wire format.
     Lines(Vec<u8>),
     /// A line whose value depends on the request.
     Line(HeaderLine),
 }
 
-/// What is known of a request when fields are written.
+/// Values for templates.
 #[derive(Clone, Copy)]
 pub(crate) struct HeaderTemplateContext<'a> {
     pub(crate) request: &'a RequestContext,
@@ -42,7 +42,7 @@ impl<'a> HeaderTemplateContext<'a> {
 }
 
 impl HeaderEdits {
-    /// `None` where there is nothing to do.
+    /// `None` where there are no edits.
     pub(crate) fn new(settings: &config::HeaderEdits) -> Option<HeaderEdits> {
         if settings.is_empty() {
             return None;
@@ -60,12 +60,12 @@ impl HeaderEdits {
         Some(HeaderEdits { taken_out, written })
     }
 
-    /// Whether a field that the message has under that name goes, be it because another takes its place.
+    /// Whether a field of the message with that name is removed, or replaced.
     pub(crate) fn remove_edited(&self, name: &[u8]) -> bool {
         self.taken_out.contains(name)
     }
 
-    /// Appends what is written, ready for the wire.
+    /// Appends the added fields in wire format.
     pub(crate) fn push_lines(
         &self,
         context: HeaderTemplateContext<'_>,
@@ -80,7 +80,7 @@ impl HeaderEdits {
         Ok(())
     }
 
-    /// Removes from a response what is taken out of it.
+    /// Removes fields from a response.
     pub(crate) fn remove_from(&self, headers: &mut HeaderMap) {
         let taken_out = headers.keys().filter(|name| self.remove_edited(name.as_str().as_bytes()));
         let taken_out: Vec<HeaderName> = taken_out.cloned().collect();
@@ -100,7 +100,7 @@ fn fixed_line(line: &HeaderLine) -> Option<Vec<u8>> {
     Some(fixed.into_bytes())
 }
 
-/// A value of which a part is absent is not half written: then there is no such field.
+/// A field is left out if a part of its value is absent.
 fn push_line(
     line: &HeaderLine,
     context: HeaderTemplateContext<'_>,
@@ -117,14 +117,14 @@ fn push_line(
         }
     }
     if lines.len() - value_start > MAX_VALUE_LEN {
-        return Err(Rejection::new(Code::HeadersTooLarge, "a claim is too large for a header field"));
+        return Err(Rejection::ClaimTooLarge);
     }
     lines.extend_from_slice(b"\r\n");
     Ok(())
 }
 
-/// Appends a part of a value, if there is one. None of them can end the line: text and host are visible ASCII and blanks,
-/// ids and addresses are made here or were checked, and claims are encoded.
+/// Appends a part of a value, if it is present. No part can end the line: text and host are visible ASCII and
+/// blanks, ids and addresses are generated or validated, and claims are encoded.
 fn push_part(part: &ValuePart, context: HeaderTemplateContext<'_>, out: &mut Vec<u8>) -> bool {
     match part {
         ValuePart::Text(text) => out.extend_from_slice(text.as_bytes()),

@@ -1,12 +1,12 @@
-//! Sets of field names, compared as upstreams such as CGI fold them.
+//! Sets of field names, compared as upstreams such as CGI normalise them.
 
 use crate::http1::fold;
 
-/// Names, of which most fields of most requests are none.
+/// A set of names that contains few of the fields of most requests.
 #[derive(Debug)]
 pub(crate) struct HeaderNameSet {
     names: Vec<Vec<u8>>,
-    // Bit n says that one of them has n bytes: most fields are passed with one test.
+    // Bit n is set if one of the names has n bytes: most lookups end here.
     lengths: u64,
 }
 
@@ -17,7 +17,7 @@ impl HeaderNameSet {
         HeaderNameSet { names, lengths }
     }
 
-    /// Whether some upstream could take a field of that name for one of these.
+    /// Whether an upstream could take a field of that name for one of these.
     pub(crate) fn contains(&self, name: &[u8]) -> bool {
         let folds_to = |known: &Vec<u8>| {
             known.len() == name.len() && known.iter().zip(name).all(|(&known, &byte)| known == fold(byte))

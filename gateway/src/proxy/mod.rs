@@ -1,4 +1,5 @@
-//! Building the request that an upstream gets: hop-by-hop fields, forwarding fields, identity headers, header edits, upgrades.
+//! Reverse proxy request building: hop-by-hop fields, forwarding headers, identity headers, header edits,
+//! upgrades.
 
 pub(crate) mod header_edits;
 pub(crate) mod header_name_set;

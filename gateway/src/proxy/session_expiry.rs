@@ -1,4 +1,5 @@
-//! How long what a token has opened may go on: a stream, an upload or a WebSocket ends with its session.
+//! Session expiry of exchanges in flight: a stream, an upload or a WebSocket ends with the session that
+//! authorized it.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -7,15 +8,16 @@ use crate::auth::identity::Identity;
 use crate::runtime::Worker;
 use crate::tokens::UnixSeconds;
 
-/// The session that an exchange in flight belongs to, and when the exchange has to end at the latest.
+/// The session of an exchange in flight, and the absolute end of the exchange.
 #[derive(Debug)]
 pub(crate) struct SessionExpiry {
     identity: Rc<Identity>,
-    /// When the token has expired and the grace is over, or the session has ended, in seconds since 1970.
+    /// The expiry of the token plus the grace period, or the absolute end of the session, in seconds since
+    /// 1970.
     ends_at: UnixSeconds,
 }
 
-/// Why an exchange has to end.
+/// Why an exchange ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ExpiryReason {
     #[error("the session was revoked")]
@@ -25,7 +27,7 @@ pub(crate) enum ExpiryReason {
 }
 
 impl SessionExpiry {
-    /// For what the token of `identity` has opened; `grace` is how long it may outlive the token.
+    /// For an exchange that `identity` has authorized; `grace` is how long it may outlive the token.
     pub(crate) fn new(identity: Rc<Identity>, grace: Duration) -> SessionExpiry {
         let claims = identity.claims();
         let ends_at = claims.expires_at().saturating_add(grace.as_secs());

@@ -1,4 +1,4 @@
-//! The request that an upstream gets: the client's, cleaned, with what the gateway knows added, in the one safe order.
+//! The upstream request: the client's, sanitised and extended, in the one safe order.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -11,22 +11,22 @@ use crate::proxy::via::Via;
 use crate::proxy::websocket::Handshake;
 use crate::request::RequestView;
 
-/// A request's head as it goes to an upstream. Only [`build_upstream_request`] makes one, out of an admitted request,
-/// so what was judged is what is sent.
+/// A request's head as it is sent to an upstream. Only [`build_upstream_request`] and [`build_http2_request`]
+/// make one, from an admitted request, so what was validated is what is sent.
 #[derive(Debug)]
 pub(crate) enum UpstreamRequest {
-    /// Request line and fields through the empty line.
+    /// Request line and fields, including the empty line.
     Http1(Vec<u8>),
     Http2(Box<Http2Head>),
 }
 
-/// A head in the terms of HTTP/2; the scheme is that of the server that gets it.
+/// A head for HTTP/2; the scheme is that of the server that gets it.
 #[derive(Debug, Clone)]
 pub(crate) struct Http2Head {
     pub(crate) method: Method,
     /// Path and query, byte for byte.
     pub(crate) target: Bytes,
-    /// What becomes `:authority`.
+    /// The `:authority`.
     pub(crate) host: Bytes,
     pub(crate) headers: HeaderMap,
 }
@@ -34,29 +34,29 @@ pub(crate) struct Http2Head {
 /// What a route and a connection add to a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ForwardingHeaders<'a> {
-    /// What the target begins with: nothing, or whole segments.
+    /// Prefix of the target: empty, or whole segments.
     pub(crate) prefix: &'a str,
-    /// Path and query, byte for byte from the admitted target: empty, or from a `/` or the `?` on. So nothing that is put
-    /// together of these two has an empty segment, or anything else that the admitted target could not have.
+    /// Path and query, byte for byte from the admitted target: empty, or from a `/` or the `?` on. So the
+    /// concatenation has no empty segment, or anything else that the admitted target could not have.
     pub(crate) target: &'a str,
-    /// What the upstream sees as `Host`.
+    /// The `Host` for the upstream.
     pub(crate) host: &'a str,
     pub(crate) identity: Option<&'a Identity>,
     pub(crate) identity_headers: &'a IdentityHeaders,
     pub(crate) forward_token: bool,
-    /// What the route takes out of the client's fields.
+    /// The route's edits of the client's fields.
     pub(crate) edits: Option<&'a HeaderEdits>,
-    /// What the route writes, ready for the wire.
+    /// The fields that the route adds, in wire format.
     pub(crate) edit_lines: &'a [u8],
-    /// Whom it comes from.
+    /// The client.
     pub(crate) client: &'a ClientAddr,
     pub(crate) via: &'a Via,
     pub(crate) request_id: &'a [u8],
-    /// The WebSocket that it asks for.
+    /// The WebSocket handshake, if the request is one.
     pub(crate) upgrade: Option<&'a Handshake<'a>>,
 }
 
-/// Builds the head for an upstream that speaks HTTP/1.1.
+/// Builds the head for an HTTP/1.1 upstream.
 pub(crate) fn build_upstream_request(
     request: RequestView<'_>,
     add: ForwardingHeaders<'_>,
@@ -77,7 +77,7 @@ pub(crate) fn build_upstream_request(
     UpstreamRequest::Http1(head)
 }
 
-/// The same for an upstream that speaks HTTP/2.
+/// Builds the head for an HTTP/2 upstream.
 pub(crate) fn build_http2_request(request: RequestView<'_>, add: ForwardingHeaders<'_>) -> UpstreamRequest {
     let mut target = Vec::with_capacity(add.prefix.len() + add.target.len() + 1);
     push_target(&mut target, add);
@@ -86,7 +86,7 @@ pub(crate) fn build_http2_request(request: RequestView<'_>, add: ForwardingHeade
     if let BodyFraming::Length(length) = request.framing() {
         headers.insert(http::header::CONTENT_LENGTH, length.into());
     }
-    // gRPC asks for it, and trailers are taken.
+    // gRPC requires it, and trailers are supported.
     headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
     UpstreamRequest::Http2(Box::new(Http2Head {
         method: request.method().clone(),
@@ -96,11 +96,11 @@ pub(crate) fn build_http2_request(request: RequestView<'_>, add: ForwardingHeade
     }))
 }
 
-/// Where fields are written to.
+/// A destination of header fields.
 trait FieldSink {
     fn field(&mut self, name: &[u8], value: &[u8]);
 
-    /// Fields that stand ready as lines, each with its CRLF.
+    /// Adds preformatted lines, each with its CRLF.
     fn lines(&mut self, lines: &[u8]);
 }
 
@@ -138,8 +138,8 @@ fn push_target(out: &mut Vec<u8>, add: ForwardingHeaders<'_>) {
     out.extend_from_slice(add.target.as_bytes());
 }
 
-/// The order is the point (CVE-2024-45410): first everything goes that belongs to one hop or that the client
-/// only claims, then what was verified comes in, where nothing can take it out again.
+/// The order matters (CVE-2024-45410): first all hop-by-hop and forgeable fields are removed, then verified
+/// values are added, where nothing can remove them again.
 fn push_fields(sink: &mut impl FieldSink, request: RequestView<'_>, add: ForwardingHeaders<'_>) {
     let connection_options = request.headers().connection_options();
     for field in request.headers().iter() {
@@ -158,7 +158,7 @@ fn push_fields(sink: &mut impl FieldSink, request: RequestView<'_>, add: Forward
     sink.lines(add.via.line(request.version()));
 }
 
-/// Whether a field of the client's may reach the upstream.
+/// Whether a field of the client is forwarded.
 fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
     match field.kind {
         HeaderKind::Authorization => {
@@ -186,7 +186,7 @@ fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
     }
 }
 
-/// The framing is written from what was understood, never copied.
+/// The framing is generated from what was parsed, never copied.
 fn push_framing(head: &mut Vec<u8>, request: RequestView<'_>) {
     let expects_body = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
     match request.framing() {

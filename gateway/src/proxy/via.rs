@@ -1,17 +1,17 @@
-//! The gateway's name in `Via` (RFC 9110 section 7.6.3): written into what it forwards, and counted, so that a request that
-//! comes back again and again is stopped.
+//! The `Via` header (RFC 9110 section 7.6.3), and loop detection by it.
 
 use crate::http1::{HeaderKind, RequestHead, Version};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 
-/// A request may have been here so often before: two gateways in a row can share a name, and a loop ends soon.
+/// How often a request may have passed this gateway before: two gateways in a row may share a name, and a
+/// loop still ends soon.
 const MAX_LOOPS: usize = 4;
 
-/// The name, prepared.
+/// The gateway's name in `Via`.
 #[derive(Debug)]
 pub(crate) struct Via {
     name: String,
-    /// What is written for a request that came by HTTP/1.0, 1.1 and 2, ready for the wire.
+    /// The lines for requests that arrived by HTTP/1.0, 1.1 and 2, in wire format.
     lines: [Vec<u8>; 3],
 }
 
@@ -21,7 +21,7 @@ impl Via {
         Via { name: name.to_owned(), lines: ["1.0", "1.1", "2.0"].map(line) }
     }
 
-    /// The line for a request that came by this version.
+    /// The line for a request that arrived with this version.
     pub(crate) fn line(&self, version: Version) -> &[u8] {
         &self.lines[match version {
             Version::Http10 => 0,
@@ -30,15 +30,12 @@ impl Via {
         }]
     }
 
-    /// Refuses a request that has been here too often.
+    /// Rejects a request that has passed this gateway too often.
     pub(crate) fn stop_loop(&self, head: &RequestHead) -> Result<(), Rejection> {
         if !head.headers().has(HeaderKind::Via) || self.passes(head) <= MAX_LOOPS {
             return Ok(());
         }
-        Err(Rejection::new(
-            Code::LoopDetected,
-            "the request goes round in circles: it comes from this gateway itself",
-        ))
+        Err(Rejection::LoopDetected)
     }
 
     fn passes(&self, head: &RequestHead) -> usize {
@@ -72,7 +69,7 @@ mod tests {
             head.parse(text.as_bytes(), &HeadLimits::default()).unwrap().unwrap();
             let refused = Via::new("gw").stop_loop(&head).err();
             assert_eq!(refused.is_some(), stopped, "{fields}");
-            assert!(refused.is_none_or(|r| r.status() == http::StatusCode::LOOP_DETECTED));
+            assert!(refused.is_none_or(|r| r == Rejection::LoopDetected));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! WebSockets (RFC 6455): the handshake, which is a request like any other until the upstream agrees.
+//! WebSocket handshakes (RFC 6455): origin check, token in subprotocols, and the upgrade response.
 
 use http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -9,20 +9,20 @@ use crate::http1::{BodyFraming, HeaderKind, ResponseHead, Version};
 use crate::layers::access_log::ResponseLog;
 use crate::layers::cors::Cors;
 use crate::layers::route::Forwarding;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::RequestView;
 use crate::response::{self, Response};
 use crate::upstream::Upgraded;
 
-/// Its name in `Upgrade`.
+/// The protocol name in `Upgrade`.
 pub(crate) const PROTOCOL: &[u8] = b"websocket";
-/// The subprotocol that stands before a token. A browser's script can choose subprotocols, and no other field.
+/// The subprotocol that precedes a token. Scripts in browsers can set subprotocols, and no other field.
 const BEARER_SUBPROTOCOL: &str = "bearer";
 
-/// A request for a WebSocket.
+/// A WebSocket handshake.
 #[derive(Debug)]
 pub(crate) struct Handshake<'h> {
-    /// The subprotocols, where a token may stand among them.
+    /// The offered subprotocols, where they may contain a token.
     offer: Option<Offer<'h>>,
 }
 
@@ -33,15 +33,15 @@ struct Offer<'h> {
     token: Option<&'h [u8]>,
 }
 
-/// What a connection becomes when the upstream has agreed.
+/// The tunnel that a connection becomes once the upstream has accepted the upgrade.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
     pub(crate) upstream: Upgraded,
-    /// The access line that is written when it ends; set by the access log's layer.
+    /// The access log entry that is written when it ends; set by the access log's layer.
     pub(crate) log: Option<ResponseLog>,
 }
 
-/// The handshake that a request is, on a route that has WebSockets.
+/// The handshake of a request, on a route with WebSockets.
 pub(crate) fn handshake<'h>(
     request: RequestView<'h>,
     forwarding: &Forwarding,
@@ -52,14 +52,13 @@ pub(crate) fn handshake<'h>(
         return Ok(None);
     }
     if !is_allowed_origin(request, cors, client) {
-        let why = "pages of this origin may not open WebSockets here";
-        return Err(Rejection::new(Code::OriginNotAllowed, why));
+        return Err(Rejection::WebSocketOrigin);
     }
     let offer = forwarding.token_in_subprotocol.then(|| Offer::of(request)).transpose()?;
     Ok(Some(Handshake { offer }))
 }
 
-/// The token that a handshake brings among its subprotocols.
+/// The token that a handshake carries in its subprotocols.
 pub(crate) fn token<'h>(request: RequestView<'h>) -> Result<Option<Bearer<'h>>, Rejection> {
     if !is_handshake(request)? {
         return Ok(None);
@@ -67,8 +66,8 @@ pub(crate) fn token<'h>(request: RequestView<'h>) -> Result<Option<Bearer<'h>>, 
     Ok(Offer::of(request)?.token.map(Bearer::new))
 }
 
-/// A browser tells which page a WebSocket is for, and opens it for every page (RFC 6455 section 10.2): it is for the
-/// gateway to refuse strangers, who would use what the browser knows of this host. Programs send no `Origin`.
+/// Origin check against cross-site WebSocket hijacking: browsers open WebSockets for every page and send its
+/// `Origin` (RFC 6455 section 10.2). Clients other than browsers send none.
 fn is_allowed_origin(request: RequestView<'_>, cors: &Cors, client: &ClientAddr) -> bool {
     let mut origins = request.headers().of_kind(HeaderKind::Origin);
     let Some(origin) = origins.next() else { return true };
@@ -78,16 +77,14 @@ fn is_allowed_origin(request: RequestView<'_>, cors: &Cors, client: &ClientAddr)
 
 impl<'h> Offer<'h> {
     fn of(request: RequestView<'h>) -> Result<Offer<'h>, Rejection> {
-        let malformed =
-            || Rejection::new(Code::InvalidRequest, "one token follows one `bearer` among the subprotocols");
         let fields = request.headers().iter().filter(|field| is_offer(field.name));
         let mut members = fields.flat_map(|field| field.members());
         let mut offer = Offer::default();
         while let Some(member) = members.next() {
             if member == BEARER_SUBPROTOCOL.as_bytes() {
-                let token = members.next().ok_or_else(malformed)?;
+                let token = members.next().ok_or(Rejection::TokenSubprotocols)?;
                 if offer.token.replace(token).is_some() {
-                    return Err(malformed());
+                    return Err(Rejection::TokenSubprotocols);
                 }
             } else {
                 offer.protocols.push(member);
@@ -102,12 +99,12 @@ fn is_offer(name: &[u8]) -> bool {
 }
 
 impl Handshake<'_> {
-    /// Whether a field of the client's goes to the upstream in another form.
+    /// Whether a field of the client is replaced.
     pub(crate) fn rewrites(&self, name: &[u8]) -> bool {
         self.offer.is_some() && is_offer(name)
     }
 
-    /// What the upstream gets in place of the fields that belong to one hop, and of those that are rewritten.
+    /// Appends the replacements of hop-by-hop and rewritten fields.
     pub(crate) fn push_lines(&self, head: &mut Vec<u8>) {
         head.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
         if let Some(Offer { protocols, .. }) = &self.offer
@@ -120,8 +117,8 @@ impl Handshake<'_> {
     }
 }
 
-/// Whether a request asks for a WebSocket. A handshake that upstreams could read in different ways is
-/// refused (RFC 6455 section 4.2.1); any other upgrade is ignored, as RFC 9110 section 7.8 lets a server do.
+/// Whether a request is a WebSocket handshake. One that upstreams could interpret differently is rejected
+/// (RFC 6455 section 4.2.1); any other upgrade is ignored, as RFC 9110 section 7.8 allows.
 fn is_handshake(request: RequestView<'_>) -> Result<bool, Rejection> {
     let head = request.head();
     let fields = head.headers();
@@ -138,20 +135,20 @@ fn is_handshake(request: RequestView<'_>) -> Result<bool, Rejection> {
     // 16 bytes in base64.
     let has_key = one(b"sec-websocket-key").is_some_and(|key| key.len() == 24 && key.ends_with(b"=="));
     let problem = if *request.method() != Method::GET || request.framing() != BodyFraming::Empty {
-        "a WebSocket begins with a GET without a body"
+        Rejection::WebSocketNotGet
     } else if !is_plain {
-        "a request for a WebSocket asks for nothing else"
+        Rejection::WebSocketNotAlone
     } else if !has_key {
-        "a request for a WebSocket has one Sec-WebSocket-Key of 16 bytes in base64"
+        Rejection::WebSocketKey
     } else if one(b"sec-websocket-version") != Some(b"13") {
-        "only version 13 of WebSocket is spoken here"
+        Rejection::WebSocketVersion
     } else {
         return Ok(true);
     };
-    Err(Rejection::new(Code::BadRequest, problem))
+    Err(problem)
 }
 
-/// The response that makes the client's connection a WebSocket.
+/// The 101 response to the client.
 pub(crate) fn upgrade_accepted(handshake: &Handshake<'_>, head: &ResponseHead) -> Response {
     let mut response = response::empty(StatusCode::SWITCHING_PROTOCOLS);
     let fields = response.headers_mut();
@@ -168,7 +165,7 @@ pub(crate) fn upgrade_accepted(handshake: &Handshake<'_>, head: &ResponseHead) -
             fields.append(name, value);
         }
     }
-    // A browser ends a WebSocket for which none of its subprotocols was chosen.
+    // Browsers close a WebSocket for which none of its subprotocols was selected.
     let brought_token = handshake.offer.as_ref().is_some_and(|offer| offer.token.is_some());
     if brought_token && !head.headers().iter().any(|field| is_offer(field.name)) {
         fields.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(BEARER_SUBPROTOCOL));

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::http1::Host;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::runtime::Gateway;
 use crate::server::lifecycle::since_1970;
 use crate::server::small_listener::{self, host_of};
@@ -41,11 +41,7 @@ fn respond(request: &Request<Incoming>, state: &AdminState) -> Result<Response<B
     let host = host_of(request)?;
     let from_a_page = request.headers().contains_key(ORIGIN);
     if from_a_page || !host.is_none_or(|host| is_allowed_host(host, &config.settings.admin.hosts)) {
-        return Err(Rejection::new(
-            Code::Misdirected,
-            "the admin listener answers machines only, by its address or by a name in admin.hosts",
-        )
-        .with_status(StatusCode::FORBIDDEN));
+        return Err(Rejection::AdminHost);
     }
     match *request.method() {
         Method::GET | Method::HEAD => {}
@@ -56,17 +52,13 @@ fn respond(request: &Request<Incoming>, state: &AdminState) -> Result<Response<B
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
             return Ok(response);
         }
-        _ => {
-            return Err(
-                Rejection::new(Code::MethodNotAllowed, "it can only be read").allow("GET, HEAD, OPTIONS")
-            );
-        }
+        _ => return Err(Rejection::AdminMethod),
     }
     match request.uri().path() {
         "/healthz" => Ok(text("ok\n".into())),
         "/readyz" => Ok(readiness(state)),
         "/metrics" => Ok(text(state.gateway.metrics.render(gauges(state)))),
-        _ => Err(Rejection::new(Code::NotFound, "there are /healthz, /readyz and /metrics")),
+        _ => Err(Rejection::AdminPath),
     }
 }
 

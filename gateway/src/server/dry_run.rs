@@ -11,10 +11,9 @@ use crate::client_addr::ClientAddr;
 use crate::config::{Settings, Store};
 use crate::explain::{self, Explanation};
 use crate::http1::HeadLimits;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::runtime::Worker;
 use crate::server::lifecycle::{ServeError, prepare};
-use crate::server::strict_io::bad_head;
 
 /// One worker without a thread.
 pub(crate) struct DryRun {
@@ -44,8 +43,8 @@ impl DryRun {
         let mut head = self.worker.take_head();
         let refused = match head.parse(input, &HeadLimits::of(&settings.limits)) {
             Ok(Some(_)) => None,
-            Ok(None) => Some(Rejection::new(Code::BadRequest, "the head is not complete")),
-            Err(error) => Some(bad_head(&error)),
+            Ok(None) => Some(Rejection::IncompleteHead),
+            Err(error) => Some(Rejection::BadHead(error)),
         };
         let client = ClientAddr::new(peer, &settings.server.trusted_proxies, secure);
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;

@@ -20,7 +20,7 @@ use super::strict_io::{StrictConnection, StrictHead, StrictIo, Wait};
 use crate::client_addr::ClientAddr;
 use crate::layers::access_log::LoggedBody;
 use crate::net::{Deadline, Socket};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::Incoming;
 use crate::request_body::RequestBody;
 use crate::runtime::Worker;
@@ -180,8 +180,7 @@ async fn serve_requests<S: RequestStack>(
                 }
                 Wait::Head => {
                     ready!(waiting.poll_within(cx, limits().config.settings.limits.header_timeout));
-                    let why = "the request head did not arrive in time";
-                    line.refuse_head(Rejection::new(Code::RequestTimeout, why));
+                    line.refuse_head(Rejection::HeadTimeout);
                 }
                 Wait::Write => {
                     ready!(waiting.poll_within(cx, limits().config.settings.limits.write_timeout));

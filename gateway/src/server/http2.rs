@@ -17,13 +17,13 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
-use super::strict_io::bad_head;
 use super::worker::SharedStack;
 use crate::client_addr::ClientAddr;
 use crate::config::Limits;
 use crate::http1::{BodyFraming, HeadLimits, request_framing};
 use crate::layers::access_log::LoggedBody;
 use crate::net::{Deadline, Lingering};
+use crate::rejection::Rejection;
 use crate::request::Incoming;
 use crate::request_body::RequestBody;
 use crate::runtime::Worker;
@@ -231,7 +231,7 @@ impl<S: RequestStack> hyper::service::Service<Request<IncomingBody>> for Http2Se
         let stream = self.streams.start();
         let mut head = worker.take_head();
         let read = head.read_http2(&parts, !body.is_end_stream(), &HeadLimits::of(limits));
-        let refused = read.err().map(|error| bad_head(&error));
+        let refused = read.err().map(Rejection::BadHead);
         // A framing error is rejected by admission, not here.
         let framing = request_framing(&head).unwrap_or(BodyFraming::Empty);
         let body = RequestBody::new(body, framing, limits.body_timeout, Rc::clone(&stream));

@@ -12,9 +12,8 @@ use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::http1::{CanonicalTarget, Host};
-use crate::layers::admission::{bad_host, bad_target};
-use crate::rejection::{Code, Rejection};
+use crate::http1::{CanonicalTarget, Host, HostError};
+use crate::rejection::Rejection;
 use crate::response::header_value;
 use crate::runtime::Gateway;
 use crate::server::small_listener::{self, host_of};
@@ -36,8 +35,7 @@ pub(super) async fn serve(
 
 /// The redirect to the same target of the same host. Ambiguous requests are rejected as on the TLS listener.
 fn redirect_to_https(request: &Request<Incoming>, port: u16) -> Result<Response<Bytes>, Rejection> {
-    let host = host_of(request)?
-        .ok_or_else(|| Rejection::new(Code::BadRequest, "without a Host there is nowhere to lead to"))?;
+    let host = host_of(request)?.ok_or(Rejection::BadHost(HostError::NotOne))?;
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let location = location(request.method(), host, target, port)?;
     let mut response = Response::new(Bytes::new());
@@ -47,8 +45,8 @@ fn redirect_to_https(request: &Request<Incoming>, port: u16) -> Result<Response<
 }
 
 fn location(method: &http::Method, host: &str, target: &str, port: u16) -> Result<String, Rejection> {
-    let host = Host::parse(host.as_bytes()).map_err(bad_host)?;
-    let target = CanonicalTarget::parse(method, target.as_bytes()).map_err(bad_target)?;
+    let host = Host::parse(host.as_bytes()).map_err(Rejection::BadHost)?;
+    let target = CanonicalTarget::parse(method, target.as_bytes()).map_err(Rejection::BadTarget)?;
     let target = match target.as_str() {
         "*" => "/",
         target => target,

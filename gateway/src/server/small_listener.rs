@@ -22,7 +22,8 @@ use tokio::time::timeout;
 use tower::{ServiceBuilder, ServiceExt};
 
 use super::listener::{accept, close};
-use crate::rejection::{Code, Rejection};
+use crate::http1::HostError;
+use crate::rejection::Rejection;
 use crate::telemetry::RequestIds;
 use crate::upstream::LocalExecutor;
 
@@ -105,25 +106,21 @@ fn answer(
 ///
 /// A required `Host` is missing, there is more than one, or it is malformed or disagrees with the target.
 pub(super) fn host_of(request: &Request<Incoming>) -> Result<Option<&str>, Rejection> {
-    let bad = |why: &'static str| Rejection::new(Code::BadRequest, why);
     let mut fields = request.headers().get_all(http::header::HOST).iter();
     let (first, second) = (fields.next(), fields.next());
     let authority = request.uri().authority().map(http::uri::Authority::as_str);
     let host = match (first, second, authority) {
-        (Some(_), Some(_), _) => return Err(bad("exactly one Host field is needed")),
-        (Some(host), None, None) => host.to_str().map_err(|_| bad("the Host is not text"))?,
+        (Some(_), Some(_), _) => return Err(Rejection::BadHost(HostError::NotOne)),
+        (Some(host), None, None) => host.to_str().map_err(|_| Rejection::BadHost(HostError::Malformed))?,
         (Some(host), None, Some(authority)) => {
             if !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) {
-                return Err(Rejection::new(
-                    Code::AmbiguousTarget,
-                    "the Host disagrees with the request target",
-                ));
+                return Err(Rejection::BadHost(HostError::Disagrees));
             }
             authority
         }
         (None, _, Some(authority)) if request.version() == http::Version::HTTP_2 => authority,
         (None, _, _) if request.version() == http::Version::HTTP_10 => return Ok(None),
-        (None, ..) => return Err(bad("exactly one Host field is needed")),
+        (None, ..) => return Err(Rejection::BadHost(HostError::NotOne)),
     };
     Ok(Some(host))
 }

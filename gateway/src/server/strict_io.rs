@@ -1,10 +1,12 @@
-//! The strict gate below hyper's HTTP/1.1 server: a socket that gives hyper one request at a time, and only what was judged.
+//! The strict gate below hyper's HTTP/1.1 server: validates each request head before hyper sees it, and
+//! passes on one request at a time (protection from request smuggling).
 //!
-//! A head is read here, once and strictly ([`crate::http1`]), and handed to the stack as it came. hyper gets a stand-in of it:
-//! the same message for what hyper decides (version, framing, `Connection`, `Expect`), without the target and the fields that
-//! it would repair, hide or answer by itself. A head that is refused becomes a stand-in, too, so that the refusal goes the way of
-//! every response. Of a body hyper gets exactly the bytes that belong to it, never a byte of the next request: two parsers
-//! that disagreed on where a request ends could not smuggle one.
+//! A head is parsed here, once and strictly ([`crate::http1`]), and handed to the stack as received. hyper
+//! gets a stand-in: the same message in what hyper decides (version, framing, `Connection`, `Expect`),
+//! without the target and the fields, which it would normalise, drop or respond to by itself. A rejected head
+//! gets a stand-in too, so that its rejection takes the path of every response. Of a body hyper gets exactly
+//! its bytes, never a byte of the next request: two parsers that disagreed on where a request ends could not
+//! be exploited.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -15,45 +17,46 @@ use std::task::{Context, Poll, ready};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use crate::http1::{
-    BodyFraming, ChunkDecoder, HeadError, HeadLimits, HeaderKind, RequestHead, Step, Version, request_framing,
+    BodyFraming, ChunkDecoder, HeadLimits, HeaderKind, RequestHead, Step, Version, request_framing,
 };
 use crate::net::{ReadBuffer, Socket};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::runtime::Worker;
 use crate::stream_state::StreamState;
 
-/// What is read at once while a head is expected, in bytes: most heads fit.
+/// Size of a read while a head is expected, in bytes: most heads fit.
 const HEAD_READ_SIZE: usize = 4 * 1024;
-/// What is read at once of a body, in bytes.
+/// Size of a read of a body, in bytes.
 const BODY_READ_SIZE: usize = 64 * 1024;
-/// So much of the next requests is read ahead while one is answered, in bytes, so that a client that leaves is noticed.
+/// Maximum of pipelined requests that is read ahead while one is served, in bytes, so that a client that
+/// disconnects is noticed.
 const MAX_READ_AHEAD: usize = 16 * 1024;
 
 /// What hyper waits for at the client's socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// For nothing that the client does.
+    /// Nothing.
     Nothing,
-    /// The next request, of which nothing has come.
+    /// The next request, of which no byte has arrived.
     Idle,
     /// The rest of a head.
     Head,
-    /// More of a body; whoever reads it keeps the deadline.
+    /// More of a body; the body's reader enforces the timeout.
     Body,
     /// Room to write.
     Write,
 }
 
-/// A head that hyper has just been given the stand-in of.
+/// A head for which hyper has just been given the stand-in.
 #[derive(Debug)]
 pub(super) struct StrictHead {
     pub(super) head: Box<RequestHead>,
     pub(super) framing: BodyFraming,
-    /// Why it is not accepted.
+    /// Why it is rejected.
     pub(super) refused: Option<Rejection>,
 }
 
-/// What the connection's task, the gate and the service share.
+/// State shared by the connection's task, the gate and the service.
 #[derive(Debug)]
 pub(super) struct StrictConnection {
     pub(super) socket: Socket,
@@ -61,16 +64,16 @@ pub(super) struct StrictConnection {
     worker: Rc<Worker>,
     reader: RefCell<Reader>,
     pub(super) wait: Cell<Wait>,
-    /// Bytes have moved since the connection's task last looked.
+    /// Bytes have moved since the connection's task last checked.
     pub(super) progress: Cell<bool>,
     head: RefCell<Option<StrictHead>>,
-    /// A request has come.
+    /// A request has arrived.
     served: Cell<bool>,
     /// The head of the response was written, or its beginning.
     head_written: Cell<bool>,
     /// The client has said that it sends nothing more.
     pub(super) read_closed: Cell<bool>,
-    /// hyper is told so, too.
+    /// hyper is notified of that, too.
     pub(super) deliver_close: Cell<bool>,
 }
 
@@ -78,20 +81,20 @@ pub(super) struct StrictConnection {
 struct Reader {
     state: State,
     input: ReadBuffer,
-    /// The stand-in, as far as hyper has not taken it.
+    /// The part of the stand-in that hyper has not read yet.
     stand_in: Vec<u8>,
     given: usize,
 }
 
-/// Where the connection is within its requests.
+/// Read state of the connection.
 #[derive(Debug)]
 enum State {
     /// Between requests, or within a head.
     Head,
-    /// So many bytes of a body are left.
+    /// Remaining bytes of a body.
     Length(u64),
     Chunked(ChunkDecoder),
-    /// Something was refused: nothing that follows can be trusted.
+    /// A message was rejected: nothing that follows can be trusted.
     Refused,
 }
 
@@ -120,27 +123,27 @@ impl StrictConnection {
         self.stream.begin();
     }
 
-    /// Whether a request has come, good or not.
+    /// Whether a request has arrived, valid or not.
     pub(super) fn has_served(&self) -> bool {
         self.served.get()
     }
 
-    /// The head behind the request that hyper has just parsed.
+    /// The head of the request that hyper has just parsed.
     pub(super) fn take_head(&self) -> Option<StrictHead> {
         self.head.borrow_mut().take()
     }
 
-    /// Has the head that is under way refused: hyper gets a stand-in for it when it reads next.
+    /// Rejects the current head: hyper gets a stand-in for it at its next read.
     pub(super) fn refuse_head(&self, rejection: Rejection) {
         self.reader.borrow_mut().refuse(self, self.worker.take_head(), rejection);
     }
 
-    /// What the client sent behind a request that has left HTTP.
+    /// What the client sent behind an upgraded request.
     pub(super) fn take_input(&self) -> ReadBuffer {
         std::mem::take(&mut self.reader.borrow_mut().input)
     }
 
-    /// Gives the buffers of a connection at rest back to the allocator.
+    /// Frees the buffers of an idle connection.
     pub(super) fn release_buffers(&self) {
         let mut reader = self.reader.borrow_mut();
         reader.input.trim(0);
@@ -180,7 +183,7 @@ fn respell_head(bytes: &mut [u8]) {
 }
 
 impl Reader {
-    /// Reads the next head and gives hyper its stand-in.
+    /// Parses the next head and writes its stand-in for hyper.
     fn poll_head(&mut self, cx: &mut Context<'_>, connection: &StrictConnection) -> Poll<io::Result<bool>> {
         loop {
             if !self.input.filled().is_empty() {
@@ -195,7 +198,7 @@ impl Reader {
                     }
                     Ok(None) => connection.worker.release_head(head),
                     Err(error) => {
-                        self.refuse(connection, head, bad_head(&error));
+                        self.refuse(connection, head, Rejection::BadHead(error));
                         return Poll::Ready(Ok(true));
                     }
                 }
@@ -233,7 +236,7 @@ impl Reader {
                 connection.begin();
                 connection.head.replace(Some(StrictHead { head, framing, refused: None }));
             }
-            // Admission says what is wrong with it; it has no end, so nothing behind it is read.
+            // Admission reports the error; the head has no end, so nothing behind it is read.
             Err(_) => self.stop(connection, head, None),
         }
     }
@@ -254,7 +257,7 @@ impl Reader {
         connection.head.replace(Some(StrictHead { head, framing, refused }));
     }
 
-    /// Reads ahead while a request is answered, for one purpose: to see the client leave.
+    /// Reads ahead while a request is served, only to notice that the client disconnects.
     fn poll_closed(&mut self, cx: &mut Context<'_>, connection: &StrictConnection) -> Poll<io::Result<()>> {
         while !connection.read_closed.get() {
             if self.input.filled().len() >= MAX_READ_AHEAD {
@@ -266,12 +269,12 @@ impl Reader {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
-        // A client that only says it has sent everything may still read its response: hyper, which would give the request up,
-        // hears of it a moment later.
+        // A client that only closes its write side may still read its response: hyper, which would cancel the
+        // request, is notified after a grace period.
         if connection.deliver_close.get() { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
-    /// Gives hyper what is there of the body; false at the end of what the client sends.
+    /// Gives hyper the available bytes of the body; false at the end of the stream.
     fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
@@ -334,7 +337,7 @@ impl Reader {
     }
 }
 
-/// The message that hyper gets for a head: what hyper decides, and nothing that it would judge.
+/// The stand-in of a head for hyper: what hyper decides, and nothing that it would validate.
 pub(crate) fn write_stand_in(out: &mut Vec<u8>, head: &RequestHead, framing: BodyFraming) {
     let headers = head.headers();
     let http10 = head.version() == Version::Http10;
@@ -359,22 +362,11 @@ pub(crate) fn write_stand_in(out: &mut Vec<u8>, head: &RequestHead, framing: Bod
             put(b"Connection: upgrade\r\nUpgrade: websocket\r\n");
         }
     }
-    // The service decides whether the body is wanted; hyper asks for it with the first read.
+    // The service decides whether the body is wanted; hyper sends the 100 with the first read.
     if !http10 && framing != BodyFraming::Empty && headers.has(HeaderKind::Expect) {
         put(b"Expect: 100-continue\r\n");
     }
     put(b"\r\n");
-}
-
-/// The refusal for a head that is not accepted.
-pub(super) fn bad_head(error: &HeadError) -> Rejection {
-    let code = match error {
-        HeadError::LineTooLong(_) => Code::UriTooLong,
-        HeadError::AuthorityDisagrees => Code::AmbiguousTarget,
-        HeadError::BlockTooLarge(_) | HeadError::TooManyFields(_) => Code::HeadersTooLarge,
-        _ => Code::BadRequest,
-    };
-    Rejection::new(code, error.to_string()).close()
 }
 
 /// The socket as hyper has it.
@@ -439,7 +431,7 @@ impl Write for StrictIo {
         flushed
     }
 
-    /// The connection's task ends the connection, so that the client can read the last response first.
+    /// The connection's task closes the connection, with a lingering close.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -498,7 +490,7 @@ mod tests {
                 "GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
                 "GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
             ),
-            // Nobody waits for a body that does not come.
+            // The body of this request is never awaited.
             ("GET / HTTP/1.1\r\nExpect: 100-continue\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"),
         ] {
             let mut parsed = RequestHead::default();

@@ -1,9 +1,9 @@
-//! The events an auditor asks for: who did what from where, and how it went. Never a token or a password.
+//! Audit events: who did what from where, with which result. Never a token or a password.
 
 use crate::request::RequestContext;
 
 impl RequestContext {
-    /// Writes an event about a user name in its canonical form, or about a user's id.
+    /// Writes an audit event about a user name in canonical form, or about a user's id.
     pub(crate) fn audit(
         &self,
         event: &'static str,

@@ -1,4 +1,4 @@
-//! Routes whose response is always the same (Envoy's direct response).
+//! Direct responses (Envoy's term): routes with a fixed response.
 
 use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::config;
 use crate::response::{self, Body, Response};
 
-/// The response, prepared.
+/// The prepared response.
 #[derive(Debug)]
 pub(crate) struct DirectResponse {
     status: StatusCode,

@@ -1,4 +1,4 @@
-//! What the gateway answers itself: login, refresh, logout, and the public keys.
+//! The gateway's own endpoints: login, refresh, logout, sessions, and the public keys.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -9,13 +9,13 @@ use http::Method;
 use tower::Service;
 
 use super::{jwks, login, logout, refresh, sessions};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::Admitted;
 use crate::response::Response;
 use crate::sessions::{SessionId, StoreError, UnixMillis};
 use crate::users::SourceUnavailable;
 
-/// The gateway's own endpoints.
+/// The endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     Login,
@@ -27,7 +27,7 @@ pub(crate) enum Endpoint {
     Jwks,
 }
 
-/// Where they are.
+/// Their paths.
 #[derive(Debug)]
 pub(crate) struct Endpoints {
     paths: Vec<(String, Endpoint)>,
@@ -43,12 +43,12 @@ impl Endpoints {
             ("/sessions", Endpoint::Sessions),
         ];
         let prefixed = below_prefix.map(|(path, endpoint)| (format!("{}{path}", settings.prefix), endpoint));
-        // Well-known addresses are well known: no prefix (RFC 8615).
+        // Well-known URIs have no prefix (RFC 8615).
         let jwks = ("/.well-known/jwks.json".to_owned(), Endpoint::Jwks);
         Endpoints { paths: prefixed.into_iter().chain([jwks]).collect() }
     }
 
-    /// The endpoint at exactly that path, or at that of one session.
+    /// The endpoint with exactly that path, or of a single session.
     pub(crate) fn find(&self, path: &str) -> Option<Endpoint> {
         let exactly = |path: &str| self.paths.iter().find(|(p, _)| p == path).map(|(_, endpoint)| *endpoint);
         exactly(path).or_else(|| {
@@ -59,14 +59,14 @@ impl Endpoints {
     }
 }
 
-/// A request to one of them.
+/// A request to an endpoint.
 #[derive(Debug)]
 pub(crate) struct EndpointRequest {
     pub(crate) endpoint: Endpoint,
     pub(crate) request: Admitted,
 }
 
-/// Answers requests to the gateway's own endpoints.
+/// The service of the gateway's own endpoints.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EndpointService;
 
@@ -80,7 +80,7 @@ impl Service<EndpointRequest> for EndpointService {
     }
 
     fn call(&mut self, request: EndpointRequest) -> Self::Future {
-        // Boxed, for every request's future would have room for a login's.
+        // Boxed, for otherwise every request's future would have the size of a login's.
         Box::pin(serve(request))
     }
 }
@@ -95,9 +95,7 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
     };
     if !allowed.contains(request.view().method()) {
         let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
-        return Err(
-            Rejection::new(Code::MethodNotAllowed, "the endpoint does not take this method").allow(allowed)
-        );
+        return Err(Rejection::EndpointMethod(allowed));
     }
     match endpoint {
         Endpoint::Login => login::login(&context, request.body).await,
@@ -110,22 +108,19 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
     }
 }
 
-/// An outage is never told as a 401: a client must be able to keep its session through it.
+/// 503 for a store outage, never 401: a client must be able to keep its session through it.
 pub(crate) fn store_unavailable(error: &StoreError) -> Rejection {
     tracing::error!(%error, "the session store failed");
-    Rejection::new(Code::StoreUnavailable, "the session store did not answer")
-        .retry_after(Duration::from_secs(2))
+    Rejection::StoreUnavailable
 }
 
-/// A source of users does not answer; it was logged when that began.
+/// 503 for an unavailable source of users; it was logged when that began.
 pub(crate) fn users_unavailable(error: &SourceUnavailable) -> Rejection {
     tracing::debug!(%error, "a source of users did not answer");
-    Rejection::new(Code::StoreUnavailable, "the users cannot be looked up at the moment")
-        .retry_after(Duration::from_secs(2))
+    Rejection::UsersUnavailable
 }
 
-/// The network has used up its failures.
+/// 429: the network has reached its limit of failures.
 pub(crate) fn rate_limited(retry_after: UnixMillis) -> Rejection {
-    Rejection::new(Code::RateLimited, "too many failures came from this network")
-        .retry_after(Duration::from_millis(retry_after))
+    Rejection::RateLimited(Duration::from_millis(retry_after))
 }

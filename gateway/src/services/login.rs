@@ -1,4 +1,4 @@
-//! `POST /login`: a name and a password for a session.
+//! `POST /login`: exchanges a name and a password for a session.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::strict_json;
 use crate::telemetry::LoginOutcome;
 use crate::users::{Busy, CanonicalName, CheckError, Password, check_credentials};
 
-/// A name and a password fit many times into this, in bytes.
+/// Maximum length of the body, in bytes.
 const MAX_BODY: usize = 8 * 1024;
 
 /// Logs a user in.
@@ -48,7 +48,7 @@ async fn attempt(context: &RequestContext, body: RequestBody) -> Result<Response
     context.record.username.replace(Some(name.to_string()));
 
     let (sessions, now, network) = (&context.worker.gateway.sessions, context.now_millis, context.network());
-    // Taken before the hash runs, so that parallel guesses cannot pass the limits.
+    // Acquired before the hash runs, so that parallel guesses cannot pass the limits.
     let decision = sessions.begin_login(name.as_str(), &network, now).await;
     let permit = match decision.map_err(|e| store_unavailable(&e))? {
         LoginDecision::Permitted(permit) => permit,
@@ -57,26 +57,26 @@ async fn attempt(context: &RequestContext, body: RequestBody) -> Result<Response
             context.audit("login", "rate_limited", name.as_str(), None);
             return Err(rate_limited(retry_after));
         }
-        LoginDecision::Busy => return Err(overloaded()),
+        LoginDecision::Busy => return Err(Rejection::TooManyLogins),
     };
     let hashing = &context.worker.gateway.hashing;
     let users = &context.state.config.users;
     let check = timeout(MAX_CHECK_TIME, check_credentials(users, hashing, &name, credentials.password)).await;
     let checked = check.unwrap_or(Err(CheckError::Busy(Busy)));
-    // A permit that is not settled is no failure, and then nobody is told how it went.
+    // An unsettled permit does not count as a failure; then the result must not be sent.
     let settle = |result| sessions.settle_login(permit, result, now_millis());
     let user = match checked {
         Ok(Some(user)) => user,
         Ok(None) => {
             settle(LoginResult::Failed).await.map_err(|e| store_unavailable(&e))?;
             context.audit("login", "failed", name.as_str(), None);
-            return Err(Rejection::new(Code::InvalidCredentials, "wrong username or password"));
+            return Err(Rejection::WrongCredentials);
         }
         Err(error) => {
-            // Nobody looked at the password: a crowd at the door must not lock its accounts.
+            // The password was not checked: overload must not lock accounts.
             settle(LoginResult::Unknown).await.map_err(|e| store_unavailable(&e))?;
             return Err(match error {
-                CheckError::Busy(_) => overloaded(),
+                CheckError::Busy(_) => Rejection::TooManyLogins,
                 CheckError::Unavailable(error) => users_unavailable(&error),
             });
         }
@@ -87,16 +87,13 @@ async fn attempt(context: &RequestContext, body: RequestBody) -> Result<Response
         credential: user.credential_fingerprint(),
         client: context.client_info(),
     };
-    // Together, so that they share an fsync.
+    // Concurrently, so that they share an fsync.
     let (settled, opened) = tokio::join!(settle(LoginResult::Succeeded), sessions.open(new, now));
     settled.map_err(|e| store_unavailable(&e))?;
     let opened = opened.map_err(|error| match error {
         OpenSessionError::TooMany => {
             context.audit("login", "too_many_sessions", name.as_str(), None);
-            Rejection::new(
-                Code::TooManySessions,
-                "the user has as many sessions as one may have; end one first",
-            )
+            Rejection::TooManySessions
         }
         OpenSessionError::Store(error) => store_unavailable(&error),
     })?;
@@ -113,25 +110,21 @@ async fn attempt(context: &RequestContext, body: RequestBody) -> Result<Response
     )
 }
 
-fn overloaded() -> Rejection {
-    Rejection::new(Code::Overloaded, "too many logins at once").retry_after(Duration::from_secs(1))
-}
-
 fn locked(context: &RequestContext, name: &CanonicalName, left: UnixMillis) -> Rejection {
     context.audit("login", "locked", name.as_str(), None);
-    Rejection::new(Code::AccountLocked, "too many failed attempts").retry_after(Duration::from_millis(left))
+    Rejection::AccountLocked(Duration::from_millis(left))
 }
 
-/// `application/json` and nothing around it. A browser sends that type to another origin only after a preflight, so
-/// this is also what keeps other sites' forms out.
+/// Requires `application/json`. A browser sends that type cross-origin only after a preflight, so this also
+/// protects from forms of other sites (CSRF).
 fn only_json(head: &RequestHead) -> Result<(), Rejection> {
     let media_type = head.headers().only(HeaderKind::ContentType).map(|field| field.value);
     let essence = media_type.and_then(|value| value.split(|&b| b == b';').next()).unwrap_or_default();
     if !essence.trim_ascii().eq_ignore_ascii_case(b"application/json") {
-        return Err(Rejection::new(Code::UnsupportedMediaType, "Content-Type is not application/json"));
+        return Err(Rejection::ContentTypeNotJson);
     }
     if head.headers().of_kind(HeaderKind::ContentEncoding).next().is_some() {
-        return Err(Rejection::new(Code::UnsupportedMediaType, "Content-Encoding is not accepted here"));
+        return Err(Rejection::ContentEncoded);
     }
     Ok(())
 }
@@ -144,22 +137,17 @@ struct Credentials {
 impl Credentials {
     /// Exactly `username` and `password`, each once, both strings.
     fn parse(body: &[u8]) -> Result<Credentials, Rejection> {
-        let mut members = strict_json::object(body)
-            .ok_or_else(|| bad("the body is not a JSON object with unique members"))?;
+        let mut members = strict_json::object(body).ok_or(Rejection::BodyNotJson)?;
         let mut text = |name: &'static str| match members.remove(name) {
             Some(serde_json::Value::String(text)) if !text.is_empty() => Ok(text),
-            Some(_) => Err(bad("username and password must be non-empty strings")),
-            None => Err(bad("username or password is missing")),
+            Some(_) => Err(Rejection::CredentialsNotText),
+            None => Err(Rejection::CredentialsMissing),
         };
         let (username, password) = (text("username")?, text("password")?);
         if !members.is_empty() {
-            return Err(bad("the body has members besides username and password"));
+            return Err(Rejection::CredentialsWithMore);
         }
-        let password = Password::new(password).map_err(|_| bad("the password is longer than 1024 bytes"))?;
+        let password = Password::new(password).map_err(|_| Rejection::PasswordTooLong)?;
         Ok(Credentials { username, password })
     }
-}
-
-fn bad(why: &'static str) -> Rejection {
-    Rejection::new(Code::BadRequest, why)
 }

@@ -1,22 +1,22 @@
-//! `POST /logout` and `POST /logout-all`: ending a session, or all of a user's.
+//! `POST /logout` and `POST /logout-all`: revoke a session, or all of a user's.
 
 use http::StatusCode;
 
 use crate::auth::bearer::{Bearer, bearer_token};
 use crate::layers::authenticate::{authenticate, missing, refusal};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
 use crate::services::endpoints::store_unavailable;
 use crate::sessions::RevocationReason;
 
-/// Ends the session of the token, whichever of its tokens it is. An expired token will do: who wants to leave may
+/// Revokes the session of the token, of either type. An expired token is accepted. Idempotent.
 ///. Leaving twice is leaving.
 pub(crate) async fn logout(context: &RequestContext) -> Result<Response, Rejection> {
     let token = bearer_token(&context.head)?.ok_or_else(|| missing(&context.worker))?;
     let claims = context.state.config.verifier.verify_signed(token, context.now()).map_err(refusal)?;
     let session = claims.sid().parse();
-    let session = session.map_err(|_| Rejection::new(Code::InvalidToken, "the token names no session"))?;
+    let session = session.map_err(|_| Rejection::TokenWithoutSession)?;
     let sessions = &context.worker.gateway.sessions;
     let ended = sessions.revoke(session, RevocationReason::Logout, context.now_millis).await;
     ended.map_err(|e| store_unavailable(&e))?;
@@ -26,7 +26,7 @@ pub(crate) async fn logout(context: &RequestContext) -> Result<Response, Rejecti
     Ok(logged_out())
 }
 
-/// Ends every session of the user. That takes a good access token.
+/// Revokes all sessions of the user. Requires a valid access token.
 pub(crate) async fn logout_all(context: &RequestContext) -> Result<Response, Rejection> {
     let worker = &context.worker;
     let identity = authenticate(worker, &context.state, Bearer::of(&context.head)?, context.now())?;

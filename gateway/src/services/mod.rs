@@ -1,4 +1,5 @@
-//! What answers a request: the gateway's own endpoints, static files, redirects, direct responses, and the reverse proxy.
+//! Services, which respond to requests: the gateway's own endpoints, static files, redirects, direct
+//! responses, and the reverse proxy.
 
 mod audit;
 pub(crate) mod direct_response;

@@ -1,10 +1,9 @@
-//! The reverse proxy: the cleaned request goes to the upstream, its response comes back cleaned.
+//! The reverse proxy: sends the sanitised request to the upstream, and returns its sanitised response.
 
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -20,7 +19,7 @@ use crate::proxy::upstream_request::{
     ForwardingHeaders, UpstreamRequest, build_http2_request, build_upstream_request,
 };
 use crate::proxy::websocket::{self, Handshake, Tunnel};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::{Authorized, RequestContext};
 use crate::request_body::BodyError;
 use crate::response::{Body, Response};
@@ -45,19 +44,20 @@ impl Service<Authorized> for ProxyService {
     }
 }
 
-/// How a request is forwarded; only a route with an upstream has such requests.
+/// How a request is forwarded; only requests of routes with an upstream can be.
 pub(crate) fn forwarding(request: &Authorized) -> Result<&Forwarding, Rejection> {
     match &request.route().target {
         Target::Upstream(forwarding) => Ok(forwarding),
-        _ => Err(Rejection::new(Code::NotFound, "the route has no upstream")),
+        _ => Err(Rejection::WrongTarget),
     }
 }
 
-/// The request as its upstream gets it.
+/// The request for the upstream.
 ///
 /// # Errors
 ///
-/// The request comes from this gateway itself, its body is too large, or a claim does not fit into a field.
+/// The request comes from this gateway itself (loop), its body is too large, or a claim does not fit into a
+/// field.
 pub(crate) fn outgoing_request(
     request: &Authorized,
     handshake: Option<&Handshake<'_>>,
@@ -65,9 +65,9 @@ pub(crate) fn outgoing_request(
     let (route, view, context) = (request.route(), request.view(), request.context());
     let (forwarding, config) = (forwarding(request)?, &context.state.config);
     config.via.stop_loop(view.head())?;
-    // Before the upstream hears of it; a body that does not tell its length is counted while it comes.
+    // Before the upstream is contacted; a body without a declared length is counted as it arrives.
     if matches!(view.framing(), BodyFraming::Length(n) if n > route.max_body) {
-        return Err(bad_body(&BodyError::TooLarge));
+        return Err(Rejection::BodyTooLarge);
     }
     let target = view.target();
     let (prefix, target) = match &forwarding.new_prefix {
@@ -102,7 +102,7 @@ pub(crate) fn outgoing_request(
     })
 }
 
-/// Forwards a request and gives the upstream's response, its body still on its way.
+/// Forwards a request and returns the upstream's response with its body still streaming.
 async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     let context = Rc::clone(request.context());
     let (upstream, timeouts, stream_grace) = {
@@ -153,7 +153,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     Ok(forward_response(response, request.view().method(), cors))
 }
 
-/// The upstream's response without what belongs to its connection or to the gateway.
+/// The upstream's response without hop-by-hop fields and fields that the gateway sets itself.
 fn forward_response(upstream: UpstreamResponse, method: &Method, cors: &Cors) -> Response {
     let UpstreamResponse { framing, mut body } = upstream;
     let mut response = http::Response::new(Body::Empty);
@@ -176,7 +176,8 @@ fn forward_response(upstream: UpstreamResponse, method: &Method, cors: &Cors) ->
             body.finish();
             Body::Empty
         }
-        // Most responses have come whole: their connection is free at once, and nothing has to watch over them.
+        // Most responses have arrived completely: their connection is released at once, and no state is
+        // needed.
         _ => match body.take_complete() {
             Some(bytes) => Body::Bytes(bytes),
             None => Body::Upstream(Box::new(body)),
@@ -185,7 +186,7 @@ fn forward_response(upstream: UpstreamResponse, method: &Method, cors: &Cors) ->
     response
 }
 
-/// The fields that pass on to the client: end-to-end ones, and none that the gateway speaks for itself.
+/// The fields that are forwarded to the client: end-to-end ones, except those the gateway sets itself.
 fn response_headers(head: &ResponseHead, cors: &Cors) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(head.headers().len() + 1);
     let connection_options = head.headers().connection_options();
@@ -217,11 +218,12 @@ thread_local! {
     static PARSED: RefCell<ParsedFields> = RefCell::default();
 }
 
-/// The fields of the last responses, by their place: upstreams mostly say the same again, and then nothing is parsed or copied.
+/// Cache of parsed fields by position: upstreams mostly send the same fields, and then nothing is parsed or
+/// copied.
 #[derive(Default)]
 struct ParsedFields(Vec<(Box<[u8]>, HeaderName, HeaderValue)>);
 
-/// Longer names and values are not kept, in bytes, nor more fields than this.
+/// Limits of cached names and values in bytes, and of the number of fields.
 const MAX_PARSED_LEN: usize = 128;
 const MAX_PARSED_FIELDS: usize = 16;
 
@@ -256,9 +258,6 @@ fn declared_length(head: &ResponseHead) -> Option<u64> {
     std::str::from_utf8(field.value).ok()?.parse().ok()
 }
 
-/// When a client may try again where the upstream may be back any moment.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-
 fn failed(context: &RequestContext, upstream: usize, error: &SendError) -> Rejection {
     if let SendError::Body(error) = error {
         return bad_body(error);
@@ -272,40 +271,24 @@ fn failed(context: &RequestContext, upstream: usize, error: &SendError) -> Rejec
         "upstream failed"
     );
     let (outcome, rejection) = match error {
-        SendError::Connect(error) if error.kind() == std::io::ErrorKind::TimedOut => (
-            UpstreamOutcome::Timeout,
-            Rejection::new(Code::GatewayTimeout, "the upstream could not be connected to in time"),
-        ),
-        SendError::Connect(_) => (
-            UpstreamOutcome::ConnectFailed,
-            Rejection::new(Code::BadGateway, "the upstream cannot be reached"),
-        ),
-        SendError::NoServer => (
-            UpstreamOutcome::NoServer,
-            Rejection::new(Code::NoHealthyUpstream, "no server of the upstream is healthy")
-                .retry_after(RETRY_AFTER),
-        ),
-        SendError::Full => (
-            UpstreamOutcome::Full,
-            Rejection::new(Code::Overloaded, "the upstream has all it can take").retry_after(RETRY_AFTER),
-        ),
-        SendError::Timeout => (
-            UpstreamOutcome::Timeout,
-            Rejection::new(Code::GatewayTimeout, "the upstream did not answer in time"),
-        ),
-        _ => (UpstreamOutcome::Broken, Rejection::new(Code::BadGateway, "the upstream's answer was broken")),
+        SendError::Connect(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+            (UpstreamOutcome::Timeout, Rejection::UpstreamConnectTimeout)
+        }
+        SendError::Connect(_) => (UpstreamOutcome::ConnectFailed, Rejection::UpstreamUnreachable),
+        SendError::NoServer => (UpstreamOutcome::NoServer, Rejection::UpstreamUnhealthy),
+        SendError::Full => (UpstreamOutcome::Full, Rejection::UpstreamFull),
+        SendError::Timeout => (UpstreamOutcome::Timeout, Rejection::UpstreamTimeout),
+        _ => (UpstreamOutcome::Broken, Rejection::UpstreamBroken),
     };
     context.state.counters.upstream_request(upstream, outcome);
     rejection
 }
 
-/// The refusal for a body that the client did not send properly. What follows it on the connection is lost.
+/// The rejection for a body that the client did not send properly. The connection cannot be reused.
 pub(crate) fn bad_body(error: &BodyError) -> Rejection {
     match error {
-        BodyError::TimedOut => Rejection::new(Code::RequestTimeout, "the body stopped arriving"),
-        BodyError::TooLarge => {
-            Rejection::new(Code::PayloadTooLarge, "the body is larger than is allowed here")
-        }
-        _ => Rejection::new(Code::BadRequest, "the body's framing is malformed").close(),
+        BodyError::TimedOut => Rejection::BodyTimeout,
+        BodyError::TooLarge => Rejection::BodyTooLarge,
+        _ => Rejection::MalformedBody,
     }
 }

@@ -1,4 +1,4 @@
-//! Routes that send a client elsewhere.
+//! Redirects.
 
 use http::header::LOCATION;
 
@@ -6,8 +6,8 @@ use crate::config::{LocationPart, Redirect};
 use crate::request::RequestView;
 use crate::response::{self, Response};
 
-/// The response that does. The configuration was checked: whatever stands in the request, the address is one of the host that
-/// the operator wrote or of one that the route names.
+/// The redirect response. The configuration was validated: whatever the request contains, the location is on
+/// the host that the operator configured or one that the route names (no open redirect).
 pub(crate) fn respond(redirect: &Redirect, route_path: &str, request: RequestView<'_>) -> Response {
     let mut response = response::empty(redirect.status);
     let location = response::header_value(&location(redirect, route_path, request));
@@ -15,7 +15,8 @@ pub(crate) fn respond(redirect: &Redirect, route_path: &str, request: RequestVie
     response
 }
 
-/// Where to. The parts of a request were admitted: its path begins with one slash, its query with a question mark.
+/// The location. The parts of a request were admitted: its path begins with one slash, its query with a
+/// question mark.
 pub(crate) fn location(redirect: &Redirect, route_path: &str, request: RequestView<'_>) -> String {
     let target = request.target();
     let host = request.host();

@@ -1,4 +1,5 @@
-//! `POST /refresh`: a refresh token for a new access token, and mostly for its own successor.
+//! `POST /refresh`: exchanges a refresh token for a new access token, and in most modes for its own
+//! successor.
 
 use crate::auth::bearer::bearer_token;
 use crate::layers::authenticate::refusal;
@@ -20,7 +21,8 @@ pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Reject
         Ok(presented) => presented,
         Err(rejection) => return Err(not_presented(context, rejection).await),
     };
-    // The user is read anew: who was disabled or deleted, or has a new password, ends here; new roles take effect.
+    // The user is looked up again: a session of one who was disabled or deleted, or has a new password, ends
+    // here; new roles take effect.
     let user = context.state.config.users.by_id(&subject).await.map_err(|e| users_unavailable(&e))?;
     let user = user.filter(|user| !user.disabled);
     let account = |_: &Session| match &user {
@@ -59,19 +61,18 @@ pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Reject
     )
 }
 
-/// The session and the token id of the refresh token in `Authorization`, and whose it is.
+/// The session, the token id and the subject of the refresh token in `Authorization`.
 fn presented(context: &RequestContext) -> Result<(SessionId, TokenId, String), Rejection> {
-    let token = bearer_token(&context.head)?
-        .ok_or_else(|| Rejection::new(Code::MissingToken, "a refresh token is needed"))?;
+    let token = bearer_token(&context.head)?.ok_or(Rejection::RefreshTokenMissing)?;
     let claims = context.state.config.verifier.verify(token, TokenType::Refresh, context.now());
     let claims = claims.map_err(refusal)?;
-    let not_ours = |_| Rejection::new(Code::InvalidToken, "the token names no session");
+    let not_ours = |_| Rejection::TokenWithoutSession;
     let session = claims.sid().parse().map_err(not_ours)?;
     Ok((session, claims.jti().parse().map_err(not_ours)?, claims.subject().to_owned()))
 }
 
-/// A token that is none of ours counts against its network, and the answer is 429 once that has sent too many. Tokens that are
-/// ours are judged all the same, so that a neighbour's failures keep nobody from refreshing.
+/// An unknown token counts against its network, which gets 429 once it has sent too many. Valid tokens are
+/// still redeemed, so that a neighbour's failures block no one's refresh.
 async fn not_presented(context: &RequestContext, rejection: Rejection) -> Rejection {
     let outcome = match rejection.code() {
         Code::TokenExpired => RefreshOutcome::Expired,
@@ -98,34 +99,14 @@ async fn not_presented(context: &RequestContext, rejection: Rejection) -> Reject
 
 fn refused(context: &RequestContext, error: &RefreshError, subject: &str, session: SessionId) -> Rejection {
     let (outcome, logged, rejection) = match error {
-        RefreshError::Unknown => (
-            RefreshOutcome::Invalid,
-            "unknown",
-            Rejection::new(Code::TokenRevoked, "there is no such session any more"),
-        ),
-        RefreshError::Expired => (
-            RefreshOutcome::Expired,
-            "expired",
-            Rejection::new(Code::TokenExpired, "the session has expired"),
-        ),
-        RefreshError::Idle => (
-            RefreshOutcome::Idle,
-            "idle",
-            Rejection::new(Code::TokenExpired, "the session was not refreshed for too long; it is over"),
-        ),
-        RefreshError::Revoked => {
-            (RefreshOutcome::Revoked, "revoked", Rejection::new(Code::TokenRevoked, "the session was ended"))
+        RefreshError::Unknown => (RefreshOutcome::Invalid, "unknown", Rejection::SessionUnknown),
+        RefreshError::Expired => (RefreshOutcome::Expired, "expired", Rejection::SessionExpired),
+        RefreshError::Idle => (RefreshOutcome::Idle, "idle", Rejection::SessionIdle),
+        RefreshError::Revoked => (RefreshOutcome::Revoked, "revoked", Rejection::SessionEnded),
+        RefreshError::Reused => (RefreshOutcome::Reused, "reused", Rejection::RefreshTokenReused),
+        RefreshError::AccountChanged => {
+            (RefreshOutcome::AccountChanged, "account_changed", Rejection::AccountChanged)
         }
-        RefreshError::Reused => (
-            RefreshOutcome::Reused,
-            "reused",
-            Rejection::new(Code::TokenReused, "the refresh token had been replaced; the session is over"),
-        ),
-        RefreshError::AccountChanged => (
-            RefreshOutcome::AccountChanged,
-            "account_changed",
-            Rejection::new(Code::TokenRevoked, "the account has changed; the session is over"),
-        ),
         RefreshError::Store(error) => {
             (RefreshOutcome::StoreUnavailable, "store_unavailable", store_unavailable(error))
         }

@@ -1,4 +1,4 @@
-//! `GET /sessions` and `DELETE /sessions/SID`: a user's own sessions, seen and ended.
+//! `GET /sessions` and `DELETE /sessions/SID`: users list and revoke their own sessions.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -9,14 +9,14 @@ use serde::Serialize;
 use crate::auth::bearer::Bearer;
 use crate::auth::identity::Identity;
 use crate::layers::authenticate::{authenticate, missing};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
 use crate::services::endpoints::store_unavailable;
 use crate::sessions::{SessionId, SessionInfo};
 use crate::tokens::UnixSeconds;
 
-/// The user's sessions, the last started first.
+/// The user's sessions, newest first.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Body {
     sessions: Vec<Entry>,
@@ -27,13 +27,13 @@ struct Body {
 struct Entry {
     sid: SessionId,
     started_at: UnixSeconds,
-    /// Or up to a minute before that.
+    /// Accurate to a minute.
     last_refreshed_at: UnixSeconds,
     expires_at: UnixSeconds,
     address: Option<IpAddr>,
-    /// What the client calls itself (`User-Agent`).
+    /// The client's `User-Agent`.
     client: Option<String>,
-    /// Whether the request came with a token of it.
+    /// Whether the request's token belongs to it.
     current: bool,
 }
 
@@ -62,15 +62,15 @@ pub(crate) async fn list(context: &RequestContext) -> Result<Response, Rejection
     Ok(response::no_store(response::json(StatusCode::OK, &body)))
 }
 
-/// Ends one of them. One that is over, or another's, is not found.
+/// Revokes one of them; 404 for one that has ended or belongs to another user.
 pub(crate) async fn end(context: &RequestContext, path: &str) -> Result<Response, Rejection> {
     let identity = user(context)?;
-    let not_found = || Rejection::new(Code::NotFound, "you have no such session");
-    let id: SessionId = path.rsplit_once('/').and_then(|(_, id)| id.parse().ok()).ok_or_else(not_found)?;
+    let id: SessionId =
+        path.rsplit_once('/').and_then(|(_, id)| id.parse().ok()).ok_or(Rejection::SessionNotFound)?;
     let subject = identity.claims().subject();
     let ended = context.worker.gateway.sessions.revoke_of(Some(subject), id, context.now_millis).await;
     if !ended.map_err(|e| store_unavailable(&e))? {
-        return Err(not_found());
+        return Err(Rejection::SessionNotFound);
     }
     context.worker.metrics.logout();
     context.audit("revoke", "success", identity.claims().username(), Some(id.to_string()));

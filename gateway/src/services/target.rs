@@ -1,4 +1,4 @@
-//! The innermost service: what a route leads to.
+//! The innermost service: dispatches to the route's target.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,7 +14,7 @@ use crate::services::{redirect, static_files};
 
 type Boxed = Pin<Box<dyn Future<Output = Result<Response, Rejection>>>>;
 
-/// Static files, redirects and direct responses are answered here; what an upstream has to answer goes to `proxy`.
+/// Serves static files, redirects and direct responses; requests for an upstream go to `proxy`.
 #[derive(Debug, Clone)]
 pub(crate) struct TargetService<P> {
     proxy: P,

@@ -1,10 +1,10 @@
-//! The answer that carries tokens (RFC 6749 section 5.1).
+//! The token response (RFC 6749 section 5.1).
 
 use http::header::PRAGMA;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
 use crate::sessions::{SessionId, TokenId};
@@ -19,22 +19,22 @@ struct Body {
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<String>,
     token_type: &'static str,
-    /// Seconds the access token lives.
+    /// Lifetime of the access token, in seconds.
     expires_in: u64,
-    /// Seconds the session can still be refreshed if nobody does.
+    /// Time until the session ends without a refresh, in seconds.
     refresh_expires_in: u64,
-    /// The clock the tokens go by, in seconds since 1970.
+    /// The clock of the tokens, in seconds since 1970.
     server_time: UnixSeconds,
 }
 
 /// A refresh token to be signed.
 pub(crate) struct NewRefreshToken {
     pub(crate) id: TokenId,
-    /// Of its first issue: a token that is handed out again is the same token.
+    /// Of its first issue: a token that is returned again is the same token.
     pub(crate) issued_at: UnixSeconds,
 }
 
-/// The session that the tokens belong to.
+/// The session of the tokens.
 pub(crate) struct Grant<'a> {
     pub(crate) user: &'a User,
     pub(crate) session: &'a SessionId,
@@ -43,14 +43,14 @@ pub(crate) struct Grant<'a> {
     pub(crate) message: Option<&'static str>,
 }
 
-/// Signs the tokens of a grant and answers with them.
+/// Signs the tokens of a grant and returns the response.
 pub(crate) fn tokens(context: &RequestContext, grant: Grant<'_>) -> Result<Response, Rejection> {
     let now = context.now();
     let settings = &context.state.config.settings.tokens;
     let left = grant.session_ends_at.saturating_sub(now);
     if left == 0 {
-        // In its last second there is no token left to give.
-        return Err(Rejection::new(Code::TokenExpired, "the session has expired"));
+        // Within the last second of a session there is no token to issue.
+        return Err(Rejection::SessionExpired);
     }
     let access_ttl = settings.access_ttl.as_secs().min(left);
     let session = grant.session.to_string();
@@ -93,5 +93,5 @@ pub(crate) fn tokens(context: &RequestContext, grant: Grant<'_>) -> Result<Respo
 
 fn cannot_sign(error: SigningError) -> Rejection {
     tracing::error!(%error, "no token could be signed");
-    Rejection::new(Code::Internal, "no token could be made")
+    Rejection::SigningFailed
 }

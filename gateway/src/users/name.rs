@@ -6,7 +6,7 @@
 //! 1. compatibility forms are folded (Unicode NFKC), so full-width `ａ` is `a`;
 //! 2. capitals become small letters;
 //! 3. what remains must be 1 to 128 bytes of letters, digits (0 to 9) and `. _ - @ +`, beginning with no
-//! combining mark.
+//!    combining mark.
 //!
 //! Spaces, controls, zero-width and other invisible characters are therefore in no name: `"alice "` is not
 //! trimmed to `alice`, it is invalid. Letters of other scripts stay what they are: a Cyrillic `с` never

@@ -5,6 +5,7 @@
 mod attacks;
 mod cors;
 mod differential;
+mod examples;
 mod explain;
 mod faults;
 mod fixture;

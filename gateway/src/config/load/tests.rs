@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::test_support::{ROUTE, USERS, load_files, minimal};
 use super::*;
 
-/// Everything printed, with file names without their folder.
+/// All output, with file names without their folder.
 fn errors(files: &[(&str, &str)], env: &[(&str, &str)]) -> String {
     let (loaded, folder) = load_files(files, env);
     loaded.map(|_| ()).unwrap_err().to_string().replace(&folder, "")
@@ -237,7 +237,7 @@ fn who_wrote_something_else_is_told_what_to_write() {
         ("[log]\nfile = \"x\"", "unknown key `file` in [log]", "known keys here: level"),
         ("[warnings]\nsilence = [\"plain-htp\"]", "there is no warning `plain-htp`", "`plain-http`"),
     ] {
-        // A table at the end of the file, so that what stands before it is not in it.
+        // A table at the end of the file, so that what precedes it is not part of it.
         let top = !text.starts_with('[');
         let file = if top { format!("{text}\n{}", minimal()) } else { minimal() + text };
         let file = if text.starts_with("[routes]") { format!("{USERS}{text}") } else { file };

@@ -1,4 +1,4 @@
-//! `[endpoints]`: where the gateway's own endpoints live.
+//! `[endpoints]`: paths of the gateway's own endpoints.
 
 use super::path_pattern;
 use crate::config::declaration::{section, text};
@@ -7,10 +7,10 @@ use crate::config::entry::InvalidValue;
 const JWKS: &str = "/.well-known/jwks.json";
 
 section! {
-    /// Where the gateway's own endpoints live.
+    /// Paths of the gateway's own endpoints.
     pub struct Endpoints {
-        /// "" gives /login, /refresh, /logout, /logout-all; "/auth" gives /auth/login and so on. It does not move
-        /// /.well-known/jwks.json, which would not be well known elsewhere (RFC 8615).
+        /// "" gives /login, /refresh, /logout, /logout-all; "/auth" gives /auth/login and so on. It does not
+        /// apply to /.well-known/jwks.json, which is a well-known URI (RFC 8615).
         prefix: String = text(prefix).or_empty();
     }
 }
@@ -24,7 +24,7 @@ fn prefix(text: &str) -> Result<String, InvalidValue> {
     Ok(text.to_owned())
 }
 
-/// The paths that no route may have, because the gateway answers there itself.
+/// Paths of the gateway's own endpoints, which no route may have.
 pub(super) fn reserved_paths(endpoints: &Endpoints) -> Vec<String> {
     let below = |name: &str| format!("{}{name}", endpoints.prefix);
     let mut paths: Vec<String> =

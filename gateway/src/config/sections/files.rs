@@ -1,4 +1,4 @@
-//! Files that the configuration names: whether they are there and may be read.
+//! Files that the configuration names: existence and readability.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -33,7 +33,7 @@ pub(in crate::config) fn readable(path: &Path) -> Result<(), String> {
         _ => format!("cannot be read: {error}"),
     };
     let kind = std::fs::metadata(path).map_err(cannot)?.file_type();
-    // What can be read only once, or without end, cannot be read again when it changes.
+    // What can be read only once, or without end, cannot be reloaded when it changes.
     let other = [
         (kind.is_dir(), "is a folder"),
         (kind.is_fifo(), "is a pipe, and it is read again and again: copy it to a regular file"),
@@ -46,7 +46,7 @@ pub(in crate::config) fn readable(path: &Path) -> Result<(), String> {
     File::open(path).map(drop).map_err(cannot)
 }
 
-/// Where a relative name starts, as the end of a sentence; nothing for an absolute one.
+/// The folder that a relative name is relative to, as the end of a sentence; nothing for an absolute one.
 pub(in crate::config) fn working_directory(path: &Path) -> String {
     match std::env::current_dir() {
         Ok(folder) if path.is_relative() => {

@@ -1,4 +1,4 @@
-//! `[identity_headers]`: which claims the upstream sees, and under which names.
+//! `[identity_headers]`: claims that upstreams get, and their header names.
 
 use crate::config::declaration::{Key, Shape, section};
 use crate::config::diagnostic::Diagnostic;
@@ -12,19 +12,19 @@ use crate::config::table::Table;
 pub struct IdentityHeader {
     /// The claim's name.
     pub claim: String,
-    /// The header's name, in the spelling the upstream gets.
+    /// The header's name, in the spelling it is sent with.
     pub header: String,
 }
 
 section! {
-    /// Which claims the upstream sees under which names; "" switches one off. Other claims (iss, aud, exp, jti, ...) can be
-    /// added. What clients send under these names never arrives.
+    /// Headers in which the upstream gets claims of the verified token; "" switches one off. Other claims
+    /// (iss, aud, exp, jti, ...) can be added. Headers with these names that clients send are removed.
     pub(super) struct DefaultHeaders {
         /// The user's name.
         username: () = name("X-Auth-User");
         /// The user's id.
         sub: () = name("X-Auth-Subject");
-        /// The user's roles, with commas between them.
+        /// The user's roles, separated by commas.
         roles: () = name("X-Auth-Roles");
         /// The session's id.
         sid: () = name("X-Auth-Session");
@@ -43,12 +43,12 @@ pub(super) const DEFAULTS: [(&str, &str); 4] = [
     ("sid", "X-Auth-Session"),
 ];
 
-/// What the gateway's tokens say.
+/// The claims of the gateway's tokens.
 const CLAIMS: [&str; 11] =
     ["iss", "aud", "sub", "iat", "nbf", "exp", "jti", "sid", "type", "username", "roles"];
 
-/// Fields that frame a message, belong to one hop, carry credentials, or are the gateway's own to set. A claim under
-/// such a name could smuggle a request or forge where it came from.
+/// Fields that frame a message, are hop-by-hop, carry credentials, or are set by the gateway. A claim under
+/// such a name could smuggle a request or forge its origin.
 const RESERVED: &str = "authorization connection cookie date expect forwarded host http2-settings keep-alive origin proxy range \
     set-cookie te trailer trailers transfer-encoding upgrade via x-real-ip x-request-id www-authenticate \
     x-original-url x-rewrite-url x-http-method-override";
@@ -72,7 +72,7 @@ pub(super) fn identity_headers(table: &Table<'_>) -> Vec<IdentityHeader> {
         }
     }
     headers.retain(|(header, _)| !header.header.is_empty());
-    // What was given comes last, so that it is what a diagnostic points at, rather than a default.
+    // Configured ones come last, so that a diagnostic points at them rather than at a default.
     let mut by_origin: Vec<_> = headers.iter().collect();
     by_origin.sort_by_key(|(_, place)| !place.is_unknown_place());
     for (i, (one, place)) in by_origin.iter().enumerate() {
@@ -112,7 +112,7 @@ fn warn_of_unknown_claim(claim: &str, entry: &Entry<'_>) {
     }
 }
 
-/// Two spellings that fold alike may be one field to an upstream.
+/// The normalised spelling: names with the same one may be one field to an upstream.
 pub(super) fn fold(header: &str) -> String {
     header.to_ascii_lowercase().replace('_', "-")
 }

@@ -1,4 +1,4 @@
-//! `[users.ldap]`: a directory, and how users and their groups are found in it.
+//! `[users.ldap]`: an LDAP directory as a source of users and groups.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,49 +14,49 @@ use crate::config::settings::{LdapGroups, LdapUsers};
 use crate::config::table::Table;
 
 section! {
-    /// A directory, which verifies passwords itself.
+    /// An LDAP directory, which verifies passwords itself.
     pub(super) struct LdapKeys {
         /// ldaps://, or ldap:// with start_tls.
         url: Option<String> = text(url).example("\"ldaps://ldap.example.org\"");
-        /// Whether TLS begins after connecting, for ldap://.
+        /// Whether to use StartTLS, for ldap://.
         start_tls: bool = boolean().default("false");
         /// PEM certificates to trust instead of the system's.
         ca_file: Option<PathBuf> = text(existing_file).example("\"secrets/ldap-ca.pem\"");
-        /// Who searches; nobody in particular unless given.
+        /// The DN that searches; anonymous by default.
         bind_dn: Option<String> = plain_text().example("\"cn=gateway,dc=example,dc=org\"");
-        /// A file with that one's password.
+        /// A file with its password.
         bind_password: SecretSource = secret("\"secrets/ldap\"", "\"…\"");
-        /// Where users are searched for.
+        /// The base DN of the search for users.
         base: Option<String> = plain_text().example("\"ou=people,dc=example,dc=org\"");
-        /// Who is found by a name.
+        /// The filter of the search for a user.
         filter: String = text(with_username).default("(uid={username})");
-        /// Where users are by their names, in place of a search by the filter.
+        /// The DN of a user by name, in place of a search by the filter.
         user_dn: Option<String> = text(with_username).example("\"uid={username},ou=people,dc=example,dc=org\"");
-        /// Stays the same when the name changes.
+        /// The attribute with the user's permanent id.
         id_attribute: String = plain_text().default("entryUUID");
-        /// The name.
+        /// The attribute with the user's name.
         username_attribute: String = plain_text().default("uid");
         /// An attribute with the DNs of the user's groups.
         member_of: Option<String> = plain_text().example("\"memberOf\"");
         /// A search for the user's groups.
         groups: GroupKeys = table();
-        /// The roles of each group; unless given, every group is a role of its name.
+        /// The roles of each group; by default, every group is a role of its name.
         roles: BTreeMap<String, Vec<String>> = roles().example("{ staff = [\"user\"] }");
         /// Further claims: the attribute of each.
         claims: BTreeMap<String, String> = text_map(|text| Ok(text.to_owned())).example("{ email = \"mail\" }");
-        /// For a look-up or a bind, connecting included.
+        /// Timeout of a lookup or a bind, connecting included.
         timeout: Duration = duration(up_to(Duration::from_secs(60))).default("3s");
     }
 }
 
 section! {
-    /// How the groups of a user are found.
+    /// The search for the groups of a user.
     pub(super) struct GroupKeys {
-        /// Where they are searched for; without it, they are not.
+        /// The base DN of the search; without it, groups are not searched.
         base: Option<String> = plain_text().example("\"ou=groups,dc=example,dc=org\"");
-        /// Which groups; {username} may be used as well.
+        /// The filter; {username} may be used as well.
         filter: String = plain_text().default("(member={dn})");
-        /// What names a group.
+        /// The attribute that names a group.
         attribute: String = plain_text().default("cn");
     }
 }

@@ -1,4 +1,4 @@
-//! `[limits]`: how much is read from a client and how long is waited for it.
+//! `[limits]`: sizes, numbers and timeouts of what clients send.
 
 use std::time::Duration;
 
@@ -8,23 +8,24 @@ use crate::config::entry::InvalidValue;
 use crate::config::table::Table;
 
 section! {
-    /// How much is read from a client and how long is waited for it.
+    /// Limits of requests and connections: sizes, numbers and timeouts.
     pub struct Limits {
-        /// Bytes of a request line; longer is 414.
+        /// Bytes of a request line; more is 414.
         request_line: usize = size(512..=64 << 10).default("8KiB");
-        /// Bytes of a request line and all fields; longer is 431.
+        /// Bytes of a request line and all header fields; more is 431.
         header_block: usize = size(1024..=1 << 20).default("32KiB");
-        /// Fields of a request; more is 431.
+        /// Header fields of a request; more is 431.
         header_fields: usize = integer(10..=1000).default("100");
-        /// A request's body, on routes that say nothing else: more is 413. 0: no limit.
+        /// Bytes of a request's body, on routes without their own limit; more is 413. 0: no limit.
         max_body: u64 = max_body().default("100MiB");
         /// Connections of the whole process; more are closed at accept.
         connections: usize = integer(1..=1_000_000).default("10000");
-        /// Connections of one IPv4 address or IPv6 /64; more are closed at accept. Trusted proxies are not counted.
+        /// Connections of one IPv4 address or IPv6 /64; more are closed at accept. Trusted proxies are not
+        /// counted.
         connections_per_source: usize = integer(1..=1_000_000).default("1000");
-        /// For the TLS handshake and a PROXY protocol header.
+        /// Timeout of the TLS handshake and of a PROXY protocol header.
         handshake_timeout: Duration = duration(up_to(HOUR)).default("10s");
-        /// Requests that may be under way at once on one HTTP/2 connection.
+        /// Concurrent requests of one HTTP/2 connection.
         streams: u32 = integer(1..=10_000).default("100");
         /// From accept to the first byte.
         first_byte_timeout: Duration = duration(up_to(HOUR)).default("10s");
@@ -34,17 +35,17 @@ section! {
         body_timeout: Duration = duration(up_to(HOUR)).default("30s");
         /// For a whole body at the gateway's own endpoints; then 408.
         login_body_timeout: Duration = duration(up_to(HOUR)).default("10s");
-        /// For a client that does not read its answer.
+        /// For a client that does not read its response.
         write_timeout: Duration = duration(up_to(HOUR)).default("30s");
         /// Between two requests of a connection.
         idle_timeout: Duration = duration(up_to(HOUR)).default("60s");
-        /// For a WebSocket on which neither side sends anything.
+        /// Idle timeout of a WebSocket.
         tunnel_timeout: Duration = duration(up_to(DAY)).default("5m");
-        /// Logins that may wait for a thread that hashes; more are answered 503.
+        /// Logins that may wait for a hashing thread; more get 503.
         hash_queue: usize = integer(0..=10_000).default("64").restart();
-        /// Threads that hash passwords. They yield to everything else on the machine (niceness 15, Linux).
+        /// Threads that hash passwords. They have a low priority (niceness 15, Linux).
         hash_threads: usize = integer(1..=1024).or("one per core", cores).example("2").restart();
-        /// Verified tokens that each worker remembers.
+        /// Verified tokens that each worker caches.
         token_cache: usize = integer(1..=1 << 20).default("8192");
     }
 }
@@ -61,7 +62,7 @@ impl Limits {
     }
 }
 
-/// A most for bodies, where 0 is none.
+/// A size limit of bodies, where 0 is unlimited.
 pub(super) fn max_body() -> Key<Option<u64>> {
     size(0..=1 << 50).map(|most| if most == 0 { u64::MAX } else { most })
 }

@@ -1,4 +1,4 @@
-//! `[lockout]`: when a user name is locked, and for how long.
+//! `[lockout]`: account lockout after failed logins.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use crate::config::entry::InvalidValue;
 use crate::config::table::Table;
 
 section! {
-    /// When a user name is locked, and for how long. `auth-gateway users unlock NAME` takes a lock off.
+    /// Account lockout after failed logins. `auth-gateway users unlock NAME` ends a lock.
     pub struct Lockout {
-        /// So many failures within the window lock the user name.
+        /// Failed logins within the window that lock the user name.
         max_failures: u32 = integer(1..=1000).default("5");
         /// The window in which failures count.
         window: Duration = duration(up_to(DAY)).default("15m");
-        /// How long a first lock lasts.
+        /// Duration of a first lock.
         duration: Duration = duration(up_to(30 * DAY)).default("15m");
-        /// Each further lock lasts so many times as long as the one before, up to max_duration; 1: all last alike. A right
-        /// password ends the row, and so does max_duration without a lock.
+        /// Each further lock lasts this many times as long as the one before, up to max_duration; 1: all last
+        /// equally long. A successful login, or max_duration without a lock, resets this.
         escalation: u32 = integer(1..=100).default("1");
-        /// The longest lock, where they escalate.
+        /// Maximum duration of a lock, where they escalate.
         max_duration: Duration =
             duration(up_to(30 * DAY)).or("24h, or duration where that is longer", || DAY).example("\"24h\"");
     }

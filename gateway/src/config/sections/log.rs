@@ -1,4 +1,4 @@
-//! `[log]`: what is written to standard error.
+//! `[log]`: logs on standard error.
 
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
@@ -8,18 +8,18 @@ use crate::config::did_you_mean::suggest;
 use crate::config::entry::{InvalidValue, quoted};
 
 section! {
-    /// What is written to standard error.
+    /// Logs on standard error.
     pub struct Log {
         /// error, warn, info, debug, trace, off, or a filter such as "info,auth_gateway=debug".
         level: String = text(filter).default("info");
         /// "human", "json", or "auto": human on a terminal.
         format: LogFormat = choice().default("auto");
-        /// One line for each request.
+        /// The access log: one line for each request.
         access: bool = boolean().default("true");
     }
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -27,14 +27,14 @@ pub enum LogFormat {
     Auto,
     /// For people.
     Human,
-    /// For programs: one JSON object a line.
+    /// For programs: one JSON object per line.
     Json,
 }
 
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
-/// A filter. One that is a single word must be a level: tracing would take a misspelt one for a module's name and
-/// log nothing.
+/// A filter. One that is a single word must be a level: tracing would take a misspelt one for a module's name
+/// and log nothing.
 fn filter(text: &str) -> Result<String, InvalidValue> {
     let word = text.trim();
     let is_word = word.chars().all(|c| c.is_ascii_alphanumeric());

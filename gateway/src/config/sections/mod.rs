@@ -1,4 +1,4 @@
-//! The sections of the configuration: which keys there are, their defaults, and what each may say.
+//! The sections of the configuration: declarations and validation of their keys.
 
 mod cors;
 mod endpoints;
@@ -56,53 +56,53 @@ pub use users::Argon2Cost;
 pub use warnings::Warnings;
 
 section! {
-    /// Everything the operator can say, checked.
+    /// The validated configuration.
     pub struct Settings {
         /// The public listener.
         server: Server = table();
         /// The listener for health and metrics.
         admin: Admin = table().restart();
-        /// What tokens say and how they are signed.
+        /// Contents and signing of tokens.
         tokens: Tokens = table();
-        /// Where the gateway's own endpoints live.
+        /// Paths of the gateway's own endpoints.
         endpoints: Endpoints = table();
-        /// Where sessions, locks and revocations are kept.
+        /// Where sessions, locks and revocations are stored.
         store: Store = table::<store::StoreKeys>().restart().into(|keys, entry| keys.settings(&entry.table_or_empty()));
-        /// Who may log in.
+        /// The sources of users.
         users: Users = table::<users::UsersKeys>().into(|keys, entry| keys.settings(&entry.table_or_empty()));
-        /// When a user name is locked.
+        /// Account lockout after failed logins.
         lockout: Lockout = table();
-        /// How many failures a network may send.
+        /// Rate limit of failures per network.
         throttle: Throttle = table().restart();
-        /// How many sessions a user may have.
+        /// Sessions per user.
         sessions: SessionLimits = table();
-        /// Which other origins may call the gateway from a browser.
+        /// Cross-origin requests from browsers (CORS).
         cors: Cors = table();
-        /// Which claims the upstream sees, and under which names.
+        /// Headers in which the upstream gets claims of the verified token.
         identity_headers: Vec<IdentityHeader> = {
             let names = Shape::Names(TableShape::of::<identity_headers::DefaultHeaders>(), Box::new(Shape::Text));
             Key::new(names, |entry| identity_headers::identity_headers(&entry.table_or_empty()))
         };
-        /// How much is read and how long is waited for it.
+        /// Limits of requests and connections.
         limits: Limits = table();
-        /// What is written to standard error.
+        /// Logs on standard error.
         log: Log = table().restart();
-        /// When the configuration is read again.
+        /// Hot reload of the configuration.
         reload: Reload = table().restart();
-        /// Which warnings are meant to be.
+        /// Silenced warnings.
         warnings: Warnings = table();
-        /// The servers behind the gateway, by name.
+        /// The upstreams, by name.
         upstreams: BTreeMap<String, Upstream> = {
             let named = Shape::Map(Box::new(Shape::Table(TableShape::of::<Upstream>())));
             Key::new(named, |entry| upstreams::upstreams(&entry.table_or_empty()))
         };
-        /// Which requests go where. The order carries no meaning: `auth-gateway check` prints which one is tried first.
+        /// Routing. The order has no meaning: `auth-gateway check` prints the order of matching.
         routes: Vec<Route> = Key::new(Shape::List(Box::new(Shape::Table(TableShape::of::<Route>()))), routes::routes);
     }
 }
 
 impl Settings {
-    /// Reads the whole configuration. Where something is wrong, a default stands in its place and the report says so.
+    /// Reads the whole configuration. Invalid values are reported and replaced by defaults.
     pub(super) fn load(root: &Table<'_>) -> Settings {
         let mut settings: Settings = root.read();
         let of = |section: &str| root.quiet_table(section);
@@ -120,7 +120,7 @@ impl Settings {
     }
 }
 
-/// Every key there is, with the tables above it: `server.tls.hsts`, `upstreams.NAME.urls`, `routes.path`.
+/// All keys, with the tables above them: `server.tls.hsts`, `upstreams.NAME.urls`, `routes.path`.
 pub(crate) fn paths() -> Vec<(String, KeyInfo)> {
     fn add(found: &mut Vec<(String, KeyInfo)>, above: &str, restart: bool, keys: Vec<KeyInfo>) {
         for mut key in keys {
@@ -138,7 +138,7 @@ pub(crate) fn paths() -> Vec<(String, KeyInfo)> {
     found
 }
 
-/// Whether a change of this key, such as `limits.hash_threads`, is in force after a restart only.
+/// Whether a change of this key, such as `limits.hash_threads`, takes effect only after a restart.
 pub(crate) fn needs_restart(key: &str) -> bool {
     paths().iter().any(|(path, info)| info.restart && path == key)
 }
@@ -148,7 +148,7 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// More than nothing, and no more than `longest`.
+/// More than zero, and no more than `longest`.
 fn up_to(longest: Duration) -> RangeInclusive<Duration> {
     Duration::from_nanos(1)..=longest
 }
@@ -157,7 +157,7 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// How many threads the machine runs at once.
+/// The number of CPU threads of the machine.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

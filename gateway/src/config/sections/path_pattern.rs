@@ -1,8 +1,9 @@
-//! The shape that a path of the configuration has, so that it can equal the path of a canonical request target.
+//! Validation of configured paths, so that they can equal the path of a canonical request target.
 
 use crate::config::entry::{InvalidValue, quoted};
 
-/// Accepts `/one` and `/one/two`: segments of RFC 3986's pchar without `%` and `;`, none empty or made of dots.
+/// Accepts `/one` and `/one/two`: segments of RFC 3986's pchar without `%` and `;`, none empty or a dot
+/// segment.
 pub(super) fn segments(path: &str) -> Result<(), InvalidValue> {
     let refuse = |why: &str| Err(InvalidValue::new(format!("the path {} {why}", quoted(path))));
     let Some(inner) = path.strip_prefix('/') else {
@@ -25,7 +26,8 @@ pub(super) fn segments(path: &str) -> Result<(), InvalidValue> {
     if inner.split('/').any(|segment| segment == "." || segment == "..") {
         return refuse("has a dot segment");
     }
-    // What other programs take for a pattern would be taken literally, and what it should protect would be open.
+    // What other programs take for a pattern would be taken literally, and would leave open what it should
+    // protect.
     let is_pattern =
         |segment: &str| segment.contains('*') || segment.starts_with(':') || segment.ends_with('$');
     let parts: Vec<&str> = inner.split('/').collect();

@@ -1,4 +1,4 @@
-//! `[store.redis]`: which Redis, and as whom.
+//! `[store.redis]`: servers, authentication and timeouts.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,15 +19,15 @@ use crate::config::table::Table;
 section! {
     /// For kind = "redis" only: url, sentinels or cluster; rediss:// in place of redis:// is TLS.
     pub(super) struct RedisKeys {
-        /// One server, 6379 unless said otherwise; /3 at the end is database 3.
+        /// One server; the default port is 6379; /3 at the end is database 3.
         url: Option<Url> = text(url).example("\"redis://127.0.0.1:6379\"");
-        /// Sentinels, 26379 unless said otherwise.
+        /// Sentinels; the default port is 26379.
         sentinels: Option<Vec<Url>> = texts(url).example("[\"redis://10.0.0.1\", \"redis://10.0.0.2\", \"redis://10.0.0.3\"]");
-        /// The name by which Sentinels know the master.
+        /// The name of the master at the Sentinels.
         master_name: String = text(name).default("mymaster");
-        /// Some nodes of a cluster; they know the others.
+        /// Some nodes of a cluster, which report the others.
         cluster: Option<Vec<Url>> = texts(url).example("[\"redis://10.0.0.1\", \"redis://10.0.0.2\"]");
-        /// The gateway's ACL user at Redis; without one, the user "default".
+        /// The gateway's ACL user at Redis; by default the user "default".
         username: Option<String> = text(name).example("\"auth-gateway\"");
         /// A file with that user's password.
         password: SecretSource = secret("\"secrets/redis\"", "\"…\"");
@@ -37,27 +37,28 @@ section! {
         sentinel_password: SecretSource = secret("\"secrets/sentinel\"", "\"…\"");
         /// PEM certificates to trust instead of the system's.
         ca_file: Option<PathBuf> = text(existing_file).example("\"secrets/redis-ca.pem\"");
-        /// A client certificate, PEM, where Redis asks for one.
+        /// A client certificate, PEM, where Redis requires one (mTLS).
         client_certificate_file: Option<PathBuf> = text(existing_file).example("\"secrets/redis-client.pem\"");
         /// Its key.
         client_key_file: Option<PathBuf> = text(existing_file).example("\"secrets/redis-client.key\"");
-        /// What keys and channels begin with. Gateways that share their sessions have the same; others need another.
+        /// Prefix of keys and channels. Gateways that share sessions have the same; others need another.
         key_prefix: String = text(key_prefix).default("auth-gateway");
-        /// Access tokens while Redis cannot be heard: "bounded" lets them pass by what was heard last, "strict" answers 503.
+        /// Access tokens while revocations cannot be received from Redis: "bounded" accepts them by the last
+        /// known revocations, "strict" responds 503.
         revocation: Mode = choice().default("bounded");
-        /// With "bounded": after so long without a word, requests with tokens are answered 503.
+        /// With "bounded": after this time without an update, requests with tokens get 503.
         max_staleness: Option<Duration> = duration(seconds(2)..=DAY).fallback("never").example("\"10m\"");
-        /// Whether a gateway that cannot reach Redis when it starts ends, instead of waiting for it.
+        /// Whether a gateway that cannot reach Redis when it starts exits, instead of waiting for it.
         required_at_start: bool = boolean().default("false");
-        /// For the answer to one command.
+        /// Timeout of one command.
         command_timeout: Duration = duration(millis(10)..=seconds(300)).default("250ms");
-        /// For a connection: name, TCP, TLS and login.
+        /// Timeout of connecting: DNS, TCP, TLS and authentication.
         connect_timeout: Duration = duration(millis(10)..=seconds(300)).default("1s");
-        /// For what a request asks of Redis, with a second try and the wait for a new connection.
+        /// Timeout of an operation for a request, including a retry and the wait for a new connection.
         operation_timeout: Option<Duration> = duration(millis(10)..=seconds(300))
             .fallback("1s, or four times command_timeout where that is longer")
             .example("\"1s\"");
-        /// How long a start waits while Redis says nothing.
+        /// Timeout of a start during which Redis does not respond.
         start_timeout: Option<Duration> =
             duration(millis(10)..=seconds(300)).fallback("1s, or 4s with required_at_start").example("\"1s\"");
     }
@@ -74,11 +75,11 @@ const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Redis's own port, and that of Sentinels.
+/// Default ports of Redis and of Sentinels.
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
-/// One of `redis://` and `rediss://`, with what follows.
+/// `redis://` or `rediss://` with its parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Url {
     host: String,
@@ -94,7 +95,7 @@ impl Url {
 }
 
 impl RedisKeys {
-    /// `wanted` where `store.kind` asks for it.
+    /// `wanted` is whether `store.kind` is "redis".
     pub(super) fn settings(self, table: &Table<'_>, wanted: bool) -> Redis {
         if !wanted && !table.is_empty() {
             let message = "`store.redis`: has no effect: `store.kind` is not \"redis\"";
@@ -156,7 +157,7 @@ impl RedisKeys {
     }
 }
 
-/// Reports where none or several of the three ways to name servers are given.
+/// Reports that none or several of the three ways to name servers are used.
 fn one_of_three(table: &Table<'_>, wanted: bool) {
     let entries = ["url", "sentinels", "cluster"].map(|key| table.entry(key));
     let given: Vec<_> = entries.iter().filter(|entry| entry.is_given()).collect();
@@ -174,7 +175,7 @@ fn one_of_three(table: &Table<'_>, wanted: bool) {
     }
 }
 
-/// The servers of a list, which are all spoken to in the same way.
+/// The servers of a list, which must have the same scheme.
 fn addresses(table: &Table<'_>, key: &str, urls: Vec<Url>, port: u16) -> (Vec<RedisAddress>, bool) {
     let entry = table.entry(key);
     let tls = urls.first().is_some_and(|url| url.tls);
@@ -193,7 +194,7 @@ fn addresses(table: &Table<'_>, key: &str, urls: Vec<Url>, port: u16) -> (Vec<Re
 
 fn url(text: &str) -> Result<Url, InvalidValue> {
     let example = "write it like \"redis://127.0.0.1:6379\", or \"rediss://…\" for TLS";
-    // First of all, so that a password is never part of a message.
+    // First, so that a password is never part of a message.
     if text.contains('@') {
         return Err(InvalidValue::new("a Redis URL may not contain a user name or a password here")
             .help("set `username` and `password_file` beside it"));
@@ -256,7 +257,7 @@ fn login_of(
     RedisLogin { username, password }
 }
 
-/// What keys may begin with: `{` would change the slot they are kept in.
+/// The prefix of keys: `{` would change their hash slot.
 fn key_prefix(text: &str) -> Result<String, InvalidValue> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);
     if text.is_empty() || text.len() > 100 || !text.chars().all(is_allowed) {

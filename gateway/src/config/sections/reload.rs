@@ -1,13 +1,13 @@
-//! `[reload]`: when the configuration is read again.
+//! `[reload]`: hot reload of the configuration.
 
 use crate::config::declaration::{boolean, section};
 
 section! {
-    /// When the configuration is read again.
+    /// Hot reload of the configuration.
     #[derive(Copy)]
     pub struct Reload {
-        /// Changed files are read again by themselves: these, and those that they name. SIGHUP has them read at once in any
-        /// case.
+        /// Changed files are reloaded automatically: the configuration, and the files that it names. SIGHUP
+        /// reloads them at once in any case.
         watch: bool = boolean().default("true");
     }
 }

@@ -1,7 +1,8 @@
-//! Finds protection that does not reach a host: a route for every host asks for a token below a path, and a host
-//! that is named more closely has a route that takes those requests and asks for less.
+//! Detects protection that does not apply to a host: a route for every host requires a token below a path,
+//! and a route of a more specific host takes those requests and is less strict.
 //!
-//! The order of matching says so, and it may be meant; but nobody who adds a host should find out from an intruder.
+//! The order of matching implies it, and it may be intended; but an operator who adds a host should not find
+//! out from an intruder.
 
 use super::routes::RouteWithSpan;
 use crate::config::diagnostic::Diagnostic;

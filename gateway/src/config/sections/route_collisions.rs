@@ -1,6 +1,6 @@
-//! Finds routes between which a request could not choose: same path, a host in common, a method in common.
+//! Detects ambiguous routes: same path, a host in common, a method in common.
 //!
-//! Routes of different paths never collide, nor do hosts that are named more and less closely: see
+//! Routes of different paths never collide, nor do hosts of different specificity: see
 //! [`crate::config::matching_order`].
 
 use super::routes::{RouteWithSpan, effective_methods};
@@ -31,14 +31,14 @@ pub(super) fn report_collisions(routes: &[RouteWithSpan<'_>], report: &Report) {
 }
 
 fn collide(a: &Route, b: &Route) -> bool {
-    // Paths that one of the two takes for the same, and the other does not, belong together by no method.
+    // Paths that only one of the two treats as the same belong together by no method.
     let fold_together =
         a.path != b.path && (a.ignores_case() || b.ignores_case()) && a.path.eq_ignore_ascii_case(&b.path);
     let same_requests = a.path == b.path && !effective_methods(a).is_disjoint(&effective_methods(b));
     hosts_overlap(a, b) && (same_requests || fold_together)
 }
 
-/// Whether a host is named by both, equally closely.
+/// Whether both name a host with the same specificity.
 fn hosts_overlap(a: &Route, b: &Route) -> bool {
     (a.hosts.is_empty() && b.hosts.is_empty()) || a.hosts.iter().any(|host| b.hosts.contains(host))
 }

@@ -1,4 +1,4 @@
-//! `[[routes]]`: which requests go where, and who may send them.
+//! `[[routes]]`: routing, access rules and targets.
 
 mod access_rules;
 mod content_security_policy;
@@ -32,45 +32,47 @@ use crate::config::source_span::SourceSpan;
 use crate::config::table::Table;
 
 section! {
-    /// Which requests go where, whatever the order here: the route with the closest host, and of those with the same host the
-    /// one with the longest path. What no route matches is refused. `auth-gateway check` prints the order.
+    /// Routing, whatever the order here: the route with the most specific host, and of those with the same
+    /// host the one with the longest path. A request that matches no route is rejected. `auth-gateway check`
+    /// prints the order of matching.
     pub struct Route {
         /// By whole segments: /protected and everything below /protected/.
         path: String = text(path)
             .required("write it like path = \"/api\"; path = \"/\" matches every request")
             .or_empty()
             .example("\"/protected\"");
-        /// What the route does.
+        /// The target.
         target: RouteTarget = flat(target);
-        /// "authenticated": with a good access token; "optional": a token may be there and must be good; "public": no token is
-        /// looked at.
+        /// "authenticated": requires a valid access token; "optional": a token is optional, but must be
+        /// valid; "public": tokens are ignored.
         access: Access = choice().default("authenticated");
-        /// One of these roles is needed. None named: any user.
+        /// One of these roles is required. None named: any user.
         roles: Vec<String> = texts(role).or_empty().example("[\"admin\"]");
-        /// Every one of these claims is needed, with that value or one of several; of a claim that is a list, one element.
+        /// All of these claims are required, with that value or one of several; of a claim that is a list,
+        /// one element.
         claims: Vec<RequiredClaim> = claims().or_empty().example("{ department = \"it\", level = [2, 3] }");
-        /// A request's body may have so many bytes, instead of limits.max_body; 0: any number.
+        /// Bytes of a request's body, instead of limits.max_body; 0: no limit.
         max_body: Option<u64> = max_body().fallback("limits.max_body").example("\"1MiB\"");
-        /// Names without port; "*.app.example" is every name below app.example. None named: every host.
+        /// Names without port; "*.app.example" is every subdomain of app.example. None named: every host.
         hosts: Vec<HostPattern> = texts(host_pattern::parse).or_empty().example("[\"app.example\"]");
-        /// None named: GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS; "all": these and those that are registered for WebDAV
-        /// and the like.
+        /// None named: GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS; "all": these and those that are
+        /// registered for WebDAV and the like.
         methods: Vec<Method> = texts(methods).or_empty().example("[\"GET\", \"POST\"]").into(|methods, _| {
             let mut once: Vec<Method> = Vec::new();
             methods.into_iter().flatten().for_each(|method| if !once.contains(&method) { once.push(method) });
             once
         });
-        /// For pages of other origins, what is not as in [cors].
+        /// Cross-origin requests for this route, where [cors] does not apply.
         cors: RouteCors = table::<RouteCors>();
-        /// What becomes of header fields on their way to the upstream: `set` writes them in place of what is there, `add` beside
-        /// it, `remove` leaves them out. Values may have {claims.NAME}, {request_id}, {client_address}, {host}.
+        /// Edits of header fields on their way to the upstream: `set` replaces, `add` adds, `remove` removes.
+        /// Values may contain {claims.NAME}, {request_id}, {client_address}, {host}.
         request_headers: HeaderEdits = HeaderEditsKey(Direction::Request);
-        /// The same on the way back to the client.
+        /// Edits of header fields on their way back to the client.
         response_headers: HeaderEdits = HeaderEditsKey(Direction::Response);
     }
 }
 
-/// A route with the place of its path, for what concerns several routes.
+/// A route with the place of its path, for checks across routes.
 pub(super) struct RouteWithSpan<'a> {
     pub(super) route: &'a Route,
     pub(super) place: SourceSpan,
@@ -88,7 +90,7 @@ pub(super) fn routes(entry: &Entry<'_>) -> Vec<Route> {
     elements.unwrap_or_default().iter().filter_map(Entry::table).map(|table| table.read()).collect()
 }
 
-/// What concerns a route and other settings.
+/// Checks routes together with other settings.
 pub(super) fn check(root: &Table<'_>, settings: &Settings) {
     let reserved = reserved_paths(&settings.endpoints);
     let entry = root.entry("routes");
@@ -129,7 +131,7 @@ fn path(text: &str) -> Result<String, InvalidValue> {
     Ok(text.to_owned())
 }
 
-/// What `"all"` stands for: the IANA's registry without CONNECT, TRACE and PRI, and caches' PURGE.
+/// The methods of `"all"`: the IANA registry without CONNECT, TRACE and PRI, and caches' PURGE.
 const ALL: &str = "GET HEAD POST PUT PATCH DELETE OPTIONS ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT COPY LABEL LINK LOCK \
     MERGE MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF MKWORKSPACE MOVE ORDERPATCH PROPFIND PROPPATCH PURGE QUERY REBIND REPORT \
     SEARCH UNBIND UNCHECKOUT UNLINK UNLOCK UPDATE UPDATEREDIRECTREF VERSION-CONTROL";
@@ -158,7 +160,7 @@ fn method(text: &str) -> Result<Method, InvalidValue> {
     }
 }
 
-/// What an empty `methods` means.
+/// The methods that a route takes, defaults included.
 pub(super) fn effective_methods(route: &Route) -> BTreeSet<&str> {
     if route.methods.is_empty() {
         return BTreeSet::from(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);

@@ -1,4 +1,4 @@
-//! Secrets: each secret `x` can also be given as `x_file`, the name of a file that holds it.
+//! Secrets: each secret `x` can also be given as `x_file`, the name of a file that contains it.
 
 use std::path::Path;
 
@@ -7,27 +7,27 @@ use crate::config::declaration::{Declared, Key, KeyInfo, Shape, text};
 use crate::config::entry::{Entry, InvalidValue};
 use crate::config::table::Table;
 
-/// More than any secret has; a mistaken name may lead to a file without end.
+/// Maximum length of a secret, in bytes; a wrong name may lead to a file without end.
 const MAX_LEN: u64 = 64 * 1024;
 
-/// What was said about a secret.
+/// The configured secret.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum SecretSource {
     Nothing,
-    /// And it has been reported.
+    /// Invalid, and reported.
     Unusable,
     /// Never empty.
     Secret(Vec<u8>),
 }
 
-/// Lest it be printed.
+/// Redacted.
 impl std::fmt::Debug for SecretSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("SecretSource(…)")
     }
 }
 
-/// Two keys: the secret, and the file that holds it.
+/// Two keys: the secret, and the file that contains it.
 pub(super) struct SecretKey {
     example: &'static str,
     file_example: &'static str,
@@ -68,7 +68,7 @@ impl Declared<SecretSource> for SecretKey {
     }
 }
 
-/// The one of the two keys that was given.
+/// The one of the two keys that is set.
 pub(super) fn given<'a>(table: &Table<'a>, name: &str) -> Entry<'a> {
     let inline = table.entry(name);
     if inline.is_given() { inline } else { table.entry(&format!("{name}_file")) }

@@ -1,24 +1,24 @@
-//! Recognises secrets that are long enough and still known to everybody: examples, words, patterns.
+//! Detects weak secrets that are long enough: examples, words, patterns.
 
 use std::collections::BTreeSet;
 
-/// What is left of a good secret, random text, after the words are taken out is nearly all of it.
+/// Minimum number of characters that remain after words are removed; of a random secret nearly all remain.
 const MIN_ENTROPY_CHARS: usize = 16;
 
-/// Even 32 random decimal digits have more different ones.
+/// Minimum number of distinct characters; even 32 random decimal digits have more.
 const MIN_DISTINCT_CHARS: usize = 6;
 
-/// The longest piece whose repetition makes a pattern.
+/// Maximum length of a repeated pattern.
 const MAX_PERIOD: usize = 16;
 
-/// Words of at least four letters that examples and keyboards are made of.
+/// Words of at least four letters that examples and keyboard patterns consist of.
 const WORDS: &str = "changeme change secret super password passphrase example insecure default signing private token replace \
     please production development placeholder generate random string really very long least bytes bits \
     characters should must this your here with gateway authentication flask qwertyuiop asdfghjkl zxcvbnm \
     value";
 
-/// Keys that tutorials, documentation and standards print, and that are found in production ever since: RFC 7515 A.1, RFC
-/// 7520 3.5, FastAPI, Flask, Spring, Baeldung.
+/// Keys printed in tutorials, documentation and standards, and found in production ever since: RFC 7515 A.1,
+/// RFC 7520 3.5, FastAPI, Flask, Spring, Baeldung.
 const PUBLISHED: &str = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow \
     hJtXIZ2uSN5kbQfbtTNWbpdmhkV8FJG-Onbc6mxCcYg \
     09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7 \
@@ -27,7 +27,7 @@ const PUBLISHED: &str = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75a
     5367566B59703373367639792F423F4528482B4D6251655468576D5A71347437 \
     3cfa76ef14937c1c0ea519f8fc057a80fcd04a7420f8e8bcd0a7567c272e007b";
 
-/// What no secret begins with: keys in PEM, JWK and SSH form, and Django's mark.
+/// Prefixes that no secret has: keys in PEM, JWK and SSH form, and Django's mark.
 const FORMS: [(&str, &str); 5] = [
     (
         "-----BEGIN PRIVATE",
@@ -39,7 +39,7 @@ const FORMS: [(&str, &str); 5] = [
     ("django-insecure-", "is marked as insecure"),
 ];
 
-/// Why everybody can guess this secret, as the end of a sentence, or `None`.
+/// Why this secret can be guessed, as the end of a sentence, or `None`.
 pub(super) fn weakness(secret: &[u8]) -> Option<&'static str> {
     let text = String::from_utf8_lossy(secret);
     if PUBLISHED.split(' ').any(|known| known.eq_ignore_ascii_case(text.trim())) {
@@ -68,7 +68,7 @@ fn repeats(secret: &[u8]) -> bool {
         .any(|period| secret.iter().zip(&secret[period..]).all(|(a, b)| a == b))
 }
 
-/// Whether most bytes are the neighbour of the byte before, as in `abcdefgh…` and `0123…`.
+/// Whether most bytes are the successor of the byte before, as in `abcdefgh…` and `0123…`.
 fn counts(secret: &[u8]) -> bool {
     let steps = secret.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) == 1).count();
     steps * 3 > secret.len() * 2

@@ -1,4 +1,4 @@
-//! `[server]` and `[admin]`: where the gateway listens and whom it believes.
+//! `[server]` and `[admin]`: listeners, trusted proxies and TLS.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,28 +20,30 @@ use crate::http1::Host;
 section! {
     /// The public listener.
     pub struct Server {
-        /// The public listener: an IP address and a port. Port 0 lets the system choose.
+        /// The public listener: an IP address and a port. With port 0 the system chooses.
         listen: SocketAddr = text(address).default("127.0.0.1:8080").restart();
-        /// The gateway's name in Via. A request that has gone through a gateway of this name five times goes round in
-        /// circles: 508.
+        /// The gateway's name in Via. A request that has passed a gateway of this name five times is in a
+        /// loop: 508.
         name: String = text(name).default("auth-gateway");
         /// Threads that serve requests.
         workers: usize = integer(1..=1024).or("one per core", cores).example("2").restart();
-        /// Peers whose X-Forwarded-*, Forwarded and X-Request-Id are believed: addresses or networks.
+        /// Trusted proxies: addresses or networks whose X-Forwarded-*, Forwarded and X-Request-Id are used.
         trusted_proxies: Vec<IpNet> = networks();
-        /// How long requests in flight may take after SIGTERM.
+        /// Graceful shutdown: how long requests in flight may take after SIGTERM.
         drain_timeout: Duration = duration(Duration::ZERO..=HOUR).default("30s");
-        /// Peers whose connections begin with a PROXY protocol header (version 1 or 2) that says whom they come from:
-        /// addresses or networks. From them a connection without one is closed; from others the header is not taken.
+        /// Peers whose connections begin with a PROXY protocol header (version 1 or 2): addresses or
+        /// networks. A connection of theirs without one is closed; from other peers the header is not
+        /// accepted.
         proxy_protocol_from: Vec<IpNet> = networks();
-        /// A second, plain listener that sends everybody to the same place under https://. Needs [server.tls].
+        /// A second listener without TLS that redirects everything to https://. Needs [server.tls].
         redirect_listen: Option<SocketAddr> = text(address).example("\"0.0.0.0:80\"").restart();
-        /// The port that redirect_listen sends people to, where a load balancer or a port mapping stands before this process.
+        /// The port of redirects, where a load balancer or a port mapping is in front of this process.
         redirect_port: Option<u16> = integer(1..=65535).fallback("the port of server.listen").example("443");
-        /// Whether connections without TLS may speak HTTP/2, for clients that know it beforehand. With TLS they always may.
+        /// Whether connections without TLS may use HTTP/2 with prior knowledge (h2c). With TLS they always
+        /// may.
         h2c: bool = boolean().default("false");
-        /// With a certificate, server.listen speaks TLS, and HTTP/2 to those who can. A client is shown the first certificate
-        /// that is meant for the name it asks for, or else the first of all.
+        /// With a certificate, server.listen uses TLS, and HTTP/2 by ALPN. A client gets the first
+        /// certificate that covers the name it requests (SNI), or else the first of all.
         tls: Option<ServerTls> = table::<ServerTls>().into(|tls, entry| {
             let given = entry.is_table() && entry.table_or_empty().entry("certificates").is_given();
             given.then_some(tls)
@@ -50,8 +52,8 @@ section! {
 }
 
 section! {
-    /// With a certificate, server.listen speaks TLS, and HTTP/2 to those who can. A client is shown the first certificate that
-    /// is meant for the name it asks for, or else the first of all.
+    /// With a certificate, server.listen uses TLS, and HTTP/2 by ALPN. A client gets the first certificate
+    /// that covers the name it requests (SNI), or else the first of all.
     pub struct ServerTls {
         /// PEM: the chain with the server's own certificate first, and its key, not encrypted.
         certificates: Vec<CertificateFiles> = tables()
@@ -65,8 +67,8 @@ section! {
             .example("[{ certificate_file = \"tls/app.pem\", private_key_file = \"tls/app.key\" }]");
         /// "1.2" or "1.3".
         min_version: TlsVersion = choice().default("1.2");
-        /// Strict-Transport-Security: for how long browsers that were here come back over TLS only, such as "365d"; "0s":
-        /// nothing is said.
+        /// Strict-Transport-Security: how long browsers use TLS only after a visit, such as "365d"; "0s": the
+        /// header is not sent.
         hsts: Option<Duration> = duration(Duration::ZERO..=DAY * 731).default("0s").into(|hsts, _| (!hsts.is_zero()).then_some(hsts));
     }
 }
@@ -83,7 +85,7 @@ section! {
     }
 }
 
-/// A version of TLS that is still good.
+/// A secure version of TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum TlsVersion {
     /// RFC 5246.
@@ -97,9 +99,10 @@ pub enum TlsVersion {
 section! {
     /// The listener for health and metrics.
     pub struct Admin {
-        /// /healthz, /readyz and /metrics: keep it on loopback, it asks no password.
+        /// /healthz, /readyz and /metrics: keep it on loopback, it has no authentication.
         listen: SocketAddr = text(address).default("127.0.0.1:9090");
-        /// Names by which machines may ask, besides addresses and localhost: such as those of a compose file or a service.
+        /// Host names that are allowed besides addresses and localhost: such as those of a compose file or a
+        /// service.
         hosts: Vec<String> = texts(admin_host).or_empty().example("[\"gateway\", \"gateway.monitoring.svc\"]");
     }
 }
@@ -187,7 +190,7 @@ fn name(text: &str) -> Result<String, InvalidValue> {
         .help("use letters, digits, hyphens, dots and underscores, 64 at most, such as \"edge-1\""))
 }
 
-/// Whether two listeners would want the same port of the same address. Port 0 lets the system choose.
+/// Whether two listeners conflict in address and port. With port 0 the system chooses.
 fn meet(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port()
         && a.port() != 0

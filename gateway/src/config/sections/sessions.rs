@@ -1,16 +1,16 @@
-//! `[sessions]`: how many sessions a user may have.
+//! `[sessions]`: session limit per user.
 
 use serde::Deserialize;
 
 use crate::config::declaration::{choice, integer, section};
 
 section! {
-    /// How many sessions a user may have.
+    /// Sessions per user.
     #[derive(Copy)]
     pub struct SessionLimits {
-        /// How many sessions a user may have at a time; 0: any number.
+        /// Maximum number of concurrent sessions per user; 0: no limit.
         max_per_user: u32 = integer(0..=10_000).default("0");
-        /// One more login ends the oldest ("end-oldest") or is refused ("refuse").
+        /// A login beyond the limit ends the oldest session ("end-oldest") or is rejected ("refuse").
         refuse_when_full: bool = choice().named("when_full").default("end-oldest").into(|when: WhenFull, _| when == WhenFull::Refuse);
     }
 }

@@ -1,4 +1,4 @@
-//! `[users.sql]`: a database, and where users stand in it.
+//! `[users.sql]`: a database as a source of users.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,38 +12,38 @@ use crate::config::settings::{SqlDialect, SqlLookup, SqlTable, SqlUsers};
 use crate::config::table::Table;
 
 section! {
-    /// A database: sqlite://, postgres:// or mysql://, which is MariaDB as well.
+    /// A database: sqlite://, postgres:// or mysql://, which also serves MariaDB.
     pub(super) struct SqlKeys {
-        /// A file with the database's URL, which may hold a password.
+        /// A file with the database's URL, which may contain a password.
         url: SecretSource = secret("\"secrets/users-db\"", "\"sqlite://app.db\"");
-        /// The table of users, where they are not found by queries.
+        /// The table of users, unless queries are configured.
         table: Option<String> = text(identifier).example("\"user\"");
         /// The columns of that table.
         columns: Columns = table();
         /// Further claims: the column of each.
         claims: BTreeMap<String, String> = text_map(identifier).example("{ email = \"email\" }");
-        /// Whether names stand in the table in lower case, so that its plain index serves.
+        /// Whether names are stored in lower case, so that a plain index is used.
         exact_names: bool = boolean().default("false");
-        /// In place of `table`: a query with the name as its parameter, which gives columns id, username, password and maybe
-        /// roles, disabled or enabled.
+        /// In place of `table`: a query with the name as its parameter, which returns columns id, username,
+        /// password and optionally roles, disabled or enabled.
         query: Option<String> = plain_text().example("\"SELECT id, username, password FROM people WHERE username = ?\"");
         /// The same query with the id as its parameter.
         query_by_id: Option<String> = plain_text().example("\"SELECT id, username, password FROM people WHERE id = ?\"");
-        /// A query with the id as its parameter, which gives one role a row.
+        /// A query with the id as its parameter, which returns one role per row.
         roles_query: Option<String> = plain_text().example("\"SELECT role FROM user_roles WHERE user_id = ?\"");
-        /// How many connections there may be.
+        /// Maximum number of connections.
         max_connections: u32 = integer(1..=100).default("4");
-        /// For a look-up, connecting included.
+        /// Timeout of a lookup, connecting included.
         timeout: Duration = duration(up_to(Duration::from_secs(60))).default("2s");
     }
 }
 
 section! {
-    /// Where a user's particulars stand in the table.
+    /// The columns of the table.
     pub(super) struct Columns {
-        /// Stays the same when the name changes.
+        /// The user's permanent id.
         id: String = text(identifier).default("id");
-        /// What is typed at login.
+        /// The name that is typed at login.
         username: String = text(identifier).default("username");
         /// The hash of the password.
         password: String = text(identifier).default("password_hash");
@@ -106,7 +106,7 @@ impl SqlKeys {
     }
 }
 
-/// The name of a table or a column, which is quoted as it stands.
+/// The name of a table or a column, which is quoted literally.
 fn identifier(text: &str) -> Result<String, InvalidValue> {
     let is_part = |part: &str| !part.is_empty() && !part.contains(['"', '`', '\0', '\\']);
     match text.split('.').all(is_part) {

@@ -1,4 +1,4 @@
-//! `[store]`: where sessions, locks and revocations are kept.
+//! `[store]`: the session store.
 
 use std::path::PathBuf;
 
@@ -11,9 +11,10 @@ use crate::config::entry::InvalidValue;
 use crate::config::table::Table;
 
 section! {
-    /// Where sessions, locks and revocations are kept.
+    /// Where sessions, locks and revocations are stored.
     pub(super) struct StoreKeys {
-        /// "embedded" keeps them in one file, "redis" where several gateways share them, "memory" until the process ends.
+        /// "embedded" stores them in one file, "redis" where several gateways share them, "memory" until the
+        /// process ends.
         kind: Kind = choice().default("embedded");
         /// The embedded store's file.
         path: PathBuf = text(file_name).default("var/state.redb");
@@ -33,7 +34,7 @@ pub(super) enum Kind {
 /// `[store]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Store {
-    /// `kind = "memory"`: gone at the end of the process.
+    /// `kind = "memory"`: lost at the end of the process.
     Memory,
     /// `kind = "embedded"`: one redb file.
     Embedded {

@@ -1,4 +1,4 @@
-//! `[throttle]`: how many failures one network may send.
+//! `[throttle]`: rate limit of failures per network.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use super::{DAY, seconds};
 use crate::config::declaration::{duration, integer, section};
 
 section! {
-    /// How many failures one network (an IPv4 address, or the /64 of an IPv6 address) may send: wrong passwords, and apart
-    /// from them refresh tokens that are not ours. Behind a proxy everybody shares its address unless server.trusted_proxies
-    /// names it.
+    /// Rate limit of failures per network (an IPv4 address, or the /64 of an IPv6 address): wrong passwords,
+    /// and separately unknown refresh tokens. Behind a proxy all clients share its address unless
+    /// server.trusted_proxies names it.
     pub struct Throttle {
-        /// Failures at once, and so many again over each window. More is 429. 0: no limit.
+        /// Failures in a burst, and per window. More is 429. 0: no limit.
         max_failures: u32 = integer(0..=10_000).default("100");
-        /// The window in which they are allowed anew.
+        /// The window of the rate.
         window: Duration = duration(seconds(1)..=DAY).default("15m");
     }
 }

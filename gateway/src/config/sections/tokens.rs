@@ -1,4 +1,4 @@
-//! `[tokens]`: what tokens say, how long they live, and which key signs them.
+//! `[tokens]`: claims, lifetimes and signing of tokens.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,33 +16,35 @@ use crate::config::entry::{InvalidValue, quoted};
 use crate::config::settings::{Algorithm, Signing};
 use crate::config::table::Table;
 
-/// The longest `tokens.access_ttl` there is: an access token that says it lives longer is none of ours.
+/// The maximum of `tokens.access_ttl`: an access token with a longer lifetime is rejected.
 pub const MAX_ACCESS_TTL: Duration = super::DAY;
 
 section! {
-    /// What tokens say and how they are signed.
+    /// Contents, lifetimes and signing of tokens.
     pub struct Tokens {
         /// The `iss` claim.
         issuer: String = text(name).or("http:// (with TLS https://) and server.listen", String::new).example("\"https://login.example\"");
         /// The `aud` claim.
         audience: String = text(name).default("auth-gateway");
-        /// How long an access token lives, in whole seconds.
+        /// Lifetime of an access token, in whole seconds.
         access_ttl: Duration = whole_seconds(seconds(1)..=MAX_ACCESS_TTL).default("60s");
-        /// How long a session lives, however often it is refreshed.
+        /// Lifetime of a session, however often it is refreshed.
         refresh_ttl: Duration = whole_seconds(seconds(1)..=YEAR).default("10m");
-        /// A session that is not refreshed for so long ends before that. Longer than access_ttl.
+        /// Idle timeout: a session that is not refreshed for this long ends earlier. Longer than access_ttl.
         idle_ttl: Option<Duration> = whole_seconds(seconds(1)..=YEAR).example("\"5m\"");
-        /// How long a long answer or a WebSocket may outlive the token that opened it; it ends at once with its session.
+        /// How long a stream or a WebSocket may outlive the token that authorized it; it ends at once with
+        /// its session.
         stream_grace: Duration =
             whole_seconds(Duration::ZERO..=YEAR).or("refresh_ttl", || Duration::ZERO).example("\"10m\"");
-        /// What is forgiven to clocks that disagree.
+        /// Tolerated clock difference.
         leeway: Duration = whole_seconds(Duration::ZERO..=MINUTE).default("0s");
         /// `algorithm` together with the key it needs.
         signing: Signing = flat(signing);
-        /// When a refresh token's predecessor dies: "on-use" when its successor is first used, "strict" after its own first
-        /// use, both plus the grace; "off": at its expiry, and no successor is issued.
+        /// When a refresh token's predecessor expires: "on-use" when its successor is first used, "strict"
+        /// after its own first use, both plus the grace period; "off": at its expiry, and no successor is
+        /// issued.
         rotation: Rotation = choice().default("on-use");
-        /// How long a refresh token that has been used is still taken, for answers that got lost.
+        /// Grace period in which a used refresh token is still accepted, for responses that were lost.
         reuse_grace: Duration = duration(Duration::ZERO..=5 * MINUTE)
             .check(|grace, entry| if grace.is_zero() {
                 let why = "ends the sessions of tabs that refresh at the same time, and of clients whose answer is lost";
@@ -57,7 +59,7 @@ section! {
     struct SigningKeys {
         /// HS256 HS384 HS512 ES256 ES384 RS256 RS384 RS512 PS256 PS384 PS512 EdDSA.
         algorithm: Option<Algorithm> = text(algorithm).shape(Shape::Choice(&ALGORITHMS)).fallback("\"EdDSA\"").example("\"EdDSA\"");
-        /// Where the gateway keeps the keys that it makes itself (folder 0700, files 0600).
+        /// Where the gateway stores the keys that it generates (folder 0700, files 0600).
         keys_dir: PathBuf = text(file_name).default("var/keys");
         /// Or a key of your own: PEM, PKCS#8, for any algorithm but HS*.
         private_key_file: Option<PathBuf> = text(private_key_file).example("\"secrets/signing-key.pem\"");
@@ -66,20 +68,20 @@ section! {
     }
 }
 
-/// When a refresh token's predecessor dies.
+/// When a refresh token's predecessor expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rotation {
-    /// When its successor is first presented, plus the grace.
+    /// When its successor is first presented, plus the grace period.
     OnUse,
-    /// The grace after its own first use (RFC 9700 section 4.14.2).
+    /// The grace period after its own first use (RFC 9700 section 4.14.2).
     Strict,
     /// At its expiry; no successor is issued.
     Off,
 }
 
 impl Tokens {
-    /// Finds out what stands in for what is not given, and how the lifetimes fit each other.
+    /// Computes defaults, and checks that the lifetimes are consistent.
     pub(super) fn check(&mut self, table: &Table<'_>, issuer: String) {
         let of = |key: &str| table.entry(key);
         if self.issuer.is_empty() {
@@ -89,7 +91,7 @@ impl Tokens {
             self.stream_grace = self.refresh_ttl;
         }
         let show = humantime::format_duration;
-        // A value that is wrong has been reported, and the default that stands in for it is not.
+        // An invalid value has been reported, and its default must not be.
         if self.access_ttl > self.refresh_ttl
             && !["access_ttl", "refresh_ttl"].iter().any(|key| table.report().blames(&of(key)))
         {
@@ -138,12 +140,12 @@ const ALGORITHMS: [&str; 12] = {
     names
 };
 
-/// The algorithm and the one key it needs; any other key that is given is a mistake.
+/// The algorithm and the one key it needs; any other configured key is a mistake.
 fn signing(keys: SigningKeys, table: &Table<'_>) -> Signing {
     let of = |key: &str| table.entry(key);
     let SigningKeys { algorithm, keys_dir: dir, private_key_file, secret } = keys;
     if algorithm.is_none() && of("algorithm").is_given() {
-        // Whether the keys fit cannot be said.
+        // Whether the keys are consistent is unknown.
         return Signing::Kept { algorithm: Algorithm::EdDSA, dir };
     }
     let algorithm = algorithm.unwrap_or(Algorithm::EdDSA);
@@ -229,7 +231,7 @@ mod tests {
     use super::super::test_support::{load_diagnostics, load_text, minimal, settings};
     use super::*;
 
-    /// Good for HS256 and HS384.
+    /// Long enough for HS256 and HS384.
     const SECRET: &str = "kT7q/9vXw2LrZ0yBf4mEoN6uGhJc1sPdAi8WtVbRxYeQ3zU5";
 
     fn tokens_with(keys: &str) -> String {

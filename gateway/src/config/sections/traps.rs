@@ -1,4 +1,5 @@
-//! What is right by itself and seldom meant: each a warning with a name that `warnings.silence` takes.
+//! Lints: valid settings that are seldom intended, each a warning with a name that `warnings.silence`
+//! accepts.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +10,7 @@ use crate::config::entry::{Entry, InvalidValue};
 use crate::config::settings::{RouteTarget, UpstreamUrl};
 use crate::config::table::Table;
 
-/// Salts of the users that config/users.toml has for the demo; their passwords stand beside them.
+/// Salts of the demo users in config/users.toml, whose passwords are printed in that file.
 const DEMO_SALTS: [&str; 3] = ["WLedmzcZ0umhVb08qFqvIg", "fCiBpyemgc4E8/zmuqhNbw", "vXpk5TEmoWTn3zb+ml6Ygg"];
 
 /// Keys that name a file with a secret.
@@ -22,7 +23,7 @@ const SECRET_FILES: [&str; 6] = [
     "tls_client_key_file",
 ];
 
-/// Ends of paths at which apps open WebSockets.
+/// Path suffixes at which apps open WebSockets.
 const WEBSOCKET_PATHS: [&str; 7] =
     ["/ws", "/wss", "/websocket", "/websockets", "/socket.io", "/sockjs", "/cable"];
 

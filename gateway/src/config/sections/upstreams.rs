@@ -1,4 +1,4 @@
-//! `[upstreams.NAME]`: the servers behind the gateway.
+//! `[upstreams.NAME]`: servers, load balancing, timeouts, health and TLS.
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
@@ -19,10 +19,11 @@ use crate::config::table::Table;
 use crate::http1::{CanonicalTarget, Host};
 
 section! {
-    /// The servers behind the gateway: [upstreams.NAME], with a name of lower-case letters, digits, - and _.
+    /// The upstreams: [upstreams.NAME], with a name of lower-case letters, digits, - and _.
     pub struct Upstream {
-        /// http://host:port or https://host:port without path, or unix:/path/to.sock; at least one. Of two that are well and
-        /// chosen by chance, the one with fewer requests gets the next. All addresses of a name take part.
+        /// http://host:port or https://host:port without path, or unix:/path/to.sock; at least one. Load
+        /// balancing: of two random healthy servers, the one with fewer requests gets the next. All addresses
+        /// of a name take part.
         urls: Vec<UpstreamUrl> = texts(url)
             .required(URLS)
             .check(|urls, entry| if urls.is_empty() && entry.list().is_some_and(|list| list.is_empty()) {
@@ -30,38 +31,39 @@ section! {
             })
             .or_empty()
             .example("[\"http://127.0.0.1:9000\"]");
-        /// "http1" or "http2" (gRPC): HTTP/2 by ALPN under https://, else without asking.
+        /// "http1" or "http2" (gRPC): HTTP/2 by ALPN under https://, else with prior knowledge.
         protocol: UpstreamProtocol = choice().default("http1");
-        /// What the servers see as Host: "client" (what the client sent), "upstream" (that of the URL), or a name.
+        /// The Host that the servers get: "client" (that of the request), "upstream" (that of the URL), or a
+        /// name.
         host: HostHeader = text(host_header).named("host_header").default("client");
-        /// For a connection, TLS included; then another server, at last 502.
+        /// Timeout of connecting, TLS included; then another server is tried, at last 502.
         connect_timeout: Duration = duration(up_to(5 * MINUTE)).default("5s");
         /// Keys that a route may have too.
         timeouts: Timeouts = flat(|keys: TimeoutKeys, _| {
             let TimeoutKeys { response_timeout: response, body_timeout: body, total_timeout, retries } = keys;
             Timeouts { response, body, total: (!total_timeout.is_zero()).then_some(total_timeout), retries }
         });
-        /// How long an idle connection is kept.
+        /// Idle timeout of pooled connections.
         idle_timeout: Duration = duration(up_to(HOUR)).default("30s");
         /// Idle connections that each worker keeps for each URL.
         pool_size: usize = integer(0..=10_000).default("64");
-        /// Connections to one server, shared out among the workers; 0: any number.
+        /// Connections to one server, shared among the workers; 0: no limit.
         max_connections: Option<usize> = integer(0..=1_000_000).default("0").into(|most, _| (most > 0).then_some(most));
-        /// Requests that may wait for a connection, shared out alike; more are answered 503.
+        /// Requests that may wait for a connection, shared among the workers; more get 503.
         max_pending: usize = integer(0..=100_000).default("100");
         /// How long they may wait; then 503.
         pending_timeout: Duration = duration(up_to(MINUTE)).default("1s");
-        /// At most so many retries for each hundred requests.
+        /// Maximum number of retries per hundred requests.
         retry_budget: u32 = integer(0..=100).default("20");
-        /// How often names are looked up anew.
+        /// Interval of DNS resolution of names.
         resolve_interval: Duration = duration(seconds(1)..=DAY).default("30s");
-        /// A server that cannot be reached so many times in a row is left alone; 0: never.
+        /// Outlier ejection: a server that cannot be reached this many times in a row is ejected; 0: never.
         max_failures: u32 = integer(0..=1000).default("3");
-        /// How long it is left alone, then twice as long, up to a minute.
+        /// Duration of an ejection, doubled each time up to a minute.
         eject_for: Duration = duration(up_to(MINUTE)).default("1s");
-        /// One that came back gets its full share only after this.
+        /// Slow start: the time until a server that recovered gets its full share.
         slow_start: Duration = duration(Duration::ZERO..=HOUR).default("0s");
-        /// Asking servers whether they are well.
+        /// Active health checks.
         health: Option<HealthCheck> = flat(health);
         /// TLS to servers.
         tls: UpstreamTls = flat(tls);
@@ -69,43 +71,43 @@ section! {
 }
 
 section! {
-    /// How long an upstream may take for a request, and how often it is tried.
+    /// Timeouts and retries.
     struct TimeoutKeys {
         /// From the end of the request to the head of the response; then 504.
         response_timeout: Duration = duration(up_to(HOUR)).default("60s");
-        /// Between two reads of a response's body; then the client's connection is cut.
+        /// Between two reads of a response's body; then the client's response is aborted.
         body_timeout: Duration = duration(up_to(HOUR)).default("60s");
-        /// From the request to the end of its response; "0s": as long as it takes.
+        /// From the request to the end of its response; "0s": no limit.
         total_timeout: Duration = duration(Duration::ZERO..=DAY).default("0s");
-        /// A request that no server has heard is tried again on another so often.
+        /// Retries on another server of a request that was not processed.
         retries: u32 = integer(0..=10).default("1");
     }
 }
 
 section! {
-    /// Asking servers whether they are well.
+    /// Active health checks.
     struct HealthKeys {
-        /// Ask every server with GET whether it is well: 2xx and 3xx are. Those that are not get no requests.
+        /// Probe every server with GET: 2xx and 3xx are healthy. Unhealthy servers get no requests.
         health_path: Option<String> = text(health_path).fallback("nobody is asked").example("\"/healthz\"");
-        /// How often.
+        /// Interval of health checks.
         health_interval: Duration = duration(Duration::from_millis(100)..=HOUR).default("5s");
-        /// How long an answer may take.
+        /// Timeout of a health check.
         health_timeout: Duration = duration(up_to(5 * MINUTE)).default("2s");
-        /// After so many bad answers a server gets no requests.
+        /// Failed checks in a row after which a server is unhealthy.
         unhealthy_after: u32 = integer(1..=1000).default("3");
-        /// After so many good ones it does again.
+        /// Passed checks in a row after which it is healthy again.
         healthy_after: u32 = integer(1..=1000).default("2");
     }
 }
 
 section! {
-    /// TLS to servers. Their certificates are always verified, with their names.
+    /// TLS to servers. Their certificates are always verified, including their names.
     struct TlsKeys {
-        /// For https://: what is trusted instead of the system's certificates.
+        /// For https://: certificates that are trusted instead of the system's.
         tls_ca_file: Option<PathBuf> = text(existing_file).example("\"tls/upstream-ca.pem\"");
-        /// For https://: which name is asked for and verified instead of the URL's.
+        /// For https://: SNI and verified name, instead of the URL's host.
         tls_server_name: Option<String> = text(server_name).example("\"app.internal\"");
-        /// For https://: who the gateway is, where servers ask for it: a certificate.
+        /// For https://: a client certificate, where servers require one (mTLS).
         tls_client_certificate_file: Option<PathBuf> = text(existing_file).example("\"tls/gateway.pem\"");
         /// Its key.
         tls_client_key_file: Option<PathBuf> = text(existing_file).example("\"tls/gateway.key\"");
@@ -114,7 +116,7 @@ section! {
 
 const URLS: &str = "write it like urls = [\"http://127.0.0.1:9000\"]";
 
-/// All upstreams, those with mistakes too.
+/// All upstreams, including invalid ones.
 pub(super) fn upstreams(table: &Table<'_>) -> BTreeMap<String, Upstream> {
     let mut named = BTreeMap::new();
     for (name, entry) in table.entries() {
@@ -139,7 +141,7 @@ pub(super) fn upstreams(table: &Table<'_>) -> BTreeMap<String, Upstream> {
     named
 }
 
-/// Warns of upstreams that no route leads to.
+/// Warns of upstreams without a route.
 pub(super) fn check_use(table: &Table<'_>, routes: &[Route]) {
     let leads_to = |route: &Route, wanted: &str| matches!(&route.target, RouteTarget::Upstream { name, .. } if name == wanted);
     for (name, entry) in table.entries() {
@@ -207,8 +209,8 @@ fn tls(keys: TlsKeys, table: &Table<'_>) -> UpstreamTls {
     }
 }
 
-/// Reports files that have no effect, because there is no TLS (`without` says how there would be), and a certificate
-/// without its key.
+/// Reports files that have no effect without TLS (`without` says how to enable it), and a certificate without
+/// its key.
 pub(super) fn check_tls_files(table: &Table<'_>, without: Option<&str>, files: [&str; 3]) {
     let [ca, certificate, key] = files.map(|key| table.entry(key));
     if let Some(help) = without {
@@ -251,7 +253,7 @@ fn url(text: &str) -> Result<UpstreamUrl, InvalidValue> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(InvalidValue::new(format!("{} is not a URL", quoted(text))).help(example));
     };
-    // First of all, so that a password is never part of a message.
+    // First, so that a password is never part of a message.
     if rest.contains('@') {
         return Err(
             InvalidValue::new("an upstream's URL may not contain a user name or a password").help(example)
@@ -280,7 +282,8 @@ fn url(text: &str) -> Result<UpstreamUrl, InvalidValue> {
     }
 }
 
-/// A DNS name or an IPv4 address: labels of at most 63 letters, digits, hyphens and, as in Docker, underscores.
+/// A DNS name or an IPv4 address: labels of at most 63 letters, digits, hyphens and, as in Docker,
+/// underscores.
 pub(super) fn is_host(host: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())

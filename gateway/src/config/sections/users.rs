@@ -1,4 +1,4 @@
-//! `[users]`: where users are looked up. What files and servers say is checked by those who read them.
+//! `[users]`: the sources of users. Contents of files and servers are validated when they are read.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,22 +18,23 @@ use crate::config::settings::{UserSource, UserSourceKind, Users};
 use crate::config::table::Table;
 
 section! {
-    /// Who may log in.
+    /// The sources of users.
     pub(super) struct UsersKeys {
         /// The keys of the one source.
         source: SourceKeys = flat(|keys, _| keys);
-        /// Several sources in place of the one that [users] describes itself; names are looked up in this order.
+        /// Several sources in place of the one that [users] describes itself; names are looked up in this
+        /// order.
         sources: Option<Vec<UserSource>> = Key::new(
             Shape::List(Box::new(Shape::Table(TableShape::of::<SourceKeys>()))),
             sources,
         )
         .example("[{ kind = \"file\", file = \"config/staff.toml\" }, { kind = \"htpasswd\", file = \"config/htpasswd\" }]");
-        /// Whether passwords are hashed anew at login where they were hashed otherwise, and the source may be written: a file, or
-        /// a table of a database.
+        /// Whether hashes are upgraded at login (rehash) where the scheme or cost differs, and the source is
+        /// writable: a file, or a table of a database.
         rehash: bool = boolean().default("false");
-        /// What new hashes cost.
+        /// Cost of new hashes.
         argon2: Argon2Cost = table();
-        /// Whether hashes of MD5 and SHA-1 are taken, which are guessed at by the billion.
+        /// Whether hashes of MD5 and SHA-1 are accepted, which can be guessed by the billion per second.
         allow_broken_hashes: bool = boolean().default("false");
     }
 }
@@ -43,13 +44,14 @@ section! {
     pub(super) struct SourceKeys {
         /// "file" is this gateway's TOML, "htpasswd" is Apache's, "sql" a database, "ldap" a directory.
         kind: Kind = choice().default("file");
-        /// Of kind "file" or "htpasswd"; must exist. Read again when it has changed. `auth-gateway users` writes the TOML.
+        /// Of kind "file" or "htpasswd"; must exist. Reloaded when it has changed. `auth-gateway users`
+        /// writes the TOML.
         file: PathBuf = text(file_name).default("config/users.toml");
         /// For logs and `auth-gateway users show`.
         name: Option<String> = plain_text().fallback("its kind").example("\"staff\"");
-        /// What ids begin with in tokens, so that those of two sources differ.
+        /// Prefix of ids in tokens, so that those of two sources differ.
         id_prefix: Option<String> = plain_text().fallback("nothing for the first source, NAME: for others").example("\"staff:\"");
-        /// Roles that all its users have.
+        /// Roles of all its users.
         roles: Vec<String> = texts(role).or_empty();
         /// For kind = "sql" only.
         sql: SqlKeys = table();
@@ -59,14 +61,14 @@ section! {
 }
 
 section! {
-    /// The cost of argon2id; as OWASP recommends unless said otherwise.
+    /// The cost of argon2id; by default as OWASP recommends.
     #[derive(Copy)]
     pub struct Argon2Cost {
-        /// In KiB.
+        /// Memory, in KiB.
         memory_kib: u32 = integer(8..=1_048_576).default("19456");
-        /// How often the memory is gone through.
+        /// Passes over the memory.
         passes: u32 = integer(1..=10).default("2");
-        /// How many threads could share the work.
+        /// Parallelism.
         lanes: u32 = integer(1..=16).default("1");
     }
 }
@@ -145,7 +147,7 @@ impl SourceKeys {
         let kind = self.kind;
         for (key, wanted) in [("sql", kind == Kind::Sql), ("ldap", kind == Kind::Ldap)] {
             let entry = table.entry(key);
-            // A header without keys, as the reference has it, says nothing.
+            // A header without keys, as in the reference, has no effect.
             let says_something = entry.is_given() && !entry.table_or_empty().is_blank();
             if says_something && !wanted {
                 entry.warn("no-effect", InvalidValue::new(format!("has no effect: `kind` is not {key:?}")));
@@ -204,7 +206,7 @@ pub(super) fn plain_text() -> Key<Option<String>> {
     text(|text| Ok(text.to_owned()))
 }
 
-/// A table whose keys are the operator's, with texts that `parse` understands.
+/// A table whose keys are chosen by the operator, with texts that `parse` accepts.
 pub(super) fn text_map(parse: fn(&str) -> Result<String, InvalidValue>) -> Key<BTreeMap<String, String>> {
     Key::new(Shape::Map(Box::new(Shape::Text)), move |entry| {
         let entries = entry.table_or_empty().entries().into_iter();
@@ -212,7 +214,7 @@ pub(super) fn text_map(parse: fn(&str) -> Result<String, InvalidValue>) -> Key<B
     })
 }
 
-/// A secret that is a text; what is wrong with it is reported.
+/// A secret that is a text; an invalid one is reported.
 pub(super) fn secret_text(table: &Table<'_>, key: &str, source: SecretSource) -> Option<String> {
     let SecretSource::Secret(bytes) = source else { return None };
     match String::from_utf8(bytes) {

@@ -1,4 +1,4 @@
-//! `[warnings]`: which of them are not told.
+//! `[warnings]`: silenced warnings.
 
 use crate::config::declaration::{section, texts};
 use crate::config::diagnostic::WARNINGS;
@@ -6,9 +6,9 @@ use crate::config::did_you_mean::suggest;
 use crate::config::entry::{InvalidValue, quoted};
 
 section! {
-    /// Which warnings are not told, because what they are about is meant.
+    /// Silenced warnings, for what is intended.
     pub struct Warnings {
-        /// Names of warnings, as they stand in brackets behind the word: warning[plain-http].
+        /// Names of warnings, as printed in brackets: warning[plain-http].
         silence: Vec<String> = texts(name).or_empty().example("[\"plain-http\"]");
     }
 }

@@ -1,24 +1,25 @@
-//! What routes without upstream and folder do: send a client elsewhere, or answer always the same.
+//! Targets of routes without upstream and folder: redirects and direct responses.
 
 use http::StatusCode;
 
 /// `redirect`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redirect {
-    /// The parts of `to`, in their order. Whatever the request, they make a URL with the host that stands here, or a path.
+    /// The parts of `to`, in order. Whatever the request, they form a URL with the configured host, or a
+    /// path.
     pub to: Vec<LocationPart>,
     /// `status`: 301, 302, 303, 307, or 308, which is the default.
     pub status: StatusCode,
 }
 
-/// A part of the address that a client is sent to.
+/// A part of a redirect's location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LocationPart {
     /// Text, visible ASCII.
     Text(String),
     /// `{path}`: the request's path.
     Path,
-    /// `{below}`: the request's path without the route's, empty or with a slash at its front.
+    /// `{below}`: the request's path without the route's, empty or beginning with a slash.
     Below,
     /// `{query}`: empty, or `?` and the query.
     Query,
@@ -43,7 +44,7 @@ impl std::fmt::Display for LocationPart {
 pub struct FixedAnswer {
     /// `status`, from 200 to 599.
     pub status: StatusCode,
-    /// `body`, or what stood in `body_file` when the configuration was read.
+    /// `body`, or the content of `body_file` when the configuration was read.
     pub body: Vec<u8>,
     /// `content_type`, default `text/plain; charset=utf-8`.
     pub content_type: String,

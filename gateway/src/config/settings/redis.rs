@@ -1,4 +1,4 @@
-//! `[store.redis]`: which Redis, and as whom.
+//! `[store.redis]`: servers, authentication and timeouts.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use std::time::Duration;
 pub struct Redis {
     /// `url`, `sentinels` or `cluster`.
     pub servers: RedisServers,
-    /// ConfigValues where the URLs begin with `rediss://`.
+    /// Set where the URLs begin with `rediss://`.
     pub tls: Option<RedisTls>,
     /// `username` and `password`.
     pub login: RedisLogin,
     /// `key_prefix` of every key and channel, default `auth-gateway`.
     pub key_prefix: String,
-    /// `revocation`, default `bounded`: what becomes of access tokens while it cannot be heard which sessions were ended.
+    /// `revocation`, default `bounded`: how access tokens are treated while revocations cannot be received.
     pub revocation: Revocation,
     /// `required_at_start`, default false: whether a start without Redis fails.
     pub required_at_start: bool,
@@ -22,16 +22,16 @@ pub struct Redis {
     pub timeouts: RedisTimeouts,
 }
 
-/// How long Redis may take.
+/// Timeouts of Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RedisTimeouts {
-    /// For name, TCP, TLS and login.
+    /// Of connecting: DNS, TCP, TLS and authentication.
     pub connect: Duration,
-    /// For the answer to one command, and for one page of revocations.
+    /// Of one command, and of one page of revocations.
     pub command: Duration,
-    /// For what a request asks of it, with a second try and the wait for a new connection.
+    /// Of an operation for a request, including a retry and the wait for a new connection.
     pub operation: Duration,
-    /// How long a start waits while Redis says nothing.
+    /// Of a start during which Redis does not respond.
     pub start: Duration,
 }
 
@@ -47,30 +47,30 @@ impl Default for RedisTimeouts {
     }
 }
 
-/// Which Redis.
+/// The Redis servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RedisServers {
     /// `url`: one server.
     Single {
-        /// Where it is.
+        /// Its address.
         server: RedisAddress,
-        /// The number at the URL's end, default 0.
+        /// The database number at the URL's end, default 0.
         database: i64,
     },
-    /// `sentinels`, who know where the master is.
+    /// `sentinels`, which report the master.
     Sentinel {
-        /// Asked in turn.
+        /// Queried in turn.
         sentinels: Vec<RedisAddress>,
         /// `master_name`, default `mymaster`.
         master_name: String,
         /// `sentinel_username` and `sentinel_password`.
         login: RedisLogin,
     },
-    /// `cluster`: some of a cluster's nodes, who know the others.
+    /// `cluster`: some of a cluster's nodes, which report the others.
     Cluster(Vec<RedisAddress>),
 }
 
-/// Where a Redis server or Sentinel listens.
+/// The address of a Redis server or Sentinel.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RedisAddress {
     /// A DNS name or an IP address (without brackets).
@@ -88,10 +88,10 @@ impl std::fmt::Display for RedisAddress {
     }
 }
 
-/// Who the gateway is to Redis. Without a password it does not log in.
+/// The gateway's credentials at Redis. Without a password it does not authenticate.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct RedisLogin {
-    /// An ACL user; without one it is `default`.
+    /// An ACL user; `default` if it is not set.
     pub username: Option<String>,
     /// The user's password.
     pub password: Option<String>,
@@ -104,23 +104,24 @@ impl std::fmt::Debug for RedisLogin {
     }
 }
 
-/// TLS to Redis. The server's certificate is always verified, with its name.
+/// TLS to Redis. The server's certificate is always verified, including its name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RedisTls {
     /// `ca_file`: PEM certificates that are trusted instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// `client_certificate_file` and `client_key_file`, both PEM: who the gateway is.
+    /// `client_certificate_file` and `client_key_file`, both PEM (mTLS).
     pub client: Option<(PathBuf, PathBuf)>,
 }
 
-/// What becomes of access tokens while a gateway cannot hear which sessions were ended.
+/// How access tokens are treated while revocations cannot be received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Revocation {
-    /// `bounded`: they pass by what was heard last. A token of an ended session passes for the rest of its own life at most.
+    /// `bounded`: they are accepted by the last known revocations. A token of a revoked session is accepted
+    /// for the rest of its own lifetime at most.
     Bounded {
-        /// `max_staleness`: after so long without hearing anything, requests with tokens get 503. Default: never.
+        /// `max_staleness`: after this time without an update, requests with tokens get 503. Default: never.
         max_staleness: Option<Duration>,
     },
-    /// `strict`: requests with tokens get 503 as soon as a second has passed unheard.
+    /// `strict`: requests with tokens get 503 after one second without an update.
     Strict,
 }

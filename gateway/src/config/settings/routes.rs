@@ -1,4 +1,4 @@
-//! `[[routes]]`: what a route takes, what it asks for, where it leads, and which of several is tried first.
+//! `[[routes]]`: matching, access rules, target, and the order of matching.
 
 use std::cmp::Reverse;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{FixedAnswer, Redirect, Route, Timeouts};
 
 impl Route {
-    /// Whether its path is compared without regard to case.
+    /// Whether its path is compared without case.
     pub fn ignores_case(&self) -> bool {
         matches!(self.target, RouteTarget::Upstream { ignore_case: true, .. })
     }
@@ -20,12 +20,12 @@ impl Route {
 pub enum HostPattern {
     /// `app.example`: this name.
     Exact(String),
-    /// `*.app.example`: every name below this one, of one label more or of several, but not the name itself.
+    /// `*.app.example`: every subdomain at any depth, but not the name itself.
     Below(String),
 }
 
 impl HostPattern {
-    /// Whether every host that fits `other` fits this one too.
+    /// Whether every host that matches `other` matches this pattern too.
     pub fn covers(&self, other: &HostPattern) -> bool {
         match (self, other) {
             (HostPattern::Exact(name), HostPattern::Exact(other)) => name == other,
@@ -36,7 +36,7 @@ impl HostPattern {
     }
 }
 
-/// Whether `host` ends with a dot and `name`, with something before them.
+/// Whether `host` is a subdomain of `name`.
 fn is_below(host: &str, name: &str) -> bool {
     host.strip_suffix(name).and_then(|rest| rest.strip_suffix('.')).is_some_and(|label| !label.is_empty())
 }
@@ -50,39 +50,40 @@ impl std::fmt::Display for HostPattern {
     }
 }
 
-/// How closely a route names a host: the closest is tried first. Of those of one rank a host fits one at most.
+/// Specificity of a route's hosts: the most specific is tried first. Of those of one rank a host matches one
+/// at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HostRank {
     /// No `hosts`.
     Every,
-    /// A pattern of so many bytes.
+    /// A wildcard of this many bytes.
     Below(usize),
-    /// The name itself.
+    /// An exact name.
     Exact,
 }
 
-/// A route at its place in the order in which routes are tried. One with hosts of several ranks has several places.
+/// A route in the order of matching. One with hosts of several ranks appears several times.
 #[derive(Debug, Clone)]
 pub struct RouteRef {
-    /// The route's place in the configuration.
+    /// The route's index in the configuration.
     pub route: usize,
-    /// How closely the hosts are named.
+    /// The rank of the hosts.
     pub rank: HostRank,
-    /// Those hosts of the route that are of this rank; empty means every host.
+    /// The hosts of the route with this rank; empty means every host.
     pub hosts: Vec<HostPattern>,
 }
 
 impl RouteRef {
-    /// Whether every host of `pattern` fits here.
+    /// Whether every host of `pattern` matches here.
     pub fn covers(&self, pattern: &HostPattern) -> bool {
         self.hosts.is_empty() || self.hosts.iter().any(|host| host.covers(pattern))
     }
 }
 
-/// The order in which routes are tried: an exact host before a pattern, a longer pattern before a shorter one, both
-/// before every host; for one host the path with more segments first. The first whose host and path fit decides, and
-/// with it those of the very same host and path that take other methods: a request never goes on to the next because of
-/// its method, for that may ask for less.
+/// The order of matching: an exact host before a wildcard, a longer wildcard before a shorter one, both
+/// before routes for every host; for one host the path with more segments first. The first route with a
+/// matching host and path decides, together with those of the same host and path with other methods: a
+/// request never falls through to the next because of its method, for that one may be less strict.
 pub fn matching_order(routes: &[Route]) -> Vec<RouteRef> {
     let mut order: Vec<RouteRef> = Vec::new();
     for (route, settings) in routes.iter().enumerate() {
@@ -106,12 +107,12 @@ pub fn matching_order(routes: &[Route]) -> Vec<RouteRef> {
     order
 }
 
-/// A claim that a route asks for.
+/// A claim that a route requires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequiredClaim {
     /// Its name.
     pub claim: String,
-    /// It is one of these, or a list that has one of them.
+    /// It equals one of these, or is a list that contains one of them.
     pub any_of: Vec<ClaimScalar>,
 }
 
@@ -139,11 +140,11 @@ impl std::fmt::Display for RequiredClaim {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Access {
-    /// Everyone; a token is neither asked for nor looked at.
+    /// Everyone; tokens are ignored.
     Public,
-    /// Everyone; a good token gives an identity, a bad one is refused.
+    /// Everyone; a valid token gives an identity, an invalid one is rejected.
     Optional,
-    /// Holders of a good access token.
+    /// Requires a valid access token.
     Authenticated,
 }
 
@@ -158,36 +159,37 @@ impl Access {
     }
 }
 
-/// Where a route leads.
+/// The target of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteTarget {
     /// `upstream = "name"`
     Upstream {
         /// A key of `[upstreams]`.
         name: String,
-        /// What the upstream gets in place of the route's path, if not that: `rewrite_prefix`, or nothing with
-        /// `strip_prefix`.
+        /// Replaces the route's path for the upstream: `rewrite_prefix`, or empty with `strip_prefix`.
         new_prefix: Option<String>,
         /// `forward_token`, default false: the upstream gets the `Authorization` field.
         forward_token: bool,
-        /// `ignore_case`, default false: the upstream takes `/API` for `/api`, so the route's path does as well.
+        /// `ignore_case`, default false: the upstream treats `/API` like `/api`, so the route's path does as
+        /// well.
         ignore_case: bool,
-        /// `encoded_slashes`, default false: `%2F` in the path is passed on instead of refused.
+        /// `encoded_slashes`, default false: `%2F` in the path is forwarded instead of rejected.
         encoded_slashes: bool,
-        /// `upgrade = ["websocket"]`, default none: requests may become WebSockets.
+        /// `upgrade = ["websocket"]`, default none: WebSocket upgrades are allowed.
         websocket: bool,
-        /// `token_in_subprotocol`, default false: a WebSocket may bring its token behind the subprotocol `bearer`.
+        /// `token_in_subprotocol`, default false: a WebSocket handshake may carry its token behind the
+        /// subprotocol `bearer`.
         token_in_subprotocol: bool,
-        /// What is not that of the upstream.
+        /// Overrides of the upstream's timeouts.
         timeouts: RouteTimeouts,
     },
     /// `static = "dir"`
     Static {
         /// The folder served.
         root: PathBuf,
-        /// `index_fallback`, default false: pages that are no files are the folder's `index.html`.
+        /// `index_fallback`, default false: paths that match no file get the folder's `index.html`.
         index_fallback: bool,
-        /// `content_security_policy`, none for `"off"`; a default where nothing is said.
+        /// `content_security_policy`; `None` for `"off"`.
         content_security_policy: Option<String>,
     },
     /// `redirect = { to = "…" }`
@@ -196,19 +198,20 @@ pub enum RouteTarget {
     Answer(FixedAnswer),
 }
 
-/// A route's `response_timeout`, `body_timeout`, `total_timeout` and `retries`, where they are not its upstream's.
+/// A route's `response_timeout`, `body_timeout`, `total_timeout` and `retries`, where they override its
+/// upstream's.
 #[allow(missing_docs)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RouteTimeouts {
     pub response: Option<Duration>,
     pub body: Option<Duration>,
-    /// `Some(None)`: as long as it takes.
+    /// `Some(None)`: unlimited.
     pub total: Option<Option<Duration>>,
     pub retries: Option<u32>,
 }
 
 impl RouteTimeouts {
-    /// What it comes to with an upstream of this timeouts.
+    /// The effective timeouts with an upstream of these.
     pub fn with(&self, upstream: Timeouts) -> Timeouts {
         Timeouts {
             response: self.response.unwrap_or(upstream.response),

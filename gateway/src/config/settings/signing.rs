@@ -1,13 +1,13 @@
-//! Which key signs, and with which algorithm.
+//! Signing key and algorithm.
 
 use std::path::PathBuf;
 
-/// Which key signs.
+/// The signing key.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Signing {
     /// HS256, HS384, HS512 with `secret` or `secret_file`: at least 32, 48, 64 bytes.
     Secret {
-        /// Which of the three.
+        /// One of the three.
         algorithm: Algorithm,
         /// The shared secret, as given (the trailing newline of a file is not part of it).
         secret: Vec<u8>,
@@ -19,7 +19,7 @@ pub enum Signing {
         /// PEM, PKCS#8.
         path: PathBuf,
     },
-    /// An asymmetric algorithm with keys that the gateway makes and keeps.
+    /// An asymmetric algorithm with gateway-managed keys.
     Kept {
         /// Any but HS*.
         algorithm: Algorithm,
@@ -29,7 +29,7 @@ pub enum Signing {
 }
 
 impl Signing {
-    /// The algorithm that signs.
+    /// The signing algorithm.
     pub fn algorithm(&self) -> Algorithm {
         match self {
             Signing::Secret { algorithm, .. }
@@ -51,7 +51,7 @@ impl std::fmt::Debug for Signing {
     }
 }
 
-/// A JWS algorithm (RFC 7518 section 3.1, RFC 8037) that the gateway offers. `none` is not one.
+/// A supported JWS algorithm (RFC 7518 section 3.1, RFC 8037). `none` is not one.
 #[allow(missing_docs)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Algorithm {
@@ -70,7 +70,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// All of them, in the order of the documentation.
+    /// All algorithms, in the order of the documentation.
     pub const ALL: [Algorithm; 12] = [
         Algorithm::HS256,
         Algorithm::HS384,
@@ -86,7 +86,7 @@ impl Algorithm {
         Algorithm::EdDSA,
     ];
 
-    /// The name as it stands in a JOSE header, byte for byte.
+    /// The name in a JOSE header.
     pub const fn name(self) -> &'static str {
         match self {
             Algorithm::HS256 => "HS256",
@@ -104,7 +104,7 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of that name; names are case-sensitive (RFC 7515 section 4.1.1).
+    /// The algorithm with that name; names are case-sensitive (RFC 7515 section 4.1.1).
     pub fn from_name(name: &str) -> Option<Algorithm> {
         Algorithm::ALL.into_iter().find(|a| a.name() == name)
     }
@@ -114,7 +114,8 @@ impl Algorithm {
         matches!(self, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512)
     }
 
-    /// The least secret, in bytes, for a symmetric algorithm: the size of its hash (RFC 7518 section 3.2).
+    /// The minimum length of a secret for a symmetric algorithm, in bytes: the size of its hash (RFC 7518
+    /// section 3.2).
     pub fn min_secret_len(self) -> usize {
         match self {
             Algorithm::HS384 => 48,

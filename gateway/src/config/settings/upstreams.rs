@@ -1,4 +1,4 @@
-//! `[upstreams.NAME]`: where the servers are, how they are spoken to, and when one of them is left alone.
+//! `[upstreams.NAME]`: servers, protocol, timeouts, health checks and TLS.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,12 +7,13 @@ use serde::Deserialize;
 
 use super::Upstream;
 
-/// How long an upstream may take for a request, and how often it is tried.
+/// Timeouts and retries of upstream requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// `response_timeout` from the request's end to the response's head, default 60 s: then 504.
     pub response: Duration,
-    /// `body_timeout` between two reads of a response body, default 60 s: then the client's connection is cut.
+    /// `body_timeout` between two reads of a response body, default 60 s: then the client's response is
+    /// aborted.
     pub body: Duration,
     /// `total_timeout` from the request to the end of its response. Default none.
     pub total: Option<Duration>,
@@ -21,14 +22,14 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    /// How long the response's head may take.
+    /// The timeout of the response's head.
     pub fn head(&self) -> Duration {
         self.total.map_or(self.response, |total| total.min(self.response))
     }
 }
 
 impl Upstream {
-    /// What its servers see as `Host`, where that is not what the client sent.
+    /// The `Host` that its servers get, where it is not the client's.
     pub fn fixed_host(&self) -> Option<String> {
         match &self.host {
             HostHeader::Client => None,
@@ -38,12 +39,12 @@ impl Upstream {
     }
 }
 
-/// Where a server listens.
+/// The URL of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpstreamUrl {
     /// `http://host:port` or `https://host:port`.
     Tcp {
-        /// Whether TLS is spoken.
+        /// Whether it has TLS.
         secure: bool,
         /// A DNS name or an IP address (without brackets).
         host: String,
@@ -55,7 +56,7 @@ pub enum UpstreamUrl {
 }
 
 impl UpstreamUrl {
-    /// Host and port as a `Host` field has them (RFC 9110 section 7.2).
+    /// Host and port as in a `Host` field (RFC 9110 section 7.2).
     pub fn authority(&self) -> String {
         match self {
             UpstreamUrl::Unix(_) => "localhost".to_owned(),
@@ -85,7 +86,7 @@ impl std::fmt::Display for UpstreamUrl {
     }
 }
 
-/// What an upstream speaks.
+/// The protocol of an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UpstreamProtocol {
@@ -95,39 +96,39 @@ pub enum UpstreamProtocol {
     Http2,
 }
 
-/// What an upstream sees as `Host`.
+/// The `Host` that an upstream gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostHeader {
-    /// What the client sent.
+    /// The client's.
     Client,
-    /// Host and port of the URLs, which are the same in all of them.
+    /// Host and port of the URLs, which have to be the same in all of them.
     Upstream,
-    /// Always the same.
+    /// A fixed one.
     Fixed(String),
 }
 
-/// Asking servers whether they are well.
+/// Active health checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthCheck {
-    /// `health_path`, asked for with GET; 2xx and 3xx are well.
+    /// `health_path`, requested with GET; 2xx and 3xx are healthy.
     pub path: String,
     /// `health_interval`, default 5 s.
     pub interval: Duration,
     /// `health_timeout`, default 2 s.
     pub timeout: Duration,
-    /// `unhealthy_after` so many bad answers, default 3.
+    /// `unhealthy_after` this many failed checks, default 3.
     pub unhealthy_after: u32,
-    /// `healthy_after` so many good ones, default 2.
+    /// `healthy_after` this many passed checks, default 2.
     pub healthy_after: u32,
 }
 
-/// TLS to servers. Their certificates are always verified, with their names.
+/// TLS to servers. Their certificates are always verified, including their names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UpstreamTls {
     /// `tls_ca_file`: PEM certificates that are trusted instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// `tls_server_name`: asked for and verified instead of the URL's host.
+    /// `tls_server_name`: SNI and verified name, instead of the URL's host.
     pub server_name: Option<String>,
-    /// `tls_client_certificate_file` and `tls_client_key_file`, both PEM: who the gateway is.
+    /// `tls_client_certificate_file` and `tls_client_key_file`, both PEM (mTLS).
     pub client: Option<(PathBuf, PathBuf)>,
 }

@@ -1,4 +1,4 @@
-//! `[users]`: where users are looked up.
+//! `[users]`: the sources of users.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,18 +10,19 @@ use crate::config::sections::Argon2Cost;
 /// `[users]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Users {
-    /// In the order in which names are looked up. Never empty.
+    /// In the order of lookup. Never empty.
     pub sources: Vec<UserSource>,
-    /// `argon2`: what new passwords are hashed at that people set themselves.
+    /// `argon2`: the cost of hashes of new passwords.
     pub argon2: Argon2Cost,
-    /// `rehash`: what passwords are hashed anew with at login, where the source can be written; off by default.
+    /// `rehash`: the cost to which hashes are upgraded at login, where the source is writable; off by
+    /// default.
     pub rehash: Option<Argon2Cost>,
-    /// `allow_broken_hashes`: whether MD5 and SHA-1 are taken, off by default.
+    /// `allow_broken_hashes`: whether MD5 and SHA-1 are accepted, off by default.
     pub allow_broken_hashes: bool,
 }
 
 impl Users {
-    /// The users of one TOML file, with every default.
+    /// The users of one TOML file, with all defaults.
     pub fn of_file(path: PathBuf) -> Users {
         let source = UserSource {
             name: "file".to_owned(),
@@ -32,7 +33,7 @@ impl Users {
         Users { sources: vec![source], argon2: Argon2Cost::DEFAULT, rehash: None, allow_broken_hashes: false }
     }
 
-    /// The files of users, of all formats.
+    /// The users files, of all formats.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
         self.sources.iter().filter_map(|source| match &source.kind {
             UserSourceKind::File(path) | UserSourceKind::Htpasswd(path) => Some(path),
@@ -54,16 +55,16 @@ impl Argon2Cost {
     pub const DEFAULT: Argon2Cost = Argon2Cost { memory_kib: 19_456, passes: 2, lanes: 1 };
 }
 
-/// One of `[[users.sources]]`, or what `[users]` itself says.
+/// One of `[[users.sources]]`, or the source described by `[users]` itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserSource {
     /// `name`, for logs and `users show`; default its kind.
     pub name: String,
-    /// What it is.
+    /// Its kind.
     pub kind: UserSourceKind,
-    /// `id_prefix`: what its ids begin with in tokens; default nothing for the first, `NAME:` for others.
+    /// `id_prefix` of its ids in tokens; default empty for the first, `NAME:` for others.
     pub id_prefix: String,
-    /// `roles` that all its users have.
+    /// `roles` of all its users.
     pub roles: Vec<String>,
 }
 
@@ -80,14 +81,14 @@ pub enum UserSourceKind {
     Ldap(LdapUsers),
 }
 
-/// Which SQL is spoken.
+/// The SQL dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SqlDialect {
     /// `sqlite:`
     Sqlite,
     /// `postgres:`
     Postgres,
-    /// `mysql:`, of MariaDB as well.
+    /// `mysql:`, also for MariaDB.
     MySql,
 }
 
@@ -96,21 +97,21 @@ pub enum SqlDialect {
 pub struct SqlUsers {
     /// `url` or `url_file`.
     pub url: String,
-    /// As the URL says.
+    /// From the URL.
     pub dialect: SqlDialect,
-    /// How users are found.
+    /// How users are looked up.
     pub lookup: SqlLookup,
-    /// `roles_query`: with the id as its parameter, one role a row.
+    /// `roles_query`: with the id as its parameter, one role per row.
     pub roles_query: Option<String>,
     /// `max_connections`, default 4.
     pub max_connections: u32,
-    /// `timeout` of a look-up, connecting included; default 2 s.
+    /// `timeout` of a lookup, connecting included; default 2 s.
     pub timeout: Duration,
 }
 
 impl fmt::Debug for SqlUsers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The URL may hold a password.
+        // The URL may contain a password.
         f.debug_struct("SqlUsers")
             .field("dialect", &self.dialect)
             .field("lookup", &self.lookup)
@@ -118,12 +119,13 @@ impl fmt::Debug for SqlUsers {
     }
 }
 
-/// How users are found in a database.
+/// How users are looked up in a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SqlLookup {
     /// By `table` and `columns`.
     Table(SqlTable),
-    /// By queries with one parameter, which give columns `id`, `username`, `password` and maybe `roles`, `disabled` or `enabled`.
+    /// By queries with one parameter, which return columns `id`, `username`, `password` and optionally
+    /// `roles`, `disabled` or `enabled`.
     Query {
         /// `query`
         by_name: String,
@@ -151,7 +153,7 @@ pub struct SqlTable {
     pub enabled: Option<String>,
     /// `claims`: the column of each.
     pub claims: BTreeMap<String, String>,
-    /// `exact_names`: names stand in the table in lower case, so that its plain index serves.
+    /// `exact_names`: names are stored in lower case, so that a plain index is used.
     pub exact_names: bool,
 }
 
@@ -162,15 +164,15 @@ pub struct LdapUsers {
     pub url: String,
     /// `start_tls`
     pub start_tls: bool,
-    /// `ca_file`: whom to trust; the system's certificates by default.
+    /// `ca_file`: trusted certificates; the system's by default.
     pub ca_file: Option<PathBuf>,
-    /// `bind_dn` and `bind_password`: who searches; nobody by default.
+    /// `bind_dn` and `bind_password` for searches; anonymous by default.
     pub bind: Option<(String, String)>,
     /// `base` of the search.
     pub base: String,
     /// `filter`, default `(uid={username})`.
     pub filter: String,
-    /// `user_dn`: where users are by their names, in place of a search by the filter.
+    /// `user_dn`: the DN of a user by name, in place of a search by the filter.
     pub user_dn: Option<String>,
     /// `id_attribute`, default `entryUUID`.
     pub id_attribute: String,
@@ -180,7 +182,7 @@ pub struct LdapUsers {
     pub member_of: Option<String>,
     /// `[users.ldap.groups]`
     pub groups: Option<LdapGroups>,
-    /// `[users.ldap.roles]`: the roles of a group; every group is a role of its name by default.
+    /// `[users.ldap.roles]`: the roles of a group; by default every group is a role of its name.
     pub roles: Option<BTreeMap<String, Vec<String>>>,
     /// `[users.ldap.claims]`: the attribute of each.
     pub claims: BTreeMap<String, String>,

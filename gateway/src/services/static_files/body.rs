@@ -1,4 +1,4 @@
-//! The body of an answer with a file: as many bytes as were told, from memory or read piece by piece.
+//! Response body of a static file, from memory or streamed from the file, of known length.
 
 use std::io;
 use std::pin::Pin;
@@ -8,7 +8,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tower_http::services::fs::ServeFileSystemResponseBody;
 
-/// A body of known length. A file that grows meanwhile is cut at that length; one that becomes shorter is an error.
+/// A body of known length. A file that grows meanwhile is truncated at that length; one that shrinks is an
+/// error.
 pub(crate) struct StaticBody {
     source: Source,
     left: u64,

@@ -1,5 +1,5 @@
-//! Content codings: which ones a client takes, and files that are compressed here because nobody has put a compressed one
-//! beside them. Each is compressed once, by tower-http's `Compression`, on the blocking pool, and cached in memory.
+//! Content codings: negotiation, and on-the-fly compression of files without a precompressed variant. Each is
+//! compressed once, by tower-http's `Compression`, on the blocking pool, and cached in memory.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -16,7 +16,7 @@ use tower_http::CompressionLevel;
 use tower_http::compression::Compression;
 use tower_http::services::fs::ServeFileSystemResponseBody;
 
-/// A content coding that is served.
+/// A supported content coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum ContentCoding {
     Brotli,
@@ -38,7 +38,7 @@ impl ContentCoding {
         HeaderValue::from_static(self.name())
     }
 
-    /// What stands behind the name of a file that has been coded so.
+    /// The extension of a precompressed file.
     pub(super) fn extension(self) -> &'static str {
         match self {
             ContentCoding::Brotli => ".br",
@@ -47,8 +47,8 @@ impl ContentCoding {
     }
 }
 
-/// The codings that the client takes (RFC 9110 section 12.5.3), the best one first: of those it likes equally, Brotli. None that
-/// it likes less than a file as it is.
+/// The codings that the client accepts (RFC 9110 section 12.5.3), the preferred one first: of equally
+/// preferred ones, Brotli. Excludes codings that the client prefers less than `identity`.
 pub(super) fn accepted(headers: &HeaderMap) -> Vec<ContentCoding> {
     let fields = headers.get_all(ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
     let members: Vec<(&str, u16)> = fields.flat_map(|value| value.split(',')).filter_map(weighted).collect();
@@ -64,7 +64,7 @@ pub(super) fn accepted(headers: &HeaderMap) -> Vec<ContentCoding> {
     codings.into_iter().map(|(_, coding)| coding).collect()
 }
 
-/// A member of the list and its weight in thousandths. One whose weight cannot be read does not count.
+/// A member of the list and its weight in thousandths; `None` if the weight is malformed.
 fn weighted(member: &str) -> Option<(&str, u16)> {
     let Some((name, parameter)) = member.split_once(';') else { return Some((member.trim(), 1000)) };
     let (key, weight) = parameter.split_once('=')?;
@@ -76,37 +76,37 @@ fn weighted(member: &str) -> Option<(&str, u16)> {
 /// A file's name, its entity tag, and the coding.
 pub(super) type Key = (String, HeaderValue, ContentCoding);
 
-/// The files of one folder that were compressed.
+/// Cache of the compressed files of a folder.
 #[derive(Debug, Default)]
 pub(super) struct CompressedFiles {
     cached: Mutex<CachedFiles>,
-    /// Whose turn it is to compress: one file at a time, and no file twice because many ask for it at once.
+    /// Serialises compression: one file at a time, and none twice for concurrent requests.
     turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct CachedFiles {
     files: HashMap<Key, Bytes>,
-    /// In bytes, of all files.
+    /// Total size, in bytes.
     size: usize,
 }
 
 impl CompressedFiles {
-    /// The sizes of files that are compressed, in bytes: below, the packets do not become fewer; above, compressing takes
-    /// a time that is better spent when the folder is built.
+    /// Sizes of files that are compressed, in bytes: smaller ones do not take fewer packets; larger ones take
+    /// too long and should be precompressed.
     pub(super) const SIZES: RangeInclusive<u64> = 1024..=4 << 20;
-    /// The most that is kept, in bytes.
+    /// Maximum size of the cache, in bytes.
     const CAPACITY: usize = 32 << 20;
 
     pub(super) fn get(&self, key: &Key) -> Option<Bytes> {
         self.cached.lock().unwrap_or_else(PoisonError::into_inner).files.get(key).cloned()
     }
 
-    /// Compresses a file, unless that has been done since it was looked for.
+    /// Compresses a file, unless it has been cached meanwhile.
     ///
     /// # Errors
     ///
-    /// Where the file cannot be read.
+    /// The file cannot be read.
     pub(super) async fn insert(&self, key: Key, file: ServeFileSystemResponseBody) -> io::Result<Bytes> {
         let _turn = self.turn.lock().await;
         if let Some(bytes) = self.get(&key) {
@@ -118,7 +118,7 @@ impl CompressedFiles {
             .await
             .map_err(io::Error::other)??;
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        // The files of a folder fit; what does not is states of files that are gone.
+        // The files of a folder fit; an overflow comes from outdated states.
         if cached.size + bytes.len() > CompressedFiles::CAPACITY {
             *cached = CachedFiles::default();
         }
@@ -128,10 +128,11 @@ impl CompressedFiles {
     }
 }
 
-/// For both codings. A React build of 221 kB becomes 63.7 kB by Brotli, at tower-http's default of 4 68.9 kB; by gzip 68.7 kB.
+/// For both codings. A React build of 221 kB becomes 63.7 kB by Brotli, at tower-http's default of 4 68.9 kB;
+/// by gzip 68.7 kB.
 const LEVEL: CompressionLevel = CompressionLevel::Precise(9);
 
-/// Compresses a whole file; blocks.
+/// Compresses a whole file. Blocking.
 fn compress(plain: Bytes, coding: ContentCoding) -> io::Result<Bytes> {
     let answer = tower::service_fn(|_| {
         std::future::ready(Ok::<_, Infallible>(Response::new(Full::new(plain.clone()))))

@@ -1,11 +1,12 @@
-//! Conditional requests and ranges (RFC 9110 sections 13 and 14), of a resource that has an entity tag and a date.
+//! Conditional requests and range requests (RFC 9110 sections 13 and 14), for resources with an entity tag
+//! and a modification date.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// What a request's preconditions come to.
+/// The result of a request's preconditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Precondition {
     Holds,
@@ -15,7 +16,7 @@ pub(super) enum Precondition {
     Failed,
 }
 
-/// Evaluates the preconditions of GET and HEAD in their order (RFC 9110 section 13.2.2), `If-Range` excepted.
+/// Evaluates the preconditions of GET and HEAD in the order of RFC 9110 section 13.2.2, except `If-Range`.
 pub(super) fn evaluate(headers: &HeaderMap, etag: &HeaderValue, modified: SystemTime) -> Precondition {
     let modified = whole_seconds(modified);
     if headers.contains_key(IF_MATCH) {
@@ -35,13 +36,13 @@ pub(super) fn evaluate(headers: &HeaderMap, etag: &HeaderValue, modified: System
     Precondition::Holds
 }
 
-/// Whether a range may be sent: the client's part is of these very bytes, or it did not ask for that.
+/// Whether a range may be sent: `If-Range` is absent or matches.
 pub(super) fn if_range_holds(headers: &HeaderMap, etag: &HeaderValue, modified: SystemTime) -> bool {
     let Some(validator) = headers.get(IF_RANGE) else { return true };
     is_same_strong(validator.as_bytes(), etag) || date(headers, IF_RANGE) == Some(whole_seconds(modified))
 }
 
-/// The one range that a request asks for.
+/// The single range of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ByteRange {
     /// `bytes=first-` or `bytes=first-last`
@@ -51,7 +52,7 @@ pub(super) enum ByteRange {
 }
 
 impl ByteRange {
-    /// None where the field is absent or not understood, and for several ranges: the answer is the whole then.
+    /// `None` where the field is absent or malformed, and for several ranges: the whole file is sent then.
     pub(super) fn of(headers: &HeaderMap) -> Option<ByteRange> {
         let mut fields = headers.get_all(RANGE).into_iter();
         let (Some(field), None) = (fields.next(), fields.next()) else { return None };
@@ -70,7 +71,7 @@ impl ByteRange {
         }
     }
 
-    /// The first and the last byte in `len` bytes; none where there is none (416).
+    /// The first and the last byte of the range in `len` bytes; `None` for an unsatisfiable one (416).
     pub(super) fn within(self, len: u64) -> Option<(u64, u64)> {
         let end = len.checked_sub(1)?;
         match self {
@@ -80,13 +81,14 @@ impl ByteRange {
     }
 }
 
-/// Digits only; what is too large for any file is the largest number.
+/// Digits only; a number too large for any file saturates.
 fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
-/// Whether a list is `*` or has a member that fits. Our tags have no commas, so no part of another tag is one.
+/// Whether a list is `*` or has a matching member. Our tags contain no commas, so no part of another tag
+/// matches.
 fn lists(headers: &HeaderMap, name: HeaderName, fits: impl Fn(&[u8]) -> bool) -> bool {
     let fields = headers.get_all(name).into_iter();
     let mut members = fields.flat_map(|value| value.as_bytes().split(|&b| b == b',')).map(|m| m.trim_ascii());
@@ -102,12 +104,12 @@ fn opaque(tag: &[u8]) -> &[u8] {
     tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 
-/// A date, if the field is one and there is one.
+/// The date in a field, if it is a valid one.
 fn date(headers: &HeaderMap, name: HeaderName) -> Option<SystemTime> {
     httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()
 }
 
-/// Dates in header fields have no parts of a second.
+/// Dates in header fields have no fractions of a second.
 fn whole_seconds(time: SystemTime) -> SystemTime {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     UNIX_EPOCH + Duration::from_secs(since.as_secs())
@@ -126,7 +128,7 @@ mod tests {
         fields.iter().map(|(n, v)| (HeaderName::from_static(n), v.parse().unwrap())).collect()
     }
 
-    /// With a part of a second, as files have it.
+    /// With a fraction of a second, as file systems have it.
     fn then() -> SystemTime {
         httpdate::parse_http_date(THEN).unwrap() + Duration::from_millis(500)
     }

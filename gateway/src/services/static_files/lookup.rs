@@ -1,5 +1,5 @@
-//! Which files of a folder are served: no dotfiles, nothing that npm installed, no listings, no links out of the folder, and
-//! nothing but regular files.
+//! Lookup of static files: no dotfiles, no `node_modules`, no directory listings, no links out of the folder,
+//! regular files only.
 
 use std::io;
 use std::path::Path;
@@ -11,33 +11,33 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE, LAST_MODIFIED};
 use super::compression::ContentCoding;
 use super::{media_type, text};
 
-/// Where npm puts other people's pages and scripts: served, they would run with the origin's tokens.
+/// Where npm puts third-party pages and scripts: served, they would run with the origin's tokens.
 const PACKAGES: &str = "node_modules";
-/// The one name with a dot that is meant to be read (RFC 8615), at the root of an origin.
+/// The one dotted name that is served (RFC 8615), at the root of an origin.
 const WELL_KNOWN: &str = ".well-known";
 
-/// What a path stands for.
+/// The result of a lookup.
 #[derive(Debug)]
 pub(super) enum Lookup {
     File(Found),
-    /// A folder with an `index.html`, named without a slash at its end.
+    /// A folder with an `index.html`, requested without a trailing slash.
     Directory,
 }
 
 /// A file that is served.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// Its name below the folder, without a slash at the beginning.
+    /// Its path relative to the folder.
     pub(super) path: String,
     pub(super) plain: FileState,
-    /// The file with `.br` behind its name.
+    /// The precompressed file `.br`.
     br: Option<FileState>,
-    /// The file with `.gz` behind its name.
+    /// The precompressed file `.gz`.
     gzip: Option<FileState>,
 }
 
 impl Found {
-    /// The state of the file beside this one that has the content coding.
+    /// The precompressed file with that content coding.
     pub(super) fn stored(&self, coding: ContentCoding) -> Option<FileState> {
         match coding {
             ContentCoding::Brotli => self.br,
@@ -46,7 +46,7 @@ impl Found {
     }
 }
 
-/// What tells one state of a file from another.
+/// The state of a file, for validators.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FileState {
     /// In bytes.
@@ -55,7 +55,7 @@ pub(super) struct FileState {
 }
 
 impl FileState {
-    /// The entity tag of the file as it is stored; a weak one where its bytes are coded on the way.
+    /// The entity tag of the stored file; a weak one where it is compressed on the fly.
     pub(super) fn etag(self, stored: Option<ContentCoding>, weak: bool) -> HeaderValue {
         let modified = self.modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
         let suffix = stored.map(ContentCoding::extension).unwrap_or_default().replace('.', "-");
@@ -66,7 +66,7 @@ impl FileState {
         text(httpdate::fmt_http_date(self.modified))
     }
 
-    /// Whether the fields are those of an answer with a file in this state, or with a part of it.
+    /// Whether response fields belong to this state of the file.
     pub(super) fn is_of(self, fields: &http::HeaderMap) -> bool {
         let len = match fields.get(CONTENT_RANGE).map(|range| range.to_str()) {
             Some(range) => range.ok().and_then(|range| range.rsplit('/').next()),
@@ -77,7 +77,8 @@ impl FileState {
     }
 }
 
-/// Whether nothing at the path is served, whatever is there. `at_root` says that the folder is the root of an origin.
+/// Whether the path is never served, whatever is there. `at_root` is whether the folder is the root of an
+/// origin.
 pub(super) fn is_closed(below: &str, at_root: bool) -> bool {
     segments(below).enumerate().any(|(place, segment)| {
         let well_known = at_root && place == 0 && segment == WELL_KNOWN;
@@ -85,26 +86,26 @@ pub(super) fn is_closed(below: &str, at_root: bool) -> bool {
     })
 }
 
-/// Whether a path can be a page of an app that has its own idea of addresses, such as `/users/jane.doe`: it is no file that
-/// pages load, and nothing that programs look for.
+/// Whether a path can be a client-side route of a single-page app, such as `/users/jane.doe`: not an asset,
+/// and not a path that scanners probe.
 pub(super) fn may_be_page(below: &str) -> bool {
     let last = below.rsplit('/').next().unwrap_or(below);
     let extension = last.rsplit_once('.').map(|(_, extension)| extension);
     segments(below).next() != Some(WELL_KNOWN) && !extension.is_some_and(media_type::is_of_asset)
 }
 
-/// Whether the error says that there is no such file, or none for us.
+/// Whether the error means that the file does not exist or may not be read.
 pub(super) fn is_absence(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound, PermissionDenied};
     matches!(error.kind(), NotFound | NotADirectory | PermissionDenied | InvalidInput | InvalidFilename)
         || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
-/// Looks for the file that a path names; blocks. Nothing is opened, for opening a FIFO waits for who writes to it.
+/// Looks a path up. Blocking. Opens nothing, as opening a FIFO would block.
 ///
 /// # Errors
 ///
-/// Those of the file system; `NotFound` for what is there and not served.
+/// Those of the file system; `NotFound` for what exists and is not served.
 pub(super) fn look_up(folder: &Path, below: &str) -> io::Result<Lookup> {
     let path = segments(below).collect::<Vec<_>>().join("/");
     let metadata = within(folder, &path)?;
@@ -132,14 +133,15 @@ fn state(folder: &Path, path: &str) -> io::Result<FileState> {
     if !metadata.is_file() {
         return Err(io::ErrorKind::NotFound.into());
     }
-    // The epoch where the file system knows no times, and for times before it: dates in header fields begin there.
+    // The epoch where the file system has no times, and for times before it, which HTTP dates cannot
+    // represent.
     let modified = metadata.modified().unwrap_or(UNIX_EPOCH).max(UNIX_EPOCH);
-    // Dates in header fields have four digits for the year.
+    // HTTP dates have a year of four digits.
     let latest = UNIX_EPOCH + Duration::from_secs(253_402_300_799);
     Ok(FileState { len: metadata.len(), modified: modified.min(latest) })
 }
 
-/// What is at the path, if that lies in the folder. A link may lead anywhere; what it leads to counts.
+/// The metadata of the path, if it is within the folder after resolving links.
 fn within(folder: &Path, path: &str) -> io::Result<std::fs::Metadata> {
     let target = folder.join(path).canonicalize()?;
     if !target.starts_with(folder) {

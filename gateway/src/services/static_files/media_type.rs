@@ -1,10 +1,10 @@
-//! The media type of a file by the ending of its name, from the list of the mime_guess crate.
+//! Media types by file extension, from the mime_guess crate's list.
 
 use http::HeaderValue;
 
 use super::text;
 
-/// What pages load beside themselves.
+/// Extensions of assets: loaded by pages, and no pages themselves.
 const ASSETS: [&str; 19] = [
     "js",
     "mjs",
@@ -27,7 +27,7 @@ const ASSETS: [&str; 19] = [
     "ttf",
 ];
 
-/// Types beside `text/…`, `…+json` and `…+xml` whose bytes have not been compressed.
+/// Compressible types beside `text/…`, `…+json` and `…+xml`.
 const COMPRESSIBLE: [&str; 9] = [
     "application/javascript",
     "application/json",
@@ -44,9 +44,9 @@ const COMPRESSIBLE: [&str; 9] = [
 pub(super) fn content_type(path: &str) -> HeaderValue {
     let extension = path.rsplit_once('.').map(|(_, extension)| extension).unwrap_or_default();
     let guessed = match extension {
-        // RFC 9239: of its names this one is in use.
+        // RFC 9239.
         "mjs" | "cjs" => "text/javascript",
-        // A source map (ECMA-426), not the linker's list that the crate takes it for.
+        // A source map (ECMA-426); the crate takes it for a linker's map.
         "map" => "application/json",
         _ => mime_guess::from_path(path).first_raw().unwrap_or("application/octet-stream"),
     };
@@ -64,7 +64,7 @@ pub(super) fn is_compressible(content_type: &HeaderValue) -> bool {
         || COMPRESSIBLE.contains(&content_type)
 }
 
-/// Whether files that end so are loaded by pages, and are no pages.
+/// Whether files with this extension are assets.
 pub(super) fn is_of_asset(extension: &str) -> bool {
     ASSETS.iter().any(|asset| asset.eq_ignore_ascii_case(extension))
 }

@@ -1,6 +1,5 @@
-//! Static files: tower-http's `ServeDir` opens and streams the files of a folder. What stands around it here decides which
-//! of them are served at all, evaluates preconditions and ranges, chooses the content coding, and adds the fields that keep
-//! a page's tokens safe.
+//! Static files: tower-http's `ServeDir` opens and streams files; this module decides which are served,
+//! evaluates preconditions and ranges, negotiates the content coding, and adds security headers.
 
 mod body;
 mod compression;
@@ -26,7 +25,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tower_http::services::ServeDir;
 use tower_http::services::fs::ServeFileSystemResponseBody;
 
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 
 pub(crate) use body::StaticBody;
 pub(crate) use respond::respond;
@@ -35,7 +34,7 @@ use compression::{CompressedFiles, ContentCoding};
 use conditional::{ByteRange, Precondition};
 use lookup::{Found, Lookup};
 
-/// What an address may have unescaped beside letters and digits (RFC 3986 section 3.3).
+/// Characters that a path may contain unescaped beside letters and digits (RFC 3986 section 3.3).
 const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'-')
@@ -48,7 +47,7 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b',')
     .remove(b'=');
 
-/// The fields of every answer from a folder beside its Content-Security-Policy.
+/// Security headers of every response from a folder, beside its Content-Security-Policy.
 const SECURITY_FIELDS: [(HeaderName, &str); 5] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (REFERRER_POLICY, "no-referrer"),
@@ -60,34 +59,34 @@ const SECURITY_FIELDS: [(HeaderName, &str); 5] = [
 /// A folder whose files are served.
 #[derive(Debug)]
 pub(crate) struct StaticRoot {
-    /// With the links on its own path resolved.
+    /// With links in its own path resolved.
     folder: PathBuf,
     serve_dir: ServeDir,
     content_security_policy: Option<HeaderValue>,
     compressed: Arc<CompressedFiles>,
 }
 
-/// What is asked of a folder.
+/// A request for a file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FileRequest<'r> {
     pub(crate) method: &'r Method,
     pub(crate) headers: &'r HeaderMap,
     /// The whole path, percent-decoded once, without dot segments, backslashes and NUL.
     pub(crate) path: &'r str,
-    /// The query as it came, without the question mark.
+    /// The raw query, without the question mark.
     pub(crate) query: Option<&'r str>,
-    /// The path of the route, which stands for the folder.
+    /// The path of the route, which maps to the folder.
     pub(crate) route_path: &'r str,
-    /// Whether pages that are no files are the folder's `index.html`.
+    /// Whether paths that match no file get the folder's `index.html` (single-page app).
     pub(crate) index_fallback: bool,
 }
 
 impl StaticRoot {
-    /// Prepares a folder. `content_security_policy` is sent with every file, where there is one.
+    /// Prepares a folder. `content_security_policy`, if set, is sent with every file.
     ///
     /// # Errors
     ///
-    /// Where the folder cannot be found, or the policy is no value of a header field.
+    /// The folder cannot be found, or the policy is not a valid field value.
     pub(crate) fn open(folder: &Path, content_security_policy: Option<&str>) -> io::Result<StaticRoot> {
         let folder = folder.canonicalize()?;
         let content_security_policy =
@@ -100,24 +99,23 @@ impl StaticRoot {
         })
     }
 
-    /// Answers with the file that the request names below the route's path. The body of an answer to HEAD is empty; its
-    /// `Content-Length` is that of the answer to GET.
+    /// Responds with the file that the request names below the route's path. The response to HEAD has the
+    /// `Content-Length` of GET and no body.
     ///
     /// # Errors
     ///
-    /// `method_not_allowed` for all but GET and HEAD, `not_found` for what is not there or not served, 412 where a precondition
-    /// fails, `internal` where the file system does.
+    /// `method_not_allowed` for all but GET and HEAD, `not_found` for what does not exist or is not served,
+    /// 412 for a failed precondition, `internal` for a file system error.
     pub(crate) async fn serve(&self, request: FileRequest<'_>) -> Result<Response<StaticBody>, Rejection> {
         if !matches!(*request.method, Method::GET | Method::HEAD) {
-            return Err(Rejection::new(Code::MethodNotAllowed, "files can only be read").allow("GET, HEAD"));
+            return Err(Rejection::FileMethod);
         }
         let below = match request.route_path {
             "/" => request.path,
             route_path => request.path.strip_prefix(route_path).unwrap_or(request.path),
         };
-        let not_found = || Rejection::new(Code::NotFound, "no such file");
         if lookup::is_closed(below, request.route_path == "/") {
-            return Err(not_found());
+            return Err(Rejection::FileNotFound);
         }
         let may_fall_back =
             request.index_fallback && lookup::may_be_page(below) && prefers_html(request.headers);
@@ -127,7 +125,7 @@ impl StaticRoot {
             Err(error) if may_fall_back && error.kind() != io::ErrorKind::PermissionDenied => {
                 match self.look_up("/").await {
                     Ok(Lookup::File(index)) => (index, true),
-                    _ => return Err(not_found()),
+                    _ => return Err(Rejection::FileNotFound),
                 }
             }
             Err(error) => return Err(failure(&error)),
@@ -135,7 +133,7 @@ impl StaticRoot {
         let mut response = self.represent(request, &found).await?;
         let headers = response.headers_mut();
         if fell_back {
-            // What is no file is a page to who asks for pages, and 404 to scripts.
+            // A path that matches no file is a page for clients that accept HTML, and 404 for scripts.
             headers.append(VARY, HeaderValue::from_static("Accept"));
         }
         self.decorate(headers);
@@ -145,7 +143,7 @@ impl StaticRoot {
         Ok(response)
     }
 
-    /// The file in the form that suits the client: its content coding, its range, or only that it has not changed.
+    /// The representation for the client: content coding, range, or 304.
     async fn represent(
         &self,
         request: FileRequest<'_>,
@@ -158,7 +156,7 @@ impl StaticRoot {
             CompressedFiles::SIZES.contains(&found.plain.len) && media_type::is_compressible(&content_type);
         let accepted = compression::accepted(request.headers);
         let stored = accepted.iter().copied().find(|coding| found.stored(*coding).is_some());
-        // Bytes that are made here are not the same everywhere, so ranges are of files only.
+        // Bytes compressed on the fly may differ between instances, so ranges are of files only.
         let made = accepted.first().copied().filter(|_| stored.is_none() && compressible && range.is_none());
         let state = stored.and_then(|coding| found.stored(coding)).unwrap_or(found.plain);
         let etag = state.etag(stored, made.is_some());
@@ -173,10 +171,7 @@ impl StaticRoot {
             Precondition::Holds => {}
             Precondition::NotModified => return Ok(bodiless(StatusCode::NOT_MODIFIED, headers)),
             Precondition::Failed => {
-                return Err(Rejection::new(
-                    Code::PreconditionFailed,
-                    "the file is not the one that was asked for",
-                ));
+                return Err(Rejection::FileChanged);
             }
         }
         headers.insert(CONTENT_TYPE, content_type);
@@ -207,7 +202,7 @@ impl StaticRoot {
         };
         let mut response = self.fetch(found, stored, range).await?;
         if !state.is_of(response.headers()) {
-            // The file was replaced after it was looked at: the validators are those of another one.
+            // The file was replaced after the lookup: the validators belong to the other state.
             headers.remove(ETAG);
             response = self.fetch(found, stored, None).await?;
         }
@@ -222,7 +217,7 @@ impl StaticRoot {
         Ok(with_headers(status, headers, body))
     }
 
-    /// Has `ServeDir` open the file, or the one beside it that has the content coding. The range lies within the file.
+    /// Opens the file, or its precompressed variant, through `ServeDir`. The range is satisfiable.
     async fn fetch(
         &self,
         found: &Found,
@@ -231,7 +226,7 @@ impl StaticRoot {
     ) -> Result<Response<ServeFileSystemResponseBody>, Rejection> {
         let mut request = Request::new(Empty::<bytes::Bytes>::new());
         let path = format!("/{}", utf8_percent_encode(&found.path, PATH));
-        *request.uri_mut() = path.parse().map_err(|_| Rejection::new(Code::NotFound, "no such file"))?;
+        *request.uri_mut() = path.parse().map_err(|_| Rejection::FileNotFound)?;
         if let Some((first, last)) = range {
             request.headers_mut().insert(RANGE, text(format!("bytes={first}-{last}")));
         }
@@ -246,20 +241,21 @@ impl StaticRoot {
         let response = serve_dir.try_call(request).await.map_err(|error| failure(&error))?;
         match response.status() {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(response),
-            _ => Err(Rejection::new(Code::NotFound, "no such file")),
+            _ => Err(Rejection::FileNotFound),
         }
     }
 
-    /// Looks for a file. That may block, so it runs on the blocking pool.
+    /// Looks a file up, on the blocking pool.
     async fn look_up(&self, below: &str) -> io::Result<Lookup> {
         let (folder, below) = (self.folder.clone(), below.to_owned());
         let found = tokio::task::spawn_blocking(move || lookup::look_up(&folder, &below)).await;
         found.unwrap_or_else(|error| Err(io::Error::other(error)))
     }
 
-    /// `/docs` to `/docs/`, so that what `docs/index.html` names is looked for in its own folder.
+    /// Redirects `/docs` to `/docs/`, so that relative references in `docs/index.html` resolve within its
+    /// folder.
     fn redirect_to_directory(&self, request: FileRequest<'_>) -> Response<StaticBody> {
-        // One slash at the beginning, or the first segment would be another host.
+        // A single slash at the beginning, or the first segment would be another host.
         let path = utf8_percent_encode(request.path.trim_start_matches('/'), PATH);
         let query = request.query.map(|query| format!("?{query}")).unwrap_or_default();
         let mut headers = HeaderMap::new();
@@ -270,7 +266,7 @@ impl StaticRoot {
     }
 
     fn decorate(&self, headers: &mut HeaderMap) {
-        // Names do not change with the content, so a copy is good only after a look here.
+        // Names do not change with the content, so a cached copy has to be revalidated.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         if let Some(policy) = &self.content_security_policy {
             headers.insert(CONTENT_SECURITY_POLICY, policy.clone());
@@ -281,8 +277,8 @@ impl StaticRoot {
     }
 }
 
-/// Browsers that open a page say so; `fetch` and others that want data take anything (`*/*`), and a page would hide from
-/// them that there is nothing.
+/// Browsers that navigate accept HTML explicitly; `fetch` accepts anything (`*/*`), for which a page would
+/// hide the 404.
 fn prefers_html(headers: &HeaderMap) -> bool {
     let fields = headers.get_all(ACCEPT).into_iter();
     fields.flat_map(|value| value.as_bytes().split(|&b| b == b',')).any(|member| {
@@ -291,13 +287,13 @@ fn prefers_html(headers: &HeaderMap) -> bool {
     })
 }
 
-/// What is not there, or may not be read, is 404; all else is the gateway's trouble.
+/// 404 for what does not exist or may not be read; 500 for any other error.
 fn failure(error: &io::Error) -> Rejection {
     if lookup::is_absence(error) {
-        return Rejection::new(Code::NotFound, "no such file");
+        return Rejection::FileNotFound;
     }
     tracing::warn!(%error, "a static file could not be read");
-    Rejection::new(Code::Internal, "the file could not be read")
+    Rejection::FileUnreadable
 }
 
 fn bodiless(status: StatusCode, headers: HeaderMap) -> Response<StaticBody> {
@@ -311,7 +307,7 @@ fn with_headers(status: StatusCode, headers: HeaderMap, body: StaticBody) -> Res
     response
 }
 
-/// A value made of visible characters.
+/// A field value of visible characters.
 fn text(value: String) -> HeaderValue {
     HeaderValue::try_from(value).unwrap_or_else(|_| HeaderValue::from_static(""))
 }

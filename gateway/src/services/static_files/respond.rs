@@ -1,14 +1,14 @@
-//! The service of static routes: an authorized request, in the terms of the folder.
+//! The service of static routes.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::FileRequest;
 use crate::layers::route::Target;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request::Authorized;
 use crate::response::{Body, Response};
 
-/// Answers with the file that the request names below the route's path.
+/// Responds with the file that the request names below the route's path.
 ///
 /// # Errors
 ///
@@ -16,7 +16,7 @@ use crate::response::{Body, Response};
 pub(crate) async fn respond(request: Authorized) -> Result<Response, Rejection> {
     let (view, route) = (request.view(), request.route());
     let Target::Static { root, index_fallback } = &route.target else {
-        return Err(Rejection::new(Code::NotFound, "the route has no files"));
+        return Err(Rejection::WrongTarget);
     };
     let mut headers = HeaderMap::new();
     for field in view.headers().iter() {

@@ -1,4 +1,4 @@
-//! The folder as it answers: called directly, on files of its own.
+//! Tests of static files, called directly, on temporary folders.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -74,7 +74,7 @@ impl Site {
         };
         let request =
             FileRequest { method: &method, headers: &headers, path, query, route_path, index_fallback };
-        // What blocks fails the test instead of holding it up.
+        // A blocked lookup fails the test instead of hanging it.
         let answer = tokio::time::timeout(Duration::from_secs(10), self.root.serve(request)).await.unwrap();
         match answer {
             Ok(answer) => {
@@ -100,7 +100,7 @@ impl Site {
     }
 }
 
-/// Text that becomes smaller by compressing.
+/// Compressible text.
 fn long_text() -> Vec<u8> {
     (0..500).flat_map(|n| format!("line {n} of a file that is long enough\n").into_bytes()).collect()
 }
@@ -218,7 +218,7 @@ async fn one_range_is_a_part_and_all_else_is_the_whole() {
         assert_eq!(reply.field("content-length"), body.len().to_string(), "{range} {if_range}");
         assert_eq!((reply.field("etag"), reply.field("content-encoding")), (&etag[..], ""), "{range}");
     }
-    // What could be compressed is sent as it is where a part of it is asked for.
+    // A range is sent without on-the-fly compression.
     let part = site.get("/t.txt", &[("range", "bytes=0-3"), ("accept-encoding", "gzip")]).await;
     assert_eq!((part.status, &part.body[..], part.field("content-encoding")), (206, &b"line"[..], ""));
     assert_eq!(part.field("vary"), "Accept-Encoding");
@@ -306,7 +306,7 @@ async fn a_compressed_file_beside_the_file_is_sent_to_who_takes_it() {
     assert_eq!(part.field("content-range"), "bytes 3-8/9");
     let other = [("accept-encoding", "gzip"), ("range", "bytes=3-"), ("if-range", br.field("etag"))];
     assert_eq!(site.get("/both.js", &other).await.status, 200, "a part of another file");
-    // What is not there does not come to be by what is beside it.
+    // A precompressed variant without its file is not served.
     assert_eq!(site.get("/lone.txt", &[("accept-encoding", "gzip")]).await.status, 404);
     let itself = site.get("/lone.txt.gz", &[("accept-encoding", "gzip")]).await;
     assert_eq!((itself.field("content-type"), itself.field("content-encoding")), ("application/gzip", ""));
@@ -342,7 +342,7 @@ async fn text_is_compressed_on_the_way_and_once() {
         let reply = site.get(path, &[("accept-encoding", "gzip, br")]).await;
         assert_eq!((reply.field("content-encoding"), reply.field("vary")), ("", ""), "{path}");
     }
-    // Kept, so the second answer shares the memory of the first; changed, so compressed anew.
+    // Cached, so the second response shares the memory of the first; changed, so compressed anew.
     let ask = || site.get("/app.js", &[("accept-encoding", "br")]);
     let (first, second) = tokio::join!(ask(), ask());
     assert_eq!(first.body.as_ptr(), second.body.as_ptr());
@@ -387,7 +387,7 @@ async fn what_is_closed_stays_closed() {
     fs::write(site.dir.path().join("outside.txt.gz"), "secret").unwrap();
     fs::create_dir(site.dir.path().join("beside")).unwrap();
     fs::write(site.dir.path().join("beside/index.html"), "secret").unwrap();
-    // Its path begins like the folder's.
+    // A sibling whose path has the folder's as a prefix.
     fs::write(site.dir.path().join("site-backup"), "secret").unwrap();
     symlink("../outside.txt", site.path("link.txt")).unwrap();
     symlink(site.dir.path().join("beside"), site.path("linked")).unwrap();

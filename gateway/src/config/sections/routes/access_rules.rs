@@ -1,4 +1,4 @@
-//! What a route asks of whoever sends a request: `access`, `roles` and `claims`.
+//! Access rules of a route: `access`, `roles` and `claims`.
 
 use figment::value::Value;
 
@@ -8,7 +8,7 @@ use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::settings::{Access, ClaimScalar, RequiredClaim, Route};
 use crate::config::table::Table;
 
-/// Roles and claims are asked of nobody where nobody needs a token.
+/// Reports roles and claims on a route that does not require a token.
 pub(super) fn check(table: &Table<'_>, route: &Route) {
     let access = table.entry("access");
     for entry in ["roles", "claims"].map(|key| table.entry(key)) {
@@ -33,7 +33,7 @@ pub(super) fn role(text: &str) -> Result<String, InvalidValue> {
     Ok(text.to_owned())
 }
 
-/// The table under `claims`: names, each with a value or with several of which one is enough.
+/// The table under `claims`: names, each with one value or several alternatives.
 pub(super) fn claims() -> Key<Option<Vec<RequiredClaim>>> {
     Key::new(Shape::Map(Box::new(Shape::Any)), |entry| {
         if !entry.is_given() {

@@ -3,8 +3,9 @@
 use crate::config::did_you_mean::suggest;
 use crate::config::entry::{Entry, InvalidValue, quoted};
 
-/// What is sent where a route says nothing: what the builds of Vite, Vue and React need on their own origin, with styles that
-/// scripts set, images and fonts made of data, and WebAssembly; no inline scripts, no plugins, no foreign frames around it.
+/// The default policy: what the builds of Vite, Vue and React need on their own origin, with styles set by
+/// scripts, images and fonts in data URLs, and WebAssembly; no inline scripts, no plugins, no framing by
+/// other origins.
 const DEFAULT: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; \
     img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' data: blob:; worker-src 'self' blob:; \
     object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'";
@@ -40,7 +41,7 @@ const DIRECTIVES: [&str; 28] = [
     "worker-src",
 ];
 
-/// Words that mean something in quotes only; without them, each is a host.
+/// Keywords that require quotes; without them, each is a host.
 const KEYWORDS: [&str; 9] = [
     "none",
     "report-sample",
@@ -101,7 +102,7 @@ fn checked(text: &str) -> Result<&str, InvalidValue> {
     Ok(text)
 }
 
-/// The directives' names and what follows them. A word alone is one, such as `sandbox`.
+/// The directives' names and values. A word alone is a directive, such as `sandbox`.
 fn directives(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let directives = text.split(';').map(str::trim).filter(|directive| !directive.is_empty());
     directives.map(|directive| directive.split_once(' ').unwrap_or((directive, "")))

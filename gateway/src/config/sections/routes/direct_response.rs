@@ -1,4 +1,4 @@
-//! `respond` of a route: an answer that is always the same.
+//! `respond` of a route: a direct response.
 
 use std::path::Path;
 
@@ -10,24 +10,24 @@ use crate::config::entry::{InvalidValue, quoted};
 use crate::config::settings::FixedAnswer;
 use crate::config::table::Table;
 
-/// How it is written.
+/// An example.
 pub(super) const EXAMPLE: &str = "respond = { status = 503, body = \"Back at noon.\" }";
 
-/// Kept in memory for good, so it is not for downloads. In bytes.
+/// Maximum length of a body, which is kept in memory, in bytes.
 const MAX_BODY_LEN: u64 = 1 << 20;
 
 section! {
-    /// An answer that is always the same.
+    /// A direct response.
     pub(super) struct DirectResponse {
         /// The status.
         status: Option<u16> = integer(200..=599)
             .required("write it like respond = { status = 503, body = \"Back at noon.\" }")
             .example("503");
-        /// Its text.
+        /// The text of the body.
         body: Option<String> = text(|text| Ok(text.to_owned())).fallback("none").example("\"Back at noon.\"");
-        /// Or a file that has it, read at the start, up to 1 MiB.
+        /// Or a file with the body, read at the start, up to 1 MiB.
         body_file: Option<Vec<u8>> = text(|name| read(&file_name(name)?)).example("\"maintenance.html\"");
-        /// Its media type.
+        /// The media type of the body.
         content_type: String = text(content_type).default("text/plain; charset=utf-8");
     }
 }

@@ -9,29 +9,29 @@ use crate::config::settings::{HeaderEdits, HeaderLine, ValuePart};
 use crate::config::table::Table;
 use crate::http1::HeaderKind;
 
-/// Which way the edited messages go.
+/// The direction of the edited messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
     Request,
     Response,
 }
 
-/// What a route's edits have to fit.
+/// What a route's edits are validated against.
 #[derive(Clone, Copy)]
 pub(super) struct HeaderEditScope<'s> {
     is_public: bool,
-    /// Of [identity_headers].
+    /// The names in [identity_headers].
     identity_headers: &'s [String],
 }
 
 section! {
-    /// What becomes of header fields.
+    /// Edits of header fields.
     struct EditKeys {
-        /// Fields that are written in place of what is there.
+        /// Fields that replace those of the message.
         set: () = Key::new(Shape::Map(Box::new(Shape::Text)), |_| ()).example("{ X-Tenant = \"{claims.tenant}\" }");
-        /// Fields that are written beside what is there.
+        /// Fields that are added to those of the message.
         add: () = Key::new(Shape::Map(Box::new(Shape::Text)), |_| ()).example("{ X-Env = \"test\" }");
-        /// Fields that are left out.
+        /// Fields that are removed.
         remove: () = Key::new(Shape::List(Box::new(Shape::Text)), |_| ()).example("[\"Cookie\"]");
     }
 }
@@ -79,7 +79,8 @@ impl Declared<HeaderEdits> for HeaderEditsKey {
     }
 }
 
-/// A field that is set besides being something else. Spellings that fold alike may be one field to an upstream.
+/// A field that is set and also added or removed. Spellings that normalise to the same name may be one field
+/// to an upstream.
 fn named_twice(edits: &HeaderEdits) -> Option<&str> {
     let others = edits.add.iter().map(|line| &line.name).chain(&edits.remove);
     let names: Vec<&String> = edits.set.iter().map(|line| &line.name).chain(others).collect();
@@ -145,11 +146,12 @@ fn value(
     Ok(parts)
 }
 
-/// Fields that some upstreams take for where a request comes from. From clients they never arrive; a route may set them.
+/// Fields that some upstreams take for the origin of a request. They are removed from clients' requests; a
+/// route may set them.
 const ORIGIN_OF_REQUEST: [&str; 5] =
     ["x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip", "x-cluster-client-ip"];
 
-/// A field that may be written.
+/// A field that may be set or added.
 fn writable(name: &str, direction: Direction, scope: HeaderEditScope<'_>) -> Result<(), InvalidValue> {
     well_formed(name)?;
     if direction == Direction::Response {
@@ -176,7 +178,7 @@ fn writable(name: &str, direction: Direction, scope: HeaderEditScope<'_>) -> Res
     }
 }
 
-/// A field that may be left out.
+/// A field that may be removed.
 fn removable(name: &str, direction: Direction, scope: HeaderEditScope<'_>) -> Result<String, InvalidValue> {
     well_formed(name)?;
     match direction {
@@ -198,7 +200,7 @@ fn well_formed(name: &str) -> Result<(), InvalidValue> {
         .help("use letters, digits and hyphens, 64 at most, such as X-Tenant"))
 }
 
-/// What the gateway itself writes into requests, or what belongs to one connection.
+/// Fields that the gateway sets in requests, and hop-by-hop fields.
 fn requests_own(name: &str, scope: HeaderEditScope<'_>) -> Result<(), InvalidValue> {
     if scope.identity_headers.iter().any(|header| fold(header) == fold(name)) {
         return Err(InvalidValue::new(format!("the header {} tells upstreams who it is", quoted(name)))
@@ -227,7 +229,7 @@ fn requests_own(name: &str, scope: HeaderEditScope<'_>) -> Result<(), InvalidVal
     }
 }
 
-/// What the gateway itself writes into responses.
+/// Fields that the gateway sets in responses.
 fn owned_in_responses(name: &str) -> Result<(), InvalidValue> {
     let help = match HeaderKind::of(name.as_bytes()) {
         HeaderKind::AccessControl => "[cors] says which pages may read answers",

@@ -1,4 +1,4 @@
-//! One of a route's `hosts`: a name as a `Host` field has it, or `*.` before one.
+//! A pattern in a route's `hosts`: a name as in a `Host` field, or `*.` before one.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -6,7 +6,7 @@ use super::super::upstreams::is_host;
 use crate::config::entry::{InvalidValue, quoted};
 use crate::config::settings::HostPattern;
 
-/// The name without port, in lower case; an IPv6 address stays in its brackets.
+/// The name without port, in lower case; an IPv6 address keeps its brackets.
 pub(super) fn parse(text: &str) -> Result<HostPattern, InvalidValue> {
     let refuse =
         |why: &str, help: &str| Err(InvalidValue::new(format!("the host {} {why}", quoted(text))).help(help));

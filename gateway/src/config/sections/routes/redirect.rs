@@ -1,4 +1,4 @@
-//! `redirect` of a route: where else a client is sent.
+//! `redirect` of a route.
 
 use http::StatusCode;
 
@@ -9,15 +9,15 @@ use crate::config::settings::{LocationPart, Redirect};
 use crate::config::table::Table;
 use crate::http1::Host;
 
-/// How it is written.
+/// An example.
 pub(super) const EXAMPLE: &str = "redirect = { to = \"https://new.example{path}{query}\" }";
 
 const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
 
 section! {
-    /// Where else a client is sent.
+    /// A redirect.
     pub(super) struct RedirectKeys {
-        /// An address or a path, with {path}, {below}, {query} and, on routes with hosts, {host} of the request.
+        /// A URL or a path, with {path}, {below}, {query} and, on routes with hosts, {host} of the request.
         to: Option<Vec<LocationPart>> = text(location)
             .required("write it like redirect = { to = \"https://new.example{path}{query}\" }")
             .example("\"https://new.example{path}{query}\"");
@@ -63,7 +63,8 @@ fn location(text: &str) -> Result<Vec<LocationPart>, InvalidValue> {
         "host" => Some(LocationPart::Host),
         _ => None,
     })?;
-    // What the request gives is empty, or begins with one slash or with the question mark: two samples show it all.
+    // The parts of a request are empty, or begin with one slash or with the question mark: two samples cover
+    // all cases.
     for (path, below, query) in [("/p", "/p", "?q"), ("/", "", "")] {
         let sample: String = parts
             .iter()
@@ -85,7 +86,7 @@ fn location(text: &str) -> Result<Vec<LocationPart>, InvalidValue> {
     Ok(parts)
 }
 
-/// Whether no client can take the address for another: `//x` is a host to browsers.
+/// Whether no client can misread the location: browsers take `//x` for a host.
 fn leads_where_it_says(address: &str) -> Result<(), &'static str> {
     let scheme = ["https://", "http://"].into_iter().find_map(|scheme| address.strip_prefix(scheme));
     let path = match scheme {

@@ -1,4 +1,4 @@
-//! Where a route leads: an upstream, a folder, another address, or an answer that is always the same.
+//! The target of a route: an upstream, a folder, a redirect, or a direct response.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,19 +21,19 @@ use crate::config::settings::{FixedAnswer, Redirect, RouteTarget, RouteTimeouts}
 use crate::config::table::Table;
 
 section! {
-    /// Where a route leads: one of upstream, static, redirect and respond.
+    /// The target of a route: one of upstream, static, redirect and respond.
     pub(super) struct TargetKeys {
-        /// Where it leads, one of: an upstream,
+        /// The target, one of: an upstream,
         upstream: Option<String> = text(|name| Ok(name.to_owned())).example("\"demo\"");
-        /// a folder, whose files are served as they are,
+        /// a folder, whose files are served,
         r#static: Option<PathBuf> = text(folder).example("\"public\"");
-        /// another address, with parts of the request's,
+        /// a redirect,
         redirect: Option<Redirect> = Key::new(Shape::Table(TableShape::of::<RedirectKeys>()), read_redirect)
             .example("{ to = \"https://new.example{path}{query}\", status = 301 }");
-        /// or an answer that is always the same.
+        /// or a direct response.
         respond: Option<FixedAnswer> = Key::new(Shape::Table(TableShape::of::<DirectResponse>()), read_respond)
             .example("{ status = 503, body = \"Back at noon.\", content_type = \"text/plain\" }");
-        /// With a folder: browsers that ask for a page which is no file get index.html, for apps with addresses of their own.
+        /// With a folder: browsers that request a page which is no file get index.html (single-page apps).
         index_fallback: bool = boolean().default("false").example("true");
         /// The Content-Security-Policy of a folder's files, or "off".
         content_security_policy: Option<String> = Key::new(Shape::Text, content_security_policy::policy)
@@ -45,15 +45,16 @@ section! {
         rewrite_prefix: Option<String> = text(new_prefix).example("\"/v2\"");
         /// The upstream gets the Authorization field.
         forward_token: bool = boolean().default("false");
-        /// For an upstream that takes /API for /api: the route's path is compared without regard to case.
+        /// For an upstream that treats /API like /api: the route's path is compared without case.
         ignore_case: bool = boolean().default("false");
-        /// %2F in the path is passed on instead of refused.
+        /// %2F in the path is forwarded instead of rejected.
         encoded_slashes: bool = boolean().default("false");
-        /// What requests may turn into, "websocket" or nothing. The token is checked before.
+        /// Allowed protocol upgrades, "websocket" or none. The token is checked before.
         upgrade: Vec<()> = texts(upgrade).or_empty().example("[\"websocket\"]");
-        /// A browser's script cannot send Authorization with a WebSocket: let it say new WebSocket(url, ["bearer", TOKEN]).
+        /// A browser's script cannot send Authorization with a WebSocket: accept the token from new
+        /// WebSocket(url, ["bearer", TOKEN]).
         token_in_subprotocol: bool = boolean().default("false").example("true");
-        /// What is not that of the upstream.
+        /// Overrides of the upstream's timeouts.
         timeouts: RouteTimeouts = flat(|keys: RouteTimeoutKeys, _| RouteTimeouts {
             response: keys.response_timeout,
             body: keys.body_timeout,
@@ -64,20 +65,20 @@ section! {
 }
 
 section! {
-    /// How long the upstream may take for these requests, and how often one is tried again.
+    /// Timeouts and retries of these requests.
     struct RouteTimeoutKeys {
-        /// How long the upstream may take for these requests, where that is not as the upstream says.
+        /// Timeout from the end of the request to the head of the response.
         response_timeout: Option<Duration> = duration(up_to(HOUR)).fallback("the upstream's").example("\"5m\"");
         /// Between two reads of the response's body.
         body_timeout: Option<Duration> = duration(up_to(HOUR)).fallback("the upstream's").example("\"5m\"");
-        /// From the request to the end of its response; "0s": as long as it takes.
+        /// From the request to the end of its response; "0s": no limit.
         total_timeout: Option<Duration> = duration(Duration::ZERO..=DAY).fallback("the upstream's").example("\"10m\"");
-        /// How often one is tried again.
+        /// How often a request is retried.
         retries: Option<u32> = integer(0..=10).fallback("the upstream's").example("0");
     }
 }
 
-/// The keys that only routes to an upstream have.
+/// Keys of routes to an upstream only.
 const FOR_UPSTREAMS: [&str; 11] = [
     "strip_prefix",
     "rewrite_prefix",
@@ -102,19 +103,19 @@ fn read_respond(entry: &Entry<'_>) -> Option<FixedAnswer> {
     table.read::<DirectResponse>().settings(&table)
 }
 
-/// What stands in for a target that is wrong, which has been reported.
+/// Replaces an invalid target, which has been reported.
 const PLACEHOLDER: RouteTarget = RouteTarget::Answer(FixedAnswer {
     status: StatusCode::NOT_FOUND,
     body: Vec::new(),
     content_type: String::new(),
 });
 
-/// Whether a target stands in for a wrong one.
+/// Whether a target replaces an invalid one.
 pub(super) fn is_placeholder(target: &RouteTarget) -> bool {
     matches!(target, RouteTarget::Answer(answer) if answer.content_type.is_empty())
 }
 
-/// Where the route leads.
+/// The target of the route.
 pub(super) fn target(keys: TargetKeys, table: &Table<'_>) -> RouteTarget {
     let of = |key: &str| table.entry(key);
     if keys.strip_prefix && of("rewrite_prefix").is_given() {
@@ -181,7 +182,7 @@ pub(super) fn target(keys: TargetKeys, table: &Table<'_>) -> RouteTarget {
     folder.or(redirect).or(keys.respond.map(RouteTarget::Answer)).unwrap_or(PLACEHOLDER)
 }
 
-/// What the upstream gets in place of the route's path.
+/// A prefix that replaces the route's path.
 fn new_prefix(text: &str) -> Result<String, InvalidValue> {
     match text {
         "/" => Err(InvalidValue::new("a slash is no prefix").help("write strip_prefix = true")),
@@ -189,7 +190,7 @@ fn new_prefix(text: &str) -> Result<String, InvalidValue> {
     }
 }
 
-/// A protocol that a request may turn into.
+/// An allowed protocol upgrade.
 fn upgrade(text: &str) -> Result<(), InvalidValue> {
     match text {
         "websocket" => Ok(()),
@@ -210,7 +211,7 @@ fn upstream_names(table: &Table<'_>) -> Vec<String> {
     table.root().quiet_table("upstreams").entries().into_iter().map(|(name, _)| name).collect()
 }
 
-/// Whether there is an upstream of that name; reports it where there is none.
+/// Whether there is an upstream with that name; reports it if not.
 fn is_upstream(entry: &Entry<'_>, name: &str, table: &Table<'_>) -> bool {
     let names = upstream_names(table);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();

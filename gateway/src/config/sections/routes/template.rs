@@ -1,10 +1,10 @@
-//! Text with `{placeholders}`, as in header values and redirects.
+//! Templates: text with `{placeholders}`, as in header values and redirects.
 
 use crate::config::did_you_mean::suggest;
 use crate::config::entry::{InvalidValue, quoted};
 
-/// The parts of `text`: `literal` makes them of what stands between placeholders, `placeholder` of the names in braces.
-/// `{{` and `}}` are braces that mean themselves.
+/// The parts of `text`: `literal` converts the text between placeholders, `placeholder` the names in braces.
+/// `{{` and `}}` are literal braces.
 pub(super) fn parts<T>(
     text: &str,
     known: &[&str],
