@@ -271,6 +271,7 @@ mod tests {
             "Trailer",
             "Upgrade",
             "Via",
+            "CDN-Loop",
             "Authorization",
             "Cookie",
             "Forwarded",
