@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::http1::{FramingError, HeadError, HostError, TargetError};
 
-/// What went wrong, for programs. The names are part of the contract and never change.
+/// The error code for programs. The names are part of the contract and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Code {
     BadRequest,
@@ -58,12 +58,12 @@ impl Code {
         self.entry().0
     }
 
-    /// The status it is sent with.
+    /// The default status.
     pub(crate) fn status(self) -> StatusCode {
         StatusCode::from_u16(self.entry().1).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// One sentence for people.
+    /// The message for people.
     pub(crate) fn message(self) -> &'static str {
         self.entry().2
     }
@@ -135,7 +135,7 @@ impl Code {
     }
 }
 
-/// Which media types a POST may have (LDP section 7.1).
+/// The media types that a POST may have (LDP section 7.1).
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 
 /// When a client may try again what another attempt can already solve.
@@ -292,14 +292,14 @@ rejections! {
 /// The error of a `WWW-Authenticate` (RFC 6750 section 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Challenge {
-    /// No token was sent: say only what would be accepted.
+    /// No token was sent: only the scheme is named.
     Bare,
-    /// Something was wrong with what was sent.
+    /// The token was invalid.
     Error(&'static str),
 }
 
 impl Rejection {
-    /// The status it is sent with.
+    /// The status.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Rejection::UnknownExpectation => StatusCode::EXPECTATION_FAILED,

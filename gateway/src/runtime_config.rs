@@ -10,7 +10,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 use crate::auth::identity::IdentityHeaders;
 use crate::config::Settings;
-use crate::layers::cors::Cors;
+use crate::layers::cors::CorsPolicies;
 use crate::layers::hsts::Hsts;
 use crate::layers::route::Routes;
 use crate::proxy::via::Via;
@@ -26,7 +26,7 @@ pub(crate) struct RuntimeConfig {
     pub(crate) settings: Settings,
     pub(crate) routes: Routes,
     pub(crate) endpoints: Endpoints,
-    pub(crate) cors: Cors,
+    pub(crate) cors: CorsPolicies,
     pub(crate) via: Via,
     pub(crate) identity_headers: IdentityHeaders,
     pub(crate) issuer: Issuer,
@@ -38,6 +38,8 @@ pub(crate) struct RuntimeConfig {
     key_ids: Vec<String>,
     /// The TLS configuration of the public listener, if it has TLS.
     pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// The files of the certificates and when each expires, in seconds since 1970.
+    pub(crate) certificate_expiries: Vec<(String, i64)>,
     pub(crate) hsts: Option<Hsts>,
     /// Reloads its users by itself when the users file changes.
     pub(crate) users: Arc<UserSources>,
@@ -141,13 +143,14 @@ impl RuntimeConfig {
         Ok(RuntimeConfig {
             routes,
             endpoints: Endpoints::new(&settings.endpoints),
-            cors: Cors::new(&settings.cors),
+            cors: CorsPolicies::new(&settings.cors, &settings.routes),
             via: Via::new(&settings.server.name),
             identity_headers: IdentityHeaders::new(&settings.identity_headers, claims_of_routes),
             issuer,
             verifier,
             jwks,
             upstreams,
+            certificate_expiries: tls.as_ref().map(|tls| tls.expiries.clone()).unwrap_or_default(),
             tls: tls.map(|tls| tls.config),
             hsts: settings.server.tls.as_ref().and_then(|tls| tls.hsts).map(Hsts::new),
             users,

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_credentials_are_told_from_missing_ones() {
+    fn malformed_credentials_are_distinguished_from_missing_ones() {
         for (value, rejection) in [
             ("Bearer", Rejection::BearerWithoutSpace),
             ("Bearer ", Rejection::BearerWithoutSpace),

@@ -15,7 +15,7 @@ use crate::users::{
 };
 
 /// When an edit takes effect, printed after each.
-const EFFECT_NOTE: &str = "a running gateway follows within a second";
+const EFFECT_NOTE: &str = "a running gateway reloads it within a second";
 
 /// What to do with users.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
@@ -234,7 +234,7 @@ pub(super) enum UsersError {
     #[error("{0}")]
     Unavailable(#[from] SourceUnavailable),
     /// No source has the name.
-    #[error("no source has a user {0}; they were asked in this order: {1}")]
+    #[error("no source has a user {0}; they were queried in this order: {1}")]
     Unknown(CanonicalName, String),
     /// The output could not be written.
     #[error("cannot write the answer: {0}")]

@@ -12,7 +12,7 @@ const HEAD: &str = "\
 
 Every key, in the order of [config/gateway.toml](../../config/gateway.toml). A key that is not given has its default.
 A variable of the environment wins over the files: `AUTH_GATEWAY__TOKENS__ACCESS_TTL=5s` is `tokens.access_ttl`.
-Keys marked *restart* are in force after a restart; all others as soon as the file has changed.
+Changes of keys marked *restart* take effect after a restart; all others are hot-reloaded.
 Durations are written like `\"500ms\"`, `\"60s\"`, `\"10m\"` or `\"1h 30m\"`; sizes are bytes, or text such as `\"8KiB\"`
 (1024) or `\"8kB\"` (1000). Relative paths start at the working directory.
 ";

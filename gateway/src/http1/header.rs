@@ -177,7 +177,7 @@ const KNOWN_HEADERS: [(&[u8], HeaderKind); 51] = [
     (b"access-control-allow-credentials", HeaderKind::AccessControl),
 ];
 
-/// [`KNOWN_HEADERS`] as they are compared.
+/// [`KNOWN_HEADERS`] in the form in which they are compared.
 const PADDED_NAMES: [PaddedName; KNOWN_HEADERS.len()] = {
     let mut wide = [[0; PADDED_LEN]; KNOWN_HEADERS.len()];
     let mut at = 0;

@@ -31,7 +31,7 @@ pub(crate) struct HostSpan {
 impl<'h> Host<'h> {
     const UNKNOWN: Host<'static> = Host { text: "", name: "", port: None };
 
-    /// The host again; `text` is the one that the span was taken of.
+    /// The host again; `text` is the one that the span was taken from.
     pub(crate) fn of_admitted(text: &'h str, span: HostSpan) -> Host<'h> {
         Host { text, name: &text[..usize::from(span.name_len)], port: span.port }
     }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use http::Method;
 use percent_encoding::{percent_decode, percent_decode_str};
 
-/// A target that two parsers could read differently, or that is no target.
+/// An invalid target, or one that parsers could interpret differently.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TargetError {
     #[error("the request target is malformed")]
@@ -104,7 +104,7 @@ impl<'h> CanonicalTarget<'h> {
     }
 }
 
-/// How an admitted [`CanonicalTarget`] is split, for a request that outlives the borrow.
+/// The parts of an admitted [`CanonicalTarget`], for a request that outlives the borrow.
 #[derive(Debug)]
 pub(crate) struct TargetSpan {
     path_end: usize,
@@ -114,7 +114,7 @@ pub(crate) struct TargetSpan {
 }
 
 impl TargetSpan {
-    /// The target again; `raw` is the origin form that the span was taken of.
+    /// The target again; `raw` is the origin form that the span was taken from.
     pub(crate) fn of<'h>(&'h self, raw: &'h str) -> CanonicalTarget<'h> {
         let decoded = Cow::Borrowed(self.decoded_path(raw));
         let TargetSpan { path_end, encoded_slash, oddity, .. } = *self;
@@ -128,7 +128,7 @@ impl TargetSpan {
 }
 
 impl CanonicalTarget<'_> {
-    /// How it is split.
+    /// The ranges of its parts.
     pub(crate) fn span(self) -> TargetSpan {
         TargetSpan {
             path_end: self.path_end,

@@ -10,20 +10,20 @@ use crate::rejection::Rejection;
 use crate::request::{Authenticated, Authorized};
 use crate::tokens::ClaimValue;
 
-/// The step: [`Authenticated`] to [`Authorized`].
+/// The step from [`Authenticated`] to [`Authorized`].
 pub(crate) fn authorize_request(request: Authenticated) -> Result<Authorized, Rejection> {
-    let route = request.routed().route();
+    let (context, route) = (request.routed().context(), request.routed().route());
     match request.identity() {
         Some(identity) => authorize(route, identity)?,
-        None if route.access == Access::Authenticated => {
-            return Err(missing(&request.routed().context().worker));
+        None if route.access == Access::Authenticated && !context.is_passed_preflight() => {
+            return Err(missing(&context.worker));
         }
         None => {}
     }
     Ok(Authorized::new(request))
 }
 
-/// Whether an identity has one of the route's roles, and every claim that it asks for.
+/// Whether an identity has one of the route's roles, and all claims that it requires.
 ///
 /// # Errors
 ///
@@ -40,7 +40,7 @@ pub(crate) fn authorize(route: &Route, identity: &Identity) -> Result<(), Reject
     Ok(())
 }
 
-/// Whether a claim has one of the values that are asked for, by itself or as a list that has it. Values of different types
+/// Whether a claim has one of the required values, or is a list that contains one. Values of different types
 /// are never equal: `"1"` is not `1`.
 fn satisfies(claim: ClaimValue<'_>, required: &RequiredClaim) -> bool {
     required.any_of.iter().any(|wanted| match (claim, wanted) {

@@ -1,4 +1,4 @@
-//! Choosing the route: the closest host, then the longest path, by segments; no route, no entry.
+//! Routing: the most specific host, then the longest path, by segments; default deny.
 
 use std::sync::Arc;
 
@@ -11,21 +11,30 @@ use crate::config::{
 };
 use crate::http1::{CanonicalTarget, Host};
 use crate::layers::admission::USUAL_METHODS;
+use crate::layers::cors::requested_method;
 use crate::proxy::header_edits::HeaderEdits;
 use crate::rejection::Rejection;
 use crate::request::{Admitted, RequestView, Routed};
 use crate::services::direct_response::DirectResponse;
 use crate::services::static_files::StaticRoot;
 
-/// The step: [`Admitted`] to [`Routed`].
+/// The step from [`Admitted`] to [`Routed`].
 pub(crate) fn route_request(admitted: Admitted) -> Result<Routed, Rejection> {
     let context = admitted.context();
-    let route = context.state.config.routes.select(admitted.view())?.index;
+    let (routes, view) = (&context.state.config.routes, admitted.view());
+    if let Some(trace) = &context.worker.trace {
+        trace.routes.replace(routes.explain(view));
+    }
+    let asked_for = context.is_passed_preflight().then(|| requested_method(view.head())).flatten();
+    let route = match asked_for.and_then(|method| routes.select_for_preflight(view, &method)) {
+        Some((route, _)) => route.index,
+        None => routes.select(view)?.index,
+    };
     context.record.route.set(Some(route));
     Ok(Routed::new(admitted, route))
 }
 
-/// A route, prepared.
+/// A route, compiled.
 #[derive(Debug)]
 pub(crate) struct Route {
     path: String,
@@ -34,16 +43,16 @@ pub(crate) struct Route {
     pub(crate) access: Access,
     pub(crate) roles: Vec<String>,
     pub(crate) claims: Vec<RequiredClaim>,
-    /// The most bytes that a request's body may have.
+    /// Maximum length of a request's body, in bytes.
     pub(crate) max_body: u64,
     pub(crate) request_headers: Option<HeaderEdits>,
     pub(crate) response_headers: Option<HeaderEdits>,
     pub(crate) target: Target,
-    /// Its place in the metrics.
+    /// Its index in the metrics.
     pub(crate) index: usize,
 }
 
-/// Where a route leads.
+/// The target of a route.
 #[derive(Debug)]
 pub(crate) enum Target {
     Upstream(Forwarding),
@@ -55,12 +64,12 @@ pub(crate) enum Target {
 /// How a route forwards.
 #[derive(Debug)]
 pub(crate) struct Forwarding {
-    /// The upstream's place among those of the configuration.
+    /// The index of the upstream in the configuration.
     pub(crate) upstream: usize,
     pub(crate) timeouts: Timeouts,
-    /// What the upstream sees as `Host` instead of what the client sent.
+    /// The `Host` for the upstream, in place of the client's.
     pub(crate) host: Option<String>,
-    /// What the upstream gets in place of the route's path: nothing, or segments that begin with a slash.
+    /// Replaces the route's path for the upstream: empty, or segments that begin with a slash.
     pub(crate) new_prefix: Option<String>,
     pub(crate) authorization: UpstreamAuthorization,
     /// The protocols that connections may switch to.
@@ -176,7 +185,7 @@ fn as_read_leniently(path: &str) -> String {
     format!("/{}", segments.join("/"))
 }
 
-/// All routes, and the order in which they are tried.
+/// All routes, and the order of matching.
 #[derive(Debug)]
 pub(crate) struct Routes {
     routes: Vec<Route>,
@@ -184,8 +193,8 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    /// Prepares the routes of a configuration. `max_body` is for those that say nothing of it; `upstream` gives an upstream and
-    /// its place by its name; the configuration was checked, so it has one.
+    /// Compiles the routes of a configuration. `max_body` is the default; `upstream` returns an upstream and
+    /// its index by name, which the validated configuration has.
     pub(crate) fn new<'u>(
         settings: &[crate::config::Route],
         max_body: u64,
@@ -229,7 +238,7 @@ impl Routes {
                         index_fallback: *index_fallback,
                     },
                     RouteTarget::Redirect(redirect) => Target::Redirect(redirect.clone()),
-                    RouteTarget::Answer(answer) => Target::DirectResponse(DirectResponse::new(answer)),
+                    RouteTarget::Respond(response) => Target::DirectResponse(DirectResponse::new(response)),
                 };
                 Ok(Route {
                     path: route.path.clone(),
@@ -249,7 +258,7 @@ impl Routes {
         Ok(Routes { routes, order: matching_order(settings) })
     }
 
-    /// The route at this index in the configuration.
+    /// The route with this index in the configuration.
     pub(crate) fn at(&self, index: usize) -> &Route {
         &self.routes[index]
     }
@@ -258,7 +267,7 @@ impl Routes {
     ///
     /// # Errors
     ///
-    /// No route is for this host or path, or none of those that are takes the method.
+    /// No route matches the host and path, or none of those that do accepts the method.
     pub(crate) fn select(&self, request: RequestView<'_>) -> Result<&Route, Rejection> {
         let (path, host, target) = (RequestPath::of(request), request.host(), request.target());
         let Some(first) = self.order.iter().find(|placed| self.fits(placed, &path, &host)) else {
@@ -272,6 +281,35 @@ impl Routes {
         Ok(route)
     }
 
+    /// The route of the request that a CORS preflight is about, and the methods of all routes of that host and path.
+    pub(crate) fn select_for_preflight(
+        &self,
+        request: RequestView<'_>,
+        method: &Method,
+    ) -> Option<(&Route, Vec<Method>)> {
+        let (path, host) = (request.decoded_path(), request.host());
+        let lenient = RequestPath::new(path);
+        let first = self.order.iter().find(|placed| self.fits(placed, &lenient, &host))?;
+        let (first_route, mut methods) = (&self.routes[first.route], Vec::new());
+        let beside = self.beside(first, &host, &lenient);
+        for method in beside.iter().flat_map(|route| route.methods()) {
+            if !methods.contains(method) {
+                methods.push(method.clone());
+            }
+        }
+        let route = beside.into_iter().find(|route| route.fits_method(method)).unwrap_or(first_route);
+        route.check_spelling(&request.target(), path).is_ok().then_some((route, methods))
+    }
+
+    /// The routes of the very same host and path. A public one is none of them for a spelling that only its protected
+    /// neighbours cover.
+    fn beside(&self, first: &RouteRef, host: &Host<'_>, path: &RequestPath<'_>) -> Vec<&Route> {
+        let of_first = &self.routes[first.route].path;
+        let placed =
+            self.order.iter().filter(|placed| placed.rank == first.rank && self.fits(placed, path, host));
+        placed.map(|placed| &self.routes[placed.route]).filter(|route| route.path == *of_first).collect()
+    }
+
     /// Whether a path of this host is that of a route, as [`select`](Self::select) would find but for the method.
     pub(crate) fn leads_to(&self, route: &Route, path: &str, host: &Host<'_>) -> bool {
         let path = RequestPath::new(path);
@@ -283,23 +321,22 @@ impl Routes {
         self.routes[placed.route].fits_path(path) && fits_host(placed, host)
     }
 
-    /// The route of the very same host and path that takes the request's method. A request never goes on to another
-    /// host or path because of its method: that route may ask for less.
+    /// The route of the very same host and path that accepts the request's method. A request never falls
+    /// through to another host or path because of its method: that route may be less strict.
     fn with_method(&self, first: &RouteRef, request: RequestView<'_>) -> Result<&Route, Rejection> {
-        let host = request.host();
-        let path = &self.routes[first.route].path;
-        let same = || {
-            let placed =
-                self.order.iter().filter(|placed| placed.rank == first.rank && fits_host(placed, &host));
-            placed.map(|placed| &self.routes[placed.route]).filter(|route| route.path == *path)
-        };
-        same().find(|route| route.fits_method(request.method())).ok_or_else(|| {
-            let allowed = same().flat_map(Route::methods).map(Method::as_str).collect::<Vec<_>>().join(", ");
+        let same = self.beside(first, &request.host(), &RequestPath::of(request));
+        same.iter().find(|route| route.fits_method(request.method())).copied().ok_or_else(|| {
+            let allowed = same
+                .iter()
+                .flat_map(|route| route.methods())
+                .map(Method::as_str)
+                .collect::<Vec<_>>()
+                .join(", ");
             Rejection::RouteMethod(allowed)
         })
     }
 
-    /// What becomes of every route for a request, in the order in which they are tried.
+    /// The match result of every route, in the order of matching.
     pub(crate) fn explain(&self, request: RequestView<'_>) -> Vec<(RouteRef, MatchResult)> {
         let (path, host, method) = (RequestPath::of(request), request.host(), request.method());
         let first = self.order.iter().find(|placed| self.fits(placed, &path, &host));
@@ -326,14 +363,14 @@ impl Routes {
     }
 }
 
-/// What a route has to do with a request.
+/// The result of matching a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MatchResult {
     Matches,
     HostMismatch,
     PathMismatch,
     MethodMismatch,
-    /// It would fit, but one before it takes the request or refuses its method.
+    /// It matches, but an earlier one takes the request or rejects its method.
     LowerPriority,
 }
 
@@ -343,4 +380,95 @@ fn fits_host(placed: &RouteRef, host: &Host<'_>) -> bool {
             HostPattern::Exact(name) => host.is(name),
             HostPattern::Below(name) => host.is_below(name),
         })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::http1::TargetError;
+    use crate::request::test_support::AdmittedHead;
+
+    const ROUTES: &str = r#"
+[users]
+file = "Cargo.toml"
+[upstreams.app]
+urls = ["http://127.0.0.1:9"]
+[[routes]]
+path = "/api"
+upstream = "app"
+[[routes]]
+path = "/api/public"
+upstream = "app"
+access = "public"
+methods = ["GET"]
+[[routes]]
+path = "/api/public"
+upstream = "app"
+methods = ["PUT"]
+[[routes]]
+path = "/files"
+upstream = "app"
+encoded_slashes = true
+[[routes]]
+path = "/"
+hosts = ["only.example"]
+upstream = "app"
+[[routes]]
+path = "/wild"
+hosts = ["*.example"]
+upstream = "app"
+"#;
+
+    fn routes() -> Routes {
+        let settings = crate::config::test_support::settings(ROUTES.to_owned());
+        let no_folder = |_: &std::path::Path, _: Option<&str>| Err(std::io::Error::other("no folder"));
+        Routes::new(&settings.routes, 1, |_| Some((0, &settings.upstreams["app"])), no_folder).unwrap()
+    }
+
+    #[test]
+    fn the_closest_host_and_the_longest_path_decide_and_explain_says_the_same() {
+        let routes = routes();
+        let allowed = |methods: &str| Err(Rejection::RouteMethod(methods.to_owned()));
+        let usual = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+        for (method, host, path, chosen) in [
+            ("GET", "a", "/api", Ok(0)),
+            ("GET", "a", "/api/x", Ok(0)),
+            ("GET", "a", "/apis", Err(Rejection::NoRoute)),
+            ("GET", "a", "/api/public", Ok(1)),
+            ("GET", "a", "/api/public/x", Ok(1)),
+            ("PUT", "a", "/api/public", Ok(2)),
+            ("POST", "a", "/api/public", allowed("GET, PUT")),
+            ("GET", "a", "/api/publicity", Ok(0)),
+            // A protected path covers the spellings that an upstream could take for it; a public one never does.
+            ("GET", "a", "/api;v=1", Ok(0)),
+            ("PUT", "a", "/api/public;v=1", Ok(2)),
+            ("GET", "a", "/api/public;v=1", allowed("PUT")),
+            ("GET", "a", "/api%2Fx", Err(Rejection::EncodedSlash)),
+            ("GET", "a", "/files/a%2Fb", Ok(3)),
+            ("GET", "a", "/api//x", Err(Rejection::BadTarget(TargetError::Ambiguous("an empty segment")))),
+            ("LOCK", "a", "/api", allowed(usual)),
+            ("GET", "only.example", "/anything", Ok(4)),
+            ("GET", "ONLY.example:80", "/anything", Ok(4)),
+            ("GET", "b.example", "/wild", Ok(5)),
+            ("GET", "example", "/wild", Err(Rejection::NoRoute)),
+            ("GET", "b.example", "/api", Ok(0)),
+        ] {
+            let request = AdmittedHead::new(&format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n"));
+            let found = routes.select(request.view()).map(|route| route.index);
+            assert_eq!(found, chosen, "{method} {host}{path}");
+            let explained = routes.explain(request.view());
+            let matching: Vec<usize> = explained
+                .iter()
+                .filter(|(_, result)| *result == MatchResult::Matches)
+                .map(|(placed, _)| placed.route)
+                .collect();
+            match chosen {
+                Ok(route) => assert!(matching.contains(&route), "{method} {host}{path}: {explained:?}"),
+                // A path that is refused for its spelling has a route.
+                Err(Rejection::EncodedSlash | Rejection::BadTarget(_)) => {}
+                Err(_) => assert!(matching.is_empty(), "{method} {host}{path}: {explained:?}"),
+            }
+        }
+    }
 }

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn both_versions_tell_the_client() {
+    fn both_versions_name_the_client() {
         assert_eq!(client(b"PROXY TCP4 192.0.2.1 10.0.0.1 56324 443\r\n").unwrap(), "192.0.2.1:56324");
         assert_eq!(client(b"PROXY TCP6 2001:db8::1 ::1 1 443\r\n").unwrap(), "[2001:db8::1]:1");
         let addresses = [192, 0, 2, 1, 10, 0, 0, 1, 0xdc, 0x04, 1, 0xbb];

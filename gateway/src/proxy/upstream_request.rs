@@ -128,7 +128,7 @@ impl FieldSink for HeaderMap {
     fn field(&mut self, name: &[u8], value: &[u8]) {
         match (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
             (Ok(name), Ok(value)) => drop(self.append(name, value)),
-            _ => tracing::debug!("a field cannot be told in HTTP/2"),
+            _ => tracing::debug!("a field cannot be represented in HTTP/2"),
         }
     }
 

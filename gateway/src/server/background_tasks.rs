@@ -136,7 +136,7 @@ async fn watch_configuration(watch: Option<Arc<Reloader>>) {
         ticks.tick().await;
         let reloader = Arc::clone(&reloader);
         if let Err(error) = spawn_blocking(move || reloader.poll_changes()).await {
-            tracing::error!(%error, "the configuration could not be looked at");
+            tracing::error!(%error, "the configuration could not be polled");
         }
     }
 }
@@ -150,11 +150,11 @@ fn log_reload(outcome: &ReloadOutcome) {
     match outcome {
         ReloadOutcome::Unchanged => {}
         ReloadOutcome::Loaded { users, warnings } => {
-            tracing::info!(users, "the users file was read again");
+            tracing::info!(users, "the users file was reloaded");
             warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         }
         ReloadOutcome::Rejected(errors) => {
-            tracing::error!("the users file cannot be used; the users that were read before stay in force");
+            tracing::error!("the users file cannot be used; the active users stay");
             errors.0.iter().for_each(|error| tracing::error!("{error}"));
         }
     }
@@ -188,8 +188,8 @@ async fn sweep(gateway: &Gateway) {
         logged_offset = offset;
         match gateway.sessions.sweep(since_1970().as_millis() as u64).await {
             Ok(0) => {}
-            Ok(forgotten) => tracing::debug!(forgotten, "expired records were forgotten"),
-            Err(error) => tracing::warn!(%error, "expired records could not be forgotten"),
+            Ok(forgotten) => tracing::debug!(forgotten, "expired records were evicted"),
+            Err(error) => tracing::warn!(%error, "expired records could not be evicted"),
         }
     }
 }

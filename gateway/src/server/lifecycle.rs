@@ -56,7 +56,7 @@ pub enum ServeError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// The old process cannot be signalled.
-    #[error("cannot tell the older gateway to hand over: {0}; run this as its account or as root")]
+    #[error("cannot signal the old process to drain: {0}; run this as its account or as root")]
     TakeOver(io::Error),
     /// A thread or a runtime.
     #[error("cannot start a thread: {0}")]

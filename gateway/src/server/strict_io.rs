@@ -16,9 +16,7 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-use crate::http1::{
-    BodyFraming, ChunkDecoder, HeadLimits, HeaderKind, RequestHead, Step, Version, request_framing,
-};
+use crate::http1::{BodyFraming, ChunkDecoder, HeaderKind, RequestHead, Step, Version, request_framing};
 use crate::net::{ReadBuffer, Socket};
 use crate::rejection::Rejection;
 use crate::runtime::Worker;
@@ -71,7 +69,7 @@ pub(super) struct StrictConnection {
     served: Cell<bool>,
     /// The head of the response was written, or its beginning.
     head_written: Cell<bool>,
-    /// The client has said that it sends nothing more.
+    /// The client has closed its write side.
     pub(super) read_closed: Cell<bool>,
     /// hyper is notified of that, too.
     pub(super) deliver_close: Cell<bool>,
@@ -151,9 +149,10 @@ impl StrictConnection {
     }
 }
 
-/// Respells the response head at the front of `bytes`, behind interim responses; the length stays the same. hyper writes names in
-/// lower case and repeats the version of the request. Some clients compare names byte by byte and know the usual capitals
-/// alone, and the version of a server is its own (RFC 9110 section 2.5).
+/// Rewrites the response head at the front of `bytes`, behind interim responses; the length stays the same.
+/// hyper writes header names in lower case and repeats the version of the request. Some clients compare names
+/// byte by byte in the usual capitalisation, and the version of a response is the server's own (RFC 9110
+/// section 2.5).
 fn respell_head(bytes: &mut [u8]) {
     let mut start = 0;
     while bytes[start..].starts_with(b"HTTP/1.1 100 ") {
@@ -189,7 +188,7 @@ impl Reader {
             if !self.input.filled().is_empty() {
                 let mut head = connection.worker.take_head();
                 let state = connection.worker.state();
-                let limits = HeadLimits::of(&state.config.settings.limits);
+                let limits = state.config.settings.limits.head();
                 match head.parse(self.input.filled(), &limits) {
                     Ok(Some(length)) => {
                         self.input.consume(length);
@@ -441,6 +440,7 @@ impl Write for StrictIo {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::http1::HeadLimits;
 
     #[test]
     fn a_response_head_has_the_usual_spelling_and_version_and_a_body_keeps_its_bytes() {
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn hyper_gets_what_it_decides_and_nothing_that_it_would_judge() {
+    fn hyper_gets_what_it_decides_and_nothing_that_it_would_validate() {
         for (head, stand_in) in [
             ("GET /a?<b> HTTP/1.1\r\nHost: a\r\nCookie: c\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"),
             ("HEAD /a#b HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD / HTTP/1.1\r\n\r\n"),

@@ -14,6 +14,7 @@ use crate::rejection::Rejection;
 use crate::request::Admitted;
 use crate::response::{self, Body, Response};
 use crate::sessions::{SessionId, StoreError, UnixMillis};
+use crate::telemetry::EndpointLabel;
 use crate::users::SourceUnavailable;
 
 /// The endpoints.
@@ -27,6 +28,17 @@ pub(crate) enum Endpoint {
     Session,
     Jwks,
     Health,
+}
+
+impl Endpoint {
+    /// The label in the metrics.
+    pub(crate) fn label(self) -> EndpointLabel {
+        match self {
+            Endpoint::Login => EndpointLabel::Login,
+            Endpoint::Refresh => EndpointLabel::Refresh,
+            _ => EndpointLabel::Other,
+        }
+    }
 }
 
 /// Their paths.
@@ -137,4 +149,39 @@ pub(crate) fn users_unavailable(error: &SourceUnavailable) -> Rejection {
 /// 429: the network has reached its limit of failures.
 pub(crate) fn rate_limited(retry_after: UnixMillis) -> Rejection {
     Rejection::RateLimited(Duration::from_millis(retry_after))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_at_their_exact_paths_below_the_prefix() {
+        let settings = |prefix: &str| {
+            let minimal = crate::config::test_support::minimal();
+            crate::config::test_support::settings(format!("{minimal}[endpoints]\nprefix = \"{prefix}\"\n"))
+                .endpoints
+        };
+        let (plain, prefixed) = (Endpoints::new(&settings("")), Endpoints::new(&settings("/auth")));
+        let session = SessionId::random();
+        for (endpoints, path, found) in [
+            (&plain, "/login".to_owned(), Some(Endpoint::Login)),
+            (&plain, "/Login".to_owned(), None),
+            (&plain, "/login/".to_owned(), None),
+            (&plain, "/auth/login".to_owned(), None),
+            (&plain, "/logout-all".to_owned(), Some(Endpoint::LogoutAll)),
+            (&plain, "/sessions".to_owned(), Some(Endpoint::Sessions)),
+            (&plain, format!("/sessions/{session}"), Some(Endpoint::Session)),
+            (&plain, "/sessions/other".to_owned(), None),
+            (&plain, format!("/login/{session}"), None),
+            (&prefixed, "/auth/refresh".to_owned(), Some(Endpoint::Refresh)),
+            (&prefixed, "/refresh".to_owned(), None),
+            (&prefixed, format!("/auth/sessions/{session}"), Some(Endpoint::Session)),
+            (&prefixed, "/.well-known/jwks.json".to_owned(), Some(Endpoint::Jwks)),
+            (&prefixed, "/auth/.well-known/jwks.json".to_owned(), None),
+        ] {
+            assert_eq!(endpoints.find(&path), found, "{path}");
+        }
+    }
 }

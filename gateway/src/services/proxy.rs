@@ -11,7 +11,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tower::Service;
 
 use crate::config::UpstreamProtocol;
-use crate::http1::{BodyFraming, HeaderKind, ResponseHead};
+use crate::http1::{BodyError, BodyFraming, HeaderKind, ResponseHead};
+use crate::layers::cors::Cors;
 use crate::layers::route::{Forwarding, Target};
 use crate::proxy::authorization;
 use crate::proxy::header_edits::HeaderTemplateContext;
@@ -23,9 +24,7 @@ use crate::proxy::upstream_request::{
 use crate::proxy::websocket::{self, Handshake, Tunnel};
 use crate::rejection::Rejection;
 use crate::request::{Authorized, RequestContext};
-use crate::request_body::BodyError;
 use crate::response::{Body, Response, header_value};
-use crate::runtime_config::RuntimeConfig;
 use crate::telemetry::UpstreamOutcome;
 use crate::upstream::{OutgoingRequest, SendError, UpgradeResponse, UpstreamResponse, send, upgrade};
 
@@ -140,7 +139,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     let handshake = websocket::handshake(
         request.view(),
         forwarding(&request)?,
-        &context.state.config.cors,
+        context.state.config.cors.of(Some(request.route().index)),
         &context.client,
     )?;
     let head = outgoing_request(&request, handshake.as_ref())?;
@@ -164,7 +163,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
             match Box::pin(upgrade(pool, &outgoing, handshake.protocol(), body)).await.map_err(failed)? {
                 UpgradeResponse::Declined(response) => *response,
                 UpgradeResponse::Accepted(upgraded) => {
-                    context.state.counters.upstream_request(upstream, UpstreamOutcome::Ok);
+                    count_upstream(&context, upstream, UpstreamOutcome::Ok);
                     let response = websocket::upgrade_accepted(handshake, &upgraded.head);
                     let tunnel = Tunnel { upstream: *upgraded, log: None };
                     context.stream.tunnel.replace(Some(Box::new(tunnel)));
@@ -173,22 +172,23 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
             }
         }
     };
-    context.state.counters.upstream_request(upstream, UpstreamOutcome::Ok);
-    Ok(forward_response(response, request.view().method(), &context.state.config, rewrite.as_deref()))
+    count_upstream(&context, upstream, UpstreamOutcome::Ok);
+    let cors = context.state.config.cors.of(Some(request.route().index));
+    Ok(forward_response(response, request.view().method(), cors, rewrite.as_deref()))
 }
 
 /// The upstream's response without what belongs to its connection or to the gateway.
 fn forward_response(
     upstream: UpstreamResponse,
     method: &Method,
-    config: &RuntimeConfig,
+    cors: &Cors,
     rewrite: Option<&LocationRewrite>,
 ) -> Response {
     let UpstreamResponse { framing, mut body } = upstream;
     let mut response = http::Response::new(Body::Empty);
     let head = body.head();
     *response.status_mut() = head.status();
-    *response.headers_mut() = response_headers(head, config);
+    *response.headers_mut() = response_headers(head, cors);
     if let Some(rewrite) = rewrite {
         rewrite_locations(response.headers_mut(), rewrite);
     }
@@ -219,7 +219,7 @@ fn forward_response(
 }
 
 /// The fields that are forwarded to the client: end-to-end ones, except those the gateway sets itself.
-fn response_headers(head: &ResponseHead, config: &RuntimeConfig) -> HeaderMap {
+fn response_headers(head: &ResponseHead, cors: &Cors) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(head.headers().len() + 1);
     let connection_options = head.headers().connection_options();
     PARSED.with_borrow_mut(|parsed| {
@@ -232,7 +232,7 @@ fn response_headers(head: &ResponseHead, config: &RuntimeConfig) -> HeaderMap {
                 | HeaderKind::ContentLength
                 | HeaderKind::XRequestId
                 | HeaderKind::UnderscoreAlias => false,
-                HeaderKind::AccessControl => !config.cors.is_on(),
+                HeaderKind::AccessControl => !cors.replaces_upstream(),
                 _ => true,
             };
             if passes
@@ -299,6 +299,10 @@ fn declared_length(head: &ResponseHead) -> Option<u64> {
     std::str::from_utf8(field.value).ok()?.parse().ok()
 }
 
+fn count_upstream(context: &RequestContext, upstream: usize, outcome: UpstreamOutcome) {
+    context.state.counters.upstream_request(upstream, outcome, context.started.elapsed());
+}
+
 fn failed(context: &RequestContext, upstream: usize, error: &SendError) -> Rejection {
     if let SendError::Body(error) = error {
         return bad_body(error);
@@ -321,7 +325,7 @@ fn failed(context: &RequestContext, upstream: usize, error: &SendError) -> Rejec
         SendError::Timeout => (UpstreamOutcome::Timeout, Rejection::UpstreamTimeout),
         _ => (UpstreamOutcome::Broken, Rejection::UpstreamBroken),
     };
-    context.state.counters.upstream_request(upstream, outcome);
+    count_upstream(context, upstream, outcome);
     rejection
 }
 
@@ -331,5 +335,59 @@ pub(crate) fn bad_body(error: &BodyError) -> Rejection {
         BodyError::TimedOut => Rejection::BodyTimeout,
         BodyError::TooLarge => Rejection::BodyTooLarge,
         _ => Rejection::MalformedBody,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembered_fields_are_those_of_this_response() {
+        let mut parsed = ParsedFields::default();
+        let long = "v".repeat(MAX_PARSED_LEN + 1);
+        for (place, name, value) in [
+            (0, "content-type", "text/plain"),
+            (0, "content-type", "text/html"),
+            (0, "content-type", long.as_str()),
+            (0, "content-type", "text/html"),
+            (0, "server", "app"),
+            (0, "Server", "app"),
+            (5, "x-later", "1"),
+            (MAX_PARSED_FIELDS, "x-last", "1"),
+        ] {
+            let (found, given) = parsed.field(place, name.as_bytes(), value.as_bytes()).unwrap();
+            assert_eq!((found.as_str(), given.to_str().unwrap()), (&*name.to_ascii_lowercase(), value));
+        }
+        for (name, value) in [("", "x"), ("a b", "x"), ("a", "x\ny")] {
+            assert!(parsed.field(1, name.as_bytes(), value.as_bytes()).is_none(), "{name:?}: {value:?}");
+        }
+        assert!(parsed.0.len() <= MAX_PARSED_FIELDS);
+    }
+
+    #[test]
+    fn a_failed_body_is_the_clients_doing() {
+        let io = || BodyError::Io(std::io::ErrorKind::ConnectionReset.into());
+        for (error, rejection) in [
+            (BodyError::TimedOut, Rejection::BodyTimeout),
+            (BodyError::TooLarge, Rejection::BodyTooLarge),
+            (BodyError::Malformed, Rejection::MalformedBody),
+            (BodyError::Truncated, Rejection::MalformedBody),
+            (io(), Rejection::MalformedBody),
+        ] {
+            assert_eq!(bad_body(&error), rejection, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_declared_length_is_passed_on_where_there_is_no_body_to_measure() {
+        for (fields, length) in
+            [("Content-Length: 7\r\n", Some(7)), ("", None), ("Content-Length: x\r\n", None)]
+        {
+            let mut head = ResponseHead::default();
+            head.parse(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes()).unwrap().unwrap();
+            assert_eq!(declared_length(&head), length, "{fields}");
+        }
     }
 }

@@ -90,7 +90,7 @@ mod tests {
     use crate::sessions::ClientInfo;
 
     #[test]
-    fn sessions_are_told_in_seconds_with_who_refreshed_them_and_which_one_asks() {
+    fn sessions_are_listed_in_seconds_with_their_client_and_the_current_one() {
         let ids = [SessionId::random(), SessionId::random()];
         let session = |id| SessionInfo {
             id,

@@ -30,6 +30,8 @@ pub(crate) struct AccessRecord<'a> {
     pub(crate) upstream: Option<&'a str>,
     pub(crate) user: Option<&'a str>,
     pub(crate) code: Option<&'a str>,
+    /// What became of a CORS preflight.
+    pub(crate) cors: Option<&'a str>,
     /// Who cut the response short and why; `None` for a complete one.
     pub(crate) aborted: Option<&'a str>,
 }
@@ -97,6 +99,7 @@ fn json(line: &mut String, record: &AccessRecord<'_>) {
         ("upstream", record.upstream),
         ("user", record.user),
         ("code", record.code),
+        ("cors", record.cors),
         ("aborted", record.aborted),
     ];
     for (name, text) in further {
@@ -135,6 +138,9 @@ fn human(line: &mut String, record: &AccessRecord<'_>) {
     let _ = write!(line, "  {:.1} ms", record.duration.as_secs_f64() * 1000.0);
     if let Some(code) = record.code {
         let _ = write!(line, "  {code}");
+    }
+    if let Some(outcome) = record.cors {
+        let _ = write!(line, "  cors={outcome}");
     }
     if let Some(reason) = record.aborted {
         let _ = write!(line, "  aborted={reason}");
@@ -187,6 +193,7 @@ mod tests {
             upstream: None,
             user: Some("alice\u{1b}[31m"),
             code: None,
+            cors: None,
             aborted: None,
         }
     }

@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_reads_the_keys_late_verifies_what_others_sign() {
+    fn an_instance_that_reloads_keys_late_verifies_what_others_sign() {
         let dir = tempfile::tempdir().unwrap();
         let tokens = settings(Signing::Kept { algorithm: Algorithm::EdDSA, dir: dir.path().to_owned() });
         let mut late = parts(&tokens, NOW);

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_that_stands_twice_is_refused_however_it_is_spelled() {
+    fn a_duplicate_claim_is_refused_however_it_is_spelled() {
         let claims = claims().to_string();
         let with = |more: &str| format!("{},{more}}}", claims.trim_end_matches('}'));
         assert!(accepts(&with(r#""x":{"a":1}"#)));

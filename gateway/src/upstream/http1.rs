@@ -160,7 +160,7 @@ fn poll_head(
                 input.consume(length);
                 match head.status() {
                     StatusCode::SWITCHING_PROTOCOLS if upgrade => return Poll::Ready(Ok(())),
-                    StatusCode::SWITCHING_PROTOCOLS => return bad("a 101 that nobody asked for".into()),
+                    StatusCode::SWITCHING_PROTOCOLS => return bad("an unsolicited 101".into()),
                     status if !status.is_informational() => return Poll::Ready(Ok(())),
                     _ if *interim == MAX_INTERIM_RESPONSES => return bad("too many interim responses".into()),
                     _ => *interim += 1,

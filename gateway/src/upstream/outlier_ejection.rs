@@ -110,7 +110,7 @@ impl Endpoint {
         self.failures.store(0, Ordering::Relaxed);
         if self.ejections.swap(0, Ordering::Relaxed) > 0 {
             self.back_since.store(now, Ordering::Relaxed);
-            tracing::info!(server = %self.address, "a server answers again");
+            tracing::info!(server = %self.address, "a server is healthy again");
         }
     }
 
@@ -148,7 +148,7 @@ impl Endpoint {
         if well {
             self.back_since.store(now, Ordering::Relaxed);
             self.ejected_until.store(0, Ordering::Relaxed);
-            tracing::info!(server = %self.address, "a server is well again");
+            tracing::info!(server = %self.address, "a server is healthy again");
         } else {
             tracing::warn!(server = %self.address, path = check.path, "a server is not well and gets no requests");
         }

@@ -424,7 +424,7 @@ tenant = 'blue'
     }
 
     #[test]
-    fn a_hash_is_replaced_only_where_nobody_has_set_another() {
+    fn a_hash_is_replaced_only_if_it_was_not_changed_meanwhile() {
         let (_folder, file, before) = written();
         let old = PasswordHash::parse(PHC).unwrap();
         let new = PasswordHash::decoy(Scheme::argon2id(HashCost { memory_kib: 64, passes: 3, lanes: 1 }));

@@ -31,7 +31,7 @@ pub enum NewPasswordRefusal {
     )]
     TooShort(usize),
     /// On the list of common passwords, or one character repeated.
-    #[error("the password is among the first that anybody would try; choose another one")]
+    #[error("the password is a common one that attackers try first; choose another one")]
     Common,
     /// The user's name, with fewer characters besides than a password needs.
     #[error("the password is the user name or little more; choose another one")]
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_that_anybody_tries_are_refused_in_any_case() {
+    fn common_passwords_are_refused_in_any_case() {
         for common in
             ["password", "PassWord123", "qwertyuiop", "correct horse battery staple", "zzzzzzzzzzzzzzzzzzz"]
         {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn no_composition_is_asked_for() {
+    fn no_composition_rules_are_enforced() {
         assert_eq!(check("only small letters here"), Ok(None));
         assert_eq!(check("  spaces count too  "), Ok(None));
     }

@@ -1,8 +1,9 @@
-//! The one integration binary: the built program over real sockets.
+//! The integration tests: the built program over real sockets, in one binary.
 
 #![allow(clippy::unwrap_used)]
 
 mod attacks;
+mod cors;
 mod differential;
 mod examples;
 mod explain;
@@ -11,6 +12,7 @@ mod fixture;
 mod flow;
 mod interop;
 mod interoperability;
+mod monitoring;
 mod openapi;
 mod operating;
 mod protocols;

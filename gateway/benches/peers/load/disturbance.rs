@@ -1,4 +1,4 @@
-//! Other programs on the two cores. A measurement that they spoiled is made again.
+//! Noise: other programs on the two cores. A disturbed measurement is repeated.
 
 use std::time::{Duration, Instant};
 

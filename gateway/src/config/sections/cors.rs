@@ -1,15 +1,124 @@
-//! `[cors]`: cross-origin requests from browsers.
+//! `[cors]` and a route's `cors`: which other origins may call from a browser, and with what (the Fetch standard's CORS protocol).
 
 use std::net::Ipv6Addr;
+use std::time::Duration;
 
-use crate::config::declaration::{section, texts};
-use crate::config::entry::{InvalidValue, quoted};
+use http::{HeaderName, Method};
+
+use super::DAY;
+use crate::config::declaration::{boolean, duration, section, texts};
+use crate::config::entry::{Entry, InvalidValue, quoted};
+use crate::config::table::Table;
 
 section! {
-    /// Cross-origin requests from browsers (CORS).
+    /// Which pages of other origins may call the gateway from a browser. A route's `cors` has the same keys for that route.
     pub struct Cors {
         /// Origins whose pages may call the gateway, each exactly as browsers send it: no "*", no path.
         allowed_origins: Vec<String> = texts(origin).or_empty().example("[\"http://localhost:5173\"]");
+        /// The methods that such pages may use. None named: those of the route.
+        allow_methods: Vec<String> = texts(method).or_empty().example("[\"GET\", \"POST\"]");
+        /// The request header fields that such pages may send. ["*"]: any, where allow_credentials is off.
+        allow_headers: Vec<String> = texts(header).default(ALLOW_HEADERS).example("[\"*\"]");
+        /// The response header fields that such pages may read, besides those that every page may. WWW-Authenticate, Retry-After and
+        /// X-Request-Id are always among them. ["*"]: any, where allow_credentials is off.
+        expose_headers: Vec<String> = texts(header).default(EXPOSE_HEADERS).example("[\"*\"]");
+        /// Whether such pages may send cookies, with fetch(..., { credentials: "include" }).
+        allow_credentials: bool = boolean().default("false").example("true");
+        /// How long a browser may keep the answer to a preflight; "0s": not at all.
+        max_age: Duration = duration(Duration::ZERO..=DAY).default("10m").example("\"2h\"");
+    }
+}
+
+section! {
+    /// What is not as in [cors] for pages of other origins that call this route.
+    #[derive(Default)]
+    pub struct RouteCors {
+        /// Leaves CORS to the app: preflights reach it, without a token too, and its Access-Control-* fields reach the browser.
+        /// What the gateway itself answers there, a 401 say, is readable for the allowed origins, and where none is named, without
+        /// cookies, for all.
+        pass_through: bool = boolean().default("false").example("true");
+        /// Pages of other origins that may call the route.
+        allowed_origins: Option<Vec<String>> = texts(origin).fallback("cors.allowed_origins").example("[\"https://app.example\"]");
+        /// The methods that they may use.
+        allow_methods: Option<Vec<String>> = texts(method).fallback("cors.allow_methods").example("[\"GET\", \"POST\"]");
+        /// The request header fields that they may send, or ["*"].
+        allow_headers: Option<Vec<String>> = texts(header).fallback("cors.allow_headers").example("[\"X-Tenant\"]");
+        /// The response header fields that they may read, or ["*"].
+        expose_headers: Option<Vec<String>> = texts(header).fallback("cors.expose_headers").example("[\"ETag\"]");
+        /// Whether they may send cookies.
+        allow_credentials: Option<bool> = boolean().fallback("cors.allow_credentials").example("true");
+        /// How long a browser may keep the answer to a preflight.
+        max_age: Option<Duration> = duration(Duration::ZERO..=DAY).fallback("cors.max_age").example("\"2h\"");
+    }
+}
+
+/// What well-known clients send: fetch and axios, conditional requests, CSRF tokens of Django, Rails, Laravel and Angular, tracing
+/// (W3C, B3, Sentry), tus uploads, gRPC-Web and Connect, WebDAV.
+const ALLOW_HEADERS: &str = r#"["Accept", "Accept-Language", "Authorization", "Baggage", "Cache-Control", "Connect-Protocol-Version", "Connect-Timeout-Ms", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Type", "Depth", "Destination", "DPoP", "Grpc-Timeout", "Idempotency-Key", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since", "Last-Event-ID", "Lock-Token", "Overwrite", "Pragma", "Prefer", "Range", "Sentry-Trace", "Traceparent", "Tracestate", "Tus-Resumable", "Upload-Checksum", "Upload-Concat", "Upload-Defer-Length", "Upload-Length", "Upload-Metadata", "Upload-Offset", "X-API-Key", "X-B3-Sampled", "X-B3-SpanId", "X-B3-TraceId", "X-Correlation-ID", "X-CSRF-Token", "X-CSRFToken", "X-Grpc-Web", "X-Request-ID", "X-Requested-With", "X-User-Agent", "X-XSRF-TOKEN"]"#;
+const EXPOSE_HEADERS: &str = r#"["Accept-Ranges", "Content-Disposition", "Content-Encoding", "Content-Length", "Content-Location", "Content-Range", "Date", "ETag", "Grpc-Message", "Grpc-Status", "Grpc-Status-Details-Bin", "Link", "Location", "RateLimit", "RateLimit-Policy", "Server-Timing", "Tus-Extension", "Tus-Max-Size", "Tus-Resumable", "Tus-Version", "Upload-Expires", "Upload-Length", "Upload-Metadata", "Upload-Offset", "X-Page", "X-Per-Page", "X-Total", "X-Total-Count", "X-Total-Pages"]"#;
+
+impl Cors {
+    /// Refuses what browsers would not heed.
+    pub(super) fn check(&self, table: &Table<'_>) {
+        check_wildcards(self, table, &table.entry("allow_credentials"));
+    }
+}
+
+impl RouteCors {
+    /// What it comes to with the keys of `[cors]`.
+    pub fn with(&self, global: &Cors) -> Cors {
+        let own = self.clone();
+        let global = global.clone();
+        Cors {
+            allowed_origins: own.allowed_origins.unwrap_or(global.allowed_origins),
+            allow_methods: own.allow_methods.unwrap_or(global.allow_methods),
+            allow_headers: own.allow_headers.unwrap_or(global.allow_headers),
+            expose_headers: own.expose_headers.unwrap_or(global.expose_headers),
+            allow_credentials: own.allow_credentials.unwrap_or(global.allow_credentials),
+            max_age: own.max_age.unwrap_or(global.max_age),
+        }
+    }
+
+    /// Refuses what browsers would not heed.
+    pub(super) fn check(&self, table: &Table<'_>, global: &Cors) {
+        check_wildcards(&self.with(global), table, &table.entry("allow_credentials"));
+    }
+}
+
+/// With credentials, browsers take `*` for the name of a field (Fetch section 3.2.4).
+fn check_wildcards(cors: &Cors, table: &Table<'_>, credentials: &Entry<'_>) {
+    for (key, names) in [("allow_headers", &cors.allow_headers), ("expose_headers", &cors.expose_headers)] {
+        let entry = table.entry(key);
+        if names.iter().any(|name| name == "*") {
+            let at = if entry.is_given() { &entry } else { credentials };
+            if names.len() > 1 {
+                let why = InvalidValue::new("\"*\" stands for every name, so no other can stand beside it");
+                at.refuse(why.help("write [\"*\"], or the names alone"));
+            } else if cors.allow_credentials {
+                let why =
+                    InvalidValue::new(format!("{key} = [\"*\"] and allow_credentials exclude each other"));
+                at.refuse(why.help("browsers heed \"*\" only where no cookies are sent: list the names"));
+            }
+        }
+    }
+}
+
+fn method(text: &str) -> Result<String, InvalidValue> {
+    match Method::from_bytes(text.as_bytes()) {
+        Ok(_) if text == "*" => Err(InvalidValue::new("\"*\" is not a method")
+            .help("leave the key out: then the methods of the route are allowed")),
+        Ok(method) if text == text.to_ascii_uppercase() => Ok(method.to_string()),
+        Ok(_) => Err(InvalidValue::new(format!("the method {} is not in capitals", quoted(text)))
+            .help(format!("methods are case-sensitive: write \"{}\"", text.to_ascii_uppercase()))),
+        Err(_) => Err(InvalidValue::new(format!("{} is not a method", quoted(text)))),
+    }
+}
+
+fn header(text: &str) -> Result<String, InvalidValue> {
+    match HeaderName::from_bytes(text.as_bytes()) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(InvalidValue::new(format!("{} is not the name of a header field", quoted(text)))
+            .help("write one name for each element, such as \"X-CSRF-Token\", or [\"*\"]")),
     }
 }
 

@@ -79,7 +79,7 @@ fn name(default: &'static str) -> Key<()> {
 
 /// A header's name, or how a claim becomes a header, or several of them.
 pub(super) fn shape() -> Shape {
-    Shape::TextOrTable(TableShape::of::<HeaderKeys>())
+    Shape::TextOrTable("claim_header", TableShape::of::<HeaderKeys>())
 }
 
 section! {

@@ -37,7 +37,7 @@ use super::table::Table;
 #[cfg(test)]
 use super::test_support;
 
-pub use cors::Cors;
+pub use cors::{Cors, RouteCors};
 pub use endpoints::Endpoints;
 pub(in crate::config) use files::{readable, working_directory};
 pub use identity_headers::{ClaimEncoding, ClaimFormat, IdentityHeader};
@@ -112,6 +112,7 @@ impl Settings {
         settings.tokens.check(&of("tokens"), format!("{scheme}://{}", settings.server.listen));
         settings.lockout.check(&of("lockout"));
         settings.limits.check(&of("limits"));
+        settings.cors.check(&of("cors"));
         routes::check(root, &settings);
         traps::check(root, &settings);
         upstreams::check_use(&of("upstreams"), &settings.routes);

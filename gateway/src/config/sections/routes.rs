@@ -18,12 +18,13 @@ use header_edits::{Direction, HeaderEditsKey};
 use target::target;
 
 use super::Settings;
+use super::cors::RouteCors;
 use super::endpoints::reserved_paths;
 use super::limits::max_body;
 use super::path_pattern;
 use super::route_bypasses::report_bypasses;
 use super::route_collisions::report_collisions;
-use crate::config::declaration::{choice, flat, section, text, texts};
+use crate::config::declaration::{choice, flat, section, table, text, texts};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::settings::{Access, HeaderEdits, HostPattern, RequiredClaim, RouteTarget};
@@ -61,6 +62,8 @@ section! {
             methods.into_iter().flatten().for_each(|method| if !once.contains(&method) { once.push(method) });
             once
         });
+        /// CORS settings of this route, where they differ from [cors].
+        cors: RouteCors = table::<RouteCors>();
         /// Edits of header fields on their way to the upstream: `set` replaces, `add` adds, `remove` removes.
         /// Values may contain {claims.NAME}, {request_id}, {client_address}, {host}.
         request_headers: HeaderEdits = HeaderEditsKey(Direction::Request);
@@ -103,12 +106,22 @@ pub(super) fn check(root: &Table<'_>, settings: &Settings) {
             ));
         }
         access_rules::check(&table, route);
+        check_cors(&table, route, settings);
         if !route.path.is_empty() && !target::is_placeholder(&route.target) {
             with_spans.push(RouteWithSpan { route, place: path.place() });
         }
     }
     report_collisions(&with_spans, root.report());
     report_bypasses(&with_spans, root.report());
+}
+
+fn check_cors(table: &Table<'_>, route: &Route, settings: &Settings) {
+    let cors = table.quiet_table("cors");
+    route.cors.check(&cors, &settings.cors);
+    if route.cors.pass_through && !matches!(route.target, RouteTarget::Upstream { .. }) {
+        let why = InvalidValue::new("has no meaning without `upstream`: there is no app to leave CORS to");
+        cors.entry("pass_through").refuse(why.help("remove it"));
+    }
 }
 
 fn path(text: &str) -> Result<String, InvalidValue> {

@@ -36,7 +36,8 @@ pub(super) fn check(root: &Table<'_>, settings: &Settings) {
     }
     let tls = server.quiet_table("tls");
     if settings.server.tls.is_none() && tls.entry("hsts").is_given() {
-        let why = InvalidValue::new("has no effect: there is no certificate, so nobody comes over TLS");
+        let why =
+            InvalidValue::new("has no effect: there is no certificate, so there are no TLS connections");
         tls.entry("hsts")
             .warn("hsts-without-tls", why.help("name `certificates` in [server.tls], or remove it"));
     }
@@ -71,10 +72,8 @@ fn check_demo_users(settings: &Settings, root: &Table<'_>) {
     let Some(file) = settings.users.editable_file() else { return };
     let text = if file.is_file() { std::fs::read_to_string(file).unwrap_or_default() } else { String::new() };
     if DEMO_SALTS.iter().any(|salt| text.contains(salt)) {
-        let message = format!(
-            "`users.file`: {} has users of the demo, whose passwords everybody knows",
-            file.display()
-        );
+        let message =
+            format!("`users.file`: {} has users of the demo, whose passwords are public", file.display());
         let entry = root.quiet_table("users").entry("file");
         root.report().push(
             Diagnostic::warning("demo-users", message)
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_seldom_meant_is_told_and_can_be_silenced_by_its_name() {
+    fn traps_are_reported_and_can_be_silenced_by_name() {
         let dir = tempfile::tempdir().unwrap();
         let secret = dir.path().join("secret");
         std::fs::write(&secret, "pX4v9TqL2mZr8KcW1nBy6HsD3fGj7QaE5uRt0iVo").unwrap();
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_meant_is_not_told() {
+    fn intended_settings_are_not_reported() {
         for text in [
             minimal() + "[server]\nlisten = \"0.0.0.0:8080\"\ntrusted_proxies = [\"10.0.0.0/8\"]",
             minimal() + "[[routes]]\npath = \"/ws\"\nupstream = \"demo\"\nupgrade = [\"websocket\"]",

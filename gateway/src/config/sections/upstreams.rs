@@ -88,7 +88,7 @@ section! {
     /// Active health checks.
     struct HealthKeys {
         /// Probe every server with GET: 2xx and 3xx are healthy. Unhealthy servers get no requests.
-        health_path: Option<String> = text(health_path).fallback("nobody is asked").example("\"/healthz\"");
+        health_path: Option<String> = text(health_path).fallback("no health checks").example("\"/healthz\"");
         /// Interval of health checks.
         health_interval: Duration = duration(Duration::from_millis(100)..=HOUR).default("5s");
         /// Timeout of a health check.
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_something_that_is_not_there_is_told() {
+    fn keys_without_effect_are_reported() {
         let with = |more: &str| {
             let rest = if more.contains("urls =") { "# urls =" } else { "urls =" };
             minimal().replace("urls =", &format!("{more}\n{rest}"))
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_that_nothing_leads_to_is_warned_about() {
+    fn an_upstream_without_a_route_is_warned_about() {
         let loaded = load_text(minimal() + "[upstreams.spare]\nurls = [\"http://a\"]").unwrap();
         assert_eq!(loaded.warnings.len(), 1);
         assert!(loaded.warnings.to_string().contains("no route leads to the upstream `spare`"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{FixedAnswer, Redirect, Route, Timeouts};
+use super::{FixedResponse, Redirect, Route, Timeouts};
 
 impl Route {
     /// Whether its path is compared without case.
@@ -197,7 +197,7 @@ pub enum RouteTarget {
     /// `redirect = { to = "…" }`
     Redirect(Redirect),
     /// `respond = { status = … }`
-    Answer(FixedAnswer),
+    Respond(FixedResponse),
 }
 
 /// What the upstream gets as `Authorization`.
@@ -257,7 +257,7 @@ impl std::fmt::Display for RouteTarget {
                 write!(f, "redirect {} to ", redirect.status.as_u16())?;
                 redirect.to.iter().try_for_each(|part| part.fmt(f))
             }
-            RouteTarget::Answer(answer) => write!(f, "answer {}", answer.status.as_u16()),
+            RouteTarget::Respond(response) => write!(f, "response {}", response.status.as_u16()),
         }
     }
 }
@@ -280,6 +280,7 @@ mod tests {
             roles: Vec::new(),
             claims: Vec::new(),
             max_body: None,
+            cors: crate::config::RouteCors::default(),
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
             target: RouteTarget::Static {

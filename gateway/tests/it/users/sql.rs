@@ -1,4 +1,4 @@
-//! Users of an SQL table, on real servers that are killed, hang and come back.
+//! Users of an SQL table, on real servers that are killed, hang and recover.
 
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,7 @@ fn users_come_from_the_table(kind: Kind) {
         assert_eq!(status(name, password), 401, "{name}");
     }
 
-    // What changes is in force at the next refresh.
+    // Changes take effect at the next refresh.
     let table = database.quoted("user");
     database.sql(&format!("UPDATE {table} SET role = 'auditor' WHERE id = 1"));
     let reply = post(gateway.address, "/refresh", &refresh);
@@ -73,7 +73,7 @@ fn users_come_from_the_table(kind: Kind) {
     database.sql(&format!("UPDATE {table} SET is_active = false WHERE id = 2"));
     assert_eq!(post(gateway.address, "/refresh", &of_bob).status, 401);
 
-    // Away: nobody is told that a password is wrong or a session over, and requests go on.
+    // Outage: no client gets a 401, and requests go on.
     let (access, refresh) = tokens(gateway.address, "alice", PASSWORD);
     database.kill();
     for reply in [

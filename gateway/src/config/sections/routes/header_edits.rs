@@ -166,7 +166,7 @@ fn value(
     let has_claim = parts.iter().any(|part| matches!(part, ValuePart::Claim { .. }));
     if has_claim && scope.is_public {
         return Err(InvalidValue::new("there are no claims on a route with access = \"public\"")
-            .help("no token is looked at there: use access = \"optional\" or \"authenticated\""));
+            .help("tokens are ignored there: use access = \"optional\" or \"authenticated\""));
     }
     if has_claim && direction == Direction::Request && !replaces {
         return Err(InvalidValue::new(
@@ -234,8 +234,11 @@ fn well_formed(name: &str) -> Result<(), InvalidValue> {
 /// Fields that the gateway sets in requests, and hop-by-hop fields.
 fn requests_own(name: &str, scope: HeaderEditScope<'_>) -> Result<(), InvalidValue> {
     if scope.identity_headers.iter().any(|header| fold(header) == fold(name)) {
-        return Err(InvalidValue::new(format!("the header {} tells upstreams who it is", quoted(name)))
-            .help("[identity_headers] says what stands in it; choose another name here"));
+        return Err(InvalidValue::new(format!(
+            "the header {} carries the identity to upstreams",
+            quoted(name)
+        ))
+        .help("[identity_headers] says what stands in it; choose another name here"));
     }
     match HeaderKind::of(name.as_bytes()) {
         HeaderKind::Connection
@@ -271,7 +274,7 @@ fn owned_in_responses(name: &str) -> Result<(), InvalidValue> {
         | HeaderKind::TransferEncoding
         | HeaderKind::Upgrade
         | HeaderKind::XRequestId => {
-            "it frames the message, belongs to one connection, or tells when and what this was"
+            "it frames the message, belongs to one connection, or describes the response"
         }
         _ => return Ok(()),
     };
@@ -337,7 +340,7 @@ mod tests {
             let keys = format!(
                 "request_headers.set.{name} = \"x\"\n[identity_headers]\niss = \"X-Mail\"\nsid = \"\""
             );
-            load_diagnostics(with(&keys)).only("tells upstreams who it is", "[identity_headers]");
+            load_diagnostics(with(&keys)).only("carries the identity to upstreams", "[identity_headers]");
         }
         for (keys, message) in [
             ("request_headers.set.Authorization = \"x\"", "carries credentials"),

@@ -18,7 +18,7 @@ use crate::config::declaration::{
 use crate::config::diagnostic::Diagnostic;
 use crate::config::did_you_mean::suggest;
 use crate::config::entry::{Entry, InvalidValue, quoted};
-use crate::config::settings::{FixedAnswer, Redirect, RouteTarget, RouteTimeouts, UpstreamAuthorization};
+use crate::config::settings::{FixedResponse, Redirect, RouteTarget, RouteTimeouts, UpstreamAuthorization};
 use crate::config::table::Table;
 
 section! {
@@ -32,7 +32,7 @@ section! {
         redirect: Option<Redirect> = Key::new(Shape::Table(TableShape::of::<RedirectKeys>()), read_redirect)
             .example("{ to = \"https://new.example{path}{query}\", status = 301 }");
         /// or a direct response.
-        respond: Option<FixedAnswer> = Key::new(Shape::Table(TableShape::of::<DirectResponse>()), read_respond)
+        respond: Option<FixedResponse> = Key::new(Shape::Table(TableShape::of::<DirectResponse>()), read_respond)
             .example("{ status = 503, body = \"Back at noon.\", content_type = \"text/plain\" }");
         /// With a folder: browsers that request a page which is no file get index.html (single-page apps).
         index_fallback: bool = boolean().default("false").example("true");
@@ -122,13 +122,13 @@ fn read_redirect(entry: &Entry<'_>) -> Option<Redirect> {
     table.read::<RedirectKeys>().settings()
 }
 
-fn read_respond(entry: &Entry<'_>) -> Option<FixedAnswer> {
+fn read_respond(entry: &Entry<'_>) -> Option<FixedResponse> {
     let table = entry.is_given().then(|| entry.table_like(direct_response::EXAMPLE)).flatten()?;
     table.read::<DirectResponse>().settings(&table)
 }
 
 /// Replaces an invalid target, which has been reported.
-const PLACEHOLDER: RouteTarget = RouteTarget::Answer(FixedAnswer {
+const PLACEHOLDER: RouteTarget = RouteTarget::Respond(FixedResponse {
     status: StatusCode::NOT_FOUND,
     body: Vec::new(),
     content_type: String::new(),
@@ -136,7 +136,7 @@ const PLACEHOLDER: RouteTarget = RouteTarget::Answer(FixedAnswer {
 
 /// Whether a target replaces an invalid one.
 pub(super) fn is_placeholder(target: &RouteTarget) -> bool {
-    matches!(target, RouteTarget::Answer(answer) if answer.content_type.is_empty())
+    matches!(target, RouteTarget::Respond(response) if response.content_type.is_empty())
 }
 
 /// The target of the route.
@@ -149,7 +149,7 @@ pub(super) fn target(keys: TargetKeys, table: &Table<'_>) -> RouteTarget {
     let targets = ["upstream", "static", "redirect", "respond"].map(of);
     let leads: Vec<&Entry<'_>> = targets.iter().filter(|entry| entry.is_given()).collect();
     if let [first, second, ..] = leads[..] {
-        second.refuse_beside(first, "a route leads to one upstream, folder, address or answer: remove one");
+        second.refuse_beside(first, "a route leads to one upstream, folder, address or response: remove one");
         return PLACEHOLDER;
     }
     for option in ["index_fallback", "content_security_policy"].map(of) {
@@ -209,7 +209,7 @@ pub(super) fn target(keys: TargetKeys, table: &Table<'_>) -> RouteTarget {
     let folder =
         keys.r#static.map(|root| RouteTarget::Static { root, index_fallback, content_security_policy });
     let redirect = keys.redirect.map(RouteTarget::Redirect);
-    folder.or(redirect).or(keys.respond.map(RouteTarget::Answer)).unwrap_or(PLACEHOLDER)
+    folder.or(redirect).or(keys.respond.map(RouteTarget::Respond)).unwrap_or(PLACEHOLDER)
 }
 
 /// A prefix that replaces the route's path.

@@ -46,7 +46,7 @@ fn every_key_of_a_route_is_taken() {
 }
 
 #[test]
-fn a_route_may_have_more_or_less_patience_than_its_upstream() {
+fn a_route_may_override_its_upstreams_timeouts() {
     let keys =
         "path = \"/x\"\nupstream = \"demo\"\nresponse_timeout = \"5m\"\ntotal_timeout = \"0s\"\nretries = 0";
     let target = settings(with_route(keys)).routes.remove(1).target;
