@@ -273,6 +273,7 @@ mod tests {
             "Trailer",
             "Upgrade",
             "Via",
+            "CDN-Loop",
             "Authorization",
             "Cookie",
             "Forwarded",
