@@ -53,10 +53,14 @@ pub(crate) fn may_create_in(folder: &Path) -> io::Result<()> {
     let existing = folder.ancestors().find(|p| p.as_os_str().is_empty() || p.exists());
     let existing = existing.filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !existing.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{} is no folder", existing.display())));
+        return Err(io::Error::new(
+            io::ErrorKind::NotADirectory,
+            format!("{} is no folder", existing.display()),
+        ));
     }
-    access(existing, Access::WRITE_OK | Access::EXEC_OK)
-        .map_err(|e| io::Error::new(e.kind(), format!("nothing can be created in {}: {e}", existing.display())))
+    access(existing, Access::WRITE_OK | Access::EXEC_OK).map_err(|e| {
+        io::Error::new(e.kind(), format!("nothing can be created in {}: {e}", existing.display()))
+    })
 }
 
 #[cfg(test)]
@@ -73,7 +77,8 @@ mod tests {
     #[test]
     fn what_is_created_belongs_to_the_owner_of_the_folder() {
         let dir = tempfile::tempdir().unwrap();
-        let (account, group) = if geteuid().is_root() { (1234, 4321) } else { (owner(dir.path()).0, owner(dir.path()).1) };
+        let (account, group) =
+            if geteuid().is_root() { (1234, 4321) } else { (owner(dir.path()).0, owner(dir.path()).1) };
         chown(dir.path(), Some(account), Some(group)).unwrap();
         create_folder(&dir.path().join("var/keys")).unwrap();
         for folder in ["var", "var/keys"] {

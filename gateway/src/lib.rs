@@ -30,6 +30,7 @@ mod strict_json;
 pub mod telemetry;
 mod tls;
 pub mod tokens;
+mod trace;
 mod upstream;
 pub mod users;
 mod worker_state;

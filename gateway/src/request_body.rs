@@ -1,7 +1,6 @@
 //! The request body: a stream pulled from hyper with backpressure, under size limits and timeouts.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -10,7 +9,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
-use crate::http1::BodyFraming;
+use crate::http1::{BodyError, BodyFraming};
 use crate::net::Deadline;
 use crate::stream_state::StreamState;
 
@@ -18,21 +17,6 @@ use crate::stream_state::StreamState;
 /// 9112 section 9.3).
 const DISCARD_LIMIT_BYTES: u64 = 64 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Why a body cannot be read to its end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyError {
-    #[error("the chunked coding is malformed")]
-    Malformed,
-    #[error("the connection ended before the body did")]
-    Truncated,
-    #[error("no more of the body arrived in time")]
-    TimedOut,
-    #[error("the body is larger than allowed")]
-    TooLarge,
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
 
 /// The body of a request. When it is dropped before its end, a small rest is read and discarded, so that the
 /// connection can be kept alive.

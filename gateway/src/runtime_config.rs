@@ -102,7 +102,8 @@ impl RuntimeConfig {
         }
         let jwks = keys.jwks();
         let key_ids = keys.ids().map(str::to_owned).collect();
-        let (issuer, verifier) = keys.into_parts(&settings.tokens);
+        let (issuer, verifier) =
+            keys.into_parts(&settings.tokens, Some(&settings.compat).filter(|compat| compat.is_on()));
         let (users, warnings) = UserSources::load(&settings.users).map_err(RuntimeConfigError::Users)?;
         let users = match last.map(|last| &last.users).filter(|users| users.is_of(&settings.users)) {
             Some(known) => Arc::clone(known),

@@ -78,13 +78,14 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
     }
     // What stands in the way of the addresses is of interest only where the configuration holds.
     if !found.has_errors() {
-        let opened = start_checks::run(&settings).into_iter().map(|Finding { key: name, message, warning }| {
-            let place = key(name);
-            match warning {
-                None => Diagnostic::of_key(&message, place),
-                Some(name) => Diagnostic::warning_of_key(name, message, place),
-            }
-        });
+        let opened =
+            start_checks::run(&settings).into_iter().map(|Finding { key: name, message, warning }| {
+                let place = key(name);
+                match warning {
+                    None => Diagnostic::of_key(&message, place),
+                    Some(name) => Diagnostic::warning_of_key(name, message, place),
+                }
+            });
         found.extend(silenced, opened);
     }
     if found.has_errors() {

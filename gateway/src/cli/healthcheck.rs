@@ -25,9 +25,9 @@ pub(super) fn run(arguments: &HealthcheckArguments, settings: &Settings) -> Resu
     match ask(address, path) {
         Ok(200) => Ok(()),
         Ok(status) => Err(CommandError::failed(format!("http://{address}{path} answers {status}"))),
-        Err(error) => {
-            Err(CommandError::failed(format!("http://{address}{path} does not answer (admin.listen): {error}")))
-        }
+        Err(error) => Err(CommandError::failed(format!(
+            "http://{address}{path} does not answer (admin.listen): {error}"
+        ))),
     }
 }
 
@@ -64,11 +64,9 @@ mod tests {
 
     #[test]
     fn a_wildcard_address_is_asked_over_loopback() {
-        for (listen, asked) in [
-            ("0.0.0.0:9090", "127.0.0.1:9090"),
-            ("[::]:9090", "[::1]:9090"),
-            ("192.0.2.1:1", "192.0.2.1:1"),
-        ] {
+        for (listen, asked) in
+            [("0.0.0.0:9090", "127.0.0.1:9090"), ("[::]:9090", "[::1]:9090"), ("192.0.2.1:1", "192.0.2.1:1")]
+        {
             assert_eq!(listen.parse().map(reachable), asked.parse());
         }
     }

@@ -5,7 +5,7 @@ use tokio::runtime::Builder;
 use super::healthcheck::is_running;
 use crate::config::{Settings, Signing, Store};
 use crate::file_owner::may_create_in;
-use crate::server::{unusable_addresses, open_redis};
+use crate::server::{open_redis, unusable_addresses};
 use crate::sessions::examine_state_file;
 
 /// What would fail.
@@ -31,7 +31,8 @@ pub(super) fn run(settings: &Settings) -> Vec<Finding> {
         }
         Store::Redis(redis) => {
             let runtime = Builder::new_current_thread().enable_all().build();
-            let opened = runtime.map_err(|e| e.to_string()).and_then(|runtime| open_redis(&runtime, settings));
+            let opened =
+                runtime.map_err(|e| e.to_string()).and_then(|runtime| open_redis(&runtime, settings));
             if let Err(message) = opened {
                 let warning = (!redis.required_at_start).then_some("store-unavailable");
                 found.push(Finding { key: "store.redis.url", message, warning });

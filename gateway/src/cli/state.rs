@@ -50,7 +50,9 @@ pub(super) fn run(
         StateCommand::Backup { file } => {
             if !path.exists() {
                 let path = path.display();
-                return Err(CommandError::failed(format!("there is no state file {path} yet: nothing to back up")));
+                return Err(CommandError::failed(format!(
+                    "there is no state file {path} yet: nothing to back up"
+                )));
             }
             let answer = control(settings, ControlCommand::Backup).map_err(CommandError::failed)?;
             let ControlResponse::BackedUp(name) = answer else { return Ok(()) };
@@ -58,7 +60,8 @@ pub(super) fn run(
             let moved = move_file(&copy, &file);
             // Moved or of no use.
             let _ = fs::remove_file(&copy);
-            let bytes = moved.map_err(|e| CommandError::failed(format!("cannot write {}: {e}", file.display())))?;
+            let bytes =
+                moved.map_err(|e| CommandError::failed(format!("cannot write {}: {e}", file.display())))?;
             writeln!(console.notes, "{} is a backup of {}, {bytes} bytes", file.display(), path.display())
         }
         StateCommand::Restore { file } => {
@@ -66,7 +69,11 @@ pub(super) fn run(
             let (file, path) = (file.display(), path.display());
             match replaced {
                 Some(old) => {
-                    writeln!(console.notes, "{path} is {file} now; the file of before is kept as {}", old.display())
+                    writeln!(
+                        console.notes,
+                        "{path} is {file} now; the file of before is kept as {}",
+                        old.display()
+                    )
                 }
                 None => writeln!(console.notes, "{path} is {file} now"),
             }
@@ -81,7 +88,8 @@ fn move_file(from: &Path, to: &Path) -> io::Result<u64> {
     let mut unfinished = name.to_owned();
     unfinished.push(".new");
     let unfinished = to.with_file_name(unfinished);
-    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&unfinished)?;
+    let mut file =
+        OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&unfinished)?;
     let bytes = io::copy(&mut File::open(from)?, &mut file)?;
     file.sync_all()?;
     fs::rename(&unfinished, to)?;

@@ -120,7 +120,8 @@ pub(super) fn run(
             let changes = none || !(roles.is_empty() && add.is_empty() && remove.is_empty());
             let now = file.change_roles(&name, |before| {
                 let kept = before.iter().filter(|role| !remove.contains(role)).chain(&add);
-                let all: Vec<&String> = if !roles.is_empty() { roles.iter().collect() } else { kept.collect() };
+                let all: Vec<&String> =
+                    if !roles.is_empty() { roles.iter().collect() } else { kept.collect() };
                 if none { Vec::new() } else { without_repeats(all) }
             })?;
             writeln!(console.output, "{}", now.join(","))?;

@@ -24,7 +24,9 @@ use crate::config::{Settings, Store as StoreSettings};
 use crate::runtime::Gateway;
 use crate::runtime_config::RuntimeConfigError;
 use crate::server::lifecycle::{ServeError, open_store, policy};
-use crate::sessions::{MemoryStore, RevocationReason, SessionId, SessionInfo, Sessions, Store, StoreError, UnixMillis};
+use crate::sessions::{
+    MemoryStore, RevocationReason, SessionId, SessionInfo, Sessions, Store, StoreError, UnixMillis,
+};
 use crate::users::{CanonicalName, UserSources};
 
 /// Timeout of reading or writing, on either side, and of most commands.

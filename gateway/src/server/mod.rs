@@ -27,9 +27,9 @@ pub use bench_support::HotPath;
 pub(crate) use control::{ControlCommand, ControlError, ControlResponse, control};
 
 pub(crate) use dry_run::DryRun;
+pub(crate) use lifecycle::open_redis;
 #[cfg(test)]
 pub(crate) use lifecycle::prepare;
-pub(crate) use lifecycle::open_redis;
 pub use lifecycle::{RunningGateway, ServeError, start};
 pub use socket_activation::{ActivatedSockets, SocketActivationError};
 pub use sockets::ListenError;

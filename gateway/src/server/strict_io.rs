@@ -16,9 +16,7 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-use crate::http1::{
-    BodyFraming, ChunkDecoder, HeadLimits, HeaderKind, RequestHead, Step, Version, request_framing,
-};
+use crate::http1::{BodyFraming, ChunkDecoder, HeaderKind, RequestHead, Step, Version, request_framing};
 use crate::net::{ReadBuffer, Socket};
 use crate::rejection::Rejection;
 use crate::runtime::Worker;
@@ -190,7 +188,7 @@ impl Reader {
             if !self.input.filled().is_empty() {
                 let mut head = connection.worker.take_head();
                 let state = connection.worker.state();
-                let limits = HeadLimits::of(&state.config.settings.limits);
+                let limits = state.config.settings.limits.head();
                 match head.parse(self.input.filled(), &limits) {
                     Ok(Some(length)) => {
                         self.input.consume(length);
@@ -442,6 +440,7 @@ impl Write for StrictIo {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::http1::HeadLimits;
 
     #[test]
     fn a_response_head_has_the_usual_spelling_and_version_and_a_body_keeps_its_bytes() {

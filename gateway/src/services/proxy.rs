@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tower::Service;
 
 use crate::config::UpstreamProtocol;
-use crate::http1::{BodyFraming, HeaderKind, ResponseHead};
+use crate::http1::{BodyError, BodyFraming, HeaderKind, ResponseHead};
 use crate::layers::cors::Cors;
 use crate::layers::route::{Forwarding, Target};
 use crate::proxy::authorization;
@@ -24,7 +24,6 @@ use crate::proxy::upstream_request::{
 use crate::proxy::websocket::{self, Handshake, Tunnel};
 use crate::rejection::Rejection;
 use crate::request::{Authorized, RequestContext};
-use crate::request_body::BodyError;
 use crate::response::{Body, Response, header_value};
 use crate::telemetry::UpstreamOutcome;
 use crate::upstream::{OutgoingRequest, SendError, UpgradeResponse, UpstreamResponse, send, upgrade};
@@ -336,5 +335,59 @@ pub(crate) fn bad_body(error: &BodyError) -> Rejection {
         BodyError::TimedOut => Rejection::BodyTimeout,
         BodyError::TooLarge => Rejection::BodyTooLarge,
         _ => Rejection::MalformedBody,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembered_fields_are_those_of_this_response() {
+        let mut parsed = ParsedFields::default();
+        let long = "v".repeat(MAX_PARSED_LEN + 1);
+        for (place, name, value) in [
+            (0, "content-type", "text/plain"),
+            (0, "content-type", "text/html"),
+            (0, "content-type", long.as_str()),
+            (0, "content-type", "text/html"),
+            (0, "server", "app"),
+            (0, "Server", "app"),
+            (5, "x-later", "1"),
+            (MAX_PARSED_FIELDS, "x-last", "1"),
+        ] {
+            let (found, given) = parsed.field(place, name.as_bytes(), value.as_bytes()).unwrap();
+            assert_eq!((found.as_str(), given.to_str().unwrap()), (&*name.to_ascii_lowercase(), value));
+        }
+        for (name, value) in [("", "x"), ("a b", "x"), ("a", "x\ny")] {
+            assert!(parsed.field(1, name.as_bytes(), value.as_bytes()).is_none(), "{name:?}: {value:?}");
+        }
+        assert!(parsed.0.len() <= MAX_PARSED_FIELDS);
+    }
+
+    #[test]
+    fn a_failed_body_is_the_clients_doing() {
+        let io = || BodyError::Io(std::io::ErrorKind::ConnectionReset.into());
+        for (error, rejection) in [
+            (BodyError::TimedOut, Rejection::BodyTimeout),
+            (BodyError::TooLarge, Rejection::BodyTooLarge),
+            (BodyError::Malformed, Rejection::MalformedBody),
+            (BodyError::Truncated, Rejection::MalformedBody),
+            (io(), Rejection::MalformedBody),
+        ] {
+            assert_eq!(bad_body(&error), rejection, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_declared_length_is_passed_on_where_there_is_no_body_to_measure() {
+        for (fields, length) in
+            [("Content-Length: 7\r\n", Some(7)), ("", None), ("Content-Length: x\r\n", None)]
+        {
+            let mut head = ResponseHead::default();
+            head.parse(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes()).unwrap().unwrap();
+            assert_eq!(declared_length(&head), length, "{fields}");
+        }
     }
 }

@@ -20,9 +20,9 @@ use std::thread::{self, JoinHandle};
 use redb::ReadableDatabase;
 use tokio::sync::oneshot;
 
+pub use self::backup::{examine, restore};
 use self::database_handle::DatabaseHandle;
 use self::layout::{GROUPS, RECORDS, parse_key, versioned};
-pub use self::backup::{examine, restore};
 pub use self::state_file::OpenError;
 use self::writer::{Job, SWEEP_BATCH, Writer};
 use super::UnixMillis;

@@ -291,6 +291,29 @@ impl Sessions {
         Ok(NewTokens { session: id, refresh_token, expires_at })
     }
 
+    /// Opens the session `id` with a refresh token that another library issued, unless it was opened before.
+    /// It ends when that token expires.
+    ///
+    /// # Errors
+    ///
+    /// The store fails.
+    pub async fn adopt(
+        &self,
+        id: SessionId,
+        token: TokenId,
+        new: NewSession,
+        expires_at: UnixMillis,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let NewSession { subject, username, credential, client } = new;
+        let mut session = Session::open(subject, username, credential, token, now, expires_at);
+        session.client = client;
+        self.update(&session_key(id), |known: Option<Session>| {
+            (known.is_none().then(|| self.change(session.clone())), ())
+        })
+        .await
+    }
+
     /// Enforces the session limit after `opened` was stored: of two concurrent logins, each sees the other.
     async fn enforce(
         &self,

@@ -11,7 +11,7 @@ use super::issuer::SigningKey;
 use super::key_store::{KeyState, KeyStore};
 use super::public_key::VerificationKey;
 use super::{Issuer, UnixSeconds, Verifier};
-use crate::config::{Algorithm, Signing, Tokens};
+use crate::config::{Algorithm, Compat, Signing, Tokens};
 
 /// Why there are no usable keys.
 #[allow(missing_docs)]
@@ -124,9 +124,9 @@ impl KeyRing {
         let mut unusable = Vec::new();
         for key in keys {
             let signs = key.state == KeyState::Signing && key.algorithm == algorithm;
-            let pair = store.private_key(&key).and_then(|private| {
-                Ok((VerificationKey::of_private(key.algorithm, &private)?, private))
-            });
+            let pair = store
+                .private_key(&key)
+                .and_then(|private| Ok((VerificationKey::of_private(key.algorithm, &private)?, private)));
             let (mut public, private) = match pair {
                 Ok(pair) => pair,
                 Err(error) if signs => return Err(error),
@@ -199,10 +199,10 @@ impl KeyRing {
         self.verification.iter().filter_map(|key| key.kid.as_deref())
     }
 
-    /// The issuer and the verifier with these keys.
-    pub fn into_parts(self, tokens: &Tokens) -> (Issuer, Verifier) {
-        let issuer = Issuer::new(self.signing, self.algorithm, tokens);
-        (issuer, Verifier::new(self.verification, tokens))
+    /// The issuer and the verifier with these keys; `compat` where that profile is on.
+    pub fn into_parts(self, tokens: &Tokens, compat: Option<&Compat>) -> (Issuer, Verifier) {
+        let issuer = Issuer::new(self.signing, self.algorithm, tokens, compat);
+        (issuer, Verifier::new(self.verification, tokens, compat.is_some()))
     }
 }
 
@@ -252,7 +252,7 @@ mod tests {
     }
 
     fn parts(tokens: &Tokens, now: UnixSeconds) -> (Issuer, Verifier) {
-        KeyRing::load(tokens, now).unwrap().into_parts(tokens)
+        KeyRing::load(tokens, now).unwrap().into_parts(tokens, None)
     }
 
     fn access_token(issuer: &Issuer, now: UnixSeconds) -> String {
@@ -264,6 +264,8 @@ mod tests {
             username: "alice",
             roles: &["user".into()],
             further: &serde_json::Map::new(),
+            fresh: false,
+            csrf: None,
             issued_at: now,
             expires_at: now + 60,
             session_expires_at: u64::MAX >> 11,

@@ -11,9 +11,9 @@ use super::body::UpstreamBody;
 use super::pool::{ReusePolicy, Server, UpstreamPool};
 use super::{http1, http2};
 use crate::config::{Timeouts, UpstreamProtocol};
-use crate::http1::BodyFraming;
+use crate::http1::{BodyError, BodyFraming};
 use crate::proxy::upstream_request::UpstreamRequest;
-use crate::request_body::{BodyError, RequestBody};
+use crate::request_body::RequestBody;
 
 /// A request that is ready to be sent.
 #[derive(Debug)]

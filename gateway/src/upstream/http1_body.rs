@@ -10,8 +10,7 @@ use tokio::time::Instant;
 
 use super::pool::{Lease, UpstreamPool};
 use super::request_body_forwarder::Forwarding;
-use crate::http1::{BodyReader, ResponseHead};
-use crate::request_body::BodyError;
+use crate::http1::{BodyError, BodyReader, ResponseHead};
 
 /// The body of a response, still on its connection. At its end the connection returns to the pool; on an
 /// earlier drop, the connection is closed.

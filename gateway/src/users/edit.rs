@@ -145,11 +145,13 @@ impl UsersFile {
                 match tables.get_mut(index) {
                     Some(next) => {
                         let prefix = next.decor().prefix().and_then(|p| p.as_str()).unwrap_or_default();
-                        let prefix = format!("{kept}\n{}{prefix}", if prefix.starts_with('\n') { "" } else { "\n" });
+                        let prefix =
+                            format!("{kept}\n{}{prefix}", if prefix.starts_with('\n') { "" } else { "\n" });
                         next.decor_mut().set_prefix(prefix);
                     }
                     None => {
-                        let trailing = format!("{kept}\n{}", document.trailing().as_str().unwrap_or_default());
+                        let trailing =
+                            format!("{kept}\n{}", document.trailing().as_str().unwrap_or_default());
                         document.set_trailing(trailing);
                     }
                 }

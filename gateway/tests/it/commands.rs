@@ -16,7 +16,8 @@ const ROUTE: &str =
 fn folder(config: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("config")).unwrap();
-    fs::write(dir.path().join("config/users.toml"), users_file(&[("1", "alice", PASSWORD, &["user"])])).unwrap();
+    fs::write(dir.path().join("config/users.toml"), users_file(&[("1", "alice", PASSWORD, &["user"])]))
+        .unwrap();
     let listen =
         format!("[server]\nlisten = \"{}\"\n[admin]\nlisten = \"{}\"\n", free_address(), free_address());
     fs::write(dir.path().join("gateway.toml"), format!("{listen}{config}{ROUTE}")).unwrap();
@@ -49,7 +50,8 @@ fn roles_change_users_are_removed_and_listed_as_json() {
     let (code, out, _) = users(&["list", "--json"]);
     let listed: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, listed.as_array().unwrap().len()), (0, 2));
-    let alice = serde_json::json!({"name": "alice", "id": "1", "roles": ["user"], "disabled": false, "claims": {}});
+    let alice =
+        serde_json::json!({"name": "alice", "id": "1", "roles": ["user"], "disabled": false, "claims": {}});
     assert_eq!(listed[0], alice);
 
     assert_eq!(users(&["remove", "alice"]).0, 0);
@@ -132,7 +134,10 @@ fn a_backup_that_is_damaged_is_not_restored() {
 
 #[test]
 fn state_that_is_no_file_has_no_backup() {
-    for (config, reason) in [("kind = \"memory\"", "memory"), ("kind = \"redis\"\n[store.redis]\nurl = \"redis://127.0.0.1:1\"", "BGSAVE")] {
+    for (config, reason) in [
+        ("kind = \"memory\"", "memory"),
+        ("kind = \"redis\"\n[store.redis]\nurl = \"redis://127.0.0.1:1\"", "BGSAVE"),
+    ] {
         let dir = folder(&format!("[store]\n{config}\n"));
         let (code, _, complaint) = command(dir.path(), &["state", "backup", "copy"], "");
         assert_eq!(code, 1);
@@ -158,10 +163,12 @@ fn check_opens_what_the_start_would_open_and_changes_nothing() {
     };
     assert_eq!(check("", &|_| {}).0, 0);
 
-    let (code, complaint) = check("[store]\npath = \"state\"\n", &|dir| fs::write(dir.join("state"), "rubbish").unwrap());
+    let (code, complaint) =
+        check("[store]\npath = \"state\"\n", &|dir| fs::write(dir.join("state"), "rubbish").unwrap());
     assert_eq!(code, 78);
     assert!(complaint.contains("damaged") && complaint.contains("gateway.toml:6"), "{complaint}");
-    let (code, complaint) = check("[store]\npath = \"file/state\"\n", &|dir| fs::write(dir.join("file"), "").unwrap());
+    let (code, complaint) =
+        check("[store]\npath = \"file/state\"\n", &|dir| fs::write(dir.join("file"), "").unwrap());
     assert_eq!(code, 78);
     assert!(complaint.contains("store.path"), "{complaint}");
     let (code, complaint) =
@@ -169,10 +176,12 @@ fn check_opens_what_the_start_would_open_and_changes_nothing() {
     assert_eq!(code, 78);
     assert!(complaint.contains("file is no folder"), "{complaint}");
 
-    let (code, complaint) = check("[store]\nkind = \"redis\"\n[store.redis]\nurl = \"redis://127.0.0.1:1\"\n", &|_| {});
+    let (code, complaint) =
+        check("[store]\nkind = \"redis\"\n[store.redis]\nurl = \"redis://127.0.0.1:1\"\n", &|_| {});
     assert_eq!(code, 0, "a gateway starts without Redis");
     assert!(complaint.contains("warning") && complaint.contains("127.0.0.1:1"), "{complaint}");
-    let required = "[store]\nkind = \"redis\"\n[store.redis]\nurl = \"redis://127.0.0.1:1\"\nrequired_at_start = true\n";
+    let required =
+        "[store]\nkind = \"redis\"\n[store.redis]\nurl = \"redis://127.0.0.1:1\"\nrequired_at_start = true\n";
     assert_eq!(check(required, &|_| {}).0, 78, "unless it is required");
 
     let foreign = folder("");
@@ -196,7 +205,8 @@ fn check_warns_of_an_address_that_another_program_has_but_not_of_the_running_gat
     drop(held);
 
     let gateway = Gateway::start(ROUTE);
-    let listen = format!("[server]\nlisten = \"{}\"\n[admin]\nlisten = \"{}\"\n", gateway.address, gateway.admin);
+    let listen =
+        format!("[server]\nlisten = \"{}\"\n[admin]\nlisten = \"{}\"\n", gateway.address, gateway.admin);
     fs::write(gateway.path("gateway.toml"), format!("{listen}{ROUTE}")).unwrap();
     let (code, _, complaint) = command(gateway.dir.path(), &["check"], "");
     assert_eq!((code, complaint.contains("cannot listen")), (0, false), "{complaint}");
@@ -205,7 +215,8 @@ fn check_warns_of_an_address_that_another_program_has_but_not_of_the_running_gat
 #[test]
 fn healthcheck_says_whether_the_gateway_of_this_configuration_runs() {
     let mut gateway = Gateway::start(ROUTE);
-    let listen = format!("[server]\nlisten = \"{}\"\n[admin]\nlisten = \"{}\"\n", gateway.address, gateway.admin);
+    let listen =
+        format!("[server]\nlisten = \"{}\"\n[admin]\nlisten = \"{}\"\n", gateway.address, gateway.admin);
     fs::write(gateway.path("gateway.toml"), format!("{listen}{ROUTE}")).unwrap();
     let dir = gateway.dir.path().to_owned();
     for args in [&["healthcheck"][..], &["healthcheck", "--ready"]] {
@@ -264,7 +275,9 @@ fn a_damaged_signing_key_leaves_a_running_gateway_as_it_is() {
 fn what_root_creates_in_the_services_folders_can_be_read_by_the_service() {
     let account = 12_345;
     let dir = folder("");
-    if fs::metadata(dir.path()).unwrap().uid() != 0 || chown(dir.path(), Some(account), Some(account)).is_err() {
+    if fs::metadata(dir.path()).unwrap().uid() != 0
+        || chown(dir.path(), Some(account), Some(account)).is_err()
+    {
         eprintln!("skipped: this needs root");
         return;
     }

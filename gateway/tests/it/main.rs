@@ -4,6 +4,7 @@
 
 mod attacks;
 mod commands;
+mod compat;
 mod cors;
 mod differential;
 mod examples;

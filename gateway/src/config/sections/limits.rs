@@ -6,6 +6,7 @@ use super::{DAY, HOUR, cores, up_to};
 use crate::config::declaration::{Key, duration, integer, section, size};
 use crate::config::entry::InvalidValue;
 use crate::config::table::Table;
+use crate::http1::HeadLimits;
 
 section! {
     /// Limits of requests and connections: sizes, numbers and timeouts.
@@ -51,6 +52,11 @@ section! {
 }
 
 impl Limits {
+    /// How large a request's head may be.
+    pub(crate) fn head(&self) -> HeadLimits {
+        HeadLimits { line: self.request_line, block: self.header_block, fields: self.header_fields }
+    }
+
     pub(super) fn check(&self, table: &Table<'_>) {
         let block = table.entry("header_block");
         if block.is_given() && self.header_block < self.request_line {

@@ -138,10 +138,7 @@ fn open_checked(path: &Path, watch: Option<&Watch>) -> Result<(Database, Watch),
 }
 
 /// What redb opened, if it is ours.
-pub(super) fn opened(
-    database: Result<Database, DatabaseError>,
-    path: &Path,
-) -> Result<Database, OpenError> {
+pub(super) fn opened(database: Result<Database, DatabaseError>, path: &Path) -> Result<Database, OpenError> {
     let database = database.map_err(|e| match e {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
             OpenError::InUse(path.to_owned())
