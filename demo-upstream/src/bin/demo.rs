@@ -145,10 +145,15 @@ async fn demo(arguments: &Arguments) -> Result<(), Failure> {
     }
     let arguments = arguments.free()?;
 
-    let mut upstream =
-        Program::start(built("demo-upstream").current_dir(&root).arg("--listen").arg(arguments.upstream.to_string()))?;
-    let gateway =
-        Program::start(built("auth-gateway").current_dir(&root).args(["--config", "config/gateway.toml"]).envs(arguments.environment()));
+    let mut upstream = Program::start(
+        built("demo-upstream").current_dir(&root).arg("--listen").arg(arguments.upstream.to_string()),
+    )?;
+    let gateway = Program::start(
+        built("auth-gateway")
+            .current_dir(&root)
+            .args(["--config", "config/gateway.toml"])
+            .envs(arguments.environment()),
+    );
     let mut gateway = match gateway {
         Ok(gateway) => gateway,
         Err(failure) => {
