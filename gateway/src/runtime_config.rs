@@ -156,7 +156,7 @@ impl RuntimeConfig {
             endpoints: Endpoints::new(&settings.endpoints),
             cors: CorsPolicies::new(&settings.cors, &settings.routes),
             browser: Browser::new(&settings.browser, &settings.endpoints)?,
-            via: Via::new(&settings.server.name),
+            via: Via::new(&settings.server.name, settings.server.via),
             identity_headers: IdentityHeaders::new(&settings.identity_headers, claims_of_routes),
             issuer,
             verifier,

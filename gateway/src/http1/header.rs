@@ -28,6 +28,7 @@ pub(crate) enum HeaderKind {
     RequestMethod,
     TransferEncoding,
     Upgrade,
+    /// `Via` and `CDN-Loop`: who has passed the message on.
     Via,
     SetCookie,
     Vary,
@@ -125,7 +126,7 @@ const OVERRIDE_PREFIXES: [&[u8]; 2] = [b"x-forwarded-", b"x-envoy-"];
 const MAX_NAME_LEN: usize = 40;
 
 /// Every name with a meaning, in lower case; sorted by length, for few names share one.
-const KNOWN_HEADERS: [(&[u8], HeaderKind); 53] = [
+const KNOWN_HEADERS: [(&[u8], HeaderKind); 54] = [
     (b"te", HeaderKind::HopByHop),
     (b"via", HeaderKind::Via),
     (b"date", HeaderKind::Date),
@@ -138,6 +139,7 @@ const KNOWN_HEADERS: [(&[u8], HeaderKind); 53] = [
     (b"x-host", HeaderKind::RoutingOverride),
     (b"trailer", HeaderKind::HopByHop),
     (b"upgrade", HeaderKind::Upgrade),
+    (b"cdn-loop", HeaderKind::Via),
     (b"forwarded", HeaderKind::Forwarded),
     (b"x-real-ip", HeaderKind::RoutingOverride),
     (b"connection", HeaderKind::Connection),

@@ -146,7 +146,8 @@ pub(crate) async fn receive(
     });
     let Some((session, code)) = code.filter(|_| is_own_browser) else { return Ok(lost(browser)) };
     let (sessions, now) = (&context.worker.gateway.sessions, context.now_millis);
-    let claimed = sessions.claim(session, code, &own.host_with_port(), now).await.map_err(|e| store_unavailable(&e))?;
+    let claimed =
+        sessions.claim(session, code, &own.host_with_port(), now).await.map_err(|e| store_unavailable(&e))?;
     let Some((opened, record)) = claimed else {
         context.audit("handover", "refused", "-", Some(session.to_string()));
         return Ok(lost(browser));

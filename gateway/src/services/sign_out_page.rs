@@ -61,11 +61,7 @@ pub(crate) async fn submit(
             true => match resolve(context, browser, cookies).await? {
                 Some(_) => {
                     let subject = foreign::account_id(context, &claims).await?;
-                    let all = sessions.revoke_all(
-                        &subject,
-                        RevocationReason::LogoutAll,
-                        context.now_millis,
-                    );
+                    let all = sessions.revoke_all(&subject, RevocationReason::LogoutAll, context.now_millis);
                     ("logout-all", all.await.map(drop))
                 }
                 None => ("logout-all", Ok(())),
