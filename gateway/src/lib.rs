@@ -7,6 +7,7 @@ mod client_addr;
 mod clock;
 pub mod config;
 mod explain;
+mod file_owner;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -4,6 +4,8 @@
 //! A variant carries the data of its refusal; code, status, detail, challenge, `Retry-After`, `Allow` and the gRPC status
 //! are functions of it. A new reason is one entry in [`rejections!`] and one row in the table test.
 
+pub(crate) mod flask;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -222,13 +224,14 @@ rejections! {
     AccessTokenMissing => Code::MissingToken, "this route needs an access token";
     RefreshTokenMissing => Code::MissingToken, "a refresh token is needed";
     /// The exact fault is for the log: it would help who forges tokens.
-    TokenInvalid => Code::InvalidToken, "the token is malformed, forged or not from here";
+    TokenInvalid(reason: &'static str) => Code::InvalidToken, "the token is malformed, forged or not from here";
     TokenWithoutSession => Code::InvalidToken, "the token names no session";
     TokenExpired => Code::TokenExpired, "the token has expired";
     TokenNotYetValid => Code::TokenNotYetValid, "the token is not valid yet";
     TokenOfWrongType => Code::WrongTokenType, "the token is of the wrong type";
     ClaimTooLarge => Code::HeadersTooLarge, "a claim is too large for a header field";
     RoleMissing => Code::InsufficientScope, "none of the route's roles";
+    FreshTokenMissing => Code::InsufficientScope, "the route needs a fresh token: log in again";
     ClaimMissing => Code::InsufficientScope, "a claim that the route asks for is another";
 
     // Sessions.

@@ -97,9 +97,13 @@ impl RuntimeConfig {
         last: Option<&RuntimeConfig>,
     ) -> Result<RuntimeConfig, RuntimeConfigError> {
         let keys = KeyRing::load(&settings.tokens, now)?;
+        for error in keys.unusable() {
+            tracing::error!(%error, "a managed key is left out: tokens signed with it are refused");
+        }
         let jwks = keys.jwks();
         let key_ids = keys.ids().map(str::to_owned).collect();
-        let (issuer, verifier) = keys.into_parts(&settings.tokens);
+        let (issuer, verifier) =
+            keys.into_parts(&settings.tokens, Some(&settings.compat).filter(|compat| compat.is_on()));
         let (users, warnings) = UserSources::load(&settings.users).map_err(RuntimeConfigError::Users)?;
         let users = match last.map(|last| &last.users).filter(|users| users.is_of(&settings.users)) {
             Some(known) => Arc::clone(known),

@@ -119,7 +119,7 @@ pub(crate) fn refusal(error: TokenError) -> Rejection {
     match error {
         TokenError::Invalid(reason) => {
             tracing::debug!(reason, "token refused");
-            Rejection::TokenInvalid
+            Rejection::TokenInvalid(reason)
         }
         TokenError::Expired => Rejection::TokenExpired,
         TokenError::NotYetValid => Rejection::TokenNotYetValid,
@@ -134,7 +134,10 @@ mod tests {
     #[test]
     fn the_client_learns_no_more_of_a_bad_token_than_it_may() {
         for (error, rejection) in [
-            (TokenError::Invalid("the signature does not match"), Rejection::TokenInvalid),
+            (
+                TokenError::Invalid("the signature does not match"),
+                Rejection::TokenInvalid("the signature does not match"),
+            ),
             (TokenError::Expired, Rejection::TokenExpired),
             (TokenError::NotYetValid, Rejection::TokenNotYetValid),
             (TokenError::WrongType, Rejection::TokenOfWrongType),

@@ -34,7 +34,10 @@ pub(crate) fn authorize(route: &Route, identity: &Identity) -> Result<(), Reject
     }
     for required in &route.claims {
         if !identity.claims().get(&required.claim).is_some_and(|claim| satisfies(claim, required)) {
-            return Err(Rejection::ClaimMissing);
+            return Err(match required.claim.as_str() {
+                "fresh" => Rejection::FreshTokenMissing,
+                _ => Rejection::ClaimMissing,
+            });
         }
     }
     Ok(())

@@ -77,7 +77,11 @@ pub(crate) fn respond(rejection: Rejection, context: &RequestContext) -> Respons
     if rejection.closes() {
         context.stream.close.set(true);
     }
-    let response = rejection.to_response(context.request_id.as_str()).map(Body::Bytes);
+    let compat = &context.state.config.settings.compat;
+    let response = match compat.is_on() {
+        true => rejection.to_flask_response(&context.head, compat),
+        false => rejection.to_response(context.request_id.as_str()),
+    };
     context.record.rejection.replace(Some(rejection));
-    response
+    response.map(Body::Bytes)
 }

@@ -68,7 +68,7 @@ fn rows() -> Vec<Row> {
         Row(R::TokenInTwoPlaces, 400, "invalid_request", INVALID_REQUEST, 3),
         Row(R::AccessTokenMissing, 401, "missing_token", Bare, 16),
         Row(R::RefreshTokenMissing, 401, "missing_token", Bare, 16),
-        Row(R::TokenInvalid, 401, "invalid_token", INVALID_TOKEN, 16),
+        Row(R::TokenInvalid("reason"), 401, "invalid_token", INVALID_TOKEN, 16),
         Row(R::TokenWithoutSession, 401, "invalid_token", INVALID_TOKEN, 16),
         Row(R::TokenExpired, 401, "token_expired", INVALID_TOKEN, 16),
         Row(R::TokenNotYetValid, 401, "token_not_yet_valid", INVALID_TOKEN, 16),

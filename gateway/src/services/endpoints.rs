@@ -134,7 +134,7 @@ fn healthy() -> Response {
     response
 }
 
-/// An outage is never told as a 401: a client must be able to keep its session through it.
+/// 503 for a store outage, never 401: a client must be able to keep its session through it.
 pub(crate) fn store_unavailable(error: &StoreError) -> Rejection {
     tracing::error!(%error, "the session store failed");
     Rejection::StoreUnavailable

@@ -426,7 +426,8 @@ mod tests {
             [("Content-Length: 7\r\n", Some(7)), ("", None), ("Content-Length: x\r\n", None)]
         {
             let mut head = ResponseHead::default();
-            head.parse(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes()).unwrap().unwrap();
+            let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+            head.parse(text.as_bytes(), &crate::http1::ResponseLimits::default()).unwrap().unwrap();
             assert_eq!(declared_length(&head), length, "{fields}");
         }
     }

@@ -112,6 +112,8 @@ impl Fixture {
             username: "alice",
             roles: &roles,
             further: &serde_json::Map::new(),
+            fresh: false,
+            csrf: None,
             issued_at: NOW.min(expires_at - 60),
             expires_at,
             session_expires_at: NOW + 600,

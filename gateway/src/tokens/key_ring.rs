@@ -11,7 +11,7 @@ use super::issuer::SigningKey;
 use super::key_store::{KeyState, KeyStore};
 use super::public_key::VerificationKey;
 use super::{Issuer, UnixSeconds, Verifier};
-use crate::config::{Algorithm, Signing, Tokens};
+use crate::config::{Algorithm, Compat, Signing, Tokens};
 
 /// Why there are no usable keys.
 #[allow(missing_docs)]
@@ -70,6 +70,7 @@ pub struct KeyRing {
     signing: Vec<SigningKey>,
     algorithm: Algorithm,
     verification: Vec<VerificationKey>,
+    unusable: Vec<KeyError>,
     jwks: Bytes,
 }
 
@@ -120,16 +121,28 @@ impl KeyRing {
         let overlap = (tokens.refresh_ttl.max(tokens.access_ttl) + tokens.leeway).as_secs();
         let mut signing = Vec::new();
         let mut verification = Vec::new();
+        let mut unusable = Vec::new();
         for key in keys {
-            let private = store.private_key(&key)?;
-            let mut public = VerificationKey::of_private(key.algorithm, &private)?;
+            let signs = key.state == KeyState::Signing && key.algorithm == algorithm;
+            let pair = store
+                .private_key(&key)
+                .and_then(|private| Ok((VerificationKey::of_private(key.algorithm, &private)?, private)));
+            let (mut public, private) = match pair {
+                Ok(pair) => pair,
+                Err(error) if signs => return Err(error),
+                // A start that failed would refuse everybody's tokens, not just those of this key.
+                Err(error) => {
+                    unusable.push(error);
+                    continue;
+                }
+            };
             public.until = match key.state {
                 KeyState::Retired { at } => Some(at + PUBLICATION_MARGIN_SECS + overlap),
                 _ => None,
             };
             let from = key.created_at + PUBLICATION_MARGIN_SECS;
             let candidate = || SigningKey { from, kid: public.kid.clone(), key: private };
-            if key.state == KeyState::Signing && key.algorithm == algorithm {
+            if signs {
                 signing.push((UnixSeconds::MAX, candidate()));
                 // The signing key comes first: it is the most likely to verify.
                 verification.insert(0, public);
@@ -148,7 +161,8 @@ impl KeyRing {
             return Err(KeyError::NotAsymmetric);
         }
         signing.sort_by_key(|(retired_at, _)| *retired_at);
-        KeyRing::build(algorithm, signing.into_iter().map(|(_, key)| key).collect(), verification)
+        let signing = signing.into_iter().map(|(_, key)| key).collect();
+        Ok(KeyRing { unusable, ..KeyRing::build(algorithm, signing, verification)? })
     }
 
     fn build(
@@ -166,7 +180,7 @@ impl KeyRing {
         let public = JwkSet { keys: verification.iter().filter_map(|key| key.jwk.clone()).collect() };
         let jwks = serde_json::to_vec(&public)
             .map_err(|e| KeyError::WrongKind { algorithm, reason: e.to_string() })?;
-        Ok(KeyRing { signing, algorithm, verification, jwks: jwks.into() })
+        Ok(KeyRing { signing, algorithm, verification, unusable: Vec::new(), jwks: jwks.into() })
     }
 
     /// The public keys as a JWK set (RFC 7517 section 5). Empty for a shared secret.
@@ -174,15 +188,21 @@ impl KeyRing {
         self.jwks.clone()
     }
 
+    /// Managed keys that were left out, because their files are missing or damaged: tokens signed with them are
+    /// refused. The signing key is never among them.
+    pub fn unusable(&self) -> &[KeyError] {
+        &self.unusable
+    }
+
     /// The ids of the verification keys.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.verification.iter().filter_map(|key| key.kid.as_deref())
     }
 
-    /// The issuer and the verifier with these keys.
-    pub fn into_parts(self, tokens: &Tokens) -> (Issuer, Verifier) {
-        let issuer = Issuer::new(self.signing, self.algorithm, tokens);
-        (issuer, Verifier::new(self.verification, tokens))
+    /// The issuer and the verifier with these keys; `compat` where that profile is on.
+    pub fn into_parts(self, tokens: &Tokens, compat: Option<&Compat>) -> (Issuer, Verifier) {
+        let issuer = Issuer::new(self.signing, self.algorithm, tokens, compat);
+        (issuer, Verifier::new(self.verification, tokens, compat.is_some()))
     }
 }
 
@@ -232,7 +252,7 @@ mod tests {
     }
 
     fn parts(tokens: &Tokens, now: UnixSeconds) -> (Issuer, Verifier) {
-        KeyRing::load(tokens, now).unwrap().into_parts(tokens)
+        KeyRing::load(tokens, now).unwrap().into_parts(tokens, None)
     }
 
     fn access_token(issuer: &Issuer, now: UnixSeconds) -> String {
@@ -244,6 +264,8 @@ mod tests {
             username: "alice",
             roles: &["user".into()],
             further: &serde_json::Map::new(),
+            fresh: false,
+            csrf: None,
             issued_at: now,
             expires_at: now + 60,
             session_expires_at: u64::MAX >> 11,

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod attacks;
+mod commands;
+mod compat;
 mod cors;
 mod differential;
 mod examples;

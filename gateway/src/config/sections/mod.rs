@@ -1,5 +1,6 @@
 //! The sections of the configuration: declarations and validation of their keys.
 
+mod compat;
 mod cors;
 mod endpoints;
 mod files;
@@ -37,6 +38,7 @@ use super::table::Table;
 #[cfg(test)]
 use super::test_support;
 
+pub use compat::{Compat, CompatIdentity, Profile};
 pub use cors::{Cors, RouteCors};
 pub use endpoints::Endpoints;
 pub(in crate::config) use files::{readable, working_directory};
@@ -66,6 +68,8 @@ section! {
         tokens: Tokens = table();
         /// Paths of the gateway's own endpoints.
         endpoints: Endpoints = table();
+        /// Compatibility with the library that issued the users' tokens so far.
+        compat: Compat = table();
         /// Where sessions, locks and revocations are stored.
         store: Store = table::<store::StoreKeys>().restart().into(|keys, entry| keys.settings(&entry.table_or_empty()));
         /// The sources of users.
@@ -110,6 +114,7 @@ impl Settings {
         settings.admin.check(&of("admin"), &settings.server, &of("server"));
         let scheme = if settings.server.tls.is_some() { "https" } else { "http" };
         settings.tokens.check(&of("tokens"), format!("{scheme}://{}", settings.server.listen));
+        settings.compat.check(&of("compat"), &mut settings.tokens, &of("tokens"));
         settings.lockout.check(&of("lockout"));
         settings.limits.check(&of("limits"));
         settings.cors.check(&of("cors"));
