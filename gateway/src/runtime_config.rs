@@ -97,6 +97,9 @@ impl RuntimeConfig {
         last: Option<&RuntimeConfig>,
     ) -> Result<RuntimeConfig, RuntimeConfigError> {
         let keys = KeyRing::load(&settings.tokens, now)?;
+        for error in keys.unusable() {
+            tracing::error!(%error, "a managed key is left out: tokens signed with it are refused");
+        }
         let jwks = keys.jwks();
         let key_ids = keys.ids().map(str::to_owned).collect();
         let (issuer, verifier) =
@@ -145,7 +148,7 @@ impl RuntimeConfig {
             routes,
             endpoints: Endpoints::new(&settings.endpoints),
             cors: CorsPolicies::new(&settings.cors, &settings.routes),
-            via: Via::new(&settings.server.name),
+            via: Via::new(&settings.server.name, settings.server.via),
             identity_headers: IdentityHeaders::new(&settings.identity_headers, claims_of_routes),
             issuer,
             verifier,

@@ -59,8 +59,8 @@ where
         .layer(HstsLayer::default())
         // Outside the rejections, for a page that cannot read a 401 cannot refresh its token.
         .layer(CorsLayer::default())
-        // Inside the decorating layers, so that a panic becomes a 500 like any rejection, and fails this
-        // request only.
+        // Inside the decorating layers, so that a panic becomes a 500 like any rejection: a page of an allowed
+        // origin can read it, a page of another cannot, and it fails this request only.
         .layer(CatchPanicLayer)
         // The one place where a rejection becomes a response.
         .layer(RejectionsLayer)

@@ -40,7 +40,7 @@ pub(crate) fn push_claim(claim: ClaimValue<'_>, format: &ClaimFormat, out: &mut 
         (ClaimEncoding::Percent, elements) => push_joined(elements, is_list, push_escaped, out),
         (ClaimEncoding::Utf8, elements) => push_joined(elements, is_list, push_raw, out),
         (encoding, [one]) if !is_list => encode(one, encoding, out),
-        // The list is one text then, and its commas are told from those of its elements as ever.
+        // The list is one text then; the commas of its elements are escaped as usual.
         (encoding, elements) => {
             let elements: Vec<String> =
                 elements.iter().map(|element| element.replace('%', "%25").replace(',', "%2C")).collect();

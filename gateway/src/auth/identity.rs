@@ -2,7 +2,7 @@
 
 use crate::auth::claim_format::push_claim;
 use crate::config::IdentityHeader;
-use crate::proxy::header_name_set::HeaderNameSet;
+use crate::http1::HeaderNameSet;
 use crate::rejection::Rejection;
 use crate::sessions::SessionId;
 use crate::tokens::VerifiedClaims;

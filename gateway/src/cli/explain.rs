@@ -15,6 +15,7 @@ use super::hash_password::Console;
 use crate::config::{Algorithm, Route, RouteTarget, Settings, Signing};
 use crate::explain::{Explanation, Outcome, TokenState};
 use crate::layers::route::MatchResult;
+use crate::rejection::Rejection;
 use crate::server::DryRun;
 use crate::tokens::{KeyState, KeyStore, TokenError, VerifiedClaims};
 
@@ -58,15 +59,15 @@ pub(super) fn run(
         writeln!(console.notes, "note: {note}").map_err(CommandError::failed)?;
     }
     match &explanation.outcome {
-        Outcome::Refused(status, code, detail) => {
-            Err(CommandError::Failed(format_rejection(*status, code, detail)))
+        Outcome::Refused(status, rejection) => {
+            Err(CommandError::Failed(format_rejection(*status, rejection)))
         }
         _ => Ok(()),
     }
 }
 
-fn format_rejection(status: StatusCode, code: &str, detail: &str) -> String {
-    format!("refused: {} {code}: {detail}", status.as_u16())
+fn format_rejection(status: StatusCode, rejection: &Rejection) -> String {
+    format!("refused: {} {}: {}", status.as_u16(), rejection.code().name(), rejection.detail())
 }
 
 /// The request head as a client would send it, and whether the connection is TLS.
@@ -182,12 +183,11 @@ fn describe(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
         lines.push(format_row("preflight", preflight));
     }
     match &explanation.outcome {
-        Outcome::Refused(status, code, detail) if explanation.tried.is_empty() => {
-            lines.push(format_row("request", "is refused before any route is looked for"));
-            lines.push(format_row("outcome", &format_rejection(*status, code, detail)));
-        }
-        Outcome::Refused(status, code, detail) => {
-            lines.push(format_row("outcome", &format_rejection(*status, code, detail)));
+        Outcome::Refused(status, rejection) => {
+            if explanation.tried.is_empty() {
+                lines.push(format_row("request", "is refused before any route is looked for"));
+            }
+            lines.push(format_row("outcome", &format_rejection(*status, rejection)));
         }
         Outcome::Endpoint => lines.push(format_row("outcome", "one of the gateway's own endpoints answers")),
         Outcome::Here(status) => {
@@ -242,8 +242,9 @@ fn token(state: &TokenState) -> Vec<String> {
     let (verdict, claims) = match state {
         TokenState::NotAskedFor => ("is not looked at".to_owned(), None),
         TokenState::None => ("there is none".to_owned(), None),
-        TokenState::Unreadable(rejection) => (format!("cannot be read: {}", rejection.detail()), None),
-        TokenState::Good(claims) => {
+        TokenState::Unreadable(why) => (format!("cannot be read: {why}"), None),
+        TokenState::Good(identity) => {
+            let claims = identity.claims();
             (format!("is good for another {}", span(claims.expires_at(), now())), Some(claims))
         }
         TokenState::Refused(error, claims) => (refused(*error, claims.as_ref()), claims.as_ref()),

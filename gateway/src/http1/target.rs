@@ -238,7 +238,7 @@ fn has_escape_at_front(part: &[u8], escape: &[u8; 3]) -> bool {
     part.get(..3).is_some_and(|front| front.eq_ignore_ascii_case(escape))
 }
 
-/// Every `%` starts an escape of two hex digits, and none of them hides a control byte or an overlong spelling. Tells whether there
+/// Every `%` starts an escape of two hex digits, and none of them hides a control byte or an overlong spelling. Returns whether there
 /// is an encoded slash, and whether another escape is one of a byte that need not or should not be escaped.
 fn check_escapes(path: &str) -> Result<(bool, Option<&'static str>), TargetError> {
     let escape = |at: usize| {

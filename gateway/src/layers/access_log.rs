@@ -166,7 +166,7 @@ impl Drop for ResponseLog {
             route: record.route.get().map(|index| settings.routes[index].path.as_str()),
             upstream: record.upstream.get().map(|index| context.state.upstream(index).name()),
             user: verified.or(username.as_deref()),
-            code: record.code.get().map(crate::rejection::Code::name),
+            code: record.rejection.borrow().as_ref().map(|rejection| rejection.code().name()),
             cors: record.cors.get(),
             aborted: aborted.map(AbortReason::name),
         });
@@ -238,6 +238,13 @@ pub(crate) struct LoggedBody {
     log: Option<ResponseLog>,
 }
 
+impl LoggedBody {
+    /// The request that it answers; none once a tunnel has it.
+    pub(crate) fn context(&self) -> Option<&Rc<RequestContext>> {
+        self.log.as_ref().map(|log| &log.context)
+    }
+}
+
 impl http_body::Body for LoggedBody {
     type Data = Bytes;
     type Error = AbortedBody;
@@ -274,5 +281,39 @@ impl http_body::Body for LoggedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::test_support::head;
+
+    #[test]
+    fn a_logged_path_has_no_query_and_no_authority() {
+        for (target, path) in [
+            ("/", "/"),
+            ("/a/b?token=secret", "/a/b"),
+            ("/a?u=http://b/c", "/a"),
+            ("http://a.example/x?y", "/x"),
+            ("http://a.example", "/"),
+            ("/redirect/http://b/c", "/redirect/http://b/c"),
+            ("*", "*"),
+        ] {
+            assert_eq!(logged_path(target.as_bytes()), path, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_logged_host_is_the_only_one_or_a_dash() {
+        for (fields, host) in [
+            ("Host: a.example:80\r\n", "a.example:80"),
+            ("", "-"),
+            ("Host: \r\n", "-"),
+            ("Host: a\r\nHost: b\r\n", "-"),
+            ("Host: \u{e9}\r\n", "\u{e9}"),
+        ] {
+            assert_eq!(logged_host(&head(&format!("GET / HTTP/1.1\r\n{fields}"))), host, "{fields:?}");
+        }
     }
 }

@@ -59,3 +59,70 @@ fn expects_continue(head: &RequestHead) -> Result<bool, Rejection> {
     }
     Ok(expects)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::http1::{BodyFraming, FramingError, HostError, TargetError};
+    use crate::request::test_support::head;
+
+    #[test]
+    fn an_admitted_head_says_how_its_body_ends_and_whether_its_client_waits() {
+        for (text, framing, expects_continue) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n", BodyFraming::Empty, false),
+            ("OPTIONS * HTTP/1.1\r\nHost: a\r\n", BodyFraming::Empty, false),
+            ("GET http://a/x HTTP/1.1\r\nHost: a\r\n", BodyFraming::Empty, false),
+            ("GET / HTTP/1.0\r\n", BodyFraming::Empty, false),
+            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n", BodyFraming::Empty, false),
+            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\n", BodyFraming::Length(7), false),
+            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n", BodyFraming::Chunked, false),
+            (
+                "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\nExpect: 100-Continue\r\n",
+                BodyFraming::Length(7),
+                true,
+            ),
+            (
+                "PUT / HTTP/1.0\r\nHost: a\r\nContent-Length: 7\r\nExpect: else\r\n",
+                BodyFraming::Length(7),
+                false,
+            ),
+        ] {
+            let admission = admit(&head(text)).unwrap();
+            assert_eq!(
+                (admission.framing, admission.expects_continue),
+                (framing, expects_continue),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_two_parsers_could_read_differently_is_refused_with_its_reason() {
+        let both = "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n";
+        let usual = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned();
+        for (text, rejection) in [
+            (
+                format!("POST / HTTP/1.1\r\nHost: a\r\n{both}"),
+                Rejection::BadFraming(FramingError::BothFramings),
+            ),
+            ("TRACE / HTTP/1.1\r\nHost: a\r\n".into(), Rejection::MethodNeverForwarded(usual.clone())),
+            ("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n".into(), Rejection::MethodNeverForwarded(usual)),
+            ("GET x HTTP/1.1\r\nHost: a\r\n".into(), Rejection::BadTarget(TargetError::Malformed)),
+            ("GET / HTTP/1.1\r\n".into(), Rejection::BadHost(HostError::NotOne)),
+            ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n".into(), Rejection::BadHost(HostError::NotOne)),
+            ("GET / HTTP/1.1\r\nHost: a b\r\n".into(), Rejection::BadHost(HostError::Malformed)),
+            ("GET http://b/ HTTP/1.1\r\nHost: a\r\n".into(), Rejection::BadHost(HostError::Disagrees)),
+            ("GET / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n".into(), Rejection::UnknownExpectation),
+        ] {
+            assert_eq!(admit(&head(&text)).unwrap_err(), rejection, "{text}");
+        }
+        for target in ["/a/../b", "/a/./b", "/a\\b", "/a#b"] {
+            let rejection = admit(&head(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n"))).unwrap_err();
+            assert!(
+                matches!(rejection, Rejection::BadTarget(TargetError::Ambiguous(_))),
+                "{target}: {rejection:?}"
+            );
+        }
+    }
+}

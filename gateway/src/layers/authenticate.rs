@@ -69,7 +69,12 @@ pub(crate) fn authenticate(
     let token = bearer.token()?;
     // Read before the lookup: a revocation in between makes the cache check again.
     let epoch = revocations.epoch();
-    let claims = config.verifier.verify(token, TokenType::Access, now).map_err(|e| refused(worker, e))?;
+    let claims = config.verifier.verify(token, TokenType::Access, now).map_err(|error| {
+        if let Some(trace) = &worker.trace {
+            trace.refused_token.replace(Some((error, config.verifier.verify_signed(token, now).ok())));
+        }
+        refused(worker, error)
+    })?;
     let identity = Rc::new(Identity::new(claims, &config.identity_headers)?);
     if revocations.is_revoked(identity.session()) {
         return Err(revoked(worker));
@@ -119,5 +124,25 @@ pub(crate) fn refusal(error: TokenError) -> Rejection {
         TokenError::Expired => Rejection::TokenExpired,
         TokenError::NotYetValid => Rejection::TokenNotYetValid,
         TokenError::WrongType => Rejection::TokenOfWrongType,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_learns_no_more_of_a_bad_token_than_it_may() {
+        for (error, rejection) in [
+            (
+                TokenError::Invalid("the signature does not match"),
+                Rejection::TokenInvalid("the signature does not match"),
+            ),
+            (TokenError::Expired, Rejection::TokenExpired),
+            (TokenError::NotYetValid, Rejection::TokenNotYetValid),
+            (TokenError::WrongType, Rejection::TokenOfWrongType),
+        ] {
+            assert_eq!(refusal(error), rejection);
+        }
     }
 }

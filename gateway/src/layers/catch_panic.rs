@@ -72,7 +72,7 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for CatchPanicFutu
         let polled = this.inner.as_pin_mut().map(|inner| catch_unwind(AssertUnwindSafe(|| inner.poll(cx))));
         match polled {
             Some(Ok(polled)) => polled,
-            None | Some(Err(_)) => Poll::Ready(Ok(respond(&Rejection::Panic, this.context))),
+            None | Some(Err(_)) => Poll::Ready(Ok(respond(Rejection::Panic, this.context))),
         }
     }
 }

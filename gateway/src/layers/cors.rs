@@ -240,7 +240,7 @@ pub(crate) struct CrossOrigin;
 impl Decorate for CrossOrigin {
     fn decorate(&self, context: &RequestContext, headers: &mut HeaderMap) {
         let cors = context.state.config.cors.of(context.record.route.get());
-        cors.decorate(&context.head, context.record.code.get().is_some(), headers);
+        cors.decorate(&context.head, context.record.rejection.borrow().is_some(), headers);
     }
 }
 

@@ -1,10 +1,9 @@
 //! Dispatch to the gateway's own endpoints, before any route can shadow them.
 
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use pin_project_lite::pin_project;
+use futures_util::future::Either;
 use tower::{Layer, Service};
 
 use crate::rejection::Rejection;
@@ -46,7 +45,7 @@ where
 {
     type Response = Response;
     type Error = Rejection;
-    type Future = EndpointsFuture<E::Future, S::Future>;
+    type Future = Either<E::Future, S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         self.inner.poll_ready(cx)
@@ -58,34 +57,9 @@ where
             Some(endpoint) => {
                 context.record.endpoint.set(Some(endpoint.label()));
                 let request = EndpointRequest { endpoint, request };
-                EndpointsFuture::Endpoint { inner: self.endpoints.borrow_mut().call(request) }
+                Either::Left(self.endpoints.borrow_mut().call(request))
             }
-            None => EndpointsFuture::Route { inner: self.inner.call(request) },
-        }
-    }
-}
-
-pin_project! {
-    /// See [`EndpointsLayer`].
-    #[project = EndpointsProjection]
-    #[derive(Debug)]
-    pub(crate) enum EndpointsFuture<E, F> {
-        Endpoint { #[pin] inner: E },
-        Route { #[pin] inner: F },
-    }
-}
-
-impl<E, F> Future for EndpointsFuture<E, F>
-where
-    E: Future<Output = Result<Response, Rejection>>,
-    F: Future<Output = Result<Response, Rejection>>,
-{
-    type Output = Result<Response, Rejection>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            EndpointsProjection::Endpoint { inner } => inner.poll(cx),
-            EndpointsProjection::Route { inner } => inner.poll(cx),
+            None => Either::Right(self.inner.call(request)),
         }
     }
 }

@@ -66,15 +66,14 @@ impl<F: Future<Output = Result<Response, Rejection>>> Future for RejectionsFutur
         let this = self.project();
         Poll::Ready(Ok(match ready!(this.inner.poll(cx)) {
             Ok(response) => response,
-            Err(rejection) => respond(&rejection, this.context),
+            Err(rejection) => respond(rejection, this.context),
         }))
     }
 }
 
 /// The response to a rejected request, recorded for the access log.
 #[cold]
-pub(crate) fn respond(rejection: &Rejection, context: &RequestContext) -> Response {
-    context.record.code.set(Some(rejection.code()));
+pub(crate) fn respond(rejection: Rejection, context: &RequestContext) -> Response {
     if rejection.closes() {
         context.stream.close.set(true);
     }
@@ -83,5 +82,6 @@ pub(crate) fn respond(rejection: &Rejection, context: &RequestContext) -> Respon
         true => rejection.to_flask_response(&context.head, compat),
         false => rejection.to_response(context.request_id.as_str()),
     };
+    context.record.rejection.replace(Some(rejection));
     response.map(Body::Bytes)
 }

@@ -118,3 +118,27 @@ where
         Poll::Ready(Ok(response))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::request::test_support::head;
+
+    #[test]
+    fn only_a_trusted_proxys_one_well_formed_id_is_kept() {
+        let proxies = ["192.0.2.0/24".parse().unwrap()];
+        for (peer, fields, kept) in [
+            ([192, 0, 2, 1], "X-Request-Id: abc-123\r\n", true),
+            ([198, 51, 100, 1], "X-Request-Id: abc-123\r\n", false),
+            ([192, 0, 2, 1], "", false),
+            ([192, 0, 2, 1], "X-Request-Id: a\r\nX-Request-Id: b\r\n", false),
+            ([192, 0, 2, 1], "X-Request-Id: with \"quotes\"\r\n", false),
+        ] {
+            let client = ClientAddr::new((peer, 1).into(), &proxies, false);
+            let head = head(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}"));
+            let id = accepted_id(&client, &head);
+            assert_eq!(id.as_ref().map(RequestId::as_str), kept.then_some("abc-123"), "{peer:?} {fields}");
+        }
+    }
+}

@@ -22,6 +22,9 @@ use crate::services::static_files::StaticRoot;
 pub(crate) fn route_request(admitted: Admitted) -> Result<Routed, Rejection> {
     let context = admitted.context();
     let (routes, view) = (&context.state.config.routes, admitted.view());
+    if let Some(trace) = &context.worker.trace {
+        trace.routes.replace(routes.explain(view));
+    }
     let asked_for = context.is_passed_preflight().then(|| requested_method(view.head())).flatten();
     let route = match asked_for.and_then(|method| routes.select_for_preflight(view, &method)) {
         Some((route, _)) => route.index,
@@ -153,10 +156,13 @@ impl<'r> RequestPath<'r> {
 }
 
 fn may_be_read_otherwise(path: &str) -> bool {
-    let bytes = path.as_bytes();
-    bytes.iter().any(|byte| b";%?#\\ ".contains(byte))
-        || bytes.windows(2).any(|pair| pair == b"//" || pair == b"./")
-        || bytes.ends_with(b".")
+    let mut previous = 0;
+    let differs = |byte| {
+        let is_end = byte == b'/' && (previous == b'/' || previous == b'.');
+        previous = byte;
+        is_end || matches!(byte, b';' | b'%' | b'?' | b'#' | b'\\' | b' ')
+    };
+    path.bytes().any(differs) || path.ends_with('.')
 }
 
 /// The path with all escapes decoded, cut where a query or a fragment would begin, with `\` for `/`, without parameters, without
@@ -285,7 +291,7 @@ impl Routes {
         let lenient = RequestPath::new(path);
         let first = self.order.iter().find(|placed| self.fits(placed, &lenient, &host))?;
         let (first_route, mut methods) = (&self.routes[first.route], Vec::new());
-        let beside = self.beside(first, &host);
+        let beside = self.beside(first, &host, &lenient);
         for method in beside.iter().flat_map(|route| route.methods()) {
             if !methods.contains(method) {
                 methods.push(method.clone());
@@ -295,11 +301,13 @@ impl Routes {
         route.check_spelling(&request.target(), path).is_ok().then_some((route, methods))
     }
 
-    /// The routes of the very same host and path.
-    fn beside(&self, first: &RouteRef, host: &Host<'_>) -> Vec<&Route> {
-        let path = &self.routes[first.route].path;
-        let placed = self.order.iter().filter(|placed| placed.rank == first.rank && fits_host(placed, host));
-        placed.map(|placed| &self.routes[placed.route]).filter(|route| route.path == *path).collect()
+    /// The routes of the very same host and path. A public one is none of them for a spelling that only its protected
+    /// neighbours cover.
+    fn beside(&self, first: &RouteRef, host: &Host<'_>, path: &RequestPath<'_>) -> Vec<&Route> {
+        let of_first = &self.routes[first.route].path;
+        let placed =
+            self.order.iter().filter(|placed| placed.rank == first.rank && self.fits(placed, path, host));
+        placed.map(|placed| &self.routes[placed.route]).filter(|route| route.path == *of_first).collect()
     }
 
     /// Whether a path of this host is that of a route, as [`select`](Self::select) would find but for the method.
@@ -316,7 +324,7 @@ impl Routes {
     /// The route of the very same host and path that accepts the request's method. A request never falls
     /// through to another host or path because of its method: that route may be less strict.
     fn with_method(&self, first: &RouteRef, request: RequestView<'_>) -> Result<&Route, Rejection> {
-        let same = self.beside(first, &request.host());
+        let same = self.beside(first, &request.host(), &RequestPath::of(request));
         same.iter().find(|route| route.fits_method(request.method())).copied().ok_or_else(|| {
             let allowed = same
                 .iter()
@@ -372,4 +380,95 @@ fn fits_host(placed: &RouteRef, host: &Host<'_>) -> bool {
             HostPattern::Exact(name) => host.is(name),
             HostPattern::Below(name) => host.is_below(name),
         })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::http1::TargetError;
+    use crate::request::test_support::AdmittedHead;
+
+    const ROUTES: &str = r#"
+[users]
+file = "Cargo.toml"
+[upstreams.app]
+urls = ["http://127.0.0.1:9"]
+[[routes]]
+path = "/api"
+upstream = "app"
+[[routes]]
+path = "/api/public"
+upstream = "app"
+access = "public"
+methods = ["GET"]
+[[routes]]
+path = "/api/public"
+upstream = "app"
+methods = ["PUT"]
+[[routes]]
+path = "/files"
+upstream = "app"
+encoded_slashes = true
+[[routes]]
+path = "/"
+hosts = ["only.example"]
+upstream = "app"
+[[routes]]
+path = "/wild"
+hosts = ["*.example"]
+upstream = "app"
+"#;
+
+    fn routes() -> Routes {
+        let settings = crate::config::test_support::settings(ROUTES.to_owned());
+        let no_folder = |_: &std::path::Path, _: Option<&str>| Err(std::io::Error::other("no folder"));
+        Routes::new(&settings.routes, 1, |_| Some((0, &settings.upstreams["app"])), no_folder).unwrap()
+    }
+
+    #[test]
+    fn the_closest_host_and_the_longest_path_decide_and_explain_says_the_same() {
+        let routes = routes();
+        let allowed = |methods: &str| Err(Rejection::RouteMethod(methods.to_owned()));
+        let usual = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+        for (method, host, path, chosen) in [
+            ("GET", "a", "/api", Ok(0)),
+            ("GET", "a", "/api/x", Ok(0)),
+            ("GET", "a", "/apis", Err(Rejection::NoRoute)),
+            ("GET", "a", "/api/public", Ok(1)),
+            ("GET", "a", "/api/public/x", Ok(1)),
+            ("PUT", "a", "/api/public", Ok(2)),
+            ("POST", "a", "/api/public", allowed("GET, PUT")),
+            ("GET", "a", "/api/publicity", Ok(0)),
+            // A protected path covers the spellings that an upstream could take for it; a public one never does.
+            ("GET", "a", "/api;v=1", Ok(0)),
+            ("PUT", "a", "/api/public;v=1", Ok(2)),
+            ("GET", "a", "/api/public;v=1", allowed("PUT")),
+            ("GET", "a", "/api%2Fx", Err(Rejection::EncodedSlash)),
+            ("GET", "a", "/files/a%2Fb", Ok(3)),
+            ("GET", "a", "/api//x", Err(Rejection::BadTarget(TargetError::Ambiguous("an empty segment")))),
+            ("LOCK", "a", "/api", allowed(usual)),
+            ("GET", "only.example", "/anything", Ok(4)),
+            ("GET", "ONLY.example:80", "/anything", Ok(4)),
+            ("GET", "b.example", "/wild", Ok(5)),
+            ("GET", "example", "/wild", Err(Rejection::NoRoute)),
+            ("GET", "b.example", "/api", Ok(0)),
+        ] {
+            let request = AdmittedHead::new(&format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n"));
+            let found = routes.select(request.view()).map(|route| route.index);
+            assert_eq!(found, chosen, "{method} {host}{path}");
+            let explained = routes.explain(request.view());
+            let matching: Vec<usize> = explained
+                .iter()
+                .filter(|(_, result)| *result == MatchResult::Matches)
+                .map(|(placed, _)| placed.route)
+                .collect();
+            match chosen {
+                Ok(route) => assert!(matching.contains(&route), "{method} {host}{path}: {explained:?}"),
+                // A path that is refused for its spelling has a route.
+                Err(Rejection::EncodedSlash | Rejection::BadTarget(_)) => {}
+                Err(_) => assert!(matching.is_empty(), "{method} {host}{path}: {explained:?}"),
+            }
+        }
+    }
 }

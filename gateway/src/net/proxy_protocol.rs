@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_speaks_for_itself_names_nobody() {
+    fn a_local_header_names_no_client() {
         assert_eq!(client(b"PROXY UNKNOWN\r\n"), None);
         assert_eq!(client(&v2(0, 0, &[])), None);
         assert_eq!(client(&v2(0, 0x11, &[9; 12])), None, "LOCAL with addresses");

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName};
 use crate::auth::claim_format::push_claim;
 use crate::auth::identity::{Identity, MAX_VALUE_LEN};
 use crate::config::{self, HeaderLine, ValuePart};
-use crate::proxy::header_name_set::HeaderNameSet;
+use crate::http1::HeaderNameSet;
 use crate::rejection::Rejection;
 use crate::request::{Authorized, RequestContext};
 

@@ -3,7 +3,6 @@
 
 pub(crate) mod authorization;
 pub(crate) mod header_edits;
-pub(crate) mod header_name_set;
 pub(crate) mod location_rewrite;
 pub(crate) mod session_expiry;
 pub(crate) mod upstream_request;

@@ -196,3 +196,89 @@ pub(crate) fn upgrade_accepted(handshake: &Handshake<'_>, head: &ResponseHead) -
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::test_support::AdmittedHead;
+
+    const KEY: &str = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+    const UPGRADE_FIELDS: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    const VERSION: &str = "Sec-WebSocket-Version: 13\r\n";
+
+    fn is_handshake(request: RequestView<'_>) -> Result<bool, Rejection> {
+        match asked_for(request, &[WEBSOCKET]) {
+            Some(_) => check_websocket(request).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    #[test]
+    fn a_handshake_is_one_that_every_upstream_reads_alike() {
+        let get = |fields: &str| AdmittedHead::new(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}"));
+        for (request, result) in [
+            (get(&format!("{UPGRADE_FIELDS}{KEY}{VERSION}")), Ok(true)),
+            (
+                get(&format!("Connection: keep-alive, UPGRADE\r\nUpgrade: WebSocket\r\n{KEY}{VERSION}")),
+                Ok(true),
+            ),
+            (get(""), Ok(false)),
+            // Without `Connection: upgrade` it is no upgrade, and another protocol's is ignored.
+            (get(&format!("Upgrade: websocket\r\n{KEY}{VERSION}")), Ok(false)),
+            (get("Connection: Upgrade\r\nUpgrade: h2c\r\n"), Ok(false)),
+            (
+                get(&format!("{UPGRADE_FIELDS}Upgrade: h2c\r\n{KEY}{VERSION}")),
+                Err(Rejection::WebSocketNotAlone),
+            ),
+            (get(&format!("{UPGRADE_FIELDS}{VERSION}")), Err(Rejection::WebSocketKey)),
+            (get(&format!("{UPGRADE_FIELDS}{KEY}{KEY}{VERSION}")), Err(Rejection::WebSocketKey)),
+            (
+                get(&format!("{UPGRADE_FIELDS}Sec-WebSocket-Key: short\r\n{VERSION}")),
+                Err(Rejection::WebSocketKey),
+            ),
+            (get(&format!("{UPGRADE_FIELDS}{KEY}")), Err(Rejection::WebSocketVersion)),
+            (
+                get(&format!("{UPGRADE_FIELDS}{KEY}Sec-WebSocket-Version: 8\r\n")),
+                Err(Rejection::WebSocketVersion),
+            ),
+            (
+                get(&format!("{UPGRADE_FIELDS}{KEY}{VERSION}Content-Length: 1\r\n")),
+                Err(Rejection::WebSocketNotGet),
+            ),
+            (
+                AdmittedHead::new(&format!("POST / HTTP/1.1\r\nHost: a\r\n{UPGRADE_FIELDS}{KEY}{VERSION}")),
+                Err(Rejection::WebSocketNotGet),
+            ),
+            (
+                AdmittedHead::new(&format!("GET / HTTP/1.0\r\nHost: a\r\n{UPGRADE_FIELDS}{KEY}{VERSION}")),
+                Ok(false),
+            ),
+        ] {
+            assert_eq!(is_handshake(request.view()), result, "{:?}", request.view().head());
+        }
+    }
+
+    #[test]
+    fn a_token_among_the_subprotocols_follows_its_marker() {
+        for (value, result) in [
+            ("chat, bearer, abc", Ok((vec!["chat"], Some("abc")))),
+            ("bearer, abc, chat", Ok((vec!["chat"], Some("abc")))),
+            ("chat", Ok((vec!["chat"], None))),
+            ("Bearer, abc", Ok((vec!["Bearer", "abc"], None))),
+            ("bearer", Err(Rejection::TokenSubprotocols)),
+            ("bearer, a, bearer, b", Err(Rejection::TokenSubprotocols)),
+        ] {
+            let request = AdmittedHead::new(&format!(
+                "GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Protocol: {value}\r\n"
+            ));
+            let offer = Offer::of(request.view()).map(|offer| {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                (offer.protocols.into_iter().map(text).collect::<Vec<_>>(), offer.token.map(text))
+            });
+            let result = result.map(|(protocols, token): (Vec<&str>, Option<&str>)| {
+                (protocols.into_iter().map(str::to_owned).collect(), token.map(str::to_owned))
+            });
+            assert_eq!(offer, result, "{value}");
+        }
+    }
+}

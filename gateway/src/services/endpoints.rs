@@ -134,7 +134,7 @@ fn healthy() -> Response {
     response
 }
 
-/// An outage is never told as a 401: a client must be able to keep its session through it.
+/// 503 for a store outage, never 401: a client must be able to keep its session through it.
 pub(crate) fn store_unavailable(error: &StoreError) -> Rejection {
     tracing::error!(%error, "the session store failed");
     Rejection::StoreUnavailable
@@ -149,4 +149,39 @@ pub(crate) fn users_unavailable(error: &SourceUnavailable) -> Rejection {
 /// 429: the network has reached its limit of failures.
 pub(crate) fn rate_limited(retry_after: UnixMillis) -> Rejection {
     Rejection::RateLimited(Duration::from_millis(retry_after))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_at_their_exact_paths_below_the_prefix() {
+        let settings = |prefix: &str| {
+            let minimal = crate::config::test_support::minimal();
+            crate::config::test_support::settings(format!("{minimal}[endpoints]\nprefix = \"{prefix}\"\n"))
+                .endpoints
+        };
+        let (plain, prefixed) = (Endpoints::new(&settings("")), Endpoints::new(&settings("/auth")));
+        let session = SessionId::random();
+        for (endpoints, path, found) in [
+            (&plain, "/login".to_owned(), Some(Endpoint::Login)),
+            (&plain, "/Login".to_owned(), None),
+            (&plain, "/login/".to_owned(), None),
+            (&plain, "/auth/login".to_owned(), None),
+            (&plain, "/logout-all".to_owned(), Some(Endpoint::LogoutAll)),
+            (&plain, "/sessions".to_owned(), Some(Endpoint::Sessions)),
+            (&plain, format!("/sessions/{session}"), Some(Endpoint::Session)),
+            (&plain, "/sessions/other".to_owned(), None),
+            (&plain, format!("/login/{session}"), None),
+            (&prefixed, "/auth/refresh".to_owned(), Some(Endpoint::Refresh)),
+            (&prefixed, "/refresh".to_owned(), None),
+            (&prefixed, format!("/auth/sessions/{session}"), Some(Endpoint::Session)),
+            (&prefixed, "/.well-known/jwks.json".to_owned(), Some(Endpoint::Jwks)),
+            (&prefixed, "/auth/.well-known/jwks.json".to_owned(), None),
+        ] {
+            assert_eq!(endpoints.find(&path), found, "{path}");
+        }
+    }
 }

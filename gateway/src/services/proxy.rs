@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tower::Service;
 
 use crate::config::UpstreamProtocol;
-use crate::http1::{BodyFraming, HeaderKind, ResponseHead};
+use crate::http1::{BodyError, BodyFraming, HeaderKind, ResponseHead, Version, declared_length};
 use crate::layers::cors::Cors;
 use crate::layers::route::{Forwarding, Target};
 use crate::proxy::authorization;
@@ -24,7 +24,6 @@ use crate::proxy::upstream_request::{
 use crate::proxy::websocket::{self, Handshake, Tunnel};
 use crate::rejection::Rejection;
 use crate::request::{Authorized, RequestContext};
-use crate::request_body::BodyError;
 use crate::response::{Body, Response, header_value};
 use crate::telemetry::UpstreamOutcome;
 use crate::upstream::{OutgoingRequest, SendError, UpgradeResponse, UpstreamResponse, send, upgrade};
@@ -144,6 +143,11 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
         &context.client,
     )?;
     let head = outgoing_request(&request, handshake.as_ref())?;
+    let on_informational = |head: &ResponseHead| {
+        if request.view().version() == Version::Http11 {
+            push_informational(head, &mut context.stream.informational.borrow_mut());
+        }
+    };
     let rewrite = {
         let forwarding = forwarding(&request)?;
         LocationRewrite::of(&request, forwarding, &upstream_host(&request, forwarding))
@@ -154,6 +158,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
         now: context.started,
         timeouts: &timeouts,
         upgrade: handshake.is_some(),
+        on_informational: &on_informational,
     };
     let pool = context.state.upstream(upstream);
     let failed = |error: SendError| failed(&context, upstream, &error);
@@ -217,6 +222,26 @@ fn forward_response(
         },
     };
     response
+}
+
+/// More informational responses wait for no client, in bytes.
+const MAX_INFORMATIONAL: usize = 64 * 1024;
+
+/// Writes an informational response, such as 103 with its `Link`, as a client of HTTP/1.1 gets it.
+fn push_informational(head: &ResponseHead, out: &mut Vec<u8>) {
+    if out.len() + head.headers().head().len() > MAX_INFORMATIONAL {
+        return;
+    }
+    let status = head.status();
+    let reason = status.canonical_reason().unwrap_or_default();
+    out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
+    let connection_options = head.headers().connection_options();
+    for field in head.headers().iter().filter(|f| matches!(f.kind, HeaderKind::Other | HeaderKind::Vary)) {
+        if !connection_options.contains(field.name) && !field.name.eq_ignore_ascii_case(b"set-cookie") {
+            [field.name, b": ", field.value, b"\r\n"].iter().for_each(|part| out.extend_from_slice(part));
+        }
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// The fields that are forwarded to the client: end-to-end ones, except those the gateway sets itself.
@@ -295,11 +320,6 @@ impl ParsedFields {
     }
 }
 
-fn declared_length(head: &ResponseHead) -> Option<u64> {
-    let field = head.headers().of_kind(HeaderKind::ContentLength).next()?;
-    std::str::from_utf8(field.value).ok()?.parse().ok()
-}
-
 fn count_upstream(context: &RequestContext, upstream: usize, outcome: UpstreamOutcome) {
     context.state.counters.upstream_request(upstream, outcome, context.started.elapsed());
 }
@@ -336,5 +356,60 @@ pub(crate) fn bad_body(error: &BodyError) -> Rejection {
         BodyError::TimedOut => Rejection::BodyTimeout,
         BodyError::TooLarge => Rejection::BodyTooLarge,
         _ => Rejection::MalformedBody,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembered_fields_are_those_of_this_response() {
+        let mut parsed = ParsedFields::default();
+        let long = "v".repeat(MAX_PARSED_LEN + 1);
+        for (place, name, value) in [
+            (0, "content-type", "text/plain"),
+            (0, "content-type", "text/html"),
+            (0, "content-type", long.as_str()),
+            (0, "content-type", "text/html"),
+            (0, "server", "app"),
+            (0, "Server", "app"),
+            (5, "x-later", "1"),
+            (MAX_PARSED_FIELDS, "x-last", "1"),
+        ] {
+            let (found, given) = parsed.field(place, name.as_bytes(), value.as_bytes()).unwrap();
+            assert_eq!((found.as_str(), given.to_str().unwrap()), (&*name.to_ascii_lowercase(), value));
+        }
+        for (name, value) in [("", "x"), ("a b", "x"), ("a", "x\ny")] {
+            assert!(parsed.field(1, name.as_bytes(), value.as_bytes()).is_none(), "{name:?}: {value:?}");
+        }
+        assert!(parsed.0.len() <= MAX_PARSED_FIELDS);
+    }
+
+    #[test]
+    fn a_failed_body_is_the_clients_doing() {
+        let io = || BodyError::Io(std::io::ErrorKind::ConnectionReset.into());
+        for (error, rejection) in [
+            (BodyError::TimedOut, Rejection::BodyTimeout),
+            (BodyError::TooLarge, Rejection::BodyTooLarge),
+            (BodyError::Malformed, Rejection::MalformedBody),
+            (BodyError::Truncated, Rejection::MalformedBody),
+            (io(), Rejection::MalformedBody),
+        ] {
+            assert_eq!(bad_body(&error), rejection, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_declared_length_is_passed_on_where_there_is_no_body_to_measure() {
+        for (fields, length) in
+            [("Content-Length: 7\r\n", Some(7)), ("", None), ("Content-Length: x\r\n", None)]
+        {
+            let mut head = ResponseHead::default();
+            let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+            head.parse(text.as_bytes(), &crate::http1::ResponseLimits::default()).unwrap().unwrap();
+            assert_eq!(declared_length(&head), length, "{fields}");
+        }
     }
 }

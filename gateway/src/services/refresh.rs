@@ -102,7 +102,7 @@ async fn token_in_body(context: &RequestContext, body: RequestBody) -> Result<Op
 }
 
 /// A token that is none of ours counts against its network, and the answer is 429 once that has sent too many. Tokens that are
-/// ours are judged all the same, so that a neighbour's failures keep nobody from refreshing.
+/// ours are still redeemed, so that a neighbour's failures keep no one from refreshing.
 async fn not_presented(context: &RequestContext, rejection: Rejection) -> Rejection {
     let outcome = match rejection.code() {
         Code::TokenExpired => RefreshOutcome::Expired,

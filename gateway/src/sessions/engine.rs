@@ -1,6 +1,7 @@
 //! The session engine used by the endpoints: opens, refreshes and revokes sessions, and limits login
 //! attempts.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -237,6 +238,15 @@ impl Sessions {
             Health::Up(since) => last_error.as_ref().filter(|t| t.at > since).map(|t| t.what.clone()),
             Health::Unwatched => last_error.as_ref().map(|t| t.what.clone()),
         }
+    }
+
+    /// Writes a consistent copy of the store's file to a new file.
+    ///
+    /// # Errors
+    ///
+    /// The store is not a file, or the copy cannot be written.
+    pub async fn backup(&self, to: &Path) -> Result<(), StoreError> {
+        self.store.backup(to).await
     }
 
     /// How often the store was found to have lost its data.

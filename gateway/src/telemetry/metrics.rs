@@ -310,7 +310,7 @@ impl Metrics {
         for (file, not_after) in &gauges.certificates {
             page.sample_f64(&[("file", file)], *not_after as f64);
         }
-        page.family("build_info", Kind::Gauge, "The version that runs.");
+        page.family("build_info", Kind::Gauge, "Version of the gateway.");
         page.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
         page.process();
         page.text()
@@ -426,7 +426,12 @@ impl Metrics {
                 "Time since the revocations of other instances were last known to be complete.",
                 gauges.revocations_age as f64 / 1e3,
             ),
-            ("draining", Gauge, "Whether the process is about to stop.", f64::from(gauges.draining)),
+            (
+                "draining",
+                Gauge,
+                "Whether the process is draining (graceful shutdown).",
+                f64::from(gauges.draining),
+            ),
         ] {
             page.family(name, kind, help);
             page.sample_f64(&[], value);

@@ -70,6 +70,7 @@ pub struct KeyRing {
     signing: Vec<SigningKey>,
     algorithm: Algorithm,
     verification: Vec<VerificationKey>,
+    unusable: Vec<KeyError>,
     jwks: Bytes,
 }
 
@@ -120,16 +121,28 @@ impl KeyRing {
         let overlap = (tokens.refresh_ttl.max(tokens.access_ttl) + tokens.leeway).as_secs();
         let mut signing = Vec::new();
         let mut verification = Vec::new();
+        let mut unusable = Vec::new();
         for key in keys {
-            let private = store.private_key(&key)?;
-            let mut public = VerificationKey::of_private(key.algorithm, &private)?;
+            let signs = key.state == KeyState::Signing && key.algorithm == algorithm;
+            let pair = store
+                .private_key(&key)
+                .and_then(|private| Ok((VerificationKey::of_private(key.algorithm, &private)?, private)));
+            let (mut public, private) = match pair {
+                Ok(pair) => pair,
+                Err(error) if signs => return Err(error),
+                // A start that failed would refuse everybody's tokens, not just those of this key.
+                Err(error) => {
+                    unusable.push(error);
+                    continue;
+                }
+            };
             public.until = match key.state {
                 KeyState::Retired { at } => Some(at + PUBLICATION_MARGIN_SECS + overlap),
                 _ => None,
             };
             let from = key.created_at + PUBLICATION_MARGIN_SECS;
             let candidate = || SigningKey { from, kid: public.kid.clone(), key: private };
-            if key.state == KeyState::Signing && key.algorithm == algorithm {
+            if signs {
                 signing.push((UnixSeconds::MAX, candidate()));
                 // The signing key comes first: it is the most likely to verify.
                 verification.insert(0, public);
@@ -148,7 +161,8 @@ impl KeyRing {
             return Err(KeyError::NotAsymmetric);
         }
         signing.sort_by_key(|(retired_at, _)| *retired_at);
-        KeyRing::build(algorithm, signing.into_iter().map(|(_, key)| key).collect(), verification)
+        let signing = signing.into_iter().map(|(_, key)| key).collect();
+        Ok(KeyRing { unusable, ..KeyRing::build(algorithm, signing, verification)? })
     }
 
     fn build(
@@ -166,12 +180,18 @@ impl KeyRing {
         let public = JwkSet { keys: verification.iter().filter_map(|key| key.jwk.clone()).collect() };
         let jwks = serde_json::to_vec(&public)
             .map_err(|e| KeyError::WrongKind { algorithm, reason: e.to_string() })?;
-        Ok(KeyRing { signing, algorithm, verification, jwks: jwks.into() })
+        Ok(KeyRing { signing, algorithm, verification, unusable: Vec::new(), jwks: jwks.into() })
     }
 
     /// The public keys as a JWK set (RFC 7517 section 5). Empty for a shared secret.
     pub fn jwks(&self) -> Bytes {
         self.jwks.clone()
+    }
+
+    /// Managed keys that were left out, because their files are missing or damaged: tokens signed with them are
+    /// refused. The signing key is never among them.
+    pub fn unusable(&self) -> &[KeyError] {
+        &self.unusable
     }
 
     /// The ids of the verification keys.
@@ -343,7 +363,12 @@ mod tests {
     fn a_key_that_does_not_fit_is_named_with_setting_file_and_remedy() {
         let dir = tempfile::tempdir().unwrap();
         for (algorithm, made, reason, remedy) in [
-            (Algorithm::RS256, "RSA -pkeyopt rsa_keygen_bits:1024", "1024 bits", "rsa_keygen_bits:3072"),
+            (
+                Algorithm::RS256,
+                "RSA -pkeyopt rsa_keygen_bits:1024",
+                "less than 2048 bits",
+                "rsa_keygen_bits:3072",
+            ),
             (Algorithm::ES256, "EC -pkeyopt ec_paramgen_curve:P-384", "", "ec_paramgen_curve:P-256"),
             (Algorithm::EdDSA, "EC -pkeyopt ec_paramgen_curve:P-256", "", "-algorithm ed25519"),
             (Algorithm::PS384, "ed25519", "", "PKCS#8 PEM"),

@@ -73,8 +73,8 @@ fn what_is_explained_is_what_the_upstream_gets() {
         "route     any host / (routes[4]) would fit, but comes later",
         "identity  alice (sub 1), roles user, session ",
         "outcome   forwarded to upstream app:",
-        "          X-Api-Key: (masked)",
-        "          Cookie: (masked)",
+        "          X-Api-Key: (redacted)",
+        "          Cookie: (redacted)",
         "          X-Name: alice",
     ] {
         assert!(said.contains(line), "{line} is not in\n{said}");
@@ -96,7 +96,8 @@ fn what_is_explained_is_what_the_upstream_gets() {
         let (name, _) = line.split_once(':').unwrap_or((line, ""));
         let is_printed = printed.iter().any(|t| {
             *t == line
-                || (t.starts_with(&format!("{name}:")) && (name == "X-Request-Id" || t.contains("(masked)")))
+                || (t.starts_with(&format!("{name}:"))
+                    && (name == "X-Request-Id" || t.contains("(redacted)")))
         });
         assert!(is_printed, "{line} is not printed in\n{said}");
     }

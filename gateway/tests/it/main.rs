@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod attacks;
+mod commands;
 mod compat;
 mod cors;
 mod differential;
 mod examples;
+mod exchange;
 mod explain;
 mod faults;
 mod fixture;

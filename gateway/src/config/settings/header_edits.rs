@@ -21,9 +21,9 @@ impl HeaderEdits {
 
     /// The names of fields whose value contains a claim.
     pub fn names_of_claims(&self) -> impl Iterator<Item = &str> {
-        let tells =
+        let contains_claim =
             |line: &&HeaderLine| line.value.iter().any(|part| matches!(part, ValuePart::Claim { .. }));
-        self.set.iter().filter(tells).map(|line| line.name.as_str())
+        self.set.iter().filter(contains_claim).map(|line| line.name.as_str())
     }
 }
 

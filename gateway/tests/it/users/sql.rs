@@ -87,7 +87,7 @@ fn users_come_from_the_table(kind: Kind) {
     let bearer = format!("Bearer {access}");
     let reply = crate::fixture::get(gateway.address, "/api", &[("Authorization", &bearer)]).unwrap();
     assert_eq!(reply.status, 502, "the token is good, and the upstream of this test is not there");
-    assert!(gateway.log().contains("the source of users does not answer"));
+    assert!(gateway.log().contains("the source of users does not respond"));
     database.restart();
     wait_until("the table is back", || status("alice", PASSWORD) == 200);
     assert_eq!(post(gateway.address, "/refresh", &refresh).status, 200);
@@ -217,7 +217,7 @@ fn a_hundred_thousand_users_cost_neither_memory_nor_time() {
     let (many, unknown) = (fastest("user77777", 200), fastest("nobody", 401));
     let grown = gateway.memory_kib().saturating_sub(memory);
     println!(
-        "a login among 4 users {few:?}, among 100,000 {many:?}, of nobody {unknown:?}, {grown} KiB more"
+        "a login among 4 users {few:?}, among 100,000 {many:?}, of an unknown name {unknown:?}, {grown} KiB more"
     );
     assert!(many < few * 2 + Duration::from_millis(20), "{many:?} among many, {few:?} among few");
     assert!(unknown < many * 2 + Duration::from_millis(20) && many < unknown * 2 + Duration::from_millis(20));

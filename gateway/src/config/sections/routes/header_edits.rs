@@ -101,7 +101,7 @@ fn claim_lines(entry: &Entry<'_>, direction: Direction, scope: HeaderEditScope<'
     let Some(table) = entry.is_given().then(|| entry.table()).flatten() else { return Vec::new() };
     if scope.is_public {
         let why = InvalidValue::new("there are no claims on a route with access = \"public\"");
-        entry.refuse(why.help("no token is looked at there: use access = \"optional\" or \"authenticated\""));
+        entry.refuse(why.help("tokens are ignored there: use access = \"optional\" or \"authenticated\""));
     }
     let mut lines = Vec::new();
     for (claim, entry) in table.entries() {
@@ -321,6 +321,7 @@ mod tests {
             "TE",
             "Upgrade",
             "Via",
+            "CDN-Loop",
             "Forwarded",
             "X-Forwarded-For",
             "x-request-id",
