@@ -76,6 +76,7 @@ fn rows() -> Vec<Row> {
         Row(R::ClaimTooLarge, 431, "headers_too_large", Closes, 8),
         Row(R::FreshTokenMissing, 403, "insufficient_scope", SCOPE, 7),
         Row(R::RoleMissing, 403, "insufficient_scope", SCOPE, 7),
+        Row(R::FreshTokenMissing, 403, "insufficient_scope", SCOPE, 7),
         Row(R::ClaimMissing, 403, "insufficient_scope", SCOPE, 7),
         Row(R::SessionEnded, 401, "token_revoked", INVALID_TOKEN, 16),
         Row(R::SessionUnknown, 401, "token_revoked", INVALID_TOKEN, 16),
