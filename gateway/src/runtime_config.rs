@@ -148,7 +148,7 @@ impl RuntimeConfig {
             routes,
             endpoints: Endpoints::new(&settings.endpoints),
             cors: CorsPolicies::new(&settings.cors, &settings.routes),
-            via: Via::new(&settings.server.name),
+            via: Via::new(&settings.server.name, settings.server.via),
             identity_headers: IdentityHeaders::new(&settings.identity_headers, claims_of_routes),
             issuer,
             verifier,

@@ -55,7 +55,7 @@ impl BodyReader {
         let decoder = match framing {
             BodyFraming::Empty => Decoder::Ended,
             BodyFraming::Length(n) => Decoder::Length(n),
-            BodyFraming::Chunked => Decoder::Chunked(ChunkDecoder::new()),
+            BodyFraming::Chunked => Decoder::Chunked(ChunkDecoder::of_response()),
             BodyFraming::UntilClose => Decoder::UntilClose,
         };
         BodyReader { decoder, available: 0 }

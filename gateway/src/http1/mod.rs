@@ -18,12 +18,12 @@ mod target;
 
 pub(crate) use body_reader::{BodyError, BodyReader};
 pub(crate) use chunked::{BadChunk, ChunkDecoder, Step};
-pub(crate) use framing::{BodyFraming, FramingError, request_framing, response_framing};
+pub(crate) use framing::{BodyFraming, FramingError, declared_length, request_framing, response_framing};
 pub(crate) use header::{HeaderField, HeaderKind, fold};
 pub(crate) use header_block::split_lines;
 pub(crate) use header_name_set::HeaderNameSet;
 pub(crate) use headers::Headers;
 pub(crate) use host::{Host, HostError, HostSpan};
 pub(crate) use request_head::{HeadError, HeadLimits, RequestHead, Version};
-pub(crate) use response_head::ResponseHead;
+pub(crate) use response_head::{ResponseHead, ResponseLimits};
 pub(crate) use target::{CanonicalTarget, TargetError, TargetSpan};

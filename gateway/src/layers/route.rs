@@ -156,10 +156,13 @@ impl<'r> RequestPath<'r> {
 }
 
 fn may_be_read_otherwise(path: &str) -> bool {
-    let bytes = path.as_bytes();
-    bytes.iter().any(|byte| b";%?#\\ ".contains(byte))
-        || bytes.windows(2).any(|pair| pair == b"//" || pair == b"./")
-        || bytes.ends_with(b".")
+    let mut previous = 0;
+    let differs = |byte| {
+        let is_end = byte == b'/' && (previous == b'/' || previous == b'.');
+        previous = byte;
+        is_end || matches!(byte, b';' | b'%' | b'?' | b'#' | b'\\' | b' ')
+    };
+    path.bytes().any(differs) || path.ends_with('.')
 }
 
 /// The path with all escapes decoded, cut where a query or a fragment would begin, with `\` for `/`, without parameters, without

@@ -13,5 +13,5 @@ pub(crate) use lingering_close::Lingering;
 pub(crate) use proxy_protocol::parse as parse_proxy_header;
 pub(crate) use proxy_protocol::{ProxyHeader, take_proxy_header};
 pub(crate) use read_buffer::ReadBuffer;
-pub(crate) use socket::Socket;
+pub(crate) use socket::{Linger, Socket};
 pub(crate) use tls_socket::TlsSocket;

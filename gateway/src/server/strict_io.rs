@@ -73,6 +73,8 @@ pub(super) struct StrictConnection {
     pub(super) read_closed: Cell<bool>,
     /// hyper is notified of that, too.
     pub(super) deliver_close: Cell<bool>,
+    /// hyper has more to write of what it has begun.
+    writing: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -112,6 +114,7 @@ impl StrictConnection {
             head_written: Cell::new(false),
             read_closed: Cell::new(false),
             deliver_close: Cell::new(false),
+            writing: Cell::new(false),
         })
     }
 
@@ -124,6 +127,11 @@ impl StrictConnection {
     /// Whether a request has arrived, valid or not.
     pub(super) fn has_served(&self) -> bool {
         self.served.get()
+    }
+
+    /// Whether more of a request is to come, as far as can be known.
+    pub(super) fn is_within_request(&self) -> bool {
+        !matches!(self.reader.borrow().state, State::Head)
     }
 
     /// The head of the request that hyper has just parsed.
@@ -146,6 +154,29 @@ impl StrictConnection {
         let mut reader = self.reader.borrow_mut();
         reader.input.trim(0);
         (reader.stand_in, reader.given) = (Vec::new(), 0);
+    }
+}
+
+impl StrictConnection {
+    /// Writes the informational responses that wait, between what hyper writes: its server has no way to send them.
+    pub(super) fn poll_informational(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut waiting = self.stream.informational.borrow_mut();
+        while !waiting.is_empty() && !self.writing.get() {
+            match self.socket.poll_write(cx, &waiting) {
+                Poll::Ready(Ok(n)) if n > 0 => drop(waiting.drain(..n)),
+                Poll::Ready(Ok(_)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.wait.set(Wait::Write);
+                    return Poll::Pending;
+                }
+            }
+            self.progress.set(true);
+            if waiting.is_empty() {
+                return self.socket.poll_flush(cx);
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -404,6 +435,7 @@ impl Read for StrictIo {
 
 impl Write for StrictIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.0.poll_informational(cx))?;
         let written = if self.0.stream.responded.get() && !self.0.head_written.get() {
             let mut spelled = self.0.worker.write_buffer.borrow_mut();
             spelled.clear();
@@ -415,6 +447,7 @@ impl Write for StrictIo {
         } else {
             self.0.socket.poll_write(cx, bytes)
         };
+        self.0.writing.set(!matches!(written, Poll::Ready(Ok(n)) if n == bytes.len()));
         match written {
             Poll::Pending => self.0.wait.set(Wait::Write),
             Poll::Ready(_) => self.0.progress.set(true),

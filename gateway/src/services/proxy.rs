@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tower::Service;
 
 use crate::config::UpstreamProtocol;
-use crate::http1::{BodyError, BodyFraming, HeaderKind, ResponseHead};
+use crate::http1::{BodyError, BodyFraming, HeaderKind, ResponseHead, Version, declared_length};
 use crate::layers::cors::Cors;
 use crate::layers::route::{Forwarding, Target};
 use crate::proxy::authorization;
@@ -143,6 +143,11 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
         &context.client,
     )?;
     let head = outgoing_request(&request, handshake.as_ref())?;
+    let on_informational = |head: &ResponseHead| {
+        if request.view().version() == Version::Http11 {
+            push_informational(head, &mut context.stream.informational.borrow_mut());
+        }
+    };
     let rewrite = {
         let forwarding = forwarding(&request)?;
         LocationRewrite::of(&request, forwarding, &upstream_host(&request, forwarding))
@@ -153,6 +158,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
         now: context.started,
         timeouts: &timeouts,
         upgrade: handshake.is_some(),
+        on_informational: &on_informational,
     };
     let pool = context.state.upstream(upstream);
     let failed = |error: SendError| failed(&context, upstream, &error);
@@ -216,6 +222,26 @@ fn forward_response(
         },
     };
     response
+}
+
+/// More informational responses wait for no client, in bytes.
+const MAX_INFORMATIONAL: usize = 64 * 1024;
+
+/// Writes an informational response, such as 103 with its `Link`, as a client of HTTP/1.1 gets it.
+fn push_informational(head: &ResponseHead, out: &mut Vec<u8>) {
+    if out.len() + head.headers().head().len() > MAX_INFORMATIONAL {
+        return;
+    }
+    let status = head.status();
+    let reason = status.canonical_reason().unwrap_or_default();
+    out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
+    let connection_options = head.headers().connection_options();
+    for field in head.headers().iter().filter(|f| matches!(f.kind, HeaderKind::Other | HeaderKind::Vary)) {
+        if !connection_options.contains(field.name) && !field.name.eq_ignore_ascii_case(b"set-cookie") {
+            [field.name, b": ", field.value, b"\r\n"].iter().for_each(|part| out.extend_from_slice(part));
+        }
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// The fields that are forwarded to the client: end-to-end ones, except those the gateway sets itself.
@@ -292,11 +318,6 @@ impl ParsedFields {
         }
         Some((parsed, value))
     }
-}
-
-fn declared_length(head: &ResponseHead) -> Option<u64> {
-    let field = head.headers().of_kind(HeaderKind::ContentLength).next()?;
-    std::str::from_utf8(field.value).ok()?.parse().ok()
 }
 
 fn count_upstream(context: &RequestContext, upstream: usize, outcome: UpstreamOutcome) {
@@ -386,7 +407,8 @@ mod tests {
             [("Content-Length: 7\r\n", Some(7)), ("", None), ("Content-Length: x\r\n", None)]
         {
             let mut head = ResponseHead::default();
-            head.parse(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes()).unwrap().unwrap();
+            let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+            head.parse(text.as_bytes(), &crate::http1::ResponseLimits::default()).unwrap().unwrap();
             assert_eq!(declared_length(&head), length, "{fields}");
         }
     }

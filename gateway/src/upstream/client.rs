@@ -11,12 +11,11 @@ use super::body::UpstreamBody;
 use super::pool::{ReusePolicy, Server, UpstreamPool};
 use super::{http1, http2};
 use crate::config::{Timeouts, UpstreamProtocol};
-use crate::http1::{BodyError, BodyFraming};
+use crate::http1::{BodyError, BodyFraming, ResponseHead};
 use crate::proxy::upstream_request::UpstreamRequest;
 use crate::request_body::RequestBody;
 
 /// A request that is ready to be sent.
-#[derive(Debug)]
 pub(crate) struct OutgoingRequest<'r> {
     pub(crate) head: &'r UpstreamRequest,
     pub(crate) method: &'r Method,
@@ -26,6 +25,8 @@ pub(crate) struct OutgoingRequest<'r> {
     pub(crate) timeouts: &'r Timeouts,
     /// Whether it is an upgrade request, for which 101 is a valid response.
     pub(crate) upgrade: bool,
+    /// Called with each informational response (1xx) other than 100 and 101 that comes before the response.
+    pub(crate) on_informational: &'r dyn Fn(&ResponseHead),
 }
 
 /// A response whose body has not been read.
@@ -135,7 +136,12 @@ pub(crate) async fn send(
         let may_repeat = match processed {
             // A body that was partly sent cannot be sent again.
             Processed::No => bodiless || !was_sent,
-            Processed::Maybe => repeatable && matches!(error, SendError::Broken(_)),
+            // What a connection in use brings that is no response was there before the request.
+            Processed::Maybe => {
+                repeatable
+                    && (matches!(error, SendError::Broken(_))
+                        || reused && matches!(error, SendError::BadResponse(_)))
+            }
         };
         if !may_repeat {
             return Err(error);

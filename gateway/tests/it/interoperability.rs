@@ -15,7 +15,7 @@ const ROUTES: &str = "[[routes]]\npath = \"/open\"\nupstream = \"app\"\naccess =
 
 fn config(upstream: &Upstream, more: &str) -> String {
     format!(
-        "{more}\n[store]\nkind = \"memory\"\n[upstreams.app]\nurls = [\"http://{}\"]\n{ROUTES}",
+        "{more}\n[tokens]\nissuer = \"https://gw.test\"\n[store]\nkind = \"memory\"\n[upstreams.app]\nurls = [\"http://{}\"]\n{ROUTES}",
         upstream.address
     )
 }

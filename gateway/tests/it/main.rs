@@ -8,6 +8,7 @@ mod compat;
 mod cors;
 mod differential;
 mod examples;
+mod exchange;
 mod explain;
 mod faults;
 mod fixture;

@@ -115,7 +115,8 @@ fn the_upstream_sees_who_it_is_and_nothing_that_a_client_forged() {
     );
     assert_eq!((one("x-forwarded-for"), one("x-forwarded-proto")), ("127.0.0.1".into(), "http".into()));
     assert_eq!(one("x-forwarded-host"), gateway.address.to_string());
-    assert_eq!(one("via"), "1.1 auth-gateway");
+    assert_eq!(one("cdn-loop"), "auth-gateway");
+    assert!(seen.values("via").is_empty(), "nginx would compress nothing");
     assert_eq!((one("x-custom"), one("cookie")), ("kept".into(), "a=b".into()));
     assert_eq!(reply.field("x-request-id"), Some(one("x-request-id").as_str()), "one id on both sides");
     let text = String::from_utf8_lossy(&seen.raw).to_lowercase();

@@ -306,10 +306,9 @@ fn a_gateway_that_leads_to_itself_stops_the_circle() {
     let mut gateway = start(&upstream, &[("/", "access = \"public\"")]);
     let passed = |times: usize| vec!["1.1 auth-gateway"; times].join(", ");
     let four = get(gateway.address, "/", &[("Via", &passed(4))]).unwrap();
-    assert_eq!(
-        (four.status, upstream.last().values("via")),
-        (200, vec![passed(4).as_str(), "1.1 auth-gateway"])
-    );
+    let seen = upstream.last();
+    assert_eq!((four.status, seen.values("via")), (200, vec![passed(4).as_str()]));
+    assert_eq!(seen.values("cdn-loop"), ["auth-gateway"]);
     gateway.kill();
     let config = std::fs::read_to_string(gateway.path("gateway.toml")).unwrap();
     let itself = config.replace(&upstream.address.to_string(), &gateway.address.to_string());

@@ -15,39 +15,39 @@ section! {
     pub struct Cors {
         /// Origins whose pages may call the gateway, each exactly as browsers send it: no "*", no path.
         allowed_origins: Vec<String> = texts(origin).or_empty().example("[\"http://localhost:5173\"]");
-        /// The methods that such pages may use. None named: those of the route.
+        /// Methods that such pages may use. Empty: those of the route.
         allow_methods: Vec<String> = texts(method).or_empty().example("[\"GET\", \"POST\"]");
-        /// The request header fields that such pages may send. ["*"]: any, where allow_credentials is off.
+        /// Request header fields that such pages may send; ["*"] is any, without allow_credentials.
         allow_headers: Vec<String> = texts(header).default(ALLOW_HEADERS).example("[\"*\"]");
-        /// The response header fields that such pages may read, besides those that every page may. WWW-Authenticate, Retry-After and
-        /// X-Request-Id are always among them. ["*"]: any, where allow_credentials is off.
+        /// Response header fields that such pages may read, in addition to WWW-Authenticate, Retry-After and X-Request-Id; ["*"] is
+        /// any, without allow_credentials.
         expose_headers: Vec<String> = texts(header).default(EXPOSE_HEADERS).example("[\"*\"]");
-        /// Whether such pages may send cookies, with fetch(..., { credentials: "include" }).
+        /// Allows requests with cookies: fetch(url, { credentials: "include" }).
         allow_credentials: bool = boolean().default("false").example("true");
-        /// How long a browser may keep the answer to a preflight; "0s": not at all.
+        /// How long browsers may cache a preflight response; "0s": not at all.
         max_age: Duration = duration(Duration::ZERO..=DAY).default("10m").example("\"2h\"");
     }
 }
 
 section! {
-    /// What is not as in [cors] for pages of other origins that call this route.
+    /// Cross-origin requests for one route. A key that is absent has its value from [cors].
     #[derive(Default)]
     pub struct RouteCors {
-        /// Leaves CORS to the app: preflights reach it, without a token too, and its Access-Control-* fields reach the browser.
-        /// What the gateway itself answers there, a 401 say, is readable for the allowed origins, and where none is named, without
-        /// cookies, for all.
+        /// Leaves CORS to the app: preflights are forwarded to it, without a token, and its Access-Control-* fields are forwarded
+        /// to the browser. The gateway's own responses, such as a 401, can be read by the allowed origins or, if there are none, by
+        /// any origin without cookies.
         pass_through: bool = boolean().default("false").example("true");
-        /// Pages of other origins that may call the route.
+        /// Origins whose pages may call the route.
         allowed_origins: Option<Vec<String>> = texts(origin).fallback("cors.allowed_origins").example("[\"https://app.example\"]");
-        /// The methods that they may use.
+        /// Methods that they may use.
         allow_methods: Option<Vec<String>> = texts(method).fallback("cors.allow_methods").example("[\"GET\", \"POST\"]");
-        /// The request header fields that they may send, or ["*"].
+        /// Request header fields that they may send, or ["*"].
         allow_headers: Option<Vec<String>> = texts(header).fallback("cors.allow_headers").example("[\"X-Tenant\"]");
-        /// The response header fields that they may read, or ["*"].
+        /// Response header fields that they may read, or ["*"].
         expose_headers: Option<Vec<String>> = texts(header).fallback("cors.expose_headers").example("[\"ETag\"]");
-        /// Whether they may send cookies.
+        /// Allows requests with cookies.
         allow_credentials: Option<bool> = boolean().fallback("cors.allow_credentials").example("true");
-        /// How long a browser may keep the answer to a preflight.
+        /// How long browsers may cache a preflight response.
         max_age: Option<Duration> = duration(Duration::ZERO..=DAY).fallback("cors.max_age").example("\"2h\"");
     }
 }

@@ -79,7 +79,7 @@ fn name(default: &'static str) -> Key<()> {
 
 /// A header's name, or how a claim becomes a header, or several of them.
 pub(super) fn shape() -> Shape {
-    Shape::TextOrTable(TableShape::of::<HeaderKeys>())
+    Shape::TextOrTable("claim_header", TableShape::of::<HeaderKeys>())
 }
 
 section! {
@@ -172,8 +172,10 @@ pub(super) fn identity_headers(table: &Table<'_>) -> Vec<IdentityHeader> {
         .collect();
     for (claim, entry) in table.entries() {
         warn_of_unknown_claim(&claim, &entry);
-        headers.retain(|(known, place)| known.claim != claim || !place.is_unknown_place());
-        headers.extend(headers_of(&claim, &entry).into_iter().map(|header| (header, entry.place())));
+        let known = headers.iter().position(|(known, _)| known.claim == claim);
+        let places = known.map_or(headers.len()..headers.len(), |at| at..at + 1);
+        let of_claim = headers_of(&claim, &entry).into_iter().map(|header| (header, entry.place()));
+        headers.splice(places, of_claim);
     }
     headers.retain(|(header, _)| !header.header.is_empty());
     // Configured ones come last, so that a diagnostic points at them rather than at a default.
@@ -271,6 +273,7 @@ mod tests {
             "Trailer",
             "Upgrade",
             "Via",
+            "CDN-Loop",
             "Authorization",
             "Cookie",
             "Forwarded",

@@ -28,18 +28,22 @@ section! {
         handshake_timeout: Duration = duration(up_to(HOUR)).default("10s");
         /// Concurrent requests of one HTTP/2 connection.
         streams: u32 = integer(1..=10_000).default("100");
-        /// From accept to the first byte.
-        first_byte_timeout: Duration = duration(up_to(HOUR)).default("10s");
+        /// From accept to the first byte: proxies in front may open connections in advance.
+        first_byte_timeout: Duration = duration(up_to(HOUR)).default("75s");
         /// From the first byte of a request's head to its last; then 408.
-        header_timeout: Duration = duration(up_to(HOUR)).default("15s");
+        header_timeout: Duration = duration(up_to(HOUR)).default("60s");
         /// Between two reads of a request's body; then 408.
-        body_timeout: Duration = duration(up_to(HOUR)).default("30s");
+        body_timeout: Duration = duration(up_to(HOUR)).default("60s");
         /// For a whole body at the gateway's own endpoints; then 408.
         login_body_timeout: Duration = duration(up_to(HOUR)).default("10s");
         /// For a client that does not read its response.
-        write_timeout: Duration = duration(up_to(HOUR)).default("30s");
-        /// Between two requests of a connection.
-        idle_timeout: Duration = duration(up_to(HOUR)).default("60s");
+        write_timeout: Duration = duration(up_to(HOUR)).default("60s");
+        /// Between two requests of a connection. Longer than a load balancer in front keeps idle connections (mostly 60 s), or its next
+        /// request meets the end of one: 502.
+        idle_timeout: Duration = duration(up_to(HOUR)).default("75s");
+        /// How long a request's body that nobody wants is read on behind an early answer such as 401 or 413, so that a client that
+        /// sends all before it reads gets the answer; 5 s without a byte or 1 GiB end it, too.
+        lingering_time: Duration = duration(up_to(HOUR)).default("30s");
         /// Idle timeout of a WebSocket.
         tunnel_timeout: Duration = duration(up_to(DAY)).default("5m");
         /// Logins that may wait for a hashing thread; more get 503.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::Upstream;
+use crate::http1::ResponseLimits;
 
 /// Timeouts and retries of upstream requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,11 @@ impl Timeouts {
 }
 
 impl Upstream {
+    /// How large a response head of its servers may be.
+    pub(crate) fn response_limits(&self) -> ResponseLimits {
+        ResponseLimits { block: self.response_header_block, fields: self.response_header_fields }
+    }
+
     /// The `Host` that its servers get, where it is not the client's.
     pub fn fixed_host(&self) -> Option<String> {
         match &self.host {

@@ -321,6 +321,7 @@ mod tests {
             "TE",
             "Upgrade",
             "Via",
+            "CDN-Loop",
             "Forwarded",
             "X-Forwarded-For",
             "x-request-id",
