@@ -156,8 +156,8 @@ async fn serve_requests<S: RequestStack>(
                 last = wait;
                 waiting.clear();
             }
-            if line.stream.in_flight.get() {
-                if watching.poll_within(cx, WATCH_INTERVAL).is_ready() {
+            if line.stream.in_flight.get()
+                && watching.poll_within(cx, WATCH_INTERVAL).is_ready() {
                     watching.clear();
                     let write_timeout = worker.state().config.settings.limits.write_timeout;
                     if line.stream.watch(&worker, write_timeout).is_some() {
@@ -170,7 +170,6 @@ async fn serve_requests<S: RequestStack>(
                     }
                     continue;
                 }
-            }
             let limits = || worker.state();
             match wait {
                 Wait::Nothing | Wait::Body => return Poll::Pending,
