@@ -74,6 +74,7 @@ fn rows() -> Vec<Row> {
         Row(R::TokenNotYetValid, 401, "token_not_yet_valid", INVALID_TOKEN, 16),
         Row(R::TokenOfWrongType, 401, "wrong_token_type", INVALID_TOKEN, 16),
         Row(R::ClaimTooLarge, 431, "headers_too_large", Closes, 8),
+        Row(R::FreshTokenMissing, 403, "insufficient_scope", SCOPE, 7),
         Row(R::RoleMissing, 403, "insufficient_scope", SCOPE, 7),
         Row(R::ClaimMissing, 403, "insufficient_scope", SCOPE, 7),
         Row(R::SessionEnded, 401, "token_revoked", INVALID_TOKEN, 16),
