@@ -75,7 +75,7 @@ fn an_early_refusal_reaches_a_client_that_sends_everything_first() {
         ),
         ("/login", "Content-Type: text/plain\r\nTransfer-Encoding: chunked\r\n", chunked(&ten), "415", true),
         ("/", "Content-Length: 30000000\r\n", thirty, "413", false),
-        ("/a/../b", "Content-Length: 10000000\r\n", ten.clone(), "400", true),
+        ("/a/../b", "Content-Length: 10000000\r\n", ten.clone(), "400", false),
         ("/", "Bad Field: x\r\nContent-Length: 10000000\r\n", ten.clone(), "400", false),
         ("/", "Content-Length: 10000000\r\nTransfer-Encoding: chunked\r\n", ten, "400", false),
     ] {

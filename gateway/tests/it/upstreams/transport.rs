@@ -151,8 +151,16 @@ fn a_self_signed_certificate_is_trusted_where_it_is_itself_named() {
 
 #[test]
 fn a_server_that_speaks_no_tls_is_told_from_one_that_does() {
-    let app = super::Server::start();
-    let gateway = gateway(&[app.url().replace("http:", "https:")], "");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut socket, b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let gateway = gateway(&[url], "");
     assert_eq!(get(gateway.address, "/a", &[]).unwrap().status, 502);
-    wait_until("the log says what to do", || gateway.log().contains("TLS: "));
+    wait_until("the log says what to do", || {
+        gateway.log().contains("TLS: what answers is not TLS; write http://")
+    });
 }
