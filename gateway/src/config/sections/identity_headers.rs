@@ -156,7 +156,7 @@ const CLAIMS: [&str; 11] =
 
 /// Fields that frame a message, are hop-by-hop, carry credentials, or are set by the gateway. A claim under
 /// such a name could smuggle a request or forge its origin.
-const RESERVED: &str = "authorization connection cookie date expect forwarded host http2-settings keep-alive origin proxy range \
+const RESERVED: &str = "authorization cdn-loop connection cookie date expect forwarded host http2-settings keep-alive origin proxy range \
     set-cookie te trailer trailers transfer-encoding upgrade via x-real-ip x-request-id www-authenticate \
     x-original-url x-rewrite-url x-http-method-override";
 
