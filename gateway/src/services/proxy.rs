@@ -8,8 +8,10 @@ use std::task::{Context, Poll};
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use tokio::time::Instant;
 use tower::Service;
 
+use crate::browser::Browser;
 use crate::config::UpstreamProtocol;
 use crate::http1::{BodyError, BodyFraming, HeaderKind, ResponseHead, Version, declared_length};
 use crate::layers::cors::Cors;
@@ -68,9 +70,7 @@ pub(crate) fn outgoing_request(
     let (forwarding, config) = (forwarding(request)?, &context.state.config);
     config.via.stop_loop(view.head())?;
     // Before the upstream is contacted; a body without a declared length is counted as it arrives.
-    if matches!(view.framing(), BodyFraming::Length(n) if n > route.max_body) {
-        return Err(Rejection::BodyTooLarge);
-    }
+    check_length(request)?;
     let target = view.target();
     let (prefix, target) = match &forwarding.new_prefix {
         None => ("", target.as_str()),
@@ -95,6 +95,7 @@ pub(crate) fn outgoing_request(
         destination: destination.as_deref(),
         identity: request.identity().map(Rc::as_ref),
         identity_headers: &config.identity_headers,
+        cookies: config.browser.as_ref().map(|browser| &browser.cookies),
         client_authorization: authorization::passes(request, forwarding),
         own_authorization: authorization::of_route(forwarding),
         edits: route.request_headers.as_ref(),
@@ -122,6 +123,14 @@ fn upstream_host<'r>(request: &'r Authorized, forwarding: &'r Forwarding) -> Cow
     }
 }
 
+/// Refuses a body that declares more bytes than the route takes.
+fn check_length(request: &Authorized) -> Result<(), Rejection> {
+    match request.view().framing() {
+        BodyFraming::Length(length) if length > request.route().max_body => Err(Rejection::BodyTooLarge),
+        _ => Ok(()),
+    }
+}
+
 /// Forwards a request and gives the upstream's response, its body still on its way.
 async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     let context = Rc::clone(request.context());
@@ -136,12 +145,15 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     }
     let mut body = request.take_body();
     body.limit(request.route().max_body);
-    let handshake = websocket::handshake(
-        request.view(),
-        forwarding(&request)?,
-        context.state.config.cors.of(Some(request.route().index)),
-        &context.client,
-    )?;
+    let mut now = context.started;
+    if forwarding(&request)?.request_buffering && body.framing() != BodyFraming::Empty {
+        check_length(&request)?;
+        // Boxed, for most routes do not ask for it.
+        body = Box::pin(body.gather()).await.map_err(|error| bad_body(&error))?;
+        request.reframe(&body);
+        now = Instant::now();
+    }
+    let handshake = websocket::handshake(&request, forwarding(&request)?)?;
     let head = outgoing_request(&request, handshake.as_ref())?;
     let on_informational = |head: &ResponseHead| {
         if request.view().version() == Version::Http11 {
@@ -155,7 +167,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     let outgoing = OutgoingRequest {
         head: &head,
         method: request.view().method(),
-        now: context.started,
+        now,
         timeouts: &timeouts,
         upgrade: handshake.is_some(),
         on_informational: &on_informational,
@@ -170,7 +182,8 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
                 UpgradeResponse::Declined(response) => *response,
                 UpgradeResponse::Accepted(upgraded) => {
                     count_upstream(&context, upstream, UpstreamOutcome::Ok);
-                    let response = websocket::upgrade_accepted(handshake, &upgraded.head);
+                    let browser = context.state.config.browser.as_ref();
+                    let response = websocket::upgrade_accepted(handshake, &upgraded.head, browser);
                     let tunnel = Tunnel { upstream: *upgraded, log: None };
                     context.stream.tunnel.replace(Some(Box::new(tunnel)));
                     return Ok(response);
@@ -180,7 +193,8 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     };
     count_upstream(&context, upstream, UpstreamOutcome::Ok);
     let cors = context.state.config.cors.of(Some(request.route().index));
-    Ok(forward_response(response, request.view().method(), cors, rewrite.as_deref()))
+    let browser = context.state.config.browser.as_ref();
+    Ok(forward_response(response, request.view().method(), cors, browser, rewrite.as_deref()))
 }
 
 /// The upstream's response without what belongs to its connection or to the gateway.
@@ -188,13 +202,14 @@ fn forward_response(
     upstream: UpstreamResponse,
     method: &Method,
     cors: &Cors,
+    browser: Option<&Browser>,
     rewrite: Option<&LocationRewrite>,
 ) -> Response {
     let UpstreamResponse { framing, mut body } = upstream;
     let mut response = http::Response::new(Body::Empty);
     let head = body.head();
     *response.status_mut() = head.status();
-    *response.headers_mut() = response_headers(head, cors);
+    *response.headers_mut() = response_headers(head, cors, browser);
     if let Some(rewrite) = rewrite {
         rewrite_locations(response.headers_mut(), rewrite);
     }
@@ -245,7 +260,7 @@ fn push_informational(head: &ResponseHead, out: &mut Vec<u8>) {
 }
 
 /// The fields that are forwarded to the client: end-to-end ones, except those the gateway sets itself.
-fn response_headers(head: &ResponseHead, cors: &Cors) -> HeaderMap {
+fn response_headers(head: &ResponseHead, cors: &Cors, browser: Option<&Browser>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(head.headers().len() + 1);
     let connection_options = head.headers().connection_options();
     PARSED.with_borrow_mut(|parsed| {
@@ -259,6 +274,9 @@ fn response_headers(head: &ResponseHead, cors: &Cors) -> HeaderMap {
                 | HeaderKind::XRequestId
                 | HeaderKind::UnderscoreAlias => false,
                 HeaderKind::AccessControl => !cors.replaces_upstream(),
+                HeaderKind::SetCookie => {
+                    !browser.is_some_and(|browser| browser.cookies.sets_own(field.value))
+                }
                 _ => true,
             };
             if passes
@@ -355,6 +373,10 @@ pub(crate) fn bad_body(error: &BodyError) -> Rejection {
     match error {
         BodyError::TimedOut => Rejection::BodyTimeout,
         BodyError::TooLarge => Rejection::BodyTooLarge,
+        BodyError::Storage(error) => {
+            tracing::error!(%error, "a request body cannot be kept on disk; see TMPDIR");
+            Rejection::BodyStorageFailed
+        }
         _ => Rejection::MalformedBody,
     }
 }

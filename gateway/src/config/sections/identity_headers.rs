@@ -314,4 +314,26 @@ mod tests {
         let loaded = load_text(minimal() + "[identity_headers]\nusrname = \"X-Name\"").unwrap();
         assert!(loaded.warnings.to_string().contains("did you mean `username`?"));
     }
+
+    #[test]
+    fn a_claim_may_have_several_headers_each_in_its_form() {
+        let config = minimal()
+            + "[identity_headers]\nroles = [\"X-Auth-Roles\", { header = \"X-Role\", map = { admin = \"Admin\" }, one_of = [\"Admin\"] }]\n\
+               sub = { header = \"X-Sub\", encoding = \"rfc8187\" }\n";
+        let headers = settings(config).identity_headers;
+        let names: Vec<&str> = headers.iter().map(|header| header.header.as_str()).collect();
+        assert_eq!(names, ["X-Auth-User", "X-Sub", "X-Auth-Roles", "X-Role", "X-Auth-Session"]);
+        assert_eq!(headers[1].format.encoding, super::ClaimEncoding::Rfc8187);
+        assert_eq!(headers[3].format.map["admin"], "Admin");
+        for (value, message) in [
+            ("{ encoding = \"utf-8\" }", "is missing"),
+            ("{ header = \"X-A\", encoding = \"latin1\" }", "latin1"),
+            ("{ header = \"X-A\", map = { a = \"b\\n\" } }", "is not a value for a header"),
+            ("{ header = \"X-A\", present = \"1\", one_of = [\"b\"] }", "present"),
+            ("{ header = \"Cookie\" }", "may not carry a claim"),
+            ("{ header = \"X-A\", heder = 1 }", "unknown key"),
+        ] {
+            load_diagnostics(minimal() + &format!("[identity_headers]\nsub = {value}")).only(message, "");
+        }
+    }
 }
