@@ -201,6 +201,7 @@ rejections! {
     MethodNeverForwarded(allow: String) => Code::MethodNotAllowed, "this method is never forwarded";
     MalformedBody => Code::BadRequest, "the body's framing is malformed";
     BodyTimeout => Code::RequestTimeout, "the body stopped arriving";
+    BodyStorageFailed => Code::Internal, "the body could not be kept until it is whole";
     BodyTooLarge => Code::PayloadTooLarge, "the body is larger than is allowed here";
 
     // Routes.

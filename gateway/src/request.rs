@@ -341,6 +341,11 @@ impl Authorized {
         self.authenticated.identity()
     }
 
+    /// Frames the request as `body` is, which was received whole.
+    pub(crate) fn reframe(&mut self, body: &RequestBody) {
+        self.authenticated.routed.admitted.admission.framing = body.framing();
+    }
+
     /// Removes the body, for forwarding it.
     pub(crate) fn take_body(&mut self) -> RequestBody {
         std::mem::take(&mut self.authenticated.routed.admitted.body)

@@ -76,6 +76,8 @@ pub(crate) struct Forwarding {
     pub(crate) upgrades: Vec<String>,
     /// Whether these may bring their token among their subprotocols.
     pub(crate) token_in_subprotocol: bool,
+    /// Whether a request's body is received whole before it is forwarded.
+    pub(crate) request_buffering: bool,
     encoded_slashes: bool,
     lenient_path: bool,
     /// Whether addresses in responses are rewritten.
@@ -215,6 +217,7 @@ impl Routes {
                         rewrite_locations,
                         upgrades,
                         token_in_subprotocol,
+                        request_buffering,
                         timeouts,
                         ignore_case: _,
                     } => {
@@ -231,6 +234,7 @@ impl Routes {
                             rewrite_locations: *rewrite_locations,
                             upgrades: upgrades.clone(),
                             token_in_subprotocol: *token_in_subprotocol,
+                            request_buffering: *request_buffering,
                         })
                     }
                     RouteTarget::Static { root, index_fallback, content_security_policy } => Target::Static {

@@ -192,10 +192,11 @@ fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
         | HeaderKind::RoutingOverride
         | HeaderKind::UnderscoreAlias => false,
         _ => {
-            !is_reserved(field.name, add.identity_headers)
-                && !add.edits.is_some_and(|edits| edits.remove_edited(field.name))
-                && !add.upgrade.is_some_and(|handshake| handshake.rewrites(field.name))
-                && !(add.destination.is_some() && is_destination(field.name))
+            let removed = is_reserved(field.name, add.identity_headers)
+                || add.edits.is_some_and(|edits| edits.remove_edited(field.name))
+                || add.upgrade.is_some_and(|handshake| handshake.rewrites(field.name))
+                || add.destination.is_some() && is_destination(field.name);
+            !removed
         }
     }
 }

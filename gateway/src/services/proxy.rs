@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use tokio::time::Instant;
 use tower::Service;
 
 use crate::config::UpstreamProtocol;
@@ -68,9 +69,7 @@ pub(crate) fn outgoing_request(
     let (forwarding, config) = (forwarding(request)?, &context.state.config);
     config.via.stop_loop(view.head())?;
     // Before the upstream is contacted; a body without a declared length is counted as it arrives.
-    if matches!(view.framing(), BodyFraming::Length(n) if n > route.max_body) {
-        return Err(Rejection::BodyTooLarge);
-    }
+    check_length(request)?;
     let target = view.target();
     let (prefix, target) = match &forwarding.new_prefix {
         None => ("", target.as_str()),
@@ -122,6 +121,14 @@ fn upstream_host<'r>(request: &'r Authorized, forwarding: &'r Forwarding) -> Cow
     }
 }
 
+/// Refuses a body that declares more bytes than the route takes.
+fn check_length(request: &Authorized) -> Result<(), Rejection> {
+    match request.view().framing() {
+        BodyFraming::Length(length) if length > request.route().max_body => Err(Rejection::BodyTooLarge),
+        _ => Ok(()),
+    }
+}
+
 /// Forwards a request and gives the upstream's response, its body still on its way.
 async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     let context = Rc::clone(request.context());
@@ -136,6 +143,14 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     }
     let mut body = request.take_body();
     body.limit(request.route().max_body);
+    let mut now = context.started;
+    if forwarding(&request)?.request_buffering && body.framing() != BodyFraming::Empty {
+        check_length(&request)?;
+        // Boxed, for most routes do not ask for it.
+        body = Box::pin(body.gather()).await.map_err(|error| bad_body(&error))?;
+        request.reframe(&body);
+        now = Instant::now();
+    }
     let handshake = websocket::handshake(
         request.view(),
         forwarding(&request)?,
@@ -155,7 +170,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     let outgoing = OutgoingRequest {
         head: &head,
         method: request.view().method(),
-        now: context.started,
+        now,
         timeouts: &timeouts,
         upgrade: handshake.is_some(),
         on_informational: &on_informational,
@@ -355,6 +370,10 @@ pub(crate) fn bad_body(error: &BodyError) -> Rejection {
     match error {
         BodyError::TimedOut => Rejection::BodyTimeout,
         BodyError::TooLarge => Rejection::BodyTooLarge,
+        BodyError::Storage(error) => {
+            tracing::error!(%error, "a request body cannot be kept on disk; see TMPDIR");
+            Rejection::BodyStorageFailed
+        }
         _ => Rejection::MalformedBody,
     }
 }

@@ -134,7 +134,7 @@ fn a_health_path_answers_load_balancers_on_the_public_listener() {
 }
 
 #[test]
-fn a_balancer_tells_by_the_proxy_protocol_that_a_client_came_over_tls() {
+fn a_balancer_states_by_the_proxy_protocol_that_a_client_came_over_tls() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&config(&upstream, "[server]\nproxy_protocol_from = [\"127.0.0.1\"]"));
     let header = |extension: &[u8]| {

@@ -105,7 +105,7 @@ fn an_apps_own_authorization_passes_where_it_is_the_apps() {
     let args = ["explain", "--config", "gateway.toml", "GET", "/own", "--token-file", "token"];
     let (code, said, _) = Gateway::command(gateway.dir.path(), &args, "");
     assert!(
-        code == 0 && said.contains("Authorization: (masked)") && !said.contains("c2VydmljZTpodXNo"),
+        code == 0 && said.contains("Authorization: (redacted)") && !said.contains("c2VydmljZTpodXNo"),
         "{said}"
     );
 }

@@ -89,7 +89,8 @@ impl RouteCors {
 fn check_wildcards(cors: &Cors, table: &Table<'_>, credentials: &Entry<'_>) {
     for (key, names) in [("allow_headers", &cors.allow_headers), ("expose_headers", &cors.expose_headers)] {
         let entry = table.entry(key);
-        if names.iter().any(|name| name == "*") {
+        // What neither key of this table says was checked with `[cors]`.
+        if names.iter().any(|name| name == "*") && (entry.is_given() || credentials.is_given()) {
             let at = if entry.is_given() { &entry } else { credentials };
             if names.len() > 1 {
                 let why = InvalidValue::new("\"*\" stands for every name, so no other can stand beside it");

@@ -180,6 +180,8 @@ pub enum RouteTarget {
         rewrite_locations: bool,
         /// `upgrade`, default none: the protocols that connections may switch to, as `Upgrade` names them.
         upgrades: Vec<String>,
+        /// `request_buffering`, default false: a request's body is received whole before it is forwarded.
+        request_buffering: bool,
         /// `token_in_subprotocol`, default false: a WebSocket may bring its token behind the subprotocol `bearer`.
         token_in_subprotocol: bool,
         /// Overrides of the upstream's timeouts.

@@ -68,6 +68,10 @@ section! {
         /// puts below the path of a protected route is refused; an app that makes redirects of its path may make //host of it,
         /// which is another host; caches in between may keep one page under several names.
         lenient_path: bool = boolean().default("false").example("true");
+        /// A request's body is received whole, within max_body, and sent with Content-Length: for apps that cannot take chunks (WSGI, CGI,
+        /// some WebDAV servers), and so that slow uploads do not occupy them. 64 KiB of it stay in memory, the rest is in a temporary
+        /// file (TMPDIR).
+        request_buffering: bool = boolean().default("false").example("true");
         /// The protocols that connections may switch to by Upgrade (HTTP/1.1): "websocket", "SPDY/3.1" (kubectl exec), "tcp"
         /// (docker), or others. The token is checked before; the connection ends with its session.
         upgrade: Vec<String> = texts(upgrade).or_empty().example("[\"websocket\"]");
@@ -98,7 +102,7 @@ section! {
 }
 
 /// The keys that only routes to an upstream have.
-const FOR_UPSTREAMS: [&str; 16] = [
+const FOR_UPSTREAMS: [&str; 17] = [
     "strip_prefix",
     "rewrite_prefix",
     "rewrite_locations",
@@ -108,6 +112,7 @@ const FOR_UPSTREAMS: [&str; 16] = [
     "upstream_authorization_file",
     "encoded_slashes",
     "lenient_path",
+    "request_buffering",
     "ignore_case",
     "upgrade",
     "token_in_subprotocol",
@@ -184,6 +189,7 @@ pub(super) fn target(keys: TargetKeys, table: &Table<'_>) -> RouteTarget {
             lenient_path: keys.lenient_path,
             rewrite_locations: keys.rewrite_locations,
             ignore_case: keys.ignore_case,
+            request_buffering: keys.request_buffering,
             upgrades: keys.upgrade,
             token_in_subprotocol: keys.token_in_subprotocol,
             timeouts: keys.timeouts,
