@@ -210,6 +210,7 @@ impl Scheme {
         }
     }
 
+    /// As in a URL.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Scheme::Http => "http",

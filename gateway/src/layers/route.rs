@@ -6,7 +6,7 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 
 use crate::config::{
-    Access, HostPattern, Redirect, RequiredClaim, RouteRef, RouteTarget, Timeouts, Upstream,
+    Access, HostPattern, Redirect, RequiredClaim, RouteRef, RouteTarget, Timeouts, Unauthenticated, Upstream,
     UpstreamAuthorization, matching_order,
 };
 use crate::http1::{CanonicalTarget, Host};
@@ -41,6 +41,7 @@ pub(crate) struct Route {
     ignore_case: bool,
     methods: Vec<Method>,
     pub(crate) access: Access,
+    pub(crate) unauthenticated: Option<Unauthenticated>,
     pub(crate) roles: Vec<String>,
     pub(crate) claims: Vec<RequiredClaim>,
     /// Maximum length of a request's body, in bytes.
@@ -249,6 +250,7 @@ impl Routes {
                     ignore_case: route.ignores_case(),
                     methods: route.methods.clone(),
                     access: route.access,
+                    unauthenticated: route.unauthenticated,
                     roles: route.roles.clone(),
                     claims: route.claims.clone(),
                     max_body: route.max_body.unwrap_or(max_body),

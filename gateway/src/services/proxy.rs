@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 use tower::Service;
 
+use crate::browser::Browser;
 use crate::config::UpstreamProtocol;
 use crate::http1::{BodyError, BodyFraming, HeaderKind, ResponseHead, Version, declared_length};
 use crate::layers::cors::Cors;
@@ -94,6 +95,7 @@ pub(crate) fn outgoing_request(
         destination: destination.as_deref(),
         identity: request.identity().map(Rc::as_ref),
         identity_headers: &config.identity_headers,
+        cookies: config.browser.as_ref().map(|browser| &browser.cookies),
         client_authorization: authorization::passes(request, forwarding),
         own_authorization: authorization::of_route(forwarding),
         edits: route.request_headers.as_ref(),
@@ -151,12 +153,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
         request.reframe(&body);
         now = Instant::now();
     }
-    let handshake = websocket::handshake(
-        request.view(),
-        forwarding(&request)?,
-        context.state.config.cors.of(Some(request.route().index)),
-        &context.client,
-    )?;
+    let handshake = websocket::handshake(&request, forwarding(&request)?)?;
     let head = outgoing_request(&request, handshake.as_ref())?;
     let on_informational = |head: &ResponseHead| {
         if request.view().version() == Version::Http11 {
@@ -185,7 +182,8 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
                 UpgradeResponse::Declined(response) => *response,
                 UpgradeResponse::Accepted(upgraded) => {
                     count_upstream(&context, upstream, UpstreamOutcome::Ok);
-                    let response = websocket::upgrade_accepted(handshake, &upgraded.head);
+                    let browser = context.state.config.browser.as_ref();
+                    let response = websocket::upgrade_accepted(handshake, &upgraded.head, browser);
                     let tunnel = Tunnel { upstream: *upgraded, log: None };
                     context.stream.tunnel.replace(Some(Box::new(tunnel)));
                     return Ok(response);
@@ -195,7 +193,8 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     };
     count_upstream(&context, upstream, UpstreamOutcome::Ok);
     let cors = context.state.config.cors.of(Some(request.route().index));
-    Ok(forward_response(response, request.view().method(), cors, rewrite.as_deref()))
+    let browser = context.state.config.browser.as_ref();
+    Ok(forward_response(response, request.view().method(), cors, browser, rewrite.as_deref()))
 }
 
 /// The upstream's response without what belongs to its connection or to the gateway.
@@ -203,13 +202,14 @@ fn forward_response(
     upstream: UpstreamResponse,
     method: &Method,
     cors: &Cors,
+    browser: Option<&Browser>,
     rewrite: Option<&LocationRewrite>,
 ) -> Response {
     let UpstreamResponse { framing, mut body } = upstream;
     let mut response = http::Response::new(Body::Empty);
     let head = body.head();
     *response.status_mut() = head.status();
-    *response.headers_mut() = response_headers(head, cors);
+    *response.headers_mut() = response_headers(head, cors, browser);
     if let Some(rewrite) = rewrite {
         rewrite_locations(response.headers_mut(), rewrite);
     }
@@ -260,7 +260,7 @@ fn push_informational(head: &ResponseHead, out: &mut Vec<u8>) {
 }
 
 /// The fields that are forwarded to the client: end-to-end ones, except those the gateway sets itself.
-fn response_headers(head: &ResponseHead, cors: &Cors) -> HeaderMap {
+fn response_headers(head: &ResponseHead, cors: &Cors, browser: Option<&Browser>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(head.headers().len() + 1);
     let connection_options = head.headers().connection_options();
     PARSED.with_borrow_mut(|parsed| {
@@ -274,6 +274,9 @@ fn response_headers(head: &ResponseHead, cors: &Cors) -> HeaderMap {
                 | HeaderKind::XRequestId
                 | HeaderKind::UnderscoreAlias => false,
                 HeaderKind::AccessControl => !cors.replaces_upstream(),
+                HeaderKind::SetCookie => {
+                    !browser.is_some_and(|browser| browser.cookies.sets_own(field.value))
+                }
                 _ => true,
             };
             if passes

@@ -124,7 +124,7 @@ fn header(text: &str) -> Result<String, InvalidValue> {
 }
 
 /// An origin exactly as browsers send it (Fetch, RFC 6454 section 6.2): it is compared byte for byte.
-fn origin(text: &str) -> Result<String, InvalidValue> {
+pub(super) fn origin(text: &str) -> Result<String, InvalidValue> {
     let example = "write it like \"https://app.example\" or \"http://localhost:5173\"";
     let refuse = |why: String, help: &str| Err(InvalidValue::new(format!("the origin {why}")).help(help));
     if text.contains('*') {

@@ -159,6 +159,16 @@ impl Access {
     }
 }
 
+/// What a request without a session gets where it needs one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unauthenticated {
+    /// The way to the sign-in page, whatever asks.
+    Login,
+    /// 401, whoever asks.
+    Refuse,
+}
+
 /// The target of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteTarget {
@@ -279,6 +289,7 @@ mod tests {
             hosts: hosts.iter().map(host).collect(),
             methods: Vec::new(),
             access: Access::Public,
+            unauthenticated: None,
             roles: Vec::new(),
             claims: Vec::new(),
             max_body: None,

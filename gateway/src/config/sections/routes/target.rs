@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::super::files::{file_name, working_directory};
+use super::super::files::existing_folder;
 use super::super::path_pattern;
 use super::super::secret::{SecretSource, given, secret};
 use super::super::{DAY, HOUR, up_to};
@@ -27,7 +27,7 @@ section! {
         /// The target, one of: an upstream,
         upstream: Option<String> = text(|name| Ok(name.to_owned())).example("\"demo\"");
         /// a folder, whose files are served,
-        r#static: Option<PathBuf> = text(folder).example("\"public\"");
+        r#static: Option<PathBuf> = text(existing_folder).example("\"public\"");
         /// a redirect,
         redirect: Option<Redirect> = Key::new(Shape::Table(TableShape::of::<RedirectKeys>()), read_redirect)
             .example("{ to = \"https://new.example{path}{query}\", status = 301 }");
@@ -309,17 +309,4 @@ fn is_upstream(entry: &Entry<'_>, name: &str, table: &Table<'_>) -> bool {
         .unwrap_or_else(|| "there are no upstreams: add an [upstreams.NAME] table with `urls`".to_owned());
     entry.refuse(InvalidValue::new(format!("unknown upstream {}", quoted(name))).help(help));
     false
-}
-
-/// A folder that exists.
-fn folder(text: &str) -> Result<PathBuf, InvalidValue> {
-    let path = file_name(text)?;
-    let why = match std::fs::metadata(&path) {
-        Ok(metadata) if metadata.is_dir() => return Ok(path),
-        Ok(_) => "is not a folder".to_owned(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => "does not exist".to_owned(),
-        Err(error) => format!("cannot be opened: {error}"),
-    };
-    let help = format!("name an existing folder{}", working_directory(&path));
-    Err(InvalidValue::new(format!("the folder {} {why}", quoted(text))).help(help))
 }
