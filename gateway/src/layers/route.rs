@@ -333,24 +333,25 @@ impl Routes {
     fn first(&self, path: &RequestPath<'_>, host: &Host<'_>) -> Option<&RouteRef> {
         let first = self.order.iter().find(|placed| self.fits(placed, path, host))?;
         let is_public = self.routes[first.route].access != Access::Authenticated;
-        let protected = || path.lenient.iter().find_map(|reading| self.protected(reading, host));
+        let protected = || path.lenient.iter().find_map(|reading| self.protected(&reading.path, host));
         Some(is_public.then(protected).flatten().unwrap_or(first))
     }
 
-    /// Whether some upstream resolves dot segments and then sees a path of another protected route than this one.
+    /// Whether upstreams that decode dot segments see a path of another protected route than this one.
     fn leads_elsewhere(&self, first: &RouteRef, path: &RequestPath<'_>, host: &Host<'_>) -> bool {
         let first_path = &self.routes[first.route].path;
-        let mut readings = path.lenient.iter().filter(|reading| reading.has_dot_segment);
-        readings.any(|reading| {
-            self.protected(reading, host).is_some_and(|other| self.routes[other.route].path != *first_path)
-        })
+        let mut readings = path.lenient.iter().map(|reading| &*reading.path).chain([path.plain]);
+        path.lenient.iter().any(|reading| reading.has_dot_segment)
+            && readings.any(|reading| {
+                self.protected(reading, host)
+                    .is_some_and(|other| self.routes[other.route].path != *first_path)
+            })
     }
 
     /// The protected route that a reading of a path leads to.
-    fn protected(&self, reading: &LenientReading, host: &Host<'_>) -> Option<&RouteRef> {
-        let is_read = |placed: &&RouteRef| {
-            fits_host(placed, host) && self.routes[placed.route].fits_path_plainly(&reading.path)
-        };
+    fn protected(&self, path: &str, host: &Host<'_>) -> Option<&RouteRef> {
+        let is_read =
+            |placed: &&RouteRef| fits_host(placed, host) && self.routes[placed.route].fits_path_plainly(path);
         let first = self.order.iter().find(is_read)?;
         (self.routes[first.route].access == Access::Authenticated).then_some(first)
     }

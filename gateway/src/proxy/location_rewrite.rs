@@ -62,7 +62,9 @@ impl LocationRewrite {
         let (origin, path) = split_origin(value)?;
         let rewritten = self.path(path);
         let Some((scheme, host)) = origin else { return rewritten.filter(|path| !names_host(path)) };
-        let is = |own: &str| same_host(own, host);
+        let is_https = scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+        let without_port = host.strip_suffix(":443").filter(|_| is_https).unwrap_or(host);
+        let is = |own: &str| same_host(own, host) || same_host(own, without_port);
         if !is(&self.host) && !self.own_hosts.iter().any(|own| is(own)) {
             return None;
         }
@@ -73,10 +75,7 @@ impl LocationRewrite {
             return Some(format!("{slash}{path}")).filter(|path| !names_host(path));
         }
         // The app may be about to send its clients to TLS, never away from it.
-        let sent = scheme.map(|scheme| match scheme.eq_ignore_ascii_case("https") {
-            true => "https",
-            false => self.scheme.name(),
-        });
+        let sent = scheme.map(|_| if is_https { "https" } else { self.scheme.name() });
         // A port belongs to its scheme.
         let keeps_scheme = scheme.zip(sent).is_none_or(|(scheme, sent)| scheme.eq_ignore_ascii_case(sent));
         let host = if is(&self.host) && keeps_scheme { host } else { &self.host };
