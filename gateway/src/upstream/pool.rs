@@ -333,7 +333,7 @@ impl Server {
                 continue;
             }
             let connection = kept.connection;
-            let alive = if policy == ReusePolicy::KnownIdle {
+            let alive = if policy == ReusePolicy::KnownIdle || connection.is_bodiless {
                 connection.is_known_idle()
             } else {
                 connection.is_idle()
