@@ -53,6 +53,7 @@ fn rows() -> Vec<Row> {
         Row(R::MalformedBody, 400, "bad_request", Closes, 3),
         Row(R::BodyTimeout, 408, "request_timeout", Closes, 4),
         Row(R::BodyTooLarge, 413, "payload_too_large", Closes, 8),
+        Row(R::BodyStorageFailed, 500, "internal", Plain, 13),
         Row(R::NoRoute, 404, "not_found", Plain, 12),
         Row(R::HostNotServed, 421, "misdirected", Plain, 12),
         Row(R::EncodedSlash, 400, "ambiguous_target", Plain, 3),
