@@ -55,7 +55,7 @@ pub(crate) async fn submit(
     let sessions = &context.worker.gateway.sessions;
     // That takes a session that has not ended, as it does with a token. The access cookie may name another user than the refresh
     // cookie once it has expired.
-    if everywhere {
+    if everywhere && claims.is_some() {
         if let Some(identity) = resolve(context, browser, cookies).await? {
             let subject = foreign::account_id(context, identity.claims()).await?;
             let ended = sessions.revoke_all(&subject, RevocationReason::LogoutAll, context.now_millis).await;
