@@ -10,6 +10,7 @@ mod explain;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod grpc;
 mod http1;
 mod layers;
 mod net;

@@ -41,6 +41,8 @@ pub(crate) struct RequestBody {
     incoming: Option<Box<Source>>,
     /// The remaining size limit, in bytes.
     allowed: Option<u64>,
+    /// What comes first as frames: pieces that a server did not process, in reverse order.
+    replay: Vec<Bytes>,
 }
 
 #[derive(Debug)]
@@ -83,7 +85,7 @@ impl RequestBody {
             expects_continue: false,
             ended: false,
         };
-        RequestBody { incoming: Some(Box::new(source)), allowed: None }
+        RequestBody { incoming: Some(Box::new(source)), allowed: None, replay: Vec::new() }
     }
 
     /// Marks that the client waits for `100 Continue` before it sends.
@@ -93,9 +95,22 @@ impl RequestBody {
         }
     }
 
+    /// Sets the timeout of each read.
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) {
+        if let Some(source) = &mut self.incoming {
+            source.timeout = timeout;
+        }
+    }
+
     /// Sets the size limit in bytes; a longer body is an error.
     pub(crate) fn limit(&mut self, most: u64) {
         self.allowed = Some(most);
+    }
+
+    /// Puts pieces that were taken as frames in front of the rest.
+    pub(crate) fn replay(&mut self, mut pieces: Vec<Bytes>) {
+        pieces.reverse();
+        self.replay.append(&mut pieces);
     }
 
     /// The framing of the body; HTTP/2 bodies without a length count as chunked.
@@ -228,6 +243,9 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(piece) = self.replay.pop() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
         let n = match ready!(self.poll_fill(cx)) {
             Ok(piece) => piece.len(),
             Err(error) => return Poll::Ready(Some(Err(error))),
@@ -239,14 +257,15 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(|source| source.piece.is_empty() && source.incoming.is_end_stream())
+        let ended = |source: &Source| source.piece.is_empty() && source.incoming.is_end_stream();
+        self.replay.is_empty() && self.incoming.as_ref().is_none_or(|source| ended(source))
     }
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.as_ref().map_or_else(
             || SizeHint::with_exact(0),
             |source| match source.framing {
-                BodyFraming::Length(_) => source.incoming.size_hint(),
+                BodyFraming::Length(_) if self.replay.is_empty() => source.incoming.size_hint(),
                 _ => SizeHint::default(),
             },
         )

@@ -1,4 +1,5 @@
-//! Rejections become responses here, and nowhere else: problem details (RFC 9457) with status, code and challenge.
+//! Rejections become responses here, and nowhere else: problem details (RFC 9457) with status, code and challenge, or a
+//! gRPC status.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -8,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
+use crate::grpc;
 use crate::rejection::Rejection;
 use crate::request::{Received, RequestContext};
 use crate::response::{Body, Response};
@@ -77,5 +79,9 @@ pub(crate) fn respond(rejection: &Rejection, context: &RequestContext) -> Respon
     if rejection.closes() {
         context.stream.close.set(true);
     }
-    rejection.to_response(context.request_id.as_str()).map(Body::Bytes)
+    let response = rejection.to_response(context.request_id.as_str());
+    match grpc::media_type(&context.head) {
+        Some(media_type) => grpc::trailers_only(rejection, media_type, response.into_parts().0.headers),
+        None => response.map(Body::Bytes),
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::config::{
-    Access, HostPattern, Redirect, RequiredClaim, RouteRef, RouteTarget, Timeouts, Upstream, matching_order,
+    Access, HostPattern, Redirect, RequiredClaim, RouteRef, RouteTarget, RouteTimeouts, Timeouts, Upstream, matching_order,
 };
 use crate::http1::Host;
 use crate::layers::admission::USUAL_METHODS;
@@ -62,6 +62,8 @@ pub(crate) struct Forwarding {
     /// The upstream's place among those of the configuration.
     pub(crate) upstream: usize,
     pub(crate) timeouts: Timeouts,
+    /// The route's own timeouts, where it has them.
+    pub(crate) own_timeouts: RouteTimeouts,
     /// What the upstream sees as `Host` instead of what the client sent.
     pub(crate) host: Option<String>,
     /// What the upstream gets in place of the route's path: nothing, or segments that begin with a slash.
@@ -160,6 +162,7 @@ impl Routes {
                             upstream: place,
                             host: upstream.fixed_host(),
                             timeouts: timeouts.with(upstream.timeouts),
+                            own_timeouts: *timeouts,
                             new_prefix: new_prefix.clone(),
                             forward_token: *forward_token,
                             encoded_slashes: *encoded_slashes,

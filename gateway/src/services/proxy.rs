@@ -4,13 +4,15 @@ use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tower::Service;
 
 use crate::config::UpstreamProtocol;
-use crate::http1::{BodyFraming, HeaderKind, ResponseHead};
+use crate::grpc;
+use crate::http1::{BodyFraming, HeaderKind, ResponseHead, Version};
 use crate::layers::cors::Cors;
 use crate::layers::route::{Forwarding, Target};
 use crate::proxy::header_edits::HeaderTemplateContext;
@@ -102,12 +104,15 @@ pub(crate) fn outgoing_request(
     })
 }
 
+/// How long a gRPC stream may be silent where its route does not limit that.
+const GRPC_SILENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Forwards a request and returns the upstream's response with its body still streaming.
 async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     let context = Rc::clone(request.context());
-    let (upstream, timeouts, stream_grace) = {
+    let (upstream, mut timeouts, own_timeouts, stream_grace) = {
         let forwarding = forwarding(&request)?;
-        (forwarding.upstream, forwarding.timeouts, context.state.config.settings.tokens.stream_grace)
+        (forwarding.upstream, forwarding.timeouts, forwarding.own_timeouts, context.state.config.settings.tokens.stream_grace)
     };
     context.record.upstream.set(Some(upstream));
     if let Some(identity) = request.identity() {
@@ -116,6 +121,18 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     }
     let mut body = request.take_body();
     body.limit(request.route().max_body);
+    if let Some(timeout) = own_timeouts.request_body {
+        body.set_timeout(timeout);
+    }
+    // Silence is no failure of a gRPC stream. Its client is known to be alive by PING.
+    if request.view().version() == Version::Http2 && grpc::media_type(request.view().head()).is_some() {
+        if own_timeouts.request_body.is_none() {
+            body.set_timeout(GRPC_SILENCE);
+        }
+        if own_timeouts.body.is_none() {
+            timeouts.body = timeouts.body.max(GRPC_SILENCE);
+        }
+    }
     let handshake = websocket::handshake(
         request.view(),
         forwarding(&request)?,

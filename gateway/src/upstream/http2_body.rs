@@ -11,6 +11,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::http2::StreamLease;
 use super::pool::PoolPermit;
 use crate::http1::{BodyFraming, HeaderKind, ResponseHead};
 use crate::net::Deadline;
@@ -21,6 +22,8 @@ use crate::request_body::BodyError;
 pub(crate) struct Http2Body {
     /// Counts the request against its server for as long as it lasts.
     pub(super) _permit: PoolPermit,
+    /// Counts it against its connection.
+    pub(super) _lease: StreamLease,
     pub(super) head: ResponseHead,
     pub(super) framing: BodyFraming,
     pub(super) incoming: Incoming,

@@ -10,6 +10,7 @@ mod explain;
 mod faults;
 mod fixture;
 mod flow;
+mod grpc;
 mod interop;
 mod openapi;
 mod operating;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DAY, HOUR, cores, up_to};
+use super::{DAY, HOUR, cores, seconds, up_to};
 use crate::config::declaration::{Key, duration, integer, section, size};
 use crate::config::entry::InvalidValue;
 use crate::config::table::Table;
@@ -39,6 +39,10 @@ section! {
         write_timeout: Duration = duration(up_to(HOUR)).default("30s");
         /// Between two requests of a connection.
         idle_timeout: Duration = duration(up_to(HOUR)).default("60s");
+        /// Interval of PING on HTTP/2 connections. While the client answers, a gRPC stream may be silent.
+        http2_keep_alive_interval: Duration = duration(seconds(1)..=HOUR).default("20s");
+        /// For the answer to PING; then the connection is closed.
+        http2_keep_alive_timeout: Duration = duration(up_to(HOUR)).default("20s");
         /// Idle timeout of a WebSocket.
         tunnel_timeout: Duration = duration(up_to(DAY)).default("5m");
         /// Logins that may wait for a hashing thread; more get 503.

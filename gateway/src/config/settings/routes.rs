@@ -208,6 +208,7 @@ pub struct RouteTimeouts {
     /// `Some(None)`: unlimited.
     pub total: Option<Option<Duration>>,
     pub retries: Option<u32>,
+    pub request_body: Option<Duration>,
 }
 
 impl RouteTimeouts {

@@ -60,6 +60,7 @@ section! {
             body: keys.body_timeout,
             total: keys.total_timeout.map(|total| (!total.is_zero()).then_some(total)),
             retries: keys.retries,
+            request_body: keys.request_body_timeout,
         });
     }
 }
@@ -71,6 +72,8 @@ section! {
         response_timeout: Option<Duration> = duration(up_to(HOUR)).fallback("the upstream's").example("\"5m\"");
         /// Between two reads of the response's body.
         body_timeout: Option<Duration> = duration(up_to(HOUR)).fallback("the upstream's").example("\"5m\"");
+        /// Between two reads of the request's body; then 408. gRPC streams have none by default while their client answers PING.
+        request_body_timeout: Option<Duration> = duration(up_to(DAY)).fallback("limits.body_timeout").example("\"5m\"");
         /// From the request to the end of its response; "0s": no limit.
         total_timeout: Option<Duration> = duration(Duration::ZERO..=DAY).fallback("the upstream's").example("\"10m\"");
         /// How often a request is retried.
@@ -79,7 +82,7 @@ section! {
 }
 
 /// Keys of routes to an upstream only.
-const FOR_UPSTREAMS: [&str; 11] = [
+const FOR_UPSTREAMS: [&str; 12] = [
     "strip_prefix",
     "rewrite_prefix",
     "forward_token",
@@ -89,6 +92,7 @@ const FOR_UPSTREAMS: [&str; 11] = [
     "token_in_subprotocol",
     "response_timeout",
     "body_timeout",
+    "request_body_timeout",
     "total_timeout",
     "retries",
 ];
