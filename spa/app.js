@@ -7,7 +7,7 @@ import { ApiError, AuthClient, NetworkError } from "./auth-client/src/index.js";
 import { SessionsView } from "./sessions-view.js";
 
 const SESSION_ENDED = "Your session has ended. Please log in again.";
-/** What a visitor is told who is logged out without having done it here. @type {Record<string, string>} */
+/** The message for a visitor who was logged out elsewhere. @type {Record<string, string>} */
 const SIGNED_OUT = {
   logout: "You were logged out in another tab.",
   reused: "Your session has ended. An old token of it was used again, so it was closed for safety. Please log in again.",
@@ -66,7 +66,7 @@ const gateway = element("gateway", HTMLMetaElement).dataset;
 const client = new AuthClient({
   baseUrl: gateway["url"] ?? "",
   endpoints: gateway["endpoints"] ?? "",
-  // A token that nobody uses may expire, so that a forgotten tab does not keep a session alive.
+  // An unused token may expire, so that a forgotten tab does not keep a session alive.
   autoRefresh: "active",
 });
 const sessions = new SessionsView({ client, explain, onEnded: (notice) => showLogin(notice) });
@@ -114,7 +114,7 @@ function saySuccessError(text, isOutage = false) {
 }
 
 /**
- * What a person is told of a failure.
+ * The error message for a failure.
  * @param {unknown} error
  * @returns {string}
  */
@@ -124,7 +124,7 @@ function explain(error) {
 }
 
 /**
- * What a person is told of a failed login.
+ * The error message for a failed login.
  * @param {unknown} error
  * @returns {string}
  */
@@ -146,7 +146,7 @@ function whenAgain(seconds) {
   return ` You can try again in ${duration(seconds)}, ${isToday ? "at" : "on"} ${time}.`;
 }
 
-/** A wait in one unit, rounded up so that nobody comes back too early. @param {number} seconds */
+/** A waiting time in one unit, rounded up so that a retry is not too early. @param {number} seconds */
 function duration(seconds) {
   const [size, unit] = seconds < 90 ? [1, "second"] : seconds <= 90 * 60 ? [60, "minute"] : [3600, "hour"];
   const count = Math.ceil(seconds / size);
@@ -203,7 +203,7 @@ view.form.addEventListener("submit", async (event) => {
     return;
   }
   sayLoginError("");
-  // A browser keeps what it was told in a field of text.
+  // A browser keeps the content of a text field.
   setPasswordShown(false);
   setBusy(true);
   try {
@@ -351,7 +351,7 @@ async function logOut() {
 view.logout.addEventListener("click", logOut);
 view.leave.addEventListener("click", logOut);
 
-/* The start: whoever still holds a good token goes straight in. */
+/* Start: visitors with a valid token skip the login. */
 
 async function start() {
   if (!client.hasTokens) {
@@ -396,7 +396,7 @@ client.addEventListener("change", () => {
 
 client.addEventListener("signed-out", (event) => {
   const { reason, isOtherTab } = /** @type {import("./auth-client/src/index.js").AuthEvent} */ (event);
-  // What the visitor did here is told by whoever did it.
+  // The view that caused the change shows its own message.
   const isOwn = reason === "logout" && !isOtherTab;
   if (!view.login.hidden && !isOwn) say(view.flash, SIGNED_OUT[reason ?? ""] ?? SESSION_ENDED);
 });

@@ -1,5 +1,5 @@
 /**
- * "Your sessions": where the visitor is logged in, and the buttons that end that. Gateways that do not tell have no such view.
+ * "Your sessions": where the visitor is logged in, and the buttons that end that. Gateways without the endpoint have no such view.
  * @module
  */
 

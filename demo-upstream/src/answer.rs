@@ -1,4 +1,4 @@
-//! What the upstream answers, decided by method, path and header fields alone.
+//! The upstream's response, a function of method, path and header fields.
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -7,7 +7,7 @@ use hyper::{Method, Response, StatusCode};
 use percent_encoding::percent_decode;
 use serde_json::json;
 
-/// The field in which the gateway tells the user's name: percent-encoded UTF-8.
+/// The header field with the user's name: percent-encoded UTF-8.
 const USER_HEADER: &str = "x-auth-user";
 
 /// Answers one request.
@@ -44,7 +44,7 @@ fn healthz(_: &HeaderMap) -> Response<Full<Bytes>> {
 fn user(headers: &HeaderMap) -> Option<String> {
     let mut values = headers.get_all(USER_HEADER).iter();
     let value = values.next()?;
-    // The gateway writes one line. Two mean that somebody else wrote one of them.
+    // The gateway sends one line. Two mean that one of them was forged.
     if values.next().is_some() {
         return None;
     }

@@ -1,6 +1,6 @@
-//! A tiny application behind the gateway: it greets whoever the gateway says is asking.
+//! A tiny upstream application behind the gateway: it greets the user whom the gateway has verified.
 //!
-//! It trusts the identity headers and nothing else, so whoever can reach it without the gateway can be anybody. That
+//! It trusts the identity headers and nothing else, so clients that can reach it directly can claim any identity. That
 //! is why it belongs on loopback or on a network that only the gateway can enter.
 
 mod answer;

@@ -1,4 +1,4 @@
-//! Listening, serving connections, and stopping without cutting anybody off.
+//! The server: listening, serving connections, and graceful shutdown.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -64,7 +64,9 @@ pub(crate) async fn run(address: SocketAddr) -> Result<(), ServeError> {
     let local = listener.local_addr().map_err(failed)?;
     log(&format!("listening on http://{local}"));
     if !local.ip().is_loopback() {
-        log("warning: whoever can reach this address can claim to be anybody; let only the gateway reach it");
+        log(
+            "warning: clients that can reach this address directly can claim any identity; let only the gateway reach it",
+        );
     }
     let connections = GracefulShutdown::new();
     let name = serve(&listener, &connections, &mut terminate, &mut interrupt).await;
@@ -99,7 +101,7 @@ async fn serve(
 }
 
 fn start_connection(stream: TcpStream, connections: &GracefulShutdown) {
-    // Only fails on a connection that is gone already, which the first read tells too.
+    // Only fails on a connection that is gone already, which the first read reports too.
     let _ = stream.set_nodelay(true);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use crate::http1::{HeaderKind, Host, RequestHead};
+use crate::http1::{CanonicalTarget, HeaderField, HeaderKind, Host, RequestHead};
 
 /// The peer of a connection.
 #[derive(Debug)]
@@ -16,18 +16,27 @@ pub(crate) struct ClientAddr {
     trusted: bool,
     /// Whether the connection is TLS.
     secure: bool,
+    /// Whether a PROXY protocol header has named the address.
+    relayed: bool,
 }
 
 impl ClientAddr {
     pub(crate) fn new(peer: SocketAddr, trusted_proxies: &[IpNet], secure: bool) -> ClientAddr {
         let address = peer.ip().to_canonical();
         let text = address.to_string().into();
-        ClientAddr {
-            address,
-            text,
-            trusted: trusted_proxies.iter().any(|net| net.contains(&address)),
-            secure,
-        }
+        ClientAddr { address, text, trusted: contains(trusted_proxies, address), secure, relayed: false }
+    }
+
+    /// The peer of a connection that began with a PROXY protocol header of this client. Whether forwarding headers are used is
+    /// a matter of who has sent them, which is `peer`, not of the address that it names.
+    pub(crate) fn relayed(
+        peer: SocketAddr,
+        client: SocketAddr,
+        trusted_proxies: &[IpNet],
+        secure: bool,
+    ) -> ClientAddr {
+        let trusted = contains(trusted_proxies, peer.ip().to_canonical());
+        ClientAddr { trusted, relayed: true, ..ClientAddr::new(client, &[], secure) }
     }
 
     /// Whether the peer's connection to the gateway is TLS.
@@ -40,14 +49,18 @@ impl ClientAddr {
         self.trusted
     }
 
+    /// Whether the address of the connection is that of a trusted proxy, whose clients share its connections.
+    pub(crate) fn is_proxy(&self, trusted_proxies: &[IpNet]) -> bool {
+        contains(trusted_proxies, self.address)
+    }
+
     /// The client's address: the right-most hop that is not a trusted proxy.
     pub(crate) fn address(&self, head: &RequestHead, trusted_proxies: &[IpNet]) -> IpAddr {
-        if !self.trusted {
+        if !self.trusted || (self.relayed && !contains(trusted_proxies, self.address)) {
             return self.address;
         }
         let hops = forwarded_for(head);
-        let first_untrusted =
-            hops.iter().rev().find(|hop| !trusted_proxies.iter().any(|net| net.contains(*hop)));
+        let first_untrusted = hops.iter().rev().find(|hop| !contains(trusted_proxies, **hop));
         first_untrusted.or(hops.first()).copied().unwrap_or(self.address)
     }
 
@@ -64,21 +77,45 @@ impl ClientAddr {
     pub(crate) fn origin<'r>(&self, head: &'r RequestHead, host: &'r str) -> RequestOrigin<'r> {
         let own = if self.secure { Scheme::Https } else { Scheme::Http };
         if !self.trusted {
-            return RequestOrigin { scheme: own, host };
+            return RequestOrigin { scheme: own, host, port: None };
         }
         let forwarded = ForwardedElement::last_of(head);
         let values = |kind| head.headers().of_kind(kind).last().and_then(|field| last_member(field.value));
         let scheme = values(HeaderKind::XForwardedProto).or(forwarded.proto).and_then(Scheme::of_proxy);
-        let named = values(HeaderKind::XForwardedHost).or(forwarded.host);
-        let named = named.and_then(|host| Host::parse(host).ok()).map(|host| host.as_str());
-        RequestOrigin { scheme: scheme.unwrap_or(own), host: named.unwrap_or(host) }
+        let scheme = scheme.or_else(|| Scheme::of_ssl(named(head, "X-Forwarded-Ssl")?)).unwrap_or(own);
+        let port =
+            named(head, "X-Forwarded-Port").and_then(|port| std::str::from_utf8(port).ok()?.parse().ok());
+        let known_as = values(HeaderKind::XForwardedHost).or(forwarded.host);
+        let known_as = known_as.and_then(|host| Host::parse(host).ok()).map(|host| host.as_str());
+        RequestOrigin { scheme, host: known_as.unwrap_or(host), port }
+    }
+
+    /// What trusted proxies have taken off the front of the path (`X-Forwarded-Prefix`): empty, or whole segments. Each proxy of a
+    /// chain adds what it took off.
+    pub(crate) fn prefix(&self, head: &RequestHead) -> String {
+        if !self.trusted {
+            return String::new();
+        }
+        let members = all_named(head, "X-Forwarded-Prefix").flat_map(|field| field.members());
+        let members: Option<Vec<&str>> = members.map(plain_prefix).collect();
+        members.unwrap_or_default().concat()
     }
 
     /// Appends `X-Forwarded-*` and `Forwarded` lines in wire format for a request with this `Host` (none in
-    /// HTTP/1.0). What an untrusted peer sent under these names is ignored.
-    pub(crate) fn push_forwarding_lines(&self, head: &RequestHead, host: &str, lines: &mut Vec<u8>) {
-        let before = if self.trusted { forwarded_for(head) } else { Vec::new() };
-        let RequestOrigin { scheme, host } = self.origin(head, host);
+    /// HTTP/1.0), of whose path `stripped` is taken off. What an untrusted peer sent under these names is ignored.
+    pub(crate) fn push_forwarding_lines(
+        &self,
+        head: &RequestHead,
+        host: &str,
+        stripped: &str,
+        lines: &mut Vec<u8>,
+    ) {
+        let mut before = if self.trusted { forwarded_for(head) } else { Vec::new() };
+        if self.relayed && before.last() == Some(&self.address) {
+            // The balancer has named the client twice.
+            before.pop();
+        }
+        let RequestOrigin { scheme, host, port } = self.origin(head, host);
         let proto = scheme.name();
         let mut put = |text: &str| lines.extend_from_slice(text.as_bytes());
 
@@ -102,8 +139,49 @@ impl ClientAddr {
             [";host=\"", host, "\""].into_iter().for_each(&mut put);
         }
         [";proto=", proto, "\r\n"].into_iter().for_each(&mut put);
+        let prefix = self.prefix(head) + stripped;
+        if !prefix.is_empty() {
+            ["X-Forwarded-Prefix: ", &prefix, "\r\n"].into_iter().for_each(&mut put);
+        }
+        if let Some(port) = port {
+            put(&format!("X-Forwarded-Port: {port}\r\n"));
+        }
+        if self.trusted && named(head, "X-Forwarded-Ssl").is_some() {
+            let ssl = if scheme == Scheme::Https { "on" } else { "off" };
+            ["X-Forwarded-Ssl: ", ssl, "\r\n"].into_iter().for_each(&mut put);
+        }
     }
 }
+
+fn contains(networks: &[IpNet], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&address))
+}
+
+/// The fields of exactly that name, which is one of those that are removed from requests.
+fn all_named<'r>(head: &'r RequestHead, name: &'static str) -> impl Iterator<Item = HeaderField<'r>> {
+    let fields = head.headers().of_kind(HeaderKind::RoutingOverride);
+    fields.filter(move |field| field.name.eq_ignore_ascii_case(name.as_bytes()))
+}
+
+/// What the nearest proxy says under that name.
+fn named<'r>(head: &'r RequestHead, name: &'static str) -> Option<&'r [u8]> {
+    all_named(head, name).last().and_then(|field| last_member(field.value))
+}
+
+/// A prefix that can be put before a path: segments of plain characters, without the slash at their end.
+fn plain_prefix(member: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(member).ok()?.trim_end_matches('/');
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+=:@%".contains(&b);
+    if text.is_empty() {
+        return Some(text);
+    }
+    let path = CanonicalTarget::parse(&http::Method::GET, text.as_bytes()).ok()?;
+    let is_prefix = text.starts_with('/') && text.len() <= MAX_PREFIX_LEN && text.bytes().all(is_plain);
+    (is_prefix && path.without_oddities().is_ok()).then_some(text)
+}
+
+/// In bytes.
+const MAX_PREFIX_LEN: usize = 256;
 
 /// The scheme of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +201,16 @@ impl Scheme {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// `X-Forwarded-Ssl`: `on` or `off`.
+    fn of_ssl(value: &[u8]) -> Option<Scheme> {
+        match value {
+            _ if value.eq_ignore_ascii_case(b"on") => Some(Scheme::Https),
+            _ if value.eq_ignore_ascii_case(b"off") => Some(Scheme::Http),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Scheme::Http => "http",
             Scheme::Https => "https",
@@ -137,9 +224,22 @@ pub(crate) struct RequestOrigin<'r> {
     pub(crate) scheme: Scheme,
     /// With its port, if there is one.
     pub(crate) host: &'r str,
+    /// What `X-Forwarded-Port` says: the port of a host that names none.
+    pub(crate) port: Option<u16>,
 }
 
 impl RequestOrigin<'_> {
+    /// The host with its port, if that is not the scheme's own.
+    pub(crate) fn host_with_port(&self) -> String {
+        let default_port = if self.scheme == Scheme::Https { 443 } else { 80 };
+        match (Host::parse(self.host.as_bytes()), self.port) {
+            (Ok(host), Some(port)) if host.port().is_none() && port != default_port => {
+                format!("{}:{port}", self.host)
+            }
+            _ => self.host.to_owned(),
+        }
+    }
+
     /// Whether an `Origin` (RFC 6454 section 6.1) is this one. A default port equals none; where the scheme
     /// is unknown behind a proxy, the host decides.
     pub(crate) fn is(&self, origin: &[u8]) -> bool {
@@ -151,7 +251,8 @@ impl RequestOrigin<'_> {
         match (Host::parse(host), Host::parse(self.host.as_bytes())) {
             (Ok(origin), Ok(own)) => {
                 origin.is_named_like(&own)
-                    && origin.port().unwrap_or(default_port) == own.port().unwrap_or(default_port)
+                    && origin.port().unwrap_or(default_port)
+                        == own.port().or(self.port).unwrap_or(default_port)
             }
             _ => false,
         }
@@ -242,7 +343,7 @@ mod tests {
             .unwrap();
         let client = ClientAddr::new(peer.parse().unwrap(), &trusted, false);
         let mut lines = Vec::new();
-        client.push_forwarding_lines(&head, "gw.test", &mut lines);
+        client.push_forwarding_lines(&head, "gw.test", "", &mut lines);
         (client.address(&head, &trusted), String::from_utf8(lines).unwrap())
     }
 
@@ -335,8 +436,75 @@ mod tests {
             ("app.example", "null", false),
             ("app.example", "https://user@app.example", false),
         ] {
-            let own = RequestOrigin { scheme: Scheme::Https, host };
+            let own = RequestOrigin { scheme: Scheme::Https, host, port: None };
             assert_eq!(own.is(origin.as_bytes()), is_own, "{host} {origin}");
+        }
+    }
+
+    #[test]
+    fn a_trusted_proxy_tells_port_prefix_and_tls_too() {
+        for (fields, lines, absent) in [
+            ("X-Forwarded-Ssl: on\r\n", "Proto: https\r\n|X-Forwarded-Ssl: on\r\n", "Port"),
+            (
+                "X-Forwarded-Ssl: on\r\nX-Forwarded-Proto: http\r\n",
+                "Proto: http\r\n|X-Forwarded-Ssl: off\r\n",
+                "",
+            ),
+            ("X-Forwarded-Ssl: off\r\n", "Proto: http\r\n|X-Forwarded-Ssl: off\r\n", "https"),
+            ("X-Forwarded-Port: 8443\r\n", "X-Forwarded-Port: 8443\r\n", "Ssl"),
+            ("X-Forwarded-Port: 70000\r\n", "", "X-Forwarded-Port"),
+            ("X-Forwarded-Prefix: /shop/\r\n", "X-Forwarded-Prefix: /shop\r\n", ""),
+            (
+                "X-Forwarded-Prefix: /a, /b\r\nx-forwarded-prefix: /c\r\n",
+                "X-Forwarded-Prefix: /a/b/c\r\n",
+                "",
+            ),
+            ("X-Forwarded-Prefix: /\r\n", "", "X-Forwarded-Prefix"),
+            ("X-Forwarded-Prefix: //evil.test\r\n", "", "X-Forwarded-Prefix"),
+            ("X-Forwarded-Prefix: /a/../b\r\n", "", "X-Forwarded-Prefix"),
+            ("X-Forwarded-Prefix: https://evil.test\r\n", "", "X-Forwarded-Prefix"),
+            ("X-Forwarded-Prefix: /a\"b\r\n", "", "X-Forwarded-Prefix"),
+            ("X_Forwarded_Prefix: /a\r\nX_Forwarded_Port: 1\r\n", "", "X-Forwarded-P[r]efix"),
+        ] {
+            let (_, written) = seen("10.0.0.1:5", fields);
+            assert!(lines.split('|').all(|line| written.contains(line)), "{fields}: {written}");
+            assert!(absent.is_empty() || !written.contains(absent), "{fields}: {written}");
+            let (_, untrusted) = seen("192.0.2.1:5", fields);
+            assert!(
+                !["Port", "Prefix", "Ssl", "https"].iter().any(|name| untrusted.contains(name)),
+                "{untrusted}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_port_that_a_trusted_proxy_tells_is_part_of_the_own_origin() {
+        let own = RequestOrigin { scheme: Scheme::Https, host: "app.example", port: Some(8443) };
+        assert!(own.is(b"https://app.example:8443") && !own.is(b"https://app.example"));
+        let own = RequestOrigin { scheme: Scheme::Https, host: "app.example", port: Some(443) };
+        assert!(own.is(b"https://app.example"));
+    }
+
+    #[test]
+    fn with_the_proxy_protocol_trust_goes_by_the_peer() {
+        let trusted: [IpNet; 1] = ["10.0.0.0/8".parse().unwrap()];
+        let mut head = RequestHead::default();
+        let fields = "X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\n";
+        head.parse(format!("GET / HTTP/1.1\r\n{fields}\r\n").as_bytes(), &HeadLimits::default())
+            .unwrap()
+            .unwrap();
+        for (peer, client, address, proto) in [
+            // The balancer is no trusted proxy: a client behind it has written the fields, whatever its address.
+            ("192.0.2.1:5", "10.0.0.7:1", "10.0.0.7", "http"),
+            // It is one, and the client is not: the fields are its own, the address it has named.
+            ("10.0.0.1:5", "198.51.100.4:1", "198.51.100.4", "https"),
+            // Both are: the client is whom the proxy behind the balancer names.
+            ("10.0.0.1:5", "10.0.0.7:1", "203.0.113.9", "https"),
+        ] {
+            let relayed =
+                ClientAddr::relayed(peer.parse().unwrap(), client.parse().unwrap(), &trusted, false);
+            assert_eq!(relayed.address(&head, &trusted).to_string(), address, "{peer} {client}");
+            assert_eq!(relayed.origin(&head, "a").scheme.name(), proto, "{peer} {client}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What would become of a request: the same stack that serves requests, with endpoints and a proxy that capture instead of acting.
+//! Explains a request: runs the same stack that serves requests, with endpoints and a proxy that capture
+//! instead of acting. Everything that is explained was reported by the stack; nothing is decided here.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -7,71 +8,67 @@ use std::future::ready;
 use std::rc::Rc;
 
 use http::StatusCode;
-use http_body_util::BodyExt;
 use tower::{Service, service_fn};
 
-use crate::auth::bearer::Bearer;
+use crate::auth::identity::Identity;
 use crate::client_addr::ClientAddr;
 use crate::config::{Access, RouteRef};
 use crate::http1::RequestHead;
-use crate::layers::admission::admit;
-use crate::layers::authenticate::credentials;
-use crate::layers::cors::{self, Preflight};
 use crate::layers::route::MatchResult;
 use crate::proxy::upstream_request::UpstreamRequest;
 use crate::proxy::websocket;
-use crate::rejection::Rejection;
-use crate::request::{Authorized, Incoming, RequestView};
+use crate::rejection::{Code, Rejection};
+use crate::request::{Authorized, Incoming, PREFLIGHT_PASSED, RequestContext};
 use crate::request_body::RequestBody;
 use crate::response::{self, Response};
 use crate::runtime::Worker;
-use crate::runtime_config::RuntimeConfig;
 use crate::services::endpoints::EndpointRequest;
 use crate::services::proxy::{forwarding, outgoing_request};
 use crate::services::target::TargetService;
 use crate::stack::request_stack;
 use crate::stream_state::StreamState;
-use crate::tokens::{TokenError, TokenType, UnixSeconds, VerifiedClaims};
+use crate::tokens::{TokenError, VerifiedClaims};
 
-/// The way of a request as far as the socket of its upstream, or to its response here.
+/// The path of a request up to its upstream's socket, or to its response here.
 #[derive(Debug)]
 pub(crate) struct Explanation {
-    /// All routes in the order of matching; none where the request does not come as far as the routes.
+    /// All routes in the order of matching; empty where the request is rejected before routing.
     pub(crate) tried: Vec<(RouteRef, MatchResult)>,
     pub(crate) token: TokenState,
     /// What becomes of a CORS preflight, in words.
     pub(crate) preflight: Option<String>,
     pub(crate) outcome: Outcome,
-    /// The header fields that the gateway itself gives the response.
+    /// The header fields that the gateway itself adds to the response.
     pub(crate) headers: Vec<(String, String)>,
 }
 
-/// What verification says of the request's token. Whether its session was ended is known to the running gateway only.
+/// The result of verifying the request's token. Whether its session was revoked is known to the running
+/// gateway only.
 #[derive(Debug)]
 pub(crate) enum TokenState {
     NotAskedFor,
     None,
-    /// There is something, but no one token.
-    Unreadable(Rejection),
-    /// With the claims, where it was at least signed here.
+    /// The credentials are not a single token; why.
+    Unreadable(String),
+    /// With the claims, where the signature is valid.
     Refused(TokenError, Option<VerifiedClaims>),
-    Good(VerifiedClaims),
+    Good(Rc<Identity>),
 }
 
-/// Where a request leads.
+/// The outcome of a request.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// One of the gateway's own endpoints; what it says depends on more than is known here.
+    /// One of the gateway's own endpoints; its response depends on more than is known here.
     Endpoint,
-    /// A response of the gateway's.
+    /// A response of the gateway.
     Here(StatusCode),
-    /// A refusal: status, code and detail, as the client gets them.
-    Refused(StatusCode, String, String),
-    /// The name of the upstream, and the head that it would get.
+    /// A rejection, and the status that the client gets.
+    Refused(StatusCode, Rejection),
+    /// The name of the upstream, and the request head that it would get.
     Upstream(String, Vec<u8>),
 }
 
-/// What the capturing services saw.
+/// What the capturing services captured.
 #[derive(Debug, Clone, Default)]
 struct Capture(Rc<RefCell<Option<Outcome>>>);
 
@@ -104,32 +101,18 @@ impl Capture {
     }
 }
 
-/// Has a request go the way of the stack. Files are looked at; upstreams and stores are not asked.
+/// Passes a request through the stack. Files are accessed; upstreams and stores are not contacted.
 pub(crate) async fn explain(
     worker: Rc<Worker>,
     client: ClientAddr,
     head: Box<RequestHead>,
     refused: Option<Rejection>,
 ) -> Explanation {
-    let (state, now) = (worker.state(), worker.now_millis() / 1000);
-    let (mut tried, mut token, mut preflight) = (Vec::new(), TokenState::NotAskedFor, None);
-    if refused.is_none()
-        && let Ok(admission) = admit(&head)
-    {
-        let view = RequestView::new(&head, &admission);
-        tried = state.config.routes.explain(view);
-        token = token_state(&state.config, view, now);
-        preflight = cors::preflight(&state.config, view).map(|preflight| match preflight {
-            Preflight::PassedThrough => "is left to the app, without a token".to_owned(),
-            Preflight::Answered { problem: None, .. } => "is answered here: the browser goes on".to_owned(),
-            Preflight::Answered { problem: Some(why), .. } => format!("is answered here: refused, {why}"),
-        });
-    }
     let capture = Capture::default();
     let (endpoints, proxy) = (capture.clone(), capture.clone());
     let endpoints = service_fn(move |_: EndpointRequest| ready(Ok(endpoints.endpoint())));
     let proxy = service_fn(move |request: Authorized| ready(proxy.upstream(&request)));
-    let mut stack = request_stack(worker, endpoints, TargetService::new(proxy));
+    let mut stack = request_stack(Rc::clone(&worker), endpoints, TargetService::new(proxy));
     let incoming = Incoming {
         head,
         refused,
@@ -139,17 +122,16 @@ pub(crate) async fn explain(
     };
     let response = stack.call(incoming).await.unwrap_or_else(|never: Infallible| match never {});
     let (parts, body) = response.into_parts();
-    let captured = capture.0.take();
-    let outcome = match captured {
+    let tried = worker.trace.as_ref().map(|trace| trace.routes.take()).unwrap_or_default();
+    let token = body.context().map_or(TokenState::NotAskedFor, |context| token_state(context));
+    let preflight = body.context().and_then(|context| preflight(context));
+    let rejection = body.context().and_then(|context| context.record.rejection.take());
+    let outcome = match (rejection, capture.0.take()) {
         // The target may have been reached, and its response refused.
-        Some(outcome) if parts.status == StatusCode::OK => outcome,
-        _ => here(parts.status, body.collect().await.map(|body| body.to_bytes()).ok()),
+        (Some(rejection), _) => Outcome::Refused(parts.status, rejection),
+        (None, Some(captured)) => captured,
+        (None, None) => Outcome::Here(parts.status),
     };
-    if !matches!(outcome, Outcome::Upstream(..) | Outcome::Here(_) | Outcome::Refused(..))
-        || is_preflight(&outcome)
-    {
-        tried.clear();
-    }
     let headers = parts.headers.iter().filter(|(name, _)| *name != "x-request-id");
     let headers = headers.map(|(name, value)| {
         (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
@@ -157,34 +139,33 @@ pub(crate) async fn explain(
     Explanation { tried, token, preflight, outcome, headers: headers.collect() }
 }
 
-/// Whether the gateway answered `OPTIONS` itself, before routes were looked at.
-fn is_preflight(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Here(StatusCode::NO_CONTENT))
+/// What the stack did with a CORS preflight, in words.
+fn preflight(context: &RequestContext) -> Option<String> {
+    let problem = context.worker.trace.as_ref().and_then(|trace| trace.preflight_problem.take());
+    Some(match (context.record.cors.get()?, problem) {
+        (PREFLIGHT_PASSED, _) => "is left to the app, without a token".to_owned(),
+        (_, None) => "is answered here: the browser goes on".to_owned(),
+        (_, Some(why)) => format!("is answered here: refused, {why}"),
+    })
 }
 
-/// A response that came from here: a refusal where its body is a problem.
-fn here(status: StatusCode, body: Option<bytes::Bytes>) -> Outcome {
-    let problem = body.and_then(|body| serde_json::from_slice::<serde_json::Value>(&body).ok());
-    let member = |name: &str| problem.as_ref()?.get(name)?.as_str().map(str::to_owned);
-    match (member("code"), member("detail"), status.is_client_error() || status.is_server_error()) {
-        (Some(code), Some(detail), true) => Outcome::Refused(status, code, detail),
-        _ => Outcome::Here(status),
+/// What the stack says of the token.
+fn token_state(context: &RequestContext) -> TokenState {
+    if let Some(identity) = context.record.identity.borrow().clone() {
+        return TokenState::Good(identity);
     }
-}
-
-fn token_state(config: &RuntimeConfig, request: RequestView<'_>, now: UnixSeconds) -> TokenState {
-    let credentials = match config.routes.select(request) {
-        Ok(route) if route.access == Access::Public => return TokenState::NotAskedFor,
-        Ok(route) => credentials(route, request),
-        Err(_) => Bearer::of(request.head()),
-    };
-    let token = match credentials.map(|bearer| bearer.map(Bearer::token).transpose()) {
-        Ok(Ok(Some(token))) => token,
-        Ok(Ok(None)) => return TokenState::None,
-        Ok(Err(rejection)) | Err(rejection) => return TokenState::Unreadable(rejection),
-    };
-    match config.verifier.verify(token, TokenType::Access, now) {
-        Ok(claims) => TokenState::Good(claims),
-        Err(error) => TokenState::Refused(error, config.verifier.verify_signed(token, now).ok()),
+    if let Some((error, claims)) = context.worker.trace.as_ref().and_then(|trace| trace.refused_token.take())
+    {
+        return TokenState::Refused(error, claims);
+    }
+    let route = context.record.route.get().map(|route| context.state.config.routes.at(route));
+    if route.is_none_or(|route| route.access == Access::Public) {
+        return TokenState::NotAskedFor;
+    }
+    match &*context.record.rejection.borrow() {
+        Some(rejection) if rejection.code() == Code::InvalidRequest => {
+            TokenState::Unreadable(rejection.detail().into_owned())
+        }
+        _ => TokenState::None,
     }
 }

@@ -7,6 +7,7 @@ mod client_addr;
 mod clock;
 pub mod config;
 mod explain;
+mod file_owner;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -30,6 +31,7 @@ mod strict_json;
 pub mod telemetry;
 mod tls;
 pub mod tokens;
+mod trace;
 mod upstream;
 pub mod users;
 mod worker_state;

@@ -4,6 +4,8 @@
 //! A variant carries the data of its refusal; code, status, detail, challenge, `Retry-After`, `Allow` and the gRPC status
 //! are functions of it. A new reason is one entry in [`rejections!`] and one row in the table test.
 
+pub(crate) mod flask;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use serde_json::json;
 
 use crate::http1::{FramingError, HeadError, HostError, TargetError};
 
-/// What went wrong, for programs. The names are part of the contract and never change.
+/// The error code for programs. The names are part of the contract and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Code {
     BadRequest,
@@ -58,12 +60,12 @@ impl Code {
         self.entry().0
     }
 
-    /// The status it is sent with.
+    /// The default status.
     pub(crate) fn status(self) -> StatusCode {
         StatusCode::from_u16(self.entry().1).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// One sentence for people.
+    /// The message for people.
     pub(crate) fn message(self) -> &'static str {
         self.entry().2
     }
@@ -135,7 +137,7 @@ impl Code {
     }
 }
 
-/// Which media types a POST may have (LDP section 7.1).
+/// The media types that a POST may have (LDP section 7.1).
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 
 /// When a client may try again what another attempt can already solve.
@@ -213,7 +215,7 @@ rejections! {
     RepeatedAuthorization => Code::InvalidRequest, "more than one Authorization field";
     MalformedAuthorization => Code::InvalidRequest, "Authorization is malformed";
     AuthorizationNotAscii => Code::InvalidRequest, "Authorization is not ASCII";
-    BearerWithoutSpace => Code::InvalidRequest, "Bearer is not followed by one space and a token";
+    BearerWithoutSpace => Code::InvalidRequest, "Bearer is not followed by a space and a token";
     BearerEmpty => Code::InvalidRequest, "Bearer has no token";
     BearerNotOneToken => Code::InvalidRequest, "something besides one token follows Bearer";
     TokenSubprotocols => Code::InvalidRequest, "one token follows one `bearer` among the subprotocols";
@@ -221,13 +223,14 @@ rejections! {
     AccessTokenMissing => Code::MissingToken, "this route needs an access token";
     RefreshTokenMissing => Code::MissingToken, "a refresh token is needed";
     /// The exact fault is for the log: it would help who forges tokens.
-    TokenInvalid => Code::InvalidToken, "the token is malformed, forged or not from here";
+    TokenInvalid(reason: &'static str) => Code::InvalidToken, "the token is malformed, forged or not from here";
     TokenWithoutSession => Code::InvalidToken, "the token names no session";
     TokenExpired => Code::TokenExpired, "the token has expired";
     TokenNotYetValid => Code::TokenNotYetValid, "the token is not valid yet";
     TokenOfWrongType => Code::WrongTokenType, "the token is of the wrong type";
     ClaimTooLarge => Code::HeadersTooLarge, "a claim is too large for a header field";
     RoleMissing => Code::InsufficientScope, "none of the route's roles";
+    FreshTokenMissing => Code::InsufficientScope, "the route needs a fresh token: log in again";
     ClaimMissing => Code::InsufficientScope, "a claim that the route asks for is another";
 
     // Sessions.
@@ -247,7 +250,7 @@ rejections! {
     BodyNotJson => Code::BadRequest, "the body is not a JSON object with unique members";
     CredentialsNotText => Code::BadRequest, "username and password must be non-empty strings";
     CredentialsMissing => Code::BadRequest, "username or password is missing";
-    CredentialsWithMore => Code::BadRequest, "the body has members besides username and password";
+    RefreshTokenNotText => Code::BadRequest, "refresh_token must be a string";
     PasswordTooLong => Code::BadRequest, "the password is longer than 1024 bytes";
     WrongCredentials => Code::InvalidCredentials, "wrong username or password";
     AccountLocked(retry_after: Duration) => Code::AccountLocked, "too many failed attempts";
@@ -264,11 +267,13 @@ rejections! {
     FileNotFound => Code::NotFound, "no such file";
     FileChanged => Code::PreconditionFailed, "the file is not the one that was asked for";
     FileUnreadable => Code::Internal, "the file could not be read";
-    WebSocketOrigin => Code::OriginNotAllowed, "pages of this origin may not open WebSockets here";
+    UpgradeOrigin => Code::OriginNotAllowed, "pages of this origin may not open connections here";
     WebSocketNotGet => Code::BadRequest, "a WebSocket begins with a GET without a body";
     WebSocketNotAlone => Code::BadRequest, "a request for a WebSocket asks for nothing else";
     WebSocketKey => Code::BadRequest, "a request for a WebSocket has one Sec-WebSocket-Key of 16 bytes in base64";
     WebSocketVersion => Code::BadRequest, "only version 13 of WebSocket is spoken here";
+    /// WebDAV's `Destination` cannot be rewritten: why.
+    BadDestination(why: &'static str) => Code::BadRequest, *why;
     UpstreamUnreachable => Code::BadGateway, "the upstream cannot be reached";
     UpstreamBroken => Code::BadGateway, "the upstream's answer was broken";
     UpstreamConnectTimeout => Code::GatewayTimeout, "the upstream could not be connected to in time";
@@ -290,14 +295,14 @@ rejections! {
 /// The error of a `WWW-Authenticate` (RFC 6750 section 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Challenge {
-    /// No token was sent: say only what would be accepted.
+    /// No token was sent: only the scheme is named.
     Bare,
-    /// Something was wrong with what was sent.
+    /// The token was invalid.
     Error(&'static str),
 }
 
 impl Rejection {
-    /// The status it is sent with.
+    /// The status.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Rejection::UnknownExpectation => StatusCode::EXPECTATION_FAILED,

@@ -17,12 +17,12 @@ use crate::auth::identity::Identity;
 use crate::client_addr::ClientAddr;
 use crate::http1::{BodyFraming, CanonicalTarget, Headers, Host, HostSpan, RequestHead, TargetSpan, Version};
 use crate::layers::route::Route;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::request_body::RequestBody;
 use crate::runtime::Worker;
 use crate::sessions::{ClientInfo, SourceNetwork};
 use crate::stream_state::StreamState;
-use crate::telemetry::{RequestId, RouteLabel};
+use crate::telemetry::{EndpointLabel, RequestId, RouteLabel};
 use crate::tokens::UnixSeconds;
 use crate::worker_state::WorkerState;
 
@@ -77,14 +77,15 @@ impl Deref for PooledHead {
 pub(crate) struct AccessLogRecord {
     /// The route's index in the configuration.
     pub(crate) route: Cell<Option<usize>>,
-    /// Whether one of the gateway's own endpoints responded.
-    pub(crate) endpoint: Cell<bool>,
+    /// The gateway's own endpoint that responded.
+    pub(crate) endpoint: Cell<Option<EndpointLabel>>,
     /// The upstream's index in the configuration.
     pub(crate) upstream: Cell<Option<usize>>,
     pub(crate) identity: RefCell<Option<Rc<Identity>>>,
     /// The user name of a login, in canonical form.
     pub(crate) username: RefCell<Option<String>>,
-    pub(crate) code: Cell<Option<Code>>,
+    /// Why it was rejected.
+    pub(crate) rejection: RefCell<Option<Rejection>>,
     /// What became of a CORS preflight.
     pub(crate) cors: Cell<Option<&'static str>>,
 }
@@ -124,8 +125,7 @@ impl RequestContext {
     pub(crate) fn route_label(&self) -> RouteLabel {
         match self.record.route.get() {
             Some(index) => RouteLabel::Route(index),
-            None if self.record.endpoint.get() => RouteLabel::Endpoint,
-            None => RouteLabel::None,
+            None => self.record.endpoint.get().map_or(RouteLabel::None, RouteLabel::Endpoint),
         }
     }
 }
@@ -344,5 +344,36 @@ impl Authorized {
     /// Removes the body, for forwarding it.
     pub(crate) fn take_body(&mut self) -> RequestBody {
         std::mem::take(&mut self.authenticated.routed.admitted.body)
+    }
+}
+
+/// Requests from text, for tests of pure functions.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod test_support {
+    use super::{Admission, RequestView};
+    use crate::http1::{HeadLimits, RequestHead};
+    use crate::layers::admission::admit;
+
+    /// The head of this text, which has no empty line at its end.
+    pub(crate) fn head(text: &str) -> RequestHead {
+        let mut head = RequestHead::default();
+        head.parse(format!("{text}\r\n").as_bytes(), &HeadLimits::default()).unwrap().unwrap();
+        head
+    }
+
+    /// A head that was admitted.
+    pub(crate) struct AdmittedHead(RequestHead, Admission);
+
+    impl AdmittedHead {
+        pub(crate) fn new(text: &str) -> AdmittedHead {
+            let head = head(text);
+            let admission = admit(&head).unwrap_or_else(|rejection| panic!("{rejection:?}: {text}"));
+            AdmittedHead(head, admission)
+        }
+
+        pub(crate) fn view(&self) -> RequestView<'_> {
+            RequestView::new(&self.0, &self.1)
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! The request body: a stream pulled from hyper with backpressure, under size limits and timeouts.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -10,32 +9,12 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
-use crate::http1::BodyFraming;
-use crate::net::Deadline;
+use crate::http1::{BodyError, BodyFraming};
+use crate::net::{Deadline, Linger};
 use crate::stream_state::StreamState;
 
-/// Limits of discarding an unread body so that the connection can be kept alive: in bytes, and in time (RFC
-/// 9112 section 9.3).
-const DISCARD_LIMIT_BYTES: u64 = 64 * 1024;
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Why a body cannot be read to its end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyError {
-    #[error("the chunked coding is malformed")]
-    Malformed,
-    #[error("the connection ended before the body did")]
-    Truncated,
-    #[error("no more of the body arrived in time")]
-    TimedOut,
-    #[error("the body is larger than allowed")]
-    TooLarge,
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
-
-/// The body of a request. When it is dropped before its end, a small rest is read and discarded, so that the
-/// connection can be kept alive.
+/// The body of the request in hand. Dropped before its end, the rest is read and thrown away (RFC 9112 section 9.3), so that a
+/// client that sends all before it reads gets its response, and the connection can carry another request.
 #[derive(Debug, Default)]
 pub(crate) struct RequestBody {
     incoming: Option<Box<Source>>,
@@ -59,8 +38,8 @@ struct Source {
     expects_continue: bool,
     /// Read to its end, or not to be read any more.
     ended: bool,
-    /// Whether a rest is discarded on drop, which the next request on the connection has to wait for.
-    discard: bool,
+    /// How long a rest is read that nobody wants.
+    discard: Option<Duration>,
 }
 
 impl RequestBody {
@@ -80,7 +59,7 @@ impl RequestBody {
             piece: Bytes::new(),
             deadline: Deadline::default(),
             timeout,
-            discard: stream.is_http1(),
+            discard: None,
             stream,
             expects_continue: false,
             ended: false,
@@ -99,6 +78,13 @@ impl RequestBody {
     pub(crate) fn set_timeout(&mut self, timeout: Duration) {
         if let Some(source) = &mut self.incoming {
             source.timeout = timeout;
+        }
+    }
+
+    /// Has what is left be read for so long when this is dropped: over HTTP/1.1 the next request stands behind it.
+    pub(crate) fn discard_within(&mut self, time: Duration) {
+        if let Some(source) = &mut self.incoming {
+            source.discard = Some(time);
         }
     }
 
@@ -202,13 +188,15 @@ impl Source {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads and discards the rest, within the limits.
-    async fn discard_body(mut self: Box<Self>) {
+    /// Reads and throws away what is left, within bounds.
+    async fn discard_body(mut self: Box<Self>, linger: Linger) {
         if self.stream.close.get() {
             // The connection is closed after the response.
             return;
         }
-        let mut left = DISCARD_LIMIT_BYTES;
+        let mut left = linger.bytes;
+        self.timeout = linger.idle;
+        self.deadline.clear();
         let reading = poll_fn(|cx| {
             while let Ok(()) = ready!(self.poll_piece(cx)) {
                 left = left.saturating_sub(self.piece.len() as u64);
@@ -219,18 +207,20 @@ impl Source {
             }
             Poll::Ready(())
         });
-        // After a timeout hyper closes the connection after the response.
-        let _ = tokio::time::timeout(DISCARD_TIMEOUT, reading).await;
+        // Where it takes longer, hyper ends the connection after the response.
+        let _ = tokio::time::timeout(linger.time, reading).await;
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
         let Some(source) = self.incoming.take() else { return };
-        let too_long = matches!(source.framing, BodyFraming::Length(n) if n > DISCARD_LIMIT_BYTES);
-        // A client that waits for 100 Continue sends nothing; reading would send the 100.
-        if source.discard && !source.ended && !source.expects_continue && !too_long {
-            tokio::task::spawn_local(source.discard_body());
+        let Some(time) = source.discard else { return };
+        let linger = Linger::for_upload(time);
+        let too_long = matches!(source.framing, BodyFraming::Length(n) if n > linger.bytes);
+        // A client that waits for 100 Continue sends nothing; reading would ask it to.
+        if !source.ended && !source.expects_continue && !too_long {
+            tokio::task::spawn_local(source.discard_body(linger));
         }
     }
 }

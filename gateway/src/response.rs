@@ -43,6 +43,15 @@ pub(crate) fn json(status: StatusCode, body: &impl serde::Serialize) -> Response
     response
 }
 
+/// A response with a JSON body that ends with a line feed, as Flask's `jsonify` makes it.
+pub(crate) fn flask_json(status: StatusCode, body: &impl serde::Serialize) -> Response {
+    let mut response = json(status, body);
+    if let Body::Bytes(bytes) = response.body_mut() {
+        *bytes = [bytes, &b"\n"[..]].concat().into();
+    }
+    response
+}
+
 /// Marks a response that carries or rejects a token as uncacheable (RFC 6749 section 5.1).
 pub(crate) fn no_store(mut response: Response) -> Response {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -9,6 +9,7 @@ use crate::http1::RequestHead;
 use crate::runtime_config::RuntimeConfig;
 use crate::sessions::Sessions;
 use crate::telemetry::{AccessLog, Metrics, RequestIds, WorkerMetrics};
+use crate::trace::Trace;
 use crate::users::HashingPool;
 use crate::worker_state::WorkerState;
 
@@ -102,6 +103,8 @@ pub(crate) struct Worker {
     unparked: Cell<usize>,
     /// A fixed time for [`Self::now_millis`], for benchmarks that count instructions.
     fixed_now: Option<u64>,
+    /// Where the layers report what they decide, in a dry run.
+    pub(crate) trace: Option<Trace>,
 }
 
 /// Maximum number of pooled heads.
@@ -124,6 +127,7 @@ impl Worker {
             draining: Cell::new(false),
             unparked: Cell::new(0),
             fixed_now: None,
+            trace: None,
             gateway,
         }
     }
@@ -131,6 +135,11 @@ impl Worker {
     /// The same worker with its clock fixed at a time in milliseconds since 1970.
     pub(crate) fn at(self, now_millis: u64) -> Worker {
         Worker { fixed_now: Some(now_millis), ..self }
+    }
+
+    /// The same worker for a dry run.
+    pub(crate) fn traced(self) -> Worker {
+        Worker { trace: Some(Trace::default()), ..self }
     }
 
     /// Milliseconds since 1970.

@@ -38,6 +38,8 @@ pub(crate) struct RuntimeConfig {
     key_ids: Vec<String>,
     /// The TLS configuration of the public listener, if it has TLS.
     pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// The files of the certificates and when each expires, in seconds since 1970.
+    pub(crate) certificate_expiries: Vec<(String, i64)>,
     pub(crate) hsts: Option<Hsts>,
     /// Reloads its users by itself when the users file changes.
     pub(crate) users: Arc<UserSources>,
@@ -95,9 +97,13 @@ impl RuntimeConfig {
         last: Option<&RuntimeConfig>,
     ) -> Result<RuntimeConfig, RuntimeConfigError> {
         let keys = KeyRing::load(&settings.tokens, now)?;
+        for error in keys.unusable() {
+            tracing::error!(%error, "a managed key is left out: tokens signed with it are refused");
+        }
         let jwks = keys.jwks();
         let key_ids = keys.ids().map(str::to_owned).collect();
-        let (issuer, verifier) = keys.into_parts(&settings.tokens);
+        let (issuer, verifier) =
+            keys.into_parts(&settings.tokens, Some(&settings.compat).filter(|compat| compat.is_on()));
         let (users, warnings) = UserSources::load(&settings.users).map_err(RuntimeConfigError::Users)?;
         let users = match last.map(|last| &last.users).filter(|users| users.is_of(&settings.users)) {
             Some(known) => Arc::clone(known),
@@ -142,12 +148,13 @@ impl RuntimeConfig {
             routes,
             endpoints: Endpoints::new(&settings.endpoints),
             cors: CorsPolicies::new(&settings.cors, &settings.routes),
-            via: Via::new(&settings.server.name),
+            via: Via::new(&settings.server.name, settings.server.via),
             identity_headers: IdentityHeaders::new(&settings.identity_headers, claims_of_routes),
             issuer,
             verifier,
             jwks,
             upstreams,
+            certificate_expiries: tls.as_ref().map(|tls| tls.expiries.clone()).unwrap_or_default(),
             tls: tls.map(|tls| tls.config),
             hsts: settings.server.tls.as_ref().and_then(|tls| tls.hsts).map(Hsts::new),
             users,

@@ -1,7 +1,8 @@
-//! The request stack: every layer that a request passes, top to bottom, composed once with [`tower::ServiceBuilder`].
+//! The request stack: every layer that a request passes, top to bottom, composed once with
+//! [`tower::ServiceBuilder`].
 //!
-//! The server runs it with the reverse proxy at the bottom; `explain` runs the same list with a target that captures what
-//! would be sent. There is no second copy of the order.
+//! The server runs it with the reverse proxy at the bottom; `explain` runs the same list with a target that
+//! captures what would be sent. There is no second copy of the order.
 
 use std::convert::Infallible;
 
@@ -27,7 +28,8 @@ use crate::response::Response;
 use crate::runtime::Worker;
 use crate::services::endpoints::EndpointRequest;
 
-/// What a connection needs of a stack. Every service in it is always ready, so it is never cloned for a request.
+/// What a connection requires of a stack. Every service in it is always ready, so it is never cloned for a
+/// request.
 pub(crate) trait RequestStack:
     Service<Incoming, Response = http::Response<LoggedBody>, Error = Infallible, Future: 'static> + 'static
 {
@@ -39,38 +41,43 @@ impl<S> RequestStack for S where
 {
 }
 
-/// Composes the stack of one worker around what answers the gateway's own endpoints and what answers routes.
+/// Composes the stack of one worker around the service of the gateway's own endpoints and the service of
+/// route targets.
 pub(crate) fn request_stack<E, T>(worker: std::rc::Rc<Worker>, endpoints: E, target: T) -> impl RequestStack
 where
     E: Service<EndpointRequest, Response = Response, Error = Rejection, Future: 'static> + 'static,
     T: Service<Authorized, Response = Response, Error = Rejection, Future: 'static> + 'static,
 {
     ServiceBuilder::new()
-        // First, so that every line and answer below can be correlated; here a request also gets its configuration.
+        // First, so that all log records and responses below have the id; it also takes the configuration for
+        // the request.
         .layer(RequestIdLayer::new(worker))
-        // Outside everything that may fail: it sees refusals, panics and the end of the body, and why that was cut.
+        // Outside everything that may fail: it sees rejections, panics and the end of the body, with the
+        // reason of an abort.
         .layer(AccessLogLayer)
-        // Outside the rejections, for a refusal over TLS carries Strict-Transport-Security too.
+        // Outside the rejections, which carry Strict-Transport-Security over TLS too.
         .layer(HstsLayer::default())
-        // Outside the rejections, for a page that cannot read a refusal cannot refresh its token.
+        // Outside the rejections, for a page that cannot read a 401 cannot refresh its token.
         .layer(CorsLayer::default())
-        // Inside what decorates, so that a panic is a 500 like any refusal, and costs this request only.
+        // Inside the decorating layers, so that a panic becomes a 500 like any rejection: a page of an allowed
+        // origin can read it, a page of another cannot, and it fails this request only.
         .layer(CatchPanicLayer)
-        // The one place where a rejection becomes an answer.
+        // The one place where a rejection becomes a response.
         .layer(RejectionsLayer)
-        // Nothing below sees a head that two parsers could read differently.
+        // Nothing below sees a head that two parsers could interpret differently.
         .layer(StepLayer(admit_request))
-        // Before routes and tokens: a browser sends no token with a preflight, and `OPTIONS *` is about the gateway.
+        // Before routes and tokens: a browser sends no token with a preflight, and `OPTIONS *` is about the
+        // gateway.
         .layer(OptionsLayer)
         // Before the routes, so that no route can shadow them.
         .layer(EndpointsLayer::new(endpoints))
-        // The longest path wins; no route, no entry.
+        // The longest path wins; without a route, the request is rejected.
         .layer(StepLayer(route_request))
-        // After the route, which says whether and where a token is looked for.
+        // After the route, which determines whether and where a token is expected.
         .layer(StepLayer(authenticate_request))
-        // The last that can refuse before anything is asked for or sent.
+        // The last that can reject before an upstream is contacted.
         .layer(StepLayer(authorize_request))
-        // Around the target alone: a route's edits apply to its answers, not to refusals.
+        // Around the target alone: a route's edits apply to its responses, not to rejections.
         .layer(ResponseHeadersLayer)
         .service(target)
 }

@@ -36,6 +36,8 @@ pub(crate) struct StreamState {
     pub(crate) ends_with_trailers: Cell<bool>,
     /// The session whose end aborts the exchange, where a token authorized it.
     pub(crate) session: RefCell<Option<SessionExpiry>>,
+    /// Informational responses (1xx) that the client has not got, ready for the wire.
+    pub(crate) informational: RefCell<Vec<u8>>,
     /// The tunnel that the connection becomes after a 101.
     pub(crate) tunnel: RefCell<Option<Box<Tunnel>>>,
     /// The task that drives the stream, to be woken when the exchange is aborted.
@@ -53,10 +55,6 @@ impl StreamState {
         Rc::new(StreamState { in_flight: Cell::new(true), ..StreamState::default() })
     }
 
-    pub(crate) fn is_http1(&self) -> bool {
-        self.http1
-    }
-
     /// Resets the state for the next request of its connection.
     pub(crate) fn begin(&self) {
         self.in_flight.set(true);
@@ -65,6 +63,9 @@ impl StreamState {
         self.stalled_looks.set(0);
         self.body_malformed.set(false);
         self.abort.set(None);
+        if !self.informational.borrow().is_empty() {
+            self.informational.borrow_mut().clear();
+        }
         if self.session.borrow().is_some() {
             self.session.replace(None);
         }

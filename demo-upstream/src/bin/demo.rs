@@ -138,7 +138,7 @@ async fn demo() -> Result<(), Failure> {
     outcome
 }
 
-/// Tells where the demo is as soon as it is there. Only comes back if it never gets there.
+/// Prints the demo's URL once it is ready. Returns only if it never gets ready.
 async fn announce_when_ready() -> Result<Infallible, Failure> {
     let deadline = Instant::now() + READY_WITHIN;
     while !matches!(spawn_blocking(is_ready).await, Ok(Ok(true))) {
@@ -152,7 +152,7 @@ async fn announce_when_ready() -> Result<Infallible, Failure> {
          Log in as {USER} with the password {PASSWORD}\n  \
          Ctrl-C stops it.\n\n"
     );
-    // In one piece, and without regard for a standard output that nobody reads.
+    // In one write, ignoring a closed standard output.
     let _ = io::stdout().write_all(announcement.as_bytes());
     pending().await
 }
@@ -208,7 +208,7 @@ impl Program {
         }
     }
 
-    /// Waits for an end that nobody asked for.
+    /// Waits for an unexpected exit.
     async fn end(&mut self) -> Failure {
         Failure::Ended { status: self.child.wait().await, program: self.name.clone() }
     }
@@ -216,7 +216,7 @@ impl Program {
     /// Asks the program and its children to stop, and kills them if they take too long or a second signal comes.
     async fn stop(&mut self, signals: &mut Signals) {
         let Some(group) = self.group() else { return };
-        // It may end by itself just now: then there is nobody to tell.
+        // It may have exited meanwhile: then there is no process to signal.
         let _ = kill_process_group(group, Kill::TERM);
         tokio::select! {
             _ = self.child.wait() => return,
@@ -228,7 +228,7 @@ impl Program {
         let _ = self.child.wait().await;
     }
 
-    /// Its process group, unless its end was seen already: then the number may be somebody else's.
+    /// Its process group, unless it has exited already: the number may have been reused.
     fn group(&self) -> Option<Pid> {
         self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
     }

@@ -77,7 +77,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Counts every case, tells the counts beside those that were saved, and fails if one has grown.
+/// Counts every case, prints the counts beside the saved ones, and fails if one has grown.
 fn count_all(save: bool) -> Outcome<ExitCode> {
     let saved = fs::read_to_string(COUNTS).unwrap_or_default();
     let (mut table, mut dearer) = (String::new(), false);

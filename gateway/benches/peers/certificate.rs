@@ -1,4 +1,4 @@
-//! What a server shows to clients over TLS.
+//! The certificate of servers with TLS.
 
 use std::fs;
 use std::path::{Path, PathBuf};

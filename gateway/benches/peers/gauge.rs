@@ -1,4 +1,4 @@
-//! What the kernel knows of a process group: CPU time and memory.
+//! CPU time and memory of a process group, from /proc.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 client for what is not load: is it ready, give me a token.
+//! A small HTTP/1.1 client for readiness checks and logins.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! Where everything is measured: folders, ports, the upstream, and the systems that are started one after the other.
+//! The lab: folders, ports, the upstream, and the systems that are started one after the other.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
@@ -138,7 +138,7 @@ impl Lab {
                     }
                 }
             }
-            // What drifts over time then drifts for and against everybody.
+            // Reversed each round, so that drift over time affects all systems alike.
             systems.reverse();
         }
         Ok(())
@@ -266,7 +266,7 @@ fn fresh(dir: &Path) -> Result<PathBuf> {
     Ok(dir.to_owned())
 }
 
-/// A port that nobody listens on, below those that outgoing connections take.
+/// A free port below the ephemeral ones.
 fn free_address() -> Result<SocketAddr> {
     static NEXT: AtomicU16 = AtomicU16::new(20_000);
     loop {

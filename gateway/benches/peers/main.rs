@@ -18,6 +18,7 @@ mod scenarios;
 mod table;
 mod tokens;
 mod tools;
+mod training;
 
 use std::process::ExitCode;
 
@@ -54,6 +55,9 @@ fn bench(options: Options) -> Result<()> {
     machine::prepare()?;
     let mut report = Report::new(&options);
     let lab = Lab::set_up(options)?;
+    if lab.options.train {
+        return training::run(&lab);
+    }
     let mut failed = String::new();
     for scenario in SCENARIOS.iter().filter(|scenario| lab.options.wants(scenario.letter)) {
         eprintln!("\n{}. {}", scenario.letter, scenario.title);

@@ -1,4 +1,4 @@
-//! What can be asked for on the command line.
+//! Command-line options.
 
 use std::path::PathBuf;
 
@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// Measure this auth-gateway instead of the one that cargo built with the benchmark
     #[arg(long, value_name = "FILE")]
     pub(crate) program: Option<PathBuf>,
+    /// Only load the gateway, with every kind of load in turn, for a profile (config/packaging/release)
+    #[arg(long)]
+    pub(crate) train: bool,
     /// What cargo passes to every benchmark
     #[arg(long, hide = true)]
     bench: bool,

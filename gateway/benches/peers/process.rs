@@ -1,4 +1,4 @@
-//! Programs that are started here, and that end with this one whatever happens.
+//! Child processes, which are killed when this process ends.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
@@ -13,9 +13,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::Result;
 
 /// How long a program may take to end when it is asked to.
-const PATIENCE: Duration = Duration::from_secs(5);
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The groups that run. Whoever holds the lock may start or end one.
+/// The running groups. The holder of the lock may start or end one.
 static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
 fn running() -> MutexGuard<'static, Vec<Pid>> {
@@ -100,7 +100,7 @@ impl Drop for Process {
         let mut groups = running();
         // Not yet waited for, so the number is still its own.
         let _ = kill_process_group(self.group, Signal::TERM);
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + STOP_TIMEOUT;
         while matches!(self.child.try_wait(), Ok(None)) {
             if Instant::now() > end {
                 let _ = kill_process_group(self.group, Signal::KILL);

@@ -1,4 +1,4 @@
-//! What was measured: rows of systems, columns of quantities, a sample for each round.
+//! Results: rows of systems, columns of quantities, a sample per round.
 
 use std::collections::BTreeMap;
 
@@ -105,7 +105,7 @@ impl Table {
 pub(crate) const RELAY: &str = "byte relay in C";
 /// The upstream, asked directly.
 pub(crate) const NO_PROXY: &str = "the upstream alone";
-/// They do no proxy's job, and show what nobody who does it can go below.
+/// They are no full proxies, and show the lower bound.
 const FLOORS: [&str; 2] = [RELAY, NO_PROXY];
 
 impl Row {

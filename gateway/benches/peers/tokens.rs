@@ -48,6 +48,8 @@ pub(crate) fn mint(secret: &str, number: u32) -> Result<String> {
         jti: id.clone(),
         sid: id,
         session_exp: None,
+        fresh: None,
+        csrf: None,
         token_type: TokenType::Access.claim(),
         username: username(number),
         roles: vec!["user".to_owned()],

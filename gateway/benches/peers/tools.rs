@@ -1,4 +1,4 @@
-//! The programs that are needed: found, or installed where that is possible.
+//! Required tools: found, or installed where possible.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -103,7 +103,7 @@ impl Tools {
         format!("{}, profile {}", version(path, "--version"), profile.to_string_lossy())
     }
 
-    /// Debian's version of njs, which does not tell its own.
+    /// Debian's version of njs, which does not report its own.
     pub(crate) fn njs_version(&self) -> String {
         first_line(Command::new("dpkg-query").args(["-W", "-f", "${Version}", NJS_PACKAGE]))
     }
@@ -138,7 +138,7 @@ fn first_line(command: &mut Command) -> String {
 }
 
 fn in_path(program: &str) -> Option<PathBuf> {
-    // Servers are in sbin, which is not in everybody's path.
+    // Servers are in sbin, which is not in every user's path.
     let path = env::var_os("PATH").unwrap_or_default();
     let dirs = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
     dirs.map(|dir| dir.join(program)).find(|path| path.is_file())
@@ -150,7 +150,7 @@ fn modules_path(nginx: &Path) -> Option<PathBuf> {
     text.split_whitespace().find_map(|word| word.strip_prefix("--modules-path=")).map(PathBuf::from)
 }
 
-/// Installs what it can; what is still missing afterwards is told by whoever needs it.
+/// Installs what it can; what is still missing afterwards is reported where it is used.
 fn apt_get_install(packages: &[&str]) {
     let mut command = if geteuid().is_root() {
         Command::new("apt-get")

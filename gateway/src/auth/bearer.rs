@@ -29,9 +29,10 @@ impl<'h> Bearer<'h> {
             let token_like = scheme.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-');
             return if token_like { Ok(None) } else { Err(Rejection::MalformedAuthorization) };
         }
-        match rest.strip_prefix(b" ") {
-            None => Err(Rejection::BearerWithoutSpace),
-            Some(token) => Ok(Some(Bearer(token))),
+        // One space or several (RFC 6750 section 2.1).
+        match rest.iter().position(|&byte| byte != b' ') {
+            None | Some(0) => Err(Rejection::BearerWithoutSpace),
+            Some(start) => Ok(Some(Bearer(&rest[start..]))),
         }
     }
 
@@ -77,7 +78,10 @@ mod tests {
     #[test]
     fn one_bearer_token_is_found_whatever_the_case_of_its_scheme() {
         for scheme in ["Bearer", "bearer", "BEARER"] {
-            assert_eq!(token(&format!("Authorization: {scheme} a.b.c\r\n")), Ok(Some("a.b.c".into())));
+            for spaces in [" ", "  ", "     "] {
+                let field = format!("Authorization: {scheme}{spaces}a.b.c\r\n");
+                assert_eq!(token(&field), Ok(Some("a.b.c".into())));
+            }
         }
     }
 
@@ -96,12 +100,13 @@ mod tests {
     }
 
     #[test]
-    fn malformed_credentials_are_told_from_missing_ones() {
+    fn malformed_credentials_are_distinguished_from_missing_ones() {
         for (value, rejection) in [
             ("Bearer", Rejection::BearerWithoutSpace),
             ("Bearer ", Rejection::BearerWithoutSpace),
             ("Bearer\ta", Rejection::BearerWithoutSpace),
-            ("Bearer  a", Rejection::BearerNotOneToken),
+            ("Bearer \ta", Rejection::BearerNotOneToken),
+            ("Bearer  a  b", Rejection::BearerNotOneToken),
             ("Bearer a b", Rejection::BearerNotOneToken),
             ("Bearer a,b", Rejection::BearerNotOneToken),
             ("Bearer \"a\"", Rejection::BearerNotOneToken),

@@ -1,5 +1,6 @@
 //! Authentication of requests: bearer credentials, verified identities, and the token cache.
 
 pub(crate) mod bearer;
+pub(crate) mod claim_format;
 pub(crate) mod identity;
 pub(crate) mod token_cache;

@@ -6,9 +6,11 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use super::config::ConfigCommand;
 use super::explain::ExplainArguments;
+use super::healthcheck::HealthcheckArguments;
 use super::keys::KeysCommand;
 use super::serve::ServeArguments;
 use super::sessions::SessionsCommand;
+use super::state::StateCommand;
 use super::users::UsersCommand;
 
 const AFTER_HELP: &str = "\
@@ -16,12 +18,14 @@ Environment:
   AUTH_GATEWAY__SECTION__KEY=VALUE  wins over the configuration files, such as AUTH_GATEWAY__SERVER__LISTEN=127.0.0.1:8081
                                     (`auth-gateway config reference` names every key)
   NO_COLOR=1                        no colours in messages
+  LISTEN_FDS, LISTEN_FDNAMES        sockets of the service manager: `public`, `admin`, `redirect` (systemd.socket(5))
+  NOTIFY_SOCKET                     where the service manager is notified of start, reload and stop (sd_notify(3))
 
 Exit codes:
-  0   fine
-  1   failed while running
-  2   wrong usage
-  78  wrong configuration";
+  0   success
+  1   a failure at run time: an address is taken, the store cannot be opened, a request of `explain` is refused
+  2   invalid usage: an unknown option or command
+  78  invalid configuration, users file, key or certificate; `check` also for what the start could not open";
 
 /// A reverse-proxy auth gateway: it logs users in, verifies their tokens and passes their identity to
 /// upstreams.
@@ -41,7 +45,8 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Run the gateway
     Serve(ServeArguments),
-    /// Check the configuration and the files it names, report all errors, and print the routes
+    /// Check the configuration, the files it names, the store and the addresses, report all errors, and print the
+    /// routes
     Check,
     /// Explain a request: its route, the result of verification, and what its upstream would get
     Explain(ExplainArguments),
@@ -51,6 +56,11 @@ pub(super) enum Command {
     /// List the live sessions, or revoke one
     #[command(subcommand)]
     Sessions(SessionsCommand),
+    /// Back up or restore the state file
+    #[command(subcommand)]
+    State(StateCommand),
+    /// Ask whether the gateway of this configuration runs: exit code 0 if it does
+    Healthcheck(HealthcheckArguments),
     /// Print the argon2id hash of a password, read from a prompt or standard input
     HashPassword,
     /// Print the default configuration, its schema, or its reference

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::runtime::Builder;
 
 use super::hash_password::Console;
+use super::start_checks::{self, Finding};
 use super::{CommandError, environment, warn};
 use crate::config::{
     Diagnostic, HostPattern, Loaded, Route, Settings, Severity, Signing, inspect, matching_order,
@@ -38,11 +39,20 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
             }),
         );
     }
-    if let Err(error) = check_keys(&settings) {
+    let keys = check_keys(&settings);
+    if let Err(error) = &keys {
         let place =
             ["tokens.private_key_file", "tokens.keys_dir", "tokens.algorithm"].into_iter().find_map(key);
         found.extend(silenced, [Diagnostic::of_key(&error.to_string(), place)]);
     }
+    let left_out = keys.iter().flatten().flat_map(KeyRing::unusable);
+    found.extend(
+        silenced,
+        left_out.map(|error| {
+            let message = format!("tokens of this key are refused: {error}");
+            Diagnostic::warning_of_key("unusable-key", message, key("tokens.keys_dir"))
+        }),
+    );
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     if let Some(tls) = settings.server.tls.as_ref().filter(|_| !found.blames("server.tls")) {
         let place = key("server.tls.certificates");
@@ -65,6 +75,18 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
             }
             Err(error) => found.extend(silenced, [Diagnostic::of_key(&error.to_string(), place)]),
         }
+    }
+    // What stands in the way of the addresses is of interest only where the configuration holds.
+    if !found.has_errors() {
+        let opened =
+            start_checks::run(&settings).into_iter().map(|Finding { key: name, message, warning }| {
+                let place = key(name);
+                match warning {
+                    None => Diagnostic::of_key(&message, place),
+                    Some(name) => Diagnostic::warning_of_key(name, message, place),
+                }
+            });
+        found.extend(silenced, opened);
     }
     if found.has_errors() {
         found.leave_errors();
@@ -106,12 +128,12 @@ fn hosts_without(names: &[String], routes: &[Route]) -> BTreeSet<String> {
 }
 
 /// Keys that the gateway has yet to generate cannot be wrong.
-fn check_keys(settings: &Settings) -> Result<(), crate::tokens::KeyError> {
+fn check_keys(settings: &Settings) -> Result<Option<KeyRing>, crate::tokens::KeyError> {
     match &settings.tokens.signing {
-        Signing::Kept { dir, .. } if !dir.join("keys.json").exists() => Ok(()),
+        Signing::Kept { dir, .. } if !dir.join("keys.json").exists() => Ok(None),
         // A wrong secret has been reported.
-        Signing::Secret { .. } => Ok(()),
-        _ => KeyRing::load(&settings.tokens, 0).map(drop),
+        Signing::Secret { .. } => Ok(None),
+        _ => KeyRing::load(&settings.tokens, 0).map(Some),
     }
 }
 

@@ -12,9 +12,10 @@ use http::StatusCode;
 use super::CommandError;
 use super::arguments::refuse_value;
 use super::hash_password::Console;
-use crate::config::{Algorithm, Route, Settings, Signing};
+use crate::config::{Algorithm, Route, RouteTarget, Settings, Signing};
 use crate::explain::{Explanation, Outcome, TokenState};
 use crate::layers::route::MatchResult;
+use crate::rejection::Rejection;
 use crate::server::DryRun;
 use crate::tokens::{KeyState, KeyStore, TokenError, VerifiedClaims};
 
@@ -58,15 +59,15 @@ pub(super) fn run(
         writeln!(console.notes, "note: {note}").map_err(CommandError::failed)?;
     }
     match &explanation.outcome {
-        Outcome::Refused(status, code, detail) => {
-            Err(CommandError::Failed(format_rejection(*status, code, detail)))
+        Outcome::Refused(status, rejection) => {
+            Err(CommandError::Failed(format_rejection(*status, rejection)))
         }
         _ => Ok(()),
     }
 }
 
-fn format_rejection(status: StatusCode, code: &str, detail: &str) -> String {
-    format!("refused: {} {code}: {detail}", status.as_u16())
+fn format_rejection(status: StatusCode, rejection: &Rejection) -> String {
+    format!("refused: {} {}: {}", status.as_u16(), rejection.code().name(), rejection.detail())
 }
 
 /// The request head as a client would send it, and whether the connection is TLS.
@@ -140,6 +141,19 @@ fn use_only_keys_that_exist(settings: &mut Settings) -> Option<&'static str> {
     Some("the gateway has not made its key yet, so no token can be good")
 }
 
+/// What the route does to addresses in responses.
+fn format_rewrite(route: &Route) -> Option<String> {
+    let RouteTarget::Upstream { rewrite_locations: true, new_prefix: Some(prefix), .. } = &route.target
+    else {
+        return None;
+    };
+    let fields = "Location, Content-Location, Refresh and paths of cookies";
+    Some(format_row(
+        "rewrites",
+        &format!("{fields} in responses: {prefix}/ becomes {}/", route.path.trim_end_matches('/')),
+    ))
+}
+
 /// The explanation, line by line.
 fn describe(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
     let mut lines = Vec::new();
@@ -159,6 +173,7 @@ fn describe(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
         lines.push(format_row("route", &format!("{hosts} {} (routes[{}]) {why}", route.path, placed.route)));
         if *verdict == MatchResult::Matches {
             lines.push(format_row("asks for", &format_requirements(route)));
+            lines.extend(format_rewrite(route));
         }
     }
     if !explanation.tried.is_empty() {
@@ -168,12 +183,11 @@ fn describe(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
         lines.push(format_row("preflight", preflight));
     }
     match &explanation.outcome {
-        Outcome::Refused(status, code, detail) if explanation.tried.is_empty() => {
-            lines.push(format_row("request", "is refused before any route is looked for"));
-            lines.push(format_row("outcome", &format_rejection(*status, code, detail)));
-        }
-        Outcome::Refused(status, code, detail) => {
-            lines.push(format_row("outcome", &format_rejection(*status, code, detail)));
+        Outcome::Refused(status, rejection) => {
+            if explanation.tried.is_empty() {
+                lines.push(format_row("request", "is refused before any route is looked for"));
+            }
+            lines.push(format_row("outcome", &format_rejection(*status, rejection)));
         }
         Outcome::Endpoint => lines.push(format_row("outcome", "one of the gateway's own endpoints answers")),
         Outcome::Here(status) => {
@@ -228,8 +242,9 @@ fn token(state: &TokenState) -> Vec<String> {
     let (verdict, claims) = match state {
         TokenState::NotAskedFor => ("is not looked at".to_owned(), None),
         TokenState::None => ("there is none".to_owned(), None),
-        TokenState::Unreadable(rejection) => (format!("cannot be read: {}", rejection.detail()), None),
-        TokenState::Good(claims) => {
+        TokenState::Unreadable(why) => (format!("cannot be read: {why}"), None),
+        TokenState::Good(identity) => {
+            let claims = identity.claims();
             (format!("is good for another {}", span(claims.expires_at(), now())), Some(claims))
         }
         TokenState::Refused(error, claims) => (refused(*error, claims.as_ref()), claims.as_ref()),

@@ -5,10 +5,13 @@ mod check;
 mod config;
 mod explain;
 mod hash_password;
+mod healthcheck;
 mod keys;
 mod new_password;
 mod serve;
 mod sessions;
+mod start_checks;
+mod state;
 mod users;
 
 use std::path::PathBuf;
@@ -83,6 +86,12 @@ pub fn run() -> ExitCode {
         }
         Command::Sessions(command) => {
             load(&config).and_then(|loaded| sessions::run(command, &loaded.settings, &mut console))
+        }
+        Command::State(command) => {
+            load(&config).and_then(|loaded| state::run(command, &loaded.settings, &mut console))
+        }
+        Command::Healthcheck(arguments) => {
+            load(&config).and_then(|loaded| healthcheck::run(&arguments, &loaded.settings))
         }
         Command::HashPassword => hash_password::run(&mut console).map_err(CommandError::failed),
         Command::Keys(command) => {

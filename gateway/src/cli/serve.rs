@@ -70,7 +70,7 @@ pub(super) fn run(arguments: &ServeArguments, files: &[PathBuf]) -> Result<(), C
 /// Notifies the service manager (sd_notify), if there is one.
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(%error, "the service manager could not be told");
+        tracing::debug!(%error, "the service manager could not be notified");
     }
 }
 

@@ -15,7 +15,7 @@ use crate::users::{
 };
 
 /// When an edit takes effect, printed after each.
-const EFFECT_NOTE: &str = "a running gateway follows within a second";
+const EFFECT_NOTE: &str = "a running gateway reloads it within a second";
 
 /// What to do with users.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
@@ -68,8 +68,34 @@ pub(super) enum EditCommand {
         /// The user
         name: String,
     },
+    /// Remove a user; the sessions end, and the id is never reused for a random one
+    Remove {
+        /// The user
+        name: String,
+    },
+    /// Print the roles of a user, or change them; they take effect with the next access token
+    Roles {
+        /// The user
+        name: String,
+        /// Exactly these from now on
+        #[arg(value_name = "ROLE", value_delimiter = ',', conflicts_with_all = ["add", "remove", "none"])]
+        roles: Vec<String>,
+        /// Add a role; may be repeated, or several separated by commas
+        #[arg(long, value_name = "ROLE", value_delimiter = ',')]
+        add: Vec<String>,
+        /// Take a role away; may be repeated, or several separated by commas
+        #[arg(long, value_name = "ROLE", value_delimiter = ',')]
+        remove: Vec<String>,
+        /// No roles any more
+        #[arg(long, conflicts_with_all = ["add", "remove"])]
+        none: bool,
+    },
     /// Print a table of all users
-    List,
+    List {
+        /// As a JSON array of objects with `name`, `id`, `roles`, `disabled` and `claims`
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Runs `command` on `users_file`.
@@ -84,7 +110,28 @@ pub(super) fn run(
         EditCommand::Passwd { name } => passwd(&file, &name, console),
         EditCommand::Disable { name } => set_disabled(&file, &name, true, console),
         EditCommand::Enable { name } => set_disabled(&file, &name, false, console),
-        EditCommand::List => Ok(list(&file.users()?, &mut console.output)?),
+        EditCommand::Remove { name } => {
+            let name = parse_name(&name)?;
+            file.remove(&name)?;
+            Ok(writeln!(console.notes, "{name} is removed; {EFFECT_NOTE}, and ends the user's sessions")?)
+        }
+        EditCommand::Roles { name, roles, add, remove, none } => {
+            let name = parse_name(&name)?;
+            let changes = none || !(roles.is_empty() && add.is_empty() && remove.is_empty());
+            let now = file.change_roles(&name, |before| {
+                let kept = before.iter().filter(|role| !remove.contains(role)).chain(&add);
+                let all: Vec<&String> =
+                    if !roles.is_empty() { roles.iter().collect() } else { kept.collect() };
+                if none { Vec::new() } else { without_repeats(all) }
+            })?;
+            writeln!(console.output, "{}", now.join(","))?;
+            if changes {
+                writeln!(console.notes, "these are the roles of {name} now; {EFFECT_NOTE}")?;
+            }
+            Ok(())
+        }
+        EditCommand::List { json: true } => Ok(writeln!(console.output, "{:#}", json_list(&file.users()?))?),
+        EditCommand::List { json: false } => Ok(list(&file.users()?, &mut console.output)?),
     }
 }
 
@@ -184,6 +231,25 @@ pub(super) fn logout(name: &str, settings: &Settings, console: &mut Console<'_>)
     Ok(())
 }
 
+fn without_repeats(roles: Vec<&String>) -> Vec<String> {
+    let mut once: Vec<String> = Vec::new();
+    for role in roles {
+        if !once.contains(role) {
+            once.push(role.clone());
+        }
+    }
+    once
+}
+
+fn json_list(users: &[User]) -> serde_json::Value {
+    let object = |user: &User| {
+        serde_json::json!({
+            "name": user.username, "id": user.id, "roles": user.roles, "disabled": user.disabled, "claims": user.claims,
+        })
+    };
+    users.iter().map(object).collect()
+}
+
 fn list(users: &[User], output: &mut dyn Write) -> io::Result<()> {
     let heading = ["NAME", "ID", "ROLES", "STATE"].map(str::to_owned);
     let entry = |user: &User| {
@@ -234,7 +300,7 @@ pub(super) enum UsersError {
     #[error("{0}")]
     Unavailable(#[from] SourceUnavailable),
     /// No source has the name.
-    #[error("no source has a user {0}; they were asked in this order: {1}")]
+    #[error("no source has a user {0}; they were queried in this order: {1}")]
     Unknown(CanonicalName, String),
     /// The output could not be written.
     #[error("cannot write the answer: {0}")]

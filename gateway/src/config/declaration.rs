@@ -63,7 +63,9 @@ pub(crate) enum Shape {
     Map(Box<Shape>),
     /// A table with these keys, and others chosen by the operator with values of this shape.
     Names(TableShape, Box<Shape>),
-    /// Text, an integer, a boolean or a list of them.
+    /// Text, a table with these keys, or a list of either.
+    TextOrTable(TableShape),
+    /// Text, a whole number, a boolean or a list of them.
     Any,
 }
 

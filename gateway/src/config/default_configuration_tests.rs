@@ -86,7 +86,7 @@ fn the_files_made_of_the_declarations_are_as_the_declarations_make_them() {
 }
 
 #[test]
-fn every_key_is_explained_and_stands_in_the_files_that_are_made_of_it() {
+fn every_key_is_described_in_the_generated_files() {
     let [(.., file), _, (.., page)] = kept();
     for (path, key) in paths() {
         let name = path.rsplit('.').next().unwrap();

@@ -14,7 +14,8 @@ type Report = Vec<Group<'static>>;
 const MAX_WIDTH: usize = 160;
 
 /// The names of warnings, by which they can be silenced.
-pub(crate) const WARNINGS: [&str; 21] = [
+pub(crate) const WARNINGS: [&str; 24] = [
+    "address-in-use",
     "admin-exposed",
     "certificate-without-name",
     "demo-users",
@@ -30,7 +31,9 @@ pub(crate) const WARNINGS: [&str; 21] = [
     "readable-by-others",
     "route-bypass",
     "shadowed-path",
+    "store-unavailable",
     "unknown-claim",
+    "unusable-key",
     "unused-upstream",
     "upstream-is-gateway",
     "users-file",

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_about_the_same_thing_are_told_apart() {
+    fn elements_about_the_same_thing_are_distinguished() {
         let old = given(json!({"routes": [{"path": "/", "host": "a"}, {"path": "/", "host": "b"}]}));
         let new = given(json!({"routes": [{"path": "/", "host": "a"}, {"path": "/", "host": "c"}]}));
         assert_eq!(old.differences(&new), ["routes[/][another].host"]);

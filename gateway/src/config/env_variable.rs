@@ -133,8 +133,8 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_one_of_ours_and_is_none_is_told() {
-        for (name, value, told) in [
+    fn what_looks_like_one_of_ours_and_is_none_is_reported() {
+        for (name, value, expected_help) in [
             ("AUTH_GATEWAY_SERVER_LISTEN", "x", Some("did you mean AUTH_GATEWAY__SERVER__LISTEN?")),
             ("AUTH_GATEWAY_TOKENS__ACESS_TTL", "x", Some("did you mean AUTH_GATEWAY__TOKENS__ACCESS_TTL?")),
             ("AUTH_GATEWAY_COLOUR", "x", Some("write AUTH_GATEWAY__SECTION__KEY")),
@@ -146,8 +146,8 @@ mod tests {
             let warnings = pick(&[(name, value)]).1.finish(&[]);
             let help = warnings.iter().next().and_then(|warning| warning.help_text());
             assert_eq!(
-                help.map(|help| help.starts_with(told.unwrap_or("?"))),
-                told.map(|_| true),
+                help.map(|help| help.starts_with(expected_help.unwrap_or("?"))),
+                expected_help.map(|_| true),
                 "{name}: {help:?}"
             );
         }

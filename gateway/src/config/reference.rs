@@ -12,7 +12,7 @@ const HEAD: &str = "\
 
 Every key, in the order of [config/gateway.toml](../../config/gateway.toml). A key that is not given has its default.
 A variable of the environment wins over the files: `AUTH_GATEWAY__TOKENS__ACCESS_TTL=5s` is `tokens.access_ttl`.
-Keys marked *restart* are in force after a restart; all others as soon as the file has changed.
+Changes of keys marked *restart* take effect after a restart; all others are hot-reloaded.
 Durations are written like `\"500ms\"`, `\"60s\"`, `\"10m\"` or `\"1h 30m\"`; sizes are bytes, or text such as `\"8KiB\"`
 (1024) or `\"8kB\"` (1000). Relative paths start at the working directory.
 ";
@@ -30,7 +30,9 @@ impl KeyInfo {
         Some(match &self.shape {
             Shape::List(_) if text.is_empty() => "[]".to_owned(),
             Shape::Map(_) | Shape::Table(_) if text.is_empty() => "{}".to_owned(),
-            Shape::Text | Shape::Choice(_) | Shape::Duration(_) => format!("\"{text}\""),
+            Shape::Text | Shape::TextOrTable(_) | Shape::Choice(_) | Shape::Duration(_) => {
+                format!("\"{text}\"")
+            }
             Shape::Size(_) if !is_number() => format!("\"{text}\""),
             _ => text.to_owned(),
         })
@@ -67,6 +69,7 @@ fn takes(shape: &Shape) -> String {
         Shape::List(inner) => format!("list of {}", takes(inner)),
         Shape::Table(_) | Shape::Names(..) => "table".to_owned(),
         Shape::Map(inner) => format!("table of names, each with {}", takes(inner)),
+        Shape::TextOrTable(_) => "text, a table, or a list of them".to_owned(),
         Shape::Any => "text, a whole number, `true`, `false`, or a list of them".to_owned(),
     }
 }

@@ -47,7 +47,7 @@ fn property(key: &KeyInfo) -> Map<String, Value> {
         about.push_str(&format!(" Default: {words}."));
     }
     if key.restart {
-        about.push_str(" A change is in force after a restart.");
+        about.push_str(" A change takes effect after a restart.");
     }
     schema.insert("description".to_owned(), json!(about));
     if let Some(default) = key.default_toml().and_then(|text| in_json(&text)) {
@@ -84,6 +84,12 @@ fn of_shape(shape: &Shape) -> Map<String, Value> {
             let mut schema = table(&(shape.keys)());
             schema.insert("additionalProperties".to_owned(), Value::Object(of_shape(inner)));
             schema
+        }
+        Shape::TextOrTable(shape) => {
+            let one = json!([{"type": "string"}, table(&(shape.keys)())]);
+            object(
+                json!({"anyOf": [one[0], one[1], {"type": "array", "items": {"anyOf": one}, "minItems": 1}]}),
+            )
         }
         Shape::Any => {
             let one = json!([{"type": "string"}, {"type": "integer"}, {"type": "boolean"}]);

@@ -1,6 +1,6 @@
 //! Property: chunked bodies and response heads are decoded the same in one piece and in many.
 
-use crate::http1::{ChunkDecoder, ResponseHead, Step};
+use crate::http1::{ChunkDecoder, ResponseHead, ResponseLimits, Step};
 
 /// The first byte is the size of the pieces, the rest a chunked body.
 pub fn chunked(input: &[u8]) {
@@ -61,7 +61,7 @@ fn naive(mut body: &[u8]) -> Option<Vec<u8>> {
 /// A response head of an upstream.
 pub fn response_head(input: &[u8]) {
     let mut head = ResponseHead::default();
-    let Ok(Some(length)) = head.parse(input) else { return };
+    let Ok(Some(length)) = head.parse(input, &ResponseLimits::default()) else { return };
     assert!(length <= input.len() && input[..length].ends_with(b"\n"));
     for field in head.headers().iter() {
         assert!(
@@ -70,6 +70,6 @@ pub fn response_head(input: &[u8]) {
         );
     }
     let (status, count) = (head.status(), head.headers().iter().count());
-    assert_eq!(head.parse(&input[..length]), Ok(Some(length)));
+    assert_eq!(head.parse(&input[..length], &ResponseLimits::default()), Ok(Some(length)));
     assert_eq!((head.status(), head.headers().iter().count()), (status, count));
 }

@@ -19,17 +19,20 @@ pub fn target(input: &[u8]) {
     let absolute = target.authority().is_some();
     assert!(raw == whole.as_bytes() || absolute && (raw.ends_with(whole.as_bytes()) || whole == "/"));
     assert!(whole.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'), "{whole:?}");
-    assert!(path.starts_with('/') && !path.contains("//") && !path.contains('\\') && !path.contains('?'));
+    let is_odd = target.oddity().is_some();
+    assert!(path.starts_with('/') && !path.contains('\\') && !path.contains('?'));
+    assert!(is_odd || !path.contains("//"));
 
     let decoded = decode_simply(path);
-    assert!(decoded.iter().all(|byte| *byte >= b' ' && *byte != 0x7f && *byte != b'\\'), "{path:?}");
-    for segment in decoded.split(|byte| *byte == b'/') {
+    assert!(decoded.iter().all(|byte| *byte >= b' ' && *byte != 0x7f), "{path:?}");
+    assert!(is_odd || !decoded.contains(&b'\\'), "{path:?}");
+    for segment in decoded.split(|byte| b"/\\".contains(byte)) {
         let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
         assert!(name != b"." && name != b"..", "{path:?}");
     }
     if target.has_encoded_slash() {
         assert!(path.to_ascii_lowercase().contains("%2f"));
-    } else {
+    } else if !is_odd {
         assert_eq!(target.decoded_path().as_bytes(), decoded, "{path:?}");
         assert_eq!(decoded.iter().filter(|byte| **byte == b'/').count(), path.matches('/').count());
     }
@@ -41,7 +44,7 @@ pub fn target(input: &[u8]) {
         let below = target.below(prefix);
         assert!(whole.ends_with(below));
         assert!(below.is_empty() || below.starts_with('/') || below.starts_with('?'), "{below:?}");
-        assert!(!below.starts_with("//"), "{below:?}");
+        assert!(is_odd || !below.starts_with("//"), "{below:?}");
     }
 }
 

@@ -33,7 +33,7 @@ fn key(algorithm: &str) -> Key {
          [[routes]]\npath = \"/\"\nupstream = \"app\"\n"
     ));
     let keys = KeyRing::load(&settings.tokens, NOW).expect("a key can be made");
-    let (issuer, verifier) = keys.into_parts(&settings.tokens);
+    let (issuer, verifier) = keys.into_parts(&settings.tokens, None);
     let [access, refresh] = [TokenType::Access, TokenType::Refresh].map(|kind| issue(&issuer, kind));
     Key { verifier, access, refresh }
 }
@@ -47,6 +47,8 @@ fn issue(issuer: &Issuer, token_type: TokenType) -> String {
         username: "alice",
         roles: &["user".to_owned()],
         further: &serde_json::Map::new(),
+        fresh: false,
+        csrf: None,
         issued_at: NOW,
         expires_at: NOW + 60,
         session_expires_at: u64::MAX >> 11,

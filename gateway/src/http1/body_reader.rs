@@ -1,5 +1,6 @@
 //! Body reader: pulls an HTTP/1.1 body off a socket on demand, one chunk at a time, in place.
 
+use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -7,12 +8,26 @@ use http_body::SizeHint;
 
 use crate::http1::{BadChunk, BodyFraming, ChunkDecoder, Step};
 use crate::net::{ReadBuffer, Socket};
-use crate::request_body::BodyError;
 
 /// Size of a read, in bytes: large enough that a long transfer costs few system calls.
 const READ_SIZE: usize = 64 * 1024;
 /// Size of a read when little is expected, in bytes.
 const MIN_READ_BYTES: usize = 4 * 1024;
+
+/// Why a body cannot be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("the chunked coding is malformed")]
+    Malformed,
+    #[error("the connection ended before the body did")]
+    Truncated,
+    #[error("no more of the body arrived in time")]
+    TimedOut,
+    #[error("the body is larger than allowed")]
+    TooLarge,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
 
 impl From<BadChunk> for BodyError {
     fn from(_: BadChunk) -> BodyError {
@@ -40,7 +55,7 @@ impl BodyReader {
         let decoder = match framing {
             BodyFraming::Empty => Decoder::Ended,
             BodyFraming::Length(n) => Decoder::Length(n),
-            BodyFraming::Chunked => Decoder::Chunked(ChunkDecoder::new()),
+            BodyFraming::Chunked => Decoder::Chunked(ChunkDecoder::of_response()),
             BodyFraming::UntilClose => Decoder::UntilClose,
         };
         BodyReader { decoder, available: 0 }
@@ -127,6 +142,56 @@ impl BodyReader {
             if *left == 0 {
                 self.decoder = Decoder::Ended;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// What is read of a body that is all in the buffer, whether it ended, and what is left behind it.
+    fn read(framing: BodyFraming, input: &str) -> Result<(String, bool, String), BodyError> {
+        let (mut reader, mut buffer) = (BodyReader::new(framing), ReadBuffer::default());
+        buffer.room(input.len()).extend_from_slice(input.as_bytes());
+        let mut body = Vec::new();
+        while !reader.buffered(&mut buffer)?.is_empty() {
+            body.extend_from_slice(&reader.take(&mut buffer));
+        }
+        let rest = String::from_utf8_lossy(buffer.filled()).into_owned();
+        Ok((String::from_utf8(body).unwrap(), reader.is_complete(), rest))
+    }
+
+    #[test]
+    fn a_body_ends_where_its_framing_says_and_what_follows_stays() {
+        for (framing, input, body, complete, rest) in [
+            (BodyFraming::Empty, "next", "", true, "next"),
+            (BodyFraming::Length(4), "bodynext", "body", true, "next"),
+            (BodyFraming::Length(9), "body", "body", false, ""),
+            (BodyFraming::UntilClose, "body", "body", false, ""),
+            (BodyFraming::Chunked, "3\r\nbod\r\n1\r\ny\r\n0\r\n\r\nnext", "body", true, "next"),
+            (BodyFraming::Chunked, "4\r\nbody\r\n", "body", false, ""),
+        ] {
+            let expected = (body.to_owned(), complete, rest.to_owned());
+            assert_eq!(read(framing, input).unwrap(), expected, "{framing:?} {input:?}");
+        }
+        assert!(matches!(read(BodyFraming::Chunked, "x\r\n"), Err(BodyError::Malformed)));
+    }
+
+    #[test]
+    fn a_whole_body_of_known_length_is_seen_before_it_is_taken() {
+        let mut buffer = ReadBuffer::default();
+        buffer.room(4).extend_from_slice(b"body");
+        for (framing, whole, exact) in [
+            (BodyFraming::Length(4), true, Some(4)),
+            (BodyFraming::Length(5), false, Some(5)),
+            (BodyFraming::Chunked, false, None),
+            (BodyFraming::Empty, false, Some(0)),
+        ] {
+            let reader = BodyReader::new(framing);
+            assert_eq!(reader.is_whole(&buffer), whole, "{framing:?}");
+            assert_eq!(reader.size_hint().exact(), exact, "{framing:?}");
         }
     }
 }

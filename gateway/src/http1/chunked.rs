@@ -36,11 +36,20 @@ enum State {
 pub(crate) struct ChunkDecoder {
     state: State,
     overhead: usize,
+    /// Whether spaces may stand behind a size.
+    spaces: bool,
 }
 
 impl ChunkDecoder {
+    /// For requests: what two parsers could read differently is refused.
     pub(crate) fn new() -> ChunkDecoder {
-        ChunkDecoder { state: State::Size, overhead: 0 }
+        ChunkDecoder { state: State::Size, overhead: 0, spaces: false }
+    }
+
+    /// For responses: some apps pad a size with spaces (BWS, RFC 9112 section 7.1.1). They cannot mislead anybody, for the framing
+    /// is written anew.
+    pub(crate) fn of_response() -> ChunkDecoder {
+        ChunkDecoder { spaces: true, ..ChunkDecoder::new() }
     }
 
     /// Decodes the bytes at the front; the caller consumes them and calls again.
@@ -48,7 +57,7 @@ impl ChunkDecoder {
         match self.state {
             State::Size => {
                 let Some(line) = line(input)? else { return Ok(Step::NeedMore) };
-                let size = chunk_size(line)?;
+                let size = chunk_size(line, self.spaces)?;
                 self.count_overhead(line.len().saturating_sub(16))?;
                 self.state = if size == 0 { State::Trailer } else { State::Data(size) };
                 Ok(Step::Skip(line.len() + 2))
@@ -101,10 +110,12 @@ fn line(input: &[u8]) -> Result<Option<&[u8]>, BadChunk> {
     }
 }
 
-/// `1*HEXDIG`, then nothing or an extension that starts with `;` and has no control bytes.
-fn chunk_size(line: &[u8]) -> Result<u64, BadChunk> {
+/// `1*HEXDIG`, then nothing or an extension that starts with `;` and has no control bytes; between the two, `spaces` or tabs.
+fn chunk_size(line: &[u8], spaces: bool) -> Result<u64, BadChunk> {
     let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
     let (digits, rest) = line.split_at(digits);
+    let padding = rest.iter().take_while(|&&b| spaces && (b == b' ' || b == b'\t')).count();
+    let rest = &rest[padding..];
     let extension_ok = match rest {
         [] => true,
         [b';', extension @ ..] => {
@@ -125,7 +136,15 @@ mod tests {
 
     /// Decodes the whole of `input`, split into pieces of `piece` bytes.
     fn decode(input: &[u8], piece: usize) -> Result<Option<Vec<u8>>, BadChunk> {
-        let (mut decoder, mut data, mut held) = (ChunkDecoder::new(), Vec::new(), Vec::new());
+        decode_with(ChunkDecoder::new(), input, piece)
+    }
+
+    fn decode_with(
+        mut decoder: ChunkDecoder,
+        input: &[u8],
+        piece: usize,
+    ) -> Result<Option<Vec<u8>>, BadChunk> {
+        let (mut data, mut held) = (Vec::new(), Vec::new());
         for bytes in input.chunks(piece) {
             held.extend_from_slice(bytes);
             loop {
@@ -167,6 +186,22 @@ mod tests {
             "0\r\nX\r\n\r\n",
         ] {
             assert_eq!(decode(bad.as_bytes(), 1024), Err(BadChunk), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn spaces_behind_a_size_are_taken_from_apps_and_refused_of_clients() {
+        for size in ["5 ", "5\t", "5  \t ", "5 ;a=b", "00005 "] {
+            let body = format!("{size}\r\nhello\r\n0 \r\n\r\n");
+            for piece in [1, 3, 1024] {
+                let decoded = decode_with(ChunkDecoder::of_response(), body.as_bytes(), piece);
+                assert_eq!(decoded.unwrap().unwrap(), b"hello", "{size:?}");
+                assert_eq!(decode(body.as_bytes(), piece), Err(BadChunk), "{size:?}");
+            }
+        }
+        for bad in [" 5\r\nhello", "5 5\r\nhello", "5 x\r\nhello", " \r\nhello", "5\x0b\r\nhello"] {
+            let decoded = decode_with(ChunkDecoder::of_response(), bad.as_bytes(), 1024);
+            assert_eq!(decoded, Err(BadChunk), "{bad:?}");
         }
     }
 

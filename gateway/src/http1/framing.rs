@@ -34,7 +34,7 @@ pub(crate) enum FramingError {
 
 /// The framing of a request's body.
 pub(crate) fn request_framing(head: &RequestHead) -> Result<BodyFraming, FramingError> {
-    match declared(head.headers())? {
+    match declared(head.headers(), Repeats::Refused)? {
         Declared { coding: true, .. } if head.version() == Version::Http10 => {
             Err(FramingError::CodingInHttp10)
         }
@@ -47,12 +47,17 @@ pub(crate) fn request_framing(head: &RequestHead) -> Result<BodyFraming, Framing
 
 /// The framing of the body of a response to a request with `method` (RFC 9112 section 6.3).
 pub(crate) fn response_framing(head: &ResponseHead, method: &Method) -> Result<BodyFraming, FramingError> {
-    let declared = declared(head.headers())?;
+    let declared = declared(head.headers(), Repeats::Folded)?;
     let status = head.status();
     if *method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
         return Ok(BodyFraming::Empty);
     }
     Ok(declared.framing().unwrap_or(BodyFraming::UntilClose))
+}
+
+/// The length that a response declares, also where it has no body, as the answer to HEAD.
+pub(crate) fn declared_length(head: &ResponseHead) -> Option<u64> {
+    declared(head.headers(), Repeats::Folded).ok()?.length
 }
 
 struct Declared {
@@ -70,7 +75,16 @@ impl Declared {
     }
 }
 
-fn declared(fields: &Headers) -> Result<Declared, FramingError> {
+/// What becomes of a `Content-Length` that is repeated with the same value (RFC 9110 section 8.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeats {
+    /// In requests, where two parsers could read different ones.
+    Refused,
+    /// In responses, which are framed anew.
+    Folded,
+}
+
+fn declared(fields: &Headers, repeats: Repeats) -> Result<Declared, FramingError> {
     let mut declared = Declared { coding: false, length: None };
     for field in fields.of_kind(HeaderKind::TransferEncoding) {
         if declared.coding {
@@ -87,10 +101,13 @@ fn declared(fields: &Headers) -> Result<Declared, FramingError> {
         declared.coding = true;
     }
     for field in fields.of_kind(HeaderKind::ContentLength) {
-        if declared.length.is_some() {
-            return Err(FramingError::BadLength);
+        for value in field.value.split(|&b| b == b',' && repeats == Repeats::Folded) {
+            let length = Some(decimal(value.trim_ascii()).ok_or(FramingError::BadLength)?);
+            if declared.length.is_some() && (repeats == Repeats::Refused || declared.length != length) {
+                return Err(FramingError::BadLength);
+            }
+            declared.length = length;
         }
-        declared.length = Some(decimal(field.value).ok_or(FramingError::BadLength)?);
     }
     if declared.coding && declared.length.is_some() {
         return Err(FramingError::BothFramings);
@@ -149,5 +166,33 @@ mod tests {
             assert_eq!(framing("HTTP/1.1", fields).unwrap_err(), error, "{fields:?}");
         }
         assert_eq!(framing("HTTP/1.0", "Transfer-Encoding: chunked\r\n").unwrap_err(), CodingInHttp10);
+    }
+
+    #[test]
+    fn a_response_may_say_its_length_twice_where_it_is_the_same() {
+        use FramingError::*;
+        for (fields, framing) in [
+            ("Content-Length: 5\r\nContent-Length: 5\r\n", Ok(BodyFraming::Length(5))),
+            ("Content-Length: 5, 5\r\n", Ok(BodyFraming::Length(5))),
+            ("Content-Length : 5\r\nContent-Length: 05,5 ,5\r\n", Ok(BodyFraming::Length(5))),
+            ("Content-Length: 0\r\nContent-Length: 0\r\n", Ok(BodyFraming::Empty)),
+            ("Content-Length: 5, 6\r\n", Err(BadLength)),
+            ("Content-Length: 5\r\nContent-Length: 6\r\n", Err(BadLength)),
+            ("Content-Length: 5,\r\n", Err(BadLength)),
+            ("Content-Length: 5\r\nContent-Length: \r\n", Err(BadLength)),
+            ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", Err(BothFramings)),
+            ("", Ok(BodyFraming::UntilClose)),
+        ] {
+            let mut head = ResponseHead::default();
+            let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+            head.parse(text.as_bytes(), &Default::default()).unwrap().unwrap();
+            assert_eq!(response_framing(&head, &Method::GET), framing, "{fields:?}");
+            let length = match framing {
+                Ok(BodyFraming::Length(length)) => Some(length),
+                Ok(BodyFraming::Empty) => Some(0),
+                _ => None,
+            };
+            assert_eq!(declared_length(&head), length, "{fields:?}");
+        }
     }
 }

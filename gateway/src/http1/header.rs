@@ -27,6 +27,7 @@ pub(crate) enum HeaderKind {
     RequestMethod,
     TransferEncoding,
     Upgrade,
+    /// `Via` and `CDN-Loop`: who has passed the message on.
     Via,
     Vary,
     Forwarded,
@@ -123,7 +124,7 @@ const OVERRIDE_PREFIXES: [&[u8]; 2] = [b"x-forwarded-", b"x-envoy-"];
 const MAX_NAME_LEN: usize = 40;
 
 /// Every name with a meaning, in lower case; sorted by length, for few names share one.
-const KNOWN_HEADERS: [(&[u8], HeaderKind); 51] = [
+const KNOWN_HEADERS: [(&[u8], HeaderKind); 52] = [
     (b"te", HeaderKind::HopByHop),
     (b"via", HeaderKind::Via),
     (b"date", HeaderKind::Date),
@@ -135,6 +136,7 @@ const KNOWN_HEADERS: [(&[u8], HeaderKind); 51] = [
     (b"x-host", HeaderKind::RoutingOverride),
     (b"trailer", HeaderKind::HopByHop),
     (b"upgrade", HeaderKind::Upgrade),
+    (b"cdn-loop", HeaderKind::Via),
     (b"forwarded", HeaderKind::Forwarded),
     (b"x-real-ip", HeaderKind::RoutingOverride),
     (b"connection", HeaderKind::Connection),
@@ -177,7 +179,7 @@ const KNOWN_HEADERS: [(&[u8], HeaderKind); 51] = [
     (b"access-control-allow-credentials", HeaderKind::AccessControl),
 ];
 
-/// [`KNOWN_HEADERS`] as they are compared.
+/// [`KNOWN_HEADERS`] in the form in which they are compared.
 const PADDED_NAMES: [PaddedName; KNOWN_HEADERS.len()] = {
     let mut wide = [[0; PADDED_LEN]; KNOWN_HEADERS.len()];
     let mut at = 0;

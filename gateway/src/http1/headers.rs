@@ -134,3 +134,54 @@ pub(crate) fn place(head: &[u8], part: &[u8]) -> Range<usize> {
     let start = part.as_ptr() as usize - head.as_ptr() as usize;
     start..start + part.len()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::test_support::head;
+
+    #[test]
+    fn fields_are_found_by_kind_whatever_their_case() {
+        let head = head("GET / HTTP/1.1\r\nhost: a\r\nVIA: 1.1 x\r\nVia: 1.1 y\r\nX: 1\r\n");
+        let headers = head.headers();
+        assert_eq!(headers.len(), 4);
+        for (kind, count, only) in [
+            (HeaderKind::Host, 1, Some(&b"a"[..])),
+            (HeaderKind::Via, 2, None),
+            (HeaderKind::Other, 1, Some(b"1")),
+            (HeaderKind::Expect, 0, None),
+        ] {
+            assert_eq!(headers.has(kind), count > 0, "{kind:?}");
+            assert_eq!(headers.of_kind(kind).count(), count, "{kind:?}");
+            assert_eq!(headers.only(kind).map(|field| field.value), only, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn fields_that_connection_names_belong_to_it_but_not_its_own_options() {
+        let head =
+            head("GET / HTTP/1.1\r\nConnection: close, X-Hop\r\nConnection: keep-alive ,\tUPGRADE\r\n");
+        let headers = head.headers();
+        let options = headers.connection_options();
+        for (name, belongs, listed) in [
+            ("x-hop", true, true),
+            ("upgrade", true, true),
+            ("close", false, true),
+            ("Keep-Alive", false, true),
+            ("x-ho", false, false),
+        ] {
+            assert_eq!(options.contains(name.as_bytes()), belongs, "{name}");
+            assert_eq!(headers.has_connection_option(name.as_bytes()), listed, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_cleared_list_is_empty_and_takes_fields_again() {
+        let mut headers = Headers::default();
+        headers.push(b"host", b"a");
+        headers.clear();
+        assert!(headers.len() == 0 && !headers.has(HeaderKind::Host));
+        headers.push(b"expect", b"");
+        assert_eq!(headers.only(HeaderKind::Expect).map(|field| field.value), Some(&b""[..]));
+    }
+}

@@ -31,7 +31,7 @@ pub(crate) struct HostSpan {
 impl<'h> Host<'h> {
     const UNKNOWN: Host<'static> = Host { text: "", name: "", port: None };
 
-    /// The host again; `text` is the one that the span was taken of.
+    /// The host again; `text` is the one that the span was taken from.
     pub(crate) fn of_admitted(text: &'h str, span: HostSpan) -> Host<'h> {
         Host { text, name: &text[..usize::from(span.name_len)], port: span.port }
     }
@@ -74,9 +74,9 @@ impl<'h> Host<'h> {
         };
         let port = match rest.strip_prefix(':') {
             None if rest.is_empty() => None,
-            Some(digits)
-                if digits.len() <= 5 && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.is_empty() =>
-            {
+            // RFC 3986 section 3.2.3: a port may be empty, and is then the default. It is not passed on.
+            Some("") => return Host::parse(&value[..name_end]),
+            Some(digits) if digits.len() <= 5 && digits.bytes().all(|b| b.is_ascii_digit()) => {
                 Some(digits.parse().map_err(|_| HostError::Malformed)?)
             }
             _ => return Err(HostError::Malformed),
@@ -165,6 +165,8 @@ mod tests {
             ("A.example.:8080", "A.example", Some(8080)),
             ("127.0.0.1:80", "127.0.0.1", Some(80)),
             ("[::1]:9", "[::1]", Some(9)),
+            ("a.example:", "a.example", None),
+            ("[::1]:", "[::1]", None),
         ] {
             let host = Host::parse(text.as_bytes()).unwrap();
             assert_eq!((host.name, host.port), (name, port));
@@ -174,7 +176,7 @@ mod tests {
     #[test]
     fn malformed_hosts_are_refused() {
         for bad in [
-            "", "a@b", "a, b", "a:99999", "a:", "a:+8", "a:8a", "a b", "a/b", "[::1", "[x]", "a..b", "%61",
+            "", "a@b", "a, b", "a:99999", "a::", "a:+8", "a:8a", "a b", "a/b", "[::1", "[x]", "a..b", "%61",
             ":80", "ä", "a?b", "[::1]x",
         ] {
             assert_eq!(Host::parse(bad.as_bytes()).unwrap_err(), HostError::Malformed, "{bad:?}");

@@ -8,7 +8,6 @@ use http::Method;
 use http::header::{COOKIE, HOST};
 use http::request::Parts;
 
-use crate::config::Limits;
 use crate::http1::headers::place;
 use crate::http1::{Headers, Host};
 
@@ -29,13 +28,6 @@ pub(crate) struct HeadLimits {
     pub(crate) block: usize,
     /// Number of fields.
     pub(crate) fields: usize,
-}
-
-impl HeadLimits {
-    /// The limits of the configuration.
-    pub(crate) fn of(limits: &Limits) -> HeadLimits {
-        HeadLimits { line: limits.request_line, block: limits.header_block, fields: limits.header_fields }
-    }
 }
 
 impl Default for HeadLimits {

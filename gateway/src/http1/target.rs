@@ -4,9 +4,9 @@
 use std::borrow::Cow;
 
 use http::Method;
-use percent_encoding::percent_decode;
+use percent_encoding::{percent_decode, percent_decode_str};
 
-/// A target that two parsers could read differently, or that is no target.
+/// An invalid target, or one that parsers could interpret differently.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TargetError {
     #[error("the request target is malformed")]
@@ -24,16 +24,14 @@ pub(crate) struct CanonicalTarget<'h> {
     path_end: usize,
     decoded: Cow<'h, str>,
     encoded_slash: bool,
+    oddity: Option<&'static str>,
     authority: Option<&'h [u8]>,
 }
 
 impl<'h> CanonicalTarget<'h> {
-    /// Validates the target of a request with `method`. An absolute form is split; the caller compares its
-    /// authority with `Host`. `*` and authority form have no path and belong to methods that are not proxied.
-    ///
-    /// # Errors
-    ///
-    /// Why the target is rejected.
+    /// Judges the target of a request with `method`. Absolute form is taken apart; the caller compares its
+    /// authority with `Host`. `*` and authority form have no path and belong to methods that are not proxied. What only a route may
+    /// take, an [encoded slash](Self::has_encoded_slash) or another [oddity](Self::oddity), is noted.
     pub(crate) fn parse(method: &Method, target: &'h [u8]) -> Result<CanonicalTarget<'h>, TargetError> {
         let (authority, origin) = match target.first() {
             Some(b'/') => (None, target),
@@ -56,6 +54,7 @@ impl<'h> CanonicalTarget<'h> {
             path_end,
             decoded: checked.decoded,
             encoded_slash: checked.encoded_slash,
+            oddity: checked.oddity,
             authority,
         })
     }
@@ -70,9 +69,8 @@ impl<'h> CanonicalTarget<'h> {
         &self.raw[..self.path_end]
     }
 
-    /// The path with its percent-encoding decoded once, for matching. An encoded slash stays encoded: it
-    /// separates no segments.
-    #[cfg(any(test, feature = "fuzzing"))]
+    /// The path with its percent-escapes decoded once, for matching. An encoded slash stays encoded: it separates
+    /// no segments.
     pub(crate) fn decoded_path(&self) -> &str {
         &self.decoded
     }
@@ -80,6 +78,16 @@ impl<'h> CanonicalTarget<'h> {
     /// Whether the path contains `%2F`, which only routes with `encoded_slashes` forward.
     pub(crate) fn has_encoded_slash(&self) -> bool {
         self.encoded_slash
+    }
+
+    /// What upstreams read in different ways, though none of them reads a dot segment: only routes that say so pass it on.
+    pub(crate) fn oddity(&self) -> Option<TargetError> {
+        self.oddity.map(TargetError::Ambiguous)
+    }
+
+    /// The same target if it has no oddity.
+    pub(crate) fn without_oddities(self) -> Result<CanonicalTarget<'h>, TargetError> {
+        self.oddity().map_or(Ok(self), Err)
     }
 
     /// The authority of an absolute-form target.
@@ -96,20 +104,21 @@ impl<'h> CanonicalTarget<'h> {
     }
 }
 
-/// How an admitted [`CanonicalTarget`] is split, for a request that outlives the borrow.
+/// The parts of an admitted [`CanonicalTarget`], for a request that outlives the borrow.
 #[derive(Debug)]
 pub(crate) struct TargetSpan {
     path_end: usize,
     decoded: Option<Box<str>>,
     encoded_slash: bool,
+    oddity: Option<&'static str>,
 }
 
 impl TargetSpan {
-    /// The target again; `raw` is the origin form that the span was taken of.
+    /// The target again; `raw` is the origin form that the span was taken from.
     pub(crate) fn of<'h>(&'h self, raw: &'h str) -> CanonicalTarget<'h> {
         let decoded = Cow::Borrowed(self.decoded_path(raw));
-        let (path_end, encoded_slash) = (self.path_end, self.encoded_slash);
-        CanonicalTarget { raw, path_end, decoded, encoded_slash, authority: None }
+        let TargetSpan { path_end, encoded_slash, oddity, .. } = *self;
+        CanonicalTarget { raw, path_end, decoded, encoded_slash, oddity, authority: None }
     }
 
     /// The [decoded path](CanonicalTarget::decoded_path) alone.
@@ -119,7 +128,7 @@ impl TargetSpan {
 }
 
 impl CanonicalTarget<'_> {
-    /// How it is split.
+    /// The ranges of its parts.
     pub(crate) fn span(self) -> TargetSpan {
         TargetSpan {
             path_end: self.path_end,
@@ -128,6 +137,7 @@ impl CanonicalTarget<'_> {
                 Cow::Borrowed(_) => None,
             },
             encoded_slash: self.encoded_slash,
+            oddity: self.oddity,
         }
     }
 }
@@ -186,12 +196,13 @@ fn has_empty_segment(path: &[u8]) -> bool {
 struct CheckedPath<'h> {
     decoded: Cow<'h, str>,
     encoded_slash: bool,
+    oddity: Option<&'static str>,
 }
 
 impl<'h> CheckedPath<'h> {
     /// A path that needs no decoding.
     fn plain(path: &'h str) -> CheckedPath<'h> {
-        CheckedPath { decoded: Cow::Borrowed(path), encoded_slash: false }
+        CheckedPath { decoded: Cow::Borrowed(path), encoded_slash: false, oddity: None }
     }
 }
 
@@ -202,78 +213,107 @@ fn check_path(path: &str) -> Result<CheckedPath<'_>, TargetError> {
     if path == "*" {
         return Ok(CheckedPath::plain(path));
     }
-    let encoded_slash = check_escapes(path)?;
+    let (encoded_slash, mut oddity) = check_escapes(path)?;
     for segment in path[1..].split('/') {
-        check_segment(segment)?;
+        if hides_dot_segment(segment) {
+            return Err(TargetError::Ambiguous("a dot segment"));
+        }
+        let begins_with_semicolon =
+            |part: &[u8]| part.first() == Some(&b';') || has_escape_at_front(part, b"%3b");
+        if begins_with_semicolon(segment.as_bytes()) {
+            oddity = Some("a segment that begins with a semicolon");
+        }
     }
     if has_empty_segment(path.as_bytes()) {
-        return Err(TargetError::Ambiguous("an empty segment"));
+        oddity = Some("an empty segment");
     }
-    let decoded = if path.contains('%') { Cow::Owned(decode(path)?) } else { Cow::Borrowed(path) };
-    Ok(CheckedPath { decoded, encoded_slash })
+    let (decoded, is_utf8) = decode(path);
+    if !is_utf8 {
+        oddity = Some("escapes that are not UTF-8");
+    }
+    Ok(CheckedPath { decoded, encoded_slash, oddity })
 }
 
-/// Every `%` starts an escape of two hex digits, and none of them encodes a delimiter.
-fn check_escapes(path: &str) -> Result<bool, TargetError> {
-    let mut encoded_slash = false;
+fn has_escape_at_front(part: &[u8], escape: &[u8; 3]) -> bool {
+    part.get(..3).is_some_and(|front| front.eq_ignore_ascii_case(escape))
+}
+
+/// Every `%` starts an escape of two hex digits, and none of them hides a control byte or an overlong spelling. Returns whether there
+/// is an encoded slash, and whether another escape is one of a byte that need not or should not be escaped.
+fn check_escapes(path: &str) -> Result<(bool, Option<&'static str>), TargetError> {
+    let escape = |at: usize| {
+        let digits = path.get(at..at + 3)?.strip_prefix('%')?;
+        u8::from_str_radix(digits, 16).ok().filter(|_| digits.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
+    let (mut encoded_slash, mut oddity) = (false, None);
     for (at, _) in path.match_indices('%') {
-        let byte = path
-            .get(at + 1..at + 3)
-            .filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok())
-            .ok_or(TargetError::Malformed)?;
-        match byte {
+        match escape(at).ok_or(TargetError::Malformed)? {
             b'/' => encoded_slash = true,
-            b'.' => return Err(TargetError::Ambiguous("an encoded dot")),
-            b'\\' => return Err(TargetError::Ambiguous("an encoded backslash")),
+            b'.' => oddity = Some("an encoded dot"),
+            b'\\' => oddity = Some("an encoded backslash"),
             0..=0x1f | 0x7f => return Err(TargetError::Ambiguous("an encoded control byte")),
+            // Some decoders take these for slashes, dots and the like (RFC 3629 section 3).
+            0xc0 | 0xc1 => return Err(TargetError::Ambiguous("an overlong escape")),
+            0xe0 if matches!(escape(at + 3), Some(0x80..=0x9f)) => {
+                return Err(TargetError::Ambiguous("an overlong escape"));
+            }
+            0xf0 if matches!(escape(at + 3), Some(0x80..=0x8f)) => {
+                return Err(TargetError::Ambiguous("an overlong escape"));
+            }
             _ => {}
         }
     }
-    Ok(encoded_slash)
+    Ok((encoded_slash, oddity))
 }
 
-/// No dot segments, also not with path parameters behind them, which Tomcat removes before it resolves dots,
-/// nor where an upstream would see them after decoding `%2F`.
-fn check_segment(segment: &str) -> Result<(), TargetError> {
-    let mut rest = segment;
-    loop {
-        let end = rest.as_bytes().windows(3).position(|w| w.eq_ignore_ascii_case(b"%2f"));
-        let part = end.map_or(rest, |end| &rest[..end]);
-        // Also where an upstream would see the parameters only after decoding `%3B`.
-        let encoded = part.as_bytes().windows(3).position(|w| w.eq_ignore_ascii_case(b"%3b"));
-        let name = &part[..part.find(';').into_iter().chain(encoded).min().unwrap_or(part.len())];
-        if name == "." || name == ".." || (name.is_empty() && !part.is_empty()) {
-            return Err(TargetError::Ambiguous("a dot segment"));
-        }
-        let Some(end) = end else { return Ok(()) };
-        if part.is_empty() {
-            return Err(TargetError::Ambiguous("an empty segment"));
-        }
-        rest = &rest[end + 3..];
+/// An upstream may decode so often, and then see slashes.
+const MAX_DECODINGS: usize = 8;
+
+/// Whether some upstream could see `.` or `..` in what is one segment here: also with path parameters behind them, which Tomcat
+/// takes off before it resolves dots, and between slashes that it sees only after it has decoded them, once or again.
+fn hides_dot_segment(segment: &str) -> bool {
+    if !segment.bytes().any(|byte| byte == b'.' || byte == b'%') {
+        return false;
     }
+    let is_dots = |part: &[u8]| {
+        let name = part.split(|&byte| byte == b';').next().unwrap_or_default();
+        name == b"." || name == b".."
+    };
+    let mut decoded: Cow<'_, [u8]> = percent_decode_str(segment).into();
+    if is_dots(&decoded) {
+        return true;
+    }
+    for _ in 0..MAX_DECODINGS {
+        let mut parts = decoded.split(|byte| b"/\\".contains(byte));
+        if parts.clone().count() > 1 && parts.any(is_dots) {
+            return true;
+        }
+        let again: Vec<u8> = percent_decode(&decoded).collect();
+        if again == *decoded {
+            return false;
+        }
+        decoded = again.into();
+    }
+    true
 }
 
-/// The path with everything but slashes decoded; what does not decode to UTF-8 is rejected, such as an
-/// overlong encoding.
-fn decode(path: &str) -> Result<String, TargetError> {
-    let mut decoded = String::with_capacity(path.len());
+/// The path with everything but slashes decoded, and whether it is UTF-8.
+fn decode(path: &str) -> (Cow<'_, str>, bool) {
+    if !path.contains('%') {
+        return (Cow::Borrowed(path), true);
+    }
+    let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path;
     while let Some(at) = rest.find("%2F").into_iter().chain(rest.find("%2f")).min() {
-        decode_into(&mut decoded, &rest[..at])?;
-        decoded.push_str("%2F");
+        decoded.extend(percent_decode_str(&rest[..at]));
+        decoded.extend_from_slice(b"%2F");
         rest = &rest[at + 3..];
     }
-    decode_into(&mut decoded, rest)?;
-    Ok(decoded)
-}
-
-fn decode_into(decoded: &mut String, part: &str) -> Result<(), TargetError> {
-    let text = percent_decode(part.as_bytes())
-        .decode_utf8()
-        .map_err(|_| TargetError::Ambiguous("escapes that are not UTF-8"))?;
-    decoded.push_str(&text);
-    Ok(())
+    decoded.extend(percent_decode_str(rest));
+    match String::from_utf8(decoded) {
+        Ok(decoded) => (decoded.into(), true),
+        Err(error) => (String::from_utf8_lossy(error.as_bytes()).into_owned().into(), false),
+    }
 }
 
 #[cfg(test)]
@@ -298,8 +338,32 @@ mod tests {
             "/%e2%82%ac",
             "/a%252e",
             "/a%2Fb%2f/c",
+            "/a/%2Fb",
+            "/a%2F%2fb",
+            "/sites/https%3A%2F%2Fx%2F",
         ] {
-            assert_eq!(parse(target).unwrap().as_str(), target);
+            let parsed = parse(target).unwrap();
+            assert_eq!((parsed.as_str(), parsed.oddity()), (target, None));
+        }
+    }
+
+    #[test]
+    fn oddities_are_noted_and_dot_segments_are_none_of_them() {
+        for (target, oddity) in [
+            ("/a//b", "an empty segment"),
+            ("//a", "an empty segment"),
+            ("/a//", "an empty segment"),
+            ("/a/;/b", "a segment that begins with a semicolon"),
+            ("/a/%3bx", "a segment that begins with a semicolon"),
+            ("/a%2etxt", "an encoded dot"),
+            ("/.%2e.", "an encoded dot"),
+            ("/a%5cb", "an encoded backslash"),
+            ("/caf%E9", "escapes that are not UTF-8"),
+            ("/a%ff", "escapes that are not UTF-8"),
+        ] {
+            let parsed = parse(target).unwrap();
+            assert_eq!(parsed.oddity(), Some(TargetError::Ambiguous(oddity)), "{target}");
+            assert!(parsed.as_str() == target && parsed.without_oddities().is_err());
         }
     }
 
@@ -322,25 +386,32 @@ mod tests {
             "/a/.;x/b",
             "/a/.%3b/b",
             "/a/..%3Bx",
-            "/a/%3bx",
-            "/a//b",
-            "//a",
-            "/a/;/b",
-            "/a%2e",
             "/a/..%2Fb",
+            "/a/%2F..%2Fb",
+            "/a%2F%2e%2E%2fb",
+            "/a%2f..;x%2Fb",
+            "/a%2F..%3bx%2Fb",
+            "/a%252F..%252Fb",
+            "/a%252F%252e%252e%252Fb",
+            "/a%2F%252e%252e%2Fb",
+            "/a%25252F..%25252Fb",
+            "/a%5c..%5Cb",
+            "/a%5c..",
+            "/a//../b",
+            "/a/%2e/b",
+            "/a/.%2e;x",
             "/a/b%2f..",
             "/a/b%2F.;x%2Fc",
-            "/a/%2Fb",
-            "/a%2F%2fb",
             "/a/%2E%2e/b",
             "/a\\b",
-            "/a%5cb",
             "/a%00",
             "/a%0d%0ab",
             "/a#b",
             "/a?b#c",
             "/a%c0%ae",
-            "/a%ff",
+            "/a%C1%9c",
+            "/a%e0%80%af",
+            "/a%F0%80%80%af",
             "/\u{e9}",
             "/a%2",
             "/a%zz",

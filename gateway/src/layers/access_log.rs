@@ -1,4 +1,4 @@
-//! The access log and the request metrics: one line and one count per request, when the last of its response is gone.
+//! Access log and request metrics: one entry and one count per request, when its response has ended.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -18,10 +18,10 @@ use crate::request::{Received, RequestContext};
 use crate::response::{AbortedBody, Body, Response};
 use crate::telemetry::{AbortReason, AccessRecord};
 
-/// What the log says of a request whose client left before it was answered (nginx's 499): nobody was told anything.
+/// The logged status of a request whose client disconnected before a response (nginx's 499).
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// Writes the access line, and counts.
+/// Writes the access log entry, and counts the request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AccessLogLayer;
 
@@ -103,17 +103,17 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for AccessLogFutur
     }
 }
 
-/// One access line to be written: when this is dropped, the response is over, by whomever.
+/// A pending access log entry: when it is dropped, the response has ended, for whatever reason.
 #[derive(Debug)]
 pub(crate) struct ResponseLog {
     context: Rc<RequestContext>,
-    /// None where the request was given up before it was answered.
+    /// `None` where the request was cancelled before a response.
     status: Option<StatusCode>,
     bytes: u64,
     outcome: Outcome,
 }
 
-/// How far a response's body has come.
+/// The progress of a response's body.
 #[derive(Debug, Clone, Copy)]
 enum Outcome {
     Open,
@@ -123,7 +123,7 @@ enum Outcome {
 }
 
 impl ResponseLog {
-    /// Ends the exchange of a connection that has left HTTP; so many bytes went to the client.
+    /// Finishes the entry of an upgraded connection; `bytes` went to the client.
     pub(crate) fn finish_tunnel(mut self, bytes: u64) {
         self.bytes = bytes;
         self.outcome = Outcome::Complete;
@@ -137,7 +137,7 @@ impl Drop for ResponseLog {
         let aborted = match self.outcome {
             Outcome::Complete => None,
             Outcome::Aborted(reason) => Some(reason),
-            // Nobody asked for more of it: the connection says why, or the client left.
+            // The body was not polled to its end: the connection has the reason, or the client disconnected.
             Outcome::Open => Some(context.stream.abort.get().unwrap_or(AbortReason::ClientClosed)),
         };
         let status = self.status.map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16());
@@ -172,14 +172,14 @@ impl Drop for ResponseLog {
             route: record.route.get().map(|index| settings.routes[index].path.as_str()),
             upstream: record.upstream.get().map(|index| context.state.upstream(index).name()),
             user: verified.or(username.as_deref()),
-            code: record.code.get().map(crate::rejection::Code::name),
+            code: record.rejection.borrow().as_ref().map(|rejection| rejection.code().name()),
             cors: record.cors.get(),
             aborted: aborted.map(AbortReason::name),
         });
     }
 }
 
-/// The path of a target without its query, which may carry secrets; in absolute form without the authority.
+/// The path of a target without its query, which may contain secrets; in absolute form without the authority.
 fn logged_path(target: &[u8]) -> std::borrow::Cow<'_, str> {
     let path = target.split(|&b| b == b'?').next().unwrap_or(target);
     let authority = path.windows(3).position(|w| w == b"://").filter(|_| !path.starts_with(b"/"));
@@ -189,8 +189,37 @@ fn logged_path(target: &[u8]) -> std::borrow::Cow<'_, str> {
         }
         None => path,
     };
-    String::from_utf8_lossy(path)
+    let path = String::from_utf8_lossy(path);
+    if path.contains(';') || path.to_ascii_lowercase().contains("%3b") {
+        without_parameters(&path).into()
+    } else {
+        path
+    }
 }
+
+/// The path with the values of its path parameters (`/x;name=value`) masked, for tokens and session ids are among them.
+fn without_parameters(path: &str) -> String {
+    let masked = path.split('/').map(|segment| {
+        let encoded = segment.to_ascii_lowercase().find("%3b");
+        let Some(start) = segment.find(';').into_iter().chain(encoded).min() else {
+            return segment.to_owned();
+        };
+        let (name, parameters) = segment.split_at(start);
+        let parameters =
+            parameters.replace("%3b", ";").replace("%3B", ";").replace("%3d", "=").replace("%3D", "=");
+        let masked = parameters.split(';').map(|parameter| match parameter.split_once('=') {
+            Some((name, _)) => format!("{name}=***"),
+            // A token may stand there by itself.
+            None if parameter.len() > MAX_PARAMETER_NAME => "***".to_owned(),
+            None => parameter.to_owned(),
+        });
+        name.to_owned() + &masked.collect::<Vec<_>>().join(";")
+    });
+    masked.collect::<Vec<_>>().join("/")
+}
+
+/// What is longer is no name of a parameter, in bytes.
+const MAX_PARAMETER_NAME: usize = 32;
 
 fn logged_host(head: &crate::http1::RequestHead) -> &str {
     let field = head.headers().only(crate::http1::HeaderKind::Host);
@@ -208,7 +237,7 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-/// A response's body; when it is gone, the access line is written.
+/// A response's body; the access log entry is written when it is dropped.
 #[derive(Debug)]
 pub(crate) struct LoggedBody {
     body: Body,
@@ -249,6 +278,13 @@ fn grpc_trailers(reason: AbortReason) -> http::HeaderMap {
         _ => grpc::UNAVAILABLE,
     };
     grpc::status(code, &format!("the stream was aborted: {}", reason.name()))
+}
+
+impl LoggedBody {
+    /// The request that it answers; none once a tunnel has it.
+    pub(crate) fn context(&self) -> Option<&Rc<RequestContext>> {
+        self.log.as_ref().map(|log| &log.context)
+    }
 }
 
 impl http_body::Body for LoggedBody {
@@ -303,5 +339,39 @@ impl http_body::Body for LoggedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::test_support::head;
+
+    #[test]
+    fn a_logged_path_has_no_query_and_no_authority() {
+        for (target, path) in [
+            ("/", "/"),
+            ("/a/b?token=secret", "/a/b"),
+            ("/a?u=http://b/c", "/a"),
+            ("http://a.example/x?y", "/x"),
+            ("http://a.example", "/"),
+            ("/redirect/http://b/c", "/redirect/http://b/c"),
+            ("*", "*"),
+        ] {
+            assert_eq!(logged_path(target.as_bytes()), path, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_logged_host_is_the_only_one_or_a_dash() {
+        for (fields, host) in [
+            ("Host: a.example:80\r\n", "a.example:80"),
+            ("", "-"),
+            ("Host: \r\n", "-"),
+            ("Host: a\r\nHost: b\r\n", "-"),
+            ("Host: \u{e9}\r\n", "\u{e9}"),
+        ] {
+            assert_eq!(logged_host(&head(&format!("GET / HTTP/1.1\r\n{fields}"))), host, "{fields:?}");
+        }
     }
 }

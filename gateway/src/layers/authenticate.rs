@@ -1,4 +1,4 @@
-//! Authentication: who is asking, from Bearer token to identity, by the token cache or by signature.
+//! Authentication: from bearer token to identity, through the token cache or by verifying the signature.
 
 use std::rc::Rc;
 
@@ -15,8 +15,8 @@ use crate::telemetry::VerificationOutcome;
 use crate::tokens::{TokenError, TokenType, UnixSeconds};
 use crate::worker_state::WorkerState;
 
-/// The step: [`Routed`] to [`Authenticated`]. Nothing of the body has been asked for so far, so a client that waits for
-/// `100 Continue` gets its 401 instead.
+/// The step from [`Routed`] to [`Authenticated`]. The body has not been read so far, so a client that waits
+/// for `100 Continue` gets its 401 instead.
 pub(crate) fn authenticate_request(routed: Routed) -> Result<Authenticated, Rejection> {
     let (context, route) = (routed.context(), routed.route());
     if route.access == Access::Public || context.is_passed_preflight() {
@@ -31,7 +31,7 @@ pub(crate) fn authenticate_request(routed: Routed) -> Result<Authenticated, Reje
     Ok(Authenticated::new(routed, identity))
 }
 
-/// The token that a request brings, where its route looks for it.
+/// The bearer credentials of a request, from where its route accepts them.
 pub(crate) fn credentials<'r>(
     route: &Route,
     request: RequestView<'r>,
@@ -46,7 +46,7 @@ pub(crate) fn credentials<'r>(
     }
 }
 
-/// The identity behind a request's bearer token, or `None` if it carries none.
+/// The identity of a request's bearer token, or `None` if it has none.
 pub(crate) fn authenticate(
     worker: &Worker,
     state: &WorkerState,
@@ -67,9 +67,14 @@ pub(crate) fn authenticate(
         CacheLookup::Unknown => {}
     }
     let token = bearer.token()?;
-    // Read before the look-up: a revocation in between makes the cache look again.
+    // Read before the lookup: a revocation in between makes the cache check again.
     let epoch = revocations.epoch();
-    let claims = config.verifier.verify(token, TokenType::Access, now).map_err(|e| refused(worker, e))?;
+    let claims = config.verifier.verify(token, TokenType::Access, now).map_err(|error| {
+        if let Some(trace) = &worker.trace {
+            trace.refused_token.replace(Some((error, config.verifier.verify_signed(token, now).ok())));
+        }
+        refused(worker, error)
+    })?;
     let identity = Rc::new(Identity::new(claims, &config.identity_headers)?);
     if revocations.is_revoked(identity.session()) {
         return Err(revoked(worker));
@@ -79,8 +84,7 @@ pub(crate) fn authenticate(
     Ok(Some(identity))
 }
 
-/// Refuses where it has not been record_sync for too long which sessions were ended; `store.redis.revocation` says how long
-/// that is.
+/// Rejects requests while the revocation set is stale, as configured by `store.redis.revocation`.
 pub(crate) fn require_fresh_revocations(worker: &Worker, now_millis: u64) -> Result<(), Rejection> {
     if worker.gateway.sessions.revocations().are_trusted(now_millis) {
         return Ok(());
@@ -88,13 +92,13 @@ pub(crate) fn require_fresh_revocations(worker: &Worker, now_millis: u64) -> Res
     Err(Rejection::RevocationsUnknown)
 }
 
-/// The refusal for a request without a token.
+/// The rejection of a request without a token.
 pub(crate) fn missing(worker: &Worker) -> Rejection {
     worker.metrics.verification(VerificationOutcome::Missing);
     Rejection::AccessTokenMissing
 }
 
-/// The refusal for a token of a session that is over.
+/// The rejection of a token of a revoked session.
 fn revoked(worker: &Worker) -> Rejection {
     worker.metrics.verification(VerificationOutcome::Revoked);
     Rejection::SessionEnded
@@ -110,15 +114,35 @@ fn refused(worker: &Worker, error: TokenError) -> Rejection {
     refusal(error)
 }
 
-/// What the client is told of a token that is not good. The exact fault of a forged one is for the log.
+/// The rejection of an invalid token. The exact error of a forged one is only logged.
 pub(crate) fn refusal(error: TokenError) -> Rejection {
     match error {
         TokenError::Invalid(reason) => {
             tracing::debug!(reason, "token refused");
-            Rejection::TokenInvalid
+            Rejection::TokenInvalid(reason)
         }
         TokenError::Expired => Rejection::TokenExpired,
         TokenError::NotYetValid => Rejection::TokenNotYetValid,
         TokenError::WrongType => Rejection::TokenOfWrongType,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_learns_no_more_of_a_bad_token_than_it_may() {
+        for (error, rejection) in [
+            (
+                TokenError::Invalid("the signature does not match"),
+                Rejection::TokenInvalid("the signature does not match"),
+            ),
+            (TokenError::Expired, Rejection::TokenExpired),
+            (TokenError::NotYetValid, Rejection::TokenNotYetValid),
+            (TokenError::WrongType, Rejection::TokenOfWrongType),
+        ] {
+            assert_eq!(refusal(error), rejection);
+        }
     }
 }

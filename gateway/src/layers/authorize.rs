@@ -10,7 +10,7 @@ use crate::rejection::Rejection;
 use crate::request::{Authenticated, Authorized};
 use crate::tokens::ClaimValue;
 
-/// The step: [`Authenticated`] to [`Authorized`].
+/// The step from [`Authenticated`] to [`Authorized`].
 pub(crate) fn authorize_request(request: Authenticated) -> Result<Authorized, Rejection> {
     let (context, route) = (request.routed().context(), request.routed().route());
     match request.identity() {
@@ -23,7 +23,7 @@ pub(crate) fn authorize_request(request: Authenticated) -> Result<Authorized, Re
     Ok(Authorized::new(request))
 }
 
-/// Whether an identity has one of the route's roles, and every claim that it asks for.
+/// Whether an identity has one of the route's roles, and all claims that it requires.
 ///
 /// # Errors
 ///
@@ -34,13 +34,16 @@ pub(crate) fn authorize(route: &Route, identity: &Identity) -> Result<(), Reject
     }
     for required in &route.claims {
         if !identity.claims().get(&required.claim).is_some_and(|claim| satisfies(claim, required)) {
-            return Err(Rejection::ClaimMissing);
+            return Err(match required.claim.as_str() {
+                "fresh" => Rejection::FreshTokenMissing,
+                _ => Rejection::ClaimMissing,
+            });
         }
     }
     Ok(())
 }
 
-/// Whether a claim has one of the values that are asked for, by itself or as a list that has it. Values of different types
+/// Whether a claim has one of the required values, or is a list that contains one. Values of different types
 /// are never equal: `"1"` is not `1`.
 fn satisfies(claim: ClaimValue<'_>, required: &RequiredClaim) -> bool {
     required.any_of.iter().any(|wanted| match (claim, wanted) {

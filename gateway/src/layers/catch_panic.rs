@@ -1,4 +1,4 @@
-//! What a panic costs: the request that caused it, and nothing else.
+//! Panic isolation: a panic fails its own request and nothing else.
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,10 +14,10 @@ use crate::rejection::Rejection;
 use crate::request::{Received, RequestContext};
 use crate::response::Response;
 
-/// Answers 500 where a service below panics; the connection ends after it, for where it stands is not known.
+/// Responds 500 where a service below panics, and closes the connection, whose state is unknown.
 ///
-/// Nothing that outlives the request is left half-changed: a worker's counters and caches are whole between any two
-/// statements, and locks are of those that a panic does not poison.
+/// State that outlives the request stays consistent: a worker's counters and caches are consistent between
+/// any two statements, and locks are not poisoned by panics.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CatchPanicLayer;
 
@@ -48,7 +48,7 @@ impl<S: Service<Received, Response = Response, Error = Infallible>> Service<Rece
 
     fn call(&mut self, request: Received) -> Self::Future {
         let context = Rc::clone(&request.context);
-        // Steps decide when they are called, so that may panic as well as the future.
+        // Steps run when they are called, so that may panic as well as the future.
         let inner = catch_unwind(AssertUnwindSafe(|| self.inner.call(request))).ok();
         CatchPanicFuture { inner, context }
     }
@@ -72,7 +72,7 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for CatchPanicFutu
         let polled = this.inner.as_pin_mut().map(|inner| catch_unwind(AssertUnwindSafe(|| inner.poll(cx))));
         match polled {
             Some(Ok(polled)) => polled,
-            None | Some(Err(_)) => Poll::Ready(Ok(respond(&Rejection::Panic, this.context))),
+            None | Some(Err(_)) => Poll::Ready(Ok(respond(Rejection::Panic, this.context))),
         }
     }
 }

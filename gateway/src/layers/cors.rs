@@ -71,7 +71,7 @@ impl Cors {
         !self.allowed_origins.is_empty() && !self.pass_through
     }
 
-    /// Whether pages of an origin may do here what pages of this host may.
+    /// Whether pages of an origin are treated like pages of this host.
     pub(crate) fn allows(&self, origin: &[u8]) -> bool {
         self.allowed_origins.iter().any(|allowed| allowed.as_bytes() == origin)
     }
@@ -118,8 +118,7 @@ impl Cors {
                 // Only the app knows which origins it allows. A refusal says nothing about the visitor: it is readable for all,
                 // but not where a page sent cookies.
                 headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-                headers
-                    .insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(ALWAYS_EXPOSED));
+                headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(ALWAYS_EXPOSED));
             }
             return;
         }
@@ -231,7 +230,7 @@ pub(crate) fn preflight(config: &RuntimeConfig, request: RequestView<'_>) -> Opt
     Some(Preflight::Answered { route: index, response, problem })
 }
 
-/// Adds what lets allowed origins read a response.
+/// Adds CORS fields for allowed origins.
 pub(crate) type CorsLayer = DecorateLayer<CrossOrigin>;
 
 /// See [`CorsLayer`].
@@ -241,7 +240,7 @@ pub(crate) struct CrossOrigin;
 impl Decorate for CrossOrigin {
     fn decorate(&self, context: &RequestContext, headers: &mut HeaderMap) {
         let cors = context.state.config.cors.of(context.record.route.get());
-        cors.decorate(&context.head, context.record.code.get().is_some(), headers);
+        cors.decorate(&context.head, context.record.rejection.borrow().is_some(), headers);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The layer for what is added to every response, refusals included.
+//! The layer for header fields that are added to every response, rejections included.
 
 use std::convert::Infallible;
 use std::pin::Pin;

@@ -1,10 +1,9 @@
-//! The gateway's own endpoints: requests to them leave the stack here, before any route can shadow them.
+//! Dispatch to the gateway's own endpoints, before any route can shadow them.
 
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use pin_project_lite::pin_project;
+use futures_util::future::Either;
 use tower::{Layer, Service};
 
 use crate::rejection::Rejection;
@@ -12,7 +11,7 @@ use crate::request::Admitted;
 use crate::response::Response;
 use crate::services::endpoints::EndpointRequest;
 
-/// Sends requests to the gateway's endpoints to the service `endpoints`, and all others on.
+/// Passes requests for the gateway's endpoints to the service `endpoints`, and all others on.
 #[derive(Debug, Clone)]
 pub(crate) struct EndpointsLayer<E> {
     endpoints: Rc<std::cell::RefCell<E>>,
@@ -46,7 +45,7 @@ where
 {
     type Response = Response;
     type Error = Rejection;
-    type Future = EndpointsFuture<E::Future, S::Future>;
+    type Future = Either<E::Future, S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         self.inner.poll_ready(cx)
@@ -56,36 +55,11 @@ where
         let context = request.context();
         match context.state.config.endpoints.find(request.view().decoded_path()) {
             Some(endpoint) => {
-                context.record.endpoint.set(true);
+                context.record.endpoint.set(Some(endpoint.label()));
                 let request = EndpointRequest { endpoint, request };
-                EndpointsFuture::Endpoint { inner: self.endpoints.borrow_mut().call(request) }
+                Either::Left(self.endpoints.borrow_mut().call(request))
             }
-            None => EndpointsFuture::Route { inner: self.inner.call(request) },
-        }
-    }
-}
-
-pin_project! {
-    /// See [`EndpointsLayer`].
-    #[project = EndpointsProjection]
-    #[derive(Debug)]
-    pub(crate) enum EndpointsFuture<E, F> {
-        Endpoint { #[pin] inner: E },
-        Route { #[pin] inner: F },
-    }
-}
-
-impl<E, F> Future for EndpointsFuture<E, F>
-where
-    E: Future<Output = Result<Response, Rejection>>,
-    F: Future<Output = Result<Response, Rejection>>,
-{
-    type Output = Result<Response, Rejection>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            EndpointsProjection::Endpoint { inner } => inner.poll(cx),
-            EndpointsProjection::Route { inner } => inner.poll(cx),
+            None => Either::Right(self.inner.call(request)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Strict transport security (RFC 6797): browsers that were here over TLS come back over TLS only.
+//! HTTP Strict Transport Security (HSTS, RFC 6797).
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use http::{HeaderMap, HeaderValue};
 use crate::layers::decorate::{Decorate, DecorateLayer};
 use crate::request::RequestContext;
 
-/// The gateway's own policy; an upstream's gives way to it.
+/// The gateway's own policy, which replaces an upstream's.
 #[derive(Debug)]
 pub(crate) struct Hsts {
     value: HeaderValue,
 }
 
 impl Hsts {
-    /// Browsers remember it for so long.
+    /// `max_age` is how long browsers remember it.
     pub(crate) fn new(max_age: Duration) -> Hsts {
         Hsts { value: crate::response::header_value(&format!("max-age={}", max_age.as_secs())) }
     }
 }
 
-/// Adds the policy to responses that go out over TLS; over plain HTTP it would not be believed (section 7.2).
+/// Adds the policy to responses over TLS; over plain HTTP browsers ignore it (section 7.2).
 pub(crate) type HstsLayer = DecorateLayer<StrictTransportSecurity>;
 
 /// See [`HstsLayer`].

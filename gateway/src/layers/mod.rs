@@ -1,4 +1,4 @@
-//! The layers of the request stack, one file each, named after what they decide. [`crate::stack`] composes them.
+//! The layers of the request stack, one file each. [`crate::stack`] composes them.
 
 pub(crate) mod access_log;
 pub(crate) mod admission;

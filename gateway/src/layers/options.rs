@@ -1,4 +1,4 @@
-//! Requests that are answered before routes are looked at: CORS preflights, and `OPTIONS` that asks about the gateway itself.
+//! `OPTIONS` requests that are handled before routing: CORS preflights, and those about the gateway itself.
 
 use std::task::{Context, Poll};
 
@@ -9,12 +9,12 @@ use tower::{Layer, Service};
 use crate::http1::HeaderKind;
 use crate::layers::admission::USUAL_METHODS;
 use crate::layers::cors::{Preflight, preflight};
-use crate::layers::step::AnsweredOr;
+use crate::layers::step::StepFuture;
 use crate::rejection::Rejection;
 use crate::request::{Admitted, PREFLIGHT_PASSED, RequestView};
 use crate::response::{self, Response};
 
-/// Answers preflights, `OPTIONS *` and an `OPTIONS` for which this is the last hop.
+/// Handles preflights, `OPTIONS *` and an `OPTIONS` for which this is the last hop.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OptionsLayer;
 
@@ -35,7 +35,7 @@ pub(crate) struct OptionsService<S> {
 impl<S: Service<Admitted, Response = Response, Error = Rejection>> Service<Admitted> for OptionsService<S> {
     type Response = Response;
     type Error = Rejection;
-    type Future = AnsweredOr<S::Future>;
+    type Future = StepFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         self.inner.poll_ready(cx)
@@ -49,23 +49,26 @@ impl<S: Service<Admitted, Response = Response, Error = Rejection>> Service<Admit
                     context.record.route.set(route);
                     let outcome = if problem.is_none() { "preflight_allowed" } else { "preflight_refused" };
                     context.record.cors.set(Some(outcome));
-                    return AnsweredOr::answered(response);
+                    if let Some(trace) = &context.worker.trace {
+                        trace.preflight_problem.replace(problem);
+                    }
+                    return StepFuture::decided(Ok(response));
                 }
                 Some(Preflight::PassedThrough) => {
                     context.record.cors.set(Some(PREFLIGHT_PASSED));
                 }
                 None => {
                     if let Some(response) = options_of_the_gateway(view) {
-                        return AnsweredOr::answered(response);
+                        return StepFuture::decided(Ok(response));
                     }
                 }
             }
         }
-        AnsweredOr::Inner { inner: self.inner.call(request) }
+        StepFuture::Passed { inner: self.inner.call(request) }
     }
 }
 
-/// `OPTIONS *` asks about the gateway itself, and `Max-Forwards: 0` says that this is the last hop (RFC 9110
+/// `OPTIONS *` is about the gateway itself, and `Max-Forwards: 0` means that this is the last hop (RFC 9110
 /// sections 9.3.7 and 7.6.2).
 fn options_of_the_gateway(request: RequestView<'_>) -> Option<Response> {
     let last_hop = || request.headers().only(HeaderKind::MaxForwards).is_some_and(|f| f.value == b"0");
@@ -76,4 +79,29 @@ fn options_of_the_gateway(request: RequestView<'_>) -> Option<Response> {
     let methods = USUAL_METHODS.map(|m| m.to_string()).join(", ");
     response.headers_mut().insert(ALLOW, response::header_value(&methods));
     Some(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::test_support::AdmittedHead;
+
+    #[test]
+    fn options_about_the_gateway_are_answered_here_and_others_go_on() {
+        for (target, fields, here) in [
+            ("*", "", true),
+            ("/x", "Max-Forwards: 0\r\n", true),
+            ("/x", "Max-Forwards: 1\r\n", false),
+            ("/x", "Max-Forwards: 0\r\nMax-Forwards: 0\r\n", false),
+            ("/x", "", false),
+        ] {
+            let request = AdmittedHead::new(&format!("OPTIONS {target} HTTP/1.1\r\nHost: a\r\n{fields}"));
+            let response = options_of_the_gateway(request.view());
+            assert_eq!(response.is_some(), here, "{target} {fields}");
+            if let Some(response) = response {
+                assert_eq!(response.status(), StatusCode::NO_CONTENT);
+                assert_eq!(response.headers()[ALLOW], "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+            }
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! Rejections become responses here, and nowhere else: problem details (RFC 9457) with status, code and challenge, or a
-//! gRPC status.
+//! Converts rejections to responses, in one place: problem details (RFC 9457) with status, code and
+//! challenge, or a gRPC status.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use crate::rejection::Rejection;
 use crate::request::{Received, RequestContext};
 use crate::response::{Body, Response};
 
-/// Turns the rejections of the services below into responses.
+/// Converts the rejections of the services below to responses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RejectionsLayer;
 
@@ -67,21 +67,26 @@ impl<F: Future<Output = Result<Response, Rejection>>> Future for RejectionsFutur
         let this = self.project();
         Poll::Ready(Ok(match ready!(this.inner.poll(cx)) {
             Ok(response) => response,
-            Err(rejection) => respond(&rejection, this.context),
+            Err(rejection) => respond(rejection, this.context),
         }))
     }
 }
 
-/// The response to a request that is refused, noted for the access log.
+/// The response to a rejected request, recorded for the access log.
 #[cold]
-pub(crate) fn respond(rejection: &Rejection, context: &RequestContext) -> Response {
-    context.record.code.set(Some(rejection.code()));
+pub(crate) fn respond(rejection: Rejection, context: &RequestContext) -> Response {
     if rejection.closes() {
         context.stream.close.set(true);
     }
-    let response = rejection.to_response(context.request_id.as_str());
-    match grpc::media_type(&context.head) {
-        Some(media_type) => grpc::trailers_only(rejection, media_type, response.into_parts().0.headers),
+    let compat = &context.state.config.settings.compat;
+    let response = match compat.is_on() {
+        true => rejection.to_flask_response(&context.head, compat),
+        false => rejection.to_response(context.request_id.as_str()),
+    };
+    let response = match grpc::media_type(&context.head) {
+        Some(media_type) => grpc::trailers_only(&rejection, media_type, response.into_parts().0.headers),
         None => response.map(Body::Bytes),
-    }
+    };
+    context.record.rejection.replace(Some(rejection));
+    response
 }

@@ -1,4 +1,5 @@
-//! The request id: given to each request at its arrival, together with the configuration that it sees to its end.
+//! Request id (`X-Request-Id`): assigned to each request when it arrives, together with the configuration
+//! that it uses to its end.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,7 +19,7 @@ use crate::telemetry::RequestId;
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Makes the [`RequestContext`], and tells the id in the response.
+/// Creates the [`RequestContext`], and adds the id to the response.
 #[derive(Clone)]
 pub(crate) struct RequestIdLayer {
     worker: Rc<Worker>,
@@ -60,7 +61,7 @@ where
         let Incoming { head, refused, body, client, stream } = incoming;
         let worker = &self.worker;
         if refused.is_some() {
-            // What follows it on the connection may be anything.
+            // What follows on the connection may be anything.
             stream.close.set(true);
         }
         let context = Rc::new(RequestContext {
@@ -80,7 +81,7 @@ where
     }
 }
 
-/// A trusted proxy's request id is kept, so that one id follows a request through all logs.
+/// A trusted proxy's request id is kept, so that one id correlates a request across all logs.
 fn accepted_id(client: &ClientAddr, head: &RequestHead) -> Option<RequestId> {
     let given = client.is_trusted().then(|| head.headers().only(HeaderKind::XRequestId)).flatten()?;
     RequestId::accept(given.value)
@@ -115,5 +116,29 @@ where
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Poll::Ready(Ok(response))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::request::test_support::head;
+
+    #[test]
+    fn only_a_trusted_proxys_one_well_formed_id_is_kept() {
+        let proxies = ["192.0.2.0/24".parse().unwrap()];
+        for (peer, fields, kept) in [
+            ([192, 0, 2, 1], "X-Request-Id: abc-123\r\n", true),
+            ([198, 51, 100, 1], "X-Request-Id: abc-123\r\n", false),
+            ([192, 0, 2, 1], "", false),
+            ([192, 0, 2, 1], "X-Request-Id: a\r\nX-Request-Id: b\r\n", false),
+            ([192, 0, 2, 1], "X-Request-Id: with \"quotes\"\r\n", false),
+        ] {
+            let client = ClientAddr::new((peer, 1).into(), &proxies, false);
+            let head = head(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}"));
+            let id = accepted_id(&client, &head);
+            assert_eq!(id.as_ref().map(RequestId::as_str), kept.then_some("abc-123"), "{peer:?} {fields}");
+        }
     }
 }

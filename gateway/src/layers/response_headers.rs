@@ -1,4 +1,4 @@
-//! A route's edits of the header fields of its responses.
+//! A route's header edits of responses.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,7 +11,8 @@ use crate::rejection::Rejection;
 use crate::request::Authorized;
 use crate::response::{Response, append_lines};
 
-/// Edits the responses of routes that say so; the values may depend on the request, so they are written before it is gone.
+/// Edits the responses of routes with edits; the values may depend on the request, so they are computed
+/// before it is consumed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ResponseHeadersLayer;
 
@@ -52,7 +53,7 @@ where
     }
 }
 
-/// What is to be done to a response.
+/// The edits of a response.
 #[derive(Debug)]
 struct Edit {
     written: Result<Vec<u8>, Rejection>,

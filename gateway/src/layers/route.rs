@@ -1,13 +1,15 @@
-//! Choosing the route: the closest host, then the longest path, by segments; no route, no entry.
+//! Routing: the most specific host, then the longest path, by segments; default deny.
 
 use std::sync::Arc;
 
 use http::Method;
+use percent_encoding::percent_decode_str;
 
 use crate::config::{
-    Access, HostPattern, Redirect, RequiredClaim, RouteRef, RouteTarget, RouteTimeouts, Timeouts, Upstream, matching_order,
+    Access, HostPattern, Redirect, RequiredClaim, RouteRef, RouteTarget, RouteTimeouts, Timeouts, Upstream,
+    UpstreamAuthorization, matching_order,
 };
-use crate::http1::Host;
+use crate::http1::{CanonicalTarget, Host};
 use crate::layers::admission::USUAL_METHODS;
 use crate::layers::cors::requested_method;
 use crate::proxy::header_edits::HeaderEdits;
@@ -16,10 +18,13 @@ use crate::request::{Admitted, RequestView, Routed};
 use crate::services::direct_response::DirectResponse;
 use crate::services::static_files::StaticRoot;
 
-/// The step: [`Admitted`] to [`Routed`].
+/// The step from [`Admitted`] to [`Routed`].
 pub(crate) fn route_request(admitted: Admitted) -> Result<Routed, Rejection> {
     let context = admitted.context();
     let (routes, view) = (&context.state.config.routes, admitted.view());
+    if let Some(trace) = &context.worker.trace {
+        trace.routes.replace(routes.explain(view));
+    }
     let asked_for = context.is_passed_preflight().then(|| requested_method(view.head())).flatten();
     let route = match asked_for.and_then(|method| routes.select_for_preflight(view, &method)) {
         Some((route, _)) => route.index,
@@ -29,7 +34,7 @@ pub(crate) fn route_request(admitted: Admitted) -> Result<Routed, Rejection> {
     Ok(Routed::new(admitted, route))
 }
 
-/// A route, prepared.
+/// A route, compiled.
 #[derive(Debug)]
 pub(crate) struct Route {
     path: String,
@@ -38,16 +43,16 @@ pub(crate) struct Route {
     pub(crate) access: Access,
     pub(crate) roles: Vec<String>,
     pub(crate) claims: Vec<RequiredClaim>,
-    /// The most bytes that a request's body may have.
+    /// Maximum length of a request's body, in bytes.
     pub(crate) max_body: u64,
     pub(crate) request_headers: Option<HeaderEdits>,
     pub(crate) response_headers: Option<HeaderEdits>,
     pub(crate) target: Target,
-    /// Its place in the metrics.
+    /// Its index in the metrics.
     pub(crate) index: usize,
 }
 
-/// Where a route leads.
+/// The target of a route.
 #[derive(Debug)]
 pub(crate) enum Target {
     Upstream(Forwarding),
@@ -59,21 +64,24 @@ pub(crate) enum Target {
 /// How a route forwards.
 #[derive(Debug)]
 pub(crate) struct Forwarding {
-    /// The upstream's place among those of the configuration.
+    /// The index of the upstream in the configuration.
     pub(crate) upstream: usize,
     pub(crate) timeouts: Timeouts,
     /// The route's own timeouts, where it has them.
     pub(crate) own_timeouts: RouteTimeouts,
-    /// What the upstream sees as `Host` instead of what the client sent.
+    /// The `Host` for the upstream, in place of the client's.
     pub(crate) host: Option<String>,
-    /// What the upstream gets in place of the route's path: nothing, or segments that begin with a slash.
+    /// Replaces the route's path for the upstream: empty, or segments that begin with a slash.
     pub(crate) new_prefix: Option<String>,
-    pub(crate) forward_token: bool,
-    /// Whether it takes WebSockets.
-    pub(crate) websocket: bool,
+    pub(crate) authorization: UpstreamAuthorization,
+    /// The protocols that connections may switch to.
+    pub(crate) upgrades: Vec<String>,
     /// Whether these may bring their token among their subprotocols.
     pub(crate) token_in_subprotocol: bool,
     encoded_slashes: bool,
+    lenient_path: bool,
+    /// Whether addresses in responses are rewritten.
+    pub(crate) rewrite_locations: bool,
 }
 
 impl Route {
@@ -81,13 +89,12 @@ impl Route {
         &self.path
     }
 
-    fn fits_path(&self, path: &str) -> bool {
-        // Upstreams that know path parameters read `/api;x` as `/api`, and some decode `%2F`: a protected path covers
-        // those spellings too, a public one never does.
-        self.fits_path_plainly(path)
+    /// Upstreams that know path parameters read `/api;x` as `/api`, some decode `%2F` or take `//` for `/`: a protected path covers
+    /// those spellings too, a public one never does.
+    fn fits_path(&self, path: &RequestPath<'_>) -> bool {
+        self.fits_path_plainly(path.plain)
             || (self.access == Access::Authenticated
-                && memchr::memchr2(b';', b'%', path.as_bytes()).is_some()
-                && self.fits_path_plainly(&as_read_leniently(path)))
+                && path.lenient.as_deref().is_some_and(|path| self.fits_path_plainly(path)))
     }
 
     fn fits_path_plainly(&self, path: &str) -> bool {
@@ -108,10 +115,23 @@ impl Route {
         self.methods().contains(method)
     }
 
-    /// Where the upstream may take them for slashes, a path that is this route's only then is refused all the same.
-    fn takes_encoded_slashes(&self, path: &str) -> bool {
-        matches!(self.target, Target::Upstream(Forwarding { encoded_slashes: true, .. }))
-            && self.fits_path_plainly(path)
+    /// Refuses what the route does not pass on of encoded slashes and other oddities. A path that is this route's only where the
+    /// upstream takes them for slashes is refused all the same.
+    fn check_spelling(&self, target: &CanonicalTarget<'_>, path: &str) -> Result<(), Rejection> {
+        let (encoded_slash, oddity) = (target.has_encoded_slash(), target.oddity());
+        if !encoded_slash && oddity.is_none() {
+            return Ok(());
+        }
+        let (slashes, lenient) = match &self.target {
+            Target::Upstream(forwarding) => (forwarding.encoded_slashes, forwarding.lenient_path),
+            _ => (false, false),
+        };
+        let is_plain = self.fits_path_plainly(path);
+        match oddity.filter(|_| !lenient || !is_plain) {
+            Some(oddity) => Err(Rejection::BadTarget(oddity)),
+            None if encoded_slash && !(slashes && is_plain) => Err(Rejection::EncodedSlash),
+            None => Ok(()),
+        }
     }
 
     fn methods(&self) -> &[Method] {
@@ -119,13 +139,52 @@ impl Route {
     }
 }
 
-/// The path without parameters, and with encoded slashes taken for slashes.
-fn as_read_leniently(path: &str) -> String {
-    let path = path.replace("%2F", "/").replace("%2f", "/");
-    path.split('/').map(|segment| segment.split(';').next().unwrap_or(segment)).collect::<Vec<_>>().join("/")
+/// A request's path as routes compare it.
+struct RequestPath<'r> {
+    /// With its escapes decoded once.
+    plain: &'r str,
+    /// As the most forgiving upstream reads it, where that is something else.
+    lenient: Option<String>,
 }
 
-/// All routes, and the order in which they are tried.
+impl<'r> RequestPath<'r> {
+    fn of(request: RequestView<'r>) -> RequestPath<'r> {
+        RequestPath::new(request.decoded_path())
+    }
+
+    fn new(plain: &'r str) -> RequestPath<'r> {
+        RequestPath { plain, lenient: may_be_read_otherwise(plain).then(|| as_read_leniently(plain)) }
+    }
+}
+
+fn may_be_read_otherwise(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    bytes.iter().any(|byte| b";%?#\\ ".contains(byte))
+        || bytes.windows(2).any(|pair| pair == b"//" || pair == b"./")
+        || bytes.ends_with(b".")
+}
+
+/// The path with all escapes decoded, cut where a query or a fragment would begin, with `\` for `/`, without parameters, without
+/// blanks and dots at the ends of segments, without empty segments, and with dot segments resolved.
+fn as_read_leniently(path: &str) -> String {
+    let mut decoded = path.to_owned();
+    while let Ok(again) = percent_decode_str(&decoded).decode_utf8()
+        && again != decoded
+    {
+        decoded = again.into_owned();
+    }
+    let path = decoded.split(['?', '#']).next().unwrap_or_default();
+    let mut segments = Vec::new();
+    for segment in path.split(['/', '\\']) {
+        match segment.split(';').next().unwrap_or(segment).trim() {
+            ".." => drop(segments.pop()),
+            name => segments.extend(Some(name.trim_end_matches(['.', ' '])).filter(|name| !name.is_empty())),
+        }
+    }
+    format!("/{}", segments.join("/"))
+}
+
+/// All routes, and the order of matching.
 #[derive(Debug)]
 pub(crate) struct Routes {
     routes: Vec<Route>,
@@ -133,8 +192,8 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    /// Prepares the routes of a configuration. `max_body` is for those that say nothing of it; `upstream` gives an upstream and
-    /// its place by its name; the configuration was checked, so it has one.
+    /// Compiles the routes of a configuration. `max_body` is the default; `upstream` returns an upstream and
+    /// its index by name, which the validated configuration has.
     pub(crate) fn new<'u>(
         settings: &[crate::config::Route],
         max_body: u64,
@@ -149,9 +208,11 @@ impl Routes {
                     RouteTarget::Upstream {
                         name,
                         new_prefix,
-                        forward_token,
+                        authorization,
                         encoded_slashes,
-                        websocket,
+                        lenient_path,
+                        rewrite_locations,
+                        upgrades,
                         token_in_subprotocol,
                         timeouts,
                         ignore_case: _,
@@ -164,9 +225,11 @@ impl Routes {
                             timeouts: timeouts.with(upstream.timeouts),
                             own_timeouts: *timeouts,
                             new_prefix: new_prefix.clone(),
-                            forward_token: *forward_token,
+                            authorization: authorization.clone(),
                             encoded_slashes: *encoded_slashes,
-                            websocket: *websocket,
+                            lenient_path: *lenient_path,
+                            rewrite_locations: *rewrite_locations,
+                            upgrades: upgrades.clone(),
                             token_in_subprotocol: *token_in_subprotocol,
                         })
                     }
@@ -175,7 +238,7 @@ impl Routes {
                         index_fallback: *index_fallback,
                     },
                     RouteTarget::Redirect(redirect) => Target::Redirect(redirect.clone()),
-                    RouteTarget::Answer(answer) => Target::DirectResponse(DirectResponse::new(answer)),
+                    RouteTarget::Respond(response) => Target::DirectResponse(DirectResponse::new(response)),
                 };
                 Ok(Route {
                     path: route.path.clone(),
@@ -195,7 +258,7 @@ impl Routes {
         Ok(Routes { routes, order: matching_order(settings) })
     }
 
-    /// The route at this index in the configuration.
+    /// The route with this index in the configuration.
     pub(crate) fn at(&self, index: usize) -> &Route {
         &self.routes[index]
     }
@@ -204,19 +267,17 @@ impl Routes {
     ///
     /// # Errors
     ///
-    /// No route is for this host or path, or none of those that are takes the method.
+    /// No route matches the host and path, or none of those that do accepts the method.
     pub(crate) fn select(&self, request: RequestView<'_>) -> Result<&Route, Rejection> {
-        let (path, host) = (request.decoded_path(), request.host());
-        let Some(first) = self.order.iter().find(|placed| self.fits(placed, path, &host)) else {
-            return Err(self.no_route(&host));
+        let (path, host, target) = (RequestPath::of(request), request.host(), request.target());
+        let Some(first) = self.order.iter().find(|placed| self.fits(placed, &path, &host)) else {
+            return Err(target.oddity().map_or_else(|| self.no_route(&host), Rejection::BadTarget));
         };
         let mut route = &self.routes[first.route];
         if !route.fits_method(request.method()) {
             route = self.with_method(first, request)?;
         }
-        if request.target().has_encoded_slash() && !route.takes_encoded_slashes(path) {
-            return Err(Rejection::EncodedSlash);
-        }
+        route.check_spelling(&target, path.plain)?;
         Ok(route)
     }
 
@@ -227,50 +288,64 @@ impl Routes {
         method: &Method,
     ) -> Option<(&Route, Vec<Method>)> {
         let (path, host) = (request.decoded_path(), request.host());
-        let first = self.order.iter().find(|placed| self.fits(placed, path, &host))?;
+        let lenient = RequestPath::new(path);
+        let first = self.order.iter().find(|placed| self.fits(placed, &lenient, &host))?;
         let (first_route, mut methods) = (&self.routes[first.route], Vec::new());
-        let beside = self.beside(first, &host);
+        let beside = self.beside(first, &host, &lenient);
         for method in beside.iter().flat_map(|route| route.methods()) {
             if !methods.contains(method) {
                 methods.push(method.clone());
             }
         }
         let route = beside.into_iter().find(|route| route.fits_method(method)).unwrap_or(first_route);
-        let plain = !request.target().has_encoded_slash() || route.takes_encoded_slashes(path);
-        plain.then_some((route, methods))
+        route.check_spelling(&request.target(), path).is_ok().then_some((route, methods))
     }
 
-    /// The routes of the very same host and path.
-    fn beside(&self, first: &RouteRef, host: &Host<'_>) -> Vec<&Route> {
-        let path = &self.routes[first.route].path;
-        let placed = self.order.iter().filter(|placed| placed.rank == first.rank && fits_host(placed, host));
-        placed.map(|placed| &self.routes[placed.route]).filter(|route| route.path == *path).collect()
+    /// The routes of the very same host and path. A public one is none of them for a spelling that only its protected
+    /// neighbours cover.
+    fn beside(&self, first: &RouteRef, host: &Host<'_>, path: &RequestPath<'_>) -> Vec<&Route> {
+        let of_first = &self.routes[first.route].path;
+        let placed =
+            self.order.iter().filter(|placed| placed.rank == first.rank && self.fits(placed, path, host));
+        placed.map(|placed| &self.routes[placed.route]).filter(|route| route.path == *of_first).collect()
     }
 
-    fn fits(&self, placed: &RouteRef, path: &str, host: &Host<'_>) -> bool {
+    /// Whether a path of this host is that of a route, as [`select`](Self::select) would find but for the method.
+    pub(crate) fn leads_to(&self, route: &Route, path: &str, host: &Host<'_>) -> bool {
+        let path = RequestPath::new(path);
+        let first = self.order.iter().find(|placed| self.fits(placed, &path, host));
+        first.is_some_and(|first| self.routes[first.route].path == route.path)
+    }
+
+    fn fits(&self, placed: &RouteRef, path: &RequestPath<'_>, host: &Host<'_>) -> bool {
         self.routes[placed.route].fits_path(path) && fits_host(placed, host)
     }
 
-    /// The route of the very same host and path that takes the request's method. A request never goes on to another
-    /// host or path because of its method: that route may ask for less.
+    /// The route of the very same host and path that accepts the request's method. A request never falls
+    /// through to another host or path because of its method: that route may be less strict.
     fn with_method(&self, first: &RouteRef, request: RequestView<'_>) -> Result<&Route, Rejection> {
-        let same = self.beside(first, &request.host());
+        let same = self.beside(first, &request.host(), &RequestPath::of(request));
         same.iter().find(|route| route.fits_method(request.method())).copied().ok_or_else(|| {
-            let allowed = same.iter().flat_map(|route| route.methods()).map(Method::as_str);
-            Rejection::RouteMethod(allowed.collect::<Vec<_>>().join(", "))
+            let allowed = same
+                .iter()
+                .flat_map(|route| route.methods())
+                .map(Method::as_str)
+                .collect::<Vec<_>>()
+                .join(", ");
+            Rejection::RouteMethod(allowed)
         })
     }
 
-    /// What becomes of every route for a request, in the order in which they are tried.
+    /// The match result of every route, in the order of matching.
     pub(crate) fn explain(&self, request: RequestView<'_>) -> Vec<(RouteRef, MatchResult)> {
-        let (path, host, method) = (request.decoded_path(), request.host(), request.method());
-        let first = self.order.iter().find(|placed| self.fits(placed, path, &host));
+        let (path, host, method) = (RequestPath::of(request), request.host(), request.method());
+        let first = self.order.iter().find(|placed| self.fits(placed, &path, &host));
         let verdict = |placed: &RouteRef| {
             let route = &self.routes[placed.route];
             let beside = first.filter(|f| f.rank == placed.rank && self.routes[f.route].path == route.path);
             match beside {
                 _ if !fits_host(placed, &host) => MatchResult::HostMismatch,
-                _ if !route.fits_path(path) => MatchResult::PathMismatch,
+                _ if !route.fits_path(&path) => MatchResult::PathMismatch,
                 None => MatchResult::LowerPriority,
                 Some(_) if !route.fits_method(method) => MatchResult::MethodMismatch,
                 Some(_) => MatchResult::Matches,
@@ -288,14 +363,14 @@ impl Routes {
     }
 }
 
-/// What a route has to do with a request.
+/// The result of matching a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MatchResult {
     Matches,
     HostMismatch,
     PathMismatch,
     MethodMismatch,
-    /// It would fit, but one before it takes the request or refuses its method.
+    /// It matches, but an earlier one takes the request or rejects its method.
     LowerPriority,
 }
 
@@ -305,4 +380,95 @@ fn fits_host(placed: &RouteRef, host: &Host<'_>) -> bool {
             HostPattern::Exact(name) => host.is(name),
             HostPattern::Below(name) => host.is_below(name),
         })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::http1::TargetError;
+    use crate::request::test_support::AdmittedHead;
+
+    const ROUTES: &str = r#"
+[users]
+file = "Cargo.toml"
+[upstreams.app]
+urls = ["http://127.0.0.1:9"]
+[[routes]]
+path = "/api"
+upstream = "app"
+[[routes]]
+path = "/api/public"
+upstream = "app"
+access = "public"
+methods = ["GET"]
+[[routes]]
+path = "/api/public"
+upstream = "app"
+methods = ["PUT"]
+[[routes]]
+path = "/files"
+upstream = "app"
+encoded_slashes = true
+[[routes]]
+path = "/"
+hosts = ["only.example"]
+upstream = "app"
+[[routes]]
+path = "/wild"
+hosts = ["*.example"]
+upstream = "app"
+"#;
+
+    fn routes() -> Routes {
+        let settings = crate::config::test_support::settings(ROUTES.to_owned());
+        let no_folder = |_: &std::path::Path, _: Option<&str>| Err(std::io::Error::other("no folder"));
+        Routes::new(&settings.routes, 1, |_| Some((0, &settings.upstreams["app"])), no_folder).unwrap()
+    }
+
+    #[test]
+    fn the_closest_host_and_the_longest_path_decide_and_explain_says_the_same() {
+        let routes = routes();
+        let allowed = |methods: &str| Err(Rejection::RouteMethod(methods.to_owned()));
+        let usual = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+        for (method, host, path, chosen) in [
+            ("GET", "a", "/api", Ok(0)),
+            ("GET", "a", "/api/x", Ok(0)),
+            ("GET", "a", "/apis", Err(Rejection::NoRoute)),
+            ("GET", "a", "/api/public", Ok(1)),
+            ("GET", "a", "/api/public/x", Ok(1)),
+            ("PUT", "a", "/api/public", Ok(2)),
+            ("POST", "a", "/api/public", allowed("GET, PUT")),
+            ("GET", "a", "/api/publicity", Ok(0)),
+            // A protected path covers the spellings that an upstream could take for it; a public one never does.
+            ("GET", "a", "/api;v=1", Ok(0)),
+            ("PUT", "a", "/api/public;v=1", Ok(2)),
+            ("GET", "a", "/api/public;v=1", allowed("PUT")),
+            ("GET", "a", "/api%2Fx", Err(Rejection::EncodedSlash)),
+            ("GET", "a", "/files/a%2Fb", Ok(3)),
+            ("GET", "a", "/api//x", Err(Rejection::BadTarget(TargetError::Ambiguous("an empty segment")))),
+            ("LOCK", "a", "/api", allowed(usual)),
+            ("GET", "only.example", "/anything", Ok(4)),
+            ("GET", "ONLY.example:80", "/anything", Ok(4)),
+            ("GET", "b.example", "/wild", Ok(5)),
+            ("GET", "example", "/wild", Err(Rejection::NoRoute)),
+            ("GET", "b.example", "/api", Ok(0)),
+        ] {
+            let request = AdmittedHead::new(&format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n"));
+            let found = routes.select(request.view()).map(|route| route.index);
+            assert_eq!(found, chosen, "{method} {host}{path}");
+            let explained = routes.explain(request.view());
+            let matching: Vec<usize> = explained
+                .iter()
+                .filter(|(_, result)| *result == MatchResult::Matches)
+                .map(|(placed, _)| placed.route)
+                .collect();
+            match chosen {
+                Ok(route) => assert!(matching.contains(&route), "{method} {host}{path}: {explained:?}"),
+                // A path that is refused for its spelling has a route.
+                Err(Rejection::EncodedSlash | Rejection::BadTarget(_)) => {}
+                Err(_) => assert!(matching.is_empty(), "{method} {host}{path}: {explained:?}"),
+            }
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! The layer for steps that only pass or refuse: each is a function from one request type to the next.
+//! The layer for steps, which only pass a request on or reject it: each is a function from one request type
+//! to the next.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,7 +10,7 @@ use tower::{Layer, Service};
 use crate::rejection::Rejection;
 use crate::response::Response;
 
-/// Puts a step before a service. The step needs no future of its own: what it cannot decide at once is not its to decide.
+/// Puts a step before a service. A step is synchronous.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StepLayer<F>(pub(crate) F);
 
@@ -44,18 +45,25 @@ where
     fn call(&mut self, request: In) -> Self::Future {
         match (self.step)(request) {
             Ok(request) => StepFuture::Passed { inner: self.inner.call(request) },
-            Err(rejection) => StepFuture::Refused { rejection: Some(Box::new(rejection)) },
+            Err(rejection) => StepFuture::decided(Err(rejection)),
         }
     }
 }
 
 pin_project! {
-    /// The response of the inner service, or the refusal.
+    /// The response of the inner service, or what was decided without it.
     #[project = StepProjection]
     #[derive(Debug)]
     pub(crate) enum StepFuture<F> {
         Passed { #[pin] inner: F },
-        Refused { rejection: Option<Box<Rejection>> },
+        Decided { result: Option<Box<Result<Response, Rejection>>> },
+    }
+}
+
+impl<F> StepFuture<F> {
+    /// Boxed, for every request's future has room for it.
+    pub(crate) fn decided(result: Result<Response, Rejection>) -> StepFuture<F> {
+        StepFuture::Decided { result: Some(Box::new(result)) }
     }
 }
 
@@ -65,42 +73,31 @@ impl<F: Future<Output = Result<Response, Rejection>>> Future for StepFuture<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
             StepProjection::Passed { inner } => inner.poll(cx),
-            StepProjection::Refused { rejection } => match rejection.take() {
-                Some(rejection) => Poll::Ready(Err(*rejection)),
-                // Polled after its end: there is nothing left to say.
-                None => Poll::Pending,
-            },
+            // Polled after its end, there is nothing left to give.
+            StepProjection::Decided { result } => {
+                result.take().map_or(Poll::Pending, |result| Poll::Ready(*result))
+            }
         }
     }
 }
 
-pin_project! {
-    /// A response that is there, or that of the inner service.
-    #[project = AnsweredProjection]
-    #[derive(Debug)]
-    pub(crate) enum AnsweredOr<F> {
-        Answered { response: Option<Box<Response>> },
-        Inner { #[pin] inner: F },
-    }
-}
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use http::StatusCode;
+    use tower::{ServiceExt, service_fn};
 
-impl<F> AnsweredOr<F> {
-    pub(crate) fn answered(response: Response) -> AnsweredOr<F> {
-        AnsweredOr::Answered { response: Some(Box::new(response)) }
-    }
-}
+    use super::*;
+    use crate::response;
 
-impl<F: Future<Output = Result<Response, Rejection>>> Future for AnsweredOr<F> {
-    type Output = Result<Response, Rejection>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            AnsweredProjection::Inner { inner } => inner.poll(cx),
-            AnsweredProjection::Answered { response } => match response.take() {
-                Some(response) => Poll::Ready(Ok(*response)),
-                // Polled after its end: there is nothing left to say.
-                None => Poll::Pending,
-            },
+    #[tokio::test]
+    async fn a_step_passes_its_result_on_or_refuses_without_a_call() {
+        let even = |n: u16| if n.is_multiple_of(2) { Ok(200 + n) } else { Err(Rejection::NoRoute) };
+        let inner = |status| std::future::ready(Ok(response::empty(StatusCode::from_u16(status).unwrap())));
+        for (request, result) in [(2, Ok(202)), (4, Ok(204)), (1, Err(Rejection::NoRoute))] {
+            let service = StepLayer(even).layer(service_fn(inner));
+            let found = service.oneshot(request).await.map(|response| response.status().as_u16());
+            assert_eq!(found, result, "{request}");
         }
     }
 }

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_without_a_deadline_lasts_as_long_as_its_patience_and_every_wait_anew() {
+    async fn a_wait_without_a_deadline_lasts_for_its_timeout_and_every_wait_anew() {
         let mut deadline = Deadline::default();
         for _ in 0..3 {
             let start = Instant::now();

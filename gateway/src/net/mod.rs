@@ -11,7 +11,7 @@ pub(crate) use deadline::Deadline;
 pub(crate) use lingering_close::Lingering;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use proxy_protocol::parse as parse_proxy_header;
-pub(crate) use proxy_protocol::take_proxy_header;
+pub(crate) use proxy_protocol::{ProxyHeader, take_proxy_header};
 pub(crate) use read_buffer::ReadBuffer;
-pub(crate) use socket::Socket;
+pub(crate) use socket::{Linger, Socket};
 pub(crate) use tls_socket::TlsSocket;

@@ -16,6 +16,9 @@ use tokio::net::TcpStream;
 const MAX_HEADER_LEN: usize = 4 * 1024;
 /// The longest line of version 1, in bytes, including its CRLF.
 const V1_MAX_LEN: usize = 107;
+/// The extension about the client's TLS, and the flag in its first byte that says there is some.
+const TYPE_SSL: u8 = 0x20;
+const CLIENT_SSL: u8 = 1;
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// A complete header.
@@ -26,6 +29,8 @@ pub(crate) struct ProxyHeader {
     /// The client. `None` for `LOCAL` and `UNKNOWN` headers (a health check of the proxy itself) and for
     /// anything but TCP.
     pub(crate) client: Option<SocketAddr>,
+    /// Whether it says that the client's connection to the proxy is TLS (version 2, PP2_TYPE_SSL).
+    pub(crate) secure: bool,
 }
 
 /// The bytes are no PROXY protocol header.
@@ -37,6 +42,7 @@ pub(crate) struct NotAHeader;
 pub(crate) fn parse(input: &[u8]) -> Result<Option<ProxyHeader>, NotAHeader> {
     let Some(length) = length(input)? else { return Ok(None) };
     let header = input.get(..length).ok_or(NotAHeader)?;
+    let mut secure = false;
     let client = match HeaderResult::parse(header) {
         HeaderResult::V1(Ok(header)) => match header.addresses {
             v1::Addresses::Tcp4(ip) => Some((ip.source_address, ip.source_port).into()),
@@ -44,14 +50,20 @@ pub(crate) fn parse(input: &[u8]) -> Result<Option<ProxyHeader>, NotAHeader> {
             v1::Addresses::Unknown => None,
         },
         HeaderResult::V2(Ok(header)) if header.command == v2::Command::Local => None,
-        HeaderResult::V2(Ok(header)) => match header.addresses {
-            v2::Addresses::IPv4(ip) => Some((ip.source_address, ip.source_port).into()),
-            v2::Addresses::IPv6(ip) => Some((ip.source_address, ip.source_port).into()),
-            v2::Addresses::Unix(_) | v2::Addresses::Unspecified => None,
-        },
+        HeaderResult::V2(Ok(header)) => {
+            let mut extensions = header.tlvs().flatten();
+            secure = extensions.any(|tlv| {
+                tlv.kind == TYPE_SSL && tlv.value.first().is_some_and(|flags| flags & CLIENT_SSL != 0)
+            });
+            match header.addresses {
+                v2::Addresses::IPv4(ip) => Some((ip.source_address, ip.source_port).into()),
+                v2::Addresses::IPv6(ip) => Some((ip.source_address, ip.source_port).into()),
+                v2::Addresses::Unix(_) | v2::Addresses::Unspecified => None,
+            }
+        }
         _ => return Err(NotAHeader),
     };
-    Ok(Some(ProxyHeader { length, client }))
+    Ok(Some(ProxyHeader { length, client, secure }))
 }
 
 /// The length of the header at the front of `input`, in bytes, as soon as it is complete. Bytes that cannot
@@ -82,7 +94,7 @@ fn length(input: &[u8]) -> Result<Option<usize>, NotAHeader> {
 
 /// Reads the header and not a byte more, for what follows may be a TLS handshake. Has no timeout of its own:
 /// the caller sets the deadline.
-pub(crate) async fn take_proxy_header(socket: &TcpStream) -> io::Result<Option<SocketAddr>> {
+pub(crate) async fn take_proxy_header(socket: &TcpStream) -> io::Result<ProxyHeader> {
     let header = socket
         .async_io(Interest::READABLE, || {
             let mut bytes = [MaybeUninit::uninit(); MAX_HEADER_LEN];
@@ -107,7 +119,7 @@ pub(crate) async fn take_proxy_header(socket: &TcpStream) -> io::Result<Option<S
             Err(e) => return Err(e),
         }
     }
-    Ok(header.client)
+    Ok(header)
 }
 
 #[cfg(test)]
@@ -131,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn both_versions_tell_the_client() {
+    fn both_versions_name_the_client() {
         assert_eq!(client(b"PROXY TCP4 192.0.2.1 10.0.0.1 56324 443\r\n").unwrap(), "192.0.2.1:56324");
         assert_eq!(client(b"PROXY TCP6 2001:db8::1 ::1 1 443\r\n").unwrap(), "[2001:db8::1]:1");
         let addresses = [192, 0, 2, 1, 10, 0, 0, 1, 0xdc, 0x04, 1, 0xbb];
@@ -141,7 +153,27 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_speaks_for_itself_names_nobody() {
+    fn version_2_tells_whether_the_client_came_over_tls() {
+        let addresses = [192, 0, 2, 1, 10, 0, 0, 1, 0xdc, 0x04, 1, 0xbb];
+        let ssl = |flags: u8, version: &[u8]| {
+            let length = (5 + version.len()) as u8;
+            [&[0x20, 0, length, flags, 0, 0, 0, 0], version].concat()
+        };
+        for (extensions, secure) in [
+            (Vec::new(), false),
+            (ssl(1, b""), true),
+            (ssl(7, b"\x21\0\x07TLSv1.3"), true),
+            (ssl(0, b""), false),
+            ([&[4, 0, 1, 7][..], &ssl(1, b"")].concat(), true),
+            (vec![0x20, 0, 9, 1], false),
+        ] {
+            let header = v2(1, 0x11, &[&addresses[..], &extensions].concat());
+            assert_eq!(parse(&header).unwrap().unwrap().secure, secure, "{extensions:?}");
+        }
+    }
+
+    #[test]
+    fn a_local_header_names_no_client() {
         assert_eq!(client(b"PROXY UNKNOWN\r\n"), None);
         assert_eq!(client(&v2(0, 0, &[])), None);
         assert_eq!(client(&v2(0, 0x11, &[9; 12])), None, "LOCAL with addresses");

@@ -56,3 +56,46 @@ impl ReadBuffer {
         &mut self.bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(bytes: &[u8]) -> ReadBuffer {
+        let mut buffer = ReadBuffer::default();
+        buffer.room(bytes.len()).extend_from_slice(bytes);
+        buffer
+    }
+
+    #[test]
+    fn what_is_consumed_or_taken_is_gone_and_the_rest_stays() {
+        let mut buffer = filled(b"abcdef");
+        buffer.consume(1);
+        assert_eq!(buffer.take(2), "bc");
+        assert_eq!(buffer.filled(), b"def");
+        buffer.room(1 << 16).extend_from_slice(b"gh");
+        assert_eq!(buffer.filled(), b"defgh", "room is made without losing what is there");
+        buffer.consume(5);
+        assert!(buffer.filled().is_empty());
+    }
+
+    #[test]
+    fn a_large_whole_buffer_is_given_away_without_a_copy() {
+        for (len, moved) in [(COPY_THRESHOLD_BYTES, true), (COPY_THRESHOLD_BYTES - 1, false)] {
+            let mut buffer = filled(&vec![7; len]);
+            let at = buffer.filled().as_ptr();
+            assert_eq!(buffer.take(len).as_ptr() == at, moved, "{len}");
+            assert!(buffer.filled().is_empty());
+        }
+    }
+
+    #[test]
+    fn only_an_empty_buffer_that_has_grown_is_freed() {
+        for (bytes, usual, freed) in [(0, 16, true), (0, 1 << 20, false), (1, 16, false)] {
+            let mut buffer = filled(&vec![0; 4096]);
+            buffer.consume(4096 - bytes);
+            buffer.trim(usual);
+            assert_eq!(buffer.bytes.capacity() == 0, freed, "{bytes} left, {usual}");
+        }
+    }
+}

@@ -24,6 +24,29 @@ pub(crate) const DRAIN_READ: usize = 4 * 1024;
 pub(crate) const DRAIN_LIMIT: usize = 64 * 1024;
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long a connection whose client is still sending is read at its end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Linger {
+    /// Bytes that are read at most.
+    pub(crate) bytes: u64,
+    /// In all.
+    pub(crate) time: Duration,
+    /// Between two reads.
+    pub(crate) idle: Duration,
+}
+
+impl Linger {
+    /// For a client that has nothing more to send.
+    pub(crate) const BRIEF: Linger =
+        Linger { bytes: DRAIN_LIMIT as u64, time: DRAIN_TIMEOUT, idle: DRAIN_TIMEOUT };
+
+    /// For one in the middle of a body that nobody wants: many clients read the answer only when all is sent, and lose it with
+    /// a reset. Who sends nothing for five seconds is not in the middle of anything.
+    pub(crate) fn for_upload(time: Duration) -> Linger {
+        Linger { bytes: 1 << 30, time, idle: Duration::from_secs(5) }
+    }
+}
+
 /// A connected socket. It is read and written through a shared reference, by one task: a request's body may
 /// still arrive while its response is being written.
 #[derive(Debug)]
@@ -171,24 +194,30 @@ impl Socket {
 
     /// Lingering close of a connection whose peer may still be sending: closes the write side, then reads for
     /// a moment, so that the last response is not lost in a reset (RFC 9112 section 9.6).
-    pub(crate) async fn drain(&self) {
-        let mut left = DRAIN_LIMIT;
+    pub(crate) async fn drain(&self, linger: Linger) {
+        let (mut left, mut deadline) = (linger.bytes, Deadline::default());
         let mut buffer = ReadBuffer::default();
+        let size = if linger.bytes > DRAIN_LIMIT as u64 { DRAIN_LIMIT } else { DRAIN_READ };
         let ending = async {
             if poll_fn(|cx| self.poll_end(cx)).await.is_err() {
                 return;
             }
             while left > 0 {
-                match poll_fn(|cx| self.poll_read(cx, &mut buffer, DRAIN_READ)).await {
+                let read = poll_fn(|cx| match self.poll_read(cx, &mut buffer, size) {
+                    Poll::Pending => deadline.poll_within(cx, linger.idle).map(|()| Ok(0)),
+                    read => read,
+                });
+                match read.await {
                     Ok(0) | Err(_) => return,
-                    Ok(n) => left = left.saturating_sub(n),
+                    Ok(n) => left = left.saturating_sub(n as u64),
                 }
+                deadline.clear();
                 let filled = buffer.filled().len();
                 buffer.consume(filled);
             }
         };
         // A timeout ends the connection as well.
-        let _ = timeout(DRAIN_TIMEOUT, ending).await;
+        let _ = timeout(linger.time, ending).await;
     }
 
     /// Closes the write side.

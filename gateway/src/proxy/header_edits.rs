@@ -4,9 +4,10 @@ use std::rc::Rc;
 
 use http::{HeaderMap, HeaderName};
 
-use crate::auth::identity::{Identity, MAX_VALUE_LEN, push_value};
+use crate::auth::claim_format::push_claim;
+use crate::auth::identity::{Identity, MAX_VALUE_LEN};
 use crate::config::{self, HeaderLine, ValuePart};
-use crate::proxy::header_name_set::HeaderNameSet;
+use crate::http1::HeaderNameSet;
 use crate::rejection::Rejection;
 use crate::request::{Authorized, RequestContext};
 
@@ -133,9 +134,9 @@ fn push_part(part: &ValuePart, context: HeaderTemplateContext<'_>, out: &mut Vec
         ValuePart::ClientAddress => {
             out.extend_from_slice(context.request.client_address().to_string().as_bytes());
         }
-        ValuePart::Claim(name) => {
+        ValuePart::Claim { name, format } => {
             let claim = context.identity.and_then(|identity| identity.claims().get(name));
-            return claim.is_some_and(|claim| push_value(claim, out));
+            return claim.is_some_and(|claim| push_claim(claim, format, out));
         }
     }
     true

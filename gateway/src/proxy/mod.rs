@@ -1,8 +1,9 @@
 //! Reverse proxy request building: hop-by-hop fields, forwarding headers, identity headers, header edits,
 //! upgrades.
 
+pub(crate) mod authorization;
 pub(crate) mod header_edits;
-pub(crate) mod header_name_set;
+pub(crate) mod location_rewrite;
 pub(crate) mod session_expiry;
 pub(crate) mod upstream_request;
 pub(crate) mod via;

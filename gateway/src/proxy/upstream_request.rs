@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::auth::identity::{Identity, IdentityHeaders};
 use crate::client_addr::ClientAddr;
-use crate::http1::{BodyFraming, HeaderField, HeaderKind, split_lines};
+use crate::http1::{BodyFraming, HeaderField, HeaderKind, fold, split_lines};
 use crate::proxy::header_edits::HeaderEdits;
 use crate::proxy::via::Via;
 use crate::proxy::websocket::Handshake;
@@ -36,15 +36,22 @@ pub(crate) struct Http2Head {
 pub(crate) struct ForwardingHeaders<'a> {
     /// Prefix of the target: empty, or whole segments.
     pub(crate) prefix: &'a str,
-    /// Path and query, byte for byte from the admitted target: empty, or from a `/` or the `?` on. So the
-    /// concatenation has no empty segment, or anything else that the admitted target could not have.
+    /// Path and query, byte for byte from the admitted target: empty, or from a `/` or the `?` on. So nothing that is put
+    /// together of these two has anything that the admitted target could not have.
     pub(crate) target: &'a str,
-    /// The `Host` for the upstream.
+    /// What of the request's path stands neither in `prefix` nor in `target`: nothing, or whole segments.
+    pub(crate) stripped: &'a str,
+    /// What stands in place of WebDAV's `Destination`.
+    pub(crate) destination: Option<&'a str>,
+    /// What the upstream sees as `Host`.
     pub(crate) host: &'a str,
     pub(crate) identity: Option<&'a Identity>,
     pub(crate) identity_headers: &'a IdentityHeaders,
-    pub(crate) forward_token: bool,
-    /// The route's edits of the client's fields.
+    /// Whether the client's `Authorization` goes on.
+    pub(crate) client_authorization: bool,
+    /// What stands in its place.
+    pub(crate) own_authorization: Option<&'a str>,
+    /// What the route takes out of the client's fields.
     pub(crate) edits: Option<&'a HeaderEdits>,
     /// The fields that the route adds, in wire format.
     pub(crate) edit_lines: &'a [u8],
@@ -52,7 +59,7 @@ pub(crate) struct ForwardingHeaders<'a> {
     pub(crate) client: &'a ClientAddr,
     pub(crate) via: &'a Via,
     pub(crate) request_id: &'a [u8],
-    /// The WebSocket handshake, if the request is one.
+    /// The protocol that it asks to switch to.
     pub(crate) upgrade: Option<&'a Handshake<'a>>,
 }
 
@@ -69,10 +76,10 @@ pub(crate) fn build_upstream_request(
     head.extend_from_slice(add.host.as_bytes());
     head.extend_from_slice(b"\r\n");
     push_fields(&mut head, request, add);
-    match add.upgrade {
-        Some(handshake) => handshake.push_lines(&mut head),
-        None => push_framing(&mut head, request),
+    if let Some(handshake) = add.upgrade {
+        handshake.push_lines(&mut head);
     }
+    push_framing(&mut head, request);
     head.extend_from_slice(b"\r\n");
     UpstreamRequest::Http1(head)
 }
@@ -121,7 +128,7 @@ impl FieldSink for HeaderMap {
     fn field(&mut self, name: &[u8], value: &[u8]) {
         match (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
             (Ok(name), Ok(value)) => drop(self.append(name, value)),
-            _ => tracing::debug!("a field cannot be told in HTTP/2"),
+            _ => tracing::debug!("a field cannot be represented in HTTP/2"),
         }
     }
 
@@ -150,9 +157,15 @@ fn push_fields(sink: &mut impl FieldSink, request: RequestView<'_>, add: Forward
     if let Some(identity) = add.identity {
         sink.lines(identity.header_lines());
     }
+    if let Some(value) = add.own_authorization {
+        sink.field(b"Authorization", value.as_bytes());
+    }
     sink.lines(add.edit_lines);
     let mut forwarding = Vec::with_capacity(256);
-    add.client.push_forwarding_lines(request.head(), request.host().as_str(), &mut forwarding);
+    add.client.push_forwarding_lines(request.head(), request.host().as_str(), add.stripped, &mut forwarding);
+    if let Some(value) = add.destination {
+        forwarding.field(b"Destination", value.as_bytes());
+    }
     sink.lines(&forwarding);
     sink.field(b"X-Request-Id", add.request_id);
     sink.lines(add.via.line(request.version()));
@@ -162,7 +175,7 @@ fn push_fields(sink: &mut impl FieldSink, request: RequestView<'_>, add: Forward
 fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
     match field.kind {
         HeaderKind::Authorization => {
-            add.forward_token && !add.edits.is_some_and(|edits| edits.remove_edited(field.name))
+            add.client_authorization && !add.edits.is_some_and(|edits| edits.remove_edited(field.name))
         }
         HeaderKind::Connection
         | HeaderKind::HopByHop
@@ -179,14 +192,35 @@ fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
         | HeaderKind::RoutingOverride
         | HeaderKind::UnderscoreAlias => false,
         _ => {
-            !add.identity_headers.reserves(field.name)
+            !is_reserved(field.name, add.identity_headers)
                 && !add.edits.is_some_and(|edits| edits.remove_edited(field.name))
                 && !add.upgrade.is_some_and(|handshake| handshake.rewrites(field.name))
+                && !(add.destination.is_some() && is_destination(field.name))
         }
     }
 }
 
-/// The framing is generated from what was parsed, never copied.
+/// Whether some app could take a field of that name for one of the gateway's. CGI and WSGI know fields as `HTTP_NAME`, and a field
+/// that is called so is one that somebody hopes to have confused with it.
+fn is_reserved(name: &[u8], identity_headers: &IdentityHeaders) -> bool {
+    let mut rest = name;
+    while rest.get(..4).is_some_and(|front| front.eq_ignore_ascii_case(b"http"))
+        && rest.get(4).is_some_and(|&b| fold(b) == b'-')
+    {
+        rest = &rest[5..];
+        if HeaderKind::of(rest) != HeaderKind::Other || identity_headers.reserves(rest) {
+            return true;
+        }
+    }
+    identity_headers.reserves(name)
+}
+
+/// Whether a field is WebDAV's `Destination`.
+pub(crate) fn is_destination(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"destination")
+}
+
+/// The framing is written from what was understood, never copied.
 fn push_framing(head: &mut Vec<u8>, request: RequestView<'_>) {
     let expects_body = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
     match request.framing() {

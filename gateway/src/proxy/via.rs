@@ -1,6 +1,8 @@
-//! The `Via` header (RFC 9110 section 7.6.3), and loop detection by it.
+//! The gateway's name in `CDN-Loop` (RFC 8586) or `Via` (RFC 9110 section 7.6.3): written into what it forwards, and counted, so
+//! that a request that comes back again and again is stopped. Servers such as nginx compress nothing for a request with `Via`;
+//! `CDN-Loop` means the loop and nothing else.
 
-use crate::http1::{HeaderKind, RequestHead, Version};
+use crate::http1::{HeaderField, HeaderKind, RequestHead, Version};
 use crate::rejection::Rejection;
 
 /// How often a request may have passed this gateway before: two gateways in a row may share a name, and a
@@ -16,8 +18,12 @@ pub(crate) struct Via {
 }
 
 impl Via {
-    pub(crate) fn new(name: &str) -> Via {
-        let line = |version| format!("Via: {version} {name}\r\n").into_bytes();
+    /// `name`, written as `Via` or else as `CDN-Loop`.
+    pub(crate) fn new(name: &str, as_via: bool) -> Via {
+        let line = |version| match as_via {
+            true => format!("Via: {version} {name}\r\n").into_bytes(),
+            false => format!("CDN-Loop: {name}\r\n").into_bytes(),
+        };
         Via { name: name.to_owned(), lines: ["1.0", "1.1", "2.0"].map(line) }
     }
 
@@ -39,12 +45,17 @@ impl Via {
     }
 
     fn passes(&self, head: &RequestHead) -> usize {
-        let is_ours = |member: &[u8]| {
-            let received_by = member.split(|b| b" \t".contains(b)).filter(|part| !part.is_empty()).nth(1);
-            received_by.is_some_and(|by| by.eq_ignore_ascii_case(self.name.as_bytes()))
-        };
         let fields = head.headers().of_kind(HeaderKind::Via);
-        fields.map(|field| field.members().filter(|member| is_ours(member)).count()).sum()
+        let count = |field: HeaderField<'_>| {
+            // In `Via` the version is first.
+            let place = usize::from(field.name.eq_ignore_ascii_case(b"via"));
+            let is_ours = |member: &&[u8]| {
+                let mut words = member.split(|b| b" \t;".contains(b)).filter(|part| !part.is_empty());
+                words.nth(place).is_some_and(|by| by.eq_ignore_ascii_case(self.name.as_bytes()))
+            };
+            field.members().filter(is_ours).count()
+        };
+        fields.map(count).sum()
     }
 }
 
@@ -63,11 +74,14 @@ mod tests {
             (format!("Via: {four}\r\nVia: 1.1 gw2, 1.1 other, 1.1 xgw\r\n"), false),
             (format!("Via: {four}, 1.1  gw\r\n"), true),
             (format!("Via: {four}\r\nvia: 1.1 gw\r\n"), true),
+            ("CDN-Loop: gw, gw; x=1, GW,gw, gwx, other; by=gw\r\n".into(), false),
+            ("CDN-Loop: gw, gw; x=1, GW,gw\r\ncdn-loop: gw\r\n".into(), true),
+            (format!("Via: {four}\r\nCDN-Loop: gw\r\n"), true),
         ] {
             let mut head = RequestHead::default();
             let text = format!("GET / HTTP/1.1\r\n{fields}\r\n");
             head.parse(text.as_bytes(), &HeadLimits::default()).unwrap().unwrap();
-            let refused = Via::new("gw").stop_loop(&head).err();
+            let refused = Via::new("gw", false).stop_loop(&head).err();
             assert_eq!(refused.is_some(), stopped, "{fields}");
             assert!(refused.is_none_or(|r| r == Rejection::LoopDetected));
         }

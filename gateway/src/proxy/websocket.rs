@@ -1,4 +1,5 @@
-//! WebSocket handshakes (RFC 6455): origin check, token in subprotocols, and the upgrade response.
+//! Upgrades (RFC 9110 section 7.8), WebSockets (RFC 6455) above all: the handshake, which is a request like any other until the
+//! upstream agrees.
 
 use http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -14,15 +15,17 @@ use crate::request::RequestView;
 use crate::response::{self, Response};
 use crate::upstream::Upgraded;
 
-/// The protocol name in `Upgrade`.
-pub(crate) const PROTOCOL: &[u8] = b"websocket";
-/// The subprotocol that precedes a token. Scripts in browsers can set subprotocols, and no other field.
+/// The name of WebSockets in `Upgrade`.
+const WEBSOCKET: &str = "websocket";
+/// The subprotocol that stands before a token. A browser's script can choose subprotocols, and no other field.
 const BEARER_SUBPROTOCOL: &str = "bearer";
 
-/// A WebSocket handshake.
+/// A request to switch to another protocol.
 #[derive(Debug)]
 pub(crate) struct Handshake<'h> {
-    /// The offered subprotocols, where they may contain a token.
+    /// Its name, as the configuration spells it.
+    protocol: &'h str,
+    /// The subprotocols, where a token may stand among them.
     offer: Option<Offer<'h>>,
 }
 
@@ -41,28 +44,32 @@ pub(crate) struct Tunnel {
     pub(crate) log: Option<ResponseLog>,
 }
 
-/// The handshake of a request, on a route with WebSockets.
+/// The handshake that a request is, on a route that takes its protocol.
 pub(crate) fn handshake<'h>(
     request: RequestView<'h>,
-    forwarding: &Forwarding,
+    forwarding: &'h Forwarding,
     cors: &Cors,
     client: &ClientAddr,
 ) -> Result<Option<Handshake<'h>>, Rejection> {
-    if !forwarding.websocket || !is_handshake(request)? {
-        return Ok(None);
+    let Some(protocol) = asked_for(request, &forwarding.upgrades) else { return Ok(None) };
+    let is_websocket = protocol == WEBSOCKET;
+    if is_websocket {
+        check_websocket(request)?;
     }
     if !is_allowed_origin(request, cors, client) {
-        return Err(Rejection::WebSocketOrigin);
+        return Err(Rejection::UpgradeOrigin);
     }
-    let offer = forwarding.token_in_subprotocol.then(|| Offer::of(request)).transpose()?;
-    Ok(Some(Handshake { offer }))
+    let has_token = is_websocket && forwarding.token_in_subprotocol;
+    let offer = has_token.then(|| Offer::of(request)).transpose()?;
+    Ok(Some(Handshake { protocol, offer }))
 }
 
 /// The token that a handshake carries in its subprotocols.
 pub(crate) fn token<'h>(request: RequestView<'h>) -> Result<Option<Bearer<'h>>, Rejection> {
-    if !is_handshake(request)? {
+    if asked_for(request, &[WEBSOCKET]).is_none() {
         return Ok(None);
     }
+    check_websocket(request)?;
     Ok(Offer::of(request)?.token.map(Bearer::new))
 }
 
@@ -99,14 +106,21 @@ fn is_offer(name: &[u8]) -> bool {
 }
 
 impl Handshake<'_> {
-    /// Whether a field of the client is replaced.
+    /// What it asks to switch to.
+    pub(crate) fn protocol(&self) -> &[u8] {
+        self.protocol.as_bytes()
+    }
+
+    /// Whether a field of the client's goes to the upstream in another form.
     pub(crate) fn rewrites(&self, name: &[u8]) -> bool {
         self.offer.is_some() && is_offer(name)
     }
 
     /// Appends the replacements of hop-by-hop and rewritten fields.
     pub(crate) fn push_lines(&self, head: &mut Vec<u8>) {
-        head.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+        head.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
+        head.extend_from_slice(self.protocol());
+        head.extend_from_slice(b"\r\n");
         if let Some(Offer { protocols, .. }) = &self.offer
             && !protocols.is_empty()
         {
@@ -117,21 +131,28 @@ impl Handshake<'_> {
     }
 }
 
-/// Whether a request is a WebSocket handshake. One that upstreams could interpret differently is rejected
-/// (RFC 6455 section 4.2.1); any other upgrade is ignored, as RFC 9110 section 7.8 allows.
-fn is_handshake(request: RequestView<'_>) -> Result<bool, Rejection> {
-    let head = request.head();
-    let fields = head.headers();
-    let asks =
-        fields.of_kind(HeaderKind::Upgrade).any(|f| f.members().any(|m| m.eq_ignore_ascii_case(PROTOCOL)));
-    if !asks || !fields.has_connection_option(b"upgrade") || head.version() != Version::Http11 {
-        return Ok(false);
+/// The first protocol that a request asks for of those that are taken. Any other is ignored, as RFC 9110 section 7.8 lets a server
+/// do.
+fn asked_for<'t>(request: RequestView<'_>, taken: &'t [impl AsRef<str>]) -> Option<&'t str> {
+    let (head, fields) = (request.head(), request.headers());
+    if taken.is_empty() || head.version() != Version::Http11 || !fields.has_connection_option(b"upgrade") {
+        return None;
     }
+    let mut asked = fields.of_kind(HeaderKind::Upgrade).flat_map(|field| field.members());
+    asked.find_map(|name| {
+        taken.iter().map(AsRef::as_ref).find(|taken| name.eq_ignore_ascii_case(taken.as_bytes()))
+    })
+}
+
+/// A handshake that upstreams could read in different ways is refused (RFC 6455 section 4.2.1).
+fn check_websocket(request: RequestView<'_>) -> Result<(), Rejection> {
+    let fields = request.headers();
     let one = |name: &[u8]| {
         let mut found = fields.iter().filter(|f| f.name.eq_ignore_ascii_case(name));
         found.next().filter(|_| found.next().is_none()).map(|f| f.value)
     };
-    let is_plain = fields.only(HeaderKind::Upgrade).is_some_and(|f| f.value.eq_ignore_ascii_case(PROTOCOL));
+    let is_plain =
+        fields.only(HeaderKind::Upgrade).is_some_and(|f| f.value.eq_ignore_ascii_case(WEBSOCKET.as_bytes()));
     // 16 bytes in base64.
     let has_key = one(b"sec-websocket-key").is_some_and(|key| key.len() == 24 && key.ends_with(b"=="));
     let problem = if *request.method() != Method::GET || request.framing() != BodyFraming::Empty {
@@ -143,20 +164,23 @@ fn is_handshake(request: RequestView<'_>) -> Result<bool, Rejection> {
     } else if one(b"sec-websocket-version") != Some(b"13") {
         Rejection::WebSocketVersion
     } else {
-        return Ok(true);
+        return Ok(());
     };
     Err(problem)
 }
 
-/// The 101 response to the client.
+/// The response that makes the client's connection one of the other protocol.
 pub(crate) fn upgrade_accepted(handshake: &Handshake<'_>, head: &ResponseHead) -> Response {
     let mut response = response::empty(StatusCode::SWITCHING_PROTOCOLS);
     let fields = response.headers_mut();
     fields.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    fields.insert(UPGRADE, response::header_value(handshake.protocol));
     let connection_options = head.headers().connection_options();
     for field in head.headers().iter() {
-        let passes = matches!(field.kind, HeaderKind::Other | HeaderKind::Via | HeaderKind::Vary);
+        let passes = matches!(
+            field.kind,
+            HeaderKind::Other | HeaderKind::Via | HeaderKind::Vary | HeaderKind::ContentType
+        );
         if passes
             && !connection_options.contains(field.name)
             && let (Ok(name), Ok(value)) =
@@ -171,4 +195,90 @@ pub(crate) fn upgrade_accepted(handshake: &Handshake<'_>, head: &ResponseHead) -
         fields.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(BEARER_SUBPROTOCOL));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::test_support::AdmittedHead;
+
+    const KEY: &str = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+    const UPGRADE_FIELDS: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    const VERSION: &str = "Sec-WebSocket-Version: 13\r\n";
+
+    fn is_handshake(request: RequestView<'_>) -> Result<bool, Rejection> {
+        match asked_for(request, &[WEBSOCKET]) {
+            Some(_) => check_websocket(request).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    #[test]
+    fn a_handshake_is_one_that_every_upstream_reads_alike() {
+        let get = |fields: &str| AdmittedHead::new(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}"));
+        for (request, result) in [
+            (get(&format!("{UPGRADE_FIELDS}{KEY}{VERSION}")), Ok(true)),
+            (
+                get(&format!("Connection: keep-alive, UPGRADE\r\nUpgrade: WebSocket\r\n{KEY}{VERSION}")),
+                Ok(true),
+            ),
+            (get(""), Ok(false)),
+            // Without `Connection: upgrade` it is no upgrade, and another protocol's is ignored.
+            (get(&format!("Upgrade: websocket\r\n{KEY}{VERSION}")), Ok(false)),
+            (get("Connection: Upgrade\r\nUpgrade: h2c\r\n"), Ok(false)),
+            (
+                get(&format!("{UPGRADE_FIELDS}Upgrade: h2c\r\n{KEY}{VERSION}")),
+                Err(Rejection::WebSocketNotAlone),
+            ),
+            (get(&format!("{UPGRADE_FIELDS}{VERSION}")), Err(Rejection::WebSocketKey)),
+            (get(&format!("{UPGRADE_FIELDS}{KEY}{KEY}{VERSION}")), Err(Rejection::WebSocketKey)),
+            (
+                get(&format!("{UPGRADE_FIELDS}Sec-WebSocket-Key: short\r\n{VERSION}")),
+                Err(Rejection::WebSocketKey),
+            ),
+            (get(&format!("{UPGRADE_FIELDS}{KEY}")), Err(Rejection::WebSocketVersion)),
+            (
+                get(&format!("{UPGRADE_FIELDS}{KEY}Sec-WebSocket-Version: 8\r\n")),
+                Err(Rejection::WebSocketVersion),
+            ),
+            (
+                get(&format!("{UPGRADE_FIELDS}{KEY}{VERSION}Content-Length: 1\r\n")),
+                Err(Rejection::WebSocketNotGet),
+            ),
+            (
+                AdmittedHead::new(&format!("POST / HTTP/1.1\r\nHost: a\r\n{UPGRADE_FIELDS}{KEY}{VERSION}")),
+                Err(Rejection::WebSocketNotGet),
+            ),
+            (
+                AdmittedHead::new(&format!("GET / HTTP/1.0\r\nHost: a\r\n{UPGRADE_FIELDS}{KEY}{VERSION}")),
+                Ok(false),
+            ),
+        ] {
+            assert_eq!(is_handshake(request.view()), result, "{:?}", request.view().head());
+        }
+    }
+
+    #[test]
+    fn a_token_among_the_subprotocols_follows_its_marker() {
+        for (value, result) in [
+            ("chat, bearer, abc", Ok((vec!["chat"], Some("abc")))),
+            ("bearer, abc, chat", Ok((vec!["chat"], Some("abc")))),
+            ("chat", Ok((vec!["chat"], None))),
+            ("Bearer, abc", Ok((vec!["Bearer", "abc"], None))),
+            ("bearer", Err(Rejection::TokenSubprotocols)),
+            ("bearer, a, bearer, b", Err(Rejection::TokenSubprotocols)),
+        ] {
+            let request = AdmittedHead::new(&format!(
+                "GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Protocol: {value}\r\n"
+            ));
+            let offer = Offer::of(request.view()).map(|offer| {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                (offer.protocols.into_iter().map(text).collect::<Vec<_>>(), offer.token.map(text))
+            });
+            let result = result.map(|(protocols, token): (Vec<&str>, Option<&str>)| {
+                (protocols.into_iter().map(str::to_owned).collect(), token.map(str::to_owned))
+            });
+            assert_eq!(offer, result, "{value}");
+        }
+    }
 }

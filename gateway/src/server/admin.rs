@@ -57,7 +57,7 @@ fn respond(request: &Request<Incoming>, state: &AdminState) -> Result<Response<B
     match request.uri().path() {
         "/healthz" => Ok(text("ok\n".into())),
         "/readyz" => Ok(readiness(state)),
-        "/metrics" => Ok(text(state.gateway.metrics.render(gauges(state)))),
+        "/metrics" => Ok(text(state.gateway.metrics.render(&gauges(state)))),
         _ => Err(Rejection::AdminPath),
     }
 }
@@ -70,10 +70,10 @@ fn is_allowed_host(host: &str, allowed: &[String]) -> bool {
 }
 
 fn text(text: String) -> Response<Bytes> {
-    answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into())
+    respond_with(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into())
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Bytes> {
+fn respond_with(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Bytes> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -108,7 +108,7 @@ fn readiness(state: &AdminState) -> Response<Bytes> {
         "revocations": trust,
         "revocations_age_seconds": revocations.age(now) / 1000,
     });
-    answer(status, "application/json", body.to_string().into())
+    respond_with(status, "application/json", body.to_string().into())
 }
 
 fn now_millis() -> u64 {
@@ -131,6 +131,8 @@ fn gauges(state: &AdminState) -> Gauges {
         revoked_sessions: state.gateway.sessions.revocations().len(),
         log_lines_dropped: state.logs.dropped(),
         password_hashes: state.gateway.hashing.hashes_run(),
+        password_hash_queue: state.gateway.hashing.queue_len(),
+        certificates: snapshot.certificate_expiries.clone(),
         store_up: state.gateway.sessions.store_last_error().is_none(),
         store_losses: state.gateway.sessions.store_losses(),
         revocations_age: state.gateway.sessions.revocations().age(now_millis()),

@@ -1,7 +1,7 @@
 //! Background tasks on a thread of their own: the admin listener, the HTTPS redirect listener, the control
 //! socket, health checks, the sweep of expired records, and hot reload of configuration and users files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::clock::{now_millis, wall_clock_offset};
 use crate::config::Store;
@@ -22,8 +22,9 @@ use crate::server::control::{ControlSocket, audit_command};
 use crate::server::https_redirect;
 use crate::server::lifecycle::since_1970;
 use crate::server::reload::Reloader;
+use crate::sessions::Account;
 use crate::upstream::run_background_tasks;
-use crate::users::{FileAccounts, ReloadOutcome};
+use crate::users::{FileAccounts, ReloadOutcome, UserSources};
 
 /// Poll interval of watched files; a change takes effect after at most two polls.
 const FILE_POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -51,6 +52,7 @@ pub(crate) fn run(
             () = sweep(&gateway) => {}
             () = run_background_tasks(|| gateway.configuration.current().upstreams.clone()) => {}
             () = watch_users(&gateway) => {}
+            () = watch_databases(&gateway) => {}
             () = watch_configuration(watch) => {}
             // An error means that the sender was dropped: shutdown as well.
             _ = end.wait_for(|ended| *ended) => {}
@@ -74,7 +76,7 @@ async fn serve_https_redirect(
 }
 
 /// Watches the users files, and ends the sessions of users who were disabled or deleted or got a new
-/// password. Changes in a database or directory take effect when a session is refreshed.
+/// password. Changes in a directory take effect when a session is refreshed.
 async fn watch_users(gateway: &Gateway) {
     let mut last = gateway.configuration.current().users.file_accounts();
     let mut changed = BTreeSet::new();
@@ -103,6 +105,56 @@ async fn watch_users(gateway: &Gateway) {
         last = current;
         changed = revoke_changed_users(gateway, &last, changed).await;
     }
+}
+
+/// Polls the versions of databases, and ends the sessions of users who have changed in them.
+async fn watch_databases(gateway: &Gateway) {
+    let mut last: BTreeMap<String, String> = BTreeMap::new();
+    // A version may be as coarse as a second: what follows a change is looked at once more.
+    let mut again = BTreeSet::new();
+    loop {
+        let interval = gateway.configuration.current().users.poll_interval();
+        // Without one, a reload of the configuration may add one.
+        sleep(interval.unwrap_or(FILE_POLL_INTERVAL)).await;
+        let users = Arc::clone(&gateway.configuration.current().users);
+        for (source, version) in users.versions().await {
+            // The first version counts as a change: of what happened while this process was down.
+            let is_new = last.get(&source) != Some(&version);
+            if !is_new && !again.remove(&source) {
+                continue;
+            }
+            match revoke_changed_in(gateway, &users, &source).await {
+                Ok(()) if is_new => {
+                    again.insert(source.clone());
+                    last.insert(source, version);
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::warn!(source, error, "sessions of users who changed could not be ended yet");
+                    last.remove(&source);
+                }
+            }
+        }
+    }
+}
+
+/// Looks up each user of a source who has a session, and ends the sessions of those who have changed.
+async fn revoke_changed_in(gateway: &Gateway, users: &UserSources, source: &str) -> Result<(), String> {
+    let sessions = gateway.sessions.list(None, now_millis()).await.map_err(|error| error.to_string())?;
+    let subjects: BTreeSet<String> = sessions.into_iter().map(|session| session.subject).collect();
+    for subject in subjects.into_iter().filter(|subject| users.source_of(subject) == Some(source)) {
+        let user = users.by_id(&subject).await.map_err(|error| error.to_string())?;
+        let account = match user.filter(|user| !user.disabled) {
+            Some(user) => Account::Active { credential: user.credential_fingerprint() },
+            None => Account::Gone,
+        };
+        let ended = gateway.sessions.end_changed(&subject, account, now_millis()).await;
+        match ended.map_err(|error| error.to_string())? {
+            0 => {}
+            sessions => audit_command("account_changed", &subject, "-", sessions),
+        }
+    }
+    Ok(())
 }
 
 /// Ends the sessions of changed users; returns the users whose sessions could not be ended because the store
@@ -136,7 +188,7 @@ async fn watch_configuration(watch: Option<Arc<Reloader>>) {
         ticks.tick().await;
         let reloader = Arc::clone(&reloader);
         if let Err(error) = spawn_blocking(move || reloader.poll_changes()).await {
-            tracing::error!(%error, "the configuration could not be looked at");
+            tracing::error!(%error, "the configuration could not be polled");
         }
     }
 }
@@ -150,11 +202,11 @@ fn log_reload(outcome: &ReloadOutcome) {
     match outcome {
         ReloadOutcome::Unchanged => {}
         ReloadOutcome::Loaded { users, warnings } => {
-            tracing::info!(users, "the users file was read again");
+            tracing::info!(users, "the users file was reloaded");
             warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         }
         ReloadOutcome::Rejected(errors) => {
-            tracing::error!("the users file cannot be used; the users that were read before stay in force");
+            tracing::error!("the users file cannot be used; the active users stay");
             errors.0.iter().for_each(|error| tracing::error!("{error}"));
         }
     }
@@ -188,8 +240,8 @@ async fn sweep(gateway: &Gateway) {
         logged_offset = offset;
         match gateway.sessions.sweep(since_1970().as_millis() as u64).await {
             Ok(0) => {}
-            Ok(forgotten) => tracing::debug!(forgotten, "expired records were forgotten"),
-            Err(error) => tracing::warn!(%error, "expired records could not be forgotten"),
+            Ok(forgotten) => tracing::debug!(forgotten, "expired records were evicted"),
+            Err(error) => tracing::warn!(%error, "expired records could not be evicted"),
         }
     }
 }

@@ -104,6 +104,8 @@ impl HotPath {
             username,
             roles: &["user".to_owned()],
             further: &Map::new(),
+            fresh: false,
+            csrf: None,
             issued_at: self.now,
             expires_at: self.now + 60,
             session_expires_at: self.now + 600,

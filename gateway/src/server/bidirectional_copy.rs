@@ -81,7 +81,7 @@ enum Source {
     Open,
     /// The source has closed; the close is still to be forwarded.
     Ended,
-    Told,
+    CloseForwarded,
 }
 
 impl Direction {
@@ -114,9 +114,9 @@ impl Direction {
                 },
                 Source::Ended => {
                     ready!(to.poll_end(cx))?;
-                    self.source = Source::Told;
+                    self.source = Source::CloseForwarded;
                 }
-                Source::Told => return Poll::Ready(Ok(())),
+                Source::CloseForwarded => return Poll::Ready(Ok(())),
             }
         }
     }

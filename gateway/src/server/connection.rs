@@ -14,7 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::client_addr::ClientAddr;
 use crate::config::Settings;
-use crate::net::{Socket, TlsSocket, take_proxy_header};
+use crate::net::{ProxyHeader, Socket, TlsSocket, take_proxy_header};
 use crate::runtime::Worker;
 use crate::server::connection_limit::{SourceLimiter, SourcePermit};
 use crate::server::worker::SharedStack;
@@ -73,16 +73,19 @@ async fn accept_protocol<'s>(
     let config = &*state.config;
     let settings = &config.settings;
     let timeout_after = settings.limits.handshake_timeout;
-    let peer = match client_of(&socket, peer, settings, timeout_after).await {
-        Ok(peer) => peer,
+    let (trusted, tls) = (&settings.server.trusted_proxies, config.tls.is_some());
+    let (client, peer) = match proxy_header(&socket, peer, settings, timeout_after).await {
+        Ok(Some(ProxyHeader { client: Some(named), secure, .. })) => {
+            (ClientAddr::relayed(peer, named, trusted, tls || secure), named)
+        }
+        Ok(_) => (ClientAddr::new(peer, trusted, tls), peer),
         Err(error) => {
             tracing::debug!(%peer, %error, "no PROXY protocol header");
             return None;
         }
     };
-    let client = ClientAddr::new(peer, &settings.server.trusted_proxies, config.tls.is_some());
     let mut place = None;
-    if !client.is_trusted() {
+    if !client.is_proxy(trusted) {
         let source = SourceNetwork::of(peer.ip());
         place = sources.enter(source, settings.limits.connections_per_source);
         if place.is_none() {
@@ -114,20 +117,18 @@ async fn accept_protocol<'s>(
     Some(Accepted { client, protocol, _permit: place })
 }
 
-/// The client of a connection: its peer, or the address from the PROXY protocol header where the peer has to
-/// send one.
-async fn client_of(
+/// The PROXY protocol header of a connection, where the peer has to send one.
+async fn proxy_header(
     socket: &TcpStream,
     peer: SocketAddr,
     settings: &Settings,
     timeout_after: Duration,
-) -> io::Result<SocketAddr> {
+) -> io::Result<Option<ProxyHeader>> {
     let address = peer.ip().to_canonical();
     if !settings.server.proxy_protocol_from.iter().any(|net| net.contains(&address)) {
-        return Ok(peer);
+        return Ok(None);
     }
-    let named = timeout(timeout_after, take_proxy_header(socket)).await??;
-    Ok(named.unwrap_or(peer))
+    Ok(Some(timeout(timeout_after, take_proxy_header(socket)).await??))
 }
 
 /// Whether a connection begins with the HTTP/2 preface (RFC 9113 section 3.4), which is peeked and not

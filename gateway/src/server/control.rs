@@ -24,11 +24,15 @@ use crate::config::{Settings, Store as StoreSettings};
 use crate::runtime::Gateway;
 use crate::runtime_config::RuntimeConfigError;
 use crate::server::lifecycle::{ServeError, open_store, policy};
-use crate::sessions::{MemoryStore, RevocationReason, SessionId, SessionInfo, Sessions, Store, UnixMillis};
+use crate::sessions::{
+    MemoryStore, RevocationReason, SessionId, SessionInfo, Sessions, Store, StoreError, UnixMillis,
+};
 use crate::users::{CanonicalName, UserSources};
 
-/// Timeout of a whole exchange, on either side.
+/// Timeout of reading or writing, on either side, and of most commands.
 const IO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout of a backup: a state file of a gigabyte on a slow disk.
+const BACKUP_TIMEOUT: Duration = Duration::from_secs(600);
 /// Maximum length of a command, in bytes; the longest user name fits.
 const MAX_LINE: u64 = 4096;
 
@@ -88,7 +92,7 @@ impl ControlSocket {
             }
             let gateway = Arc::clone(&gateway);
             tokio::task::spawn_local(async move {
-                if !matches!(timeout(IO_TIMEOUT, exchange(stream, &gateway)).await, Ok(Ok(()))) {
+                if exchange(stream, &gateway).await.is_err() {
                     tracing::debug!("a command went away");
                 }
             });
@@ -106,12 +110,16 @@ impl Drop for ControlSocket {
 async fn exchange(stream: UnixStream, gateway: &Gateway) -> io::Result<()> {
     let mut stream = BufStream::new(stream);
     let mut line = String::new();
-    (&mut stream).take(MAX_LINE).read_line(&mut line).await?;
+    timeout(IO_TIMEOUT, (&mut stream).take(MAX_LINE).read_line(&mut line)).await??;
     let answer = match serde_json::from_str::<ControlCommand>(&line) {
         Ok(command) => {
             let users = Arc::clone(&gateway.configuration.current().users);
-            let result = command.execute_command(&gateway.sessions, &users).await;
-            result.unwrap_or_else(|error| ControlResponse::Error(error.to_string()))
+            let store = gateway.configuration.current().settings.store.clone();
+            let limit = command.timeout();
+            match timeout(limit, command.execute_command(&gateway.sessions, &users, &store)).await {
+                Ok(result) => result.unwrap_or_else(|error| ControlResponse::Error(error.to_string())),
+                Err(_) => ControlResponse::Error(format!("it took longer than {} s", limit.as_secs())),
+            }
         }
         Err(_) => {
             let why = "it does not know this command; it may be of another version";
@@ -120,8 +128,11 @@ async fn exchange(stream: UnixStream, gateway: &Gateway) -> io::Result<()> {
     };
     let mut answer = serde_json::to_vec(&answer)?;
     answer.push(b'\n');
-    stream.write_all(&answer).await?;
-    stream.flush().await
+    timeout(IO_TIMEOUT, async {
+        stream.write_all(&answer).await?;
+        stream.flush().await
+    })
+    .await?
 }
 
 /// An operator's command, one line of JSON on the socket.
@@ -136,6 +147,8 @@ pub(crate) enum ControlCommand {
     Sessions(Option<String>),
     /// End this session.
     Revoke(SessionId),
+    /// Write a copy of the state file into its folder.
+    Backup,
 }
 
 /// The response to a command.
@@ -148,15 +161,23 @@ pub(crate) enum ControlResponse {
     Ended(usize),
     /// The live sessions.
     Sessions(Vec<SessionInfo>),
+    /// The name of the copy, in the folder of the state file.
+    BackedUp(String),
     /// The command failed.
     Error(String),
 }
 
 impl ControlCommand {
+    /// How long the gateway may take.
+    fn timeout(&self) -> Duration {
+        if let ControlCommand::Backup = self { BACKUP_TIMEOUT } else { IO_TIMEOUT }
+    }
+
     async fn execute_command(
         self,
         sessions: &Sessions,
         users: &UserSources,
+        store: &StoreSettings,
     ) -> Result<ControlResponse, ServeError> {
         let now = now_millis();
         Ok(match self {
@@ -187,8 +208,22 @@ impl ControlCommand {
                 audit_command("revoke", "-", &id.to_string(), ended);
                 ControlResponse::Ended(ended)
             }
+            ControlCommand::Backup => {
+                let StoreSettings::Embedded { path } = store else {
+                    return Err(StoreError::Unavailable("it is not a file, and has no backup".into()).into());
+                };
+                // The client chooses no path: this process may write where the client may not.
+                let name = format!("{}.backup-{now}", file_name(path));
+                sessions.backup(&path.with_file_name(&name)).await?;
+                audit_command("state-backup", "-", "-", 1);
+                ControlResponse::BackedUp(name)
+            }
         })
     }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The user ids behind a name: of the user who has it now, or of those who had it at login where no user has
@@ -253,7 +288,7 @@ pub(crate) fn control(settings: &Settings, command: ControlCommand) -> Result<Co
     if let Some(path) = socket_path(&settings.store) {
         match BlockingStream::connect(&path) {
             Ok(stream) => {
-                let answer = send(stream, &command);
+                let answer = send(stream, &command, command.timeout() + IO_TIMEOUT);
                 return match answer.map_err(|source| ControlError::Socket { path, source })? {
                     ControlResponse::Error(answer) => Err(ControlError::Refused(answer)),
                     answer => Ok(answer),
@@ -267,8 +302,12 @@ pub(crate) fn control(settings: &Settings, command: ControlCommand) -> Result<Co
     in_store(settings, command).map_err(|error| ControlError::Store(Box::new(error)))
 }
 
-fn send(mut stream: BlockingStream, command: &ControlCommand) -> io::Result<ControlResponse> {
-    stream.set_read_timeout(Some(IO_TIMEOUT))?;
+fn send(
+    mut stream: BlockingStream,
+    command: &ControlCommand,
+    limit: Duration,
+) -> io::Result<ControlResponse> {
+    stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(IO_TIMEOUT))?;
     let mut line = serde_json::to_vec(command)?;
     line.push(b'\n');
@@ -293,6 +332,6 @@ fn in_store(settings: &Settings, command: ControlCommand) -> Result<ControlRespo
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Thread)?;
     runtime.block_on(async {
         let sessions = Sessions::start(store, policy(settings), now_millis()).await?;
-        command.execute_command(&sessions, &users).await
+        command.execute_command(&sessions, &users, &settings.store).await
     })
 }

@@ -10,7 +10,6 @@ use tokio::runtime::{Builder, LocalOptions};
 use crate::client_addr::ClientAddr;
 use crate::config::{Settings, Store};
 use crate::explain::{self, Explanation};
-use crate::http1::HeadLimits;
 use crate::rejection::Rejection;
 use crate::runtime::Worker;
 use crate::server::lifecycle::{ServeError, prepare};
@@ -24,7 +23,7 @@ impl DryRun {
     /// Loads everything the settings name except the store, which belongs to the running gateway.
     pub(crate) fn new(settings: Settings) -> Result<DryRun, ServeError> {
         let gateway = Arc::new(prepare(Settings { store: Store::Memory, ..settings })?);
-        Ok(DryRun { worker: Rc::new(Worker::new(gateway, 0)) })
+        Ok(DryRun { worker: Rc::new(Worker::new(gateway, 0).traced()) })
     }
 
     /// What would happen to a request with this head that arrived now from `peer`, over TLS if `secure`.
@@ -41,7 +40,7 @@ impl DryRun {
         let state = self.worker.state();
         let settings = &state.config.settings;
         let mut head = self.worker.take_head();
-        let refused = match head.parse(input, &HeadLimits::of(&settings.limits)) {
+        let refused = match head.parse(input, &settings.limits.head()) {
             Ok(Some(_)) => None,
             Ok(None) => Some(Rejection::IncompleteHead),
             Err(error) => Some(Rejection::BadHead(error)),

@@ -19,7 +19,7 @@ use super::bidirectional_copy::copy_bidirectional;
 use super::strict_io::{StrictConnection, StrictHead, StrictIo, Wait};
 use crate::client_addr::ClientAddr;
 use crate::layers::access_log::LoggedBody;
-use crate::net::{Deadline, Socket};
+use crate::net::{Deadline, Linger, Socket};
 use crate::rejection::Rejection;
 use crate::request::Incoming;
 use crate::request_body::RequestBody;
@@ -91,7 +91,12 @@ pub(super) async fn serve<S: RequestStack>(
                 timeout = worker.state().config.settings.limits.idle_timeout;
                 deadline.set(Instant::now() + timeout);
             }
-            End::Close => return Box::pin(connection.socket.drain()).await,
+            End::Close => {
+                let time = worker.state().config.settings.limits.lingering_time;
+                let is_sending = connection.is_within_request() && !stopping;
+                let linger = if is_sending { Linger::for_upload(time) } else { Linger::BRIEF };
+                return Box::pin(connection.socket.drain(linger)).await;
+            }
             End::Abort => return connection.socket.reset_at_drop(),
             End::Upgrade => return Box::pin(serve_tunnel(&connection, worker)).await,
         }
@@ -137,6 +142,9 @@ async fn serve_requests<S: RequestStack>(
             line.wait.set(Wait::Nothing);
             if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(end_of(line, ended));
+            }
+            if let Poll::Ready(Err(_)) = line.poll_informational(cx) {
+                return Poll::Ready(End::Abort);
             }
             let wait = line.wait.get();
             if wait == Wait::Nothing && !line.stream.in_flight.get() && !asked_again {
@@ -216,11 +224,11 @@ async fn serve_tunnel(line: &StrictConnection, worker: &Worker) {
     let mut early = line.take_input();
     let (bytes, end) =
         copy_bidirectional(&line.socket, &mut early, tunnel.upstream, &line.stream, worker, timeout).await;
-    tracing::debug!(%end, "a WebSocket has ended");
+    tracing::debug!(%end, "an upgraded connection has ended");
     if let Some(log) = log {
         log.finish_tunnel(bytes);
     }
-    line.socket.drain().await;
+    line.socket.drain(Linger::BRIEF).await;
 }
 
 /// The stack as a hyper service, for one connection.
@@ -250,9 +258,12 @@ impl<S: RequestStack> hyper::service::Service<Request<IncomingBody>> for Http1Se
             return Http1Future { inner: None };
         };
         let worker = self.stack.worker();
-        let timeout = worker.state().config.settings.limits.body_timeout;
+        let state = worker.state();
+        let limits = &state.config.settings.limits;
         let stream = Rc::clone(&self.connection.stream);
-        let body = RequestBody::new(request.into_body(), framing, timeout, Rc::clone(&stream));
+        let mut body =
+            RequestBody::new(request.into_body(), framing, limits.body_timeout, Rc::clone(&stream));
+        body.discard_within(limits.lingering_time);
         let client = Rc::clone(&self.client);
         Http1Future { inner: Some(self.stack.call(Incoming { head, refused, body, client, stream })) }
     }

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use super::worker::SharedStack;
 use crate::client_addr::ClientAddr;
 use crate::config::Limits;
-use crate::http1::{BodyFraming, HeadLimits, request_framing};
+use crate::http1::{BodyFraming, request_framing};
 use crate::layers::access_log::LoggedBody;
 use crate::net::{Deadline, Lingering};
 use crate::rejection::Rejection;
@@ -236,7 +236,7 @@ impl<S: RequestStack> hyper::service::Service<Request<IncomingBody>> for Http2Se
         let (parts, body) = request.into_parts();
         let stream = self.streams.start();
         let mut head = worker.take_head();
-        let read = head.read_http2(&parts, !body.is_end_stream(), &HeadLimits::of(limits));
+        let read = head.read_http2(&parts, !body.is_end_stream(), &limits.head());
         let refused = read.err().map(Rejection::BadHead);
         // A framing error is rejected by admission, not here.
         let framing = request_framing(&head).unwrap_or(BodyFraming::Empty);

@@ -46,7 +46,9 @@ fn redirect_to_https(request: &Request<Incoming>, port: u16) -> Result<Response<
 
 fn location(method: &http::Method, host: &str, target: &str, port: u16) -> Result<String, Rejection> {
     let host = Host::parse(host.as_bytes()).map_err(Rejection::BadHost)?;
-    let target = CanonicalTarget::parse(method, target.as_bytes()).map_err(Rejection::BadTarget)?;
+    let target = CanonicalTarget::parse(method, target.as_bytes())
+        .and_then(CanonicalTarget::without_oddities)
+        .map_err(Rejection::BadTarget)?;
     let target = match target.as_str() {
         "*" => "/",
         target => target,

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicUsize;
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use crate::config::{FileSnapshot, Loaded, Settings, Source, Store as StoreSettings};
@@ -56,7 +56,7 @@ pub enum ServeError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// The old process cannot be signalled.
-    #[error("cannot tell the older gateway to hand over: {0}; run this as its account or as root")]
+    #[error("cannot signal the old process to drain: {0}; run this as its account or as root")]
     TakeOver(io::Error),
     /// A thread or a runtime.
     #[error("cannot start a thread: {0}")]
@@ -225,6 +225,18 @@ pub(crate) fn open_store(settings: &StoreSettings) -> Result<Arc<dyn Store>, Ser
         StoreSettings::Memory => Arc::new(MemoryStore::new()),
         StoreSettings::Embedded { path } => Arc::new(EmbeddedStore::open(path)?),
         StoreSettings::Redis(settings) => Arc::new(RedisStore::open(settings)?),
+    })
+}
+
+/// Opens Redis as a start would, and waits for it as long as a start does where it is required.
+pub(crate) fn open_redis(runtime: &Runtime, settings: &Settings) -> Result<(), String> {
+    let store = open_store(&settings.store).map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let sessions = Sessions::start(store, policy(settings), since_1970().as_millis() as u64).await;
+        match sessions.map_err(|error| error.to_string())?.store_last_error() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     })
 }
 

@@ -27,11 +27,13 @@ pub use bench_support::HotPath;
 pub(crate) use control::{ControlCommand, ControlError, ControlResponse, control};
 
 pub(crate) use dry_run::DryRun;
+pub(crate) use lifecycle::open_redis;
 #[cfg(test)]
 pub(crate) use lifecycle::prepare;
 pub use lifecycle::{RunningGateway, ServeError, start};
 pub use socket_activation::{ActivatedSockets, SocketActivationError};
 pub use sockets::ListenError;
+pub(crate) use sockets::unusable_addresses;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use strict_io::write_stand_in;
 pub use takeover::{OldProcess, TakeoverError};

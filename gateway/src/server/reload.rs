@@ -123,7 +123,7 @@ impl Reloader {
         let (late, applied): (Vec<_>, Vec<_>) =
             state.given.differences(&given).into_iter().partition(|key| needs_restart(key));
         for key in &late {
-            tracing::warn!(%key, "config_restart_required: what has changed here is in force after a restart");
+            tracing::warn!(%key, "config_restart_required: the change takes effect after a restart");
         }
         let files = seen.changed_since(&state.active).into_iter();
         let mut lines: Vec<String> = applied.into_iter().chain(late).collect();
@@ -153,15 +153,13 @@ fn keep_restart_only_settings(settings: &mut Settings, last: &Settings) {
 /// Logs the outcome, one record per change or error.
 fn log_outcome(outcome: &Outcome) {
     match outcome {
-        Outcome::Same => tracing::info!("the configuration was read again: nothing has changed"),
+        Outcome::Same => tracing::info!("the configuration was reloaded: nothing has changed"),
         Outcome::Changed(lines) => {
-            tracing::info!(changes = lines.len(), "the configuration was read again and is in force");
+            tracing::info!(changes = lines.len(), "the configuration was reloaded");
             lines.iter().for_each(|line| tracing::info!("changed: {line}"));
         }
         Outcome::Rejected(what) => {
-            tracing::error!(
-                "the configuration cannot be used; what was read before stays in force, all of it"
-            );
+            tracing::error!("the configuration cannot be used; the active configuration stays");
             what.lines().for_each(|line| tracing::error!("{line}"));
         }
     }

@@ -53,7 +53,7 @@ where
             .timeout(IO_TIMEOUT)
             .concurrency_limit(MAX_CONCURRENT)
             .service(tower::service_fn(move |request: Request<Incoming>| {
-                let response = answer(&request, &*respond, &ids);
+                let response = handle_request(&request, &*respond, &ids);
                 async move { Ok::<_, Infallible>(response) }
             }));
         tokio::task::spawn_local(async move {
@@ -85,7 +85,7 @@ where
 /// Handles a request with this id.
 type Respond = dyn Fn(&Request<Incoming>, &str) -> Result<Response<Bytes>, Rejection>;
 
-fn answer(
+fn handle_request(
     request: &Request<Incoming>,
     respond: &Respond,
     ids: &std::cell::RefCell<RequestIds>,

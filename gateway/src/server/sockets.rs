@@ -25,6 +25,13 @@ pub enum ListenError {
     ActivatedSockets(#[from] SocketActivationError),
 }
 
+impl ListenError {
+    /// Whether another process has the address.
+    pub(crate) fn is_in_use(&self) -> bool {
+        matches!(self, ListenError::Address { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+    }
+}
+
 fn remedy(error: &io::Error, address: SocketAddr) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
@@ -82,6 +89,22 @@ impl Sockets {
             listen(server.listen, "server.listen", server.workers, beside_another, public)?;
         Ok(Sockets { public, public_address, outlive, admin: admin.remove(0), admin_address, redirect })
     }
+}
+
+/// The addresses that a start could not bind, with their keys. A gateway of the same account may have them.
+pub(crate) fn unusable_addresses(settings: &Settings) -> Vec<(&'static str, ListenError)> {
+    let server = &settings.server;
+    let wanted = [
+        (Some(server.listen), "server.listen"),
+        (server.redirect_listen, "server.redirect_listen"),
+        (Some(settings.admin.listen), "admin.listen"),
+    ];
+    let bound = wanted.into_iter().filter_map(|(address, key)| {
+        let address = address?;
+        let error = bind(address, true).err()?;
+        Some((key, ListenError::Address { address, key, source: error }))
+    });
+    bound.collect()
 }
 
 /// One socket per worker on an address, or the activated ones; port 0 is resolved once, by the first.

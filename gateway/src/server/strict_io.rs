@@ -16,9 +16,7 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-use crate::http1::{
-    BodyFraming, ChunkDecoder, HeadLimits, HeaderKind, RequestHead, Step, Version, request_framing,
-};
+use crate::http1::{BodyFraming, ChunkDecoder, HeaderKind, RequestHead, Step, Version, request_framing};
 use crate::net::{ReadBuffer, Socket};
 use crate::rejection::Rejection;
 use crate::runtime::Worker;
@@ -71,10 +69,12 @@ pub(super) struct StrictConnection {
     served: Cell<bool>,
     /// The head of the response was written, or its beginning.
     head_written: Cell<bool>,
-    /// The client has said that it sends nothing more.
+    /// The client has closed its write side.
     pub(super) read_closed: Cell<bool>,
     /// hyper is notified of that, too.
     pub(super) deliver_close: Cell<bool>,
+    /// hyper has more to write of what it has begun.
+    writing: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -114,6 +114,7 @@ impl StrictConnection {
             head_written: Cell::new(false),
             read_closed: Cell::new(false),
             deliver_close: Cell::new(false),
+            writing: Cell::new(false),
         })
     }
 
@@ -126,6 +127,11 @@ impl StrictConnection {
     /// Whether a request has arrived, valid or not.
     pub(super) fn has_served(&self) -> bool {
         self.served.get()
+    }
+
+    /// Whether more of a request is to come, as far as can be known.
+    pub(super) fn is_within_request(&self) -> bool {
+        !matches!(self.reader.borrow().state, State::Head)
     }
 
     /// The head of the request that hyper has just parsed.
@@ -151,9 +157,33 @@ impl StrictConnection {
     }
 }
 
-/// Respells the response head at the front of `bytes`, behind interim responses; the length stays the same. hyper writes names in
-/// lower case and repeats the version of the request. Some clients compare names byte by byte and know the usual capitals
-/// alone, and the version of a server is its own (RFC 9110 section 2.5).
+impl StrictConnection {
+    /// Writes the informational responses that wait, between what hyper writes: its server has no way to send them.
+    pub(super) fn poll_informational(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut waiting = self.stream.informational.borrow_mut();
+        while !waiting.is_empty() && !self.writing.get() {
+            match self.socket.poll_write(cx, &waiting) {
+                Poll::Ready(Ok(n)) if n > 0 => drop(waiting.drain(..n)),
+                Poll::Ready(Ok(_)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.wait.set(Wait::Write);
+                    return Poll::Pending;
+                }
+            }
+            self.progress.set(true);
+            if waiting.is_empty() {
+                return self.socket.poll_flush(cx);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Rewrites the response head at the front of `bytes`, behind interim responses; the length stays the same.
+/// hyper writes header names in lower case and repeats the version of the request. Some clients compare names
+/// byte by byte in the usual capitalisation, and the version of a response is the server's own (RFC 9110
+/// section 2.5).
 fn respell_head(bytes: &mut [u8]) {
     let mut start = 0;
     while bytes[start..].starts_with(b"HTTP/1.1 100 ") {
@@ -189,7 +219,7 @@ impl Reader {
             if !self.input.filled().is_empty() {
                 let mut head = connection.worker.take_head();
                 let state = connection.worker.state();
-                let limits = HeadLimits::of(&state.config.settings.limits);
+                let limits = state.config.settings.limits.head();
                 match head.parse(self.input.filled(), &limits) {
                     Ok(Some(length)) => {
                         self.input.consume(length);
@@ -405,6 +435,7 @@ impl Read for StrictIo {
 
 impl Write for StrictIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.0.poll_informational(cx))?;
         let written = if self.0.stream.responded.get() && !self.0.head_written.get() {
             let mut spelled = self.0.worker.write_buffer.borrow_mut();
             spelled.clear();
@@ -416,6 +447,7 @@ impl Write for StrictIo {
         } else {
             self.0.socket.poll_write(cx, bytes)
         };
+        self.0.writing.set(!matches!(written, Poll::Ready(Ok(n)) if n == bytes.len()));
         match written {
             Poll::Pending => self.0.wait.set(Wait::Write),
             Poll::Ready(_) => self.0.progress.set(true),
@@ -441,6 +473,7 @@ impl Write for StrictIo {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::http1::HeadLimits;
 
     #[test]
     fn a_response_head_has_the_usual_spelling_and_version_and_a_body_keeps_its_bytes() {
@@ -466,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn hyper_gets_what_it_decides_and_nothing_that_it_would_judge() {
+    fn hyper_gets_what_it_decides_and_nothing_that_it_would_validate() {
         for (head, stand_in) in [
             ("GET /a?<b> HTTP/1.1\r\nHost: a\r\nCookie: c\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"),
             ("HEAD /a#b HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD / HTTP/1.1\r\n\r\n"),

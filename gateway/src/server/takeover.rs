@@ -45,7 +45,7 @@ impl OldProcess {
 
     /// Signals the old process to stop accepting, drain and exit (SIGQUIT).
     pub(crate) fn signal_shutdown(&self) -> io::Result<()> {
-        tracing::info!(process = self.id, "taking over: the older gateway is told to hand over");
+        tracing::info!(process = self.id, "taking over: signalling the old process to drain");
         match pidfd_send_signal(&self.process, Signal::QUIT) {
             // It has already exited.
             Err(rustix::io::Errno::SRCH) => Ok(()),

@@ -17,7 +17,7 @@ pub(crate) struct DirectResponse {
 }
 
 impl DirectResponse {
-    pub(crate) fn new(settings: &config::FixedAnswer) -> DirectResponse {
+    pub(crate) fn new(settings: &config::FixedResponse) -> DirectResponse {
         let mut headers = HeaderMap::new();
         if !settings.body.is_empty() {
             headers.insert(CONTENT_TYPE, response::header_value(&settings.content_type));

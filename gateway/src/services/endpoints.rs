@@ -5,14 +5,16 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::Method;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, StatusCode};
 use tower::Service;
 
 use super::{jwks, login, logout, refresh, sessions};
 use crate::rejection::Rejection;
 use crate::request::Admitted;
-use crate::response::Response;
+use crate::response::{self, Body, Response};
 use crate::sessions::{SessionId, StoreError, UnixMillis};
+use crate::telemetry::EndpointLabel;
 use crate::users::SourceUnavailable;
 
 /// The endpoints.
@@ -25,6 +27,18 @@ pub(crate) enum Endpoint {
     Sessions,
     Session,
     Jwks,
+    Health,
+}
+
+impl Endpoint {
+    /// The label in the metrics.
+    pub(crate) fn label(self) -> EndpointLabel {
+        match self {
+            Endpoint::Login => EndpointLabel::Login,
+            Endpoint::Refresh => EndpointLabel::Refresh,
+            _ => EndpointLabel::Other,
+        }
+    }
 }
 
 /// Their paths.
@@ -45,7 +59,8 @@ impl Endpoints {
         let prefixed = below_prefix.map(|(path, endpoint)| (format!("{}{path}", settings.prefix), endpoint));
         // Well-known URIs have no prefix (RFC 8615).
         let jwks = ("/.well-known/jwks.json".to_owned(), Endpoint::Jwks);
-        Endpoints { paths: prefixed.into_iter().chain([jwks]).collect() }
+        let health = settings.health_path.iter().map(|path| (path.clone(), Endpoint::Health));
+        Endpoints { paths: prefixed.into_iter().chain([jwks]).chain(health).collect() }
     }
 
     /// The endpoint with exactly that path, or of a single session.
@@ -89,6 +104,8 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
     let context = Rc::clone(request.context());
     let allowed: &[Method] = match endpoint {
         Endpoint::Jwks => &[Method::GET, Method::HEAD],
+        // HAProxy's `option httpchk` asks with OPTIONS.
+        Endpoint::Health => &[Method::GET, Method::HEAD, Method::OPTIONS],
         Endpoint::Sessions => &[Method::GET],
         Endpoint::Session => &[Method::DELETE],
         _ => &[Method::POST],
@@ -99,13 +116,22 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
     }
     match endpoint {
         Endpoint::Login => login::login(&context, request.body).await,
-        Endpoint::Refresh => refresh::refresh(&context).await,
+        Endpoint::Refresh => refresh::refresh(&context, request.body).await,
+        Endpoint::Health => Ok(healthy()),
         Endpoint::Logout => logout::logout(&context).await,
         Endpoint::LogoutAll => logout::logout_all(&context).await,
         Endpoint::Sessions => sessions::list(&context).await,
         Endpoint::Session => sessions::end(&context, request.view().decoded_path()).await,
         Endpoint::Jwks => Ok(jwks::jwks(&context.state.config)),
     }
+}
+
+/// The process serves requests. Whether stores and upstreams do is said by `/readyz` of the admin listener.
+fn healthy() -> Response {
+    let mut response = response::no_store(response::empty(StatusCode::OK));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    *response.body_mut() = Body::Bytes("ok\n".into());
+    response
 }
 
 /// 503 for a store outage, never 401: a client must be able to keep its session through it.
@@ -123,4 +149,39 @@ pub(crate) fn users_unavailable(error: &SourceUnavailable) -> Rejection {
 /// 429: the network has reached its limit of failures.
 pub(crate) fn rate_limited(retry_after: UnixMillis) -> Rejection {
     Rejection::RateLimited(Duration::from_millis(retry_after))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_at_their_exact_paths_below_the_prefix() {
+        let settings = |prefix: &str| {
+            let minimal = crate::config::test_support::minimal();
+            crate::config::test_support::settings(format!("{minimal}[endpoints]\nprefix = \"{prefix}\"\n"))
+                .endpoints
+        };
+        let (plain, prefixed) = (Endpoints::new(&settings("")), Endpoints::new(&settings("/auth")));
+        let session = SessionId::random();
+        for (endpoints, path, found) in [
+            (&plain, "/login".to_owned(), Some(Endpoint::Login)),
+            (&plain, "/Login".to_owned(), None),
+            (&plain, "/login/".to_owned(), None),
+            (&plain, "/auth/login".to_owned(), None),
+            (&plain, "/logout-all".to_owned(), Some(Endpoint::LogoutAll)),
+            (&plain, "/sessions".to_owned(), Some(Endpoint::Sessions)),
+            (&plain, format!("/sessions/{session}"), Some(Endpoint::Session)),
+            (&plain, "/sessions/other".to_owned(), None),
+            (&plain, format!("/login/{session}"), None),
+            (&prefixed, "/auth/refresh".to_owned(), Some(Endpoint::Refresh)),
+            (&prefixed, "/refresh".to_owned(), None),
+            (&prefixed, format!("/auth/sessions/{session}"), Some(Endpoint::Session)),
+            (&prefixed, "/.well-known/jwks.json".to_owned(), Some(Endpoint::Jwks)),
+            (&prefixed, "/auth/.well-known/jwks.json".to_owned(), None),
+        ] {
+            assert_eq!(endpoints.find(&path), found, "{path}");
+        }
+    }
 }

@@ -115,9 +115,9 @@ fn locked(context: &RequestContext, name: &CanonicalName, left: UnixMillis) -> R
     Rejection::AccountLocked(Duration::from_millis(left))
 }
 
-/// Requires `application/json`. A browser sends that type cross-origin only after a preflight, so this also
-/// protects from forms of other sites (CSRF).
-fn only_json(head: &RequestHead) -> Result<(), Rejection> {
+/// `application/json` and nothing around it. A browser sends that type to another origin only after a preflight, so
+/// this is also what keeps other sites' forms out.
+pub(super) fn only_json(head: &RequestHead) -> Result<(), Rejection> {
     let media_type = head.headers().only(HeaderKind::ContentType).map(|field| field.value);
     let essence = media_type.and_then(|value| value.split(|&b| b == b';').next()).unwrap_or_default();
     if !essence.trim_ascii().eq_ignore_ascii_case(b"application/json") {
@@ -135,7 +135,7 @@ struct Credentials {
 }
 
 impl Credentials {
-    /// Exactly `username` and `password`, each once, both strings.
+    /// `username` and `password`, each once, both strings; other members are ignored, as forms and clients send more.
     fn parse(body: &[u8]) -> Result<Credentials, Rejection> {
         let mut members = strict_json::object(body).ok_or(Rejection::BodyNotJson)?;
         let mut text = |name: &'static str| match members.remove(name) {
@@ -144,9 +144,6 @@ impl Credentials {
             None => Err(Rejection::CredentialsMissing),
         };
         let (username, password) = (text("username")?, text("password")?);
-        if !members.is_empty() {
-            return Err(Rejection::CredentialsWithMore);
-        }
         let password = Password::new(password).map_err(|_| Rejection::PasswordTooLong)?;
         Ok(Credentials { username, password })
     }

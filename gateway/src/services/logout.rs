@@ -8,6 +8,7 @@ use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
 use crate::services::endpoints::store_unavailable;
+use crate::services::foreign;
 use crate::sessions::RevocationReason;
 
 /// Revokes the session of the token, of either type. An expired token is accepted. Idempotent.
@@ -15,8 +16,8 @@ use crate::sessions::RevocationReason;
 pub(crate) async fn logout(context: &RequestContext) -> Result<Response, Rejection> {
     let token = bearer_token(&context.head)?.ok_or_else(|| missing(&context.worker))?;
     let claims = context.state.config.verifier.verify_signed(token, context.now()).map_err(refusal)?;
-    let session = claims.sid().parse();
-    let session = session.map_err(|_| Rejection::TokenWithoutSession)?;
+    let user = if claims.is_foreign() { foreign::user_of(context, &claims).await? } else { None };
+    let session = foreign::session_of(context, &claims, user.as_deref()).await?;
     let sessions = &context.worker.gateway.sessions;
     let ended = sessions.revoke(session, RevocationReason::Logout, context.now_millis).await;
     ended.map_err(|e| store_unavailable(&e))?;
@@ -31,7 +32,7 @@ pub(crate) async fn logout_all(context: &RequestContext) -> Result<Response, Rej
     let worker = &context.worker;
     let identity = authenticate(worker, &context.state, Bearer::of(&context.head)?, context.now())?;
     let identity = identity.ok_or_else(|| missing(worker))?;
-    let subject = identity.claims().subject();
+    let subject = &foreign::account_id(context, identity.claims()).await?;
     let ended =
         worker.gateway.sessions.revoke_all(subject, RevocationReason::LogoutAll, context.now_millis).await;
     ended.map_err(|e| store_unavailable(&e))?;

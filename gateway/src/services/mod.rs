@@ -4,6 +4,7 @@
 mod audit;
 pub(crate) mod direct_response;
 pub(crate) mod endpoints;
+mod foreign;
 mod jwks;
 mod login;
 mod logout;

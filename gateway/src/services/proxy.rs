@@ -1,5 +1,6 @@
 //! The reverse proxy: sends the sanitised request to the upstream, and returns its sanitised response.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,10 +13,12 @@ use tower::Service;
 
 use crate::config::UpstreamProtocol;
 use crate::grpc;
-use crate::http1::{BodyFraming, HeaderKind, ResponseHead, Version};
+use crate::http1::{BodyError, BodyFraming, HeaderKind, ResponseHead, Version, declared_length};
 use crate::layers::cors::Cors;
 use crate::layers::route::{Forwarding, Target};
+use crate::proxy::authorization;
 use crate::proxy::header_edits::HeaderTemplateContext;
+use crate::proxy::location_rewrite::{self, LocationRewrite};
 use crate::proxy::session_expiry::SessionExpiry;
 use crate::proxy::upstream_request::{
     ForwardingHeaders, UpstreamRequest, build_http2_request, build_upstream_request,
@@ -23,8 +26,7 @@ use crate::proxy::upstream_request::{
 use crate::proxy::websocket::{self, Handshake, Tunnel};
 use crate::rejection::Rejection;
 use crate::request::{Authorized, RequestContext};
-use crate::request_body::BodyError;
-use crate::response::{Body, Response};
+use crate::response::{Body, Response, header_value};
 use crate::telemetry::UpstreamOutcome;
 use crate::upstream::{OutgoingRequest, SendError, UpgradeResponse, UpstreamResponse, send, upgrade};
 
@@ -81,16 +83,22 @@ pub(crate) fn outgoing_request(
         edits.push_lines(HeaderTemplateContext::of(request), &mut edit_lines)?;
     }
     let upstream = context.state.upstream(forwarding.upstream).settings();
-    let own_host = || upstream.urls.first().map(|url| url.authority()).unwrap_or_default();
-    let unknown_host = if view.host().is_unknown() { own_host() } else { String::new() };
-    let client_host = if view.host().is_unknown() { &unknown_host } else { view.host().as_str() };
+    let host = upstream_host(request, forwarding);
+    let destination = location_rewrite::destination(request, forwarding, &host)?;
+    let stripped = match &forwarding.new_prefix {
+        Some(prefix) if prefix.is_empty() => route.path().trim_end_matches('/'),
+        _ => "",
+    };
     let add = ForwardingHeaders {
         prefix,
         target,
-        host: forwarding.host.as_deref().unwrap_or(client_host),
+        host: &host,
+        stripped,
+        destination: destination.as_deref(),
         identity: request.identity().map(Rc::as_ref),
         identity_headers: &config.identity_headers,
-        forward_token: forwarding.forward_token,
+        client_authorization: authorization::passes(request, forwarding),
+        own_authorization: authorization::of_route(forwarding),
         edits: route.request_headers.as_ref(),
         edit_lines: &edit_lines,
         client: &context.client,
@@ -107,12 +115,29 @@ pub(crate) fn outgoing_request(
 /// How long a gRPC stream may be silent where its route does not limit that.
 const GRPC_SILENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// What the upstream sees as `Host`.
+fn upstream_host<'r>(request: &'r Authorized, forwarding: &'r Forwarding) -> Cow<'r, str> {
+    match (&forwarding.host, request.view().host()) {
+        (Some(host), _) => Cow::Borrowed(host),
+        (None, host) if !host.is_unknown() => Cow::Borrowed(host.as_str()),
+        _ => {
+            let urls = &request.context().state.upstream(forwarding.upstream).settings().urls;
+            Cow::Owned(urls.first().map(|url| url.authority()).unwrap_or_default())
+        }
+    }
+}
+
 /// Forwards a request and returns the upstream's response with its body still streaming.
 async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     let context = Rc::clone(request.context());
     let (upstream, mut timeouts, own_timeouts, stream_grace) = {
         let forwarding = forwarding(&request)?;
-        (forwarding.upstream, forwarding.timeouts, forwarding.own_timeouts, context.state.config.settings.tokens.stream_grace)
+        (
+            forwarding.upstream,
+            forwarding.timeouts,
+            forwarding.own_timeouts,
+            context.state.config.settings.tokens.stream_grace,
+        )
     };
     context.record.upstream.set(Some(upstream));
     if let Some(identity) = request.identity() {
@@ -140,12 +165,22 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
         &context.client,
     )?;
     let head = outgoing_request(&request, handshake.as_ref())?;
+    let on_informational = |head: &ResponseHead| {
+        if request.view().version() == Version::Http11 {
+            push_informational(head, &mut context.stream.informational.borrow_mut());
+        }
+    };
+    let rewrite = {
+        let forwarding = forwarding(&request)?;
+        LocationRewrite::of(&request, forwarding, &upstream_host(&request, forwarding))
+    };
     let outgoing = OutgoingRequest {
         head: &head,
         method: request.view().method(),
         now: context.started,
         timeouts: &timeouts,
         upgrade: handshake.is_some(),
+        on_informational: &on_informational,
     };
     let pool = context.state.upstream(upstream);
     let failed = |error: SendError| failed(&context, upstream, &error);
@@ -153,10 +188,10 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
         None => send(pool, &outgoing, body).await.map_err(failed)?,
         Some(handshake) => {
             // Boxed, for few requests are upgrades.
-            match Box::pin(upgrade(pool, &outgoing, websocket::PROTOCOL)).await.map_err(failed)? {
+            match Box::pin(upgrade(pool, &outgoing, handshake.protocol(), body)).await.map_err(failed)? {
                 UpgradeResponse::Declined(response) => *response,
                 UpgradeResponse::Accepted(upgraded) => {
-                    context.state.counters.upstream_request(upstream, UpstreamOutcome::Ok);
+                    count_upstream(&context, upstream, UpstreamOutcome::Ok);
                     let response = websocket::upgrade_accepted(handshake, &upgraded.head);
                     let tunnel = Tunnel { upstream: *upgraded, log: None };
                     context.stream.tunnel.replace(Some(Box::new(tunnel)));
@@ -165,18 +200,26 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
             }
         }
     };
-    context.state.counters.upstream_request(upstream, UpstreamOutcome::Ok);
+    count_upstream(&context, upstream, UpstreamOutcome::Ok);
     let cors = context.state.config.cors.of(Some(request.route().index));
-    Ok(forward_response(response, request.view().method(), cors))
+    Ok(forward_response(response, request.view().method(), cors, rewrite.as_deref()))
 }
 
-/// The upstream's response without hop-by-hop fields and fields that the gateway sets itself.
-fn forward_response(upstream: UpstreamResponse, method: &Method, cors: &Cors) -> Response {
+/// The upstream's response without what belongs to its connection or to the gateway.
+fn forward_response(
+    upstream: UpstreamResponse,
+    method: &Method,
+    cors: &Cors,
+    rewrite: Option<&LocationRewrite>,
+) -> Response {
     let UpstreamResponse { framing, mut body } = upstream;
     let mut response = http::Response::new(Body::Empty);
     let head = body.head();
     *response.status_mut() = head.status();
     *response.headers_mut() = response_headers(head, cors);
+    if let Some(rewrite) = rewrite {
+        rewrite_locations(response.headers_mut(), rewrite);
+    }
     let declared = match (framing, head.status()) {
         (BodyFraming::Empty, StatusCode::NO_CONTENT) => None,
         (BodyFraming::Empty, StatusCode::NOT_MODIFIED) => declared_length(head),
@@ -201,6 +244,26 @@ fn forward_response(upstream: UpstreamResponse, method: &Method, cors: &Cors) ->
         },
     };
     response
+}
+
+/// More informational responses wait for no client, in bytes.
+const MAX_INFORMATIONAL: usize = 64 * 1024;
+
+/// Writes an informational response, such as 103 with its `Link`, as a client of HTTP/1.1 gets it.
+fn push_informational(head: &ResponseHead, out: &mut Vec<u8>) {
+    if out.len() + head.headers().head().len() > MAX_INFORMATIONAL {
+        return;
+    }
+    let status = head.status();
+    let reason = status.canonical_reason().unwrap_or_default();
+    out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
+    let connection_options = head.headers().connection_options();
+    for field in head.headers().iter().filter(|f| matches!(f.kind, HeaderKind::Other | HeaderKind::Vary)) {
+        if !connection_options.contains(field.name) && !field.name.eq_ignore_ascii_case(b"set-cookie") {
+            [field.name, b": ", field.value, b"\r\n"].iter().for_each(|part| out.extend_from_slice(part));
+        }
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// The fields that are forwarded to the client: end-to-end ones, except those the gateway sets itself.
@@ -229,6 +292,15 @@ fn response_headers(head: &ResponseHead, cors: &Cors) -> HeaderMap {
         }
     });
     headers
+}
+
+fn rewrite_locations(headers: &mut HeaderMap, rewrite: &LocationRewrite) {
+    for (name, value) in headers.iter_mut() {
+        let rewritten = value.to_str().ok().and_then(|value| rewrite.response_field(name.as_str(), value));
+        if let Some(rewritten) = rewritten {
+            *value = header_value(&rewritten);
+        }
+    }
 }
 
 thread_local! {
@@ -270,9 +342,8 @@ impl ParsedFields {
     }
 }
 
-fn declared_length(head: &ResponseHead) -> Option<u64> {
-    let field = head.headers().of_kind(HeaderKind::ContentLength).next()?;
-    std::str::from_utf8(field.value).ok()?.parse().ok()
+fn count_upstream(context: &RequestContext, upstream: usize, outcome: UpstreamOutcome) {
+    context.state.counters.upstream_request(upstream, outcome, context.started.elapsed());
 }
 
 fn failed(context: &RequestContext, upstream: usize, error: &SendError) -> Rejection {
@@ -297,7 +368,7 @@ fn failed(context: &RequestContext, upstream: usize, error: &SendError) -> Rejec
         SendError::Timeout => (UpstreamOutcome::Timeout, Rejection::UpstreamTimeout),
         _ => (UpstreamOutcome::Broken, Rejection::UpstreamBroken),
     };
-    context.state.counters.upstream_request(upstream, outcome);
+    count_upstream(context, upstream, outcome);
     rejection
 }
 
@@ -307,5 +378,59 @@ pub(crate) fn bad_body(error: &BodyError) -> Rejection {
         BodyError::TimedOut => Rejection::BodyTimeout,
         BodyError::TooLarge => Rejection::BodyTooLarge,
         _ => Rejection::MalformedBody,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembered_fields_are_those_of_this_response() {
+        let mut parsed = ParsedFields::default();
+        let long = "v".repeat(MAX_PARSED_LEN + 1);
+        for (place, name, value) in [
+            (0, "content-type", "text/plain"),
+            (0, "content-type", "text/html"),
+            (0, "content-type", long.as_str()),
+            (0, "content-type", "text/html"),
+            (0, "server", "app"),
+            (0, "Server", "app"),
+            (5, "x-later", "1"),
+            (MAX_PARSED_FIELDS, "x-last", "1"),
+        ] {
+            let (found, given) = parsed.field(place, name.as_bytes(), value.as_bytes()).unwrap();
+            assert_eq!((found.as_str(), given.to_str().unwrap()), (&*name.to_ascii_lowercase(), value));
+        }
+        for (name, value) in [("", "x"), ("a b", "x"), ("a", "x\ny")] {
+            assert!(parsed.field(1, name.as_bytes(), value.as_bytes()).is_none(), "{name:?}: {value:?}");
+        }
+        assert!(parsed.0.len() <= MAX_PARSED_FIELDS);
+    }
+
+    #[test]
+    fn a_failed_body_is_the_clients_doing() {
+        let io = || BodyError::Io(std::io::ErrorKind::ConnectionReset.into());
+        for (error, rejection) in [
+            (BodyError::TimedOut, Rejection::BodyTimeout),
+            (BodyError::TooLarge, Rejection::BodyTooLarge),
+            (BodyError::Malformed, Rejection::MalformedBody),
+            (BodyError::Truncated, Rejection::MalformedBody),
+            (io(), Rejection::MalformedBody),
+        ] {
+            assert_eq!(bad_body(&error), rejection, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_declared_length_is_passed_on_where_there_is_no_body_to_measure() {
+        for (fields, length) in
+            [("Content-Length: 7\r\n", Some(7)), ("", None), ("Content-Length: x\r\n", None)]
+        {
+            let mut head = ResponseHead::default();
+            head.parse(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes()).unwrap().unwrap();
+            assert_eq!(declared_length(&head), length, "{fields}");
+        }
     }
 }

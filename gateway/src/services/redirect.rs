@@ -34,3 +34,31 @@ pub(crate) fn location(redirect: &Redirect, route_path: &str, request: RequestVi
     }
     location
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RouteTarget;
+    use crate::config::test_support::{minimal, settings};
+    use crate::request::test_support::AdmittedHead;
+
+    #[test]
+    fn a_location_takes_from_the_request_what_its_route_names() {
+        for (to, target, expected) in [
+            ("https://new.example{path}{query}", "/old/x?y=1", "https://new.example/old/x?y=1"),
+            ("https://new.example{below}{query}", "/old/x?y=1", "https://new.example/x?y=1"),
+            ("https://new.example{below}", "/old/x?y=1", "https://new.example/x"),
+            ("https://new.example/fixed", "/old?y", "https://new.example/fixed"),
+            ("https://{host}/new{below}", "/old/a%20b", "https://app.example/new/a%20b"),
+        ] {
+            let route = "[[routes]]\npath = \"/old\"\naccess = \"public\"\nhosts = [\"app.example\"]\n";
+            let settings = settings(format!("{}{route}redirect = {{ to = \"{to}\" }}\n", minimal()));
+            let Some(RouteTarget::Redirect(redirect)) = settings.routes.last().map(|route| &route.target)
+            else {
+                panic!("no redirect: {to}");
+            };
+            let request = AdmittedHead::new(&format!("GET {target} HTTP/1.1\r\nHost: app.example:80\r\n"));
+            assert_eq!(location(redirect, "/old", request.view()), expected, "{to} {target}");
+        }
+    }
+}

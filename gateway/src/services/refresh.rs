@@ -5,26 +5,31 @@ use crate::auth::bearer::bearer_token;
 use crate::layers::authenticate::refusal;
 use crate::rejection::{Code, Rejection};
 use crate::request::RequestContext;
+use crate::request_body::RequestBody;
 use crate::response::Response;
-use crate::services::endpoints::{rate_limited, store_unavailable, users_unavailable};
+use crate::services::endpoints::{rate_limited, store_unavailable};
+use crate::services::foreign;
+use crate::services::login::only_json;
+use crate::services::proxy::bad_body;
 use crate::services::token_response::{Grant, NewRefreshToken, tokens};
-use crate::sessions::{
-    Account, RateLimitDecision, RateLimitScope, RefreshError, Session, SessionId, TokenId,
-};
+use crate::sessions::{Account, RateLimitDecision, RateLimitScope, RefreshError, Session, SessionId};
+use crate::strict_json;
 use crate::telemetry::RefreshOutcome;
-use crate::tokens::TokenType;
+use crate::tokens::{TokenType, VerifiedClaims};
 
 /// Refreshes a session.
-pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Rejection> {
+pub(crate) async fn refresh(context: &RequestContext, body: RequestBody) -> Result<Response, Rejection> {
     let metrics = &context.worker.metrics;
-    let (session, presented, subject) = match presented(context) {
-        Ok(presented) => presented,
+    let claims = match presented(context, body).await {
+        Ok(claims) => claims,
         Err(rejection) => return Err(not_presented(context, rejection).await),
     };
     // The user is looked up again: a session of one who was disabled or deleted, or has a new password, ends
     // here; new roles take effect.
-    let user = context.state.config.users.by_id(&subject).await.map_err(|e| users_unavailable(&e))?;
-    let user = user.filter(|user| !user.disabled);
+    let user = foreign::user_of(context, &claims).await?.filter(|user| !user.disabled);
+    let session = foreign::session_of(context, &claims, user.as_deref()).await?;
+    let presented = foreign::refresh_token_of(&claims)?;
+    let subject = claims.subject();
     let account = |_: &Session| match &user {
         Some(user) => Account::Active { credential: user.credential_fingerprint() },
         None => Account::Gone,
@@ -35,10 +40,10 @@ pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Reject
         .await
     {
         Ok(refreshed) => refreshed,
-        Err(error) => return Err(refused(context, &error, &subject, session)),
+        Err(error) => return Err(refused(context, &error, subject, session)),
     };
     let Some(user) = user else {
-        return Err(refused(context, &RefreshError::AccountChanged, &subject, session));
+        return Err(refused(context, &RefreshError::AccountChanged, subject, session));
     };
     metrics.refresh(match refreshed.successor {
         Some(successor) if successor.repeated => RefreshOutcome::Repeated,
@@ -61,22 +66,51 @@ pub(crate) async fn refresh(context: &RequestContext) -> Result<Response, Reject
     )
 }
 
-/// The session, the token id and the subject of the refresh token in `Authorization`.
-fn presented(context: &RequestContext) -> Result<(SessionId, TokenId, String), Rejection> {
-    let token = bearer_token(&context.head)?.ok_or(Rejection::RefreshTokenMissing)?;
-    let claims = context.state.config.verifier.verify(token, TokenType::Refresh, context.now());
+/// A refresh token fits many times into this, in bytes.
+const MAX_BODY: usize = 16 * 1024;
+
+/// The claims of the refresh token in `Authorization` or else in the body.
+async fn presented(context: &RequestContext, body: RequestBody) -> Result<VerifiedClaims, Rejection> {
+    let token = match bearer_token(&context.head)? {
+        Some(token) => token.to_owned(),
+        None => token_in_body(context, body).await?.ok_or(Rejection::RefreshTokenMissing)?,
+    };
+    let claims = context.state.config.verifier.verify(&token, TokenType::Refresh, context.now());
     let claims = claims.map_err(refusal)?;
-    let not_ours = |_| Rejection::TokenWithoutSession;
-    let session = claims.sid().parse().map_err(not_ours)?;
-    Ok((session, claims.jti().parse().map_err(not_ours)?, claims.subject().to_owned()))
+    // Both ids are checked here, so that a token without them counts as a bad one.
+    foreign::refresh_token_of(&claims)?;
+    claims.sid().parse::<SessionId>().map_err(|_| Rejection::TokenWithoutSession)?;
+    Ok(claims)
 }
 
-/// An unknown token counts against its network, which gets 429 once it has sent too many. Valid tokens are
-/// still redeemed, so that a neighbour's failures block no one's refresh.
+/// The member `refresh_token` of a JSON body, for clients of RFC 6749 and others that have no field for it.
+async fn token_in_body(context: &RequestContext, body: RequestBody) -> Result<Option<String>, Rejection> {
+    if only_json(&context.head).is_err() {
+        return Ok(None);
+    }
+    let timeout = context.state.config.settings.limits.login_body_timeout;
+    let body = body.read_all(MAX_BODY, timeout).await.map_err(|e| bad_body(&e))?;
+    if body.is_empty() {
+        return Ok(None);
+    }
+    let mut members = strict_json::object(&body).ok_or(Rejection::BodyNotJson)?;
+    match members.remove("refresh_token") {
+        None => Ok(None),
+        Some(serde_json::Value::String(token)) => Ok(Some(token)),
+        Some(_) => Err(Rejection::RefreshTokenNotText),
+    }
+}
+
+/// A token that is none of ours counts against its network, and the answer is 429 once that has sent too many. Tokens that are
+/// ours are still redeemed, so that a neighbour's failures keep no one from refreshing.
 async fn not_presented(context: &RequestContext, rejection: Rejection) -> Rejection {
     let outcome = match rejection.code() {
         Code::TokenExpired => RefreshOutcome::Expired,
-        Code::MissingToken | Code::InvalidRequest => RefreshOutcome::Invalid,
+        Code::MissingToken
+        | Code::InvalidRequest
+        | Code::BadRequest
+        | Code::PayloadTooLarge
+        | Code::RequestTimeout => RefreshOutcome::Invalid,
         _ => {
             let sessions = &context.worker.gateway.sessions;
             match sessions

@@ -13,6 +13,7 @@ use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
 use crate::services::endpoints::store_unavailable;
+use crate::services::foreign;
 use crate::sessions::{SessionId, SessionInfo};
 use crate::tokens::UnixSeconds;
 
@@ -55,7 +56,7 @@ impl Body {
 /// Lists the sessions of the access token's user.
 pub(crate) async fn list(context: &RequestContext) -> Result<Response, Rejection> {
     let identity = user(context)?;
-    let subject = identity.claims().subject();
+    let subject = &foreign::account_id(context, identity.claims()).await?;
     let sessions = context.worker.gateway.sessions.list(Some(subject), context.now_millis).await;
     let body = Body::of(sessions.map_err(|e| store_unavailable(&e))?, *identity.session());
     context.record.identity.replace(Some(identity));
@@ -67,7 +68,7 @@ pub(crate) async fn end(context: &RequestContext, path: &str) -> Result<Response
     let identity = user(context)?;
     let id: SessionId =
         path.rsplit_once('/').and_then(|(_, id)| id.parse().ok()).ok_or(Rejection::SessionNotFound)?;
-    let subject = identity.claims().subject();
+    let subject = &foreign::account_id(context, identity.claims()).await?;
     let ended = context.worker.gateway.sessions.revoke_of(Some(subject), id, context.now_millis).await;
     if !ended.map_err(|e| store_unavailable(&e))? {
         return Err(Rejection::SessionNotFound);
@@ -90,7 +91,7 @@ mod tests {
     use crate::sessions::ClientInfo;
 
     #[test]
-    fn sessions_are_told_in_seconds_with_who_refreshed_them_and_which_one_asks() {
+    fn sessions_are_listed_in_seconds_with_their_client_and_the_current_one() {
         let ids = [SessionId::random(), SessionId::random()];
         let session = |id| SessionInfo {
             id,

@@ -27,6 +27,14 @@ struct Body {
     server_time: UnixSeconds,
 }
 
+/// What a Flask app returns by `jsonify(access_token=…, refresh_token=…)`.
+#[derive(Serialize)]
+struct FlaskBody {
+    access_token: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+}
+
 /// A refresh token to be signed.
 pub(crate) struct NewRefreshToken {
     pub(crate) id: TokenId,
@@ -40,6 +48,7 @@ pub(crate) struct Grant<'a> {
     pub(crate) session: &'a SessionId,
     pub(crate) session_ends_at: UnixSeconds,
     pub(crate) refresh_token: Option<NewRefreshToken>,
+    /// Of a login, which also makes the access token fresh.
     pub(crate) message: Option<&'static str>,
 }
 
@@ -54,6 +63,8 @@ pub(crate) fn tokens(context: &RequestContext, grant: Grant<'_>) -> Result<Respo
     }
     let access_ttl = settings.access_ttl.as_secs().min(left);
     let session = grant.session.to_string();
+    let compat = &context.state.config.settings.compat;
+    let csrf = (compat.is_on() && compat.csrf).then(|| TokenId::random().to_string());
     let request = |token_type, jti, issued_at, expires_at| {
         context.state.config.issuer.issue(TokenRequest {
             token_type,
@@ -63,6 +74,8 @@ pub(crate) fn tokens(context: &RequestContext, grant: Grant<'_>) -> Result<Respo
             username: &grant.user.username,
             roles: &grant.user.roles,
             further: &grant.user.claims,
+            fresh: compat.fresh && grant.message.is_some() && token_type == TokenType::Access,
+            csrf: csrf.as_deref(),
             issued_at,
             expires_at,
             session_expires_at: grant.session_ends_at,
@@ -77,6 +90,12 @@ pub(crate) fn tokens(context: &RequestContext, grant: Grant<'_>) -> Result<Respo
         }
         None => None,
     };
+    if compat.is_on() {
+        return Ok(response::no_store(response::flask_json(
+            StatusCode::OK,
+            &FlaskBody { access_token, refresh_token },
+        )));
+    }
     let body = Body {
         message: grant.message,
         access_token,

@@ -1,6 +1,7 @@
 //! The embedded store (default): one redb file with a single writer thread that batches changes into one
 //! fsync (group commit).
 
+mod backup;
 mod database_handle;
 mod disk;
 mod layout;
@@ -10,6 +11,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -18,6 +20,7 @@ use std::thread::{self, JoinHandle};
 use redb::ReadableDatabase;
 use tokio::sync::oneshot;
 
+pub use self::backup::{examine, restore};
 use self::database_handle::DatabaseHandle;
 use self::layout::{GROUPS, RECORDS, parse_key, versioned};
 pub use self::state_file::OpenError;
@@ -144,6 +147,18 @@ impl Store for EmbeddedStore {
                 .into_iter()
                 .map(|(key, bytes)| Ok((key.clone(), versioned(&key.to_string(), &bytes)?)))
                 .collect()
+        })
+    }
+
+    fn backup<'a>(&'a self, to: &'a Path) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            let begin = self.database.with(|database| Ok(database.begin_read()?))?;
+            let (transaction, to) = (begin.map_err(unavailable)?, to.to_owned());
+            let copied = tokio::task::spawn_blocking(move || backup::copy(&transaction, &to)).await;
+            copied
+                .map_err(io::Error::other)
+                .flatten()
+                .map_err(|e| StoreError::Unavailable(format!("the copy cannot be written: {e}")))
         })
     }
 

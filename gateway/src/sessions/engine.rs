@@ -1,6 +1,7 @@
 //! The session engine used by the endpoints: opens, refreshes and revokes sessions, and limits login
 //! attempts.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -239,6 +240,15 @@ impl Sessions {
         }
     }
 
+    /// Writes a consistent copy of the store's file to a new file.
+    ///
+    /// # Errors
+    ///
+    /// The store is not a file, or the copy cannot be written.
+    pub async fn backup(&self, to: &Path) -> Result<(), StoreError> {
+        self.store.backup(to).await
+    }
+
     /// How often the store was found to have lost its data.
     pub fn store_losses(&self) -> u64 {
         self.store.losses()
@@ -279,6 +289,29 @@ impl Sessions {
             self.enforce(limit, &subject, id, now).await?;
         }
         Ok(NewTokens { session: id, refresh_token, expires_at })
+    }
+
+    /// Opens the session `id` with a refresh token that another library issued, unless it was opened before.
+    /// It ends when that token expires.
+    ///
+    /// # Errors
+    ///
+    /// The store fails.
+    pub async fn adopt(
+        &self,
+        id: SessionId,
+        token: TokenId,
+        new: NewSession,
+        expires_at: UnixMillis,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let NewSession { subject, username, credential, client } = new;
+        let mut session = Session::open(subject, username, credential, token, now, expires_at);
+        session.client = client;
+        self.update(&session_key(id), |known: Option<Session>| {
+            (known.is_none().then(|| self.change(session.clone())), ())
+        })
+        .await
     }
 
     /// Enforces the session limit after `opened` was stored: of two concurrent logins, each sees the other.

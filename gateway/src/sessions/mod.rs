@@ -21,7 +21,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use embedded::{EmbeddedStore, OpenError};
+pub use embedded::{EmbeddedStore, OpenError, examine as examine_state_file, restore as restore_state_file};
 pub use engine::{
     Account, NewSession, NewTokens, OpenSessionError, Policy, RefreshError, RefreshResult, RotatedToken,
     SessionInfo, SessionLimit, Sessions, WhenFull,

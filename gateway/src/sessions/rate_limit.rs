@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_shuts_nobody_out() {
+    fn a_clock_that_was_set_back_blocks_no_one() {
         let mut bucket = Bucket::default();
         for _ in 0..4 {
             assert_eq!(bucket.count(POLICY, START + 86_400_000), RateLimitDecision::Allowed);

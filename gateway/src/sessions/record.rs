@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_newer_version_wrote_is_told_from_rubbish() {
+    fn a_newer_format_is_distinguished_from_a_corrupt_record() {
         let error = decode::<Vec<u8>>(&key(), b"4{\"new\":true}").unwrap_err();
         assert!(
             matches!(&error, StoreError::Newer(what) if what.contains("attempts/alice is in format 4")),

@@ -253,7 +253,7 @@ impl Store for RedisStore {
                 let why = format!("Redis: {why}; start it, or leave store.redis.required_at_start out");
                 return Err(StoreError::Unavailable(why));
             }
-            tracing::warn!(why, "starting without Redis: nobody can log in until it is there");
+            tracing::warn!(why, "starting without Redis: logins fail until it is up");
             Ok(Some(Arc::clone(freshness.revocations())))
         })
     }

@@ -136,12 +136,12 @@ mod tests {
         assert_eq!(
             revocations.epoch(),
             epochs[2],
-            "whoever presents ended tokens must not cost others their memory"
+            "clients with tokens of ended sessions must not cause allocations"
         );
     }
 
     #[test]
-    fn a_set_that_nobody_else_adds_to_is_always_trusted_and_another_as_long_as_it_is_heard() {
+    fn a_local_set_is_always_trusted_and_a_shared_one_while_it_is_fresh() {
         let revocations = Revocations::default();
         assert!(revocations.are_trusted(u64::MAX));
         assert_eq!(revocations.age(1_000), 0);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -152,6 +153,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// All records of a space; for start-up, where the store does not maintain the revocation set itself.
     fn scan(&self, space: Space) -> StoreFuture<'_, Vec<(Key, Versioned)>>;
+
+    /// Writes a consistent copy of all records to a new file, while changes go on. Only a store that is a file
+    /// can.
+    fn backup<'a>(&'a self, _to: &'a Path) -> StoreFuture<'a, ()> {
+        Box::pin(async { Err(StoreError::Unavailable("it is not a file, and has no backup".into())) })
+    }
 
     /// Evicts some of the records that expired before `now`, and returns how many. A store with TTLs evicts
     /// none.

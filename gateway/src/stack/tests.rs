@@ -1,7 +1,6 @@
-//! The stack called in-process: what reaches the upstream, and what is answered, without a socket.
+//! The stack called in-process, without sockets: upstream requests and responses.
 
 use std::cell::RefCell;
-use std::future::ready;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -56,17 +55,21 @@ cors = { pass_through = true, allowed_origins = [] }
 [[routes]]
 path = "/edited"
 upstream = "app"
-access = "public"
-response_headers = { set = { X-Host = "{host}" } }
+access = "optional"
+response_headers = { set = { X-Host = "{host}", X-User = "{claims.username}" } }
 "#;
 
-/// An upstream that captures what it would get.
+/// An upstream that captures its requests.
 #[derive(Clone, Default)]
 struct CapturedUpstream(Rc<RefCell<Vec<String>>>);
 
 impl CapturedUpstream {
     fn capture(&self, request: &Authorized) -> Result<Response, Rejection> {
-        assert_ne!(request.route().path(), "/panic", "injected");
+        assert_ne!(
+            request.view().target().as_str(),
+            "/panic/later",
+            "injected, while the response is awaited"
+        );
         if let UpstreamRequest::Http1(head) = outgoing_request(request, None)? {
             self.0.borrow_mut().push(String::from_utf8_lossy(&head).into_owned());
         }
@@ -92,7 +95,7 @@ impl Fixture {
                       secret = \"quite long, quite secret, 7f3a9c15e0\"\n[store]\nkind = \"memory\"\n";
         let users = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/users.toml");
         let settings = settings(format!("{secret}[users]\nfile = {users:?}\n{ROUTES}"));
-        // It has a runtime of its own for a moment, which cannot be within that of a test.
+        // It creates a runtime, which cannot be nested in that of a test.
         let gateway = std::thread::spawn(move || prepare(settings).unwrap()).join().unwrap();
         let gateway = Arc::new(gateway);
         let worker = Rc::new(Worker::new(gateway, 0).at(NOW * 1000));
@@ -109,6 +112,8 @@ impl Fixture {
             username: "alice",
             roles: &roles,
             further: &serde_json::Map::new(),
+            fresh: false,
+            csrf: None,
             issued_at: NOW.min(expires_at - 60),
             expires_at,
             session_expires_at: NOW + 600,
@@ -118,8 +123,11 @@ impl Fixture {
 
     async fn ask(&self, head: &str) -> Answer {
         let upstream = self.upstream.clone();
-        let target =
-            TargetService::new(service_fn(move |request: Authorized| ready(upstream.capture(&request))));
+        let target = TargetService::new(service_fn(move |request: Authorized| {
+            assert_ne!(request.view().target().as_str(), "/panic", "injected, at the call");
+            let upstream = upstream.clone();
+            async move { upstream.capture(&request) }
+        }));
         let stack = request_stack(Rc::clone(&self.worker), EndpointService, target);
         let mut parsed = self.worker.take_head();
         parsed.parse(head.as_bytes(), &HeadLimits::default()).unwrap().unwrap();
@@ -158,6 +166,7 @@ async fn each_layer_refuses_with_its_own_code_and_nothing_refused_reaches_the_up
         (get("/", &expired), 401, "token_expired"),
         (get("/admin", &user), 403, "insufficient_scope"),
         (get("/panic", ""), 500, "internal"),
+        (get("/panic/later", ""), 500, "internal"),
     ] {
         let answer = fixture.ask(&head).await;
         assert_eq!((answer.status, answer.code.as_deref()), (status, Some(code)), "{head}");
@@ -188,14 +197,19 @@ async fn what_reaches_the_upstream_is_cleaned_and_carries_the_verified_identity(
 async fn cross_origin_fields_decorate_responses_and_refusals_alike() {
     let fixture = Fixture::new();
     let origin = "Origin: https://page.example\r\n";
-    for (path, status) in [("/public", 200), ("/", 401), ("/panic", 500)] {
+    for (path, status) in
+        [("/public", 200), ("/", 401), ("/none", 401), ("/panic", 500), ("/panic/later", 500)]
+    {
         let answer = fixture.ask(&get(path, origin)).await;
-        assert_eq!(answer.status, status);
+        assert_eq!(answer.status, status, "{path}");
         let allowed = answer.headers.get("access-control-allow-origin");
         assert_eq!(allowed.unwrap(), "https://page.example", "{path}");
+        // Neither what the upstream says nor what went wrong here is for pages of others.
+        let stranger = fixture.ask(&get(path, "Origin: https://evil.example\r\n")).await;
+        assert_eq!(stranger.status, status, "{path}");
+        assert!(!stranger.headers.contains_key("access-control-allow-origin"), "{path}");
+        assert_eq!(stranger.headers.get("vary").unwrap(), "Origin", "{path}");
     }
-    let stranger = fixture.ask(&get("/public", "Origin: https://evil.example\r\n")).await;
-    assert!(!stranger.headers.contains_key("access-control-allow-origin"));
     let preflight = "OPTIONS /admin HTTP/1.1\r\nHost: a\r\nOrigin: https://page.example\r\n\
                      Access-Control-Request-Method: GET\r\n\r\n";
     assert_eq!(fixture.ask(preflight).await.status, 204, "a preflight needs no token");
@@ -216,15 +230,28 @@ async fn a_preflight_reaches_an_app_that_answers_it_itself_and_the_401_stays_rea
     assert_eq!(fixture.ask(&preflight(put, "Content-Length: 1\r\n")).await.status, 405);
     assert_eq!(fixture.ask(&preflight("", "")).await.status, 405);
     let refused = fixture.ask(&get("/own-cors", "Origin: https://any.example\r\n")).await;
-    assert_eq!((refused.status, refused.headers.get("access-control-allow-origin").unwrap().as_bytes()), (401, &b"*"[..]));
+    assert_eq!(
+        (refused.status, refused.headers.get("access-control-allow-origin").unwrap().as_bytes()),
+        (401, &b"*"[..])
+    );
     assert!(fixture.upstream.0.borrow().is_empty());
 }
 
 #[tokio::test]
-async fn a_routes_edits_apply_to_its_responses() {
+async fn a_routes_edits_apply_to_its_responses_and_not_to_refusals() {
     let fixture = Fixture::new();
-    let answer = fixture.ask(&get("/edited", "")).await;
-    assert_eq!(answer.headers.get("x-host").unwrap(), "gw.test");
+    let token = format!("Authorization: Bearer {}\r\n", fixture.token(&["user"], NOW + 60));
+    for (path, fields, status, host, user) in [
+        ("/edited", "", 200, Some("gw.test"), None),
+        ("/edited", token.as_str(), 200, Some("gw.test"), Some("alice")),
+        ("/edited", "Authorization: Bearer x.y.z\r\n", 401, None, None),
+        ("/public", "", 200, None, None),
+    ] {
+        let answer = fixture.ask(&get(path, fields)).await;
+        assert_eq!(answer.status, status, "{path} {fields}");
+        let field = |name| answer.headers.get(name).map(|value| value.to_str().unwrap());
+        assert_eq!((field("x-host"), field("x-user")), (host, user), "{path} {fields}");
+    }
 }
 
 #[tokio::test]

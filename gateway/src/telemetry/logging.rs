@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn audit_events_can_be_told_from_others() {
+    fn audit_events_can_be_distinguished_from_others() {
         let lines = logged(true, "info", || {
             tracing::info!(target: "audit", "one");
             tracing::info!("two");

@@ -1,12 +1,12 @@
-//! Prometheus metrics (text format 0.0.4): each worker has its own counters, a scrape sums them up.
+//! Prometheus metrics: each worker has its own counters, a scrape sums them up; `exposition.rs` writes the page.
 //!
 //! Every label value comes from a closed set: an outcome, a status class, or a name from the configuration.
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use super::exposition::{Kind, Page};
 use super::panics::panics;
 
 macro_rules! outcomes {
@@ -80,13 +80,18 @@ const BUCKETS: [u64; 14] = [
 ];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
+outcomes! {
+    /// An endpoint of the gateway, as the value of the label `route`.
+    EndpointLabel { Login => "(login)", Refresh => "(refresh)", Other => "(endpoint)" }
+}
+
 /// What responded to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RouteLabel {
     /// A route, by its index in the configuration.
     Route(usize),
     /// One of the gateway's own endpoints.
-    Endpoint,
+    Endpoint(EndpointLabel),
     /// Neither: the request was rejected before routing.
     None,
 }
@@ -96,8 +101,6 @@ pub(crate) enum RouteLabel {
 #[repr(align(128))]
 struct Shard {
     named: Mutex<Named>,
-    duration_buckets: [AtomicU64; BUCKETS.len() + 1],
-    duration_micros: AtomicU64,
     logins: [AtomicU64; LoginOutcome::LABELS.len()],
     refreshes: [AtomicU64; RefreshOutcome::LABELS.len()],
     verifications: [AtomicU64; VerificationOutcome::LABELS.len()],
@@ -117,18 +120,45 @@ struct Named {
     upstreams: Vec<(String, Arc<ByOutcome>)>,
 }
 
-type ByClass = Line<{ CLASSES.len() }>;
-type ByOutcome = Line<{ UpstreamOutcome::LABELS.len() }>;
+type ByClass = Series<{ CLASSES.len() }>;
+type ByOutcome = Series<{ UpstreamOutcome::LABELS.len() }>;
 
-/// Counters of one worker and one name, on cache lines of their own.
+/// Counters and durations of one worker and one name, on cache lines of their own.
 #[derive(Debug)]
 #[repr(align(64))]
-struct Line<const N: usize>([AtomicU64; N]);
+struct Series<const N: usize> {
+    counts: [AtomicU64; N],
+    /// The last one is of everything above the last bound.
+    buckets: [AtomicU64; BUCKETS.len() + 1],
+    micros: AtomicU64,
+}
 
-impl<const N: usize> Default for Line<N> {
-    fn default() -> Line<N> {
-        Line(std::array::from_fn(|_| AtomicU64::new(0)))
+impl<const N: usize> Default for Series<N> {
+    fn default() -> Series<N> {
+        Series {
+            counts: std::array::from_fn(|_| AtomicU64::new(0)),
+            buckets: Default::default(),
+            micros: AtomicU64::new(0),
+        }
     }
+}
+
+impl<const N: usize> Series<N> {
+    fn observe(&self, index: usize, duration: Duration) {
+        add(&self.counts[index], 1);
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let bucket = BUCKETS.iter().position(|&bound| micros <= bound).unwrap_or(BUCKETS.len());
+        add(&self.buckets[bucket], 1);
+        add(&self.micros, micros);
+    }
+}
+
+/// The sums of a [`Series`] over all workers.
+struct Sums<const N: usize> {
+    name: String,
+    counts: [u64; N],
+    buckets: [u64; BUCKETS.len() + 1],
+    micros: u64,
 }
 
 /// The counters of that name, created if missing.
@@ -150,12 +180,12 @@ pub(crate) struct RouteCounters {
 }
 
 impl RouteCounters {
-    pub(crate) fn upstream_request(&self, upstream: usize, outcome: UpstreamOutcome) {
-        add(&self.upstreams[upstream].0[outcome as usize], 1);
+    /// Counts a request to an upstream, which took `duration` up to the response's head or the failure.
+    pub(crate) fn upstream_request(&self, upstream: usize, outcome: UpstreamOutcome, duration: Duration) {
+        self.upstreams[upstream].observe(outcome as usize, duration);
     }
 }
 
-const ENDPOINT: &str = "(endpoint)";
 const NONE: &str = "(none)";
 
 impl Shard {
@@ -169,7 +199,6 @@ impl Shard {
 #[derive(Debug)]
 pub struct Metrics {
     shards: Vec<Arc<Shard>>,
-    started: SystemTime,
 }
 
 /// The health of an upstream's servers.
@@ -195,6 +224,9 @@ pub(crate) struct Gauges {
     pub(crate) revoked_sessions: usize,
     pub(crate) log_lines_dropped: u64,
     pub(crate) password_hashes: u64,
+    pub(crate) password_hash_queue: usize,
+    /// Files of certificates and when they expire, in seconds since 1970.
+    pub(crate) certificates: Vec<(String, i64)>,
     /// Whether the last operation on the session store succeeded.
     pub(crate) store_up: bool,
     /// How often the session store was found to have lost its data.
@@ -224,8 +256,6 @@ impl Metrics {
         let shard = |_| {
             Arc::new(Shard {
                 named: Mutex::default(),
-                duration_buckets: Default::default(),
-                duration_micros: AtomicU64::new(0),
                 logins: Default::default(),
                 refreshes: Default::default(),
                 verifications: Default::default(),
@@ -238,7 +268,7 @@ impl Metrics {
             })
         };
         let shards = (0..workers.max(1)).map(shard).collect();
-        Metrics { shards, started: SystemTime::now() }
+        Metrics { shards }
     }
 
     /// The counters of a worker.
@@ -247,172 +277,201 @@ impl Metrics {
     }
 
     /// The metrics page in the Prometheus text format.
-    pub(crate) fn render(&self, gauges: Gauges) -> String {
-        let mut page = Page { text: String::with_capacity(8 * 1024) };
-        page.family("requests_total", "counter", "Requests answered, by route and status class.");
-        for (name, counts) in self.named(|named| &named.routes) {
-            for (label, count) in CLASSES.iter().zip(counts) {
-                page.sample("requests_total", &[("route", &name), ("status", label)], count);
+    pub(crate) fn render(&self, gauges: &Gauges) -> String {
+        let mut page = Page::default();
+        let routes = self.sums(|named| &named.routes);
+        page.family("requests_total", Kind::Counter, "Requests, by route and status class.");
+        for sums in &routes {
+            for (label, count) in CLASSES.iter().zip(sums.counts) {
+                page.sample(&[("route", &sums.name), ("status", label)], count);
             }
         }
-        self.durations(&mut page);
+        let help = "From the end of a request's head to the end of its response, by route.";
+        page.family("request_duration_seconds", Kind::Histogram, help);
+        for sums in &routes {
+            page.histogram(&[("route", &sums.name)], &bounds(), &sums.buckets, seconds(sums.micros));
+        }
         self.outcomes(&mut page, "logins_total", "Logins.", LoginOutcome::LABELS, |s, i| &s.logins[i]);
         self.outcomes(&mut page, "refreshes_total", "Refreshes.", RefreshOutcome::LABELS, |s, i| {
             &s.refreshes[i]
         });
         let labels = VerificationOutcome::LABELS;
-        self.outcomes(&mut page, "verifications_total", "Access tokens looked at.", labels, |s, i| {
+        self.outcomes(&mut page, "verifications_total", "Access tokens verified.", labels, |s, i| {
             &s.verifications[i]
         });
-        page.family("responses_aborted_total", "counter", "Responses that ended before they were complete.");
+        let help = "Responses that ended before they were complete.";
+        page.family("responses_aborted_total", Kind::Counter, help);
         for (reason, label) in AbortReason::LABELS.iter().enumerate() {
-            let aborted = self.sum(|s| &s.responses_aborted[reason]);
-            page.sample("responses_aborted_total", &[("reason", label)], aborted);
+            page.sample(&[("reason", label)], self.sum(|s| &s.responses_aborted[reason]));
         }
-        page.single("logouts_total", "counter", "Logouts.", self.sum(|s| &s.logouts));
-        page.family("upstream_requests_total", "counter", "Requests sent to upstreams.");
-        for (name, counts) in self.named(|named| &named.upstreams) {
-            for (label, count) in UpstreamOutcome::LABELS.iter().zip(counts) {
-                page.sample("upstream_requests_total", &[("upstream", &name), ("outcome", label)], count);
+        self.upstreams(&mut page, &gauges.upstreams);
+        self.single_values(&mut page, gauges);
+        page.family("certificate_expiry_timestamp_seconds", Kind::Gauge, "When a certificate expires.");
+        for (file, not_after) in &gauges.certificates {
+            page.sample_f64(&[("file", file)], *not_after as f64);
+        }
+        page.family("build_info", Kind::Gauge, "Version of the gateway.");
+        page.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+        page.process();
+        page.text()
+    }
+
+    fn upstreams(&self, page: &mut Page, states: &[UpstreamState]) {
+        let requests = self.sums(|named| &named.upstreams);
+        page.family("upstream_requests_total", Kind::Counter, "Requests sent to upstreams.");
+        for sums in &requests {
+            for (label, count) in UpstreamOutcome::LABELS.iter().zip(sums.counts) {
+                page.sample(&[("upstream", &sums.name), ("outcome", label)], count);
             }
         }
-        page.family("upstream_servers", "gauge", "Servers of upstreams, by whether they get requests.");
-        for upstream in &gauges.upstreams {
+        let help = "From the end of a request's head to the head of the upstream's response, by upstream.";
+        page.family("upstream_duration_seconds", Kind::Histogram, help);
+        for sums in &requests {
+            page.histogram(&[("upstream", &sums.name)], &bounds(), &sums.buckets, seconds(sums.micros));
+        }
+        page.family("upstream_servers", Kind::Gauge, "Servers of upstreams, by whether they get requests.");
+        for upstream in states {
             for (state, count) in [
                 ("serving", upstream.serving),
                 ("ejected", upstream.ejected),
                 ("unhealthy", upstream.unhealthy),
             ] {
-                page.sample("upstream_servers", &[("upstream", &upstream.name), ("state", state)], count);
+                page.sample(&[("upstream", &upstream.name), ("state", state)], count as u64);
             }
         }
-        page.family(
-            "upstream_ejections_total",
-            "counter",
-            "Servers left alone because they could not be reached.",
-        );
-        for upstream in &gauges.upstreams {
-            page.sample("upstream_ejections_total", &[("upstream", &upstream.name)], upstream.ejections);
+        let help = "Servers ejected after connection failures.";
+        page.family("upstream_ejections_total", Kind::Counter, help);
+        for upstream in states {
+            page.sample(&[("upstream", &upstream.name)], upstream.ejections);
         }
-        page.family("upstream_retries_total", "counter", "Requests tried again on another server.");
-        for upstream in &gauges.upstreams {
-            page.sample("upstream_retries_total", &[("upstream", &upstream.name)], upstream.retries);
+        page.family("upstream_retries_total", Kind::Counter, "Requests retried on another server.");
+        for upstream in states {
+            page.sample(&[("upstream", &upstream.name)], upstream.retries);
         }
-        page.family("upstream_health_checks_total", "counter", "Checks of servers' health.");
-        for upstream in &gauges.upstreams {
+        page.family("upstream_health_checks_total", Kind::Counter, "Health checks of servers.");
+        for upstream in states {
             for (outcome, count) in [("passed", upstream.checks_passed), ("failed", upstream.checks_failed)] {
-                let labels = [("upstream", upstream.name.as_str()), ("outcome", outcome)];
-                page.sample("upstream_health_checks_total", &labels, count);
+                page.sample(&[("upstream", &upstream.name), ("outcome", outcome)], count);
             }
         }
-        page.single("connections_total", "counter", "Connections accepted.", self.sum(|s| &s.connections));
-        let refused = self.sum(|s| &s.connections_refused);
-        page.single(
-            "connections_refused_total",
-            "counter",
-            "Connections over the limit, closed at accept.",
-            refused,
-        );
+    }
+
+    fn single_values(&self, page: &mut Page, gauges: &Gauges) {
+        use Kind::{Counter, Gauge};
         let open: i64 = self.shards.iter().map(|s| s.connections_open.load(Ordering::Relaxed)).sum();
-        page.single("connections_open", "gauge", "Connections open.", open);
-        let cached = self.sum(|s| &s.token_cache_entries);
-        page.single("token_cache_entries", "gauge", "Verified tokens remembered.", cached);
-        page.single(
-            "revoked_sessions",
-            "gauge",
-            "Revoked sessions with living access tokens.",
-            gauges.revoked_sessions,
-        );
-        let dropped = gauges.log_lines_dropped;
-        page.single(
-            "log_lines_dropped_total",
-            "counter",
-            "Log lines lost because nobody read them or the output failed.",
-            dropped,
-        );
-        page.single("panics_total", "counter", "Mistakes of the gateway itself.", panics());
-        page.single("password_hashes_total", "counter", "Password hashes run.", gauges.password_hashes);
-        let up = u8::from(gauges.store_up);
-        page.single(
-            "store_up",
-            "gauge",
-            "Whether the session store answered the last time it was asked.",
-            up,
-        );
-        page.single("users", "gauge", "Users in force.", gauges.users);
-        page.family("users_reloads_total", "counter", "Changes of the users file that were seen.");
-        page.sample("users_reloads_total", &[("outcome", "success")], gauges.users_reads);
-        page.sample("users_reloads_total", &[("outcome", "failure")], gauges.users_failures);
-        page.single(
-            "users_up_to_date",
-            "gauge",
-            "Whether the users in force are those of the file; 0 if it is broken.",
-            u8::from(gauges.users_up_to_date),
-        );
-        page.family("config_reloads_total", "counter", "Times that the configuration was read again.");
-        page.sample("config_reloads_total", &[("outcome", "success")], gauges.config_reads);
-        page.sample("config_reloads_total", &[("outcome", "failure")], gauges.config_failures);
-        page.single(
-            "config_up_to_date",
-            "gauge",
-            "Whether the configuration in force is that of the files; 0 if they cannot be used.",
-            u8::from(gauges.config_up_to_date),
-        );
-        page.single(
-            "store_losses_total",
-            "counter",
-            "Times that the session store was found to have lost what it held.",
-            gauges.store_losses,
-        );
-        page.single(
-            "revocations_age_seconds",
-            "gauge",
-            "For how long it has not been heard which sessions other instances ended.",
-            gauges.revocations_age as f64 / 1e3,
-        );
-        page.single("draining", "gauge", "Whether the process is about to stop.", u8::from(gauges.draining));
-        page.family("build_info", "gauge", "The version that runs.");
-        page.sample("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
-        let started = self.started.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        page.single("start_time_seconds", "gauge", "When the process started.", started);
-        page.text
+        for (name, kind, help, value) in [
+            ("logouts_total", Counter, "Logouts.", self.sum(|s| &s.logouts) as f64),
+            ("connections_total", Counter, "Connections accepted.", self.sum(|s| &s.connections) as f64),
+            (
+                "connections_refused_total",
+                Counter,
+                "Connections over the limit, closed at accept.",
+                self.sum(|s| &s.connections_refused) as f64,
+            ),
+            ("connections_open", Gauge, "Connections open.", open as f64),
+            (
+                "token_cache_entries",
+                Gauge,
+                "Verified tokens in the cache.",
+                self.sum(|s| &s.token_cache_entries) as f64,
+            ),
+            (
+                "revoked_sessions",
+                Gauge,
+                "Revoked sessions whose access tokens have not expired.",
+                gauges.revoked_sessions as f64,
+            ),
+            (
+                "log_lines_dropped_total",
+                Counter,
+                "Log lines dropped because the output did not take them.",
+                gauges.log_lines_dropped as f64,
+            ),
+            ("panics_total", Counter, "Panics: bugs of the gateway itself.", panics() as f64),
+            ("password_hashes_total", Counter, "Password hashes computed.", gauges.password_hashes as f64),
+            (
+                "password_hash_queue",
+                Gauge,
+                "Password hashes waiting for a thread or being computed.",
+                gauges.password_hash_queue as f64,
+            ),
+            (
+                "store_up",
+                Gauge,
+                "Whether the last operation on the session store succeeded.",
+                f64::from(gauges.store_up),
+            ),
+            ("users", Gauge, "Active users.", gauges.users as f64),
+            (
+                "users_up_to_date",
+                Gauge,
+                "Whether the active users are those of the file; 0 if it has a mistake.",
+                f64::from(gauges.users_up_to_date),
+            ),
+            (
+                "config_up_to_date",
+                Gauge,
+                "Whether the active configuration is that of the files; 0 if they have a mistake.",
+                f64::from(gauges.config_up_to_date),
+            ),
+            (
+                "store_losses_total",
+                Counter,
+                "Times that the session store was found to have lost its data.",
+                gauges.store_losses as f64,
+            ),
+            (
+                "revocations_age_seconds",
+                Gauge,
+                "Time since the revocations of other instances were last known to be complete.",
+                gauges.revocations_age as f64 / 1e3,
+            ),
+            (
+                "draining",
+                Gauge,
+                "Whether the process is draining (graceful shutdown).",
+                f64::from(gauges.draining),
+            ),
+        ] {
+            page.family(name, kind, help);
+            page.sample_f64(&[], value);
+        }
+        for (name, help, succeeded, failed) in [
+            ("users_reloads_total", "Reloads of users.", gauges.users_reads, gauges.users_failures),
+            (
+                "config_reloads_total",
+                "Reloads of the configuration.",
+                gauges.config_reads,
+                gauges.config_failures,
+            ),
+        ] {
+            page.family(name, Counter, help);
+            page.sample(&[("outcome", "success")], succeeded);
+            page.sample(&[("outcome", "failure")], failed);
+        }
     }
 
     /// The sums over all workers by name, in the order in which the names appeared, followed by the gateway's
     /// own.
-    fn named<const N: usize>(
-        &self,
-        of: impl Fn(&Named) -> &Vec<(String, Arc<Line<N>>)>,
-    ) -> Vec<(String, [u64; N])> {
-        let mut all: Vec<(String, [u64; N])> = Vec::new();
+    fn sums<const N: usize>(&self, of: impl Fn(&Named) -> &Vec<(String, Arc<Series<N>>)>) -> Vec<Sums<N>> {
+        let mut all: Vec<Sums<N>> = Vec::new();
         for shard in &self.shards {
-            for (name, counters) in of(&shard.named()) {
-                let place = all.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
-                    all.push((name.clone(), [0; N]));
+            for (name, series) in of(&shard.named()) {
+                let place = all.iter().position(|sums| sums.name == *name).unwrap_or_else(|| {
+                    let (counts, buckets) = ([0; N], Default::default());
+                    all.push(Sums { name: name.clone(), counts, buckets, micros: 0 });
                     all.len() - 1
                 });
-                for (sum, counter) in all[place].1.iter_mut().zip(&counters.0) {
+                let sums = &mut all[place];
+                let counters = series.counts.iter().chain(&series.buckets);
+                for (sum, counter) in sums.counts.iter_mut().chain(&mut sums.buckets).zip(counters) {
                     *sum += counter.load(Ordering::Relaxed);
                 }
+                sums.micros += series.micros.load(Ordering::Relaxed);
             }
         }
-        all.sort_by_key(|(name, _)| [ENDPOINT, NONE].contains(&name.as_str()));
+        all.sort_by_key(|sums| sums.name.starts_with('('));
         all
-    }
-
-    fn durations(&self, page: &mut Page) {
-        const NAME: &str = "request_duration_seconds";
-        page.family(NAME, "histogram", "From the end of a request's head to the end of its answer.");
-        let bucket = format!("{NAME}_bucket");
-        let mut count = 0;
-        for (place, bound) in BUCKETS.iter().enumerate() {
-            count += self.sum(|s| &s.duration_buckets[place]);
-            page.sample(&bucket, &[("le", &seconds(*bound).to_string())], count);
-        }
-        count += self.sum(|s| &s.duration_buckets[BUCKETS.len()]);
-        page.sample(&bucket, &[("le", "+Inf")], count);
-        page.sample(&format!("{NAME}_sum"), &[], seconds(self.sum(|s| &s.duration_micros)));
-        page.sample(&format!("{NAME}_count"), &[], count);
     }
 
     fn outcomes(
@@ -423,9 +482,9 @@ impl Metrics {
         labels: &[&str],
         counter: impl Fn(&Shard, usize) -> &AtomicU64,
     ) {
-        page.family(name, "counter", help);
+        page.family(name, Kind::Counter, help);
         for (outcome, label) in labels.iter().enumerate() {
-            page.sample(name, &[("outcome", label)], self.sum(|s| counter(s, outcome)));
+            page.sample(&[("outcome", label)], self.sum(|s| counter(s, outcome)));
         }
     }
 
@@ -436,6 +495,10 @@ impl Metrics {
 
 fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
+}
+
+fn bounds() -> [f64; BUCKETS.len()] {
+    BUCKETS.map(seconds)
 }
 
 /// One worker's counters. They stay on their worker's thread: `add` relies on it.
@@ -453,7 +516,7 @@ impl WorkerMetrics {
         upstreams: impl Iterator<Item = &'a str>,
     ) -> RouteCounters {
         let mut all = self.shard.named();
-        let routes = routes.chain([ENDPOINT, NONE]);
+        let routes = routes.chain(EndpointLabel::LABELS.iter().copied()).chain([NONE]);
         RouteCounters {
             requests: routes.map(|name| named(&mut all.routes, name)).collect(),
             upstreams: upstreams.map(|name| named(&mut all.upstreams, name)).collect(),
@@ -467,18 +530,15 @@ impl WorkerMetrics {
         status: u16,
         duration: Duration,
     ) {
-        let places = counters.requests.len();
+        // Behind the routes are the endpoints, and behind them what was rejected before routing.
+        let last = counters.requests.len() - 1;
         let place = match route {
             RouteLabel::Route(index) => index,
-            RouteLabel::Endpoint => places - 2,
-            RouteLabel::None => places - 1,
+            RouteLabel::Endpoint(label) => last - EndpointLabel::LABELS.len() + label as usize,
+            RouteLabel::None => last,
         };
         let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
-        add(&counters.requests[place].0[class], 1);
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BUCKETS.iter().position(|&bound| micros <= bound).unwrap_or(BUCKETS.len());
-        add(&self.shard.duration_buckets[bucket], 1);
-        add(&self.shard.duration_micros, micros);
+        counters.requests[place].observe(class, duration);
     }
 
     pub(crate) fn login(&self, outcome: LoginOutcome) {
@@ -524,32 +584,6 @@ fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
 }
 
-/// A page in the text format.
-struct Page {
-    text: String,
-}
-
-impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a String does not fail, here and below.
-        let _ = write!(self.text, "# HELP auth_gateway_{name} {help}\n# TYPE auth_gateway_{name} {kind}\n");
-    }
-
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
-        self.family(name, kind, help);
-        self.sample(name, &[], value);
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-        let _ = write!(self.text, "auth_gateway_{name}");
-        for (place, (label, text)) in labels.iter().enumerate() {
-            let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(self.text, "{}{label}=\"{escaped}\"", if place == 0 { '{' } else { ',' });
-        }
-        let _ = writeln!(self.text, "{} {value}", if labels.is_empty() { "" } else { "}" });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -559,6 +593,8 @@ mod tests {
         revoked_sessions: 0,
         log_lines_dropped: 0,
         password_hashes: 0,
+        password_hash_queue: 0,
+        certificates: Vec::new(),
         store_up: true,
         store_losses: 0,
         revocations_age: 0,
@@ -585,16 +621,16 @@ mod tests {
         second.request(&of_second, RouteLabel::Route(0), 204, Duration::from_secs(60));
         second.request(&of_second, RouteLabel::None, 404, Duration::from_micros(1));
         first.login(LoginOutcome::Locked);
-        of_second.upstream_request(0, UpstreamOutcome::Timeout);
-        let page = metrics.render(NOTHING);
+        of_second.upstream_request(0, UpstreamOutcome::Timeout, Duration::from_secs(2));
+        let page = metrics.render(&NOTHING);
         for line in [
             "auth_gateway_requests_total{route=\"/a\\\"b\",status=\"2xx\"} 2",
             "auth_gateway_requests_total{route=\"(none)\",status=\"4xx\"} 1",
-            "auth_gateway_request_duration_seconds_bucket{le=\"0.00025\"} 1",
-            "auth_gateway_request_duration_seconds_bucket{le=\"0.0005\"} 2",
-            "auth_gateway_request_duration_seconds_bucket{le=\"10\"} 2",
-            "auth_gateway_request_duration_seconds_bucket{le=\"+Inf\"} 3",
-            "auth_gateway_request_duration_seconds_count 3",
+            "auth_gateway_request_duration_seconds_bucket{route=\"/a\\\"b\",le=\"0.00025\"} 0",
+            "auth_gateway_request_duration_seconds_bucket{route=\"/a\\\"b\",le=\"0.0005\"} 1",
+            "auth_gateway_request_duration_seconds_bucket{route=\"/a\\\"b\",le=\"10\"} 1",
+            "auth_gateway_request_duration_seconds_bucket{route=\"/a\\\"b\",le=\"+Inf\"} 2",
+            "auth_gateway_request_duration_seconds_count{route=\"/a\\\"b\"} 2",
             "auth_gateway_logins_total{outcome=\"locked\"} 1",
             "auth_gateway_upstream_requests_total{upstream=\"demo\",outcome=\"timeout\"} 1",
         ] {
@@ -606,7 +642,7 @@ mod tests {
     fn every_sample_belongs_to_a_family_with_help_and_type() {
         let metrics = Metrics::new(1);
         counters(&metrics.worker(0), &["/a"]);
-        let page = metrics.render(NOTHING);
+        let page = metrics.render(&NOTHING);
         let mut family = "";
         for line in page.lines() {
             if let Some(help) = line.strip_prefix("# HELP ") {
@@ -625,7 +661,7 @@ mod tests {
         for place in 0..3 {
             worker.request(&counters, RouteLabel::Route(place), 200, Duration::ZERO);
         }
-        let page = metrics.render(NOTHING);
+        let page = metrics.render(&NOTHING);
         assert!(page.contains("auth_gateway_requests_total{route=\"/a\",status=\"2xx\"} 2\n"), "{page}");
         let mut seen = std::collections::HashSet::new();
         for line in page.lines().filter(|l| !l.starts_with('#')) {
@@ -643,9 +679,9 @@ mod tests {
             let place = routes.iter().position(|route| *route == "/b").unwrap_or_default();
             worker.request(&counters, RouteLabel::Route(place), 200, Duration::ZERO);
             worker.request(&counters, RouteLabel::None, 404, Duration::ZERO);
-            counters.upstream_request(0, UpstreamOutcome::Ok);
+            counters.upstream_request(0, UpstreamOutcome::Ok, Duration::ZERO);
         }
-        let page = metrics.render(NOTHING);
+        let page = metrics.render(&NOTHING);
         for line in [
             "auth_gateway_requests_total{route=\"/a\",status=\"2xx\"} 0",
             "auth_gateway_requests_total{route=\"/b\",status=\"2xx\"} 3",
@@ -663,9 +699,17 @@ mod tests {
         for (index, millis) in [(0, 1500), (1, 250)] {
             let worker = metrics.worker(index);
             let counters = counters(&worker, &[]);
-            worker.request(&counters, RouteLabel::Endpoint, 200, Duration::from_millis(millis));
+            worker.request(
+                &counters,
+                RouteLabel::Endpoint(EndpointLabel::Login),
+                200,
+                Duration::from_millis(millis),
+            );
         }
-        let page = metrics.render(NOTHING);
-        assert!(page.contains("auth_gateway_request_duration_seconds_sum 1.75\n"), "{page}");
+        let page = metrics.render(&NOTHING);
+        assert!(
+            page.contains("auth_gateway_request_duration_seconds_sum{route=\"(login)\"} 1.75\n"),
+            "{page}"
+        );
     }
 }

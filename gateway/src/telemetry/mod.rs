@@ -1,6 +1,7 @@
 //! Telemetry: logs, the access log, metrics, and the request ids that correlate them.
 
 mod access_log;
+mod exposition;
 mod json_text;
 mod logging;
 mod metrics;
@@ -12,8 +13,8 @@ pub(crate) use access_log::{AccessLog, AccessRecord};
 pub use logging::{InitError, Logs, init};
 pub use metrics::Metrics;
 pub(crate) use metrics::{
-    AbortReason, Gauges, LoginOutcome, RefreshOutcome, RouteCounters, RouteLabel, UpstreamOutcome,
-    UpstreamState, VerificationOutcome, WorkerMetrics,
+    AbortReason, EndpointLabel, Gauges, LoginOutcome, RefreshOutcome, RouteCounters, RouteLabel,
+    UpstreamOutcome, UpstreamState, VerificationOutcome, WorkerMetrics,
 };
 pub use panics::log_panics;
 pub(crate) use request_id::{RequestId, RequestIds};

@@ -18,6 +18,8 @@ pub(crate) struct Acceptance {
     pub(crate) warnings: Vec<String>,
     /// The DNS names that a certificate covers, in lower case; a wildcard stands for one label.
     pub(crate) names: Vec<String>,
+    /// The files of the certificates and when each expires, in seconds since 1970.
+    pub(crate) expiries: Vec<(String, i64)>,
     /// Indices in the configuration of certificates that no client accepts, because they have no names.
     pub(crate) unnamed: Vec<usize>,
 }
@@ -26,7 +28,7 @@ pub(crate) struct Acceptance {
 pub(crate) fn server_config(settings: &ServerTls, now: u64) -> Result<Acceptance, CertificateError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut warnings = Vec::new();
-    let mut certificates = Vec::new();
+    let (mut certificates, mut expiries) = (Vec::new(), Vec::new());
     for files in &settings.certificates {
         let certificate = Certificate::load(files, &provider)?;
         let left = certificate.not_after.saturating_sub_unsigned(now);
@@ -38,6 +40,7 @@ pub(crate) fn server_config(settings: &ServerTls, now: u64) -> Result<Acceptance
             }
             _ => {}
         }
+        expiries.push((path.to_string(), certificate.not_after));
         certificates.push(certificate);
     }
     let versions: &[&SupportedProtocolVersion] = match settings.min_version {
@@ -54,7 +57,7 @@ pub(crate) fn server_config(settings: &ServerTls, now: u64) -> Result<Acceptance
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // Without tickets every new connection of a client costs a signature.
     config.ticketer = aws_lc_rs::Ticketer::new().unwrap_or_else(|_| Arc::clone(&config.ticketer));
-    Ok(Acceptance { config: Arc::new(config), warnings, names, unnamed })
+    Ok(Acceptance { config: Arc::new(config), warnings, names, expiries, unnamed })
 }
 
 /// Certificates that expire within this time, in seconds, cause a warning.

@@ -47,9 +47,11 @@ impl TokenType {
 /// The claims of a token as they are signed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Claims {
-    /// Issuer.
+    /// Issuer; empty for none.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub iss: String,
-    /// Audience.
+    /// Audience; empty for none.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub aud: String,
     /// Subject: the user's id.
     pub sub: String,
@@ -69,6 +71,12 @@ pub struct Claims {
     /// `access` or `refresh`.
     #[serde(rename = "type")]
     pub token_type: &'static str,
+    /// Whether the password was given for this token; in the compatible profile only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fresh: Option<bool>,
+    /// A double-submit value against CSRF; in the compatible profile only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub csrf: Option<String>,
     /// The user's name.
     pub username: String,
     /// The user's roles.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::public_key::backend;
 use super::{Claims, TokenType, UnixSeconds};
-use crate::config::{Algorithm, Tokens};
+use crate::config::{Algorithm, Compat, CompatIdentity, Tokens};
 
 /// The claims of a token that differ between tokens.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +26,10 @@ pub struct TokenRequest<'a> {
     pub roles: &'a [String],
     /// Further claims; in access tokens only.
     pub further: &'a Map<String, Value>,
+    /// Whether the password was given for this token.
+    pub fresh: bool,
+    /// The `csrf` claim, of the compatible profile.
+    pub csrf: Option<&'a str>,
     /// Issued at.
     pub issued_at: UnixSeconds,
     /// Expiry. An access token never outlives its session.
@@ -56,6 +60,7 @@ pub struct Issuer {
     algorithm: jsonwebtoken::Algorithm,
     iss: String,
     aud: String,
+    compat: Option<Compat>,
 }
 
 impl std::fmt::Debug for Issuer {
@@ -73,8 +78,8 @@ struct ReadyKey {
 }
 
 /// The encoded JWS header of all tokens of one type signed by one key.
-pub(super) fn encoded_header(algorithm: Algorithm, token_type: TokenType, kid: Option<&str>) -> String {
-    let mut header = json!({"alg": algorithm.name(), "typ": token_type.header()});
+pub(super) fn encoded_header(algorithm: Algorithm, typ: &str, kid: Option<&str>) -> String {
+    let mut header = json!({"alg": algorithm.name(), "typ": typ});
     if let Some(kid) = kid {
         header["kid"] = kid.into();
     }
@@ -88,18 +93,25 @@ pub struct SigningError(String);
 
 impl Issuer {
     /// `keys` in the order in which they take over.
-    pub(super) fn new(keys: Vec<SigningKey>, algorithm: Algorithm, tokens: &Tokens) -> Issuer {
+    pub(super) fn new(
+        keys: Vec<SigningKey>,
+        algorithm: Algorithm,
+        tokens: &Tokens,
+        compat: Option<&Compat>,
+    ) -> Issuer {
+        let typ = |token_type: TokenType| if compat.is_some() { "JWT" } else { token_type.header() };
         let ready = |SigningKey { from, kid, key }| ReadyKey {
             from,
             key,
-            access_header: encoded_header(algorithm, TokenType::Access, kid.as_deref()),
-            refresh_header: encoded_header(algorithm, TokenType::Refresh, kid.as_deref()),
+            access_header: encoded_header(algorithm, typ(TokenType::Access), kid.as_deref()),
+            refresh_header: encoded_header(algorithm, typ(TokenType::Refresh), kid.as_deref()),
         };
         Issuer {
             keys: keys.into_iter().map(ready).collect(),
             algorithm: backend(algorithm),
             iss: tokens.issuer.clone(),
             aud: tokens.audience.clone(),
+            compat: compat.cloned(),
         }
     }
 
@@ -116,14 +128,19 @@ impl Issuer {
     pub fn issue(&self, request: TokenRequest<'_>) -> Result<String, SigningError> {
         let key = self.key_at(request.issued_at).ok_or_else(|| SigningError("there is no key".into()))?;
         let end = request.session_expires_at;
-        let (header, further, session_exp) = match request.token_type {
+        let (header, mut further, session_exp) = match request.token_type {
             TokenType::Access => (&key.access_header, request.further.clone(), Some(end)),
             TokenType::Refresh => (&key.refresh_header, Map::new(), None),
         };
+        let compat = self.compat.as_ref();
+        if compat.is_some() {
+            further.retain(|claim, _| !["fresh", "csrf"].contains(&claim.as_str()));
+        }
+        let by_name = compat.is_some_and(|compat| compat.identity == CompatIdentity::Username);
         let claims = Claims {
             iss: self.iss.clone(),
             aud: self.aud.clone(),
-            sub: request.subject.to_owned(),
+            sub: if by_name { request.username } else { request.subject }.to_owned(),
             iat: request.issued_at,
             nbf: request.issued_at,
             exp: request.expires_at.min(end),
@@ -131,6 +148,8 @@ impl Issuer {
             sid: request.sid.to_owned(),
             session_exp,
             token_type: request.token_type.claim(),
+            fresh: compat.map(|_| request.fresh),
+            csrf: request.csrf.map(str::to_owned),
             username: request.username.to_owned(),
             roles: request.roles.to_vec(),
             further,

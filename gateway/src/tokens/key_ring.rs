@@ -11,7 +11,7 @@ use super::issuer::SigningKey;
 use super::key_store::{KeyState, KeyStore};
 use super::public_key::VerificationKey;
 use super::{Issuer, UnixSeconds, Verifier};
-use crate::config::{Algorithm, Signing, Tokens};
+use crate::config::{Algorithm, Compat, Signing, Tokens};
 
 /// Why there are no usable keys.
 #[allow(missing_docs)]
@@ -25,6 +25,13 @@ pub enum KeyError {
         openssl_command(*algorithm)
     )]
     NoSuchKey { path: PathBuf, algorithm: Algorithm, reason: String },
+    #[error(
+        "tokens.private_key_file: {path} holds no key for tokens.algorithm = \"{}\": {reason}; name an unencrypted PKCS#8 PEM, as from `{}`, or \
+         the algorithm that the key is for",
+        algorithm.name(),
+        openssl_command(*algorithm)
+    )]
+    Unfit { path: PathBuf, algorithm: Algorithm, reason: String },
     #[error("the key does not fit {}: {reason}", algorithm.name())]
     WrongKind { algorithm: Algorithm, reason: String },
     #[error("the RSA key has {0} bits; at least 2048 are needed, 3072 are better")]
@@ -63,6 +70,7 @@ pub struct KeyRing {
     signing: Vec<SigningKey>,
     algorithm: Algorithm,
     verification: Vec<VerificationKey>,
+    unusable: Vec<KeyError>,
     jwks: Bytes,
 }
 
@@ -88,7 +96,12 @@ impl KeyRing {
             }
             Signing::PrivateKeyFile { algorithm, path } => {
                 let signing = read_private_key(path, *algorithm)?;
-                let verification = VerificationKey::of_private(*algorithm, &signing)?;
+                let unfit = |error: KeyError| KeyError::Unfit {
+                    path: path.clone(),
+                    algorithm: *algorithm,
+                    reason: error.to_string(),
+                };
+                let verification = VerificationKey::of_private(*algorithm, &signing).map_err(unfit)?;
                 let signing = SigningKey::always(signing, verification.kid.clone());
                 KeyRing::build(*algorithm, vec![signing], vec![verification])
             }
@@ -108,16 +121,28 @@ impl KeyRing {
         let overlap = (tokens.refresh_ttl.max(tokens.access_ttl) + tokens.leeway).as_secs();
         let mut signing = Vec::new();
         let mut verification = Vec::new();
+        let mut unusable = Vec::new();
         for key in keys {
-            let private = store.private_key(&key)?;
-            let mut public = VerificationKey::of_private(key.algorithm, &private)?;
+            let signs = key.state == KeyState::Signing && key.algorithm == algorithm;
+            let pair = store
+                .private_key(&key)
+                .and_then(|private| Ok((VerificationKey::of_private(key.algorithm, &private)?, private)));
+            let (mut public, private) = match pair {
+                Ok(pair) => pair,
+                Err(error) if signs => return Err(error),
+                // A start that failed would refuse everybody's tokens, not just those of this key.
+                Err(error) => {
+                    unusable.push(error);
+                    continue;
+                }
+            };
             public.until = match key.state {
                 KeyState::Retired { at } => Some(at + PUBLICATION_MARGIN_SECS + overlap),
                 _ => None,
             };
             let from = key.created_at + PUBLICATION_MARGIN_SECS;
             let candidate = || SigningKey { from, kid: public.kid.clone(), key: private };
-            if key.state == KeyState::Signing && key.algorithm == algorithm {
+            if signs {
                 signing.push((UnixSeconds::MAX, candidate()));
                 // The signing key comes first: it is the most likely to verify.
                 verification.insert(0, public);
@@ -136,7 +161,8 @@ impl KeyRing {
             return Err(KeyError::NotAsymmetric);
         }
         signing.sort_by_key(|(retired_at, _)| *retired_at);
-        KeyRing::build(algorithm, signing.into_iter().map(|(_, key)| key).collect(), verification)
+        let signing = signing.into_iter().map(|(_, key)| key).collect();
+        Ok(KeyRing { unusable, ..KeyRing::build(algorithm, signing, verification)? })
     }
 
     fn build(
@@ -154,7 +180,7 @@ impl KeyRing {
         let public = JwkSet { keys: verification.iter().filter_map(|key| key.jwk.clone()).collect() };
         let jwks = serde_json::to_vec(&public)
             .map_err(|e| KeyError::WrongKind { algorithm, reason: e.to_string() })?;
-        Ok(KeyRing { signing, algorithm, verification, jwks: jwks.into() })
+        Ok(KeyRing { signing, algorithm, verification, unusable: Vec::new(), jwks: jwks.into() })
     }
 
     /// The public keys as a JWK set (RFC 7517 section 5). Empty for a shared secret.
@@ -162,22 +188,28 @@ impl KeyRing {
         self.jwks.clone()
     }
 
+    /// Managed keys that were left out, because their files are missing or damaged: tokens signed with them are
+    /// refused. The signing key is never among them.
+    pub fn unusable(&self) -> &[KeyError] {
+        &self.unusable
+    }
+
     /// The ids of the verification keys.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.verification.iter().filter_map(|key| key.kid.as_deref())
     }
 
-    /// The issuer and the verifier with these keys.
-    pub fn into_parts(self, tokens: &Tokens) -> (Issuer, Verifier) {
-        let issuer = Issuer::new(self.signing, self.algorithm, tokens);
-        (issuer, Verifier::new(self.verification, tokens))
+    /// The issuer and the verifier with these keys; `compat` where that profile is on.
+    pub fn into_parts(self, tokens: &Tokens, compat: Option<&Compat>) -> (Issuer, Verifier) {
+        let issuer = Issuer::new(self.signing, self.algorithm, tokens, compat);
+        (issuer, Verifier::new(self.verification, tokens, compat.is_some()))
     }
 }
 
 /// Reads an unencrypted PKCS#8 PEM.
 fn read_private_key(path: &Path, algorithm: Algorithm) -> Result<EncodingKey, KeyError> {
     let pem = std::fs::read(path).map_err(|source| KeyError::Unreadable { path: path.to_owned(), source })?;
-    private_key(&pem, algorithm).map_err(|reason| KeyError::NoSuchKey {
+    private_key(&pem, algorithm).map_err(|reason| KeyError::Unfit {
         path: path.to_owned(),
         algorithm,
         reason,
@@ -220,7 +252,7 @@ mod tests {
     }
 
     fn parts(tokens: &Tokens, now: UnixSeconds) -> (Issuer, Verifier) {
-        KeyRing::load(tokens, now).unwrap().into_parts(tokens)
+        KeyRing::load(tokens, now).unwrap().into_parts(tokens, None)
     }
 
     fn access_token(issuer: &Issuer, now: UnixSeconds) -> String {
@@ -232,6 +264,8 @@ mod tests {
             username: "alice",
             roles: &["user".into()],
             further: &serde_json::Map::new(),
+            fresh: false,
+            csrf: None,
             issued_at: now,
             expires_at: now + 60,
             session_expires_at: u64::MAX >> 11,
@@ -290,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_reads_the_keys_late_verifies_what_others_sign() {
+    fn an_instance_that_reloads_keys_late_verifies_what_others_sign() {
         let dir = tempfile::tempdir().unwrap();
         let tokens = settings(Signing::Kept { algorithm: Algorithm::EdDSA, dir: dir.path().to_owned() });
         let mut late = parts(&tokens, NOW);
@@ -322,6 +356,29 @@ mod tests {
                 KeyRing::load(&settings(Signing::PrivateKeyFile { algorithm, path: path.clone() }), NOW);
             let said = error.unwrap_err().to_string();
             assert!(said.contains(algorithm.name()), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_does_not_fit_is_named_with_setting_file_and_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        for (algorithm, made, reason, remedy) in [
+            (Algorithm::RS256, "RSA -pkeyopt rsa_keygen_bits:1024", "1024 bits", "rsa_keygen_bits:3072"),
+            (Algorithm::ES256, "EC -pkeyopt ec_paramgen_curve:P-384", "", "ec_paramgen_curve:P-256"),
+            (Algorithm::EdDSA, "EC -pkeyopt ec_paramgen_curve:P-256", "", "-algorithm ed25519"),
+            (Algorithm::PS384, "ed25519", "", "PKCS#8 PEM"),
+        ] {
+            let path = dir.path().join(algorithm.name());
+            let mut openssl = std::process::Command::new("openssl");
+            openssl.args(["genpkey", "-quiet", "-out"]).arg(&path).arg("-algorithm").args(made.split(' '));
+            assert!(openssl.status().unwrap().success());
+            let settings = settings(Signing::PrivateKeyFile { algorithm, path: path.clone() });
+            let error = KeyRing::load(&settings, NOW).map(|_| ()).unwrap_err().to_string();
+            for part in
+                ["tokens.private_key_file: ", &path.display().to_string(), algorithm.name(), reason, remedy]
+            {
+                assert!(error.contains(part), "{part} is not in {error}");
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The store of gateway-managed keys: one PEM file per key, and a manifest with their states.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
@@ -18,6 +18,7 @@ use super::UnixSeconds;
 use super::key_ring::{KeyError, private_key};
 use super::public_key::VerificationKey;
 use crate::config::Algorithm;
+use crate::file_owner::{create_folder, inherit_owner};
 
 const MANIFEST: &str = "keys.json";
 
@@ -80,13 +81,14 @@ impl KeyStore {
     /// It cannot be created or locked.
     pub fn open(dir: &Path) -> Result<KeyStore, KeyError> {
         let failed = |source| KeyError::Store { dir: dir.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+        create_folder(dir).map_err(failed)?;
         let lock = OpenOptions::new()
             .create(true)
             .append(true)
             .mode(0o600)
             .open(dir.join("keys.lock"))
             .map_err(failed)?;
+        inherit_owner(&lock, dir).map_err(failed)?;
         lock.lock().map_err(failed)?;
         Ok(KeyStore { dir: dir.to_owned(), _lock: lock })
     }
@@ -204,12 +206,13 @@ impl KeyStore {
         self.write(&self.dir.join(MANIFEST), &text)
     }
 
-    /// Writes a file of mode 0600 atomically.
+    /// Writes a file of mode 0600, owned as the folder is, atomically.
     fn write(&self, path: &Path, content: &[u8]) -> Result<(), KeyError> {
         let temporary = path.with_extension("new");
         let write = || {
             let mut file =
                 OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
+            inherit_owner(&file, &self.dir)?;
             file.write_all(content)?;
             file.sync_all()?;
             fs::rename(&temporary, path)?;

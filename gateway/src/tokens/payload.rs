@@ -13,20 +13,22 @@ use crate::strict_json::Strict;
 /// The largest integer that every JSON parser represents exactly.
 const MAX_NUMERIC_DATE: u64 = 1 << 53;
 
-/// The claims of a payload, complete and of the right types. Their values are checked by the verifier.
+/// The claims of a payload, of the right types; an absent text is empty. Their values are checked by the
+/// verifier.
 #[derive(Debug)]
 pub(super) struct Payload<'p> {
     pub(super) iss: Cow<'p, str>,
     pub(super) aud: Audience<'p>,
     pub(super) sub: Cow<'p, str>,
     pub(super) iat: UnixSeconds,
-    pub(super) nbf: UnixSeconds,
+    pub(super) nbf: Option<UnixSeconds>,
     pub(super) exp: UnixSeconds,
     pub(super) jti: Cow<'p, str>,
     pub(super) sid: Cow<'p, str>,
     pub(super) token_type: Cow<'p, str>,
     pub(super) username: Cow<'p, str>,
-    pub(super) roles: Vec<String>,
+    /// A single string only in tokens of another library.
+    pub(super) roles: Option<Audience<'p>>,
     pub(super) further: Map<String, Value>,
 }
 
@@ -40,12 +42,21 @@ pub(super) enum Audience<'p> {
 impl Payload<'_> {
     /// Reads a whole payload. A claim of a wrong type is an error, never "absent"; so is a duplicate claim.
     pub(super) fn read(json: &[u8]) -> Option<Payload<'_>> {
+        let payload = Payload::read_foreign(json)?;
+        let Payload { iss, jti, sid, token_type, username, .. } = &payload;
+        let texts = [iss, jti, sid, token_type, username];
+        let complete = texts.iter().all(|text| !text.is_empty())
+            && payload.nbf.is_some()
+            && matches!(payload.roles, Some(Audience::Several(_)))
+            && !matches!(&payload.aud, Audience::One(aud) if aud.is_empty());
+        complete.then_some(payload)
+    }
+
+    /// Reads a payload that another library made: only `sub`, `iat` and `exp` are required.
+    pub(super) fn read_foreign(json: &[u8]) -> Option<Payload<'_>> {
         let payload: Payload<'_> = serde_json::from_slice(json).ok()?;
-        let Payload { iss, sub, jti, sid, token_type, username, .. } = &payload;
-        let texts = [iss, sub, jti, sid, token_type, username];
-        let dates = [payload.iat, payload.nbf, payload.exp];
-        let plausible =
-            texts.iter().all(|text| !text.is_empty()) && dates.iter().all(|&date| date <= MAX_NUMERIC_DATE);
+        let dates = [payload.iat, payload.nbf.unwrap_or_default(), payload.exp];
+        let plausible = !payload.sub.is_empty() && dates.iter().all(|&date| date <= MAX_NUMERIC_DATE);
         plausible.then_some(payload)
     }
 }
@@ -91,19 +102,19 @@ impl<'de> Visitor<'de> for PayloadVisitor<'de> {
                 }
             }
         }
-        let text = |claim: Option<Text<'de>>| claim.map(|Text(text)| text).ok_or_else(missing);
+        let text = |claim: Option<Text<'de>>| claim.map_or(Cow::Borrowed(""), |Text(text)| text);
         Ok(Payload {
-            iss: text(iss)?,
-            aud: aud.ok_or_else(missing)?,
-            sub: text(sub)?,
+            iss: text(iss),
+            aud: aud.unwrap_or(Audience::One(Cow::Borrowed(""))),
+            sub: text(sub),
             iat: iat.ok_or_else(missing)?,
-            nbf: nbf.ok_or_else(missing)?,
+            nbf,
             exp: exp.ok_or_else(missing)?,
-            jti: text(jti)?,
-            sid: text(sid)?,
-            token_type: text(token_type)?,
-            username: text(username)?,
-            roles: roles.ok_or_else(missing)?,
+            jti: text(jti),
+            sid: text(sid),
+            token_type: text(token_type),
+            username: text(username),
+            roles,
             further,
         })
     }
@@ -216,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_that_stands_twice_is_refused_however_it_is_spelled() {
+    fn a_duplicate_claim_is_refused_however_it_is_spelled() {
         let claims = claims().to_string();
         let with = |more: &str| format!("{},{more}}}", claims.trim_end_matches('}'));
         assert!(accepts(&with(r#""x":{"a":1}"#)));

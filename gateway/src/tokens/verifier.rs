@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,6 +14,7 @@ use super::payload::{Audience, Payload};
 use super::public_key::{Check, VerificationKey, backend};
 use super::{TokenType, UnixSeconds};
 use crate::config::{MAX_ACCESS_TTL, Tokens};
+use crate::rejection::flask::WRONG_SIGNATURE;
 use crate::strict_json;
 
 /// Maximum length of a token, in bytes.
@@ -51,6 +53,7 @@ pub struct VerifiedClaims {
     username: String,
     roles: Vec<String>,
     sid: String,
+    is_foreign: bool,
     jti: String,
     issued_at: UnixSeconds,
     not_before: UnixSeconds,
@@ -98,6 +101,12 @@ impl VerifiedClaims {
     /// The session's id.
     pub fn sid(&self) -> &str {
         &self.sid
+    }
+
+    /// Whether another library issued it, which knows no sessions: the session's id is derived from the
+    /// token's own.
+    pub fn is_foreign(&self) -> bool {
+        self.is_foreign
     }
 
     /// The token's id.
@@ -149,6 +158,8 @@ pub struct Verifier {
     own_headers: Vec<(String, Header)>,
     names: Arc<Names>,
     leeway: u64,
+    /// Whether tokens of flask-jwt-extended are accepted.
+    compat: bool,
 }
 
 impl std::fmt::Debug for Verifier {
@@ -158,18 +169,22 @@ impl std::fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    pub(super) fn new(keys: Vec<VerificationKey>, tokens: &Tokens) -> Verifier {
+    pub(super) fn new(keys: Vec<VerificationKey>, tokens: &Tokens, compat: bool) -> Verifier {
         let own_header = |(place, key): (usize, &VerificationKey)| {
-            [TokenType::Access, TokenType::Refresh].map(|token_type| {
-                let encoded = encoded_header(key.algorithm, token_type, key.kid.as_deref());
+            [Some(TokenType::Access), Some(TokenType::Refresh), None].map(|token_type| {
+                let typ = token_type.map_or("JWT", TokenType::header);
+                let encoded = encoded_header(key.algorithm, typ, key.kid.as_deref());
                 (encoded, Header { key: place, token_type })
             })
         };
         Verifier {
-            own_headers: keys.iter().enumerate().flat_map(own_header).collect(),
+            own_headers: (keys.iter().enumerate().flat_map(own_header))
+                .filter(|(_, header)| compat || header.token_type.is_some())
+                .collect(),
             keys,
             names: Arc::new(Names { iss: tokens.issuer.clone(), aud: tokens.audience.clone() }),
             leeway: tokens.leeway.as_secs(),
+            compat,
         }
     }
 
@@ -190,13 +205,17 @@ impl Verifier {
         now: UnixSeconds,
     ) -> Result<VerifiedClaims, TokenError> {
         let claims = self.verify_signed(token, now)?;
-        if claims.token_type != expected {
+        let wrong_type = claims.token_type != expected;
+        // The other library looks at the type last.
+        if wrong_type && !self.compat {
             return Err(TokenError::WrongType);
         }
         let lifetime = claims.expires_at.saturating_sub(claims.issued_at);
         // Not the configured lifetime: tokens outlive the restart that shortened it. A refresh token's
         // lifetime is that of its session.
-        if lifetime == 0 || (expected == TokenType::Access && lifetime > MAX_ACCESS_TTL.as_secs()) {
+        if lifetime == 0
+            || (expected == TokenType::Access && !self.compat && lifetime > MAX_ACCESS_TTL.as_secs())
+        {
             return Err(TokenError::Invalid("the lifetime is not one of ours"));
         }
         if now >= claims.expires_at.saturating_add(self.leeway) {
@@ -204,6 +223,9 @@ impl Verifier {
         }
         if claims.not_before.max(claims.issued_at) > now.saturating_add(self.leeway.max(MIN_CLOCK_SKEW)) {
             return Err(TokenError::NotYetValid);
+        }
+        if wrong_type {
+            return Err(TokenError::WrongType);
         }
         Ok(claims)
     }
@@ -220,19 +242,31 @@ impl Verifier {
 
         let payload = decode(parts.payload)?;
         let Payload { iss, aud, sub, iat, nbf, exp, jti, sid, token_type, username, roles, mut further } =
-            Payload::read(&payload)
-                .ok_or(TokenError::Invalid("the payload is no object of claims of their types"))?;
-        if token_type != header.token_type.claim() {
+            if header.token_type.is_some() {
+                Payload::read(&payload)
+            } else {
+                Payload::read_foreign(&payload)
+            }
+            .ok_or(TokenError::Invalid("the payload is no object of claims of their types"))?;
+        let claimed = match &*token_type {
+            "refresh" => Some(TokenType::Refresh),
+            "access" => Some(TokenType::Access),
+            // What the library takes for an access token.
+            "" if header.token_type.is_none() => Some(TokenType::Access),
+            _ => None,
+        };
+        let token_type = header.token_type.or(claimed);
+        let Some(token_type) = token_type.filter(|_| token_type == claimed) else {
             return Err(TokenError::Invalid("typ and type disagree"));
-        }
-        if iss != self.names.iss {
+        };
+        if iss != self.names.iss && !self.names.iss.is_empty() {
             return Err(TokenError::Invalid("iss is another"));
         }
         let for_us = match &aud {
             Audience::One(name) => *name == self.names.aud,
             Audience::Several(names) => names.contains(&self.names.aud),
         };
-        if !for_us {
+        if !for_us && !self.names.aud.is_empty() {
             return Err(TokenError::Invalid("aud is another"));
         }
         if let Audience::Several(names) = aud {
@@ -241,19 +275,33 @@ impl Verifier {
         if sub.len() > MAX_SUBJECT_LEN {
             return Err(TokenError::Invalid("sub is too long"));
         }
+        let is_foreign = sid.is_empty();
         Ok(VerifiedClaims {
-            token_type: header.token_type,
+            is_foreign,
+            token_type,
+            username: if username.is_empty() { sub.clone() } else { username }.into_owned(),
             subject: sub.into_owned(),
-            username: username.into_owned(),
-            roles,
-            sid: sid.into_owned(),
+            roles: match roles {
+                Some(Audience::Several(roles)) => roles,
+                Some(Audience::One(role)) => vec![role.into_owned()],
+                None => Vec::new(),
+            },
+            sid: if is_foreign { derived_session(&jti, parts.message) } else { sid.into_owned() },
             jti: jti.into_owned(),
             issued_at: iat,
-            not_before: nbf,
+            not_before: nbf.unwrap_or(iat),
             expires_at: exp,
             names: Arc::clone(&self.names),
             further,
         })
+    }
+
+    /// Whether a token says that it was issued here, good or not: nothing of it is verified.
+    pub fn names_this_issuer(&self, token: &str) -> bool {
+        let Ok(parts) = CompactJws::split(token) else { return false };
+        let payload = decode(parts.payload).ok();
+        let payload = payload.as_deref().and_then(strict_json::object);
+        payload.is_some_and(|claims| claims.get("iss").is_some_and(|iss| iss == self.names.iss.as_str()))
     }
 
     /// The key and the token type named by a header.
@@ -280,8 +328,14 @@ impl Verifier {
         if self.keys[key].algorithm.name() != text("alg")? {
             return Err(TokenError::Invalid("alg is not that of the key"));
         }
+        if self.compat
+            && (!members.contains_key("typ") || text("typ").is_ok_and(|typ| typ.eq_ignore_ascii_case("jwt")))
+        {
+            return Ok(Header { key, token_type: None });
+        }
         let token_type =
             TokenType::from_header(text("typ")?).ok_or(TokenError::Invalid("typ is neither of ours"))?;
+        let token_type = Some(token_type);
         Ok(Header { key, token_type })
     }
 
@@ -309,7 +363,7 @@ impl Verifier {
                 matches!(jsonwebtoken::crypto::verify(parts.signature, message, public, algorithm), Ok(true))
             }
         };
-        if good { Ok(()) } else { Err(TokenError::Invalid("the signature is wrong")) }
+        if good { Ok(()) } else { Err(TokenError::Invalid(WRONG_SIGNATURE)) }
     }
 }
 
@@ -318,7 +372,15 @@ impl Verifier {
 struct Header {
     /// Index of the key.
     key: usize,
-    token_type: TokenType,
+    /// `None` where only the payload says it, as in tokens of another library.
+    token_type: Option<TokenType>,
+}
+
+/// The session id of a token that has none: the same for each use of the token, unlike that of any other.
+fn derived_session(jti: &str, message: &str) -> String {
+    let origin = if jti.is_empty() { message } else { jti };
+    let id = digest(&SHA256, format!("session of a foreign token\0{origin}").as_bytes());
+    URL_SAFE_NO_PAD.encode(&id.as_ref()[..16])
 }
 
 /// `header.payload.signature` (RFC 7515 section 7.1): three segments, none empty.

@@ -8,8 +8,7 @@ use http_body::{Frame, SizeHint};
 
 use super::http1_body::Http1Body;
 use super::http2_body::Http2Body;
-use crate::http1::ResponseHead;
-use crate::request_body::BodyError;
+use crate::http1::{BodyError, ResponseHead};
 use crate::response::AbortedBody;
 use crate::telemetry::AbortReason;
 

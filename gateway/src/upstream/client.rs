@@ -12,12 +12,11 @@ use super::body::UpstreamBody;
 use super::pool::{ReusePolicy, Server, UpstreamPool};
 use super::{http1, http2};
 use crate::config::{Timeouts, UpstreamProtocol};
-use crate::http1::BodyFraming;
+use crate::http1::{BodyError, BodyFraming, ResponseHead};
 use crate::proxy::upstream_request::UpstreamRequest;
-use crate::request_body::{BodyError, RequestBody};
+use crate::request_body::RequestBody;
 
 /// A request that is ready to be sent.
-#[derive(Debug)]
 pub(crate) struct OutgoingRequest<'r> {
     pub(crate) head: &'r UpstreamRequest,
     pub(crate) method: &'r Method,
@@ -27,6 +26,8 @@ pub(crate) struct OutgoingRequest<'r> {
     pub(crate) timeouts: &'r Timeouts,
     /// Whether it is an upgrade request, for which 101 is a valid response.
     pub(crate) upgrade: bool,
+    /// Called with each informational response (1xx) other than 100 and 101 that comes before the response.
+    pub(crate) on_informational: &'r dyn Fn(&ResponseHead),
 }
 
 /// A response whose body has not been read.
@@ -121,9 +122,7 @@ pub(crate) async fn send(
         let attempt = match pool.settings().protocol {
             UpstreamProtocol::Http1 => http1::attempt(pool, &server, policy, request, &mut body).await,
             // Boxed, for most upstreams use HTTP/1.1.
-            UpstreamProtocol::Http2 => {
-                Box::pin(http2::attempt(pool, &server, request, &mut body)).await
-            }
+            UpstreamProtocol::Http2 => Box::pin(http2::attempt(pool, &server, request, &mut body)).await,
         };
         let AttemptError { error, processed, reused, connection_lost } = match attempt {
             Ok(response) => {
@@ -140,7 +139,12 @@ pub(crate) async fn send(
         let may_repeat = match processed {
             // A body that was partly sent can be sent again only where it was kept.
             Processed::No => bodiless || body.is_some(),
-            Processed::Maybe => repeatable && matches!(error, SendError::Broken(_)),
+            // What a connection in use brings that is no response was there before the request.
+            Processed::Maybe => {
+                repeatable
+                    && (matches!(error, SendError::Broken(_))
+                        || reused && matches!(error, SendError::BadResponse(_)))
+            }
         };
         if !may_repeat {
             return Err(error);

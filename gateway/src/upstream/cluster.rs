@@ -12,6 +12,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use crate::config::{self, FileSnapshot, UpstreamProtocol, UpstreamUrl};
 use crate::telemetry::UpstreamState;
 use crate::tls::client_config;
+use crate::upstream::happy_eyeballs::{is_localhost, servers_of};
 use crate::upstream::outlier_ejection::{Address, Endpoint, HealthStatus, Millis};
 
 /// How long a start waits for DNS. Names that resolve later are picked up while requests are served.
@@ -212,15 +213,9 @@ pub(crate) fn name_of(url: &UpstreamUrl) -> Option<(&str, u16)> {
     }
 }
 
-/// The IPv4 addresses of a name, or else the IPv6 ones: a dual-stack server is one server.
-pub(crate) fn prefer_ipv4(addresses: impl Iterator<Item = SocketAddr>) -> Vec<Address> {
-    let mut all: Vec<SocketAddr> = addresses.collect();
-    all.sort_unstable();
-    all.dedup();
-    if all.iter().any(SocketAddr::is_ipv4) {
-        all.retain(SocketAddr::is_ipv4);
-    }
-    all.into_iter().map(Address::Tcp).collect()
+/// The servers of a name, of which these addresses were found.
+pub(crate) fn addresses_of(name: &str, port: u16, found: impl Iterator<Item = SocketAddr>) -> Vec<Address> {
+    servers_of(name, port, found).into_iter().map(Address::Tcp).collect()
 }
 
 /// The addresses of all URLs, as far as they resolve within the start's timeout.
@@ -234,14 +229,16 @@ fn resolve_at_start(settings: &config::Upstream) -> HashMap<usize, Vec<Address>>
                 let (name, sender) = (name.to_owned(), sender.clone());
                 // A lookup that hangs is abandoned; the name is resolved again later.
                 std::thread::spawn(move || {
-                    if let Ok(addresses) = (name.as_str(), port).to_socket_addrs() {
-                        drop(sender.send((place, prefer_ipv4(addresses))));
+                    let looked_up = (name.as_str(), port).to_socket_addrs();
+                    if looked_up.is_ok() || is_localhost(&name) {
+                        let addresses = looked_up.into_iter().flatten();
+                        drop(sender.send((place, addresses_of(&name, port, addresses))));
                     }
                 });
             }
             (UpstreamUrl::Tcp { host, port, .. }, None) => {
                 let addresses = host.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, *port)).into_iter();
-                found.insert(place, prefer_ipv4(addresses));
+                found.insert(place, addresses_of(host, *port, addresses));
             }
         }
     }
@@ -251,4 +248,25 @@ fn resolve_at_start(settings: &config::Upstream) -> HashMap<usize, Vec<Address>>
         found.insert(place, addresses);
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dual_stack_server_is_one_server() {
+        let address =
+            |text: &str| text.parse::<SocketAddr>().unwrap_or_else(|error| panic!("{error}: {text}"));
+        for (found, kept) in [
+            (&["[::1]:80", "127.0.0.1:80"][..], &["127.0.0.1:80"][..]),
+            (&["10.0.0.2:80", "10.0.0.1:80", "10.0.0.2:80"], &["10.0.0.1:80", "10.0.0.2:80"]),
+            (&["[::2]:80", "[::1]:80"], &["[::1]:80", "[::2]:80"]),
+            (&[], &[]),
+        ] {
+            let addresses = prefer_ipv4(found.iter().map(|text| address(text)));
+            let kept: Vec<Address> = kept.iter().map(|text| Address::Tcp(address(text))).collect();
+            assert_eq!(addresses, kept, "{found:?}");
+        }
+    }
 }

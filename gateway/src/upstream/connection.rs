@@ -2,15 +2,29 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use crate::http1::ResponseHead;
+use crate::http1::{ResponseHead, ResponseLimits};
 use crate::net::{Deadline, ReadBuffer, Socket, TlsSocket};
+use crate::tls::in_words;
 use crate::upstream::cluster::Upstream;
+use crate::upstream::happy_eyeballs::connect_any;
 use crate::upstream::outlier_ejection::{Address, Endpoint};
+
+/// Whether the last response of a connection has a body: a server that sends one where none belongs sends it a moment later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LastBody {
+    Sent,
+    /// The status says that there is none.
+    Empty,
+    /// It answered HEAD.
+    Head,
+}
 
 /// A connection with its buffers, for reuse.
 #[derive(Debug)]
@@ -20,7 +34,11 @@ pub(crate) struct UpstreamConnection {
     pub(crate) input: ReadBuffer,
     /// The head of the current response; its memory is reused for the next.
     pub(crate) head: ResponseHead,
+    pub(crate) limits: ResponseLimits,
     pub(crate) deadline: Deadline,
+    /// How long the server keeps it idle, where its last response has said so.
+    pub(crate) keep_alive: Option<Duration>,
+    pub(crate) last_body: LastBody,
 }
 
 impl UpstreamConnection {
@@ -37,7 +55,10 @@ impl UpstreamConnection {
             socket: Rc::new(socket),
             input: ReadBuffer::default(),
             head: ResponseHead::default(),
+            limits: upstream.settings.response_limits(),
             deadline: Deadline::default(),
+            keep_alive: None,
+            last_body: LastBody::Sent,
         })
     }
 
@@ -45,6 +66,23 @@ impl UpstreamConnection {
     /// next client would get as its response (response smuggling).
     pub(crate) fn is_idle(&self) -> bool {
         self.input.filled().is_empty() && self.socket.is_idle()
+    }
+
+    /// Whether bytes that belong to no response may yet come, so long after the last one.
+    pub(crate) fn may_get_stray_bytes(&self, age: Duration, quiet_time: Duration) -> bool {
+        match self.last_body {
+            LastBody::Sent => false,
+            LastBody::Empty => age < quiet_time,
+            LastBody::Head => true,
+        }
+    }
+
+    /// Whether such bytes are here. Under TLS nobody knows.
+    pub(crate) fn has_stray_bytes(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        let is_tls = matches!(*self.socket, Socket::Tls(_));
+        !self.input.filled().is_empty()
+            || !is_tls && self.socket.with_raw(|raw| raw.peek(&mut byte)).is_ok_and(|n| n > 0)
     }
 
     /// The same, and the kernel is asked too: for requests that cannot be sent a second time.
@@ -64,12 +102,23 @@ pub(crate) enum Transport {
 pub(crate) async fn connect(upstream: &Upstream, endpoint: &Endpoint) -> io::Result<Transport> {
     let tcp = match &endpoint.address {
         Address::Unix(path) => return UnixStream::connect(path).await.map(Transport::Unix),
-        Address::Tcp(address) => TcpStream::connect(address).await?,
+        Address::Tcp(addresses) => {
+            let last = endpoint.last_address.load(Ordering::Relaxed);
+            let (tcp, place) = connect_any(addresses, last).await?;
+            if place != last {
+                endpoint.last_address.store(place, Ordering::Relaxed);
+            }
+            tcp
+        }
     };
     tcp.set_nodelay(true)?;
     let tls = upstream.tls.as_ref();
     match tls.and_then(|tls| Some((tls, tls.names[endpoint.url].as_ref()?))) {
         None => Ok(Transport::Tcp(tcp)),
-        Some((tls, name)) => Ok(Transport::Tls(Box::new(tls.connector.connect(name.clone(), tcp).await?))),
+        Some((tls, name)) => {
+            let connected = tls.connector.connect(name.clone(), tcp).await;
+            let stream = connected.map_err(|error| io::Error::new(error.kind(), in_words(&error, name)))?;
+            Ok(Transport::Tls(Box::new(stream)))
+        }
     }
 }

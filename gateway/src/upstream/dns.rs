@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::net::lookup_host;
 use tokio::task::spawn_local;
 
-use super::cluster::{Upstream, millis, name_of, prefer_ipv4};
+use super::cluster::{Upstream, addresses_of, millis, name_of};
+use super::happy_eyeballs::is_localhost;
 
 /// Retry interval for a name that has not resolved.
 const RESOLVE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -25,7 +26,10 @@ pub(super) fn resolve(upstream: &Arc<Upstream>) {
         for (place, url) in upstream.settings.urls.iter().enumerate() {
             let Some(name) = name_of(url) else { continue };
             match lookup_host(name).await {
-                Ok(addresses) => drop(found.insert(place, prefer_ipv4(addresses))),
+                Ok(addresses) => drop(found.insert(place, addresses_of(name.0, name.1, addresses))),
+                Err(_) if is_localhost(name.0) => {
+                    found.insert(place, addresses_of(name.0, name.1, std::iter::empty()));
+                }
                 Err(error) => {
                     tracing::warn!(upstream = upstream.name(), name = name.0, %error, "a name cannot be looked up; the servers that were known stay");
                 }

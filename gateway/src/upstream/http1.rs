@@ -9,16 +9,16 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use super::body::UpstreamBody;
 use super::client::{AttemptError, OutgoingRequest, Processed, SendError, UpstreamResponse};
-use super::connection::UpstreamConnection;
+use super::connection::{LastBody, UpstreamConnection};
 use super::http1_body::Http1Body;
 use super::pool::{Lease, LeaseError, ReusePolicy, Server, UpstreamPool};
 use super::request_body_forwarder::{BodyForwarder, ForwardError, Forwarding};
 use crate::config::Timeouts;
-use crate::http1::{BodyFraming, BodyReader, response_framing};
+use crate::http1::{BodyFraming, BodyReader, HeaderKind, Headers, response_framing};
 use crate::proxy::upstream_request::UpstreamRequest;
 use crate::request_body::RequestBody;
 
@@ -39,7 +39,12 @@ pub(super) async fn attempt(
     let body = body.take().filter(|body| body.framing() != BodyFraming::Empty);
     let forwarder = body.map(|body| Box::new(BodyForwarder::new(body)));
     let rest = exchange_heads(&mut lease.connection, request, forwarder).await.map_err(|error| {
-        let connection_lost = matches!(error, SendError::Broken(_));
+        // What a connection in use answers may be left from the response before.
+        let is_stray = lease.reused && matches!(error, SendError::BadResponse(_));
+        if is_stray && lease.connection.last_body != LastBody::Sent {
+            server.sends_stray_bytes.set(true);
+        }
+        let connection_lost = is_stray || matches!(error, SendError::Broken(_));
         AttemptError { error, processed: Processed::Maybe, reused: lease.reused, connection_lost }
     })?;
     respond(pool, lease, request, rest)
@@ -76,9 +81,11 @@ pub(super) fn respond(
     let framing = response_framing(head, request.method).map_err(|error| {
         AttemptError::final_error(SendError::BadResponse(format!("the response has {error}").into()))
     })?;
+    let announced = announced_keep_alive(head.headers());
     let keep_alive = !head.headers().has_connection_option(b"close")
         && !head.is_http10()
-        && framing != BodyFraming::UntilClose;
+        && framing != BodyFraming::UntilClose
+        && announced.is_none_or(|time| !time.is_zero());
     let (forwarding, reusable) = match rest {
         Rest::Nothing => (None, keep_alive),
         // It is forwarded to its end, independently of the response.
@@ -88,6 +95,12 @@ pub(super) fn respond(
         Rest::Refused => (None, false),
     };
     lease.connection.deadline.clear();
+    lease.connection.last_body = match framing {
+        BodyFraming::Empty if *request.method == Method::HEAD => LastBody::Head,
+        BodyFraming::Empty => LastBody::Empty,
+        _ => LastBody::Sent,
+    };
+    lease.connection.keep_alive = announced;
     let Timeouts { body: timeout, total, .. } = *request.timeouts;
     let body = UpstreamBody::Http1(Box::new(Http1Body {
         pool: Rc::clone(pool),
@@ -99,6 +112,26 @@ pub(super) fn respond(
         ends_at: total.map(|total| request.now + total),
     }));
     Ok(UpstreamResponse { framing, body })
+}
+
+/// For how long the server says that it keeps the connection (`Keep-Alive: timeout=N`), less a margin: a request must not
+/// meet the end that is on its way. Zero where it takes no further request.
+fn announced_keep_alive(headers: &Headers) -> Option<Duration> {
+    let fields = headers.of_kind(HeaderKind::HopByHop).filter(|f| f.name.eq_ignore_ascii_case(b"keep-alive"));
+    let parameters = fields.flat_map(|field| field.members()).filter_map(|member| {
+        let (name, value) = std::str::from_utf8(member).ok()?.split_once('=')?;
+        Some((name.trim().to_ascii_lowercase(), value.trim().trim_matches('"').parse::<u32>().ok()?))
+    });
+    let mut kept = None;
+    for (name, number) in parameters {
+        match (name.as_str(), number) {
+            ("max", 0) => return Some(Duration::ZERO),
+            ("timeout", 0 | 1) => kept = Some(Duration::from_millis(u64::from(number) * 500)),
+            ("timeout", seconds) => kept = Some(Duration::from_secs(u64::from(seconds) - 1)),
+            _ => {}
+        }
+    }
+    kept
 }
 
 /// Sends the head and as much of the body as the upstream accepts, and reads up to the head of the response.
@@ -134,7 +167,7 @@ pub(super) async fn exchange_heads(
                 Poll::Pending => {}
             }
         }
-        poll_head(cx, connection, timeout, &mut interim, request.upgrade)
+        poll_head(cx, connection, timeout, &mut interim, request)
     })
     .await?;
     Ok(match forwarder {
@@ -150,20 +183,26 @@ fn poll_head(
     connection: &mut UpstreamConnection,
     timeout: Duration,
     interim: &mut usize,
-    upgrade: bool,
+    request: &OutgoingRequest<'_>,
 ) -> Poll<Result<(), SendError>> {
-    let UpstreamConnection { socket, input, head, deadline } = connection;
+    let UpstreamConnection { socket, input, head, limits, deadline, .. } = connection;
     let bad = |why: String| Poll::Ready(Err(SendError::BadResponse(why.into())));
     loop {
-        match head.parse(input.filled()) {
+        match head.parse(input.filled(), limits) {
             Ok(Some(length)) => {
                 input.consume(length);
                 match head.status() {
-                    StatusCode::SWITCHING_PROTOCOLS if upgrade => return Poll::Ready(Ok(())),
-                    StatusCode::SWITCHING_PROTOCOLS => return bad("a 101 that nobody asked for".into()),
+                    StatusCode::SWITCHING_PROTOCOLS if request.upgrade => return Poll::Ready(Ok(())),
+                    StatusCode::SWITCHING_PROTOCOLS => return bad("an unsolicited 101".into()),
                     status if !status.is_informational() => return Poll::Ready(Ok(())),
                     _ if *interim == MAX_INTERIM_RESPONSES => return bad("too many interim responses".into()),
-                    _ => *interim += 1,
+                    status => {
+                        *interim += 1;
+                        // 100 answers an expectation, and none is forwarded.
+                        if status != StatusCode::CONTINUE {
+                            (request.on_informational)(head);
+                        }
+                    }
                 }
                 continue;
             }
@@ -178,6 +217,38 @@ fn poll_head(
             Poll::Ready(Ok(_)) => {}
             Poll::Ready(Err(e)) => return Poll::Ready(Err(SendError::Broken(e))),
             Poll::Pending => return deadline.poll_within(cx, timeout).map(|()| Err(SendError::Timeout)),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::http1::ResponseHead;
+
+    #[test]
+    fn a_connection_is_given_up_before_its_server_gives_it_up() {
+        let millis = |fields: &str| {
+            let mut head = ResponseHead::default();
+            let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+            head.parse(text.as_bytes(), &Default::default()).unwrap().unwrap();
+            announced_keep_alive(head.headers()).map(|time| time.as_millis())
+        };
+        for (fields, kept) in [
+            ("", None),
+            ("Keep-Alive: timeout=5\r\n", Some(4000)),
+            ("keep-alive: max=100, Timeout = 72\r\n", Some(71_000)),
+            ("Keep-Alive: timeout=\"5\"\r\n", Some(4000)),
+            ("Keep-Alive: timeout=1\r\n", Some(500)),
+            ("Keep-Alive: timeout=0\r\n", Some(0)),
+            ("Keep-Alive: timeout=5, max=0\r\n", Some(0)),
+            ("Keep-Alive: timeout=soon\r\n", None),
+            ("Keep-Alive: timeout=-5\r\n", None),
+            ("Keep-Alive: 300\r\n", None),
+            ("X-Keep-Alive: timeout=5\r\n", None),
+        ] {
+            assert_eq!(millis(fields), kept, "{fields:?}");
         }
     }
 }

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use http_body::SizeHint;
 use tokio::time::Instant;
 
+use super::connection::LastBody;
 use super::pool::{Lease, UpstreamPool};
 use super::request_body_forwarder::Forwarding;
-use crate::http1::{BodyReader, ResponseHead};
-use crate::request_body::BodyError;
+use crate::http1::{BodyError, BodyReader, ResponseHead};
 
 /// The body of a response, still on its connection. At its end the connection returns to the pool; on an
 /// earlier drop, the connection is closed.
@@ -110,7 +110,10 @@ impl Http1Body {
         let complete =
             self.is_complete() && self.reusable && self.forwarding.as_ref().is_none_or(Forwarding::is_done);
         let Some(Lease { connection, place, .. }) = self.lease.take() else { return };
-        if complete && connection.input.filled().is_empty() {
+        let is_bodiless = connection.last_body != LastBody::Sent;
+        if !connection.input.filled().is_empty() {
+            place.server.sends_stray_bytes.set(place.server.sends_stray_bytes.get() || is_bodiless);
+        } else if complete && !(is_bodiless && place.server.sends_stray_bytes.get()) {
             self.pool.release(connection, &place.server, Instant::now());
         }
     }

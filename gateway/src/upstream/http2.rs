@@ -28,10 +28,10 @@ use super::http2_body::Http2Body;
 use super::outlier_ejection::Endpoint;
 use super::pool::{PoolPermit, Server, UpstreamPool};
 use crate::config::UpstreamUrl;
-use crate::http1::{BodyFraming, ResponseHead, response_framing};
+use crate::http1::{BodyError, BodyFraming, ResponseHead, response_framing};
 use crate::net::Deadline;
 use crate::proxy::upstream_request::{Http2Head, UpstreamRequest};
-use crate::request_body::{BodyError, RequestBody};
+use crate::request_body::RequestBody;
 
 /// Flow-control windows of a stream and of a connection, in bytes: how much a server may send ahead.
 const STREAM_WINDOW: u32 = 64 << 10;
@@ -236,7 +236,7 @@ fn http2_request(
             Uri::builder().scheme(scheme).authority(authority).path_and_query(target).build()
         })
         .map_err(|error| {
-            let why = format!("the request cannot be told in HTTP/2: {error}").into();
+            let why = format!("the request cannot be represented in HTTP/2: {error}").into();
             AttemptError::final_error(SendError::BadResponse(why))
         })?;
     let mut request = Request::new(body);

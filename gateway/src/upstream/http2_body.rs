@@ -13,9 +13,8 @@ use tokio::time::Instant;
 
 use super::http2::StreamLease;
 use super::pool::PoolPermit;
-use crate::http1::{BodyFraming, HeaderKind, ResponseHead};
+use crate::http1::{BodyError, BodyFraming, HeaderKind, ResponseHead};
 use crate::net::Deadline;
-use crate::request_body::BodyError;
 
 /// The body of a response. Dropped before its end, it cancels the request (RST_STREAM).
 #[derive(Debug)]

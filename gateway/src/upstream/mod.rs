@@ -5,6 +5,7 @@ mod client;
 mod cluster;
 mod connection;
 mod dns;
+mod happy_eyeballs;
 mod health_check;
 mod http1;
 mod http1_body;

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::config;
@@ -20,14 +20,18 @@ pub(crate) type Millis = u64;
 /// The address of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
-    Tcp(SocketAddr),
+    /// All addresses of one machine, the one to begin with first.
+    Tcp(Vec<SocketAddr>),
     Unix(PathBuf),
 }
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Address::Tcp(address) => write!(f, "{address}"),
+            Address::Tcp(addresses) => {
+                let all: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+                f.write_str(&all.join(" or "))
+            }
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -37,6 +41,8 @@ impl std::fmt::Display for Address {
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) address: Address,
+    /// The place of the address that was connected to last: the next connection begins there.
+    pub(crate) last_address: AtomicUsize,
     /// The URL that it was resolved from, by index in the configuration.
     pub(crate) url: usize,
     /// Consecutive connection failures.
@@ -68,6 +74,7 @@ impl Endpoint {
     pub(crate) fn new(address: Address, url: usize, since: Millis) -> Endpoint {
         Endpoint {
             address,
+            last_address: AtomicUsize::new(0),
             url,
             failures: AtomicU32::new(0),
             ejections: AtomicU32::new(0),
@@ -110,7 +117,7 @@ impl Endpoint {
         self.failures.store(0, Ordering::Relaxed);
         if self.ejections.swap(0, Ordering::Relaxed) > 0 {
             self.back_since.store(now, Ordering::Relaxed);
-            tracing::info!(server = %self.address, "a server answers again");
+            tracing::info!(server = %self.address, "a server is healthy again");
         }
     }
 
@@ -148,7 +155,7 @@ impl Endpoint {
         if well {
             self.back_since.store(now, Ordering::Relaxed);
             self.ejected_until.store(0, Ordering::Relaxed);
-            tracing::info!(server = %self.address, "a server is well again");
+            tracing::info!(server = %self.address, "a server is healthy again");
         } else {
             tracing::warn!(server = %self.address, path = check.path, "a server is not well and gets no requests");
         }

@@ -4,17 +4,22 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, timeout};
 
 use crate::config;
 use crate::upstream::cluster::{Upstream, millis};
-use crate::upstream::connection::UpstreamConnection;
+use crate::upstream::connection::{LastBody, UpstreamConnection};
 use crate::upstream::http2::{SharedConnection, SharedConnections, StreamLease};
 use crate::upstream::load_balancer::{Candidate, Rng, choose};
 use crate::upstream::outlier_ejection::{Endpoint, HealthStatus};
 use crate::upstream::retry_budget::RetryBudget;
+
+/// For so long after a response without a body a connection carries only what can be sent again: a server that sends one all
+/// the same (with a 204, say) does so within that time. After the answer to HEAD, which is asked for seldom, it never carries more.
+const QUIET_TIME: Duration = Duration::from_millis(20);
 
 /// One worker's connections to one upstream. Workers share only the health of the servers, so nothing is
 /// locked.
@@ -41,6 +46,8 @@ pub(crate) struct Server {
     idle: RefCell<Vec<Idle>>,
     /// Its requests in flight.
     requests: Cell<usize>,
+    /// It has sent bytes behind a response without a body: its connections are not used again after such.
+    pub(crate) sends_stray_bytes: Cell<bool>,
     /// Its connections of HTTP/2, each shared by many requests.
     http2: RefCell<SharedConnections>,
     /// Held by the request that opens one of those.
@@ -51,6 +58,16 @@ pub(crate) struct Server {
 struct Idle {
     connection: Box<UpstreamConnection>,
     since: Instant,
+}
+
+impl Idle {
+    /// Whether it is too old to be used.
+    fn is_over(&self, age: Duration, settings: &config::Upstream) -> bool {
+        age >= self
+            .connection
+            .keep_alive
+            .map_or(settings.idle_timeout, |time| time.min(settings.idle_timeout))
+    }
 }
 
 /// How a request may reuse a pooled connection.
@@ -264,7 +281,7 @@ impl UpstreamPool {
     pub(crate) fn prune(&self) {
         self.refresh_servers();
         for server in self.servers.borrow().iter() {
-            let old = |i: &Idle| i.since.elapsed() >= self.settings().idle_timeout;
+            let old = |i: &Idle| i.is_over(i.since.elapsed(), self.settings());
             server.idle.borrow_mut().retain(|i| !old(i) && i.connection.is_idle());
             server.http2.borrow_mut().prune(self.settings().idle_timeout);
         }
@@ -277,6 +294,7 @@ impl Server {
             endpoint,
             idle: RefCell::default(),
             requests: Cell::new(0),
+            sends_stray_bytes: Cell::new(false),
             http2: RefCell::default(),
             opening: Mutex::new(()),
         }
@@ -308,11 +326,17 @@ impl Server {
             return None;
         }
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { connection, since }) = idle.pop() {
-            if now.saturating_duration_since(since) >= settings.idle_timeout {
-                idle.clear();
-                return None;
+        for place in (0..idle.len()).rev() {
+            let age = now.saturating_duration_since(idle[place].since);
+            if policy == ReusePolicy::KnownIdle && idle[place].connection.may_get_stray_bytes(age, QUIET_TIME)
+            {
+                continue;
             }
+            let kept = idle.remove(place);
+            if kept.is_over(age, settings) {
+                continue;
+            }
+            let connection = kept.connection;
             let alive = if policy == ReusePolicy::KnownIdle {
                 connection.is_known_idle()
             } else {
@@ -320,6 +344,9 @@ impl Server {
             };
             if alive {
                 return Some(connection);
+            }
+            if connection.last_body != LastBody::Sent && connection.has_stray_bytes() {
+                self.sends_stray_bytes.set(true);
             }
         }
         None

@@ -6,9 +6,9 @@ use std::io::{self, Write};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::http1::BodyFraming;
+use crate::http1::{BodyError, BodyFraming};
 use crate::net::Socket;
-use crate::request_body::{BodyError, RequestBody};
+use crate::request_body::RequestBody;
 
 /// Which side failed.
 #[derive(Debug)]

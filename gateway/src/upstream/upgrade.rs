@@ -5,11 +5,13 @@ use std::rc::Rc;
 use http::StatusCode;
 
 use crate::config::UpstreamProtocol;
-use crate::http1::{HeaderKind, ResponseHead};
+use crate::http1::{BodyFraming, HeaderKind, ResponseHead};
 use crate::net::{ReadBuffer, Socket};
+use crate::request_body::RequestBody;
 use crate::upstream::client::{OutgoingRequest, SendError, UpstreamResponse, next_server};
 use crate::upstream::http1::{Rest, exchange_heads, lease, respond};
 use crate::upstream::pool::{Lease, PoolPermit, ReusePolicy, UpstreamPool};
+use crate::upstream::request_body_forwarder::BodyForwarder;
 
 /// The response of an upstream to an upgrade request.
 #[derive(Debug)]
@@ -32,15 +34,15 @@ pub(crate) struct Upgraded {
     _place: PoolPermit,
 }
 
-/// Requests an upgrade to `protocol`. The request is sent once, and what the client sent behind it is held
-/// back until the response.
+/// Asks for `protocol`. The request is sent once, with its body, and nothing goes before the answer that the client sent behind it.
 pub(crate) async fn upgrade(
     pool: &Rc<UpstreamPool>,
     request: &OutgoingRequest<'_>,
     protocol: &[u8],
+    body: RequestBody,
 ) -> Result<UpgradeResponse, SendError> {
     if pool.settings().protocol == UpstreamProtocol::Http2 {
-        return Err(SendError::BadResponse("WebSockets need an upstream with protocol = \"http1\"".into()));
+        return Err(SendError::BadResponse("upgrades need an upstream with protocol = \"http1\"".into()));
     }
     let (mut tried, mut failure) = (Vec::new(), SendError::NoServer);
     let mut lease = loop {
@@ -55,19 +57,26 @@ pub(crate) async fn upgrade(
             Err(error) => return Err(error.error),
         }
     };
-    match exchange_heads(&mut lease.connection, request, None).await {
-        Ok(_) => lease.place.server.endpoint.record_success(),
+    let forwarder = (body.framing() != BodyFraming::Empty).then(|| Box::new(BodyForwarder::new(body)));
+    let rest = match exchange_heads(&mut lease.connection, request, forwarder).await {
+        Ok(rest) => rest,
         Err(error) => {
             if matches!(error, SendError::Broken(_)) {
                 pool.failed(&lease.place.server);
             }
             return Err(error);
         }
-    }
+    };
+    lease.place.server.endpoint.record_success();
     let head = &lease.connection.head;
     if head.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let declined = respond(pool, lease, request, Rest::Refused).map_err(|failed| failed.error)?;
+        // The connection was made for this request, and ends with it.
+        let rest = if matches!(rest, Rest::Nothing) { Rest::Refused } else { rest };
+        let declined = respond(pool, lease, request, rest).map_err(|failed| failed.error)?;
         return Ok(UpgradeResponse::Declined(Box::new(declined)));
+    }
+    if !matches!(rest, Rest::Nothing) {
+        return Err(SendError::BadResponse("a 101 before the end of the request".into()));
     }
     let chosen = head.headers().only(HeaderKind::Upgrade);
     let is_handshake = chosen.is_some_and(|field| field.value.eq_ignore_ascii_case(protocol));

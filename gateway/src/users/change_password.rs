@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_new_password_is_in_force_at_once_and_the_fingerprint_is_another() {
+    async fn the_new_password_is_valid_at_once_and_the_fingerprint_changes() {
         for rehash in [false, true] {
             let (_folder, users) = users(rehash);
             let before = users.by_id("1").await.unwrap().unwrap();
@@ -125,24 +125,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_told_of_the_new_password_to_who_does_not_know_the_old_one() {
+    async fn the_new_password_is_not_judged_without_the_old_one() {
         let (_folder, users) = users(false);
         for (name, old) in [("alice", "wrong"), ("nobody", "the old password")] {
             let refused = change(&users, name, old, "short").await;
             assert!(matches!(refused, Err(ChangePasswordError::WrongPassword)), "{name}");
         }
-        for (new, told) in [
-            ("short", "at least 8"),
-            ("password123", "among the first"),
-            ("the old password", "is the old one"),
-        ] {
+        for (new, message) in
+            [("short", "at least 8"), ("password123", "common one"), ("the old password", "is the old one")]
+        {
             let refused = change(&users, "alice", "the old password", new).await.unwrap_err().to_string();
-            assert!(refused.contains(told), "{refused}");
+            assert!(refused.contains(message), "{refused}");
         }
     }
 
     #[tokio::test]
-    async fn of_two_changes_at_the_same_time_one_wins_and_the_other_is_told() {
+    async fn of_two_concurrent_changes_one_wins_and_the_other_is_rejected() {
         let (_folder, users) = users(false);
         let (a, b) = tokio::join!(
             change(&users, "alice", "the old password", "the new password a"),

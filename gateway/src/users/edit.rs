@@ -131,6 +131,51 @@ impl UsersFile {
         })
     }
 
+    /// Removes a user.
+    pub fn remove(&self, name: &CanonicalName) -> Result<(), EditError> {
+        self.edit(|document, users| {
+            let index = position(users, name)?;
+            let Some(tables) = document.get_mut("users").and_then(Item::as_array_of_tables_mut) else {
+                return Ok(());
+            };
+            let removed = tables.remove(index);
+            let above = removed.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default();
+            // What stands above the entry and apart from it, such as the file's first comment, stays.
+            if let Some((kept, _)) = above.rsplit_once("\n\n") {
+                match tables.get_mut(index) {
+                    Some(next) => {
+                        let prefix = next.decor().prefix().and_then(|p| p.as_str()).unwrap_or_default();
+                        let prefix =
+                            format!("{kept}\n{}{prefix}", if prefix.starts_with('\n') { "" } else { "\n" });
+                        next.decor_mut().set_prefix(prefix);
+                    }
+                    None => {
+                        let trailing =
+                            format!("{kept}\n{}", document.trailing().as_str().unwrap_or_default());
+                        document.set_trailing(trailing);
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Sets a user's roles to what `change` makes of them, and returns them.
+    pub fn change_roles(
+        &self,
+        name: &CanonicalName,
+        change: impl FnOnce(&[String]) -> Vec<String>,
+    ) -> Result<Vec<String>, EditError> {
+        self.edit(|document, users| {
+            let index = position(users, name)?;
+            let roles = change(&users[index].roles);
+            if roles != users[index].roles {
+                set(document, index, "roles", Array::from_iter(&roles).into());
+            }
+            Ok(roles)
+        })
+    }
+
     fn edit<T>(
         &self,
         change: impl FnOnce(&mut DocumentMut, &[User]) -> Result<T, EditError>,
@@ -424,7 +469,7 @@ tenant = 'blue'
     }
 
     #[test]
-    fn a_hash_is_replaced_only_where_nobody_has_set_another() {
+    fn a_hash_is_replaced_only_if_it_was_not_changed_meanwhile() {
         let (_folder, file, before) = written();
         let old = PasswordHash::parse(PHC).unwrap();
         let new = PasswordHash::decoy(Scheme::argon2id(HashCost { memory_kib: 64, passes: 3, lanes: 1 }));

@@ -94,7 +94,7 @@ fn parse_document(diagnostics: &mut Diagnostics, document: &Table) -> Vec<(User,
         }
         None => {
             let remedy = "add one with `auth-gateway users add NAME`";
-            diagnostics.warn(None, "", "there are no users, so nobody can log in", remedy);
+            diagnostics.warn(None, "", "there are no users, so no one can log in", remedy);
             return Vec::new();
         }
     };
@@ -324,7 +324,7 @@ password = ""
     #[test]
     fn a_file_without_users_is_a_warning() {
         let (users, warnings) = parsed("# nobody\n").unwrap();
-        assert!(users.is_empty() && warnings[0].contains("nobody can log in"), "{warnings:?}");
+        assert!(users.is_empty() && warnings[0].contains("no one can log in"), "{warnings:?}");
     }
 
     #[test]
@@ -364,12 +364,12 @@ password = ""
 
     proptest! {
         #[test]
-        fn any_bytes_give_an_answer(content in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_give_users_or_errors(content in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse(Path::new("users.toml"), &content);
         }
 
         #[test]
-        fn any_damage_to_a_good_file_gives_an_answer(at in 0usize..200, byte in any::<u8>()) {
+        fn any_damage_to_a_valid_file_gives_users_or_errors(at in 0usize..200, byte in any::<u8>()) {
             let mut content = alice_with("roles = [\"user\"]\nclaims = { a = 1 }").into_bytes();
             let at = at % content.len();
             content[at] = byte;

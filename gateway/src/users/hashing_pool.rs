@@ -156,6 +156,12 @@ impl HashingPool {
         self.shared.hashes_run.load(Ordering::Relaxed)
     }
 
+    /// The jobs that wait or run.
+    pub fn queue_len(&self) -> usize {
+        let queue = self.shared.lock();
+        queue.running + queue.waiting.len()
+    }
+
     fn submit<W, T>(&self, work: W) -> Result<oneshot::Receiver<T>, Busy>
     where
         W: FnOnce(&mut HashMemory) -> T + Send + 'static,
@@ -202,7 +208,7 @@ impl Shared {
         while let Some(job) = self.next_job() {
             let panicked = catch_unwind(AssertUnwindSafe(|| job.run(&mut memory))).is_err();
             if panicked {
-                tracing::error!("a password hashing job panicked; its caller was told to try again");
+                tracing::error!("a password hashing job panicked; its caller got 503");
                 memory = HashMemory::default();
             }
             self.lock().running -= 1;

@@ -2,6 +2,8 @@
 //! configuration only.
 
 use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
 use std::path::Path;
 
 use serde_json::Map;
@@ -9,6 +11,7 @@ use serde_json::Map;
 use super::diagnostic::{Diagnostics, UserFileErrors, UserFileWarning, quoted};
 use super::name::CanonicalName;
 use super::password_hash::PasswordHash;
+use super::replace_file::{folder_of, replace_file};
 use super::user_store::User;
 
 /// The users in `content`, with unique names. `path` is used in messages.
@@ -66,6 +69,48 @@ pub(super) fn parse(
     }
 }
 
+/// Replaces the hash of a user if it still is `old`; returns whether it was. All other bytes stay.
+///
+/// # Errors
+///
+/// The file cannot be read or replaced.
+pub(super) fn replace_hash(
+    path: &Path,
+    name: &str,
+    old: &PasswordHash,
+    new: &PasswordHash,
+) -> io::Result<bool> {
+    // A symbolic link stays; its target is replaced.
+    let path = fs::canonicalize(path)?;
+    // As for the TOML file: the folder is locked, since each edit replaces the file.
+    let lock = File::open(folder_of(&path))?;
+    lock.lock()?;
+    let content = fs::read_to_string(&path)?;
+    let is_of_user = |line: &str| {
+        let parts = line.trim_end().split_once(':');
+        parts.is_some_and(|(raw, hash)| {
+            let is_name = CanonicalName::parse(raw).is_some_and(|found| found.as_str() == name);
+            is_name && PasswordHash::parse(hash).is_ok_and(|hash| hash == *old)
+        })
+    };
+    let mut replaced = false;
+    let mut lines = String::with_capacity(content.len() + new.as_str().len());
+    for line in content.split_inclusive('\n') {
+        match line.split_once(':') {
+            Some((raw, rest)) if is_of_user(line) => {
+                let end = &rest[rest.trim_end().len()..];
+                lines.extend([raw, ":", new.as_str(), end]);
+                replaced = true;
+            }
+            _ => lines.push_str(line),
+        }
+    }
+    if replaced {
+        replace_file(&path, lines.as_bytes())?;
+    }
+    Ok(replaced)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -78,6 +123,27 @@ mod tests {
     }
 
     const BCRYPT: &str = "$2y$05$CCCCCCCCCCCCCCCCCCCCC.VGOzA784oUp/Z0DY336zx7pLYAy0lwK";
+
+    #[test]
+    fn a_hash_is_replaced_where_it_is_still_the_old_one_and_nothing_else_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("htpasswd");
+        let bob = "bob:$apr1$abcdefgh$rNKF.RI/7Ra4dGVPHyZ5G.";
+        let before = format!("# ours\n\nAlice:{BCRYPT}\r\n{bob}");
+        std::fs::write(&path, &before).unwrap();
+        let old = PasswordHash::parse(BCRYPT).unwrap();
+        let new = PasswordHash::decoy(crate::users::Scheme::argon2id(crate::users::HashCost {
+            memory_kib: 64,
+            passes: 1,
+            lanes: 1,
+        }));
+        assert!(!replace_hash(&path, "bob", &old, &new).unwrap());
+        assert!(!replace_hash(&path, "zoe", &old, &new).unwrap());
+        assert!(!replace_hash(&path, "alice", &new, &old).unwrap(), "another password was set meanwhile");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+        assert!(replace_hash(&path, "alice", &old, &new).unwrap());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), before.replacen(BCRYPT, new.as_str(), 1));
+    }
 
     #[test]
     fn names_and_hashes_are_read_between_comments_and_empty_lines() {

@@ -70,8 +70,8 @@ impl LdapSource {
         password: Password,
     ) -> Result<bool, SourceUnavailable> {
         let client = Arc::clone(&self.client);
-        let nobody = || format!("cn=nobody,{}", client.settings.base);
-        let dn = dn.map_or_else(nobody, str::to_owned);
+        let unknown_dn = || format!("cn=unknown_dn,{}", client.settings.base);
+        let dn = dn.map_or_else(unknown_dn, str::to_owned);
         self.remote.submit(async move { client.verify(&dn, &password).await }).await
     }
 }

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lockout_key_of_a_non_name_is_bounded_stable_and_nobodys_name() {
+    fn the_lockout_key_of_a_non_name_is_bounded_stable_and_no_name() {
         let long = "x y".repeat(100_000);
         let key = CanonicalName::for_lockout(&long);
         assert_eq!(key, CanonicalName::for_lockout(&long));

@@ -13,6 +13,9 @@ const COMMON_PASSWORDS: &str = include_str!("common_passwords.txt");
 /// Minimum length, in characters.
 const MIN_LEN: usize = 8;
 
+/// Shorter names are in many words, in characters.
+const MIN_NAME_LEN: usize = 3;
+
 /// Recommended length in characters, since the password is the only factor.
 const RECOMMENDED_LEN: usize = 15;
 
@@ -28,10 +31,10 @@ pub enum NewPasswordRefusal {
     )]
     TooShort(usize),
     /// On the list of common passwords, or one character repeated.
-    #[error("the password is among the first that anybody would try; choose another one")]
+    #[error("the password is a common one that attackers try first; choose another one")]
     Common,
-    /// The user's name.
-    #[error("the password is the user name; choose another one")]
+    /// The user's name, with fewer characters besides than a password needs.
+    #[error("the password is the user name or little more; choose another one")]
     UserName,
 }
 
@@ -55,7 +58,7 @@ pub fn check_new_password(
     if length < MIN_LEN {
         return Err(NewPasswordRefusal::TooShort(length));
     }
-    if user.is_some() && CanonicalName::parse(text).as_ref() == user {
+    if user.is_some_and(|user| CanonicalName::parse(text).as_ref() == Some(user) || is_made_of(text, user)) {
         return Err(NewPasswordRefusal::UserName);
     }
     let folded = text.to_lowercase();
@@ -63,6 +66,16 @@ pub fn check_new_password(
         return Err(NewPasswordRefusal::Common);
     }
     Ok((length < RECOMMENDED_LEN).then_some(NewPasswordAdvice::Short(length)))
+}
+
+/// Whether a password has the user's name, or what stands in it before an `@`, and fewer than [`MIN_LEN`] characters besides.
+fn is_made_of(text: &str, user: &CanonicalName) -> bool {
+    let (folded, name) = (text.to_lowercase(), user.as_str());
+    let local_part = name.split('@').next().unwrap_or(name);
+    [name, local_part]
+        .into_iter()
+        .filter(|name| name.chars().count() >= MIN_NAME_LEN)
+        .any(|name| folded.contains(name) && folded.replace(name, "").chars().count() < MIN_LEN)
 }
 
 fn is_one_character(text: &str) -> bool {
@@ -92,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_that_anybody_tries_are_refused_in_any_case() {
+    fn common_passwords_are_refused_in_any_case() {
         for common in
             ["password", "PassWord123", "qwertyuiop", "correct horse battery staple", "zzzzzzzzzzzzzzzzzzz"]
         {
@@ -113,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn no_composition_is_asked_for() {
+    fn no_composition_rules_are_enforced() {
         assert_eq!(check("only small letters here"), Ok(None));
         assert_eq!(check("  spaces count too  "), Ok(None));
     }
@@ -122,6 +135,28 @@ mod tests {
     fn the_list_holds_what_the_length_would_let_pass() {
         for common in COMMON_PASSWORDS.lines() {
             assert!(common.chars().count() >= MIN_LEN && common.to_lowercase() == common, "{common}");
+        }
+    }
+
+    #[test]
+    fn the_users_name_with_little_besides_is_refused() {
+        let check = |password: &str, name: &str| {
+            check_new_password(&Password::new(password).unwrap(), CanonicalName::parse(name).as_ref())
+        };
+        for (password, name) in [
+            ("zoe-zoe-zoe", "zoe"),
+            ("ZoeZoeZoe", "zoe"),
+            ("zoe12345", "zoe"),
+            ("2024-Zoe!!", "zoe"),
+            ("zoe.zoe.zoe", "zoe@mail.example"),
+            ("zoe@mail.example1", "zoe@mail.example"),
+        ] {
+            assert_eq!(check(password, name), Err(NewPasswordRefusal::UserName), "{password} {name}");
+        }
+        for (password, name) in
+            [("zoe likes blue cheese", "zoe"), ("banal-area", "al"), ("correct horse", "zoe")]
+        {
+            assert!(check(password, name).is_ok(), "{password} {name}");
         }
     }
 }

@@ -62,9 +62,9 @@ impl Remote {
         };
         let mut last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
         match (&outcome, last_error.is_some()) {
-            (Ok(_), true) => tracing::info!(source = %self.name, "the source of users answers again"),
+            (Ok(_), true) => tracing::info!(source = %self.name, "the source of users responds again"),
             (Err(reason), false) => {
-                tracing::error!(source = %self.name, %reason, "the source of users does not answer: its logins and refreshes get 503");
+                tracing::error!(source = %self.name, %reason, "the source of users does not respond: its logins and refreshes get 503");
             }
             _ => {}
         }

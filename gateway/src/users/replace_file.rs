@@ -6,8 +6,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use crate::file_owner::inherit_owner;
+
 /// Writes `content` to a new file in the same folder, syncs it, and renames it to `path`. Mode and owner of
-/// the old file are kept; a new file gets mode 0600.
+/// the old file are kept; a new file gets mode 0600 and, made by root, the owner of its folder.
 ///
 /// `path` must not be a symbolic link, or the link itself is replaced.
 pub(super) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
@@ -18,12 +20,15 @@ pub(super) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     };
     let temp_file = TempFile::create(path)?;
     let mut file = &temp_file.file;
-    if let Some(old) = old {
-        let new = file.metadata()?;
-        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
-            fchown(file, Some(old.uid()), Some(old.gid()))?;
+    match old {
+        Some(old) => {
+            let new = file.metadata()?;
+            if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+                fchown(file, Some(old.uid()), Some(old.gid()))?;
+            }
+            file.set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))?;
         }
-        file.set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))?;
+        None => inherit_owner(file, folder_of(path))?,
     }
     file.write_all(content)?;
     file.sync_all()?;

@@ -7,11 +7,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::diagnostic::{UserFileDiagnostic, UserFileErrors, UserFileWarning};
 use super::edit::UsersFile;
 use super::file_accounts::FileAccounts;
 use super::hashing_pool::HashingPool;
+use super::htpasswd;
 use super::ldap::LdapSource;
 use super::name::CanonicalName;
 use super::password::Password;
@@ -20,7 +22,7 @@ use super::remote::SourceUnavailable;
 use super::sql::SqlSource;
 use super::user_store::User;
 use super::watched_directory::{FileFormat, ReloadOutcome, WatchedDirectory};
-use crate::config::{Argon2Cost, UserSource, UserSourceKind, Users};
+use crate::config::{Argon2Cost, CompatIdentity, UserSource, UserSourceKind, Users};
 
 /// All sources.
 #[derive(Debug)]
@@ -164,9 +166,7 @@ impl UserSources {
     ///
     /// That source is unavailable.
     pub async fn by_id(&self, id: &str) -> Result<Option<Arc<User>>, SourceUnavailable> {
-        let fitting = self.sources.iter().filter(|named| id.starts_with(&named.settings.id_prefix));
-        // No two have the same prefix.
-        let Some(named) = fitting.max_by_key(|named| named.settings.id_prefix.len()) else { return Ok(None) };
+        let Some(named) = self.named_source_of(id) else { return Ok(None) };
         let own = &id[named.settings.id_prefix.len()..];
         let user = match &named.source {
             Source::File(file) => file.current().by_id(own),
@@ -174,6 +174,24 @@ impl UserSources {
             Source::Ldap(source) => source.by_id(own).await?.map(Arc::new),
         };
         Ok(user.map(|user| named.present(user)).filter(|user| self.may_be_used(user)))
+    }
+
+    /// The user with that `sub`: the id, or the name where tokens carry names.
+    ///
+    /// # Errors
+    ///
+    /// A source is unavailable.
+    pub async fn by_identity(
+        &self,
+        identity: CompatIdentity,
+        sub: &str,
+    ) -> Result<Option<Arc<User>>, SourceUnavailable> {
+        if identity == CompatIdentity::Id {
+            return self.by_id(sub).await;
+        }
+        let Some(name) = CanonicalName::parse(sub) else { return Ok(None) };
+        let found = self.by_name(&name).await?;
+        Ok(found.map(|found| found.user).filter(|user| self.may_be_used(user)))
     }
 
     /// Whether `password` is that of the user. Without a user the result is false, and takes as long. Runs
@@ -209,7 +227,9 @@ impl UserSources {
     /// The stored hash is replaced only where it is still the verified one; after a failure, the next login
     /// tries again.
     pub(super) async fn rehash(&self, pool: &HashingPool, found: &FoundUser, password: Password) {
-        let Some(cost) = self.settings.rehash.map(hash_cost) else { return };
+        let Some(cost) = self.settings.rehash.map(hash_cost).filter(|_| self.is_writable(found)) else {
+            return;
+        };
         let Some(old) = found.user.hash().filter(|old| old.needs_rehash(cost)) else { return };
         let Ok(new) = pool.rehash(old, cost, password).await else { return };
         let name = found.user.username.as_str();
@@ -223,6 +243,16 @@ impl UserSources {
                 tracing::warn!(user = name, error, "a password could not be rehashed")
             }
         }
+    }
+
+    /// Whether the source of a user can store another hash.
+    fn is_writable(&self, found: &FoundUser) -> bool {
+        self.sources.get(found.index).is_some_and(|named| match (&named.source, &named.settings.kind) {
+            (Source::Sql { source, .. }, _) => source.is_table(),
+            (Source::File(_), UserSourceKind::Htpasswd(_)) => self.settings.rehash_htpasswd,
+            (Source::File(_), _) => true,
+            (Source::Ldap(_), _) => false,
+        })
     }
 
     /// The cost of new hashes.
@@ -242,15 +272,22 @@ impl UserSources {
             return Err(ReplaceError::NotWritable);
         };
         match (&named.source, &named.settings.kind) {
-            (Source::Sql { source, .. }, _) if source.is_table() => {
+            _ if !self.is_writable(found) => Err(ReplaceError::NotWritable),
+            (Source::Sql { source, .. }, _) => {
                 let id = &found.user.id[named.settings.id_prefix.len()..];
                 source.replace_hash(id, old, new).await.map_err(|error| failed(&error))
             }
-            (Source::File(watched), UserSourceKind::File(path)) => {
-                let (file, watched) = (UsersFile::new(path), Arc::clone(watched));
+            (Source::File(watched), UserSourceKind::File(path) | UserSourceKind::Htpasswd(path)) => {
+                let (path, watched) = (path.clone(), Arc::clone(watched));
+                let is_htpasswd = matches!(named.settings.kind, UserSourceKind::Htpasswd(_));
                 let (name, old, new) = (found.user.username.clone(), old.clone(), new.clone());
                 let edit = move || {
-                    let replaced = file.replace_hash(&name, &old, &new).map_err(|error| error.to_string())?;
+                    let replaced = match is_htpasswd {
+                        true => htpasswd::replace_hash(&path, &name, &old, &new).map_err(|e| e.to_string()),
+                        false => {
+                            UsersFile::new(path).replace_hash(&name, &old, &new).map_err(|e| e.to_string())
+                        }
+                    }?;
                     // Until the next poll the old hash would be used.
                     watched.reload();
                     Ok(replaced)
@@ -326,6 +363,40 @@ impl UserSources {
                 log_schemes(&named.settings.name, file.current().schemes());
             }
         }
+    }
+
+    /// How often [`Self::versions`] is to be polled; `None` where no database has a version.
+    pub(crate) fn poll_interval(&self) -> Option<Duration> {
+        let databases = self.sources.iter().filter_map(|named| match &named.source {
+            Source::Sql { source, .. } => source.poll_interval(),
+            _ => None,
+        });
+        databases.min()
+    }
+
+    /// The versions of the databases that have one and respond, by the name of the source.
+    pub(crate) async fn versions(&self) -> Vec<(String, String)> {
+        let mut versions = Vec::new();
+        for named in &self.sources {
+            if let Source::Sql { source, .. } = &named.source
+                // An outage was logged by the source, and is looked at again at the next poll.
+                && let Ok(Some(version)) = source.version().await
+            {
+                versions.push((named.settings.name.clone(), version));
+            }
+        }
+        versions
+    }
+
+    /// The name of the source of a user's id.
+    pub(crate) fn source_of(&self, id: &str) -> Option<&str> {
+        self.named_source_of(id).map(|named| named.settings.name.as_str())
+    }
+
+    fn named_source_of(&self, id: &str) -> Option<&NamedSource> {
+        let fitting = self.sources.iter().filter(|named| id.starts_with(&named.settings.id_prefix));
+        // No two have the same prefix.
+        fitting.max_by_key(|named| named.settings.id_prefix.len())
     }
 
     /// The account states according to the files.

@@ -1,5 +1,6 @@
 //! Users of an SQL table: SQLite, PostgreSQL, MySQL or MariaDB. The database is queried at each login and
-//! each refresh, so changes take effect at the next one; only the schemes of its hashes are cached.
+//! each refresh, so changes take effect at the next one, or earlier where a version of its rows is polled; only
+//! the schemes of its hashes are cached.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use super::password_hash::PasswordHash;
 use super::remote::{Remote, SourceUnavailable};
 use super::user_entry::{RESERVED_CLAIMS, is_visible_ascii};
 use super::user_store::User;
-use crate::config::{SqlDialect, SqlLookup, SqlUsers};
+use crate::config::{SqlDialect, SqlLookup, SqlTable, SqlUsers};
 
 /// Number of hashes that are sampled to find the most common scheme.
 const SAMPLE: u32 = 500;
@@ -59,6 +60,18 @@ impl SqlSource {
     pub(super) async fn by_id(&self, id: &str) -> Result<Option<User>, SourceUnavailable> {
         let (table, id) = (Arc::clone(&self.table), id.to_owned());
         self.remote.submit(async move { table.by_id(&id).await }).await
+    }
+
+    /// How often [`Self::version`] is to be polled, where a version is configured.
+    pub(super) fn poll_interval(&self) -> Option<Duration> {
+        self.table.version_query().map(|_| self.table.settings.poll_interval)
+    }
+
+    /// A value that changes whenever a user does, where a column or a query for it is configured.
+    pub(super) async fn version(&self) -> Result<Option<String>, SourceUnavailable> {
+        let Some(sql) = self.table.version_query() else { return Ok(None) };
+        let table = Arc::clone(&self.table);
+        self.remote.submit(async move { table.version(sql).await.map(Some) }).await
     }
 
     /// Stored hashes of some users; none where a query is configured in place of a table.
@@ -204,6 +217,27 @@ impl Table {
                 .extend(rows.iter().filter_map(|row| text(row, 0)).filter(|role| is_visible_ascii(role)));
         }
         Ok(Some(user))
+    }
+
+    fn version_query(&self) -> Option<String> {
+        let dialect = self.settings.dialect;
+        match (&self.settings.changes_query, &self.settings.lookup) {
+            (Some(query), _) => Some(query.clone()),
+            // A deletion changes the number of rows only.
+            (None, SqlLookup::Table(SqlTable { table, version: Some(column), .. })) => Some(format!(
+                "SELECT COUNT(*), CAST(MAX({}) AS {}) FROM {}",
+                dialect.quote(column),
+                dialect.text_type(),
+                dialect.quote(table)
+            )),
+            _ => None,
+        }
+    }
+
+    async fn version(&self, sql: String) -> Result<String, sqlx::Error> {
+        let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(self.pool().await?).await?;
+        let values: Vec<String> = (0..row.len()).map(|index| text(&row, index).unwrap_or_default()).collect();
+        Ok(values.join("\0"))
     }
 
     async fn sample(&self) -> Result<Vec<String>, sqlx::Error> {

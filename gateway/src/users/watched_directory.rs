@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn changed_users_come_into_force_and_who_holds_the_earlier_ones_keeps_them() {
+    fn changed_users_become_active_and_holders_of_earlier_ones_keep_them() {
         let bench = Bench::new(&["alice"]);
         let before = bench.live.current();
         bench.write(&users(&["bob", "carol"]));
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_or_missing_file_changes_nothing_and_is_told_once_with_its_place() {
+    fn a_broken_or_missing_file_changes_nothing_and_is_reported_once_with_its_place() {
         let bench = Bench::new(&["alice"]);
         let broken = users(&["bob"]) + "[[users]]\nid = 7\n";
         bench.write(&broken);
@@ -297,7 +297,7 @@ mod tests {
         bench.write(&format!("{broken} "));
         assert!(
             matches!(bench.poll_changes(), ReloadOutcome::Unchanged),
-            "the same mistake is not told again"
+            "the same error is not reported again"
         );
         fs::remove_file(bench.dir.path().join("users.toml")).unwrap();
         let ReloadOutcome::Rejected(errors) = bench.poll_changes() else { panic!("taken") };
@@ -307,14 +307,14 @@ mod tests {
         bench.write(&users(&["alice"]));
         assert!(
             matches!(bench.poll_changes(), ReloadOutcome::Loaded { users: 1, .. }),
-            "that it is well again is told"
+            "the recovery is reported"
         );
         assert_eq!(bench.live.last_error(), None);
         assert_eq!((bench.live.reload_count(), bench.live.reload_failures()), (1, 2));
     }
 
     #[test]
-    fn a_file_that_is_being_written_is_not_read_before_it_rests() {
+    fn a_file_that_is_being_written_is_not_read_before_it_settles() {
         let bench = Bench::new(&["alice", "bob"]);
         let whole = users(&["alice", "bob", "carol"]);
         for length in [10, users(&["alice"]).len(), whole.len()] {
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_does_not_wait() {
+    fn readers_do_not_wait_for_a_reload() {
         let bench = Bench::new(&["alice"]);
         bench.write(&users(&["bob"]));
         assert!(matches!(bench.live.reload(), ReloadOutcome::Loaded { users: 1, .. }));

@@ -96,7 +96,10 @@ fn a_route_has_its_own_policy_or_leaves_cors_to_its_app() {
     assert_eq!(own.field("access-control-max-age"), Some("3600"));
     let bearer = format!("Bearer {access}");
     let answer = get(gateway.address, "/tenant", &[("Origin", ORIGIN), ("Authorization", &bearer)]).unwrap();
-    assert_eq!(answer.field("access-control-expose-headers"), Some("WWW-Authenticate, Retry-After, X-Request-Id, X-Own"));
+    assert_eq!(
+        answer.field("access-control-expose-headers"),
+        Some("WWW-Authenticate, Retry-After, X-Request-Id, X-Own")
+    );
     upstream.clear();
 
     let passed = preflight("/app", "x-whatever");
@@ -108,7 +111,10 @@ fn a_route_has_its_own_policy_or_leaves_cors_to_its_app() {
     for outcome in ["\"cors\":\"preflight_allowed\"", "\"cors\":\"preflight_passed\""] {
         wait_until("the access line", || gateway.log().contains(outcome));
     }
-    let gone = exchange(gateway.address, b"OPTIONS /app HTTP/1.1\r\nHost: a\r\nOrigin: https://page.example\r\nConnection: close\r\n\r\n");
+    let gone = exchange(
+        gateway.address,
+        b"OPTIONS /app HTTP/1.1\r\nHost: a\r\nOrigin: https://page.example\r\nConnection: close\r\n\r\n",
+    );
     assert_eq!(gone.replies[0].status, 401, "what is no preflight needs its token");
 }
 
@@ -121,9 +127,11 @@ fn explain_says_what_becomes_of_a_preflight() {
         ("/api", "x-tenant", "preflight is answered here: refused, x-tenant is not among cors.allow_headers"),
         ("/app", "x-tenant", "preflight is left to the app, without a token"),
     ] {
-        let (names, origin) = (format!("Access-Control-Request-Headers: {name}"), format!("Origin: {ORIGIN}"));
+        let (names, origin) =
+            (format!("Access-Control-Request-Headers: {name}"), format!("Origin: {ORIGIN}"));
         let arguments = ["explain", "--config", "gateway.toml", "OPTIONS", path, "-H", &origin];
-        let arguments = [&arguments[..], &["-H", "Access-Control-Request-Method: PUT", "-H", &names]].concat();
+        let arguments =
+            [&arguments[..], &["-H", "Access-Control-Request-Method: PUT", "-H", &names]].concat();
         let (code, output, notes) = Gateway::command(gateway.path("").as_path(), &arguments, "");
         assert_eq!(code, 0, "{notes}");
         assert!(output.contains(expected), "{output}");

@@ -1,4 +1,4 @@
-//! `auth-gateway explain` and `check`: what they say is what the gateway then does.
+//! `auth-gateway explain` and `check`: their output matches what the gateway does.
 
 use std::path::Path;
 
@@ -73,8 +73,8 @@ fn what_is_explained_is_what_the_upstream_gets() {
         "route     any host / (routes[4]) would fit, but comes later",
         "identity  alice (sub 1), roles user, session ",
         "outcome   forwarded to upstream app:",
-        "          X-Api-Key: (masked)",
-        "          Cookie: (masked)",
+        "          X-Api-Key: (redacted)",
+        "          Cookie: (redacted)",
         "          X-Name: alice",
     ] {
         assert!(said.contains(line), "{line} is not in\n{said}");
@@ -91,16 +91,17 @@ fn what_is_explained_is_what_the_upstream_gets() {
     ];
     assert_eq!(get(gateway.address, "/api/x%20y?z", &sent).unwrap().status, 200);
     let seen = String::from_utf8(upstream.last().raw).unwrap();
-    let told: Vec<&str> = said.split("upstream app:\n").nth(1).unwrap().lines().map(str::trim).collect();
+    let printed: Vec<&str> = said.split("upstream app:\n").nth(1).unwrap().lines().map(str::trim).collect();
     for line in seen.split("\r\n").filter(|line| !line.is_empty()) {
         let (name, _) = line.split_once(':').unwrap_or((line, ""));
-        let is_told = told.iter().any(|t| {
+        let is_printed = printed.iter().any(|t| {
             *t == line
-                || (t.starts_with(&format!("{name}:")) && (name == "X-Request-Id" || t.contains("(masked)")))
+                || (t.starts_with(&format!("{name}:"))
+                    && (name == "X-Request-Id" || t.contains("(redacted)")))
         });
-        assert!(is_told, "{line} is not told in\n{said}");
+        assert!(is_printed, "{line} is not printed in\n{said}");
     }
-    assert_eq!(told.len(), seen.split("\r\n").filter(|line| !line.is_empty()).count(), "{said}\n{seen}");
+    assert_eq!(printed.len(), seen.split("\r\n").filter(|line| !line.is_empty()).count(), "{said}\n{seen}");
 
     let (code, said, why) = explain(gateway.dir.path(), &["GET", &url, "--token-file", "-"], &refresh);
     assert!(
@@ -110,7 +111,7 @@ fn what_is_explained_is_what_the_upstream_gets() {
 }
 
 #[test]
-fn it_is_told_for_how_long_a_token_has_been_over() {
+fn explain_reports_how_long_ago_a_token_expired() {
     let upstream = Upstream::start();
     let gateway = start_with(&CONFIG.replace("60s", "1s"), &upstream);
     let (alice, _) = tokens(gateway.address, "alice", PASSWORD);

@@ -85,17 +85,17 @@ fn a_wrong_password_an_unknown_name_and_a_disabled_user_are_answered_alike() {
     let users =
         users_file(&[("1", "alice", PASSWORD, &[]), ("2", "mallory", PASSWORD, &[])]) + "disabled = true\n";
     let gateway = Gateway::start_with(&config(&upstream, ""), &users, &[]);
-    let told = |username: &str, password: &str| {
+    let attempt = |username: &str, password: &str| {
         let reply = login(gateway.address, username, password);
         assert_eq!((reply.status, reply.field("www-authenticate")), (401, Some("Bearer")));
         let mut body = reply.json();
         body.as_object_mut().unwrap().remove("request_id");
         body
     };
-    let wrong = told("alice", "wrong");
+    let wrong = attempt("alice", "wrong");
     assert_eq!(wrong["code"], "invalid_credentials");
-    assert_eq!(told("nobody", PASSWORD), wrong);
-    assert_eq!(told("mallory", PASSWORD), wrong);
+    assert_eq!(attempt("nobody", PASSWORD), wrong);
+    assert_eq!(attempt("mallory", PASSWORD), wrong);
     assert!(gateway.metrics().contains("auth_gateway_password_hashes_total 3"), "each costs one hash");
 }
 
@@ -158,7 +158,7 @@ fn a_locked_name_is_unlocked_by_a_command_whether_the_gateway_runs_or_not() {
     let socket = std::fs::metadata(gateway.path("var/state.redb.sock")).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::mode(&socket) & 0o777, 0o600);
 
-    // The socket that a killed gateway leaves is in nobody's way.
+    // A stale control socket of a killed gateway is no obstacle.
     lock(&gateway);
     gateway.kill();
     assert_eq!(unlock(&gateway, "alice"), "alice is unlocked\n");
@@ -171,7 +171,7 @@ fn a_locked_name_is_unlocked_by_a_command_whether_the_gateway_runs_or_not() {
 }
 
 #[test]
-fn locks_escalate_where_that_is_asked_for() {
+fn locks_escalate_where_configured() {
     let upstream = Upstream::start();
     let lockout = "[lockout]\nmax_failures = 1\nduration = \"1s\"\nescalation = 60\nmax_duration = \"1m\"\n";
     let gateway = start(&upstream, lockout);
@@ -191,7 +191,7 @@ fn login_for(gateway: &Gateway, client: &str, username: &str, password: &str) ->
 }
 
 #[test]
-fn a_network_that_fails_too_often_is_told_to_wait_before_any_hash_runs_also_over_a_kill() {
+fn a_rate_limited_network_runs_no_hash_even_after_a_kill() {
     let upstream = Upstream::start();
     let mut gateway = start(
         &upstream,
@@ -202,7 +202,7 @@ fn a_network_that_fails_too_often_is_told_to_wait_before_any_hash_runs_also_over
     for _ in 0..6 {
         assert_eq!(login_for(&gateway, "192.0.2.1", "alice", PASSWORD).status, 200);
     }
-    // One password each for many names, from one subnet: no name is ever locked by it.
+    // One password each for many names, from one subnet (password spraying): no name is locked.
     for (i, name) in ["alice", "bob", "root", "nobody"].iter().enumerate() {
         assert_eq!(login_for(&gateway, &format!("2001:db8::{i}"), name, "wrong").status, 401);
     }
@@ -218,7 +218,7 @@ fn a_network_that_fails_too_often_is_told_to_wait_before_any_hash_runs_also_over
         assert!((1..=300).contains(&wait), "{wait}");
     };
     refused(&gateway);
-    assert_eq!(hashes(&gateway), before, "who is told to wait costs no hash");
+    assert_eq!(hashes(&gateway), before, "who is attempt to wait costs no hash");
     assert!(gateway.metrics().contains("auth_gateway_logins_total{outcome=\"rate_limited\"} 1"));
     assert_eq!(login_for(&gateway, "2001:db8:0:1::1", "alice", PASSWORD).status, 200, "the subnet next door");
     let untrusted_hop = "2001:db8::ffff, 192.0.2.1";
@@ -286,7 +286,7 @@ fn parallel_guesses_never_pass_the_limit() {
 }
 
 #[test]
-fn a_crowd_of_logins_is_told_to_come_back_and_locks_nobody() {
+fn login_overload_gets_retry_after_and_locks_no_one() {
     let upstream = Upstream::start();
     let gateway =
         start(&upstream, "[lockout]\nmax_failures = 3\n[limits]\nhash_threads = 1\nhash_queue = 1\n");
@@ -366,7 +366,7 @@ fn racing_refreshes_get_one_successor() {
 }
 
 #[test]
-fn tokens_expire_and_are_told_from_forged_ones() {
+fn expired_tokens_are_distinguished_from_forged_ones() {
     let upstream = Upstream::start();
     let gateway = start(&upstream, "[tokens]\naccess_ttl = \"3s\"\nrefresh_ttl = \"5s\"\n");
     let (access, first) = tokens(gateway.address, "alice", PASSWORD);
@@ -382,7 +382,7 @@ fn tokens_expire_and_are_told_from_forged_ones() {
 }
 
 #[test]
-fn a_session_that_nobody_refreshes_ends_before_its_time() {
+fn an_idle_session_ends_before_its_absolute_lifetime() {
     let upstream = Upstream::start();
     let gateway = start(&upstream, "[tokens]\naccess_ttl = \"1s\"\nidle_ttl = \"5s\"\n");
     let (_, idle) = tokens(gateway.address, "alice", PASSWORD);
@@ -482,7 +482,7 @@ fn sessions_survive_a_kill_and_follow_the_users_file() {
 }
 
 /// How many users the running gateway knows of, and whether they are those of the file.
-fn users_in_force(gateway: &Gateway) -> (usize, bool) {
+fn active_users(gateway: &Gateway) -> (usize, bool) {
     let metrics = gateway.metrics();
     let value = |name: &str| {
         let line = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap();
@@ -501,10 +501,10 @@ fn changed_users_take_effect_without_a_restart_and_a_broken_file_changes_nothing
     let entries: Vec<&str> = original.split_inclusive("]\n[[").collect();
     assert_eq!(entries.len(), 3);
 
-    // A broken file: everybody goes on, and the log says where and what to do.
+    // An invalid file: the active users stay, and the log has the place and the remedy.
     std::fs::write(&file, original.replace("id = \"2\"", "id = 2")).unwrap();
-    wait_until("the mistake is noticed", || !users_in_force(&gateway).1);
-    assert_eq!(users_in_force(&gateway).0, 3);
+    wait_until("the mistake is noticed", || !active_users(&gateway).1);
+    assert_eq!(active_users(&gateway).0, 3);
     let ready = get(gateway.admin, "/readyz", &[]).unwrap();
     assert_eq!((ready.status, &ready.json()["status"]), (200, &json!("degraded")));
     wait_until("the mistake is in the log", || {
@@ -521,7 +521,7 @@ fn changed_users_take_effect_without_a_restart_and_a_broken_file_changes_nothing
     let changed = changed.replacen("id = \"2\"", "disabled = true\nid = \"2\"", 1);
     let changed = format!("{}{carol}", &changed[..changed.rfind("[[users]]").unwrap()]);
     std::fs::write(&file, changed).unwrap();
-    wait_until("the change is in force", || users_in_force(&gateway).1);
+    wait_until("the change is active", || active_users(&gateway).1);
     assert_eq!(claims(&refreshed(&refresh(&gateway, &alice)).0)["roles"], json!(["boss"]));
     assert_eq!(refresh(&gateway, &bob).code(), "token_revoked");
     assert_eq!(refresh(&gateway, &root).code(), "token_revoked");
@@ -534,7 +534,7 @@ fn changed_users_take_effect_without_a_restart_and_a_broken_file_changes_nothing
     let (code, _, said) = Gateway::command(gateway.dir.path(), &args, "another password for tests\n");
     assert!(code == 0 && said.contains("within a second"), "{said}");
     gateway.signal("HUP");
-    wait_until("the new password is in force", || refresh(&gateway, &carol).status == 401);
+    wait_until("the new password is active", || refresh(&gateway, &carol).status == 401);
     assert_eq!(refresh(&gateway, &carol).code(), "token_revoked");
     assert_eq!(login(gateway.address, "carol", PASSWORD).status, 401);
     assert_eq!(login(gateway.address, "carol", "another password for tests").status, 200);

@@ -61,7 +61,8 @@ fn start(port: u16) -> Gateway {
 
 /// What grpcio's client makes of calls through the gateway.
 fn client(gateway: &Gateway, commands: &Value) -> Vec<Value> {
-    let run = python().args(["client", &gateway.address.to_string(), &commands.to_string()]).output().unwrap();
+    let run =
+        python().args(["client", &gateway.address.to_string(), &commands.to_string()]).output().unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     serde_json::from_slice(&run.stdout).unwrap()
 }
@@ -74,13 +75,26 @@ fn refusals_reach_a_grpc_client_as_status_and_reason() {
     let cases = [
         ("/test.Test/Unary", token.as_str(), 10, "OK", ""),
         ("/test.Test/Unary", "", 10, "UNAUTHENTICATED", "this route needs an access token"),
-        ("/test.Test/Unary", "x.y.z", 10, "UNAUTHENTICATED", "the token is malformed, forged or not from here"),
+        (
+            "/test.Test/Unary",
+            "x.y.z",
+            10,
+            "UNAUTHENTICATED",
+            "the token is malformed, forged or not from here",
+        ),
         ("/test.Admin/Unary", &token, 10, "PERMISSION_DENIED", "none of the route's roles"),
-        ("/test.Test/Unary", &token, 1 << 20, "RESOURCE_EXHAUSTED", "the body is larger than is allowed here"),
+        (
+            "/test.Test/Unary",
+            &token,
+            1 << 20,
+            "RESOURCE_EXHAUSTED",
+            "the body is larger than is allowed here",
+        ),
         ("/test.Nothing/Unary", &token, 10, "UNIMPLEMENTED", "no route leads here"),
         ("/test.Gone/Unary", &token, 10, "UNAVAILABLE", "the upstream cannot be reached"),
     ];
-    let commands: Value = cases.iter().map(|(path, token, size, ..)| json!(["unary", path, token, size])).collect();
+    let commands: Value =
+        cases.iter().map(|(path, token, size, ..)| json!(["unary", path, token, size])).collect();
     let outcomes = client(&gateway, &commands);
     for ((path, _, size, status, reason), outcome) in cases.iter().zip(outcomes) {
         assert_eq!(outcome, json!([status, reason]), "{path} with {size} bytes");
@@ -100,7 +114,13 @@ fn a_hundred_calls_at_once_succeed_at_a_server_that_accepts_few_streams_and_ends
         for outcomes in client(&gateway, &json!(many)) {
             let failed: Vec<&Value> =
                 outcomes.as_array().unwrap().iter().filter(|outcome| outcome[0] != "OK").collect();
-            assert!(failed.is_empty(), "{options}: {} failed, such as {}\n{}", failed.len(), failed[0], gateway.log());
+            assert!(
+                failed.is_empty(),
+                "{options}: {} failed, such as {}\n{}",
+                failed.len(),
+                failed[0],
+                gateway.log()
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Tokens and keys between this gateway and PyJWT, which knows nothing of it.
+//! Interoperability of tokens and keys with PyJWT.
 
 use std::process::Command;
 

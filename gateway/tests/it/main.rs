@@ -1,23 +1,29 @@
-//! The one integration binary: the built program over real sockets.
+//! The integration tests: the built program over real sockets, in one binary.
 
 #![allow(clippy::unwrap_used)]
 
 mod attacks;
+mod commands;
+mod compat;
 mod cors;
 mod differential;
 mod examples;
+mod exchange;
 mod explain;
 mod faults;
 mod fixture;
 mod flow;
 mod grpc;
 mod interop;
+mod interoperability;
+mod monitoring;
 mod openapi;
 mod operating;
 mod protocols;
 mod proxying;
 mod redis;
 mod reloading;
+mod route_settings;
 mod routing;
 mod sessions;
 mod streams;

@@ -1,4 +1,4 @@
-//! The program as an operator meets it: start, stop, errors, commands.
+//! Operation: start, graceful shutdown, errors, commands.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -28,7 +28,7 @@ fn folder(config: &str) -> tempfile::TempDir {
 }
 
 #[test]
-fn a_request_in_flight_finishes_when_the_gateway_is_asked_to_stop() {
+fn graceful_shutdown_finishes_requests_in_flight() {
     let upstream = Upstream::start();
     let mut gateway = Gateway::start(&config(&upstream));
     let address = gateway.address;
@@ -50,7 +50,7 @@ fn a_request_in_flight_finishes_when_the_gateway_is_asked_to_stop() {
     newcomer.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200", "who had just connected is served");
     wait_until("no new one is accepted", || TcpStream::connect(address).is_err());
-    assert_eq!(get(gateway.admin, "/readyz", &[]).unwrap().status, 503, "and readiness tells");
+    assert_eq!(get(gateway.admin, "/readyz", &[]).unwrap().status, 503, "and readiness reports it");
     let slow = slow.join().unwrap();
     assert_eq!((slow.replies[0].status, slow.closed), (200, true));
     assert_eq!(slow.replies[0].field("connection"), Some("close"), "it says that the connection ends");
@@ -131,7 +131,7 @@ fn keys_are_made_once_kept_private_and_can_be_rotated() {
 }
 
 #[test]
-fn what_is_wrong_is_told_at_once_with_its_place_and_its_remedy() {
+fn all_errors_are_reported_at_once_with_place_and_remedy() {
     let dir = folder(
         "[tokens]\nacess_ttl = \"60s\"\nalgorithm = \"none\"\n[lockout]\nwindow = 5\n[upstreams.app]\nurls = [\"http://127.0.0.1:1\"]\n\
          [[routes]]\npath = \"/\"\nupstream = \"ap\"\n",
@@ -247,7 +247,7 @@ fn the_admin_listener_answers_load_balancers_and_the_names_that_it_is_given() {
         let response = ask(head);
         assert_eq!(response.split(' ').nth(1), Some(status.to_string().as_str()), "{head}: {response}");
         let id = response.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap();
-        let told = format!("\"request_id\":\"{id}\"");
-        assert!(id.len() >= 16 && (status < 400 || response.contains(&told)), "{head}: {response}");
+        let contains_id = format!("\"request_id\":\"{id}\"");
+        assert!(id.len() >= 16 && (status < 400 || response.contains(&contains_id)), "{head}: {response}");
     }
 }

@@ -1,4 +1,4 @@
-//! What becomes of an exchange under way when one side leaves, stalls or loses its session.
+//! Exchanges in flight when one side disconnects, stalls or loses its session.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -131,7 +131,7 @@ fn an_app_that_answers_before_the_upload_is_over_gets_the_rest_of_it() {
 }
 
 #[test]
-fn a_response_that_its_upstream_cuts_is_told_as_cut() {
+fn a_response_that_its_upstream_cuts_is_reported_as_cut() {
     let upstream = Manual::start();
     let gateway = upstream.gateway("");
     let mut client = ask(&gateway, "GET /cut HTTP/1.1\r\nHost: a\r\n\r\n");

@@ -25,7 +25,7 @@ import { TokenStore } from "./token-store.js";
 /** @typedef {import("./token-store.js").TokenPair} TokenPair */
 
 /**
- * One of the user's sessions, as the gateway tells.
+ * One of the user's sessions, as the gateway lists it.
  * @typedef {object} SessionInfo
  * @property {string} sid
  * @property {number} started_at seconds since 1970
@@ -217,7 +217,7 @@ export class AuthClient extends EventTarget {
 
   /**
    * The sessions of the user.
-   * @returns {Promise<SessionInfo[] | null>} nothing where the gateway does not tell them
+   * @returns {Promise<SessionInfo[] | null>} null where the gateway does not list them
    * @throws {AuthenticationRequired} {@link NetworkError} {@link ApiError}
    */
   async sessions() {
@@ -265,7 +265,7 @@ export class AuthClient extends EventTarget {
    * @param {string | URL | Request} input at the gateway: absolute, or below the base URL
    * @param {RequestInit} [init]
    * @returns {Promise<Response>} whatever its status
-   * @throws {AuthenticationRequired} when there is no good token left, {@link NetworkError} when nobody answered or the
+   * @throws {AuthenticationRequired} when there is no valid token left, {@link NetworkError} when there was no response or the
    *   token could not be renewed for now; the signal's reason when a signal aborted the request; `TypeError` for what
    *   `fetch` would not take either, and for other hosts
    */
@@ -332,7 +332,7 @@ export class AuthClient extends EventTarget {
     if (this.#isDisposed) throw new DOMException("The client was disposed of.", "InvalidStateError");
   }
 
-  /** A token that is good for a while, as far as can be told. @returns {Promise<string>} */
+  /** A token that is valid for a while, as far as is known. @returns {Promise<string>} */
   async #goodToken() {
     this.#assertUsable();
     await this.ready;

@@ -18,7 +18,7 @@
 
 /** What can stand behind `Bearer` (RFC 6750 section 2.1). */
 const TOKEN = /^[A-Za-z0-9._~+/-]+=*$/;
-/** Longer ones pass no usual limit on header fields, so nobody could ever say that they are not good. */
+/** Longer ones exceed the usual limits of header fields, so no server could reject them as invalid. */
 const MAX_TOKEN_LENGTH = 8192;
 
 /** @param {unknown} value @returns {value is string} whether it could be a token at all */

@@ -1,5 +1,5 @@
 /**
- * What can go wrong, as three errors: the gateway said no, nobody could say anything, or there is nobody signed in.
+ * The three kinds of errors: a response of the gateway, no response (network), or no signed-in user.
  * @module
  */
 
@@ -49,7 +49,7 @@ export class NetworkError extends Error {
 
 /** There are no tokens, or those there were are no longer good: it takes a login to go on. */
 export class AuthenticationRequired extends Error {
-  /** @param {SignOutReason | null} [reason] nothing where nobody was signed in */
+  /** @param {SignOutReason | null} [reason] null where no user was signed in */
   constructor(reason = null) {
     super("Please log in first.");
     this.name = "AuthenticationRequired";

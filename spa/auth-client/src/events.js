@@ -1,5 +1,5 @@
 /**
- * What a client tells of its tokens, and why they are gone.
+ * Events of a client's tokens, and reasons for their loss.
  * @module
  */
 
@@ -29,7 +29,7 @@ export class AuthEvent extends Event {
   }
 }
 
-/** Turns what a store says into events, each change once, whichever way it was heard of. */
+/** Converts notifications of a store to events, each change once, from whichever source. */
 export class Announcer {
   #target;
   #store;
@@ -51,7 +51,7 @@ export class Announcer {
   }
 
   /**
-   * Tells what has changed since it was told last.
+   * Emits what has changed since the last event.
    * @param {SignOutReason | null} reason why there are no tokens
    * @param {boolean} isOtherTab
    */
@@ -87,7 +87,7 @@ export class Announcer {
     this.#target.dispatchEvent(new AuthEvent("signed-out", { reason, isOtherTab }));
   }
 
-  /** Tells what an asynchronous storage was found to hold. */
+  /** Emits the content of an asynchronous storage. */
   announceRestored() {
     const now = this.#store.read();
     if (isSamePair(this.#announced, now)) return;

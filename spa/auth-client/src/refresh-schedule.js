@@ -61,5 +61,5 @@ export class RefreshSchedule {
   }
 }
 
-/** Nobody looks at the page, which then renews nothing; it does when it is looked at again. */
+/** The page is hidden and renews nothing; it does when it becomes visible again. */
 const isHidden = () => globalThis.document?.visibilityState === "hidden";

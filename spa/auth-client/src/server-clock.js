@@ -1,5 +1,5 @@
 /**
- * The server's clock, as far as it can be told from its answers.
+ * The server's clock, estimated from its responses.
  * @module
  */
 

@@ -41,7 +41,7 @@ export function isShared(adapter) {
 /**
  * Whether a value can be written there: a full storage still reads well.
  * @param {StorageAdapter} adapter
- * @param {string} key one that nobody else uses
+ * @param {string} key one that no other code uses
  * @returns {unknown} the error, or nothing
  */
 export function probe(adapter, key) {

@@ -9,7 +9,7 @@ export class TabChannel {
   /** @type {((message: unknown) => void)[]} */
   #listeners = [];
 
-  /** @param {string | null} name nothing: nobody is talked to */
+  /** @param {string | null} name null: no messages are sent */
   constructor(name) {
     if (name === null || typeof globalThis.BroadcastChannel !== "function") return;
     try {
@@ -36,7 +36,7 @@ export class TabChannel {
     try {
       this.#channel?.postMessage(message);
     } catch {
-      // Closed: nobody is to hear of us any more.
+      // Closed: no more messages are sent.
     }
   }
 

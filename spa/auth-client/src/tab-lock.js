@@ -85,7 +85,7 @@ class WebLock {
         return working.catch(() => {});
       };
       const stopWaiting = async () => {
-        // Whoever works gives the lock back by now. Who did not is a page that was frozen, or hangs.
+        // A running tab has released the lock by now. One that has not is frozen or hangs.
         if (!isGranted) this.#hung = { holder: await this.#holder(), at: Date.now() };
         waiting.abort();
       };
@@ -114,7 +114,7 @@ class WebLock {
       const { held = [] } = (await this.#locks.query?.()) ?? {};
       return held.some((lock) => lock.name === this.#markName(id));
     },
-    // A mark is a lock, too: whoever gets the first lock later finds it, for both are kept by one process.
+    // A mark is a lock, too: a tab that gets the first lock later finds it, for both are kept by one process.
     markExchanged: (id) =>
       new Promise((done) => {
         const keep = () => {

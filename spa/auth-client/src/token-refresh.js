@@ -111,7 +111,7 @@ export class TokenRefresh {
     const other = this.otherThan(presented, rejected);
     if (other !== null) return other;
     if (presented.refresh === null) {
-      // Also where nobody was logged in: what is stored there but cannot be a token goes.
+      // Also without a login: stored values that cannot be tokens are removed.
       await this.#store.clear("expired");
       throw new AuthenticationRequired(presented.access === null ? null : "expired");
     }

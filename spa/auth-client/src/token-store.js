@@ -2,7 +2,7 @@
  * The two tokens, kept in a storage that other tabs may share, and that may lag behind, be full, or be asynchronous.
  *
  * - Tabs of other processes see a write to localStorage late, and first the one key and then the other. A tab that writes
- *   therefore hands both tokens over in one message; whoever hears it goes by the message until the storage has caught up.
+ *   therefore hands both tokens over in one message; a tab that receives it uses the message until the storage has caught up.
  * - A storage that cannot be written is replaced by memory, here and, by the same messages, in the other tabs.
  *
  * @module
@@ -16,7 +16,7 @@ import { isPromise, isShared, probe } from "./storage.js";
 /** @typedef {{access: string | null, refresh: string | null}} TokenPair */
 
 /**
- * What tabs tell each other.
+ * Messages between tabs.
  * @typedef {object} HandOver
  * @property {"tokens"} type
  * @property {TokenPair} tokens those that are good now
@@ -27,7 +27,7 @@ import { isPromise, isShared, probe } from "./storage.js";
 
 /** @type {TokenPair} */
 const NONE = Object.freeze({ access: null, refresh: null });
-/** How often a storage is looked at that does not tell of changes, in milliseconds. */
+/** Poll interval of a storage without change events, in milliseconds. */
 const POLL_INTERVAL_MS = 25;
 
 export class TokenStore {
@@ -235,23 +235,23 @@ export class TokenStore {
 
   /** @param {unknown} message */
   #hear(message) {
-    const told = /** @type {HandOver} */ (message);
-    if (told?.type !== "tokens" || typeof told.tokens !== "object") return;
+    const handOver = /** @type {HandOver} */ (message);
+    if (handOver?.type !== "tokens" || typeof handOver.tokens !== "object") return;
     const current = this.read();
     // A message about tokens that are no longer ours is late: the storage knows more.
-    if (![told.replaces, told.tokens.refresh].includes(current.refresh)) return;
-    if (isSamePair(current, told.tokens)) {
+    if (![handOver.replaces, handOver.tokens.refresh].includes(current.refresh)) return;
+    if (isSamePair(current, handOver.tokens)) {
       // The storage was faster, but could not say why.
-      if (told.reason !== null) this.#onChange(told.reason, true);
+      if (handOver.reason !== null) this.#onChange(handOver.reason, true);
       return;
     }
-    if (told.inMemory) this.#memory = told.tokens;
+    if (handOver.inMemory) this.#memory = handOver.tokens;
     else {
       this.#memory = null;
-      this.#handedOver = { tokens: told.tokens, stale: this.#readStorage() };
-      if (this.#cached !== null) this.#cached = told.tokens;
+      this.#handedOver = { tokens: handOver.tokens, stale: this.#readStorage() };
+      if (this.#cached !== null) this.#cached = handOver.tokens;
     }
-    this.#changed(told.reason, true);
+    this.#changed(handOver.reason, true);
   }
 
   /**

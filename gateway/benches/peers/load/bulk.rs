@@ -1,4 +1,4 @@
-//! Large bodies: an upstream that sends and swallows them, and a client that does the same.
+//! Bulk transfer: an upstream that sends and discards large bodies, and a client that does the same.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! Closed loops over HTTP/2 by h2load: each connection keeps so many requests on their way.
+//! Closed-loop load over HTTP/2 by h2load, with a fixed number of requests in flight per connection.
 
 use std::process::{Command, Stdio};
 

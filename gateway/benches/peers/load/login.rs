@@ -1,4 +1,4 @@
-//! People who log in, and sessions that refresh.
+//! Load of logins and refreshes.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

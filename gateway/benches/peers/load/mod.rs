@@ -1,4 +1,4 @@
-//! Load, and what it costs the system under it.
+//! Load generators, and the cost for the system under test.
 
 pub(crate) mod bulk;
 mod disturbance;

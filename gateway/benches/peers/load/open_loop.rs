@@ -1,7 +1,7 @@
-//! An open loop: requests are sent by the clock, whether or not the answers to earlier ones are there.
+//! Open-loop load: requests are sent at a fixed rate, whether or not earlier responses have arrived.
 //!
-//! Latency counts from the moment when a request was due. A server that stalls is thus charged for all requests
-//! that had to wait meanwhile, not only for the one that it held (coordinated omission).
+//! Latency counts from the moment when a request was due, so that a server that stalls is charged for all
+//! requests that had to wait meanwhile (coordinated omission).
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -16,7 +16,7 @@ use crate::Result;
 use crate::http::{self, Head};
 
 /// How long an answer may take before the run is given up.
-const PATIENCE: Duration = Duration::from_secs(20);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Requests at a fixed rate, evenly spaced, over keep-alive connections.
 pub(crate) struct OpenLoop<'a> {
@@ -72,15 +72,15 @@ impl OpenLoop<'_> {
                 due += interval;
             }
             let next_is_due = due.saturating_duration_since(Instant::now());
-            let wait = if sent < total && !idle.is_empty() { next_is_due } else { PATIENCE };
+            let wait = if sent < total && !idle.is_empty() { next_is_due } else { RESPONSE_TIMEOUT };
             events.clear();
             epoll::wait(
                 &epoll,
                 rustix::buffer::spare_capacity(&mut events),
                 Some(&Timespec::try_from(wait)?),
             )?;
-            if events.is_empty() && wait == PATIENCE {
-                return Err(format!("no answer within {} s", PATIENCE.as_secs()).into());
+            if events.is_empty() && wait == RESPONSE_TIMEOUT {
+                return Err(format!("no answer within {} s", RESPONSE_TIMEOUT.as_secs()).into());
             }
             for event in &events {
                 let index = usize::try_from(event.data.u64())?;

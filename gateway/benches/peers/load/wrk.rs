@@ -1,4 +1,4 @@
-//! Closed loops by wrk: each client sends its next request when the answer is there.
+//! Closed-loop load by wrk: each client sends its next request after the response.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! auth-gateway with its default configuration: what is not named here is not changed.
+//! auth-gateway with its default configuration, except for what is set here.
 
 use std::fs;
 use std::process::Command;

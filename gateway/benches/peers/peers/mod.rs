@@ -1,4 +1,4 @@
-//! The systems that are measured: how each is configured and started.
+//! The systems under test: how each is configured and started.
 
 mod envoy;
 pub(crate) mod gateway;

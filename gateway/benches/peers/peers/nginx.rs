@@ -1,4 +1,4 @@
-//! nginx, as most people have it before their application.
+//! nginx as a plain reverse proxy.
 
 use std::fs;
 use std::process::Command;

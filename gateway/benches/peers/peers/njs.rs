@@ -1,4 +1,4 @@
-//! nginx that verifies by hand, in its own JavaScript.
+//! nginx that verifies JWTs in its own JavaScript (njs).
 
 use std::fs;
 use std::process::Command;

@@ -66,7 +66,7 @@ static int write_all(int fd, const char *bytes, ssize_t length) {
     return 1;
 }
 
-// One read for each event, as the messages fit; epoll tells again if there is more.
+// One read for each event, as the messages fit; epoll reports again if there is more.
 static void relay(int fd, char *buffer) {
     int other = other_end[fd];
     if (other < 0) return;  // closed with its other end, earlier in this batch

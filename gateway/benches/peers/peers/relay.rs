@@ -1,4 +1,4 @@
-//! The floor: a relay in C that reads and writes and does nothing else.
+//! The lower bound: a relay in C that only reads and writes.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! What all systems stand before: nginx with a ready-made answer.
+//! The upstream of all systems: nginx with a static response.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! The goals that the project set itself, and whether they were reached.
+//! The project's performance goals, and whether they were reached.
 
 use std::fmt;
 

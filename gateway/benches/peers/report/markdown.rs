@@ -60,9 +60,9 @@ impl Table {
         }
         if cells.len() < width {
             let own = verdicts.iter().filter(|verdict| verdict.row == row.label);
-            let told: Vec<String> =
+            let parts: Vec<String> =
                 own.map(|verdict| format!("{}: {}", verdict.goal, verdict.outcome())).collect();
-            cells.push(told.join("; "));
+            cells.push(parts.join("; "));
         }
         cells
     }

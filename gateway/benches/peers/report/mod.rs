@@ -1,4 +1,4 @@
-//! The report: goals, tables, a picture, and what is needed to measure again.
+//! The report: goals, tables, a chart, and how to reproduce it.
 
 pub(crate) mod goal;
 mod markdown;

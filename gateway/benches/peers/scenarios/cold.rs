@@ -1,4 +1,4 @@
-//! b. No token comes twice while anybody could remember it.
+//! b. Cold tokens: each is used once, so no cache has it.
 
 use std::fs;
 

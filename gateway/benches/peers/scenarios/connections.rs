@@ -1,4 +1,4 @@
-//! d. Clients that close: a connection is accepted, used once and closed.
+//! d. One connection per request, without keep-alive.
 
 use super::{EDDSA, HS256, warm_up};
 use crate::Result;

@@ -1,4 +1,4 @@
-//! m. What a second core brings.
+//! m. Scaling to a second core.
 
 use crate::Result;
 use crate::lab::Lab;

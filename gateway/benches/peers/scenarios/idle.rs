@@ -1,4 +1,4 @@
-//! h. Clients that came, asked once, and stay.
+//! h. Memory of idle keep-alive clients.
 
 use std::thread::sleep;
 use std::time::Duration;

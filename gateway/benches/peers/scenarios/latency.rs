@@ -1,4 +1,4 @@
-//! i. How long a request takes while there is a known amount of work.
+//! i. Latency at a fixed rate of requests.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! j. Whether those who are in notice that many others log in.
+//! j. Latency of requests during a storm of logins.
 
 use super::latency::{at_rate, values};
 use super::{HS256, warm_up};

@@ -1,4 +1,4 @@
-//! l. How long it takes from the start of the program to its first answer.
+//! l. Time from the start of the program to its first response.
 
 use super::HS256;
 use crate::Result;

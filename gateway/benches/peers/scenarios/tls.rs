@@ -1,4 +1,4 @@
-//! e. TLS to the client, HTTP/1.1 in it.
+//! e. HTTP/1.1 over TLS.
 
 use super::{EDDSA, HS256};
 use crate::Result;

@@ -1,4 +1,4 @@
-//! a. The same good token again and again: the work of every day.
+//! a. Warm tokens: the same valid token repeatedly, the common case.
 
 use super::{EDDSA, ES256, HS256, RS256, warm_up};
 use crate::Result;

@@ -209,7 +209,7 @@ fn a_table_in_the_environment_that_is_not_toml_is_not_shown() {
 }
 
 #[test]
-fn who_wrote_something_else_is_told_what_to_write() {
+fn other_programs_keys_are_answered_with_ours() {
     for (text, message, help) in [
         (
             "[routes]\npath = \"/\"",
@@ -246,9 +246,9 @@ fn who_wrote_something_else_is_told_what_to_write() {
         } else {
             file
         };
-        let told = errors(&[("a.toml", &file)], &[]);
-        assert_eq!(told.matches("error: ").count(), 1, "{told}");
-        assert!(told.contains(message) && told.contains(help), "{text}: {told}");
+        let printed = errors(&[("a.toml", &file)], &[]);
+        assert_eq!(printed.matches("error: ").count(), 1, "{printed}");
+        assert!(printed.contains(message) && printed.contains(help), "{text}: {printed}");
     }
 }
 

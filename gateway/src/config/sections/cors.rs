@@ -1,4 +1,4 @@
-//! `[cors]` and a route's `cors`: cross-origin requests from browsers.
+//! `[cors]` and a route's `cors`: which other origins may call from a browser, and with what (the Fetch standard's CORS protocol).
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::table::Table;
 
 section! {
-    /// Cross-origin requests from browsers (CORS). A route's `cors` overrides these keys.
+    /// Which pages of other origins may call the gateway from a browser. A route's `cors` has the same keys for that route.
     pub struct Cors {
         /// Origins whose pages may call the gateway, each exactly as browsers send it: no "*", no path.
         allowed_origins: Vec<String> = texts(origin).or_empty().example("[\"http://localhost:5173\"]");
@@ -95,7 +95,8 @@ fn check_wildcards(cors: &Cors, table: &Table<'_>, credentials: &Entry<'_>) {
                 let why = InvalidValue::new("\"*\" stands for every name, so no other can stand beside it");
                 at.refuse(why.help("write [\"*\"], or the names alone"));
             } else if cors.allow_credentials {
-                let why = InvalidValue::new(format!("{key} = [\"*\"] and allow_credentials exclude each other"));
+                let why =
+                    InvalidValue::new(format!("{key} = [\"*\"] and allow_credentials exclude each other"));
                 at.refuse(why.help("browsers heed \"*\" only where no cookies are sent: list the names"));
             }
         }

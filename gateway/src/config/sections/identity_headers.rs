@@ -1,6 +1,10 @@
 //! `[identity_headers]`: claims that upstreams get, and their header names.
 
-use crate::config::declaration::{Key, Shape, section};
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::config::declaration::{Key, Shape, TableShape, choice, section, text, texts};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::did_you_mean::suggest;
 use crate::config::entry::{Entry, InvalidValue, quoted};
@@ -8,17 +12,54 @@ use crate::config::source_span::SourceSpan;
 use crate::config::table::Table;
 
 /// One entry of `[identity_headers]`, which maps claims to header names.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IdentityHeader {
     /// The claim's name.
     pub claim: String,
     /// The header's name, in the spelling it is sent with.
     pub header: String,
+    /// How the claim becomes its value.
+    pub format: ClaimFormat,
+}
+
+/// How a claim becomes the value of a header.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClaimFormat {
+    /// `encoding`
+    pub encoding: ClaimEncoding,
+    /// `map`: what stands for the claim's value or each of its elements; others are left out. Empty: all stay as they are.
+    pub map: BTreeMap<String, String>,
+    /// `one_of`: the first of these that is there stands alone. Empty: all are sent.
+    pub one_of: Vec<String>,
+    /// `present`: stands for whatever the claim is.
+    pub present: Option<String>,
+}
+
+/// How text that is not visible ASCII stands in a header.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClaimEncoding {
+    /// Percent-encoded UTF-8.
+    #[default]
+    Percent,
+    /// UTF-8 as it is.
+    #[serde(rename = "utf-8")]
+    Utf8,
+    /// `UTF-8''…` (RFC 8187).
+    Rfc8187,
+    /// `=?UTF-8?B?…?=` (RFC 2047).
+    Rfc2047,
+    /// Base64 of UTF-8.
+    Base64,
 }
 
 section! {
-    /// Headers in which the upstream gets claims of the verified token; "" switches one off. Other claims
-    /// (iss, aud, exp, jti, ...) can be added. Headers with these names that clients send are removed.
+    /// Which claims the upstream sees under which names; "" switches one off. Other claims (iss, aud, exp, jti, ...) can be
+    /// added. What clients send under these names never arrives. In place of a name can stand how a claim becomes the header's
+    /// value: { header = "X-WEBAUTH-ROLE", map = { admin = "Admin" }, one_of = ["Admin", "Viewer"], present = "true", encoding =
+    /// "percent" }, or a list of names and such tables. map: what stands for a value, or for each element of a list; others are
+    /// left out. one_of: the first of these that is there, alone. present: this text where the claim is there and not false. encoding
+    /// of what is not visible ASCII: "percent", "utf-8" (as it is), "rfc8187" (UTF-8''...), "rfc2047" (=?UTF-8?B?...?=), "base64".
     pub(super) struct DefaultHeaders {
         /// The user's name.
         username: () = name("X-Auth-User");
@@ -33,7 +74,73 @@ section! {
 
 /// Only declared here: names are read together with those of other claims.
 fn name(default: &'static str) -> Key<()> {
-    Key::new(Shape::Text, |_| ()).standard(default)
+    Key::new(shape(), |_| ()).standard(default)
+}
+
+/// A header's name, or how a claim becomes a header, or several of them.
+pub(super) fn shape() -> Shape {
+    Shape::TextOrTable(TableShape::of::<HeaderKeys>())
+}
+
+section! {
+    /// How a claim becomes a header.
+    struct HeaderKeys {
+        /// The header's name.
+        header: String = text(header_name).required("name the header: { header = \"X-Auth-User\" }").or_empty().example("\"X-WEBAUTH-ROLE\"");
+        /// How text that is not visible ASCII stands in it. Control bytes are percent-encoded at least.
+        encoding: ClaimEncoding = choice().default("percent");
+        /// What stands for the claim's value, or for each of its elements; others are left out.
+        map: BTreeMap<String, String> = Key::new(Shape::Map(Box::new(Shape::Text)), map).example("{ admin = \"Admin\", user = \"Viewer\" }");
+        /// Of several values only the first of these that is there is sent.
+        one_of: Vec<String> = texts(plain).or_empty().example("[\"Admin\", \"Viewer\"]");
+        /// This is sent where the claim is there, and not false, null or empty.
+        present: Option<String> = text(plain).example("\"true\"");
+    }
+}
+
+fn map(entry: &Entry<'_>) -> BTreeMap<String, String> {
+    let table = entry.is_given().then(|| entry.table_like("map = { admin = \"Admin\" }")).flatten();
+    let entries = table.map(|table| table.entries()).unwrap_or_default();
+    entries.into_iter().filter_map(|(value, entry)| Some((value, entry.parse(plain)?))).collect()
+}
+
+/// Text without control characters.
+fn plain(text: &str) -> Result<String, InvalidValue> {
+    match text.is_empty() || text.chars().any(char::is_control) {
+        true => Err(InvalidValue::new(format!("{} is not a value for a header", quoted(text)))),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// The headers of a claim; those with an empty name are switched off.
+pub(super) fn headers_of(claim: &str, entry: &Entry<'_>) -> Vec<IdentityHeader> {
+    let elements = if entry.is_list() { entry.list().unwrap_or_default() } else { vec![entry.clone()] };
+    let of_element = |element: &Entry<'_>| {
+        if !element.is_table() {
+            let header = element.parse(header_name)?;
+            return Some(IdentityHeader { claim: claim.to_owned(), header, format: ClaimFormat::default() });
+        }
+        let table = element.table_or_empty();
+        let HeaderKeys { header, encoding, map, one_of, present } = table.read();
+        if let Some(other) =
+            ["map", "one_of"].map(|key| table.entry(key)).iter().find(|entry| entry.is_given())
+            && present.is_some()
+        {
+            table.entry("present").refuse_beside(other, "`present` stands for every value: remove one");
+        }
+        Some(IdentityHeader {
+            claim: claim.to_owned(),
+            header,
+            format: ClaimFormat { encoding, map, one_of, present },
+        })
+    };
+    elements.iter().filter_map(of_element).collect()
+}
+
+/// The names of a claim's headers, for who only wants to know.
+pub(super) fn quiet_names<'a>(entry: &Entry<'a>) -> Vec<&'a str> {
+    let tables = entry.tables().into_iter().filter_map(|table| table.entry("header").quiet_text());
+    entry.quiet_text().into_iter().chain(entry.texts()).chain(tables).collect()
 }
 
 pub(super) const DEFAULTS: [(&str, &str); 4] = [
@@ -59,17 +166,14 @@ pub(super) fn identity_headers(table: &Table<'_>) -> Vec<IdentityHeader> {
     let mut headers: Vec<(IdentityHeader, SourceSpan)> = DEFAULTS
         .iter()
         .map(|(claim, header)| {
-            (IdentityHeader { claim: (*claim).into(), header: (*header).into() }, SourceSpan::Nowhere)
+            let (claim, header) = ((*claim).to_owned(), (*header).to_owned());
+            (IdentityHeader { claim, header, format: ClaimFormat::default() }, SourceSpan::Nowhere)
         })
         .collect();
     for (claim, entry) in table.entries() {
-        let Some(header) = entry.parse(header_name) else { continue };
         warn_of_unknown_claim(&claim, &entry);
-        let placed = (IdentityHeader { claim, header }, entry.place());
-        match headers.iter_mut().find(|(known, _)| known.claim == placed.0.claim) {
-            Some(known) => *known = placed,
-            None => headers.push(placed),
-        }
+        headers.retain(|(known, place)| known.claim != claim || !place.is_unknown_place());
+        headers.extend(headers_of(&claim, &entry).into_iter().map(|header| (header, entry.place())));
     }
     headers.retain(|(header, _)| !header.header.is_empty());
     // Configured ones come last, so that a diagnostic points at them rather than at a default.
@@ -167,6 +271,7 @@ mod tests {
             "Trailer",
             "Upgrade",
             "Via",
+            "CDN-Loop",
             "Authorization",
             "Cookie",
             "Forwarded",

@@ -6,6 +6,7 @@ use super::{DAY, HOUR, cores, seconds, up_to};
 use crate::config::declaration::{Key, duration, integer, section, size};
 use crate::config::entry::InvalidValue;
 use crate::config::table::Table;
+use crate::http1::HeadLimits;
 
 section! {
     /// Limits of requests and connections: sizes, numbers and timeouts.
@@ -27,18 +28,22 @@ section! {
         handshake_timeout: Duration = duration(up_to(HOUR)).default("10s");
         /// Concurrent requests of one HTTP/2 connection.
         streams: u32 = integer(1..=10_000).default("100");
-        /// From accept to the first byte.
-        first_byte_timeout: Duration = duration(up_to(HOUR)).default("10s");
+        /// From accept to the first byte: proxies in front may open connections in advance.
+        first_byte_timeout: Duration = duration(up_to(HOUR)).default("75s");
         /// From the first byte of a request's head to its last; then 408.
-        header_timeout: Duration = duration(up_to(HOUR)).default("15s");
+        header_timeout: Duration = duration(up_to(HOUR)).default("60s");
         /// Between two reads of a request's body; then 408.
-        body_timeout: Duration = duration(up_to(HOUR)).default("30s");
+        body_timeout: Duration = duration(up_to(HOUR)).default("60s");
         /// For a whole body at the gateway's own endpoints; then 408.
         login_body_timeout: Duration = duration(up_to(HOUR)).default("10s");
         /// For a client that does not read its response.
-        write_timeout: Duration = duration(up_to(HOUR)).default("30s");
-        /// Between two requests of a connection.
-        idle_timeout: Duration = duration(up_to(HOUR)).default("60s");
+        write_timeout: Duration = duration(up_to(HOUR)).default("60s");
+        /// Between two requests of a connection. Longer than a load balancer in front keeps idle connections (mostly 60 s), or its next
+        /// request meets the end of one: 502.
+        idle_timeout: Duration = duration(up_to(HOUR)).default("75s");
+        /// How long a request's body that nobody wants is read on behind an early answer such as 401 or 413, so that a client that
+        /// sends all before it reads gets the answer; 5 s without a byte or 1 GiB end it, too.
+        lingering_time: Duration = duration(up_to(HOUR)).default("30s");
         /// Interval of PING on HTTP/2 connections. While the client answers, a gRPC stream may be silent.
         http2_keep_alive_interval: Duration = duration(seconds(1)..=HOUR).default("20s");
         /// For the answer to PING; then the connection is closed.
@@ -55,6 +60,11 @@ section! {
 }
 
 impl Limits {
+    /// How large a request's head may be.
+    pub(crate) fn head(&self) -> HeadLimits {
+        HeadLimits { line: self.request_line, block: self.header_block, fields: self.header_fields }
+    }
+
     pub(super) fn check(&self, table: &Table<'_>) {
         let block = table.entry("header_block");
         if block.is_given() && self.header_block < self.request_line {

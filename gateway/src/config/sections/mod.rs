@@ -1,5 +1,6 @@
 //! The sections of the configuration: declarations and validation of their keys.
 
+mod compat;
 mod cors;
 mod endpoints;
 mod files;
@@ -37,10 +38,11 @@ use super::table::Table;
 #[cfg(test)]
 use super::test_support;
 
+pub use compat::{Compat, CompatIdentity, Profile};
 pub use cors::{Cors, RouteCors};
 pub use endpoints::Endpoints;
 pub(in crate::config) use files::{readable, working_directory};
-pub use identity_headers::IdentityHeader;
+pub use identity_headers::{ClaimEncoding, ClaimFormat, IdentityHeader};
 pub use limits::Limits;
 pub use lockout::Lockout;
 pub use log::{Log, LogFormat};
@@ -66,6 +68,8 @@ section! {
         tokens: Tokens = table();
         /// Paths of the gateway's own endpoints.
         endpoints: Endpoints = table();
+        /// Compatibility with the library that issued the users' tokens so far.
+        compat: Compat = table();
         /// Where sessions, locks and revocations are stored.
         store: Store = table::<store::StoreKeys>().restart().into(|keys, entry| keys.settings(&entry.table_or_empty()));
         /// The sources of users.
@@ -80,7 +84,7 @@ section! {
         cors: Cors = table();
         /// Headers in which the upstream gets claims of the verified token.
         identity_headers: Vec<IdentityHeader> = {
-            let names = Shape::Names(TableShape::of::<identity_headers::DefaultHeaders>(), Box::new(Shape::Text));
+            let names = Shape::Names(TableShape::of::<identity_headers::DefaultHeaders>(), Box::new(identity_headers::shape()));
             Key::new(names, |entry| identity_headers::identity_headers(&entry.table_or_empty()))
         };
         /// Limits of requests and connections.
@@ -110,6 +114,7 @@ impl Settings {
         settings.admin.check(&of("admin"), &settings.server, &of("server"));
         let scheme = if settings.server.tls.is_some() { "https" } else { "http" };
         settings.tokens.check(&of("tokens"), format!("{scheme}://{}", settings.server.listen));
+        settings.compat.check(&of("compat"), &mut settings.tokens, &of("tokens"));
         settings.lockout.check(&of("lockout"));
         settings.limits.check(&of("limits"));
         settings.cors.check(&of("cors"));

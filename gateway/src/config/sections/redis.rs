@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_tell_host_port_database_and_tls() {
+    fn urls_contain_host_port_database_and_tls() {
         for (text, host, port, database, tls) in [
             ("redis://Cache.internal", "cache.internal", 6379, 0, false),
             ("redis://10.0.0.1:7000/", "10.0.0.1", 7000, 0, false),
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_may_stand_in_a_file() {
+    fn a_login_may_be_in_a_file() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("password");
         std::fs::write(&file, "pass word\n").unwrap();

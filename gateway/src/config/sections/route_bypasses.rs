@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_whose_routes_undo_a_protection_for_every_host_is_told() {
+    fn a_host_whose_routes_bypass_a_protection_for_every_host_is_reported() {
         let open = ("/", "hosts = [\"app.example\"]\naccess = \"public\"");
         let reported = warnings(&[("/admin", ""), open]);
         assert!(

@@ -17,8 +17,8 @@ use access_rules::{claims, role};
 use header_edits::{Direction, HeaderEditsKey};
 use target::target;
 
-use super::cors::RouteCors;
 use super::Settings;
+use super::cors::RouteCors;
 use super::endpoints::reserved_paths;
 use super::limits::max_body;
 use super::path_pattern;
@@ -62,7 +62,7 @@ section! {
             methods.into_iter().flatten().for_each(|method| if !once.contains(&method) { once.push(method) });
             once
         });
-        /// Cross-origin requests for this route, where [cors] does not apply.
+        /// CORS settings of this route, where they differ from [cors].
         cors: RouteCors = table::<RouteCors>();
         /// Edits of header fields on their way to the upstream: `set` replaces, `add` adds, `remove` removes.
         /// Values may contain {claims.NAME}, {request_id}, {client_address}, {host}.

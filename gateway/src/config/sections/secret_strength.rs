@@ -43,7 +43,7 @@ const FORMS: [(&str, &str); 5] = [
 pub(super) fn weakness(secret: &[u8]) -> Option<&'static str> {
     let text = String::from_utf8_lossy(secret);
     if PUBLISHED.split(' ').any(|known| known.eq_ignore_ascii_case(text.trim())) {
-        return Some("is printed in documentation that everybody has");
+        return Some("is printed in public documentation");
     }
     if let Some((_, why)) = FORMS.iter().find(|(begin, _)| text.trim_start().starts_with(begin)) {
         return Some(why);

@@ -22,9 +22,11 @@ section! {
     pub struct Server {
         /// The public listener: an IP address and a port. With port 0 the system chooses.
         listen: SocketAddr = text(address).default("127.0.0.1:8080").restart();
-        /// The gateway's name in Via. A request that has passed a gateway of this name five times is in a
-        /// loop: 508.
+        /// The gateway's name in CDN-Loop or Via. A request that has gone through a gateway of this name five times goes round in
+        /// circles: 508.
         name: String = text(name).default("auth-gateway");
+        /// Whether upstreams get Via instead of CDN-Loop. Many compress nothing for a request that has it (nginx: gzip_proxied).
+        via: bool = boolean().default("false");
         /// Threads that serve requests.
         workers: usize = integer(1..=1024).or("one per core", cores).example("2").restart();
         /// Trusted proxies: addresses or networks whose X-Forwarded-*, Forwarded and X-Request-Id are used.
@@ -180,7 +182,7 @@ fn networks() -> Key<Vec<IpNet>> {
         .example("[\"10.0.0.0/8\"]")
 }
 
-/// A name for `Via`: a token (RFC 9110 section 5.6.2) that is neither a version nor a comment.
+/// A name for `CDN-Loop` and `Via`: a token (RFC 9110 section 5.6.2) that is neither a version nor a comment.
 fn name(text: &str) -> Result<String, InvalidValue> {
     let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
     if !text.is_empty() && text.len() <= 64 && text.bytes().all(is_name) {

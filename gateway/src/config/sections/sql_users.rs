@@ -31,6 +31,12 @@ section! {
         query_by_id: Option<String> = plain_text().example("\"SELECT id, username, password FROM people WHERE id = ?\"");
         /// A query with the id as its parameter, which returns one role per row.
         roles_query: Option<String> = plain_text().example("\"SELECT role FROM user_roles WHERE user_id = ?\"");
+        /// In place of columns.version: a query without a parameter, which returns one row that changes
+        /// whenever a user does.
+        changes_query: Option<String> = plain_text().example("\"SELECT count(*), max(updated_at) FROM people\"");
+        /// How often that is looked at, where either is configured. A user who was disabled or deleted, or got
+        /// a new password, is then logged out on every instance; otherwise at the next refresh.
+        poll_interval: Duration = duration(Duration::from_millis(100)..=Duration::from_secs(3600)).default("2s");
         /// Maximum number of connections.
         max_connections: u32 = integer(1..=100).default("4");
         /// Timeout of a lookup, connecting included.
@@ -53,6 +59,9 @@ section! {
         disabled: Option<String> = text(identifier).example("\"disabled\"");
         /// Whether the user may log in.
         enabled: Option<String> = text(identifier).example("\"is_active\"");
+        /// A number or a time that grows with each change of a row, with an index: the gateway then notices
+        /// changes between refreshes.
+        version: Option<String> = text(identifier).example("\"updated_at\"");
     }
 }
 
@@ -70,6 +79,7 @@ impl SqlKeys {
                 roles: self.columns.roles,
                 disabled: self.columns.disabled,
                 enabled: self.columns.enabled,
+                version: self.columns.version,
                 claims: self.claims,
                 exact_names: self.exact_names,
             }),
@@ -102,7 +112,17 @@ impl SqlKeys {
             }
         };
         let (roles_query, max_connections, timeout) = (self.roles_query, self.max_connections, self.timeout);
-        Some(SqlUsers { url, dialect, lookup, roles_query, max_connections, timeout })
+        let (changes_query, poll_interval) = (self.changes_query, self.poll_interval);
+        Some(SqlUsers {
+            url,
+            dialect,
+            lookup,
+            roles_query,
+            changes_query,
+            poll_interval,
+            max_connections,
+            timeout,
+        })
     }
 }
 

@@ -23,7 +23,7 @@ mod tests {
     use super::super::test_support::{load_diagnostics, minimal, settings};
 
     #[test]
-    fn a_network_may_fail_a_hundred_times_and_no_limit_can_be_asked_for() {
+    fn a_network_may_fail_a_hundred_times_and_the_limit_can_be_switched_off() {
         let throttle = settings(minimal()).throttle;
         assert_eq!((throttle.max_failures, throttle.window), (100, 15 * MINUTE));
         assert_eq!(settings(minimal() + "[throttle]\nmax_failures = 0").throttle.max_failures, 0);

@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_can_stand_in_a_file() {
+    fn a_secret_can_be_in_a_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
         std::fs::write(&path, format!("{SECRET}\n")).unwrap();

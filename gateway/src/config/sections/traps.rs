@@ -14,7 +14,7 @@ use crate::config::table::Table;
 const DEMO_SALTS: [&str; 3] = ["WLedmzcZ0umhVb08qFqvIg", "fCiBpyemgc4E8/zmuqhNbw", "vXpk5TEmoWTn3zb+ml6Ygg"];
 
 /// Keys that name a file with a secret.
-const SECRET_FILES: [&str; 8] = [
+const SECRET_FILES: [&str; 9] = [
     "bind_password_file",
     "url_file",
     "secret_file",
@@ -23,6 +23,7 @@ const SECRET_FILES: [&str; 8] = [
     "private_key_file",
     "client_key_file",
     "tls_client_key_file",
+    "upstream_authorization_file",
 ];
 
 /// Path suffixes at which apps open WebSockets.
@@ -37,7 +38,8 @@ pub(super) fn check(root: &Table<'_>, settings: &Settings) {
     }
     let tls = server.quiet_table("tls");
     if settings.server.tls.is_none() && tls.entry("hsts").is_given() {
-        let why = InvalidValue::new("has no effect: there is no certificate, so nobody comes over TLS");
+        let why =
+            InvalidValue::new("has no effect: there is no certificate, so there are no TLS connections");
         tls.entry("hsts")
             .warn("hsts-without-tls", why.help("name `certificates` in [server.tls], or remove it"));
     }
@@ -72,10 +74,8 @@ fn check_demo_users(settings: &Settings, root: &Table<'_>) {
     let Some(file) = settings.users.editable_file() else { return };
     let text = if file.is_file() { std::fs::read_to_string(file).unwrap_or_default() } else { String::new() };
     if DEMO_SALTS.iter().any(|salt| text.contains(salt)) {
-        let message = format!(
-            "`users.file`: {} has users of the demo, whose passwords everybody knows",
-            file.display()
-        );
+        let message =
+            format!("`users.file`: {} has users of the demo, whose passwords are public", file.display());
         let entry = root.quiet_table("users").entry("file");
         root.report().push(
             Diagnostic::warning("demo-users", message)
@@ -85,19 +85,20 @@ fn check_demo_users(settings: &Settings, root: &Table<'_>) {
     }
 }
 
-/// Warns where others than the owner and the group may read a secret.
+/// Warns where others may read a secret. The group may where the file is another user's, root's as a rule, for then the gateway reads
+/// it as one of the group.
 fn check_mode(file: &Entry<'_>) {
-    let Some(mode) = file.quiet_text().and_then(|path| std::fs::metadata(path).ok()).map(|file| file.mode())
-    else {
-        return;
+    let Some(metadata) = file.quiet_text().and_then(|path| std::fs::metadata(path).ok()) else { return };
+    let is_own = metadata.uid() == rustix::process::geteuid().as_raw();
+    let (who, help) = match metadata.mode() {
+        mode if mode & 0o004 != 0 => {
+            ("every user of this machine", "chmod go= FILE, or o= FILE where the group has to read it")
+        }
+        mode if mode & 0o040 != 0 && is_own => ("the group of the file", "chmod go= FILE"),
+        _ => return,
     };
-    if mode & 0o004 != 0 {
-        let why = InvalidValue::new(format!(
-            "every user of this machine may read the file (mode {:03o})",
-            mode & 0o777
-        ));
-        file.warn("readable-by-others", why.help("chmod o= FILE"));
-    }
+    let why = InvalidValue::new(format!("{who} may read the file (mode {:03o})", metadata.mode() & 0o777));
+    file.warn("readable-by-others", why.help(help));
 }
 
 /// Whether an upstream's server is one of the gateway's own listeners.
@@ -120,15 +121,19 @@ fn check_routes(root: &Table<'_>, settings: &Settings) {
         let path = element.table_or_empty().entry("path");
         let is_root = route.path == "/" && settings.endpoints.prefix.is_empty();
         if is_root && matches!(route.target, RouteTarget::Static { index_fallback: true, .. }) {
-            let why = InvalidValue::new("a page of the app at /sessions is never served: GET /sessions is an endpoint");
+            let why = InvalidValue::new(
+                "a page of the app at /sessions is never served: GET /sessions is an endpoint",
+            );
             path.warn(
                 "shadowed-path",
                 why.help("if it has such a page, move the endpoints: [endpoints] prefix = \"/auth\""),
             );
         }
-        let RouteTarget::Upstream { name, websocket, .. } = &route.target else { continue };
+        let RouteTarget::Upstream { name, upgrades, .. } = &route.target else { continue };
         let lower = route.path.to_ascii_lowercase();
-        if !websocket && WEBSOCKET_PATHS.iter().any(|end| lower.ends_with(end)) {
+        if !upgrades.iter().any(|name| name == "websocket")
+            && WEBSOCKET_PATHS.iter().any(|end| lower.ends_with(end))
+        {
             let why = InvalidValue::new("looks like the address of WebSockets, and the route takes none");
             path.warn("websocket-without-upgrade", why.help("add upgrade = [\"websocket\"]"));
         }
@@ -156,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_seldom_meant_is_told_and_can_be_silenced_by_its_name() {
+    fn traps_are_reported_and_can_be_silenced_by_name() {
         let dir = tempfile::tempdir().unwrap();
         let secret = dir.path().join("secret");
         std::fs::write(&secret, "pX4v9TqL2mZr8KcW1nBy6HsD3fGj7QaE5uRt0iVo").unwrap();
@@ -176,7 +181,10 @@ mod tests {
             ("upstream-is-gateway", minimal().replace("9000", "8080") + public),
             ("websocket-without-upgrade", minimal() + &route("/app/WS")),
             ("shadowed-path", minimal() + &route("/")),
-            ("shadowed-path", minimal() + "[[routes]]\npath = \"/\"\nstatic = \"src\"\nindex_fallback = true"),
+            (
+                "shadowed-path",
+                minimal() + "[[routes]]\npath = \"/\"\nstatic = \"src\"\nindex_fallback = true",
+            ),
         ] {
             assert!(
                 warnings(text.clone()).contains(&format!("warning[{name}]")),
@@ -189,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_meant_is_not_told() {
+    fn intended_settings_are_not_reported() {
         for text in [
             minimal() + "[server]\nlisten = \"0.0.0.0:8080\"\ntrusted_proxies = [\"10.0.0.0/8\"]",
             minimal() + "[[routes]]\npath = \"/ws\"\nupstream = \"demo\"\nupgrade = [\"websocket\"]",

@@ -9,7 +9,7 @@ use http::Method;
 
 use super::files::existing_file;
 use super::{DAY, HOUR, MINUTE, seconds, up_to};
-use crate::config::declaration::{choice, duration, flat, integer, section, text, texts};
+use crate::config::declaration::{choice, duration, flat, integer, section, size, text, texts};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{InvalidValue, quoted};
 use crate::config::settings::{
@@ -43,7 +43,11 @@ section! {
             let TimeoutKeys { response_timeout: response, body_timeout: body, total_timeout, retries } = keys;
             Timeouts { response, body, total: (!total_timeout.is_zero()).then_some(total_timeout), retries }
         });
-        /// Idle timeout of pooled connections.
+        /// Bytes of a response's status line and all fields; larger is 502, and the log names the largest field.
+        response_header_block: usize = size(4096..=1 << 20).default("64KiB");
+        /// Fields of a response; more is 502.
+        response_header_fields: usize = integer(10..=1000).default("100");
+        /// How long an idle connection is kept, or a second less than the server's `Keep-Alive: timeout=` says, if that is shorter.
         idle_timeout: Duration = duration(up_to(HOUR)).default("30s");
         /// Idle connections that each worker keeps for each URL.
         pool_size: usize = integer(0..=10_000).default("64");
@@ -88,7 +92,7 @@ section! {
     /// Active health checks.
     struct HealthKeys {
         /// Probe every server with GET: 2xx and 3xx are healthy. Unhealthy servers get no requests.
-        health_path: Option<String> = text(health_path).fallback("nobody is asked").example("\"/healthz\"");
+        health_path: Option<String> = text(health_path).fallback("no health checks").example("\"/healthz\"");
         /// Interval of health checks.
         health_interval: Duration = duration(Duration::from_millis(100)..=HOUR).default("5s");
         /// Timeout of a health check.
@@ -103,7 +107,8 @@ section! {
 section! {
     /// TLS to servers. Their certificates are always verified, including their names.
     struct TlsKeys {
-        /// For https://: certificates that are trusted instead of the system's.
+        /// For https://: what is trusted instead of the system's certificates: authorities, or the very certificate of a server, also
+        /// a self-signed one as `openssl req -x509` makes it.
         tls_ca_file: Option<PathBuf> = text(existing_file).example("\"tls/upstream-ca.pem\"");
         /// For https://: SNI and verified name, instead of the URL's host.
         tls_server_name: Option<String> = text(server_name).example("\"app.internal\"");
@@ -183,7 +188,7 @@ fn health(keys: HealthKeys, table: &Table<'_>) -> Option<HealthCheck> {
 }
 
 fn health_path(text: &str) -> Result<String, InvalidValue> {
-    match CanonicalTarget::parse(&Method::GET, text.as_bytes()) {
+    match CanonicalTarget::parse(&Method::GET, text.as_bytes()).and_then(CanonicalTarget::without_oddities) {
         Ok(target) if target.authority().is_none() => Ok(text.to_owned()),
         _ => {
             Err(InvalidValue::new(format!("{} is not a path", quoted(text)))
@@ -353,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_something_that_is_not_there_is_told() {
+    fn keys_without_effect_are_reported() {
         let with = |more: &str| {
             let rest = if more.contains("urls =") { "# urls =" } else { "urls =" };
             minimal().replace("urls =", &format!("{more}\n{rest}"))
@@ -377,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_that_nothing_leads_to_is_warned_about() {
+    fn an_upstream_without_a_route_is_warned_about() {
         let loaded = load_text(minimal() + "[upstreams.spare]\nurls = [\"http://a\"]").unwrap();
         assert_eq!(loaded.warnings.len(), 1);
         assert!(loaded.warnings.to_string().contains("no route leads to the upstream `spare`"));

@@ -32,6 +32,9 @@ section! {
         /// Whether hashes are upgraded at login (rehash) where the scheme or cost differs, and the source is
         /// writable: a file, or a table of a database.
         rehash: bool = boolean().default("false");
+        /// Whether rehash also rewrites htpasswd files. Leave it off where another program reads the file:
+        /// Apache and nginx do not know argon2id.
+        rehash_htpasswd: bool = boolean().default("false");
         /// Cost of new hashes.
         argon2: Argon2Cost = table();
         /// Whether hashes of MD5 and SHA-1 are accepted, which can be guessed by the billion per second.
@@ -111,7 +114,14 @@ impl UsersKeys {
             self.source.settings(table, true).into_iter().collect()
         };
         let rehash = self.rehash.then_some(self.argon2);
-        Users { sources, argon2: self.argon2, rehash, allow_broken_hashes: self.allow_broken_hashes }
+        let rehash_htpasswd = self.rehash_htpasswd;
+        if rehash_htpasswd && rehash.is_none() {
+            table
+                .entry("rehash_htpasswd")
+                .warn("no-effect", InvalidValue::new("has no effect: `users.rehash` is off"));
+        }
+        let allow_broken_hashes = self.allow_broken_hashes;
+        Users { sources, argon2: self.argon2, rehash, rehash_htpasswd, allow_broken_hashes }
     }
 }
 

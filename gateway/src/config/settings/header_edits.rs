@@ -1,6 +1,8 @@
 //! `request_headers` and `response_headers` of a route: fields that are set, added and removed.
 
-/// A route's edits of header fields.
+use crate::config::ClaimFormat;
+
+/// What a route does to the fields of a message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeaderEdits {
     /// `set`: replace all fields of the message with their names, even where their own value is absent.
@@ -19,8 +21,9 @@ impl HeaderEdits {
 
     /// The names of fields whose value contains a claim.
     pub fn names_of_claims(&self) -> impl Iterator<Item = &str> {
-        let tells = |line: &&HeaderLine| line.value.iter().any(|part| matches!(part, ValuePart::Claim(_)));
-        self.set.iter().filter(tells).map(|line| line.name.as_str())
+        let contains_claim =
+            |line: &&HeaderLine| line.value.iter().any(|part| matches!(part, ValuePart::Claim { .. }));
+        self.set.iter().filter(contains_claim).map(|line| line.name.as_str())
     }
 }
 
@@ -38,9 +41,14 @@ pub struct HeaderLine {
 pub enum ValuePart {
     /// Text: visible ASCII and blanks.
     Text(String),
-    /// `{claims.NAME}`: encoded as in identity headers; absent without an identity, without the claim, and
-    /// where it is an object.
-    Claim(String),
+    /// `{claims.NAME}`: encoded as in identity headers; absent without an identity, without the claim, and where it is
+    /// an object.
+    Claim {
+        /// Its name.
+        name: String,
+        /// How it becomes text.
+        format: ClaimFormat,
+    },
     /// `{request_id}`
     RequestId,
     /// `{client_address}`: the client's IP address, as reported by trusted proxies.

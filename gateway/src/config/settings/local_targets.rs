@@ -41,7 +41,7 @@ impl std::fmt::Display for LocationPart {
 
 /// `respond`
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FixedAnswer {
+pub struct FixedResponse {
     /// `status`, from 200 to 599.
     pub status: StatusCode,
     /// `body`, or the content of `body_file` when the configuration was read.

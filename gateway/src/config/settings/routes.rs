@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{FixedAnswer, Redirect, Route, Timeouts};
+use super::{FixedResponse, Redirect, Route, Timeouts};
 
 impl Route {
     /// Whether its path is compared without case.
@@ -168,17 +168,19 @@ pub enum RouteTarget {
         name: String,
         /// Replaces the route's path for the upstream: `rewrite_prefix`, or empty with `strip_prefix`.
         new_prefix: Option<String>,
-        /// `forward_token`, default false: the upstream gets the `Authorization` field.
-        forward_token: bool,
-        /// `ignore_case`, default false: the upstream treats `/API` like `/api`, so the route's path does as
-        /// well.
+        /// `forward_authorization` and `upstream_authorization`.
+        authorization: UpstreamAuthorization,
+        /// `ignore_case`, default false: the upstream takes `/API` for `/api`, so the route's path does as well.
         ignore_case: bool,
         /// `encoded_slashes`, default false: `%2F` in the path is forwarded instead of rejected.
         encoded_slashes: bool,
-        /// `upgrade = ["websocket"]`, default none: WebSocket upgrades are allowed.
-        websocket: bool,
-        /// `token_in_subprotocol`, default false: a WebSocket handshake may carry its token behind the
-        /// subprotocol `bearer`.
+        /// `lenient_path`, default false: `//`, `%2E` and other oddities in the path are passed on instead of refused.
+        lenient_path: bool,
+        /// `rewrite_locations`, default false: addresses in responses get the route's path for what the upstream had in its place.
+        rewrite_locations: bool,
+        /// `upgrade`, default none: the protocols that connections may switch to, as `Upgrade` names them.
+        upgrades: Vec<String>,
+        /// `token_in_subprotocol`, default false: a WebSocket may bring its token behind the subprotocol `bearer`.
         token_in_subprotocol: bool,
         /// Overrides of the upstream's timeouts.
         timeouts: RouteTimeouts,
@@ -195,11 +197,35 @@ pub enum RouteTarget {
     /// `redirect = { to = "…" }`
     Redirect(Redirect),
     /// `respond = { status = … }`
-    Answer(FixedAnswer),
+    Respond(FixedResponse),
 }
 
-/// A route's `response_timeout`, `body_timeout`, `total_timeout` and `retries`, where they override its
-/// upstream's.
+/// What the upstream gets as `Authorization`.
+#[derive(Clone, PartialEq, Eq)]
+pub enum UpstreamAuthorization {
+    /// Nothing.
+    Removed,
+    /// On public routes: what the client sends, but for the gateway's own tokens.
+    AppsOwn,
+    /// `forward_authorization = true`: what the client sends.
+    Forwarded,
+    /// `upstream_authorization`: this value, visible ASCII and blanks.
+    Set(String),
+}
+
+/// Lest the credential be printed.
+impl std::fmt::Debug for UpstreamAuthorization {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            UpstreamAuthorization::Removed => "Removed",
+            UpstreamAuthorization::AppsOwn => "AppsOwn",
+            UpstreamAuthorization::Forwarded => "Forwarded",
+            UpstreamAuthorization::Set(_) => "Set(…)",
+        })
+    }
+}
+
+/// A route's `response_timeout`, `body_timeout`, `total_timeout` and `retries`, where they are not its upstream's.
 #[allow(missing_docs)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RouteTimeouts {
@@ -232,7 +258,7 @@ impl std::fmt::Display for RouteTarget {
                 write!(f, "redirect {} to ", redirect.status.as_u16())?;
                 redirect.to.iter().try_for_each(|part| part.fmt(f))
             }
-            RouteTarget::Answer(answer) => write!(f, "answer {}", answer.status.as_u16()),
+            RouteTarget::Respond(response) => write!(f, "response {}", response.status.as_u16()),
         }
     }
 }

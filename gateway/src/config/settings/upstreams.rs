@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::Upstream;
+use crate::http1::ResponseLimits;
 
 /// Timeouts and retries of upstream requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,11 @@ impl Timeouts {
 }
 
 impl Upstream {
+    /// How large a response head of its servers may be.
+    pub(crate) fn response_limits(&self) -> ResponseLimits {
+        ResponseLimits { block: self.response_header_block, fields: self.response_header_fields }
+    }
+
     /// The `Host` that its servers get, where it is not the client's.
     pub fn fixed_host(&self) -> Option<String> {
         match &self.host {
@@ -56,7 +62,12 @@ pub enum UpstreamUrl {
 }
 
 impl UpstreamUrl {
-    /// Host and port as in a `Host` field (RFC 9110 section 7.2).
+    /// Whether TLS is spoken there.
+    pub fn is_secure(&self) -> bool {
+        matches!(self, UpstreamUrl::Tcp { secure: true, .. })
+    }
+
+    /// Host and port as a `Host` field has them (RFC 9110 section 7.2).
     pub fn authority(&self) -> String {
         match self {
             UpstreamUrl::Unix(_) => "localhost".to_owned(),

@@ -17,6 +17,8 @@ pub struct Users {
     /// `rehash`: the cost to which hashes are upgraded at login, where the source is writable; off by
     /// default.
     pub rehash: Option<Argon2Cost>,
+    /// `rehash_htpasswd`: whether that includes htpasswd files; off by default.
+    pub rehash_htpasswd: bool,
     /// `allow_broken_hashes`: whether MD5 and SHA-1 are accepted, off by default.
     pub allow_broken_hashes: bool,
 }
@@ -30,7 +32,13 @@ impl Users {
             id_prefix: String::new(),
             roles: Vec::new(),
         };
-        Users { sources: vec![source], argon2: Argon2Cost::DEFAULT, rehash: None, allow_broken_hashes: false }
+        Users {
+            sources: vec![source],
+            argon2: Argon2Cost::DEFAULT,
+            rehash: None,
+            rehash_htpasswd: false,
+            allow_broken_hashes: false,
+        }
     }
 
     /// The users files, of all formats.
@@ -103,6 +111,10 @@ pub struct SqlUsers {
     pub lookup: SqlLookup,
     /// `roles_query`: with the id as its parameter, one role per row.
     pub roles_query: Option<String>,
+    /// `changes_query`: one row that changes with the users.
+    pub changes_query: Option<String>,
+    /// `poll_interval`, default 2 s.
+    pub poll_interval: Duration,
     /// `max_connections`, default 4.
     pub max_connections: u32,
     /// `timeout` of a lookup, connecting included; default 2 s.
@@ -151,6 +163,8 @@ pub struct SqlTable {
     pub disabled: Option<String>,
     /// `columns.enabled`
     pub enabled: Option<String>,
+    /// `columns.version`: a column that grows with each change of a row.
+    pub version: Option<String>,
     /// `claims`: the column of each.
     pub claims: BTreeMap<String, String>,
     /// `exact_names`: names are stored in lower case, so that a plain index is used.

@@ -77,12 +77,24 @@ fn answers_are_decorated_by_the_routes_policy() {
         ("allow_credentials = true", "", ORIGIN, true, Some((ORIGIN, "WWW-Authenticate", true))),
         ("", "allow_credentials = true", ORIGIN, false, Some((ORIGIN, "X-Total-Count", true))),
         ("", "allowed_origins = [\"https://b.example\"]", ORIGIN, false, None),
-        ("", "allowed_origins = [\"https://b.example\"]", "https://b.example", true, Some(("https://b.example", "ETag", false))),
+        (
+            "",
+            "allowed_origins = [\"https://b.example\"]",
+            "https://b.example",
+            true,
+            Some(("https://b.example", "ETag", false)),
+        ),
         ("expose_headers = [\"X-Own\"]", "", ORIGIN, false, Some((ORIGIN, "X-Own", false))),
         ("", "expose_headers = [\"*\"]", ORIGIN, false, Some((ORIGIN, "*", false))),
         ("", "pass_through = true", ORIGIN, false, None),
         ("", "pass_through = true", ORIGIN, true, Some((ORIGIN, "WWW-Authenticate", false))),
-        ("", "pass_through = true, allowed_origins = []", "https://x.example", true, Some(("*", "WWW-Authenticate", false))),
+        (
+            "",
+            "pass_through = true, allowed_origins = []",
+            "https://x.example",
+            true,
+            Some(("*", "WWW-Authenticate", false)),
+        ),
         ("", "pass_through = true, allowed_origins = []", "https://x.example", false, None),
     ] {
         let (policies, mut headers) = (policies(global, route), HeaderMap::new());

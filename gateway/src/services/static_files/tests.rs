@@ -155,7 +155,7 @@ async fn a_file_comes_with_its_type_its_validators_and_the_security_fields() {
 }
 
 #[tokio::test]
-async fn head_tells_what_get_sends() {
+async fn head_has_the_headers_of_get() {
     let site = Site::new(&[("a.png", b"0123456789"), ("a.txt", &long_text())]);
     for (path, fields) in [
         ("/a.png", &[][..]),
@@ -470,7 +470,7 @@ async fn what_is_no_regular_file_is_not_there_and_blocks_nothing() {
 }
 
 #[tokio::test]
-async fn a_folder_is_asked_for_with_a_slash() {
+async fn a_folder_redirects_to_its_path_with_a_slash() {
     let site = Site::new(&[
         ("index.html", b"root"),
         ("docs/index.html", b"docs"),
@@ -539,7 +539,7 @@ async fn an_app_gets_its_page_for_addresses_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_file_that_changes_while_it_is_sent_keeps_the_length_that_was_told() {
+async fn a_file_that_changes_while_it_is_sent_keeps_the_declared_length() {
     let site = Site::new(&[("grows.bin", &[b'a'; 200_000]), ("shrinks.bin", &[b'a'; 200_000])]);
     let open = async |name: &'static str| {
         let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]);

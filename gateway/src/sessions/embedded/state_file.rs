@@ -1,9 +1,9 @@
 //! Creating and opening the state file: a damaged file is rejected, never taken for an empty one, which would
 //! forget reuse and unlock accounts.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError};
 
 use super::disk::{Watch, WatchedFile};
 use super::layout::{EXPIRIES, FORMAT, FORMAT_KEY, FORMAT_VERSION, GROUPS, RECORDS};
+use crate::file_owner::{create_folder, inherit_owner};
 
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
@@ -47,23 +48,24 @@ impl OpenError {
         OpenError::Inaccessible { path: path.to_owned(), reason: reason.to_string() }
     }
 
-    fn foreign(path: &Path, reason: &dyn std::fmt::Display) -> OpenError {
+    pub(super) fn foreign(path: &Path, reason: &dyn std::fmt::Display) -> OpenError {
         OpenError::Foreign { path: path.to_owned(), reason: reason.to_string() }
     }
 }
 
 /// Opens the file, or creates it (mode 0600) if missing.
 pub(super) fn open_or_create(path: &Path) -> Result<(Database, Watch), OpenError> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|e| OpenError::inaccessible(path, &e))?;
+    let dir = folder_of(path);
+    create_folder(dir).map_err(|e| OpenError::inaccessible(path, &e))?;
     if is_missing(path)? {
         create(dir, path)?;
     }
     open(path, None)
+}
+
+/// The folder that contains `path`.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Opens an existing file, and verifies every page's checksum and that the file is ours. `watch` carries over
@@ -74,7 +76,7 @@ pub(super) fn open(path: &Path, watch: Option<&Watch>) -> Result<(Database, Watc
     opened.unwrap_or_else(|_| Err(OpenError::foreign(path, &"its structure is broken")))
 }
 
-fn is_missing(path: &Path) -> Result<bool, OpenError> {
+pub(super) fn is_missing(path: &Path) -> Result<bool, OpenError> {
     match fs::metadata(path) {
         Ok(file) if file.len() == 0 => Err(OpenError::foreign(path, &"it is empty")),
         Ok(_) => Ok(false),
@@ -97,7 +99,10 @@ fn create(dir: &Path, path: &Path) -> Result<(), OpenError> {
     unfinished.push(".new");
     let unfinished = PathBuf::from(unfinished);
     let mut private = OpenOptions::new();
-    private.create(true).write(true).truncate(true).mode(0o600).open(&unfinished).map_err(inaccessible)?;
+    private.create(true).write(true).truncate(true).mode(0o600);
+    let file = private.open(&unfinished).map_err(inaccessible)?;
+    inherit_owner(&file, dir).map_err(inaccessible)?;
+    drop(file);
     let made = Builder::new().create(&unfinished).map_err(redb::Error::from).and_then(|file| prepare(&file));
     made.map_err(|e| OpenError::inaccessible(path, &e))?;
     fs::rename(&unfinished, path).map_err(inaccessible)?;
@@ -128,8 +133,13 @@ fn open_checked(path: &Path, watch: Option<&Watch>) -> Result<(Database, Watch),
     }
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-    let opened = WatchedFile::new(file, watch.clone()).and_then(|file| builder.create_with_backend(file));
-    let database = opened.map_err(|e| match e {
+    let database = WatchedFile::new(file, watch.clone()).and_then(|file| builder.create_with_backend(file));
+    Ok((opened(database, path)?, watch))
+}
+
+/// What redb opened, if it is ours.
+pub(super) fn opened(database: Result<Database, DatabaseError>, path: &Path) -> Result<Database, OpenError> {
+    let database = database.map_err(|e| match e {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
             OpenError::InUse(path.to_owned())
         }
@@ -143,7 +153,7 @@ fn open_checked(path: &Path, watch: Option<&Watch>) -> Result<(Database, Watch),
         e => OpenError::foreign(path, &e),
     })?;
     match format(&database).map_err(|e| OpenError::foreign(path, &e))? {
-        Some(version) if version == FORMAT_VERSION => Ok((database, watch)),
+        Some(version) if version == FORMAT_VERSION => Ok(database),
         Some(version) => Err(OpenError::foreign(
             path,
             &format_args!("its format is {version}, this program's is {FORMAT_VERSION}"),

@@ -134,7 +134,7 @@ async fn a_file_that_is_empty_foreign_or_cut_is_refused_and_left_alone() {
 }
 
 #[test]
-fn nobody_is_told_to_throw_away_what_only_cannot_be_reached() {
+fn an_inaccessible_file_is_not_reported_as_damaged() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, b"").unwrap();

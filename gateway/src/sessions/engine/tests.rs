@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 const ACTIVE: Account = Account::Active { credential: [7; 16] };
 
-/// A memory store whose changes are made at once and answered when the test says so.
+/// A memory store whose changes are made at once and acknowledged when the test releases them.
 struct SlowStore {
     records: MemoryStore,
     answers: Semaphore,
@@ -69,14 +69,14 @@ async fn with_session(store: &Arc<SlowStore>) -> (Sessions, NewTokens) {
     (sessions, opened)
 }
 
-/// Begins a call and goes away before it answers, as a client that closes its connection does.
+/// Starts a call and drops it before it completes, as when a client disconnects.
 fn begin_and_leave(call: impl Future) {
     let mut call = Box::pin(call);
     assert!(matches!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending));
 }
 
 #[tokio::test]
-async fn a_logout_whose_client_does_not_wait_is_in_force() {
+async fn a_logout_whose_client_disconnects_takes_effect() {
     let store = SlowStore::new(1);
     let (sessions, opened) = with_session(&store).await;
     begin_and_leave(sessions.revoke(opened.session, RevocationReason::Logout, 1));
@@ -129,7 +129,7 @@ async fn ending_all_sessions_goes_on_though_the_client_does_not_wait() {
 }
 
 #[tokio::test]
-async fn an_outage_ends_no_session_and_shows_until_the_store_answers() {
+async fn an_outage_ends_no_session_and_is_reported_until_the_store_responds() {
     let store = SlowStore::new(1);
     let (sessions, opened) = with_session(&store).await;
     assert_eq!(sessions.store_last_error(), None);
@@ -138,7 +138,7 @@ async fn an_outage_ends_no_session_and_shows_until_the_store_answers() {
     assert!(matches!(refused, Err(RefreshError::Store(_))));
     assert!(sessions.revocations().is_empty());
     assert!(sessions.store_last_error().unwrap().contains("the connection was lost"));
-    // What that refresh chose was written: the same is given again, which needs no change.
+    // The successor chosen by that refresh was written: it is returned again, without a change.
     assert!(sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, None, 2).await.is_ok());
     assert_eq!(sessions.store_last_error(), None);
 }
@@ -185,7 +185,7 @@ async fn attempts_of_one_network_that_wait_together_cost_one_write() {
     while *store.changes.lock().unwrap() == 0 {
         tokio::task::yield_now().await;
     }
-    // Those who come while the first is being counted.
+    // Attempts that arrive while the first is being counted.
     let others: Vec<_> = (0..19).map(|_| attempt()).collect();
     tokio::task::yield_now().await;
     store.answers.add_permits(2);
@@ -199,7 +199,7 @@ async fn attempts_of_one_network_that_wait_together_cost_one_write() {
 }
 
 #[tokio::test]
-async fn an_outage_is_told_to_everybody_who_waits_for_the_count() {
+async fn an_outage_fails_all_pending_attempts() {
     let store = SlowStore::new(0);
     let sessions = Sessions::start(Arc::clone(&store) as Arc<dyn Store>, POLICY, 0).await.unwrap();
     let network = SourceNetwork::of("192.0.2.1".parse().unwrap());

@@ -132,7 +132,7 @@ impl Connector {
         }
         // Sorted, or the same errors would look new each time.
         complaints.sort_unstable();
-        Err(RedisError::Lost(format!("no Sentinel tells the master: {}", complaints.join("; "))))
+        Err(RedisError::Lost(format!("no Sentinel reports the master: {}", complaints.join("; "))))
     }
 
     async fn query_sentinel(

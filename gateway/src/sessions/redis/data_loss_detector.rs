@@ -45,7 +45,7 @@ impl GenerationIds {
         tracing::warn!(
             shards,
             of = SHARDS,
-            "Redis has lost what it held: sessions have to log in again, and locks of user names are forgotten"
+            "Redis has lost its data: users have to log in again, and locks of user names are gone"
         );
     }
 

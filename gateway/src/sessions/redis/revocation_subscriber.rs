@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shard_that_was_heard_longest_ago_decides() {
+    fn the_shard_with_the_oldest_sync_decides() {
         let freshness = freshness(Revocation::Strict);
         let revocations = freshness.revocations();
         assert!(!revocations.are_trusted(1_000), "nothing is synced yet");
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn bounded_bears_silence_as_long_as_it_was_told_to() {
+    fn bounded_is_trusted_up_to_its_maximum_staleness() {
         let forever = freshness(Revocation::Bounded { max_staleness: None });
         assert!(forever.revocations().are_trusted(u64::MAX));
         let a_while = freshness(Revocation::Bounded { max_staleness: Some(Duration::from_secs(5)) });

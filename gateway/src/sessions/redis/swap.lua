@@ -5,7 +5,7 @@
 --       3 the sessions of its group, by when they expire; absent where it has none
 -- ARGV  1 the version it must have, or nothing where there must be none
 --       2 its new version   3 its new value   4 now   5 when it expires
---       6 its id   7 until when it is revoked, or nothing   8 the channel to tell that on
+--       6 its id   7 until when it is revoked, or nothing   8 the channel to publish that on
 --
 -- Times are milliseconds since 1970 by the caller's clock. Gives 1 if the change is made, also where an earlier sending of
 -- the same one made it, and 0 if the record was in another state.

@@ -1,4 +1,4 @@
--- Reads a page of a shard's log of revocations, and tells by its mark whether it still is the store that it was.
+-- Reads a page of a shard's revocation log, and returns the generation id (mark) of its store.
 --
 -- KEYS  1 the mark   2 the log of revocations   3 the set that layout 1 had instead
 -- ARGV  1 the mark to set where there is none   2 now   3 the first id of the page   4 how many entries it has at most

@@ -15,7 +15,7 @@ fn put(id: &str, expected: Option<Version>) -> Put {
 }
 
 #[tokio::test]
-async fn a_swap_whose_answer_was_lost_is_known_again_when_it_is_sent_again() {
+async fn a_swap_whose_response_was_lost_is_recognised_when_it_is_retried() {
     let server = RedisServer::start();
     let store = RedisStore::open(&settings(single(&server))).unwrap();
     let keyspace = &store.client.shared.keyspace;

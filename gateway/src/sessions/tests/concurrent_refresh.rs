@@ -1,5 +1,5 @@
-//! Tabs that share one token storage, as the page does, against the rotation rule: however they race, lose answers and
-//! lag behind, none of them is ever logged out.
+//! Model of tabs that share one token storage against the rotation rule: however they race, lose responses
+//! and lag behind, none of them is logged out.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,17 +12,17 @@ use crate::config::Rotation;
 use crate::sessions::session::{MAX_LIVE_TOKENS, RefreshDecision};
 use crate::sessions::*;
 
-/// Longer than a request whose answer is lost, the same one again, and the request of a tab that began meanwhile.
+/// Longer than a request whose response is lost, its retry, and the request of a tab that began meanwhile.
 const GRACE: UnixMillis = 200;
 
-/// A tab refreshes with the token that the storage holds at that moment.
+/// A tab refreshes with the token that the storage has at that moment.
 #[derive(Debug, Clone, Copy)]
 struct Refresh {
-    /// Time since the tab before began.
+    /// Time since the previous tab began.
     after: UnixMillis,
-    /// How long its request takes to arrive.
+    /// Latency of the request.
     there: UnixMillis,
-    /// How long the answer takes to arrive.
+    /// Latency of the response.
     back: UnixMillis,
     lost: bool,
 }
@@ -35,10 +35,10 @@ fn refreshes() -> impl Strategy<Value = Vec<Refresh>> {
 }
 
 enum Event {
-    /// Whether it is the second time, because the first answer was lost.
+    /// Whether it is a retry after a lost response.
     Begin(usize, bool),
     Arrive(usize, TokenId, bool),
-    /// The token, and its place in the line: a tab stores nothing older than what is stored.
+    /// The token, and its index in the family: a tab stores nothing older than what is stored.
     Store(TokenId, usize),
 }
 
@@ -91,9 +91,9 @@ fn play(mode: Rotation, refreshes: &[Refresh]) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(400), failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// A lost answer is asked for again, within the grace.
+    /// A lost response is retried within the grace period.
     #[test]
-    fn honest_tabs_are_never_logged_out_by_racing_or_by_lost_answers(refreshes in refreshes()) {
+    fn honest_tabs_are_never_logged_out_by_racing_or_by_lost_responses(refreshes in refreshes()) {
         play(Rotation::OnUse, &refreshes);
         play(Rotation::Strict, &refreshes);
     }
@@ -127,7 +127,7 @@ fn a_client_that_refreshes_without_a_pause_keeps_its_session_and_a_small_record(
 }
 
 #[test]
-fn clocks_that_disagree_give_nobody_a_dead_successor() {
+fn clock_skew_gives_no_client_a_dead_successor() {
     let policy = RotationPolicy { mode: Rotation::OnUse, grace: GRACE, idle_ttl: None };
     let first = TokenId::random();
     let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, 0, UnixMillis::MAX);
@@ -137,7 +137,7 @@ fn clocks_that_disagree_give_nobody_a_dead_successor() {
     };
     let second = refresh(first, 1_000);
     let third = refresh(second, 1_050);
-    // Another instance, whose clock is behind: the second token seems to have died before the first.
+    // Another instance, whose clock is behind: the second token seems to have expired before the first.
     refresh(third, 1_000);
     assert_eq!(refresh(first, 1_140), second);
     assert_eq!(refresh(second, 1_140), third);

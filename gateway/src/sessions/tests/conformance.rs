@@ -1,4 +1,4 @@
-//! What every store must do, run against the real thing.
+//! Conformance suite of the stores, run against the real ones.
 
 #![allow(clippy::unwrap_used)]
 
@@ -17,7 +17,7 @@ use crate::sessions::*;
 const CREDENTIAL: [u8; 16] = [7; 16];
 const ACTIVE: Account = Account::Active { credential: CREDENTIAL };
 
-/// So many milliseconds after the tests began: a store may forget by a real clock.
+/// Milliseconds after the start of the tests: a store may expire records by a real clock.
 fn at(millis: UnixMillis) -> UnixMillis {
     static BEGIN: LazyLock<UnixMillis> = LazyLock::new(now);
     *BEGIN + millis
@@ -56,11 +56,11 @@ fn put(
     }
 }
 
-/// A store and, where it outlives its process, a way to open it again.
+/// A store and, where it is persistent, a way to reopen it.
 struct Bench {
     store: Arc<dyn Store>,
     reopen: Option<Box<dyn Fn() -> Arc<dyn Store>>>,
-    /// What the store needs to live on.
+    /// Resources that the store needs.
     _ground: Box<dyn Any>,
 }
 
@@ -150,7 +150,10 @@ async fn groups_and_scans_find_what_is_there_and_what_expired_is_forgotten(bench
         forgotten += store.sweep(now()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!([0, 2].contains(&forgotten), "the store forgets by itself or tells what it forgot: {forgotten}");
+    assert!(
+        [0, 2].contains(&forgotten),
+        "the store expires records by itself or reports what it evicted: {forgotten}"
+    );
     assert_eq!(store.get(&key("a")).await.unwrap(), None);
 }
 
@@ -199,7 +202,7 @@ fn network() -> SourceNetwork {
     SourceNetwork::of("192.0.2.1".parse().unwrap())
 }
 
-/// Asks for a permit and settles it, after a while; gives what was decided.
+/// Acquires a permit and settles it after a while; returns the decision.
 async fn attempt(sessions: &Sessions, result: LoginResult, now: UnixMillis) -> LoginDecision {
     let decision = sessions.begin_login("alice", &network(), now).await.unwrap();
     let LoginDecision::Permitted(permit) = decision else { return decision };
@@ -243,7 +246,7 @@ async fn right_passwords_that_come_together_wait_for_each_other(bench: Bench) {
     }
 }
 
-async fn attempts_that_were_never_settled_are_told_to_come_back_and_then_forgotten(bench: Bench) {
+async fn unsettled_attempts_block_until_they_expire(bench: Bench) {
     let now = real_time();
     let sessions = Sessions::start(bench.store, POLICY, now).await.unwrap();
     for _ in 0..5 {
@@ -258,7 +261,7 @@ async fn attempts_that_were_never_settled_are_told_to_come_back_and_then_forgott
     assert!(matches!(decision, LoginDecision::Permitted(_)), "{decision:?}");
 }
 
-/// Now, for stores that forget by a clock of their own.
+/// The current time, for stores with a clock of their own.
 fn real_time() -> UnixMillis {
     std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64
 }
@@ -280,7 +283,7 @@ async fn a_name_can_be_unlocked(bench: Bench) {
     assert!(!sessions.unlock("nobody", now).await.unwrap());
 }
 
-/// Two instances on one store, many guesses at once, from one network.
+/// Two instances on one store, many concurrent guesses, from one network.
 async fn a_network_gets_its_failures_once_however_many_instances_it_asks(bench: Bench) {
     let now = real_time();
     let instances = [
@@ -344,7 +347,7 @@ async fn a_user_with_too_many_sessions_loses_the_oldest_or_is_refused(bench: Ben
     assert_eq!(sessions.list(None, at(8)).await.unwrap().len(), 3);
 }
 
-async fn sessions_tell_who_opened_them_and_only_their_user_or_an_operator_ends_them(bench: Bench) {
+async fn sessions_name_their_client_and_only_their_user_or_an_operator_ends_them(bench: Bench) {
     let sessions = Sessions::start(bench.store, POLICY, at(0)).await.unwrap();
     let client = |agent: &str| ClientInfo::new("192.0.2.7".parse().unwrap(), Some(agent));
     let new = NewSession { client: client("one"), ..new_session("1") };
@@ -404,7 +407,7 @@ async fn ending_all_sessions_of_a_user_ends_no_other(bench: Bench) {
     assert!(!sessions.revocations().is_revoked(&other.session));
 }
 
-async fn what_was_answered_survives_a_restart(bench: Bench) {
+async fn acknowledged_changes_survive_a_restart(bench: Bench) {
     let Some(reopen) = bench.reopen else { return };
     let sessions = Sessions::start(bench.store, POLICY, at(0)).await.unwrap();
     let (kept, ended) = (
@@ -461,13 +464,13 @@ conformance!(
     a_dead_token_ends_its_family_and_no_other,
     parallel_guesses_never_pass_the_limit,
     right_passwords_that_come_together_wait_for_each_other,
-    attempts_that_were_never_settled_are_told_to_come_back_and_then_forgotten,
+    unsettled_attempts_block_until_they_expire,
     a_user_with_too_many_sessions_loses_the_oldest_or_is_refused,
-    sessions_tell_who_opened_them_and_only_their_user_or_an_operator_ends_them,
+    sessions_name_their_client_and_only_their_user_or_an_operator_ends_them,
     an_account_that_changes_ends_the_sessions_from_before_and_no_later_ones,
     a_name_can_be_unlocked,
     a_network_gets_its_failures_once_however_many_instances_it_asks,
     a_changed_account_ends_its_sessions_at_their_next_refresh,
     ending_all_sessions_of_a_user_ends_no_other,
-    what_was_answered_survives_a_restart,
+    acknowledged_changes_survive_a_restart,
 );

@@ -1,6 +1,6 @@
-//! The engine on a store, step by step: requests of tabs, thieves and logouts through two instances are interleaved at
-//! every read and write, answers are lost, requests are lost, instances are killed and start again. Whatever the order,
-//! what was answered must be true.
+//! Interleaving model of the engine: requests of tabs, thieves and logouts through two instances are
+//! interleaved at every read and write, responses and requests are lost, instances are killed and restarted.
+//! In any order, acknowledged results hold.
 
 #![allow(clippy::unwrap_used)]
 
@@ -22,17 +22,17 @@ use crate::sessions::*;
 const GRACE: UnixMillis = 100;
 const ACTIVE: Account = Account::Active { credential: [7; 16] };
 
-/// What becomes of the next changes; where nothing is planned, they are made and answered.
+/// The fate of the next changes; by default they are made and acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fate {
     Answered,
-    /// Made, but the answer is lost.
+    /// Made, but the response is lost.
     AnswerLost,
     /// Never made.
     RequestLost,
 }
 
-/// A store that takes its time twice: before it does something and before it answers. Whoever polls decides when.
+/// A store that yields twice: before an operation and before its result. The poller determines the order.
 struct Stage {
     records: MemoryStore,
     fates: Mutex<Vec<Fate>>,
@@ -92,7 +92,7 @@ enum Step {
     Tab {
         instance: usize,
     },
-    /// Somebody presents one of the tokens issued so far, counted from the newest.
+    /// A thief presents one of the tokens issued so far, counted from the newest.
     Thief {
         instance: usize,
         back: usize,
@@ -100,14 +100,14 @@ enum Step {
     Logout {
         instance: usize,
     },
-    /// One of the requests under way goes one step on.
+    /// One of the requests in flight makes one step.
     Go {
         which: usize,
     },
-    /// All requests under way go on until they are answered.
+    /// All requests in flight run to their end.
     Finish,
     Wait(UnixMillis),
-    /// The instance is killed with what it was doing, and starts again.
+    /// The instance is killed with its requests, and restarted.
     Kill {
         instance: usize,
     },
@@ -136,18 +136,18 @@ enum Answer {
     Logout(Result<(), StoreError>),
 }
 
-/// A request under way.
+/// A request in flight.
 struct Request {
     instance: usize,
     began: UnixMillis,
-    /// The token it presents, and whether a tab sent it; nothing for a logout.
+    /// The token it presents, and whether a tab sent it; `None` for a logout.
     presents: Option<(TokenId, bool)>,
-    /// Whether the session was known to be over, or the token to be dead, before it began.
+    /// Whether the session was known to have ended, or the token to be dead, before it began.
     refused_for_sure: bool,
     future: Pin<Box<dyn Future<Output = Answer>>>,
 }
 
-/// What was answered, and what follows from it.
+/// The acknowledged results, and what follows from them.
 struct World {
     stage: Arc<Stage>,
     policy: Policy,
@@ -155,15 +155,15 @@ struct World {
     session: SessionId,
     under_way: Vec<Request>,
     now: UnixMillis,
-    /// Every token that was given to somebody, in the order in which the first of them was answered.
+    /// Every token that was issued, in the order of the first responses.
     line: Vec<TokenId>,
     successors: HashMap<TokenId, TokenId>,
-    /// When each token was first presented, as far as an answer tells.
+    /// When each token was first presented, as far as responses show.
     accepted_at: HashMap<TokenId, UnixMillis>,
     stored: TokenId,
-    /// An answer said that it is over.
+    /// A response reported that it has ended.
     over: bool,
-    /// Something was done that may end it.
+    /// An event may have ended it.
     endangered: bool,
     overlapping: usize,
 }
@@ -221,7 +221,7 @@ impl World {
         }
     }
 
-    /// Whether answers that were given leave no doubt that the token is dead.
+    /// Whether the acknowledged results imply that the token is dead.
     fn is_dead(&self, token: TokenId) -> bool {
         let used = self.accepted_at.get(&token).copied();
         let others = self.accepted_at.iter().filter(|(token, _)| **token != self.line[0]);
@@ -322,7 +322,8 @@ impl World {
         }
     }
 
-    /// Time passes. A request and its answer, and then the next request, take less than the grace, which is there for them.
+    /// Time passes. A request, its response and the next request take less than the grace period, which
+    /// exists for them.
     fn wait(&mut self, millis: UnixMillis) {
         let then = self.now + millis;
         while let Some(slow) = self.under_way.iter().position(|request| then >= request.began + GRACE / 2) {
@@ -342,7 +343,7 @@ impl World {
     }
 
     fn play(&mut self, steps: &[Step], faults: bool) {
-        // Where there is rotation, a lost answer must be asked for again within the grace.
+        // With rotation, a lost response must be retried within the grace period.
         self.endangered = faults && self.policy.rotation.mode != Rotation::Off;
         for &step in steps {
             match step {
@@ -364,7 +365,7 @@ impl World {
         self.end_with_a_thief();
     }
 
-    /// Whatever went before: a dead token that comes back now ends the session for everybody.
+    /// In any state, presenting a dead token ends the session.
     fn end_with_a_thief(&mut self) {
         if self.policy.rotation.mode == Rotation::Off {
             return;
@@ -388,7 +389,7 @@ impl World {
     }
 }
 
-/// Plays random histories in these modes and tells how many requests raced another one in them.
+/// Runs random histories in these modes and prints how many requests raced another one in them.
 fn play(name: &str, steps: impl Strategy<Value = Vec<Step>>, modes: &[(Rotation, bool)]) {
     let config = ProptestConfig { cases: cases(300), failure_persistence: None, ..ProptestConfig::default() };
     let (histories, races) = (Cell::new(0), Cell::new(0));
@@ -406,8 +407,8 @@ fn play(name: &str, steps: impl Strategy<Value = Vec<Step>>, modes: &[(Rotation,
 }
 
 #[test]
-fn honest_tabs_go_on_through_lost_answers_and_killed_instances() {
-    // Where there is rotation, a lost answer must be asked for again within the grace, so none is lost there.
+fn honest_tabs_survive_lost_responses_and_killed_instances() {
+    // With rotation, a lost response must be retried within the grace period, so none is lost there.
     let modes = [(Rotation::OnUse, false), (Rotation::Off, true), (Rotation::Strict, false)];
     play("honest tabs", steps(0, 0), &modes);
 }

@@ -1,4 +1,4 @@
-//! The rotation rule against a model that knows nothing of records: random tabs, lost answers and thieves.
+//! Model-based test of the rotation rule: random tabs, lost responses and thieves.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,12 +13,13 @@ use crate::sessions::*;
 const GRACE: UnixMillis = 10;
 const IDLE: UnixMillis = 3_000;
 
-/// How many random histories are tried: so many, or what `PROPTEST_CASES` says.
+/// Number of random histories: `PROPTEST_CASES`, or this default.
 pub(super) fn cases(usual: u32) -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
 }
 
-/// One presentation: which of the tokens issued so far (counted from the newest), and how much time passed before it.
+/// A presentation: which of the tokens issued so far (counted from the newest), and the time since the
+/// previous one.
 #[derive(Debug, Clone, Copy)]
 struct Step {
     back: usize,
@@ -32,7 +33,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step.prop_map(|(back, wait)| Step { back, wait }), 1..60)
 }
 
-/// What was ever issued, in order, and when each token was first presented.
+/// All tokens issued, in order, with the time of their first presentation.
 #[derive(Default)]
 struct Model {
     line: Vec<TokenId>,
@@ -64,14 +65,14 @@ fn play(mode: Rotation, idle_ttl: Option<UnixMillis>, steps: &[Step]) {
         now += step.wait;
         let place = model.line.len() - 1 - step.back.min(model.line.len() - 1);
         let fresh = TokenId::random();
-        // A record that was written and read again is the same record.
+        // A record survives serialisation unchanged.
         session = serde_json::from_slice(&serde_json::to_vec(&session).unwrap()).unwrap();
         let decision = session.redeem(model.line[place], fresh, policy, now);
         if model.ended {
             assert_eq!(decision, RefreshDecision::Revoked, "the end is final");
             continue;
         }
-        // Never early, and at most a step late.
+        // Never early, and late by at most the resolution.
         let idle = now - model.last_refreshed;
         let in_time = idle_ttl.is_none_or(|ttl| idle < ttl);
         let surely_late = idle_ttl.is_some_and(|ttl| idle >= ttl + ACTIVITY_RESOLUTION_MILLIS);
@@ -152,7 +153,7 @@ fn a_client_that_keeps_its_first_token_goes_on_working_by_default() {
 }
 
 #[test]
-fn a_session_that_nobody_refreshes_ends_and_one_that_is_refreshed_does_not() {
+fn an_idle_session_ends_and_one_that_is_refreshed_does_not() {
     for mode in [Rotation::OnUse, Rotation::Strict, Rotation::Off] {
         let policy = RotationPolicy { mode, grace: GRACE, idle_ttl: Some(IDLE) };
         let first = TokenId::random();
@@ -191,7 +192,8 @@ fn a_client_that_keeps_its_first_token_stays_active_and_costs_one_change_a_secon
     assert!((19..=21).contains(&changes), "{changes}");
 }
 
-/// Thief and owner refresh in turn with what each was given last, or the thief with what the owner stores.
+/// Thief and owner refresh in turn with the token that each got last, or the thief with the one that the
+/// owner stores.
 #[test]
 fn a_thief_and_an_owner_who_refresh_in_turn_are_noticed_and_one_who_keeps_the_first_token_is_not_ended() {
     for (mode, grace) in [Rotation::OnUse, Rotation::Strict].into_iter().flat_map(|m| [(m, 0), (m, GRACE)]) {

@@ -1,4 +1,4 @@
-//! A case as it stands in `cases.json`.
+//! An attack case as encoded in `cases.json`.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};

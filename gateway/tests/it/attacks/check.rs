@@ -1,4 +1,4 @@
-//! Whether what happened is what a case asserts.
+//! Assertions of an attack case.
 
 use serde_json::{Map, Value};
 
@@ -97,7 +97,7 @@ fn failure(name: &str, expected: &Value, outcome: &Outcome<'_>) -> Option<String
             (took <= limit, format!("{took} ms"))
         }
         "canary" => (!outcome.canary_touched, "the canary was touched".into()),
-        other => panic!("the case asserts {other:?}, which nobody here understands"),
+        other => panic!("the case asserts {other:?}, which is not supported here"),
     };
     (!holds).then_some(format!("{name}: expected {expected}, got {got}"))
 }

@@ -1,4 +1,4 @@
-//! The placeholders of the cases: `{{NAME}}`, `{{NAME:argument}}`, `{{NOW+300}}`, innermost first.
+//! Placeholders of the attack cases: `{{NAME}}`, `{{NAME:argument}}`, `{{NOW+300}}`, innermost first.
 
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -80,7 +80,7 @@ impl Values {
                 let (n, prefix) = counted();
                 serde_json::to_string(&(0..n).map(|i| format!("{prefix}{i}")).collect::<Vec<_>>()).unwrap()
             }
-            // A gzip member of one stored block of zeros: whoever unpacks it has already lost.
+            // A gzip member of one stored block of zeros (decompression bomb).
             "GZIP" => "\u{1f}\u{8b}\u{8}\0\0\0\0\0\0\u{3}\u{1}\u{4}\0\u{fb}\u{ff}\0\0\0\0".to_owned(),
             _ => self.named.get(name).unwrap_or_else(|| panic!("no value for {{{{{name}}}}}")).clone(),
         }

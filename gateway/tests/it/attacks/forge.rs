@@ -1,4 +1,4 @@
-//! Tokens as an attacker makes them: a recipe starts from a real access token, changes its parts and signs anew.
+//! Forged tokens: a recipe starts from a real access token, changes its parts and signs again.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -46,7 +46,7 @@ impl Forge<'_> {
             "mutate",
         ];
         if let Some(unknown) = recipe.keys().find(|k| !known.contains(&k.as_str())) {
-            panic!("the recipe says {unknown:?}, which nobody here understands");
+            panic!("the recipe says {unknown:?}, which is not supported here");
         }
         let base: Vec<&str> = self.access.split('.').collect();
         let header = self.header(recipe, base[0]);
@@ -200,7 +200,7 @@ impl Forge<'_> {
                 let unencoded = [URL_SAFE_NO_PAD.encode(header).as_bytes(), b".", payload].concat();
                 vec![self.key.sign(own, &unencoded).unwrap()]
             }
-            other => panic!("the recipe signs by {other:?}, which nobody here understands"),
+            other => panic!("the recipe signs by {other:?}, which is not supported here"),
         };
         Ok(raw.into_iter().map(|signature| URL_SAFE_NO_PAD.encode(signature)).collect())
     }
@@ -264,7 +264,7 @@ fn mutated(token: String, mutation: &str) -> String {
         "pad" => parts.iter().map(|part| format!("{part}==")).collect::<Vec<_>>().join("."),
         "percent_dots" => token.replace('.', "%2E"),
         "replace_dot" => token.replace('.', argument),
-        other => panic!("the recipe mutates by {other:?}, which nobody here understands"),
+        other => panic!("the recipe mutates by {other:?}, which is not supported here"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Signing keys that a test knows: the gateway's own, and an attacker's.
+//! Signing keys of the tests: the gateway's own, and an attacker's.
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::hmac;

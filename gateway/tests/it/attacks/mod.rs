@@ -1,5 +1,5 @@
-//! Known attacks, replayed byte for byte. `cases.json` is a sample of a larger set: its form is described beside each
-//! piece of code that reads it.
+//! Known attacks, replayed byte for byte. `cases.json` is a sample of a larger set: its format is described
+//! beside the code that reads it.
 
 mod case;
 mod check;

@@ -1,4 +1,4 @@
-//! The same attacks over HTTP/2, as far as they can be told in it, and some that only HTTP/2 knows.
+//! The same attacks over HTTP/2, as far as they can be translated, and some that are specific to HTTP/2.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::fixture::{Transcript, get};
 type Line = (Vec<u8>, Vec<u8>);
 
 /// A request in the terms of HTTP/2.
-struct Told {
+struct Http2Request {
     fields: Vec<Line>,
     body: Option<Vec<u8>>,
     /// Whether it has what no request of HTTP/2 may have, so that the stream must be reset (RFC 9113 section 8.1.1).
@@ -24,7 +24,7 @@ const CONNECTION_SPECIFIC: [&[u8]; 5] =
     [b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"];
 
 /// What HTTP/2 has no words for.
-fn tell(bytes: &[u8]) -> Result<Told, &'static str> {
+fn translate(bytes: &[u8]) -> Result<Http2Request, &'static str> {
     let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").ok_or("a head without an end")?;
     let (head, rest) = (&bytes[..end], &bytes[end + 4..]);
     let mut lines = split(head, b"\r\n").into_iter();
@@ -73,7 +73,7 @@ fn tell(bytes: &[u8]) -> Result<Told, &'static str> {
     all.extend(authority.map(|authority| (b":authority".to_vec(), authority)));
     all.extend(fields);
     let body = declared.is_some().then(|| rest.to_vec());
-    Ok(Told { fields: all, body, malformed })
+    Ok(Http2Request { fields: all, body, malformed })
 }
 
 fn split<'b>(bytes: &'b [u8], separator: &[u8]) -> Vec<&'b [u8]> {
@@ -86,44 +86,44 @@ fn split<'b>(bytes: &'b [u8], separator: &[u8]) -> Vec<&'b [u8]> {
     parts
 }
 
-fn ask(bench: &Bench, told: &Told) -> Answered {
+fn send(bench: &Bench, translated: &Http2Request) -> Answered {
     let fields: Vec<(&[u8], &[u8])> =
-        told.fields.iter().map(|(name, value)| (&name[..], &value[..])).collect();
-    http2_exchange(bench.gateway.address, &fields, told.body.as_deref())
+        translated.fields.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+    http2_exchange(bench.gateway.address, &fields, translated.body.as_deref())
 }
 
 /// What is asserted of a connection of HTTP/1.1, not of a request.
 const OF_CONNECTIONS: [&str; 4] = ["closed", "responses", "max_responses", "no_interim"];
 
-fn replay(bench: &mut Bench, case: &Case, told: &Told) -> Vec<String> {
+fn replay(bench: &mut Bench, case: &Case, translated: &Http2Request) -> Vec<String> {
     bench.upstream.clear();
-    let answered = ask(bench, told);
+    let answered = send(bench, translated);
     let upstream = bench.upstream.requests();
     let log = bench.gateway.log();
     let mut asserts = adapted(case);
     OF_CONNECTIONS.iter().for_each(|name| drop(asserts.remove(*name)));
     let mut wrong = match answered {
-        // A malformed request is no request: nobody answers it, and nobody else hears of it.
+        // A malformed request is reset, and no upstream receives it.
         Answered::Refused => {
             let refused = |status: &serde_json::Value| status.as_u64().is_some_and(|status| status >= 400);
-            let may_be = told.malformed
+            let may_be = translated.malformed
                 || asserts
                     .get("status")
                     .and_then(|s| s.as_array())
                     .is_some_and(|all| all.iter().any(refused));
             let mut wrong = Vec::new();
             if !upstream.is_empty() || !may_be {
-                wrong.push(format!("reset, and the upstream heard {} requests", upstream.len()));
+                wrong.push(format!("reset, and the upstream received {} requests", upstream.len()));
             }
             wrong
         }
-        Answered::Reply(reply) if told.malformed && reply.status < 400 => {
+        Answered::Reply(reply) if translated.malformed && reply.status < 400 => {
             vec![format!("a malformed request was answered with {}", reply.status)]
         }
         Answered::Reply(reply) => {
             let transcript = Transcript { replies: vec![reply], closed: true, ..Transcript::default() };
             let canary_touched = bench.canary.was_touched();
-            if told.malformed {
+            if translated.malformed {
                 asserts.retain(|name, _| name == "upstream");
             }
             failures(
@@ -144,20 +144,20 @@ fn raw_attacks_are_refused_over_http2_as_well() {
     for case in cases().iter().filter(|case| case.kind == "raw") {
         let bytes = bench.values.expand_bytes(case.template());
         let counts = tried.entry(case.category.as_str()).or_default();
-        match tell(&bytes) {
+        match translate(&bytes) {
             Err(reason) => {
                 counts.1 += 1;
                 report.left_out.push(format!("{}: HTTP/2 has no words for {reason}", case.id));
             }
-            Ok(told) => {
+            Ok(translated) => {
                 counts.0 += 1;
-                let wrong = replay(&mut bench, case, &told);
+                let wrong = replay(&mut bench, case, &translated);
                 report.add(case, wrong);
             }
         }
     }
-    for (category, (told, not)) in tried {
-        println!("{category}: {told} tried over HTTP/2, {not} cannot be told in it");
+    for (category, (translated, not)) in tried {
+        println!("{category}: {translated} tried over HTTP/2, {not} cannot be translated in it");
     }
     report.close("raw over HTTP/2", &bench);
 }
@@ -244,8 +244,8 @@ fn what_only_http2_can_get_wrong_is_refused() {
             Answered::Refused => {}
             Answered::Reply(reply) => assert!(reply.status >= 400, "{what}: {reply:?}"),
         }
-        let heard: Vec<_> = bench.upstream.requests().iter().map(|r| r.target.clone()).collect();
-        assert!(heard.is_empty(), "{what}: the upstream heard {heard:?}");
+        let received: Vec<_> = bench.upstream.requests().iter().map(|r| r.target.clone()).collect();
+        assert!(received.is_empty(), "{what}: the upstream received {received:?}");
         let control = get(bench.gateway.address, "/api/echo", &[("Authorization", &bearer)]);
         assert_eq!(control.unwrap().status, 200, "{what}: the control request");
     }

@@ -1,4 +1,4 @@
-//! Replaying the cases against the built gateway, with invariants that hold after each of them.
+//! Replays the attack cases against the built gateway, with invariants that are checked after each of them.
 
 use std::fmt::Write as _;
 use std::sync::OnceLock;

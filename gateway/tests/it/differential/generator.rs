@@ -1,4 +1,4 @@
-//! Requests that are nearly right: the same seed always makes the same one.
+//! Generator of slightly malformed requests: a seed always gives the same one.
 
 /// A source of chance that gives the same for the same seed (splitmix64, S. Vigna 2015).
 pub(super) struct Dice(u64);

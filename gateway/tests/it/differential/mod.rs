@@ -1,7 +1,7 @@
 //! What the gateway authorises is what the upstream understands: nearly right requests through the gateway to nginx, to
 //! gunicorn and to an upstream that writes down every byte.
 //!
-//! `AUTH_GATEWAY_LONG=1` sends 10,000 to each; otherwise some hundreds are sent. A disagreement is told with the seed that
+//! `AUTH_GATEWAY_LONG=1` sends 10,000 to each; otherwise some hundreds are sent. A disagreement is reported with the seed that
 //! makes the same request again.
 
 mod generator;
@@ -64,9 +64,10 @@ fn run(server: Server, seeds: std::ops::Range<u64>) -> Tally {
         // One too many is smuggled. Only the beginning of one whose body turns out to be broken goes upstream.
         let is_cut = |reply: &Reply| reply.text().contains("the body's framing is malformed");
         let cut = transcript.replies.iter().filter(|reply| is_cut(reply)).count();
-        let heard = server.requests_of(seed, understood);
-        if heard < understood || heard > understood + cut {
-            let _ = write!(fault, "the upstream heard {heard} requests and {understood} were answered; ");
+        let received = server.requests_of(seed, understood);
+        if received < understood || received > understood + cut {
+            let _ =
+                write!(fault, "the upstream received {received} requests and {understood} were answered; ");
         }
         if !fault.is_empty() {
             let bytes = String::from_utf8_lossy(&mutated.bytes).replace(&token, "TOKEN");
@@ -76,7 +77,7 @@ fn run(server: Server, seeds: std::ops::Range<u64>) -> Tally {
     }
     let strangers = server.strangers();
     if strangers > 0 {
-        tally.disagreements.push(format!("the upstream heard {strangers} requests that nobody sent"));
+        tally.disagreements.push(format!("the upstream received {strangers} requests that were never sent"));
     }
     tally
 }

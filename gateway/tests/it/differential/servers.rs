@@ -1,4 +1,4 @@
-//! The servers that say what they have understood.
+//! Servers that report how they parsed a request.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};

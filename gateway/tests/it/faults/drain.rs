@@ -1,5 +1,4 @@
-//! F-29: one of two gateways after the other is asked to stop and starts again, while clients of all kinds go on. None of
-//! their requests may fail that had reached a gateway.
+//! F-29: rolling restart of two gateways under load. No request fails that had reached a gateway.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -79,7 +78,7 @@ fn get(connection: &mut Connection, token: &str, times: usize) -> Result<(), Cut
     connection.send(ask.repeat(times).as_bytes())
 }
 
-/// Reads an answer and tells whether it is the connection's last.
+/// Reads a response and returns whether it is the connection's last.
 fn finish(connection: &mut Connection) -> Result<bool, Cut> {
     let reply = connection.reply()?;
     assert_eq!(reply.status, 200, "{reply:?}");
@@ -89,13 +88,13 @@ fn finish(connection: &mut Connection) -> Result<bool, Cut> {
 #[derive(Default)]
 struct Counts {
     answered: AtomicUsize,
-    /// Connections that nobody accepted: the client goes to the other gateway.
+    /// Connections that were not accepted: the client goes to the other gateway.
     turned_away: AtomicUsize,
     /// Connections that were accepted, or seemed so, and closed before their first answer began.
     dropped: AtomicUsize,
 }
 
-/// Visits the two in turn until told to stop. An answer that began and did not end fails the test.
+/// Sends requests to the two in turn until stopped. A truncated response fails the test.
 fn keep_visiting(addresses: [SocketAddr; 2], token: &str, visit: Visit, stop: &AtomicBool, counts: &Counts) {
     for turn in 0.. {
         if stop.load(Ordering::Relaxed) {
@@ -117,7 +116,7 @@ fn keep_visiting(addresses: [SocketAddr; 2], token: &str, visit: Visit, stop: &A
 }
 
 #[test]
-fn gateways_that_stop_and_start_in_turn_fail_nobody() {
+fn a_rolling_restart_fails_no_request() {
     let upstream = Upstream::start();
     let routes = format!(
         "[upstreams.app]\nurls = [\"http://{}\"]\n[[routes]]\npath = \"/protected\"\nupstream = \"app\"\n",

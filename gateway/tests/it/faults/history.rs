@@ -1,4 +1,4 @@
-//! What was asked and answered, and what must hold of it whatever happened in between.
+//! The recorded history of requests and responses, and its invariants.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -58,7 +58,7 @@ impl Answer {
         matches!(self, Answer::Refused { code, .. } if code == expected)
     }
 
-    /// An outage that is told as one.
+    /// Whether the response reports an outage.
     fn is_outage(&self) -> bool {
         self.is_code("store_unavailable")
             && matches!(self, Answer::Refused { status: 503, retry_after: true, .. })
@@ -167,7 +167,8 @@ fn one_successor(entries: &[Entry]) {
     }
 }
 
-/// I2 and I3: nothing that began after the end was told succeeds, on one instance without any delay.
+/// I2 and I3: nothing that began after the end of a session was acknowledged succeeds, on one instance
+/// without any delay.
 fn the_end_is_final(entries: &[Entry]) {
     let mut over: HashMap<&str, Instant> = HashMap::new();
     for (session, at) in entries.iter().filter_map(ending) {

@@ -1,4 +1,4 @@
-//! F-24 and F-36: `kill -9` again and again, under load. Whatever was answered holds after the next start.
+//! F-24 and F-36: repeated `kill -9` under load. Acknowledged changes survive the restart.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,7 +44,8 @@ fn kill_again_and_again(rotation: &str, rounds: usize) {
             let unanswered = tab.unanswered;
             match client.refresh(tab) {
                 Refreshed::Yes => {}
-                // The successor was chosen and its answer lost: without a grace that cannot be told from a theft.
+                // The successor was chosen and its response lost: without a grace period that is
+                // indistinguishable from reuse.
                 Refreshed::No if unanswered => lost += 1,
                 other => panic!("round {round}: the newest token: {other:?}"),
             }

@@ -1,4 +1,5 @@
-//! The steady load: tabs that refresh, people who log in and out, a guesser, and requests for the upstream.
+//! Background load: tabs that refresh, users who log in and out, a password guesser, and requests for the
+//! upstream.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What goes wrong on one machine, under a steady load: kills, a full disk, a file that is gone, a stop. Every request is
-//! written down, and what must always hold is checked on that history (security-requirements.md section 6).
+//! Fault injection on one machine, under load: kills, a full disk, a removed file, a shutdown. Every request
+//! is recorded, and the invariants are checked on that history.
 //!
 //! The short form runs with all tests; `AUTH_GATEWAY_LONG=1` makes it the long one.
 

@@ -1,5 +1,5 @@
-//! F-22 and what is like it: the store fails under load and comes back. Logins, refreshes and logouts are told so, nobody
-//! is taken for a stranger, and requests with access tokens notice nothing.
+//! F-22 and similar: outages of the store under load. Logins, refreshes and logouts get 503, no user is
+//! logged out, and requests with access tokens are not affected.
 
 use std::fs;
 use std::process::Command;
@@ -10,7 +10,7 @@ use super::history::{Allowed, History};
 use super::load::{Client, Load, Refreshed, config};
 use crate::fixture::{Gateway, Upstream, get, wait_until};
 
-/// Runs the load while the store fails and after, and gives how long it took until it was used again.
+/// Runs the load during an outage of the store and after it, and returns the recovery time.
 fn outage(break_it: impl Fn(&Gateway), mend_it: impl Fn(&Gateway)) -> Duration {
     let upstream = Upstream::start();
     let mut gateway = Gateway::start(&config(&upstream, ""));
@@ -22,11 +22,11 @@ fn outage(break_it: impl Fn(&Gateway), mend_it: impl Fn(&Gateway)) -> Duration {
         let enough = history.answers() + 50;
         wait_until(what, || history.answers() >= enough);
     };
-    some_more("all is well");
+    some_more("the store is up");
     assert_eq!(history.outages(), 0);
 
     break_it(&gateway);
-    wait_until("the outage is told", || history.outages() > 50);
+    wait_until("the outage is reported", || history.outages() > 50);
     let ready = get(gateway.admin, "/readyz", &[]).unwrap();
     assert_eq!((ready.status, ready.json()["status"].as_str()), (200, Some("degraded")));
     assert_ne!(ready.json()["store"], "ok");
@@ -34,14 +34,14 @@ fn outage(break_it: impl Fn(&Gateway), mend_it: impl Fn(&Gateway)) -> Duration {
     some_more("it lasts");
 
     mend_it(&gateway);
-    let mended = Instant::now();
+    let ended_at = Instant::now();
     let mut tab = None;
     wait_until("logins work again", || {
         tab = client.log_in();
         tab.is_some()
     });
-    let recovered = mended.elapsed();
-    some_more("all is well again");
+    let recovered = ended_at.elapsed();
+    some_more("the store is up again");
     let outages = history.outages();
     some_more("nothing fails any more");
     assert_eq!(history.outages(), outages);
@@ -52,7 +52,7 @@ fn outage(break_it: impl Fn(&Gateway), mend_it: impl Fn(&Gateway)) -> Duration {
     gateway.run();
     left.tabs.extend(tab);
     for tab in &mut left.tabs {
-        // Without a grace, an answer that was lost cannot be told from a theft.
+        // Without a grace period, a lost response is indistinguishable from reuse.
         let unanswered = tab.unanswered;
         match client.refresh(tab) {
             Refreshed::Yes => {}
@@ -64,7 +64,7 @@ fn outage(break_it: impl Fn(&Gateway), mend_it: impl Fn(&Gateway)) -> Duration {
         assert_eq!(client.proxied(tab).unwrap().status, 401);
     }
     history.check(Allowed { no_answer: false, outage: true, guesses: 5 });
-    println!("{} requests were told of the outage; recovered {recovered:?} after its end", history.outages());
+    println!("{} requests got 503; recovered {recovered:?} after its end", history.outages());
     recovered
 }
 
@@ -75,7 +75,7 @@ fn limit_files(gateway: &Gateway, bytes: &str) {
 }
 
 #[test]
-fn a_full_disk_is_told_as_an_outage_and_forgotten_when_there_is_space() {
+fn a_full_disk_is_an_outage_that_ends_when_there_is_space() {
     let recovered =
         outage(|gateway| limit_files(gateway, "65536"), |gateway| limit_files(gateway, "unlimited"));
     assert!(recovered < Duration::from_secs(5), "{recovered:?}");

@@ -1,4 +1,5 @@
-//! HTTP/2 to clients: the same rules as for HTTP/1.1, many requests at once, and no end that is not one.
+//! HTTP/2 to clients: the same rules as for HTTP/1.1, multiplexing, and no truncated response that looks
+//! complete.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What clients may speak: TLS, HTTP/2, the PROXY protocol, WebSockets.
+//! Protocols of clients: TLS, HTTP/2, the PROXY protocol, WebSockets.
 
 mod http2;
 mod proxy_protocol;

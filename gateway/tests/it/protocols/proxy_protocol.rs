@@ -1,4 +1,4 @@
-//! The PROXY protocol: believed of those who have to speak it, and of nobody else.
+//! The PROXY protocol: required of the configured peers, and not accepted from others.
 
 use super::config;
 use crate::fixture::{Gateway, Upstream, exchange, wait_until};

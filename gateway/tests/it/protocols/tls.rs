@@ -1,4 +1,4 @@
-//! TLS to clients: certificates by name, protocols, what is told upstream, and where plain HTTP leads.
+//! TLS to clients: SNI, protocol versions, forwarding headers, and the HTTPS redirect.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -73,7 +73,7 @@ async fn a_request_right_behind_the_handshake_is_answered_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn browsers_are_told_to_come_back_over_tls_by_every_answer_and_once() {
+async fn every_response_over_tls_has_one_hsts_header() {
     let certificates = Certificates::make();
     // An upstream with a policy of its own.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,4 @@
-//! WebSockets: authenticated before the upgrade, on a connection of their own, and over with the session.
+//! WebSockets: authenticated before the upgrade, on a connection of their own, ended with the session.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -260,7 +260,7 @@ fn a_route_without_websockets_sees_an_ordinary_request() {
 }
 
 #[test]
-fn a_101_that_nobody_asked_for_or_for_something_else_is_a_bad_gateway() {
+fn an_unsolicited_or_different_101_is_a_bad_gateway() {
     for answer in [
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\nConnection: upgrade\r\n\r\n",
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n",

@@ -1,4 +1,4 @@
-//! Sentinels that fail over, and a cluster that loses masters.
+//! Sentinel failovers, and a cluster that loses masters.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ fn f08_sentinels_fail_over() {
         let mut agreed = Instant::now();
         let history = under_load(&gateways, || {
             sleep(SECOND / 2);
-            group.sentinels[0].tell(&["SENTINEL", "FAILOVER", "mymaster"]);
+            group.sentinels[0].command(&["SENTINEL", "FAILOVER", "mymaster"]);
             until("there is another master", 20 * SECOND, || (group.master_port() != before).then_some(()));
             agreed = Instant::now();
             sleep(3 * SECOND);
@@ -60,9 +60,9 @@ fn f08_sentinels_fail_over() {
 #[test]
 fn f12_where_a_master_of_a_cluster_is_away_only_its_sessions_are() {
     let (mut cluster, upstream) = (RedisCluster::start(), Upstream::start());
-    // Slots that nobody serves must not stop the others.
+    // Slots without a master must not affect the others.
     for node in &cluster.nodes {
-        node.tell(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
+        node.command(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
     }
     let lockout = "[lockout]\nmax_failures = 2\n";
     let gateway =
@@ -85,7 +85,8 @@ fn f12_where_a_master_of_a_cluster_is_away_only_its_sessions_are() {
         (0 < good && good < sessions.len()).then_some(())
     });
     assert!(sessions.iter().all(|(access, _)| app(&gateway, access).status == 200));
-    // One new session in three would be kept where nobody is; a right password locks no name for that.
+    // One new session in three belongs to an unavailable master; a right password must not lock a name for
+    // that.
     let logins = (0..20).flat_map(|_| ["alice", "bob"]).map(|name| login(gateway.address, name, PASSWORD));
     let statuses: Vec<u16> = logins.map(|reply| reply.status).collect();
     assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
@@ -102,7 +103,7 @@ fn f12_where_a_master_of_a_cluster_is_away_only_its_sessions_are() {
     let (_, after) =
         until("everything is served", 2 * SECOND, || (refreshed(&gateway) == sessions.len()).then_some(()));
     println!("F-12: everything was served {after:?} after the cluster was whole");
-    until("it is told", 2 * SECOND, || (readiness(&gateway) == "ready").then_some(()));
+    until("it is reported", 2 * SECOND, || (readiness(&gateway) == "ready").then_some(()));
 }
 
 #[test]
@@ -119,8 +120,8 @@ fn f11_slots_move_under_load() {
                 continue;
             }
             let slot = slot.to_string();
-            cluster.nodes[1].tell(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]]);
-            cluster.nodes[0].tell(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]);
+            cluster.nodes[1].command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]]);
+            cluster.nodes[0].command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]);
             loop {
                 let keys: Vec<String> =
                     cluster.nodes[0].ask(&["CLUSTER", "GETKEYSINSLOT", &slot, "10"]).unwrap();
@@ -130,10 +131,10 @@ fn f11_slots_move_under_load() {
                 let port = cluster.nodes[1].port.to_string();
                 let mut command = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
                 command.extend(keys.iter().map(String::as_str));
-                cluster.nodes[0].tell(&command);
+                cluster.nodes[0].command(&command);
             }
             for node in [1, 0, 2] {
-                cluster.nodes[node].tell(&["CLUSTER", "SETSLOT", &slot, "NODE", &ids[1]]);
+                cluster.nodes[node].command(&["CLUSTER", "SETSLOT", &slot, "NODE", &ids[1]]);
             }
         }
         sleep(2 * SECOND);

@@ -1,4 +1,4 @@
-//! One Redis that is away, slow, busy, full, empty or demoted.
+//! Faults of a single Redis: down, slow, busy, full, empty or demoted.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -110,13 +110,13 @@ fn f03_the_way_to_redis_is_a_black_hole() {
         lasts(SECOND / 2);
         wire.swallow();
         lasts(3 * SECOND);
-        wire.mend();
+        wire.restore();
         back = Instant::now();
         lasts(RECOVERY);
     });
     let (summary, recovery) = (history.holds(), history.recovery_after(back));
     assert!(recovery < RECOVERY, "{recovery:?}");
-    println!("F-03 (black hole): recovered {recovery:?} after the wire was mended; {summary:?}");
+    println!("F-03 (black hole): recovered {recovery:?} after the connection was restored; {summary:?}");
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn f04_an_answer_that_was_lost_after_the_change_forks_nothing() {
         let lost = wire.lost();
         let refused = post(gateway.address, "/refresh", &parent);
         assert!(wire.lost() > lost, "in round {round} no answer was lost");
-        wire.mend();
+        wire.restore();
         assert_eq!(refused.code(), "store_unavailable");
         let child = |gateway: &Gateway| {
             let (reply, _) = until("it is answered", RECOVERY, || {
@@ -143,12 +143,12 @@ fn f04_an_answer_that_was_lost_after_the_change_forks_nothing() {
         };
         let same = child(&near);
         assert_eq!(child(&gateway), same, "in round {round}");
-        // The same with a logout: nobody was told that it was done, yet it is.
+        // The same with a logout: it was not acknowledged, yet it took effect.
         wire.lose_answers_to_swaps();
         let lost = wire.lost();
         let refused = post(gateway.address, "/logout", &access);
         assert!(wire.lost() > lost, "in round {round} no answer to the logout was lost");
-        wire.mend();
+        wire.restore();
         assert_eq!(refused.status, 503);
         until("the session is over", RECOVERY, || (app(&near, &access).status == 401).then_some(()));
     }
@@ -165,7 +165,7 @@ fn f04_a_lost_answer_does_not_count_a_guess_twice() {
     wire.lose_answers_to_swaps();
     assert_eq!(login(gateway.address, "alice", "a wrong password").status, 503);
     assert!(wire.lost() > 0, "no answer was lost");
-    wire.mend();
+    wire.restore();
     until("it is connected again", RECOVERY, || (readiness(&gateway) == "ready").then_some(()));
     // The guess whose answer was lost was never looked at: it keeps one of the five waiting for some seconds, no more.
     let mut looked_at = 0;
@@ -185,11 +185,11 @@ fn f05_redis_loads_for_a_while() {
         ["--appendonly", "no", "--key-load-delay", "200", "--loading-process-events-interval-bytes", "1024"];
     let (mut redis, upstream) = (RedisServer::start_with(&slowly), Upstream::start());
     let gateways = gateways(1, &on(&redis, &upstream));
-    redis.tell(&["EVAL", "for i = 1, 10000 do redis.call('SET', 'filler:' .. i, i) end", "0"]);
+    redis.command(&["EVAL", "for i = 1, 10000 do redis.call('SET', 'filler:' .. i, i) end", "0"]);
     let mut back = Instant::now();
     let history = under_load(&gateways, || {
         lasts(SECOND / 2);
-        redis.tell(&["SAVE"]);
+        redis.command(&["SAVE"]);
         redis.kill();
         redis.spawn();
         until("it loads", 5 * SECOND, || {
@@ -223,7 +223,7 @@ fn f05_redis_is_busy_with_a_script_of_somebody_else() {
         });
         lasts(2 * SECOND);
         assert!(!endless.is_finished(), "it is not for the gateway to kill what others run");
-        redis.tell(&["SCRIPT", "KILL"]);
+        redis.command(&["SCRIPT", "KILL"]);
         back = Instant::now();
         assert!(endless.join().unwrap().is_err());
         lasts(RECOVERY);
@@ -249,9 +249,9 @@ fn f06_redis_comes_back_empty() {
     redis.run();
     until("it is connected again", RECOVERY, || (readiness(&gateway) == "ready").then_some(()));
     assert_eq!(metric(&gateway, "auth_gateway_store_losses_total"), 1.0);
-    until("it is told", RECOVERY, || gateway.log().contains("has lost what it held").then_some(()));
+    until("it is reported", RECOVERY, || gateway.log().contains("has lost its data").then_some(()));
     assert_eq!(app(&gateway, &access).status, 200, "an access token is good until it expires");
-    assert_eq!(app(&gateway, &ended).status, 401, "what was heard is not forgotten");
+    assert_eq!(app(&gateway, &ended).status, 401, "known revocations are kept");
     assert_eq!(post(gateway.address, "/refresh", &refresh).code(), "token_revoked");
     tokens(gateway.address, "alice", PASSWORD);
 }
@@ -263,12 +263,12 @@ fn f07_redis_is_demoted() {
     let mut back = Instant::now();
     let history = under_load(&gateways, || {
         lasts(SECOND / 2);
-        redis.tell(&["CONFIG", "SET", "replica-serve-stale-data", "yes"]);
+        redis.command(&["CONFIG", "SET", "replica-serve-stale-data", "yes"]);
         // A replica of a server that is not there keeps what it has.
-        redis.tell(&["REPLICAOF", "127.0.0.1", "1"]);
+        redis.command(&["REPLICAOF", "127.0.0.1", "1"]);
         lasts(2 * SECOND);
         assert_eq!(readiness(&gateways[0]), "degraded");
-        redis.tell(&["REPLICAOF", "NO", "ONE"]);
+        redis.command(&["REPLICAOF", "NO", "ONE"]);
         back = Instant::now();
         lasts(RECOVERY);
     });
@@ -283,7 +283,7 @@ fn f13_redis_is_emptied_while_it_runs() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
     let gateway = instance(&on(&redis, &upstream));
     let (access, refresh) = tokens(gateway.address, "alice", PASSWORD);
-    redis.tell(&["FLUSHALL"]);
+    redis.command(&["FLUSHALL"]);
     let refused = post(gateway.address, "/refresh", &refresh);
     assert_eq!((refused.status, &*refused.code()), (401, "token_revoked"));
     assert_eq!(app(&gateway, &access).status, 200, "an access token is good until it expires");
@@ -292,7 +292,7 @@ fn f13_redis_is_emptied_while_it_runs() {
     until("the loss is noticed", 4 * RECOVERY, || {
         (metric(&gateway, "auth_gateway_store_losses_total") == 1.0).then_some(())
     });
-    until("it is told", RECOVERY, || gateway.log().contains("has lost what it held").then_some(()));
+    until("it is reported", RECOVERY, || gateway.log().contains("has lost its data").then_some(()));
 }
 
 #[test]
@@ -309,8 +309,8 @@ fn f15_a_redis_that_may_throw_records_away_is_warned_of_at_the_start() {
 fn f17_the_password_of_redis_is_changed_and_changed_back() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
     let change = |password: &str| {
-        redis.tell(&["ACL", "SETUSER", "gateway", "on", "resetpass", password, "~*", "&*", "+@all"]);
-        redis.tell(&["CLIENT", "KILL", "USER", "gateway"]);
+        redis.command(&["ACL", "SETUSER", "gateway", "on", "resetpass", password, "~*", "&*", "+@all"]);
+        redis.command(&["CLIENT", "KILL", "USER", "gateway"]);
     };
     change(">hunter2hunter2");
     let user = "[store.redis]\nusername = \"gateway\"\npassword = \"hunter2hunter2\"";
@@ -334,7 +334,7 @@ fn f14_redis_is_full() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
     let gateway = instance(&on(&redis, &upstream));
     let (access, refresh) = tokens(gateway.address, "alice", PASSWORD);
-    redis.tell(&["CONFIG", "SET", "maxmemory", "1"]);
+    redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     for reply in [
         login(gateway.address, "alice", PASSWORD),
         post(gateway.address, "/refresh", &refresh),
@@ -344,7 +344,7 @@ fn f14_redis_is_full() {
     }
     assert_eq!(app(&gateway, &access).status, 200, "a logout that failed has ended nothing");
     assert_eq!(readiness(&gateway), "degraded");
-    redis.tell(&["CONFIG", "SET", "maxmemory", "0"]);
+    redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
     assert_eq!(post(gateway.address, "/refresh", &refresh).status, 200);
     until("it is ready", RECOVERY, || (readiness(&gateway) == "ready").then_some(()));
 }
@@ -355,9 +355,9 @@ fn f16_f18_scripts_and_connections_that_go_away_are_not_noticed() {
     let gateways = gateways(2, &on(&redis, &upstream));
     let history = under_load(&gateways, || {
         for _ in 0..rounds(15) {
-            redis.tell(&["SCRIPT", "FLUSH"]);
-            redis.tell(&["CLIENT", "KILL", "TYPE", "pubsub"]);
-            redis.tell(&["CLIENT", "KILL", "TYPE", "normal"]);
+            redis.command(&["SCRIPT", "FLUSH"]);
+            redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+            redis.command(&["CLIENT", "KILL", "TYPE", "normal"]);
             lasts(SECOND / 5);
         }
     });

@@ -1,4 +1,4 @@
-//! Steady load on gateways, and what it must never see.
+//! Background load on gateways, and its invariants.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -86,8 +86,9 @@ fn play(over: &AtomicBool, pause: u64, kind: Kind, mut ask: impl FnMut() -> Repl
 }
 
 impl History {
-    /// What must hold in every outage (I5, I6, I7): pages see nothing of it, and whoever needs the store gets what was asked
-    /// for or a 503 that says when to come back, soon. An outage is never told as bad credentials.
+    /// Invariants of every outage (I5, I6, I7): requests with access tokens are not affected, and operations
+    /// of the store succeed or get a 503 with `Retry-After`, soon. An outage is never reported as bad
+    /// credentials.
     pub(super) fn holds(&self) -> Summary {
         let mut summary = Summary::default();
         for Event { kind, begin, end, reply } in &self.events {
@@ -107,8 +108,9 @@ impl History {
         summary
     }
 
-    /// The same where Redis may lose its last writes, as in a failover. If one of them was a rotation, the next refresh
-    /// finds a token that nobody knows of, and the session ends: it never forks. Nobody else may notice.
+    /// The same where Redis may lose its last writes, as in a failover. If one of them was a rotation, the
+    /// next refresh presents an unknown token, and the session ends: it never forks. Other sessions are not
+    /// affected.
     pub(super) fn holds_but_for_lost_writes(self) -> Summary {
         let (gone, kept): (Vec<Event>, Vec<Event>) =
             self.events.into_iter().partition(|event| event.kind != Kind::Login && event.reply.status == 401);

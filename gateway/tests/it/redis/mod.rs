@@ -1,6 +1,6 @@
-//! Gateways that share a Redis: what they keep in common, and what becomes of it when Redis fails.
+//! Gateways that share a Redis: shared state, and outages of Redis.
 //!
-//! The faults bear the numbers of the security requirements, section 6.1. `AUTH_GATEWAY_LONG=1` plays them more often.
+//! `AUTH_GATEWAY_LONG=1` runs the faults more often.
 
 mod cluster;
 mod faults;
@@ -67,14 +67,14 @@ fn metric(gateway: &Gateway, name: &str) -> f64 {
     line.unwrap_or_else(|| panic!("{name} is not in\n{page}")).parse().unwrap()
 }
 
-/// Repeats until it gives something, and tells how long that took; fails after `patience`.
-fn until<T>(what: &str, patience: Duration, mut attempt: impl FnMut() -> Option<T>) -> (T, Duration) {
+/// Repeats `attempt` until it returns something, and returns the time that took; panics after `timeout`.
+fn until<T>(what: &str, timeout: Duration, mut attempt: impl FnMut() -> Option<T>) -> (T, Duration) {
     let begin = Instant::now();
     loop {
         if let Some(result) = attempt() {
             return (result, begin.elapsed());
         }
-        assert!(begin.elapsed() < patience, "waited in vain until {what}");
+        assert!(begin.elapsed() < timeout, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

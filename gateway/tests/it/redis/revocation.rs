@@ -1,4 +1,4 @@
-//! What becomes of access tokens while Redis cannot be heard: `bounded` and `strict`.
+//! Access tokens while no revocations arrive from Redis: `bounded` and `strict`.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use crate::fixture::{PASSWORD, RedisServer, Upstream, get, login, post, tokens};
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn bounded_goes_on_by_what_was_heard_last_and_says_how_old_that_is() {
+fn bounded_uses_the_last_known_revocations_and_reports_their_age() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
     let gateway = instance(&on(&redis, &upstream));
     let (access, _) = tokens(gateway.address, "alice", PASSWORD);
     let (ended, _) = tokens(gateway.address, "alice", PASSWORD);
     assert_eq!(post(gateway.address, "/logout", &ended).status, 204);
     redis.pause();
-    until("it is told", 3 * SECOND, || (readiness(&gateway) == "degraded").then_some(()));
+    until("it is reported", 3 * SECOND, || (readiness(&gateway) == "degraded").then_some(()));
     until("the age grows", 3 * SECOND, || {
         assert_eq!(app(&gateway, &access).status, 200);
-        assert_eq!(app(&gateway, &ended).status, 401, "what was heard is not forgotten");
+        assert_eq!(app(&gateway, &ended).status, 401, "known revocations are kept");
         (metric(&gateway, "auth_gateway_revocations_age_seconds") > 1.5).then_some(())
     });
     assert_eq!(metric(&gateway, "auth_gateway_store_up"), 0.0);
     redis.resume();
-    until("it is well again", 2 * SECOND, || (readiness(&gateway) == "ready").then_some(()));
+    until("it is ready again", 2 * SECOND, || (readiness(&gateway) == "ready").then_some(()));
     assert!(metric(&gateway, "auth_gateway_revocations_age_seconds") < 1.0);
 }
 
@@ -43,7 +43,7 @@ fn bounded_with_a_limit_stops_there() {
 }
 
 #[test]
-fn strict_lets_no_token_pass_unheard() {
+fn strict_rejects_tokens_without_fresh_revocations() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
     let gateway =
         instance(&on(&redis, &upstream).replace("[store.redis]", "[store.redis]\nrevocation = \"strict\""));
@@ -76,8 +76,8 @@ fn what_was_ended_while_a_gateway_could_not_listen_is_read_when_it_can() {
     assert_eq!(post(near.address, "/logout", &access).status, 204);
     assert_eq!(app(&cut_off, &access).status, 200, "it cannot know");
     assert_eq!(login(cut_off.address, "alice", PASSWORD).status, 503);
-    wire.mend();
+    wire.restore();
     let (_, after) =
         until("it has caught up", 2 * SECOND, || (app(&cut_off, &access).status == 401).then_some(()));
-    println!("a gateway that was cut off caught up {after:?} after the wire was mended");
+    println!("a gateway that was cut off caught up {after:?} after the connection was restored");
 }

@@ -1,4 +1,4 @@
-//! What gateways have in common: sessions, locks, and the ends of sessions.
+//! State that gateways share: sessions, locks, and revocations.
 
 use std::collections::HashSet;
 use std::thread;
@@ -62,7 +62,7 @@ fn guesses_at_four_gateways_at_once_never_pass_the_limit() {
 }
 
 #[test]
-fn a_logout_is_in_force_at_every_gateway_within_a_second() {
+fn a_logout_takes_effect_at_every_gateway_within_a_second() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
     let gateways = gateways(4, &on(&redis, &upstream));
     let mut latencies = Vec::new();
@@ -82,7 +82,7 @@ fn a_logout_is_in_force_at_every_gateway_within_a_second() {
     }
     latencies.sort_unstable();
     println!(
-        "a logout was in force at all four gateways after {:?} (median), {:?} (longest of {})",
+        "a logout took effect at all four gateways after {:?} (median), {:?} (longest of {})",
         latencies[latencies.len() / 2],
         latencies[latencies.len() - 1],
         latencies.len()
@@ -150,13 +150,13 @@ fn what_a_newer_version_wrote_is_neither_read_nor_written_over() {
     let names: Vec<String> = redis.ask(&["KEYS", "*:session/*"]).unwrap();
     let [name] = &names[..] else { panic!("{names:?}") };
     let newer = "00000000000000072{\"something\":\"new\"}";
-    redis.tell(&["SET", name, newer]);
+    redis.command(&["SET", name, newer]);
     for target in ["/refresh", "/logout"] {
         assert_eq!(post(gateway.address, target, &refresh).code(), "store_unavailable");
     }
     assert_eq!(redis.ask::<String>(&["GET", name]).unwrap(), newer);
     assert_eq!(app(&gateway, &access).status, 200);
-    let told = || gateway.log().contains("a newer version of this program wrote").then_some(());
-    until("the log says what to do", Duration::from_secs(2), told);
+    let logged = || gateway.log().contains("a newer version of this program wrote").then_some(());
+    until("the log says what to do", Duration::from_secs(2), logged);
     tokens(gateway.address, "alice", PASSWORD);
 }

@@ -1,4 +1,4 @@
-//! TLS, and an ACL user who may do no more than is needed.
+//! TLS, and an ACL user with the documented permissions only.
 
 use std::fs;
 use std::time::Duration;
@@ -20,8 +20,8 @@ fn a_user_with_the_documented_permissions_and_no_others_is_enough() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
     let mut user = vec!["ACL", "SETUSER", "gateway", "on", ">hunter2hunter2"];
     user.extend(ACL.split_whitespace());
-    redis.tell(&user);
-    redis.tell(&["ACL", "SETUSER", "default", "off"]);
+    redis.command(&user);
+    redis.command(&["ACL", "SETUSER", "default", "off"]);
     let login_as =
         |password: &str| format!("[store.redis]\nusername = \"gateway\"\npassword = \"{password}\"");
     let gateway = instance(&on(&redis, &upstream).replace("[store.redis]", &login_as("hunter2hunter2")));

@@ -1,4 +1,4 @@
-//! A wire between a gateway and Redis that can swallow what it carries, or be cut once a command has gone through.
+//! A proxy between a gateway and Redis that injects faults: black hole, connection loss after a command.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -55,18 +55,18 @@ impl Wire {
         format!("redis://{}", self.address)
     }
 
-    /// From now on nothing arrives, and nobody is told.
+    /// From now on all bytes are dropped silently (black hole).
     pub(super) fn swallow(&self) {
         self.state.mode.store(SWALLOWS, Ordering::SeqCst);
     }
 
-    /// Every connection is cut at the first answer to a swap, which is lost; until it is mended.
+    /// Closes every connection at the first response to a swap, which is lost; until it is restored.
     pub(super) fn lose_answers_to_swaps(&self) {
         self.state.mode.store(CUTS, Ordering::SeqCst);
     }
 
     /// New connections work again. Those that were swallowed have lost what they carried, so they are cut.
-    pub(super) fn mend(&self) {
+    pub(super) fn restore(&self) {
         if self.state.mode.swap(WHOLE, Ordering::SeqCst) == SWALLOWS {
             self.cut();
         }

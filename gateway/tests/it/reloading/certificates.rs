@@ -1,4 +1,5 @@
-//! F-34: a certificate that is replaced is shown from then on; half of one, or one without its key, changes nothing.
+//! F-34: a replaced certificate is used from then on; a truncated one, or one without its key, changes
+//! nothing.
 
 use std::fs;
 
@@ -43,17 +44,17 @@ async fn a_certificate_is_replaced_without_a_drop_and_a_bad_one_changes_nothing(
     let failures = || metric(&gateway, "config_reloads_total{outcome=\"failure\"}");
     // Half of it, and then all of it with the key of another.
     let new = read("new.pem");
-    for (content, complaint) in [(&new[..new.len() / 2], "tls.pem"), (&new[..], "is not the key of")] {
+    for (content, message) in [(&new[..new.len() / 2], "tls.pem"), (&new[..], "is not the key of")] {
         let before = failures();
         put("tls.pem", content);
         gateway.signal("HUP");
         wait_until("the mistake is counted", || failures() > before);
-        wait_until("the mistake is told", || gateway.log().contains(complaint));
+        wait_until("the error is reported", || gateway.log().contains(message));
         assert!(connect("old.test").await.is_ok(), "the old one is still shown");
     }
 
     put("tls.key", &read("new.key"));
-    wait_until("the new one is in force", || good_reloads(&gateway) > 0);
+    wait_until("the new one is active", || good_reloads(&gateway) > 0);
     assert!(connect("new.test").await.is_ok());
     assert!(connect("old.test").await.is_err(), "the old one is gone");
     assert_eq!(ask(&mut first).await, "HTTP/1.1 200 OK", "over the connection of the beginning");

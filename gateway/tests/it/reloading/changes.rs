@@ -1,4 +1,4 @@
-//! One change at a time.
+//! Hot reload of single changes.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ fn config(upstream: &Upstream, more: &str) -> String {
 }
 
 #[test]
-fn a_changed_file_is_in_force_by_itself_and_connections_stay() {
+fn a_changed_file_is_hot_reloaded_and_connections_stay() {
     let upstream = Upstream::start();
     let first = config(&upstream, "");
     let gateway = Gateway::start(&first);
@@ -46,7 +46,7 @@ fn a_changed_file_is_in_force_by_itself_and_connections_stay() {
 }
 
 #[test]
-fn a_mistake_changes_nothing_and_is_told_as_at_the_start() {
+fn an_invalid_configuration_changes_nothing_and_is_reported_as_at_the_start() {
     let upstream = Upstream::start();
     let first = config(&upstream, "");
     let gateway = Gateway::start(&first);

@@ -1,5 +1,5 @@
-//! What clients do all day, over HTTP/1.1 and HTTP/2: they ask, upload and download. A request that is not answered, or not
-//! whole, fails the test.
+//! Background load over HTTP/1.1 and HTTP/2: requests, uploads and downloads. A request without a complete
+//! response fails the test.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -156,7 +156,7 @@ impl Kind {
     }
 }
 
-/// Clients at work. Their routes lead `/load` to [`app`], for everybody with a token.
+/// Running clients. Their routes lead `/load` to [`app`], for all users.
 pub(super) struct Load {
     stop: Arc<AtomicBool>,
     pub(super) counts: Arc<Counts>,
@@ -288,7 +288,7 @@ async fn stream_after_stream(
                 kind.check(reply.status.as_u16(), &reply.body, counts);
                 counts.over_http2.fetch_add(1, Ordering::Relaxed);
             }
-            // It is told that this one, and what would come, is not taken.
+            // GOAWAY: this stream, and later ones, are not processed.
             Err(error) if error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR) => {
                 counts.sent_again.fetch_add(1, Ordering::Relaxed);
                 return;

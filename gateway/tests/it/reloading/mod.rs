@@ -1,4 +1,4 @@
-//! Changes while the gateway runs: what is in force afterwards, what stays, and that nobody notices but by the change.
+//! Hot reload and restarts: what takes effect, what stays, and that no request fails.
 //!
 //! The short form runs with all tests; `AUTH_GATEWAY_LONG=1` makes it the long one.
 

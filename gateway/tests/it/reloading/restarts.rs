@@ -1,5 +1,5 @@
-//! F-35: restarts under load, on a socket that outlives the process and by a process that takes over. Clients of that moment
-//! wait a little; nobody is refused, and nobody whose request was taken is cut.
+//! F-35: zero-downtime restarts under load, with socket activation and by takeover. Clients wait a little; no
+//! connection is refused, and no accepted request is cut.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -59,7 +59,7 @@ impl Drop for Keeper {
 }
 
 #[test]
-fn restarts_on_an_inherited_socket_refuse_nobody() {
+fn restarts_with_socket_activation_refuse_no_connection() {
     let dir = folder("kind = \"embedded\"");
     fs::write(dir.path().join("keeper.py"), include_str!("keeper.py")).unwrap();
     let (public, admin) = (free_address(), free_address());
@@ -120,7 +120,7 @@ fn take_over_under_load(store: &str, what: &str) {
         let next = Process::start(dir.path(), addresses, &["--take-over", &last]);
         let mut older = std::mem::replace(&mut process, next);
         wait_until("the older one has ended", || older.0.try_wait().unwrap().is_some_and(|s| s.success()));
-        // Nobody is asked in vain meanwhile, and the older one's drain is none of a load balancer's business.
+        // No request fails meanwhile, and a load balancer does not see the drain of the old process.
         assert!(is_ready(addresses.1));
     });
     if store.contains("embedded") {
@@ -131,17 +131,17 @@ fn take_over_under_load(store: &str, what: &str) {
 }
 
 #[test]
-fn a_gateway_that_takes_over_a_store_of_one_process_refuses_nobody() {
+fn a_takeover_of_an_embedded_store_refuses_no_connection() {
     take_over_under_load("kind = \"embedded\"", "by taking over with the embedded store");
 }
 
 #[test]
-fn a_gateway_that_takes_over_beside_the_older_one_refuses_nobody() {
+fn a_takeover_with_a_shared_store_refuses_no_connection() {
     take_over_under_load("kind = \"memory\"", "by taking over beside the older one");
 }
 
 #[test]
-fn nobody_is_ended_who_is_not_a_gateway() {
+fn a_takeover_signals_only_gateways() {
     let dir = folder("kind = \"memory\"");
     let mut other = Command::new("sleep").arg("60").spawn().unwrap();
     let ask = |id: &str| {

@@ -1,5 +1,5 @@
-//! New keys again and again while four gateways share them: no valid token is refused, whichever gateway issued it and
-//! whenever each of them reads its keys.
+//! Repeated key rotation while four gateways share the keys: no valid token is rejected, whichever gateway
+//! issued it and whenever each of them reloads its keys.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

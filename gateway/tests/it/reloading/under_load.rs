@@ -1,5 +1,5 @@
-//! F-30, F-31: reloads between two versions of the configuration, mistakes and new keys in between, under load: no request
-//! fails, and each answer is of one version throughout.
+//! F-30, F-31: reloads between two versions of the configuration under load, with invalid ones and key
+//! rotations in between: no request fails, and each response is of one version throughout.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -60,22 +60,22 @@ fn keep_asking(gateway: SocketAddr, token: &str, stop: &AtomicBool, counts: &Cou
                 }
             };
             assert_eq!(reply.status, 200, "{reply:?}");
-            let told = reply.field("x-version").unwrap().to_owned();
+            let version = reply.field("x-version").unwrap().to_owned();
             match turn % 4 {
                 3 => {
                     let seen = reply.json()["fields"].to_string().to_lowercase();
-                    assert!(seen.contains(&format!("[\"x-version\",\"{told}\"]")), "{told}: {seen}");
+                    assert!(seen.contains(&format!("[\"x-version\",\"{version}\"]")), "{version}: {seen}");
                 }
-                _ => assert_eq!(reply.text(), told),
+                _ => assert_eq!(reply.text(), version),
             }
-            let counter = if told == "a" { &counts.of_a } else { &counts.of_b };
+            let counter = if version == "a" { &counts.of_a } else { &counts.of_b };
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
 #[test]
-fn reloads_under_load_fail_nobody() {
+fn reloads_under_load_fail_no_request() {
     let upstream = Upstream::start();
     let app = load::app();
     let versions = ["a", "b"].map(|name| version(name, &upstream, app));
@@ -110,7 +110,7 @@ fn reloads_under_load_fail_nobody() {
         replace(&gateway, "gateway.toml", &versions[round % 2]);
         gateway.signal("HUP");
         good += 1;
-        wait_until("it is in force", || good_reloads(&gateway) == good);
+        wait_until("it is active", || good_reloads(&gateway) == good);
         assert_eq!(login(gateway.address, "bob", PASSWORD).status, 200);
         upstream.clear();
         if round == rounds / 4 {

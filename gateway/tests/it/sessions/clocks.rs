@@ -1,4 +1,4 @@
-//! Clocks that jump, clocks that differ, and the ends of sessions.
+//! Clock jumps, clock skew, and the ends of sessions.
 
 use std::fs;
 use std::path::Path;

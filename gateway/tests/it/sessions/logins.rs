@@ -1,4 +1,4 @@
-//! Logins that come together: right passwords are not refused, and wrong ones never pass the limit.
+//! Concurrent logins: right passwords are not rejected, and wrong ones never pass the limit.
 
 use std::thread;
 
@@ -21,8 +21,8 @@ fn together(
     })
 }
 
-/// Every right login is let in, or told to come back in a second or two where the machine is slow.
-fn all_are_let_in_or_told_to_come_back(replies: &[Reply]) -> usize {
+/// Every right login succeeds, or gets `Retry-After` of a second or two where the machine is slow.
+fn all_are_let_in_or_get_retry_after(replies: &[Reply]) -> usize {
     for reply in replies.iter().filter(|reply| reply.status != 200) {
         assert!([429, 503].contains(&reply.status), "{reply:?}");
         let wait: u64 = reply.field("retry-after").unwrap().parse().unwrap();
@@ -39,7 +39,7 @@ fn right_logins_of_one_name_at_a_time_are_all_let_in() {
     let mut let_in = 0;
     for _ in 0..rounds {
         let replies = together(&gateway, 10, |_| "alice".to_owned(), PASSWORD);
-        let_in += all_are_let_in_or_told_to_come_back(&replies);
+        let_in += all_are_let_in_or_get_retry_after(&replies);
     }
     println!("{let_in} of {} right logins, ten of one name at a time, were let in at once", rounds * 10);
     assert!(let_in * 10 >= rounds * 9, "{let_in}");
@@ -56,7 +56,7 @@ fn right_logins_from_one_address_do_not_use_its_failures_up() {
         Gateway::start_with(&config(&upstream, "[throttle]\nmax_failures = 10"), &users_file(&users), &[]);
     for _ in 0..if is_long() { 20 } else { 3 } {
         let replies = together(&gateway, 40, |number| format!("user{}", number % 20), PASSWORD);
-        let let_in = all_are_let_in_or_told_to_come_back(&replies);
+        let let_in = all_are_let_in_or_get_retry_after(&replies);
         println!("{let_in} of 40 right logins from one address were let in at once");
         assert!(let_in >= 10, "{let_in}");
     }
@@ -81,7 +81,7 @@ fn guesses_at_a_time_never_pass_the_limit() {
     }
 }
 
-/// The store goes away while passwords are looked at: nobody was told anything, so nobody has failed.
+/// The store fails while passwords are checked: no result was sent, so no attempt counts as a failure.
 #[test]
 fn logins_that_lost_their_store_do_not_lock_the_name() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
@@ -110,10 +110,10 @@ fn logins_that_lost_their_store_do_not_lock_the_name() {
     }
 }
 
-/// How likely a wrong password for a name that exists takes longer than one for a name that does not: a half, where the time
-/// tells nothing (the area under the ROC curve).
+/// The probability that a wrong password takes longer for a name that exists than for one that does not: one
+/// half if the time reveals nothing (the area under the ROC curve).
 #[test]
-fn the_time_of_a_login_does_not_tell_whether_the_name_exists() {
+fn the_time_of_a_login_does_not_reveal_whether_the_name_exists() {
     let upstream = Upstream::start();
     let more = "[lockout]\nmax_failures = 1000\n[throttle]\nmax_failures = 10000";
     let gateway = Gateway::start(&config(&upstream, more));

@@ -1,6 +1,7 @@
-//! Sessions that hold: many ended ones in Redis, thieves, storms of right logins, users who change, and clocks that jump.
+//! Sessions at scale and under attack: many revocations in Redis, theft, login storms, changed users, and
+//! clock jumps.
 //!
-//! `AUTH_GATEWAY_LONG=1` plays the long forms, with figures.
+//! `AUTH_GATEWAY_LONG=1` runs the long forms, with figures.
 
 mod clocks;
 mod logins;

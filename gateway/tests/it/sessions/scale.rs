@@ -1,4 +1,4 @@
-//! Gateways on a Redis that remembers many ended sessions.
+//! Gateways on a Redis with many revocations.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ fn fill(redis: &RedisServer, count: usize) {
     }
 }
 
-/// What a gateway and a Redis that nobody uses send each other in that time, in bytes.
+/// The idle traffic of a gateway and a Redis in that time, in bytes.
 fn idle_traffic(redis: &RedisServer, time: Duration) -> u64 {
     let sent = || redis.info("total_net_output_bytes").parse::<u64>().unwrap();
     let before = sent();
@@ -111,11 +111,11 @@ fn what_an_earlier_version_remembered_is_taken_over() {
         let log: Vec<(String, (String, String))> =
             redis.ask(&["XRANGE", &key("revocations"), "-", "+"]).unwrap();
         for (_, (session, till)) in log {
-            redis.tell(&["ZADD", &key("revoked"), &till, &session]);
+            redis.command(&["ZADD", &key("revoked"), &till, &session]);
         }
-        redis.tell(&["DEL", &key("revocations")]);
+        redis.command(&["DEL", &key("revocations")]);
         let mark: String = redis.ask(&["GET", &key("mark")]).unwrap();
-        redis.tell(&["SET", &key("mark"), &mark.replacen("2 ", "1 ", 1)]);
+        redis.command(&["SET", &key("mark"), &mark.replacen("2 ", "1 ", 1)]);
     }
     gateway.run();
     assert_eq!(app(&gateway, &ended).status, 401);

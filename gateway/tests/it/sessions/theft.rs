@@ -1,4 +1,4 @@
-//! A thief and an owner who refresh in turn, each with the newest token it was given.
+//! Refresh token theft: a thief and an owner refresh in turn, each with the newest token they got.
 
 use std::thread::sleep;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What ends when users change, and the ways to see and end sessions.
+//! Sessions of changed users, and listing and revoking sessions.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ fn time_to_end(gateway: &Gateway, access: &str) -> Duration {
 #[test]
 fn sessions_end_when_their_users_change_and_those_of_others_go_on() {
     let upstream = Upstream::start();
-    // Whoever asks until a change is in force fails until then.
+    // Requests until a change takes effect fail.
     let gateway = Gateway::start(&config(&upstream, "[lockout]\nmax_failures = 1000"));
     let (other, _) = tokens(gateway.address, "bob", PASSWORD);
     for change in ["disable", "disable and enable", "passwd", "delete"] {
@@ -88,7 +88,7 @@ fn end_session(gateway: &Gateway, access: &str, sid: &str) -> Reply {
 }
 
 #[test]
-fn users_see_and_end_their_own_sessions_and_nobody_elses() {
+fn users_list_and_revoke_only_their_own_sessions() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&config(&upstream, ""));
     let (mine, _) = tokens(gateway.address, "alice", PASSWORD);

@@ -1,4 +1,4 @@
-//! Upstreams that speak HTTP/2: many requests over few connections, streams both ways, and trailers, which gRPC needs.
+//! HTTP/2 upstreams: multiplexing, bidirectional streams, and trailers, which gRPC needs.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ struct Server {
 /// How a server's first connection ends.
 #[derive(Clone, Copy, PartialEq)]
 enum End {
-    /// The first stream is told that nothing was done for it: GOAWAY with no stream as the last.
+    /// The first stream gets GOAWAY with no stream as the last: it was not processed.
     GoAway,
     /// The first stream is answered with 204, the second is met by silence and the end.
     Loss,
@@ -255,7 +255,7 @@ async fn what_an_ended_connection_left_undone_goes_to_the_same_server_over_a_new
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_is_cut_is_cut_for_the_client_and_one_that_nobody_wants_is_given_up() {
+async fn a_response_that_is_cut_is_cut_for_the_client_and_an_unwanted_one_is_cancelled() {
     let server = Server::start().await;
     let gateway = server.gateway("response_timeout = \"5s\"");
     let (token, _) = tokens(gateway.address, "alice", PASSWORD);
@@ -276,7 +276,7 @@ async fn an_answer_that_is_cut_is_cut_for_the_client_and_one_that_nobody_wants_i
 async fn a_server_that_does_not_speak_it_is_a_bad_gateway_and_one_that_does_is_well() {
     let server = Server::start().await;
     let gateway = server.gateway("health_path = \"/fields\"\nhealth_interval = \"100ms\"");
-    wait_until("it is asked whether it is well", || {
+    wait_until("it is probed", || {
         !gateway
             .metrics()
             .contains("auth_gateway_upstream_health_checks_total{upstream=\"app\",outcome=\"passed\"} 0\n")

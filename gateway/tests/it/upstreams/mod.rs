@@ -1,4 +1,4 @@
-//! Several servers behind one upstream: who gets a request, what happens when one is away, and TLS and Unix sockets to them.
+//! Upstreams with several servers: load balancing, outages, TLS and Unix sockets.
 
 mod http2;
 mod servers;
@@ -45,7 +45,7 @@ impl Server {
         let state = Arc::clone(&server.state);
         std::thread::spawn(move || {
             for socket in listener.incoming().flatten() {
-                // Away: whoever connects is sent away at once.
+                // Down: connections are closed at once.
                 if state.away.load(Ordering::SeqCst) {
                     continue;
                 }

@@ -1,4 +1,4 @@
-//! Which server gets a request.
+//! Load balancing, retries and ejection.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ fn a_server_that_is_away_costs_no_request_and_is_left_alone_until_it_is_back() {
     let servers = [Server::start(), Server::start(), Server::start()];
     let urls = servers.each_ref().map(Server::url);
     let gateway = gateway(&urls, "eject_for = \"300ms\"\nmax_failures = 2");
-    // F-43: one of three flaps, and nobody notices.
+    // F-43: one of three flaps, and no request fails.
     for round in 0..4 {
         servers[0].go_away(round % 2 == 0);
         for _ in 0..40 {
@@ -69,7 +69,7 @@ fn a_server_that_is_away_costs_no_request_and_is_left_alone_until_it_is_back() {
 }
 
 #[test]
-fn a_request_that_no_server_has_heard_goes_on_to_another_whatever_its_method() {
+fn an_unprocessed_request_is_retried_on_another_server_whatever_its_method() {
     let dead = free_address();
     let alive = Server::start();
     let settings = "max_failures = 0\nretry_budget = 100";
@@ -119,7 +119,7 @@ fn a_server_that_says_that_it_is_not_well_gets_no_requests() {
         gateway(&urls, "health_path = \"/healthz\"\nhealth_interval = \"100ms\"\nunhealthy_after = 2");
     let state = |state: &str, count: usize| {
         let line = format!("auth_gateway_upstream_servers{{upstream=\"app\",state=\"{state}\"}} {count}\n");
-        wait_until("the checks have told", || gateway.metrics().contains(&line));
+        wait_until("the health checks have run", || gateway.metrics().contains(&line));
     };
     servers[0].state.health.store(503, Ordering::SeqCst);
     state("unhealthy", 1);

@@ -1,4 +1,4 @@
-//! What carries requests to servers: TLS, whose certificates are verified, and Unix sockets.
+//! Transports to upstream servers: TLS with verified certificates, and Unix sockets.
 
 use std::fs;
 use std::path::Path;
@@ -92,8 +92,12 @@ fn a_server_may_ask_who_the_gateway_is_and_for_its_own_name() {
     let known = tls(&nginx, &certificates, &client);
     let reply = get(known.address, "/a", &[]).unwrap();
     assert_eq!((reply.status, reply.text()), (200, "https app.internal app.internal CN=client".to_owned()));
-    let nobody = tls(&nginx, &certificates, "tls_server_name = \"app.internal\"");
-    assert_eq!(get(nobody.address, "/a", &[]).unwrap().status, 400, "nginx asks for a certificate");
+    let without_certificate = tls(&nginx, &certificates, "tls_server_name = \"app.internal\"");
+    assert_eq!(
+        get(without_certificate.address, "/a", &[]).unwrap().status,
+        400,
+        "nginx asks for a certificate"
+    );
 }
 
 #[test]
@@ -106,7 +110,7 @@ fn a_unix_socket_is_a_server_like_any_other() {
         let reply = get(gateway.address, "/a", &[]).unwrap();
         assert!(reply.status == 200 && reply.text().starts_with("http "), "{reply:?}");
     }
-    wait_until("it is asked whether it is well", || {
+    wait_until("it is probed", || {
         !gateway
             .metrics()
             .contains("auth_gateway_upstream_health_checks_total{upstream=\"app\",outcome=\"passed\"} 0\n")

@@ -1,4 +1,4 @@
-//! Real database servers on free ports, which are killed when they are dropped, and SQLite.
+//! Real database servers on free ports, which are killed on drop, and SQLite.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Users of a real slapd.
+//! Users of a real LDAP server (slapd).
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -154,7 +154,7 @@ fn users_are_where_their_names_say() {
 }
 
 #[test]
-fn a_directory_with_another_certificate_is_not_told_any_password() {
+fn a_directory_with_another_certificate_is_sent_no_password() {
     let (certificates, others) = (Certificates::make(), Certificates::make());
     let slapd = Slapd::start(&certificates);
     let gateway = Gateway::start_with(&config(&slapd, &others, ""), "", &[]);

@@ -1,4 +1,4 @@
-//! Hashes that the real libraries made, from werkzeug to mkpasswd, and what a login makes of them.
+//! Password hashes made by the real libraries, from werkzeug to mkpasswd, at login.
 
 use std::fs;
 
@@ -59,7 +59,7 @@ fn a_login_hashes_the_password_anew_and_ends_no_session() {
     }
     let after = fs::read_to_string(&file).unwrap();
     assert_eq!(after.matches("\"$argon2id$v=19$m=19456,t=2,p=1$").count(), kinds.len(), "{after}");
-    // The file is followed within a second; what is in force before verifies as well.
+    // The file is reloaded within a second; earlier hashes still verify.
     for ((name, _), refresh) in kinds.iter().zip(&before) {
         assert_eq!(
             post(gateway.address, "/refresh", refresh).status,
@@ -72,7 +72,7 @@ fn a_login_hashes_the_password_anew_and_ends_no_session() {
 }
 
 #[test]
-fn broken_kinds_need_a_switch_and_check_tells_the_kinds() {
+fn broken_schemes_need_a_switch_and_check_lists_the_schemes() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("htpasswd"), "alice:$apr1$abcdefgh$rNKF.RI/7Ra4dGVPHyZ5G.\n").unwrap();
     let config =
@@ -91,7 +91,7 @@ fn broken_kinds_need_a_switch_and_check_tells_the_kinds() {
 }
 
 #[test]
-fn sources_are_asked_in_order_and_a_name_belongs_to_the_first() {
+fn sources_are_queried_in_order_and_a_name_belongs_to_the_first() {
     let hash = PasswordHash::create(&Password::new(PASSWORD).unwrap()).unwrap();
     let users = crate::fixture::users_file(&[("1", "alice", PASSWORD, &["user"])]);
     let config = format!(
@@ -122,7 +122,7 @@ fn sources_are_asked_in_order_and_a_name_belongs_to_the_first() {
     let (code, _, error) = show("carol");
     assert!(
         code == 1
-            && error.contains("no source has a user carol; they were asked in this order: file, htpasswd"),
+            && error.contains("no source has a user carol; they were queried in this order: file, htpasswd"),
         "{error}"
     );
 }

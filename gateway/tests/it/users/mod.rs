@@ -1,4 +1,5 @@
-//! Users from where they are: stored hashes of every kind, SQL tables on real servers, a real directory, several sources.
+//! Sources of users: stored hashes of every scheme, SQL tables on real servers, a real directory, several
+//! sources.
 
 mod databases;
 mod directory;

@@ -1,4 +1,4 @@
-//! Users of an SQL table, on real servers that are killed, hang and come back.
+//! Users of an SQL table, on real servers that are killed, hang and recover.
 
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,7 @@ fn users_come_from_the_table(kind: Kind) {
         assert_eq!(status(name, password), 401, "{name}");
     }
 
-    // What changes is in force at the next refresh.
+    // Changes take effect at the next refresh.
     let table = database.quoted("user");
     database.sql(&format!("UPDATE {table} SET role = 'auditor' WHERE id = 1"));
     let reply = post(gateway.address, "/refresh", &refresh);
@@ -73,7 +73,7 @@ fn users_come_from_the_table(kind: Kind) {
     database.sql(&format!("UPDATE {table} SET is_active = false WHERE id = 2"));
     assert_eq!(post(gateway.address, "/refresh", &of_bob).status, 401);
 
-    // Away: nobody is told that a password is wrong or a session over, and requests go on.
+    // Outage: no client gets a 401, and requests go on.
     let (access, refresh) = tokens(gateway.address, "alice", PASSWORD);
     database.kill();
     for reply in [
@@ -87,7 +87,7 @@ fn users_come_from_the_table(kind: Kind) {
     let bearer = format!("Bearer {access}");
     let reply = crate::fixture::get(gateway.address, "/api", &[("Authorization", &bearer)]).unwrap();
     assert_eq!(reply.status, 502, "the token is good, and the upstream of this test is not there");
-    assert!(gateway.log().contains("the source of users does not answer"));
+    assert!(gateway.log().contains("the source of users does not respond"));
     database.restart();
     wait_until("the table is back", || status("alice", PASSWORD) == 200);
     assert_eq!(post(gateway.address, "/refresh", &refresh).status, 200);
@@ -120,6 +120,40 @@ fn a_login_rehashes_in_the_table(kind: Kind) {
     assert_eq!(post(gateway.address, "/refresh", &refresh).status, 200);
     database.sql(&format!("UPDATE {table} SET password_hash = '{}' WHERE id = 1", hash()));
     assert_eq!(post(gateway.address, "/refresh", &refresh).status, 401, "another password ends the session");
+}
+
+/// An access token in hand ends too, on an instance that did not see the change made.
+fn changed_users_are_logged_out_between_refreshes(kind: Kind) {
+    let database = filled(kind);
+    let table = database.quoted("user");
+    database.sql(&format!("ALTER TABLE {table} ADD COLUMN version INTEGER DEFAULT 0"));
+    let columns = "poll_interval = \"100ms\"\ncolumns = { version = \"version\",";
+    let with_version = config(&database, "").replacen("columns = {", columns, 1);
+    let gateway = Gateway::start_with(&with_version, "", &[]);
+    let status = |access: &str| {
+        let bearer = format!("Bearer {access}");
+        crate::fixture::get(gateway.address, "/api", &[("Authorization", &bearer)]).unwrap().status
+    };
+    let (of_bob, _) = tokens(gateway.address, "bob", PASSWORD);
+    for change in [
+        format!("UPDATE {table} SET is_active = false, version = 1 WHERE id = 1"),
+        format!("UPDATE {table} SET password_hash = '{}', version = 2 WHERE id = 1", hash()),
+        format!("DELETE FROM {table} WHERE id = 1"),
+    ] {
+        database.sql(&format!("UPDATE {table} SET is_active = true WHERE id = 1"));
+        let alice = tokens(gateway.address, "alice", PASSWORD).0;
+        assert_eq!(status(&alice), 502, "the token is good, and the upstream of this test is not there");
+        database.sql(&change);
+        wait_until("the session has ended", || status(&alice) == 401);
+        assert_eq!(status(&of_bob), 502, "{change}: others go on");
+    }
+}
+
+#[test]
+fn changed_users_of_a_database_are_logged_out_within_the_poll_interval() {
+    for kind in [Kind::Sqlite, Kind::Postgres, Kind::MariaDb] {
+        changed_users_are_logged_out_between_refreshes(kind);
+    }
 }
 
 #[test]
@@ -183,7 +217,7 @@ fn a_hundred_thousand_users_cost_neither_memory_nor_time() {
     let (many, unknown) = (fastest("user77777", 200), fastest("nobody", 401));
     let grown = gateway.memory_kib().saturating_sub(memory);
     println!(
-        "a login among 4 users {few:?}, among 100,000 {many:?}, of nobody {unknown:?}, {grown} KiB more"
+        "a login among 4 users {few:?}, among 100,000 {many:?}, of an unknown name {unknown:?}, {grown} KiB more"
     );
     assert!(many < few * 2 + Duration::from_millis(20), "{many:?} among many, {few:?} among few");
     assert!(unknown < many * 2 + Duration::from_millis(20) && many < unknown * 2 + Duration::from_millis(20));

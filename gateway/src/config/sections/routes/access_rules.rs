@@ -50,7 +50,9 @@ fn required(claim: String, entry: &Entry<'_>) -> Option<RequiredClaim> {
         _ => vec![entry.clone()],
     };
     if values.is_empty() {
-        entry.refuse(InvalidValue::new("no value is named, so nobody could pass").help("name one at least"));
+        entry.refuse(
+            InvalidValue::new("no value is named, so no token could match").help("name one at least"),
+        );
     }
     let any_of = values.iter().map(scalar).collect::<Option<Vec<_>>>()?;
     Some(RequiredClaim { claim, any_of })
@@ -92,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_that_nobody_could_have_are_refused() {
+    fn impossible_claims_are_refused() {
         for (keys, message, help) in [
             ("access = \"public\"\nclaims.a = 1", "`routes[1].claims` needs access", "remove `access`"),
             ("claims.a = []", "no value is named", "one at least"),

@@ -7,7 +7,7 @@ use http::StatusCode;
 use super::super::files::{file_name, readable, working_directory};
 use crate::config::declaration::{integer, section, text};
 use crate::config::entry::{InvalidValue, quoted};
-use crate::config::settings::FixedAnswer;
+use crate::config::settings::FixedResponse;
 use crate::config::table::Table;
 
 /// An example.
@@ -33,7 +33,7 @@ section! {
 }
 
 impl DirectResponse {
-    pub(super) fn settings(self, table: &Table<'_>) -> Option<FixedAnswer> {
+    pub(super) fn settings(self, table: &Table<'_>) -> Option<FixedResponse> {
         let [body, file, status] = ["body", "body_file", "status"].map(|key| table.entry(key));
         if body.is_given() && file.is_given() {
             file.refuse(InvalidValue::new(format!("`{}` is given too", body.name())).help("remove one"));
@@ -46,11 +46,11 @@ impl DirectResponse {
         let bodiless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
         if bodiless.contains(&code) && !body.is_empty() {
             status.refuse(
-                InvalidValue::new(format!("an answer with {} has no body", code.as_u16()))
+                InvalidValue::new(format!("an response with {} has no body", code.as_u16()))
                     .help("leave `body` out, or choose another status"),
             );
         }
-        Some(FixedAnswer { status: code, body, content_type: self.content_type })
+        Some(FixedResponse { status: code, body, content_type: self.content_type })
     }
 }
 
@@ -89,25 +89,25 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_a_status_and_may_have_a_body() {
+    fn a_direct_response_has_a_status_and_may_have_a_body() {
         for (keys, status, begin, content_type) in [
             ("{ status = 503, body = \"Back at noon.\" }", 503, "Back", "text/plain; charset=utf-8"),
             ("{ status = 200, body_file = \"Cargo.toml\", content_type = \"a/b\" }", 200, "[package]", "a/b"),
             ("{ status = 204 }", 204, "", "text/plain; charset=utf-8"),
         ] {
             let target = settings(with(&format!("respond = {keys}"))).routes.remove(1).target;
-            let RouteTarget::Answer(answer) = target else { panic!("{target:?}") };
-            assert_eq!((answer.status.as_u16(), answer.content_type.as_str()), (status, content_type));
-            assert!(answer.body.starts_with(begin.as_bytes()));
+            let RouteTarget::Respond(response) = target else { panic!("{target:?}") };
+            assert_eq!((response.status.as_u16(), response.content_type.as_str()), (status, content_type));
+            assert!(response.body.starts_with(begin.as_bytes()));
         }
     }
 
     #[test]
-    fn answers_that_cannot_be_sent_are_refused() {
+    fn responses_that_cannot_be_sent_are_refused() {
         for (keys, message) in [
             ("respond = { body = \"x\" }", "`routes[1].respond.status` is missing"),
             ("respond = { status = 100 }", "must be from 200 to 599"),
-            ("respond = { status = 204, body = \"x\" }", "an answer with 204 has no body"),
+            ("respond = { status = 204, body = \"x\" }", "an response with 204 has no body"),
             ("respond = { status = 200, body_file = \"no/such\" }", "cannot be read"),
             ("respond = { status = 200, body = \"x\", body_file = \"Cargo.toml\" }", "is given too"),
             ("respond = { status = 200, content_type = \"text\" }", "is not a media type"),

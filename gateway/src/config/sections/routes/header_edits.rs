@@ -1,10 +1,11 @@
 //! `request_headers` and `response_headers` of a route.
 
-use super::super::identity_headers::{DEFAULTS, fold};
+use super::super::identity_headers::{self, DEFAULTS, fold};
 use super::template;
 use crate::config::declaration::{Declared, Key, KeyInfo, Shape, TableShape, section};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, InvalidValue, quoted};
+use crate::config::sections::ClaimFormat;
 use crate::config::settings::{HeaderEdits, HeaderLine, ValuePart};
 use crate::config::table::Table;
 use crate::http1::HeaderKind;
@@ -31,7 +32,10 @@ section! {
         set: () = Key::new(Shape::Map(Box::new(Shape::Text)), |_| ()).example("{ X-Tenant = \"{claims.tenant}\" }");
         /// Fields that are added to those of the message.
         add: () = Key::new(Shape::Map(Box::new(Shape::Text)), |_| ()).example("{ X-Env = \"test\" }");
-        /// Fields that are removed.
+        /// Fields that carry claims, in place of what is there: claims with the names and forms of [identity_headers], for one app.
+        claims: () = Key::new(Shape::Map(Box::new(identity_headers::shape())), |_| ())
+            .example("{ roles = { header = \"X-WEBAUTH-ROLE\", map = { admin = \"Admin\" } } }");
+        /// Fields that are left out.
         remove: () = Key::new(Shape::List(Box::new(Shape::Text)), |_| ()).example("[\"Cookie\"]");
     }
 }
@@ -59,7 +63,7 @@ impl Declared<HeaderEdits> for HeaderEditsKey {
         let defaults = DEFAULTS.iter().map(|(_, header)| (*header).to_owned());
         let identity_headers: Vec<String> = configured
             .iter()
-            .filter_map(|(_, entry)| entry.quiet_text())
+            .flat_map(|(_, entry)| identity_headers::quiet_names(entry))
             .map(str::to_owned)
             .chain(defaults)
             .collect();
@@ -67,7 +71,9 @@ impl Declared<HeaderEdits> for HeaderEditsKey {
         let scope = HeaderEditScope { is_public, identity_headers: &identity_headers };
         let remove = edits.entry("remove").list_of(|name| removable(name, self.0, scope)).unwrap_or_default();
         let lines = |key: &str, replaces: bool| lines(&edits.entry(key), self.0, scope, replaces);
-        let edits = HeaderEdits { set: lines("set", true), add: lines("add", false), remove };
+        let mut set = lines("set", true);
+        set.extend(claim_lines(&edits.entry("claims"), self.0, scope));
+        let edits = HeaderEdits { set, add: lines("add", false), remove };
         if let Some(name) = named_twice(&edits) {
             entry.report(
                 Diagnostic::error(format!("`{}` names {} twice", entry.name(), quoted(name)))
@@ -88,6 +94,28 @@ fn named_twice(edits: &HeaderEdits) -> Option<&str> {
     let set = edits.set.len();
     let twin = names.iter().enumerate().find(|(place, name)| is_twin((*place).min(set), name));
     twin.map(|(_, name)| name.as_str())
+}
+
+/// The table under `claims`: claims, and the fields that carry them.
+fn claim_lines(entry: &Entry<'_>, direction: Direction, scope: HeaderEditScope<'_>) -> Vec<HeaderLine> {
+    let Some(table) = entry.is_given().then(|| entry.table()).flatten() else { return Vec::new() };
+    if scope.is_public {
+        let why = InvalidValue::new("there are no claims on a route with access = \"public\"");
+        entry.refuse(why.help("tokens are ignored there: use access = \"optional\" or \"authenticated\""));
+    }
+    let mut lines = Vec::new();
+    for (claim, entry) in table.entries() {
+        for header in identity_headers::headers_of(&claim, &entry) {
+            match writable(&header.header, direction, scope) {
+                Ok(()) => lines.push(HeaderLine {
+                    name: header.header,
+                    value: vec![ValuePart::Claim { name: claim.clone(), format: header.format }],
+                }),
+                Err(invalid) => entry.refuse(invalid),
+            }
+        }
+    }
+    lines
 }
 
 /// The table under `set` or `add`: names and values.
@@ -130,12 +158,15 @@ fn value(
         "request_id" => Some(ValuePart::RequestId),
         "client_address" => Some(ValuePart::ClientAddress),
         "host" => Some(ValuePart::Host),
-        _ => name.strip_prefix("claims.").filter(|n| !n.is_empty()).map(|n| ValuePart::Claim(n.to_owned())),
+        _ => name
+            .strip_prefix("claims.")
+            .filter(|n| !n.is_empty())
+            .map(|name| ValuePart::Claim { name: name.to_owned(), format: ClaimFormat::default() }),
     })?;
-    let has_claim = parts.iter().any(|part| matches!(part, ValuePart::Claim(_)));
+    let has_claim = parts.iter().any(|part| matches!(part, ValuePart::Claim { .. }));
     if has_claim && scope.is_public {
         return Err(InvalidValue::new("there are no claims on a route with access = \"public\"")
-            .help("no token is looked at there: use access = \"optional\" or \"authenticated\""));
+            .help("tokens are ignored there: use access = \"optional\" or \"authenticated\""));
     }
     if has_claim && direction == Direction::Request && !replaces {
         return Err(InvalidValue::new(
@@ -164,7 +195,7 @@ fn writable(name: &str, direction: Direction, scope: HeaderEditScope<'_>) -> Res
     match HeaderKind::of(name.as_bytes()) {
         HeaderKind::Authorization => refuse(
             "carries credentials",
-            "forward_token = true passes the client's on; others do not belong into this file",
+            "forward_authorization = true passes the client's on; upstream_authorization_file names one for the upstream",
         ),
         HeaderKind::RoutingOverride
             if !ORIGIN_OF_REQUEST.contains(&lower.as_str()) && !lower.starts_with("x-forwarded-") =>
@@ -203,8 +234,11 @@ fn well_formed(name: &str) -> Result<(), InvalidValue> {
 /// Fields that the gateway sets in requests, and hop-by-hop fields.
 fn requests_own(name: &str, scope: HeaderEditScope<'_>) -> Result<(), InvalidValue> {
     if scope.identity_headers.iter().any(|header| fold(header) == fold(name)) {
-        return Err(InvalidValue::new(format!("the header {} tells upstreams who it is", quoted(name)))
-            .help("[identity_headers] says what stands in it; choose another name here"));
+        return Err(InvalidValue::new(format!(
+            "the header {} carries the identity to upstreams",
+            quoted(name)
+        ))
+        .help("[identity_headers] says what stands in it; choose another name here"));
     }
     match HeaderKind::of(name.as_bytes()) {
         HeaderKind::Connection
@@ -240,7 +274,7 @@ fn owned_in_responses(name: &str) -> Result<(), InvalidValue> {
         | HeaderKind::TransferEncoding
         | HeaderKind::Upgrade
         | HeaderKind::XRequestId => {
-            "it frames the message, belongs to one connection, or tells when and what this was"
+            "it frames the message, belongs to one connection, or describes the response"
         }
         _ => return Ok(()),
     };
@@ -263,7 +297,10 @@ mod tests {
             add = { X-Env = \"{host} {request_id}\" }\nremove = [\"Cookie\", \"Authorization\"]";
         let route = settings(with(keys)).routes.remove(1);
         let HeaderEdits { set, add, remove } = route.request_headers;
-        let claim = vec![ValuePart::Text("t-".into()), ValuePart::Claim("tenant".into())];
+        let claim = vec![
+            ValuePart::Text("t-".into()),
+            ValuePart::Claim { name: "tenant".into(), format: ClaimFormat::default() },
+        ];
         assert!(set.contains(&HeaderLine { name: "X-Tenant".into(), value: claim }));
         assert!(
             set.contains(&HeaderLine { name: "X-Real-IP".into(), value: vec![ValuePart::ClientAddress] })
@@ -284,6 +321,7 @@ mod tests {
             "TE",
             "Upgrade",
             "Via",
+            "CDN-Loop",
             "Forwarded",
             "X-Forwarded-For",
             "x-request-id",
@@ -303,7 +341,7 @@ mod tests {
             let keys = format!(
                 "request_headers.set.{name} = \"x\"\n[identity_headers]\niss = \"X-Mail\"\nsid = \"\""
             );
-            load_diagnostics(with(&keys)).only("tells upstreams who it is", "[identity_headers]");
+            load_diagnostics(with(&keys)).only("carries the identity to upstreams", "[identity_headers]");
         }
         for (keys, message) in [
             ("request_headers.set.Authorization = \"x\"", "carries credentials"),

@@ -76,7 +76,7 @@ fn location(text: &str) -> Result<Vec<LocationPart>, InvalidValue> {
                 LocationPart::Host => "host.example",
             })
             .collect();
-        leads_where_it_says(&sample).map_err(|why| {
+        check_location(&sample).map_err(|why| {
             InvalidValue::new(format!("{} {why}", quoted(text))).help(
                 "write an address such as \"https://new.example{path}{query}\" or a path such as \"/new{below}\"; {path} \
                  and {below} bring their own slash",
@@ -87,7 +87,7 @@ fn location(text: &str) -> Result<Vec<LocationPart>, InvalidValue> {
 }
 
 /// Whether no client can misread the location: browsers take `//x` for a host.
-fn leads_where_it_says(address: &str) -> Result<(), &'static str> {
+fn check_location(address: &str) -> Result<(), &'static str> {
     let scheme = ["https://", "http://"].into_iter().find_map(|scheme| address.strip_prefix(scheme));
     let path = match scheme {
         Some(rest) => {

@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::super::files::{file_name, working_directory};
 use super::super::path_pattern;
+use super::super::secret::{SecretSource, given, secret};
 use super::super::{DAY, HOUR, up_to};
 use super::content_security_policy;
 use super::direct_response::{self, DirectResponse};
@@ -17,7 +18,7 @@ use crate::config::declaration::{
 use crate::config::diagnostic::Diagnostic;
 use crate::config::did_you_mean::suggest;
 use crate::config::entry::{Entry, InvalidValue, quoted};
-use crate::config::settings::{FixedAnswer, Redirect, RouteTarget, RouteTimeouts};
+use crate::config::settings::{FixedResponse, Redirect, RouteTarget, RouteTimeouts, UpstreamAuthorization};
 use crate::config::table::Table;
 
 section! {
@@ -31,7 +32,7 @@ section! {
         redirect: Option<Redirect> = Key::new(Shape::Table(TableShape::of::<RedirectKeys>()), read_redirect)
             .example("{ to = \"https://new.example{path}{query}\", status = 301 }");
         /// or a direct response.
-        respond: Option<FixedAnswer> = Key::new(Shape::Table(TableShape::of::<DirectResponse>()), read_respond)
+        respond: Option<FixedResponse> = Key::new(Shape::Table(TableShape::of::<DirectResponse>()), read_respond)
             .example("{ status = 503, body = \"Back at noon.\", content_type = \"text/plain\" }");
         /// With a folder: browsers that request a page which is no file get index.html (single-page apps).
         index_fallback: bool = boolean().default("false").example("true");
@@ -39,20 +40,38 @@ section! {
         content_security_policy: Option<String> = Key::new(Shape::Text, content_security_policy::policy)
             .fallback("one under which common builds of Vue and React run")
             .example("\"default-src 'self'; connect-src 'self' https://api.example\"");
-        /// The upstream gets the target without the route's path.
+        /// The upstream gets the target without the route's path, and that path as X-Forwarded-Prefix.
         strip_prefix: bool = boolean().default("false");
         /// The upstream gets this in place of the route's path.
         rewrite_prefix: Option<String> = text(new_prefix).example("\"/v2\"");
-        /// The upstream gets the Authorization field.
-        forward_token: bool = boolean().default("false");
-        /// For an upstream that treats /API like /api: the route's path is compared without case.
+        /// With strip_prefix or rewrite_prefix, for an app that does not know X-Forwarded-Prefix: in its responses, addresses of
+        /// its own in Location, Content-Location and Refresh and the paths of its cookies get the route's path; in requests, the
+        /// Destination of WebDAV loses it. What has the route's path already stays as it is, and so do addresses of others.
+        rewrite_locations: bool = boolean().default("false").example("true");
+        /// The upstream gets the client's Authorization field. If this is not given, public routes pass on all but the gateway's
+        /// own tokens, and other routes, where the field is for the gateway, pass on nothing.
+        forward_authorization: Option<bool> = boolean().example("true");
+        /// The former name of forward_authorization.
+        forward_token: Option<bool> = boolean().example("true");
+        /// A file with a credential for the upstream: the value of the Authorization field that it gets in place of the client's,
+        /// such as Basic dXNlcjpwYXNzd29yZA== or Bearer abc.
+        upstream_authorization: SecretSource = secret("\"secrets/app-authorization\"", "\"Basic dXNlcjpwYXNzd29yZA==\"");
+        /// For an upstream that takes /API for /api: the route's path is compared without regard to case.
         ignore_case: bool = boolean().default("false");
-        /// %2F in the path is forwarded instead of rejected.
+        /// %2F in the path is passed on instead of refused, also beside slashes: /queues/%2F/orders. Dot segments between them
+        /// are refused all the same. The risk: an upstream that decodes %2F before it looks at the path sees other segments
+        /// than the gateway. What only then is below the path of a protected route is refused.
         encoded_slashes: bool = boolean().default("false");
-        /// Allowed protocol upgrades, "websocket" or none. The token is checked before.
-        upgrade: Vec<()> = texts(upgrade).or_empty().example("[\"websocket\"]");
-        /// A browser's script cannot send Authorization with a WebSocket: accept the token from new
-        /// WebSocket(url, ["bearer", TOKEN]).
+        /// Oddities in the path that some apps live on are passed on instead of refused: empty segments (//), %2E in names,
+        /// %5C, a semicolon at the front of a segment, and escapes that are not UTF-8. Dot segments are refused in every
+        /// spelling. The risks: upstreams differ in whether /a//b is /a/b and whether %5C is a slash, so what one of those readings
+        /// puts below the path of a protected route is refused; an app that makes redirects of its path may make //host of it,
+        /// which is another host; caches in between may keep one page under several names.
+        lenient_path: bool = boolean().default("false").example("true");
+        /// The protocols that connections may switch to by Upgrade (HTTP/1.1): "websocket", "SPDY/3.1" (kubectl exec), "tcp"
+        /// (docker), or others. The token is checked before; the connection ends with its session.
+        upgrade: Vec<String> = texts(upgrade).or_empty().example("[\"websocket\"]");
+        /// A browser's script cannot send Authorization with a WebSocket: let it say new WebSocket(url, ["bearer", TOKEN]).
         token_in_subprotocol: bool = boolean().default("false").example("true");
         /// Overrides of the upstream's timeouts.
         timeouts: RouteTimeouts = flat(|keys: RouteTimeoutKeys, _| RouteTimeouts {
@@ -81,12 +100,17 @@ section! {
     }
 }
 
-/// Keys of routes to an upstream only.
-const FOR_UPSTREAMS: [&str; 12] = [
+/// The keys that only routes to an upstream have.
+const FOR_UPSTREAMS: [&str; 17] = [
     "strip_prefix",
     "rewrite_prefix",
+    "rewrite_locations",
+    "forward_authorization",
     "forward_token",
+    "upstream_authorization",
+    "upstream_authorization_file",
     "encoded_slashes",
+    "lenient_path",
     "ignore_case",
     "upgrade",
     "token_in_subprotocol",
@@ -102,13 +126,13 @@ fn read_redirect(entry: &Entry<'_>) -> Option<Redirect> {
     table.read::<RedirectKeys>().settings()
 }
 
-fn read_respond(entry: &Entry<'_>) -> Option<FixedAnswer> {
+fn read_respond(entry: &Entry<'_>) -> Option<FixedResponse> {
     let table = entry.is_given().then(|| entry.table_like(direct_response::EXAMPLE)).flatten()?;
     table.read::<DirectResponse>().settings(&table)
 }
 
 /// Replaces an invalid target, which has been reported.
-const PLACEHOLDER: RouteTarget = RouteTarget::Answer(FixedAnswer {
+const PLACEHOLDER: RouteTarget = RouteTarget::Respond(FixedResponse {
     status: StatusCode::NOT_FOUND,
     body: Vec::new(),
     content_type: String::new(),
@@ -116,7 +140,7 @@ const PLACEHOLDER: RouteTarget = RouteTarget::Answer(FixedAnswer {
 
 /// Whether a target replaces an invalid one.
 pub(super) fn is_placeholder(target: &RouteTarget) -> bool {
-    matches!(target, RouteTarget::Answer(answer) if answer.content_type.is_empty())
+    matches!(target, RouteTarget::Respond(response) if response.content_type.is_empty())
 }
 
 /// The target of the route.
@@ -129,7 +153,7 @@ pub(super) fn target(keys: TargetKeys, table: &Table<'_>) -> RouteTarget {
     let targets = ["upstream", "static", "redirect", "respond"].map(of);
     let leads: Vec<&Entry<'_>> = targets.iter().filter(|entry| entry.is_given()).collect();
     if let [first, second, ..] = leads[..] {
-        second.refuse_beside(first, "a route leads to one upstream, folder, address or answer: remove one");
+        second.refuse_beside(first, "a route leads to one upstream, folder, address or response: remove one");
         return PLACEHOLDER;
     }
     for option in ["index_fallback", "content_security_policy"].map(of) {
@@ -148,17 +172,23 @@ pub(super) fn target(keys: TargetKeys, table: &Table<'_>) -> RouteTarget {
         if !is_upstream(&of("upstream"), &name, table) {
             return PLACEHOLDER;
         }
-        let websocket = !keys.upgrade.is_empty();
-        if of("token_in_subprotocol").is_given() && !websocket {
+        if of("token_in_subprotocol").is_given() && !keys.upgrade.iter().any(|name| name == WEBSOCKET) {
             refuse_without("upgrade", &of("token_in_subprotocol"));
         }
+        let new_prefix = if keys.strip_prefix { Some(String::new()) } else { keys.rewrite_prefix };
+        if keys.rewrite_locations && new_prefix.is_none() {
+            refuse_without("strip_prefix", &of("rewrite_locations"));
+        }
+        let forwards = keys.forward_authorization.or(keys.forward_token);
         return RouteTarget::Upstream {
             name,
-            new_prefix: if keys.strip_prefix { Some(String::new()) } else { keys.rewrite_prefix },
-            forward_token: keys.forward_token,
+            new_prefix,
+            authorization: authorization(forwards, keys.upstream_authorization, table),
             encoded_slashes: keys.encoded_slashes,
+            lenient_path: keys.lenient_path,
+            rewrite_locations: keys.rewrite_locations,
             ignore_case: keys.ignore_case,
-            websocket,
+            upgrades: keys.upgrade,
             token_in_subprotocol: keys.token_in_subprotocol,
             timeouts: keys.timeouts,
         };
@@ -183,7 +213,7 @@ pub(super) fn target(keys: TargetKeys, table: &Table<'_>) -> RouteTarget {
     let folder =
         keys.r#static.map(|root| RouteTarget::Static { root, index_fallback, content_security_policy });
     let redirect = keys.redirect.map(RouteTarget::Redirect);
-    folder.or(redirect).or(keys.respond.map(RouteTarget::Answer)).unwrap_or(PLACEHOLDER)
+    folder.or(redirect).or(keys.respond.map(RouteTarget::Respond)).unwrap_or(PLACEHOLDER)
 }
 
 /// A prefix that replaces the route's path.
@@ -194,12 +224,63 @@ fn new_prefix(text: &str) -> Result<String, InvalidValue> {
     }
 }
 
-/// An allowed protocol upgrade.
-fn upgrade(text: &str) -> Result<(), InvalidValue> {
-    match text {
-        "websocket" => Ok(()),
-        other => Err(InvalidValue::new(format!("requests cannot be upgraded to {}", quoted(other)))
-            .help("write upgrade = [\"websocket\"]")),
+/// What the upstream gets as `Authorization`.
+fn authorization(forwards: Option<bool>, own: SecretSource, table: &Table<'_>) -> UpstreamAuthorization {
+    let of = |key: &str| table.entry(key);
+    let (new, old) = (of("forward_authorization"), of("forward_token"));
+    if new.is_given() && old.is_given() {
+        old.refuse_beside(&new, "`forward_token` is the former name of `forward_authorization`: remove it");
+    }
+    if own != SecretSource::Nothing && forwards == Some(true) {
+        let help =
+            "the upstream gets either the client's Authorization or one of the gateway's own: remove one";
+        given(table, "upstream_authorization").refuse_beside(if new.is_given() { &new } else { &old }, help);
+    }
+    match (own, forwards) {
+        (SecretSource::Secret(value), _) => match credential(&value) {
+            Ok(value) => UpstreamAuthorization::Set(value),
+            Err(invalid) => {
+                given(table, "upstream_authorization").refuse(invalid);
+                UpstreamAuthorization::Removed
+            }
+        },
+        (_, Some(true)) => UpstreamAuthorization::Forwarded,
+        (_, None) if of("access").quiet_text() == Some("public") => UpstreamAuthorization::AppsOwn,
+        _ => UpstreamAuthorization::Removed,
+    }
+}
+
+/// The value of an `Authorization` field: a scheme, and what belongs to it.
+fn credential(value: &[u8]) -> Result<String, InvalidValue> {
+    let text = std::str::from_utf8(value).ok().filter(|text| text.trim() == *text);
+    let visible = text.filter(|text| text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()));
+    let is_scheme = |scheme: &str| scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+".contains(&b));
+    match visible.and_then(|text| Some((text, text.split_once(' ')?))) {
+        Some((text, (scheme, _))) if is_scheme(scheme) => Ok(text.to_owned()),
+        _ => Err(InvalidValue::new("the secret is not the value of an Authorization field").help(
+            "write a scheme, a space and the credential in one line: Bearer TOKEN, or Basic and the base64 of USER:PASSWORD",
+        )),
+    }
+}
+
+const WEBSOCKET: &str = "websocket";
+
+/// A protocol that a connection may switch to.
+fn upgrade(text: &str) -> Result<String, InvalidValue> {
+    let lower = text.to_ascii_lowercase();
+    // The requests that a client sends in them would pass the gateway unseen.
+    if lower == "h2c" || lower == "h2" || lower.starts_with("http") || lower.starts_with("tls") {
+        return Err(InvalidValue::new(format!("a connection that switches to {} carries requests", quoted(text)))
+            .help("leave it out: they would pass the gateway unseen. HTTP/2 to the upstream is protocol = \"http2\""));
+    }
+    let is_token = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'+-.^_`|~".contains(&b))
+    };
+    match text.split_once('/').map_or(is_token(text), |(name, version)| is_token(name) && is_token(version)) {
+        true if lower == WEBSOCKET => Ok(lower),
+        true => Ok(text.to_owned()),
+        false => Err(InvalidValue::new(format!("{} is not the name of a protocol", quoted(text)))
+            .help("write it as Upgrade has it, such as \"websocket\", \"SPDY/3.1\" or \"tcp\"")),
     }
 }
 

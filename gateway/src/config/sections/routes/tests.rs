@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::test_support::{load_diagnostics, minimal, settings};
 use super::*;
-use crate::config::settings::{Access, RouteTarget, RouteTimeouts, Timeouts};
+use crate::config::settings::{Access, RouteTarget, RouteTimeouts, Timeouts, UpstreamAuthorization};
 
 fn with_route(keys: &str) -> String {
     minimal() + "[[routes]]\n" + keys
@@ -17,8 +17,10 @@ fn a_route_needs_a_token_unless_it_says_otherwise() {
     assert_eq!((route.access, route.roles.len()), (Access::Authenticated, 0));
     assert!(matches!(
         &route.target,
-        RouteTarget::Upstream { name, new_prefix: None, forward_token: false, encoded_slashes: false, ignore_case: false, websocket: false, token_in_subprotocol: false, timeouts }
-            if name == "demo" && *timeouts == RouteTimeouts::default()
+        RouteTarget::Upstream {
+            name, new_prefix: None, authorization: UpstreamAuthorization::Removed, encoded_slashes: false, lenient_path: false,
+            rewrite_locations: false, ignore_case: false, upgrades, token_in_subprotocol: false, timeouts,
+        } if name == "demo" && upgrades.is_empty() && *timeouts == RouteTimeouts::default()
     ));
 }
 
@@ -34,8 +36,9 @@ fn every_key_of_a_route_is_taken() {
     assert_eq!(route.roles, ["admin"]);
     assert!(matches!(
         route.target,
-        RouteTarget::Upstream { new_prefix: Some(prefix), forward_token: true, encoded_slashes: true, .. }
-            if prefix.is_empty()
+        RouteTarget::Upstream {
+            new_prefix: Some(prefix), authorization: UpstreamAuthorization::Forwarded, encoded_slashes: true, ..
+        } if prefix.is_empty()
     ));
     let keys = "path = \"/x\"\nupstream = \"demo\"\nrewrite_prefix = \"/v2/y\"";
     let target = settings(with_route(keys)).routes.remove(1).target;
@@ -43,7 +46,7 @@ fn every_key_of_a_route_is_taken() {
 }
 
 #[test]
-fn a_route_may_have_more_or_less_patience_than_its_upstream() {
+fn a_route_may_override_its_upstreams_timeouts() {
     let keys =
         "path = \"/x\"\nupstream = \"demo\"\nresponse_timeout = \"5m\"\ntotal_timeout = \"0s\"\nretries = 0";
     let target = settings(with_route(keys)).routes.remove(1).target;

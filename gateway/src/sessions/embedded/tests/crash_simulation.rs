@@ -1,5 +1,5 @@
-//! The process is killed, or the power is cut, at every single step of what redb does to the disk: whatever was answered
-//! must be there after the next start, and what was not answered is done or undone, never half.
+//! Crash simulation: the process is killed, or the power fails, at every step of what redb does to the disk:
+//! acknowledged changes survive the next start, and others are made or not, never half.
 
 #![allow(clippy::unwrap_used)]
 
@@ -17,7 +17,7 @@ use crate::sessions::{
 
 const ACTIVE: Account = Account::Active { credential: [7; 16] };
 const MAX_FAILURES: u32 = 5;
-/// Disks write so much in one piece, in bytes.
+/// Sector size: disks write this many bytes atomically.
 const SECTOR: usize = 512;
 
 fn policy(mode: Rotation) -> Policy {
@@ -44,7 +44,7 @@ enum Op {
 }
 
 impl Op {
-    /// Makes the change, or of a write only the sectors that `reaches` says.
+    /// Applies the write, or only those of its sectors that `reaches` selects.
     fn apply(&self, image: &mut Vec<u8>, mut reaches: impl FnMut() -> bool) {
         match self {
             Op::SetLen(len) => image.resize(*len as usize, 0),
@@ -64,7 +64,7 @@ impl Op {
     }
 }
 
-/// What is on the platters for sure, and what was written since the last sync.
+/// The durable content of the disk, and the writes since the last sync.
 #[derive(Debug, Default)]
 struct StoredSectors {
     durable: Vec<u8>,
@@ -130,14 +130,14 @@ impl StorageBackend for Disk {
     }
 }
 
-/// What a cut leaves of what was not synced.
+/// What a crash leaves of the unsynced writes.
 #[derive(Debug, Clone, Copy)]
 enum Cut {
-    /// All of it: the process was killed, the system lives.
+    /// All of them: the process was killed, the system goes on.
     Killed,
-    /// Nothing.
+    /// None.
     Lost,
-    /// Any sectors of it, in any order, by this seed.
+    /// A random subset of sectors, selected by this seed.
     Torn(u64),
 }
 
@@ -161,10 +161,10 @@ impl Cut {
     }
 }
 
-/// What was answered before the cut, and what was asked and not answered.
+/// What was acknowledged before the crash, and what was still pending.
 #[derive(Debug, Default)]
 struct Acknowledged {
-    /// A session and the tokens of its line.
+    /// A session and its tokens.
     line: Option<(NewTokens, Vec<TokenId>)>,
     unanswered_refresh: bool,
     ended: Vec<NewTokens>,
@@ -180,7 +180,7 @@ fn alice() -> NewSession {
     }
 }
 
-/// Lives a while; ends at the first thing that fails.
+/// A sequence of operations; ends at the first failure.
 async fn live(sessions: &Sessions, acknowledged: &mut Acknowledged) -> Option<()> {
     let opened = sessions.open(alice(), 1).await.ok()?;
     acknowledged.line = Some((opened, vec![opened.refresh_token]));
@@ -199,7 +199,7 @@ async fn live(sessions: &Sessions, acknowledged: &mut Acknowledged) -> Option<()
         acknowledged.failures += 1;
         sessions.sweep(23).await.ok()?;
     }
-    // And one that a thief ends.
+    // And one that is revoked for reuse.
     let stolen = sessions.open(alice(), 30).await.ok()?;
     let second = sessions.refresh(stolen.session, stolen.refresh_token, |_| ACTIVE, None, 31).await.ok()?;
     sessions.refresh(stolen.session, second.successor.unwrap().id, |_| ACTIVE, None, 32).await.ok()?;
@@ -210,7 +210,7 @@ async fn live(sessions: &Sessions, acknowledged: &mut Acknowledged) -> Option<()
     Some(())
 }
 
-/// A wrong password; nothing where the name is locked.
+/// A failed login; `None` where the name is locked.
 async fn fail(sessions: &Sessions, now: u64) -> Result<Option<()>, StoreError> {
     let network = SourceNetwork::of("192.0.2.1".parse().unwrap());
     match sessions.begin_login("alice", &network, now).await? {
@@ -226,7 +226,7 @@ fn over(database: Database) -> Arc<dyn Store> {
     Arc::new(EmbeddedStore::over(DatabaseHandle::new(database, None)).unwrap())
 }
 
-/// Whether what was told is true after the start from this image.
+/// Checks that acknowledged changes are there after a start from this image.
 async fn check(image: Vec<u8>, mode: Rotation, acknowledged: &Acknowledged) {
     let mut builder = Builder::new();
     let database =
@@ -238,11 +238,11 @@ async fn check(image: Vec<u8>, mode: Rotation, acknowledged: &Acknowledged) {
         assert_eq!(refused, Err(RefreshError::Revoked));
     }
     let mut left = 0;
-    // A permit that was not settled is forgotten by then.
+    // An unsettled permit has expired by then.
     while fail(&sessions, 52 + 10_000).await.unwrap().is_some() {
         left += 1;
     }
-    // One attempt more may have been counted than was answered.
+    // One more attempt may have been counted than was acknowledged.
     let acknowledged_left = MAX_FAILURES - acknowledged.failures;
     assert!(
         (acknowledged_left.saturating_sub(1)..=acknowledged_left).contains(&left),
@@ -252,13 +252,13 @@ async fn check(image: Vec<u8>, mode: Rotation, acknowledged: &Acknowledged) {
     let refresh = |token: TokenId, now| sessions.refresh(opened.session, token, |_| ACTIVE, None, now);
     let newest = *line.last().unwrap();
     match refresh(newest, 60).await {
-        // Parent good: whatever was chosen is chosen for good.
+        // The predecessor is valid: its successor is fixed.
         Ok(refreshed) => {
             let child = refreshed.successor.unwrap().id;
             refresh(child, 61).await.unwrap();
         }
-        // Child chosen, its answer lost: without a grace that is taken for a theft, by `on-use` only of clients that adopt
-        // what they are given.
+        // The successor was chosen and its response lost: without a grace period that counts as reuse, in
+        // `on-use` mode only for clients that adopt their tokens.
         Err(RefreshError::Reused) => {
             assert!(acknowledged.unanswered_refresh && (mode == Rotation::Strict || line.len() > 1));
         }
@@ -271,7 +271,7 @@ async fn check(image: Vec<u8>, mode: Rotation, acknowledged: &Acknowledged) {
 }
 
 #[tokio::test]
-async fn a_cut_at_any_step_loses_nothing_that_was_answered_and_leaves_nothing_half_done() {
+async fn a_crash_at_any_step_loses_no_acknowledged_change_and_leaves_none_half_done() {
     for mode in [Rotation::OnUse, Rotation::Strict] {
         let empty = Disk::default();
         state_file::prepare(&Builder::new().create_with_backend(empty.clone()).unwrap()).unwrap();
@@ -287,7 +287,7 @@ async fn a_cut_at_any_step_loses_nothing_that_was_answered_and_leaves_nothing_ha
             let mut acknowledged = Acknowledged::default();
             let sessions = Sessions::start(over(database), policy(mode), 0).await.unwrap();
             let lived_to_the_end = live(&sessions, &mut acknowledged).await.is_some();
-            // As it is now, not as a shutdown would leave it.
+            // The state at this moment, not after a shutdown.
             let sectors = std::mem::take(&mut *disk.0.lock().unwrap());
             for cut in [
                 Cut::Killed,

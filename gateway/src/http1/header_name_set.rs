@@ -1,6 +1,6 @@
 //! Sets of field names, compared as upstreams such as CGI normalise them.
 
-use crate::http1::fold;
+use super::fold;
 
 /// A set of names that contains few of the fields of most requests.
 #[derive(Debug)]
@@ -23,5 +23,28 @@ impl HeaderNameSet {
             known.len() == name.len() && known.iter().zip(name).all(|(&known, &byte)| known == fold(byte))
         };
         self.lengths >> name.len().min(63) & 1 == 1 && self.names.iter().any(folds_to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_compared_as_they_fold() {
+        let long = "x-".to_owned() + &"a".repeat(80);
+        let set = HeaderNameSet::new(["X-User", long.as_str()].into_iter());
+        for (name, contained) in [
+            ("x-user", true),
+            ("X_USER", true),
+            ("x.user", true),
+            ("x-users", false),
+            ("xuser", false),
+            ("", false),
+            (long.as_str(), true),
+            (&long[..81], false),
+        ] {
+            assert_eq!(set.contains(name.as_bytes()), contained, "{name}");
+        }
     }
 }

@@ -1,0 +1,73 @@
+//! `auth-gateway healthcheck`: asks the admin listener of the running gateway, for containers and scripts.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::CommandError;
+use crate::config::Settings;
+
+/// Timeout of connecting, and of each read and write.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The options of `healthcheck`.
+#[derive(Debug, clap::Args)]
+pub(super) struct HealthcheckArguments {
+    /// Ask whether it takes requests (/readyz, not while it drains) instead of whether it lives (/healthz)
+    #[arg(long)]
+    ready: bool,
+}
+
+/// Fails unless the gateway answers 200.
+pub(super) fn run(arguments: &HealthcheckArguments, settings: &Settings) -> Result<(), CommandError> {
+    let path = if arguments.ready { "/readyz" } else { "/healthz" };
+    let address = reachable(settings.admin.listen);
+    match ask(address, path) {
+        Ok(200) => Ok(()),
+        Ok(status) => Err(CommandError::failed(format!("http://{address}{path} answers {status}"))),
+        Err(error) => Err(CommandError::failed(format!(
+            "http://{address}{path} does not answer (admin.listen): {error}"
+        ))),
+    }
+}
+
+/// Whether a gateway answers on the admin address.
+pub(super) fn is_running(settings: &Settings) -> bool {
+    matches!(ask(reachable(settings.admin.listen), "/healthz"), Ok(200))
+}
+
+/// Where an address that means all interfaces is reached from here.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// The status of the answer to a GET request.
+fn ask(address: SocketAddr, path: &str) -> io::Result<u16> {
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+    status.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not one of a gateway"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_address_is_asked_over_loopback() {
+        for (listen, asked) in
+            [("0.0.0.0:9090", "127.0.0.1:9090"), ("[::]:9090", "[::1]:9090"), ("192.0.2.1:1", "192.0.2.1:1")]
+        {
+            assert_eq!(listen.parse().map(reachable), asked.parse());
+        }
+    }
+}

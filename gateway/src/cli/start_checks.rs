@@ -1,0 +1,59 @@
+//! What `check` opens as a start would: the store, the key folder, and the addresses.
+
+use tokio::runtime::Builder;
+
+use super::healthcheck::is_running;
+use crate::config::{Settings, Signing, Store};
+use crate::file_owner::may_create_in;
+use crate::server::{open_redis, unusable_addresses};
+use crate::sessions::examine_state_file;
+
+/// What would fail.
+pub(super) struct Finding {
+    /// The key that it concerns.
+    pub(super) key: &'static str,
+    pub(super) message: String,
+    /// The name of the warning, where the cause may be gone by the time of the start.
+    pub(super) warning: Option<&'static str>,
+}
+
+fn stop(key: &'static str, message: impl ToString) -> Finding {
+    Finding { key, message: message.to_string(), warning: None }
+}
+
+/// Opens everything without changing or taking anything.
+pub(super) fn run(settings: &Settings) -> Vec<Finding> {
+    let mut found = Vec::new();
+    match &settings.store {
+        Store::Memory => {}
+        Store::Embedded { path } => {
+            found.extend(examine_state_file(path).err().map(|error| stop("store.path", error)));
+        }
+        Store::Redis(redis) => {
+            let runtime = Builder::new_current_thread().enable_all().build();
+            let opened =
+                runtime.map_err(|e| e.to_string()).and_then(|runtime| open_redis(&runtime, settings));
+            if let Err(message) = opened {
+                let warning = (!redis.required_at_start).then_some("store-unavailable");
+                found.push(Finding { key: "store.redis.url", message, warning });
+            }
+        }
+    }
+    if let Signing::Kept { dir, .. } = &settings.tokens.signing
+        && let Err(error) = may_create_in(dir)
+    {
+        found.push(stop("tokens.keys_dir", format!("keys cannot be kept in {}: {error}", dir.display())));
+    }
+    for (key, error) in unusable_addresses(settings) {
+        match error.is_in_use() {
+            // A running gateway with this configuration has them, and keeps them.
+            true if is_running(settings) => {}
+            // As `nginx -t`: the start may come later, or on another machine.
+            true => {
+                found.push(Finding { warning: Some("address-in-use"), ..stop(key, error) });
+            }
+            false => found.push(stop(key, error)),
+        }
+    }
+    found
+}

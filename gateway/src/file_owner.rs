@@ -1,0 +1,107 @@
+//! Ownership of files and folders that a command creates: what root creates in the gateway's folder belongs to
+//! the folder's owner, so that the gateway can use it.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, fchown};
+use std::path::Path;
+
+use rustix::fs::{Access, access};
+use rustix::process::geteuid;
+
+const ROOT: u32 = 0;
+
+/// Gives a new file the owner and group of its folder, where this process is root and may do so. In a folder
+/// that root itself shares with a group, the group may read the file.
+///
+/// # Errors
+///
+/// The folder or the file does not allow it.
+pub(crate) fn inherit_owner(file: &File, folder: &Path) -> io::Result<()> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let folder = fs::metadata(folder)?;
+    fchown(file, Some(folder.uid()), Some(folder.gid()))?;
+    if folder.uid() == ROOT && folder.gid() != ROOT {
+        file.set_permissions(Permissions::from_mode(file.metadata()?.mode() & 0o7777 | 0o040))?;
+    }
+    Ok(())
+}
+
+/// Creates a folder and its missing parents (mode 0700). Where this process is root, they belong to the owner
+/// of the first folder that was there.
+///
+/// # Errors
+///
+/// One of them cannot be created.
+pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
+    // A relative path of one component has the empty parent.
+    let missing: Vec<_> = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let (Some(top), true) = (missing.last(), geteuid().is_root()) else { return Ok(()) };
+    let owner = fs::metadata(top.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+    missing.iter().try_for_each(|folder| chown(folder, Some(owner.uid()), Some(owner.gid())))
+}
+
+/// Whether this process may create files in a folder, or the folder itself where it is missing.
+///
+/// # Errors
+///
+/// It may not, or a part of the path is no folder.
+pub(crate) fn may_create_in(folder: &Path) -> io::Result<()> {
+    let existing = folder.ancestors().find(|p| p.as_os_str().is_empty() || p.exists());
+    let existing = existing.filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !existing.is_dir() {
+        return Err(io::Error::new(
+            io::ErrorKind::NotADirectory,
+            format!("{} is no folder", existing.display()),
+        ));
+    }
+    access(existing, Access::WRITE_OK | Access::EXEC_OK).map_err(|e| {
+        io::Error::new(e.kind(), format!("nothing can be created in {}: {e}", existing.display()))
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn owner(path: &Path) -> (u32, u32, u32) {
+        let found = fs::metadata(path).unwrap();
+        (found.uid(), found.gid(), found.mode() & 0o777)
+    }
+
+    /// Files and folders of root's are given away, others keep the owner they have.
+    #[test]
+    fn what_is_created_belongs_to_the_owner_of_the_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let (account, group) =
+            if geteuid().is_root() { (1234, 4321) } else { (owner(dir.path()).0, owner(dir.path()).1) };
+        chown(dir.path(), Some(account), Some(group)).unwrap();
+        create_folder(&dir.path().join("var/keys")).unwrap();
+        for folder in ["var", "var/keys"] {
+            assert_eq!(owner(&dir.path().join(folder)), (account, group, 0o700));
+        }
+        let path = dir.path().join("var/file");
+        let file = File::create(&path).unwrap();
+        file.set_permissions(Permissions::from_mode(0o600)).unwrap();
+        inherit_owner(&file, &dir.path().join("var")).unwrap();
+        assert_eq!(owner(&path), (account, group, 0o600));
+    }
+
+    #[test]
+    fn the_group_of_a_folder_of_roots_may_read_what_root_creates_in_it() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        chown(dir.path(), Some(ROOT), Some(4321)).unwrap();
+        let path = dir.path().join("users.toml");
+        let file = File::create(&path).unwrap();
+        file.set_permissions(Permissions::from_mode(0o600)).unwrap();
+        inherit_owner(&file, dir.path()).unwrap();
+        assert_eq!(owner(&path), (ROOT, 4321, 0o640));
+    }
+}

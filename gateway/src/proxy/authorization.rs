@@ -1,0 +1,35 @@
+//! `Authorization` on its way to an upstream: the client's, one of the gateway's own, or none.
+
+use crate::config::UpstreamAuthorization;
+use crate::http1::HeaderKind;
+use crate::layers::route::Forwarding;
+use crate::request::Authorized;
+use crate::tokens::Verifier;
+
+/// Whether the client's `Authorization` reaches the upstream. Where the gateway itself looks for tokens the field is for the
+/// gateway, unless the route says otherwise; on public routes it is the app's.
+pub(crate) fn passes(request: &Authorized, forwarding: &Forwarding) -> bool {
+    match forwarding.authorization {
+        UpstreamAuthorization::Forwarded => true,
+        UpstreamAuthorization::AppsOwn => {
+            let verifier = &request.context().state.config.verifier;
+            let mut fields = request.view().headers().of_kind(HeaderKind::Authorization);
+            !fields.any(|field| has_own_token(field.value, verifier))
+        }
+        UpstreamAuthorization::Removed | UpstreamAuthorization::Set(_) => false,
+    }
+}
+
+/// What the upstream gets in its place.
+pub(crate) fn of_route(forwarding: &Forwarding) -> Option<&str> {
+    match &forwarding.authorization {
+        UpstreamAuthorization::Set(value) => Some(value),
+        _ => None,
+    }
+}
+
+/// Whether one of the words of a field says that it is a token of this gateway: clients send those along everywhere.
+fn has_own_token(value: &[u8], verifier: &Verifier) -> bool {
+    let Ok(text) = std::str::from_utf8(value) else { return false };
+    text.split([' ', '\t', ',']).any(|word| verifier.names_this_issuer(word.trim_matches('"')))
+}

@@ -1,0 +1,245 @@
+"""The same requests to a Flask app with Flask-JWT-Extended (argv[1]) and to the gateway (argv[2]), which share a secret (argv[3]).
+
+Every status, header and body is compared. A difference is allowed only where a rule of DIFFERENCES names it; each rule must be
+needed, and must be listed in the migration guide (argv[4]).
+"""
+
+import base64
+import http.client
+import json
+import sys
+import time
+import uuid
+
+import jwt
+
+FLASK, GATEWAY, SECRET, GUIDE = sys.argv[1:5]
+NOW = int(time.time())
+PASSWORD = "a password for tests"
+
+
+def b64(data):
+    data = data if isinstance(data, bytes) else data.encode()
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def claims(kind="access", drop=(), **changes):
+    all_claims = {
+        "fresh": False, "iat": NOW - 5, "jti": str(uuid.uuid4()), "type": kind, "sub": "alice", "nbf": NOW - 5,
+        "exp": NOW + 500, **changes,
+    }
+    return {name: value for name, value in all_claims.items() if name not in drop}
+
+
+def sign(payload, secret=SECRET, alg="HS256", header=None):
+    if isinstance(payload, dict):
+        payload = json.dumps(payload)
+    head = b64(json.dumps(header if header is not None else {"alg": alg, "typ": "JWT"}))
+    message = f"{head}.{b64(payload)}".encode()
+    name = alg if alg in ("HS256", "HS384", "HS512") else "HS256"
+    algorithm = jwt.get_algorithm_by_name(name)
+    return message.decode() + "." + b64(algorithm.sign(message, algorithm.prepare_key(secret)))
+
+
+def raw(head, payload, signature="AAAA"):
+    return f"{head}.{payload}.{signature}"
+
+
+def tokens():
+    """(name, token) of tokens that are good, bad and odd."""
+    for kind in ("access", "refresh"):
+        good = sign(claims(kind))
+        yield f"{kind}", good
+        yield f"{kind} fresh", sign(claims(kind, fresh=True))
+        yield f"{kind} with csrf", sign(claims(kind, csrf=str(uuid.uuid4())))
+        yield f"{kind} with claims", sign(claims(kind, tenant="blue", roles=["admin"]))
+        yield f"{kind} with one role", sign(claims(kind, roles="admin"))
+        yield f"{kind} with aud", sign(claims(kind, aud="somebody"))
+        yield f"{kind} with iss", sign(claims(kind, iss="somebody"))
+        yield f"{kind} expired", sign(claims(kind, exp=NOW - 5))
+        yield f"{kind} expired long ago", sign(claims(kind, iat=NOW - 9999, nbf=NOW - 9999, exp=NOW - 5000))
+        yield f"{kind} of another secret", sign(claims(kind), secret="x" * 48)
+        yield f"{kind} expired, of another secret", sign(claims(kind, exp=NOW - 5), secret="x" * 48)
+        yield f"{kind} nbf ahead", sign(claims(kind, nbf=NOW + 200))
+        yield f"{kind} iat ahead", sign(claims(kind, iat=NOW + 200))
+        yield f"{kind} HS512", sign(claims(kind), alg="HS512")
+        yield f"{kind} none", raw(b64('{"alg":"none","typ":"JWT"}'), good.split(".")[1], "")
+        yield f"{kind} lives a month", sign(claims(kind, exp=NOW + 30 * 86400))
+        yield f"{kind} cut", good[:-4]
+        yield f"{kind} signature changed", good[:-6] + ("AAAAAA" if good[-6:] != "AAAAAA" else "BBBBBB")
+        yield f"{kind} without typ", sign(claims(kind), header={"alg": "HS256"})
+        yield f"{kind} lower-case typ", sign(claims(kind), header={"alg": "HS256", "typ": "jwt"})
+        for claim in ("sub", "jti", "type", "fresh", "nbf", "iat", "exp"):
+            yield f"{kind} without {claim}", sign(claims(kind, drop=(claim,)))
+        for claim, value in (("sub", 1), ("sub", None), ("jti", 7), ("exp", "soon"), ("nbf", "soon"), ("iat", "soon")):
+            yield f"{kind} with {claim} {value}", sign(claims(kind, **{claim: value}))
+    head, payload = b64('{"alg":"HS256","typ":"JWT"}'), b64("{}")
+    yield "word", "x"
+    yield "two segments", "x.y"
+    yield "header no base64", raw("!!!!", payload)
+    yield "payload no base64", raw(head, "!!!!")
+    yield "signature no base64", raw(head, payload, "!!!!")
+    yield "header no JSON", raw(b64("{"), payload)
+    yield "header a list", raw(b64("[]"), payload)
+    yield "header empty", raw(b64("{}"), payload)
+    yield "payload no JSON", raw(head, b64("{"))
+    yield "payload a list", raw(head, b64("[]"))
+    yield "unknown type", sign(claims("other"))
+    yield "number as kid", sign(claims(), header={"alg": "HS256", "typ": "JWT", "kid": 1})
+
+
+def authorizations():
+    """(name, value of Authorization or None)"""
+    good = sign(claims())
+    yield "none", None
+    yield "empty", ""
+    yield "comma", ","
+    yield "Basic", "Basic eA=="
+    yield "token alone", good
+    yield "Bearer alone", "Bearer"
+    yield "Bearer=", f"Bearer={good}"
+    yield "lower-case bearer", f"bearer {good}"
+    yield "two tokens", f"Bearer {good} {good}"
+    yield "two spaces", f"Bearer  {good}"
+    yield "comma in token", f"Bearer {good},x"
+    yield "two Bearers", f"Bearer {good}, Bearer {good}"
+
+
+# name -> (whether a difference is of it). `case` is a dict with name, path, flask, gateway: (status, headers, body).
+def refused(answer):
+    return answer[0] in (401, 422) and "msg" in (answer[2] if isinstance(answer[2], dict) else {})
+
+
+def both_refused(case):
+    return refused(case["flask"]) and refused(case["gateway"])
+
+
+DIFFERENCES = {
+    # The gateway refuses what the library accepts.
+    "no-expiry": lambda c: c["name"].endswith("without exp") and c["gateway"][0] == 422,
+    "no-issue-time": lambda c: c["name"].endswith("without iat") and c["gateway"][0] == 422,
+    "unknown-type": lambda c: c["name"] == "unknown type" and c["gateway"][0] == 422,
+    "one-space": lambda c: c["name"] in ("two spaces", "comma in token") and c["gateway"][0] == 422,
+    # The gateway accepts what the library refuses.
+    "bearer-case": lambda c: c["name"] == "lower-case bearer" and c["flask"][0] == 401,
+    # Both refuse, with other words.
+    "json-error-position": lambda c: both_refused(c) and c["flask"][0] == c["gateway"][0] == 422
+    and c["flask"][2]["msg"].startswith(c["gateway"][2]["msg"] + ": "),
+    # Requests that are no login.
+    "login-requests": lambda c: c["path"] == "/login" and c["flask"][0] in (400, 415, 500, 401)
+    and c["gateway"][0] in (400, 415) and "msg" in c["gateway"][2],
+}
+# Fields that only the gateway sends, or only Flask; the value where it is fixed.
+HEADER_DIFFERENCES = {
+    "cache-control": lambda c: c["gateway"][1].get("cache-control") == "no-store",
+    "www-authenticate": lambda c: c["gateway"][0] == 401 and c["gateway"][1]["www-authenticate"].startswith("Bearer"),
+    "x-request-id": lambda c: True,
+    "server": lambda c: "server" not in c["gateway"][1] or c["gateway"][1]["server"] == c["flask"][1]["server"],
+    "accept-post": lambda c: c["gateway"][0] == 415,
+    "via": lambda c: c["gateway"][0] == 200,
+}
+IGNORED = {"date", "content-length", "connection", "keep-alive"}
+CLAIMS_OF_THE_GATEWAY = {"sid", "session_exp", "username", "roles"}
+
+
+def send(base, method, path, headers, body=None):
+    connection = http.client.HTTPConnection(base, timeout=20)
+    try:
+        connection.request(method, path, body=body, headers=headers)
+        reply = connection.getresponse()
+        content = reply.read()
+        fields = {name.lower(): value for name, value in reply.getheaders()}
+        if fields.get("content-type") == "application/json":
+            assert content.endswith(b"}\n"), content
+            content = json.loads(content)
+        return reply.status, fields, content
+    finally:
+        connection.close()
+
+
+def comparable(body):
+    """A body with its tokens replaced by what is in them."""
+    if not isinstance(body, dict):
+        return body
+    seen = {}
+    for name, value in body.items():
+        if name in ("access_token", "refresh_token"):
+            header = jwt.get_unverified_header(value)
+            found = jwt.decode(value, SECRET, algorithms=["HS256"])
+            lifetime = found["exp"] - found["iat"]
+            extra = CLAIMS_OF_THE_GATEWAY & set(found)
+            names = sorted(set(found) - extra)
+            value = [header, names, found["sub"], found["type"], found["fresh"], lifetime, found["nbf"] - found["iat"]]
+        seen[name] = value
+    return seen
+
+
+def cases():
+    for path, method in (("/protected", "GET"), ("/optional", "GET"), ("/fresh", "GET"), ("/refresh", "POST")):
+        for name, value in authorizations():
+            yield f"{name}", method, path, {} if value is None else {"Authorization": value}, None
+        for name, token in tokens():
+            yield name, method, path, {"Authorization": f"Bearer {token}"}, None
+    json_type = {"Content-Type": "application/json"}
+    good = {"username": "alice", "password": PASSWORD}
+    yield "login", "POST", "/login", json_type, json.dumps(good)
+    yield "login with charset", "POST", "/login", {"Content-Type": "application/json; charset=utf-8"}, json.dumps(good)
+    for name, change in (
+        ("wrong password", {"password": "wrong"}), ("unknown name", {"username": "zoe"}),
+        ("empty password", {"password": ""}), ("injection", {"username": "' OR 1=1 --"}),
+    ):
+        yield name, "POST", "/login", json_type, json.dumps({**good, **change})
+    yield "no password", "POST", "/login", json_type, json.dumps({"username": "alice"})
+    yield "no JSON", "POST", "/login", json_type, "{"
+    yield "a form", "POST", "/login", {"Content-Type": "application/x-www-form-urlencoded"}, "username=alice"
+    for attempt in range(5):
+        yield f"guess {attempt}", "POST", "/login", json_type, json.dumps({"username": "carol", "password": "wrong"})
+    yield "locked", "POST", "/login", json_type, json.dumps({"username": "carol", "password": PASSWORD})
+    # A logout of a living token, and what comes after it.
+    for kind, path, method in (("access", "/protected", "GET"), ("refresh", "/refresh", "POST")):
+        token = {"Authorization": f"Bearer {sign(claims(kind))}"}
+        yield f"{kind} before", method, path, token, None
+        yield f"{kind} logout", "POST", "/logout", token, None
+        yield f"{kind} after", method, path, token, None
+
+
+def main():
+    count, failures, used = 0, [], {}
+    for name, method, path, headers, body in cases():
+        count += 1
+        case = {"name": name, "path": path}
+        case["flask"] = send(FLASK, method, path, headers, body)
+        case["gateway"] = send(GATEWAY, method, path, headers, body)
+        of_flask, of_gateway = case["flask"], case["gateway"]
+        same = of_flask[0] == of_gateway[0] and comparable(of_flask[2]) == comparable(of_gateway[2])
+        if not same:
+            rule = next((rule for rule, fits in DIFFERENCES.items() if fits(case)), None)
+            if rule is None:
+                failures.append(
+                    f"{method} {path} {name}: Flask {of_flask[0]} {comparable(of_flask[2])}, "
+                    f"gateway {of_gateway[0]} {comparable(of_gateway[2])}"
+                )
+                continue
+            used[rule] = used.get(rule, 0) + 1
+            continue
+        for field in sorted((set(of_flask[1]) | set(of_gateway[1])) - IGNORED):
+            if of_flask[1].get(field) == of_gateway[1].get(field):
+                continue
+            if field in HEADER_DIFFERENCES and HEADER_DIFFERENCES[field](case):
+                used[field] = used.get(field, 0) + 1
+                continue
+            failures.append(f"{method} {path} {name}: {field}: Flask {of_flask[1].get(field)!r}, gateway {of_gateway[1].get(field)!r}")
+    with open(GUIDE, encoding="utf-8") as guide:
+        text = guide.read()
+    for rule in used:
+        if f"`{rule}`" not in text:
+            failures.append(f"the guide does not list the difference `{rule}`")
+    for rule in DIFFERENCES:
+        if rule not in used:
+            failures.append(f"the difference `{rule}` never occurs")
+    print(f"{count} requests, differences: {used}")
+    assert count >= 300, count
+    assert not failures, "\n".join(failures)
+
+
+main()
