@@ -210,6 +210,7 @@ impl Scheme {
         }
     }
 
+    /// As in a URL.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Scheme::Http => "http",
@@ -442,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_proxy_tells_port_prefix_and_tls_too() {
+    fn a_trusted_proxy_states_port_prefix_and_tls_too() {
         for (fields, lines, absent) in [
             ("X-Forwarded-Ssl: on\r\n", "Proto: https\r\n|X-Forwarded-Ssl: on\r\n", "Port"),
             (
@@ -478,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_a_trusted_proxy_tells_is_part_of_the_own_origin() {
+    fn a_port_that_a_trusted_proxy_states_is_part_of_the_own_origin() {
         let own = RequestOrigin { scheme: Scheme::Https, host: "app.example", port: Some(8443) };
         assert!(own.is(b"https://app.example:8443") && !own.is(b"https://app.example"));
         let own = RequestOrigin { scheme: Scheme::Https, host: "app.example", port: Some(443) };

@@ -80,8 +80,7 @@ impl Capture {
 
     fn upstream(&self, request: &Authorized) -> Result<Response, Rejection> {
         let (state, forwarding) = (&request.context().state, forwarding(request)?);
-        let cors = state.config.cors.of(Some(request.route().index));
-        let handshake = websocket::handshake(request.view(), forwarding, cors, &request.context().client)?;
+        let handshake = websocket::handshake(request, forwarding)?;
         let head = match outgoing_request(request, handshake.as_ref())? {
             UpstreamRequest::Http1(head) => head,
             UpstreamRequest::Http2(head) => {

@@ -4,9 +4,9 @@
 use std::fmt::Write as _;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use crate::http1::RequestHead;
+use crate::http1::{RequestHead, Version};
 use crate::rejection::Rejection;
 use crate::response::{self, Response};
 
@@ -24,6 +24,14 @@ pub(crate) fn media_type(head: &RequestHead) -> Option<&[u8]> {
     let (front, rest) = field.value.split_at_checked(PREFIX.len())?;
     let is_type = rest.first().is_none_or(|byte| b"+-; ".contains(byte));
     (front.eq_ignore_ascii_case(PREFIX) && is_type).then_some(field.value)
+}
+
+/// The media type of a call of gRPC (POST over HTTP/2) or of gRPC-Web (POST).
+pub(crate) fn call_type(head: &RequestHead) -> Option<&[u8]> {
+    let web =
+        |media_type: &[u8]| media_type.get(16..20).is_some_and(|rest| rest.eq_ignore_ascii_case(b"-web"));
+    let is_call = |media_type: &&[u8]| head.version() == Version::Http2 || web(media_type);
+    media_type(head).filter(is_call).filter(|_| *head.method() == Method::POST)
 }
 
 /// A rejection in gRPC's form: a response that consists of its header list alone ("Trailers-Only"), always with status 200.
@@ -82,6 +90,7 @@ mod tests {
             let text = format!("POST /a HTTP/1.1\r\nHost: a\r\nContent-Type: {value}\r\n\r\n");
             head.parse(text.as_bytes(), &HeadLimits::default()).unwrap().unwrap();
             assert_eq!(media_type(&head).is_some(), is_grpc, "{value}");
+            assert_eq!(call_type(&head).is_some(), value.contains("-web"), "{value} over HTTP/1.1");
         }
     }
 

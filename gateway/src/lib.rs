@@ -2,6 +2,7 @@
 //! JWTs, and passes verified identities to upstreams in headers.
 
 mod auth;
+mod browser;
 pub mod cli;
 mod client_addr;
 mod clock;

@@ -41,6 +41,7 @@ pub(crate) enum Code {
     NotFound,
     Misdirected,
     OriginNotAllowed,
+    CsrfRejected,
     LoopDetected,
     PreconditionFailed,
     MethodNotAllowed,
@@ -114,6 +115,9 @@ impl Code {
             Code::OriginNotAllowed => {
                 ("origin_not_allowed", 403, "Pages of this origin may not do that here.")
             }
+            Code::CsrfRejected => {
+                ("csrf_rejected", 403, "The request did not come from a page that may send it.")
+            }
             Code::LoopDetected => ("loop_detected", 508, "The request goes round in circles."),
             Code::PreconditionFailed => ("precondition_failed", 412, "The file has changed meanwhile."),
             Code::MethodNotAllowed => ("method_not_allowed", 405, "This method is not allowed here."),
@@ -150,7 +154,7 @@ const OUTAGE_RETRY: Duration = Duration::from_secs(2);
 macro_rules! rejections {
     ($($(#[$doc:meta])* $variant:ident $(($data:ident: $type:ty))? => $code:expr, $detail:expr;)*) => {
         /// A request refused, by reason.
-        #[derive(Debug, PartialEq, Eq)]
+        #[derive(Debug, Clone, PartialEq, Eq)]
         pub(crate) enum Rejection {
             $($(#[$doc])* $variant $(($type))?,)*
         }
@@ -201,6 +205,7 @@ rejections! {
     MethodNeverForwarded(allow: String) => Code::MethodNotAllowed, "this method is never forwarded";
     MalformedBody => Code::BadRequest, "the body's framing is malformed";
     BodyTimeout => Code::RequestTimeout, "the body stopped arriving";
+    BodyStorageFailed => Code::Internal, "the body could not be kept until it is whole";
     BodyTooLarge => Code::PayloadTooLarge, "the body is larger than is allowed here";
 
     // Routes.
@@ -261,6 +266,13 @@ rejections! {
     UsersUnavailable => Code::StoreUnavailable, "the users cannot be looked up at the moment";
     RevocationsUnknown => Code::StoreUnavailable, "it is not known at the moment which sessions were ended";
     SigningFailed => Code::Internal, "no token could be made";
+
+    // Browsers.
+    ForeignPage => Code::CsrfRejected, "Sec-Fetch-Site and Origin do not name a page of this host";
+    FormFieldTwice => Code::BadRequest, "a field of the form is there twice";
+    NoPagesHere => Code::NotFound, "there are no pages here";
+    CookieTooLarge => Code::Internal, "the session does not fit into a cookie";
+    RefreshFailed => Code::Internal, "the refresh ended without a result";
 
     // Targets.
     FileMethod => Code::MethodNotAllowed, "files can only be read";

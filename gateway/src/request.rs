@@ -14,6 +14,7 @@ use http::Method;
 use tokio::time::Instant;
 
 use crate::auth::identity::Identity;
+use crate::browser::CookieChange;
 use crate::client_addr::ClientAddr;
 use crate::http1::{BodyFraming, CanonicalTarget, Headers, Host, HostSpan, RequestHead, TargetSpan, Version};
 use crate::layers::route::Route;
@@ -88,6 +89,8 @@ pub(crate) struct AccessLogRecord {
     pub(crate) rejection: RefCell<Option<Rejection>>,
     /// What became of a CORS preflight.
     pub(crate) cors: Cell<Option<&'static str>>,
+    /// What the response does to the session's cookies.
+    pub(crate) cookies: RefCell<Option<CookieChange>>,
 }
 
 /// The value of [`AccessLogRecord::cors`] for a preflight that is left to the app.
@@ -296,12 +299,13 @@ impl Routed {
 pub(crate) struct Authenticated {
     routed: Routed,
     identity: Option<Rc<Identity>>,
+    by_cookie: bool,
 }
 
 impl Authenticated {
-    /// For the authentication layer only.
-    pub(crate) fn new(routed: Routed, identity: Option<Rc<Identity>>) -> Authenticated {
-        Authenticated { routed, identity }
+    /// For the authentication layer only. `by_cookie` says that the credentials were a browser's cookies.
+    pub(crate) fn new(routed: Routed, identity: Option<Rc<Identity>>, by_cookie: bool) -> Authenticated {
+        Authenticated { routed, identity, by_cookie }
     }
 
     pub(crate) fn routed(&self) -> &Routed {
@@ -339,6 +343,16 @@ impl Authorized {
 
     pub(crate) fn identity(&self) -> Option<&Rc<Identity>> {
         self.authenticated.identity()
+    }
+
+    /// Whether a browser's cookies say who it is. Then its page was checked, and `Authorization` is the app's.
+    pub(crate) fn is_by_cookie(&self) -> bool {
+        self.authenticated.by_cookie
+    }
+
+    /// Frames the request as `body` is, which was received whole.
+    pub(crate) fn reframe(&mut self, body: &RequestBody) {
+        self.authenticated.routed.admitted.admission.framing = body.framing();
     }
 
     /// Removes the body, for forwarding it.

@@ -1,5 +1,7 @@
 //! The request body: a stream pulled from hyper with backpressure, under size limits and timeouts.
 
+mod gathered;
+
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -8,6 +10,8 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
+
+use gathered::GatheredBody;
 
 use crate::http1::{BodyError, BodyFraming};
 use crate::net::{Deadline, Linger};
@@ -18,6 +22,8 @@ use crate::stream_state::StreamState;
 #[derive(Debug, Default)]
 pub(crate) struct RequestBody {
     incoming: Option<Box<Source>>,
+    /// Where it was received whole.
+    gathered: Option<Box<GatheredBody>>,
     /// The remaining size limit, in bytes.
     allowed: Option<u64>,
     /// What comes first as frames: pieces that a server did not process, in reverse order.
@@ -64,7 +70,7 @@ impl RequestBody {
             expects_continue: false,
             ended: false,
         };
-        RequestBody { incoming: Some(Box::new(source)), allowed: None, replay: Vec::new() }
+        RequestBody { incoming: Some(Box::new(source)), gathered: None, allowed: None, replay: Vec::new() }
     }
 
     /// Marks that the client waits for `100 Continue` before it sends.
@@ -101,7 +107,26 @@ impl RequestBody {
 
     /// The framing of the body; HTTP/2 bodies without a length count as chunked.
     pub(crate) fn framing(&self) -> BodyFraming {
-        self.incoming.as_ref().map_or(BodyFraming::Empty, |source| source.framing)
+        match (&self.gathered, &self.incoming) {
+            (Some(gathered), _) if gathered.len() > 0 => BodyFraming::Length(gathered.len()),
+            (None, Some(source)) => source.framing,
+            _ => BodyFraming::Empty,
+        }
+    }
+
+    /// The same body with a length, received whole within its limit.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::poll_fill`], or its temporary file cannot be written.
+    pub(crate) async fn gather(mut self) -> Result<RequestBody, BodyError> {
+        let gathered = GatheredBody::gather(&mut self).await?;
+        Ok(RequestBody {
+            incoming: None,
+            gathered: Some(Box::new(gathered)),
+            allowed: None,
+            replay: Vec::new(),
+        })
     }
 
     /// The next chunk; empty at the end. A chunk that is not [consumed](Self::consume) is returned again.
@@ -110,6 +135,10 @@ impl RequestBody {
     ///
     /// The body is malformed, truncated, timed out or too large. It must not be read any further.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
+        if let Some(gathered) = &mut self.gathered {
+            ready!(gathered.poll_piece(cx))?;
+            return Poll::Ready(Ok(&gathered.piece));
+        }
         let Some(source) = &mut self.incoming else { return Poll::Ready(Ok(&[])) };
         match ready!(source.poll_piece(cx)) {
             Err(error) => Poll::Ready(Err(error)),
@@ -123,7 +152,9 @@ impl RequestBody {
 
     /// Consumes `n` bytes of the last chunk.
     pub(crate) fn consume(&mut self, n: usize) {
-        if let Some(source) = &mut self.incoming {
+        if let Some(gathered) = &mut self.gathered {
+            gathered.piece.advance(n);
+        } else if let Some(source) = &mut self.incoming {
             source.piece.advance(n);
         }
         if let Some(allowed) = &mut self.allowed {
@@ -240,18 +271,28 @@ impl Body for RequestBody {
             Ok(piece) => piece.len(),
             Err(error) => return Poll::Ready(Some(Err(error))),
         };
-        let Some(source) = &self.incoming else { return Poll::Ready(None) };
-        let piece = source.piece.slice(..n);
+        let piece = match (&self.gathered, &self.incoming) {
+            (Some(gathered), _) => gathered.piece.slice(..n),
+            (None, Some(source)) => source.piece.slice(..n),
+            (None, None) => return Poll::Ready(None),
+        };
         self.consume(n);
         Poll::Ready((n > 0).then(|| Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
+        if let Some(gathered) = &self.gathered {
+            return self.replay.is_empty() && gathered.len() == 0;
+        }
         let ended = |source: &Source| source.piece.is_empty() && source.incoming.is_end_stream();
         self.replay.is_empty() && self.incoming.as_ref().is_none_or(|source| ended(source))
     }
 
     fn size_hint(&self) -> SizeHint {
+        if let Some(gathered) = &self.gathered {
+            let replayed: usize = self.replay.iter().map(Bytes::len).sum();
+            return SizeHint::with_exact(gathered.len() + replayed as u64);
+        }
         self.incoming.as_ref().map_or_else(
             || SizeHint::with_exact(0),
             |source| match source.framing {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::http1::RequestHead;
 use crate::runtime_config::RuntimeConfig;
+use crate::services::cookie_session::RefreshFlights;
 use crate::sessions::Sessions;
 use crate::telemetry::{AccessLog, Metrics, RequestIds, WorkerMetrics};
 use crate::trace::Trace;
@@ -18,6 +19,7 @@ pub(crate) struct Gateway {
     pub(crate) configuration: Configuration,
     pub(crate) sessions: Sessions,
     pub(crate) hashing: HashingPool,
+    pub(crate) refresh_flights: RefreshFlights,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: Option<AccessLog>,
 }

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use tokio_rustls::rustls::ServerConfig;
 
 use crate::auth::identity::IdentityHeaders;
+use crate::browser::Browser;
+use crate::browser::branding::BrandingError;
 use crate::config::Settings;
 use crate::layers::cors::CorsPolicies;
 use crate::layers::hsts::Hsts;
@@ -27,6 +29,8 @@ pub(crate) struct RuntimeConfig {
     pub(crate) routes: Routes,
     pub(crate) endpoints: Endpoints,
     pub(crate) cors: CorsPolicies,
+    /// Sessions in cookies, where they are on.
+    pub(crate) browser: Option<Browser>,
     pub(crate) via: Via,
     pub(crate) identity_headers: IdentityHeaders,
     pub(crate) issuer: Issuer,
@@ -60,6 +64,9 @@ pub enum RuntimeConfigError {
     /// A certificate or its key.
     #[error("{0}")]
     Tls(#[from] CertificateError),
+    /// The folder with the pages' branding.
+    #[error("browser.branding_dir: {0}")]
+    Branding(#[from] BrandingError),
     /// A static route's folder.
     #[error("cannot serve the files of {path}: {source}")]
     Static {
@@ -148,6 +155,7 @@ impl RuntimeConfig {
             routes,
             endpoints: Endpoints::new(&settings.endpoints),
             cors: CorsPolicies::new(&settings.cors, &settings.routes),
+            browser: Browser::new(&settings.browser, &settings.endpoints)?,
             via: Via::new(&settings.server.name, settings.server.via),
             identity_headers: IdentityHeaders::new(&settings.identity_headers, claims_of_routes),
             issuer,

@@ -10,7 +10,7 @@ use tower::{Service, ServiceBuilder};
 
 use crate::layers::access_log::{AccessLogLayer, LoggedBody};
 use crate::layers::admission::admit_request;
-use crate::layers::authenticate::authenticate_request;
+use crate::layers::authenticate::AuthenticateLayer;
 use crate::layers::authorize::authorize_request;
 use crate::layers::catch_panic::CatchPanicLayer;
 use crate::layers::cors::CorsLayer;
@@ -21,6 +21,7 @@ use crate::layers::rejections::RejectionsLayer;
 use crate::layers::request_id::RequestIdLayer;
 use crate::layers::response_headers::ResponseHeadersLayer;
 use crate::layers::route::route_request;
+use crate::layers::session_cookies::SessionCookiesLayer;
 use crate::layers::step::StepLayer;
 use crate::rejection::Rejection;
 use crate::request::{Authorized, Incoming};
@@ -59,6 +60,8 @@ where
         .layer(HstsLayer::default())
         // Outside the rejections, for a page that cannot read a 401 cannot refresh its token.
         .layer(CorsLayer::default())
+        // Outside the rejections, for one may end a session or come with a refreshed one.
+        .layer(SessionCookiesLayer::default())
         // Inside the decorating layers, so that a panic becomes a 500 like any rejection: a page of an allowed
         // origin can read it, a page of another cannot, and it fails this request only.
         .layer(CatchPanicLayer)
@@ -73,8 +76,8 @@ where
         .layer(EndpointsLayer::new(endpoints))
         // The longest path wins; without a route, the request is rejected.
         .layer(StepLayer(route_request))
-        // After the route, which determines whether and where a token is expected.
-        .layer(StepLayer(authenticate_request))
+        // After the route, which determines whether and where credentials are expected.
+        .layer(AuthenticateLayer)
         // The last that can reject before an upstream is contacted.
         .layer(StepLayer(authorize_request))
         // Around the target alone: a route's edits apply to its responses, not to rejections.

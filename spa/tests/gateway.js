@@ -85,32 +85,8 @@ export class Gateway {
     reuseGrace = "10s",
     more = "",
   } = {}) {
-    const gateway = new Gateway();
-    const [port, admin, upstream] = [await freePort(), await freePort(), await freePort()];
-    gateway.url = `http://127.0.0.1:${port}`;
-    gateway.#admin = `http://127.0.0.1:${admin}`;
-    gateway.#folder = await mkdtemp(join(tmpdir(), "auth-gateway-page-"));
-    const hash = await hashPassword();
-    const users = ["alice", "mallory", "mona"].map(
-      (name, i) => `[[users]]\nid = "${i + 1}"\nusername = "${name}"\npassword = "${hash}"\nroles = ["user"]\n`,
-    );
-    await writeFile(join(gateway.#folder, "users.toml"), users.join("\n"));
-    gateway.#config = join(gateway.#folder, "gateway.toml");
-    await writeFile(
-      gateway.#config,
-      `
-[server]
-listen = "127.0.0.1:${port}"
-[admin]
-listen = "127.0.0.1:${admin}"
-[tokens]
-audience = "page-tests"
-access_ttl = "${accessTtl}"
-refresh_ttl = "${refreshTtl}"
-rotation = "${rotation}"
-reuse_grace = "${reuseGrace}"
-[users]
-file = "users.toml"
+    const upstream = await freePort();
+    const routes = `
 [upstreams.demo]
 urls = ["http://127.0.0.1:${upstream}"]
 [[routes]]
@@ -122,16 +98,60 @@ static = ${JSON.stringify(SPA)}
 access = "public"
 ${await shippedPolicy()}
 ${more}
-`,
+`;
+    const gateway = await Gateway.#prepare(
+      `
+[tokens]
+audience = "page-tests"
+access_ttl = "${accessTtl}"
+refresh_ttl = "${refreshTtl}"
+rotation = "${rotation}"
+reuse_grace = "${reuseGrace}"
+${routes}`,
+      { alice: ["user"], mallory: ["user"], mona: ["user"] },
     );
+    return gateway.#begin(() => gateway.#spawn("demo-upstream", ["--listen", `127.0.0.1:${upstream}`]));
+  }
+
+  /**
+   * One with a configuration of the test's own.
+   * @param {string} config without `[server]`, `[admin]` and `[users]`
+   * @param {Record<string, string[]>} users with their roles
+   */
+  static async startWith(config, users) {
+    const gateway = await Gateway.#prepare(config, users);
+    return gateway.#begin(() => {});
+  }
+
+  /** @param {string} config @param {Record<string, string[]>} users */
+  static async #prepare(config, users) {
+    const gateway = new Gateway();
+    const [port, admin] = [await freePort(), await freePort()];
+    gateway.url = `http://127.0.0.1:${port}`;
+    gateway.#admin = `http://127.0.0.1:${admin}`;
+    gateway.#folder = await mkdtemp(join(tmpdir(), "auth-gateway-page-"));
+    const hash = await hashPassword();
+    const entries = Object.entries(users).map(
+      ([name, roles], i) =>
+        `[[users]]\nid = "${i + 1}"\nusername = "${name}"\npassword = "${hash}"\nroles = ${JSON.stringify(roles)}\n`,
+    );
+    await writeFile(join(gateway.#folder, "users.toml"), entries.join("\n"));
+    gateway.#config = join(gateway.#folder, "gateway.toml");
+    const listeners = `[server]\nlisten = "127.0.0.1:${port}"\n[admin]\nlisten = "127.0.0.1:${admin}"\n`;
+    await writeFile(gateway.#config, `${listeners}[users]\nfile = "users.toml"\n${config}`);
+    return gateway;
+  }
+
+  /** @param {() => void} before what is started first */
+  async #begin(before) {
     try {
-      gateway.#spawn("demo-upstream", ["--listen", `127.0.0.1:${upstream}`]);
-      await gateway.run();
+      before();
+      await this.run();
     } catch (error) {
-      await gateway.stop();
+      await this.stop();
       throw error;
     }
-    return gateway;
+    return this;
   }
 
   /** Starts the gateway itself; also after `halt`. */

@@ -8,7 +8,7 @@ use std::env;
 use std::fmt;
 use std::future::pending;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
@@ -20,10 +20,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
-const UPSTREAM: SocketAddr = loopback(9000);
-// As config/gateway.toml has them.
-const GATEWAY: SocketAddr = loopback(8080);
-const ADMIN: SocketAddr = loopback(9090);
 // As config/users.toml has them.
 const USER: &str = "alice";
 const PASSWORD: &str = "down-the-rabbit-hole";
@@ -39,12 +35,51 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// Builds and starts auth-gateway with the demo upstream and the page, until Ctrl-C.
 #[derive(Parser)]
 #[command(bin_name = "cargo demo")]
-struct Arguments {}
+struct Arguments {
+    /// Where the gateway listens
+    #[arg(long, value_name = "ADDRESS", default_value_t = loopback(8080), env = "AUTH_GATEWAY__SERVER__LISTEN")]
+    listen: SocketAddr,
+    /// Where the gateway's health and metrics are
+    #[arg(long, value_name = "ADDRESS", default_value_t = loopback(9090), env = "AUTH_GATEWAY__ADMIN__LISTEN")]
+    admin: SocketAddr,
+    /// Where the demo application behind the gateway listens
+    #[arg(long, value_name = "ADDRESS", default_value_t = loopback(9000))]
+    upstream: SocketAddr,
+}
+
+impl Arguments {
+    /// The same with every port 0 replaced by a free one.
+    fn free(&self) -> Result<Arguments, Failure> {
+        let free = |address, purpose| {
+            let bound = TcpListener::bind(address).and_then(|listener| listener.local_addr());
+            bound.map_err(|error| Failure::Taken { address, purpose, error })
+        };
+        Ok(Arguments {
+            upstream: free(self.upstream, "the demo upstream")?,
+            listen: free(self.listen, "the gateway")?,
+            admin: free(self.admin, "the gateway's admin listener")?,
+        })
+    }
+
+    /// The environment that moves the gateway: config/gateway.toml has the default addresses. The issuer is how
+    /// browsers name it.
+    fn environment(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let addresses = [
+            ("AUTH_GATEWAY__SERVER__LISTEN", self.listen.to_string()),
+            ("AUTH_GATEWAY__ADMIN__LISTEN", self.admin.to_string()),
+        ];
+        // What the user says otherwise goes.
+        let others = [
+            ("AUTH_GATEWAY__UPSTREAMS__DEMO__URLS", format!("[\"http://{}\"]", self.upstream)),
+            ("AUTH_GATEWAY__TOKENS__ISSUER", format!("http://{}", reachable(self.listen))),
+        ];
+        addresses.into_iter().chain(others.into_iter().filter(|(name, _)| env::var_os(name).is_none()))
+    }
+}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    Arguments::parse();
-    match demo().await {
+    match demo(&Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let _ = writeln!(io::stderr(), "demo: error: {failure}");
@@ -60,7 +95,7 @@ enum Failure {
     Start { program: String, error: io::Error },
     Build(ExitStatus),
     Taken { address: SocketAddr, purpose: &'static str, error: io::Error },
-    NotReady,
+    NotReady(SocketAddr),
     Ended { program: String, status: io::Result<ExitStatus> },
 }
 
@@ -79,10 +114,10 @@ impl fmt::Display for Failure {
             Failure::Taken { address, purpose, error } => {
                 write!(f, "{purpose} cannot listen on {address}: {error}")
             }
-            Failure::NotReady => write!(
+            Failure::NotReady(admin) => write!(
                 f,
-                "the gateway was not ready within {} s: http://{ADMIN}/readyz does not answer 200; its log stands \
-                 above, and AUTH_GATEWAY__* variables may have moved it",
+                "the gateway was not ready within {} s: http://{admin}/readyz does not answer 200; its log stands \
+                 above",
                 READY_WITHIN.as_secs()
             ),
             Failure::Ended { program, status: Ok(status) } => {
@@ -93,7 +128,7 @@ impl fmt::Display for Failure {
     }
 }
 
-async fn demo() -> Result<(), Failure> {
+async fn demo(arguments: &Arguments) -> Result<(), Failure> {
     let mut signals = Signals::catch().map_err(Failure::Signals)?;
     let root = repository_root();
     let mut build = Program::start(&mut build_command(&root))?;
@@ -108,16 +143,17 @@ async fn demo() -> Result<(), Failure> {
             return Ok(());
         }
     }
-    for (address, purpose) in
-        [(UPSTREAM, "the demo upstream"), (GATEWAY, "the gateway"), (ADMIN, "the gateway's admin listener")]
-    {
-        TcpListener::bind(address).map_err(|error| Failure::Taken { address, purpose, error })?;
-    }
+    let arguments = arguments.free()?;
 
-    let mut upstream =
-        Program::start(built("demo-upstream").current_dir(&root).arg("--listen").arg(UPSTREAM.to_string()))?;
-    let gateway =
-        Program::start(built("auth-gateway").current_dir(&root).args(["--config", "config/gateway.toml"]));
+    let mut upstream = Program::start(
+        built("demo-upstream").current_dir(&root).arg("--listen").arg(arguments.upstream.to_string()),
+    )?;
+    let gateway = Program::start(
+        built("auth-gateway")
+            .current_dir(&root)
+            .args(["--config", "config/gateway.toml"])
+            .envs(arguments.environment()),
+    );
     let mut gateway = match gateway {
         Ok(gateway) => gateway,
         Err(failure) => {
@@ -131,7 +167,7 @@ async fn demo() -> Result<(), Failure> {
         () = signals.next() => Ok(()),
         failure = upstream.end() => Err(failure),
         failure = gateway.end() => Err(failure),
-        Err(failure) = announce_when_ready() => Err(failure),
+        Err(failure) = announce_when_ready(reachable(arguments.listen), reachable(arguments.admin)) => Err(failure),
     };
     gateway.stop(&mut signals).await;
     upstream.stop(&mut signals).await;
@@ -139,16 +175,16 @@ async fn demo() -> Result<(), Failure> {
 }
 
 /// Prints the demo's URL once it is ready. Returns only if it never gets ready.
-async fn announce_when_ready() -> Result<Infallible, Failure> {
+async fn announce_when_ready(gateway: SocketAddr, admin: SocketAddr) -> Result<Infallible, Failure> {
     let deadline = Instant::now() + READY_WITHIN;
-    while !matches!(spawn_blocking(is_ready).await, Ok(Ok(true))) {
+    while !matches!(spawn_blocking(move || is_ready(admin)).await, Ok(Ok(true))) {
         if Instant::now() >= deadline {
-            return Err(Failure::NotReady);
+            return Err(Failure::NotReady(admin));
         }
         sleep(READY_POLL).await;
     }
     let announcement = format!(
-        "\n  The demo is running:  http://{GATEWAY}/\n  \
+        "\n  The demo is running:  http://{gateway}/\n  \
          Log in as {USER} with the password {PASSWORD}\n  \
          Ctrl-C stops it.\n\n"
     );
@@ -157,12 +193,12 @@ async fn announce_when_ready() -> Result<Infallible, Failure> {
     pending().await
 }
 
-fn is_ready() -> io::Result<bool> {
-    let mut stream = TcpStream::connect_timeout(&ADMIN, PROBE_TIMEOUT)?;
+fn is_ready(admin: SocketAddr) -> io::Result<bool> {
+    let mut stream = TcpStream::connect_timeout(&admin, PROBE_TIMEOUT)?;
     stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
     stream.set_write_timeout(Some(PROBE_TIMEOUT))?;
     stream.write_all(
-        format!("GET /readyz HTTP/1.1\r\nHost: {ADMIN}\r\nConnection: close\r\n\r\n").as_bytes(),
+        format!("GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n").as_bytes(),
     )?;
     let mut start = [0; b"HTTP/1.1 200".len()];
     stream.read_exact(&mut start)?;
@@ -170,7 +206,16 @@ fn is_ready() -> io::Result<bool> {
 }
 
 const fn loopback(port: u16) -> SocketAddr {
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+/// Where an address that means all interfaces is reached from here.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => loopback(listen.port()),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), listen.port()),
+        _ => listen,
+    }
 }
 
 fn repository_root() -> PathBuf {

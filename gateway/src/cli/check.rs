@@ -10,6 +10,7 @@ use tokio::runtime::Builder;
 use super::hash_password::Console;
 use super::start_checks::{self, Finding};
 use super::{CommandError, environment, warn};
+use crate::browser::Browser;
 use crate::config::{
     Diagnostic, HostPattern, Loaded, Route, Settings, Severity, Signing, inspect, matching_order,
 };
@@ -43,6 +44,10 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
     if let Err(error) = &keys {
         let place =
             ["tokens.private_key_file", "tokens.keys_dir", "tokens.algorithm"].into_iter().find_map(key);
+        found.extend(silenced, [Diagnostic::of_key(&error.to_string(), place)]);
+    }
+    if let Err(error) = Browser::new(&settings.browser, &settings.endpoints) {
+        let place = key("browser.branding_dir");
         found.extend(silenced, [Diagnostic::of_key(&error.to_string(), place)]);
     }
     let left_out = keys.iter().flatten().flat_map(KeyRing::unusable);

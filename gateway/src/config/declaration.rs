@@ -63,8 +63,8 @@ pub(crate) enum Shape {
     Map(Box<Shape>),
     /// A table with these keys, and others chosen by the operator with values of this shape.
     Names(TableShape, Box<Shape>),
-    /// Text, a table with these keys, or a list of either.
-    TextOrTable(TableShape),
+    /// Text, a table with these keys, or a list of either; the name is that of its definition in the schema.
+    TextOrTable(&'static str, TableShape),
     /// Text, a whole number, a boolean or a list of them.
     Any,
 }

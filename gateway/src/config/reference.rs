@@ -30,7 +30,7 @@ impl KeyInfo {
         Some(match &self.shape {
             Shape::List(_) if text.is_empty() => "[]".to_owned(),
             Shape::Map(_) | Shape::Table(_) if text.is_empty() => "{}".to_owned(),
-            Shape::Text | Shape::TextOrTable(_) | Shape::Choice(_) | Shape::Duration(_) => {
+            Shape::Text | Shape::TextOrTable(..) | Shape::Choice(_) | Shape::Duration(_) => {
                 format!("\"{text}\"")
             }
             Shape::Size(_) if !is_number() => format!("\"{text}\""),
@@ -69,7 +69,7 @@ fn takes(shape: &Shape) -> String {
         Shape::List(inner) => format!("list of {}", takes(inner)),
         Shape::Table(_) | Shape::Names(..) => "table".to_owned(),
         Shape::Map(inner) => format!("table of names, each with {}", takes(inner)),
-        Shape::TextOrTable(_) => "text, a table, or a list of them".to_owned(),
+        Shape::TextOrTable(..) => "text, a table, or a list of them".to_owned(),
         Shape::Any => "text, a whole number, `true`, `false`, or a list of them".to_owned(),
     }
 }

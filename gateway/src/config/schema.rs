@@ -19,10 +19,33 @@ pub fn schema() -> Value {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "The configuration of auth-gateway",
     });
+    let mut definitions = Map::new();
+    Settings::keys().iter().for_each(|key| define(&key.shape, &mut definitions));
+    schema.insert("$defs".to_owned(), Value::Object(definitions));
     for (key, value) in head.as_object().into_iter().flatten() {
         schema.insert(key.clone(), value.clone());
     }
     Value::Object(schema)
+}
+
+/// Adds what a shape, and the shapes below it, refer to.
+fn define(shape: &Shape, definitions: &mut Map<String, Value>) {
+    if let Shape::TextOrTable(name, inner) = shape
+        && !definitions.contains_key(*name)
+    {
+        let one = json!([{"type": "string"}, table(&(inner.keys)())]);
+        let list = json!({"type": "array", "items": {"anyOf": one}, "minItems": 1});
+        definitions.insert((*name).to_owned(), json!({"anyOf": [one[0], one[1], list]}));
+    }
+    match shape {
+        Shape::List(inner) | Shape::Map(inner) => define(inner, definitions),
+        Shape::Table(inner) => (inner.keys)().iter().for_each(|key| define(&key.shape, definitions)),
+        Shape::Names(inner, more) => {
+            (inner.keys)().iter().for_each(|key| define(&key.shape, definitions));
+            define(more, definitions);
+        }
+        _ => {}
+    }
 }
 
 fn table(keys: &[KeyInfo]) -> Map<String, Value> {
@@ -85,12 +108,7 @@ fn of_shape(shape: &Shape) -> Map<String, Value> {
             schema.insert("additionalProperties".to_owned(), Value::Object(of_shape(inner)));
             schema
         }
-        Shape::TextOrTable(shape) => {
-            let one = json!([{"type": "string"}, table(&(shape.keys)())]);
-            object(
-                json!({"anyOf": [one[0], one[1], {"type": "array", "items": {"anyOf": one}, "minItems": 1}]}),
-            )
-        }
+        Shape::TextOrTable(name, _) => object(json!({"$ref": format!("#/$defs/{name}")})),
         Shape::Any => {
             let one = json!([{"type": "string"}, {"type": "integer"}, {"type": "boolean"}]);
             object(

@@ -117,5 +117,7 @@ pub fn bearer(input: &[u8]) {
     assert_eq!(lines.count(), 1, "{:?}", String::from_utf8_lossy(head));
     let value = input.split(|byte| *byte == b'\r').next().unwrap_or_default().trim_ascii();
     assert!(value.len() > 7 && value[..7].eq_ignore_ascii_case(b"bearer "), "{value:?}");
-    assert_eq!(&value[7..], token.as_bytes());
+    let behind = &value[7..];
+    let spaces = behind.iter().take_while(|byte| **byte == b' ').count();
+    assert_eq!(&behind[spaces..], token.as_bytes());
 }

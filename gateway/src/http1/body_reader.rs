@@ -25,6 +25,8 @@ pub(crate) enum BodyError {
     TimedOut,
     #[error("the body is larger than allowed")]
     TooLarge,
+    #[error("the temporary file of a body that is received whole: {0}")]
+    Storage(io::Error),
     #[error(transparent)]
     Io(#[from] io::Error),
 }

@@ -18,7 +18,7 @@ pub(crate) enum BodyFraming {
 }
 
 /// Framing that two parsers could interpret differently.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FramingError {
     #[error("Transfer-Encoding and Content-Length together")]
     BothFramings,

@@ -18,6 +18,7 @@ pub(crate) enum HeaderKind {
     ContentEncoding,
     ContentLength,
     ContentType,
+    Cookie,
     Date,
     Expect,
     Host,
@@ -29,6 +30,7 @@ pub(crate) enum HeaderKind {
     Upgrade,
     /// `Via` and `CDN-Loop`: who has passed the message on.
     Via,
+    SetCookie,
     Vary,
     Forwarded,
     XForwardedFor,
@@ -124,13 +126,14 @@ const OVERRIDE_PREFIXES: [&[u8]; 2] = [b"x-forwarded-", b"x-envoy-"];
 const MAX_NAME_LEN: usize = 40;
 
 /// Every name with a meaning, in lower case; sorted by length, for few names share one.
-const KNOWN_HEADERS: [(&[u8], HeaderKind); 52] = [
+const KNOWN_HEADERS: [(&[u8], HeaderKind); 54] = [
     (b"te", HeaderKind::HopByHop),
     (b"via", HeaderKind::Via),
     (b"date", HeaderKind::Date),
     (b"host", HeaderKind::Host),
     (b"vary", HeaderKind::Vary),
     (b"proxy", HeaderKind::RoutingOverride),
+    (b"cookie", HeaderKind::Cookie),
     (b"expect", HeaderKind::Expect),
     (b"origin", HeaderKind::Origin),
     (b"x-host", HeaderKind::RoutingOverride),
@@ -140,6 +143,7 @@ const KNOWN_HEADERS: [(&[u8], HeaderKind); 52] = [
     (b"forwarded", HeaderKind::Forwarded),
     (b"x-real-ip", HeaderKind::RoutingOverride),
     (b"connection", HeaderKind::Connection),
+    (b"set-cookie", HeaderKind::SetCookie),
     (b"keep-alive", HeaderKind::HopByHop),
     (b"x-client-ip", HeaderKind::RoutingOverride),
     (b"x-forwarded", HeaderKind::RoutingOverride),

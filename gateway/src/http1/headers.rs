@@ -97,6 +97,13 @@ impl Headers {
         self.of_kind(HeaderKind::Connection).any(|f| f.members().any(|m| m.eq_ignore_ascii_case(option)))
     }
 
+    /// Whether the request asks for another protocol on its connection. `h2c` is no other: it is never taken up, and programs
+    /// offer it with every request.
+    pub(crate) fn asks_for_upgrade(&self) -> bool {
+        let mut protocols = self.of_kind(HeaderKind::Upgrade).flat_map(|field| field.members());
+        protocols.any(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
+    }
+
     /// The fields listed in `Connection` (RFC 9110 section 7.6.1).
     pub(crate) fn connection_options(&self) -> ConnectionOptions<'_> {
         let options = self.of_kind(HeaderKind::Connection).flat_map(|field| field.members());

@@ -3,7 +3,7 @@
 use crate::http1::{HeaderKind, RequestHead, Version};
 
 /// A missing, repeated or malformed host.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HostError {
     #[error("exactly one Host field is needed")]
     NotOne,

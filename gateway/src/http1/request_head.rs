@@ -40,7 +40,7 @@ impl Default for HeadLimits {
 pub(crate) const MAX_FIELDS: usize = 256;
 
 /// A rejected head. Nothing that follows it on the connection can be trusted.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HeadError {
     #[error("the request line is not `method target HTTP/1.1`")]
     BadRequestLine,

@@ -7,7 +7,7 @@ use http::Method;
 use percent_encoding::{percent_decode, percent_decode_str};
 
 /// An invalid target, or one that parsers could interpret differently.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TargetError {
     #[error("the request target is malformed")]
     Malformed,

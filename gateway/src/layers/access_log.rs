@@ -96,7 +96,7 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for AccessLogFutur
         }
         if let Some(log) = &log {
             let head = &log.context.head;
-            let grpc = head.version() == Version::Http2 && grpc::media_type(head).is_some();
+            let grpc = head.version() == Version::Http2 && grpc::call_type(head).is_some();
             log.context.stream.ends_with_trailers.set(grpc);
         }
         Poll::Ready(Ok(response.map(|body| LoggedBody { body, log, failed: None })))
@@ -263,7 +263,7 @@ impl LoggedBody {
         if head.version() != Version::Http2 {
             return Poll::Ready(Some(Err(aborted)));
         }
-        if grpc::media_type(head).is_some() {
+        if grpc::call_type(head).is_some() {
             return Poll::Ready(Some(Ok(Frame::trailers(grpc_trailers(aborted.reason)))));
         }
         self.failed = Some((aborted, POLLS_BEFORE_RESET));

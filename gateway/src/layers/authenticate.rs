@@ -1,49 +1,162 @@
-//! Authentication: from bearer token to identity, through the token cache or by verifying the signature.
+//! Authentication: from bearer token or session cookie to identity, through the token cache, by verifying the signature, or by a
+//! refresh.
 
+use std::cell::RefCell;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use futures_util::future::Either;
+use http::StatusCode;
+use tower::{Layer, Service};
 
 use crate::auth::bearer::Bearer;
+use crate::auth::credentials::{Credentials, browser_cookies, credentials};
 use crate::auth::identity::Identity;
 use crate::auth::token_cache::CacheLookup;
+use crate::browser::csrf::{self, RequestSource};
+use crate::browser::own_origin;
 use crate::config::Access;
-use crate::layers::route::{Forwarding, Route, Target};
-use crate::proxy::websocket;
+use crate::layers::route::Route;
+use crate::layers::step::StepFuture;
 use crate::rejection::Rejection;
-use crate::request::{Authenticated, RequestView, Routed};
+use crate::request::{Authenticated, Routed};
+use crate::response::Response;
 use crate::runtime::Worker;
+use crate::services::cookie_session::{self, CookieLookup};
 use crate::telemetry::VerificationOutcome;
 use crate::tokens::{TokenError, TokenType, UnixSeconds};
 use crate::worker_state::WorkerState;
 
-/// The step from [`Routed`] to [`Authenticated`]. The body has not been read so far, so a client that waits
-/// for `100 Continue` gets its 401 instead.
-pub(crate) fn authenticate_request(routed: Routed) -> Result<Authenticated, Rejection> {
-    let (context, route) = (routed.context(), routed.route());
-    if route.access == Access::Public || context.is_passed_preflight() {
-        return Ok(Authenticated::new(routed, None));
+/// Puts authentication before a service. Nothing of the body has been asked for so far, so a client that waits for
+/// `100 Continue` gets its 401 instead.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AuthenticateLayer;
+
+impl<S> Layer<S> for AuthenticateLayer {
+    type Service = AuthenticateService<S>;
+
+    fn layer(&self, inner: S) -> AuthenticateService<S> {
+        AuthenticateService { inner: Rc::new(RefCell::new(inner)) }
     }
-    let credentials = credentials(route, routed.view())?;
-    let identity = authenticate(&context.worker, &context.state, credentials, context.now())?;
-    if identity.is_some() {
-        context.record.identity.replace(identity.clone());
-        require_fresh_revocations(&context.worker, context.now_millis)?;
-    }
-    Ok(Authenticated::new(routed, identity))
 }
 
-/// The bearer credentials of a request, from where its route accepts them.
-pub(crate) fn credentials<'r>(
-    route: &Route,
-    request: RequestView<'r>,
-) -> Result<Option<Bearer<'r>>, Rejection> {
-    let bearer = Bearer::of(request.head())?;
-    let Target::Upstream(Forwarding { token_in_subprotocol: true, .. }) = route.target else {
-        return Ok(bearer);
-    };
-    match (bearer, websocket::token(request)?) {
-        (Some(_), Some(_)) => Err(Rejection::TokenInTwoPlaces),
-        (bearer, token) => Ok(bearer.or(token)),
+/// See [`AuthenticateLayer`].
+#[derive(Debug)]
+pub(crate) struct AuthenticateService<S> {
+    /// Shared with requests that wait for a refresh.
+    inner: Rc<RefCell<S>>,
+}
+
+type Refreshing = Pin<Box<dyn Future<Output = Result<Response, Rejection>>>>;
+
+impl<S> Service<Routed> for AuthenticateService<S>
+where
+    S: Service<Authenticated, Response = Response, Error = Rejection> + 'static,
+{
+    type Response = Response;
+    type Error = Rejection;
+    type Future = Either<StepFuture<S::Future>, Refreshing>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        self.inner.borrow_mut().poll_ready(cx)
     }
+
+    fn call(&mut self, routed: Routed) -> Self::Future {
+        match find_identity(&routed) {
+            Ok(Found::Known { identity, by_cookie }) => {
+                let request = Authenticated::new(routed, identity, by_cookie);
+                Either::Left(StepFuture::Passed { inner: self.inner.borrow_mut().call(request) })
+            }
+            // Boxed, for it is needed once in the life of an access token.
+            Ok(Found::NeedsRefresh) => {
+                Either::Right(Box::pin(refresh_and_call(routed, Rc::clone(&self.inner))))
+            }
+            Err(rejection) => Either::Left(StepFuture::decided(Err(rejection))),
+        }
+    }
+}
+
+/// What is found out at once.
+enum Found {
+    Known {
+        identity: Option<Rc<Identity>>,
+        by_cookie: bool,
+    },
+    /// The access token in the session's cookie has expired.
+    NeedsRefresh,
+}
+
+fn find_identity(routed: &Routed) -> Result<Found, Rejection> {
+    let (context, route) = (routed.context(), routed.route());
+    if route.access == Access::Public || context.is_passed_preflight() {
+        return Ok(Found::Known { identity: None, by_cookie: false });
+    }
+    let (identity, by_cookie) = match credentials(route, routed.view(), context)? {
+        Credentials::None => (None, false),
+        Credentials::Bearer(bearer) => {
+            let identity = authenticate(&context.worker, &context.state, Some(bearer), context.now())?;
+            require_fresh_revocations(&context.worker, context.now_millis)?;
+            (identity, false)
+        }
+        Credentials::Cookies(cookies) => {
+            require_own_page(routed)?;
+            match cookie_session::lookup(context, cookies) {
+                Ok(CookieLookup::Found(identity)) => (Some(identity), true),
+                Ok(CookieLookup::NeedsRefresh) => return Ok(Found::NeedsRefresh),
+                Ok(CookieLookup::None) => (None, true),
+                Err(rejection) => (without_session(route, rejection)?, true),
+            }
+        }
+    };
+    if identity.is_some() {
+        context.record.identity.replace(identity.clone());
+    }
+    Ok(Found::Known { identity, by_cookie })
+}
+
+async fn refresh_and_call<S>(routed: Routed, inner: Rc<RefCell<S>>) -> Result<Response, Rejection>
+where
+    S: Service<Authenticated, Response = Response, Error = Rejection>,
+{
+    let context = Rc::clone(routed.context());
+    let Some(browser) = &context.state.config.browser else {
+        return Err(missing(&context.worker));
+    };
+    let cookies = browser_cookies(browser, &context);
+    let (identity, delivery) = match cookie_session::refresh(&context, browser, cookies).await {
+        Ok((identity, delivery)) => (Some(identity), Some(delivery)),
+        Err(rejection) => (without_session(routed.route(), rejection)?, None),
+    };
+    context.record.identity.replace(identity.clone());
+    let call = inner.borrow_mut().call(Authenticated::new(routed, identity, true));
+    let response = call.await;
+    if let Some(delivery) = delivery {
+        delivery.complete(&context).await;
+    }
+    response
+}
+
+/// What a session that is over means to a route: nothing where none is needed, for a browser keeps old cookies without a
+/// person's doing.
+fn without_session(route: &Route, rejection: Rejection) -> Result<Option<Rc<Identity>>, Rejection> {
+    match route.access != Access::Authenticated && rejection.code().status() == StatusCode::UNAUTHORIZED {
+        true => Ok(None),
+        false => Err(rejection),
+    }
+}
+
+/// Refuses requests with the session's cookies that a page of somebody else has sent.
+fn require_own_page(routed: &Routed) -> Result<(), Rejection> {
+    let (context, headers) = (routed.context(), routed.view().headers());
+    let Some(browser) = &context.state.config.browser else { return Ok(()) };
+    let opens_websocket = headers.asks_for_upgrade();
+    if !csrf::needs_check(routed.view().method(), opens_websocket)
+        || RequestSource::of(headers).is_trusted(own_origin(context), &browser.trusted_origins)
+    {
+        return Ok(());
+    }
+    Err(Rejection::ForeignPage)
 }
 
 /// The identity of a request's bearer token, or `None` if it has none.

@@ -7,9 +7,10 @@ use futures_util::future::Either;
 use tower::{Layer, Service};
 
 use crate::rejection::Rejection;
-use crate::request::Admitted;
+use crate::request::{Admitted, RequestView};
 use crate::response::Response;
-use crate::services::endpoints::EndpointRequest;
+use crate::runtime_config::RuntimeConfig;
+use crate::services::endpoints::{Endpoint, EndpointRequest};
 
 /// Passes requests for the gateway's endpoints to the service `endpoints`, and all others on.
 #[derive(Debug, Clone)]
@@ -53,7 +54,7 @@ where
 
     fn call(&mut self, request: Admitted) -> Self::Future {
         let context = request.context();
-        match context.state.config.endpoints.find(request.view().decoded_path()) {
+        match endpoint(&context.state.config, request.view()) {
             Some(endpoint) => {
                 context.record.endpoint.set(Some(endpoint.label()));
                 let request = EndpointRequest { endpoint, request };
@@ -62,4 +63,13 @@ where
             None => Either::Right(self.inner.call(request)),
         }
     }
+}
+
+/// The endpoint of a request. One with a method that its endpoint does not take is for the route of that path, if there
+/// is one: an app may have a page at `/login`.
+fn endpoint(config: &RuntimeConfig, request: RequestView<'_>) -> Option<Endpoint> {
+    let endpoint = config.endpoints.find(request.decoded_path())?;
+    let is_taken = endpoint.methods(config.browser.is_some()).contains(request.method());
+    let has_route = || config.routes.select(request).is_ok();
+    (is_taken || (endpoint != Endpoint::LoginContinue && !has_route())).then_some(endpoint)
 }

@@ -14,4 +14,5 @@ pub(crate) mod rejections;
 pub(crate) mod request_id;
 pub(crate) mod response_headers;
 pub(crate) mod route;
+pub(crate) mod session_cookies;
 pub(crate) mod step;

@@ -1,18 +1,26 @@
 //! Converts rejections to responses, in one place: problem details (RFC 9457) with status, code and
-//! challenge, or a gRPC status.
+//! challenge, a gRPC status, or a page for a person.
 
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use http::{Method, StatusCode};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
+use crate::auth::credentials::browser_cookies;
+use crate::browser::navigation::purpose;
+use crate::browser::pages::{Refusal, RefusalContext};
+use crate::browser::refusal::{self, RefusalForm, RefusedRequest};
+use crate::browser::{accept_language, own_origin};
 use crate::grpc;
-use crate::rejection::Rejection;
+use crate::http1::{CanonicalTarget, HeaderKind};
+use crate::rejection::{Code, Rejection};
 use crate::request::{Received, RequestContext};
 use crate::response::{Body, Response};
+use crate::services::handover::to_sign_in;
 
 /// Converts the rejections of the services below to responses.
 #[derive(Debug, Clone, Copy)]
@@ -79,14 +87,70 @@ pub(crate) fn respond(rejection: Rejection, context: &RequestContext) -> Respons
         context.stream.close.set(true);
     }
     let compat = &context.state.config.settings.compat;
-    let response = match compat.is_on() {
-        true => rejection.to_flask_response(&context.head, compat),
-        false => rejection.to_response(context.request_id.as_str()),
+    let plain = || match compat.is_on() {
+        true => rejection.to_flask_response(&context.head, compat).map(Body::Bytes),
+        false => rejection.to_response(context.request_id.as_str()).map(Body::Bytes),
     };
-    let response = match grpc::media_type(&context.head) {
-        Some(media_type) => grpc::trailers_only(&rejection, media_type, response.into_parts().0.headers),
-        None => response.map(Body::Bytes),
+    // A proxy that asks an endpoint for a verdict goes by the HTTP status, which gRPC's form lacks.
+    let call = grpc::call_type(&context.head).filter(|_| context.record.endpoint.get().is_none());
+    let response = match call {
+        Some(media_type) => grpc::trailers_only(&rejection, media_type, plain().into_parts().0.headers),
+        None => for_browser(&rejection, context).unwrap_or_else(plain),
     };
     context.record.rejection.replace(Some(rejection));
     response
+}
+
+/// What a person gets instead of problem details, where `[browser]` is on.
+fn for_browser(rejection: &Rejection, context: &RequestContext) -> Option<Response> {
+    let (config, head) = (&context.state.config, &context.head);
+    let browser = config.browser.as_ref()?;
+    let route = context.record.route.get().map(|route| config.routes.at(route));
+    let cookies = browser_cookies(browser, context);
+    let form = refusal::form(RefusedRequest {
+        code: rejection.code(),
+        purpose: purpose(head.method(), head.headers()),
+        method: head.method(),
+        endpoint: context.record.endpoint.get().is_some(),
+        bearer: cookies.is_empty() && head.headers().has(HeaderKind::Authorization),
+        unauthenticated: route.and_then(|route| route.unauthenticated),
+    });
+    let own = own_origin(context);
+    let target = CanonicalTarget::parse(head.method(), head.target());
+    let target = target.as_ref().map_or("", |target| target.as_str());
+    let mut response = match form {
+        RefusalForm::Problem => return None,
+        RefusalForm::SignIn => return Some(to_sign_in(context, browser, target)),
+        RefusalForm::Page => {
+            // A form's own address may have no page: the one that it was sent from has.
+            let is_read = matches!(*head.method(), Method::GET | Method::HEAD);
+            let referer = head.headers().iter().find(|field| field.name.eq_ignore_ascii_case(b"referer"));
+            let referer = referer.and_then(|field| std::str::from_utf8(field.value).ok()).unwrap_or_default();
+            let return_to = browser.return_address(if is_read { target } else { referer }, own);
+            let identity = context.record.identity.borrow();
+            let refusal = match (rejection, rejection.code()) {
+                (Rejection::RoleMissing, _) => {
+                    Refusal::MissingRole(route.map_or(&[], |route| route.roles.as_slice()))
+                }
+                (Rejection::ClaimMissing, _) => Refusal::MissingClaim,
+                (_, Code::CsrfRejected) => Refusal::Csrf,
+                (_, Code::StoreUnavailable) => Refusal::StoreUnavailable,
+                (_, Code::Overloaded) => Refusal::Overloaded,
+                (_, Code::BadGateway | Code::GatewayTimeout | Code::NoHealthyUpstream) => {
+                    Refusal::AppUnavailable
+                }
+                (_, Code::NotFound) => Refusal::NotFound,
+                _ if rejection.status() == StatusCode::UNAUTHORIZED => Refusal::FormLost,
+                _ => Refusal::Other,
+            };
+            let about = RefusalContext {
+                user: identity.as_ref().map(|identity| identity.claims().username()),
+                return_to: &return_to,
+                request_id: context.request_id.as_str(),
+            };
+            browser.pages.refusal(rejection.status(), accept_language(head), refusal, about)
+        }
+    };
+    rejection.insert_fields(response.headers_mut());
+    Some(response)
 }

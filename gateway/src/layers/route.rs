@@ -6,8 +6,8 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 
 use crate::config::{
-    Access, HostPattern, Redirect, RequiredClaim, RouteRef, RouteTarget, RouteTimeouts, Timeouts, Upstream,
-    UpstreamAuthorization, matching_order,
+    Access, HostPattern, Redirect, RequiredClaim, RouteRef, RouteTarget, RouteTimeouts, Timeouts,
+    Unauthenticated, Upstream, UpstreamAuthorization, matching_order,
 };
 use crate::http1::{CanonicalTarget, Host};
 use crate::layers::admission::USUAL_METHODS;
@@ -41,6 +41,7 @@ pub(crate) struct Route {
     ignore_case: bool,
     methods: Vec<Method>,
     pub(crate) access: Access,
+    pub(crate) unauthenticated: Option<Unauthenticated>,
     pub(crate) roles: Vec<String>,
     pub(crate) claims: Vec<RequiredClaim>,
     /// Maximum length of a request's body, in bytes.
@@ -78,6 +79,8 @@ pub(crate) struct Forwarding {
     pub(crate) upgrades: Vec<String>,
     /// Whether these may bring their token among their subprotocols.
     pub(crate) token_in_subprotocol: bool,
+    /// Whether a request's body is received whole before it is forwarded.
+    pub(crate) request_buffering: bool,
     encoded_slashes: bool,
     lenient_path: bool,
     /// Whether addresses in responses are rewritten.
@@ -158,10 +161,13 @@ impl<'r> RequestPath<'r> {
 }
 
 fn may_be_read_otherwise(path: &str) -> bool {
-    let bytes = path.as_bytes();
-    bytes.iter().any(|byte| b";%?#\\ ".contains(byte))
-        || bytes.windows(2).any(|pair| pair == b"//" || pair == b"./")
-        || bytes.ends_with(b".")
+    let mut previous = 0;
+    let differs = |byte| {
+        let is_end = byte == b'/' && (previous == b'/' || previous == b'.');
+        previous = byte;
+        is_end || matches!(byte, b';' | b'%' | b'?' | b'#' | b'\\' | b' ')
+    };
+    path.bytes().any(differs) || path.ends_with('.')
 }
 
 /// The path with all escapes decoded, cut where a query or a fragment would begin, with `\` for `/`, without parameters, without
@@ -214,6 +220,7 @@ impl Routes {
                         rewrite_locations,
                         upgrades,
                         token_in_subprotocol,
+                        request_buffering,
                         timeouts,
                         ignore_case: _,
                     } => {
@@ -231,6 +238,7 @@ impl Routes {
                             rewrite_locations: *rewrite_locations,
                             upgrades: upgrades.clone(),
                             token_in_subprotocol: *token_in_subprotocol,
+                            request_buffering: *request_buffering,
                         })
                     }
                     RouteTarget::Static { root, index_fallback, content_security_policy } => Target::Static {
@@ -245,6 +253,7 @@ impl Routes {
                     ignore_case: route.ignores_case(),
                     methods: route.methods.clone(),
                     access: route.access,
+                    unauthenticated: route.unauthenticated,
                     roles: route.roles.clone(),
                     claims: route.claims.clone(),
                     max_body: route.max_body.unwrap_or(max_body),

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn version_2_tells_whether_the_client_came_over_tls() {
+    fn version_2_states_whether_the_client_came_over_tls() {
         let addresses = [192, 0, 2, 1, 10, 0, 0, 1, 0xdc, 0x04, 1, 0xbb];
         let ssl = |flags: u8, version: &[u8]| {
             let length = (5 + version.len()) as u8;

@@ -11,12 +11,14 @@ use crate::tokens::Verifier;
 pub(crate) fn passes(request: &Authorized, forwarding: &Forwarding) -> bool {
     match forwarding.authorization {
         UpstreamAuthorization::Forwarded => true,
-        UpstreamAuthorization::AppsOwn => {
+        // A browser's session is in its cookies, and the field is the app's.
+        UpstreamAuthorization::Removed if !request.is_by_cookie() => false,
+        UpstreamAuthorization::Removed | UpstreamAuthorization::AppsOwn => {
             let verifier = &request.context().state.config.verifier;
             let mut fields = request.view().headers().of_kind(HeaderKind::Authorization);
             !fields.any(|field| has_own_token(field.value, verifier))
         }
-        UpstreamAuthorization::Removed | UpstreamAuthorization::Set(_) => false,
+        UpstreamAuthorization::Set(_) => false,
     }
 }
 

@@ -159,7 +159,7 @@ pub(crate) fn destination(
     }
     let value = std::str::from_utf8(field.value).ok().and_then(split_origin);
     let (origin, path) =
-        value.ok_or_else(|| Rejection::BadDestination("the Destination is neither a URL nor a path"))?;
+        value.ok_or(Rejection::BadDestination("the Destination is neither a URL nor a path"))?;
     let own = context.client.origin(view.head(), view.host().as_str());
     if origin.is_some_and(|(_, host)| !same_host(host, own.host)) {
         return Err(Rejection::BadDestination("the Destination is on another host"));

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::auth::identity::{Identity, IdentityHeaders};
+use crate::browser::cookies::Cookies;
 use crate::client_addr::ClientAddr;
 use crate::http1::{BodyFraming, HeaderField, HeaderKind, fold, split_lines};
 use crate::proxy::header_edits::HeaderEdits;
@@ -51,6 +52,8 @@ pub(crate) struct ForwardingHeaders<'a> {
     pub(crate) client_authorization: bool,
     /// What stands in its place.
     pub(crate) own_authorization: Option<&'a str>,
+    /// The gateway's own cookies, which are kept from upstreams.
+    pub(crate) cookies: Option<&'a Cookies>,
     /// What the route takes out of the client's fields.
     pub(crate) edits: Option<&'a HeaderEdits>,
     /// The fields that the route adds, in wire format.
@@ -150,8 +153,14 @@ fn push_target(out: &mut Vec<u8>, add: ForwardingHeaders<'_>) {
 fn push_fields(sink: &mut impl FieldSink, request: RequestView<'_>, add: ForwardingHeaders<'_>) {
     let connection_options = request.headers().connection_options();
     for field in request.headers().iter() {
-        if passes(&field, add) && !connection_options.contains(field.name) {
-            sink.field(field.name, field.value);
+        if !passes(&field, add) || connection_options.contains(field.name) {
+            continue;
+        }
+        let own = add.cookies.filter(|_| field.kind == HeaderKind::Cookie);
+        match own.and_then(|cookies| cookies.without_own(field.value)) {
+            None => sink.field(field.name, field.value),
+            Some(others) if others.is_empty() => {}
+            Some(others) => sink.field(field.name, &others),
         }
     }
     if let Some(identity) = add.identity {
@@ -192,10 +201,11 @@ fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
         | HeaderKind::RoutingOverride
         | HeaderKind::UnderscoreAlias => false,
         _ => {
-            !is_reserved(field.name, add.identity_headers)
-                && !add.edits.is_some_and(|edits| edits.remove_edited(field.name))
-                && !add.upgrade.is_some_and(|handshake| handshake.rewrites(field.name))
-                && !(add.destination.is_some() && is_destination(field.name))
+            let removed = is_reserved(field.name, add.identity_headers)
+                || add.edits.is_some_and(|edits| edits.remove_edited(field.name))
+                || add.upgrade.is_some_and(|handshake| handshake.rewrites(field.name))
+                || add.destination.is_some() && is_destination(field.name);
+            !removed
         }
     }
 }

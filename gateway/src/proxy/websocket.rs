@@ -5,13 +5,14 @@ use http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::auth::bearer::Bearer;
+use crate::browser::Browser;
 use crate::client_addr::ClientAddr;
 use crate::http1::{BodyFraming, HeaderKind, ResponseHead, Version};
 use crate::layers::access_log::ResponseLog;
 use crate::layers::cors::Cors;
 use crate::layers::route::Forwarding;
 use crate::rejection::Rejection;
-use crate::request::RequestView;
+use crate::request::{Authorized, RequestView};
 use crate::response::{self, Response};
 use crate::upstream::Upgraded;
 
@@ -44,23 +45,24 @@ pub(crate) struct Tunnel {
     pub(crate) log: Option<ResponseLog>,
 }
 
-/// The handshake that a request is, on a route that takes its protocol.
+/// The handshake that a request is, on a route that takes its protocol. The page of one that came with a session's cookie was
+/// checked by authentication.
 pub(crate) fn handshake<'h>(
-    request: RequestView<'h>,
+    request: &'h Authorized,
     forwarding: &'h Forwarding,
-    cors: &Cors,
-    client: &ClientAddr,
 ) -> Result<Option<Handshake<'h>>, Rejection> {
-    let Some(protocol) = asked_for(request, &forwarding.upgrades) else { return Ok(None) };
+    let (view, context) = (request.view(), request.context());
+    let Some(protocol) = asked_for(view, &forwarding.upgrades) else { return Ok(None) };
     let is_websocket = protocol == WEBSOCKET;
     if is_websocket {
-        check_websocket(request)?;
+        check_websocket(view)?;
     }
-    if !is_allowed_origin(request, cors, client) {
+    let cors = context.state.config.cors.of(Some(request.route().index));
+    if !request.is_by_cookie() && !is_allowed_origin(view, cors, &context.client) {
         return Err(Rejection::UpgradeOrigin);
     }
     let has_token = is_websocket && forwarding.token_in_subprotocol;
-    let offer = has_token.then(|| Offer::of(request)).transpose()?;
+    let offer = has_token.then(|| Offer::of(view)).transpose()?;
     Ok(Some(Handshake { protocol, offer }))
 }
 
@@ -170,17 +172,22 @@ fn check_websocket(request: RequestView<'_>) -> Result<(), Rejection> {
 }
 
 /// The response that makes the client's connection one of the other protocol.
-pub(crate) fn upgrade_accepted(handshake: &Handshake<'_>, head: &ResponseHead) -> Response {
+pub(crate) fn upgrade_accepted(
+    handshake: &Handshake<'_>,
+    head: &ResponseHead,
+    browser: Option<&Browser>,
+) -> Response {
     let mut response = response::empty(StatusCode::SWITCHING_PROTOCOLS);
     let fields = response.headers_mut();
     fields.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     fields.insert(UPGRADE, response::header_value(handshake.protocol));
     let connection_options = head.headers().connection_options();
     for field in head.headers().iter() {
-        let passes = matches!(
-            field.kind,
-            HeaderKind::Other | HeaderKind::Via | HeaderKind::Vary | HeaderKind::ContentType
-        );
+        let passes = match field.kind {
+            HeaderKind::Other | HeaderKind::Via | HeaderKind::Vary | HeaderKind::ContentType => true,
+            HeaderKind::SetCookie => !browser.is_some_and(|browser| browser.cookies.sets_own(field.value)),
+            _ => false,
+        };
         if passes
             && !connection_options.contains(field.name)
             && let (Ok(name), Ok(value)) =

@@ -15,6 +15,8 @@ use crate::clock::now_millis;
 use crate::config::Compat;
 use crate::http1::{HeaderKind, RequestHead};
 
+/// The verifier's reason for an algorithm that is not configured.
+pub(crate) const WRONG_ALGORITHM: &str = "alg is not that of the key";
 /// The verifier's reason for a wrong signature.
 pub(crate) const WRONG_SIGNATURE: &str = "the signature is wrong";
 
@@ -34,7 +36,7 @@ impl Rejection {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         self.insert_fields(headers);
-        if status != StatusCode::UNAUTHORIZED && self.status() == StatusCode::UNAUTHORIZED {
+        if status == StatusCode::UNPROCESSABLE_ENTITY {
             headers.remove(WWW_AUTHENTICATE);
         }
         response
@@ -57,14 +59,15 @@ impl Rejection {
                 let message = if given { MISSING_TYPE } else { "Missing Authorization Header" };
                 (StatusCode::UNAUTHORIZED, message)
             }
+            Rejection::BearerNotOneToken if bearers(authorization.unwrap_or_default()) != 1 => {
+                (StatusCode::UNAUTHORIZED, MISSING_TYPE)
+            }
             Rejection::BearerWithoutSpace | Rejection::BearerEmpty | Rejection::BearerNotOneToken => {
                 (StatusCode::UNPROCESSABLE_ENTITY, BAD_HEADER)
             }
-            Rejection::TokenInvalid(reason) => {
-                (StatusCode::UNPROCESSABLE_ENTITY, fault(token(), *reason == WRONG_SIGNATURE))
-            }
+            Rejection::TokenInvalid(reason) => (StatusCode::UNPROCESSABLE_ENTITY, fault(token(), reason)),
             Rejection::TokenWithoutSession | Rejection::AuthorizationNotAscii => {
-                (StatusCode::UNPROCESSABLE_ENTITY, fault(token(), false))
+                (StatusCode::UNPROCESSABLE_ENTITY, fault(token(), ""))
             }
             Rejection::TokenNotYetValid => {
                 let issued_at = claims(token()).and_then(|claims| claims.get("iat")?.as_u64());
@@ -98,6 +101,13 @@ impl Rejection {
     }
 }
 
+/// How many elements of a comma-separated value are of the scheme.
+fn bearers(authorization: &[u8]) -> usize {
+    let elements = authorization.split(|&byte| byte == b',');
+    let schemes = elements.filter_map(|element| element.trim_ascii().split(u8::is_ascii_whitespace).next());
+    schemes.filter(|scheme| *scheme == b"Bearer").count()
+}
+
 /// The token after `Bearer`.
 fn bearer(authorization: &[u8]) -> &[u8] {
     let value = authorization.trim_ascii();
@@ -117,8 +127,8 @@ fn claims(token: &[u8]) -> Option<Map<String, Value>> {
     serde_json::from_slice(&payload).ok()
 }
 
-/// PyJWT's message for a token that was refused, whose signature is wrong or not.
-fn fault(token: &[u8], wrong_signature: bool) -> &'static str {
+/// PyJWT's message for a token that the verifier refused for this reason.
+fn fault(token: &[u8], reason: &str) -> &'static str {
     let Some(parts) = segments(token) else { return "Not enough segments" };
     let [header, payload, signature] = parts.map(|segment| URL_SAFE_NO_PAD.decode(segment));
     let Ok(header) = header else { return "Invalid header padding" };
@@ -135,8 +145,10 @@ fn fault(token: &[u8], wrong_signature: bool) -> &'static str {
     }
     match header.get("alg") {
         None => return "Algorithm not specified",
-        Some(Value::String(alg)) if alg.starts_with("HS") && !wrong_signature => {}
-        Some(Value::String(alg)) if alg.starts_with("HS") => return "Signature verification failed",
+        Some(Value::String(alg)) if alg.starts_with("HS") && reason == WRONG_SIGNATURE => {
+            return "Signature verification failed";
+        }
+        Some(Value::String(alg)) if alg.starts_with("HS") && reason != WRONG_ALGORITHM => {}
         Some(_) => return "The specified alg value is not allowed",
     }
     let wrong =
@@ -199,9 +211,11 @@ mod tests {
             (token(hs256, r#"{"sub":"1","exp":"x"}"#), "Expiration Time claim (exp) must be an integer."),
             (token(hs256, r#"{"sub":"1"}"#), INVALID),
         ] {
-            assert_eq!(fault(token.as_bytes(), false), message, "{token}");
+            assert_eq!(fault(token.as_bytes(), ""), message, "{token}");
         }
-        assert_eq!(fault(token(hs256, "{}").as_bytes(), true), "Signature verification failed");
+        let of = |reason: &str| fault(token(hs256, "{}").as_bytes(), reason);
+        assert_eq!(of(WRONG_SIGNATURE), "Signature verification failed");
+        assert_eq!(of(WRONG_ALGORITHM), "The specified alg value is not allowed");
     }
 
     #[test]
@@ -216,6 +230,8 @@ mod tests {
             (R::AccessTokenMissing, Some(" , "), 401, "Missing Authorization Header"),
             (R::RefreshTokenMissing, Some("Basic eA=="), 401, MISSING_TYPE),
             (R::BearerEmpty, Some("Bearer "), 422, BAD_HEADER),
+            (R::BearerNotOneToken, Some("Bearer a b"), 422, BAD_HEADER),
+            (R::BearerNotOneToken, Some("Bearer a, Bearer b"), 401, MISSING_TYPE),
             (R::TokenExpired, Some("Bearer x"), 401, "Token has expired"),
             (R::SessionEnded, Some("Bearer x"), 401, "Token has been revoked"),
             (R::FreshTokenMissing, Some("Bearer x"), 401, "Fresh token required"),

@@ -156,20 +156,18 @@ async fn serve_requests<S: RequestStack>(
                 last = wait;
                 waiting.clear();
             }
-            if line.stream.in_flight.get() {
-                if watching.poll_within(cx, WATCH_INTERVAL).is_ready() {
-                    watching.clear();
-                    let write_timeout = worker.state().config.settings.limits.write_timeout;
-                    if line.stream.watch(&worker, write_timeout).is_some() {
-                        return Poll::Ready(End::Abort);
-                    }
-                    if line.read_closed.get() && !line.deliver_close.get() {
-                        let since = *closed_since.get_or_insert_with(Instant::now);
-                        line.deliver_close.set(since.elapsed() >= HALF_CLOSE_GRACE);
-                        continue;
-                    }
+            if line.stream.in_flight.get() && watching.poll_within(cx, WATCH_INTERVAL).is_ready() {
+                watching.clear();
+                let write_timeout = worker.state().config.settings.limits.write_timeout;
+                if line.stream.watch(&worker, write_timeout).is_some() {
+                    return Poll::Ready(End::Abort);
+                }
+                if line.read_closed.get() && !line.deliver_close.get() {
+                    let since = *closed_since.get_or_insert_with(Instant::now);
+                    line.deliver_close.set(since.elapsed() >= HALF_CLOSE_GRACE);
                     continue;
                 }
+                continue;
             }
             let limits = || worker.state();
             match wait {

@@ -9,7 +9,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
 use tower::Service;
 
-use super::{jwks, login, logout, refresh, sessions};
+use super::{handover, jwks, login, logout, refresh, sessions, sign_in_page, sign_out_page};
+use crate::auth::bearer::Bearer;
 use crate::rejection::Rejection;
 use crate::request::Admitted;
 use crate::response::{self, Body, Response};
@@ -21,6 +22,8 @@ use crate::users::SourceUnavailable;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     Login,
+    /// With `[browser]` only.
+    LoginContinue,
     Refresh,
     Logout,
     LogoutAll,
@@ -41,6 +44,23 @@ impl Endpoint {
     }
 }
 
+impl Endpoint {
+    /// The methods that it takes; with `[browser]`, `pages` are shown at two of them.
+    pub(crate) fn methods(self, pages: bool) -> &'static [Method] {
+        match self {
+            Endpoint::Login | Endpoint::Logout if pages => &[Method::GET, Method::HEAD, Method::POST],
+            Endpoint::LoginContinue if pages => &[Method::GET],
+            Endpoint::LoginContinue => &[],
+            Endpoint::Jwks => &[Method::GET, Method::HEAD],
+            // HAProxy's `option httpchk` asks with OPTIONS.
+            Endpoint::Health => &[Method::GET, Method::HEAD, Method::OPTIONS],
+            Endpoint::Sessions => &[Method::GET],
+            Endpoint::Session => &[Method::DELETE],
+            _ => &[Method::POST],
+        }
+    }
+}
+
 /// Their paths.
 #[derive(Debug)]
 pub(crate) struct Endpoints {
@@ -51,6 +71,7 @@ impl Endpoints {
     pub(crate) fn new(settings: &crate::config::Endpoints) -> Endpoints {
         let below_prefix = [
             ("/login", Endpoint::Login),
+            ("/login/continue", Endpoint::LoginContinue),
             ("/refresh", Endpoint::Refresh),
             ("/logout", Endpoint::Logout),
             ("/logout-all", Endpoint::LogoutAll),
@@ -102,19 +123,36 @@ impl Service<EndpointRequest> for EndpointService {
 
 async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result<Response, Rejection> {
     let context = Rc::clone(request.context());
-    let allowed: &[Method] = match endpoint {
-        Endpoint::Jwks => &[Method::GET, Method::HEAD],
-        // HAProxy's `option httpchk` asks with OPTIONS.
-        Endpoint::Health => &[Method::GET, Method::HEAD, Method::OPTIONS],
-        Endpoint::Sessions => &[Method::GET],
-        Endpoint::Session => &[Method::DELETE],
-        _ => &[Method::POST],
-    };
-    if !allowed.contains(request.view().method()) {
+    let browser = context.state.config.browser.as_ref();
+    let allowed = endpoint.methods(browser.is_some());
+    let method = request.view().method();
+    if !allowed.contains(method) {
         let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
         return Err(Rejection::EndpointMethod(allowed));
     }
+    if let Some(browser) = browser {
+        let is_post = *method == Method::POST;
+        // Who sends a token is a program.
+        let has_token = !matches!(Bearer::of(&context.head), Ok(None));
+        match endpoint {
+            Endpoint::LoginContinue => return handover::receive(&context, browser, request.view()).await,
+            Endpoint::Login if !is_post => {
+                return sign_in_page::show(&context, browser, request.view()).await;
+            }
+            Endpoint::Login if sign_in_page::is_form(&context.head) => {
+                return sign_in_page::submit(&context, browser, request.body).await;
+            }
+            Endpoint::Logout if !is_post => {
+                return sign_out_page::show(&context, browser, request.view()).await;
+            }
+            Endpoint::Logout | Endpoint::LogoutAll if !has_token => {
+                return sign_out_page::submit(&context, browser, endpoint == Endpoint::LogoutAll).await;
+            }
+            _ => {}
+        }
+    }
     match endpoint {
+        Endpoint::LoginContinue => Err(Rejection::NoPagesHere),
         Endpoint::Login => login::login(&context, request.body).await,
         Endpoint::Refresh => refresh::refresh(&context, request.body).await,
         Endpoint::Health => Ok(healthy()),

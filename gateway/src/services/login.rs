@@ -12,7 +12,7 @@ use crate::request_body::RequestBody;
 use crate::response::Response;
 use crate::services::endpoints::{rate_limited, store_unavailable, users_unavailable};
 use crate::services::proxy::bad_body;
-use crate::services::token_response::{Grant, NewRefreshToken, tokens};
+use crate::services::token_response::{Grant, IssuedTokens, NewRefreshToken, issue, respond};
 use crate::sessions::{LoginDecision, LoginResult, MAX_CHECK_TIME, NewSession, OpenSessionError, UnixMillis};
 use crate::strict_json;
 use crate::telemetry::LoginOutcome;
@@ -21,9 +21,32 @@ use crate::users::{Busy, CanonicalName, CheckError, Password, check_credentials}
 /// Maximum length of the body, in bytes.
 const MAX_BODY: usize = 8 * 1024;
 
-/// Logs a user in.
+/// Logs a user in who sends JSON.
 pub(crate) async fn login(context: &RequestContext, body: RequestBody) -> Result<Response, Rejection> {
-    let result = attempt(context, body).await;
+    let tokens = sign_in(context, read_json(context, body)).await?;
+    Ok(respond(context, tokens))
+}
+
+/// Reads the body of a login.
+pub(crate) async fn read_body(context: &RequestContext, body: RequestBody) -> Result<Vec<u8>, Rejection> {
+    let limits = &context.state.config.settings.limits;
+    body.read_all(MAX_BODY, limits.login_body_timeout).await.map_err(|e| bad_body(&e))
+}
+
+async fn read_json(context: &RequestContext, body: RequestBody) -> Result<Credentials, Rejection> {
+    only_json(&context.head)?;
+    Credentials::parse(&read_body(context, body).await?)
+}
+
+/// Opens a session for whoever's name and password these are, and counts how it went.
+pub(crate) async fn sign_in(
+    context: &RequestContext,
+    credentials: impl Future<Output = Result<Credentials, Rejection>>,
+) -> Result<IssuedTokens, Rejection> {
+    let result = match credentials.await {
+        Ok(credentials) => attempt(context, credentials).await,
+        Err(rejection) => Err(rejection),
+    };
     let outcome = match &result {
         Ok(_) => LoginOutcome::Success,
         Err(rejection) => match rejection.code() {
@@ -39,11 +62,7 @@ pub(crate) async fn login(context: &RequestContext, body: RequestBody) -> Result
     result
 }
 
-async fn attempt(context: &RequestContext, body: RequestBody) -> Result<Response, Rejection> {
-    let limits = &context.state.config.settings.limits;
-    only_json(&context.head)?;
-    let body = body.read_all(MAX_BODY, limits.login_body_timeout).await.map_err(|e| bad_body(&e))?;
-    let credentials = Credentials::parse(&body)?;
+async fn attempt(context: &RequestContext, credentials: Credentials) -> Result<IssuedTokens, Rejection> {
     let name = CanonicalName::for_lockout(&credentials.username);
     context.record.username.replace(Some(name.to_string()));
 
@@ -98,7 +117,7 @@ async fn attempt(context: &RequestContext, body: RequestBody) -> Result<Response
         OpenSessionError::Store(error) => store_unavailable(&error),
     })?;
     context.audit("login", "success", name.as_str(), Some(opened.session.to_string()));
-    tokens(
+    issue(
         context,
         Grant {
             user: &user,
@@ -129,7 +148,8 @@ pub(super) fn only_json(head: &RequestHead) -> Result<(), Rejection> {
     Ok(())
 }
 
-struct Credentials {
+/// A name and a password, neither of them empty.
+pub(crate) struct Credentials {
     username: String,
     password: Password,
 }
@@ -144,6 +164,13 @@ impl Credentials {
             None => Err(Rejection::CredentialsMissing),
         };
         let (username, password) = (text("username")?, text("password")?);
+        Credentials::new(username, password)
+    }
+
+    /// # Errors
+    ///
+    /// The password is too long to be one.
+    pub(crate) fn new(username: String, password: String) -> Result<Credentials, Rejection> {
         let password = Password::new(password).map_err(|_| Rejection::PasswordTooLong)?;
         Ok(Credentials { username, password })
     }

@@ -42,6 +42,7 @@ pub(crate) async fn logout_all(context: &RequestContext) -> Result<Response, Rej
     Ok(logged_out())
 }
 
-fn logged_out() -> Response {
+/// 204.
+pub(crate) fn logged_out() -> Response {
     response::no_store(response::empty(StatusCode::NO_CONTENT))
 }

@@ -2,9 +2,11 @@
 //! responses, and the reverse proxy.
 
 mod audit;
+pub(crate) mod cookie_session;
 pub(crate) mod direct_response;
 pub(crate) mod endpoints;
 mod foreign;
+pub(crate) mod handover;
 mod jwks;
 mod login;
 mod logout;
@@ -12,6 +14,8 @@ pub(crate) mod proxy;
 pub(crate) mod redirect;
 mod refresh;
 mod sessions;
+pub(crate) mod sign_in_page;
+mod sign_out_page;
 pub(crate) mod static_files;
 pub(crate) mod target;
-mod token_response;
+pub(crate) mod token_response;

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use tokio::time::Instant;
 use tower::Service;
 
+use crate::browser::Browser;
 use crate::config::UpstreamProtocol;
 use crate::grpc;
 use crate::http1::{BodyError, BodyFraming, HeaderKind, ResponseHead, Version, declared_length};
@@ -70,9 +72,7 @@ pub(crate) fn outgoing_request(
     let (forwarding, config) = (forwarding(request)?, &context.state.config);
     config.via.stop_loop(view.head())?;
     // Before the upstream is contacted; a body without a declared length is counted as it arrives.
-    if matches!(view.framing(), BodyFraming::Length(n) if n > route.max_body) {
-        return Err(Rejection::BodyTooLarge);
-    }
+    check_length(request)?;
     let target = view.target();
     let (prefix, target) = match &forwarding.new_prefix {
         None => ("", target.as_str()),
@@ -97,6 +97,7 @@ pub(crate) fn outgoing_request(
         destination: destination.as_deref(),
         identity: request.identity().map(Rc::as_ref),
         identity_headers: &config.identity_headers,
+        cookies: config.browser.as_ref().map(|browser| &browser.cookies),
         client_authorization: authorization::passes(request, forwarding),
         own_authorization: authorization::of_route(forwarding),
         edits: route.request_headers.as_ref(),
@@ -127,6 +128,14 @@ fn upstream_host<'r>(request: &'r Authorized, forwarding: &'r Forwarding) -> Cow
     }
 }
 
+/// Refuses a body that declares more bytes than the route takes.
+fn check_length(request: &Authorized) -> Result<(), Rejection> {
+    match request.view().framing() {
+        BodyFraming::Length(length) if length > request.route().max_body => Err(Rejection::BodyTooLarge),
+        _ => Ok(()),
+    }
+}
+
 /// Forwards a request and returns the upstream's response with its body still streaming.
 async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     let context = Rc::clone(request.context());
@@ -150,7 +159,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
         body.set_timeout(timeout);
     }
     // Silence is no failure of a gRPC stream. Its client is known to be alive by PING.
-    if request.view().version() == Version::Http2 && grpc::media_type(request.view().head()).is_some() {
+    if request.view().version() == Version::Http2 && grpc::call_type(request.view().head()).is_some() {
         if own_timeouts.request_body.is_none() {
             body.set_timeout(GRPC_SILENCE);
         }
@@ -158,12 +167,15 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
             timeouts.body = timeouts.body.max(GRPC_SILENCE);
         }
     }
-    let handshake = websocket::handshake(
-        request.view(),
-        forwarding(&request)?,
-        context.state.config.cors.of(Some(request.route().index)),
-        &context.client,
-    )?;
+    let mut now = context.started;
+    if forwarding(&request)?.request_buffering && body.framing() != BodyFraming::Empty {
+        check_length(&request)?;
+        // Boxed, for most routes do not ask for it.
+        body = Box::pin(body.gather()).await.map_err(|error| bad_body(&error))?;
+        request.reframe(&body);
+        now = Instant::now();
+    }
+    let handshake = websocket::handshake(&request, forwarding(&request)?)?;
     let head = outgoing_request(&request, handshake.as_ref())?;
     let on_informational = |head: &ResponseHead| {
         if request.view().version() == Version::Http11 {
@@ -177,7 +189,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     let outgoing = OutgoingRequest {
         head: &head,
         method: request.view().method(),
-        now: context.started,
+        now,
         timeouts: &timeouts,
         upgrade: handshake.is_some(),
         on_informational: &on_informational,
@@ -192,7 +204,8 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
                 UpgradeResponse::Declined(response) => *response,
                 UpgradeResponse::Accepted(upgraded) => {
                     count_upstream(&context, upstream, UpstreamOutcome::Ok);
-                    let response = websocket::upgrade_accepted(handshake, &upgraded.head);
+                    let browser = context.state.config.browser.as_ref();
+                    let response = websocket::upgrade_accepted(handshake, &upgraded.head, browser);
                     let tunnel = Tunnel { upstream: *upgraded, log: None };
                     context.stream.tunnel.replace(Some(Box::new(tunnel)));
                     return Ok(response);
@@ -202,7 +215,8 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     };
     count_upstream(&context, upstream, UpstreamOutcome::Ok);
     let cors = context.state.config.cors.of(Some(request.route().index));
-    Ok(forward_response(response, request.view().method(), cors, rewrite.as_deref()))
+    let browser = context.state.config.browser.as_ref();
+    Ok(forward_response(response, request.view().method(), cors, browser, rewrite.as_deref()))
 }
 
 /// The upstream's response without what belongs to its connection or to the gateway.
@@ -210,13 +224,14 @@ fn forward_response(
     upstream: UpstreamResponse,
     method: &Method,
     cors: &Cors,
+    browser: Option<&Browser>,
     rewrite: Option<&LocationRewrite>,
 ) -> Response {
     let UpstreamResponse { framing, mut body } = upstream;
     let mut response = http::Response::new(Body::Empty);
     let head = body.head();
     *response.status_mut() = head.status();
-    *response.headers_mut() = response_headers(head, cors);
+    *response.headers_mut() = response_headers(head, cors, browser);
     if let Some(rewrite) = rewrite {
         rewrite_locations(response.headers_mut(), rewrite);
     }
@@ -267,7 +282,7 @@ fn push_informational(head: &ResponseHead, out: &mut Vec<u8>) {
 }
 
 /// The fields that are forwarded to the client: end-to-end ones, except those the gateway sets itself.
-fn response_headers(head: &ResponseHead, cors: &Cors) -> HeaderMap {
+fn response_headers(head: &ResponseHead, cors: &Cors, browser: Option<&Browser>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(head.headers().len() + 1);
     let connection_options = head.headers().connection_options();
     PARSED.with_borrow_mut(|parsed| {
@@ -281,6 +296,9 @@ fn response_headers(head: &ResponseHead, cors: &Cors) -> HeaderMap {
                 | HeaderKind::XRequestId
                 | HeaderKind::UnderscoreAlias => false,
                 HeaderKind::AccessControl => !cors.replaces_upstream(),
+                HeaderKind::SetCookie => {
+                    !browser.is_some_and(|browser| browser.cookies.sets_own(field.value))
+                }
                 _ => true,
             };
             if passes
@@ -377,6 +395,10 @@ pub(crate) fn bad_body(error: &BodyError) -> Rejection {
     match error {
         BodyError::TimedOut => Rejection::BodyTimeout,
         BodyError::TooLarge => Rejection::BodyTooLarge,
+        BodyError::Storage(error) => {
+            tracing::error!(%error, "a request body cannot be kept on disk; see TMPDIR");
+            Rejection::BodyStorageFailed
+        }
         _ => Rejection::MalformedBody,
     }
 }
@@ -429,7 +451,8 @@ mod tests {
             [("Content-Length: 7\r\n", Some(7)), ("", None), ("Content-Length: x\r\n", None)]
         {
             let mut head = ResponseHead::default();
-            head.parse(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes()).unwrap().unwrap();
+            let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+            head.parse(text.as_bytes(), &crate::http1::ResponseLimits::default()).unwrap().unwrap();
             assert_eq!(declared_length(&head), length, "{fields}");
         }
     }

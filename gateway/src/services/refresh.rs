@@ -11,24 +11,35 @@ use crate::services::endpoints::{rate_limited, store_unavailable};
 use crate::services::foreign;
 use crate::services::login::only_json;
 use crate::services::proxy::bad_body;
-use crate::services::token_response::{Grant, NewRefreshToken, tokens};
+use crate::services::token_response::{Grant, IssuedTokens, NewRefreshToken, issue, respond};
 use crate::sessions::{Account, RateLimitDecision, RateLimitScope, RefreshError, Session, SessionId};
 use crate::strict_json;
 use crate::telemetry::RefreshOutcome;
 use crate::tokens::{TokenType, VerifiedClaims};
 
-/// Refreshes a session.
+/// Refreshes the session of a refresh token.
 pub(crate) async fn refresh(context: &RequestContext, body: RequestBody) -> Result<Response, Rejection> {
+    match presented(context, body).await {
+        Ok(claims) => redeem(context, &claims).await.map(|tokens| respond(context, tokens)),
+        Err(rejection) => Err(not_presented(context, rejection).await),
+    }
+}
+
+/// New tokens for the refresh token with these claims.
+///
+/// # Errors
+///
+/// The session is over (401), or nothing is known of it at the moment (503).
+pub(crate) async fn redeem(
+    context: &RequestContext,
+    claims: &VerifiedClaims,
+) -> Result<IssuedTokens, Rejection> {
     let metrics = &context.worker.metrics;
-    let claims = match presented(context, body).await {
-        Ok(claims) => claims,
-        Err(rejection) => return Err(not_presented(context, rejection).await),
-    };
     // The user is looked up again: a session of one who was disabled or deleted, or has a new password, ends
     // here; new roles take effect.
-    let user = foreign::user_of(context, &claims).await?.filter(|user| !user.disabled);
-    let session = foreign::session_of(context, &claims, user.as_deref()).await?;
-    let presented = foreign::refresh_token_of(&claims)?;
+    let user = foreign::user_of(context, claims).await?.filter(|user| !user.disabled);
+    let session = foreign::session_of(context, claims, user.as_deref()).await?;
+    let presented = foreign::refresh_token_of(claims)?;
     let subject = claims.subject();
     let account = |_: &Session| match &user {
         Some(user) => Account::Active { credential: user.credential_fingerprint() },
@@ -52,7 +63,7 @@ pub(crate) async fn refresh(context: &RequestContext, body: RequestBody) -> Resu
     });
     context.audit("refresh", "success", &user.username, Some(session.to_string()));
     context.record.username.replace(Some(user.username.clone()));
-    tokens(
+    issue(
         context,
         Grant {
             user: &user,
@@ -75,9 +86,17 @@ async fn presented(context: &RequestContext, body: RequestBody) -> Result<Verifi
         Some(token) => token.to_owned(),
         None => token_in_body(context, body).await?.ok_or(Rejection::RefreshTokenMissing)?,
     };
-    let claims = context.state.config.verifier.verify(&token, TokenType::Refresh, context.now());
+    verify(context, &token)
+}
+
+/// The claims of a refresh token that was signed here and has not expired, with both ids: without them it counts as a bad one.
+///
+/// # Errors
+///
+/// It is none.
+pub(crate) fn verify(context: &RequestContext, token: &str) -> Result<VerifiedClaims, Rejection> {
+    let claims = context.state.config.verifier.verify(token, TokenType::Refresh, context.now());
     let claims = claims.map_err(refusal)?;
-    // Both ids are checked here, so that a token without them counts as a bad one.
     foreign::refresh_token_of(&claims)?;
     claims.sid().parse::<SessionId>().map_err(|_| Rejection::TokenWithoutSession)?;
     Ok(claims)

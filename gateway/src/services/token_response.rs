@@ -1,4 +1,4 @@
-//! The token response (RFC 6749 section 5.1).
+//! The tokens of a session, and the response that carries them (RFC 6749 section 5.1).
 
 use http::header::PRAGMA;
 use http::{HeaderValue, StatusCode};
@@ -52,16 +52,36 @@ pub(crate) struct Grant<'a> {
     pub(crate) message: Option<&'static str>,
 }
 
-/// Signs the tokens of a grant and returns the response.
-pub(crate) fn tokens(context: &RequestContext, grant: Grant<'_>) -> Result<Response, Rejection> {
+/// The signed tokens of a grant.
+#[derive(Debug)]
+pub(crate) struct IssuedTokens {
+    /// Of a login.
+    pub(crate) message: Option<&'static str>,
+    pub(crate) session: SessionId,
+    pub(crate) subject: String,
+    pub(crate) username: String,
+    pub(crate) access_token: String,
+    /// None where the one that was presented stays.
+    pub(crate) refresh_token: Option<String>,
+    /// Seconds the access token lives.
+    pub(crate) expires_in: u64,
+    /// Seconds until the session ends, however often it is refreshed.
+    pub(crate) session_expires_in: u64,
+}
+
+/// Signs the tokens of a grant.
+///
+/// # Errors
+///
+/// The session is in its last second, or nothing can be signed.
+pub(crate) fn issue(context: &RequestContext, grant: Grant<'_>) -> Result<IssuedTokens, Rejection> {
     let now = context.now();
-    let settings = &context.state.config.settings.tokens;
     let left = grant.session_ends_at.saturating_sub(now);
     if left == 0 {
         // Within the last second of a session there is no token to issue.
         return Err(Rejection::SessionExpired);
     }
-    let access_ttl = settings.access_ttl.as_secs().min(left);
+    let access_ttl = context.state.config.settings.tokens.access_ttl.as_secs().min(left);
     let session = grant.session.to_string();
     let compat = &context.state.config.settings.compat;
     let csrf = (compat.is_on() && compat.csrf).then(|| TokenId::random().to_string());
@@ -90,24 +110,41 @@ pub(crate) fn tokens(context: &RequestContext, grant: Grant<'_>) -> Result<Respo
         }
         None => None,
     };
-    if compat.is_on() {
-        return Ok(response::no_store(response::flask_json(
+    Ok(IssuedTokens {
+        message: grant.message,
+        session: *grant.session,
+        subject: grant.user.id.clone(),
+        username: grant.user.username.clone(),
+        access_token,
+        refresh_token,
+        expires_in: access_ttl,
+        session_expires_in: left,
+    })
+}
+
+/// The response with these tokens.
+pub(crate) fn respond(context: &RequestContext, tokens: IssuedTokens) -> Response {
+    let IssuedTokens { message, access_token, refresh_token, expires_in, session_expires_in: left, .. } =
+        tokens;
+    let settings = &context.state.config.settings;
+    if settings.compat.is_on() {
+        return response::no_store(response::flask_json(
             StatusCode::OK,
             &FlaskBody { access_token, refresh_token },
-        )));
+        ));
     }
     let body = Body {
-        message: grant.message,
+        message,
         access_token,
         refresh_token,
         token_type: "Bearer",
-        expires_in: access_ttl,
-        refresh_expires_in: settings.idle_ttl.map_or(left, |idle| left.min(idle.as_secs())),
-        server_time: now,
+        expires_in,
+        refresh_expires_in: settings.tokens.idle_ttl.map_or(left, |idle| left.min(idle.as_secs())),
+        server_time: context.now(),
     };
     let mut response = response::no_store(response::json(StatusCode::OK, &body));
     response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
-    Ok(response)
+    response
 }
 
 fn cannot_sign(error: SigningError) -> Rejection {

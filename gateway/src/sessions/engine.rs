@@ -269,6 +269,85 @@ impl Sessions {
         self.watched(update(&*self.store, key, decide).await)
     }
 
+    /// Opens a session that only `host` can claim, within a minute and once, by the id of its first token. It is part of the
+    /// sign-in whose session `from` is, and ends with it at `expires_at`.
+    ///
+    /// # Errors
+    ///
+    /// The store does not answer.
+    pub async fn hand_over(
+        &self,
+        new: NewSession,
+        from: SessionId,
+        host: &str,
+        expires_at: UnixMillis,
+        now: UnixMillis,
+    ) -> Result<NewTokens, StoreError> {
+        let (id, refresh_token) = (SessionId::random(), TokenId::random());
+        let mut session =
+            Session::open(new.subject, new.username, new.credential, refresh_token, now, expires_at);
+        session.client = new.client;
+        session.hand_over(from, host);
+        // 128 random bits are never taken.
+        self.update(&session_key(id), |_: Option<Session>| (Some(self.change(session.clone())), ())).await?;
+        Ok(NewTokens { session: id, refresh_token, expires_at })
+    }
+
+    /// Claims a session that was handed over to `host`, for a new first token; `code` is the id of the one it was opened with.
+    /// `None` where there is no such session to be claimed.
+    ///
+    /// # Errors
+    ///
+    /// The store does not answer.
+    pub async fn claim(
+        &self,
+        id: SessionId,
+        code: TokenId,
+        host: &str,
+        now: UnixMillis,
+    ) -> Result<Option<(NewTokens, Session)>, StoreError> {
+        let fresh = TokenId::random();
+        let key = session_key(id);
+        let mut ending = self.ending(id, now);
+        let claimed = self.update(&key, |record: Option<Session>| {
+            let Some(before) = record else { return (None, None) };
+            let mut session = before.clone();
+            let claimed = session.claim(code, host, fresh, now).then(|| session.clone());
+            ending.decided = session.revoked.is_some();
+            ((session != before).then(|| self.change(session)), claimed)
+        });
+        let claimed = claimed.await;
+        ending.decided &= claimed.is_ok();
+        Ok(claimed?.map(|session| {
+            (NewTokens { session: id, refresh_token: fresh, expires_at: session.expires_at }, session)
+        }))
+    }
+
+    /// Ends a session and all others of the same sign-in: the one that it was handed over from, and those that were handed
+    /// over from that one.
+    ///
+    /// # Errors
+    ///
+    /// The store does not answer.
+    pub async fn revoke_sign_in(
+        &self,
+        id: SessionId,
+        reason: RevocationReason,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        self.end(id, reason, now).await?;
+        let key = session_key(id);
+        let Some(found) = self.watched(self.store.get(&key).await)? else { return Ok(()) };
+        let (_, session) = read_session(&key, &found.value)?;
+        let from = session.handed_over_from().unwrap_or(id);
+        let all = self.of_subject(&session.subject).await?;
+        let same = all.into_iter().filter(|(other, session)| {
+            *other != id && (*other == from || session.handed_over_from() == Some(from))
+        });
+        let ids = same.map(|(id, _)| id).collect();
+        self.clone().end_each(ids, reason, now).await.map(drop)
+    }
+
     /// Opens a session. If the user then exceeds the session limit, the oldest sessions end, or this one is
     /// not opened.
     ///
@@ -455,6 +534,37 @@ impl Sessions {
         let judged = judged.await;
         ending.decided &= judged.is_ok();
         judged?
+    }
+
+    /// Begins the grace of a presented token anew while the response with its successor is under way. Tells whether the
+    /// successor is still unused.
+    pub async fn hold_presented(
+        &self,
+        id: SessionId,
+        presented: TokenId,
+        now: UnixMillis,
+    ) -> Result<bool, StoreError> {
+        self.adjust(id, |session| session.hold(presented, now)).await
+    }
+
+    /// Takes back that a token was presented, where the response with its successor never left. Tells whether that was
+    /// possible.
+    pub async fn withdraw_presented(&self, id: SessionId, presented: TokenId) -> Result<bool, StoreError> {
+        self.adjust(id, |session| session.withdraw(presented)).await
+    }
+
+    async fn adjust(
+        &self,
+        id: SessionId,
+        mut adjust: impl FnMut(&mut Session) -> bool,
+    ) -> Result<bool, StoreError> {
+        self.update(&session_key(id), |record: Option<Session>| {
+            let Some(before) = record else { return (None, false) };
+            let mut session = before.clone();
+            let adjusted = adjust(&mut session);
+            ((session != before).then(|| self.change(session)), adjusted)
+        })
+        .await
     }
 
     fn evaluate(

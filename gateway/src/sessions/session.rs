@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{TokenId, UnixMillis};
+use super::{SessionId, TokenId, UnixMillis};
 use crate::config::Rotation;
 
 /// Maximum number of live tokens per session; it bounds the record. A client that refreshes faster than its
@@ -86,6 +86,20 @@ pub struct Revoked {
     pub reason: RevocationReason,
 }
 
+/// How long a session that is handed over may be claimed, in milliseconds.
+const CLAIM_TIMEOUT_MILLIS: UnixMillis = 60_000;
+
+/// A sign-in that is handed over to another host: a session of its own, which the host claims once by the id of its first token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Handover {
+    /// The session of the sign-in.
+    from: SessionId,
+    /// The only host that may claim it.
+    host: String,
+    claimed: bool,
+}
+
 /// A refresh token of the family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct RefreshTokenRecord {
@@ -117,6 +131,9 @@ pub struct Session {
     /// The client that opened or last refreshed it.
     #[serde(default)]
     pub client: ClientInfo,
+    /// Set where a sign-in on another host was handed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    handover: Option<Handover>,
     /// Set once it was revoked.
     pub revoked: Option<Revoked>,
     /// The live tokens of the family, oldest first. Any other token of this session is dead.
@@ -156,7 +173,7 @@ impl Session {
     ) -> Session {
         let links = vec![RefreshTokenRecord { id: first, issued_at: now, first_presented: None }];
         let (opened_at, active_at) = (now, now);
-        let (adopted_at, client, revoked) = (None, ClientInfo::default(), None);
+        let (adopted_at, client, handover, revoked) = (None, ClientInfo::default(), None, None);
         Session {
             subject,
             username,
@@ -166,6 +183,7 @@ impl Session {
             active_at,
             adopted_at,
             client,
+            handover,
             revoked,
             links,
         }
@@ -213,7 +231,8 @@ impl Session {
             let RefreshTokenRecord { id, issued_at, .. } = self.links[place];
             return RefreshDecision::Rotated { successor: id, issued_at, repeated: true };
         }
-        self.links[place].first_presented.get_or_insert(now);
+        // Who has a successor was given it for its predecessor, whatever became of that since.
+        self.links[..=place].iter_mut().for_each(|link| _ = link.first_presented.get_or_insert(now));
         if place > 0 {
             self.adopted_at.get_or_insert(now);
         }
@@ -226,9 +245,66 @@ impl Session {
         RefreshDecision::Rotated { successor, issued_at, repeated: !newest }
     }
 
+    /// Leaves a session that was just opened to `host`, which has a minute to claim it.
+    pub(super) fn hand_over(&mut self, from: SessionId, host: &str) {
+        self.handover = Some(Handover { from, host: host.to_owned(), claimed: false });
+    }
+
+    /// Claims a session that was handed over: its first token, whose id has been in an address, dies, and `fresh` takes its
+    /// place. Returns whether that was possible. A second time revokes the session, for then two parties have the address.
+    pub(super) fn claim(&mut self, code: TokenId, host: &str, fresh: TokenId, now: UnixMillis) -> bool {
+        let in_time = now < self.expires_at && now < self.opened_at.saturating_add(CLAIM_TIMEOUT_MILLIS);
+        let is_code = self.links.first().is_some_and(|link| link.id == code);
+        match &mut self.handover {
+            Some(handover) if handover.claimed => {
+                self.revoke(RevocationReason::Reuse, now);
+                false
+            }
+            Some(handover) if handover.host.eq_ignore_ascii_case(host) => {
+                if !in_time || !is_code || self.revoked.is_some() {
+                    return false;
+                }
+                handover.claimed = true;
+                self.links = vec![RefreshTokenRecord { id: fresh, issued_at: now, first_presented: None }];
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The session of the sign-in that this one belongs to, where that is another.
+    pub(super) fn handed_over_from(&self) -> Option<SessionId> {
+        self.handover.as_ref().map(|handover| handover.from)
+    }
+
+    /// Begins the grace of a presented token anew, for its successor has not reached the client yet. Tells whether that is
+    /// still so: not where the successor was used, or the session is over.
+    pub(super) fn hold(&mut self, presented: TokenId, now: UnixMillis) -> bool {
+        match self.unused_successor_of(presented) {
+            Some(link) => {
+                link.first_presented = link.first_presented.max(Some(now));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes back that a token was presented, for the response with its successor never left. Tells whether it was.
+    pub(super) fn withdraw(&mut self, presented: TokenId) -> bool {
+        self.unused_successor_of(presented).is_some_and(|link| link.first_presented.take().is_some())
+    }
+
+    /// A living token whose successor was issued and not presented so far.
+    fn unused_successor_of(&mut self, presented: TokenId) -> Option<&mut RefreshTokenRecord> {
+        let place = self.links.iter().position(|link| link.id == presented)?;
+        let is_unused = self.links.get(place + 1).is_some_and(|next| next.first_presented.is_none());
+        (self.revoked.is_none() && is_unused).then(|| &mut self.links[place])
+    }
+
     /// Whether it could still be refreshed at `now`, by the record alone.
     pub(super) fn is_live(&self, policy: RotationPolicy, now: UnixMillis) -> bool {
-        self.revoked.is_none() && now < self.expires_at && !self.is_idle(policy, now)
+        let is_claimed = self.handover.as_ref().is_none_or(|handover| handover.claimed);
+        self.revoked.is_none() && is_claimed && now < self.expires_at && !self.is_idle(policy, now)
     }
 
     /// Last refreshed at, as far as it is recorded.

@@ -363,7 +363,12 @@ mod tests {
     fn a_key_that_does_not_fit_is_named_with_setting_file_and_remedy() {
         let dir = tempfile::tempdir().unwrap();
         for (algorithm, made, reason, remedy) in [
-            (Algorithm::RS256, "RSA -pkeyopt rsa_keygen_bits:1024", "1024 bits", "rsa_keygen_bits:3072"),
+            (
+                Algorithm::RS256,
+                "RSA -pkeyopt rsa_keygen_bits:1024",
+                "less than 2048 bits",
+                "rsa_keygen_bits:3072",
+            ),
             (Algorithm::ES256, "EC -pkeyopt ec_paramgen_curve:P-384", "", "ec_paramgen_curve:P-256"),
             (Algorithm::EdDSA, "EC -pkeyopt ec_paramgen_curve:P-256", "", "-algorithm ed25519"),
             (Algorithm::PS384, "ed25519", "", "PKCS#8 PEM"),

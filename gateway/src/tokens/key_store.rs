@@ -170,6 +170,8 @@ impl KeyStore {
                 next(&keys).ok_or(KeyError::NotAsymmetric)?
             }
         };
+        // A damaged one must not sign: the next start would fail.
+        self.private_key(&keys[index])?;
         for key in keys.iter_mut().filter(|k| k.state == KeyState::Signing) {
             key.state = KeyState::Retired { at: now };
         }
@@ -276,6 +278,18 @@ mod tests {
         let state = |kid: &str| keys.iter().find(|k| k.kid == kid).unwrap().state;
         assert_eq!(state(&first.kid), KeyState::Retired { at: 30 });
         assert_eq!(state(&published.kid), KeyState::Signing);
+    }
+
+    #[test]
+    fn a_damaged_key_is_not_rotated_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = KeyStore::open(dir.path()).unwrap();
+        let first = store.rotate(Algorithm::EdDSA, 10).unwrap();
+        let published = store.generate(Algorithm::EdDSA, 20).unwrap();
+        fs::write(store.key_path(&published), "rubbish").unwrap();
+        assert!(matches!(store.rotate(Algorithm::EdDSA, 30), Err(KeyError::NoSuchKey { .. })));
+        let signing = store.list().unwrap().into_iter().find(|key| key.state == KeyState::Signing);
+        assert_eq!(signing.unwrap().kid, first.kid);
     }
 
     #[test]

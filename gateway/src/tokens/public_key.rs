@@ -64,7 +64,7 @@ impl VerificationKey {
         private: &EncodingKey,
     ) -> Result<VerificationKey, KeyError> {
         let unusable =
-            |e: jsonwebtoken::errors::Error| KeyError::WrongKind { algorithm, reason: e.to_string() };
+            |e: jsonwebtoken::errors::Error| KeyError::WrongKind { algorithm, reason: reason_of(&e) };
         let mut jwk = Jwk::from_encoding_key(private, backend(algorithm)).map_err(unusable)?;
         check_strength(&jwk.algorithm)?;
         let kid = jwk.thumbprint(ThumbprintHash::SHA256).map_err(unusable)?;
@@ -81,6 +81,14 @@ fn mac(algorithm: Algorithm) -> hmac::Algorithm {
         Algorithm::HS512 => hmac::HMAC_SHA512,
         Algorithm::HS384 => hmac::HMAC_SHA384,
         _ => hmac::HMAC_SHA256,
+    }
+}
+
+/// The reason in words; the cryptographic library says `TooSmall` of an RSA key.
+fn reason_of(error: &jsonwebtoken::errors::Error) -> String {
+    match error.to_string() {
+        reason if reason.contains("TooSmall") => "the RSA key has less than 2048 bits".to_owned(),
+        reason => reason,
     }
 }
 

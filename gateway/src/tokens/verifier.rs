@@ -14,7 +14,7 @@ use super::payload::{Audience, Payload};
 use super::public_key::{Check, VerificationKey, backend};
 use super::{TokenType, UnixSeconds};
 use crate::config::{MAX_ACCESS_TTL, Tokens};
-use crate::rejection::flask::WRONG_SIGNATURE;
+use crate::rejection::flask::{WRONG_ALGORITHM, WRONG_SIGNATURE};
 use crate::strict_json;
 
 /// Maximum length of a token, in bytes.
@@ -213,9 +213,8 @@ impl Verifier {
         let lifetime = claims.expires_at.saturating_sub(claims.issued_at);
         // Not the configured lifetime: tokens outlive the restart that shortened it. A refresh token's
         // lifetime is that of its session.
-        if lifetime == 0
-            || (expected == TokenType::Access && !self.compat && lifetime > MAX_ACCESS_TTL.as_secs())
-        {
+        let is_ours = lifetime > 0 && (expected != TokenType::Access || lifetime <= MAX_ACCESS_TTL.as_secs());
+        if !is_ours && !self.compat {
             return Err(TokenError::Invalid("the lifetime is not one of ours"));
         }
         if now >= claims.expires_at.saturating_add(self.leeway) {
@@ -326,7 +325,7 @@ impl Verifier {
             .position(|key| key.kid.as_deref() == kid)
             .ok_or(TokenError::Invalid("kid names no key of ours"))?;
         if self.keys[key].algorithm.name() != text("alg")? {
-            return Err(TokenError::Invalid("alg is not that of the key"));
+            return Err(TokenError::Invalid(WRONG_ALGORITHM));
         }
         if self.compat
             && (!members.contains_key("typ") || text("typ").is_ok_and(|typ| typ.eq_ignore_ascii_case("jwt")))

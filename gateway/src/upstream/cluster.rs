@@ -249,24 +249,3 @@ fn resolve_at_start(settings: &config::Upstream) -> HashMap<usize, Vec<Address>>
     }
     found
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dual_stack_server_is_one_server() {
-        let address =
-            |text: &str| text.parse::<SocketAddr>().unwrap_or_else(|error| panic!("{error}: {text}"));
-        for (found, kept) in [
-            (&["[::1]:80", "127.0.0.1:80"][..], &["127.0.0.1:80"][..]),
-            (&["10.0.0.2:80", "10.0.0.1:80", "10.0.0.2:80"], &["10.0.0.1:80", "10.0.0.2:80"]),
-            (&["[::2]:80", "[::1]:80"], &["[::1]:80", "[::2]:80"]),
-            (&[], &[]),
-        ] {
-            let addresses = prefer_ipv4(found.iter().map(|text| address(text)));
-            let kept: Vec<Address> = kept.iter().map(|text| Address::Tcp(address(text))).collect();
-            assert_eq!(addresses, kept, "{found:?}");
-        }
-    }
-}

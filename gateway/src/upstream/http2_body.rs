@@ -5,7 +5,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderName};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -81,7 +80,7 @@ impl Http2Body {
 fn clean_trailers(trailers: &mut HeaderMap) {
     let dropped: Vec<HeaderName> = trailers
         .keys()
-        .filter(|name| HeaderKind::of(name.as_str().as_bytes()) != HeaderKind::Other || *name == SET_COOKIE)
+        .filter(|name| HeaderKind::of(name.as_str().as_bytes()) != HeaderKind::Other)
         .cloned()
         .collect();
     for name in dropped {

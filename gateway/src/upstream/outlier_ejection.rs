@@ -190,6 +190,8 @@ pub(crate) mod tests {
             slow_start: Duration::ZERO,
             health: None,
             tls: config::UpstreamTls::default(),
+            response_header_block: 64 * 1024,
+            response_header_fields: 100,
         }
     }
 

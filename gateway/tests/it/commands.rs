@@ -281,12 +281,9 @@ fn what_root_creates_in_the_services_folders_can_be_read_by_the_service() {
         eprintln!("skipped: this needs root");
         return;
     }
-    fs::remove_file(dir.path().join("config/users.toml")).unwrap();
-    chown(dir.path().join("config"), Some(account), Some(account)).unwrap();
-    assert_eq!(command(dir.path(), &["users", "add", "alice"], "a password of good length\n").0, 0);
     assert_eq!(command(dir.path(), &["keys", "rotate"], "").0, 0);
     assert_eq!(command(dir.path(), &["keys", "generate"], "").0, 0);
-    for name in ["config/users.toml", "var", "var/keys"] {
+    for name in ["var", "var/keys"] {
         assert_eq!(fs::metadata(dir.path().join(name)).unwrap().uid(), account, "{name}");
     }
     for file in fs::read_dir(dir.path().join("var/keys")).unwrap() {

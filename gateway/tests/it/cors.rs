@@ -24,7 +24,7 @@ const CALLS: [(&str, &str); 12] = [
 
 fn start(upstream: &Upstream) -> Gateway {
     let config = format!(
-        "[cors]\nallowed_origins = [\"{ORIGIN}\"]\n[upstreams.app]\nurls = [\"http://{}\"]\n\
+        "[server]\nh2c = true\n[cors]\nallowed_origins = [\"{ORIGIN}\"]\n[upstreams.app]\nurls = [\"http://{}\"]\n\
          [[routes]]\npath = \"/api\"\nupstream = \"app\"\n\
          [[routes]]\npath = \"/tenant\"\nupstream = \"app\"\n\
          cors = {{ allow_headers = [\"X-Tenant\"], expose_headers = [\"X-Own\"], allow_credentials = true, max_age = \"1h\" }}\n\

@@ -46,7 +46,7 @@ impl Drop for Server {
 
 fn start(port: u16) -> Gateway {
     let config = format!(
-        "[limits]\nbody_timeout = \"1s\"\n\
+        "[server]\nh2c = true\n[limits]\nbody_timeout = \"1s\"\n\
          [upstreams.app]\nprotocol = \"http2\"\nbody_timeout = \"1s\"\nurls = [\"http://127.0.0.1:{port}\"]\n\
          [upstreams.gone]\nprotocol = \"http2\"\nurls = [\"http://{}\"]\n\
          [[routes]]\npath = \"/test.Test\"\nupstream = \"app\"\nmax_body = \"64KiB\"\n\

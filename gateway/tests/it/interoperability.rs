@@ -15,7 +15,7 @@ const ROUTES: &str = "[[routes]]\npath = \"/open\"\nupstream = \"app\"\naccess =
 
 fn config(upstream: &Upstream, more: &str) -> String {
     format!(
-        "{more}\n[store]\nkind = \"memory\"\n[upstreams.app]\nurls = [\"http://{}\"]\n{ROUTES}",
+        "{more}\n[tokens]\nissuer = \"https://gw.test\"\n[store]\nkind = \"memory\"\n[upstreams.app]\nurls = [\"http://{}\"]\n{ROUTES}",
         upstream.address
     )
 }
@@ -134,7 +134,7 @@ fn a_health_path_answers_load_balancers_on_the_public_listener() {
 }
 
 #[test]
-fn a_balancer_tells_by_the_proxy_protocol_that_a_client_came_over_tls() {
+fn a_balancer_states_by_the_proxy_protocol_that_a_client_came_over_tls() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&config(&upstream, "[server]\nproxy_protocol_from = [\"127.0.0.1\"]"));
     let header = |extension: &[u8]| {

@@ -15,7 +15,7 @@ fn start(upstream: SocketAddr, server: &str, routes: &[(&str, &str)]) -> Gateway
         |(path, more): &(&str, &str)| format!("[[routes]]\npath = \"{path}\"\nupstream = \"app\"\n{more}\n");
     let routes: String = routes.iter().map(route).collect();
     Gateway::start(&format!(
-        "[server]\nworkers = 1\nh2c = true\n{server}\n[store]\nkind = \"memory\"\n\
+        "[server]\nworkers = 1\nh2c = true\n{server}\n[tokens]\nissuer = \"https://gw.test\"\n[store]\nkind = \"memory\"\n\
          [upstreams.app]\nurls = [\"http://{upstream}\"]\n{routes}"
     ))
 }
@@ -105,7 +105,7 @@ fn an_apps_own_authorization_passes_where_it_is_the_apps() {
     let args = ["explain", "--config", "gateway.toml", "GET", "/own", "--token-file", "token"];
     let (code, said, _) = Gateway::command(gateway.dir.path(), &args, "");
     assert!(
-        code == 0 && said.contains("Authorization: (masked)") && !said.contains("c2VydmljZTpodXNo"),
+        code == 0 && said.contains("Authorization: (redacted)") && !said.contains("c2VydmljZTpodXNo"),
         "{said}"
     );
 }
@@ -350,7 +350,7 @@ fn answering() -> SocketAddr {
                     .skip(1)
                     .filter(|line| line.to_lowercase().starts_with("x-forwarded-prefix"));
                 let body: String = body.map(|line| format!("{line}\n")).collect();
-                let fields = text.split("\r\nX-Answer: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+                let fields = text.split("\r\nx-answer: ").nth(1).and_then(|rest| rest.split("\r\n").next());
                 let fields =
                     fields.unwrap_or_default().replace("|", "\r\n").replace("{self}", &address.to_string());
                 let end = if fields.is_empty() { "" } else { "\r\n" };

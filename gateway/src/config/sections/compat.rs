@@ -20,8 +20,8 @@ section! {
         identity: CompatIdentity = choice().default("id");
         /// Whether a login issues a fresh access token, as create_access_token(fresh=True) does.
         fresh: bool = boolean().default("false");
-        /// Whether tokens have a `csrf` claim, as those of an app with JWT_TOKEN_LOCATION "cookies".
-        csrf: bool = boolean().default("false");
+        /// Whether tokens have a `csrf` claim (JWT_COOKIE_CSRF_PROTECT, which is on by default).
+        csrf: bool = boolean().default("true");
         /// The member of error responses that contains the message (JWT_ERROR_MESSAGE_KEY).
         error_key: String = text(message).default("msg");
         /// The message of a login with a wrong name or password; the library leaves it to the app.

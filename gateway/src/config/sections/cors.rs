@@ -89,7 +89,8 @@ impl RouteCors {
 fn check_wildcards(cors: &Cors, table: &Table<'_>, credentials: &Entry<'_>) {
     for (key, names) in [("allow_headers", &cors.allow_headers), ("expose_headers", &cors.expose_headers)] {
         let entry = table.entry(key);
-        if names.iter().any(|name| name == "*") {
+        // What neither key of this table says was checked with `[cors]`.
+        if names.iter().any(|name| name == "*") && (entry.is_given() || credentials.is_given()) {
             let at = if entry.is_given() { &entry } else { credentials };
             if names.len() > 1 {
                 let why = InvalidValue::new("\"*\" stands for every name, so no other can stand beside it");
@@ -123,7 +124,7 @@ fn header(text: &str) -> Result<String, InvalidValue> {
 }
 
 /// An origin exactly as browsers send it (Fetch, RFC 6454 section 6.2): it is compared byte for byte.
-fn origin(text: &str) -> Result<String, InvalidValue> {
+pub(super) fn origin(text: &str) -> Result<String, InvalidValue> {
     let example = "write it like \"https://app.example\" or \"http://localhost:5173\"";
     let refuse = |why: String, help: &str| Err(InvalidValue::new(format!("the origin {why}")).help(help));
     if text.contains('*') {

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::entry::InvalidValue;
+use crate::config::entry::{InvalidValue, quoted};
 
 /// A file name, which has at least one character.
 pub(super) fn file_name(text: &str) -> Result<PathBuf, InvalidValue> {
@@ -14,6 +14,19 @@ pub(super) fn file_name(text: &str) -> Result<PathBuf, InvalidValue> {
             .help("relative names start at the working directory"));
     }
     Ok(PathBuf::from(text))
+}
+
+/// A folder that exists.
+pub(super) fn existing_folder(text: &str) -> Result<PathBuf, InvalidValue> {
+    let path = file_name(text)?;
+    let why = match std::fs::metadata(&path) {
+        Ok(metadata) if metadata.is_dir() => return Ok(path),
+        Ok(_) => "is not a folder".to_owned(),
+        Err(error) if error.kind() == ErrorKind::NotFound => "does not exist".to_owned(),
+        Err(error) => format!("cannot be opened: {error}"),
+    };
+    let help = format!("name an existing folder{}", working_directory(&path));
+    Err(InvalidValue::new(format!("the folder {} {why}", quoted(text))).help(help))
 }
 
 /// A file that can be read.

@@ -79,7 +79,7 @@ fn name(default: &'static str) -> Key<()> {
 
 /// A header's name, or how a claim becomes a header, or several of them.
 pub(super) fn shape() -> Shape {
-    Shape::TextOrTable(TableShape::of::<HeaderKeys>())
+    Shape::TextOrTable("claim_header", TableShape::of::<HeaderKeys>())
 }
 
 section! {
@@ -156,7 +156,7 @@ const CLAIMS: [&str; 11] =
 
 /// Fields that frame a message, are hop-by-hop, carry credentials, or are set by the gateway. A claim under
 /// such a name could smuggle a request or forge its origin.
-const RESERVED: &str = "authorization connection cookie date expect forwarded host http2-settings keep-alive origin proxy range \
+const RESERVED: &str = "authorization cdn-loop connection cookie date expect forwarded host http2-settings keep-alive origin proxy range \
     set-cookie te trailer trailers transfer-encoding upgrade via x-real-ip x-request-id www-authenticate \
     x-original-url x-rewrite-url x-http-method-override";
 
@@ -172,8 +172,10 @@ pub(super) fn identity_headers(table: &Table<'_>) -> Vec<IdentityHeader> {
         .collect();
     for (claim, entry) in table.entries() {
         warn_of_unknown_claim(&claim, &entry);
-        headers.retain(|(known, place)| known.claim != claim || !place.is_unknown_place());
-        headers.extend(headers_of(&claim, &entry).into_iter().map(|header| (header, entry.place())));
+        let known = headers.iter().position(|(known, _)| known.claim == claim);
+        let places = known.map_or(headers.len()..headers.len(), |at| at..at + 1);
+        let of_claim = headers_of(&claim, &entry).into_iter().map(|header| (header, entry.place()));
+        headers.splice(places, of_claim);
     }
     headers.retain(|(header, _)| !header.header.is_empty());
     // Configured ones come last, so that a diagnostic points at them rather than at a default.
@@ -311,5 +313,27 @@ mod tests {
     fn a_claim_that_no_token_has_is_warned_about() {
         let loaded = load_text(minimal() + "[identity_headers]\nusrname = \"X-Name\"").unwrap();
         assert!(loaded.warnings.to_string().contains("did you mean `username`?"));
+    }
+
+    #[test]
+    fn a_claim_may_have_several_headers_each_in_its_form() {
+        let config = minimal()
+            + "[identity_headers]\nroles = [\"X-Auth-Roles\", { header = \"X-Role\", map = { admin = \"Admin\" }, one_of = [\"Admin\"] }]\n\
+               sub = { header = \"X-Sub\", encoding = \"rfc8187\" }\n";
+        let headers = settings(config).identity_headers;
+        let names: Vec<&str> = headers.iter().map(|header| header.header.as_str()).collect();
+        assert_eq!(names, ["X-Auth-User", "X-Sub", "X-Auth-Roles", "X-Role", "X-Auth-Session"]);
+        assert_eq!(headers[1].format.encoding, super::ClaimEncoding::Rfc8187);
+        assert_eq!(headers[3].format.map["admin"], "Admin");
+        for (value, message) in [
+            ("{ encoding = \"utf-8\" }", "is missing"),
+            ("{ header = \"X-A\", encoding = \"latin1\" }", "latin1"),
+            ("{ header = \"X-A\", map = { a = \"b\\n\" } }", "is not a value for a header"),
+            ("{ header = \"X-A\", present = \"1\", one_of = [\"b\"] }", "present"),
+            ("{ header = \"Cookie\" }", "may not carry a claim"),
+            ("{ header = \"X-A\", heder = 1 }", "unknown key"),
+        ] {
+            load_diagnostics(minimal() + &format!("[identity_headers]\nsub = {value}")).only(message, "");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The sections of the configuration: declarations and validation of their keys.
 
+mod browser;
 mod compat;
 mod cors;
 mod endpoints;
@@ -38,6 +39,7 @@ use super::table::Table;
 #[cfg(test)]
 use super::test_support;
 
+pub use browser::{Browser, RememberMe};
 pub use compat::{Compat, CompatIdentity, Profile};
 pub use cors::{Cors, RouteCors};
 pub use endpoints::Endpoints;
@@ -82,6 +84,8 @@ section! {
         sessions: SessionLimits = table();
         /// Cross-origin requests from browsers (CORS).
         cors: Cors = table();
+        /// Sessions in cookies, and sign-in pages for people.
+        browser: Browser = table();
         /// Headers in which the upstream gets claims of the verified token.
         identity_headers: Vec<IdentityHeader> = {
             let names = Shape::Names(TableShape::of::<identity_headers::DefaultHeaders>(), Box::new(identity_headers::shape()));
@@ -117,6 +121,7 @@ impl Settings {
         settings.compat.check(&of("compat"), &mut settings.tokens, &of("tokens"));
         settings.lockout.check(&of("lockout"));
         settings.limits.check(&of("limits"));
+        settings.browser.check(&of("browser"));
         settings.cors.check(&of("cors"));
         routes::check(root, &settings);
         traps::check(root, &settings);

@@ -27,7 +27,9 @@ use super::route_collisions::report_collisions;
 use crate::config::declaration::{choice, flat, section, table, text, texts};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, InvalidValue, quoted};
-use crate::config::settings::{Access, HeaderEdits, HostPattern, RequiredClaim, RouteTarget};
+use crate::config::settings::{
+    Access, HeaderEdits, HostPattern, RequiredClaim, RouteTarget, Unauthenticated,
+};
 use crate::config::source_span::SourceSpan;
 use crate::config::table::Table;
 
@@ -46,6 +48,10 @@ section! {
         /// "authenticated": requires a valid access token; "optional": a token is optional, but must be
         /// valid; "public": tokens are ignored.
         access: Access = choice().default("authenticated");
+        /// With [browser]: what a request without a session gets that needs one. "login": any GET or HEAD is led to the sign-in
+        /// page; "refuse": 401, also for a person who opens a page.
+        unauthenticated: Option<Unauthenticated> =
+            choice().fallback("a page that is opened is led to the sign-in page, everything else gets 401").example("\"refuse\"");
         /// One of these roles is required. None named: any user.
         roles: Vec<String> = texts(role).or_empty().example("[\"admin\"]");
         /// All of these claims are required, with that value or one of several; of a claim that is a list,
@@ -106,6 +112,10 @@ pub(super) fn check(root: &Table<'_>, settings: &Settings) {
             ));
         }
         access_rules::check(&table, route);
+        if route.unauthenticated.is_some() && !settings.browser.enabled {
+            let why = InvalidValue::new("has no meaning without the sign-in page");
+            table.entry("unauthenticated").refuse(why.help("write [browser] enabled = true, or remove it"));
+        }
         check_cors(&table, route, settings);
         if !route.path.is_empty() && !target::is_placeholder(&route.target) {
             with_spans.push(RouteWithSpan { route, place: path.place() });

@@ -159,6 +159,16 @@ impl Access {
     }
 }
 
+/// What a request without a session gets where it needs one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unauthenticated {
+    /// The way to the sign-in page, whatever asks.
+    Login,
+    /// 401, whoever asks.
+    Refuse,
+}
+
 /// The target of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteTarget {
@@ -180,6 +190,8 @@ pub enum RouteTarget {
         rewrite_locations: bool,
         /// `upgrade`, default none: the protocols that connections may switch to, as `Upgrade` names them.
         upgrades: Vec<String>,
+        /// `request_buffering`, default false: a request's body is received whole before it is forwarded.
+        request_buffering: bool,
         /// `token_in_subprotocol`, default false: a WebSocket may bring its token behind the subprotocol `bearer`.
         token_in_subprotocol: bool,
         /// Overrides of the upstream's timeouts.
@@ -278,6 +290,7 @@ mod tests {
             hosts: hosts.iter().map(host).collect(),
             methods: Vec::new(),
             access: Access::Public,
+            unauthenticated: None,
             roles: Vec::new(),
             claims: Vec::new(),
             max_body: None,

@@ -81,7 +81,9 @@ pub fn restore(backup: &Path, path: &Path) -> Result<Option<PathBuf>, OpenError>
         return Err(error);
     }
     let replaced = with_suffix(path, ".before-restore");
-    let replaced = match fs::rename(path, &replaced) {
+    let _ = fs::remove_file(&replaced);
+    // A link, so that there is a state file at every moment.
+    let replaced = match fs::hard_link(path, &replaced) {
         Ok(()) => Some(replaced),
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,
         Err(e) => return Err(failed(e)),

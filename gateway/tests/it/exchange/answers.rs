@@ -63,6 +63,7 @@ async fn near_misses_are_repaired_and_all_else_is_refused_over_both_versions() {
             assert_eq!(over_http2.body, body.as_bytes(), "{path}");
         }
     }
+    wait_until("all are logged", || gateway.log().contains("a line without a colon"));
     let log = gateway.log();
     for why in [
         "a Content-Length that is not one decimal number",
@@ -92,6 +93,7 @@ fn the_limits_of_an_answer_are_settings_and_the_log_names_what_broke_them() {
     for path in ["/many", "/large"] {
         assert_eq!(get(strict.address, path, &[]).unwrap().status, 502, "{path}");
     }
+    wait_until("both are logged", || strict.log().matches("upstream failed").count() == 2);
     let log = strict.log();
     assert!(log.contains("more fields than response_header_fields = 100"), "{log}");
     assert!(log.contains("larger than response_header_block = 65536 bytes"), "{log}");

@@ -75,7 +75,7 @@ fn tls_to_a_server_is_verified_and_its_connections_are_used_again() {
     wait_until("the log says why", || unknown.log().contains("UnknownIssuer"));
     let wrong = tls(&nginx, &certificates, "tls_server_name = \"other.test\"");
     assert_eq!(get(wrong.address, "/a", &[]).unwrap().code(), "bad_gateway");
-    wait_until("the log says why", || wrong.log().contains("not valid for name"));
+    wait_until("the log says why", || wrong.log().contains("not for other.test; set tls_server_name"));
 }
 
 #[test]
@@ -114,5 +114,53 @@ fn a_unix_socket_is_a_server_like_any_other() {
         !gateway
             .metrics()
             .contains("auth_gateway_upstream_health_checks_total{upstream=\"app\",outcome=\"passed\"} 0\n")
+    });
+}
+
+#[test]
+fn a_self_signed_certificate_is_trusted_where_it_is_itself_named() {
+    let certificates = Certificates::make();
+    certificates.self_sign("pinned", "");
+    certificates.self_sign("named", " -addext subjectAltName=IP:127.0.0.1");
+    certificates.self_sign("elsewhere", " -addext subjectAltName=DNS:app.test");
+    let gateway_to = |nginx: &Nginx, ca: &str, more: &str| {
+        let ca = certificates.file(&format!("{ca}.pem"));
+        gateway(&[format!("https://127.0.0.1:{}", nginx.port)], &format!("tls_ca_file = {ca:?}\n{more}"))
+    };
+    for name in ["pinned", "named"] {
+        let nginx = Nginx::start(&certificates, name, false);
+        let trusting = gateway_to(&nginx, name, "");
+        assert_eq!(get(trusting.address, "/a", &[]).unwrap().status, 200, "{}", trusting.log());
+        let other = if name == "pinned" { "named" } else { "pinned" };
+        let refusing = gateway_to(&nginx, other, "");
+        assert_eq!(get(refusing.address, "/a", &[]).unwrap().status, 502);
+        wait_until("the log says what to do", || {
+            refusing.log().contains("name exactly that certificate in tls_ca_file")
+                || refusing.log().contains("or exactly the server's own, in tls_ca_file")
+        });
+    }
+    let nginx = Nginx::start(&certificates, "elsewhere", false);
+    let wrong = gateway_to(&nginx, "elsewhere", "");
+    assert_eq!(get(wrong.address, "/a", &[]).unwrap().status, 502, "it is for another name");
+    wait_until("the log says what to do", || {
+        wrong.log().contains("set tls_server_name to a name that it is for")
+    });
+    let right = gateway_to(&nginx, "elsewhere", "tls_server_name = \"app.test\"");
+    assert_eq!(get(right.address, "/a", &[]).unwrap().status, 200, "{}", right.log());
+}
+
+#[test]
+fn a_server_that_speaks_no_tls_is_told_from_one_that_does() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut socket, b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let gateway = gateway(&[url], "");
+    assert_eq!(get(gateway.address, "/a", &[]).unwrap().status, 502);
+    wait_until("the log says what to do", || {
+        gateway.log().contains("TLS: what answers is not TLS; write http://")
     });
 }

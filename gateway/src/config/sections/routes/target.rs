@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::super::files::{file_name, working_directory};
+use super::super::files::existing_folder;
 use super::super::path_pattern;
 use super::super::secret::{SecretSource, given, secret};
 use super::super::{DAY, HOUR, up_to};
@@ -27,7 +27,7 @@ section! {
         /// The target, one of: an upstream,
         upstream: Option<String> = text(|name| Ok(name.to_owned())).example("\"demo\"");
         /// a folder, whose files are served,
-        r#static: Option<PathBuf> = text(folder).example("\"public\"");
+        r#static: Option<PathBuf> = text(existing_folder).example("\"public\"");
         /// a redirect,
         redirect: Option<Redirect> = Key::new(Shape::Table(TableShape::of::<RedirectKeys>()), read_redirect)
             .example("{ to = \"https://new.example{path}{query}\", status = 301 }");
@@ -68,6 +68,10 @@ section! {
         /// puts below the path of a protected route is refused; an app that makes redirects of its path may make //host of it,
         /// which is another host; caches in between may keep one page under several names.
         lenient_path: bool = boolean().default("false").example("true");
+        /// A request's body is received whole, within max_body, and sent with Content-Length: for apps that cannot take chunks (WSGI, CGI,
+        /// some WebDAV servers), and so that slow uploads do not occupy them. 64 KiB of it stay in memory, the rest is in a temporary
+        /// file (TMPDIR).
+        request_buffering: bool = boolean().default("false").example("true");
         /// The protocols that connections may switch to by Upgrade (HTTP/1.1): "websocket", "SPDY/3.1" (kubectl exec), "tcp"
         /// (docker), or others. The token is checked before; the connection ends with its session.
         upgrade: Vec<String> = texts(upgrade).or_empty().example("[\"websocket\"]");
@@ -101,7 +105,7 @@ section! {
 }
 
 /// The keys that only routes to an upstream have.
-const FOR_UPSTREAMS: [&str; 17] = [
+const FOR_UPSTREAMS: [&str; 18] = [
     "strip_prefix",
     "rewrite_prefix",
     "rewrite_locations",
@@ -111,6 +115,7 @@ const FOR_UPSTREAMS: [&str; 17] = [
     "upstream_authorization_file",
     "encoded_slashes",
     "lenient_path",
+    "request_buffering",
     "ignore_case",
     "upgrade",
     "token_in_subprotocol",
@@ -188,6 +193,7 @@ pub(super) fn target(keys: TargetKeys, table: &Table<'_>) -> RouteTarget {
             lenient_path: keys.lenient_path,
             rewrite_locations: keys.rewrite_locations,
             ignore_case: keys.ignore_case,
+            request_buffering: keys.request_buffering,
             upgrades: keys.upgrade,
             token_in_subprotocol: keys.token_in_subprotocol,
             timeouts: keys.timeouts,
@@ -307,17 +313,4 @@ fn is_upstream(entry: &Entry<'_>, name: &str, table: &Table<'_>) -> bool {
         .unwrap_or_else(|| "there are no upstreams: add an [upstreams.NAME] table with `urls`".to_owned());
     entry.refuse(InvalidValue::new(format!("unknown upstream {}", quoted(name))).help(help));
     false
-}
-
-/// A folder that exists.
-fn folder(text: &str) -> Result<PathBuf, InvalidValue> {
-    let path = file_name(text)?;
-    let why = match std::fs::metadata(&path) {
-        Ok(metadata) if metadata.is_dir() => return Ok(path),
-        Ok(_) => "is not a folder".to_owned(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => "does not exist".to_owned(),
-        Err(error) => format!("cannot be opened: {error}"),
-    };
-    let help = format!("name an existing folder{}", working_directory(&path));
-    Err(InvalidValue::new(format!("the folder {} {why}", quoted(text))).help(help))
 }

@@ -19,7 +19,7 @@ fn a_route_needs_a_token_unless_it_says_otherwise() {
         &route.target,
         RouteTarget::Upstream {
             name, new_prefix: None, authorization: UpstreamAuthorization::Removed, encoded_slashes: false, lenient_path: false,
-            rewrite_locations: false, ignore_case: false, upgrades, token_in_subprotocol: false, timeouts,
+            rewrite_locations: false, ignore_case: false, upgrades, token_in_subprotocol: false, request_buffering: false, timeouts,
         } if name == "demo" && upgrades.is_empty() && *timeouts == RouteTimeouts::default()
     ));
 }
@@ -162,4 +162,42 @@ fn without_a_route_nothing_starts() {
     load_diagnostics(super::super::test_support::USERS.to_owned()).only("there is no route", "--config");
     load_diagnostics("routes = \"x\"".to_owned() + super::super::test_support::USERS)
         .only("`routes`: expected a list", "");
+}
+
+#[test]
+fn what_an_upstream_cannot_be_given_is_refused() {
+    let route = |keys: &str| with_route(&format!("path = \"/x\"\nupstream = \"demo\"\n{keys}"));
+    for (keys, message, help) in [
+        (
+            "upgrade = [\"h2c\"]",
+            "a connection that switches to `h2c` carries requests",
+            "protocol = \"http2\"",
+        ),
+        ("upgrade = [\"HTTP/2.0\"]", "carries requests", ""),
+        ("upgrade = [\"TLS/1.2\"]", "carries requests", ""),
+        ("upgrade = [\"a b\"]", "is not the name of a protocol", "SPDY/3.1"),
+        ("upgrade = [\"*\"]", "is not the name of a protocol", ""),
+        ("upgrade = [\"tcp\"]\ntoken_in_subprotocol = true", "has no meaning without `upgrade`", ""),
+        ("rewrite_locations = true", "has no meaning without `strip_prefix`", ""),
+        ("forward_token = true\nforward_authorization = true", "forward_token", "former name"),
+        (
+            "upstream_authorization = \"user:password\"",
+            "is not the value of an Authorization field",
+            "base64",
+        ),
+        ("upstream_authorization = \"Basic a\\nX: y\"", "is not the value of an Authorization field", ""),
+        (
+            "upstream_authorization = \"Basic a\"\nforward_token = true",
+            "upstream_authorization",
+            "remove one",
+        ),
+        ("upstream_authorization_file = \"no/such\"", "does not exist", ""),
+    ] {
+        load_diagnostics(route(keys)).only(message, help);
+    }
+    let with = |keys: &str| settings(route(keys)).routes.remove(1).target;
+    let named = with("upgrade = [\"WebSocket\", \"SPDY/3.1\"]");
+    assert!(matches!(named, RouteTarget::Upstream { upgrades, .. } if upgrades == ["websocket", "SPDY/3.1"]));
+    let own = with("upstream_authorization = \"Basic aHVzaA==\"");
+    assert!(!format!("{own:?}").contains("aHVzaA"));
 }

@@ -1,0 +1,243 @@
+//! `GET /login` and the form that it shows, sent by `POST /login`.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::StatusCode;
+use http::header::LOCATION;
+
+use crate::auth::credentials::browser_cookies;
+use crate::browser::cookies::SessionCookies;
+use crate::browser::csrf::RequestSource;
+use crate::browser::pages::{FormError, LoginForm};
+use crate::browser::return_address::ReturnAddress;
+use crate::browser::{Browser, CookieChange, accept_language, own_origin};
+use crate::config::RememberMe;
+use crate::http1::{HeaderKind, RequestHead};
+use crate::rejection::{Code, Rejection};
+use crate::request::{RequestContext, RequestView};
+use crate::request_body::RequestBody;
+use crate::response::{self, Response, header_value};
+use crate::services::cookie_session::resolve;
+use crate::services::handover::{SignIn, go_on, to_sign_in};
+use crate::services::login::{Credentials, read_body, sign_in};
+use crate::services::token_response::IssuedTokens;
+use crate::sessions::RevocationReason;
+
+/// Browsers keep a cookie whose name and value have so many bytes together (RFC 6265bis section 5.6), less the longest name.
+const MAX_COOKIE_VALUE: usize = 4096 - 80;
+
+/// Whether a `POST /login` is a form's and not JSON.
+pub(crate) fn is_form(head: &RequestHead) -> bool {
+    let media_type = head.headers().only(HeaderKind::ContentType).map(|field| field.value);
+    let essence = media_type.and_then(|value| value.split(|&b| b == b';').next()).unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
+}
+
+/// A value of the request's query.
+pub(crate) fn query_value(request: RequestView<'_>, name: &str) -> Option<String> {
+    let (_, query) = request.target().as_str().split_once('?')?;
+    form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+/// Shows the form, or who is signed in.
+pub(crate) async fn show(
+    context: &Rc<RequestContext>,
+    browser: &Browser,
+    request: RequestView<'_>,
+) -> Result<Response, Rejection> {
+    let own = own_origin(context);
+    let return_to = query_value(request, "return").unwrap_or_default();
+    if browser.login_elsewhere(own).is_some() {
+        return Ok(to_sign_in(context, browser, &return_to));
+    }
+    let return_to = browser.return_address(&return_to, own);
+    let state = query_value(request, "state").unwrap_or_default();
+    let cookies = browser_cookies(browser, context);
+    let (identity, ended) = match resolve(context, browser, cookies).await {
+        Ok(identity) => (identity, false),
+        Err(rejection) if rejection.code().status() == StatusCode::UNAUTHORIZED => (None, true),
+        Err(rejection) => return Err(rejection),
+    };
+    let user = identity.as_ref().map(|identity| identity.claims().username());
+    let language = accept_language(&context.head);
+    let is_switch = query_value(request, "switch").is_some();
+    match (user, &identity) {
+        // The other host asked for a session: here is one.
+        (_, Some(identity)) if !is_switch && !state.is_empty() && return_to.other_origin().is_some() => {
+            go_on(
+                context,
+                browser,
+                SignIn::of_identity(context, identity, cookies.remember).await?,
+                &return_to,
+                &state,
+            )
+            .await
+        }
+        (Some(user), _) if !is_switch => Ok(browser.pages.account(language, user, &return_to)),
+        _ => {
+            let error = match (cookies.conflict, ended) {
+                (true, _) => Some(FormError::CookieConflict),
+                (false, true) => Some(FormError::SessionEnded),
+                (false, false) => None,
+            };
+            let form = LoginForm {
+                username: "",
+                remember: cookies.remember,
+                return_to: &return_to,
+                state: &state,
+                error,
+                user,
+            };
+            Ok(browser.pages.login(StatusCode::OK, language, form))
+        }
+    }
+}
+
+/// What the form sends.
+#[derive(Default)]
+struct Fields {
+    username: String,
+    password: String,
+    return_to: String,
+    state: String,
+    remember: bool,
+}
+
+impl Fields {
+    fn parse(body: &[u8]) -> Result<Fields, Rejection> {
+        let mut fields = Fields::default();
+        for (name, value) in form_urlencoded::parse(body) {
+            let value = value.into_owned();
+            let slot = match &*name {
+                "username" => &mut fields.username,
+                "password" => &mut fields.password,
+                "return" => &mut fields.return_to,
+                "state" => &mut fields.state,
+                "remember" => {
+                    fields.remember = true;
+                    continue;
+                }
+                _ => continue,
+            };
+            if !std::mem::replace(slot, value).is_empty() {
+                return Err(Rejection::FormFieldTwice);
+            }
+        }
+        Ok(fields)
+    }
+}
+
+/// Signs a person in, or shows the form again with what is wrong. A new session begins whatever cookies came along, and the
+/// session that they belong to ends: nobody can be made to use one that was chosen for them.
+pub(crate) async fn submit(
+    context: &Rc<RequestContext>,
+    browser: &Browser,
+    body: RequestBody,
+) -> Result<Response, Rejection> {
+    let own = own_origin(context);
+    // A page of somebody else could sign its visitors in as somebody else (login CSRF).
+    if !RequestSource::of(context.head.headers()).is_trusted(own, &[]) {
+        return Err(Rejection::ForeignPage);
+    }
+    let mut fields = Fields::parse(&read_body(context, body).await?)?;
+    let password = std::mem::take(&mut fields.password);
+    let return_to = browser.return_address(&fields.return_to, own);
+    let cookies = browser_cookies(browser, context);
+    if fields.username.trim().is_empty() || password.is_empty() {
+        let error = (FormError::BothRequired, StatusCode::BAD_REQUEST);
+        return Ok(again(context, browser, &fields, &return_to, error));
+    }
+    let username = fields.username.clone();
+    let result = sign_in(context, async { Credentials::new(username, password) }).await;
+    match result {
+        Ok(tokens) if tokens.access_token.len().max(refresh_len(&tokens)) > MAX_COOKIE_VALUE => {
+            tracing::error!(
+                username = tokens.username,
+                bytes = tokens.access_token.len(),
+                "the session's token does not fit into a cookie, which browsers limit to 4096 bytes; give the user fewer roles and claims"
+            );
+            end(context, tokens.session).await;
+            Err(Rejection::CookieTooLarge)
+        }
+        Ok(tokens) => {
+            end_earlier(context, cookies).await;
+            let remember = match browser.remember_me {
+                RememberMe::Always => true,
+                RememberMe::Ask => fields.remember,
+                RememberMe::Off => false,
+            };
+            let sign_in = SignIn::new(context, &tokens, remember);
+            let tokens = Arc::new(tokens);
+            context.record.cookies.replace(Some(CookieChange::Set { tokens, remember }));
+            go_on(context, browser, sign_in, &return_to, &fields.state).await
+        }
+        Err(rejection) => {
+            let wait = rejection.retry_after().unwrap_or_default();
+            let error = match rejection.code() {
+                Code::InvalidCredentials => FormError::InvalidCredentials,
+                Code::AccountLocked => FormError::Locked(wait),
+                Code::RateLimited => FormError::RateLimited(wait),
+                Code::TooManySessions => FormError::TooManySessions,
+                Code::Overloaded => FormError::Overloaded,
+                Code::StoreUnavailable => FormError::StoreUnavailable,
+                // A password that is too long is a wrong one to a person.
+                Code::BadRequest => FormError::InvalidCredentials,
+                _ => FormError::Other,
+            };
+            let mut response = again(context, browser, &fields, &return_to, (error, rejection.status()));
+            rejection.insert_fields(response.headers_mut());
+            context.record.rejection.replace(Some(rejection));
+            Ok(response)
+        }
+    }
+}
+
+fn refresh_len(tokens: &IssuedTokens) -> usize {
+    tokens.refresh_token.as_ref().map_or(0, String::len)
+}
+
+/// The form again.
+fn again(
+    context: &RequestContext,
+    browser: &Browser,
+    fields: &Fields,
+    return_to: &ReturnAddress,
+    (error, status): (FormError, StatusCode),
+) -> Response {
+    let form = LoginForm {
+        username: &fields.username,
+        remember: fields.remember,
+        return_to,
+        state: &fields.state,
+        error: Some(error),
+        user: None,
+    };
+    browser.pages.login(status, accept_language(&context.head), form)
+}
+
+/// Ends the session that the cookies belong to.
+pub(crate) async fn end_earlier(context: &RequestContext, cookies: SessionCookies<'_>) {
+    for token in [cookies.access, cookies.refresh].into_iter().flatten() {
+        let token = std::str::from_utf8(token).unwrap_or_default();
+        let claims = context.state.config.verifier.verify_signed(token, context.now());
+        if let Some(session) = claims.ok().and_then(|claims| claims.sid().parse().ok()) {
+            return end(context, session).await;
+        }
+    }
+}
+
+async fn end(context: &RequestContext, session: crate::sessions::SessionId) {
+    let sessions = &context.worker.gateway.sessions;
+    // The person is signed in all the same: the session that was left behind ends by its time.
+    if let Err(error) = sessions.revoke(session, RevocationReason::Logout, context.now_millis).await {
+        tracing::error!(%error, "a session that was replaced by a new sign-in was not ended");
+    }
+}
+
+/// Has a browser go on to an address (303), whatever it did here.
+pub(crate) fn see_other(location: &str) -> Response {
+    let mut response = response::no_store(response::empty(StatusCode::SEE_OTHER));
+    response.headers_mut().insert(LOCATION, header_value(location));
+    response
+}

@@ -1,0 +1,87 @@
+//! `GET /logout` and `POST /logout` or `/logout-all` of a browser: who is signed in, and the end of that.
+
+use std::rc::Rc;
+
+use http::StatusCode;
+
+use crate::auth::credentials::browser_cookies;
+use crate::browser::csrf::RequestSource;
+use crate::browser::navigation::{RequestPurpose, purpose};
+use crate::browser::{Browser, CookieChange, accept_language, own_origin};
+use crate::rejection::Rejection;
+use crate::request::{RequestContext, RequestView};
+use crate::response::Response;
+use crate::services::cookie_session::resolve;
+use crate::services::endpoints::store_unavailable;
+use crate::services::foreign;
+use crate::services::logout::logged_out;
+use crate::services::sign_in_page::{query_value, see_other};
+use crate::sessions::RevocationReason;
+
+/// Shows who is signed in with the ways out, or that nobody is.
+pub(crate) async fn show(
+    context: &Rc<RequestContext>,
+    browser: &Browser,
+    request: RequestView<'_>,
+) -> Result<Response, Rejection> {
+    let return_to = query_value(request, "return").unwrap_or_default();
+    let return_to = browser.return_address(&return_to, own_origin(context));
+    let language = accept_language(&context.head);
+    match resolve(context, browser, browser_cookies(browser, context)).await {
+        Ok(Some(identity)) => Ok(browser.pages.account(language, identity.claims().username(), &return_to)),
+        Ok(None) => Ok(browser.pages.signed_out(language, &return_to)),
+        Err(rejection) if rejection.code().status() == StatusCode::UNAUTHORIZED => {
+            Ok(browser.pages.signed_out(language, &return_to))
+        }
+        Err(rejection) => Err(rejection),
+    }
+}
+
+/// Ends the session of the cookies, or with `everywhere` all of its user. A form gets a page, a script 204.
+pub(crate) async fn submit(
+    context: &Rc<RequestContext>,
+    browser: &Browser,
+    everywhere: bool,
+) -> Result<Response, Rejection> {
+    if !RequestSource::of(context.head.headers()).is_trusted(own_origin(context), &browser.trusted_origins) {
+        return Err(Rejection::ForeignPage);
+    }
+    let cookies = browser_cookies(browser, context);
+    let claims = [cookies.access, cookies.refresh].into_iter().flatten().find_map(|token| {
+        let token = std::str::from_utf8(token).ok()?;
+        context.state.config.verifier.verify_signed(token, context.now()).ok()
+    });
+    // With two sessions it cannot be said which of them is meant.
+    if let Some(claims) = claims.filter(|_| !cookies.conflict)
+        && let Ok(session) = claims.sid().parse()
+    {
+        let sessions = &context.worker.gateway.sessions;
+        let (event, ended) = match everywhere {
+            // That takes a session that has not ended, as it does with a token.
+            true => match resolve(context, browser, cookies).await? {
+                Some(_) => {
+                    let subject = foreign::account_id(context, &claims).await?;
+                    let all = sessions.revoke_all(&subject, RevocationReason::LogoutAll, context.now_millis);
+                    ("logout-all", all.await.map(drop))
+                }
+                None => ("logout-all", Ok(())),
+            },
+            // On all hosts that it was handed over to.
+            false if browser.hands_over() => {
+                let all = sessions.revoke_sign_in(session, RevocationReason::Logout, context.now_millis);
+                ("logout", all.await)
+            }
+            false => ("logout", sessions.revoke(session, RevocationReason::Logout, context.now_millis).await),
+        };
+        ended.map_err(|e| store_unavailable(&e))?;
+        context.worker.metrics.logout();
+        context.audit(event, "success", claims.username(), Some(session.to_string()));
+        context.record.username.replace(Some(claims.username().to_owned()));
+    }
+    context.record.cookies.replace(Some(CookieChange::Clear));
+    let purpose = purpose(context.head.method(), context.head.headers());
+    Ok(match purpose {
+        RequestPurpose::Navigation | RequestPurpose::FormSubmission => see_other(browser.pages.logout_path()),
+        RequestPurpose::Background | RequestPurpose::Other => logged_out(),
+    })
+}
