@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::{Gateway, PASSWORD, free_address, tokens, users_file, wait_until};
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/grpc.py");
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/grpc_peer.py");
 
 fn python() -> Command {
     let mut python = Command::new(std::env::var("AUTH_GATEWAY_PYTHON").unwrap_or_else(|_| "python3".into()));
