@@ -82,3 +82,29 @@ pub(super) enum Command {
 pub(super) fn refuse_value(why: &str) -> ! {
     Arguments::command().error(clap::error::ErrorKind::ValueValidation, why).exit()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Appends the commands and options below `command` that the page does not name.
+    fn undocumented(command: &clap::Command, path: &str, page: &str, missing: &mut Vec<String>) {
+        let options = command.get_arguments().filter_map(clap::Arg::get_long);
+        missing.extend(options.map(|long| format!("--{long}")).filter(|option| !page.contains(option)));
+        for command in command.get_subcommands() {
+            let path = format!("{path}{}", command.get_name());
+            if !page.contains(&format!("`{path}")) {
+                missing.push(path.clone());
+            }
+            undocumented(command, &format!("{path} "), page, missing);
+        }
+    }
+
+    #[test]
+    fn every_command_and_option_is_documented() {
+        let page = include_str!("../../../docs/reference/cli.md");
+        let mut missing = Vec::new();
+        undocumented(&Arguments::command(), "", page, &mut missing);
+        assert!(missing.is_empty(), "docs/reference/cli.md lacks {missing:?}");
+    }
+}

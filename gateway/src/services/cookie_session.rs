@@ -147,7 +147,7 @@ async fn shared(context: &Rc<RequestContext>, key: FlightKey, claims: VerifiedCl
     };
     let mut begun = begun;
     let result = begun.wait_for(Option::is_some).await.ok().and_then(|result| result.clone());
-    result.unwrap_or_else(|| Err(Rejection::RefreshFailed))
+    result.unwrap_or(Err(Rejection::RefreshFailed))
 }
 
 /// A refresh under way; it is none any more when this is dropped.

@@ -52,7 +52,8 @@ pub(crate) async fn sign_in(
         Err(rejection) => match rejection.code() {
             Code::InvalidCredentials => LoginOutcome::Invalid,
             Code::AccountLocked => LoginOutcome::Locked,
-            Code::RateLimited | Code::TooManySessions => LoginOutcome::RateLimited,
+            Code::RateLimited => LoginOutcome::RateLimited,
+            Code::TooManySessions => LoginOutcome::TooManySessions,
             Code::Overloaded => LoginOutcome::Overloaded,
             Code::StoreUnavailable => LoginOutcome::StoreUnavailable,
             _ => LoginOutcome::BadRequest,

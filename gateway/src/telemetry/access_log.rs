@@ -212,6 +212,19 @@ mod tests {
     }
 
     #[test]
+    fn every_field_is_documented() {
+        let page = include_str!("../../../docs/reference/log-fields.md");
+        let some = Some("x");
+        let full = AccessRecord { upstream: some, code: some, cors: some, aborted: some, ..record() };
+        let mut line = String::new();
+        json(&mut line, &full);
+        let parsed: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line).unwrap();
+        for name in parsed.keys() {
+            assert!(page.contains(&format!("| `{name}` |")), "docs/reference/log-fields.md lacks {name}");
+        }
+    }
+
+    #[test]
     fn a_line_for_people_is_one_line_without_control_bytes() {
         let mut line = String::new();
         human(&mut line, &record());

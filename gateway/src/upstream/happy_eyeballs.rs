@@ -58,12 +58,12 @@ pub(super) fn servers_of(
     found: impl Iterator<Item = SocketAddr>,
 ) -> Vec<Vec<SocketAddr>> {
     let mut found: Vec<SocketAddr> = found.collect();
-    let prefers_ipv4 = found.first().is_some_and(SocketAddr::is_ipv4);
     if is_localhost(name) {
         // Whatever the hosts file says, both are this machine (RFC 6761 section 6.3).
         let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
         found.extend(loopback.map(|address| SocketAddr::new(address, port)));
     }
+    let prefers_ipv4 = found.first().is_some_and(SocketAddr::is_ipv4);
     // Answers rotate; servers should stay what they are.
     found.sort_unstable();
     found.dedup();

@@ -8,15 +8,15 @@ use crate::fixture::{Certificates, Gateway, PASSWORD, RedisServer, Upstream, log
 
 const SOON: Duration = Duration::from_secs(3);
 
-/// What the README says the gateway's user needs.
+/// What the documentation says that the gateway's user needs.
 const ACL: &str = "~auth-gateway:* &auth-gateway:* -@all +hello +auth +ping +role +subscribe +get +set +del \
                    +getrange +eval +evalsha +time +pttl +pexpire +publish +xadd +xdel +xrange +zadd \
                    +zrange +zrem +zrangebyscore +zremrangebyscore";
 
 #[test]
 fn a_user_with_the_documented_permissions_and_no_others_is_enough() {
-    let readme = include_str!("../../../../config/README.md");
-    assert!(readme.contains(ACL), "config/README.md does not say\n{ACL}");
+    let page = include_str!("../../../../docs/how-to/redis.md");
+    assert!(page.contains(ACL), "docs/how-to/redis.md lacks\n{ACL}");
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
     let mut user = vec!["ACL", "SETUSER", "gateway", "on", ">hunter2hunter2"];
     user.extend(ACL.split_whitespace());

@@ -158,6 +158,7 @@ fn one_session_too_many_ends_the_oldest_or_is_refused() {
     let opened: Vec<String> = (0..2).map(|_| tokens(gateway.address, "alice", PASSWORD).0).collect();
     let refused = login(gateway.address, "alice", PASSWORD);
     assert_eq!((refused.status, refused.code().as_str()), (403, "too_many_sessions"));
+    assert!(gateway.metrics().contains("auth_gateway_logins_total{outcome=\"too_many_sessions\"} 1"));
     assert_eq!(login(gateway.address, "bob", PASSWORD).status, 200);
     assert_eq!(post(gateway.address, "/logout", &opened[0]).status, 204);
     assert_eq!(login(gateway.address, "alice", PASSWORD).status, 200);
