@@ -153,7 +153,8 @@ fn a_failure_in_mid_stream_and_the_end_of_a_session_are_statuses() {
             .spawn()
             .unwrap();
         let begun = if ends_server { 2 } else { 1 };
-        let line = format!("auth_gateway_upstream_requests_total{{upstream=\"app\",outcome=\"ok\"}} {begun}\n");
+        let line =
+            format!("auth_gateway_upstream_requests_total{{upstream=\"app\",outcome=\"ok\"}} {begun}\n");
         wait_until("the stream", || gateway.metrics().contains(&line));
         if ends_server {
             let killed = Command::new("kill").args(["-9", &server.child.id().to_string()]).status();
