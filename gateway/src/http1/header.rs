@@ -76,8 +76,8 @@ impl HeaderKind {
         }
         let first = FOLD[name[0] as usize];
         // Fast path: most names match no known name in length and first letter.
-        if PERFECT_HASH_SEEDS[name.len()] & letter(first) != 0 {
-            let same_length = BUCKET_STARTS[name.len()] as usize..BUCKET_STARTS[name.len() + 1] as usize;
+        if FIRST_LETTERS_BY_LENGTH[name.len()] & letter(first) != 0 {
+            let same_length = LENGTH_STARTS[name.len()] as usize..LENGTH_STARTS[name.len() + 1] as usize;
             // Nearly all senders spell a known name in one of two ways.
             let usual =
                 |at: &usize| name == &TITLE_CASE_NAMES[*at][..name.len()] || name == KNOWN_HEADERS[*at].0;
@@ -222,7 +222,7 @@ const fn letter(byte: u8) -> u32 {
 }
 
 /// Bit set of the first letters of the names of each length.
-const PERFECT_HASH_SEEDS: [u32; MAX_NAME_LEN + 1] = {
+const FIRST_LETTERS_BY_LENGTH: [u32; MAX_NAME_LEN + 1] = {
     let mut firsts = [0; MAX_NAME_LEN + 1];
     let mut at = 0;
     while at < KNOWN_HEADERS.len() {
@@ -233,7 +233,7 @@ const PERFECT_HASH_SEEDS: [u32; MAX_NAME_LEN + 1] = {
 };
 
 /// Index in [`KNOWN_HEADERS`] of the first name of each length, followed by the end.
-const BUCKET_STARTS: [u8; MAX_NAME_LEN + 2] = {
+const LENGTH_STARTS: [u8; MAX_NAME_LEN + 2] = {
     let mut starts = [KNOWN_HEADERS.len() as u8; MAX_NAME_LEN + 2];
     let mut at = KNOWN_HEADERS.len();
     while at > 0 {

@@ -26,4 +26,4 @@ pub(crate) use headers::Headers;
 pub(crate) use host::{Host, HostError, HostSpan};
 pub(crate) use request_head::{HeadError, HeadLimits, RequestHead, Version};
 pub(crate) use response_head::{ResponseHead, ResponseLimits};
-pub(crate) use target::{CanonicalTarget, TargetError, TargetSpan};
+pub(crate) use target::{CanonicalTarget, MAX_DECODINGS, TargetError, TargetSpan};

@@ -266,8 +266,8 @@ fn check_escapes(path: &str) -> Result<(bool, Option<&'static str>), TargetError
     Ok((encoded_slash, oddity))
 }
 
-/// An upstream may decode so often, and then see slashes.
-const MAX_DECODINGS: usize = 8;
+/// An upstream may decode so often, and then see slashes. What is encoded more often is refused.
+pub(crate) const MAX_DECODINGS: usize = 8;
 
 /// Whether some upstream could see `.` or `..` in what is one segment here: also with path parameters behind them, which Tomcat
 /// takes off before it resolves dots, and between slashes that it sees only after it has decoded them, once or again.
@@ -277,7 +277,8 @@ fn hides_dot_segment(segment: &str) -> bool {
     }
     let is_dots = |part: &[u8]| {
         let name = part.split(|&byte| byte == b';').next().unwrap_or_default();
-        name == b"." || name == b".."
+        // Some file systems and frameworks take off blanks.
+        matches!(String::from_utf8_lossy(name).trim(), "." | "..")
     };
     let mut decoded: Cow<'_, [u8]> = percent_decode_str(segment).into();
     if is_dots(&decoded) {
@@ -337,6 +338,8 @@ mod tests {
             "/a|b",
             "/%e2%82%ac",
             "/a%252e",
+            "/a/..%20b",
+            "/a/%20/b",
             "/a%2Fb%2f/c",
             "/a/%2Fb",
             "/a%2F%2fb",
@@ -383,6 +386,14 @@ mod tests {
             "/./a",
             "/a/.",
             "/a/..;/b",
+            "/a/..%20/b",
+            "/a/%20..",
+            "/a/.%20;x/b",
+            "/a/..%20%20%3bx",
+            "/a/..%C2%A0/b",
+            "/a%2F..%20%2Fb",
+            "/a%252F..%2520%252Fb",
+            "/a%5c%20..%5cb",
             "/a/.;x/b",
             "/a/.%3b/b",
             "/a/..%3Bx",

@@ -217,9 +217,10 @@ pub(crate) fn preflight(config: &RuntimeConfig, request: RequestView<'_>) -> Opt
     };
     let cors = config.cors.of(index);
     if cors.pass_through {
-        // A browser sends none with a body: what has one needs its token.
+        // A browser sends none with a body, and none that asks for an upgrade: such a request needs its token.
         let bodiless = matches!(request.framing(), BodyFraming::Empty | BodyFraming::Length(0));
-        return bodiless.then_some(Preflight::PassedThrough);
+        let is_plain = bodiless && !head.headers().has_connection_option(b"upgrade");
+        return is_plain.then_some(Preflight::PassedThrough);
     }
     if cors.allowed_origins.is_empty() {
         return None;

@@ -1,15 +1,16 @@
 //! Routing: the most specific host, then the longest path, by segments; default deny.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use http::Method;
-use percent_encoding::percent_decode_str;
+use percent_encoding::percent_decode;
 
 use crate::config::{
     Access, HostPattern, Redirect, RequiredClaim, RouteRef, RouteTarget, RouteTimeouts, Timeouts,
     Unauthenticated, Upstream, UpstreamAuthorization, matching_order,
 };
-use crate::http1::{CanonicalTarget, Host};
+use crate::http1::{CanonicalTarget, Host, MAX_DECODINGS, TargetError};
 use crate::layers::admission::USUAL_METHODS;
 use crate::layers::cors::requested_method;
 use crate::proxy::header_edits::HeaderEdits;
@@ -28,7 +29,7 @@ pub(crate) fn route_request(admitted: Admitted) -> Result<Routed, Rejection> {
     let asked_for = context.is_passed_preflight().then(|| requested_method(view.head())).flatten();
     let route = match asked_for.and_then(|method| routes.select_for_preflight(view, &method)) {
         Some((route, _)) => route.index,
-        None => routes.select(view)?.index,
+        None => routes.select_noting(view, &context.record.route)?.index,
     };
     context.record.route.set(Some(route));
     Ok(Routed::new(admitted, route))
@@ -97,7 +98,7 @@ impl Route {
     fn fits_path(&self, path: &RequestPath<'_>) -> bool {
         self.fits_path_plainly(path.plain)
             || (self.access == Access::Authenticated
-                && path.lenient.as_deref().is_some_and(|path| self.fits_path_plainly(path)))
+                && path.lenient.iter().any(|reading| self.fits_path_plainly(&reading.path)))
     }
 
     fn fits_path_plainly(&self, path: &str) -> bool {
@@ -120,7 +121,7 @@ impl Route {
 
     /// Refuses what the route does not pass on of encoded slashes and other oddities. A path that is this route's only where the
     /// upstream takes them for slashes is refused all the same.
-    fn check_spelling(&self, target: &CanonicalTarget<'_>, path: &str) -> Result<(), Rejection> {
+    pub(crate) fn check_spelling(&self, target: &CanonicalTarget<'_>, path: &str) -> Result<(), Rejection> {
         let (encoded_slash, oddity) = (target.has_encoded_slash(), target.oddity());
         if !encoded_slash && oddity.is_none() {
             return Ok(());
@@ -146,8 +147,8 @@ impl Route {
 struct RequestPath<'r> {
     /// With its escapes decoded once.
     plain: &'r str,
-    /// As the most forgiving upstream reads it, where that is something else.
-    lenient: Option<String>,
+    /// As forgiving upstreams read it, where that is something else.
+    lenient: Vec<LenientReading>,
 }
 
 impl<'r> RequestPath<'r> {
@@ -156,8 +157,17 @@ impl<'r> RequestPath<'r> {
     }
 
     fn new(plain: &'r str) -> RequestPath<'r> {
-        RequestPath { plain, lenient: may_be_read_otherwise(plain).then(|| as_read_leniently(plain)) }
+        let lenient = if may_be_read_otherwise(plain) { lenient_readings(plain) } else { Vec::new() };
+        RequestPath { plain, lenient }
     }
+}
+
+/// A path as a forgiving upstream reads it.
+#[derive(Debug, PartialEq, Eq)]
+struct LenientReading {
+    path: String,
+    /// Whether it leads elsewhere by a dot segment that was encoded more than once.
+    has_dot_segment: bool,
 }
 
 fn may_be_read_otherwise(path: &str) -> bool {
@@ -170,24 +180,40 @@ fn may_be_read_otherwise(path: &str) -> bool {
     path.bytes().any(differs) || path.ends_with('.')
 }
 
-/// The path with all escapes decoded, cut where a query or a fragment would begin, with `\` for `/`, without parameters, without
-/// blanks and dots at the ends of segments, without empty segments, and with dot segments resolved.
-fn as_read_leniently(path: &str) -> String {
-    let mut decoded = path.to_owned();
-    while let Ok(again) = percent_decode_str(&decoded).decode_utf8()
-        && again != decoded
-    {
-        decoded = again.into_owned();
+/// What upstreams read that decode the escapes of a path once more, twice more, and so on to the end. Escapes that are not UTF-8
+/// hide nothing.
+fn lenient_readings(plain: &str) -> Vec<LenientReading> {
+    let mut readings = Vec::new();
+    let mut decoded = plain.as_bytes().to_vec();
+    for _ in 0..=MAX_DECODINGS {
+        let reading = as_read_leniently(&String::from_utf8_lossy(&decoded));
+        if reading.path != plain && !readings.contains(&reading) {
+            readings.push(reading);
+        }
+        let again: Vec<u8> = percent_decode(&decoded).collect();
+        if again == decoded {
+            break;
+        }
+        decoded = again;
     }
-    let path = decoded.split(['?', '#']).next().unwrap_or_default();
-    let mut segments = Vec::new();
+    readings
+}
+
+/// The path cut where a query or a fragment would begin, with `\` for `/`, without parameters, without blanks and dots at the ends of
+/// segments, without empty segments, and with dot segments resolved.
+fn as_read_leniently(path: &str) -> LenientReading {
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let (mut segments, mut has_dot_segment) = (Vec::new(), false);
     for segment in path.split(['/', '\\']) {
         match segment.split(';').next().unwrap_or(segment).trim() {
-            ".." => drop(segments.pop()),
+            ".." => {
+                has_dot_segment = true;
+                segments.pop();
+            }
             name => segments.extend(Some(name.trim_end_matches(['.', ' '])).filter(|name| !name.is_empty())),
         }
     }
-    format!("/{}", segments.join("/"))
+    LenientReading { path: format!("/{}", segments.join("/")), has_dot_segment }
 }
 
 /// All routes, and the order of matching.
@@ -276,18 +302,61 @@ impl Routes {
     ///
     /// # Errors
     ///
-    /// No route matches the host and path, or none of those that do accepts the method.
+    /// No route matches the host and path, or none of those that do accepts the method, or the spelling of the path.
     pub(crate) fn select(&self, request: RequestView<'_>) -> Result<&Route, Rejection> {
+        self.select_noting(request, &Cell::default())
+    }
+
+    /// The same; `matched` is the route by host and path also where the request is refused for its method or spelling: the
+    /// refusal has that route's CORS policy and label.
+    fn select_noting(
+        &self,
+        request: RequestView<'_>,
+        matched: &Cell<Option<usize>>,
+    ) -> Result<&Route, Rejection> {
         let (path, host, target) = (RequestPath::of(request), request.host(), request.target());
-        let Some(first) = self.order.iter().find(|placed| self.fits(placed, &path, &host)) else {
+        let Some(first) = self.first(&path, &host) else {
             return Err(target.oddity().map_or_else(|| self.no_route(&host), Rejection::BadTarget));
         };
         let mut route = &self.routes[first.route];
+        matched.set(Some(route.index));
+        if self.leads_elsewhere(first, &path, &host) {
+            return Err(Rejection::BadTarget(TargetError::Ambiguous("a dot segment")));
+        }
         if !route.fits_method(request.method()) {
             route = self.with_method(first, request)?;
+            matched.set(Some(route.index));
         }
         route.check_spelling(&target, path.plain)?;
         Ok(route)
+    }
+
+    /// The first route that matches a host and path. A public one takes no path that some upstream reads as one of a protected
+    /// route.
+    fn first(&self, path: &RequestPath<'_>, host: &Host<'_>) -> Option<&RouteRef> {
+        let first = self.order.iter().find(|placed| self.fits(placed, path, host))?;
+        let is_public = self.routes[first.route].access != Access::Authenticated;
+        let protected = || path.lenient.iter().find_map(|reading| self.protected(&reading.path, host));
+        Some(is_public.then(protected).flatten().unwrap_or(first))
+    }
+
+    /// Whether upstreams that decode dot segments see a path of another protected route than this one.
+    fn leads_elsewhere(&self, first: &RouteRef, path: &RequestPath<'_>, host: &Host<'_>) -> bool {
+        let first_path = &self.routes[first.route].path;
+        let mut readings = path.lenient.iter().map(|reading| &*reading.path).chain([path.plain]);
+        path.lenient.iter().any(|reading| reading.has_dot_segment)
+            && readings.any(|reading| {
+                self.protected(reading, host)
+                    .is_some_and(|other| self.routes[other.route].path != *first_path)
+            })
+    }
+
+    /// The protected route that a reading of a path leads to.
+    fn protected(&self, path: &str, host: &Host<'_>) -> Option<&RouteRef> {
+        let is_read =
+            |placed: &&RouteRef| fits_host(placed, host) && self.routes[placed.route].fits_path_plainly(path);
+        let first = self.order.iter().find(is_read)?;
+        (self.routes[first.route].access == Access::Authenticated).then_some(first)
     }
 
     /// The route of the request that a CORS preflight is about, and the methods of all routes of that host and path.
@@ -298,7 +367,7 @@ impl Routes {
     ) -> Option<(&Route, Vec<Method>)> {
         let (path, host) = (request.decoded_path(), request.host());
         let lenient = RequestPath::new(path);
-        let first = self.order.iter().find(|placed| self.fits(placed, &lenient, &host))?;
+        let first = self.first(&lenient, &host)?;
         let (first_route, mut methods) = (&self.routes[first.route], Vec::new());
         let beside = self.beside(first, &host, &lenient);
         for method in beside.iter().flat_map(|route| route.methods()) {
@@ -307,7 +376,8 @@ impl Routes {
             }
         }
         let route = beside.into_iter().find(|route| route.fits_method(method)).unwrap_or(first_route);
-        route.check_spelling(&request.target(), path).is_ok().then_some((route, methods))
+        let is_refused = self.leads_elsewhere(first, &lenient, &host);
+        (!is_refused && route.check_spelling(&request.target(), path).is_ok()).then_some((route, methods))
     }
 
     /// The routes of the very same host and path. A public one is none of them for a spelling that only its protected
@@ -322,7 +392,7 @@ impl Routes {
     /// Whether a path of this host is that of a route, as [`select`](Self::select) would find but for the method.
     pub(crate) fn leads_to(&self, route: &Route, path: &str, host: &Host<'_>) -> bool {
         let path = RequestPath::new(path);
-        let first = self.order.iter().find(|placed| self.fits(placed, &path, host));
+        let first = self.first(&path, host).filter(|first| !self.leads_elsewhere(first, &path, host));
         first.is_some_and(|first| self.routes[first.route].path == route.path)
     }
 
@@ -348,7 +418,7 @@ impl Routes {
     /// The match result of every route, in the order of matching.
     pub(crate) fn explain(&self, request: RequestView<'_>) -> Vec<(RouteRef, MatchResult)> {
         let (path, host, method) = (RequestPath::of(request), request.host(), request.method());
-        let first = self.order.iter().find(|placed| self.fits(placed, &path, &host));
+        let first = self.first(&path, &host);
         let verdict = |placed: &RouteRef| {
             let route = &self.routes[placed.route];
             let beside = first.filter(|f| f.rank == placed.rank && self.routes[f.route].path == route.path);
@@ -478,6 +548,79 @@ upstream = "app"
                 Err(Rejection::EncodedSlash | Rejection::BadTarget(_)) => {}
                 Err(_) => assert!(matching.is_empty(), "{method} {host}{path}: {explained:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_public_route_takes_no_path_that_some_upstream_reads_as_a_protected_one() {
+        let text = r#"
+[users]
+file = "Cargo.toml"
+[upstreams.app]
+urls = ["http://127.0.0.1:9"]
+[[routes]]
+path = "/"
+upstream = "app"
+access = "public"
+[[routes]]
+path = "/admin"
+upstream = "app"
+[[routes]]
+path = "/public/files"
+upstream = "app"
+access = "public"
+[[routes]]
+path = "/account"
+upstream = "app"
+"#;
+        let settings = crate::config::test_support::settings(text.to_owned());
+        let no_folder = |_: &std::path::Path, _: Option<&str>| Err(std::io::Error::other("no folder"));
+        let routes =
+            Routes::new(&settings.routes, 1, |_| Some((0, &settings.upstreams["app"])), no_folder).unwrap();
+        let dots = || Err(Rejection::BadTarget(TargetError::Ambiguous("a dot segment")));
+        for (path, chosen) in [
+            ("/x", Ok(0)),
+            ("/x/%2561dmin", Ok(0)),
+            ("/%2561dmin/x", Ok(1)),
+            ("/%252561dmin/x", Ok(1)),
+            // An escape that is not UTF-8 switches nothing off, wherever it stands and however deep.
+            ("/%2561dmin/x;%25FF", Ok(1)),
+            ("/%2561dmin/x%25FF", Ok(1)),
+            ("/%2561dmin/x/%252580", Ok(1)),
+            ("/%2561dmin%253B%25C3", Ok(1)),
+            // Dot segments that appear only after several decodings.
+            ("/public/files/x", Ok(2)),
+            ("/public/files/%252e%252e/x", Ok(2)),
+            ("/public/files/%252e%252e/%252e%252e/admin", Ok(1)),
+            ("/public/files/%25252e%25252e/%25252e%25252e/admin", Ok(1)),
+            ("/public/files/%252e%252e%2520/%252e%252e;x/admin", Ok(1)),
+            ("/%2561dmin/%25252e%25252e/x", Ok(1)),
+            ("/account/%252e%252e/admin", dots()),
+            ("/%2561ccount/%25252e%25252e/admin", dots()),
+            ("/admin/%252e%252e/account/x", dots()),
+            ("/admin/%252e%252e/admin/x", Ok(1)),
+        ] {
+            let request = AdmittedHead::new(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n"));
+            let found = routes.select(request.view()).map(|route| route.index);
+            assert_eq!(found, chosen, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_request_refused_for_its_method_or_spelling_has_a_route() {
+        let routes = routes();
+        for (method, path, route) in [
+            ("POST", "/api/public", Some(1)),
+            ("LOCK", "/files/x", Some(3)),
+            ("GET", "/api%2Fx", Some(0)),
+            ("GET", "/api//x", Some(0)),
+            ("PUT", "/api/public", Some(2)),
+            ("GET", "/nowhere", None),
+        ] {
+            let request = AdmittedHead::new(&format!("{method} {path} HTTP/1.1\r\nHost: a\r\n"));
+            let matched = Cell::default();
+            let selected = routes.select_noting(request.view(), &matched).is_ok();
+            assert_eq!((matched.get(), selected), (route, method == "PUT"), "{method} {path}");
         }
     }
 }

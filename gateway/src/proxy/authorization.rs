@@ -1,6 +1,6 @@
 //! `Authorization` on its way to an upstream: the client's, one of the gateway's own, or none.
 
-use crate::config::UpstreamAuthorization;
+use crate::config::{Access, UpstreamAuthorization};
 use crate::http1::HeaderKind;
 use crate::layers::route::Forwarding;
 use crate::request::Authorized;
@@ -22,10 +22,11 @@ pub(crate) fn passes(request: &Authorized, forwarding: &Forwarding) -> bool {
     }
 }
 
-/// What the upstream gets in its place.
-pub(crate) fn of_route(forwarding: &Forwarding) -> Option<&str> {
+/// What the upstream gets in its place. A preflight that skipped the authentication of its route does not act for the gateway.
+pub(crate) fn of_route<'f>(request: &Authorized, forwarding: &'f Forwarding) -> Option<&'f str> {
+    let skipped = request.context().is_passed_preflight() && request.route().access == Access::Authenticated;
     match &forwarding.authorization {
-        UpstreamAuthorization::Set(value) => Some(value),
+        UpstreamAuthorization::Set(value) if !skipped => Some(value),
         _ => None,
     }
 }

@@ -4,7 +4,7 @@
 use http::Method;
 
 use crate::client_addr::Scheme;
-use crate::http1::{CanonicalTarget, Host, TargetError};
+use crate::http1::{CanonicalTarget, Host};
 use crate::layers::route::Forwarding;
 use crate::proxy::upstream_request::is_destination;
 use crate::rejection::Rejection;
@@ -61,17 +61,26 @@ impl LocationRewrite {
     fn location(&self, value: &str) -> Option<String> {
         let (origin, path) = split_origin(value)?;
         let rewritten = self.path(path);
-        let Some((scheme, host)) = origin else { return rewritten };
-        let is = |own: &str| same_host(own, host);
+        let Some((scheme, host)) = origin else { return rewritten.filter(|path| !names_host(path)) };
+        let is_https = scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+        let without_port = host.strip_suffix(":443").filter(|_| is_https).unwrap_or(host);
+        let is = |own: &str| same_host(own, host) || same_host(own, without_port);
         if !is(&self.host) && !self.own_hosts.iter().any(|own| is(own)) {
             return None;
         }
         let path = rewritten.as_deref().unwrap_or(path);
-        let host = if is(&self.host) { host } else { &self.host };
-        let location = match scheme {
-            // The app may be about to send its clients to TLS, never away from it.
-            Some(scheme) if scheme.eq_ignore_ascii_case("https") => format!("https://{host}{path}"),
-            Some(_) => format!("{}://{host}{path}", self.scheme.name()),
+        if self.host.is_empty() {
+            // A client of HTTP/1.0 that has named no host.
+            let slash = if path.starts_with('/') { "" } else { "/" };
+            return Some(format!("{slash}{path}")).filter(|path| !names_host(path));
+        }
+        // The app may be about to send its clients to TLS, never away from it.
+        let sent = scheme.map(|_| if is_https { "https" } else { self.scheme.name() });
+        // A port belongs to its scheme.
+        let keeps_scheme = scheme.zip(sent).is_none_or(|(scheme, sent)| scheme.eq_ignore_ascii_case(sent));
+        let host = if is(&self.host) && keeps_scheme { host } else { &self.host };
+        let location = match sent {
+            Some(sent) => format!("{sent}://{host}{path}"),
             None => format!("//{host}{path}"),
         };
         (location != value).then_some(location)
@@ -168,12 +177,13 @@ pub(crate) fn destination(
     let front = context.client.prefix(view.head());
     let path = path.strip_prefix(&front).filter(|rest| rest.starts_with('/')).unwrap_or(path);
     let target = CanonicalTarget::parse(&Method::PUT, path.as_bytes())
-        .and_then(CanonicalTarget::without_oddities)
-        .map_err(|error| refused_destination(&error))?;
+        .map_err(|error| refused_destination(&Rejection::BadTarget(error)))?;
     let config = &context.state.config;
     if !config.routes.leads_to(request.route(), target.decoded_path(), &view.host()) {
         return Err(Rejection::BadDestination("the Destination is not below the path of the same route"));
     }
+    let checked = request.route().check_spelling(&target, target.decoded_path());
+    checked.map_err(|rejection| refused_destination(&rejection))?;
     let below = target.below(request.route().path());
     let slash = if prefix.is_empty() && !below.starts_with('/') { "/" } else { "" };
     let urls = &context.state.upstream(forwarding.upstream).settings().urls;
@@ -182,8 +192,8 @@ pub(crate) fn destination(
     Ok(Some(format!("{origin}{prefix}{slash}{below}")))
 }
 
-fn refused_destination(error: &TargetError) -> Rejection {
-    tracing::debug!(%error, "a Destination was refused");
+fn refused_destination(why: &Rejection) -> Rejection {
+    tracing::debug!(?why, "a Destination was refused");
     Rejection::BadDestination("the Destination is malformed or ambiguous")
 }
 
@@ -206,6 +216,13 @@ fn split_origin(value: &str) -> Option<(Option<(Option<&str>, &str)>, &str)> {
 /// What of a path is below a prefix, which is empty or whole segments: empty, or from a slash, a query or a fragment on.
 fn below<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
     path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
+}
+
+/// Whether browsers read a path as another host's address: they take `\` for `/` and leave out tabs and the ends of lines.
+fn names_host(path: &str) -> bool {
+    let mut bytes = path.bytes().filter(|byte| !b"\t\r\n".contains(byte));
+    bytes.next().is_some_and(|byte| b"/\\".contains(&byte))
+        && bytes.next().is_some_and(|byte| b"/\\".contains(&byte))
 }
 
 fn same_host(one: &str, other: &str) -> bool {
@@ -243,7 +260,8 @@ mod tests {
             ("location", "mailto:a@b", ""),
             ("location", "https://app.example/x", "https://app.example/shop/x"),
             ("location", "http://app.example/x", "https://app.example/shop/x"),
-            ("location", "http://APP.example:80/x", "https://APP.example:80/shop/x"),
+            ("location", "http://APP.example:80/x", "https://app.example/shop/x"),
+            ("location", "https://APP.example:443/x", "https://APP.example:443/shop/x"),
             ("location", "HTTP://127.0.0.1:9000/x?y", "https://app.example/shop/x?y"),
             ("location", "http://127.0.0.1:9000", "https://app.example/shop"),
             ("location", "//127.0.0.1:9000/x", "//app.example/shop/x"),
@@ -296,5 +314,52 @@ mod tests {
         }
         assert_eq!(rewrite("/v2", "/api").cookie("a=b; Path=/").as_deref(), Some("a=b; Path=/api"));
         assert_eq!(rewrite("/v2", "").cookie("a=b; Path=/v2").as_deref(), Some("a=b; Path=/"));
+    }
+
+    #[test]
+    fn a_path_without_its_prefix_never_becomes_the_address_of_another_host() {
+        let to_root = rewrite("/v2", "");
+        for path in [
+            "/v2//evil.example/",
+            "/v2/\\evil.example/",
+            "/v2/\t/evil.example/",
+            "/v2/\t\\evil.example",
+            "/v2///evil.example",
+        ] {
+            for (field, value) in [
+                ("location", path.to_owned()),
+                ("content-location", path.to_owned()),
+                ("refresh", format!("0; url={path}")),
+                ("refresh", format!("0; url='{path}'")),
+            ] {
+                assert_eq!(to_root.response_field(field, &value), None, "{field}: {value:?}");
+            }
+        }
+        for (value, rewritten) in [
+            ("/v2/.//x", "/.//x"),
+            ("/v2/x//y", "/x//y"),
+            ("http://127.0.0.1:9000/v2//evil.example/", "https://app.example//evil.example/"),
+        ] {
+            assert_eq!(to_root.location(value).as_deref(), Some(rewritten), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_port_goes_with_its_scheme_and_without_a_host_the_path_is_all() {
+        let plain = || LocationRewrite { scheme: Scheme::Http, ..rewrite("", "/shop") };
+        let unknown =
+            |internal, external| LocationRewrite { host: String::new(), ..rewrite(internal, external) };
+        for (rewrite, value, rewritten) in [
+            (rewrite("", ""), "http://app.example:80/x", Some("https://app.example/x")),
+            (rewrite("", "/shop"), "http://app.example/x", Some("https://app.example/shop/x")),
+            (plain(), "http://app.example:80/x", Some("http://app.example:80/shop/x")),
+            (plain(), "https://app.example:443/x", Some("https://app.example:443/shop/x")),
+            (unknown("", "/shop"), "http://127.0.0.1:9000/x?y", Some("/shop/x?y")),
+            (unknown("", ""), "http://127.0.0.1:9000", Some("/")),
+            (unknown("/v2", ""), "http://127.0.0.1:9000/v2//evil.example", None),
+            (unknown("", "/shop"), "http://other.example/x", None),
+        ] {
+            assert_eq!(rewrite.location(value).as_deref(), rewritten, "{rewrite:?} {value}");
+        }
     }
 }

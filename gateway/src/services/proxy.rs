@@ -99,7 +99,7 @@ pub(crate) fn outgoing_request(
         identity_headers: &config.identity_headers,
         cookies: config.browser.as_ref().map(|browser| &browser.cookies),
         client_authorization: authorization::passes(request, forwarding),
-        own_authorization: authorization::of_route(forwarding),
+        own_authorization: authorization::of_route(request, forwarding),
         edits: route.request_headers.as_ref(),
         edit_lines: &edit_lines,
         client: &context.client,

@@ -16,16 +16,6 @@ use crate::upstream::cluster::Upstream;
 use crate::upstream::happy_eyeballs::connect_any;
 use crate::upstream::outlier_ejection::{Address, Endpoint};
 
-/// Whether the last response of a connection has a body: a server that sends one where none belongs sends it a moment later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LastBody {
-    Sent,
-    /// The status says that there is none.
-    Empty,
-    /// It answered HEAD.
-    Head,
-}
-
 /// A connection with its buffers, for reuse.
 #[derive(Debug)]
 pub(crate) struct UpstreamConnection {
@@ -38,7 +28,9 @@ pub(crate) struct UpstreamConnection {
     pub(crate) deadline: Deadline,
     /// How long the server keeps it idle, where its last response has said so.
     pub(crate) keep_alive: Option<Duration>,
-    pub(crate) last_body: LastBody,
+    /// Whether the status of the last response (204, 304) says that it has no body: a server that sends one all the same sends it a
+    /// moment later.
+    pub(crate) is_bodiless: bool,
 }
 
 impl UpstreamConnection {
@@ -58,7 +50,7 @@ impl UpstreamConnection {
             limits: upstream.settings.response_limits(),
             deadline: Deadline::default(),
             keep_alive: None,
-            last_body: LastBody::Sent,
+            is_bodiless: false,
         })
     }
 
@@ -70,11 +62,7 @@ impl UpstreamConnection {
 
     /// Whether bytes that belong to no response may yet come, so long after the last one.
     pub(crate) fn may_get_stray_bytes(&self, age: Duration, quiet_time: Duration) -> bool {
-        match self.last_body {
-            LastBody::Sent => false,
-            LastBody::Empty => age < quiet_time,
-            LastBody::Head => true,
-        }
+        self.is_bodiless && age < quiet_time
     }
 
     /// Whether such bytes are here. Under TLS nobody knows.

@@ -13,7 +13,7 @@ use http::{Method, StatusCode};
 
 use super::body::UpstreamBody;
 use super::client::{AttemptError, OutgoingRequest, Processed, SendError, UpstreamResponse};
-use super::connection::{LastBody, UpstreamConnection};
+use super::connection::UpstreamConnection;
 use super::http1_body::Http1Body;
 use super::pool::{Lease, LeaseError, ReusePolicy, Server, UpstreamPool};
 use super::request_body_forwarder::{BodyForwarder, ForwardError, Forwarding};
@@ -41,7 +41,7 @@ pub(super) async fn attempt(
     let rest = exchange_heads(&mut lease.connection, request, forwarder).await.map_err(|error| {
         // What a connection in use answers may be left from the response before.
         let is_stray = lease.reused && matches!(error, SendError::BadResponse(_));
-        if is_stray && lease.connection.last_body != LastBody::Sent {
+        if is_stray && lease.connection.is_bodiless {
             server.sends_stray_bytes.set(true);
         }
         let connection_lost = is_stray || matches!(error, SendError::Broken(_));
@@ -85,7 +85,10 @@ pub(super) fn respond(
     let keep_alive = !head.headers().has_connection_option(b"close")
         && !head.is_http10()
         && framing != BodyFraming::UntilClose
-        && announced.is_none_or(|time| !time.is_zero());
+        && announced.is_none_or(|time| !time.is_zero())
+        // A body that a server wrongly sends with its answer to HEAD would be read as the next response, however late it comes.
+        && *request.method != Method::HEAD;
+    let is_bodiless = matches!(head.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let (forwarding, reusable) = match rest {
         Rest::Nothing => (None, keep_alive),
         // It is forwarded to its end, independently of the response.
@@ -95,11 +98,7 @@ pub(super) fn respond(
         Rest::Refused => (None, false),
     };
     lease.connection.deadline.clear();
-    lease.connection.last_body = match framing {
-        BodyFraming::Empty if *request.method == Method::HEAD => LastBody::Head,
-        BodyFraming::Empty => LastBody::Empty,
-        _ => LastBody::Sent,
-    };
+    lease.connection.is_bodiless = is_bodiless;
     lease.connection.keep_alive = announced;
     let Timeouts { body: timeout, total, .. } = *request.timeouts;
     let body = UpstreamBody::Http1(Box::new(Http1Body {

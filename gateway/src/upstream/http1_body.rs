@@ -8,7 +8,6 @@ use bytes::Bytes;
 use http_body::SizeHint;
 use tokio::time::Instant;
 
-use super::connection::LastBody;
 use super::pool::{Lease, UpstreamPool};
 use super::request_body_forwarder::Forwarding;
 use crate::http1::{BodyError, BodyReader, ResponseHead};
@@ -110,7 +109,7 @@ impl Http1Body {
         let complete =
             self.is_complete() && self.reusable && self.forwarding.as_ref().is_none_or(Forwarding::is_done);
         let Some(Lease { connection, place, .. }) = self.lease.take() else { return };
-        let is_bodiless = connection.last_body != LastBody::Sent;
+        let is_bodiless = connection.is_bodiless;
         if !connection.input.filled().is_empty() {
             place.server.sends_stray_bytes.set(place.server.sends_stray_bytes.get() || is_bodiless);
         } else if complete && !(is_bodiless && place.server.sends_stray_bytes.get()) {

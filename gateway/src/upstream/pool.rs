@@ -11,14 +11,14 @@ use tokio::time::{Instant, timeout};
 
 use crate::config;
 use crate::upstream::cluster::{Upstream, millis};
-use crate::upstream::connection::{LastBody, UpstreamConnection};
+use crate::upstream::connection::UpstreamConnection;
 use crate::upstream::http2::{SharedConnection, SharedConnections, StreamLease};
 use crate::upstream::load_balancer::{Candidate, Rng, choose};
 use crate::upstream::outlier_ejection::{Endpoint, HealthStatus};
 use crate::upstream::retry_budget::RetryBudget;
 
-/// For so long after a response without a body a connection carries only what can be sent again: a server that sends one all
-/// the same (with a 204, say) does so within that time. After the answer to HEAD, which is asked for seldom, it never carries more.
+/// For so long after a 204 or 304 a connection carries no other request: a server that sends a body all the same does so within
+/// that time, and the next client would get it as its response. After the answer to HEAD it never carries more.
 const QUIET_TIME: Duration = Duration::from_millis(20);
 
 /// One worker's connections to one upstream. Workers share only the health of the servers, so nothing is
@@ -192,7 +192,7 @@ impl UpstreamPool {
         policy: ReusePolicy,
     ) -> Result<Option<Box<UpstreamConnection>>, LeaseError> {
         // An idle connection that cannot be used for this request makes room.
-        if policy != ReusePolicy::Any && server.idle.borrow_mut().pop().is_some() {
+        if server.idle.borrow_mut().pop().is_some() {
             return Ok(None);
         }
         if self.pending.get() >= self.max_pending {
@@ -205,6 +205,7 @@ impl UpstreamPool {
                 if let Some(connection) = server.take_idle(policy, Instant::now(), self.settings()) {
                     return Some(connection);
                 }
+                server.idle.borrow_mut().pop();
             }
             None
         };
@@ -328,8 +329,7 @@ impl Server {
         let mut idle = self.idle.borrow_mut();
         for place in (0..idle.len()).rev() {
             let age = now.saturating_duration_since(idle[place].since);
-            if policy == ReusePolicy::KnownIdle && idle[place].connection.may_get_stray_bytes(age, QUIET_TIME)
-            {
+            if idle[place].connection.may_get_stray_bytes(age, QUIET_TIME) {
                 continue;
             }
             let kept = idle.remove(place);
@@ -345,7 +345,7 @@ impl Server {
             if alive {
                 return Some(connection);
             }
-            if connection.last_body != LastBody::Sent && connection.has_stray_bytes() {
+            if connection.is_bodiless && connection.has_stray_bytes() {
                 self.sends_stray_bytes.set(true);
             }
         }

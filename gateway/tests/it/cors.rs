@@ -137,3 +137,31 @@ fn explain_says_what_becomes_of_a_preflight() {
         assert!(output.contains(expected), "{output}");
     }
 }
+
+/// A credential of the gateway's own goes only with requests that were authenticated, and so do upgrades.
+#[test]
+fn a_preflight_that_is_passed_on_carries_no_credential_and_opens_no_tunnel() {
+    let upstream = Upstream::start();
+    let config = format!(
+        "[upstreams.app]\nurls = [\"http://{}\"]\n[[routes]]\npath = \"/app\"\nupstream = \"app\"\n\
+         cors = {{ pass_through = true }}\nupgrade = [\"tcp\"]\nupstream_authorization = \"Basic b3duOnNlY3JldA==\"\n",
+        upstream.address
+    );
+    let gateway = Gateway::start_with(&config, &users_file(&[("1", "alice", PASSWORD, &["user"])]), &[]);
+    let preflight = [("Origin", ORIGIN), ("Access-Control-Request-Method", "GET")];
+    let reply = request(gateway.address, "OPTIONS", "/app/x", &preflight, b"").unwrap();
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert!(upstream.last().values("authorization").is_empty(), "no credential without authentication");
+    let (token, _) = tokens(gateway.address, "alice", PASSWORD);
+    let bearer = format!("Bearer {token}");
+    let fields = [("Authorization", bearer.as_str())];
+    assert_eq!(request(gateway.address, "GET", "/app/x", &fields, b"").unwrap().status, 200);
+    assert_eq!(upstream.last().values("authorization"), ["Basic b3duOnNlY3JldA=="]);
+    upstream.clear();
+    for upgrade in [("tcp", "Upgrade"), ("TCP", "upgrade"), ("x, tcp", "x, Upgrade")] {
+        let fields = [preflight[0], preflight[1], ("Upgrade", upgrade.0), ("Connection", upgrade.1)];
+        let reply = request(gateway.address, "OPTIONS", "/app/x", &fields, b"").unwrap();
+        assert_eq!((reply.status, reply.code().as_str()), (401, "missing_token"), "{upgrade:?}");
+    }
+    assert!(upstream.requests().is_empty());
+}

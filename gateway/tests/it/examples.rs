@@ -138,14 +138,23 @@ fn every_example_of_a_proxy_in_front_passes_tokens_identity_and_addresses() {
         assert_eq!(reply.status, 200, "{name}: {}", reply.text());
         let token = reply.json()["access_token"].as_str().unwrap().to_owned();
 
-        let forged =
-            format!("Authorization: Bearer {token}\r\nX-Auth-User: root\r\nX-Forwarded-For: 203.0.113.9");
+        let forged = format!(
+            "Authorization: Bearer {token}\r\nX-Auth-User: root\r\nX-Forwarded-For: 203.0.113.9\r\n\
+             X-Forwarded-Prefix: /forged\r\nX-Forwarded-Port: 6666\r\nX-Forwarded-Ssl: on\r\n\
+             X-Forwarded-Host: forged.example\r\nX-Forwarded-Proto: https\r\n\
+             Forwarded: for=203.0.113.9;host=forged.example;proto=https"
+        );
         let reply = get_from_elsewhere(front.address, "/hello/%7Ea?b=%2F", &forged);
         assert!(reply.starts_with("HTTP/1.1 200"), "{name}: {reply}");
         let seen = upstream.last();
         assert_eq!(seen.values("x-auth-user"), ["alice"], "{name}");
         assert_eq!(seen.target, "/hello/%7Ea?b=%2F", "{name} forwards the target as it was sent");
         assert_eq!(seen.values("x-forwarded-proto"), ["http"], "{name}");
+        assert_eq!(seen.values("x-forwarded-host"), [front.address.to_string()], "{name}");
+        for field in ["x-forwarded-prefix", "x-forwarded-port", "x-forwarded-ssl"] {
+            assert!(seen.values(field).is_empty(), "{name} passes on a client's own {field}");
+        }
+        assert!(!seen.values("forwarded").concat().contains("forged"), "{name}");
         let lines = || {
             let lines: Vec<serde_json::Value> =
                 gateway.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();

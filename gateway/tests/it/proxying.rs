@@ -1,7 +1,9 @@
 //! Routes, identity and forwarding, as clients and upstreams see them.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::fixture::{
@@ -204,7 +206,7 @@ fn connections_on_both_sides_carry_many_requests() {
     let upstream = Upstream::start();
     let gateway = start(&upstream, &format!("[server]\nworkers = 1\n{}", route("/", "access = \"public\"")));
     let request = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n\
-        POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhiHEAD /c HTTP/1.1\r\nHost: a\r\n\r\nDELETE /d HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhiDELETE /c HTTP/1.1\r\nHost: a\r\n\r\nHEAD /d HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     // A response to HEAD declares a length and has no body, so it is read from the raw bytes here.
     let mut socket = TcpStream::connect(gateway.address).unwrap();
     socket.write_all(request).unwrap();
@@ -212,7 +214,7 @@ fn connections_on_both_sides_carry_many_requests() {
     socket.read_to_string(&mut received).unwrap();
     assert_eq!(received.matches("HTTP/1.1 200 OK").count(), 4, "{received}");
     let seen: Vec<_> = upstream.requests().iter().map(|r| format!("{} {}", r.method, r.target)).collect();
-    assert_eq!(seen, ["GET /a", "POST /b", "HEAD /c", "DELETE /d"]);
+    assert_eq!(seen, ["GET /a", "POST /b", "DELETE /c", "HEAD /d"]);
     assert_eq!(upstream.connections(), 1);
     assert!(!received.contains("X-Hop") && !received.contains("Keep-Alive"), "hop-by-hop fields end here");
     assert!(!received.contains("X-Request-Id: upstream"));
@@ -313,6 +315,91 @@ fn upstream_failures_are_distinguished() {
         );
         assert_eq!(get(gateway.address, "/rude/early", &[]).unwrap().text(), "ok");
     }
+}
+
+/// An upstream that sends a whole response as the body of what has none, so many milliseconds late.
+fn wrongly_sends_bodies(delay: u64) -> (SocketAddr, Arc<AtomicUsize>) {
+    const STRAY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            counted.fetch_add(1, Ordering::Relaxed);
+            std::thread::spawn(move || -> std::io::Result<()> {
+                loop {
+                    let mut request = [0; 4096];
+                    let n = socket.read(&mut request)?;
+                    if n == 0 {
+                        return Ok(());
+                    }
+                    let request = String::from_utf8_lossy(&request[..n]).into_owned();
+                    let head = match request.split(' ').nth(1) {
+                        _ if request.starts_with("HEAD") => "200 OK\r\nContent-Length: 60",
+                        Some("/204") => "204 No Content",
+                        Some("/304") => "304 Not Modified",
+                        _ => {
+                            socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+                            continue;
+                        }
+                    };
+                    socket.write_all(format!("HTTP/1.1 {head}\r\n\r\n").as_bytes())?;
+                    std::thread::sleep(Duration::from_millis(delay));
+                    socket.write_all(STRAY.as_bytes())?;
+                }
+            });
+        }
+    });
+    (address, connections)
+}
+
+#[test]
+fn a_body_behind_what_has_none_is_never_the_response_to_the_next_request() {
+    for (first, delay) in [
+        ("HEAD /", 0),
+        ("HEAD /", 5),
+        ("HEAD /", 60),
+        ("GET /204", 0),
+        ("GET /204", 5),
+        ("GET /304", 0),
+        ("GET /304", 5),
+    ] {
+        let (address, _) = wrongly_sends_bodies(delay);
+        let gateway = Gateway::start(&format!(
+            "[server]\nworkers = 1\n[upstreams.app]\nurls = [\"http://{address}\"]\n{}",
+            route("/", "access = \"public\"")
+        ));
+        for _ in 0..5 {
+            // Both arrive together: the second is sent as soon as the first has its response.
+            let both = format!(
+                "{first} HTTP/1.1\r\nHost: a\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+            );
+            let mut socket = TcpStream::connect(gateway.address).unwrap();
+            socket.write_all(both.as_bytes()).unwrap();
+            let mut received = String::new();
+            socket.read_to_string(&mut received).unwrap();
+            assert!(
+                received.ends_with("\r\n\r\nok") && !received.contains("stray"),
+                "{first} {delay}: {received}"
+            );
+        }
+    }
+}
+
+#[test]
+fn responses_without_a_body_cost_no_connection_of_a_full_upstream_for_long() {
+    let (address, connections) = wrongly_sends_bodies(0);
+    let gateway = Gateway::start(&format!(
+        "[server]\nworkers = 1\n[upstreams.app]\nurls = [\"http://{address}\"]\nmax_connections = 1\n{}",
+        route("/", "access = \"public\"")
+    ));
+    for target in ["/304", "/next", "/204", "/next", "/next", "/next"] {
+        let reply = get(gateway.address, target, &[]).unwrap();
+        assert!(matches!(reply.status, 200 | 204 | 304), "{target}: {reply:?}");
+    }
+    let opened = connections.load(Ordering::Relaxed);
+    assert_eq!(opened, 3, "one for each response without a body, and the last serves all others");
 }
 
 #[test]

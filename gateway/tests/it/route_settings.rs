@@ -308,6 +308,11 @@ fn odd_paths_pass_where_a_route_takes_them_and_never_lead_past_protection() {
         ("/%20secret", 401),
         ("/secre%2574", 401),
         ("/x/%252e%252e/secret", 401),
+        // An escape that is not UTF-8 hides nothing, nor do blanks.
+        ("/%2573ecret/x;%25FF", 401),
+        ("/%2573ecret/x%25FF", 401),
+        ("/x/..%20/secret", 400),
+        ("/x/%20..%20%3Bx/secret", 400),
     ] {
         upstream.clear();
         for reply in ask_both(&gateway, "GET", target, &[]) {
@@ -470,6 +475,12 @@ fn a_webdav_destination_leads_to_where_the_request_itself_may() {
         "/dav//admin/x",
         "/davx",
         "dav/b",
+        "/dav%2Fb",
+        "/dav/a%2Fb",
+        "/dav/a%2f..%2fb",
+        "/dav/a%2Eb",
+        "/dav/..%20/else",
+        "/dav/%252e%252e/dav/admin",
     ] {
         upstream.clear();
         for reply in ask_both(&gateway, "MOVE", "/dav/a", &[("destination", sent)]) {

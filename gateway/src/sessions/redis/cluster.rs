@@ -105,13 +105,13 @@ impl Cluster {
     fn owner(&self, shard: Shard) -> Result<Arc<Supervised>, (RedisError, Instant)> {
         let shape = self.shape.read().unwrap_or_else(PoisonError::into_inner);
         let owner = shape.owners[shard].as_ref().and_then(|owner| shape.links.get(owner));
-        let link = owner.map(|get_or_connect| Arc::clone(get_or_connect.link()));
+        let link = owner.map(|connection| Arc::clone(connection.link()));
         link.ok_or_else(|| (RedisError::Unserved(shape.last_error.clone()), shape.since))
     }
 
     pub(super) fn links(&self) -> Vec<Arc<Supervised>> {
         let shape = self.shape.read().unwrap_or_else(PoisonError::into_inner);
-        shape.links.values().map(|get_or_connect| Arc::clone(get_or_connect.link())).collect()
+        shape.links.values().map(|connection| Arc::clone(connection.link())).collect()
     }
 
     /// Requests a refresh of the topology.
