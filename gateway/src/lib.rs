@@ -12,6 +12,7 @@ mod file_owner;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod grpc;
 mod http1;
 mod layers;
 mod net;

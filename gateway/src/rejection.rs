@@ -325,7 +325,6 @@ impl Rejection {
 
     /// The status in gRPC's terms, for clients that get `grpc-status` in place of the problem
     /// (<https://grpc.io/docs/guides/status-codes/>).
-    #[allow(dead_code)] // For the rendering of refusals to gRPC clients.
     pub(crate) fn grpc_status(&self) -> u8 {
         const INVALID_ARGUMENT: u8 = 3;
         const DEADLINE_EXCEEDED: u8 = 4;

@@ -26,6 +26,8 @@ pub(crate) struct RequestBody {
     gathered: Option<Box<GatheredBody>>,
     /// The remaining size limit, in bytes.
     allowed: Option<u64>,
+    /// What comes first as frames: pieces that a server did not process, in reverse order.
+    replay: Vec<Bytes>,
 }
 
 #[derive(Debug)]
@@ -68,13 +70,20 @@ impl RequestBody {
             expects_continue: false,
             ended: false,
         };
-        RequestBody { incoming: Some(Box::new(source)), gathered: None, allowed: None }
+        RequestBody { incoming: Some(Box::new(source)), gathered: None, allowed: None, replay: Vec::new() }
     }
 
     /// Marks that the client waits for `100 Continue` before it sends.
     pub(crate) fn set_expects_continue(&mut self) {
         if let Some(source) = &mut self.incoming {
             source.expects_continue = true;
+        }
+    }
+
+    /// Sets the timeout of each read.
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) {
+        if let Some(source) = &mut self.incoming {
+            source.timeout = timeout;
         }
     }
 
@@ -88,6 +97,12 @@ impl RequestBody {
     /// Sets the size limit in bytes; a longer body is an error.
     pub(crate) fn limit(&mut self, most: u64) {
         self.allowed = Some(most);
+    }
+
+    /// Puts pieces that were taken as frames in front of the rest.
+    pub(crate) fn replay(&mut self, mut pieces: Vec<Bytes>) {
+        pieces.reverse();
+        self.replay.append(&mut pieces);
     }
 
     /// The framing of the body; HTTP/2 bodies without a length count as chunked.
@@ -106,7 +121,12 @@ impl RequestBody {
     /// As [`Self::poll_fill`], or its temporary file cannot be written.
     pub(crate) async fn gather(mut self) -> Result<RequestBody, BodyError> {
         let gathered = GatheredBody::gather(&mut self).await?;
-        Ok(RequestBody { incoming: None, gathered: Some(Box::new(gathered)), allowed: None })
+        Ok(RequestBody {
+            incoming: None,
+            gathered: Some(Box::new(gathered)),
+            allowed: None,
+            replay: Vec::new(),
+        })
     }
 
     /// The next chunk; empty at the end. A chunk that is not [consumed](Self::consume) is returned again.
@@ -244,6 +264,9 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(piece) = self.replay.pop() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
         let n = match ready!(self.poll_fill(cx)) {
             Ok(piece) => piece.len(),
             Err(error) => return Poll::Ready(Some(Err(error))),
@@ -259,19 +282,21 @@ impl Body for RequestBody {
 
     fn is_end_stream(&self) -> bool {
         if let Some(gathered) = &self.gathered {
-            return gathered.len() == 0;
+            return self.replay.is_empty() && gathered.len() == 0;
         }
-        self.incoming.as_ref().is_none_or(|source| source.piece.is_empty() && source.incoming.is_end_stream())
+        let ended = |source: &Source| source.piece.is_empty() && source.incoming.is_end_stream();
+        self.replay.is_empty() && self.incoming.as_ref().is_none_or(|source| ended(source))
     }
 
     fn size_hint(&self) -> SizeHint {
         if let Some(gathered) = &self.gathered {
-            return SizeHint::with_exact(gathered.len());
+            let replayed: usize = self.replay.iter().map(Bytes::len).sum();
+            return SizeHint::with_exact(gathered.len() + replayed as u64);
         }
         self.incoming.as_ref().map_or_else(
             || SizeHint::with_exact(0),
             |source| match source.framing {
-                BodyFraming::Length(_) => source.incoming.size_hint(),
+                BodyFraming::Length(_) if self.replay.is_empty() => source.incoming.size_hint(),
                 _ => SizeHint::default(),
             },
         )

@@ -32,6 +32,8 @@ pub(crate) struct StreamState {
     pub(crate) close: Cell<bool>,
     /// Why the exchange was aborted, as far as the connection knows.
     pub(crate) abort: Cell<Option<AbortReason>>,
+    /// An abort can be reported in trailers, once.
+    pub(crate) ends_with_trailers: Cell<bool>,
     /// The session whose end aborts the exchange, where a token authorized it.
     pub(crate) session: RefCell<Option<SessionExpiry>>,
     /// Informational responses (1xx) that the client has not got, ready for the wire.

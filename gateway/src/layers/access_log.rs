@@ -12,6 +12,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
+use crate::grpc;
 use crate::http1::Version;
 use crate::request::{Received, RequestContext};
 use crate::response::{AbortedBody, Body, Response};
@@ -93,7 +94,12 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for AccessLogFutur
         } else if bodiless && let Some(log) = &mut log {
             log.outcome = Outcome::Complete;
         }
-        Poll::Ready(Ok(response.map(|body| LoggedBody { body, log })))
+        if let Some(log) = &log {
+            let head = &log.context.head;
+            let grpc = head.version() == Version::Http2 && grpc::call_type(head).is_some();
+            log.context.stream.ends_with_trailers.set(grpc);
+        }
+        Poll::Ready(Ok(response.map(|body| LoggedBody { body, log, failed: None })))
     }
 }
 
@@ -236,6 +242,42 @@ fn protocol(version: Version) -> &'static str {
 pub(crate) struct LoggedBody {
     body: Body,
     log: Option<ResponseLog>,
+    /// Why the body ends early, held back for so many polls.
+    failed: Option<(AbortedBody, u8)>,
+}
+
+/// hyper resets a stream ahead of what it has queued. So that an abort never overtakes head and data, the connection's task runs
+/// so often before hyper gets the error.
+const POLLS_BEFORE_RESET: u8 = 3;
+
+impl LoggedBody {
+    /// The end of a body that failed: over HTTP/2 as trailers where that is gRPC, and otherwise as an error.
+    fn fail(
+        &mut self,
+        aborted: AbortedBody,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AbortedBody>>> {
+        let Some(log) = &mut self.log else { return Poll::Ready(Some(Err(aborted))) };
+        log.outcome = Outcome::Aborted(aborted.reason);
+        let head = &log.context.head;
+        if head.version() != Version::Http2 {
+            return Poll::Ready(Some(Err(aborted)));
+        }
+        if grpc::call_type(head).is_some() {
+            return Poll::Ready(Some(Ok(Frame::trailers(grpc_trailers(aborted.reason)))));
+        }
+        self.failed = Some((aborted, POLLS_BEFORE_RESET));
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+fn grpc_trailers(reason: AbortReason) -> http::HeaderMap {
+    let code = match reason {
+        AbortReason::SessionRevoked | AbortReason::SessionExpired => grpc::UNAUTHENTICATED,
+        _ => grpc::UNAVAILABLE,
+    };
+    grpc::status(code, &format!("the stream was aborted: {}", reason.name()))
 }
 
 impl LoggedBody {
@@ -253,6 +295,19 @@ impl http_body::Body for LoggedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AbortedBody>>> {
+        if let Some((aborted, polls)) = self.failed.take() {
+            if polls == 0 {
+                return Poll::Ready(Some(Err(aborted)));
+            }
+            self.failed = Some((aborted, polls - 1));
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if let Some(log) = &self.log
+            && let Some(reason) = log.context.stream.abort.get()
+        {
+            return self.fail(AbortedBody { reason }, cx);
+        }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         let Some(log) = &mut self.log else { return polled };
         let stream = &log.context.stream;
@@ -264,7 +319,10 @@ impl http_body::Body for LoggedBody {
                 stream.progress.set(true);
                 log.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
             }
-            Poll::Ready(Some(Err(aborted))) => log.outcome = Outcome::Aborted(aborted.reason),
+            Poll::Ready(Some(Err(aborted))) => {
+                let reason = aborted.reason;
+                return self.fail(AbortedBody { reason }, cx);
+            }
         }
         if self.body.is_end_stream()
             && let Some(log) = &mut self.log

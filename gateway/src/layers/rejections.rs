@@ -1,5 +1,5 @@
 //! Converts rejections to responses, in one place: problem details (RFC 9457) with status, code and
-//! challenge, or a page for a person.
+//! challenge, a gRPC status, or a page for a person.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -15,6 +15,7 @@ use crate::browser::navigation::purpose;
 use crate::browser::pages::{Refusal, RefusalContext};
 use crate::browser::refusal::{self, RefusalForm, RefusedRequest};
 use crate::browser::{accept_language, own_origin};
+use crate::grpc;
 use crate::http1::{CanonicalTarget, HeaderKind};
 use crate::rejection::{Code, Rejection};
 use crate::request::{Received, RequestContext};
@@ -86,10 +87,15 @@ pub(crate) fn respond(rejection: Rejection, context: &RequestContext) -> Respons
         context.stream.close.set(true);
     }
     let compat = &context.state.config.settings.compat;
-    let response = match for_browser(&rejection, context) {
-        Some(page) => page,
-        None if compat.is_on() => rejection.to_flask_response(&context.head, compat).map(Body::Bytes),
-        None => rejection.to_response(context.request_id.as_str()).map(Body::Bytes),
+    let plain = || match compat.is_on() {
+        true => rejection.to_flask_response(&context.head, compat).map(Body::Bytes),
+        false => rejection.to_response(context.request_id.as_str()).map(Body::Bytes),
+    };
+    // A proxy that asks an endpoint for a verdict goes by the HTTP status, which gRPC's form lacks.
+    let call = grpc::call_type(&context.head).filter(|_| context.record.endpoint.get().is_none());
+    let response = match call {
+        Some(media_type) => grpc::trailers_only(&rejection, media_type, plain().into_parts().0.headers),
+        None => for_browser(&rejection, context).unwrap_or_else(plain),
     };
     context.record.rejection.replace(Some(rejection));
     response

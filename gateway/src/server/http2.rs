@@ -119,6 +119,8 @@ fn builder(limits: &Limits, executor: StreamExecutor) -> Builder<StreamExecutor>
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
+        .keep_alive_interval(limits.http2_keep_alive_interval)
+        .keep_alive_timeout(limits.http2_keep_alive_timeout)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(limits.header_block).unwrap_or(u32::MAX))
@@ -200,7 +202,11 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
         if this.state.abort.get().is_some() {
-            return Poll::Ready(());
+            // A gRPC client gets a status, unless it reads nothing: then the next check resets the stream.
+            return match this.state.ends_with_trailers.take() {
+                true => this.future.poll(cx),
+                false => Poll::Ready(()),
+            };
         }
         let mut task = this.state.task.borrow_mut();
         if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {

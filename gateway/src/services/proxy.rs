@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -13,6 +14,7 @@ use tower::Service;
 
 use crate::browser::Browser;
 use crate::config::UpstreamProtocol;
+use crate::grpc;
 use crate::http1::{BodyError, BodyFraming, HeaderKind, ResponseHead, Version, declared_length};
 use crate::layers::cors::Cors;
 use crate::layers::route::{Forwarding, Target};
@@ -111,6 +113,9 @@ pub(crate) fn outgoing_request(
     })
 }
 
+/// How long a gRPC stream may be silent where its route does not limit that.
+const GRPC_SILENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What the upstream sees as `Host`.
 fn upstream_host<'r>(request: &'r Authorized, forwarding: &'r Forwarding) -> Cow<'r, str> {
     match (&forwarding.host, request.view().host()) {
@@ -131,12 +136,17 @@ fn check_length(request: &Authorized) -> Result<(), Rejection> {
     }
 }
 
-/// Forwards a request and gives the upstream's response, its body still on its way.
+/// Forwards a request and returns the upstream's response with its body still streaming.
 async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     let context = Rc::clone(request.context());
-    let (upstream, timeouts, stream_grace) = {
+    let (upstream, mut timeouts, own_timeouts, stream_grace) = {
         let forwarding = forwarding(&request)?;
-        (forwarding.upstream, forwarding.timeouts, context.state.config.settings.tokens.stream_grace)
+        (
+            forwarding.upstream,
+            forwarding.timeouts,
+            forwarding.own_timeouts,
+            context.state.config.settings.tokens.stream_grace,
+        )
     };
     context.record.upstream.set(Some(upstream));
     if let Some(identity) = request.identity() {
@@ -145,6 +155,18 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     }
     let mut body = request.take_body();
     body.limit(request.route().max_body);
+    if let Some(timeout) = own_timeouts.request_body {
+        body.set_timeout(timeout);
+    }
+    // Silence is no failure of a gRPC stream. Its client is known to be alive by PING.
+    if request.view().version() == Version::Http2 && grpc::call_type(request.view().head()).is_some() {
+        if own_timeouts.request_body.is_none() {
+            body.set_timeout(GRPC_SILENCE);
+        }
+        if own_timeouts.body.is_none() {
+            timeouts.body = timeouts.body.max(GRPC_SILENCE);
+        }
+    }
     let mut now = context.started;
     if forwarding(&request)?.request_buffering && body.framing() != BodyFraming::Empty {
         check_length(&request)?;

@@ -3,6 +3,7 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::Method;
 use tokio::time::Instant;
@@ -66,6 +67,11 @@ pub(super) struct AttemptError {
     pub(super) connection_lost: bool,
 }
 
+/// A request that a server reports not to have processed (GOAWAY, REFUSED_STREAM) is sent to it again so often, after a pause
+/// that grows by this where a stream was refused.
+const MAX_REPEATS: u32 = 3;
+const REFUSED_BACKOFF: Duration = Duration::from_millis(25);
+
 /// Whether the server may have processed a request that it did not respond to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Processed {
@@ -106,19 +112,17 @@ pub(crate) async fn send(
     let policy = if repeatable { ReusePolicy::Any } else { ReusePolicy::KnownIdle };
     let mut body = Some(body);
     let mut tried: Vec<Rc<Server>> = Vec::new();
-    let (mut reconnect, mut reconnected) = (None, false);
+    let (mut again, mut repeated) = (None, 0);
     let mut failure = SendError::NoServer;
     loop {
-        let (server, policy) = match reconnect.take() {
-            Some(server) => (server, ReusePolicy::New),
+        let (server, policy) = match again.take() {
+            Some(again) => again,
             None => (next_server(pool, request, &tried, &mut failure)?, policy),
         };
         let attempt = match pool.settings().protocol {
             UpstreamProtocol::Http1 => http1::attempt(pool, &server, policy, request, &mut body).await,
             // Boxed, for most upstreams use HTTP/1.1.
-            UpstreamProtocol::Http2 => {
-                Box::pin(http2::attempt(pool, &server, policy, request, &mut body)).await
-            }
+            UpstreamProtocol::Http2 => Box::pin(http2::attempt(pool, &server, request, &mut body)).await,
         };
         let AttemptError { error, processed, reused, connection_lost } = match attempt {
             Ok(response) => {
@@ -127,15 +131,14 @@ pub(crate) async fn send(
             }
             Err(failed) => failed,
         };
-        let was_sent = body.is_none();
         // A server that closes a connection gracefully before it processes a request is healthy.
         let ended_in_order = processed == Processed::No && !matches!(error, SendError::Connect(_));
         if connection_lost && !reused && !ended_in_order {
             pool.failed(&server);
         }
         let may_repeat = match processed {
-            // A body that was partly sent cannot be sent again.
-            Processed::No => bodiless || !was_sent,
+            // A body that was partly sent can be sent again only where it was kept.
+            Processed::No => bodiless || body.is_some(),
             // What a connection in use brings that is no response was there before the request.
             Processed::Maybe => {
                 repeatable
@@ -149,9 +152,15 @@ pub(crate) async fn send(
         if bodiless {
             body = Some(RequestBody::default());
         }
-        if connection_lost && (reused || ended_in_order) && !reconnected {
-            reconnected = true;
-            reconnect = Some(server);
+        let most = if ended_in_order { MAX_REPEATS } else { 1 };
+        if repeated < most && connection_lost && (reused || ended_in_order) {
+            repeated += 1;
+            again = Some((server, ReusePolicy::New));
+        } else if repeated < most && ended_in_order && pool.is_only(&server) {
+            // REFUSED_STREAM: the server has too much to do for the moment.
+            repeated += 1;
+            tokio::time::sleep(REFUSED_BACKOFF * repeated).await;
+            again = Some((server, policy));
         } else {
             tried.push(server);
         }

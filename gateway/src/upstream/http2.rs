@@ -7,6 +7,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -25,7 +26,7 @@ use super::cluster::Upstream;
 use super::connection::{Transport, connect};
 use super::http2_body::Http2Body;
 use super::outlier_ejection::Endpoint;
-use super::pool::{PoolPermit, ReusePolicy, Server, UpstreamPool};
+use super::pool::{PoolPermit, Server, UpstreamPool};
 use crate::config::UpstreamUrl;
 use crate::http1::{BodyError, BodyFraming, ResponseHead, response_framing};
 use crate::net::Deadline;
@@ -37,6 +38,10 @@ const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Maximum size of a response's header list, in bytes.
 const MAX_HEADER_LIST: u32 = 64 << 10;
+/// How often a new connection is checked for the server's settings.
+const SETTINGS_POLL_INTERVAL: Duration = Duration::from_millis(1);
+/// Up to so many bytes of a request body are kept until the response, to be sent again where the server did not process them.
+const REPLAY_LIMIT_BYTES: usize = 64 << 10;
 
 /// A handle of a connection, shared by many requests.
 pub(crate) type Sender = SendRequest<ForwardedBody>;
@@ -52,7 +57,7 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecu
 }
 
 /// Opens a connection; it lasts until its last handle is dropped.
-pub(super) async fn open(upstream: &Upstream, endpoint: &Endpoint) -> io::Result<Sender> {
+pub(super) async fn open(upstream: &Upstream, endpoint: &Endpoint) -> io::Result<SharedConnection> {
     let opening = async {
         match connect(upstream, endpoint).await? {
             Transport::Tcp(tcp) => handshake(tcp).await,
@@ -67,30 +72,49 @@ pub(super) async fn open(upstream: &Upstream, endpoint: &Endpoint) -> io::Result
     opened.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-async fn handshake<S>(stream: S) -> io::Result<Sender>
+async fn handshake<S>(stream: S) -> io::Result<SharedConnection>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let mut builder = Builder::new(LocalExecutor);
     builder
         .timer(TokioTimer::new())
+        // No stream before the server has said how many it accepts: more would be refused (REFUSED_STREAM).
+        .initial_max_send_streams(0)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEADER_LIST);
-    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let (sender, mut connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    // hyper does not notify of the server's settings.
+    while connection.current_max_send_streams() == 0 {
+        if poll_fn(|cx| Poll::Ready(Pin::new(&mut connection).poll(cx).is_ready())).await {
+            return Err(io::Error::from(io::ErrorKind::ConnectionReset));
+        }
+        tokio::time::sleep(SETTINGS_POLL_INTERVAL).await;
+    }
+    let max_streams = Rc::new(Cell::new(connection.current_max_send_streams()));
+    let shared = SharedConnection {
+        sender,
+        streams: Rc::default(),
+        max_streams: Rc::clone(&max_streams),
+        since: Instant::now(),
+    };
     spawn_local(async move {
-        if let Err(error) = connection.await {
+        let ended = poll_fn(|cx| {
+            max_streams.set(connection.current_max_send_streams());
+            Pin::new(&mut connection).poll(cx)
+        });
+        if let Err(error) = ended.await {
             tracing::debug!(%error, "a connection to an upstream broke");
         }
     });
-    Ok(sender)
+    Ok(shared)
 }
 
-/// One attempt on the shared connection to `server`, or on a new one.
+/// One attempt on a shared connection to `server`, or on a new one. A body that the server did not process comes back.
 pub(super) async fn attempt(
     pool: &Rc<UpstreamPool>,
     server: &Rc<Server>,
-    policy: ReusePolicy,
     request: &OutgoingRequest<'_>,
     body: &mut Option<RequestBody>,
 ) -> Result<UpstreamResponse, AttemptError> {
@@ -100,59 +124,50 @@ pub(super) async fn attempt(
         )));
     };
     let permit = pool.place(Rc::clone(server));
-    if policy == ReusePolicy::New {
-        server.evict_http2();
-    }
-    let (sender, is_new) =
-        sender(pool, server).await.map_err(|error| AttemptError::unreachable(SendError::Connect(error)))?;
+    let (lease, is_new) =
+        lease(pool, server).await.map_err(|error| AttemptError::unreachable(SendError::Connect(error)))?;
     let secure = matches!(pool.settings().urls[server.endpoint.url], UpstreamUrl::Tcp { secure: true, .. });
-    let exchanged = exchange(permit, sender, head, secure, request, body.take().unwrap_or_default()).await;
-    exchanged.map_err(|mut failed| {
-        if matches!(failed.error, SendError::Timeout) {
-            // It may be dead; one that is known to be closed is not used again anyway.
-            server.evict_http2();
+    let streams = Rc::clone(&lease.streams);
+    exchange(permit, lease, head, secure, request, body).await.map_err(|mut failed| {
+        // A connection that is silent may be dead, and one that has sent GOAWAY accepts no more streams.
+        if failed.connection_lost || matches!(failed.error, SendError::Timeout) {
+            server.evict_http2(&streams);
         }
         failed.reused = !is_new;
         failed
     })
 }
 
-/// A handle of a connection that accepts a stream: the cached one or a new one, and whether it is new.
-async fn sender(pool: &UpstreamPool, server: &Server) -> io::Result<(Sender, bool)> {
-    if let Some(sender) = usable(server).await {
-        return Ok((sender, false));
+/// A stream on a connection that accepts one, and whether that connection is new.
+async fn lease(pool: &UpstreamPool, server: &Server) -> io::Result<(StreamLease, bool)> {
+    if let Some(lease) = server.lease_stream(pool.max_connections()) {
+        return Ok((lease, false));
     }
     // Of many requests that find none, one opens it.
     let _turn = server.opening.lock().await;
-    if let Some(sender) = usable(server).await {
-        return Ok((sender, false));
+    if let Some(lease) = server.lease_stream(pool.max_connections()) {
+        return Ok((lease, false));
     }
-    let mut sender = open(pool.upstream(), &server.endpoint).await?;
-    server.cache_http2(sender.clone());
-    sender.ready().await.map_err(io::Error::other)?;
-    Ok((sender, true))
-}
-
-async fn usable(server: &Server) -> Option<Sender> {
-    let mut sender = server.http2()?;
-    sender.ready().await.ok()?;
-    Some(sender)
+    let connection = open(pool.upstream(), &server.endpoint).await?;
+    let lease = connection.lease();
+    server.cache_http2(connection);
+    Ok((lease, true))
 }
 
 async fn exchange(
     permit: PoolPermit,
-    mut sender: Sender,
+    mut lease: StreamLease,
     head: &Http2Head,
     secure: bool,
     request: &OutgoingRequest<'_>,
-    body: RequestBody,
+    body_slot: &mut Option<RequestBody>,
 ) -> Result<UpstreamResponse, AttemptError> {
-    let progress = Rc::new(ForwardProgress::default());
-    let forwarded = ForwardedBody { body, progress: Rc::clone(&progress) };
+    let progress = Rc::new(ForwardProgress::new(body_slot.take().unwrap_or_default()));
+    let forwarded = ForwardedBody { progress: Rc::clone(&progress) };
     let timeout = request.timeouts.head();
     let mut deadline = Deadline::default();
     deadline.set(request.now + timeout);
-    let mut response = pin!(sender.send_request(http2_request(head, secure, forwarded)?));
+    let mut response = pin!(lease.sender.send_request(http2_request(head, secure, forwarded)?));
     let response = poll_fn(|cx| {
         if let Poll::Ready(response) = response.as_mut().poll(cx) {
             return Poll::Ready(response.map_err(|error| match progress.error.take() {
@@ -176,7 +191,13 @@ async fn exchange(
             })
         })
     })
-    .await?;
+    .await
+    .inspect_err(|failed| {
+        if failed.processed == Processed::No {
+            *body_slot = progress.take_back();
+        }
+    })?;
+    progress.keep_no_more();
     let (parts, incoming) = response.into_parts();
     let head = ResponseHead::from_http2(&parts);
     let framing = match response_framing(&head, request.method) {
@@ -190,6 +211,7 @@ async fn exchange(
     };
     let body = Http2Body {
         _permit: permit,
+        _lease: lease,
         head,
         framing,
         incoming,
@@ -246,13 +268,16 @@ fn attempt_error(error: hyper::Error) -> AttemptError {
 /// A request body that is sent by hyper at the pace of the server's flow control.
 #[derive(Debug)]
 pub(crate) struct ForwardedBody {
-    body: RequestBody,
     progress: Rc<ForwardProgress>,
 }
 
-/// State of a body that hyper sends, for the exchange.
-#[derive(Debug, Default)]
+/// State of a body that hyper sends, shared with the exchange.
+#[derive(Debug)]
 struct ForwardProgress {
+    /// `None` where the exchange has taken it back.
+    body: RefCell<Option<RequestBody>>,
+    /// What was sent, as long as it can be sent again.
+    sent: RefCell<Option<Vec<Bytes>>>,
     waits_for_client: Cell<bool>,
     /// The client did not send it properly.
     error: RefCell<Option<BodyError>>,
@@ -261,6 +286,38 @@ struct ForwardProgress {
 }
 
 impl ForwardProgress {
+    fn new(body: RequestBody) -> ForwardProgress {
+        ForwardProgress {
+            body: RefCell::new(Some(body)),
+            sent: RefCell::new(Some(Vec::new())),
+            waits_for_client: Cell::default(),
+            error: RefCell::default(),
+            waiter: RefCell::default(),
+        }
+    }
+
+    /// The body from its beginning, unless too much of it was sent.
+    fn take_back(&self) -> Option<RequestBody> {
+        let sent = self.sent.take()?;
+        let mut body = self.body.take()?;
+        body.replay(sent);
+        Some(body)
+    }
+
+    fn keep_no_more(&self) {
+        self.sent.replace(None);
+    }
+
+    fn keep(&self, piece: &Bytes) {
+        let mut sent = self.sent.borrow_mut();
+        let Some(pieces) = sent.as_mut() else { return };
+        if pieces.iter().map(Bytes::len).sum::<usize>() + piece.len() > REPLAY_LIMIT_BYTES {
+            *sent = None;
+        } else {
+            pieces.push(piece.clone());
+        }
+    }
+
     fn watch(&self, cx: &Context<'_>) {
         let mut waiter = self.waiter.borrow_mut();
         if !waiter.as_ref().is_some_and(|waiter| waiter.will_wake(cx.waker())) {
@@ -281,31 +338,93 @@ impl Body for ForwardedBody {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        self.progress.set_waits_for_client(polled.is_pending());
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let progress = &self.progress;
+        let polled = match progress.body.borrow_mut().as_mut() {
+            Some(body) => Pin::new(body).poll_frame(cx),
+            None => return Poll::Ready(Some(Err(io::Error::other("the body is sent elsewhere")))),
+        };
+        progress.set_waits_for_client(polled.is_pending());
         polled.map(|frame| {
-            frame.map(|frame| {
-                frame.map_err(|error| {
-                    self.progress.error.replace(Some(error));
-                    io::Error::other("the client did not send the body properly")
-                })
+            frame.map(|frame| match frame {
+                Ok(frame) => {
+                    frame.data_ref().iter().for_each(|piece| progress.keep(piece));
+                    Ok(frame)
+                }
+                Err(error) => {
+                    progress.error.replace(Some(error));
+                    Err(io::Error::other("the client did not send the body properly"))
+                }
             })
         })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.progress.body.borrow().as_ref().is_none_or(RequestBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.progress.body.borrow().as_ref().map_or_else(SizeHint::default, RequestBody::size_hint)
     }
 }
 
-/// A connection, and when it was last used.
+/// A connection, shared by as many streams as its server accepts.
 #[derive(Debug)]
-pub(super) struct CachedConnection {
-    pub(super) sender: Sender,
+pub(super) struct SharedConnection {
+    sender: Sender,
+    /// The streams on it; it is known by this cell.
+    streams: Rc<Cell<usize>>,
+    /// The server's SETTINGS_MAX_CONCURRENT_STREAMS.
+    max_streams: Rc<Cell<usize>>,
     pub(super) since: Instant,
+}
+
+impl SharedConnection {
+    fn lease(&self) -> StreamLease {
+        self.streams.set(self.streams.get() + 1);
+        StreamLease { sender: self.sender.clone(), streams: Rc::clone(&self.streams) }
+    }
+}
+
+/// One stream on a connection, counted until this is dropped.
+#[derive(Debug)]
+pub(crate) struct StreamLease {
+    sender: Sender,
+    streams: Rc<Cell<usize>>,
+}
+
+impl Drop for StreamLease {
+    fn drop(&mut self) {
+        self.streams.set(self.streams.get() - 1);
+    }
+}
+
+/// The connections to one server.
+#[derive(Debug, Default)]
+pub(super) struct SharedConnections(Vec<SharedConnection>);
+
+impl SharedConnections {
+    /// A stream on the first connection that accepts one; where `max_connections` are open, on that with the fewest.
+    pub(super) fn lease(&mut self, max_connections: Option<usize>) -> Option<StreamLease> {
+        self.0.retain(|connection| !connection.sender.is_closed());
+        let free = self.0.iter().position(|c| c.streams.get() < c.max_streams.get());
+        let is_full = max_connections.is_some_and(|max| self.0.len() >= max);
+        let fewest = || (0..self.0.len()).min_by_key(|&place| self.0[place].streams.get());
+        let place = free.or_else(|| is_full.then(fewest).flatten())?;
+        self.0[place].since = Instant::now();
+        Some(self.0[place].lease())
+    }
+
+    pub(super) fn push(&mut self, connection: SharedConnection) {
+        self.0.push(connection);
+    }
+
+    pub(super) fn evict(&mut self, streams: &Rc<Cell<usize>>) {
+        self.0.retain(|connection| !Rc::ptr_eq(&connection.streams, streams));
+    }
+
+    /// Closes connections that nothing has used for `idle_timeout`.
+    pub(super) fn prune(&mut self, idle_timeout: Duration) {
+        self.0.retain(|c| c.streams.get() > 0 || c.since.elapsed() < idle_timeout);
+    }
 }

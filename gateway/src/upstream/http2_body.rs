@@ -10,6 +10,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::http2::StreamLease;
 use super::pool::PoolPermit;
 use crate::http1::{BodyError, BodyFraming, HeaderKind, ResponseHead};
 use crate::net::Deadline;
@@ -19,6 +20,8 @@ use crate::net::Deadline;
 pub(crate) struct Http2Body {
     /// Counts the request against its server for as long as it lasts.
     pub(super) _permit: PoolPermit,
+    /// Counts it against its connection.
+    pub(super) _lease: StreamLease,
     pub(super) head: ResponseHead,
     pub(super) framing: BodyFraming,
     pub(super) incoming: Incoming,

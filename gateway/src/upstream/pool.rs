@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use crate::config;
 use crate::upstream::cluster::{Upstream, millis};
 use crate::upstream::connection::UpstreamConnection;
-use crate::upstream::http2::{CachedConnection, Sender};
+use crate::upstream::http2::{SharedConnection, SharedConnections, StreamLease};
 use crate::upstream::load_balancer::{Candidate, Rng, choose};
 use crate::upstream::outlier_ejection::{Endpoint, HealthStatus};
 use crate::upstream::retry_budget::RetryBudget;
@@ -49,9 +49,9 @@ pub(crate) struct Server {
     requests: Cell<usize>,
     /// It has sent bytes behind a response without a body: its connections are not used again after such.
     pub(crate) sends_stray_bytes: Cell<bool>,
-    /// The connection shared by all requests, for HTTP/2.
-    http2: RefCell<Option<CachedConnection>>,
-    /// Held by the request that opens that connection.
+    /// Its connections of HTTP/2, each shared by many requests.
+    http2: RefCell<SharedConnections>,
+    /// Held by the request that opens one of those.
     pub(crate) opening: Mutex<()>,
 }
 
@@ -145,6 +145,11 @@ impl UpstreamPool {
 
     pub(crate) fn settings(&self) -> &config::Upstream {
         self.upstream.settings()
+    }
+
+    /// This worker's share of the connections that a server may have.
+    pub(super) fn max_connections(&self) -> Option<usize> {
+        self.max_connections
     }
 
     /// The addresses, for messages.
@@ -253,6 +258,11 @@ impl UpstreamPool {
             .collect();
     }
 
+    /// Whether there is no other server.
+    pub(crate) fn is_only(&self, server: &Rc<Server>) -> bool {
+        matches!(&self.servers.borrow()[..], [only] if Rc::ptr_eq(only, server))
+    }
+
     /// Records that a server could not be reached, or closed the connection before it responded.
     pub(crate) fn failed(&self, server: &Server) {
         let is_only = self.servers.borrow().len() == 1;
@@ -275,10 +285,7 @@ impl UpstreamPool {
         for server in self.servers.borrow().iter() {
             let old = |i: &Idle| i.is_over(i.since.elapsed(), self.settings());
             server.idle.borrow_mut().retain(|i| !old(i) && i.connection.is_idle());
-            let idle = |kept: &CachedConnection| kept.since.elapsed() >= self.settings().idle_timeout;
-            if server.requests.get() == 0 && server.http2.borrow().as_ref().is_some_and(idle) {
-                server.evict_http2();
-            }
+            server.http2.borrow_mut().prune(self.settings().idle_timeout);
         }
     }
 }
@@ -295,22 +302,19 @@ impl Server {
         }
     }
 
-    /// A handle of its HTTP/2 connection, if there is one.
-    pub(crate) fn http2(&self) -> Option<Sender> {
-        let mut kept = self.http2.borrow_mut();
-        let kept = kept.as_mut()?;
-        kept.since = Instant::now();
-        Some(kept.sender.clone())
+    /// A stream on one of its HTTP/2 connections, if one accepts it.
+    pub(super) fn lease_stream(&self, max_connections: Option<usize>) -> Option<StreamLease> {
+        self.http2.borrow_mut().lease(max_connections)
     }
 
     /// Shares an HTTP/2 connection with later requests.
-    pub(crate) fn cache_http2(&self, sender: Sender) {
-        self.http2.replace(Some(CachedConnection { sender, since: Instant::now() }));
+    pub(super) fn cache_http2(&self, connection: SharedConnection) {
+        self.http2.borrow_mut().push(connection);
     }
 
-    /// Opens no more streams on that connection.
-    pub(crate) fn evict_http2(&self) {
-        self.http2.replace(None);
+    /// Opens no more streams on the connection that counts its streams here.
+    pub(super) fn evict_http2(&self, streams: &Rc<Cell<usize>>) {
+        self.http2.borrow_mut().evict(streams);
     }
 
     /// Last in, first out: the most recent connection is the most likely to be alive, with warm buffers.

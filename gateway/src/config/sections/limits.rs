@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DAY, HOUR, cores, up_to};
+use super::{DAY, HOUR, cores, seconds, up_to};
 use crate::config::declaration::{Key, duration, integer, section, size};
 use crate::config::entry::InvalidValue;
 use crate::config::table::Table;
@@ -44,6 +44,10 @@ section! {
         /// How long a request's body that nobody wants is read on behind an early answer such as 401 or 413, so that a client that
         /// sends all before it reads gets the answer; 5 s without a byte or 1 GiB end it, too.
         lingering_time: Duration = duration(up_to(HOUR)).default("30s");
+        /// Interval of PING on HTTP/2 connections. While the client answers, a gRPC stream may be silent.
+        http2_keep_alive_interval: Duration = duration(seconds(1)..=HOUR).default("20s");
+        /// For the answer to PING; then the connection is closed.
+        http2_keep_alive_timeout: Duration = duration(up_to(HOUR)).default("20s");
         /// Idle timeout of a WebSocket.
         tunnel_timeout: Duration = duration(up_to(DAY)).default("5m");
         /// Logins that may wait for a hashing thread; more get 503.

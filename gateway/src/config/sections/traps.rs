@@ -14,7 +14,9 @@ use crate::config::table::Table;
 const DEMO_SALTS: [&str; 3] = ["WLedmzcZ0umhVb08qFqvIg", "fCiBpyemgc4E8/zmuqhNbw", "vXpk5TEmoWTn3zb+ml6Ygg"];
 
 /// Keys that name a file with a secret.
-const SECRET_FILES: [&str; 7] = [
+const SECRET_FILES: [&str; 9] = [
+    "bind_password_file",
+    "url_file",
     "secret_file",
     "password_file",
     "sentinel_password_file",
@@ -116,8 +118,18 @@ fn check_routes(root: &Table<'_>, settings: &Settings) {
     let entry = root.entry("routes");
     let tables = if entry.is_list() { entry.list().unwrap_or_default() } else { Vec::new() };
     for (route, element) in settings.routes.iter().zip(tables.iter().filter(|element| element.is_table())) {
-        let RouteTarget::Upstream { name, upgrades, .. } = &route.target else { continue };
         let path = element.table_or_empty().entry("path");
+        let is_root = route.path == "/" && settings.endpoints.prefix.is_empty();
+        if is_root && matches!(route.target, RouteTarget::Static { index_fallback: true, .. }) {
+            let why = InvalidValue::new(
+                "a page of the app at /sessions is never served: GET /sessions is an endpoint",
+            );
+            path.warn(
+                "shadowed-path",
+                why.help("if it has such a page, move the endpoints: [endpoints] prefix = \"/auth\""),
+            );
+        }
+        let RouteTarget::Upstream { name, upgrades, .. } = &route.target else { continue };
         let lower = route.path.to_ascii_lowercase();
         if !upgrades.iter().any(|name| name == "websocket")
             && WEBSOCKET_PATHS.iter().any(|end| lower.ends_with(end))
@@ -169,6 +181,10 @@ mod tests {
             ("upstream-is-gateway", minimal().replace("9000", "8080") + public),
             ("websocket-without-upgrade", minimal() + &route("/app/WS")),
             ("shadowed-path", minimal() + &route("/")),
+            (
+                "shadowed-path",
+                minimal() + "[[routes]]\npath = \"/\"\nstatic = \"src\"\nindex_fallback = true",
+            ),
         ] {
             assert!(
                 warnings(text.clone()).contains(&format!("warning[{name}]")),

@@ -246,6 +246,7 @@ pub struct RouteTimeouts {
     /// `Some(None)`: unlimited.
     pub total: Option<Option<Duration>>,
     pub retries: Option<u32>,
+    pub request_body: Option<Duration>,
 }
 
 impl RouteTimeouts {

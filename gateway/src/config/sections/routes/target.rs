@@ -83,6 +83,7 @@ section! {
             body: keys.body_timeout,
             total: keys.total_timeout.map(|total| (!total.is_zero()).then_some(total)),
             retries: keys.retries,
+            request_body: keys.request_body_timeout,
         });
     }
 }
@@ -94,6 +95,8 @@ section! {
         response_timeout: Option<Duration> = duration(up_to(HOUR)).fallback("the upstream's").example("\"5m\"");
         /// Between two reads of the response's body.
         body_timeout: Option<Duration> = duration(up_to(HOUR)).fallback("the upstream's").example("\"5m\"");
+        /// Between two reads of the request's body; then 408. gRPC streams have none by default while their client answers PING.
+        request_body_timeout: Option<Duration> = duration(up_to(DAY)).fallback("limits.body_timeout").example("\"5m\"");
         /// From the request to the end of its response; "0s": no limit.
         total_timeout: Option<Duration> = duration(Duration::ZERO..=DAY).fallback("the upstream's").example("\"10m\"");
         /// How often a request is retried.
@@ -102,7 +105,7 @@ section! {
 }
 
 /// The keys that only routes to an upstream have.
-const FOR_UPSTREAMS: [&str; 17] = [
+const FOR_UPSTREAMS: [&str; 18] = [
     "strip_prefix",
     "rewrite_prefix",
     "rewrite_locations",
@@ -118,6 +121,7 @@ const FOR_UPSTREAMS: [&str; 17] = [
     "token_in_subprotocol",
     "response_timeout",
     "body_timeout",
+    "request_body_timeout",
     "total_timeout",
     "retries",
 ];
