@@ -1,12 +1,12 @@
 //! Ownership of files and folders that a command creates: what root creates in the gateway's folder belongs to
 //! the folder's owner, so that the gateway can use it.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown, lchown};
 use std::path::Path;
 
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, OFlags, access};
 use rustix::process::geteuid;
 
 const ROOT: u32 = 0;
@@ -29,6 +29,39 @@ pub(crate) fn inherit_owner(file: &File, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// A new private file (mode 0600) that belongs to the owner of its folder. What was left there under the name is removed first:
+/// the folder's owner could have made it a link to a file of root's.
+///
+/// # Errors
+///
+/// It cannot be created.
+pub(crate) fn create_afresh(path: &Path, folder: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+    inherit_owner(&file, folder)?;
+    Ok(file)
+}
+
+/// Opens a private file (mode 0600) of a folder for its lock, and creates it if missing.
+///
+/// # Errors
+///
+/// It is a symbolic link, or cannot be opened.
+pub(crate) fn open_lock_file(path: &Path, folder: &Path) -> io::Result<File> {
+    let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.append(true).mode(0o600).custom_flags(no_follow);
+    match options.clone().create_new(true).open(path) {
+        Ok(file) => inherit_owner(&file, folder).map(|()| file),
+        // Made by another process, which gave it its owner.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.open(path),
+        Err(error) => Err(error),
+    }
+}
+
 /// Creates a folder and its missing parents (mode 0700). Where this process is root, they belong to the owner
 /// of the first folder that was there.
 ///
@@ -41,7 +74,7 @@ pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     let (Some(top), true) = (missing.last(), geteuid().is_root()) else { return Ok(()) };
     let owner = fs::metadata(top.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
-    missing.iter().try_for_each(|folder| chown(folder, Some(owner.uid()), Some(owner.gid())))
+    missing.iter().try_for_each(|folder| lchown(folder, Some(owner.uid()), Some(owner.gid())))
 }
 
 /// Whether this process may create files in a folder, or the folder itself where it is missing.
@@ -66,6 +99,8 @@ pub(crate) fn may_create_in(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::os::unix::fs::{chown, symlink};
+
     use super::*;
 
     fn owner(path: &Path) -> (u32, u32, u32) {
@@ -89,6 +124,46 @@ mod tests {
         file.set_permissions(Permissions::from_mode(0o600)).unwrap();
         inherit_owner(&file, &dir.path().join("var")).unwrap();
         assert_eq!(owner(&path), (account, group, 0o600));
+    }
+
+    /// The owner of a folder must not get at root's files by links that he leaves in it.
+    #[test]
+    fn links_in_the_folder_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link) = (dir.path().join("target"), dir.path().join("link"));
+        fs::write(&target, "root's").unwrap();
+        fs::set_permissions(&target, Permissions::from_mode(0o640)).unwrap();
+        let before = owner(&target);
+        if geteuid().is_root() {
+            chown(dir.path(), Some(1234), Some(4321)).unwrap();
+        }
+        for target in [&target, &dir.path().join("missing")] {
+            symlink(target, &link).unwrap();
+            assert!(open_lock_file(&link, dir.path()).is_err());
+            create_afresh(&link, dir.path()).unwrap();
+            assert!(fs::symlink_metadata(&link).unwrap().is_file());
+            fs::remove_file(&link).unwrap();
+        }
+        assert_eq!((fs::read_to_string(&target).unwrap(), owner(&target)), ("root's".to_owned(), before));
+        assert!(!dir.path().join("missing").exists());
+        open_lock_file(&link, dir.path()).unwrap();
+        assert_eq!(owner(&link).2, 0o600);
+        open_lock_file(&link, dir.path()).unwrap();
+    }
+
+    /// A file that another account put under the lock's name keeps its owner.
+    #[test]
+    fn only_who_creates_a_lock_file_sets_its_owner() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        chown(dir.path(), Some(1234), Some(4321)).unwrap();
+        let path = dir.path().join("keys.lock");
+        fs::write(&path, "").unwrap();
+        let before = owner(&path);
+        open_lock_file(&path, dir.path()).unwrap();
+        assert_eq!(owner(&path), before);
     }
 
     #[test]

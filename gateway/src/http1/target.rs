@@ -281,12 +281,8 @@ fn hides_dot_segment(segment: &str) -> bool {
         matches!(String::from_utf8_lossy(name).trim(), "." | "..")
     };
     let mut decoded: Cow<'_, [u8]> = percent_decode_str(segment).into();
-    if is_dots(&decoded) {
-        return true;
-    }
     for _ in 0..MAX_DECODINGS {
-        let mut parts = decoded.split(|byte| b"/\\".contains(byte));
-        if parts.clone().count() > 1 && parts.any(is_dots) {
+        if decoded.split(|byte| b"/\\".contains(byte)).any(is_dots) {
             return true;
         }
         let again: Vec<u8> = percent_decode(&decoded).collect();

@@ -4,7 +4,7 @@ use crate::config::{Access, UpstreamAuthorization};
 use crate::http1::HeaderKind;
 use crate::layers::route::Forwarding;
 use crate::request::Authorized;
-use crate::tokens::Verifier;
+use crate::tokens::{UnixSeconds, Verifier};
 
 /// Whether the client's `Authorization` reaches the upstream. Where the gateway itself looks for tokens the field is for the
 /// gateway, unless the route says otherwise; on public routes it is the app's.
@@ -14,9 +14,10 @@ pub(crate) fn passes(request: &Authorized, forwarding: &Forwarding) -> bool {
         // A browser's session is in its cookies, and the field is the app's.
         UpstreamAuthorization::Removed if !request.is_by_cookie() => false,
         UpstreamAuthorization::Removed | UpstreamAuthorization::AppsOwn => {
-            let verifier = &request.context().state.config.verifier;
+            let context = request.context();
+            let (verifier, now) = (&context.state.config.verifier, context.now());
             let mut fields = request.view().headers().of_kind(HeaderKind::Authorization);
-            !fields.any(|field| has_own_token(field.value, verifier))
+            !fields.any(|field| has_own_token(field.value, verifier, now))
         }
         UpstreamAuthorization::Set(_) => false,
     }
@@ -32,7 +33,7 @@ pub(crate) fn of_route<'f>(request: &Authorized, forwarding: &'f Forwarding) -> 
 }
 
 /// Whether one of the words of a field says that it is a token of this gateway: clients send those along everywhere.
-fn has_own_token(value: &[u8], verifier: &Verifier) -> bool {
+fn has_own_token(value: &[u8], verifier: &Verifier, now: UnixSeconds) -> bool {
     let Ok(text) = std::str::from_utf8(value) else { return false };
-    text.split([' ', '\t', ',']).any(|word| verifier.names_this_issuer(word.trim_matches('"')))
+    text.split([' ', '\t', ',']).any(|word| verifier.names_this_issuer(word.trim_matches('"'), now))
 }

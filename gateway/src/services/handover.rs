@@ -139,7 +139,9 @@ pub(crate) async fn receive(
         browser.pages.refusal(http::StatusCode::FORBIDDEN, language, Refusal::SignInLost, about)
     };
     // The address may have been sent to somebody else, who would be signed in as its sender.
-    let is_own_browser = browser_cookies(browser, context).state == Some(value("state").as_bytes());
+    let state = value("state");
+    let is_own_browser =
+        !state.is_empty() && browser_cookies(browser, context).state == Some(state.as_bytes());
     let code = value("code");
     let code = code.split_once('.').and_then(|(session, code)| {
         Some((session.parse::<SessionId>().ok()?, code.parse::<TokenId>().ok()?))

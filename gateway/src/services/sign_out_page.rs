@@ -17,6 +17,7 @@ use crate::services::foreign;
 use crate::services::logout::logged_out;
 use crate::services::sign_in_page::{query_value, see_other};
 use crate::sessions::RevocationReason;
+use crate::tokens::VerifiedClaims;
 
 /// Shows who is signed in with the ways out, or that nobody is.
 pub(crate) async fn show(
@@ -51,37 +52,44 @@ pub(crate) async fn submit(
         let token = std::str::from_utf8(token).ok()?;
         context.state.config.verifier.verify_signed(token, context.now()).ok()
     });
+    let sessions = &context.worker.gateway.sessions;
+    // That takes a session that has not ended, as it does with a token. The access cookie may name another user than the refresh
+    // cookie once it has expired.
+    if everywhere && claims.is_some() {
+        if let Some(identity) = resolve(context, browser, cookies).await? {
+            let subject = foreign::account_id(context, identity.claims()).await?;
+            let ended = sessions.revoke_all(&subject, RevocationReason::LogoutAll, context.now_millis).await;
+            ended.map_err(|e| store_unavailable(&e))?;
+            record(context, "logout-all", identity.claims());
+        }
+        return Ok(signed_out(context, browser));
+    }
     // With two sessions it cannot be said which of them is meant.
     if let Some(claims) = claims.filter(|_| !cookies.conflict)
         && let Ok(session) = claims.sid().parse()
     {
-        let sessions = &context.worker.gateway.sessions;
-        let (event, ended) = match everywhere {
-            // That takes a session that has not ended, as it does with a token.
-            true => match resolve(context, browser, cookies).await? {
-                Some(_) => {
-                    let subject = foreign::account_id(context, &claims).await?;
-                    let all = sessions.revoke_all(&subject, RevocationReason::LogoutAll, context.now_millis);
-                    ("logout-all", all.await.map(drop))
-                }
-                None => ("logout-all", Ok(())),
-            },
+        let ended = match browser.hands_over() {
             // On all hosts that it was handed over to.
-            false if browser.hands_over() => {
-                let all = sessions.revoke_sign_in(session, RevocationReason::Logout, context.now_millis);
-                ("logout", all.await)
-            }
-            false => ("logout", sessions.revoke(session, RevocationReason::Logout, context.now_millis).await),
+            true => sessions.revoke_sign_in(session, RevocationReason::Logout, context.now_millis).await,
+            false => sessions.revoke(session, RevocationReason::Logout, context.now_millis).await,
         };
         ended.map_err(|e| store_unavailable(&e))?;
-        context.worker.metrics.logout();
-        context.audit(event, "success", claims.username(), Some(session.to_string()));
-        context.record.username.replace(Some(claims.username().to_owned()));
+        record(context, "logout", &claims);
     }
+    Ok(signed_out(context, browser))
+}
+
+fn record(context: &RequestContext, event: &'static str, claims: &VerifiedClaims) {
+    context.worker.metrics.logout();
+    context.audit(event, "success", claims.username(), Some(claims.sid().to_owned()));
+    context.record.username.replace(Some(claims.username().to_owned()));
+}
+
+fn signed_out(context: &RequestContext, browser: &Browser) -> Response {
     context.record.cookies.replace(Some(CookieChange::Clear));
     let purpose = purpose(context.head.method(), context.head.headers());
-    Ok(match purpose {
+    match purpose {
         RequestPurpose::Navigation | RequestPurpose::FormSubmission => see_other(browser.pages.logout_path()),
         RequestPurpose::Background | RequestPurpose::Other => logged_out(),
-    })
+    }
 }

@@ -308,12 +308,12 @@ impl Sessions {
     ) -> Result<Option<(NewTokens, Session)>, StoreError> {
         let fresh = TokenId::random();
         let key = session_key(id);
-        let mut ending = self.ending(id, now);
+        let (mut ending, access_ttl) = (self.ending(id, now), self.policy().access_ttl);
         let claimed = self.update(&key, |record: Option<Session>| {
             let Some(before) = record else { return (None, None) };
             let mut session = before.clone();
             let claimed = session.claim(code, host, fresh, now).then(|| session.clone());
-            ending.decided = session.revoked.is_some();
+            ending.decide(session.revoked_until(access_ttl));
             ((session != before).then(|| self.change(session)), claimed)
         });
         let claimed = claimed.await;
@@ -387,6 +387,8 @@ impl Sessions {
         let NewSession { subject, username, credential, client } = new;
         let mut session = Session::open(subject, username, credential, token, now, expires_at);
         session.client = client;
+        // The lifetime includes the leeway.
+        session.outlast(expires_at.saturating_add(self.policy().access_ttl));
         self.update(&session_key(id), |known: Option<Session>| {
             (known.is_none().then(|| self.change(session.clone())), ())
         })
@@ -517,12 +519,12 @@ impl Sessions {
     ) -> Result<RefreshResult, RefreshError> {
         let fresh = TokenId::random();
         let key = session_key(id);
-        let mut ending = self.ending(id, now);
+        let (mut ending, access_ttl) = (self.ending(id, now), self.policy().access_ttl);
         let judged = self.update(&key, |record: Option<Session>| {
             let Some(before) = record else { return (None, Err(RefreshError::Unknown)) };
             let mut session = before.clone();
             let result = self.evaluate(&mut session, presented, fresh, &account, now);
-            ending.decided = session.revoked.is_some();
+            ending.decide(session.revoked_until(access_ttl));
             if session == before {
                 return (None, result);
             }
@@ -646,11 +648,12 @@ impl Sessions {
         now: UnixMillis,
     ) -> Result<bool, StoreError> {
         let key = session_key(id);
-        let mut ending = self.ending(id, now);
+        let (mut ending, access_ttl) = (self.ending(id, now), self.policy().access_ttl);
         let ended = self.update(&key, |record: Option<Session>| {
             ending.decided = true;
             let Some(mut session) = record else { return (None, false) };
             let change = session.revoke(reason, now);
+            ending.decide(session.revoked_until(access_ttl));
             (change.then(|| self.change(session)), change)
         });
         let ended = ended.await;
@@ -709,8 +712,7 @@ impl Sessions {
     fn change(&self, session: Session) -> Change<Session> {
         let expires_at = session.expires_at.saturating_add(self.policy().access_ttl);
         let group = Some(session.subject.clone());
-        let revoked_until =
-            session.revoked.map(|revoked| revoked.at.saturating_add(self.policy().access_ttl));
+        let revoked_until = session.revoked_until(self.policy().access_ttl);
         Change { record: session, expires_at, group, revoked_until }
     }
 
@@ -729,11 +731,8 @@ async fn revoked_so_far(
     let revocations = Revocations::default();
     for (key, found) in store.scan(Space::Session).await? {
         let (id, session) = read_session(&key, &found.value)?;
-        if let Some(revoked) = session.revoked {
-            let until = revoked.at.saturating_add(policy.access_ttl);
-            if until > now {
-                revocations.insert(id, until);
-            }
+        if let Some(until) = session.revoked_until(policy.access_ttl).filter(|until| *until > now) {
+            revocations.insert(id, until);
         }
     }
     Ok(revocations)
@@ -767,6 +766,14 @@ struct SessionEnd<'s> {
     id: SessionId,
     until: UnixMillis,
     decided: bool,
+}
+
+impl SessionEnd<'_> {
+    /// Decided, where the session is revoked until then.
+    fn decide(&mut self, revoked_until: Option<UnixMillis>) {
+        self.decided = revoked_until.is_some();
+        self.until = self.until.max(revoked_until.unwrap_or_default());
+    }
 }
 
 impl Drop for SessionEnd<'_> {

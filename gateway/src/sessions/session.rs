@@ -97,7 +97,9 @@ struct Handover {
     from: SessionId,
     /// The only host that may claim it.
     host: String,
-    claimed: bool,
+    /// The id of the first token, once it was claimed by that.
+    #[serde(default)]
+    claimed_by: Option<TokenId>,
 }
 
 /// A refresh token of the family.
@@ -134,6 +136,10 @@ pub struct Session {
     /// Set where a sign-in on another host was handed over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     handover: Option<Handover>,
+    /// Set where the session's token was issued elsewhere: when that token expires at the latest, whatever the lifetime of
+    /// access tokens is here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    foreign_until: Option<UnixMillis>,
     /// Set once it was revoked.
     pub revoked: Option<Revoked>,
     /// The live tokens of the family, oldest first. Any other token of this session is dead.
@@ -173,7 +179,8 @@ impl Session {
     ) -> Session {
         let links = vec![RefreshTokenRecord { id: first, issued_at: now, first_presented: None }];
         let (opened_at, active_at) = (now, now);
-        let (adopted_at, client, handover, revoked) = (None, ClientInfo::default(), None, None);
+        let (adopted_at, client, handover, foreign_until, revoked) =
+            (None, ClientInfo::default(), None, None, None);
         Session {
             subject,
             username,
@@ -184,6 +191,7 @@ impl Session {
             adopted_at,
             client,
             handover,
+            foreign_until,
             revoked,
             links,
         }
@@ -194,6 +202,18 @@ impl Session {
         let change = self.revoked.is_none();
         self.revoked.get_or_insert(Revoked { at: now, reason });
         change
+    }
+
+    /// Takes the session for that of a token that was issued elsewhere and is accepted until `until`.
+    pub(super) fn outlast(&mut self, until: UnixMillis) {
+        self.foreign_until = Some(until);
+    }
+
+    /// Until when a revocation must be remembered, if the session was revoked: no token of it is accepted later. `access_ttl` is
+    /// how long after its issue a token of this gateway can be valid.
+    pub(super) fn revoked_until(&self, access_ttl: UnixMillis) -> Option<UnixMillis> {
+        let last = self.revoked?.at.saturating_add(access_ttl);
+        Some(last.max(self.foreign_until.unwrap_or_default()))
     }
 
     /// Redeems a token, and records its use. `fresh` becomes the successor if there is none yet; the caller
@@ -247,29 +267,31 @@ impl Session {
 
     /// Leaves a session that was just opened to `host`, which has a minute to claim it.
     pub(super) fn hand_over(&mut self, from: SessionId, host: &str) {
-        self.handover = Some(Handover { from, host: host.to_owned(), claimed: false });
+        self.handover = Some(Handover { from, host: host.to_owned(), claimed_by: None });
     }
 
     /// Claims a session that was handed over: its first token, whose id has been in an address, dies, and `fresh` takes its
-    /// place. Returns whether that was possible. A second time revokes the session, for then two parties have the address.
+    /// place. Returns whether that was possible. The same code a second time revokes the session, for then two parties have the
+    /// address.
     pub(super) fn claim(&mut self, code: TokenId, host: &str, fresh: TokenId, now: UnixMillis) -> bool {
         let in_time = now < self.expires_at && now < self.opened_at.saturating_add(CLAIM_TIMEOUT_MILLIS);
         let is_code = self.links.first().is_some_and(|link| link.id == code);
-        match &mut self.handover {
-            Some(handover) if handover.claimed => {
+        let Some(handover) = self.handover.as_mut().filter(|to| to.host.eq_ignore_ascii_case(host)) else {
+            return false;
+        };
+        if let Some(claimed_by) = handover.claimed_by {
+            // The id of a session is no secret, and must not suffice to end it.
+            if claimed_by == code {
                 self.revoke(RevocationReason::Reuse, now);
-                false
             }
-            Some(handover) if handover.host.eq_ignore_ascii_case(host) => {
-                if !in_time || !is_code || self.revoked.is_some() {
-                    return false;
-                }
-                handover.claimed = true;
-                self.links = vec![RefreshTokenRecord { id: fresh, issued_at: now, first_presented: None }];
-                true
-            }
-            _ => false,
+            return false;
         }
+        if !in_time || !is_code || self.revoked.is_some() {
+            return false;
+        }
+        handover.claimed_by = Some(code);
+        self.links = vec![RefreshTokenRecord { id: fresh, issued_at: now, first_presented: None }];
+        true
     }
 
     /// The session of the sign-in that this one belongs to, where that is another.
@@ -303,7 +325,7 @@ impl Session {
 
     /// Whether it could still be refreshed at `now`, by the record alone.
     pub(super) fn is_live(&self, policy: RotationPolicy, now: UnixMillis) -> bool {
-        let is_claimed = self.handover.as_ref().is_none_or(|handover| handover.claimed);
+        let is_claimed = self.handover.as_ref().is_none_or(|handover| handover.claimed_by.is_some());
         self.revoked.is_none() && is_claimed && now < self.expires_at && !self.is_idle(policy, now)
     }
 

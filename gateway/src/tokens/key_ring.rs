@@ -230,7 +230,7 @@ pub(super) fn private_key(pem: &[u8], algorithm: Algorithm) -> Result<EncodingKe
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::config::Rotation;
+    use crate::config::{Compat, CompatIdentity, Profile, Rotation};
     use crate::tokens::{TokenError, TokenRequest, TokenType};
     use std::time::Duration;
 
@@ -304,6 +304,35 @@ mod tests {
                     "{other:?} at {algorithm:?}: {verdict:?}"
                 );
             }
+        }
+    }
+
+    /// By their issuer, or by their signature where they name none, as in the profile of Flask-JWT-Extended.
+    #[test]
+    fn own_tokens_are_known_also_when_they_name_no_issuer() {
+        let secret = |byte: u8| Signing::Secret { algorithm: Algorithm::HS256, secret: vec![byte; 64] };
+        let compat = Compat {
+            profile: Some(Profile::FlaskJwtExtended),
+            identity: CompatIdentity::Id,
+            fresh: false,
+            csrf: false,
+            error_key: "msg".into(),
+            login_failed: "no".into(),
+            account_locked: "locked".into(),
+        };
+        for (issuer, compat) in [("https://gw.test", None), ("", Some(&compat))] {
+            let [(ours, verifier), (apps, _)] =
+                [(1, issuer), (2, "https://app.test")].map(|(byte, issuer)| {
+                    let issuer = if compat.is_some() { "" } else { issuer };
+                    let tokens = Tokens { issuer: issuer.into(), ..settings(secret(byte)) };
+                    KeyRing::load(&tokens, NOW).unwrap().into_parts(&tokens, compat)
+                });
+            let own = access_token(&ours, NOW);
+            for now in [NOW, NOW + 3600] {
+                assert!(verifier.names_this_issuer(&own, now), "{issuer:?}");
+            }
+            assert!(!verifier.names_this_issuer(&access_token(&apps, NOW), NOW), "{issuer:?}");
+            assert!(!verifier.names_this_issuer("dXNlcjpwYXNz", NOW));
         }
     }
 

@@ -1,8 +1,7 @@
 //! The store of gateway-managed keys: one PEM file per key, and a manifest with their states.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
@@ -18,7 +17,7 @@ use super::UnixSeconds;
 use super::key_ring::{KeyError, private_key};
 use super::public_key::VerificationKey;
 use crate::config::Algorithm;
-use crate::file_owner::{create_folder, inherit_owner};
+use crate::file_owner::{create_afresh, create_folder, open_lock_file};
 
 const MANIFEST: &str = "keys.json";
 
@@ -82,13 +81,7 @@ impl KeyStore {
     pub fn open(dir: &Path) -> Result<KeyStore, KeyError> {
         let failed = |source| KeyError::Store { dir: dir.to_owned(), source };
         create_folder(dir).map_err(failed)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(dir.join("keys.lock"))
-            .map_err(failed)?;
-        inherit_owner(&lock, dir).map_err(failed)?;
+        let lock = open_lock_file(&dir.join("keys.lock"), dir).map_err(failed)?;
         lock.lock().map_err(failed)?;
         Ok(KeyStore { dir: dir.to_owned(), _lock: lock })
     }
@@ -212,9 +205,7 @@ impl KeyStore {
     fn write(&self, path: &Path, content: &[u8]) -> Result<(), KeyError> {
         let temporary = path.with_extension("new");
         let write = || {
-            let mut file =
-                OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
-            inherit_owner(&file, &self.dir)?;
+            let mut file = create_afresh(&temporary, &self.dir)?;
             file.write_all(content)?;
             file.sync_all()?;
             fs::rename(&temporary, path)?;

@@ -295,8 +295,16 @@ impl Verifier {
         })
     }
 
-    /// Whether a token says that it was issued here, good or not: nothing of it is verified.
-    pub fn names_this_issuer(&self, token: &str) -> bool {
+    /// Whether a token was signed here, though it may have expired or been revoked.
+    pub fn is_own(&self, token: &str, now: UnixSeconds) -> bool {
+        !matches!(self.verify_signed(token, now), Err(TokenError::Invalid(_)))
+    }
+
+    /// Whether a token says that it was issued here, good or not. Where tokens name no issuer, their signature says it.
+    pub fn names_this_issuer(&self, token: &str, now: UnixSeconds) -> bool {
+        if self.names.iss.is_empty() {
+            return self.is_own(token, now);
+        }
         let Ok(parts) = CompactJws::split(token) else { return false };
         let payload = decode(parts.payload).ok();
         let payload = payload.as_deref().and_then(strict_json::object);

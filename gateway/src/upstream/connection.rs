@@ -73,7 +73,7 @@ impl UpstreamConnection {
             || !is_tls && self.socket.with_raw(|raw| raw.peek(&mut byte)).is_ok_and(|n| n > 0)
     }
 
-    /// The same, and the kernel is asked too: for requests that cannot be sent a second time.
+    /// The same, and the kernel is asked too: for requests that cannot be sent a second time, and where stray bytes are likely.
     pub(crate) fn is_known_idle(&self) -> bool {
         self.input.filled().is_empty() && self.socket.is_known_idle()
     }

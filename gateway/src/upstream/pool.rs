@@ -18,8 +18,9 @@ use crate::upstream::outlier_ejection::{Endpoint, HealthStatus};
 use crate::upstream::retry_budget::RetryBudget;
 
 /// For so long after a 204 or 304 a connection carries no other request: a server that sends a body all the same does so within
-/// that time, and the next client would get it as its response. After the answer to HEAD it never carries more.
-const QUIET_TIME: Duration = Duration::from_millis(20);
+/// that time, which is longer than the delayed acknowledgement (40 ms) that Nagle's algorithm waits for. The next client would get it
+/// as its response. After the answer to HEAD it never carries more.
+const QUIET_TIME: Duration = Duration::from_millis(50);
 
 /// One worker's connections to one upstream. Workers share only the health of the servers, so nothing is
 /// locked.
@@ -337,7 +338,7 @@ impl Server {
                 continue;
             }
             let connection = kept.connection;
-            let alive = if policy == ReusePolicy::KnownIdle {
+            let alive = if policy == ReusePolicy::KnownIdle || connection.is_bodiless {
                 connection.is_known_idle()
             } else {
                 connection.is_idle()

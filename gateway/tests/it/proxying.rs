@@ -358,19 +358,20 @@ fn wrongly_sends_bodies(delay: u64) -> (SocketAddr, Arc<AtomicUsize>) {
 fn a_body_behind_what_has_none_is_never_the_response_to_the_next_request() {
     for (first, delay) in [
         ("HEAD /", 0),
-        ("HEAD /", 5),
+        ("HEAD /", 2),
         ("HEAD /", 60),
         ("GET /204", 0),
-        ("GET /204", 5),
+        ("GET /204", 2),
         ("GET /304", 0),
-        ("GET /304", 5),
+        ("GET /304", 2),
     ] {
         let (address, _) = wrongly_sends_bodies(delay);
         let gateway = Gateway::start(&format!(
             "[server]\nworkers = 1\n[upstreams.app]\nurls = [\"http://{address}\"]\n{}",
             route("/", "access = \"public\"")
         ));
-        for _ in 0..5 {
+        // A late body is a matter of one connection and one moment: later requests would only measure the load of the machine.
+        for _ in 0..if delay == 0 { 5 } else { 1 } {
             // Both arrive together: the second is sent as soon as the first has its response.
             let both = format!(
                 "{first} HTTP/1.1\r\nHost: a\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"

@@ -14,7 +14,7 @@ use redb::{
 
 use super::layout::{EXPIRIES, FORMAT, GROUPS, RECORDS};
 use super::state_file::{OpenError, folder_of, is_missing, open, opened};
-use crate::file_owner::{create_folder, inherit_owner};
+use crate::file_owner::{create_afresh, create_folder};
 
 /// Writes what `from` shows, one commit of the database, to a new state file (mode 0600).
 pub(super) fn copy(from: &ReadTransaction, to: &Path) -> io::Result<()> {
@@ -95,8 +95,7 @@ pub fn restore(backup: &Path, path: &Path) -> Result<Option<PathBuf>, OpenError>
 fn copy_file(from: &Path, to: &Path, folder: &Path) -> Result<(), OpenError> {
     let mut source = File::open(from).map_err(|e| OpenError::inaccessible(from, &e))?;
     let mut write = || {
-        let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(to)?;
-        inherit_owner(&file, folder)?;
+        let mut file = create_afresh(to, folder)?;
         io::copy(&mut source, &mut file)?;
         file.sync_all()
     };

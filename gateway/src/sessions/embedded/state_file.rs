@@ -3,15 +3,15 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError};
 
 use super::disk::{Watch, WatchedFile};
 use super::layout::{EXPIRIES, FORMAT, FORMAT_KEY, FORMAT_VERSION, GROUPS, RECORDS};
-use crate::file_owner::{create_folder, inherit_owner};
+use crate::file_owner::{create_afresh, create_folder};
 
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
@@ -98,12 +98,9 @@ fn create(dir: &Path, path: &Path) -> Result<(), OpenError> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".new");
     let unfinished = PathBuf::from(unfinished);
-    let mut private = OpenOptions::new();
-    private.create(true).write(true).truncate(true).mode(0o600);
-    let file = private.open(&unfinished).map_err(inaccessible)?;
-    inherit_owner(&file, dir).map_err(inaccessible)?;
-    drop(file);
-    let made = Builder::new().create(&unfinished).map_err(redb::Error::from).and_then(|file| prepare(&file));
+    let file = create_afresh(&unfinished, dir).map_err(inaccessible)?;
+    let made = FileBackend::new(file).and_then(|file| Builder::new().create_with_backend(file));
+    let made = made.map_err(redb::Error::from).and_then(|database| prepare(&database));
     made.map_err(|e| OpenError::inaccessible(path, &e))?;
     fs::rename(&unfinished, path).map_err(inaccessible)?;
     // Without this fsync a power failure could remove the file together with all acknowledged changes.

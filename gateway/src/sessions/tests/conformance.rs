@@ -347,6 +347,23 @@ async fn a_user_with_too_many_sessions_loses_the_oldest_or_is_refused(bench: Ben
     assert_eq!(sessions.list(None, at(8)).await.unwrap().len(), 3);
 }
 
+/// A token of another library may be valid for longer than the gateway's own.
+async fn a_revocation_outlives_the_token_that_was_adopted(bench: Bench) {
+    let sessions = Sessions::start(Arc::clone(&bench.store), POLICY, at(0)).await.unwrap();
+    let (id, end) = (SessionId::random(), at(500_000));
+    sessions.adopt(id, TokenId::random(), new_session("1"), end, at(0)).await.unwrap();
+    sessions.revoke(id, RevocationReason::Logout, at(1)).await.unwrap();
+    sessions.revocations().prune_expired(at(POLICY.access_ttl + 70_000));
+    assert!(sessions.revocations().is_revoked(&id));
+    let Some(reopen) = &bench.reopen else { return };
+    drop((sessions, bench.store));
+    let restarted = Sessions::start(reopen(), POLICY, at(POLICY.access_ttl + 70_000)).await.unwrap();
+    restarted.revocations().prune_expired(end);
+    assert!(restarted.revocations().is_revoked(&id));
+    restarted.revocations().prune_expired(end + POLICY.access_ttl + 120_000);
+    assert!(!restarted.revocations().is_revoked(&id), "and no longer than that");
+}
+
 async fn sessions_name_their_client_and_only_their_user_or_an_operator_ends_them(bench: Bench) {
     let sessions = Sessions::start(bench.store, POLICY, at(0)).await.unwrap();
     let client = |agent: &str| ClientInfo::new("192.0.2.7".parse().unwrap(), Some(agent));
@@ -472,5 +489,6 @@ conformance!(
     a_network_gets_its_failures_once_however_many_instances_it_asks,
     a_changed_account_ends_its_sessions_at_their_next_refresh,
     ending_all_sessions_of_a_user_ends_no_other,
+    a_revocation_outlives_the_token_that_was_adopted,
     acknowledged_changes_survive_a_restart,
 );

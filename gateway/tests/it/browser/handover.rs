@@ -114,6 +114,23 @@ fn the_address_of_a_hand_over_counts_once_in_its_own_browser_at_its_own_host() {
     // Neither has used it up.
     assert_eq!(location(&hosts.open(&gateway, &address)), "/deep");
     assert_eq!(hosts.open(&gateway, "http://app.test/deep").status, 200);
+    // The id of a session and one's own state are not the address.
+    let state = hosts.cookies["app.test"]["auth_gateway_state"].clone();
+    let mut session = upstream.last().values("x-auth-session").join("");
+    session.push_str(".AAAAAAAAAAAAAAAAAAAAAA");
+    let guessed = format!("http://app.test/login/continue?code={session}&state={state}");
+    assert_eq!(hosts.clone().open(&gateway, &guessed).status, 403);
+    assert_eq!(other.open(&gateway, &elsewhere).status, 403);
+    assert_eq!(hosts.open(&gateway, "http://app.test/deep").status, 200);
+    let mut stateless = Hosts::default();
+    stateless
+        .cookies
+        .entry("app.test".into())
+        .or_default()
+        .insert("auth_gateway_state".into(), String::new());
+    let without = address.replace(&format!("state={state}"), "state=");
+    assert_eq!(stateless.open(&gateway, &without).status, 403);
+    assert_eq!(hosts.open(&gateway, "http://app.test/deep").status, 200);
     // Twice: then two have the address, and the session is over.
     assert_eq!(hosts.clone().open(&gateway, &address).status, 403);
     wait_until("the session is over", || hosts.clone().open(&gateway, "http://app.test/deep").status == 303);

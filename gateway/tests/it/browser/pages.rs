@@ -189,6 +189,21 @@ fn signing_out_everywhere_ends_the_users_other_sessions() {
     wait_until("the other session is over", || there.load("/x").status == 401);
 }
 
+/// An access cookie that no longer counts may be left from another user.
+#[test]
+fn signing_out_everywhere_is_for_the_user_whom_the_session_names() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream);
+    let [mut left, mut alice, mut here, mut there] =
+        ["alice", "alice", "bob", "bob"].map(|user| Browser::signed_in(&gateway, user));
+    let stale = left.access().to_owned();
+    left.submit("/logout", "");
+    here.cookies.insert("auth_gateway_access".into(), stale);
+    assert_eq!(location(&here.submit("/logout-all", "")), "/logout");
+    wait_until("the user's other session is over", || there.load("/x").status == 401);
+    assert_eq!(alice.load("/x").status, 200);
+}
+
 #[test]
 fn an_operators_folder_brands_the_pages_and_a_mistake_in_it_stops_the_start() {
     let dir = tempfile::tempdir().unwrap();
