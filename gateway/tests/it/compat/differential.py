@@ -148,6 +148,16 @@ CLAIMS_OF_THE_GATEWAY = {"sid", "session_exp", "username", "roles"}
 
 
 def send(base, method, path, headers, body=None):
+    """The response; a gateway that is too busy to hash (503, Retry-After: 1) is asked again, as clients do."""
+    for _ in range(10):
+        reply = send_once(base, method, path, headers, body)
+        if reply[0] != 503:
+            return reply
+        time.sleep(1)
+    return reply
+
+
+def send_once(base, method, path, headers, body):
     connection = http.client.HTTPConnection(base, timeout=20)
     try:
         connection.request(method, path, body=body, headers=headers)

@@ -118,7 +118,15 @@ fn post(address: SocketAddr, path: &str, token: Option<&str>, body: &Value) -> R
 }
 
 fn tokens(address: SocketAddr, name: &str) -> (String, String) {
-    let reply = post(address, "/login", None, &json!({"username": name, "password": PASSWORD}));
+    // A gateway that is too busy to hash asks to be tried again.
+    let log_in = || post(address, "/login", None, &json!({"username": name, "password": PASSWORD}));
+    let mut reply = log_in();
+    wait_until("the gateway is not too busy to hash", || {
+        if reply.status == 503 {
+            reply = log_in();
+        }
+        reply.status != 503
+    });
     assert_eq!(reply.status, 200, "{:?}", String::from_utf8_lossy(&reply.body));
     let body = reply.json();
     let token = |name: &str| body[name].as_str().unwrap().to_owned();
