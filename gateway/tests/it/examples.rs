@@ -47,7 +47,8 @@ fn gateway(upstream: &Upstream) -> Gateway {
 fn program(names: &[&str]) -> PathBuf {
     let python = std::env::var("AUTH_GATEWAY_PYTHON").unwrap_or_default();
     let beside_python = Path::new(&python).parent().map(Path::to_owned);
-    let folders = ["/usr/sbin", "/usr/bin"].map(PathBuf::from).into_iter().chain(beside_python);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]).chain(beside_python);
     let found =
         folders.flat_map(|folder| names.iter().map(move |name| folder.join(name))).find(|p| p.exists());
     found.unwrap_or_else(|| panic!("none of {names:?} is installed: run .ci/test, which installs them"))
