@@ -11,6 +11,11 @@ use rustix::process::geteuid;
 
 const ROOT: u32 = 0;
 
+/// The folder that contains `path`; that of a relative path of one component is `.`.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Gives a new file the owner and group of its folder, where this process is root and may do so. In a folder
 /// that root itself shares with a group, the group may read the file.
 ///
@@ -73,7 +78,7 @@ pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     let missing: Vec<_> = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     let (Some(top), true) = (missing.last(), geteuid().is_root()) else { return Ok(()) };
-    let owner = fs::metadata(top.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+    let owner = fs::metadata(folder_of(top))?;
     missing.iter().try_for_each(|folder| lchown(folder, Some(owner.uid()), Some(owner.gid())))
 }
 

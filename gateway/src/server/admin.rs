@@ -12,10 +12,10 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::clock::now_millis;
 use crate::http1::Host;
 use crate::rejection::Rejection;
 use crate::runtime::Gateway;
-use crate::server::lifecycle::since_1970;
 use crate::server::small_listener::{self, host_of};
 use crate::telemetry::{Gauges, LogWriter};
 
@@ -109,10 +109,6 @@ fn readiness(state: &AdminState) -> Response<Bytes> {
         "revocations_age_seconds": revocations.age(now) / 1000,
     });
     respond_with(status, "application/json", body.to_string().into())
-}
-
-fn now_millis() -> u64 {
-    since_1970().as_millis() as u64
 }
 
 fn gauges(state: &AdminState) -> Gauges {

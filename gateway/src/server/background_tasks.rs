@@ -20,7 +20,6 @@ use crate::server::admin;
 use crate::server::admin::AdminState;
 use crate::server::control::{ControlSocket, audit_command};
 use crate::server::https_redirect;
-use crate::server::lifecycle::since_1970;
 use crate::server::reload::Reloader;
 use crate::sessions::Account;
 use crate::upstream::run_background_tasks;
@@ -144,10 +143,7 @@ async fn revoke_changed_in(gateway: &Gateway, users: &UserSources, source: &str)
     let subjects: BTreeSet<String> = sessions.into_iter().map(|session| session.subject).collect();
     for subject in subjects.into_iter().filter(|subject| users.source_of(subject) == Some(source)) {
         let user = users.by_id(&subject).await.map_err(|error| error.to_string())?;
-        let account = match user.filter(|user| !user.disabled) {
-            Some(user) => Account::Active { credential: user.credential_fingerprint() },
-            None => Account::Gone,
-        };
+        let account = user.map_or(Account::Gone, |user| user.account());
         let ended = gateway.sessions.end_changed(&subject, account, now_millis()).await;
         match ended.map_err(|error| error.to_string())? {
             0 => {}
@@ -238,7 +234,7 @@ async fn sweep(gateway: &Gateway) {
             );
         }
         logged_offset = offset;
-        match gateway.sessions.sweep(since_1970().as_millis() as u64).await {
+        match gateway.sessions.sweep(now_millis()).await {
             Ok(0) => {}
             Ok(forgotten) => tracing::debug!(forgotten, "expired records were evicted"),
             Err(error) => tracing::warn!(%error, "expired records could not be evicted"),

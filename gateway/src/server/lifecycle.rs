@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
+use crate::clock::{now_millis, since_1970};
 use crate::config::{FileSnapshot, Loaded, Settings, Source, Store as StoreSettings};
 use crate::runtime::{Configuration, Gateway};
 use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
@@ -233,7 +234,7 @@ pub(crate) fn open_store(settings: &StoreSettings) -> Result<Arc<dyn Store>, Ser
 pub(crate) fn open_redis(runtime: &Runtime, settings: &Settings) -> Result<(), String> {
     let store = open_store(&settings.store).map_err(|error| error.to_string())?;
     runtime.block_on(async {
-        let sessions = Sessions::start(store, policy(settings), since_1970().as_millis() as u64).await;
+        let sessions = Sessions::start(store, policy(settings), now_millis()).await;
         match sessions.map_err(|error| error.to_string())?.store_last_error() {
             Some(error) => Err(error),
             None => Ok(()),
@@ -285,8 +286,4 @@ pub(crate) fn policy(settings: &Settings) -> Policy {
             },
         }),
     }
-}
-
-pub(crate) fn since_1970() -> Duration {
-    crate::clock::since_1970()
 }

@@ -4,11 +4,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::clock::since_1970;
 use crate::config::{ConfigValues, FileSnapshot, Loaded, Settings, Source, needs_restart};
 use crate::runtime::Gateway;
 use crate::runtime_config::RuntimeConfig;
 use crate::server::background_tasks::log_users_reload;
-use crate::server::lifecycle::{policy, since_1970};
+use crate::server::lifecycle::policy;
 
 /// Retry interval of a reload that failed.
 const RELOAD_RETRY_INTERVAL: Duration = Duration::from_secs(5);

@@ -41,10 +41,7 @@ pub(crate) async fn redeem(
     let session = foreign::session_of(context, claims, user.as_deref()).await?;
     let presented = foreign::refresh_token_of(claims)?;
     let subject = claims.subject();
-    let account = |_: &Session| match &user {
-        Some(user) => Account::Active { credential: user.credential_fingerprint() },
-        None => Account::Gone,
-    };
+    let account = |_: &Session| user.as_ref().map_or(Account::Gone, |user| user.account());
     let sessions = &context.worker.gateway.sessions;
     let refreshed = match sessions
         .refresh(session, presented, account, Some(&context.client_info()), context.now_millis)

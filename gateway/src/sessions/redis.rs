@@ -46,6 +46,7 @@ use self::server_settings_check::SettingsCheck;
 use self::topology::Topology;
 use super::store::{Health, Key, Put, PutOutcome, Space, Store, StoreError, StoreFuture, Version, Versioned};
 use super::{Revocations, UnixMillis};
+use crate::clock::now_millis as now;
 use crate::config::Redis as Settings;
 
 /// Tolerated clock skew between gateways: revocations are kept for this much longer, in milliseconds.
@@ -187,11 +188,6 @@ fn fresh_version() -> Version {
     // The generator is seeded at start; aws-lc aborts the process rather than return weak bytes.
     rand::fill(&mut bytes).unwrap_or_else(|_| panic!("the system gives no random bytes"));
     Version(u64::from_be_bytes(bytes))
-}
-
-/// Milliseconds since 1970.
-fn now() -> UnixMillis {
-    crate::clock::now_millis()
 }
 
 impl Store for RedisStore {

@@ -14,8 +14,9 @@ use super::diagnostic::{UserFileErrors, did_you_mean};
 use super::file;
 use super::name::{CanonicalName, hex};
 use super::password_hash::PasswordHash;
-use super::replace_file::{folder_of, replace_file};
+use super::replace_file::replace_file;
 use super::user_store::User;
+use crate::file_owner::folder_of;
 
 /// A users file to list or to edit.
 #[derive(Debug, Clone)]

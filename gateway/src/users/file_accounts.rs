@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::user_store::{FileUserStore, User};
+use super::user_store::FileUserStore;
 use crate::sessions::Account;
 
 /// The users of all files, with the prefixes of their ids. Sources other than files have a prefix and no
@@ -18,7 +18,7 @@ impl FileAccounts {
             return Some(Account::Gone);
         };
         let user = store.as_ref()?.by_id(&id[prefix.len()..]);
-        Some(user.map_or(Account::Gone, |user| account(&user)))
+        Some(user.map_or(Account::Gone, |user| user.account()))
     }
 
     /// The ids of users who are disabled, deleted or have another password or session epoch in `after`.
@@ -33,19 +33,12 @@ impl FileAccounts {
                 continue;
             }
             let active = store.all().filter(|user| !user.disabled);
-            let ids = active.map(|user| (format!("{prefix}{}", user.id), account(user)));
+            let ids = active.map(|user| (format!("{prefix}{}", user.id), user.account()));
             changed.extend(
                 ids.filter(|(id, before)| after.account(id).as_ref() != Some(before)).map(|(id, _)| id),
             );
         }
         changed
-    }
-}
-
-fn account(user: &User) -> Account {
-    match user.disabled {
-        true => Account::Gone,
-        false => Account::Active { credential: user.credential_fingerprint() },
     }
 }
 
@@ -56,6 +49,7 @@ mod tests {
     use super::*;
     use crate::users::HashCost;
     use crate::users::password_hash::{PasswordHash, Scheme};
+    use crate::users::user_store::User;
 
     fn user(id: &str, memory_kib: u32) -> User {
         let scheme = Scheme::argon2id(HashCost { memory_kib, passes: 2, lanes: 1 });

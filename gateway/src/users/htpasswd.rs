@@ -11,8 +11,9 @@ use serde_json::Map;
 use super::diagnostic::{Diagnostics, UserFileErrors, UserFileWarning, quoted};
 use super::name::CanonicalName;
 use super::password_hash::PasswordHash;
-use super::replace_file::{folder_of, replace_file};
+use super::replace_file::replace_file;
 use super::user_store::User;
+use crate::file_owner::folder_of;
 
 /// The users in `content`, with unique names. `path` is used in messages.
 pub(super) fn parse(

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use crate::file_owner::inherit_owner;
+use crate::file_owner::{folder_of, inherit_owner};
 
 /// Writes `content` to a new file in the same folder, syncs it, and renames it to `path`. Mode and owner of
 /// the old file are kept; a new file gets mode 0600 and, made by root, the owner of its folder.
@@ -35,14 +35,6 @@ pub(super) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     temp_file.rename_to(path)?;
     // The rename itself must survive a crash as well.
     File::open(folder_of(path))?.sync_all()
-}
-
-/// The folder that contains `path`.
-pub(super) fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
 }
 
 /// The new file before its rename; removed on drop.

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::ldap;
 use super::name::CanonicalName;
 use super::password_hash::{PasswordHash, Scheme, count_schemes};
+use crate::sessions::Account;
 
 /// A user.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +44,14 @@ impl User {
             fingerprint.copy_from_slice(&digest(&SHA256, &with_epoch).as_ref()[..16]);
         }
         fingerprint
+    }
+
+    /// The state of the account as sessions compare it.
+    pub(crate) fn account(&self) -> Account {
+        match self.disabled {
+            true => Account::Gone,
+            false => Account::Active { credential: self.credential_fingerprint() },
+        }
     }
 
     /// The hash, of a user who has one here.

@@ -13,8 +13,8 @@ use redb::{
 };
 
 use super::layout::{EXPIRIES, FORMAT, GROUPS, RECORDS};
-use super::state_file::{OpenError, folder_of, is_missing, open, opened};
-use crate::file_owner::{create_afresh, create_folder};
+use super::state_file::{OpenError, is_missing, open, opened};
+use crate::file_owner::{create_afresh, create_folder, folder_of, may_create_in};
 
 /// Writes what `from` shows, one commit of the database, to a new state file (mode 0600).
 pub(super) fn copy(from: &ReadTransaction, to: &Path) -> io::Result<()> {
@@ -117,7 +117,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 pub fn examine(path: &Path) -> Result<(), OpenError> {
     let inaccessible = |e: io::Error| OpenError::inaccessible(path, &e);
     if is_missing(path)? {
-        return crate::file_owner::may_create_in(folder_of(path)).map_err(inaccessible);
+        return may_create_in(folder_of(path)).map_err(inaccessible);
     }
     OpenOptions::new().read(true).write(true).open(path).map_err(inaccessible)?;
     let locked = catch_unwind(AssertUnwindSafe(|| Builder::new().open_read_only(path).map(drop)));

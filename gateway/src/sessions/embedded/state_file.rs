@@ -11,7 +11,7 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError};
 
 use super::disk::{Watch, WatchedFile};
 use super::layout::{EXPIRIES, FORMAT, FORMAT_KEY, FORMAT_VERSION, GROUPS, RECORDS};
-use crate::file_owner::{create_afresh, create_folder};
+use crate::file_owner::{create_afresh, create_folder, folder_of};
 
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
@@ -61,11 +61,6 @@ pub(super) fn open_or_create(path: &Path) -> Result<(Database, Watch), OpenError
         create(dir, path)?;
     }
     open(path, None)
-}
-
-/// The folder that contains `path`.
-pub(super) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Opens an existing file, and verifies every page's checksum and that the file is ours. `watch` carries over
