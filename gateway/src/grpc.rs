@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use crate::http1::{RequestHead, Version};
+use crate::http1::{HeaderKind, RequestHead, Version};
 use crate::rejection::Rejection;
 use crate::response::{self, Response};
 
@@ -18,9 +18,9 @@ pub(crate) const UNAVAILABLE: u8 = 14;
 pub(crate) const UNAUTHENTICATED: u8 = 16;
 
 /// The media type of a request of gRPC or gRPC-Web.
-pub(crate) fn media_type(head: &RequestHead) -> Option<&[u8]> {
+fn media_type(head: &RequestHead) -> Option<&[u8]> {
     const PREFIX: &[u8] = b"application/grpc";
-    let field = head.headers().iter().find(|field| field.name.eq_ignore_ascii_case(b"content-type"))?;
+    let field = head.headers().of_kind(HeaderKind::ContentType).next()?;
     let (front, rest) = field.value.split_at_checked(PREFIX.len())?;
     let is_type = rest.first().is_none_or(|byte| b"+-; ".contains(byte));
     (front.eq_ignore_ascii_case(PREFIX) && is_type).then_some(field.value)

@@ -9,7 +9,7 @@ use http::header::{COOKIE, HOST};
 use http::request::Parts;
 
 use crate::http1::headers::place;
-use crate::http1::{Headers, Host};
+use crate::http1::{HeaderKind, Headers, Host};
 
 /// The protocol version of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +139,12 @@ impl RequestHead {
 
     pub(crate) fn headers(&self) -> &Headers {
         &self.headers
+    }
+
+    /// The media type of the body without its parameters; empty unless there is exactly one `Content-Type`.
+    pub(crate) fn media_type(&self) -> &[u8] {
+        let value = self.headers.only(HeaderKind::ContentType).map_or(&b""[..], |field| field.value);
+        value.split(|&b| b == b';').next().unwrap_or_default().trim_ascii()
     }
 
     /// Reads a head that was decoded from HTTP/2 (RFC 9113 section 8.3) into the same form, so that it is

@@ -20,7 +20,6 @@ use crate::browser::cookies::SessionCookies;
 use crate::browser::navigation::{RequestPurpose, purpose};
 use crate::browser::{Browser, CookieChange};
 use crate::clock::now_millis;
-use crate::config::RememberMe;
 use crate::layers::authenticate::{authenticate, require_fresh_revocations};
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
@@ -114,19 +113,23 @@ pub(crate) async fn refresh(
     let no_session = || Rejection::RefreshFailed;
     let identity = identity.ok_or_else(no_session)?;
     require_fresh_revocations(&context.worker, context.now_millis)?;
-    let remember = match browser.remember_me {
-        RememberMe::Always => true,
-        RememberMe::Ask => cookies.remember,
-        RememberMe::Off => false,
-    };
+    let remember = browser.remember_me.applies(cookies.remember);
     context.record.cookies.replace(Some(CookieChange::Set { tokens, remember }));
     Ok((identity, Delivery::watch(context, session, id)))
+}
+
+/// The claims of the first token in the cookies that was signed here, expired or not.
+pub(crate) fn signed_claims(context: &RequestContext, cookies: SessionCookies<'_>) -> Option<VerifiedClaims> {
+    [cookies.access, cookies.refresh].into_iter().flatten().find_map(|token| {
+        let token = std::str::from_utf8(token).ok()?;
+        context.state.config.verifier.verify_signed(token, context.now()).ok()
+    })
 }
 
 /// The result of the refresh that is under way for this token, or of one that begins. It is carried through, also where
 /// all who wait for it go away.
 async fn shared(context: &Rc<RequestContext>, key: FlightKey, claims: VerifiedClaims) -> RefreshResult {
-    let begun = {
+    let mut begun = {
         let flights = &context.worker.gateway.refresh_flights;
         let mut flights = flights.0.lock().unwrap_or_else(PoisonError::into_inner);
         match flights.get(&key) {
@@ -145,7 +148,6 @@ async fn shared(context: &Rc<RequestContext>, key: FlightKey, claims: VerifiedCl
             }
         }
     };
-    let mut begun = begun;
     let result = begun.wait_for(Option::is_some).await.ok().and_then(|result| result.clone());
     result.unwrap_or(Err(Rejection::RefreshFailed))
 }

@@ -6,6 +6,7 @@ use crate::config::CompatIdentity;
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::services::endpoints::{store_unavailable, users_unavailable};
+use crate::services::login::new_session;
 use crate::sessions::{NewSession, SessionId, TokenId};
 use crate::tokens::VerifiedClaims;
 use crate::users::User;
@@ -46,11 +47,14 @@ pub(crate) async fn session_of(
 ) -> Result<SessionId, Rejection> {
     let session = claims.sid().parse().map_err(|_| Rejection::TokenWithoutSession)?;
     if claims.is_foreign() {
-        let new = NewSession {
-            subject: user.map_or_else(|| claims.subject().to_owned(), |user| user.id.clone()),
-            username: user.map_or_else(|| claims.username().to_owned(), |user| user.username.clone()),
-            credential: user.map(User::credential_fingerprint).unwrap_or_default(),
-            client: context.client_info(),
+        let new = match user {
+            Some(user) => new_session(context, user),
+            None => NewSession {
+                subject: claims.subject().to_owned(),
+                username: claims.username().to_owned(),
+                credential: Default::default(),
+                client: context.client_info(),
+            },
         };
         let (token, end) = (refresh_token_of(claims)?, claims.expires_at().saturating_mul(1000));
         let sessions = &context.worker.gateway.sessions;

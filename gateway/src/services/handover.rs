@@ -15,15 +15,15 @@ use crate::browser::cookies::{CookieKind, CookieScope};
 use crate::browser::pages::{Refusal, RefusalContext};
 use crate::browser::return_address::ReturnAddress;
 use crate::browser::{Browser, CookieChange, accept_language, own_origin};
-use crate::config::RememberMe;
 use crate::rejection::Rejection;
 use crate::request::{RequestContext, RequestView};
 use crate::response::{Response, header_value};
 use crate::services::endpoints::{store_unavailable, users_unavailable};
 use crate::services::foreign;
+use crate::services::login::new_session;
 use crate::services::sign_in_page::{query_value, see_other};
-use crate::services::token_response::{Grant, IssuedTokens, NewRefreshToken, issue};
-use crate::sessions::{NewSession, RevocationReason, SessionId, TokenId};
+use crate::services::token_response::{Grant, IssuedTokens, issue};
+use crate::sessions::{RevocationReason, SessionId, TokenId};
 
 /// How long a sign-in on another host may take, in seconds.
 const STATE_MAX_AGE: u64 = 600;
@@ -97,12 +97,7 @@ pub(crate) async fn go_on(
     let Some(user) = user.filter(|user| !user.disabled) else {
         return Ok(see_other(return_to.as_str()));
     };
-    let new = NewSession {
-        subject: user.id.clone(),
-        username: user.username.clone(),
-        credential: user.credential_fingerprint(),
-        client: context.client_info(),
-    };
+    let new = new_session(context, &user);
     let sessions = &context.worker.gateway.sessions;
     let opened = sessions.hand_over(new, sign_in.session, host, sign_in.ends_at, context.now_millis).await;
     let opened = opened.map_err(|e| store_unavailable(&e))?;
@@ -161,21 +156,10 @@ pub(crate) async fn receive(
         ended.map_err(|e| store_unavailable(&e))?;
         return Ok(lost(browser));
     };
-    let grant = Grant {
-        user: &user,
-        session: &opened.session,
-        session_ends_at: opened.expires_at / 1000,
-        refresh_token: Some(NewRefreshToken { id: opened.refresh_token, issued_at: now / 1000 }),
-        message: Some("Login successful"),
-    };
-    let tokens = Arc::new(issue(context, grant)?);
+    let tokens = Arc::new(issue(context, Grant::of_login(&user, &opened, context.now()))?);
     context.audit("handover", "claimed", &user.username, Some(session.to_string()));
     context.record.username.replace(Some(user.username.clone()));
-    let remember = match browser.remember_me {
-        RememberMe::Always => true,
-        RememberMe::Ask => !value("remember").is_empty(),
-        RememberMe::Off => false,
-    };
+    let remember = browser.remember_me.applies(!value("remember").is_empty());
     context.record.cookies.replace(Some(CookieChange::Set { tokens, remember }));
     Ok(see_other(return_to.as_str()))
 }

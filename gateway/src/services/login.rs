@@ -12,11 +12,11 @@ use crate::request_body::RequestBody;
 use crate::response::Response;
 use crate::services::endpoints::{rate_limited, store_unavailable, users_unavailable};
 use crate::services::proxy::bad_body;
-use crate::services::token_response::{Grant, IssuedTokens, NewRefreshToken, issue, respond};
+use crate::services::token_response::{Grant, IssuedTokens, issue, respond};
 use crate::sessions::{LoginDecision, LoginResult, MAX_CHECK_TIME, NewSession, OpenSessionError, UnixMillis};
 use crate::strict_json;
 use crate::telemetry::LoginOutcome;
-use crate::users::{Busy, CanonicalName, CheckError, Password, check_credentials};
+use crate::users::{Busy, CanonicalName, CheckError, Password, User, check_credentials};
 
 /// Maximum length of the body, in bytes.
 const MAX_BODY: usize = 8 * 1024;
@@ -101,12 +101,7 @@ async fn attempt(context: &RequestContext, credentials: Credentials) -> Result<I
             });
         }
     };
-    let new = NewSession {
-        subject: user.id.clone(),
-        username: user.username.clone(),
-        credential: user.credential_fingerprint(),
-        client: context.client_info(),
-    };
+    let new = new_session(context, &user);
     // Concurrently, so that they share an fsync.
     let (settled, opened) = tokio::join!(settle(LoginResult::Succeeded), sessions.open(new, now));
     settled.map_err(|e| store_unavailable(&e))?;
@@ -118,16 +113,17 @@ async fn attempt(context: &RequestContext, credentials: Credentials) -> Result<I
         OpenSessionError::Store(error) => store_unavailable(&error),
     })?;
     context.audit("login", "success", name.as_str(), Some(opened.session.to_string()));
-    issue(
-        context,
-        Grant {
-            user: &user,
-            session: &opened.session,
-            session_ends_at: opened.expires_at / 1000,
-            refresh_token: Some(NewRefreshToken { id: opened.refresh_token, issued_at: now / 1000 }),
-            message: Some("Login successful"),
-        },
-    )
+    issue(context, Grant::of_login(&user, &opened, context.now()))
+}
+
+/// A session of a user at the client of this request.
+pub(super) fn new_session(context: &RequestContext, user: &User) -> NewSession {
+    NewSession {
+        subject: user.id.clone(),
+        username: user.username.clone(),
+        credential: user.credential_fingerprint(),
+        client: context.client_info(),
+    }
 }
 
 fn locked(context: &RequestContext, name: &CanonicalName, left: UnixMillis) -> Rejection {
@@ -138,9 +134,7 @@ fn locked(context: &RequestContext, name: &CanonicalName, left: UnixMillis) -> R
 /// `application/json` and nothing around it. A browser sends that type to another origin only after a preflight, so
 /// this is also what keeps other sites' forms out.
 pub(super) fn only_json(head: &RequestHead) -> Result<(), Rejection> {
-    let media_type = head.headers().only(HeaderKind::ContentType).map(|field| field.value);
-    let essence = media_type.and_then(|value| value.split(|&b| b == b';').next()).unwrap_or_default();
-    if !essence.trim_ascii().eq_ignore_ascii_case(b"application/json") {
+    if !head.media_type().eq_ignore_ascii_case(b"application/json") {
         return Err(Rejection::ContentTypeNotJson);
     }
     if head.headers().of_kind(HeaderKind::ContentEncoding).next().is_some() {

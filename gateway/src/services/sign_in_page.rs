@@ -12,13 +12,12 @@ use crate::browser::csrf::RequestSource;
 use crate::browser::pages::{FormError, LoginForm};
 use crate::browser::return_address::ReturnAddress;
 use crate::browser::{Browser, CookieChange, accept_language, own_origin};
-use crate::config::RememberMe;
-use crate::http1::{HeaderKind, RequestHead};
+use crate::http1::RequestHead;
 use crate::rejection::{Code, Rejection};
 use crate::request::{RequestContext, RequestView};
 use crate::request_body::RequestBody;
 use crate::response::{self, Response, header_value};
-use crate::services::cookie_session::resolve;
+use crate::services::cookie_session::{resolve, signed_claims};
 use crate::services::handover::{SignIn, go_on, to_sign_in};
 use crate::services::login::{Credentials, read_body, sign_in};
 use crate::services::token_response::IssuedTokens;
@@ -29,9 +28,7 @@ const MAX_COOKIE_VALUE: usize = 4096 - 80;
 
 /// Whether a `POST /login` is a form's and not JSON.
 pub(crate) fn is_form(head: &RequestHead) -> bool {
-    let media_type = head.headers().only(HeaderKind::ContentType).map(|field| field.value);
-    let essence = media_type.and_then(|value| value.split(|&b| b == b';').next()).unwrap_or_default();
-    essence.trim_ascii().eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
+    head.media_type().eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
 }
 
 /// A value of the request's query.
@@ -162,11 +159,7 @@ pub(crate) async fn submit(
         }
         Ok(tokens) => {
             end_earlier(context, cookies).await;
-            let remember = match browser.remember_me {
-                RememberMe::Always => true,
-                RememberMe::Ask => fields.remember,
-                RememberMe::Off => false,
-            };
+            let remember = browser.remember_me.applies(fields.remember);
             let sign_in = SignIn::new(context, &tokens, remember);
             let tokens = Arc::new(tokens);
             context.record.cookies.replace(Some(CookieChange::Set { tokens, remember }));
@@ -218,12 +211,8 @@ fn again(
 
 /// Ends the session that the cookies belong to.
 pub(crate) async fn end_earlier(context: &RequestContext, cookies: SessionCookies<'_>) {
-    for token in [cookies.access, cookies.refresh].into_iter().flatten() {
-        let token = std::str::from_utf8(token).unwrap_or_default();
-        let claims = context.state.config.verifier.verify_signed(token, context.now());
-        if let Some(session) = claims.ok().and_then(|claims| claims.sid().parse().ok()) {
-            return end(context, session).await;
-        }
+    if let Some(session) = signed_claims(context, cookies).and_then(|claims| claims.sid().parse().ok()) {
+        end(context, session).await;
     }
 }
 

@@ -11,7 +11,7 @@ use crate::browser::{Browser, CookieChange, accept_language, own_origin};
 use crate::rejection::Rejection;
 use crate::request::{RequestContext, RequestView};
 use crate::response::Response;
-use crate::services::cookie_session::resolve;
+use crate::services::cookie_session::{resolve, signed_claims};
 use crate::services::endpoints::store_unavailable;
 use crate::services::foreign;
 use crate::services::logout::logged_out;
@@ -48,10 +48,7 @@ pub(crate) async fn submit(
         return Err(Rejection::ForeignPage);
     }
     let cookies = browser_cookies(browser, context);
-    let claims = [cookies.access, cookies.refresh].into_iter().flatten().find_map(|token| {
-        let token = std::str::from_utf8(token).ok()?;
-        context.state.config.verifier.verify_signed(token, context.now()).ok()
-    });
+    let claims = signed_claims(context, cookies);
     let sessions = &context.worker.gateway.sessions;
     // That takes a session that has not ended, as it does with a token. The access cookie may name another user than the refresh
     // cookie once it has expired.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
-use crate::sessions::{SessionId, TokenId};
+use crate::sessions::{NewTokens, SessionId, TokenId};
 use crate::tokens::{SigningError, TokenRequest, TokenType, UnixSeconds};
 use crate::users::User;
 
@@ -50,6 +50,19 @@ pub(crate) struct Grant<'a> {
     pub(crate) refresh_token: Option<NewRefreshToken>,
     /// Of a login, which also makes the access token fresh.
     pub(crate) message: Option<&'static str>,
+}
+
+impl<'a> Grant<'a> {
+    /// The grant of a session that begins.
+    pub(crate) fn of_login(user: &'a User, opened: &'a NewTokens, now: UnixSeconds) -> Grant<'a> {
+        Grant {
+            user,
+            session: &opened.session,
+            session_ends_at: opened.expires_at / 1000,
+            refresh_token: Some(NewRefreshToken { id: opened.refresh_token, issued_at: now }),
+            message: Some("Login successful"),
+        }
+    }
 }
 
 /// The signed tokens of a grant.

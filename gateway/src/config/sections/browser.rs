@@ -55,6 +55,17 @@ pub enum RememberMe {
     Always,
 }
 
+impl RememberMe {
+    /// Whether the session outlives the browser of a person who asked for it or not.
+    pub fn applies(self, asked: bool) -> bool {
+        match self {
+            RememberMe::Always => true,
+            RememberMe::Ask => asked,
+            RememberMe::Off => false,
+        }
+    }
+}
+
 impl Browser {
     pub(super) fn check(&self, table: &Table<'_>) {
         let of = |key: &str| table.entry(key);
