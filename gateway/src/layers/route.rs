@@ -166,7 +166,7 @@ impl<'r> RequestPath<'r> {
 #[derive(Debug, PartialEq, Eq)]
 struct LenientReading {
     path: String,
-    /// Whether it leads elsewhere by a dot segment that was encoded more than once.
+    /// Whether it leads elsewhere by a dot segment, one that stands before an encoded `?` or `#`.
     has_dot_segment: bool,
 }
 
@@ -572,11 +572,15 @@ access = "public"
 [[routes]]
 path = "/account"
 upstream = "app"
+[[routes]]
+path = "/account/keys"
+upstream = "app"
 "#;
         let settings = crate::config::test_support::settings(text.to_owned());
         let no_folder = |_: &std::path::Path, _: Option<&str>| Err(std::io::Error::other("no folder"));
         let routes =
             Routes::new(&settings.routes, 1, |_| Some((0, &settings.upstreams["app"])), no_folder).unwrap();
+        let dots = || Err(Rejection::BadTarget(TargetError::Ambiguous("a dot segment")));
         for (path, chosen) in [
             ("/x", Ok(0)),
             ("/x/%2561dmin", Ok(0)),
@@ -588,6 +592,11 @@ upstream = "app"
             ("/%2561dmin/x/%252580", Ok(1)),
             ("/%2561dmin%253B%25C3", Ok(1)),
             ("/public/files/x", Ok(2)),
+            // A dot segment that shows only where an upstream takes what is behind it for a query.
+            ("/public/files/..%3F", Ok(2)),
+            ("/account/..%3F", Ok(3)),
+            ("/account/keys/..%3F", dots()),
+            ("/account/keys/..%23x", dots()),
         ] {
             let request = AdmittedHead::new(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n"));
             let found = routes.select(request.view()).map(|route| route.index);
