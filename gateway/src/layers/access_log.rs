@@ -190,11 +190,11 @@ fn logged_path(target: &[u8]) -> std::borrow::Cow<'_, str> {
         None => path,
     };
     let path = String::from_utf8_lossy(path);
-    if path.contains(';') || path.to_ascii_lowercase().contains("%3b") {
-        without_parameters(&path).into()
-    } else {
-        path
-    }
+    let has_parameters = memchr::memchr2_iter(b';', b'%', path.as_bytes()).any(|at| {
+        let escape = path.as_bytes().get(at..at + 3);
+        path.as_bytes()[at] == b';' || escape.is_some_and(|escape| escape.eq_ignore_ascii_case(b"%3b"))
+    });
+    if has_parameters { without_parameters(&path).into() } else { path }
 }
 
 /// The path with the values of its path parameters (`/x;name=value`) masked, for tokens and session ids are among them.

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use http_body::Body as _;
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncSeekExt, AsyncWriteExt, ReadBuf};
 
@@ -37,16 +38,8 @@ impl GatheredBody {
     /// As [`RequestBody::poll_fill`], or the temporary file cannot be written.
     pub(super) async fn gather(body: &mut RequestBody) -> Result<GatheredBody, BodyError> {
         let (mut memory, mut file, mut in_file) = (Vec::new(), None, 0);
-        loop {
-            let piece = poll_fn(|cx| {
-                let piece = ready!(body.poll_fill(cx))?;
-                Poll::Ready(Ok::<Bytes, BodyError>(Bytes::copy_from_slice(piece)))
-            });
-            let piece = piece.await?;
-            body.consume(piece.len());
-            if piece.is_empty() {
-                break;
-            }
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+            let Ok(piece) = frame?.into_data() else { continue };
             if file.is_none() && memory.len() + piece.len() <= MEMORY {
                 memory.extend_from_slice(&piece);
                 continue;

@@ -276,8 +276,8 @@ pub(crate) struct ForwardedBody {
 struct ForwardProgress {
     /// `None` where the exchange has taken it back.
     body: RefCell<Option<RequestBody>>,
-    /// What was sent, as long as it can be sent again.
-    sent: RefCell<Option<Vec<Bytes>>>,
+    /// What was sent, and its length in bytes, as long as it can be sent again.
+    sent: RefCell<Option<(Vec<Bytes>, usize)>>,
     waits_for_client: Cell<bool>,
     /// The client did not send it properly.
     error: RefCell<Option<BodyError>>,
@@ -289,7 +289,7 @@ impl ForwardProgress {
     fn new(body: RequestBody) -> ForwardProgress {
         ForwardProgress {
             body: RefCell::new(Some(body)),
-            sent: RefCell::new(Some(Vec::new())),
+            sent: RefCell::new(Some((Vec::new(), 0))),
             waits_for_client: Cell::default(),
             error: RefCell::default(),
             waiter: RefCell::default(),
@@ -298,7 +298,7 @@ impl ForwardProgress {
 
     /// The body from its beginning, unless too much of it was sent.
     fn take_back(&self) -> Option<RequestBody> {
-        let sent = self.sent.take()?;
+        let (sent, _) = self.sent.take()?;
         let mut body = self.body.take()?;
         body.replay(sent);
         Some(body)
@@ -310,8 +310,9 @@ impl ForwardProgress {
 
     fn keep(&self, piece: &Bytes) {
         let mut sent = self.sent.borrow_mut();
-        let Some(pieces) = sent.as_mut() else { return };
-        if pieces.iter().map(Bytes::len).sum::<usize>() + piece.len() > REPLAY_LIMIT_BYTES {
+        let Some((pieces, length)) = sent.as_mut() else { return };
+        *length += piece.len();
+        if *length > REPLAY_LIMIT_BYTES {
             *sent = None;
         } else {
             pieces.push(piece.clone());
