@@ -21,13 +21,21 @@ use crate::stream_state::StreamState;
 /// client that sends all before it reads gets its response, and the connection can carry another request.
 #[derive(Debug, Default)]
 pub(crate) struct RequestBody {
-    incoming: Option<Box<Source>>,
-    /// Where it was received whole.
-    gathered: Option<Box<GatheredBody>>,
+    content: Content,
     /// The remaining size limit, in bytes.
     allowed: Option<u64>,
     /// What comes first as frames: pieces that a server did not process, in reverse order.
     replay: Vec<Bytes>,
+}
+
+/// Where the bytes come from.
+#[derive(Debug, Default)]
+enum Content {
+    #[default]
+    Empty,
+    Incoming(Box<Source>),
+    /// It was received whole.
+    Gathered(Box<GatheredBody>),
 }
 
 #[derive(Debug)]
@@ -70,26 +78,30 @@ impl RequestBody {
             expects_continue: false,
             ended: false,
         };
-        RequestBody { incoming: Some(Box::new(source)), gathered: None, allowed: None, replay: Vec::new() }
+        RequestBody::of(Content::Incoming(Box::new(source)))
+    }
+
+    fn of(content: Content) -> RequestBody {
+        RequestBody { content, allowed: None, replay: Vec::new() }
     }
 
     /// Marks that the client waits for `100 Continue` before it sends.
     pub(crate) fn set_expects_continue(&mut self) {
-        if let Some(source) = &mut self.incoming {
+        if let Content::Incoming(source) = &mut self.content {
             source.expects_continue = true;
         }
     }
 
     /// Sets the timeout of each read.
     pub(crate) fn set_timeout(&mut self, timeout: Duration) {
-        if let Some(source) = &mut self.incoming {
+        if let Content::Incoming(source) = &mut self.content {
             source.timeout = timeout;
         }
     }
 
     /// Has what is left be read for so long when this is dropped: over HTTP/1.1 the next request stands behind it.
     pub(crate) fn discard_within(&mut self, time: Duration) {
-        if let Some(source) = &mut self.incoming {
+        if let Content::Incoming(source) = &mut self.content {
             source.discard = Some(time);
         }
     }
@@ -107,10 +119,10 @@ impl RequestBody {
 
     /// The framing of the body; HTTP/2 bodies without a length count as chunked.
     pub(crate) fn framing(&self) -> BodyFraming {
-        match (&self.gathered, &self.incoming) {
-            (Some(gathered), _) if gathered.len() > 0 => BodyFraming::Length(gathered.len()),
-            (None, Some(source)) => source.framing,
-            _ => BodyFraming::Empty,
+        match &self.content {
+            Content::Gathered(gathered) if gathered.len() > 0 => BodyFraming::Length(gathered.len()),
+            Content::Incoming(source) => source.framing,
+            Content::Empty | Content::Gathered(_) => BodyFraming::Empty,
         }
     }
 
@@ -121,12 +133,7 @@ impl RequestBody {
     /// As [`Self::poll_fill`], or its temporary file cannot be written.
     pub(crate) async fn gather(mut self) -> Result<RequestBody, BodyError> {
         let gathered = GatheredBody::gather(&mut self).await?;
-        Ok(RequestBody {
-            incoming: None,
-            gathered: Some(Box::new(gathered)),
-            allowed: None,
-            replay: Vec::new(),
-        })
+        Ok(RequestBody::of(Content::Gathered(Box::new(gathered))))
     }
 
     /// The next chunk; empty at the end. A chunk that is not [consumed](Self::consume) is returned again.
@@ -135,11 +142,14 @@ impl RequestBody {
     ///
     /// The body is malformed, truncated, timed out or too large. It must not be read any further.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<&[u8], BodyError>> {
-        if let Some(gathered) = &mut self.gathered {
-            ready!(gathered.poll_piece(cx))?;
-            return Poll::Ready(Ok(&gathered.piece));
-        }
-        let Some(source) = &mut self.incoming else { return Poll::Ready(Ok(&[])) };
+        let source = match &mut self.content {
+            Content::Empty => return Poll::Ready(Ok(&[])),
+            Content::Incoming(source) => source,
+            Content::Gathered(gathered) => {
+                ready!(gathered.poll_piece(cx))?;
+                return Poll::Ready(Ok(&gathered.piece));
+            }
+        };
         match ready!(source.poll_piece(cx)) {
             Err(error) => Poll::Ready(Err(error)),
             Ok(()) if self.allowed.is_some_and(|allowed| source.piece.len() as u64 > allowed) => {
@@ -152,10 +162,10 @@ impl RequestBody {
 
     /// Consumes `n` bytes of the last chunk.
     pub(crate) fn consume(&mut self, n: usize) {
-        if let Some(gathered) = &mut self.gathered {
-            gathered.piece.advance(n);
-        } else if let Some(source) = &mut self.incoming {
-            source.piece.advance(n);
+        match &mut self.content {
+            Content::Empty => {}
+            Content::Incoming(source) => source.piece.advance(n),
+            Content::Gathered(gathered) => gathered.piece.advance(n),
         }
         if let Some(allowed) = &mut self.allowed {
             *allowed = allowed.saturating_sub(n as u64);
@@ -245,7 +255,7 @@ impl Source {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        let Some(source) = self.incoming.take() else { return };
+        let Content::Incoming(source) = std::mem::take(&mut self.content) else { return };
         let Some(time) = source.discard else { return };
         let linger = Linger::for_upload(time);
         let too_long = matches!(source.framing, BodyFraming::Length(n) if n > linger.bytes);
@@ -271,34 +281,35 @@ impl Body for RequestBody {
             Ok(piece) => piece.len(),
             Err(error) => return Poll::Ready(Some(Err(error))),
         };
-        let piece = match (&self.gathered, &self.incoming) {
-            (Some(gathered), _) => gathered.piece.slice(..n),
-            (None, Some(source)) => source.piece.slice(..n),
-            (None, None) => return Poll::Ready(None),
+        let piece = match &self.content {
+            Content::Empty => return Poll::Ready(None),
+            Content::Incoming(source) => source.piece.slice(..n),
+            Content::Gathered(gathered) => gathered.piece.slice(..n),
         };
         self.consume(n);
         Poll::Ready((n > 0).then(|| Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        if let Some(gathered) = &self.gathered {
-            return self.replay.is_empty() && gathered.len() == 0;
-        }
-        let ended = |source: &Source| source.piece.is_empty() && source.incoming.is_end_stream();
-        self.replay.is_empty() && self.incoming.as_ref().is_none_or(|source| ended(source))
+        self.replay.is_empty()
+            && match &self.content {
+                Content::Empty => true,
+                Content::Incoming(source) => source.piece.is_empty() && source.incoming.is_end_stream(),
+                Content::Gathered(gathered) => gathered.len() == 0,
+            }
     }
 
     fn size_hint(&self) -> SizeHint {
-        if let Some(gathered) = &self.gathered {
-            let replayed: usize = self.replay.iter().map(Bytes::len).sum();
-            return SizeHint::with_exact(gathered.len() + replayed as u64);
-        }
-        self.incoming.as_ref().map_or_else(
-            || SizeHint::with_exact(0),
-            |source| match source.framing {
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Incoming(source) => match source.framing {
                 BodyFraming::Length(_) if self.replay.is_empty() => source.incoming.size_hint(),
                 _ => SizeHint::default(),
             },
-        )
+            Content::Gathered(gathered) => {
+                let replayed: usize = self.replay.iter().map(Bytes::len).sum();
+                SizeHint::with_exact(gathered.len() + replayed as u64)
+            }
+        }
     }
 }
