@@ -6,10 +6,10 @@
 import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
 import { after, before, describe, test } from "node:test";
-import axe from "axe-core";
 
 import { SCREENSHOTS, launch } from "./browser.js";
 import { Gateway, PASSWORD } from "./gateway.js";
+import { LOOKS, assertAccessible } from "./looks.js";
 
 /** @typedef {import("playwright-core").Page} Page */
 
@@ -63,15 +63,6 @@ const VIEWS = {
   },
 };
 
-/** @type {Record<string, {media: Parameters<Page["emulateMedia"]>[0], width: number}>} */
-const LOOKS = {
-  light: { media: { colorScheme: "light" }, width: 900 },
-  dark: { media: { colorScheme: "dark" }, width: 900 },
-  "forced-colours": { media: { colorScheme: "dark", forcedColors: "active" }, width: 900 },
-  "320-light": { media: { colorScheme: "light" }, width: 320 },
-  "320-dark": { media: { colorScheme: "dark" }, width: 320 },
-};
-
 describe("the page, view by view", () => {
   /** @type {import("playwright-core").Browser} */
   let browser;
@@ -97,19 +88,7 @@ describe("the page, view by view", () => {
       await page.waitForSelector("#login:not([hidden])");
       for (const [view, open] of Object.entries(VIEWS)) {
         await open(page);
-        await page.screenshot({ path: `${SCREENSHOTS}${look}-${view}.png`, fullPage: true });
-        await page.evaluate(axe.source);
-        const { violations, passes } = await page.evaluate(() => Reflect.get(window, "axe").run());
-        const found = violations.map((/** @type {import("axe-core").Result} */ violation) => ({
-          rule: violation.id,
-          nodes: violation.nodes.map((node) => `${node.html} ${node.failureSummary}`),
-        }));
-        assert.deepEqual(found, [], view);
-        assert.ok(passes.length > 15, "axe looked");
-        const overflow = await page.evaluate(
-          () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
-        );
-        assert.equal(overflow, 0, `${view}: nothing is cut off at ${width} pixels`);
+        await assertAccessible(page, look, view, 15);
         if (media?.forcedColors === "active") assert.deepEqual(await withoutEdges(page), [], view);
       }
       await page.close();

@@ -9,10 +9,10 @@ import { once } from "node:events";
 import { mkdir } from "node:fs/promises";
 import { createServer } from "node:http";
 import { after, before, beforeEach, afterEach, describe, test } from "node:test";
-import axe from "axe-core";
 
 import { SCREENSHOTS, launch } from "./browser.js";
 import { Gateway, PASSWORD, until } from "./gateway.js";
+import { LOOKS, assertAccessible } from "./looks.js";
 
 /** @typedef {import("playwright-core").Page} Page */
 
@@ -311,15 +311,6 @@ roles = ["admin"]
     "signed-out": (page) => page.goto(`${gateway.url}/auth/logout`),
   };
 
-  /** @type {Record<string, {media: Parameters<Page["emulateMedia"]>[0], width: number}>} */
-  const LOOKS = {
-    light: { media: { colorScheme: "light" }, width: 900 },
-    dark: { media: { colorScheme: "dark" }, width: 900 },
-    "forced-colours": { media: { colorScheme: "dark", forcedColors: "active" }, width: 900 },
-    "320-light": { media: { colorScheme: "light" }, width: 320 },
-    "320-dark": { media: { colorScheme: "dark" }, width: 320 },
-  };
-
   for (const [look, { media, width }] of Object.entries(LOOKS)) {
     test(`every page, ${look}, by axe-core`, async () => {
       await page.close();
@@ -328,19 +319,7 @@ roles = ["admin"]
       await page.emulateMedia({ reducedMotion: "reduce", ...media });
       for (const [view, open] of Object.entries(VIEWS)) {
         await open(page);
-        await page.screenshot({ path: `${SCREENSHOTS}${look}-${view}.png`, fullPage: true });
-        await page.evaluate(axe.source);
-        const { violations, passes } = await page.evaluate(() => Reflect.get(window, "axe").run());
-        const found = violations.map((/** @type {import("axe-core").Result} */ violation) => ({
-          rule: violation.id,
-          nodes: violation.nodes.map((node) => `${node.html} ${node.failureSummary}`),
-        }));
-        assert.deepEqual(found, [], view);
-        assert.ok(passes.length > 10, "axe looked");
-        const overflow = await page.evaluate(
-          () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
-        );
-        assert.equal(overflow, 0, `${view}: nothing is cut off at ${width} pixels`);
+        await assertAccessible(page, look, view, 10);
       }
     });
   }

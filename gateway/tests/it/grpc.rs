@@ -5,12 +5,12 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::fixture::{Gateway, PASSWORD, free_address, tokens, users_file, wait_until};
+use crate::fixture::{Gateway, PASSWORD, free_address, python, tokens, users_file, wait_until};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/grpc_peer.py");
 
-fn python() -> Command {
-    let mut python = Command::new(std::env::var("AUTH_GATEWAY_PYTHON").unwrap_or_else(|_| "python3".into()));
+fn peer() -> Command {
+    let mut python = python();
     python.arg(SCRIPT);
     python
 }
@@ -23,11 +23,8 @@ struct Server {
 
 impl Server {
     fn start(options: &Value) -> Server {
-        let child = python()
-            .args(["serve", &options.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn();
+        let child =
+            peer().args(["serve", &options.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = child.unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -60,8 +57,7 @@ fn start(port: u16) -> Gateway {
 
 /// What grpcio's client makes of calls through the gateway.
 fn client(gateway: &Gateway, commands: &Value) -> Vec<Value> {
-    let run =
-        python().args(["client", &gateway.address.to_string(), &commands.to_string()]).output().unwrap();
+    let run = peer().args(["client", &gateway.address.to_string(), &commands.to_string()]).output().unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     serde_json::from_slice(&run.stdout).unwrap()
 }
@@ -147,7 +143,7 @@ fn a_failure_in_mid_stream_and_the_end_of_a_session_are_statuses() {
     for (ends_server, status) in [(false, "UNAUTHENTICATED"), (true, "UNAVAILABLE")] {
         let (token, _) = tokens(gateway.address, "alice", PASSWORD);
         let command = json!([["count", "/test.Test/Count", token, [15_000]]]).to_string();
-        let running = python()
+        let running = peer()
             .args(["client", &gateway.address.to_string(), &command])
             .stdout(Stdio::piped())
             .spawn()

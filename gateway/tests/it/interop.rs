@@ -1,19 +1,11 @@
 //! Interoperability of tokens and keys with PyJWT.
 
-use std::process::Command;
-
 use crate::attacks::Key;
-use crate::fixture::{Gateway, PASSWORD, Upstream, tokens};
+use crate::fixture::{Gateway, PASSWORD, Upstream, run_script, tokens};
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/interop.py");
-
-/// Runs a part of the Python script; it fails with what the script says.
+/// Runs a part of the Python script.
 fn python(args: &[&str]) -> String {
-    let python = std::env::var("AUTH_GATEWAY_PYTHON").unwrap_or_else(|_| "python3".into());
-    let output =
-        Command::new(&python).arg(SCRIPT).args(args).output().unwrap_or_else(|e| panic!("{python}: {e}"));
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    run_script("interop.py", args)
 }
 
 fn start(algorithm: &'static str) -> (Gateway, Key) {

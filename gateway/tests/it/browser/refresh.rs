@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -160,6 +160,12 @@ fn answer(mut socket: TcpStream) {
     socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
 }
 
+/// Begins a request with these cookies.
+fn begin(address: SocketAddr, path: &'static str, cookies: &str) -> thread::JoinHandle<Reply> {
+    let cookies = cookies.to_owned();
+    thread::spawn(move || get(address, path, &[("Cookie", &cookies)]).unwrap())
+}
+
 /// A gateway before a slow upstream, with a grace that is much shorter than a response; `strict` so that a dead token shows.
 fn before(address: &str) -> Gateway {
     Gateway::start(&format!(
@@ -174,20 +180,13 @@ fn the_old_cookies_work_while_the_response_with_the_new_ones_is_under_way() {
     let gateway = before(&address);
     let mut browser = Browser::signed_in(&gateway, "alice");
     expire(&browser);
-    let cookie = browser.cookie_field();
-    let at = gateway.address;
-    let upload = thread::spawn({
-        let cookie = cookie.clone();
-        move || get(at, "/app/slow", &[("Cookie", &cookie)]).unwrap()
-    });
+    let (at, cookie) = (gateway.address, browser.cookie_field());
+    let upload = begin(at, "/app/slow", &cookie);
     let held = accept(&listener);
     // Longer than the grace: without more the token that was presented would be dead.
     let begun = Instant::now();
     wait_until("the grace is over", || begun.elapsed() > Duration::from_millis(1500));
-    let second = thread::spawn({
-        let cookie = cookie.clone();
-        move || get(at, "/app/other", &[("Cookie", &cookie)]).unwrap()
-    });
+    let second = begin(at, "/app/other", &cookie);
     answer(accept(&listener));
     let second = second.join().unwrap();
     assert_eq!(second.status, 200, "{second:?}");
@@ -220,9 +219,7 @@ fn a_response_that_never_left_leaves_the_old_cookies_good() {
     let begun = Instant::now();
     wait_until("the grace is over", || begun.elapsed() > Duration::from_millis(1800));
     drop(held);
-    let at = gateway.address;
-    let cookie = browser.cookie_field();
-    let again = thread::spawn(move || get(at, "/app", &[("Cookie", &cookie)]).unwrap());
+    let again = begin(gateway.address, "/app", &browser.cookie_field());
     answer(accept(&listener));
     let again = again.join().unwrap();
     assert_eq!(again.status, 200, "{again:?}");
@@ -235,22 +232,18 @@ fn a_late_response_does_not_take_newer_cookies_away() {
     let gateway = before(&address);
     let mut browser = Browser::signed_in(&gateway, "alice");
     expire(&browser);
-    let cookie = browser.cookie_field();
-    let at = gateway.address;
-    let late = thread::spawn({
-        let cookie = cookie.clone();
-        move || get(at, "/app/late", &[("Cookie", &cookie)]).unwrap()
-    });
+    let (at, cookie) = (gateway.address, browser.cookie_field());
+    let late = begin(at, "/app/late", &cookie);
     let held = accept(&listener);
-    let ask = |cookie: String| {
-        let asking = thread::spawn(move || get(at, "/app", &[("Cookie", &cookie)]).unwrap());
+    let ask = |cookie: &str| {
+        let asking = begin(at, "/app", cookie);
         answer(accept(&listener));
         asking.join().unwrap()
     };
-    browser.keep(&ask(cookie));
+    browser.keep(&ask(&cookie));
     expire(&browser);
     // The successor is used, and has one of its own now.
-    browser.keep(&ask(browser.cookie_field()));
+    browser.keep(&ask(&browser.cookie_field()));
     answer(held);
     let late = late.join().unwrap();
     assert_eq!((late.status, set_cookies(&late).len()), (200, 0), "{late:?}");

@@ -9,15 +9,15 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::fixture::{Gateway, PASSWORD, Reply, free_address, get, request, wait_until};
+use crate::fixture::{Gateway, PASSWORD, Reply, free_address, get, python, request, tokens, wait_until};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/compat");
 const GUIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/how-to/migrate-from-flask-jwt-extended.md");
 /// The app's JWT_SECRET_KEY.
 const SECRET: &str = "kT7q/9vXw2LrZ0yBf4mEoN6uGhJc1sPdAi8WtVbRxYeQ3zU5";
 
-fn python() -> Command {
-    let mut command = Command::new(std::env::var("AUTH_GATEWAY_PYTHON").unwrap_or_else(|_| "python3".into()));
+fn in_folder() -> Command {
+    let mut command = python();
     command.arg("-B").current_dir(FOLDER);
     command
 }
@@ -38,7 +38,7 @@ fn database() -> (TempDir, std::path::PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("app.db");
     let users = ["alice", "bob", "carol"].map(|name| format!("{name}={PASSWORD}"));
-    succeeded(python().arg("app.py").args(users).envs(environment(&path)));
+    succeeded(in_folder().arg("app.py").args(users).envs(environment(&path)));
     (dir, path)
 }
 
@@ -51,7 +51,7 @@ struct App {
 impl App {
     fn start(database: &Path, behind_gateway: bool) -> App {
         let address = free_address();
-        let mut command = python();
+        let mut command = in_folder();
         command.args(["-m", "gunicorn", "--bind", &address.to_string(), "--log-level", "error"]);
         command.args(["--no-control-socket", "app:app"]).envs(environment(database));
         if behind_gateway {
@@ -106,7 +106,7 @@ fn three_hundred_requests_are_answered_as_by_the_library() {
          [throttle]\nmax_failures = 0\n",
     );
     let (flask, gateway) = (flask.address.to_string(), gateway.address.to_string());
-    println!("{}", succeeded(python().args(["differential.py", &flask, &gateway, SECRET, GUIDE])));
+    println!("{}", succeeded(in_folder().args(["differential.py", &flask, &gateway, SECRET, GUIDE])));
 }
 
 fn post(address: SocketAddr, path: &str, token: Option<&str>, body: &Value) -> Reply {
@@ -115,22 +115,6 @@ fn post(address: SocketAddr, path: &str, token: Option<&str>, body: &Value) -> R
     fields.extend(bearer.as_deref().map(|bearer| ("Authorization", bearer)));
     let body = if body.is_null() { String::new() } else { body.to_string() };
     request(address, "POST", path, &fields, body.as_bytes()).unwrap()
-}
-
-fn tokens(address: SocketAddr, name: &str) -> (String, String) {
-    // A gateway that is too busy to hash asks to be tried again.
-    let log_in = || post(address, "/login", None, &json!({"username": name, "password": PASSWORD}));
-    let mut reply = log_in();
-    wait_until("the gateway is not too busy to hash", || {
-        if reply.status == 503 {
-            reply = log_in();
-        }
-        reply.status != 503
-    });
-    assert_eq!(reply.status, 200, "{:?}", String::from_utf8_lossy(&reply.body));
-    let body = reply.json();
-    let token = |name: &str| body[name].as_str().unwrap().to_owned();
-    (token("access_token"), token("refresh_token"))
 }
 
 fn protected(address: SocketAddr, token: &str) -> (u16, Value) {
@@ -142,8 +126,8 @@ fn protected(address: SocketAddr, token: &str) -> (u16, Value) {
 fn the_tutorials_app_moves_behind_the_gateway_and_keeps_its_users_and_their_sessions() {
     let (_dir, database) = database();
     let alone = App::start(&database, false);
-    let (access, refresh) = tokens(alone.address, "alice");
-    let (of_bob, refresh_of_bob) = tokens(alone.address, "bob");
+    let (access, refresh) = tokens(alone.address, "alice", PASSWORD);
+    let (of_bob, refresh_of_bob) = tokens(alone.address, "bob", PASSWORD);
     drop(alone);
 
     let app = App::start(&database, true);
@@ -168,7 +152,7 @@ fn the_tutorials_app_moves_behind_the_gateway_and_keeps_its_users_and_their_sess
 
     // Nobody has to register: every old password is good.
     for name in ["alice", "bob", "carol"] {
-        let (access, refresh) = tokens(gateway.address, name);
+        let (access, refresh) = tokens(gateway.address, name, PASSWORD);
         assert_eq!(protected(gateway.address, &access), (200, hello(name)));
         assert_eq!(refreshed(&gateway, &refresh).0, 200);
     }
@@ -187,15 +171,15 @@ fn the_tutorials_app_moves_behind_the_gateway_and_keeps_its_users_and_their_sess
     assert_eq!(refreshed(&gateway, &refresh_of_bob).0, 401);
 
     // The way back: the app takes the gateway's tokens.
-    let (access, refresh) = tokens(gateway.address, "carol");
+    let (access, refresh) = tokens(gateway.address, "carol", PASSWORD);
     let alone = App::start(&database, false);
     assert_eq!(protected(alone.address, &access), (200, hello("carol")));
     assert_eq!(post(alone.address, "/refresh", Some(&refresh), &Value::Null).status, 200);
 
     // A deleted user's token of the app refreshes no more.
-    let (_, refresh) = tokens(alone.address, "bob");
+    let (_, refresh) = tokens(alone.address, "bob", PASSWORD);
     let script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); \
                   c.execute(\"DELETE FROM user WHERE username = 'bob'\"); c.commit()";
-    succeeded(python().args(["-c", script]).arg(&database));
+    succeeded(in_folder().args(["-c", script]).arg(&database));
     assert_eq!(refreshed(&gateway, &refresh).0, 401);
 }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::fixture::{Reply, Upstream, free_address, wait_until};
+use crate::fixture::{Reply, Upstream, free_address, python, wait_until};
 
 /// What a server has understood of a request.
 #[derive(Debug, Default)]
@@ -137,8 +137,7 @@ impl Server {
         let (dir, address) = (tempfile::tempdir().unwrap(), free_address());
         let log = dir.path().join("requests");
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/differential");
-        let python = std::env::var("AUTH_GATEWAY_PYTHON").unwrap_or_else(|_| "python3".into());
-        let mut command = Command::new(python);
+        let mut command = python();
         command
             .args(["-B", "-m", "gunicorn", "--chdir", folder, "--bind", &address.to_string()])
             .args([
