@@ -52,7 +52,7 @@ struct Source {
     expects_continue: bool,
     /// Read to its end, or not to be read any more.
     ended: bool,
-    /// How long a rest is read that nobody wants.
+    /// How long the rest is read and discarded.
     discard: Option<Duration>,
 }
 

@@ -268,7 +268,7 @@ roles = ["admin"]
       await attacker.waitForTimeout(500);
       assert.deepEqual(outcome, { posted: "done", read: "failed", socket: "refused" });
       assert.deepEqual(app.requests.filter((request) => request.method !== "GET"), [], "nothing was changed");
-      assert.equal(await session(), before, "nobody else was signed in");
+      assert.equal(await session(), before, "no other user was signed in");
     } finally {
       evil.closeAllConnections();
       evil.close();

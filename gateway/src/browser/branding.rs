@@ -163,7 +163,7 @@ impl Branding {
         match self.languages.iter_mut().find(|known| known.language == language) {
             Some(known) => known.texts.extend(texts),
             None => {
-                // A language of the operator's own has to be whole: half a page in English helps nobody.
+                // A language of the operator's own has to be whole: half a page in English is of no use.
                 let missing: Vec<&str> =
                     english.keys().filter(|key| !texts.contains_key(*key)).map(String::as_str).collect();
                 if !missing.is_empty() {

@@ -12,7 +12,7 @@ pub(crate) enum RequestPurpose {
     Navigation,
     /// A form was sent: the person sees what comes back, and a redirect would lose what was typed.
     FormSubmission,
-    /// Nobody waits for it, or what it becomes is no response: a prefetch, a service worker's script, a WebSocket, gRPC.
+    /// No person waits for it, or what it becomes is no response: a prefetch, a service worker's script, a WebSocket, gRPC.
     Background,
     /// An image, a script, an event stream, an API call, or a program.
     Other,

@@ -205,7 +205,7 @@ impl Pages {
         self.respond(StatusCode::OK, "message.html", texts, &page, None)
     }
 
-    /// That nobody is signed in any more.
+    /// That no user is signed in any more.
     pub(crate) fn signed_out(&self, accept_language: &[u8], return_to: &ReturnAddress) -> Response {
         let texts = self.texts(accept_language);
         let sign_in = self.login_link(return_to, false);
@@ -461,7 +461,7 @@ fn check_html(template: &str, html: &str) -> Result<(), String> {
         _ => &["method=\"post\""],
     };
     match needed.iter().find(|part| !lower.contains(**part)) {
-        Some(part) => Err(format!("has no {part}, without which nobody could sign in or out")),
+        Some(part) => Err(format!("has no {part}, without which no user could sign in or out")),
         None => Ok(()),
     }
 }

@@ -40,7 +40,7 @@ impl Linger {
     pub(crate) const BRIEF: Linger =
         Linger { bytes: DRAIN_LIMIT as u64, time: DRAIN_TIMEOUT, idle: DRAIN_TIMEOUT };
 
-    /// For one in the middle of a body that nobody wants: many clients read the answer only when all is sent, and lose it with
+    /// For one in the middle of a body that is discarded: many clients read the answer only when all is sent, and lose it with
     /// a reset. Who sends nothing for five seconds is not in the middle of anything.
     pub(crate) fn for_upload(time: Duration) -> Linger {
         Linger { bytes: 1 << 30, time, idle: Duration::from_secs(5) }

@@ -126,7 +126,7 @@ impl Fields {
 }
 
 /// Signs a person in, or shows the form again with what is wrong. A new session begins whatever cookies came along, and the
-/// session that they belong to ends: nobody can be made to use one that was chosen for them.
+/// session that they belong to ends: no person can be made to use one that was chosen for them.
 pub(crate) async fn submit(
     context: &Rc<RequestContext>,
     browser: &Browser,

@@ -19,7 +19,7 @@ use crate::services::sign_in_page::{query_value, see_other};
 use crate::sessions::RevocationReason;
 use crate::tokens::VerifiedClaims;
 
-/// Shows who is signed in with the ways out, or that nobody is.
+/// Shows who is signed in with the ways out, or that no user is.
 pub(crate) async fn show(
     context: &Rc<RequestContext>,
     browser: &Browser,

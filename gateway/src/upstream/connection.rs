@@ -65,7 +65,7 @@ impl UpstreamConnection {
         self.is_bodiless && age < quiet_time
     }
 
-    /// Whether such bytes are here. Under TLS nobody knows.
+    /// Whether such bytes are here. Under TLS that cannot be seen.
     pub(crate) fn has_stray_bytes(&self) -> bool {
         let mut byte = [std::mem::MaybeUninit::uninit()];
         let is_tls = matches!(*self.socket, Socket::Tls(_));

@@ -41,7 +41,7 @@ section! {
         /// Between two requests of a connection. Longer than a load balancer in front keeps idle connections (mostly 60 s), or its next
         /// request meets the end of one: 502.
         idle_timeout: Duration = duration(up_to(HOUR)).default("75s");
-        /// How long a request's body that nobody wants is read on behind an early answer such as 401 or 413, so that a client that
+        /// How long the rest of a request's body is read and discarded behind an early response such as 401 or 413, so that a client that
         /// sends all before it reads gets the answer; 5 s without a byte or 1 GiB end it, too.
         lingering_time: Duration = duration(up_to(HOUR)).default("30s");
         /// Interval of PING on HTTP/2 connections. While the client answers, a gRPC stream may be silent.

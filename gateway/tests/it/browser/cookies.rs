@@ -130,7 +130,7 @@ fn the_apps_cookies_arrive_byte_for_byte_and_the_gateways_never() {
         let fields: Vec<(&str, &str)> = sent.iter().map(|value| ("Cookie", value.as_str())).collect();
         assert_eq!(get(gateway.address, "/x", &fields).unwrap().status, 200, "{sent:?}");
         assert_eq!(upstream.last().values("cookie"), arrives, "{sent:?}");
-        // On public routes, too, where nobody asks who it is.
+        // On public routes, too, where no identity is looked for.
         assert_eq!(get(gateway.address, "/open", &fields).unwrap().status, 200);
         assert_eq!(upstream.last().values("cookie"), arrives, "{sent:?}");
     }

@@ -137,7 +137,7 @@ fn sessions_outlive_a_restart() {
     assert_eq!(browser.open("/x").status, 200);
 }
 
-/// An upstream that answers when it is told to.
+/// An upstream that responds when the test lets it.
 fn slow() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

@@ -138,7 +138,7 @@ fn the_tutorials_app_moves_behind_the_gateway_and_keeps_its_users_and_their_sess
         (reply.status, reply.json()["access_token"].as_str().unwrap_or_default().to_owned())
     };
 
-    // Nobody is logged out: the app's tokens go on, as often as they are used, and over a restart.
+    // No user is logged out: the app's tokens go on, as often as they are used, and over a restart.
     assert_eq!(protected(gateway.address, &access), (200, hello("alice")));
     for _ in 0..2 {
         let (status, access) = refreshed(&gateway, &refresh);
@@ -150,7 +150,7 @@ fn the_tutorials_app_moves_behind_the_gateway_and_keeps_its_users_and_their_sess
     let (status, second) = refreshed(&gateway, &refresh);
     assert_eq!(status, 200);
 
-    // Nobody has to register: every old password is good.
+    // No user has to register: every old password is good.
     for name in ["alice", "bob", "carol"] {
         let (access, refresh) = tokens(gateway.address, name, PASSWORD);
         assert_eq!(protected(gateway.address, &access), (200, hello(name)));

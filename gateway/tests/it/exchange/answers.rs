@@ -184,7 +184,7 @@ async fn informational_responses_reach_clients_that_know_them() {
         "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n[WAIT 100]ok";
     let waited = exchange(gateway.address, waiting.as_bytes());
     assert_eq!(waited.replies[0].text(), "done");
-    assert_eq!(waited.interim, [100, 103, 102], "the app's own 100 answers nobody");
+    assert_eq!(waited.interim, [100, 103, 102], "the app's own 100 responds to no client");
     // hyper's server has no way to send them over HTTP/2; the response is what it should be.
     assert_eq!(over_http2(gateway.address, "GET", "/", b"").await.unwrap().body, b"done");
 }
