@@ -171,12 +171,41 @@ impl RuntimeConfig {
         })
     }
 
-    /// Verification keys that were added or removed since `last`, one line per key.
-    pub(crate) fn key_changes(&self, last: &RuntimeConfig) -> Vec<String> {
+    /// Verification keys that were added or removed since `last`.
+    pub(crate) fn key_changes(&self, last: &RuntimeConfig) -> Vec<KeyChange> {
         let new = self.key_ids.iter().filter(|id| !last.key_ids.contains(id));
         let gone = last.key_ids.iter().filter(|id| !self.key_ids.contains(id));
-        new.map(|id| format!("the key {id} verifies from now on"))
-            .chain(gone.map(|id| format!("the key {id} verifies no more")))
-            .collect()
+        new.cloned().map(KeyChange::Added).chain(gone.cloned().map(KeyChange::Removed)).collect()
+    }
+}
+
+/// A verification key that came or went, by its id.
+#[derive(Debug)]
+pub(crate) enum KeyChange {
+    Added(String),
+    Removed(String),
+}
+
+impl KeyChange {
+    pub(crate) fn id(&self) -> &str {
+        let (KeyChange::Added(id) | KeyChange::Removed(id)) = self;
+        id
+    }
+
+    /// The outcome in the audit trail.
+    pub(crate) fn outcome(&self) -> &'static str {
+        match self {
+            KeyChange::Added(_) => "added",
+            KeyChange::Removed(_) => "removed",
+        }
+    }
+}
+
+impl std::fmt::Display for KeyChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            KeyChange::Added(id) => write!(f, "the key {id} verifies from now on"),
+            KeyChange::Removed(id) => write!(f, "the key {id} verifies no more"),
+        }
     }
 }
