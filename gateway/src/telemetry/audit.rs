@@ -119,6 +119,10 @@ mod tests {
             {
                 let Some(event) = text[call..].trim_start().strip_prefix('"') else { continue };
                 let (event, _) = event.split_once('"').unwrap();
+                // This file has the calls themselves as text.
+                if !event.bytes().all(|b| b.is_ascii_lowercase() || b"-_".contains(&b)) {
+                    continue;
+                }
                 assert!(
                     page.contains(&format!("`{event}`")),
                     "{event} of {} is not documented",

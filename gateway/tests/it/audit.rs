@@ -150,8 +150,8 @@ fn reloads_keys_users_takeovers_and_rotation_of_the_file_are_followed() {
 fn syslog_and_the_journal_get_each_event_as_a_message() {
     let upstream = Upstream::start();
     for (target, start, expected) in [
-        ("syslog", "<86>1 ", ["[audit@32473 event=\"login\" outcome=\"failed\" reason=\"unknown_user\"", "subject=\"a\\]b\""]),
-        ("journald", "MESSAGE=login failed\n", ["\nAUTH_GATEWAY_REASON=unknown_user\n", "\nAUTH_GATEWAY_SUBJECT=a]b\n"]),
+        ("syslog", "<86>1 ", ["[audit@32473 event=\"login\" outcome=\"failed\" reason=\"unknown_user\""]),
+        ("journald", "MESSAGE=login failed\n", ["\nAUTH_GATEWAY_REASON=unknown_user\n"]),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
@@ -159,7 +159,7 @@ fn syslog_and_the_journal_get_each_event_as_a_message() {
         daemon.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let audit = format!("[audit]\ntarget = {target:?}\n{target}_socket = {path:?}\n");
         let gateway = Gateway::start(&(audit + &config(&upstream)));
-        assert_eq!(login(gateway.address, "a]b", "wrong").status, 401);
+        assert_eq!(login(gateway.address, "nobody", "wrong").status, 401);
         let mut buffer = [0; 8192];
         let mut message = || {
             let len = daemon.recv(&mut buffer).unwrap();
@@ -181,8 +181,8 @@ fn a_trail_that_cannot_be_written_stops_the_start_and_is_found_by_check() {
     fs::create_dir(dir.path().join("config")).unwrap();
     fs::write(dir.path().join("config/users.toml"), users_file(&[("1", "alice", PASSWORD, &["user"])])).unwrap();
     for (audit, key) in [
-        ("target = \"file\"\nfile = \"missing/audit.log\"", "audit.file"),
-        ("target = \"syslog\"\nsyslog_socket = \"missing/log\"", "audit.syslog_socket"),
+        ("target = \"file\"\nfile = \"missing/audit.log\"", "file = \"missing"),
+        ("target = \"syslog\"\nsyslog_socket = \"missing/log\"", "syslog_socket = \"missing"),
     ] {
         let listen = "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n";
         let config = format!(
@@ -190,7 +190,8 @@ fn a_trail_that_cannot_be_written_stops_the_start_and_is_found_by_check() {
         );
         fs::write(dir.path().join("gateway.toml"), config).unwrap();
         let (code, _, error) = Gateway::command(dir.path(), &["check", "--config", "gateway.toml"], "");
-        assert!(code != 0 && error.contains(key) && error.contains("missing"), "{code} {error}");
+        let expected = "the audit trail cannot be written to missing/";
+        assert!(code == 78 && error.contains(expected) && error.contains(key), "{code} {error}");
         let (code, _, error) = Gateway::command(dir.path(), &["--config", "gateway.toml"], "");
         assert_eq!(code, 78, "{error}");
         assert!(error.contains("audit.target") && error.contains("missing"), "{error}");
