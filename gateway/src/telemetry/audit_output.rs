@@ -32,7 +32,9 @@ impl RotatedFile {
                 file.set_permissions(Permissions::from_mode(0o640))?;
                 file
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.create_new(false).open(path)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                options.create_new(false).open(path)?
+            }
             Err(error) => return Err(error),
         };
         Ok(RotatedFile { path: path.to_owned(), file })
@@ -124,8 +126,8 @@ impl Write for DatagramOutput {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::fs;
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_file_that_was_moved_is_opened_anew() {

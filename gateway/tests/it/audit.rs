@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::fixture::{Gateway, PASSWORD, Upstream, get, login, post, request, tokens, users_file, wait_until};
+use crate::fixture::{
+    Gateway, PASSWORD, Upstream, get, login, post, request, tokens, users_file, wait_until,
+};
 
-const TRAIL: &str = "[audit]\ntarget = \"file\"\nfile = \"audit.log\"\nrefusals = \"all\"\n[log]\nlevel = \"warn\"\n";
+const TRAIL: &str =
+    "[audit]\ntarget = \"file\"\nfile = \"audit.log\"\nrefusals = \"all\"\n[log]\nlevel = \"warn\"\n";
 
 fn config(upstream: &Upstream) -> String {
     format!(
@@ -57,7 +60,10 @@ fn the_trail_is_written_whatever_the_log_level_and_says_why_logins_failed() {
     for (name, reason) in [("alice", "wrong_password"), ("nobody", "unknown_user"), ("mallory", "disabled")] {
         let members = [("event", "login"), ("outcome", "failed"), ("subject", name), ("reason", reason)];
         let event = event(&gateway, &members);
-        assert_eq!((&event["kind"], &event["level"], &event["client"]), (&"audit".into(), &"INFO".into(), &"127.0.0.1".into()));
+        assert_eq!(
+            (&event["kind"], &event["level"], &event["client"]),
+            (&"audit".into(), &"INFO".into(), &"127.0.0.1".into())
+        );
     }
     for _ in 0..3 {
         login(address, "eve", "wrong");
@@ -67,8 +73,12 @@ fn the_trail_is_written_whatever_the_log_level_and_says_why_logins_failed() {
 
     let (access, refresh) = tokens(address, "alice", PASSWORD);
     let opened = event(&gateway, &[("event", "login"), ("outcome", "success"), ("subject", "alice")]);
-    assert_eq!(get(address, "/admin?secret=1", &[("Authorization", &format!("Bearer {access}"))]).unwrap().status, 403);
-    let refused = event(&gateway, &[("event", "request"), ("outcome", "refused"), ("reason", "insufficient_scope")]);
+    assert_eq!(
+        get(address, "/admin?secret=1", &[("Authorization", &format!("Bearer {access}"))]).unwrap().status,
+        403
+    );
+    let refused =
+        event(&gateway, &[("event", "request"), ("outcome", "refused"), ("reason", "insufficient_scope")]);
     for (name, value) in [("subject", "alice"), ("method", "GET"), ("path", "/admin"), ("route", "/admin")] {
         assert_eq!(refused[name], value, "{refused}");
     }
@@ -94,7 +104,8 @@ fn a_reused_refresh_token_is_an_alert() {
     let rotation = "[tokens]\nrotation = \"strict\"\nreuse_grace = \"0s\"\n";
     let gateway = Gateway::start(&(TRAIL.to_owned() + rotation + &config(&upstream)));
     let (_, refresh) = tokens(gateway.address, "alice", PASSWORD);
-    let next = post(gateway.address, "/refresh", &refresh).json()["refresh_token"].as_str().unwrap().to_owned();
+    let next =
+        post(gateway.address, "/refresh", &refresh).json()["refresh_token"].as_str().unwrap().to_owned();
     assert_eq!(post(gateway.address, "/refresh", &next).status, 200);
     assert_eq!(post(gateway.address, "/refresh", &refresh).json()["code"], "token_reused");
     let alert = event(&gateway, &[("event", "refresh"), ("outcome", "reused")]);
@@ -121,7 +132,10 @@ fn reloads_keys_users_takeovers_and_rotation_of_the_file_are_followed() {
     command(&["users", "disable", "alice"], "");
     event(&gateway, &[("event", "user"), ("outcome", "disabled"), ("subject", "1")]);
     event(&gateway, &[("event", "account_changed"), ("subject", "1")]);
-    assert_eq!(get(gateway.address, "/", &[("Authorization", &format!("Bearer {access}"))]).unwrap().status, 401);
+    assert_eq!(
+        get(gateway.address, "/", &[("Authorization", &format!("Bearer {access}"))]).unwrap().status,
+        401
+    );
 
     let good = fs::read_to_string(gateway.path("gateway.toml")).unwrap();
     fs::write(gateway.path("gateway.toml"), format!("{good}nonsense = 1\n")).unwrap();
@@ -131,7 +145,8 @@ fn reloads_keys_users_takeovers_and_rotation_of_the_file_are_followed() {
     wait_until("the configuration is good again", || {
         gateway.metrics().contains("auth_gateway_config_up_to_date 1\n")
     });
-    let refusals = || events(&gateway, "audit.log").iter().filter(|event| event["event"] == "request").count();
+    let refusals =
+        || events(&gateway, "audit.log").iter().filter(|event| event["event"] == "request").count();
     let before = refusals();
     assert_eq!(get(gateway.address, "/", &[]).unwrap().status, 401);
 
@@ -179,7 +194,8 @@ fn syslog_and_the_journal_get_each_event_as_a_message() {
 fn a_trail_that_cannot_be_written_stops_the_start_and_is_found_by_check() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("config")).unwrap();
-    fs::write(dir.path().join("config/users.toml"), users_file(&[("1", "alice", PASSWORD, &["user"])])).unwrap();
+    fs::write(dir.path().join("config/users.toml"), users_file(&[("1", "alice", PASSWORD, &["user"])]))
+        .unwrap();
     for (audit, key) in [
         ("target = \"file\"\nfile = \"missing/audit.log\"", "file = \"missing"),
         ("target = \"syslog\"\nsyslog_socket = \"missing/log\"", "syslog_socket = \"missing"),
@@ -205,7 +221,10 @@ fn the_log_has_the_trail_by_default_and_refusals_with_403_only() {
     let (access, _) = tokens(gateway.address, "alice", PASSWORD);
     let bearer = format!("Bearer {access}");
     assert_eq!(get(gateway.address, "/", &[]).unwrap().status, 401);
-    assert_eq!(request(gateway.address, "GET", "/admin", &[("Authorization", &bearer)], b"").unwrap().status, 403);
+    assert_eq!(
+        request(gateway.address, "GET", "/admin", &[("Authorization", &bearer)], b"").unwrap().status,
+        403
+    );
     wait_until("the refusal is in the log", || gateway.log().contains("\"message\":\"request refused\""));
     let log = gateway.log();
     assert!(log.contains("\"message\":\"login success\""), "{log}");
