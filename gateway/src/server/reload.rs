@@ -132,6 +132,7 @@ impl Reloader {
         lines.extend(snapshot.key_changes(&last));
         self.gateway.sessions.set_policy(policy(&snapshot.settings));
         self.gateway.configuration.replace(Arc::new(snapshot));
+        self.gateway.passwords.clear();
         (state.given, state.active) = (given, seen);
         Ok(lines)
     }

@@ -17,6 +17,7 @@ mod flow;
 mod grpc;
 mod interop;
 mod interoperability;
+mod machines;
 mod monitoring;
 mod openapi;
 mod operating;

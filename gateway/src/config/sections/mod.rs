@@ -11,6 +11,7 @@ mod limits;
 mod lockout;
 mod log;
 mod path_pattern;
+mod personal_tokens;
 mod redis;
 mod reload;
 mod route_bypasses;
@@ -48,6 +49,7 @@ pub use identity_headers::{ClaimEncoding, ClaimFormat, IdentityHeader};
 pub use limits::Limits;
 pub use lockout::Lockout;
 pub use log::{Log, LogFormat};
+pub use personal_tokens::PersonalTokens;
 pub use reload::Reload;
 pub use routes::Route;
 pub use server::{Admin, CertificateFiles, Server, ServerTls, TlsVersion};
@@ -82,6 +84,8 @@ section! {
         throttle: Throttle = table().restart();
         /// Sessions per user.
         sessions: SessionLimits = table();
+        /// Personal access tokens, for machines and scripts.
+        personal_tokens: PersonalTokens = table();
         /// Cross-origin requests from browsers (CORS).
         cors: Cors = table();
         /// Sessions in cookies, and sign-in pages for people.
@@ -121,6 +125,7 @@ impl Settings {
         settings.compat.check(&of("compat"), &mut settings.tokens, &of("tokens"));
         settings.lockout.check(&of("lockout"));
         settings.limits.check(&of("limits"));
+        settings.personal_tokens.check(&of("personal_tokens"));
         settings.browser.check(&of("browser"));
         settings.cors.check(&of("cors"));
         routes::check(root, &settings);
