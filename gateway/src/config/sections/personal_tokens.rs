@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::{YEAR, seconds};
+use super::seconds;
 use crate::config::declaration::{boolean, integer, section, whole_seconds};
 use crate::config::entry::InvalidValue;
 use crate::config::table::Table;
 
-const MAX_TTL: Duration = Duration::from_secs(10 * YEAR.as_secs());
+/// Ten years, as long as Redis keeps a record at most.
+const MAX_TTL: Duration = Duration::from_secs(10 * 31_557_600);
 
 section! {
     /// Personal access tokens, for machines and scripts: made by users at /tokens or by `auth-gateway tokens create`, and accepted
