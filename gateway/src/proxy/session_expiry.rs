@@ -38,6 +38,9 @@ impl SessionExpiry {
 
     /// Whether the exchange has to end now, and why.
     pub(crate) fn check(&self, worker: &Worker) -> Option<ExpiryReason> {
+        if self.identity.claims().key().is_revoked() {
+            return Some(ExpiryReason::Revoked);
+        }
         if worker.gateway.sessions.revocations().is_revoked(self.identity.session()) {
             return Some(ExpiryReason::Revoked);
         }

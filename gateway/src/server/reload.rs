@@ -134,7 +134,9 @@ impl Reloader {
         lines.extend(files.map(|path| format!("the file {}", path.display())));
         lines.extend(snapshot.key_changes(&last));
         self.gateway.sessions.set_policy(policy(&snapshot.settings));
-        self.gateway.configuration.replace(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        self.gateway.configuration.replace(Arc::clone(&snapshot));
+        state.keys.end_revoked(&last, &snapshot, since_1970().as_secs());
         (state.given, state.active) = (given, seen);
         Ok(lines)
     }

@@ -161,11 +161,11 @@ fn remembered(
         let before = last.iter().find(|key| key.record.id() == id);
         before.is_some_and(|key| matches!(key.role, KeyRole::Signing { .. }))
     };
+    if configured().next().is_none() && (access == Access::Examine || !dir.join(FILE).exists()) {
+        return Ok(StoppedSigning::default());
+    }
     if access == Access::Examine {
         return StoppedSigning::read(dir);
-    }
-    if configured().next().is_none() && !dir.join(FILE).exists() {
-        return Ok(StoppedSigning::default());
     }
     let write = || {
         let store = KeyStore::open(dir)?;
