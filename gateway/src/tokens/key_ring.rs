@@ -157,7 +157,7 @@ impl KeyRing {
         let keys = store.signing_and_others(self.algorithm, now)?;
         let mut signing = Vec::new();
         for key in &keys {
-            let role = key.role(&keys, lifetime);
+            let role = key.role(lifetime);
             let signs = matches!(role, KeyRole::Signing { .. }) && key.algorithm == self.algorithm;
             let mut public = match store.public_key(key) {
                 Ok(public) => public,

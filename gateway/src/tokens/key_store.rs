@@ -53,24 +53,16 @@ pub struct StoredKey {
     pub algorithm: Algorithm,
     /// Created at.
     pub created_at: UnixSeconds,
+    /// From when it signs, where it does or did.
+    pub signs_since: Option<UnixSeconds>,
     /// Its state.
     pub state: KeyState,
 }
 
 impl StoredKey {
-    /// What the key is for, among all that are stored, oldest first; its tokens are accepted for `lifetime` seconds.
-    pub(super) fn role(&self, all: &[StoredKey], lifetime: u64) -> KeyRole {
-        let earlier = all.iter().take_while(|key| key.kid != self.kid);
-        let predecessor_retired_at = earlier
-            .filter(|key| key.algorithm == self.algorithm)
-            .filter_map(|key| match key.state {
-                KeyState::Retired { at } => Some(at),
-                _ => None,
-            })
-            .max();
-        // The first one signs at once, for there is no other.
-        let from = predecessor_retired_at
-            .map_or(self.created_at, |at| at.max(self.created_at + PUBLICATION_MARGIN_SECS));
+    /// What the key is for; its tokens are accepted for `lifetime` seconds.
+    pub(super) fn role(&self, lifetime: u64) -> KeyRole {
+        let from = self.signs_since.unwrap_or(self.created_at);
         match self.state {
             KeyState::Next => KeyRole::Next,
             KeyState::Signing => KeyRole::Signing { from },
@@ -88,6 +80,8 @@ struct Entry {
     kid: String,
     algorithm: String,
     created_at: UnixSeconds,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signs_since: Option<UnixSeconds>,
     state: KeyState,
 }
 
@@ -171,7 +165,14 @@ impl KeyStore {
             self.rotate(algorithm, now)?;
         }
         self.remove(kid)?;
-        Ok(self.list()?.into_iter().find(signs))
+        let mut keys = self.list()?;
+        let Some(place) = keys.iter().position(signs) else { return Ok(None) };
+        if keys[place].signs_since > Some(now) {
+            // There is no other that could go on for a while.
+            keys[place].signs_since = Some(now);
+            self.save(&keys)?;
+        }
+        Ok(Some(keys.swap_remove(place)))
     }
 
     /// Removes a key. Its file goes last: what the list names has a file.
@@ -248,7 +249,7 @@ impl KeyStore {
         let private = private_key(pem.as_bytes(), algorithm)
             .map_err(|reason| KeyError::WrongKind { algorithm, reason })?;
         let kid = VerificationKey::of_private(algorithm, &private)?.kid.ok_or(KeyError::NotAsymmetric)?;
-        let key = StoredKey { kid, algorithm, created_at: now, state: KeyState::Next };
+        let key = StoredKey { kid, algorithm, created_at: now, signs_since: None, state: KeyState::Next };
         self.write(&self.key_path(&key), pem.as_bytes())?;
         let mut keys = self.list()?;
         keys.push(key.clone());
@@ -277,10 +278,16 @@ impl KeyStore {
         };
         // A damaged one must not sign: the next start would fail.
         self.private_key(&keys[index])?;
+        let (mut signs_since, published_at) = (now, keys[index].created_at);
         for key in keys.iter_mut().filter(|k| k.state == KeyState::Signing) {
             key.state = KeyState::Retired { at: now };
+            if key.algorithm == algorithm {
+                // It goes on until the other one has been published for long enough.
+                signs_since = now.max(published_at + PUBLICATION_MARGIN_SECS);
+            }
         }
         keys[index].state = KeyState::Signing;
+        keys[index].signs_since = Some(signs_since);
         self.save(&keys)?;
         Ok(keys[index].clone())
     }
@@ -326,6 +333,7 @@ impl KeyStore {
             kid: k.kid.clone(),
             algorithm: k.algorithm.name().to_owned(),
             created_at: k.created_at,
+            signs_since: k.signs_since,
             state: k.state,
         };
         let manifest = Manifest { keys: keys.iter().map(entry).collect() };
@@ -364,7 +372,13 @@ fn list(dir: &Path) -> Result<Vec<StoredKey>, KeyError> {
         if e.kid.is_empty() || !e.kid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
             return Err(bad(format!("{:?} is no key id", e.kid)));
         }
-        Ok(StoredKey { kid: e.kid, algorithm, created_at: e.created_at, state: e.state })
+        Ok(StoredKey {
+            kid: e.kid,
+            algorithm,
+            created_at: e.created_at,
+            signs_since: e.signs_since,
+            state: e.state,
+        })
     };
     manifest.keys.into_iter().map(read).collect()
 }
