@@ -189,14 +189,45 @@ impl RuntimeConfig {
         last.keys.iter().filter(is_gone).filter(|key| key.until().is_none_or(|until| now < until)).collect()
     }
 
-    /// Verification keys that were added or removed since `last`, one line per key.
-    pub(crate) fn key_changes(&self, last: &RuntimeConfig) -> Vec<String> {
+    /// Verification keys that were added or removed since `last`.
+    pub(crate) fn key_changes(&self, last: &RuntimeConfig) -> Vec<KeyChange> {
         let of = |keys: &[LoadedKey], key: &LoadedKey| keys.iter().any(|other| other.record == key.record);
         let new = self.keys.iter().filter(|key| !of(&last.keys, key));
         let gone = last.keys.iter().filter(|key| !of(&self.keys, key));
-        new.map(|key| format!("the key {} verifies from now on", key.record.id()))
-            .chain(gone.map(|key| format!("the key {} verifies no more", key.record.id())))
+        new.map(|key| KeyChange::Added(key.record.id().to_string()))
+            .chain(gone.map(|key| KeyChange::Removed(key.record.id().to_string())))
             .collect()
+    }
+}
+
+/// A verification key that came or went, by its id.
+#[derive(Debug)]
+pub(crate) enum KeyChange {
+    Added(String),
+    Removed(String),
+}
+
+impl KeyChange {
+    pub(crate) fn id(&self) -> &str {
+        let (KeyChange::Added(id) | KeyChange::Removed(id)) = self;
+        id
+    }
+
+    /// The outcome in the audit trail.
+    pub(crate) fn outcome(&self) -> &'static str {
+        match self {
+            KeyChange::Added(_) => "added",
+            KeyChange::Removed(_) => "removed",
+        }
+    }
+}
+
+impl std::fmt::Display for KeyChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            KeyChange::Added(id) => write!(f, "the key {id} verifies from now on"),
+            KeyChange::Removed(id) => write!(f, "the key {id} verifies no more"),
+        }
     }
 }
 

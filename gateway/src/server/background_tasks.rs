@@ -22,6 +22,7 @@ use crate::server::control::{ControlSocket, audit_command};
 use crate::server::https_redirect;
 use crate::server::reload::Reloader;
 use crate::sessions::Account;
+use crate::telemetry::AuditEvent;
 use crate::upstream::run_background_tasks;
 use crate::users::{FileAccounts, ReloadOutcome, UserSources};
 
@@ -101,6 +102,9 @@ async fn watch_users(gateway: &Gateway) {
         }
         // Replaced by this poll or by a configuration reload.
         let current = gateway.configuration.current().users.file_accounts();
+        for change in last.differences(&current) {
+            AuditEvent::new("user", change.outcome, &change.id).write();
+        }
         changed.extend(last.changed(&current));
         last = current;
         changed = revoke_changed_users(gateway, &last, changed).await;
@@ -224,10 +228,13 @@ fn log_reload(outcome: &ReloadOutcome) {
     match outcome {
         ReloadOutcome::Unchanged => {}
         ReloadOutcome::Loaded { users, warnings } => {
+            AuditEvent { count: Some(*users as u64), ..AuditEvent::new("reload", "success", "users") }
+                .write();
             tracing::info!(users, "the users file was reloaded");
             warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         }
         ReloadOutcome::Rejected(errors) => {
+            AuditEvent::new("reload", "rejected", "users").write();
             tracing::error!("the users file cannot be used; the active users stay");
             errors.0.iter().for_each(|error| tracing::error!("{error}"));
         }

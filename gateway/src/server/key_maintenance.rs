@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::clock::since_1970;
 use crate::config::{FileSnapshot, PreviousKey, Settings, Signing};
 use crate::runtime_config::RuntimeConfig;
-use crate::server::reload::Reloader;
+use crate::server::reload::{Reloader, audit_key_changes};
 use crate::tokens::{KeyRole, KeyStore, Rules, Schedule, Step, UnixSeconds, verifies_for};
 
 /// What is known of the keys since the last look.
@@ -64,7 +64,9 @@ impl Reloader {
         if is_changed || last.keys.iter().any(|key| key.until().is_some_and(|until| until <= now)) {
             match last.with_new_keys(now) {
                 Ok(next) => {
-                    next.key_changes(&last).iter().for_each(|change| tracing::info!("{change}"));
+                    let changes = next.key_changes(&last);
+                    audit_key_changes(&changes);
+                    changes.iter().for_each(|change| tracing::info!("{change}"));
                     let next = Arc::new(next);
                     self.gateway.configuration.replace(Arc::clone(&next));
                     state.keys.end_revoked(&last, &next, now);

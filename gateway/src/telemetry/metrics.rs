@@ -242,6 +242,7 @@ pub(crate) struct Gauges {
     pub(crate) upstreams: Vec<UpstreamState>,
     pub(crate) revoked_sessions: usize,
     pub(crate) log_lines_dropped: u64,
+    pub(crate) audit_events_dropped: u64,
     pub(crate) password_hashes: u64,
     pub(crate) password_hash_queue: usize,
     /// The loaded keys.
@@ -408,6 +409,12 @@ impl Metrics {
                 Counter,
                 "Log lines dropped because the output did not take them.",
                 gauges.log_lines_dropped as f64,
+            ),
+            (
+                "audit_events_dropped_total",
+                Counter,
+                "Audit events dropped because their file or socket did not take them.",
+                gauges.audit_events_dropped as f64,
             ),
             ("panics_total", Counter, "Panics: bugs of the gateway itself.", panics() as f64),
             ("password_hashes_total", Counter, "Password hashes computed.", gauges.password_hashes as f64),
@@ -635,6 +642,7 @@ mod tests {
         upstreams: Vec::new(),
         revoked_sessions: 0,
         log_lines_dropped: 0,
+        audit_events_dropped: 0,
         password_hashes: 0,
         password_hash_queue: 0,
         keys: Vec::new(),

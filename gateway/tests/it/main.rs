@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attacks;
+mod audit;
 mod browser;
 mod commands;
 mod compat;
