@@ -183,6 +183,12 @@ impl RuntimeConfig {
         Ok(RuntimeConfig { keys, jwks, issuer, verifier, ..self.clone() })
     }
 
+    /// The keys of `last` that were taken away before the last of their tokens has expired.
+    pub(crate) fn revoked_since<'l>(&self, last: &'l RuntimeConfig, now: UnixSeconds) -> Vec<&'l LoadedKey> {
+        let is_gone = |key: &&LoadedKey| !self.keys.iter().any(|other| other.record == key.record);
+        last.keys.iter().filter(is_gone).filter(|key| key.until().is_none_or(|until| now < until)).collect()
+    }
+
     /// Verification keys that were added or removed since `last`.
     pub(crate) fn key_changes(&self, last: &RuntimeConfig) -> Vec<KeyChange> {
         let of = |keys: &[LoadedKey], key: &LoadedKey| keys.iter().any(|other| other.record == key.record);
