@@ -52,6 +52,7 @@ pub(crate) enum Code {
     NoHealthyUpstream,
     Overloaded,
     StoreUnavailable,
+    IssuerUnavailable,
     Internal,
 }
 
@@ -136,6 +137,9 @@ impl Code {
                 503,
                 "The service cannot reach its session store. Please try again in a moment.",
             ),
+            Code::IssuerUnavailable => {
+                ("issuer_unavailable", 503, "The token cannot be checked at the moment. Please try again shortly.")
+            }
             Code::Internal => ("internal", 500, "Something went wrong."),
         }
     }
@@ -233,6 +237,7 @@ rejections! {
     TokenExpired => Code::TokenExpired, "the token has expired";
     TokenNotYetValid => Code::TokenNotYetValid, "the token is not valid yet";
     TokenOfWrongType => Code::WrongTokenType, "the token is of the wrong type";
+    IssuerUnavailable(retry_after: Duration) => Code::IssuerUnavailable, "the token's issuer cannot be asked at the moment";
     ClaimTooLarge => Code::HeadersTooLarge, "a claim is too large for a header field";
     RoleMissing => Code::InsufficientScope, "none of the route's roles";
     FreshTokenMissing => Code::InsufficientScope, "the route needs a fresh token: log in again";
@@ -373,7 +378,9 @@ impl Rejection {
     /// When the client may come back.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
-            Rejection::AccountLocked(wait) | Rejection::RateLimited(wait) => Some(*wait),
+            Rejection::AccountLocked(wait)
+            | Rejection::RateLimited(wait)
+            | Rejection::IssuerUnavailable(wait) => Some(*wait),
             Rejection::TooManyLogins | Rejection::UpstreamFull | Rejection::UpstreamUnhealthy => {
                 Some(SHORT_RETRY)
             }

@@ -3,6 +3,7 @@
 use crate::auth::bearer::Bearer;
 use crate::browser::cookies::SessionCookies;
 use crate::browser::{Browser, own_origin};
+use crate::issuers::{IssuerSet, Jws};
 use crate::layers::route::{Forwarding, Route, Target};
 use crate::proxy::websocket;
 use crate::rejection::Rejection;
@@ -30,11 +31,11 @@ pub(crate) fn credentials<'r>(
     let bearer = bearer(route, request);
     let Some(browser) = &context.state.config.browser else { return from_bearer(bearer) };
     let cookies = browser_cookies(browser, context);
-    if cookies.is_empty() {
+    if cookies.is_empty() || !route.issuers.has_own() {
         return from_bearer(bearer);
     }
     match bearer {
-        Ok(Some(bearer)) if is_own(bearer, context) => Ok(Credentials::Bearer(bearer)),
+        Ok(Some(bearer)) if is_own(bearer, context) || names_accepted_issuer(bearer, route, context) => Ok(Credentials::Bearer(bearer)),
         _ => Ok(Credentials::Cookies(cookies)),
     }
 }
@@ -64,4 +65,14 @@ pub(crate) fn bearer<'r>(route: &Route, request: RequestView<'r>) -> Result<Opti
 fn is_own(bearer: Bearer<'_>, context: &RequestContext) -> bool {
     let Ok(token) = bearer.token() else { return false };
     context.state.config.verifier.is_own(token, context.now())
+}
+
+/// Whether a token names another issuer whose tokens the route accepts.
+fn names_accepted_issuer(bearer: Bearer<'_>, route: &Route, context: &RequestContext) -> bool {
+    if route.issuers == IssuerSet::OWN {
+        return false;
+    }
+    let token = bearer.token().ok().and_then(Jws::parse);
+    let named = token.as_ref().and_then(|token| context.state.config.issuers.named_by(token));
+    named.is_some_and(|(index, _)| route.issuers.has(index))
 }

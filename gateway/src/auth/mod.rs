@@ -4,4 +4,5 @@ pub(crate) mod bearer;
 pub(crate) mod claim_format;
 pub(crate) mod credentials;
 pub(crate) mod identity;
+pub(crate) mod required_claim;
 pub(crate) mod token_cache;

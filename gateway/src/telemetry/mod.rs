@@ -13,7 +13,7 @@ pub(crate) use access_log::{AccessLog, AccessRecord};
 pub use logging::{InitError, Logs, init};
 pub use metrics::Metrics;
 pub(crate) use metrics::{
-    AbortReason, EndpointLabel, Gauges, LoginOutcome, RefreshOutcome, RouteCounters, RouteLabel,
+    AbortReason, EndpointLabel, Gauges, IssuerState, LoginOutcome, RefreshOutcome, RouteCounters, RouteLabel,
     UpstreamOutcome, UpstreamState, VerificationOutcome, WorkerMetrics,
 };
 pub use panics::log_panics;

@@ -13,6 +13,8 @@ pub use claims::{Claims, TokenType, UnixSeconds};
 pub use issuer::{Issuer, SigningError, TokenRequest};
 pub use key_ring::{KeyError, KeyRing};
 pub use key_store::{KeyState, KeyStore, StoredKey};
+pub(crate) use public_key::{backend, check_strength};
+pub(crate) use verifier::OtherClaims;
 pub use verifier::{ClaimValue, TokenError, VerifiedClaims, Verifier};
 
 /// Cache lifetime (`max-age`) of the JWK set, in seconds. A new key is published at least this long before it

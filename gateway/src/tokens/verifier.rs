@@ -45,7 +45,22 @@ pub enum TokenError {
     WrongType,
 }
 
-/// The claims of a verified token. Only [`Verifier::verify`] makes them.
+/// The claims of a token that another issuer signed and that was verified with that issuer's keys, as an identity here.
+#[derive(Debug)]
+pub(crate) struct OtherClaims {
+    pub(crate) iss: String,
+    pub(crate) subject: String,
+    pub(crate) username: String,
+    pub(crate) roles: Vec<String>,
+    pub(crate) jti: String,
+    pub(crate) issued_at: UnixSeconds,
+    pub(crate) not_before: UnixSeconds,
+    pub(crate) expires_at: UnixSeconds,
+    /// Claims by their names here; `aud` and `session_exp` among them.
+    pub(crate) further: Map<String, Value>,
+}
+
+/// The claims of a verified token. Only [`Verifier::verify`] makes them, and `issuers` those of other issuers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VerifiedClaims {
     token_type: TokenType,
@@ -83,6 +98,35 @@ pub enum ClaimValue<'c> {
 }
 
 impl VerifiedClaims {
+    /// The claims of another issuer's token: it has no session here.
+    pub(crate) fn of_other_issuer(claims: OtherClaims) -> VerifiedClaims {
+        let OtherClaims {
+            iss,
+            subject,
+            username,
+            roles,
+            jti,
+            issued_at,
+            not_before,
+            expires_at,
+            further,
+        } = claims;
+        VerifiedClaims {
+            token_type: TokenType::Access,
+            subject,
+            username,
+            roles,
+            sid: String::new(),
+            is_foreign: true,
+            jti,
+            issued_at,
+            not_before,
+            expires_at,
+            names: Arc::new(Names { iss, aud: String::new() }),
+            further,
+        }
+    }
+
     /// The user's id (`sub`).
     pub fn subject(&self) -> &str {
         &self.subject
@@ -135,6 +179,8 @@ impl VerifiedClaims {
             "sub" => ClaimValue::Text(&self.subject),
             "username" => ClaimValue::Text(&self.username),
             "roles" => ClaimValue::Texts(&self.roles),
+            // Tokens of other issuers have no session here.
+            "sid" if self.sid.is_empty() => return None,
             "sid" => ClaimValue::Text(&self.sid),
             "jti" => ClaimValue::Text(&self.jti),
             "iat" => ClaimValue::Number(self.issued_at),
@@ -144,7 +190,7 @@ impl VerifiedClaims {
             "iss" => ClaimValue::Text(&self.names.iss),
             _ => match self.further.get(claim) {
                 Some(value) => ClaimValue::Json(value),
-                None if claim == "aud" => ClaimValue::Text(&self.names.aud),
+                None if claim == "aud" && !self.names.aud.is_empty() => ClaimValue::Text(&self.names.aud),
                 None => return None,
             },
         })

@@ -122,7 +122,7 @@ impl Tokens {
 }
 
 /// An `iss` or `aud`.
-fn name(text: &str) -> Result<String, InvalidValue> {
+pub(super) fn name(text: &str) -> Result<String, InvalidValue> {
     if text.is_empty() || text.len() > 255 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(InvalidValue::new(format!("{} is not a name for a token to carry", quoted(text)))
             .help("use 1 to 255 bytes without spaces, such as \"https://login.example\""));
@@ -130,7 +130,7 @@ fn name(text: &str) -> Result<String, InvalidValue> {
     Ok(text.to_owned())
 }
 
-const ALGORITHMS: [&str; 12] = {
+pub(super) const ALGORITHMS: [&str; 12] = {
     let mut names = [""; 12];
     let mut i = 0;
     while i < names.len() {
@@ -180,7 +180,7 @@ fn signing(keys: SigningKeys, table: &Table<'_>) -> Signing {
         None => Signing::Kept { algorithm, dir },
     }
 }
-fn algorithm(text: &str) -> Result<Algorithm, InvalidValue> {
+pub(super) fn algorithm(text: &str) -> Result<Algorithm, InvalidValue> {
     if text.eq_ignore_ascii_case("none") {
         return Err(InvalidValue::new("`none` is never accepted: anyone could make such a token")
             .help("leave the key out for EdDSA, which needs no further setting"));
