@@ -137,9 +137,11 @@ impl Code {
                 503,
                 "The service cannot reach its session store. Please try again in a moment.",
             ),
-            Code::IssuerUnavailable => {
-                ("issuer_unavailable", 503, "The token cannot be checked at the moment. Please try again shortly.")
-            }
+            Code::IssuerUnavailable => (
+                "issuer_unavailable",
+                503,
+                "The token cannot be checked at the moment. Please try again shortly.",
+            ),
             Code::Internal => ("internal", 500, "Something went wrong."),
         }
     }

@@ -35,7 +35,9 @@ pub(crate) fn credentials<'r>(
         return from_bearer(bearer);
     }
     match bearer {
-        Ok(Some(bearer)) if is_own(bearer, context) || names_accepted_issuer(bearer, route, context) => Ok(Credentials::Bearer(bearer)),
+        Ok(Some(bearer)) if is_own(bearer, context) || names_accepted_issuer(bearer, route, context) => {
+            Ok(Credentials::Bearer(bearer))
+        }
         _ => Ok(Credentials::Cookies(cookies)),
     }
 }

@@ -252,7 +252,8 @@ fn token(state: &TokenState) -> Vec<String> {
         }
         TokenState::Good(identity) if identity.origin().is_some() => {
             let claims = identity.claims();
-            let issuer = identity.origin().map(|origin| origin.issuer.settings.name.as_str()).unwrap_or_default();
+            let issuer =
+                identity.origin().map(|origin| origin.issuer.settings.name.as_str()).unwrap_or_default();
             let left = span(claims.expires_at(), now());
             (format!("of the issuer {issuer} is good for another {left}"), Some(claims))
         }

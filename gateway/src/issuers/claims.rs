@@ -68,11 +68,11 @@ pub(super) fn accept(
             return invalid("a claim that the issuer's tokens must have is missing or another");
         }
     }
-    let subject = name(issuer, claims, &issuer.subject_claim)?.ok_or(TokenError::Invalid("there is no subject"))?;
+    let subject =
+        name(issuer, claims, &issuer.subject_claim)?.ok_or(TokenError::Invalid("there is no subject"))?;
     let username = match &issuer.username_claim {
-        Some(claim) => {
-            name(issuer, claims, claim)?.ok_or(TokenError::Invalid("the claim with the user's name is missing"))?
-        }
+        Some(claim) => name(issuer, claims, claim)?
+            .ok_or(TokenError::Invalid("the claim with the user's name is missing"))?,
         None => name(issuer, claims, "preferred_username")?.unwrap_or_else(|| subject.clone()),
     };
     let [exp, nbf, iat] = [date(claims, "exp")?, date(claims, "nbf")?, date(claims, "iat")?];
@@ -146,13 +146,17 @@ fn check_use(
     let is_access = matches!(origin, Origin::Jwt(typ) if typ.eq_ignore_ascii_case("at+jwt"))
         || matches!(kind.as_deref(), Some("bearer" | "access"));
     let is_id = kind.as_deref() == Some("id")
-        || (!is_access && ["nonce", "at_hash", "c_hash", "s_hash"].iter().any(|claim| claims.contains_key(*claim)));
+        || (!is_access
+            && ["nonce", "at_hash", "c_hash", "s_hash"].iter().any(|claim| claims.contains_key(*claim)));
     // An event (RFC 8417), such as a logout.
     if claims.contains_key("events") || matches!(kind.as_deref(), Some("refresh" | "offline" | "logout")) {
         return invalid("the token is neither an access token nor an ID token");
     }
-    let answered_type = matches!(origin, Origin::Introspection(_)).then(|| text(claims, "token_type")).flatten();
-    if answered_type.is_some_and(|kind| !["bearer", "access_token"].contains(&kind.to_ascii_lowercase().as_str())) {
+    let answered_type =
+        matches!(origin, Origin::Introspection(_)).then(|| text(claims, "token_type")).flatten();
+    if answered_type
+        .is_some_and(|kind| !["bearer", "access_token"].contains(&kind.to_ascii_lowercase().as_str()))
+    {
         return invalid("the token is not a bearer token");
     }
     match (issuer.token_use, is_id, is_access) {
@@ -185,7 +189,9 @@ fn name(
 fn date(claims: &Map<String, Value>, claim: &str) -> Result<Option<UnixSeconds>, TokenError> {
     match claims.get(claim).map(Value::as_f64) {
         None => Ok(None),
-        Some(Some(seconds)) if (0.0..=MAX_NUMERIC_DATE).contains(&seconds) => Ok(Some(seconds as UnixSeconds)),
+        Some(Some(seconds)) if (0.0..=MAX_NUMERIC_DATE).contains(&seconds) => {
+            Ok(Some(seconds as UnixSeconds))
+        }
         Some(_) => invalid("exp, nbf or iat is no time"),
     }
 }
@@ -217,7 +223,8 @@ fn roles(issuer: &IssuerSettings, claims: &Map<String, Value>) -> Vec<String> {
 
 /// The claims that are seen here besides those that every identity has.
 fn further(issuer: &IssuerSettings, claims: &Map<String, Value>) -> Map<String, Value> {
-    let mapped = issuer.claims.iter().filter_map(|(name, path)| Some((name.clone(), find(claims, path)?.clone())));
+    let mapped =
+        issuer.claims.iter().filter_map(|(name, path)| Some((name.clone(), find(claims, path)?.clone())));
     mapped.chain(claims.get("aud").map(|aud| ("aud".to_owned(), aud.clone()))).collect()
 }
 

@@ -12,7 +12,12 @@ use crate::strict_json;
 /// # Errors
 ///
 /// The document is another issuer's, or is none.
-pub(super) fn jwks_uri(json: &[u8], issuer: &str, from: &Url, is_public: bool) -> Result<(Url, Reach), String> {
+pub(super) fn jwks_uri(
+    json: &[u8],
+    issuer: &str,
+    from: &Url,
+    is_public: bool,
+) -> Result<(Url, Reach), String> {
     let members = strict_json::object(json).ok_or("is not a JSON object with unique members")?;
     let text = |name: &str| members.get(name).and_then(Value::as_str);
     match text("issuer") {
@@ -28,7 +33,9 @@ pub(super) fn jwks_uri(json: &[u8], issuer: &str, from: &Url, is_public: bool) -
     let url = Url::parse(uri).map_err(|_| format!("has a jwks_uri that is no URL: {shown}"))?;
     let is_as_secure = url.scheme() == "https" || (url.scheme() == "http" && from.scheme() == "http");
     if !is_as_secure || url.host().is_none() || !url.username().is_empty() || url.password().is_some() {
-        return Err(format!("has a jwks_uri that is not fetched: {shown}; it has to be https:// without a user"));
+        return Err(format!(
+            "has a jwks_uri that is not fetched: {shown}; it has to be https:// without a user"
+        ));
     }
     // The operator named the host, or the issuer itself is within the same network.
     let is_near = url.host() == from.host() || !is_public;

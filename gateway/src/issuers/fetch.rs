@@ -67,8 +67,10 @@ impl Client {
     pub(super) async fn get(&self, url: &Url, reach: Reach) -> Result<Answer, String> {
         let getting = self.get_without_timeout(url, reach);
         let got = timeout(self.timeout, getting).await;
-        got.unwrap_or_else(|_| Err(format!("did not answer within {}", humantime::format_duration(self.timeout))))
-            .map_err(|why| format!("{url} {why}"))
+        got.unwrap_or_else(|_| {
+            Err(format!("did not answer within {}", humantime::format_duration(self.timeout)))
+        })
+        .map_err(|why| format!("{url} {why}"))
     }
 
     async fn get_without_timeout(&self, url: &Url, reach: Reach) -> Result<Answer, String> {
@@ -204,7 +206,10 @@ fn redirect(from: &Url, headers: &HeaderMap) -> Result<Url, String> {
 }
 
 /// Reads an answer that must be JSON.
-async fn read_json(response: http::Response<hyper::body::Incoming>, is_public: bool) -> Result<Answer, String> {
+async fn read_json(
+    response: http::Response<hyper::body::Incoming>,
+    is_public: bool,
+) -> Result<Answer, String> {
     let (parts, body) = response.into_parts();
     if parts.status != StatusCode::OK {
         return Err(format!("answers with {}", parts.status));
@@ -224,7 +229,8 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), String> {
         return Err(format!("compresses its answer ({coding:?}) unasked"));
     }
     let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
-    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence =
+        value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match essence == "application/json" || essence == "text/json" || essence.ends_with("+json") {
         true => Ok(()),
         false => Err(format!("answers with {value:?}, not with JSON; is it the right address?")),

@@ -19,19 +19,23 @@ pub(super) fn freshness(headers: &HeaderMap, min: Duration, max: Duration) -> Du
             match name.trim().to_ascii_lowercase().as_str() {
                 "no-store" | "no-cache" => return min,
                 "max-age" => {
-                    lifetime = lifetime.or(value.trim().trim_matches('"').parse().ok().map(Duration::from_secs));
+                    lifetime =
+                        lifetime.or(value.trim().trim_matches('"').parse().ok().map(Duration::from_secs));
                 }
                 _ => {}
             }
         }
     }
-    let age = headers.get(AGE).and_then(|age| age.to_str().ok()?.trim().parse().ok()).map(Duration::from_secs);
-    lifetime.map_or(DEFAULT_FRESHNESS, |lifetime| lifetime.saturating_sub(age.unwrap_or_default())).clamp(min, max)
+    let age =
+        headers.get(AGE).and_then(|age| age.to_str().ok()?.trim().parse().ok()).map(Duration::from_secs);
+    lifetime
+        .map_or(DEFAULT_FRESHNESS, |lifetime| lifetime.saturating_sub(age.unwrap_or_default()))
+        .clamp(min, max)
 }
 
-/// The wait after this many failures in a row.
-pub(super) fn backoff(failures: u32) -> Duration {
-    INITIAL_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(MAX_BACKOFF)
+/// The wait after this many failures in a row; at first no longer than `min`.
+pub(super) fn backoff(failures: u32, min: Duration) -> Duration {
+    min.min(INITIAL_BACKOFF).saturating_mul(1 << failures.saturating_sub(1).min(16)).min(MAX_BACKOFF)
 }
 
 #[cfg(test)]
@@ -69,7 +73,10 @@ mod tests {
 
     #[test]
     fn failures_are_repeated_after_longer_and_longer_waits() {
-        let waits: Vec<u64> = [1, 2, 3, 6, 7, 8, 4_000_000_000].map(|n| backoff(n).as_secs()).to_vec();
+        let waits: Vec<u64> = [1, 2, 3, 6, 7, 8, 4_000_000_000]
+            .map(|n| backoff(n, Duration::from_secs(300)).as_secs())
+            .to_vec();
         assert_eq!(waits, [1, 2, 4, 32, 60, 60, 60]);
+        assert_eq!(backoff(2, Duration::from_millis(100)), Duration::from_millis(200));
     }
 }

@@ -162,7 +162,9 @@ async fn answer(issuer: Arc<OtherIssuer>, idle: Rc<RefCell<Vec<Connection>>>, jo
         let limit = humantime::format_duration(issuer.settings.timeout);
         Err(format!("did not answer within {limit}"))
     });
-    let verdict = asked.and_then(|answer| judge(&issuer.settings, &introspector.settings, &answer.body, now_millis() / 1000));
+    let verdict = asked.and_then(|answer| {
+        judge(&issuer.settings, &introspector.settings, &answer.body, now_millis() / 1000)
+    });
     let (counters, name) = (&issuer.counters, &issuer.settings.name);
     let error = verdict.as_ref().err().map(|why| format!("{} {why}", introspector.settings.url));
     let last_error = {
@@ -204,7 +206,9 @@ async fn ask(
     let mut reused = idle.borrow_mut().pop();
     while let Some(mut connection) = reused.filter(Connection::is_open) {
         // The issuer may have closed it a moment ago; a question can be repeated.
-        if let Ok(answer) = issuer.client.post(&mut connection, &settings.url, authorization, form.clone()).await {
+        if let Ok(answer) =
+            issuer.client.post(&mut connection, &settings.url, authorization, form.clone()).await
+        {
             keep(idle, connection);
             return Ok(answer);
         }
@@ -234,12 +238,15 @@ fn judge(
     json: &[u8],
     now: UnixSeconds,
 ) -> Result<Verdict, String> {
-    let claims = strict_json::object(json).ok_or("answers with what is not a JSON object with unique members")?;
+    let claims =
+        strict_json::object(json).ok_or("answers with what is not a JSON object with unique members")?;
     let after = |ttl: Duration| now.saturating_add(ttl.as_secs().max(1));
     let negative = |error| Verdict { result: Err(error), until: after(settings.negative_ttl) };
     match claims.get("active") {
         Some(Value::Bool(true)) => {}
-        Some(Value::Bool(false)) => return Ok(negative(TokenError::Invalid("its issuer says that it is not active"))),
+        Some(Value::Bool(false)) => {
+            return Ok(negative(TokenError::Invalid("its issuer says that it is not active")));
+        }
         _ => return Err("answers without `active`".to_owned()),
     }
     let until = after(settings.cache_ttl);
@@ -306,7 +313,9 @@ mod tests {
             let verdict = judged(&answer).unwrap();
             assert!(verdict.result.is_err() && verdict.until == NOW + 10, "{answer}");
         }
-        for answer in [json!({"active": "true"}), json!({}), json!([true]), json!({"active": 1}), json!({"error": "x"})] {
+        for answer in
+            [json!({"active": "true"}), json!({}), json!([true]), json!({"active": 1}), json!({"error": "x"})]
+        {
             assert!(judged(&answer).is_err(), "{answer}");
         }
     }
@@ -320,7 +329,8 @@ mod tests {
 
     #[test]
     fn one_token_is_asked_about_once_and_the_cache_is_bounded() {
-        let introspector = Introspector::new(issuer(&format!("{KEYS}introspection_cache_size = 10")).introspection.unwrap());
+        let introspector =
+            Introspector::new(issuer(&format!("{KEYS}introspection_cache_size = 10")).introspection.unwrap());
         let pending = |token: &str| matches!(introspector.introspect(token, NOW), Introspected::Pending(_));
         assert!(pending("a") && pending("a") && pending("b"));
         assert_eq!(introspector.queue.lock().unwrap().as_mut().unwrap().len(), 2);
@@ -337,6 +347,9 @@ mod tests {
         assert!(answers.get(&[99; 32], NOW).is_some() && answers.get(&[99; 32], NOW + 10).is_none());
         assert!(answers.get(&[0; 32], NOW).is_none());
         let long = "x".repeat(MAX_TOKEN_LEN + 1);
-        assert!(matches!(introspector.introspect(&long, NOW), Introspected::Known(Verdict { result: Err(_), .. })));
+        assert!(matches!(
+            introspector.introspect(&long, NOW),
+            Introspected::Known(Verdict { result: Err(_), .. })
+        ));
     }
 }

@@ -68,7 +68,12 @@ impl KeySet {
                     set.len += 1;
                 }
                 Err(why) => {
-                    let id: String = kid.unwrap_or("without an id").chars().take(64).flat_map(char::escape_debug).collect();
+                    let id: String = kid
+                        .unwrap_or("without an id")
+                        .chars()
+                        .take(64)
+                        .flat_map(char::escape_debug)
+                        .collect();
                     left_out.push(format!("key {index} ({id}): {why}"));
                 }
             }
@@ -92,9 +97,12 @@ impl KeySet {
         let fits = |key: &&Key| key.algorithms.contains(&algorithm);
         let found: Vec<&Key> = match kid {
             // A secret has no id, whatever its tokens name.
-            Some(kid) if algorithm.is_symmetric() => {
-                [None, Some(kid.to_owned())].iter().filter_map(|id| self.by_id.get(id)).flatten().filter(fits).collect()
-            }
+            Some(kid) if algorithm.is_symmetric() => [None, Some(kid.to_owned())]
+                .iter()
+                .filter_map(|id| self.by_id.get(id))
+                .flatten()
+                .filter(fits)
+                .collect(),
             Some(kid) => self.by_id.get(&Some(kid.to_owned())).into_iter().flatten().filter(fits).collect(),
             None => self.by_id.values().flatten().filter(fits).collect(),
         };
@@ -112,14 +120,17 @@ fn read(json: &Value, algorithms: &[Algorithm]) -> Result<Key, String> {
     if members.contains_key("d") {
         return Err("it has its private half with it: whoever reads the set can sign".into());
     }
-    let jwk: Jwk = serde_json::from_value(json.clone()).map_err(|error| format!("it cannot be used: {error}"))?;
+    let jwk: Jwk =
+        serde_json::from_value(json.clone()).map_err(|error| format!("it cannot be used: {error}"))?;
     if jwk.common.public_key_use.as_ref().is_some_and(|usage| *usage != PublicKeyUse::Signature) {
         return Err("it is not for signatures (use)".into());
     }
     if jwk.common.key_operations.as_ref().is_some_and(|all| !all.contains(&KeyOperations::Verify)) {
         return Err("it is not for verifying (key_ops)".into());
     }
-    let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| "it is not base64url without padding".to_owned());
+    let decode = |text: &str| {
+        URL_SAFE_NO_PAD.decode(text).map_err(|_| "it is not base64url without padding".to_owned())
+    };
     use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
     let possible: &[Algorithm] = match &jwk.algorithm {
         AlgorithmParameters::RSA(rsa) => {

@@ -26,7 +26,7 @@ use crate::tokens::UnixSeconds;
 
 pub(crate) use claims::Accepted;
 pub(crate) use introspection::{Introspected, Verdict};
-pub(crate) use jwt::{JwtError, Jws};
+pub(crate) use jwt::{Jws, JwtError};
 pub(crate) use other_issuer::{OtherIssuer, Refetch};
 pub(crate) use refresh::run_background_tasks;
 
@@ -155,13 +155,15 @@ impl Issuers {
 ///
 /// No runtime can be made, or a file cannot be read.
 pub(crate) fn probe(settings: &[IssuerSettings]) -> Result<Vec<(usize, String)>, String> {
-    let issuers = Issuers::new(settings, None, crate::clock::now_millis() / 1000).map_err(|error| error.to_string())?;
+    let issuers =
+        Issuers::new(settings, None, crate::clock::now_millis() / 1000).map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let tasks = tokio::task::LocalSet::new();
     Ok(tasks.block_on(&runtime, async {
         let probes = issuers.iter().enumerate().filter(|(_, issuer)| issuer.fetches_keys());
-        let probes = probes.map(|(index, issuer)| async move { (index, refresh::take_keys(issuer, &mut None).await) });
+        let probes =
+            probes.map(|(index, issuer)| async move { (index, refresh::take_keys(issuer, &mut None).await) });
         let results = futures_util::future::join_all(probes).await;
         results.into_iter().filter_map(|(index, result)| Some((index, result.err()?))).collect()
     }))

@@ -13,7 +13,7 @@ use super::claims::Accepted;
 use super::fetch::Client;
 use super::introspection::{Introspected, Introspector};
 use super::jwks::KeySet;
-use super::jwt::{JwtError, Jws};
+use super::jwt::{Jws, JwtError};
 use super::{IssuerError, freshness, key_cache};
 use crate::config::{IssuerKeys, IssuerSettings};
 use crate::tls::client_config;
@@ -295,7 +295,7 @@ impl OtherIssuer {
             Err(why) => {
                 count(&self.counters.fetch_failed);
                 fetching.failures = fetching.failures.saturating_add(1);
-                let until_next = freshness::backoff(fetching.failures);
+                let until_next = freshness::backoff(fetching.failures, self.settings.refresh_min);
                 let stale = match fetched_at {
                     Some(at) => format!(
                         "the last ones are used, which are {} old",

@@ -200,7 +200,10 @@ pub(crate) fn authenticate(
     let leeway = config.verifier.leeway();
     match state.token_cache.borrow_mut().get(bearer.as_bytes(), now, leeway, revocations) {
         CacheLookup::Good(identity) if identity.origin().is_some() => {
-            return Err(refused(worker, TokenError::Invalid("only the gateway's own tokens are accepted here")));
+            return Err(refused(
+                worker,
+                TokenError::Invalid("only the gateway's own tokens are accepted here"),
+            ));
         }
         CacheLookup::Good(identity) => {
             worker.metrics.verification(VerificationOutcome::Cached);

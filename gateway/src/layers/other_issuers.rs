@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::auth::bearer::Bearer;
 use crate::auth::identity::{Identity, OtherOrigin};
 use crate::auth::token_cache::CacheLookup;
-use crate::issuers::{Accepted, Introspected, IssuerSet, JwtError, Jws, OtherIssuer, Refetch, Verdict};
+use crate::issuers::{Accepted, Introspected, IssuerSet, Jws, JwtError, OtherIssuer, Refetch, Verdict};
 use crate::layers::authenticate::{authenticate, missing, refused, require_fresh_revocations, revoked};
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
@@ -57,7 +57,8 @@ pub(crate) fn lookup(
     let (worker, state, now) = (&context.worker, &context.state, context.now());
     let (leeway, revocations) = (state.config.verifier.leeway(), worker.gateway.sessions.revocations());
     let cached = state.token_cache.borrow_mut().get(bearer.as_bytes(), now, leeway, revocations);
-    let not_accepted = || refused(worker, TokenError::Invalid("its issuer is not one of those that the route accepts"));
+    let not_accepted =
+        || refused(worker, TokenError::Invalid("its issuer is not one of those that the route accepts"));
     match cached {
         CacheLookup::Expired => return Err(refused(worker, TokenError::Expired)),
         CacheLookup::Revoked => return Err(revoked(worker)),
@@ -85,7 +86,9 @@ pub(crate) fn lookup(
             introspect(context, token, index, issuer)
         }
         Some((jws, (index, issuer))) if accepted.has(index) => verify(context, token, jws, index, issuer),
-        _ if jws.is_none() && let Some((index, issuer)) = state.config.issuers.introspecting(accepted) => {
+        _ if jws.is_none()
+            && let Some((index, issuer)) = state.config.issuers.introspecting(accepted) =>
+        {
             introspect(context, token, index, issuer)
         }
         _ if accepted.has_own() => {

@@ -7,8 +7,8 @@ use http::Method;
 use percent_encoding::percent_decode;
 
 use crate::config::{
-    Access, HostPattern, IssuerSettings, Redirect, RequiredClaim, RouteRef, RouteTarget, RouteTimeouts, Timeouts,
-    Unauthenticated, Upstream, UpstreamAuthorization, matching_order,
+    Access, HostPattern, IssuerSettings, Redirect, RequiredClaim, RouteRef, RouteTarget, RouteTimeouts,
+    Timeouts, Unauthenticated, Upstream, UpstreamAuthorization, matching_order,
 };
 use crate::http1::{CanonicalTarget, Host, MAX_DECODINGS, TargetError};
 use crate::issuers::IssuerSet;

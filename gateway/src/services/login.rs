@@ -88,7 +88,10 @@ async fn attempt(context: &RequestContext, credentials: Credentials) -> Result<I
     let user = match checked {
         Ok(Some(user)) if context.state.config.issuers.reserve(&user.id) => {
             settle(LoginResult::Unknown).await.map_err(|e| store_unavailable(&e))?;
-            tracing::error!(user = user.id, "a user's id begins with the name of another issuer and a colon, so it could be taken for a user of that issuer; give the user another id");
+            tracing::error!(
+                user = user.id,
+                "a user's id begins with the name of another issuer and a colon, so it could be taken for a user of that issuer; give the user another id"
+            );
             return Err(Rejection::WrongCredentials);
         }
         Ok(Some(user)) => user,

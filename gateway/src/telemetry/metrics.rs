@@ -513,7 +513,11 @@ impl Metrics {
 }
 
 fn issuers(page: &mut Page, issuers: &[IssuerState]) {
-    page.family("issuer_tokens_total", Kind::Counter, "Tokens of other issuers that were verified, and not in a cache.");
+    page.family(
+        "issuer_tokens_total",
+        Kind::Counter,
+        "Tokens of other issuers that were verified, and not in a cache.",
+    );
     for issuer in issuers {
         for (outcome, count) in ["valid", "invalid", "expired", "unavailable"].iter().zip(issuer.tokens) {
             page.sample(&[("issuer", &issuer.name), ("outcome", outcome)], count);
@@ -527,7 +531,9 @@ fn issuers(page: &mut Page, issuers: &[IssuerState]) {
     }
     page.family("issuer_introspections_total", Kind::Counter, "Introspections by other issuers.");
     for issuer in issuers {
-        for (outcome, count) in ["active", "inactive", "failure"].iter().zip(issuer.introspections.into_iter().flatten()) {
+        for (outcome, count) in
+            ["active", "inactive", "failure"].iter().zip(issuer.introspections.into_iter().flatten())
+        {
             page.sample(&[("issuer", &issuer.name), ("outcome", outcome)], count);
         }
     }

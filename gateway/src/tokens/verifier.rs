@@ -100,17 +100,8 @@ pub enum ClaimValue<'c> {
 impl VerifiedClaims {
     /// The claims of another issuer's token: it has no session here.
     pub(crate) fn of_other_issuer(claims: OtherClaims) -> VerifiedClaims {
-        let OtherClaims {
-            iss,
-            subject,
-            username,
-            roles,
-            jti,
-            issued_at,
-            not_before,
-            expires_at,
-            further,
-        } = claims;
+        let OtherClaims { iss, subject, username, roles, jti, issued_at, not_before, expires_at, further } =
+            claims;
         VerifiedClaims {
             token_type: TokenType::Access,
             subject,

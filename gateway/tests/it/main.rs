@@ -17,6 +17,7 @@ mod flow;
 mod grpc;
 mod interop;
 mod interoperability;
+mod issuers;
 mod monitoring;
 mod openapi;
 mod operating;

@@ -26,7 +26,19 @@ const MAX_ISSUERS: usize = 63;
 
 /// Claims whose values the gateway itself decides.
 const RESERVED_CLAIMS: [&str; 13] = [
-    "iss", "aud", "sub", "iat", "nbf", "exp", "jti", "sid", "session_exp", "type", "username", "roles", "cnf",
+    "iss",
+    "aud",
+    "sub",
+    "iat",
+    "nbf",
+    "exp",
+    "jti",
+    "sid",
+    "session_exp",
+    "type",
+    "username",
+    "roles",
+    "cnf",
 ];
 
 section! {
@@ -77,11 +89,11 @@ section! {
         /// A token counts no longer than this after its `iat`, whatever its `exp` is.
         max_token_age: Duration = whole_seconds(seconds(1)..=YEAR).default("1d");
         /// Shortest time between two fetches of the keys, whatever Cache-Control says.
-        refresh_min: Duration = duration(seconds(1)..=DAY).default("5m");
+        refresh_min: Duration = duration(Duration::from_millis(100)..=DAY).default("5m");
         /// Longest time between two fetches of the keys.
         refresh_max: Duration = duration(seconds(1)..=7 * DAY).default("12h");
         /// An unknown `kid` has the keys fetched at once, but no more often than this.
-        unknown_kid_interval: Duration = duration(seconds(1)..=HOUR).default("30s");
+        unknown_kid_interval: Duration = duration(Duration::from_millis(100)..=HOUR).default("30s");
         /// How long the last keys are used while the issuer cannot be reached; then its tokens get 503.
         max_stale: Duration = duration(MINUTE..=YEAR).default("7d");
         /// Where the last keys are kept, so that a restart works while the issuer cannot be reached.
@@ -167,7 +179,8 @@ fn name(text: &str) -> Result<String, InvalidValue> {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b));
     if !is_name || text == OWN_ISSUER {
         let why = InvalidValue::new(format!("{} is not a name for another issuer", quoted(text)));
-        return Err(why.help("use lower-case letters, digits, hyphens and underscores; \"own\" is the gateway itself"));
+        return Err(why
+            .help("use lower-case letters, digits, hyphens and underscores; \"own\" is the gateway itself"));
     }
     Ok(text.to_owned())
 }
@@ -256,7 +269,8 @@ fn discovery(table: &Table<'_>) -> Option<IssuerKeys> {
     match url(&address) {
         Ok(url) if url.query().is_none() => Some(IssuerKeys::Discovery(url)),
         _ => {
-            let why = InvalidValue::new(format!("{} is no URL, so its keys cannot be discovered", quoted(issuer)));
+            let why =
+                InvalidValue::new(format!("{} is no URL, so its keys cannot be discovered", quoted(issuer)));
             entry.refuse(why.help("name the address of its keys with jwks_url, or a file with jwks_file"));
             None
         }
@@ -321,16 +335,21 @@ pub(super) fn check(root: &Table<'_>, settings: &mut Settings) {
             name.refuse(InvalidValue::new("an issuer before has the same name"));
         }
         let is_own = issuer.issuer == own_issuer;
-        if !issuer.issuer.is_empty() && (is_own || earlier.iter().any(|other| other.issuer == issuer.issuer)) {
+        if !issuer.issuer.is_empty() && (is_own || earlier.iter().any(|other| other.issuer == issuer.issuer))
+        {
             let whose = if is_own { "the gateway's own (tokens.issuer)" } else { "that of an issuer before" };
             table.entry("issuer").refuse(
-                InvalidValue::new(format!("is {whose}, and tokens are told apart by it")).help("remove one of them"),
+                InvalidValue::new(format!("is {whose}, and tokens are told apart by it"))
+                    .help("remove one of them"),
             );
         }
-        if let Some(prefix) = prefixes.iter().find(|prefix| prefix.starts_with(&format!("{}:", issuer.name))) {
+        if let Some(prefix) = prefixes.iter().find(|prefix| prefix.starts_with(&format!("{}:", issuer.name)))
+        {
             name.refuse(
-                InvalidValue::new(format!("users of a source have ids that begin with {prefix:?}, as those of this issuer would"))
-                    .help("choose another name, or another `id_prefix` for the source"),
+                InvalidValue::new(format!(
+                    "users of a source have ids that begin with {prefix:?}, as those of this issuer would"
+                ))
+                .help("choose another name, or another `id_prefix` for the source"),
             );
         }
     }
@@ -346,14 +365,18 @@ fn check_routes(root: &Table<'_>, settings: &Settings) {
             continue;
         }
         if entry.list().is_some_and(|list| list.is_empty()) {
-            entry.refuse(InvalidValue::new("no issuer is named, so no token would be accepted").help("name one at least, such as \"own\""));
+            entry.refuse(
+                InvalidValue::new("no issuer is named, so no token would be accepted")
+                    .help("name one at least, such as \"own\""),
+            );
         }
         if route.access == Access::Public {
             let why = InvalidValue::new("has no meaning on a public route, where tokens are ignored");
             entry.refuse(why.help("remove it, or set access = \"authenticated\" or \"optional\""));
         }
-        let known: Vec<&str> =
-            std::iter::once(OWN_ISSUER).chain(settings.issuers.iter().map(|issuer| issuer.name.as_str())).collect();
+        let known: Vec<&str> = std::iter::once(OWN_ISSUER)
+            .chain(settings.issuers.iter().map(|issuer| issuer.name.as_str()))
+            .collect();
         for name in route.issuers.iter().filter(|name| !known.contains(&name.as_str())) {
             entry.refuse(InvalidValue {
                 message: format!("there is no issuer {}", quoted(name)),
@@ -377,7 +400,10 @@ impl IssuerSettings {
         let of = |key: &str| table.entry(key);
         let opaque_only = of("algorithms").list().is_some_and(|list| list.is_empty());
         self.check_algorithms(table, opaque_only);
-        let names_client = self.required_claims.iter().any(|required| ["client_id", "azp"].contains(&required.claim.as_str()));
+        let names_client = self
+            .required_claims
+            .iter()
+            .any(|required| ["client_id", "azp"].contains(&required.claim.as_str()));
         if self.audiences.is_empty() && !names_client && !table.report().blames(&of("audiences")) {
             let missing = Diagnostic::error(format!("`{}` is missing", of("audiences").name()));
             table.report().push_missing(missing.at(table.place()).help(
@@ -386,8 +412,9 @@ impl IssuerSettings {
         }
         if opaque_only && self.introspection.is_none() && !of("introspection_url").is_given() {
             of("algorithms").refuse(
-                InvalidValue::new("no algorithm is named, so no token could be verified")
-                    .help("leave it out for every asymmetric one, or set introspection_url for opaque tokens"),
+                InvalidValue::new("no algorithm is named, so no token could be verified").help(
+                    "leave it out for every asymmetric one, or set introspection_url for opaque tokens",
+                ),
             );
         }
         if self.refresh_min > self.refresh_max {
@@ -409,7 +436,8 @@ impl IssuerSettings {
             }
         }
         if self.tls_ca_file.is_some() && !urls.iter().any(|(_, url)| url.scheme() == "https") {
-            of("tls_ca_file").warn("no-effect", InvalidValue::new("has no effect: nothing is fetched over https://"));
+            of("tls_ca_file")
+                .warn("no-effect", InvalidValue::new("has no effect: nothing is fetched over https://"));
         }
     }
 
@@ -438,10 +466,13 @@ impl IssuerSettings {
             let least = self.algorithms.iter().map(|algorithm| algorithm.min_secret_len()).max().unwrap_or(0);
             if secret.len() < least {
                 let why = format!("the secret has {} bytes, and at least {least} are needed", secret.len());
-                secret::given(table, "secret").refuse(InvalidValue::new(why).help("make one with `openssl rand -base64 64`"));
+                secret::given(table, "secret")
+                    .refuse(InvalidValue::new(why).help("make one with `openssl rand -base64 64`"));
             }
             if opaque_only {
-                entry.refuse(InvalidValue::new("no algorithm is named, but a secret is").help("remove one of them"));
+                entry.refuse(
+                    InvalidValue::new("no algorithm is named, but a secret is").help("remove one of them"),
+                );
             }
         }
     }

@@ -33,7 +33,12 @@ fn users_of_another_issuer_are_never_local_ones() {
         ("", with("sub", json!("1")), "kc:1", "kc:alice"),
         ("", with("sub", json!(1)), "kc:1", "kc:alice"),
         ("", with("sub", json!("other:1")), "kc:other:1", "kc:alice"),
-        ("", with("sub", json!("repo:octo/repo:ref:refs/heads/main")), "kc:repo:octo/repo:ref:refs/heads/main", "kc:alice"),
+        (
+            "",
+            with("sub", json!("repo:octo/repo:ref:refs/heads/main")),
+            "kc:repo:octo/repo:ref:refs/heads/main",
+            "kc:alice",
+        ),
         ("username_claim = \"a.b\"", with("a", json!({"b": "x"})), "kc:f3a1", "kc:x"),
     ] {
         let accepted = accepted(keys, &claims).unwrap();
@@ -63,7 +68,11 @@ fn roles_are_found_at_any_depth_and_mapped() {
         (String::new(), with("roles", json!(["admin"])), vec![]),
         ("roles_claim = \"realm_access.roles\"".to_owned(), claims(), vec!["user", "gateway-admin"]),
         (format!("roles_claim = \"realm_access.roles\"\n{map}"), claims(), vec!["user", "admin"]),
-        (format!("roles_claim = \"realm_access.roles\"\n{map}"), with("realm_access", json!({"roles": ["nobody"]})), vec![]),
+        (
+            format!("roles_claim = \"realm_access.roles\"\n{map}"),
+            with("realm_access", json!({"roles": ["nobody"]})),
+            vec![],
+        ),
         ("roles_claim = \"scope\"".to_owned(), claims(), vec!["openid", "email"]),
         ("roles_claim = \"role\"".to_owned(), with("role", json!("one role")), vec!["one role"]),
         (
@@ -86,7 +95,11 @@ fn roles_are_found_at_any_depth_and_mapped() {
 #[test]
 fn claims_are_seen_under_the_names_of_the_configuration_and_no_others() {
     let claims = with("tenant", json!("acme"));
-    let accepted = accepted("claims = { mail = \"email\", first_role = \"realm_access.roles\", none = \"missing\" }", &claims).unwrap();
+    let accepted = accepted(
+        "claims = { mail = \"email\", first_role = \"realm_access.roles\", none = \"missing\" }",
+        &claims,
+    )
+    .unwrap();
     assert_eq!(accepted.get("mail"), Some(ClaimValue::Json(&json!("alice@example.org"))));
     assert_eq!(accepted.get("first_role"), Some(ClaimValue::Json(&claims["realm_access"]["roles"])));
     for hidden in ["email", "tenant", "none", "scope", "azp", "typ"] {
@@ -96,7 +109,13 @@ fn claims_are_seen_under_the_names_of_the_configuration_and_no_others() {
     assert_eq!(accepted.get("iss"), Some(ClaimValue::Text(super::super::test_support::ISSUER)));
     // A stream ends with the token, whatever the token says of sessions.
     let forged = with("session_exp", json!(NOW * 2));
-    assert_eq!(super::accept(&issuer(""), forged.as_object().unwrap(), JWT, NOW).unwrap().claims.session_expires_at(), Some(NOW + 330));
+    assert_eq!(
+        super::accept(&issuer(""), forged.as_object().unwrap(), JWT, NOW)
+            .unwrap()
+            .claims
+            .session_expires_at(),
+        Some(NOW + 330)
+    );
 }
 
 #[test]

@@ -79,5 +79,8 @@ fn what_is_no_set_or_has_no_key_is_refused_as_a_whole() {
     let (set, _) = KeySet::parse(&jwks(&many), &asymmetric()).unwrap();
     assert_eq!(set.len(), 1000);
     assert_eq!(set.candidates(Some("k999"), Algorithm::EdDSA).len(), 1);
-    assert!(set.candidates(None, Algorithm::EdDSA).is_empty() && set.candidates(Some("k1000"), Algorithm::EdDSA).is_empty());
+    assert!(
+        set.candidates(None, Algorithm::EdDSA).is_empty()
+            && set.candidates(Some("k1000"), Algorithm::EdDSA).is_empty()
+    );
 }

@@ -100,15 +100,26 @@ fn a_kid_is_a_name_and_nothing_else() {
     let issuer = issuer("");
     let key = TestKey::generate(Algorithm::EdDSA, "a");
     let keys = set(&[key.jwk()], &issuer);
-    for kid in ["../../../../dev/null", "/etc/passwd", "a' UNION SELECT 'x", "b", "A", "a\u{0}", "http://evil.example/k", "a "] {
+    for kid in [
+        "../../../../dev/null",
+        "/etc/passwd",
+        "a' UNION SELECT 'x",
+        "b",
+        "A",
+        "a\u{0}",
+        "http://evil.example/k",
+        "a ",
+    ] {
         let token = key.token(&with(&key.header(), "kid", json!(kid)), &claims());
         assert_eq!(verify(&token, &issuer, &keys), Err(JwtError::UnknownKey), "{kid:?}");
     }
     // Without one, the few keys that fit are tried.
     let bare = with(&key.header(), "kid", json!(null));
     assert!(verify(&key.token(&bare, &claims()), &issuer, &keys).is_ok());
-    let many: Vec<Value> =
-        (0..5).map(|n| TestKey::generate(Algorithm::EdDSA, &format!("k{n}")).jwk()).chain([key.jwk()]).collect();
+    let many: Vec<Value> = (0..5)
+        .map(|n| TestKey::generate(Algorithm::EdDSA, &format!("k{n}")).jwk())
+        .chain([key.jwk()])
+        .collect();
     assert!(verify(&key.token(&bare, &claims()), &issuer, &set(&many, &issuer)).is_err());
     assert!(verify(&key.token(&key.header(), &claims()), &issuer, &set(&many, &issuer)).is_ok());
 }
@@ -152,7 +163,10 @@ fn a_shared_secret_verifies_where_it_is_named() {
         assert!(verify(&key.token(&header, &claims()), &issuer, &keys).is_ok(), "{header}");
     }
     assert!(verify(&key.token(&json!({"alg": "HS512"}), &claims()), &issuer, &keys).is_err());
-    assert!(verify(&TestKey::of_secret(b"another").token(&json!({"alg": "HS256"}), &claims()), &issuer, &keys).is_err());
+    assert!(
+        verify(&TestKey::of_secret(b"another").token(&json!({"alg": "HS256"}), &claims()), &issuer, &keys)
+            .is_err()
+    );
 }
 
 #[test]
@@ -194,7 +208,10 @@ fn only_three_canonical_segments_of_unambiguous_json_are_a_token() {
         String::new(),
         "..".to_owned(),
     ] {
-        assert!(matches!(verify(&bad, &issuer, &keys), Err(JwtError::Token(TokenError::Invalid(_)))), "{bad}");
+        assert!(
+            matches!(verify(&bad, &issuer, &keys), Err(JwtError::Token(TokenError::Invalid(_)))),
+            "{bad}"
+        );
     }
     // A token without a signature, as `none` has it.
     let unsigned = key.sign(&json!({"alg": "none", "typ": "JWT"}).to_string(), &payload);
@@ -208,10 +225,12 @@ fn times_are_judged_with_leeway_and_only_behind_a_good_signature() {
     let key = TestKey::generate(Algorithm::EdDSA, "a");
     let keys = set(&[key.jwk()], &issuer);
     let judged = |changes: &[(&str, Value)]| {
-        let changed = changes.iter().fold(claims(), |claims, (name, value)| with(&claims, name, value.clone()));
+        let changed =
+            changes.iter().fold(claims(), |claims, (name, value)| with(&claims, name, value.clone()));
         verify(&key.token(&key.header(), &changed), &issuer, &keys).map(|_| ())
     };
-    let (expired, early) = (Err(JwtError::Token(TokenError::Expired)), Err(JwtError::Token(TokenError::NotYetValid)));
+    let (expired, early) =
+        (Err(JwtError::Token(TokenError::Expired)), Err(JwtError::Token(TokenError::NotYetValid)));
     let invalid = |reason| Err(JwtError::Token(TokenError::Invalid(reason)));
     for (changes, result) in [
         (vec![("exp", json!(NOW - 4))], Ok(())),
@@ -236,7 +255,10 @@ fn times_are_judged_with_leeway_and_only_behind_a_good_signature() {
     // Of a forged token, nobody learns whether it has expired.
     let forger = TestKey::generate(Algorithm::EdDSA, "a");
     let forged = forger.token(&forger.header(), &with(&claims(), "exp", json!(1)));
-    assert_eq!(verify(&forged, &issuer, &keys), invalid("the signature does not match").map(|()| unreachable!()));
+    assert_eq!(
+        verify(&forged, &issuer, &keys),
+        invalid("the signature does not match").map(|()| unreachable!())
+    );
     // An expired token by an unknown key has no key fetched for it.
     let unknown = TestKey::generate(Algorithm::EdDSA, "b");
     let token = unknown.token(&unknown.header(), &with(&claims(), "exp", json!(1)));

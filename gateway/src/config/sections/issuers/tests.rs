@@ -23,7 +23,9 @@ fn an_issuer_needs_a_name_its_iss_and_an_audience() {
     let issuer = settings(with("")).issuers.remove(0);
     let IssuerKeys::Discovery(url) = &issuer.keys else { panic!("{:?}", issuer.keys) };
     assert_eq!(url.as_str(), "https://login.example/realms/a/.well-known/openid-configuration");
-    assert!(issuer.algorithms.iter().all(|algorithm| !algorithm.is_symmetric()) && issuer.algorithms.len() == 9);
+    assert!(
+        issuer.algorithms.iter().all(|algorithm| !algorithm.is_symmetric()) && issuer.algorithms.len() == 9
+    );
     assert_eq!(issuer.types, ["at+jwt", "JWT"]);
     assert_eq!(settings(with("")).routes[0].issuers, ["own", "kc"]);
     assert_eq!(settings(minimal()).routes[0].issuers, ["own"]);
@@ -40,10 +42,18 @@ fn mistakes_are_named_with_their_remedy() {
         ("jwks_url = \"http://login.example/jwks\"", "forge its keys", "allow_http = true"),
         ("jwks_url = \"ftp://login.example/jwks\"", "does not begin with https://", ""),
         ("jwks_url = \"https://a:b@login.example/jwks\"", "has a user, a password or a fragment", ""),
-        ("jwks_url = \"https://x/\"\njwks_file = \"Cargo.toml\"", "both `issuers[0].jwks_url` and", "remove one"),
+        (
+            "jwks_url = \"https://x/\"\njwks_file = \"Cargo.toml\"",
+            "both `issuers[0].jwks_url` and",
+            "remove one",
+        ),
         ("jwks_file = \"no/such/file\"", "does not exist", ""),
         ("algorithms = [\"none\"]", "`none` is never accepted", ""),
-        ("algorithms = [\"RS256\", \"HS256\"]", "HS256 verifies with a secret", "never be taken for a secret"),
+        (
+            "algorithms = [\"RS256\", \"HS256\"]",
+            "HS256 verifies with a secret",
+            "never be taken for a secret",
+        ),
         ("algorithms = []", "no token could be verified", "introspection_url"),
         ("secret = \"short\"", "has 5 bytes, and at least 32", "openssl rand"),
         ("role_map = { a = \"\" }", "is not the name of a role", ""),
@@ -52,7 +62,11 @@ fn mistakes_are_named_with_their_remedy() {
         ("types = [\"\"]", "is not a type of tokens", "at+jwt"),
         ("refresh_min = \"1h\"\nrefresh_max = \"1m\"", "is shorter than `refresh_min`", ""),
         ("leeway = \"6m\"", "must be at most 5m", ""),
-        ("introspection_url = \"https://login.example/i\"", "without `introspection_client_secret_file`", "registered clients"),
+        (
+            "introspection_url = \"https://login.example/i\"",
+            "without `introspection_client_secret_file`",
+            "registered clients",
+        ),
         (
             "introspection_url = \"https://login.example/i\"\nintrospection_client_secret = \"x\"",
             "without `introspection_client_id`",
@@ -83,7 +97,9 @@ fn issuers_are_told_apart_by_name_and_iss() {
     }
     // A client that is named takes the place of an audience.
     settings(of(&one.replace("audiences = [\"api\"]", "required_claims = { client_id = \"web\" }")));
-    settings(of(&one.replace("https://a.example", "accounts.example\"\njwks_url = \"https://a.example/jwks")));
+    settings(
+        of(&one.replace("https://a.example", "accounts.example\"\njwks_url = \"https://a.example/jwks")),
+    );
     settings(of(&format!("{one}jwks_url = \"http://127.0.0.1:1/jwks\"")));
     settings(of(&format!("{one}jwks_url = \"http://idp:1/jwks\"\nallow_http = true")));
     let secret = settings(of(&format!("{one}secret = {SECRET:?}"))).issuers.remove(0);
@@ -104,7 +120,8 @@ fn routes_name_issuers_that_are_there() {
     let second = "[[issuers]]\nname = \"b\"\nissuer = \"https://b.example\"\naudiences = [\"api\"]\n";
     let both = with(&format!("{introspected}{second}{introspected}"));
     settings(both.clone());
-    load_diagnostics(both.replace("\"kc\"]", "\"kc\", \"b\"]")).only("does not say whose it is", "must not be shown");
+    load_diagnostics(both.replace("\"kc\"]", "\"kc\", \"b\"]"))
+        .only("does not say whose it is", "must not be shown");
 }
 
 #[test]
