@@ -38,7 +38,7 @@ pub(crate) struct OtherIssuer {
 
 /// Keys, and where they are from.
 struct KnownKeys {
-    set: KeySet,
+    set: Arc<KeySet>,
     /// The JWK set as it was sent.
     json: Bytes,
     /// `None` for keys from the configuration, which do not age.
@@ -105,13 +105,14 @@ impl OtherIssuer {
         let keys = match &settings.keys {
             IssuerKeys::Secret(secret) => {
                 let set = KeySet::of_secret(secret, &settings.algorithms);
-                Some(KnownKeys { set, json: Bytes::new(), fetched_at: None })
+                Some(KnownKeys { set: Arc::new(set), json: Bytes::new(), fetched_at: None })
             }
             IssuerKeys::File { path, content } => {
                 let parsed = KeySet::parse(content, &settings.algorithms);
                 let (set, left_out) = parsed.map_err(|why| error(format!("{} {why}", path.display())))?;
                 log_left_out(&settings.name, &left_out);
-                Some(KnownKeys { set, json: Bytes::copy_from_slice(content), fetched_at: None })
+                let json = Bytes::copy_from_slice(content);
+                Some(KnownKeys { set: Arc::new(set), json, fetched_at: None })
             }
             IssuerKeys::Discovery(_) | IssuerKeys::Url(_) => kept_keys(&settings, now),
             IssuerKeys::Nowhere => None,
@@ -149,7 +150,7 @@ impl OtherIssuer {
     /// The identity that a token stands for.
     pub(crate) fn verify(&self, token: &Jws<'_>, now: UnixSeconds) -> Result<Accepted, JwtError> {
         let keys = self.keys(now);
-        let verified = token.verify(&self.settings, keys.as_ref().map(|keys| &keys.set), now);
+        let verified = token.verify(&self.settings, keys.as_ref().map(|keys| &*keys.set), now);
         match &verified {
             Ok(_) => count(&self.counters.valid),
             Err(JwtError::Token(TokenError::Expired)) => count(&self.counters.expired),
@@ -258,24 +259,29 @@ impl OtherIssuer {
         fetching.last_start = Some(Instant::now());
     }
 
-    /// Takes fetched keys, which are `fresh` for so long, as a whole or not at all.
+    /// Takes fetched keys, as a whole or not at all.
     ///
     /// # Errors
     ///
     /// They cannot be used.
     pub(super) fn take_keys(&self, json: &Bytes, now: UnixSeconds) -> Result<(), String> {
-        let (set, left_out) = KeySet::parse(json, &self.settings.algorithms)?;
-        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        let is_same = keys.as_ref().is_some_and(|known| known.json == *json);
-        let count = set.len();
-        *keys = Some(Arc::new(KnownKeys { set, json: json.clone(), fetched_at: Some(now) }));
-        drop(keys);
-        if !is_same {
-            self.generation.fetch_add(1, Ordering::Release);
-            tracing::info!(issuer = self.settings.name, keys = count, "the issuer's keys are known");
-            log_left_out(&self.settings.name, &left_out);
+        let known = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(known) = known.filter(|known| known.json == *json) {
+            let KnownKeys { set, json, .. } = &*known;
+            self.replace_keys(KnownKeys { set: Arc::clone(set), json: json.clone(), fetched_at: Some(now) });
+            return Ok(());
         }
+        let (set, left_out) = KeySet::parse(json, &self.settings.algorithms)?;
+        let count = set.len();
+        self.replace_keys(KnownKeys { set: Arc::new(set), json: json.clone(), fetched_at: Some(now) });
+        self.generation.fetch_add(1, Ordering::Release);
+        tracing::info!(issuer = self.settings.name, keys = count, "the issuer's keys are known");
+        log_left_out(&self.settings.name, &left_out);
         Ok(())
+    }
+
+    fn replace_keys(&self, keys: KnownKeys) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(keys));
     }
 
     /// Notes the end of a fetch; the next one is due when its keys are no longer fresh, or after a backoff.
@@ -329,7 +335,7 @@ fn kept_keys(settings: &IssuerSettings, now: UnixSeconds) -> Option<KnownKeys> {
         Ok((set, _)) => {
             // A clock that was set back must not make them younger than they can be.
             let fetched_at = Some(kept.fetched_at.min(now));
-            Some(KnownKeys { set, json: kept.jwks.into(), fetched_at })
+            Some(KnownKeys { set: Arc::new(set), json: kept.jwks.into(), fetched_at })
         }
         Err(why) => {
             tracing::warn!(issuer = settings.name, "kept keys are not used: the set {why}");

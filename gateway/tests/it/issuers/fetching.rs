@@ -96,6 +96,7 @@ fn an_issuer_that_answers_nonsense_keeps_its_last_keys_and_the_log_says_why() {
     });
     assert!(many.len() < 1 << 20);
     // A thousand keys, in most of a MiB.
+    issuer.caches("max-age=3600");
     let mut keys: Vec<_> = (0..999).map(|n| SigningKey::generate(&format!("k{n}")).jwk()).collect();
     let padding = "x".repeat(700);
     keys.iter_mut().for_each(|key| key["x5t#S256"] = padding.as_str().into());
@@ -104,8 +105,6 @@ fn an_issuer_that_answers_nonsense_keeps_its_last_keys_and_the_log_says_why() {
     issuer.has_keys(keys);
     wait_until("all keys are known", || gateway.metrics().contains("issuer_keys{issuer=\"idp\"} 1000"));
     assert_eq!(ask(gateway.address, "/idp", &last.token(&issuer.url(), json!({}))).status, 200);
-    // A key that is gone verifies nothing any more, not even a token that was seen before.
-    assert_eq!(ask(gateway.address, "/idp", &good()).status, 401);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,12 +16,13 @@ use crate::fixture::{Reply, free_address, request};
 /// npm's oidc-provider.
 pub(super) struct Provider {
     child: Option<Child>,
+    output: Option<BufReader<ChildStdout>>,
     pub(super) address: SocketAddr,
 }
 
 impl Provider {
     pub(super) fn start() -> Provider {
-        let mut provider = Provider { child: None, address: free_address() };
+        let mut provider = Provider { child: None, output: None, address: free_address() };
         provider.run();
         provider
     }
@@ -37,7 +38,10 @@ impl Provider {
             .spawn();
         let mut child = child.unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        // Kept open: the provider writes more to it.
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        output.read_line(&mut line).unwrap();
+        self.output = Some(output);
         self.child = Some(child);
         assert_eq!(line, "ready\n", "npm --prefix spa ci installs the provider");
     }

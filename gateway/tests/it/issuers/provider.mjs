@@ -53,6 +53,7 @@ createServer(async (request, response) => {
   if (request.url === "/control/id-token") {
     const client = await current.Client.find("app");
     const token = new current.IdToken({ sub: "f3a1", nonce: "n" }, { client });
+    token.set("sub", "f3a1");
     token.set("nonce", "n");
     return response.end(await token.issue({ use: "idtoken" }));
   }
