@@ -153,7 +153,7 @@ impl RuntimeConfig {
             settings.routes.iter().flat_map(|route| route.request_headers.names_of_claims());
         Ok(RuntimeConfig {
             routes,
-            endpoints: Endpoints::new(&settings.endpoints),
+            endpoints: Endpoints::new(&settings.endpoints, settings.forward_auth.enabled),
             cors: CorsPolicies::new(&settings.cors, &settings.routes),
             browser: Browser::new(&settings.browser, &settings.endpoints)?,
             via: Via::new(&settings.server.name, settings.server.via),

@@ -132,7 +132,10 @@ where
     let call = inner.borrow_mut().call(Authenticated::new(routed, identity, true));
     let response = call.await;
     if let Some(delivery) = delivery {
-        delivery.complete(&context).await;
+        match context.is_verdict() {
+            true => delivery.relay(),
+            false => delivery.complete(&context).await,
+        }
     }
     response
 }

@@ -21,6 +21,7 @@ use crate::rejection::{Code, Rejection};
 use crate::request::{Received, RequestContext};
 use crate::response::{Body, Response};
 use crate::services::handover::to_sign_in;
+use crate::telemetry::EndpointLabel;
 
 /// Converts the rejections of the services below to responses.
 #[derive(Debug, Clone, Copy)]
@@ -111,7 +112,8 @@ fn for_browser(rejection: &Rejection, context: &RequestContext) -> Option<Respon
         code: rejection.code(),
         purpose: purpose(head.method(), head.headers()),
         method: head.method(),
-        endpoint: context.record.endpoint.get().is_some(),
+        // What is judged for a proxy is a route's.
+        endpoint: context.record.endpoint.get().is_some_and(|label| label != EndpointLabel::Verify),
         bearer: cookies.is_empty() && head.headers().has(HeaderKind::Authorization),
         unauthenticated: route.and_then(|route| route.unauthenticated),
     });

@@ -31,6 +31,8 @@ pub(crate) enum Endpoint {
     Session,
     Jwks,
     Health,
+    /// With `[forward_auth]` only, and with every method.
+    Verify,
 }
 
 impl Endpoint {
@@ -39,14 +41,20 @@ impl Endpoint {
         match self {
             Endpoint::Login => EndpointLabel::Login,
             Endpoint::Refresh => EndpointLabel::Refresh,
+            Endpoint::Verify => EndpointLabel::Verify,
             _ => EndpointLabel::Other,
         }
     }
 }
 
 impl Endpoint {
+    /// Whether it takes a method; a verdict is asked for with any.
+    pub(crate) fn takes(self, method: &Method, pages: bool) -> bool {
+        self == Endpoint::Verify || self.methods(pages).contains(method)
+    }
+
     /// The methods that it takes; with `[browser]`, `pages` are shown at two of them.
-    pub(crate) fn methods(self, pages: bool) -> &'static [Method] {
+    fn methods(self, pages: bool) -> &'static [Method] {
         match self {
             Endpoint::Login | Endpoint::Logout if pages => &[Method::GET, Method::HEAD, Method::POST],
             Endpoint::LoginContinue if pages => &[Method::GET],
@@ -65,10 +73,12 @@ impl Endpoint {
 #[derive(Debug)]
 pub(crate) struct Endpoints {
     paths: Vec<(String, Endpoint)>,
+    /// The path of verdicts, where proxies may ask for them.
+    verify: Option<String>,
 }
 
 impl Endpoints {
-    pub(crate) fn new(settings: &crate::config::Endpoints) -> Endpoints {
+    pub(crate) fn new(settings: &crate::config::Endpoints, forward_auth: bool) -> Endpoints {
         let below_prefix = [
             ("/login", Endpoint::Login),
             ("/login/continue", Endpoint::LoginContinue),
@@ -81,17 +91,27 @@ impl Endpoints {
         // Well-known URIs have no prefix (RFC 8615).
         let jwks = ("/.well-known/jwks.json".to_owned(), Endpoint::Jwks);
         let health = settings.health_path.iter().map(|path| (path.clone(), Endpoint::Health));
-        Endpoints { paths: prefixed.into_iter().chain([jwks]).chain(health).collect() }
+        let paths = prefixed.into_iter().chain([jwks]).chain(health).collect();
+        Endpoints { paths, verify: forward_auth.then(|| settings.verify_path()) }
     }
 
-    /// The endpoint with exactly that path, or of a single session.
+    /// The endpoint with exactly that path, or of a single session, or of a verdict on the path that stands behind it.
     pub(crate) fn find(&self, path: &str) -> Option<Endpoint> {
+        if self.below_verify(path).is_some() {
+            return Some(Endpoint::Verify);
+        }
         let exactly = |path: &str| self.paths.iter().find(|(p, _)| p == path).map(|(_, endpoint)| *endpoint);
         exactly(path).or_else(|| {
             let (parent, id) = path.rsplit_once('/')?;
             id.parse::<SessionId>().ok()?;
             (exactly(parent)? == Endpoint::Sessions).then_some(Endpoint::Session)
         })
+    }
+
+    /// What stands behind the path of verdicts: nothing, or a path.
+    pub(crate) fn below_verify<'t>(&self, target: &'t str) -> Option<&'t str> {
+        let rest = target.strip_prefix(self.verify.as_deref()?)?;
+        (rest.is_empty() || rest.starts_with(['/', '?'])).then_some(rest)
     }
 }
 
@@ -161,6 +181,8 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
         Endpoint::Sessions => sessions::list(&context).await,
         Endpoint::Session => sessions::end(&context, request.view().decoded_path()).await,
         Endpoint::Jwks => Ok(jwks::jwks(&context.state.config)),
+        // Judged by the stack, which has a service of its own for that.
+        Endpoint::Verify => Err(Rejection::WrongTarget),
     }
 }
 
@@ -201,7 +223,8 @@ mod tests {
             crate::config::test_support::settings(format!("{minimal}[endpoints]\nprefix = \"{prefix}\"\n"))
                 .endpoints
         };
-        let (plain, prefixed) = (Endpoints::new(&settings("")), Endpoints::new(&settings("/auth")));
+        let (plain, prefixed) =
+            (Endpoints::new(&settings(""), false), Endpoints::new(&settings("/auth"), true));
         let session = SessionId::random();
         for (endpoints, path, found) in [
             (&plain, "/login".to_owned(), Some(Endpoint::Login)),
@@ -218,6 +241,12 @@ mod tests {
             (&prefixed, format!("/auth/sessions/{session}"), Some(Endpoint::Session)),
             (&prefixed, "/.well-known/jwks.json".to_owned(), Some(Endpoint::Jwks)),
             (&prefixed, "/auth/.well-known/jwks.json".to_owned(), None),
+            (&plain, "/auth/verify".to_owned(), None),
+            (&prefixed, "/auth/auth/verify".to_owned(), Some(Endpoint::Verify)),
+            (&prefixed, "/auth/auth/verify/".to_owned(), Some(Endpoint::Verify)),
+            (&prefixed, "/auth/auth/verify/any/path".to_owned(), Some(Endpoint::Verify)),
+            (&prefixed, "/auth/auth/verifying".to_owned(), None),
+            (&prefixed, "/auth/verify".to_owned(), None),
         ] {
             assert_eq!(endpoints.find(&path), found, "{path}");
         }

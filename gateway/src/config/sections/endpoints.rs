@@ -20,6 +20,13 @@ section! {
     }
 }
 
+impl Endpoints {
+    /// Where trusted proxies ask for verdicts, with `[forward_auth]`.
+    pub(crate) fn verify_path(&self) -> String {
+        format!("{}/auth/verify", self.prefix)
+    }
+}
+
 fn prefix(text: &str) -> Result<String, InvalidValue> {
     match text {
         "" => {}
@@ -30,7 +37,7 @@ fn prefix(text: &str) -> Result<String, InvalidValue> {
 }
 
 /// Paths of the gateway's own endpoints, which no route may have.
-pub(super) fn reserved_paths(endpoints: &Endpoints) -> Vec<String> {
+pub(super) fn reserved_paths(endpoints: &Endpoints, forward_auth: bool) -> Vec<String> {
     let below = |name: &str| format!("{}{name}", endpoints.prefix);
     let mut paths: Vec<String> =
         ["/login", "/refresh", "/logout", "/logout-all", "/sessions", JWKS].into_iter().map(below).collect();
@@ -38,6 +45,7 @@ pub(super) fn reserved_paths(endpoints: &Endpoints) -> Vec<String> {
         paths.push(JWKS.to_owned());
     }
     paths.extend(endpoints.health_path.clone());
+    paths.extend(forward_auth.then(|| endpoints.verify_path()));
     paths
 }
 
