@@ -14,8 +14,7 @@ use crate::auth::bearer::Bearer;
 use crate::auth::credentials::{Credentials, browser_cookies, credentials};
 use crate::auth::identity::Identity;
 use crate::auth::token_cache::CacheLookup;
-use crate::browser::csrf::{self, RequestSource};
-use crate::browser::own_origin;
+use crate::browser::csrf;
 use crate::config::Access;
 use crate::layers::route::Route;
 use crate::layers::step::StepFuture;
@@ -153,13 +152,10 @@ fn without_session(route: &Route, rejection: Rejection) -> Result<Option<Rc<Iden
 fn require_own_page(routed: &Routed) -> Result<(), Rejection> {
     let (context, headers) = (routed.context(), routed.view().headers());
     let Some(browser) = &context.state.config.browser else { return Ok(()) };
-    let opens_websocket = headers.asks_for_upgrade();
-    if !csrf::needs_check(routed.view().method(), opens_websocket)
-        || RequestSource::of(headers).is_trusted(own_origin(context), &browser.trusted_origins)
-    {
-        return Ok(());
+    match csrf::needs_check(routed.view().method(), headers.asks_for_upgrade()) {
+        true => browser.require_own_page(context),
+        false => Ok(()),
     }
-    Err(Rejection::ForeignPage)
 }
 
 /// The identity of a request's bearer token, or `None` if it has none.

@@ -33,8 +33,8 @@ use crate::telemetry::EndpointLabel;
 /// What Envoy removes from the request.
 const ENVOY_REMOVES: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
 
-/// nginx knows one value of a field: here each cookie has a field of its own.
-const NGINX_COOKIES: [HeaderName; 4] = [
+/// nginx and Caddy know one value of a field: here each cookie has a field of its own.
+const NUMBERED_COOKIES: [HeaderName; 4] = [
     HeaderName::from_static("x-set-cookie-1"),
     HeaderName::from_static("x-set-cookie-2"),
     HeaderName::from_static("x-set-cookie-3"),
@@ -191,18 +191,19 @@ pub(crate) fn verdict(request: &Authorized) -> Result<Response, Rejection> {
 fn for_asker(response: &mut Response, context: &RequestContext, asker: Asker) {
     // A cache between proxy and gateway may keep none, and one that does all the same has to tell the clients apart.
     response.headers_mut().insert(VARY, HeaderValue::from_static("Authorization, Cookie"));
+    // Other proxies send a refusal on as it is, and no page may read these.
+    if asker == Asker::Nginx || response.status() == StatusCode::OK {
+        let cookies: Vec<HeaderValue> = response.headers().get_all(SET_COOKIE).iter().cloned().collect();
+        for (name, cookie) in NUMBERED_COOKIES.into_iter().zip(cookies) {
+            response.headers_mut().insert(name, cookie);
+        }
+    }
     match asker {
-        Asker::Nginx => {
-            if response.status() == StatusCode::SEE_OTHER
-                && let Some(rejection) = &*context.record.rejection.borrow()
-            {
+        Asker::Nginx if response.status() == StatusCode::SEE_OTHER => {
+            if let Some(rejection) = &*context.record.rejection.borrow() {
                 // The way to the sign-in page is in `Location`.
                 *response.status_mut() = rejection.status();
                 rejection.insert_fields(response.headers_mut());
-            }
-            let cookies: Vec<HeaderValue> = response.headers().get_all(SET_COOKIE).iter().cloned().collect();
-            for (name, cookie) in NGINX_COOKIES.into_iter().zip(cookies) {
-                response.headers_mut().insert(name, cookie);
             }
         }
         Asker::Envoy if response.status() == StatusCode::OK => {
@@ -216,6 +217,6 @@ fn for_asker(response: &mut Response, context: &RequestContext, asker: Asker) {
                 response.headers_mut().insert(ENVOY_REMOVES, names);
             }
         }
-        Asker::Envoy | Asker::Other => {}
+        Asker::Nginx | Asker::Envoy | Asker::Other => {}
     }
 }

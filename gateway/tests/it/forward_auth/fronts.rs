@@ -6,8 +6,7 @@ use std::net::TcpStream;
 
 use super::HTML;
 use crate::fixture::{
-    Front, Gateway, PASSWORD, Reply, Upstream, example, get, get_from, request, tokens, users_file,
-    wait_until,
+    Front, Gateway, PASSWORD, Reply, Upstream, example, get, get_from, request, users_file, wait_until,
 };
 
 /// A browser at the proxy, with one person's cookies.
@@ -88,8 +87,12 @@ fn check(name: &str, file: &str) {
 
     // Nobody is signed in.
     let mut nobody = Visitor::new(&front);
-    let page = nobody.send("GET", "/lab/%7Ea?b=1", &[("Accept", HTML)], b"");
-    let to_sign_in = Some("/gateway/login?return=%2Flab%2F%257Ea%3Fb%3D1");
+    // Traefik writes what needs no escape without one.
+    let tilde = if name == "traefik" { "~" } else { "%7E" };
+    let page = nobody.send("GET", &format!("/lab/{tilde}a?b=1"), &[("Accept", HTML)], b"");
+    let to_sign_in =
+        format!("/gateway/login?return=%2Flab%2F{}a%3Fb%3D1", tilde.replace('%', "%25").replace('~', "%7E"));
+    let to_sign_in = Some(to_sign_in.as_str());
     assert_eq!((page.status, page.field("location")), (303, to_sign_in), "{name}: {page:?}\n{}", front.log());
     let call = nobody.get("/lab");
     assert_eq!((call.status, call.field("www-authenticate")), (401, Some("Bearer")), "{name}: {call:?}");
@@ -133,10 +136,11 @@ fn check(name: &str, file: &str) {
         ("X-Original-Method", "HEAD"),
         ("Forwarded", "host=evil.example;proto=https"),
     ];
-    let reply = alice.send("GET", "/hello/%7Ea?b=c", &forged, b"");
+    let hello = format!("/hello/{tilde}a?b=c");
+    let reply = alice.send("GET", &hello, &forged, b"");
     assert_eq!(reply.status, 200, "{name}: {reply:?}\n{}\n{}", front.log(), gateway.log());
     let seen = upstream.last();
-    assert_eq!(seen.target, "/hello/%7Ea?b=c", "{name}");
+    assert_eq!(seen.target, hello, "{name}");
     assert_eq!(
         (seen.values("x-auth-user"), seen.values("x-auth-roles")),
         (vec!["alice"], vec!["user"]),
@@ -161,7 +165,10 @@ fn check(name: &str, file: &str) {
     assert_eq!(websocket(&alice, "https://evil.example"), "403", "{name}");
 
     // A program with a token, which the app does not get.
-    let token = format!("Bearer {}", tokens(gateway.address, "alice", PASSWORD).0);
+    let body = format!("{{\"username\":\"alice\",\"password\":{PASSWORD:?}}}");
+    let fields = [("Content-Type", "application/json")];
+    let reply = request(front.address, "POST", "/gateway/login", &fields, body.as_bytes()).unwrap();
+    let token = format!("Bearer {}", reply.json()["access_token"].as_str().unwrap());
     upstream.clear();
     let reply = get(front.address, "/hello", &[("Authorization", &token)]).unwrap();
     let seen = upstream.last();

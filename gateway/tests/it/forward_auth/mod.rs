@@ -21,7 +21,7 @@ fn start(upstream: &Upstream, more: &str) -> Gateway {
          [[routes]]\npath = \"/read\"\nupstream = \"app\"\nmethods = [\"GET\"]\n\
          [[routes]]\npath = \"/slashes\"\nupstream = \"app\"\nencoded_slashes = true\n\
          [[routes]]\npath = \"/own-cors\"\nupstream = \"app\"\ncors = {{ pass_through = true }}\n\
-         {more}\n[warnings]\nsilence = [\"shadowed-path\", \"bypassed-host\"]\n",
+         {more}\n[warnings]\nsilence = [\"shadowed-path\", \"route-bypass\"]\n",
         upstream.address
     ))
 }
@@ -255,7 +255,8 @@ fn a_refreshed_session_comes_back_as_cookies_for_every_proxy() {
         let over = refresh.replace("refresh=", "refresh=x");
         let reply = ask(&gateway, "GET", "https://app.example/x", &[("Cookie", &*over), ("Accept", HTML)]);
         assert!(set_cookies(&reply).iter().all(|set| set.contains("Max-Age=0")), "{way}: {reply:?}");
-        assert_eq!(reply.field("x-set-cookie-2").is_some(), true, "{way}");
+        let numbered = reply.field("x-set-cookie-2").is_some();
+        assert_eq!(numbered, way == "X-Original-URL", "{way}: a page could read them in a refusal");
     }
 }
 
