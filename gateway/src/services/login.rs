@@ -15,7 +15,7 @@ use crate::services::proxy::bad_body;
 use crate::services::token_response::{Grant, IssuedTokens, issue, respond};
 use crate::sessions::{LoginDecision, LoginResult, MAX_CHECK_TIME, NewSession, OpenSessionError, UnixMillis};
 use crate::strict_json;
-use crate::telemetry::LoginOutcome;
+use crate::telemetry::{AuditEvent, LoginOutcome};
 use crate::users::{Busy, CanonicalName, CheckError, Password, User, check_credentials};
 
 /// Maximum length of the body, in bytes.
@@ -86,10 +86,11 @@ async fn attempt(context: &RequestContext, credentials: Credentials) -> Result<I
     // An unsettled permit does not count as a failure; then the result must not be sent.
     let settle = |result| sessions.settle_login(permit, result, now_millis());
     let user = match checked {
-        Ok(Some(user)) => user,
-        Ok(None) => {
+        Ok(Ok(user)) => user,
+        Ok(Err(reason)) => {
             settle(LoginResult::Failed).await.map_err(|e| store_unavailable(&e))?;
-            context.audit("login", "failed", name.as_str(), None);
+            let failed = AuditEvent::new("login", "failed", name.as_str());
+            context.write_audit(AuditEvent { reason: Some(reason.name()), ..failed });
             return Err(Rejection::WrongCredentials);
         }
         Err(error) => {

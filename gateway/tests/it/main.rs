@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attacks;
+mod audit;
 mod browser;
 mod commands;
 mod compat;
@@ -18,6 +19,7 @@ mod forward_auth;
 mod grpc;
 mod interop;
 mod interoperability;
+mod keys;
 mod monitoring;
 mod openapi;
 mod operating;
