@@ -100,7 +100,8 @@ fn check(name: &str, file: &str) {
     for method in ["GET", "POST"] {
         let fields = [("X-Original-URL", "http://a/public"), ("X-Original-Method", "GET")];
         let asked = nobody.send(method, "/gateway/auth/verify", &fields, b"");
-        assert_eq!(asked.status, 404, "{name}: no client may ask");
+        // Traefik asks about it, and it is none of the app's.
+        assert!(matches!(asked.status, 404 | 400), "{name}: no client may ask: {asked:?}");
     }
     assert!(upstream.requests().is_empty(), "{name}");
 

@@ -4,7 +4,7 @@ mod fronts;
 
 use std::net::SocketAddr;
 
-use crate::fixture::{Gateway, PASSWORD, Reply, Upstream, get_from, request, tokens};
+use crate::fixture::{Gateway, PASSWORD, Reply, Upstream, exchange_to_end, get_from, request, tokens};
 
 const HTML: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 
@@ -51,9 +51,14 @@ fn ask_as_nginx(gateway: &Gateway, method: &str, url: &str, fields: &[(&str, &st
 fn ask_as_envoy(gateway: &Gateway, method: &str, url: &str, fields: &[(&str, &str)]) -> Reply {
     let (proto, rest) = url.split_once("://").unwrap();
     let slash = rest.find('/').unwrap();
-    let mut all = vec![("X-Forwarded-Proto", proto), ("Host", &rest[..slash])];
-    all.extend(fields);
-    request(gateway.address, method, &format!("/auth/verify{}", &rest[slash..]), &all, b"").unwrap()
+    let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let head = format!(
+        "{method} /auth/verify{} HTTP/1.1\r\nHost: {}\r\nX-Forwarded-Proto: {proto}\r\nContent-Length: 0\r\n\
+         Connection: close\r\n{fields}\r\n",
+        &rest[slash..],
+        &rest[..slash]
+    );
+    exchange_to_end(gateway.address, head.as_bytes()).replies.remove(0)
 }
 
 type Ask = fn(&Gateway, &str, &str, &[(&str, &str)]) -> Reply;
