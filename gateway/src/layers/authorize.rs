@@ -35,6 +35,9 @@ pub(crate) fn authorize(route: &Route, identity: &Identity) -> Result<(), Reject
     if !route.roles.is_empty() && !identity.has_one_of(&route.roles) {
         return Err(Rejection::RoleMissing);
     }
+    if route.audience.as_ref().is_some_and(|audience| !has_audience(identity, audience)) {
+        return Err(Rejection::AudienceMissing);
+    }
     for required in &route.claims {
         if !identity.claims().get(&required.claim).is_some_and(|claim| satisfies(claim, required)) {
             return Err(match required.claim.as_str() {
@@ -44,6 +47,14 @@ pub(crate) fn authorize(route: &Route, identity: &Identity) -> Result<(), Reject
         }
     }
     Ok(())
+}
+
+fn has_audience(identity: &Identity, audience: &str) -> bool {
+    match identity.claims().get("aud") {
+        Some(ClaimValue::Text(one)) => one == audience,
+        Some(ClaimValue::Json(Value::Array(several))) => several.iter().any(|one| one == audience),
+        _ => false,
+    }
 }
 
 /// Whether a claim has one of the required values, or is a list that contains one. Values of different types

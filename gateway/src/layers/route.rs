@@ -47,6 +47,8 @@ pub(crate) struct Route {
     pub(crate) unauthenticated: Option<Unauthenticated>,
     pub(crate) roles: Vec<String>,
     pub(crate) claims: Vec<RequiredClaim>,
+    /// Required in the token's `aud`.
+    pub(crate) audience: Option<String>,
     /// Maximum length of a request's body, in bytes.
     pub(crate) max_body: u64,
     pub(crate) request_headers: Option<HeaderEdits>,
@@ -285,6 +287,7 @@ impl Routes {
                     unauthenticated: route.unauthenticated,
                     roles: route.roles.clone(),
                     claims: route.claims.clone(),
+                    audience: route.audience.clone(),
                     max_body: route.max_body.unwrap_or(max_body),
                     request_headers: HeaderEdits::new(&route.request_headers),
                     response_headers: HeaderEdits::new(&route.response_headers),

@@ -18,7 +18,7 @@ use crate::sessions::{
     LoginDecision, LoginPermit, LoginResult, MAX_CHECK_TIME, NewSession, OpenSessionError, UnixMillis,
 };
 use crate::strict_json;
-use crate::telemetry::LoginOutcome;
+use crate::telemetry::{AuditEvent, LoginOutcome};
 use crate::users::{Busy, CanonicalName, CheckError, Password, User, check_credentials};
 
 /// Maximum length of the body, in bytes.
@@ -114,17 +114,18 @@ pub(super) async fn check_password(
     let users = &context.state.config.users;
     let check = timeout(MAX_CHECK_TIME, check_credentials(users, hashing, name, password)).await;
     let checked = check.unwrap_or(Err(CheckError::Busy(Busy)));
-    let (result, rejection) = match checked {
-        Ok(Some(user)) => return Ok((user, permit)),
-        Ok(None) => (LoginResult::Failed, Rejection::WrongCredentials),
+    let (result, rejection, reason) = match checked {
+        Ok(Ok(user)) => return Ok((user, permit)),
+        Ok(Err(reason)) => (LoginResult::Failed, Rejection::WrongCredentials, Some(reason)),
         // The password was not checked: overload must not lock accounts.
-        Err(CheckError::Busy(_)) => (LoginResult::Unknown, Rejection::TooManyLogins),
-        Err(CheckError::Unavailable(error)) => (LoginResult::Unknown, users_unavailable(&error)),
+        Err(CheckError::Busy(_)) => (LoginResult::Unknown, Rejection::TooManyLogins, None),
+        Err(CheckError::Unavailable(error)) => (LoginResult::Unknown, users_unavailable(&error), None),
     };
     // An unsettled permit does not count as a failure; then the result must not be sent.
     sessions.settle_login(permit, result, now_millis()).await.map_err(|e| store_unavailable(&e))?;
-    if result == LoginResult::Failed {
-        context.audit(event, "failed", name.as_str(), None);
+    if let Some(reason) = reason {
+        let failed = AuditEvent::new(event, "failed", name.as_str());
+        context.write_audit(AuditEvent { reason: Some(reason.name()), ..failed });
     }
     Err(rejection)
 }

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::issuer::encoded_header;
+use super::key_record::{KeyRecord, KeyRole};
 use super::payload::{Audience, Payload};
 use super::public_key::{Check, VerificationKey, backend};
 use super::{TokenType, UnixSeconds};
@@ -56,6 +57,8 @@ pub struct VerifiedClaims {
     roles: Vec<String>,
     sid: String,
     is_foreign: bool,
+    /// `None` for claims of a user who needed no token.
+    key: Option<Arc<KeyRecord>>,
     jti: String,
     issued_at: UnixSeconds,
     not_before: UnixSeconds,
@@ -84,6 +87,8 @@ pub(crate) struct ClaimsOfUser<'u> {
 struct Names {
     iss: String,
     aud: String,
+    /// All that own tokens carry.
+    all_audiences: Vec<String>,
 }
 
 /// The value of a claim.
@@ -126,6 +131,11 @@ impl VerifiedClaims {
         self.is_foreign
     }
 
+    /// The key that has verified it, if a token was verified.
+    pub fn key(&self) -> Option<&KeyRecord> {
+        self.key.as_deref()
+    }
+
     /// The token's id.
     pub fn jti(&self) -> &str {
         &self.jti
@@ -144,6 +154,22 @@ impl VerifiedClaims {
     /// The absolute end of its session; `None` for tokens issued by an earlier version.
     pub fn session_expires_at(&self) -> Option<UnixSeconds> {
         self.further.get("session_exp").and_then(Value::as_u64)
+    }
+
+    /// All claims.
+    pub(crate) fn all(&self) -> Map<String, Value> {
+        let mut all = self.further.clone();
+        for name in ["iss", "aud", "sub", "iat", "nbf", "exp", "jti", "sid", "type", "username", "roles"] {
+            let value = match self.get(name) {
+                Some(ClaimValue::Text("")) | None => continue,
+                Some(ClaimValue::Text(text)) => text.into(),
+                Some(ClaimValue::Texts(texts)) => texts.into(),
+                Some(ClaimValue::Number(number)) => number.into(),
+                Some(ClaimValue::Json(value)) => value.clone(),
+            };
+            all.insert(name.to_owned(), value);
+        }
+        all
     }
 
     /// Any claim by its name.
@@ -199,7 +225,11 @@ impl Verifier {
                 .filter(|(_, header)| compat || header.token_type.is_some())
                 .collect(),
             keys,
-            names: Arc::new(Names { iss: tokens.issuer.clone(), aud: tokens.audience.clone() }),
+            names: Arc::new(Names {
+                iss: tokens.issuer.clone(),
+                aud: tokens.audience.clone(),
+                all_audiences: tokens.audiences(),
+            }),
             leeway: tokens.leeway.as_secs(),
             compat,
         }
@@ -254,7 +284,7 @@ impl Verifier {
             Some((_, header)) => *header,
             None => self.read_header(parts.header)?,
         };
-        self.check_signature(&parts, &self.keys[header.key], now)?;
+        let key = self.verifying_key(&parts, header.key, now)?;
 
         let payload = decode(parts.payload)?;
         let Payload { iss, aud, sub, iat, nbf, exp, jti, sid, token_type, username, roles, mut further } =
@@ -294,6 +324,7 @@ impl Verifier {
         let is_foreign = sid.is_empty();
         Ok(VerifiedClaims {
             is_foreign,
+            key: Some(Arc::clone(&key.record)),
             token_type,
             username: if username.is_empty() { sub.clone() } else { username }.into_owned(),
             subject: sub.into_owned(),
@@ -315,10 +346,14 @@ impl Verifier {
     /// The claims that an access token of a user would have, for a user who needs none.
     pub(crate) fn claims_of_user(&self, user: ClaimsOfUser<'_>) -> VerifiedClaims {
         let ClaimsOfUser { subject, username, roles, mut further, session, issued_at, expires_at } = user;
+        if self.names.all_audiences.len() > 1 {
+            further.insert("aud".to_owned(), self.names.all_audiences.clone().into());
+        }
         if let Some(end) = expires_at {
             further.insert("session_exp".to_owned(), end.into());
         }
         VerifiedClaims {
+            key: None,
             token_type: TokenType::Access,
             subject: subject.to_owned(),
             username: username.to_owned(),
@@ -365,15 +400,15 @@ impl Verifier {
             _ => Err(TokenError::Invalid("alg, typ or kid is not a string")),
         };
         let kid = if members.contains_key("kid") { Some(text("kid")?) } else { None };
-        // A shared secret has no id; a key pair is found by its id only.
-        let key = self
-            .keys
-            .iter()
-            .position(|key| key.kid.as_deref() == kid)
-            .ok_or(TokenError::Invalid("kid names no key of ours"))?;
-        if self.keys[key].algorithm.name() != text("alg")? {
-            return Err(TokenError::Invalid(WRONG_ALGORITHM));
+        // A shared secret has no id; a key pair is found by its id only. Neither verifies another algorithm than its own
+        // (RFC 8725 section 3.1).
+        let alg = text("alg")?;
+        let mut named = self.keys.iter().enumerate().filter(|(_, key)| key.kid.as_deref() == kid).peekable();
+        if named.peek().is_none() {
+            return Err(TokenError::Invalid("kid names no key of ours"));
         }
+        let (key, _) =
+            named.find(|(_, key)| key.algorithm.name() == alg).ok_or(TokenError::Invalid(WRONG_ALGORITHM))?;
         if self.compat
             && (!members.contains_key("typ") || text("typ").is_ok_and(|typ| typ.eq_ignore_ascii_case("jwt")))
         {
@@ -385,32 +420,56 @@ impl Verifier {
         Ok(Header { key, token_type })
     }
 
-    fn check_signature(
+    /// The key that a token was signed with: the one at `first`, or where that is a shared secret, another secret for its
+    /// algorithm, as secrets have no ids.
+    fn verifying_key(
         &self,
         parts: &CompactJws<'_>,
-        key: &VerificationKey,
+        first: usize,
         now: UnixSeconds,
-    ) -> Result<(), TokenError> {
-        if key.until.is_some_and(|until| now >= until) {
-            return Err(TokenError::Invalid("the key has been retired"));
+    ) -> Result<&VerificationKey, TokenError> {
+        let named = &self.keys[first];
+        let mut refused = None;
+        for key in &self.keys[first..] {
+            if key.kid != named.kid || key.algorithm != named.algorithm {
+                continue;
+            }
+            match check_signature(parts, key, now) {
+                Ok(()) => {
+                    key.record.count();
+                    return Ok(key);
+                }
+                Err(error) => _ = refused.get_or_insert(error),
+            }
         }
-        let message = parts.message.as_bytes();
-        let good = match &key.check {
-            Check::Secret(secret) => {
-                let mut tag = [0; MAX_TAG_LEN];
-                let length =
-                    URL_SAFE_NO_PAD.decode_slice(parts.signature, &mut tag).map_err(|_| NOT_CANONICAL)?;
-                hmac::verify(secret, message, &tag[..length]).is_ok()
-            }
-            Check::Public(public) => {
-                // jsonwebtoken decodes the signature too; that it is canonical is checked here.
-                decode(parts.signature)?;
-                let algorithm = backend(key.algorithm);
-                matches!(jsonwebtoken::crypto::verify(parts.signature, message, public, algorithm), Ok(true))
-            }
-        };
-        if good { Ok(()) } else { Err(TokenError::Invalid(WRONG_SIGNATURE)) }
+        Err(refused.unwrap_or(TokenError::Invalid(WRONG_SIGNATURE)))
     }
+}
+
+fn check_signature(
+    parts: &CompactJws<'_>,
+    key: &VerificationKey,
+    now: UnixSeconds,
+) -> Result<(), TokenError> {
+    if matches!(key.role, KeyRole::Previous { until, .. } if now >= until) {
+        return Err(TokenError::Invalid("the key has been retired"));
+    }
+    let message = parts.message.as_bytes();
+    let good = match &key.check {
+        Check::Secret(secret) => {
+            let mut tag = [0; MAX_TAG_LEN];
+            let length =
+                URL_SAFE_NO_PAD.decode_slice(parts.signature, &mut tag).map_err(|_| NOT_CANONICAL)?;
+            hmac::verify(secret, message, &tag[..length]).is_ok()
+        }
+        Check::Public(public) => {
+            // jsonwebtoken decodes the signature too; that it is canonical is checked here.
+            decode(parts.signature)?;
+            let algorithm = backend(key.algorithm);
+            matches!(jsonwebtoken::crypto::verify(parts.signature, message, public, algorithm), Ok(true))
+        }
+    };
+    if good { Ok(()) } else { Err(TokenError::Invalid(WRONG_SIGNATURE)) }
 }
 
 /// The relevant parts of a header.

@@ -1,6 +1,8 @@
 //! The sections of the configuration: declarations and validation of their keys.
 
+mod audit;
 mod browser;
+mod claim_templates;
 mod compat;
 mod cors;
 mod endpoints;
@@ -10,8 +12,10 @@ mod ldap_users;
 mod limits;
 mod lockout;
 mod log;
+mod oauth;
 mod path_pattern;
 mod personal_tokens;
+mod previous_keys;
 mod redis;
 mod reload;
 mod route_bypasses;
@@ -40,7 +44,9 @@ use super::table::Table;
 #[cfg(test)]
 use super::test_support;
 
+pub use audit::{Audit, AuditRefusals, AuditTarget};
 pub use browser::{Browser, RememberMe};
+pub use claim_templates::{ClaimSubject, ClaimTemplates};
 pub use compat::{Compat, CompatIdentity, Profile};
 pub use cors::{Cors, RouteCors};
 pub use endpoints::Endpoints;
@@ -49,6 +55,7 @@ pub use identity_headers::{ClaimEncoding, ClaimFormat, IdentityHeader};
 pub use limits::Limits;
 pub use lockout::Lockout;
 pub use log::{Log, LogFormat};
+pub use oauth::{ClientSecret, OAuth};
 pub use personal_tokens::PersonalTokens;
 pub use reload::Reload;
 pub use routes::Route;
@@ -86,6 +93,8 @@ section! {
         sessions: SessionLimits = table();
         /// Personal access tokens, for machines and scripts.
         personal_tokens: PersonalTokens = table();
+        /// Revocation, introspection and metadata, for other programs.
+        oauth: OAuth = table();
         /// Cross-origin requests from browsers (CORS).
         cors: Cors = table();
         /// Sessions in cookies, and sign-in pages for people.
@@ -99,6 +108,8 @@ section! {
         limits: Limits = table();
         /// Logs on standard error.
         log: Log = table().restart();
+        /// The audit trail: logins, refused requests, ended sessions, keys, reloads. Independent of log.level.
+        audit: Audit = table();
         /// Hot reload of the configuration.
         reload: Reload = table().restart();
         /// Silenced warnings.
@@ -125,7 +136,9 @@ impl Settings {
         settings.compat.check(&of("compat"), &mut settings.tokens, &of("tokens"));
         settings.lockout.check(&of("lockout"));
         settings.limits.check(&of("limits"));
+        settings.oauth.check(&of("oauth"), &settings.tokens);
         settings.personal_tokens.check(&of("personal_tokens"));
+        settings.audit.check(&of("audit"));
         settings.browser.check(&of("browser"));
         settings.cors.check(&of("cors"));
         routes::check(root, &settings);

@@ -2,6 +2,7 @@
 
 mod basic;
 mod clients;
+mod oauth;
 mod tokens;
 
 use std::io::Write;
