@@ -265,7 +265,7 @@ mod tests {
             load(&format!("{name} = \"x\"")).only("the gateway itself sets the claim", "another name");
         }
         for value in ["{user}", "{user.password}", "{user.claims.}", "{id}"] {
-            load(&format!("a = {{ b = [\"{value}\"] }}")).only("unknown placeholder", "{user.id}");
+            load(&format!("a = {{ b = [\"{value}\"] }}")).only("unknown placeholder", "{user.");
         }
         for value in ["{", "a}", "{user.id", "{{user.id}"] {
             load(&format!("a = \"{value}\"")).only("a brace stands alone", "{{");
