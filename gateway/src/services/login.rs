@@ -114,18 +114,29 @@ pub(super) async fn check_password(
     let users = &context.state.config.users;
     let check = timeout(MAX_CHECK_TIME, check_credentials(users, hashing, name, password)).await;
     let checked = check.unwrap_or(Err(CheckError::Busy(Busy)));
-    let (result, rejection, reason) = match checked {
+    let mut wrong = None;
+    let (result, rejection) = match checked {
+        Ok(Ok(user)) if context.state.config.issuers.reserve(&user.id) => {
+            tracing::error!(
+                user = user.id,
+                "a user's id begins with the name of another issuer and a colon, so it could be taken for a user of that issuer; give the user another id"
+            );
+            (LoginResult::Unknown, Rejection::WrongCredentials)
+        }
         Ok(Ok(user)) => return Ok((user, permit)),
-        Ok(Err(reason)) => (LoginResult::Failed, Rejection::WrongCredentials, Some(reason)),
+        Ok(Err(reason)) => {
+            wrong = Some(reason.name());
+            (LoginResult::Failed, Rejection::WrongCredentials)
+        }
         // The password was not checked: overload must not lock accounts.
-        Err(CheckError::Busy(_)) => (LoginResult::Unknown, Rejection::TooManyLogins, None),
-        Err(CheckError::Unavailable(error)) => (LoginResult::Unknown, users_unavailable(&error), None),
+        Err(CheckError::Busy(_)) => (LoginResult::Unknown, Rejection::TooManyLogins),
+        Err(CheckError::Unavailable(error)) => (LoginResult::Unknown, users_unavailable(&error)),
     };
     // An unsettled permit does not count as a failure; then the result must not be sent.
     sessions.settle_login(permit, result, now_millis()).await.map_err(|e| store_unavailable(&e))?;
-    if let Some(reason) = reason {
+    if wrong.is_some() {
         let failed = AuditEvent::new(event, "failed", name.as_str());
-        context.write_audit(AuditEvent { reason: Some(reason.name()), ..failed });
+        context.write_audit(AuditEvent { reason: wrong, ..failed });
     }
     Err(rejection)
 }
