@@ -153,9 +153,9 @@ impl RuntimeConfig {
             settings.routes.iter().flat_map(|route| route.request_headers.names_of_claims());
         Ok(RuntimeConfig {
             routes,
-            endpoints: Endpoints::new(&settings.endpoints),
+            endpoints: Endpoints::new(&settings.endpoints, &settings.users),
             cors: CorsPolicies::new(&settings.cors, &settings.routes),
-            browser: Browser::new(&settings.browser, &settings.endpoints)?,
+            browser: Browser::new(&settings.browser, &settings.endpoints, &settings.users)?,
             via: Via::new(&settings.server.name, settings.server.via),
             identity_headers: IdentityHeaders::new(&settings.identity_headers, claims_of_routes),
             issuer,

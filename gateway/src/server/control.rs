@@ -25,7 +25,8 @@ use crate::runtime::Gateway;
 use crate::runtime_config::RuntimeConfigError;
 use crate::server::lifecycle::{ServeError, open_store, policy};
 use crate::sessions::{
-    MemoryStore, RevocationReason, SessionId, SessionInfo, Sessions, Store, StoreError, UnixMillis,
+    MemoryStore, RevocationReason, SessionId, SessionInfo, Sessions, Store, StoreError, Ticket,
+    TicketPurpose, UnixMillis,
 };
 use crate::users::{CanonicalName, UserSources};
 
@@ -143,6 +144,8 @@ pub(crate) enum ControlCommand {
     Unlock(String),
     /// End all sessions of the user with this name.
     Logout(String),
+    /// Make a ticket by which the user with this name sets a new password, for so many milliseconds.
+    Reset(String, UnixMillis),
     /// List the sessions of the user with this name, or of all users.
     Sessions(Option<String>),
     /// End this session.
@@ -159,6 +162,8 @@ pub(crate) enum ControlResponse {
     Unlocked(bool),
     /// The number of sessions that were ended.
     Ended(usize),
+    /// The secret of a ticket.
+    Ticket(String),
     /// The live sessions.
     Sessions(Vec<SessionInfo>),
     /// The name of the copy, in the folder of the state file.
@@ -194,6 +199,31 @@ impl ControlCommand {
                 }
                 audit_command("logout-all", &name, "-", ended);
                 ControlResponse::Ended(ended)
+            }
+            ControlCommand::Reset(name, ttl) => {
+                let name = CanonicalName::for_lockout(&name);
+                let Some(found) = users.by_name(&name).await? else {
+                    return Ok(ControlResponse::Error(format!("no source has a user {name}")));
+                };
+                if found.user.disabled || !users.is_writable(&found) {
+                    let why = match found.user.disabled {
+                        true => "is disabled: enable the user first".to_owned(),
+                        false => {
+                            format!("is kept in {}, which is read-only: set the password there", found.source)
+                        }
+                    };
+                    return Ok(ControlResponse::Error(format!("{name} {why}")));
+                }
+                let ticket = Ticket {
+                    purpose: TicketPurpose::PasswordReset,
+                    subject: found.user.id.clone(),
+                    credential: found.user.credential_fingerprint(),
+                    expires_at: now.saturating_add(ttl),
+                    used_at: None,
+                };
+                let secret = sessions.issue_ticket(ticket).await?;
+                audit_command("password-reset-link", name.as_str(), "-", 1);
+                ControlResponse::Ticket(secret)
             }
             ControlCommand::Sessions(None) => ControlResponse::Sessions(sessions.list(None, now).await?),
             ControlCommand::Sessions(Some(name)) => {
@@ -265,6 +295,9 @@ pub(crate) enum ControlError {
     /// The running gateway reported an error.
     #[error("the running gateway answered: {0}")]
     Refused(String),
+    /// This process could not execute it.
+    #[error("{0}")]
+    Failed(String),
     /// The socket exists and does not work.
     #[error(
         "cannot speak with the running gateway over {path}: {source}; run this as the gateway's account or as root"
@@ -299,7 +332,10 @@ pub(crate) fn control(settings: &Settings, command: ControlCommand) -> Result<Co
             Err(source) => return Err(ControlError::Socket { path, source }),
         }
     }
-    in_store(settings, command).map_err(|error| ControlError::Store(Box::new(error)))
+    match in_store(settings, command).map_err(|error| ControlError::Store(Box::new(error)))? {
+        ControlResponse::Error(answer) => Err(ControlError::Failed(answer)),
+        answer => Ok(answer),
+    }
 }
 
 fn send(
@@ -325,7 +361,11 @@ fn in_store(settings: &Settings, command: ControlCommand) -> Result<ControlRespo
     let (users, _) = UserSources::load(&settings.users).map_err(RuntimeConfigError::Users)?;
     let store = match &settings.store {
         // Opening would create an empty store, which has neither locks nor sessions.
-        StoreSettings::Embedded { path } if !path.exists() => Arc::new(MemoryStore::new()) as Arc<dyn Store>,
+        StoreSettings::Embedded { path }
+            if !path.exists() && !matches!(command, ControlCommand::Reset(..)) =>
+        {
+            Arc::new(MemoryStore::new()) as Arc<dyn Store>
+        }
         store => open_store(store)?,
     };
     let runtime =

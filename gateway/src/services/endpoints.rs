@@ -9,7 +9,10 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
 use tower::Service;
 
-use super::{handover, jwks, login, logout, refresh, sessions, sign_in_page, sign_out_page};
+use super::{
+    handover, jwks, login, logout, password, password_page, password_reset, refresh, sessions, sign_in_page,
+    sign_out_page,
+};
 use crate::auth::bearer::Bearer;
 use crate::rejection::Rejection;
 use crate::request::Admitted;
@@ -29,6 +32,10 @@ pub(crate) enum Endpoint {
     LogoutAll,
     Sessions,
     Session,
+    /// With `users.password_change` only.
+    Password,
+    /// With `users.password_change` only.
+    PasswordReset,
     Jwks,
     Health,
 }
@@ -48,7 +55,9 @@ impl Endpoint {
     /// The methods that it takes; with `[browser]`, `pages` are shown at two of them.
     pub(crate) fn methods(self, pages: bool) -> &'static [Method] {
         match self {
-            Endpoint::Login | Endpoint::Logout if pages => &[Method::GET, Method::HEAD, Method::POST],
+            Endpoint::Login | Endpoint::Logout | Endpoint::Password | Endpoint::PasswordReset if pages => {
+                &[Method::GET, Method::HEAD, Method::POST]
+            }
             Endpoint::LoginContinue if pages => &[Method::GET],
             Endpoint::LoginContinue => &[],
             Endpoint::Jwks => &[Method::GET, Method::HEAD],
@@ -68,8 +77,8 @@ pub(crate) struct Endpoints {
 }
 
 impl Endpoints {
-    pub(crate) fn new(settings: &crate::config::Endpoints) -> Endpoints {
-        let below_prefix = [
+    pub(crate) fn new(settings: &crate::config::Endpoints, users: &crate::config::Users) -> Endpoints {
+        let mut below_prefix = vec![
             ("/login", Endpoint::Login),
             ("/login/continue", Endpoint::LoginContinue),
             ("/refresh", Endpoint::Refresh),
@@ -77,11 +86,16 @@ impl Endpoints {
             ("/logout-all", Endpoint::LogoutAll),
             ("/sessions", Endpoint::Sessions),
         ];
-        let prefixed = below_prefix.map(|(path, endpoint)| (format!("{}{path}", settings.prefix), endpoint));
+        if users.password_change {
+            below_prefix.push(("/password", Endpoint::Password));
+            below_prefix.push(("/password/reset", Endpoint::PasswordReset));
+        }
+        let prefixed =
+            below_prefix.into_iter().map(|(path, endpoint)| (format!("{}{path}", settings.prefix), endpoint));
         // Well-known URIs have no prefix (RFC 8615).
         let jwks = ("/.well-known/jwks.json".to_owned(), Endpoint::Jwks);
         let health = settings.health_path.iter().map(|path| (path.clone(), Endpoint::Health));
-        Endpoints { paths: prefixed.into_iter().chain([jwks]).chain(health).collect() }
+        Endpoints { paths: prefixed.chain([jwks]).chain(health).collect() }
     }
 
     /// The endpoint with exactly that path, or of a single session.
@@ -142,6 +156,18 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
             Endpoint::Login if sign_in_page::is_form(&context.head) => {
                 return sign_in_page::submit(&context, browser, request.body).await;
             }
+            Endpoint::Password if !is_post => {
+                return password_page::show(&context, browser, request.view()).await;
+            }
+            Endpoint::Password if sign_in_page::is_form(&context.head) => {
+                return password_page::submit(&context, browser, request.body).await;
+            }
+            Endpoint::PasswordReset if !is_post => {
+                return password_reset::show(&context, browser, request.view()).await;
+            }
+            Endpoint::PasswordReset if sign_in_page::is_form(&context.head) => {
+                return password_reset::submit(&context, browser, request.body).await;
+            }
             Endpoint::Logout if !is_post => {
                 return sign_out_page::show(&context, browser, request.view()).await;
             }
@@ -160,6 +186,8 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
         Endpoint::LogoutAll => logout::logout_all(&context).await,
         Endpoint::Sessions => sessions::list(&context).await,
         Endpoint::Session => sessions::end(&context, request.view().decoded_path()).await,
+        Endpoint::Password => password::change(&context, request.body).await,
+        Endpoint::PasswordReset => password_reset::reset(&context, request.body).await,
         Endpoint::Jwks => Ok(jwks::jwks(&context.state.config)),
     }
 }
@@ -196,12 +224,13 @@ mod tests {
 
     #[test]
     fn endpoints_are_at_their_exact_paths_below_the_prefix() {
-        let settings = |prefix: &str| {
+        let endpoints = |prefix: &str, more: &str| {
             let minimal = crate::config::test_support::minimal();
-            crate::config::test_support::settings(format!("{minimal}[endpoints]\nprefix = \"{prefix}\"\n"))
-                .endpoints
+            let text = format!("{minimal}{more}\n[endpoints]\nprefix = \"{prefix}\"\n");
+            let settings = crate::config::test_support::settings(text);
+            Endpoints::new(&settings.endpoints, &settings.users)
         };
-        let (plain, prefixed) = (Endpoints::new(&settings("")), Endpoints::new(&settings("/auth")));
+        let (plain, prefixed) = (endpoints("", ""), endpoints("/auth", ""));
         let session = SessionId::random();
         for (endpoints, path, found) in [
             (&plain, "/login".to_owned(), Some(Endpoint::Login)),

@@ -1,5 +1,6 @@
 //! `POST /login`: exchanges a name and a password for a session.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -13,7 +14,9 @@ use crate::response::Response;
 use crate::services::endpoints::{rate_limited, store_unavailable, users_unavailable};
 use crate::services::proxy::bad_body;
 use crate::services::token_response::{Grant, IssuedTokens, issue, respond};
-use crate::sessions::{LoginDecision, LoginResult, MAX_CHECK_TIME, NewSession, OpenSessionError, UnixMillis};
+use crate::sessions::{
+    LoginDecision, LoginPermit, LoginResult, MAX_CHECK_TIME, NewSession, OpenSessionError,
+};
 use crate::strict_json;
 use crate::telemetry::LoginOutcome;
 use crate::users::{Busy, CanonicalName, CheckError, Password, User, check_credentials};
@@ -65,45 +68,17 @@ pub(crate) async fn sign_in(
 
 async fn attempt(context: &RequestContext, credentials: Credentials) -> Result<IssuedTokens, Rejection> {
     let name = CanonicalName::for_lockout(&credentials.username);
-    context.record.username.replace(Some(name.to_string()));
-
-    let (sessions, now, network) = (&context.worker.gateway.sessions, context.now_millis, context.network());
-    // Acquired before the hash runs, so that parallel guesses cannot pass the limits.
-    let decision = sessions.begin_login(name.as_str(), &network, now).await;
-    let permit = match decision.map_err(|e| store_unavailable(&e))? {
-        LoginDecision::Permitted(permit) => permit,
-        LoginDecision::Locked { retry_after } => return Err(locked(context, &name, retry_after)),
-        LoginDecision::Limited { retry_after } => {
-            context.audit("login", "rate_limited", name.as_str(), None);
-            return Err(rate_limited(retry_after));
-        }
-        LoginDecision::Busy => return Err(Rejection::TooManyLogins),
-    };
-    let hashing = &context.worker.gateway.hashing;
-    let users = &context.state.config.users;
-    let check = timeout(MAX_CHECK_TIME, check_credentials(users, hashing, &name, credentials.password)).await;
-    let checked = check.unwrap_or(Err(CheckError::Busy(Busy)));
-    // An unsettled permit does not count as a failure; then the result must not be sent.
-    let settle = |result| sessions.settle_login(permit, result, now_millis());
-    let user = match checked {
-        Ok(Some(user)) => user,
-        Ok(None) => {
-            settle(LoginResult::Failed).await.map_err(|e| store_unavailable(&e))?;
-            context.audit("login", "failed", name.as_str(), None);
-            return Err(Rejection::WrongCredentials);
-        }
-        Err(error) => {
-            // The password was not checked: overload must not lock accounts.
-            settle(LoginResult::Unknown).await.map_err(|e| store_unavailable(&e))?;
-            return Err(match error {
-                CheckError::Busy(_) => Rejection::TooManyLogins,
-                CheckError::Unavailable(error) => users_unavailable(&error),
-            });
-        }
-    };
+    let (sessions, now) = (&context.worker.gateway.sessions, context.now_millis);
+    let (user, permit) = check_password(context, "login", &name, credentials.password).await?;
+    let settled = sessions.settle_login(permit, LoginResult::Succeeded, now_millis());
+    if user.must_change_password {
+        settled.await.map_err(|e| store_unavailable(&e))?;
+        context.audit("login", "password_change_required", name.as_str(), None);
+        return Err(Rejection::PasswordChangeRequired);
+    }
     let new = new_session(context, &user);
     // Concurrently, so that they share an fsync.
-    let (settled, opened) = tokio::join!(settle(LoginResult::Succeeded), sessions.open(new, now));
+    let (settled, opened) = tokio::join!(settled, sessions.open(new, now));
     settled.map_err(|e| store_unavailable(&e))?;
     let opened = opened.map_err(|error| match error {
         OpenSessionError::TooMany => {
@@ -116,6 +91,59 @@ async fn attempt(context: &RequestContext, credentials: Credentials) -> Result<I
     issue(context, Grant::of_login(&user, &opened, context.now()))
 }
 
+/// The user with that name and password, and the permit of the attempt, which the caller settles as succeeded before the result
+/// is used. A failure is settled here. `event` is the name of what is attempted in the audit log.
+pub(super) async fn check_password(
+    context: &RequestContext,
+    event: &'static str,
+    name: &CanonicalName,
+    password: Password,
+) -> Result<(Arc<User>, LoginPermit), Rejection> {
+    context.record.username.replace(Some(name.to_string()));
+    let (sessions, now, network) = (&context.worker.gateway.sessions, context.now_millis, context.network());
+    // Acquired before the hash runs, so that parallel guesses cannot pass the limits.
+    let decision = sessions.begin_login(name.as_str(), &network, now).await;
+    let permit = match decision.map_err(|e| store_unavailable(&e))? {
+        LoginDecision::Permitted(permit) => permit,
+        LoginDecision::Locked { retry_after } => {
+            context.audit(event, "locked", name.as_str(), None);
+            return Err(Rejection::AccountLocked(Duration::from_millis(retry_after)));
+        }
+        LoginDecision::Limited { retry_after } => {
+            context.audit(event, "rate_limited", name.as_str(), None);
+            return Err(rate_limited(retry_after));
+        }
+        LoginDecision::Busy => return Err(Rejection::TooManyLogins),
+    };
+    let hashing = &context.worker.gateway.hashing;
+    let users = &context.state.config.users;
+    let check = timeout(MAX_CHECK_TIME, check_credentials(users, hashing, name, password)).await;
+    let checked = check.unwrap_or(Err(CheckError::Busy(Busy)));
+    // An unsettled permit does not count as a failure; then the result must not be sent.
+    let settle = |permit, result| sessions.settle_login(permit, result, now_millis());
+    match checked {
+        Ok(Some(user)) => Ok((user, permit)),
+        Ok(None) => {
+            settle(permit, LoginResult::Failed).await.map_err(|e| store_unavailable(&e))?;
+            context.audit(event, "failed", name.as_str(), None);
+            Err(Rejection::WrongCredentials)
+        }
+        Err(error) => {
+            // The password was not checked: overload must not lock accounts.
+            settle(permit, LoginResult::Unknown).await.map_err(|e| store_unavailable(&e))?;
+            Err(not_checked(&error))
+        }
+    }
+}
+
+/// The rejection where a password could be checked neither way.
+pub(super) fn not_checked(error: &CheckError) -> Rejection {
+    match error {
+        CheckError::Busy(_) => Rejection::TooManyLogins,
+        CheckError::Unavailable(error) => users_unavailable(error),
+    }
+}
+
 /// A session of a user at the client of this request.
 pub(super) fn new_session(context: &RequestContext, user: &User) -> NewSession {
     NewSession {
@@ -124,11 +152,6 @@ pub(super) fn new_session(context: &RequestContext, user: &User) -> NewSession {
         credential: user.credential_fingerprint(),
         client: context.client_info(),
     }
-}
-
-fn locked(context: &RequestContext, name: &CanonicalName, left: UnixMillis) -> Rejection {
-    context.audit("login", "locked", name.as_str(), None);
-    Rejection::AccountLocked(Duration::from_millis(left))
 }
 
 /// `application/json` and nothing around it. A browser sends that type to another origin only after a preflight, so

@@ -18,11 +18,13 @@ pub enum Space {
     Attempts,
     /// Rate limit buckets, by [`super::RateLimitScope`] and network.
     Network,
+    /// Tickets, by the hash of their secret.
+    Ticket,
 }
 
 impl Space {
     /// All kinds.
-    pub const ALL: [Space; 3] = [Space::Session, Space::Attempts, Space::Network];
+    pub const ALL: [Space; 4] = [Space::Session, Space::Attempts, Space::Network, Space::Ticket];
 
     /// Its name in keys.
     pub fn name(self) -> &'static str {
@@ -30,6 +32,7 @@ impl Space {
             Space::Session => "session",
             Space::Attempts => "attempts",
             Space::Network => "network",
+            Space::Ticket => "ticket",
         }
     }
 }

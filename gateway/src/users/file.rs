@@ -176,6 +176,7 @@ mod tests {
                 .clone(),
             disabled: true,
             session_epoch: 0,
+            must_change_password: false,
         };
         assert_eq!(users, [expected]);
     }

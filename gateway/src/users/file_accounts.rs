@@ -61,6 +61,7 @@ mod tests {
             claims: Map::new(),
             disabled: false,
             session_epoch: 0,
+            must_change_password: false,
         }
     }
 

@@ -8,7 +8,7 @@ const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/o
 fn every_endpoint_responds_as_its_openapi_description_says() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&format!(
-        "[upstreams.app]\nurls = [\"http://{}\"]\n[[routes]]\npath = \"/api\"\nupstream = \"app\"\n",
+        "[users]\npassword_change = true\n[upstreams.app]\nurls = [\"http://{}\"]\n[[routes]]\npath = \"/api\"\nupstream = \"app\"\n",
         upstream.address
     ));
     let url = format!("http://{}", gateway.address);

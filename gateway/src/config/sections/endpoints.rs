@@ -3,6 +3,7 @@
 use super::path_pattern;
 use crate::config::declaration::{section, text};
 use crate::config::entry::InvalidValue;
+use crate::config::settings::Users;
 
 const JWKS: &str = "/.well-known/jwks.json";
 
@@ -30,10 +31,13 @@ fn prefix(text: &str) -> Result<String, InvalidValue> {
 }
 
 /// Paths of the gateway's own endpoints, which no route may have.
-pub(super) fn reserved_paths(endpoints: &Endpoints) -> Vec<String> {
+pub(super) fn reserved_paths(endpoints: &Endpoints, users: &Users) -> Vec<String> {
     let below = |name: &str| format!("{}{name}", endpoints.prefix);
     let mut paths: Vec<String> =
         ["/login", "/refresh", "/logout", "/logout-all", "/sessions", JWKS].into_iter().map(below).collect();
+    if users.password_change {
+        paths.extend([below("/password"), below("/password/reset")]);
+    }
     if !endpoints.prefix.is_empty() {
         paths.push(JWKS.to_owned());
     }

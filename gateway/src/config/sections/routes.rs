@@ -98,7 +98,7 @@ pub(super) fn routes(entry: &Entry<'_>) -> Vec<Route> {
 
 /// Checks routes together with other settings.
 pub(super) fn check(root: &Table<'_>, settings: &Settings) {
-    let reserved = reserved_paths(&settings.endpoints);
+    let reserved = reserved_paths(&settings.endpoints, &settings.users);
     let entry = root.entry("routes");
     let tables = if entry.is_list() { entry.list().unwrap_or_default() } else { Vec::new() };
     let tables = tables.iter().filter(|element| element.is_table()).filter_map(Entry::table);

@@ -1,0 +1,33 @@
+//! What people do for their accounts themselves: changing the password.
+
+mod password;
+mod reset;
+
+use serde_json::Value;
+
+use crate::fixture::{Gateway, Reply, Upstream, get, request};
+
+/// A gateway's configuration: everything at `/app` needs a token. `more` comes first, within `[users]`.
+fn config(upstream: &Upstream, more: &str) -> String {
+    format!(
+        "[users]\npassword_change = true\n{more}\n[upstreams.app]\nurls = [\"http://{}\"]\n[[routes]]\npath = \"/app\"\n\
+         upstream = \"app\"\n",
+        upstream.address
+    )
+}
+
+fn app(gateway: &Gateway, access: &str) -> u16 {
+    get(gateway.address, "/app", &[("Authorization", &format!("Bearer {access}"))]).unwrap().status
+}
+
+/// Sends JSON with further fields.
+fn send(gateway: &Gateway, path: &str, fields: &[(&str, &str)], body: &Value) -> Reply {
+    let mut fields = fields.to_vec();
+    fields.push(("Content-Type", "application/json"));
+    request(gateway.address, "POST", path, &fields, body.to_string().as_bytes()).unwrap()
+}
+
+/// Sends JSON with an access token.
+fn send_with(gateway: &Gateway, path: &str, access: &str, body: &Value) -> Reply {
+    send(gateway, path, &[("Authorization", &format!("Bearer {access}"))], body)
+}
