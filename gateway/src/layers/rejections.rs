@@ -97,6 +97,7 @@ pub(crate) fn respond(rejection: Rejection, context: &RequestContext) -> Respons
         Some(media_type) => grpc::trailers_only(&rejection, media_type, plain().into_parts().0.headers),
         None => for_browser(&rejection, context).unwrap_or_else(plain),
     };
+    context.audit_refusal(&rejection);
     context.record.rejection.replace(Some(rejection));
     response
 }

@@ -22,6 +22,7 @@ use crate::server::control::{ControlSocket, audit_command};
 use crate::server::https_redirect;
 use crate::server::reload::Reloader;
 use crate::sessions::Account;
+use crate::telemetry::AuditEvent;
 use crate::upstream::run_background_tasks;
 use crate::users::{FileAccounts, ReloadOutcome, UserSources};
 
@@ -35,7 +36,7 @@ pub(crate) fn run(
     listener: std::net::TcpListener,
     redirect: Option<(std::net::TcpListener, SocketAddr)>,
     control: Option<ControlSocket>,
-    watch: Option<Arc<Reloader>>,
+    reloader: Arc<Reloader>,
     state: AdminState,
     (taken_over, mut end): (watch::Receiver<bool>, watch::Receiver<bool>),
 ) -> io::Result<()> {
@@ -52,7 +53,8 @@ pub(crate) fn run(
             () = run_background_tasks(|| gateway.configuration.current().upstreams.clone()) => {}
             () = watch_users(&gateway) => {}
             () = watch_databases(&gateway) => {}
-            () = watch_configuration(watch) => {}
+            () = watch_configuration(Arc::clone(&reloader), &gateway) => {}
+            () = maintain_keys(reloader) => {}
             // An error means that the sender was dropped: shutdown as well.
             _ = end.wait_for(|ended| *ended) => {}
         }
@@ -100,6 +102,9 @@ async fn watch_users(gateway: &Gateway) {
         }
         // Replaced by this poll or by a configuration reload.
         let current = gateway.configuration.current().users.file_accounts();
+        for change in last.differences(&current) {
+            AuditEvent::new("user", change.outcome, &change.id).write();
+        }
         changed.extend(last.changed(&current));
         last = current;
         changed = revoke_changed_users(gateway, &last, changed).await;
@@ -176,15 +181,25 @@ async fn revoke_changed_users(
 }
 
 /// Watches the configuration files, if `reload.watch` is on.
-async fn watch_configuration(watch: Option<Arc<Reloader>>) {
-    let Some(reloader) = watch else { return std::future::pending().await };
+async fn watch_configuration(reloader: Arc<Reloader>, gateway: &Gateway) {
+    if !gateway.configuration.current().settings.reload.watch {
+        return std::future::pending().await;
+    }
+    poll("the configuration", move || reloader.poll_changes()).await
+}
+
+async fn maintain_keys(reloader: Arc<Reloader>) {
+    poll("the keys", move || reloader.maintain_keys()).await
+}
+
+/// Calls a blocking function at the interval of watched files.
+async fn poll(what: &str, look: impl Fn() + Clone + Send + 'static) {
     let mut ticks = interval(FILE_POLL_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let reloader = Arc::clone(&reloader);
-        if let Err(error) = spawn_blocking(move || reloader.poll_changes()).await {
-            tracing::error!(%error, "the configuration could not be polled");
+        if let Err(error) = spawn_blocking(look.clone()).await {
+            tracing::error!(%error, "{what} could not be polled");
         }
     }
 }
@@ -198,10 +213,13 @@ fn log_reload(outcome: &ReloadOutcome) {
     match outcome {
         ReloadOutcome::Unchanged => {}
         ReloadOutcome::Loaded { users, warnings } => {
+            AuditEvent { count: Some(*users as u64), ..AuditEvent::new("reload", "success", "users") }
+                .write();
             tracing::info!(users, "the users file was reloaded");
             warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         }
         ReloadOutcome::Rejected(errors) => {
+            AuditEvent::new("reload", "rejected", "users").write();
             tracing::error!("the users file cannot be used; the active users stay");
             errors.0.iter().for_each(|error| tracing::error!("{error}"));
         }

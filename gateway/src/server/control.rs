@@ -28,6 +28,7 @@ use crate::sessions::{
     MemoryStore, RevocationReason, SessionId, SessionInfo, Sessions, Store, StoreError, Ticket,
     TicketPurpose, UnixMillis,
 };
+use crate::telemetry::AuditEvent;
 use crate::users::{CanonicalName, UserSources};
 
 /// Timeout of reading or writing, on either side, and of most commands.
@@ -278,10 +279,13 @@ async fn subjects(
 
 /// Writes an audit event for an operator's command, with the number of affected sessions.
 pub(super) fn audit_command(event: &'static str, subject: &str, session: &str, count: usize) {
-    tracing::info!(
-        target: "audit", event, outcome = "success", subject, session, client = "command",
-        request_id = "-", count, "{event} success"
-    );
+    AuditEvent {
+        session: Some(session),
+        client: "command",
+        count: Some(count as u64),
+        ..AuditEvent::new(event, "success", subject)
+    }
+    .write();
 }
 
 /// Why a command was not executed.

@@ -18,7 +18,7 @@ use crate::sessions::{
     LoginDecision, LoginPermit, LoginResult, MAX_CHECK_TIME, NewSession, OpenSessionError,
 };
 use crate::strict_json;
-use crate::telemetry::LoginOutcome;
+use crate::telemetry::{AuditEvent, LoginOutcome};
 use crate::users::{Busy, CanonicalName, CheckError, Password, User, check_credentials};
 
 /// Maximum length of the body, in bytes.
@@ -122,10 +122,11 @@ pub(super) async fn check_password(
     // An unsettled permit does not count as a failure; then the result must not be sent.
     let settle = |permit, result| sessions.settle_login(permit, result, now_millis());
     match checked {
-        Ok(Some(user)) => Ok((user, permit)),
-        Ok(None) => {
+        Ok(Ok(user)) => Ok((user, permit)),
+        Ok(Err(reason)) => {
             settle(permit, LoginResult::Failed).await.map_err(|e| store_unavailable(&e))?;
-            context.audit(event, "failed", name.as_str(), None);
+            let failed = AuditEvent::new(event, "failed", name.as_str());
+            context.write_audit(AuditEvent { reason: Some(reason.name()), ..failed });
             Err(Rejection::WrongCredentials)
         }
         Err(error) => {

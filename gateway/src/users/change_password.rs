@@ -139,7 +139,7 @@ mod tests {
         let (name, pool) = (CanonicalName::for_lockout(name), HashingPool::new(1, 1));
         let old = password(old);
         let user = check_credentials(users, &pool, &name, old.clone()).await.unwrap();
-        let user = user.ok_or(ChangePasswordError::Conflict)?;
+        let user = user.map_err(|_| ChangePasswordError::Conflict)?;
         let change = PasswordChange::prepare(users, &pool, &user, Some(&old), password(new)).await?;
         change.store(users).await?;
         Ok(Arc::clone(change.user()))

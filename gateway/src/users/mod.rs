@@ -26,7 +26,7 @@ mod user_store;
 mod watched_directory;
 
 pub use change_password::{ChangePasswordError, PasswordChange};
-pub use credentials::{CheckError, check_credentials};
+pub use credentials::{CheckError, LoginFailure, check_credentials};
 pub use diagnostic::{UserFileDiagnostic, UserFileErrors, UserFileWarning};
 pub use edit::{EditError, NewUser, UsersFile};
 pub(crate) use file_accounts::FileAccounts;

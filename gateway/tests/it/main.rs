@@ -4,6 +4,7 @@
 
 mod account;
 mod attacks;
+mod audit;
 mod browser;
 mod commands;
 mod compat;
@@ -18,6 +19,7 @@ mod flow;
 mod grpc;
 mod interop;
 mod interoperability;
+mod keys;
 mod monitoring;
 mod openapi;
 mod operating;

@@ -1,5 +1,6 @@
 //! The sections of the configuration: declarations and validation of their keys.
 
+mod audit;
 mod browser;
 mod compat;
 mod cors;
@@ -11,6 +12,7 @@ mod limits;
 mod lockout;
 mod log;
 mod path_pattern;
+mod previous_keys;
 mod redis;
 mod reload;
 mod route_bypasses;
@@ -39,6 +41,7 @@ use super::table::Table;
 #[cfg(test)]
 use super::test_support;
 
+pub use audit::{Audit, AuditRefusals, AuditTarget};
 pub use browser::{Browser, RememberMe};
 pub use compat::{Compat, CompatIdentity, Profile};
 pub use cors::{Cors, RouteCors};
@@ -95,6 +98,8 @@ section! {
         limits: Limits = table();
         /// Logs on standard error.
         log: Log = table().restart();
+        /// The audit trail: logins, refused requests, ended sessions, keys, reloads. Independent of log.level.
+        audit: Audit = table();
         /// Hot reload of the configuration.
         reload: Reload = table().restart();
         /// Silenced warnings.
@@ -135,6 +140,7 @@ impl Settings {
         settings.compat.check(&of("compat"), &mut settings.tokens, &of("tokens"));
         settings.lockout.check(&of("lockout"));
         settings.limits.check(&of("limits"));
+        settings.audit.check(&of("audit"));
         settings.browser.check(&of("browser"));
         settings.cors.check(&of("cors"));
         routes::check(root, &settings);
