@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(check(&long, "eleven char"), Err(short));
         assert!(check(&long, "twelve chars").is_ok());
         for (min_strength, password, passes) in [
-            (1, "anneliese1990", false),
+            (2, "anneliese1990", false),
             (1, "banana-anneliese", true),
             (3, "Summer2024!", false),
             (3, "correct-viola-muffin", true),

@@ -3,6 +3,8 @@
 mod password;
 mod reset;
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use crate::fixture::{Gateway, Reply, Upstream, get, request};
@@ -20,11 +22,24 @@ fn app(gateway: &Gateway, access: &str) -> u16 {
     get(gateway.address, "/app", &[("Authorization", &format!("Bearer {access}"))]).unwrap().status
 }
 
+/// Sends a request again as long as the gateway is too busy to hash.
+fn until_not_busy(mut send: impl FnMut() -> Reply) -> Reply {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let reply = send();
+        if reply.status != 503 || Instant::now() > end {
+            return reply;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Sends JSON with further fields.
 fn send(gateway: &Gateway, path: &str, fields: &[(&str, &str)], body: &Value) -> Reply {
     let mut fields = fields.to_vec();
     fields.push(("Content-Type", "application/json"));
-    request(gateway.address, "POST", path, &fields, body.to_string().as_bytes()).unwrap()
+    let body = body.to_string();
+    until_not_busy(|| request(gateway.address, "POST", path, &fields, body.as_bytes()).unwrap())
 }
 
 /// Sends JSON with an access token.
