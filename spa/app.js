@@ -4,6 +4,7 @@
  */
 
 import { ApiError, AuthClient, NetworkError } from "./auth-client/src/index.js";
+import { PasswordView } from "./password-view.js";
 import { SessionsView } from "./sessions-view.js";
 
 const SESSION_ENDED = "Your session has ended. Please log in again.";
@@ -70,6 +71,13 @@ const client = new AuthClient({
   autoRefresh: "active",
 });
 const sessions = new SessionsView({ client, explain, onEnded: (notice) => showLogin(notice) });
+
+const password = new PasswordView({
+  client,
+  explain,
+  onEnded: () => showLogin(SESSION_ENDED),
+  onChanged: () => void sessions.load(),
+});
 
 /** Counts what is asked for, so that a late answer is not shown to somebody who has since asked for something else. */
 let turn = 0;
@@ -164,6 +172,7 @@ function showLogin(notice = "") {
   setPasswordShown(false);
   markInvalid([]);
   sessions.hide();
+  password.hide();
   show("login");
   view.username.focus();
 }
@@ -267,6 +276,7 @@ function welcome(message) {
   if (arriving) {
     view.welcome.focus();
     sessions.load();
+    if (gateway["password"] === "change") password.show();
   }
 }
 

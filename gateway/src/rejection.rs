@@ -31,6 +31,17 @@ pub(crate) enum Code {
     AccountLocked,
     TooManySessions,
     TooManyTokens,
+    PasswordTooShort,
+    PasswordTooCommon,
+    PasswordTooWeak,
+    PasswordBreached,
+    PasswordIsUsername,
+    PasswordUnchanged,
+    PasswordNotChangeable,
+    PasswordConflict,
+    PasswordChangeRequired,
+    LinkUsed,
+    LinkExpired,
     RateLimited,
     MissingToken,
     InvalidToken,
@@ -100,6 +111,47 @@ impl Code {
             ),
             Code::TooManyTokens => {
                 ("too_many_tokens", 403, "You have as many tokens as one may have. Please revoke one first.")
+            }
+            Code::PasswordTooShort => ("password_too_short", 422, "The new password is too short."),
+            Code::PasswordTooCommon => (
+                "password_too_common",
+                422,
+                "The new password is a common one that attackers try first. Please choose another one.",
+            ),
+            Code::PasswordTooWeak => (
+                "password_too_weak",
+                422,
+                "The new password is too easy to guess. Please choose a longer one, such as several unrelated words.",
+            ),
+            Code::PasswordBreached => (
+                "password_breached",
+                422,
+                "The new password is in a list of passwords that were stolen elsewhere. Please choose another one.",
+            ),
+            Code::PasswordIsUsername => (
+                "password_is_username",
+                422,
+                "The new password is your user name or little more. Please choose another one.",
+            ),
+            Code::PasswordUnchanged => {
+                ("password_unchanged", 422, "The new password is the old one. Please choose another one.")
+            }
+            Code::PasswordNotChangeable => (
+                "password_not_changeable",
+                403,
+                "This password cannot be changed here. Please change it where your account is managed.",
+            ),
+            Code::PasswordConflict => {
+                ("password_conflict", 409, "The password was changed meanwhile. Please log in again.")
+            }
+            Code::PasswordChangeRequired => {
+                ("password_change_required", 403, "Your password has to be changed before you can log in.")
+            }
+            Code::LinkUsed => {
+                ("link_used", 410, "This link was used before, or the password was changed since.")
+            }
+            Code::LinkExpired => {
+                ("link_expired", 410, "This link is not valid any more. Please ask for another one.")
             }
             Code::RateLimited => ("rate_limited", 429, "Too many attempts. Please try again later."),
             Code::MissingToken => ("missing_token", 401, "Please log in first."),
@@ -277,6 +329,26 @@ rejections! {
     BodyNotJson => Code::BadRequest, "the body is not a JSON object with unique members";
     CredentialsNotText => Code::BadRequest, "username and password must be non-empty strings";
     CredentialsMissing => Code::BadRequest, "username or password is missing";
+    NewPasswordNotText => Code::BadRequest,
+        "current_password and new_password must be non-empty strings, end_other_sessions true or false";
+    NewPasswordMissing => Code::BadRequest, "current_password or new_password is missing";
+    /// With the minimum length.
+    PasswordTooShort(min: usize) => Code::PasswordTooShort, format!("a new password has at least {min} characters");
+    PasswordTooCommon => Code::PasswordTooCommon, "the new password is a common one";
+    PasswordTooWeak => Code::PasswordTooWeak, "the new password is too easy to guess";
+    PasswordBreached => Code::PasswordBreached, "the new password is in a list of breached ones";
+    PasswordIsUsername => Code::PasswordIsUsername, "the new password is the user name or little more";
+    PasswordUnchanged => Code::PasswordUnchanged, "the new password is the old one";
+    PasswordNotChangeable => Code::PasswordNotChangeable,
+        "the user's source is read-only, so the password is changed where the users are kept";
+    PasswordConflict => Code::PasswordConflict, "the password was changed meanwhile";
+    PasswordChangeRequired => Code::PasswordChangeRequired,
+        "the password is right, and has to be changed: POST {prefix}/password with username, current_password and new_password";
+    ResetIncomplete => Code::BadRequest, "token and new_password must be non-empty strings";
+    LinkUsed => Code::LinkUsed, "the link was used, or there is another password since";
+    LinkExpired => Code::LinkExpired, "there is no such link, or it has expired";
+    PasswordNotStored => Code::StoreUnavailable, "the new password could not be stored; the old one remains valid";
+    PasswordNotChecked => Code::Internal, "the new password could not be checked";
     RefreshTokenNotText => Code::BadRequest, "refresh_token must be a string";
     PasswordTooLong => Code::BadRequest, "the password is longer than 1024 bytes";
     WrongCredentials => Code::InvalidCredentials, "wrong username or password";
@@ -361,6 +433,17 @@ impl Rejection {
             Rejection::UnknownExpectation => StatusCode::EXPECTATION_FAILED,
             Rejection::AdminHost => StatusCode::FORBIDDEN,
             _ => self.code().status(),
+        }
+    }
+
+    /// The message for people.
+    pub(crate) fn message(&self) -> Cow<'static, str> {
+        match self {
+            Rejection::PasswordTooShort(min) => {
+                format!("The new password is too short. Please choose one of at least {min} characters.")
+                    .into()
+            }
+            _ => self.code().message().into(),
         }
     }
 
@@ -496,7 +579,7 @@ impl Rejection {
             "status": status.as_u16(),
             "detail": self.detail(),
             "code": code.name(),
-            "message": code.message(),
+            "message": self.message(),
             "request_id": request_id,
         })
         .to_string()

@@ -116,7 +116,7 @@ ${routes}`,
 
   /**
    * One with a configuration of the test's own.
-   * @param {string} config without `[server]`, `[admin]` and `[users]`
+   * @param {string} config without `[server]` and `[admin]`; it begins within `[users]`
    * @param {Record<string, string[]>} users with their roles
    */
   static async startWith(config, users) {
@@ -169,6 +169,22 @@ ${routes}`,
     const child = this.#children.pop();
     child?.kill("SIGTERM");
     if (child && child.exitCode === null) await once(child, "exit");
+  }
+
+  /**
+   * Runs another command on its configuration.
+   * @param {string[]} words
+   * @param {string} [input] on standard input
+   * @returns {Promise<string>} standard output
+   */
+  command(words, input = "") {
+    return new Promise((done, failed) => {
+      const options = { cwd: this.#folder };
+      const child = execFile(join(PROGRAMS, "auth-gateway"), [...words, "--config", this.#config], options, (error, stdout) =>
+        error ? failed(error) : done(stdout.trim()),
+      );
+      child.stdin?.end(input);
+    });
   }
 
   async stop() {

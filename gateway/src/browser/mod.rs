@@ -7,6 +7,7 @@
 pub(crate) mod branding;
 pub(crate) mod cookies;
 pub(crate) mod csrf;
+pub(crate) mod forms;
 mod language;
 pub(crate) mod navigation;
 pub(crate) mod pages;
@@ -63,6 +64,7 @@ impl Browser {
     pub(crate) fn new(
         settings: &config::Browser,
         endpoints: &config::Endpoints,
+        users: &config::Users,
     ) -> Result<Option<Browser>, BrandingError> {
         if !settings.enabled {
             return Ok(None);
@@ -71,6 +73,7 @@ impl Browser {
             prefix: &endpoints.prefix,
             branding_dir: settings.branding_dir.as_deref(),
             ask_remember: settings.remember_me == RememberMe::Ask,
+            password_change: users.password_change,
         })?;
         let own = RequestOrigin { scheme: Scheme::Http, host: "localhost", port: None };
         Ok(Some(Browser {

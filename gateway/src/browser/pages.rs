@@ -15,6 +15,7 @@ use minijinja::value::Serde;
 use serde::Serialize;
 
 use super::branding::{Branding, BrandingError, Texts, template_problem};
+use super::forms::{AccountForm, Field, FormKind, Hidden};
 use super::language;
 use super::return_address::ReturnAddress;
 use crate::response::{Body, Response, header_value};
@@ -29,36 +30,45 @@ pub(crate) struct Pages {
     logout_path: String,
     logout_all_path: String,
     continue_path: String,
+    pub(super) password_path: String,
+    pub(super) reset_path: String,
+    /// Whether people may change their passwords.
+    password_change: bool,
     ask_remember: bool,
 }
 
 /// What a person sees of a page besides the operator's name and colours.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Page {
-    heading: String,
-    paragraphs: Vec<String>,
+    pub(super) heading: String,
+    pub(super) paragraphs: Vec<String>,
     /// Said to be wrong.
-    error: Option<String>,
+    pub(super) error: Option<String>,
     /// Whether the fields are to blame for it.
-    invalid: bool,
-    username: String,
-    remember: bool,
-    return_to: String,
+    pub(super) invalid: bool,
+    pub(super) username: String,
+    pub(super) remember: bool,
+    pub(super) return_to: String,
     /// What stands before the paths of the pages.
     #[serde(skip)]
-    prefix: String,
+    pub(super) prefix: String,
     /// See [`super::cookies::CookieKind::State`].
-    state: String,
-    links: Vec<Link>,
-    sign_out: bool,
-    sign_out_everywhere: bool,
-    request_id: Option<String>,
+    pub(super) state: String,
+    pub(super) links: Vec<Link>,
+    /// Where a form is sent to.
+    pub(super) action: String,
+    pub(super) fields: Vec<Field>,
+    pub(super) hidden: Vec<Hidden>,
+    pub(super) submit: String,
+    pub(super) sign_out: bool,
+    pub(super) sign_out_everywhere: bool,
+    pub(super) request_id: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct Link {
-    href: String,
-    text: String,
+pub(super) struct Link {
+    pub(super) href: String,
+    pub(super) text: String,
 }
 
 /// What templates are given.
@@ -91,6 +101,22 @@ pub(crate) enum FormError {
     /// See [`super::cookies::SessionCookies::conflict`].
     CookieConflict,
     SessionEnded,
+    /// A field is empty.
+    FieldMissing,
+    WrongPassword,
+    /// The new password and its repetition.
+    PasswordsDiffer,
+    /// The minimum length, in characters.
+    PasswordTooShort(usize),
+    PasswordTooCommon,
+    PasswordTooWeak,
+    PasswordBreached,
+    PasswordIsUsername,
+    PasswordUnchanged,
+    PasswordNotChangeable,
+    PasswordConflict,
+    /// There is no page for that.
+    ChangeRequired,
     Other,
 }
 
@@ -119,6 +145,9 @@ pub(crate) enum Refusal<'a> {
     FormLost,
     /// A sign-in on another host did not come back as it was begun.
     SignInLost,
+    /// A link for a new password.
+    LinkUsed,
+    LinkExpired,
     StoreUnavailable,
     Overloaded,
     AppUnavailable,
@@ -142,6 +171,7 @@ pub(crate) struct PageSettings<'a> {
     pub(crate) prefix: &'a str,
     pub(crate) branding_dir: Option<&'a Path>,
     pub(crate) ask_remember: bool,
+    pub(crate) password_change: bool,
 }
 
 impl Pages {
@@ -161,6 +191,9 @@ impl Pages {
             logout_path: path("logout"),
             logout_all_path: path("logout-all"),
             continue_path: path("login/continue"),
+            password_path: path("password"),
+            reset_path: path("password/reset"),
+            password_change: settings.password_change,
             ask_remember: settings.ask_remember,
         };
         let folder = settings.branding_dir.unwrap_or(Path::new(""));
@@ -168,6 +201,7 @@ impl Pages {
         for texts in &pages.branding.languages {
             for (template, page) in [
                 ("login.html", pages.sample_login(texts)),
+                ("form.html", pages.sample_form(texts)),
                 ("message.html", pages.account_page(texts, "alice", &ReturnAddress::home())),
             ] {
                 let html = pages.render(template, texts, &page);
@@ -259,7 +293,7 @@ impl Pages {
         &self.logout_path
     }
 
-    fn texts(&self, accept_language: &[u8]) -> &Texts {
+    pub(super) fn texts(&self, accept_language: &[u8]) -> &Texts {
         let languages = &self.branding.languages;
         let tags: Vec<&str> = languages.iter().map(|texts| texts.language.as_str()).collect();
         let chosen = language::choose(accept_language, &tags);
@@ -283,15 +317,36 @@ impl Pages {
         )
     }
 
+    fn sample_form(&self, texts: &Texts) -> Page {
+        let return_to = ReturnAddress::home();
+        let form = AccountForm {
+            kind: FormKind::ChangePassword,
+            username: "alice",
+            is_named: true,
+            token: "x",
+            remember: true,
+            return_to: &return_to,
+            state: "x",
+            error: Some(FormError::PasswordsDiffer),
+        };
+        self.form_page(texts, form)
+    }
+
     fn account_page(&self, texts: &Texts, user: &str, return_to: &ReturnAddress) -> Page {
         let link = |href: String, text: &str| Link { href, text: texts.get(text).to_owned() };
         Page {
             heading: texts.get("signed_in_heading").to_owned(),
             paragraphs: vec![texts.filled("signed_in_as", &[("user", user)])],
-            links: vec![
-                link(return_to.as_str().to_owned(), "continue"),
-                link(self.login_link(return_to, true), "another_account"),
-            ],
+            links: [
+                Some(link(return_to.as_str().to_owned(), "continue")),
+                Some(link(self.login_link(return_to, true), "another_account")),
+                self.password_change.then(|| {
+                    link(format!("{}{}", return_to.prefix(), self.password_path), "change_password")
+                }),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
             sign_out: true,
             sign_out_everywhere: true,
             prefix: return_to.prefix().to_owned(),
@@ -312,6 +367,8 @@ impl Pages {
                     Refusal::Csrf => ("csrf_heading", "csrf"),
                     Refusal::FormLost => ("form_lost_heading", "form_lost"),
                     Refusal::SignInLost => ("sign_in_lost_heading", "sign_in_lost"),
+                    Refusal::LinkUsed => ("link_heading", "link_used"),
+                    Refusal::LinkExpired => ("link_heading", "link_expired"),
                     Refusal::StoreUnavailable => ("outage_heading", "store_unavailable"),
                     Refusal::Overloaded => ("outage_heading", "overloaded"),
                     Refusal::AppUnavailable => ("outage_heading", "app_unavailable"),
@@ -327,7 +384,9 @@ impl Pages {
             Refusal::MissingRole(_) | Refusal::MissingClaim => {
                 (vec![link(self.login_link(return_to, true), "another_account")], true)
             }
-            Refusal::FormLost => (vec![link(self.login_link(return_to, false), "sign_in")], false),
+            Refusal::FormLost | Refusal::LinkUsed | Refusal::LinkExpired => {
+                (vec![link(self.login_link(return_to, false), "sign_in")], false)
+            }
             Refusal::Csrf => (vec![link(return_to.as_str().to_owned(), "back_to_page")], false),
             Refusal::SignInLost
             | Refusal::StoreUnavailable
@@ -348,7 +407,7 @@ impl Pages {
         }
     }
 
-    fn respond(
+    pub(super) fn respond(
         &self,
         status: StatusCode,
         template: &str,
@@ -406,7 +465,7 @@ fn login_page(texts: &Texts, form: LoginForm<'_>) -> Page {
     }
 }
 
-fn form_error(texts: &Texts, error: FormError) -> String {
+pub(super) fn form_error(texts: &Texts, error: FormError) -> String {
     let plain = match error {
         FormError::Locked(wait) => {
             let time = httpdate_time(wait);
@@ -415,6 +474,20 @@ fn form_error(texts: &Texts, error: FormError) -> String {
         FormError::RateLimited(wait) => {
             return texts.filled("rate_limited", &[("wait", &wait_text(texts, wait))]);
         }
+        FormError::PasswordTooShort(min) => {
+            return texts.filled("password_too_short", &[("min", itoa::Buffer::new().format(min))]);
+        }
+        FormError::FieldMissing => "field_missing",
+        FormError::WrongPassword => "wrong_password",
+        FormError::PasswordsDiffer => "passwords_differ",
+        FormError::PasswordTooCommon => "password_too_common",
+        FormError::PasswordTooWeak => "password_too_weak",
+        FormError::PasswordBreached => "password_breached",
+        FormError::PasswordIsUsername => "password_is_username",
+        FormError::PasswordUnchanged => "password_unchanged",
+        FormError::PasswordNotChangeable => "password_not_changeable",
+        FormError::PasswordConflict => "password_conflict",
+        FormError::ChangeRequired => "change_required",
         FormError::BothRequired => "both_required",
         FormError::InvalidCredentials => "invalid_credentials",
         FormError::TooManySessions => "too_many_sessions",

@@ -3,11 +3,13 @@
 
 use std::io::Write;
 
+use crate::config::PasswordPolicy;
+
 pub(super) use super::new_password::{Console, NewPasswordError};
 
 /// Prompts for a password and prints its hash, one line on standard output.
 pub(super) fn run(console: &mut Console<'_>) -> Result<(), NewPasswordError> {
-    let hash = console.new_password(None)?;
+    let hash = console.new_password(&PasswordPolicy::DEFAULT, None)?;
     writeln!(console.output, "{}", hash.as_str())?;
     Ok(())
 }

@@ -65,11 +65,12 @@ pub fn run() -> ExitCode {
         Command::Users(command) => load(&config).and_then(|Loaded { settings, .. }| {
             let done = match command {
                 UsersCommand::Edit(edit) => match settings.users.editable_file() {
-                    Some(file) => users::run(edit, file, &mut console),
+                    Some(file) => users::run(edit, file, &settings.users.password_policy, &mut console),
                     None => Err(users::UsersError::NoFile),
                 },
                 UsersCommand::Show { name } => users::show(&name, &settings, &mut console),
                 UsersCommand::Logout { name } => users::logout(&name, &settings, &mut console),
+                UsersCommand::Reset { name, ttl } => users::reset(&name, ttl, &settings, &mut console),
                 UsersCommand::Unlock { name } => users::unlock(&name, &settings, &mut console),
             };
             done.map_err(CommandError::failed)

@@ -3,6 +3,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 
+use crate::config::PasswordPolicy;
 use crate::users::{
     CanonicalName, HashFailed, MAX_PASSWORD_BYTES, NewPasswordRefusal, Password, PasswordHash,
     PasswordTooLong, check_new_password,
@@ -52,10 +53,11 @@ impl<'a> Console<'a> {
     /// Reads a new password, checks it and hashes it.
     pub(super) fn new_password(
         &mut self,
+        policy: &PasswordPolicy,
         user: Option<&CanonicalName>,
     ) -> Result<PasswordHash, NewPasswordError> {
         let password = self.read_password()?;
-        if let Some(advice) = check_new_password(&password, user)? {
+        if let Some(advice) = check_new_password(policy, &password, user)? {
             writeln!(self.notes, "warning: {advice}")?;
         }
         Ok(PasswordHash::create(&password)?)

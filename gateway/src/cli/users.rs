@@ -2,12 +2,13 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use clap::Subcommand;
 use tokio::runtime::Builder;
 
 use super::new_password::{Console, NewPasswordError};
-use crate::config::Settings;
+use crate::config::{PasswordPolicy, Settings};
 use crate::server::{ControlCommand, ControlError, ControlResponse, control};
 use crate::users::{
     CanonicalName, Credential, EditError, NewUser, SourceUnavailable, User, UserFileErrors, UserSources,
@@ -32,6 +33,14 @@ pub(super) enum UsersCommand {
         /// The name, whether there is such a user or not
         name: String,
     },
+    /// Print a link by which a user sets a new password; it counts once and for a short time
+    Reset {
+        /// The user
+        name: String,
+        /// How long the link counts [default: users.reset_ttl]
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        ttl: Option<Duration>,
+    },
     /// End all sessions of a user, on all instances at once
     Logout {
         /// The name, whether there still is such a user or not
@@ -52,11 +61,25 @@ pub(super) enum EditCommand {
         /// A role; may be repeated, or several separated by commas
         #[arg(long = "role", value_name = "ROLE", value_delimiter = ',')]
         roles: Vec<String>,
+        /// Ask for another password at the first login
+        #[arg(long)]
+        must_change: bool,
     },
     /// Set a new password, read from a prompt or the first line of standard input
     Passwd {
         /// The user
         name: String,
+        /// Ask for another password at the next login
+        #[arg(long)]
+        must_change: bool,
+    },
+    /// Ask a user for another password at the next login; sessions go on
+    RequireChange {
+        /// The user
+        name: String,
+        /// Ask for none any more
+        #[arg(long)]
+        undo: bool,
     },
     /// Disable a user, keeping the entry
     Disable {
@@ -102,12 +125,21 @@ pub(super) enum EditCommand {
 pub(super) fn run(
     command: EditCommand,
     users_file: &Path,
+    policy: &PasswordPolicy,
     console: &mut Console<'_>,
 ) -> Result<(), UsersError> {
     let file = UsersFile::new(users_file);
     match command {
-        EditCommand::Add { name, id, roles } => add(&file, &name, id, roles, console),
-        EditCommand::Passwd { name } => passwd(&file, &name, console),
+        EditCommand::Add { name, id, roles, must_change } => {
+            add(&file, &name, id, roles, must_change, policy, console)
+        }
+        EditCommand::Passwd { name, must_change } => passwd(&file, &name, must_change, policy, console),
+        EditCommand::RequireChange { name, undo } => {
+            let name = parse_name(&name)?;
+            file.require_change(&name, !undo)?;
+            let what = if undo { "keeps the password" } else { "chooses another password at the next login" };
+            Ok(writeln!(console.notes, "{name} {what}; {EFFECT_NOTE}")?)
+        }
         EditCommand::Disable { name } => set_disabled(&file, &name, true, console),
         EditCommand::Enable { name } => set_disabled(&file, &name, false, console),
         EditCommand::Remove { name } => {
@@ -169,14 +201,16 @@ fn add(
     name: &str,
     id: Option<String>,
     roles: Vec<String>,
+    must_change_password: bool,
+    policy: &PasswordPolicy,
     console: &mut Console<'_>,
 ) -> Result<(), UsersError> {
     let name = parse_name(name)?;
     // Before the password is prompted for, so that none is typed in vain.
     file.expect_free(&name)?;
     let is_new_file = !file.exists();
-    let password = console.new_password(Some(&name))?;
-    let id = file.add(NewUser { name: name.clone(), id, password, roles })?;
+    let password = console.new_password(policy, Some(&name))?;
+    let id = file.add(NewUser { name: name.clone(), id, password, roles, must_change_password })?;
     let path = file.path().display();
     if is_new_file {
         writeln!(console.notes, "created {path}")?;
@@ -185,11 +219,17 @@ fn add(
     Ok(())
 }
 
-fn passwd(file: &UsersFile, name: &str, console: &mut Console<'_>) -> Result<(), UsersError> {
+fn passwd(
+    file: &UsersFile,
+    name: &str,
+    must_change: bool,
+    policy: &PasswordPolicy,
+    console: &mut Console<'_>,
+) -> Result<(), UsersError> {
     let name = parse_name(name)?;
     file.expect(&name)?;
-    let password = console.new_password(Some(&name))?;
-    file.set_password(&name, &password)?;
+    let password = console.new_password(policy, Some(&name))?;
+    file.set_password(&name, &password, must_change)?;
     writeln!(console.notes, "{name} has a new password; {EFFECT_NOTE}")?;
     Ok(())
 }
@@ -228,6 +268,30 @@ pub(super) fn logout(name: &str, settings: &Settings, console: &mut Console<'_>)
         _ => 0,
     };
     writeln!(console.notes, "{name} is logged out; sessions ended: {ended}")?;
+    Ok(())
+}
+
+/// Prints a link for a new password.
+pub(super) fn reset(
+    name: &str,
+    ttl: Option<Duration>,
+    settings: &Settings,
+    console: &mut Console<'_>,
+) -> Result<(), UsersError> {
+    let name = parse_name(name)?;
+    let page = settings.reset_page().ok_or(UsersError::NoResetPage)?;
+    let ttl = ttl.unwrap_or(settings.users.reset_ttl);
+    let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+    if let ControlResponse::Ticket(token) =
+        control(settings, ControlCommand::Reset(name.to_string(), millis))?
+    {
+        writeln!(console.output, "{page}?token={token}")?;
+        let ttl = humantime::format_duration(ttl);
+        writeln!(
+            console.notes,
+            "{name} can set a new password by this link, once, within {ttl}; pass it on safely"
+        )?;
+    }
     Ok(())
 }
 
@@ -293,6 +357,12 @@ pub(super) enum UsersError {
         "[users] names no file of `kind = \"file\"`, and only such a file is edited here; edit users where they are kept"
     )]
     NoFile,
+    /// There is nowhere a link could lead to.
+    #[error(
+        "a link leads to the page for new passwords, and there is none: turn on `users.password_change` and `browser.enabled`, \
+         with `tokens.issuer` as the gateway's public address, or write the address of a page of your own as `users.reset_url`"
+    )]
+    NoResetPage,
     /// A source is invalid.
     #[error("{0}")]
     Sources(#[from] UserFileErrors),
@@ -331,7 +401,8 @@ mod tests {
         let words = std::iter::once("users").chain(line.split(' '));
         let command = UserRow::try_parse_from(words).unwrap().command;
         let (mut output, mut notes) = (Vec::new(), Vec::new());
-        run(command, file, &mut Console::scripted(input.as_bytes(), &mut output, &mut notes))?;
+        let policy = PasswordPolicy::DEFAULT;
+        run(command, file, &policy, &mut Console::scripted(input.as_bytes(), &mut output, &mut notes))?;
         Ok(CommandOutput {
             output: String::from_utf8(output).unwrap(),
             notes: String::from_utf8(notes).unwrap(),

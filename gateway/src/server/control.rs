@@ -27,7 +27,7 @@ use crate::server::lifecycle::{ServeError, open_store, policy};
 use crate::services::personal_tokens::TokenRequest;
 use crate::sessions::{
     CreateTokenError, MemoryStore, PersonalTokenInfo, RevocationReason, SessionId, SessionInfo, Sessions,
-    Store, StoreError, TokenText, UnixMillis,
+    Store, StoreError, Ticket, TicketPurpose, TokenText, UnixMillis,
 };
 use crate::telemetry::AuditEvent;
 use crate::users::{CanonicalName, UserSources};
@@ -150,6 +150,8 @@ pub(crate) enum ControlCommand {
     Unlock(String),
     /// End all sessions of the user with this name.
     Logout(String),
+    /// Make a ticket by which the user with this name sets a new password, for so many milliseconds.
+    Reset(String, UnixMillis),
     /// List the sessions of the user with this name, or of all users.
     Sessions(Option<String>),
     /// End this session.
@@ -174,6 +176,8 @@ pub(crate) enum ControlResponse {
     Unlocked(bool),
     /// The number of sessions or tokens that were ended.
     Ended(usize),
+    /// The secret of a ticket.
+    Ticket(String),
     /// The live sessions.
     Sessions(Vec<SessionInfo>),
     /// The new token.
@@ -213,6 +217,31 @@ impl ControlCommand {
                 }
                 audit_command("logout-all", &name, "-", ended);
                 ControlResponse::Ended(ended)
+            }
+            ControlCommand::Reset(name, ttl) => {
+                let name = CanonicalName::for_lockout(&name);
+                let Some(found) = users.by_name(&name).await? else {
+                    return Ok(ControlResponse::Error(format!("no source has a user {name}")));
+                };
+                if found.user.disabled || !users.is_writable(&found) {
+                    let why = match found.user.disabled {
+                        true => "is disabled: enable the user first".to_owned(),
+                        false => {
+                            format!("is kept in {}, which is read-only: set the password there", found.source)
+                        }
+                    };
+                    return Ok(ControlResponse::Error(format!("{name} {why}")));
+                }
+                let ticket = Ticket {
+                    purpose: TicketPurpose::PasswordReset,
+                    subject: found.user.id.clone(),
+                    credential: found.user.credential_fingerprint(),
+                    expires_at: now.saturating_add(ttl),
+                    used_at: None,
+                };
+                let secret = sessions.issue_ticket(ticket).await?;
+                audit_command("password-reset-link", name.as_str(), "-", 1);
+                ControlResponse::Ticket(secret)
             }
             ControlCommand::Sessions(None) => ControlResponse::Sessions(sessions.list(None, now).await?),
             ControlCommand::Sessions(Some(name)) => {
@@ -351,6 +380,9 @@ pub(crate) enum ControlError {
     /// The running gateway reported an error.
     #[error("the running gateway answered: {0}")]
     Refused(String),
+    /// This process could not execute it.
+    #[error("{0}")]
+    Failed(String),
     /// The socket exists and does not work.
     #[error(
         "cannot speak with the running gateway over {path}: {source}; run this as the gateway's account or as root"
@@ -385,7 +417,10 @@ pub(crate) fn control(settings: &Settings, command: ControlCommand) -> Result<Co
             Err(source) => return Err(ControlError::Socket { path, source }),
         }
     }
-    in_store(settings, command).map_err(|error| ControlError::Store(Box::new(error)))
+    match in_store(settings, command).map_err(|error| ControlError::Store(Box::new(error)))? {
+        ControlResponse::Error(answer) => Err(ControlError::Failed(answer)),
+        answer => Ok(answer),
+    }
 }
 
 fn send(
@@ -411,7 +446,11 @@ fn in_store(settings: &Settings, command: ControlCommand) -> Result<ControlRespo
     let (users, _) = UserSources::load(&settings.users).map_err(RuntimeConfigError::Users)?;
     let store = match &settings.store {
         // Opening would create an empty store, which has neither locks nor sessions.
-        StoreSettings::Embedded { path } if !path.exists() => Arc::new(MemoryStore::new()) as Arc<dyn Store>,
+        StoreSettings::Embedded { path }
+            if !path.exists() && !matches!(command, ControlCommand::Reset(..)) =>
+        {
+            Arc::new(MemoryStore::new()) as Arc<dyn Store>
+        }
         store => open_store(store)?,
     };
     let runtime =

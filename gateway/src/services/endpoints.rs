@@ -10,7 +10,8 @@ use http::{HeaderValue, Method, StatusCode};
 use tower::Service;
 
 use super::{
-    handover, jwks, login, logout, oauth, personal_tokens, refresh, sessions, sign_in_page, sign_out_page,
+    handover, jwks, login, logout, oauth, password, password_page, password_reset, personal_tokens, refresh,
+    sessions, sign_in_page, sign_out_page,
 };
 use crate::auth::bearer::Bearer;
 use crate::config::Settings;
@@ -32,6 +33,10 @@ pub(crate) enum Endpoint {
     LogoutAll,
     Sessions,
     Session,
+    /// With `users.password_change` only.
+    Password,
+    /// With `users.password_change` only.
+    PasswordReset,
     /// With `[personal_tokens]` only.
     Tokens,
     Token,
@@ -67,7 +72,9 @@ impl Endpoint {
     /// The methods that it takes; with `[browser]`, `pages` are shown at two of them.
     fn methods(self, pages: bool) -> &'static [Method] {
         match self {
-            Endpoint::Login | Endpoint::Logout if pages => &[Method::GET, Method::HEAD, Method::POST],
+            Endpoint::Login | Endpoint::Logout | Endpoint::Password | Endpoint::PasswordReset if pages => {
+                &[Method::GET, Method::HEAD, Method::POST]
+            }
             Endpoint::LoginContinue if pages => &[Method::GET],
             Endpoint::LoginContinue => &[],
             Endpoint::Jwks | Endpoint::AuthorizationServer | Endpoint::ProtectedResource => {
@@ -104,8 +111,9 @@ impl Endpoints {
             let server = server.map(|path| (path, Endpoint::AuthorizationServer));
             server.chain([(oauth::PROTECTED_RESOURCE.to_owned(), Endpoint::ProtectedResource)])
         });
+        let password_change = settings.users.password_change;
         let settings = &settings.endpoints;
-        let below_prefix = [
+        let mut below_prefix = vec![
             ("/login", Endpoint::Login),
             ("/login/continue", Endpoint::LoginContinue),
             ("/refresh", Endpoint::Refresh),
@@ -113,6 +121,10 @@ impl Endpoints {
             ("/logout-all", Endpoint::LogoutAll),
             ("/sessions", Endpoint::Sessions),
         ];
+        if password_change {
+            below_prefix.push(("/password", Endpoint::Password));
+            below_prefix.push(("/password/reset", Endpoint::PasswordReset));
+        }
         let prefixed = below_prefix.into_iter().chain(tokens).chain(revoke).chain(introspect);
         let prefixed = prefixed.map(|(path, endpoint)| (format!("{}{path}", settings.prefix), endpoint));
         // Well-known URIs have no prefix (RFC 8615).
@@ -193,6 +205,18 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
             Endpoint::Login if sign_in_page::is_form(&context.head) => {
                 return sign_in_page::submit(&context, browser, request.body).await;
             }
+            Endpoint::Password if !is_post => {
+                return password_page::show(&context, browser, request.view()).await;
+            }
+            Endpoint::Password if sign_in_page::is_form(&context.head) => {
+                return password_page::submit(&context, browser, request.body).await;
+            }
+            Endpoint::PasswordReset if !is_post => {
+                return password_reset::show(&context, browser, request.view()).await;
+            }
+            Endpoint::PasswordReset if sign_in_page::is_form(&context.head) => {
+                return password_reset::submit(&context, browser, request.body).await;
+            }
             Endpoint::Logout if !is_post => {
                 return sign_out_page::show(&context, browser, request.view()).await;
             }
@@ -218,6 +242,8 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
         Endpoint::Introspect => oauth::introspect(&context, request.body).await,
         Endpoint::AuthorizationServer => Ok(oauth::authorization_server(&context.state.config.settings)),
         Endpoint::ProtectedResource => Ok(oauth::protected_resource(&context.state.config.settings)),
+        Endpoint::Password => password::change(&context, request.body).await,
+        Endpoint::PasswordReset => password_reset::reset(&context, request.body).await,
         Endpoint::Jwks => Ok(jwks::jwks(&context.state.config)),
         // Judged by the stack, which has a service of its own for that.
         Endpoint::Verify => Err(Rejection::WrongTarget),

@@ -68,13 +68,17 @@ pub(crate) async fn sign_in(
 
 async fn attempt(context: &RequestContext, credentials: Credentials) -> Result<IssuedTokens, Rejection> {
     let name = CanonicalName::for_lockout(&credentials.username);
-    context.record.username.replace(Some(name.to_string()));
     let (sessions, now) = (&context.worker.gateway.sessions, context.now_millis);
     let (user, permit) = check_password(context, "login", &name, credentials.password).await?;
+    let settled = sessions.settle_login(permit, LoginResult::Succeeded, now_millis());
+    if user.must_change_password {
+        settled.await.map_err(|e| store_unavailable(&e))?;
+        context.audit("login", "password_change_required", name.as_str(), None);
+        return Err(Rejection::PasswordChangeRequired);
+    }
     let new = new_session(context, &user);
     // Concurrently, so that they share an fsync.
-    let settle = sessions.settle_login(permit, LoginResult::Succeeded, now_millis());
-    let (settled, opened) = tokio::join!(settle, sessions.open(new, now));
+    let (settled, opened) = tokio::join!(settled, sessions.open(new, now));
     settled.map_err(|e| store_unavailable(&e))?;
     let opened = opened.map_err(|error| match error {
         OpenSessionError::TooMany => {
@@ -98,6 +102,7 @@ pub(super) async fn check_password(
     name: &CanonicalName,
     password: Password,
 ) -> Result<(Arc<User>, LoginPermit), Rejection> {
+    context.record.username.replace(Some(name.to_string()));
     let (sessions, now, network) = (&context.worker.gateway.sessions, context.now_millis, context.network());
     // Acquired before the hash runs, so that parallel guesses cannot pass the limits.
     let decision = sessions.begin_login(name.as_str(), &network, now).await;
@@ -129,8 +134,7 @@ pub(super) async fn check_password(
             (LoginResult::Failed, Rejection::WrongCredentials)
         }
         // The password was not checked: overload must not lock accounts.
-        Err(CheckError::Busy(_)) => (LoginResult::Unknown, Rejection::TooManyLogins),
-        Err(CheckError::Unavailable(error)) => (LoginResult::Unknown, users_unavailable(&error)),
+        Err(error) => (LoginResult::Unknown, not_checked(&error)),
     };
     // An unsettled permit does not count as a failure; then the result must not be sent.
     sessions.settle_login(permit, result, now_millis()).await.map_err(|e| store_unavailable(&e))?;
@@ -139,6 +143,14 @@ pub(super) async fn check_password(
         context.write_audit(AuditEvent { reason: wrong, ..failed });
     }
     Err(rejection)
+}
+
+/// The rejection where a password could be checked neither way.
+pub(super) fn not_checked(error: &CheckError) -> Rejection {
+    match error {
+        CheckError::Busy(_) => Rejection::TooManyLogins,
+        CheckError::Unavailable(error) => users_unavailable(error),
+    }
 }
 
 /// A session of a user at the client of this request.

@@ -307,6 +307,10 @@ async fn check_now(context: &RequestContext, name: &CanonicalName, password: Pas
         crate::clock::now_millis(),
     );
     settled.await.map_err(|error| store_unavailable(&error))?;
+    if user.must_change_password {
+        context.audit("basic", "password_change_required", name.as_str(), None);
+        return Err(Rejection::PasswordChangeRequired);
+    }
     let session = SessionId::random();
     context.audit("basic", "success", name.as_str(), Some(session.to_string()));
     Ok(RightPassword {

@@ -335,6 +335,7 @@ mod tests {
             roles: vec!["user".into()],
             claims: serde_json::Map::new(),
             disabled: false,
+            must_change_password: false,
             session_epoch: 0,
         };
         let grant = |body: &str| parse(body).unwrap().grant(&alice, &settings, 1_000);

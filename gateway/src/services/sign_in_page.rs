@@ -9,6 +9,7 @@ use http::header::LOCATION;
 use crate::auth::credentials::browser_cookies;
 use crate::browser::cookies::SessionCookies;
 use crate::browser::csrf::RequestSource;
+use crate::browser::forms::{AccountForm, FormKind};
 use crate::browser::pages::{FormError, LoginForm};
 use crate::browser::return_address::ReturnAddress;
 use crate::browser::{Browser, CookieChange, accept_language, own_origin};
@@ -148,41 +149,89 @@ pub(crate) async fn submit(
     let username = fields.username.clone();
     let result = sign_in(context, async { Credentials::new(username, password) }).await;
     match result {
-        Ok(tokens) if tokens.access_token.len().max(refresh_len(&tokens)) > MAX_COOKIE_VALUE => {
-            tracing::error!(
-                username = tokens.username,
-                bytes = tokens.access_token.len(),
-                "the session's token does not fit into a cookie, which browsers limit to 4096 bytes; give the user fewer roles and claims"
-            );
-            end(context, tokens.session).await;
-            Err(Rejection::CookieTooLarge)
-        }
         Ok(tokens) => {
-            end_earlier(context, cookies).await;
-            let remember = browser.remember_me.applies(fields.remember);
-            let sign_in = SignIn::new(context, &tokens, remember);
-            let tokens = Arc::new(tokens);
-            context.record.cookies.replace(Some(CookieChange::Set { tokens, remember }));
-            go_on(context, browser, sign_in, &return_to, &fields.state).await
+            let to = Destination { return_to: &return_to, state: &fields.state, remember: fields.remember };
+            begin_session(context, browser, cookies, tokens, to).await
+        }
+        Err(rejection)
+            if rejection.code() == Code::PasswordChangeRequired
+                && context.state.config.settings.users.password_change =>
+        {
+            let form = AccountForm {
+                kind: FormKind::RequiredChange,
+                username: &fields.username,
+                is_named: true,
+                token: "",
+                remember: fields.remember,
+                return_to: &return_to,
+                state: &fields.state,
+                error: None,
+            };
+            let response = browser.pages.form(rejection.status(), accept_language(&context.head), form);
+            context.record.rejection.replace(Some(rejection));
+            Ok(response)
         }
         Err(rejection) => {
-            let wait = rejection.retry_after().unwrap_or_default();
             let error = match rejection.code() {
-                Code::InvalidCredentials => FormError::InvalidCredentials,
-                Code::AccountLocked => FormError::Locked(wait),
-                Code::RateLimited => FormError::RateLimited(wait),
-                Code::TooManySessions => FormError::TooManySessions,
-                Code::Overloaded => FormError::Overloaded,
-                Code::StoreUnavailable => FormError::StoreUnavailable,
                 // A password that is too long is a wrong one to a person.
-                Code::BadRequest => FormError::InvalidCredentials,
-                _ => FormError::Other,
+                Code::InvalidCredentials | Code::BadRequest => FormError::InvalidCredentials,
+                _ => form_error(&rejection),
             };
             let mut response = again(context, browser, &fields, &return_to, (error, rejection.status()));
             rejection.insert_fields(response.headers_mut());
             context.record.rejection.replace(Some(rejection));
             Ok(response)
         }
+    }
+}
+
+/// Where a sign-in leads, and how long it lasts.
+pub(super) struct Destination<'a> {
+    pub(super) return_to: &'a ReturnAddress,
+    pub(super) state: &'a str,
+    pub(super) remember: bool,
+}
+
+/// Gives a browser the cookies of a session that has begun, in place of those that it sent, and leads it on.
+///
+/// # Errors
+///
+/// The session does not fit into cookies.
+pub(super) async fn begin_session(
+    context: &Rc<RequestContext>,
+    browser: &Browser,
+    earlier: SessionCookies<'_>,
+    tokens: IssuedTokens,
+    to: Destination<'_>,
+) -> Result<Response, Rejection> {
+    if tokens.access_token.len().max(refresh_len(&tokens)) > MAX_COOKIE_VALUE {
+        tracing::error!(
+            username = tokens.username,
+            bytes = tokens.access_token.len(),
+            "the session's token does not fit into a cookie, which browsers limit to 4096 bytes; give the user fewer roles and claims"
+        );
+        end(context, tokens.session).await;
+        return Err(Rejection::CookieTooLarge);
+    }
+    end_earlier(context, earlier).await;
+    let remember = browser.remember_me.applies(to.remember);
+    let sign_in = SignIn::new(context, &tokens, remember);
+    let tokens = Arc::new(tokens);
+    context.record.cookies.replace(Some(CookieChange::Set { tokens, remember }));
+    go_on(context, browser, sign_in, to.return_to, to.state).await
+}
+
+/// What a form says of a rejection, whatever form it is.
+pub(super) fn form_error(rejection: &Rejection) -> FormError {
+    let wait = rejection.retry_after().unwrap_or_default();
+    match rejection.code() {
+        Code::AccountLocked => FormError::Locked(wait),
+        Code::RateLimited => FormError::RateLimited(wait),
+        Code::TooManySessions => FormError::TooManySessions,
+        Code::PasswordChangeRequired => FormError::ChangeRequired,
+        Code::Overloaded => FormError::Overloaded,
+        Code::StoreUnavailable => FormError::StoreUnavailable,
+        _ => FormError::Other,
     }
 }
 

@@ -16,6 +16,7 @@ use super::login_limits::LoginLimits;
 use super::record::{Change, decode, update};
 use super::session::{ClientInfo, RefreshDecision};
 use super::store::{Health, Key, Space, Store, StoreError};
+use super::ticket::{self, BadTicket, Ticket, TicketPurpose};
 use super::{
     LockoutPolicy, LoginDecision, LoginPermit, LoginResult, RateLimitDecision, RateLimitPolicy,
     RateLimitScope, RevocationReason, Revocations, RotationPolicy, Session, SessionId, SourceNetwork,
@@ -117,6 +118,17 @@ pub struct NewTokens {
     pub refresh_token: TokenId,
     /// Its absolute end.
     pub expires_at: UnixMillis,
+}
+
+/// Which sessions of a user go on when the password changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeptSessions {
+    /// All of them.
+    All,
+    /// This one, and those on other hosts that belong to the same sign-in.
+    SignIn(SessionId),
+    /// None.
+    None,
 }
 
 /// The current state of the user behind a session.
@@ -454,8 +466,7 @@ impl Sessions {
         for (key, found) in self.watched(self.store.scan(Space::Session).await)? {
             let (id, session) = read_session(&key, &found.value)?;
             let is_over = session.revoked.is_some() || now >= session.expires_at;
-            let as_begun = Account::Active { credential: session.credential };
-            if !is_over && account(&session.subject).is_some_and(|account| account != as_begun) {
+            if !is_over && account(&session.subject).is_some_and(|account| !session.is_of(account)) {
                 changed.push(id);
             }
         }
@@ -517,11 +528,47 @@ impl Sessions {
         now: UnixMillis,
     ) -> Result<usize, StoreError> {
         let sessions = self.of_subject(subject).await?;
-        let changed = sessions.into_iter().filter(|(_, session)| {
-            session.revoked.is_none() && account != Account::Active { credential: session.credential }
-        });
+        let changed =
+            sessions.into_iter().filter(|(_, session)| session.revoked.is_none() && !session.is_of(account));
         let ids = changed.map(|(id, _)| id).collect();
         self.clone().end_each(ids, RevocationReason::AccountChanged, now).await
+    }
+
+    /// Has sessions of a user go on when the user's credential changes from `from` to `to`. To be called
+    /// before the change; [`Self::end_changed`] then ends the others.
+    ///
+    /// # Errors
+    ///
+    /// The store fails; some of them may go on.
+    pub async fn keep_through_change(
+        &self,
+        subject: &str,
+        kept: KeptSessions,
+        from: [u8; 16],
+        to: [u8; 16],
+    ) -> Result<(), StoreError> {
+        if kept == KeptSessions::None {
+            return Ok(());
+        }
+        let sessions = self.of_subject(subject).await?;
+        let root = |id: SessionId, session: &Session| session.handed_over_from().unwrap_or(id);
+        let sign_in = match kept {
+            KeptSessions::SignIn(own) => {
+                sessions.iter().find(|(id, _)| *id == own).map(|(id, session)| root(*id, session))
+            }
+            _ => None,
+        };
+        for (id, session) in sessions {
+            let is_kept = kept == KeptSessions::All || Some(root(id, &session)) == sign_in;
+            if is_kept && session.revoked.is_none() {
+                self.adjust(id, |session| {
+                    session.outlive_change(from, to);
+                    true
+                })
+                .await?;
+            }
+        }
+        Ok(())
     }
 
     /// Redeems a refresh token. `account` looks the session's user up, and may be called more than once.
@@ -608,7 +655,7 @@ impl Sessions {
             RefreshDecision::Idle => return Err(RefreshError::Idle),
             RefreshDecision::Expired => return Err(RefreshError::Expired),
         };
-        if account(session) != (Account::Active { credential: session.credential }) {
+        if !session.is_of(account(session)) {
             session.revoke(RevocationReason::AccountChanged, now);
             return Err(RefreshError::AccountChanged);
         }
@@ -723,6 +770,62 @@ impl Sessions {
         self.watched(self.limits.count_failure(scope, network, now).await)
     }
 
+    /// Stores a ticket, and returns its secret.
+    ///
+    /// # Errors
+    ///
+    /// The store fails.
+    pub async fn issue_ticket(&self, ticket: Ticket) -> Result<String, StoreError> {
+        let secret = ticket::new_secret();
+        // 128 random bits do not collide.
+        self.update(&ticket_key(&secret), |_: Option<Ticket>| (Some(kept(ticket.clone())), ())).await?;
+        Ok(secret)
+    }
+
+    /// The ticket with that secret, if it counts for `purpose`. It is not used up.
+    ///
+    /// # Errors
+    ///
+    /// The store fails.
+    pub async fn ticket(
+        &self,
+        secret: &str,
+        purpose: TicketPurpose,
+        now: UnixMillis,
+    ) -> Result<Result<Ticket, BadTicket>, StoreError> {
+        self.update(&ticket_key(secret), |found: Option<Ticket>| (None, valid(found, purpose, now))).await
+    }
+
+    /// Uses a ticket up; of several calls, at most one gets it.
+    ///
+    /// # Errors
+    ///
+    /// The store fails.
+    pub async fn use_ticket(
+        &self,
+        secret: &str,
+        purpose: TicketPurpose,
+        now: UnixMillis,
+    ) -> Result<Result<Ticket, BadTicket>, StoreError> {
+        self.update(&ticket_key(secret), |found: Option<Ticket>| match valid(found, purpose, now) {
+            Ok(ticket) => (Some(kept(Ticket { used_at: Some(now), ..ticket.clone() })), Ok(ticket)),
+            Err(bad) => (None, Err(bad)),
+        })
+        .await
+    }
+
+    /// Takes back that a ticket was used, where nothing came of it.
+    ///
+    /// # Errors
+    ///
+    /// The store fails.
+    pub async fn return_ticket(&self, secret: &str) -> Result<(), StoreError> {
+        self.update(&ticket_key(secret), |found: Option<Ticket>| {
+            (found.map(|ticket| kept(Ticket { used_at: None, ..ticket })), ())
+        })
+        .await
+    }
+
     /// Evicts expired records from the store and the revocation set. Returns how many the store evicted.
     pub async fn sweep(&self, now: UnixMillis) -> Result<usize, StoreError> {
         self.revocations.prune_expired(now);
@@ -761,6 +864,19 @@ async fn revoked_so_far(
 
 fn session_key(id: SessionId) -> Key {
     Key { space: Space::Session, id: id.to_string() }
+}
+
+fn ticket_key(secret: &str) -> Key {
+    Key { space: Space::Ticket, id: ticket::id_of(secret) }
+}
+
+fn valid(found: Option<Ticket>, purpose: TicketPurpose, now: UnixMillis) -> Result<Ticket, BadTicket> {
+    let ticket = found.ok_or(BadTicket::Unknown)?;
+    ticket.check(purpose, now).map(|()| ticket)
+}
+
+fn kept(ticket: Ticket) -> Change<Ticket> {
+    Change { expires_at: ticket.kept_until(), record: ticket, group: None, revoked_until: None }
 }
 
 fn read_session(key: &Key, value: &[u8]) -> Result<(SessionId, Session), StoreError> {

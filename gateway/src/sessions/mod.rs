@@ -18,14 +18,15 @@ mod redis;
 mod revocations;
 mod session;
 mod store;
+mod ticket;
 
 #[cfg(test)]
 mod tests;
 
 pub use embedded::{EmbeddedStore, OpenError, examine as examine_state_file, restore as restore_state_file};
 pub use engine::{
-    Account, CreateTokenError, NewSession, NewTokens, OpenSessionError, Policy, RefreshError, RefreshResult,
-    RotatedToken, SessionInfo, SessionLimit, Sessions, WhenFull,
+    Account, CreateTokenError, KeptSessions, NewSession, NewTokens, OpenSessionError, Policy, RefreshError,
+    RefreshResult, RotatedToken, SessionInfo, SessionLimit, Sessions, WhenFull,
 };
 pub use id::{BadId, SessionId, TokenId};
 pub use lockout::{LockoutPolicy, LoginResult};
@@ -39,6 +40,7 @@ pub use revocations::Revocations;
 pub use session::{ClientInfo, RevocationReason, RotationPolicy, Session};
 pub(crate) use store::Store;
 pub use store::StoreError;
+pub use ticket::{BadTicket, Ticket, TicketPurpose};
 
 /// Milliseconds since 1970.
 pub type UnixMillis = u64;

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{SessionId, TokenId, UnixMillis};
+use super::{Account, SessionId, TokenId, UnixMillis};
 use crate::config::Rotation;
 
 /// Maximum number of live tokens per session; it bounds the record. A client that refreshes faster than its
@@ -120,6 +120,10 @@ pub struct Session {
     pub username: String,
     /// A fingerprint that changes with the user's password.
     pub credential: [u8; 16],
+    /// The fingerprint after a password change that the session survives. Set before the password is stored,
+    /// so that no instance ends the session in between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next_credential: Option<[u8; 16]>,
     /// Opened at.
     pub opened_at: UnixMillis,
     /// Absolute end; it never moves.
@@ -185,6 +189,7 @@ impl Session {
             subject,
             username,
             credential,
+            next_credential: None,
             opened_at,
             expires_at,
             active_at,
@@ -194,6 +199,23 @@ impl Session {
             foreign_until,
             revoked,
             links,
+        }
+    }
+
+    /// Whether the session was opened with the credential that the account has, or may go on with it.
+    pub(super) fn is_of(&self, account: Account) -> bool {
+        match account {
+            Account::Gone => false,
+            Account::Active { credential } => {
+                credential == self.credential || Some(credential) == self.next_credential
+            }
+        }
+    }
+
+    /// Has the session go on when the user's credential changes from `from` to `to`.
+    pub(super) fn outlive_change(&mut self, from: [u8; 16], to: [u8; 16]) {
+        if self.is_of(Account::Active { credential: from }) {
+            (self.credential, self.next_credential) = (from, Some(to));
         }
     }
 

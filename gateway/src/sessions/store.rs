@@ -20,11 +20,14 @@ pub enum Space {
     Network,
     /// Personal access tokens, by id.
     PersonalToken,
+    /// Tickets, by the hash of their secret.
+    Ticket,
 }
 
 impl Space {
     /// All kinds.
-    pub const ALL: [Space; 4] = [Space::Session, Space::Attempts, Space::Network, Space::PersonalToken];
+    pub const ALL: [Space; 5] =
+        [Space::Session, Space::Attempts, Space::Network, Space::PersonalToken, Space::Ticket];
 
     /// Its name in keys.
     pub fn name(self) -> &'static str {
@@ -33,6 +36,7 @@ impl Space {
             Space::Attempts => "attempts",
             Space::Network => "network",
             Space::PersonalToken => "personal-token",
+            Space::Ticket => "ticket",
         }
     }
 }

@@ -1,22 +1,19 @@
-//! Changing a password: verifies the old one, checks the new one, and replaces the stored hash by
-//! compare-and-swap.
+//! Changing a password: checks the new one, and replaces the stored hash by compare-and-swap.
 
 use std::sync::Arc;
 
-use super::credentials::{CheckError, check_credentials};
+use super::credentials::CheckError;
 use super::hashing_pool::HashingPool;
 use super::name::CanonicalName;
 use super::new_password::{NewPasswordRefusal, check_new_password};
 use super::password::Password;
-use super::sources::{ReplaceError, UserSources};
+use super::password_hash::PasswordHash;
+use super::sources::{FoundUser, ReplaceError, UserSources};
 use super::user_store::User;
 
 /// Why a password was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangePasswordError {
-    /// No such user, a disabled user, or a wrong password: indistinguishable.
-    #[error("wrong username or password")]
-    WrongPassword,
     /// The password policy rejects the new one.
     #[error(transparent)]
     Unfit(#[from] NewPasswordRefusal),
@@ -29,7 +26,7 @@ pub enum ChangePasswordError {
     /// The source is managed elsewhere.
     #[error("the password is not kept where the gateway could change it; change it where users are kept")]
     NotWritable,
-    /// The old one could not be verified.
+    /// The user could not be looked up, or the new password not be hashed.
     #[error(transparent)]
     Check(#[from] CheckError),
     /// The new one could not be stored; the old one remains valid.
@@ -37,41 +34,72 @@ pub enum ChangePasswordError {
     Store(String),
 }
 
-/// Changes a user's password and returns the updated user. Sessions that were opened with the earlier
-/// [`credential_fingerprint`](User::credential_fingerprint) end at their next refresh: a caller that goes on
-/// needs a new one.
-///
-/// Rate limits and lockout are up to the caller, before the call, as for a login.
-///
-/// # Errors
-///
-/// See [`ChangePasswordError`]; in all cases the old password remains valid.
-pub async fn change_password(
-    users: &UserSources,
-    pool: &HashingPool,
-    name: &CanonicalName,
-    old: Password,
-    new: Password,
-) -> Result<Arc<User>, ChangePasswordError> {
-    // Before any detail about the new one, which would reveal that the name exists.
-    let user = check_credentials(users, pool, name, old.clone())
-        .await?
-        .map_err(|_| ChangePasswordError::WrongPassword)?;
-    check_new_password(&new, Some(name))?;
-    if old.as_bytes() == new.as_bytes() {
-        return Err(ChangePasswordError::Same);
+/// A password change that is ready to be stored.
+#[derive(Debug)]
+pub struct PasswordChange {
+    found: FoundUser,
+    hash: PasswordHash,
+    changed: Arc<User>,
+}
+
+impl PasswordChange {
+    /// Checks and hashes the new password of a user whose old one (if it is asked for) was verified. Nothing
+    /// is stored yet.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChangePasswordError`].
+    pub async fn prepare(
+        users: &UserSources,
+        pool: &HashingPool,
+        user: &User,
+        old: Option<&Password>,
+        new: Password,
+    ) -> Result<PasswordChange, ChangePasswordError> {
+        let name = CanonicalName::for_lockout(&user.username);
+        let (policy, checked) = (users.password_policy().clone(), (new.clone(), name.clone()));
+        // Breached passwords are looked up in a file.
+        let check = move || check_new_password(&policy, &checked.0, Some(&checked.1));
+        match tokio::task::spawn_blocking(check).await {
+            Ok(fit) => fit?,
+            Err(error) => return Err(ChangePasswordError::Store(error.to_string())),
+        };
+        if old.is_some_and(|old| old.as_bytes() == new.as_bytes()) {
+            return Err(ChangePasswordError::Same);
+        }
+        // Looked up again: verification may have rehashed the old one.
+        let found = users.by_name(&name).await.map_err(CheckError::from)?;
+        let found = found.ok_or(ChangePasswordError::Conflict)?;
+        if found.user.id != user.id || found.user.credential_fingerprint() != user.credential_fingerprint() {
+            return Err(ChangePasswordError::Conflict);
+        }
+        if !users.is_writable(&found) {
+            return Err(ChangePasswordError::NotWritable);
+        }
+        let hash = pool.create(users.new_password_cost(), new).await.map_err(CheckError::from)?;
+        let changed = User { credential: hash.clone().into(), ..User::clone(&found.user) };
+        let changed = Arc::new(User { must_change_password: false, ..changed });
+        Ok(PasswordChange { found, hash, changed })
     }
-    // Looked up again: verification may have rehashed the old one.
-    let found = users.by_name(name).await.map_err(CheckError::from)?.ok_or(ChangePasswordError::Conflict)?;
-    if found.user.id != user.id || found.user.credential_fingerprint() != user.credential_fingerprint() {
-        return Err(ChangePasswordError::Conflict);
+
+    /// The user as they will be. Sessions of another
+    /// [`credential_fingerprint`](User::credential_fingerprint) end once the change is stored.
+    pub fn user(&self) -> &Arc<User> {
+        &self.changed
     }
-    let hash = pool.create(users.new_password_cost(), new).await.map_err(CheckError::from)?;
-    match users.replace_hash(&found, &hash).await {
-        Ok(true) => Ok(Arc::new(User { credential: hash.into(), ..User::clone(&found.user) })),
-        Ok(false) => Err(ChangePasswordError::Conflict),
-        Err(ReplaceError::NotWritable) => Err(ChangePasswordError::NotWritable),
-        Err(ReplaceError::Failed(why)) => Err(ChangePasswordError::Store(why)),
+
+    /// Stores the change, if the old hash is still stored.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChangePasswordError`]; the old password then remains valid.
+    pub async fn store(&self, users: &UserSources) -> Result<(), ChangePasswordError> {
+        match users.replace_hash(&self.found, &self.hash, true).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ChangePasswordError::Conflict),
+            Err(ReplaceError::NotWritable) => Err(ChangePasswordError::NotWritable),
+            Err(ReplaceError::Failed(why)) => Err(ChangePasswordError::Store(why)),
+        }
     }
 }
 
@@ -81,6 +109,7 @@ mod tests {
 
     use super::*;
     use crate::config::{UserSourceKind, Users};
+    use crate::users::check_credentials;
     use crate::users::password_hash::{HashCost, PasswordHash};
 
     fn password(text: &str) -> Password {
@@ -107,8 +136,13 @@ mod tests {
         old: &str,
         new: &str,
     ) -> Result<Arc<User>, ChangePasswordError> {
-        let name = CanonicalName::for_lockout(name);
-        change_password(users, &HashingPool::new(1, 1), &name, password(old), password(new)).await
+        let (name, pool) = (CanonicalName::for_lockout(name), HashingPool::new(1, 1));
+        let old = password(old);
+        let user = check_credentials(users, &pool, &name, old.clone()).await.unwrap();
+        let user = user.map_err(|_| ChangePasswordError::Conflict)?;
+        let change = PasswordChange::prepare(users, &pool, &user, Some(&old), password(new)).await?;
+        change.store(users).await?;
+        Ok(Arc::clone(change.user()))
     }
 
     #[tokio::test]
@@ -120,18 +154,14 @@ mod tests {
             assert_ne!(changed.credential_fingerprint(), before.credential_fingerprint());
             assert_eq!(users.by_id("1").await.unwrap().unwrap(), changed);
             let again = change(&users, "alice", "the old password", "a third password").await;
-            assert!(matches!(again, Err(ChangePasswordError::WrongPassword)));
+            assert!(again.is_err());
             change(&users, "alice", "the new password", "a third password").await.unwrap();
         }
     }
 
     #[tokio::test]
-    async fn the_new_password_is_not_judged_without_the_old_one() {
+    async fn the_new_password_is_one_that_may_be_set_and_another_one() {
         let (_folder, users) = users(false);
-        for (name, old) in [("alice", "wrong"), ("nobody", "the old password")] {
-            let refused = change(&users, name, old, "short").await;
-            assert!(matches!(refused, Err(ChangePasswordError::WrongPassword)), "{name}");
-        }
         for (new, message) in
             [("short", "at least 8"), ("password123", "common one"), ("the old password", "is the old one")]
         {

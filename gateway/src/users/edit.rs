@@ -18,6 +18,8 @@ use super::replace_file::replace_file;
 use super::user_store::User;
 use crate::file_owner::folder_of;
 
+const MUST_CHANGE: &str = "must_change_password";
+
 /// A users file to list or to edit.
 #[derive(Debug, Clone)]
 pub struct UsersFile {
@@ -35,6 +37,8 @@ pub struct NewUser {
     pub password: PasswordHash,
     /// Any roles.
     pub roles: Vec<String>,
+    /// Whether the first login asks for another password.
+    pub must_change_password: bool,
 }
 
 impl UsersFile {
@@ -85,31 +89,54 @@ impl UsersFile {
             table["username"] = value(user.name.as_str());
             table["password"] = value(user.password.as_str());
             table["roles"] = value(Array::from_iter(user.roles));
+            if user.must_change_password {
+                table[MUST_CHANGE] = value(true);
+            }
             append(document, table);
             Ok(())
         })?;
         Ok(id)
     }
 
-    /// Sets a user's password.
-    pub fn set_password(&self, name: &CanonicalName, password: &PasswordHash) -> Result<(), EditError> {
+    /// Sets a user's password, and whether the next login asks for another one.
+    pub fn set_password(
+        &self,
+        name: &CanonicalName,
+        password: &PasswordHash,
+        must_change: bool,
+    ) -> Result<(), EditError> {
         self.edit(|document, users| {
-            set(document, position(users, name)?, "password", password.as_str().into());
+            let index = position(users, name)?;
+            set(document, index, "password", password.as_str().into());
+            set_must_change(document, users, index, must_change);
             Ok(())
         })
     }
 
-    /// Replaces the hash of a user if it still is `old`; returns whether it was.
+    /// Sets whether a user's next login asks for another password.
+    pub fn require_change(&self, name: &CanonicalName, must_change: bool) -> Result<(), EditError> {
+        self.edit(|document, users| {
+            set_must_change(document, users, position(users, name)?, must_change);
+            Ok(())
+        })
+    }
+
+    /// Replaces the hash of a user if it still is `old`; returns whether it was. One of a new password is the
+    /// change that may have been required.
     pub(super) fn replace_hash(
         &self,
         name: &str,
         old: &PasswordHash,
         new: &PasswordHash,
+        is_new_password: bool,
     ) -> Result<bool, EditError> {
         self.edit(|document, users| {
             let index = users.iter().position(|user| user.username == name && user.hash() == Some(old));
             if let Some(index) = index {
                 set(document, index, "password", new.as_str().into());
+                if is_new_password {
+                    set_must_change(document, users, index, false);
+                }
             }
             Ok(index.is_some())
         })
@@ -217,6 +244,12 @@ fn append(document: &mut DocumentMut, mut table: Table) {
     }
 }
 
+fn set_must_change(document: &mut DocumentMut, users: &[User], index: usize, must_change: bool) {
+    if users[index].must_change_password != must_change {
+        set(document, index, MUST_CHANGE, must_change.into());
+    }
+}
+
 fn set(document: &mut DocumentMut, index: usize, key: &str, mut new: toml_edit::Value) {
     let users = document.get_mut("users").and_then(Item::as_array_of_tables_mut);
     let Some(user) = users.and_then(|users| users.get_mut(index)) else { return };
@@ -314,6 +347,7 @@ mod tests {
             id: id.map(str::to_owned),
             password: PasswordHash::parse(PHC).unwrap(),
             roles: vec!["user".to_owned()],
+            must_change_password: false,
         }
     }
 
@@ -356,7 +390,7 @@ tenant = 'blue'
         let (_folder, file, before) = written();
         let hash =
             PasswordHash::decoy(Scheme::argon2id(HashCost { memory_kib: 19_456, passes: 3, lanes: 1 }));
-        file.set_password(&name("alice"), &hash).unwrap();
+        file.set_password(&name("alice"), &hash, false).unwrap();
         assert_eq!(content(&file), before.replacen(PHC, hash.as_str(), 1));
     }
 
@@ -474,11 +508,29 @@ tenant = 'blue'
         let (_folder, file, before) = written();
         let old = PasswordHash::parse(PHC).unwrap();
         let new = PasswordHash::decoy(Scheme::argon2id(HashCost { memory_kib: 64, passes: 3, lanes: 1 }));
-        assert!(!file.replace_hash("alice", &new, &old).unwrap(), "somebody has set another password");
-        assert!(!file.replace_hash("nobody", &old, &new).unwrap());
+        assert!(!file.replace_hash("alice", &new, &old, true).unwrap(), "somebody has set another password");
+        assert!(!file.replace_hash("nobody", &old, &new, true).unwrap());
         assert_eq!(content(&file), before);
-        assert!(file.replace_hash("alice", &old, &new).unwrap());
+        assert!(file.replace_hash("alice", &old, &new, true).unwrap());
         assert_eq!(content(&file), before.replacen(PHC, new.as_str(), 1));
+    }
+
+    #[test]
+    fn a_required_change_is_done_by_a_new_password_and_by_no_rehash() {
+        let (_folder, file, before) = written();
+        let old = PasswordHash::parse(PHC).unwrap();
+        let new = PasswordHash::decoy(Scheme::argon2id(HashCost { memory_kib: 64, passes: 3, lanes: 1 }));
+        let must_change = || file.users().unwrap()[0].must_change_password;
+        file.require_change(&name("alice"), false).unwrap();
+        assert_eq!(content(&file), before, "it was not required");
+        file.require_change(&name("alice"), true).unwrap();
+        assert!(content(&file).contains("# two\nmust_change_password = true\n") && must_change());
+        assert!(file.replace_hash("alice", &old, &new, false).unwrap() && must_change());
+        assert!(file.replace_hash("alice", &new, &old, true).unwrap() && !must_change());
+        file.set_password(&name("alice"), &new, true).unwrap();
+        assert!(must_change());
+        file.set_password(&name("alice"), &old, false).unwrap();
+        assert!(!must_change());
     }
 
     #[test]

@@ -176,6 +176,7 @@ mod tests {
                 .clone(),
             disabled: true,
             session_epoch: 0,
+            must_change_password: false,
         };
         assert_eq!(users, [expected]);
     }
@@ -218,7 +219,7 @@ password = ""
             [
                 r#"users.toml:2: "user": unknown key (did you mean users?); each user is a [[users]] table"#,
                 "users.toml:6: users[0].pasword: unknown key (did you mean password?); a user has id, username, \
-                 password, roles, disabled, session_epoch, claims",
+                 password, roles, disabled, must_change_password, session_epoch, claims",
                 "users.toml:4: users[0].id: expected a string, found an integer; write id = \"1\", with another id \
                  for each user",
                 "users.toml:5: users[0].username: \"al ice\" is no user name; a user name has 1 to 128 bytes of \

@@ -111,6 +111,7 @@ mod tests {
             claims: Map::new(),
             disabled: false,
             session_epoch: 0,
+            must_change_password: false,
         }
     }
 

@@ -57,6 +57,7 @@ pub(super) fn parse(
                 claims: Map::new(),
                 disabled: false,
                 session_epoch: 0,
+                must_change_password: false,
             }),
             Err(error) => {
                 let remedy = format!("set the password anew with `htpasswd -B {} {name}`", path.display());

@@ -192,6 +192,7 @@ impl Client {
             credential: Credential::Bind { dn: entry.dn, changed },
             disabled: false,
             session_epoch: 0,
+            must_change_password: false,
         }))
     }
 

@@ -3,6 +3,7 @@
 //!
 //! A login is one call, [`check_credentials`]. This domain knows nothing of HTTP, tokens, sessions or locks.
 
+mod breached_passwords;
 mod change_password;
 mod credentials;
 mod diagnostic;
@@ -24,7 +25,7 @@ mod user_entry;
 mod user_store;
 mod watched_directory;
 
-pub use change_password::{ChangePasswordError, change_password};
+pub use change_password::{ChangePasswordError, PasswordChange};
 pub use credentials::{CheckError, LoginFailure, check_credentials};
 pub use diagnostic::{UserFileDiagnostic, UserFileErrors, UserFileWarning};
 pub use edit::{EditError, NewUser, UsersFile};

@@ -23,7 +23,7 @@ use super::remote::SourceUnavailable;
 use super::sql::SqlSource;
 use super::user_store::User;
 use super::watched_directory::{FileFormat, ReloadOutcome, WatchedDirectory};
-use crate::config::{Argon2Cost, CompatIdentity, UserSource, UserSourceKind, Users};
+use crate::config::{Argon2Cost, CompatIdentity, PasswordPolicy, UserSource, UserSourceKind, Users};
 
 /// All sources.
 #[derive(Debug)]
@@ -239,7 +239,7 @@ impl UserSources {
         let Some(old) = found.user.hash().filter(|old| old.needs_rehash(cost)) else { return };
         let Ok(new) = pool.rehash(old, cost, password).await else { return };
         let name = found.user.username.as_str();
-        match self.replace_hash(found, &new).await {
+        match self.replace_hash(found, &new, false).await {
             Ok(true) => {
                 tracing::info!(user = name, source = found.source, from = %old.scheme(), "rehashed a password");
             }
@@ -251,10 +251,15 @@ impl UserSources {
         }
     }
 
+    /// What new passwords have to be like.
+    pub(super) fn password_policy(&self) -> &PasswordPolicy {
+        &self.settings.password_policy
+    }
+
     /// Whether the source of a user can store another hash.
-    fn is_writable(&self, found: &FoundUser) -> bool {
+    pub fn is_writable(&self, found: &FoundUser) -> bool {
         self.sources.get(found.index).is_some_and(|named| match (&named.source, &named.settings.kind) {
-            (Source::Sql { source, .. }, _) => source.is_table(),
+            (Source::Sql { source, .. }, _) => source.is_writable(),
             (Source::File(_), UserSourceKind::Htpasswd(_)) => self.settings.rehash_htpasswd,
             (Source::File(_), _) => true,
             (Source::Ldap(_), _) => false,
@@ -267,11 +272,12 @@ impl UserSources {
     }
 
     /// Replaces the hash of a user if it is still the one that was found, effective at once; returns whether
-    /// it was.
+    /// it was. One of a new password is the change that may have been required.
     pub(super) async fn replace_hash(
         &self,
         found: &FoundUser,
         new: &PasswordHash,
+        is_new_password: bool,
     ) -> Result<bool, ReplaceError> {
         let failed = |error: &dyn std::fmt::Display| ReplaceError::Failed(error.to_string());
         let (Some(old), Some(named)) = (found.user.hash(), self.sources.get(found.index)) else {
@@ -281,7 +287,7 @@ impl UserSources {
             _ if !self.is_writable(found) => Err(ReplaceError::NotWritable),
             (Source::Sql { source, .. }, _) => {
                 let id = &found.user.id[named.settings.id_prefix.len()..];
-                source.replace_hash(id, old, new).await.map_err(|error| failed(&error))
+                source.replace_hash(id, old, new, is_new_password).await.map_err(|error| failed(&error))
             }
             (Source::File(watched), UserSourceKind::File(path) | UserSourceKind::Htpasswd(path)) => {
                 let (path, watched) = (path.clone(), Arc::clone(watched));
@@ -290,9 +296,9 @@ impl UserSources {
                 let edit = move || {
                     let replaced = match is_htpasswd {
                         true => htpasswd::replace_hash(&path, &name, &old, &new).map_err(|e| e.to_string()),
-                        false => {
-                            UsersFile::new(path).replace_hash(&name, &old, &new).map_err(|e| e.to_string())
-                        }
+                        false => UsersFile::new(path)
+                            .replace_hash(&name, &old, &new, is_new_password)
+                            .map_err(|e| e.to_string()),
                     }?;
                     // Until the next poll the old hash would be used.
                     watched.reload();

@@ -80,9 +80,9 @@ impl SqlSource {
         self.remote.submit(async move { table.sample().await }).await
     }
 
-    /// Whether the users are in one table, which can be written as well.
-    pub(super) fn is_table(&self) -> bool {
-        matches!(self.table.settings.lookup, SqlLookup::Table(_))
+    /// Whether another hash can be stored: in a table, or by a configured statement.
+    pub(super) fn is_writable(&self) -> bool {
+        matches!(self.table.settings.lookup, SqlLookup::Table(_) | SqlLookup::Query { update: Some(_), .. })
     }
 
     /// Replaces the hash of a user if it still is `old`; returns whether it was.
@@ -91,10 +91,11 @@ impl SqlSource {
         id: &str,
         old: &PasswordHash,
         new: &PasswordHash,
+        is_new_password: bool,
     ) -> Result<bool, SourceUnavailable> {
         let (table, id) = (Arc::clone(&self.table), id.to_owned());
         let (old, new) = (old.as_str().to_owned(), new.as_str().to_owned());
-        self.remote.submit(async move { table.replace_hash(&id, &old, &new).await }).await
+        self.remote.submit(async move { table.replace_hash(&id, &old, &new, is_new_password).await }).await
     }
 }
 
@@ -174,6 +175,8 @@ impl Table {
         columns.extend(table.roles.iter().map(|column| ("roles".to_owned(), column)));
         columns.extend(table.disabled.iter().map(|column| ("disabled".to_owned(), column)));
         columns.extend(table.enabled.iter().map(|column| ("enabled".to_owned(), column)));
+        let must_change = table.must_change_password.iter();
+        columns.extend(must_change.map(|column| (MUST_CHANGE.to_owned(), column)));
         columns.extend(table.claims.iter().map(|(claim, column)| (claim.clone(), column)));
         let cast = |(name, column): (String, &String)| {
             format!("CAST({} AS {text}) AS {}", dialect.quote(column), dialect.quote(&name))
@@ -249,18 +252,35 @@ impl Table {
         Ok(rows.iter().filter_map(|row| text(row, 0)).collect())
     }
 
-    async fn replace_hash(&self, id: &str, old: &str, new: &str) -> Result<bool, sqlx::Error> {
-        let SqlLookup::Table(table) = &self.settings.lookup else { return Ok(false) };
-        let dialect = self.settings.dialect;
-        let column = dialect.quote(&table.password);
-        // One statement, so that a concurrent change of the password is not lost.
-        let sql = format!(
-            "UPDATE {} SET {column} = {} WHERE {} AND {column} = {}",
-            dialect.quote(&table.table),
-            dialect.placeholder(1),
-            self.id_is(2).await?,
-            dialect.placeholder(3),
-        );
+    async fn replace_hash(
+        &self,
+        id: &str,
+        old: &str,
+        new: &str,
+        is_new_password: bool,
+    ) -> Result<bool, sqlx::Error> {
+        let sql = match &self.settings.lookup {
+            SqlLookup::Query { update, .. } => match update {
+                Some(sql) => sql.clone(),
+                None => return Ok(false),
+            },
+            SqlLookup::Table(table) => {
+                let dialect = self.settings.dialect;
+                let column = dialect.quote(&table.password);
+                let done = match table.must_change_password.as_ref().filter(|_| is_new_password) {
+                    Some(column) => format!(", {} = FALSE", dialect.quote(column)),
+                    None => String::new(),
+                };
+                // One statement, so that a concurrent change of the password is not lost.
+                format!(
+                    "UPDATE {} SET {column} = {}{done} WHERE {} AND {column} = {}",
+                    dialect.quote(&table.table),
+                    dialect.placeholder(1),
+                    self.id_is(2).await?,
+                    dialect.placeholder(3),
+                )
+            }
+        };
         let update =
             sqlx::query(AssertSqlSafe(sql)).bind(new.to_owned()).bind(id.to_owned()).bind(old.to_owned());
         Ok(update.execute(self.pool().await?).await?.rows_affected() == 1)
@@ -289,8 +309,11 @@ impl SqlDialect {
     }
 }
 
-/// The user of a row with columns `id`, `username`, `password`, and optionally `roles`, `disabled` or
-/// `enabled`; any other is a claim.
+/// The column of a required change.
+const MUST_CHANGE: &str = "must_change_password";
+
+/// The user of a row with columns `id`, `username`, `password`, and optionally `roles`, `disabled`, `enabled`
+/// or [`MUST_CHANGE`]; any other is a claim.
 fn read(row: &AnyRow) -> Result<User, String> {
     let column = |name: &str| row.columns().iter().position(|column| column.name() == name);
     let value = |name: &str| column(name).and_then(|index| text(row, index));
@@ -305,7 +328,7 @@ fn read(row: &AnyRow) -> Result<User, String> {
     let mut claims = Map::new();
     for (index, column) in row.columns().iter().enumerate() {
         let name = column.name();
-        if !["id", "password", "disabled", "enabled"].contains(&name)
+        if !["id", "password", "disabled", "enabled", MUST_CHANGE].contains(&name)
             && !RESERVED_CLAIMS.contains(&name)
             && let Some(text) = text(row, index)
         {
@@ -322,6 +345,7 @@ fn read(row: &AnyRow) -> Result<User, String> {
         claims,
         disabled,
         session_epoch: 0,
+        must_change_password: value(MUST_CHANGE).is_some_and(|text| is_true(&text)),
     })
 }
 

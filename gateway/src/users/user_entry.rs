@@ -14,7 +14,8 @@ use super::user_store::User;
 
 const MAX_ID_BYTES: usize = 128;
 
-const USER_KEYS: [&str; 7] = ["id", "username", "password", "roles", "disabled", "session_epoch", "claims"];
+const USER_KEYS: [&str; 8] =
+    ["id", "username", "password", "roles", "disabled", "must_change_password", "session_epoch", "claims"];
 
 /// Claims the gateway itself sets.
 pub(super) const RESERVED_CLAIMS: [&str; 12] =
@@ -46,7 +47,8 @@ impl<'a> Entry<'a> {
         let name = self.username(&mut first_lines.names);
         let password = self.password();
         let roles = self.roles();
-        let disabled = self.disabled();
+        let disabled = self.flag("disabled");
+        let must_change_password = self.flag("must_change_password");
         let session_epoch = self.session_epoch();
         let claims = self.claims();
         let user = User {
@@ -57,6 +59,7 @@ impl<'a> Entry<'a> {
             claims,
             disabled,
             session_epoch,
+            must_change_password,
         };
         (self.diagnostics.errors.len() == errors_before).then_some(user)
     }
@@ -154,10 +157,10 @@ impl<'a> Entry<'a> {
         roles
     }
 
-    fn disabled(&mut self) -> bool {
-        let Some(item) = self.table.get("disabled") else { return false };
+    fn flag(&mut self, key: &str) -> bool {
+        let Some(item) = self.table.get(key) else { return false };
         item.as_bool().unwrap_or_else(|| {
-            self.wrong_type("disabled", "true or false", item.type_name(), "write disabled = true");
+            self.wrong_type(key, "true or false", item.type_name(), &format!("write {key} = true"));
             false
         })
     }

@@ -29,6 +29,8 @@ pub struct User {
     /// Sessions that were opened with another number end. `users disable` increments it, so that enabling the
     /// user again does not revive the sessions.
     pub session_epoch: u64,
+    /// Has to choose another password at the next login.
+    pub must_change_password: bool,
 }
 
 impl User {
@@ -147,6 +149,7 @@ mod tests {
             claims: Map::new(),
             disabled: false,
             session_epoch: 0,
+            must_change_password: false,
         }
     }
 

@@ -240,6 +240,27 @@ export class AuthClient extends EventTarget {
     if (sid === this.claims?.sid) await this.clear();
   }
 
+  /**
+   * Changes the user's password. The session of this client goes on.
+   * @param {string} currentPassword
+   * @param {string} newPassword
+   * @param {{endOtherSessions?: boolean}} [options] whether the user's other sessions end; they do if nothing is said
+   * @throws {AuthenticationRequired} {@link NetworkError} {@link ApiError} with the gateway's reason: `invalid_credentials`
+   *   for a wrong current password, `password_too_short` and the like for a new one that is refused
+   */
+  async changePassword(currentPassword, newPassword, { endOtherSessions = true } = {}) {
+    const response = await this.fetch(`${this.#endpoints}/password`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({
+        current_password: currentPassword,
+        new_password: newPassword,
+        end_other_sessions: endOtherSessions,
+      }),
+    });
+    if (!response.ok) throw await ApiError.from(response);
+  }
+
   /** Forgets the tokens. @param {SignOutReason} [reason] what `signed-out` says */
   async clear(reason = "logout") {
     await this.#store.clear(reason);

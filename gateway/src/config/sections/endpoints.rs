@@ -42,6 +42,9 @@ pub(super) fn reserved_paths(settings: &Settings) -> Vec<String> {
     let below = |name: &str| format!("{}{name}", endpoints.prefix);
     let mut paths: Vec<String> =
         ["/login", "/refresh", "/logout", "/logout-all", "/sessions", JWKS].into_iter().map(below).collect();
+    if settings.users.password_change {
+        paths.extend([below("/password"), below("/password/reset")]);
+    }
     if !endpoints.prefix.is_empty() {
         paths.push(JWKS.to_owned());
     }

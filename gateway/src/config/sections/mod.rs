@@ -69,7 +69,7 @@ pub use store::Store;
 pub use throttle::Throttle;
 pub use tokens::{KeyRotation, MAX_ACCESS_TTL, Rotation, Tokens};
 pub use upstreams::Upstream;
-pub use users::Argon2Cost;
+pub use users::{Argon2Cost, PasswordPolicy};
 pub use warnings::Warnings;
 
 section! {
@@ -133,6 +133,20 @@ section! {
 }
 
 impl Settings {
+    /// The address of the page for new passwords, without a query; `None` where there is none.
+    pub(crate) fn reset_page(&self) -> Option<String> {
+        if !self.users.password_change {
+            return None;
+        }
+        let issuer = self.tokens.issuer.trim_end_matches('/');
+        let own = || {
+            let is_web = issuer.starts_with("https://") || issuer.starts_with("http://");
+            (self.browser.enabled && is_web)
+                .then(|| format!("{issuer}{}/password/reset", self.endpoints.prefix))
+        };
+        self.users.reset_url.clone().or_else(own)
+    }
+
     /// Reads the whole configuration. Invalid values are reported and replaced by defaults.
     pub(super) fn load(root: &Table<'_>) -> Settings {
         let mut settings: Settings = root.read();

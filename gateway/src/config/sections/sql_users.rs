@@ -25,10 +25,13 @@ section! {
         /// Whether names are stored in lower case, so that a plain index is used.
         exact_names: bool = boolean().default("false");
         /// In place of `table`: a query with the name as its parameter, which returns columns id, username,
-        /// password and optionally roles, disabled or enabled.
+        /// password and optionally roles, disabled, enabled or must_change_password.
         query: Option<String> = plain_text().example("\"SELECT id, username, password FROM people WHERE username = ?\"");
         /// The same query with the id as its parameter.
         query_by_id: Option<String> = plain_text().example("\"SELECT id, username, password FROM people WHERE id = ?\"");
+        /// Beside `query`: a statement that stores another hash, with the new hash, the id and the old hash as
+        /// its parameters. It must change nothing where the old hash is not stored any more.
+        update_query: Option<String> = plain_text().example("\"UPDATE people SET password = ? WHERE id = ? AND password = ?\"");
         /// A query with the id as its parameter, which returns one role per row.
         roles_query: Option<String> = plain_text().example("\"SELECT role FROM user_roles WHERE user_id = ?\"");
         /// In place of columns.version: a query without a parameter, which returns one row that changes
@@ -59,6 +62,8 @@ section! {
         disabled: Option<String> = text(identifier).example("\"disabled\"");
         /// Whether the user may log in.
         enabled: Option<String> = text(identifier).example("\"is_active\"");
+        /// Whether the next login asks for another password. A changed password sets it to FALSE.
+        must_change_password: Option<String> = text(identifier).example("\"must_change_password\"");
         /// A number or a time that grows with each change of a row, with an index: the gateway then notices
         /// changes between refreshes.
         version: Option<String> = text(identifier).example("\"updated_at\"");
@@ -68,9 +73,17 @@ section! {
 impl SqlKeys {
     pub(super) fn settings(self, table: &Table<'_>) -> Option<SqlUsers> {
         let (name, query) = (table.entry("table"), table.entry("query"));
+        if self.update_query.is_some() && !query.is_given() {
+            table.entry("update_query").refuse(
+                InvalidValue::new("belongs to `query`")
+                    .help("a `table` is written to without it: leave it out"),
+            );
+        }
         let is_reported = name.is_given() && self.table.is_none();
         let lookup = match (self.query, self.query_by_id, self.table) {
-            (Some(by_name), Some(by_id), None) => SqlLookup::Query { by_name, by_id },
+            (Some(by_name), Some(by_id), None) => {
+                SqlLookup::Query { by_name, by_id, update: self.update_query }
+            }
             (None, None, Some(table)) => SqlLookup::Table(SqlTable {
                 table,
                 id: self.columns.id,
@@ -79,6 +92,7 @@ impl SqlKeys {
                 roles: self.columns.roles,
                 disabled: self.columns.disabled,
                 enabled: self.columns.enabled,
+                must_change_password: self.columns.must_change_password,
                 version: self.columns.version,
                 claims: self.claims,
                 exact_names: self.exact_names,

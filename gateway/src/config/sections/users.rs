@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::files::{file_name, readable, working_directory};
+use super::files::{existing_file, file_name, readable, working_directory};
 use super::ldap_users::LdapKeys;
 use super::secret::{self, SecretSource};
 use super::sql_users::SqlKeys;
+use super::{DAY, up_to};
 use crate::config::declaration::{
-    Key, Shape, TableShape, boolean, choice, flat, integer, section, table, text, texts,
+    Key, Shape, TableShape, boolean, choice, duration, flat, integer, section, table, text, texts,
 };
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, InvalidValue};
@@ -37,6 +39,18 @@ section! {
         rehash_htpasswd: bool = boolean().default("false");
         /// Cost of new hashes.
         argon2: Argon2Cost = table();
+        /// Whether people may change their passwords themselves, at {prefix}/password. The source has to be
+        /// writable: a file, a table of a database, or one with `update_query`; htpasswd with
+        /// `rehash_htpasswd`.
+        password_change: bool = boolean().default("false");
+        /// How long a link of `auth-gateway users reset NAME` counts.
+        reset_ttl: Duration = duration(up_to(30 * DAY)).default("1h");
+        /// The page that such a link leads to, if it is not the gateway's own; `?token=…` is added.
+        reset_url: Option<String> = text(reset_url)
+            .fallback("{tokens.issuer}{prefix}/password/reset, with [browser]")
+            .example("\"https://app.example.org/reset\"");
+        /// What a new password has to be like, whoever sets it.
+        password_policy: PasswordPolicy = table();
         /// Whether hashes of MD5 and SHA-1 are accepted, which can be guessed by the billion per second.
         allow_broken_hashes: bool = boolean().default("false");
     }
@@ -74,6 +88,27 @@ section! {
         /// Parallelism.
         lanes: u32 = integer(1..=16).default("1");
     }
+}
+
+section! {
+    /// What a new password has to be like. Common passwords and those made of the user's name are always
+    /// refused. It counts when a password is set, never at a login.
+    pub struct PasswordPolicy {
+        /// Minimum length, in characters.
+        min_length: u32 = integer(8..=256).default("8");
+        /// Minimum strength as zxcvbn estimates it: 0 accepts any, 2 what withstands 10^6 guesses, 3 10^8,
+        /// 4 10^10.
+        min_strength: u32 = integer(0..=4).default("0");
+        /// A file of SHA-1 hashes of breached passwords, sorted, one "HASH:COUNT" on each line, as Have I
+        /// Been Pwned offers it for download. It is searched on the disk and never loaded.
+        breached_file: Option<PathBuf> = text(existing_file).example("\"/var/lib/pwned-passwords.txt\"");
+    }
+}
+
+impl PasswordPolicy {
+    /// The policy of a configuration that says nothing of it.
+    pub const DEFAULT: PasswordPolicy =
+        PasswordPolicy { min_length: 8, min_strength: 0, breached_file: None };
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -121,7 +156,17 @@ impl UsersKeys {
                 .warn("no-effect", InvalidValue::new("has no effect: `users.rehash` is off"));
         }
         let allow_broken_hashes = self.allow_broken_hashes;
-        Users { sources, argon2: self.argon2, rehash, rehash_htpasswd, allow_broken_hashes }
+        Users {
+            sources,
+            argon2: self.argon2,
+            rehash,
+            rehash_htpasswd,
+            password_change: self.password_change,
+            reset_ttl: self.reset_ttl,
+            reset_url: self.reset_url,
+            password_policy: self.password_policy,
+            allow_broken_hashes,
+        }
     }
 }
 
@@ -201,6 +246,15 @@ fn check_file(table: &Table<'_>, file: &std::path::Path, kind: Kind) {
     match entry.is_given() {
         true => table.report().push(diagnostic),
         false => table.report().push_missing(diagnostic),
+    }
+}
+
+fn reset_url(text: &str) -> Result<String, InvalidValue> {
+    let is_web = text.starts_with("https://") || text.starts_with("http://");
+    match is_web && url::Url::parse(text).is_ok() && !text.contains(['?', '#']) {
+        true => Ok(text.to_owned()),
+        false => Err(InvalidValue::new("is no address of a page")
+            .help("write it without a query, such as \"https://app.example.org/reset\"")),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::sections::Argon2Cost;
+use crate::config::sections::{Argon2Cost, PasswordPolicy};
 
 /// `[users]`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,14 @@ pub struct Users {
     pub rehash: Option<Argon2Cost>,
     /// `rehash_htpasswd`: whether that includes htpasswd files; off by default.
     pub rehash_htpasswd: bool,
+    /// `password_change`: whether people may change their passwords themselves, off by default.
+    pub password_change: bool,
+    /// `reset_ttl`: how long a link for a new password counts, default 1 h.
+    pub reset_ttl: Duration,
+    /// `reset_url`: the page that it leads to, where that is not the gateway's own.
+    pub reset_url: Option<String>,
+    /// `[users.password_policy]`
+    pub password_policy: PasswordPolicy,
     /// `allow_broken_hashes`: whether MD5 and SHA-1 are accepted, off by default.
     pub allow_broken_hashes: bool,
 }
@@ -37,6 +45,10 @@ impl Users {
             argon2: Argon2Cost::DEFAULT,
             rehash: None,
             rehash_htpasswd: false,
+            password_change: false,
+            reset_ttl: Duration::from_secs(3600),
+            reset_url: None,
+            password_policy: PasswordPolicy::DEFAULT,
             allow_broken_hashes: false,
         }
     }
@@ -143,6 +155,8 @@ pub enum SqlLookup {
         by_name: String,
         /// `query_by_id`
         by_id: String,
+        /// `update_query`: stores another hash; without it the users are read-only.
+        update: Option<String>,
     },
 }
 
@@ -163,6 +177,8 @@ pub struct SqlTable {
     pub disabled: Option<String>,
     /// `columns.enabled`
     pub enabled: Option<String>,
+    /// `columns.must_change_password`
+    pub must_change_password: Option<String>,
     /// `columns.version`: a column that grows with each change of a row.
     pub version: Option<String>,
     /// `claims`: the column of each.

@@ -1,0 +1,187 @@
+/**
+ * What people do for their accounts, in a real browser: the password on the page and on the gateway's own pages, one that
+ * has to be changed, and a new one by a link.
+ * @module
+ */
+
+import assert from "node:assert/strict";
+import { mkdir, readFile } from "node:fs/promises";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { SCREENSHOTS } from "./browser.js";
+import { Gateway, PASSWORD, until } from "./gateway.js";
+import { LOOKS, assertAccessible } from "./looks.js";
+import { browser, logIn, page } from "./page.js";
+
+const SPA = fileURLToPath(new URL("..", import.meta.url));
+const NEW = "a violet armadillo";
+
+/** @type {Gateway} */
+let gateway;
+before(async () => {
+  await mkdir(SCREENSHOTS, { recursive: true });
+  const config = `password_change = true
+[browser]
+enabled = true
+[[routes]]
+path = "/app"
+respond = { status = 200, body = "the app" }
+[[routes]]
+path = "/"
+static = ${JSON.stringify(SPA)}
+access = "public"
+`;
+  gateway = await Gateway.startWith(config, { alice: [], bob: [], carol: [] });
+});
+after(() => gateway?.stop());
+
+/** @param {string} username @param {string} password @returns {Promise<{status: number, code: string, access: string}>} */
+async function login(username, password) {
+  const attempt = () =>
+    fetch(`${gateway.url}/login`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ username, password }),
+    });
+  let response = await attempt();
+  // A busy machine has no thread free to hash.
+  while (response.status === 503) response = await attempt();
+  const { code = "", access_token: access = "" } = await response.json();
+  return { status: response.status, code, access };
+}
+
+describe("the page", () => {
+  test("the password is changed, and the page goes on", async () => {
+    // As an operator writes it into the page.
+    await page.route(`${gateway.url}/`, async (route) => {
+      const html = await readFile(`${SPA}/index.html`, "utf8");
+      await route.fulfill({ contentType: "text/html", body: html.replace('data-password=""', 'data-password="change"') });
+    });
+    await page.route(`${gateway.url}/protected`, (route) => route.fulfill({ json: { message: "Hello" } }));
+    await page.goto(gateway.url);
+    await logIn();
+    const other = await login("alice", PASSWORD);
+    /** @param {string} current @param {string} next @param {string} again @param {string} error */
+    const refused = async (current, next, again, error) => {
+      await page.fill("#current-password", current);
+      await page.fill("#new-password", next);
+      await page.fill("#repeat-password", again);
+      await page.click("#password-button");
+      await page.waitForSelector(`#password-error:not([hidden]):has-text("${error}")`);
+    };
+    await refused("", "", "", "All three passwords are required.");
+    await refused(PASSWORD, NEW, "another", "differ");
+    await refused("wrong", NEW, NEW, "The current password is wrong.");
+    await refused(PASSWORD, "short", "short", "at least 8 characters");
+    for (const [look, { media, width }] of Object.entries(LOOKS)) {
+      await page.emulateMedia(media);
+      await page.setViewportSize({ width, height: 900 });
+      await assertAccessible(page, look, "password-view", 10);
+    }
+    await page.fill("#current-password", PASSWORD);
+    await page.fill("#new-password", NEW);
+    await page.fill("#repeat-password", NEW);
+    await page.click("#password-button");
+    await page.waitForSelector("#password-notice:not([hidden])");
+    assert.equal(await page.inputValue("#current-password"), "");
+    const [ended, goesOn] = [other.access, await page.evaluate(() => localStorage.getItem("access_token") ?? "")];
+    const status = async (/** @type {string} */ token) =>
+      (await fetch(`${gateway.url}/app`, { headers: { Authorization: `Bearer ${token}` } })).status;
+    assert.deepEqual([await status(ended), await status(goesOn)], [401, 200]);
+    assert.equal((await login("alice", PASSWORD)).status, 401);
+    assert.equal((await login("alice", NEW)).status, 200);
+  });
+
+  test("without the attribute there is no form", async () => {
+    await page.route(`${gateway.url}/protected`, (route) => route.fulfill({ json: { message: "Hello" } }));
+    await page.goto(gateway.url);
+    await logIn("bob");
+    assert.ok(await page.isHidden("#password-change"));
+  });
+});
+
+describe("the gateway's pages", () => {
+  /** A browser without scripts. */
+  async function plain() {
+    const context = await browser.newContext({ javaScriptEnabled: false });
+    return { context, page: await context.newPage() };
+  }
+
+  test("a required change leads on to the app, and the account page to another one", async () => {
+    await gateway.command(["users", "require-change", "bob"]);
+    await until(async () => (await login("bob", PASSWORD)).code === "password_change_required", "it is required");
+    const { context, page } = await plain();
+    try {
+      await page.goto(`${gateway.url}/login?return=/app`);
+      await page.fill("#username", "bob");
+      await page.fill("#password", PASSWORD);
+      await page.click("button[type=submit]");
+      assert.match((await page.textContent("main")) ?? "", /has to be changed/);
+      assert.equal(await page.inputValue("#username"), "bob");
+      await page.fill("#current_password", PASSWORD);
+      await page.fill("#new_password", NEW);
+      await page.fill("#repeat_password", "another");
+      await page.click("button[type=submit]");
+      assert.match((await page.textContent("#error")) ?? "", /repetition differ/);
+      await page.fill("#current_password", PASSWORD);
+      await page.fill("#new_password", NEW);
+      await page.fill("#repeat_password", NEW);
+      await page.click("button[type=submit]");
+      assert.equal(page.url(), `${gateway.url}/app`);
+      assert.equal(await page.textContent("body"), "the app");
+
+      await page.goto(`${gateway.url}/login`);
+      await page.click("text=Change password");
+      await page.fill("#current_password", NEW);
+      await page.fill("#new_password", `${NEW} again`);
+      await page.fill("#repeat_password", `${NEW} again`);
+      await page.click("button[type=submit]");
+      assert.equal(await page.textContent("h1"), "Password changed");
+      await page.goto(`${gateway.url}/app`);
+      assert.equal(await page.textContent("body"), "the app", "the session goes on");
+    } finally {
+      await context.close();
+    }
+  });
+
+  test("a link sets a password once", async () => {
+    const link = await gateway.command(["users", "reset", "carol"]);
+    const { context, page } = await plain();
+    try {
+      await page.goto(link);
+      assert.equal(await page.inputValue("#username"), "carol");
+      await page.fill("#new_password", NEW);
+      await page.fill("#repeat_password", NEW);
+      await page.click("button[type=submit]");
+      assert.equal(await page.textContent("h1"), "Password changed");
+      assert.equal((await login("carol", NEW)).status, 200);
+      const again = await page.goto(link);
+      assert.equal(again?.status(), 410);
+      assert.match((await page.textContent("main")) ?? "", /was used before/);
+    } finally {
+      await context.close();
+    }
+  });
+
+  for (const [look, { media, width }] of Object.entries(LOOKS)) {
+    test(`they are accessible: ${look}`, async () => {
+      await page.emulateMedia(media);
+      await page.setViewportSize({ width, height: 900 });
+      await page.goto(`${gateway.url}/password`);
+      await page.fill("#username", "nobody");
+      await page.fill("#current_password", "wrong");
+      await page.fill("#new_password", NEW);
+      await page.fill("#repeat_password", "another");
+      await page.click("button[type=submit]");
+      await page.waitForSelector("#error");
+      // Rules run in pages without scripts of their own: axe needs one.
+      const context = await browser.newContext({ bypassCSP: true, viewport: { width, height: 900 } });
+      const tried = await context.newPage();
+      await tried.emulateMedia(media);
+      await tried.goto(`${gateway.url}/password`);
+      await assertAccessible(tried, look, "password-page", 5);
+      await context.close();
+    });
+  }
+});
