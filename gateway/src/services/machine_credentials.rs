@@ -324,6 +324,9 @@ fn identity(
     machine: Machine,
 ) -> Result<Rc<Identity>, Rejection> {
     let config = &context.state.config;
+    if config.issuers.reserve(&user.id) {
+        return Err(Rejection::TokenInvalid("the user's id is in the namespace of another issuer"));
+    }
     let compat = &config.settings.compat;
     let by_name = compat.is_on() && compat.identity == CompatIdentity::Username;
     let claims = config.verifier.claims_of_user(ClaimsOfUser {
