@@ -70,6 +70,7 @@ fn takes(shape: &Shape) -> String {
         Shape::Table(_) | Shape::Names(..) => "table".to_owned(),
         Shape::Map(inner) => format!("table of names, each with {}", takes(inner)),
         Shape::TextOrTable(..) => "text, a table, or a list of them".to_owned(),
+        Shape::Json => "any value".to_owned(),
         Shape::Any => "text, a whole number, `true`, `false`, or a list of them".to_owned(),
     }
 }
@@ -202,6 +203,18 @@ pub fn default_configuration() -> String {
             "upstreams" => "[upstreams.demo]".to_owned(),
             _ => header(&section),
         };
+        // A list of which the demo has no element is a comment as a whole: an empty element would be one all the same.
+        if matches!(section.shape, Shape::List(_)) && section.name != "routes" {
+            let mut element = String::new();
+            add_commented(&mut element, &header, &section);
+            let line = |line: &str| match line.strip_prefix('#') {
+                Some(text) => format!("#  {text}\n"),
+                None if line.is_empty() => "\n".to_owned(),
+                None => format!("# {line}\n"),
+            };
+            file.extend(element.lines().map(line));
+            continue;
+        }
         add_commented(&mut file, &header, &section);
     }
     file.push_str(TEMPLATE_TAIL);
