@@ -247,7 +247,7 @@ fn token(state: &TokenState) -> Vec<String> {
         TokenState::None => ("there is none".to_owned(), None),
         TokenState::Unreadable(why) => (format!("cannot be read: {why}"), None),
         TokenState::Unjudged => {
-            let why = "cannot be judged: the keys of its issuer are not known here; a running gateway keeps them in cache_dir";
+            let why = "cannot be judged: its issuer would have to be asked; keys that a running gateway has fetched are in cache_dir";
             (why.to_owned(), None)
         }
         TokenState::Good(identity) if identity.origin().is_some() => {

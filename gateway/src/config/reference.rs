@@ -203,6 +203,18 @@ pub fn default_configuration() -> String {
             "upstreams" => "[upstreams.demo]".to_owned(),
             _ => header(&section),
         };
+        // A list of which the demo has no element is a comment as a whole: an empty element would be one all the same.
+        if matches!(section.shape, Shape::List(_)) && section.name != "routes" {
+            let mut element = String::new();
+            add_commented(&mut element, &header, &section);
+            let line = |line: &str| match line.strip_prefix('#') {
+                Some(text) => format!("#  {text}\n"),
+                None if line.is_empty() => "\n".to_owned(),
+                None => format!("# {line}\n"),
+            };
+            file.extend(element.lines().map(line));
+            continue;
+        }
         add_commented(&mut file, &header, &section);
     }
     file.push_str(TEMPLATE_TAIL);

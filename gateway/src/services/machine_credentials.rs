@@ -331,6 +331,9 @@ fn identity(
     machine: Machine,
 ) -> Result<Rc<Identity>, Rejection> {
     let config = &context.state.config;
+    if config.issuers.reserve(&user.id) {
+        return Err(Rejection::TokenInvalid("the user's id is in the namespace of another issuer"));
+    }
     let claims = claims_of_user(config, user, roles, session, lifetime);
     Ok(Rc::new(Identity::of_machine(claims, session, &config.identity_headers, machine)?))
 }

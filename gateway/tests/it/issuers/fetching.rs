@@ -1,12 +1,14 @@
 //! How keys are fetched: how often, and from issuers that are slow, broken or lying.
 
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::fixture::{Answer, FakeIssuer, SigningKey, response};
 use super::{ask, config};
-use crate::fixture::{Connection, Gateway, Upstream, wait_until};
+use crate::fixture::{Certificates, Connection, Gateway, Upstream, free_address, wait_until};
 
 const KEYS: &str =
     "audiences = [\"api\"]\nrefresh_min = \"1s\"\nunknown_kid_interval = \"2s\"\ntimeout = \"500ms\"\n";
@@ -133,4 +135,71 @@ fn keys_are_fetched_anew_when_they_are_no_longer_fresh_and_when_the_configuratio
     let asked = issuer.asked("/jwks");
     std::thread::sleep(Duration::from_millis(1500));
     assert!(issuer.asked("/jwks") <= asked + 1, "an issuer that was removed is still asked");
+}
+
+/// `openssl s_server -HTTP` with a file that is a whole response.
+struct TlsServer(Child);
+
+impl TlsServer {
+    fn start(certificates: &Certificates, port: u16, response: &[u8]) -> TlsServer {
+        let dir = certificates.file("ca.pem");
+        let dir = dir.parent().unwrap();
+        std::fs::write(dir.join("jwks"), response).unwrap();
+        let port_text = port.to_string();
+        let args = [
+            "s_server",
+            "-HTTP",
+            "-quiet",
+            "-accept",
+            &port_text,
+            "-cert",
+            "server.pem",
+            "-key",
+            "server.key",
+        ];
+        let child = Command::new("openssl")
+            .args(args)
+            .current_dir(dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let server = TlsServer(child.unwrap());
+        wait_until("openssl listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        server
+    }
+}
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn keys_are_fetched_over_tls_from_a_server_with_a_trusted_certificate_only() {
+    let (certificates, others) = (Certificates::make(), Certificates::make());
+    let (upstream, key) = (Upstream::start(), SigningKey::generate("k"));
+    let port = free_address().port();
+    let body = json!({"keys": [key.jwk()]}).to_string();
+    let _server =
+        TlsServer::start(&certificates, port, &response("application/json", "max-age=60", body.as_bytes()));
+    let issuer = format!("https://127.0.0.1:{port}");
+    let config = |ca: &Certificates| {
+        let keys = format!(
+            "audiences = [\"api\"]\njwks_url = \"{issuer}/jwks\"\ntls_ca_file = {:?}\n",
+            ca.file("ca.pem")
+        );
+        config(&upstream, &issuer, &keys)
+    };
+    let token = key.token(&issuer, json!({}));
+    let trusting = Gateway::start(&config(&certificates));
+    wait_until(&trusting.log(), || ask(trusting.address, "/idp", &token).status == 200);
+    let distrusting = Gateway::start(&config(&others));
+    let reply = ask(distrusting.address, "/idp", &token);
+    assert_eq!((reply.status, reply.code().as_str()), (503, "issuer_unavailable"));
+    wait_until("the log says why", || {
+        distrusting.log().contains("comes from no authority that is trusted here")
+    });
 }
