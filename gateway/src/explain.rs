@@ -23,7 +23,7 @@ use crate::request_body::RequestBody;
 use crate::response::{self, Response};
 use crate::runtime::Worker;
 use crate::services::endpoints::EndpointRequest;
-use crate::services::proxy::{forwarding, outgoing_request};
+use crate::services::proxy::{forwarding, outgoing_request, upstream_host};
 use crate::services::target::TargetService;
 use crate::stack::request_stack;
 use crate::stream_state::StreamState;
@@ -81,7 +81,7 @@ impl Capture {
     fn upstream(&self, request: &Authorized) -> Result<Response, Rejection> {
         let (state, forwarding) = (&request.context().state, forwarding(request)?);
         let handshake = websocket::handshake(request, forwarding)?;
-        let head = match outgoing_request(request, handshake.as_ref())? {
+        let head = match outgoing_request(request, handshake.as_ref(), &upstream_host(request)?)? {
             UpstreamRequest::Http1(head) => head,
             UpstreamRequest::Http2(head) => {
                 let (host, target) =

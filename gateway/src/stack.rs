@@ -13,6 +13,7 @@ use crate::layers::admission::admit_request;
 use crate::layers::authenticate::AuthenticateLayer;
 use crate::layers::authorize::authorize_request;
 use crate::layers::catch_panic::CatchPanicLayer;
+use crate::layers::compression::CompressionLayer;
 use crate::layers::cors::CorsLayer;
 use crate::layers::endpoints::EndpointsLayer;
 use crate::layers::hsts::HstsLayer;
@@ -80,6 +81,8 @@ where
         .layer(AuthenticateLayer)
         // The last that can reject before an upstream is contacted.
         .layer(StepLayer(authorize_request))
+        // Outside the edits of a route, which may forbid it (Cache-Control: no-transform).
+        .layer(CompressionLayer)
         // Around the target alone: a route's edits apply to its responses, not to rejections.
         .layer(ResponseHeadersLayer)
         .service(target)

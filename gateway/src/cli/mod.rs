@@ -64,7 +64,7 @@ pub fn run() -> ExitCode {
         Command::Users(command) => load(&config).and_then(|Loaded { settings, .. }| {
             let done = match command {
                 UsersCommand::Edit(edit) => match settings.users.editable_file() {
-                    Some(file) => users::run(edit, file, &mut console),
+                    Some(file) => users::run(edit, file, settings.users.name_characters, &mut console),
                     None => Err(users::UsersError::NoFile),
                 },
                 UsersCommand::Show { name } => users::show(&name, &settings, &mut console),

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use tokio::runtime::Builder;
 
 use super::new_password::{Console, NewPasswordError};
-use crate::config::Settings;
+use crate::config::{NameCharacters, Settings};
 use crate::server::{ControlCommand, ControlError, ControlResponse, control};
 use crate::users::{
     CanonicalName, Credential, EditError, NewUser, SourceUnavailable, User, UserFileErrors, UserSources,
@@ -102,11 +102,18 @@ pub(super) enum EditCommand {
 pub(super) fn run(
     command: EditCommand,
     users_file: &Path,
+    name_characters: NameCharacters,
     console: &mut Console<'_>,
 ) -> Result<(), UsersError> {
     let file = UsersFile::new(users_file);
     match command {
-        EditCommand::Add { name, id, roles } => add(&file, &name, id, roles, console),
+        EditCommand::Add { name, id, roles } => {
+            let name = parse_name(&name)?;
+            if !name_characters.allow(name.as_str()) {
+                return Err(UsersError::NotAName(name.to_string()));
+            }
+            add(&file, name, id, roles, console)
+        }
         EditCommand::Passwd { name } => passwd(&file, &name, console),
         EditCommand::Disable { name } => set_disabled(&file, &name, true, console),
         EditCommand::Enable { name } => set_disabled(&file, &name, false, console),
@@ -166,12 +173,11 @@ pub(super) fn show(name: &str, settings: &Settings, console: &mut Console<'_>) -
 
 fn add(
     file: &UsersFile,
-    name: &str,
+    name: CanonicalName,
     id: Option<String>,
     roles: Vec<String>,
     console: &mut Console<'_>,
 ) -> Result<(), UsersError> {
-    let name = parse_name(name)?;
     // Before the password is prompted for, so that none is typed in vain.
     file.expect_free(&name)?;
     let is_new_file = !file.exists();
@@ -331,7 +337,12 @@ mod tests {
         let words = std::iter::once("users").chain(line.split(' '));
         let command = UserRow::try_parse_from(words).unwrap().command;
         let (mut output, mut notes) = (Vec::new(), Vec::new());
-        run(command, file, &mut Console::scripted(input.as_bytes(), &mut output, &mut notes))?;
+        run(
+            command,
+            file,
+            NameCharacters::default(),
+            &mut Console::scripted(input.as_bytes(), &mut output, &mut notes),
+        )?;
         Ok(CommandOutput {
             output: String::from_utf8(output).unwrap(),
             notes: String::from_utf8(notes).unwrap(),

@@ -13,8 +13,8 @@ use crate::config::declaration::{
     Key, Shape, TableShape, boolean, choice, flat, integer, section, table, text, texts,
 };
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, InvalidValue};
-use crate::config::settings::{UserSource, UserSourceKind, Users};
+use crate::config::entry::{Entry, InvalidValue, quoted};
+use crate::config::settings::{NameCharacters, UserSource, UserSourceKind, Users};
 use crate::config::table::Table;
 
 section! {
@@ -39,6 +39,13 @@ section! {
         argon2: Argon2Cost = table();
         /// Whether hashes of MD5 and SHA-1 are accepted, which can be guessed by the billion per second.
         allow_broken_hashes: bool = boolean().default("false");
+        /// What user names may have beside letters, digits and . _ - @ +: " " (single, between others), "'", "\\".
+        /// Capitals are small letters in every name. Identity fields carry names percent-encoded by default: a space is
+        /// %20, the other two are as they are.
+        name_characters: NameCharacters = texts(name_character).or_empty().example("[\" \", \"'\", \"\\\\\"]").into(|all, _| {
+            let has = |character: char| all.contains(&character);
+            NameCharacters { space: has(' '), apostrophe: has('\''), backslash: has('\\') }
+        });
     }
 }
 
@@ -121,7 +128,8 @@ impl UsersKeys {
                 .warn("no-effect", InvalidValue::new("has no effect: `users.rehash` is off"));
         }
         let allow_broken_hashes = self.allow_broken_hashes;
-        Users { sources, argon2: self.argon2, rehash, rehash_htpasswd, allow_broken_hashes }
+        let name_characters = self.name_characters;
+        Users { sources, argon2: self.argon2, rehash, rehash_htpasswd, allow_broken_hashes, name_characters }
     }
 }
 
@@ -204,6 +212,16 @@ fn check_file(table: &Table<'_>, file: &std::path::Path, kind: Kind) {
     }
 }
 
+fn name_character(text: &str) -> Result<char, InvalidValue> {
+    match text {
+        " " => Ok(' '),
+        "'" => Ok('\''),
+        "\\" => Ok('\\'),
+        _ => Err(InvalidValue::new(format!("{} cannot be allowed in user names", quoted(text)))
+            .help("one of \" \", \"'\" and \"\\\\\"; letters, digits and . _ - @ + always are")),
+    }
+}
+
 fn role(text: &str) -> Result<String, InvalidValue> {
     match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(text.to_owned()),
@@ -279,6 +297,25 @@ mod tests {
         ] {
             load_diagnostics(format!("[users]\n{users}\n{ROUTE}")).only(message, help);
         }
+    }
+
+    #[test]
+    fn names_have_other_characters_where_the_operator_allows_them() {
+        let allowed = |value: &str| {
+            settings(format!("[users]\nfile = \"Cargo.toml\"\n{value}\n{ROUTE}")).users.name_characters
+        };
+        for (value, name, allow) in [
+            ("", "alice smith", false),
+            ("", "alice", true),
+            ("name_characters = [\" \"]", "alice smith", true),
+            ("name_characters = [\" \"]", "o'brien", false),
+            ("name_characters = [\"'\", \"\\\\\"]", "corp\\o'brien", true),
+            ("name_characters = [\"'\"]", "corp\\o'brien", false),
+        ] {
+            assert_eq!(allowed(value).allow(name), allow, "{value}: {name}");
+        }
+        load_diagnostics(format!("[users]\nfile = \"Cargo.toml\"\nname_characters = [\"/\"]\n{ROUTE}"))
+            .only("`/` cannot be allowed in user names", "letters, digits");
     }
 
     #[test]

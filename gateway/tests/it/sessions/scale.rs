@@ -81,7 +81,9 @@ fn many_ended_sessions_in_redis_neither_slow_a_start_nor_cost_traffic() {
             "{count} ended sessions: a start serves after {serves_after:?}; idle, Redis sends {} bytes/s to two gateways",
             bytes / idle.as_secs()
         );
-        assert!(serves_after < Duration::from_secs(30), "{count}: {serves_after:?}");
+        // An unoptimised build reads some 100,000 a second on a busy machine of two cores; a release build, a million in a few seconds.
+        let limit = Duration::from_secs(if count > 100_000 { 15 } else { 5 });
+        assert!(serves_after < limit, "{count}: {serves_after:?}");
         for gateway in [&first, &second] {
             let losses = gateway.log().matches("the connection to Redis is lost").count();
             assert_eq!(losses, 0, "{}", gateway.log());
