@@ -9,7 +9,7 @@ use jsonwebtoken::jwk::JwkSet;
 
 use super::issuer::SigningKey;
 use super::key_store::{KeyState, KeyStore};
-use super::public_key::VerificationKey;
+use super::public_key::{VerificationKey, has_good_exponent};
 use super::{Issuer, UnixSeconds, Verifier};
 use crate::config::{Algorithm, Compat, Signing, Tokens};
 
@@ -221,7 +221,13 @@ pub(super) fn private_key(pem: &[u8], algorithm: Algorithm) -> Result<EncodingKe
     match algorithm {
         Algorithm::EdDSA => EncodingKey::from_ed_pem(pem),
         Algorithm::ES256 | Algorithm::ES384 => EncodingKey::from_ec_pem(pem),
-        _ => EncodingKey::from_rsa_pem(pem),
+        _ => {
+            // The cryptographic library refuses such a key too, without the reason.
+            if !has_good_exponent(pem) {
+                return Err(KeyError::BadExponent.to_string());
+            }
+            EncodingKey::from_rsa_pem(pem)
+        }
     }
     .map_err(|e| e.to_string())
 }
