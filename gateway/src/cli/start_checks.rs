@@ -1,10 +1,15 @@
 //! What `check` opens as a start would: the store, the key folder, and the addresses.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
 use tokio::runtime::Builder;
 
 use super::healthcheck::is_running;
-use crate::config::{Settings, Signing, Store};
-use crate::file_owner::may_create_in;
+use crate::config::{AuditTarget, Settings, Signing, Store};
+use crate::file_owner::{folder_of, may_create_in};
 use crate::server::{open_redis, unusable_addresses};
 use crate::sessions::examine_state_file;
 
@@ -19,6 +24,37 @@ pub(super) struct Finding {
 
 fn stop(key: &'static str, message: impl ToString) -> Finding {
     Finding { key, message: message.to_string(), warning: None }
+}
+
+/// Why the audit trail could not be written, without creating its file.
+fn unusable_audit_output(settings: &Settings) -> Option<Finding> {
+    let audit = &settings.audit;
+    let (key, path, failed) = match (audit.target, &audit.file) {
+        (AuditTarget::File, Some(path)) => {
+            let failed = match path.exists() {
+                true => File::options().append(true).open(path).err(),
+                false => may_create_file_in(folder_of(path)).err(),
+            };
+            ("audit.file", path, failed)
+        }
+        (AuditTarget::Syslog, _) => {
+            ("audit.syslog_socket", &audit.syslog_socket, connect(&audit.syslog_socket).err())
+        }
+        (AuditTarget::Journald, _) => {
+            ("audit.journald_socket", &audit.journald_socket, connect(&audit.journald_socket).err())
+        }
+        _ => return None,
+    };
+    failed.map(|error| stop(key, format!("the audit trail cannot be written to {}: {error}", path.display())))
+}
+
+fn may_create_file_in(folder: &Path) -> io::Result<()> {
+    std::fs::metadata(folder)?;
+    may_create_in(folder)
+}
+
+fn connect(path: &Path) -> io::Result<()> {
+    UnixDatagram::unbound()?.connect(path)
 }
 
 /// Opens everything without changing or taking anything.
@@ -44,6 +80,7 @@ pub(super) fn run(settings: &Settings) -> Vec<Finding> {
     {
         found.push(stop("tokens.keys_dir", format!("keys cannot be kept in {}: {error}", dir.display())));
     }
+    found.extend(unusable_audit_output(settings));
     for (key, error) in unusable_addresses(settings) {
         match error.is_in_use() {
             // A running gateway with this configuration has them, and keeps them.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::auth::identity::Identity;
 use crate::runtime::Worker;
-use crate::tokens::UnixSeconds;
+use crate::tokens::{KeyRecord, UnixSeconds};
 
 /// The session of an exchange in flight, and the absolute end of the exchange.
 #[derive(Debug)]
@@ -36,7 +36,8 @@ impl SessionExpiry {
 
     /// Whether the exchange has to end now, and why.
     pub(crate) fn check(&self, worker: &Worker) -> Option<ExpiryReason> {
-        let is_revoked = worker.gateway.sessions.revocations().is_revoked(self.identity.session());
+        let is_revoked = self.identity.claims().key().is_some_and(KeyRecord::is_revoked)
+            || worker.gateway.sessions.revocations().is_revoked(self.identity.session());
         reason(is_revoked, worker.now_millis() / 1000, self.ends_at)
     }
 }

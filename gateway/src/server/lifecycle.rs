@@ -30,6 +30,7 @@ use crate::sessions::{
     RedisStore, RotationPolicy, SessionLimit, Sessions, Store, StoreError, WhenFull,
 };
 use crate::telemetry::{AccessLog, Logs, Metrics};
+use crate::tokens::Access;
 use crate::users::{HashingPool, SourceUnavailable};
 
 /// How long the old process may take, beyond its drain timeout, to release the store.
@@ -87,7 +88,7 @@ pub struct RunningGateway {
 
 /// A gateway built from settings, without listeners.
 pub(crate) fn prepare(settings: Settings) -> Result<Gateway, ServeError> {
-    let snapshot = RuntimeConfig::load(settings, since_1970().as_secs())?;
+    let snapshot = RuntimeConfig::load(settings, since_1970().as_secs(), Access::Examine)?;
     let store = open_store(&snapshot.settings.store)?;
     assemble(snapshot, store, None)
 }
@@ -103,6 +104,7 @@ fn assemble(
     let sessions = runtime.block_on(Sessions::start(store, policy(settings), now.as_millis() as u64))?;
     Ok(Gateway {
         refresh_flights: Default::default(),
+        passwords: Default::default(),
         hashing: HashingPool::new(settings.limits.hash_threads, settings.limits.hash_queue),
         metrics: Arc::new(Metrics::new(settings.server.workers)),
         access_log,
@@ -126,7 +128,7 @@ pub fn start(
     old_process: Option<OldProcess>,
     logs: &Logs,
 ) -> Result<RunningGateway, ServeError> {
-    let snapshot = RuntimeConfig::load(loaded.settings.clone(), since_1970().as_secs())?;
+    let snapshot = RuntimeConfig::load(loaded.settings.clone(), since_1970().as_secs(), Access::Use)?;
     let sockets = Sockets::take(&snapshot.settings, inherited, old_process.is_some())?;
     let (public_address, admin_address) = (sockets.public_address, sockets.admin_address);
     let one_at_a_time = matches!(snapshot.settings.store, StoreSettings::Embedded { .. });
@@ -145,13 +147,17 @@ pub fn start(
     let redirect = sockets.redirect.map(|redirect| (redirect, public_address));
     let (draining, drained) = watch::channel(false);
     let (taken_over, leave) = watch::channel(false);
-    let state =
-        AdminState { gateway: Arc::clone(&gateway), logs: logs.writer.clone(), draining: drained.clone() };
+    let state = AdminState {
+        gateway: Arc::clone(&gateway),
+        logs: logs.writer.clone(),
+        audit: logs.audit.clone(),
+        draining: drained.clone(),
+    };
     let (ended, end) = watch::channel(false);
-    let watch = settings.reload.watch.then(|| Arc::clone(&reloader));
+    let watching = Arc::clone(&reloader);
     let background = std::thread::Builder::new()
         .name("background".into())
-        .spawn(move || background_tasks::run(sockets.admin, redirect, control, watch, state, (leave, end)))
+        .spawn(move || background_tasks::run(sockets.admin, redirect, control, watching, state, (leave, end)))
         .map_err(ServeError::Thread)?;
 
     let public = Arc::new(sockets.public[0].try_clone().map_err(ServeError::Thread)?);

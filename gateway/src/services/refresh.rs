@@ -14,7 +14,7 @@ use crate::services::proxy::bad_body;
 use crate::services::token_response::{Grant, IssuedTokens, NewRefreshToken, issue, respond};
 use crate::sessions::{Account, RateLimitDecision, RateLimitScope, RefreshError, Session, SessionId};
 use crate::strict_json;
-use crate::telemetry::RefreshOutcome;
+use crate::telemetry::{AuditEvent, RefreshOutcome};
 use crate::tokens::{TokenType, VerifiedClaims};
 
 /// Refreshes the session of a refresh token.
@@ -162,6 +162,11 @@ fn refused(context: &RequestContext, error: &RefreshError, subject: &str, sessio
         }
     };
     context.worker.metrics.refresh(outcome);
-    context.audit("refresh", logged, subject, Some(session.to_string()));
+    context.write_audit(AuditEvent {
+        session: Some(&session.to_string()),
+        // Somebody may have stolen the token.
+        alert: matches!(error, RefreshError::Reused),
+        ..AuditEvent::new("refresh", logged, subject)
+    });
     rejection
 }

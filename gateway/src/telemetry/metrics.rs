@@ -44,6 +44,13 @@ outcomes! {
     }
 }
 outcomes! {
+    /// The outcome of checking a password over HTTP Basic.
+    BasicOutcome {
+        Remembered => "remembered", Verified => "verified", Wrong => "invalid_credentials", Locked => "locked",
+        RateLimited => "rate_limited", Unavailable => "unavailable",
+    }
+}
+outcomes! {
     /// The outcome of an upstream request.
     UpstreamOutcome {
         Ok => "ok", ConnectFailed => "connect_failed", Timeout => "timeout", Broken => "broken",
@@ -105,6 +112,7 @@ struct Shard {
     logins: [AtomicU64; LoginOutcome::LABELS.len()],
     refreshes: [AtomicU64; RefreshOutcome::LABELS.len()],
     verifications: [AtomicU64; VerificationOutcome::LABELS.len()],
+    basic: [AtomicU64; BasicOutcome::LABELS.len()],
     responses_aborted: [AtomicU64; AbortReason::LABELS.len()],
     logouts: AtomicU64,
     connections: AtomicU64,
@@ -218,14 +226,36 @@ pub(crate) struct UpstreamState {
     pub(crate) checks_failed: u64,
 }
 
+/// A loaded key.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyGauge {
+    pub(crate) id: String,
+    pub(crate) algorithm: &'static str,
+    pub(crate) state: KeyStateLabel,
+    /// Tokens whose signature it has verified.
+    pub(crate) verified: u64,
+    /// Since when it signs, in seconds since 1970.
+    pub(crate) signs_since: Option<u64>,
+    /// Until when it verifies, in seconds since 1970.
+    pub(crate) until: Option<u64>,
+}
+
+outcomes! {
+    /// What a loaded key does.
+    KeyStateLabel { Next => "next", Signing => "signing", Previous => "previous" }
+}
+
 /// Values that are read at a scrape.
 #[derive(Debug, Clone)]
 pub(crate) struct Gauges {
     pub(crate) upstreams: Vec<UpstreamState>,
     pub(crate) revoked_sessions: usize,
     pub(crate) log_lines_dropped: u64,
+    pub(crate) audit_events_dropped: u64,
     pub(crate) password_hashes: u64,
     pub(crate) password_hash_queue: usize,
+    /// The loaded keys.
+    pub(crate) keys: Vec<KeyGauge>,
     /// Files of certificates and when they expire, in seconds since 1970.
     pub(crate) certificates: Vec<(String, i64)>,
     /// Whether the last operation on the session store succeeded.
@@ -260,6 +290,7 @@ impl Metrics {
                 logins: Default::default(),
                 refreshes: Default::default(),
                 verifications: Default::default(),
+                basic: Default::default(),
                 responses_aborted: Default::default(),
                 logouts: AtomicU64::new(0),
                 connections: AtomicU64::new(0),
@@ -300,6 +331,8 @@ impl Metrics {
         self.outcomes(&mut page, "verifications_total", "Access tokens verified.", labels, |s, i| {
             &s.verifications[i]
         });
+        let help = "Passwords checked over HTTP Basic.";
+        self.outcomes(&mut page, "basic_passwords_total", help, BasicOutcome::LABELS, |s, i| &s.basic[i]);
         let help = "Responses that ended before they were complete.";
         page.family("responses_aborted_total", Kind::Counter, help);
         for (reason, label) in AbortReason::LABELS.iter().enumerate() {
@@ -307,6 +340,7 @@ impl Metrics {
         }
         self.upstreams(&mut page, &gauges.upstreams);
         self.single_values(&mut page, gauges);
+        keys(&mut page, &gauges.keys);
         page.family("certificate_expiry_timestamp_seconds", Kind::Gauge, "When a certificate expires.");
         for (file, not_after) in &gauges.certificates {
             page.sample_f64(&[("file", file)], *not_after as f64);
@@ -387,6 +421,12 @@ impl Metrics {
                 Counter,
                 "Log lines dropped because the output did not take them.",
                 gauges.log_lines_dropped as f64,
+            ),
+            (
+                "audit_events_dropped_total",
+                Counter,
+                "Audit events dropped because their file or socket did not take them.",
+                gauges.audit_events_dropped as f64,
             ),
             ("panics_total", Counter, "Panics: bugs of the gateway itself.", panics() as f64),
             ("password_hashes_total", Counter, "Password hashes computed.", gauges.password_hashes as f64),
@@ -494,6 +534,27 @@ impl Metrics {
     }
 }
 
+fn keys(page: &mut Page, keys: &[KeyGauge]) {
+    page.family("keys", Kind::Gauge, "Loaded keys: next, signing or previous.");
+    for key in keys {
+        let state = KeyStateLabel::LABELS[key.state as usize];
+        page.sample(&[("key", &key.id), ("algorithm", key.algorithm), ("state", state)], 1);
+    }
+    let help = "Tokens whose signature a key has verified; those in the token cache are not verified again.";
+    page.family("key_verifications_total", Kind::Counter, help);
+    for key in keys {
+        page.sample(&[("key", &key.id), ("algorithm", key.algorithm)], key.verified);
+    }
+    page.family("key_signing_start_timestamp_seconds", Kind::Gauge, "When a key began to sign.");
+    for (key, since) in keys.iter().filter_map(|key| Some((key, key.signs_since?))) {
+        page.sample(&[("key", &key.id)], since);
+    }
+    page.family("key_expiry_timestamp_seconds", Kind::Gauge, "When a previous key verifies no more.");
+    for (key, until) in keys.iter().filter_map(|key| Some((key, key.until?))) {
+        page.sample(&[("key", &key.id)], until);
+    }
+}
+
 fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
 }
@@ -562,6 +623,10 @@ impl WorkerMetrics {
         add(&self.shard.verifications[outcome as usize], 1);
     }
 
+    pub(crate) fn basic(&self, outcome: BasicOutcome) {
+        add(&self.shard.basic[outcome as usize], 1);
+    }
+
     pub(crate) fn connection_opened(&self) {
         add(&self.shard.connections, 1);
         self.shard.connections_open.fetch_add(1, Ordering::Relaxed);
@@ -593,8 +658,10 @@ mod tests {
         upstreams: Vec::new(),
         revoked_sessions: 0,
         log_lines_dropped: 0,
+        audit_events_dropped: 0,
         password_hashes: 0,
         password_hash_queue: 0,
+        keys: Vec::new(),
         certificates: Vec::new(),
         store_up: true,
         store_losses: 0,

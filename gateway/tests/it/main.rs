@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attacks;
+mod audit;
 mod browser;
 mod commands;
 mod compat;
@@ -17,6 +18,8 @@ mod flow;
 mod grpc;
 mod interop;
 mod interoperability;
+mod keys;
+mod machines;
 mod monitoring;
 mod openapi;
 mod operating;

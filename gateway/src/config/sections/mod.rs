@@ -1,5 +1,6 @@
 //! The sections of the configuration: declarations and validation of their keys.
 
+mod audit;
 mod browser;
 mod compat;
 mod cors;
@@ -11,6 +12,8 @@ mod limits;
 mod lockout;
 mod log;
 mod path_pattern;
+mod previous_keys;
+mod personal_tokens;
 mod redis;
 mod reload;
 mod route_bypasses;
@@ -39,6 +42,7 @@ use super::table::Table;
 #[cfg(test)]
 use super::test_support;
 
+pub use audit::{Audit, AuditRefusals, AuditTarget};
 pub use browser::{Browser, RememberMe};
 pub use compat::{Compat, CompatIdentity, Profile};
 pub use cors::{Cors, RouteCors};
@@ -48,13 +52,14 @@ pub use identity_headers::{ClaimEncoding, ClaimFormat, IdentityHeader};
 pub use limits::Limits;
 pub use lockout::Lockout;
 pub use log::{Log, LogFormat};
+pub use personal_tokens::PersonalTokens;
 pub use reload::Reload;
 pub use routes::Route;
 pub use server::{Admin, CertificateFiles, Server, ServerTls, TlsVersion};
 pub use sessions::SessionLimits;
 pub use store::Store;
 pub use throttle::Throttle;
-pub use tokens::{MAX_ACCESS_TTL, Rotation, Tokens};
+pub use tokens::{KeyRotation, MAX_ACCESS_TTL, Rotation, Tokens};
 pub use upstreams::Upstream;
 pub use users::Argon2Cost;
 pub use warnings::Warnings;
@@ -82,6 +87,8 @@ section! {
         throttle: Throttle = table().restart();
         /// Sessions per user.
         sessions: SessionLimits = table();
+        /// Personal access tokens, for machines and scripts.
+        personal_tokens: PersonalTokens = table();
         /// Cross-origin requests from browsers (CORS).
         cors: Cors = table();
         /// Sessions in cookies, and sign-in pages for people.
@@ -95,6 +102,8 @@ section! {
         limits: Limits = table();
         /// Logs on standard error.
         log: Log = table().restart();
+        /// The audit trail: logins, refused requests, ended sessions, keys, reloads. Independent of log.level.
+        audit: Audit = table();
         /// Hot reload of the configuration.
         reload: Reload = table().restart();
         /// Silenced warnings.
@@ -121,6 +130,8 @@ impl Settings {
         settings.compat.check(&of("compat"), &mut settings.tokens, &of("tokens"));
         settings.lockout.check(&of("lockout"));
         settings.limits.check(&of("limits"));
+        settings.audit.check(&of("audit"));
+        settings.personal_tokens.check(&of("personal_tokens"));
         settings.browser.check(&of("browser"));
         settings.cors.check(&of("cors"));
         routes::check(root, &settings);
