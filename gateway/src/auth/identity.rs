@@ -170,7 +170,7 @@ pub(crate) mod test_support {
     use super::{Identity, IdentityHeaders};
     use crate::config::test_support::{minimal, settings};
     use crate::sessions::SessionId;
-    use crate::tokens::{KeyRing, TokenRequest, TokenType, UnixSeconds};
+    use crate::tokens::{Access, KeyRing, TokenRequest, TokenType, UnixSeconds};
 
     /// The time at which the tokens are issued.
     pub(crate) const NOW: UnixSeconds = 1_800_000_000;
@@ -184,7 +184,8 @@ pub(crate) mod test_support {
     ) -> Rc<Identity> {
         let secret = "[tokens]\nalgorithm = \"HS256\"\nsecret = \"quite long, quite secret, 7f3a9c15e0\"\n";
         let tokens = settings(minimal() + secret).tokens;
-        let (issuer, verifier) = KeyRing::load(&tokens, NOW).unwrap().into_parts(&tokens, None);
+        let (issuer, verifier) =
+            KeyRing::load(&tokens, NOW, &[], Access::Examine).unwrap().into_parts(&tokens, None);
         let further: Map<String, Value> = serde_json::from_value(further).unwrap();
         let roles: Vec<String> = roles.iter().map(|role| (*role).to_owned()).collect();
         let request = TokenRequest {

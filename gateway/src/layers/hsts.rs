@@ -30,7 +30,7 @@ pub(crate) struct StrictTransportSecurity;
 
 impl Decorate for StrictTransportSecurity {
     fn decorate(&self, context: &RequestContext, headers: &mut HeaderMap) {
-        if let Some(value) = field(context.state.config.hsts.as_ref(), || context.client.is_secure()) {
+        if let Some(value) = field(context.state.config.hsts.as_deref(), || context.client.is_secure()) {
             headers.insert(STRICT_TRANSPORT_SECURITY, value);
         }
     }

@@ -679,7 +679,7 @@ mod tests {
         for (exponent, algorithm) in [(1, Algorithm::RS256), (1, Algorithm::PS512), (2, Algorithm::RS256)] {
             std::fs::write(&path, rsa_with_exponent(dir.path(), exponent)).unwrap();
             let settings = settings(Signing::PrivateKeyFile { algorithm, path: path.clone() });
-            let error = KeyRing::load(&settings, NOW).map(|_| ()).unwrap_err().to_string();
+            let error = KeyRing::load(&settings, NOW, &[], Access::Use).map(|_| ()).unwrap_err().to_string();
             for part in [
                 "tokens.private_key_file: ",
                 &path.display().to_string(),

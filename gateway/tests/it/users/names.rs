@@ -23,7 +23,7 @@ fn names_of_other_systems_log_in_and_reach_upstreams_where_they_are_allowed() {
         ("alice smith", "Alice Smith", "alice%20smith"),
         ("alice smith", "ALICE\u{a0}SMITH", "alice%20smith"),
         ("o'brien", "O'Brien", "o'brien"),
-        ("corp\\dave", "CORP\\\\Dave", "corp\\dave"),
+        ("corp\\dave", "CORP\\Dave", "corp\\dave"),
     ] {
         let (access, _) = tokens(gateway.address, sent, PASSWORD);
         assert_eq!(claims(&access)["username"], name, "{sent}");
@@ -40,7 +40,7 @@ fn names_of_other_systems_log_in_and_reach_upstreams_where_they_are_allowed() {
         " alice smith",
         "alice smith ",
         "alicesmith",
-        "alice\\tsmith",
+        "alice\tsmith",
         "o\u{2019}brien",
         "corp/dave",
     ] {
