@@ -170,5 +170,6 @@ fn gauges(state: &AdminState) -> Gauges {
         store_losses: state.gateway.sessions.store_losses(),
         revocations_age: state.gateway.sessions.revocations().age(now_millis()),
         draining: state.is_draining(),
+        issuers: snapshot.issuers.states(now_millis() / 1000),
     }
 }

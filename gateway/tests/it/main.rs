@@ -18,6 +18,7 @@ mod flow;
 mod grpc;
 mod interop;
 mod interoperability;
+mod issuers;
 mod keys;
 mod machines;
 mod monitoring;
