@@ -11,6 +11,7 @@ use http::StatusCode;
 use tower::{Service, service_fn};
 
 use crate::auth::identity::Identity;
+use crate::browser::own_origin;
 use crate::client_addr::ClientAddr;
 use crate::config::{Access, RouteRef};
 use crate::http1::RequestHead;
@@ -23,7 +24,7 @@ use crate::request_body::RequestBody;
 use crate::response::{self, Response};
 use crate::runtime::Worker;
 use crate::services::endpoints::EndpointRequest;
-use crate::services::proxy::{forwarding, outgoing_request};
+use crate::services::proxy::{forwarding, outgoing_request, upstream_host};
 use crate::services::target::TargetService;
 use crate::stack::request_stack;
 use crate::stream_state::StreamState;
@@ -32,6 +33,8 @@ use crate::tokens::{TokenError, VerifiedClaims};
 /// The path of a request up to its upstream's socket, or to its response here.
 #[derive(Debug)]
 pub(crate) struct Explanation {
+    /// Who sent the request, and where to, as far as trusted proxies report; none where it cannot be read.
+    pub(crate) client: Option<String>,
     /// All routes in the order of matching; empty where the request is rejected before routing.
     pub(crate) tried: Vec<(RouteRef, MatchResult)>,
     pub(crate) token: TokenState,
@@ -83,7 +86,7 @@ impl Capture {
     fn upstream(&self, request: &Authorized) -> Result<Response, Rejection> {
         let (state, forwarding) = (&request.context().state, forwarding(request)?);
         let handshake = websocket::handshake(request, forwarding)?;
-        let head = match outgoing_request(request, handshake.as_ref())? {
+        let head = match outgoing_request(request, handshake.as_ref(), &upstream_host(request)?)? {
             UpstreamRequest::Http1(head) => head,
             UpstreamRequest::Http2(head) => {
                 let (host, target) =
@@ -126,6 +129,7 @@ pub(crate) async fn explain(
     let tried = worker.trace.as_ref().map(|trace| trace.routes.take()).unwrap_or_default();
     let token = body.context().map_or(TokenState::NotAskedFor, |context| token_state(context));
     let preflight = body.context().and_then(|context| preflight(context));
+    let client = body.context().map(|context| client_and_origin(context));
     let rejection = body.context().and_then(|context| context.record.rejection.take());
     let outcome = match (rejection, capture.0.take()) {
         // The target may have been reached, and its response refused.
@@ -137,7 +141,14 @@ pub(crate) async fn explain(
     let headers = headers.map(|(name, value)| {
         (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     });
-    Explanation { tried, token, preflight, outcome, headers: headers.collect() }
+    Explanation { client, tried, token, preflight, outcome, headers: headers.collect() }
+}
+
+/// The client's address, and the origin that its request was sent to: what counts as the host's own page.
+fn client_and_origin(context: &RequestContext) -> String {
+    let origin = own_origin(context);
+    let trust = if context.client.is_trusted() { ", its forwarding fields are read" } else { "" };
+    format!("{} to {}://{}{trust}", context.client_address(), origin.scheme.name(), origin.host_with_port())
 }
 
 /// What the stack did with a CORS preflight, in words.

@@ -7,6 +7,7 @@ pub mod cli;
 mod client_addr;
 mod clock;
 pub mod config;
+mod content_coding;
 mod explain;
 mod file_owner;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -214,6 +214,10 @@ const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 const SHORT_RETRY: Duration = Duration::from_secs(1);
 /// When a client may try again where a store or a source of users is out.
 const OUTAGE_RETRY: Duration = Duration::from_secs(2);
+/// By how many seconds more clients are spread, so that those that an outage stopped at one moment do not come
+/// back at one moment.
+const SHORT_RETRY_JITTER: u8 = 1;
+const OUTAGE_RETRY_JITTER: u8 = 3;
 
 /// Declares the rejections: what each of them carries, its code, and the detail that the client gets. A detail never
 /// repeats the request.
@@ -508,6 +512,19 @@ impl Rejection {
         }
     }
 
+    /// The value of `Retry-After`: whole seconds, at least one. Of outages it is spread by a random number; a
+    /// lock and a rate limit end when they end.
+    fn retry_after_seconds(&self, random: u8) -> Option<u64> {
+        let wait = self.retry_after()?;
+        let jitter = match wait {
+            _ if matches!(self, Rejection::AccountLocked(_) | Rejection::RateLimited(_)) => 0,
+            wait if wait >= OUTAGE_RETRY => OUTAGE_RETRY_JITTER,
+            _ => SHORT_RETRY_JITTER,
+        };
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Some(seconds.max(1) + u64::from(random % (jitter + 1)))
+    }
+
     /// The methods that are allowed (RFC 9110 section 15.5.6).
     fn allow(&self) -> Option<&str> {
         match self {
@@ -553,10 +570,10 @@ impl Rejection {
                 format!("Bearer error=\"{error}\", error_description=\"{description}\"")
             }
         });
-        let retry_after = self.retry_after().map(|wait| {
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            seconds.max(1).to_string()
-        });
+        let mut random = [0];
+        // Without random bytes there is no jitter, which does no harm.
+        let _ = aws_lc_rs::rand::fill(&mut random);
+        let retry_after = self.retry_after_seconds(random[0]).map(|seconds| seconds.to_string());
         let allow = self.allow().map(str::to_owned);
         let accept_post = (self.code() == Code::UnsupportedMediaType).then(|| "application/json".to_owned());
         for (name, value) in [

@@ -1,4 +1,4 @@
-//! Responses: an `http::Response` with a body from memory, a file or an upstream.
+//! Responses: an `http::Response` with a body from memory, a file or an upstream, compressed or not.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::http1::split_lines;
+use crate::proxy::compression::CompressedBody;
 use crate::services::static_files::StaticBody;
 use crate::telemetry::AbortReason;
 use crate::upstream::UpstreamBody;
@@ -24,6 +25,7 @@ pub(crate) enum Body {
     Bytes(Bytes),
     File(Box<StaticBody>),
     Upstream(Box<UpstreamBody>),
+    Compressed(Box<CompressedBody>),
 }
 
 /// A response without a body.
@@ -102,6 +104,7 @@ impl HttpBody for Body {
                 AbortedBody { reason: AbortReason::FileError }
             }),
             Body::Upstream(body) => body.poll_frame(cx),
+            Body::Compressed(body) => body.poll_frame(cx),
         }
     }
 
@@ -111,6 +114,7 @@ impl HttpBody for Body {
             Body::Bytes(bytes) => bytes.is_empty(),
             Body::File(file) => file.is_end_stream(),
             Body::Upstream(body) => body.is_end_stream(),
+            Body::Compressed(body) => body.is_end_stream(),
         }
     }
 
@@ -120,6 +124,7 @@ impl HttpBody for Body {
             Body::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Body::File(file) => file.size_hint(),
             Body::Upstream(body) => body.size_hint(),
+            Body::Compressed(_) => SizeHint::default(),
         }
     }
 }

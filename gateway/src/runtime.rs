@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::auth::password_memory::PasswordMemory;
@@ -24,6 +24,8 @@ pub(crate) struct Gateway {
     pub(crate) passwords: PasswordMemory,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: Option<AccessLog>,
+    /// Whether the process is to stop, so that load balancers should choose another one.
+    pub(crate) leaving: Arc<AtomicBool>,
 }
 
 /// The active configuration. It is replaced atomically.

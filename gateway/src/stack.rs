@@ -14,6 +14,7 @@ use crate::layers::admission::admit_request;
 use crate::layers::authenticate::AuthenticateLayer;
 use crate::layers::authorize::authorize_request;
 use crate::layers::catch_panic::CatchPanicLayer;
+use crate::layers::compression::CompressionLayer;
 use crate::layers::cors::CorsLayer;
 use crate::layers::endpoints::EndpointsLayer;
 use crate::layers::hsts::HstsLayer;
@@ -83,8 +84,12 @@ where
         // Before the routes, so that no route can shadow them.
         .layer(EndpointsLayer::new(ForwardAuth::new(judge, endpoints)))
         .service(judged(
-            // Around the target alone: a route's edits apply to its responses, not to rejections.
-            ServiceBuilder::new().layer(ResponseHeadersLayer).service(target),
+            ServiceBuilder::new()
+                // Outside the edits of a route, which may forbid it (Cache-Control: no-transform).
+                .layer(CompressionLayer)
+                // Around the target alone: a route's edits apply to its responses, not to rejections.
+                .layer(ResponseHeadersLayer)
+                .service(target),
         ))
 }
 

@@ -213,3 +213,56 @@ mod tests {
         }
     }
 }
+
+/// Identities for tests, each from a token that was signed and verified.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod test_support {
+    use std::rc::Rc;
+
+    use serde_json::{Map, Value, json};
+
+    use super::{Identity, IdentityHeaders};
+    use crate::config::test_support::{minimal, settings};
+    use crate::sessions::SessionId;
+    use crate::tokens::{Access, KeyRing, TokenRequest, TokenType, UnixSeconds};
+
+    /// The time at which the tokens are issued.
+    pub(crate) const NOW: UnixSeconds = 1_800_000_000;
+
+    /// An identity with these roles and the members of a JSON object as further claims.
+    pub(crate) fn identity(
+        roles: &[&str],
+        further: Value,
+        expires_at: UnixSeconds,
+        session_expires_at: UnixSeconds,
+    ) -> Rc<Identity> {
+        let secret = "[tokens]\nalgorithm = \"HS256\"\nsecret = \"quite long, quite secret, 7f3a9c15e0\"\n";
+        let tokens = settings(minimal() + secret).tokens;
+        let (issuer, verifier) =
+            KeyRing::load(&tokens, NOW, &[], Access::Examine).unwrap().into_parts(&tokens, None);
+        let further: Map<String, Value> = serde_json::from_value(further).unwrap();
+        let roles: Vec<String> = roles.iter().map(|role| (*role).to_owned()).collect();
+        let request = TokenRequest {
+            token_type: TokenType::Access,
+            jti: "j",
+            sid: &SessionId::random().to_string(),
+            subject: "1",
+            username: "alice",
+            roles: &roles,
+            further: &further,
+            fresh: false,
+            csrf: None,
+            issued_at: NOW,
+            expires_at,
+            session_expires_at,
+        };
+        let claims = verifier.verify(&issuer.issue(request).unwrap(), TokenType::Access, NOW).unwrap();
+        Rc::new(Identity::new(claims, &IdentityHeaders::new(&[], std::iter::empty())).unwrap())
+    }
+
+    /// One without roles and further claims, whose session outlives it.
+    pub(crate) fn plain_identity(expires_at: UnixSeconds) -> Rc<Identity> {
+        identity(&[], json!({}), expires_at, expires_at + 600)
+    }
+}

@@ -97,3 +97,80 @@ impl TokenCache {
         self.young.insert(token, entry);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::identity::test_support::{NOW, plain_identity};
+
+    fn word(found: &CacheLookup) -> &'static str {
+        match found {
+            CacheLookup::Good(_) => "good",
+            CacheLookup::Expired => "expired",
+            CacheLookup::Revoked => "revoked",
+            CacheLookup::Unknown => "unknown",
+        }
+    }
+
+    #[test]
+    fn a_token_is_good_until_it_expires_or_its_session_is_revoked() {
+        let revocations = Revocations::default();
+        let (kept, ended) = (plain_identity(NOW + 60), plain_identity(NOW + 60));
+        let mut cache = TokenCache::new(8);
+        cache.insert(b"kept", Rc::clone(&kept), revocations.epoch());
+        cache.insert(b"ended", Rc::clone(&ended), revocations.epoch());
+        for (token, now, leeway, expected) in [
+            (&b"kept"[..], NOW, 0, "good"),
+            (b"kept", NOW + 59, 0, "good"),
+            (b"kept", NOW + 60, 0, "expired"),
+            (b"kept", NOW + 60, 5, "good"),
+            (b"kept", NOW + 65, 5, "expired"),
+            (b"kep", NOW, 0, "unknown"),
+            (b"kept ", NOW, 0, "unknown"),
+            (b"KEPT", NOW, 0, "unknown"),
+        ] {
+            assert_eq!(
+                word(&cache.get(token, now, leeway, &revocations)),
+                expected,
+                "{token:?} {now} {leeway}"
+            );
+        }
+        revocations.insert(*ended.session(), u64::MAX);
+        for (token, expected) in [(&b"kept"[..], "good"), (b"ended", "revoked"), (b"ended", "revoked")] {
+            assert_eq!(word(&cache.get(token, NOW, 0, &revocations)), expected, "{token:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_that_was_revoked_while_its_token_was_verified_is_found_at_the_first_lookup() {
+        let revocations = Revocations::default();
+        let identity = plain_identity(NOW + 60);
+        let before = revocations.epoch();
+        revocations.insert(*identity.session(), u64::MAX);
+        let mut cache = TokenCache::new(8);
+        cache.insert(b"token", identity, before);
+        assert_eq!(word(&cache.get(b"token", NOW, 0, &revocations)), "revoked");
+    }
+
+    #[test]
+    fn a_full_cache_evicts_what_was_not_used_and_stays_bounded() {
+        let revocations = Revocations::default();
+        let identity = plain_identity(NOW + 60);
+        for capacity in [0, 1, 2, 7, 64] {
+            let mut cache = TokenCache::new(capacity);
+            cache.insert(b"used", Rc::clone(&identity), 0);
+            for number in 0..200_u32 {
+                cache.insert(&number.to_be_bytes(), Rc::clone(&identity), 0);
+                assert!(cache.len() <= (capacity + 1).max(2), "{capacity}: {}", cache.len());
+                if capacity >= 7 {
+                    assert_eq!(
+                        word(&cache.get(b"used", NOW, 0, &revocations)),
+                        "good",
+                        "{capacity} {number}"
+                    );
+                }
+            }
+            assert_eq!(word(&cache.get(&0_u32.to_be_bytes(), NOW, 0, &revocations)), "unknown", "{capacity}");
+        }
+    }
+}

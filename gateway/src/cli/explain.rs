@@ -141,6 +141,24 @@ fn use_only_keys_that_exist(settings: &mut Settings) -> Option<&'static str> {
     Some("the gateway has not made its key yet, so no token can be good")
 }
 
+/// What the route does to bodies, beside forwarding them.
+fn format_bodies(route: &Route) -> Vec<String> {
+    let RouteTarget::Upstream { request_buffering, compress, upgrades, .. } = &route.target else {
+        return Vec::new();
+    };
+    let mut rows = Vec::new();
+    if *request_buffering {
+        rows.push(format_row("buffers", "the body of a request whole, and sends it with Content-Length"));
+    }
+    if *compress {
+        rows.push(format_row("compress", "responses, where the client accepts zstd, br or gzip"));
+    }
+    if !upgrades.is_empty() {
+        rows.push(format_row("upgrades", &format!("connections to {}", upgrades.join(", "))));
+    }
+    rows
+}
+
 /// What the route does to addresses in responses.
 fn format_rewrite(route: &Route) -> Option<String> {
     let RouteTarget::Upstream { rewrite_locations: true, new_prefix: Some(prefix), .. } = &route.target
@@ -157,6 +175,7 @@ fn format_rewrite(route: &Route) -> Option<String> {
 /// The explanation, line by line.
 fn describe(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
     let mut lines = Vec::new();
+    lines.extend(explanation.client.as_ref().map(|client| format_row("client", client)));
     for (placed, verdict) in &explanation.tried {
         let route = &routes[placed.route];
         let hosts = match placed.hosts.as_slice() {
@@ -174,6 +193,7 @@ fn describe(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
         if *verdict == MatchResult::Matches {
             lines.push(format_row("asks for", &format_requirements(route)));
             lines.extend(format_rewrite(route));
+            lines.extend(format_bodies(route));
         }
     }
     if !explanation.tried.is_empty() {

@@ -65,7 +65,7 @@ pub fn run() -> ExitCode {
         Command::Users(command) => load(&config).and_then(|Loaded { settings, .. }| {
             let done = match command {
                 UsersCommand::Edit(edit) => match settings.users.editable_file() {
-                    Some(file) => users::run(edit, file, &settings.users.password_policy, &mut console),
+                    Some(file) => users::run(edit, file, &settings.users, &mut console),
                     None => Err(users::UsersError::NoFile),
                 },
                 UsersCommand::Show { name } => users::show(&name, &settings, &mut console),

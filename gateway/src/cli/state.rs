@@ -1,15 +1,18 @@
 //! `auth-gateway state …`: backup and restore of the embedded store's file.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use rustix::fs::OFlags;
+use tempfile::NamedTempFile;
 
 use super::CommandError;
 use super::hash_password::Console;
 use crate::config::{Settings, Store};
+use crate::file_owner::folder_of;
 use crate::server::{ControlCommand, ControlResponse, control};
 use crate::sessions::restore_state_file;
 
@@ -83,15 +86,42 @@ pub(super) fn run(
 }
 
 /// Copies a file to another place, where it replaces an older one when it is complete, and returns its length.
+///
+/// The copy is made under a random name that cannot exist before: whoever may write to the folder could have
+/// made a known name a link to another file.
 fn move_file(from: &Path, to: &Path) -> io::Result<u64> {
-    let name = to.file_name().ok_or(io::ErrorKind::IsADirectory)?;
-    let mut unfinished = name.to_owned();
-    unfinished.push(".new");
-    let unfinished = to.with_file_name(unfinished);
-    let mut file =
-        OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&unfinished)?;
-    let bytes = io::copy(&mut File::open(from)?, &mut file)?;
-    file.sync_all()?;
-    fs::rename(&unfinished, to)?;
+    let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
+    let mut from = OpenOptions::new().read(true).custom_flags(no_follow).open(from)?;
+    let mut unfinished = NamedTempFile::new_in(folder_of(to))?;
+    let bytes = io::copy(&mut from, &mut unfinished)?;
+    unfinished.as_file().sync_all()?;
+    unfinished.persist(to)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_backup_replaces_what_is_there_and_follows_no_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("copy"), "state").unwrap();
+        fs::write(at("precious"), "precious").unwrap();
+        for link in ["backup", "backup.new"] {
+            symlink(at("precious"), at(link)).unwrap();
+        }
+        assert_eq!(move_file(&at("copy"), &at("backup")).unwrap(), 5);
+        assert_eq!(fs::read_to_string(at("precious")).unwrap(), "precious");
+        let backup = fs::symlink_metadata(at("backup")).unwrap();
+        assert!(backup.is_file() && backup.permissions().mode() & 0o777 == 0o600);
+        assert_eq!(fs::read_to_string(at("backup")).unwrap(), "state");
+        assert!(move_file(&at("backup.new"), &at("again")).is_err(), "the source is a link");
+        assert!(move_file(&at("copy"), &at("no/folder")).is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4, "nothing unfinished is left");
+    }
 }

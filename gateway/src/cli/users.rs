@@ -8,7 +8,7 @@ use clap::Subcommand;
 use tokio::runtime::Builder;
 
 use super::new_password::{Console, NewPasswordError};
-use crate::config::{PasswordPolicy, Settings};
+use crate::config::{PasswordPolicy, Settings, Users};
 use crate::server::{ControlCommand, ControlError, ControlResponse, control};
 use crate::users::{
     CanonicalName, Credential, EditError, NewUser, SourceUnavailable, User, UserFileErrors, UserSources,
@@ -125,15 +125,21 @@ pub(super) enum EditCommand {
 pub(super) fn run(
     command: EditCommand,
     users_file: &Path,
-    policy: &PasswordPolicy,
+    settings: &Users,
     console: &mut Console<'_>,
 ) -> Result<(), UsersError> {
     let file = UsersFile::new(users_file);
     match command {
         EditCommand::Add { name, id, roles, must_change } => {
-            add(&file, &name, id, roles, must_change, policy, console)
+            let name = parse_name(&name)?;
+            if !settings.name_characters.allow(name.as_str()) {
+                return Err(UsersError::NotAName(name.to_string()));
+            }
+            add(&file, name, id, roles, must_change, &settings.password_policy, console)
         }
-        EditCommand::Passwd { name, must_change } => passwd(&file, &name, must_change, policy, console),
+        EditCommand::Passwd { name, must_change } => {
+            passwd(&file, &name, must_change, &settings.password_policy, console)
+        }
         EditCommand::RequireChange { name, undo } => {
             let name = parse_name(&name)?;
             file.require_change(&name, !undo)?;
@@ -198,14 +204,13 @@ pub(super) fn show(name: &str, settings: &Settings, console: &mut Console<'_>) -
 
 fn add(
     file: &UsersFile,
-    name: &str,
+    name: CanonicalName,
     id: Option<String>,
     roles: Vec<String>,
     must_change_password: bool,
     policy: &PasswordPolicy,
     console: &mut Console<'_>,
 ) -> Result<(), UsersError> {
-    let name = parse_name(name)?;
     // Before the password is prompted for, so that none is typed in vain.
     file.expect_free(&name)?;
     let is_new_file = !file.exists();
@@ -401,8 +406,8 @@ mod tests {
         let words = std::iter::once("users").chain(line.split(' '));
         let command = UserRow::try_parse_from(words).unwrap().command;
         let (mut output, mut notes) = (Vec::new(), Vec::new());
-        let policy = PasswordPolicy::DEFAULT;
-        run(command, file, &policy, &mut Console::scripted(input.as_bytes(), &mut output, &mut notes))?;
+        let settings = crate::config::test_support::settings(crate::config::test_support::minimal()).users;
+        run(command, file, &settings, &mut Console::scripted(input.as_bytes(), &mut output, &mut notes))?;
         Ok(CommandOutput {
             output: String::from_utf8(output).unwrap(),
             notes: String::from_utf8(notes).unwrap(),

@@ -57,3 +57,61 @@ fn has_audience(identity: &Identity, audience: &str) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::auth::identity::test_support::{NOW, identity};
+    use crate::config::test_support::settings;
+    use crate::layers::route::Routes;
+    use serde_json::json;
+
+    #[test]
+    fn an_identity_needs_one_of_the_roles_and_all_of_the_claims() {
+        let rules = [
+            "",
+            "roles = [\"admin\", \"ops\"]",
+            "claims = { department = \"it\" }",
+            "claims = { department = \"it\", level = [2, 3] }",
+            "roles = [\"admin\"]\nclaims = { level = 2 }",
+            "claims = { fresh = true }",
+        ];
+        let mut text =
+            "[users]\nfile = \"Cargo.toml\"\n[upstreams.a]\nurls = [\"http://127.0.0.1:9\"]\n".to_owned();
+        for (place, rule) in rules.iter().enumerate() {
+            text += &format!("[[routes]]\npath = \"/{place}\"\nupstream = \"a\"\n{rule}\n");
+        }
+        let settings = settings(text);
+        let no_folder = |_: &std::path::Path, _: Option<&str>| Err(std::io::Error::other("no folder"));
+        let routes =
+            Routes::new(&settings.routes, 1, |_| Some((0, &settings.upstreams["a"])), no_folder).unwrap();
+        let (role, claim) = (Err(Rejection::RoleMissing), Err(Rejection::ClaimMissing));
+        for (place, roles, claims, verdict) in [
+            (0, &[][..], json!({}), Ok(())),
+            (1, &["admin"], json!({}), Ok(())),
+            (1, &["user", "ops"], json!({}), Ok(())),
+            (1, &["Admin", "user"], json!({}), role.clone()),
+            (1, &[], json!({}), role.clone()),
+            (2, &[], json!({ "department": "it" }), Ok(())),
+            (2, &[], json!({ "department": ["ops", "it"] }), Ok(())),
+            (2, &[], json!({ "department": "ops" }), claim.clone()),
+            (2, &["it"], json!({}), claim.clone()),
+            (3, &[], json!({ "department": "it", "level": 3 }), Ok(())),
+            (3, &[], json!({ "department": "it" }), claim.clone()),
+            (3, &[], json!({ "department": "it", "level": "3" }), claim.clone()),
+            (4, &["admin"], json!({ "level": 2 }), Ok(())),
+            (4, &["user"], json!({ "level": 2 }), role.clone()),
+            (4, &["admin"], json!({ "level": 1 }), claim),
+            (5, &[], json!({}), Err(Rejection::FreshTokenMissing)),
+        ] {
+            let identity = identity(roles, claims.clone(), NOW + 60, NOW + 600);
+            assert_eq!(
+                authorize(routes.at(place), &identity),
+                verdict,
+                "{}: {roles:?} {claims}",
+                rules[place]
+            );
+        }
+    }
+}

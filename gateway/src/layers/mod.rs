@@ -5,6 +5,7 @@ pub(crate) mod admission;
 pub(crate) mod authenticate;
 pub(crate) mod authorize;
 pub(crate) mod catch_panic;
+pub(crate) mod compression;
 pub(crate) mod cors;
 pub(crate) mod decorate;
 pub(crate) mod endpoints;

@@ -89,6 +89,8 @@ pub(crate) struct Forwarding {
     pub(crate) token_in_subprotocol: bool,
     /// Whether a request's body is received whole before it is forwarded.
     pub(crate) request_buffering: bool,
+    /// Whether responses are compressed where the client accepts it.
+    pub(crate) compress: bool,
     encoded_slashes: bool,
     lenient_path: bool,
     /// Whether addresses in responses are rewritten.
@@ -254,6 +256,7 @@ impl Routes {
                         upgrades,
                         token_in_subprotocol,
                         request_buffering,
+                        compress,
                         timeouts,
                         ignore_case: _,
                     } => {
@@ -272,6 +275,7 @@ impl Routes {
                             upgrades: upgrades.clone(),
                             token_in_subprotocol: *token_in_subprotocol,
                             request_buffering: *request_buffering,
+                            compress: *compress,
                         })
                     }
                     RouteTarget::Static { root, index_fallback, content_security_policy } => Target::Static {

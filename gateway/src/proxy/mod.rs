@@ -2,6 +2,7 @@
 //! upgrades.
 
 pub(crate) mod authorization;
+pub(crate) mod compression;
 pub(crate) mod header_edits;
 pub(crate) mod location_rewrite;
 pub(crate) mod original_request;

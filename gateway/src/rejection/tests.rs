@@ -19,13 +19,15 @@ enum Fields {
     Client,
     /// `Retry-After`, in seconds.
     Retry(&'static str),
+    /// One of several.
+    RetrySpread(u64, u64),
     Allow(&'static str),
     /// `Allow`, and the connection ends.
     AllowAndClose(&'static str),
     AcceptPost,
 }
 
-use Fields::{AcceptPost, Allow, AllowAndClose, Bare, Client, Closes, Error, Plain, Retry};
+use Fields::{AcceptPost, Allow, AllowAndClose, Bare, Client, Closes, Error, Plain, Retry, RetrySpread};
 
 const INVALID_TOKEN: Fields = Error("invalid_token");
 const INVALID_REQUEST: Fields = Error("invalid_request");
@@ -124,11 +126,11 @@ fn rows() -> Vec<Row> {
         Row(R::RateLimited(Duration::from_millis(999)), 429, "rate_limited", Retry("1"), 8),
         Row(R::RateLimited(seconds(0)), 429, "rate_limited", Retry("1"), 8),
         Row(R::TooManySessions, 403, "too_many_sessions", Plain, 7),
-        Row(R::TooManyLogins, 503, "overloaded", Retry("1"), 8),
-        Row(R::StoreUnavailable, 503, "store_unavailable", Retry("2"), 14),
-        Row(R::IssuerUnavailable(Duration::from_secs(7)), 503, "issuer_unavailable", Retry("7"), 14),
-        Row(R::UsersUnavailable, 503, "store_unavailable", Retry("2"), 14),
-        Row(R::RevocationsUnknown, 503, "store_unavailable", Retry("2"), 14),
+        Row(R::TooManyLogins, 503, "overloaded", RetrySpread(1, 2), 8),
+        Row(R::StoreUnavailable, 503, "store_unavailable", RetrySpread(2, 5), 14),
+        Row(R::IssuerUnavailable(Duration::from_secs(7)), 503, "issuer_unavailable", RetrySpread(7, 10), 14),
+        Row(R::UsersUnavailable, 503, "store_unavailable", RetrySpread(2, 5), 14),
+        Row(R::RevocationsUnknown, 503, "store_unavailable", RetrySpread(2, 5), 14),
         Row(R::SigningFailed, 500, "internal", Plain, 13),
         Row(R::UntrustedProxy, 403, "untrusted_proxy", Plain, 7),
         Row(R::OriginalRequest("why"), 400, "bad_request", Plain, 3),
@@ -146,8 +148,8 @@ fn rows() -> Vec<Row> {
         Row(R::UpstreamBroken, 502, "bad_gateway", Plain, 14),
         Row(R::UpstreamConnectTimeout, 504, "gateway_timeout", Plain, 14),
         Row(R::UpstreamTimeout, 504, "gateway_timeout", Plain, 14),
-        Row(R::UpstreamUnhealthy, 503, "no_healthy_upstream", Retry("1"), 14),
-        Row(R::UpstreamFull, 503, "overloaded", Retry("1"), 8),
+        Row(R::UpstreamUnhealthy, 503, "no_healthy_upstream", RetrySpread(1, 2), 14),
+        Row(R::UpstreamFull, 503, "overloaded", RetrySpread(1, 2), 8),
         Row(R::AudienceMissing, 403, "insufficient_scope", SCOPE, 7),
         Row(R::ClientUnknown, 401, "invalid_client", Client, 16),
         Row(R::ContentTypeNotForm, 400, "bad_request", Plain, 3),
@@ -167,6 +169,30 @@ fn rows() -> Vec<Row> {
         Row(R::AdminMethod, 405, "method_not_allowed", Allow("GET, HEAD, OPTIONS"), 12),
         Row(R::AdminPath, 404, "not_found", Plain, 12),
     ]
+}
+
+#[test]
+fn clients_that_an_outage_stopped_come_back_spread_over_seconds() {
+    use std::collections::BTreeMap;
+    for (rejection, seconds) in [
+        (Rejection::StoreUnavailable, &[2, 3, 4, 5][..]),
+        (Rejection::UsersUnavailable, &[2, 3, 4, 5]),
+        (Rejection::UpstreamUnhealthy, &[1, 2]),
+        (Rejection::TooManyLogins, &[1, 2]),
+        (Rejection::AccountLocked(Duration::from_secs(2)), &[2]),
+        (Rejection::RateLimited(Duration::from_secs(1)), &[1]),
+    ] {
+        let mut counts = BTreeMap::new();
+        for random in 0..=255 {
+            *counts.entry(rejection.retry_after_seconds(random).unwrap()).or_insert(0) += 1;
+        }
+        assert_eq!(counts.keys().copied().collect::<Vec<u64>>(), seconds, "{rejection:?}");
+        assert!(counts.values().all(|count| *count == 256 / seconds.len()), "{rejection:?}: {counts:?}");
+    }
+    let sent: std::collections::BTreeSet<_> = (0..200)
+        .map(|_| Rejection::StoreUnavailable.to_response("id").headers()["retry-after"].clone())
+        .collect();
+    assert!(sent.len() > 1, "200 responses all said {sent:?}");
 }
 
 #[test]
@@ -193,6 +219,11 @@ fn every_rejection_has_its_status_code_fields_and_problem() {
                 format!("Bearer error=\"{error}\", error_description=\"{detail}\""),
             )),
             Retry(seconds) => Some(("retry-after", seconds.to_owned())),
+            RetrySpread(least, most) => {
+                let found = response.headers()["retry-after"].to_str().unwrap().to_owned();
+                assert!((least..=most).contains(&found.parse().unwrap()), "{rejection:?}: {found}");
+                Some(("retry-after", found))
+            }
             Allow(methods) | AllowAndClose(methods) => Some(("allow", methods.to_owned())),
             AcceptPost => Some(("accept-post", "application/json".to_owned())),
         };

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ORIGIN};
@@ -29,6 +30,13 @@ pub(super) struct AdminState {
     /// The writer of the audit trail, where it has one of its own.
     pub(super) audit: Option<LogWriter>,
     pub(super) draining: watch::Receiver<bool>,
+}
+
+impl AdminState {
+    /// Whether the process is to stop, or has stopped accepting connections.
+    fn is_draining(&self) -> bool {
+        self.gateway.leaving.load(Ordering::Relaxed) || *self.draining.borrow()
+    }
 }
 
 /// Serves until the process ends or another gateway takes over.
@@ -90,7 +98,7 @@ fn respond_with(status: StatusCode, content_type: &'static str, body: Bytes) -> 
 /// outage makes logins fail and nothing else ("degraded"). A users file that cannot be used leaves the users
 /// that were loaded before.
 fn readiness(state: &AdminState) -> Response<Bytes> {
-    let draining = *state.draining.borrow();
+    let draining = state.is_draining();
     let store = state.gateway.sessions.store_last_error();
     let configuration = state.gateway.configuration.last_error();
     let users = state.gateway.configuration.current().users.last_error();
@@ -161,7 +169,7 @@ fn gauges(state: &AdminState) -> Gauges {
         store_up: state.gateway.sessions.store_last_error().is_none(),
         store_losses: state.gateway.sessions.store_losses(),
         revocations_age: state.gateway.sessions.revocations().age(now_millis()),
-        draining: *state.draining.borrow(),
+        draining: state.is_draining(),
         issuers: snapshot.issuers.states(now_millis() / 1000),
     }
 }

@@ -25,7 +25,7 @@ use crate::response::{self, Response};
 use crate::runtime::Worker;
 use crate::server::lifecycle::{ServeError, prepare};
 use crate::services::endpoints::EndpointService;
-use crate::services::proxy::outgoing_request;
+use crate::services::proxy::{outgoing_request, upstream_host};
 use crate::services::target::TargetService;
 use crate::sessions::{SessionId, TokenId};
 use crate::stack::request_stack;
@@ -51,7 +51,7 @@ struct Captured(Rc<RefCell<Vec<u8>>>, Rc<Cell<bool>>);
 
 impl Captured {
     fn capture(&self, request: &Authorized) -> Result<Response, Rejection> {
-        if let UpstreamRequest::Http1(head) = outgoing_request(request, None)? {
+        if let UpstreamRequest::Http1(head) = outgoing_request(request, None, &upstream_host(request)?)? {
             self.0.replace(head);
             self.1.set(true);
         }

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
@@ -76,6 +76,7 @@ pub struct RunningGateway {
     /// The address of the admin listener.
     pub admin_address: SocketAddr,
     reloader: Arc<Reloader>,
+    leaving: Arc<AtomicBool>,
     draining: watch::Sender<bool>,
     taken_over: watch::Sender<bool>,
     /// One of the public sockets, to be closed before the worker's own handle of it.
@@ -107,6 +108,7 @@ fn assemble(
         hashing: HashingPool::new(settings.limits.hash_threads, settings.limits.hash_queue),
         metrics: Arc::new(Metrics::new(settings.server.workers)),
         access_log,
+        leaving: Arc::default(),
         sessions,
         configuration: Configuration::new(snapshot),
     })
@@ -187,6 +189,7 @@ pub fn start(
         public_address,
         admin_address,
         reloader,
+        leaving: Arc::clone(&gateway.leaving),
         draining,
         taken_over,
         public,
@@ -207,11 +210,18 @@ impl RunningGateway {
     pub fn stop_after_takeover(self) -> Result<(), ServeError> {
         self.taken_over.send_replace(true);
         reuseport_bpf::transfer_connections(&self.public, self.workers.len());
-        self.stop()
+        self.drain()
     }
 
-    /// Graceful shutdown: stops accepting, and lets requests in flight finish within the drain timeout.
+    /// Graceful shutdown: reports that it is leaving and serves on for the shutdown delay, then stops accepting
+    /// and lets requests in flight finish within the drain timeout.
     pub fn stop(self) -> Result<(), ServeError> {
+        self.leaving.store(true, Ordering::Relaxed);
+        sleep(self.reloader.shutdown_delay());
+        self.drain()
+    }
+
+    fn drain(self) -> Result<(), ServeError> {
         drop(self.public);
         self.draining.send_replace(true);
         let mut result = Ok(());

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -230,7 +231,7 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
         Endpoint::LoginContinue => Err(Rejection::NoPagesHere),
         Endpoint::Login => login::login(&context, request.body).await,
         Endpoint::Refresh => refresh::refresh(&context, request.body).await,
-        Endpoint::Health => Ok(healthy()),
+        Endpoint::Health => Ok(health(context.worker.gateway.leaving.load(Ordering::Relaxed))),
         Endpoint::Logout => logout::logout(&context).await,
         Endpoint::LogoutAll => logout::logout_all(&context).await,
         Endpoint::Sessions => sessions::list(&context).await,
@@ -250,11 +251,16 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
     }
 }
 
-/// The process serves requests. Whether stores and upstreams do is said by `/readyz` of the admin listener.
-fn healthy() -> Response {
-    let mut response = response::no_store(response::empty(StatusCode::OK));
+/// Whether the process goes on serving: 503 once it is to stop. Whether stores and upstreams work is reported by
+/// `/readyz` of the admin listener.
+fn health(is_leaving: bool) -> Response {
+    let (status, text) = match is_leaving {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        false => (StatusCode::OK, "ok\n"),
+    };
+    let mut response = response::no_store(response::empty(status));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    *response.body_mut() = Body::Bytes("ok\n".into());
+    *response.body_mut() = Body::Bytes(text.into());
     response
 }
 

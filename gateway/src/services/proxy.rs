@@ -58,7 +58,7 @@ pub(crate) fn forwarding(request: &Authorized) -> Result<&Forwarding, Rejection>
     }
 }
 
-/// The request for the upstream.
+/// The request for the upstream, with what it sees as `Host` ([`upstream_host`]).
 ///
 /// # Errors
 ///
@@ -67,6 +67,7 @@ pub(crate) fn forwarding(request: &Authorized) -> Result<&Forwarding, Rejection>
 pub(crate) fn outgoing_request(
     request: &Authorized,
     handshake: Option<&Handshake<'_>>,
+    host: &str,
 ) -> Result<UpstreamRequest, Rejection> {
     let (route, view, context) = (request.route(), request.view(), request.context());
     let (forwarding, config) = (forwarding(request)?, &context.state.config);
@@ -83,8 +84,7 @@ pub(crate) fn outgoing_request(
         edits.push_lines(HeaderTemplateContext::of(request), &mut edit_lines)?;
     }
     let upstream = context.state.upstream(forwarding.upstream).settings();
-    let host = upstream_host(request, forwarding);
-    let destination = location_rewrite::destination(request, forwarding, &host)?;
+    let destination = location_rewrite::destination(request, forwarding, host)?;
     let stripped = match &forwarding.new_prefix {
         Some(prefix) if prefix.is_empty() => route.path().trim_end_matches('/'),
         _ => "",
@@ -92,7 +92,7 @@ pub(crate) fn outgoing_request(
     let add = ForwardingHeaders {
         prefix,
         target,
-        host: &host,
+        host,
         stripped,
         destination: destination.as_deref(),
         identity: request.identity().map(Rc::as_ref),
@@ -117,15 +117,16 @@ pub(crate) fn outgoing_request(
 const GRPC_SILENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What the upstream sees as `Host`.
-fn upstream_host<'r>(request: &'r Authorized, forwarding: &'r Forwarding) -> Cow<'r, str> {
-    match (&forwarding.host, request.view().host()) {
+pub(crate) fn upstream_host(request: &Authorized) -> Result<Cow<'_, str>, Rejection> {
+    let forwarding = forwarding(request)?;
+    Ok(match (&forwarding.host, request.view().host()) {
         (Some(host), _) => Cow::Borrowed(host),
         (None, host) if !host.is_unknown() => Cow::Borrowed(host.as_str()),
         _ => {
             let urls = &request.context().state.upstream(forwarding.upstream).settings().urls;
             Cow::Owned(urls.first().map(|url| url.authority()).unwrap_or_default())
         }
-    }
+    })
 }
 
 /// Refuses a body that declares more bytes than the route takes.
@@ -176,16 +177,14 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
         now = Instant::now();
     }
     let handshake = websocket::handshake(&request, forwarding(&request)?)?;
-    let head = outgoing_request(&request, handshake.as_ref())?;
+    let host = upstream_host(&request)?;
+    let head = outgoing_request(&request, handshake.as_ref(), &host)?;
     let on_informational = |head: &ResponseHead| {
         if request.view().version() == Version::Http11 {
             push_informational(head, &mut context.stream.informational.borrow_mut());
         }
     };
-    let rewrite = {
-        let forwarding = forwarding(&request)?;
-        LocationRewrite::of(&request, forwarding, &upstream_host(&request, forwarding))
-    };
+    let rewrite = LocationRewrite::of(&request, forwarding(&request)?, &host);
     let outgoing = OutgoingRequest {
         head: &head,
         method: request.view().method(),

@@ -66,7 +66,7 @@ impl Revocations {
     }
 
     /// Adds a session until `until`, when its last access token has expired.
-    pub(super) fn insert(&self, session: SessionId, until: UnixMillis) {
+    pub(crate) fn insert(&self, session: SessionId, until: UnixMillis) {
         self.extend([(session, until)]);
     }
 

@@ -20,7 +20,7 @@ use crate::response::{self, Response};
 use crate::runtime::Worker;
 use crate::server::prepare;
 use crate::services::endpoints::EndpointService;
-use crate::services::proxy::outgoing_request;
+use crate::services::proxy::{outgoing_request, upstream_host};
 use crate::services::target::TargetService;
 use crate::sessions::{SessionId, TokenId};
 use crate::stream_state::StreamState;
@@ -70,7 +70,7 @@ impl CapturedUpstream {
             "/panic/later",
             "injected, while the response is awaited"
         );
-        if let UpstreamRequest::Http1(head) = outgoing_request(request, None)? {
+        if let UpstreamRequest::Http1(head) = outgoing_request(request, None, &upstream_host(request)?)? {
             self.0.borrow_mut().push(String::from_utf8_lossy(&head).into_owned());
         }
         Ok(response::empty(StatusCode::OK))

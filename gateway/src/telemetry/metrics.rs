@@ -64,6 +64,7 @@ outcomes! {
         ClientClosed => "client_closed", ClientTimeout => "client_timeout", UpstreamClosed => "upstream_closed",
         UpstreamTimeout => "upstream_timeout", UpstreamMalformed => "upstream_malformed",
         SessionRevoked => "session_revoked", SessionExpired => "session_expired", FileError => "file_error",
+        CompressionFailed => "compression_failed",
     }
 }
 

@@ -11,7 +11,7 @@ use jsonwebtoken::jwk::JwkSet;
 use super::issuer::SigningKey;
 use super::key_record::{KeyRole, LoadedKey};
 use super::key_store::KeyStore;
-use super::public_key::VerificationKey;
+use super::public_key::{VerificationKey, has_good_exponent};
 use super::{Issuer, UnixSeconds, Verifier, previous_keys, signer, verifies_for};
 use crate::config::{Algorithm, Compat, Signing, Tokens};
 
@@ -278,7 +278,13 @@ pub(super) fn private_key(pem: &[u8], algorithm: Algorithm) -> Result<EncodingKe
     match algorithm {
         Algorithm::EdDSA => EncodingKey::from_ed_pem(pem),
         Algorithm::ES256 | Algorithm::ES384 => EncodingKey::from_ec_pem(pem),
-        _ => EncodingKey::from_rsa_pem(pem),
+        _ => {
+            // The cryptographic library refuses such a key too, without the reason.
+            if !has_good_exponent(pem) {
+                return Err(KeyError::BadExponent.to_string());
+            }
+            EncodingKey::from_rsa_pem(pem)
+        }
     }
     .map_err(|e| e.to_string())
 }
@@ -609,6 +615,82 @@ mod tests {
             );
             let said = error.unwrap_err().to_string();
             assert!(said.contains(algorithm.name()), "{said}");
+        }
+    }
+
+    /// DER (X.690): a tag, a length, the content.
+    fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+        let length = content.len().to_be_bytes();
+        let length = &length[length.iter().position(|byte| *byte > 0).unwrap_or(length.len() - 1)..];
+        match content.len() {
+            0..128 => [&[tag, content.len() as u8], content].concat(),
+            _ => [&[tag, 0x80 | length.len() as u8], length, content].concat(),
+        }
+    }
+
+    /// The elements of a DER sequence, each with its tag.
+    fn elements(sequence: &[u8]) -> Vec<Vec<u8>> {
+        fn next(bytes: &[u8]) -> (&[u8], &[u8], &[u8]) {
+            let long = usize::from(bytes[1] & 0x7f) * usize::from(bytes[1] >> 7);
+            let length = match long {
+                0 => usize::from(bytes[1]),
+                _ => bytes[2..2 + long].iter().fold(0, |length, byte| length << 8 | usize::from(*byte)),
+            };
+            let start = 2 + long;
+            (&bytes[..start + length], &bytes[start..start + length], &bytes[start + length..])
+        }
+        let (_, mut rest, _) = next(sequence);
+        let mut found = Vec::new();
+        while !rest.is_empty() {
+            let (element, _, after) = next(rest);
+            found.push(element.to_vec());
+            rest = after;
+        }
+        found
+    }
+
+    /// An RSA key of 2048 bits as PKCS#8 with another public exponent, and a private one that fits if it is 1.
+    fn rsa_with_exponent(dir: &Path, exponent: u8) -> Vec<u8> {
+        let (pem, pkcs1) = (dir.join("plain.pem"), dir.join("plain.der"));
+        let openssl = |arguments: &[&str], out: &Path| {
+            let mut openssl = std::process::Command::new("openssl");
+            let status = openssl.args(arguments).arg("-out").arg(out).status().unwrap();
+            assert!(status.success(), "{arguments:?}");
+        };
+        openssl(&["genpkey", "-quiet", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], &pem);
+        openssl(&["pkey", "-in", pem.to_str().unwrap(), "-traditional", "-outform", "DER"], &pkcs1);
+        // RSAPrivateKey (RFC 8017 appendix A.1.2): version, n, e, d, p, q, d mod (p-1), d mod (q-1), coefficient.
+        let mut numbers = elements(&std::fs::read(pkcs1).unwrap());
+        numbers[2] = der(2, &[exponent]);
+        if exponent == 1 {
+            [3, 6, 7].into_iter().for_each(|place| numbers[place] = der(2, &[1]));
+        }
+        let algorithm = der(0x30, b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00");
+        let key = der(0x04, &der(0x30, &numbers.concat()));
+        pem::encode(&pem::Pem::new(
+            "PRIVATE KEY",
+            der(0x30, &[b"\x02\x01\x00".to_vec(), algorithm, key].concat()),
+        ))
+        .into_bytes()
+    }
+
+    #[test]
+    fn an_rsa_key_whose_exponent_is_1_is_named_with_setting_file_and_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("signing.pem");
+        for (exponent, algorithm) in [(1, Algorithm::RS256), (1, Algorithm::PS512), (2, Algorithm::RS256)] {
+            std::fs::write(&path, rsa_with_exponent(dir.path(), exponent)).unwrap();
+            let settings = settings(Signing::PrivateKeyFile { algorithm, path: path.clone() });
+            let error = KeyRing::load(&settings, NOW, &[], Access::Use).map(|_| ()).unwrap_err().to_string();
+            for part in [
+                "tokens.private_key_file: ",
+                &path.display().to_string(),
+                algorithm.name(),
+                "public exponent",
+                "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:3072",
+            ] {
+                assert!(error.contains(part), "{exponent}: {part} is not in {error}");
+            }
         }
     }
 

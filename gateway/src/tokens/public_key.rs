@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{DecodingKey, EncodingKey};
+use x509_parser::der_parser::parse_der;
 
 use super::key_record::{KeyRecord, KeyRole};
 use super::key_ring::{KeyError, private_key};
@@ -157,6 +158,27 @@ fn reason_of(error: &jsonwebtoken::errors::Error) -> String {
     }
 }
 
+/// Whether the public exponent of the RSA key in a PEM text is an odd number of at least 3; also where there is no
+/// such key, which is for others to report.
+pub(super) fn has_good_exponent(pem: &[u8]) -> bool {
+    let exponent = || {
+        let pem = pem::parse(pem).ok()?;
+        let (_, mut key) = parse_der(pem.contents()).ok()?;
+        if pem.tag() == "PRIVATE KEY" {
+            // PKCS#8 (RFC 5958 section 2): version, algorithm, and the key as an octet string.
+            let (_, inner) = parse_der(key.as_sequence().ok()?.get(2)?.as_slice().ok()?).ok()?;
+            key = inner;
+        }
+        // PKCS#1 (RFC 8017 appendix A.1.2): version, modulus, public exponent.
+        Some(is_good_exponent(key.as_sequence().ok()?.get(2)?.as_slice().ok()?))
+    };
+    exponent().unwrap_or(true)
+}
+
+fn is_good_exponent(e: &[u8]) -> bool {
+    e.last().is_some_and(|byte| byte & 1 == 1) && e.iter().skip_while(|byte| **byte == 0).ne(&[1])
+}
+
 /// RSA: at least 2048 bits and an odd exponent of at least 3. The curves are bound to their algorithms
 /// already.
 pub(crate) fn check_strength(parameters: &AlgorithmParameters) -> Result<(), KeyError> {
@@ -165,10 +187,9 @@ pub(crate) fn check_strength(parameters: &AlgorithmParameters) -> Result<(), Key
             let number = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap_or_default();
             let (n, e) = (number(&rsa.n), number(&rsa.e));
             let bits = n.len() * 8 - n.first().map_or(0, |b| b.leading_zeros() as usize);
-            let exponent_ok = e.last().is_some_and(|b| b & 1 == 1) && e.as_slice() != [1];
             if bits < 2048 {
                 Err(KeyError::WeakRsa(bits))
-            } else if exponent_ok {
+            } else if is_good_exponent(&e) {
                 Ok(())
             } else {
                 Err(KeyError::BadExponent)

@@ -64,11 +64,18 @@ struct Idle {
 impl Idle {
     /// Whether it is too old to be used.
     fn is_over(&self, age: Duration, settings: &config::Upstream) -> bool {
-        age >= self
-            .connection
-            .keep_alive
-            .map_or(settings.idle_timeout, |time| time.min(settings.idle_timeout))
+        is_over(age, self.connection.keep_alive, settings.idle_timeout)
     }
+}
+
+/// Whether a connection of that age may be used no more: the server or the gateway closes it.
+fn is_over(age: Duration, keep_alive: Option<Duration>, idle_timeout: Duration) -> bool {
+    age >= keep_alive.map_or(idle_timeout, |time| time.min(idle_timeout))
+}
+
+/// One worker's share of a limit, at least one of a limit that is not 0.
+fn share(limit: usize, workers: usize) -> usize {
+    limit.div_ceil(workers.max(1))
 }
 
 /// How a request may reuse a pooled connection.
@@ -119,10 +126,9 @@ impl UpstreamPool {
     /// One worker's pool of an upstream, which `workers` share.
     pub(crate) fn new(upstream: Arc<Upstream>, workers: usize) -> UpstreamPool {
         let settings = upstream.settings();
-        let weight = |all: usize| all.div_ceil(workers.max(1));
         UpstreamPool {
-            max_connections: settings.max_connections.map(weight),
-            max_pending: weight(settings.max_pending),
+            max_connections: settings.max_connections.map(|most| share(most, workers)),
+            max_pending: share(settings.max_pending, workers),
             version: Cell::new(0),
             servers: RefCell::default(),
             pending: Cell::new(0),
@@ -358,3 +364,7 @@ impl Server {
         self.requests.get() + self.idle.borrow().len()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -194,7 +194,7 @@ mod tests {
 [[user]]
 [[users]]
 id = 1
-username = "al ice"
+username = "al/ice"
 pasword = "x"
 roles = [
   "user",
@@ -222,8 +222,9 @@ password = ""
                  password, roles, disabled, must_change_password, session_epoch, claims",
                 "users.toml:4: users[0].id: expected a string, found an integer; write id = \"1\", with another id \
                  for each user",
-                "users.toml:5: users[0].username: \"al ice\" is no user name; a user name has 1 to 128 bytes of \
-                 letters, digits and the characters . _ - @ +",
+                "users.toml:5: users[0].username: \"al/ice\" is no user name; a user name has 1 to 128 bytes of \
+                 letters, digits and the characters . _ - @ +, and of single spaces, ' and \\ where \
+                 users.name_characters has them",
                 "users.toml:3: users[0]: password is missing; make a hash with `auth-gateway hash-password`",
                 "users.toml:9: users[0].roles[1]: \"\" is no role; write roles = [\"NAME\", …], each role in visible \
                  ASCII characters",

@@ -157,10 +157,10 @@ mod tests {
     #[test]
     fn every_wrong_line_is_named_with_its_remedy_and_without_its_hash() {
         let errors =
-            parsed(&format!("alice\nb b:{BCRYPT}\ncarol:hunter2\ndan:{BCRYPT}\nDAN:{BCRYPT}\n")).unwrap_err();
+            parsed(&format!("alice\nb/b:{BCRYPT}\ncarol:hunter2\ndan:{BCRYPT}\nDAN:{BCRYPT}\n")).unwrap_err();
         let lines: Vec<&str> = errors.lines().collect();
         assert!(lines[0].starts_with("htpasswd:1: expected NAME:HASH"), "{errors}");
-        assert!(lines[1].starts_with("htpasswd:2: \"b b\" is no user name"), "{errors}");
+        assert!(lines[1].starts_with("htpasswd:2: \"b/b\" is no user name"), "{errors}");
         assert!(lines[2].starts_with("htpasswd:3: carol: not a password hash"), "{errors}");
         assert!(
             lines[3].starts_with("htpasswd:5: dan: \"DAN\" is dan in canonical form, as on line 4"),

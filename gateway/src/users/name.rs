@@ -5,12 +5,15 @@
 //!
 //! 1. compatibility forms are folded (Unicode NFKC), so full-width `ａ` is `a`;
 //! 2. capitals become small letters;
-//! 3. what remains must be 1 to 128 bytes of letters, digits (0 to 9) and `. _ - @ +`, beginning with no
-//!    combining mark.
+//! 3. what remains must be 1 to 128 bytes of letters, digits (0 to 9) and `. _ - @ + ' \`, and single spaces
+//!    between them, beginning with no combining mark.
 //!
-//! Spaces, controls, zero-width and other invisible characters are therefore in no name: `"alice "` is not
-//! trimmed to `alice`, it is invalid. Letters of other scripts stay what they are: a Cyrillic `с` never
-//! becomes a Latin `c`.
+//! Spaces at the ends, controls, zero-width and other invisible characters are therefore in no name:
+//! `"alice "` is not trimmed to `alice`, it is invalid. Letters of other scripts stay what they are: a
+//! Cyrillic `с` never becomes a Latin `c`.
+//!
+//! Whether a user may have a name with a space, `'` or `\` is the operator's choice (`[users]
+//! name_characters`), which the sources heed; see [`crate::config::NameCharacters`].
 
 use std::fmt;
 
@@ -37,6 +40,7 @@ impl CanonicalName {
         let is_name = length_is_fine
             && mapped.chars().all(is_name_char)
             && !mapped.starts_with(is_combining_mark)
+            && !(mapped.starts_with(' ') || mapped.ends_with(' ') || mapped.contains("  "))
             // The mapping must be idempotent, or a form could be two names at once.
             && map(&mapped) == mapped;
         is_name.then_some(Self(mapped))
@@ -60,8 +64,8 @@ impl CanonicalName {
     }
 
     /// The rule for valid names, for error messages.
-    pub(crate) const RULE: &'static str =
-        "a user name has 1 to 128 bytes of letters, digits and the characters . _ - @ +";
+    pub(crate) const RULE: &'static str = "a user name has 1 to 128 bytes of letters, digits and the characters \
+        . _ - @ +, and of single spaces, ' and \\ where users.name_characters has them";
 }
 
 impl fmt::Display for CanonicalName {
@@ -82,7 +86,7 @@ fn map(raw: &str) -> String {
 
 fn is_name_char(c: char) -> bool {
     match c {
-        '.' | '_' | '-' | '@' | '+' => true,
+        '.' | '_' | '-' | '@' | '+' | ' ' | '\'' | '\\' => true,
         // Letters in Unicode, yet invisible (DerivedCoreProperties: Default_Ignorable_Code_Point).
         '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' => false,
         _ => c.is_alphabetic() || c.is_ascii_digit(),
@@ -127,7 +131,11 @@ mod tests {
             "",
             " alice",
             "alice ",
-            "al ice",
+            "al  ice",
+            " ",
+            "al\tice",
+            "al\u{a0} ice",
+            "al\u{2028}ice",
             "alice\u{a0}",
             "alice\u{200b}",
             "alice\u{200d}",
@@ -156,13 +164,17 @@ mod tests {
     }
 
     #[test]
-    fn names_of_other_scripts_and_mail_addresses_are_names() {
+    fn names_of_other_scripts_mail_addresses_and_of_other_systems_are_names() {
         for (raw, canonical) in [
             ("Alice.B_c-d+test@Example.org", "alice.b_c-d+test@example.org"),
             ("\u{39f}\u{394}\u{3a5}\u{3a3}", "\u{3bf}\u{3b4}\u{3c5}\u{3c2}"),
             ("Straße", "straße"),
             ("李雷", "李雷"),
             ("user-42", "user-42"),
+            ("Alice Smith", "alice smith"),
+            ("Alice\u{a0}Smith", "alice smith"),
+            ("O'Brien", "o'brien"),
+            ("DOMAIN\\Alice", "domain\\alice"),
         ] {
             assert_eq!(parsed(raw).as_deref(), Some(canonical), "{raw:?}");
         }
@@ -182,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_lockout_key_of_a_non_name_is_bounded_stable_and_no_name() {
-        let long = "x y".repeat(100_000);
+        let long = "x/y".repeat(100_000);
         let key = CanonicalName::for_lockout(&long);
         assert_eq!(key, CanonicalName::for_lockout(&long));
         assert_ne!(key, CanonicalName::for_lockout(" alice"));

@@ -22,7 +22,7 @@ use super::password_hash::{HashCost, PasswordHash, Scheme, count_schemes, most_c
 use super::remote::SourceUnavailable;
 use super::sql::SqlSource;
 use super::user_store::User;
-use super::watched_directory::{FileFormat, ReloadOutcome, WatchedDirectory};
+use super::watched_directory::{FileFormat, FilePolicy, ReloadOutcome, WatchedDirectory};
 use crate::config::{Argon2Cost, CompatIdentity, PasswordPolicy, UserSource, UserSourceKind, Users};
 
 /// All sources.
@@ -101,7 +101,11 @@ impl UserSources {
                 let remedy = "correct its section in [users]".to_owned();
                 UserFileErrors(vec![UserFileDiagnostic { path, line: None, key, message: why, remedy }])
             };
-            let file = |path, format| WatchedDirectory::load(path, format, settings.allow_broken_hashes);
+            let policy = FilePolicy {
+                allow_broken_hashes: settings.allow_broken_hashes,
+                name_characters: settings.name_characters,
+            };
+            let file = |path, format| WatchedDirectory::load(path, format, policy);
             let opened = match &source.kind {
                 UserSourceKind::File(path) => {
                     file(path, FileFormat::Toml).map(|(file, of)| (Source::File(Arc::new(file)), of))
@@ -335,8 +339,15 @@ impl UserSources {
         PasswordHash::decoy(most_common_scheme(&all))
     }
 
-    /// Whether the hash may be used: one of a broken scheme only where the configuration allows it.
+    /// Whether the configuration allows the user's name, and a hash of its scheme where that is broken.
     pub(super) fn may_be_used(&self, user: &User) -> bool {
+        if !self.settings.name_characters.allow(&user.username) {
+            tracing::warn!(
+                user = user.username,
+                "refused: the name has a character that users.name_characters does not allow"
+            );
+            return false;
+        }
         let is_broken = user.hash().is_some_and(|hash| hash.scheme().is_broken());
         if is_broken && !self.settings.allow_broken_hashes {
             let scheme = user.hash().map(|hash| hash.scheme().name());

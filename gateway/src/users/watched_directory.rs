@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::diagnostic::{UserFileDiagnostic, UserFileErrors, UserFileWarning};
+use super::diagnostic::{UserFileDiagnostic, UserFileErrors, UserFileWarning, quoted};
 use super::user_store::{FileUserStore, User};
 use super::{file, htpasswd};
-use crate::config::{Fingerprint, fingerprint};
+use crate::config::{Fingerprint, NameCharacters, fingerprint};
 
 /// The outcome of a poll or a reload.
 #[derive(Debug)]
@@ -39,18 +39,35 @@ pub(super) enum FileFormat {
     Htpasswd,
 }
 
+/// What the configuration allows in users files.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct FilePolicy {
+    pub(super) allow_broken_hashes: bool,
+    pub(super) name_characters: NameCharacters,
+}
+
 impl FileFormat {
     /// Parses and validates the content of a file; `path` is used in messages.
     fn parse(
         self,
         path: &Path,
         content: &[u8],
-        allow_broken: bool,
+        policy: FilePolicy,
     ) -> Result<(FileUserStore, Vec<UserFileWarning>), UserFileErrors> {
         let (users, mut warnings) = match self {
             FileFormat::Toml => file::parse(path, content)?,
             FileFormat::Htpasswd => htpasswd::parse(path, content)?,
         };
+        if let Some(user) = users.iter().find(|user| !policy.name_characters.allow(&user.username)) {
+            return Err(UserFileErrors(vec![UserFileDiagnostic {
+                path: path.to_owned(),
+                line: None,
+                key: String::new(),
+                message: format!("{} is no user name as long as users.name_characters is as it is", quoted(&user.username)),
+                remedy: "write name_characters = [\" \", \"'\", \"\\\\\"] in [users], or those of them that names have"
+                    .to_owned(),
+            }]));
+        }
         let broken = |user: &&User| user.hash().is_some_and(|hash| hash.scheme().is_broken());
         let mut broken = users.iter().filter(broken);
         if let Some(first) = broken.next() {
@@ -67,7 +84,7 @@ impl FileFormat {
                     "set the passwords anew, or write allow_broken_hashes = true in [users] until they are"
                         .to_owned(),
             };
-            match allow_broken {
+            match policy.allow_broken_hashes {
                 true => warnings.push(UserFileWarning(diagnostic)),
                 false => return Err(UserFileErrors(vec![diagnostic])),
             }
@@ -81,7 +98,7 @@ impl FileFormat {
 pub(super) struct WatchedDirectory {
     path: PathBuf,
     format: FileFormat,
-    allow_broken: bool,
+    policy: FilePolicy,
     current: RwLock<Arc<FileUserStore>>,
     file: Mutex<FileState>,
     reads: AtomicU64,
@@ -113,16 +130,16 @@ impl WatchedDirectory {
     pub(super) fn load(
         path: &Path,
         format: FileFormat,
-        allow_broken: bool,
+        policy: FilePolicy,
     ) -> Result<(WatchedDirectory, Vec<UserFileWarning>), UserFileErrors> {
         let seen = fingerprint(path);
         let content = file::read(path)?;
-        let (store, warnings) = format.parse(path, &content, allow_broken)?;
+        let (store, warnings) = format.parse(path, &content, policy)?;
         let digest = digest_of(&content);
         let live = WatchedDirectory {
             path: path.to_owned(),
             format,
-            allow_broken,
+            policy,
             current: RwLock::new(Arc::new(store)),
             file: Mutex::new(FileState { seen, last_read: None, digest, last_error: None }),
             reads: AtomicU64::new(0),
@@ -163,7 +180,7 @@ impl WatchedDirectory {
             if digest == file.digest {
                 return Ok(None);
             }
-            self.format.parse(&self.path, &content, self.allow_broken).map(|parsed| Some((digest, parsed)))
+            self.format.parse(&self.path, &content, self.policy).map(|parsed| Some((digest, parsed)))
         });
         match outcome {
             // Fixed by reverting the change.
@@ -238,8 +255,12 @@ mod tests {
         fn new(names: &[&str]) -> Bench {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join("users.toml"), users(names)).unwrap();
-            let (live, _) =
-                WatchedDirectory::load(&dir.path().join("users.toml"), FileFormat::Toml, false).unwrap();
+            let (live, _) = WatchedDirectory::load(
+                &dir.path().join("users.toml"),
+                FileFormat::Toml,
+                FilePolicy::default(),
+            )
+            .unwrap();
             Bench { dir, live }
         }
 

@@ -201,3 +201,42 @@ fn check_prints_the_routes_in_the_order_in_which_they_match() {
     );
     assert_eq!(cells.len(), 6);
 }
+
+#[test]
+fn the_client_its_origin_and_what_a_route_does_to_bodies_are_named() {
+    let upstream = Upstream::start();
+    let config = "[server]\ntrusted_proxies = [\"192.0.2.1\"]\n[[routes]]\npath = \"/\"\nupstream = \"app\"\naccess = \"public\"\n\
+                  compress = true\nrequest_buffering = true\nupgrade = [\"websocket\", \"SPDY/3.1\"]\n";
+    let gateway = start_with(config, &upstream);
+    for (from, fields, client) in [
+        ("198.51.100.7", &[][..], "198.51.100.7 to http://app.example:8080"),
+        ("198.51.100.7", &["X-Forwarded-For: 203.0.113.7"], "198.51.100.7 to http://app.example:8080"),
+        (
+            "192.0.2.1",
+            &[
+                "X-Forwarded-For: 203.0.113.7:51234",
+                "X-Forwarded-Proto: wss",
+                "X-Forwarded-Host: shop.example",
+            ],
+            "203.0.113.7 to https://shop.example, its forwarding fields are read",
+        ),
+        (
+            "192.0.2.1",
+            &["Forwarded: for=\"[2001:db8::1]:443\";proto=https;host=shop.example"],
+            "2001:db8::1 to https://shop.example, its forwarding fields are read",
+        ),
+    ] {
+        let fields: Vec<&str> = fields.iter().flat_map(|field| ["-H", field]).collect();
+        let args = [&["GET", "http://app.example:8080/x", "--from", from], &fields[..]].concat();
+        let (code, output, notes) = explain(gateway.dir.path(), &args, "");
+        assert_eq!(code, 0, "{notes}");
+        for line in [
+            &format!("client    {client}")[..],
+            "buffers   the body of a request whole, and sends it with Content-Length",
+            "compress  responses, where the client accepts zstd, br or gzip",
+            "upgrades  connections to websocket, SPDY/3.1",
+        ] {
+            assert!(output.lines().any(|found| found == line), "{line} is not in\n{output}");
+        }
+    }
+}

@@ -134,6 +134,25 @@ fn a_health_path_answers_load_balancers_on_the_public_listener() {
 }
 
 #[test]
+fn load_balancers_learn_that_a_gateway_stops_before_it_refuses_connections() {
+    let upstream = Upstream::start();
+    let mut gateway = Gateway::start(&config(
+        &upstream,
+        "[server]\nshutdown_delay = \"1500ms\"\n[endpoints]\nhealth_path = \"/healthz\"",
+    ));
+    let health = "GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    assert_eq!(send(&gateway, health).status, 200);
+    let stopped = std::time::Instant::now();
+    gateway.terminate();
+    wait_until("the health path turns", || send(&gateway, health).status == 503);
+    assert_eq!(send(&gateway, health).text(), "draining\n");
+    assert_eq!(get(gateway.admin, "/readyz", &[]).unwrap().json()["status"], "draining");
+    assert_eq!(get(gateway.address, "/open", &[]).unwrap().status, 200, "new connections are served");
+    assert!(gateway.wait().success());
+    assert!(stopped.elapsed() >= std::time::Duration::from_millis(1500), "{:?}", stopped.elapsed());
+}
+
+#[test]
 fn a_balancer_states_by_the_proxy_protocol_that_a_client_came_over_tls() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&config(&upstream, "[server]\nproxy_protocol_from = [\"127.0.0.1\"]"));

@@ -31,7 +31,11 @@ section! {
         workers: usize = integer(1..=1024).or("one per core", cores).example("2").restart();
         /// Trusted proxies: addresses or networks whose X-Forwarded-*, Forwarded and X-Request-Id are used.
         trusted_proxies: Vec<IpNet> = networks();
-        /// Graceful shutdown: how long requests in flight may take after SIGTERM.
+        /// Graceful shutdown: how long the gateway goes on accepting connections after SIGTERM, while endpoints.health_path
+        /// and /readyz of the admin listener answer 503, so that load balancers choose another one first. A few of
+        /// their check intervals.
+        shutdown_delay: Duration = duration(Duration::ZERO..=HOUR).default("0s").example("\"10s\"");
+        /// Graceful shutdown: how long requests in flight may take after SIGTERM and shutdown_delay.
         drain_timeout: Duration = duration(Duration::ZERO..=HOUR).default("30s");
         /// Peers whose connections begin with a PROXY protocol header (version 1 or 2): addresses or
         /// networks. A connection of theirs without one is closed; from other peers the header is not

@@ -15,8 +15,8 @@ use crate::config::declaration::{
     Key, Shape, TableShape, boolean, choice, duration, flat, integer, section, table, text, texts,
 };
 use crate::config::diagnostic::Diagnostic;
-use crate::config::entry::{Entry, InvalidValue};
-use crate::config::settings::{UserSource, UserSourceKind, Users};
+use crate::config::entry::{Entry, InvalidValue, quoted};
+use crate::config::settings::{NameCharacters, UserSource, UserSourceKind, Users};
 use crate::config::table::Table;
 
 section! {
@@ -53,6 +53,13 @@ section! {
         password_policy: PasswordPolicy = table();
         /// Whether hashes of MD5 and SHA-1 are accepted, which can be guessed by the billion per second.
         allow_broken_hashes: bool = boolean().default("false");
+        /// What user names may have beside letters, digits and . _ - @ +: " " (single, between others), "'", "\\".
+        /// Capitals are small letters in every name. Identity fields carry names percent-encoded by default: a space is
+        /// %20, the other two are as they are.
+        name_characters: NameCharacters = texts(name_character).or_empty().example("[\" \", \"'\", \"\\\\\"]").into(|all, _| {
+            let has = |character: char| all.contains(&character);
+            NameCharacters { space: has(' '), apostrophe: has('\''), backslash: has('\\') }
+        });
     }
 }
 
@@ -166,6 +173,7 @@ impl UsersKeys {
             reset_url: self.reset_url,
             password_policy: self.password_policy,
             allow_broken_hashes,
+            name_characters: self.name_characters,
         }
     }
 }
@@ -258,6 +266,16 @@ fn reset_url(text: &str) -> Result<String, InvalidValue> {
     }
 }
 
+fn name_character(text: &str) -> Result<char, InvalidValue> {
+    match text {
+        " " => Ok(' '),
+        "'" => Ok('\''),
+        "\\" => Ok('\\'),
+        _ => Err(InvalidValue::new(format!("{} cannot be allowed in user names", quoted(text)))
+            .help("one of \" \", \"'\" and \"\\\\\"; letters, digits and . _ - @ + always are")),
+    }
+}
+
 fn role(text: &str) -> Result<String, InvalidValue> {
     match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(text.to_owned()),
@@ -333,6 +351,25 @@ mod tests {
         ] {
             load_diagnostics(format!("[users]\n{users}\n{ROUTE}")).only(message, help);
         }
+    }
+
+    #[test]
+    fn names_have_other_characters_where_the_operator_allows_them() {
+        let allowed = |value: &str| {
+            settings(format!("[users]\nfile = \"Cargo.toml\"\n{value}\n{ROUTE}")).users.name_characters
+        };
+        for (value, name, allow) in [
+            ("", "alice smith", false),
+            ("", "alice", true),
+            ("name_characters = [\" \"]", "alice smith", true),
+            ("name_characters = [\" \"]", "o'brien", false),
+            ("name_characters = [\"'\", \"\\\\\"]", "corp\\o'brien", true),
+            ("name_characters = [\"'\"]", "corp\\o'brien", false),
+        ] {
+            assert_eq!(allowed(value).allow(name), allow, "{value}: {name}");
+        }
+        load_diagnostics(format!("[users]\nfile = \"Cargo.toml\"\nname_characters = [\"/\"]\n{ROUTE}"))
+            .only("`/` cannot be allowed in user names", "letters, digits");
     }
 
     #[test]

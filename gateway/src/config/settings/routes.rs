@@ -192,6 +192,8 @@ pub enum RouteTarget {
         upgrades: Vec<String>,
         /// `request_buffering`, default false: a request's body is received whole before it is forwarded.
         request_buffering: bool,
+        /// `compress`, default false: responses are compressed where the client accepts it.
+        compress: bool,
         /// `token_in_subprotocol`, default false: a WebSocket may bring its token behind the subprotocol `bearer`.
         token_in_subprotocol: bool,
         /// Overrides of the upstream's timeouts.

@@ -29,6 +29,31 @@ pub struct Users {
     pub password_policy: PasswordPolicy,
     /// `allow_broken_hashes`: whether MD5 and SHA-1 are accepted, off by default.
     pub allow_broken_hashes: bool,
+    /// `name_characters`: what names may have beside the usual characters; nothing by default.
+    pub name_characters: NameCharacters,
+}
+
+/// `name_characters`: which of space, apostrophe and backslash user names may have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NameCharacters {
+    /// `" "`
+    pub space: bool,
+    /// `"'"`
+    pub apostrophe: bool,
+    /// `"\\"`
+    pub backslash: bool,
+}
+
+impl NameCharacters {
+    /// Whether a canonical name has none of these characters but those that are allowed.
+    pub fn allow(self, name: &str) -> bool {
+        name.bytes().all(|byte| match byte {
+            b' ' => self.space,
+            b'\'' => self.apostrophe,
+            b'\\' => self.backslash,
+            _ => true,
+        })
+    }
 }
 
 impl Users {
@@ -50,6 +75,7 @@ impl Users {
             reset_url: None,
             password_policy: PasswordPolicy::DEFAULT,
             allow_broken_hashes: false,
+            name_characters: NameCharacters::default(),
         }
     }
 

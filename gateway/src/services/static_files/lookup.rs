@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::HeaderValue;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, LAST_MODIFIED};
 
-use super::compression::ContentCoding;
+use super::compression::extension;
 use super::{media_type, text};
+use crate::content_coding::ContentCoding;
 
 /// Where npm puts third-party pages and scripts: served, they would run with the origin's tokens.
 const PACKAGES: &str = "node_modules";
@@ -42,6 +43,7 @@ impl Found {
         match coding {
             ContentCoding::Brotli => self.br,
             ContentCoding::Gzip => self.gzip,
+            ContentCoding::Zstd => None,
         }
     }
 }
@@ -58,7 +60,7 @@ impl FileState {
     /// The entity tag of the stored file; a weak one where it is compressed on the fly.
     pub(super) fn etag(self, stored: Option<ContentCoding>, weak: bool) -> HeaderValue {
         let modified = self.modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-        let suffix = stored.map(ContentCoding::extension).unwrap_or_default().replace('.', "-");
+        let suffix = stored.map(extension).unwrap_or_default().replace('.', "-");
         text(format!("{}\"{:x}-{modified:x}{suffix}\"", if weak { "W/" } else { "" }, self.len))
     }
 
@@ -122,7 +124,7 @@ pub(super) fn look_up(folder: &Path, below: &str) -> io::Result<Lookup> {
 
 fn found(folder: &Path, path: String) -> io::Result<Found> {
     let plain = state(folder, &path)?;
-    let beside = |coding: ContentCoding| state(folder, &format!("{path}{}", coding.extension())).ok();
+    let beside = |coding: ContentCoding| state(folder, &format!("{path}{}", extension(coding))).ok();
     let (br, gzip) = (beside(ContentCoding::Brotli), beside(ContentCoding::Gzip));
     Ok(Found { path, plain, br, gzip })
 }

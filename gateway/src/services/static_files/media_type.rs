@@ -27,19 +27,6 @@ const ASSETS: [&str; 19] = [
     "ttf",
 ];
 
-/// Compressible types beside `text/…`, `…+json` and `…+xml`.
-const COMPRESSIBLE: [&str; 9] = [
-    "application/javascript",
-    "application/json",
-    "application/xml",
-    "application/wasm",
-    "application/vnd.ms-fontobject",
-    "application/font-sfnt",
-    "font/ttf",
-    "font/otf",
-    "image/bmp",
-];
-
 /// The `Content-Type`. Text is UTF-8.
 pub(super) fn content_type(path: &str) -> HeaderValue {
     let extension = path.rsplit_once('.').map(|(_, extension)| extension).unwrap_or_default();
@@ -56,14 +43,6 @@ pub(super) fn content_type(path: &str) -> HeaderValue {
     }
 }
 
-pub(super) fn is_compressible(content_type: &HeaderValue) -> bool {
-    let Ok(content_type) = content_type.to_str() else { return false };
-    content_type.starts_with("text/")
-        || content_type.ends_with("+json")
-        || content_type.ends_with("+xml")
-        || COMPRESSIBLE.contains(&content_type)
-}
-
 /// Whether files with this extension are assets.
 pub(super) fn is_of_asset(extension: &str) -> bool {
     ASSETS.iter().any(|asset| asset.eq_ignore_ascii_case(extension))
@@ -72,6 +51,7 @@ pub(super) fn is_of_asset(extension: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::content_coding::is_compressible;
 
     #[test]
     fn types_follow_endings_and_text_is_utf_8() {
@@ -99,7 +79,7 @@ mod tests {
         ] {
             let content_type = content_type(path);
             assert_eq!(content_type, expected, "{path}");
-            assert_eq!(is_compressible(&content_type), compressible, "{path}");
+            assert_eq!(is_compressible(content_type.as_bytes()), compressible, "{path}");
         }
     }
 }

@@ -25,12 +25,13 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tower_http::services::ServeDir;
 use tower_http::services::fs::ServeFileSystemResponseBody;
 
+use crate::content_coding::{ContentCoding, is_compressible};
 use crate::rejection::Rejection;
 
 pub(crate) use body::StaticBody;
 pub(crate) use respond::respond;
 
-use compression::{CompressedFiles, ContentCoding};
+use compression::CompressedFiles;
 use conditional::{ByteRange, Precondition};
 use lookup::{Found, Lookup};
 
@@ -153,7 +154,7 @@ impl StaticRoot {
         // Range is defined for GET only (RFC 9110 section 14.2).
         let range = (*request.method == Method::GET).then(|| ByteRange::of(request.headers)).flatten();
         let compressible =
-            CompressedFiles::SIZES.contains(&found.plain.len) && media_type::is_compressible(&content_type);
+            CompressedFiles::SIZES.contains(&found.plain.len) && is_compressible(content_type.as_bytes());
         let accepted = compression::accepted(request.headers);
         let stored = accepted.iter().copied().find(|coding| found.stored(*coding).is_some());
         // Bytes compressed on the fly may differ between instances, so ranges are of files only.
@@ -164,7 +165,7 @@ impl StaticRoot {
         let mut headers = HeaderMap::new();
         headers.insert(ETAG, etag.clone());
         headers.insert(LAST_MODIFIED, state.last_modified());
-        if compressible || ContentCoding::ALL.into_iter().any(|coding| found.stored(coding).is_some()) {
+        if compressible || compression::CODINGS.into_iter().any(|coding| found.stored(coding).is_some()) {
             headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
         }
         match conditional::evaluate(request.headers, &etag, state.modified) {
@@ -236,6 +237,8 @@ impl StaticRoot {
             serve_dir = match coding {
                 ContentCoding::Brotli => serve_dir.precompressed_br(),
                 ContentCoding::Gzip => serve_dir.precompressed_gzip(),
+                // Not among the codings of files.
+                ContentCoding::Zstd => serve_dir,
             };
         }
         let response = serve_dir.try_call(request).await.map_err(|error| failure(&error))?;

@@ -24,9 +24,6 @@ const MAX_REMEMBERED: UnixMillis = 25 * 60 * 60 * 1000;
 /// were read.
 const REWIND_MILLIS: UnixMillis = 60_000;
 
-/// An entry of a shard's log: its id, and a session with the end of its revocation.
-pub(super) type LogEntry = (String, (String, UnixMillis));
-
 /// A position in a shard's log: the id of a stream entry, which begins with the server's time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct LogPosition {
@@ -127,16 +124,21 @@ impl RevocationFreshness {
         self.positions()[shard] = position;
     }
 
-    /// Handles a page of a shard's log.
-    pub(super) fn page(&self, shard: Shard, page: &[LogEntry], now: UnixMillis) {
-        let revoked = page.iter().filter_map(|(_, (session, until))| session.parse().ok().zip(Some(*until)));
+    /// Handles a page of a shard's log, as XRANGE returns it, and returns how many entries were read.
+    pub(super) fn page(&self, shard: Shard, page: &Value, now: UnixMillis) -> usize {
+        self.pages.fetch_add(1, Ordering::Relaxed);
+        let Value::Array(entries) = page else { return 0 };
         let latest = now.saturating_add(MAX_REMEMBERED);
+        let revoked = entries.iter().filter_map(|entry| parse_entry(entry)?.1);
         let counting = revoked.filter(|(_, until)| *until > now);
         self.revocations.extend(counting.map(|(session, until)| (session, until.min(latest))));
-        if let Some(last) = page.last().and_then(|(id, _)| LogPosition::parse(id)) {
-            self.set_position(shard, last);
+        match entries.last().and_then(parse_entry) {
+            Some((last, _)) => {
+                self.set_position(shard, last);
+                entries.len()
+            }
+            None => 0,
         }
-        self.pages.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The number of pages read so far, as a sign of progress.
@@ -163,10 +165,29 @@ impl RevocationFreshness {
     }
 }
 
+/// An entry of a shard's log: its position, and a session with the end of its revocation. There may be
+/// millions, so nothing is allocated.
+fn parse_entry(entry: &Value) -> Option<(LogPosition, Option<(SessionId, UnixMillis)>)> {
+    let Value::Array(entry) = entry else { return None };
+    let [Value::BulkString(id), Value::Array(fields)] = &entry[..] else { return None };
+    let revoked = match &fields[..] {
+        [Value::BulkString(session), Value::BulkString(until), ..] => text(session).zip(text(until)),
+        _ => None,
+    };
+    Some((LogPosition::parse(text(id)?)?, revoked.and_then(parse_revoked)))
+}
+
+fn parse_revoked((session, until): (&str, &str)) -> Option<(SessionId, UnixMillis)> {
+    Some((session.parse().ok()?, until.parse().ok()?))
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
 /// `SESSION UNTIL`, as the swap script writes it.
 fn parse(text: &[u8]) -> Option<(SessionId, UnixMillis)> {
-    let (session, until) = std::str::from_utf8(text).ok()?.split_once(' ')?;
-    Some((session.parse().ok()?, until.parse().ok()?))
+    parse_revoked(self::text(text)?.split_once(' ')?)
 }
 
 #[cfg(test)]
@@ -199,12 +220,26 @@ mod tests {
     fn a_log_is_read_on_from_the_last_entry_and_over_a_new_connection_from_a_minute_before() {
         let freshness = freshness(Revocation::Strict);
         let (one, past) = (SessionId::random(), SessionId::random());
-        let entry = |id: &str, session: SessionId, until| (id.to_owned(), (session.to_string(), until));
-        freshness.page(3, &[entry("70000-0", past, 999), entry("70000-7", one, u64::MAX)], 1_000);
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let entry = |id: &str, session: &str, until: u64| {
+            Value::Array(vec![text(id), Value::Array(vec![text(session), text(&until.to_string())])])
+        };
+        let page = Value::Array(vec![
+            entry("70000-0", &past.to_string(), 999),
+            entry("70000-7", &one.to_string(), u64::MAX),
+            entry("70000-8", "rubbish", u64::MAX),
+        ]);
+        assert_eq!(freshness.page(3, &page, 1_000), 3);
         let position = freshness.position(3);
-        assert_eq!((position.next(), position.rewound().next()), ("70000-8".into(), "10000-1".into()));
+        assert_eq!((position.next(), position.rewound().next()), ("70000-9".into(), "10000-1".into()));
         assert_eq!(freshness.position(4).next(), "0-1");
-        freshness.page(3, &[], 1_000);
+        for nothing in [Value::Array(Vec::new()), Value::Nil, Value::Array(vec![Value::Nil])] {
+            assert_eq!(
+                freshness.page(3, &nothing, 1_000),
+                0,
+                "a page without an entry must not be read again"
+            );
+        }
         assert_eq!(freshness.position(3), position);
         assert!(freshness.revocations().is_revoked(&one) && !freshness.revocations().is_revoked(&past));
         freshness.revocations().prune_expired(1_000 + MAX_REMEMBERED);

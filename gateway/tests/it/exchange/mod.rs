@@ -1,6 +1,7 @@
 //! One exchange with an app that is not quite right, or with a client that is not: what passes on, what is repaired, what is lost.
 
 mod answers;
+mod compression;
 mod uploads;
 
 use std::io::{BufRead, BufReader, Read, Write};

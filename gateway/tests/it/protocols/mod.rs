@@ -1,6 +1,7 @@
 //! Protocols of clients: TLS, HTTP/2, the PROXY protocol, WebSockets.
 
 mod http2;
+mod http2_errors;
 mod proxy_protocol;
 mod tls;
 mod websocket;

@@ -50,7 +50,7 @@ fn many_ended_sessions_in_redis_neither_slow_a_start_nor_cost_traffic() {
     let users = users_file(&[("1", "alice", PASSWORD, &["user"])]);
     let idle = Duration::from_secs(if is_long() { 20 } else { 6 });
     let counts: &[usize] = if is_long() { &[0, 10_000, 100_000, 1_000_000] } else { &[0, 100_000] };
-    let mut traffic = Vec::new();
+    let (mut traffic, mut start_without) = (Vec::new(), None);
     for &count in counts {
         let redis = RedisServer::start_with(&["--appendonly", "no", "--save", ""]);
         let more = format!(
@@ -81,7 +81,11 @@ fn many_ended_sessions_in_redis_neither_slow_a_start_nor_cost_traffic() {
             "{count} ended sessions: a start serves after {serves_after:?}; idle, Redis sends {} bytes/s to two gateways",
             bytes / idle.as_secs()
         );
-        assert!(serves_after < Duration::from_secs(30), "{count}: {serves_after:?}");
+        // More than without any. An unoptimised build reads some 70,000 a second on a busy machine of two cores; a release
+        // build, a million in a few seconds (gateway/benches/README.md).
+        let base = *start_without.get_or_insert(serves_after);
+        let limit = base + Duration::from_millis(1_000 + count as u64 / 50);
+        assert!(serves_after < limit, "{count}: {serves_after:?}, and {base:?} without any");
         for gateway in [&first, &second] {
             let losses = gateway.log().matches("the connection to Redis is lost").count();
             assert_eq!(losses, 0, "{}", gateway.log());

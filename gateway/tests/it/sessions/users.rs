@@ -9,6 +9,7 @@ use super::{app, config};
 use crate::fixture::{
     Gateway, PASSWORD, RedisServer, Reply, Upstream, claims, get, login, post, request, tokens, wait_until,
 };
+use crate::streams::{MachineDelay, Manual, STREAM_END, open_streams};
 
 fn command(gateway: &Gateway, line: &str, input: &str) -> (i32, String, String) {
     let mut words: Vec<&str> = line.split(' ').collect();
@@ -64,6 +65,44 @@ fn sessions_end_when_their_users_change_and_those_of_others_go_on() {
         }
     }
     assert_eq!(app(&gateway, &other).status, 200);
+}
+
+/// The users file of the one instance is changed; the streams are open on the other.
+#[test]
+fn streams_on_another_instance_end_when_their_user_changes() {
+    let (redis, upstream) = (RedisServer::start(), Manual::start());
+    let store = format!("[store]\nkind = \"redis\"\n[store.redis]\nurl = \"{}\"\n", redis.url());
+    let [first, second] = [(); 2].map(|()| upstream.gateway_with(&store, ""));
+    let (bobs, _) = tokens(second.address, "bob", PASSWORD);
+    let others = open_streams(&second, &upstream, &bobs);
+    for change in ["disable", "disable and enable", "passwd", "delete"] {
+        let (access, _) = tokens(second.address, "alice", PASSWORD);
+        let streams = open_streams(&second, &upstream, &access);
+        let delay = MachineDelay::measure();
+        match change {
+            "passwd" => drop(done(&first, "users passwd alice", "another password\n")),
+            "delete" => drop(done(&first, "users remove alice", "")),
+            _ => drop(done(&first, "users disable alice", "")),
+        }
+        if change == "disable and enable" {
+            done(&first, "users enable alice", "");
+        }
+        let mut ended = None;
+        wait_until("the first instance has noticed", || {
+            ended = Some(Instant::now());
+            sessions(&first, &access).status == 401
+        });
+        for (name, stream) in streams {
+            let after = stream.join().unwrap().saturating_duration_since(ended.unwrap());
+            println!("{change}: the {name} on the other instance ended {after:?} after it");
+            assert!(after < STREAM_END + delay.allowance(), "{change}, {name}: {after:?}");
+        }
+        assert_eq!(sessions(&first, &access).code(), "token_revoked", "{change}");
+        if change == "disable" {
+            done(&first, "users enable alice", "");
+        }
+    }
+    assert!(others.iter().all(|(_, stream)| !stream.is_finished()), "streams of other users go on");
 }
 
 #[test]

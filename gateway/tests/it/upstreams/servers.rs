@@ -104,7 +104,8 @@ fn when_all_servers_are_away_the_answer_is_quick_and_says_when_to_come_again() {
         last.as_ref().unwrap().status == 503
     });
     let reply = last.unwrap();
-    assert_eq!((reply.code(), reply.field("retry-after")), ("no_healthy_upstream".to_owned(), Some("1")));
+    assert_eq!(reply.code(), "no_healthy_upstream");
+    assert!(matches!(reply.field("retry-after"), Some("1" | "2")), "{reply:?}");
     let started = Instant::now();
     assert_eq!(get(gateway.address, "/a", &[]).unwrap().status, 503);
     assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());

@@ -4,6 +4,7 @@
 mod databases;
 mod directory;
 mod hashes;
+mod names;
 mod sql;
 
 use crate::fixture::run_script;

@@ -72,6 +72,11 @@ section! {
         /// some WebDAV servers), and so that slow uploads do not occupy them. 64 KiB of it stay in memory, the rest is in a temporary
         /// file (TMPDIR).
         request_buffering: bool = boolean().default("false").example("true");
+        /// The upstream's responses are compressed where the client accepts zstd, br or gzip: text, JSON, XML and the like of 1 KiB or
+        /// more, unless they are compressed already, set a cookie, or say Cache-Control: no-transform. Their ETag becomes a weak
+        /// one. The risk (BREACH): who sees the length of responses that hold both a secret and what a request chose can
+        /// guess the secret; do not set it for such pages. Requests that another site's page makes with cookies are answered as without.
+        compress: bool = boolean().default("false").example("true");
         /// The protocols that connections may switch to by Upgrade (HTTP/1.1): "websocket", "SPDY/3.1" (kubectl exec), "tcp"
         /// (docker), or others. The token is checked before; the connection ends with its session.
         upgrade: Vec<String> = texts(upgrade).or_empty().example("[\"websocket\"]");
@@ -105,7 +110,7 @@ section! {
 }
 
 /// The keys that only routes to an upstream have.
-const FOR_UPSTREAMS: [&str; 18] = [
+const FOR_UPSTREAMS: [&str; 19] = [
     "strip_prefix",
     "rewrite_prefix",
     "rewrite_locations",
@@ -116,6 +121,7 @@ const FOR_UPSTREAMS: [&str; 18] = [
     "encoded_slashes",
     "lenient_path",
     "request_buffering",
+    "compress",
     "ignore_case",
     "upgrade",
     "token_in_subprotocol",
@@ -194,6 +200,7 @@ pub(super) fn target(keys: TargetKeys, table: &Table<'_>) -> RouteTarget {
             rewrite_locations: keys.rewrite_locations,
             ignore_case: keys.ignore_case,
             request_buffering: keys.request_buffering,
+            compress: keys.compress,
             upgrades: keys.upgrade,
             token_in_subprotocol: keys.token_in_subprotocol,
             timeouts: keys.timeouts,

@@ -19,7 +19,7 @@ fn a_route_needs_a_token_unless_it_says_otherwise() {
         &route.target,
         RouteTarget::Upstream {
             name, new_prefix: None, authorization: UpstreamAuthorization::Removed, encoded_slashes: false, lenient_path: false,
-            rewrite_locations: false, ignore_case: false, upgrades, token_in_subprotocol: false, request_buffering: false, timeouts,
+            rewrite_locations: false, ignore_case: false, upgrades, token_in_subprotocol: false, request_buffering: false, compress: false, timeouts,
         } if name == "demo" && upgrades.is_empty() && *timeouts == RouteTimeouts::default()
     ));
 }
