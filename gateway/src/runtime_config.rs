@@ -153,7 +153,7 @@ impl RuntimeConfig {
             settings.routes.iter().flat_map(|route| route.request_headers.names_of_claims());
         Ok(RuntimeConfig {
             routes: Arc::new(routes),
-            endpoints: Arc::new(Endpoints::new(&settings.endpoints, settings.forward_auth.enabled)),
+            endpoints: Arc::new(Endpoints::new(&settings)),
             cors: Arc::new(CorsPolicies::new(&settings.cors, &settings.routes)),
             browser: Browser::new(&settings.browser, &settings.endpoints)?.map(Arc::new),
             via: Arc::new(Via::new(&settings.server.name, settings.server.via)),
@@ -181,6 +181,12 @@ impl RuntimeConfig {
             LoadedKeys::load(&self.settings, now, &self.keys, Access::Use)?;
         let (issuer, verifier) = (Arc::new(issuer), Arc::new(verifier));
         Ok(RuntimeConfig { keys, jwks, issuer, verifier, ..self.clone() })
+    }
+
+    /// The keys of `last` that were taken away before the last of their tokens has expired.
+    pub(crate) fn revoked_since<'l>(&self, last: &'l RuntimeConfig, now: UnixSeconds) -> Vec<&'l LoadedKey> {
+        let is_gone = |key: &&LoadedKey| !self.keys.iter().any(|other| other.record == key.record);
+        last.keys.iter().filter(is_gone).filter(|key| key.until().is_none_or(|until| now < until)).collect()
     }
 
     /// Verification keys that were added or removed since `last`.

@@ -9,7 +9,7 @@ fn every_endpoint_responds_as_its_openapi_description_says() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&format!(
         "[server]\ntrusted_proxies = [\"127.0.0.1\"]\n[forward_auth]\nenabled = true\n\
-         [upstreams.app]\nurls = [\"http://{}\"]\n[[routes]]\npath = \"/api\"\nupstream = \"app\"\n",
+         [personal_tokens]\nenabled = true\nmax_per_user = 1\n[upstreams.app]\nurls = [\"http://{}\"]\n[[routes]]\npath = \"/api\"\nupstream = \"app\"\n",
         upstream.address
     ));
     let url = format!("http://{}", gateway.address);

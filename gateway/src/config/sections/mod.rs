@@ -13,6 +13,7 @@ mod limits;
 mod lockout;
 mod log;
 mod path_pattern;
+mod personal_tokens;
 mod previous_keys;
 mod redis;
 mod reload;
@@ -53,13 +54,14 @@ pub use identity_headers::{ClaimEncoding, ClaimFormat, IdentityHeader};
 pub use limits::Limits;
 pub use lockout::Lockout;
 pub use log::{Log, LogFormat};
+pub use personal_tokens::PersonalTokens;
 pub use reload::Reload;
 pub use routes::Route;
 pub use server::{Admin, CertificateFiles, Server, ServerTls, TlsVersion};
 pub use sessions::SessionLimits;
 pub use store::Store;
 pub use throttle::Throttle;
-pub use tokens::{MAX_ACCESS_TTL, Rotation, Tokens};
+pub use tokens::{KeyRotation, MAX_ACCESS_TTL, Rotation, Tokens};
 pub use upstreams::Upstream;
 pub use users::Argon2Cost;
 pub use warnings::Warnings;
@@ -87,6 +89,8 @@ section! {
         throttle: Throttle = table().restart();
         /// Sessions per user.
         sessions: SessionLimits = table();
+        /// Personal access tokens, for machines and scripts.
+        personal_tokens: PersonalTokens = table();
         /// Cross-origin requests from browsers (CORS).
         cors: Cors = table();
         /// Sessions in cookies, and sign-in pages for people.
@@ -131,6 +135,7 @@ impl Settings {
         settings.lockout.check(&of("lockout"));
         settings.limits.check(&of("limits"));
         settings.audit.check(&of("audit"));
+        settings.personal_tokens.check(&of("personal_tokens"));
         settings.browser.check(&of("browser"));
         settings.forward_auth.check(&of("forward_auth"), &settings.server);
         settings.cors.check(&of("cors"));
