@@ -54,6 +54,7 @@ pub(crate) enum Code {
     NoHealthyUpstream,
     Overloaded,
     StoreUnavailable,
+    IssuerUnavailable,
     Internal,
 }
 
@@ -141,6 +142,11 @@ impl Code {
                 "store_unavailable",
                 503,
                 "The service cannot reach its session store. Please try again in a moment.",
+            ),
+            Code::IssuerUnavailable => (
+                "issuer_unavailable",
+                503,
+                "The token cannot be checked at the moment. Please try again shortly.",
             ),
             Code::Internal => ("internal", 500, "Something went wrong."),
         }
@@ -240,6 +246,7 @@ rejections! {
     TokenExpired => Code::TokenExpired, "the token has expired";
     TokenNotYetValid => Code::TokenNotYetValid, "the token is not valid yet";
     TokenOfWrongType => Code::WrongTokenType, "the token is of the wrong type";
+    IssuerUnavailable(retry_after: Duration) => Code::IssuerUnavailable, "the token's issuer cannot be asked at the moment";
     ClaimTooLarge => Code::HeadersTooLarge, "a claim is too large for a header field";
     /// At the gateway's own endpoints.
     PersonalTokenNotHere => Code::InvalidToken, "a personal access token is for routes, not for the gateway's own endpoints";
@@ -397,7 +404,9 @@ impl Rejection {
     /// When the client may come back.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
-            Rejection::AccountLocked(wait) | Rejection::RateLimited(wait) => Some(*wait),
+            Rejection::AccountLocked(wait)
+            | Rejection::RateLimited(wait)
+            | Rejection::IssuerUnavailable(wait) => Some(*wait),
             Rejection::TooManyLogins | Rejection::UpstreamFull | Rejection::UpstreamUnhealthy => {
                 Some(SHORT_RETRY)
             }

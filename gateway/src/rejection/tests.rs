@@ -108,6 +108,7 @@ fn rows() -> Vec<Row> {
         Row(R::TooManySessions, 403, "too_many_sessions", Plain, 7),
         Row(R::TooManyLogins, 503, "overloaded", Retry("1"), 8),
         Row(R::StoreUnavailable, 503, "store_unavailable", Retry("2"), 14),
+        Row(R::IssuerUnavailable(Duration::from_secs(7)), 503, "issuer_unavailable", Retry("7"), 14),
         Row(R::UsersUnavailable, 503, "store_unavailable", Retry("2"), 14),
         Row(R::RevocationsUnknown, 503, "store_unavailable", Retry("2"), 14),
         Row(R::SigningFailed, 500, "internal", Plain, 13),

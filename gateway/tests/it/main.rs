@@ -19,6 +19,7 @@ mod forward_auth;
 mod grpc;
 mod interop;
 mod interoperability;
+mod issuers;
 mod keys;
 mod machines;
 mod monitoring;

@@ -8,6 +8,7 @@ mod endpoints;
 mod files;
 mod forward_auth;
 mod identity_headers;
+mod issuers;
 mod ldap_users;
 mod limits;
 mod lockout;
@@ -37,7 +38,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::declaration::{Key, KeyInfo, Section, Shape, TableShape, section, table};
+use super::declaration::{Key, KeyInfo, Section, Shape, TableShape, section, table, tables};
 use super::settings::Users;
 use super::table::Table;
 #[cfg(test)]
@@ -51,6 +52,7 @@ pub use endpoints::Endpoints;
 pub(in crate::config) use files::{readable, working_directory};
 pub use forward_auth::ForwardAuth;
 pub use identity_headers::{ClaimEncoding, ClaimFormat, IdentityHeader};
+pub use issuers::IssuerSettings;
 pub use limits::Limits;
 pub use lockout::Lockout;
 pub use log::{Log, LogFormat};
@@ -75,6 +77,8 @@ section! {
         admin: Admin = table().restart();
         /// Contents and signing of tokens.
         tokens: Tokens = table();
+        /// Other issuers, whose tokens routes may accept beside the gateway's own.
+        issuers: Vec<IssuerSettings> = tables::<IssuerSettings>().or_empty();
         /// Paths of the gateway's own endpoints.
         endpoints: Endpoints = table();
         /// Compatibility with the library that issued the users' tokens so far.
@@ -140,6 +144,7 @@ impl Settings {
         settings.forward_auth.check(&of("forward_auth"), &settings.server);
         settings.cors.check(&of("cors"));
         routes::check(root, &settings);
+        issuers::check(root, &mut settings);
         traps::check(root, &settings);
         upstreams::check_use(&of("upstreams"), &settings.routes);
         settings
