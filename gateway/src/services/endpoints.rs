@@ -85,7 +85,7 @@ pub(crate) struct Endpoints {
 impl Endpoints {
     pub(crate) fn new(settings: &Settings) -> Endpoints {
         let tokens = settings.personal_tokens.enabled.then_some(("/tokens", Endpoint::Tokens));
-        let verify = settings.forward_auth.enabled.then(|| settings.endpoints.verify_path());
+        let forward_auth = settings.forward_auth.enabled;
         let settings = &settings.endpoints;
         let below_prefix = [
             ("/login", Endpoint::Login),
@@ -100,7 +100,8 @@ impl Endpoints {
         // Well-known URIs have no prefix (RFC 8615).
         let jwks = ("/.well-known/jwks.json".to_owned(), Endpoint::Jwks);
         let health = settings.health_path.iter().map(|path| (path.clone(), Endpoint::Health));
-        Endpoints { paths: prefixed.chain([jwks]).chain(health).collect(), verify }
+        let paths = prefixed.chain([jwks]).chain(health).collect();
+        Endpoints { paths, verify: forward_auth.then(|| settings.verify_path()) }
     }
 
     /// The endpoint with exactly that path, or of a single session or token, or of a verdict on the path that stands behind it.
@@ -233,15 +234,15 @@ mod tests {
 
     #[test]
     fn endpoints_are_at_their_exact_paths_below_the_prefix() {
-        let settings = |prefix: &str| {
+        let settings = |prefix: &str, forward_auth: bool| {
             let minimal = crate::config::test_support::minimal();
             let more = format!(
-                "[endpoints]\nprefix = \"{prefix}\"\n[personal_tokens]\nenabled = true\n[server]\ntrusted_proxies = [\"127.0.0.1\"]\n[forward_auth]\nenabled = {}\n",
-                !prefix.is_empty()
+                "[endpoints]\nprefix = \"{prefix}\"\n[personal_tokens]\nenabled = true\n[server]\ntrusted_proxies = [\"127.0.0.1\"]\n[forward_auth]\nenabled = {forward_auth}\n"
             );
             crate::config::test_support::settings(minimal + &more)
         };
-        let (plain, prefixed) = (Endpoints::new(&settings("")), Endpoints::new(&settings("/auth")));
+        let (plain, prefixed) =
+            (Endpoints::new(&settings("", false)), Endpoints::new(&settings("/auth", true)));
         let session = SessionId::random();
         for (endpoints, path, found) in [
             (&plain, "/login".to_owned(), Some(Endpoint::Login)),
