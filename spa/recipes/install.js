@@ -1,6 +1,6 @@
 /**
  * The apps of the recipes, installed into target/recipes: Python packages in an environment of their own, npm packages in a
- * folder of their own, Debian packages by the system.
+ * folder of their own.
  * @module
  */
 
@@ -36,32 +36,13 @@ function npm(packages) {
   run("npm", ["install", "--no-audit", "--no-fund", "--loglevel=error", ...missing], folder);
 }
 
-/** @param {string[]} packages */
-function debian(packages) {
-  const has = (/** @type {string} */ name) => {
-    try {
-      return execFileSync("dpkg-query", ["-W", "-f=${Status}", name], { stdio: ["ignore", "pipe", "ignore"] })
-        .toString()
-        .endsWith("ok installed");
-    } catch {
-      return false;
-    }
-  };
-  const missing = packages.filter((name) => !has(name));
-  if (missing.length === 0) return;
-  const sudo = process.getuid?.() === 0 ? [] : ["sudo", "-n"];
-  const apt = [...sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y"];
-  run(apt[0], [...apt.slice(1), "install", "--no-install-recommends", ...missing]);
-}
-
 /**
  * What a recipe needs.
- * @typedef {{ python?: string[], npm?: string[], debian?: string[] }} Needs
+ * @typedef {{ python?: string[], npm?: string[] }} Needs
  * @param {Needs[]} needs
  */
 export function install(needs) {
   mkdirSync(ROOT, { recursive: true });
   python([...new Set(needs.flatMap((need) => need.python ?? []))]);
   npm([...new Set(needs.flatMap((need) => need.npm ?? []))]);
-  debian([...new Set(needs.flatMap((need) => need.debian ?? []))]);
 }

@@ -264,34 +264,4 @@ export const RECIPES = [
       await until(async () => output.includes("UNAUTHENTICATED"), `the stream has ended: ${output.slice(-80)}`);
     },
   },
-  {
-    name: "phpmyadmin",
-    needs: { debian: ["mariadb-server", "php-cli", "php-mysql", "php-mbstring", "phpmyadmin"] },
-    ready: "/index.php",
-    deepLink: "/index.php?route=/database/structure&db=shop",
-    start({ folder, port, run }) {
-      const [data, socket] = [join(folder, "data"), join(folder, "sql.sock")];
-      const user = execFileSync("id", ["-un"]).toString().trim();
-      execFileSync("mariadb-install-db", [`--datadir=${data}`, `--user=${user}`, "--skip-test-db", "--auth-root-authentication-method=normal"], { stdio: "ignore" });
-      run("mariadbd", [`--datadir=${data}`, `--socket=${socket}`, "--skip-networking", `--user=${user}`, "--no-defaults"].sort((a) => (a === "--no-defaults" ? -1 : 1)));
-      execFileSync("sh", ["-c", `for i in $(seq 300); do mariadb -u root -S ${socket} -e 'create database shop; create table shop.things (id int primary key, name text)' 2>/dev/null && exit 0; sleep 0.1; done; exit 1`]);
-      execFileSync("cp", ["-rL", "/usr/share/phpmyadmin", join(folder, "app")]);
-      execFileSync("cp", [join(folder, "config.inc.php"), join(folder, "app/config.inc.php")]);
-      mkdirSync(join(folder, "temp"));
-      const env = { PMA_SECRET: "x".repeat(32), PMA_SOCKET: socket, PMA_USER: "root", PMA_TEMP: join(folder, "temp"), PHP_CLI_SERVER_WORKERS: "4" };
-      run("php", ["-S", `127.0.0.1:${port}`, "-t", join(folder, "app")], env);
-    },
-    async use(page, { url }) {
-      await page.goto(`${url}/index.php?route=/server/sql`);
-      await shows(page, "body", /for alice/);
-      const id = ++rounds;
-      await page.evaluate((sql) => {
-        const editor = /** @type {any} */ (document.querySelector(".CodeMirror"));
-        if (editor) editor.CodeMirror.setValue(sql);
-        else /** @type {any} */ (document.querySelector("#sqlquery")).value = sql;
-      }, `insert into shop.things values (${id}, 'thing ${id}'); select name from shop.things where id = ${id}`);
-      await page.click("#button_submit_query");
-      await shows(page, "body", new RegExp(`thing ${id}`));
-    },
-  },
 ];

@@ -12,7 +12,7 @@ use crate::table::Table;
 const BROWSER: System = System::Gateway(Variant { browser: true, ..Variant::signing_with("HS256") });
 
 pub(crate) fn run(lab: &Lab) -> Result<Vec<Table>> {
-    let label = |cookies: bool| if cookies { "session cookie" } else { "Bearer token" }.to_owned();
+    let label = |cookies: bool| String::from(if cookies { "session cookie" } else { "Bearer token" });
     let mut table = Table::new("The same gateway with [browser], 64 keep-alive clients", Cost::COLUMNS)
         .relative_to(&label(false))
         .goal(Goal::Ratio { row: label(true), to: label(false), limit: Limit::AtMost(1.05) })
