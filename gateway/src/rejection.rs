@@ -44,6 +44,7 @@ pub(crate) enum Code {
     Misdirected,
     OriginNotAllowed,
     CsrfRejected,
+    UntrustedProxy,
     LoopDetected,
     PreconditionFailed,
     MethodNotAllowed,
@@ -125,6 +126,7 @@ impl Code {
             Code::CsrfRejected => {
                 ("csrf_rejected", 403, "The request did not come from a page that may send it.")
             }
+            Code::UntrustedProxy => ("untrusted_proxy", 403, "This is for the proxies of this service."),
             Code::LoopDetected => ("loop_detected", 508, "The request goes round in circles."),
             Code::PreconditionFailed => ("precondition_failed", 412, "The file has changed meanwhile."),
             Code::MethodNotAllowed => ("method_not_allowed", 405, "This method is not allowed here."),
@@ -305,6 +307,11 @@ rejections! {
     NoPagesHere => Code::NotFound, "there are no pages here";
     CookieTooLarge => Code::Internal, "the session does not fit into a cookie";
     RefreshFailed => Code::Internal, "the refresh ended without a result";
+
+    // Verdicts for proxies.
+    UntrustedProxy => Code::UntrustedProxy, "only a peer in server.trusted_proxies may ask for a verdict";
+    /// What is wrong with the description of the request that a verdict is asked for.
+    OriginalRequest(why: &'static str) => Code::BadRequest, *why;
 
     // Targets.
     FileMethod => Code::MethodNotAllowed, "files can only be read";

@@ -17,7 +17,11 @@ use serde::Serialize;
 use super::branding::{Branding, BrandingError, Texts, template_problem};
 use super::language;
 use super::return_address::ReturnAddress;
+use crate::config::PersonalTokens;
 use crate::response::{Body, Response, header_value};
+use crate::sessions::PersonalTokenInfo;
+
+const DAY_SECS: u64 = 24 * 60 * 60;
 
 /// Writes pages.
 #[derive(Debug)]
@@ -29,6 +33,9 @@ pub(crate) struct Pages {
     logout_path: String,
     logout_all_path: String,
     continue_path: String,
+    tokens_path: String,
+    /// Whether there is a page of personal access tokens.
+    has_tokens: bool,
     ask_remember: bool,
 }
 
@@ -44,18 +51,62 @@ pub(crate) struct Page {
     username: String,
     remember: bool,
     return_to: String,
+    /// What stands before the paths of the pages.
+    #[serde(skip)]
+    prefix: String,
     /// See [`super::cookies::CookieKind::State`].
     state: String,
     links: Vec<Link>,
     sign_out: bool,
     sign_out_everywhere: bool,
     request_id: Option<String>,
+    /// A personal access token that was just made.
+    new_token: Option<String>,
+    tokens: Vec<TokenRow>,
+    /// None where only the operator makes tokens.
+    lifetimes: Vec<LifetimeChoice>,
 }
 
 #[derive(Debug, Serialize)]
 struct Link {
     href: String,
     text: String,
+}
+
+/// A personal access token in the list.
+#[derive(Debug, Serialize)]
+struct TokenRow {
+    id: String,
+    name: String,
+    dates: String,
+}
+
+#[derive(Debug, Serialize)]
+struct LifetimeChoice {
+    /// A number of days, or `never`.
+    days: String,
+    text: String,
+    chosen: bool,
+}
+
+/// The page of a person's personal access tokens. Times are milliseconds since 1970.
+#[derive(Debug)]
+pub(crate) struct TokensPage<'a> {
+    pub(crate) user: &'a str,
+    /// Of the page itself.
+    pub(crate) address: &'a ReturnAddress,
+    pub(crate) tokens: &'a [PersonalTokenInfo],
+    /// What was just made.
+    pub(crate) new_token: Option<&'a str>,
+    pub(crate) error: Option<TokenFormError>,
+    pub(crate) limits: PersonalTokens,
+}
+
+/// Why no token was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TokenFormError {
+    Refused,
+    TooMany,
 }
 
 /// What templates are given.
@@ -68,9 +119,10 @@ struct Context<'a> {
     style: minijinja::Value,
     lang: &'a str,
     t: &'a std::collections::BTreeMap<String, String>,
-    login_path: &'a str,
-    logout_path: &'a str,
-    logout_all_path: &'a str,
+    login_path: String,
+    logout_path: String,
+    logout_all_path: String,
+    tokens_path: String,
     ask_remember: bool,
 }
 
@@ -139,6 +191,8 @@ pub(crate) struct PageSettings<'a> {
     pub(crate) prefix: &'a str,
     pub(crate) branding_dir: Option<&'a Path>,
     pub(crate) ask_remember: bool,
+    /// Whether there is a page of personal access tokens.
+    pub(crate) has_tokens: bool,
 }
 
 impl Pages {
@@ -158,6 +212,8 @@ impl Pages {
             logout_path: path("logout"),
             logout_all_path: path("logout-all"),
             continue_path: path("login/continue"),
+            tokens_path: path("tokens"),
+            has_tokens: settings.has_tokens,
             ask_remember: settings.ask_remember,
         };
         let folder = settings.branding_dir.unwrap_or(Path::new(""));
@@ -166,6 +222,7 @@ impl Pages {
             for (template, page) in [
                 ("login.html", pages.sample_login(texts)),
                 ("message.html", pages.account_page(texts, "alice", &ReturnAddress::home())),
+                ("tokens.html", pages.sample_tokens(texts)),
             ] {
                 let html = pages.render(template, texts, &page);
                 let html = html.map_err(|error| wrong(template, template_problem(&error)))?;
@@ -176,6 +233,7 @@ impl Pages {
     }
 
     fn render(&self, template: &str, texts: &Texts, page: &Page) -> Result<String, minijinja::Error> {
+        let below = |path: &str| format!("{}{path}", page.prefix);
         let context = Context {
             page,
             title: &self.branding.title,
@@ -183,9 +241,10 @@ impl Pages {
             style: minijinja::Value::from_safe_string(self.branding.style.clone()),
             lang: &texts.language,
             t: texts.all(),
-            login_path: &self.login_path,
-            logout_path: &self.logout_path,
-            logout_all_path: &self.logout_all_path,
+            login_path: below(&self.login_path),
+            logout_path: below(&self.logout_path),
+            logout_all_path: below(&self.logout_all_path),
+            tokens_path: below(&self.tokens_path),
             ask_remember: self.ask_remember,
         };
         self.branding.templates.get_template(template)?.render(Serde(context))
@@ -205,6 +264,77 @@ impl Pages {
         self.respond(StatusCode::OK, "message.html", texts, &page, None)
     }
 
+    /// A person's personal access tokens, with the forms that make and revoke them.
+    pub(crate) fn tokens(
+        &self,
+        status: StatusCode,
+        accept_language: &[u8],
+        page: &TokensPage<'_>,
+    ) -> Response {
+        let texts = self.texts(accept_language);
+        let page = self.tokens_page(texts, page);
+        self.respond(status, "tokens.html", texts, &page, None)
+    }
+
+    fn sample_tokens(&self, texts: &Texts) -> Page {
+        let limits = PersonalTokens {
+            enabled: true,
+            self_service: true,
+            default_ttl: Duration::from_secs(90 * DAY_SECS),
+            max_ttl: None,
+            max_per_user: 1,
+        };
+        let error = Some(TokenFormError::Refused);
+        let page = TokensPage {
+            user: "alice",
+            address: &ReturnAddress::home(),
+            tokens: &[],
+            new_token: Some("agp_x"),
+            error,
+            limits,
+        };
+        self.tokens_page(texts, &page)
+    }
+
+    fn tokens_page(&self, texts: &Texts, page: &TokensPage<'_>) -> Page {
+        let TokensPage { user, address, tokens, new_token, error, limits } = page;
+        let row = |token: &PersonalTokenInfo| TokenRow {
+            id: token.id.to_string(),
+            name: token.name.clone(),
+            dates: texts.filled(
+                "token_dates",
+                &[
+                    ("created", &date(Some(token.created_at), texts)),
+                    ("expires", &date(token.expires_at, texts)),
+                    ("used", &date(token.last_used_at, texts)),
+                ],
+            ),
+        };
+        let by_operator = (!limits.self_service).then_some("tokens_by_operator");
+        let paragraphs =
+            ["tokens_about"].into_iter().chain(by_operator).map(|name| texts.get(name).to_owned());
+        Page {
+            heading: texts.get("tokens_heading").to_owned(),
+            paragraphs: paragraphs.chain([texts.filled("signed_in_as", &[("user", user)])]).collect(),
+            error: error.map(|error| {
+                let name = match error {
+                    TokenFormError::Refused => "token_refused",
+                    TokenFormError::TooMany => "tokens_too_many",
+                };
+                texts.get(name).to_owned()
+            }),
+            new_token: new_token.map(str::to_owned),
+            tokens: tokens.iter().map(row).collect(),
+            lifetimes: if limits.self_service { lifetimes(texts, limits) } else { Vec::new() },
+            prefix: address.prefix().to_owned(),
+            links: vec![Link {
+                href: format!("{}{}", address.prefix(), self.logout_path),
+                text: texts.get("signed_in_heading").to_owned(),
+            }],
+            ..Page::default()
+        }
+    }
+
     /// That no user is signed in any more.
     pub(crate) fn signed_out(&self, accept_language: &[u8], return_to: &ReturnAddress) -> Response {
         let texts = self.texts(accept_language);
@@ -213,6 +343,7 @@ impl Pages {
             heading: texts.get("signed_out_heading").to_owned(),
             paragraphs: vec![texts.get("signed_out").to_owned()],
             links: vec![Link { href: sign_in, text: texts.get("sign_in").to_owned() }],
+            prefix: return_to.prefix().to_owned(),
             ..Page::default()
         };
         self.respond(StatusCode::OK, "message.html", texts, &page, None)
@@ -238,7 +369,7 @@ impl Pages {
             query.append_pair("switch", "1");
         }
         query.append_pair("return", return_to.as_str());
-        format!("{}?{}", self.login_path, query.finish())
+        format!("{}{}?{}", return_to.prefix(), self.login_path, query.finish())
     }
 
     pub(crate) fn login_path(&self) -> &str {
@@ -283,12 +414,18 @@ impl Pages {
         Page {
             heading: texts.get("signed_in_heading").to_owned(),
             paragraphs: vec![texts.filled("signed_in_as", &[("user", user)])],
-            links: vec![
-                link(return_to.as_str().to_owned(), "continue"),
-                link(self.login_link(return_to, true), "another_account"),
-            ],
+            links: [
+                Some(link(return_to.as_str().to_owned(), "continue")),
+                self.has_tokens
+                    .then(|| link(format!("{}{}", return_to.prefix(), self.tokens_path), "tokens_heading")),
+                Some(link(self.login_link(return_to, true), "another_account")),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
             sign_out: true,
             sign_out_everywhere: true,
+            prefix: return_to.prefix().to_owned(),
             ..Page::default()
         }
     }
@@ -327,7 +464,9 @@ impl Pages {
             | Refusal::StoreUnavailable
             | Refusal::Overloaded
             | Refusal::AppUnavailable => (vec![link(return_to.as_str().to_owned(), "try_again")], false),
-            Refusal::NotFound | Refusal::Other => (vec![link("/".to_owned(), "home")], false),
+            Refusal::NotFound | Refusal::Other => {
+                (vec![link(format!("{}/", return_to.prefix()), "home")], false)
+            }
         };
         Page {
             heading: texts.get(heading).to_owned(),
@@ -335,6 +474,7 @@ impl Pages {
             links,
             sign_out,
             request_id: Some(request_id.to_owned()),
+            prefix: return_to.prefix().to_owned(),
             ..Page::default()
         }
     }
@@ -381,6 +521,41 @@ fn page_headers(policy: &str, language: &str) -> HeaderMap {
     .collect()
 }
 
+/// The lifetimes that a person can choose, with the usual one chosen.
+fn lifetimes(texts: &Texts, limits: &PersonalTokens) -> Vec<LifetimeChoice> {
+    let usual = limits.default_ttl.as_secs().div_ceil(DAY_SECS);
+    let most = limits.max_ttl.map(|max| max.as_secs() / DAY_SECS);
+    let mut days: Vec<u64> =
+        [7, 30, 90, 365].into_iter().filter(|days| most.is_none_or(|most| *days <= most)).collect();
+    if most.is_none_or(|most| usual <= most) {
+        days.push(usual);
+    }
+    days.sort_unstable();
+    days.dedup();
+    let choice = |days: u64| LifetimeChoice {
+        days: days.to_string(),
+        text: wait_text(texts, Duration::from_secs(days * DAY_SECS)),
+        chosen: days == usual,
+    };
+    let mut choices: Vec<LifetimeChoice> = days.into_iter().map(choice).collect();
+    if most.is_none() {
+        let text = texts.get("token_never").to_owned();
+        choices.push(LifetimeChoice { days: "never".to_owned(), text, chosen: false });
+    }
+    choices
+}
+
+/// The day of a time in UTC, or that there is none.
+fn date(millis: Option<u64>, texts: &Texts) -> String {
+    millis.map_or_else(
+        || texts.get("token_never").to_owned(),
+        |millis| {
+            let time = std::time::UNIX_EPOCH + Duration::from_millis(millis);
+            humantime::format_rfc3339_seconds(time).to_string().chars().take(10).collect()
+        },
+    )
+}
+
 fn login_page(texts: &Texts, form: LoginForm<'_>) -> Page {
     let user = form.user.map(|user| texts.filled("signed_in_as", &[("user", user)]));
     Page {
@@ -391,6 +566,7 @@ fn login_page(texts: &Texts, form: LoginForm<'_>) -> Page {
         username: form.username.to_owned(),
         remember: form.remember,
         return_to: form.return_to.as_str().to_owned(),
+        prefix: form.return_to.prefix().to_owned(),
         state: form.state.to_owned(),
         ..Page::default()
     }

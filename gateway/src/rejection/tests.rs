@@ -114,6 +114,8 @@ fn rows() -> Vec<Row> {
         Row(R::UsersUnavailable, 503, "store_unavailable", Retry("2"), 14),
         Row(R::RevocationsUnknown, 503, "store_unavailable", Retry("2"), 14),
         Row(R::SigningFailed, 500, "internal", Plain, 13),
+        Row(R::UntrustedProxy, 403, "untrusted_proxy", Plain, 7),
+        Row(R::OriginalRequest("why"), 400, "bad_request", Plain, 3),
         Row(R::FileMethod, 405, "method_not_allowed", Allow("GET, HEAD"), 12),
         Row(R::FileNotFound, 404, "not_found", Plain, 12),
         Row(R::FileChanged, 412, "precondition_failed", Plain, 9),

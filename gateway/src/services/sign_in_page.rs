@@ -9,6 +9,7 @@ use http::header::LOCATION;
 use crate::auth::credentials::browser_cookies;
 use crate::browser::cookies::SessionCookies;
 use crate::browser::csrf::RequestSource;
+use crate::browser::navigation::{RequestPurpose, purpose};
 use crate::browser::pages::{FormError, LoginForm};
 use crate::browser::return_address::ReturnAddress;
 use crate::browser::{Browser, CookieChange, accept_language, own_origin};
@@ -26,7 +27,12 @@ use crate::sessions::RevocationReason;
 /// Browsers keep a cookie whose name and value have so many bytes together (RFC 6265bis section 5.6), less the longest name.
 const MAX_COOKIE_VALUE: usize = 4096 - 80;
 
-/// Whether a `POST /login` is a form's and not JSON.
+/// Whether a person opens it as a page.
+pub(crate) fn is_opened(head: &RequestHead) -> bool {
+    purpose(head.method(), head.headers()) == RequestPurpose::Navigation
+}
+
+/// Whether what is sent is a form's and not JSON.
 pub(crate) fn is_form(head: &RequestHead) -> bool {
     head.media_type().eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
 }
@@ -45,10 +51,10 @@ pub(crate) async fn show(
 ) -> Result<Response, Rejection> {
     let own = own_origin(context);
     let return_to = query_value(request, "return").unwrap_or_default();
+    let return_to = browser.return_address(context, &return_to);
     if browser.login_elsewhere(own).is_some() {
         return Ok(to_sign_in(context, browser, &return_to));
     }
-    let return_to = browser.return_address(&return_to, own);
     let state = query_value(request, "state").unwrap_or_default();
     let cookies = browser_cookies(browser, context);
     let (identity, ended) = match resolve(context, browser, cookies).await {
@@ -139,7 +145,7 @@ pub(crate) async fn submit(
     }
     let mut fields = Fields::parse(&read_body(context, body).await?)?;
     let password = std::mem::take(&mut fields.password);
-    let return_to = browser.return_address(&fields.return_to, own);
+    let return_to = browser.return_address(context, &fields.return_to);
     let cookies = browser_cookies(browser, context);
     if fields.username.trim().is_empty() || password.is_empty() {
         let error = (FormError::BothRequired, StatusCode::BAD_REQUEST);

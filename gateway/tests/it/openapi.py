@@ -31,8 +31,9 @@ def resolve(node):
     return [resolve(item) for item in node] if isinstance(node, list) else node
 
 
-def call(method, template, path=None, token=None, body=None, expect=None, content_type="application/json", basic=None):
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+def call(method, template, path=None, token=None, body=None, expect=None, content_type="application/json",
+         headers=(), basic=None):
+    headers = {**dict(headers), **({"Authorization": f"Bearer {token}"} if token else {})}
     if basic:
         headers["Authorization"] = "Basic " + base64.b64encode(basic.encode()).decode()
     if body is not None:
@@ -107,6 +108,12 @@ call("GET", "/.well-known/oauth-authorization-server", expect=200)
 call("GET", "/.well-known/oauth-protected-resource", expect=200)
 keys = call("GET", "/.well-known/jwks.json", expect=200)["keys"]
 assert keys, "the default algorithm has a public key"
+about = {"X-Forwarded-Method": "GET", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "a", "X-Forwarded-Uri": "/api"}
+call("GET", "/auth/verify", headers=about, token=renewed["access_token"], expect=200)
+call("GET", "/auth/verify", headers=about, expect=401)
+call("GET", "/auth/verify", headers={**about, "X-Forwarded-Uri": "/a/../b"}, expect=400)
+call("GET", "/auth/verify", headers={**about, "X-Forwarded-Uri": "/other"}, expect=404)
+call("GET", "/auth/verify", headers={**about, "X-Forwarded-Method": "X"}, expect=405)
 call("POST", "/logout", token=renewed["access_token"], expect=204)
 call("POST", "/logout", token="x.y.z", expect=401)
 third = call("POST", "/login", body=right, expect=200)

@@ -3,7 +3,8 @@ use crate::browser::return_address::return_address;
 use crate::client_addr::{RequestOrigin, Scheme};
 
 fn pages() -> Pages {
-    Pages::new(&PageSettings { prefix: "/auth", branding_dir: None, ask_remember: true }).unwrap()
+    Pages::new(&PageSettings { prefix: "/auth", branding_dir: None, ask_remember: true, has_tokens: true })
+        .unwrap()
 }
 
 fn html(response: Response) -> String {
@@ -121,7 +122,8 @@ fn a_refusal_names_the_roles_and_offers_another_account() {
 #[test]
 fn an_operators_template_is_tried_before_anyone_sees_it() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = PageSettings { prefix: "", branding_dir: Some(dir.path()), ask_remember: false };
+    let settings =
+        PageSettings { prefix: "", branding_dir: Some(dir.path()), ask_remember: false, has_tokens: false };
     for (name, text, problem) in [
         ("login.html", "{{ t.nothing }}", "line 1: undefined value"),
         ("login.html", "{{ t.sign_in|shout }}", "line 1: unknown filter"),

@@ -7,6 +7,7 @@ mod compat;
 mod cors;
 mod endpoints;
 mod files;
+mod forward_auth;
 mod identity_headers;
 mod issuers;
 mod ldap_users;
@@ -52,6 +53,7 @@ pub use compat::{Compat, CompatIdentity, Profile};
 pub use cors::{Cors, RouteCors};
 pub use endpoints::Endpoints;
 pub(in crate::config) use files::{readable, working_directory};
+pub use forward_auth::ForwardAuth;
 pub use identity_headers::{ClaimEncoding, ClaimFormat, IdentityHeader};
 pub use issuers::IssuerSettings;
 pub use limits::Limits;
@@ -103,6 +105,8 @@ section! {
         cors: Cors = table();
         /// Sessions in cookies, and sign-in pages for people.
         browser: Browser = table();
+        /// Verdicts for proxies that serve the apps themselves.
+        forward_auth: ForwardAuth = table();
         /// Headers in which the upstream gets claims of the verified token.
         identity_headers: Vec<IdentityHeader> = {
             let names = Shape::Names(TableShape::of::<identity_headers::DefaultHeaders>(), Box::new(identity_headers::shape()));
@@ -144,6 +148,7 @@ impl Settings {
         settings.personal_tokens.check(&of("personal_tokens"));
         settings.audit.check(&of("audit"));
         settings.browser.check(&of("browser"));
+        settings.forward_auth.check(&of("forward_auth"), &settings.server);
         settings.cors.check(&of("cors"));
         routes::check(root, &settings);
         issuers::check(root, &mut settings);
