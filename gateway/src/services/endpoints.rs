@@ -94,6 +94,7 @@ pub(crate) struct Endpoints {
 impl Endpoints {
     pub(crate) fn new(settings: &Settings) -> Endpoints {
         let tokens = settings.personal_tokens.enabled.then_some(("/tokens", Endpoint::Tokens));
+        let forward_auth = settings.forward_auth.enabled;
         let oauth = &settings.oauth;
         let revoke = oauth.revocation.then_some(("/revoke", Endpoint::Revoke));
         let introspect =
@@ -103,7 +104,6 @@ impl Endpoints {
             let server = server.map(|path| (path, Endpoint::AuthorizationServer));
             server.chain([(oauth::PROTECTED_RESOURCE.to_owned(), Endpoint::ProtectedResource)])
         });
-        let forward_auth = settings.forward_auth.enabled;
         let settings = &settings.endpoints;
         let below_prefix = [
             ("/login", Endpoint::Login),

@@ -32,7 +32,7 @@ def resolve(node):
 
 
 def call(method, template, path=None, token=None, body=None, expect=None, content_type="application/json",
-         headers=(), basic=None):
+         basic=None, headers=()):
     headers = {**dict(headers), **({"Authorization": f"Bearer {token}"} if token else {})}
     if basic:
         headers["Authorization"] = "Basic " + base64.b64encode(basic.encode()).decode()
