@@ -163,7 +163,7 @@ impl RuntimeConfig {
             routes: Arc::new(routes),
             endpoints: Arc::new(Endpoints::new(&settings)),
             cors: Arc::new(CorsPolicies::new(&settings.cors, &settings.routes)),
-            browser: Browser::new(&settings.browser, &settings.endpoints, &settings.users)?.map(Arc::new),
+            browser: Browser::new(&settings)?.map(Arc::new),
             via: Arc::new(Via::new(&settings.server.name, settings.server.via)),
             identity_headers: Arc::new(IdentityHeaders::new(&settings.identity_headers, claims_of_routes)),
             issuer: Arc::new(issuer),

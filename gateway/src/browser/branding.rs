@@ -12,11 +12,12 @@ use minijinja::{Environment, Output, State, UndefinedBehavior, Value, escape_for
 use toml_edit::{Document, Item};
 
 /// Templates by their file names; an operator's file of the same name takes their place.
-const TEMPLATES: [(&str, &str); 4] = [
+const TEMPLATES: [(&str, &str); 5] = [
     ("layout.html", include_str!("templates/layout.html")),
     ("form.html", include_str!("templates/form.html")),
     ("login.html", include_str!("templates/login.html")),
     ("message.html", include_str!("templates/message.html")),
+    ("tokens.html", include_str!("templates/tokens.html")),
 ];
 const STYLE: &str = include_str!("templates/style.css");
 /// The languages of the gateway itself. The first has every text.
@@ -139,7 +140,7 @@ impl Branding {
                 let added = self.templates.add_template_owned(name, source);
                 added.map_err(|error| wrong(&path, template_problem(&error)))?;
             } else if name.ends_with(".html") || name.ends_with(".toml") || name.ends_with(".css") {
-                let known = "branding.toml, style.css, texts.LANGUAGE.toml, layout.html, login.html, form.html, message.html";
+                let known = "branding.toml, style.css, texts.LANGUAGE.toml, layout.html, login.html, form.html, message.html, tokens.html";
                 return Err(wrong(&path, format!("is not used; the files of a branding folder are {known}")));
             }
         }

@@ -61,11 +61,8 @@ impl Browser {
     /// # Errors
     ///
     /// The branding folder has a mistake.
-    pub(crate) fn new(
-        settings: &config::Browser,
-        endpoints: &config::Endpoints,
-        users: &config::Users,
-    ) -> Result<Option<Browser>, BrandingError> {
+    pub(crate) fn new(all: &config::Settings) -> Result<Option<Browser>, BrandingError> {
+        let (settings, endpoints, users) = (&all.browser, &all.endpoints, &all.users);
         if !settings.enabled {
             return Ok(None);
         }
@@ -74,6 +71,7 @@ impl Browser {
             branding_dir: settings.branding_dir.as_deref(),
             ask_remember: settings.remember_me == RememberMe::Ask,
             password_change: users.password_change,
+            has_tokens: all.personal_tokens.enabled,
         })?;
         let own = RequestOrigin { scheme: Scheme::Http, host: "localhost", port: None };
         Ok(Some(Browser {

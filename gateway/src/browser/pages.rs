@@ -18,7 +18,11 @@ use super::branding::{Branding, BrandingError, Texts, template_problem};
 use super::forms::{AccountForm, Field, FormKind, Hidden};
 use super::language;
 use super::return_address::ReturnAddress;
+use crate::config::PersonalTokens;
 use crate::response::{Body, Response, header_value};
+use crate::sessions::PersonalTokenInfo;
+
+const DAY_SECS: u64 = 24 * 60 * 60;
 
 /// Writes pages.
 #[derive(Debug)]
@@ -34,6 +38,9 @@ pub(crate) struct Pages {
     pub(super) reset_path: String,
     /// Whether people may change their passwords.
     password_change: bool,
+    tokens_path: String,
+    /// Whether there is a page of personal access tokens.
+    has_tokens: bool,
     ask_remember: bool,
 }
 
@@ -63,12 +70,53 @@ pub(crate) struct Page {
     pub(super) sign_out: bool,
     pub(super) sign_out_everywhere: bool,
     pub(super) request_id: Option<String>,
+    /// A personal access token that was just made.
+    pub(super) new_token: Option<String>,
+    pub(super) tokens: Vec<TokenRow>,
+    /// None where only the operator makes tokens.
+    pub(super) lifetimes: Vec<LifetimeChoice>,
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct Link {
     pub(super) href: String,
     pub(super) text: String,
+}
+
+/// A personal access token in the list.
+#[derive(Debug, Serialize)]
+pub(super) struct TokenRow {
+    id: String,
+    name: String,
+    dates: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct LifetimeChoice {
+    /// A number of days, or `never`.
+    days: String,
+    text: String,
+    chosen: bool,
+}
+
+/// The page of a person's personal access tokens. Times are milliseconds since 1970.
+#[derive(Debug)]
+pub(crate) struct TokensPage<'a> {
+    pub(crate) user: &'a str,
+    /// Of the page itself.
+    pub(crate) address: &'a ReturnAddress,
+    pub(crate) tokens: &'a [PersonalTokenInfo],
+    /// What was just made.
+    pub(crate) new_token: Option<&'a str>,
+    pub(crate) error: Option<TokenFormError>,
+    pub(crate) limits: PersonalTokens,
+}
+
+/// Why no token was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TokenFormError {
+    Refused,
+    TooMany,
 }
 
 /// What templates are given.
@@ -84,6 +132,7 @@ struct Context<'a> {
     login_path: String,
     logout_path: String,
     logout_all_path: String,
+    tokens_path: String,
     ask_remember: bool,
 }
 
@@ -172,6 +221,8 @@ pub(crate) struct PageSettings<'a> {
     pub(crate) branding_dir: Option<&'a Path>,
     pub(crate) ask_remember: bool,
     pub(crate) password_change: bool,
+    /// Whether there is a page of personal access tokens.
+    pub(crate) has_tokens: bool,
 }
 
 impl Pages {
@@ -194,6 +245,8 @@ impl Pages {
             password_path: path("password"),
             reset_path: path("password/reset"),
             password_change: settings.password_change,
+            tokens_path: path("tokens"),
+            has_tokens: settings.has_tokens,
             ask_remember: settings.ask_remember,
         };
         let folder = settings.branding_dir.unwrap_or(Path::new(""));
@@ -203,6 +256,7 @@ impl Pages {
                 ("login.html", pages.sample_login(texts)),
                 ("form.html", pages.sample_form(texts)),
                 ("message.html", pages.account_page(texts, "alice", &ReturnAddress::home())),
+                ("tokens.html", pages.sample_tokens(texts)),
             ] {
                 let html = pages.render(template, texts, &page);
                 let html = html.map_err(|error| wrong(template, template_problem(&error)))?;
@@ -224,6 +278,7 @@ impl Pages {
             login_path: below(&self.login_path),
             logout_path: below(&self.logout_path),
             logout_all_path: below(&self.logout_all_path),
+            tokens_path: below(&self.tokens_path),
             ask_remember: self.ask_remember,
         };
         self.branding.templates.get_template(template)?.render(Serde(context))
@@ -241,6 +296,77 @@ impl Pages {
         let texts = self.texts(accept_language);
         let page = self.account_page(texts, user, return_to);
         self.respond(StatusCode::OK, "message.html", texts, &page, None)
+    }
+
+    /// A person's personal access tokens, with the forms that make and revoke them.
+    pub(crate) fn tokens(
+        &self,
+        status: StatusCode,
+        accept_language: &[u8],
+        page: &TokensPage<'_>,
+    ) -> Response {
+        let texts = self.texts(accept_language);
+        let page = self.tokens_page(texts, page);
+        self.respond(status, "tokens.html", texts, &page, None)
+    }
+
+    fn sample_tokens(&self, texts: &Texts) -> Page {
+        let limits = PersonalTokens {
+            enabled: true,
+            self_service: true,
+            default_ttl: Duration::from_secs(90 * DAY_SECS),
+            max_ttl: None,
+            max_per_user: 1,
+        };
+        let error = Some(TokenFormError::Refused);
+        let page = TokensPage {
+            user: "alice",
+            address: &ReturnAddress::home(),
+            tokens: &[],
+            new_token: Some("agp_x"),
+            error,
+            limits,
+        };
+        self.tokens_page(texts, &page)
+    }
+
+    fn tokens_page(&self, texts: &Texts, page: &TokensPage<'_>) -> Page {
+        let TokensPage { user, address, tokens, new_token, error, limits } = page;
+        let row = |token: &PersonalTokenInfo| TokenRow {
+            id: token.id.to_string(),
+            name: token.name.clone(),
+            dates: texts.filled(
+                "token_dates",
+                &[
+                    ("created", &date(Some(token.created_at), texts)),
+                    ("expires", &date(token.expires_at, texts)),
+                    ("used", &date(token.last_used_at, texts)),
+                ],
+            ),
+        };
+        let by_operator = (!limits.self_service).then_some("tokens_by_operator");
+        let paragraphs =
+            ["tokens_about"].into_iter().chain(by_operator).map(|name| texts.get(name).to_owned());
+        Page {
+            heading: texts.get("tokens_heading").to_owned(),
+            paragraphs: paragraphs.chain([texts.filled("signed_in_as", &[("user", user)])]).collect(),
+            error: error.map(|error| {
+                let name = match error {
+                    TokenFormError::Refused => "token_refused",
+                    TokenFormError::TooMany => "tokens_too_many",
+                };
+                texts.get(name).to_owned()
+            }),
+            new_token: new_token.map(str::to_owned),
+            tokens: tokens.iter().map(row).collect(),
+            lifetimes: if limits.self_service { lifetimes(texts, limits) } else { Vec::new() },
+            prefix: address.prefix().to_owned(),
+            links: vec![Link {
+                href: format!("{}{}", address.prefix(), self.logout_path),
+                text: texts.get("signed_in_heading").to_owned(),
+            }],
+            ..Page::default()
+        }
     }
 
     /// That no user is signed in any more.
@@ -339,6 +465,8 @@ impl Pages {
             paragraphs: vec![texts.filled("signed_in_as", &[("user", user)])],
             links: [
                 Some(link(return_to.as_str().to_owned(), "continue")),
+                self.has_tokens
+                    .then(|| link(format!("{}{}", return_to.prefix(), self.tokens_path), "tokens_heading")),
                 Some(link(self.login_link(return_to, true), "another_account")),
                 self.password_change.then(|| {
                     link(format!("{}{}", return_to.prefix(), self.password_path), "change_password")
@@ -447,6 +575,41 @@ fn page_headers(policy: &str, language: &str) -> HeaderMap {
     ]
     .into_iter()
     .collect()
+}
+
+/// The lifetimes that a person can choose, with the usual one chosen.
+fn lifetimes(texts: &Texts, limits: &PersonalTokens) -> Vec<LifetimeChoice> {
+    let usual = limits.default_ttl.as_secs().div_ceil(DAY_SECS);
+    let most = limits.max_ttl.map(|max| max.as_secs() / DAY_SECS);
+    let mut days: Vec<u64> =
+        [7, 30, 90, 365].into_iter().filter(|days| most.is_none_or(|most| *days <= most)).collect();
+    if most.is_none_or(|most| usual <= most) {
+        days.push(usual);
+    }
+    days.sort_unstable();
+    days.dedup();
+    let choice = |days: u64| LifetimeChoice {
+        days: days.to_string(),
+        text: wait_text(texts, Duration::from_secs(days * DAY_SECS)),
+        chosen: days == usual,
+    };
+    let mut choices: Vec<LifetimeChoice> = days.into_iter().map(choice).collect();
+    if most.is_none() {
+        let text = texts.get("token_never").to_owned();
+        choices.push(LifetimeChoice { days: "never".to_owned(), text, chosen: false });
+    }
+    choices
+}
+
+/// The day of a time in UTC, or that there is none.
+fn date(millis: Option<u64>, texts: &Texts) -> String {
+    millis.map_or_else(
+        || texts.get("token_never").to_owned(),
+        |millis| {
+            let time = std::time::UNIX_EPOCH + Duration::from_millis(millis);
+            humantime::format_rfc3339_seconds(time).to_string().chars().take(10).collect()
+        },
+    )
 }
 
 fn login_page(texts: &Texts, form: LoginForm<'_>) -> Page {

@@ -46,7 +46,7 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
             ["tokens.private_key_file", "tokens.keys_dir", "tokens.algorithm"].into_iter().find_map(key);
         found.extend(silenced, [Diagnostic::of_key(&error.to_string(), place)]);
     }
-    if let Err(error) = Browser::new(&settings.browser, &settings.endpoints, &settings.users) {
+    if let Err(error) = Browser::new(&settings) {
         let place = key("browser.branding_dir");
         found.extend(silenced, [Diagnostic::of_key(&error.to_string(), place)]);
     }

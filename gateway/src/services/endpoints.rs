@@ -218,6 +218,12 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
             Endpoint::PasswordReset if sign_in_page::is_form(&context.head) => {
                 return password_reset::submit(&context, browser, request.body).await;
             }
+            Endpoint::Tokens if !is_post && sign_in_page::is_opened(&context.head) => {
+                return personal_tokens::show(&context, browser).await;
+            }
+            Endpoint::Tokens if is_post && sign_in_page::is_form(&context.head) => {
+                return personal_tokens::submit(&context, browser, request.body).await;
+            }
             Endpoint::Logout if !is_post => {
                 return sign_out_page::show(&context, browser, request.view()).await;
             }

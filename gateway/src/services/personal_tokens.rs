@@ -11,8 +11,8 @@ use serde_json::Value;
 use crate::auth::bearer::Bearer;
 use crate::auth::credentials::browser_cookies;
 use crate::auth::identity::Identity;
-use crate::browser::csrf::RequestSource;
-use crate::browser::own_origin;
+use crate::browser::pages::{TokenFormError, TokensPage};
+use crate::browser::{Browser, accept_language};
 use crate::config::{Access, Settings};
 use crate::http1::HeaderKind;
 use crate::layers::authenticate::{authenticate, missing, require_fresh_revocations};
@@ -23,7 +23,9 @@ use crate::response::{self, Response};
 use crate::services::cookie_session::resolve;
 use crate::services::endpoints::store_unavailable;
 use crate::services::foreign;
+use crate::services::handover::to_sign_in;
 use crate::services::login::{only_json, read_body};
+use crate::services::sign_in_page::see_other;
 use crate::sessions::{
     CreateTokenError, NewPersonalToken, PersonalTokenInfo, SessionId, TokenText, UnixMillis,
 };
@@ -262,14 +264,91 @@ async fn revoke_one(
     Ok(())
 }
 
+/// Shows a person's tokens, after a sign-in where one is needed.
+pub(crate) async fn show(context: &Rc<RequestContext>, browser: &Browser) -> Result<Response, Rejection> {
+    match caller(context, false).await {
+        Ok((identity, subject)) => page(context, browser, (&identity, &subject), None, None).await,
+        Err(rejection) if rejection.status() == StatusCode::UNAUTHORIZED => {
+            Ok(to_sign_in(context, browser, &browser.own_address(context)))
+        }
+        Err(rejection) => Err(rejection),
+    }
+}
+
+/// Makes or revokes a token as the page's forms ask for.
+pub(crate) async fn submit(
+    context: &Rc<RequestContext>,
+    browser: &Browser,
+    body: RequestBody,
+) -> Result<Response, Rejection> {
+    let (identity, subject) = caller(context, true).await?;
+    let body = read_body(context, body).await?;
+    let field = |name: &str| {
+        let mut found = form_urlencoded::parse(&body).filter(|(key, _)| key == name);
+        found.next().map(|(_, value)| value.into_owned())
+    };
+    if let Some(id) = field("revoke") {
+        let id = id.parse().map_err(|_| Rejection::PersonalTokenNotFound)?;
+        match revoke_one(context, &identity, &subject, id).await {
+            // Of two clicks the second finds it revoked.
+            Ok(()) | Err(Rejection::PersonalTokenNotFound) => {}
+            Err(rejection) => return Err(rejection),
+        }
+        return Ok(see_other(browser.own_address(context).as_str()));
+    }
+    let lifetime = match field("days").as_deref() {
+        None => Lifetime::Default,
+        Some("never") => Lifetime::Unlimited,
+        Some(days) => {
+            let days: u64 =
+                days.parse().map_err(|_| Rejection::BadTokenRequest("days must be a number".into()))?;
+            Lifetime::Seconds(days.saturating_mul(24 * 60 * 60))
+        }
+    };
+    let name = field("name").unwrap_or_default();
+    let request = TokenRequest { name, lifetime, roles: None, routes: Vec::new() };
+    let caller = (&*identity, &*subject);
+    match create_for(context, &identity, request).await {
+        Ok((token, _)) => page(context, browser, caller, Some(&token), None).await,
+        Err(rejection @ (Rejection::BadTokenRequest(_) | Rejection::TooManyPersonalTokens)) => {
+            page(context, browser, caller, None, Some(rejection)).await
+        }
+        Err(rejection) => Err(rejection),
+    }
+}
+
+async fn page(
+    context: &RequestContext,
+    browser: &Browser,
+    (identity, subject): (&Identity, &str),
+    new_token: Option<&TokenText>,
+    refused: Option<Rejection>,
+) -> Result<Response, Rejection> {
+    let tokens = tokens_of(context, subject).await?;
+    let error = refused.as_ref().map(|rejection| match rejection {
+        Rejection::TooManyPersonalTokens => TokenFormError::TooMany,
+        _ => TokenFormError::Refused,
+    });
+    let status = refused.as_ref().map_or(StatusCode::OK, Rejection::status);
+    let address = browser.own_address(context);
+    let shown = TokensPage {
+        user: identity.claims().username(),
+        address: &address,
+        tokens: &tokens,
+        new_token: new_token.map(TokenText::as_str),
+        error,
+        limits: context.state.config.settings.personal_tokens,
+    };
+    Ok(browser.pages.tokens(status, accept_language(&context.head), &shown))
+}
+
 /// Who asks, by access token or session cookie, with the id that the tokens are stored under. A personal access token does not do:
 /// a leaked one must not make others.
 async fn caller(context: &Rc<RequestContext>, changes: bool) -> Result<(Rc<Identity>, String), Rejection> {
     let identity = match &context.state.config.browser {
         Some(browser) if !context.head.headers().has(HeaderKind::Authorization) => {
-            let source = RequestSource::of(context.head.headers());
-            if changes && !source.is_trusted(own_origin(context), &browser.trusted_origins) {
-                return Err(Rejection::ForeignPage);
+            if changes {
+                browser.require_own_page(context)?;
             }
             resolve(context, browser, browser_cookies(browser, context)).await?
         }

@@ -10,6 +10,7 @@ use crate::auth::credentials::browser_cookies;
 use crate::browser::cookies::SessionCookies;
 use crate::browser::csrf::RequestSource;
 use crate::browser::forms::{AccountForm, FormKind};
+use crate::browser::navigation::{RequestPurpose, purpose};
 use crate::browser::pages::{FormError, LoginForm};
 use crate::browser::return_address::ReturnAddress;
 use crate::browser::{Browser, CookieChange, accept_language, own_origin};
@@ -27,7 +28,12 @@ use crate::sessions::RevocationReason;
 /// Browsers keep a cookie whose name and value have so many bytes together (RFC 6265bis section 5.6), less the longest name.
 const MAX_COOKIE_VALUE: usize = 4096 - 80;
 
-/// Whether a `POST /login` is a form's and not JSON.
+/// Whether a person opens it as a page.
+pub(crate) fn is_opened(head: &RequestHead) -> bool {
+    purpose(head.method(), head.headers()) == RequestPurpose::Navigation
+}
+
+/// Whether what is sent is a form's and not JSON.
 pub(crate) fn is_form(head: &RequestHead) -> bool {
     head.media_type().eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
 }

@@ -8,6 +8,7 @@ fn pages() -> Pages {
         branding_dir: None,
         ask_remember: true,
         password_change: true,
+        has_tokens: true,
     })
     .unwrap()
 }
@@ -132,6 +133,7 @@ fn an_operators_template_is_tried_before_anyone_sees_it() {
         branding_dir: Some(dir.path()),
         ask_remember: false,
         password_change: true,
+        has_tokens: false,
     };
     for (name, text, problem) in [
         ("login.html", "{{ t.nothing }}", "line 1: undefined value"),

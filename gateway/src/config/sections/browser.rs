@@ -38,7 +38,7 @@ section! {
         /// do not tell cookies of ports apart.
         cookie_name: String = text(cookie_name).default("auth_gateway");
         /// A folder with your title, logo, colours, texts and templates for the pages: branding.toml, texts.LANGUAGE.toml,
-        /// style.css, layout.html, login.html, form.html, message.html, each of which may be missing.
+        /// style.css, layout.html, login.html, form.html, message.html, tokens.html, each of which may be missing.
         branding_dir: Option<PathBuf> = text(existing_folder).example("\"branding\"");
     }
 }

@@ -3,6 +3,7 @@
 mod basic;
 mod clients;
 mod oauth;
+mod pages;
 mod tokens;
 
 use std::io::Write;
