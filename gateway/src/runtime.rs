@@ -9,7 +9,7 @@ use crate::http1::RequestHead;
 use crate::runtime_config::RuntimeConfig;
 use crate::services::cookie_session::RefreshFlights;
 use crate::sessions::Sessions;
-use crate::telemetry::{AccessLog, Metrics, RequestIds, WorkerMetrics};
+use crate::telemetry::{AccessLog, Metrics, RequestIds, SpanExporter, WorkerMetrics};
 use crate::trace::Trace;
 use crate::users::HashingPool;
 use crate::worker_state::WorkerState;
@@ -22,6 +22,8 @@ pub(crate) struct Gateway {
     pub(crate) refresh_flights: RefreshFlights,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: Option<AccessLog>,
+    /// Sends spans to a collector, if there is one.
+    pub(crate) spans: Option<Arc<SpanExporter>>,
 }
 
 /// The active configuration. It is replaced atomically.

@@ -64,6 +64,7 @@ fn takes(shape: &Shape) -> String {
             words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", ")
         }
         Shape::Integer(range) => format!("whole number, {} to {}", range.start(), range.end()),
+        Shape::Ratio => "number, 0 to 1".to_owned(),
         Shape::Size(range) => format!("size, {} to {} bytes", range.start(), range.end()),
         Shape::Duration(range) => format!("duration, {}", duration_range(range)),
         Shape::List(inner) => format!("list of {}", takes(inner)),

@@ -129,6 +129,7 @@ fn gauges(state: &AdminState) -> Gauges {
         revoked_sessions: state.gateway.sessions.revocations().len(),
         log_lines_dropped: state.logs.dropped(),
         audit_events_dropped: state.audit.as_ref().map_or(0, LogWriter::dropped),
+        spans: state.gateway.spans.as_ref().map(|spans| spans.counts()).unwrap_or_default(),
         password_hashes: state.gateway.hashing.hashes_run(),
         password_hash_queue: state.gateway.hashing.queue_len(),
         certificates: snapshot.certificate_expiries.clone(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::exposition::{Kind, Page};
 use super::panics::panics;
+use super::span_exporter::SpanCounts;
 
 macro_rules! outcomes {
     ($(#[$doc:meta])* $name:ident { $($variant:ident => $label:literal),+ $(,)? }) => {
@@ -64,6 +65,13 @@ impl AbortReason {
     /// The label value, and the value in the access log.
     pub(crate) fn name(self) -> &'static str {
         AbortReason::LABELS[self as usize]
+    }
+}
+
+impl UpstreamOutcome {
+    /// The label value, and `error.type` of a span.
+    pub(crate) fn name(self) -> &'static str {
+        UpstreamOutcome::LABELS[self as usize]
     }
 }
 
@@ -224,6 +232,7 @@ pub(crate) struct Gauges {
     pub(crate) revoked_sessions: usize,
     pub(crate) log_lines_dropped: u64,
     pub(crate) audit_events_dropped: u64,
+    pub(crate) spans: SpanCounts,
     pub(crate) password_hashes: u64,
     pub(crate) password_hash_queue: usize,
     /// Files of certificates and when they expire, in seconds since 1970.
@@ -310,6 +319,12 @@ impl Metrics {
         page.family("certificate_expiry_timestamp_seconds", Kind::Gauge, "When a certificate expires.");
         for (file, not_after) in &gauges.certificates {
             page.sample_f64(&[("file", file)], *not_after as f64);
+        }
+        let help = "Spans for the collector of tracing.otlp.endpoint: taken, dropped with a full queue, or not taken.";
+        page.family("spans_total", Kind::Counter, help);
+        let SpanCounts { exported, dropped, failed } = gauges.spans;
+        for (outcome, count) in [("exported", exported), ("dropped", dropped), ("failed", failed)] {
+            page.sample(&[("outcome", outcome)], count);
         }
         page.family("build_info", Kind::Gauge, "Version of the gateway.");
         page.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
@@ -600,6 +615,7 @@ mod tests {
         revoked_sessions: 0,
         log_lines_dropped: 0,
         audit_events_dropped: 0,
+        spans: SpanCounts { exported: 0, dropped: 0, failed: 0 },
         password_hashes: 0,
         password_hash_queue: 0,
         certificates: Vec::new(),

@@ -29,5 +29,6 @@ mod route_settings;
 mod routing;
 mod sessions;
 mod streams;
+mod tracing;
 mod upstreams;
 mod users;

@@ -25,6 +25,7 @@ mod sql_users;
 mod store;
 mod throttle;
 mod tokens;
+mod tracing;
 mod traps;
 mod upstreams;
 mod users;
@@ -57,6 +58,7 @@ pub use sessions::SessionLimits;
 pub use store::Store;
 pub use throttle::Throttle;
 pub use tokens::{MAX_ACCESS_TTL, Rotation, Tokens};
+pub use tracing::{Collector, OtlpEndpoint, TraceSource, Tracing};
 pub use upstreams::Upstream;
 pub use users::Argon2Cost;
 pub use warnings::Warnings;
@@ -99,6 +101,8 @@ section! {
         log: Log = table().restart();
         /// The audit trail: logins, refused requests, ended sessions, keys, reloads. Independent of log.level.
         audit: Audit = table();
+        /// Distributed tracing: W3C trace context (traceparent, tracestate), and spans for OpenTelemetry.
+        tracing: Tracing = table();
         /// Hot reload of the configuration.
         reload: Reload = table().restart();
         /// Silenced warnings.
@@ -126,6 +130,7 @@ impl Settings {
         settings.lockout.check(&of("lockout"));
         settings.limits.check(&of("limits"));
         settings.audit.check(&of("audit"));
+        settings.tracing.check(&of("tracing"));
         settings.browser.check(&of("browser"));
         settings.cors.check(&of("cors"));
         routes::check(root, &settings);
