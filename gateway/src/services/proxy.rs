@@ -214,7 +214,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
                         UpstreamOutcome::Ok,
                         Some(StatusCode::SWITCHING_PROTOCOLS),
                     );
-                    let browser = context.state.config.browser.as_ref();
+                    let browser = context.state.config.browser.as_deref();
                     let response = websocket::upgrade_accepted(handshake, &upgraded.head, browser);
                     let tunnel = Tunnel { upstream: *upgraded, log: None };
                     context.stream.tunnel.replace(Some(Box::new(tunnel)));
@@ -225,7 +225,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     };
     count_upstream(&context, upstream, UpstreamOutcome::Ok, Some(response.body.head().status()));
     let cors = context.state.config.cors.of(Some(request.route().index));
-    let browser = context.state.config.browser.as_ref();
+    let browser = context.state.config.browser.as_deref();
     Ok(forward_response(response, request.view().method(), cors, browser, rewrite.as_deref()))
 }
 
