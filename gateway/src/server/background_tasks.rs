@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -28,6 +28,8 @@ use crate::users::{FileAccounts, ReloadOutcome, UserSources};
 
 /// Poll interval of watched files; a change takes effect after at most two polls.
 const FILE_POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Shortest interval of counting sessions.
+const CENSUS_INTERVAL: Duration = Duration::from_secs(5);
 /// Interval of the sweep of expired records.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -50,6 +52,7 @@ pub(crate) fn run(
             redirected = redirect => redirected?,
             () = serve_control_socket(control, Arc::clone(&gateway)) => {}
             () = sweep(&gateway) => {}
+            () = count_sessions(&gateway) => {}
             () = run_background_tasks(|| gateway.configuration.current().upstreams.clone()) => {}
             () = watch_users(&gateway) => {}
             () = watch_databases(&gateway) => {}
@@ -234,6 +237,23 @@ async fn serve_control_socket(socket: Option<ControlSocket>, gateway: Arc<Gatewa
         tracing::error!(%error, "the socket for commands has failed: `users unlock` will not reach this gateway");
     }
     std::future::pending().await
+}
+
+/// Counts sessions and locks now and then, in a store that belongs to this process.
+async fn count_sessions(gateway: &Arc<Gateway>) {
+    if matches!(gateway.configuration.current().settings.store, Store::Redis(_)) {
+        return std::future::pending().await;
+    }
+    loop {
+        let (counted, started) = (Arc::clone(gateway), Instant::now());
+        let handle = Handle::current();
+        // On a thread of its own: with many sessions it takes a while.
+        let census = spawn_blocking(move || handle.block_on(counted.sessions.census(now_millis()))).await;
+        let census = census.ok().and_then(Result::ok);
+        *gateway.census.lock().unwrap_or_else(PoisonError::into_inner) = census;
+        // A hundredth of one core at most.
+        sleep(CENSUS_INTERVAL.max(started.elapsed() * 100)).await;
+    }
 }
 
 async fn sweep(gateway: &Gateway) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::clock::since_1970;
 use crate::config::{FileSnapshot, PreviousKey, Settings, Signing};
 use crate::server::reload::Reloader;
+use crate::telemetry::AuditEvent;
 use crate::tokens::{KeyStore, UnixSeconds};
 
 /// What is known of the keys since the last look.
@@ -31,7 +32,10 @@ impl Reloader {
         if is_changed || last.keys.iter().any(|key| key.until().is_some_and(|until| until <= now)) {
             match last.with_new_keys(now) {
                 Ok(next) => {
-                    next.key_changes(&last).iter().for_each(|change| tracing::info!("{change}"));
+                    for change in next.key_changes(&last) {
+                        tracing::info!("{change}");
+                        AuditEvent::new("key", change.outcome(), change.id()).write();
+                    }
                     self.gateway.configuration.replace(Arc::new(next));
                     state.keys.last_error = None;
                 }
@@ -53,6 +57,7 @@ impl Reloader {
         let Some(key) = config.issuer.signs_with(now) else { return };
         if state.signs.as_deref() != Some(key.id()) {
             tracing::info!(key = key.id(), algorithm = key.algorithm().name(), "the key begins to sign");
+            AuditEvent::new("key", "signing", key.id()).write();
             state.signs = Some(key.id().to_owned());
         }
     }

@@ -108,6 +108,7 @@ fn assemble(
     let sessions = runtime.block_on(Sessions::start(store, policy(settings), now.as_millis() as u64))?;
     Ok(Gateway {
         refresh_flights: Default::default(),
+        census: Default::default(),
         hashing: HashingPool::new(settings.limits.hash_threads, settings.limits.hash_queue),
         metrics: Arc::new(Metrics::new(settings.server.workers)),
         access_log,
@@ -157,6 +158,7 @@ pub fn start(
         logs: logs.writer.clone(),
         audit: logs.audit.clone(),
         draining: drained.clone(),
+        started_at: since_1970().as_secs(),
     };
     let (ended, end) = watch::channel(false);
     let watching = Arc::clone(&reloader);

@@ -23,8 +23,8 @@ mod tests;
 
 pub use embedded::{EmbeddedStore, OpenError, examine as examine_state_file, restore as restore_state_file};
 pub use engine::{
-    Account, NewSession, NewTokens, OpenSessionError, Policy, RefreshError, RefreshResult, RotatedToken,
-    SessionInfo, SessionLimit, Sessions, WhenFull,
+    Account, Census, NewSession, NewTokens, OpenSessionError, Policy, RefreshError, RefreshResult,
+    RotatedToken, SessionInfo, SessionLimit, Sessions, WhenFull,
 };
 pub use id::{BadId, SessionId, TokenId};
 pub use lockout::{LockoutPolicy, LoginResult};

@@ -20,7 +20,7 @@ pub use logging::{InitError, Logs, init};
 pub use metrics::Metrics;
 pub(crate) use metrics::{
     AbortReason, EndpointLabel, Gauges, KeyGauge, KeyStateLabel, LoginOutcome, RefreshOutcome, RouteCounters,
-    RouteLabel, UpstreamOutcome, UpstreamState, VerificationOutcome, WorkerMetrics,
+    RouteLabel, Totals, UpstreamOutcome, UpstreamState, VerificationOutcome, WorkerMetrics,
 };
 pub use panics::log_panics;
 pub(crate) use request_id::{RequestId, RequestIds};

@@ -29,6 +29,7 @@ mod reloading;
 mod route_settings;
 mod routing;
 mod sessions;
+mod status;
 mod streams;
 mod tracing;
 mod upstreams;

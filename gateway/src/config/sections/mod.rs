@@ -5,6 +5,7 @@ mod browser;
 mod compat;
 mod cors;
 mod endpoints;
+mod errors;
 mod files;
 mod identity_headers;
 mod ldap_users;
@@ -47,6 +48,7 @@ pub use browser::{Browser, RememberMe};
 pub use compat::{Compat, CompatIdentity, Profile};
 pub use cors::{Cors, RouteCors};
 pub use endpoints::Endpoints;
+pub use errors::Errors;
 pub(in crate::config) use files::{readable, working_directory};
 pub use identity_headers::{ClaimEncoding, ClaimFormat, IdentityHeader};
 pub use limits::Limits;
@@ -75,6 +77,8 @@ section! {
         tokens: Tokens = table();
         /// Paths of the gateway's own endpoints.
         endpoints: Endpoints = table();
+        /// Error responses.
+        errors: Errors = table();
         /// Compatibility with the library that issued the users' tokens so far.
         compat: Compat = table();
         /// Where sessions, locks and revocations are stored.
