@@ -18,7 +18,7 @@ use crate::config::Store;
 use crate::runtime::Gateway;
 use crate::server::admin;
 use crate::server::admin::AdminState;
-use crate::server::control::{ControlSocket, audit_command};
+use crate::server::control::ControlSocket;
 use crate::server::https_redirect;
 use crate::server::reload::Reloader;
 use crate::sessions::Account;
@@ -155,7 +155,7 @@ async fn revoke_changed_in(gateway: &Gateway, users: &UserSources, source: &str)
         let ended = gateway.sessions.end_changed(&subject, account, now_millis()).await;
         match ended.map_err(|error| error.to_string())? {
             0 => {}
-            sessions => audit_command("account_changed", &subject, "-", sessions),
+            sessions => audit_ended(&subject, sessions),
         }
     }
     Ok(())
@@ -173,7 +173,7 @@ async fn revoke_changed_users(
         // The source was removed or is not a file: its users are looked up at the next refresh.
         let Some(account) = users.account(&subject) else { continue };
         match gateway.sessions.end_changed(&subject, account, now_millis()).await {
-            Ok(sessions) => audit_command("account_changed", &subject, "-", sessions),
+            Ok(sessions) => audit_ended(&subject, sessions),
             Err(error) => {
                 tracing::warn!(%error, "sessions of a user who has changed could not be ended yet");
                 left.insert(subject);
@@ -181,6 +181,12 @@ async fn revoke_changed_users(
         }
     }
     left
+}
+
+/// Writes an audit event about the sessions of a user who has changed.
+fn audit_ended(subject: &str, sessions: usize) {
+    let event = AuditEvent::new("account_changed", "success", subject);
+    AuditEvent { count: Some(sessions as u64), ..event }.write();
 }
 
 /// Watches the configuration files, if `reload.watch` is on.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{now_millis, since_1970};
+use crate::clock::since_1970;
 use crate::config::{HostPattern, Settings, Store};
 use crate::server::admin::{AdminState, Health, gauges, health};
 use crate::telemetry::{Gauges, Totals};

@@ -2,11 +2,20 @@
 
 use std::time::Duration;
 
-use minijinja::{Environment, Value, context};
+use minijinja::value::Serde;
+use minijinja::{Environment, Value};
+use serde::Serialize;
 
 use super::status::Status;
 
 const TEMPLATE: &str = include_str!("status.html");
+
+/// What the template shows.
+#[derive(Serialize)]
+struct Page<'s> {
+    s: &'s Status,
+    refresh: Option<u64>,
+}
 
 /// The page. With `refresh` the browser asks again after so many seconds.
 ///
@@ -19,7 +28,7 @@ pub(super) fn render(status: &Status, refresh: Option<u64>) -> Result<String, mi
     environment.add_filter("time", |at: i64| time(at));
     environment.add_filter("total", total);
     environment.add_template("status.html", TEMPLATE)?;
-    environment.get_template("status.html")?.render(context! { s => status, refresh })
+    environment.get_template("status.html")?.render(Serde(Page { s: status, refresh }))
 }
 
 /// The sum of a map's values.
