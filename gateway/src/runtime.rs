@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use crate::auth::password_memory::PasswordMemory;
 use crate::clock::since_1970;
 use crate::http1::RequestHead;
 use crate::runtime_config::RuntimeConfig;
@@ -23,6 +24,7 @@ pub(crate) struct Gateway {
     pub(crate) refresh_flights: RefreshFlights,
     /// The last count of sessions and locks.
     pub(crate) census: Mutex<Option<Census>>,
+    pub(crate) passwords: PasswordMemory,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: Option<AccessLog>,
     /// Sends spans to a collector, if there is one.

@@ -153,7 +153,7 @@ impl RuntimeConfig {
             settings.routes.iter().flat_map(|route| route.request_headers.names_of_claims());
         Ok(RuntimeConfig {
             routes: Arc::new(routes),
-            endpoints: Arc::new(Endpoints::new(&settings.endpoints)),
+            endpoints: Arc::new(Endpoints::new(&settings)),
             cors: Arc::new(CorsPolicies::new(&settings.cors, &settings.routes)),
             browser: Browser::new(&settings.browser, &settings.endpoints)?.map(Arc::new),
             via: Arc::new(Via::new(&settings.server.name, settings.server.via)),

@@ -12,6 +12,7 @@ use super::serve::ServeArguments;
 use super::sessions::SessionsCommand;
 use super::state::StateCommand;
 use super::status::StatusArguments;
+use super::tokens::TokensCommand;
 use super::users::UsersCommand;
 
 const AFTER_HELP: &str = "\
@@ -57,6 +58,9 @@ pub(super) enum Command {
     /// List the live sessions, or revoke one
     #[command(subcommand)]
     Sessions(SessionsCommand),
+    /// Make, list or revoke personal access tokens
+    #[command(subcommand)]
+    Tokens(TokensCommand),
     /// Back up or restore the state file
     #[command(subcommand)]
     State(StateCommand),

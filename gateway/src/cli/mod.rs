@@ -14,6 +14,7 @@ mod start_checks;
 mod state;
 mod status;
 mod text_table;
+mod tokens;
 mod users;
 
 use std::path::PathBuf;
@@ -88,6 +89,9 @@ pub fn run() -> ExitCode {
         }
         Command::Sessions(command) => {
             load(&config).and_then(|loaded| sessions::run(command, &loaded.settings, &mut console))
+        }
+        Command::Tokens(command) => {
+            load(&config).and_then(|loaded| tokens::run(command, &loaded.settings, &mut console))
         }
         Command::State(command) => {
             load(&config).and_then(|loaded| state::run(command, &loaded.settings, &mut console))

@@ -140,6 +140,7 @@ impl Reloader {
         lines.extend(keys.iter().map(ToString::to_string));
         self.gateway.sessions.set_policy(policy(&snapshot.settings));
         self.gateway.configuration.replace(Arc::new(snapshot));
+        self.gateway.passwords.clear();
         (state.given, state.active) = (given, seen);
         Ok(lines)
     }

@@ -19,6 +19,7 @@ mod grpc;
 mod interop;
 mod interoperability;
 mod keys;
+mod machines;
 mod monitoring;
 mod openapi;
 mod operating;
