@@ -12,6 +12,7 @@ use crate::auth::identity::IdentityHeaders;
 use crate::browser::Browser;
 use crate::browser::branding::BrandingError;
 use crate::config::Settings;
+use crate::issuers::{IssuerError, Issuers};
 use crate::layers::cors::CorsPolicies;
 use crate::layers::hsts::Hsts;
 use crate::layers::route::Routes;
@@ -37,6 +38,8 @@ pub(crate) struct RuntimeConfig {
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) jwks: Bytes,
+    /// Other issuers, in the order of the configuration.
+    pub(crate) issuers: Arc<Issuers>,
     /// In the order of the configuration's upstreams.
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     /// The verification keys.
@@ -65,6 +68,9 @@ pub enum RuntimeConfigError {
     /// A certificate or its key.
     #[error("{0}")]
     Tls(#[from] CertificateError),
+    /// Another issuer.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
     /// The folder with the pages' branding.
     #[error("browser.branding_dir: {0}")]
     Branding(#[from] BrandingError),
@@ -149,6 +155,8 @@ impl RuntimeConfig {
             },
         );
         let routes = routes.map_err(|source| RuntimeConfigError::Static { path: failed_root, source })?;
+        let routes = routes.with_issuers(&settings.routes, &settings.issuers);
+        let issuers = Issuers::new(&settings.issuers, last.map(|last| &*last.issuers), now)?;
         let claims_of_routes =
             settings.routes.iter().flat_map(|route| route.request_headers.names_of_claims());
         Ok(RuntimeConfig {
@@ -161,6 +169,7 @@ impl RuntimeConfig {
             issuer: Arc::new(issuer),
             verifier: Arc::new(verifier),
             jwks,
+            issuers: Arc::new(issuers),
             upstreams,
             certificate_expiries: tls.as_ref().map(|tls| tls.expiries.clone()).unwrap_or_default(),
             tls: tls.map(|tls| tls.config),
@@ -181,6 +190,12 @@ impl RuntimeConfig {
             LoadedKeys::load(&self.settings, now, &self.keys, Access::Use)?;
         let (issuer, verifier) = (Arc::new(issuer), Arc::new(verifier));
         Ok(RuntimeConfig { keys, jwks, issuer, verifier, ..self.clone() })
+    }
+
+    /// The keys of `last` that were taken away before the last of their tokens has expired.
+    pub(crate) fn revoked_since<'l>(&self, last: &'l RuntimeConfig, now: UnixSeconds) -> Vec<&'l LoadedKey> {
+        let is_gone = |key: &&LoadedKey| !self.keys.iter().any(|other| other.record == key.record);
+        last.keys.iter().filter(is_gone).filter(|key| key.until().is_none_or(|until| now < until)).collect()
     }
 
     /// Verification keys that were added or removed since `last`.

@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::clock::{now_millis, wall_clock_offset};
 use crate::config::Store;
+use crate::issuers;
 use crate::runtime::Gateway;
 use crate::server::admin;
 use crate::server::admin::AdminState;
@@ -54,10 +55,11 @@ pub(crate) fn run(
             () = sweep(&gateway) => {}
             () = count_sessions(&gateway) => {}
             () = run_background_tasks(|| gateway.configuration.current().upstreams.clone()) => {}
+            () = issuers::run_background_tasks(|| Arc::clone(&gateway.configuration.current().issuers)) => {}
             () = watch_users(&gateway) => {}
             () = watch_databases(&gateway) => {}
             () = watch_configuration(Arc::clone(&reloader), &gateway) => {}
-            () = maintain_keys(reloader) => {}
+            () = maintain_keys(reloader, &gateway) => {}
             // An error means that the sender was dropped: shutdown as well.
             _ = end.wait_for(|ended| *ended) => {}
         }
@@ -217,21 +219,36 @@ async fn watch_configuration(reloader: Arc<Reloader>, gateway: &Gateway) {
     if !gateway.configuration.current().settings.reload.watch {
         return std::future::pending().await;
     }
-    poll("the configuration", move || reloader.poll_changes()).await
-}
-
-async fn maintain_keys(reloader: Arc<Reloader>) {
-    poll("the keys", move || reloader.maintain_keys()).await
-}
-
-/// Calls a blocking function at the interval of watched files.
-async fn poll(what: &str, look: impl Fn() + Clone + Send + 'static) {
     let mut ticks = interval(FILE_POLL_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = spawn_blocking(look.clone()).await {
-            tracing::error!(%error, "{what} could not be polled");
+        let reloader = Arc::clone(&reloader);
+        if let Err(error) = spawn_blocking(move || reloader.poll_changes()).await {
+            tracing::error!(%error, "the configuration could not be polled");
+        }
+    }
+}
+
+/// Looks after the keys, and ends the sessions of those that were revoked.
+async fn maintain_keys(reloader: Arc<Reloader>, gateway: &Gateway) {
+    let mut ticks = interval(FILE_POLL_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let keeper = Arc::clone(&reloader);
+        if let Err(error) = spawn_blocking(move || keeper.maintain_keys()).await {
+            tracing::error!(%error, "the keys could not be looked after");
+        }
+        for time in reloader.take_revoked() {
+            let (from, to) = (time.from * 1000, time.to.saturating_add(1) * 1000);
+            match gateway.sessions.end_issued_within(from..to, now_millis()).await {
+                Ok(sessions) => audit_command("key_revoked", &time.key, "-", sessions),
+                Err(error) => {
+                    tracing::warn!(%error, "the sessions of a revoked key could not be ended yet");
+                    reloader.retry_revoked(time);
+                }
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::clock::since_1970;
 use crate::config::{Audit, ConfigValues, FileSnapshot, Loaded, Settings, Source, needs_restart};
 use crate::runtime::Gateway;
-use crate::runtime_config::RuntimeConfig;
+use crate::runtime_config::{KeyChange, RuntimeConfig};
 use crate::server::background_tasks::log_users_reload;
 use crate::server::key_maintenance::KeyState;
 use crate::server::lifecycle::policy;
@@ -134,15 +134,22 @@ impl Reloader {
         let mut lines: Vec<String> = applied.into_iter().chain(late).collect();
         lines.extend(files.map(|path| format!("the file {}", path.display())));
         let keys = snapshot.key_changes(&last);
-        for change in &keys {
-            AuditEvent::new("key", change.outcome(), change.id()).write();
-        }
+        audit_key_changes(&keys);
         lines.extend(keys.iter().map(ToString::to_string));
         self.gateway.sessions.set_policy(policy(&snapshot.settings));
-        self.gateway.configuration.replace(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        self.gateway.configuration.replace(Arc::clone(&snapshot));
         self.gateway.passwords.clear();
+        state.keys.end_revoked(&last, &snapshot, since_1970().as_secs());
         (state.given, state.active) = (given, seen);
         Ok(lines)
+    }
+}
+
+/// Writes an audit event for each key that came or went.
+pub(super) fn audit_key_changes(changes: &[KeyChange]) {
+    for change in changes {
+        AuditEvent::new("key", change.outcome(), change.id()).write();
     }
 }
 

@@ -493,6 +493,24 @@ impl Sessions {
         self.clone().end_each(changed, RevocationReason::AccountChanged, now).await
     }
 
+    /// Revokes the sessions whose newest refresh token was issued within a time, in milliseconds since 1970: that of a key that
+    /// was revoked. Returns how many.
+    pub async fn end_issued_within(
+        &self,
+        time: std::ops::Range<UnixMillis>,
+        now: UnixMillis,
+    ) -> Result<usize, StoreError> {
+        let mut ended = Vec::new();
+        for (key, found) in self.watched(self.store.scan(Space::Session).await)? {
+            let (id, session) = read_session(&key, &found.value)?;
+            let is_over = session.revoked.is_some() || now >= session.expires_at;
+            if !is_over && session.newest_issued_at().is_some_and(|at| time.contains(&at)) {
+                ended.push(id);
+            }
+        }
+        self.clone().end_each(ended, RevocationReason::Revoked, now).await
+    }
+
     /// The records of a user's sessions, including ended ones that were not evicted yet.
     async fn of_subject(&self, subject: &str) -> Result<Vec<(SessionId, Session)>, StoreError> {
         let mut sessions = Vec::new();

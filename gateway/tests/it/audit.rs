@@ -126,7 +126,6 @@ fn reloads_keys_users_takeovers_and_rotation_of_the_file_are_followed() {
     };
     command(&["keys", "generate"], "");
     event(&gateway, &[("event", "key"), ("outcome", "added"), ("client", "gateway")]);
-    event(&gateway, &[("event", "reload"), ("outcome", "success"), ("subject", "configuration")]);
     command(&["users", "roles", "alice", "admin"], "");
     event(&gateway, &[("event", "user"), ("outcome", "roles_changed"), ("subject", "1")]);
     command(&["users", "disable", "alice"], "");
@@ -145,6 +144,7 @@ fn reloads_keys_users_takeovers_and_rotation_of_the_file_are_followed() {
     wait_until("the configuration is good again", || {
         gateway.metrics().contains("auth_gateway_config_up_to_date 1\n")
     });
+    event(&gateway, &[("event", "reload"), ("outcome", "success"), ("subject", "configuration")]);
     let refusals =
         || events(&gateway, "audit.log").iter().filter(|event| event["event"] == "request").count();
     let before = refusals();

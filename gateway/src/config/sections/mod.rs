@@ -7,7 +7,9 @@ mod cors;
 mod endpoints;
 mod errors;
 mod files;
+mod forward_auth;
 mod identity_headers;
+mod issuers;
 mod ldap_users;
 mod limits;
 mod lockout;
@@ -38,7 +40,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::declaration::{Key, KeyInfo, Section, Shape, TableShape, section, table};
+use super::declaration::{Key, KeyInfo, Section, Shape, TableShape, section, table, tables};
 use super::settings::Users;
 use super::table::Table;
 #[cfg(test)]
@@ -51,7 +53,9 @@ pub use cors::{Cors, RouteCors};
 pub use endpoints::Endpoints;
 pub use errors::Errors;
 pub(in crate::config) use files::{readable, working_directory};
+pub use forward_auth::ForwardAuth;
 pub use identity_headers::{ClaimEncoding, ClaimFormat, IdentityHeader};
+pub use issuers::IssuerSettings;
 pub use limits::Limits;
 pub use lockout::Lockout;
 pub use log::{Log, LogFormat};
@@ -62,7 +66,7 @@ pub use server::{Admin, CertificateFiles, Server, ServerTls, TlsVersion};
 pub use sessions::SessionLimits;
 pub use store::Store;
 pub use throttle::Throttle;
-pub use tokens::{MAX_ACCESS_TTL, Rotation, Tokens};
+pub use tokens::{KeyRotation, MAX_ACCESS_TTL, Rotation, Tokens};
 pub use tracing::{Collector, OtlpEndpoint, TraceSource, Tracing};
 pub use upstreams::Upstream;
 pub use users::Argon2Cost;
@@ -77,6 +81,8 @@ section! {
         admin: Admin = table().restart();
         /// Contents and signing of tokens.
         tokens: Tokens = table();
+        /// Other issuers, whose tokens routes may accept beside the gateway's own.
+        issuers: Vec<IssuerSettings> = tables::<IssuerSettings>().or_empty();
         /// Paths of the gateway's own endpoints.
         endpoints: Endpoints = table();
         /// Error responses.
@@ -99,6 +105,8 @@ section! {
         cors: Cors = table();
         /// Sessions in cookies, and sign-in pages for people.
         browser: Browser = table();
+        /// Verdicts for proxies that serve the apps themselves.
+        forward_auth: ForwardAuth = table();
         /// Headers in which the upstream gets claims of the verified token.
         identity_headers: Vec<IdentityHeader> = {
             let names = Shape::Names(TableShape::of::<identity_headers::DefaultHeaders>(), Box::new(identity_headers::shape()));
@@ -142,8 +150,10 @@ impl Settings {
         settings.tracing.check(&of("tracing"));
         settings.personal_tokens.check(&of("personal_tokens"));
         settings.browser.check(&of("browser"));
+        settings.forward_auth.check(&of("forward_auth"), &settings.server);
         settings.cors.check(&of("cors"));
         routes::check(root, &settings);
+        issuers::check(root, &mut settings);
         traps::check(root, &settings);
         upstreams::check_use(&of("upstreams"), &settings.routes);
         settings
