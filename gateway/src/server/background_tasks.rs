@@ -164,7 +164,7 @@ async fn revoke_changed_in(gateway: &Gateway, users: &UserSources, source: &str)
         let ended = gateway.sessions.end_changed(&subject, account, now_millis()).await;
         match ended.map_err(|error| error.to_string())? {
             0 => {}
-            sessions => audit_ended(&subject, sessions),
+            sessions => audit_ended("account_changed", &subject, sessions),
         }
     }
     Ok(())
@@ -186,7 +186,7 @@ async fn revoke_changed_users(
             Err(error) => Err(error),
         };
         match ended {
-            Ok(sessions) => audit_ended(&subject, sessions),
+            Ok(sessions) => audit_ended("account_changed", &subject, sessions),
             Err(error) => {
                 tracing::warn!(%error, "sessions of a user who has changed could not be ended yet");
                 left.insert(subject);
@@ -196,9 +196,9 @@ async fn revoke_changed_users(
     left
 }
 
-/// Writes an audit event about the sessions of a user who has changed.
-fn audit_ended(subject: &str, sessions: usize) {
-    let event = AuditEvent::new("account_changed", "success", subject);
+/// Writes an audit event about sessions that the gateway has ended by itself.
+fn audit_ended(event: &'static str, subject: &str, sessions: usize) {
+    let event = AuditEvent::new(event, "success", subject);
     AuditEvent { count: Some(sessions as u64), ..event }.write();
 }
 
@@ -243,7 +243,7 @@ async fn maintain_keys(reloader: Arc<Reloader>, gateway: &Gateway) {
         for time in reloader.take_revoked() {
             let (from, to) = (time.from * 1000, time.to.saturating_add(1) * 1000);
             match gateway.sessions.end_issued_within(from..to, now_millis()).await {
-                Ok(sessions) => audit_command("key_revoked", &time.key, "-", sessions),
+                Ok(sessions) => audit_ended("key_revoked", &time.key, sessions),
                 Err(error) => {
                     tracing::warn!(%error, "the sessions of a revoked key could not be ended yet");
                     reloader.retry_revoked(time);
