@@ -416,7 +416,7 @@ rejections! {
     AdminHost => Code::Misdirected,
         "the admin listener answers machines only, by its address or by a name in admin.hosts";
     AdminMethod => Code::MethodNotAllowed, "it can only be read";
-    AdminPath => Code::NotFound, "there are /healthz, /readyz and /metrics";
+    AdminPath => Code::NotFound, "there are /healthz, /readyz, /metrics and /status";
 }
 
 /// The error of a `WWW-Authenticate` (RFC 6750 section 3.1).
@@ -550,7 +550,12 @@ impl Rejection {
 
     /// The response: problem details (RFC 9457) with the fields that belong to the rejection.
     pub(crate) fn to_response(&self, request_id: &str) -> Response<Bytes> {
-        let mut response = Response::new(self.problem(request_id).into());
+        self.to_response_of_type(request_id, None)
+    }
+
+    /// Like [`Self::to_response`]; its `type` is `type_base` followed by the code, or `about:blank`.
+    pub(crate) fn to_response_of_type(&self, request_id: &str, type_base: Option<&str>) -> Response<Bytes> {
+        let mut response = Response::new(self.problem(request_id, type_base).into());
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -588,10 +593,11 @@ impl Rejection {
         }
     }
 
-    fn problem(&self, request_id: &str) -> Vec<u8> {
+    fn problem(&self, request_id: &str, type_base: Option<&str>) -> Vec<u8> {
         let (code, status) = (self.code(), self.status());
+        let kind = type_base.map_or_else(|| "about:blank".into(), |base| format!("{base}{}", code.name()));
         json!({
-            "type": "about:blank",
+            "type": kind,
             "title": status.canonical_reason().unwrap_or("Error"),
             "status": status.as_u16(),
             "detail": self.detail(),

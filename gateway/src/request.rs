@@ -10,7 +10,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::LazyLock;
 
-use http::Method;
+use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use crate::auth::identity::Identity;
@@ -23,7 +23,7 @@ use crate::request_body::RequestBody;
 use crate::runtime::Worker;
 use crate::sessions::{ClientInfo, SourceNetwork};
 use crate::stream_state::StreamState;
-use crate::telemetry::{EndpointLabel, RequestId, RouteLabel};
+use crate::telemetry::{EndpointLabel, RequestId, RouteLabel, TraceContext, UpstreamOutcome};
 use crate::tokens::UnixSeconds;
 use crate::worker_state::WorkerState;
 
@@ -52,6 +52,47 @@ pub(crate) struct RequestContext {
     /// Arrival, in milliseconds since 1970.
     pub(crate) now_millis: u64,
     pub(crate) record: AccessLogRecord,
+    /// The trace that it belongs to, where `tracing.enabled` is set.
+    pub(crate) trace: Option<Box<RequestTrace>>,
+}
+
+/// The trace of a request, and what its spans need to know besides the access log.
+#[derive(Debug)]
+pub(crate) struct RequestTrace {
+    pub(crate) context: TraceContext,
+    pub(crate) upstream: Cell<Option<UpstreamCall>>,
+}
+
+/// A request to an upstream, retries included.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UpstreamCall {
+    /// The upstream's index in the configuration.
+    pub(crate) upstream: usize,
+    pub(crate) started: Instant,
+    /// When the response's head had come, or the failure.
+    pub(crate) ended: Option<Instant>,
+    pub(crate) status: Option<u16>,
+    pub(crate) error: Option<&'static str>,
+}
+
+impl RequestTrace {
+    pub(crate) fn new(context: TraceContext) -> Box<RequestTrace> {
+        Box::new(RequestTrace { context, upstream: Cell::new(None) })
+    }
+
+    pub(crate) fn begin_upstream(&self, upstream: usize) {
+        let started = Instant::now();
+        self.upstream.set(Some(UpstreamCall { upstream, started, ended: None, status: None, error: None }));
+    }
+
+    pub(crate) fn end_upstream(&self, outcome: UpstreamOutcome, status: Option<StatusCode>) {
+        self.upstream.set(self.upstream.get().map(|call| UpstreamCall {
+            ended: Some(Instant::now()),
+            status: status.map(|status| status.as_u16()),
+            error: status.is_none().then(|| outcome.name()),
+            ..call
+        }));
+    }
 }
 
 /// A head that goes back to the worker's pool with the [`RequestContext`]; empty only while that is dropped.

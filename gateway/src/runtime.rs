@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::auth::password_memory::PasswordMemory;
+use crate::clock::since_1970;
 use crate::http1::RequestHead;
 use crate::runtime_config::RuntimeConfig;
 use crate::services::cookie_session::RefreshFlights;
-use crate::sessions::Sessions;
-use crate::telemetry::{AccessLog, Metrics, RequestIds, WorkerMetrics};
+use crate::sessions::{Census, Sessions};
+use crate::telemetry::{AccessLog, Metrics, RequestIds, SpanExporter, WorkerMetrics};
 use crate::trace::Trace;
 use crate::users::HashingPool;
 use crate::worker_state::WorkerState;
@@ -21,11 +22,15 @@ pub(crate) struct Gateway {
     pub(crate) sessions: Sessions,
     pub(crate) hashing: HashingPool,
     pub(crate) refresh_flights: RefreshFlights,
+    /// The last count of sessions and locks.
+    pub(crate) census: Mutex<Option<Census>>,
     pub(crate) passwords: PasswordMemory,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: Option<AccessLog>,
     /// Whether the process is to stop, so that load balancers should choose another one.
     pub(crate) leaving: Arc<AtomicBool>,
+    /// Sends spans to a collector, if there is one.
+    pub(crate) spans: Option<Arc<SpanExporter>>,
 }
 
 /// The active configuration. It is replaced atomically.
@@ -35,6 +40,8 @@ pub(crate) struct Configuration {
     version: AtomicU64,
     reload_count: AtomicU64,
     reload_failures: AtomicU64,
+    /// When what is active was loaded, in seconds since 1970.
+    loaded_at: AtomicU64,
     last_error: Mutex<Option<String>>,
 }
 
@@ -45,6 +52,7 @@ impl Configuration {
             version: AtomicU64::new(0),
             reload_count: AtomicU64::new(0),
             reload_failures: AtomicU64::new(0),
+            loaded_at: AtomicU64::new(since_1970().as_secs()),
             last_error: Mutex::default(),
         }
     }
@@ -65,12 +73,20 @@ impl Configuration {
     pub(crate) fn record_reload(&self, last_error: Option<String>) {
         let counter = if last_error.is_none() { &self.reload_count } else { &self.reload_failures };
         counter.fetch_add(1, Ordering::Relaxed);
+        if last_error.is_none() {
+            self.loaded_at.store(since_1970().as_secs(), Ordering::Relaxed);
+        }
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = last_error;
     }
 
     /// The errors of the last reload, if it failed.
     pub(crate) fn last_error(&self) -> Option<String> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// When what is active was loaded, in seconds since 1970.
+    pub(crate) fn loaded_at(&self) -> u64 {
+        self.loaded_at.load(Ordering::Relaxed)
     }
 
     /// The number of successful reloads.

@@ -11,6 +11,7 @@ use super::keys::KeysCommand;
 use super::serve::ServeArguments;
 use super::sessions::SessionsCommand;
 use super::state::StateCommand;
+use super::status::StatusArguments;
 use super::tokens::TokensCommand;
 use super::users::UsersCommand;
 
@@ -65,6 +66,8 @@ pub(super) enum Command {
     State(StateCommand),
     /// Ask whether the gateway of this configuration runs: exit code 0 if it does
     Healthcheck(HealthcheckArguments),
+    /// Print the state of the running gateway: routes, upstreams, sessions, keys
+    Status(StatusArguments),
     /// Print the argon2id hash of a password, read from a prompt or standard input
     HashPassword,
     /// Print the default configuration, its schema, or its reference

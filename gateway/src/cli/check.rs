@@ -9,6 +9,7 @@ use tokio::runtime::Builder;
 
 use super::hash_password::Console;
 use super::start_checks::{self, Finding};
+use super::text_table::align;
 use super::{CommandError, environment, warn};
 use crate::browser::Browser;
 use crate::config::{
@@ -160,14 +161,7 @@ fn route_table(routes: &[Route]) -> Vec<String> {
         ]
     });
     let head = ["HOSTS", "PATH", "METHODS", "ACCESS", "ROLES AND CLAIMS", "TO"].map(str::to_owned);
-    let table: Vec<_> = std::iter::once(head).chain(rows).collect();
-    let width = |column: usize| table.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let line = |row: &[String; 6]| {
-        let cells =
-            row.iter().enumerate().map(|(column, cell)| format!("{cell:<width$}", width = width(column)));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    table.iter().map(line).collect()
+    align(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `auth-gateway healthcheck`: asks the admin listener of the running gateway, for containers and scripts.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -9,6 +9,9 @@ use crate::config::Settings;
 
 /// Timeout of connecting, and of each read and write.
 const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Maximum length of an answer, in bytes.
+const MAX_ANSWER: u64 = 16 * 1024 * 1024;
 
 /// The options of `healthcheck`.
 #[derive(Debug, clap::Args)]
@@ -23,8 +26,8 @@ pub(super) fn run(arguments: &HealthcheckArguments, settings: &Settings) -> Resu
     let path = if arguments.ready { "/readyz" } else { "/healthz" };
     let address = reachable(settings.admin.listen);
     match ask(address, path) {
-        Ok(200) => Ok(()),
-        Ok(status) => Err(CommandError::failed(format!("http://{address}{path} answers {status}"))),
+        Ok((200, _)) => Ok(()),
+        Ok((status, _)) => Err(CommandError::failed(format!("http://{address}{path} answers {status}"))),
         Err(error) => Err(CommandError::failed(format!(
             "http://{address}{path} does not answer (admin.listen): {error}"
         ))),
@@ -33,11 +36,11 @@ pub(super) fn run(arguments: &HealthcheckArguments, settings: &Settings) -> Resu
 
 /// Whether a gateway answers on the admin address.
 pub(super) fn is_running(settings: &Settings) -> bool {
-    matches!(ask(reachable(settings.admin.listen), "/healthz"), Ok(200))
+    matches!(ask(reachable(settings.admin.listen), "/healthz"), Ok((200, _)))
 }
 
 /// Where an address that means all interfaces is reached from here.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -46,16 +49,18 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-/// The status of the answer to a GET request.
-fn ask(address: SocketAddr, path: &str) -> io::Result<u16> {
+/// The status and the body of the answer to a GET request.
+pub(super) fn ask(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
-    let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
-    status.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not one of a gateway"))
+    let mut answer = String::new();
+    stream.take(MAX_ANSWER).read_to_string(&mut answer)?;
+    let parts = answer.split_once("\r\n\r\n").and_then(|(head, body)| {
+        Some((head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?, body.to_owned()))
+    });
+    parts.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not one of a gateway"))
 }
 
 #[cfg(test)]

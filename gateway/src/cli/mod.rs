@@ -12,6 +12,8 @@ mod serve;
 mod sessions;
 mod start_checks;
 mod state;
+mod status;
+mod text_table;
 mod tokens;
 mod users;
 
@@ -97,6 +99,9 @@ pub fn run() -> ExitCode {
         }
         Command::Healthcheck(arguments) => {
             load(&config).and_then(|loaded| healthcheck::run(&arguments, &loaded.settings))
+        }
+        Command::Status(arguments) => {
+            load(&config).and_then(|loaded| status::run(&arguments, &loaded.settings, &mut console))
         }
         Command::HashPassword => hash_password::run(&mut console).map_err(CommandError::failed),
         Command::Keys(command) => {

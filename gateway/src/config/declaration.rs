@@ -53,6 +53,8 @@ pub(crate) enum Shape {
     /// One of these words.
     Choice(&'static [&'static str]),
     Integer(RangeInclusive<u64>),
+    /// A number from 0 to 1.
+    Ratio,
     /// A size in bytes.
     Size(RangeInclusive<u64>),
     Duration(RangeInclusive<Duration>),
@@ -308,6 +310,11 @@ pub(super) fn boolean() -> Key<Option<bool>> {
 /// An integer.
 pub(super) fn integer<T: TryFrom<i128> + 'static>(range: RangeInclusive<u64>) -> Key<Option<T>> {
     Key::new(Shape::Integer(range.clone()), move |entry| entry.integer(range.clone()))
+}
+
+/// A number from 0 to 1, as a share of `u64::MAX`.
+pub(super) fn ratio() -> Key<Option<u64>> {
+    Key::new(Shape::Ratio, |entry| entry.ratio())
 }
 
 /// A size in bytes.

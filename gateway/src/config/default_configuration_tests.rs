@@ -154,6 +154,13 @@ fn what_needs_a_restart_is_what_is_opened_once() {
             "audit.file",
             "audit.syslog_socket",
             "audit.journald_socket",
+            "tracing.otlp",
+            "tracing.otlp.endpoint",
+            "tracing.otlp.headers_file",
+            "tracing.otlp.headers",
+            "tracing.otlp.ca_file",
+            "tracing.otlp.service_name",
+            "tracing.otlp.queue",
         ]
     );
     assert!(needs_restart("store.redis.url") && !needs_restart("tokens.access_ttl"));

@@ -192,6 +192,20 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// A number from 0 to 1, as a share of `u64::MAX`.
+    pub(super) fn ratio(&self) -> Option<u64> {
+        let value = self.value?;
+        let Ok(number) = self.extract::<f64>() else {
+            return self.expected("a number from 0 to 1", value, "write it like 0.1, without quotes");
+        };
+        if !(0.0..=1.0).contains(&number) {
+            self.refuse(InvalidValue::new(format!("must be from 0 to 1, found {number}")));
+            return None;
+        }
+        // The cast saturates.
+        Some((number * u64::MAX as f64) as u64)
+    }
+
     /// A size in bytes: an integer, or text such as `8KiB` or `8kB`.
     pub(super) fn size<T: TryFrom<i128>>(&self, range: RangeInclusive<u64>) -> Option<T> {
         let value = self.value?;

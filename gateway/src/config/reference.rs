@@ -11,10 +11,11 @@ const HEAD: &str = "\
 <!-- Made by `auth-gateway config reference`; a test holds this page to the declarations. -->
 
 Every key, in the order of `config/gateway.toml`. A key that is not given has its default.
-A variable of the environment wins over the files: `AUTH_GATEWAY__TOKENS__ACCESS_TTL=5s` is `tokens.access_ttl`.
-Changes of keys marked *restart* take effect after a restart; all others are hot-reloaded.
-Durations are written like `\"500ms\"`, `\"60s\"`, `\"10m\"` or `\"1h 30m\"`; sizes are bytes, or text such as `\"8KiB\"`
-(1024) or `\"8kB\"` (1000). Relative paths start at the working directory.
+A variable of the environment wins over the files: `AUTH_GATEWAY__TOKENS__ACCESS_TTL=5s` is
+`tokens.access_ttl`. Changes of keys marked *restart* take effect after a restart; all others are
+hot-reloaded. Durations are written like `\"500ms\"`, `\"60s\"`, `\"10m\"` or `\"1h 30m\"`; sizes are
+bytes, or text such as `\"8KiB\"` (1024) or `\"8kB\"` (1000). Relative paths start at the working
+directory.
 ";
 
 impl KeyInfo {
@@ -64,6 +65,7 @@ fn takes(shape: &Shape) -> String {
             words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", ")
         }
         Shape::Integer(range) => format!("whole number, {} to {}", range.start(), range.end()),
+        Shape::Ratio => "number, 0 to 1".to_owned(),
         Shape::Size(range) => format!("size, {} to {} bytes", range.start(), range.end()),
         Shape::Duration(range) => format!("duration, {}", duration_range(range)),
         Shape::List(inner) => format!("list of {}", takes(inner)),

@@ -98,6 +98,7 @@ fn of_shape(shape: &Shape) -> Map<String, Value> {
         Shape::Boolean => object(json!({"type": "boolean"})),
         Shape::Choice(words) => object(json!({"type": "string", "enum": words})),
         Shape::Integer(range) => object(whole(range)),
+        Shape::Ratio => object(json!({"type": "number", "minimum": 0, "maximum": 1})),
         Shape::Size(range) => object(json!({"anyOf": [whole(range), text(SIZE)]})),
         Shape::Duration(_) => object(text(DURATION)),
         Shape::List(inner) => object(json!({"type": "array", "items": of_shape(inner)})),

@@ -26,6 +26,10 @@ pub(crate) enum HeaderKind {
     MaxForwards,
     Origin,
     RequestMethod,
+    /// `traceparent` (W3C trace context).
+    TraceParent,
+    /// `tracestate`
+    TraceState,
     TransferEncoding,
     Upgrade,
     /// `Via` and `CDN-Loop`: who has passed the message on.
@@ -126,7 +130,7 @@ const OVERRIDE_PREFIXES: [&[u8]; 2] = [b"x-forwarded-", b"x-envoy-"];
 const MAX_NAME_LEN: usize = 40;
 
 /// Every name with a meaning, in lower case; sorted by length, for few names share one.
-const KNOWN_HEADERS: [(&[u8], HeaderKind); 54] = [
+const KNOWN_HEADERS: [(&[u8], HeaderKind); 56] = [
     (b"te", HeaderKind::HopByHop),
     (b"via", HeaderKind::Via),
     (b"date", HeaderKind::Date),
@@ -145,7 +149,9 @@ const KNOWN_HEADERS: [(&[u8], HeaderKind); 54] = [
     (b"connection", HeaderKind::Connection),
     (b"set-cookie", HeaderKind::SetCookie),
     (b"keep-alive", HeaderKind::HopByHop),
+    (b"tracestate", HeaderKind::TraceState),
     (b"x-client-ip", HeaderKind::RoutingOverride),
+    (b"traceparent", HeaderKind::TraceParent),
     (b"x-forwarded", HeaderKind::RoutingOverride),
     (b"content-type", HeaderKind::ContentType),
     (b"max-forwards", HeaderKind::MaxForwards),

@@ -14,6 +14,7 @@ use tower::{Layer, Service};
 
 use crate::grpc;
 use crate::http1::Version;
+use crate::layers::request_spans;
 use crate::request::{Received, RequestContext};
 use crate::response::{AbortedBody, Body, Response};
 use crate::telemetry::{AbortReason, AccessRecord};
@@ -148,8 +149,15 @@ impl Drop for ResponseLog {
         if let Some(reason) = aborted {
             worker.metrics.response_aborted(reason);
         }
-        let Some(access_log) = &worker.access_log else { return };
         let (settings, record) = (&context.state.config.settings, &context.record);
+        if let Some(trace) = context.trace.as_deref().filter(|trace| trace.context.sampled)
+            && let Some(exporter) = &worker.gateway.spans
+        {
+            let code = record.rejection.borrow().as_ref().map(|rejection| rejection.code().name());
+            let error = code.or(aborted.map(AbortReason::name));
+            request_spans::export(context, (trace, exporter), status, error, ended);
+        }
+        let Some(access_log) = &worker.access_log else { return };
         let head = &context.head;
         let (method, path) = match head.has_request_line() {
             true => (head.method().as_str(), logged_path(head.target())),
@@ -175,6 +183,7 @@ impl Drop for ResponseLog {
             code: record.rejection.borrow().as_ref().map(|rejection| rejection.code().name()),
             cors: record.cors.get(),
             aborted: aborted.map(AbortReason::name),
+            trace: context.trace.as_ref().map(|trace| trace.context.ids),
         });
     }
 }

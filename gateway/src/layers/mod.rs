@@ -14,6 +14,7 @@ pub(crate) mod options;
 pub(crate) mod other_issuers;
 pub(crate) mod rejections;
 pub(crate) mod request_id;
+pub(crate) mod request_spans;
 pub(crate) mod response_headers;
 pub(crate) mod route;
 pub(crate) mod session_cookies;

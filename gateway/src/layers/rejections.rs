@@ -92,7 +92,10 @@ pub(crate) fn respond(rejection: Rejection, context: &RequestContext) -> Respons
     let compat = &context.state.config.settings.compat;
     let plain = || match compat.is_on() {
         true => rejection.to_flask_response(&context.head, compat).map(Body::Bytes),
-        false => rejection.to_response(context.request_id.as_str()).map(Body::Bytes),
+        false => {
+            let type_base = context.state.config.settings.errors.type_base.as_deref();
+            rejection.to_response_of_type(context.request_id.as_str(), type_base).map(Body::Bytes)
+        }
     };
     // A proxy that asks an endpoint for a verdict goes by the HTTP status, which gRPC's form lacks.
     let call = grpc::call_type(&context.head).filter(|_| context.record.endpoint.get().is_none());

@@ -12,10 +12,11 @@ use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use crate::client_addr::ClientAddr;
+use crate::config::{TraceSource, Tracing};
 use crate::http1::{HeaderKind, RequestHead, Version};
-use crate::request::{AccessLogRecord, Incoming, Received, RequestContext};
+use crate::request::{AccessLogRecord, Incoming, Received, RequestContext, RequestTrace};
 use crate::runtime::Worker;
-use crate::telemetry::RequestId;
+use crate::telemetry::{RequestId, TraceContext, TracePolicy};
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -64,12 +65,17 @@ where
             // What follows on the connection may be anything.
             stream.close.set(true);
         }
+        let state = worker.state();
+        let settings = &state.config.settings.tracing;
+        let exports = worker.gateway.spans.is_some();
+        let trace = if settings.enabled { trace_of(settings, exports, &client, &head) } else { None };
         let context = Rc::new(RequestContext {
+            trace: trace.map(RequestTrace::new),
             request_id: accepted_id(&client, &head)
                 .unwrap_or_else(|| worker.request_ids.borrow_mut().next_id()),
             head: head.into(),
             client,
-            state: worker.state(),
+            state,
             stream,
             started: Instant::now(),
             now_millis: worker.now_millis(),
@@ -85,6 +91,23 @@ where
 fn accepted_id(client: &ClientAddr, head: &RequestHead) -> Option<RequestId> {
     let given = client.is_trusted().then(|| head.headers().only(HeaderKind::XRequestId)).flatten()?;
     RequestId::accept(given.value)
+}
+
+/// The trace that a request continues or begins.
+fn trace_of(
+    settings: &Tracing,
+    exports: bool,
+    client: &ClientAddr,
+    head: &RequestHead,
+) -> Option<TraceContext> {
+    let accepted = match settings.accept {
+        TraceSource::Always => true,
+        TraceSource::Trusted => client.is_trusted(),
+        TraceSource::Never => false,
+    };
+    let values = |kind| head.headers().of_kind(kind).filter(move |_| accepted).map(|field| field.value);
+    let policy = TracePolicy { generate: settings.generate, sample: settings.sample_ratio, exports };
+    TraceContext::of(values(HeaderKind::TraceParent), values(HeaderKind::TraceState), policy)
 }
 
 pin_project! {
@@ -104,6 +127,8 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        // What is logged meanwhile belongs to this trace.
+        let _current = this.context.trace.as_ref().map(|trace| trace.context.enter());
         let mut response = ready!(this.inner.poll(cx))?;
         let (context, headers) = (&**this.context, response.headers_mut());
         if let Ok(id) = HeaderValue::from_bytes(context.request_id.as_bytes()) {

@@ -11,6 +11,7 @@ use crate::proxy::header_edits::HeaderEdits;
 use crate::proxy::via::Via;
 use crate::proxy::websocket::Handshake;
 use crate::request::RequestView;
+use crate::telemetry::TraceContext;
 
 /// A request's head as it is sent to an upstream. Only [`build_upstream_request`] and [`build_http2_request`]
 /// make one, from an admitted request, so what was validated is what is sent.
@@ -62,6 +63,10 @@ pub(crate) struct ForwardingHeaders<'a> {
     pub(crate) client: &'a ClientAddr,
     pub(crate) via: &'a Via,
     pub(crate) request_id: &'a [u8],
+    /// Whether the gateway decides on `traceparent` and `tracestate`: the client's are removed then.
+    pub(crate) owns_trace: bool,
+    /// The trace that the upstream's span belongs to.
+    pub(crate) trace: Option<&'a TraceContext>,
     /// The protocol that it asks to switch to.
     pub(crate) upgrade: Option<&'a Handshake<'a>>,
 }
@@ -177,6 +182,12 @@ fn push_fields(sink: &mut impl FieldSink, request: RequestView<'_>, add: Forward
     }
     sink.lines(&forwarding);
     sink.field(b"X-Request-Id", add.request_id);
+    if let Some(trace) = add.trace {
+        sink.field(b"traceparent", trace.traceparent().as_bytes());
+        if !trace.state.is_empty() {
+            sink.field(b"tracestate", trace.state.as_bytes());
+        }
+    }
     sink.lines(add.via.line(request.version()));
 }
 
@@ -200,6 +211,7 @@ fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
         | HeaderKind::XRequestId
         | HeaderKind::RoutingOverride
         | HeaderKind::UnderscoreAlias => false,
+        HeaderKind::TraceParent | HeaderKind::TraceState if add.owns_trace => false,
         _ => {
             let removed = is_reserved(field.name, add.identity_headers)
                 || add.edits.is_some_and(|edits| edits.remove_edited(field.name))

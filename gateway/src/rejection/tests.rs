@@ -272,3 +272,12 @@ fn every_code_has_its_section_in_the_error_reference() {
         );
     }
 }
+
+#[test]
+fn the_type_leads_to_the_codes_section_of_a_published_reference() {
+    let response =
+        Rejection::AccessTokenMissing.to_response_of_type("id-1", Some("https://docs.example/errors/#"));
+    let problem: Value = serde_json::from_slice(response.body()).unwrap();
+    assert_eq!(problem["type"], "https://docs.example/errors/#missing_token");
+    assert_eq!(problem["code"], "missing_token");
+}

@@ -1,12 +1,15 @@
-//! The admin listener: `/healthz` (liveness), `/readyz` (readiness) and `/metrics` (Prometheus), for internal
+//! The admin listener: `/healthz` (liveness), `/readyz` (readiness), `/metrics` (Prometheus) and `/status`, for internal
 //! use only.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ORIGIN};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ORIGIN, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
@@ -19,6 +22,8 @@ use crate::rejection::Rejection;
 use crate::runtime::Gateway;
 use crate::runtime_config::RuntimeConfig;
 use crate::server::small_listener::{self, host_of};
+use crate::server::status::Status;
+use crate::server::status_page;
 use crate::telemetry::{Gauges, KeyGauge, KeyStateLabel, LogWriter};
 use crate::tokens::{KeyRole, LoadedKey};
 
@@ -30,6 +35,8 @@ pub(super) struct AdminState {
     /// The writer of the audit trail, where it has one of its own.
     pub(super) audit: Option<LogWriter>,
     pub(super) draining: watch::Receiver<bool>,
+    /// When this process started to serve, in seconds since 1970.
+    pub(super) started_at: u64,
 }
 
 impl AdminState {
@@ -70,6 +77,11 @@ fn respond(request: &Request<Incoming>, state: &AdminState) -> Result<Response<B
         "/healthz" => Ok(text("ok\n".into())),
         "/readyz" => Ok(readiness(state)),
         "/metrics" => Ok(text(state.gateway.metrics.render(&gauges(state)))),
+        "/status" => Ok(status_page(request, state)),
+        "/status.json" => {
+            let status = serde_json::to_vec(&Status::now(state)).unwrap_or_default();
+            Ok(respond_with(StatusCode::OK, "application/json", status.into()))
+        }
         _ => Err(Rejection::AdminPath),
     }
 }
@@ -94,22 +106,54 @@ fn respond_with(status: StatusCode, content_type: &'static str, body: Bytes) -> 
     response
 }
 
-/// Readiness: 503 while draining, 200 otherwise. Access tokens are verified without the store, so a store
-/// outage makes logins fail and nothing else ("degraded"). A users file that cannot be used leaves the users
-/// that were loaded before.
-fn readiness(state: &AdminState) -> Response<Bytes> {
-    let draining = state.is_draining();
+/// What a browser may do with the page: nothing but show it, in its own style.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+fn status_page(request: &Request<Incoming>, state: &AdminState) -> Response<Bytes> {
+    match status_page::render(&Status::now(state), status_page::refresh(request.uri().query())) {
+        Ok(page) => {
+            let mut response = respond_with(StatusCode::OK, "text/html; charset=utf-8", page.into());
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+            response
+        }
+        Err(error) => {
+            tracing::error!(%error, "the status page cannot be rendered");
+            respond_with(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", Bytes::new())
+        }
+    }
+}
+
+/// Readiness, and why it is not all there.
+pub(super) struct Health {
+    /// `draining`, `degraded` or `ready`.
+    pub(super) word: &'static str,
+    pub(super) store: Option<String>,
+    users: Option<String>,
+    configuration: Option<String>,
+}
+
+/// Access tokens are verified without the store, so a store outage makes logins fail and nothing else ("degraded"). A
+/// users file that cannot be used leaves the users that were loaded before.
+pub(super) fn health(state: &AdminState) -> Health {
     let store = state.gateway.sessions.store_last_error();
     let configuration = state.gateway.configuration.last_error();
     let users = state.gateway.configuration.current().users.last_error();
-    let (now, revocations) = (now_millis(), state.gateway.sessions.revocations());
-    let (status, word) = match draining {
-        true => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
-        false if store.is_some() || users.is_some() || configuration.is_some() => {
-            (StatusCode::OK, "degraded")
-        }
-        false => (StatusCode::OK, "ready"),
+    let word = match state.is_draining() {
+        true => "draining",
+        false if store.is_some() || users.is_some() || configuration.is_some() => "degraded",
+        false => "ready",
     };
+    Health { word, store, users, configuration }
+}
+
+/// Readiness: 503 while draining, 200 otherwise.
+fn readiness(state: &AdminState) -> Response<Bytes> {
+    let Health { word, store, users, configuration } = health(state);
+    let (now, revocations) = (now_millis(), state.gateway.sessions.revocations());
+    let status = if word == "draining" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let or_ok = |last_error: Option<String>| last_error.unwrap_or_else(|| "ok".to_owned());
     let trust = if revocations.are_trusted(now) { "trusted" } else { "unknown" };
     let body = json!({
@@ -146,7 +190,7 @@ fn keys(config: &RuntimeConfig) -> Vec<KeyGauge> {
     config.keys.iter().map(gauge).collect()
 }
 
-fn gauges(state: &AdminState) -> Gauges {
+pub(super) fn gauges(state: &AdminState) -> Gauges {
     let configuration = &state.gateway.configuration;
     let snapshot = configuration.current();
     let users = &snapshot.users;
@@ -159,9 +203,11 @@ fn gauges(state: &AdminState) -> Gauges {
         users_reads: users.reload_count(),
         users_failures: users.reload_failures(),
         users_up_to_date: users.last_error().is_none(),
+        census: *state.gateway.census.lock().unwrap_or_else(PoisonError::into_inner),
         revoked_sessions: state.gateway.sessions.revocations().len(),
         log_lines_dropped: state.logs.dropped(),
         audit_events_dropped: state.audit.as_ref().map_or(0, LogWriter::dropped),
+        spans: state.gateway.spans.as_ref().map(|spans| spans.counts()).unwrap_or_default(),
         password_hashes: state.gateway.hashing.hashes_run(),
         password_hash_queue: state.gateway.hashing.queue_len(),
         keys: keys(&snapshot),

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -19,7 +19,7 @@ use crate::issuers;
 use crate::runtime::Gateway;
 use crate::server::admin;
 use crate::server::admin::AdminState;
-use crate::server::control::{ControlSocket, audit_command};
+use crate::server::control::ControlSocket;
 use crate::server::https_redirect;
 use crate::server::reload::Reloader;
 use crate::sessions::{Account, StoreError};
@@ -29,6 +29,8 @@ use crate::users::{FileAccounts, ReloadOutcome, UserSources};
 
 /// Poll interval of watched files; a change takes effect after at most two polls.
 const FILE_POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Shortest interval of counting sessions.
+const CENSUS_INTERVAL: Duration = Duration::from_secs(5);
 /// Interval of the sweep of expired records.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -51,6 +53,7 @@ pub(crate) fn run(
             redirected = redirect => redirected?,
             () = serve_control_socket(control, Arc::clone(&gateway)) => {}
             () = sweep(&gateway) => {}
+            () = count_sessions(&gateway) => {}
             () = run_background_tasks(|| gateway.configuration.current().upstreams.clone()) => {}
             () = issuers::run_background_tasks(|| Arc::clone(&gateway.configuration.current().issuers)) => {}
             () = watch_users(&gateway) => {}
@@ -161,7 +164,7 @@ async fn revoke_changed_in(gateway: &Gateway, users: &UserSources, source: &str)
         let ended = gateway.sessions.end_changed(&subject, account, now_millis()).await;
         match ended.map_err(|error| error.to_string())? {
             0 => {}
-            sessions => audit_command("account_changed", &subject, "-", sessions),
+            sessions => audit_ended("account_changed", &subject, sessions),
         }
     }
     Ok(())
@@ -183,7 +186,7 @@ async fn revoke_changed_users(
             Err(error) => Err(error),
         };
         match ended {
-            Ok(sessions) => audit_command("account_changed", &subject, "-", sessions),
+            Ok(sessions) => audit_ended("account_changed", &subject, sessions),
             Err(error) => {
                 tracing::warn!(%error, "sessions of a user who has changed could not be ended yet");
                 left.insert(subject);
@@ -191,6 +194,12 @@ async fn revoke_changed_users(
         }
     }
     left
+}
+
+/// Writes an audit event about sessions that the gateway has ended by itself.
+fn audit_ended(event: &'static str, subject: &str, sessions: usize) {
+    let event = AuditEvent::new(event, "success", subject);
+    AuditEvent { count: Some(sessions as u64), ..event }.write();
 }
 
 /// Ends what is under way for a user who has changed by password, and where the user is gone by personal access token. The tokens
@@ -234,7 +243,7 @@ async fn maintain_keys(reloader: Arc<Reloader>, gateway: &Gateway) {
         for time in reloader.take_revoked() {
             let (from, to) = (time.from * 1000, time.to.saturating_add(1) * 1000);
             match gateway.sessions.end_issued_within(from..to, now_millis()).await {
-                Ok(sessions) => audit_command("key_revoked", &time.key, "-", sessions),
+                Ok(sessions) => audit_ended("key_revoked", &time.key, sessions),
                 Err(error) => {
                     tracing::warn!(%error, "the sessions of a revoked key could not be ended yet");
                     reloader.retry_revoked(time);
@@ -274,6 +283,23 @@ async fn serve_control_socket(socket: Option<ControlSocket>, gateway: Arc<Gatewa
         tracing::error!(%error, "the socket for commands has failed: `users unlock` will not reach this gateway");
     }
     std::future::pending().await
+}
+
+/// Counts sessions and locks now and then, in a store that belongs to this process.
+async fn count_sessions(gateway: &Arc<Gateway>) {
+    if matches!(gateway.configuration.current().settings.store, Store::Redis(_)) {
+        return std::future::pending().await;
+    }
+    loop {
+        let (counted, started) = (Arc::clone(gateway), Instant::now());
+        let handle = Handle::current();
+        // On a thread of its own: with many sessions it takes a while.
+        let census = spawn_blocking(move || handle.block_on(counted.sessions.census(now_millis()))).await;
+        let census = census.ok().and_then(Result::ok);
+        *gateway.census.lock().unwrap_or_else(PoisonError::into_inner) = census;
+        // A hundredth of one core at most.
+        sleep(CENSUS_INTERVAL.max(started.elapsed() * 100)).await;
+    }
 }
 
 async fn sweep(gateway: &Gateway) {

@@ -359,7 +359,7 @@ async fn subjects(
 }
 
 /// Writes an audit event for an operator's command, with the number of affected sessions.
-pub(super) fn audit_command(event: &'static str, subject: &str, session: &str, count: usize) {
+fn audit_command(event: &'static str, subject: &str, session: &str, count: usize) {
     AuditEvent {
         session: Some(session),
         client: "command",

@@ -9,6 +9,7 @@ use crate::clock::since_1970;
 use crate::config::{FileSnapshot, PreviousKey, Settings, Signing};
 use crate::runtime_config::RuntimeConfig;
 use crate::server::reload::{Reloader, audit_key_changes};
+use crate::telemetry::AuditEvent;
 use crate::tokens::{KeyRole, KeyStore, Rules, Schedule, Step, UnixSeconds, verifies_for};
 
 /// What is known of the keys since the last look.
@@ -99,6 +100,7 @@ impl Reloader {
         let Some(key) = config.issuer.signs_with(now) else { return };
         if state.signs.as_deref() != Some(key.id()) {
             tracing::info!(key = key.id(), algorithm = key.algorithm().name(), "the key begins to sign");
+            AuditEvent::new("key", "signing", key.id()).write();
             state.signs = Some(key.id().to_owned());
         }
     }

@@ -29,7 +29,7 @@ use crate::sessions::{
     EmbeddedStore, LockoutPolicy, MemoryStore, OpenError, Policy, RateLimitPolicy, RedisOpenError,
     RedisStore, RotationPolicy, SessionLimit, Sessions, Store, StoreError, WhenFull,
 };
-use crate::telemetry::{AccessLog, Logs, Metrics};
+use crate::telemetry::{AccessLog, Logs, Metrics, SpanExporter};
 use crate::tokens::Access;
 use crate::users::{HashingPool, SourceUnavailable};
 
@@ -60,6 +60,9 @@ pub enum ServeError {
     /// The old process cannot be signalled.
     #[error("cannot signal the old process to drain: {0}; run this as its account or as root")]
     TakeOver(io::Error),
+    /// The export of spans.
+    #[error("tracing.otlp.endpoint: {0}")]
+    Tracing(String),
     /// A thread or a runtime.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -84,19 +87,21 @@ pub struct RunningGateway {
     workers: Vec<JoinHandle<io::Result<()>>>,
     ended: watch::Sender<bool>,
     background: JoinHandle<io::Result<()>>,
+    spans: Option<Arc<SpanExporter>>,
 }
 
 /// A gateway built from settings, without listeners.
 pub(crate) fn prepare(settings: Settings) -> Result<Gateway, ServeError> {
     let snapshot = RuntimeConfig::load(settings, since_1970().as_secs(), Access::Examine)?;
     let store = open_store(&snapshot.settings.store)?;
-    assemble(snapshot, store, None)
+    assemble(snapshot, store, None, None)
 }
 
 fn assemble(
     snapshot: RuntimeConfig,
     store: Arc<dyn Store>,
     access_log: Option<AccessLog>,
+    spans: Option<Arc<SpanExporter>>,
 ) -> Result<Gateway, ServeError> {
     let settings = &snapshot.settings;
     let now = since_1970();
@@ -104,11 +109,13 @@ fn assemble(
     let sessions = runtime.block_on(Sessions::start(store, policy(settings), now.as_millis() as u64))?;
     Ok(Gateway {
         refresh_flights: Default::default(),
+        census: Default::default(),
         passwords: Default::default(),
         hashing: HashingPool::new(settings.limits.hash_threads, settings.limits.hash_queue),
         metrics: Arc::new(Metrics::new(settings.server.workers)),
         access_log,
         leaving: Arc::default(),
+        spans,
         sessions,
         configuration: Configuration::new(snapshot),
     })
@@ -139,7 +146,9 @@ pub fn start(
         }
         _ => open_store(&snapshot.settings.store)?,
     };
-    let gateway = Arc::new(assemble(snapshot, store, logs.access.clone())?);
+    let collector = snapshot.settings.tracing.otlp.clone();
+    let spans = collector.map(SpanExporter::start).transpose().map_err(ServeError::Tracing)?.map(Arc::new);
+    let gateway = Arc::new(assemble(snapshot, store, logs.access.clone(), spans.clone())?);
     let reloader = Arc::new(Reloader::new(Arc::clone(&gateway), source, loaded, seen));
     let snapshot = gateway.configuration.current();
     let settings = &snapshot.settings;
@@ -152,6 +161,7 @@ pub fn start(
         logs: logs.writer.clone(),
         audit: logs.audit.clone(),
         draining: drained.clone(),
+        started_at: since_1970().as_secs(),
     };
     let (ended, end) = watch::channel(false);
     let watching = Arc::clone(&reloader);
@@ -196,6 +206,7 @@ pub fn start(
         workers,
         ended,
         background,
+        spans,
     })
 }
 
@@ -234,6 +245,9 @@ impl RunningGateway {
         // Last: the admin listener reports the drain while it lasts.
         self.ended.send_replace(true);
         join(self.background);
+        if let Some(spans) = self.spans {
+            spans.stop();
+        }
         result
     }
 }

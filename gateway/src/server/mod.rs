@@ -19,6 +19,8 @@ mod reuseport_bpf;
 mod small_listener;
 mod socket_activation;
 mod sockets;
+mod status;
+mod status_page;
 mod strict_io;
 mod takeover;
 mod worker;
@@ -35,6 +37,8 @@ pub use lifecycle::{RunningGateway, ServeError, start};
 pub use socket_activation::{ActivatedSockets, SocketActivationError};
 pub use sockets::ListenError;
 pub(crate) use sockets::unusable_addresses;
+pub(crate) use status::{RouteStatus, Status};
+pub(crate) use status_page::{age, time as utc};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use strict_io::write_stand_in;
 pub use takeover::{OldProcess, TakeoverError};

@@ -167,6 +167,7 @@ fn keep_restart_only_settings(settings: &mut Settings, last: &Settings) {
     settings.store = last.store.clone();
     settings.throttle = last.throttle.clone();
     settings.log = last.log.clone();
+    settings.tracing.otlp = last.tracing.otlp.clone();
     settings.audit = Audit { refusals: settings.audit.refusals, ..last.audit.clone() };
     settings.reload = last.reload;
     settings.limits.hash_threads = last.limits.hash_threads;

@@ -123,6 +123,8 @@ fn original(question: &Admitted) -> Result<(Received, Asker), Rejection> {
         request_id: asking.request_id.clone(),
         started: asking.started,
         now_millis: asking.now_millis,
+        // The span is that of the request that asks.
+        trace: None,
         record,
     });
     Ok((Received { context, body: RequestBody::default(), refused }, original.asker))

@@ -105,6 +105,8 @@ pub(crate) fn outgoing_request(
         client: &context.client,
         via: &config.via,
         request_id: context.request_id.as_bytes(),
+        owns_trace: config.settings.tracing.enabled,
+        trace: context.trace.as_ref().map(|trace| &trace.context),
         upgrade: handshake,
     };
     Ok(match upstream.protocol {
@@ -193,6 +195,9 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
         upgrade: handshake.is_some(),
         on_informational: &on_informational,
     };
+    if let Some(trace) = &context.trace {
+        trace.begin_upstream(upstream);
+    }
     let pool = context.state.upstream(upstream);
     let failed = |error: SendError| failed(&context, upstream, &error);
     let response = match &handshake {
@@ -202,7 +207,12 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
             match Box::pin(upgrade(pool, &outgoing, handshake.protocol(), body)).await.map_err(failed)? {
                 UpgradeResponse::Declined(response) => *response,
                 UpgradeResponse::Accepted(upgraded) => {
-                    count_upstream(&context, upstream, UpstreamOutcome::Ok);
+                    count_upstream(
+                        &context,
+                        upstream,
+                        UpstreamOutcome::Ok,
+                        Some(StatusCode::SWITCHING_PROTOCOLS),
+                    );
                     let browser = context.state.config.browser.as_deref();
                     let response = websocket::upgrade_accepted(handshake, &upgraded.head, browser);
                     let tunnel = Tunnel { upstream: *upgraded, log: None };
@@ -212,7 +222,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
             }
         }
     };
-    count_upstream(&context, upstream, UpstreamOutcome::Ok);
+    count_upstream(&context, upstream, UpstreamOutcome::Ok, Some(response.body.head().status()));
     let cors = context.state.config.cors.of(Some(request.route().index));
     let browser = context.state.config.browser.as_deref();
     Ok(forward_response(response, request.view().method(), cors, browser, rewrite.as_deref()))
@@ -359,8 +369,16 @@ impl ParsedFields {
     }
 }
 
-fn count_upstream(context: &RequestContext, upstream: usize, outcome: UpstreamOutcome) {
+fn count_upstream(
+    context: &RequestContext,
+    upstream: usize,
+    outcome: UpstreamOutcome,
+    status: Option<StatusCode>,
+) {
     context.state.counters.upstream_request(upstream, outcome, context.started.elapsed());
+    if let Some(trace) = &context.trace {
+        trace.end_upstream(outcome, status);
+    }
 }
 
 fn failed(context: &RequestContext, upstream: usize, error: &SendError) -> Rejection {
@@ -385,7 +403,7 @@ fn failed(context: &RequestContext, upstream: usize, error: &SendError) -> Rejec
         SendError::Timeout => (UpstreamOutcome::Timeout, Rejection::UpstreamTimeout),
         _ => (UpstreamOutcome::Broken, Rejection::UpstreamBroken),
     };
-    count_upstream(context, upstream, outcome);
+    count_upstream(context, upstream, outcome, None);
     rejection
 }
 

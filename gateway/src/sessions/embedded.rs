@@ -26,7 +26,7 @@ use self::layout::{GROUPS, RECORDS, parse_key, versioned};
 pub use self::state_file::OpenError;
 use self::writer::{Job, SWEEP_BATCH, Writer};
 use super::UnixMillis;
-use super::store::{Key, Put, PutOutcome, Space, Store, StoreError, StoreFuture, Versioned};
+use super::store::{Key, Put, PutOutcome, Space, Store, StoreError, StoreFuture, Versioned, Visit};
 
 /// Length of the writer's queue; changes beyond it are rejected.
 const WRITER_QUEUE_LEN: usize = 4096;
@@ -147,6 +147,25 @@ impl Store for EmbeddedStore {
                 .into_iter()
                 .map(|(key, bytes)| Ok((key.clone(), versioned(&key.to_string(), &bytes)?)))
                 .collect()
+        })
+    }
+
+    fn visit<'a>(&'a self, space: Space, visit: &'a mut Visit<'a>) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            let prefix = format!("{}/", space.name());
+            self.read(|tx| {
+                for entry in tx.open_table(RECORDS)?.range(prefix.as_str()..)? {
+                    let (key, value) = entry?;
+                    let Some(id) = key.value().strip_prefix(&prefix) else { break };
+                    let key = Key { space, id: id.to_owned() };
+                    let visited = versioned(&key.to_string(), value.value())
+                        .and_then(|found| visit(&key, &found.value));
+                    if let Err(error) = visited {
+                        return Ok(Err(error));
+                    }
+                }
+                Ok(Ok(()))
+            })?
         })
     }
 

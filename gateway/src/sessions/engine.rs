@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 pub use self::personal_tokens::CreateTokenError;
+use super::lockout::LoginAttempts;
 use super::login_limits::LoginLimits;
 use super::record::{Change, decode, update};
 use super::session::{ClientInfo, RefreshDecision};
@@ -96,6 +97,15 @@ pub struct SessionInfo {
     pub expires_at: UnixMillis,
     /// The client that opened or last refreshed it.
     pub client: ClientInfo,
+}
+
+/// How much there is in a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Census {
+    /// Live sessions.
+    pub sessions: usize,
+    /// Names that are locked.
+    pub locked_names: usize,
 }
 
 /// Why a session was not opened.
@@ -453,6 +463,27 @@ impl Sessions {
         let mut sessions: Vec<SessionInfo> = live.map(|(id, session)| info(id, session)).collect();
         sessions.sort_unstable_by_key(|session| (std::cmp::Reverse(session.started_at), session.id));
         Ok(sessions)
+    }
+
+    /// Counts live sessions and locked names. Reads all records: for a store that belongs to this process.
+    pub async fn census(&self, now: UnixMillis) -> Result<Census, StoreError> {
+        let policy = self.policy();
+        let mut sessions = 0;
+        let mut count_session = |key: &Key, value: &[u8]| -> Result<(), StoreError> {
+            sessions += usize::from(read_session(key, value)?.1.is_live(policy.rotation, now));
+            Ok(())
+        };
+        // Not watched: a store that can be read and not written is still in trouble.
+        self.store.visit(Space::Session, &mut count_session).await?;
+        let mut locked_names = 0;
+        let mut count_lock = |key: &Key, value: &[u8]| -> Result<(), StoreError> {
+            let mut attempts: LoginAttempts = decode(key, value)?;
+            attempts.refresh(policy.lockout, now);
+            locked_names += usize::from(attempts.locked_for(now).is_some());
+            Ok(())
+        };
+        self.store.visit(Space::Attempts, &mut count_lock).await?;
+        Ok(Census { sessions, locked_names })
     }
 
     /// Revokes all sessions whose account has changed since login, for changes made while no gateway was

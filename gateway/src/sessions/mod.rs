@@ -25,8 +25,8 @@ mod tests;
 
 pub use embedded::{EmbeddedStore, OpenError, examine as examine_state_file, restore as restore_state_file};
 pub use engine::{
-    Account, CreateTokenError, KeptSessions, NewSession, NewTokens, OpenSessionError, Policy, RefreshError,
-    RefreshResult, RotatedToken, SessionInfo, SessionLimit, Sessions, WhenFull,
+    Account, Census, CreateTokenError, KeptSessions, NewSession, NewTokens, OpenSessionError, Policy,
+    RefreshError, RefreshResult, RotatedToken, SessionInfo, SessionLimit, Sessions, WhenFull,
 };
 pub use id::{BadId, SessionId, TokenId};
 pub use lockout::{LockoutPolicy, LoginResult};

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use itoa::Integer;
 
 use super::json_text::push_escaped;
+use super::trace_context::TraceIds;
 use super::writer::LogWriter;
 
 /// One access log entry. It never contains a query, a token or a password.
@@ -34,6 +35,7 @@ pub(crate) struct AccessRecord<'a> {
     pub(crate) cors: Option<&'a str>,
     /// Who cut the response short and why; `None` for a complete one.
     pub(crate) aborted: Option<&'a str>,
+    pub(crate) trace: Option<TraceIds>,
 }
 
 /// Writes access log entries.
@@ -107,6 +109,11 @@ fn json(line: &mut String, record: &AccessRecord<'_>) {
             push_member(line, name, text);
         }
     }
+    if let Some(trace) = record.trace {
+        // Writing to a String does not fail.
+        let _ =
+            write!(line, ",\"trace_id\":\"{:032x}\",\"span_id\":\"{:016x}\"", trace.trace_id, trace.span_id);
+    }
     line.push('}');
 }
 
@@ -150,6 +157,9 @@ fn human(line: &mut String, record: &AccessRecord<'_>) {
         push_escaped(line, user);
     }
     let _ = write!(line, "  client={} id={}", record.client, record.request_id);
+    if let Some(trace) = record.trace {
+        let _ = write!(line, " trace={:032x}", trace.trace_id);
+    }
 }
 
 /// Appends a time as RFC 3339 with milliseconds. The part down to the second is cached.
@@ -195,6 +205,7 @@ mod tests {
             code: None,
             cors: None,
             aborted: None,
+            trace: None,
         }
     }
 
@@ -215,7 +226,14 @@ mod tests {
     fn every_field_is_documented() {
         let page = include_str!("../../../docs/reference/log-fields.md");
         let some = Some("x");
-        let full = AccessRecord { upstream: some, code: some, cors: some, aborted: some, ..record() };
+        let full = AccessRecord {
+            upstream: some,
+            code: some,
+            cors: some,
+            aborted: some,
+            trace: Some(TraceIds { trace_id: 1, span_id: 2 }),
+            ..record()
+        };
         let mut line = String::new();
         json(&mut line, &full);
         let parsed: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line).unwrap();

@@ -114,7 +114,7 @@ mod tests {
         let mut events = 0;
         for file in files {
             let text = fs::read_to_string(&file).unwrap();
-            let calls = ["audit(", "audit_command(", "AuditEvent::new("];
+            let calls = ["audit(", "audit_command(", "audit_ended(", "AuditEvent::new("];
             for call in calls.iter().flat_map(|call| text.match_indices(call).map(|(at, _)| at + call.len()))
             {
                 let Some(event) = text[call..].trim_start().strip_prefix('"') else { continue };

@@ -18,6 +18,7 @@ use super::access_log::AccessLog;
 use super::audit;
 use super::audit_output::{DatagramOutput, RotatedFile};
 use super::json_text::push_escaped;
+use super::trace_context;
 use super::writer::{LogGuard, LogWriter};
 use crate::config::{Audit, AuditTarget, Log, LogFormat};
 
@@ -164,6 +165,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields { format: self.format, ..Fields::default() };
         event.record(&mut fields);
+        if let Some(trace) = trace_context::current() {
+            fields.add("trace_id", &trace.trace_id_text(), true);
+            fields.add("span_id", &trace.span_id_text(), true);
+        }
         let time = humantime::format_rfc3339_millis(std::time::SystemTime::now());
         let (level, target) = (event.metadata().level(), event.metadata().target());
         let kind = if target == audit::TARGET { "audit" } else { "log" };
@@ -225,8 +230,7 @@ impl Default for Fields {
 }
 
 impl Fields {
-    fn add(&mut self, field: &Field, value: &str, quoted: bool) {
-        let name = field.name();
+    fn add(&mut self, name: &str, value: &str, quoted: bool) {
         if name == "message" {
             return push_escaped(&mut self.message, value);
         }
@@ -262,23 +266,23 @@ impl Fields {
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.add(field, &format!("{value:?}"), true);
+        self.add(field.name(), &format!("{value:?}"), true);
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, value, true);
+        self.add(field.name(), value, true);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.add(field, &value.to_string(), false);
+        self.add(field.name(), &value.to_string(), false);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.add(field, &value.to_string(), false);
+        self.add(field.name(), &value.to_string(), false);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.add(field, &value.to_string(), false);
+        self.add(field.name(), &value.to_string(), false);
     }
 }
 

@@ -2,12 +2,15 @@
 //!
 //! Every label value comes from a closed set: an outcome, a status class, or a name from the configuration.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::exposition::{Kind, Page};
 use super::panics::panics;
+use super::span_exporter::SpanCounts;
+use crate::sessions::Census;
 
 macro_rules! outcomes {
     ($(#[$doc:meta])* $name:ident { $($variant:ident => $label:literal),+ $(,)? }) => {
@@ -72,6 +75,13 @@ impl AbortReason {
     /// The label value, and the value in the access log.
     pub(crate) fn name(self) -> &'static str {
         AbortReason::LABELS[self as usize]
+    }
+}
+
+impl UpstreamOutcome {
+    /// The label value, and `error.type` of a span.
+    pub(crate) fn name(self) -> &'static str {
+        UpstreamOutcome::LABELS[self as usize]
     }
 }
 
@@ -262,13 +272,44 @@ outcomes! {
     KeyStateLabel { Next => "next", Signing => "signing", Previous => "previous" }
 }
 
+impl KeyStateLabel {
+    /// The label value.
+    pub(crate) fn name(self) -> &'static str {
+        KeyStateLabel::LABELS[self as usize]
+    }
+}
+
+/// The counts of a route or an upstream over all workers.
+#[derive(Debug)]
+pub(crate) struct Totals {
+    pub(crate) name: String,
+    /// By status class or outcome.
+    pub(crate) counts: Vec<(&'static str, u64)>,
+    micros: u64,
+}
+
+impl Totals {
+    fn of<const N: usize>(labels: [&'static str; N], sums: Sums<N>) -> Totals {
+        Totals { name: sums.name, counts: labels.into_iter().zip(sums.counts).collect(), micros: sums.micros }
+    }
+
+    /// The mean duration, if there was a request.
+    pub(crate) fn average_milliseconds(&self) -> Option<f64> {
+        let requests: u64 = self.counts.iter().map(|(_, count)| count).sum();
+        (requests > 0).then(|| self.micros as f64 / 1000.0 / requests as f64)
+    }
+}
+
 /// Values that are read at a scrape.
 #[derive(Debug, Clone)]
 pub(crate) struct Gauges {
     pub(crate) upstreams: Vec<UpstreamState>,
+    /// None where the store is shared.
+    pub(crate) census: Option<Census>,
     pub(crate) revoked_sessions: usize,
     pub(crate) log_lines_dropped: u64,
     pub(crate) audit_events_dropped: u64,
+    pub(crate) spans: SpanCounts,
     pub(crate) password_hashes: u64,
     pub(crate) password_hash_queue: usize,
     /// The loaded keys.
@@ -363,6 +404,22 @@ impl Metrics {
         page.family("certificate_expiry_timestamp_seconds", Kind::Gauge, "When a certificate expires.");
         for (file, not_after) in &gauges.certificates {
             page.sample_f64(&[("file", file)], *not_after as f64);
+        }
+        let help = "Spans for the collector of tracing.otlp.endpoint: taken, dropped with a full queue, or not taken.";
+        page.family("spans_total", Kind::Counter, help);
+        let SpanCounts { exported, dropped, failed } = gauges.spans;
+        for (outcome, count) in [("exported", exported), ("dropped", dropped), ("failed", failed)] {
+            page.sample(&[("outcome", outcome)], count);
+        }
+        if let Some(Census { sessions, locked_names }) = gauges.census {
+            page.family("sessions", Kind::Gauge, "Live sessions, counted now and then; not in a Redis.");
+            page.sample(&[], sessions as u64);
+            page.family(
+                "locked_names",
+                Kind::Gauge,
+                "Locked user names, counted now and then; not in a Redis.",
+            );
+            page.sample(&[], locked_names as u64);
         }
         page.family("build_info", Kind::Gauge, "Version of the gateway.");
         page.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
@@ -513,6 +570,44 @@ impl Metrics {
 
     /// The sums over all workers by name, in the order in which the names appeared, followed by the gateway's
     /// own.
+    /// Of each route, endpoint, and what had no route.
+    pub(crate) fn route_totals(&self) -> Vec<Totals> {
+        self.sums(|named| &named.routes).into_iter().map(|sums| Totals::of(CLASSES, sums)).collect()
+    }
+
+    /// Of each upstream.
+    pub(crate) fn upstream_totals(&self) -> Vec<Totals> {
+        let labels = std::array::from_fn(|outcome| UpstreamOutcome::LABELS[outcome]);
+        self.sums(|named| &named.upstreams).into_iter().map(|sums| Totals::of(labels, sums)).collect()
+    }
+
+    /// Logins by outcome; those that did not occur are left out.
+    pub(crate) fn login_totals(&self) -> BTreeMap<String, u64> {
+        self.totals(LoginOutcome::LABELS, |s, i| &s.logins[i])
+    }
+
+    /// Refreshes by outcome; those that did not occur are left out.
+    pub(crate) fn refresh_totals(&self) -> BTreeMap<String, u64> {
+        self.totals(RefreshOutcome::LABELS, |s, i| &s.refreshes[i])
+    }
+
+    fn totals(
+        &self,
+        labels: &[&str],
+        counter: impl Fn(&Shard, usize) -> &AtomicU64,
+    ) -> BTreeMap<String, u64> {
+        let all = labels.iter().enumerate();
+        let all = all.map(|(outcome, label)| ((*label).to_owned(), self.sum(|s| counter(s, outcome))));
+        all.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Open client connections.
+    pub(crate) fn connections_open(&self) -> u64 {
+        let open =
+            self.shards.iter().map(|shard| shard.connections_open.load(Ordering::Relaxed)).sum::<i64>();
+        u64::try_from(open).unwrap_or_default()
+    }
+
     fn sums<const N: usize>(&self, of: impl Fn(&Named) -> &Vec<(String, Arc<Series<N>>)>) -> Vec<Sums<N>> {
         let mut all: Vec<Sums<N>> = Vec::new();
         for shard in &self.shards {
@@ -597,7 +692,7 @@ fn issuers(page: &mut Page, issuers: &[IssuerState]) {
 fn keys(page: &mut Page, keys: &[KeyGauge]) {
     page.family("keys", Kind::Gauge, "Loaded keys: next, signing or previous.");
     for key in keys {
-        let state = KeyStateLabel::LABELS[key.state as usize];
+        let state = key.state.name();
         page.sample(&[("key", &key.id), ("algorithm", key.algorithm), ("state", state)], 1);
     }
     let help = "Tokens whose signature a key has verified; those in the token cache are not verified again.";
@@ -716,9 +811,11 @@ mod tests {
 
     const NOTHING: Gauges = Gauges {
         upstreams: Vec::new(),
+        census: None,
         revoked_sessions: 0,
         log_lines_dropped: 0,
         audit_events_dropped: 0,
+        spans: SpanCounts { exported: 0, dropped: 0, failed: 0 },
         password_hashes: 0,
         password_hash_queue: 0,
         keys: Vec::new(),

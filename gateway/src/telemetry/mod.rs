@@ -9,6 +9,9 @@ mod logging;
 mod metrics;
 mod panics;
 mod request_id;
+mod span_exporter;
+mod spans;
+mod trace_context;
 mod writer;
 
 pub(crate) use access_log::{AccessLog, AccessRecord};
@@ -17,9 +20,12 @@ pub use logging::{InitError, Logs, init};
 pub use metrics::Metrics;
 pub(crate) use metrics::{
     AbortReason, BasicOutcome, EndpointLabel, Gauges, IssuerState, KeyGauge, KeyStateLabel, LoginOutcome,
-    RefreshOutcome, RouteCounters, RouteLabel, UpstreamOutcome, UpstreamState, VerificationOutcome,
+    RefreshOutcome, RouteCounters, RouteLabel, Totals, UpstreamOutcome, UpstreamState, VerificationOutcome,
     WorkerMetrics,
 };
 pub use panics::log_panics;
 pub(crate) use request_id::{RequestId, RequestIds};
+pub(crate) use span_exporter::SpanExporter;
+pub(crate) use spans::{FinishedRequest, FinishedUpstreamRequest, spans};
+pub(crate) use trace_context::{TraceContext, TracePolicy};
 pub use writer::{LogGuard, LogWriter};

@@ -167,6 +167,17 @@ impl Upstream {
         }
     }
 
+    /// The address of each server, and its state as the label of the metrics.
+    pub(crate) fn servers(&self) -> Vec<(String, &'static str)> {
+        let now = millis();
+        let state = |endpoint: &Arc<Endpoint>| match endpoint.health(now) {
+            HealthStatus::Healthy => "serving",
+            HealthStatus::Ejected => "ejected",
+            HealthStatus::Unhealthy => "unhealthy",
+        };
+        self.lock().iter().map(|endpoint| (endpoint.address.to_string(), state(endpoint))).collect()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Endpoint>>> {
         // Replaced as a whole, so a panic elsewhere leaves it consistent.
         self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)

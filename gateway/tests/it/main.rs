@@ -33,6 +33,8 @@ mod reloading;
 mod route_settings;
 mod routing;
 mod sessions;
+mod status;
 mod streams;
+mod tracing;
 mod upstreams;
 mod users;

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::fixture::{Certificates, Gateway, PASSWORD, Upstream, get, login, tokens};
+use crate::fixture::{Certificates, Gateway, PASSWORD, Upstream, get, login, tokens, wait_until};
 
 const MONITORING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/monitoring");
 
@@ -45,6 +45,7 @@ fn the_metrics_page_is_clean_and_has_all_that_alerts_and_dashboard_use() {
         upstream.address
     );
     let gateway = Gateway::start(&config);
+    wait_until("sessions are counted", || gateway.metrics().contains("auth_gateway_sessions 0\n"));
     let page = gateway.metrics();
     promtool(&["check", "metrics"], &page);
     let exported: HashSet<String> = page

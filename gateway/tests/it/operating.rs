@@ -251,3 +251,16 @@ fn the_admin_listener_answers_load_balancers_and_the_names_that_it_is_given() {
         assert!(id.len() >= 16 && (status < 400 || response.contains(&contains_id)), "{head}: {response}");
     }
 }
+
+#[test]
+fn the_type_of_errors_is_a_setting_that_takes_effect_while_it_runs() {
+    let upstream = Upstream::start();
+    let private = config(&upstream).replace("access = \"public\"", "");
+    let gateway = Gateway::start(&private);
+    let kind = || get(gateway.address, "/x", &[]).unwrap().json()["type"].clone();
+    assert_eq!(kind(), "about:blank");
+    let with_base = format!("[errors]\ntype_base = \"https://docs.example/errors/#\"\n{private}");
+    fs::write(gateway.path("gateway.toml"), with_base).unwrap();
+    gateway.signal("HUP");
+    wait_until("the type is that of the setting", || kind() == "https://docs.example/errors/#missing_token");
+}

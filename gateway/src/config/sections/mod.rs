@@ -6,6 +6,7 @@ mod claim_templates;
 mod compat;
 mod cors;
 mod endpoints;
+mod errors;
 mod files;
 mod forward_auth;
 mod identity_headers;
@@ -31,6 +32,7 @@ mod sql_users;
 mod store;
 mod throttle;
 mod tokens;
+mod tracing;
 mod traps;
 mod upstreams;
 mod users;
@@ -52,6 +54,7 @@ pub use claim_templates::{ClaimSubject, ClaimTemplates};
 pub use compat::{Compat, CompatIdentity, Profile};
 pub use cors::{Cors, RouteCors};
 pub use endpoints::Endpoints;
+pub use errors::Errors;
 pub(in crate::config) use files::{readable, working_directory};
 pub use forward_auth::ForwardAuth;
 pub use identity_headers::{ClaimEncoding, ClaimFormat, IdentityHeader};
@@ -68,6 +71,7 @@ pub use sessions::SessionLimits;
 pub use store::Store;
 pub use throttle::Throttle;
 pub use tokens::{KeyRotation, MAX_ACCESS_TTL, Rotation, Tokens};
+pub use tracing::{Collector, OtlpEndpoint, TraceSource, Tracing};
 pub use upstreams::Upstream;
 pub use users::{Argon2Cost, PasswordPolicy};
 pub use warnings::Warnings;
@@ -85,6 +89,8 @@ section! {
         issuers: Vec<IssuerSettings> = tables::<IssuerSettings>().or_empty();
         /// Paths of the gateway's own endpoints.
         endpoints: Endpoints = table();
+        /// Error responses.
+        errors: Errors = table();
         /// Compatibility with the library that issued the users' tokens so far.
         compat: Compat = table();
         /// Where sessions, locks and revocations are stored.
@@ -118,6 +124,8 @@ section! {
         log: Log = table().restart();
         /// The audit trail: logins, refused requests, ended sessions, keys, reloads. Independent of log.level.
         audit: Audit = table();
+        /// Distributed tracing: W3C trace context (traceparent, tracestate), and spans for OpenTelemetry.
+        tracing: Tracing = table();
         /// Hot reload of the configuration.
         reload: Reload = table().restart();
         /// Silenced warnings.
@@ -158,6 +166,7 @@ impl Settings {
         settings.compat.check(&of("compat"), &mut settings.tokens, &of("tokens"));
         settings.lockout.check(&of("lockout"));
         settings.limits.check(&of("limits"));
+        settings.tracing.check(&of("tracing"));
         settings.oauth.check(&of("oauth"), &settings.tokens);
         settings.personal_tokens.check(&of("personal_tokens"));
         settings.audit.check(&of("audit"));

@@ -105,7 +105,7 @@ pub enum TlsVersion {
 section! {
     /// The listener for health and metrics.
     pub struct Admin {
-        /// /healthz, /readyz and /metrics: keep it on loopback, it has no authentication.
+        /// /healthz, /readyz, /metrics and /status: keep it on loopback, it has no authentication.
         listen: SocketAddr = text(address).default("127.0.0.1:9090");
         /// Host names that are allowed besides addresses and localhost: such as those of a compose file or a
         /// service.

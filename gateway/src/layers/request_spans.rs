@@ -1,0 +1,71 @@
+//! The spans of a request that has ended, for the collector.
+
+use tokio::time::Instant;
+
+use crate::http1::Version;
+use crate::layers::access_log::{logged_host, logged_path};
+use crate::request::{RequestContext, RequestTrace};
+use crate::telemetry::{EndpointLabel, FinishedRequest, FinishedUpstreamRequest, SpanExporter, spans};
+
+/// Exports the spans of a request whose trace is sampled. `error` is why it was refused, or why its response is
+/// incomplete.
+pub(crate) fn export(
+    context: &RequestContext,
+    (trace, exporter): (&RequestTrace, &SpanExporter),
+    status: u16,
+    error: Option<&str>,
+    ended: Instant,
+) {
+    let settings = &context.state.config.settings;
+    let head = &context.head;
+    let nanos = |at: Instant| {
+        let since = u64::try_from(at.duration_since(context.started).as_nanos()).unwrap_or(u64::MAX);
+        (context.now_millis * 1_000_000).saturating_add(since)
+    };
+    let (method, path) = match head.has_request_line() {
+        true => (head.method().as_str(), logged_path(head.target())),
+        false => ("-", "-".into()),
+    };
+    let user_agent = head.headers().iter().find(|field| field.name.eq_ignore_ascii_case(b"user-agent"));
+    let user_agent = user_agent.map(|field| String::from_utf8_lossy(field.value));
+    let upstream = trace.upstream.get();
+    let authority =
+        upstream.and_then(|call| match context.state.upstream(call.upstream).settings().urls.as_slice() {
+            [only] => Some((only.authority(), only.is_secure())),
+            _ => None,
+        });
+    let upstream = upstream.map(|call| FinishedUpstreamRequest {
+        upstream: context.state.upstream(call.upstream).name(),
+        authority: authority.as_ref().map(|(authority, _)| authority.as_str()),
+        secure: authority.as_ref().is_some_and(|(_, secure)| *secure),
+        status: call.status,
+        error: call.error,
+        started: nanos(call.started),
+        ended: nanos(call.ended.unwrap_or(ended)),
+    });
+    let route = context.record.route.get().map(|index| settings.routes[index].path.as_str());
+    // Their paths have no part that varies.
+    let endpoint =
+        matches!(context.record.endpoint.get(), Some(EndpointLabel::Login | EndpointLabel::Refresh));
+    let request = FinishedRequest {
+        trace: &trace.context,
+        method,
+        path: &path,
+        scheme: crate::browser::own_origin(context).scheme.name(),
+        host: logged_host(head),
+        version: match head.version() {
+            Version::Http10 => "1.0",
+            Version::Http11 => "1.1",
+            Version::Http2 => "2",
+        },
+        client: &context.client.address_text(head, &settings.server.trusted_proxies),
+        user_agent: user_agent.as_deref(),
+        route: route.or_else(|| endpoint.then_some(&*path)),
+        status,
+        error,
+        started: nanos(context.started),
+        ended: nanos(ended),
+        upstream,
+    };
+    spans(request).for_each(|span| exporter.send(span));
+}
