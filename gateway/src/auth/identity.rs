@@ -1,5 +1,6 @@
 //! A verified identity, and the identity headers for upstreams.
 
+use crate::auth::assertion_cache::AssertionCache;
 use crate::auth::claim_format::push_claim;
 use crate::config::IdentityHeader;
 use crate::http1::HeaderNameSet;
@@ -16,13 +17,15 @@ pub(crate) struct Identity {
     claims: VerifiedClaims,
     session: SessionId,
     header_lines: Box<[u8]>,
+    /// Assertions for upstreams that were signed for this token.
+    pub(crate) assertions: AssertionCache,
 }
 
 impl Identity {
     pub(crate) fn new(claims: VerifiedClaims, headers: &IdentityHeaders) -> Result<Identity, Rejection> {
         let session = claims.sid().parse().map_err(|_| Rejection::TokenWithoutSession)?;
         let header_lines = headers.lines(&claims)?;
-        Ok(Identity { claims, session, header_lines })
+        Ok(Identity { claims, session, header_lines, assertions: AssertionCache::default() })
     }
 
     pub(crate) fn claims(&self) -> &VerifiedClaims {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod assertion;
 mod attacks;
 mod audit;
 mod browser;

@@ -27,6 +27,7 @@ mod store;
 mod throttle;
 mod tokens;
 mod traps;
+mod upstream_assertion;
 mod upstreams;
 mod users;
 mod warnings;
@@ -58,6 +59,7 @@ pub use sessions::SessionLimits;
 pub use store::Store;
 pub use throttle::Throttle;
 pub use tokens::{KeyRotation, MAX_ACCESS_TTL, Rotation, Tokens};
+pub use upstream_assertion::{AssertionBinding, UpstreamAssertion};
 pub use upstreams::Upstream;
 pub use users::Argon2Cost;
 pub use warnings::Warnings;
@@ -94,6 +96,8 @@ section! {
             let names = Shape::Names(TableShape::of::<identity_headers::DefaultHeaders>(), Box::new(identity_headers::shape()));
             Key::new(names, |entry| identity_headers::identity_headers(&entry.table_or_empty()))
         };
+        /// A signed assertion for upstreams.
+        upstream_assertion: UpstreamAssertion = table();
         /// Limits of requests and connections.
         limits: Limits = table();
         /// Logs on standard error.
@@ -129,10 +133,20 @@ impl Settings {
         settings.audit.check(&of("audit"));
         settings.browser.check(&of("browser"));
         settings.cors.check(&of("cors"));
+        for upstream in settings.upstreams.values_mut() {
+            upstream.assertion.get_or_insert(settings.upstream_assertion.enabled);
+        }
         routes::check(root, &settings);
         traps::check(root, &settings);
         upstreams::check_use(&of("upstreams"), &settings.routes);
         settings
+    }
+}
+
+impl Settings {
+    /// Whether an upstream gets signed assertions.
+    pub(crate) fn has_assertions(&self) -> bool {
+        self.upstreams.values().any(|upstream| upstream.assertion == Some(true))
     }
 }
 
