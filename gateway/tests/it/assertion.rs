@@ -23,7 +23,7 @@ fn assertion(upstream: &Upstream) -> String {
 fn an_app_gets_an_assertion_for_it_and_the_request_and_what_clients_send_never_arrives() {
     let (app, other) = (Upstream::start(), Upstream::start());
     let gateway = Gateway::start(&format!(
-        "[tokens]\nissuer = \"http://gateway\"\n[upstreams.app]\nurls = [\"http://{}\"]\nassertion = true\n\
+        "[server]\nworkers = 1\n[tokens]\nissuer = \"http://gateway\"\n[upstreams.app]\nurls = [\"http://{}\"]\nassertion = true\n\
          [upstreams.other]\nurls = [\"http://{}\"]\n\
          [[routes]]\npath = \"/app\"\nupstream = \"app\"\n\
          [[routes]]\npath = \"/stripped\"\nupstream = \"app\"\nstrip_prefix = true\n\
@@ -34,7 +34,8 @@ fn an_app_gets_an_assertion_for_it_and_the_request_and_what_clients_send_never_a
     let (access, _) = tokens(gateway.address, "alice", PASSWORD);
     let bearer = format!("Bearer {access}");
     let ask = |method: &str, path: &str| {
-        let fields = [("Authorization", &*bearer), ("X-Auth-Assertion", "forged"), ("x_auth_assertion", "forged")];
+        let fields =
+            [("Authorization", &*bearer), ("X-Auth-Assertion", "forged"), ("x_auth_assertion", "forged")];
         assert_eq!(request(gateway.address, method, path, &fields, b"").unwrap().status, 200);
     };
     ask("GET", "/app/a?b=c");
@@ -111,7 +112,8 @@ impl App {
     fn start(name: &str, gateway: SocketAddr, address: SocketAddr) -> App {
         let dir = tempfile::tempdir().unwrap();
         let port = address.port();
-        let names = format!("GATEWAY = \"http://{gateway}\"\nISSUER = \"http://gateway\"\nUPSTREAM = \"{name}\"\n");
+        let names =
+            format!("GATEWAY = \"http://{gateway}\"\nISSUER = \"http://gateway\"\nUPSTREAM = \"{name}\"\n");
         let (mut command, file, text) = match name {
             "flask" => {
                 let echo = "@app.route('/<path:rest>', methods=['GET', 'POST'])\n\
@@ -129,9 +131,11 @@ impl App {
             _ => {
                 let names = names.replace("GATEWAY", "const GATEWAY").replace("ISSUER", "const ISSUER");
                 let names = names.replace("UPSTREAM", "const UPSTREAM");
-                let echo = "app.use((request, response) => response.send(request.get('X-Auth-Assertion')));\n";
+                let echo =
+                    "app.use((request, response) => response.send(request.get('X-Auth-Assertion')));\n";
                 let code = example("Express", "js");
-                let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spa/node_modules").canonicalize();
+                let modules =
+                    Path::new(env!("CARGO_MANIFEST_DIR")).join("../spa/node_modules").canonicalize();
                 let modules = modules.expect("the packages of spa/, by `npm --prefix spa ci`");
                 std::os::unix::fs::symlink(modules, dir.path().join("node_modules")).unwrap();
                 let text = format!("{code}\n{echo}app.listen({port}, \"127.0.0.1\");\n");
@@ -165,7 +169,8 @@ fn the_documented_verifiers_let_only_the_gateways_requests_pass() {
     let names = ["flask", "fastapi", "express"];
     let addresses = names.map(|_| free_address());
     let mut config =
-        "[tokens]\nissuer = \"http://gateway\"\n[upstream_assertion]\nenabled = true\nttl = \"4s\"\n".to_owned();
+        "[tokens]\nissuer = \"http://gateway\"\n[upstream_assertion]\nenabled = true\nttl = \"4s\"\n"
+            .to_owned();
     for (name, address) in names.iter().zip(addresses) {
         config += &format!("[upstreams.{name}]\nurls = [\"http://{address}\"]\n");
     }
@@ -181,7 +186,8 @@ fn the_documented_verifiers_let_only_the_gateways_requests_pass() {
     });
     let (access, _) = tokens(gateway.address, "alice", PASSWORD);
     let through = |name: &str, path: &str| {
-        let head = format!("GET {path} HTTP/1.1\r\nHost: {name}.test\r\nAuthorization: Bearer {access}\r\n\r\n");
+        let head =
+            format!("GET {path} HTTP/1.1\r\nHost: {name}.test\r\nAuthorization: Bearer {access}\r\n\r\n");
         exchange(gateway.address, head.as_bytes()).replies.remove(0)
     };
     let assertions = names.map(|name| {
