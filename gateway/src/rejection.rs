@@ -29,6 +29,7 @@ pub(crate) enum Code {
     InvalidCredentials,
     AccountLocked,
     TooManySessions,
+    TooManyTokens,
     RateLimited,
     MissingToken,
     InvalidToken,
@@ -93,6 +94,9 @@ impl Code {
                 403,
                 "You are logged in too many times. Please log out somewhere else first.",
             ),
+            Code::TooManyTokens => {
+                ("too_many_tokens", 403, "You have as many tokens as one may have. Please revoke one first.")
+            }
             Code::RateLimited => ("rate_limited", 429, "Too many attempts. Please try again later."),
             Code::MissingToken => ("missing_token", 401, "Please log in first."),
             Code::InvalidToken => ("invalid_token", 401, "The token is not valid. Please log in again."),
@@ -221,6 +225,7 @@ rejections! {
     MalformedAuthorization => Code::InvalidRequest, "Authorization is malformed";
     AuthorizationNotAscii => Code::InvalidRequest, "Authorization is not ASCII";
     BearerWithoutSpace => Code::InvalidRequest, "Bearer is not followed by a space and a token";
+    MalformedBasic => Code::InvalidRequest, "Basic is not followed by a user name, a colon and a password in base64";
     BearerEmpty => Code::InvalidRequest, "Bearer has no token";
     BearerNotOneToken => Code::InvalidRequest, "something besides one token follows Bearer";
     TokenSubprotocols => Code::InvalidRequest, "one token follows one `bearer` among the subprotocols";
@@ -234,6 +239,11 @@ rejections! {
     TokenNotYetValid => Code::TokenNotYetValid, "the token is not valid yet";
     TokenOfWrongType => Code::WrongTokenType, "the token is of the wrong type";
     ClaimTooLarge => Code::HeadersTooLarge, "a claim is too large for a header field";
+    /// At the gateway's own endpoints.
+    PersonalTokenNotHere => Code::InvalidToken, "a personal access token is for routes, not for the gateway's own endpoints";
+    PersonalTokenRevoked => Code::TokenRevoked, "the personal access token was revoked";
+    TokenUserGone => Code::TokenRevoked, "the user of the token is disabled or deleted";
+    TokenNotForRoute => Code::InsufficientScope, "the personal access token is limited to other routes";
     RoleMissing => Code::InsufficientScope, "none of the route's roles";
     FreshTokenMissing => Code::InsufficientScope, "the route needs a fresh token: log in again";
     ClaimMissing => Code::InsufficientScope, "a claim that the route asks for is another";
@@ -266,6 +276,13 @@ rejections! {
     UsersUnavailable => Code::StoreUnavailable, "the users cannot be looked up at the moment";
     RevocationsUnknown => Code::StoreUnavailable, "it is not known at the moment which sessions were ended";
     SigningFailed => Code::Internal, "no token could be made";
+
+    // Personal access tokens.
+    PersonalTokenNotFound => Code::NotFound, "you have no such token";
+    /// What is wrong with the request for one.
+    BadTokenRequest(why: String) => Code::BadRequest, why.clone();
+    TooManyPersonalTokens => Code::TooManyTokens, "the user has as many tokens as one may have; revoke one first";
+    TokensByOperator => Code::InsufficientScope, "only the operator makes tokens here";
 
     // Browsers.
     ForeignPage => Code::CsrfRejected, "Sec-Fetch-Site and Origin do not name a page of this host";

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use crate::auth::password_memory::PasswordMemory;
 use crate::http1::RequestHead;
 use crate::runtime_config::RuntimeConfig;
 use crate::services::cookie_session::RefreshFlights;
@@ -20,6 +21,7 @@ pub(crate) struct Gateway {
     pub(crate) sessions: Sessions,
     pub(crate) hashing: HashingPool,
     pub(crate) refresh_flights: RefreshFlights,
+    pub(crate) passwords: PasswordMemory,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: Option<AccessLog>,
 }

@@ -159,7 +159,7 @@ impl RuntimeConfig {
         let reserved = claims_of_routes.chain(of_assertions);
         Ok(RuntimeConfig {
             routes: Arc::new(routes),
-            endpoints: Arc::new(Endpoints::new(&settings.endpoints)),
+            endpoints: Arc::new(Endpoints::new(&settings)),
             cors: Arc::new(CorsPolicies::new(&settings.cors, &settings.routes)),
             browser: Browser::new(&settings.browser, &settings.endpoints)?.map(Arc::new),
             via: Arc::new(Via::new(&settings.server.name, settings.server.via)),

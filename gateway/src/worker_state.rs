@@ -17,6 +17,8 @@ pub(crate) struct WorkerState {
     pub(crate) token_cache: RefCell<TokenCache>,
     /// Assertions for upstreams of requests without a token.
     pub(crate) assertions: AssertionCache,
+    /// Identities behind personal access tokens, and behind passwords by their keyed hash.
+    pub(crate) credential_cache: RefCell<TokenCache>,
     pub(crate) counters: RouteCounters,
     /// In the order of the configuration's upstreams.
     upstreams: Vec<Rc<UpstreamPool>>,
@@ -41,6 +43,7 @@ impl WorkerState {
             counters: metrics.of_routes(routes, upstreams),
             token_cache: RefCell::new(TokenCache::new(settings.limits.token_cache)),
             assertions: AssertionCache::default(),
+            credential_cache: RefCell::new(TokenCache::new(settings.limits.token_cache)),
             upstreams: config.upstreams.iter().map(pool).collect(),
             config,
         }
@@ -58,6 +61,7 @@ impl WorkerState {
     /// Drops what only new requests would need. Requests in flight go on.
     pub(crate) fn drain_removed(&self) {
         self.token_cache.replace(TokenCache::new(0));
+        self.credential_cache.replace(TokenCache::new(0));
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::http1::{HeaderKind, RequestHead};
 use crate::rejection::Rejection;
+use crate::sessions::personal_token::PresentedToken;
 
 /// Bearer credentials of a request, not yet checked for the syntax of a token.
 #[derive(Debug, Clone, Copy)]
@@ -52,9 +53,12 @@ impl<'h> Bearer<'h> {
     }
 }
 
-/// The token, or `None` where there are no bearer credentials.
+/// The signed token, or `None` where there are no bearer credentials.
 pub(crate) fn bearer_token(head: &RequestHead) -> Result<Option<&str>, Rejection> {
-    Bearer::of(head)?.map(Bearer::token).transpose()
+    match Bearer::of(head)?.map(Bearer::token).transpose()? {
+        Some(token) if PresentedToken::is_meant_by(token.as_bytes()) => Err(Rejection::PersonalTokenNotHere),
+        token => Ok(token),
+    }
 }
 
 /// Whether it contains a separator between tokens.

@@ -1,5 +1,6 @@
-//! What a request shows to say who sends it: a Bearer token, or the cookies of a browser's session. Found here for every route.
+//! What a request shows to say who sends it: a token, Basic credentials, or the cookies of a browser's session. Found here for every route.
 
+use crate::auth::basic::BasicCredentials;
 use crate::auth::bearer::Bearer;
 use crate::browser::cookies::SessionCookies;
 use crate::browser::{Browser, own_origin};
@@ -7,12 +8,17 @@ use crate::layers::route::{Forwarding, Route, Target};
 use crate::proxy::websocket;
 use crate::rejection::Rejection;
 use crate::request::{RequestContext, RequestView};
+use crate::sessions::personal_token::PresentedToken;
 
 /// The credentials of a request; nothing of them is verified.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) enum Credentials<'r> {
     None,
     Bearer(Bearer<'r>),
+    /// A personal access token.
+    Personal(Bearer<'r>),
+    /// On routes with `basic` only.
+    Basic(BasicCredentials),
     /// `Authorization` then belongs to the app.
     Cookies(SessionCookies<'r>),
 }
@@ -27,14 +33,19 @@ pub(crate) fn credentials<'r>(
     request: RequestView<'r>,
     context: &'r RequestContext,
 ) -> Result<Credentials<'r>, Rejection> {
+    if route.basic
+        && let Some(basic) = BasicCredentials::of(request.head())?
+    {
+        return Ok(Credentials::Basic(basic));
+    }
     let bearer = bearer(route, request);
-    let Some(browser) = &context.state.config.browser else { return from_bearer(bearer) };
+    let Some(browser) = &context.state.config.browser else { return from_bearer(bearer, context) };
     let cookies = browser_cookies(browser, context);
     if cookies.is_empty() {
-        return from_bearer(bearer);
+        return from_bearer(bearer, context);
     }
     match bearer {
-        Ok(Some(bearer)) if is_own(bearer, context) => Ok(Credentials::Bearer(bearer)),
+        Ok(Some(bearer)) if is_own(bearer, context) => from_bearer(Ok(Some(bearer)), context),
         _ => Ok(Credentials::Cookies(cookies)),
     }
 }
@@ -44,8 +55,20 @@ pub(crate) fn browser_cookies<'r>(browser: &Browser, context: &'r RequestContext
     browser.session_cookies(context.head.headers(), own_origin(context))
 }
 
-fn from_bearer(bearer: Result<Option<Bearer<'_>>, Rejection>) -> Result<Credentials<'_>, Rejection> {
-    Ok(bearer?.map_or(Credentials::None, Credentials::Bearer))
+fn from_bearer<'r>(
+    bearer: Result<Option<Bearer<'r>>, Rejection>,
+    context: &RequestContext,
+) -> Result<Credentials<'r>, Rejection> {
+    Ok(match bearer? {
+        None => Credentials::None,
+        Some(bearer) if is_personal(bearer, context) => Credentials::Personal(bearer),
+        Some(bearer) => Credentials::Bearer(bearer),
+    })
+}
+
+/// Whether it means to be a personal access token, where these are on.
+fn is_personal(bearer: Bearer<'_>, context: &RequestContext) -> bool {
+    PresentedToken::is_meant_by(bearer.as_bytes()) && context.state.config.settings.personal_tokens.enabled
 }
 
 /// The token that a request brings, where its route looks for it.
@@ -60,8 +83,11 @@ pub(crate) fn bearer<'r>(route: &Route, request: RequestView<'r>) -> Result<Opti
     }
 }
 
-/// Whether a token was signed by the gateway, good or not.
+/// Whether a token was made by the gateway, good or not.
 fn is_own(bearer: Bearer<'_>, context: &RequestContext) -> bool {
     let Ok(token) = bearer.token() else { return false };
+    if is_personal(bearer, context) {
+        return PresentedToken::parse(token).is_some();
+    }
     context.state.config.verifier.is_own(token, context.now())
 }

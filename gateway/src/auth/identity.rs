@@ -5,7 +5,7 @@ use crate::auth::claim_format::push_claim;
 use crate::config::IdentityHeader;
 use crate::http1::HeaderNameSet;
 use crate::rejection::Rejection;
-use crate::sessions::SessionId;
+use crate::sessions::{SessionId, UnixMillis};
 use crate::tokens::VerifiedClaims;
 
 /// Maximum length of a claim's value in a header field, in bytes.
@@ -19,13 +19,60 @@ pub(crate) struct Identity {
     header_lines: Box<[u8]>,
     /// Assertions for upstreams that were signed for this token.
     pub(crate) assertions: AssertionCache,
+    machine: Option<Machine>,
+}
+
+/// What limits an identity that was read from the store and the users, and not from a signed token.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    /// [`UserSources::changes`](crate::users::UserSources::changes) when the user was read.
+    pub(crate) users: u64,
+    /// When both have to be read again, in milliseconds since 1970.
+    pub(crate) recheck_at: UnixMillis,
+    /// The paths of the only routes that it is for; empty for all.
+    pub(crate) routes: Box<[String]>,
+}
+
+impl Machine {
+    /// Whether nothing has to be read again.
+    pub(crate) fn is_current(&self, users: u64, now: UnixMillis) -> bool {
+        self.users == users && now < self.recheck_at
+    }
 }
 
 impl Identity {
     pub(crate) fn new(claims: VerifiedClaims, headers: &IdentityHeaders) -> Result<Identity, Rejection> {
         let session = claims.sid().parse().map_err(|_| Rejection::TokenWithoutSession)?;
         let header_lines = headers.lines(&claims)?;
-        Ok(Identity { claims, session, header_lines, assertions: AssertionCache::default() })
+        Ok(Identity { claims, session, header_lines, machine: None, assertions: AssertionCache::default() })
+    }
+
+    pub(crate) fn of_machine(
+        claims: VerifiedClaims,
+        session: SessionId,
+        headers: &IdentityHeaders,
+        machine: Machine,
+    ) -> Result<Identity, Rejection> {
+        let header_lines = headers.lines(&claims)?;
+        Ok(Identity {
+            claims,
+            session,
+            header_lines,
+            machine: Some(machine),
+            assertions: AssertionCache::default(),
+        })
+    }
+
+    /// Set where it comes from a personal access token or a password.
+    pub(crate) fn machine(&self) -> Option<&Machine> {
+        self.machine.as_ref()
+    }
+
+    /// Whether it may be used on the route with this path: a personal access token may be limited to some.
+    pub(crate) fn is_for_route(&self, path: &str) -> bool {
+        self.machine.as_ref().is_none_or(|machine| {
+            machine.routes.is_empty() || machine.routes.iter().any(|route| route == path)
+        })
     }
 
     pub(crate) fn claims(&self) -> &VerifiedClaims {

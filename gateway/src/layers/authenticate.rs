@@ -17,6 +17,7 @@ use crate::auth::token_cache::CacheLookup;
 use crate::browser::csrf::{self, RequestSource};
 use crate::browser::own_origin;
 use crate::config::Access;
+use crate::http1::HeaderKind;
 use crate::layers::route::Route;
 use crate::layers::step::StepFuture;
 use crate::rejection::Rejection;
@@ -24,6 +25,8 @@ use crate::request::{Authenticated, Routed};
 use crate::response::Response;
 use crate::runtime::Worker;
 use crate::services::cookie_session::{self, CookieLookup};
+use crate::services::machine_credentials;
+use crate::sessions::personal_token::PresentedToken;
 use crate::telemetry::VerificationOutcome;
 use crate::tokens::{TokenError, TokenType, UnixSeconds};
 use crate::worker_state::WorkerState;
@@ -72,6 +75,9 @@ where
             Ok(Found::NeedsRefresh) => {
                 Either::Right(Box::pin(refresh_and_call(routed, Rc::clone(&self.inner))))
             }
+            Ok(Found::NeedsVerification) => {
+                Either::Right(Box::pin(verify_and_call(routed, Rc::clone(&self.inner))))
+            }
             Err(rejection) => Either::Left(StepFuture::decided(Err(rejection))),
         }
     }
@@ -85,6 +91,8 @@ enum Found {
     },
     /// The access token in the session's cookie has expired.
     NeedsRefresh,
+    /// The store or the users have to be read.
+    NeedsVerification,
 }
 
 fn find_identity(routed: &Routed) -> Result<Found, Rejection> {
@@ -98,6 +106,14 @@ fn find_identity(routed: &Routed) -> Result<Found, Rejection> {
             let identity = authenticate(&context.worker, &context.state, Some(bearer), context.now())?;
             require_fresh_revocations(&context.worker, context.now_millis)?;
             (identity, false)
+        }
+        Credentials::Personal(token) => match machine_credentials::cached(context, token)? {
+            Some(identity) => (Some(identity), false),
+            None => return Ok(Found::NeedsVerification),
+        },
+        Credentials::Basic(_) => {
+            require_no_foreign_page(routed)?;
+            return Ok(Found::NeedsVerification);
         }
         Credentials::Cookies(cookies) => {
             require_own_page(routed)?;
@@ -137,6 +153,20 @@ where
     response
 }
 
+async fn verify_and_call<S>(routed: Routed, inner: Rc<RefCell<S>>) -> Result<Response, Rejection>
+where
+    S: Service<Authenticated, Response = Response, Error = Rejection>,
+{
+    let context = Rc::clone(routed.context());
+    let identity = {
+        let credentials = credentials(routed.route(), routed.view(), &context)?;
+        machine_credentials::verify(&context, credentials).await?
+    };
+    context.record.identity.replace(identity.clone());
+    let call = inner.borrow_mut().call(Authenticated::new(routed, identity, false));
+    call.await
+}
+
 /// What a session that is over means to a route: nothing where none is needed, for a browser keeps old cookies without a
 /// person's doing.
 fn without_session(route: &Route, rejection: Rejection) -> Result<Option<Rc<Identity>>, Rejection> {
@@ -157,6 +187,25 @@ fn require_own_page(routed: &Routed) -> Result<(), Rejection> {
         return Ok(());
     }
     Err(Rejection::ForeignPage)
+}
+
+/// Refuses requests with Basic credentials that a page of somebody else has sent: a browser adds them by itself, as it does cookies.
+/// Other clients do not say what page they are.
+fn require_no_foreign_page(routed: &Routed) -> Result<(), Rejection> {
+    let (context, headers) = (routed.context(), routed.view().headers());
+    let source = RequestSource::of(headers);
+    if !csrf::needs_check(routed.view().method(), headers.asks_for_upgrade()) || source.is_unknown() {
+        return Ok(());
+    }
+    let config = &context.state.config;
+    let trusted = config.browser.as_ref().map(|browser| &browser.trusted_origins[..]).unwrap_or_default();
+    let allowed = headers
+        .only(HeaderKind::Origin)
+        .is_some_and(|origin| config.cors.of(Some(routed.route().index)).allows(origin.value));
+    match allowed || source.is_trusted(own_origin(context), trusted) {
+        true => Ok(()),
+        false => Err(Rejection::ForeignPage),
+    }
 }
 
 /// The identity of a request's bearer token, or `None` if it has none.
@@ -180,6 +229,9 @@ pub(crate) fn authenticate(
         CacheLookup::Unknown => {}
     }
     let token = bearer.token()?;
+    if PresentedToken::is_meant_by(bearer.as_bytes()) {
+        return Err(Rejection::PersonalTokenNotHere);
+    }
     // Read before the lookup: a revocation in between makes the cache check again.
     let epoch = revocations.epoch();
     let claims = config.verifier.verify(token, TokenType::Access, now).map_err(|error| {

@@ -23,12 +23,15 @@ pub(crate) fn authorize_request(request: Authenticated) -> Result<Authorized, Re
     Ok(Authorized::new(request))
 }
 
-/// Whether an identity has one of the route's roles, and all claims that it requires.
+/// Whether an identity may be used on a route, and has one of its roles and all claims that it requires.
 ///
 /// # Errors
 ///
-/// A role or a claim is missing.
+/// It is limited to other routes, or a role or a claim is missing.
 pub(crate) fn authorize(route: &Route, identity: &Identity) -> Result<(), Rejection> {
+    if !identity.is_for_route(route.path()) {
+        return Err(Rejection::TokenNotForRoute);
+    }
     if !route.roles.is_empty() && !identity.has_one_of(&route.roles) {
         return Err(Rejection::RoleMissing);
     }

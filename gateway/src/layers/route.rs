@@ -42,6 +42,8 @@ pub(crate) struct Route {
     ignore_case: bool,
     methods: Vec<Method>,
     pub(crate) access: Access,
+    /// Whether it takes HTTP Basic.
+    pub(crate) basic: bool,
     pub(crate) unauthenticated: Option<Unauthenticated>,
     pub(crate) roles: Vec<String>,
     pub(crate) claims: Vec<RequiredClaim>,
@@ -282,6 +284,7 @@ impl Routes {
                     ignore_case: route.ignores_case(),
                     methods: route.methods.clone(),
                     access: route.access,
+                    basic: route.basic,
                     unauthenticated: route.unauthenticated,
                     roles: route.roles.clone(),
                     claims: route.claims.clone(),

@@ -21,7 +21,7 @@ use crate::server::admin::AdminState;
 use crate::server::control::{ControlSocket, audit_command};
 use crate::server::https_redirect;
 use crate::server::reload::Reloader;
-use crate::sessions::Account;
+use crate::sessions::{Account, StoreError};
 use crate::telemetry::AuditEvent;
 use crate::upstream::run_background_tasks;
 use crate::users::{FileAccounts, ReloadOutcome, UserSources};
@@ -127,6 +127,7 @@ async fn watch_databases(gateway: &Gateway) {
             if !is_new && !again.remove(&source) {
                 continue;
             }
+            users.record_database_change();
             match revoke_changed_in(gateway, &users, &source).await {
                 Ok(()) if is_new => {
                     again.insert(source.clone());
@@ -145,10 +146,16 @@ async fn watch_databases(gateway: &Gateway) {
 /// Looks up each user of a source who has a session, and ends the sessions of those who have changed.
 async fn revoke_changed_in(gateway: &Gateway, users: &UserSources, source: &str) -> Result<(), String> {
     let sessions = gateway.sessions.list(None, now_millis()).await.map_err(|error| error.to_string())?;
-    let subjects: BTreeSet<String> = sessions.into_iter().map(|session| session.subject).collect();
+    let tokens = gateway.sessions.list_tokens(None, now_millis()).await.map_err(|error| error.to_string())?;
+    let subjects: BTreeSet<String> = sessions
+        .into_iter()
+        .map(|session| session.subject)
+        .chain(tokens.into_iter().map(|token| token.subject))
+        .collect();
     for subject in subjects.into_iter().filter(|subject| users.source_of(subject) == Some(source)) {
         let user = users.by_id(&subject).await.map_err(|error| error.to_string())?;
         let account = user.map_or(Account::Gone, |user| user.account());
+        interrupt_credentials(gateway, &subject, account).await.map_err(|error| error.to_string())?;
         let ended = gateway.sessions.end_changed(&subject, account, now_millis()).await;
         match ended.map_err(|error| error.to_string())? {
             0 => {}
@@ -169,7 +176,11 @@ async fn revoke_changed_users(
     for subject in changed {
         // The source was removed or is not a file: its users are looked up at the next refresh.
         let Some(account) = users.account(&subject) else { continue };
-        match gateway.sessions.end_changed(&subject, account, now_millis()).await {
+        let ended = match interrupt_credentials(gateway, &subject, account).await {
+            Ok(()) => gateway.sessions.end_changed(&subject, account, now_millis()).await,
+            Err(error) => Err(error),
+        };
+        match ended {
             Ok(sessions) => audit_command("account_changed", &subject, "-", sessions),
             Err(error) => {
                 tracing::warn!(%error, "sessions of a user who has changed could not be ended yet");
@@ -178,6 +189,18 @@ async fn revoke_changed_users(
         }
     }
     left
+}
+
+/// Ends what is under way for a user who has changed by password, and where the user is gone by personal access token. The tokens
+/// themselves stay: whether their user may use them is looked up.
+async fn interrupt_credentials(gateway: &Gateway, subject: &str, account: Account) -> Result<(), StoreError> {
+    let mut ended = gateway.passwords.forget_changed(subject, account);
+    if account == Account::Gone && gateway.configuration.current().settings.personal_tokens.enabled {
+        let tokens = gateway.sessions.list_tokens(Some(subject), now_millis()).await?;
+        ended.extend(tokens.iter().map(|token| token.id));
+    }
+    gateway.sessions.interrupt(ended, now_millis());
+    Ok(())
 }
 
 /// Watches the configuration files, if `reload.watch` is on.

@@ -139,6 +139,7 @@ impl Reloader {
         self.gateway.sessions.set_policy(policy(&snapshot.settings));
         let snapshot = Arc::new(snapshot);
         self.gateway.configuration.replace(Arc::clone(&snapshot));
+        self.gateway.passwords.clear();
         state.keys.end_revoked(&last, &snapshot, since_1970().as_secs());
         (state.given, state.active) = (given, seen);
         Ok(lines)

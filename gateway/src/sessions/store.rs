@@ -18,11 +18,13 @@ pub enum Space {
     Attempts,
     /// Rate limit buckets, by [`super::RateLimitScope`] and network.
     Network,
+    /// Personal access tokens, by id.
+    PersonalToken,
 }
 
 impl Space {
     /// All kinds.
-    pub const ALL: [Space; 3] = [Space::Session, Space::Attempts, Space::Network];
+    pub const ALL: [Space; 4] = [Space::Session, Space::Attempts, Space::Network, Space::PersonalToken];
 
     /// Its name in keys.
     pub fn name(self) -> &'static str {
@@ -30,6 +32,7 @@ impl Space {
             Space::Session => "session",
             Space::Attempts => "attempts",
             Space::Network => "network",
+            Space::PersonalToken => "personal-token",
         }
     }
 }
@@ -131,8 +134,8 @@ pub trait Store: Send + Sync + 'static {
     /// durable.
     fn put_if(&self, put: Put) -> StoreFuture<'_, PutOutcome>;
 
-    /// The keys of a group's records.
-    fn group<'a>(&'a self, group: &'a str) -> StoreFuture<'a, Vec<Key>>;
+    /// The keys of a group's records of a space.
+    fn group<'a>(&'a self, space: Space, group: &'a str) -> StoreFuture<'a, Vec<Key>>;
 
     /// The revocation set, where the store keeps it up to date because other processes revoke too. Waits a
     /// moment for existing revocations to be read, without insisting: a start must not depend on it.

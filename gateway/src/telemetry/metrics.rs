@@ -44,6 +44,13 @@ outcomes! {
     }
 }
 outcomes! {
+    /// The outcome of checking a password over HTTP Basic.
+    BasicOutcome {
+        Remembered => "remembered", Verified => "verified", Wrong => "invalid_credentials", Locked => "locked",
+        RateLimited => "rate_limited", Unavailable => "unavailable",
+    }
+}
+outcomes! {
     /// The outcome of an upstream request.
     UpstreamOutcome {
         Ok => "ok", ConnectFailed => "connect_failed", Timeout => "timeout", Broken => "broken",
@@ -104,6 +111,7 @@ struct Shard {
     logins: [AtomicU64; LoginOutcome::LABELS.len()],
     refreshes: [AtomicU64; RefreshOutcome::LABELS.len()],
     verifications: [AtomicU64; VerificationOutcome::LABELS.len()],
+    basic: [AtomicU64; BasicOutcome::LABELS.len()],
     responses_aborted: [AtomicU64; AbortReason::LABELS.len()],
     logouts: AtomicU64,
     assertions: AtomicU64,
@@ -282,6 +290,7 @@ impl Metrics {
                 logins: Default::default(),
                 refreshes: Default::default(),
                 verifications: Default::default(),
+                basic: Default::default(),
                 responses_aborted: Default::default(),
                 logouts: AtomicU64::new(0),
                 assertions: AtomicU64::new(0),
@@ -323,6 +332,8 @@ impl Metrics {
         self.outcomes(&mut page, "verifications_total", "Access tokens verified.", labels, |s, i| {
             &s.verifications[i]
         });
+        let help = "Passwords checked over HTTP Basic.";
+        self.outcomes(&mut page, "basic_passwords_total", help, BasicOutcome::LABELS, |s, i| &s.basic[i]);
         let help = "Responses that ended before they were complete.";
         page.family("responses_aborted_total", Kind::Counter, help);
         for (reason, label) in AbortReason::LABELS.iter().enumerate() {
@@ -622,6 +633,10 @@ impl WorkerMetrics {
 
     pub(crate) fn verification(&self, outcome: VerificationOutcome) {
         add(&self.shard.verifications[outcome as usize], 1);
+    }
+
+    pub(crate) fn basic(&self, outcome: BasicOutcome) {
+        add(&self.shard.basic[outcome as usize], 1);
     }
 
     pub(crate) fn connection_opened(&self) {

@@ -22,6 +22,7 @@ pub use key_ring::{Access, KeyError, KeyRing, assertion_keys_dir};
 pub use key_schedule::{Rules, Schedule, Step};
 pub use key_store::{KeyState, KeyStore, StoredKey};
 pub use signer::SigningError;
+pub(crate) use verifier::ClaimsOfUser;
 pub use verifier::{ClaimValue, TokenError, VerifiedClaims, Verifier};
 
 /// Cache lifetime (`max-age`) of the JWK set, in seconds. A new key is published at least this long before it

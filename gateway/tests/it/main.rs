@@ -20,6 +20,7 @@ mod grpc;
 mod interop;
 mod interoperability;
 mod keys;
+mod machines;
 mod monitoring;
 mod openapi;
 mod operating;

@@ -12,6 +12,7 @@ mod limits;
 mod lockout;
 mod log;
 mod path_pattern;
+mod personal_tokens;
 mod previous_keys;
 mod redis;
 mod reload;
@@ -52,6 +53,7 @@ pub use identity_headers::{ClaimEncoding, ClaimFormat, IdentityHeader};
 pub use limits::Limits;
 pub use lockout::Lockout;
 pub use log::{Log, LogFormat};
+pub use personal_tokens::PersonalTokens;
 pub use reload::Reload;
 pub use routes::Route;
 pub use server::{Admin, CertificateFiles, Server, ServerTls, TlsVersion};
@@ -87,6 +89,8 @@ section! {
         throttle: Throttle = table().restart();
         /// Sessions per user.
         sessions: SessionLimits = table();
+        /// Personal access tokens, for machines and scripts.
+        personal_tokens: PersonalTokens = table();
         /// Cross-origin requests from browsers (CORS).
         cors: Cors = table();
         /// Sessions in cookies, and sign-in pages for people.
@@ -131,6 +135,7 @@ impl Settings {
         settings.lockout.check(&of("lockout"));
         settings.limits.check(&of("limits"));
         settings.audit.check(&of("audit"));
+        settings.personal_tokens.check(&of("personal_tokens"));
         settings.browser.check(&of("browser"));
         settings.cors.check(&of("cors"));
         for upstream in settings.upstreams.values_mut() {

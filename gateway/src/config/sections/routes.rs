@@ -24,7 +24,7 @@ use super::limits::max_body;
 use super::path_pattern;
 use super::route_bypasses::report_bypasses;
 use super::route_collisions::report_collisions;
-use crate::config::declaration::{choice, flat, section, table, text, texts};
+use crate::config::declaration::{boolean, choice, flat, section, table, text, texts};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::settings::{
@@ -48,6 +48,9 @@ section! {
         /// "authenticated": requires a valid access token; "optional": a token is optional, but must be
         /// valid; "public": tokens are ignored.
         access: Access = choice().default("authenticated");
+        /// Also takes HTTP Basic, with a user's password or a personal access token, for clients that know nothing else: WebDAV,
+        /// CalDAV, git, curl -u, Prometheus. Passwords are locked and limited as at a login.
+        basic: bool = boolean().default("false");
         /// With [browser]: what a request without a session gets that needs one. "login": any GET or HEAD is led to the sign-in
         /// page; "refuse": 401, also for a person who opens a page.
         unauthenticated: Option<Unauthenticated> =
@@ -98,7 +101,7 @@ pub(super) fn routes(entry: &Entry<'_>) -> Vec<Route> {
 
 /// Checks routes together with other settings.
 pub(super) fn check(root: &Table<'_>, settings: &Settings) {
-    let reserved = reserved_paths(&settings.endpoints);
+    let reserved = reserved_paths(settings);
     let entry = root.entry("routes");
     let tables = if entry.is_list() { entry.list().unwrap_or_default() } else { Vec::new() };
     let tables = tables.iter().filter(|element| element.is_table()).filter_map(Entry::table);

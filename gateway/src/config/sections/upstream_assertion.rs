@@ -10,6 +10,10 @@ use super::identity_headers::header_name;
 use super::{MINUTE, seconds};
 use crate::config::declaration::{boolean, choice, section, text, whole_seconds};
 use crate::config::entry::InvalidValue;
+use crate::config::table::Table;
+
+/// The default of `header`.
+const HEADER: &str = "X-Auth-Assertion";
 
 section! {
     /// A signed assertion with each request, by which an app knows that the gateway sent it: a JWT (EdDSA) that is valid for seconds, for one upstream,
@@ -18,7 +22,7 @@ section! {
         /// Whether every upstream gets one; `assertion` of an upstream comes first.
         enabled: bool = boolean().default("false");
         /// The header. What clients send under this name never arrives.
-        header: String = text(own_header).default("X-Auth-Assertion");
+        header: String = text(own_header).default(HEADER);
         /// How long an assertion is valid. One is used again for the same token, route and method during the first half of that.
         ttl: Duration = whole_seconds(seconds(2)..=5 * MINUTE).default("30s");
         /// What its `path` is: that of the route ("route"), below which the request's is, or the request's own ("path"), which is signed for each path.
@@ -36,6 +40,18 @@ pub enum AssertionBinding {
     Route,
     /// The path of the request, as the upstream sees it.
     Path,
+}
+
+/// The header of assertions where the configuration has any, for who only wants to know.
+pub(super) fn quiet_header(root: &Table<'_>) -> Option<String> {
+    let table = root.quiet_table("upstream_assertion");
+    let upstreams = root.quiet_table("upstreams");
+    let is_used = !table.is_blank()
+        || upstreams
+            .entries()
+            .iter()
+            .any(|(name, _)| upstreams.quiet_table(name).entry("assertion").is_given());
+    is_used.then(|| table.entry("header").quiet_text().unwrap_or(HEADER).to_owned())
 }
 
 fn own_header(text: &str) -> Result<String, InvalidValue> {
@@ -96,5 +112,9 @@ mod tests {
         ] {
             load_diagnostics(format!("{}[upstream_assertion]\n{keys}", minimal())).only(message, "");
         }
+        let forged = "[[routes]]\npath = \"/a\"\nupstream = \"a\"\nrequest_headers = { set = { \"x-auth-assertion\" = \"x\" } }\n";
+        let upstream = "[upstreams.a]\nurls = [\"http://127.0.0.1:1\"]\nassertion = true\n";
+        let complaints = load_diagnostics(format!("{}{upstream}{forged}", minimal()));
+        assert!(complaints.text().contains("x-auth-assertion"), "{}", complaints.text());
     }
 }

@@ -290,6 +290,7 @@ mod tests {
             hosts: hosts.iter().map(host).collect(),
             methods: Vec::new(),
             access: Access::Public,
+            basic: false,
             unauthenticated: None,
             roles: Vec::new(),
             claims: Vec::new(),
