@@ -43,6 +43,7 @@ pub(crate) enum Code {
     Misdirected,
     OriginNotAllowed,
     CsrfRejected,
+    UntrustedProxy,
     LoopDetected,
     PreconditionFailed,
     MethodNotAllowed,
@@ -53,6 +54,7 @@ pub(crate) enum Code {
     NoHealthyUpstream,
     Overloaded,
     StoreUnavailable,
+    IssuerUnavailable,
     Internal,
 }
 
@@ -122,6 +124,7 @@ impl Code {
             Code::CsrfRejected => {
                 ("csrf_rejected", 403, "The request did not come from a page that may send it.")
             }
+            Code::UntrustedProxy => ("untrusted_proxy", 403, "This is for the proxies of this service."),
             Code::LoopDetected => ("loop_detected", 508, "The request goes round in circles."),
             Code::PreconditionFailed => ("precondition_failed", 412, "The file has changed meanwhile."),
             Code::MethodNotAllowed => ("method_not_allowed", 405, "This method is not allowed here."),
@@ -139,6 +142,11 @@ impl Code {
                 "store_unavailable",
                 503,
                 "The service cannot reach its session store. Please try again in a moment.",
+            ),
+            Code::IssuerUnavailable => (
+                "issuer_unavailable",
+                503,
+                "The token cannot be checked at the moment. Please try again shortly.",
             ),
             Code::Internal => ("internal", 500, "Something went wrong."),
         }
@@ -238,6 +246,7 @@ rejections! {
     TokenExpired => Code::TokenExpired, "the token has expired";
     TokenNotYetValid => Code::TokenNotYetValid, "the token is not valid yet";
     TokenOfWrongType => Code::WrongTokenType, "the token is of the wrong type";
+    IssuerUnavailable(retry_after: Duration) => Code::IssuerUnavailable, "the token's issuer cannot be asked at the moment";
     ClaimTooLarge => Code::HeadersTooLarge, "a claim is too large for a header field";
     /// At the gateway's own endpoints.
     PersonalTokenNotHere => Code::InvalidToken, "a personal access token is for routes, not for the gateway's own endpoints";
@@ -290,6 +299,11 @@ rejections! {
     NoPagesHere => Code::NotFound, "there are no pages here";
     CookieTooLarge => Code::Internal, "the session does not fit into a cookie";
     RefreshFailed => Code::Internal, "the refresh ended without a result";
+
+    // Verdicts for proxies.
+    UntrustedProxy => Code::UntrustedProxy, "only a peer in server.trusted_proxies may ask for a verdict";
+    /// What is wrong with the description of the request that a verdict is asked for.
+    OriginalRequest(why: &'static str) => Code::BadRequest, *why;
 
     // Targets.
     FileMethod => Code::MethodNotAllowed, "files can only be read";
@@ -390,7 +404,9 @@ impl Rejection {
     /// When the client may come back.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
-            Rejection::AccountLocked(wait) | Rejection::RateLimited(wait) => Some(*wait),
+            Rejection::AccountLocked(wait)
+            | Rejection::RateLimited(wait)
+            | Rejection::IssuerUnavailable(wait) => Some(*wait),
             Rejection::TooManyLogins | Rejection::UpstreamFull | Rejection::UpstreamUnhealthy => {
                 Some(SHORT_RETRY)
             }

@@ -12,6 +12,7 @@ use crate::auth::identity::IdentityHeaders;
 use crate::browser::Browser;
 use crate::browser::branding::BrandingError;
 use crate::config::{Settings, UpstreamAssertion};
+use crate::issuers::{IssuerError, Issuers};
 use crate::layers::cors::CorsPolicies;
 use crate::layers::hsts::Hsts;
 use crate::layers::route::Routes;
@@ -40,6 +41,8 @@ pub(crate) struct RuntimeConfig {
     pub(crate) jwks: Bytes,
     /// Where an upstream gets assertions.
     pub(crate) assertions: Option<Arc<Assertions>>,
+    /// Other issuers, in the order of the configuration.
+    pub(crate) issuers: Arc<Issuers>,
     /// In the order of the configuration's upstreams.
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     /// The verification keys.
@@ -68,6 +71,9 @@ pub enum RuntimeConfigError {
     /// A certificate or its key.
     #[error("{0}")]
     Tls(#[from] CertificateError),
+    /// Another issuer.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
     /// The folder with the pages' branding.
     #[error("browser.branding_dir: {0}")]
     Branding(#[from] BrandingError),
@@ -152,6 +158,8 @@ impl RuntimeConfig {
             },
         );
         let routes = routes.map_err(|source| RuntimeConfigError::Static { path: failed_root, source })?;
+        let routes = routes.with_issuers(&settings.routes, &settings.issuers);
+        let issuers = Issuers::new(&settings.issuers, last.map(|last| &*last.issuers), now)?;
         let claims_of_routes =
             settings.routes.iter().flat_map(|route| route.request_headers.names_of_claims());
         let of_assertions =
@@ -168,6 +176,7 @@ impl RuntimeConfig {
             verifier: Arc::new(verifier),
             assertions: assertions.map(Arc::new),
             jwks,
+            issuers: Arc::new(issuers),
             upstreams,
             certificate_expiries: tls.as_ref().map(|tls| tls.expiries.clone()).unwrap_or_default(),
             tls: tls.map(|tls| tls.config),

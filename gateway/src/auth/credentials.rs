@@ -4,6 +4,7 @@ use crate::auth::basic::BasicCredentials;
 use crate::auth::bearer::Bearer;
 use crate::browser::cookies::SessionCookies;
 use crate::browser::{Browser, own_origin};
+use crate::issuers::{IssuerSet, Jws};
 use crate::layers::route::{Forwarding, Route, Target};
 use crate::proxy::websocket;
 use crate::rejection::Rejection;
@@ -34,18 +35,21 @@ pub(crate) fn credentials<'r>(
     context: &'r RequestContext,
 ) -> Result<Credentials<'r>, Rejection> {
     if route.basic
+        && route.issuers.has_own()
         && let Some(basic) = BasicCredentials::of(request.head())?
     {
         return Ok(Credentials::Basic(basic));
     }
     let bearer = bearer(route, request);
-    let Some(browser) = &context.state.config.browser else { return from_bearer(bearer, context) };
+    let Some(browser) = &context.state.config.browser else { return from_bearer(bearer, route, context) };
     let cookies = browser_cookies(browser, context);
-    if cookies.is_empty() {
-        return from_bearer(bearer, context);
+    if cookies.is_empty() || !route.issuers.has_own() {
+        return from_bearer(bearer, route, context);
     }
     match bearer {
-        Ok(Some(bearer)) if is_own(bearer, context) => from_bearer(Ok(Some(bearer)), context),
+        Ok(Some(bearer)) if is_own(bearer, context) || names_accepted_issuer(bearer, route, context) => {
+            from_bearer(Ok(Some(bearer)), route, context)
+        }
         _ => Ok(Credentials::Cookies(cookies)),
     }
 }
@@ -57,11 +61,14 @@ pub(crate) fn browser_cookies<'r>(browser: &Browser, context: &'r RequestContext
 
 fn from_bearer<'r>(
     bearer: Result<Option<Bearer<'r>>, Rejection>,
+    route: &Route,
     context: &RequestContext,
 ) -> Result<Credentials<'r>, Rejection> {
     Ok(match bearer? {
         None => Credentials::None,
-        Some(bearer) if is_personal(bearer, context) => Credentials::Personal(bearer),
+        Some(bearer) if route.issuers.has_own() && is_personal(bearer, context) => {
+            Credentials::Personal(bearer)
+        }
         Some(bearer) => Credentials::Bearer(bearer),
     })
 }
@@ -90,4 +97,14 @@ fn is_own(bearer: Bearer<'_>, context: &RequestContext) -> bool {
         return PresentedToken::parse(token).is_some();
     }
     context.state.config.verifier.is_own(token, context.now())
+}
+
+/// Whether a token names another issuer whose tokens the route accepts.
+fn names_accepted_issuer(bearer: Bearer<'_>, route: &Route, context: &RequestContext) -> bool {
+    if route.issuers == IssuerSet::OWN {
+        return false;
+    }
+    let token = bearer.token().ok().and_then(Jws::parse);
+    let named = token.as_ref().and_then(|token| context.state.config.issuers.named_by(token));
+    named.is_some_and(|(index, _)| route.issuers.has(index))
 }

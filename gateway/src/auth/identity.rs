@@ -2,11 +2,14 @@
 
 use crate::auth::assertion_cache::AssertionCache;
 use crate::auth::claim_format::push_claim;
+use std::sync::Arc;
+
 use crate::config::IdentityHeader;
 use crate::http1::HeaderNameSet;
+use crate::issuers::OtherIssuer;
 use crate::rejection::Rejection;
 use crate::sessions::{SessionId, UnixMillis};
-use crate::tokens::VerifiedClaims;
+use crate::tokens::{UnixSeconds, VerifiedClaims};
 
 /// Maximum length of a claim's value in a header field, in bytes.
 pub(crate) const MAX_VALUE_LEN: usize = 4 * 1024;
@@ -20,6 +23,8 @@ pub(crate) struct Identity {
     /// Assertions for upstreams that were signed for this token.
     pub(crate) assertions: AssertionCache,
     machine: Option<Machine>,
+    /// `None` where the gateway itself issued the token.
+    origin: Option<Box<OtherOrigin>>,
 }
 
 /// What limits an identity that was read from the store and the users, and not from a signed token.
@@ -40,11 +45,39 @@ impl Machine {
     }
 }
 
+/// The other issuer of a token, and how long what is known of it counts.
+#[derive(Debug)]
+pub(crate) struct OtherOrigin {
+    pub(crate) issuer: Arc<OtherIssuer>,
+    /// The issuer's index in the configuration.
+    pub(crate) index: usize,
+    /// The generation of the keys that the token was verified with.
+    pub(crate) generation: u64,
+    /// The token's expiry, leeway included.
+    pub(crate) valid_until: UnixSeconds,
+    /// Until when an introspection counts.
+    pub(crate) recheck_at: UnixSeconds,
+}
+
+impl OtherOrigin {
+    /// Whether the token need not be verified anew at `now`.
+    pub(crate) fn is_current(&self, now: UnixSeconds) -> bool {
+        self.generation == self.issuer.generation() && now < self.recheck_at
+    }
+}
+
 impl Identity {
     pub(crate) fn new(claims: VerifiedClaims, headers: &IdentityHeaders) -> Result<Identity, Rejection> {
         let session = claims.sid().parse().map_err(|_| Rejection::TokenWithoutSession)?;
         let header_lines = headers.lines(&claims)?;
-        Ok(Identity { claims, session, header_lines, machine: None, assertions: AssertionCache::default() })
+        Ok(Identity {
+            claims,
+            session,
+            header_lines,
+            machine: None,
+            origin: None,
+            assertions: AssertionCache::default(),
+        })
     }
 
     pub(crate) fn of_machine(
@@ -59,6 +92,7 @@ impl Identity {
             session,
             header_lines,
             machine: Some(machine),
+            origin: None,
             assertions: AssertionCache::default(),
         })
     }
@@ -73,6 +107,37 @@ impl Identity {
         self.machine.as_ref().is_none_or(|machine| {
             machine.routes.is_empty() || machine.routes.iter().any(|route| route == path)
         })
+    }
+
+    /// The identity of a token of another issuer. It has no session here; `session` is never revoked.
+    pub(crate) fn of_other_issuer(
+        claims: VerifiedClaims,
+        headers: &IdentityHeaders,
+        session: SessionId,
+        origin: OtherOrigin,
+    ) -> Result<Identity, Rejection> {
+        let header_lines = headers.lines(&claims)?;
+        Ok(Identity {
+            claims,
+            session,
+            header_lines,
+            machine: None,
+            origin: Some(Box::new(origin)),
+            assertions: AssertionCache::default(),
+        })
+    }
+
+    /// The other issuer of its token, unless the gateway itself issued it.
+    pub(crate) fn origin(&self) -> Option<&OtherOrigin> {
+        self.origin.as_deref()
+    }
+
+    /// When its token expires; `leeway` is that of the gateway's own tokens.
+    pub(crate) fn valid_until(&self, leeway: u64) -> UnixSeconds {
+        match &self.origin {
+            None => self.claims.expires_at().saturating_add(leeway),
+            Some(origin) => origin.valid_until,
+        }
     }
 
     pub(crate) fn claims(&self) -> &VerifiedClaims {
@@ -117,6 +182,11 @@ impl IdentityHeaders {
     /// Whether an upstream could take a field of that name for an identity header.
     pub(crate) fn reserves(&self, name: &[u8]) -> bool {
         self.reserved.contains(name)
+    }
+
+    /// The names of all of them, in lower case.
+    pub(crate) fn reserved_names(&self) -> impl Iterator<Item = &[u8]> {
+        self.reserved.names()
     }
 
     /// The header lines for a token's claims. A claim that is absent or an object has no header.

@@ -7,4 +7,5 @@ pub(crate) mod claim_format;
 pub(crate) mod credentials;
 pub(crate) mod identity;
 pub(crate) mod password_memory;
+pub(crate) mod required_claim;
 pub(crate) mod token_cache;

@@ -18,6 +18,8 @@ use crate::browser::csrf::{self, RequestSource};
 use crate::browser::own_origin;
 use crate::config::Access;
 use crate::http1::HeaderKind;
+use crate::issuers::IssuerSet;
+use crate::layers::other_issuers::{self, Lookup, Pending};
 use crate::layers::route::Route;
 use crate::layers::step::StepFuture;
 use crate::rejection::Rejection;
@@ -78,6 +80,10 @@ where
             Ok(Found::NeedsVerification) => {
                 Either::Right(Box::pin(verify_and_call(routed, Rc::clone(&self.inner))))
             }
+            // Boxed, for it is needed when an issuer's keys change, and once in a while for an opaque token.
+            Ok(Found::NeedsIssuer(pending)) => {
+                Either::Right(Box::pin(resolve_and_call(routed, pending, Rc::clone(&self.inner))))
+            }
             Err(rejection) => Either::Left(StepFuture::decided(Err(rejection))),
         }
     }
@@ -93,6 +99,8 @@ enum Found {
     NeedsRefresh,
     /// The store or the users have to be read.
     NeedsVerification,
+    /// The token's issuer has to be asked.
+    NeedsIssuer(Pending),
 }
 
 fn find_identity(routed: &Routed) -> Result<Found, Rejection> {
@@ -102,6 +110,12 @@ fn find_identity(routed: &Routed) -> Result<Found, Rejection> {
     }
     let (identity, by_cookie) = match credentials(route, routed.view(), context)? {
         Credentials::None => (None, false),
+        Credentials::Bearer(bearer) if route.issuers != IssuerSet::OWN => {
+            match other_issuers::lookup(context, bearer, route.issuers)? {
+                Lookup::Found(identity) => (Some(identity), false),
+                Lookup::Pending(pending) => return Ok(Found::NeedsIssuer(pending)),
+            }
+        }
         Credentials::Bearer(bearer) => {
             let identity = authenticate(&context.worker, &context.state, Some(bearer), context.now())?;
             require_fresh_revocations(&context.worker, context.now_millis)?;
@@ -148,7 +162,10 @@ where
     let call = inner.borrow_mut().call(Authenticated::new(routed, identity, true));
     let response = call.await;
     if let Some(delivery) = delivery {
-        delivery.complete(&context).await;
+        match context.is_verdict() {
+            true => delivery.relay(),
+            false => delivery.complete(&context).await,
+        }
     }
     response
 }
@@ -167,6 +184,20 @@ where
     call.await
 }
 
+async fn resolve_and_call<S>(
+    routed: Routed,
+    pending: Pending,
+    inner: Rc<RefCell<S>>,
+) -> Result<Response, Rejection>
+where
+    S: Service<Authenticated, Response = Response, Error = Rejection>,
+{
+    let identity = Some(other_issuers::resolve(routed.context(), pending).await?);
+    routed.context().record.identity.replace(identity.clone());
+    let call = inner.borrow_mut().call(Authenticated::new(routed, identity, false));
+    call.await
+}
+
 /// What a session that is over means to a route: nothing where none is needed, for a browser keeps old cookies without a
 /// person's doing.
 fn without_session(route: &Route, rejection: Rejection) -> Result<Option<Rc<Identity>>, Rejection> {
@@ -180,13 +211,10 @@ fn without_session(route: &Route, rejection: Rejection) -> Result<Option<Rc<Iden
 fn require_own_page(routed: &Routed) -> Result<(), Rejection> {
     let (context, headers) = (routed.context(), routed.view().headers());
     let Some(browser) = &context.state.config.browser else { return Ok(()) };
-    let opens_websocket = headers.asks_for_upgrade();
-    if !csrf::needs_check(routed.view().method(), opens_websocket)
-        || RequestSource::of(headers).is_trusted(own_origin(context), &browser.trusted_origins)
-    {
-        return Ok(());
+    match csrf::needs_check(routed.view().method(), headers.asks_for_upgrade()) {
+        true => browser.require_own_page(context),
+        false => Ok(()),
     }
-    Err(Rejection::ForeignPage)
 }
 
 /// Refuses requests with Basic credentials that a page of somebody else has sent: a browser adds them by itself, as it does cookies.
@@ -220,6 +248,12 @@ pub(crate) fn authenticate(
     let config = &*state.config;
     let leeway = config.verifier.leeway();
     match state.token_cache.borrow_mut().get(bearer.as_bytes(), now, leeway, revocations) {
+        CacheLookup::Good(identity) if identity.origin().is_some() => {
+            return Err(refused(
+                worker,
+                TokenError::Invalid("only the gateway's own tokens are accepted here"),
+            ));
+        }
         CacheLookup::Good(identity) => {
             worker.metrics.verification(VerificationOutcome::Cached);
             return Ok(Some(identity));
@@ -240,6 +274,9 @@ pub(crate) fn authenticate(
         }
         refused(worker, error)
     })?;
+    if config.issuers.reserve(claims.subject()) {
+        return Err(refused(worker, TokenError::Invalid("sub is in the namespace of another issuer")));
+    }
     let identity = Rc::new(Identity::new(claims, &config.identity_headers)?);
     if revocations.is_revoked(identity.session()) {
         return Err(revoked(worker));
@@ -264,12 +301,12 @@ pub(crate) fn missing(worker: &Worker) -> Rejection {
 }
 
 /// The rejection of a token of a revoked session.
-fn revoked(worker: &Worker) -> Rejection {
+pub(super) fn revoked(worker: &Worker) -> Rejection {
     worker.metrics.verification(VerificationOutcome::Revoked);
     Rejection::SessionEnded
 }
 
-fn refused(worker: &Worker, error: TokenError) -> Rejection {
+pub(super) fn refused(worker: &Worker, error: TokenError) -> Rejection {
     worker.metrics.verification(match error {
         TokenError::Invalid(_) => VerificationOutcome::Invalid,
         TokenError::Expired => VerificationOutcome::Expired,

@@ -12,16 +12,17 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use crate::auth::credentials::browser_cookies;
+use crate::browser::accept_language;
 use crate::browser::navigation::purpose;
 use crate::browser::pages::{Refusal, RefusalContext};
 use crate::browser::refusal::{self, RefusalForm, RefusedRequest};
-use crate::browser::{accept_language, own_origin};
 use crate::grpc;
-use crate::http1::{CanonicalTarget, HeaderKind};
+use crate::http1::HeaderKind;
 use crate::rejection::{Code, Rejection};
 use crate::request::{Received, RequestContext};
 use crate::response::{self, Body, Response};
 use crate::services::handover::to_sign_in;
+use crate::telemetry::EndpointLabel;
 
 /// Converts the rejections of the services below to responses.
 #[derive(Debug, Clone, Copy)]
@@ -135,22 +136,23 @@ fn for_browser(rejection: &Rejection, context: &RequestContext) -> Option<Respon
         code: rejection.code(),
         purpose: purpose(head.method(), head.headers()),
         method: head.method(),
-        endpoint: context.record.endpoint.get().is_some(),
+        // What is judged for a proxy is a route's.
+        endpoint: context.record.endpoint.get().is_some_and(|label| label != EndpointLabel::Verify),
         bearer: cookies.is_empty() && head.headers().has(HeaderKind::Authorization),
         unauthenticated: route.and_then(|route| route.unauthenticated),
     });
-    let own = own_origin(context);
-    let target = CanonicalTarget::parse(head.method(), head.target());
-    let target = target.as_ref().map_or("", |target| target.as_str());
     let mut response = match form {
         RefusalForm::Problem => return None,
-        RefusalForm::SignIn => return Some(to_sign_in(context, browser, target)),
+        RefusalForm::SignIn => return Some(to_sign_in(context, browser, &browser.own_address(context))),
         RefusalForm::Page => {
             // A form's own address may have no page: the one that it was sent from has.
             let is_read = matches!(*head.method(), Method::GET | Method::HEAD);
             let referer = head.headers().iter().find(|field| field.name.eq_ignore_ascii_case(b"referer"));
             let referer = referer.and_then(|field| std::str::from_utf8(field.value).ok()).unwrap_or_default();
-            let return_to = browser.return_address(if is_read { target } else { referer }, own);
+            let return_to = match is_read {
+                true => browser.own_address(context),
+                false => browser.return_address(context, referer),
+            };
             let identity = context.record.identity.borrow();
             let refusal = match (rejection, rejection.code()) {
                 (Rejection::RoleMissing, _) => {

@@ -162,5 +162,6 @@ fn gauges(state: &AdminState) -> Gauges {
         store_losses: state.gateway.sessions.store_losses(),
         revocations_age: state.gateway.sessions.revocations().age(now_millis()),
         draining: *state.draining.borrow(),
+        issuers: snapshot.issuers.states(now_millis() / 1000),
     }
 }

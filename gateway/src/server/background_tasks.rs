@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::clock::{now_millis, wall_clock_offset};
 use crate::config::Store;
+use crate::issuers;
 use crate::runtime::Gateway;
 use crate::server::admin;
 use crate::server::admin::AdminState;
@@ -51,6 +52,7 @@ pub(crate) fn run(
             () = serve_control_socket(control, Arc::clone(&gateway)) => {}
             () = sweep(&gateway) => {}
             () = run_background_tasks(|| gateway.configuration.current().upstreams.clone()) => {}
+            () = issuers::run_background_tasks(|| Arc::clone(&gateway.configuration.current().issuers)) => {}
             () = watch_users(&gateway) => {}
             () = watch_databases(&gateway) => {}
             () = watch_configuration(Arc::clone(&reloader), &gateway) => {}

@@ -35,6 +35,8 @@ pub(crate) enum Endpoint {
     Token,
     Jwks,
     Health,
+    /// With `[forward_auth]` only, and with every method.
+    Verify,
 }
 
 impl Endpoint {
@@ -43,14 +45,20 @@ impl Endpoint {
         match self {
             Endpoint::Login => EndpointLabel::Login,
             Endpoint::Refresh => EndpointLabel::Refresh,
+            Endpoint::Verify => EndpointLabel::Verify,
             _ => EndpointLabel::Other,
         }
     }
 }
 
 impl Endpoint {
+    /// Whether it takes a method; a verdict is asked for with any.
+    pub(crate) fn takes(self, method: &Method, pages: bool) -> bool {
+        self == Endpoint::Verify || self.methods(pages).contains(method)
+    }
+
     /// The methods that it takes; with `[browser]`, `pages` are shown at two of them.
-    pub(crate) fn methods(self, pages: bool) -> &'static [Method] {
+    fn methods(self, pages: bool) -> &'static [Method] {
         match self {
             Endpoint::Login | Endpoint::Logout if pages => &[Method::GET, Method::HEAD, Method::POST],
             Endpoint::LoginContinue if pages => &[Method::GET],
@@ -70,11 +78,14 @@ impl Endpoint {
 #[derive(Debug)]
 pub(crate) struct Endpoints {
     paths: Vec<(String, Endpoint)>,
+    /// The path of verdicts, where proxies may ask for them.
+    verify: Option<String>,
 }
 
 impl Endpoints {
     pub(crate) fn new(settings: &Settings) -> Endpoints {
         let tokens = settings.personal_tokens.enabled.then_some(("/tokens", Endpoint::Tokens));
+        let forward_auth = settings.forward_auth.enabled;
         let settings = &settings.endpoints;
         let below_prefix = [
             ("/login", Endpoint::Login),
@@ -89,11 +100,15 @@ impl Endpoints {
         // Well-known URIs have no prefix (RFC 8615).
         let jwks = ("/.well-known/jwks.json".to_owned(), Endpoint::Jwks);
         let health = settings.health_path.iter().map(|path| (path.clone(), Endpoint::Health));
-        Endpoints { paths: prefixed.chain([jwks]).chain(health).collect() }
+        let paths = prefixed.chain([jwks]).chain(health).collect();
+        Endpoints { paths, verify: forward_auth.then(|| settings.verify_path()) }
     }
 
-    /// The endpoint with exactly that path, or of a single session or token.
+    /// The endpoint with exactly that path, or of a single session or token, or of a verdict on the path that stands behind it.
     pub(crate) fn find(&self, path: &str) -> Option<Endpoint> {
+        if self.below_verify(path).is_some() {
+            return Some(Endpoint::Verify);
+        }
         let exactly = |path: &str| self.paths.iter().find(|(p, _)| p == path).map(|(_, endpoint)| *endpoint);
         exactly(path).or_else(|| {
             let (parent, id) = path.rsplit_once('/')?;
@@ -104,6 +119,12 @@ impl Endpoints {
                 _ => None,
             }
         })
+    }
+
+    /// What stands behind the path of verdicts: nothing, or a path.
+    pub(crate) fn below_verify<'t>(&self, target: &'t str) -> Option<&'t str> {
+        let rest = target.strip_prefix(self.verify.as_deref()?)?;
+        (rest.is_empty() || rest.starts_with(['/', '?'])).then_some(rest)
     }
 }
 
@@ -176,6 +197,8 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
         Endpoint::Tokens => personal_tokens::create(&context, request.body).await,
         Endpoint::Token => personal_tokens::revoke(&context, request.view().decoded_path()).await,
         Endpoint::Jwks => Ok(jwks::jwks(&context.state.config)),
+        // Judged by the stack, which has a service of its own for that.
+        Endpoint::Verify => Err(Rejection::WrongTarget),
     }
 }
 
@@ -211,12 +234,15 @@ mod tests {
 
     #[test]
     fn endpoints_are_at_their_exact_paths_below_the_prefix() {
-        let settings = |prefix: &str| {
+        let settings = |prefix: &str, forward_auth: bool| {
             let minimal = crate::config::test_support::minimal();
-            let more = format!("[endpoints]\nprefix = \"{prefix}\"\n[personal_tokens]\nenabled = true\n");
+            let more = format!(
+                "[endpoints]\nprefix = \"{prefix}\"\n[personal_tokens]\nenabled = true\n[server]\ntrusted_proxies = [\"127.0.0.1\"]\n[forward_auth]\nenabled = {forward_auth}\n"
+            );
             crate::config::test_support::settings(minimal + &more)
         };
-        let (plain, prefixed) = (Endpoints::new(&settings("")), Endpoints::new(&settings("/auth")));
+        let (plain, prefixed) =
+            (Endpoints::new(&settings("", false)), Endpoints::new(&settings("/auth", true)));
         let session = SessionId::random();
         for (endpoints, path, found) in [
             (&plain, "/login".to_owned(), Some(Endpoint::Login)),
@@ -236,6 +262,12 @@ mod tests {
             (&prefixed, format!("/auth/sessions/{session}"), Some(Endpoint::Session)),
             (&prefixed, "/.well-known/jwks.json".to_owned(), Some(Endpoint::Jwks)),
             (&prefixed, "/auth/.well-known/jwks.json".to_owned(), None),
+            (&plain, "/auth/verify".to_owned(), None),
+            (&prefixed, "/auth/auth/verify".to_owned(), Some(Endpoint::Verify)),
+            (&prefixed, "/auth/auth/verify/".to_owned(), Some(Endpoint::Verify)),
+            (&prefixed, "/auth/auth/verify/any/path".to_owned(), Some(Endpoint::Verify)),
+            (&prefixed, "/auth/auth/verifying".to_owned(), None),
+            (&prefixed, "/auth/verify".to_owned(), None),
         ] {
             assert_eq!(endpoints.find(&path), found, "{path}");
         }

@@ -116,6 +116,13 @@ pub(super) async fn check_password(
     let checked = check.unwrap_or(Err(CheckError::Busy(Busy)));
     let mut wrong = None;
     let (result, rejection) = match checked {
+        Ok(Ok(user)) if context.state.config.issuers.reserve(&user.id) => {
+            tracing::error!(
+                user = user.id,
+                "a user's id begins with the name of another issuer and a colon, so it could be taken for a user of that issuer; give the user another id"
+            );
+            (LoginResult::Unknown, Rejection::WrongCredentials)
+        }
         Ok(Ok(user)) => return Ok((user, permit)),
         Ok(Err(reason)) => {
             wrong = Some(reason.name());

@@ -6,6 +6,7 @@ pub(crate) mod cookie_session;
 pub(crate) mod direct_response;
 pub(crate) mod endpoints;
 mod foreign;
+pub(crate) mod forward_auth;
 pub(crate) mod handover;
 mod jwks;
 mod login;

@@ -1,4 +1,4 @@
-//! `GET /sessions` and `DELETE /sessions/SID`: users list and revoke their own sessions.
+//! `GET /sessions` and `DELETE /sessions/SID`: users list and revoke their own sessions, with a token or with a browser's session.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -7,11 +7,14 @@ use http::StatusCode;
 use serde::Serialize;
 
 use crate::auth::bearer::Bearer;
+use crate::auth::credentials::browser_cookies;
 use crate::auth::identity::Identity;
+use crate::browser::csrf;
 use crate::layers::authenticate::{authenticate, missing};
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
+use crate::services::cookie_session::resolve;
 use crate::services::endpoints::store_unavailable;
 use crate::services::foreign;
 use crate::sessions::{SessionId, SessionInfo};
@@ -34,7 +37,7 @@ struct Entry {
     address: Option<IpAddr>,
     /// The client's `User-Agent`.
     client: Option<String>,
-    /// Whether the request's token belongs to it.
+    /// Whether the request belongs to it.
     current: bool,
 }
 
@@ -53,9 +56,9 @@ impl Body {
     }
 }
 
-/// Lists the sessions of the access token's user.
-pub(crate) async fn list(context: &RequestContext) -> Result<Response, Rejection> {
-    let identity = user(context)?;
+/// Lists the user's sessions.
+pub(crate) async fn list(context: &Rc<RequestContext>) -> Result<Response, Rejection> {
+    let identity = user(context).await?;
     let subject = &foreign::account_id(context, identity.claims()).await?;
     let sessions = context.worker.gateway.sessions.list(Some(subject), context.now_millis).await;
     let body = Body::of(sessions.map_err(|e| store_unavailable(&e))?, *identity.session());
@@ -64,8 +67,8 @@ pub(crate) async fn list(context: &RequestContext) -> Result<Response, Rejection
 }
 
 /// Revokes one of them; 404 for one that has ended or belongs to another user.
-pub(crate) async fn end(context: &RequestContext, path: &str) -> Result<Response, Rejection> {
-    let identity = user(context)?;
+pub(crate) async fn end(context: &Rc<RequestContext>, path: &str) -> Result<Response, Rejection> {
+    let identity = user(context).await?;
     let id: SessionId =
         path.rsplit_once('/').and_then(|(_, id)| id.parse().ok()).ok_or(Rejection::SessionNotFound)?;
     let subject = &foreign::account_id(context, identity.claims()).await?;
@@ -79,8 +82,19 @@ pub(crate) async fn end(context: &RequestContext, path: &str) -> Result<Response
     Ok(response::no_store(response::empty(StatusCode::NO_CONTENT)))
 }
 
-fn user(context: &RequestContext) -> Result<Rc<Identity>, Rejection> {
-    let identity = authenticate(&context.worker, &context.state, Bearer::of(&context.head)?, context.now())?;
+async fn user(context: &Rc<RequestContext>) -> Result<Rc<Identity>, Rejection> {
+    let bearer = Bearer::of(&context.head)?;
+    let browser = context.state.config.browser.as_ref().filter(|_| bearer.is_none());
+    let identity = match browser {
+        Some(browser) => {
+            let cookies = browser_cookies(browser, context);
+            if !cookies.is_empty() && csrf::needs_check(context.head.method(), false) {
+                browser.require_own_page(context)?;
+            }
+            resolve(context, browser, cookies).await?
+        }
+        None => authenticate(&context.worker, &context.state, bearer, context.now())?,
+    };
     identity.ok_or_else(|| missing(&context.worker))
 }
 

@@ -40,7 +40,7 @@ outcomes! {
     /// The outcome of verifying an access token.
     VerificationOutcome {
         Cached => "cached", Valid => "valid", Missing => "missing", Invalid => "invalid", Expired => "expired",
-        NotYetValid => "not_yet_valid", WrongType => "wrong_type", Revoked => "revoked",
+        NotYetValid => "not_yet_valid", WrongType => "wrong_type", Revoked => "revoked", Unavailable => "unavailable",
     }
 }
 outcomes! {
@@ -89,7 +89,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 outcomes! {
     /// An endpoint of the gateway, as the value of the label `route`.
-    EndpointLabel { Login => "(login)", Refresh => "(refresh)", Other => "(endpoint)" }
+    EndpointLabel { Login => "(login)", Refresh => "(refresh)", Verify => "(verify)", Other => "(endpoint)" }
 }
 
 /// What responded to a request.
@@ -226,6 +226,23 @@ pub(crate) struct UpstreamState {
     pub(crate) checks_failed: u64,
 }
 
+/// The state of another issuer.
+#[derive(Debug, Clone)]
+pub(crate) struct IssuerState {
+    pub(crate) name: String,
+    pub(crate) keys: usize,
+    /// In seconds; `None` for keys from the configuration and where there are none.
+    pub(crate) keys_age: Option<u64>,
+    /// Whether the last fetch and the last introspection succeeded.
+    pub(crate) is_up: bool,
+    /// Succeeded, failed.
+    pub(crate) fetches: [u64; 2],
+    /// Tokens that were verified, and not found in a cache: valid, invalid, expired, and those that could not be judged.
+    pub(crate) tokens: [u64; 4],
+    /// Active, inactive, failed; `None` where tokens are not introspected.
+    pub(crate) introspections: Option<[u64; 3]>,
+}
+
 /// A loaded key.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyGauge {
@@ -265,6 +282,7 @@ pub(crate) struct Gauges {
     /// Time since the revocations of other instances were last known to be complete, in milliseconds.
     pub(crate) revocations_age: u64,
     pub(crate) draining: bool,
+    pub(crate) issuers: Vec<IssuerState>,
     /// Successful configuration reloads.
     pub(crate) config_reads: u64,
     /// Failed configuration reloads.
@@ -340,6 +358,7 @@ impl Metrics {
             page.sample(&[("reason", label)], self.sum(|s| &s.responses_aborted[reason]));
         }
         self.upstreams(&mut page, &gauges.upstreams);
+        issuers(&mut page, &gauges.issuers);
         self.single_values(&mut page, gauges);
         keys(&mut page, &gauges.keys);
         page.family("certificate_expiry_timestamp_seconds", Kind::Gauge, "When a certificate expires.");
@@ -541,6 +560,47 @@ impl Metrics {
     }
 }
 
+fn issuers(page: &mut Page, issuers: &[IssuerState]) {
+    page.family(
+        "issuer_tokens_total",
+        Kind::Counter,
+        "Tokens of other issuers that were verified, and not in a cache.",
+    );
+    for issuer in issuers {
+        for (outcome, count) in ["valid", "invalid", "expired", "unavailable"].iter().zip(issuer.tokens) {
+            page.sample(&[("issuer", &issuer.name), ("outcome", outcome)], count);
+        }
+    }
+    page.family("issuer_key_fetches_total", Kind::Counter, "Fetches of the keys of other issuers.");
+    for issuer in issuers {
+        for (outcome, count) in ["success", "failure"].iter().zip(issuer.fetches) {
+            page.sample(&[("issuer", &issuer.name), ("outcome", outcome)], count);
+        }
+    }
+    page.family("issuer_introspections_total", Kind::Counter, "Introspections by other issuers.");
+    for issuer in issuers {
+        for (outcome, count) in
+            ["active", "inactive", "failure"].iter().zip(issuer.introspections.into_iter().flatten())
+        {
+            page.sample(&[("issuer", &issuer.name), ("outcome", outcome)], count);
+        }
+    }
+    page.family("issuer_up", Kind::Gauge, "Whether an issuer could be reached when it was last asked.");
+    for issuer in issuers {
+        page.sample(&[("issuer", &issuer.name)], u64::from(issuer.is_up));
+    }
+    page.family("issuer_keys", Kind::Gauge, "Keys of an issuer that are known.");
+    for issuer in issuers {
+        page.sample(&[("issuer", &issuer.name)], issuer.keys as u64);
+    }
+    page.family("issuer_keys_age_seconds", Kind::Gauge, "Time since an issuer's keys were fetched.");
+    for issuer in issuers {
+        if let Some(age) = issuer.keys_age {
+            page.sample(&[("issuer", &issuer.name)], age);
+        }
+    }
+}
+
 fn keys(page: &mut Page, keys: &[KeyGauge]) {
     page.family("keys", Kind::Gauge, "Loaded keys: next, signing or previous.");
     for key in keys {
@@ -679,6 +739,7 @@ mod tests {
         store_losses: 0,
         revocations_age: 0,
         draining: false,
+        issuers: Vec::new(),
         config_reads: 0,
         config_failures: 0,
         config_up_to_date: true,

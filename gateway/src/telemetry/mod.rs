@@ -16,8 +16,9 @@ pub(crate) use audit::{AuditEvent, AuditedRequest};
 pub use logging::{InitError, Logs, init};
 pub use metrics::Metrics;
 pub(crate) use metrics::{
-    AbortReason, BasicOutcome, EndpointLabel, Gauges, KeyGauge, KeyStateLabel, LoginOutcome, RefreshOutcome,
-    RouteCounters, RouteLabel, UpstreamOutcome, UpstreamState, VerificationOutcome, WorkerMetrics,
+    AbortReason, BasicOutcome, EndpointLabel, Gauges, IssuerState, KeyGauge, KeyStateLabel, LoginOutcome,
+    RefreshOutcome, RouteCounters, RouteLabel, UpstreamOutcome, UpstreamState, VerificationOutcome,
+    WorkerMetrics,
 };
 pub use panics::log_panics;
 pub(crate) use request_id::{RequestId, RequestIds};

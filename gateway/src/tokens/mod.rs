@@ -21,8 +21,10 @@ pub use key_record::{KeyRecord, KeyRole, LoadedKey};
 pub use key_ring::{Access, KeyError, KeyRing, assertion_keys_dir};
 pub use key_schedule::{Rules, Schedule, Step};
 pub use key_store::{KeyState, KeyStore, StoredKey};
+pub(crate) use public_key::{backend, check_strength};
 pub use signer::SigningError;
 pub(crate) use verifier::ClaimsOfUser;
+pub(crate) use verifier::OtherClaims;
 pub use verifier::{ClaimValue, TokenError, VerifiedClaims, Verifier};
 
 /// Cache lifetime (`max-age`) of the JWK set, in seconds. A new key is published at least this long before it

@@ -48,7 +48,23 @@ pub enum TokenError {
     WrongType,
 }
 
-/// The claims of a verified token, or of a user who was found by something else. Only [`Verifier`] makes them.
+/// The claims of a token that another issuer signed and that was verified with that issuer's keys, as an identity here.
+#[derive(Debug)]
+pub(crate) struct OtherClaims {
+    pub(crate) iss: String,
+    pub(crate) subject: String,
+    pub(crate) username: String,
+    pub(crate) roles: Vec<String>,
+    pub(crate) jti: String,
+    pub(crate) issued_at: UnixSeconds,
+    pub(crate) not_before: UnixSeconds,
+    pub(crate) expires_at: UnixSeconds,
+    /// Claims by their names here; `aud` and `session_exp` among them.
+    pub(crate) further: Map<String, Value>,
+}
+
+/// The claims of a verified token, or of a user who was found by something else. Only [`Verifier`] makes
+/// them, and `issuers` those of other issuers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VerifiedClaims {
     token_type: TokenType,
@@ -57,6 +73,7 @@ pub struct VerifiedClaims {
     roles: Vec<String>,
     sid: String,
     is_foreign: bool,
+    /// `None` for what was no token of the gateway.
     key: Option<Arc<KeyRecord>>,
     jti: String,
     issued_at: UnixSeconds,
@@ -102,6 +119,27 @@ pub enum ClaimValue<'c> {
 }
 
 impl VerifiedClaims {
+    /// The claims of another issuer's token: it has no session here.
+    pub(crate) fn of_other_issuer(claims: OtherClaims) -> VerifiedClaims {
+        let OtherClaims { iss, subject, username, roles, jti, issued_at, not_before, expires_at, further } =
+            claims;
+        VerifiedClaims {
+            token_type: TokenType::Access,
+            subject,
+            username,
+            roles,
+            sid: String::new(),
+            is_foreign: true,
+            key: None,
+            jti,
+            issued_at,
+            not_before,
+            expires_at,
+            names: Arc::new(Names { iss, aud: String::new() }),
+            further,
+        }
+    }
+
     /// The user's id (`sub`).
     pub fn subject(&self) -> &str {
         &self.subject
@@ -128,7 +166,7 @@ impl VerifiedClaims {
         self.is_foreign
     }
 
-    /// The key that has verified it, if it was a token.
+    /// The gateway's key that has verified it, if it was a token of the gateway.
     pub fn key(&self) -> Option<&KeyRecord> {
         self.key.as_deref()
     }
@@ -159,6 +197,8 @@ impl VerifiedClaims {
             "sub" => ClaimValue::Text(&self.subject),
             "username" => ClaimValue::Text(&self.username),
             "roles" => ClaimValue::Texts(&self.roles),
+            // Tokens of other issuers have no session here.
+            "sid" if self.sid.is_empty() => return None,
             "sid" => ClaimValue::Text(&self.sid),
             "jti" => ClaimValue::Text(&self.jti),
             "iat" => ClaimValue::Number(self.issued_at),
@@ -168,7 +208,7 @@ impl VerifiedClaims {
             "iss" => ClaimValue::Text(&self.names.iss),
             _ => match self.further.get(claim) {
                 Some(value) => ClaimValue::Json(value),
-                None if claim == "aud" => ClaimValue::Text(&self.names.aud),
+                None if claim == "aud" && !self.names.aud.is_empty() => ClaimValue::Text(&self.names.aud),
                 None => return None,
             },
         })

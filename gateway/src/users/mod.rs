@@ -17,7 +17,7 @@ mod new_password;
 mod password;
 mod password_hash;
 mod remote;
-mod replace_file;
+pub(crate) mod replace_file;
 mod sources;
 mod sql;
 mod user_entry;

@@ -30,8 +30,9 @@ def resolve(node):
     return [resolve(item) for item in node] if isinstance(node, list) else node
 
 
-def call(method, template, path=None, token=None, body=None, expect=None, content_type="application/json"):
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+def call(method, template, path=None, token=None, body=None, expect=None, content_type="application/json",
+         headers=()):
+    headers = {**dict(headers), **({"Authorization": f"Bearer {token}"} if token else {})}
     if body is not None:
         headers["Content-Type"] = content_type
         body = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -91,6 +92,12 @@ call("DELETE", "/tokens/{id}", f"/tokens/{made['id']}", token=renewed["access_to
 call("DELETE", "/tokens/{id}", f"/tokens/{made['id']}", token="x.y.z", expect=401)
 keys = call("GET", "/.well-known/jwks.json", expect=200)["keys"]
 assert keys, "the default algorithm has a public key"
+about = {"X-Forwarded-Method": "GET", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "a", "X-Forwarded-Uri": "/api"}
+call("GET", "/auth/verify", headers=about, token=renewed["access_token"], expect=200)
+call("GET", "/auth/verify", headers=about, expect=401)
+call("GET", "/auth/verify", headers={**about, "X-Forwarded-Uri": "/a/../b"}, expect=400)
+call("GET", "/auth/verify", headers={**about, "X-Forwarded-Uri": "/other"}, expect=404)
+call("GET", "/auth/verify", headers={**about, "X-Forwarded-Method": "X"}, expect=405)
 call("POST", "/logout", token=renewed["access_token"], expect=204)
 call("POST", "/logout", token="x.y.z", expect=401)
 third = call("POST", "/login", body=right, expect=200)

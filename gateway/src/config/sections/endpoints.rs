@@ -20,6 +20,13 @@ section! {
     }
 }
 
+impl Endpoints {
+    /// Where trusted proxies ask for verdicts, with `[forward_auth]`.
+    pub(crate) fn verify_path(&self) -> String {
+        format!("{}/auth/verify", self.prefix)
+    }
+}
+
 fn prefix(text: &str) -> Result<String, InvalidValue> {
     match text {
         "" => {}
@@ -40,6 +47,7 @@ pub(super) fn reserved_paths(settings: &Settings) -> Vec<String> {
     }
     paths.extend(settings.personal_tokens.enabled.then(|| below("/tokens")));
     paths.extend(endpoints.health_path.clone());
+    paths.extend(settings.forward_auth.enabled.then(|| endpoints.verify_path()));
     paths
 }
 

@@ -6,7 +6,9 @@ mod compat;
 mod cors;
 mod endpoints;
 mod files;
+mod forward_auth;
 mod identity_headers;
+mod issuers;
 mod ldap_users;
 mod limits;
 mod lockout;
@@ -37,7 +39,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::declaration::{Key, KeyInfo, Section, Shape, TableShape, section, table};
+use super::declaration::{Key, KeyInfo, Section, Shape, TableShape, section, table, tables};
 use super::settings::Users;
 use super::table::Table;
 #[cfg(test)]
@@ -49,7 +51,9 @@ pub use compat::{Compat, CompatIdentity, Profile};
 pub use cors::{Cors, RouteCors};
 pub use endpoints::Endpoints;
 pub(in crate::config) use files::{readable, working_directory};
+pub use forward_auth::ForwardAuth;
 pub use identity_headers::{ClaimEncoding, ClaimFormat, IdentityHeader};
+pub use issuers::IssuerSettings;
 pub use limits::Limits;
 pub use lockout::Lockout;
 pub use log::{Log, LogFormat};
@@ -75,6 +79,8 @@ section! {
         admin: Admin = table().restart();
         /// Contents and signing of tokens.
         tokens: Tokens = table();
+        /// Other issuers, whose tokens routes may accept beside the gateway's own.
+        issuers: Vec<IssuerSettings> = tables::<IssuerSettings>().or_empty();
         /// Paths of the gateway's own endpoints.
         endpoints: Endpoints = table();
         /// Compatibility with the library that issued the users' tokens so far.
@@ -95,6 +101,8 @@ section! {
         cors: Cors = table();
         /// Sessions in cookies, and sign-in pages for people.
         browser: Browser = table();
+        /// Verdicts for proxies that serve the apps themselves.
+        forward_auth: ForwardAuth = table();
         /// Headers in which the upstream gets claims of the verified token.
         identity_headers: Vec<IdentityHeader> = {
             let names = Shape::Names(TableShape::of::<identity_headers::DefaultHeaders>(), Box::new(identity_headers::shape()));
@@ -137,11 +145,13 @@ impl Settings {
         settings.audit.check(&of("audit"));
         settings.personal_tokens.check(&of("personal_tokens"));
         settings.browser.check(&of("browser"));
+        settings.forward_auth.check(&of("forward_auth"), &settings.server);
         settings.cors.check(&of("cors"));
         for upstream in settings.upstreams.values_mut() {
             upstream.assertion.get_or_insert(settings.upstream_assertion.enabled);
         }
         routes::check(root, &settings);
+        issuers::check(root, &mut settings);
         traps::check(root, &settings);
         upstreams::check_use(&of("upstreams"), &settings.routes);
         settings

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use http::Method;
 
-use access_rules::{claims, role};
+pub(super) use access_rules::{claims, role};
 use header_edits::{Direction, HeaderEditsKey};
 use target::target;
 
@@ -28,7 +28,7 @@ use crate::config::declaration::{boolean, choice, flat, section, table, text, te
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::settings::{
-    Access, HeaderEdits, HostPattern, RequiredClaim, RouteTarget, Unauthenticated,
+    Access, HeaderEdits, HostPattern, OWN_ISSUER, RequiredClaim, RouteTarget, Unauthenticated,
 };
 use crate::config::source_span::SourceSpan;
 use crate::config::table::Table;
@@ -60,6 +60,9 @@ section! {
         /// All of these claims are required, with that value or one of several; of a claim that is a list,
         /// one element.
         claims: Vec<RequiredClaim> = claims().or_empty().example("{ department = \"it\", level = [2, 3] }");
+        /// Whose tokens are accepted: "own" for the gateway's, and names of [[issuers]]. Without "own", the gateway's own tokens and
+        /// sessions are refused.
+        issuers: Vec<String> = texts(|name| Ok(name.to_owned())).or("[\"own\"]", || vec![OWN_ISSUER.to_owned()]).example("[\"own\", \"keycloak\"]");
         /// Bytes of a request's body, instead of limits.max_body; 0: no limit.
         max_body: Option<u64> = max_body().fallback("limits.max_body").example("\"1MiB\"");
         /// Names without port; "*.app.example" is every subdomain of app.example. None named: every host.

@@ -169,7 +169,7 @@ impl Tokens {
 }
 
 /// An `iss` or `aud`.
-fn name(text: &str) -> Result<String, InvalidValue> {
+pub(super) fn name(text: &str) -> Result<String, InvalidValue> {
     if text.is_empty() || text.len() > 255 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(InvalidValue::new(format!("{} is not a name for a token to carry", quoted(text)))
             .help("use 1 to 255 bytes without spaces, such as \"https://login.example\""));

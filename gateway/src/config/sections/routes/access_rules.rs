@@ -38,7 +38,7 @@ pub(super) fn check(table: &Table<'_>, route: &Route) {
     }
 }
 
-pub(super) fn role(text: &str) -> Result<String, InvalidValue> {
+pub(in crate::config) fn role(text: &str) -> Result<String, InvalidValue> {
     if text.is_empty() || text.chars().any(char::is_control) {
         return Err(InvalidValue::new(format!("{} is not the name of a role", quoted(text))));
     }
@@ -46,7 +46,7 @@ pub(super) fn role(text: &str) -> Result<String, InvalidValue> {
 }
 
 /// The table under `claims`: names, each with one value or several alternatives.
-pub(super) fn claims() -> Key<Option<Vec<RequiredClaim>>> {
+pub(in crate::config) fn claims() -> Key<Option<Vec<RequiredClaim>>> {
     Key::new(Shape::Map(Box::new(Shape::Any)), |entry| {
         if !entry.is_given() {
             return None;
