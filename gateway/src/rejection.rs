@@ -27,6 +27,7 @@ pub(crate) enum Code {
     HeadersTooLarge,
     UnsupportedTransferCoding,
     InvalidCredentials,
+    InvalidClient,
     AccountLocked,
     TooManySessions,
     TooManyTokens,
@@ -88,6 +89,7 @@ impl Code {
                 ("unsupported_transfer_coding", 501, "The body's transfer coding is not supported.")
             }
             Code::InvalidCredentials => ("invalid_credentials", 401, "Invalid username or password."),
+            Code::InvalidClient => ("invalid_client", 401, "The client may not ask here."),
             Code::AccountLocked => {
                 ("account_locked", 403, "Account temporarily locked. Please try again later.")
             }
@@ -253,6 +255,7 @@ rejections! {
     PersonalTokenRevoked => Code::TokenRevoked, "the personal access token was revoked";
     TokenUserGone => Code::TokenRevoked, "the user of the token is disabled or deleted";
     TokenNotForRoute => Code::InsufficientScope, "the personal access token is limited to other routes";
+    AudienceMissing => Code::InsufficientScope, "the token is not for the route's audience";
     RoleMissing => Code::InsufficientScope, "none of the route's roles";
     FreshTokenMissing => Code::InsufficientScope, "the route needs a fresh token: log in again";
     ClaimMissing => Code::InsufficientScope, "a claim that the route asks for is another";
@@ -285,6 +288,11 @@ rejections! {
     UsersUnavailable => Code::StoreUnavailable, "the users cannot be looked up at the moment";
     RevocationsUnknown => Code::StoreUnavailable, "it is not known at the moment which sessions were ended";
     SigningFailed => Code::Internal, "no token could be made";
+
+    // Revocation and introspection.
+    ClientUnknown => Code::InvalidClient, "no such client, or a wrong secret";
+    ContentTypeNotForm => Code::BadRequest, "Content-Type is not application/x-www-form-urlencoded";
+    TokenNotInForm => Code::BadRequest, "the form has no token";
 
     // Personal access tokens.
     PersonalTokenNotFound => Code::NotFound, "you have no such token";
@@ -342,6 +350,8 @@ enum Challenge {
     Bare,
     /// The token was invalid.
     Error(&'static str),
+    /// A client has to authenticate (RFC 6749 section 2.3.1).
+    Client,
 }
 
 impl Rejection {
@@ -430,6 +440,7 @@ impl Rejection {
     fn challenge(&self) -> Option<Challenge> {
         Some(match self.code() {
             Code::MissingToken | Code::InvalidCredentials => Challenge::Bare,
+            Code::InvalidClient => Challenge::Client,
             Code::InvalidRequest => Challenge::Error("invalid_request"),
             Code::InsufficientScope => Challenge::Error("insufficient_scope"),
             code if code.status() == StatusCode::UNAUTHORIZED => Challenge::Error("invalid_token"),
@@ -452,6 +463,7 @@ impl Rejection {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let challenge = self.challenge().map(|challenge| match challenge {
             Challenge::Bare => "Bearer".to_owned(),
+            Challenge::Client => "Basic realm=\"introspection\", charset=\"UTF-8\"".to_owned(),
             Challenge::Error(error) => {
                 // The description is in the grammar of RFC 6750 section 3: ASCII without `"` and `\`.
                 let description = self.detail().replace(['"', '\\'], "'");

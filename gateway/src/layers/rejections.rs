@@ -22,6 +22,7 @@ use crate::rejection::{Code, Rejection};
 use crate::request::{Received, RequestContext};
 use crate::response::{self, Body, Response};
 use crate::services::handover::to_sign_in;
+use crate::services::oauth::resource_metadata_uri;
 use crate::telemetry::EndpointLabel;
 
 /// Converts the rejections of the services below to responses.
@@ -100,11 +101,26 @@ pub(crate) fn respond(rejection: Rejection, context: &RequestContext) -> Respons
         None => for_browser(&rejection, context).unwrap_or_else(plain),
     };
     if response.status() == StatusCode::UNAUTHORIZED {
+        name_resource_metadata(&mut response, context);
         add_basic_challenge(&mut response, context);
     }
     context.audit_refusal(&rejection);
     context.record.rejection.replace(Some(rejection));
     response
+}
+
+/// Says in the Bearer challenge where the resource's metadata is (RFC 9728 section 5.1), if that is configured.
+fn name_resource_metadata(response: &mut Response, context: &RequestContext) {
+    let settings = &context.state.config.settings;
+    if !settings.oauth.resource_metadata_in_challenges {
+        return;
+    }
+    let Some(challenge) = response.headers_mut().get_mut(WWW_AUTHENTICATE) else { return };
+    if let Some(rest) = challenge.to_str().ok().and_then(|text| text.strip_prefix("Bearer")) {
+        let (rest, uri) = (rest.trim_start(), resource_metadata_uri(settings));
+        let comma = if rest.is_empty() { "" } else { ", " };
+        *challenge = response::header_value(&format!("Bearer {rest}{comma}resource_metadata=\"{uri}\""));
+    }
 }
 
 /// Also asks for HTTP Basic on routes that take it. Not a page's script, image or the like where people sign in on a page: the browser

@@ -15,6 +15,8 @@ enum Fields {
     Bare,
     /// A challenge with an error, whose description is the detail.
     Error(&'static str),
+    /// A client has to authenticate.
+    Client,
     /// `Retry-After`, in seconds.
     Retry(&'static str),
     Allow(&'static str),
@@ -23,7 +25,7 @@ enum Fields {
     AcceptPost,
 }
 
-use Fields::{AcceptPost, Allow, AllowAndClose, Bare, Closes, Error, Plain, Retry};
+use Fields::{AcceptPost, Allow, AllowAndClose, Bare, Client, Closes, Error, Plain, Retry};
 
 const INVALID_TOKEN: Fields = Error("invalid_token");
 const INVALID_REQUEST: Fields = Error("invalid_request");
@@ -130,6 +132,10 @@ fn rows() -> Vec<Row> {
         Row(R::UpstreamTimeout, 504, "gateway_timeout", Plain, 14),
         Row(R::UpstreamUnhealthy, 503, "no_healthy_upstream", Retry("1"), 14),
         Row(R::UpstreamFull, 503, "overloaded", Retry("1"), 8),
+        Row(R::AudienceMissing, 403, "insufficient_scope", SCOPE, 7),
+        Row(R::ClientUnknown, 401, "invalid_client", Client, 16),
+        Row(R::ContentTypeNotForm, 400, "bad_request", Plain, 3),
+        Row(R::TokenNotInForm, 400, "bad_request", Plain, 3),
         Row(R::PersonalTokenNotFound, 404, "not_found", Plain, 12),
         Row(R::BadTokenRequest("why".into()), 400, "bad_request", Plain, 3),
         Row(R::TooManyPersonalTokens, 403, "too_many_tokens", Plain, 7),
@@ -163,6 +169,9 @@ fn every_rejection_has_its_status_code_fields_and_problem() {
         let own = match fields {
             Plain | Closes => None,
             Bare => Some(("www-authenticate", "Bearer".to_owned())),
+            Client => {
+                Some(("www-authenticate", "Basic realm=\"introspection\", charset=\"UTF-8\"".to_owned()))
+            }
             Error(error) => Some((
                 "www-authenticate",
                 format!("Bearer error=\"{error}\", error_description=\"{detail}\""),

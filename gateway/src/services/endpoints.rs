@@ -9,7 +9,9 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
 use tower::Service;
 
-use super::{handover, jwks, login, logout, personal_tokens, refresh, sessions, sign_in_page, sign_out_page};
+use super::{
+    handover, jwks, login, logout, oauth, personal_tokens, refresh, sessions, sign_in_page, sign_out_page,
+};
 use crate::auth::bearer::Bearer;
 use crate::config::Settings;
 use crate::rejection::Rejection;
@@ -33,6 +35,11 @@ pub(crate) enum Endpoint {
     /// With `[personal_tokens]` only.
     Tokens,
     Token,
+    /// With `[oauth]` only, as all that follow.
+    Revoke,
+    Introspect,
+    AuthorizationServer,
+    ProtectedResource,
     Jwks,
     Health,
     /// With `[forward_auth]` only, and with every method.
@@ -63,7 +70,9 @@ impl Endpoint {
             Endpoint::Login | Endpoint::Logout if pages => &[Method::GET, Method::HEAD, Method::POST],
             Endpoint::LoginContinue if pages => &[Method::GET],
             Endpoint::LoginContinue => &[],
-            Endpoint::Jwks => &[Method::GET, Method::HEAD],
+            Endpoint::Jwks | Endpoint::AuthorizationServer | Endpoint::ProtectedResource => {
+                &[Method::GET, Method::HEAD]
+            }
             // HAProxy's `option httpchk` asks with OPTIONS.
             Endpoint::Health => &[Method::GET, Method::HEAD, Method::OPTIONS],
             Endpoint::Sessions => &[Method::GET],
@@ -86,6 +95,15 @@ impl Endpoints {
     pub(crate) fn new(settings: &Settings) -> Endpoints {
         let tokens = settings.personal_tokens.enabled.then_some(("/tokens", Endpoint::Tokens));
         let forward_auth = settings.forward_auth.enabled;
+        let oauth = &settings.oauth;
+        let revoke = oauth.revocation.then_some(("/revoke", Endpoint::Revoke));
+        let introspect =
+            (!oauth.introspection_clients.is_empty()).then_some(("/introspect", Endpoint::Introspect));
+        let metadata = oauth.metadata.then(|| {
+            let server = oauth::authorization_server_paths(&settings.tokens.issuer).into_iter();
+            let server = server.map(|path| (path, Endpoint::AuthorizationServer));
+            server.chain([(oauth::PROTECTED_RESOURCE.to_owned(), Endpoint::ProtectedResource)])
+        });
         let settings = &settings.endpoints;
         let below_prefix = [
             ("/login", Endpoint::Login),
@@ -95,12 +113,12 @@ impl Endpoints {
             ("/logout-all", Endpoint::LogoutAll),
             ("/sessions", Endpoint::Sessions),
         ];
-        let prefixed = below_prefix.into_iter().chain(tokens);
+        let prefixed = below_prefix.into_iter().chain(tokens).chain(revoke).chain(introspect);
         let prefixed = prefixed.map(|(path, endpoint)| (format!("{}{path}", settings.prefix), endpoint));
         // Well-known URIs have no prefix (RFC 8615).
         let jwks = ("/.well-known/jwks.json".to_owned(), Endpoint::Jwks);
         let health = settings.health_path.iter().map(|path| (path.clone(), Endpoint::Health));
-        let paths = prefixed.chain([jwks]).chain(health).collect();
+        let paths = prefixed.chain([jwks]).chain(metadata.into_iter().flatten()).chain(health).collect();
         Endpoints { paths, verify: forward_auth.then(|| settings.verify_path()) }
     }
 
@@ -196,6 +214,10 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
         Endpoint::Tokens if *method == Method::GET => personal_tokens::list(&context).await,
         Endpoint::Tokens => personal_tokens::create(&context, request.body).await,
         Endpoint::Token => personal_tokens::revoke(&context, request.view().decoded_path()).await,
+        Endpoint::Revoke => oauth::revoke(&context, request.body).await,
+        Endpoint::Introspect => oauth::introspect(&context, request.body).await,
+        Endpoint::AuthorizationServer => Ok(oauth::authorization_server(&context.state.config.settings)),
+        Endpoint::ProtectedResource => Ok(oauth::protected_resource(&context.state.config.settings)),
         Endpoint::Jwks => Ok(jwks::jwks(&context.state.config)),
         // Judged by the stack, which has a service of its own for that.
         Endpoint::Verify => Err(Rejection::WrongTarget),

@@ -12,6 +12,7 @@ mod jwks;
 mod login;
 mod logout;
 pub(crate) mod machine_credentials;
+pub(crate) mod oauth;
 pub(crate) mod personal_tokens;
 pub(crate) mod proxy;
 pub(crate) mod redirect;

@@ -2,6 +2,7 @@
 
 mod audit;
 mod browser;
+mod claim_templates;
 mod compat;
 mod cors;
 mod endpoints;
@@ -13,6 +14,7 @@ mod ldap_users;
 mod limits;
 mod lockout;
 mod log;
+mod oauth;
 mod path_pattern;
 mod personal_tokens;
 mod previous_keys;
@@ -47,6 +49,7 @@ use super::test_support;
 
 pub use audit::{Audit, AuditRefusals, AuditTarget};
 pub use browser::{Browser, RememberMe};
+pub use claim_templates::{ClaimSubject, ClaimTemplates};
 pub use compat::{Compat, CompatIdentity, Profile};
 pub use cors::{Cors, RouteCors};
 pub use endpoints::Endpoints;
@@ -57,6 +60,7 @@ pub use issuers::IssuerSettings;
 pub use limits::Limits;
 pub use lockout::Lockout;
 pub use log::{Log, LogFormat};
+pub use oauth::{ClientSecret, OAuth};
 pub use personal_tokens::PersonalTokens;
 pub use reload::Reload;
 pub use routes::Route;
@@ -97,6 +101,8 @@ section! {
         sessions: SessionLimits = table();
         /// Personal access tokens, for machines and scripts.
         personal_tokens: PersonalTokens = table();
+        /// Revocation, introspection and metadata, for other programs.
+        oauth: OAuth = table();
         /// Cross-origin requests from browsers (CORS).
         cors: Cors = table();
         /// Sessions in cookies, and sign-in pages for people.
@@ -142,8 +148,9 @@ impl Settings {
         settings.compat.check(&of("compat"), &mut settings.tokens, &of("tokens"));
         settings.lockout.check(&of("lockout"));
         settings.limits.check(&of("limits"));
-        settings.audit.check(&of("audit"));
+        settings.oauth.check(&of("oauth"), &settings.tokens);
         settings.personal_tokens.check(&of("personal_tokens"));
+        settings.audit.check(&of("audit"));
         settings.browser.check(&of("browser"));
         settings.forward_auth.check(&of("forward_auth"), &settings.server);
         settings.cors.check(&of("cors"));

@@ -294,6 +294,7 @@ mod tests {
             unauthenticated: None,
             roles: Vec::new(),
             claims: Vec::new(),
+            audience: None,
             issuers: Vec::new(),
             max_body: None,
             cors: crate::config::RouteCors::default(),
