@@ -11,11 +11,12 @@ use tokio_rustls::rustls::ServerConfig;
 use crate::auth::identity::IdentityHeaders;
 use crate::browser::Browser;
 use crate::browser::branding::BrandingError;
-use crate::config::Settings;
+use crate::config::{Settings, UpstreamAssertion};
 use crate::issuers::{IssuerError, Issuers};
 use crate::layers::cors::CorsPolicies;
 use crate::layers::hsts::Hsts;
 use crate::layers::route::Routes;
+use crate::proxy::assertion::Assertions;
 use crate::proxy::via::Via;
 use crate::services::endpoints::Endpoints;
 use crate::services::static_files::StaticRoot;
@@ -38,6 +39,8 @@ pub(crate) struct RuntimeConfig {
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) jwks: Bytes,
+    /// Where an upstream gets assertions.
+    pub(crate) assertions: Option<Arc<Assertions>>,
     /// Other issuers, in the order of the configuration.
     pub(crate) issuers: Arc<Issuers>,
     /// In the order of the configuration's upstreams.
@@ -115,7 +118,7 @@ impl RuntimeConfig {
         last: Option<&RuntimeConfig>,
         access: Access,
     ) -> Result<RuntimeConfig, RuntimeConfigError> {
-        let LoadedKeys { keys, jwks, issuer, verifier } =
+        let LoadedKeys { keys, jwks, issuer, verifier, assertions } =
             LoadedKeys::load(&settings, now, last.map_or(&[], |last| &last.keys), access)?;
         let (users, warnings) = UserSources::load(&settings.users).map_err(RuntimeConfigError::Users)?;
         let users = match last.map(|last| &last.users).filter(|users| users.is_of(&settings.users)) {
@@ -159,15 +162,19 @@ impl RuntimeConfig {
         let issuers = Issuers::new(&settings.issuers, last.map(|last| &*last.issuers), now)?;
         let claims_of_routes =
             settings.routes.iter().flat_map(|route| route.request_headers.names_of_claims());
+        let of_assertions =
+            Some(settings.upstream_assertion.header.as_str()).filter(|_| assertions.is_some());
+        let reserved = claims_of_routes.chain(of_assertions);
         Ok(RuntimeConfig {
             routes: Arc::new(routes),
             endpoints: Arc::new(Endpoints::new(&settings)),
             cors: Arc::new(CorsPolicies::new(&settings.cors, &settings.routes)),
             browser: Browser::new(&settings)?.map(Arc::new),
             via: Arc::new(Via::new(&settings.server.name, settings.server.via)),
-            identity_headers: Arc::new(IdentityHeaders::new(&settings.identity_headers, claims_of_routes)),
+            identity_headers: Arc::new(IdentityHeaders::new(&settings.identity_headers, reserved)),
             issuer: Arc::new(issuer),
             verifier: Arc::new(verifier),
+            assertions: assertions.map(Arc::new),
             jwks,
             issuers: Arc::new(issuers),
             upstreams,
@@ -186,10 +193,11 @@ impl RuntimeConfig {
     ///
     /// A key cannot be used.
     pub(crate) fn with_new_keys(&self, now: UnixSeconds) -> Result<RuntimeConfig, KeyError> {
-        let LoadedKeys { keys, jwks, issuer, verifier } =
+        let LoadedKeys { keys, jwks, issuer, verifier, assertions } =
             LoadedKeys::load(&self.settings, now, &self.keys, Access::Use)?;
         let (issuer, verifier) = (Arc::new(issuer), Arc::new(verifier));
-        Ok(RuntimeConfig { keys, jwks, issuer, verifier, ..self.clone() })
+        let assertions = assertions.map(Arc::new);
+        Ok(RuntimeConfig { keys, jwks, issuer, verifier, assertions, ..self.clone() })
     }
 
     /// The keys of `last` that were taken away before the last of their tokens has expired.
@@ -246,6 +254,7 @@ struct LoadedKeys {
     jwks: Bytes,
     issuer: Issuer,
     verifier: Verifier,
+    assertions: Option<Assertions>,
 }
 
 impl LoadedKeys {
@@ -265,9 +274,21 @@ impl LoadedKeys {
                 "a previous key verifies no more, for the last of its tokens has expired: remove it from the configuration"
             );
         }
-        let (keys, jwks) = (ring.keys(), ring.jwks());
+        let assertion_ring = if settings.has_assertions() {
+            let UpstreamAssertion { private_key_file, ttl, .. } = &settings.upstream_assertion;
+            let own = private_key_file.as_deref();
+            Some(KeyRing::load_for_assertions(&settings.tokens, own, *ttl, now, access)?)
+        } else {
+            None
+        };
+        let jwks = KeyRing::jwks([&ring].into_iter().chain(&assertion_ring))?;
+        let assertions = assertion_ring.map(|ring| Assertions {
+            issuer: ring.into_assertion_issuer(&settings.tokens.issuer, settings.upstream_assertion.ttl),
+            settings: settings.upstream_assertion.clone(),
+        });
+        let keys = ring.keys();
         let compat = Some(&settings.compat).filter(|compat| compat.is_on());
         let (issuer, verifier) = ring.into_parts(&settings.tokens, compat);
-        Ok(LoadedKeys { keys, jwks, issuer, verifier })
+        Ok(LoadedKeys { keys, jwks, issuer, verifier, assertions })
     }
 }

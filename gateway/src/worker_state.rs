@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::auth::assertion_cache::AssertionCache;
 use crate::auth::token_cache::TokenCache;
 use crate::runtime_config::RuntimeConfig;
 use crate::telemetry::{RouteCounters, WorkerMetrics};
@@ -14,6 +15,8 @@ pub(crate) struct WorkerState {
     pub(crate) config: Arc<RuntimeConfig>,
     /// Tokens verified with the keys of this configuration, with their identity headers.
     pub(crate) token_cache: RefCell<TokenCache>,
+    /// Assertions for upstreams of requests without a token.
+    pub(crate) assertions: AssertionCache,
     /// Identities behind personal access tokens, and behind passwords by their keyed hash.
     pub(crate) credential_cache: RefCell<TokenCache>,
     pub(crate) counters: RouteCounters,
@@ -39,6 +42,7 @@ impl WorkerState {
         WorkerState {
             counters: metrics.of_routes(routes, upstreams),
             token_cache: RefCell::new(TokenCache::new(settings.limits.token_cache)),
+            assertions: AssertionCache::default(),
             credential_cache: RefCell::new(TokenCache::new(settings.limits.token_cache)),
             upstreams: config.upstreams.iter().map(pool).collect(),
             config,

@@ -1,5 +1,6 @@
 //! A verified identity, and the identity headers for upstreams.
 
+use crate::auth::assertion_cache::AssertionCache;
 use crate::auth::claim_format::push_claim;
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ pub(crate) struct Identity {
     claims: VerifiedClaims,
     session: SessionId,
     header_lines: Box<[u8]>,
+    /// Assertions for upstreams that were signed for this token.
+    pub(crate) assertions: AssertionCache,
     machine: Option<Machine>,
     /// `None` where the gateway itself issued the token.
     origin: Option<Box<OtherOrigin>>,
@@ -67,7 +70,14 @@ impl Identity {
     pub(crate) fn new(claims: VerifiedClaims, headers: &IdentityHeaders) -> Result<Identity, Rejection> {
         let session = claims.sid().parse().map_err(|_| Rejection::TokenWithoutSession)?;
         let header_lines = headers.lines(&claims)?;
-        Ok(Identity { claims, session, header_lines, machine: None, origin: None })
+        Ok(Identity {
+            claims,
+            session,
+            header_lines,
+            machine: None,
+            origin: None,
+            assertions: AssertionCache::default(),
+        })
     }
 
     pub(crate) fn of_machine(
@@ -77,7 +87,14 @@ impl Identity {
         machine: Machine,
     ) -> Result<Identity, Rejection> {
         let header_lines = headers.lines(&claims)?;
-        Ok(Identity { claims, session, header_lines, machine: Some(machine), origin: None })
+        Ok(Identity {
+            claims,
+            session,
+            header_lines,
+            machine: Some(machine),
+            origin: None,
+            assertions: AssertionCache::default(),
+        })
     }
 
     /// Set where it comes from a personal access token or a password.
@@ -100,7 +117,14 @@ impl Identity {
         origin: OtherOrigin,
     ) -> Result<Identity, Rejection> {
         let header_lines = headers.lines(&claims)?;
-        Ok(Identity { claims, session, header_lines, machine: None, origin: Some(Box::new(origin)) })
+        Ok(Identity {
+            claims,
+            session,
+            header_lines,
+            machine: None,
+            origin: Some(Box::new(origin)),
+            assertions: AssertionCache::default(),
+        })
     }
 
     /// The other issuer of its token, unless the gateway itself issued it.

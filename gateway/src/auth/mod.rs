@@ -1,5 +1,6 @@
 //! Authentication of requests: their credentials, verified identities, and the token cache.
 
+pub(crate) mod assertion_cache;
 pub(crate) mod basic;
 pub(crate) mod bearer;
 pub(crate) mod claim_format;

@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use super::config::ConfigCommand;
 use super::explain::ExplainArguments;
 use super::healthcheck::HealthcheckArguments;
-use super::keys::KeysCommand;
+use super::keys::KeysArguments;
 use super::serve::ServeArguments;
 use super::sessions::SessionsCommand;
 use super::state::StateCommand;
@@ -81,8 +81,7 @@ pub(super) enum Command {
     /// Print the manual page
     Man,
     /// Manage the keys that sign tokens
-    #[command(subcommand)]
-    Keys(KeysCommand),
+    Keys(KeysArguments),
 }
 
 /// Exits because of an invalid value.

@@ -6,8 +6,18 @@ use clap::Subcommand;
 
 use super::CommandError;
 use super::hash_password::Console;
-use crate::config::{Algorithm, PreviousKey, Settings, Signing};
-use crate::tokens::{Access, JWKS_MAX_AGE_SECS, KeyRing, KeyState, KeyStore, StoredKey};
+use crate::config::{Algorithm, PreviousKey, Settings, Signing, UpstreamAssertion};
+use crate::tokens::{Access, JWKS_MAX_AGE_SECS, KeyRing, KeyState, KeyStore, StoredKey, assertion_keys_dir};
+
+/// Which keys, and what to do with them.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct KeysArguments {
+    /// The keys of assertions for upstreams, in place of those of tokens
+    #[arg(long, global = true)]
+    assertion: bool,
+    #[command(subcommand)]
+    command: KeysCommand,
+}
 
 /// What to do with keys.
 #[derive(Debug, Clone, Subcommand)]
@@ -36,17 +46,29 @@ pub(super) enum KeysCommand {
 const EFFECT_NOTE: &str = "a running gateway follows by itself, within a second";
 
 pub(super) fn run(
-    command: KeysCommand,
+    KeysArguments { assertion, command }: KeysArguments,
     settings: &Settings,
     console: &mut Console<'_>,
 ) -> Result<(), CommandError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     if let KeysCommand::Jwks = command {
-        let ring =
-            KeyRing::load(&settings.tokens, now, &[], Access::Examine).map_err(CommandError::failed)?;
-        return print_line(console, &String::from_utf8_lossy(&ring.jwks()));
+        let tokens = &settings.tokens;
+        let ring = KeyRing::load(tokens, now, &[], Access::Examine).map_err(CommandError::failed)?;
+        let UpstreamAssertion { private_key_file, ttl, .. } = &settings.upstream_assertion;
+        let own = private_key_file.as_deref();
+        let load = || KeyRing::load_for_assertions(tokens, own, *ttl, now, Access::Use);
+        let assertions = settings.has_assertions().then(load).transpose().map_err(CommandError::failed)?;
+        let jwks = KeyRing::jwks([&ring].into_iter().chain(&assertions)).map_err(CommandError::failed)?;
+        return print_line(console, &String::from_utf8_lossy(&jwks));
     }
-    let (store, algorithm) = key_store(settings)?;
+    let (store, algorithm) = match assertion {
+        true => {
+            let store =
+                KeyStore::open(&assertion_keys_dir(&settings.tokens)).map_err(CommandError::failed)?;
+            (store, Algorithm::EdDSA)
+        }
+        false => key_store(settings)?,
+    };
     match command {
         KeysCommand::Generate => {
             let key = store.generate(algorithm, now).map_err(CommandError::failed)?;

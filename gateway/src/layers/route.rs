@@ -83,6 +83,8 @@ pub(crate) struct Forwarding {
     /// Replaces the route's path for the upstream: empty, or segments that begin with a slash.
     pub(crate) new_prefix: Option<String>,
     pub(crate) authorization: UpstreamAuthorization,
+    /// Whether the upstream gets a signed assertion.
+    pub(crate) assertion: bool,
     /// The protocols that connections may switch to.
     pub(crate) upgrades: Vec<String>,
     /// Whether these may bring their token among their subprotocols.
@@ -269,6 +271,7 @@ impl Routes {
                             own_timeouts: *timeouts,
                             new_prefix: new_prefix.clone(),
                             authorization: authorization.clone(),
+                            assertion: upstream.assertion == Some(true),
                             encoded_slashes: *encoded_slashes,
                             lenient_path: *lenient_path,
                             rewrite_locations: *rewrite_locations,

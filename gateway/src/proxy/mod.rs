@@ -1,6 +1,7 @@
 //! Reverse proxy request building: hop-by-hop fields, forwarding headers, identity headers, header edits,
 //! upgrades.
 
+pub(crate) mod assertion;
 pub(crate) mod authorization;
 pub(crate) mod compression;
 pub(crate) mod header_edits;

@@ -59,6 +59,8 @@ pub(crate) struct ForwardingHeaders<'a> {
     pub(crate) edits: Option<&'a HeaderEdits>,
     /// The fields that the route adds, in wire format.
     pub(crate) edit_lines: &'a [u8],
+    /// The field with the signed assertion, in wire format; may be empty.
+    pub(crate) assertion_line: &'a [u8],
     /// The client.
     pub(crate) client: &'a ClientAddr,
     pub(crate) via: &'a Via,
@@ -175,6 +177,7 @@ fn push_fields(sink: &mut impl FieldSink, request: RequestView<'_>, add: Forward
         sink.field(b"Authorization", value.as_bytes());
     }
     sink.lines(add.edit_lines);
+    sink.lines(add.assertion_line);
     let mut forwarding = Vec::with_capacity(256);
     add.client.push_forwarding_lines(request.head(), request.host().as_str(), add.stripped, &mut forwarding);
     if let Some(value) = add.destination {

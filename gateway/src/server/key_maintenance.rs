@@ -2,15 +2,17 @@
 //! configuration is watched or not. By the schedule they are published and rotated, and what is over is removed. It is logged
 //! when a key begins to sign.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::clock::since_1970;
-use crate::config::{FileSnapshot, PreviousKey, Settings, Signing};
+use crate::config::{Algorithm, FileSnapshot, PreviousKey, Settings, Signing, UpstreamAssertion};
 use crate::runtime_config::RuntimeConfig;
 use crate::server::reload::{Reloader, audit_key_changes};
 use crate::telemetry::AuditEvent;
-use crate::tokens::{KeyRole, KeyStore, Rules, Schedule, Step, UnixSeconds, verifies_for};
+use crate::tokens::{
+    KeyRole, KeyStore, Rules, Schedule, Step, UnixSeconds, assertion_keys_dir, verifies_for,
+};
 
 /// What is known of the keys since the last look.
 #[derive(Default)]
@@ -110,7 +112,7 @@ impl Reloader {
 fn maintain_folders(settings: &Settings, now: UnixSeconds) -> Vec<String> {
     let mut errors = Vec::new();
     for (dir, rules) in managed_folders(settings) {
-        match KeyStore::maintain(dir, &rules, now) {
+        match KeyStore::maintain(&dir, &rules, now) {
             Ok(steps) => steps.iter().for_each(log_step),
             Err(error) => errors.push(error.to_string()),
         }
@@ -130,7 +132,7 @@ fn log_step(step: &Step) {
 }
 
 /// The folders with managed keys, and how they are kept.
-fn managed_folders(settings: &Settings) -> Vec<(&Path, Rules)> {
+fn managed_folders(settings: &Settings) -> Vec<(PathBuf, Rules)> {
     let tokens = &settings.tokens;
     let schedule = tokens.key_rotation.every.map(|every| Schedule {
         every: every.as_secs(),
@@ -139,20 +141,25 @@ fn managed_folders(settings: &Settings) -> Vec<(&Path, Rules)> {
     let lifetime = verifies_for(tokens);
     let signing = match &tokens.signing {
         Signing::Kept { algorithm, dir } => {
-            Some((&**dir, Rules { algorithm: *algorithm, schedule, lifetime }))
+            Some((dir.clone(), Rules { algorithm: *algorithm, schedule, lifetime }))
         }
         Signing::Secret { .. } | Signing::PrivateKeyFile { .. } => None,
     };
     let previous = tokens.previous.keys.iter().filter_map(|key| match key {
         PreviousKey::Kept { algorithm, dir } => {
-            Some((&**dir, Rules { algorithm: *algorithm, schedule: None, lifetime }))
+            Some((dir.clone(), Rules { algorithm: *algorithm, schedule: None, lifetime }))
         }
         PreviousKey::Secret { .. } | PreviousKey::File { .. } => None,
     });
-    signing.into_iter().chain(previous).collect()
+    let UpstreamAssertion { ttl, private_key_file, .. } = &settings.upstream_assertion;
+    let assertions = (settings.has_assertions() && private_key_file.is_none()).then(|| {
+        let lifetime = (*ttl + tokens.leeway).as_secs();
+        (assertion_keys_dir(tokens), Rules { algorithm: Algorithm::EdDSA, schedule, lifetime })
+    });
+    signing.into_iter().chain(previous).chain(assertions).collect()
 }
 
 /// The lists of the folders with managed keys.
 fn key_lists(settings: &Settings) -> Vec<PathBuf> {
-    managed_folders(settings).into_iter().map(|(dir, _)| KeyStore::list_path(dir)).collect()
+    managed_folders(settings).into_iter().map(|(dir, _)| KeyStore::list_path(&dir)).collect()
 }

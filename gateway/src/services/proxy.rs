@@ -18,7 +18,6 @@ use crate::grpc;
 use crate::http1::{BodyError, BodyFraming, HeaderKind, ResponseHead, Version, declared_length};
 use crate::layers::cors::Cors;
 use crate::layers::route::{Forwarding, Target};
-use crate::proxy::authorization;
 use crate::proxy::header_edits::HeaderTemplateContext;
 use crate::proxy::location_rewrite::{self, LocationRewrite};
 use crate::proxy::session_expiry::SessionExpiry;
@@ -26,6 +25,7 @@ use crate::proxy::upstream_request::{
     ForwardingHeaders, UpstreamRequest, build_http2_request, build_upstream_request,
 };
 use crate::proxy::websocket::{self, Handshake, Tunnel};
+use crate::proxy::{assertion, authorization};
 use crate::rejection::Rejection;
 use crate::request::{Authorized, RequestContext};
 use crate::response::{Body, Response, header_value};
@@ -89,6 +89,7 @@ pub(crate) fn outgoing_request(
         Some(prefix) if prefix.is_empty() => route.path().trim_end_matches('/'),
         _ => "",
     };
+    let assertion = assertion::line(request, forwarding, handshake.is_some())?;
     let add = ForwardingHeaders {
         prefix,
         target,
@@ -102,6 +103,7 @@ pub(crate) fn outgoing_request(
         own_authorization: authorization::of_route(request, forwarding),
         edits: route.request_headers.as_ref(),
         edit_lines: &edit_lines,
+        assertion_line: assertion.as_deref().unwrap_or_default(),
         client: &context.client,
         via: &config.via,
         request_id: context.request_id.as_bytes(),

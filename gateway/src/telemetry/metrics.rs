@@ -125,6 +125,7 @@ struct Shard {
     basic: [AtomicU64; BasicOutcome::LABELS.len()],
     responses_aborted: [AtomicU64; AbortReason::LABELS.len()],
     logouts: AtomicU64,
+    assertions: AtomicU64,
     connections: AtomicU64,
     connections_refused: AtomicU64,
     connections_open: AtomicI64,
@@ -352,6 +353,7 @@ impl Metrics {
                 basic: Default::default(),
                 responses_aborted: Default::default(),
                 logouts: AtomicU64::new(0),
+                assertions: AtomicU64::new(0),
                 connections: AtomicU64::new(0),
                 connections_refused: AtomicU64::new(0),
                 connections_open: AtomicI64::new(0),
@@ -472,6 +474,12 @@ impl Metrics {
         let open: i64 = self.shards.iter().map(|s| s.connections_open.load(Ordering::Relaxed)).sum();
         for (name, kind, help, value) in [
             ("logouts_total", Counter, "Logouts.", self.sum(|s| &s.logouts) as f64),
+            (
+                "upstream_assertions_signed_total",
+                Counter,
+                "Assertions for upstreams that were signed; others were used again.",
+                self.sum(|s| &s.assertions) as f64,
+            ),
             ("connections_total", Counter, "Connections accepted.", self.sum(|s| &s.connections) as f64),
             (
                 "connections_refused_total",
@@ -772,6 +780,11 @@ impl WorkerMetrics {
 
     pub(crate) fn logout(&self) {
         add(&self.shard.logouts, 1);
+    }
+
+    /// Counts an assertion that was signed.
+    pub(crate) fn assertion_signed(&self) {
+        add(&self.shard.assertions, 1);
     }
 
     pub(crate) fn verification(&self, outcome: VerificationOutcome) {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jsonwebtoken::EncodingKey;
@@ -10,10 +11,10 @@ use jsonwebtoken::jwk::JwkSet;
 
 use super::issuer::SigningKey;
 use super::key_record::{KeyRole, LoadedKey};
-use super::key_store::KeyStore;
+use super::key_store::{KeyStore, generate_pem};
 use super::public_key::{VerificationKey, has_good_exponent};
-use super::{Issuer, UnixSeconds, Verifier, previous_keys, signer, verifies_for};
-use crate::config::{Algorithm, Compat, Signing, Tokens};
+use super::{AssertionIssuer, Issuer, UnixSeconds, Verifier, previous_keys, signer, verifies_for};
+use crate::config::{Algorithm, Compat, PreviousKeys, Signing, Tokens};
 
 /// Why there are no usable keys.
 #[allow(missing_docs)]
@@ -46,6 +47,11 @@ pub enum KeyError {
         "{path} holds no key that could have signed before: {reason}; name a public or private key in PEM"
     )]
     NotPrevious { path: PathBuf, reason: String },
+    #[error(
+        "upstream_assertion.private_key_file: {path} holds no key for assertions: {reason}; name an unencrypted PKCS#8 PEM, as from `{}`",
+        openssl_command(Algorithm::EdDSA)
+    )]
+    NotForAssertions { path: PathBuf, reason: String },
     #[error(
         "two keys have the same id {0}: a key is for one algorithm only, so make a new one where the algorithm changes"
     )]
@@ -87,7 +93,6 @@ pub struct KeyRing {
     verification: Vec<VerificationKey>,
     unusable: Vec<KeyError>,
     expired: Vec<String>,
-    jwks: Bytes,
 }
 
 impl std::fmt::Debug for KeyRing {
@@ -115,7 +120,6 @@ impl KeyRing {
             verification: Vec::new(),
             unusable: Vec::new(),
             expired: Vec::new(),
-            jwks: Bytes::new(),
         };
         match &tokens.signing {
             Signing::Secret { algorithm, secret } => {
@@ -150,7 +154,48 @@ impl KeyRing {
                 key.record = record;
             }
         }
-        ring.publish()
+        ring.check_ids()?;
+        Ok(ring)
+    }
+
+    /// Loads the keys that sign assertions for upstreams, for `ttl`: the one in `own_key`, or managed ones in a folder of their
+    /// own, so that they never verify a token.
+    ///
+    /// # Errors
+    ///
+    /// A key cannot be read, written or used.
+    pub fn load_for_assertions(
+        tokens: &Tokens,
+        own_key: Option<&Path>,
+        ttl: Duration,
+        now: UnixSeconds,
+        access: Access,
+    ) -> Result<KeyRing, KeyError> {
+        let (algorithm, dir) = (Algorithm::EdDSA, assertion_keys_dir(tokens));
+        let unfit =
+            |reason: String| KeyError::NotForAssertions { path: own_key.unwrap_or(&dir).to_owned(), reason };
+        let text = match own_key {
+            Some(path) => std::fs::read_to_string(path).map_err(|e| unfit(e.to_string()))?,
+            // Only looked at: the gateway has yet to generate it.
+            None if access == Access::Examine && !KeyStore::list_path(&dir).exists() => {
+                generate_pem(algorithm)?
+            }
+            None => {
+                let previous = PreviousKeys { keys: Vec::new(), dir: dir.clone() };
+                let signing = Signing::Kept { algorithm, dir };
+                let keys = Tokens { signing, previous, access_ttl: ttl, refresh_ttl: ttl, ..tokens.clone() };
+                return KeyRing::load(&keys, now, &[], access);
+            }
+        };
+        let private = private_key(text.as_bytes(), algorithm).map_err(unfit)?;
+        let key = VerificationKey::of_private(algorithm, &private)?;
+        Ok(KeyRing {
+            signing: vec![signing_key(&key, private)],
+            algorithm,
+            verification: vec![key],
+            unusable: Vec::new(),
+            expired: Vec::new(),
+        })
     }
 
     fn load_from(&mut self, store: &KeyStore, lifetime: u64, now: UnixSeconds) -> Result<(), KeyError> {
@@ -200,8 +245,7 @@ impl KeyRing {
         Ok(())
     }
 
-    /// Prepares the set of public keys.
-    fn publish(mut self) -> Result<KeyRing, KeyError> {
+    fn check_ids(&self) -> Result<(), KeyError> {
         for (i, key) in self.verification.iter().enumerate() {
             if let Some(kid) = &key.kid
                 && self.verification[..i].iter().any(|other| other.kid == key.kid)
@@ -209,16 +253,26 @@ impl KeyRing {
                 return Err(KeyError::SameId(kid.clone()));
             }
         }
-        let public = JwkSet { keys: self.verification.iter().filter_map(|key| key.jwk.clone()).collect() };
-        let jwks = serde_json::to_vec(&public)
-            .map_err(|e| KeyError::WrongKind { algorithm: self.algorithm, reason: e.to_string() })?;
-        self.jwks = jwks.into();
-        Ok(self)
+        Ok(())
     }
 
-    /// The public keys as a JWK set (RFC 7517 section 5). Empty for a shared secret.
-    pub fn jwks(&self) -> Bytes {
-        self.jwks.clone()
+    /// The public keys of these rings as a JWK set (RFC 7517 section 5). Empty for a shared secret.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be written as JSON.
+    pub fn jwks<'r>(rings: impl IntoIterator<Item = &'r KeyRing>) -> Result<Bytes, KeyError> {
+        let keys = rings.into_iter().flat_map(|ring| &ring.verification);
+        let public = JwkSet { keys: keys.filter_map(|key| key.jwk.clone()).collect() };
+        let written = serde_json::to_vec(&public);
+        let unwritten =
+            |e: serde_json::Error| KeyError::WrongKind { algorithm: Algorithm::EdDSA, reason: e.to_string() };
+        Ok(written.map_err(unwritten)?.into())
+    }
+
+    /// The issuer of assertions with these keys.
+    pub fn into_assertion_issuer(self, issuer: &str, ttl: Duration) -> AssertionIssuer {
+        AssertionIssuer::new(self.signing, issuer, ttl)
     }
 
     /// Managed keys that were left out, because their files are missing or damaged: tokens signed with them are
@@ -243,6 +297,11 @@ impl KeyRing {
         let issuer = Issuer::new(self.signing, self.algorithm, tokens, compat);
         (issuer, Verifier::new(self.verification, tokens, compat.is_some()))
     }
+}
+
+/// The folder of the managed keys that sign assertions.
+pub fn assertion_keys_dir(tokens: &Tokens) -> PathBuf {
+    tokens.previous.dir.join("assertion")
 }
 
 /// The private half of a key, for signing.
@@ -294,9 +353,10 @@ pub(super) fn private_key(pem: &[u8], algorithm: Algorithm) -> Result<EncodingKe
 mod tests {
     use super::super::key_store::PUBLICATION_MARGIN_SECS;
     use super::*;
-    use crate::config::{Compat, CompatIdentity, KeyRotation, PreviousKey, PreviousKeys, Profile, Rotation};
-    use crate::tokens::{TokenError, TokenRequest, TokenType};
-    use std::time::Duration;
+    use crate::config::{Compat, CompatIdentity, KeyRotation, PreviousKey, Profile, Rotation};
+    use crate::tokens::{AssertionRequest, TokenError, TokenRequest, TokenType};
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
     const NOW: UnixSeconds = 1_800_000_000;
 
@@ -443,6 +503,63 @@ mod tests {
         assert!(kids.len() > 40, "{} keys signed", kids.len());
     }
 
+    #[test]
+    fn an_assertion_is_signed_by_a_key_of_its_own_and_is_no_token() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Signing::Kept { algorithm: Algorithm::EdDSA, dir: dir.path().to_owned() };
+        let tokens = with_previous(kept, Vec::new(), dir.path());
+        let (ttl, load) = (Duration::from_secs(30), KeyRing::load_for_assertions);
+        // Looking makes no key.
+        load(&tokens, None, ttl, NOW, Access::Examine).unwrap();
+        assert!(!assertion_keys_dir(&tokens).exists());
+        let ring = load(&tokens, None, ttl, NOW, Access::Use).unwrap();
+        let own = KeyRing::load(&tokens, NOW, &[], Access::Use).unwrap();
+        let jwks: serde_json::Value = serde_json::from_slice(&KeyRing::jwks([&own, &ring]).unwrap()).unwrap();
+        let [of_tokens, of_assertions] = [0, 1].map(|place| jwks["keys"][place]["kid"].clone());
+        assert!(of_tokens != of_assertions && jwks["keys"][1]["use"] == "sig");
+        let (issuer, verifier) = own.into_parts(&tokens, None);
+        let claims = verifier.verify(&access_token(&issuer, NOW), TokenType::Access, NOW).unwrap();
+        // Even where the app is called as the audience of tokens is.
+        let request = AssertionRequest {
+            audience: "tests",
+            claims: Some(&claims),
+            method: "GET",
+            path: "/app",
+            now: NOW,
+        };
+        let assertion = ring.into_assertion_issuer("https://gw.test", ttl).issue(request).unwrap();
+        let parts: Vec<_> = assertion.split('.').collect();
+        let json =
+            |part: &str| serde_json::from_slice::<serde_json::Value>(&URL_SAFE_NO_PAD.decode(part).unwrap());
+        assert_eq!(
+            json(parts[0]).unwrap(),
+            serde_json::json!({"alg": "EdDSA", "typ": "assertion+jwt", "kid": of_assertions})
+        );
+        assert_eq!(
+            json(parts[1]).unwrap(),
+            serde_json::json!({
+                "iss": "https://gw.test", "aud": "tests", "iat": NOW, "exp": NOW + 30, "htm": "GET", "path": "/app",
+                "sub": "1", "username": "alice", "roles": ["user"], "sid": "s",
+            })
+        );
+        for token_type in [TokenType::Access, TokenType::Refresh] {
+            assert_eq!(
+                verifier.verify(&assertion, token_type, NOW),
+                Err(TokenError::Invalid("kid names no key of ours"))
+            );
+        }
+        let rsa = dir.path().join("other.pem");
+        std::fs::write(&rsa, generate_pem(Algorithm::ES256).unwrap()).unwrap();
+        let error = load(&tokens, Some(&rsa), ttl, NOW, Access::Use).unwrap_err().to_string();
+        assert!(
+            error.contains("upstream_assertion.private_key_file") && error.contains("ed25519"),
+            "{error}"
+        );
+        let good = dir.path().join("good.pem");
+        std::fs::write(&good, generate_pem(Algorithm::EdDSA).unwrap()).unwrap();
+        assert!(load(&tokens, Some(&good), ttl, NOW, Access::Use).is_ok());
+    }
+
     fn with_previous(signing: Signing, keys: Vec<PreviousKey>, dir: &Path) -> Tokens {
         Tokens { previous: PreviousKeys { keys, dir: dir.to_owned() }, ..settings(signing) }
     }
@@ -513,7 +630,8 @@ mod tests {
         for token in [&by_secret, &by_key] {
             assert!(verifier.verify(token, TokenType::Access, NOW).is_ok());
         }
-        let jwks = KeyRing::load(&to_eddsa, NOW, &[], Access::Use).unwrap().jwks();
+        let ring = KeyRing::load(&to_eddsa, NOW, &[], Access::Use).unwrap();
+        let jwks = KeyRing::jwks([&ring]).unwrap();
         let jwks: serde_json::Value = serde_json::from_slice(&jwks).unwrap();
         assert_eq!(jwks["keys"].as_array().unwrap().len(), 1, "a secret is never published: {jwks}");
         // The secret does not verify another algorithm of its own kind, nor the public key a MAC.

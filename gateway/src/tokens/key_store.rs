@@ -402,7 +402,7 @@ fn public_pem(private: &[u8], algorithm: Algorithm) -> Option<String> {
     Some(pem::encode(&pem::Pem::new("PUBLIC KEY", der.as_ref().to_vec())))
 }
 
-fn generate_pem(algorithm: Algorithm) -> Result<String, KeyError> {
+pub(super) fn generate_pem(algorithm: Algorithm) -> Result<String, KeyError> {
     let random = SystemRandom::new();
     let refused = |_| KeyError::NoRandomness;
     // PKCS#8 version 1: version 2 includes the public key, and jsonwebtoken cannot export that as a JWK.

@@ -1,6 +1,7 @@
 //! Access and refresh tokens (JWT): keys, signing, verification. Pure except for loading keys; the time is a
 //! parameter.
 
+mod assertion;
 mod claims;
 mod issuer;
 mod key_record;
@@ -13,10 +14,11 @@ mod public_key;
 mod signer;
 mod verifier;
 
+pub use assertion::{AssertionIssuer, AssertionRequest};
 pub use claims::{Claims, TokenType, UnixSeconds};
 pub use issuer::{Issuer, TokenRequest};
 pub use key_record::{KeyRecord, KeyRole, LoadedKey};
-pub use key_ring::{Access, KeyError, KeyRing};
+pub use key_ring::{Access, KeyError, KeyRing, assertion_keys_dir};
 pub use key_schedule::{Rules, Schedule, Step};
 pub use key_store::{KeyState, KeyStore, StoredKey};
 pub(crate) use public_key::{backend, check_strength};

@@ -168,6 +168,7 @@ pub(crate) mod tests {
 
     pub(crate) fn settings() -> config::Upstream {
         config::Upstream {
+            assertion: None,
             urls: Vec::new(),
             protocol: config::UpstreamProtocol::Http1,
             host: config::HostHeader::Client,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod account;
+mod assertion;
 mod attacks;
 mod audit;
 mod browser;

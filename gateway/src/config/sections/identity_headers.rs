@@ -223,7 +223,7 @@ pub(super) fn fold(header: &str) -> String {
     header.to_ascii_lowercase().replace('_', "-")
 }
 
-fn header_name(text: &str) -> Result<String, InvalidValue> {
+pub(super) fn header_name(text: &str) -> Result<String, InvalidValue> {
     let folded = fold(text);
     let reserved = RESERVED.split(' ').any(|name| name == folded)
         || RESERVED_PREFIXES.iter().any(|prefix| folded.starts_with(prefix));

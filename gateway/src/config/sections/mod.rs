@@ -34,6 +34,7 @@ mod throttle;
 mod tokens;
 mod tracing;
 mod traps;
+mod upstream_assertion;
 mod upstreams;
 mod users;
 mod warnings;
@@ -72,6 +73,7 @@ pub use store::Store;
 pub use throttle::Throttle;
 pub use tokens::{KeyRotation, MAX_ACCESS_TTL, Rotation, Tokens};
 pub use tracing::{Collector, OtlpEndpoint, TraceSource, Tracing};
+pub use upstream_assertion::{AssertionBinding, UpstreamAssertion};
 pub use upstreams::Upstream;
 pub use users::{Argon2Cost, PasswordPolicy};
 pub use warnings::Warnings;
@@ -118,6 +120,8 @@ section! {
             let names = Shape::Names(TableShape::of::<identity_headers::DefaultHeaders>(), Box::new(identity_headers::shape()));
             Key::new(names, |entry| identity_headers::identity_headers(&entry.table_or_empty()))
         };
+        /// A signed assertion for upstreams.
+        upstream_assertion: UpstreamAssertion = table();
         /// Limits of requests and connections.
         limits: Limits = table();
         /// Logs on standard error.
@@ -173,11 +177,21 @@ impl Settings {
         settings.browser.check(&of("browser"));
         settings.forward_auth.check(&of("forward_auth"), &settings.server);
         settings.cors.check(&of("cors"));
+        for upstream in settings.upstreams.values_mut() {
+            upstream.assertion.get_or_insert(settings.upstream_assertion.enabled);
+        }
         routes::check(root, &settings);
         issuers::check(root, &mut settings);
         traps::check(root, &settings);
         upstreams::check_use(&of("upstreams"), &settings.routes);
         settings
+    }
+}
+
+impl Settings {
+    /// Whether an upstream gets signed assertions.
+    pub(crate) fn has_assertions(&self) -> bool {
+        self.upstreams.values().any(|upstream| upstream.assertion == Some(true))
     }
 }
 

@@ -9,7 +9,7 @@ use http::Method;
 
 use super::files::existing_file;
 use super::{DAY, HOUR, MINUTE, seconds, up_to};
-use crate::config::declaration::{choice, duration, flat, integer, section, size, text, texts};
+use crate::config::declaration::{boolean, choice, duration, flat, integer, section, size, text, texts};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{InvalidValue, quoted};
 use crate::config::settings::{
@@ -59,6 +59,8 @@ section! {
         pending_timeout: Duration = duration(up_to(MINUTE)).default("1s");
         /// Maximum number of retries per hundred requests.
         retry_budget: u32 = integer(0..=100).default("20");
+        /// Whether it gets a signed assertion with each request (`[upstream_assertion]`).
+        assertion: Option<bool> = boolean().fallback("`upstream_assertion.enabled`").example("true");
         /// Interval of DNS resolution of names.
         resolve_interval: Duration = duration(seconds(1)..=DAY).default("30s");
         /// Outlier ejection: a server that cannot be reached this many times in a row is ejected; 0: never.

@@ -1,6 +1,7 @@
 //! `request_headers` and `response_headers` of a route.
 
 use super::super::identity_headers::{self, DEFAULTS, fold};
+use super::super::upstream_assertion;
 use super::template;
 use crate::config::declaration::{Declared, Key, KeyInfo, Shape, TableShape, section};
 use crate::config::diagnostic::Diagnostic;
@@ -66,6 +67,7 @@ impl Declared<HeaderEdits> for HeaderEditsKey {
             .flat_map(|(_, entry)| identity_headers::quiet_names(entry))
             .map(str::to_owned)
             .chain(defaults)
+            .chain(upstream_assertion::quiet_header(&table.root()))
             .collect();
         let is_public = table.entry("access").quiet_text() == Some("public");
         let scope = HeaderEditScope { is_public, identity_headers: &identity_headers };
