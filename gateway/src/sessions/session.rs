@@ -120,6 +120,9 @@ pub struct Session {
     pub username: String,
     /// A fingerprint that changes with the user's password.
     pub credential: [u8; 16],
+    /// The thumbprint of the key that its tokens are bound to: without that key it cannot be refreshed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<[u8; 32]>,
     /// Opened at.
     pub opened_at: UnixMillis,
     /// Absolute end; it never moves.
@@ -185,6 +188,7 @@ impl Session {
             subject,
             username,
             credential,
+            key: None,
             opened_at,
             expires_at,
             active_at,

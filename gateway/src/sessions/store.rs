@@ -18,11 +18,13 @@ pub enum Space {
     Attempts,
     /// Rate limit buckets, by [`super::RateLimitScope`] and network.
     Network,
+    /// Used proofs of possession, in stores that processes share.
+    Proof,
 }
 
 impl Space {
     /// All kinds.
-    pub const ALL: [Space; 3] = [Space::Session, Space::Attempts, Space::Network];
+    pub const ALL: [Space; 4] = [Space::Session, Space::Attempts, Space::Network, Space::Proof];
 
     /// Its name in keys.
     pub fn name(self) -> &'static str {
@@ -30,6 +32,7 @@ impl Space {
             Space::Session => "session",
             Space::Attempts => "attempts",
             Space::Network => "network",
+            Space::Proof => "proof",
         }
     }
 }
@@ -138,6 +141,11 @@ pub trait Store: Send + Sync + 'static {
     /// moment for existing revocations to be read, without insisting: a start must not depend on it.
     fn revocations(&self) -> StoreFuture<'_, Option<Arc<Revocations>>> {
         Box::pin(async { Ok(None) })
+    }
+
+    /// Whether other processes share it.
+    fn is_shared(&self) -> bool {
+        false
     }
 
     /// The current health, without an operation.

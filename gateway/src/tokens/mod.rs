@@ -2,6 +2,7 @@
 //! parameter.
 
 mod claims;
+pub(crate) mod dpop;
 mod issuer;
 mod key_ring;
 mod key_store;
@@ -9,7 +10,8 @@ mod payload;
 mod public_key;
 mod verifier;
 
-pub use claims::{Claims, TokenType, UnixSeconds};
+pub use dpop::{KeyThumbprint, NoThumbprint};
+pub use claims::{Claims, Confirmation, TokenType, UnixSeconds};
 pub use issuer::{Issuer, SigningError, TokenRequest};
 pub use key_ring::{KeyError, KeyRing};
 pub use key_store::{KeyState, KeyStore, StoredKey};
