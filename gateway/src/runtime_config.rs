@@ -19,32 +19,33 @@ use crate::proxy::via::Via;
 use crate::services::endpoints::Endpoints;
 use crate::services::static_files::StaticRoot;
 use crate::tls::{CertificateError, server_config};
-use crate::tokens::{Issuer, KeyError, KeyRing, UnixSeconds, Verifier};
+use crate::tokens::{Access, Issuer, KeyError, KeyRing, LoadedKey, UnixSeconds, Verifier};
 use crate::upstream::{Upstream, UpstreamError};
 use crate::users::{UserFileErrors, UserSources};
 
 /// Everything derived from the settings, the keys and the users.
+#[derive(Clone)]
 pub(crate) struct RuntimeConfig {
     pub(crate) settings: Settings,
-    pub(crate) routes: Routes,
-    pub(crate) endpoints: Endpoints,
-    pub(crate) cors: CorsPolicies,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) endpoints: Arc<Endpoints>,
+    pub(crate) cors: Arc<CorsPolicies>,
     /// Sessions in cookies, where they are on.
-    pub(crate) browser: Option<Browser>,
-    pub(crate) via: Via,
-    pub(crate) identity_headers: IdentityHeaders,
-    pub(crate) issuer: Issuer,
-    pub(crate) verifier: Verifier,
+    pub(crate) browser: Option<Arc<Browser>>,
+    pub(crate) via: Arc<Via>,
+    pub(crate) identity_headers: Arc<IdentityHeaders>,
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) verifier: Arc<Verifier>,
     pub(crate) jwks: Bytes,
     /// In the order of the configuration's upstreams.
     pub(crate) upstreams: Vec<Arc<Upstream>>,
-    /// The ids of the verification keys.
-    key_ids: Vec<String>,
+    /// The verification keys.
+    pub(crate) keys: Vec<LoadedKey>,
     /// The TLS configuration of the public listener, if it has TLS.
     pub(crate) tls: Option<Arc<ServerConfig>>,
     /// The files of the certificates and when each expires, in seconds since 1970.
     pub(crate) certificate_expiries: Vec<(String, i64)>,
-    pub(crate) hsts: Option<Hsts>,
+    pub(crate) hsts: Option<Arc<Hsts>>,
     /// Reloads its users by itself when the users file changes.
     pub(crate) users: Arc<UserSources>,
 }
@@ -83,8 +84,12 @@ impl RuntimeConfig {
     /// # Errors
     ///
     /// A file or key cannot be used.
-    pub(crate) fn load(settings: Settings, now: UnixSeconds) -> Result<RuntimeConfig, RuntimeConfigError> {
-        RuntimeConfig::load_with(settings, now, None)
+    pub(crate) fn load(
+        settings: Settings,
+        now: UnixSeconds,
+        access: Access,
+    ) -> Result<RuntimeConfig, RuntimeConfigError> {
+        RuntimeConfig::load_with(settings, now, None, access)
     }
 
     /// Like [`Self::load`], for settings that replace those of `last`. An unchanged upstream keeps its health
@@ -95,22 +100,17 @@ impl RuntimeConfig {
         now: UnixSeconds,
         last: &RuntimeConfig,
     ) -> Result<RuntimeConfig, RuntimeConfigError> {
-        RuntimeConfig::load_with(settings, now, Some(last))
+        RuntimeConfig::load_with(settings, now, Some(last), Access::Use)
     }
 
     fn load_with(
         settings: Settings,
         now: UnixSeconds,
         last: Option<&RuntimeConfig>,
+        access: Access,
     ) -> Result<RuntimeConfig, RuntimeConfigError> {
-        let keys = KeyRing::load(&settings.tokens, now)?;
-        for error in keys.unusable() {
-            tracing::error!(%error, "a managed key is left out: tokens signed with it are refused");
-        }
-        let jwks = keys.jwks();
-        let key_ids = keys.ids().map(str::to_owned).collect();
-        let (issuer, verifier) =
-            keys.into_parts(&settings.tokens, Some(&settings.compat).filter(|compat| compat.is_on()));
+        let LoadedKeys { keys, jwks, issuer, verifier } =
+            LoadedKeys::load(&settings, now, last.map_or(&[], |last| &last.keys), access)?;
         let (users, warnings) = UserSources::load(&settings.users).map_err(RuntimeConfigError::Users)?;
         let users = match last.map(|last| &last.users).filter(|users| users.is_of(&settings.users)) {
             Some(known) => Arc::clone(known),
@@ -152,31 +152,76 @@ impl RuntimeConfig {
         let claims_of_routes =
             settings.routes.iter().flat_map(|route| route.request_headers.names_of_claims());
         Ok(RuntimeConfig {
-            routes,
-            endpoints: Endpoints::new(&settings.endpoints),
-            cors: CorsPolicies::new(&settings.cors, &settings.routes),
-            browser: Browser::new(&settings.browser, &settings.endpoints)?,
-            via: Via::new(&settings.server.name, settings.server.via),
-            identity_headers: IdentityHeaders::new(&settings.identity_headers, claims_of_routes),
-            issuer,
-            verifier,
+            routes: Arc::new(routes),
+            endpoints: Arc::new(Endpoints::new(&settings.endpoints)),
+            cors: Arc::new(CorsPolicies::new(&settings.cors, &settings.routes)),
+            browser: Browser::new(&settings.browser, &settings.endpoints)?.map(Arc::new),
+            via: Arc::new(Via::new(&settings.server.name, settings.server.via)),
+            identity_headers: Arc::new(IdentityHeaders::new(&settings.identity_headers, claims_of_routes)),
+            issuer: Arc::new(issuer),
+            verifier: Arc::new(verifier),
             jwks,
             upstreams,
             certificate_expiries: tls.as_ref().map(|tls| tls.expiries.clone()).unwrap_or_default(),
             tls: tls.map(|tls| tls.config),
-            hsts: settings.server.tls.as_ref().and_then(|tls| tls.hsts).map(Hsts::new),
+            hsts: settings.server.tls.as_ref().and_then(|tls| tls.hsts).map(|hsts| Arc::new(Hsts::new(hsts))),
             users,
-            key_ids,
+            keys,
             settings,
         })
     }
 
+    /// The same with keys that are loaded anew.
+    ///
+    /// # Errors
+    ///
+    /// A key cannot be used.
+    pub(crate) fn with_new_keys(&self, now: UnixSeconds) -> Result<RuntimeConfig, KeyError> {
+        let LoadedKeys { keys, jwks, issuer, verifier } =
+            LoadedKeys::load(&self.settings, now, &self.keys, Access::Use)?;
+        let (issuer, verifier) = (Arc::new(issuer), Arc::new(verifier));
+        Ok(RuntimeConfig { keys, jwks, issuer, verifier, ..self.clone() })
+    }
+
     /// Verification keys that were added or removed since `last`, one line per key.
     pub(crate) fn key_changes(&self, last: &RuntimeConfig) -> Vec<String> {
-        let new = self.key_ids.iter().filter(|id| !last.key_ids.contains(id));
-        let gone = last.key_ids.iter().filter(|id| !self.key_ids.contains(id));
-        new.map(|id| format!("the key {id} verifies from now on"))
-            .chain(gone.map(|id| format!("the key {id} verifies no more")))
+        let of = |keys: &[LoadedKey], key: &LoadedKey| keys.iter().any(|other| other.record == key.record);
+        let new = self.keys.iter().filter(|key| !of(&last.keys, key));
+        let gone = last.keys.iter().filter(|key| !of(&self.keys, key));
+        new.map(|key| format!("the key {} verifies from now on", key.record.id()))
+            .chain(gone.map(|key| format!("the key {} verifies no more", key.record.id())))
             .collect()
+    }
+}
+
+/// Keys, and what is made of them.
+struct LoadedKeys {
+    keys: Vec<LoadedKey>,
+    jwks: Bytes,
+    issuer: Issuer,
+    verifier: Verifier,
+}
+
+impl LoadedKeys {
+    fn load(
+        settings: &Settings,
+        now: UnixSeconds,
+        last: &[LoadedKey],
+        access: Access,
+    ) -> Result<LoadedKeys, KeyError> {
+        let ring = KeyRing::load(&settings.tokens, now, last, access)?;
+        for error in ring.unusable() {
+            tracing::error!(%error, "a managed key is left out: tokens signed with it are refused");
+        }
+        for key in ring.expired() {
+            tracing::info!(
+                key,
+                "a previous key verifies no more, for the last of its tokens has expired: remove it from the configuration"
+            );
+        }
+        let (keys, jwks) = (ring.keys(), ring.jwks());
+        let compat = Some(&settings.compat).filter(|compat| compat.is_on());
+        let (issuer, verifier) = ring.into_parts(&settings.tokens, compat);
+        Ok(LoadedKeys { keys, jwks, issuer, verifier })
     }
 }

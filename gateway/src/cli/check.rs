@@ -12,10 +12,10 @@ use super::start_checks::{self, Finding};
 use super::{CommandError, environment, warn};
 use crate::browser::Browser;
 use crate::config::{
-    Diagnostic, HostPattern, Loaded, Route, Settings, Severity, Signing, inspect, matching_order,
+    Algorithm, Diagnostic, HostPattern, Loaded, Route, Settings, Severity, Signing, inspect, matching_order,
 };
 use crate::tls::server_config;
-use crate::tokens::KeyRing;
+use crate::tokens::{Access, KeyRing, KeyStore};
 use crate::users::{UserFileDiagnostic, UserSources};
 
 /// Checks the configuration and the files it names. Creates and changes nothing.
@@ -50,7 +50,7 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
         let place = key("browser.branding_dir");
         found.extend(silenced, [Diagnostic::of_key(&error.to_string(), place)]);
     }
-    let left_out = keys.iter().flatten().flat_map(KeyRing::unusable);
+    let left_out = keys.iter().flat_map(KeyRing::unusable);
     found.extend(
         silenced,
         left_out.map(|error| {
@@ -133,13 +133,12 @@ fn hosts_without(names: &[String], routes: &[Route]) -> BTreeSet<String> {
 }
 
 /// Keys that the gateway has yet to generate cannot be wrong.
-fn check_keys(settings: &Settings) -> Result<Option<KeyRing>, crate::tokens::KeyError> {
-    match &settings.tokens.signing {
-        Signing::Kept { dir, .. } if !dir.join("keys.json").exists() => Ok(None),
-        // A wrong secret has been reported.
-        Signing::Secret { .. } => Ok(None),
-        _ => KeyRing::load(&settings.tokens, 0).map(Some),
+fn check_keys(settings: &Settings) -> Result<KeyRing, crate::tokens::KeyError> {
+    let mut tokens = settings.tokens.clone();
+    if matches!(&tokens.signing, Signing::Kept { dir, .. } if !KeyStore::list_path(dir).exists()) {
+        tokens.signing = Signing::Secret { algorithm: Algorithm::HS256, secret: vec![0; 32] };
     }
+    KeyRing::load(&tokens, 0, &[], Access::Examine)
 }
 
 /// The routes in the order of matching.

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::CommandError;
 use super::hash_password::Console;
 use crate::config::{Algorithm, Settings, Signing};
-use crate::tokens::{JWKS_MAX_AGE_SECS, KeyRing, KeyState, KeyStore, StoredKey};
+use crate::tokens::{Access, JWKS_MAX_AGE_SECS, KeyRing, KeyState, KeyStore, StoredKey};
 
 /// What to do with keys.
 #[derive(Debug, Clone, Subcommand)]
@@ -41,7 +41,8 @@ pub(super) fn run(
 ) -> Result<(), CommandError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     if let KeysCommand::Jwks = command {
-        let ring = KeyRing::load(&settings.tokens, now).map_err(CommandError::failed)?;
+        let ring =
+            KeyRing::load(&settings.tokens, now, &[], Access::Examine).map_err(CommandError::failed)?;
         return print_line(console, &String::from_utf8_lossy(&ring.jwks()));
     }
     let (store, algorithm) = key_store(settings)?;

@@ -62,13 +62,16 @@ impl ConfigValues {
         keys
     }
 
-    /// The files that are named by keys `x_file`, in any table.
+    /// The files that are named by keys `x_file`, in any table, and by `previous_keys`.
     pub(super) fn files(&self) -> impl Iterator<Item = PathBuf> {
-        let names_file = |key: &str| key.ends_with("_file");
-        self.0
-            .iter()
-            .filter(move |(key, _)| names_file(key))
-            .filter_map(|(_, value)| value.as_str().map(PathBuf::from))
+        let names_files = |key: &str| key.ends_with("_file") || key.ends_with(".previous_keys");
+        let texts = |value: &Value| match value {
+            Value::Array(_, elements) => {
+                elements.iter().filter_map(Value::as_str).map(PathBuf::from).collect()
+            }
+            _ => value.as_str().map(PathBuf::from).into_iter().collect::<Vec<_>>(),
+        };
+        self.0.iter().filter(move |(key, _)| names_files(key)).flat_map(move |(_, value)| texts(value))
     }
 }
 
@@ -112,8 +115,9 @@ mod tests {
     #[test]
     fn files_are_found_wherever_they_are_named() {
         let certificates = json!([{"certificate_file": "c", "private_key_file": "k"}]);
-        let given = given(json!({"tls": {"certificates": certificates}, "tokens": {"secret_file": "s"}}));
+        let given = given(json!({"tls": {"certificates": certificates}, "tokens": {
+            "previous_keys": ["p"], "previous_secrets_file": ["q", "r"], "secret_file": "s"}}));
         let files: Vec<_> = given.files().collect();
-        assert_eq!(files, ["c", "k", "s"].map(PathBuf::from));
+        assert_eq!(files, ["c", "k", "p", "q", "r", "s"].map(PathBuf::from));
     }
 }

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use super::diagnostic::Diagnostics;
 use super::fingerprint::{Fingerprint, fingerprint};
 use super::load::{Loaded, load};
-use super::settings::{Settings, Signing};
 
 /// The files of the command line, in order, and the environment at the start.
 #[derive(Clone)]
@@ -41,19 +40,10 @@ impl Source {
     }
 }
 
-/// The watched files besides the configuration's own. The users file is watched by
-/// `users::watched_directory`.
+/// The watched files besides the configuration's own. The users file is watched by `users::watched_directory`, the
+/// key folder by `server::key_maintenance`.
 fn watched_files(loaded: &Loaded) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = loaded.given.files().collect();
-    files.extend(key_store_manifest(&loaded.settings));
-    files
-}
-
-fn key_store_manifest(settings: &Settings) -> Option<PathBuf> {
-    match &settings.tokens.signing {
-        Signing::Kept { dir, .. } => Some(dir.join("keys.json")),
-        Signing::Secret { .. } | Signing::PrivateKeyFile { .. } => None,
-    }
+    loaded.given.files().collect()
 }
 
 /// The state of files at one time.

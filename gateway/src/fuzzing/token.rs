@@ -4,7 +4,7 @@ use std::cell::LazyCell;
 
 use super::config::settings;
 use crate::config::Settings;
-use crate::tokens::{Issuer, KeyRing, TokenRequest, TokenType, Verifier};
+use crate::tokens::{Access, Issuer, KeyRing, TokenRequest, TokenType, Verifier};
 
 const NOW: u64 = 1_800_000_000;
 const ALGORITHMS: [&str; 4] = ["HS256", "EdDSA", "ES256", "RS256"];
@@ -32,7 +32,7 @@ fn key(algorithm: &str) -> Key {
         "[tokens]\nalgorithm = \"{algorithm}\"\nissuer = \"https://gw.test\"\naudience = \"fuzz\"\n{source}\n\
          [[routes]]\npath = \"/\"\nupstream = \"app\"\n"
     ));
-    let keys = KeyRing::load(&settings.tokens, NOW).expect("a key can be made");
+    let keys = KeyRing::load(&settings.tokens, NOW, &[], Access::Examine).expect("a key can be made");
     let (issuer, verifier) = keys.into_parts(&settings.tokens, None);
     let [access, refresh] = [TokenType::Access, TokenType::Refresh].map(|kind| issue(&issuer, kind));
     Key { verifier, access, refresh }

@@ -12,12 +12,14 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::clock::now_millis;
+use crate::clock::{now_millis, since_1970};
 use crate::http1::Host;
 use crate::rejection::Rejection;
 use crate::runtime::Gateway;
+use crate::runtime_config::RuntimeConfig;
 use crate::server::small_listener::{self, host_of};
-use crate::telemetry::{Gauges, LogWriter};
+use crate::telemetry::{Gauges, KeyGauge, KeyStateLabel, LogWriter};
+use crate::tokens::{KeyRole, LoadedKey};
 
 /// What the admin endpoints report on.
 #[derive(Clone)]
@@ -111,6 +113,29 @@ fn readiness(state: &AdminState) -> Response<Bytes> {
     respond_with(status, "application/json", body.to_string().into())
 }
 
+fn keys(config: &RuntimeConfig) -> Vec<KeyGauge> {
+    let signs = config.issuer.signs_with(since_1970().as_secs()).map(|key| key.id());
+    let gauge = |key: &LoadedKey| {
+        let is_signing = signs == Some(key.record.id());
+        let (state, since) = match key.role {
+            KeyRole::Signing { from } | KeyRole::Previous { from, .. } if is_signing => {
+                (KeyStateLabel::Signing, Some(from).filter(|from| *from > 0))
+            }
+            KeyRole::Previous { .. } => (KeyStateLabel::Previous, None),
+            KeyRole::Next | KeyRole::Signing { .. } => (KeyStateLabel::Next, None),
+        };
+        KeyGauge {
+            id: key.record.id().to_owned(),
+            algorithm: key.record.algorithm().name(),
+            state,
+            verified: key.record.verified(),
+            signs_since: since,
+            until: key.until(),
+        }
+    };
+    config.keys.iter().map(gauge).collect()
+}
+
 fn gauges(state: &AdminState) -> Gauges {
     let configuration = &state.gateway.configuration;
     let snapshot = configuration.current();
@@ -128,6 +153,7 @@ fn gauges(state: &AdminState) -> Gauges {
         log_lines_dropped: state.logs.dropped(),
         password_hashes: state.gateway.hashing.hashes_run(),
         password_hash_queue: state.gateway.hashing.queue_len(),
+        keys: keys(&snapshot),
         certificates: snapshot.certificate_expiries.clone(),
         store_up: state.gateway.sessions.store_last_error().is_none(),
         store_losses: state.gateway.sessions.store_losses(),

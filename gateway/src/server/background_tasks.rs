@@ -35,7 +35,7 @@ pub(crate) fn run(
     listener: std::net::TcpListener,
     redirect: Option<(std::net::TcpListener, SocketAddr)>,
     control: Option<ControlSocket>,
-    watch: Option<Arc<Reloader>>,
+    reloader: Arc<Reloader>,
     state: AdminState,
     (taken_over, mut end): (watch::Receiver<bool>, watch::Receiver<bool>),
 ) -> io::Result<()> {
@@ -52,7 +52,8 @@ pub(crate) fn run(
             () = run_background_tasks(|| gateway.configuration.current().upstreams.clone()) => {}
             () = watch_users(&gateway) => {}
             () = watch_databases(&gateway) => {}
-            () = watch_configuration(watch) => {}
+            () = watch_configuration(Arc::clone(&reloader), &gateway) => {}
+            () = maintain_keys(reloader) => {}
             // An error means that the sender was dropped: shutdown as well.
             _ = end.wait_for(|ended| *ended) => {}
         }
@@ -176,15 +177,25 @@ async fn revoke_changed_users(
 }
 
 /// Watches the configuration files, if `reload.watch` is on.
-async fn watch_configuration(watch: Option<Arc<Reloader>>) {
-    let Some(reloader) = watch else { return std::future::pending().await };
+async fn watch_configuration(reloader: Arc<Reloader>, gateway: &Gateway) {
+    if !gateway.configuration.current().settings.reload.watch {
+        return std::future::pending().await;
+    }
+    poll("the configuration", move || reloader.poll_changes()).await
+}
+
+async fn maintain_keys(reloader: Arc<Reloader>) {
+    poll("the keys", move || reloader.maintain_keys()).await
+}
+
+/// Calls a blocking function at the interval of watched files.
+async fn poll(what: &str, look: impl Fn() + Clone + Send + 'static) {
     let mut ticks = interval(FILE_POLL_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let reloader = Arc::clone(&reloader);
-        if let Err(error) = spawn_blocking(move || reloader.poll_changes()).await {
-            tracing::error!(%error, "the configuration could not be polled");
+        if let Err(error) = spawn_blocking(look.clone()).await {
+            tracing::error!(%error, "{what} could not be polled");
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::sessions::{
     RedisStore, RotationPolicy, SessionLimit, Sessions, Store, StoreError, WhenFull,
 };
 use crate::telemetry::{AccessLog, Logs, Metrics};
+use crate::tokens::Access;
 use crate::users::{HashingPool, SourceUnavailable};
 
 /// How long the old process may take, beyond its drain timeout, to release the store.
@@ -86,7 +87,7 @@ pub struct RunningGateway {
 
 /// A gateway built from settings, without listeners.
 pub(crate) fn prepare(settings: Settings) -> Result<Gateway, ServeError> {
-    let snapshot = RuntimeConfig::load(settings, since_1970().as_secs())?;
+    let snapshot = RuntimeConfig::load(settings, since_1970().as_secs(), Access::Examine)?;
     let store = open_store(&snapshot.settings.store)?;
     assemble(snapshot, store, None)
 }
@@ -124,7 +125,7 @@ pub fn start(
     old_process: Option<OldProcess>,
     logs: &Logs,
 ) -> Result<RunningGateway, ServeError> {
-    let snapshot = RuntimeConfig::load(loaded.settings.clone(), since_1970().as_secs())?;
+    let snapshot = RuntimeConfig::load(loaded.settings.clone(), since_1970().as_secs(), Access::Use)?;
     let sockets = Sockets::take(&snapshot.settings, inherited, old_process.is_some())?;
     let (public_address, admin_address) = (sockets.public_address, sockets.admin_address);
     let one_at_a_time = matches!(snapshot.settings.store, StoreSettings::Embedded { .. });
@@ -146,10 +147,10 @@ pub fn start(
     let state =
         AdminState { gateway: Arc::clone(&gateway), logs: logs.writer.clone(), draining: drained.clone() };
     let (ended, end) = watch::channel(false);
-    let watch = settings.reload.watch.then(|| Arc::clone(&reloader));
+    let watching = Arc::clone(&reloader);
     let background = std::thread::Builder::new()
         .name("background".into())
-        .spawn(move || background_tasks::run(sockets.admin, redirect, control, watch, state, (leave, end)))
+        .spawn(move || background_tasks::run(sockets.admin, redirect, control, watching, state, (leave, end)))
         .map_err(ServeError::Thread)?;
 
     let public = Arc::new(sockets.public[0].try_clone().map_err(ServeError::Thread)?);

@@ -11,6 +11,7 @@ mod dry_run;
 mod http1;
 mod http2;
 mod https_redirect;
+mod key_maintenance;
 mod lifecycle;
 mod listener;
 mod reload;

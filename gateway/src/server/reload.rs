@@ -9,6 +9,7 @@ use crate::config::{ConfigValues, FileSnapshot, Loaded, Settings, Source, needs_
 use crate::runtime::Gateway;
 use crate::runtime_config::RuntimeConfig;
 use crate::server::background_tasks::log_users_reload;
+use crate::server::key_maintenance::KeyState;
 use crate::server::lifecycle::policy;
 
 /// Retry interval of a reload that failed.
@@ -16,7 +17,7 @@ const RELOAD_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Reloads the configuration of a running gateway.
 pub(crate) struct Reloader {
-    gateway: Arc<Gateway>,
+    pub(super) gateway: Arc<Gateway>,
     source: Source,
     state: Mutex<State>,
 }
@@ -27,7 +28,7 @@ impl std::fmt::Debug for Reloader {
     }
 }
 
-struct State {
+pub(super) struct State {
     /// The values of the active configuration.
     given: ConfigValues,
     /// State of its files before they were read.
@@ -38,6 +39,7 @@ struct State {
     last_polled: FileSnapshot,
     /// When the last reload failed, if it did.
     failed_at: Option<Instant>,
+    pub(super) keys: KeyState,
 }
 
 /// The outcome of a reload.
@@ -61,6 +63,7 @@ impl Reloader {
             last_read: seen.clone(),
             active: seen,
             failed_at: None,
+            keys: KeyState::default(),
         };
         Reloader { gateway, source, state: Mutex::new(state) }
     }
@@ -90,7 +93,7 @@ impl Reloader {
         log_outcome(&self.read(&mut state));
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // The active values are replaced last, so a panic elsewhere leaves them consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -204,7 +204,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
                 UpgradeResponse::Declined(response) => *response,
                 UpgradeResponse::Accepted(upgraded) => {
                     count_upstream(&context, upstream, UpstreamOutcome::Ok);
-                    let browser = context.state.config.browser.as_ref();
+                    let browser = context.state.config.browser.as_deref();
                     let response = websocket::upgrade_accepted(handshake, &upgraded.head, browser);
                     let tunnel = Tunnel { upstream: *upgraded, log: None };
                     context.stream.tunnel.replace(Some(Box::new(tunnel)));
@@ -215,7 +215,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
     };
     count_upstream(&context, upstream, UpstreamOutcome::Ok);
     let cors = context.state.config.cors.of(Some(request.route().index));
-    let browser = context.state.config.browser.as_ref();
+    let browser = context.state.config.browser.as_deref();
     Ok(forward_response(response, request.view().method(), cors, browser, rewrite.as_deref()))
 }
 

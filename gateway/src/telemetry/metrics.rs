@@ -217,6 +217,25 @@ pub(crate) struct UpstreamState {
     pub(crate) checks_failed: u64,
 }
 
+/// A loaded key.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyGauge {
+    pub(crate) id: String,
+    pub(crate) algorithm: &'static str,
+    pub(crate) state: KeyStateLabel,
+    /// Tokens whose signature it has verified.
+    pub(crate) verified: u64,
+    /// Since when it signs, in seconds since 1970.
+    pub(crate) signs_since: Option<u64>,
+    /// Until when it verifies, in seconds since 1970.
+    pub(crate) until: Option<u64>,
+}
+
+outcomes! {
+    /// What a loaded key does.
+    KeyStateLabel { Next => "next", Signing => "signing", Previous => "previous" }
+}
+
 /// Values that are read at a scrape.
 #[derive(Debug, Clone)]
 pub(crate) struct Gauges {
@@ -225,6 +244,8 @@ pub(crate) struct Gauges {
     pub(crate) log_lines_dropped: u64,
     pub(crate) password_hashes: u64,
     pub(crate) password_hash_queue: usize,
+    /// The loaded keys.
+    pub(crate) keys: Vec<KeyGauge>,
     /// Files of certificates and when they expire, in seconds since 1970.
     pub(crate) certificates: Vec<(String, i64)>,
     /// Whether the last operation on the session store succeeded.
@@ -306,6 +327,7 @@ impl Metrics {
         }
         self.upstreams(&mut page, &gauges.upstreams);
         self.single_values(&mut page, gauges);
+        keys(&mut page, &gauges.keys);
         page.family("certificate_expiry_timestamp_seconds", Kind::Gauge, "When a certificate expires.");
         for (file, not_after) in &gauges.certificates {
             page.sample_f64(&[("file", file)], *not_after as f64);
@@ -493,6 +515,27 @@ impl Metrics {
     }
 }
 
+fn keys(page: &mut Page, keys: &[KeyGauge]) {
+    page.family("keys", Kind::Gauge, "Loaded keys: next, signing or previous.");
+    for key in keys {
+        let state = KeyStateLabel::LABELS[key.state as usize];
+        page.sample(&[("key", &key.id), ("algorithm", key.algorithm), ("state", state)], 1);
+    }
+    let help = "Tokens whose signature a key has verified; those in the token cache are not verified again.";
+    page.family("key_verifications_total", Kind::Counter, help);
+    for key in keys {
+        page.sample(&[("key", &key.id), ("algorithm", key.algorithm)], key.verified);
+    }
+    page.family("key_signing_start_timestamp_seconds", Kind::Gauge, "When a key began to sign.");
+    for (key, since) in keys.iter().filter_map(|key| Some((key, key.signs_since?))) {
+        page.sample(&[("key", &key.id)], since);
+    }
+    page.family("key_expiry_timestamp_seconds", Kind::Gauge, "When a previous key verifies no more.");
+    for (key, until) in keys.iter().filter_map(|key| Some((key, key.until?))) {
+        page.sample(&[("key", &key.id)], until);
+    }
+}
+
 fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
 }
@@ -594,6 +637,7 @@ mod tests {
         log_lines_dropped: 0,
         password_hashes: 0,
         password_hash_queue: 0,
+        keys: Vec::new(),
         certificates: Vec::new(),
         store_up: true,
         store_losses: 0,

@@ -13,8 +13,8 @@ pub(crate) use access_log::{AccessLog, AccessRecord};
 pub use logging::{InitError, Logs, init};
 pub use metrics::Metrics;
 pub(crate) use metrics::{
-    AbortReason, EndpointLabel, Gauges, LoginOutcome, RefreshOutcome, RouteCounters, RouteLabel,
-    UpstreamOutcome, UpstreamState, VerificationOutcome, WorkerMetrics,
+    AbortReason, EndpointLabel, Gauges, KeyGauge, KeyStateLabel, LoginOutcome, RefreshOutcome, RouteCounters,
+    RouteLabel, UpstreamOutcome, UpstreamState, VerificationOutcome, WorkerMetrics,
 };
 pub use panics::log_panics;
 pub(crate) use request_id::{RequestId, RequestIds};

@@ -1,11 +1,13 @@
 //! Issuing and signing tokens.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::EncodingKey;
 use serde_json::{Map, Value, json};
 
-use super::public_key::backend;
+use super::key_record::KeyRecord;
+use super::signer::{Signer, SigningError};
 use super::{Claims, Confirmation, KeyThumbprint, TokenType, UnixSeconds};
 use crate::config::{Algorithm, Compat, CompatIdentity, Tokens};
 
@@ -45,21 +47,15 @@ pub(super) struct SigningKey {
     /// From when it may sign: by then it has been published for long enough.
     pub(super) from: UnixSeconds,
     pub(super) kid: Option<String>,
-    pub(super) key: EncodingKey,
-}
-
-impl SigningKey {
-    /// A key that may sign at any time.
-    pub(super) fn always(key: EncodingKey, kid: Option<String>) -> SigningKey {
-        SigningKey { from: 0, kid, key }
-    }
+    pub(super) record: Arc<KeyRecord>,
+    pub(super) signer: Arc<dyn Signer>,
 }
 
 /// Signs tokens.
 pub struct Issuer {
     /// In the order in which they take over; at least one.
     keys: Vec<ReadyKey>,
-    algorithm: jsonwebtoken::Algorithm,
+    algorithm: Algorithm,
     iss: String,
     aud: String,
     compat: Option<Compat>,
@@ -73,7 +69,8 @@ impl std::fmt::Debug for Issuer {
 
 struct ReadyKey {
     from: UnixSeconds,
-    key: EncodingKey,
+    record: Arc<KeyRecord>,
+    signer: Arc<dyn Signer>,
     // The encoded headers never change.
     access_header: String,
     refresh_header: String,
@@ -88,11 +85,6 @@ pub(super) fn encoded_header(algorithm: Algorithm, typ: &str, kid: Option<&str>)
     URL_SAFE_NO_PAD.encode(header.to_string())
 }
 
-/// A signature could not be made; the key was checked at start, so this is a bug or a hardware fault.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot sign a token: {0}")]
-pub struct SigningError(String);
-
 impl Issuer {
     /// `keys` in the order in which they take over.
     pub(super) fn new(
@@ -102,15 +94,16 @@ impl Issuer {
         compat: Option<&Compat>,
     ) -> Issuer {
         let typ = |token_type: TokenType| if compat.is_some() { "JWT" } else { token_type.header() };
-        let ready = |SigningKey { from, kid, key }| ReadyKey {
+        let ready = |SigningKey { from, kid, record, signer }| ReadyKey {
             from,
-            key,
+            record,
+            signer,
             access_header: encoded_header(algorithm, typ(TokenType::Access), kid.as_deref()),
             refresh_header: encoded_header(algorithm, typ(TokenType::Refresh), kid.as_deref()),
         };
         Issuer {
             keys: keys.into_iter().map(ready).collect(),
-            algorithm: backend(algorithm),
+            algorithm,
             iss: tokens.issuer.clone(),
             aud: tokens.audience.clone(),
             compat: compat.cloned(),
@@ -120,6 +113,11 @@ impl Issuer {
     /// The last key that may sign at `now`, or else the first.
     fn key_at(&self, now: UnixSeconds) -> Option<&ReadyKey> {
         self.keys.iter().rfind(|key| key.from <= now).or(self.keys.first())
+    }
+
+    /// The key that signs at `now`.
+    pub fn signs_with(&self, now: UnixSeconds) -> Option<&KeyRecord> {
+        self.key_at(now).map(|key| &*key.record)
     }
 
     /// Signs a token.
@@ -161,8 +159,7 @@ impl Issuer {
         };
         let payload = serde_json::to_vec(&claims).map_err(|e| SigningError(e.to_string()))?;
         let message = format!("{header}.{}", URL_SAFE_NO_PAD.encode(payload));
-        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key.key, self.algorithm)
-            .map_err(|e| SigningError(e.to_string()))?;
+        let signature = key.signer.sign(message.as_bytes())?;
         Ok(format!("{message}.{signature}"))
     }
 }

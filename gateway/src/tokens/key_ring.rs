@@ -2,15 +2,17 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use jsonwebtoken::EncodingKey;
 use jsonwebtoken::jwk::JwkSet;
 
 use super::issuer::SigningKey;
-use super::key_store::{KeyState, KeyStore};
+use super::key_record::{KeyRole, LoadedKey};
+use super::key_store::KeyStore;
 use super::public_key::VerificationKey;
-use super::{Issuer, UnixSeconds, Verifier};
+use super::{Issuer, UnixSeconds, Verifier, previous_keys, signer, verifies_for};
 use crate::config::{Algorithm, Compat, Signing, Tokens};
 
 /// Why there are no usable keys.
@@ -40,7 +42,13 @@ pub enum KeyError {
     BadExponent,
     #[error("the key is not a public-key pair")]
     NotAsymmetric,
-    #[error("two keys have the same id {0}: remove one of them")]
+    #[error(
+        "{path} holds no key that could have signed before: {reason}; name a public or private key in PEM"
+    )]
+    NotPrevious { path: PathBuf, reason: String },
+    #[error(
+        "two keys have the same id {0}: a key is for one algorithm only, so make a new one where the algorithm changes"
+    )]
     SameId(String),
     #[error("cannot keep keys in {dir}: {source}; check tokens.keys_dir and its owner")]
     Store { dir: PathBuf, source: io::Error },
@@ -61,9 +69,14 @@ fn openssl_command(algorithm: Algorithm) -> &'static str {
     }
 }
 
-/// How long a new key is published before it signs, in seconds, so that instances that share the keys and
-/// have not yet read it do not reject its tokens.
-const PUBLICATION_MARGIN_SECS: u64 = 10;
+/// Whether keys are loaded to be used, or only looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// A missing key is generated, and what has to be remembered of previous keys is written.
+    Use,
+    /// As far as possible nothing is written: only a missing key is generated.
+    Examine,
+}
 
 /// The signing key, the verification keys and the published JWK set.
 pub struct KeyRing {
@@ -71,6 +84,7 @@ pub struct KeyRing {
     algorithm: Algorithm,
     verification: Vec<VerificationKey>,
     unusable: Vec<KeyError>,
+    expired: Vec<String>,
     jwks: Bytes,
 }
 
@@ -82,105 +96,122 @@ impl std::fmt::Debug for KeyRing {
 
 impl KeyRing {
     /// Loads the keys named by the settings; generates and stores the first one where the gateway manages its
-    /// keys.
+    /// keys. `last` are the keys that were loaded before: their records go on counting.
     ///
     /// # Errors
     ///
     /// A key cannot be read, written or used.
-    pub fn load(tokens: &Tokens, now: UnixSeconds) -> Result<KeyRing, KeyError> {
+    pub fn load(
+        tokens: &Tokens,
+        now: UnixSeconds,
+        last: &[LoadedKey],
+        access: Access,
+    ) -> Result<KeyRing, KeyError> {
+        let mut ring = KeyRing {
+            signing: Vec::new(),
+            algorithm: tokens.signing.algorithm(),
+            verification: Vec::new(),
+            unusable: Vec::new(),
+            expired: Vec::new(),
+            jwks: Bytes::new(),
+        };
         match &tokens.signing {
             Signing::Secret { algorithm, secret } => {
-                let signing = EncodingKey::from_secret(secret);
-                let verification = VerificationKey::of_secret(*algorithm, secret);
-                KeyRing::build(*algorithm, vec![SigningKey::always(signing, None)], vec![verification])
+                let key = VerificationKey::of_secret(*algorithm, secret);
+                ring.signing.push(signing_key(&key, EncodingKey::from_secret(secret)));
+                ring.verification.push(key);
             }
             Signing::PrivateKeyFile { algorithm, path } => {
-                let signing = read_private_key(path, *algorithm)?;
+                let private = read_private_key(path, *algorithm)?;
                 let unfit = |error: KeyError| KeyError::Unfit {
                     path: path.clone(),
                     algorithm: *algorithm,
                     reason: error.to_string(),
                 };
-                let verification = VerificationKey::of_private(*algorithm, &signing).map_err(unfit)?;
-                let signing = SigningKey::always(signing, verification.kid.clone());
-                KeyRing::build(*algorithm, vec![signing], vec![verification])
+                let key = VerificationKey::of_private(*algorithm, &private).map_err(unfit)?;
+                ring.signing.push(signing_key(&key, private));
+                ring.verification.push(key);
             }
-            Signing::Kept { algorithm, dir } => {
-                KeyRing::from_store(&KeyStore::open(dir)?, *algorithm, tokens, now)
+            Signing::Kept { dir, .. } => {
+                ring.load_from(&KeyStore::open(dir)?, verifies_for(tokens), now)?;
             }
         }
+        let previous = previous_keys::load(tokens, &ring.verification, last, now, access)?;
+        ring.verification.extend(previous.keys);
+        ring.expired = previous.expired;
+        for key in &mut ring.verification {
+            if let Some(known) = last.iter().find(|known| known.record == key.record) {
+                let record = Arc::clone(&known.record);
+                for signing in ring.signing.iter_mut().filter(|signing| signing.record == record) {
+                    signing.record = Arc::clone(&record);
+                }
+                key.record = record;
+            }
+        }
+        ring.publish()
     }
 
-    fn from_store(
-        store: &KeyStore,
-        algorithm: Algorithm,
-        tokens: &Tokens,
-        now: UnixSeconds,
-    ) -> Result<KeyRing, KeyError> {
-        let keys = store.signing_and_others(algorithm, now)?;
-        let overlap = (tokens.refresh_ttl.max(tokens.access_ttl) + tokens.leeway).as_secs();
+    fn load_from(&mut self, store: &KeyStore, lifetime: u64, now: UnixSeconds) -> Result<(), KeyError> {
+        let keys = store.signing_and_others(self.algorithm, now)?;
         let mut signing = Vec::new();
-        let mut verification = Vec::new();
-        let mut unusable = Vec::new();
-        for key in keys {
-            let signs = key.state == KeyState::Signing && key.algorithm == algorithm;
-            let pair = store
-                .private_key(&key)
-                .and_then(|private| Ok((VerificationKey::of_private(key.algorithm, &private)?, private)));
-            let (mut public, private) = match pair {
-                Ok(pair) => pair,
+        for key in &keys {
+            let role = key.role(&keys, lifetime);
+            let signs = matches!(role, KeyRole::Signing { .. }) && key.algorithm == self.algorithm;
+            let mut public = match store.public_key(key) {
+                Ok(public) => public,
                 Err(error) if signs => return Err(error),
                 // A start that failed would refuse everybody's tokens, not just those of this key.
                 Err(error) => {
-                    unusable.push(error);
+                    self.unusable.push(error);
                     continue;
                 }
             };
-            public.until = match key.state {
-                KeyState::Retired { at } => Some(at + PUBLICATION_MARGIN_SECS + overlap),
-                _ => None,
-            };
-            let from = key.created_at + PUBLICATION_MARGIN_SECS;
-            let candidate = || SigningKey { from, kid: public.kid.clone(), key: private };
-            if signs {
-                signing.push((UnixSeconds::MAX, candidate()));
-                // The signing key comes first: it is the most likely to verify.
-                verification.insert(0, public);
-            } else if public.until.is_none_or(|until| now < until) {
-                // Its successor may not have been published for long enough.
-                if let KeyState::Retired { at } = key.state
-                    && key.algorithm == algorithm
-                    && now < at + PUBLICATION_MARGIN_SECS
-                {
-                    signing.push((at, candidate()));
+            public.role = role;
+            match role {
+                KeyRole::Signing { .. } if signs => {
+                    let private = store.private_key(key)?;
+                    signing.push((UnixSeconds::MAX, signing_key(&public, private)));
+                    // The signing key comes first: it is the most likely to verify.
+                    self.verification.insert(0, public);
                 }
-                verification.push(public);
+                KeyRole::Previous { until, .. } if until <= now => {}
+                KeyRole::Previous { stopped_at, .. } => {
+                    // Its successor may not have been published for long enough.
+                    if key.algorithm == self.algorithm && now < stopped_at {
+                        match store.private_key(key) {
+                            Ok(private) => {
+                                signing.push((stopped_at, signing_key(&public, private)));
+                            }
+                            Err(error) => self.unusable.push(error),
+                        }
+                    }
+                    self.verification.push(public);
+                }
+                KeyRole::Next | KeyRole::Signing { .. } => self.verification.push(public),
             }
         }
         if signing.is_empty() {
             return Err(KeyError::NotAsymmetric);
         }
         signing.sort_by_key(|(retired_at, _)| *retired_at);
-        let signing = signing.into_iter().map(|(_, key)| key).collect();
-        Ok(KeyRing { unusable, ..KeyRing::build(algorithm, signing, verification)? })
+        self.signing = signing.into_iter().map(|(_, key)| key).collect();
+        Ok(())
     }
 
-    fn build(
-        algorithm: Algorithm,
-        signing: Vec<SigningKey>,
-        verification: Vec<VerificationKey>,
-    ) -> Result<KeyRing, KeyError> {
-        for (i, key) in verification.iter().enumerate() {
+    /// Prepares the set of public keys.
+    fn publish(mut self) -> Result<KeyRing, KeyError> {
+        for (i, key) in self.verification.iter().enumerate() {
             if let Some(kid) = &key.kid
-                && verification[..i].iter().any(|other| other.kid == key.kid)
+                && self.verification[..i].iter().any(|other| other.kid == key.kid)
             {
                 return Err(KeyError::SameId(kid.clone()));
             }
         }
-        let public = JwkSet { keys: verification.iter().filter_map(|key| key.jwk.clone()).collect() };
+        let public = JwkSet { keys: self.verification.iter().filter_map(|key| key.jwk.clone()).collect() };
         let jwks = serde_json::to_vec(&public)
-            .map_err(|e| KeyError::WrongKind { algorithm, reason: e.to_string() })?;
-        Ok(KeyRing { signing, algorithm, verification, unusable: Vec::new(), jwks: jwks.into() })
+            .map_err(|e| KeyError::WrongKind { algorithm: self.algorithm, reason: e.to_string() })?;
+        self.jwks = jwks.into();
+        Ok(self)
     }
 
     /// The public keys as a JWK set (RFC 7517 section 5). Empty for a shared secret.
@@ -194,15 +225,35 @@ impl KeyRing {
         &self.unusable
     }
 
-    /// The ids of the verification keys.
-    pub fn ids(&self) -> impl Iterator<Item = &str> {
-        self.verification.iter().filter_map(|key| key.kid.as_deref())
+    /// The ids of configured previous keys that verify no more, and may be removed from the configuration.
+    pub fn expired(&self) -> &[String] {
+        &self.expired
+    }
+
+    /// All verification keys, and what each is for.
+    pub fn keys(&self) -> Vec<LoadedKey> {
+        let loaded = |key: &VerificationKey| LoadedKey { record: Arc::clone(&key.record), role: key.role };
+        self.verification.iter().map(loaded).collect()
     }
 
     /// The issuer and the verifier with these keys; `compat` where that profile is on.
     pub fn into_parts(self, tokens: &Tokens, compat: Option<&Compat>) -> (Issuer, Verifier) {
         let issuer = Issuer::new(self.signing, self.algorithm, tokens, compat);
         (issuer, Verifier::new(self.verification, tokens, compat.is_some()))
+    }
+}
+
+/// The private half of a key, for signing.
+fn signing_key(public: &VerificationKey, private: EncodingKey) -> SigningKey {
+    let from = match public.role {
+        KeyRole::Signing { from } | KeyRole::Previous { from, .. } => from,
+        KeyRole::Next => UnixSeconds::MAX,
+    };
+    SigningKey {
+        from,
+        kid: public.kid.clone(),
+        record: Arc::clone(&public.record),
+        signer: signer::local(private, public.algorithm),
     }
 }
 
@@ -229,8 +280,9 @@ pub(super) fn private_key(pem: &[u8], algorithm: Algorithm) -> Result<EncodingKe
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::key_store::PUBLICATION_MARGIN_SECS;
     use super::*;
-    use crate::config::{Compat, CompatIdentity, Profile, Rotation};
+    use crate::config::{Compat, CompatIdentity, PreviousKey, PreviousKeys, Profile, Rotation};
     use crate::tokens::{TokenError, TokenRequest, TokenType};
     use std::time::Duration;
 
@@ -246,13 +298,15 @@ mod tests {
             stream_grace: Duration::ZERO,
             leeway: Duration::ZERO,
             signing,
+            previous: PreviousKeys { keys: Vec::new(), dir: "unused".into() },
+            previous_grace: Duration::ZERO,
             rotation: Rotation::OnUse,
             reuse_grace: Duration::ZERO,
         }
     }
 
     fn parts(tokens: &Tokens, now: UnixSeconds) -> (Issuer, Verifier) {
-        KeyRing::load(tokens, now).unwrap().into_parts(tokens, None)
+        KeyRing::load(tokens, now, &[], Access::Use).unwrap().into_parts(tokens, None)
     }
 
     fn access_token(issuer: &Issuer, now: UnixSeconds) -> String {
@@ -326,7 +380,7 @@ mod tests {
                 [(1, issuer), (2, "https://app.test")].map(|(byte, issuer)| {
                     let issuer = if compat.is_some() { "" } else { issuer };
                     let tokens = Tokens { issuer: issuer.into(), ..settings(secret(byte)) };
-                    KeyRing::load(&tokens, NOW).unwrap().into_parts(&tokens, compat)
+                    KeyRing::load(&tokens, NOW, &[], Access::Use).unwrap().into_parts(&tokens, compat)
                 });
             let own = access_token(&ours, NOW);
             for now in [NOW, NOW + 3600] {
@@ -375,6 +429,163 @@ mod tests {
         assert!(kids.len() > 40, "{} keys signed", kids.len());
     }
 
+    fn with_previous(signing: Signing, keys: Vec<PreviousKey>, dir: &Path) -> Tokens {
+        Tokens { previous: PreviousKeys { keys, dir: dir.to_owned() }, ..settings(signing) }
+    }
+
+    fn secret(byte: u8) -> (Signing, PreviousKey) {
+        let secret: Vec<u8> = (byte..byte + 64).collect();
+        let algorithm = Algorithm::HS256;
+        (Signing::Secret { algorithm, secret: secret.clone() }, PreviousKey::Secret { algorithm, secret })
+    }
+
+    #[test]
+    fn what_previous_secrets_signed_verifies_until_the_last_token_has_expired_and_restarts_do_not_prolong_that()
+     {
+        let dir = tempfile::tempdir().unwrap();
+        let ((old, previous), (older, before), (new, _)) = (secret(1), secret(2), secret(3));
+        let tokens =
+            [&old, &older].map(|signing| access_token(&parts(&settings(signing.clone()), NOW).0, NOW + 500));
+        let migrated = with_previous(new, vec![previous, before], dir.path());
+        for now in [NOW, NOW + 300, NOW + 599] {
+            let (issuer, verifier) = parts(&migrated, now);
+            assert!(verifier.verify(&access_token(&issuer, now), TokenType::Access, now).is_ok());
+            for token in &tokens {
+                assert!(verifier.verify_signed(token, now).is_ok(), "{now}");
+                let late = verifier.verify_signed(token, NOW + 600);
+                assert!(matches!(late, Err(TokenError::Invalid(_))), "{late:?}");
+            }
+        }
+        let ring = KeyRing::load(&migrated, NOW + 600, &[], Access::Use).unwrap();
+        assert_eq!((ring.expired().len(), ring.keys().len()), (2, 1));
+        // As with more time for the instances to follow.
+        let slow = Tokens { previous_grace: Duration::from_secs(60), ..migrated };
+        assert_eq!(KeyRing::load(&slow, NOW + 659, &[], Access::Use).unwrap().keys().len(), 3);
+    }
+
+    #[test]
+    fn a_secret_that_signs_again_has_its_full_time_when_it_stops_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let ((a, a_before), (b, b_before)) = (secret(1), secret(2));
+        let on_b = with_previous(b, vec![a_before.clone()], dir.path());
+        // Named as a previous key on all instances before it signs.
+        let on_a = with_previous(a, vec![a_before, b_before], dir.path());
+        let until = |tokens: &Tokens, now, last: &[LoadedKey]| {
+            let ring = KeyRing::load(tokens, now, last, Access::Use).unwrap();
+            (ring.keys().iter().filter_map(LoadedKey::until).collect::<Vec<_>>(), ring.keys())
+        };
+        assert_eq!(until(&on_b, NOW, &[]).0, [NOW + 600]);
+        assert_eq!(until(&on_a, NOW + 100, &[]).0, [NOW + 700]);
+        let (_, last) = until(&on_a, NOW + 200, &[]);
+        assert_eq!(until(&on_b, NOW + 300, &last).0, [NOW + 900]);
+        assert_eq!(until(&on_b, NOW + 400, &[]).0, [NOW + 900]);
+        // Looking does not begin the time of a key.
+        let other = tempfile::tempdir().unwrap();
+        let unseen = with_previous(secret(3).0, vec![secret(4).1], other.path());
+        KeyRing::load(&unseen, NOW, &[], Access::Examine).unwrap();
+        assert_eq!(until(&unseen, NOW + 50, &[]).0, [NOW + 650]);
+    }
+
+    #[test]
+    fn a_change_of_algorithm_keeps_the_tokens_and_lets_no_key_pass_for_another_algorithm() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Signing::Kept { algorithm: Algorithm::EdDSA, dir: dir.path().to_owned() };
+        let (hs, hs_before) = secret(1);
+        let eddsa_before = PreviousKey::Kept { algorithm: Algorithm::EdDSA, dir: dir.path().to_owned() };
+        let by_secret = access_token(&parts(&settings(hs.clone()), NOW).0, NOW);
+        let to_eddsa = with_previous(kept.clone(), vec![hs_before], dir.path());
+        let (issuer, verifier) = parts(&to_eddsa, NOW);
+        let by_key = access_token(&issuer, NOW);
+        for token in [&by_secret, &by_key] {
+            assert!(verifier.verify(token, TokenType::Access, NOW).is_ok());
+        }
+        let jwks = KeyRing::load(&to_eddsa, NOW, &[], Access::Use).unwrap().jwks();
+        let jwks: serde_json::Value = serde_json::from_slice(&jwks).unwrap();
+        assert_eq!(jwks["keys"].as_array().unwrap().len(), 1, "a secret is never published: {jwks}");
+        // The secret does not verify another algorithm of its own kind, nor the public key a MAC.
+        let x = jwks["keys"][0]["x"].as_str().unwrap();
+        for (algorithm, forged_with) in
+            [(Algorithm::HS512, (1..65).collect::<Vec<u8>>()), (Algorithm::HS256, x.into())]
+        {
+            let forged = Signing::Secret { algorithm, secret: forged_with };
+            let token = access_token(&parts(&settings(forged), NOW).0, NOW);
+            assert!(matches!(verifier.verify(&token, TokenType::Access, NOW), Err(TokenError::Invalid(_))));
+        }
+
+        // And back: the managed keys verify, and sign no more.
+        let back = with_previous(hs, vec![eddsa_before], dir.path());
+        let (issuer, verifier) = parts(&back, NOW + 10);
+        for token in [&by_secret, &by_key, &access_token(&issuer, NOW + 10)] {
+            assert!(verifier.verify(token, TokenType::Access, NOW + 12).is_ok());
+        }
+        let end = NOW + 10 + PUBLICATION_MARGIN_SECS + 600;
+        let keys = |now| KeyRing::load(&back, now, &[], Access::Use).unwrap().keys().len();
+        assert_eq!((keys(end - 1), keys(end)), (2, 1));
+    }
+
+    #[test]
+    fn previous_keys_are_read_from_private_and_public_files_of_every_kind() {
+        let dir = tempfile::tempdir().unwrap();
+        let openssl = |arguments: &[&str]| {
+            let output = std::process::Command::new("openssl").args(arguments).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+        };
+        for (algorithm, made) in [
+            (Algorithm::EdDSA, &["ed25519"][..]),
+            (Algorithm::ES256, &["EC", "-pkeyopt", "ec_paramgen_curve:P-256"]),
+            (Algorithm::ES384, &["EC", "-pkeyopt", "ec_paramgen_curve:P-384"]),
+            (Algorithm::PS256, &["RSA", "-pkeyopt", "rsa_keygen_bits:2048"]),
+        ] {
+            let [private, public] =
+                ["key", "pub"].map(|end| dir.path().join(format!("{}.{end}", algorithm.name())));
+            let [private_text, public_text] = [&private, &public].map(|path| path.to_str().unwrap());
+            openssl(&[&["genpkey", "-quiet", "-out", private_text, "-algorithm"], made].concat());
+            openssl(&["pkey", "-in", private_text, "-pubout", "-out", public_text]);
+            let signing = Signing::PrivateKeyFile { algorithm, path: private.clone() };
+            let token = access_token(&parts(&settings(signing.clone()), NOW).0, NOW);
+            let all = vec![Algorithm::EdDSA, Algorithm::ES256, Algorithm::ES384, Algorithm::PS256];
+            for path in [private, public] {
+                let previous = PreviousKey::File { algorithms: all.clone(), path: path.clone() };
+                let (_, verifier) =
+                    parts(&with_previous(secret(1).0, vec![previous.clone()], dir.path()), NOW);
+                assert!(verifier.verify(&token, TokenType::Access, NOW).is_ok(), "{path:?}");
+                // It signs as well: named beforehand.
+                let both = with_previous(signing.clone(), vec![previous], dir.path());
+                assert_eq!(KeyRing::load(&both, NOW, &[], Access::Use).unwrap().keys().len(), 1);
+                let other = match algorithm {
+                    Algorithm::EdDSA => Algorithm::ES256,
+                    _ => Algorithm::EdDSA,
+                };
+                let unfit = PreviousKey::File { algorithms: vec![other], path };
+                let error = KeyRing::load(
+                    &with_previous(secret(1).0, vec![unfit], dir.path()),
+                    NOW,
+                    &[],
+                    Access::Use,
+                );
+                assert!(matches!(error, Err(KeyError::NotPrevious { .. })), "{error:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_key_counts_what_it_verifies_through_reloads() {
+        let dir = tempfile::tempdir().unwrap();
+        let ((old, previous), (new, _)) = (secret(1), secret(2));
+        let token = access_token(&parts(&settings(old), NOW).0, NOW);
+        let tokens = with_previous(new, vec![previous], dir.path());
+        let first = KeyRing::load(&tokens, NOW, &[], Access::Use).unwrap();
+        let keys = first.keys();
+        let second = KeyRing::load(&tokens, NOW + 1, &keys, Access::Use).unwrap();
+        for ring in [first, second] {
+            let (issuer, verifier) = ring.into_parts(&tokens, None);
+            assert_eq!(issuer.signs_with(NOW), Some(&*keys[0].record));
+            let claims = verifier.verify(&token, TokenType::Access, NOW + 2).unwrap();
+            assert_eq!(claims.key().id(), keys[1].record.id());
+        }
+        assert_eq!(keys.iter().map(|key| key.record.verified()).collect::<Vec<_>>(), [0, 2]);
+    }
+
     #[test]
     fn a_key_of_another_kind_is_refused_with_the_way_to_make_one() {
         let dir = tempfile::tempdir().unwrap();
@@ -382,8 +593,12 @@ mod tests {
         let key = store.generate(Algorithm::ES256, NOW).unwrap();
         let path = dir.path().join(format!("{}.pem", key.kid));
         for algorithm in [Algorithm::EdDSA, Algorithm::ES384, Algorithm::RS256] {
-            let error =
-                KeyRing::load(&settings(Signing::PrivateKeyFile { algorithm, path: path.clone() }), NOW);
+            let error = KeyRing::load(
+                &settings(Signing::PrivateKeyFile { algorithm, path: path.clone() }),
+                NOW,
+                &[],
+                Access::Use,
+            );
             let said = error.unwrap_err().to_string();
             assert!(said.contains(algorithm.name()), "{said}");
         }
@@ -408,7 +623,7 @@ mod tests {
             openssl.args(["genpkey", "-quiet", "-out"]).arg(&path).arg("-algorithm").args(made.split(' '));
             assert!(openssl.status().unwrap().success());
             let settings = settings(Signing::PrivateKeyFile { algorithm, path: path.clone() });
-            let error = KeyRing::load(&settings, NOW).map(|_| ()).unwrap_err().to_string();
+            let error = KeyRing::load(&settings, NOW, &[], Access::Use).map(|_| ()).unwrap_err().to_string();
             for part in
                 ["tokens.private_key_file: ", &path.display().to_string(), algorithm.name(), reason, remedy]
             {

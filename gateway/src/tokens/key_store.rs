@@ -14,12 +14,18 @@ use jsonwebtoken::EncodingKey;
 use serde::{Deserialize, Serialize};
 
 use super::UnixSeconds;
+use super::key_record::KeyRole;
 use super::key_ring::{KeyError, private_key};
 use super::public_key::VerificationKey;
 use crate::config::Algorithm;
 use crate::file_owner::{create_afresh, create_folder, open_lock_file};
 
+/// The list of the keys and their states.
 const MANIFEST: &str = "keys.json";
+
+/// How long a new key is published before it signs, in seconds, so that instances that share the keys and
+/// have not yet read it do not reject its tokens.
+pub(super) const PUBLICATION_MARGIN_SECS: u64 = 10;
 
 /// The state of a managed key in its rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +55,31 @@ pub struct StoredKey {
     pub state: KeyState,
 }
 
+impl StoredKey {
+    /// What the key is for, among all that are stored, oldest first; its tokens are accepted for `lifetime` seconds.
+    pub(super) fn role(&self, all: &[StoredKey], lifetime: u64) -> KeyRole {
+        let earlier = all.iter().take_while(|key| key.kid != self.kid);
+        let predecessor_retired_at = earlier
+            .filter(|key| key.algorithm == self.algorithm)
+            .filter_map(|key| match key.state {
+                KeyState::Retired { at } => Some(at),
+                _ => None,
+            })
+            .max();
+        // The first one signs at once, for there is no other.
+        let from = predecessor_retired_at
+            .map_or(self.created_at, |at| at.max(self.created_at + PUBLICATION_MARGIN_SECS));
+        match self.state {
+            KeyState::Next => KeyRole::Next,
+            KeyState::Signing => KeyRole::Signing { from },
+            KeyState::Retired { at } => {
+                let stopped_at = at + PUBLICATION_MARGIN_SECS;
+                KeyRole::Previous { from, stopped_at, until: stopped_at + lifetime }
+            }
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
@@ -73,6 +104,11 @@ pub struct KeyStore {
 }
 
 impl KeyStore {
+    /// The file that lists a folder's keys; it changes with each of them.
+    pub fn list_path(dir: &Path) -> PathBuf {
+        dir.join(MANIFEST)
+    }
+
     /// Opens the folder, and creates it (mode 0700) if missing. Blocks while another process has it open.
     ///
     /// # Errors
@@ -173,6 +209,27 @@ impl KeyStore {
         Ok(keys[index].clone())
     }
 
+    /// Retires the keys that sign with an algorithm, which is no longer the configured one.
+    pub(super) fn retire_all(&self, algorithm: Algorithm, now: UnixSeconds) -> Result<(), KeyError> {
+        let mut keys = self.list()?;
+        let signing = |key: &&mut StoredKey| key.state == KeyState::Signing && key.algorithm == algorithm;
+        if keys.iter_mut().filter(signing).map(|key| key.state = KeyState::Retired { at: now }).count() > 0 {
+            self.save(&keys)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the public half of a key; a retired one may have no other.
+    pub(super) fn public_key(&self, key: &StoredKey) -> Result<VerificationKey, KeyError> {
+        let path = self.key_path(key);
+        let text = fs::read(&path).map_err(|source| KeyError::Unreadable { path: path.clone(), source })?;
+        VerificationKey::of_pem(&text, &[key.algorithm]).map_err(|reason| KeyError::NoSuchKey {
+            path,
+            algorithm: key.algorithm,
+            reason,
+        })
+    }
+
     /// Reads a private key.
     pub fn private_key(&self, key: &StoredKey) -> Result<EncodingKey, KeyError> {
         let path = self.key_path(key);
@@ -202,7 +259,7 @@ impl KeyStore {
     }
 
     /// Writes a file of mode 0600, owned as the folder is, atomically.
-    fn write(&self, path: &Path, content: &[u8]) -> Result<(), KeyError> {
+    pub(super) fn write(&self, path: &Path, content: &[u8]) -> Result<(), KeyError> {
         let temporary = path.with_extension("new");
         let write = || {
             let mut file = create_afresh(&temporary, &self.dir)?;

@@ -4,19 +4,29 @@
 mod claims;
 pub(crate) mod dpop;
 mod issuer;
+mod key_record;
 mod key_ring;
 mod key_store;
 mod payload;
+mod previous_keys;
 mod public_key;
+mod signer;
 mod verifier;
 
-pub use dpop::{KeyThumbprint, NoThumbprint};
 pub use claims::{Claims, Confirmation, TokenType, UnixSeconds};
-pub use issuer::{Issuer, SigningError, TokenRequest};
-pub use key_ring::{KeyError, KeyRing};
+pub use dpop::{KeyThumbprint, NoThumbprint};
+pub use issuer::{Issuer, TokenRequest};
+pub use key_record::{KeyRecord, KeyRole, LoadedKey};
+pub use key_ring::{Access, KeyError, KeyRing};
 pub use key_store::{KeyState, KeyStore, StoredKey};
+pub use signer::SigningError;
 pub use verifier::{ClaimValue, TokenError, VerifiedClaims, Verifier};
 
 /// Cache lifetime (`max-age`) of the JWK set, in seconds. A new key is published at least this long before it
 /// signs.
 pub const JWKS_MAX_AGE_SECS: u64 = 300;
+
+/// How long after its issue a token may be accepted at the longest, in seconds.
+fn verifies_for(tokens: &crate::config::Tokens) -> u64 {
+    (tokens.refresh_ttl.max(tokens.access_ttl) + tokens.leeway).as_secs()
+}

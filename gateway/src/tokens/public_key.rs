@@ -1,13 +1,15 @@
 //! A verification key: bound to one algorithm, identified by its thumbprint.
 
+use std::sync::Arc;
+
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{DecodingKey, EncodingKey};
 
-use super::UnixSeconds;
-use super::key_ring::KeyError;
+use super::key_record::{KeyRecord, KeyRole};
+use super::key_ring::{KeyError, private_key};
 use crate::config::Algorithm;
 
 /// jsonwebtoken's name for an algorithm.
@@ -36,8 +38,8 @@ pub(super) struct VerificationKey {
     pub(super) check: Check,
     /// The public JWK; none for a shared secret, whose JWK would be the secret.
     pub(super) jwk: Option<Jwk>,
-    /// From this time on the key verifies nothing.
-    pub(super) until: Option<UnixSeconds>,
+    pub(super) record: Arc<KeyRecord>,
+    pub(super) role: KeyRole,
 }
 
 /// What a signature is verified with.
@@ -54,8 +56,59 @@ impl VerificationKey {
             kid: None,
             check: Check::Secret(Box::new(hmac::Key::new(mac(algorithm), secret))),
             jwk: None,
-            until: None,
+            record: KeyRecord::of_secret(algorithm, secret),
+            role: KeyRole::Signing { from: 0 },
         }
+    }
+
+    /// The key in a PEM text, public (SPKI) or private (PKCS#8), for one of `algorithms`.
+    ///
+    /// # Errors
+    ///
+    /// Why it is none for any of them.
+    pub(super) fn of_pem(text: &[u8], algorithms: &[Algorithm]) -> Result<VerificationKey, String> {
+        let tag = pem::parse(text).map_err(|_| "it is no PEM".to_owned())?.tag().to_owned();
+        let is_private = match &*tag {
+            "PRIVATE KEY" | "RSA PRIVATE KEY" => true,
+            "PUBLIC KEY" | "RSA PUBLIC KEY" => false,
+            _ => return Err(format!("it is a {tag}")),
+        };
+        let mut reason = String::new();
+        for &algorithm in algorithms {
+            let key = match is_private {
+                true => private_key(text, algorithm)
+                    .and_then(|key| VerificationKey::of_private(algorithm, &key).map_err(|e| e.to_string())),
+                false => VerificationKey::of_public(algorithm, text),
+            };
+            match key {
+                Ok(key) => return Ok(key),
+                Err(why) => reason = why,
+            }
+        }
+        Err(reason)
+    }
+
+    fn of_public(algorithm: Algorithm, text: &[u8]) -> Result<VerificationKey, String> {
+        let key = match algorithm {
+            Algorithm::EdDSA => DecodingKey::from_ed_pem(text),
+            Algorithm::ES256 | Algorithm::ES384 => DecodingKey::from_ec_pem(text),
+            _ => DecodingKey::from_rsa_pem(text),
+        };
+        let jwk = key.and_then(|key| Jwk::from_decoding_key(&key, Some(backend(algorithm))));
+        let jwk = jwk.map_err(|e| reason_of(&e))?;
+        let curve = match &jwk.algorithm {
+            AlgorithmParameters::EllipticCurve(ec) => Some(&ec.curve),
+            _ => None,
+        };
+        let fits = match algorithm {
+            Algorithm::ES256 => curve == Some(&EllipticCurve::P256),
+            Algorithm::ES384 => curve == Some(&EllipticCurve::P384),
+            _ => true,
+        };
+        if !fits {
+            return Err("it is on another curve".to_owned());
+        }
+        VerificationKey::of_jwk(algorithm, jwk).map_err(|e| e.to_string())
     }
 
     /// The public half of a private key that fits the algorithm and is strong enough.
@@ -63,15 +116,27 @@ impl VerificationKey {
         algorithm: Algorithm,
         private: &EncodingKey,
     ) -> Result<VerificationKey, KeyError> {
+        let jwk = Jwk::from_encoding_key(private, backend(algorithm))
+            .map_err(|e| KeyError::WrongKind { algorithm, reason: reason_of(&e) })?;
+        VerificationKey::of_jwk(algorithm, jwk)
+    }
+
+    fn of_jwk(algorithm: Algorithm, mut jwk: Jwk) -> Result<VerificationKey, KeyError> {
         let unusable =
             |e: jsonwebtoken::errors::Error| KeyError::WrongKind { algorithm, reason: reason_of(&e) };
-        let mut jwk = Jwk::from_encoding_key(private, backend(algorithm)).map_err(unusable)?;
         check_strength(&jwk.algorithm)?;
         let kid = jwk.thumbprint(ThumbprintHash::SHA256).map_err(unusable)?;
         jwk.common.public_key_use = Some(PublicKeyUse::Signature);
         jwk.common.key_id = Some(kid.clone());
         let check = Check::Public(DecodingKey::from_jwk(&jwk).map_err(unusable)?);
-        Ok(VerificationKey { algorithm, kid: Some(kid), check, jwk: Some(jwk), until: None })
+        Ok(VerificationKey {
+            algorithm,
+            record: KeyRecord::new(kid.clone(), algorithm),
+            kid: Some(kid),
+            check,
+            jwk: Some(jwk),
+            role: KeyRole::Signing { from: 0 },
+        })
     }
 }
 

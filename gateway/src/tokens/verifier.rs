@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::issuer::encoded_header;
+use super::key_record::{KeyRecord, KeyRole};
 use super::payload::{Audience, Payload};
 use super::public_key::{Check, VerificationKey, backend};
 use super::{KeyThumbprint, TokenType, UnixSeconds};
@@ -54,6 +55,7 @@ pub struct VerifiedClaims {
     roles: Vec<String>,
     sid: String,
     is_foreign: bool,
+    key: Arc<KeyRecord>,
     jti: String,
     issued_at: UnixSeconds,
     not_before: UnixSeconds,
@@ -107,6 +109,11 @@ impl VerifiedClaims {
     /// token's own.
     pub fn is_foreign(&self) -> bool {
         self.is_foreign
+    }
+
+    /// The key that has verified it.
+    pub fn key(&self) -> &KeyRecord {
+        &self.key
     }
 
     /// The token's id.
@@ -249,7 +256,7 @@ impl Verifier {
             Some((_, header)) => *header,
             None => self.read_header(parts.header)?,
         };
-        self.check_signature(&parts, &self.keys[header.key], now)?;
+        let key = self.verifying_key(&parts, header.key, now)?;
 
         let payload = decode(parts.payload)?;
         let Payload { iss, aud, sub, iat, nbf, exp, jti, sid, token_type, username, roles, mut further } =
@@ -289,6 +296,7 @@ impl Verifier {
         let is_foreign = sid.is_empty();
         Ok(VerifiedClaims {
             is_foreign,
+            key: Arc::clone(&key.record),
             token_type,
             username: if username.is_empty() { sub.clone() } else { username }.into_owned(),
             subject: sub.into_owned(),
@@ -338,15 +346,15 @@ impl Verifier {
             _ => Err(TokenError::Invalid("alg, typ or kid is not a string")),
         };
         let kid = if members.contains_key("kid") { Some(text("kid")?) } else { None };
-        // A shared secret has no id; a key pair is found by its id only.
-        let key = self
-            .keys
-            .iter()
-            .position(|key| key.kid.as_deref() == kid)
-            .ok_or(TokenError::Invalid("kid names no key of ours"))?;
-        if self.keys[key].algorithm.name() != text("alg")? {
-            return Err(TokenError::Invalid(WRONG_ALGORITHM));
+        // A shared secret has no id; a key pair is found by its id only. Neither verifies another algorithm than its own
+        // (RFC 8725 section 3.1).
+        let alg = text("alg")?;
+        let mut named = self.keys.iter().enumerate().filter(|(_, key)| key.kid.as_deref() == kid).peekable();
+        if named.peek().is_none() {
+            return Err(TokenError::Invalid("kid names no key of ours"));
         }
+        let (key, _) =
+            named.find(|(_, key)| key.algorithm.name() == alg).ok_or(TokenError::Invalid(WRONG_ALGORITHM))?;
         if self.compat
             && (!members.contains_key("typ") || text("typ").is_ok_and(|typ| typ.eq_ignore_ascii_case("jwt")))
         {
@@ -358,32 +366,56 @@ impl Verifier {
         Ok(Header { key, token_type })
     }
 
-    fn check_signature(
+    /// The key that a token was signed with: the one at `first`, or where that is a shared secret, another secret for its
+    /// algorithm, as secrets have no ids.
+    fn verifying_key(
         &self,
         parts: &CompactJws<'_>,
-        key: &VerificationKey,
+        first: usize,
         now: UnixSeconds,
-    ) -> Result<(), TokenError> {
-        if key.until.is_some_and(|until| now >= until) {
-            return Err(TokenError::Invalid("the key has been retired"));
+    ) -> Result<&VerificationKey, TokenError> {
+        let named = &self.keys[first];
+        let mut refused = None;
+        for key in &self.keys[first..] {
+            if key.kid != named.kid || key.algorithm != named.algorithm {
+                continue;
+            }
+            match check_signature(parts, key, now) {
+                Ok(()) => {
+                    key.record.count();
+                    return Ok(key);
+                }
+                Err(error) => _ = refused.get_or_insert(error),
+            }
         }
-        let message = parts.message.as_bytes();
-        let good = match &key.check {
-            Check::Secret(secret) => {
-                let mut tag = [0; MAX_TAG_LEN];
-                let length =
-                    URL_SAFE_NO_PAD.decode_slice(parts.signature, &mut tag).map_err(|_| NOT_CANONICAL)?;
-                hmac::verify(secret, message, &tag[..length]).is_ok()
-            }
-            Check::Public(public) => {
-                // jsonwebtoken decodes the signature too; that it is canonical is checked here.
-                decode(parts.signature)?;
-                let algorithm = backend(key.algorithm);
-                matches!(jsonwebtoken::crypto::verify(parts.signature, message, public, algorithm), Ok(true))
-            }
-        };
-        if good { Ok(()) } else { Err(TokenError::Invalid(WRONG_SIGNATURE)) }
+        Err(refused.unwrap_or(TokenError::Invalid(WRONG_SIGNATURE)))
     }
+}
+
+fn check_signature(
+    parts: &CompactJws<'_>,
+    key: &VerificationKey,
+    now: UnixSeconds,
+) -> Result<(), TokenError> {
+    if matches!(key.role, KeyRole::Previous { until, .. } if now >= until) {
+        return Err(TokenError::Invalid("the key has been retired"));
+    }
+    let message = parts.message.as_bytes();
+    let good = match &key.check {
+        Check::Secret(secret) => {
+            let mut tag = [0; MAX_TAG_LEN];
+            let length =
+                URL_SAFE_NO_PAD.decode_slice(parts.signature, &mut tag).map_err(|_| NOT_CANONICAL)?;
+            hmac::verify(secret, message, &tag[..length]).is_ok()
+        }
+        Check::Public(public) => {
+            // jsonwebtoken decodes the signature too; that it is canonical is checked here.
+            decode(parts.signature)?;
+            let algorithm = backend(key.algorithm);
+            matches!(jsonwebtoken::crypto::verify(parts.signature, message, public, algorithm), Ok(true))
+        }
+    };
+    if good { Ok(()) } else { Err(TokenError::Invalid(WRONG_SIGNATURE)) }
 }
 
 /// The relevant parts of a header.

@@ -17,6 +17,7 @@ mod flow;
 mod grpc;
 mod interop;
 mod interoperability;
+mod keys;
 mod monitoring;
 mod openapi;
 mod operating;

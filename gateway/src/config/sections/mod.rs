@@ -11,6 +11,7 @@ mod limits;
 mod lockout;
 mod log;
 mod path_pattern;
+mod previous_keys;
 mod redis;
 mod reload;
 mod route_bypasses;

@@ -75,7 +75,7 @@ pub(super) fn given<'a>(table: &Table<'a>, name: &str) -> Entry<'a> {
 }
 
 /// The content of a file without its trailing newline.
-fn read(path: &Path) -> Result<Vec<u8>, InvalidValue> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, InvalidValue> {
     use std::io::Read;
 
     let refuse = |why: String| {

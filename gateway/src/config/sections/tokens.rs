@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::files::{file_name, readable, working_directory};
+use super::previous_keys;
 use super::secret::{self, SecretSource, secret};
 use super::secret_strength::weakness;
 use super::{MINUTE, YEAR, seconds};
@@ -13,8 +14,11 @@ use crate::config::declaration::{Shape, choice, duration, flat, section, text, w
 use crate::config::diagnostic::Diagnostic;
 use crate::config::did_you_mean::suggest;
 use crate::config::entry::{InvalidValue, quoted};
-use crate::config::settings::{Algorithm, Signing};
+use crate::config::settings::{Algorithm, PreviousKeys, Signing};
 use crate::config::table::Table;
+
+/// The default of `tokens.keys_dir`.
+pub(super) const KEYS_DIR: &str = "var/keys";
 
 /// The maximum of `tokens.access_ttl`: an access token with a longer lifetime is rejected.
 pub const MAX_ACCESS_TTL: Duration = super::DAY;
@@ -40,6 +44,11 @@ section! {
         leeway: Duration = whole_seconds(Duration::ZERO..=MINUTE).default("0s");
         /// `algorithm` together with the key it needs.
         signing: Signing = flat(signing);
+        /// Keys that signed before, and verify until the last of their tokens has expired.
+        previous: PreviousKeys = flat(previous_keys::previous_keys);
+        /// How much longer than the last of its tokens a previous key verifies: the time that all instances need to get a new
+        /// configuration, one after the other.
+        previous_grace: Duration = whole_seconds(Duration::ZERO..=YEAR).default("10s");
         /// When a refresh token's predecessor expires: "on-use" when its successor is first used, "strict"
         /// after its own first use, both plus the grace period; "off": at its expiry, and no successor is
         /// issued.
@@ -59,8 +68,9 @@ section! {
     struct SigningKeys {
         /// HS256 HS384 HS512 ES256 ES384 RS256 RS384 RS512 PS256 PS384 PS512 EdDSA.
         algorithm: Option<Algorithm> = text(algorithm).shape(Shape::Choice(&ALGORITHMS)).fallback("\"EdDSA\"").example("\"EdDSA\"");
-        /// Where the gateway stores the keys that it generates (folder 0700, files 0600).
-        keys_dir: PathBuf = text(file_name).default("var/keys");
+        /// Where the gateway stores the keys that it generates, and when previous keys stopped signing (folder 0700,
+        /// files 0600).
+        keys_dir: PathBuf = text(file_name).default(KEYS_DIR);
         /// Or a key of your own: PEM, PKCS#8, for any algorithm but HS*.
         private_key_file: Option<PathBuf> = text(private_key_file).example("\"secrets/signing-key.pem\"");
         /// HS* only: a file with at least 32, 48 or 64 random bytes for HS256, HS384, HS512.
@@ -130,7 +140,7 @@ fn name(text: &str) -> Result<String, InvalidValue> {
     Ok(text.to_owned())
 }
 
-const ALGORITHMS: [&str; 12] = {
+pub(super) const ALGORITHMS: [&str; 12] = {
     let mut names = [""; 12];
     let mut i = 0;
     while i < names.len() {
@@ -157,7 +167,7 @@ fn signing(keys: SigningKeys, table: &Table<'_>) -> Signing {
                     .help("remove the key, or choose an asymmetric algorithm such as \"EdDSA\""),
             );
         }
-        if of("keys_dir").is_given() {
+        if of("keys_dir").is_given() && !previous_keys::are_given(table) {
             of("keys_dir")
                 .warn("no-effect", InvalidValue::new(format!("has no effect: {name} keeps no keys")));
         }
@@ -169,7 +179,7 @@ fn signing(keys: SigningKeys, table: &Table<'_>) -> Signing {
                 .help("remove the secret, or set algorithm = \"HS256\""),
         );
     }
-    if of("keys_dir").is_given() && of("private_key_file").is_given() {
+    if of("keys_dir").is_given() && of("private_key_file").is_given() && !previous_keys::are_given(table) {
         of("keys_dir").warn(
             "no-effect",
             InvalidValue::new("has no effect: the key of `tokens.private_key_file` signs"),
@@ -180,7 +190,8 @@ fn signing(keys: SigningKeys, table: &Table<'_>) -> Signing {
         None => Signing::Kept { algorithm, dir },
     }
 }
-fn algorithm(text: &str) -> Result<Algorithm, InvalidValue> {
+
+pub(super) fn algorithm(text: &str) -> Result<Algorithm, InvalidValue> {
     if text.eq_ignore_ascii_case("none") {
         return Err(InvalidValue::new("`none` is never accepted: anyone could make such a token")
             .help("leave the key out for EdDSA, which needs no further setting"));
@@ -203,11 +214,11 @@ fn private_key_file(text: &str) -> Result<PathBuf, InvalidValue> {
 }
 
 fn checked_secret(table: &Table<'_>, algorithm: Algorithm, secret: SecretSource) -> Vec<u8> {
-    let (name, least) = (algorithm.name(), algorithm.min_secret_len());
     let how = "make one with `openssl rand -base64 64 | tr -d '\\n' > FILE` and set secret_file = \"FILE\"";
     let bytes = match secret {
         SecretSource::Unusable => return Vec::new(),
         SecretSource::Nothing => {
+            let (name, least) = (algorithm.name(), algorithm.min_secret_len());
             let message = format!("`tokens.secret` is missing: {name} needs one of at least {least} bytes");
             let missing = Diagnostic::error(message).at(table.entry("algorithm").place());
             table.report().push_missing(missing.help(how));
@@ -215,14 +226,19 @@ fn checked_secret(table: &Table<'_>, algorithm: Algorithm, secret: SecretSource)
         }
         SecretSource::Secret(bytes) => bytes,
     };
-    let flaw = match bytes.len() < least {
-        true => Some(format!("has {} bytes, and {name} needs at least {least}", bytes.len())),
-        false => weakness(&bytes).map(str::to_owned),
-    };
-    if let Some(flaw) = flaw {
+    if let Some(flaw) = secret_flaw(algorithm, &bytes) {
         secret::given(table, "secret").refuse(InvalidValue::new(format!("the secret {flaw}")).help(how));
     }
     bytes
+}
+
+/// Why a secret is too weak for an algorithm, as the end of a sentence.
+pub(super) fn secret_flaw(algorithm: Algorithm, secret: &[u8]) -> Option<String> {
+    let (name, least) = (algorithm.name(), algorithm.min_secret_len());
+    match secret.len() < least {
+        true => Some(format!("has {} bytes, and {name} needs at least {least}", secret.len())),
+        false => weakness(secret).map(str::to_owned),
+    }
 }
 
 #[cfg(test)]

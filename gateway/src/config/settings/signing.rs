@@ -51,6 +51,52 @@ impl std::fmt::Debug for Signing {
     }
 }
 
+/// The keys that signed before, and only verify.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviousKeys {
+    /// In the order of the configuration.
+    pub keys: Vec<PreviousKey>,
+    /// Where it is remembered when each of them stopped signing: `keys_dir`.
+    pub dir: PathBuf,
+}
+
+/// A key that signed before, and only verifies.
+#[derive(Clone, PartialEq, Eq)]
+pub enum PreviousKey {
+    /// A shared secret.
+    Secret {
+        /// HS256, HS384 or HS512.
+        algorithm: Algorithm,
+        /// As given.
+        secret: Vec<u8>,
+    },
+    /// A PEM file with a public or a private key.
+    File {
+        /// The algorithms that it may be for; the kind of the key decides among them.
+        algorithms: Vec<Algorithm>,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The keys for this algorithm that the gateway manages.
+    Kept {
+        /// Any but HS*.
+        algorithm: Algorithm,
+        /// `keys_dir`.
+        dir: PathBuf,
+    },
+}
+
+/// Redacted.
+impl std::fmt::Debug for PreviousKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PreviousKey::Secret { algorithm, .. } => write!(f, "Secret({algorithm:?}, …)"),
+            PreviousKey::File { path, .. } => write!(f, "File({path:?})"),
+            PreviousKey::Kept { algorithm, dir } => write!(f, "Kept({algorithm:?}, {dir:?})"),
+        }
+    }
+}
+
 /// A supported JWS algorithm (RFC 7518 section 3.1, RFC 8037). `none` is not one.
 #[allow(missing_docs)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

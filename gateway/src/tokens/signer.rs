@@ -1,0 +1,45 @@
+//! Signing with a private key or a secret.
+
+use std::sync::Arc;
+
+use jsonwebtoken::EncodingKey;
+
+use super::public_key::backend;
+use crate::config::Algorithm;
+
+/// A signature could not be made; the key was checked at start, so this is a bug or a hardware fault.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot sign a token: {0}")]
+pub struct SigningError(pub(super) String);
+
+/// Makes signatures with one key and one algorithm.
+///
+/// The seam for keys that never leave a device: a signer of PKCS#11 or of a key management service implements it, and gives
+/// its public key to the key ring. Workers call it while they serve a login or a refresh, so one that waits for a network
+/// belongs behind a thread of its own, with a bounded queue.
+pub(super) trait Signer: Send + Sync {
+    /// The JWS signature of `message` in base64url without padding (RFC 7515 section 5.1).
+    ///
+    /// # Errors
+    ///
+    /// The key does not sign.
+    fn sign(&self, message: &[u8]) -> Result<String, SigningError>;
+}
+
+/// A key in this process's memory.
+struct LocalSigner {
+    key: EncodingKey,
+    algorithm: jsonwebtoken::Algorithm,
+}
+
+impl Signer for LocalSigner {
+    fn sign(&self, message: &[u8]) -> Result<String, SigningError> {
+        jsonwebtoken::crypto::sign(message, &self.key, self.algorithm)
+            .map_err(|e| SigningError(e.to_string()))
+    }
+}
+
+/// The signer of a key in this process's memory.
+pub(super) fn local(key: EncodingKey, algorithm: Algorithm) -> Arc<dyn Signer> {
+    Arc::new(LocalSigner { key, algorithm: backend(algorithm) })
+}
