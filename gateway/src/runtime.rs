@@ -10,6 +10,7 @@ use crate::runtime_config::RuntimeConfig;
 use crate::services::cookie_session::RefreshFlights;
 use crate::sessions::Sessions;
 use crate::telemetry::{AccessLog, Metrics, RequestIds, WorkerMetrics};
+use crate::tokens::dpop::ReplayCache;
 use crate::trace::Trace;
 use crate::users::HashingPool;
 use crate::worker_state::WorkerState;
@@ -20,6 +21,8 @@ pub(crate) struct Gateway {
     pub(crate) sessions: Sessions,
     pub(crate) hashing: HashingPool,
     pub(crate) refresh_flights: RefreshFlights,
+    /// The proofs of possession that were used.
+    pub(crate) proofs: ReplayCache,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: Option<AccessLog>,
 }

@@ -19,6 +19,7 @@ use crate::proxy::via::Via;
 use crate::services::endpoints::Endpoints;
 use crate::services::static_files::StaticRoot;
 use crate::tls::{CertificateError, server_config};
+use crate::tokens::dpop::Nonces;
 use crate::tokens::{Access, Issuer, KeyError, KeyRing, LoadedKey, UnixSeconds, Verifier};
 use crate::upstream::{Upstream, UpstreamError};
 use crate::users::{UserFileErrors, UserSources};
@@ -37,6 +38,8 @@ pub(crate) struct RuntimeConfig {
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) jwks: Bytes,
+    /// Of proofs of possession, where they need one.
+    pub(crate) nonces: Option<Arc<Nonces>>,
     /// In the order of the configuration's upstreams.
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     /// The verification keys.
@@ -111,6 +114,7 @@ impl RuntimeConfig {
     ) -> Result<RuntimeConfig, RuntimeConfigError> {
         let LoadedKeys { keys, jwks, issuer, verifier } =
             LoadedKeys::load(&settings, now, last.map_or(&[], |last| &last.keys), access)?;
+        let nonces = Nonces::load(&settings.tokens, access)?.map(Arc::new);
         let (users, warnings) = UserSources::load(&settings.users).map_err(RuntimeConfigError::Users)?;
         let users = match last.map(|last| &last.users).filter(|users| users.is_of(&settings.users)) {
             Some(known) => Arc::clone(known),
@@ -154,13 +158,14 @@ impl RuntimeConfig {
         Ok(RuntimeConfig {
             routes: Arc::new(routes),
             endpoints: Arc::new(Endpoints::new(&settings.endpoints)),
-            cors: Arc::new(CorsPolicies::new(&settings.cors, &settings.routes)),
+            cors: Arc::new(CorsPolicies::new(&settings.cors, &settings.routes, settings.tokens.dpop_nonce)),
             browser: Browser::new(&settings.browser, &settings.endpoints)?.map(Arc::new),
             via: Arc::new(Via::new(&settings.server.name, settings.server.via)),
             identity_headers: Arc::new(IdentityHeaders::new(&settings.identity_headers, claims_of_routes)),
             issuer: Arc::new(issuer),
             verifier: Arc::new(verifier),
             jwks,
+            nonces,
             upstreams,
             certificate_expiries: tls.as_ref().map(|tls| tls.expiries.clone()).unwrap_or_default(),
             tls: tls.map(|tls| tls.config),

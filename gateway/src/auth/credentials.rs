@@ -1,8 +1,10 @@
 //! What a request shows to say who sends it: a Bearer token, or the cookies of a browser's session. Found here for every route.
 
 use crate::auth::bearer::Bearer;
+use crate::auth::dpop;
 use crate::browser::cookies::SessionCookies;
 use crate::browser::{Browser, own_origin};
+use crate::config::Dpop;
 use crate::layers::route::{Forwarding, Route, Target};
 use crate::proxy::websocket;
 use crate::rejection::Rejection;
@@ -27,7 +29,7 @@ pub(crate) fn credentials<'r>(
     request: RequestView<'r>,
     context: &'r RequestContext,
 ) -> Result<Credentials<'r>, Rejection> {
-    let bearer = bearer(route, request);
+    let bearer = bearer(route, request, dpop::mode(route, context) != Dpop::Off);
     let Some(browser) = &context.state.config.browser else { return from_bearer(bearer) };
     let cookies = browser_cookies(browser, context);
     if cookies.is_empty() {
@@ -48,13 +50,17 @@ fn from_bearer(bearer: Result<Option<Bearer<'_>>, Rejection>) -> Result<Credenti
     Ok(bearer?.map_or(Credentials::None, Credentials::Bearer))
 }
 
-/// The token that a request brings, where its route looks for it.
-pub(crate) fn bearer<'r>(route: &Route, request: RequestView<'r>) -> Result<Option<Bearer<'r>>, Rejection> {
-    let bearer = Bearer::of(request.head())?;
+/// The token that a request brings, where its route looks for it; with `dpop`, it may be one that is bound to a key.
+pub(crate) fn bearer<'r>(
+    route: &Route,
+    request: RequestView<'r>,
+    dpop: bool,
+) -> Result<Option<Bearer<'r>>, Rejection> {
+    let bearer = Bearer::of_either(request.head(), dpop)?;
     let Target::Upstream(Forwarding { token_in_subprotocol: true, .. }) = route.target else {
         return Ok(bearer);
     };
-    match (bearer, websocket::token(request)?) {
+    match (bearer, websocket::token(request, dpop)?) {
         (Some(_), Some(_)) => Err(Rejection::TokenInTwoPlaces),
         (bearer, token) => Ok(bearer.or(token)),
     }

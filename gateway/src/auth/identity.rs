@@ -5,7 +5,7 @@ use crate::config::IdentityHeader;
 use crate::http1::HeaderNameSet;
 use crate::rejection::Rejection;
 use crate::sessions::SessionId;
-use crate::tokens::VerifiedClaims;
+use crate::tokens::{KeyThumbprint, TokenError, VerifiedClaims};
 
 /// Maximum length of a claim's value in a header field, in bytes.
 pub(crate) const MAX_VALUE_LEN: usize = 4 * 1024;
@@ -15,14 +15,16 @@ pub(crate) const MAX_VALUE_LEN: usize = 4 * 1024;
 pub(crate) struct Identity {
     claims: VerifiedClaims,
     session: SessionId,
+    key: Option<KeyThumbprint>,
     header_lines: Box<[u8]>,
 }
 
 impl Identity {
     pub(crate) fn new(claims: VerifiedClaims, headers: &IdentityHeaders) -> Result<Identity, Rejection> {
         let session = claims.sid().parse().map_err(|_| Rejection::TokenWithoutSession)?;
+        let key = claims.bound_key().map_err(refusal)?;
         let header_lines = headers.lines(&claims)?;
-        Ok(Identity { claims, session, header_lines })
+        Ok(Identity { claims, session, key, header_lines })
     }
 
     pub(crate) fn claims(&self) -> &VerifiedClaims {
@@ -33,6 +35,11 @@ impl Identity {
         &self.session
     }
 
+    /// The key that the token is bound to: nobody else may use it.
+    pub(crate) fn key(&self) -> Option<KeyThumbprint> {
+        self.key
+    }
+
     /// `Name: value` lines in wire format.
     pub(crate) fn header_lines(&self) -> &[u8] {
         &self.header_lines
@@ -40,6 +47,13 @@ impl Identity {
 
     pub(crate) fn has_one_of(&self, roles: &[String]) -> bool {
         roles.iter().any(|role| self.claims.roles().contains(role))
+    }
+}
+
+fn refusal(error: TokenError) -> Rejection {
+    match error {
+        TokenError::Invalid(reason) => Rejection::TokenInvalid(reason),
+        _ => Rejection::TokenInvalid("it cannot be used"),
     }
 }
 

@@ -3,5 +3,6 @@
 pub(crate) mod bearer;
 pub(crate) mod claim_format;
 pub(crate) mod credentials;
+pub(crate) mod dpop;
 pub(crate) mod identity;
 pub(crate) mod token_cache;

@@ -12,15 +12,16 @@ use tower::{Layer, Service};
 
 use crate::auth::bearer::Bearer;
 use crate::auth::credentials::{Credentials, browser_cookies, credentials};
+use crate::auth::dpop::{self, CheckedProof};
 use crate::auth::identity::Identity;
 use crate::auth::token_cache::CacheLookup;
 use crate::browser::csrf::{self, RequestSource};
 use crate::browser::own_origin;
-use crate::config::Access;
+use crate::config::{Access, Dpop};
 use crate::layers::route::Route;
 use crate::layers::step::StepFuture;
 use crate::rejection::Rejection;
-use crate::request::{Authenticated, Routed};
+use crate::request::{Authenticated, RequestContext, Routed};
 use crate::response::Response;
 use crate::runtime::Worker;
 use crate::services::cookie_session::{self, CookieLookup};
@@ -69,6 +70,9 @@ where
                 Either::Left(StepFuture::Passed { inner: self.inner.borrow_mut().call(request) })
             }
             // Boxed, for it is needed once in the life of an access token.
+            Ok(Found::Proven { identity, proof }) => {
+                Either::Right(Box::pin(claim_and_call(routed, identity, proof, Rc::clone(&self.inner))))
+            }
             Ok(Found::NeedsRefresh) => {
                 Either::Right(Box::pin(refresh_and_call(routed, Rc::clone(&self.inner))))
             }
@@ -83,6 +87,9 @@ enum Found {
         identity: Option<Rc<Identity>>,
         by_cookie: bool,
     },
+    /// By a bound token with a good proof; it takes more than this process to say whether that was used before, or the response
+    /// needs a nonce.
+    Proven { identity: Option<Rc<Identity>>, proof: CheckedProof },
     /// The access token in the session's cookie has expired.
     NeedsRefresh,
 }
@@ -97,6 +104,13 @@ fn find_identity(routed: &Routed) -> Result<Found, Rejection> {
         Credentials::Bearer(bearer) => {
             let identity = authenticate(&context.worker, &context.state, Some(bearer), context.now())?;
             require_fresh_revocations(&context.worker, context.now_millis)?;
+            let key = identity.as_ref().and_then(|identity| identity.key());
+            if let Some(proof) = dpop::require_binding(context, dpop::mode(route, context), bearer, key)? {
+                if !proof.is_local(context) || proof.renews_nonce() {
+                    return Ok(Found::Proven { identity, proof });
+                }
+                proof.claim_here(context)?;
+            }
             (identity, false)
         }
         Credentials::Cookies(cookies) => {
@@ -113,6 +127,26 @@ fn find_identity(routed: &Routed) -> Result<Found, Rejection> {
         context.record.identity.replace(identity.clone());
     }
     Ok(Found::Known { identity, by_cookie })
+}
+
+async fn claim_and_call<S>(
+    routed: Routed,
+    identity: Option<Rc<Identity>>,
+    proof: CheckedProof,
+    inner: Rc<RefCell<S>>,
+) -> Result<Response, Rejection>
+where
+    S: Service<Authenticated, Response = Response, Error = Rejection>,
+{
+    let context = Rc::clone(routed.context());
+    proof.claim(&context).await?;
+    context.record.identity.replace(identity.clone());
+    let call = inner.borrow_mut().call(Authenticated::new(routed, identity, false));
+    let mut response = call.await?;
+    if proof.renews_nonce() {
+        dpop::insert_nonce(&context, &mut response);
+    }
+    Ok(response)
 }
 
 async fn refresh_and_call<S>(routed: Routed, inner: Rc<RefCell<S>>) -> Result<Response, Rejection>
@@ -159,7 +193,22 @@ fn require_own_page(routed: &Routed) -> Result<(), Rejection> {
     Err(Rejection::ForeignPage)
 }
 
-/// The identity of a request's bearer token, or `None` if it has none.
+/// The identity of a request to an endpoint.
+///
+/// # Errors
+///
+/// There is none, or its token is not good.
+pub(crate) async fn authenticate_endpoint(context: &RequestContext) -> Result<Rc<Identity>, Rejection> {
+    let mode = context.state.config.settings.tokens.dpop;
+    let bearer = Bearer::of_either(&context.head, mode != Dpop::Off)?;
+    let identity = authenticate(&context.worker, &context.state, bearer, context.now())?;
+    let (Some(bearer), Some(identity)) = (bearer, identity) else { return Err(missing(&context.worker)) };
+    dpop::require_at_endpoint(context, mode, bearer, &identity).await?;
+    Ok(identity)
+}
+
+/// The identity of a request's bearer token, or `None` if it has none. A token that is bound to a
+/// key must not be used before its proof was required: see [`dpop::require_binding`].
 pub(crate) fn authenticate(
     worker: &Worker,
     state: &WorkerState,

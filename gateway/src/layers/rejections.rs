@@ -10,14 +10,17 @@ use http::{Method, StatusCode};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
+use crate::auth::bearer::{Bearer, Scheme};
 use crate::auth::credentials::browser_cookies;
+use crate::auth::dpop;
 use crate::browser::navigation::purpose;
 use crate::browser::pages::{Refusal, RefusalContext};
 use crate::browser::refusal::{self, RefusalForm, RefusedRequest};
 use crate::browser::{accept_language, own_origin};
+use crate::config::Dpop;
 use crate::grpc;
 use crate::http1::{CanonicalTarget, HeaderKind};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::{Code, DpopChallenge, Rejection};
 use crate::request::{Received, RequestContext};
 use crate::response::{Body, Response};
 use crate::services::handover::to_sign_in;
@@ -93,12 +96,32 @@ pub(crate) fn respond(rejection: Rejection, context: &RequestContext) -> Respons
     };
     // A proxy that asks an endpoint for a verdict goes by the HTTP status, which gRPC's form lacks.
     let call = grpc::call_type(&context.head).filter(|_| context.record.endpoint.get().is_none());
+    let plain = || {
+        let mut response = plain();
+        challenge_for_dpop(&rejection, context, &mut response);
+        response
+    };
     let response = match call {
         Some(media_type) => grpc::trailers_only(&rejection, media_type, plain().into_parts().0.headers),
         None => for_browser(&rejection, context).unwrap_or_else(plain),
     };
     context.record.rejection.replace(Some(rejection));
     response
+}
+
+/// Names the scheme `DPoP`, and gives the client a nonce, where tokens may be bound to keys.
+fn challenge_for_dpop(rejection: &Rejection, context: &RequestContext, response: &mut Response) {
+    let route = context.record.route.get().map(|route| context.state.config.routes.at(route));
+    let mode = route.map_or(context.state.config.settings.tokens.dpop, |route| dpop::mode(route, context));
+    if mode == Dpop::Off {
+        return;
+    }
+    let bearer = Bearer::of_either(&context.head, true);
+    let used = matches!(bearer, Ok(Some(bearer)) if bearer.scheme() != Scheme::Bearer);
+    let how = DpopChallenge { bearer_too: mode == Dpop::Optional, used };
+    if rejection.insert_dpop_challenge(how, response.headers_mut()) {
+        dpop::insert_nonce(context, response);
+    }
 }
 
 /// What a person gets instead of problem details, where `[browser]` is on.

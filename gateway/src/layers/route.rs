@@ -7,7 +7,7 @@ use http::Method;
 use percent_encoding::percent_decode;
 
 use crate::config::{
-    Access, HostPattern, Redirect, RequiredClaim, RouteRef, RouteTarget, RouteTimeouts, Timeouts,
+    Access, Dpop, HostPattern, Redirect, RequiredClaim, RouteRef, RouteTarget, RouteTimeouts, Timeouts,
     Unauthenticated, Upstream, UpstreamAuthorization, matching_order,
 };
 use crate::http1::{CanonicalTarget, Host, MAX_DECODINGS, TargetError};
@@ -43,6 +43,8 @@ pub(crate) struct Route {
     methods: Vec<Method>,
     pub(crate) access: Access,
     pub(crate) unauthenticated: Option<Unauthenticated>,
+    /// Where it differs from `tokens.dpop`.
+    pub(crate) dpop: Option<Dpop>,
     pub(crate) roles: Vec<String>,
     pub(crate) claims: Vec<RequiredClaim>,
     /// Maximum length of a request's body, in bytes.
@@ -280,6 +282,7 @@ impl Routes {
                     methods: route.methods.clone(),
                     access: route.access,
                     unauthenticated: route.unauthenticated,
+                    dpop: route.dpop,
                     roles: route.roles.clone(),
                     claims: route.claims.clone(),
                     max_body: route.max_body.unwrap_or(max_body),

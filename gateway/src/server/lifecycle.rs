@@ -103,6 +103,7 @@ fn assemble(
     let sessions = runtime.block_on(Sessions::start(store, policy(settings), now.as_millis() as u64))?;
     Ok(Gateway {
         refresh_flights: Default::default(),
+        proofs: Default::default(),
         hashing: HashingPool::new(settings.limits.hash_threads, settings.limits.hash_queue),
         metrics: Arc::new(Metrics::new(settings.server.workers)),
         access_log,

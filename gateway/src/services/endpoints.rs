@@ -11,6 +11,7 @@ use tower::Service;
 
 use super::{handover, jwks, login, logout, refresh, sessions, sign_in_page, sign_out_page};
 use crate::auth::bearer::Bearer;
+use crate::config::Dpop;
 use crate::rejection::Rejection;
 use crate::request::Admitted;
 use crate::response::{self, Body, Response};
@@ -133,7 +134,8 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
     if let Some(browser) = browser {
         let is_post = *method == Method::POST;
         // Who sends a token is a program.
-        let has_token = !matches!(Bearer::of(&context.head), Ok(None));
+        let dpop = context.state.config.settings.tokens.dpop != Dpop::Off;
+        let has_token = !matches!(Bearer::of_either(&context.head, dpop), Ok(None));
         match endpoint {
             Endpoint::LoginContinue => return handover::receive(&context, browser, request.view()).await,
             Endpoint::Login if !is_post => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::auth::dpop::{self, CheckedProof};
 use crate::clock::now_millis;
 use crate::http1::{HeaderKind, RequestHead};
 use crate::rejection::{Code, Rejection};
@@ -23,8 +24,9 @@ const MAX_BODY: usize = 8 * 1024;
 
 /// Logs a user in who sends JSON.
 pub(crate) async fn login(context: &RequestContext, body: RequestBody) -> Result<Response, Rejection> {
-    let tokens = sign_in(context, read_json(context, body)).await?;
-    Ok(respond(context, tokens))
+    let proof = dpop::of_token_request(context, None)?;
+    let tokens = sign_in(context, read_json(context, body), proof.as_ref()).await?;
+    Ok(respond(context, tokens, proof.as_ref()))
 }
 
 /// Reads the body of a login.
@@ -38,13 +40,14 @@ async fn read_json(context: &RequestContext, body: RequestBody) -> Result<Creden
     Credentials::parse(&read_body(context, body).await?)
 }
 
-/// Opens a session for whoever's name and password these are, and counts how it went.
+/// Opens a session for whoever's name and password these are, bound to the key of `proof`, and counts how it went.
 pub(crate) async fn sign_in(
     context: &RequestContext,
     credentials: impl Future<Output = Result<Credentials, Rejection>>,
+    proof: Option<&CheckedProof>,
 ) -> Result<IssuedTokens, Rejection> {
     let result = match credentials.await {
-        Ok(credentials) => attempt(context, credentials).await,
+        Ok(credentials) => attempt(context, credentials, proof).await,
         Err(rejection) => Err(rejection),
     };
     let outcome = match &result {
@@ -63,7 +66,11 @@ pub(crate) async fn sign_in(
     result
 }
 
-async fn attempt(context: &RequestContext, credentials: Credentials) -> Result<IssuedTokens, Rejection> {
+async fn attempt(
+    context: &RequestContext,
+    credentials: Credentials,
+    proof: Option<&CheckedProof>,
+) -> Result<IssuedTokens, Rejection> {
     let name = CanonicalName::for_lockout(&credentials.username);
     context.record.username.replace(Some(name.to_string()));
 
@@ -101,9 +108,20 @@ async fn attempt(context: &RequestContext, credentials: Credentials) -> Result<I
             });
         }
     };
+    // After the password, so that only users can fill the memory of used proofs.
+    if let Some(proof) = proof
+        && let Err(rejection) = proof.claim(context).await
+    {
+        settle(LoginResult::Unknown).await.map_err(|e| store_unavailable(&e))?;
+        return Err(rejection);
+    }
+    let key = proof.map(|proof| proof.key);
     let new = new_session(context, &user);
     // Concurrently, so that they share an fsync.
-    let (settled, opened) = tokio::join!(settle(LoginResult::Succeeded), sessions.open(new, now));
+    let (settled, opened) = tokio::join!(
+        settle(LoginResult::Succeeded),
+        sessions.open_bound(new, key.map(|key| key.0), now)
+    );
     settled.map_err(|e| store_unavailable(&e))?;
     let opened = opened.map_err(|error| match error {
         OpenSessionError::TooMany => {
@@ -113,7 +131,7 @@ async fn attempt(context: &RequestContext, credentials: Credentials) -> Result<I
         OpenSessionError::Store(error) => store_unavailable(&error),
     })?;
     context.audit("login", "success", name.as_str(), Some(opened.session.to_string()));
-    issue(context, Grant::of_login(&user, &opened, context.now()))
+    issue(context, Grant { key, ..Grant::of_login(&user, &opened, context.now()) })
 }
 
 /// A session of a user at the client of this request.

@@ -1,14 +1,11 @@
 //! `GET /sessions` and `DELETE /sessions/SID`: users list and revoke their own sessions.
 
 use std::net::IpAddr;
-use std::rc::Rc;
 
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::auth::bearer::Bearer;
-use crate::auth::identity::Identity;
-use crate::layers::authenticate::{authenticate, missing};
+use crate::layers::authenticate::authenticate_endpoint;
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
@@ -55,7 +52,7 @@ impl Body {
 
 /// Lists the sessions of the access token's user.
 pub(crate) async fn list(context: &RequestContext) -> Result<Response, Rejection> {
-    let identity = user(context)?;
+    let identity = authenticate_endpoint(context).await?;
     let subject = &foreign::account_id(context, identity.claims()).await?;
     let sessions = context.worker.gateway.sessions.list(Some(subject), context.now_millis).await;
     let body = Body::of(sessions.map_err(|e| store_unavailable(&e))?, *identity.session());
@@ -65,7 +62,7 @@ pub(crate) async fn list(context: &RequestContext) -> Result<Response, Rejection
 
 /// Revokes one of them; 404 for one that has ended or belongs to another user.
 pub(crate) async fn end(context: &RequestContext, path: &str) -> Result<Response, Rejection> {
-    let identity = user(context)?;
+    let identity = authenticate_endpoint(context).await?;
     let id: SessionId =
         path.rsplit_once('/').and_then(|(_, id)| id.parse().ok()).ok_or(Rejection::SessionNotFound)?;
     let subject = &foreign::account_id(context, identity.claims()).await?;
@@ -77,11 +74,6 @@ pub(crate) async fn end(context: &RequestContext, path: &str) -> Result<Response
     context.audit("revoke", "success", identity.claims().username(), Some(id.to_string()));
     context.record.identity.replace(Some(identity));
     Ok(response::no_store(response::empty(StatusCode::NO_CONTENT)))
-}
-
-fn user(context: &RequestContext) -> Result<Rc<Identity>, Rejection> {
-    let identity = authenticate(&context.worker, &context.state, Bearer::of(&context.head)?, context.now())?;
-    identity.ok_or_else(|| missing(&context.worker))
 }
 
 #[cfg(test)]

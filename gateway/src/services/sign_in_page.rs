@@ -146,7 +146,7 @@ pub(crate) async fn submit(
         return Ok(again(context, browser, &fields, &return_to, error));
     }
     let username = fields.username.clone();
-    let result = sign_in(context, async { Credentials::new(username, password) }).await;
+    let result = sign_in(context, async { Credentials::new(username, password) }, None).await;
     match result {
         Ok(tokens) if tokens.access_token.len().max(refresh_len(&tokens)) > MAX_COOKIE_VALUE => {
             tracing::error!(

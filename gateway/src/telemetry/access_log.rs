@@ -32,6 +32,8 @@ pub(crate) struct AccessRecord<'a> {
     pub(crate) code: Option<&'a str>,
     /// What became of a CORS preflight.
     pub(crate) cors: Option<&'a str>,
+    /// What became of a proof of possession.
+    pub(crate) dpop: Option<&'a str>,
     /// Who cut the response short and why; `None` for a complete one.
     pub(crate) aborted: Option<&'a str>,
 }
@@ -100,6 +102,7 @@ fn json(line: &mut String, record: &AccessRecord<'_>) {
         ("user", record.user),
         ("code", record.code),
         ("cors", record.cors),
+        ("dpop", record.dpop),
         ("aborted", record.aborted),
     ];
     for (name, text) in further {
@@ -141,6 +144,9 @@ fn human(line: &mut String, record: &AccessRecord<'_>) {
     }
     if let Some(outcome) = record.cors {
         let _ = write!(line, "  cors={outcome}");
+    }
+    if let Some(outcome) = record.dpop {
+        let _ = write!(line, "  dpop={outcome}");
     }
     if let Some(reason) = record.aborted {
         let _ = write!(line, "  aborted={reason}");
@@ -194,6 +200,7 @@ mod tests {
             user: Some("alice\u{1b}[31m"),
             code: None,
             cors: None,
+            dpop: None,
             aborted: None,
         }
     }
@@ -215,7 +222,7 @@ mod tests {
     fn every_field_is_documented() {
         let page = include_str!("../../../docs/reference/log-fields.md");
         let some = Some("x");
-        let full = AccessRecord { upstream: some, code: some, cors: some, aborted: some, ..record() };
+        let full = AccessRecord { upstream: some, code: some, cors: some, dpop: some, aborted: some, ..record() };
         let mut line = String::new();
         json(&mut line, &full);
         let parsed: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line).unwrap();

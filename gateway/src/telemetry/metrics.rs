@@ -32,7 +32,7 @@ outcomes! {
     /// The outcome of a refresh.
     RefreshOutcome {
         Rotated => "rotated", Repeated => "repeated", Kept => "kept", Invalid => "invalid", Expired => "expired",
-        Idle => "idle", Revoked => "revoked", Reused => "reused", AccountChanged => "account_changed",
+        Idle => "idle", Revoked => "revoked", Reused => "reused", WrongKey => "wrong_key", AccountChanged => "account_changed",
         RateLimited => "rate_limited", StoreUnavailable => "store_unavailable",
     }
 }
@@ -41,6 +41,20 @@ outcomes! {
     VerificationOutcome {
         Cached => "cached", Valid => "valid", Missing => "missing", Invalid => "invalid", Expired => "expired",
         NotYetValid => "not_yet_valid", WrongType => "wrong_type", Revoked => "revoked",
+    }
+}
+outcomes! {
+    /// What became of a proof of possession.
+    ProofOutcome {
+        Valid => "valid", Invalid => "invalid", Replayed => "replayed", Nonce => "nonce_needed", Missing => "missing",
+        WrongKey => "wrong_key", Unshared => "replay_unknown",
+    }
+}
+
+impl ProofOutcome {
+    /// The label value, and the value in the access log.
+    pub(crate) fn name(self) -> &'static str {
+        ProofOutcome::LABELS[self as usize]
     }
 }
 outcomes! {
@@ -104,6 +118,7 @@ struct Shard {
     logins: [AtomicU64; LoginOutcome::LABELS.len()],
     refreshes: [AtomicU64; RefreshOutcome::LABELS.len()],
     verifications: [AtomicU64; VerificationOutcome::LABELS.len()],
+    proofs: [AtomicU64; ProofOutcome::LABELS.len()],
     responses_aborted: [AtomicU64; AbortReason::LABELS.len()],
     logouts: AtomicU64,
     connections: AtomicU64,
@@ -280,6 +295,7 @@ impl Metrics {
                 logins: Default::default(),
                 refreshes: Default::default(),
                 verifications: Default::default(),
+                proofs: Default::default(),
                 responses_aborted: Default::default(),
                 logouts: AtomicU64::new(0),
                 connections: AtomicU64::new(0),
@@ -320,6 +336,8 @@ impl Metrics {
         self.outcomes(&mut page, "verifications_total", "Access tokens verified.", labels, |s, i| {
             &s.verifications[i]
         });
+        let labels = ProofOutcome::LABELS;
+        self.outcomes(&mut page, "dpop_proofs_total", "Proofs of possession (DPoP).", labels, |s, i| &s.proofs[i]);
         let help = "Responses that ended before they were complete.";
         page.family("responses_aborted_total", Kind::Counter, help);
         for (reason, label) in AbortReason::LABELS.iter().enumerate() {
@@ -602,6 +620,10 @@ impl WorkerMetrics {
 
     pub(crate) fn verification(&self, outcome: VerificationOutcome) {
         add(&self.shard.verifications[outcome as usize], 1);
+    }
+
+    pub(crate) fn proof(&self, outcome: ProofOutcome) {
+        add(&self.shard.proofs[outcome as usize], 1);
     }
 
     pub(crate) fn connection_opened(&self) {

@@ -14,7 +14,7 @@ pub use logging::{InitError, Logs, init};
 pub use metrics::Metrics;
 pub(crate) use metrics::{
     AbortReason, EndpointLabel, Gauges, KeyGauge, KeyStateLabel, LoginOutcome, RefreshOutcome, RouteCounters,
-    RouteLabel, UpstreamOutcome, UpstreamState, VerificationOutcome, WorkerMetrics,
+    RouteLabel, ProofOutcome, UpstreamOutcome, UpstreamState, VerificationOutcome, WorkerMetrics,
 };
 pub use panics::log_panics;
 pub(crate) use request_id::{RequestId, RequestIds};

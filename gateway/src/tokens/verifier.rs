@@ -141,7 +141,7 @@ impl VerifiedClaims {
     /// # Errors
     ///
     /// It is bound to something that cannot be verified here, and must not be accepted (RFC 7800 section 3.1).
-    pub fn key(&self) -> Result<Option<KeyThumbprint>, TokenError> {
+    pub fn bound_key(&self) -> Result<Option<KeyThumbprint>, TokenError> {
         let Some(confirmation) = self.further.get("cnf") else { return Ok(None) };
         let members = confirmation.as_object().filter(|members| members.len() == 1);
         let thumbprint = members.and_then(|members| members.get("jkt")?.as_str()?.parse().ok());

@@ -8,6 +8,7 @@ mod commands;
 mod compat;
 mod cors;
 mod differential;
+mod dpop;
 mod examples;
 mod exchange;
 mod explain;

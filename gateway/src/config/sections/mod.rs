@@ -55,7 +55,7 @@ pub use server::{Admin, CertificateFiles, Server, ServerTls, TlsVersion};
 pub use sessions::SessionLimits;
 pub use store::Store;
 pub use throttle::Throttle;
-pub use tokens::{MAX_ACCESS_TTL, Rotation, Tokens};
+pub use tokens::{Dpop, MAX_ACCESS_TTL, Rotation, Tokens};
 pub use upstreams::Upstream;
 pub use users::Argon2Cost;
 pub use warnings::Warnings;

@@ -291,6 +291,7 @@ mod tests {
             methods: Vec::new(),
             access: Access::Public,
             unauthenticated: None,
+            dpop: None,
             roles: Vec::new(),
             claims: Vec::new(),
             max_body: None,

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 pub(crate) use htu::HttpUri;
 pub(crate) use nonce::{NonceState, Nonces};
-pub(crate) use proof::{ALGORITHMS, ExpectedProof, Proof, ProofId, verify};
+pub(crate) use proof::{ALGORITHMS, ExpectedProof, ProofId, verify};
 pub(crate) use replay::{Claimed, ReplayCache};
 
 /// The SHA-256 thumbprint of a public key (RFC 7638), `cnf.jkt` of tokens that are bound to it.

@@ -3,12 +3,23 @@
 //! Time is divided into slots. The nonce of a slot is its number and a MAC of it; it is accepted in its own slot and in the two
 //! beside it, so that a client has time to use it, and the clocks of instances may differ.
 
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::hmac;
+use aws_lc_rs::{hmac, rand};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::tokens::UnixSeconds;
+use crate::config::{Dpop, Signing, Tokens};
+use crate::file_owner::create_afresh;
+use crate::tokens::{Access, KeyError, KeyStore, UnixSeconds};
+
+/// The file of the secret in `tokens.keys_dir`.
+const FILE: &str = "dpop-nonce.key";
+/// In bytes.
+const SECRET_LEN: usize = 32;
 
 /// Length of the MAC, in bytes.
 const TAG_LEN: usize = 16;
@@ -38,6 +49,31 @@ pub(crate) enum NonceState {
 }
 
 impl Nonces {
+    /// The nonces of a configuration that asks for them. The secret is that of the tokens' signatures, the private key of the
+    /// operator's, or one that is kept beside the keys that the gateway manages: so instances that accept each other's tokens
+    /// accept each other's nonces.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read or kept.
+    pub(crate) fn load(tokens: &Tokens, access: Access) -> Result<Option<Nonces>, KeyError> {
+        if tokens.dpop == Dpop::Off || !tokens.dpop_nonce {
+            return Ok(None);
+        }
+        let secret = match &tokens.signing {
+            Signing::Secret { secret, .. } => secret.clone(),
+            Signing::PrivateKeyFile { path, .. } => {
+                fs::read(path).map_err(|source| KeyError::Unreadable { path: path.clone(), source })?
+            }
+            Signing::Kept { dir, .. } => {
+                // Held for its lock: of several processes that start at once, one makes the file.
+                let _lock = KeyStore::open(dir)?;
+                kept_secret(dir, access).map_err(|source| KeyError::Store { dir: dir.clone(), source })?
+            }
+        };
+        Ok(Some(Nonces::new(&secret, tokens.dpop_nonce_ttl.as_secs())))
+    }
+
     /// `secret` is shared by all instances; a slot takes `slot` seconds.
     pub(crate) fn new(secret: &[u8], slot: u64) -> Nonces {
         // A key of its own: the secret also signs tokens.
@@ -69,6 +105,22 @@ impl Nonces {
         let tag = hmac::sign(&self.key, &number);
         [&number[..], &tag.as_ref()[..TAG_LEN]].concat()
     }
+}
+
+/// The secret in the folder of the keys, which is made where there is none.
+fn kept_secret(dir: &Path, access: Access) -> io::Result<Vec<u8>> {
+    let path = dir.join(FILE);
+    match fs::read(&path) {
+        Ok(secret) if secret.len() == SECRET_LEN => return Ok(secret),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut secret = vec![0; SECRET_LEN];
+    rand::fill(&mut secret).map_err(|_| io::Error::other("the system gives no random bytes"))?;
+    if access == Access::Use {
+        create_afresh(&path, dir)?.write_all(&secret)?;
+    }
+    Ok(secret)
 }
 
 #[cfg(test)]
