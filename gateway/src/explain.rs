@@ -52,6 +52,8 @@ pub(crate) enum TokenState {
     Unreadable(String),
     /// With the claims, where the signature is valid.
     Refused(TokenError, Option<VerifiedClaims>),
+    /// The keys of its issuer are not known here.
+    Unjudged,
     Good(Rc<Identity>),
 }
 
@@ -162,6 +164,7 @@ fn token_state(context: &RequestContext) -> TokenState {
         return TokenState::NotAskedFor;
     }
     match &*context.record.rejection.borrow() {
+        Some(Rejection::IssuerUnavailable(_)) => TokenState::Unjudged,
         Some(rejection) if rejection.code() == Code::InvalidRequest => {
             TokenState::Unreadable(rejection.detail().into_owned())
         }

@@ -14,6 +14,7 @@ mod file_owner;
 pub mod fuzzing;
 mod grpc;
 mod http1;
+mod issuers;
 mod layers;
 mod net;
 mod proxy;

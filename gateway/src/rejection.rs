@@ -14,8 +14,8 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTI
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::json;
 
-use crate::tokens::dpop::ALGORITHMS;
 use crate::http1::{FramingError, HeadError, HostError, TargetError};
+use crate::tokens::dpop::ALGORITHMS;
 
 /// The error code for programs. The names are part of the contract and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,6 +30,7 @@ pub(crate) enum Code {
     InvalidCredentials,
     AccountLocked,
     TooManySessions,
+    TooManyTokens,
     RateLimited,
     MissingToken,
     InvalidToken,
@@ -55,6 +56,7 @@ pub(crate) enum Code {
     NoHealthyUpstream,
     Overloaded,
     StoreUnavailable,
+    IssuerUnavailable,
     Internal,
 }
 
@@ -96,6 +98,9 @@ impl Code {
                 403,
                 "You are logged in too many times. Please log out somewhere else first.",
             ),
+            Code::TooManyTokens => {
+                ("too_many_tokens", 403, "You have as many tokens as one may have. Please revoke one first.")
+            }
             Code::RateLimited => ("rate_limited", 429, "Too many attempts. Please try again later."),
             Code::MissingToken => ("missing_token", 401, "Please log in first."),
             Code::InvalidToken => ("invalid_token", 401, "The token is not valid. Please log in again."),
@@ -110,11 +115,9 @@ impl Code {
                 401,
                 "The session was ended because an old token was used again. Please log in again.",
             ),
-            Code::InvalidDpopProof => (
-                "invalid_dpop_proof",
-                401,
-                "The proof that this device holds its key is not valid.",
-            ),
+            Code::InvalidDpopProof => {
+                ("invalid_dpop_proof", 401, "The proof that this device holds its key is not valid.")
+            }
             Code::UseDpopNonce => {
                 ("use_dpop_nonce", 401, "The proof that this device holds its key needs a newer nonce.")
             }
@@ -146,6 +149,11 @@ impl Code {
                 "store_unavailable",
                 503,
                 "The service cannot reach its session store. Please try again in a moment.",
+            ),
+            Code::IssuerUnavailable => (
+                "issuer_unavailable",
+                503,
+                "The token cannot be checked at the moment. Please try again shortly.",
             ),
             Code::Internal => ("internal", 500, "Something went wrong."),
         }
@@ -232,6 +240,7 @@ rejections! {
     MalformedAuthorization => Code::InvalidRequest, "Authorization is malformed";
     AuthorizationNotAscii => Code::InvalidRequest, "Authorization is not ASCII";
     BearerWithoutSpace => Code::InvalidRequest, "the scheme is not followed by a space and a token";
+    MalformedBasic => Code::InvalidRequest, "Basic is not followed by a user name, a colon and a password in base64";
     BearerEmpty => Code::InvalidRequest, "the scheme has no token";
     BearerNotOneToken => Code::InvalidRequest, "something besides one token follows the scheme";
     TokenSubprotocols => Code::InvalidRequest,
@@ -253,7 +262,13 @@ rejections! {
     DpopTokenUnbound => Code::InvalidToken, "the token is bound to no key, and this needs one that is";
     DpopKeyMismatch => Code::InvalidToken, "the token is bound to another key than the proof was made with";
     DpopReplaysFull => Code::Overloaded, "too many proofs at once";
+    IssuerUnavailable(retry_after: Duration) => Code::IssuerUnavailable, "the token's issuer cannot be asked at the moment";
     ClaimTooLarge => Code::HeadersTooLarge, "a claim is too large for a header field";
+    /// At the gateway's own endpoints.
+    PersonalTokenNotHere => Code::InvalidToken, "a personal access token is for routes, not for the gateway's own endpoints";
+    PersonalTokenRevoked => Code::TokenRevoked, "the personal access token was revoked";
+    TokenUserGone => Code::TokenRevoked, "the user of the token is disabled or deleted";
+    TokenNotForRoute => Code::InsufficientScope, "the personal access token is limited to other routes";
     RoleMissing => Code::InsufficientScope, "none of the route's roles";
     FreshTokenMissing => Code::InsufficientScope, "the route needs a fresh token: log in again";
     ClaimMissing => Code::InsufficientScope, "a claim that the route asks for is another";
@@ -286,6 +301,13 @@ rejections! {
     UsersUnavailable => Code::StoreUnavailable, "the users cannot be looked up at the moment";
     RevocationsUnknown => Code::StoreUnavailable, "it is not known at the moment which sessions were ended";
     SigningFailed => Code::Internal, "no token could be made";
+
+    // Personal access tokens.
+    PersonalTokenNotFound => Code::NotFound, "you have no such token";
+    /// What is wrong with the request for one.
+    BadTokenRequest(why: String) => Code::BadRequest, why.clone();
+    TooManyPersonalTokens => Code::TooManyTokens, "the user has as many tokens as one may have; revoke one first";
+    TokensByOperator => Code::InsufficientScope, "only the operator makes tokens here";
 
     // Browsers.
     ForeignPage => Code::CsrfRejected, "Sec-Fetch-Site and Origin do not name a page of this host";
@@ -429,10 +451,13 @@ impl Rejection {
     /// When the client may come back.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
-            Rejection::AccountLocked(wait) | Rejection::RateLimited(wait) => Some(*wait),
-            Rejection::TooManyLogins | Rejection::DpopReplaysFull | Rejection::UpstreamFull | Rejection::UpstreamUnhealthy => {
-                Some(SHORT_RETRY)
-            }
+            Rejection::AccountLocked(wait)
+            | Rejection::RateLimited(wait)
+            | Rejection::IssuerUnavailable(wait) => Some(*wait),
+            Rejection::TooManyLogins
+            | Rejection::DpopReplaysFull
+            | Rejection::UpstreamFull
+            | Rejection::UpstreamUnhealthy => Some(SHORT_RETRY),
             _ if self.code() == Code::StoreUnavailable => Some(OUTAGE_RETRY),
             _ => None,
         }
@@ -475,7 +500,9 @@ impl Rejection {
     pub(crate) fn insert_fields(&self, headers: &mut HeaderMap) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let challenge = self.challenge().map(|challenge| match challenge {
-            _ if matches!(self, Rejection::DpopProof(_)) => format!("DPoP {}", self.with_algorithms(challenge)),
+            _ if matches!(self, Rejection::DpopProof(_)) => {
+                format!("DPoP {}", self.with_algorithms(challenge))
+            }
             Challenge::Bare => "Bearer".to_owned(),
             Challenge::Error(error) => format!("Bearer {}", self.error_parameters(error)),
         });

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use crate::auth::password_memory::PasswordMemory;
 use crate::http1::RequestHead;
 use crate::runtime_config::RuntimeConfig;
 use crate::services::cookie_session::RefreshFlights;
@@ -23,6 +24,7 @@ pub(crate) struct Gateway {
     pub(crate) refresh_flights: RefreshFlights,
     /// The proofs of possession that were used.
     pub(crate) proofs: ReplayCache,
+    pub(crate) passwords: PasswordMemory,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: Option<AccessLog>,
 }

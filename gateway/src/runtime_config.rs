@@ -12,6 +12,7 @@ use crate::auth::identity::IdentityHeaders;
 use crate::browser::Browser;
 use crate::browser::branding::BrandingError;
 use crate::config::Settings;
+use crate::issuers::{IssuerError, Issuers};
 use crate::layers::cors::CorsPolicies;
 use crate::layers::hsts::Hsts;
 use crate::layers::route::Routes;
@@ -40,6 +41,8 @@ pub(crate) struct RuntimeConfig {
     pub(crate) jwks: Bytes,
     /// Of proofs of possession, where they need one.
     pub(crate) nonces: Option<Arc<Nonces>>,
+    /// Other issuers, in the order of the configuration.
+    pub(crate) issuers: Arc<Issuers>,
     /// In the order of the configuration's upstreams.
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     /// The verification keys.
@@ -68,6 +71,9 @@ pub enum RuntimeConfigError {
     /// A certificate or its key.
     #[error("{0}")]
     Tls(#[from] CertificateError),
+    /// Another issuer.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
     /// The folder with the pages' branding.
     #[error("browser.branding_dir: {0}")]
     Branding(#[from] BrandingError),
@@ -153,11 +159,13 @@ impl RuntimeConfig {
             },
         );
         let routes = routes.map_err(|source| RuntimeConfigError::Static { path: failed_root, source })?;
+        let routes = routes.with_issuers(&settings.routes, &settings.issuers);
+        let issuers = Issuers::new(&settings.issuers, last.map(|last| &*last.issuers), now)?;
         let claims_of_routes =
             settings.routes.iter().flat_map(|route| route.request_headers.names_of_claims());
         Ok(RuntimeConfig {
             routes: Arc::new(routes),
-            endpoints: Arc::new(Endpoints::new(&settings.endpoints)),
+            endpoints: Arc::new(Endpoints::new(&settings)),
             cors: Arc::new(CorsPolicies::new(&settings.cors, &settings.routes, settings.tokens.dpop_nonce)),
             browser: Browser::new(&settings.browser, &settings.endpoints)?.map(Arc::new),
             via: Arc::new(Via::new(&settings.server.name, settings.server.via)),
@@ -166,6 +174,7 @@ impl RuntimeConfig {
             verifier: Arc::new(verifier),
             jwks,
             nonces,
+            issuers: Arc::new(issuers),
             upstreams,
             certificate_expiries: tls.as_ref().map(|tls| tls.expiries.clone()).unwrap_or_default(),
             tls: tls.map(|tls| tls.config),
@@ -188,14 +197,51 @@ impl RuntimeConfig {
         Ok(RuntimeConfig { keys, jwks, issuer, verifier, ..self.clone() })
     }
 
-    /// Verification keys that were added or removed since `last`, one line per key.
-    pub(crate) fn key_changes(&self, last: &RuntimeConfig) -> Vec<String> {
+    /// The keys of `last` that were taken away before the last of their tokens has expired.
+    pub(crate) fn revoked_since<'l>(&self, last: &'l RuntimeConfig, now: UnixSeconds) -> Vec<&'l LoadedKey> {
+        let is_gone = |key: &&LoadedKey| !self.keys.iter().any(|other| other.record == key.record);
+        last.keys.iter().filter(is_gone).filter(|key| key.until().is_none_or(|until| now < until)).collect()
+    }
+
+    /// Verification keys that were added or removed since `last`.
+    pub(crate) fn key_changes(&self, last: &RuntimeConfig) -> Vec<KeyChange> {
         let of = |keys: &[LoadedKey], key: &LoadedKey| keys.iter().any(|other| other.record == key.record);
         let new = self.keys.iter().filter(|key| !of(&last.keys, key));
         let gone = last.keys.iter().filter(|key| !of(&self.keys, key));
-        new.map(|key| format!("the key {} verifies from now on", key.record.id()))
-            .chain(gone.map(|key| format!("the key {} verifies no more", key.record.id())))
+        new.map(|key| KeyChange::Added(key.record.id().to_string()))
+            .chain(gone.map(|key| KeyChange::Removed(key.record.id().to_string())))
             .collect()
+    }
+}
+
+/// A verification key that came or went, by its id.
+#[derive(Debug)]
+pub(crate) enum KeyChange {
+    Added(String),
+    Removed(String),
+}
+
+impl KeyChange {
+    pub(crate) fn id(&self) -> &str {
+        let (KeyChange::Added(id) | KeyChange::Removed(id)) = self;
+        id
+    }
+
+    /// The outcome in the audit trail.
+    pub(crate) fn outcome(&self) -> &'static str {
+        match self {
+            KeyChange::Added(_) => "added",
+            KeyChange::Removed(_) => "removed",
+        }
+    }
+}
+
+impl std::fmt::Display for KeyChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            KeyChange::Added(id) => write!(f, "the key {id} verifies from now on"),
+            KeyChange::Removed(id) => write!(f, "the key {id} verifies no more"),
+        }
     }
 }
 

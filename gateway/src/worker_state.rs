@@ -14,6 +14,8 @@ pub(crate) struct WorkerState {
     pub(crate) config: Arc<RuntimeConfig>,
     /// Tokens verified with the keys of this configuration, with their identity headers.
     pub(crate) token_cache: RefCell<TokenCache>,
+    /// Identities behind personal access tokens, and behind passwords by their keyed hash.
+    pub(crate) credential_cache: RefCell<TokenCache>,
     pub(crate) counters: RouteCounters,
     /// In the order of the configuration's upstreams.
     upstreams: Vec<Rc<UpstreamPool>>,
@@ -37,6 +39,7 @@ impl WorkerState {
         WorkerState {
             counters: metrics.of_routes(routes, upstreams),
             token_cache: RefCell::new(TokenCache::new(settings.limits.token_cache)),
+            credential_cache: RefCell::new(TokenCache::new(settings.limits.token_cache)),
             upstreams: config.upstreams.iter().map(pool).collect(),
             config,
         }
@@ -54,6 +57,7 @@ impl WorkerState {
     /// Drops what only new requests would need. Requests in flight go on.
     pub(crate) fn drain_removed(&self) {
         self.token_cache.replace(TokenCache::new(0));
+        self.credential_cache.replace(TokenCache::new(0));
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::http1::{HeaderKind, RequestHead};
 use crate::rejection::Rejection;
+use crate::sessions::personal_token::PresentedToken;
 
 /// Bearer credentials of a request, not yet checked for the syntax of a token.
 #[derive(Debug, Clone, Copy)]
@@ -35,11 +36,6 @@ impl<'h> Bearer<'h> {
 
     pub(crate) fn scheme(self) -> Scheme<'h> {
         self.scheme
-    }
-
-    /// The bearer credentials of a request, or `None` where there are none.
-    pub(crate) fn of(head: &'h RequestHead) -> Result<Option<Bearer<'h>>, Rejection> {
-        Bearer::of_either(head, false)
     }
 
     /// The credentials of a request by the scheme `Bearer` or, with `dpop`, `DPoP`; `None` where there are none.
@@ -84,10 +80,15 @@ impl<'h> Bearer<'h> {
     }
 }
 
-/// The bearer token, or `None` where there are no bearer credentials.
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) fn bearer_token(head: &RequestHead) -> Result<Option<&str>, Rejection> {
-    Bearer::of(head)?.map(Bearer::token).transpose()
+/// The signed token of a request, or `None` where there is none; with `dpop`, it may be one that is bound to a key.
+pub(crate) fn signed_token(head: &RequestHead, dpop: bool) -> Result<Option<Bearer<'_>>, Rejection> {
+    let bearer = Bearer::of_either(head, dpop)?;
+    match bearer {
+        Some(bearer) if PresentedToken::is_meant_by(bearer.token()?.as_bytes()) => {
+            Err(Rejection::PersonalTokenNotHere)
+        }
+        bearer => Ok(bearer),
+    }
 }
 
 /// Whether it contains a separator between tokens.
@@ -105,7 +106,7 @@ mod tests {
         let mut head = RequestHead::default();
         let text = format!("GET / HTTP/1.1\r\n{fields}\r\n");
         head.parse(text.as_bytes(), &HeadLimits::default()).unwrap().unwrap();
-        bearer_token(&head).map(|t| t.map(str::to_owned))
+        signed_token(&head, false)?.map(|bearer| bearer.token().map(str::to_owned)).transpose()
     }
 
     #[test]
@@ -135,7 +136,10 @@ mod tests {
     #[test]
     fn the_scheme_of_bound_tokens_is_known_where_they_are_accepted() {
         let head = crate::request::test_support::head("GET / HTTP/1.1\r\nAuthorization: dpop  a.b.c\r\n");
-        assert!(matches!(Bearer::of(&head), Ok(None)), "it is another scheme, such as the app's");
+        assert!(
+            matches!(Bearer::of_either(&head, false), Ok(None)),
+            "it is another scheme, such as the app's"
+        );
         let bearer = Bearer::of_either(&head, true).unwrap().unwrap();
         assert_eq!((bearer.as_bytes(), bearer.scheme()), (&b"a.b.c"[..], Scheme::Dpop { proof: None }));
         let head = crate::request::test_support::head("GET / HTTP/1.1\r\nAuthorization: DPoP\r\n");

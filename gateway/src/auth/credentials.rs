@@ -1,20 +1,27 @@
-//! What a request shows to say who sends it: a Bearer token, or the cookies of a browser's session. Found here for every route.
+//! What a request shows to say who sends it: a token, Basic credentials, or the cookies of a browser's session. Found here for every route.
 
+use crate::auth::basic::BasicCredentials;
 use crate::auth::bearer::Bearer;
 use crate::auth::dpop;
 use crate::browser::cookies::SessionCookies;
 use crate::browser::{Browser, own_origin};
 use crate::config::Dpop;
+use crate::issuers::{IssuerSet, Jws};
 use crate::layers::route::{Forwarding, Route, Target};
 use crate::proxy::websocket;
 use crate::rejection::Rejection;
 use crate::request::{RequestContext, RequestView};
+use crate::sessions::personal_token::PresentedToken;
 
 /// The credentials of a request; nothing of them is verified.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) enum Credentials<'r> {
     None,
     Bearer(Bearer<'r>),
+    /// A personal access token.
+    Personal(Bearer<'r>),
+    /// On routes with `basic` only.
+    Basic(BasicCredentials),
     /// `Authorization` then belongs to the app.
     Cookies(SessionCookies<'r>),
 }
@@ -29,14 +36,22 @@ pub(crate) fn credentials<'r>(
     request: RequestView<'r>,
     context: &'r RequestContext,
 ) -> Result<Credentials<'r>, Rejection> {
+    if route.basic
+        && route.issuers.has_own()
+        && let Some(basic) = BasicCredentials::of(request.head())?
+    {
+        return Ok(Credentials::Basic(basic));
+    }
     let bearer = bearer(route, request, dpop::mode(route, context) != Dpop::Off);
-    let Some(browser) = &context.state.config.browser else { return from_bearer(bearer) };
+    let Some(browser) = &context.state.config.browser else { return from_bearer(bearer, route, context) };
     let cookies = browser_cookies(browser, context);
-    if cookies.is_empty() {
-        return from_bearer(bearer);
+    if cookies.is_empty() || !route.issuers.has_own() {
+        return from_bearer(bearer, route, context);
     }
     match bearer {
-        Ok(Some(bearer)) if is_own(bearer, context) => Ok(Credentials::Bearer(bearer)),
+        Ok(Some(bearer)) if is_own(bearer, context) || names_accepted_issuer(bearer, route, context) => {
+            from_bearer(Ok(Some(bearer)), route, context)
+        }
         _ => Ok(Credentials::Cookies(cookies)),
     }
 }
@@ -46,8 +61,23 @@ pub(crate) fn browser_cookies<'r>(browser: &Browser, context: &'r RequestContext
     browser.session_cookies(context.head.headers(), own_origin(context))
 }
 
-fn from_bearer(bearer: Result<Option<Bearer<'_>>, Rejection>) -> Result<Credentials<'_>, Rejection> {
-    Ok(bearer?.map_or(Credentials::None, Credentials::Bearer))
+fn from_bearer<'r>(
+    bearer: Result<Option<Bearer<'r>>, Rejection>,
+    route: &Route,
+    context: &RequestContext,
+) -> Result<Credentials<'r>, Rejection> {
+    Ok(match bearer? {
+        None => Credentials::None,
+        Some(bearer) if route.issuers.has_own() && is_personal(bearer, context) => {
+            Credentials::Personal(bearer)
+        }
+        Some(bearer) => Credentials::Bearer(bearer),
+    })
+}
+
+/// Whether it means to be a personal access token, where these are on.
+fn is_personal(bearer: Bearer<'_>, context: &RequestContext) -> bool {
+    PresentedToken::is_meant_by(bearer.as_bytes()) && context.state.config.settings.personal_tokens.enabled
 }
 
 /// The token that a request brings, where its route looks for it; with `dpop`, it may be one that is bound to a key.
@@ -66,8 +96,21 @@ pub(crate) fn bearer<'r>(
     }
 }
 
-/// Whether a token was signed by the gateway, good or not.
+/// Whether a token was made by the gateway, good or not.
 fn is_own(bearer: Bearer<'_>, context: &RequestContext) -> bool {
     let Ok(token) = bearer.token() else { return false };
+    if is_personal(bearer, context) {
+        return PresentedToken::parse(token).is_some();
+    }
     context.state.config.verifier.is_own(token, context.now())
+}
+
+/// Whether a token names another issuer whose tokens the route accepts.
+fn names_accepted_issuer(bearer: Bearer<'_>, route: &Route, context: &RequestContext) -> bool {
+    if route.issuers == IssuerSet::OWN {
+        return false;
+    }
+    let token = bearer.token().ok().and_then(Jws::parse);
+    let named = token.as_ref().and_then(|token| context.state.config.issuers.named_by(token));
+    named.is_some_and(|(index, _)| route.issuers.has(index))
 }

@@ -170,9 +170,10 @@ fn check(context: &RequestContext, proof: &[u8], purpose: Purpose<'_>) -> Result
         tracing::debug!(reason, uri = uri.as_ref().map(HttpUri::as_str), "proof refused");
         refuse(ProofOutcome::Invalid, ProofProblem::Invalid(reason))
     })?;
-    let nonce = config.nonces.as_ref().map(|nonces| {
-        proof.nonce.as_deref().map_or(NonceState::Unknown, |nonce| nonces.state(nonce, now))
-    });
+    let nonce = config
+        .nonces
+        .as_ref()
+        .map(|nonces| proof.nonce.as_deref().map_or(NonceState::Unknown, |nonce| nonces.state(nonce, now)));
     if nonce == Some(NonceState::Unknown) {
         return Err(refuse(ProofOutcome::Nonce, ProofProblem::Nonce));
     }

@@ -1,11 +1,14 @@
 //! A verified identity, and the identity headers for upstreams.
 
 use crate::auth::claim_format::push_claim;
+use std::sync::Arc;
+
 use crate::config::IdentityHeader;
 use crate::http1::HeaderNameSet;
+use crate::issuers::OtherIssuer;
 use crate::rejection::Rejection;
-use crate::sessions::SessionId;
-use crate::tokens::{KeyThumbprint, TokenError, VerifiedClaims};
+use crate::sessions::{SessionId, UnixMillis};
+use crate::tokens::{KeyThumbprint, TokenError, UnixSeconds, VerifiedClaims};
 
 /// Maximum length of a claim's value in a header field, in bytes.
 pub(crate) const MAX_VALUE_LEN: usize = 4 * 1024;
@@ -17,6 +20,48 @@ pub(crate) struct Identity {
     session: SessionId,
     key: Option<KeyThumbprint>,
     header_lines: Box<[u8]>,
+    machine: Option<Machine>,
+    /// `None` where the gateway itself issued the token.
+    origin: Option<Box<OtherOrigin>>,
+}
+
+/// What limits an identity that was read from the store and the users, and not from a signed token.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    /// [`UserSources::changes`](crate::users::UserSources::changes) when the user was read.
+    pub(crate) users: u64,
+    /// When both have to be read again, in milliseconds since 1970.
+    pub(crate) recheck_at: UnixMillis,
+    /// The paths of the only routes that it is for; empty for all.
+    pub(crate) routes: Box<[String]>,
+}
+
+impl Machine {
+    /// Whether nothing has to be read again.
+    pub(crate) fn is_current(&self, users: u64, now: UnixMillis) -> bool {
+        self.users == users && now < self.recheck_at
+    }
+}
+
+/// The other issuer of a token, and how long what is known of it counts.
+#[derive(Debug)]
+pub(crate) struct OtherOrigin {
+    pub(crate) issuer: Arc<OtherIssuer>,
+    /// The issuer's index in the configuration.
+    pub(crate) index: usize,
+    /// The generation of the keys that the token was verified with.
+    pub(crate) generation: u64,
+    /// The token's expiry, leeway included.
+    pub(crate) valid_until: UnixSeconds,
+    /// Until when an introspection counts.
+    pub(crate) recheck_at: UnixSeconds,
+}
+
+impl OtherOrigin {
+    /// Whether the token need not be verified anew at `now`.
+    pub(crate) fn is_current(&self, now: UnixSeconds) -> bool {
+        self.generation == self.issuer.generation() && now < self.recheck_at
+    }
 }
 
 impl Identity {
@@ -24,7 +69,54 @@ impl Identity {
         let session = claims.sid().parse().map_err(|_| Rejection::TokenWithoutSession)?;
         let key = claims.bound_key().map_err(refusal)?;
         let header_lines = headers.lines(&claims)?;
-        Ok(Identity { claims, session, key, header_lines })
+        Ok(Identity { claims, session, key, header_lines, machine: None, origin: None })
+    }
+
+    pub(crate) fn of_machine(
+        claims: VerifiedClaims,
+        session: SessionId,
+        headers: &IdentityHeaders,
+        machine: Machine,
+    ) -> Result<Identity, Rejection> {
+        let header_lines = headers.lines(&claims)?;
+        Ok(Identity { claims, session, key: None, header_lines, machine: Some(machine), origin: None })
+    }
+
+    /// Set where it comes from a personal access token or a password.
+    pub(crate) fn machine(&self) -> Option<&Machine> {
+        self.machine.as_ref()
+    }
+
+    /// Whether it may be used on the route with this path: a personal access token may be limited to some.
+    pub(crate) fn is_for_route(&self, path: &str) -> bool {
+        self.machine.as_ref().is_none_or(|machine| {
+            machine.routes.is_empty() || machine.routes.iter().any(|route| route == path)
+        })
+    }
+
+    /// The identity of a token of another issuer. It has no session here; `session` is never revoked.
+    pub(crate) fn of_other_issuer(
+        claims: VerifiedClaims,
+        headers: &IdentityHeaders,
+        session: SessionId,
+        origin: OtherOrigin,
+    ) -> Result<Identity, Rejection> {
+        let key = claims.bound_key().map_err(refusal)?;
+        let header_lines = headers.lines(&claims)?;
+        Ok(Identity { claims, session, key, header_lines, machine: None, origin: Some(Box::new(origin)) })
+    }
+
+    /// The other issuer of its token, unless the gateway itself issued it.
+    pub(crate) fn origin(&self) -> Option<&OtherOrigin> {
+        self.origin.as_deref()
+    }
+
+    /// When its token expires; `leeway` is that of the gateway's own tokens.
+    pub(crate) fn valid_until(&self, leeway: u64) -> UnixSeconds {
+        match &self.origin {
+            None => self.claims.expires_at().saturating_add(leeway),
+            Some(origin) => origin.valid_until,
+        }
     }
 
     pub(crate) fn claims(&self) -> &VerifiedClaims {

@@ -29,7 +29,7 @@ struct CacheEntry {
 
 impl CacheEntry {
     fn lookup(&self, now: UnixSeconds, leeway: u64, revocations: &Revocations) -> CacheLookup {
-        if now >= self.identity.claims().expires_at().saturating_add(leeway) {
+        if now >= self.identity.valid_until(leeway) {
             return CacheLookup::Expired;
         }
         let epoch = revocations.epoch();

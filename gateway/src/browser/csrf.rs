@@ -24,6 +24,11 @@ impl<'h> RequestSource<'h> {
         RequestSource { fetch_site, origin: headers.only(HeaderKind::Origin).map(|field| field.value) }
     }
 
+    /// Whether the request says nothing of a page: no browser of today sends it.
+    pub(crate) fn is_unknown(self) -> bool {
+        self.fetch_site.is_none() && self.origin.is_none()
+    }
+
     /// Whether the page is one of the host itself or of an origin in `trusted_origins`. `own` is where the browser sent the
     /// request, as far as trusted proxies tell.
     ///

@@ -11,6 +11,7 @@ use super::keys::KeysCommand;
 use super::serve::ServeArguments;
 use super::sessions::SessionsCommand;
 use super::state::StateCommand;
+use super::tokens::TokensCommand;
 use super::users::UsersCommand;
 
 const AFTER_HELP: &str = "\
@@ -56,6 +57,9 @@ pub(super) enum Command {
     /// List the live sessions, or revoke one
     #[command(subcommand)]
     Sessions(SessionsCommand),
+    /// Make, list or revoke personal access tokens
+    #[command(subcommand)]
+    Tokens(TokensCommand),
     /// Back up or restore the state file
     #[command(subcommand)]
     State(StateCommand),

@@ -85,7 +85,7 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
     if !found.has_errors() {
         let opened =
             start_checks::run(&settings).into_iter().map(|Finding { key: name, message, warning }| {
-                let place = key(name);
+                let place = key(&name);
                 match warning {
                     None => Diagnostic::of_key(&message, place),
                     Some(name) => Diagnostic::warning_of_key(name, message, place),

@@ -12,7 +12,7 @@ use http::StatusCode;
 use super::CommandError;
 use super::arguments::refuse_value;
 use super::hash_password::Console;
-use crate::config::{Access, Algorithm, Dpop, Route, RouteTarget, Settings, Signing};
+use crate::config::{Access, Algorithm, Dpop, OWN_ISSUER, Route, RouteTarget, Settings, Signing};
 use crate::explain::{Explanation, Outcome, TokenState};
 use crate::layers::route::MatchResult;
 use crate::rejection::Rejection;
@@ -236,6 +236,9 @@ fn format_requirements(route: &Route, dpop: Dpop) -> String {
         Dpop::Optional => text.push_str(", with its proof where it is bound to a key (DPoP)"),
         Dpop::Off => {}
     }
+    if route.access != Access::Public && route.issuers != [OWN_ISSUER] {
+        text.push_str(&format!(", issued by {}", route.issuers.join(" or ")));
+    }
     if !route.roles.is_empty() {
         text.push_str(&format!(", one of the roles {}", route.roles.join(", ")));
     }
@@ -250,6 +253,17 @@ fn token(state: &TokenState) -> Vec<String> {
         TokenState::NotAskedFor => ("is not looked at".to_owned(), None),
         TokenState::None => ("there is none".to_owned(), None),
         TokenState::Unreadable(why) => (format!("cannot be read: {why}"), None),
+        TokenState::Unjudged => {
+            let why = "cannot be judged: the keys of its issuer are not known here; a running gateway keeps them in cache_dir";
+            (why.to_owned(), None)
+        }
+        TokenState::Good(identity) if identity.origin().is_some() => {
+            let claims = identity.claims();
+            let issuer =
+                identity.origin().map(|origin| origin.issuer.settings.name.as_str()).unwrap_or_default();
+            let left = span(claims.expires_at(), now());
+            (format!("of the issuer {issuer} is good for another {left}"), Some(claims))
+        }
         TokenState::Good(identity) => {
             let claims = identity.claims();
             (format!("is good for another {}", span(claims.expires_at(), now())), Some(claims))
@@ -258,14 +272,20 @@ fn token(state: &TokenState) -> Vec<String> {
     };
     let mut lines = vec![format_row("token", &verdict)];
     if let Some(claims) = claims {
+        let session = match claims.sid() {
+            "" => "no session here".to_owned(),
+            sid => {
+                let sid = sid.escape_debug();
+                format!("session {sid}; whether that was ended is known to the running gateway only")
+            }
+        };
         lines.push(format_row(
             "identity",
             &format!(
-                "{} (sub {}), roles {}, session {}; whether that was ended is known to the running gateway only",
+                "{} (sub {}), roles {}, {session}",
                 claims.username().escape_debug(),
                 claims.subject().escape_debug(),
                 claims.roles().join(",").escape_debug(),
-                claims.sid().escape_debug()
             ),
         ));
     }

@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::CommandError;
 use super::hash_password::Console;
-use crate::config::{Algorithm, Settings, Signing};
+use crate::config::{Algorithm, PreviousKey, Settings, Signing};
 use crate::tokens::{Access, JWKS_MAX_AGE_SECS, KeyRing, KeyState, KeyStore, StoredKey};
 
 /// What to do with keys.
@@ -20,6 +20,12 @@ pub(super) enum KeysCommand {
         #[arg(long)]
         now: bool,
     },
+    /// Revoke a stolen key: what it signed is refused at once, and another key signs
+    Revoke {
+        /// The key, as `keys list` shows it
+        #[arg(value_name = "KID")]
+        kid: String,
+    },
     /// List the managed keys
     List,
     /// Print the public keys as a JWK set
@@ -27,12 +33,7 @@ pub(super) enum KeysCommand {
 }
 
 /// When a running gateway applies the change.
-fn effect(settings: &Settings) -> &'static str {
-    match settings.reload.watch {
-        true => "a running gateway follows by itself, within seconds",
-        false => "a running gateway follows at SIGHUP",
-    }
-}
+const EFFECT_NOTE: &str = "a running gateway follows by itself, within a second";
 
 pub(super) fn run(
     command: KeysCommand,
@@ -46,14 +47,13 @@ pub(super) fn run(
         return print_line(console, &String::from_utf8_lossy(&ring.jwks()));
     }
     let (store, algorithm) = key_store(settings)?;
-    let when = effect(settings);
     match command {
         KeysCommand::Generate => {
             let key = store.generate(algorithm, now).map_err(CommandError::failed)?;
             print_line(console, &key.kid)?;
             print_note(
                 console,
-                &format!("published; rotate to it in {JWKS_MAX_AGE_SECS} s at the earliest; {when}"),
+                &format!("published; rotate to it in {JWKS_MAX_AGE_SECS} s at the earliest; {EFFECT_NOTE}"),
             )
         }
         KeysCommand::Rotate { now: at_once } => {
@@ -68,11 +68,28 @@ pub(super) fn run(
             }
             let key = store.rotate(algorithm, now).map_err(CommandError::failed)?;
             print_line(console, &key.kid)?;
-            print_note(console, &format!("signs from now on; {when}"))
+            print_note(console, &format!("signs from now on; {EFFECT_NOTE}"))
+        }
+        KeysCommand::Revoke { kid } => {
+            let signs = store.revoke(&kid, algorithm, now).map_err(CommandError::failed)?;
+            print_note(
+                console,
+                &format!(
+                    "{kid} is revoked: its tokens are refused, and the sessions of the time in which it signed end; {EFFECT_NOTE}"
+                ),
+            )?;
+            match signs {
+                Some(key) => {
+                    print_line(console, &key.kid)?;
+                    print_note(console, "signs from now on")
+                }
+                None => Ok(()),
+            }
         }
         KeysCommand::List => {
             for key in store.list().map_err(CommandError::failed)? {
-                print_line(console, &format_key(&key))?;
+                let is_public_only = matches!(store.has_private_half(&key), Ok(false));
+                print_line(console, &format_key(&key, is_public_only))?;
             }
             Ok(())
         }
@@ -80,8 +97,17 @@ pub(super) fn run(
     }
 }
 
-/// The key store, where the gateway manages its keys.
+/// The key store, where the gateway manages its keys or did so before a migration.
 fn key_store(settings: &Settings) -> Result<(KeyStore, Algorithm), CommandError> {
+    let migrated = settings.tokens.previous.keys.iter().find_map(|key| match key {
+        PreviousKey::Kept { algorithm, dir } => Some((dir, *algorithm)),
+        PreviousKey::Secret { .. } | PreviousKey::File { .. } => None,
+    });
+    if let (Some((dir, algorithm)), false) =
+        (migrated, matches!(settings.tokens.signing, Signing::Kept { .. }))
+    {
+        return KeyStore::open(dir).map(|store| (store, algorithm)).map_err(CommandError::failed);
+    }
     match &settings.tokens.signing {
         Signing::Kept { algorithm, dir } => {
             KeyStore::open(dir).map(|store| (store, *algorithm)).map_err(CommandError::failed)
@@ -97,10 +123,11 @@ fn key_store(settings: &Settings) -> Result<(KeyStore, Algorithm), CommandError>
     }
 }
 
-fn format_key(key: &StoredKey) -> String {
+fn format_key(key: &StoredKey, is_public_only: bool) -> String {
     let state = match key.state {
         KeyState::Next => "next".to_owned(),
         KeyState::Signing => "signing".to_owned(),
+        KeyState::Retired { at } if is_public_only => format!("retired {}, public half only", time(at)),
         KeyState::Retired { at } => format!("retired {}", time(at)),
     };
     format!("{}  {:<6} made {}  {state}", key.kid, key.algorithm.name(), time(key.created_at))

@@ -12,6 +12,7 @@ mod serve;
 mod sessions;
 mod start_checks;
 mod state;
+mod tokens;
 mod users;
 
 use std::path::PathBuf;
@@ -86,6 +87,9 @@ pub fn run() -> ExitCode {
         }
         Command::Sessions(command) => {
             load(&config).and_then(|loaded| sessions::run(command, &loaded.settings, &mut console))
+        }
+        Command::Tokens(command) => {
+            load(&config).and_then(|loaded| tokens::run(command, &loaded.settings, &mut console))
         }
         Command::State(command) => {
             load(&config).and_then(|loaded| state::run(command, &loaded.settings, &mut console))

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{CommandError, environment, warn};
 use crate::config::Source;
 use crate::server::{ActivatedSockets, OldProcess, ServeError, start};
-use crate::telemetry;
+use crate::telemetry::{self, AuditEvent};
 
 /// The options of `serve`.
 #[derive(Debug, Default, clap::Args)]
@@ -25,12 +25,14 @@ pub(super) struct ServeArguments {
 /// configuration and all files it names.
 pub(super) fn run(arguments: &ServeArguments, files: &[PathBuf]) -> Result<(), CommandError> {
     let old_process = arguments.take_over.map(OldProcess::find).transpose().map_err(CommandError::failed)?;
+    let takes_over = old_process.is_some();
     let sockets = ActivatedSockets::take().map_err(CommandError::failed)?;
     let source = Source::new(files, environment());
     let (loaded, seen) =
         source.read().map_err(|errors| CommandError::Configuration(format!("{errors:#}")))?;
     warn(&loaded.warnings);
-    let logs = telemetry::init(&loaded.settings.log).map_err(CommandError::configuration)?;
+    let logs =
+        telemetry::init(&loaded.settings.log, &loaded.settings.audit).map_err(CommandError::configuration)?;
     telemetry::log_panics();
     // Installed here, so that a signal during the start is not lost.
     let runtime = Builder::new_current_thread().enable_all().build().map_err(CommandError::failed)?;
@@ -40,6 +42,8 @@ pub(super) fn run(arguments: &ServeArguments, files: &[PathBuf]) -> Result<(), C
         _ => CommandError::failed(error),
     })?;
     tracing::info!(address = %running.public_address, admin = %running.admin_address, "listening");
+    let start = AuditEvent::new("start", if takes_over { "took_over" } else { "success" }, "gateway");
+    start.write();
     notify(&[NotifyState::Ready]);
     let name = loop {
         match runtime.block_on(signals.next()) {
@@ -54,6 +58,7 @@ pub(super) fn run(arguments: &ServeArguments, files: &[PathBuf]) -> Result<(), C
         }
     };
     tracing::info!(signal = name, "stopping: requests in flight may finish");
+    AuditEvent { reason: Some(name), ..AuditEvent::new("stop", "success", "gateway") }.write();
     notify(&[NotifyState::Stopping]);
     std::thread::spawn(move || {
         while let SignalRequest::Reload = runtime.block_on(signals.next()) {}

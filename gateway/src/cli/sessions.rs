@@ -36,7 +36,9 @@ pub(super) fn run(
         SessionsCommand::List { name } => {
             let answer = control(settings, ControlCommand::Sessions(name)).map_err(CommandError::failed)?;
             let ControlResponse::Sessions(sessions) = answer else { return Ok(()) };
-            write!(console.output, "{}", table(&sessions)).map_err(CommandError::failed)
+            let heading = ["SESSION", "USER", "STARTED", "REFRESHED", "ENDS", "ADDRESS", "CLIENT"];
+            let rows = sessions.iter().map(session_cells).collect::<Vec<_>>();
+            write!(console.output, "{}", table(heading, &rows)).map_err(CommandError::failed)
         }
         SessionsCommand::Revoke { id } => {
             let session: SessionId = id.parse().map_err(|error| {
@@ -52,17 +54,15 @@ pub(super) fn run(
     }
 }
 
-/// The sessions in columns; the client comes last, as it may be long.
-fn table(sessions: &[SessionInfo]) -> String {
-    let heading = ["SESSION", "USER", "STARTED", "REFRESHED", "ENDS", "ADDRESS", "CLIENT"].map(str::to_owned);
-    let rows: Vec<[String; 7]> = std::iter::once(heading).chain(sessions.iter().map(session_cells)).collect();
-    let width = |column: usize| {
-        rows.iter().map(|session_cells| session_cells[column].chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..6).map(width).collect();
-    let line = |session_cells: &[String; 7]| {
-        let cells = session_cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}  "));
-        format!("{}{}\n", cells.collect::<String>(), session_cells[6])
+/// Rows in columns; the last column may be long.
+pub(super) fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> String {
+    let rows: Vec<[String; N]> =
+        std::iter::once(heading.map(str::to_owned)).chain(rows.iter().cloned()).collect();
+    let width = |column: usize| rows.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N - 1).map(width).collect();
+    let line = |cells: &[String; N]| {
+        let padded = cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}  "));
+        format!("{}{}\n", padded.collect::<String>(), cells[N - 1])
     };
     rows.iter().map(line).collect()
 }
@@ -103,7 +103,7 @@ mod tests {
             expires_at: 1_790_000_600_000,
             client: ClientInfo::new("192.0.2.1".parse().unwrap(), Some("curl\u{1b}[2J")),
         };
-        let text = table(&[session]);
+        let text = table(["SESSION", "", "", "", "", "", ""], &[session_cells(&session)]);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].starts_with("SESSION"), "{text}");
         assert!(lines[1].starts_with(&id.to_string()) && lines[1].ends_with("192.0.2.1  curl?[2J"), "{text}");

@@ -344,7 +344,7 @@ mod tests {
         let name = CanonicalName::for_lockout(name);
         let attempt = check_credentials(&users, &pool, &name, Password::new(password).unwrap());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(attempt).unwrap().is_some()
+        runtime.block_on(attempt).unwrap().is_ok()
     }
 
     #[test]

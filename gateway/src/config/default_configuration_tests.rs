@@ -149,7 +149,11 @@ fn what_needs_a_restart_is_what_is_opened_once() {
             "server.workers",
             "server.redirect_listen",
             "limits.hash_queue",
-            "limits.hash_threads"
+            "limits.hash_threads",
+            "audit.target",
+            "audit.file",
+            "audit.syslog_socket",
+            "audit.journald_socket",
         ]
     );
     assert!(needs_restart("store.redis.url") && !needs_restart("tokens.access_ttl"));

@@ -14,7 +14,7 @@ type Report = Vec<Group<'static>>;
 const MAX_WIDTH: usize = 160;
 
 /// The names of warnings, by which they can be silenced.
-pub(crate) const WARNINGS: [&str; 24] = [
+pub(crate) const WARNINGS: [&str; 25] = [
     "address-in-use",
     "admin-exposed",
     "certificate-without-name",
@@ -23,6 +23,7 @@ pub(crate) const WARNINGS: [&str; 24] = [
     "expiring-certificate",
     "host-without-certificate",
     "hsts-without-tls",
+    "issuer-unreachable",
     "no-effect",
     "no-reuse-grace",
     "unknown-directive",

@@ -1,6 +1,7 @@
 //! Types of settings that combine several keys, or are more than a number or a text.
 
 mod header_edits;
+mod issuers;
 mod local_targets;
 mod redis;
 mod routes;
@@ -10,6 +11,7 @@ mod users;
 
 pub use super::sections::*;
 pub use header_edits::*;
+pub use issuers::*;
 pub use local_targets::*;
 pub use redis::*;
 pub use routes::*;

@@ -181,7 +181,7 @@ impl Drop for ResponseLog {
 }
 
 /// The path of a target without its query, which may contain secrets; in absolute form without the authority.
-fn logged_path(target: &[u8]) -> std::borrow::Cow<'_, str> {
+pub(crate) fn logged_path(target: &[u8]) -> std::borrow::Cow<'_, str> {
     let path = target.split(|&b| b == b'?').next().unwrap_or(target);
     let authority = path.windows(3).position(|w| w == b"://").filter(|_| !path.starts_with(b"/"));
     let path = match authority {
@@ -222,7 +222,7 @@ fn without_parameters(path: &str) -> String {
 /// What is longer is no name of a parameter, in bytes.
 const MAX_PARAMETER_NAME: usize = 32;
 
-fn logged_host(head: &crate::http1::RequestHead) -> &str {
+pub(crate) fn logged_host(head: &crate::http1::RequestHead) -> &str {
     let field = head.headers().only(crate::http1::HeaderKind::Host);
     field
         .and_then(|field| std::str::from_utf8(field.value).ok())

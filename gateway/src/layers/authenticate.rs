@@ -11,13 +11,16 @@ use http::StatusCode;
 use tower::{Layer, Service};
 
 use crate::auth::bearer::Bearer;
-use crate::auth::credentials::{Credentials, browser_cookies, credentials};
+use crate::auth::credentials::{Credentials, bearer, browser_cookies, credentials};
 use crate::auth::dpop::{self, CheckedProof};
 use crate::auth::identity::Identity;
 use crate::auth::token_cache::CacheLookup;
 use crate::browser::csrf::{self, RequestSource};
 use crate::browser::own_origin;
 use crate::config::{Access, Dpop};
+use crate::http1::HeaderKind;
+use crate::issuers::IssuerSet;
+use crate::layers::other_issuers::{self, Lookup, Pending};
 use crate::layers::route::Route;
 use crate::layers::step::StepFuture;
 use crate::rejection::Rejection;
@@ -25,6 +28,8 @@ use crate::request::{Authenticated, RequestContext, Routed};
 use crate::response::Response;
 use crate::runtime::Worker;
 use crate::services::cookie_session::{self, CookieLookup};
+use crate::services::machine_credentials;
+use crate::sessions::personal_token::PresentedToken;
 use crate::telemetry::VerificationOutcome;
 use crate::tokens::{TokenError, TokenType, UnixSeconds};
 use crate::worker_state::WorkerState;
@@ -69,12 +74,20 @@ where
                 let request = Authenticated::new(routed, identity, by_cookie);
                 Either::Left(StepFuture::Passed { inner: self.inner.borrow_mut().call(request) })
             }
-            // Boxed, for it is needed once in the life of an access token.
+            // Boxed, for it waits for the store.
             Ok(Found::Proven { identity, proof }) => {
                 Either::Right(Box::pin(claim_and_call(routed, identity, proof, Rc::clone(&self.inner))))
             }
+            // Boxed, for it is needed once in the life of an access token.
             Ok(Found::NeedsRefresh) => {
                 Either::Right(Box::pin(refresh_and_call(routed, Rc::clone(&self.inner))))
+            }
+            Ok(Found::NeedsVerification) => {
+                Either::Right(Box::pin(verify_and_call(routed, Rc::clone(&self.inner))))
+            }
+            // Boxed, for it is needed when an issuer's keys change, and once in a while for an opaque token.
+            Ok(Found::NeedsIssuer(pending)) => {
+                Either::Right(Box::pin(resolve_and_call(routed, pending, Rc::clone(&self.inner))))
             }
             Err(rejection) => Either::Left(StepFuture::decided(Err(rejection))),
         }
@@ -89,9 +102,16 @@ enum Found {
     },
     /// By a bound token with a good proof; it takes more than this process to say whether that was used before, or the response
     /// needs a nonce.
-    Proven { identity: Option<Rc<Identity>>, proof: CheckedProof },
+    Proven {
+        identity: Option<Rc<Identity>>,
+        proof: CheckedProof,
+    },
     /// The access token in the session's cookie has expired.
     NeedsRefresh,
+    /// The store or the users have to be read.
+    NeedsVerification,
+    /// The token's issuer has to be asked.
+    NeedsIssuer(Pending),
 }
 
 fn find_identity(routed: &Routed) -> Result<Found, Rejection> {
@@ -101,17 +121,28 @@ fn find_identity(routed: &Routed) -> Result<Found, Rejection> {
     }
     let (identity, by_cookie) = match credentials(route, routed.view(), context)? {
         Credentials::None => (None, false),
+        Credentials::Bearer(bearer) if route.issuers != IssuerSet::OWN => {
+            match other_issuers::lookup(context, bearer, route.issuers)? {
+                Lookup::Found(identity) => return prove(routed, bearer, Some(identity)),
+                Lookup::Pending(pending) => return Ok(Found::NeedsIssuer(pending)),
+            }
+        }
         Credentials::Bearer(bearer) => {
             let identity = authenticate(&context.worker, &context.state, Some(bearer), context.now())?;
             require_fresh_revocations(&context.worker, context.now_millis)?;
-            let key = identity.as_ref().and_then(|identity| identity.key());
-            if let Some(proof) = dpop::require_binding(context, dpop::mode(route, context), bearer, key)? {
-                if !proof.is_local(context) || proof.renews_nonce() {
-                    return Ok(Found::Proven { identity, proof });
-                }
-                proof.claim_here(context)?;
+            return prove(routed, bearer, identity);
+        }
+        Credentials::Personal(token) => {
+            // It is bound to no key.
+            dpop::require_binding(context, dpop::mode(route, context), token, None)?;
+            match machine_credentials::cached(context, token)? {
+                Some(identity) => (Some(identity), false),
+                None => return Ok(Found::NeedsVerification),
             }
-            (identity, false)
+        }
+        Credentials::Basic(_) => {
+            require_no_foreign_page(routed)?;
+            return Ok(Found::NeedsVerification);
         }
         Credentials::Cookies(cookies) => {
             require_own_page(routed)?;
@@ -127,6 +158,20 @@ fn find_identity(routed: &Routed) -> Result<Found, Rejection> {
         context.record.identity.replace(identity.clone());
     }
     Ok(Found::Known { identity, by_cookie })
+}
+
+/// The identity of a token once its key was proven, where it is bound to one.
+fn prove(routed: &Routed, bearer: Bearer<'_>, identity: Option<Rc<Identity>>) -> Result<Found, Rejection> {
+    let context = routed.context();
+    let key = identity.as_ref().and_then(|identity| identity.key());
+    if let Some(proof) = dpop::require_binding(context, dpop::mode(routed.route(), context), bearer, key)? {
+        if !proof.is_local(context) || proof.renews_nonce() {
+            return Ok(Found::Proven { identity, proof });
+        }
+        proof.claim_here(context)?;
+    }
+    context.record.identity.replace(identity.clone());
+    Ok(Found::Known { identity, by_cookie: false })
 }
 
 async fn claim_and_call<S>(
@@ -171,6 +216,42 @@ where
     response
 }
 
+async fn verify_and_call<S>(routed: Routed, inner: Rc<RefCell<S>>) -> Result<Response, Rejection>
+where
+    S: Service<Authenticated, Response = Response, Error = Rejection>,
+{
+    let context = Rc::clone(routed.context());
+    let identity = {
+        let credentials = credentials(routed.route(), routed.view(), &context)?;
+        machine_credentials::verify(&context, credentials).await?
+    };
+    context.record.identity.replace(identity.clone());
+    let call = inner.borrow_mut().call(Authenticated::new(routed, identity, false));
+    call.await
+}
+
+async fn resolve_and_call<S>(
+    routed: Routed,
+    pending: Pending,
+    inner: Rc<RefCell<S>>,
+) -> Result<Response, Rejection>
+where
+    S: Service<Authenticated, Response = Response, Error = Rejection>,
+{
+    let context = Rc::clone(routed.context());
+    let identity = other_issuers::resolve(&context, pending).await?;
+    let mode = dpop::mode(routed.route(), &context);
+    if let Some(bearer) = bearer(routed.route(), routed.view(), mode != Dpop::Off)?
+        && let Some(proof) = dpop::require_binding(&context, mode, bearer, identity.key())?
+    {
+        proof.claim(&context).await?;
+    }
+    let identity = Some(identity);
+    context.record.identity.replace(identity.clone());
+    let call = inner.borrow_mut().call(Authenticated::new(routed, identity, false));
+    call.await
+}
+
 /// What a session that is over means to a route: nothing where none is needed, for a browser keeps old cookies without a
 /// person's doing.
 fn without_session(route: &Route, rejection: Rejection) -> Result<Option<Rc<Identity>>, Rejection> {
@@ -191,6 +272,25 @@ fn require_own_page(routed: &Routed) -> Result<(), Rejection> {
         return Ok(());
     }
     Err(Rejection::ForeignPage)
+}
+
+/// Refuses requests with Basic credentials that a page of somebody else has sent: a browser adds them by itself, as it does cookies.
+/// Other clients do not say what page they are.
+fn require_no_foreign_page(routed: &Routed) -> Result<(), Rejection> {
+    let (context, headers) = (routed.context(), routed.view().headers());
+    let source = RequestSource::of(headers);
+    if !csrf::needs_check(routed.view().method(), headers.asks_for_upgrade()) || source.is_unknown() {
+        return Ok(());
+    }
+    let config = &context.state.config;
+    let trusted = config.browser.as_ref().map(|browser| &browser.trusted_origins[..]).unwrap_or_default();
+    let allowed = headers
+        .only(HeaderKind::Origin)
+        .is_some_and(|origin| config.cors.of(Some(routed.route().index)).allows(origin.value));
+    match allowed || source.is_trusted(own_origin(context), trusted) {
+        true => Ok(()),
+        false => Err(Rejection::ForeignPage),
+    }
 }
 
 /// The identity of a request to an endpoint.
@@ -220,6 +320,12 @@ pub(crate) fn authenticate(
     let config = &*state.config;
     let leeway = config.verifier.leeway();
     match state.token_cache.borrow_mut().get(bearer.as_bytes(), now, leeway, revocations) {
+        CacheLookup::Good(identity) if identity.origin().is_some() => {
+            return Err(refused(
+                worker,
+                TokenError::Invalid("only the gateway's own tokens are accepted here"),
+            ));
+        }
         CacheLookup::Good(identity) => {
             worker.metrics.verification(VerificationOutcome::Cached);
             return Ok(Some(identity));
@@ -229,6 +335,9 @@ pub(crate) fn authenticate(
         CacheLookup::Unknown => {}
     }
     let token = bearer.token()?;
+    if PresentedToken::is_meant_by(bearer.as_bytes()) {
+        return Err(Rejection::PersonalTokenNotHere);
+    }
     // Read before the lookup: a revocation in between makes the cache check again.
     let epoch = revocations.epoch();
     let claims = config.verifier.verify(token, TokenType::Access, now).map_err(|error| {
@@ -237,6 +346,9 @@ pub(crate) fn authenticate(
         }
         refused(worker, error)
     })?;
+    if config.issuers.reserve(claims.subject()) {
+        return Err(refused(worker, TokenError::Invalid("sub is in the namespace of another issuer")));
+    }
     let identity = Rc::new(Identity::new(claims, &config.identity_headers)?);
     if revocations.is_revoked(identity.session()) {
         return Err(revoked(worker));
@@ -261,12 +373,12 @@ pub(crate) fn missing(worker: &Worker) -> Rejection {
 }
 
 /// The rejection of a token of a revoked session.
-fn revoked(worker: &Worker) -> Rejection {
+pub(super) fn revoked(worker: &Worker) -> Rejection {
     worker.metrics.verification(VerificationOutcome::Revoked);
     Rejection::SessionEnded
 }
 
-fn refused(worker: &Worker, error: TokenError) -> Rejection {
+pub(super) fn refused(worker: &Worker, error: TokenError) -> Rejection {
     worker.metrics.verification(match error {
         TokenError::Invalid(_) => VerificationOutcome::Invalid,
         TokenError::Expired => VerificationOutcome::Expired,

@@ -200,7 +200,8 @@ impl CorsPolicies {
     pub(crate) fn new(global: &config::Cors, routes: &[config::Route], nonces: bool) -> CorsPolicies {
         let own = |route: &config::Route| {
             let cors = &route.cors;
-            (*cors != config::RouteCors::default()).then(|| Cors::new(&cors.with(global), cors.pass_through, nonces))
+            (*cors != config::RouteCors::default())
+                .then(|| Cors::new(&cors.with(global), cors.pass_through, nonces))
         };
         CorsPolicies { global: Cors::new(global, false, nonces), routes: routes.iter().map(own).collect() }
     }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use http::header::WWW_AUTHENTICATE;
 use http::{Method, StatusCode};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
@@ -22,7 +23,7 @@ use crate::grpc;
 use crate::http1::{CanonicalTarget, HeaderKind};
 use crate::rejection::{Code, DpopChallenge, Rejection};
 use crate::request::{Received, RequestContext};
-use crate::response::{Body, Response};
+use crate::response::{self, Body, Response};
 use crate::services::handover::to_sign_in;
 
 /// Converts the rejections of the services below to responses.
@@ -101,10 +102,14 @@ pub(crate) fn respond(rejection: Rejection, context: &RequestContext) -> Respons
         challenge_for_dpop(&rejection, context, &mut response);
         response
     };
-    let response = match call {
+    let mut response = match call {
         Some(media_type) => grpc::trailers_only(&rejection, media_type, plain().into_parts().0.headers),
         None => for_browser(&rejection, context).unwrap_or_else(plain),
     };
+    if response.status() == StatusCode::UNAUTHORIZED {
+        add_basic_challenge(&mut response, context);
+    }
+    context.audit_refusal(&rejection);
     context.record.rejection.replace(Some(rejection));
     response
 }
@@ -122,6 +127,25 @@ fn challenge_for_dpop(rejection: &Rejection, context: &RequestContext, response:
     if rejection.insert_dpop_challenge(how, response.headers_mut()) {
         dpop::insert_nonce(context, response);
     }
+}
+
+/// Also asks for HTTP Basic on routes that take it. Not a page's script, image or the like where people sign in on a page: the browser
+/// would open its own password dialog.
+fn add_basic_challenge(response: &mut Response, context: &RequestContext) {
+    let config = &context.state.config;
+    let takes_basic = context.record.route.get().is_some_and(|route| config.routes.at(route).basic);
+    let is_browser =
+        || context.head.headers().iter().any(|field| field.name.eq_ignore_ascii_case(b"sec-fetch-mode"));
+    if !takes_basic || (config.browser.is_some() && is_browser()) {
+        return;
+    }
+    let realm = match config.settings.tokens.audience.as_str() {
+        "" => "auth-gateway",
+        audience => audience,
+    };
+    let realm = realm.replace('\\', "\\\\").replace('"', "\\\"");
+    let challenge = format!("Basic realm=\"{realm}\", charset=\"UTF-8\"");
+    response.headers_mut().append(WWW_AUTHENTICATE, response::header_value(&challenge));
 }
 
 /// What a person gets instead of problem details, where `[browser]` is on.

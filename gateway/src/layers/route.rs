@@ -7,10 +7,11 @@ use http::Method;
 use percent_encoding::percent_decode;
 
 use crate::config::{
-    Access, Dpop, HostPattern, Redirect, RequiredClaim, RouteRef, RouteTarget, RouteTimeouts, Timeouts,
-    Unauthenticated, Upstream, UpstreamAuthorization, matching_order,
+    Access, Dpop, HostPattern, IssuerSettings, Redirect, RequiredClaim, RouteRef, RouteTarget, RouteTimeouts,
+    Timeouts, Unauthenticated, Upstream, UpstreamAuthorization, matching_order,
 };
 use crate::http1::{CanonicalTarget, Host, MAX_DECODINGS, TargetError};
+use crate::issuers::IssuerSet;
 use crate::layers::admission::USUAL_METHODS;
 use crate::layers::cors::requested_method;
 use crate::proxy::header_edits::HeaderEdits;
@@ -42,11 +43,15 @@ pub(crate) struct Route {
     ignore_case: bool,
     methods: Vec<Method>,
     pub(crate) access: Access,
+    /// Whether it takes HTTP Basic.
+    pub(crate) basic: bool,
     pub(crate) unauthenticated: Option<Unauthenticated>,
     /// Where it differs from `tokens.dpop`.
     pub(crate) dpop: Option<Dpop>,
     pub(crate) roles: Vec<String>,
     pub(crate) claims: Vec<RequiredClaim>,
+    /// Whose tokens are accepted.
+    pub(crate) issuers: IssuerSet,
     /// Maximum length of a request's body, in bytes.
     pub(crate) max_body: u64,
     pub(crate) request_headers: Option<HeaderEdits>,
@@ -281,10 +286,12 @@ impl Routes {
                     ignore_case: route.ignores_case(),
                     methods: route.methods.clone(),
                     access: route.access,
+                    basic: route.basic,
                     unauthenticated: route.unauthenticated,
                     dpop: route.dpop,
                     roles: route.roles.clone(),
                     claims: route.claims.clone(),
+                    issuers: IssuerSet::OWN,
                     max_body: route.max_body.unwrap_or(max_body),
                     request_headers: HeaderEdits::new(&route.request_headers),
                     response_headers: HeaderEdits::new(&route.response_headers),
@@ -294,6 +301,18 @@ impl Routes {
             })
             .collect::<Result<Vec<_>, std::io::Error>>()?;
         Ok(Routes { routes, order: matching_order(settings) })
+    }
+
+    /// The same, accepting tokens of `issuers` where the `settings` name them.
+    pub(crate) fn with_issuers(
+        mut self,
+        settings: &[crate::config::Route],
+        issuers: &[IssuerSettings],
+    ) -> Routes {
+        for (route, settings) in self.routes.iter_mut().zip(settings) {
+            route.issuers = IssuerSet::of(&settings.issuers, issuers);
+        }
+        self
     }
 
     /// The route with this index in the configuration.

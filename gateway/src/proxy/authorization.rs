@@ -1,9 +1,11 @@
 //! `Authorization` on its way to an upstream: the client's, one of the gateway's own, or none.
 
+use crate::auth::basic::password_in;
 use crate::config::{Access, UpstreamAuthorization};
 use crate::http1::HeaderKind;
 use crate::layers::route::Forwarding;
 use crate::request::Authorized;
+use crate::sessions::personal_token::PresentedToken;
 use crate::tokens::{UnixSeconds, Verifier};
 
 /// Whether the client's `Authorization` reaches the upstream. Where the gateway itself looks for tokens the field is for the
@@ -32,8 +34,18 @@ pub(crate) fn of_route<'f>(request: &Authorized, forwarding: &'f Forwarding) -> 
     }
 }
 
-/// Whether one of the words of a field says that it is a token of this gateway: clients send those along everywhere.
+/// Whether one of the words of a field says that it is a token of this gateway, or is Basic with one as the password: clients send
+/// those along everywhere.
 fn has_own_token(value: &[u8], verifier: &Verifier, now: UnixSeconds) -> bool {
     let Ok(text) = std::str::from_utf8(value) else { return false };
-    text.split([' ', '\t', ',']).any(|word| verifier.names_this_issuer(word.trim_matches('"'), now))
+    let is_password = || password_in(value).is_some_and(|password| is_personal(password.as_bytes()));
+    text.split([' ', '\t', ','])
+        .map(|word| word.trim_matches('"'))
+        .any(|word| is_personal(word.as_bytes()) || verifier.names_this_issuer(word, now))
+        || is_password()
+}
+
+fn is_personal(text: &[u8]) -> bool {
+    PresentedToken::is_meant_by(text)
+        && std::str::from_utf8(text).is_ok_and(|text| PresentedToken::parse(text).is_some())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::auth::identity::Identity;
 use crate::runtime::Worker;
-use crate::tokens::UnixSeconds;
+use crate::tokens::{KeyRecord, UnixSeconds};
 
 /// The session of an exchange in flight, and the absolute end of the exchange.
 #[derive(Debug)]
@@ -38,6 +38,9 @@ impl SessionExpiry {
 
     /// Whether the exchange has to end now, and why.
     pub(crate) fn check(&self, worker: &Worker) -> Option<ExpiryReason> {
+        if self.identity.claims().key().is_some_and(KeyRecord::is_revoked) {
+            return Some(ExpiryReason::Revoked);
+        }
         if worker.gateway.sessions.revocations().is_revoked(self.identity.session()) {
             return Some(ExpiryReason::Revoked);
         }

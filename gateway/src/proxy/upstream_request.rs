@@ -188,7 +188,9 @@ fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
         HeaderKind::Authorization => {
             add.client_authorization && !add.edits.is_some_and(|edits| edits.remove_edited(field.name))
         }
-        HeaderKind::Dpop => add.client_proof && !add.edits.is_some_and(|edits| edits.remove_edited(field.name)),
+        HeaderKind::Dpop => {
+            add.client_proof && !add.edits.is_some_and(|edits| edits.remove_edited(field.name))
+        }
         HeaderKind::Connection
         | HeaderKind::HopByHop
         | HeaderKind::Upgrade

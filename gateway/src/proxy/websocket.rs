@@ -293,7 +293,10 @@ mod tests {
             ));
             let offer = Offer::of(request.view(), true).map(|offer| {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                (offer.protocols.into_iter().map(text).collect::<Vec<_>>(), offer.token.map(|token| text(token.as_bytes())))
+                (
+                    offer.protocols.into_iter().map(text).collect::<Vec<_>>(),
+                    offer.token.map(|token| text(token.as_bytes())),
+                )
             });
             let result = result.map(|(protocols, token): (Vec<&str>, Option<&str>)| {
                 (protocols.into_iter().map(str::to_owned).collect(), token.map(str::to_owned))

@@ -26,6 +26,8 @@ use crate::tokens::{KeyRole, LoadedKey};
 pub(super) struct AdminState {
     pub(super) gateway: Arc<Gateway>,
     pub(super) logs: LogWriter,
+    /// The writer of the audit trail, where it has one of its own.
+    pub(super) audit: Option<LogWriter>,
     pub(super) draining: watch::Receiver<bool>,
 }
 
@@ -151,6 +153,7 @@ fn gauges(state: &AdminState) -> Gauges {
         users_up_to_date: users.last_error().is_none(),
         revoked_sessions: state.gateway.sessions.revocations().len(),
         log_lines_dropped: state.logs.dropped(),
+        audit_events_dropped: state.audit.as_ref().map_or(0, LogWriter::dropped),
         password_hashes: state.gateway.hashing.hashes_run(),
         password_hash_queue: state.gateway.hashing.queue_len(),
         keys: keys(&snapshot),
@@ -159,5 +162,6 @@ fn gauges(state: &AdminState) -> Gauges {
         store_losses: state.gateway.sessions.store_losses(),
         revocations_age: state.gateway.sessions.revocations().age(now_millis()),
         draining: *state.draining.borrow(),
+        issuers: snapshot.issuers.states(now_millis() / 1000),
     }
 }

@@ -15,13 +15,15 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::clock::{now_millis, wall_clock_offset};
 use crate::config::Store;
+use crate::issuers;
 use crate::runtime::Gateway;
 use crate::server::admin;
 use crate::server::admin::AdminState;
 use crate::server::control::{ControlSocket, audit_command};
 use crate::server::https_redirect;
 use crate::server::reload::Reloader;
-use crate::sessions::Account;
+use crate::sessions::{Account, StoreError};
+use crate::telemetry::AuditEvent;
 use crate::upstream::run_background_tasks;
 use crate::users::{FileAccounts, ReloadOutcome, UserSources};
 
@@ -50,10 +52,11 @@ pub(crate) fn run(
             () = serve_control_socket(control, Arc::clone(&gateway)) => {}
             () = sweep(&gateway) => {}
             () = run_background_tasks(|| gateway.configuration.current().upstreams.clone()) => {}
+            () = issuers::run_background_tasks(|| Arc::clone(&gateway.configuration.current().issuers)) => {}
             () = watch_users(&gateway) => {}
             () = watch_databases(&gateway) => {}
             () = watch_configuration(Arc::clone(&reloader), &gateway) => {}
-            () = maintain_keys(reloader) => {}
+            () = maintain_keys(reloader, &gateway) => {}
             // An error means that the sender was dropped: shutdown as well.
             _ = end.wait_for(|ended| *ended) => {}
         }
@@ -101,6 +104,9 @@ async fn watch_users(gateway: &Gateway) {
         }
         // Replaced by this poll or by a configuration reload.
         let current = gateway.configuration.current().users.file_accounts();
+        for change in last.differences(&current) {
+            AuditEvent::new("user", change.outcome, &change.id).write();
+        }
         changed.extend(last.changed(&current));
         last = current;
         changed = revoke_changed_users(gateway, &last, changed).await;
@@ -123,6 +129,7 @@ async fn watch_databases(gateway: &Gateway) {
             if !is_new && !again.remove(&source) {
                 continue;
             }
+            users.record_database_change();
             match revoke_changed_in(gateway, &users, &source).await {
                 Ok(()) if is_new => {
                     again.insert(source.clone());
@@ -141,10 +148,16 @@ async fn watch_databases(gateway: &Gateway) {
 /// Looks up each user of a source who has a session, and ends the sessions of those who have changed.
 async fn revoke_changed_in(gateway: &Gateway, users: &UserSources, source: &str) -> Result<(), String> {
     let sessions = gateway.sessions.list(None, now_millis()).await.map_err(|error| error.to_string())?;
-    let subjects: BTreeSet<String> = sessions.into_iter().map(|session| session.subject).collect();
+    let tokens = gateway.sessions.list_tokens(None, now_millis()).await.map_err(|error| error.to_string())?;
+    let subjects: BTreeSet<String> = sessions
+        .into_iter()
+        .map(|session| session.subject)
+        .chain(tokens.into_iter().map(|token| token.subject))
+        .collect();
     for subject in subjects.into_iter().filter(|subject| users.source_of(subject) == Some(source)) {
         let user = users.by_id(&subject).await.map_err(|error| error.to_string())?;
         let account = user.map_or(Account::Gone, |user| user.account());
+        interrupt_credentials(gateway, &subject, account).await.map_err(|error| error.to_string())?;
         let ended = gateway.sessions.end_changed(&subject, account, now_millis()).await;
         match ended.map_err(|error| error.to_string())? {
             0 => {}
@@ -165,7 +178,11 @@ async fn revoke_changed_users(
     for subject in changed {
         // The source was removed or is not a file: its users are looked up at the next refresh.
         let Some(account) = users.account(&subject) else { continue };
-        match gateway.sessions.end_changed(&subject, account, now_millis()).await {
+        let ended = match interrupt_credentials(gateway, &subject, account).await {
+            Ok(()) => gateway.sessions.end_changed(&subject, account, now_millis()).await,
+            Err(error) => Err(error),
+        };
+        match ended {
             Ok(sessions) => audit_command("account_changed", &subject, "-", sessions),
             Err(error) => {
                 tracing::warn!(%error, "sessions of a user who has changed could not be ended yet");
@@ -176,26 +193,53 @@ async fn revoke_changed_users(
     left
 }
 
+/// Ends what is under way for a user who has changed by password, and where the user is gone by personal access token. The tokens
+/// themselves stay: whether their user may use them is looked up.
+async fn interrupt_credentials(gateway: &Gateway, subject: &str, account: Account) -> Result<(), StoreError> {
+    let mut ended = gateway.passwords.forget_changed(subject, account);
+    if account == Account::Gone && gateway.configuration.current().settings.personal_tokens.enabled {
+        let tokens = gateway.sessions.list_tokens(Some(subject), now_millis()).await?;
+        ended.extend(tokens.iter().map(|token| token.id));
+    }
+    gateway.sessions.interrupt(ended, now_millis());
+    Ok(())
+}
+
 /// Watches the configuration files, if `reload.watch` is on.
 async fn watch_configuration(reloader: Arc<Reloader>, gateway: &Gateway) {
     if !gateway.configuration.current().settings.reload.watch {
         return std::future::pending().await;
     }
-    poll("the configuration", move || reloader.poll_changes()).await
-}
-
-async fn maintain_keys(reloader: Arc<Reloader>) {
-    poll("the keys", move || reloader.maintain_keys()).await
-}
-
-/// Calls a blocking function at the interval of watched files.
-async fn poll(what: &str, look: impl Fn() + Clone + Send + 'static) {
     let mut ticks = interval(FILE_POLL_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = spawn_blocking(look.clone()).await {
-            tracing::error!(%error, "{what} could not be polled");
+        let reloader = Arc::clone(&reloader);
+        if let Err(error) = spawn_blocking(move || reloader.poll_changes()).await {
+            tracing::error!(%error, "the configuration could not be polled");
+        }
+    }
+}
+
+/// Looks after the keys, and ends the sessions of those that were revoked.
+async fn maintain_keys(reloader: Arc<Reloader>, gateway: &Gateway) {
+    let mut ticks = interval(FILE_POLL_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let keeper = Arc::clone(&reloader);
+        if let Err(error) = spawn_blocking(move || keeper.maintain_keys()).await {
+            tracing::error!(%error, "the keys could not be looked after");
+        }
+        for time in reloader.take_revoked() {
+            let (from, to) = (time.from * 1000, time.to.saturating_add(1) * 1000);
+            match gateway.sessions.end_issued_within(from..to, now_millis()).await {
+                Ok(sessions) => audit_command("key_revoked", &time.key, "-", sessions),
+                Err(error) => {
+                    tracing::warn!(%error, "the sessions of a revoked key could not be ended yet");
+                    reloader.retry_revoked(time);
+                }
+            }
         }
     }
 }
@@ -209,10 +253,13 @@ fn log_reload(outcome: &ReloadOutcome) {
     match outcome {
         ReloadOutcome::Unchanged => {}
         ReloadOutcome::Loaded { users, warnings } => {
+            AuditEvent { count: Some(*users as u64), ..AuditEvent::new("reload", "success", "users") }
+                .write();
             tracing::info!(users, "the users file was reloaded");
             warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         }
         ReloadOutcome::Rejected(errors) => {
+            AuditEvent::new("reload", "rejected", "users").write();
             tracing::error!("the users file cannot be used; the active users stay");
             errors.0.iter().for_each(|error| tracing::error!("{error}"));
         }

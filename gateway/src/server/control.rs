@@ -24,9 +24,12 @@ use crate::config::{Settings, Store as StoreSettings};
 use crate::runtime::Gateway;
 use crate::runtime_config::RuntimeConfigError;
 use crate::server::lifecycle::{ServeError, open_store, policy};
+use crate::services::personal_tokens::TokenRequest;
 use crate::sessions::{
-    MemoryStore, RevocationReason, SessionId, SessionInfo, Sessions, Store, StoreError, UnixMillis,
+    CreateTokenError, MemoryStore, PersonalTokenInfo, RevocationReason, SessionId, SessionInfo, Sessions,
+    Store, StoreError, TokenText, UnixMillis,
 };
+use crate::telemetry::AuditEvent;
 use crate::users::{CanonicalName, UserSources};
 
 /// Timeout of reading or writing, on either side, and of most commands.
@@ -113,10 +116,14 @@ async fn exchange(stream: UnixStream, gateway: &Gateway) -> io::Result<()> {
     timeout(IO_TIMEOUT, (&mut stream).take(MAX_LINE).read_line(&mut line)).await??;
     let answer = match serde_json::from_str::<ControlCommand>(&line) {
         Ok(command) => {
-            let users = Arc::clone(&gateway.configuration.current().users);
-            let store = gateway.configuration.current().settings.store.clone();
+            let current = gateway.configuration.current();
             let limit = command.timeout();
-            match timeout(limit, command.execute_command(&gateway.sessions, &users, &store)).await {
+            match timeout(
+                limit,
+                command.execute_command(&gateway.sessions, &current.users, &current.settings),
+            )
+            .await
+            {
                 Ok(result) => result.unwrap_or_else(|error| ControlResponse::Error(error.to_string())),
                 Err(_) => ControlResponse::Error(format!("it took longer than {} s", limit.as_secs())),
             }
@@ -147,6 +154,14 @@ pub(crate) enum ControlCommand {
     Sessions(Option<String>),
     /// End this session.
     Revoke(SessionId),
+    /// Make a personal access token for the user with this name.
+    CreateToken { user: String, request: TokenRequest },
+    /// List the personal access tokens of the user with this name, or of all users.
+    Tokens(Option<String>),
+    /// Revoke this personal access token.
+    RevokeToken(SessionId),
+    /// Revoke all personal access tokens of the user with this name.
+    RevokeTokens(String),
     /// Write a copy of the state file into its folder.
     Backup,
 }
@@ -157,10 +172,14 @@ pub(crate) enum ControlCommand {
 pub(crate) enum ControlResponse {
     /// Whether the name was locked.
     Unlocked(bool),
-    /// The number of sessions that were ended.
+    /// The number of sessions or tokens that were ended.
     Ended(usize),
     /// The live sessions.
     Sessions(Vec<SessionInfo>),
+    /// The new token.
+    TokenCreated { token: TokenText, info: PersonalTokenInfo },
+    /// The live tokens.
+    Tokens(Vec<PersonalTokenInfo>),
     /// The name of the copy, in the folder of the state file.
     BackedUp(String),
     /// The command failed.
@@ -177,7 +196,7 @@ impl ControlCommand {
         self,
         sessions: &Sessions,
         users: &UserSources,
-        store: &StoreSettings,
+        settings: &Settings,
     ) -> Result<ControlResponse, ServeError> {
         let now = now_millis();
         Ok(match self {
@@ -208,8 +227,35 @@ impl ControlCommand {
                 audit_command("revoke", "-", &id.to_string(), ended);
                 ControlResponse::Ended(ended)
             }
+            ControlCommand::CreateToken { user, request } => {
+                create_token(sessions, users, settings, &user, request).await?
+            }
+            ControlCommand::Tokens(None) => ControlResponse::Tokens(sessions.list_tokens(None, now).await?),
+            ControlCommand::Tokens(Some(name)) => {
+                let mut listed = Vec::new();
+                for subject in subjects(sessions, users, &name, now).await? {
+                    listed.extend(sessions.list_tokens(Some(&subject), now).await?);
+                }
+                ControlResponse::Tokens(listed)
+            }
+            ControlCommand::RevokeToken(id) => {
+                let revoked = sessions.revoke_token(None, id, now).await?;
+                let owner = revoked.as_ref().map_or("-", |token| &token.username);
+                audit_command("token-revoke", owner, &id.to_string(), usize::from(revoked.is_some()));
+                ControlResponse::Ended(usize::from(revoked.is_some()))
+            }
+            ControlCommand::RevokeTokens(name) => {
+                let mut ended = 0;
+                for subject in subjects(sessions, users, &name, now).await? {
+                    for token in sessions.list_tokens(Some(&subject), now).await? {
+                        ended += usize::from(sessions.revoke_token(None, token.id, now).await?.is_some());
+                    }
+                }
+                audit_command("token-revoke", &name, "-", ended);
+                ControlResponse::Ended(ended)
+            }
             ControlCommand::Backup => {
-                let StoreSettings::Embedded { path } = store else {
+                let StoreSettings::Embedded { path } = &settings.store else {
                     return Err(StoreError::Unavailable("it is not a file, and has no backup".into()).into());
                 };
                 // The client chooses no path: this process may write where the client may not.
@@ -219,6 +265,39 @@ impl ControlCommand {
                 ControlResponse::BackedUp(name)
             }
         })
+    }
+}
+
+async fn create_token(
+    sessions: &Sessions,
+    users: &UserSources,
+    settings: &Settings,
+    name: &str,
+    request: TokenRequest,
+) -> Result<ControlResponse, ServeError> {
+    let now = now_millis();
+    let refused = |why: String| Ok(ControlResponse::Error(why));
+    let limits = &settings.personal_tokens;
+    if !limits.enabled {
+        return refused("personal access tokens are off: write [personal_tokens] enabled = true".to_owned());
+    }
+    let Some(found) = users.by_name(&CanonicalName::for_lockout(name)).await? else {
+        return refused(format!("there is no user {name:?}"));
+    };
+    if found.user.disabled {
+        return refused(format!("the user {name:?} is disabled"));
+    }
+    let new = match request.grant(&found.user, settings, now) {
+        Ok(new) => new,
+        Err(why) => return refused(why),
+    };
+    match sessions.create_token(new, limits.max_per_user, now).await {
+        Ok((token, info)) => {
+            audit_command("token-create", &info.username, &info.id.to_string(), 1);
+            Ok(ControlResponse::TokenCreated { token, info })
+        }
+        Err(CreateTokenError::TooMany) => refused(CreateTokenError::TooMany.to_string()),
+        Err(CreateTokenError::Store(error)) => Err(error.into()),
     }
 }
 
@@ -238,9 +317,13 @@ async fn subjects(
     if let Some(found) = users.by_name(&name).await? {
         return Ok(vec![found.user.id.clone()]);
     }
-    let all = sessions.list(None, now).await?.into_iter();
+    let of_sessions =
+        sessions.list(None, now).await?.into_iter().map(|session| (session.username, session.subject));
+    let of_tokens =
+        sessions.list_tokens(None, now).await?.into_iter().map(|token| (token.username, token.subject));
+    let all = of_sessions.chain(of_tokens);
     let mut ids: Vec<String> =
-        all.filter(|session| session.username == name.as_str()).map(|session| session.subject).collect();
+        all.filter(|(username, _)| username == name.as_str()).map(|(_, subject)| subject).collect();
     ids.sort_unstable();
     ids.dedup();
     Ok(ids)
@@ -248,10 +331,13 @@ async fn subjects(
 
 /// Writes an audit event for an operator's command, with the number of affected sessions.
 pub(super) fn audit_command(event: &'static str, subject: &str, session: &str, count: usize) {
-    tracing::info!(
-        target: "audit", event, outcome = "success", subject, session, client = "command",
-        request_id = "-", count, "{event} success"
-    );
+    AuditEvent {
+        session: Some(session),
+        client: "command",
+        count: Some(count as u64),
+        ..AuditEvent::new(event, "success", subject)
+    }
+    .write();
 }
 
 /// Why a command was not executed.
@@ -332,6 +418,6 @@ fn in_store(settings: &Settings, command: ControlCommand) -> Result<ControlRespo
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Thread)?;
     runtime.block_on(async {
         let sessions = Sessions::start(store, policy(settings), now_millis()).await?;
-        command.execute_command(&sessions, &users, &settings.store).await
+        command.execute_command(&sessions, &users, settings).await
     })
 }

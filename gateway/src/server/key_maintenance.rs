@@ -1,13 +1,15 @@
 //! Keys in a running gateway: they are loaded anew when the key folder changes or a key's time is over, whether the
-//! configuration is watched or not, and it is logged when a key begins to sign.
+//! configuration is watched or not. By the schedule they are published and rotated, and what is over is removed. It is logged
+//! when a key begins to sign.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clock::since_1970;
 use crate::config::{FileSnapshot, PreviousKey, Settings, Signing};
-use crate::server::reload::Reloader;
-use crate::tokens::{KeyStore, UnixSeconds};
+use crate::runtime_config::RuntimeConfig;
+use crate::server::reload::{Reloader, audit_key_changes};
+use crate::tokens::{KeyRole, KeyStore, Rules, Schedule, Step, UnixSeconds, verifies_for};
 
 /// What is known of the keys since the last look.
 #[derive(Default)]
@@ -17,6 +19,36 @@ pub(super) struct KeyState {
     /// The key that was logged to sign.
     signs: Option<String>,
     last_error: Option<String>,
+    /// When managed keys signed that were revoked since: the sessions of that time are over.
+    revoked: Vec<RevokedTime>,
+}
+
+/// The time in which a revoked key signed.
+#[derive(Debug, Clone)]
+pub(crate) struct RevokedTime {
+    pub(crate) key: String,
+    pub(crate) from: UnixSeconds,
+    pub(crate) to: UnixSeconds,
+}
+
+impl KeyState {
+    /// Ends what the keys signed that were in `last` and are gone in `next`, before it has expired: streams by themselves, and
+    /// sessions where it is known from when the key signed.
+    pub(super) fn end_revoked(&mut self, last: &RuntimeConfig, next: &RuntimeConfig, now: UnixSeconds) {
+        for key in next.revoked_since(last, now) {
+            key.record.revoke();
+            let (from, to) = match key.role {
+                KeyRole::Signing { from } => (from, now),
+                KeyRole::Previous { from, stopped_at, .. } => (from, stopped_at.min(now)),
+                KeyRole::Next => continue,
+            };
+            let id = key.record.id();
+            tracing::warn!(key = id, "the key was taken away: what it signed is refused");
+            if from > 0 {
+                self.revoked.push(RevokedTime { key: id.to_owned(), from, to });
+            }
+        }
+    }
 }
 
 impl Reloader {
@@ -25,27 +57,41 @@ impl Reloader {
         let mut state = self.state();
         let last = self.gateway.configuration.current();
         let now = since_1970().as_secs();
+        let mut errors = maintain_folders(&last.settings, now);
         let lists = FileSnapshot::take(key_lists(&last.settings).into_iter());
         // At the first look as well: the folder may have changed since the start read it.
         let is_changed = state.keys.lists.as_ref() != Some(&lists);
         if is_changed || last.keys.iter().any(|key| key.until().is_some_and(|until| until <= now)) {
             match last.with_new_keys(now) {
                 Ok(next) => {
-                    next.key_changes(&last).iter().for_each(|change| tracing::info!("{change}"));
-                    self.gateway.configuration.replace(Arc::new(next));
-                    state.keys.last_error = None;
+                    let changes = next.key_changes(&last);
+                    audit_key_changes(&changes);
+                    changes.iter().for_each(|change| tracing::info!("{change}"));
+                    let next = Arc::new(next);
+                    self.gateway.configuration.replace(Arc::clone(&next));
+                    state.keys.end_revoked(&last, &next, now);
+                    state.keys.lists = Some(lists);
                 }
-                Err(error) => {
-                    let error = error.to_string();
-                    if state.keys.last_error.as_ref() != Some(&error) {
-                        tracing::error!(error, "the keys cannot be loaded; the active keys stay");
-                    }
-                    state.keys.last_error = Some(error);
-                }
+                // Tried again at the next look.
+                Err(error) => errors.push(format!("{error}; the active keys stay")),
             }
         }
-        state.keys.lists = Some(lists);
+        let error = (!errors.is_empty()).then(|| errors.join("; "));
+        if let Some(error) = error.as_ref().filter(|error| state.keys.last_error.as_ref() != Some(error)) {
+            tracing::error!("the keys cannot be maintained: {error}");
+        }
+        state.keys.last_error = error;
         self.log_signing_key(&mut state.keys, now);
+    }
+
+    /// The times of revoked keys whose sessions have to be ended, once.
+    pub(crate) fn take_revoked(&self) -> Vec<RevokedTime> {
+        std::mem::take(&mut self.state().keys.revoked)
+    }
+
+    /// Returns times whose sessions could not be ended, for another attempt.
+    pub(crate) fn retry_revoked(&self, time: RevokedTime) {
+        self.state().keys.revoked.push(time);
     }
 
     fn log_signing_key(&self, state: &mut KeyState, now: UnixSeconds) {
@@ -58,16 +104,53 @@ impl Reloader {
     }
 }
 
-/// The lists of the folders with managed keys.
-fn key_lists(settings: &Settings) -> Vec<PathBuf> {
+/// Publishes, rotates and removes keys in the folders with managed keys; returns what failed.
+fn maintain_folders(settings: &Settings, now: UnixSeconds) -> Vec<String> {
+    let mut errors = Vec::new();
+    for (dir, rules) in managed_folders(settings) {
+        match KeyStore::maintain(dir, &rules, now) {
+            Ok(steps) => steps.iter().for_each(log_step),
+            Err(error) => errors.push(error.to_string()),
+        }
+    }
+    errors
+}
+
+fn log_step(step: &Step) {
+    match step {
+        Step::Publish => tracing::info!("the next key was published by the schedule"),
+        Step::Rotate => tracing::info!("the keys were rotated by the schedule"),
+        Step::Drop(key) => {
+            tracing::info!(key, "the last token of a retired key has expired: the key was removed")
+        }
+        Step::RemovePrivateHalf(key) => tracing::info!(key, "the private half of a retired key was removed"),
+    }
+}
+
+/// The folders with managed keys, and how they are kept.
+fn managed_folders(settings: &Settings) -> Vec<(&Path, Rules)> {
     let tokens = &settings.tokens;
+    let schedule = tokens.key_rotation.every.map(|every| Schedule {
+        every: every.as_secs(),
+        publish_before: tokens.key_rotation.publish_before.as_secs(),
+    });
+    let lifetime = verifies_for(tokens);
     let signing = match &tokens.signing {
-        Signing::Kept { dir, .. } => Some(dir),
+        Signing::Kept { algorithm, dir } => {
+            Some((&**dir, Rules { algorithm: *algorithm, schedule, lifetime }))
+        }
         Signing::Secret { .. } | Signing::PrivateKeyFile { .. } => None,
     };
     let previous = tokens.previous.keys.iter().filter_map(|key| match key {
-        PreviousKey::Kept { dir, .. } => Some(dir),
+        PreviousKey::Kept { algorithm, dir } => {
+            Some((&**dir, Rules { algorithm: *algorithm, schedule: None, lifetime }))
+        }
         PreviousKey::Secret { .. } | PreviousKey::File { .. } => None,
     });
-    signing.into_iter().chain(previous).map(|dir| KeyStore::list_path(dir)).collect()
+    signing.into_iter().chain(previous).collect()
+}
+
+/// The lists of the folders with managed keys.
+fn key_lists(settings: &Settings) -> Vec<PathBuf> {
+    managed_folders(settings).into_iter().map(|(dir, _)| KeyStore::list_path(dir)).collect()
 }

@@ -104,6 +104,7 @@ fn assemble(
     Ok(Gateway {
         refresh_flights: Default::default(),
         proofs: Default::default(),
+        passwords: Default::default(),
         hashing: HashingPool::new(settings.limits.hash_threads, settings.limits.hash_queue),
         metrics: Arc::new(Metrics::new(settings.server.workers)),
         access_log,
@@ -145,8 +146,12 @@ pub fn start(
     let redirect = sockets.redirect.map(|redirect| (redirect, public_address));
     let (draining, drained) = watch::channel(false);
     let (taken_over, leave) = watch::channel(false);
-    let state =
-        AdminState { gateway: Arc::clone(&gateway), logs: logs.writer.clone(), draining: drained.clone() };
+    let state = AdminState {
+        gateway: Arc::clone(&gateway),
+        logs: logs.writer.clone(),
+        audit: logs.audit.clone(),
+        draining: drained.clone(),
+    };
     let (ended, end) = watch::channel(false);
     let watching = Arc::clone(&reloader);
     let background = std::thread::Builder::new()

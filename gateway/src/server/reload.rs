@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clock::since_1970;
-use crate::config::{ConfigValues, FileSnapshot, Loaded, Settings, Source, needs_restart};
+use crate::config::{Audit, ConfigValues, FileSnapshot, Loaded, Settings, Source, needs_restart};
 use crate::runtime::Gateway;
-use crate::runtime_config::RuntimeConfig;
+use crate::runtime_config::{KeyChange, RuntimeConfig};
 use crate::server::background_tasks::log_users_reload;
 use crate::server::key_maintenance::KeyState;
 use crate::server::lifecycle::policy;
+use crate::telemetry::AuditEvent;
 
 /// Retry interval of a reload that failed.
 const RELOAD_RETRY_INTERVAL: Duration = Duration::from_secs(5);
@@ -132,11 +133,23 @@ impl Reloader {
         let files = seen.changed_since(&state.active).into_iter();
         let mut lines: Vec<String> = applied.into_iter().chain(late).collect();
         lines.extend(files.map(|path| format!("the file {}", path.display())));
-        lines.extend(snapshot.key_changes(&last));
+        let keys = snapshot.key_changes(&last);
+        audit_key_changes(&keys);
+        lines.extend(keys.iter().map(ToString::to_string));
         self.gateway.sessions.set_policy(policy(&snapshot.settings));
-        self.gateway.configuration.replace(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        self.gateway.configuration.replace(Arc::clone(&snapshot));
+        self.gateway.passwords.clear();
+        state.keys.end_revoked(&last, &snapshot, since_1970().as_secs());
         (state.given, state.active) = (given, seen);
         Ok(lines)
+    }
+}
+
+/// Writes an audit event for each key that came or went.
+pub(super) fn audit_key_changes(changes: &[KeyChange]) {
+    for change in changes {
+        AuditEvent::new("key", change.outcome(), change.id()).write();
     }
 }
 
@@ -149,6 +162,7 @@ fn keep_restart_only_settings(settings: &mut Settings, last: &Settings) {
     settings.store = last.store.clone();
     settings.throttle = last.throttle.clone();
     settings.log = last.log.clone();
+    settings.audit = Audit { refusals: settings.audit.refusals, ..last.audit.clone() };
     settings.reload = last.reload;
     settings.limits.hash_threads = last.limits.hash_threads;
     settings.limits.hash_queue = last.limits.hash_queue;
@@ -159,10 +173,13 @@ fn log_outcome(outcome: &Outcome) {
     match outcome {
         Outcome::Same => tracing::info!("the configuration was reloaded: nothing has changed"),
         Outcome::Changed(lines) => {
+            let count = Some(lines.len() as u64);
+            AuditEvent { count, ..AuditEvent::new("reload", "success", "configuration") }.write();
             tracing::info!(changes = lines.len(), "the configuration was reloaded");
             lines.iter().for_each(|line| tracing::info!("changed: {line}"));
         }
         Outcome::Rejected(what) => {
+            AuditEvent::new("reload", "rejected", "configuration").write();
             tracing::error!("the configuration cannot be used; the active configuration stays");
             what.lines().for_each(|line| tracing::error!("{line}"));
         }

@@ -1,6 +1,9 @@
-//! Audit events: who did what from where, with which result. Never a token or a password.
+//! Audit events of requests.
 
+use crate::layers::access_log::{logged_host, logged_path};
+use crate::rejection::{Code, Rejection};
 use crate::request::RequestContext;
+use crate::telemetry::{AuditEvent, AuditedRequest, EndpointLabel};
 
 impl RequestContext {
     /// Writes an audit event about a user name in canonical form, or about a user's id.
@@ -11,15 +14,47 @@ impl RequestContext {
         subject: &str,
         session: Option<String>,
     ) {
-        tracing::info!(
-            target: "audit",
-            event,
-            outcome,
-            subject,
-            session = session.as_deref().unwrap_or("-"),
-            client = %self.client_address(),
-            request_id = self.request_id.as_str(),
-            "{event} {outcome}"
-        );
+        self.write_audit(AuditEvent {
+            session: session.as_deref(),
+            ..AuditEvent::new(event, outcome, subject)
+        });
+    }
+
+    /// Writes an audit event with the address and the id of this request.
+    pub(crate) fn write_audit(&self, event: AuditEvent<'_>) {
+        let client = self.client_address().to_string();
+        AuditEvent { client: &client, request_id: Some(self.request_id.as_str()), ..event }.write();
+    }
+
+    /// Records that this request was refused, as `audit.refusals` says. Logins and refreshes have events of their own.
+    pub(crate) fn audit_refusal(&self, rejection: &Rejection) {
+        let status = rejection.status().as_u16();
+        let settings = &self.state.config.settings;
+        let recorded =
+            matches!(self.record.endpoint.get(), Some(EndpointLabel::Login | EndpointLabel::Refresh))
+                || matches!(rejection.code(), Code::InvalidCredentials | Code::AccountLocked);
+        if recorded || !settings.audit.refusals.include(status) {
+            return;
+        }
+        let (head, identity) = (&self.head, self.record.identity.borrow());
+        let readable = head.has_request_line();
+        let path = if readable { logged_path(head.target()) } else { "-".into() };
+        let request = AuditedRequest {
+            method: if readable { head.method().as_str() } else { "-" },
+            host: logged_host(head),
+            path: &path,
+            route: self.record.route.get().map(|index| settings.routes[index].path.as_str()),
+            status,
+        };
+        self.write_audit(AuditEvent {
+            reason: Some(rejection.code().name()),
+            session: identity.as_ref().map(|identity| identity.claims().sid()),
+            request: Some(request),
+            ..AuditEvent::new(
+                "request",
+                "refused",
+                identity.as_ref().map_or("-", |identity| identity.claims().username()),
+            )
+        });
     }
 }

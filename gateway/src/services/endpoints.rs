@@ -9,9 +9,9 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
 use tower::Service;
 
-use super::{handover, jwks, login, logout, refresh, sessions, sign_in_page, sign_out_page};
+use super::{handover, jwks, login, logout, personal_tokens, refresh, sessions, sign_in_page, sign_out_page};
 use crate::auth::bearer::Bearer;
-use crate::config::Dpop;
+use crate::config::{Dpop, Settings};
 use crate::rejection::Rejection;
 use crate::request::Admitted;
 use crate::response::{self, Body, Response};
@@ -30,6 +30,9 @@ pub(crate) enum Endpoint {
     LogoutAll,
     Sessions,
     Session,
+    /// With `[personal_tokens]` only.
+    Tokens,
+    Token,
     Jwks,
     Health,
 }
@@ -56,7 +59,8 @@ impl Endpoint {
             // HAProxy's `option httpchk` asks with OPTIONS.
             Endpoint::Health => &[Method::GET, Method::HEAD, Method::OPTIONS],
             Endpoint::Sessions => &[Method::GET],
-            Endpoint::Session => &[Method::DELETE],
+            Endpoint::Tokens => &[Method::GET, Method::POST],
+            Endpoint::Session | Endpoint::Token => &[Method::DELETE],
             _ => &[Method::POST],
         }
     }
@@ -69,7 +73,9 @@ pub(crate) struct Endpoints {
 }
 
 impl Endpoints {
-    pub(crate) fn new(settings: &crate::config::Endpoints) -> Endpoints {
+    pub(crate) fn new(settings: &Settings) -> Endpoints {
+        let tokens = settings.personal_tokens.enabled.then_some(("/tokens", Endpoint::Tokens));
+        let settings = &settings.endpoints;
         let below_prefix = [
             ("/login", Endpoint::Login),
             ("/login/continue", Endpoint::LoginContinue),
@@ -78,20 +84,25 @@ impl Endpoints {
             ("/logout-all", Endpoint::LogoutAll),
             ("/sessions", Endpoint::Sessions),
         ];
-        let prefixed = below_prefix.map(|(path, endpoint)| (format!("{}{path}", settings.prefix), endpoint));
+        let prefixed = below_prefix.into_iter().chain(tokens);
+        let prefixed = prefixed.map(|(path, endpoint)| (format!("{}{path}", settings.prefix), endpoint));
         // Well-known URIs have no prefix (RFC 8615).
         let jwks = ("/.well-known/jwks.json".to_owned(), Endpoint::Jwks);
         let health = settings.health_path.iter().map(|path| (path.clone(), Endpoint::Health));
-        Endpoints { paths: prefixed.into_iter().chain([jwks]).chain(health).collect() }
+        Endpoints { paths: prefixed.chain([jwks]).chain(health).collect() }
     }
 
-    /// The endpoint with exactly that path, or of a single session.
+    /// The endpoint with exactly that path, or of a single session or token.
     pub(crate) fn find(&self, path: &str) -> Option<Endpoint> {
         let exactly = |path: &str| self.paths.iter().find(|(p, _)| p == path).map(|(_, endpoint)| *endpoint);
         exactly(path).or_else(|| {
             let (parent, id) = path.rsplit_once('/')?;
             id.parse::<SessionId>().ok()?;
-            (exactly(parent)? == Endpoint::Sessions).then_some(Endpoint::Session)
+            match exactly(parent)? {
+                Endpoint::Sessions => Some(Endpoint::Session),
+                Endpoint::Tokens => Some(Endpoint::Token),
+                _ => None,
+            }
         })
     }
 }
@@ -162,6 +173,9 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
         Endpoint::LogoutAll => logout::logout_all(&context).await,
         Endpoint::Sessions => sessions::list(&context).await,
         Endpoint::Session => sessions::end(&context, request.view().decoded_path()).await,
+        Endpoint::Tokens if *method == Method::GET => personal_tokens::list(&context).await,
+        Endpoint::Tokens => personal_tokens::create(&context, request.body).await,
+        Endpoint::Token => personal_tokens::revoke(&context, request.view().decoded_path()).await,
         Endpoint::Jwks => Ok(jwks::jwks(&context.state.config)),
     }
 }
@@ -200,8 +214,8 @@ mod tests {
     fn endpoints_are_at_their_exact_paths_below_the_prefix() {
         let settings = |prefix: &str| {
             let minimal = crate::config::test_support::minimal();
-            crate::config::test_support::settings(format!("{minimal}[endpoints]\nprefix = \"{prefix}\"\n"))
-                .endpoints
+            let more = format!("[endpoints]\nprefix = \"{prefix}\"\n[personal_tokens]\nenabled = true\n");
+            crate::config::test_support::settings(minimal + &more)
         };
         let (plain, prefixed) = (Endpoints::new(&settings("")), Endpoints::new(&settings("/auth")));
         let session = SessionId::random();
@@ -214,6 +228,9 @@ mod tests {
             (&plain, "/sessions".to_owned(), Some(Endpoint::Sessions)),
             (&plain, format!("/sessions/{session}"), Some(Endpoint::Session)),
             (&plain, "/sessions/other".to_owned(), None),
+            (&plain, "/tokens".to_owned(), Some(Endpoint::Tokens)),
+            (&prefixed, format!("/auth/tokens/{session}"), Some(Endpoint::Token)),
+            (&plain, "/tokens/other".to_owned(), None),
             (&plain, format!("/login/{session}"), None),
             (&prefixed, "/auth/refresh".to_owned(), Some(Endpoint::Refresh)),
             (&prefixed, "/refresh".to_owned(), None),
@@ -223,5 +240,7 @@ mod tests {
         ] {
             assert_eq!(endpoints.find(&path), found, "{path}");
         }
+        let without = crate::config::test_support::settings(crate::config::test_support::minimal());
+        assert_eq!(Endpoints::new(&without).find("/tokens"), None);
     }
 }

@@ -1,5 +1,6 @@
 //! `POST /login`: exchanges a name and a password for a session.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -14,9 +15,11 @@ use crate::response::Response;
 use crate::services::endpoints::{rate_limited, store_unavailable, users_unavailable};
 use crate::services::proxy::bad_body;
 use crate::services::token_response::{Grant, IssuedTokens, issue, respond};
-use crate::sessions::{LoginDecision, LoginResult, MAX_CHECK_TIME, NewSession, OpenSessionError, UnixMillis};
+use crate::sessions::{
+    LoginDecision, LoginPermit, LoginResult, MAX_CHECK_TIME, NewSession, OpenSessionError, UnixMillis,
+};
 use crate::strict_json;
-use crate::telemetry::LoginOutcome;
+use crate::telemetry::{AuditEvent, LoginOutcome};
 use crate::users::{Busy, CanonicalName, CheckError, Password, User, check_credentials};
 
 /// Maximum length of the body, in bytes.
@@ -73,55 +76,21 @@ async fn attempt(
 ) -> Result<IssuedTokens, Rejection> {
     let name = CanonicalName::for_lockout(&credentials.username);
     context.record.username.replace(Some(name.to_string()));
-
-    let (sessions, now, network) = (&context.worker.gateway.sessions, context.now_millis, context.network());
-    // Acquired before the hash runs, so that parallel guesses cannot pass the limits.
-    let decision = sessions.begin_login(name.as_str(), &network, now).await;
-    let permit = match decision.map_err(|e| store_unavailable(&e))? {
-        LoginDecision::Permitted(permit) => permit,
-        LoginDecision::Locked { retry_after } => return Err(locked(context, &name, retry_after)),
-        LoginDecision::Limited { retry_after } => {
-            context.audit("login", "rate_limited", name.as_str(), None);
-            return Err(rate_limited(retry_after));
-        }
-        LoginDecision::Busy => return Err(Rejection::TooManyLogins),
-    };
-    let hashing = &context.worker.gateway.hashing;
-    let users = &context.state.config.users;
-    let check = timeout(MAX_CHECK_TIME, check_credentials(users, hashing, &name, credentials.password)).await;
-    let checked = check.unwrap_or(Err(CheckError::Busy(Busy)));
-    // An unsettled permit does not count as a failure; then the result must not be sent.
-    let settle = |result| sessions.settle_login(permit, result, now_millis());
-    let user = match checked {
-        Ok(Some(user)) => user,
-        Ok(None) => {
-            settle(LoginResult::Failed).await.map_err(|e| store_unavailable(&e))?;
-            context.audit("login", "failed", name.as_str(), None);
-            return Err(Rejection::WrongCredentials);
-        }
-        Err(error) => {
-            // The password was not checked: overload must not lock accounts.
-            settle(LoginResult::Unknown).await.map_err(|e| store_unavailable(&e))?;
-            return Err(match error {
-                CheckError::Busy(_) => Rejection::TooManyLogins,
-                CheckError::Unavailable(error) => users_unavailable(&error),
-            });
-        }
-    };
+    let (sessions, now) = (&context.worker.gateway.sessions, context.now_millis);
+    let (user, permit) = check_password(context, "login", &name, credentials.password).await?;
     // After the password, so that only users can fill the memory of used proofs.
     if let Some(proof) = proof
         && let Err(rejection) = proof.claim(context).await
     {
-        settle(LoginResult::Unknown).await.map_err(|e| store_unavailable(&e))?;
+        let settled = sessions.settle_login(permit, LoginResult::Unknown, now_millis()).await;
+        settled.map_err(|e| store_unavailable(&e))?;
         return Err(rejection);
     }
     let key = proof.map(|proof| proof.key);
     let new = new_session(context, &user);
     // Concurrently, so that they share an fsync.
-    let (settled, opened) = tokio::join!(
-        settle(LoginResult::Succeeded),
-        sessions.open_bound(new, key.map(|key| key.0), now)
-    );
+    let settle = sessions.settle_login(permit, LoginResult::Succeeded, now_millis());
+    let (settled, opened) = tokio::join!(settle, sessions.open_bound(new, key.map(|key| key.0), now));
     settled.map_err(|e| store_unavailable(&e))?;
     let opened = opened.map_err(|error| match error {
         OpenSessionError::TooMany => {
@@ -134,6 +103,60 @@ async fn attempt(
     issue(context, Grant { key, ..Grant::of_login(&user, &opened, context.now()) })
 }
 
+/// The user of a name and a password. The permit of a success is left to be settled; nothing may be sent before that.
+///
+/// # Errors
+///
+/// The password is wrong or was not checked, and the permit is settled. `event` is what the audit log calls it.
+pub(super) async fn check_password(
+    context: &RequestContext,
+    event: &'static str,
+    name: &CanonicalName,
+    password: Password,
+) -> Result<(Arc<User>, LoginPermit), Rejection> {
+    let (sessions, now, network) = (&context.worker.gateway.sessions, context.now_millis, context.network());
+    // Acquired before the hash runs, so that parallel guesses cannot pass the limits.
+    let decision = sessions.begin_login(name.as_str(), &network, now).await;
+    let permit = match decision.map_err(|e| store_unavailable(&e))? {
+        LoginDecision::Permitted(permit) => permit,
+        LoginDecision::Locked { retry_after } => return Err(locked(context, event, name, retry_after)),
+        LoginDecision::Limited { retry_after } => {
+            context.audit(event, "rate_limited", name.as_str(), None);
+            return Err(rate_limited(retry_after));
+        }
+        LoginDecision::Busy => return Err(Rejection::TooManyLogins),
+    };
+    let hashing = &context.worker.gateway.hashing;
+    let users = &context.state.config.users;
+    let check = timeout(MAX_CHECK_TIME, check_credentials(users, hashing, name, password)).await;
+    let checked = check.unwrap_or(Err(CheckError::Busy(Busy)));
+    let mut wrong = None;
+    let (result, rejection) = match checked {
+        Ok(Ok(user)) if context.state.config.issuers.reserve(&user.id) => {
+            tracing::error!(
+                user = user.id,
+                "a user's id begins with the name of another issuer and a colon, so it could be taken for a user of that issuer; give the user another id"
+            );
+            (LoginResult::Unknown, Rejection::WrongCredentials)
+        }
+        Ok(Ok(user)) => return Ok((user, permit)),
+        Ok(Err(reason)) => {
+            wrong = Some(reason.name());
+            (LoginResult::Failed, Rejection::WrongCredentials)
+        }
+        // The password was not checked: overload must not lock accounts.
+        Err(CheckError::Busy(_)) => (LoginResult::Unknown, Rejection::TooManyLogins),
+        Err(CheckError::Unavailable(error)) => (LoginResult::Unknown, users_unavailable(&error)),
+    };
+    // An unsettled permit does not count as a failure; then the result must not be sent.
+    sessions.settle_login(permit, result, now_millis()).await.map_err(|e| store_unavailable(&e))?;
+    if wrong.is_some() {
+        let failed = AuditEvent::new(event, "failed", name.as_str());
+        context.write_audit(AuditEvent { reason: wrong, ..failed });
+    }
+    Err(rejection)
+}
+
 /// A session of a user at the client of this request.
 pub(super) fn new_session(context: &RequestContext, user: &User) -> NewSession {
     NewSession {
@@ -144,8 +167,13 @@ pub(super) fn new_session(context: &RequestContext, user: &User) -> NewSession {
     }
 }
 
-fn locked(context: &RequestContext, name: &CanonicalName, left: UnixMillis) -> Rejection {
-    context.audit("login", "locked", name.as_str(), None);
+fn locked(
+    context: &RequestContext,
+    event: &'static str,
+    name: &CanonicalName,
+    left: UnixMillis,
+) -> Rejection {
+    context.audit(event, "locked", name.as_str(), None);
     Rejection::AccountLocked(Duration::from_millis(left))
 }
 

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use crate::auth::bearer::Bearer;
+use crate::auth::bearer::signed_token;
 use crate::auth::dpop::require_binding;
 use crate::config::Dpop;
 use crate::layers::authenticate::{authenticate_endpoint, missing, refusal};
@@ -17,7 +17,7 @@ use crate::sessions::RevocationReason;
 ///. Leaving twice is leaving.
 pub(crate) async fn logout(context: &RequestContext) -> Result<Response, Rejection> {
     let dpop = context.state.config.settings.tokens.dpop;
-    let bearer = Bearer::of_either(&context.head, dpop != Dpop::Off)?.ok_or_else(|| missing(&context.worker))?;
+    let bearer = signed_token(&context.head, dpop != Dpop::Off)?.ok_or_else(|| missing(&context.worker))?;
     let token = bearer.token()?;
     let claims = context.state.config.verifier.verify_signed(token, context.now()).map_err(refusal)?;
     let key = claims.bound_key().map_err(refusal)?;

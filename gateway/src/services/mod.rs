@@ -10,6 +10,8 @@ pub(crate) mod handover;
 mod jwks;
 mod login;
 mod logout;
+pub(crate) mod machine_credentials;
+pub(crate) mod personal_tokens;
 pub(crate) mod proxy;
 pub(crate) mod redirect;
 mod refresh;

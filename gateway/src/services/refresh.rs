@@ -1,7 +1,7 @@
 //! `POST /refresh`: exchanges a refresh token for a new access token, and in most modes for its own
 //! successor.
 
-use crate::auth::bearer::Bearer;
+use crate::auth::bearer::signed_token;
 use crate::auth::dpop::{self, CheckedProof};
 use crate::config::Dpop;
 use crate::layers::authenticate::refusal;
@@ -16,7 +16,7 @@ use crate::services::proxy::bad_body;
 use crate::services::token_response::{Grant, IssuedTokens, NewRefreshToken, issue, respond};
 use crate::sessions::{Account, RateLimitDecision, RateLimitScope, RefreshError, Session, SessionId};
 use crate::strict_json;
-use crate::telemetry::RefreshOutcome;
+use crate::telemetry::{AuditEvent, RefreshOutcome};
 use crate::tokens::{KeyThumbprint, TokenType, VerifiedClaims};
 
 /// Refreshes the session of a refresh token.
@@ -116,7 +116,7 @@ async fn presented(
     body: RequestBody,
 ) -> Result<(String, VerifiedClaims), Rejection> {
     let dpop = context.state.config.settings.tokens.dpop != Dpop::Off;
-    let token = match Bearer::of_either(&context.head, dpop)? {
+    let token = match signed_token(&context.head, dpop)? {
         Some(bearer) => bearer.token()?.to_owned(),
         None => token_in_body(context, body).await?.ok_or(Rejection::RefreshTokenMissing)?,
     };
@@ -201,6 +201,11 @@ fn refused(context: &RequestContext, error: &RefreshError, subject: &str, sessio
         }
     };
     context.worker.metrics.refresh(outcome);
-    context.audit("refresh", logged, subject, Some(session.to_string()));
+    context.write_audit(AuditEvent {
+        session: Some(&session.to_string()),
+        // Somebody may have stolen the token.
+        alert: matches!(error, RefreshError::Reused),
+        ..AuditEvent::new("refresh", logged, subject)
+    });
     rejection
 }

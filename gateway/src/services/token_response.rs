@@ -4,11 +4,11 @@ use http::header::PRAGMA;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
+use crate::auth::dpop::{self, CheckedProof};
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
 use crate::sessions::{NewTokens, SessionId, TokenId};
-use crate::auth::dpop::{self, CheckedProof};
 use crate::tokens::{KeyThumbprint, SigningError, TokenRequest, TokenType, UnixSeconds};
 use crate::users::User;
 

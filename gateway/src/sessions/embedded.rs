@@ -114,7 +114,7 @@ impl Store for EmbeddedStore {
         Box::pin(self.submit(|answer| Job::Put(put, answer)))
     }
 
-    fn group<'a>(&'a self, group: &'a str) -> StoreFuture<'a, Vec<Key>> {
+    fn group<'a>(&'a self, space: Space, group: &'a str) -> StoreFuture<'a, Vec<Key>> {
         Box::pin(async move {
             self.read(|tx| {
                 let mut keys = Vec::new();
@@ -124,7 +124,7 @@ impl Store for EmbeddedStore {
                     if of != group {
                         break;
                     }
-                    keys.extend(parse_key(key));
+                    keys.extend(parse_key(key).filter(|key| key.space == space));
                 }
                 Ok(keys)
             })

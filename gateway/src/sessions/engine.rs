@@ -1,6 +1,8 @@
 //! The session engine used by the endpoints: opens, refreshes and revokes sessions, and limits login
 //! attempts.
 
+mod personal_tokens;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
@@ -9,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
+pub use self::personal_tokens::CreateTokenError;
 use super::login_limits::LoginLimits;
 use super::record::{Change, decode, update};
 use super::session::{ClientInfo, RefreshDecision};
@@ -477,10 +480,28 @@ impl Sessions {
         self.clone().end_each(changed, RevocationReason::AccountChanged, now).await
     }
 
+    /// Revokes the sessions whose newest refresh token was issued within a time, in milliseconds since 1970: that of a key that
+    /// was revoked. Returns how many.
+    pub async fn end_issued_within(
+        &self,
+        time: std::ops::Range<UnixMillis>,
+        now: UnixMillis,
+    ) -> Result<usize, StoreError> {
+        let mut ended = Vec::new();
+        for (key, found) in self.watched(self.store.scan(Space::Session).await)? {
+            let (id, session) = read_session(&key, &found.value)?;
+            let is_over = session.revoked.is_some() || now >= session.expires_at;
+            if !is_over && session.newest_issued_at().is_some_and(|at| time.contains(&at)) {
+                ended.push(id);
+            }
+        }
+        self.clone().end_each(ended, RevocationReason::Revoked, now).await
+    }
+
     /// The records of a user's sessions, including ended ones that were not evicted yet.
     async fn of_subject(&self, subject: &str) -> Result<Vec<(SessionId, Session)>, StoreError> {
         let mut sessions = Vec::new();
-        for key in self.watched(self.store.group(subject).await)? {
+        for key in self.watched(self.store.group(Space::Session, subject).await)? {
             if let Some(found) = self.watched(self.store.get(&key).await)? {
                 sessions.push(read_session(&key, &found.value)?);
             }
@@ -656,7 +677,7 @@ impl Sessions {
         reason: RevocationReason,
         now: UnixMillis,
     ) -> Result<usize, StoreError> {
-        let keys = self.watched(self.store.group(subject).await)?;
+        let keys = self.watched(self.store.group(Space::Session, subject).await)?;
         let ids = keys.iter().map(|key| key.id.parse().map_err(|_| StoreError::Corrupt(key.to_string())));
         let ids = ids.collect::<Result<Vec<SessionId>, _>>()?;
         let work = tokio::spawn(self.clone().end_each(ids, reason, now));

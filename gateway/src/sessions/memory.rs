@@ -69,13 +69,13 @@ impl Store for MemoryStore {
         })
     }
 
-    fn group<'a>(&'a self, group: &'a str) -> StoreFuture<'a, Vec<Key>> {
+    fn group<'a>(&'a self, space: Space, group: &'a str) -> StoreFuture<'a, Vec<Key>> {
         self.with(move |records| {
-            let first = (group.to_owned(), Key { space: Space::Session, id: String::new() });
+            let first = (group.to_owned(), Key { space, id: String::new() });
             records
                 .by_group
                 .range(first..)
-                .take_while(|(g, _)| g == group)
+                .take_while(|(g, key)| g == group && key.space == space)
                 .map(|(_, key)| key.clone())
                 .collect()
         })

@@ -10,6 +10,7 @@ mod id;
 mod lockout;
 mod login_limits;
 mod memory;
+pub(crate) mod personal_token;
 mod rate_limit;
 mod rate_limit_batcher;
 mod record;
@@ -23,13 +24,14 @@ mod tests;
 
 pub use embedded::{EmbeddedStore, OpenError, examine as examine_state_file, restore as restore_state_file};
 pub use engine::{
-    Account, NewSession, NewTokens, OpenSessionError, Policy, RefreshError, RefreshResult, RotatedToken,
-    SessionInfo, SessionLimit, Sessions, WhenFull,
+    Account, CreateTokenError, NewSession, NewTokens, OpenSessionError, Policy, RefreshError, RefreshResult,
+    RotatedToken, SessionInfo, SessionLimit, Sessions, WhenFull,
 };
 pub use id::{BadId, SessionId, TokenId};
 pub use lockout::{LockoutPolicy, LoginResult};
 pub use login_limits::{LoginDecision, LoginPermit};
 pub use memory::MemoryStore;
+pub use personal_token::{NewPersonalToken, PersonalTokenInfo, TokenText};
 pub(crate) use rate_limit::MAX_CHECK_TIME;
 pub use rate_limit::{RateLimitDecision, RateLimitPolicy, RateLimitScope, SourceNetwork};
 pub use redis::{RedisOpenError, RedisStore, TlsError};

@@ -61,6 +61,8 @@ pub enum RateLimitScope {
     Login,
     /// Unknown refresh tokens.
     Refresh,
+    /// Unknown personal access tokens.
+    PersonalToken,
 }
 
 impl RateLimitScope {
@@ -69,6 +71,7 @@ impl RateLimitScope {
         match self {
             RateLimitScope::Login => "login",
             RateLimitScope::Refresh => "refresh",
+            RateLimitScope::PersonalToken => "personal-token",
         }
     }
 }

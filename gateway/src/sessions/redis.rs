@@ -149,10 +149,15 @@ impl Client {
         }
     }
 
-    async fn group_in(self: Arc<Client>, shard: Shard, group: String) -> Result<Vec<String>, StoreError> {
+    async fn group_in(
+        self: Arc<Client>,
+        shard: Shard,
+        space: Space,
+        group: String,
+    ) -> Result<Vec<String>, StoreError> {
         // Including those that have expired by this clock: it may be ahead.
         let mut question = redis::cmd("ZRANGE");
-        question.arg(self.shared.keyspace.group(shard, &group)).arg(0).arg(-1);
+        question.arg(self.shared.keyspace.group(shard, space, &group)).arg(0).arg(-1);
         self.query(shard, &question).await
     }
 
@@ -200,7 +205,7 @@ impl Store for RedisStore {
             let shard = shard_of(&put.key.id);
             let keyspace = &self.client.shared.keyspace;
             let mut keys = vec![keyspace.record(&put.key), keyspace.revocations(shard)];
-            keys.extend(put.group.as_ref().map(|group| keyspace.group(shard, group)));
+            keys.extend(put.group.as_ref().map(|group| keyspace.group(shard, put.key.space, group)));
             let (now, revoked_until) =
                 (now(), put.revoked_until.map(|until| until.saturating_add(MAX_CLOCK_SKEW)));
             let arguments = [
@@ -218,15 +223,15 @@ impl Store for RedisStore {
         })
     }
 
-    fn group<'a>(&'a self, group: &'a str) -> StoreFuture<'a, Vec<Key>> {
+    fn group<'a>(&'a self, space: Space, group: &'a str) -> StoreFuture<'a, Vec<Key>> {
         Box::pin(async move {
             let mut questions = JoinSet::new();
             for shard in 0..SHARDS {
-                questions.spawn(Arc::clone(&self.client).group_in(shard, group.to_owned()));
+                questions.spawn(Arc::clone(&self.client).group_in(shard, space, group.to_owned()));
             }
             let mut keys = Vec::new();
             for ids in questions.join_all().await {
-                keys.extend(ids?.into_iter().map(|id| Key { space: Space::Session, id }));
+                keys.extend(ids?.into_iter().map(|id| Key { space, id }));
             }
             keys.sort_unstable();
             Ok(keys)

@@ -338,6 +338,11 @@ impl Session {
         self.active_at.max(self.opened_at)
     }
 
+    /// When its newest refresh token was issued first.
+    pub(super) fn newest_issued_at(&self) -> Option<UnixMillis> {
+        self.links.last().map(|link| link.issued_at)
+    }
+
     /// Caps times in the future at `now`: they were written by a wrong clock, and must neither keep old
     /// tokens alive nor prolong the session.
     fn clamp_to(&mut self, now: UnixMillis) {

@@ -20,11 +20,14 @@ pub enum Space {
     Network,
     /// Used proofs of possession, in stores that processes share.
     Proof,
+    /// Personal access tokens, by id.
+    PersonalToken,
 }
 
 impl Space {
     /// All kinds.
-    pub const ALL: [Space; 4] = [Space::Session, Space::Attempts, Space::Network, Space::Proof];
+    pub const ALL: [Space; 5] =
+        [Space::Session, Space::Attempts, Space::Network, Space::Proof, Space::PersonalToken];
 
     /// Its name in keys.
     pub fn name(self) -> &'static str {
@@ -33,6 +36,7 @@ impl Space {
             Space::Attempts => "attempts",
             Space::Network => "network",
             Space::Proof => "proof",
+            Space::PersonalToken => "personal-token",
         }
     }
 }
@@ -134,8 +138,8 @@ pub trait Store: Send + Sync + 'static {
     /// durable.
     fn put_if(&self, put: Put) -> StoreFuture<'_, PutOutcome>;
 
-    /// The keys of a group's records.
-    fn group<'a>(&'a self, group: &'a str) -> StoreFuture<'a, Vec<Key>>;
+    /// The keys of a group's records of a space.
+    fn group<'a>(&'a self, space: Space, group: &'a str) -> StoreFuture<'a, Vec<Key>>;
 
     /// The revocation set, where the store keeps it up to date because other processes revoke too. Waits a
     /// moment for existing revocations to be read, without insisting: a start must not depend on it.

@@ -222,7 +222,8 @@ mod tests {
     fn every_field_is_documented() {
         let page = include_str!("../../../docs/reference/log-fields.md");
         let some = Some("x");
-        let full = AccessRecord { upstream: some, code: some, cors: some, dpop: some, aborted: some, ..record() };
+        let full =
+            AccessRecord { upstream: some, code: some, cors: some, dpop: some, aborted: some, ..record() };
         let mut line = String::new();
         json(&mut line, &full);
         let parsed: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line).unwrap();

@@ -2,18 +2,24 @@
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::access_log::AccessLog;
+use super::audit;
+use super::audit_output::{DatagramOutput, RotatedFile};
 use super::json_text::push_escaped;
 use super::writer::{LogGuard, LogWriter};
-use crate::config::{Log, LogFormat};
+use crate::config::{Audit, AuditTarget, Log, LogFormat};
 
 /// Why logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +30,16 @@ pub enum InitError {
     /// `log.level` is no valid filter.
     #[error("log.level is no filter: {0}; write a level such as `info`, or `info,auth_gateway=debug`")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// The output of the audit trail cannot be opened.
+    #[error(
+        "audit.target: {path} cannot be opened: {source}; the audit trail must not be lost, so the gateway does not start"
+    )]
+    Audit {
+        /// The file or socket.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
 }
 
 /// The running logs.
@@ -33,77 +49,214 @@ pub struct Logs {
     pub writer: LogWriter,
     /// The access log, unless it is switched off.
     pub(crate) access: Option<AccessLog>,
-    /// Flushes on drop.
-    pub guard: LogGuard,
+    /// The writer of the audit trail, where that is not `writer`.
+    pub(crate) audit: Option<LogWriter>,
+    /// Flush on drop.
+    _guards: (LogGuard, Option<LogGuard>),
 }
 
-/// Installs the `tracing` subscriber that writes events to standard error, in the configured format.
+/// Installs the `tracing` subscriber that writes events to standard error, in the configured format, and audit events to
+/// their target.
 ///
 /// # Errors
 ///
-/// The writer thread cannot be started, or `log.level` is no valid filter.
-pub fn init(settings: &Log) -> Result<Logs, InitError> {
+/// A writer thread cannot be started, `log.level` is no valid filter, or the audit trail's output cannot be opened.
+pub fn init(settings: &Log, audit: &Audit) -> Result<Logs, InitError> {
     let json = match settings.format {
         LogFormat::Json => true,
         LogFormat::Human => false,
         LogFormat::Auto => !io::stderr().is_terminal(),
     };
-    let filter = EnvFilter::try_new(&settings.level)?;
+    let format = if json { LineFormat::Json } else { LineFormat::Human };
+    // Audit events have a layer of their own, which `log.level` has no part in.
+    let filter = EnvFilter::try_new(&settings.level)?.add_directive("audit=off".parse()?);
     let (writer, guard) = LogWriter::start(io::stderr())?;
-    let lines = Lines { writer: writer.clone(), json };
+    let lines = Lines { writer: writer.clone(), format };
+    let (audit_lines, audit_writer, audit_guard) = match AuditOutput::open(audit)? {
+        None => (None, None, None),
+        Some(AuditOutput::StandardError(own)) => {
+            (Some(Lines { writer: writer.clone(), format: own.unwrap_or(format) }), None, None)
+        }
+        Some(AuditOutput::Own(output, format)) => {
+            let (writer, guard) = LogWriter::start(output)?;
+            (Some(Lines { writer: writer.clone(), format }), Some(writer), Some(guard))
+        }
+    };
+    let audit_filter = Targets::new().with_target(audit::TARGET, LevelFilter::INFO);
     // A second call in one process, as tests make, keeps the first subscriber.
-    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .with(audit_lines.map(|lines| lines.with_filter(audit_filter)))
+        .try_init();
     let access = settings.access.then(|| AccessLog::new(writer.clone(), json));
-    Ok(Logs { writer, access, guard })
+    Ok(Logs { writer, access, audit: audit_writer, _guards: (guard, audit_guard) })
+}
+
+/// Where the audit trail goes.
+enum AuditOutput {
+    /// Among the lines of the log, in this format or in the log's.
+    StandardError(Option<LineFormat>),
+    Own(Box<dyn io::Write + Send>, LineFormat),
+}
+
+impl AuditOutput {
+    fn open(settings: &Audit) -> Result<Option<AuditOutput>, InitError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| InitError::Audit { path, source }
+        };
+        let (syslog, journald) = (&settings.syslog_socket, &settings.journald_socket);
+        Ok(Some(match (settings.target, &settings.file) {
+            (AuditTarget::Off, _) => return Ok(None),
+            (AuditTarget::File, Some(path)) => {
+                let file = RotatedFile::open(path).map_err(failed(path))?;
+                AuditOutput::Own(Box::new(file), LineFormat::Json)
+            }
+            (AuditTarget::Log | AuditTarget::File, _) => AuditOutput::StandardError(None),
+            (AuditTarget::Stderr, _) => AuditOutput::StandardError(Some(LineFormat::Json)),
+            (AuditTarget::Syslog, _) => {
+                let socket = DatagramOutput::connect(syslog, "\n").map_err(failed(syslog))?;
+                AuditOutput::Own(Box::new(socket), LineFormat::Syslog)
+            }
+            (AuditTarget::Journald, _) => {
+                let socket = DatagramOutput::connect(journald, "\n\n").map_err(failed(journald))?;
+                AuditOutput::Own(Box::new(socket), LineFormat::Journal)
+            }
+        }))
+    }
+}
+
+/// The format of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LineFormat {
+    /// One JSON object per line.
+    Json,
+    /// A line for people.
+    Human,
+    /// A message of RFC 5424 per line.
+    Syslog,
+    /// An entry of the journal's native protocol, with an empty line behind it.
+    Journal,
+}
+
+/// The facility `authpriv` (RFC 5424 section 6.2.1).
+const FACILITY: u8 = 10;
+/// The id of the structured data; 32473 is the number for those who have none of their own (RFC 5612).
+const STRUCTURED_DATA: &str = "audit@32473";
+
+/// The severity of syslog.
+fn severity(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        _ => 7,
+    }
 }
 
 /// Formats each event as a line.
 struct Lines {
     writer: LogWriter,
-    json: bool,
+    format: LineFormat,
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut fields = Fields { json: self.json, message: String::new(), rest: String::new() };
+        let mut fields = Fields { format: self.format, ..Fields::default() };
         event.record(&mut fields);
         let time = humantime::format_rfc3339_millis(std::time::SystemTime::now());
         let (level, target) = (event.metadata().level(), event.metadata().target());
-        let kind = if target == "audit" { "audit" } else { "log" };
-        let Fields { message, rest, .. } = fields;
+        let kind = if target == audit::TARGET { "audit" } else { "log" };
+        let Fields { message, event, rest, .. } = fields;
+        let severity = severity(*level);
         self.writer.line(|text| {
             // Writing to a String does not fail.
-            let _ = if self.json {
-                writeln!(
+            let _ = match self.format {
+                LineFormat::Json => writeln!(
                     text,
                     "{{\"ts\":\"{time}\",\"kind\":\"{kind}\",\"level\":\"{level}\",\"target\":\"{target}\",\"message\":\"{message}\"{rest}}}"
-            )
-        } else {
-            writeln!(text, "{time} {level:>5} {message}{rest}")
-        };
+                ),
+                LineFormat::Human => writeln!(text, "{time} {level:>5} {message}{rest}"),
+                LineFormat::Syslog => writeln!(
+                    text,
+                    "<{}>1 {time} {} auth-gateway {} {event} [{STRUCTURED_DATA}{rest}] {message}",
+                    FACILITY << 3 | severity,
+                    host_name(),
+                    std::process::id(),
+                ),
+                LineFormat::Journal => writeln!(
+                    text,
+                    "MESSAGE={message}\nPRIORITY={severity}\nSYSLOG_FACILITY={FACILITY}\nSYSLOG_IDENTIFIER=auth-gateway\n{rest}"
+                ),
+            };
         });
     }
 }
 
+/// The machine's name, for syslog: `-` where it has none that is printable.
+fn host_name() -> &'static str {
+    static NAME: LazyLock<String> = LazyLock::new(|| {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let name = name.trim();
+        let printable = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
+        if printable { name } else { "-" }.to_owned()
+    });
+    &NAME
+}
+
 /// Collects an event's fields, with every value escaped.
 struct Fields {
-    json: bool,
+    format: LineFormat,
     message: String,
+    /// The value of `event`, for syslog's MSGID.
+    event: String,
     rest: String,
+}
+
+impl Default for Fields {
+    fn default() -> Fields {
+        Fields {
+            format: LineFormat::Json,
+            message: String::new(),
+            event: "-".to_owned(),
+            rest: String::new(),
+        }
+    }
 }
 
 impl Fields {
     fn add(&mut self, field: &Field, value: &str, quoted: bool) {
-        if field.name() == "message" {
+        let name = field.name();
+        if name == "message" {
             return push_escaped(&mut self.message, value);
         }
-        let quote = if quoted && self.json { "\"" } else { "" };
-        let _ = match self.json {
-            true => fmt::write(&mut self.rest, format_args!(",\"{}\":{quote}", field.name())),
-            false => fmt::write(&mut self.rest, format_args!("  {}=", field.name())),
+        let rest = &mut self.rest;
+        let _ = match self.format {
+            LineFormat::Json => {
+                let quote = if quoted { "\"" } else { "" };
+                let _ = write!(rest, ",\"{name}\":{quote}");
+                push_escaped(rest, value);
+                rest.write_str(quote)
+            }
+            LineFormat::Human => {
+                let _ = write!(rest, "  {name}=");
+                push_escaped(rest, value);
+                Ok(())
+            }
+            LineFormat::Syslog => {
+                if name == "event" {
+                    value.clone_into(&mut self.event);
+                }
+                let mut escaped = String::new();
+                push_escaped(&mut escaped, value);
+                write!(rest, " {name}=\"{}\"", escaped.replace(']', "\\]"))
+            }
+            LineFormat::Journal => {
+                let _ = write!(rest, "AUTH_GATEWAY_{}=", name.to_ascii_uppercase());
+                push_escaped(rest, value);
+                rest.write_str("\n")
+            }
         };
-        push_escaped(&mut self.rest, value);
-        self.rest.push_str(quote);
     }
 }
 
@@ -159,7 +312,8 @@ mod tests {
     fn logged(json: bool, level: &str, work: impl FnOnce()) -> Vec<String> {
         let out = Shared::default();
         let (writer, guard) = LogWriter::start(out.clone()).unwrap();
-        let lines = Lines { writer, json }.with_filter(EnvFilter::try_new(level).unwrap());
+        let format = if json { LineFormat::Json } else { LineFormat::Human };
+        let lines = Lines { writer, format }.with_filter(EnvFilter::try_new(level).unwrap());
         with_default(tracing_subscriber::registry().with(lines), work);
         drop(guard);
         let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
@@ -218,10 +372,60 @@ mod tests {
         assert!(lines[0].contains("WARN loud"), "{lines:?}");
     }
 
+    fn audit(target: AuditTarget) -> Audit {
+        let nowhere = PathBuf::from("/nonexistent/socket");
+        Audit {
+            target,
+            file: Some(nowhere.clone()),
+            syslog_socket: nowhere.clone(),
+            journald_socket: nowhere,
+            refusals: crate::config::AuditRefusals::Off,
+        }
+    }
+
+    #[test]
+    fn an_audit_trail_that_cannot_be_written_is_refused_and_its_place_named() {
+        let settings = Log { level: "info".into(), format: LogFormat::Json, access: true };
+        for target in [AuditTarget::File, AuditTarget::Syslog, AuditTarget::Journald] {
+            let error = init(&settings, &audit(target)).unwrap_err().to_string();
+            assert!(error.contains("/nonexistent/socket cannot be opened"), "{error}");
+        }
+    }
+
+    fn formatted(format: LineFormat, work: impl FnOnce()) -> String {
+        let out = Shared::default();
+        let (writer, guard) = LogWriter::start(out.clone()).unwrap();
+        with_default(tracing_subscriber::registry().with(Lines { writer, format }), work);
+        drop(guard);
+        String::from_utf8(out.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn a_syslog_message_has_the_fields_as_structured_data() {
+        let event = || tracing::warn!(target: "audit", event = "login", subject = "a]\"\\b\nc", count = 3_u64, "login failed");
+        let line = formatted(LineFormat::Syslog, event);
+        // PRI: facility 10, severity 4.
+        assert!(line.starts_with("<84>1 2"), "{line}");
+        let (_, rest) = line.split_once(" auth-gateway ").unwrap();
+        let expected = r#" login [audit@32473 event="login" subject="a\]\"\\b\nc" count="3"] login failed"#;
+        assert_eq!(rest, format!("{}{expected}\n", std::process::id()));
+    }
+
+    #[test]
+    fn a_journal_entry_has_the_fields_as_its_own() {
+        let event =
+            || tracing::info!(target: "audit", event = "login", subject = "a\n\nPRIORITY=0", "login failed");
+        assert_eq!(
+            formatted(LineFormat::Journal, event),
+            "MESSAGE=login failed\nPRIORITY=6\nSYSLOG_FACILITY=10\nSYSLOG_IDENTIFIER=auth-gateway\n\
+             AUTH_GATEWAY_EVENT=login\nAUTH_GATEWAY_SUBJECT=a\\n\\nPRIORITY=0\n\n"
+        );
+    }
+
     #[test]
     fn a_level_that_is_no_filter_is_refused_with_a_remedy() {
         let settings = Log { level: "info,=nonsense=".into(), format: LogFormat::Json, access: true };
-        let error = init(&settings).unwrap_err().to_string();
+        let error = init(&settings, &audit(AuditTarget::Log)).unwrap_err().to_string();
         assert!(error.contains("log.level") && error.contains("`info`"), "{error}");
     }
 }

@@ -40,7 +40,14 @@ outcomes! {
     /// The outcome of verifying an access token.
     VerificationOutcome {
         Cached => "cached", Valid => "valid", Missing => "missing", Invalid => "invalid", Expired => "expired",
-        NotYetValid => "not_yet_valid", WrongType => "wrong_type", Revoked => "revoked",
+        NotYetValid => "not_yet_valid", WrongType => "wrong_type", Revoked => "revoked", Unavailable => "unavailable",
+    }
+}
+outcomes! {
+    /// The outcome of checking a password over HTTP Basic.
+    BasicOutcome {
+        Remembered => "remembered", Verified => "verified", Wrong => "invalid_credentials", Locked => "locked",
+        RateLimited => "rate_limited", Unavailable => "unavailable",
     }
 }
 outcomes! {
@@ -119,6 +126,7 @@ struct Shard {
     refreshes: [AtomicU64; RefreshOutcome::LABELS.len()],
     verifications: [AtomicU64; VerificationOutcome::LABELS.len()],
     proofs: [AtomicU64; ProofOutcome::LABELS.len()],
+    basic: [AtomicU64; BasicOutcome::LABELS.len()],
     responses_aborted: [AtomicU64; AbortReason::LABELS.len()],
     logouts: AtomicU64,
     connections: AtomicU64,
@@ -232,6 +240,23 @@ pub(crate) struct UpstreamState {
     pub(crate) checks_failed: u64,
 }
 
+/// The state of another issuer.
+#[derive(Debug, Clone)]
+pub(crate) struct IssuerState {
+    pub(crate) name: String,
+    pub(crate) keys: usize,
+    /// In seconds; `None` for keys from the configuration and where there are none.
+    pub(crate) keys_age: Option<u64>,
+    /// Whether the last fetch and the last introspection succeeded.
+    pub(crate) is_up: bool,
+    /// Succeeded, failed.
+    pub(crate) fetches: [u64; 2],
+    /// Tokens that were verified, and not found in a cache: valid, invalid, expired, and those that could not be judged.
+    pub(crate) tokens: [u64; 4],
+    /// Active, inactive, failed; `None` where tokens are not introspected.
+    pub(crate) introspections: Option<[u64; 3]>,
+}
+
 /// A loaded key.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyGauge {
@@ -257,6 +282,7 @@ pub(crate) struct Gauges {
     pub(crate) upstreams: Vec<UpstreamState>,
     pub(crate) revoked_sessions: usize,
     pub(crate) log_lines_dropped: u64,
+    pub(crate) audit_events_dropped: u64,
     pub(crate) password_hashes: u64,
     pub(crate) password_hash_queue: usize,
     /// The loaded keys.
@@ -270,6 +296,7 @@ pub(crate) struct Gauges {
     /// Time since the revocations of other instances were last known to be complete, in milliseconds.
     pub(crate) revocations_age: u64,
     pub(crate) draining: bool,
+    pub(crate) issuers: Vec<IssuerState>,
     /// Successful configuration reloads.
     pub(crate) config_reads: u64,
     /// Failed configuration reloads.
@@ -296,6 +323,7 @@ impl Metrics {
                 refreshes: Default::default(),
                 verifications: Default::default(),
                 proofs: Default::default(),
+                basic: Default::default(),
                 responses_aborted: Default::default(),
                 logouts: AtomicU64::new(0),
                 connections: AtomicU64::new(0),
@@ -337,13 +365,18 @@ impl Metrics {
             &s.verifications[i]
         });
         let labels = ProofOutcome::LABELS;
-        self.outcomes(&mut page, "dpop_proofs_total", "Proofs of possession (DPoP).", labels, |s, i| &s.proofs[i]);
+        self.outcomes(&mut page, "dpop_proofs_total", "Proofs of possession (DPoP).", labels, |s, i| {
+            &s.proofs[i]
+        });
+        let help = "Passwords checked over HTTP Basic.";
+        self.outcomes(&mut page, "basic_passwords_total", help, BasicOutcome::LABELS, |s, i| &s.basic[i]);
         let help = "Responses that ended before they were complete.";
         page.family("responses_aborted_total", Kind::Counter, help);
         for (reason, label) in AbortReason::LABELS.iter().enumerate() {
             page.sample(&[("reason", label)], self.sum(|s| &s.responses_aborted[reason]));
         }
         self.upstreams(&mut page, &gauges.upstreams);
+        issuers(&mut page, &gauges.issuers);
         self.single_values(&mut page, gauges);
         keys(&mut page, &gauges.keys);
         page.family("certificate_expiry_timestamp_seconds", Kind::Gauge, "When a certificate expires.");
@@ -426,6 +459,12 @@ impl Metrics {
                 Counter,
                 "Log lines dropped because the output did not take them.",
                 gauges.log_lines_dropped as f64,
+            ),
+            (
+                "audit_events_dropped_total",
+                Counter,
+                "Audit events dropped because their file or socket did not take them.",
+                gauges.audit_events_dropped as f64,
             ),
             ("panics_total", Counter, "Panics: bugs of the gateway itself.", panics() as f64),
             ("password_hashes_total", Counter, "Password hashes computed.", gauges.password_hashes as f64),
@@ -533,6 +572,47 @@ impl Metrics {
     }
 }
 
+fn issuers(page: &mut Page, issuers: &[IssuerState]) {
+    page.family(
+        "issuer_tokens_total",
+        Kind::Counter,
+        "Tokens of other issuers that were verified, and not in a cache.",
+    );
+    for issuer in issuers {
+        for (outcome, count) in ["valid", "invalid", "expired", "unavailable"].iter().zip(issuer.tokens) {
+            page.sample(&[("issuer", &issuer.name), ("outcome", outcome)], count);
+        }
+    }
+    page.family("issuer_key_fetches_total", Kind::Counter, "Fetches of the keys of other issuers.");
+    for issuer in issuers {
+        for (outcome, count) in ["success", "failure"].iter().zip(issuer.fetches) {
+            page.sample(&[("issuer", &issuer.name), ("outcome", outcome)], count);
+        }
+    }
+    page.family("issuer_introspections_total", Kind::Counter, "Introspections by other issuers.");
+    for issuer in issuers {
+        for (outcome, count) in
+            ["active", "inactive", "failure"].iter().zip(issuer.introspections.into_iter().flatten())
+        {
+            page.sample(&[("issuer", &issuer.name), ("outcome", outcome)], count);
+        }
+    }
+    page.family("issuer_up", Kind::Gauge, "Whether an issuer could be reached when it was last asked.");
+    for issuer in issuers {
+        page.sample(&[("issuer", &issuer.name)], u64::from(issuer.is_up));
+    }
+    page.family("issuer_keys", Kind::Gauge, "Keys of an issuer that are known.");
+    for issuer in issuers {
+        page.sample(&[("issuer", &issuer.name)], issuer.keys as u64);
+    }
+    page.family("issuer_keys_age_seconds", Kind::Gauge, "Time since an issuer's keys were fetched.");
+    for issuer in issuers {
+        if let Some(age) = issuer.keys_age {
+            page.sample(&[("issuer", &issuer.name)], age);
+        }
+    }
+}
+
 fn keys(page: &mut Page, keys: &[KeyGauge]) {
     page.family("keys", Kind::Gauge, "Loaded keys: next, signing or previous.");
     for key in keys {
@@ -626,6 +706,10 @@ impl WorkerMetrics {
         add(&self.shard.proofs[outcome as usize], 1);
     }
 
+    pub(crate) fn basic(&self, outcome: BasicOutcome) {
+        add(&self.shard.basic[outcome as usize], 1);
+    }
+
     pub(crate) fn connection_opened(&self) {
         add(&self.shard.connections, 1);
         self.shard.connections_open.fetch_add(1, Ordering::Relaxed);
@@ -657,6 +741,7 @@ mod tests {
         upstreams: Vec::new(),
         revoked_sessions: 0,
         log_lines_dropped: 0,
+        audit_events_dropped: 0,
         password_hashes: 0,
         password_hash_queue: 0,
         keys: Vec::new(),
@@ -665,6 +750,7 @@ mod tests {
         store_losses: 0,
         revocations_age: 0,
         draining: false,
+        issuers: Vec::new(),
         config_reads: 0,
         config_failures: 0,
         config_up_to_date: true,

@@ -1,7 +1,7 @@
 //! A loaded key: its id, what it is for, and how many tokens it has verified.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -19,6 +19,7 @@ pub struct KeyRecord {
     id: String,
     algorithm: Algorithm,
     verified: AtomicU64,
+    revoked: AtomicBool,
 }
 
 impl PartialEq for KeyRecord {
@@ -29,7 +30,7 @@ impl PartialEq for KeyRecord {
 
 impl KeyRecord {
     pub(super) fn new(id: String, algorithm: Algorithm) -> Arc<KeyRecord> {
-        Arc::new(KeyRecord { id, algorithm, verified: AtomicU64::new(0) })
+        Arc::new(KeyRecord { id, algorithm, verified: AtomicU64::new(0), revoked: AtomicBool::new(false) })
     }
 
     /// The record of a shared secret. Its id helps in guessing the secret no more than a token does.
@@ -56,6 +57,15 @@ impl KeyRecord {
 
     pub(super) fn count(&self) {
         self.verified.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether it was taken away before its time: what it signed is over, also streams under way.
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn revoke(&self) {
+        self.revoked.store(true, Ordering::Relaxed);
     }
 }
 

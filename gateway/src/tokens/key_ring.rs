@@ -56,6 +56,8 @@ pub enum KeyError {
         "{path} is not a key list of this program: {reason}; restore it, or move the folder away to start with new keys"
     )]
     BadManifest { path: PathBuf, reason: String },
+    #[error("there is no key {0}; `auth-gateway keys list` shows all")]
+    Unknown(String),
     #[error("the system gives no random bytes")]
     NoRandomness,
 }
@@ -155,7 +157,7 @@ impl KeyRing {
         let keys = store.signing_and_others(self.algorithm, now)?;
         let mut signing = Vec::new();
         for key in &keys {
-            let role = key.role(&keys, lifetime);
+            let role = key.role(lifetime);
             let signs = matches!(role, KeyRole::Signing { .. }) && key.algorithm == self.algorithm;
             let mut public = match store.public_key(key) {
                 Ok(public) => public,
@@ -269,6 +271,10 @@ fn read_private_key(path: &Path, algorithm: Algorithm) -> Result<EncodingKey, Ke
 
 /// Parses the private key in a PEM text; the error says why there is none for the algorithm.
 pub(super) fn private_key(pem: &[u8], algorithm: Algorithm) -> Result<EncodingKey, String> {
+    // The library takes a public RSA key for a private one.
+    if pem::parse(pem).is_ok_and(|pem| !pem.tag().contains("PRIVATE KEY")) {
+        return Err("it is no private key".to_owned());
+    }
     match algorithm {
         Algorithm::EdDSA => EncodingKey::from_ed_pem(pem),
         Algorithm::ES256 | Algorithm::ES384 => EncodingKey::from_ec_pem(pem),
@@ -282,7 +288,7 @@ pub(super) fn private_key(pem: &[u8], algorithm: Algorithm) -> Result<EncodingKe
 mod tests {
     use super::super::key_store::PUBLICATION_MARGIN_SECS;
     use super::*;
-    use crate::config::{Compat, CompatIdentity, PreviousKey, PreviousKeys, Profile, Rotation};
+    use crate::config::{Compat, CompatIdentity, KeyRotation, PreviousKey, PreviousKeys, Profile, Rotation};
     use crate::tokens::{TokenError, TokenRequest, TokenType};
     use std::time::Duration;
 
@@ -296,10 +302,16 @@ mod tests {
             refresh_ttl: Duration::from_secs(600),
             idle_ttl: None,
             stream_grace: Duration::ZERO,
+            dpop: crate::config::Dpop::Off,
+            dpop_max_age: Duration::from_secs(60),
+            dpop_leeway: Duration::from_secs(5),
+            dpop_nonce: false,
+            dpop_nonce_ttl: Duration::from_secs(300),
             leeway: Duration::ZERO,
             signing,
             previous: PreviousKeys { keys: Vec::new(), dir: "unused".into() },
             previous_grace: Duration::ZERO,
+            key_rotation: KeyRotation { every: None, publish_before: Duration::ZERO },
             rotation: Rotation::OnUse,
             reuse_grace: Duration::ZERO,
         }
@@ -581,7 +593,7 @@ mod tests {
             let (issuer, verifier) = ring.into_parts(&tokens, None);
             assert_eq!(issuer.signs_with(NOW), Some(&*keys[0].record));
             let claims = verifier.verify(&token, TokenType::Access, NOW + 2).unwrap();
-            assert_eq!(claims.key().id(), keys[1].record.id());
+            assert_eq!(claims.key().map(|key| key.id()), Some(keys[1].record.id()));
         }
         assert_eq!(keys.iter().map(|key| key.record.verified()).collect::<Vec<_>>(), [0, 2]);
     }

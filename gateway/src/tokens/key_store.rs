@@ -4,11 +4,12 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
+    KeyPair as _,
 };
 use jsonwebtoken::EncodingKey;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::UnixSeconds;
 use super::key_record::KeyRole;
 use super::key_ring::{KeyError, private_key};
+use super::key_schedule::{Rules, Step, next_step};
 use super::public_key::VerificationKey;
 use crate::config::Algorithm;
 use crate::file_owner::{create_afresh, create_folder, open_lock_file};
@@ -51,24 +53,16 @@ pub struct StoredKey {
     pub algorithm: Algorithm,
     /// Created at.
     pub created_at: UnixSeconds,
+    /// From when it signs, where it does or did.
+    pub signs_since: Option<UnixSeconds>,
     /// Its state.
     pub state: KeyState,
 }
 
 impl StoredKey {
-    /// What the key is for, among all that are stored, oldest first; its tokens are accepted for `lifetime` seconds.
-    pub(super) fn role(&self, all: &[StoredKey], lifetime: u64) -> KeyRole {
-        let earlier = all.iter().take_while(|key| key.kid != self.kid);
-        let predecessor_retired_at = earlier
-            .filter(|key| key.algorithm == self.algorithm)
-            .filter_map(|key| match key.state {
-                KeyState::Retired { at } => Some(at),
-                _ => None,
-            })
-            .max();
-        // The first one signs at once, for there is no other.
-        let from = predecessor_retired_at
-            .map_or(self.created_at, |at| at.max(self.created_at + PUBLICATION_MARGIN_SECS));
+    /// What the key is for; its tokens are accepted for `lifetime` seconds.
+    pub(super) fn role(&self, lifetime: u64) -> KeyRole {
+        let from = self.signs_since.unwrap_or(self.created_at);
         match self.state {
             KeyState::Next => KeyRole::Next,
             KeyState::Signing => KeyRole::Signing { from },
@@ -86,6 +80,8 @@ struct Entry {
     kid: String,
     algorithm: String,
     created_at: UnixSeconds,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signs_since: Option<UnixSeconds>,
     state: KeyState,
 }
 
@@ -122,30 +118,111 @@ impl KeyStore {
         Ok(KeyStore { dir: dir.to_owned(), _lock: lock })
     }
 
+    /// Does what has to be done to the keys of a folder at `now`: publishes and rotates them by the schedule, and removes what
+    /// is over. Each step is taken by one of the processes that share the folder.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read or written.
+    pub fn maintain(dir: &Path, rules: &Rules, now: UnixSeconds) -> Result<Vec<Step>, KeyError> {
+        let has_private = |key: &StoredKey| {
+            let text = fs::read_to_string(dir.join(format!("{}.pem", key.kid))).unwrap_or_default();
+            text.contains("PRIVATE KEY")
+        };
+        let mut done = Vec::new();
+        // The lock is taken only where there is something to do.
+        if next_step(&list(dir)?, rules, now, has_private).is_none() {
+            return Ok(done);
+        }
+        let store = KeyStore::open(dir)?;
+        while let Some(step) = next_step(&store.list()?, rules, now, has_private) {
+            match &step {
+                Step::Publish => _ = store.generate(rules.algorithm, now)?,
+                Step::Rotate => _ = store.rotate(rules.algorithm, now)?,
+                Step::Drop(kid) => store.remove(kid)?,
+                Step::RemovePrivateHalf(kid) => store.remove_private_half(kid, rules.algorithm)?,
+            }
+            done.push(step);
+        }
+        Ok(done)
+    }
+
+    /// Revokes a stolen key: it verifies nothing any more, and its files are removed. Where it signs, another key signs at once,
+    /// the next one or a new one. Returns the key that signs with `algorithm`.
+    ///
+    /// # Errors
+    ///
+    /// There is no such key, or the files cannot be written.
+    pub fn revoke(
+        &self,
+        kid: &str,
+        algorithm: Algorithm,
+        now: UnixSeconds,
+    ) -> Result<Option<StoredKey>, KeyError> {
+        let signs = |key: &StoredKey| key.state == KeyState::Signing && key.algorithm == algorithm;
+        let key = self.list()?.into_iter().find(|key| key.kid == kid);
+        if signs(&key.ok_or_else(|| KeyError::Unknown(kid.to_owned()))?) {
+            self.rotate(algorithm, now)?;
+        }
+        self.remove(kid)?;
+        let mut keys = self.list()?;
+        let Some(place) = keys.iter().position(signs) else { return Ok(None) };
+        if keys[place].signs_since > Some(now) {
+            // There is no other that could go on for a while.
+            keys[place].signs_since = Some(now);
+            self.save(&keys)?;
+        }
+        Ok(Some(keys.swap_remove(place)))
+    }
+
+    /// Removes a key. Its file goes last: what the list names has a file.
+    fn remove(&self, kid: &str) -> Result<(), KeyError> {
+        let keys = self.list()?;
+        let (gone, kept): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| key.kid == kid);
+        self.save(&kept)?;
+        for key in gone {
+            match fs::remove_file(self.key_path(&key)) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(KeyError::Store { dir: self.dir.clone(), source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces a key's file by one with its public half, in one step.
+    fn remove_private_half(&self, kid: &str, algorithm: Algorithm) -> Result<(), KeyError> {
+        for key in self.list()?.iter().filter(|key| key.kid == kid) {
+            let path = self.key_path(key);
+            let text =
+                fs::read(&path).map_err(|source| KeyError::Unreadable { path: path.clone(), source })?;
+            let public = public_pem(&text, key.algorithm).ok_or_else(|| KeyError::NoSuchKey {
+                path: path.clone(),
+                algorithm,
+                reason: "its public half cannot be computed".to_owned(),
+            })?;
+            self.write(&path, public.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Whether the file of a key has its private half.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn has_private_half(&self, key: &StoredKey) -> io::Result<bool> {
+        Ok(fs::read_to_string(self.key_path(key))?.contains("PRIVATE KEY"))
+    }
+
     /// All keys, oldest first.
     ///
     /// # Errors
     ///
     /// The manifest cannot be read.
     pub fn list(&self) -> Result<Vec<StoredKey>, KeyError> {
-        let path = self.dir.join(MANIFEST);
-        let bad = |reason: String| KeyError::BadManifest { path: path.clone(), reason };
-        let manifest: Manifest = match fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Manifest::default(),
-            Err(source) => return Err(KeyError::Store { dir: self.dir.clone(), source }),
-        };
-        let read = |e: Entry| {
-            let algorithm = Algorithm::from_name(&e.algorithm)
-                .filter(|a| !a.is_symmetric())
-                .ok_or_else(|| bad(format!("no algorithm for kept keys: {}", e.algorithm)))?;
-            if e.kid.is_empty() || !e.kid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            {
-                return Err(bad(format!("{:?} is no key id", e.kid)));
-            }
-            Ok(StoredKey { kid: e.kid, algorithm, created_at: e.created_at, state: e.state })
-        };
-        manifest.keys.into_iter().map(read).collect()
+        list(&self.dir)
     }
 
     /// All keys; a signing key for `algorithm` is generated first if there is none.
@@ -172,7 +249,7 @@ impl KeyStore {
         let private = private_key(pem.as_bytes(), algorithm)
             .map_err(|reason| KeyError::WrongKind { algorithm, reason })?;
         let kid = VerificationKey::of_private(algorithm, &private)?.kid.ok_or(KeyError::NotAsymmetric)?;
-        let key = StoredKey { kid, algorithm, created_at: now, state: KeyState::Next };
+        let key = StoredKey { kid, algorithm, created_at: now, signs_since: None, state: KeyState::Next };
         self.write(&self.key_path(&key), pem.as_bytes())?;
         let mut keys = self.list()?;
         keys.push(key.clone());
@@ -201,10 +278,16 @@ impl KeyStore {
         };
         // A damaged one must not sign: the next start would fail.
         self.private_key(&keys[index])?;
+        let (mut signs_since, published_at) = (now, keys[index].created_at);
         for key in keys.iter_mut().filter(|k| k.state == KeyState::Signing) {
             key.state = KeyState::Retired { at: now };
+            if key.algorithm == algorithm {
+                // It goes on until the other one has been published for long enough.
+                signs_since = now.max(published_at + PUBLICATION_MARGIN_SECS);
+            }
         }
         keys[index].state = KeyState::Signing;
+        keys[index].signs_since = Some(signs_since);
         self.save(&keys)?;
         Ok(keys[index].clone())
     }
@@ -250,6 +333,7 @@ impl KeyStore {
             kid: k.kid.clone(),
             algorithm: k.algorithm.name().to_owned(),
             created_at: k.created_at,
+            signs_since: k.signs_since,
             state: k.state,
         };
         let manifest = Manifest { keys: keys.iter().map(entry).collect() };
@@ -270,6 +354,52 @@ impl KeyStore {
         };
         write().map_err(|source| KeyError::Store { dir: self.dir.clone(), source })
     }
+}
+
+/// All keys that a folder lists, oldest first.
+fn list(dir: &Path) -> Result<Vec<StoredKey>, KeyError> {
+    let path = dir.join(MANIFEST);
+    let bad = |reason: String| KeyError::BadManifest { path: path.clone(), reason };
+    let manifest: Manifest = match fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Manifest::default(),
+        Err(source) => return Err(KeyError::Store { dir: dir.to_owned(), source }),
+    };
+    let read = |e: Entry| {
+        let algorithm = Algorithm::from_name(&e.algorithm)
+            .filter(|a| !a.is_symmetric())
+            .ok_or_else(|| bad(format!("no algorithm for kept keys: {}", e.algorithm)))?;
+        if e.kid.is_empty() || !e.kid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+            return Err(bad(format!("{:?} is no key id", e.kid)));
+        }
+        Ok(StoredKey {
+            kid: e.kid,
+            algorithm,
+            created_at: e.created_at,
+            signs_since: e.signs_since,
+            state: e.state,
+        })
+    };
+    manifest.keys.into_iter().map(read).collect()
+}
+
+/// The public half of a private key, as an SPKI PEM.
+fn public_pem(private: &[u8], algorithm: Algorithm) -> Option<String> {
+    let private = pem::parse(private).ok()?;
+    let der: PublicKeyX509Der<'_> = match algorithm {
+        Algorithm::EdDSA => {
+            Ed25519KeyPair::from_pkcs8_maybe_unchecked(private.contents()).ok()?.public_key().as_der().ok()?
+        }
+        Algorithm::ES256 | Algorithm::ES384 => {
+            let curve = match algorithm {
+                Algorithm::ES256 => &ECDSA_P256_SHA256_FIXED_SIGNING,
+                _ => &ECDSA_P384_SHA384_FIXED_SIGNING,
+            };
+            EcdsaKeyPair::from_pkcs8(curve, private.contents()).ok()?.public_key().as_der().ok()?
+        }
+        _ => RsaKeyPair::from_pkcs8(private.contents()).ok()?.public_key().as_der().ok()?,
+    };
+    Some(pem::encode(&pem::Pem::new("PUBLIC KEY", der.as_ref().to_vec())))
 }
 
 fn generate_pem(algorithm: Algorithm) -> Result<String, KeyError> {
@@ -338,6 +468,81 @@ mod tests {
         assert!(matches!(store.rotate(Algorithm::EdDSA, 30), Err(KeyError::NoSuchKey { .. })));
         let signing = store.list().unwrap().into_iter().find(|key| key.state == KeyState::Signing);
         assert_eq!(signing.unwrap().kid, first.kid);
+    }
+
+    #[test]
+    fn retired_keys_lose_their_private_halves_and_then_go_and_still_verify_in_between() {
+        for algorithm in [Algorithm::EdDSA, Algorithm::ES256, Algorithm::ES384, Algorithm::RS256] {
+            let dir = tempfile::tempdir().unwrap();
+            let rules = Rules { algorithm, schedule: None, lifetime: 600 };
+            let store = KeyStore::open(dir.path()).unwrap();
+            let first = store.rotate(algorithm, 1_000).unwrap();
+            let before = store.public_key(&first).unwrap();
+            store.rotate(algorithm, 2_000).unwrap();
+            // Others that hold the lock are waited for.
+            drop(store);
+            let maintain = |now| KeyStore::maintain(dir.path(), &rules, now).unwrap();
+            assert_eq!(maintain(2_069), []);
+            assert_eq!(maintain(2_070), [Step::RemovePrivateHalf(first.kid.clone())]);
+            assert_eq!(maintain(2_070), []);
+            let store = KeyStore::open(dir.path()).unwrap();
+            let text = fs::read_to_string(store.key_path(&first)).unwrap();
+            assert!(text.contains("PUBLIC KEY") && !text.contains("PRIVATE"), "{text}");
+            assert_eq!(store.public_key(&first).unwrap().jwk, before.jwk);
+            assert!(store.private_key(&first).is_err());
+            let mode = fs::metadata(store.key_path(&first)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+            drop(store);
+            assert_eq!(maintain(2_610), [Step::Drop(first.kid.clone())]);
+            let store = KeyStore::open(dir.path()).unwrap();
+            assert_eq!((store.list().unwrap().len(), store.key_path(&first).exists()), (1, false));
+        }
+    }
+
+    #[test]
+    fn a_schedule_publishes_and_rotates_and_many_processes_do_it_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let algorithm = Algorithm::EdDSA;
+        let schedule = Some(super::super::Schedule { every: 1_000, publish_before: 100 });
+        let rules = Rules { algorithm, schedule, lifetime: 600 };
+        KeyStore::open(dir.path()).unwrap().rotate(algorithm, 0).unwrap();
+        let mut taken = Vec::new();
+        for now in (0..5_000).step_by(50) {
+            let at_once: Vec<Vec<Step>> = std::thread::scope(|scope| {
+                let processes =
+                    [(); 4].map(|()| scope.spawn(|| KeyStore::maintain(dir.path(), &rules, now).unwrap()));
+                processes.map(|process| process.join().unwrap()).into()
+            });
+            taken.extend(at_once.into_iter().flatten());
+        }
+        let count = |step: &Step| taken.iter().filter(|taken| *taken == step).count();
+        // The fifth is published and not due.
+        assert_eq!((count(&Step::Publish), count(&Step::Rotate)), (5, 4), "{taken:?}");
+        let files =
+            fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        let pems = files.filter(|name| name.ends_with(".pem")).count();
+        assert_eq!(pems, KeyStore::open(dir.path()).unwrap().list().unwrap().len());
+        assert!(pems <= 3, "{pems}");
+    }
+
+    #[test]
+    fn a_revoked_key_is_gone_with_its_file_and_another_one_signs() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = KeyStore::open(dir.path()).unwrap();
+        let algorithm = Algorithm::EdDSA;
+        let older = store.rotate(algorithm, 10).unwrap();
+        let stolen = store.rotate(algorithm, 20).unwrap();
+        let published = store.generate(algorithm, 30).unwrap();
+        assert!(matches!(store.revoke("other", algorithm, 40), Err(KeyError::Unknown(_))));
+        let signs = store.revoke(&stolen.kid, algorithm, 40).unwrap().unwrap();
+        assert_eq!((signs.kid, signs.state), (published.kid.clone(), KeyState::Signing));
+        assert_eq!(store.revoke(&older.kid, algorithm, 50).unwrap().unwrap().kid, published.kid);
+        let last = store.revoke(&published.kid, algorithm, 60).unwrap().unwrap();
+        assert_ne!(last.kid, published.kid, "a new one is made where none is published");
+        assert_eq!(store.list().unwrap(), [last]);
+        for gone in [older, stolen, published] {
+            assert!(!store.key_path(&gone).exists());
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub(crate) mod dpop;
 mod issuer;
 mod key_record;
 mod key_ring;
+mod key_schedule;
 mod key_store;
 mod payload;
 mod previous_keys;
@@ -18,8 +19,12 @@ pub use dpop::{KeyThumbprint, NoThumbprint};
 pub use issuer::{Issuer, TokenRequest};
 pub use key_record::{KeyRecord, KeyRole, LoadedKey};
 pub use key_ring::{Access, KeyError, KeyRing};
+pub use key_schedule::{Rules, Schedule, Step};
 pub use key_store::{KeyState, KeyStore, StoredKey};
+pub(crate) use public_key::{backend, check_strength};
 pub use signer::SigningError;
+pub(crate) use verifier::ClaimsOfUser;
+pub(crate) use verifier::OtherClaims;
 pub use verifier::{ClaimValue, TokenError, VerifiedClaims, Verifier};
 
 /// Cache lifetime (`max-age`) of the JWK set, in seconds. A new key is published at least this long before it
@@ -27,6 +32,6 @@ pub use verifier::{ClaimValue, TokenError, VerifiedClaims, Verifier};
 pub const JWKS_MAX_AGE_SECS: u64 = 300;
 
 /// How long after its issue a token may be accepted at the longest, in seconds.
-fn verifies_for(tokens: &crate::config::Tokens) -> u64 {
+pub(crate) fn verifies_for(tokens: &crate::config::Tokens) -> u64 {
     (tokens.refresh_ttl.max(tokens.access_ttl) + tokens.leeway).as_secs()
 }

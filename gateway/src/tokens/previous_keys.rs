@@ -135,7 +135,7 @@ fn kept(
     let mut keys = Vec::new();
     for key in stored.iter().filter(|key| key.algorithm == algorithm && key.state != KeyState::Next) {
         let mut public = store.public_key(key)?;
-        public.role = key.role(&stored, verifies_for(tokens));
+        public.role = key.role(verifies_for(tokens));
         if let KeyRole::Signing { from } = public.role {
             // Retired by the gateway when it starts with this configuration.
             let until = now.saturating_add(verifies_for(tokens));
@@ -161,11 +161,11 @@ fn remembered(
         let before = last.iter().find(|key| key.record.id() == id);
         before.is_some_and(|key| matches!(key.role, KeyRole::Signing { .. }))
     };
+    if configured().next().is_none() && (access == Access::Examine || !dir.join(FILE).exists()) {
+        return Ok(StoppedSigning::default());
+    }
     if access == Access::Examine {
         return StoppedSigning::read(dir);
-    }
-    if configured().next().is_none() && !dir.join(FILE).exists() {
-        return Ok(StoppedSigning::default());
     }
     let write = || {
         let store = KeyStore::open(dir)?;

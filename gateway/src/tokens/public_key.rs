@@ -13,7 +13,7 @@ use super::key_ring::{KeyError, private_key};
 use crate::config::Algorithm;
 
 /// jsonwebtoken's name for an algorithm.
-pub(super) fn backend(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
+pub(crate) fn backend(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
     match algorithm {
         Algorithm::HS256 => jsonwebtoken::Algorithm::HS256,
         Algorithm::HS384 => jsonwebtoken::Algorithm::HS384,
@@ -159,7 +159,7 @@ fn reason_of(error: &jsonwebtoken::errors::Error) -> String {
 
 /// RSA: at least 2048 bits and an odd exponent of at least 3. The curves are bound to their algorithms
 /// already.
-fn check_strength(parameters: &AlgorithmParameters) -> Result<(), KeyError> {
+pub(crate) fn check_strength(parameters: &AlgorithmParameters) -> Result<(), KeyError> {
     match parameters {
         AlgorithmParameters::RSA(rsa) => {
             let number = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap_or_default();

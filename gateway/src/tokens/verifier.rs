@@ -21,6 +21,8 @@ use crate::strict_json;
 /// Maximum length of a token, in bytes.
 const MAX_TOKEN_LEN: usize = 8 * 1024;
 const MAX_SUBJECT_LEN: usize = 255;
+/// The expiry of what never expires: the end of the year 9999, which every date format has.
+const END_OF_TIME: UnixSeconds = 253_402_300_799;
 /// Upper bound of the length of a signature tag and of its estimate, in bytes.
 const MAX_TAG_LEN: usize = 96;
 
@@ -46,7 +48,23 @@ pub enum TokenError {
     WrongType,
 }
 
-/// The claims of a verified token. Only [`Verifier::verify`] makes them.
+/// The claims of a token that another issuer signed and that was verified with that issuer's keys, as an identity here.
+#[derive(Debug)]
+pub(crate) struct OtherClaims {
+    pub(crate) iss: String,
+    pub(crate) subject: String,
+    pub(crate) username: String,
+    pub(crate) roles: Vec<String>,
+    pub(crate) jti: String,
+    pub(crate) issued_at: UnixSeconds,
+    pub(crate) not_before: UnixSeconds,
+    pub(crate) expires_at: UnixSeconds,
+    /// Claims by their names here; `aud` and `session_exp` among them.
+    pub(crate) further: Map<String, Value>,
+}
+
+/// The claims of a verified token, or of a user who was found by something else. Only [`Verifier`] makes
+/// them, and `issuers` those of other issuers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VerifiedClaims {
     token_type: TokenType,
@@ -55,13 +73,29 @@ pub struct VerifiedClaims {
     roles: Vec<String>,
     sid: String,
     is_foreign: bool,
-    key: Arc<KeyRecord>,
+    /// `None` for what was no token of the gateway.
+    key: Option<Arc<KeyRecord>>,
     jti: String,
     issued_at: UnixSeconds,
     not_before: UnixSeconds,
     expires_at: UnixSeconds,
     names: Arc<Names>,
     further: Map<String, Value>,
+}
+
+/// What [`Verifier::claims_of_user`] makes claims of.
+#[derive(Debug)]
+pub(crate) struct ClaimsOfUser<'u> {
+    /// `sub`.
+    pub(crate) subject: &'u str,
+    pub(crate) username: &'u str,
+    pub(crate) roles: Vec<String>,
+    pub(crate) further: Map<String, Value>,
+    /// What stands in for a session (`sid`), and for a token's id.
+    pub(crate) session: String,
+    pub(crate) issued_at: UnixSeconds,
+    /// `None` for never.
+    pub(crate) expires_at: Option<UnixSeconds>,
 }
 
 /// The expected issuer and audience.
@@ -85,6 +119,27 @@ pub enum ClaimValue<'c> {
 }
 
 impl VerifiedClaims {
+    /// The claims of another issuer's token: it has no session here.
+    pub(crate) fn of_other_issuer(claims: OtherClaims) -> VerifiedClaims {
+        let OtherClaims { iss, subject, username, roles, jti, issued_at, not_before, expires_at, further } =
+            claims;
+        VerifiedClaims {
+            token_type: TokenType::Access,
+            subject,
+            username,
+            roles,
+            sid: String::new(),
+            is_foreign: true,
+            key: None,
+            jti,
+            issued_at,
+            not_before,
+            expires_at,
+            names: Arc::new(Names { iss, aud: String::new() }),
+            further,
+        }
+    }
+
     /// The user's id (`sub`).
     pub fn subject(&self) -> &str {
         &self.subject
@@ -111,9 +166,9 @@ impl VerifiedClaims {
         self.is_foreign
     }
 
-    /// The key that has verified it.
-    pub fn key(&self) -> &KeyRecord {
-        &self.key
+    /// The gateway's key that has verified it, if it was a token of the gateway.
+    pub fn key(&self) -> Option<&KeyRecord> {
+        self.key.as_deref()
     }
 
     /// The token's id.
@@ -154,6 +209,8 @@ impl VerifiedClaims {
             "sub" => ClaimValue::Text(&self.subject),
             "username" => ClaimValue::Text(&self.username),
             "roles" => ClaimValue::Texts(&self.roles),
+            // Tokens of other issuers have no session here.
+            "sid" if self.sid.is_empty() => return None,
             "sid" => ClaimValue::Text(&self.sid),
             "jti" => ClaimValue::Text(&self.jti),
             "iat" => ClaimValue::Number(self.issued_at),
@@ -163,7 +220,7 @@ impl VerifiedClaims {
             "iss" => ClaimValue::Text(&self.names.iss),
             _ => match self.further.get(claim) {
                 Some(value) => ClaimValue::Json(value),
-                None if claim == "aud" => ClaimValue::Text(&self.names.aud),
+                None if claim == "aud" && !self.names.aud.is_empty() => ClaimValue::Text(&self.names.aud),
                 None => return None,
             },
         })
@@ -296,7 +353,7 @@ impl Verifier {
         let is_foreign = sid.is_empty();
         Ok(VerifiedClaims {
             is_foreign,
-            key: Arc::clone(&key.record),
+            key: Some(Arc::clone(&key.record)),
             token_type,
             username: if username.is_empty() { sub.clone() } else { username }.into_owned(),
             subject: sub.into_owned(),
@@ -313,6 +370,29 @@ impl Verifier {
             names: Arc::clone(&self.names),
             further,
         })
+    }
+
+    /// The claims that an access token of a user would have, for a user who needs none.
+    pub(crate) fn claims_of_user(&self, user: ClaimsOfUser<'_>) -> VerifiedClaims {
+        let ClaimsOfUser { subject, username, roles, mut further, session, issued_at, expires_at } = user;
+        if let Some(end) = expires_at {
+            further.insert("session_exp".to_owned(), end.into());
+        }
+        VerifiedClaims {
+            token_type: TokenType::Access,
+            subject: subject.to_owned(),
+            username: username.to_owned(),
+            roles,
+            jti: session.clone(),
+            sid: session,
+            is_foreign: false,
+            key: None,
+            issued_at,
+            not_before: issued_at,
+            expires_at: expires_at.unwrap_or(END_OF_TIME),
+            names: Arc::clone(&self.names),
+            further,
+        }
     }
 
     /// Whether a token was signed here, though it may have expired or been revoked.

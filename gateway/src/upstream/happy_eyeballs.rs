@@ -18,7 +18,7 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// # Errors
 ///
 /// No address can be connected to: what each of them came to, with the kind of the first failure.
-pub(super) async fn connect_any(addresses: &[SocketAddr], first: usize) -> io::Result<(TcpStream, usize)> {
+pub(crate) async fn connect_any(addresses: &[SocketAddr], first: usize) -> io::Result<(TcpStream, usize)> {
     if let [only] = addresses {
         return Ok((TcpStream::connect(only).await?, 0));
     }
@@ -78,7 +78,7 @@ pub(super) fn servers_of(
 }
 
 /// `localhost` and all names below it, which need no look-up.
-pub(super) fn is_localhost(name: &str) -> bool {
+pub(crate) fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     name == "localhost" || name.ends_with(".localhost")
 }

@@ -21,6 +21,7 @@ mod upgrade;
 pub(crate) use body::UpstreamBody;
 pub(crate) use client::{OutgoingRequest, SendError, UpstreamResponse, send};
 pub(crate) use cluster::{Upstream, UpstreamError};
+pub(crate) use happy_eyeballs::{connect_any, is_localhost};
 pub(crate) use health_check::run_background_tasks;
 pub(crate) use http2::LocalExecutor;
 pub(crate) use pool::UpstreamPool;

@@ -54,8 +54,9 @@ pub async fn change_password(
     new: Password,
 ) -> Result<Arc<User>, ChangePasswordError> {
     // Before any detail about the new one, which would reveal that the name exists.
-    let user =
-        check_credentials(users, pool, name, old.clone()).await?.ok_or(ChangePasswordError::WrongPassword)?;
+    let user = check_credentials(users, pool, name, old.clone())
+        .await?
+        .map_err(|_| ChangePasswordError::WrongPassword)?;
     check_new_password(&new, Some(name))?;
     if old.as_bytes() == new.as_bytes() {
         return Err(ChangePasswordError::Same);

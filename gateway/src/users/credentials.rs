@@ -23,6 +23,31 @@ pub enum CheckError {
     Unavailable(#[from] SourceUnavailable),
 }
 
+/// Why a login failed; for the operator only, never for the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginFailure {
+    /// No user has that name.
+    UnknownUser,
+    /// The password is another.
+    WrongPassword,
+    /// The password is right, and the user is disabled.
+    Disabled,
+    /// The password is right, and the hash is of a broken scheme.
+    BrokenHash,
+}
+
+impl LoginFailure {
+    /// The value of `reason` in the audit trail.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            LoginFailure::UnknownUser => "unknown_user",
+            LoginFailure::WrongPassword => "wrong_password",
+            LoginFailure::Disabled => "disabled",
+            LoginFailure::BrokenHash => "broken_hash",
+        }
+    }
+}
+
 /// The user, if one with that name may log in and has that password. Exactly one hash runs (or one bind to a
 /// directory), whatever the result; a second one only where a verified password is rehashed.
 ///
@@ -36,15 +61,22 @@ pub async fn check_credentials(
     pool: &HashingPool,
     name: &CanonicalName,
     password: Password,
-) -> Result<Option<Arc<User>>, CheckError> {
+) -> Result<Result<Arc<User>, LoginFailure>, CheckError> {
     let found = users.by_name(name).await?;
     let matches = users.verify(pool, found.as_ref(), password.clone()).await?;
-    let Some(found) = found.filter(|found| matches && !found.user.disabled && users.may_be_used(&found.user))
-    else {
-        return Ok(None);
-    };
+    // Decided when the hash has run, whatever the result.
+    let Some(found) = found else { return Ok(Err(LoginFailure::UnknownUser)) };
+    if !matches {
+        return Ok(Err(LoginFailure::WrongPassword));
+    }
+    if found.user.disabled {
+        return Ok(Err(LoginFailure::Disabled));
+    }
+    if !users.may_be_used(&found.user) {
+        return Ok(Err(LoginFailure::BrokenHash));
+    }
     users.rehash(pool, &found, password).await;
-    Ok(Some(found.user))
+    Ok(Ok(found.user))
 }
 
 #[cfg(test)]
@@ -70,14 +102,14 @@ mod tests {
     #[tokio::test]
     async fn only_the_right_password_of_an_enabled_user_passes_and_each_attempt_costs_one_hash() {
         let (users, pool) = (store(), HashingPool::new(1, 1));
-        for (attempt, (name, password, id)) in [
-            ("alice", "right", Some("1")),
-            ("ALICE", "right", Some("1")),
-            ("alice", "wrong", None),
-            ("mallory", "right", None),
-            ("mallory", "wrong", None),
-            ("nobody", "right", None),
-            (" alice", "right", None),
+        for (attempt, (name, password, expected)) in [
+            ("alice", "right", Ok("1")),
+            ("ALICE", "right", Ok("1")),
+            ("alice", "wrong", Err(LoginFailure::WrongPassword)),
+            ("mallory", "right", Err(LoginFailure::Disabled)),
+            ("mallory", "wrong", Err(LoginFailure::WrongPassword)),
+            ("nobody", "right", Err(LoginFailure::UnknownUser)),
+            (" alice", "right", Err(LoginFailure::UnknownUser)),
         ]
         .into_iter()
         .enumerate()
@@ -85,7 +117,7 @@ mod tests {
             let name = CanonicalName::for_lockout(name);
             let password = Password::new(password).unwrap();
             let user = check_credentials(&users, &pool, &name, password).await.unwrap();
-            assert_eq!(user.map(|user| user.id.clone()).as_deref(), id, "{name}");
+            assert_eq!(user.as_ref().map(|user| user.id.as_str()), expected.as_ref().copied(), "{name}");
             assert_eq!(pool.hashes_run(), attempt as u64 + 1, "{name}");
         }
     }

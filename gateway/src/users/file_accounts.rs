@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::user_store::FileUserStore;
+use super::user_store::{FileUserStore, User};
 use crate::sessions::Account;
 
 /// The users of all files, with the prefixes of their ids. Sources other than files have a prefix and no
@@ -40,6 +40,57 @@ impl FileAccounts {
         }
         changed
     }
+
+    /// What is different in `after`, for the audit trail: one entry for each user and kind of change.
+    pub(crate) fn differences(&self, after: &FileAccounts) -> Vec<UserChange> {
+        let mut changes = Vec::new();
+        let nothing = FileUserStore::new(Vec::new());
+        for (prefix, before) in &self.0 {
+            let Some(before) = before else { continue };
+            let now = after.0.iter().find(|(other, _)| other == prefix).and_then(|(_, store)| store.as_ref());
+            if now.is_some_and(|now| Arc::ptr_eq(now, before)) {
+                continue;
+            }
+            let now = now.map_or(&nothing, |now| now);
+            let mut add = |user: &User, outcome| {
+                changes.push(UserChange { id: format!("{prefix}{}", user.id), outcome });
+            };
+            for old in before.all() {
+                match now.by_id(&old.id) {
+                    Some(new) => user_changes(old, &new).for_each(|outcome| add(old, outcome)),
+                    None => add(old, "removed"),
+                }
+            }
+            now.all().filter(|user| before.by_id(&user.id).is_none()).for_each(|user| add(user, "added"));
+        }
+        changes.sort_by(|one, other| one.id.cmp(&other.id));
+        changes
+    }
+}
+
+/// A change of a user.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct UserChange {
+    /// The user's id.
+    pub(crate) id: String,
+    /// The outcome in the audit trail.
+    pub(crate) outcome: &'static str,
+}
+
+fn user_changes(old: &User, new: &User) -> impl Iterator<Item = &'static str> {
+    // The session epoch is a part of the fingerprint.
+    let is_password = old.session_epoch == new.session_epoch
+        && old.credential_fingerprint() != new.credential_fingerprint();
+    [
+        (!old.disabled && new.disabled, "disabled"),
+        (old.disabled && !new.disabled, "enabled"),
+        (is_password, "password_changed"),
+        (old.username != new.username, "renamed"),
+        (old.roles != new.roles, "roles_changed"),
+        (old.claims != new.claims, "claims_changed"),
+    ]
+    .into_iter()
+    .filter_map(|(is, outcome)| is.then_some(outcome))
 }
 
 #[cfg(test)]
@@ -49,7 +100,6 @@ mod tests {
     use super::*;
     use crate::users::HashCost;
     use crate::users::password_hash::{PasswordHash, Scheme};
-    use crate::users::user_store::User;
 
     fn user(id: &str, memory_kib: u32) -> User {
         let scheme = Scheme::argon2id(HashCost { memory_kib, passes: 2, lanes: 1 });
@@ -87,6 +137,34 @@ mod tests {
         changed.sort_unstable();
         assert_eq!(changed, ["f:back", "f:deleted", "f:disabled", "f:passwd"]);
         assert!(after.changed(&after).is_empty());
+    }
+
+    #[test]
+    fn the_audit_trail_gets_each_kind_of_change() {
+        let before: Vec<User> = ["1", "2", "3", "4", "5"].map(|id| user(id, 64)).into();
+        let mut after = before.clone();
+        after[0].roles.push("admin".into());
+        after[0].disabled = true;
+        after[1] = user("2", 128);
+        after[2].username = "another".into();
+        after[4].claims.insert("plan".into(), "paid".into());
+        after.remove(3);
+        after.push(user("new", 64));
+        let (before, after) = (accounts(before), accounts(after));
+        let found = before.differences(&after);
+        let found: Vec<_> = found.iter().map(|change| (change.id.as_str(), change.outcome)).collect();
+        let expected = [
+            ("f:1", "disabled"),
+            ("f:1", "roles_changed"),
+            ("f:2", "password_changed"),
+            ("f:3", "renamed"),
+            ("f:4", "removed"),
+            ("f:5", "claims_changed"),
+            ("f:new", "added"),
+        ];
+        assert_eq!(found, expected);
+        assert!(after.differences(&after).is_empty());
+        assert_eq!(after.differences(&before)[0].outcome, "enabled");
     }
 
     #[test]

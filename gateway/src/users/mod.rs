@@ -17,7 +17,7 @@ mod new_password;
 mod password;
 mod password_hash;
 mod remote;
-mod replace_file;
+pub(crate) mod replace_file;
 mod sources;
 mod sql;
 mod user_entry;
@@ -25,7 +25,7 @@ mod user_store;
 mod watched_directory;
 
 pub use change_password::{ChangePasswordError, change_password};
-pub use credentials::{CheckError, check_credentials};
+pub use credentials::{CheckError, LoginFailure, check_credentials};
 pub use diagnostic::{UserFileDiagnostic, UserFileErrors, UserFileWarning};
 pub use edit::{EditError, NewUser, UsersFile};
 pub(crate) use file_accounts::FileAccounts;

@@ -12,7 +12,7 @@ use crate::file_owner::{folder_of, inherit_owner};
 /// the old file are kept; a new file gets mode 0600 and, made by root, the owner of its folder.
 ///
 /// `path` must not be a symbolic link, or the link itself is replaced.
-pub(super) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     let old = match fs::metadata(path) {
         Ok(metadata) => Some(metadata),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,

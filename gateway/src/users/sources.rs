@@ -6,6 +6,7 @@
 //! an id leads to its source.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ use crate::config::{Argon2Cost, CompatIdentity, UserSource, UserSourceKind, User
 pub struct UserSources {
     settings: Users,
     sources: Vec<NamedSource>,
+    /// Changes that were found in databases.
+    database_changes: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -122,7 +125,10 @@ impl UserSources {
             }
         }
         match errors.is_empty() {
-            true => Ok((UserSources { settings: settings.clone(), sources }, warnings)),
+            true => Ok((
+                UserSources { settings: settings.clone(), sources, database_changes: AtomicU64::new(0) },
+                warnings,
+            )),
             false => Err(UserFileErrors(errors)),
         }
     }
@@ -447,6 +453,17 @@ impl UserSources {
     /// The number of successful reloads.
     pub fn reload_count(&self) -> u64 {
         self.files().map(WatchedDirectory::reload_count).sum()
+    }
+
+    /// A number that is another one after each change of users that is noticed: a file that was read again, or a database that has
+    /// another version.
+    pub(crate) fn changes(&self) -> u64 {
+        self.reload_count().wrapping_add(self.database_changes.load(Ordering::Acquire))
+    }
+
+    /// A database has another version.
+    pub(crate) fn record_database_change(&self) {
+        self.database_changes.fetch_add(1, Ordering::Release);
     }
 
     /// The number of failed reloads.

@@ -129,8 +129,14 @@ fn a_bound_token_is_good_with_a_proof_of_its_key_and_with_nothing_else() {
     let stolen = post_or_get(&gateway, "GET", "/app", &access);
     assert_eq!(code(&stolen), (401, "invalid_token".into()));
     let challenge = stolen.field("www-authenticate").unwrap();
-    assert!(challenge.starts_with("DPoP error=\"invalid_token\"") && challenge.contains("algs=\"ES256 "), "{challenge}");
-    assert_eq!(code(&send(&gateway, "GET", "/app", "DPoP", &access, &[])), (401, "invalid_dpop_proof".into()));
+    assert!(
+        challenge.starts_with("DPoP error=\"invalid_token\"") && challenge.contains("algs=\"ES256 "),
+        "{challenge}"
+    );
+    assert_eq!(
+        code(&send(&gateway, "GET", "/app", "DPoP", &access, &[])),
+        (401, "invalid_dpop_proof".into())
+    );
     assert_eq!(code(&thief.app(&gateway, &access)), (401, "invalid_token".into()));
     // An unbound token is none here, and logins without a proof are refused.
     let refused = login(gateway.address, "alice", PASSWORD);
@@ -150,7 +156,10 @@ fn a_bound_token_is_good_with_a_proof_of_its_key_and_with_nothing_else() {
         let refused = post_or_get(&gateway, method, path, &next);
         assert_eq!(code(&refused), (401, "invalid_token".into()), "{path}");
         let proof = thief.proof(&gateway, method, path, Some(&next));
-        assert_eq!(code(&send(&gateway, method, path, "DPoP", &next, &[&proof])), (401, "invalid_token".into()));
+        assert_eq!(
+            code(&send(&gateway, method, path, "DPoP", &next, &[&proof])),
+            (401, "invalid_token".into())
+        );
     }
     let proof = client.proof(&gateway, "GET", "/sessions", Some(&next));
     assert_eq!(send(&gateway, "GET", "/sessions", "DPoP", &next, &[&proof]).status, 200);
@@ -180,7 +189,11 @@ fn a_proof_is_good_for_one_request_only() {
     assert_eq!(code(&replayed), (401, "invalid_dpop_proof".into()));
     let challenge = replayed.field("www-authenticate").unwrap();
     assert!(challenge.starts_with("Bearer, DPoP error=\"invalid_dpop_proof\""), "{challenge}");
-    assert_eq!(code(&ask_with(&[&client.sign(&good)])), (401, "invalid_dpop_proof".into()), "it is the jti that counts");
+    assert_eq!(
+        code(&ask_with(&[&client.sign(&good)])),
+        (401, "invalid_dpop_proof".into()),
+        "it is the jti that counts"
+    );
 
     let with = |name: &str, value: Value| {
         let mut claims = client.claims("GET", &format!("http://{}/app", gateway.address), Some(&access));
@@ -223,7 +236,8 @@ fn where_it_is_optional_both_kinds_of_token_are_good_and_a_session_becomes_bound
                 [[routes]]\npath = \"/forwarded\"\nupstream = \"app\"\nforward_token = true\n";
     let gateway = Gateway::start(&config(&upstream, "dpop = \"optional\"", more));
     let (access, refresh) = tokens(gateway.address, "alice", PASSWORD);
-    let bearer = |path: &str| get(gateway.address, path, &[("Authorization", &format!("Bearer {access}"))]).unwrap();
+    let bearer =
+        |path: &str| get(gateway.address, path, &[("Authorization", &format!("Bearer {access}"))]).unwrap();
     assert_eq!((bearer("/app").status, bearer("/plain").status), (200, 200));
     assert_eq!(code(&bearer("/strict")), (401, "invalid_token".into()));
     let none = get(gateway.address, "/app", &[]).unwrap();
@@ -234,7 +248,11 @@ fn where_it_is_optional_both_kinds_of_token_are_good_and_a_session_becomes_bound
 
     let client = Client::new();
     let bound = client.refresh(&gateway, &refresh).json()["access_token"].as_str().unwrap().to_owned();
-    assert_eq!(code(&post(gateway.address, "/refresh", &refresh)), (401, "invalid_token".into()), "it is bound now");
+    assert_eq!(
+        code(&post(gateway.address, "/refresh", &refresh)),
+        (401, "invalid_token".into()),
+        "it is bound now"
+    );
     for (path, status) in [("/app", 200), ("/strict", 200), ("/forwarded", 200), ("/plain", 401)] {
         let proof = client.proof(&gateway, "GET", path, Some(&bound));
         let reply = send(&gateway, "GET", path, "DPoP", &bound, &[&proof]);
@@ -257,7 +275,10 @@ fn without_dpop_its_fields_are_the_apps() {
     let reply = send(&gateway, "GET", "/app", "Bearer", &access, &["something of the app's"]);
     assert_eq!((reply.status, upstream.last().values("dpop")), (200, vec!["something of the app's"]));
     let refused = send(&gateway, "GET", "/app", "DPoP", &access, &["x"]);
-    assert_eq!((code(&refused), refused.field("www-authenticate")), ((401, "missing_token".into()), Some("Bearer")));
+    assert_eq!(
+        (code(&refused), refused.field("www-authenticate")),
+        ((401, "missing_token".into()), Some("Bearer"))
+    );
 }
 
 #[test]
@@ -279,7 +300,10 @@ fn a_nonce_is_given_and_asked_for() {
     assert_eq!(reply.status, 200, "{reply:?}");
     let access = reply.json()["access_token"].as_str().unwrap().to_owned();
     let refused = client.app(&gateway, &access);
-    assert_eq!((code(&refused), refused.field("dpop-nonce")), ((401, "use_dpop_nonce".into()), Some(nonce.as_str())));
+    assert_eq!(
+        (code(&refused), refused.field("dpop-nonce")),
+        ((401, "use_dpop_nonce".into()), Some(nonce.as_str()))
+    );
     let proof = with_nonce("GET", "/app", Some(&access));
     assert_eq!(send(&gateway, "GET", "/app", "DPoP", &access, &[&proof]).status, 200);
     let readable = get(gateway.address, "/app", &[("Origin", "https://spa.test")]).unwrap();
@@ -381,7 +405,8 @@ async fn over_http2_the_same_holds() {
     assert_eq!(reply.status, 200, "{reply:?}");
     let access = reply.json()["access_token"].as_str().unwrap().to_owned();
     let app = |scheme: &str, proofs: &[&str]| {
-        let request = Request::get("http://gw.test/app?a=b").header("authorization", format!("{scheme} {access}"));
+        let request =
+            Request::get("http://gw.test/app?a=b").header("authorization", format!("{scheme} {access}"));
         let request = proofs.iter().fold(request, |request, proof| request.header("dpop", *proof));
         request.body(()).unwrap()
     };
@@ -425,7 +450,11 @@ fn a_bound_token_opens_a_websocket_with_a_proof_among_the_subprotocols() {
     let proof = client.proof(&gateway, "GET", "/app", Some(&access));
     assert_eq!(open(&format!("chat, dpop, {access}, {proof}")).status, 200);
     assert_eq!(upstream.last().values("sec-websocket-protocol"), ["chat"]);
-    assert_eq!(code(&open(&format!("dpop, {access}, {proof}"))), (401, "invalid_dpop_proof".into()), "a replay");
+    assert_eq!(
+        code(&open(&format!("dpop, {access}, {proof}"))),
+        (401, "invalid_dpop_proof".into()),
+        "a replay"
+    );
     assert_eq!(code(&open(&format!("bearer, {access}"))), (401, "invalid_token".into()));
     assert_eq!(code(&open(&format!("dpop, {access}"))), (400, "invalid_request".into()));
 }

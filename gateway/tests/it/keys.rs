@@ -1,13 +1,19 @@
 //! Keys that change: another secret, another algorithm, and when the old one goes.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, sleep};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::fixture::{Gateway, PASSWORD, get, post, tokens, users_file, wait_until};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
+
+use crate::fixture::{Gateway, PASSWORD, RedisServer, get, post, tokens, users_file, wait_until};
 
 const SECRET: &str = "kT7q/9vXw2LrZ0yBf4mEoN6uGhJc1sPdAi8WtVbRxYeQ3zU5";
 const NEW_SECRET: &str = "Zp3/0aTn8mWq5xKbR7dYv2HcLs9JuEfGi4oXtB1kCwPrMhV6";
@@ -108,7 +114,7 @@ fn no_client_is_logged_out_when_secret_and_algorithm_change_and_change_back() {
 #[test]
 fn a_previous_secret_goes_by_itself_when_its_last_token_has_expired_also_over_a_restart() {
     let lifetimes =
-        "access_ttl = \"2s\"\nrefresh_ttl = \"2s\"\nprevious_grace = \"0s\"\nalgorithm = \"HS256\"\n";
+        "access_ttl = \"4s\"\nrefresh_ttl = \"4s\"\nprevious_grace = \"0s\"\nalgorithm = \"HS256\"\n";
     let mut gateway = start(&format!("{lifetimes}secret_file = \"secret\""));
     let (access, refresh) = tokens(gateway.address, "alice", PASSWORD);
     configure(
@@ -136,4 +142,181 @@ fn a_previous_secret_goes_by_itself_when_its_last_token_has_expired_also_over_a_
         assert_eq!((reply.status, reply.json()["code"].as_str()), (401, Some("invalid_token")));
     }
     assert!(gateway.log().contains("verifies no more"), "{}", gateway.log());
+}
+
+/// Two gateways with one key folder and one Redis.
+fn pair(redis: &RedisServer, folder: &Path, more: &str) -> [Gateway; 2] {
+    let text = format!(
+        "[log]\naccess = false\n[store]\nkind = \"redis\"\n[store.redis]\nurl = \"{}\"\n\
+         [tokens]\nissuer = \"http://gateways\"\nkeys_dir = {folder:?}\n{more}\n\
+         [[routes]]\npath = \"/app\"\nrespond = {{ status = 200, body = \"here\", content_type = \"text/plain\" }}\n",
+        redis.url()
+    );
+    let users = users_file(&[("1", "alice", PASSWORD, &["user"])]);
+    [(); 2].map(|()| Gateway::start_with(&text, &users, &[]))
+}
+
+fn command(gateway: &Gateway, words: &str) -> String {
+    let words: Vec<&str> = words.split(' ').chain(["--config", "gateway.toml"]).collect();
+    let (code, output, complaint) = Gateway::command(gateway.dir.path(), &words, "");
+    assert_eq!(code, 0, "{complaint}");
+    output
+}
+
+fn kid(token: &str) -> String {
+    let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
+    serde_json::from_slice::<Value>(&header).unwrap()["kid"].as_str().unwrap().to_owned()
+}
+
+fn published(gateway: &Gateway) -> Vec<String> {
+    let jwks = get(gateway.address, "/.well-known/jwks.json", &[]).unwrap().json();
+    jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The key is as old as the schedule says, all but some seconds: two gateways would otherwise have to run for a month.
+#[test]
+fn two_gateways_rotate_on_schedule_publish_before_they_sign_and_refuse_nothing() {
+    const EVERY: u64 = 30 * 24 * 3600;
+    let (redis, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());
+    let schedule = "key_rotation = { every = \"30d\", publish_before = \"1h\" }";
+    let gateways = pair(&redis, folder.path(), schedule);
+    let first = published(&gateways[0])[0].clone();
+    let (stop, answered) = <(Arc<AtomicBool>, Arc<AtomicUsize>)>::default();
+    let running = Arc::new(AtomicUsize::new(0));
+    let addresses = [gateways[0].address, gateways[1].address];
+    // Each client signs in at one gateway and uses its tokens at both.
+    let clients: Vec<_> = [(0, 1), (1, 0)]
+        .map(|(here, there)| {
+            let (stop, answered, running) = (Arc::clone(&stop), Arc::clone(&answered), Arc::clone(&running));
+            std::thread::spawn(move || {
+                let (mut access, mut refresh) = tokens(addresses[here], "alice", PASSWORD);
+                running.fetch_add(1, Ordering::Relaxed);
+                let mut signed = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    for address in addresses {
+                        assert_eq!(status(address, &access), 200);
+                    }
+                    let reply = post(addresses[there], "/refresh", &refresh);
+                    assert_eq!(reply.status, 200, "{reply:?}");
+                    let token = |name: &str| reply.json()[name].as_str().unwrap().to_owned();
+                    (access, refresh) = (token("access_token"), token("refresh_token"));
+                    signed.push((Instant::now(), kid(&access)));
+                    answered.fetch_add(3, Ordering::Relaxed);
+                    sleep(Duration::from_millis(10));
+                }
+                signed
+            })
+        })
+        .into();
+    wait_until("both have signed in", || running.load(Ordering::Relaxed) == 2);
+    let list = folder.path().join("keys.json");
+    let age = |place: usize, created_at: u64| {
+        let mut keys: Value = serde_json::from_slice(&fs::read(&list).unwrap()).unwrap();
+        keys["keys"][place]["created_at"] = created_at.into();
+        if place == 0 {
+            keys["keys"][0]["signs_since"] = created_at.into();
+        }
+        fs::write(folder.path().join("next"), keys.to_string()).unwrap();
+        fs::rename(folder.path().join("next"), &list).unwrap();
+    };
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    age(0, now() - EVERY + 1800);
+    let seen = gateways.each_ref().map(|gateway| {
+        wait_until("the next key is published", || published(gateway).len() == 2);
+        Instant::now()
+    });
+    let next = published(&gateways[0]).into_iter().find(|kid| *kid != first).unwrap();
+    age(1, now() - 3600);
+    age(0, now() - EVERY + 1);
+    for gateway in &gateways {
+        let signs = format!("key=\"{next}\",algorithm=\"EdDSA\",state=\"signing\"}} 1");
+        wait_until("the next key signs", || gateway.metrics().contains(&signs));
+    }
+    let so_far = answered.load(Ordering::Relaxed);
+    wait_until("both have gone on", || answered.load(Ordering::Relaxed) > so_far + 100);
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        let signed = client.join().unwrap();
+        let began = signed.iter().find(|(_, kid)| *kid == next).expect("it signs at both").0;
+        assert!(seen.iter().all(|seen| *seen < began), "published everywhere before it signs");
+        assert!(signed.iter().all(|(_, kid)| *kid == first || *kid == next));
+    }
+    let answered = answered.load(Ordering::Relaxed);
+    println!("{answered} requests at two gateways through a scheduled rotation, none refused");
+    assert!(answered > 100, "{answered}");
+    for said in ["published by the schedule", "rotated by the schedule"] {
+        let times = gateways.iter().map(|gateway| gateway.log().matches(said).count()).sum::<usize>();
+        assert_eq!(times, 1, "{said}: one of them acts");
+    }
+    for gateway in &gateways {
+        let begins = gateway.log().matches("begins to sign").count();
+        assert_eq!(begins, 2, "{}", gateway.log());
+    }
+}
+
+#[test]
+fn what_a_revoked_key_signed_ends_at_once_at_both_gateways_and_another_key_signs() {
+    let (redis, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());
+    let gateways = pair(&redis, folder.path(), "");
+    let [here, there] = gateways.each_ref().map(|gateway| gateway.address);
+    let older = tokens(here, "alice", PASSWORD);
+    command(&gateways[0], "keys rotate");
+    let signs = |kid: &str| format!("key=\"{kid}\",algorithm=\"EdDSA\",state=\"signing\"}} 1");
+    // Published for ten seconds before it signs, or else the only one.
+    let stolen = kid(&older.0);
+    let sessions = || command(&gateways[0], "sessions list").lines().count() - 1;
+    assert_eq!((status(there, &older.0), sessions()), (200, 1));
+    command(&gateways[1], &format!("keys revoke {stolen}"));
+    for gateway in &gateways {
+        wait_until("it is refused", || status(gateway.address, &older.0) == 401);
+        assert_eq!(post(gateway.address, "/refresh", &older.1).status, 401);
+        // The other one may have ended the session before this one has read the folder.
+        wait_until("it is not published", || !published(gateway).contains(&stolen));
+        wait_until("the log says so", || gateway.log().contains("the key was taken away"));
+    }
+    wait_until("its session is over", || sessions() == 0);
+    let (access, refresh) = tokens(here, "alice", PASSWORD);
+    assert_ne!(kid(&access), stolen);
+    for gateway in &gateways {
+        assert_eq!(status(gateway.address, &access), 200);
+        wait_until("it signs", || gateway.metrics().contains(&signs(&kid(&access))));
+    }
+    assert_eq!(post(there, "/refresh", &refresh).status, 200);
+    assert!(!folder.path().join(format!("{stolen}.pem")).exists());
+    // The one that signs now.
+    command(&gateways[0], &format!("keys revoke {}", kid(&access)));
+    wait_until("it is refused", || gateways.iter().all(|gateway| status(gateway.address, &access) == 401));
+    let (access, _) = tokens(there, "alice", PASSWORD);
+    // A key that was not published before is known to the other one when that has read the folder.
+    wait_until("the new key is known", || {
+        gateways.iter().all(|gateway| status(gateway.address, &access) == 200)
+    });
+    let words = ["keys", "revoke", "no-such-key", "--config", "gateway.toml"];
+    let (code, _, complaint) = Gateway::command(gateways[0].dir.path(), &words, "");
+    assert!(code == 1 && complaint.contains("keys list"), "{complaint}");
+}
+
+#[test]
+fn a_download_ends_when_the_key_of_its_token_is_taken_away() {
+    let app = TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = format!(
+        "[upstreams.app]\nurls = [\"http://{}\"]\n[[routes]]\npath = \"/app\"\nupstream = \"app\"\n",
+        app.local_addr().unwrap()
+    );
+    let gateway = Gateway::start(&text);
+    let (access, _) = tokens(gateway.address, "alice", PASSWORD);
+    let mut client = TcpStream::connect(gateway.address).unwrap();
+    write!(client, "GET /app HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {access}\r\n\r\n").unwrap();
+    let (mut socket, _) = app.accept().unwrap();
+    let mut head = [0; 2048];
+    assert!(socket.read(&mut head).unwrap() > 0);
+    socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf").unwrap();
+    let mut begun = [0; 17];
+    client.read_exact(&mut begun).unwrap();
+    command(&gateway, &format!("keys revoke {}", kid(&access)));
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut rest = Vec::new();
+    // Closed, or reset.
+    let _ = client.read_to_end(&mut rest);
+    wait_until("the log says why", || gateway.log().contains("session_revoked"));
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attacks;
+mod audit;
 mod browser;
 mod commands;
 mod compat;
@@ -18,7 +19,9 @@ mod flow;
 mod grpc;
 mod interop;
 mod interoperability;
+mod issuers;
 mod keys;
+mod machines;
 mod monitoring;
 mod openapi;
 mod operating;

@@ -80,6 +80,15 @@ call("DELETE", "/sessions/{sid}", f"/sessions/{other}", token=renewed["access_to
 call("DELETE", "/sessions/{sid}", f"/sessions/{other}", token=renewed["access_token"], expect=404)
 call("DELETE", "/sessions/{sid}", f"/sessions/{other}", token="x.y.z", expect=401)
 call("GET", "/sessions", token=second["access_token"], expect=401)
+made = call("POST", "/tokens", token=renewed["access_token"], body={"name": "a script", "expires_in": 60}, expect=201)
+call("POST", "/tokens", token=renewed["access_token"], body={"name": "x", "role": "y"}, expect=400)
+call("POST", "/tokens", token=renewed["access_token"], body=b"x", content_type="text/plain", expect=415)
+call("POST", "/tokens", token=made["token"], body={"name": "x"}, expect=401)
+assert len(call("GET", "/tokens", token=renewed["access_token"], expect=200)["tokens"]) == 1
+call("POST", "/tokens", token=renewed["access_token"], body={"name": "one too many"}, expect=403)
+call("DELETE", "/tokens/{id}", f"/tokens/{made['id']}", token=renewed["access_token"], expect=204)
+call("DELETE", "/tokens/{id}", f"/tokens/{made['id']}", token=renewed["access_token"], expect=404)
+call("DELETE", "/tokens/{id}", f"/tokens/{made['id']}", token="x.y.z", expect=401)
 keys = call("GET", "/.well-known/jwks.json", expect=200)["keys"]
 assert keys, "the default algorithm has a public key"
 call("POST", "/logout", token=renewed["access_token"], expect=204)

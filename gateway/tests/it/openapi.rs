@@ -8,7 +8,7 @@ const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/o
 fn every_endpoint_responds_as_its_openapi_description_says() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&format!(
-        "[upstreams.app]\nurls = [\"http://{}\"]\n[[routes]]\npath = \"/api\"\nupstream = \"app\"\n",
+        "[personal_tokens]\nenabled = true\nmax_per_user = 1\n[upstreams.app]\nurls = [\"http://{}\"]\n[[routes]]\npath = \"/api\"\nupstream = \"app\"\n",
         upstream.address
     ));
     let url = format!("http://{}", gateway.address);

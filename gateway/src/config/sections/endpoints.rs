@@ -1,6 +1,6 @@
 //! `[endpoints]`: paths of the gateway's own endpoints.
 
-use super::path_pattern;
+use super::{Settings, path_pattern};
 use crate::config::declaration::{section, text};
 use crate::config::entry::InvalidValue;
 
@@ -30,13 +30,15 @@ fn prefix(text: &str) -> Result<String, InvalidValue> {
 }
 
 /// Paths of the gateway's own endpoints, which no route may have.
-pub(super) fn reserved_paths(endpoints: &Endpoints) -> Vec<String> {
+pub(super) fn reserved_paths(settings: &Settings) -> Vec<String> {
+    let endpoints = &settings.endpoints;
     let below = |name: &str| format!("{}{name}", endpoints.prefix);
     let mut paths: Vec<String> =
         ["/login", "/refresh", "/logout", "/logout-all", "/sessions", JWKS].into_iter().map(below).collect();
     if !endpoints.prefix.is_empty() {
         paths.push(JWKS.to_owned());
     }
+    paths.extend(settings.personal_tokens.enabled.then(|| below("/tokens")));
     paths.extend(endpoints.health_path.clone());
     paths
 }

@@ -1,16 +1,19 @@
 //! The sections of the configuration: declarations and validation of their keys.
 
+mod audit;
 mod browser;
 mod compat;
 mod cors;
 mod endpoints;
 mod files;
 mod identity_headers;
+mod issuers;
 mod ldap_users;
 mod limits;
 mod lockout;
 mod log;
 mod path_pattern;
+mod personal_tokens;
 mod previous_keys;
 mod redis;
 mod reload;
@@ -34,28 +37,31 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::declaration::{Key, KeyInfo, Section, Shape, TableShape, section, table};
+use super::declaration::{Key, KeyInfo, Section, Shape, TableShape, section, table, tables};
 use super::settings::Users;
 use super::table::Table;
 #[cfg(test)]
 use super::test_support;
 
+pub use audit::{Audit, AuditRefusals, AuditTarget};
 pub use browser::{Browser, RememberMe};
 pub use compat::{Compat, CompatIdentity, Profile};
 pub use cors::{Cors, RouteCors};
 pub use endpoints::Endpoints;
 pub(in crate::config) use files::{readable, working_directory};
 pub use identity_headers::{ClaimEncoding, ClaimFormat, IdentityHeader};
+pub use issuers::IssuerSettings;
 pub use limits::Limits;
 pub use lockout::Lockout;
 pub use log::{Log, LogFormat};
+pub use personal_tokens::PersonalTokens;
 pub use reload::Reload;
 pub use routes::Route;
 pub use server::{Admin, CertificateFiles, Server, ServerTls, TlsVersion};
 pub use sessions::SessionLimits;
 pub use store::Store;
 pub use throttle::Throttle;
-pub use tokens::{Dpop, MAX_ACCESS_TTL, Rotation, Tokens};
+pub use tokens::{Dpop, KeyRotation, MAX_ACCESS_TTL, Rotation, Tokens};
 pub use upstreams::Upstream;
 pub use users::Argon2Cost;
 pub use warnings::Warnings;
@@ -69,6 +75,8 @@ section! {
         admin: Admin = table().restart();
         /// Contents and signing of tokens.
         tokens: Tokens = table();
+        /// Other issuers, whose tokens routes may accept beside the gateway's own.
+        issuers: Vec<IssuerSettings> = tables::<IssuerSettings>().or_empty();
         /// Paths of the gateway's own endpoints.
         endpoints: Endpoints = table();
         /// Compatibility with the library that issued the users' tokens so far.
@@ -83,6 +91,8 @@ section! {
         throttle: Throttle = table().restart();
         /// Sessions per user.
         sessions: SessionLimits = table();
+        /// Personal access tokens, for machines and scripts.
+        personal_tokens: PersonalTokens = table();
         /// Cross-origin requests from browsers (CORS).
         cors: Cors = table();
         /// Sessions in cookies, and sign-in pages for people.
@@ -96,6 +106,8 @@ section! {
         limits: Limits = table();
         /// Logs on standard error.
         log: Log = table().restart();
+        /// The audit trail: logins, refused requests, ended sessions, keys, reloads. Independent of log.level.
+        audit: Audit = table();
         /// Hot reload of the configuration.
         reload: Reload = table().restart();
         /// Silenced warnings.
@@ -122,9 +134,12 @@ impl Settings {
         settings.compat.check(&of("compat"), &mut settings.tokens, &of("tokens"));
         settings.lockout.check(&of("lockout"));
         settings.limits.check(&of("limits"));
+        settings.audit.check(&of("audit"));
+        settings.personal_tokens.check(&of("personal_tokens"));
         settings.browser.check(&of("browser"));
         settings.cors.check(&of("cors"));
         routes::check(root, &settings);
+        issuers::check(root, &mut settings);
         traps::check(root, &settings);
         upstreams::check_use(&of("upstreams"), &settings.routes);
         settings

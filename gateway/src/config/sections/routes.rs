@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use http::Method;
 
-use access_rules::{claims, role};
+pub(super) use access_rules::{claims, role};
 use header_edits::{Direction, HeaderEditsKey};
 use target::target;
 
@@ -22,14 +22,14 @@ use super::cors::RouteCors;
 use super::endpoints::reserved_paths;
 use super::limits::max_body;
 use super::path_pattern;
-use super::tokens::Dpop;
 use super::route_bypasses::report_bypasses;
 use super::route_collisions::report_collisions;
-use crate::config::declaration::{choice, flat, section, table, text, texts};
+use super::tokens::Dpop;
+use crate::config::declaration::{boolean, choice, flat, section, table, text, texts};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::settings::{
-    Access, HeaderEdits, HostPattern, RequiredClaim, RouteTarget, Unauthenticated,
+    Access, HeaderEdits, HostPattern, OWN_ISSUER, RequiredClaim, RouteTarget, Unauthenticated,
 };
 use crate::config::source_span::SourceSpan;
 use crate::config::table::Table;
@@ -49,6 +49,9 @@ section! {
         /// "authenticated": requires a valid access token; "optional": a token is optional, but must be
         /// valid; "public": tokens are ignored.
         access: Access = choice().default("authenticated");
+        /// Also takes HTTP Basic, with a user's password or a personal access token, for clients that know nothing else: WebDAV,
+        /// CalDAV, git, curl -u, Prometheus. Passwords are locked and limited as at a login.
+        basic: bool = boolean().default("false");
         /// With [browser]: what a request without a session gets that needs one. "login": any GET or HEAD is led to the sign-in
         /// page; "refuse": 401, also for a person who opens a page.
         unauthenticated: Option<Unauthenticated> =
@@ -61,6 +64,9 @@ section! {
         /// All of these claims are required, with that value or one of several; of a claim that is a list,
         /// one element.
         claims: Vec<RequiredClaim> = claims().or_empty().example("{ department = \"it\", level = [2, 3] }");
+        /// Whose tokens are accepted: "own" for the gateway's, and names of [[issuers]]. Without "own", the gateway's own tokens and
+        /// sessions are refused.
+        issuers: Vec<String> = texts(|name| Ok(name.to_owned())).or("[\"own\"]", || vec![OWN_ISSUER.to_owned()]).example("[\"own\", \"keycloak\"]");
         /// Bytes of a request's body, instead of limits.max_body; 0: no limit.
         max_body: Option<u64> = max_body().fallback("limits.max_body").example("\"1MiB\"");
         /// Names without port; "*.app.example" is every subdomain of app.example. None named: every host.
@@ -102,7 +108,7 @@ pub(super) fn routes(entry: &Entry<'_>) -> Vec<Route> {
 
 /// Checks routes together with other settings.
 pub(super) fn check(root: &Table<'_>, settings: &Settings) {
-    let reserved = reserved_paths(&settings.endpoints);
+    let reserved = reserved_paths(settings);
     let entry = root.entry("routes");
     let tables = if entry.is_list() { entry.list().unwrap_or_default() } else { Vec::new() };
     let tables = tables.iter().filter(|element| element.is_table()).filter_map(Entry::table);
@@ -122,7 +128,9 @@ pub(super) fn check(root: &Table<'_>, settings: &Settings) {
         }
         if route.dpop.is_some_and(|dpop| dpop != Dpop::Off) && settings.tokens.dpop == Dpop::Off {
             let why = InvalidValue::new("no token is bound to a key while `tokens.dpop` is \"off\"");
-            table.entry("dpop").refuse(why.help("write [tokens] dpop = \"optional\" or \"required\", or remove it"));
+            table
+                .entry("dpop")
+                .refuse(why.help("write [tokens] dpop = \"optional\" or \"required\", or remove it"));
         }
         check_cors(&table, route, settings);
         if !route.path.is_empty() && !target::is_placeholder(&route.target) {

@@ -10,7 +10,9 @@ use super::previous_keys;
 use super::secret::{self, SecretSource, secret};
 use super::secret_strength::weakness;
 use super::{MINUTE, YEAR, seconds};
-use crate::config::declaration::{Shape, boolean, choice, duration, flat, section, text, whole_seconds};
+use crate::config::declaration::{
+    Shape, boolean, choice, duration, flat, section, table, text, whole_seconds,
+};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::did_you_mean::suggest;
 use crate::config::entry::{InvalidValue, quoted};
@@ -60,6 +62,8 @@ section! {
         /// How much longer than the last of its tokens a previous key verifies: the time that all instances need to get a new
         /// configuration, one after the other.
         previous_grace: Duration = whole_seconds(Duration::ZERO..=YEAR).default("10s");
+        /// Rotation of the keys that the gateway manages, on a schedule.
+        key_rotation: KeyRotation = table();
         /// When a refresh token's predecessor expires: "on-use" when its successor is first used, "strict"
         /// after its own first use, both plus the grace period; "off": at its expiry, and no successor is
         /// issued.
@@ -71,6 +75,19 @@ section! {
                 entry.warn("no-reuse-grace", InvalidValue::new(why).help("give them some seconds, such as \"10s\""));
             })
             .default("10s");
+    }
+}
+
+section! {
+    /// Rotation of managed keys on a schedule. Gateways with the same keys_dir do it together: one of them acts, and each key is
+    /// known to all before it signs.
+    #[derive(Copy)]
+    pub struct KeyRotation {
+        /// How long a key signs. Without it, `keys rotate` is for you to call.
+        every: Option<Duration> = whole_seconds(seconds(10)..=10 * YEAR).example("\"30d\"");
+        /// How long the next key is in the public key set before it signs, so that all who verify tokens have fetched it. Who
+        /// obeys the set's `max-age` needs five minutes.
+        publish_before: Duration = whole_seconds(seconds(1)..=YEAR).default("1h");
     }
 }
 
@@ -140,6 +157,7 @@ impl Tokens {
                 .help("a session ends after refresh_ttl, and its access tokens with it: make access_ttl shorter"),
             );
         }
+        self.check_key_rotation(table);
         let Some(idle_ttl) = self.idle_ttl else { return };
         if idle_ttl <= self.access_ttl {
             let access_ttl = show(self.access_ttl);
@@ -154,8 +172,29 @@ impl Tokens {
     }
 }
 
+impl Tokens {
+    fn check_key_rotation(&self, table: &Table<'_>) {
+        let KeyRotation { every: Some(every), publish_before } = self.key_rotation else { return };
+        let of = |key: &str| table.quiet_table("key_rotation").entry(key);
+        if publish_before >= every {
+            let at = if of("publish_before").is_given() { "publish_before" } else { "every" };
+            let show = humantime::format_duration;
+            let why = format!(
+                "a key cannot be published for {} before it signs for {}",
+                show(publish_before),
+                show(every)
+            );
+            of(at).refuse(InvalidValue::new(why).help("make publish_before shorter than every"));
+        }
+        if !matches!(self.signing, Signing::Kept { .. }) {
+            let why = "has no effect: the gateway rotates only the keys that it manages in keys_dir";
+            of("every").warn("no-effect", InvalidValue::new(why));
+        }
+    }
+}
+
 /// An `iss` or `aud`.
-fn name(text: &str) -> Result<String, InvalidValue> {
+pub(super) fn name(text: &str) -> Result<String, InvalidValue> {
     if text.is_empty() || text.len() > 255 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(InvalidValue::new(format!("{} is not a name for a token to carry", quoted(text)))
             .help("use 1 to 255 bytes without spaces, such as \"https://login.example\""));
@@ -407,6 +446,25 @@ mod tests {
         assert_eq!(settings(tokens_with("idle_ttl = \"2m\"")).tokens.idle_ttl, Some(2 * MINUTE));
         let loaded = load_text(tokens_with("idle_ttl = \"10m\"")).unwrap();
         assert!(loaded.warnings.to_string().contains("`tokens.idle_ttl`: has no effect"));
+    }
+
+    #[test]
+    fn keys_are_rotated_on_a_schedule_that_leaves_time_to_publish_them() {
+        let rotation = settings(tokens_with("key_rotation = { every = \"30d\" }")).tokens.key_rotation;
+        assert_eq!((rotation.every, rotation.publish_before), (Some(30 * super::super::DAY), 60 * MINUTE));
+        assert_eq!(settings(minimal()).tokens.key_rotation.every, None);
+        for (keys, message) in [
+            ("every = \"1h\"", "cannot be published for 1h before it signs for 1h"),
+            ("every = \"1d\", publish_before = \"2d\"", "cannot be published for 2days"),
+            ("every = \"1s\"", "must be at least 10s"),
+            ("evry = \"1d\"", "unknown key `evry`"),
+        ] {
+            load_diagnostics(tokens_with(&format!("key_rotation = {{ {keys} }}"))).only(message, "");
+        }
+        let keys =
+            format!("algorithm = \"HS256\"\nsecret = \"{SECRET}\"\nkey_rotation = {{ every = \"1d\" }}");
+        let warnings = load_text(tokens_with(&keys)).unwrap().warnings.to_string();
+        assert!(warnings.contains("rotates only the keys that it manages"), "{warnings}");
     }
 
     #[test]

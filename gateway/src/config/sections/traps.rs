@@ -14,10 +14,11 @@ use crate::config::table::Table;
 const DEMO_SALTS: [&str; 3] = ["WLedmzcZ0umhVb08qFqvIg", "fCiBpyemgc4E8/zmuqhNbw", "vXpk5TEmoWTn3zb+ml6Ygg"];
 
 /// Keys that name a file with a secret.
-const SECRET_FILES: [&str; 9] = [
+const SECRET_FILES: [&str; 10] = [
     "bind_password_file",
     "url_file",
     "secret_file",
+    "introspection_client_secret_file",
     "password_file",
     "sentinel_password_file",
     "private_key_file",

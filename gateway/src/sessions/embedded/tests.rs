@@ -203,7 +203,7 @@ async fn a_sweep_takes_what_has_expired_and_nothing_else_however_much_it_is() {
     assert_eq!(store.sweep(now).await.unwrap(), 2 * SWEEP_BATCH + 1);
     assert_eq!(store.sweep(now).await.unwrap(), 0);
     assert_eq!(store.scan(Space::Session).await.unwrap().len(), 99);
-    assert_eq!(store.group("1").await.unwrap().len(), 99);
+    assert_eq!(store.group(Space::Session, "1").await.unwrap().len(), 99);
 }
 
 /// Storage in memory that counts fsyncs, and fails them on request.

@@ -44,8 +44,8 @@ impl Store for SlowStore {
         })
     }
 
-    fn group<'a>(&'a self, group: &'a str) -> StoreFuture<'a, Vec<Key>> {
-        self.records.group(group)
+    fn group<'a>(&'a self, space: Space, group: &'a str) -> StoreFuture<'a, Vec<Key>> {
+        self.records.group(space, group)
     }
 
     fn scan(&self, space: Space) -> StoreFuture<'_, Vec<(Key, Versioned)>> {

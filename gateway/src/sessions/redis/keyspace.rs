@@ -5,9 +5,9 @@
 //!
 //! | key | type | content |
 //! | --- | --- | --- |
-//! | `auth-gateway:{07}:session/ID`, `…:attempts/NAME`, `…:proof/ID` | string | a record: 16 hex digits of version, then
+//! | `auth-gateway:{07}:session/ID`, `…:attempts/NAME`, `…:personal-token/ID`, `…:proof/ID` | string | a record: 16 hex digits of version, then
 //! the value |
-//! | `auth-gateway:{07}:group/USER` | sorted set | the user's sessions in this shard, by expiry |
+//! | `auth-gateway:{07}:group/USER`, `…:personal-tokens/USER` | sorted set | the user's sessions or tokens in this shard, by expiry |
 //! | `auth-gateway:{07}:revocations` | stream | the revocation log: revoked sessions in order, each with its
 //! expiry |
 //! | `auth-gateway:{07}:mark` | string | the layout's number and the generation id of this store |
@@ -41,8 +41,9 @@ impl Keyspace {
         self.name(shard_of(&key.id), &key.to_string())
     }
 
-    pub(super) fn group(&self, shard: Shard, group: &str) -> String {
-        self.name(shard, &format!("group/{group}"))
+    pub(super) fn group(&self, shard: Shard, space: Space, group: &str) -> String {
+        let kind = if space == Space::PersonalToken { "personal-tokens" } else { "group" };
+        self.name(shard, &format!("{kind}/{group}"))
     }
 
     pub(super) fn revocations(&self, shard: Shard) -> String {
@@ -99,7 +100,7 @@ mod tests {
         let key = Key { space: Space::Attempts, id: "alice".into() };
         assert_eq!(shard_of("alice"), 39, "a shard is for ever");
         assert_eq!(keyspace.record(&key), "auth-gateway:{39}:attempts/alice");
-        assert_eq!(keyspace.group(7, "1"), "auth-gateway:{07}:group/1");
+        assert_eq!(keyspace.group(7, Space::Session, "1"), "auth-gateway:{07}:group/1");
         assert_eq!(keyspace.id_of(Space::Attempts, &keyspace.record(&key)), Some("alice"));
         assert_eq!(keyspace.id_of(Space::Session, &keyspace.record(&key)), None);
     }

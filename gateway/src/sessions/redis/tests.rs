@@ -20,8 +20,11 @@ async fn a_swap_whose_response_was_lost_is_recognised_when_it_is_retried() {
     let store = RedisStore::open(&settings(single(&server))).unwrap();
     let keyspace = &store.client.shared.keyspace;
     let key = put("a", None).key;
-    let keys =
-        [keyspace.record(&key), keyspace.revocations(shard_of("a")), keyspace.group(shard_of("a"), "1")];
+    let keys = [
+        keyspace.record(&key),
+        keyspace.revocations(shard_of("a")),
+        keyspace.group(shard_of("a"), Space::Session, "1"),
+    ];
     let swap = |expected: Option<Version>, new: Version| {
         let later = (now() + 60_000).to_string();
         let arguments =

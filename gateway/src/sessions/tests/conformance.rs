@@ -139,13 +139,17 @@ async fn groups_and_scans_find_what_is_there_and_what_expired_is_forgotten(bench
     store.put_if(other).await.unwrap();
     let attempts = Key { space: Space::Attempts, id: "x".into() };
     store.put_if(Put { key: attempts, group: None, ..put("", None, b"x", soon + 60_000) }).await.unwrap();
-    assert_eq!(store.group("group").await.unwrap(), [key("a"), key("b"), key("c")]);
+    let token = Key { space: Space::PersonalToken, id: "t".into() };
+    store.put_if(Put { key: token.clone(), ..put("", None, b"t", soon + 60_000) }).await.unwrap();
+    assert_eq!(store.group(Space::Session, "group").await.unwrap(), [key("a"), key("b"), key("c")]);
+    assert_eq!(store.group(Space::PersonalToken, "group").await.unwrap().first(), Some(&token));
+    assert_eq!(store.scan(Space::PersonalToken).await.unwrap()[0].0, token);
     let (mut forgotten, end) = (0, Instant::now() + Duration::from_secs(10));
     let ids = async || {
         let all = store.scan(Space::Session).await.unwrap();
         all.into_iter().map(|(key, _)| key.id).collect::<Vec<_>>()
     };
-    while store.group("group").await.unwrap() != [key("c")] || ids().await != ["c", "d"] {
+    while store.group(Space::Session, "group").await.unwrap() != [key("c")] || ids().await != ["c", "d"] {
         assert!(Instant::now() < end, "what expired is still there: {:?}", ids().await);
         forgotten += store.sweep(now()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(5)).await;

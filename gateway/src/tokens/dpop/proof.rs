@@ -23,8 +23,7 @@ const MAX_JTI_LEN: usize = 256;
 const RSA_MODULUS_LEN: std::ops::RangeInclusive<usize> = 256..=512;
 
 /// The algorithms that a proof may be signed with, as a challenge names them. `Ed25519` is the name of RFC 9864 for `EdDSA`.
-pub(crate) const ALGORITHMS: &str =
-    "ES256 ES384 EdDSA Ed25519 RS256 RS384 RS512 PS256 PS384 PS512";
+pub(crate) const ALGORITHMS: &str = "ES256 ES384 EdDSA Ed25519 RS256 RS384 RS512 PS256 PS384 PS512";
 
 /// What a proof has to be about.
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +77,8 @@ pub(crate) fn verify(proof: &str, expected: &ExpectedProof<'_>) -> Result<Proof,
     let signed = &proof[..header.len() + 1 + payload.len()];
     let object = |segment: &str| {
         let bytes = decode(segment)?;
-        strict_json::object(&bytes).ok_or("header and payload of the proof must be JSON objects with unique members")
+        strict_json::object(&bytes)
+            .ok_or("header and payload of the proof must be JSON objects with unique members")
     };
     let header = object(header)?;
     let key = read_header(&header)?;
@@ -153,8 +153,19 @@ fn decode(segment: &str) -> Result<Vec<u8>, &'static str> {
 /// The public key of a proof, with the algorithm that it is used with.
 enum PublicKey<'h> {
     /// Point (uncompressed) or key bytes, and the members of its JWK in the order of a thumbprint.
-    Curve { algorithm: CurveAlgorithm, bytes: Vec<u8>, x: &'h str, y: Option<&'h str> },
-    Rsa { parameters: &'static RsaParameters, n: &'h str, e: &'h str, modulus: Vec<u8>, exponent: Vec<u8> },
+    Curve {
+        algorithm: CurveAlgorithm,
+        bytes: Vec<u8>,
+        x: &'h str,
+        y: Option<&'h str>,
+    },
+    Rsa {
+        parameters: &'static RsaParameters,
+        n: &'h str,
+        e: &'h str,
+        modulus: Vec<u8>,
+        exponent: Vec<u8>,
+    },
 }
 
 #[derive(Clone, Copy)]
@@ -179,12 +190,15 @@ fn read_header(header: &Map<String, Value>) -> Result<PublicKey<'_>, &'static st
     if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| jwk.contains_key(*name)) {
         return Err("jwk holds a private key");
     }
-    let disagrees = |name: &str, value: &str| jwk.get(name).is_some_and(|given| given.as_str() != Some(value));
+    let disagrees =
+        |name: &str, value: &str| jwk.get(name).is_some_and(|given| given.as_str() != Some(value));
     if disagrees("use", "sig") || disagrees("alg", alg) {
         return Err("jwk is for another use or algorithm");
     }
     let verifies = |operations: &Value| {
-        operations.as_array().is_some_and(|operations| operations.iter().any(|operation| operation == "verify"))
+        operations
+            .as_array()
+            .is_some_and(|operations| operations.iter().any(|operation| operation == "verify"))
     };
     if jwk.get("key_ops").is_some_and(|operations| !verifies(operations)) {
         return Err("jwk is for another use or algorithm");

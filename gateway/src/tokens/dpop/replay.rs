@@ -109,7 +109,8 @@ mod tests {
     #[test]
     fn the_memory_is_bounded() {
         let cache = ReplayCache::default();
-        let first = (0..MAX_PER_GENERATION as u64).filter(|n| cache.claim(id(n << 8), 1, 60) == Claimed::First);
+        let first =
+            (0..MAX_PER_GENERATION as u64).filter(|n| cache.claim(id(n << 8), 1, 60) == Claimed::First);
         assert_eq!(first.count(), MAX_PER_GENERATION);
         assert_eq!(cache.claim(id(1 << 40), 1, 60), Claimed::Full);
         assert_eq!(cache.claim(id(0), 1, 60), Claimed::Replayed);

@@ -73,7 +73,8 @@ fn the_proofs_of_rfc_9449_are_good_at_their_time() {
         assert!(verify(&proof, &ExpectedProof { method: "PUT", ..at(iat) }).is_err());
         assert!(verify(&proof, &ExpectedProof { uri: &other, ..at(iat) }).is_err());
         assert_eq!(
-            verify(&proof, &ExpectedProof { token: Some(b"another"), token_hash_required: true, ..at(iat) }).err(),
+            verify(&proof, &ExpectedProof { token: Some(b"another"), token_hash_required: true, ..at(iat) })
+                .err(),
             Some(if token.is_some() { "ath is not the hash of the token" } else { "ath is missing" })
         );
     }
@@ -127,7 +128,9 @@ impl ClientKey {
     fn sign(&self, message: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
         match self {
-            ClientKey::P256(key) | ClientKey::P384(key) => key.sign(&random, message).unwrap().as_ref().to_vec(),
+            ClientKey::P256(key) | ClientKey::P384(key) => {
+                key.sign(&random, message).unwrap().as_ref().to_vec()
+            }
             ClientKey::Ed25519(key) => key.sign(message).as_ref().to_vec(),
             ClientKey::Rsa(key, alg) => {
                 let mut signature = vec![0; key.public_modulus_len()];
@@ -340,7 +343,13 @@ fn a_proof_of_another_form_is_refused() {
     let [head, body, signature] = parts[..] else { panic!("{proof}") };
     let other = key.proof(&header, &payload.replace("unique", "another"));
     let other_body = other.split('.').nth(1).unwrap();
-    let with = |json: &str, more: &str| format!("{},{more}}}", json.trim_end_matches('}').to_owned() + "}".repeat(json.len() - json.trim_end_matches('}').len() - 1).as_str());
+    let with = |json: &str, more: &str| {
+        format!(
+            "{},{more}}}",
+            json.trim_end_matches('}').to_owned()
+                + "}".repeat(json.len() - json.trim_end_matches('}').len() - 1).as_str()
+        )
+    };
     for forged in [
         String::new(),
         "..".to_owned(),

@@ -8,9 +8,21 @@ use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::settings::{Access, ClaimScalar, RequiredClaim, Route};
 use crate::config::table::Table;
 
-/// Reports roles and claims on a route that does not require a token.
+/// Reports roles and claims on a route that does not require a token, and Basic where nothing is.
 pub(super) fn check(table: &Table<'_>, route: &Route) {
     let access = table.entry("access");
+    if route.basic && route.access == Access::Public {
+        let basic = table.entry("basic");
+        basic.report(
+            Diagnostic::error(format!(
+                "`{}` has no meaning on a public route: nobody logs in there",
+                basic.name()
+            ))
+            .at(basic.key_place())
+            .related("the access is here", access.place())
+            .help(format!("remove `{}`, or remove `access`", basic.name())),
+        );
+    }
     for entry in ["roles", "claims"].map(|key| table.entry(key)) {
         if entry.is_given() && access.is_given() && route.access != Access::Authenticated {
             entry.report(
@@ -26,7 +38,7 @@ pub(super) fn check(table: &Table<'_>, route: &Route) {
     }
 }
 
-pub(super) fn role(text: &str) -> Result<String, InvalidValue> {
+pub(in crate::config) fn role(text: &str) -> Result<String, InvalidValue> {
     if text.is_empty() || text.chars().any(char::is_control) {
         return Err(InvalidValue::new(format!("{} is not the name of a role", quoted(text))));
     }
@@ -34,7 +46,7 @@ pub(super) fn role(text: &str) -> Result<String, InvalidValue> {
 }
 
 /// The table under `claims`: names, each with one value or several alternatives.
-pub(super) fn claims() -> Key<Option<Vec<RequiredClaim>>> {
+pub(in crate::config) fn claims() -> Key<Option<Vec<RequiredClaim>>> {
     Key::new(Shape::Map(Box::new(Shape::Any)), |entry| {
         if !entry.is_given() {
             return None;
@@ -97,6 +109,11 @@ mod tests {
     fn impossible_claims_are_refused() {
         for (keys, message, help) in [
             ("access = \"public\"\nclaims.a = 1", "`routes[1].claims` needs access", "remove `access`"),
+            (
+                "access = \"public\"\nbasic = true",
+                "`routes[1].basic` has no meaning on a public",
+                "remove `access`",
+            ),
             ("claims.a = []", "no value is named", "one at least"),
             ("claims.a = 1.5", "expected text, a whole number, true or false", ""),
             ("claims.a = [[1]]", "`routes[1].claims.a[0]`: expected text", ""),

@@ -1,0 +1,136 @@
+//! How keys are fetched: how often, and from issuers that are slow, broken or lying.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::fixture::{Answer, FakeIssuer, SigningKey, response};
+use super::{ask, config};
+use crate::fixture::{Connection, Gateway, Upstream, wait_until};
+
+const KEYS: &str =
+    "audiences = [\"api\"]\nrefresh_min = \"1s\"\nunknown_kid_interval = \"2s\"\ntimeout = \"500ms\"\n";
+
+fn jwks_url(issuer: &FakeIssuer) -> String {
+    format!("jwks_url = \"{}/jwks\"\n{KEYS}", issuer.url())
+}
+
+#[test]
+fn unknown_keys_are_fetched_once_in_an_interval_however_many_tokens_name_them() {
+    let is_long = std::env::var_os("AUTH_GATEWAY_LONG").is_some();
+    let requests = if is_long { 10_000 } else { 400 };
+    let (upstream, key) = (Upstream::start(), SigningKey::generate("k"));
+    let issuer = FakeIssuer::start(&[&key]);
+    let gateway = Gateway::start(&config(&upstream, &issuer.url(), &jwks_url(&issuer)));
+    let good = key.token(&issuer.url(), json!({}));
+    wait_until("the keys are known", || ask(gateway.address, "/idp", &good).status == 200);
+    let (begun, before) = (Instant::now(), issuer.asked("/jwks"));
+    std::thread::scope(|scope| {
+        for client in 0..8 {
+            let (gateway, issuer) = (&gateway, &issuer);
+            scope.spawn(move || {
+                let mut connection = Connection::open(gateway.address).unwrap();
+                for n in 0..requests / 8 {
+                    let token =
+                        SigningKey::generate(&format!("{client}-{n}")).token(&issuer.url(), json!({}));
+                    let head =
+                        format!("GET /idp HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n");
+                    connection.send(head.as_bytes()).unwrap();
+                    assert_eq!(connection.reply().unwrap().status, 401);
+                }
+            });
+        }
+    });
+    let intervals = begun.elapsed().as_secs() as usize / 2 + 1;
+    let fetches = issuer.asked("/jwks") - before;
+    println!("{requests} tokens by unknown keys in {:?}: {fetches} fetches", begun.elapsed());
+    assert!(fetches <= intervals, "{fetches} fetches in {:?}", begun.elapsed());
+    assert_eq!(ask(gateway.address, "/idp", &good).status, 200);
+}
+
+#[test]
+fn an_issuer_that_answers_nonsense_keeps_its_last_keys_and_the_log_says_why() {
+    let (upstream, key) = (Upstream::start(), SigningKey::generate("k"));
+    let issuer = FakeIssuer::start(&[&key]);
+    issuer.caches("no-store");
+    let keys = KEYS.replace("\"1s\"", "\"100ms\"").replace("\"2s\"", "\"100ms\"");
+    let gateway = Gateway::start(&config(&upstream, &issuer.url(), &keys));
+    let good = || key.token(&issuer.url(), json!({"jti": format!("{:?}", Instant::now())}));
+    wait_until("the keys are known", || ask(gateway.address, "/idp", &good()).status == 200);
+    let json = |body: &str| Answer::Raw(response("application/json", "no-store", body.as_bytes()));
+    let large = format!("{{\"keys\":[],\"x\":\"{}\"}}", "x".repeat(1 << 20));
+    let many = json!({"keys": vec![key.jwk(); 1001]}).to_string();
+    let evil =
+        json!({"issuer": "https://evil.example", "jwks_uri": format!("{}/evil", issuer.url())}).to_string();
+    let redirect = "HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/latest/meta-data\r\nContent-Length: 0\r\n\r\n";
+    for (answer, why) in [
+        (
+            Answer::Raw(response("text/html", "no-store", b"<html>")),
+            "not with JSON; is it the right address?",
+        ),
+        (json("<html>"), "is not a JSON object with unique members"),
+        (json("{\"keys\":[]}"), "names no issuer"),
+        (json(&evil), "is the document of another issuer: https://evil.example"),
+        (json(&large), "more than 1 MiB"),
+        (
+            Answer::Raw(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n".to_vec()),
+            "answers with 500",
+        ),
+        (Answer::Raw(redirect.into()), "redirects to another origin"),
+        (Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{".to_vec()), "breaks off its answer"),
+        (Answer::Raw(b"nonsense\r\n\r\n".to_vec()), "breaks off the exchange"),
+        (Answer::Silence, "did not answer within 500ms"),
+    ] {
+        issuer.answers(answer);
+        wait_until(&format!("the log says {why}\n{}", gateway.log()), || gateway.log().contains(why));
+        assert_eq!(ask(gateway.address, "/idp", &good()).status, 200, "{why}");
+        // By an unknown key, while the issuer cannot be asked: never a 401.
+        let unknown = SigningKey::generate("new").token(&issuer.url(), json!({}));
+        assert_eq!(ask(gateway.address, "/idp", &unknown).status, 503, "{why}");
+        issuer.answers(Answer::Good);
+        wait_until("it is up again", || gateway.metrics().contains("issuer_up{issuer=\"idp\"} 1"));
+    }
+    issuer.has_keys(vec![key.jwk(); 1001]);
+    wait_until("the number of keys is logged", || {
+        gateway.log().contains("has 1001 keys, more than the 1000")
+    });
+    assert!(many.len() < 1 << 20);
+    // A thousand keys, in most of a MiB.
+    issuer.caches("max-age=3600");
+    let mut keys: Vec<_> = (0..999).map(|n| SigningKey::generate(&format!("k{n}")).jwk()).collect();
+    let padding = "x".repeat(700);
+    keys.iter_mut().for_each(|key| key["x5t#S256"] = padding.as_str().into());
+    let last = SigningKey::generate("last");
+    keys.push(last.jwk());
+    issuer.has_keys(keys);
+    wait_until("all keys are known", || gateway.metrics().contains("issuer_keys{issuer=\"idp\"} 1000"));
+    assert_eq!(ask(gateway.address, "/idp", &last.token(&issuer.url(), json!({}))).status, 200);
+}
+
+#[test]
+fn keys_are_fetched_anew_when_they_are_no_longer_fresh_and_when_the_configuration_changes() {
+    let (upstream, key) = (Upstream::start(), SigningKey::generate("k"));
+    let issuer = FakeIssuer::start(&[&key]);
+    issuer.caches("max-age=0");
+    let gateway = Gateway::start(&config(&upstream, &issuer.url(), &jwks_url(&issuer)));
+    wait_until("the floor has passed twice", || issuer.asked("/jwks") >= 3);
+    // A token that was verified is refused once its key is withdrawn.
+    let token = key.token(&issuer.url(), json!({}));
+    assert_eq!(ask(gateway.address, "/idp", &token).status, 200);
+    let next = SigningKey::generate("next");
+    issuer.has_keys(vec![next.jwk()]);
+    wait_until("the key is gone", || ask(gateway.address, "/idp", &token).status == 401);
+    assert_eq!(ask(gateway.address, "/idp", &next.token(&issuer.url(), json!({}))).status, 200);
+    // Another issuer takes its place while the gateway runs.
+    let (other_key, other) = (SigningKey::generate("k"), FakeIssuer::start(&[]));
+    other.has_keys(vec![other_key.jwk()]);
+    let changed = config(&upstream, &other.url(), &jwks_url(&other));
+    std::fs::write(gateway.path("gateway.toml"), changed).unwrap();
+    gateway.signal("HUP");
+    let token = other_key.token(&other.url(), json!({}));
+    wait_until("the other issuer counts", || ask(gateway.address, "/idp", &token).status == 200);
+    assert_eq!(ask(gateway.address, "/idp", &next.token(&issuer.url(), json!({}))).status, 401);
+    let asked = issuer.asked("/jwks");
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(issuer.asked("/jwks") <= asked + 1, "an issuer that was removed is still asked");
+}
