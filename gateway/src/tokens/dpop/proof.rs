@@ -115,7 +115,7 @@ fn check_claims(claims: &Map<String, Value>, expected: &ExpectedProof<'_>) -> Re
         None => Ok(None),
         Some(value) => match value.as_f64() {
             // NumericDate may have a fraction (RFC 7519 section 2).
-            Some(seconds) if seconds >= 0.0 && seconds < 1e15 => Ok(Some(seconds as u64)),
+            Some(seconds) if (0.0..1e15).contains(&seconds) => Ok(Some(seconds as u64)),
             _ => Err("iat, nbf and exp must be numbers of seconds since 1970"),
         },
     };
