@@ -192,7 +192,7 @@ pub(crate) enum Scheme {
 
 impl Scheme {
     /// The scheme as proxies write it, including WebSocket's.
-    fn of_proxy(proto: &[u8]) -> Option<Scheme> {
+    pub(crate) fn of_proxy(proto: &[u8]) -> Option<Scheme> {
         let is_one_of = |names: [&[u8]; 2]| names.iter().any(|name| proto.eq_ignore_ascii_case(name));
         match proto {
             _ if is_one_of([b"https", b"wss"]) => Some(Scheme::Https),
@@ -207,6 +207,14 @@ impl Scheme {
             _ if value.eq_ignore_ascii_case(b"on") => Some(Scheme::Https),
             _ if value.eq_ignore_ascii_case(b"off") => Some(Scheme::Http),
             _ => None,
+        }
+    }
+
+    /// The port of a host that names none.
+    pub(crate) fn default_port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
         }
     }
 
@@ -232,9 +240,8 @@ pub(crate) struct RequestOrigin<'r> {
 impl RequestOrigin<'_> {
     /// The host with its port, if that is not the scheme's own.
     pub(crate) fn host_with_port(&self) -> String {
-        let default_port = if self.scheme == Scheme::Https { 443 } else { 80 };
         match (Host::parse(self.host.as_bytes()), self.port) {
-            (Ok(host), Some(port)) if host.port().is_none() && port != default_port => {
+            (Ok(host), Some(port)) if host.port().is_none() && port != self.scheme.default_port() => {
                 format!("{}:{port}", self.host)
             }
             _ => self.host.to_owned(),

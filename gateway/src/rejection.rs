@@ -28,6 +28,7 @@ pub(crate) enum Code {
     HeadersTooLarge,
     UnsupportedTransferCoding,
     InvalidCredentials,
+    InvalidClient,
     AccountLocked,
     TooManySessions,
     TooManyTokens,
@@ -46,6 +47,7 @@ pub(crate) enum Code {
     Misdirected,
     OriginNotAllowed,
     CsrfRejected,
+    UntrustedProxy,
     LoopDetected,
     PreconditionFailed,
     MethodNotAllowed,
@@ -90,6 +92,7 @@ impl Code {
                 ("unsupported_transfer_coding", 501, "The body's transfer coding is not supported.")
             }
             Code::InvalidCredentials => ("invalid_credentials", 401, "Invalid username or password."),
+            Code::InvalidClient => ("invalid_client", 401, "The client may not ask here."),
             Code::AccountLocked => {
                 ("account_locked", 403, "Account temporarily locked. Please try again later.")
             }
@@ -132,6 +135,7 @@ impl Code {
             Code::CsrfRejected => {
                 ("csrf_rejected", 403, "The request did not come from a page that may send it.")
             }
+            Code::UntrustedProxy => ("untrusted_proxy", 403, "This is for the proxies of this service."),
             Code::LoopDetected => ("loop_detected", 508, "The request goes round in circles."),
             Code::PreconditionFailed => ("precondition_failed", 412, "The file has changed meanwhile."),
             Code::MethodNotAllowed => ("method_not_allowed", 405, "This method is not allowed here."),
@@ -269,6 +273,7 @@ rejections! {
     PersonalTokenRevoked => Code::TokenRevoked, "the personal access token was revoked";
     TokenUserGone => Code::TokenRevoked, "the user of the token is disabled or deleted";
     TokenNotForRoute => Code::InsufficientScope, "the personal access token is limited to other routes";
+    AudienceMissing => Code::InsufficientScope, "the token is not for the route's audience";
     RoleMissing => Code::InsufficientScope, "none of the route's roles";
     FreshTokenMissing => Code::InsufficientScope, "the route needs a fresh token: log in again";
     ClaimMissing => Code::InsufficientScope, "a claim that the route asks for is another";
@@ -302,6 +307,11 @@ rejections! {
     RevocationsUnknown => Code::StoreUnavailable, "it is not known at the moment which sessions were ended";
     SigningFailed => Code::Internal, "no token could be made";
 
+    // Revocation and introspection.
+    ClientUnknown => Code::InvalidClient, "no such client, or a wrong secret";
+    ContentTypeNotForm => Code::BadRequest, "Content-Type is not application/x-www-form-urlencoded";
+    TokenNotInForm => Code::BadRequest, "the form has no token";
+
     // Personal access tokens.
     PersonalTokenNotFound => Code::NotFound, "you have no such token";
     /// What is wrong with the request for one.
@@ -315,6 +325,11 @@ rejections! {
     NoPagesHere => Code::NotFound, "there are no pages here";
     CookieTooLarge => Code::Internal, "the session does not fit into a cookie";
     RefreshFailed => Code::Internal, "the refresh ended without a result";
+
+    // Verdicts for proxies.
+    UntrustedProxy => Code::UntrustedProxy, "only a peer in server.trusted_proxies may ask for a verdict";
+    /// What is wrong with the description of the request that a verdict is asked for.
+    OriginalRequest(why: &'static str) => Code::BadRequest, *why;
 
     // Targets.
     FileMethod => Code::MethodNotAllowed, "files can only be read";
@@ -388,6 +403,8 @@ enum Challenge {
     Bare,
     /// The token was invalid.
     Error(&'static str),
+    /// A client has to authenticate (RFC 6749 section 2.3.1).
+    Client,
 }
 
 impl Rejection {
@@ -478,6 +495,7 @@ impl Rejection {
     fn challenge(&self) -> Option<Challenge> {
         Some(match self.code() {
             Code::MissingToken | Code::InvalidCredentials => Challenge::Bare,
+            Code::InvalidClient => Challenge::Client,
             Code::InvalidRequest => Challenge::Error("invalid_request"),
             Code::InsufficientScope => Challenge::Error("insufficient_scope"),
             code @ (Code::InvalidDpopProof | Code::UseDpopNonce) => Challenge::Error(code.name()),
@@ -504,6 +522,7 @@ impl Rejection {
                 format!("DPoP {}", self.with_algorithms(challenge))
             }
             Challenge::Bare => "Bearer".to_owned(),
+            Challenge::Client => "Basic realm=\"introspection\", charset=\"UTF-8\"".to_owned(),
             Challenge::Error(error) => format!("Bearer {}", self.error_parameters(error)),
         });
         let retry_after = self.retry_after().map(|wait| {
@@ -526,9 +545,10 @@ impl Rejection {
 
     /// Replaces the challenge of a response where tokens may be bound to keys (RFC 9449 section 7.1). Returns whether there is one.
     pub(crate) fn insert_dpop_challenge(&self, how: DpopChallenge, headers: &mut HeaderMap) -> bool {
-        let Some(challenge) = self.challenge().filter(|_| self.code() != Code::InvalidCredentials) else {
-            return false;
+        let about_a_token = |challenge: &Challenge| {
+            *challenge != Challenge::Client && self.code() != Code::InvalidCredentials
         };
+        let Some(challenge) = self.challenge().filter(about_a_token) else { return false };
         let at_dpop = how.used || !how.bearer_too || matches!(self, Rejection::DpopProof(_));
         let dpop = self.with_algorithms(if at_dpop { challenge } else { Challenge::Bare });
         let bearer = match challenge {
@@ -550,7 +570,7 @@ impl Rejection {
 
     fn with_algorithms(&self, challenge: Challenge) -> String {
         match challenge {
-            Challenge::Bare => format!("algs=\"{ALGORITHMS}\""),
+            Challenge::Bare | Challenge::Client => format!("algs=\"{ALGORITHMS}\""),
             Challenge::Error(error) => format!("{}, algs=\"{ALGORITHMS}\"", self.error_parameters(error)),
         }
     }

@@ -109,6 +109,11 @@ impl RequestContext {
         self.record.cors.get() == Some(PREFLIGHT_PASSED)
     }
 
+    /// Whether a proxy asks for a verdict on the request, which goes elsewhere.
+    pub(crate) fn is_verdict(&self) -> bool {
+        self.record.endpoint.get() == Some(EndpointLabel::Verify)
+    }
+
     /// The client's address, as reported by trusted proxies.
     pub(crate) fn client_address(&self) -> IpAddr {
         self.client.address(&self.head, &self.state.config.settings.server.trusted_proxies)

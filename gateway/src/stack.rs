@@ -5,8 +5,9 @@
 //! captures what would be sent. There is no second copy of the order.
 
 use std::convert::Infallible;
+use std::future::ready;
 
-use tower::{Service, ServiceBuilder};
+use tower::{Service, ServiceBuilder, service_fn};
 
 use crate::layers::access_log::{AccessLogLayer, LoggedBody};
 use crate::layers::admission::admit_request;
@@ -24,10 +25,11 @@ use crate::layers::route::route_request;
 use crate::layers::session_cookies::SessionCookiesLayer;
 use crate::layers::step::StepLayer;
 use crate::rejection::Rejection;
-use crate::request::{Authorized, Incoming};
+use crate::request::{Admitted, Authorized, Incoming};
 use crate::response::Response;
 use crate::runtime::Worker;
 use crate::services::endpoints::EndpointRequest;
+use crate::services::forward_auth::{ForwardAuth, meant_for_an_app, verdict};
 
 /// What a connection requires of a stack. Every service in it is always ready, so it is never cloned for a
 /// request.
@@ -49,6 +51,12 @@ where
     E: Service<EndpointRequest, Response = Response, Error = Rejection, Future: 'static> + 'static,
     T: Service<Authorized, Response = Response, Error = Rejection, Future: 'static> + 'static,
 {
+    let judge = ServiceBuilder::new()
+        .layer(SessionCookiesLayer::default())
+        .layer(RejectionsLayer)
+        .layer(StepLayer(admit_request))
+        .layer(StepLayer(meant_for_an_app))
+        .service(judged(service_fn(|request: Authorized| ready(verdict(&request)))));
     ServiceBuilder::new()
         // First, so that all log records and responses below have the id; it also takes the configuration for
         // the request.
@@ -73,15 +81,27 @@ where
         // gateway.
         .layer(OptionsLayer)
         // Before the routes, so that no route can shadow them.
-        .layer(EndpointsLayer::new(endpoints))
+        .layer(EndpointsLayer::new(ForwardAuth::new(judge, endpoints)))
+        .service(judged(
+            // Around the target alone: a route's edits apply to its responses, not to rejections.
+            ServiceBuilder::new().layer(ResponseHeadersLayer).service(target),
+        ))
+}
+
+/// The layers that decide on an admitted request, for those that come here and for those that a proxy asks about.
+fn judged<T>(
+    target: T,
+) -> impl Service<Admitted, Response = Response, Error = Rejection, Future: 'static> + 'static
+where
+    T: Service<Authorized, Response = Response, Error = Rejection, Future: 'static> + 'static,
+{
+    ServiceBuilder::new()
         // The longest path wins; without a route, the request is rejected.
         .layer(StepLayer(route_request))
         // After the route, which determines whether and where credentials are expected.
         .layer(AuthenticateLayer)
         // The last that can reject before an upstream is contacted.
         .layer(StepLayer(authorize_request))
-        // Around the target alone: a route's edits apply to its responses, not to rejections.
-        .layer(ResponseHeadersLayer)
         .service(target)
 }
 

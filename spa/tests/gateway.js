@@ -20,7 +20,7 @@ export const PASSWORD = "a password for tests";
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
 
 /** @returns {Promise<number>} */
-async function freePort() {
+export async function freePort() {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const address = server.address();
@@ -34,9 +34,10 @@ async function freePort() {
  * Asks until the answer is yes.
  * @param {() => Promise<boolean>} condition
  * @param {string} what
+ * @param {number} [seconds] how long
  */
-export async function until(condition, what) {
-  const end = Date.now() + 15_000;
+export async function until(condition, what, seconds = 15) {
+  const end = Date.now() + seconds * 1000;
   while (!(await condition())) {
     if (Date.now() > end) throw new Error(`waited in vain until ${what}`);
     await new Promise((done) => setTimeout(done, 20));

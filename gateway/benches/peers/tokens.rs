@@ -40,7 +40,7 @@ pub(crate) fn mint(secret: &str, number: u32) -> Result<String> {
     let id = URL_SAFE_NO_PAD.encode(id);
     let claims = Claims {
         iss: ISSUER.to_owned(),
-        aud: AUDIENCE.to_owned(),
+        aud: vec![AUDIENCE.to_owned()],
         sub: number.to_string(),
         iat: now,
         nbf: now,
@@ -48,6 +48,7 @@ pub(crate) fn mint(secret: &str, number: u32) -> Result<String> {
         jti: id.clone(),
         sid: id,
         session_exp: None,
+        cnf: None,
         fresh: None,
         csrf: None,
         token_type: TokenType::Access.claim(),

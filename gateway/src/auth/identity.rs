@@ -175,6 +175,11 @@ impl IdentityHeaders {
         self.reserved.contains(name)
     }
 
+    /// The names of all of them, in lower case.
+    pub(crate) fn reserved_names(&self) -> impl Iterator<Item = &[u8]> {
+        self.reserved.names()
+    }
+
     /// The header lines for a token's claims. A claim that is absent or an object has no header.
     fn lines(&self, claims: &VerifiedClaims) -> Result<Box<[u8]>, Rejection> {
         let mut lines = Vec::with_capacity(256);

@@ -17,12 +17,14 @@ use std::sync::Arc;
 
 use branding::BrandingError;
 use cookies::{CookieScope, Cookies, SessionCookies};
+use csrf::RequestSource;
 use pages::{PageSettings, Pages};
 use return_address::{ReturnAddress, return_address};
 
 use crate::client_addr::{RequestOrigin, Scheme};
 use crate::config::{self, RememberMe};
-use crate::http1::{Headers, RequestHead};
+use crate::http1::{CanonicalTarget, Headers, RequestHead};
+use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::services::token_response::IssuedTokens;
 
@@ -83,12 +85,34 @@ impl Browser {
     }
 
     /// Where `text`, which came with a request, may lead back to: never to the sign-in pages themselves.
-    pub(crate) fn return_address(&self, text: &str, own: RequestOrigin<'_>) -> ReturnAddress {
+    pub(crate) fn return_address(&self, context: &RequestContext, text: &str) -> ReturnAddress {
+        self.address_below(text, own_origin(context), context.client.prefix(&context.head))
+    }
+
+    /// The address of the request's own page.
+    pub(crate) fn own_address(&self, context: &RequestContext) -> ReturnAddress {
+        let target = CanonicalTarget::parse(context.head.method(), context.head.target());
+        let target = target.as_ref().map_or("", |target| target.as_str());
+        self.return_address(context, &(context.client.prefix(&context.head) + target))
+    }
+
+    fn address_below(&self, text: &str, own: RequestOrigin<'_>, prefix: String) -> ReturnAddress {
         let found = return_address(text, own, &self.return_hosts).filter(|address| {
             let path = address.as_str().split(['?', '#']).next().unwrap_or_default();
+            let path = path.strip_prefix(&prefix).unwrap_or(path);
             ![self.pages.login_path(), self.pages.logout_path(), self.pages.continue_path()].contains(&path)
         });
-        found.unwrap_or_else(|| self.home.clone())
+        let home = || return_address(&format!("{prefix}{}", self.home.as_str()), own, &[]);
+        found.or_else(home).unwrap_or_else(ReturnAddress::home).below(prefix)
+    }
+
+    /// Refuses a request that a page of somebody else has sent, which may have a session's cookies by no one's doing.
+    pub(crate) fn require_own_page(&self, context: &RequestContext) -> Result<(), Rejection> {
+        match RequestSource::of(context.head.headers()).is_trusted(own_origin(context), &self.trusted_origins)
+        {
+            true => Ok(()),
+            false => Err(Rejection::ForeignPage),
+        }
     }
 
     /// The session's cookies of a request that a browser sent to `own`.
@@ -124,7 +148,7 @@ impl Browser {
             Some(_) => return_to.as_str().to_owned(),
         };
         let there = RequestOrigin { scheme: own.scheme, host: login_host, port: None };
-        let mut link = self.pages.login_link(&self.return_address(&back, there), false);
+        let mut link = self.pages.login_link(&self.address_below(&back, there, String::new()), false);
         if let Some(state) = state {
             link.push_str("&state=");
             link.push_str(state);

@@ -44,6 +44,9 @@ pub(crate) struct Page {
     username: String,
     remember: bool,
     return_to: String,
+    /// What stands before the paths of the pages.
+    #[serde(skip)]
+    prefix: String,
     /// See [`super::cookies::CookieKind::State`].
     state: String,
     links: Vec<Link>,
@@ -68,9 +71,9 @@ struct Context<'a> {
     style: minijinja::Value,
     lang: &'a str,
     t: &'a std::collections::BTreeMap<String, String>,
-    login_path: &'a str,
-    logout_path: &'a str,
-    logout_all_path: &'a str,
+    login_path: String,
+    logout_path: String,
+    logout_all_path: String,
     ask_remember: bool,
 }
 
@@ -176,6 +179,7 @@ impl Pages {
     }
 
     fn render(&self, template: &str, texts: &Texts, page: &Page) -> Result<String, minijinja::Error> {
+        let below = |path: &str| format!("{}{path}", page.prefix);
         let context = Context {
             page,
             title: &self.branding.title,
@@ -183,9 +187,9 @@ impl Pages {
             style: minijinja::Value::from_safe_string(self.branding.style.clone()),
             lang: &texts.language,
             t: texts.all(),
-            login_path: &self.login_path,
-            logout_path: &self.logout_path,
-            logout_all_path: &self.logout_all_path,
+            login_path: below(&self.login_path),
+            logout_path: below(&self.logout_path),
+            logout_all_path: below(&self.logout_all_path),
             ask_remember: self.ask_remember,
         };
         self.branding.templates.get_template(template)?.render(Serde(context))
@@ -213,6 +217,7 @@ impl Pages {
             heading: texts.get("signed_out_heading").to_owned(),
             paragraphs: vec![texts.get("signed_out").to_owned()],
             links: vec![Link { href: sign_in, text: texts.get("sign_in").to_owned() }],
+            prefix: return_to.prefix().to_owned(),
             ..Page::default()
         };
         self.respond(StatusCode::OK, "message.html", texts, &page, None)
@@ -238,7 +243,7 @@ impl Pages {
             query.append_pair("switch", "1");
         }
         query.append_pair("return", return_to.as_str());
-        format!("{}?{}", self.login_path, query.finish())
+        format!("{}{}?{}", return_to.prefix(), self.login_path, query.finish())
     }
 
     pub(crate) fn login_path(&self) -> &str {
@@ -289,6 +294,7 @@ impl Pages {
             ],
             sign_out: true,
             sign_out_everywhere: true,
+            prefix: return_to.prefix().to_owned(),
             ..Page::default()
         }
     }
@@ -327,7 +333,9 @@ impl Pages {
             | Refusal::StoreUnavailable
             | Refusal::Overloaded
             | Refusal::AppUnavailable => (vec![link(return_to.as_str().to_owned(), "try_again")], false),
-            Refusal::NotFound | Refusal::Other => (vec![link("/".to_owned(), "home")], false),
+            Refusal::NotFound | Refusal::Other => {
+                (vec![link(format!("{}/", return_to.prefix()), "home")], false)
+            }
         };
         Page {
             heading: texts.get(heading).to_owned(),
@@ -335,6 +343,7 @@ impl Pages {
             links,
             sign_out,
             request_id: Some(request_id.to_owned()),
+            prefix: return_to.prefix().to_owned(),
             ..Page::default()
         }
     }
@@ -391,6 +400,7 @@ fn login_page(texts: &Texts, form: LoginForm<'_>) -> Page {
         username: form.username.to_owned(),
         remember: form.remember,
         return_to: form.return_to.as_str().to_owned(),
+        prefix: form.return_to.prefix().to_owned(),
         state: form.state.to_owned(),
         ..Page::default()
     }

@@ -15,12 +15,28 @@ pub(crate) struct ReturnAddress {
     location: String,
     /// The origin, where it is not the request's own.
     origin: Option<String>,
+    /// What a proxy takes off the front of paths before they come here.
+    prefix: String,
 }
 
 impl ReturnAddress {
     /// Where a login leads that came from nowhere.
     pub(crate) fn home() -> ReturnAddress {
-        ReturnAddress { location: "/".to_owned(), origin: None }
+        ReturnAddress::of("/".to_owned(), None)
+    }
+
+    fn of(location: String, origin: Option<String>) -> ReturnAddress {
+        ReturnAddress { location, origin, prefix: String::new() }
+    }
+
+    /// The same for people who find the gateway's pages below `prefix`: nothing, or whole segments.
+    pub(crate) fn below(self, prefix: String) -> ReturnAddress {
+        ReturnAddress { prefix, ..self }
+    }
+
+    /// What stands before the paths of the gateway's pages.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     /// For `Location` and for links.
@@ -66,14 +82,14 @@ pub(crate) fn return_address(text: &str, own: RequestOrigin<'_>, hosts: &[String
     }
     if url.origin() == base.origin() {
         let location = url[Position::BeforePath..Position::AfterQuery].to_owned();
-        return Some(ReturnAddress { location, origin: None });
+        return Some(ReturnAddress::of(location, None));
     }
     let is_downgrade = own.scheme == Scheme::Https && url.scheme() == "http";
     if is_downgrade || !hosts.iter().any(|host| is_host(&url, host, &base)) {
         return None;
     }
-    let origin = Some(url.origin().ascii_serialization());
-    Some(ReturnAddress { location: url[..Position::AfterQuery].to_owned(), origin })
+    let origin = url.origin().ascii_serialization();
+    Some(ReturnAddress::of(url[..Position::AfterQuery].to_owned(), Some(origin)))
 }
 
 /// Whether a URL leads to the host that `name` is.

@@ -67,6 +67,8 @@ pub(crate) enum Shape {
     TextOrTable(&'static str, TableShape),
     /// Text, a whole number, a boolean or a list of them.
     Any,
+    /// Any value.
+    Json,
 }
 
 /// A table whose keys are declared.

@@ -70,6 +70,7 @@ fn takes(shape: &Shape) -> String {
         Shape::Table(_) | Shape::Names(..) => "table".to_owned(),
         Shape::Map(inner) => format!("table of names, each with {}", takes(inner)),
         Shape::TextOrTable(..) => "text, a table, or a list of them".to_owned(),
+        Shape::Json => "any value".to_owned(),
         Shape::Any => "text, a whole number, `true`, `false`, or a list of them".to_owned(),
     }
 }

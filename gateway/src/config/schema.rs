@@ -109,6 +109,7 @@ fn of_shape(shape: &Shape) -> Map<String, Value> {
             schema
         }
         Shape::TextOrTable(name, _) => object(json!({"$ref": format!("#/$defs/{name}")})),
+        Shape::Json => Map::new(),
         Shape::Any => {
             let one = json!([{"type": "string"}, {"type": "integer"}, {"type": "boolean"}]);
             object(

@@ -17,6 +17,11 @@ impl HeaderNameSet {
         HeaderNameSet { names, lengths }
     }
 
+    /// The names, in lower case.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.names.iter().map(Vec::as_slice)
+    }
+
     /// Whether an upstream could take a field of that name for one of these.
     pub(crate) fn contains(&self, name: &[u8]) -> bool {
         let folds_to = |known: &Vec<u8>| {

@@ -14,7 +14,7 @@ pub(crate) enum HostError {
 }
 
 /// A well-formed host as received, split for comparison.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Host<'h> {
     text: &'h str,
     name: &'h str,

@@ -211,7 +211,10 @@ where
     let call = inner.borrow_mut().call(Authenticated::new(routed, identity, true));
     let response = call.await;
     if let Some(delivery) = delivery {
-        delivery.complete(&context).await;
+        match context.is_verdict() {
+            true => delivery.relay(),
+            false => delivery.complete(&context).await,
+        }
     }
     response
 }
@@ -265,13 +268,10 @@ fn without_session(route: &Route, rejection: Rejection) -> Result<Option<Rc<Iden
 fn require_own_page(routed: &Routed) -> Result<(), Rejection> {
     let (context, headers) = (routed.context(), routed.view().headers());
     let Some(browser) = &context.state.config.browser else { return Ok(()) };
-    let opens_websocket = headers.asks_for_upgrade();
-    if !csrf::needs_check(routed.view().method(), opens_websocket)
-        || RequestSource::of(headers).is_trusted(own_origin(context), &browser.trusted_origins)
-    {
-        return Ok(());
+    match csrf::needs_check(routed.view().method(), headers.asks_for_upgrade()) {
+        true => browser.require_own_page(context),
+        false => Ok(()),
     }
-    Err(Rejection::ForeignPage)
 }
 
 /// Refuses requests with Basic credentials that a page of somebody else has sent: a browser adds them by itself, as it does cookies.

@@ -1,5 +1,7 @@
 //! Authorization: whether an identity may use a route, by its access, roles and claims.
 
+use serde_json::Value;
+
 use crate::auth::identity::Identity;
 use crate::auth::required_claim::satisfies;
 use crate::config::Access;
@@ -7,6 +9,7 @@ use crate::layers::authenticate::missing;
 use crate::layers::route::Route;
 use crate::rejection::Rejection;
 use crate::request::{Authenticated, Authorized};
+use crate::tokens::ClaimValue;
 
 /// The step from [`Authenticated`] to [`Authorized`].
 pub(crate) fn authorize_request(request: Authenticated) -> Result<Authorized, Rejection> {
@@ -33,6 +36,9 @@ pub(crate) fn authorize(route: &Route, identity: &Identity) -> Result<(), Reject
     if !route.roles.is_empty() && !identity.has_one_of(&route.roles) {
         return Err(Rejection::RoleMissing);
     }
+    if route.audience.as_ref().is_some_and(|audience| !has_audience(identity, audience)) {
+        return Err(Rejection::AudienceMissing);
+    }
     for required in &route.claims {
         if !identity.claims().get(&required.claim).is_some_and(|claim| satisfies(claim, required)) {
             return Err(match required.claim.as_str() {
@@ -42,4 +48,12 @@ pub(crate) fn authorize(route: &Route, identity: &Identity) -> Result<(), Reject
         }
     }
     Ok(())
+}
+
+fn has_audience(identity: &Identity, audience: &str) -> bool {
+    match identity.claims().get("aud") {
+        Some(ClaimValue::Text(one)) => one == audience,
+        Some(ClaimValue::Json(Value::Array(several))) => several.iter().any(|one| one == audience),
+        _ => false,
+    }
 }

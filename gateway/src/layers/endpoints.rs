@@ -67,9 +67,9 @@ where
 
 /// The endpoint of a request. One with a method that its endpoint does not take is for the route of that path, if there
 /// is one: an app may have a page at `/login`.
-fn endpoint(config: &RuntimeConfig, request: RequestView<'_>) -> Option<Endpoint> {
+pub(crate) fn endpoint(config: &RuntimeConfig, request: RequestView<'_>) -> Option<Endpoint> {
     let endpoint = config.endpoints.find(request.decoded_path())?;
-    let is_taken = endpoint.methods(config.browser.is_some()).contains(request.method());
+    let is_taken = endpoint.takes(request.method(), config.browser.is_some());
     let has_route = || config.routes.select(request).is_ok();
     (is_taken || (endpoint != Endpoint::LoginContinue && !has_route())).then_some(endpoint)
 }

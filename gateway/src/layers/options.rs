@@ -13,6 +13,8 @@ use crate::layers::step::StepFuture;
 use crate::rejection::Rejection;
 use crate::request::{Admitted, PREFLIGHT_PASSED, RequestView};
 use crate::response::{self, Response};
+use crate::runtime_config::RuntimeConfig;
+use crate::services::endpoints::Endpoint;
 
 /// Handles preflights, `OPTIONS *` and an `OPTIONS` for which this is the last hop.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +45,8 @@ impl<S: Service<Admitted, Response = Response, Error = Rejection>> Service<Admit
 
     fn call(&mut self, request: Admitted) -> Self::Future {
         let (view, context) = (request.view(), request.context());
-        if *view.method() == Method::OPTIONS {
+        // A verdict on an OPTIONS request is asked for by OPTIONS.
+        if *view.method() == Method::OPTIONS && !asks_for_verdict(&context.state.config, view) {
             match preflight(&context.state.config, view) {
                 Some(Preflight::Answered { route, response, problem }) => {
                     context.record.route.set(route);
@@ -66,6 +69,10 @@ impl<S: Service<Admitted, Response = Response, Error = Rejection>> Service<Admit
         }
         StepFuture::Passed { inner: self.inner.call(request) }
     }
+}
+
+fn asks_for_verdict(config: &RuntimeConfig, request: RequestView<'_>) -> bool {
+    config.endpoints.find(request.decoded_path()) == Some(Endpoint::Verify)
 }
 
 /// `OPTIONS *` is about the gateway itself, and `Max-Forwards: 0` means that this is the last hop (RFC 9110

@@ -14,17 +14,19 @@ use tower::{Layer, Service};
 use crate::auth::bearer::{Bearer, Scheme};
 use crate::auth::credentials::browser_cookies;
 use crate::auth::dpop;
+use crate::browser::accept_language;
 use crate::browser::navigation::purpose;
 use crate::browser::pages::{Refusal, RefusalContext};
 use crate::browser::refusal::{self, RefusalForm, RefusedRequest};
-use crate::browser::{accept_language, own_origin};
 use crate::config::Dpop;
 use crate::grpc;
-use crate::http1::{CanonicalTarget, HeaderKind};
+use crate::http1::HeaderKind;
 use crate::rejection::{Code, DpopChallenge, Rejection};
 use crate::request::{Received, RequestContext};
 use crate::response::{self, Body, Response};
 use crate::services::handover::to_sign_in;
+use crate::services::oauth::resource_metadata_uri;
+use crate::telemetry::EndpointLabel;
 
 /// Converts the rejections of the services below to responses.
 #[derive(Debug, Clone, Copy)]
@@ -107,6 +109,7 @@ pub(crate) fn respond(rejection: Rejection, context: &RequestContext) -> Respons
         None => for_browser(&rejection, context).unwrap_or_else(plain),
     };
     if response.status() == StatusCode::UNAUTHORIZED {
+        name_resource_metadata(&mut response, context);
         add_basic_challenge(&mut response, context);
     }
     context.audit_refusal(&rejection);
@@ -126,6 +129,22 @@ fn challenge_for_dpop(rejection: &Rejection, context: &RequestContext, response:
     let how = DpopChallenge { bearer_too: mode == Dpop::Optional, used };
     if rejection.insert_dpop_challenge(how, response.headers_mut()) {
         dpop::insert_nonce(context, response);
+    }
+}
+
+/// Says in the challenge where the resource's metadata is (RFC 9728 section 5.1), if that is configured.
+fn name_resource_metadata(response: &mut Response, context: &RequestContext) {
+    let settings = &context.state.config.settings;
+    if !settings.oauth.resource_metadata_in_challenges {
+        return;
+    }
+    let Some(challenge) = response.headers_mut().get_mut(WWW_AUTHENTICATE) else { return };
+    let text = challenge.to_str().ok().filter(|text| text.starts_with("Bearer") || text.starts_with("DPoP"));
+    if let Some(text) = text {
+        // A scheme alone has no parameter to stand behind.
+        let separator = if text == "Bearer" { " " } else { ", " };
+        let uri = resource_metadata_uri(settings);
+        *challenge = response::header_value(&format!("{text}{separator}resource_metadata=\"{uri}\""));
     }
 }
 
@@ -158,22 +177,23 @@ fn for_browser(rejection: &Rejection, context: &RequestContext) -> Option<Respon
         code: rejection.code(),
         purpose: purpose(head.method(), head.headers()),
         method: head.method(),
-        endpoint: context.record.endpoint.get().is_some(),
+        // What is judged for a proxy is a route's.
+        endpoint: context.record.endpoint.get().is_some_and(|label| label != EndpointLabel::Verify),
         bearer: cookies.is_empty() && head.headers().has(HeaderKind::Authorization),
         unauthenticated: route.and_then(|route| route.unauthenticated),
     });
-    let own = own_origin(context);
-    let target = CanonicalTarget::parse(head.method(), head.target());
-    let target = target.as_ref().map_or("", |target| target.as_str());
     let mut response = match form {
         RefusalForm::Problem => return None,
-        RefusalForm::SignIn => return Some(to_sign_in(context, browser, target)),
+        RefusalForm::SignIn => return Some(to_sign_in(context, browser, &browser.own_address(context))),
         RefusalForm::Page => {
             // A form's own address may have no page: the one that it was sent from has.
             let is_read = matches!(*head.method(), Method::GET | Method::HEAD);
             let referer = head.headers().iter().find(|field| field.name.eq_ignore_ascii_case(b"referer"));
             let referer = referer.and_then(|field| std::str::from_utf8(field.value).ok()).unwrap_or_default();
-            let return_to = browser.return_address(if is_read { target } else { referer }, own);
+            let return_to = match is_read {
+                true => browser.own_address(context),
+                false => browser.return_address(context, referer),
+            };
             let identity = context.record.identity.borrow();
             let refusal = match (rejection, rejection.code()) {
                 (Rejection::RoleMissing, _) => {

@@ -50,6 +50,8 @@ pub(crate) struct Route {
     pub(crate) dpop: Option<Dpop>,
     pub(crate) roles: Vec<String>,
     pub(crate) claims: Vec<RequiredClaim>,
+    /// Required in the token's `aud`.
+    pub(crate) audience: Option<String>,
     /// Whose tokens are accepted.
     pub(crate) issuers: IssuerSet,
     /// Maximum length of a request's body, in bytes.
@@ -291,6 +293,7 @@ impl Routes {
                     dpop: route.dpop,
                     roles: route.roles.clone(),
                     claims: route.claims.clone(),
+                    audience: route.audience.clone(),
                     issuers: IssuerSet::OWN,
                     max_body: route.max_body.unwrap_or(max_body),
                     request_headers: HeaderEdits::new(&route.request_headers),

@@ -217,7 +217,7 @@ fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
 
 /// Whether some app could take a field of that name for one of the gateway's. CGI and WSGI know fields as `HTTP_NAME`, and a field
 /// that is called so is one that somebody hopes to have confused with it.
-fn is_reserved(name: &[u8], identity_headers: &IdentityHeaders) -> bool {
+pub(crate) fn is_reserved(name: &[u8], identity_headers: &IdentityHeaders) -> bool {
     let mut rest = name;
     while rest.get(..4).is_some_and(|front| front.eq_ignore_ascii_case(b"http"))
         && rest.get(4).is_some_and(|&b| fold(b) == b'-')

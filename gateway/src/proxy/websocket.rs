@@ -49,26 +49,34 @@ pub(crate) struct Tunnel {
     pub(crate) log: Option<ResponseLog>,
 }
 
-/// The handshake that a request is, on a route that takes its protocol. The page of one that came with a session's cookie was
-/// checked by authentication.
+/// The handshake that a request is, on a route that takes its protocol.
 pub(crate) fn handshake<'h>(
     request: &'h Authorized,
     forwarding: &'h Forwarding,
 ) -> Result<Option<Handshake<'h>>, Rejection> {
-    let (view, context) = (request.view(), request.context());
+    let view = request.view();
     let Some(protocol) = asked_for(view, &forwarding.upgrades) else { return Ok(None) };
     let is_websocket = protocol == WEBSOCKET;
     if is_websocket {
         check_websocket(view)?;
     }
-    let cors = context.state.config.cors.of(Some(request.route().index));
-    if !request.is_by_cookie() && !is_allowed_origin(view, cors, &context.client) {
-        return Err(Rejection::UpgradeOrigin);
-    }
+    check_page(request, forwarding)?;
     let has_token = is_websocket && forwarding.token_in_subprotocol;
-    let dpop = dpop::mode(request.route(), context) != Dpop::Off;
+    let dpop = dpop::mode(request.route(), request.context()) != Dpop::Off;
     let offer = has_token.then(|| Offer::of(view, dpop)).transpose()?;
     Ok(Some(Handshake { protocol, offer }))
+}
+
+/// Refuses an upgrade that a page of a foreign origin asks for. The page of a request that came with a session's cookie was checked
+/// by authentication.
+pub(crate) fn check_page(request: &Authorized, forwarding: &Forwarding) -> Result<(), Rejection> {
+    let (view, context) = (request.view(), request.context());
+    let cors = context.state.config.cors.of(Some(request.route().index));
+    let is_checked = request.is_by_cookie() || asked_for(view, &forwarding.upgrades).is_none();
+    match is_checked || is_allowed_origin(view, cors, &context.client) {
+        true => Ok(()),
+        false => Err(Rejection::UpgradeOrigin),
+    }
 }
 
 /// The token that a handshake carries in its subprotocols; with `dpop`, it may be one that is bound to a key.

@@ -17,6 +17,8 @@ enum Fields {
     Error(&'static str),
     /// The same for the scheme `DPoP`.
     Dpop(&'static str),
+    /// A client has to authenticate.
+    Client,
     /// `Retry-After`, in seconds.
     Retry(&'static str),
     Allow(&'static str),
@@ -25,7 +27,7 @@ enum Fields {
     AcceptPost,
 }
 
-use Fields::{AcceptPost, Allow, AllowAndClose, Bare, Closes, Dpop, Error, Plain, Retry};
+use Fields::{AcceptPost, Allow, AllowAndClose, Bare, Client, Closes, Dpop, Error, Plain, Retry};
 
 const INVALID_TOKEN: Fields = Error("invalid_token");
 const INVALID_REQUEST: Fields = Error("invalid_request");
@@ -134,6 +136,8 @@ fn rows() -> Vec<Row> {
         Row(R::UsersUnavailable, 503, "store_unavailable", Retry("2"), 14),
         Row(R::RevocationsUnknown, 503, "store_unavailable", Retry("2"), 14),
         Row(R::SigningFailed, 500, "internal", Plain, 13),
+        Row(R::UntrustedProxy, 403, "untrusted_proxy", Plain, 7),
+        Row(R::OriginalRequest("why"), 400, "bad_request", Plain, 3),
         Row(R::FileMethod, 405, "method_not_allowed", Allow("GET, HEAD"), 12),
         Row(R::FileNotFound, 404, "not_found", Plain, 12),
         Row(R::FileChanged, 412, "precondition_failed", Plain, 9),
@@ -150,6 +154,10 @@ fn rows() -> Vec<Row> {
         Row(R::UpstreamTimeout, 504, "gateway_timeout", Plain, 14),
         Row(R::UpstreamUnhealthy, 503, "no_healthy_upstream", Retry("1"), 14),
         Row(R::UpstreamFull, 503, "overloaded", Retry("1"), 8),
+        Row(R::AudienceMissing, 403, "insufficient_scope", SCOPE, 7),
+        Row(R::ClientUnknown, 401, "invalid_client", Client, 16),
+        Row(R::ContentTypeNotForm, 400, "bad_request", Plain, 3),
+        Row(R::TokenNotInForm, 400, "bad_request", Plain, 3),
         Row(R::PersonalTokenNotFound, 404, "not_found", Plain, 12),
         Row(R::BadTokenRequest("why".into()), 400, "bad_request", Plain, 3),
         Row(R::TooManyPersonalTokens, 403, "too_many_tokens", Plain, 7),
@@ -187,6 +195,9 @@ fn every_rejection_has_its_status_code_fields_and_problem() {
                 "www-authenticate",
                 format!("DPoP error=\"{error}\", error_description=\"{detail}\", algs=\"{ALGORITHMS}\""),
             )),
+            Client => {
+                Some(("www-authenticate", "Basic realm=\"introspection\", charset=\"UTF-8\"".to_owned()))
+            }
             Error(error) => Some((
                 "www-authenticate",
                 format!("Bearer error=\"{error}\", error_description=\"{detail}\""),

@@ -38,6 +38,9 @@ type Pending = watch::Receiver<Option<RefreshResult>>;
 #[derive(Debug, Default)]
 pub(crate) struct RefreshFlights(Mutex<HashMap<FlightKey, Pending>>);
 
+/// How long an app behind a proxy that got a verdict may take to respond before the browser's old tokens count as used.
+const RELAY_TIME: Duration = Duration::from_secs(60);
+
 /// What the cookies say without asking for anything.
 #[derive(Debug)]
 pub(crate) enum CookieLookup {
@@ -202,6 +205,14 @@ impl Delivery {
             spawn_local(watch(sessions, Rc::clone(&done), session, presented, interval));
         }
         Delivery { done, session, presented, begun: Instant::now(), interval }
+    }
+
+    /// The new tokens go to a proxy, which sends them with the response of an app: when, cannot be seen.
+    pub(crate) fn relay(self) {
+        spawn_local(async move {
+            tokio::time::sleep(RELAY_TIME).await;
+            self.done.set(true);
+        });
     }
 
     /// The response is about to leave. A late one must not take newer tokens away: then it goes without cookies.

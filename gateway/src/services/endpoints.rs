@@ -9,7 +9,9 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
 use tower::Service;
 
-use super::{handover, jwks, login, logout, personal_tokens, refresh, sessions, sign_in_page, sign_out_page};
+use super::{
+    handover, jwks, login, logout, oauth, personal_tokens, refresh, sessions, sign_in_page, sign_out_page,
+};
 use crate::auth::bearer::Bearer;
 use crate::config::{Dpop, Settings};
 use crate::rejection::Rejection;
@@ -33,8 +35,15 @@ pub(crate) enum Endpoint {
     /// With `[personal_tokens]` only.
     Tokens,
     Token,
+    /// With `[oauth]` only, as all that follow.
+    Revoke,
+    Introspect,
+    AuthorizationServer,
+    ProtectedResource,
     Jwks,
     Health,
+    /// With `[forward_auth]` only, and with every method.
+    Verify,
 }
 
 impl Endpoint {
@@ -43,19 +52,27 @@ impl Endpoint {
         match self {
             Endpoint::Login => EndpointLabel::Login,
             Endpoint::Refresh => EndpointLabel::Refresh,
+            Endpoint::Verify => EndpointLabel::Verify,
             _ => EndpointLabel::Other,
         }
     }
 }
 
 impl Endpoint {
+    /// Whether it takes a method; a verdict is asked for with any.
+    pub(crate) fn takes(self, method: &Method, pages: bool) -> bool {
+        self == Endpoint::Verify || self.methods(pages).contains(method)
+    }
+
     /// The methods that it takes; with `[browser]`, `pages` are shown at two of them.
-    pub(crate) fn methods(self, pages: bool) -> &'static [Method] {
+    fn methods(self, pages: bool) -> &'static [Method] {
         match self {
             Endpoint::Login | Endpoint::Logout if pages => &[Method::GET, Method::HEAD, Method::POST],
             Endpoint::LoginContinue if pages => &[Method::GET],
             Endpoint::LoginContinue => &[],
-            Endpoint::Jwks => &[Method::GET, Method::HEAD],
+            Endpoint::Jwks | Endpoint::AuthorizationServer | Endpoint::ProtectedResource => {
+                &[Method::GET, Method::HEAD]
+            }
             // HAProxy's `option httpchk` asks with OPTIONS.
             Endpoint::Health => &[Method::GET, Method::HEAD, Method::OPTIONS],
             Endpoint::Sessions => &[Method::GET],
@@ -70,11 +87,23 @@ impl Endpoint {
 #[derive(Debug)]
 pub(crate) struct Endpoints {
     paths: Vec<(String, Endpoint)>,
+    /// The path of verdicts, where proxies may ask for them.
+    verify: Option<String>,
 }
 
 impl Endpoints {
     pub(crate) fn new(settings: &Settings) -> Endpoints {
         let tokens = settings.personal_tokens.enabled.then_some(("/tokens", Endpoint::Tokens));
+        let forward_auth = settings.forward_auth.enabled;
+        let oauth = &settings.oauth;
+        let revoke = oauth.revocation.then_some(("/revoke", Endpoint::Revoke));
+        let introspect =
+            (!oauth.introspection_clients.is_empty()).then_some(("/introspect", Endpoint::Introspect));
+        let metadata = oauth.metadata.then(|| {
+            let server = oauth::authorization_server_paths(&settings.tokens.issuer).into_iter();
+            let server = server.map(|path| (path, Endpoint::AuthorizationServer));
+            server.chain([(oauth::PROTECTED_RESOURCE.to_owned(), Endpoint::ProtectedResource)])
+        });
         let settings = &settings.endpoints;
         let below_prefix = [
             ("/login", Endpoint::Login),
@@ -84,16 +113,20 @@ impl Endpoints {
             ("/logout-all", Endpoint::LogoutAll),
             ("/sessions", Endpoint::Sessions),
         ];
-        let prefixed = below_prefix.into_iter().chain(tokens);
+        let prefixed = below_prefix.into_iter().chain(tokens).chain(revoke).chain(introspect);
         let prefixed = prefixed.map(|(path, endpoint)| (format!("{}{path}", settings.prefix), endpoint));
         // Well-known URIs have no prefix (RFC 8615).
         let jwks = ("/.well-known/jwks.json".to_owned(), Endpoint::Jwks);
         let health = settings.health_path.iter().map(|path| (path.clone(), Endpoint::Health));
-        Endpoints { paths: prefixed.chain([jwks]).chain(health).collect() }
+        let paths = prefixed.chain([jwks]).chain(metadata.into_iter().flatten()).chain(health).collect();
+        Endpoints { paths, verify: forward_auth.then(|| settings.verify_path()) }
     }
 
-    /// The endpoint with exactly that path, or of a single session or token.
+    /// The endpoint with exactly that path, or of a single session or token, or of a verdict on the path that stands behind it.
     pub(crate) fn find(&self, path: &str) -> Option<Endpoint> {
+        if self.below_verify(path).is_some() {
+            return Some(Endpoint::Verify);
+        }
         let exactly = |path: &str| self.paths.iter().find(|(p, _)| p == path).map(|(_, endpoint)| *endpoint);
         exactly(path).or_else(|| {
             let (parent, id) = path.rsplit_once('/')?;
@@ -104,6 +137,12 @@ impl Endpoints {
                 _ => None,
             }
         })
+    }
+
+    /// What stands behind the path of verdicts: nothing, or a path.
+    pub(crate) fn below_verify<'t>(&self, target: &'t str) -> Option<&'t str> {
+        let rest = target.strip_prefix(self.verify.as_deref()?)?;
+        (rest.is_empty() || rest.starts_with(['/', '?'])).then_some(rest)
     }
 }
 
@@ -176,7 +215,13 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
         Endpoint::Tokens if *method == Method::GET => personal_tokens::list(&context).await,
         Endpoint::Tokens => personal_tokens::create(&context, request.body).await,
         Endpoint::Token => personal_tokens::revoke(&context, request.view().decoded_path()).await,
+        Endpoint::Revoke => oauth::revoke(&context, request.body).await,
+        Endpoint::Introspect => oauth::introspect(&context, request.body).await,
+        Endpoint::AuthorizationServer => Ok(oauth::authorization_server(&context.state.config.settings)),
+        Endpoint::ProtectedResource => Ok(oauth::protected_resource(&context.state.config.settings)),
         Endpoint::Jwks => Ok(jwks::jwks(&context.state.config)),
+        // Judged by the stack, which has a service of its own for that.
+        Endpoint::Verify => Err(Rejection::WrongTarget),
     }
 }
 
@@ -212,12 +257,15 @@ mod tests {
 
     #[test]
     fn endpoints_are_at_their_exact_paths_below_the_prefix() {
-        let settings = |prefix: &str| {
+        let settings = |prefix: &str, forward_auth: bool| {
             let minimal = crate::config::test_support::minimal();
-            let more = format!("[endpoints]\nprefix = \"{prefix}\"\n[personal_tokens]\nenabled = true\n");
+            let more = format!(
+                "[endpoints]\nprefix = \"{prefix}\"\n[personal_tokens]\nenabled = true\n[server]\ntrusted_proxies = [\"127.0.0.1\"]\n[forward_auth]\nenabled = {forward_auth}\n"
+            );
             crate::config::test_support::settings(minimal + &more)
         };
-        let (plain, prefixed) = (Endpoints::new(&settings("")), Endpoints::new(&settings("/auth")));
+        let (plain, prefixed) =
+            (Endpoints::new(&settings("", false)), Endpoints::new(&settings("/auth", true)));
         let session = SessionId::random();
         for (endpoints, path, found) in [
             (&plain, "/login".to_owned(), Some(Endpoint::Login)),
@@ -237,6 +285,12 @@ mod tests {
             (&prefixed, format!("/auth/sessions/{session}"), Some(Endpoint::Session)),
             (&prefixed, "/.well-known/jwks.json".to_owned(), Some(Endpoint::Jwks)),
             (&prefixed, "/auth/.well-known/jwks.json".to_owned(), None),
+            (&plain, "/auth/verify".to_owned(), None),
+            (&prefixed, "/auth/auth/verify".to_owned(), Some(Endpoint::Verify)),
+            (&prefixed, "/auth/auth/verify/".to_owned(), Some(Endpoint::Verify)),
+            (&prefixed, "/auth/auth/verify/any/path".to_owned(), Some(Endpoint::Verify)),
+            (&prefixed, "/auth/auth/verifying".to_owned(), None),
+            (&prefixed, "/auth/verify".to_owned(), None),
         ] {
             assert_eq!(endpoints.find(&path), found, "{path}");
         }

@@ -28,21 +28,20 @@ use crate::sessions::{RevocationReason, SessionId, TokenId};
 /// How long a sign-in on another host may take, in seconds.
 const STATE_MAX_AGE: u64 = 600;
 
-/// Leads a person to the sign-in page for `target`, an address of the request's host.
-pub(crate) fn to_sign_in(context: &RequestContext, browser: &Browser, target: &str) -> Response {
+/// Leads a person to the sign-in page, and from there to `return_to`, an address of the request's host.
+pub(crate) fn to_sign_in(context: &RequestContext, browser: &Browser, return_to: &ReturnAddress) -> Response {
     let own = own_origin(context);
-    let return_to = browser.return_address(target, own);
     let Some(login_host) = browser.login_elsewhere(own) else {
-        return see_other(&browser.pages.login_link(&return_to, false));
+        return see_other(&browser.pages.login_link(return_to, false));
     };
     if !browser.hands_over() {
-        return see_other(&browser.login_link_at(login_host, &return_to, own, None));
+        return see_other(&browser.login_link_at(login_host, return_to, own, None));
     }
     // Several tabs of one browser share it.
     let known = browser_cookies(browser, context).state.and_then(|state| std::str::from_utf8(state).ok());
     let is_state = |state: &&str| state.len() == 22 && URL_SAFE_NO_PAD.decode(state).is_ok();
     let state = known.filter(is_state).map_or_else(|| TokenId::random().to_string(), str::to_owned);
-    let mut response = see_other(&browser.login_link_at(login_host, &return_to, own, Some(&state)));
+    let mut response = see_other(&browser.login_link_at(login_host, return_to, own, Some(&state)));
     let scope = CookieScope::of(own);
     let cookie = browser.cookies.set(CookieKind::State, &state, scope, Some(STATE_MAX_AGE));
     response.headers_mut().append(SET_COOKIE, header_value(&cookie));
@@ -126,7 +125,7 @@ pub(crate) async fn receive(
 ) -> Result<Response, Rejection> {
     let own = own_origin(context);
     let value = |name: &str| query_value(request, name).unwrap_or_default();
-    let return_to = browser.return_address(&value("return"), own);
+    let return_to = browser.return_address(context, &value("return"));
     let lost = |browser: &Browser| {
         let about =
             RefusalContext { user: None, return_to: &return_to, request_id: context.request_id.as_str() };

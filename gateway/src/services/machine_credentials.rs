@@ -20,12 +20,14 @@ use crate::config::CompatIdentity;
 use crate::layers::authenticate::require_fresh_revocations;
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
+use crate::runtime_config::RuntimeConfig;
 use crate::services::endpoints::{rate_limited, store_unavailable, users_unavailable};
 use crate::services::login::check_password;
+use crate::services::token_response::further_claims;
 use crate::sessions::personal_token::{PersonalToken, PersonalTokenRefusal, PresentedToken, RECHECK_MILLIS};
 use crate::sessions::{LoginResult, RateLimitDecision, RateLimitScope, SessionId, UnixMillis};
 use crate::telemetry::{BasicOutcome, VerificationOutcome};
-use crate::tokens::ClaimsOfUser;
+use crate::tokens::{ClaimsOfUser, VerifiedClaims};
 use crate::users::{CanonicalName, Credential, Password, User};
 
 /// The cached identity of a personal access token.
@@ -198,6 +200,7 @@ async fn verify_password(
     let locked = sessions.locked_for(name.as_str(), context.now_millis).await;
     if let Some(left) = locked.map_err(|error| store_unavailable(&error))? {
         memory.remove(&tag);
+        context.audit("basic", "locked", name.as_str(), None);
         context.worker.metrics.basic(BasicOutcome::Locked);
         return Err(Rejection::AccountLocked(Duration::from_millis(left)));
     }
@@ -320,20 +323,32 @@ fn identity(
     user: &User,
     roles: Vec<String>,
     session: SessionId,
-    (from, until): (UnixMillis, Option<UnixMillis>),
+    lifetime: (UnixMillis, Option<UnixMillis>),
     machine: Machine,
 ) -> Result<Rc<Identity>, Rejection> {
     let config = &context.state.config;
+    let claims = claims_of_user(config, user, roles, session, lifetime);
+    Ok(Rc::new(Identity::of_machine(claims, session, &config.identity_headers, machine)?))
+}
+
+/// The claims that an access token of the user would have; `lifetime` as for [`identity`].
+pub(crate) fn claims_of_user(
+    config: &RuntimeConfig,
+    user: &User,
+    roles: Vec<String>,
+    session: SessionId,
+    (from, until): (UnixMillis, Option<UnixMillis>),
+) -> VerifiedClaims {
     let compat = &config.settings.compat;
     let by_name = compat.is_on() && compat.identity == CompatIdentity::Username;
-    let claims = config.verifier.claims_of_user(ClaimsOfUser {
+    let further = further_claims(&config.settings.tokens, user, &roles).into_owned();
+    config.verifier.claims_of_user(ClaimsOfUser {
         subject: if by_name { &user.username } else { &user.id },
         username: &user.username,
         roles,
-        further: user.claims.clone(),
+        further,
         session: session.to_string(),
         issued_at: from / 1000,
         expires_at: until.map(|until| until / 1000),
-    });
-    Ok(Rc::new(Identity::of_machine(claims, session, &config.identity_headers, machine)?))
+    })
 }

@@ -1,14 +1,21 @@
-//! `GET /sessions` and `DELETE /sessions/SID`: users list and revoke their own sessions.
+//! `GET /sessions` and `DELETE /sessions/SID`: users list and revoke their own sessions, with a token or with a browser's session.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::layers::authenticate::authenticate_endpoint;
+use crate::auth::bearer::Bearer;
+use crate::auth::credentials::browser_cookies;
+use crate::auth::identity::Identity;
+use crate::browser::csrf;
+use crate::config::Dpop;
+use crate::layers::authenticate::{authenticate_endpoint, missing};
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
+use crate::services::cookie_session::resolve;
 use crate::services::endpoints::store_unavailable;
 use crate::services::foreign;
 use crate::sessions::{SessionId, SessionInfo};
@@ -31,7 +38,7 @@ struct Entry {
     address: Option<IpAddr>,
     /// The client's `User-Agent`.
     client: Option<String>,
-    /// Whether the request's token belongs to it.
+    /// Whether the request belongs to it.
     current: bool,
 }
 
@@ -50,9 +57,9 @@ impl Body {
     }
 }
 
-/// Lists the sessions of the access token's user.
-pub(crate) async fn list(context: &RequestContext) -> Result<Response, Rejection> {
-    let identity = authenticate_endpoint(context).await?;
+/// Lists the user's sessions.
+pub(crate) async fn list(context: &Rc<RequestContext>) -> Result<Response, Rejection> {
+    let identity = user(context).await?;
     let subject = &foreign::account_id(context, identity.claims()).await?;
     let sessions = context.worker.gateway.sessions.list(Some(subject), context.now_millis).await;
     let body = Body::of(sessions.map_err(|e| store_unavailable(&e))?, *identity.session());
@@ -61,8 +68,8 @@ pub(crate) async fn list(context: &RequestContext) -> Result<Response, Rejection
 }
 
 /// Revokes one of them; 404 for one that has ended or belongs to another user.
-pub(crate) async fn end(context: &RequestContext, path: &str) -> Result<Response, Rejection> {
-    let identity = authenticate_endpoint(context).await?;
+pub(crate) async fn end(context: &Rc<RequestContext>, path: &str) -> Result<Response, Rejection> {
+    let identity = user(context).await?;
     let id: SessionId =
         path.rsplit_once('/').and_then(|(_, id)| id.parse().ok()).ok_or(Rejection::SessionNotFound)?;
     let subject = &foreign::account_id(context, identity.claims()).await?;
@@ -74,6 +81,19 @@ pub(crate) async fn end(context: &RequestContext, path: &str) -> Result<Response
     context.audit("revoke", "success", identity.claims().username(), Some(id.to_string()));
     context.record.identity.replace(Some(identity));
     Ok(response::no_store(response::empty(StatusCode::NO_CONTENT)))
+}
+
+async fn user(context: &Rc<RequestContext>) -> Result<Rc<Identity>, Rejection> {
+    let dpop = context.state.config.settings.tokens.dpop != Dpop::Off;
+    let has_token = Bearer::of_either(&context.head, dpop)?.is_some();
+    let Some(browser) = context.state.config.browser.as_ref().filter(|_| !has_token) else {
+        return authenticate_endpoint(context).await;
+    };
+    let cookies = browser_cookies(browser, context);
+    if !cookies.is_empty() && csrf::needs_check(context.head.method(), false) {
+        browser.require_own_page(context)?;
+    }
+    resolve(context, browser, cookies).await?.ok_or_else(|| missing(&context.worker))
 }
 
 #[cfg(test)]

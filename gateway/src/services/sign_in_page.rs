@@ -45,10 +45,10 @@ pub(crate) async fn show(
 ) -> Result<Response, Rejection> {
     let own = own_origin(context);
     let return_to = query_value(request, "return").unwrap_or_default();
+    let return_to = browser.return_address(context, &return_to);
     if browser.login_elsewhere(own).is_some() {
         return Ok(to_sign_in(context, browser, &return_to));
     }
-    let return_to = browser.return_address(&return_to, own);
     let state = query_value(request, "state").unwrap_or_default();
     let cookies = browser_cookies(browser, context);
     let (identity, ended) = match resolve(context, browser, cookies).await {
@@ -139,7 +139,7 @@ pub(crate) async fn submit(
     }
     let mut fields = Fields::parse(&read_body(context, body).await?)?;
     let password = std::mem::take(&mut fields.password);
-    let return_to = browser.return_address(&fields.return_to, own);
+    let return_to = browser.return_address(context, &fields.return_to);
     let cookies = browser_cookies(browser, context);
     if fields.username.trim().is_empty() || password.is_empty() {
         let error = (FormError::BothRequired, StatusCode::BAD_REQUEST);

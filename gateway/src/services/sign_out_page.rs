@@ -5,9 +5,8 @@ use std::rc::Rc;
 use http::StatusCode;
 
 use crate::auth::credentials::browser_cookies;
-use crate::browser::csrf::RequestSource;
 use crate::browser::navigation::{RequestPurpose, purpose};
-use crate::browser::{Browser, CookieChange, accept_language, own_origin};
+use crate::browser::{Browser, CookieChange, accept_language};
 use crate::rejection::Rejection;
 use crate::request::{RequestContext, RequestView};
 use crate::response::Response;
@@ -26,7 +25,7 @@ pub(crate) async fn show(
     request: RequestView<'_>,
 ) -> Result<Response, Rejection> {
     let return_to = query_value(request, "return").unwrap_or_default();
-    let return_to = browser.return_address(&return_to, own_origin(context));
+    let return_to = browser.return_address(context, &return_to);
     let language = accept_language(&context.head);
     match resolve(context, browser, browser_cookies(browser, context)).await {
         Ok(Some(identity)) => Ok(browser.pages.account(language, identity.claims().username(), &return_to)),
@@ -44,9 +43,7 @@ pub(crate) async fn submit(
     browser: &Browser,
     everywhere: bool,
 ) -> Result<Response, Rejection> {
-    if !RequestSource::of(context.head.headers()).is_trusted(own_origin(context), &browser.trusted_origins) {
-        return Err(Rejection::ForeignPage);
-    }
+    browser.require_own_page(context)?;
     let cookies = browser_cookies(browser, context);
     let claims = signed_claims(context, cookies);
     let sessions = &context.worker.gateway.sessions;
@@ -86,7 +83,9 @@ fn signed_out(context: &RequestContext, browser: &Browser) -> Response {
     context.record.cookies.replace(Some(CookieChange::Clear));
     let purpose = purpose(context.head.method(), context.head.headers());
     match purpose {
-        RequestPurpose::Navigation | RequestPurpose::FormSubmission => see_other(browser.pages.logout_path()),
+        RequestPurpose::Navigation | RequestPurpose::FormSubmission => {
+            see_other(&format!("{}{}", context.client.prefix(&context.head), browser.pages.logout_path()))
+        }
         RequestPurpose::Background | RequestPurpose::Other => logged_out(),
     }
 }

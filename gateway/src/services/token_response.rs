@@ -1,10 +1,14 @@
 //! The tokens of a session, and the response that carries them (RFC 6749 section 5.1).
 
+use std::borrow::Cow;
+
 use http::header::PRAGMA;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::auth::dpop::{self, CheckedProof};
+use crate::config::{ClaimSubject, Tokens};
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
@@ -102,6 +106,7 @@ pub(crate) fn issue(context: &RequestContext, grant: Grant<'_>) -> Result<Issued
     let session = grant.session.to_string();
     let compat = &context.state.config.settings.compat;
     let csrf = (compat.is_on() && compat.csrf).then(|| TokenId::random().to_string());
+    let further = further_claims(&context.state.config.settings.tokens, grant.user, &grant.user.roles);
     let request = |token_type, jti, issued_at, expires_at| {
         context.state.config.issuer.issue(TokenRequest {
             token_type,
@@ -110,7 +115,7 @@ pub(crate) fn issue(context: &RequestContext, grant: Grant<'_>) -> Result<Issued
             subject: &grant.user.id,
             username: &grant.user.username,
             roles: &grant.user.roles,
-            further: &grant.user.claims,
+            further: &further,
             fresh: compat.fresh && grant.message.is_some() && token_type == TokenType::Access,
             csrf: csrf.as_deref(),
             key: grant.key,
@@ -138,6 +143,23 @@ pub(crate) fn issue(context: &RequestContext, grant: Grant<'_>) -> Result<Issued
         expires_in: access_ttl,
         session_expires_in: left,
     })
+}
+
+/// The claims of a user besides those that every token has: of the users' source, and of the configuration.
+pub(crate) fn further_claims<'u>(
+    tokens: &Tokens,
+    user: &'u User,
+    roles: &[String],
+) -> Cow<'u, Map<String, Value>> {
+    match tokens.claims.is_empty() {
+        true => Cow::Borrowed(&user.claims),
+        false => Cow::Owned(tokens.claims.apply(ClaimSubject {
+            id: &user.id,
+            name: &user.username,
+            roles,
+            claims: &user.claims,
+        })),
+    }
 }
 
 /// The response with these tokens, which are bound to the key of `proof`.

@@ -103,7 +103,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 outcomes! {
     /// An endpoint of the gateway, as the value of the label `route`.
-    EndpointLabel { Login => "(login)", Refresh => "(refresh)", Other => "(endpoint)" }
+    EndpointLabel { Login => "(login)", Refresh => "(refresh)", Verify => "(verify)", Other => "(endpoint)" }
 }
 
 /// What responded to a request.

@@ -1,6 +1,6 @@
 //! The claims of a token (RFC 7519 section 4.1, RFC 9068 section 2.2).
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 /// Seconds since 1970 (a NumericDate without fraction).
@@ -57,9 +57,9 @@ pub struct Claims {
     /// Issuer; empty for none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub iss: String,
-    /// Audience; empty for none.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub aud: String,
+    /// Audiences; one is written as text, several as a list.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "audience")]
+    pub aud: Vec<String>,
     /// Subject: the user's id.
     pub sub: String,
     /// Issued at.
@@ -94,4 +94,11 @@ pub struct Claims {
     /// Further claims from the users source.
     #[serde(flatten)]
     pub further: Map<String, Value>,
+}
+
+fn audience<S: Serializer>(names: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    match names {
+        [one] => one.serialize(serializer),
+        several => several.serialize(serializer),
+    }
 }

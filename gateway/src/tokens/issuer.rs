@@ -57,7 +57,7 @@ pub struct Issuer {
     keys: Vec<ReadyKey>,
     algorithm: Algorithm,
     iss: String,
-    aud: String,
+    aud: Vec<String>,
     compat: Option<Compat>,
 }
 
@@ -105,7 +105,7 @@ impl Issuer {
             keys: keys.into_iter().map(ready).collect(),
             algorithm,
             iss: tokens.issuer.clone(),
-            aud: tokens.audience.clone(),
+            aud: tokens.audiences(),
             compat: compat.cloned(),
         }
     }

@@ -298,6 +298,8 @@ mod tests {
         Tokens {
             issuer: "https://gw.test".into(),
             audience: "tests".into(),
+            further_audiences: Vec::new(),
+            claims: Default::default(),
             access_ttl: Duration::from_secs(60),
             refresh_ttl: Duration::from_secs(600),
             idle_ttl: None,

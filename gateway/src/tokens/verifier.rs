@@ -103,6 +103,8 @@ pub(crate) struct ClaimsOfUser<'u> {
 struct Names {
     iss: String,
     aud: String,
+    /// All that own tokens carry.
+    all_audiences: Vec<String>,
 }
 
 /// The value of a claim.
@@ -135,7 +137,7 @@ impl VerifiedClaims {
             issued_at,
             not_before,
             expires_at,
-            names: Arc::new(Names { iss, aud: String::new() }),
+            names: Arc::new(Names { iss, aud: String::new(), all_audiences: Vec::new() }),
             further,
         }
     }
@@ -203,6 +205,22 @@ impl VerifiedClaims {
         thumbprint.map(Some).ok_or(TokenError::Invalid("cnf is not the thumbprint of a key"))
     }
 
+    /// All claims.
+    pub(crate) fn all(&self) -> Map<String, Value> {
+        let mut all = self.further.clone();
+        for name in ["iss", "aud", "sub", "iat", "nbf", "exp", "jti", "sid", "type", "username", "roles"] {
+            let value = match self.get(name) {
+                Some(ClaimValue::Text("")) | None => continue,
+                Some(ClaimValue::Text(text)) => text.into(),
+                Some(ClaimValue::Texts(texts)) => texts.into(),
+                Some(ClaimValue::Number(number)) => number.into(),
+                Some(ClaimValue::Json(value)) => value.clone(),
+            };
+            all.insert(name.to_owned(), value);
+        }
+        all
+    }
+
     /// Any claim by its name.
     pub fn get(&self, claim: &str) -> Option<ClaimValue<'_>> {
         Some(match claim {
@@ -258,7 +276,11 @@ impl Verifier {
                 .filter(|(_, header)| compat || header.token_type.is_some())
                 .collect(),
             keys,
-            names: Arc::new(Names { iss: tokens.issuer.clone(), aud: tokens.audience.clone() }),
+            names: Arc::new(Names {
+                iss: tokens.issuer.clone(),
+                aud: tokens.audience.clone(),
+                all_audiences: tokens.audiences(),
+            }),
             leeway: tokens.leeway.as_secs(),
             compat,
         }
@@ -375,10 +397,14 @@ impl Verifier {
     /// The claims that an access token of a user would have, for a user who needs none.
     pub(crate) fn claims_of_user(&self, user: ClaimsOfUser<'_>) -> VerifiedClaims {
         let ClaimsOfUser { subject, username, roles, mut further, session, issued_at, expires_at } = user;
+        if self.names.all_audiences.len() > 1 {
+            further.insert("aud".to_owned(), self.names.all_audiences.clone().into());
+        }
         if let Some(end) = expires_at {
             further.insert("session_exp".to_owned(), end.into());
         }
         VerifiedClaims {
+            key: None,
             token_type: TokenType::Access,
             subject: subject.to_owned(),
             username: username.to_owned(),
@@ -386,7 +412,6 @@ impl Verifier {
             jti: session.clone(),
             sid: session,
             is_foreign: false,
-            key: None,
             issued_at,
             not_before: issued_at,
             expires_at: expires_at.unwrap_or(END_OF_TIME),

@@ -16,6 +16,7 @@ mod explain;
 mod faults;
 mod fixture;
 mod flow;
+mod forward_auth;
 mod grpc;
 mod interop;
 mod interoperability;

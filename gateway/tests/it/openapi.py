@@ -1,5 +1,6 @@
 """Compares the running gateway with docs/reference/openapi.yaml; `openapi.rs` calls it: URL DOCUMENT USER PASSWORD."""
 
+import base64
 import json
 import sys
 import urllib.error
@@ -12,7 +13,7 @@ try:
 except ImportError as missing:
     sys.exit(f"{missing}: run .ci/test, which installs the validators and sets AUTH_GATEWAY_PYTHON")
 
-base, document, user, password = sys.argv[1:]
+base, document, user, password, secret = sys.argv[1:]
 api = yaml.safe_load(open(document, encoding="utf-8"))
 validate(api)
 seen = set()
@@ -30,8 +31,11 @@ def resolve(node):
     return [resolve(item) for item in node] if isinstance(node, list) else node
 
 
-def call(method, template, path=None, token=None, body=None, expect=None, content_type="application/json"):
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+def call(method, template, path=None, token=None, body=None, expect=None, content_type="application/json",
+         basic=None, headers=()):
+    headers = {**dict(headers), **({"Authorization": f"Bearer {token}"} if token else {})}
+    if basic:
+        headers["Authorization"] = "Basic " + base64.b64encode(basic.encode()).decode()
     if body is not None:
         headers["Content-Type"] = content_type
         body = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -89,8 +93,27 @@ call("POST", "/tokens", token=renewed["access_token"], body={"name": "one too ma
 call("DELETE", "/tokens/{id}", f"/tokens/{made['id']}", token=renewed["access_token"], expect=204)
 call("DELETE", "/tokens/{id}", f"/tokens/{made['id']}", token=renewed["access_token"], expect=404)
 call("DELETE", "/tokens/{id}", f"/tokens/{made['id']}", token="x.y.z", expect=401)
+form = {"content_type": "application/x-www-form-urlencoded"}
+live = call("POST", "/login", body=right, expect=200)
+text = f"token={live['access_token']}".encode()
+assert call("POST", "/introspect", body=text, basic=f"app:{secret}", expect=200, **form)["active"]
+assert not call("POST", "/introspect", body=b"token=x", basic=f"app:{secret}", expect=200, **form)["active"]
+call("POST", "/introspect", body=text, basic="app:wrong", expect=401, **form)
+call("POST", "/introspect", body=b"", basic=f"app:{secret}", expect=400, **form)
+call("POST", "/revoke", body=text, expect=200, **form)
+call("POST", "/revoke", body=b"", expect=400, **form)
+call("POST", "/revoke", body=b"token=" + b"x" * 9000, expect=413, **form)
+call("GET", "/sessions", token=live["access_token"], expect=401)
+call("GET", "/.well-known/oauth-authorization-server", expect=200)
+call("GET", "/.well-known/oauth-protected-resource", expect=200)
 keys = call("GET", "/.well-known/jwks.json", expect=200)["keys"]
 assert keys, "the default algorithm has a public key"
+about = {"X-Forwarded-Method": "GET", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "a", "X-Forwarded-Uri": "/api"}
+call("GET", "/auth/verify", headers=about, token=renewed["access_token"], expect=200)
+call("GET", "/auth/verify", headers=about, expect=401)
+call("GET", "/auth/verify", headers={**about, "X-Forwarded-Uri": "/a/../b"}, expect=400)
+call("GET", "/auth/verify", headers={**about, "X-Forwarded-Uri": "/other"}, expect=404)
+call("GET", "/auth/verify", headers={**about, "X-Forwarded-Method": "X"}, expect=405)
 call("POST", "/logout", token=renewed["access_token"], expect=204)
 call("POST", "/logout", token="x.y.z", expect=401)
 third = call("POST", "/login", body=right, expect=200)

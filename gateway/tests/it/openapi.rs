@@ -2,15 +2,19 @@
 
 use crate::fixture::{Gateway, PASSWORD, Upstream, run_script};
 
+/// Of the client that may ask about tokens.
+const SECRET: &str = "kT7q/9vXw2LrZ0yBf4mEoN6uGhJc1sPd";
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/openapi.yaml");
 
 #[test]
 fn every_endpoint_responds_as_its_openapi_description_says() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&format!(
-        "[personal_tokens]\nenabled = true\nmax_per_user = 1\n[upstreams.app]\nurls = [\"http://{}\"]\n[[routes]]\npath = \"/api\"\nupstream = \"app\"\n",
+        "[server]\ntrusted_proxies = [\"127.0.0.1\"]\n[forward_auth]\nenabled = true\n\
+         [oauth]\nrevocation = true\nmetadata = true\n[oauth.introspection_clients.app]\nsecret = \"{SECRET}\"\n\
+         [personal_tokens]\nenabled = true\nmax_per_user = 1\n[upstreams.app]\nurls = [\"http://{}\"]\n[[routes]]\npath = \"/api\"\nupstream = \"app\"\n",
         upstream.address
     ));
     let url = format!("http://{}", gateway.address);
-    run_script("openapi.py", &[&url, DOCUMENT, "alice", PASSWORD]);
+    run_script("openapi.py", &[&url, DOCUMENT, "alice", PASSWORD, SECRET]);
 }

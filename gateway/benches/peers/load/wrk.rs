@@ -14,6 +14,8 @@ pub(crate) struct Wrk<'a> {
     pub(crate) seconds: u64,
     /// Sent with every request, unless a script sends others.
     pub(crate) token: &'a str,
+    /// Whether the token is sent as a browser's session is, in a cookie among others.
+    pub(crate) cookies: bool,
     /// Whether every request has a connection of its own.
     pub(crate) reconnect: bool,
     /// Reads tokens from a file, one for each request.
@@ -31,6 +33,7 @@ impl<'a> Wrk<'a> {
             clients,
             seconds: lab.options.seconds,
             token: &running.token,
+            cookies: false,
             reconnect: false,
             tokens: None,
             cores: LOAD_CORE,
@@ -52,6 +55,10 @@ impl<'a> Wrk<'a> {
         }
         match self.tokens {
             Some(_) => command.arg("-s").arg(script()),
+            None if self.cookies => command.arg("-H").arg(format!(
+                "Cookie: theme=dark; auth_gateway_access={0}; auth_gateway_refresh={0}; app=0123456789abcdef",
+                self.token
+            )),
             None => command.arg("-H").arg(format!("Authorization: Bearer {}", self.token)),
         };
         command.arg(running.url()).args(self.tokens);

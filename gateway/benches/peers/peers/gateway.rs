@@ -18,6 +18,8 @@ pub(crate) struct Variant {
     pub(crate) workers: u32,
     /// `tokens.reuse_grace`.
     pub(crate) reuse_grace: &'static str,
+    /// `browser.enabled`.
+    pub(crate) browser: bool,
 }
 
 /// `[store]`.
@@ -40,7 +42,7 @@ impl Store {
 impl Variant {
     /// The default, but for the algorithm.
     pub(crate) const fn signing_with(algorithm: &'static str) -> Variant {
-        Variant { algorithm, store: Store::Embedded, workers: 1, reuse_grace: "10s" }
+        Variant { algorithm, store: Store::Embedded, workers: 1, reuse_grace: "10s", browser: false }
     }
 
     pub(super) fn label(self) -> String {
@@ -85,6 +87,9 @@ kind = "{store}"
 [users]
 file = "users.toml"
 
+[browser]
+enabled = {browser}
+
 [limits]
 max_body = 0
 connections = 20000
@@ -105,6 +110,7 @@ upstream = "app"
         store = variant.store.kind(),
         algorithm = variant.algorithm,
         reuse_grace = variant.reuse_grace,
+        browser = variant.browser,
     );
     fs::write(setup.dir.join("gateway.toml"), configuration)?;
     let hash = PasswordHash::create(&Password::new(PASSWORD)?)?;

@@ -3,6 +3,7 @@
 mod bulk;
 mod cold;
 mod connections;
+mod cookies;
 mod cores;
 mod http2;
 mod idle;
@@ -43,6 +44,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { letter: 'k', title: "Logins and refreshes", run: logins::run },
     Scenario { letter: 'l', title: "Start to first answer", run: start::run },
     Scenario { letter: 'm', title: "Both cores", run: cores::run },
+    Scenario { letter: 'n', title: "A browser's session beside a token", run: cookies::run },
 ];
 
 /// A second of load, so that pools are filled and code is in the caches.

@@ -20,6 +20,13 @@ section! {
     }
 }
 
+impl Endpoints {
+    /// Where trusted proxies ask for verdicts, with `[forward_auth]`.
+    pub(crate) fn verify_path(&self) -> String {
+        format!("{}/auth/verify", self.prefix)
+    }
+}
+
 fn prefix(text: &str) -> Result<String, InvalidValue> {
     match text {
         "" => {}
@@ -38,8 +45,12 @@ pub(super) fn reserved_paths(settings: &Settings) -> Vec<String> {
     if !endpoints.prefix.is_empty() {
         paths.push(JWKS.to_owned());
     }
+    let oauth = &settings.oauth;
+    paths.extend(oauth.revocation.then(|| below("/revoke")));
+    paths.extend((!oauth.introspection_clients.is_empty()).then(|| below("/introspect")));
     paths.extend(settings.personal_tokens.enabled.then(|| below("/tokens")));
     paths.extend(endpoints.health_path.clone());
+    paths.extend(settings.forward_auth.enabled.then(|| endpoints.verify_path()));
     paths
 }
 

@@ -2,16 +2,19 @@
 
 mod audit;
 mod browser;
+mod claim_templates;
 mod compat;
 mod cors;
 mod endpoints;
 mod files;
+mod forward_auth;
 mod identity_headers;
 mod issuers;
 mod ldap_users;
 mod limits;
 mod lockout;
 mod log;
+mod oauth;
 mod path_pattern;
 mod personal_tokens;
 mod previous_keys;
@@ -45,15 +48,18 @@ use super::test_support;
 
 pub use audit::{Audit, AuditRefusals, AuditTarget};
 pub use browser::{Browser, RememberMe};
+pub use claim_templates::{ClaimSubject, ClaimTemplates};
 pub use compat::{Compat, CompatIdentity, Profile};
 pub use cors::{Cors, RouteCors};
 pub use endpoints::Endpoints;
 pub(in crate::config) use files::{readable, working_directory};
+pub use forward_auth::ForwardAuth;
 pub use identity_headers::{ClaimEncoding, ClaimFormat, IdentityHeader};
 pub use issuers::IssuerSettings;
 pub use limits::Limits;
 pub use lockout::Lockout;
 pub use log::{Log, LogFormat};
+pub use oauth::{ClientSecret, OAuth};
 pub use personal_tokens::PersonalTokens;
 pub use reload::Reload;
 pub use routes::Route;
@@ -93,10 +99,14 @@ section! {
         sessions: SessionLimits = table();
         /// Personal access tokens, for machines and scripts.
         personal_tokens: PersonalTokens = table();
+        /// Revocation, introspection and metadata, for other programs.
+        oauth: OAuth = table();
         /// Cross-origin requests from browsers (CORS).
         cors: Cors = table();
         /// Sessions in cookies, and sign-in pages for people.
         browser: Browser = table();
+        /// Verdicts for proxies that serve the apps themselves.
+        forward_auth: ForwardAuth = table();
         /// Headers in which the upstream gets claims of the verified token.
         identity_headers: Vec<IdentityHeader> = {
             let names = Shape::Names(TableShape::of::<identity_headers::DefaultHeaders>(), Box::new(identity_headers::shape()));
@@ -134,9 +144,11 @@ impl Settings {
         settings.compat.check(&of("compat"), &mut settings.tokens, &of("tokens"));
         settings.lockout.check(&of("lockout"));
         settings.limits.check(&of("limits"));
-        settings.audit.check(&of("audit"));
+        settings.oauth.check(&of("oauth"), &settings.tokens);
         settings.personal_tokens.check(&of("personal_tokens"));
+        settings.audit.check(&of("audit"));
         settings.browser.check(&of("browser"));
+        settings.forward_auth.check(&of("forward_auth"), &settings.server);
         settings.cors.check(&of("cors"));
         routes::check(root, &settings);
         issuers::check(root, &mut settings);

@@ -7,7 +7,7 @@ mod header_edits;
 mod host_pattern;
 mod redirect;
 mod target;
-mod template;
+pub(super) mod template;
 
 use std::collections::BTreeSet;
 
@@ -61,6 +61,8 @@ section! {
         dpop: Option<Dpop> = choice().fallback("tokens.dpop").example("\"required\"");
         /// One of these roles is required. None named: any user.
         roles: Vec<String> = texts(role).or_empty().example("[\"admin\"]");
+        /// The token has to have this audience (`aud`) among its own.
+        audience: Option<String> = text(super::tokens::name).example("\"orders\"");
         /// All of these claims are required, with that value or one of several; of a claim that is a list,
         /// one element.
         claims: Vec<RequiredClaim> = claims().or_empty().example("{ department = \"it\", level = [2, 3] }");

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::claim_templates::{ClaimTemplates, claims};
 use super::files::{file_name, readable, working_directory};
 use super::previous_keys;
 use super::secret::{self, SecretSource, secret};
 use super::secret_strength::weakness;
 use super::{MINUTE, YEAR, seconds};
 use crate::config::declaration::{
-    Shape, boolean, choice, duration, flat, section, table, text, whole_seconds,
+    Shape, boolean, choice, duration, flat, section, table, text, texts, whole_seconds,
 };
 use crate::config::diagnostic::Diagnostic;
 use crate::config::did_you_mean::suggest;
@@ -32,6 +33,12 @@ section! {
         issuer: String = text(name).or("http:// (with TLS https://) and server.listen", String::new).example("\"https://login.example\"");
         /// The `aud` claim.
         audience: String = text(name).default("auth-gateway");
+        /// More audiences that tokens carry besides, for resources that ask for their own: `aud` is then a list.
+        further_audiences: Vec<String> = texts(name).or_empty().example("[\"orders\", \"billing\"]");
+        /// Further claims of access tokens, in place of those of the users' source: any value, at any depth. Text may contain {user.id},
+        /// {user.name}, {user.roles} and {user.claims.NAME}; a placeholder alone keeps its type, and a claim that the user lacks is left
+        /// out. Claims that the gateway sets cannot be set.
+        claims: ClaimTemplates = claims();
         /// Lifetime of an access token, in whole seconds.
         access_ttl: Duration = whole_seconds(seconds(1)..=MAX_ACCESS_TTL).default("60s");
         /// Lifetime of a session, however often it is refreshed.
@@ -131,6 +138,12 @@ pub enum Rotation {
 }
 
 impl Tokens {
+    /// All audiences that tokens carry.
+    pub fn audiences(&self) -> Vec<String> {
+        let all = std::iter::once(&self.audience).chain(&self.further_audiences);
+        all.filter(|name| !name.is_empty()).cloned().collect()
+    }
+
     /// Computes defaults, and checks that the lifetimes are consistent.
     pub(super) fn check(&mut self, table: &Table<'_>, issuer: String) {
         let of = |key: &str| table.entry(key);

@@ -295,6 +295,7 @@ mod tests {
             dpop: None,
             roles: Vec::new(),
             claims: Vec::new(),
+            audience: None,
             issuers: Vec::new(),
             max_body: None,
             cors: crate::config::RouteCors::default(),

@@ -240,3 +240,64 @@ fn without_browser_nothing_of_it_is_there() {
         "unsupported_media_type"
     );
 }
+
+#[test]
+fn a_prefix_that_a_trusted_proxy_takes_off_stands_before_every_address_for_people() {
+    let upstream = Upstream::start();
+    let trusted = "[server]\ntrusted_proxies = [\"127.0.0.1\"]";
+    let gateway = Gateway::start(&config(&upstream, trusted));
+    let mut browser = Browser::new(&gateway);
+    let below = |prefix: &'static str| [("Accept", HTML), ("X-Forwarded-Prefix", prefix)];
+    let page = browser.send("GET", "/lab?x=1", &below("/shop/eu/"), b"");
+    assert_eq!(location(&page), "/shop/eu/login?return=%2Fshop%2Feu%2Flab%3Fx%3D1");
+    let page = browser.send("GET", "/login?return=%2Fshop%2Feu%2Flab", &below("/shop/eu"), b"").text();
+    assert!(page.contains("action=\"/shop/eu/login\"") && page.contains("value=\"/shop/eu/lab\""), "{page}");
+    let home = browser.send("GET", "/login?return=%2Fshop%2Feu%2Flogin", &below("/shop/eu"), b"").text();
+    assert!(home.contains("value=\"/shop/eu/\""), "never back to the sign-in page itself: {home}");
+    let origin = format!("http://{}", gateway.address);
+    let form = format!("username=alice&password={}&return=%2Fshop%2Feu%2Flab", PASSWORD.replace(' ', "+"));
+    let fields = [("Origin", &*origin), ("Content-Type", "application/x-www-form-urlencoded")];
+    let fields = [&below("/shop/eu")[..], &fields].concat();
+    assert_eq!(location(&browser.send("POST", "/login", &fields, form.as_bytes())), "/shop/eu/lab");
+    let page = browser.send("GET", "/logout", &below("/shop/eu"), b"").text();
+    assert!(
+        page.contains("action=\"/shop/eu/logout\"") && page.contains("/shop/eu/login?switch=1"),
+        "{page}"
+    );
+    assert_eq!(location(&browser.send("POST", "/logout", &fields, b"")), "/shop/eu/logout");
+    // What is no prefix changes nothing.
+    for prefix in
+        ["//evil.example", "/\\evil.example", "https://evil.example", "/..//evil", "evil", "/a b", ""]
+    {
+        let page = browser.send("GET", "/lab", &below(prefix), b"");
+        assert_eq!(location(&page), "/login?return=%2Flab", "{prefix}");
+    }
+    let untrusted = start(&upstream);
+    let page = Browser::new(&untrusted).send("GET", "/lab", &below("/shop"), b"");
+    assert_eq!(location(&page), "/login?return=%2Flab");
+}
+
+#[test]
+fn a_browsers_session_lists_and_ends_sessions_as_a_token_does() {
+    let upstream = Upstream::start();
+    let gateway = start(&upstream);
+    let (mut browser, other) = (Browser::signed_in(&gateway, "alice"), Browser::signed_in(&gateway, "alice"));
+    let listed = browser.load("/sessions");
+    assert_eq!(listed.status, 200, "{listed:?}");
+    let sessions = listed.json()["sessions"].as_array().unwrap().clone();
+    assert_eq!((sessions.len(), sessions.iter().filter(|s| s["current"] == true).count()), (2, 1));
+    let sid = sessions.iter().find(|s| s["current"] == false).unwrap()["sid"].as_str().unwrap().to_owned();
+    let target = format!("/sessions/{sid}");
+    let foreign = browser.send("DELETE", &target, &[("Origin", "https://evil.example")], b"");
+    assert_eq!((foreign.status, &*foreign.code()), (403, "csrf_rejected"));
+    let origin = format!("http://{}", gateway.address);
+    assert_eq!(browser.send("DELETE", &target, &[("Origin", &origin)], b"").status, 204);
+    let ended = get(gateway.address, "/x", &[("Cookie", &other.cookie_field())]).unwrap();
+    assert_eq!((ended.status, &*ended.code()), (401, "token_revoked"));
+    // The session is refreshed here, too; without one there is a challenge.
+    browser.cookies.retain(|name, _| name.ends_with("_refresh"));
+    let refreshed = browser.load("/sessions");
+    assert_eq!((refreshed.status, browser.cookies.len()), (200, 2));
+    let nobody = get(gateway.address, "/sessions", &[]).unwrap();
+    assert_eq!((nobody.status, nobody.field("www-authenticate")), (401, Some("Bearer")));
+}

@@ -5,7 +5,7 @@ use crate::config::entry::{InvalidValue, quoted};
 
 /// The parts of `text`: `literal` converts the text between placeholders, `placeholder` the names in braces.
 /// `{{` and `}}` are literal braces.
-pub(super) fn parts<T>(
+pub(in crate::config::sections) fn parts<T>(
     text: &str,
     known: &[&str],
     literal: impl Fn(String) -> T,
