@@ -58,6 +58,15 @@ const call = (tab, method, ...parameters) =>
     /** @type {const} */ ([method, parameters]),
   );
 
+/** Logs in; a gateway on a busy machine asks to be tried again. @param {Page} tab */
+async function logIn(tab) {
+  for (let attempt = 0; attempt < 20; attempt++) {
+    const outcome = await call(tab, "login", "alice", PASSWORD);
+    if (outcome !== "ApiError overloaded") return outcome;
+  }
+  return "overloaded";
+}
+
 const TOKENS = { accessTtl: "3s", refreshTtl: "1h", rotation: "strict" };
 
 describe("with a gateway that requires it", () => {
@@ -68,7 +77,7 @@ describe("with a gateway that requires it", () => {
 
   test("a login, requests, renewals and a logout work, in all tabs with one key", async () => {
     const [one, two] = [await openTab(context, gateway.url, { dpop: "auto" }), await openTab(context, gateway.url, { dpop: "auto" })];
-    assert.equal(await call(one, "login", "alice", PASSWORD), "ok");
+    assert.equal(await logIn(one), "ok");
     await until(() => two.evaluate(() => Reflect.get(window, "client").hasTokens), "the other tab knows of it");
     for (const tab of [one, two]) {
       assert.equal(await call(tab, "fetch", "/protected"), 200);
@@ -94,7 +103,7 @@ describe("with a gateway that requires it", () => {
 
   test("a copy of localStorage in another browser gives neither a page nor new tokens", async () => {
     const victim = await openTab(context, gateway.url, { dpop: "auto", autoRefresh: false });
-    assert.equal(await call(victim, "login", "alice", PASSWORD), "ok");
+    assert.equal(await logIn(victim), "ok");
     const stolen = await victim.evaluate(() => ({ ...localStorage }));
     assert.ok(stolen.access_token && stolen.refresh_token);
     const profile = await browser.newContext();
@@ -126,14 +135,14 @@ describe("with a gateway that requires it", () => {
 
   test("a client without it is refused, and one that requires it says where it is impossible", async () => {
     const without = await openTab(context, gateway.url, {});
-    assert.equal(await call(without, "login", "alice", PASSWORD), "ApiError invalid_dpop_proof");
+    assert.equal(await logIn(without), "ApiError invalid_dpop_proof");
     const plain = await openTab(context, gateway.url.replace("127.0.0.1", "app.test"), { dpop: "required" });
-    assert.equal(await call(plain, "login", "alice", PASSWORD), "NotSupportedError");
+    assert.equal(await logIn(plain), "NotSupportedError");
   });
 
   test("a file is downloaded with a proof", async () => {
     const tab = await openTab(context, gateway.url, { dpop: "auto" });
-    assert.equal(await call(tab, "login", "alice", PASSWORD), "ok");
+    assert.equal(await logIn(tab), "ok");
     const [download] = await Promise.all([tab.waitForEvent("download"), call(tab, "download", "/protected", "page.json")]);
     assert.equal(download.suggestedFilename(), "page.json");
   });
@@ -147,14 +156,14 @@ describe("with a gateway where it is optional", () => {
 
   test("a browser that keeps no keys has tokens that are not bound", async () => {
     const plain = await openTab(context, gateway.url.replace("127.0.0.1", "app.test"), { dpop: "auto" });
-    assert.equal(await call(plain, "login", "alice", PASSWORD), "ok");
+    assert.equal(await logIn(plain), "ok");
     assert.equal(await call(plain, "fetch", "/protected"), 200);
     assert.equal(await plain.evaluate(() => "cnf" in Reflect.get(window, "client").claims), false);
   });
 
   test("a session that was not bound becomes bound with its next renewal", async () => {
     const before = await openTab(context, gateway.url, { autoRefresh: false });
-    assert.equal(await call(before, "login", "alice", PASSWORD), "ok");
+    assert.equal(await logIn(before), "ok");
     const old = await before.evaluate(() => localStorage.refresh_token);
     const after = await openTab(context, gateway.url, { dpop: "auto", autoRefresh: false });
     assert.equal(await call(after, "refresh"), "ok");
@@ -173,7 +182,7 @@ describe("with a gateway where it is optional", () => {
       const now = Date.now;
       Date.now = () => now() - 3_600_000;
     });
-    assert.equal(await call(tab, "login", "alice", PASSWORD), "ok");
+    assert.equal(await logIn(tab), "ok");
     assert.equal(await call(tab, "fetch", "/protected"), 200);
   });
 });
