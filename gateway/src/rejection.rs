@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use crate::http1::{FramingError, HeadError, HostError, TargetError};
+use crate::tokens::dpop::ALGORITHMS;
 
 /// The error code for programs. The names are part of the contract and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,6 +51,8 @@ pub(crate) enum Code {
     WrongTokenType,
     TokenRevoked,
     TokenReused,
+    InvalidDpopProof,
+    UseDpopNonce,
     InsufficientScope,
     NotFound,
     Misdirected,
@@ -167,6 +170,12 @@ impl Code {
                 401,
                 "The session was ended because an old token was used again. Please log in again.",
             ),
+            Code::InvalidDpopProof => {
+                ("invalid_dpop_proof", 401, "The proof that this device holds its key is not valid.")
+            }
+            Code::UseDpopNonce => {
+                ("use_dpop_nonce", 401, "The proof that this device holds its key needs a newer nonce.")
+            }
             Code::InsufficientScope => {
                 ("insufficient_scope", 403, "You do not have the role that is needed here.")
             }
@@ -290,11 +299,12 @@ rejections! {
     RepeatedAuthorization => Code::InvalidRequest, "more than one Authorization field";
     MalformedAuthorization => Code::InvalidRequest, "Authorization is malformed";
     AuthorizationNotAscii => Code::InvalidRequest, "Authorization is not ASCII";
-    BearerWithoutSpace => Code::InvalidRequest, "Bearer is not followed by a space and a token";
+    BearerWithoutSpace => Code::InvalidRequest, "the scheme is not followed by a space and a token";
     MalformedBasic => Code::InvalidRequest, "Basic is not followed by a user name, a colon and a password in base64";
-    BearerEmpty => Code::InvalidRequest, "Bearer has no token";
-    BearerNotOneToken => Code::InvalidRequest, "something besides one token follows Bearer";
-    TokenSubprotocols => Code::InvalidRequest, "one token follows one `bearer` among the subprotocols";
+    BearerEmpty => Code::InvalidRequest, "the scheme has no token";
+    BearerNotOneToken => Code::InvalidRequest, "something besides one token follows the scheme";
+    TokenSubprotocols => Code::InvalidRequest,
+        "one token follows one `bearer` among the subprotocols, or a token and a proof one `dpop`";
     TokenInTwoPlaces => Code::InvalidRequest, "a token in Authorization and one among the subprotocols";
     AccessTokenMissing => Code::MissingToken, "this route needs an access token";
     RefreshTokenMissing => Code::MissingToken, "a refresh token is needed";
@@ -304,6 +314,14 @@ rejections! {
     TokenExpired => Code::TokenExpired, "the token has expired";
     TokenNotYetValid => Code::TokenNotYetValid, "the token is not valid yet";
     TokenOfWrongType => Code::WrongTokenType, "the token is of the wrong type";
+    DpopProof(refusal: ProofRefusal) => match refusal.problem {
+        ProofProblem::Nonce => Code::UseDpopNonce,
+        ProofProblem::Invalid(_) => Code::InvalidDpopProof,
+    }, refusal.problem.detail();
+    DpopTokenAsBearer => Code::InvalidToken, "the token is bound to a key: it needs the scheme DPoP and a proof";
+    DpopTokenUnbound => Code::InvalidToken, "the token is bound to no key, and this needs one that is";
+    DpopKeyMismatch => Code::InvalidToken, "the token is bound to another key than the proof was made with";
+    DpopReplaysFull => Code::Overloaded, "too many proofs at once";
     IssuerUnavailable(retry_after: Duration) => Code::IssuerUnavailable, "the token's issuer cannot be asked at the moment";
     ClaimTooLarge => Code::HeadersTooLarge, "a claim is too large for a header field";
     /// At the gateway's own endpoints.
@@ -419,6 +437,41 @@ rejections! {
     AdminPath => Code::NotFound, "there are /healthz, /readyz, /metrics and /status";
 }
 
+/// A proof of possession that is refused (RFC 9449).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProofRefusal {
+    pub(crate) problem: ProofProblem,
+    /// Whether tokens were asked for: then it is a 400 (RFC 6749 section 5.2), and else a 401.
+    pub(crate) of_token_request: bool,
+}
+
+/// What is wrong with a proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProofProblem {
+    /// In words, for the developer of the client: the proof is the client's own.
+    Invalid(&'static str),
+    /// It has no nonce of the gateway's, or an old one.
+    Nonce,
+}
+
+impl ProofProblem {
+    fn detail(self) -> &'static str {
+        match self {
+            ProofProblem::Invalid(reason) => reason,
+            ProofProblem::Nonce => "the proof needs the nonce of the field DPoP-Nonce",
+        }
+    }
+}
+
+/// The schemes that a request could have used, for its challenges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DpopChallenge {
+    /// Whether `Bearer` is a way, too.
+    pub(crate) bearer_too: bool,
+    /// Whether the request used the scheme `DPoP`.
+    pub(crate) used: bool,
+}
+
 /// The error of a `WWW-Authenticate` (RFC 6750 section 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Challenge {
@@ -436,6 +489,7 @@ impl Rejection {
         match self {
             Rejection::UnknownExpectation => StatusCode::EXPECTATION_FAILED,
             Rejection::AdminHost => StatusCode::FORBIDDEN,
+            Rejection::DpopProof(ProofRefusal { of_token_request: true, .. }) => StatusCode::BAD_REQUEST,
             _ => self.code().status(),
         }
     }
@@ -504,9 +558,10 @@ impl Rejection {
             Rejection::AccountLocked(wait)
             | Rejection::RateLimited(wait)
             | Rejection::IssuerUnavailable(wait) => Some(*wait),
-            Rejection::TooManyLogins | Rejection::UpstreamFull | Rejection::UpstreamUnhealthy => {
-                Some(SHORT_RETRY)
-            }
+            Rejection::TooManyLogins
+            | Rejection::DpopReplaysFull
+            | Rejection::UpstreamFull
+            | Rejection::UpstreamUnhealthy => Some(SHORT_RETRY),
             _ if self.code() == Code::StoreUnavailable => Some(OUTAGE_RETRY),
             _ => None,
         }
@@ -543,6 +598,7 @@ impl Rejection {
             Code::InvalidClient => Challenge::Client,
             Code::InvalidRequest => Challenge::Error("invalid_request"),
             Code::InsufficientScope => Challenge::Error("insufficient_scope"),
+            code @ (Code::InvalidDpopProof | Code::UseDpopNonce) => Challenge::Error(code.name()),
             code if code.status() == StatusCode::UNAUTHORIZED => Challenge::Error("invalid_token"),
             _ => return None,
         })
@@ -567,13 +623,12 @@ impl Rejection {
     pub(crate) fn insert_fields(&self, headers: &mut HeaderMap) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let challenge = self.challenge().map(|challenge| match challenge {
+            _ if matches!(self, Rejection::DpopProof(_)) => {
+                format!("DPoP {}", self.with_algorithms(challenge))
+            }
             Challenge::Bare => "Bearer".to_owned(),
             Challenge::Client => "Basic realm=\"introspection\", charset=\"UTF-8\"".to_owned(),
-            Challenge::Error(error) => {
-                // The description is in the grammar of RFC 6750 section 3: ASCII without `"` and `\`.
-                let description = self.detail().replace(['"', '\\'], "'");
-                format!("Bearer error=\"{error}\", error_description=\"{description}\"")
-            }
+            Challenge::Error(error) => format!("Bearer {}", self.error_parameters(error)),
         });
         let mut random = [0];
         // Without random bytes there is no jitter, which does no harm.
@@ -593,10 +648,42 @@ impl Rejection {
         }
     }
 
+    /// Replaces the challenge of a response where tokens may be bound to keys (RFC 9449 section 7.1). Returns whether there is one.
+    pub(crate) fn insert_dpop_challenge(&self, how: DpopChallenge, headers: &mut HeaderMap) -> bool {
+        let about_a_token = |challenge: &Challenge| {
+            *challenge != Challenge::Client && self.code() != Code::InvalidCredentials
+        };
+        let Some(challenge) = self.challenge().filter(about_a_token) else { return false };
+        let at_dpop = how.used || !how.bearer_too || matches!(self, Rejection::DpopProof(_));
+        let dpop = self.with_algorithms(if at_dpop { challenge } else { Challenge::Bare });
+        let bearer = match challenge {
+            Challenge::Error(error) if !at_dpop => format!("Bearer {}", self.error_parameters(error)),
+            _ => "Bearer".to_owned(),
+        };
+        let value = if how.bearer_too { format!("{bearer}, DPoP {dpop}") } else { format!("DPoP {dpop}") };
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(WWW_AUTHENTICATE, value);
+        }
+        true
+    }
+
+    /// The description is in the grammar of RFC 6750 section 3: ASCII without `"` and `\`.
+    fn error_parameters(&self, error: &str) -> String {
+        let description = self.detail().replace(['"', '\\'], "'");
+        format!("error=\"{error}\", error_description=\"{description}\"")
+    }
+
+    fn with_algorithms(&self, challenge: Challenge) -> String {
+        match challenge {
+            Challenge::Bare | Challenge::Client => format!("algs=\"{ALGORITHMS}\""),
+            Challenge::Error(error) => format!("{}, algs=\"{ALGORITHMS}\"", self.error_parameters(error)),
+        }
+    }
+
     fn problem(&self, request_id: &str, type_base: Option<&str>) -> Vec<u8> {
         let (code, status) = (self.code(), self.status());
         let kind = type_base.map_or_else(|| "about:blank".into(), |base| format!("{base}{}", code.name()));
-        json!({
+        let mut problem = json!({
             "type": kind,
             "title": status.canonical_reason().unwrap_or("Error"),
             "status": status.as_u16(),
@@ -604,9 +691,12 @@ impl Rejection {
             "code": code.name(),
             "message": self.message(),
             "request_id": request_id,
-        })
-        .to_string()
-        .into_bytes()
+        });
+        if matches!(self, Rejection::DpopProof(_)) {
+            // What OAuth clients look at (RFC 6749 section 5.2).
+            problem["error"] = code.name().into();
+        }
+        problem.to_string().into_bytes()
     }
 }
 

@@ -23,7 +23,7 @@ use crate::request_body::RequestBody;
 use crate::runtime::Worker;
 use crate::sessions::{ClientInfo, SourceNetwork};
 use crate::stream_state::StreamState;
-use crate::telemetry::{EndpointLabel, RequestId, RouteLabel, TraceContext, UpstreamOutcome};
+use crate::telemetry::{EndpointLabel, ProofOutcome, RequestId, RouteLabel, TraceContext, UpstreamOutcome};
 use crate::tokens::UnixSeconds;
 use crate::worker_state::WorkerState;
 
@@ -130,6 +130,8 @@ pub(crate) struct AccessLogRecord {
     pub(crate) rejection: RefCell<Option<Rejection>>,
     /// What became of a CORS preflight.
     pub(crate) cors: Cell<Option<&'static str>>,
+    /// What became of its proof of possession.
+    pub(crate) dpop: Cell<Option<ProofOutcome>>,
     /// What the response does to the session's cookies.
     pub(crate) cookies: RefCell<Option<CookieChange>>,
 }

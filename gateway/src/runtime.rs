@@ -12,6 +12,7 @@ use crate::runtime_config::RuntimeConfig;
 use crate::services::cookie_session::RefreshFlights;
 use crate::sessions::{Census, Sessions};
 use crate::telemetry::{AccessLog, Metrics, RequestIds, SpanExporter, WorkerMetrics};
+use crate::tokens::dpop::ReplayCache;
 use crate::trace::Trace;
 use crate::users::HashingPool;
 use crate::worker_state::WorkerState;
@@ -24,6 +25,8 @@ pub(crate) struct Gateway {
     pub(crate) refresh_flights: RefreshFlights,
     /// The last count of sessions and locks.
     pub(crate) census: Mutex<Option<Census>>,
+    /// The proofs of possession that were used.
+    pub(crate) proofs: ReplayCache,
     pub(crate) passwords: PasswordMemory,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: Option<AccessLog>,

@@ -21,6 +21,7 @@ use crate::proxy::via::Via;
 use crate::services::endpoints::Endpoints;
 use crate::services::static_files::StaticRoot;
 use crate::tls::{CertificateError, server_config};
+use crate::tokens::dpop::Nonces;
 use crate::tokens::{Access, Issuer, KeyError, KeyRing, LoadedKey, UnixSeconds, Verifier};
 use crate::upstream::{Upstream, UpstreamError};
 use crate::users::{UserFileErrors, UserSources};
@@ -41,6 +42,8 @@ pub(crate) struct RuntimeConfig {
     pub(crate) jwks: Bytes,
     /// Where an upstream gets assertions.
     pub(crate) assertions: Option<Arc<Assertions>>,
+    /// Of proofs of possession, where they need one.
+    pub(crate) nonces: Option<Arc<Nonces>>,
     /// Other issuers, in the order of the configuration.
     pub(crate) issuers: Arc<Issuers>,
     /// In the order of the configuration's upstreams.
@@ -120,6 +123,7 @@ impl RuntimeConfig {
     ) -> Result<RuntimeConfig, RuntimeConfigError> {
         let LoadedKeys { keys, jwks, issuer, verifier, assertions } =
             LoadedKeys::load(&settings, now, last.map_or(&[], |last| &last.keys), access)?;
+        let nonces = Nonces::load(&settings.tokens, access)?.map(Arc::new);
         let (users, warnings) = UserSources::load(&settings.users).map_err(RuntimeConfigError::Users)?;
         let users = match last.map(|last| &last.users).filter(|users| users.is_of(&settings.users)) {
             Some(known) => Arc::clone(known),
@@ -168,7 +172,7 @@ impl RuntimeConfig {
         Ok(RuntimeConfig {
             routes: Arc::new(routes),
             endpoints: Arc::new(Endpoints::new(&settings)),
-            cors: Arc::new(CorsPolicies::new(&settings.cors, &settings.routes)),
+            cors: Arc::new(CorsPolicies::new(&settings.cors, &settings.routes, settings.tokens.dpop_nonce)),
             browser: Browser::new(&settings)?.map(Arc::new),
             via: Arc::new(Via::new(&settings.server.name, settings.server.via)),
             identity_headers: Arc::new(IdentityHeaders::new(&settings.identity_headers, reserved)),
@@ -176,6 +180,7 @@ impl RuntimeConfig {
             verifier: Arc::new(verifier),
             assertions: assertions.map(Arc::new),
             jwks,
+            nonces,
             issuers: Arc::new(issuers),
             upstreams,
             certificate_expiries: tls.as_ref().map(|tls| tls.expiries.clone()).unwrap_or_default(),

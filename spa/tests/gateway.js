@@ -77,6 +77,7 @@ export class Gateway {
    * @param {string} [settings.refreshTtl]
    * @param {string} [settings.rotation]
    * @param {string} [settings.reuseGrace]
+   * @param {string} [settings.tokens] further keys of `[tokens]`
    * @param {string} [settings.more] at the end of the configuration
    */
   static async start({
@@ -84,6 +85,7 @@ export class Gateway {
     refreshTtl = "10m",
     rotation = "on-use",
     reuseGrace = "10s",
+    tokens = "",
     more = "",
   } = {}) {
     const upstream = await freePort();
@@ -108,6 +110,7 @@ access_ttl = "${accessTtl}"
 refresh_ttl = "${refreshTtl}"
 rotation = "${rotation}"
 reuse_grace = "${reuseGrace}"
+${tokens}
 ${routes}`,
       { alice: ["user"], mallory: ["user"], mona: ["user"] },
     );

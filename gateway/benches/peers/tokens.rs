@@ -48,6 +48,7 @@ pub(crate) fn mint(secret: &str, number: u32) -> Result<String> {
         jti: id.clone(),
         sid: id,
         session_exp: None,
+        cnf: None,
         fresh: None,
         csrf: None,
         token_type: TokenType::Access.claim(),

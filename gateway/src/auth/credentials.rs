@@ -2,8 +2,10 @@
 
 use crate::auth::basic::BasicCredentials;
 use crate::auth::bearer::Bearer;
+use crate::auth::dpop;
 use crate::browser::cookies::SessionCookies;
 use crate::browser::{Browser, own_origin};
+use crate::config::Dpop;
 use crate::issuers::{IssuerSet, Jws};
 use crate::layers::route::{Forwarding, Route, Target};
 use crate::proxy::websocket;
@@ -40,7 +42,7 @@ pub(crate) fn credentials<'r>(
     {
         return Ok(Credentials::Basic(basic));
     }
-    let bearer = bearer(route, request);
+    let bearer = bearer(route, request, dpop::mode(route, context) != Dpop::Off);
     let Some(browser) = &context.state.config.browser else { return from_bearer(bearer, route, context) };
     let cookies = browser_cookies(browser, context);
     if cookies.is_empty() || !route.issuers.has_own() {
@@ -78,13 +80,17 @@ fn is_personal(bearer: Bearer<'_>, context: &RequestContext) -> bool {
     PresentedToken::is_meant_by(bearer.as_bytes()) && context.state.config.settings.personal_tokens.enabled
 }
 
-/// The token that a request brings, where its route looks for it.
-pub(crate) fn bearer<'r>(route: &Route, request: RequestView<'r>) -> Result<Option<Bearer<'r>>, Rejection> {
-    let bearer = Bearer::of(request.head())?;
+/// The token that a request brings, where its route looks for it; with `dpop`, it may be one that is bound to a key.
+pub(crate) fn bearer<'r>(
+    route: &Route,
+    request: RequestView<'r>,
+    dpop: bool,
+) -> Result<Option<Bearer<'r>>, Rejection> {
+    let bearer = Bearer::of_either(request.head(), dpop)?;
     let Target::Upstream(Forwarding { token_in_subprotocol: true, .. }) = route.target else {
         return Ok(bearer);
     };
-    match (bearer, websocket::token(request)?) {
+    match (bearer, websocket::token(request, dpop)?) {
         (Some(_), Some(_)) => Err(Rejection::TokenInTwoPlaces),
         (bearer, token) => Ok(bearer.or(token)),
     }

@@ -9,7 +9,7 @@ use crate::http1::HeaderNameSet;
 use crate::issuers::OtherIssuer;
 use crate::rejection::Rejection;
 use crate::sessions::{SessionId, UnixMillis};
-use crate::tokens::{UnixSeconds, VerifiedClaims};
+use crate::tokens::{KeyThumbprint, TokenError, UnixSeconds, VerifiedClaims};
 
 /// Maximum length of a claim's value in a header field, in bytes.
 pub(crate) const MAX_VALUE_LEN: usize = 4 * 1024;
@@ -19,6 +19,7 @@ pub(crate) const MAX_VALUE_LEN: usize = 4 * 1024;
 pub(crate) struct Identity {
     claims: VerifiedClaims,
     session: SessionId,
+    key: Option<KeyThumbprint>,
     header_lines: Box<[u8]>,
     /// Assertions for upstreams that were signed for this token.
     pub(crate) assertions: AssertionCache,
@@ -69,10 +70,12 @@ impl OtherOrigin {
 impl Identity {
     pub(crate) fn new(claims: VerifiedClaims, headers: &IdentityHeaders) -> Result<Identity, Rejection> {
         let session = claims.sid().parse().map_err(|_| Rejection::TokenWithoutSession)?;
+        let key = claims.bound_key().map_err(refusal)?;
         let header_lines = headers.lines(&claims)?;
         Ok(Identity {
             claims,
             session,
+            key,
             header_lines,
             machine: None,
             origin: None,
@@ -90,6 +93,7 @@ impl Identity {
         Ok(Identity {
             claims,
             session,
+            key: None,
             header_lines,
             machine: Some(machine),
             origin: None,
@@ -116,10 +120,12 @@ impl Identity {
         session: SessionId,
         origin: OtherOrigin,
     ) -> Result<Identity, Rejection> {
+        let key = claims.bound_key().map_err(refusal)?;
         let header_lines = headers.lines(&claims)?;
         Ok(Identity {
             claims,
             session,
+            key,
             header_lines,
             machine: None,
             origin: Some(Box::new(origin)),
@@ -148,6 +154,11 @@ impl Identity {
         &self.session
     }
 
+    /// The key that the token is bound to: nobody else may use it.
+    pub(crate) fn key(&self) -> Option<KeyThumbprint> {
+        self.key
+    }
+
     /// `Name: value` lines in wire format.
     pub(crate) fn header_lines(&self) -> &[u8] {
         &self.header_lines
@@ -155,6 +166,13 @@ impl Identity {
 
     pub(crate) fn has_one_of(&self, roles: &[String]) -> bool {
         roles.iter().any(|role| self.claims.roles().contains(role))
+    }
+}
+
+fn refusal(error: TokenError) -> Rejection {
+    match error {
+        TokenError::Invalid(reason) => Rejection::TokenInvalid(reason),
+        _ => Rejection::TokenInvalid("it cannot be used"),
     }
 }
 
@@ -280,6 +298,7 @@ pub(crate) mod test_support {
             issued_at: NOW,
             expires_at,
             session_expires_at,
+            key: None,
         };
         let claims = verifier.verify(&issuer.issue(request).unwrap(), TokenType::Access, NOW).unwrap();
         Rc::new(Identity::new(claims, &IdentityHeaders::new(&[], std::iter::empty())).unwrap())

@@ -5,6 +5,7 @@ pub(crate) mod basic;
 pub(crate) mod bearer;
 pub(crate) mod claim_format;
 pub(crate) mod credentials;
+pub(crate) mod dpop;
 pub(crate) mod identity;
 pub(crate) mod password_memory;
 pub(crate) mod required_claim;

@@ -12,7 +12,7 @@ use http::StatusCode;
 use super::CommandError;
 use super::arguments::refuse_value;
 use super::hash_password::Console;
-use crate::config::{Access, Algorithm, OWN_ISSUER, Route, RouteTarget, Settings, Signing};
+use crate::config::{Access, Algorithm, Dpop, OWN_ISSUER, Route, RouteTarget, Settings, Signing};
 use crate::explain::{Explanation, Outcome, TokenState};
 use crate::layers::route::MatchResult;
 use crate::rejection::Rejection;
@@ -44,6 +44,7 @@ pub(super) fn run(
     console: &mut Console<'_>,
 ) -> Result<(), CommandError> {
     let (head, secure) = head(&request, &settings, console)?;
+    let dpop = settings.tokens.dpop;
     let routes = settings.routes.clone();
     let mut notes = Vec::new();
     if let Some(note) = use_only_keys_that_exist(&mut settings) {
@@ -52,7 +53,7 @@ pub(super) fn run(
     let dry_run = DryRun::new(settings).map_err(CommandError::configuration)?;
     let explained = dry_run.explain(&head, SocketAddr::new(request.from, 0), secure);
     let explanation = explained.map_err(CommandError::failed)?;
-    for line in describe(&explanation, &routes) {
+    for line in describe(&explanation, &routes, dpop) {
         writeln!(console.output, "{line}").map_err(CommandError::failed)?;
     }
     for note in notes {
@@ -173,7 +174,7 @@ fn format_rewrite(route: &Route) -> Option<String> {
 }
 
 /// The explanation, line by line.
-fn describe(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
+fn describe(explanation: &Explanation, routes: &[Route], dpop: Dpop) -> Vec<String> {
     let mut lines = Vec::new();
     lines.extend(explanation.client.as_ref().map(|client| format_row("client", client)));
     for (placed, verdict) in &explanation.tried {
@@ -191,7 +192,7 @@ fn describe(explanation: &Explanation, routes: &[Route]) -> Vec<String> {
         };
         lines.push(format_row("route", &format!("{hosts} {} (routes[{}]) {why}", route.path, placed.route)));
         if *verdict == MatchResult::Matches {
-            lines.push(format_row("asks for", &format_requirements(route)));
+            lines.push(format_row("asks for", &format_requirements(route, dpop)));
             lines.extend(format_rewrite(route));
             lines.extend(format_bodies(route));
         }
@@ -243,12 +244,18 @@ fn format_row(name: &str, text: &str) -> String {
     format!("{name:<9} {text}")
 }
 
-fn format_requirements(route: &Route) -> String {
+fn format_requirements(route: &Route, dpop: Dpop) -> String {
     let mut text = match route.access.name() {
         "authenticated" => "a good access token".to_owned(),
         "optional" => "nothing, but a token that is there must be good".to_owned(),
         _ => "nothing".to_owned(),
     };
+    match route.dpop.unwrap_or(dpop) {
+        _ if route.access == Access::Public => {}
+        Dpop::Required => text.push_str(", one that is bound to a key, with its proof (DPoP)"),
+        Dpop::Optional => text.push_str(", with its proof where it is bound to a key (DPoP)"),
+        Dpop::Off => {}
+    }
     if route.access != Access::Public && route.issuers != [OWN_ISSUER] {
         text.push_str(&format!(", issued by {}", route.issuers.join(" or ")));
     }
@@ -333,7 +340,7 @@ fn head_lines(head: &[u8]) -> Vec<String> {
 }
 
 fn redacted(line: &str) -> String {
-    const SECRET: [&str; 6] = ["authorization", "cookie", "key", "token", "secret", "password"];
+    const SECRET: [&str; 7] = ["dpop", "authorization", "cookie", "key", "token", "secret", "password"];
     match line.split_once(": ") {
         Some((name, _)) if SECRET.iter().any(|part| name.to_ascii_lowercase().contains(part)) => {
             format!("{name}: (redacted)")

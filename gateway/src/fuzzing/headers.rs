@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use super::config::settings;
-use crate::auth::bearer::bearer_token;
+use crate::auth::bearer::signed_token;
 use crate::http1::{HeadLimits, RequestHead};
 use crate::server::HotPath;
 
@@ -108,7 +108,8 @@ pub fn bearer(input: &[u8]) {
     let text = [b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: ", input, b"\r\n\r\n"].concat();
     let mut head = RequestHead::default();
     let Ok(Some(length)) = head.parse(&text, &HeadLimits::default()) else { return };
-    let Ok(Some(token)) = bearer_token(&head) else { return };
+    let Ok(Some(bearer)) = signed_token(&head, true) else { return };
+    let Ok(token) = bearer.token() else { return };
     assert!(!token.is_empty() && !token.contains([' ', '\t', ',', '"', '\r', '\n']), "{token:?}");
     let head = &text[..length];
     let lines = head

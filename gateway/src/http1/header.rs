@@ -20,6 +20,8 @@ pub(crate) enum HeaderKind {
     ContentType,
     Cookie,
     Date,
+    /// A proof of possession (RFC 9449).
+    Dpop,
     Expect,
     Host,
     IfNoneMatch,
@@ -130,10 +132,11 @@ const OVERRIDE_PREFIXES: [&[u8]; 2] = [b"x-forwarded-", b"x-envoy-"];
 const MAX_NAME_LEN: usize = 40;
 
 /// Every name with a meaning, in lower case; sorted by length, for few names share one.
-const KNOWN_HEADERS: [(&[u8], HeaderKind); 56] = [
+const KNOWN_HEADERS: [(&[u8], HeaderKind); 57] = [
     (b"te", HeaderKind::HopByHop),
     (b"via", HeaderKind::Via),
     (b"date", HeaderKind::Date),
+    (b"dpop", HeaderKind::Dpop),
     (b"host", HeaderKind::Host),
     (b"vary", HeaderKind::Vary),
     (b"proxy", HeaderKind::RoutingOverride),

@@ -17,7 +17,7 @@ use crate::http1::Version;
 use crate::layers::request_spans;
 use crate::request::{Received, RequestContext};
 use crate::response::{AbortedBody, Body, Response};
-use crate::telemetry::{AbortReason, AccessRecord};
+use crate::telemetry::{AbortReason, AccessRecord, ProofOutcome};
 
 /// The logged status of a request whose client disconnected before a response (nginx's 499).
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -182,6 +182,7 @@ impl Drop for ResponseLog {
             user: verified.or(username.as_deref()),
             code: record.rejection.borrow().as_ref().map(|rejection| rejection.code().name()),
             cors: record.cors.get(),
+            dpop: record.dpop.get().map(ProofOutcome::name),
             aborted: aborted.map(AbortReason::name),
             trace: context.trace.as_ref().map(|trace| trace.context.ids),
         });

@@ -11,19 +11,20 @@ use http::StatusCode;
 use tower::{Layer, Service};
 
 use crate::auth::bearer::Bearer;
-use crate::auth::credentials::{Credentials, browser_cookies, credentials};
+use crate::auth::credentials::{Credentials, bearer, browser_cookies, credentials};
+use crate::auth::dpop::{self, CheckedProof};
 use crate::auth::identity::Identity;
 use crate::auth::token_cache::CacheLookup;
 use crate::browser::csrf::{self, RequestSource};
 use crate::browser::own_origin;
-use crate::config::Access;
+use crate::config::{Access, Dpop};
 use crate::http1::HeaderKind;
 use crate::issuers::IssuerSet;
 use crate::layers::other_issuers::{self, Lookup, Pending};
 use crate::layers::route::Route;
 use crate::layers::step::StepFuture;
 use crate::rejection::Rejection;
-use crate::request::{Authenticated, Routed};
+use crate::request::{Authenticated, RequestContext, Routed};
 use crate::response::Response;
 use crate::runtime::Worker;
 use crate::services::cookie_session::{self, CookieLookup};
@@ -73,6 +74,10 @@ where
                 let request = Authenticated::new(routed, identity, by_cookie);
                 Either::Left(StepFuture::Passed { inner: self.inner.borrow_mut().call(request) })
             }
+            // Boxed, for it waits for the store.
+            Ok(Found::Proven { identity, proof }) => {
+                Either::Right(Box::pin(claim_and_call(routed, identity, proof, Rc::clone(&self.inner))))
+            }
             // Boxed, for it is needed once in the life of an access token.
             Ok(Found::NeedsRefresh) => {
                 Either::Right(Box::pin(refresh_and_call(routed, Rc::clone(&self.inner))))
@@ -95,6 +100,12 @@ enum Found {
         identity: Option<Rc<Identity>>,
         by_cookie: bool,
     },
+    /// By a bound token with a good proof; it takes more than this process to say whether that was used before, or the response
+    /// needs a nonce.
+    Proven {
+        identity: Option<Rc<Identity>>,
+        proof: CheckedProof,
+    },
     /// The access token in the session's cookie has expired.
     NeedsRefresh,
     /// The store or the users have to be read.
@@ -112,19 +123,23 @@ fn find_identity(routed: &Routed) -> Result<Found, Rejection> {
         Credentials::None => (None, false),
         Credentials::Bearer(bearer) if route.issuers != IssuerSet::OWN => {
             match other_issuers::lookup(context, bearer, route.issuers)? {
-                Lookup::Found(identity) => (Some(identity), false),
+                Lookup::Found(identity) => return prove(routed, bearer, Some(identity)),
                 Lookup::Pending(pending) => return Ok(Found::NeedsIssuer(pending)),
             }
         }
         Credentials::Bearer(bearer) => {
             let identity = authenticate(&context.worker, &context.state, Some(bearer), context.now())?;
             require_fresh_revocations(&context.worker, context.now_millis)?;
-            (identity, false)
+            return prove(routed, bearer, identity);
         }
-        Credentials::Personal(token) => match machine_credentials::cached(context, token)? {
-            Some(identity) => (Some(identity), false),
-            None => return Ok(Found::NeedsVerification),
-        },
+        Credentials::Personal(token) => {
+            // It is bound to no key.
+            dpop::require_binding(context, dpop::mode(route, context), token, None)?;
+            match machine_credentials::cached(context, token)? {
+                Some(identity) => (Some(identity), false),
+                None => return Ok(Found::NeedsVerification),
+            }
+        }
         Credentials::Basic(_) => {
             require_no_foreign_page(routed)?;
             return Ok(Found::NeedsVerification);
@@ -143,6 +158,40 @@ fn find_identity(routed: &Routed) -> Result<Found, Rejection> {
         context.record.identity.replace(identity.clone());
     }
     Ok(Found::Known { identity, by_cookie })
+}
+
+/// The identity of a token once its key was proven, where it is bound to one.
+fn prove(routed: &Routed, bearer: Bearer<'_>, identity: Option<Rc<Identity>>) -> Result<Found, Rejection> {
+    let context = routed.context();
+    let key = identity.as_ref().and_then(|identity| identity.key());
+    if let Some(proof) = dpop::require_binding(context, dpop::mode(routed.route(), context), bearer, key)? {
+        if !proof.is_local(context) || proof.renews_nonce() {
+            return Ok(Found::Proven { identity, proof });
+        }
+        proof.claim_here(context)?;
+    }
+    context.record.identity.replace(identity.clone());
+    Ok(Found::Known { identity, by_cookie: false })
+}
+
+async fn claim_and_call<S>(
+    routed: Routed,
+    identity: Option<Rc<Identity>>,
+    proof: CheckedProof,
+    inner: Rc<RefCell<S>>,
+) -> Result<Response, Rejection>
+where
+    S: Service<Authenticated, Response = Response, Error = Rejection>,
+{
+    let context = Rc::clone(routed.context());
+    proof.claim(&context).await?;
+    context.record.identity.replace(identity.clone());
+    let call = inner.borrow_mut().call(Authenticated::new(routed, identity, false));
+    let mut response = call.await?;
+    if proof.renews_nonce() {
+        dpop::insert_nonce(&context, &mut response);
+    }
+    Ok(response)
 }
 
 async fn refresh_and_call<S>(routed: Routed, inner: Rc<RefCell<S>>) -> Result<Response, Rejection>
@@ -192,8 +241,16 @@ async fn resolve_and_call<S>(
 where
     S: Service<Authenticated, Response = Response, Error = Rejection>,
 {
-    let identity = Some(other_issuers::resolve(routed.context(), pending).await?);
-    routed.context().record.identity.replace(identity.clone());
+    let context = Rc::clone(routed.context());
+    let identity = other_issuers::resolve(&context, pending).await?;
+    let mode = dpop::mode(routed.route(), &context);
+    if let Some(bearer) = bearer(routed.route(), routed.view(), mode != Dpop::Off)?
+        && let Some(proof) = dpop::require_binding(&context, mode, bearer, identity.key())?
+    {
+        proof.claim(&context).await?;
+    }
+    let identity = Some(identity);
+    context.record.identity.replace(identity.clone());
     let call = inner.borrow_mut().call(Authenticated::new(routed, identity, false));
     call.await
 }
@@ -236,7 +293,22 @@ fn require_no_foreign_page(routed: &Routed) -> Result<(), Rejection> {
     }
 }
 
-/// The identity of a request's bearer token, or `None` if it has none.
+/// The identity of a request to an endpoint.
+///
+/// # Errors
+///
+/// There is none, or its token is not good.
+pub(crate) async fn authenticate_endpoint(context: &RequestContext) -> Result<Rc<Identity>, Rejection> {
+    let mode = context.state.config.settings.tokens.dpop;
+    let bearer = Bearer::of_either(&context.head, mode != Dpop::Off)?;
+    let identity = authenticate(&context.worker, &context.state, bearer, context.now())?;
+    let (Some(bearer), Some(identity)) = (bearer, identity) else { return Err(missing(&context.worker)) };
+    dpop::require_at_endpoint(context, mode, bearer, &identity).await?;
+    Ok(identity)
+}
+
+/// The identity of a request's bearer token, or `None` if it has none. A token that is bound to a
+/// key must not be used before its proof was required: see [`dpop::require_binding`].
 pub(crate) fn authenticate(
     worker: &Worker,
     state: &WorkerState,

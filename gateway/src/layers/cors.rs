@@ -27,6 +27,7 @@ pub(crate) struct Cors {
     /// Seconds.
     max_age: HeaderValue,
     pass_through: bool,
+    always_exposed: &'static str,
 }
 
 /// Which request header fields a page may send.
@@ -39,9 +40,12 @@ enum AllowHeaders {
 
 /// What pages can always read: without these a page can neither refresh its token nor name a request to the operator.
 const ALWAYS_EXPOSED: &str = "WWW-Authenticate, Retry-After, X-Request-Id";
+/// The same where proofs may need a nonce.
+const ALWAYS_EXPOSED_WITH_NONCE: &str = "WWW-Authenticate, Retry-After, X-Request-Id, DPoP-Nonce";
 
 impl Cors {
-    fn new(settings: &config::Cors, pass_through: bool) -> Cors {
+    fn new(settings: &config::Cors, pass_through: bool, nonces: bool) -> Cors {
+        let always_exposed = if nonces { ALWAYS_EXPOSED_WITH_NONCE } else { ALWAYS_EXPOSED };
         let origins = settings.allowed_origins.iter();
         let any = |names: &[String]| names.iter().any(|name| name == "*");
         let methods = Some(&settings.allow_methods).filter(|methods| !methods.is_empty());
@@ -55,7 +59,7 @@ impl Cors {
             expose_headers: match any(&settings.expose_headers) {
                 true => HeaderValue::from_static("*"),
                 false => {
-                    let names = std::iter::once(ALWAYS_EXPOSED)
+                    let names = std::iter::once(always_exposed)
                         .chain(settings.expose_headers.iter().map(String::as_str));
                     response::header_value(&names.collect::<Vec<_>>().join(", "))
                 }
@@ -63,6 +67,7 @@ impl Cors {
             allow_credentials: settings.allow_credentials,
             max_age: settings.max_age.as_secs().into(),
             pass_through,
+            always_exposed,
         }
     }
 
@@ -118,7 +123,7 @@ impl Cors {
                 // Only the app knows which origins it allows. A refusal says nothing about the visitor: it is readable for all,
                 // but not where a page sent cookies.
                 headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-                headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(ALWAYS_EXPOSED));
+                headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(self.always_exposed));
             }
             return;
         }
@@ -191,12 +196,14 @@ pub(crate) enum Preflight {
 }
 
 impl CorsPolicies {
-    pub(crate) fn new(global: &config::Cors, routes: &[config::Route]) -> CorsPolicies {
+    /// `nonces`: clients have to read `DPoP-Nonce`.
+    pub(crate) fn new(global: &config::Cors, routes: &[config::Route], nonces: bool) -> CorsPolicies {
         let own = |route: &config::Route| {
             let cors = &route.cors;
-            (*cors != config::RouteCors::default()).then(|| Cors::new(&cors.with(global), cors.pass_through))
+            (*cors != config::RouteCors::default())
+                .then(|| Cors::new(&cors.with(global), cors.pass_through, nonces))
         };
-        CorsPolicies { global: Cors::new(global, false), routes: routes.iter().map(own).collect() }
+        CorsPolicies { global: Cors::new(global, false, nonces), routes: routes.iter().map(own).collect() }
     }
 
     /// The policy of a route, or that of requests that no route takes.

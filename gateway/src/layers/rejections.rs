@@ -11,14 +11,17 @@ use http::{Method, StatusCode};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
+use crate::auth::bearer::{Bearer, Scheme};
 use crate::auth::credentials::browser_cookies;
+use crate::auth::dpop;
 use crate::browser::accept_language;
 use crate::browser::navigation::purpose;
 use crate::browser::pages::{Refusal, RefusalContext};
 use crate::browser::refusal::{self, RefusalForm, RefusedRequest};
+use crate::config::Dpop;
 use crate::grpc;
 use crate::http1::HeaderKind;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::{Code, DpopChallenge, Rejection};
 use crate::request::{Received, RequestContext};
 use crate::response::{self, Body, Response};
 use crate::services::handover::to_sign_in;
@@ -99,6 +102,11 @@ pub(crate) fn respond(rejection: Rejection, context: &RequestContext) -> Respons
     };
     // A proxy that asks an endpoint for a verdict goes by the HTTP status, which gRPC's form lacks.
     let call = grpc::call_type(&context.head).filter(|_| context.record.endpoint.get().is_none());
+    let plain = || {
+        let mut response = plain();
+        challenge_for_dpop(&rejection, context, &mut response);
+        response
+    };
     let mut response = match call {
         Some(media_type) => grpc::trailers_only(&rejection, media_type, plain().into_parts().0.headers),
         None => for_browser(&rejection, context).unwrap_or_else(plain),
@@ -112,17 +120,34 @@ pub(crate) fn respond(rejection: Rejection, context: &RequestContext) -> Respons
     response
 }
 
-/// Says in the Bearer challenge where the resource's metadata is (RFC 9728 section 5.1), if that is configured.
+/// Names the scheme `DPoP`, and gives the client a nonce, where tokens may be bound to keys.
+fn challenge_for_dpop(rejection: &Rejection, context: &RequestContext, response: &mut Response) {
+    let route = context.record.route.get().map(|route| context.state.config.routes.at(route));
+    let mode = route.map_or(context.state.config.settings.tokens.dpop, |route| dpop::mode(route, context));
+    if mode == Dpop::Off {
+        return;
+    }
+    let bearer = Bearer::of_either(&context.head, true);
+    let used = matches!(bearer, Ok(Some(bearer)) if bearer.scheme() != Scheme::Bearer);
+    let how = DpopChallenge { bearer_too: mode == Dpop::Optional, used };
+    if rejection.insert_dpop_challenge(how, response.headers_mut()) {
+        dpop::insert_nonce(context, response);
+    }
+}
+
+/// Says in the challenge where the resource's metadata is (RFC 9728 section 5.1), if that is configured.
 fn name_resource_metadata(response: &mut Response, context: &RequestContext) {
     let settings = &context.state.config.settings;
     if !settings.oauth.resource_metadata_in_challenges {
         return;
     }
     let Some(challenge) = response.headers_mut().get_mut(WWW_AUTHENTICATE) else { return };
-    if let Some(rest) = challenge.to_str().ok().and_then(|text| text.strip_prefix("Bearer")) {
-        let (rest, uri) = (rest.trim_start(), resource_metadata_uri(settings));
-        let comma = if rest.is_empty() { "" } else { ", " };
-        *challenge = response::header_value(&format!("Bearer {rest}{comma}resource_metadata=\"{uri}\""));
+    let text = challenge.to_str().ok().filter(|text| text.starts_with("Bearer") || text.starts_with("DPoP"));
+    if let Some(text) = text {
+        // A scheme alone has no parameter to stand behind.
+        let separator = if text == "Bearer" { " " } else { ", " };
+        let uri = resource_metadata_uri(settings);
+        *challenge = response::header_value(&format!("{text}{separator}resource_metadata=\"{uri}\""));
     }
 }
 

@@ -7,7 +7,7 @@ use http::Method;
 use percent_encoding::percent_decode;
 
 use crate::config::{
-    Access, HostPattern, IssuerSettings, Redirect, RequiredClaim, RouteRef, RouteTarget, RouteTimeouts,
+    Access, Dpop, HostPattern, IssuerSettings, Redirect, RequiredClaim, RouteRef, RouteTarget, RouteTimeouts,
     Timeouts, Unauthenticated, Upstream, UpstreamAuthorization, matching_order,
 };
 use crate::http1::{CanonicalTarget, Host, MAX_DECODINGS, TargetError};
@@ -46,6 +46,8 @@ pub(crate) struct Route {
     /// Whether it takes HTTP Basic.
     pub(crate) basic: bool,
     pub(crate) unauthenticated: Option<Unauthenticated>,
+    /// Where it differs from `tokens.dpop`.
+    pub(crate) dpop: Option<Dpop>,
     pub(crate) roles: Vec<String>,
     pub(crate) claims: Vec<RequiredClaim>,
     /// Required in the token's `aud`.
@@ -295,6 +297,7 @@ impl Routes {
                     access: route.access,
                     basic: route.basic,
                     unauthenticated: route.unauthenticated,
+                    dpop: route.dpop,
                     roles: route.roles.clone(),
                     claims: route.claims.clone(),
                     audience: route.audience.clone(),

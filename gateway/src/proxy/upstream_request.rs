@@ -51,7 +51,9 @@ pub(crate) struct ForwardingHeaders<'a> {
     pub(crate) identity_headers: &'a IdentityHeaders,
     /// Whether the client's `Authorization` goes on.
     pub(crate) client_authorization: bool,
-    /// What stands in its place.
+    /// Whether its `DPoP` goes on.
+    pub(crate) client_proof: bool,
+    /// What stands in place of `Authorization`.
     pub(crate) own_authorization: Option<&'a str>,
     /// The gateway's own cookies, which are kept from upstreams.
     pub(crate) cookies: Option<&'a Cookies>,
@@ -199,6 +201,9 @@ fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
     match field.kind {
         HeaderKind::Authorization => {
             add.client_authorization && !add.edits.is_some_and(|edits| edits.remove_edited(field.name))
+        }
+        HeaderKind::Dpop => {
+            add.client_proof && !add.edits.is_some_and(|edits| edits.remove_edited(field.name))
         }
         HeaderKind::Connection
         | HeaderKind::HopByHop

@@ -4,9 +4,11 @@
 use http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use crate::auth::bearer::Bearer;
+use crate::auth::bearer::{Bearer, Scheme};
+use crate::auth::dpop;
 use crate::browser::Browser;
 use crate::client_addr::ClientAddr;
+use crate::config::Dpop;
 use crate::http1::{BodyFraming, HeaderKind, ResponseHead, Version};
 use crate::layers::access_log::ResponseLog;
 use crate::layers::cors::Cors;
@@ -20,6 +22,8 @@ use crate::upstream::Upgraded;
 const WEBSOCKET: &str = "websocket";
 /// The subprotocol that stands before a token. A browser's script can choose subprotocols, and no other field.
 const BEARER_SUBPROTOCOL: &str = "bearer";
+/// The subprotocol that stands before a token that is bound to a key, and its proof.
+const DPOP_SUBPROTOCOL: &str = "dpop";
 
 /// A request to switch to another protocol.
 #[derive(Debug)]
@@ -34,7 +38,7 @@ pub(crate) struct Handshake<'h> {
 #[derive(Debug, Default)]
 struct Offer<'h> {
     protocols: Vec<&'h [u8]>,
-    token: Option<&'h [u8]>,
+    token: Option<Bearer<'h>>,
 }
 
 /// The tunnel that a connection becomes once the upstream has accepted the upgrade.
@@ -58,7 +62,8 @@ pub(crate) fn handshake<'h>(
     }
     check_page(request, forwarding)?;
     let has_token = is_websocket && forwarding.token_in_subprotocol;
-    let offer = has_token.then(|| Offer::of(view)).transpose()?;
+    let dpop = dpop::mode(request.route(), request.context()) != Dpop::Off;
+    let offer = has_token.then(|| Offer::of(view, dpop)).transpose()?;
     Ok(Some(Handshake { protocol, offer }))
 }
 
@@ -74,13 +79,13 @@ pub(crate) fn check_page(request: &Authorized, forwarding: &Forwarding) -> Resul
     }
 }
 
-/// The token that a handshake carries in its subprotocols.
-pub(crate) fn token<'h>(request: RequestView<'h>) -> Result<Option<Bearer<'h>>, Rejection> {
+/// The token that a handshake carries in its subprotocols; with `dpop`, it may be one that is bound to a key.
+pub(crate) fn token<'h>(request: RequestView<'h>, dpop: bool) -> Result<Option<Bearer<'h>>, Rejection> {
     if asked_for(request, &[WEBSOCKET]).is_none() {
         return Ok(None);
     }
     check_websocket(request)?;
-    Ok(Offer::of(request)?.token.map(Bearer::new))
+    Ok(Offer::of(request, dpop)?.token)
 }
 
 /// Origin check against cross-site WebSocket hijacking: browsers open WebSockets for every page and send its
@@ -93,18 +98,22 @@ fn is_allowed_origin(request: RequestView<'_>, cors: &Cors, client: &ClientAddr)
 }
 
 impl<'h> Offer<'h> {
-    fn of(request: RequestView<'h>) -> Result<Offer<'h>, Rejection> {
+    fn of(request: RequestView<'h>, dpop: bool) -> Result<Offer<'h>, Rejection> {
         let fields = request.headers().iter().filter(|field| is_offer(field.name));
         let mut members = fields.flat_map(|field| field.members());
         let mut offer = Offer::default();
         while let Some(member) = members.next() {
-            if member == BEARER_SUBPROTOCOL.as_bytes() {
-                let token = members.next().ok_or(Rejection::TokenSubprotocols)?;
-                if offer.token.replace(token).is_some() {
-                    return Err(Rejection::TokenSubprotocols);
-                }
+            let mut next = || members.next().ok_or(Rejection::TokenSubprotocols);
+            let token = if member == BEARER_SUBPROTOCOL.as_bytes() {
+                Bearer::new(next()?)
+            } else if dpop && member == DPOP_SUBPROTOCOL.as_bytes() {
+                Bearer::with_proof(next()?, next()?)
             } else {
                 offer.protocols.push(member);
+                continue;
+            };
+            if offer.token.replace(token).is_some() {
+                return Err(Rejection::TokenSubprotocols);
             }
         }
         Ok(offer)
@@ -205,9 +214,10 @@ pub(crate) fn upgrade_accepted(
         }
     }
     // Browsers close a WebSocket for which none of its subprotocols was selected.
-    let brought_token = handshake.offer.as_ref().is_some_and(|offer| offer.token.is_some());
-    if brought_token && !head.headers().iter().any(|field| is_offer(field.name)) {
-        fields.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(BEARER_SUBPROTOCOL));
+    let token = handshake.offer.as_ref().and_then(|offer| offer.token);
+    if let Some(token) = token.filter(|_| !head.headers().iter().any(|field| is_offer(field.name))) {
+        let marker = if token.scheme() == Scheme::Bearer { BEARER_SUBPROTOCOL } else { DPOP_SUBPROTOCOL };
+        fields.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(marker));
     }
     response
 }
@@ -280,15 +290,21 @@ mod tests {
             ("bearer, abc, chat", Ok((vec!["chat"], Some("abc")))),
             ("chat", Ok((vec!["chat"], None))),
             ("Bearer, abc", Ok((vec!["Bearer", "abc"], None))),
+            ("chat, dpop, abc, proof", Ok((vec!["chat"], Some("abc")))),
+            ("dpop, abc", Err(Rejection::TokenSubprotocols)),
+            ("bearer, a, dpop, b, c", Err(Rejection::TokenSubprotocols)),
             ("bearer", Err(Rejection::TokenSubprotocols)),
             ("bearer, a, bearer, b", Err(Rejection::TokenSubprotocols)),
         ] {
             let request = AdmittedHead::new(&format!(
                 "GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Protocol: {value}\r\n"
             ));
-            let offer = Offer::of(request.view()).map(|offer| {
+            let offer = Offer::of(request.view(), true).map(|offer| {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                (offer.protocols.into_iter().map(text).collect::<Vec<_>>(), offer.token.map(text))
+                (
+                    offer.protocols.into_iter().map(text).collect::<Vec<_>>(),
+                    offer.token.map(|token| text(token.as_bytes())),
+                )
             });
             let result = result.map(|(protocols, token): (Vec<&str>, Option<&str>)| {
                 (protocols.into_iter().map(str::to_owned).collect(), token.map(str::to_owned))

@@ -15,6 +15,8 @@ enum Fields {
     Bare,
     /// A challenge with an error, whose description is the detail.
     Error(&'static str),
+    /// The same for the scheme `DPoP`.
+    Dpop(&'static str),
     /// A client has to authenticate.
     Client,
     /// `Retry-After`, in seconds.
@@ -27,7 +29,9 @@ enum Fields {
     AcceptPost,
 }
 
-use Fields::{AcceptPost, Allow, AllowAndClose, Bare, Client, Closes, Error, Plain, Retry, RetrySpread};
+use Fields::{
+    AcceptPost, Allow, AllowAndClose, Bare, Client, Closes, Dpop, Error, Plain, Retry, RetrySpread,
+};
 
 const INVALID_TOKEN: Fields = Error("invalid_token");
 const INVALID_REQUEST: Fields = Error("invalid_request");
@@ -37,6 +41,7 @@ const SCOPE: Fields = Error("insufficient_scope");
 fn rows() -> Vec<Row> {
     use Rejection as R;
     let methods = || "GET, PUT".to_owned();
+    let proof = |problem, of_token_request| R::DpopProof(ProofRefusal { problem, of_token_request });
     let seconds = Duration::from_secs;
     vec![
         Row(R::BadHead(HeadError::BadField), 400, "bad_request", Closes, 3),
@@ -79,6 +84,25 @@ fn rows() -> Vec<Row> {
         Row(R::TokenExpired, 401, "token_expired", INVALID_TOKEN, 16),
         Row(R::TokenNotYetValid, 401, "token_not_yet_valid", INVALID_TOKEN, 16),
         Row(R::TokenOfWrongType, 401, "wrong_token_type", INVALID_TOKEN, 16),
+        Row(
+            proof(ProofProblem::Invalid("htm"), false),
+            401,
+            "invalid_dpop_proof",
+            Dpop("invalid_dpop_proof"),
+            16,
+        ),
+        Row(
+            proof(ProofProblem::Invalid("htm"), true),
+            400,
+            "invalid_dpop_proof",
+            Dpop("invalid_dpop_proof"),
+            3,
+        ),
+        Row(proof(ProofProblem::Nonce, false), 401, "use_dpop_nonce", Dpop("use_dpop_nonce"), 16),
+        Row(R::DpopTokenAsBearer, 401, "invalid_token", INVALID_TOKEN, 16),
+        Row(R::DpopTokenUnbound, 401, "invalid_token", INVALID_TOKEN, 16),
+        Row(R::DpopKeyMismatch, 401, "invalid_token", INVALID_TOKEN, 16),
+        Row(R::DpopReplaysFull, 503, "overloaded", Retry("1"), 8),
         Row(R::ClaimTooLarge, 431, "headers_too_large", Closes, 8),
         Row(R::PersonalTokenNotHere, 401, "invalid_token", INVALID_TOKEN, 16),
         Row(R::PersonalTokenRevoked, 401, "token_revoked", INVALID_TOKEN, 16),
@@ -211,6 +235,10 @@ fn every_rejection_has_its_status_code_fields_and_problem() {
         let own = match fields {
             Plain | Closes => None,
             Bare => Some(("www-authenticate", "Bearer".to_owned())),
+            Dpop(error) => Some((
+                "www-authenticate",
+                format!("DPoP error=\"{error}\", error_description=\"{detail}\", algs=\"{ALGORITHMS}\""),
+            )),
             Client => {
                 Some(("www-authenticate", "Basic realm=\"introspection\", charset=\"UTF-8\"".to_owned()))
             }
@@ -249,6 +277,28 @@ fn every_rejection_has_its_status_code_fields_and_problem() {
         assert_eq!(problem["detail"], *rejection.detail(), "{rejection:?}");
         assert_eq!(problem["request_id"], "id-1", "{rejection:?}");
         assert!(problem["message"].as_str().unwrap().ends_with('.'), "{rejection:?}");
+    }
+}
+
+#[test]
+fn challenges_name_the_scheme_that_was_used_and_the_others_that_are_possible() {
+    let algs = format!("algs=\"{ALGORITHMS}\"");
+    let expired = "error=\"invalid_token\", error_description=\"the token has expired\"";
+    for (rejection, bearer_too, used, challenge) in [
+        (Rejection::AccessTokenMissing, true, false, Some(format!("Bearer, DPoP {algs}"))),
+        (Rejection::AccessTokenMissing, false, false, Some(format!("DPoP {algs}"))),
+        (Rejection::TokenExpired, true, false, Some(format!("Bearer {expired}, DPoP {algs}"))),
+        (Rejection::TokenExpired, true, true, Some(format!("Bearer, DPoP {expired}, {algs}"))),
+        (Rejection::TokenExpired, false, true, Some(format!("DPoP {expired}, {algs}"))),
+        (Rejection::TokenExpired, false, false, Some(format!("DPoP {expired}, {algs}"))),
+        (Rejection::WrongCredentials, false, false, None),
+        (Rejection::NoRoute, true, true, None),
+    ] {
+        let mut headers = HeaderMap::new();
+        let inserted = rejection.insert_dpop_challenge(DpopChallenge { bearer_too, used }, &mut headers);
+        assert_eq!(inserted, challenge.is_some(), "{rejection:?}");
+        let found = headers.get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(found, challenge, "{rejection:?} {bearer_too} {used}");
     }
 }
 

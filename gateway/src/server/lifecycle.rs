@@ -110,6 +110,7 @@ fn assemble(
     Ok(Gateway {
         refresh_flights: Default::default(),
         census: Default::default(),
+        proofs: Default::default(),
         passwords: Default::default(),
         hashing: HashingPool::new(settings.limits.hash_threads, settings.limits.hash_queue),
         metrics: Arc::new(Metrics::new(settings.server.workers)),

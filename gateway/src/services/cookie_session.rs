@@ -64,6 +64,8 @@ pub(crate) fn lookup(
     }
     let bearer = cookies.access.map(Bearer::new);
     match authenticate(&context.worker, &context.state, bearer, context.now()) {
+        // Its proof cannot come with a cookie: it was put there by somebody else.
+        Ok(Some(identity)) if identity.key().is_some() => Err(over(context, Rejection::DpopTokenAsBearer)),
         Ok(Some(identity)) => {
             require_fresh_revocations(&context.worker, context.now_millis)?;
             Ok(CookieLookup::Found(identity))
@@ -143,7 +145,7 @@ async fn shared(context: &Rc<RequestContext>, key: FlightKey, claims: VerifiedCl
                 let context = Rc::clone(context);
                 spawn_local(async move {
                     let flight = Flight { context, key };
-                    let redeemed = redeem(&flight.context, &claims).await.map(Arc::new);
+                    let redeemed = redeem(&flight.context, &claims, None).await.map(Arc::new);
                     drop(flight);
                     sender.send_replace(Some(redeemed));
                 });

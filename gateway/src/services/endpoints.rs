@@ -15,7 +15,7 @@ use super::{
     sessions, sign_in_page, sign_out_page,
 };
 use crate::auth::bearer::Bearer;
-use crate::config::Settings;
+use crate::config::{Dpop, Settings};
 use crate::rejection::Rejection;
 use crate::request::Admitted;
 use crate::response::{self, Body, Response};
@@ -197,7 +197,8 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
     if let Some(browser) = browser {
         let is_post = *method == Method::POST;
         // Who sends a token is a program.
-        let has_token = !matches!(Bearer::of(&context.head), Ok(None));
+        let dpop = context.state.config.settings.tokens.dpop != Dpop::Off;
+        let has_token = !matches!(Bearer::of_either(&context.head, dpop), Ok(None));
         match endpoint {
             Endpoint::LoginContinue => return handover::receive(&context, browser, request.view()).await,
             Endpoint::Login if !is_post => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::auth::dpop::{self, CheckedProof};
 use crate::clock::now_millis;
 use crate::http1::{HeaderKind, RequestHead};
 use crate::rejection::{Code, Rejection};
@@ -26,8 +27,9 @@ const MAX_BODY: usize = 8 * 1024;
 
 /// Logs a user in who sends JSON.
 pub(crate) async fn login(context: &RequestContext, body: RequestBody) -> Result<Response, Rejection> {
-    let tokens = sign_in(context, read_json(context, body)).await?;
-    Ok(respond(context, tokens))
+    let proof = dpop::of_token_request(context, None)?;
+    let tokens = sign_in(context, read_json(context, body), proof.as_ref()).await?;
+    Ok(respond(context, tokens, proof.as_ref()))
 }
 
 /// Reads the body of a login.
@@ -41,13 +43,14 @@ async fn read_json(context: &RequestContext, body: RequestBody) -> Result<Creden
     Credentials::parse(&read_body(context, body).await?)
 }
 
-/// Opens a session for whoever's name and password these are, and counts how it went.
+/// Opens a session for whoever's name and password these are, bound to the key of `proof`, and counts how it went.
 pub(crate) async fn sign_in(
     context: &RequestContext,
     credentials: impl Future<Output = Result<Credentials, Rejection>>,
+    proof: Option<&CheckedProof>,
 ) -> Result<IssuedTokens, Rejection> {
     let result = match credentials.await {
-        Ok(credentials) => attempt(context, credentials).await,
+        Ok(credentials) => attempt(context, credentials, proof).await,
         Err(rejection) => Err(rejection),
     };
     let outcome = match &result {
@@ -66,19 +69,32 @@ pub(crate) async fn sign_in(
     result
 }
 
-async fn attempt(context: &RequestContext, credentials: Credentials) -> Result<IssuedTokens, Rejection> {
+async fn attempt(
+    context: &RequestContext,
+    credentials: Credentials,
+    proof: Option<&CheckedProof>,
+) -> Result<IssuedTokens, Rejection> {
     let name = CanonicalName::for_lockout(&credentials.username);
     let (sessions, now) = (&context.worker.gateway.sessions, context.now_millis);
     let (user, permit) = check_password(context, "login", &name, credentials.password).await?;
+    // After the password, so that only users can fill the memory of used proofs.
+    if let Some(proof) = proof
+        && let Err(rejection) = proof.claim(context).await
+    {
+        let settled = sessions.settle_login(permit, LoginResult::Unknown, now_millis()).await;
+        settled.map_err(|e| store_unavailable(&e))?;
+        return Err(rejection);
+    }
     let settled = sessions.settle_login(permit, LoginResult::Succeeded, now_millis());
     if user.must_change_password {
         settled.await.map_err(|e| store_unavailable(&e))?;
         context.audit("login", "password_change_required", name.as_str(), None);
         return Err(Rejection::PasswordChangeRequired);
     }
+    let key = proof.map(|proof| proof.key);
     let new = new_session(context, &user);
     // Concurrently, so that they share an fsync.
-    let (settled, opened) = tokio::join!(settled, sessions.open(new, now));
+    let (settled, opened) = tokio::join!(settled, sessions.open_bound(new, key.map(|key| key.0), now));
     settled.map_err(|e| store_unavailable(&e))?;
     let opened = opened.map_err(|error| match error {
         OpenSessionError::TooMany => {
@@ -88,7 +104,7 @@ async fn attempt(context: &RequestContext, credentials: Credentials) -> Result<I
         OpenSessionError::Store(error) => store_unavailable(&error),
     })?;
     context.audit("login", "success", name.as_str(), Some(opened.session.to_string()));
-    issue(context, Grant::of_login(&user, &opened, context.now()))
+    issue(context, Grant { key, ..Grant::of_login(&user, &opened, context.now()) })
 }
 
 /// The user of a name and a password. The permit of a success is left to be settled; nothing may be sent before that.

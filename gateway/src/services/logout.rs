@@ -2,8 +2,10 @@
 
 use http::StatusCode;
 
-use crate::auth::bearer::{Bearer, bearer_token};
-use crate::layers::authenticate::{authenticate, missing, refusal};
+use crate::auth::bearer::signed_token;
+use crate::auth::dpop::require_binding;
+use crate::config::Dpop;
+use crate::layers::authenticate::{authenticate_endpoint, missing, refusal};
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
@@ -14,8 +16,15 @@ use crate::sessions::RevocationReason;
 /// Revokes the session of the token, of either type. An expired token is accepted. Idempotent.
 ///. Leaving twice is leaving.
 pub(crate) async fn logout(context: &RequestContext) -> Result<Response, Rejection> {
-    let token = bearer_token(&context.head)?.ok_or_else(|| missing(&context.worker))?;
+    let dpop = context.state.config.settings.tokens.dpop;
+    let bearer = signed_token(&context.head, dpop != Dpop::Off)?.ok_or_else(|| missing(&context.worker))?;
+    let token = bearer.token()?;
     let claims = context.state.config.verifier.verify_signed(token, context.now()).map_err(refusal)?;
+    let key = claims.bound_key().map_err(refusal)?;
+    // One who logged in before proofs were required can still leave.
+    if let Some(proof) = require_binding(context, dpop.min(Dpop::Optional), bearer, key)? {
+        proof.claim(context).await?;
+    }
     let user = if claims.is_foreign() { foreign::user_of(context, &claims).await? } else { None };
     let session = foreign::session_of(context, &claims, user.as_deref()).await?;
     let sessions = &context.worker.gateway.sessions;
@@ -30,8 +39,7 @@ pub(crate) async fn logout(context: &RequestContext) -> Result<Response, Rejecti
 /// Revokes all sessions of the user. Requires a valid access token.
 pub(crate) async fn logout_all(context: &RequestContext) -> Result<Response, Rejection> {
     let worker = &context.worker;
-    let identity = authenticate(worker, &context.state, Bearer::of(&context.head)?, context.now())?;
-    let identity = identity.ok_or_else(|| missing(worker))?;
+    let identity = authenticate_endpoint(context).await?;
     let subject = &foreign::account_id(context, identity.claims()).await?;
     let ended =
         worker.gateway.sessions.revoke_all(subject, RevocationReason::LogoutAll, context.now_millis).await;

@@ -15,7 +15,8 @@ use crate::auth::identity::Identity;
 use crate::browser::csrf::RequestSource;
 use crate::browser::own_origin;
 use crate::clock::now_millis;
-use crate::layers::authenticate::{authenticate, missing};
+use crate::config::Dpop;
+use crate::layers::authenticate::{authenticate_endpoint, missing};
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::request_body::RequestBody;
@@ -76,9 +77,9 @@ pub(super) async fn change(context: &Rc<RequestContext>, body: RequestBody) -> R
 
 /// The identity behind an access token or the session's cookies, if there is one.
 async fn identity(context: &Rc<RequestContext>) -> Result<Option<Rc<Identity>>, Rejection> {
-    let bearer = Bearer::of(&context.head)?;
-    if bearer.is_some() {
-        return authenticate(&context.worker, &context.state, bearer, context.now());
+    let dpop = context.state.config.settings.tokens.dpop != Dpop::Off;
+    if Bearer::of_either(&context.head, dpop)?.is_some() {
+        return authenticate_endpoint(context).await.map(Some);
     }
     let Some(browser) = &context.state.config.browser else { return Ok(None) };
     let cookies = browser_cookies(browser, context);

@@ -159,7 +159,7 @@ pub(super) async fn submit(
         }
         Ok(_) => {
             let credentials = async { Credentials::new(fields.username.clone(), fields.new.clone()) };
-            match sign_in(context, credentials).await {
+            match sign_in(context, credentials, None).await {
                 Ok(tokens) => {
                     let (state, remember) = (fields.state.as_str(), fields.remember);
                     let to = Destination { return_to: &return_to, state, remember };

@@ -8,14 +8,13 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::auth::bearer::Bearer;
 use crate::auth::credentials::browser_cookies;
 use crate::auth::identity::Identity;
 use crate::browser::pages::{TokenFormError, TokensPage};
 use crate::browser::{Browser, accept_language};
 use crate::config::{Access, Settings};
 use crate::http1::HeaderKind;
-use crate::layers::authenticate::{authenticate, missing, require_fresh_revocations};
+use crate::layers::authenticate::{authenticate_endpoint, missing, require_fresh_revocations};
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::request_body::RequestBody;
@@ -353,10 +352,9 @@ async fn caller(context: &Rc<RequestContext>, changes: bool) -> Result<(Rc<Ident
             resolve(context, browser, browser_cookies(browser, context)).await?
         }
         _ => {
-            let bearer = Bearer::of(&context.head)?;
-            let identity = authenticate(&context.worker, &context.state, bearer, context.now())?;
+            let identity = authenticate_endpoint(context).await?;
             require_fresh_revocations(&context.worker, context.now_millis)?;
-            identity
+            Some(identity)
         }
     };
     let identity = identity.ok_or_else(|| missing(&context.worker))?;

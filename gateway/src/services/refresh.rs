@@ -1,7 +1,9 @@
 //! `POST /refresh`: exchanges a refresh token for a new access token, and in most modes for its own
 //! successor.
 
-use crate::auth::bearer::bearer_token;
+use crate::auth::bearer::signed_token;
+use crate::auth::dpop::{self, CheckedProof};
+use crate::config::Dpop;
 use crate::layers::authenticate::refusal;
 use crate::rejection::{Code, Rejection};
 use crate::request::RequestContext;
@@ -15,17 +17,39 @@ use crate::services::token_response::{Grant, IssuedTokens, NewRefreshToken, issu
 use crate::sessions::{Account, RateLimitDecision, RateLimitScope, RefreshError, Session, SessionId};
 use crate::strict_json;
 use crate::telemetry::{AuditEvent, RefreshOutcome};
-use crate::tokens::{TokenType, VerifiedClaims};
+use crate::tokens::{KeyThumbprint, TokenType, VerifiedClaims};
 
 /// Refreshes the session of a refresh token.
 pub(crate) async fn refresh(context: &RequestContext, body: RequestBody) -> Result<Response, Rejection> {
-    match presented(context, body).await {
-        Ok(claims) => redeem(context, &claims).await.map(|tokens| respond(context, tokens)),
-        Err(rejection) => Err(not_presented(context, rejection).await),
-    }
+    let (token, claims) = match presented(context, body).await {
+        Ok(presented) => presented,
+        Err(rejection) => return Err(not_presented(context, rejection).await),
+    };
+    let proof = proof(context, &token, &claims).await.inspect_err(|rejection| {
+        context.worker.metrics.refresh(match rejection {
+            Rejection::DpopKeyMismatch | Rejection::DpopTokenAsBearer => RefreshOutcome::WrongKey,
+            _ => RefreshOutcome::Invalid,
+        });
+    })?;
+    let tokens = redeem(context, &claims, proof.as_ref().map(|proof| proof.key)).await?;
+    Ok(respond(context, tokens, proof.as_ref()))
 }
 
-/// New tokens for the refresh token with these claims.
+/// The proof of the key that the refresh token is bound to, or is to be bound to from now on. It is used.
+async fn proof(
+    context: &RequestContext,
+    token: &str,
+    claims: &VerifiedClaims,
+) -> Result<Option<CheckedProof>, Rejection> {
+    let proof = dpop::of_token_request(context, Some(token.as_bytes()))?;
+    dpop::require_key(context, claims.bound_key().map_err(refusal)?, proof.as_ref())?;
+    if let Some(proof) = &proof {
+        proof.claim(context).await?;
+    }
+    Ok(proof)
+}
+
+/// New tokens for the refresh token with these claims, bound to `key`, which the client has proven to hold.
 ///
 /// # Errors
 ///
@@ -33,6 +57,7 @@ pub(crate) async fn refresh(context: &RequestContext, body: RequestBody) -> Resu
 pub(crate) async fn redeem(
     context: &RequestContext,
     claims: &VerifiedClaims,
+    key: Option<KeyThumbprint>,
 ) -> Result<IssuedTokens, Rejection> {
     let metrics = &context.worker.metrics;
     // The user is looked up again: a session of one who was disabled or deleted, or has a new password, ends
@@ -44,7 +69,14 @@ pub(crate) async fn redeem(
     let account = |_: &Session| user.as_ref().map_or(Account::Gone, |user| user.account());
     let sessions = &context.worker.gateway.sessions;
     let refreshed = match sessions
-        .refresh(session, presented, account, Some(&context.client_info()), context.now_millis)
+        .refresh_bound(
+            session,
+            presented,
+            key.map(|key| key.0),
+            account,
+            Some(&context.client_info()),
+            context.now_millis,
+        )
         .await
     {
         Ok(refreshed) => refreshed,
@@ -69,6 +101,7 @@ pub(crate) async fn redeem(
             refresh_token: refreshed
                 .successor
                 .map(|s| NewRefreshToken { id: s.id, issued_at: s.issued_at / 1000 }),
+            key,
             message: None,
         },
     )
@@ -77,13 +110,18 @@ pub(crate) async fn redeem(
 /// A refresh token fits many times into this, in bytes.
 const MAX_BODY: usize = 16 * 1024;
 
-/// The claims of the refresh token in `Authorization` or else in the body.
-async fn presented(context: &RequestContext, body: RequestBody) -> Result<VerifiedClaims, Rejection> {
-    let token = match bearer_token(&context.head)? {
-        Some(token) => token.to_owned(),
+/// The refresh token in `Authorization` or else in the body, and its claims.
+async fn presented(
+    context: &RequestContext,
+    body: RequestBody,
+) -> Result<(String, VerifiedClaims), Rejection> {
+    let dpop = context.state.config.settings.tokens.dpop != Dpop::Off;
+    let token = match signed_token(&context.head, dpop)? {
+        Some(bearer) => bearer.token()?.to_owned(),
         None => token_in_body(context, body).await?.ok_or(Rejection::RefreshTokenMissing)?,
     };
-    verify(context, &token)
+    let claims = verify(context, &token)?;
+    Ok((token, claims))
 }
 
 /// The claims of a refresh token that was signed here and has not expired, with both ids: without them it counts as a bad one.
@@ -154,6 +192,7 @@ fn refused(context: &RequestContext, error: &RefreshError, subject: &str, sessio
         RefreshError::Idle => (RefreshOutcome::Idle, "idle", Rejection::SessionIdle),
         RefreshError::Revoked => (RefreshOutcome::Revoked, "revoked", Rejection::SessionEnded),
         RefreshError::Reused => (RefreshOutcome::Reused, "reused", Rejection::RefreshTokenReused),
+        RefreshError::WrongKey => (RefreshOutcome::WrongKey, "wrong_key", Rejection::DpopKeyMismatch),
         RefreshError::AccountChanged => {
             (RefreshOutcome::AccountChanged, "account_changed", Rejection::AccountChanged)
         }

@@ -10,7 +10,8 @@ use crate::auth::bearer::Bearer;
 use crate::auth::credentials::browser_cookies;
 use crate::auth::identity::Identity;
 use crate::browser::csrf;
-use crate::layers::authenticate::{authenticate, missing};
+use crate::config::Dpop;
+use crate::layers::authenticate::{authenticate_endpoint, missing};
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
@@ -83,19 +84,16 @@ pub(crate) async fn end(context: &Rc<RequestContext>, path: &str) -> Result<Resp
 }
 
 async fn user(context: &Rc<RequestContext>) -> Result<Rc<Identity>, Rejection> {
-    let bearer = Bearer::of(&context.head)?;
-    let browser = context.state.config.browser.as_ref().filter(|_| bearer.is_none());
-    let identity = match browser {
-        Some(browser) => {
-            let cookies = browser_cookies(browser, context);
-            if !cookies.is_empty() && csrf::needs_check(context.head.method(), false) {
-                browser.require_own_page(context)?;
-            }
-            resolve(context, browser, cookies).await?
-        }
-        None => authenticate(&context.worker, &context.state, bearer, context.now())?,
+    let dpop = context.state.config.settings.tokens.dpop != Dpop::Off;
+    let has_token = Bearer::of_either(&context.head, dpop)?.is_some();
+    let Some(browser) = context.state.config.browser.as_ref().filter(|_| !has_token) else {
+        return authenticate_endpoint(context).await;
     };
-    identity.ok_or_else(|| missing(&context.worker))
+    let cookies = browser_cookies(browser, context);
+    if !cookies.is_empty() && csrf::needs_check(context.head.method(), false) {
+        browser.require_own_page(context)?;
+    }
+    resolve(context, browser, cookies).await?.ok_or_else(|| missing(&context.worker))
 }
 
 #[cfg(test)]

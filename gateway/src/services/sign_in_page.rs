@@ -153,7 +153,7 @@ pub(crate) async fn submit(
         return Ok(again(context, browser, &fields, &return_to, error));
     }
     let username = fields.username.clone();
-    let result = sign_in(context, async { Credentials::new(username, password) }).await;
+    let result = sign_in(context, async { Credentials::new(username, password) }, None).await;
     match result {
         Ok(tokens) => {
             let to = Destination { return_to: &return_to, state: &fields.state, remember: fields.remember };

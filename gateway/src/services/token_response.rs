@@ -7,12 +7,13 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::auth::dpop::{self, CheckedProof};
 use crate::config::{ClaimSubject, Tokens};
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
 use crate::sessions::{NewTokens, SessionId, TokenId};
-use crate::tokens::{SigningError, TokenRequest, TokenType, UnixSeconds};
+use crate::tokens::{KeyThumbprint, SigningError, TokenRequest, TokenType, UnixSeconds};
 use crate::users::User;
 
 #[derive(Serialize)]
@@ -52,6 +53,8 @@ pub(crate) struct Grant<'a> {
     pub(crate) session: &'a SessionId,
     pub(crate) session_ends_at: UnixSeconds,
     pub(crate) refresh_token: Option<NewRefreshToken>,
+    /// The key that the tokens are bound to.
+    pub(crate) key: Option<KeyThumbprint>,
     /// Of a login, which also makes the access token fresh.
     pub(crate) message: Option<&'static str>,
 }
@@ -64,6 +67,7 @@ impl<'a> Grant<'a> {
             session: &opened.session,
             session_ends_at: opened.expires_at / 1000,
             refresh_token: Some(NewRefreshToken { id: opened.refresh_token, issued_at: now }),
+            key: None,
             message: Some("Login successful"),
         }
     }
@@ -114,6 +118,7 @@ pub(crate) fn issue(context: &RequestContext, grant: Grant<'_>) -> Result<Issued
             further: &further,
             fresh: compat.fresh && grant.message.is_some() && token_type == TokenType::Access,
             csrf: csrf.as_deref(),
+            key: grant.key,
             issued_at,
             expires_at,
             session_expires_at: grant.session_ends_at,
@@ -157,8 +162,12 @@ pub(crate) fn further_claims<'u>(
     }
 }
 
-/// The response with these tokens.
-pub(crate) fn respond(context: &RequestContext, tokens: IssuedTokens) -> Response {
+/// The response with these tokens, which are bound to the key of `proof`.
+pub(crate) fn respond(
+    context: &RequestContext,
+    tokens: IssuedTokens,
+    proof: Option<&CheckedProof>,
+) -> Response {
     let IssuedTokens { message, access_token, refresh_token, expires_in, session_expires_in: left, .. } =
         tokens;
     let settings = &context.state.config.settings;
@@ -172,13 +181,16 @@ pub(crate) fn respond(context: &RequestContext, tokens: IssuedTokens) -> Respons
         message,
         access_token,
         refresh_token,
-        token_type: "Bearer",
+        token_type: if proof.is_some() { "DPoP" } else { "Bearer" },
         expires_in,
         refresh_expires_in: settings.tokens.idle_ttl.map_or(left, |idle| left.min(idle.as_secs())),
         server_time: context.now(),
     };
     let mut response = response::no_store(response::json(StatusCode::OK, &body));
     response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    if proof.is_some_and(CheckedProof::renews_nonce) {
+        dpop::insert_nonce(context, &mut response);
+    }
     response
 }
 

@@ -16,7 +16,7 @@ use super::lockout::LoginAttempts;
 use super::login_limits::LoginLimits;
 use super::record::{Change, decode, update};
 use super::session::{ClientInfo, RefreshDecision};
-use super::store::{Health, Key, Space, Store, StoreError};
+use super::store::{Health, Key, Put, PutOutcome, Space, Store, StoreError};
 use super::ticket::{self, BadTicket, Ticket, TicketPurpose};
 use super::{
     LockoutPolicy, LoginDecision, LoginPermit, LoginResult, RateLimitDecision, RateLimitPolicy,
@@ -191,6 +191,9 @@ pub enum RefreshError {
     /// Refresh token reuse (RFC 9700 section 4.14.2); the session has been revoked.
     #[error("an old refresh token was used again")]
     Reused,
+    /// It is bound to a key that the client has not proven to hold. Nothing was changed.
+    #[error("the session is bound to another key")]
+    WrongKey,
     /// The user was disabled or deleted, or has a new password; the session has been revoked.
     #[error("the account has changed")]
     AccountChanged,
@@ -380,12 +383,27 @@ impl Sessions {
     ///
     /// [`OpenSessionError::TooMany`] where logins beyond the limit are rejected.
     pub async fn open(&self, new: NewSession, now: UnixMillis) -> Result<NewTokens, OpenSessionError> {
+        self.open_bound(new, None, now).await
+    }
+
+    /// Opens a session like [`Self::open`], bound to the key with this thumbprint.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub async fn open_bound(
+        &self,
+        new: NewSession,
+        bound_to: Option<[u8; 32]>,
+        now: UnixMillis,
+    ) -> Result<NewTokens, OpenSessionError> {
         let (id, refresh_token) = (SessionId::random(), TokenId::random());
         let expires_at = now.saturating_add(self.policy().session_ttl);
         let NewSession { subject, username, credential, client } = new;
         let mut session =
             Session::open(subject.clone(), username, credential, refresh_token, now, expires_at);
         session.client = client;
+        session.key = bound_to;
         let key = session_key(id);
         // 128 random bits do not collide.
         self.update(&key, |_: Option<Session>| (Some(self.change(session.clone())), ())).await?;
@@ -602,8 +620,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Redeems a refresh token. `account` looks the session's user up, and may be called more than once.
-    /// `client` is the client that presents it.
+    /// Redeems a refresh token of a client that has no key; see [`Self::refresh_bound`].
     ///
     /// # Errors
     ///
@@ -616,19 +633,45 @@ impl Sessions {
         client: Option<&ClientInfo>,
         now: UnixMillis,
     ) -> Result<RefreshResult, RefreshError> {
+        self.refresh_bound(id, presented, None, account, client, now).await
+    }
+
+    /// Redeems a refresh token. `proven` is the thumbprint of the key that the client has proven to hold: a session that is
+    /// bound needs its own, and one that is not becomes bound to it. `account` looks the session's user up, and may be called more than once.
+    /// `client` is the client that presents it.
+    ///
+    /// # Errors
+    ///
+    /// Why the session cannot be refreshed.
+    pub async fn refresh_bound(
+        &self,
+        id: SessionId,
+        presented: TokenId,
+        proven: Option<[u8; 32]>,
+        account: impl Fn(&Session) -> Account,
+        client: Option<&ClientInfo>,
+        now: UnixMillis,
+    ) -> Result<RefreshResult, RefreshError> {
         let fresh = TokenId::random();
         let key = session_key(id);
         let (mut ending, access_ttl) = (self.ending(id, now), self.policy().access_ttl);
         let judged = self.update(&key, |record: Option<Session>| {
             let Some(before) = record else { return (None, Err(RefreshError::Unknown)) };
+            if before.key.is_some() && before.key != proven {
+                // Not a use: who holds a stolen token only must not be able to end the session either.
+                return (None, Err(RefreshError::WrongKey));
+            }
             let mut session = before.clone();
             let result = self.evaluate(&mut session, presented, fresh, &account, now);
             ending.decide(session.revoked_until(access_ttl));
+            if result.is_ok() && proven.is_some() {
+                session.key = proven;
+            }
             if session == before {
                 return (None, result);
             }
-            if let (Some(client), Ok(_)) = (client, &result) {
-                session.client = client.clone();
+            if result.is_ok() {
+                session.client = client.unwrap_or(&session.client).clone();
             }
             (Some(self.change(session)), result)
         });
@@ -855,6 +898,30 @@ impl Sessions {
             (found.map(|ticket| kept(Ticket { used_at: None, ..ticket })), ())
         })
         .await
+    }
+
+    /// Uses a proof of possession once for all processes that share the store, until `until`. `false`: it was used before;
+    /// `None`: the store belongs to this process, which remembers proofs itself.
+    ///
+    /// # Errors
+    ///
+    /// The store does not answer; where it is known to be down, that is found out at once.
+    pub async fn claim_proof(&self, id: &str, until: UnixMillis) -> Result<Option<bool>, StoreError> {
+        if !self.store.is_shared() {
+            return Ok(None);
+        }
+        if let Health::Down(why) = self.store.health() {
+            return Err(StoreError::Unavailable(why));
+        }
+        let key = Key { space: Space::Proof, id: id.to_owned() };
+        let (expected, value, group, revoked_until) = (None, Vec::new(), None, None);
+        let put = Put { key, expected, value, expires_at: until, group, revoked_until };
+        Ok(Some(self.watched(self.store.put_if(put).await)? == PutOutcome::Stored))
+    }
+
+    /// Whether other processes share the store.
+    pub fn store_is_shared(&self) -> bool {
+        self.store.is_shared()
     }
 
     /// Evicts expired records from the store and the revocation set. Returns how many the store evicted.

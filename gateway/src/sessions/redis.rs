@@ -259,6 +259,10 @@ impl Store for RedisStore {
         })
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn health(&self) -> Health {
         match self.client.topology.health() {
             Ok(since) => Health::Up(since.into_std()),

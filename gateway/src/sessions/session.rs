@@ -124,6 +124,9 @@ pub struct Session {
     /// so that no instance ends the session in between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     next_credential: Option<[u8; 16]>,
+    /// The thumbprint of the key that its tokens are bound to: without that key it cannot be refreshed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<[u8; 32]>,
     /// Opened at.
     pub opened_at: UnixMillis,
     /// Absolute end; it never moves.
@@ -190,6 +193,7 @@ impl Session {
             username,
             credential,
             next_credential: None,
+            key: None,
             opened_at,
             expires_at,
             active_at,

@@ -18,6 +18,8 @@ pub enum Space {
     Attempts,
     /// Rate limit buckets, by [`super::RateLimitScope`] and network.
     Network,
+    /// Used proofs of possession, in stores that processes share.
+    Proof,
     /// Personal access tokens, by id.
     PersonalToken,
     /// Tickets, by the hash of their secret.
@@ -26,8 +28,8 @@ pub enum Space {
 
 impl Space {
     /// All kinds.
-    pub const ALL: [Space; 5] =
-        [Space::Session, Space::Attempts, Space::Network, Space::PersonalToken, Space::Ticket];
+    pub const ALL: [Space; 6] =
+        [Space::Session, Space::Attempts, Space::Network, Space::Proof, Space::PersonalToken, Space::Ticket];
 
     /// Its name in keys.
     pub fn name(self) -> &'static str {
@@ -35,6 +37,7 @@ impl Space {
             Space::Session => "session",
             Space::Attempts => "attempts",
             Space::Network => "network",
+            Space::Proof => "proof",
             Space::PersonalToken => "personal-token",
             Space::Ticket => "ticket",
         }
@@ -148,6 +151,11 @@ pub trait Store: Send + Sync + 'static {
     /// moment for existing revocations to be read, without insisting: a start must not depend on it.
     fn revocations(&self) -> StoreFuture<'_, Option<Arc<Revocations>>> {
         Box::pin(async { Ok(None) })
+    }
+
+    /// Whether other processes share it.
+    fn is_shared(&self) -> bool {
+        false
     }
 
     /// The current health, without an operation.

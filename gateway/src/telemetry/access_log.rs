@@ -33,6 +33,8 @@ pub(crate) struct AccessRecord<'a> {
     pub(crate) code: Option<&'a str>,
     /// What became of a CORS preflight.
     pub(crate) cors: Option<&'a str>,
+    /// What became of a proof of possession.
+    pub(crate) dpop: Option<&'a str>,
     /// Who cut the response short and why; `None` for a complete one.
     pub(crate) aborted: Option<&'a str>,
     pub(crate) trace: Option<TraceIds>,
@@ -102,6 +104,7 @@ fn json(line: &mut String, record: &AccessRecord<'_>) {
         ("user", record.user),
         ("code", record.code),
         ("cors", record.cors),
+        ("dpop", record.dpop),
         ("aborted", record.aborted),
     ];
     for (name, text) in further {
@@ -148,6 +151,9 @@ fn human(line: &mut String, record: &AccessRecord<'_>) {
     }
     if let Some(outcome) = record.cors {
         let _ = write!(line, "  cors={outcome}");
+    }
+    if let Some(outcome) = record.dpop {
+        let _ = write!(line, "  dpop={outcome}");
     }
     if let Some(reason) = record.aborted {
         let _ = write!(line, "  aborted={reason}");
@@ -204,6 +210,7 @@ mod tests {
             user: Some("alice\u{1b}[31m"),
             code: None,
             cors: None,
+            dpop: None,
             aborted: None,
             trace: None,
         }
@@ -230,6 +237,7 @@ mod tests {
             upstream: some,
             code: some,
             cors: some,
+            dpop: some,
             aborted: some,
             trace: Some(TraceIds { trace_id: 1, span_id: 2 }),
             ..record()

@@ -35,7 +35,7 @@ outcomes! {
     /// The outcome of a refresh.
     RefreshOutcome {
         Rotated => "rotated", Repeated => "repeated", Kept => "kept", Invalid => "invalid", Expired => "expired",
-        Idle => "idle", Revoked => "revoked", Reused => "reused", AccountChanged => "account_changed",
+        Idle => "idle", Revoked => "revoked", Reused => "reused", WrongKey => "wrong_key", AccountChanged => "account_changed",
         RateLimited => "rate_limited", StoreUnavailable => "store_unavailable",
     }
 }
@@ -51,6 +51,20 @@ outcomes! {
     BasicOutcome {
         Remembered => "remembered", Verified => "verified", Wrong => "invalid_credentials", Locked => "locked",
         RateLimited => "rate_limited", Unavailable => "unavailable",
+    }
+}
+outcomes! {
+    /// What became of a proof of possession.
+    ProofOutcome {
+        Valid => "valid", Invalid => "invalid", Replayed => "replayed", Nonce => "nonce_needed", Missing => "missing",
+        WrongKey => "wrong_key", Unshared => "replay_unknown",
+    }
+}
+
+impl ProofOutcome {
+    /// The label value, and the value in the access log.
+    pub(crate) fn name(self) -> &'static str {
+        ProofOutcome::LABELS[self as usize]
     }
 }
 outcomes! {
@@ -122,6 +136,7 @@ struct Shard {
     logins: [AtomicU64; LoginOutcome::LABELS.len()],
     refreshes: [AtomicU64; RefreshOutcome::LABELS.len()],
     verifications: [AtomicU64; VerificationOutcome::LABELS.len()],
+    proofs: [AtomicU64; ProofOutcome::LABELS.len()],
     basic: [AtomicU64; BasicOutcome::LABELS.len()],
     responses_aborted: [AtomicU64; AbortReason::LABELS.len()],
     logouts: AtomicU64,
@@ -350,6 +365,7 @@ impl Metrics {
                 logins: Default::default(),
                 refreshes: Default::default(),
                 verifications: Default::default(),
+                proofs: Default::default(),
                 basic: Default::default(),
                 responses_aborted: Default::default(),
                 logouts: AtomicU64::new(0),
@@ -391,6 +407,10 @@ impl Metrics {
         let labels = VerificationOutcome::LABELS;
         self.outcomes(&mut page, "verifications_total", "Access tokens verified.", labels, |s, i| {
             &s.verifications[i]
+        });
+        let labels = ProofOutcome::LABELS;
+        self.outcomes(&mut page, "dpop_proofs_total", "Proofs of possession (DPoP).", labels, |s, i| {
+            &s.proofs[i]
         });
         let help = "Passwords checked over HTTP Basic.";
         self.outcomes(&mut page, "basic_passwords_total", help, BasicOutcome::LABELS, |s, i| &s.basic[i]);
@@ -789,6 +809,10 @@ impl WorkerMetrics {
 
     pub(crate) fn verification(&self, outcome: VerificationOutcome) {
         add(&self.shard.verifications[outcome as usize], 1);
+    }
+
+    pub(crate) fn proof(&self, outcome: ProofOutcome) {
+        add(&self.shard.proofs[outcome as usize], 1);
     }
 
     pub(crate) fn basic(&self, outcome: BasicOutcome) {

@@ -20,8 +20,8 @@ pub use logging::{InitError, Logs, init};
 pub use metrics::Metrics;
 pub(crate) use metrics::{
     AbortReason, BasicOutcome, EndpointLabel, Gauges, IssuerState, KeyGauge, KeyStateLabel, LoginOutcome,
-    RefreshOutcome, RouteCounters, RouteLabel, Totals, UpstreamOutcome, UpstreamState, VerificationOutcome,
-    WorkerMetrics,
+    ProofOutcome, RefreshOutcome, RouteCounters, RouteLabel, Totals, UpstreamOutcome, UpstreamState,
+    VerificationOutcome, WorkerMetrics,
 };
 pub use panics::log_panics;
 pub(crate) use request_id::{RequestId, RequestIds};

@@ -44,6 +44,13 @@ impl TokenType {
     }
 }
 
+/// The `cnf` claim of a token that is bound to a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Confirmation {
+    /// The key's thumbprint.
+    pub jkt: String,
+}
+
 /// The claims of a token as they are signed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Claims {
@@ -71,6 +78,9 @@ pub struct Claims {
     /// `access` or `refresh`.
     #[serde(rename = "type")]
     pub token_type: &'static str,
+    /// The key that the token is bound to (RFC 7800 section 3.1, RFC 9449 section 6.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Confirmation>,
     /// Whether the password was given for this token; in the compatible profile only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fresh: Option<bool>,

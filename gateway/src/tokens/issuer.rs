@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::key_record::KeyRecord;
 use super::signer::{Signer, SigningError};
-use super::{Claims, TokenType, UnixSeconds};
+use super::{Claims, Confirmation, KeyThumbprint, TokenType, UnixSeconds};
 use crate::config::{Algorithm, Compat, CompatIdentity, Tokens};
 
 /// The claims of a token that differ between tokens.
@@ -32,6 +32,8 @@ pub struct TokenRequest<'a> {
     pub fresh: bool,
     /// The `csrf` claim, of the compatible profile.
     pub csrf: Option<&'a str>,
+    /// The key that the token is bound to.
+    pub key: Option<KeyThumbprint>,
     /// Issued at.
     pub issued_at: UnixSeconds,
     /// Expiry. An access token never outlives its session.
@@ -130,6 +132,8 @@ impl Issuer {
             TokenType::Access => (&key.access_header, request.further.clone(), Some(end)),
             TokenType::Refresh => (&key.refresh_header, Map::new(), None),
         };
+        // Who may use a token is not for a source of users to say.
+        further.remove("cnf");
         let compat = self.compat.as_ref();
         if compat.is_some() {
             further.retain(|claim, _| !["fresh", "csrf"].contains(&claim.as_str()));
@@ -146,6 +150,7 @@ impl Issuer {
             sid: request.sid.to_owned(),
             session_exp,
             token_type: request.token_type.claim(),
+            cnf: request.key.map(|key| Confirmation { jkt: key.to_string() }),
             fresh: compat.map(|_| request.fresh),
             csrf: request.csrf.map(str::to_owned),
             username: request.username.to_owned(),

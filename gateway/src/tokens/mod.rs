@@ -3,6 +3,7 @@
 
 mod assertion;
 mod claims;
+pub(crate) mod dpop;
 mod issuer;
 mod key_record;
 mod key_ring;
@@ -15,7 +16,8 @@ mod signer;
 mod verifier;
 
 pub use assertion::{AssertionIssuer, AssertionRequest};
-pub use claims::{Claims, TokenType, UnixSeconds};
+pub use claims::{Claims, Confirmation, TokenType, UnixSeconds};
+pub use dpop::{KeyThumbprint, NoThumbprint};
 pub use issuer::{Issuer, TokenRequest};
 pub use key_record::{KeyRecord, KeyRole, LoadedKey};
 pub use key_ring::{Access, KeyError, KeyRing, assertion_keys_dir};

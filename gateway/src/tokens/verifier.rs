@@ -13,7 +13,7 @@ use super::issuer::encoded_header;
 use super::key_record::{KeyRecord, KeyRole};
 use super::payload::{Audience, Payload};
 use super::public_key::{Check, VerificationKey, backend};
-use super::{TokenType, UnixSeconds};
+use super::{KeyThumbprint, TokenType, UnixSeconds};
 use crate::config::{MAX_ACCESS_TTL, Tokens};
 use crate::rejection::flask::{WRONG_ALGORITHM, WRONG_SIGNATURE};
 use crate::strict_json;
@@ -191,6 +191,18 @@ impl VerifiedClaims {
     /// The absolute end of its session; `None` for tokens issued by an earlier version.
     pub fn session_expires_at(&self) -> Option<UnixSeconds> {
         self.further.get("session_exp").and_then(Value::as_u64)
+    }
+
+    /// The key that the token is bound to (`cnf.jkt`), if it is bound to one.
+    ///
+    /// # Errors
+    ///
+    /// It is bound to something that cannot be verified here, and must not be accepted (RFC 7800 section 3.1).
+    pub fn bound_key(&self) -> Result<Option<KeyThumbprint>, TokenError> {
+        let Some(confirmation) = self.further.get("cnf") else { return Ok(None) };
+        let members = confirmation.as_object().filter(|members| members.len() == 1);
+        let thumbprint = members.and_then(|members| members.get("jkt")?.as_str()?.parse().ok());
+        thumbprint.map(Some).ok_or(TokenError::Invalid("cnf is not the thumbprint of a key"))
     }
 
     /// All claims.

@@ -11,6 +11,7 @@ mod commands;
 mod compat;
 mod cors;
 mod differential;
+mod dpop;
 mod examples;
 mod exchange;
 mod explain;

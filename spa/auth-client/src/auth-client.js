@@ -6,6 +6,7 @@
  */
 
 import { readClaims } from "./claims.js";
+import { isBound } from "./dpop.js";
 import { ApiError, AuthenticationRequired, NetworkError, tokenRejection } from "./errors.js";
 import { eventStream } from "./event-stream.js";
 import { Announcer } from "./events.js";
@@ -46,6 +47,8 @@ import { TokenStore } from "./token-store.js";
  *   expiry: always, only if the token has been used, or not (then a request that needs it does); "always" if nothing is said
  * @property {number} [refreshMargin] how long before its expiry a token is renewed, in milliseconds, but no longer than a
  *   quarter of its life
+ * @property {import("./dpop.js").DpopMode} [dpop] whether tokens are bound to a key of this browser's: "auto" where the gateway and the
+ *   browser can, "required" fails where the browser cannot, "off" if nothing is said
  * @property {number} [requestTimeout] how long the gateway's own endpoints may take to answer, in milliseconds
  */
 
@@ -88,16 +91,24 @@ export class AuthClient extends EventTarget {
     autoRefresh = "always",
     refreshMargin = REFRESH_MARGIN_MS,
     requestTimeout = REQUEST_TIMEOUT_MS,
+    dpop = "off",
   } = {}) {
     super();
     // Absolute from the start, so that no path can lead a token to another host.
     this.baseUrl = new URL(baseUrl || "/", globalThis.location?.href).href.replace(/\/$/, "");
     this.#endpoints = endpoints;
-    this.#connection = new GatewayConnection({ baseUrl: this.baseUrl, endpoints, fetch: customFetch, requestTimeout });
     this.#autoRefresh = autoRefresh;
     this.#refreshMargin = refreshMargin;
     const prefix = storageKey === "" ? "" : `${storageKey}.`;
     const name = `auth-gateway:${prefix}`;
+    this.#connection = new GatewayConnection({
+      baseUrl: this.baseUrl,
+      endpoints,
+      fetch: customFetch,
+      requestTimeout,
+      dpop,
+      keyName: `${this.baseUrl} ${prefix}`,
+    });
     this.#lock = tabLock(`${name}refresh`, requestTimeout + 1_000);
     this.#channel = new TabChannel(isShared(storage) ? `${name}tokens` : null);
     this.#store = new TokenStore({
@@ -315,7 +326,7 @@ export class AuthClient extends EventTarget {
   }
 
   /**
-   * Opens a WebSocket with the token among its subprotocols, for routes with `token_in_subprotocol = true`. The gateway
+   * Opens a WebSocket with the token, and the proof that a bound one needs, among its subprotocols, for routes with `token_in_subprotocol = true`. The gateway
    * ends it with the session.
    * @param {string | URL} address at the gateway, with any of the schemes http, https, ws and wss, or below the base URL
    * @param {string | string[]} [protocols] the app's own
@@ -324,8 +335,27 @@ export class AuthClient extends EventTarget {
    */
   async webSocket(address, protocols = []) {
     const asHttp = String(address).replace(/^ws(s?):/i, "http$1:");
-    const url = resolveUrl(this.baseUrl, asHttp).replace(/^http/, "ws");
-    return new WebSocket(url, ["bearer", await this.#goodToken(), ...[protocols].flat()]);
+    const url = resolveUrl(this.baseUrl, asHttp);
+    const token = await this.#goodToken();
+    const proof = isBound(token) ? await this.#connection.proofs.proof("GET", url, token) : null;
+    const credentials = proof === null ? ["bearer", token] : ["dpop", token, proof];
+    return new WebSocket(url.replace(/^http/, "ws"), [...credentials, ...[protocols].flat()]);
+  }
+
+  /**
+   * Fetches a file with the token and has the browser save it. A link cannot send a token; the file is in memory for a moment.
+   * @param {string | URL | Request} input as for `fetch`
+   * @param {string} [name] what the file is called
+   * @throws {ApiError} and what `fetch` throws
+   */
+  async download(input, name = "") {
+    const response = await this.fetch(input);
+    if (!response.ok) throw await ApiError.from(response);
+    const address = URL.createObjectURL(await response.blob());
+    const link = /** @type {HTMLAnchorElement} */ (document.createElementNS("http://www.w3.org/1999/xhtml", "a"));
+    Object.assign(link, { href: address, download: name }).click();
+    // The browser has begun to read it when the next task runs; a minute is on the safe side.
+    setTimeout(() => URL.revokeObjectURL(address), 60_000);
   }
 
   /**

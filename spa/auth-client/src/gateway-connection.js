@@ -3,6 +3,7 @@
  * @module
  */
 
+import { ProofMaker } from "./dpop.js";
 import { NetworkError, tokenRejection } from "./errors.js";
 import { anySignal, resolveUrl, sleep } from "./request.js";
 import { ServerClock } from "./server-clock.js";
@@ -16,6 +17,8 @@ export class GatewayConnection {
   #fetch;
   #requestTimeout;
   clock = new ServerClock();
+  /** @type {ProofMaker} */
+  proofs;
 
   /**
    * @param {object} options
@@ -23,13 +26,16 @@ export class GatewayConnection {
    * @param {string} options.endpoints
    * @param {((request: Request) => Promise<Response>) | undefined} options.fetch
    * @param {number} options.requestTimeout milliseconds
+   * @param {import("./dpop.js").DpopMode} options.dpop
+   * @param {string} options.keyName of the key for proofs
    */
-  constructor({ baseUrl, endpoints, fetch, requestTimeout }) {
+  constructor({ baseUrl, endpoints, fetch, requestTimeout, dpop, keyName }) {
     this.#baseUrl = baseUrl;
     this.#endpoints = endpoints;
     // Looked up for each request, for it may be replaced.
     this.#fetch = fetch ?? ((/** @type {Request} */ request) => globalThis.fetch(request));
     this.#requestTimeout = requestTimeout;
+    this.proofs = new ProofMaker({ mode: dpop, name: keyName, clock: this.clock });
   }
 
   /** When one of the gateway's own endpoints must have answered that is asked now. */
@@ -44,7 +50,7 @@ export class GatewayConnection {
    */
   sendWithToken(request, token) {
     return this.#resendWhileTooEarly(
-      () => this.#send(request.withToken(token), request.signal),
+      () => this.#send(() => request.withToken(token), () => request.isRepeatable, request.signal, false),
       () => request.isRepeatable,
       request.signal,
     );
@@ -97,19 +103,35 @@ export class GatewayConnection {
    */
   #callUntil(endpoint, init, signal, callers) {
     const url = resolveUrl(this.#baseUrl, this.#endpoints + endpoint);
-    const request = new Request(url, { cache: "no-store", credentials: "omit", ...init, signal });
-    return this.#send(request, callers);
+    const request = () => new Request(url, { cache: "no-store", credentials: "omit", ...init, signal });
+    const asksForTokens = endpoint === "/login" || endpoint === "/refresh";
+    return this.#send(request, () => true, callers, asksForTokens);
+  }
+
+  /**
+   * @param {() => Request} make made for each time it is sent
+   * @param {() => boolean} isRepeatable
+   * @param {AbortSignal | null} signal the caller's
+   * @param {boolean} asksForTokens
+   */
+  async #send(make, isRepeatable, signal, asksForTokens) {
+    const first = await this.#sendOnce(make(), signal, asksForTokens);
+    if (!first.isWorthAnother || !isRepeatable()) return first.response;
+    return (await this.#sendOnce(make(), signal, asksForTokens)).response;
   }
 
   /**
    * @param {Request} request
    * @param {AbortSignal | null} signal the caller's
+   * @param {boolean} asksForTokens
    */
-  async #send(request, signal) {
+  async #sendOnce(request, signal, asksForTokens) {
+    const offset = this.proofs.offset;
+    await this.proofs.addTo(request, asksForTokens);
     try {
       const response = await this.#fetch(request);
       this.clock.observe(response);
-      return response;
+      return { response, isWorthAnother: await this.proofs.learn(response, offset) };
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
       throw new NetworkError(null, error);

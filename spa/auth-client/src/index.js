@@ -12,6 +12,7 @@ export { memoryStorage } from "./storage.js";
 /** @typedef {import("./auth-client.js").AuthClientOptions} AuthClientOptions */
 /** @typedef {import("./auth-client.js").SessionInfo} SessionInfo */
 /** @typedef {import("./claims.js").Claims} Claims */
+/** @typedef {import("./dpop.js").DpopMode} DpopMode */
 /** @typedef {import("./errors.js").SignOutReason} SignOutReason */
 /** @typedef {import("./event-stream.js").EventStreamOptions} EventStreamOptions */
 /** @typedef {import("./event-stream.js").ServerSentEvent} ServerSentEvent */

@@ -71,7 +71,7 @@ pub use server::{Admin, CertificateFiles, Server, ServerTls, TlsVersion};
 pub use sessions::SessionLimits;
 pub use store::Store;
 pub use throttle::Throttle;
-pub use tokens::{KeyRotation, MAX_ACCESS_TTL, Rotation, Tokens};
+pub use tokens::{Dpop, KeyRotation, MAX_ACCESS_TTL, Rotation, Tokens};
 pub use tracing::{Collector, OtlpEndpoint, TraceSource, Tracing};
 pub use upstream_assertion::{AssertionBinding, UpstreamAssertion};
 pub use upstreams::Upstream;

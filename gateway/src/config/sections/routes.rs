@@ -24,6 +24,7 @@ use super::limits::max_body;
 use super::path_pattern;
 use super::route_bypasses::report_bypasses;
 use super::route_collisions::report_collisions;
+use super::tokens::Dpop;
 use crate::config::declaration::{boolean, choice, flat, section, table, text, texts};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, InvalidValue, quoted};
@@ -55,6 +56,9 @@ section! {
         /// page; "refuse": 401, also for a person who opens a page.
         unauthenticated: Option<Unauthenticated> =
             choice().fallback("a page that is opened is led to the sign-in page, everything else gets 401").example("\"refuse\"");
+        /// Tokens that are bound to a key (DPoP): "required": only such tokens; "optional": these and others; "off": only others. A
+        /// bound token never counts without its proof.
+        dpop: Option<Dpop> = choice().fallback("tokens.dpop").example("\"required\"");
         /// One of these roles is required. None named: any user.
         roles: Vec<String> = texts(role).or_empty().example("[\"admin\"]");
         /// The token has to have this audience (`aud`) among its own.
@@ -123,6 +127,12 @@ pub(super) fn check(root: &Table<'_>, settings: &Settings) {
         if route.unauthenticated.is_some() && !settings.browser.enabled {
             let why = InvalidValue::new("has no meaning without the sign-in page");
             table.entry("unauthenticated").refuse(why.help("write [browser] enabled = true, or remove it"));
+        }
+        if route.dpop.is_some_and(|dpop| dpop != Dpop::Off) && settings.tokens.dpop == Dpop::Off {
+            let why = InvalidValue::new("no token is bound to a key while `tokens.dpop` is \"off\"");
+            table
+                .entry("dpop")
+                .refuse(why.help("write [tokens] dpop = \"optional\" or \"required\", or remove it"));
         }
         check_cors(&table, route, settings);
         if !route.path.is_empty() && !target::is_placeholder(&route.target) {

@@ -11,7 +11,9 @@ use super::previous_keys;
 use super::secret::{self, SecretSource, secret};
 use super::secret_strength::weakness;
 use super::{MINUTE, YEAR, seconds};
-use crate::config::declaration::{Shape, choice, duration, flat, section, table, text, texts, whole_seconds};
+use crate::config::declaration::{
+    Shape, boolean, choice, duration, flat, section, table, text, texts, whole_seconds,
+};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::did_you_mean::suggest;
 use crate::config::entry::{InvalidValue, quoted};
@@ -49,6 +51,17 @@ section! {
             whole_seconds(Duration::ZERO..=YEAR).or("refresh_ttl", || Duration::ZERO).example("\"10m\"");
         /// Tolerated clock difference.
         leeway: Duration = whole_seconds(Duration::ZERO..=MINUTE).default("0s");
+        /// Tokens that are bound to a key of the client's and useless without it (DPoP, RFC 9449): "off"; "optional": a client that
+        /// sends a proof with its login gets them; "required": a login and a refresh without a proof are refused.
+        dpop: Dpop = choice().default("off").example("\"optional\"");
+        /// How long ago a proof may have been made.
+        dpop_max_age: Duration = whole_seconds(seconds(1)..=10 * MINUTE).default("60s");
+        /// How far in the future a proof may have been made, for clocks of clients that are ahead.
+        dpop_leeway: Duration = whole_seconds(Duration::ZERO..=MINUTE).default("5s");
+        /// Requires that a proof contains a nonce of the gateway's, which shows that it was not made in advance.
+        dpop_nonce: bool = boolean().default("false").example("true");
+        /// How long a nonce is handed out; it is accepted for as long again.
+        dpop_nonce_ttl: Duration = whole_seconds(seconds(10)..=super::DAY).default("5m");
         /// `algorithm` together with the key it needs.
         signing: Signing = flat(signing);
         /// Keys that signed before, and verify until the last of their tokens has expired.
@@ -98,6 +111,18 @@ section! {
         /// HS* only: a file with at least 32, 48 or 64 random bytes for HS256, HS384, HS512.
         secret: SecretSource = secret("\"secrets/jwt\"", "\"openssl rand -base64 64\"");
     }
+}
+
+/// Whether tokens are bound to keys of clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dpop {
+    /// No: proofs mean nothing here.
+    Off,
+    /// Where the client proves that it holds a key.
+    Optional,
+    /// Always.
+    Required,
 }
 
 /// When a refresh token's predecessor expires.

@@ -294,6 +294,7 @@ mod tests {
             access: Access::Public,
             basic: false,
             unauthenticated: None,
+            dpop: None,
             roles: Vec::new(),
             claims: Vec::new(),
             audience: None,

@@ -21,7 +21,7 @@ fn preflight_head(origin: &str, method: &str, names: &str) -> RequestHead {
 fn policies(global: &str, route: &str) -> CorsPolicies {
     let text = format!("cors = {{ {route} }}\n[cors]\nallowed_origins = [\"{ORIGIN}\"]\n{global}");
     let settings = settings(minimal() + &text);
-    CorsPolicies::new(&settings.cors, &settings.routes)
+    CorsPolicies::new(&settings.cors, &settings.routes, settings.tokens.dpop_nonce)
 }
 
 #[test]

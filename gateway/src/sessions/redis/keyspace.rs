@@ -5,7 +5,7 @@
 //!
 //! | key | type | content |
 //! | --- | --- | --- |
-//! | `auth-gateway:{07}:session/ID`, `…:attempts/NAME`, `…:personal-token/ID` | string | a record: 16 hex digits of version, then
+//! | `auth-gateway:{07}:session/ID`, `…:attempts/NAME`, `…:personal-token/ID`, `…:proof/ID` | string | a record: 16 hex digits of version, then
 //! the value |
 //! | `auth-gateway:{07}:group/USER`, `…:personal-tokens/USER` | sorted set | the user's sessions or tokens in this shard, by expiry |
 //! | `auth-gateway:{07}:revocations` | stream | the revocation log: revoked sessions in order, each with its
