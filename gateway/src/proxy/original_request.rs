@@ -192,7 +192,9 @@ fn description(field: &HeaderField<'_>) -> Option<&'static Part> {
 }
 
 /// Scheme, authority, and path with query of a URL.
-fn split_url(url: &[u8]) -> Result<(&[u8], &[u8], &[u8]), Rejection> {
+type UrlParts<'u> = (&'u [u8], &'u [u8], &'u [u8]);
+
+fn split_url(url: &[u8]) -> Result<UrlParts<'_>, Rejection> {
     let colon = memchr::memmem::find(url, b"://").ok_or(Rejection::OriginalRequest(BAD_TARGET))?;
     let (scheme, rest) = (&url[..colon], &url[colon + 3..]);
     let end = rest.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(rest.len());
