@@ -49,6 +49,7 @@ fn issue(issuer: &Issuer, token_type: TokenType) -> String {
         further: &serde_json::Map::new(),
         fresh: false,
         csrf: None,
+        authentication: None,
         issued_at: NOW,
         expires_at: NOW + 60,
         session_expires_at: u64::MAX >> 11,

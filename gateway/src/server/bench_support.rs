@@ -106,6 +106,7 @@ impl HotPath {
             further: &Map::new(),
             fresh: false,
             csrf: None,
+            authentication: None,
             issued_at: self.now,
             expires_at: self.now + 60,
             session_expires_at: self.now + 600,

@@ -70,6 +70,7 @@ pub(crate) async fn redeem(
                 .successor
                 .map(|s| NewRefreshToken { id: s.id, issued_at: s.issued_at / 1000 }),
             message: None,
+            authentication: refreshed.authentication,
         },
     )
 }

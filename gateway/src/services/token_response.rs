@@ -11,8 +11,8 @@ use crate::config::{ClaimSubject, Tokens};
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
-use crate::sessions::{NewTokens, SessionId, TokenId};
-use crate::tokens::{SigningError, TokenRequest, TokenType, UnixSeconds};
+use crate::sessions::{Authentication, NewTokens, SessionId, TokenId};
+use crate::tokens::{AuthenticationClaims, SigningError, TokenRequest, TokenType, UnixSeconds};
 use crate::users::User;
 
 #[derive(Serialize)]
@@ -54,6 +54,8 @@ pub(crate) struct Grant<'a> {
     pub(crate) refresh_token: Option<NewRefreshToken>,
     /// Of a login, which also makes the access token fresh.
     pub(crate) message: Option<&'static str>,
+    /// How the user proved the identity.
+    pub(crate) authentication: Authentication,
 }
 
 impl<'a> Grant<'a> {
@@ -65,6 +67,7 @@ impl<'a> Grant<'a> {
             session_ends_at: opened.expires_at / 1000,
             refresh_token: Some(NewRefreshToken { id: opened.refresh_token, issued_at: now }),
             message: Some("Login successful"),
+            authentication: opened.authentication,
         }
     }
 }
@@ -103,6 +106,12 @@ pub(crate) fn issue(context: &RequestContext, grant: Grant<'_>) -> Result<Issued
     let compat = &context.state.config.settings.compat;
     let csrf = (compat.is_on() && compat.csrf).then(|| TokenId::random().to_string());
     let further = further_claims(&context.state.config.settings.tokens, grant.user, &grant.user.roles);
+    let Authentication { at, second_factor } = grant.authentication;
+    let authentication = context
+        .state
+        .config
+        .tells_authentication
+        .then(|| AuthenticationClaims::new(at / 1000, second_factor));
     let request = |token_type, jti, issued_at, expires_at| {
         context.state.config.issuer.issue(TokenRequest {
             token_type,
@@ -113,6 +122,7 @@ pub(crate) fn issue(context: &RequestContext, grant: Grant<'_>) -> Result<Issued
             roles: &grant.user.roles,
             further: &further,
             fresh: compat.fresh && grant.message.is_some() && token_type == TokenType::Access,
+            authentication,
             csrf: csrf.as_deref(),
             issued_at,
             expires_at,

@@ -18,6 +18,8 @@ pub enum Space {
     Attempts,
     /// Rate limit buckets, by [`super::RateLimitScope`] and network.
     Network,
+    /// Second factors, by user id.
+    Factors,
     /// Personal access tokens, by id.
     PersonalToken,
     /// Tickets, by the hash of their secret.
@@ -26,8 +28,14 @@ pub enum Space {
 
 impl Space {
     /// All kinds.
-    pub const ALL: [Space; 5] =
-        [Space::Session, Space::Attempts, Space::Network, Space::PersonalToken, Space::Ticket];
+    pub const ALL: [Space; 6] = [
+        Space::Session,
+        Space::Attempts,
+        Space::Network,
+        Space::PersonalToken,
+        Space::Ticket,
+        Space::Factors,
+    ];
 
     /// Its name in keys.
     pub fn name(self) -> &'static str {
@@ -35,6 +43,7 @@ impl Space {
             Space::Session => "session",
             Space::Attempts => "attempts",
             Space::Network => "network",
+            Space::Factors => "factors",
             Space::PersonalToken => "personal-token",
             Space::Ticket => "ticket",
         }

@@ -114,6 +114,7 @@ impl Fixture {
             further: &serde_json::Map::new(),
             fresh: false,
             csrf: None,
+            authentication: None,
             issued_at: NOW.min(expires_at - 60),
             expires_at,
             session_expires_at: NOW + 600,

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::key_record::KeyRecord;
 use super::signer::{Signer, SigningError};
-use super::{Claims, TokenType, UnixSeconds};
+use super::{AuthenticationClaims, Claims, TokenType, UnixSeconds};
 use crate::config::{Algorithm, Compat, CompatIdentity, Tokens};
 
 /// The claims of a token that differ between tokens.
@@ -30,6 +30,8 @@ pub struct TokenRequest<'a> {
     pub further: &'a Map<String, Value>,
     /// Whether the password was given for this token.
     pub fresh: bool,
+    /// How the user proved the identity; in access tokens only.
+    pub authentication: Option<AuthenticationClaims>,
     /// The `csrf` claim, of the compatible profile.
     pub csrf: Option<&'a str>,
     /// Issued at.
@@ -130,6 +132,11 @@ impl Issuer {
             TokenType::Access => (&key.access_header, request.further.clone(), Some(end)),
             TokenType::Refresh => (&key.refresh_header, Map::new(), None),
         };
+        let is_access = request.token_type == TokenType::Access;
+        let authentication = request.authentication.filter(|_| is_access);
+        if authentication.is_some() {
+            further.retain(|claim, _| !AuthenticationClaims::NAMES.contains(&claim.as_str()));
+        }
         let compat = self.compat.as_ref();
         if compat.is_some() {
             further.retain(|claim, _| !["fresh", "csrf"].contains(&claim.as_str()));
@@ -148,6 +155,7 @@ impl Issuer {
             token_type: request.token_type.claim(),
             fresh: compat.map(|_| request.fresh),
             csrf: request.csrf.map(str::to_owned),
+            authentication,
             username: request.username.to_owned(),
             roles: request.roles.to_vec(),
             further,

@@ -335,6 +335,7 @@ mod tests {
             further: &serde_json::Map::new(),
             fresh: false,
             csrf: None,
+            authentication: None,
             issued_at: now,
             expires_at: now + 60,
             session_expires_at: u64::MAX >> 11,

@@ -13,7 +13,7 @@ mod public_key;
 mod signer;
 mod verifier;
 
-pub use claims::{Claims, TokenType, UnixSeconds};
+pub use claims::{AuthenticationClaims, Claims, TokenType, UnixSeconds};
 pub use issuer::{Issuer, TokenRequest};
 pub use key_record::{KeyRecord, KeyRole, LoadedKey};
 pub use key_ring::{Access, KeyError, KeyRing};

@@ -295,6 +295,8 @@ mod tests {
             basic: false,
             unauthenticated: None,
             roles: Vec::new(),
+            mfa: false,
+            fresh_within: None,
             claims: Vec::new(),
             audience: None,
             issuers: Vec::new(),
