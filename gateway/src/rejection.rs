@@ -41,6 +41,12 @@ pub(crate) enum Code {
     PasswordNotChangeable,
     PasswordConflict,
     PasswordChangeRequired,
+    MfaRequired,
+    WrongCode,
+    MfaTokenExpired,
+    MfaNotEnrolled,
+    MfaEnrolled,
+    InsufficientUserAuthentication,
     LinkUsed,
     LinkExpired,
     RateLimited,
@@ -150,6 +156,18 @@ impl Code {
             Code::PasswordChangeRequired => {
                 ("password_change_required", 403, "Your password has to be changed before you can log in.")
             }
+            Code::MfaRequired => ("mfa_required", 403, "Please enter the code of your authenticator app."),
+            Code::WrongCode => ("invalid_code", 401, "The code is wrong, or was used before."),
+            Code::MfaTokenExpired => {
+                ("mfa_token_expired", 401, "The login took too long. Please log in again.")
+            }
+            Code::MfaNotEnrolled => ("mfa_not_enrolled", 404, "No second factor is set up."),
+            Code::MfaEnrolled => ("mfa_enrolled", 409, "A second factor is set up already."),
+            Code::InsufficientUserAuthentication => (
+                "insufficient_user_authentication",
+                401,
+                "Please confirm that it is you: this needs a recent login or a second factor.",
+            ),
             Code::LinkUsed => {
                 ("link_used", 410, "This link was used before, or the password was changed since.")
             }
@@ -218,6 +236,9 @@ impl Code {
 
 /// The media types that a POST may have (LDP section 7.1).
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+
+/// How long a login waits for its second factor, in seconds.
+pub(crate) const MFA_TOKEN_SECONDS: u64 = 300;
 
 /// When a client may try again what another attempt can already solve.
 const SHORT_RETRY: Duration = Duration::from_secs(1);
@@ -366,6 +387,20 @@ rejections! {
     PasswordConflict => Code::PasswordConflict, "the password was changed meanwhile";
     PasswordChangeRequired => Code::PasswordChangeRequired,
         "the password is right, and has to be changed: POST {prefix}/password with username, current_password and new_password";
+    /// With the token of the login's next step.
+    SecondFactorRequired(token: MfaToken) => Code::MfaRequired,
+        "the password is right, and a code is needed: POST {prefix}/login/totp with mfa_token and code";
+    CodeRequired => Code::MfaRequired, "the password is right, and a code is needed as well: send it as `code`";
+    CodeMissing => Code::BadRequest, "a member is missing: code, or current_password where no second factor is set up";
+    CodeNotText => Code::BadRequest, "mfa_token, code and current_password must be non-empty strings";
+    WrongCode => Code::WrongCode, "the code is wrong, or was used before";
+    LoginStepOver => Code::MfaTokenExpired, "mfa_token is unknown, used or expired, or the account has changed";
+    NoFactor => Code::MfaNotEnrolled, "no second factor is set up, and no enrolment was begun";
+    FactorExists => Code::MfaEnrolled, "a second factor is set up; remove it first";
+    FactorUnreadable => Code::Internal, "the second factor cannot be read";
+    /// With what a route asks for.
+    StepUpRequired(step_up: StepUp) => Code::InsufficientUserAuthentication,
+        "the route needs a more recent or a stronger authentication: POST {prefix}/reauthenticate";
     ResetIncomplete => Code::BadRequest, "token and new_password must be non-empty strings";
     LinkUsed => Code::LinkUsed, "the link was used, or there is another password since";
     LinkExpired => Code::LinkExpired, "there is no such link, or it has expired";
@@ -470,6 +505,37 @@ pub(crate) struct DpopChallenge {
     pub(crate) bearer_too: bool,
     /// Whether the request used the scheme `DPoP`.
     pub(crate) used: bool,
+}
+
+/// The token of a login's next step. It is not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct MfaToken(Box<str>);
+
+impl MfaToken {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for MfaToken {
+    fn from(token: String) -> MfaToken {
+        MfaToken(token.into())
+    }
+}
+
+impl std::fmt::Debug for MfaToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MfaToken(…)")
+    }
+}
+
+/// What a route asks for besides a valid token (RFC 9470).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StepUp {
+    /// How long ago the user may have proved the identity, in seconds.
+    pub(crate) max_age: Option<u64>,
+    /// Whether a second factor is needed.
+    pub(crate) second_factor: bool,
 }
 
 /// The error of a `WWW-Authenticate` (RFC 6750 section 3.1).
@@ -594,7 +660,10 @@ impl Rejection {
 
     fn challenge(&self) -> Option<Challenge> {
         Some(match self.code() {
-            Code::MissingToken | Code::InvalidCredentials => Challenge::Bare,
+            Code::MissingToken | Code::InvalidCredentials | Code::WrongCode | Code::MfaTokenExpired => {
+                Challenge::Bare
+            }
+            Code::InsufficientUserAuthentication => Challenge::Error("insufficient_user_authentication"),
             Code::InvalidClient => Challenge::Client,
             Code::InvalidRequest => Challenge::Error("invalid_request"),
             Code::InsufficientScope => Challenge::Error("insufficient_scope"),
@@ -670,7 +739,15 @@ impl Rejection {
     /// The description is in the grammar of RFC 6750 section 3: ASCII without `"` and `\`.
     fn error_parameters(&self, error: &str) -> String {
         let description = self.detail().replace(['"', '\\'], "'");
-        format!("error=\"{error}\", error_description=\"{description}\"")
+        let step_up = match self {
+            Rejection::StepUpRequired(StepUp { max_age, second_factor }) => {
+                let max_age = max_age.map_or(String::new(), |age| format!(", max_age=\"{age}\""));
+                let acr = if *second_factor { ", acr_values=\"aal2\"" } else { "" };
+                format!("{acr}{max_age}")
+            }
+            _ => String::new(),
+        };
+        format!("error=\"{error}\", error_description=\"{description}\"{step_up}")
     }
 
     fn with_algorithms(&self, challenge: Challenge) -> String {
@@ -695,6 +772,11 @@ impl Rejection {
         if matches!(self, Rejection::DpopProof(_)) {
             // What OAuth clients look at (RFC 6749 section 5.2).
             problem["error"] = code.name().into();
+        }
+        if let Rejection::SecondFactorRequired(token) = self {
+            problem["mfa_token"] = token.as_str().into();
+            problem["expires_in"] = MFA_TOKEN_SECONDS.into();
+            problem["factors"] = json!(["totp", "recovery_code"]);
         }
         problem.to_string().into_bytes()
     }

@@ -20,6 +20,7 @@ use crate::proxy::assertion::Assertions;
 use crate::proxy::via::Via;
 use crate::services::endpoints::Endpoints;
 use crate::services::static_files::StaticRoot;
+use crate::sessions::Sealer;
 use crate::tls::{CertificateError, server_config};
 use crate::tokens::dpop::Nonces;
 use crate::tokens::{Access, Issuer, KeyError, KeyRing, LoadedKey, UnixSeconds, Verifier};
@@ -57,6 +58,10 @@ pub(crate) struct RuntimeConfig {
     pub(crate) hsts: Option<Arc<Hsts>>,
     /// Reloads its users by itself when the users file changes.
     pub(crate) users: Arc<UserSources>,
+    /// For the secrets of second factors.
+    pub(crate) sealer: Arc<Sealer>,
+    /// Whether access tokens say when and how the user proved the identity.
+    pub(crate) tells_authentication: bool,
 }
 
 /// Why a configuration cannot be used.
@@ -188,6 +193,8 @@ impl RuntimeConfig {
             hsts: settings.server.tls.as_ref().and_then(|tls| tls.hsts).map(|hsts| Arc::new(Hsts::new(hsts))),
             users,
             keys,
+            sealer: Arc::new(Sealer::new(settings.mfa.secret.as_deref())),
+            tells_authentication: settings.asks_authentication(),
             settings,
         })
     }

@@ -73,6 +73,7 @@ pub fn run() -> ExitCode {
                 UsersCommand::Show { name } => users::show(&name, &settings, &mut console),
                 UsersCommand::Logout { name } => users::logout(&name, &settings, &mut console),
                 UsersCommand::Reset { name, ttl } => users::reset(&name, ttl, &settings, &mut console),
+                UsersCommand::ResetMfa { name } => users::reset_mfa(&name, &settings, &mut console),
                 UsersCommand::Unlock { name } => users::unlock(&name, &settings, &mut console),
             };
             done.map_err(CommandError::failed)

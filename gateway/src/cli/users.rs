@@ -41,6 +41,11 @@ pub(super) enum UsersCommand {
         #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
         ttl: Option<Duration>,
     },
+    /// Remove a user's second factor, such as of a lost phone; the next login is by the password alone
+    ResetMfa {
+        /// The user
+        name: String,
+    },
     /// End all sessions of a user, on all instances at once
     Logout {
         /// The name, whether there still is such a user or not
@@ -273,6 +278,20 @@ pub(super) fn logout(name: &str, settings: &Settings, console: &mut Console<'_>)
         _ => 0,
     };
     writeln!(console.notes, "{name} is logged out; sessions ended: {ended}")?;
+    Ok(())
+}
+
+/// Removes the second factor of a user.
+pub(super) fn reset_mfa(
+    name: &str,
+    settings: &Settings,
+    console: &mut Console<'_>,
+) -> Result<(), UsersError> {
+    let name = parse_name(name)?;
+    match control(settings, ControlCommand::ResetMfa(name.to_string()))? {
+        ControlResponse::Removed(true) => writeln!(console.notes, "{name} has no second factor any more")?,
+        _ => writeln!(console.notes, "{name} had no second factor")?,
+    }
     Ok(())
 }
 

@@ -50,6 +50,7 @@ fn issue(issuer: &Issuer, token_type: TokenType) -> String {
         fresh: false,
         csrf: None,
         key: None,
+        authentication: None,
         issued_at: NOW,
         expires_at: NOW + 60,
         session_expires_at: u64::MAX >> 11,

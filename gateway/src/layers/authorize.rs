@@ -7,15 +7,19 @@ use crate::auth::required_claim::satisfies;
 use crate::config::Access;
 use crate::layers::authenticate::missing;
 use crate::layers::route::Route;
-use crate::rejection::Rejection;
+use crate::rejection::{Rejection, StepUp};
 use crate::request::{Authenticated, Authorized};
-use crate::tokens::ClaimValue;
+use crate::tokens::{ClaimValue, UnixSeconds};
 
 /// The step from [`Authenticated`] to [`Authorized`].
 pub(crate) fn authorize_request(request: Authenticated) -> Result<Authorized, Rejection> {
     let (context, route) = (request.routed().context(), request.routed().route());
     match request.identity() {
-        Some(identity) => authorize(route, identity)?,
+        Some(identity) => {
+            authorize(route, identity)?;
+            let required = &context.state.config.settings.mfa.required_roles;
+            check_authentication(route, required, identity, context.now())?;
+        }
         None if route.access == Access::Authenticated && !context.is_passed_preflight() => {
             return Err(missing(&context.worker));
         }
@@ -55,6 +59,39 @@ fn has_audience(identity: &Identity, audience: &str) -> bool {
         Some(ClaimValue::Text(one)) => one == audience,
         Some(ClaimValue::Json(Value::Array(several))) => several.iter().any(|one| one == audience),
         _ => false,
+    }
+}
+
+/// Whether the user proved the identity as recently and by as much as the route, or a role, asks for.
+///
+/// # Errors
+///
+/// What is missing (RFC 9470).
+fn check_authentication(
+    route: &Route,
+    required_roles: &[String],
+    identity: &Identity,
+    now: UnixSeconds,
+) -> Result<(), Rejection> {
+    let needs_factor = route.mfa || (!required_roles.is_empty() && identity.has_one_of(required_roles));
+    if route.fresh_within.is_none() && !needs_factor {
+        return Ok(());
+    }
+    let claim = |name: &str| match identity.claims().get(name) {
+        Some(ClaimValue::Json(value)) => Some(value),
+        _ => None,
+    };
+    let has_factor = claim("amr")
+        .and_then(Value::as_array)
+        .is_some_and(|methods| methods.iter().any(|method| method == "mfa"));
+    let at = claim("auth_time").and_then(Value::as_u64).unwrap_or_default();
+    let is_fresh = route.fresh_within.is_none_or(|within| now.saturating_sub(at) <= within);
+    match (!needs_factor || has_factor) && is_fresh {
+        true => Ok(()),
+        false => {
+            let step_up = StepUp { max_age: route.fresh_within, second_factor: needs_factor };
+            Err(Rejection::StepUpRequired(step_up))
+        }
     }
 }
 

@@ -52,6 +52,10 @@ pub(crate) struct Route {
     pub(crate) claims: Vec<RequiredClaim>,
     /// Required in the token's `aud`.
     pub(crate) audience: Option<String>,
+    /// Whether a second factor is required.
+    pub(crate) mfa: bool,
+    /// How long ago the user may have proved the identity, in seconds.
+    pub(crate) fresh_within: Option<u64>,
     /// Whose tokens are accepted.
     pub(crate) issuers: IssuerSet,
     /// Maximum length of a request's body, in bytes.
@@ -301,6 +305,8 @@ impl Routes {
                     roles: route.roles.clone(),
                     claims: route.claims.clone(),
                     audience: route.audience.clone(),
+                    mfa: route.mfa,
+                    fresh_within: route.fresh_within.map(|within| within.as_secs()),
                     issuers: IssuerSet::OWN,
                     max_body: route.max_body.unwrap_or(max_body),
                     request_headers: HeaderEdits::new(&route.request_headers),

@@ -35,6 +35,7 @@ use Fields::{
 
 const INVALID_TOKEN: Fields = Error("invalid_token");
 const INVALID_REQUEST: Fields = Error("invalid_request");
+const STEP_UP: Fields = Error("insufficient_user_authentication");
 const SCOPE: Fields = Error("insufficient_scope");
 
 /// Every variant, the ones with data for every code that it can have.
@@ -136,6 +137,22 @@ fn rows() -> Vec<Row> {
         Row(R::PasswordNotChangeable, 403, "password_not_changeable", Plain, 7),
         Row(R::PasswordConflict, 409, "password_conflict", Plain, 3),
         Row(R::PasswordChangeRequired, 403, "password_change_required", Plain, 7),
+        Row(R::SecondFactorRequired("token".to_owned().into()), 403, "mfa_required", Plain, 7),
+        Row(R::CodeRequired, 403, "mfa_required", Plain, 7),
+        Row(R::CodeMissing, 400, "bad_request", Plain, 3),
+        Row(R::CodeNotText, 400, "bad_request", Plain, 3),
+        Row(R::WrongCode, 401, "invalid_code", Bare, 16),
+        Row(R::LoginStepOver, 401, "mfa_token_expired", Bare, 16),
+        Row(R::NoFactor, 404, "mfa_not_enrolled", Plain, 12),
+        Row(R::FactorExists, 409, "mfa_enrolled", Plain, 3),
+        Row(R::FactorUnreadable, 500, "internal", Plain, 13),
+        Row(
+            R::StepUpRequired(StepUp { max_age: None, second_factor: false }),
+            401,
+            "insufficient_user_authentication",
+            STEP_UP,
+            16,
+        ),
         Row(R::ResetIncomplete, 400, "bad_request", Plain, 3),
         Row(R::LinkUsed, 410, "link_used", Plain, 3),
         Row(R::LinkExpired, 410, "link_expired", Plain, 3),

@@ -107,6 +107,7 @@ impl HotPath {
             fresh: false,
             csrf: None,
             key: None,
+            authentication: None,
             issued_at: self.now,
             expires_at: self.now + 60,
             session_expires_at: self.now + 600,

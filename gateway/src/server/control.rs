@@ -152,6 +152,8 @@ pub(crate) enum ControlCommand {
     Logout(String),
     /// Make a ticket by which the user with this name sets a new password, for so many milliseconds.
     Reset(String, UnixMillis),
+    /// Remove the second factors of the user with this name.
+    ResetMfa(String),
     /// List the sessions of the user with this name, or of all users.
     Sessions(Option<String>),
     /// End this session.
@@ -176,6 +178,8 @@ pub(crate) enum ControlResponse {
     Unlocked(bool),
     /// The number of sessions or tokens that were ended.
     Ended(usize),
+    /// Whether there was a second factor.
+    Removed(bool),
     /// The secret of a ticket.
     Ticket(String),
     /// The live sessions.
@@ -242,6 +246,18 @@ impl ControlCommand {
                 let secret = sessions.issue_ticket(ticket).await?;
                 audit_command("password-reset-link", name.as_str(), "-", 1);
                 ControlResponse::Ticket(secret)
+            }
+            ControlCommand::ResetMfa(name) => {
+                let name = CanonicalName::for_lockout(&name);
+                let Some(found) = users.by_name(&name).await? else {
+                    return Ok(ControlResponse::Error(format!("no source has a user {name}")));
+                };
+                let removed = match sessions.remove_factors(&found.user.id, now).await {
+                    Ok(removed) => removed,
+                    Err(error) => return Ok(ControlResponse::Error(error.to_string())),
+                };
+                audit_command("mfa-reset", name.as_str(), "-", usize::from(removed));
+                ControlResponse::Removed(removed)
             }
             ControlCommand::Sessions(None) => ControlResponse::Sessions(sessions.list(None, now).await?),
             ControlCommand::Sessions(Some(name)) => {

@@ -12,7 +12,7 @@ use tower::Service;
 
 use super::{
     handover, jwks, login, logout, oauth, password, password_page, password_reset, personal_tokens, refresh,
-    sessions, sign_in_page, sign_out_page,
+    second_factor, sessions, sign_in_page, sign_out_page,
 };
 use crate::auth::bearer::Bearer;
 use crate::config::{Dpop, Settings};
@@ -38,6 +38,14 @@ pub(crate) enum Endpoint {
     Password,
     /// With `users.password_change` only.
     PasswordReset,
+    /// With `mfa.enabled` only.
+    LoginTotp,
+    Mfa,
+    MfaTotp,
+    MfaConfirm,
+    MfaRemove,
+    MfaRecoveryCodes,
+    Reauthenticate,
     /// With `[personal_tokens]` only.
     Tokens,
     Token,
@@ -83,7 +91,7 @@ impl Endpoint {
             }
             // HAProxy's `option httpchk` asks with OPTIONS.
             Endpoint::Health => &[Method::GET, Method::HEAD, Method::OPTIONS],
-            Endpoint::Sessions => &[Method::GET],
+            Endpoint::Sessions | Endpoint::Mfa => &[Method::GET],
             Endpoint::Tokens => &[Method::GET, Method::POST],
             Endpoint::Session | Endpoint::Token => &[Method::DELETE],
             _ => &[Method::POST],
@@ -102,6 +110,17 @@ pub(crate) struct Endpoints {
 impl Endpoints {
     pub(crate) fn new(settings: &Settings) -> Endpoints {
         let tokens = settings.personal_tokens.enabled.then_some(("/tokens", Endpoint::Tokens));
+        let mfa = [
+            ("/login/totp", Endpoint::LoginTotp),
+            ("/mfa", Endpoint::Mfa),
+            ("/mfa/totp", Endpoint::MfaTotp),
+            ("/mfa/totp/confirm", Endpoint::MfaConfirm),
+            ("/mfa/totp/remove", Endpoint::MfaRemove),
+            ("/mfa/recovery-codes", Endpoint::MfaRecoveryCodes),
+        ];
+        let mfa = mfa.into_iter().filter(|_| settings.mfa.enabled);
+        let asks_authentication = settings.asks_authentication();
+        let reauthenticate = asks_authentication.then_some(("/reauthenticate", Endpoint::Reauthenticate));
         let forward_auth = settings.forward_auth.enabled;
         let oauth = &settings.oauth;
         let revoke = oauth.revocation.then_some(("/revoke", Endpoint::Revoke));
@@ -126,7 +145,13 @@ impl Endpoints {
             below_prefix.push(("/password", Endpoint::Password));
             below_prefix.push(("/password/reset", Endpoint::PasswordReset));
         }
-        let prefixed = below_prefix.into_iter().chain(tokens).chain(revoke).chain(introspect);
+        let prefixed = below_prefix
+            .into_iter()
+            .chain(tokens)
+            .chain(revoke)
+            .chain(introspect)
+            .chain(mfa)
+            .chain(reauthenticate);
         let prefixed = prefixed.map(|(path, endpoint)| (format!("{}{path}", settings.prefix), endpoint));
         // Well-known URIs have no prefix (RFC 8615).
         let jwks = ("/.well-known/jwks.json".to_owned(), Endpoint::Jwks);
@@ -243,6 +268,13 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
         Endpoint::LogoutAll => logout::logout_all(&context).await,
         Endpoint::Sessions => sessions::list(&context).await,
         Endpoint::Session => sessions::end(&context, request.view().decoded_path()).await,
+        Endpoint::LoginTotp => second_factor::step(&context, request.body).await,
+        Endpoint::Reauthenticate => second_factor::reauthenticate(&context, request.body).await,
+        Endpoint::Mfa
+        | Endpoint::MfaTotp
+        | Endpoint::MfaConfirm
+        | Endpoint::MfaRemove
+        | Endpoint::MfaRecoveryCodes => second_factor::manage(&context, endpoint, request.body).await,
         Endpoint::Tokens if *method == Method::GET => personal_tokens::list(&context).await,
         Endpoint::Tokens => personal_tokens::create(&context, request.body).await,
         Endpoint::Token => personal_tokens::revoke(&context, request.view().decoded_path()).await,

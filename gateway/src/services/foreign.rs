@@ -53,6 +53,7 @@ pub(crate) async fn session_of(
                 subject: claims.subject().to_owned(),
                 username: claims.username().to_owned(),
                 credential: Default::default(),
+                second_factor: false,
                 client: context.client_info(),
             },
         };

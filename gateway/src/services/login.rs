@@ -14,12 +14,15 @@ use crate::request_body::RequestBody;
 use crate::response::Response;
 use crate::services::endpoints::{rate_limited, store_unavailable, users_unavailable};
 use crate::services::proxy::bad_body;
+use crate::services::second_factor;
 use crate::services::token_response::{Grant, IssuedTokens, issue, respond};
 use crate::sessions::{
-    LoginDecision, LoginPermit, LoginResult, MAX_CHECK_TIME, NewSession, OpenSessionError, UnixMillis,
+    LoginDecision, LoginPermit, LoginResult, MAX_CHECK_TIME, NewSession, OpenSessionError, StoreError,
+    UnixMillis,
 };
 use crate::strict_json;
 use crate::telemetry::{AuditEvent, LoginOutcome};
+use crate::tokens::KeyThumbprint;
 use crate::users::{Busy, CanonicalName, CheckError, Password, User, check_credentials};
 
 /// Maximum length of the body, in bytes.
@@ -60,6 +63,7 @@ pub(crate) async fn sign_in(
             Code::AccountLocked => LoginOutcome::Locked,
             Code::RateLimited => LoginOutcome::RateLimited,
             Code::TooManySessions => LoginOutcome::TooManySessions,
+            Code::MfaRequired | Code::PasswordChangeRequired => LoginOutcome::FurtherStep,
             Code::Overloaded => LoginOutcome::Overloaded,
             Code::StoreUnavailable => LoginOutcome::StoreUnavailable,
             _ => LoginOutcome::BadRequest,
@@ -75,7 +79,7 @@ async fn attempt(
     proof: Option<&CheckedProof>,
 ) -> Result<IssuedTokens, Rejection> {
     let name = CanonicalName::for_lockout(&credentials.username);
-    let (sessions, now) = (&context.worker.gateway.sessions, context.now_millis);
+    let sessions = &context.worker.gateway.sessions;
     let (user, permit) = check_password(context, "login", &name, credentials.password).await?;
     // After the password, so that only users can fill the memory of used proofs.
     if let Some(proof) = proof
@@ -85,26 +89,49 @@ async fn attempt(
         settled.map_err(|e| store_unavailable(&e))?;
         return Err(rejection);
     }
+    let enrolled = second_factor::is_enrolled(context, &user).await;
+    if !matches!(enrolled, Ok(false)) {
+        // The password alone must not clear the failures: they may be of the second factor.
+        let settled = sessions.settle_login(permit, LoginResult::Unknown, now_millis()).await;
+        settled.map_err(|e| store_unavailable(&e))?;
+        enrolled?;
+        context.audit("login", "second_factor_required", name.as_str(), None);
+        return Err(second_factor::ask(context, &user).await);
+    }
     let settled = sessions.settle_login(permit, LoginResult::Succeeded, now_millis());
+    let key = proof.map(|proof| proof.key);
+    open_session(context, &user, false, key, settled).await
+}
+
+/// Opens a session of a user who has proved the identity, bound to `key`, while `settled` takes place.
+pub(super) async fn open_session(
+    context: &RequestContext,
+    user: &User,
+    second_factor: bool,
+    key: Option<KeyThumbprint>,
+    settled: impl Future<Output = Result<(), StoreError>>,
+) -> Result<IssuedTokens, Rejection> {
+    let name = &user.username;
     if user.must_change_password {
         settled.await.map_err(|e| store_unavailable(&e))?;
-        context.audit("login", "password_change_required", name.as_str(), None);
+        context.audit("login", "password_change_required", name, None);
         return Err(Rejection::PasswordChangeRequired);
     }
-    let key = proof.map(|proof| proof.key);
-    let new = new_session(context, &user);
+    let new = NewSession { second_factor, ..new_session(context, user) };
+    let sessions = &context.worker.gateway.sessions;
+    let opening = sessions.open_bound(new, key.map(|key| key.0), context.now_millis);
     // Concurrently, so that they share an fsync.
-    let (settled, opened) = tokio::join!(settled, sessions.open_bound(new, key.map(|key| key.0), now));
+    let (settled, opened) = tokio::join!(settled, opening);
     settled.map_err(|e| store_unavailable(&e))?;
     let opened = opened.map_err(|error| match error {
         OpenSessionError::TooMany => {
-            context.audit("login", "too_many_sessions", name.as_str(), None);
+            context.audit("login", "too_many_sessions", name, None);
             Rejection::TooManySessions
         }
         OpenSessionError::Store(error) => store_unavailable(&error),
     })?;
-    context.audit("login", "success", name.as_str(), Some(opened.session.to_string()));
-    issue(context, Grant { key, ..Grant::of_login(&user, &opened, context.now()) })
+    context.audit("login", "success", name, Some(opened.session.to_string()));
+    issue(context, Grant { key, ..Grant::of_login(user, &opened, context.now()) })
 }
 
 /// The user of a name and a password. The permit of a success is left to be settled; nothing may be sent before that.
@@ -118,19 +145,8 @@ pub(super) async fn check_password(
     name: &CanonicalName,
     password: Password,
 ) -> Result<(Arc<User>, LoginPermit), Rejection> {
-    context.record.username.replace(Some(name.to_string()));
-    let (sessions, now, network) = (&context.worker.gateway.sessions, context.now_millis, context.network());
-    // Acquired before the hash runs, so that parallel guesses cannot pass the limits.
-    let decision = sessions.begin_login(name.as_str(), &network, now).await;
-    let permit = match decision.map_err(|e| store_unavailable(&e))? {
-        LoginDecision::Permitted(permit) => permit,
-        LoginDecision::Locked { retry_after } => return Err(locked(context, event, name, retry_after)),
-        LoginDecision::Limited { retry_after } => {
-            context.audit(event, "rate_limited", name.as_str(), None);
-            return Err(rate_limited(retry_after));
-        }
-        LoginDecision::Busy => return Err(Rejection::TooManyLogins),
-    };
+    let sessions = &context.worker.gateway.sessions;
+    let permit = permit(context, event, name).await?;
     let hashing = &context.worker.gateway.hashing;
     let users = &context.state.config.users;
     let check = timeout(MAX_CHECK_TIME, check_credentials(users, hashing, name, password)).await;
@@ -161,6 +177,26 @@ pub(super) async fn check_password(
     Err(rejection)
 }
 
+/// The permit for one attempt. It is acquired before the attempt, so that parallel guesses cannot pass the limits.
+pub(super) async fn permit(
+    context: &RequestContext,
+    event: &'static str,
+    name: &CanonicalName,
+) -> Result<LoginPermit, Rejection> {
+    context.record.username.replace(Some(name.to_string()));
+    let (now, network) = (context.now_millis, context.network());
+    let decision = context.worker.gateway.sessions.begin_login(name.as_str(), &network, now).await;
+    match decision.map_err(|e| store_unavailable(&e))? {
+        LoginDecision::Permitted(permit) => Ok(permit),
+        LoginDecision::Locked { retry_after } => Err(locked(context, event, name, retry_after)),
+        LoginDecision::Limited { retry_after } => {
+            context.audit(event, "rate_limited", name.as_str(), None);
+            Err(rate_limited(retry_after))
+        }
+        LoginDecision::Busy => Err(Rejection::TooManyLogins),
+    }
+}
+
 /// The rejection where a password could be checked neither way.
 pub(super) fn not_checked(error: &CheckError) -> Rejection {
     match error {
@@ -175,6 +211,7 @@ pub(super) fn new_session(context: &RequestContext, user: &User) -> NewSession {
         subject: user.id.clone(),
         username: user.username.clone(),
         credential: user.credential_fingerprint(),
+        second_factor: false,
         client: context.client_info(),
     }
 }

@@ -20,6 +20,7 @@ pub(crate) mod personal_tokens;
 pub(crate) mod proxy;
 pub(crate) mod redirect;
 mod refresh;
+mod second_factor;
 mod sessions;
 pub(crate) mod sign_in_page;
 mod sign_out_page;

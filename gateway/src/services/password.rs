@@ -25,6 +25,7 @@ use crate::services::cookie_session::resolve;
 use crate::services::endpoints::store_unavailable;
 use crate::services::foreign;
 use crate::services::login::{check_password, not_checked, only_json, read_body};
+use crate::services::second_factor;
 use crate::sessions::{KeptSessions, LoginResult};
 use crate::strict_json;
 use crate::users::{CanonicalName, ChangePasswordError, NewPasswordRefusal, Password, PasswordChange, User};
@@ -38,6 +39,8 @@ pub(super) struct Change {
     pub(super) username: Option<String>,
     pub(super) current: Password,
     pub(super) new: Password,
+    /// Of a user without a session who has a second factor.
+    pub(super) code: Option<String>,
     pub(super) end_other_sessions: bool,
 }
 
@@ -56,13 +59,13 @@ impl Change {
             Password::new(text).map_err(|_| Rejection::PasswordTooLong)
         };
         let (current, new) = (password(text("current_password")?)?, password(text("new_password")?)?);
-        let username = text("username")?;
+        let (username, code) = (text("username")?, text("code")?);
         let end_other_sessions = match members.remove("end_other_sessions") {
             None => true,
             Some(Value::Bool(end)) => end,
             Some(_) => return Err(Rejection::NewPasswordNotText),
         };
-        Ok(Change { username, current, new, end_other_sessions })
+        Ok(Change { username, current, new, code, end_other_sessions })
     }
 }
 
@@ -110,10 +113,18 @@ pub(super) async fn apply(
         (None, None) => return Err(missing(&context.worker)),
     };
     let (user, permit) = check_password(context, EVENT, &name, change.current.clone()).await?;
-    // The password was right, whatever becomes of the new one.
-    let sessions = &context.worker.gateway.sessions;
-    let settled = sessions.settle_login(permit, LoginResult::Succeeded, now_millis()).await;
+    let asks_code = match own {
+        Some(_) => Ok(false),
+        None => second_factor::is_enrolled(context, &user).await,
+    };
+    // The password was right, whatever becomes of the new one. Where a code is asked for, it clears no failures.
+    let outcome = if matches!(asks_code, Ok(false)) { LoginResult::Succeeded } else { LoginResult::Unknown };
+    let settled = context.worker.gateway.sessions.settle_login(permit, outcome, now_millis()).await;
     settled.map_err(|error| store_unavailable(&error))?;
+    if asks_code? {
+        let code = change.code.as_deref().ok_or(Rejection::CodeRequired)?;
+        second_factor::check_code(context, EVENT, &user, code).await?;
+    }
     let kept = match (change.end_other_sessions, own) {
         (false, _) => KeptSessions::All,
         (true, Some(own)) => KeptSessions::SignIn(own),

@@ -28,6 +28,7 @@ pub(super) struct Fields {
     pub(super) new: String,
     pub(super) repeat: String,
     pub(super) token: String,
+    pub(super) code: String,
     pub(super) return_to: String,
     pub(super) state: String,
     pub(super) remember: bool,
@@ -45,6 +46,7 @@ impl Fields {
                 "new_password" => &mut fields.new,
                 "repeat_password" => &mut fields.repeat,
                 "token" => &mut fields.token,
+                "code" => &mut fields.code,
                 "return" => &mut fields.return_to,
                 "state" => &mut fields.state,
                 "remember" => {
@@ -149,6 +151,7 @@ pub(super) async fn submit(
             username: Some(fields.username.clone()),
             current: password(&fields.current)?,
             new: password(&fields.new)?,
+            code: Some(fields.code.clone()).filter(|code| !code.is_empty()),
             end_other_sessions: fields.end_other_sessions || identity.is_none(),
         };
         password::apply(context, identity.clone(), change).await

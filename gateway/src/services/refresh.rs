@@ -103,6 +103,7 @@ pub(crate) async fn redeem(
                 .map(|s| NewRefreshToken { id: s.id, issued_at: s.issued_at / 1000 }),
             key,
             message: None,
+            authentication: refreshed.authentication,
         },
     )
 }

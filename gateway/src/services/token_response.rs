@@ -12,8 +12,10 @@ use crate::config::{ClaimSubject, Tokens};
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::response::{self, Response};
-use crate::sessions::{NewTokens, SessionId, TokenId};
-use crate::tokens::{KeyThumbprint, SigningError, TokenRequest, TokenType, UnixSeconds};
+use crate::sessions::{Authentication, NewTokens, SessionId, TokenId};
+use crate::tokens::{
+    AuthenticationClaims, KeyThumbprint, SigningError, TokenRequest, TokenType, UnixSeconds,
+};
 use crate::users::User;
 
 #[derive(Serialize)]
@@ -57,6 +59,8 @@ pub(crate) struct Grant<'a> {
     pub(crate) key: Option<KeyThumbprint>,
     /// Of a login, which also makes the access token fresh.
     pub(crate) message: Option<&'static str>,
+    /// How the user proved the identity.
+    pub(crate) authentication: Authentication,
 }
 
 impl<'a> Grant<'a> {
@@ -69,6 +73,7 @@ impl<'a> Grant<'a> {
             refresh_token: Some(NewRefreshToken { id: opened.refresh_token, issued_at: now }),
             key: None,
             message: Some("Login successful"),
+            authentication: opened.authentication,
         }
     }
 }
@@ -88,6 +93,8 @@ pub(crate) struct IssuedTokens {
     pub(crate) expires_in: u64,
     /// Seconds until the session ends, however often it is refreshed.
     pub(crate) session_expires_in: u64,
+    /// Whether they are bound to a key.
+    pub(crate) are_bound: bool,
 }
 
 /// Signs the tokens of a grant.
@@ -107,6 +114,12 @@ pub(crate) fn issue(context: &RequestContext, grant: Grant<'_>) -> Result<Issued
     let compat = &context.state.config.settings.compat;
     let csrf = (compat.is_on() && compat.csrf).then(|| TokenId::random().to_string());
     let further = further_claims(&context.state.config.settings.tokens, grant.user, &grant.user.roles);
+    let Authentication { at, second_factor } = grant.authentication;
+    let authentication = context
+        .state
+        .config
+        .tells_authentication
+        .then(|| AuthenticationClaims::new(at / 1000, second_factor));
     let request = |token_type, jti, issued_at, expires_at| {
         context.state.config.issuer.issue(TokenRequest {
             token_type,
@@ -117,6 +130,7 @@ pub(crate) fn issue(context: &RequestContext, grant: Grant<'_>) -> Result<Issued
             roles: &grant.user.roles,
             further: &further,
             fresh: compat.fresh && grant.message.is_some() && token_type == TokenType::Access,
+            authentication,
             csrf: csrf.as_deref(),
             key: grant.key,
             issued_at,
@@ -134,6 +148,7 @@ pub(crate) fn issue(context: &RequestContext, grant: Grant<'_>) -> Result<Issued
         None => None,
     };
     Ok(IssuedTokens {
+        are_bound: grant.key.is_some(),
         message: grant.message,
         session: *grant.session,
         subject: grant.user.id.clone(),
@@ -162,14 +177,21 @@ pub(crate) fn further_claims<'u>(
     }
 }
 
-/// The response with these tokens, which are bound to the key of `proof`.
+/// The response with these tokens, and with a new nonce where `proof` needs one.
 pub(crate) fn respond(
     context: &RequestContext,
     tokens: IssuedTokens,
     proof: Option<&CheckedProof>,
 ) -> Response {
-    let IssuedTokens { message, access_token, refresh_token, expires_in, session_expires_in: left, .. } =
-        tokens;
+    let IssuedTokens {
+        message,
+        access_token,
+        refresh_token,
+        expires_in,
+        session_expires_in: left,
+        are_bound,
+        ..
+    } = tokens;
     let settings = &context.state.config.settings;
     if settings.compat.is_on() {
         return response::no_store(response::flask_json(
@@ -181,7 +203,7 @@ pub(crate) fn respond(
         message,
         access_token,
         refresh_token,
-        token_type: if proof.is_some() { "DPoP" } else { "Bearer" },
+        token_type: if are_bound { "DPoP" } else { "Bearer" },
         expires_in,
         refresh_expires_in: settings.tokens.idle_ttl.map_or(left, |idle| left.min(idle.as_secs())),
         server_time: context.now(),

@@ -15,7 +15,7 @@ pub use self::personal_tokens::CreateTokenError;
 use super::lockout::LoginAttempts;
 use super::login_limits::LoginLimits;
 use super::record::{Change, decode, update};
-use super::session::{ClientInfo, RefreshDecision};
+use super::session::{Authentication, ClientInfo, RefreshDecision};
 use super::store::{Health, Key, Put, PutOutcome, Space, Store, StoreError};
 use super::ticket::{self, BadTicket, Ticket, TicketPurpose};
 use super::{
@@ -76,8 +76,21 @@ pub struct NewSession {
     pub username: String,
     /// A fingerprint that changes with the user's password.
     pub credential: [u8; 16],
+    /// Whether the login was by a second factor as well.
+    pub second_factor: bool,
     /// The client that logs in.
     pub client: ClientInfo,
+}
+
+/// A session whose user has proved the identity anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reauthenticated {
+    /// How.
+    pub authentication: Authentication,
+    /// The session's absolute end.
+    pub expires_at: UnixMillis,
+    /// The thumbprint of the key that its tokens are bound to.
+    pub key: Option<[u8; 32]>,
 }
 
 /// A session in listings. Times are milliseconds since 1970.
@@ -126,6 +139,8 @@ pub struct NewTokens {
     pub session: SessionId,
     /// Its first refresh token.
     pub refresh_token: TokenId,
+    /// How the user proved the identity.
+    pub authentication: Authentication,
     /// Its absolute end.
     pub expires_at: UnixMillis,
 }
@@ -167,6 +182,8 @@ pub struct RotatedToken {
 /// The result of a successful refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefreshResult {
+    /// How the user proved the identity.
+    pub authentication: Authentication,
     /// The new refresh token, if it was rotated.
     pub successor: Option<RotatedToken>,
     /// The session's absolute end.
@@ -289,7 +306,7 @@ impl Sessions {
         result
     }
 
-    async fn update<T: Serialize + DeserializeOwned, R>(
+    pub(super) async fn update<T: Serialize + DeserializeOwned, R>(
         &self,
         key: &Key,
         decide: impl FnMut(Option<T>) -> (Option<Change<T>>, R),
@@ -316,9 +333,14 @@ impl Sessions {
             Session::open(new.subject, new.username, new.credential, refresh_token, now, expires_at);
         session.client = new.client;
         session.hand_over(from, host);
+        let key = session_key(from);
+        if let Some(found) = self.watched(self.store.get(&key).await)? {
+            session.authenticate(read_session(&key, &found.value)?.1.authentication());
+        }
+        let authentication = session.authentication();
         // 128 random bits are never taken.
         self.update(&session_key(id), |_: Option<Session>| (Some(self.change(session.clone())), ())).await?;
-        Ok(NewTokens { session: id, refresh_token, expires_at })
+        Ok(NewTokens { session: id, refresh_token, authentication, expires_at })
     }
 
     /// Claims a session that was handed over to `host`, for a new first token; `code` is the id of the one it was opened with.
@@ -347,7 +369,8 @@ impl Sessions {
         let claimed = claimed.await;
         ending.decided &= claimed.is_ok();
         Ok(claimed?.map(|session| {
-            (NewTokens { session: id, refresh_token: fresh, expires_at: session.expires_at }, session)
+            let (authentication, expires_at) = (session.authentication(), session.expires_at);
+            (NewTokens { session: id, refresh_token: fresh, authentication, expires_at }, session)
         }))
     }
 
@@ -399,18 +422,22 @@ impl Sessions {
     ) -> Result<NewTokens, OpenSessionError> {
         let (id, refresh_token) = (SessionId::random(), TokenId::random());
         let expires_at = now.saturating_add(self.policy().session_ttl);
-        let NewSession { subject, username, credential, client } = new;
+        let NewSession { subject, username, credential, second_factor, client } = new;
         let mut session =
             Session::open(subject.clone(), username, credential, refresh_token, now, expires_at);
         session.client = client;
         session.key = bound_to;
+        if second_factor {
+            session.authenticate(Authentication { at: now, second_factor });
+        }
+        let authentication = session.authentication();
         let key = session_key(id);
         // 128 random bits do not collide.
         self.update(&key, |_: Option<Session>| (Some(self.change(session.clone())), ())).await?;
         if let Some(limit) = self.policy().session_limit {
             self.enforce(limit, &subject, id, now).await?;
         }
-        Ok(NewTokens { session: id, refresh_token, expires_at })
+        Ok(NewTokens { session: id, refresh_token, authentication, expires_at })
     }
 
     /// Opens the session `id` with a refresh token that another library issued, unless it was opened before.
@@ -427,9 +454,11 @@ impl Sessions {
         expires_at: UnixMillis,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        let NewSession { subject, username, credential, client } = new;
+        let NewSession { subject, username, credential, client, .. } = new;
         let mut session = Session::open(subject, username, credential, token, now, expires_at);
         session.client = client;
+        // When the user logged in elsewhere is not known.
+        session.authenticate(Authentication::default());
         // The lifetime includes the leeway.
         session.outlast(expires_at.saturating_add(self.policy().access_ttl));
         self.update(&session_key(id), |known: Option<Session>| {
@@ -620,6 +649,29 @@ impl Sessions {
         Ok(())
     }
 
+    /// Notes that the user of a session has proved the identity anew. `None` for a session that is over.
+    ///
+    /// # Errors
+    ///
+    /// The store fails.
+    pub async fn reauthenticate(
+        &self,
+        id: SessionId,
+        second_factor: bool,
+        now: UnixMillis,
+    ) -> Result<Option<Reauthenticated>, StoreError> {
+        self.update(&session_key(id), |record: Option<Session>| {
+            let Some(mut session) = record.filter(|session| session.revoked.is_none()) else {
+                return (None, None);
+            };
+            session.authenticate(Authentication { at: now, second_factor });
+            let (authentication, expires_at) = (session.authentication(), session.expires_at);
+            let key = session.key;
+            (Some(self.change(session)), Some(Reauthenticated { authentication, expires_at, key }))
+        })
+        .await
+    }
+
     /// Redeems a refresh token of a client that has no key; see [`Self::refresh_bound`].
     ///
     /// # Errors
@@ -733,7 +785,8 @@ impl Sessions {
             session.revoke(RevocationReason::AccountChanged, now);
             return Err(RefreshError::AccountChanged);
         }
-        Ok(RefreshResult { successor, expires_at: session.expires_at })
+        let authentication = session.authentication();
+        Ok(RefreshResult { successor, authentication, expires_at: session.expires_at })
     }
 
     /// Revokes a session on every instance; on this one before the call returns. Revoking it again, or an

@@ -16,9 +16,11 @@ mod rate_limit_batcher;
 mod record;
 mod redis;
 mod revocations;
+mod second_factor;
 mod session;
 mod store;
 mod ticket;
+mod totp;
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +28,8 @@ mod tests;
 pub use embedded::{EmbeddedStore, OpenError, examine as examine_state_file, restore as restore_state_file};
 pub use engine::{
     Account, Census, CreateTokenError, KeptSessions, NewSession, NewTokens, OpenSessionError, Policy,
-    RefreshError, RefreshResult, RotatedToken, SessionInfo, SessionLimit, Sessions, WhenFull,
+    Reauthenticated, RefreshError, RefreshResult, RotatedToken, SessionInfo, SessionLimit, Sessions,
+    WhenFull,
 };
 pub use id::{BadId, SessionId, TokenId};
 pub use lockout::{LockoutPolicy, LoginResult};
@@ -37,7 +40,8 @@ pub(crate) use rate_limit::MAX_CHECK_TIME;
 pub use rate_limit::{RateLimitDecision, RateLimitPolicy, RateLimitScope, SourceNetwork};
 pub use redis::{RedisOpenError, RedisStore, TlsError};
 pub use revocations::Revocations;
-pub use session::{ClientInfo, RevocationReason, RotationPolicy, Session};
+pub use second_factor::{EnrolledFactors, FactorError, NewSecret, Sealer, Unsealable};
+pub use session::{Authentication, ClientInfo, RevocationReason, RotationPolicy, Session};
 pub(crate) use store::Store;
 pub use store::StoreError;
 pub use ticket::{BadTicket, Ticket, TicketPurpose};

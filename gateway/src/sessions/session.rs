@@ -77,6 +77,15 @@ pub enum RevocationReason {
     TooMany,
 }
 
+/// How the user of a session proved the identity.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Authentication {
+    /// When, the last time.
+    pub at: UnixMillis,
+    /// Whether by a second factor as well.
+    pub second_factor: bool,
+}
+
 /// A revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revoked {
@@ -127,6 +136,12 @@ pub struct Session {
     /// The thumbprint of the key that its tokens are bound to: without that key it cannot be refreshed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<[u8; 32]>,
+    /// When the user last proved the identity, where that was not when the session was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    authenticated_at: Option<UnixMillis>,
+    /// Whether by a second factor as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    second_factor: bool,
     /// Opened at.
     pub opened_at: UnixMillis,
     /// Absolute end; it never moves.
@@ -194,6 +209,8 @@ impl Session {
             credential,
             next_credential: None,
             key: None,
+            authenticated_at: None,
+            second_factor: false,
             opened_at,
             expires_at,
             active_at,
@@ -204,6 +221,20 @@ impl Session {
             revoked,
             links,
         }
+    }
+
+    /// How the user proved the identity.
+    pub fn authentication(&self) -> Authentication {
+        Authentication {
+            at: self.authenticated_at.unwrap_or(self.opened_at),
+            second_factor: self.second_factor,
+        }
+    }
+
+    /// Notes that the user proved the identity otherwise than by opening the session.
+    pub(super) fn authenticate(&mut self, authentication: Authentication) {
+        self.authenticated_at = Some(authentication.at);
+        self.second_factor |= authentication.second_factor;
     }
 
     /// Whether the session was opened with the credential that the account has, or may go on with it.

@@ -20,6 +20,8 @@ pub enum Space {
     Network,
     /// Used proofs of possession, in stores that processes share.
     Proof,
+    /// Second factors, by user id.
+    Factors,
     /// Personal access tokens, by id.
     PersonalToken,
     /// Tickets, by the hash of their secret.
@@ -28,8 +30,15 @@ pub enum Space {
 
 impl Space {
     /// All kinds.
-    pub const ALL: [Space; 6] =
-        [Space::Session, Space::Attempts, Space::Network, Space::Proof, Space::PersonalToken, Space::Ticket];
+    pub const ALL: [Space; 7] = [
+        Space::Session,
+        Space::Attempts,
+        Space::Network,
+        Space::Proof,
+        Space::PersonalToken,
+        Space::Ticket,
+        Space::Factors,
+    ];
 
     /// Its name in keys.
     pub fn name(self) -> &'static str {
@@ -38,6 +47,7 @@ impl Space {
             Space::Attempts => "attempts",
             Space::Network => "network",
             Space::Proof => "proof",
+            Space::Factors => "factors",
             Space::PersonalToken => "personal-token",
             Space::Ticket => "ticket",
         }

@@ -17,6 +17,8 @@ const KEPT_AFTER_END: UnixMillis = 24 * 60 * 60 * 1000;
 pub enum TicketPurpose {
     /// To set a new password without the old one.
     PasswordReset,
+    /// To complete a login by a second factor.
+    SecondFactor,
 }
 
 /// A ticket as it is stored.

@@ -115,6 +115,7 @@ impl Fixture {
             fresh: false,
             csrf: None,
             key: None,
+            authentication: None,
             issued_at: NOW.min(expires_at - 60),
             expires_at,
             session_expires_at: NOW + 600,

@@ -28,7 +28,7 @@ outcomes! {
     /// The outcome of a login.
     LoginOutcome {
         Success => "success", Invalid => "invalid_credentials", Locked => "locked", RateLimited => "rate_limited",
-        TooManySessions => "too_many_sessions", Overloaded => "overloaded", StoreUnavailable => "store_unavailable", BadRequest => "bad_request",
+        TooManySessions => "too_many_sessions", FurtherStep => "further_step", Overloaded => "overloaded", StoreUnavailable => "store_unavailable", BadRequest => "bad_request",
     }
 }
 outcomes! {

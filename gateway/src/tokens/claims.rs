@@ -51,6 +51,30 @@ pub struct Confirmation {
     pub jkt: String,
 }
 
+/// How the user of a token proved the identity (OpenID Connect Core section 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct AuthenticationClaims {
+    /// When, the last time.
+    pub auth_time: UnixSeconds,
+    /// The level: `aal1` by a password, `aal2` by a second factor as well.
+    pub acr: &'static str,
+    /// The methods (RFC 8176).
+    pub amr: &'static [&'static str],
+}
+
+impl AuthenticationClaims {
+    /// The names of the claims.
+    pub(super) const NAMES: [&'static str; 3] = ["auth_time", "acr", "amr"];
+
+    /// By a password, and by a `second_factor` as well.
+    pub fn new(auth_time: UnixSeconds, second_factor: bool) -> AuthenticationClaims {
+        match second_factor {
+            true => AuthenticationClaims { auth_time, acr: "aal2", amr: &["pwd", "otp", "mfa"] },
+            false => AuthenticationClaims { auth_time, acr: "aal1", amr: &["pwd"] },
+        }
+    }
+}
+
 /// The claims of a token as they are signed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Claims {
@@ -87,6 +111,10 @@ pub struct Claims {
     /// A double-submit value against CSRF; in the compatible profile only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub csrf: Option<String>,
+    /// When the user last proved the identity, and by which methods (RFC 8176); in access tokens only, where routes may ask for
+    /// it.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<AuthenticationClaims>,
     /// The user's name.
     pub username: String,
     /// The user's roles.

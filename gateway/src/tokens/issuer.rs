@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::key_record::KeyRecord;
 use super::signer::{Signer, SigningError};
-use super::{Claims, Confirmation, KeyThumbprint, TokenType, UnixSeconds};
+use super::{AuthenticationClaims, Claims, Confirmation, KeyThumbprint, TokenType, UnixSeconds};
 use crate::config::{Algorithm, Compat, CompatIdentity, Tokens};
 
 /// The claims of a token that differ between tokens.
@@ -30,6 +30,8 @@ pub struct TokenRequest<'a> {
     pub further: &'a Map<String, Value>,
     /// Whether the password was given for this token.
     pub fresh: bool,
+    /// How the user proved the identity; in access tokens only.
+    pub authentication: Option<AuthenticationClaims>,
     /// The `csrf` claim, of the compatible profile.
     pub csrf: Option<&'a str>,
     /// The key that the token is bound to.
@@ -134,6 +136,11 @@ impl Issuer {
         };
         // Who may use a token is not for a source of users to say.
         further.remove("cnf");
+        let is_access = request.token_type == TokenType::Access;
+        let authentication = request.authentication.filter(|_| is_access);
+        if authentication.is_some() {
+            further.retain(|claim, _| !AuthenticationClaims::NAMES.contains(&claim.as_str()));
+        }
         let compat = self.compat.as_ref();
         if compat.is_some() {
             further.retain(|claim, _| !["fresh", "csrf"].contains(&claim.as_str()));
@@ -153,6 +160,7 @@ impl Issuer {
             cnf: request.key.map(|key| Confirmation { jkt: key.to_string() }),
             fresh: compat.map(|_| request.fresh),
             csrf: request.csrf.map(str::to_owned),
+            authentication,
             username: request.username.to_owned(),
             roles: request.roles.to_vec(),
             further,

@@ -401,6 +401,7 @@ mod tests {
             fresh: false,
             csrf: None,
             key: None,
+            authentication: None,
             issued_at: now,
             expires_at: now + 60,
             session_expires_at: u64::MAX >> 11,

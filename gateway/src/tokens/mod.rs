@@ -16,7 +16,7 @@ mod signer;
 mod verifier;
 
 pub use assertion::{AssertionIssuer, AssertionRequest};
-pub use claims::{Claims, Confirmation, TokenType, UnixSeconds};
+pub use claims::{AuthenticationClaims, Claims, Confirmation, TokenType, UnixSeconds};
 pub use dpop::{KeyThumbprint, NoThumbprint};
 pub use issuer::{Issuer, TokenRequest};
 pub use key_record::{KeyRecord, KeyRole, LoadedKey};

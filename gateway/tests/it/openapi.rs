@@ -10,7 +10,7 @@ const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/o
 fn every_endpoint_responds_as_its_openapi_description_says() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&format!(
-        "[server]\ntrusted_proxies = [\"127.0.0.1\"]\n[users]\npassword_change = true\n[forward_auth]\nenabled = true\n\
+        "[server]\ntrusted_proxies = [\"127.0.0.1\"]\n[mfa]\nenabled = true\n[users]\npassword_change = true\n[forward_auth]\nenabled = true\n\
          [oauth]\nrevocation = true\nmetadata = true\n[oauth.introspection_clients.app]\nsecret = \"{SECRET}\"\n\
          [personal_tokens]\nenabled = true\nmax_per_user = 1\n[upstreams.app]\nurls = [\"http://{}\"]\n[[routes]]\npath = \"/api\"\nupstream = \"app\"\n",
         upstream.address

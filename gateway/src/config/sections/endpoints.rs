@@ -45,6 +45,20 @@ pub(super) fn reserved_paths(settings: &Settings) -> Vec<String> {
     if settings.users.password_change {
         paths.extend([below("/password"), below("/password/reset")]);
     }
+    if settings.mfa.enabled {
+        let names = [
+            "/login/totp",
+            "/mfa",
+            "/mfa/totp",
+            "/mfa/totp/confirm",
+            "/mfa/totp/remove",
+            "/mfa/recovery-codes",
+        ];
+        paths.extend(names.map(below));
+    }
+    if settings.asks_authentication() {
+        paths.push(below("/reauthenticate"));
+    }
     if !endpoints.prefix.is_empty() {
         paths.push(JWKS.to_owned());
     }

@@ -15,6 +15,7 @@ mod ldap_users;
 mod limits;
 mod lockout;
 mod log;
+mod mfa;
 mod oauth;
 mod path_pattern;
 mod personal_tokens;
@@ -44,7 +45,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::declaration::{Key, KeyInfo, Section, Shape, TableShape, section, table, tables};
-use super::settings::Users;
+use super::settings::{Mfa, Users};
 use super::table::Table;
 #[cfg(test)]
 use super::test_support;
@@ -99,6 +100,8 @@ section! {
         store: Store = table::<store::StoreKeys>().restart().into(|keys, entry| keys.settings(&entry.table_or_empty()));
         /// The sources of users.
         users: Users = table::<users::UsersKeys>().into(|keys, entry| keys.settings(&entry.table_or_empty()));
+        /// Second factors.
+        mfa: Mfa = table::<mfa::MfaKeys>().into(|keys, entry| keys.settings(&entry.table_or_empty()));
         /// Account lockout after failed logins.
         lockout: Lockout = table();
         /// Rate limit of failures per network.
@@ -145,6 +148,11 @@ section! {
 }
 
 impl Settings {
+    /// Whether anything asks when and how users proved their identity.
+    pub(crate) fn asks_authentication(&self) -> bool {
+        self.mfa.enabled || self.routes.iter().any(|route| route.mfa || route.fresh_within.is_some())
+    }
+
     /// The address of the page for new passwords, without a query; `None` where there is none.
     pub(crate) fn reset_page(&self) -> Option<String> {
         if !self.users.password_change {
@@ -169,6 +177,7 @@ impl Settings {
         settings.tokens.check(&of("tokens"), format!("{scheme}://{}", settings.server.listen));
         settings.compat.check(&of("compat"), &mut settings.tokens, &of("tokens"));
         settings.lockout.check(&of("lockout"));
+        settings.mfa.check(&of("mfa"), &settings.store);
         settings.limits.check(&of("limits"));
         settings.tracing.check(&of("tracing"));
         settings.oauth.check(&of("oauth"), &settings.tokens);

@@ -10,8 +10,10 @@ mod target;
 pub(super) mod template;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use http::Method;
+use serde::Deserialize;
 
 pub(super) use access_rules::{claims, role};
 use header_edits::{Direction, HeaderEditsKey};
@@ -25,7 +27,8 @@ use super::path_pattern;
 use super::route_bypasses::report_bypasses;
 use super::route_collisions::report_collisions;
 use super::tokens::Dpop;
-use crate::config::declaration::{boolean, choice, flat, section, table, text, texts};
+use super::{DAY, up_to};
+use crate::config::declaration::{boolean, choice, duration, flat, section, table, text, texts};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, InvalidValue, quoted};
 use crate::config::settings::{
@@ -33,6 +36,13 @@ use crate::config::settings::{
 };
 use crate::config::source_span::SourceSpan;
 use crate::config::table::Table;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum MfaRule {
+    Optional,
+    Required,
+}
 
 section! {
     /// Routing, whatever the order here: the route with the most specific host, and of those with the same
@@ -63,6 +73,11 @@ section! {
         roles: Vec<String> = texts(role).or_empty().example("[\"admin\"]");
         /// The token has to have this audience (`aud`) among its own.
         audience: Option<String> = text(super::tokens::name).example("\"orders\"");
+        /// Whether a second factor is required ([mfa]): 401 insufficient_user_authentication without one.
+        mfa: bool = choice().default("optional").into(|mfa: MfaRule, _| mfa == MfaRule::Required);
+        /// How long ago the user may have proved the identity, by a login or at {prefix}/reauthenticate. None given: at any time in
+        /// the session.
+        fresh_within: Option<Duration> = duration(up_to(30 * DAY)).example("\"5m\"");
         /// All of these claims are required, with that value or one of several; of a claim that is a list,
         /// one element.
         claims: Vec<RequiredClaim> = claims().or_empty().example("{ department = \"it\", level = [2, 3] }");

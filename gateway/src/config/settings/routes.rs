@@ -296,6 +296,8 @@ mod tests {
             unauthenticated: None,
             dpop: None,
             roles: Vec::new(),
+            mfa: false,
+            fresh_within: None,
             claims: Vec::new(),
             audience: None,
             issuers: Vec::new(),

@@ -101,6 +101,25 @@ impl Argon2Cost {
     pub const DEFAULT: Argon2Cost = Argon2Cost { memory_kib: 19_456, passes: 2, lanes: 1 };
 }
 
+/// `[mfa]`
+#[derive(Clone, PartialEq, Eq)]
+pub struct Mfa {
+    /// `enabled`: whether users may have a second factor, off by default.
+    pub enabled: bool,
+    /// `required_roles`: whose users need one on every route that needs a token.
+    pub required_roles: Vec<String>,
+    /// `issuer`: the name that apps show; default `tokens.issuer`.
+    pub issuer: Option<String>,
+    /// `secret` or `secret_file`: encrypts the secrets of factors in the store.
+    pub secret: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for Mfa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mfa").field("enabled", &self.enabled).finish_non_exhaustive()
+    }
+}
+
 /// One of `[[users.sources]]`, or the source described by `[users]` itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserSource {

@@ -63,6 +63,7 @@ async fn with_session(store: &Arc<SlowStore>) -> (Sessions, NewTokens) {
         subject: "1".into(),
         username: "alice".into(),
         credential: [7; 16],
+        second_factor: false,
         client: ClientInfo::default(),
     };
     let opened = sessions.open(new, 0).await.unwrap();
@@ -113,6 +114,7 @@ async fn ending_all_sessions_goes_on_though_the_client_does_not_wait() {
         subject: "1".into(),
         username: "alice".into(),
         credential: [7; 16],
+        second_factor: false,
         client: ClientInfo::default(),
     };
     let second = sessions.open(new, 0).await.unwrap();
@@ -164,6 +166,7 @@ async fn only_sessions_that_were_not_over_count_as_ended() {
         subject: "1".into(),
         username: "alice".into(),
         credential: [7; 16],
+        second_factor: false,
         client: ClientInfo::default(),
     };
     sessions.open(new, 0).await.unwrap();

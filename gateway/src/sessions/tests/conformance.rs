@@ -32,6 +32,7 @@ fn new_session(subject: &str) -> NewSession {
         subject: subject.into(),
         username: "alice".into(),
         credential: CREDENTIAL,
+        second_factor: false,
         client: ClientInfo::default(),
     }
 }

@@ -201,6 +201,7 @@ impl World {
             subject: "1".into(),
             username: "alice".into(),
             credential: [7; 16],
+            second_factor: false,
             client: ClientInfo::default(),
         };
         let opened = now_or_never(instances[0].open(new, 0)).unwrap();

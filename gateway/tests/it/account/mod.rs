@@ -1,5 +1,6 @@
 //! What people do for their accounts themselves: changing the password.
 
+mod mfa;
 mod password;
 mod reset;
 

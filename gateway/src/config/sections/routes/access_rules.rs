@@ -23,7 +23,7 @@ pub(super) fn check(table: &Table<'_>, route: &Route) {
             .help(format!("remove `{}`, or remove `access`", basic.name())),
         );
     }
-    for entry in ["roles", "claims", "audience"].map(|key| table.entry(key)) {
+    for entry in ["roles", "claims", "audience", "mfa", "fresh_within"].map(|key| table.entry(key)) {
         if entry.is_given() && access.is_given() && route.access != Access::Authenticated {
             entry.report(
                 Diagnostic::error(format!(

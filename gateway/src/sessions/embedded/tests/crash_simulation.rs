@@ -176,6 +176,7 @@ fn alice() -> NewSession {
         subject: "1".into(),
         username: "alice".into(),
         credential: [7; 16],
+        second_factor: false,
         client: ClientInfo::default(),
     }
 }

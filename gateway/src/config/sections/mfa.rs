@@ -1,0 +1,88 @@
+//! `[mfa]`: second factors.
+
+use super::routes::role;
+use super::secret::{self, SecretSource, secret};
+use super::users::plain_text;
+use crate::config::declaration::{boolean, section, texts};
+use crate::config::entry::InvalidValue;
+use crate::config::settings::{Mfa, Store};
+use crate::config::table::Table;
+
+/// The least length of the secret, in bytes.
+const MIN_SECRET: usize = 32;
+
+section! {
+    /// Second factors: codes of an authenticator app (TOTP), and recovery codes. They are kept in the session store, so they work
+    /// for users of every source.
+    pub(super) struct MfaKeys {
+        /// Whether users may enrol a second factor. A user who has one is asked for it at each login.
+        enabled: bool = boolean().default("false");
+        /// Users with one of these roles need a second factor on every route that needs a token.
+        required_roles: Vec<String> = texts(role).or_empty().example("[\"admin\"]");
+        /// The name that apps show beside the user's.
+        issuer: Option<String> = plain_text().fallback("tokens.issuer").example("\"App of Example Inc.\"");
+        /// Encrypts the secrets of the factors in the store. Required with Redis, and the same on all instances; without it, they
+        /// are in the state file, which has mode 0600.
+        secret: SecretSource = secret("\"secrets/mfa\"", "\"openssl rand -base64 48\"");
+    }
+}
+
+impl MfaKeys {
+    pub(super) fn settings(self, table: &Table<'_>) -> Mfa {
+        let secret = match self.secret {
+            SecretSource::Secret(bytes) if bytes.len() < MIN_SECRET => {
+                let why = format!("the secret is shorter than {MIN_SECRET} bytes");
+                let how = "make one with `openssl rand -base64 48`";
+                secret::given(table, "secret").refuse(InvalidValue::new(why).help(how));
+                None
+            }
+            SecretSource::Secret(bytes) => Some(bytes),
+            _ => None,
+        };
+        Mfa { enabled: self.enabled, required_roles: self.required_roles, issuer: self.issuer, secret }
+    }
+}
+
+impl Mfa {
+    pub(super) fn check(&self, table: &Table<'_>, store: &Store) {
+        if !self.enabled && !self.required_roles.is_empty() {
+            table.entry("required_roles").refuse(
+                InvalidValue::new("could be satisfied by no user, for `mfa.enabled` is off")
+                    .help("set enabled = true"),
+            );
+        }
+        if !self.enabled {
+            return;
+        }
+        match store {
+            Store::Redis(_) if self.secret.is_none() => table.entry("enabled").refuse(
+                InvalidValue::new(
+                    "needs `mfa.secret_file`: the secrets of factors are in Redis, which others may read",
+                )
+                .help("make one with `openssl rand -base64 48`, the same for all instances"),
+            ),
+            Store::Memory => table.entry("enabled").warn(
+                "mfa-in-memory",
+                InvalidValue::new("second factors are forgotten at the next start: store.kind is \"memory\"")
+                    .help("use the embedded store or Redis"),
+            ),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_support::{load_diagnostics, minimal, settings};
+
+    #[test]
+    fn it_is_off_and_on_redis_it_needs_a_secret() {
+        assert!(!settings(minimal()).mfa.enabled);
+        let on = |more: &str| minimal() + "[mfa]\nenabled = true\n" + more;
+        let secret = "secret = \"0123456789abcdef0123456789abcdef\"\n";
+        assert!(settings(on(secret)).mfa.secret.is_some());
+        load_diagnostics(on("secret = \"short\"")).only("shorter than 32 bytes", "openssl");
+        load_diagnostics(minimal() + "[mfa]\nrequired_roles = [\"admin\"]")
+            .only("`mfa.enabled` is off", "enabled = true");
+    }
+}

@@ -1,0 +1,367 @@
+//! Second factors for clients: the step of a login (`POST /login/totp`), enrolment and removal (`/mfa/…`), and proving one's
+//! identity anew for what needs that (`POST /reauthenticate`, RFC 9470).
+//!
+//! Every code is throttled and locked like a password.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::auth::dpop::{self, CheckedProof};
+use crate::auth::identity::Identity;
+use crate::clock::now_millis;
+use crate::layers::authenticate::authenticate_endpoint;
+use crate::rejection::{MFA_TOKEN_SECONDS, Rejection};
+use crate::request::RequestContext;
+use crate::request_body::RequestBody;
+use crate::response::{self, Response};
+use crate::services::endpoints::{Endpoint, store_unavailable, users_unavailable};
+use crate::services::foreign;
+use crate::services::login::{check_password, only_json, open_session, permit, read_body};
+use crate::services::token_response::{Grant, IssuedTokens, issue, respond};
+use crate::sessions::{
+    EnrolledFactors, FactorError, LoginResult, NewSecret, SessionId, Ticket, TicketPurpose,
+};
+use crate::strict_json;
+use crate::tokens::{KeyThumbprint, UnixSeconds};
+use crate::users::{CanonicalName, Password, User};
+
+/// What an app needs for an enrolment.
+#[derive(Serialize)]
+struct EnrolmentBody {
+    /// In base32.
+    secret: String,
+    /// For apps, as a link or as a QR code.
+    otpauth_uri: String,
+    /// The same as an image.
+    qr_svg: String,
+    /// In seconds.
+    expires_in: u64,
+}
+
+#[derive(Serialize)]
+struct RecoveryBody {
+    recovery_codes: Vec<String>,
+}
+
+/// Whether a user has to be asked for a second factor.
+pub(super) async fn is_enrolled(context: &RequestContext, user: &User) -> Result<bool, Rejection> {
+    if !context.state.config.settings.mfa.enabled {
+        return Ok(false);
+    }
+    let factors = context.worker.gateway.sessions.factors(&user.id).await;
+    Ok(factors.map_err(|error| store_unavailable(&error))?.totp)
+}
+
+/// The rejection of a login whose password was right: with what it goes on by.
+pub(super) async fn ask(context: &RequestContext, user: &User) -> Rejection {
+    let ticket = Ticket {
+        purpose: TicketPurpose::SecondFactor,
+        subject: user.id.clone(),
+        credential: user.credential_fingerprint(),
+        expires_at: now_millis().saturating_add(MFA_TOKEN_SECONDS * 1000),
+        used_at: None,
+    };
+    match context.worker.gateway.sessions.issue_ticket(ticket).await {
+        Ok(token) => Rejection::SecondFactorRequired(token.into()),
+        Err(error) => store_unavailable(&error),
+    }
+}
+
+/// Uses a code of a user, within the limits of logins. The permit is settled.
+pub(super) async fn check_code(
+    context: &RequestContext,
+    event: &'static str,
+    user: &User,
+    code: &str,
+) -> Result<(), Rejection> {
+    let name = CanonicalName::for_lockout(&user.username);
+    let permit = permit(context, event, &name).await?;
+    let sessions = &context.worker.gateway.sessions;
+    let sealer = &context.state.config.sealer;
+    let redeemed = sessions.redeem_code(&user.id, sealer, code, now_millis()).await;
+    let outcome = match &redeemed {
+        Ok(()) => LoginResult::Succeeded,
+        Err(FactorError::WrongCode) => LoginResult::Failed,
+        Err(_) => LoginResult::Unknown,
+    };
+    let settled = sessions.settle_login(permit, outcome, now_millis()).await;
+    settled.map_err(|error| store_unavailable(&error))?;
+    redeemed.map_err(|error| {
+        context.audit(event, "failed", name.as_str(), None);
+        refusal(error)
+    })
+}
+
+fn refusal(error: FactorError) -> Rejection {
+    match error {
+        FactorError::WrongCode => Rejection::WrongCode,
+        FactorError::None => Rejection::NoFactor,
+        FactorError::Enrolled => Rejection::FactorExists,
+        FactorError::Store(error) => store_unavailable(&error),
+        FactorError::Unsealable(error) => {
+            tracing::error!(%error, "a second factor cannot be read");
+            Rejection::FactorUnreadable
+        }
+    }
+}
+
+async fn members(context: &RequestContext, body: RequestBody) -> Result<Map<String, Value>, Rejection> {
+    only_json(&context.head)?;
+    strict_json::object(&read_body(context, body).await?).ok_or(Rejection::BodyNotJson)
+}
+
+fn text(members: &mut Map<String, Value>, name: &str) -> Result<Option<String>, Rejection> {
+    match members.remove(name) {
+        Some(Value::String(text)) if !text.is_empty() => Ok(Some(text)),
+        None => Ok(None),
+        Some(_) => Err(Rejection::CodeNotText),
+    }
+}
+
+fn required(members: &mut Map<String, Value>, name: &str) -> Result<String, Rejection> {
+    text(members, name)?.ok_or(Rejection::CodeMissing)
+}
+
+/// `POST /login/totp`: completes a login by a code.
+pub(super) async fn step(context: &RequestContext, body: RequestBody) -> Result<Response, Rejection> {
+    let mut members = members(context, body).await?;
+    let (token, code) = (required(&mut members, "mfa_token")?, required(&mut members, "code")?);
+    let proof = dpop::of_token_request(context, None)?;
+    let tokens = complete_login(context, &token, &code, proof.as_ref()).await?;
+    Ok(respond(context, tokens, proof.as_ref()))
+}
+
+/// The tokens of a login whose password was right, by its ticket and a code. A wrong code leaves the ticket as it is; a right one
+/// uses both up. The session is bound to the key of `proof`.
+pub(super) async fn complete_login(
+    context: &RequestContext,
+    token: &str,
+    code: &str,
+    proof: Option<&CheckedProof>,
+) -> Result<IssuedTokens, Rejection> {
+    let sessions = &context.worker.gateway.sessions;
+    let purpose = TicketPurpose::SecondFactor;
+    let ticket = sessions.ticket(token, purpose, context.now_millis).await;
+    let ticket = ticket.map_err(|error| store_unavailable(&error))?.map_err(|_| Rejection::LoginStepOver)?;
+    let user = context.state.config.users.by_id(&ticket.subject).await;
+    let user = user.map_err(|error| users_unavailable(&error))?;
+    let user = user.filter(|user| !user.disabled && user.credential_fingerprint() == ticket.credential);
+    let user = user.ok_or(Rejection::LoginStepOver)?;
+    context.record.username.replace(Some(user.username.clone()));
+    check_code(context, "login", &user, code).await?;
+    if let Some(proof) = proof {
+        proof.claim(context).await?;
+    }
+    let used = sessions.use_ticket(token, purpose, now_millis()).await;
+    used.map_err(|error| store_unavailable(&error))?.map_err(|_| Rejection::LoginStepOver)?;
+    let key = proof.map(|proof| proof.key);
+    open_session(context, &user, true, key, async { Ok(()) }).await
+}
+
+/// The user of an access token, and the token's session.
+async fn user_of(context: &RequestContext) -> Result<(Arc<User>, SessionId), Rejection> {
+    user_behind(context, authenticate_endpoint(context).await?).await
+}
+
+/// The user behind an identity, and its session.
+pub(super) async fn user_behind(
+    context: &RequestContext,
+    identity: Rc<Identity>,
+) -> Result<(Arc<User>, SessionId), Rejection> {
+    let user = foreign::user_of(context, identity.claims()).await?.filter(|user| !user.disabled);
+    let session = *identity.session();
+    context.record.identity.replace(Some(identity));
+    Ok((user.ok_or(Rejection::AccountChanged)?, session))
+}
+
+/// Checks the password of a user who is logged in, within the limits of logins.
+pub(super) async fn confirm_password(
+    context: &RequestContext,
+    event: &'static str,
+    user: &User,
+    password: String,
+) -> Result<(), Rejection> {
+    let password = Password::new(password).map_err(|_| Rejection::PasswordTooLong)?;
+    let name = CanonicalName::for_lockout(&user.username);
+    let (_, permit) = check_password(context, event, &name, password).await?;
+    let settled = context.worker.gateway.sessions.settle_login(permit, LoginResult::Succeeded, now_millis());
+    settled.await.map_err(|error| store_unavailable(&error))
+}
+
+/// `/mfa` and what is below it.
+pub(super) async fn manage(
+    context: &RequestContext,
+    endpoint: Endpoint,
+    body: RequestBody,
+) -> Result<Response, Rejection> {
+    let (user, session) = user_of(context).await?;
+    match endpoint {
+        Endpoint::Mfa => Ok(ok(&status(context, &user).await?)),
+        Endpoint::MfaTotp => {
+            let password = required(&mut members(context, body).await?, "current_password")?;
+            confirm_password(context, "mfa-enroll", &user, password).await?;
+            let new = begin(context, &user).await?;
+            let uri = otpauth_uri(context, &user, &new.secret);
+            let expires_in = new.expires_at.saturating_sub(context.now_millis) / 1000;
+            Ok(ok(&EnrolmentBody { qr_svg: qr_code(&uri), otpauth_uri: uri, secret: new.secret, expires_in }))
+        }
+        Endpoint::MfaConfirm => {
+            let code = required(&mut members(context, body).await?, "code")?;
+            let recovery_codes = confirm(context, &user, session, &code).await?;
+            Ok(ok(&RecoveryBody { recovery_codes }))
+        }
+        Endpoint::MfaRecoveryCodes => {
+            let code = required(&mut members(context, body).await?, "code")?;
+            check_code(context, "mfa-recovery-codes", &user, &code).await?;
+            let sessions = &context.worker.gateway.sessions;
+            let codes = sessions.renew_recovery_codes(&user.id, now_millis()).await.map_err(refusal)?;
+            context.audit("mfa-recovery-codes", "success", &user.username, Some(session.to_string()));
+            Ok(ok(&RecoveryBody { recovery_codes: codes }))
+        }
+        _ => {
+            let code = required(&mut members(context, body).await?, "code")?;
+            remove(context, &user, session, &code).await?;
+            Ok(response::no_store(response::empty(StatusCode::NO_CONTENT)))
+        }
+    }
+}
+
+fn ok<T: Serialize>(body: &T) -> Response {
+    response::no_store(response::json(StatusCode::OK, body))
+}
+
+/// What a user has enrolled.
+pub(super) async fn status(context: &RequestContext, user: &User) -> Result<EnrolledFactors, Rejection> {
+    let factors = context.worker.gateway.sessions.factors(&user.id).await;
+    factors.map_err(|error| store_unavailable(&error))
+}
+
+/// Begins an enrolment.
+pub(super) async fn begin(context: &RequestContext, user: &User) -> Result<NewSecret, Rejection> {
+    let sessions = &context.worker.gateway.sessions;
+    let begun = sessions.begin_totp(&user.id, &context.state.config.sealer, now_millis()).await;
+    begun.map_err(refusal)
+}
+
+/// Completes an enrolment, which the session of the request then counts as authenticated by.
+pub(super) async fn confirm(
+    context: &RequestContext,
+    user: &User,
+    session: SessionId,
+    code: &str,
+) -> Result<Vec<String>, Rejection> {
+    const EVENT: &str = "mfa-enroll";
+    let name = CanonicalName::for_lockout(&user.username);
+    let permit = permit(context, EVENT, &name).await?;
+    let sessions = &context.worker.gateway.sessions;
+    let confirmed = sessions.confirm_totp(&user.id, &context.state.config.sealer, code, now_millis()).await;
+    let outcome = match &confirmed {
+        // The password was not asked for: failures stay counted.
+        Ok(_) => LoginResult::Unknown,
+        Err(FactorError::WrongCode) => LoginResult::Failed,
+        Err(_) => LoginResult::Unknown,
+    };
+    let settled = sessions.settle_login(permit, outcome, now_millis()).await;
+    settled.map_err(|error| store_unavailable(&error))?;
+    let codes = confirmed.map_err(refusal)?;
+    let raised = sessions.reauthenticate(session, true, now_millis()).await;
+    raised.map_err(|error| store_unavailable(&error))?;
+    context.audit(EVENT, "success", &user.username, Some(session.to_string()));
+    Ok(codes)
+}
+
+/// Removes the factors of a user who still has them.
+pub(super) async fn remove(
+    context: &RequestContext,
+    user: &User,
+    session: SessionId,
+    code: &str,
+) -> Result<(), Rejection> {
+    check_code(context, "mfa-remove", user, code).await?;
+    let removed = context.worker.gateway.sessions.remove_factors(&user.id, now_millis()).await;
+    removed.map_err(refusal)?;
+    context.audit("mfa-remove", "success", &user.username, Some(session.to_string()));
+    Ok(())
+}
+
+/// `POST /reauthenticate`: proves the identity anew by `code`, or by `current_password` where no second factor is enrolled, and
+/// gives an access token that says so.
+pub(super) async fn reauthenticate(
+    context: &RequestContext,
+    body: RequestBody,
+) -> Result<Response, Rejection> {
+    let (user, session) = user_of(context).await?;
+    let mut members = members(context, body).await?;
+    let (password, code) = (text(&mut members, "current_password")?, text(&mut members, "code")?);
+    let tokens = prove(context, &user, session, password, code).await?;
+    Ok(respond(context, tokens, None))
+}
+
+/// Checks what is given, raises the session, and gives a new access token of it.
+pub(super) async fn prove(
+    context: &RequestContext,
+    user: &User,
+    session: SessionId,
+    password: Option<String>,
+    code: Option<String>,
+) -> Result<IssuedTokens, Rejection> {
+    const EVENT: &str = "reauthenticate";
+    let is_enrolled = is_enrolled(context, user).await?;
+    let second_factor = match (is_enrolled, code, password) {
+        (true, Some(code), _) => {
+            check_code(context, EVENT, user, &code).await?;
+            true
+        }
+        (true, None, _) => return Err(Rejection::CodeMissing),
+        (false, _, Some(password)) => {
+            confirm_password(context, EVENT, user, password).await?;
+            false
+        }
+        (false, _, None) => return Err(Rejection::CodeMissing),
+    };
+    let sessions = &context.worker.gateway.sessions;
+    let raised = sessions.reauthenticate(session, second_factor, now_millis()).await;
+    let raised = raised.map_err(|error| store_unavailable(&error))?.ok_or(Rejection::SessionEnded)?;
+    context.audit(EVENT, "success", &user.username, Some(session.to_string()));
+    let session_ends_at: UnixSeconds = raised.expires_at / 1000;
+    let authentication = raised.authentication;
+    issue(
+        context,
+        Grant {
+            user,
+            session: &session,
+            session_ends_at,
+            refresh_token: None,
+            key: raised.key.map(KeyThumbprint),
+            message: None,
+            authentication,
+        },
+    )
+}
+
+/// The address by which apps take a secret (Key URI Format of Google Authenticator).
+pub(super) fn otpauth_uri(context: &RequestContext, user: &User, secret: &str) -> String {
+    let settings = &context.state.config.settings;
+    let issuer = settings.mfa.issuer.as_deref().unwrap_or(&settings.tokens.issuer);
+    // A colon separates the issuer from the name.
+    let issuer = issuer.trim_start_matches("https://").trim_start_matches("http://").replace(':', " ");
+    let encoded = |text: &str| {
+        percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+    };
+    let (issuer, name) = (encoded(&issuer), encoded(&user.username));
+    format!(
+        "otpauth://totp/{issuer}:{name}?secret={secret}&issuer={issuer}&algorithm=SHA1&digits=6&period=30"
+    )
+}
+
+/// A QR code as SVG, black on white. It has no style attribute, which the pages' policy would forbid.
+pub(super) fn qr_code(text: &str) -> String {
+    // The addresses are far shorter than a QR code can hold.
+    let Ok(code) = qrcode::QrCode::new(text) else { return String::new() };
+    let svg = code.render::<qrcode::render::svg::Color<'_>>().min_dimensions(240, 240).build();
+    svg.split_once("?>").map_or_else(|| svg.clone(), |(_, svg)| svg.to_owned())
+}

@@ -1,0 +1,254 @@
+//! Second factors: codes of an app as a step of the login, recovery codes, and routes that ask for them.
+
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use super::{app, send, send_with};
+use crate::fixture::{Gateway, PASSWORD, RedisServer, Reply, Upstream, claims, get, login, post, tokens};
+
+fn config(upstream: &Upstream, more: &str) -> String {
+    format!(
+        "{more}\n[mfa]\nenabled = true\nissuer = \"Example\"\nrequired_roles = [\"admin\"]\n\
+         secret = \"0123456789abcdef0123456789abcdef\"\n[users]\npassword_change = true\n\
+         [upstreams.app]\nurls = [\"http://{0}\"]\n[[routes]]\npath = \"/app\"\nupstream = \"app\"\n\
+         [[routes]]\npath = \"/strong\"\nupstream = \"app\"\nmfa = \"required\"\n\
+         [[routes]]\npath = \"/danger\"\nupstream = \"app\"\nfresh_within = \"2s\"\n",
+        upstream.address
+    )
+}
+
+/// The code of a secret in base32, as oathtool and every app compute it; `ahead` is in steps of 30 s.
+fn code(secret: &str, ahead: i64) -> String {
+    use aws_lc_rs::hmac;
+    let bits: String = secret
+        .bytes()
+        .map(|c| if c.is_ascii_uppercase() { c - b'A' } else { c - b'2' + 26 })
+        .map(|value| format!("{value:05b}"))
+        .collect();
+    let key: Vec<u8> =
+        (0..bits.len() / 8).map(|at| u8::from_str_radix(&bits[8 * at..8 * at + 8], 2).unwrap()).collect();
+    let step = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 30;
+    let step = step.checked_add_signed(ahead).unwrap();
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &key), &step.to_be_bytes());
+    let tag = tag.as_ref();
+    let at = usize::from(tag[19] & 15);
+    let number = u32::from_be_bytes(tag[at..at + 4].try_into().unwrap()) & 0x7fff_ffff;
+    format!("{:06}", number % 1_000_000)
+}
+
+/// Enrols a user: the secret, the recovery codes, and the access token that was used. The code of the step before now is used up.
+fn enrol(gateway: &Gateway, user: &str) -> (String, Vec<String>, String) {
+    let (access, _) = tokens(gateway.address, user, PASSWORD);
+    let begun = send_with(gateway, "/mfa/totp", &access, &json!({ "current_password": PASSWORD }));
+    assert_eq!(begun.status, 200, "{begun:?}");
+    let begun = begun.json();
+    let secret = begun["secret"].as_str().unwrap().to_owned();
+    let uri = begun["otpauth_uri"].as_str().unwrap();
+    assert!(
+        uri.starts_with(&format!("otpauth://totp/Example:{user}?secret={secret}&issuer=Example")),
+        "{uri}"
+    );
+    let svg = begun["qr_svg"].as_str().unwrap();
+    assert!(svg.starts_with("<svg") && !svg.contains("style="), "{svg}");
+    let body = json!({ "code": code(&secret, -1) });
+    let confirmed = send_with(gateway, "/mfa/totp/confirm", &access, &body);
+    assert_eq!(confirmed.status, 200, "{confirmed:?}");
+    let codes = confirmed.json()["recovery_codes"].as_array().unwrap().clone();
+    (secret, codes.iter().map(|code| code.as_str().unwrap().to_owned()).collect(), access)
+}
+
+/// The token of a login's second step.
+fn first_step(gateway: &Gateway, user: &str) -> String {
+    let body = json!({ "username": user, "password": PASSWORD });
+    let reply = send(gateway, "/login", &[], &body);
+    assert_eq!((reply.status, reply.code().as_str()), (403, "mfa_required"), "{reply:?}");
+    assert_eq!(reply.json()["expires_in"], 300);
+    reply.json()["mfa_token"].as_str().unwrap().to_owned()
+}
+
+fn step(gateway: &Gateway, token: &str, code: &str) -> Reply {
+    send(gateway, "/login/totp", &[], &json!({ "mfa_token": token, "code": code }))
+}
+
+fn outcome(reply: &Reply) -> (u16, String) {
+    (reply.status, if reply.status < 300 { String::new() } else { reply.code() })
+}
+
+fn refused(status: u16, code: &str) -> (u16, String) {
+    (status, code.to_owned())
+}
+
+fn on(gateway: &Gateway, path: &str, access: &str) -> Reply {
+    get(gateway.address, path, &[("Authorization", &format!("Bearer {access}"))]).unwrap()
+}
+
+#[test]
+fn a_login_takes_a_code_once_and_says_so_in_the_token() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(&config(&upstream, ""));
+    let (plain, _) = tokens(gateway.address, "bob", PASSWORD);
+    assert_eq!((&claims(&plain)["amr"], &claims(&plain)["acr"]), (&json!(["pwd"]), &json!("aal1")));
+    let (secret, recovery, access) = enrol(&gateway, "alice");
+    assert_eq!((recovery.len(), app(&gateway, &access)), (10, 200));
+    let status = on(&gateway, "/mfa", &access).json();
+    assert_eq!(status, json!({ "totp": true, "recovery_codes": 10 }));
+
+    let token = first_step(&gateway, "alice");
+    assert_eq!(
+        outcome(&step(&gateway, "AAAAAAAAAAAAAAAAAAAAAA", "123456")),
+        refused(401, "mfa_token_expired")
+    );
+    assert_eq!(
+        outcome(&step(&gateway, &token, &code(&secret, -1))),
+        refused(401, "invalid_code"),
+        "it was used"
+    );
+    let now = code(&secret, 0);
+    let opened = step(&gateway, &token, &now);
+    assert_eq!(opened.status, 200, "{opened:?}");
+    let opened = opened.json();
+    let (strong, refresh) =
+        (opened["access_token"].as_str().unwrap(), opened["refresh_token"].as_str().unwrap());
+    let strong_claims = claims(strong);
+    assert_eq!(
+        (&strong_claims["amr"], &strong_claims["acr"], &strong_claims["auth_time"]),
+        (&json!(["pwd", "otp", "mfa"]), &json!("aal2"), &strong_claims["iat"])
+    );
+    assert_eq!(
+        outcome(&step(&gateway, &token, &code(&secret, 1))),
+        refused(401, "mfa_token_expired"),
+        "once"
+    );
+    let again = first_step(&gateway, "alice");
+    assert_eq!(outcome(&step(&gateway, &again, &now)), refused(401, "invalid_code"), "no replay");
+    assert_eq!(step(&gateway, &again, &recovery[0].to_lowercase()).status, 200);
+    let again = first_step(&gateway, "alice");
+    assert_eq!(outcome(&step(&gateway, &again, &recovery[0])), refused(401, "invalid_code"), "once");
+
+    // It stays through refreshes.
+    let refreshed = post(gateway.address, "/refresh", refresh).json();
+    let refreshed = claims(refreshed["access_token"].as_str().unwrap());
+    assert_eq!((&refreshed["acr"], &refreshed["auth_time"]), (&json!("aal2"), &strong_claims["auth_time"]));
+    let state = std::fs::read(gateway.path("var/state.redb")).unwrap();
+    assert!(!gateway.log().contains(&secret) && !state.windows(32).any(|window| window == secret.as_bytes()));
+
+    // Who has lost the phone.
+    let words = ["users", "reset-mfa", "alice", "--config", "gateway.toml"];
+    assert_eq!(Gateway::command(&gateway.path(""), &words, "").0, 0);
+    assert_eq!(login(gateway.address, "alice", PASSWORD).status, 200);
+}
+
+#[test]
+fn routes_and_roles_ask_for_a_second_factor_or_a_recent_login() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(&config(&upstream, ""));
+    let (secret, _, enrolled) = enrol(&gateway, "alice");
+    let weak = on(&gateway, "/strong", &enrolled);
+    assert_eq!(outcome(&weak), refused(401, "insufficient_user_authentication"));
+    let challenge = weak.field("www-authenticate").unwrap();
+    assert!(
+        challenge.contains("error=\"insufficient_user_authentication\"")
+            && challenge.contains("acr_values=\"aal2\""),
+        "{challenge}"
+    );
+    let proved = send_with(&gateway, "/reauthenticate", &enrolled, &json!({ "code": code(&secret, 0) }));
+    assert_eq!(proved.status, 200, "{proved:?}");
+    let strong = proved.json()["access_token"].as_str().unwrap().to_owned();
+    assert_eq!(on(&gateway, "/strong", &strong).status, 200);
+
+    // An admin without one may do nothing but enrol.
+    let (admin, _) = tokens(gateway.address, "root", PASSWORD);
+    assert_eq!(outcome(&on(&gateway, "/app", &admin)), refused(401, "insufficient_user_authentication"));
+    assert_eq!(on(&gateway, "/mfa", &admin).status, 200);
+
+    let (bobs, _) = tokens(gateway.address, "bob", PASSWORD);
+    assert_eq!(on(&gateway, "/danger", &bobs).status, 200);
+    thread::sleep(std::time::Duration::from_millis(3100));
+    let stale = on(&gateway, "/danger", &bobs);
+    assert_eq!(outcome(&stale), refused(401, "insufficient_user_authentication"));
+    assert!(stale.field("www-authenticate").unwrap().contains("max_age=\"2\""));
+    let wrong = send_with(&gateway, "/reauthenticate", &bobs, &json!({ "current_password": "wrong" }));
+    assert_eq!(outcome(&wrong), refused(401, "invalid_credentials"));
+    let proved = send_with(&gateway, "/reauthenticate", &bobs, &json!({ "current_password": PASSWORD }));
+    let fresh = proved.json()["access_token"].as_str().unwrap().to_owned();
+    assert_eq!(on(&gateway, "/danger", &fresh).status, 200);
+    assert_eq!(on(&gateway, "/danger", "a.b.c").code(), "invalid_token");
+}
+
+#[test]
+fn parallel_wrong_codes_cannot_pass_the_limit_and_the_password_does_not_reset_it() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(&config(&upstream, ""));
+    let (secret, _, _) = enrol(&gateway, "alice");
+    let token = first_step(&gateway, "alice");
+    let replies: Vec<Reply> = thread::scope(|scope| {
+        let guesses: Vec<_> = (0..20)
+            .map(|n| {
+                scope.spawn({
+                    let (g, t) = (&gateway, &token);
+                    move || step(g, t, &format!("{n:06}"))
+                })
+            })
+            .collect();
+        guesses.into_iter().map(|guess| guess.join().unwrap()).collect()
+    });
+    let judged = replies.iter().filter(|reply| reply.status == 401).count();
+    assert!(
+        judged <= 5 && replies.iter().all(|reply| [401, 403, 503].contains(&reply.status)),
+        "{replies:?}"
+    );
+    let mut wrong = judged;
+    while wrong < 5 {
+        let token = first_step(&gateway, "alice");
+        assert_eq!(outcome(&step(&gateway, &token, "000000")), refused(401, "invalid_code"));
+        wrong += 1;
+    }
+    assert_eq!(outcome(&step(&gateway, &token, &code(&secret, 0))), refused(403, "account_locked"));
+    assert_eq!(outcome(&login(gateway.address, "alice", PASSWORD)), refused(403, "account_locked"));
+}
+
+#[test]
+fn a_code_counts_once_at_two_gateways_on_one_redis() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::start());
+    let store = format!("[store]\nkind = \"redis\"\n[store.redis]\nurl = \"{}\"", redis.url());
+    let first = Gateway::start(&config(&upstream, &store));
+    let file = first.path("config/users.toml");
+    let shared = config(&upstream, &store)
+        .replace("[users]\n", &format!("[users]\nfile = {:?}\n", file.to_str().unwrap()));
+    let second = Gateway::start(&shared);
+    let (secret, _, _) = enrol(&first, "alice");
+    let logins = [(&first, first_step(&first, "alice")), (&second, first_step(&second, "alice"))];
+    let now = code(&secret, 0);
+    let replies = thread::scope(|scope| {
+        let all = logins.each_ref().map(|(gateway, token)| scope.spawn(|| step(gateway, token, &now)));
+        all.map(|reply| outcome(&reply.join().unwrap()))
+    });
+    assert_eq!(replies.iter().filter(|reply| reply.0 == 200).count(), 1, "{replies:?}");
+    assert!(replies.contains(&refused(401, "invalid_code")), "{replies:?}");
+}
+
+#[test]
+fn a_factor_is_removed_by_a_code_and_a_password_change_without_a_session_takes_one() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(&config(&upstream, ""));
+    let (secret, recovery, access) = enrol(&gateway, "alice");
+    let mut change: Value =
+        json!({ "username": "alice", "current_password": PASSWORD, "new_password": "another password" });
+    assert_eq!(outcome(&send(&gateway, "/password", &[], &change)), refused(403, "mfa_required"));
+    change["code"] = json!(recovery[0]);
+    assert_eq!(send(&gateway, "/password", &[], &change).status, 204);
+    let _ = access;
+    let body = json!({ "username": "alice", "password": "another password" });
+    let token = send(&gateway, "/login", &[], &body).json()["mfa_token"].as_str().unwrap().to_owned();
+    let opened = step(&gateway, &token, &code(&secret, 0)).json();
+    let access = opened["access_token"].as_str().unwrap();
+    for (code, expected) in
+        [("000000", refused(401, "invalid_code")), (recovery[1].as_str(), refused(204, ""))]
+    {
+        let reply = send_with(&gateway, "/mfa/totp/remove", access, &json!({ "code": code }));
+        assert_eq!(outcome(&reply), expected);
+    }
+    assert_eq!(login(gateway.address, "alice", "another password").status, 200);
+}
