@@ -295,6 +295,7 @@ pub(crate) mod test_support {
             further: &further,
             fresh: false,
             csrf: None,
+            authentication: None,
             issued_at: NOW,
             expires_at,
             session_expires_at,

@@ -236,7 +236,11 @@ fn sources_that_are_kept_elsewhere_refuse_and_off_means_that_the_path_is_the_app
 #[test]
 fn of_two_gateways_on_one_redis_both_keep_the_own_session_and_end_the_others() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
-    let store = format!("[store]\nkind = \"redis\"\n[store.redis]\nurl = \"{}\"", redis.url());
+    // Logins until the second gateway has read the file fail.
+    let store = format!(
+        "[lockout]\nmax_failures = 1000\n[store]\nkind = \"redis\"\n[store.redis]\nurl = \"{}\"",
+        redis.url()
+    );
     let first = Gateway::start(&config(&upstream, &store));
     let shared = first.path("config/users.toml");
     let shared = format!("file = {:?}\n{store}", shared.to_str().unwrap());

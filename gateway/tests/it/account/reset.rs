@@ -35,7 +35,9 @@ fn refused(status: u16, code: &str) -> (u16, String) {
 #[test]
 fn a_required_change_keeps_from_logging_in_until_it_is_done() {
     let upstream = Upstream::start();
-    let gateway = Gateway::start(&config(&upstream, "[browser]\nenabled = true"));
+    // Logins until a change of the file takes effect fail.
+    let gateway =
+        Gateway::start(&config(&upstream, "[browser]\nenabled = true\n[lockout]\nmax_failures = 1000"));
     let (access, _) = tokens(gateway.address, "alice", PASSWORD);
     assert_eq!(users(&gateway, "require-change alice", "").0, 0);
     wait_until("the change is required", || login(gateway.address, "alice", PASSWORD).status == 403);
