@@ -42,7 +42,7 @@ pub(crate) enum Code {
     PasswordConflict,
     PasswordChangeRequired,
     MfaRequired,
-    WrongCode,
+    WrongSecondFactor,
     MfaTokenExpired,
     MfaNotEnrolled,
     MfaEnrolled,
@@ -157,7 +157,7 @@ impl Code {
                 ("password_change_required", 403, "Your password has to be changed before you can log in.")
             }
             Code::MfaRequired => ("mfa_required", 403, "Please enter the code of your authenticator app."),
-            Code::WrongCode => ("invalid_code", 401, "The code is wrong, or was used before."),
+            Code::WrongSecondFactor => ("invalid_code", 401, "The code is wrong, or was used before."),
             Code::MfaTokenExpired => {
                 ("mfa_token_expired", 401, "The login took too long. Please log in again.")
             }
@@ -393,7 +393,7 @@ rejections! {
     CodeRequired => Code::MfaRequired, "the password is right, and a code is needed as well: send it as `code`";
     CodeMissing => Code::BadRequest, "a member is missing: code, or current_password where no second factor is set up";
     CodeNotText => Code::BadRequest, "mfa_token, code and current_password must be non-empty strings";
-    WrongCode => Code::WrongCode, "the code is wrong, or was used before";
+    WrongCode => Code::WrongSecondFactor, "the code is wrong, or was used before";
     LoginStepOver => Code::MfaTokenExpired, "mfa_token is unknown, used or expired, or the account has changed";
     NoFactor => Code::MfaNotEnrolled, "no second factor is set up, and no enrolment was begun";
     FactorExists => Code::MfaEnrolled, "a second factor is set up; remove it first";
@@ -660,9 +660,10 @@ impl Rejection {
 
     fn challenge(&self) -> Option<Challenge> {
         Some(match self.code() {
-            Code::MissingToken | Code::InvalidCredentials | Code::WrongCode | Code::MfaTokenExpired => {
-                Challenge::Bare
-            }
+            Code::MissingToken
+            | Code::InvalidCredentials
+            | Code::WrongSecondFactor
+            | Code::MfaTokenExpired => Challenge::Bare,
             Code::InsufficientUserAuthentication => Challenge::Error("insufficient_user_authentication"),
             Code::InvalidClient => Challenge::Client,
             Code::InvalidRequest => Challenge::Error("invalid_request"),
