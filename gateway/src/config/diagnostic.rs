@@ -14,7 +14,7 @@ type Report = Vec<Group<'static>>;
 const MAX_WIDTH: usize = 160;
 
 /// The names of warnings, by which they can be silenced.
-pub(crate) const WARNINGS: [&str; 25] = [
+pub(crate) const WARNINGS: [&str; 26] = [
     "address-in-use",
     "admin-exposed",
     "certificate-without-name",
@@ -33,6 +33,7 @@ pub(crate) const WARNINGS: [&str; 25] = [
     "route-bypass",
     "shadowed-path",
     "store-unavailable",
+    "tracing-off",
     "unknown-claim",
     "unusable-key",
     "unused-upstream",

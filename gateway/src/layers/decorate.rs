@@ -88,7 +88,7 @@ mod tests {
 
     use super::*;
     use crate::client_addr::ClientAddr;
-    use crate::config::test_support::{minimal, settings};
+    use crate::config::test_support::{ROUTE, settings};
     use crate::http1::HeadLimits;
     use crate::layers::request_id::RequestIdLayer;
     use crate::request::Incoming;
@@ -114,7 +114,8 @@ mod tests {
         let keys = tempfile::tempdir().unwrap();
         let more =
             format!("[tokens]\nkeys_dir = {:?}\n[store]\nkind = \"memory\"\n", keys.path().join("keys"));
-        let settings = settings(minimal() + &more);
+        let users = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/users.toml");
+        let settings = settings(format!("[users]\nfile = {users:?}\n{ROUTE}{more}"));
         // It creates a runtime, which cannot be nested in that of a test.
         let gateway = std::thread::spawn(move || prepare(settings).unwrap()).join().unwrap();
         let worker = Rc::new(Worker::new(Arc::new(gateway), 0));

@@ -156,7 +156,7 @@ fn rows() -> Vec<Row> {
         Row(R::ResetIncomplete, 400, "bad_request", Plain, 3),
         Row(R::LinkUsed, 410, "link_used", Plain, 3),
         Row(R::LinkExpired, 410, "link_expired", Plain, 3),
-        Row(R::PasswordNotStored, 503, "store_unavailable", Retry("2"), 14),
+        Row(R::PasswordNotStored, 503, "store_unavailable", RetrySpread(2, 5), 14),
         Row(R::PasswordNotChecked, 500, "internal", Plain, 13),
         Row(R::RefreshTokenNotText, 400, "bad_request", Plain, 3),
         Row(R::PasswordTooLong, 400, "bad_request", Plain, 3),

@@ -131,7 +131,7 @@ mod tests {
             "degraded",
             "0.1.0",
             "1 d 2 h",
-            "/&lt;b&gt;",
+            "&#x2f;&lt;b&gt;",
             "line 3: &lt;nonsense&gt;",
             "app.example",
             "127.0.0.1:9000",
