@@ -5,6 +5,7 @@
  */
 
 import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
 import { mkdir, readFile } from "node:fs/promises";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -24,6 +25,12 @@ before(async () => {
   const config = `password_change = true
 [browser]
 enabled = true
+[mfa]
+enabled = true
+[[routes]]
+path = "/strong"
+respond = { status = 200, body = "strong" }
+mfa = "required"
 [[routes]]
 path = "/app"
 respond = { status = 200, body = "the app" }
@@ -32,7 +39,7 @@ path = "/"
 static = ${JSON.stringify(SPA)}
 access = "public"
 `;
-  gateway = await Gateway.startWith(config, { alice: [], bob: [], carol: [] });
+  gateway = await Gateway.startWith(config, { alice: [], bob: [], carol: [], dora: [] });
 });
 after(() => gateway?.stop());
 
@@ -49,6 +56,17 @@ async function login(username, password) {
   while (response.status === 503) response = await attempt();
   const { code = "", access_token: access = "" } = await response.json();
   return { status: response.status, code, access };
+}
+
+/** The code of a secret in base32 (RFC 6238). @param {string} secret @param {number} ahead in steps of 30 s */
+function totp(secret, ahead) {
+  const bits = [...secret].map((c) => "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".indexOf(c).toString(2).padStart(5, "0")).join("");
+  const key = Buffer.from((bits.match(/.{8}/g) ?? []).map((byte) => Number.parseInt(byte, 2)));
+  const step = Buffer.alloc(8);
+  step.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30_000) + ahead));
+  const tag = createHmac("sha1", key).update(step).digest();
+  const number = tag.readUInt32BE((tag[19] ?? 0) & 15) & 0x7fffffff;
+  return String(number % 1_000_000).padStart(6, "0");
 }
 
 describe("the page", () => {
@@ -142,6 +160,53 @@ describe("the gateway's pages", () => {
       assert.equal(await page.textContent("body"), "the app", "the session goes on");
     } finally {
       await context.close();
+    }
+  });
+
+  test("an app is enrolled by its QR code, and the next sign-in takes a code", async () => {
+    const { context, page } = await plain();
+    let secret = "";
+    try {
+      await page.goto(`${gateway.url}/strong`);
+      await page.fill("#username", "dora");
+      await page.fill("#password", PASSWORD);
+      await page.click("button[type=submit]");
+      assert.equal(await page.textContent("h1"), "Set up a second factor");
+      await page.fill("#current_password", PASSWORD);
+      await page.click("button[type=submit]");
+      const image = await page.locator("svg").boundingBox();
+      assert.ok(image !== null && image.width > 150 && Math.abs(image.width - image.height) < 1, JSON.stringify(image));
+      await page.screenshot({ path: `${SCREENSHOTS}enrolment.png`, fullPage: true });
+      secret = (await page.textContent("p > code")) ?? "";
+      await page.fill("#code", totp(secret, -1));
+      await page.click("button[type=submit]");
+      assert.equal(await page.textContent("h1"), "Keep your recovery codes");
+      await page.click("text=Continue");
+      assert.equal(await page.textContent("body"), "strong");
+    } finally {
+      await context.close();
+    }
+    const again = await browser.newContext({ bypassCSP: true });
+    try {
+      const page = await again.newPage();
+      await page.goto(`${gateway.url}/login?return=/strong`);
+      await page.fill("#username", "dora");
+      await page.fill("#password", PASSWORD);
+      await page.click("button[type=submit]");
+      for (const [look, { media, width }] of Object.entries(LOOKS)) {
+        await page.emulateMedia(media);
+        await page.setViewportSize({ width, height: 900 });
+        await assertAccessible(page, look, "code-page", 5);
+      }
+      await page.fill("#code", "000000");
+      await page.click("button[type=submit]");
+      assert.match((await page.textContent("#error")) ?? "", /wrong/);
+      await page.fill("#code", totp(secret, 0));
+      await page.click("button[type=submit]");
+      assert.equal(page.url(), `${gateway.url}/strong`);
+      assert.equal(await page.textContent("body"), "strong");
+    } finally {
+      await again.close();
     }
   });
 

@@ -11,7 +11,7 @@ use crate::response::Response;
 /// A form for an account.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AccountForm<'a> {
-    pub(crate) kind: FormKind,
+    pub(crate) kind: FormKind<'a>,
     /// The name that is typed, or who it is about.
     pub(crate) username: &'a str,
     /// Whether that one stays.
@@ -27,13 +27,32 @@ pub(crate) struct AccountForm<'a> {
 
 /// What a form is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FormKind {
+pub(crate) enum FormKind<'a> {
     /// Another password, at one's own wish.
     ChangePassword,
     /// Another password, without which there is no sign-in.
     RequiredChange,
     /// Another password, by a link of an operator.
     ResetPassword,
+    /// The code of a sign-in.
+    Code,
+    /// The identity anew, by a code.
+    ProveByCode,
+    /// The identity anew, by the password.
+    ProveByPassword,
+    /// The password before an app is enrolled.
+    BeginEnrolment,
+    /// The first code of an app.
+    ConfirmEnrolment(Enrolment<'a>),
+}
+
+/// What an app is enrolled by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Enrolment<'a> {
+    /// An image, as SVG.
+    pub(crate) qr: &'a str,
+    /// The same to be typed.
+    pub(crate) secret: &'a str,
 }
 
 /// A field that a person sees.
@@ -85,12 +104,57 @@ impl Pages {
         self.respond(StatusCode::OK, "message.html", texts, &page, None)
     }
 
+    /// The recovery codes of a second factor, which are shown once.
+    pub(crate) fn recovery_codes(
+        &self,
+        accept_language: &[u8],
+        codes: &[String],
+        return_to: &ReturnAddress,
+    ) -> Response {
+        let texts = self.texts(accept_language);
+        let about = texts.get("recovery_about").to_owned();
+        let paragraphs = std::iter::once(about).chain(codes.iter().cloned()).collect();
+        self.continue_page(texts, "recovery_heading", paragraphs, return_to)
+    }
+
+    /// That a second factor is set up.
+    pub(crate) fn factor_ready(
+        &self,
+        accept_language: &[u8],
+        recovery_codes: usize,
+        return_to: &ReturnAddress,
+    ) -> Response {
+        let texts = self.texts(accept_language);
+        let count = recovery_codes.to_string();
+        let about = texts.filled("factor_ready", &[("count", &count)]);
+        self.continue_page(texts, "second_factor", vec![about], return_to)
+    }
+
+    fn continue_page(
+        &self,
+        texts: &Texts,
+        heading: &str,
+        paragraphs: Vec<String>,
+        return_to: &ReturnAddress,
+    ) -> Response {
+        let link = Link { href: return_to.as_str().to_owned(), text: texts.get("continue").to_owned() };
+        let prefix = return_to.prefix().to_owned();
+        let heading = texts.get(heading).to_owned();
+        let page = Page { heading, paragraphs, links: vec![link], prefix, ..Page::default() };
+        self.respond(StatusCode::OK, "message.html", texts, &page, None)
+    }
+
     pub(super) fn form_page(&self, texts: &Texts, form: AccountForm<'_>) -> Page {
         let text = |name: &str| texts.get(name).to_owned();
         let (heading, about, submit) = match form.kind {
             FormKind::ChangePassword => ("change_password", None, "change_password"),
             FormKind::RequiredChange => ("change_password", Some("change_required"), "change_password"),
             FormKind::ResetPassword => ("reset_heading", None, "set_password"),
+            FormKind::Code => ("second_factor", Some("code_about"), "sign_in"),
+            FormKind::ProveByCode => ("prove_heading", Some("code_about"), "confirm"),
+            FormKind::ProveByPassword => ("prove_heading", Some("prove_about"), "confirm"),
+            FormKind::BeginEnrolment => ("enrol_heading", Some("enrol_begin"), "continue"),
+            FormKind::ConfirmEnrolment(_) => ("enrol_heading", Some("enrol_about"), "confirm"),
         };
         let name = Field {
             readonly: form.is_named,
@@ -108,11 +172,28 @@ impl Pages {
             // Who has no session here has none to spare.
             FormKind::ChangePassword if form.is_named => vec![name, current, new, again, end],
             FormKind::ChangePassword | FormKind::RequiredChange => vec![name, current, new, again],
+            FormKind::Code | FormKind::ProveByCode | FormKind::ConfirmEnrolment(_) => vec![Field {
+                kind: "text",
+                autocomplete: "one-time-code",
+                focus: true,
+                ..field("code", text("code"), "")
+            }],
+            FormKind::ProveByPassword | FormKind::BeginEnrolment => vec![current],
             FormKind::ResetPassword => vec![name, Field { focus: true, ..new }, again],
         };
         let hidden = |name, value: &str| Hidden { name, value: value.to_owned() };
         let hidden = [
             hidden("token", form.token),
+            hidden(
+                "step",
+                match form.kind {
+                    FormKind::ProveByCode => "code",
+                    FormKind::ProveByPassword => "password",
+                    FormKind::BeginEnrolment => "begin-enrolment",
+                    FormKind::ConfirmEnrolment(_) => "confirm-enrolment",
+                    _ => "",
+                },
+            ),
             hidden("return", form.return_to.as_str()),
             hidden("state", form.state),
             hidden("remember", if form.remember { "1" } else { "" }),
@@ -125,8 +206,20 @@ impl Pages {
             action: match form.kind {
                 FormKind::ChangePassword | FormKind::RequiredChange => below(&self.password_path),
                 FormKind::ResetPassword => below(&self.reset_path),
+                FormKind::Code => below(&self.code_path),
+                _ => below(&self.prove_path),
             },
             fields,
+            image: match form.kind {
+                FormKind::ConfirmEnrolment(enrolment) => {
+                    Some(minijinja::Value::from_safe_string(enrolment.qr.to_owned()))
+                }
+                _ => None,
+            },
+            secret: match form.kind {
+                FormKind::ConfirmEnrolment(enrolment) => enrolment.secret.to_owned(),
+                _ => String::new(),
+            },
             hidden: hidden.into_iter().filter(|field| !field.value.is_empty()).collect(),
             submit: text(submit),
             prefix: form.return_to.prefix().to_owned(),

@@ -71,6 +71,7 @@ impl Browser {
             branding_dir: settings.branding_dir.as_deref(),
             ask_remember: settings.remember_me == RememberMe::Ask,
             password_change: users.password_change,
+            mfa: all.mfa.enabled,
             has_tokens: all.personal_tokens.enabled,
         })?;
         let own = RequestOrigin { scheme: Scheme::Http, host: "localhost", port: None };

@@ -36,6 +36,11 @@ pub(crate) struct Pages {
     continue_path: String,
     pub(super) password_path: String,
     pub(super) reset_path: String,
+    pub(super) code_path: String,
+    pub(super) prove_path: String,
+    mfa_path: String,
+    /// Whether people may have a second factor.
+    mfa: bool,
     /// Whether people may change their passwords.
     password_change: bool,
     tokens_path: String,
@@ -64,6 +69,9 @@ pub(crate) struct Page {
     pub(super) links: Vec<Link>,
     /// Where a form is sent to.
     pub(super) action: String,
+    /// Markup of the gateway's own.
+    pub(super) image: Option<minijinja::Value>,
+    pub(super) secret: String,
     pub(super) fields: Vec<Field>,
     pub(super) hidden: Vec<Hidden>,
     pub(super) submit: String,
@@ -164,6 +172,7 @@ pub(crate) enum FormError {
     PasswordUnchanged,
     PasswordNotChangeable,
     PasswordConflict,
+    WrongCode,
     /// There is no page for that.
     ChangeRequired,
     Other,
@@ -221,6 +230,7 @@ pub(crate) struct PageSettings<'a> {
     pub(crate) branding_dir: Option<&'a Path>,
     pub(crate) ask_remember: bool,
     pub(crate) password_change: bool,
+    pub(crate) mfa: bool,
     /// Whether there is a page of personal access tokens.
     pub(crate) has_tokens: bool,
 }
@@ -244,6 +254,10 @@ impl Pages {
             continue_path: path("login/continue"),
             password_path: path("password"),
             reset_path: path("password/reset"),
+            code_path: path("login/totp"),
+            prove_path: path("reauthenticate"),
+            mfa_path: path("mfa"),
+            mfa: settings.mfa,
             password_change: settings.password_change,
             tokens_path: path("tokens"),
             has_tokens: settings.has_tokens,
@@ -406,6 +420,16 @@ impl Pages {
         format!("{}{}?{}", return_to.prefix(), self.login_path, query.finish())
     }
 
+    /// The address of the page that proves an identity anew, and leads back to `return_to`; with a second factor, if that is needed.
+    pub(crate) fn prove_link(&self, return_to: &ReturnAddress, second_factor: bool) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        if second_factor {
+            query.append_pair("factor", "1");
+        }
+        query.append_pair("return", return_to.as_str());
+        format!("{}{}?{}", return_to.prefix(), self.prove_path, query.finish())
+    }
+
     pub(crate) fn login_path(&self) -> &str {
         &self.login_path
     }
@@ -468,6 +492,7 @@ impl Pages {
                 self.has_tokens
                     .then(|| link(format!("{}{}", return_to.prefix(), self.tokens_path), "tokens_heading")),
                 Some(link(self.login_link(return_to, true), "another_account")),
+                self.mfa.then(|| link(format!("{}{}", return_to.prefix(), self.mfa_path), "second_factor")),
                 self.password_change.then(|| {
                     link(format!("{}{}", return_to.prefix(), self.password_path), "change_password")
                 }),
@@ -650,6 +675,7 @@ pub(super) fn form_error(texts: &Texts, error: FormError) -> String {
         FormError::PasswordUnchanged => "password_unchanged",
         FormError::PasswordNotChangeable => "password_not_changeable",
         FormError::PasswordConflict => "password_conflict",
+        FormError::WrongCode => "wrong_code",
         FormError::ChangeRequired => "change_required",
         FormError::BothRequired => "both_required",
         FormError::InvalidCredentials => "invalid_credentials",

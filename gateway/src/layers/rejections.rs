@@ -26,6 +26,7 @@ use crate::request::{Received, RequestContext};
 use crate::response::{self, Body, Response};
 use crate::services::handover::to_sign_in;
 use crate::services::oauth::resource_metadata_uri;
+use crate::services::sign_in_page::see_other;
 use crate::telemetry::EndpointLabel;
 
 /// Converts the rejections of the services below to responses.
@@ -187,6 +188,13 @@ fn for_browser(rejection: &Rejection, context: &RequestContext) -> Option<Respon
     });
     let mut response = match form {
         RefusalForm::Problem => return None,
+        RefusalForm::SignIn if matches!(rejection, Rejection::StepUpRequired(_)) => {
+            // Who is signed in proves the identity anew.
+            let second_factor =
+                matches!(rejection, Rejection::StepUpRequired(step_up) if step_up.second_factor);
+            let back = browser.own_address(context);
+            return Some(see_other(&browser.pages.prove_link(&back, second_factor)));
+        }
         RefusalForm::SignIn => return Some(to_sign_in(context, browser, &browser.own_address(context))),
         RefusalForm::Page => {
             // A form's own address may have no page: the one that it was sent from has.

@@ -12,7 +12,7 @@ use tower::Service;
 
 use super::{
     handover, jwks, login, logout, oauth, password, password_page, password_reset, personal_tokens, refresh,
-    second_factor, sessions, sign_in_page, sign_out_page,
+    second_factor, second_factor_page, sessions, sign_in_page, sign_out_page,
 };
 use crate::auth::bearer::Bearer;
 use crate::config::{Dpop, Settings};
@@ -81,7 +81,13 @@ impl Endpoint {
     /// The methods that it takes; with `[browser]`, `pages` are shown at two of them.
     fn methods(self, pages: bool) -> &'static [Method] {
         match self {
-            Endpoint::Login | Endpoint::Logout | Endpoint::Password | Endpoint::PasswordReset if pages => {
+            Endpoint::Login
+            | Endpoint::Logout
+            | Endpoint::Password
+            | Endpoint::PasswordReset
+            | Endpoint::Reauthenticate
+                if pages =>
+            {
                 &[Method::GET, Method::HEAD, Method::POST]
             }
             Endpoint::LoginContinue if pages => &[Method::GET],
@@ -249,6 +255,18 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
             }
             Endpoint::Tokens if is_post && sign_in_page::is_form(&context.head) => {
                 return personal_tokens::submit(&context, browser, request.body).await;
+            }
+            Endpoint::LoginTotp if sign_in_page::is_form(&context.head) => {
+                return second_factor_page::submit_code(&context, browser, request.body).await;
+            }
+            Endpoint::Reauthenticate if !is_post => {
+                return second_factor_page::show(&context, browser, request.view(), false).await;
+            }
+            Endpoint::Reauthenticate if sign_in_page::is_form(&context.head) => {
+                return second_factor_page::submit(&context, browser, request.body).await;
+            }
+            Endpoint::Mfa if !has_token && sign_in_page::is_opened(&context.head) => {
+                return second_factor_page::show(&context, browser, request.view(), true).await;
             }
             Endpoint::Logout if !is_post => {
                 return sign_out_page::show(&context, browser, request.view()).await;

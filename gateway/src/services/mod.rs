@@ -21,6 +21,7 @@ pub(crate) mod proxy;
 pub(crate) mod redirect;
 mod refresh;
 mod second_factor;
+mod second_factor_page;
 mod sessions;
 pub(crate) mod sign_in_page;
 mod sign_out_page;

@@ -29,6 +29,8 @@ pub(super) struct Fields {
     pub(super) repeat: String,
     pub(super) token: String,
     pub(super) code: String,
+    /// What a form of second factors is for.
+    pub(super) step: String,
     pub(super) return_to: String,
     pub(super) state: String,
     pub(super) remember: bool,
@@ -47,6 +49,7 @@ impl Fields {
                 "repeat_password" => &mut fields.repeat,
                 "token" => &mut fields.token,
                 "code" => &mut fields.code,
+                "step" => &mut fields.step,
                 "return" => &mut fields.return_to,
                 "state" => &mut fields.state,
                 "remember" => {
@@ -99,7 +102,7 @@ pub(super) async fn show(
 
 /// The form with what was typed, except passwords; `user` is who is signed in.
 fn form<'a>(
-    kind: FormKind,
+    kind: FormKind<'a>,
     user: Option<&'a str>,
     fields: &'a Fields,
     return_to: &'a ReturnAddress,

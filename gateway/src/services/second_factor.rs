@@ -211,7 +211,7 @@ pub(super) async fn manage(
         }
         Endpoint::MfaConfirm => {
             let code = required(&mut members(context, body).await?, "code")?;
-            let recovery_codes = confirm(context, &user, session, &code).await?;
+            let (recovery_codes, _) = confirm(context, &user, session, &code).await?;
             Ok(ok(&RecoveryBody { recovery_codes }))
         }
         Endpoint::MfaRecoveryCodes => {
@@ -247,13 +247,19 @@ pub(super) async fn begin(context: &RequestContext, user: &User) -> Result<NewSe
     begun.map_err(refusal)
 }
 
+/// The enrolment that was begun.
+pub(super) async fn begun(context: &RequestContext, user: &User) -> Result<NewSecret, Rejection> {
+    let sessions = &context.worker.gateway.sessions;
+    sessions.begun_totp(&user.id, &context.state.config.sealer, now_millis()).await.map_err(refusal)
+}
+
 /// Completes an enrolment, which the session of the request then counts as authenticated by.
 pub(super) async fn confirm(
     context: &RequestContext,
     user: &User,
     session: SessionId,
     code: &str,
-) -> Result<Vec<String>, Rejection> {
+) -> Result<(Vec<String>, IssuedTokens), Rejection> {
     const EVENT: &str = "mfa-enroll";
     let name = CanonicalName::for_lockout(&user.username);
     let permit = permit(context, EVENT, &name).await?;
@@ -268,10 +274,34 @@ pub(super) async fn confirm(
     let settled = sessions.settle_login(permit, outcome, now_millis()).await;
     settled.map_err(|error| store_unavailable(&error))?;
     let codes = confirmed.map_err(refusal)?;
-    let raised = sessions.reauthenticate(session, true, now_millis()).await;
-    raised.map_err(|error| store_unavailable(&error))?;
+    let tokens = raise(context, user, session, true).await?;
     context.audit(EVENT, "success", &user.username, Some(session.to_string()));
-    Ok(codes)
+    Ok((codes, tokens))
+}
+
+/// Notes in a session that its user has proved the identity anew, and gives an access token that says so.
+async fn raise(
+    context: &RequestContext,
+    user: &User,
+    session: SessionId,
+    second_factor: bool,
+) -> Result<IssuedTokens, Rejection> {
+    let raised = context.worker.gateway.sessions.reauthenticate(session, second_factor, now_millis()).await;
+    let raised = raised.map_err(|error| store_unavailable(&error))?.ok_or(Rejection::SessionEnded)?;
+    let session_ends_at: UnixSeconds = raised.expires_at / 1000;
+    let authentication = raised.authentication;
+    issue(
+        context,
+        Grant {
+            user,
+            session: &session,
+            session_ends_at,
+            refresh_token: None,
+            key: raised.key.map(KeyThumbprint),
+            message: None,
+            authentication,
+        },
+    )
 }
 
 /// Removes the factors of a user who still has them.
@@ -323,24 +353,9 @@ pub(super) async fn prove(
         }
         (false, _, None) => return Err(Rejection::CodeMissing),
     };
-    let sessions = &context.worker.gateway.sessions;
-    let raised = sessions.reauthenticate(session, second_factor, now_millis()).await;
-    let raised = raised.map_err(|error| store_unavailable(&error))?.ok_or(Rejection::SessionEnded)?;
+    let tokens = raise(context, user, session, second_factor).await?;
     context.audit(EVENT, "success", &user.username, Some(session.to_string()));
-    let session_ends_at: UnixSeconds = raised.expires_at / 1000;
-    let authentication = raised.authentication;
-    issue(
-        context,
-        Grant {
-            user,
-            session: &session,
-            session_ends_at,
-            refresh_token: None,
-            key: raised.key.map(KeyThumbprint),
-            message: None,
-            authentication,
-        },
-    )
+    Ok(tokens)
 }
 
 /// The address by which apps take a secret (Key URI Format of Google Authenticator).

@@ -22,6 +22,8 @@ use crate::response::{self, Response, header_value};
 use crate::services::cookie_session::{resolve, signed_claims};
 use crate::services::handover::{SignIn, go_on, to_sign_in};
 use crate::services::login::{Credentials, read_body, sign_in};
+use crate::services::password_page;
+use crate::services::second_factor_page::ask_code;
 use crate::services::token_response::IssuedTokens;
 use crate::sessions::RevocationReason;
 
@@ -158,6 +160,16 @@ pub(crate) async fn submit(
         Ok(tokens) => {
             let to = Destination { return_to: &return_to, state: &fields.state, remember: fields.remember };
             begin_session(context, browser, cookies, tokens, to).await
+        }
+        Err(Rejection::SecondFactorRequired(token)) => {
+            let step = password_page::Fields {
+                token: token.as_str().to_owned(),
+                remember: fields.remember,
+                state: fields.state.clone(),
+                ..password_page::Fields::default()
+            };
+            context.record.rejection.replace(Some(Rejection::SecondFactorRequired(token)));
+            Ok(ask_code(context, browser, &step, &return_to, (StatusCode::FORBIDDEN, None)))
         }
         Err(rejection)
             if rejection.code() == Code::PasswordChangeRequired

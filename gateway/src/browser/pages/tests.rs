@@ -8,6 +8,7 @@ fn pages() -> Pages {
         branding_dir: None,
         ask_remember: true,
         password_change: true,
+        mfa: true,
         has_tokens: true,
     })
     .unwrap()
@@ -133,6 +134,7 @@ fn an_operators_template_is_tried_before_anyone_sees_it() {
         branding_dir: Some(dir.path()),
         ask_remember: false,
         password_change: true,
+        mfa: true,
         has_tokens: false,
     };
     for (name, text, problem) in [

@@ -1,0 +1,207 @@
+//! The pages of second factors: the second step of a sign-in, the enrolment of an app, and proving one's identity anew where a
+//! route asks for that.
+
+use std::rc::Rc;
+
+use http::StatusCode;
+
+use crate::auth::credentials::browser_cookies;
+use crate::auth::identity::Identity;
+use crate::browser::csrf::RequestSource;
+use crate::browser::forms::{AccountForm, Enrolment, FormKind};
+use crate::browser::pages::FormError;
+use crate::browser::return_address::ReturnAddress;
+use crate::browser::{Browser, CookieChange, accept_language, own_origin};
+use crate::rejection::{Code, Rejection};
+use crate::request::{RequestContext, RequestView};
+use crate::request_body::RequestBody;
+use crate::response::Response;
+use crate::services::cookie_session::resolve;
+use crate::services::handover::to_sign_in;
+use crate::services::login::read_body;
+use crate::services::password_page::Fields;
+use crate::services::second_factor::{
+    begin, begun, complete_login, confirm, confirm_password, otpauth_uri, prove, qr_code, status, user_behind,
+};
+use crate::services::sign_in_page::{Destination, begin_session, form_error, query_value, see_other};
+use crate::services::token_response::IssuedTokens;
+
+/// The form for the code of a sign-in whose password was right.
+pub(super) fn ask_code(
+    context: &RequestContext,
+    browser: &Browser,
+    fields: &Fields,
+    return_to: &ReturnAddress,
+    problem: (StatusCode, Option<FormError>),
+) -> Response {
+    form(context, browser, FormKind::Code, (fields, return_to), problem)
+}
+
+fn form(
+    context: &RequestContext,
+    browser: &Browser,
+    kind: FormKind<'_>,
+    (fields, return_to): (&Fields, &ReturnAddress),
+    (status, error): (StatusCode, Option<FormError>),
+) -> Response {
+    let form = AccountForm {
+        kind,
+        username: "",
+        is_named: true,
+        token: &fields.token,
+        remember: fields.remember,
+        return_to,
+        state: &fields.state,
+        error,
+    };
+    browser.pages.form(status, accept_language(&context.head), form)
+}
+
+/// Completes a sign-in by the code of a form, or shows the form again.
+pub(super) async fn submit_code(
+    context: &Rc<RequestContext>,
+    browser: &Browser,
+    body: RequestBody,
+) -> Result<Response, Rejection> {
+    if !RequestSource::of(context.head.headers()).is_trusted(own_origin(context), &[]) {
+        return Err(Rejection::ForeignPage);
+    }
+    let fields = Fields::parse(&read_body(context, body).await?)?;
+    let return_to = browser.return_address(context, &fields.return_to);
+    match complete_login(context, &fields.token, &fields.code, None).await {
+        Ok(tokens) => {
+            let (state, remember) = (fields.state.as_str(), fields.remember);
+            let to = Destination { return_to: &return_to, state, remember };
+            begin_session(context, browser, browser_cookies(browser, context), tokens, to).await
+        }
+        // Only a new sign-in helps.
+        Err(rejection) if rejection.code() == Code::MfaTokenExpired => {
+            Ok(to_sign_in(context, browser, &return_to))
+        }
+        Err(rejection) => Ok(refused(context, rejection, |status, error| {
+            ask_code(context, browser, &fields, &return_to, (status, Some(error)))
+        })),
+    }
+}
+
+/// The form again, with what is wrong.
+fn refused(
+    context: &RequestContext,
+    rejection: Rejection,
+    again: impl FnOnce(StatusCode, FormError) -> Response,
+) -> Response {
+    let error = match rejection.code() {
+        Code::WrongSecondFactor => FormError::WrongCode,
+        Code::InvalidCredentials => FormError::WrongPassword,
+        Code::BadRequest => FormError::FieldMissing,
+        _ => form_error(&rejection),
+    };
+    let mut response = again(rejection.status(), error);
+    rejection.insert_fields(response.headers_mut());
+    context.record.rejection.replace(Some(rejection));
+    response
+}
+
+/// The identity of the session in the cookies.
+async fn identity(
+    context: &Rc<RequestContext>,
+    browser: &Browser,
+) -> Result<Option<Rc<Identity>>, Rejection> {
+    match resolve(context, browser, browser_cookies(browser, context)).await {
+        Err(rejection) if rejection.code().status() == StatusCode::UNAUTHORIZED => Ok(None),
+        resolved => resolved,
+    }
+}
+
+/// `GET /reauthenticate` and `GET /mfa`: asks for what the user has. `factor` says that a second factor is needed, so that who has
+/// none enrols one.
+pub(super) async fn show(
+    context: &Rc<RequestContext>,
+    browser: &Browser,
+    request: RequestView<'_>,
+    factor: bool,
+) -> Result<Response, Rejection> {
+    let Some(identity) = identity(context, browser).await? else {
+        return Ok(to_sign_in(context, browser, &browser.own_address(context)));
+    };
+    let (user, _) = user_behind(context, identity).await?;
+    let back = query_value(request, "return");
+    let return_to = browser.return_address(context, back.as_deref().unwrap_or_default());
+    let factor = factor || query_value(request, "factor").is_some();
+    let enrolled = status(context, &user).await?;
+    let is_enabled = context.state.config.settings.mfa.enabled;
+    let kind = match (enrolled.totp && is_enabled, back.is_some()) {
+        (true, false) => {
+            let language = accept_language(&context.head);
+            return Ok(browser.pages.factor_ready(language, enrolled.recovery_codes, &return_to));
+        }
+        (true, true) => FormKind::ProveByCode,
+        (false, _) if factor && is_enabled => FormKind::BeginEnrolment,
+        (false, _) => FormKind::ProveByPassword,
+    };
+    Ok(form(context, browser, kind, (&Fields::default(), &return_to), (StatusCode::OK, None)))
+}
+
+/// `POST /reauthenticate` of a form: proves the identity, or enrols an app.
+pub(super) async fn submit(
+    context: &Rc<RequestContext>,
+    browser: &Browser,
+    body: RequestBody,
+) -> Result<Response, Rejection> {
+    if !RequestSource::of(context.head.headers()).is_trusted(own_origin(context), &[]) {
+        return Err(Rejection::ForeignPage);
+    }
+    let fields = Fields::parse(&read_body(context, body).await?)?;
+    let return_to = browser.return_address(context, &fields.return_to);
+    let Some(identity) = identity(context, browser).await? else {
+        return Ok(to_sign_in(context, browser, &return_to));
+    };
+    let (user, session) = user_behind(context, identity).await?;
+    let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    let about = (&fields, &return_to);
+    let again = |kind| move |status, error| form(context, browser, kind, about, (status, Some(error)));
+    match fields.step.as_str() {
+        "begin-enrolment" => {
+            let begun = match given(&fields.current).ok_or(Rejection::CodeMissing) {
+                Ok(password) => confirm_password(context, "mfa-enroll", &user, password).await,
+                Err(rejection) => Err(rejection),
+            };
+            if let Err(rejection) = begun {
+                return Ok(refused(context, rejection, again(FormKind::BeginEnrolment)));
+            }
+            let secret = begin(context, &user).await?.secret;
+            let qr = qr_code(&otpauth_uri(context, &user, &secret));
+            let kind = FormKind::ConfirmEnrolment(Enrolment { qr: &qr, secret: &secret });
+            Ok(form(context, browser, kind, about, (StatusCode::OK, None)))
+        }
+        "confirm-enrolment" => match confirm(context, &user, session, &fields.code).await {
+            Ok((codes, tokens)) => {
+                keep(context, browser, tokens);
+                Ok(browser.pages.recovery_codes(accept_language(&context.head), &codes, &return_to))
+            }
+            Err(rejection) if rejection.code() == Code::WrongSecondFactor => {
+                let secret = begun(context, &user).await?.secret;
+                let qr = qr_code(&otpauth_uri(context, &user, &secret));
+                let kind = FormKind::ConfirmEnrolment(Enrolment { qr: &qr, secret: &secret });
+                Ok(refused(context, rejection, again(kind)))
+            }
+            Err(rejection) => Ok(refused(context, rejection, again(FormKind::BeginEnrolment))),
+        },
+        step => {
+            let kind = if step == "code" { FormKind::ProveByCode } else { FormKind::ProveByPassword };
+            match prove(context, &user, session, given(&fields.current), given(&fields.code)).await {
+                Ok(tokens) => {
+                    keep(context, browser, tokens);
+                    Ok(see_other(return_to.as_str()))
+                }
+                Err(rejection) => Ok(refused(context, rejection, again(kind))),
+            }
+        }
+    }
+}
+
+/// Puts the new access token into the cookie; the refresh token stays.
+fn keep(context: &RequestContext, browser: &Browser, tokens: IssuedTokens) {
+    let remember = browser.remember_me.applies(browser_cookies(browser, context).remember);
+    context.record.cookies.replace(Some(CookieChange::Set { tokens: tokens.into(), remember }));
+}
