@@ -33,7 +33,7 @@ pub(super) enum KeysCommand {
     /// Revoke a stolen key: what it signed is refused at once, and another key signs
     Revoke {
         /// The key, as `keys list` shows it
-        #[arg(value_name = "KID")]
+        #[arg(value_name = "KID", allow_hyphen_values = true)]
         kid: String,
     },
     /// List the managed keys

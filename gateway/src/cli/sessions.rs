@@ -22,7 +22,7 @@ pub(super) enum SessionsCommand {
     /// Revoke one session, on all instances at once
     Revoke {
         /// The session, as `sessions list` shows it
-        #[arg(value_name = "SESSION")]
+        #[arg(value_name = "SESSION", allow_hyphen_values = true)]
         id: String,
     },
 }

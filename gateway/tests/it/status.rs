@@ -75,7 +75,7 @@ fn the_status_has_routes_upstreams_sessions_and_keys_and_no_secret() {
     assert_eq!((page.status, page.field("content-type")), (200, Some("text/html; charset=utf-8")));
     assert!(page.field("content-security-policy").unwrap().contains("default-src 'none'"));
     let page = page.text();
-    for text in ["/api", "127.0.0.1", "serving", "HS256", "http-equiv=\"refresh\" content=\"5\""] {
+    for text in ["&#x2f;api", "127.0.0.1", "serving", "HS256", "http-equiv=\"refresh\" content=\"5\""] {
         assert!(page.contains(text), "{text} is not in\n{page}");
     }
     for secret in [SECRET, PASSWORD, &access, &refresh, "$argon2"] {

@@ -128,7 +128,12 @@ fn the_routes_decide_on_the_original_request_however_it_is_described() {
             let found = if reply.status == 200 { String::new() } else { reply.code() };
             assert_eq!((reply.status, &*found), (status, code), "{way}: {method} {target} {token}");
             assert_eq!(reply.field("cache-control"), Some("no-store"), "{way}");
-            assert_eq!(reply.field("vary"), Some("Authorization, Cookie"), "{way}");
+            assert!(
+                reply.fields.iter().any(|(name, value)| name.eq_ignore_ascii_case("vary")
+                    && value == "Authorization, Cookie"),
+                "{way}: {:?}",
+                reply.fields
+            );
             let challenge = reply.field("www-authenticate").map(|value| value.starts_with("Bearer"));
             assert_eq!(challenge, matches!(status, 401 | 403).then_some(true), "{way}: {target}");
         }

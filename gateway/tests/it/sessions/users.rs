@@ -97,7 +97,8 @@ fn streams_on_another_instance_end_when_their_user_changes() {
             println!("{change}: the {name} on the other instance ended {after:?} after it");
             assert!(after < STREAM_END + delay.allowance(), "{change}, {name}: {after:?}");
         }
-        assert_eq!(sessions(&first, &access).code(), "token_revoked", "{change}");
+        let refused = sessions(&first, &access);
+        assert_eq!(refused.code(), "token_revoked", "{change}: {}", refused.text());
         if change == "disable" {
             done(&first, "users enable alice", "");
         }
