@@ -14,7 +14,7 @@ type Report = Vec<Group<'static>>;
 const MAX_WIDTH: usize = 160;
 
 /// The names of warnings, by which they can be silenced.
-pub(crate) const WARNINGS: [&str; 26] = [
+pub(crate) const WARNINGS: [&str; 27] = [
     "address-in-use",
     "admin-exposed",
     "certificate-without-name",
@@ -24,6 +24,7 @@ pub(crate) const WARNINGS: [&str; 26] = [
     "host-without-certificate",
     "hsts-without-tls",
     "issuer-unreachable",
+    "mfa-in-memory",
     "no-effect",
     "no-reuse-grace",
     "unknown-directive",

@@ -103,7 +103,7 @@ fn rows() -> Vec<Row> {
         Row(R::DpopTokenAsBearer, 401, "invalid_token", INVALID_TOKEN, 16),
         Row(R::DpopTokenUnbound, 401, "invalid_token", INVALID_TOKEN, 16),
         Row(R::DpopKeyMismatch, 401, "invalid_token", INVALID_TOKEN, 16),
-        Row(R::DpopReplaysFull, 503, "overloaded", Retry("1"), 8),
+        Row(R::DpopReplaysFull, 503, "overloaded", RetrySpread(1, 2), 8),
         Row(R::ClaimTooLarge, 431, "headers_too_large", Closes, 8),
         Row(R::PersonalTokenNotHere, 401, "invalid_token", INVALID_TOKEN, 16),
         Row(R::PersonalTokenRevoked, 401, "token_revoked", INVALID_TOKEN, 16),

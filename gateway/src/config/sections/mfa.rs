@@ -73,14 +73,17 @@ impl Mfa {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_support::{load_diagnostics, minimal, settings};
+    use super::super::test_support::{load_diagnostics, load_text, minimal, settings};
 
     #[test]
+    #[allow(clippy::unwrap_used)]
     fn it_is_off_and_on_redis_it_needs_a_secret() {
         assert!(!settings(minimal()).mfa.enabled);
         let on = |more: &str| minimal() + "[mfa]\nenabled = true\n" + more;
         let secret = "secret = \"0123456789abcdef0123456789abcdef\"\n";
         assert!(settings(on(secret)).mfa.secret.is_some());
+        let warnings = load_text(on("[store]\nkind = \"memory\"\n")).unwrap().warnings;
+        assert!(warnings.to_string().contains("forgotten at the next start"), "{warnings}");
         load_diagnostics(on("secret = \"short\"")).only("shorter than 32 bytes", "openssl");
         load_diagnostics(minimal() + "[mfa]\nrequired_roles = [\"admin\"]")
             .only("`mfa.enabled` is off", "enabled = true");
