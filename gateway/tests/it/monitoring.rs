@@ -39,6 +39,7 @@ fn the_metrics_page_is_clean_and_has_all_that_alerts_and_dashboard_use() {
     certificates.sign("server", "DNS:gw.test", 30);
     let config = format!(
         "[server.tls]\ncertificates = [{{ certificate_file = {:?}, private_key_file = {:?} }}]\n\
+         [[issuers]]\nname = \"idp\"\nissuer = \"http://127.0.0.1:9\"\naudiences = [\"api\"]\n\
          [upstreams.app]\nurls = [\"http://{}\"]\n[[routes]]\npath = \"/api\"\nupstream = \"app\"\n",
         certificates.file("server.pem"),
         certificates.file("server.key"),
