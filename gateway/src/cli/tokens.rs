@@ -26,7 +26,12 @@ pub(super) enum TokensCommand {
     /// Revoke one token, or all of a user, on all instances at once
     Revoke {
         /// The token's id, as `tokens list` shows it and as it stands behind `agp_`
-        #[arg(value_name = "ID", allow_hyphen_values = true, required_unless_present = "all_of", conflicts_with = "all_of")]
+        #[arg(
+            value_name = "ID",
+            allow_hyphen_values = true,
+            required_unless_present = "all_of",
+            conflicts_with = "all_of"
+        )]
         id: Option<String>,
         /// All tokens of this user
         #[arg(long, value_name = "USER")]
