@@ -24,7 +24,7 @@ use crate::response::{self, Response};
 use crate::services::cookie_session::resolve;
 use crate::services::endpoints::store_unavailable;
 use crate::services::foreign;
-use crate::services::login::{check_password, not_checked, only_json, read_body};
+use crate::services::login::{check_password, not_checked, only_json, read_body, settle};
 use crate::services::second_factor;
 use crate::sessions::{KeptSessions, LoginResult};
 use crate::strict_json;
@@ -119,8 +119,7 @@ pub(super) async fn apply(
     };
     // The password was right, whatever becomes of the new one. Where a code is asked for, it clears no failures.
     let outcome = if matches!(asks_code, Ok(false)) { LoginResult::Succeeded } else { LoginResult::Unknown };
-    let settled = context.worker.gateway.sessions.settle_login(permit, outcome, now_millis()).await;
-    settled.map_err(|error| store_unavailable(&error))?;
+    settle(context, permit, outcome).await?;
     if asks_code? {
         let code = change.code.as_deref().ok_or(Rejection::CodeRequired)?;
         second_factor::check_code(context, EVENT, &user, code).await?;
