@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::CommandError;
 use super::hash_password::Console;
-use super::healthcheck::{ask, reachable};
+use super::healthcheck::fetch;
 use super::text_table::table;
 use crate::config::Settings;
 use crate::server::{Status, age, utc};
@@ -35,7 +35,7 @@ pub(super) fn run(
 ) -> Result<(), CommandError> {
     let mut last: Option<Status> = None;
     loop {
-        let text = fetch(settings)?;
+        let text = fetch(settings, "/status.json")?;
         if arguments.json {
             return writeln!(console.output, "{text}").map_err(CommandError::failed);
         }
@@ -49,16 +49,6 @@ pub(super) fn run(
         console.output.flush().map_err(CommandError::failed)?;
         std::thread::sleep(Duration::from_secs(seconds));
         last = Some(status);
-    }
-}
-
-fn fetch(settings: &Settings) -> Result<String, CommandError> {
-    let address = reachable(settings.admin.listen);
-    let failed = |why: String| CommandError::failed(format!("http://{address}/status.json {why}"));
-    match ask(address, "/status.json") {
-        Ok((200, body)) => Ok(body),
-        Ok((status, _)) => Err(failed(format!("answers {status}"))),
-        Err(error) => Err(failed(format!("does not answer (admin.listen): {error}"))),
     }
 }
 
