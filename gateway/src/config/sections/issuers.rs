@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use url::{Host, Url};
 
+use super::claim_templates::RESERVED_CLAIMS;
 use super::files::{existing_file, file_name};
 use super::routes::{claims, role};
 use super::secret::{self, SecretSource, secret};
@@ -23,23 +24,6 @@ use crate::config::table::Table;
 
 /// A route's issuers are a set of 64 bits, one of which is the gateway's own.
 const MAX_ISSUERS: usize = 63;
-
-/// Claims whose values the gateway itself decides.
-const RESERVED_CLAIMS: [&str; 13] = [
-    "iss",
-    "aud",
-    "sub",
-    "iat",
-    "nbf",
-    "exp",
-    "jti",
-    "sid",
-    "session_exp",
-    "type",
-    "username",
-    "roles",
-    "cnf",
-];
 
 section! {
     /// Other issuers, such as an OpenID Connect provider, whose tokens are accepted beside the gateway's own on the routes that name
@@ -166,7 +150,7 @@ fn role_entry(_: &str, value: &str) -> Result<(), InvalidValue> {
 }
 
 fn claim_entry(name: &str, value: &str) -> Result<(), InvalidValue> {
-    if RESERVED_CLAIMS.contains(&name) {
+    if RESERVED_CLAIMS.contains(&name) || name == "cnf" {
         return Err(InvalidValue::new(format!("the claim {} is the gateway's own", quoted(name)))
             .help("choose another name, such as provider_sub = \"sub\""));
     }

@@ -52,6 +52,7 @@ use super::test_support;
 
 pub use audit::{Audit, AuditRefusals, AuditTarget};
 pub use browser::{Browser, RememberMe};
+pub(crate) use claim_templates::RESERVED_CLAIMS;
 pub use claim_templates::{ClaimSubject, ClaimTemplates};
 pub use compat::{Compat, CompatIdentity, Profile};
 pub use cors::{Cors, RouteCors};
