@@ -181,9 +181,9 @@ impl RuntimeConfig {
             browser: Browser::new(&settings)?.map(Arc::new),
             via: Arc::new(Via::new(&settings.server.name, settings.server.via)),
             identity_headers: Arc::new(IdentityHeaders::new(&settings.identity_headers, reserved)),
-            issuer: Arc::new(issuer),
-            verifier: Arc::new(verifier),
-            assertions: assertions.map(Arc::new),
+            issuer,
+            verifier,
+            assertions,
             jwks,
             nonces,
             issuers: Arc::new(issuers),
@@ -207,26 +207,27 @@ impl RuntimeConfig {
     pub(crate) fn with_new_keys(&self, now: UnixSeconds) -> Result<RuntimeConfig, KeyError> {
         let LoadedKeys { keys, jwks, issuer, verifier, assertions } =
             LoadedKeys::load(&self.settings, now, &self.keys, Access::Use)?;
-        let (issuer, verifier) = (Arc::new(issuer), Arc::new(verifier));
-        let assertions = assertions.map(Arc::new);
         Ok(RuntimeConfig { keys, jwks, issuer, verifier, assertions, ..self.clone() })
     }
 
     /// The keys of `last` that were taken away before the last of their tokens has expired.
     pub(crate) fn revoked_since<'l>(&self, last: &'l RuntimeConfig, now: UnixSeconds) -> Vec<&'l LoadedKey> {
-        let is_gone = |key: &&LoadedKey| !self.keys.iter().any(|other| other.record == key.record);
-        last.keys.iter().filter(is_gone).filter(|key| key.until().is_none_or(|until| now < until)).collect()
+        let gone = missing(&last.keys, &self.keys);
+        gone.filter(|key| key.until().is_none_or(|until| now < until)).collect()
     }
 
     /// Verification keys that were added or removed since `last`.
     pub(crate) fn key_changes(&self, last: &RuntimeConfig) -> Vec<KeyChange> {
-        let of = |keys: &[LoadedKey], key: &LoadedKey| keys.iter().any(|other| other.record == key.record);
-        let new = self.keys.iter().filter(|key| !of(&last.keys, key));
-        let gone = last.keys.iter().filter(|key| !of(&self.keys, key));
+        let (new, gone) = (missing(&self.keys, &last.keys), missing(&last.keys, &self.keys));
         new.map(|key| KeyChange::Added(key.record.id().to_string()))
             .chain(gone.map(|key| KeyChange::Removed(key.record.id().to_string())))
             .collect()
     }
+}
+
+/// Those of `keys` that are not among `others`.
+fn missing<'k>(keys: &'k [LoadedKey], others: &[LoadedKey]) -> impl Iterator<Item = &'k LoadedKey> {
+    keys.iter().filter(|key| !others.iter().any(|other| other.record == key.record))
 }
 
 /// A verification key that came or went, by its id.
@@ -264,9 +265,9 @@ impl std::fmt::Display for KeyChange {
 struct LoadedKeys {
     keys: Vec<LoadedKey>,
     jwks: Bytes,
-    issuer: Issuer,
-    verifier: Verifier,
-    assertions: Option<Assertions>,
+    issuer: Arc<Issuer>,
+    verifier: Arc<Verifier>,
+    assertions: Option<Arc<Assertions>>,
 }
 
 impl LoadedKeys {
@@ -286,21 +287,36 @@ impl LoadedKeys {
                 "a previous key verifies no more, for the last of its tokens has expired: remove it from the configuration"
             );
         }
-        let assertion_ring = if settings.has_assertions() {
-            let UpstreamAssertion { private_key_file, ttl, .. } = &settings.upstream_assertion;
-            let own = private_key_file.as_deref();
-            Some(KeyRing::load_for_assertions(&settings.tokens, own, *ttl, now, access)?)
-        } else {
-            None
-        };
+        let assertion_ring = load_assertion_keys(settings, now, access)?;
         let jwks = KeyRing::jwks([&ring].into_iter().chain(&assertion_ring))?;
-        let assertions = assertion_ring.map(|ring| Assertions {
-            issuer: ring.into_assertion_issuer(&settings.tokens.issuer, settings.upstream_assertion.ttl),
-            settings: settings.upstream_assertion.clone(),
+        let assertions = assertion_ring.map(|ring| {
+            Arc::new(Assertions {
+                issuer: ring.into_assertion_issuer(&settings.tokens.issuer, settings.upstream_assertion.ttl),
+                settings: settings.upstream_assertion.clone(),
+            })
         });
         let keys = ring.keys();
         let compat = Some(&settings.compat).filter(|compat| compat.is_on());
         let (issuer, verifier) = ring.into_parts(&settings.tokens, compat);
+        let (issuer, verifier) = (Arc::new(issuer), Arc::new(verifier));
         Ok(LoadedKeys { keys, jwks, issuer, verifier, assertions })
     }
+}
+
+/// The keys that sign assertions for upstreams, where one gets any.
+///
+/// # Errors
+///
+/// A key cannot be read, written or used.
+pub(crate) fn load_assertion_keys(
+    settings: &Settings,
+    now: UnixSeconds,
+    access: Access,
+) -> Result<Option<KeyRing>, KeyError> {
+    if !settings.has_assertions() {
+        return Ok(None);
+    }
+    let UpstreamAssertion { private_key_file, ttl, .. } = &settings.upstream_assertion;
+    let own_key = private_key_file.as_deref();
+    KeyRing::load_for_assertions(&settings.tokens, own_key, *ttl, now, access).map(Some)
 }

@@ -9,7 +9,7 @@ use tokio::runtime::Builder;
 
 use super::hash_password::Console;
 use super::start_checks::{self, Finding};
-use super::text_table::align;
+use super::text_table::table;
 use super::{CommandError, environment, warn};
 use crate::browser::Browser;
 use crate::config::{
@@ -160,8 +160,7 @@ fn route_table(routes: &[Route]) -> Vec<String> {
             route.target.to_string(),
         ]
     });
-    let head = ["HOSTS", "PATH", "METHODS", "ACCESS", "ROLES AND CLAIMS", "TO"].map(str::to_owned);
-    align(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
+    table(["HOSTS", "PATH", "METHODS", "ACCESS", "ROLES AND CLAIMS", "TO"], rows)
 }
 
 #[cfg(test)]

@@ -132,7 +132,7 @@ fn use_only_keys_that_exist(settings: &mut Settings) -> Option<&'static str> {
         let keys = KeyStore::open(dir).and_then(|store| store.list()).unwrap_or_default();
         keys.iter().any(|key| key.state == KeyState::Signing && key.algorithm == *algorithm)
     };
-    if dir.join("keys.json").exists() && signs(dir) {
+    if KeyStore::list_path(dir).exists() && signs(dir) {
         return None;
     }
     let mut secret = vec![0; 32];
@@ -250,14 +250,15 @@ fn format_requirements(route: &Route, dpop: Dpop) -> String {
         "optional" => "nothing, but a token that is there must be good".to_owned(),
         _ => "nothing".to_owned(),
     };
-    match route.dpop.unwrap_or(dpop) {
-        _ if route.access == Access::Public => {}
-        Dpop::Required => text.push_str(", one that is bound to a key, with its proof (DPoP)"),
-        Dpop::Optional => text.push_str(", with its proof where it is bound to a key (DPoP)"),
-        Dpop::Off => {}
-    }
-    if route.access != Access::Public && route.issuers != [OWN_ISSUER] {
-        text.push_str(&format!(", issued by {}", route.issuers.join(" or ")));
+    if route.access != Access::Public {
+        text.push_str(match route.dpop.unwrap_or(dpop) {
+            Dpop::Required => ", one that is bound to a key, with its proof (DPoP)",
+            Dpop::Optional => ", with its proof where it is bound to a key (DPoP)",
+            Dpop::Off => "",
+        });
+        if route.issuers != [OWN_ISSUER] {
+            text.push_str(&format!(", issued by {}", route.issuers.join(" or ")));
+        }
     }
     if !route.roles.is_empty() {
         text.push_str(&format!(", one of the roles {}", route.roles.join(", ")));
@@ -277,16 +278,13 @@ fn token(state: &TokenState) -> Vec<String> {
             let why = "cannot be judged: its issuer would have to be asked; keys that a running gateway has fetched are in cache_dir";
             (why.to_owned(), None)
         }
-        TokenState::Good(identity) if identity.origin().is_some() => {
-            let claims = identity.claims();
-            let issuer =
-                identity.origin().map(|origin| origin.issuer.settings.name.as_str()).unwrap_or_default();
-            let left = span(claims.expires_at(), now());
-            (format!("of the issuer {issuer} is good for another {left}"), Some(claims))
-        }
         TokenState::Good(identity) => {
             let claims = identity.claims();
-            (format!("is good for another {}", span(claims.expires_at(), now())), Some(claims))
+            let of_issuer = identity
+                .origin()
+                .map_or(String::new(), |origin| format!("of the issuer {} ", origin.issuer.settings.name));
+            let left = span(claims.expires_at(), now());
+            (format!("{of_issuer}is good for another {left}"), Some(claims))
         }
         TokenState::Refused(error, claims) => (refused(*error, claims.as_ref()), claims.as_ref()),
     };

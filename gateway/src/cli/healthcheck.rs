@@ -23,10 +23,14 @@ pub(super) struct HealthcheckArguments {
 
 /// Fails unless the gateway answers 200.
 pub(super) fn run(arguments: &HealthcheckArguments, settings: &Settings) -> Result<(), CommandError> {
-    let path = if arguments.ready { "/readyz" } else { "/healthz" };
+    fetch(settings, if arguments.ready { "/readyz" } else { "/healthz" }).map(drop)
+}
+
+/// The body with which the admin listener of the running gateway answers 200 at a path.
+pub(super) fn fetch(settings: &Settings, path: &str) -> Result<String, CommandError> {
     let address = reachable(settings.admin.listen);
     match ask(address, path) {
-        Ok((200, _)) => Ok(()),
+        Ok((200, body)) => Ok(body),
         Ok((status, _)) => Err(CommandError::failed(format!("http://{address}{path} answers {status}"))),
         Err(error) => Err(CommandError::failed(format!(
             "http://{address}{path} does not answer (admin.listen): {error}"
@@ -36,11 +40,11 @@ pub(super) fn run(arguments: &HealthcheckArguments, settings: &Settings) -> Resu
 
 /// Whether a gateway answers on the admin address.
 pub(super) fn is_running(settings: &Settings) -> bool {
-    matches!(ask(reachable(settings.admin.listen), "/healthz"), Ok((200, _)))
+    fetch(settings, "/healthz").is_ok()
 }
 
 /// Where an address that means all interfaces is reached from here.
-pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
+fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -50,7 +54,7 @@ pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
 }
 
 /// The status and the body of the answer to a GET request.
-pub(super) fn ask(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+fn ask(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;

@@ -6,7 +6,8 @@ use clap::Subcommand;
 
 use super::CommandError;
 use super::hash_password::Console;
-use crate::config::{Algorithm, PreviousKey, Settings, Signing, UpstreamAssertion};
+use crate::config::{Algorithm, PreviousKey, Settings, Signing};
+use crate::runtime_config::load_assertion_keys;
 use crate::tokens::{Access, JWKS_MAX_AGE_SECS, KeyRing, KeyState, KeyStore, StoredKey, assertion_keys_dir};
 
 /// Which keys, and what to do with them.
@@ -52,12 +53,9 @@ pub(super) fn run(
 ) -> Result<(), CommandError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     if let KeysCommand::Jwks = command {
-        let tokens = &settings.tokens;
-        let ring = KeyRing::load(tokens, now, &[], Access::Examine).map_err(CommandError::failed)?;
-        let UpstreamAssertion { private_key_file, ttl, .. } = &settings.upstream_assertion;
-        let own = private_key_file.as_deref();
-        let load = || KeyRing::load_for_assertions(tokens, own, *ttl, now, Access::Use);
-        let assertions = settings.has_assertions().then(load).transpose().map_err(CommandError::failed)?;
+        let ring =
+            KeyRing::load(&settings.tokens, now, &[], Access::Examine).map_err(CommandError::failed)?;
+        let assertions = load_assertion_keys(settings, now, Access::Use).map_err(CommandError::failed)?;
         let jwks = KeyRing::jwks([&ring].into_iter().chain(&assertions)).map_err(CommandError::failed)?;
         return print_line(console, &String::from_utf8_lossy(&jwks));
     }
@@ -122,22 +120,17 @@ pub(super) fn run(
 /// The key store, where the gateway manages its keys or did so before a migration.
 fn key_store(settings: &Settings) -> Result<(KeyStore, Algorithm), CommandError> {
     let migrated = settings.tokens.previous.keys.iter().find_map(|key| match key {
-        PreviousKey::Kept { algorithm, dir } => Some((dir, *algorithm)),
+        PreviousKey::Kept { algorithm, dir } => Some((algorithm, dir)),
         PreviousKey::Secret { .. } | PreviousKey::File { .. } => None,
     });
-    if let (Some((dir, algorithm)), false) =
-        (migrated, matches!(settings.tokens.signing, Signing::Kept { .. }))
-    {
-        return KeyStore::open(dir).map(|store| (store, algorithm)).map_err(CommandError::failed);
-    }
-    match &settings.tokens.signing {
-        Signing::Kept { algorithm, dir } => {
+    match (&settings.tokens.signing, migrated) {
+        (Signing::Kept { algorithm, dir }, _) | (_, Some((algorithm, dir))) => {
             KeyStore::open(dir).map(|store| (store, *algorithm)).map_err(CommandError::failed)
         }
-        Signing::Secret { .. } => Err(CommandError::failed(
+        (Signing::Secret { .. }, None) => Err(CommandError::failed(
             "tokens.algorithm is symmetric: its secret is yours to change, in tokens.secret or tokens.secret_file",
         )),
-        Signing::PrivateKeyFile { path, .. } => Err(CommandError::failed(format!(
+        (Signing::PrivateKeyFile { path, .. }, None) => Err(CommandError::failed(format!(
             "tokens.private_key_file names your own key, {}: replace it yourself, or remove the setting to let the \
              gateway keep keys",
             path.display()

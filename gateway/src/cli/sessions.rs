@@ -7,6 +7,7 @@ use clap::Subcommand;
 
 use super::CommandError;
 use super::hash_password::Console;
+use super::text_table::table;
 use crate::config::Settings;
 use crate::server::{ControlCommand, ControlResponse, control};
 use crate::sessions::{SessionId, SessionInfo, UnixMillis};
@@ -37,8 +38,10 @@ pub(super) fn run(
             let answer = control(settings, ControlCommand::Sessions(name)).map_err(CommandError::failed)?;
             let ControlResponse::Sessions(sessions) = answer else { return Ok(()) };
             let heading = ["SESSION", "USER", "STARTED", "REFRESHED", "ENDS", "ADDRESS", "CLIENT"];
-            let rows = sessions.iter().map(session_cells).collect::<Vec<_>>();
-            write!(console.output, "{}", table(heading, &rows)).map_err(CommandError::failed)
+            for line in table(heading, sessions.iter().map(session_cells)) {
+                writeln!(console.output, "{line}").map_err(CommandError::failed)?;
+            }
+            Ok(())
         }
         SessionsCommand::Revoke { id } => {
             let session: SessionId = id.parse().map_err(|error| {
@@ -52,19 +55,6 @@ pub(super) fn run(
             }
         }
     }
-}
-
-/// Rows in columns; the last column may be long.
-pub(super) fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> String {
-    let rows: Vec<[String; N]> =
-        std::iter::once(heading.map(str::to_owned)).chain(rows.iter().cloned()).collect();
-    let width = |column: usize| rows.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..N - 1).map(width).collect();
-    let line = |cells: &[String; N]| {
-        let padded = cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}  "));
-        format!("{}{}\n", padded.collect::<String>(), cells[N - 1])
-    };
-    rows.iter().map(line).collect()
 }
 
 fn session_cells(session: &SessionInfo) -> [String; 7] {
@@ -81,7 +71,7 @@ fn session_cells(session: &SessionInfo) -> [String; 7] {
     ]
 }
 
-fn time(millis: UnixMillis) -> String {
+pub(super) fn time(millis: UnixMillis) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(millis)).to_string()
 }
 
@@ -103,7 +93,7 @@ mod tests {
             expires_at: 1_790_000_600_000,
             client: ClientInfo::new("192.0.2.1".parse().unwrap(), Some("curl\u{1b}[2J")),
         };
-        let text = table(["SESSION", "", "", "", "", "", ""], &[session_cells(&session)]);
+        let text = table(["SESSION", "", "", "", "", "", ""], [session_cells(&session)]).join("\n");
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].starts_with("SESSION"), "{text}");
         assert!(lines[1].starts_with(&id.to_string()) && lines[1].ends_with("192.0.2.1  curl?[2J"), "{text}");

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::CommandError;
 use super::hash_password::Console;
-use super::healthcheck::{ask, reachable};
-use super::text_table::align;
+use super::healthcheck::fetch;
+use super::text_table::table;
 use crate::config::Settings;
 use crate::server::{Status, age, utc};
 
@@ -35,7 +35,7 @@ pub(super) fn run(
 ) -> Result<(), CommandError> {
     let mut last: Option<Status> = None;
     loop {
-        let text = fetch(settings)?;
+        let text = fetch(settings, "/status.json")?;
         if arguments.json {
             return writeln!(console.output, "{text}").map_err(CommandError::failed);
         }
@@ -49,16 +49,6 @@ pub(super) fn run(
         console.output.flush().map_err(CommandError::failed)?;
         std::thread::sleep(Duration::from_secs(seconds));
         last = Some(status);
-    }
-}
-
-fn fetch(settings: &Settings) -> Result<String, CommandError> {
-    let address = reachable(settings.admin.listen);
-    let failed = |why: String| CommandError::failed(format!("http://{address}/status.json {why}"));
-    match ask(address, "/status.json") {
-        Ok((200, body)) => Ok(body),
-        Ok((status, _)) => Err(failed(format!("answers {status}"))),
-        Err(error) => Err(failed(format!("does not answer (admin.listen): {error}"))),
     }
 }
 
@@ -127,7 +117,7 @@ fn page(status: &Status, last: Option<&Status>) -> String {
         let rate = before.filter(|_| since > 0).map_or(String::new(), |before| {
             format!("{:.1}", requests(route).saturating_sub(requests(before)) as f64 / since as f64)
         });
-        vec![
+        [
             route.hosts.join(",") + &route.path,
             route.access.clone().unwrap_or_default(),
             route.target.clone().unwrap_or_default(),
@@ -139,10 +129,14 @@ fn page(status: &Status, last: Option<&Status>) -> String {
             rate,
         ]
     });
-    table(&mut text, &["ROUTE", "ACCESS", "TO", "2XX", "3XX", "4XX", "5XX", "AVERAGE", "PER SECOND"], routes);
+    push_table(
+        &mut text,
+        ["ROUTE", "ACCESS", "TO", "2XX", "3XX", "4XX", "5XX", "AVERAGE", "PER SECOND"],
+        routes,
+    );
     let servers = status.upstreams.iter().flat_map(|upstream| {
         upstream.servers.iter().map(move |server| {
-            vec![
+            [
                 upstream.name.clone(),
                 server.address.clone(),
                 server.state.clone(),
@@ -153,10 +147,10 @@ fn page(status: &Status, last: Option<&Status>) -> String {
             ]
         })
     });
-    table(&mut text, &["UPSTREAM", "SERVER", "STATE", "OK", "FAILED", "AVERAGE"], servers);
+    push_table(&mut text, ["UPSTREAM", "SERVER", "STATE", "OK", "FAILED", "AVERAGE"], servers);
     let time = |at: Option<u64>| at.map_or(String::new(), |at| utc(at.try_into().unwrap_or_default()));
     let keys = status.keys.iter().map(|key| {
-        vec![
+        [
             key.id.clone(),
             key.algorithm.clone(),
             key.state.clone(),
@@ -165,9 +159,9 @@ fn page(status: &Status, last: Option<&Status>) -> String {
             key.verified.to_string(),
         ]
     });
-    table(&mut text, &["KEY", "ALGORITHM", "STATE", "SIGNS SINCE", "VERIFIES UNTIL", "VERIFIED"], keys);
-    let certificates = status.certificates.iter().map(|c| vec![c.file.clone(), utc(c.expires_at)]);
-    table(&mut text, &["CERTIFICATE", "EXPIRES"], certificates);
+    push_table(&mut text, ["KEY", "ALGORITHM", "STATE", "SIGNS SINCE", "VERIFIES UNTIL", "VERIFIED"], keys);
+    let certificates = status.certificates.iter().map(|c| [c.file.clone(), utc(c.expires_at)]);
+    push_table(&mut text, ["CERTIFICATE", "EXPIRES"], certificates);
     text
 }
 
@@ -179,14 +173,17 @@ fn counts(counts: &BTreeMap<String, u64>) -> String {
 }
 
 /// Appends a table with an empty line before it, unless it has no rows.
-fn table(text: &mut String, head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
-    let rows: Vec<Vec<String>> = rows.collect();
-    if rows.is_empty() {
+fn push_table<const N: usize>(
+    text: &mut String,
+    heading: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) {
+    let mut rows = rows.peekable();
+    if rows.peek().is_none() {
         return;
     }
-    let head = head.iter().map(|&name| name.to_owned()).collect();
     text.push('\n');
-    for line in align(&[vec![head], rows].concat()) {
+    for line in table(heading, rows) {
         text.push_str(&line);
         text.push('\n');
     }

@@ -1,17 +1,17 @@
 //! `auth-gateway tokens …`: makes, lists and revokes personal access tokens.
 
 use std::io::Write;
-use std::time::{Duration, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 
 use super::CommandError;
 use super::hash_password::Console;
-use super::sessions::table;
+use super::sessions::time;
+use super::text_table::table;
 use crate::config::Settings;
 use crate::server::{ControlCommand, ControlResponse, control};
 use crate::services::personal_tokens::{Lifetime, TokenRequest};
-use crate::sessions::{PersonalTokenInfo, SessionId, UnixMillis};
+use crate::sessions::{PersonalTokenInfo, SessionId};
 
 /// What to do with personal access tokens.
 #[derive(Debug, Clone, Subcommand)]
@@ -98,8 +98,10 @@ pub(super) fn run(
         TokensCommand::List { name } => {
             let ControlResponse::Tokens(tokens) = ask(ControlCommand::Tokens(name))? else { return Ok(()) };
             let heading = ["ID", "USER", "CREATED", "EXPIRES", "LAST USED", "ROLES", "ROUTES", "NAME"];
-            let rows = tokens.iter().map(token_cells).collect::<Vec<_>>();
-            write!(console.output, "{}", table(heading, &rows)).map_err(CommandError::failed)
+            for line in table(heading, tokens.iter().map(token_cells)) {
+                writeln!(console.output, "{line}").map_err(CommandError::failed)?;
+            }
+            Ok(())
         }
         TokensCommand::Revoke { id, all_of } => {
             let (command, what) = match (id, all_of) {
@@ -141,10 +143,6 @@ fn token_cells(token: &PersonalTokenInfo) -> [String; 8] {
 
 fn expiry(token: &PersonalTokenInfo) -> String {
     token.expires_at.map_or_else(|| "never".to_owned(), time)
-}
-
-fn time(millis: UnixMillis) -> String {
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(millis)).to_string()
 }
 
 #[cfg(test)]

@@ -137,9 +137,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::config::RESERVED_CLAIMS;
     use crate::users::Password;
     use crate::users::password_hash::{HashMemory, PasswordHash};
-    use crate::users::user_entry::RESERVED_CLAIMS;
 
     const STRONG: &str =
         "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";

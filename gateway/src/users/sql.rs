@@ -13,9 +13,9 @@ use tokio::sync::OnceCell;
 use super::name::CanonicalName;
 use super::password_hash::PasswordHash;
 use super::remote::{Remote, SourceUnavailable};
-use super::user_entry::{RESERVED_CLAIMS, is_visible_ascii};
+use super::user_entry::is_visible_ascii;
 use super::user_store::User;
-use crate::config::{SqlDialect, SqlLookup, SqlTable, SqlUsers};
+use crate::config::{RESERVED_CLAIMS, SqlDialect, SqlLookup, SqlTable, SqlUsers};
 
 /// Number of hashes that are sampled to find the most common scheme.
 const SAMPLE: u32 = 500;

@@ -11,15 +11,12 @@ use super::diagnostic::{Diagnostics, did_you_mean, quoted};
 use super::name::CanonicalName;
 use super::password_hash::{PasswordHash, PasswordHashError};
 use super::user_store::User;
+use crate::config::RESERVED_CLAIMS;
 
 const MAX_ID_BYTES: usize = 128;
 
 const USER_KEYS: [&str; 8] =
     ["id", "username", "password", "roles", "disabled", "must_change_password", "session_epoch", "claims"];
-
-/// Claims the gateway itself sets.
-pub(super) const RESERVED_CLAIMS: [&str; 12] =
-    ["iss", "aud", "sub", "iat", "nbf", "exp", "jti", "sid", "session_exp", "type", "username", "roles"];
 
 pub(super) type Span = Option<Range<usize>>;
 

@@ -7,25 +7,12 @@ use super::routes::template::parts;
 use crate::config::declaration::{Key, Shape};
 use crate::config::entry::{Entry, InvalidValue, quoted};
 
-/// Claims that the gateway itself sets or may come to set, or that mean something to it.
-const RESERVED: [&str; 16] = [
-    "iss",
-    "aud",
-    "sub",
-    "iat",
-    "nbf",
-    "exp",
-    "jti",
-    "sid",
-    "session_exp",
-    "type",
-    "username",
-    "roles",
-    "fresh",
-    "csrf",
-    "cnf",
-    "client_id",
-];
+/// Claims that the gateway itself sets.
+pub(crate) const RESERVED_CLAIMS: [&str; 12] =
+    ["iss", "aud", "sub", "iat", "nbf", "exp", "jti", "sid", "session_exp", "type", "username", "roles"];
+
+/// Further claims that it may come to set, or that mean something to it.
+const FURTHER_RESERVED: [&str; 4] = ["fresh", "csrf", "cnf", "client_id"];
 
 const PLACEHOLDERS: [&str; 4] = ["{user.id}", "{user.name}", "{user.roles}", "{user.claims.NAME}"];
 
@@ -161,7 +148,7 @@ pub(super) fn claims() -> Key<ClaimTemplates> {
 }
 
 fn claim(name: &str, entry: &Entry<'_>) -> Option<(String, Template)> {
-    if RESERVED.contains(&name) {
+    if RESERVED_CLAIMS.contains(&name) || FURTHER_RESERVED.contains(&name) {
         entry.refuse(
             InvalidValue::new(format!("the gateway itself sets the claim {}", quoted(name)))
                 .help("choose another name; roles and names of users are changed where the users are kept"),
@@ -261,7 +248,7 @@ mod tests {
     #[test]
     fn claims_of_the_gateway_and_unknown_placeholders_are_refused() {
         let load = |keys: &str| load_diagnostics(minimal() + "[tokens.claims]\n" + keys);
-        for name in RESERVED {
+        for name in RESERVED_CLAIMS.into_iter().chain(FURTHER_RESERVED) {
             load(&format!("{name} = \"x\"")).only("the gateway itself sets the claim", "another name");
         }
         for value in ["{user}", "{user.password}", "{user.claims.}", "{id}"] {

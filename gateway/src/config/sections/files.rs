@@ -39,6 +39,13 @@ pub(super) fn existing_file(text: &str) -> Result<PathBuf, InvalidValue> {
     Ok(path)
 }
 
+/// A file with a key, which can be read.
+pub(super) fn key_file(text: &str) -> Result<PathBuf, InvalidValue> {
+    let path = file_name(text)?;
+    readable(&path).map_err(|why| InvalidValue::new(format!("the key {} {why}", path.display())))?;
+    Ok(path)
+}
+
 /// Why a file cannot be read, as the end of a sentence.
 pub(in crate::config) fn readable(path: &Path) -> Result<(), String> {
     let cannot = |error: std::io::Error| match error.kind() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use url::{Host, Url};
 
+use super::claim_templates::RESERVED_CLAIMS;
 use super::files::{existing_file, file_name};
 use super::routes::{claims, role};
 use super::secret::{self, SecretSource, secret};
@@ -23,23 +24,6 @@ use crate::config::table::Table;
 
 /// A route's issuers are a set of 64 bits, one of which is the gateway's own.
 const MAX_ISSUERS: usize = 63;
-
-/// Claims whose values the gateway itself decides.
-const RESERVED_CLAIMS: [&str; 13] = [
-    "iss",
-    "aud",
-    "sub",
-    "iat",
-    "nbf",
-    "exp",
-    "jti",
-    "sid",
-    "session_exp",
-    "type",
-    "username",
-    "roles",
-    "cnf",
-];
 
 section! {
     /// Other issuers, such as an OpenID Connect provider, whose tokens are accepted beside the gateway's own on the routes that name
@@ -81,7 +65,7 @@ section! {
         /// Roles here, by those of the issuer; others are left out.
         role_map: Option<NameMap> = names(role_entry).fallback("all roles stay as they are").example("{ gateway-admin = \"admin\" }");
         /// Further claims that identity headers, header templates and routes see, by the name here: `claims = { email = "email" }`.
-        claims: NameMap = names(claim_entry).or_empty_map().example("{ email = \"email\", tenant = \"org.id\" }");
+        claims: NameMap = names(claim_entry).or("none", NameMap::new).example("{ email = \"email\", tenant = \"org.id\" }");
         /// Claims that a token must have, with that value or one of several; of a claim that is a list, one element.
         required_claims: Vec<RequiredClaim> = claims().or_empty().example("{ azp = [\"web\", \"cli\"] }");
         /// Tolerated clock difference.
@@ -139,13 +123,6 @@ section! {
     }
 }
 
-impl Key<Option<NameMap>> {
-    /// Defaults to no names.
-    fn or_empty_map(self) -> Key<NameMap> {
-        self.or("none", NameMap::new)
-    }
-}
-
 /// A table of names to names.
 fn names(check: fn(&str, &str) -> Result<(), InvalidValue>) -> Key<Option<NameMap>> {
     Key::new(Shape::Map(Box::new(Shape::Text)), move |entry| {
@@ -166,7 +143,7 @@ fn role_entry(_: &str, value: &str) -> Result<(), InvalidValue> {
 }
 
 fn claim_entry(name: &str, value: &str) -> Result<(), InvalidValue> {
-    if RESERVED_CLAIMS.contains(&name) {
+    if RESERVED_CLAIMS.contains(&name) || name == "cnf" {
         return Err(InvalidValue::new(format!("the claim {} is the gateway's own", quoted(name)))
             .help("choose another name, such as provider_sub = \"sub\""));
     }
@@ -238,8 +215,7 @@ fn is_loopback(url: &Url) -> bool {
 
 /// The one source of keys that is configured, or discovery.
 fn keys(keys: KeyKeys, table: &Table<'_>) -> IssuerKeys {
-    let entries = ["jwks_url", "jwks_file"].map(|key| table.entry(key));
-    let entries = [entries[0].clone(), entries[1].clone(), secret::given(table, "secret")];
+    let entries = [table.entry("jwks_url"), table.entry("jwks_file"), secret::given(table, "secret")];
     let given: Vec<&Entry<'_>> = entries.iter().filter(|entry| entry.is_given()).collect();
     if let [first, second, ..] = given[..] {
         second.refuse_beside(first, "keys come from one place: remove one of them");
@@ -318,23 +294,20 @@ fn introspection(keys: IntrospectionKeys, table: &Table<'_>) -> Option<Introspec
 
 /// Checks issuers together with each other, with the routes and with `[tokens]`.
 pub(super) fn check(root: &Table<'_>, settings: &mut Settings) {
-    let own_issuer = settings.tokens.issuer.clone();
-    let prefixes: Vec<String> =
-        settings.users.sources.iter().map(|source| source.id_prefix.clone()).collect();
+    let Settings { issuers, tokens, users, .. } = settings;
     let entry = root.entry("issuers");
-    let tables: Vec<Table<'_>> = if entry.is_list() { entry.tables() } else { Vec::new() };
-    if settings.issuers.len() > MAX_ISSUERS {
+    if issuers.len() > MAX_ISSUERS {
         entry.refuse(InvalidValue::new(format!("there are more than {MAX_ISSUERS} issuers")));
     }
-    for (index, table) in tables.iter().enumerate().take(settings.issuers.len()) {
-        let (earlier, rest) = settings.issuers.split_at_mut(index);
+    for (index, table) in entry.tables().iter().enumerate().take(issuers.len()) {
+        let (earlier, rest) = issuers.split_at_mut(index);
         let issuer = &mut rest[0];
         issuer.check(table);
         let name = table.entry("name");
         if earlier.iter().any(|other| other.name == issuer.name) && !issuer.name.is_empty() {
             name.refuse(InvalidValue::new("an issuer before has the same name"));
         }
-        let is_own = issuer.issuer == own_issuer;
+        let is_own = issuer.issuer == tokens.issuer;
         if !issuer.issuer.is_empty() && (is_own || earlier.iter().any(|other| other.issuer == issuer.issuer))
         {
             let whose = if is_own { "the gateway's own (tokens.issuer)" } else { "that of an issuer before" };
@@ -343,8 +316,9 @@ pub(super) fn check(root: &Table<'_>, settings: &mut Settings) {
                     .help("remove one of them"),
             );
         }
-        if let Some(prefix) = prefixes.iter().find(|prefix| prefix.starts_with(&format!("{}:", issuer.name)))
-        {
+        let own_prefix = format!("{}:", issuer.name);
+        let mut prefixes = users.sources.iter().map(|source| &source.id_prefix);
+        if let Some(prefix) = prefixes.find(|prefix| prefix.starts_with(&own_prefix)) {
             name.refuse(
                 InvalidValue::new(format!(
                     "users of a source have ids that begin with {prefix:?}, as those of this issuer would"
@@ -357,9 +331,9 @@ pub(super) fn check(root: &Table<'_>, settings: &mut Settings) {
 }
 
 fn check_routes(root: &Table<'_>, settings: &Settings) {
-    let entry = root.entry("routes");
-    let tables = if entry.is_list() { entry.tables() } else { Vec::new() };
-    for (route, table) in settings.routes.iter().zip(&tables) {
+    let names = settings.issuers.iter().map(|issuer| issuer.name.as_str());
+    let known: Vec<&str> = std::iter::once(OWN_ISSUER).chain(names).collect();
+    for (route, table) in settings.routes.iter().zip(root.entry("routes").tables()) {
         let entry = table.entry("issuers");
         if !entry.is_given() {
             continue;
@@ -374,9 +348,6 @@ fn check_routes(root: &Table<'_>, settings: &Settings) {
             let why = InvalidValue::new("has no meaning on a public route, where tokens are ignored");
             entry.refuse(why.help("remove it, or set access = \"authenticated\" or \"optional\""));
         }
-        let known: Vec<&str> = std::iter::once(OWN_ISSUER)
-            .chain(settings.issuers.iter().map(|issuer| issuer.name.as_str()))
-            .collect();
         for name in route.issuers.iter().filter(|name| !known.contains(&name.as_str())) {
             entry.refuse(InvalidValue {
                 message: format!("there is no issuer {}", quoted(name)),

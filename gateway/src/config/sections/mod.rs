@@ -52,6 +52,7 @@ use super::test_support;
 
 pub use audit::{Audit, AuditRefusals, AuditTarget};
 pub use browser::{Browser, RememberMe};
+pub(crate) use claim_templates::RESERVED_CLAIMS;
 pub use claim_templates::{ClaimSubject, ClaimTemplates};
 pub use compat::{Compat, CompatIdentity, Profile};
 pub use cors::{Cors, RouteCors};
@@ -153,6 +154,11 @@ impl Settings {
         self.mfa.enabled || self.routes.iter().any(|route| route.mfa || route.fresh_within.is_some())
     }
 
+    /// Whether an upstream gets signed assertions.
+    pub(crate) fn has_assertions(&self) -> bool {
+        self.upstreams.values().any(|upstream| upstream.assertion == Some(true))
+    }
+
     /// The address of the page for new passwords, without a query; `None` where there is none.
     pub(crate) fn reset_page(&self) -> Option<String> {
         if !self.users.password_change {
@@ -160,8 +166,7 @@ impl Settings {
         }
         let issuer = self.tokens.issuer.trim_end_matches('/');
         let own = || {
-            let is_web = issuer.starts_with("https://") || issuer.starts_with("http://");
-            (self.browser.enabled && is_web)
+            (self.browser.enabled && is_web_address(issuer))
                 .then(|| format!("{issuer}{}/password/reset", self.endpoints.prefix))
         };
         self.users.reset_url.clone().or_else(own)
@@ -197,11 +202,9 @@ impl Settings {
     }
 }
 
-impl Settings {
-    /// Whether an upstream gets signed assertions.
-    pub(crate) fn has_assertions(&self) -> bool {
-        self.upstreams.values().any(|upstream| upstream.assertion == Some(true))
-    }
+/// Whether text begins like the address of a page.
+fn is_web_address(text: &str) -> bool {
+    text.starts_with("https://") || text.starts_with("http://")
 }
 
 /// All keys, with the tables above them: `server.tls.hsts`, `upstreams.NAME.urls`, `routes.path`.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::is_web_address;
 use super::secret::{self, SecretSource, secret};
 use super::secret_strength::weakness;
 use super::tokens::Tokens;
@@ -53,8 +54,7 @@ impl OAuth {
             let why = InvalidValue::new("has no meaning without the metadata");
             of("resource_metadata_in_challenges").refuse(why.help("write metadata = true as well"));
         }
-        let is_address = tokens.issuer.starts_with("https://") || tokens.issuer.starts_with("http://");
-        if self.metadata && !is_address {
+        if self.metadata && !is_web_address(&tokens.issuer) {
             let why = format!("needs an address as `tokens.issuer`, not {}", quoted(&tokens.issuer));
             of("metadata")
                 .refuse(InvalidValue::new(why).help("write issuer = \"https://login.example\" in [tokens]"));

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::files::{file_name, readable};
+use super::files::{file_name, key_file};
 use super::secret::{self, SecretSource, secret};
 use super::tokens::{ALGORITHMS, KEYS_DIR, algorithm, secret_flaw};
 use crate::config::declaration::{Key, Shape, TableShape, section, text, texts};
@@ -48,15 +48,9 @@ pub(super) fn are_given(table: &Table<'_>) -> bool {
     ["previous_secrets_file", "previous_keys", "migrate_from"].iter().any(|key| table.entry(key).is_given())
 }
 
-fn key_file(text: &str) -> Result<PathBuf, InvalidValue> {
-    let path = file_name(text)?;
-    readable(&path).map_err(|why| InvalidValue::new(format!("the key {} {why}", path.display())))?;
-    Ok(path)
-}
-
 fn secret_of_file(text: &str) -> Result<(PathBuf, Vec<u8>), InvalidValue> {
     let path = file_name(text)?;
-    let secret = secret::read(Path::new(text))?;
+    let secret = secret::read(&path)?;
     Ok((path, secret))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::files::{file_name, readable};
+use super::files::key_file;
 use super::identity_headers::header_name;
 use super::{MINUTE, seconds};
 use crate::config::declaration::{boolean, choice, section, text, whole_seconds};
@@ -62,12 +62,6 @@ fn own_header(text: &str) -> Result<String, InvalidValue> {
         }
         false => header_name(text),
     }
-}
-
-fn key_file(text: &str) -> Result<PathBuf, InvalidValue> {
-    let path = file_name(text)?;
-    readable(&path).map_err(|why| InvalidValue::new(format!("the key {} {why}", path.display())))?;
-    Ok(path)
 }
 
 #[cfg(test)]

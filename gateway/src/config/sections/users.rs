@@ -10,7 +10,7 @@ use super::files::{existing_file, file_name, readable, working_directory};
 use super::ldap_users::LdapKeys;
 use super::secret::{self, SecretSource};
 use super::sql_users::SqlKeys;
-use super::{DAY, up_to};
+use super::{DAY, is_web_address, up_to};
 use crate::config::declaration::{
     Key, Shape, TableShape, boolean, choice, duration, flat, integer, section, table, text, texts,
 };
@@ -258,8 +258,7 @@ fn check_file(table: &Table<'_>, file: &std::path::Path, kind: Kind) {
 }
 
 fn reset_url(text: &str) -> Result<String, InvalidValue> {
-    let is_web = text.starts_with("https://") || text.starts_with("http://");
-    match is_web && url::Url::parse(text).is_ok() && !text.contains(['?', '#']) {
+    match is_web_address(text) && url::Url::parse(text).is_ok() && !text.contains(['?', '#']) {
         true => Ok(text.to_owned()),
         false => Err(InvalidValue::new("is no address of a page")
             .help("write it without a query, such as \"https://app.example.org/reset\"")),

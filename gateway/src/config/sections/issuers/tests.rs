@@ -95,7 +95,7 @@ fn issuers_are_told_apart_by_name_and_iss() {
     ] {
         load_diagnostics(of(&lines)).only(message, "");
     }
-    // A client that is named takes the place of an audience.
+    // A client that is named replaces an audience.
     settings(of(&one.replace("audiences = [\"api\"]", "required_claims = { client_id = \"web\" }")));
     settings(
         of(&one.replace("https://a.example", "accounts.example\"\njwks_url = \"https://a.example/jwks")),

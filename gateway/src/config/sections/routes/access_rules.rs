@@ -15,7 +15,7 @@ pub(super) fn check(table: &Table<'_>, route: &Route) {
         let basic = table.entry("basic");
         basic.report(
             Diagnostic::error(format!(
-                "`{}` has no meaning on a public route: nobody logs in there",
+                "`{}` has no meaning on a public route: no user logs in there",
                 basic.name()
             ))
             .at(basic.key_place())
