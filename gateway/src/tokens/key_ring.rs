@@ -318,9 +318,14 @@ fn signing_key(public: &VerificationKey, private: EncodingKey) -> SigningKey {
     }
 }
 
+/// The content of a file with a key.
+pub(super) fn read_key_file(path: &Path) -> Result<Vec<u8>, KeyError> {
+    std::fs::read(path).map_err(|source| KeyError::Unreadable { path: path.to_owned(), source })
+}
+
 /// Reads an unencrypted PKCS#8 PEM.
 fn read_private_key(path: &Path, algorithm: Algorithm) -> Result<EncodingKey, KeyError> {
-    let pem = std::fs::read(path).map_err(|source| KeyError::Unreadable { path: path.to_owned(), source })?;
+    let pem = read_key_file(path)?;
     private_key(&pem, algorithm).map_err(|reason| KeyError::Unfit {
         path: path.to_owned(),
         algorithm,

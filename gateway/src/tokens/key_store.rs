@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::UnixSeconds;
 use super::key_record::KeyRole;
-use super::key_ring::{KeyError, private_key};
+use super::key_ring::{KeyError, private_key, read_key_file};
 use super::key_schedule::{Rules, Step, next_step};
 use super::public_key::VerificationKey;
 use crate::config::Algorithm;
@@ -195,8 +195,7 @@ impl KeyStore {
     fn remove_private_half(&self, kid: &str, algorithm: Algorithm) -> Result<(), KeyError> {
         for key in self.list()?.iter().filter(|key| key.kid == kid) {
             let path = self.key_path(key);
-            let text =
-                fs::read(&path).map_err(|source| KeyError::Unreadable { path: path.clone(), source })?;
+            let text = read_key_file(&path)?;
             let public = public_pem(&text, key.algorithm).ok_or_else(|| KeyError::NoSuchKey {
                 path: path.clone(),
                 algorithm,
@@ -305,7 +304,7 @@ impl KeyStore {
     /// Reads the public half of a key; a retired one may have no other.
     pub(super) fn public_key(&self, key: &StoredKey) -> Result<VerificationKey, KeyError> {
         let path = self.key_path(key);
-        let text = fs::read(&path).map_err(|source| KeyError::Unreadable { path: path.clone(), source })?;
+        let text = read_key_file(&path)?;
         VerificationKey::of_pem(&text, &[key.algorithm]).map_err(|reason| KeyError::NoSuchKey {
             path,
             algorithm: key.algorithm,
@@ -316,7 +315,7 @@ impl KeyStore {
     /// Reads a private key.
     pub fn private_key(&self, key: &StoredKey) -> Result<EncodingKey, KeyError> {
         let path = self.key_path(key);
-        let pem = fs::read(&path).map_err(|source| KeyError::Unreadable { path: path.clone(), source })?;
+        let pem = read_key_file(&path)?;
         private_key(&pem, key.algorithm).map_err(|reason| KeyError::NoSuchKey {
             path,
             algorithm: key.algorithm,

@@ -14,6 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::config::{Dpop, Signing, Tokens};
 use crate::file_owner::create_afresh;
+use crate::tokens::key_ring::read_key_file;
 use crate::tokens::{Access, KeyError, KeyStore, UnixSeconds};
 
 /// The file of the secret in `tokens.keys_dir`.
@@ -62,9 +63,7 @@ impl Nonces {
         }
         let secret = match &tokens.signing {
             Signing::Secret { secret, .. } => secret.clone(),
-            Signing::PrivateKeyFile { path, .. } => {
-                fs::read(path).map_err(|source| KeyError::Unreadable { path: path.clone(), source })?
-            }
+            Signing::PrivateKeyFile { path, .. } => read_key_file(path)?,
             Signing::Kept { dir, .. } => {
                 // Held for its lock: of several processes that start at once, one makes the file.
                 let _lock = KeyStore::open(dir)?;
