@@ -125,10 +125,7 @@ impl KeyStore {
     ///
     /// A file cannot be read or written.
     pub fn maintain(dir: &Path, rules: &Rules, now: UnixSeconds) -> Result<Vec<Step>, KeyError> {
-        let has_private = |key: &StoredKey| {
-            let text = fs::read_to_string(dir.join(format!("{}.pem", key.kid))).unwrap_or_default();
-            text.contains("PRIVATE KEY")
-        };
+        let has_private = |key: &StoredKey| has_private_half(&key_path(dir, key)).unwrap_or_default();
         let mut done = Vec::new();
         // The lock is taken only where there is something to do.
         if next_step(&list(dir)?, rules, now, has_private).is_none() {
@@ -140,7 +137,7 @@ impl KeyStore {
                 Step::Publish => _ = store.generate(rules.algorithm, now)?,
                 Step::Rotate => _ = store.rotate(rules.algorithm, now)?,
                 Step::Drop(kid) => store.remove(kid)?,
-                Step::RemovePrivateHalf(kid) => store.remove_private_half(kid, rules.algorithm)?,
+                Step::RemovePrivateHalf(kid) => store.remove_private_half(kid)?,
             }
             done.push(step);
         }
@@ -192,13 +189,13 @@ impl KeyStore {
     }
 
     /// Replaces a key's file by one with its public half, in one step.
-    fn remove_private_half(&self, kid: &str, algorithm: Algorithm) -> Result<(), KeyError> {
+    fn remove_private_half(&self, kid: &str) -> Result<(), KeyError> {
         for key in self.list()?.iter().filter(|key| key.kid == kid) {
             let path = self.key_path(key);
             let text = read_key_file(&path)?;
             let public = public_pem(&text, key.algorithm).ok_or_else(|| KeyError::NoSuchKey {
                 path: path.clone(),
-                algorithm,
+                algorithm: key.algorithm,
                 reason: "its public half cannot be computed".to_owned(),
             })?;
             self.write(&path, public.as_bytes())?;
@@ -212,7 +209,7 @@ impl KeyStore {
     ///
     /// It cannot be read.
     pub fn has_private_half(&self, key: &StoredKey) -> io::Result<bool> {
-        Ok(fs::read_to_string(self.key_path(key))?.contains("PRIVATE KEY"))
+        has_private_half(&self.key_path(key))
     }
 
     /// All keys, oldest first.
@@ -324,7 +321,7 @@ impl KeyStore {
     }
 
     fn key_path(&self, key: &StoredKey) -> PathBuf {
-        self.dir.join(format!("{}.pem", key.kid))
+        key_path(&self.dir, key)
     }
 
     fn save(&self, keys: &[StoredKey]) -> Result<(), KeyError> {
@@ -353,6 +350,15 @@ impl KeyStore {
         };
         write().map_err(|source| KeyError::Store { dir: self.dir.clone(), source })
     }
+}
+
+/// The file of a key in its folder.
+fn key_path(dir: &Path, key: &StoredKey) -> PathBuf {
+    dir.join(format!("{}.pem", key.kid))
+}
+
+fn has_private_half(path: &Path) -> io::Result<bool> {
+    Ok(fs::read_to_string(path)?.contains("PRIVATE KEY"))
 }
 
 /// All keys that a folder lists, oldest first.
