@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use super::{HttpUri, KeyThumbprint};
 use crate::strict_json;
+use crate::tokens::public_key::is_good_exponent;
 use crate::tokens::{CompactJws, UnixSeconds};
 
 /// Maximum length of a proof, in bytes.
@@ -236,8 +237,7 @@ fn public_key<'h>(alg: &str, jwk: &'h Map<String, Value>) -> Option<PublicKey<'h
         && modulus.first() != Some(&0)
         && (1..=4).contains(&exponent.len())
         && exponent.first() != Some(&0)
-        && exponent.last().is_some_and(|last| last & 1 == 1)
-        && exponent != [1];
+        && is_good_exponent(&exponent);
     fits.then_some(PublicKey::Rsa { parameters, n, e, modulus, exponent })
 }
 
