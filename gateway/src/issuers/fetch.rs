@@ -19,6 +19,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use url::{Host, Url};
 
 use super::address::{Reach, is_public};
+use super::shown;
 use crate::tls::in_words;
 use crate::upstream::{connect_any, is_localhost};
 
@@ -190,7 +191,7 @@ fn request(url: &Url, method: Method, body: Bytes) -> Result<Request<Full<Bytes>
 fn redirect(from: &Url, headers: &HeaderMap) -> Result<Url, String> {
     let location = headers.get(LOCATION).and_then(|location| location.to_str().ok());
     let location = location.ok_or("redirects without an address")?;
-    let shown: String = location.chars().take(200).flat_map(char::escape_debug).collect();
+    let shown = shown(location, 200);
     let target = from.join(location).map_err(|_| format!("redirects to {shown}, which is no address"))?;
     let is_same = target.scheme() == from.scheme()
         && target.host() == from.host()

@@ -149,6 +149,11 @@ impl Issuers {
     }
 }
 
+/// Text from an issuer for a message: of at most so many characters, and without control characters.
+fn shown(text: &str, max_chars: usize) -> String {
+    text.chars().take(max_chars).flat_map(char::escape_debug).collect()
+}
+
 /// Asks each issuer once, for `check`: the index and the error of those that cannot be asked or give no usable keys.
 ///
 /// # Errors
