@@ -66,12 +66,22 @@ impl Client {
     ///
     /// Why there is no such answer, in words.
     pub(super) async fn get(&self, url: &Url, reach: Reach) -> Result<Answer, String> {
-        let getting = self.get_without_timeout(url, reach);
-        let got = timeout(self.timeout, getting).await;
-        got.unwrap_or_else(|_| {
+        let got = self.within_timeout(self.get_without_timeout(url, reach)).await;
+        got.map_err(|why| format!("{url} {why}"))
+    }
+
+    /// Ends an exchange that takes longer than the issuer may.
+    ///
+    /// # Errors
+    ///
+    /// Those of the exchange, or that it took too long.
+    pub(super) async fn within_timeout<T>(
+        &self,
+        exchange: impl Future<Output = Result<T, String>>,
+    ) -> Result<T, String> {
+        timeout(self.timeout, exchange).await.unwrap_or_else(|_| {
             Err(format!("did not answer within {}", humantime::format_duration(self.timeout)))
         })
-        .map_err(|why| format!("{url} {why}"))
     }
 
     async fn get_without_timeout(&self, url: &Url, reach: Reach) -> Result<Answer, String> {

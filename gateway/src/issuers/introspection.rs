@@ -14,7 +14,6 @@ use http::HeaderValue;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
-use tokio::time::timeout;
 
 use super::OtherIssuer;
 use super::address::Reach;
@@ -157,11 +156,7 @@ pub(super) async fn run(issuer: Arc<OtherIssuer>) {
 
 async fn answer(issuer: Arc<OtherIssuer>, idle: Rc<RefCell<Vec<Connection>>>, job: Job) {
     let Some(introspector) = &issuer.introspector else { return };
-    let asked = timeout(issuer.settings.timeout, ask(&issuer, introspector, &idle, &job.token)).await;
-    let asked = asked.unwrap_or_else(|_| {
-        let limit = humantime::format_duration(issuer.settings.timeout);
-        Err(format!("did not answer within {limit}"))
-    });
+    let asked = issuer.client.within_timeout(ask(&issuer, introspector, &idle, &job.token)).await;
     let verdict = asked.and_then(|answer| {
         judge(&issuer.settings, &introspector.settings, &answer.body, now_millis() / 1000)
     });
