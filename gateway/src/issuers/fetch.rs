@@ -24,7 +24,7 @@ use crate::tls::in_words;
 use crate::upstream::{connect_any, is_localhost};
 
 /// Maximum length of an answer, in bytes.
-pub(super) const MAX_ANSWER_LEN: usize = 1 << 20;
+const MAX_ANSWER_LEN: usize = 1 << 20;
 const MAX_REDIRECTS: usize = 3;
 
 /// How issuers are reached.
@@ -43,8 +43,9 @@ pub(super) struct Answer {
     pub(super) is_public: bool,
 }
 
-trait Io: AsyncRead + AsyncWrite {}
-impl<T: AsyncRead + AsyncWrite> Io for T {}
+/// A connection with or without TLS.
+trait Io: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
 
 /// A connection that can take a request.
 pub(super) struct Connection {
@@ -138,7 +139,7 @@ impl Client {
         let (tcp, _) = connect_any(&allowed, 0).await.map_err(cannot)?;
         let is_public = tcp.peer_addr().is_ok_and(|peer| is_public(peer.ip()));
         tcp.set_nodelay(true).map_err(cannot)?;
-        let io: Box<dyn IoSend> = match (url.scheme(), &self.tls) {
+        let io: Box<dyn Io> = match (url.scheme(), &self.tls) {
             ("https", Some(connector)) => {
                 let name = server_name(url)?;
                 let stream = connector.connect(name.clone(), tcp).await;
@@ -154,9 +155,6 @@ impl Client {
         Ok(Connection { sender, is_public })
     }
 }
-
-trait IoSend: Io + Unpin {}
-impl<T: Io + Unpin> IoSend for T {}
 
 fn server_name(url: &Url) -> Result<ServerName<'static>, String> {
     let name = match url.host() {
