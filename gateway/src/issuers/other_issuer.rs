@@ -139,7 +139,7 @@ impl OtherIssuer {
 
     /// Whether its keys are fetched.
     pub(super) fn fetches_keys(&self) -> bool {
-        matches!(self.settings.keys, IssuerKeys::Discovery(_) | IssuerKeys::Url(_))
+        self.settings.keys.url().is_some()
     }
 
     /// See the field.
