@@ -221,12 +221,8 @@ fn one<T: Copy + PartialEq>(
 /// Whether a field of the question is the client's, rather than the proxy's or its connection's.
 fn is_clients_own(field: &HeaderField<'_>) -> bool {
     match field.kind {
-        HeaderKind::Connection
-        | HeaderKind::HopByHop
-        | HeaderKind::Upgrade
-        | HeaderKind::TransferEncoding
-        | HeaderKind::ContentLength
-        | HeaderKind::Expect
+        kind if kind.is_of_connection() => false,
+        HeaderKind::Expect
         | HeaderKind::Host
         | HeaderKind::Forwarded
         | HeaderKind::XForwardedHost

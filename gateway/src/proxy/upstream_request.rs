@@ -198,19 +198,12 @@ fn push_fields(sink: &mut impl FieldSink, request: RequestView<'_>, add: Forward
 
 /// Whether a field of the client is forwarded.
 fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
+    let is_edited = || add.edits.is_some_and(|edits| edits.remove_edited(field.name));
     match field.kind {
-        HeaderKind::Authorization => {
-            add.client_authorization && !add.edits.is_some_and(|edits| edits.remove_edited(field.name))
-        }
-        HeaderKind::Dpop => {
-            add.client_proof && !add.edits.is_some_and(|edits| edits.remove_edited(field.name))
-        }
-        HeaderKind::Connection
-        | HeaderKind::HopByHop
-        | HeaderKind::Upgrade
-        | HeaderKind::TransferEncoding
-        | HeaderKind::ContentLength
-        | HeaderKind::Expect
+        HeaderKind::Authorization => add.client_authorization && !is_edited(),
+        HeaderKind::Dpop => add.client_proof && !is_edited(),
+        kind if kind.is_of_connection() => false,
+        HeaderKind::Expect
         | HeaderKind::Host
         | HeaderKind::Forwarded
         | HeaderKind::XForwardedFor
@@ -222,7 +215,7 @@ fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
         HeaderKind::TraceParent | HeaderKind::TraceState if add.owns_trace => false,
         _ => {
             let removed = is_reserved(field.name, add.identity_headers)
-                || add.edits.is_some_and(|edits| edits.remove_edited(field.name))
+                || is_edited()
                 || add.upgrade.is_some_and(|handshake| handshake.rewrites(field.name))
                 || add.destination.is_some() && is_destination(field.name);
             !removed
