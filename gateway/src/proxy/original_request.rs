@@ -177,7 +177,7 @@ enum Part {
     OriginalUrl,
 }
 
-const DESCRIPTION: [(&str, Part); 6] = [
+static DESCRIPTION: [(&str, Part); 6] = [
     ("X-Forwarded-Method", Part::Method),
     ("X-Forwarded-Uri", Part::Target),
     ("X-Original-Method", Part::Method),
@@ -187,8 +187,10 @@ const DESCRIPTION: [(&str, Part); 6] = [
 ];
 
 fn description(field: &HeaderField<'_>) -> Option<&'static Part> {
-    static PARTS: [(&str, Part); 6] = DESCRIPTION;
-    PARTS.iter().find(|(name, _)| field.name.eq_ignore_ascii_case(name.as_bytes())).map(|(_, part)| part)
+    DESCRIPTION
+        .iter()
+        .find(|(name, _)| field.name.eq_ignore_ascii_case(name.as_bytes()))
+        .map(|(_, part)| part)
 }
 
 /// Scheme, authority, and path with query of a URL.
