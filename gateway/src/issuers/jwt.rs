@@ -1,4 +1,4 @@
-//! Verification of another issuer's JWT (RFC 7519) as RFC 8725 asks for it.
+//! Verification of another issuer's JWT (RFC 7519) as RFC 8725 requires it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -18,7 +18,7 @@ const TYPE: &str = "assertion+jwt";
 pub struct AssertionRequest<'a> {
     /// The upstream's name.
     pub audience: &'a str,
-    /// Who asks, if that is known.
+    /// The user of the request, if there is one.
     pub claims: Option<&'a VerifiedClaims>,
     /// The method that the upstream gets.
     pub method: &'a str,

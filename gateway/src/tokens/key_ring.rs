@@ -207,7 +207,7 @@ impl KeyRing {
             let mut public = match store.public_key(key) {
                 Ok(public) => public,
                 Err(error) if signs => return Err(error),
-                // A start that failed would refuse everybody's tokens, not just those of this key.
+                // A start that failed would refuse all tokens, not just those of this key.
                 Err(error) => {
                     self.unusable.push(error);
                     continue;

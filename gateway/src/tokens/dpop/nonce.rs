@@ -49,7 +49,7 @@ pub(crate) enum NonceState {
 }
 
 impl Nonces {
-    /// The nonces of a configuration that asks for them. The secret is that of the tokens' signatures, the private key of the
+    /// The nonces of a configuration that requires them. The secret is that of the tokens' signatures, the private key of the
     /// operator's, or one that is kept beside the keys that the gateway manages: so instances that accept each other's tokens
     /// accept each other's nonces.
     ///
