@@ -75,6 +75,19 @@ const FOLD: [u8; 256] = {
 };
 
 impl HeaderKind {
+    /// Whether the field belongs to one connection or frames one message (RFC 9110 section 7.6.1, RFC 9112 section 6): the
+    /// gateway writes it anew, and never forwards it.
+    pub(crate) fn is_of_connection(self) -> bool {
+        matches!(
+            self,
+            HeaderKind::Connection
+                | HeaderKind::HopByHop
+                | HeaderKind::Upgrade
+                | HeaderKind::TransferEncoding
+                | HeaderKind::ContentLength
+        )
+    }
+
     /// The kind of `name`. Only the plain spelling (letters, digits, `-`) gets a meaning.
     pub(crate) fn of(name: &[u8]) -> HeaderKind {
         if name.is_empty() || name.len() > MAX_NAME_LEN {

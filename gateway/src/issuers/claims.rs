@@ -1,4 +1,4 @@
-//! From the claims of another issuer's token to an identity here: who may say what, and under which names.
+//! From the claims of another issuer's token to an identity here: which claims are accepted, and under which names.
 
 use serde_json::{Map, Value};
 
@@ -16,7 +16,7 @@ const MAX_NUMERIC_DATE: f64 = 9_007_199_254_740_992.0;
 pub(super) enum Origin<'t> {
     /// A signed token, with the `typ` of its header.
     Jwt(&'t str),
-    /// An introspection's answer, which leaves out what it likes (RFC 7662 section 2.2), and until when it counts by itself.
+    /// An introspection's response, in which every claim is optional (RFC 7662 section 2.2), and until when it counts by itself.
     Introspection(UnixSeconds),
 }
 
@@ -58,7 +58,7 @@ pub(super) fn accept(
     }
     check_audience(issuer, claims.get("aud"))?;
     check_use(issuer, claims, origin)?;
-    // The token belongs to a key (RFC 7800), and nothing here asks for a proof of it.
+    // The token belongs to a key (RFC 7800), and nothing here verifies a proof of it.
     if claims.contains_key("cnf") {
         return invalid("the token is bound to a key, which only its issuer's own resources verify");
     }

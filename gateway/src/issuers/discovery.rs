@@ -4,6 +4,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::address::Reach;
+use super::shown;
 use crate::strict_json;
 
 /// Where the keys of `issuer` are according to its document, which was fetched from `from`, at an address of the public internet or
@@ -23,13 +24,12 @@ pub(super) fn jwks_uri(
     match text("issuer") {
         Some(named) if named == issuer => {}
         Some(named) => {
-            let named: String = named.chars().take(200).flat_map(char::escape_debug).collect();
-            return Err(format!("is the document of another issuer: {named}, not {issuer}"));
+            return Err(format!("is the document of another issuer: {}, not {issuer}", shown(named, 200)));
         }
         None => return Err("names no issuer".to_owned()),
     }
     let uri = text("jwks_uri").ok_or("has no jwks_uri")?;
-    let shown: String = uri.chars().take(200).flat_map(char::escape_debug).collect();
+    let shown = shown(uri, 200);
     let url = Url::parse(uri).map_err(|_| format!("has a jwks_uri that is no URL: {shown}"))?;
     let is_as_secure = url.scheme() == "https" || (url.scheme() == "http" && from.scheme() == "http");
     if !is_as_secure || url.host().is_none() || !url.username().is_empty() || url.password().is_some() {

@@ -19,11 +19,12 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use url::{Host, Url};
 
 use super::address::{Reach, is_public};
+use super::shown;
 use crate::tls::in_words;
 use crate::upstream::{connect_any, is_localhost};
 
 /// Maximum length of an answer, in bytes.
-pub(super) const MAX_ANSWER_LEN: usize = 1 << 20;
+const MAX_ANSWER_LEN: usize = 1 << 20;
 const MAX_REDIRECTS: usize = 3;
 
 /// How issuers are reached.
@@ -42,8 +43,9 @@ pub(super) struct Answer {
     pub(super) is_public: bool,
 }
 
-trait Io: AsyncRead + AsyncWrite {}
-impl<T: AsyncRead + AsyncWrite> Io for T {}
+/// A connection with or without TLS.
+trait Io: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
 
 /// A connection that can take a request.
 pub(super) struct Connection {
@@ -65,12 +67,22 @@ impl Client {
     ///
     /// Why there is no such answer, in words.
     pub(super) async fn get(&self, url: &Url, reach: Reach) -> Result<Answer, String> {
-        let getting = self.get_without_timeout(url, reach);
-        let got = timeout(self.timeout, getting).await;
-        got.unwrap_or_else(|_| {
+        let got = self.within_timeout(self.get_without_timeout(url, reach)).await;
+        got.map_err(|why| format!("{url} {why}"))
+    }
+
+    /// Ends an exchange that takes longer than the issuer may.
+    ///
+    /// # Errors
+    ///
+    /// Those of the exchange, or that it took too long.
+    pub(super) async fn within_timeout<T>(
+        &self,
+        exchange: impl Future<Output = Result<T, String>>,
+    ) -> Result<T, String> {
+        timeout(self.timeout, exchange).await.unwrap_or_else(|_| {
             Err(format!("did not answer within {}", humantime::format_duration(self.timeout)))
         })
-        .map_err(|why| format!("{url} {why}"))
     }
 
     async fn get_without_timeout(&self, url: &Url, reach: Reach) -> Result<Answer, String> {
@@ -127,7 +139,7 @@ impl Client {
         let (tcp, _) = connect_any(&allowed, 0).await.map_err(cannot)?;
         let is_public = tcp.peer_addr().is_ok_and(|peer| is_public(peer.ip()));
         tcp.set_nodelay(true).map_err(cannot)?;
-        let io: Box<dyn IoSend> = match (url.scheme(), &self.tls) {
+        let io: Box<dyn Io> = match (url.scheme(), &self.tls) {
             ("https", Some(connector)) => {
                 let name = server_name(url)?;
                 let stream = connector.connect(name.clone(), tcp).await;
@@ -143,9 +155,6 @@ impl Client {
         Ok(Connection { sender, is_public })
     }
 }
-
-trait IoSend: Io + Unpin {}
-impl<T: Io + Unpin> IoSend for T {}
 
 fn server_name(url: &Url) -> Result<ServerName<'static>, String> {
     let name = match url.host() {
@@ -190,7 +199,7 @@ fn request(url: &Url, method: Method, body: Bytes) -> Result<Request<Full<Bytes>
 fn redirect(from: &Url, headers: &HeaderMap) -> Result<Url, String> {
     let location = headers.get(LOCATION).and_then(|location| location.to_str().ok());
     let location = location.ok_or("redirects without an address")?;
-    let shown: String = location.chars().take(200).flat_map(char::escape_debug).collect();
+    let shown = shown(location, 200);
     let target = from.join(location).map_err(|_| format!("redirects to {shown}, which is no address"))?;
     let is_same = target.scheme() == from.scheme()
         && target.host() == from.host()

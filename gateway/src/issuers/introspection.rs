@@ -1,4 +1,4 @@
-//! Introspection of opaque tokens (RFC 7662): one question at a time for each token over all workers, with a bounded cache of answers.
+//! Introspection of opaque tokens (RFC 7662): one request at a time for each token over all workers, with a bounded cache of responses.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,7 +14,6 @@ use http::HeaderValue;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
-use tokio::time::timeout;
 
 use super::OtherIssuer;
 use super::address::Reach;
@@ -28,7 +27,7 @@ use crate::tokens::{TokenError, UnixSeconds};
 
 /// Maximum length of an opaque token, in bytes.
 const MAX_TOKEN_LEN: usize = 16 * 1024;
-/// Maximum number of questions to one issuer at the same time.
+/// Maximum number of concurrent requests to one issuer.
 const MAX_RUNNING: usize = 128;
 /// Maximum number of idle connections to one issuer.
 const MAX_IDLE_CONNECTIONS: usize = 8;
@@ -36,7 +35,7 @@ const MAX_IDLE_CONNECTIONS: usize = 8;
 /// A token's hash, so that tokens are not kept.
 type TokenHash = [u8; 32];
 
-/// What an issuer says of a token.
+/// The result of an introspection.
 #[derive(Debug, Clone)]
 pub(crate) struct Verdict {
     /// The identity, or why the token is not accepted.
@@ -49,13 +48,13 @@ pub(crate) struct Verdict {
 #[derive(Debug)]
 pub(crate) enum Introspected {
     Known(Verdict),
-    /// The issuer is being asked; the verdict comes here. The sender is dropped where it does not answer.
+    /// A request to the issuer is under way; its verdict is sent here. The sender is dropped where it fails.
     Pending(watch::Receiver<Option<Verdict>>),
-    /// Too many questions are open.
+    /// Too many requests are under way.
     Busy,
 }
 
-/// A question to an issuer.
+/// A request to an issuer.
 struct Job {
     hash: TokenHash,
     token: String,
@@ -107,7 +106,7 @@ impl Introspector {
         }
     }
 
-    /// What is known of a token; the issuer is asked where nothing is.
+    /// What is known of a token; the issuer is queried where nothing is.
     pub(super) fn introspect(&self, token: &str, now: UnixSeconds) -> Introspected {
         let invalid = |reason| Verdict { result: Err(TokenError::Invalid(reason)), until: now };
         if token.len() > MAX_TOKEN_LEN {
@@ -133,7 +132,7 @@ impl Introspector {
         Introspected::Pending(pending)
     }
 
-    /// The error of the last question, if it failed.
+    /// The error of the last request, if it failed.
     pub(super) fn last_error(&self) -> Option<String> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -144,7 +143,7 @@ impl Introspector {
     }
 }
 
-/// Asks an issuer what workers want to know, until it is aborted.
+/// Sends the introspections that workers request to an issuer, until it is aborted.
 pub(super) async fn run(issuer: Arc<OtherIssuer>) {
     let Some(introspector) = &issuer.introspector else { return };
     let queue = introspector.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -157,11 +156,7 @@ pub(super) async fn run(issuer: Arc<OtherIssuer>) {
 
 async fn answer(issuer: Arc<OtherIssuer>, idle: Rc<RefCell<Vec<Connection>>>, job: Job) {
     let Some(introspector) = &issuer.introspector else { return };
-    let asked = timeout(issuer.settings.timeout, ask(&issuer, introspector, &idle, &job.token)).await;
-    let asked = asked.unwrap_or_else(|_| {
-        let limit = humantime::format_duration(issuer.settings.timeout);
-        Err(format!("did not answer within {limit}"))
-    });
+    let asked = issuer.client.within_timeout(ask(&issuer, introspector, &idle, &job.token)).await;
     let verdict = asked.and_then(|answer| {
         judge(&issuer.settings, &introspector.settings, &answer.body, now_millis() / 1000)
     });
@@ -191,7 +186,7 @@ async fn answer(issuer: Arc<OtherIssuer>, idle: Rc<RefCell<Vec<Connection>>>, jo
     }
 }
 
-/// Asks over an idle connection, or else over a new one.
+/// Sends a request over an idle connection, or else over a new one.
 async fn ask(
     issuer: &OtherIssuer,
     introspector: &Introspector,
@@ -205,7 +200,7 @@ async fn ask(
         .finish();
     let mut reused = idle.borrow_mut().pop();
     while let Some(mut connection) = reused.filter(Connection::is_open) {
-        // The issuer may have closed it a moment ago; a question can be repeated.
+        // The issuer may have closed it a moment ago; an introspection can be repeated.
         if let Ok(answer) =
             issuer.client.post(&mut connection, &settings.url, authorization, form.clone()).await
         {
@@ -231,7 +226,7 @@ fn keep(idle: &RefCell<Vec<Connection>>, connection: Connection) {
 ///
 /// # Errors
 ///
-/// It is no answer to an introspection.
+/// It is no response to an introspection.
 fn judge(
     issuer: &IssuerSettings,
     settings: &Introspection,
@@ -328,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn one_token_is_asked_about_once_and_the_cache_is_bounded() {
+    fn one_token_is_introspected_once_and_the_cache_is_bounded() {
         let introspector =
             Introspector::new(issuer(&format!("{KEYS}introspection_cache_size = 10")).introspection.unwrap());
         let pending = |token: &str| matches!(introspector.introspect(token, NOW), Introspected::Pending(_));

@@ -1,7 +1,5 @@
 //! JWK sets of other issuers (RFC 7517): which of their keys may verify what.
 
-use std::collections::HashMap;
-
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,6 +7,7 @@ use jsonwebtoken::DecodingKey;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use serde_json::Value;
 
+use super::shown;
 use crate::config::Algorithm;
 use crate::strict_json;
 use crate::tokens::check_strength;
@@ -20,15 +19,13 @@ const MAX_CANDIDATES: usize = 4;
 /// Maximum size of an RSA modulus, in bytes: verification with larger ones takes long.
 const MAX_MODULUS_LEN: usize = 1024;
 
-/// The keys of an issuer by their ids.
-#[derive(Debug, Default)]
-pub(super) struct KeySet {
-    by_id: HashMap<Option<String>, Vec<Key>>,
-    len: usize,
-}
+/// The keys of an issuer.
+#[derive(Debug)]
+pub(super) struct KeySet(Vec<Key>);
 
-/// A key, with what it may verify.
+/// A key, with its id and what it may verify.
 pub(super) struct Key {
+    id: Option<String>,
     algorithms: Vec<Algorithm>,
     pub(super) key: DecodingKey,
 }
@@ -42,8 +39,8 @@ impl std::fmt::Debug for Key {
 impl KeySet {
     /// The one key of an issuer that shares a secret.
     pub(super) fn of_secret(secret: &[u8], algorithms: &[Algorithm]) -> KeySet {
-        let key = Key { algorithms: algorithms.to_vec(), key: DecodingKey::from_secret(secret) };
-        KeySet { by_id: HashMap::from([(None, vec![key])]), len: 1 }
+        let key = DecodingKey::from_secret(secret);
+        KeySet(vec![Key { id: None, algorithms: algorithms.to_vec(), key }])
     }
 
     /// Reads a JWK set. Also returns why keys are left out, one line for each.
@@ -59,53 +56,40 @@ impl KeySet {
         if keys.len() > MAX_KEYS {
             return Err(format!("has {} keys, more than the {MAX_KEYS} that are allowed", keys.len()));
         }
-        let (mut set, mut left_out) = (KeySet::default(), Vec::new());
+        let (mut usable, mut left_out) = (Vec::new(), Vec::new());
         for (index, json) in keys.iter().enumerate() {
-            let kid = json.get("kid").and_then(Value::as_str);
             match read(json, algorithms) {
-                Ok(key) => {
-                    set.by_id.entry(kid.map(str::to_owned)).or_default().push(key);
-                    set.len += 1;
-                }
+                Ok(key) => usable.push(key),
                 Err(why) => {
-                    let id: String = kid
-                        .unwrap_or("without an id")
-                        .chars()
-                        .take(64)
-                        .flat_map(char::escape_debug)
-                        .collect();
-                    left_out.push(format!("key {index} ({id}): {why}"));
+                    let kid = json.get("kid").and_then(Value::as_str).unwrap_or("without an id");
+                    left_out.push(format!("key {index} ({}): {why}", shown(kid, 64)));
                 }
             }
         }
-        match set.len {
-            0 => Err(format!(
+        match usable.is_empty() {
+            true => Err(format!(
                 "has no key that could verify a token{}",
                 left_out.first().map(|why| format!(": {why}")).unwrap_or_default()
             )),
-            _ => Ok((set, left_out)),
+            false => Ok((KeySet(usable), left_out)),
         }
     }
 
     /// The number of keys.
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.0.len()
     }
 
     /// The keys that may have signed a token with this header. One without `kid` may be from any key, as long as there are few.
     pub(super) fn candidates(&self, kid: Option<&str>, algorithm: Algorithm) -> Vec<&Key> {
-        let fits = |key: &&Key| key.algorithms.contains(&algorithm);
-        let found: Vec<&Key> = match kid {
+        let is_named = |key: &Key| match (kid, &key.id) {
+            (None, _) => true,
+            (Some(kid), Some(id)) => kid == id,
             // A secret has no id, whatever its tokens name.
-            Some(kid) if algorithm.is_symmetric() => [None, Some(kid.to_owned())]
-                .iter()
-                .filter_map(|id| self.by_id.get(id))
-                .flatten()
-                .filter(fits)
-                .collect(),
-            Some(kid) => self.by_id.get(&Some(kid.to_owned())).into_iter().flatten().filter(fits).collect(),
-            None => self.by_id.values().flatten().filter(fits).collect(),
+            (Some(_), None) => algorithm.is_symmetric(),
         };
+        let fits = |key: &&Key| key.algorithms.contains(&algorithm) && is_named(key);
+        let found: Vec<&Key> = self.0.iter().filter(fits).collect();
         if found.len() > MAX_CANDIDATES { Vec::new() } else { found }
     }
 }
@@ -164,7 +148,7 @@ fn read(json: &Value, algorithms: &[Algorithm]) -> Result<Key, String> {
         return Err("it is for none of the algorithms that are accepted".into());
     }
     let key = DecodingKey::from_jwk(&jwk).map_err(|error| error.to_string())?;
-    Ok(Key { algorithms, key })
+    Ok(Key { id: text("kid").map(str::to_owned), algorithms, key })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Verification of another issuer's JWT (RFC 7519) as RFC 8725 asks for it.
+//! Verification of another issuer's JWT (RFC 7519) as RFC 8725 requires it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,7 +8,7 @@ use super::claims::{Accepted, Origin, accept};
 use super::jwks::KeySet;
 use crate::config::{Algorithm, IssuerSettings};
 use crate::strict_json;
-use crate::tokens::{TokenError, UnixSeconds, backend};
+use crate::tokens::{CompactJws, TokenError, UnixSeconds, backend};
 
 /// Maximum length of a token, in bytes.
 const MAX_TOKEN_LEN: usize = 16 * 1024;
@@ -28,21 +28,15 @@ pub(crate) struct Jws<'t> {
     header: Map<String, Value>,
     message: &'t str,
     signature: &'t str,
-    pub(super) payload: Map<String, Value>,
+    payload: Map<String, Value>,
 }
 
 impl Jws<'_> {
     /// Takes a token apart. `None` is no JWT: it may be an opaque token, or an encrypted one.
     pub(crate) fn parse(token: &str) -> Option<Jws<'_>> {
-        let mut dots = memchr::memchr_iter(b'.', token.as_bytes());
-        let (first, second, None) = (dots.next()?, dots.next()?, dots.next()) else { return None };
+        let CompactJws { header, payload, signature, message } = CompactJws::split(token)?;
         let object = |segment: &str| strict_json::object(&URL_SAFE_NO_PAD.decode(segment).ok()?);
-        Some(Jws {
-            header: object(&token[..first])?,
-            payload: object(&token[first + 1..second])?,
-            message: &token[..second],
-            signature: &token[second + 1..],
-        })
+        Some(Jws { header: object(header)?, payload: object(payload)?, message, signature })
     }
 
     /// The `iss` that it names.

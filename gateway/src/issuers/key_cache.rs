@@ -1,11 +1,12 @@
 //! The last keys of an issuer on disk, so that a restart works while the issuer cannot be reached.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 
-use crate::config::{IssuerKeys, IssuerSettings};
+use crate::config::IssuerSettings;
 use crate::file_owner::create_folder;
 use crate::tokens::UnixSeconds;
 use crate::users::replace_file::replace_file;
@@ -28,10 +29,7 @@ pub(super) fn path(issuer: &IssuerSettings) -> PathBuf {
 }
 
 fn source(issuer: &IssuerSettings) -> String {
-    match &issuer.keys {
-        IssuerKeys::Discovery(url) | IssuerKeys::Url(url) => url.to_string(),
-        _ => String::new(),
-    }
+    issuer.keys.url().map(Url::to_string).unwrap_or_default()
 }
 
 /// The kept keys of an issuer, if there are any of the same source.
@@ -64,7 +62,6 @@ pub(super) fn load(issuer: &IssuerSettings) -> Option<KeptKeys> {
 pub(super) fn save(issuer: &IssuerSettings, fetched_at: UnixSeconds, jwks: &[u8]) -> io::Result<()> {
     let jwks = String::from_utf8_lossy(jwks).into_owned();
     let kept = KeptKeys { issuer: issuer.issuer.clone(), source: source(issuer), fetched_at, jwks };
-    let path = path(issuer);
-    create_folder(path.parent().unwrap_or(Path::new(".")))?;
-    replace_file(&path, &serde_json::to_vec(&kept).map_err(io::Error::other)?)
+    create_folder(&issuer.cache_dir)?;
+    replace_file(&path(issuer), &serde_json::to_vec(&kept).map_err(io::Error::other)?)
 }

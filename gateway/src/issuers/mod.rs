@@ -103,7 +103,7 @@ impl Issuers {
         self.iter().enumerate().find(|(_, issuer)| issuer.settings.issuer == named)
     }
 
-    /// The one of the `accepted` issuers that is asked about opaque tokens, with its index.
+    /// The one of the `accepted` issuers that introspects opaque tokens, with its index.
     pub(crate) fn introspecting(&self, accepted: IssuerSet) -> Option<(usize, &Arc<OtherIssuer>)> {
         let mut all = self.iter().enumerate();
         all.find(|(index, issuer)| accepted.has(*index) && issuer.settings.introspection.is_some())
@@ -149,7 +149,12 @@ impl Issuers {
     }
 }
 
-/// Asks each issuer once, for `check`: the index and the error of those that cannot be asked or give no usable keys.
+/// Text from an issuer for a message: of at most so many characters, and without control characters.
+fn shown(text: &str, max_chars: usize) -> String {
+    text.chars().take(max_chars).flat_map(char::escape_debug).collect()
+}
+
+/// Fetches the keys of each issuer once, for `check`: the index and the error of those that cannot be reached or have no usable keys.
 ///
 /// # Errors
 ///

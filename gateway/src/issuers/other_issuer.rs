@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsConnector;
+use url::Url;
 
 use super::claims::Accepted;
 use super::fetch::Client;
@@ -91,15 +92,14 @@ impl OtherIssuer {
     pub(super) fn new(settings: IssuerSettings, now: UnixSeconds) -> Result<OtherIssuer, IssuerError> {
         let error = |why: String| IssuerError { name: settings.name.clone(), why };
         let introspection_url = settings.introspection.as_ref().map(|introspection| &introspection.url);
-        let keys_url = match &settings.keys {
-            IssuerKeys::Discovery(url) | IssuerKeys::Url(url) => Some(url),
-            _ => None,
-        };
-        // A discovery document behind http:// may name an https:// address.
-        let needs_tls = keys_url.into_iter().chain(introspection_url).any(|url| url.scheme() == "https");
-        let tls = match client_config(settings.tls_ca_file.as_ref(), None) {
-            Ok(config) => Some(TlsConnector::from(Arc::new(config))),
+        let urls: Vec<&Url> = settings.keys.url().into_iter().chain(introspection_url).collect();
+        let needs_tls = urls.iter().any(|url| url.scheme() == "https");
+        // Reading all certificates of the system takes a while; an issuer without addresses needs none of them.
+        let config = (!urls.is_empty()).then(|| client_config(settings.tls_ca_file.as_ref(), None));
+        let tls = match config.transpose() {
+            Ok(config) => config.map(|config| TlsConnector::from(Arc::new(config))),
             Err(why) if needs_tls => return Err(error(why)),
+            // A discovery document behind http:// may name an https:// address, which cannot be reached then.
             Err(_) => None,
         };
         let keys = match &settings.keys {
@@ -139,7 +139,7 @@ impl OtherIssuer {
 
     /// Whether its keys are fetched.
     pub(super) fn fetches_keys(&self) -> bool {
-        matches!(self.settings.keys, IssuerKeys::Discovery(_) | IssuerKeys::Url(_))
+        self.settings.keys.url().is_some()
     }
 
     /// See the field.

@@ -25,7 +25,7 @@ pub(crate) fn passes(request: &Authorized, forwarding: &Forwarding) -> bool {
     }
 }
 
-/// What the upstream gets in its place. A preflight that skipped the authentication of its route does not act for the gateway.
+/// What replaces the client's `Authorization`. A preflight that skipped the authentication of its route does not act for the gateway.
 pub(crate) fn of_route<'f>(request: &Authorized, forwarding: &'f Forwarding) -> Option<&'f str> {
     let skipped = request.context().is_passed_preflight() && request.route().access == Access::Authenticated;
     match &forwarding.authorization {

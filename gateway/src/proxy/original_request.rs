@@ -1,4 +1,4 @@
-//! The request that a proxy asks about in forward authentication: what it was before the proxy made its question of it.
+//! The original request in forward authentication, from the proxy's subrequest for it.
 //!
 //! Proxies describe it in three ways: nginx by what the operator sets (`X-Original-URL`, `X-Original-URI`, `X-Original-Method`),
 //! Traefik and Caddy by `X-Forwarded-Method`, `-Proto`, `-Host` and `-Uri`, Envoy by repeating it below a path of its own.
@@ -11,18 +11,18 @@ use crate::http1::{HeadLimits, HeaderField, HeaderKind, Host, RequestHead};
 use crate::proxy::upstream_request::is_reserved;
 use crate::rejection::Rejection;
 
-/// How a proxy asks, which decides on what it understands.
+/// How a proxy describes the request, which decides on the responses that it understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asker {
     /// By `X-Original-URL` or `X-Original-URI`: nginx, to which no status but 2xx, 401 and 403 has a meaning.
     Nginx,
-    /// By the path behind the endpoint's: Envoy, which can be told what to remove from the request.
+    /// By the path behind the endpoint's: Envoy, which can be instructed to remove fields from the request.
     Envoy,
     /// By `X-Forwarded-Uri`: any answer that is not 2xx goes to the client as it is.
     Other,
 }
 
-/// What a proxy says of a request.
+/// What a proxy's subrequest describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OriginalRequest<'h> {
     method: &'h [u8],
@@ -100,7 +100,7 @@ impl<'h> OriginalRequest<'h> {
     }
 
     /// Writes the request's head into `rebuilt`, as strictly read as one that a client sends: what the proxy says of the request, and
-    /// the other fields of its question, which are the client's. `line` is the longest request line, in bytes.
+    /// the other fields of its subrequest (`question`), which are the client's. `line` is the longest request line, in bytes.
     ///
     /// # Errors
     ///
@@ -128,7 +128,7 @@ impl<'h> OriginalRequest<'h> {
                 put(&[field.name, b": ", field.value, b"\r\n"]);
             }
         }
-        // Proxies leave these out of the question; a browser's script can neither set nor leave out Sec-WebSocket-Key.
+        // Proxies leave these out of the subrequest; a browser's script can neither set nor leave out Sec-WebSocket-Key.
         if is_websocket || headers.asks_for_upgrade() {
             put(&[b"Connection: Upgrade\r\n"]);
             match headers.asks_for_upgrade() {
@@ -177,7 +177,7 @@ enum Part {
     OriginalUrl,
 }
 
-const DESCRIPTION: [(&str, Part); 6] = [
+static DESCRIPTION: [(&str, Part); 6] = [
     ("X-Forwarded-Method", Part::Method),
     ("X-Forwarded-Uri", Part::Target),
     ("X-Original-Method", Part::Method),
@@ -187,8 +187,10 @@ const DESCRIPTION: [(&str, Part); 6] = [
 ];
 
 fn description(field: &HeaderField<'_>) -> Option<&'static Part> {
-    static PARTS: [(&str, Part); 6] = DESCRIPTION;
-    PARTS.iter().find(|(name, _)| field.name.eq_ignore_ascii_case(name.as_bytes())).map(|(_, part)| part)
+    DESCRIPTION
+        .iter()
+        .find(|(name, _)| field.name.eq_ignore_ascii_case(name.as_bytes()))
+        .map(|(_, part)| part)
 }
 
 /// Scheme, authority, and path with query of a URL.
@@ -218,15 +220,11 @@ fn one<T: Copy + PartialEq>(
     }
 }
 
-/// Whether a field of the question is the client's, rather than the proxy's or its connection's.
+/// Whether a field of the subrequest is the client's, rather than the proxy's or its connection's.
 fn is_clients_own(field: &HeaderField<'_>) -> bool {
     match field.kind {
-        HeaderKind::Connection
-        | HeaderKind::HopByHop
-        | HeaderKind::Upgrade
-        | HeaderKind::TransferEncoding
-        | HeaderKind::ContentLength
-        | HeaderKind::Expect
+        kind if kind.is_of_connection() => false,
+        HeaderKind::Expect
         | HeaderKind::Host
         | HeaderKind::Forwarded
         | HeaderKind::XForwardedHost

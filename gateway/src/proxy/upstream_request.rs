@@ -43,7 +43,7 @@ pub(crate) struct ForwardingHeaders<'a> {
     pub(crate) target: &'a str,
     /// What of the request's path stands neither in `prefix` nor in `target`: nothing, or whole segments.
     pub(crate) stripped: &'a str,
-    /// What stands in place of WebDAV's `Destination`.
+    /// What replaces WebDAV's `Destination`.
     pub(crate) destination: Option<&'a str>,
     /// What the upstream sees as `Host`.
     pub(crate) host: &'a str,
@@ -53,7 +53,7 @@ pub(crate) struct ForwardingHeaders<'a> {
     pub(crate) client_authorization: bool,
     /// Whether its `DPoP` goes on.
     pub(crate) client_proof: bool,
-    /// What stands in place of `Authorization`.
+    /// What replaces `Authorization`.
     pub(crate) own_authorization: Option<&'a str>,
     /// The gateway's own cookies, which are kept from upstreams.
     pub(crate) cookies: Option<&'a Cookies>,
@@ -71,7 +71,7 @@ pub(crate) struct ForwardingHeaders<'a> {
     pub(crate) owns_trace: bool,
     /// The trace that the upstream's span belongs to.
     pub(crate) trace: Option<&'a TraceContext>,
-    /// The protocol that it asks to switch to.
+    /// The protocol that it requests to switch to.
     pub(crate) upgrade: Option<&'a Handshake<'a>>,
 }
 
@@ -198,19 +198,12 @@ fn push_fields(sink: &mut impl FieldSink, request: RequestView<'_>, add: Forward
 
 /// Whether a field of the client is forwarded.
 fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
+    let is_edited = || add.edits.is_some_and(|edits| edits.remove_edited(field.name));
     match field.kind {
-        HeaderKind::Authorization => {
-            add.client_authorization && !add.edits.is_some_and(|edits| edits.remove_edited(field.name))
-        }
-        HeaderKind::Dpop => {
-            add.client_proof && !add.edits.is_some_and(|edits| edits.remove_edited(field.name))
-        }
-        HeaderKind::Connection
-        | HeaderKind::HopByHop
-        | HeaderKind::Upgrade
-        | HeaderKind::TransferEncoding
-        | HeaderKind::ContentLength
-        | HeaderKind::Expect
+        HeaderKind::Authorization => add.client_authorization && !is_edited(),
+        HeaderKind::Dpop => add.client_proof && !is_edited(),
+        kind if kind.is_of_connection() => false,
+        HeaderKind::Expect
         | HeaderKind::Host
         | HeaderKind::Forwarded
         | HeaderKind::XForwardedFor
@@ -222,7 +215,7 @@ fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
         HeaderKind::TraceParent | HeaderKind::TraceState if add.owns_trace => false,
         _ => {
             let removed = is_reserved(field.name, add.identity_headers)
-                || add.edits.is_some_and(|edits| edits.remove_edited(field.name))
+                || is_edited()
                 || add.upgrade.is_some_and(|handshake| handshake.rewrites(field.name))
                 || add.destination.is_some() && is_destination(field.name);
             !removed
@@ -231,7 +224,7 @@ fn passes(field: &HeaderField<'_>, add: ForwardingHeaders<'_>) -> bool {
 }
 
 /// Whether some app could take a field of that name for one of the gateway's. CGI and WSGI know fields as `HTTP_NAME`, and a field
-/// that is called so is one that somebody hopes to have confused with it.
+/// with such a name may have been sent to be confused with it.
 pub(crate) fn is_reserved(name: &[u8], identity_headers: &IdentityHeaders) -> bool {
     let mut rest = name;
     while rest.get(..4).is_some_and(|front| front.eq_ignore_ascii_case(b"http"))

@@ -67,7 +67,7 @@ pub(crate) fn handshake<'h>(
     Ok(Some(Handshake { protocol, offer }))
 }
 
-/// Refuses an upgrade that a page of a foreign origin asks for. The page of a request that came with a session's cookie was checked
+/// Refuses an upgrade that a page of a foreign origin requests. The page of a request that came with a session's cookie was checked
 /// by authentication.
 pub(crate) fn check_page(request: &Authorized, forwarding: &Forwarding) -> Result<(), Rejection> {
     let (view, context) = (request.view(), request.context());
@@ -125,7 +125,7 @@ fn is_offer(name: &[u8]) -> bool {
 }
 
 impl Handshake<'_> {
-    /// What it asks to switch to.
+    /// The protocol that it requests to switch to.
     pub(crate) fn protocol(&self) -> &[u8] {
         self.protocol.as_bytes()
     }
@@ -150,7 +150,7 @@ impl Handshake<'_> {
     }
 }
 
-/// The first protocol that a request asks for of those that are taken. Any other is ignored, as RFC 9110 section 7.8 lets a server
+/// The first protocol that an upgrade requests of those that are taken. Any other is ignored, as RFC 9110 section 7.8 lets a server
 /// do.
 fn asked_for<'t>(request: RequestView<'_>, taken: &'t [impl AsRef<str>]) -> Option<&'t str> {
     let (head, fields) = (request.head(), request.headers());

@@ -302,13 +302,8 @@ fn response_headers(head: &ResponseHead, cors: &Cors, browser: Option<&Browser>)
     PARSED.with_borrow_mut(|parsed| {
         for (place, field) in head.headers().iter().enumerate() {
             let passes = match field.kind {
-                HeaderKind::Connection
-                | HeaderKind::HopByHop
-                | HeaderKind::Upgrade
-                | HeaderKind::TransferEncoding
-                | HeaderKind::ContentLength
-                | HeaderKind::XRequestId
-                | HeaderKind::UnderscoreAlias => false,
+                kind if kind.is_of_connection() => false,
+                HeaderKind::XRequestId | HeaderKind::UnderscoreAlias => false,
                 HeaderKind::AccessControl => !cors.replaces_upstream(),
                 HeaderKind::SetCookie => {
                     !browser.is_some_and(|browser| browser.cookies.sets_own(field.value))

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 
 use super::issuer::{SigningKey, encoded_header};
@@ -20,7 +18,7 @@ const TYPE: &str = "assertion+jwt";
 pub struct AssertionRequest<'a> {
     /// The upstream's name.
     pub audience: &'a str,
-    /// Who asks, if that is known.
+    /// The user of the request, if there is one.
     pub claims: Option<&'a VerifiedClaims>,
     /// The method that the upstream gets.
     pub method: &'a str,
@@ -103,9 +101,6 @@ impl AssertionIssuer {
                 sid: claims.sid(),
             }),
         };
-        let payload = serde_json::to_vec(&claims).map_err(|e| SigningError(e.to_string()))?;
-        let message = format!("{header}.{}", URL_SAFE_NO_PAD.encode(payload));
-        let signature = signer.sign(message.as_bytes())?;
-        Ok(format!("{message}.{signature}"))
+        signer.sign_claims(header, &claims)
     }
 }

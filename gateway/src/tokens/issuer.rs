@@ -165,9 +165,6 @@ impl Issuer {
             roles: request.roles.to_vec(),
             further,
         };
-        let payload = serde_json::to_vec(&claims).map_err(|e| SigningError(e.to_string()))?;
-        let message = format!("{header}.{}", URL_SAFE_NO_PAD.encode(payload));
-        let signature = key.signer.sign(message.as_bytes())?;
-        Ok(format!("{message}.{signature}"))
+        key.signer.sign_claims(header, &claims)
     }
 }

@@ -59,7 +59,7 @@ impl KeyRecord {
         self.verified.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether it was taken away before its time: what it signed is over, also streams under way.
+    /// Whether it was revoked before it expired: what it signed ends, also streams under way.
     pub fn is_revoked(&self) -> bool {
         self.revoked.load(Ordering::Relaxed)
     }

@@ -207,7 +207,7 @@ impl KeyRing {
             let mut public = match store.public_key(key) {
                 Ok(public) => public,
                 Err(error) if signs => return Err(error),
-                // A start that failed would refuse everybody's tokens, not just those of this key.
+                // A start that failed would refuse all tokens, not just those of this key.
                 Err(error) => {
                     self.unusable.push(error);
                     continue;
@@ -318,9 +318,14 @@ fn signing_key(public: &VerificationKey, private: EncodingKey) -> SigningKey {
     }
 }
 
+/// The content of a file with a key.
+pub(super) fn read_key_file(path: &Path) -> Result<Vec<u8>, KeyError> {
+    std::fs::read(path).map_err(|source| KeyError::Unreadable { path: path.to_owned(), source })
+}
+
 /// Reads an unencrypted PKCS#8 PEM.
 fn read_private_key(path: &Path, algorithm: Algorithm) -> Result<EncodingKey, KeyError> {
-    let pem = std::fs::read(path).map_err(|source| KeyError::Unreadable { path: path.to_owned(), source })?;
+    let pem = read_key_file(path)?;
     private_key(&pem, algorithm).map_err(|reason| KeyError::Unfit {
         path: path.to_owned(),
         algorithm,

@@ -42,7 +42,7 @@ pub struct Rules {
     pub lifetime: u64,
 }
 
-/// The next step, if there is one at `now`; `keys` are all keys, oldest first, and `has_private` tells whether the file of one has its private half.
+/// The next step, if there is one at `now`; `keys` are all keys, oldest first, and `has_private` is whether the file of one has its private half.
 pub(super) fn next_step(
     keys: &[StoredKey],
     rules: &Rules,

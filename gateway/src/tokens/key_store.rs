@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::UnixSeconds;
 use super::key_record::KeyRole;
-use super::key_ring::{KeyError, private_key};
+use super::key_ring::{KeyError, private_key, read_key_file};
 use super::key_schedule::{Rules, Step, next_step};
 use super::public_key::VerificationKey;
 use crate::config::Algorithm;
@@ -125,10 +125,7 @@ impl KeyStore {
     ///
     /// A file cannot be read or written.
     pub fn maintain(dir: &Path, rules: &Rules, now: UnixSeconds) -> Result<Vec<Step>, KeyError> {
-        let has_private = |key: &StoredKey| {
-            let text = fs::read_to_string(dir.join(format!("{}.pem", key.kid))).unwrap_or_default();
-            text.contains("PRIVATE KEY")
-        };
+        let has_private = |key: &StoredKey| has_private_half(&key_path(dir, key)).unwrap_or_default();
         let mut done = Vec::new();
         // The lock is taken only where there is something to do.
         if next_step(&list(dir)?, rules, now, has_private).is_none() {
@@ -140,7 +137,7 @@ impl KeyStore {
                 Step::Publish => _ = store.generate(rules.algorithm, now)?,
                 Step::Rotate => _ = store.rotate(rules.algorithm, now)?,
                 Step::Drop(kid) => store.remove(kid)?,
-                Step::RemovePrivateHalf(kid) => store.remove_private_half(kid, rules.algorithm)?,
+                Step::RemovePrivateHalf(kid) => store.remove_private_half(kid)?,
             }
             done.push(step);
         }
@@ -192,14 +189,13 @@ impl KeyStore {
     }
 
     /// Replaces a key's file by one with its public half, in one step.
-    fn remove_private_half(&self, kid: &str, algorithm: Algorithm) -> Result<(), KeyError> {
+    fn remove_private_half(&self, kid: &str) -> Result<(), KeyError> {
         for key in self.list()?.iter().filter(|key| key.kid == kid) {
             let path = self.key_path(key);
-            let text =
-                fs::read(&path).map_err(|source| KeyError::Unreadable { path: path.clone(), source })?;
+            let text = read_key_file(&path)?;
             let public = public_pem(&text, key.algorithm).ok_or_else(|| KeyError::NoSuchKey {
                 path: path.clone(),
-                algorithm,
+                algorithm: key.algorithm,
                 reason: "its public half cannot be computed".to_owned(),
             })?;
             self.write(&path, public.as_bytes())?;
@@ -213,7 +209,7 @@ impl KeyStore {
     ///
     /// It cannot be read.
     pub fn has_private_half(&self, key: &StoredKey) -> io::Result<bool> {
-        Ok(fs::read_to_string(self.key_path(key))?.contains("PRIVATE KEY"))
+        has_private_half(&self.key_path(key))
     }
 
     /// All keys, oldest first.
@@ -305,7 +301,7 @@ impl KeyStore {
     /// Reads the public half of a key; a retired one may have no other.
     pub(super) fn public_key(&self, key: &StoredKey) -> Result<VerificationKey, KeyError> {
         let path = self.key_path(key);
-        let text = fs::read(&path).map_err(|source| KeyError::Unreadable { path: path.clone(), source })?;
+        let text = read_key_file(&path)?;
         VerificationKey::of_pem(&text, &[key.algorithm]).map_err(|reason| KeyError::NoSuchKey {
             path,
             algorithm: key.algorithm,
@@ -316,7 +312,7 @@ impl KeyStore {
     /// Reads a private key.
     pub fn private_key(&self, key: &StoredKey) -> Result<EncodingKey, KeyError> {
         let path = self.key_path(key);
-        let pem = fs::read(&path).map_err(|source| KeyError::Unreadable { path: path.clone(), source })?;
+        let pem = read_key_file(&path)?;
         private_key(&pem, key.algorithm).map_err(|reason| KeyError::NoSuchKey {
             path,
             algorithm: key.algorithm,
@@ -325,7 +321,7 @@ impl KeyStore {
     }
 
     fn key_path(&self, key: &StoredKey) -> PathBuf {
-        self.dir.join(format!("{}.pem", key.kid))
+        key_path(&self.dir, key)
     }
 
     fn save(&self, keys: &[StoredKey]) -> Result<(), KeyError> {
@@ -354,6 +350,15 @@ impl KeyStore {
         };
         write().map_err(|source| KeyError::Store { dir: self.dir.clone(), source })
     }
+}
+
+/// The file of a key in its folder.
+fn key_path(dir: &Path, key: &StoredKey) -> PathBuf {
+    dir.join(format!("{}.pem", key.kid))
+}
+
+fn has_private_half(path: &Path) -> io::Result<bool> {
+    Ok(fs::read_to_string(path)?.contains("PRIVATE KEY"))
 }
 
 /// All keys that a folder lists, oldest first.

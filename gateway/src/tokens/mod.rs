@@ -3,6 +3,7 @@
 
 mod assertion;
 mod claims;
+mod compact_jws;
 pub(crate) mod dpop;
 mod issuer;
 mod key_record;
@@ -17,6 +18,7 @@ mod verifier;
 
 pub use assertion::{AssertionIssuer, AssertionRequest};
 pub use claims::{AuthenticationClaims, Claims, Confirmation, TokenType, UnixSeconds};
+pub(crate) use compact_jws::CompactJws;
 pub use dpop::{KeyThumbprint, NoThumbprint};
 pub use issuer::{Issuer, TokenRequest};
 pub use key_record::{KeyRecord, KeyRole, LoadedKey};

@@ -11,7 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::key_record::{KeyRole, LoadedKey};
-use super::key_ring::{Access, KeyError};
+use super::key_ring::{Access, KeyError, read_key_file};
 use super::key_store::{KeyState, KeyStore};
 use super::public_key::VerificationKey;
 use super::{UnixSeconds, verifies_for};
@@ -80,8 +80,7 @@ pub(super) fn load(
         let key = match previous {
             PreviousKey::Secret { algorithm, secret } => VerificationKey::of_secret(*algorithm, secret),
             PreviousKey::File { algorithms, path } => {
-                let text =
-                    fs::read(path).map_err(|source| KeyError::Unreadable { path: path.clone(), source })?;
+                let text = read_key_file(path)?;
                 let unfit = |reason| KeyError::NotPrevious { path: path.clone(), reason };
                 VerificationKey::of_pem(&text, algorithms).map_err(unfit)?
             }

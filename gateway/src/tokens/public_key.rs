@@ -175,7 +175,8 @@ pub(super) fn has_good_exponent(pem: &[u8]) -> bool {
     exponent().unwrap_or(true)
 }
 
-fn is_good_exponent(e: &[u8]) -> bool {
+/// Whether the public exponent of an RSA key, in big endian, is an odd number of at least 3.
+pub(super) fn is_good_exponent(e: &[u8]) -> bool {
     e.last().is_some_and(|byte| byte & 1 == 1) && e.iter().skip_while(|byte| **byte == 0).ne(&[1])
 }
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::EncodingKey;
+use serde::Serialize;
 
 use super::public_key::backend;
 use crate::config::Algorithm;
@@ -24,6 +27,20 @@ pub(super) trait Signer: Send + Sync {
     ///
     /// The key does not sign.
     fn sign(&self, message: &[u8]) -> Result<String, SigningError>;
+}
+
+impl dyn Signer {
+    /// The compact JWS of `claims` under an encoded header (RFC 7515 section 7.1).
+    ///
+    /// # Errors
+    ///
+    /// The key does not sign.
+    pub(super) fn sign_claims(&self, header: &str, claims: &impl Serialize) -> Result<String, SigningError> {
+        let payload = serde_json::to_vec(claims).map_err(|e| SigningError(e.to_string()))?;
+        let message = format!("{header}.{}", URL_SAFE_NO_PAD.encode(payload));
+        let signature = self.sign(message.as_bytes())?;
+        Ok(format!("{message}.{signature}"))
+    }
 }
 
 /// A key in this process's memory.

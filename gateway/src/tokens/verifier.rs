@@ -13,7 +13,7 @@ use super::issuer::encoded_header;
 use super::key_record::{KeyRecord, KeyRole};
 use super::payload::{Audience, Payload};
 use super::public_key::{Check, VerificationKey, backend};
-use super::{KeyThumbprint, TokenType, UnixSeconds};
+use super::{CompactJws, KeyThumbprint, TokenType, UnixSeconds};
 use crate::config::{MAX_ACCESS_TTL, Tokens};
 use crate::rejection::flask::{WRONG_ALGORITHM, WRONG_SIGNATURE};
 use crate::strict_json;
@@ -330,7 +330,7 @@ impl Verifier {
     /// The claims of a token of either type with a valid signature, issuer and audience, though it may have
     /// expired: everything is checked but type and time.
     pub fn verify_signed(&self, token: &str, now: UnixSeconds) -> Result<VerifiedClaims, TokenError> {
-        let parts = CompactJws::split(token)?;
+        let parts = segments(token)?;
         let header = match self.own_headers.iter().find(|(own, _)| own == parts.header) {
             Some((_, header)) => *header,
             None => self.read_header(parts.header)?,
@@ -430,7 +430,7 @@ impl Verifier {
         if self.names.iss.is_empty() {
             return self.is_own(token, now);
         }
-        let Ok(parts) = CompactJws::split(token) else { return false };
+        let Ok(parts) = segments(token) else { return false };
         let payload = decode(parts.payload).ok();
         let payload = payload.as_deref().and_then(strict_json::object);
         payload.is_some_and(|claims| claims.get("iss").is_some_and(|iss| iss == self.names.iss.as_str()))
@@ -539,31 +539,15 @@ fn derived_session(jti: &str, message: &str) -> String {
     URL_SAFE_NO_PAD.encode(&id.as_ref()[..16])
 }
 
-/// `header.payload.signature` (RFC 7515 section 7.1): three segments, none empty.
-struct CompactJws<'t> {
-    header: &'t str,
-    payload: &'t str,
-    signature: &'t str,
-    message: &'t str,
-}
-
-impl CompactJws<'_> {
-    fn split(token: &str) -> Result<CompactJws<'_>, TokenError> {
-        const MALFORMED: TokenError = TokenError::Invalid("no compact JWS");
-        if token.len() > MAX_TOKEN_LEN {
-            return Err(TokenError::Invalid("larger than 8 KiB"));
-        }
-        let mut dots = memchr::memchr_iter(b'.', token.as_bytes());
-        let (Some(first), Some(second), None) = (dots.next(), dots.next(), dots.next()) else {
-            return Err(MALFORMED);
-        };
-        let (message, signature) = (&token[..second], &token[second + 1..]);
-        let (header, payload) = (&token[..first], &token[first + 1..second]);
-        if [header, payload, signature].iter().any(|part| part.is_empty()) {
-            return Err(MALFORMED);
-        }
-        Ok(CompactJws { header, payload, signature, message })
+/// The segments of a token: three, none empty.
+fn segments(token: &str) -> Result<CompactJws<'_>, TokenError> {
+    if token.len() > MAX_TOKEN_LEN {
+        return Err(TokenError::Invalid("larger than 8 KiB"));
     }
+    let is_whole = |parts: &CompactJws<'_>| {
+        [parts.header, parts.payload, parts.signature].iter().all(|part| !part.is_empty())
+    };
+    CompactJws::split(token).filter(is_whole).ok_or(TokenError::Invalid("no compact JWS"))
 }
 
 /// base64url without padding and without stray bits in the last character (RFC 4648 section 3.5).

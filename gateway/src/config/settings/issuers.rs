@@ -30,6 +30,16 @@ pub enum IssuerKeys {
     Nowhere,
 }
 
+impl IssuerKeys {
+    /// Where they are fetched: the address of the JWK set, or of the document that names it.
+    pub(crate) fn url(&self) -> Option<&Url> {
+        match self {
+            IssuerKeys::Discovery(url) | IssuerKeys::Url(url) => Some(url),
+            IssuerKeys::File { .. } | IssuerKeys::Secret(_) | IssuerKeys::Nowhere => None,
+        }
+    }
+}
+
 /// Lest a secret be printed.
 impl std::fmt::Debug for IssuerKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -252,7 +252,7 @@ fn times_are_judged_with_leeway_and_only_behind_a_good_signature() {
     ] {
         assert_eq!(judged(&changes), result, "{changes:?}");
     }
-    // Of a forged token, nobody learns whether it has expired.
+    // Whether a forged token has expired is not reported.
     let forger = TestKey::generate(Algorithm::EdDSA, "a");
     let forged = forger.token(&forger.header(), &with(&claims(), "exp", json!(1)));
     assert_eq!(

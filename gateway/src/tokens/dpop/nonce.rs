@@ -4,7 +4,7 @@
 //! beside it, so that a client has time to use it, and the clocks of instances may differ.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::config::{Dpop, Signing, Tokens};
-use crate::file_owner::create_afresh;
+use crate::tokens::key_ring::read_key_file;
 use crate::tokens::{Access, KeyError, KeyStore, UnixSeconds};
 
 /// The file of the secret in `tokens.keys_dir`.
@@ -49,7 +49,7 @@ pub(crate) enum NonceState {
 }
 
 impl Nonces {
-    /// The nonces of a configuration that asks for them. The secret is that of the tokens' signatures, the private key of the
+    /// The nonces of a configuration that requires them. The secret is that of the tokens' signatures, the private key of the
     /// operator's, or one that is kept beside the keys that the gateway manages: so instances that accept each other's tokens
     /// accept each other's nonces.
     ///
@@ -62,14 +62,8 @@ impl Nonces {
         }
         let secret = match &tokens.signing {
             Signing::Secret { secret, .. } => secret.clone(),
-            Signing::PrivateKeyFile { path, .. } => {
-                fs::read(path).map_err(|source| KeyError::Unreadable { path: path.clone(), source })?
-            }
-            Signing::Kept { dir, .. } => {
-                // Held for its lock: of several processes that start at once, one makes the file.
-                let _lock = KeyStore::open(dir)?;
-                kept_secret(dir, access).map_err(|source| KeyError::Store { dir: dir.clone(), source })?
-            }
+            Signing::PrivateKeyFile { path, .. } => read_key_file(path)?,
+            Signing::Kept { dir, .. } => kept_secret(dir, access)?,
         };
         Ok(Some(Nonces::new(&secret, tokens.dpop_nonce_ttl.as_secs())))
     }
@@ -108,17 +102,21 @@ impl Nonces {
 }
 
 /// The secret in the folder of the keys, which is made where there is none.
-fn kept_secret(dir: &Path, access: Access) -> io::Result<Vec<u8>> {
+fn kept_secret(dir: &Path, access: Access) -> Result<Vec<u8>, KeyError> {
+    // Locked: of several processes that start at once, one makes the file.
+    let store = KeyStore::open(dir)?;
     let path = dir.join(FILE);
     match fs::read(&path) {
         Ok(secret) if secret.len() == SECRET_LEN => return Ok(secret),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(KeyError::Store { dir: dir.to_owned(), source });
+        }
         _ => {}
     }
     let mut secret = vec![0; SECRET_LEN];
-    rand::fill(&mut secret).map_err(|_| io::Error::other("the system gives no random bytes"))?;
+    rand::fill(&mut secret).map_err(|_| KeyError::NoRandomness)?;
     if access == Access::Use {
-        create_afresh(&path, dir)?.write_all(&secret)?;
+        store.write(&path, &secret)?;
     }
     Ok(secret)
 }

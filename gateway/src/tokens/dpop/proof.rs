@@ -13,7 +13,8 @@ use serde_json::{Map, Value};
 
 use super::{HttpUri, KeyThumbprint};
 use crate::strict_json;
-use crate::tokens::UnixSeconds;
+use crate::tokens::public_key::is_good_exponent;
+use crate::tokens::{CompactJws, UnixSeconds};
 
 /// Maximum length of a proof, in bytes.
 const MAX_PROOF_LEN: usize = 8 * 1024;
@@ -68,25 +69,19 @@ pub(crate) fn verify(proof: &str, expected: &ExpectedProof<'_>) -> Result<Proof,
     if proof.len() > MAX_PROOF_LEN {
         return Err("the proof is larger than 8 KiB");
     }
-    let mut segments = proof.split('.');
-    let (Some(header), Some(payload), Some(signature), None) =
-        (segments.next(), segments.next(), segments.next(), segments.next())
-    else {
-        return Err("the proof is not one compact JWS");
-    };
-    let signed = &proof[..header.len() + 1 + payload.len()];
+    let jws = CompactJws::split(proof).ok_or("the proof is not one compact JWS")?;
     let object = |segment: &str| {
         let bytes = decode(segment)?;
         strict_json::object(&bytes)
             .ok_or("header and payload of the proof must be JSON objects with unique members")
     };
-    let header = object(header)?;
+    let header = object(jws.header)?;
     let key = read_header(&header)?;
     let thumbprint = key.thumbprint();
-    let claims = object(payload)?;
+    let claims = object(jws.payload)?;
     // The signature is what costs: whatever is wrong besides it is found before.
     check_claims(&claims, expected)?;
-    key.verify(signed.as_bytes(), &decode(signature)?)?;
+    key.verify(jws.message.as_bytes(), &decode(jws.signature)?)?;
 
     let jti = text(&claims, "jti").ok_or("jti must be a string of 1 to 256 bytes")?;
     let id = digest(&SHA256, &[&thumbprint.0[..], jti.as_bytes()].concat());
@@ -242,8 +237,7 @@ fn public_key<'h>(alg: &str, jwk: &'h Map<String, Value>) -> Option<PublicKey<'h
         && modulus.first() != Some(&0)
         && (1..=4).contains(&exponent.len())
         && exponent.first() != Some(&0)
-        && exponent.last().is_some_and(|last| last & 1 == 1)
-        && exponent != [1];
+        && is_good_exponent(&exponent);
     fits.then_some(PublicKey::Rsa { parameters, n, e, modulus, exponent })
 }
 
