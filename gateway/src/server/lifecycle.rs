@@ -79,7 +79,6 @@ pub struct RunningGateway {
     /// The address of the admin listener.
     pub admin_address: SocketAddr,
     reloader: Arc<Reloader>,
-    leaving: Arc<AtomicBool>,
     draining: watch::Sender<bool>,
     taken_over: watch::Sender<bool>,
     /// One of the public sockets, to be closed before the worker's own handle of it.
@@ -87,7 +86,6 @@ pub struct RunningGateway {
     workers: Vec<JoinHandle<io::Result<()>>>,
     ended: watch::Sender<bool>,
     background: JoinHandle<io::Result<()>>,
-    spans: Option<Arc<SpanExporter>>,
 }
 
 /// A gateway built from settings, without listeners.
@@ -101,7 +99,7 @@ fn assemble(
     snapshot: RuntimeConfig,
     store: Arc<dyn Store>,
     access_log: Option<AccessLog>,
-    spans: Option<Arc<SpanExporter>>,
+    spans: Option<SpanExporter>,
 ) -> Result<Gateway, ServeError> {
     let settings = &snapshot.settings;
     let now = since_1970();
@@ -115,7 +113,7 @@ fn assemble(
         hashing: HashingPool::new(settings.limits.hash_threads, settings.limits.hash_queue),
         metrics: Arc::new(Metrics::new(settings.server.workers)),
         access_log,
-        leaving: Arc::default(),
+        leaving: AtomicBool::new(false),
         spans,
         sessions,
         configuration: Configuration::new(snapshot),
@@ -148,8 +146,8 @@ pub fn start(
         _ => open_store(&snapshot.settings.store)?,
     };
     let collector = snapshot.settings.tracing.otlp.clone();
-    let spans = collector.map(SpanExporter::start).transpose().map_err(ServeError::Tracing)?.map(Arc::new);
-    let gateway = Arc::new(assemble(snapshot, store, logs.access.clone(), spans.clone())?);
+    let spans = collector.map(SpanExporter::start).transpose().map_err(ServeError::Tracing)?;
+    let gateway = Arc::new(assemble(snapshot, store, logs.access.clone(), spans)?);
     let reloader = Arc::new(Reloader::new(Arc::clone(&gateway), source, loaded, seen));
     let snapshot = gateway.configuration.current();
     let settings = &snapshot.settings;
@@ -200,14 +198,12 @@ pub fn start(
         public_address,
         admin_address,
         reloader,
-        leaving: Arc::clone(&gateway.leaving),
         draining,
         taken_over,
         public,
         workers,
         ended,
         background,
-        spans,
     })
 }
 
@@ -228,8 +224,10 @@ impl RunningGateway {
     /// Graceful shutdown: reports that it is leaving and serves on for the shutdown delay, then stops accepting
     /// and lets requests in flight finish within the drain timeout.
     pub fn stop(self) -> Result<(), ServeError> {
-        self.leaving.store(true, Ordering::Relaxed);
-        sleep(self.reloader.shutdown_delay());
+        let gateway = &self.reloader.gateway;
+        gateway.leaving.store(true, Ordering::Relaxed);
+        let delay = gateway.configuration.current().settings.server.shutdown_delay;
+        sleep(delay);
         self.drain()
     }
 
@@ -246,7 +244,7 @@ impl RunningGateway {
         // Last: the admin listener reports the drain while it lasts.
         self.ended.send_replace(true);
         join(self.background);
-        if let Some(spans) = self.spans {
+        if let Some(spans) = &self.reloader.gateway.spans {
             spans.stop();
         }
         result

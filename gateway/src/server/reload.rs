@@ -69,11 +69,6 @@ impl Reloader {
         Reloader { gateway, source, state: Mutex::new(state) }
     }
 
-    /// `server.shutdown_delay` of the active configuration.
-    pub(super) fn shutdown_delay(&self) -> Duration {
-        self.gateway.configuration.current().settings.server.shutdown_delay
-    }
-
     /// Polls the files, and reloads if one has changed since they were read and none since the last poll
     /// (debounce: a file that is being written in place is not read half). A failed reload is retried at
     /// intervals, as its cause may lie outside the watched files. Blocking.
