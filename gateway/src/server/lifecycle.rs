@@ -18,6 +18,7 @@ use crate::server::admin::AdminState;
 use crate::server::background_tasks;
 use crate::server::connection_limit::SourceLimiter;
 use crate::server::control::ControlSocket;
+use crate::server::key_maintenance::key_lists;
 use crate::server::reload::Reloader;
 use crate::server::reuseport_bpf;
 use crate::server::socket_activation::ActivatedSockets;
@@ -134,6 +135,8 @@ pub fn start(
     old_process: Option<OldProcess>,
     logs: &Logs,
 ) -> Result<RunningGateway, ServeError> {
+    // Before the keys are read: a later change is detected.
+    let key_lists = key_lists(&loaded.settings);
     let snapshot = RuntimeConfig::load(loaded.settings.clone(), since_1970().as_secs(), Access::Use)?;
     let sockets = Sockets::take(&snapshot.settings, inherited, old_process.is_some())?;
     let (public_address, admin_address) = (sockets.public_address, sockets.admin_address);
@@ -148,7 +151,7 @@ pub fn start(
     let collector = snapshot.settings.tracing.otlp.clone();
     let spans = collector.map(SpanExporter::start).transpose().map_err(ServeError::Tracing)?;
     let gateway = Arc::new(assemble(snapshot, store, logs.access.clone(), spans)?);
-    let reloader = Arc::new(Reloader::new(Arc::clone(&gateway), source, loaded, seen));
+    let reloader = Arc::new(Reloader::new(Arc::clone(&gateway), source, loaded, seen, key_lists));
     let snapshot = gateway.configuration.current();
     let settings = &snapshot.settings;
     let control = ControlSocket::bind(&settings.store);
