@@ -26,7 +26,7 @@ pub(crate) struct AuditEvent<'a> {
     pub(crate) request_id: Option<&'a str>,
     pub(crate) count: Option<u64>,
     pub(crate) request: Option<AuditedRequest<'a>>,
-    /// Whether somebody should look at it now.
+    /// Whether it needs attention at once.
     pub(crate) alert: bool,
 }
 

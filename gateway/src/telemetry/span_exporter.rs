@@ -405,7 +405,7 @@ mod tests {
         }
         collector.join().unwrap();
         assert_eq!(exporter.counts().failed, 1);
-        // Nobody listens any more: the first of these is being tried, and the queue holds one.
+        // No collector listens any more: the first of these is being tried, and the queue holds one.
         (0..BATCH_SPANS * 4).for_each(|_| exporter.send(Span::default()));
         assert!(exporter.counts().dropped > 0);
         let stopped = Instant::now();
