@@ -7,7 +7,7 @@
 pub(super) const TARGET: &str = "audit";
 
 /// The value of a field that is always there and not known.
-pub(crate) const UNKNOWN: &str = "-";
+const UNKNOWN: &str = "-";
 
 /// An audit event. `docs/reference/log-fields.md` lists the names; they do not change.
 #[derive(Debug, Clone, Copy)]
