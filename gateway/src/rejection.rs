@@ -700,10 +700,9 @@ impl Rejection {
             Challenge::Client => "Basic realm=\"introspection\", charset=\"UTF-8\"".to_owned(),
             Challenge::Error(error) => format!("Bearer {}", self.error_parameters(error)),
         });
-        let mut random = [0];
-        // Without random bytes there is no jitter, which does no harm.
-        let _ = aws_lc_rs::rand::fill(&mut random);
-        let retry_after = self.retry_after_seconds(random[0]).map(|seconds| seconds.to_string());
+        // Most refusals have no such field, and need no random number.
+        let retry_after = self.retry_after().and_then(|_| self.retry_after_seconds(random_byte()));
+        let retry_after = retry_after.map(|seconds| seconds.to_string());
         let allow = self.allow().map(str::to_owned);
         let accept_post = (self.code() == Code::UnsupportedMediaType).then(|| "application/json".to_owned());
         for (name, value) in [
@@ -781,6 +780,13 @@ impl Rejection {
         }
         problem.to_string().into_bytes()
     }
+}
+
+fn random_byte() -> u8 {
+    let mut random = [0];
+    // Without random bytes there is no jitter, which does no harm.
+    let _ = aws_lc_rs::rand::fill(&mut random);
+    random[0]
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! by the layer of that name, so a request that skipped a check cannot reach a target. What outer layers and
 //! the access log need when the request itself is gone is in the shared [`RequestContext`].
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::ops::Deref;
@@ -63,11 +64,9 @@ pub(crate) struct RequestTrace {
     pub(crate) upstream: Cell<Option<UpstreamCall>>,
 }
 
-/// A request to an upstream, retries included.
+/// A request to the upstream of the access log's record, retries included.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct UpstreamCall {
-    /// The upstream's index in the configuration.
-    pub(crate) upstream: usize,
     pub(crate) started: Instant,
     /// When the response's head had come, or the failure.
     pub(crate) ended: Option<Instant>,
@@ -80,9 +79,9 @@ impl RequestTrace {
         Box::new(RequestTrace { context, upstream: Cell::new(None) })
     }
 
-    pub(crate) fn begin_upstream(&self, upstream: usize) {
+    pub(crate) fn begin_upstream(&self) {
         let started = Instant::now();
-        self.upstream.set(Some(UpstreamCall { upstream, started, ended: None, status: None, error: None }));
+        self.upstream.set(Some(UpstreamCall { started, ended: None, status: None, error: None }));
     }
 
     pub(crate) fn end_upstream(&self, outcome: UpstreamOutcome, status: Option<StatusCode>) {
@@ -150,7 +149,7 @@ impl RequestContext {
         self.record.cors.get() == Some(PREFLIGHT_PASSED)
     }
 
-    /// Whether a proxy asks for a verdict on the request, which goes elsewhere.
+    /// Whether a proxy requests a verdict on the request, which goes elsewhere.
     pub(crate) fn is_verdict(&self) -> bool {
         self.record.endpoint.get() == Some(EndpointLabel::Verify)
     }
@@ -167,9 +166,18 @@ impl RequestContext {
 
     /// Information about the client for the list of sessions.
     pub(crate) fn client_info(&self) -> ClientInfo {
-        let user_agent = self.head.headers().iter().find(|f| f.name.eq_ignore_ascii_case(b"user-agent"));
-        let user_agent = user_agent.map(|field| String::from_utf8_lossy(field.value));
-        ClientInfo::new(self.client_address(), user_agent.as_deref())
+        ClientInfo::new(self.client_address(), self.user_agent().as_deref())
+    }
+
+    /// The first `User-Agent`.
+    pub(crate) fn user_agent(&self) -> Option<Cow<'_, str>> {
+        let field = self.head.headers().iter().find(|field| field.name.eq_ignore_ascii_case(b"user-agent"));
+        field.map(|field| String::from_utf8_lossy(field.value))
+    }
+
+    /// The path of the route, as configured.
+    pub(crate) fn route_path(&self) -> Option<&str> {
+        self.record.route.get().map(|index| self.state.config.settings.routes[index].path.as_str())
     }
 
     /// The route's label in the metrics.

@@ -31,9 +31,9 @@ pub(crate) struct Gateway {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: Option<AccessLog>,
     /// Whether the process is to stop, so that load balancers should choose another one.
-    pub(crate) leaving: Arc<AtomicBool>,
+    pub(crate) leaving: AtomicBool,
     /// Sends spans to a collector, if there is one.
-    pub(crate) spans: Option<Arc<SpanExporter>>,
+    pub(crate) spans: Option<SpanExporter>,
 }
 
 /// The active configuration. It is replaced atomically.

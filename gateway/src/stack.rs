@@ -93,7 +93,7 @@ where
         ))
 }
 
-/// The layers that decide on an admitted request, for those that come here and for those that a proxy asks about.
+/// The layers that decide on an admitted request, for those that come here and for those that a proxy requests a verdict on.
 fn judged<T>(
     target: T,
 ) -> impl Service<Admitted, Response = Response, Error = Rejection, Future: 'static> + 'static

@@ -268,12 +268,12 @@ pub(crate) fn insert_nonce(context: &RequestContext, response: &mut Response) {
     }
 }
 
-/// Requires the proof of a token's key at one of the gateway's own endpoints.
+/// Requires the proof of a token's key, and claims it.
 ///
 /// # Errors
 ///
 /// As [`require_binding`], and where the proof was used before.
-pub(crate) async fn require_at_endpoint(
+pub(crate) async fn require_and_claim(
     context: &RequestContext,
     mode: Dpop,
     bearer: Bearer<'_>,

@@ -1,5 +1,6 @@
 //! Access log and request metrics: one entry and one count per request, when its response has ended.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use crate::grpc;
-use crate::http1::Version;
+use crate::http1::{HeaderKind, RequestHead, Version};
 use crate::layers::request_spans;
 use crate::request::{Received, RequestContext};
 use crate::response::{AbortedBody, Body, Response};
@@ -150,19 +151,16 @@ impl Drop for ResponseLog {
             worker.metrics.response_aborted(reason);
         }
         let (settings, record) = (&context.state.config.settings, &context.record);
+        let code = record.rejection.borrow().as_ref().map(|rejection| rejection.code().name());
+        let aborted = aborted.map(AbortReason::name);
         if let Some(trace) = context.trace.as_deref().filter(|trace| trace.context.sampled)
             && let Some(exporter) = &worker.gateway.spans
         {
-            let code = record.rejection.borrow().as_ref().map(|rejection| rejection.code().name());
-            let error = code.or(aborted.map(AbortReason::name));
-            request_spans::export(context, (trace, exporter), status, error, ended);
+            request_spans::export(context, (trace, exporter), status, code.or(aborted), ended);
         }
         let Some(access_log) = &worker.access_log else { return };
         let head = &context.head;
-        let (method, path) = match head.has_request_line() {
-            true => (head.method().as_str(), logged_path(head.target())),
-            false => ("-", "-".into()),
-        };
+        let (method, path) = logged_request_line(head);
         let identity = record.identity.borrow();
         let username = record.username.borrow();
         let verified = identity.as_ref().map(|identity| identity.claims().username());
@@ -177,20 +175,28 @@ impl Drop for ResponseLog {
             status,
             bytes_sent: self.bytes,
             duration,
-            route: record.route.get().map(|index| settings.routes[index].path.as_str()),
+            route: context.route_path(),
             upstream: record.upstream.get().map(|index| context.state.upstream(index).name()),
             user: verified.or(username.as_deref()),
-            code: record.rejection.borrow().as_ref().map(|rejection| rejection.code().name()),
+            code,
             cors: record.cors.get(),
             dpop: record.dpop.get().map(ProofOutcome::name),
-            aborted: aborted.map(AbortReason::name),
+            aborted,
             trace: context.trace.as_ref().map(|trace| trace.context.ids),
         });
     }
 }
 
+/// Method and path of a request; `-` where its first line could not be read.
+pub(crate) fn logged_request_line(head: &RequestHead) -> (&str, Cow<'_, str>) {
+    match head.has_request_line() {
+        true => (head.method().as_str(), logged_path(head.target())),
+        false => ("-", "-".into()),
+    }
+}
+
 /// The path of a target without its query, which may contain secrets; in absolute form without the authority.
-pub(crate) fn logged_path(target: &[u8]) -> std::borrow::Cow<'_, str> {
+fn logged_path(target: &[u8]) -> Cow<'_, str> {
     let path = target.split(|&b| b == b'?').next().unwrap_or(target);
     let authority = path.windows(3).position(|w| w == b"://").filter(|_| !path.starts_with(b"/"));
     let path = match authority {
@@ -231,8 +237,8 @@ fn without_parameters(path: &str) -> String {
 /// What is longer is no name of a parameter, in bytes.
 const MAX_PARAMETER_NAME: usize = 32;
 
-pub(crate) fn logged_host(head: &crate::http1::RequestHead) -> &str {
-    let field = head.headers().only(crate::http1::HeaderKind::Host);
+pub(crate) fn logged_host(head: &RequestHead) -> &str {
+    let field = head.headers().only(HeaderKind::Host);
     field
         .and_then(|field| std::str::from_utf8(field.value).ok())
         .filter(|host| !host.is_empty())

@@ -27,14 +27,14 @@ use crate::rejection::Rejection;
 use crate::request::{Authenticated, RequestContext, Routed};
 use crate::response::Response;
 use crate::runtime::Worker;
-use crate::services::cookie_session::{self, CookieLookup};
+use crate::services::cookie_session::{self, CookieLookup, Delivery};
 use crate::services::machine_credentials;
 use crate::sessions::personal_token::PresentedToken;
 use crate::telemetry::VerificationOutcome;
 use crate::tokens::{TokenError, TokenType, UnixSeconds};
 use crate::worker_state::WorkerState;
 
-/// Puts authentication before a service. Nothing of the body has been asked for so far, so a client that waits for
+/// Puts authentication before a service. Nothing of the body has been requested so far, so a client that waits for
 /// `100 Continue` gets its 401 instead.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AuthenticateLayer;
@@ -50,11 +50,11 @@ impl<S> Layer<S> for AuthenticateLayer {
 /// See [`AuthenticateLayer`].
 #[derive(Debug)]
 pub(crate) struct AuthenticateService<S> {
-    /// Shared with requests that wait for a refresh.
+    /// Shared with requests that wait for their identity.
     inner: Rc<RefCell<S>>,
 }
 
-type Refreshing = Pin<Box<dyn Future<Output = Result<Response, Rejection>>>>;
+type Waiting = Pin<Box<dyn Future<Output = Result<Response, Rejection>>>>;
 
 impl<S> Service<Routed> for AuthenticateService<S>
 where
@@ -62,7 +62,7 @@ where
 {
     type Response = Response;
     type Error = Rejection;
-    type Future = Either<StepFuture<S::Future>, Refreshing>;
+    type Future = Either<StepFuture<S::Future>, Waiting>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         self.inner.borrow_mut().poll_ready(cx)
@@ -71,23 +71,11 @@ where
     fn call(&mut self, routed: Routed) -> Self::Future {
         match find_identity(&routed) {
             Ok(Found::Known { identity, by_cookie }) => {
-                let request = Authenticated::new(routed, identity, by_cookie);
-                Either::Left(StepFuture::Passed { inner: self.inner.borrow_mut().call(request) })
+                Either::Left(StepFuture::Passed { inner: call_as(&self.inner, routed, identity, by_cookie) })
             }
-            // Boxed, for it waits for the store.
-            Ok(Found::Proven { identity, proof }) => {
-                Either::Right(Box::pin(claim_and_call(routed, identity, proof, Rc::clone(&self.inner))))
-            }
-            // Boxed, for it is needed once in the life of an access token.
-            Ok(Found::NeedsRefresh) => {
-                Either::Right(Box::pin(refresh_and_call(routed, Rc::clone(&self.inner))))
-            }
-            Ok(Found::NeedsVerification) => {
-                Either::Right(Box::pin(verify_and_call(routed, Rc::clone(&self.inner))))
-            }
-            // Boxed, for it is needed when an issuer's keys change, and once in a while for an opaque token.
-            Ok(Found::NeedsIssuer(pending)) => {
-                Either::Right(Box::pin(resolve_and_call(routed, pending, Rc::clone(&self.inner))))
+            // Boxed, for it is needed when a token has expired or is new, and where a proof is shared or answered with a nonce.
+            Ok(Found::Pending(wait)) => {
+                Either::Right(Box::pin(wait_and_call(routed, wait, Rc::clone(&self.inner))))
             }
             Err(rejection) => Either::Left(StepFuture::decided(Err(rejection))),
         }
@@ -96,22 +84,21 @@ where
 
 /// What is found out at once.
 enum Found {
-    Known {
-        identity: Option<Rc<Identity>>,
-        by_cookie: bool,
-    },
-    /// By a bound token with a good proof; it takes more than this process to say whether that was used before, or the response
+    Known { identity: Option<Rc<Identity>>, by_cookie: bool },
+    Pending(Wait),
+}
+
+/// What a request waits for before its service is called.
+enum Wait {
+    /// A bound token with a good proof: it takes more than this process to determine whether that was used before, or the response
     /// needs a nonce.
-    Proven {
-        identity: Option<Rc<Identity>>,
-        proof: CheckedProof,
-    },
+    Proof { identity: Rc<Identity>, proof: CheckedProof },
     /// The access token in the session's cookie has expired.
-    NeedsRefresh,
+    Refresh,
     /// The store or the users have to be read.
-    NeedsVerification,
-    /// The token's issuer has to be asked.
-    NeedsIssuer(Pending),
+    Verification,
+    /// The token's issuer has to be queried.
+    Issuer(Pending),
 }
 
 fn find_identity(routed: &Routed) -> Result<Found, Rejection> {
@@ -123,12 +110,12 @@ fn find_identity(routed: &Routed) -> Result<Found, Rejection> {
         Credentials::None => (None, false),
         Credentials::Bearer(bearer) if route.issuers != IssuerSet::OWN => {
             match other_issuers::lookup(context, bearer, route.issuers)? {
-                Lookup::Found(identity) => return prove(routed, bearer, Some(identity)),
-                Lookup::Pending(pending) => return Ok(Found::NeedsIssuer(pending)),
+                Lookup::Found(identity) => return prove(routed, bearer, identity),
+                Lookup::Pending(pending) => return Ok(Found::Pending(Wait::Issuer(pending))),
             }
         }
         Credentials::Bearer(bearer) => {
-            let identity = authenticate(&context.worker, &context.state, Some(bearer), context.now())?;
+            let identity = authenticate(&context.worker, &context.state, bearer, context.now())?;
             require_fresh_revocations(&context.worker, context.now_millis)?;
             return prove(routed, bearer, identity);
         }
@@ -137,122 +124,108 @@ fn find_identity(routed: &Routed) -> Result<Found, Rejection> {
             dpop::require_binding(context, dpop::mode(route, context), token, None)?;
             match machine_credentials::cached(context, token)? {
                 Some(identity) => (Some(identity), false),
-                None => return Ok(Found::NeedsVerification),
+                None => return Ok(Found::Pending(Wait::Verification)),
             }
         }
         Credentials::Basic(_) => {
             require_no_foreign_page(routed)?;
-            return Ok(Found::NeedsVerification);
+            return Ok(Found::Pending(Wait::Verification));
         }
         Credentials::Cookies(cookies) => {
             require_own_page(routed)?;
             match cookie_session::lookup(context, cookies) {
                 Ok(CookieLookup::Found(identity)) => (Some(identity), true),
-                Ok(CookieLookup::NeedsRefresh) => return Ok(Found::NeedsRefresh),
+                Ok(CookieLookup::NeedsRefresh) => return Ok(Found::Pending(Wait::Refresh)),
                 Ok(CookieLookup::None) => (None, true),
                 Err(rejection) => (without_session(route, rejection)?, true),
             }
         }
     };
-    if identity.is_some() {
-        context.record.identity.replace(identity.clone());
-    }
     Ok(Found::Known { identity, by_cookie })
 }
 
 /// The identity of a token once its key was proven, where it is bound to one.
-fn prove(routed: &Routed, bearer: Bearer<'_>, identity: Option<Rc<Identity>>) -> Result<Found, Rejection> {
+fn prove(routed: &Routed, bearer: Bearer<'_>, identity: Rc<Identity>) -> Result<Found, Rejection> {
     let context = routed.context();
-    let key = identity.as_ref().and_then(|identity| identity.key());
-    if let Some(proof) = dpop::require_binding(context, dpop::mode(routed.route(), context), bearer, key)? {
+    let mode = dpop::mode(routed.route(), context);
+    if let Some(proof) = dpop::require_binding(context, mode, bearer, identity.key())? {
         if !proof.is_local(context) || proof.renews_nonce() {
-            return Ok(Found::Proven { identity, proof });
+            return Ok(Found::Pending(Wait::Proof { identity, proof }));
         }
         proof.claim_here(context)?;
     }
-    context.record.identity.replace(identity.clone());
-    Ok(Found::Known { identity, by_cookie: false })
+    Ok(Found::Known { identity: Some(identity), by_cookie: false })
 }
 
-async fn claim_and_call<S>(
+/// Calls a service as this identity, which the access log has as well.
+fn call_as<S: Service<Authenticated>>(
+    inner: &RefCell<S>,
     routed: Routed,
     identity: Option<Rc<Identity>>,
-    proof: CheckedProof,
-    inner: Rc<RefCell<S>>,
-) -> Result<Response, Rejection>
-where
-    S: Service<Authenticated, Response = Response, Error = Rejection>,
-{
-    let context = Rc::clone(routed.context());
-    proof.claim(&context).await?;
-    context.record.identity.replace(identity.clone());
-    let call = inner.borrow_mut().call(Authenticated::new(routed, identity, false));
-    let mut response = call.await?;
-    if proof.renews_nonce() {
-        dpop::insert_nonce(&context, &mut response);
-    }
-    Ok(response)
+    by_cookie: bool,
+) -> S::Future {
+    routed.context().record.identity.replace(identity.clone());
+    inner.borrow_mut().call(Authenticated::new(routed, identity, by_cookie))
 }
 
-async fn refresh_and_call<S>(routed: Routed, inner: Rc<RefCell<S>>) -> Result<Response, Rejection>
+/// Calls a service when the identity is known.
+async fn wait_and_call<S>(routed: Routed, wait: Wait, inner: Rc<RefCell<S>>) -> Result<Response, Rejection>
 where
     S: Service<Authenticated, Response = Response, Error = Rejection>,
 {
     let context = Rc::clone(routed.context());
+    match wait {
+        Wait::Proof { identity, proof } => {
+            proof.claim(&context).await?;
+            let mut response = call_as(&inner, routed, Some(identity), false).await?;
+            if proof.renews_nonce() {
+                dpop::insert_nonce(&context, &mut response);
+            }
+            Ok(response)
+        }
+        Wait::Refresh => {
+            let (identity, delivery) = refresh(&routed).await?;
+            let response = call_as(&inner, routed, identity, true).await;
+            match delivery {
+                Some(delivery) if context.is_verdict() => delivery.relay(),
+                Some(delivery) => delivery.complete(&context).await,
+                None => {}
+            }
+            response
+        }
+        Wait::Verification => {
+            let credentials = credentials(routed.route(), routed.view(), &context)?;
+            let identity = machine_credentials::verify(&context, credentials).await?;
+            call_as(&inner, routed, identity, false).await
+        }
+        Wait::Issuer(pending) => {
+            let identity = resolve(&routed, pending).await?;
+            call_as(&inner, routed, Some(identity), false).await
+        }
+    }
+}
+
+/// The identity after a refresh, with the delivery of the new tokens; none where the session is over and the route needs none.
+async fn refresh(routed: &Routed) -> Result<(Option<Rc<Identity>>, Option<Delivery>), Rejection> {
+    let context = routed.context();
     let Some(browser) = &context.state.config.browser else {
         return Err(missing(&context.worker));
     };
-    let cookies = browser_cookies(browser, &context);
-    let (identity, delivery) = match cookie_session::refresh(&context, browser, cookies).await {
-        Ok((identity, delivery)) => (Some(identity), Some(delivery)),
-        Err(rejection) => (without_session(routed.route(), rejection)?, None),
-    };
-    context.record.identity.replace(identity.clone());
-    let call = inner.borrow_mut().call(Authenticated::new(routed, identity, true));
-    let response = call.await;
-    if let Some(delivery) = delivery {
-        match context.is_verdict() {
-            true => delivery.relay(),
-            false => delivery.complete(&context).await,
-        }
+    match cookie_session::refresh(context, browser, browser_cookies(browser, context)).await {
+        Ok((identity, delivery)) => Ok((Some(identity), Some(delivery))),
+        Err(rejection) => Ok((without_session(routed.route(), rejection)?, None)),
     }
-    response
 }
 
-async fn verify_and_call<S>(routed: Routed, inner: Rc<RefCell<S>>) -> Result<Response, Rejection>
-where
-    S: Service<Authenticated, Response = Response, Error = Rejection>,
-{
-    let context = Rc::clone(routed.context());
-    let identity = {
-        let credentials = credentials(routed.route(), routed.view(), &context)?;
-        machine_credentials::verify(&context, credentials).await?
-    };
-    context.record.identity.replace(identity.clone());
-    let call = inner.borrow_mut().call(Authenticated::new(routed, identity, false));
-    call.await
-}
-
-async fn resolve_and_call<S>(
-    routed: Routed,
-    pending: Pending,
-    inner: Rc<RefCell<S>>,
-) -> Result<Response, Rejection>
-where
-    S: Service<Authenticated, Response = Response, Error = Rejection>,
-{
-    let context = Rc::clone(routed.context());
-    let identity = other_issuers::resolve(&context, pending).await?;
-    let mode = dpop::mode(routed.route(), &context);
-    if let Some(bearer) = bearer(routed.route(), routed.view(), mode != Dpop::Off)?
-        && let Some(proof) = dpop::require_binding(&context, mode, bearer, identity.key())?
-    {
-        proof.claim(&context).await?;
+/// The identity of another issuer's token, whose key was proven where it is bound to one.
+async fn resolve(routed: &Routed, pending: Pending) -> Result<Rc<Identity>, Rejection> {
+    let context = routed.context();
+    let identity = other_issuers::resolve(context, pending).await?;
+    let mode = dpop::mode(routed.route(), context);
+    if let Some(bearer) = bearer(routed.route(), routed.view(), mode != Dpop::Off)? {
+        dpop::require_and_claim(context, mode, bearer, &identity).await?;
     }
-    let identity = Some(identity);
-    context.record.identity.replace(identity.clone());
-    let call = inner.borrow_mut().call(Authenticated::new(routed, identity, false));
-    call.await
+    Ok(identity)
 }
 
 /// What a session that is over means to a route: nothing where none is needed, for a browser keeps old cookies without a
@@ -264,7 +237,7 @@ fn without_session(route: &Route, rejection: Rejection) -> Result<Option<Rc<Iden
     }
 }
 
-/// Refuses requests with the session's cookies that a page of somebody else has sent.
+/// Refuses requests with the session's cookies that a page of another origin has sent.
 fn require_own_page(routed: &Routed) -> Result<(), Rejection> {
     let (context, headers) = (routed.context(), routed.view().headers());
     let Some(browser) = &context.state.config.browser else { return Ok(()) };
@@ -274,7 +247,7 @@ fn require_own_page(routed: &Routed) -> Result<(), Rejection> {
     }
 }
 
-/// Refuses requests with Basic credentials that a page of somebody else has sent: a browser adds them by itself, as it does cookies.
+/// Refuses requests with Basic credentials that a page of another origin has sent: a browser adds them by itself, as it does cookies.
 /// Other clients do not say what page they are.
 fn require_no_foreign_page(routed: &Routed) -> Result<(), Rejection> {
     let (context, headers) = (routed.context(), routed.view().headers());
@@ -301,39 +274,44 @@ fn require_no_foreign_page(routed: &Routed) -> Result<(), Rejection> {
 pub(crate) async fn authenticate_endpoint(context: &RequestContext) -> Result<Rc<Identity>, Rejection> {
     let mode = context.state.config.settings.tokens.dpop;
     let bearer = Bearer::of_either(&context.head, mode != Dpop::Off)?;
+    let bearer = bearer.ok_or_else(|| missing(&context.worker))?;
     let identity = authenticate(&context.worker, &context.state, bearer, context.now())?;
-    let (Some(bearer), Some(identity)) = (bearer, identity) else { return Err(missing(&context.worker)) };
-    dpop::require_at_endpoint(context, mode, bearer, &identity).await?;
+    dpop::require_and_claim(context, mode, bearer, &identity).await?;
     Ok(identity)
 }
 
-/// The identity of a request's bearer token, or `None` if it has none. A token that is bound to a
-/// key must not be used before its proof was required: see [`dpop::require_binding`].
+/// The identity of a request's bearer token. A token that is bound to a key must not be used before its proof was required: see
+/// [`dpop::require_binding`].
 pub(crate) fn authenticate(
     worker: &Worker,
     state: &WorkerState,
-    bearer: Option<Bearer<'_>>,
+    bearer: Bearer<'_>,
     now: UnixSeconds,
-) -> Result<Option<Rc<Identity>>, Rejection> {
-    let Some(bearer) = bearer else { return Ok(None) };
-    let revocations = worker.gateway.sessions.revocations();
-    let config = &*state.config;
-    let leeway = config.verifier.leeway();
-    match state.token_cache.borrow_mut().get(bearer.as_bytes(), now, leeway, revocations) {
+) -> Result<Rc<Identity>, Rejection> {
+    let (leeway, revocations) = (state.config.verifier.leeway(), worker.gateway.sessions.revocations());
+    let cached = state.token_cache.borrow_mut().get(bearer.as_bytes(), now, leeway, revocations);
+    match cached {
         CacheLookup::Good(identity) if identity.origin().is_some() => {
-            return Err(refused(
-                worker,
-                TokenError::Invalid("only the gateway's own tokens are accepted here"),
-            ));
+            Err(refused(worker, TokenError::Invalid("only the gateway's own tokens are accepted here")))
         }
         CacheLookup::Good(identity) => {
             worker.metrics.verification(VerificationOutcome::Cached);
-            return Ok(Some(identity));
+            Ok(identity)
         }
-        CacheLookup::Expired => return Err(refused(worker, TokenError::Expired)),
-        CacheLookup::Revoked => return Err(revoked(worker)),
-        CacheLookup::Unknown => {}
+        CacheLookup::Expired => Err(refused(worker, TokenError::Expired)),
+        CacheLookup::Revoked => Err(revoked(worker)),
+        CacheLookup::Unknown => verify(worker, state, bearer, now),
     }
+}
+
+/// The identity of one of the gateway's own tokens that is not in the cache.
+pub(super) fn verify(
+    worker: &Worker,
+    state: &WorkerState,
+    bearer: Bearer<'_>,
+    now: UnixSeconds,
+) -> Result<Rc<Identity>, Rejection> {
+    let (config, revocations) = (&*state.config, worker.gateway.sessions.revocations());
     let token = bearer.token()?;
     if PresentedToken::is_meant_by(bearer.as_bytes()) {
         return Err(Rejection::PersonalTokenNotHere);
@@ -355,7 +333,7 @@ pub(crate) fn authenticate(
     }
     worker.metrics.verification(VerificationOutcome::Valid);
     state.token_cache.borrow_mut().insert(bearer.as_bytes(), Rc::clone(&identity), epoch);
-    Ok(Some(identity))
+    Ok(identity)
 }
 
 /// Rejects requests while the revocation set is stale, as configured by `store.redis.revocation`.

@@ -62,7 +62,7 @@ fn has_audience(identity: &Identity, audience: &str) -> bool {
     }
 }
 
-/// Whether the user proved the identity as recently and by as much as the route, or a role, asks for.
+/// Whether the user proved the identity as recently and by as much as the route, or a role, requires.
 ///
 /// # Errors
 ///

@@ -45,7 +45,7 @@ impl<S: Service<Admitted, Response = Response, Error = Rejection>> Service<Admit
 
     fn call(&mut self, request: Admitted) -> Self::Future {
         let (view, context) = (request.view(), request.context());
-        // A verdict on an OPTIONS request is asked for by OPTIONS.
+        // A verdict on an OPTIONS request is requested by OPTIONS.
         if *view.method() == Method::OPTIONS && !asks_for_verdict(&context.state.config, view) {
             match preflight(&context.state.config, view) {
                 Some(Preflight::Answered { route, response, problem }) => {

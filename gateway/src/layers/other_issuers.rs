@@ -15,7 +15,7 @@ use crate::auth::bearer::Bearer;
 use crate::auth::identity::{Identity, OtherOrigin};
 use crate::auth::token_cache::CacheLookup;
 use crate::issuers::{Accepted, Introspected, IssuerSet, Jws, JwtError, OtherIssuer, Refetch, Verdict};
-use crate::layers::authenticate::{authenticate, missing, refused, require_fresh_revocations, revoked};
+use crate::layers::authenticate::{self, refused, require_fresh_revocations, revoked};
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::telemetry::VerificationOutcome;
@@ -92,9 +92,9 @@ pub(crate) fn lookup(
             introspect(context, token, index, issuer)
         }
         _ if accepted.has_own() => {
-            let identity = authenticate(worker, state, Some(bearer), now)?;
+            let identity = authenticate::verify(worker, state, bearer, now)?;
             require_fresh_revocations(worker, context.now_millis)?;
-            Ok(Lookup::Found(identity.ok_or_else(|| missing(worker))?))
+            Ok(Lookup::Found(identity))
         }
         _ => Err(not_accepted()),
     }
@@ -104,7 +104,7 @@ pub(crate) fn lookup(
 ///
 /// # Errors
 ///
-/// The token is not accepted, or its issuer cannot be asked.
+/// The token is not accepted, or its issuer cannot be queried.
 pub(crate) async fn resolve(context: &RequestContext, pending: Pending) -> Result<Rc<Identity>, Rejection> {
     let Pending { token, index, wait } = pending;
     let issuer = context.state.config.issuers.at(index);

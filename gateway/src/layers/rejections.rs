@@ -94,20 +94,19 @@ pub(crate) fn respond(rejection: Rejection, context: &RequestContext) -> Respons
         context.stream.close.set(true);
     }
     let compat = &context.state.config.settings.compat;
-    let plain = || match compat.is_on() {
-        true => rejection.to_flask_response(&context.head, compat).map(Body::Bytes),
-        false => {
-            let type_base = context.state.config.settings.errors.type_base.as_deref();
-            rejection.to_response_of_type(context.request_id.as_str(), type_base).map(Body::Bytes)
-        }
-    };
-    // A proxy that asks an endpoint for a verdict goes by the HTTP status, which gRPC's form lacks.
-    let call = grpc::call_type(&context.head).filter(|_| context.record.endpoint.get().is_none());
     let plain = || {
-        let mut response = plain();
+        let mut response = match compat.is_on() {
+            true => rejection.to_flask_response(&context.head, compat).map(Body::Bytes),
+            false => {
+                let type_base = context.state.config.settings.errors.type_base.as_deref();
+                rejection.to_response_of_type(context.request_id.as_str(), type_base).map(Body::Bytes)
+            }
+        };
         challenge_for_dpop(&rejection, context, &mut response);
         response
     };
+    // A proxy that requests a verdict of an endpoint goes by the HTTP status, which gRPC's form lacks.
+    let call = grpc::call_type(&context.head).filter(|_| context.record.endpoint.get().is_none());
     let mut response = match call {
         Some(media_type) => grpc::trailers_only(&rejection, media_type, plain().into_parts().0.headers),
         None => for_browser(&rejection, context).unwrap_or_else(plain),
@@ -152,7 +151,7 @@ fn name_resource_metadata(response: &mut Response, context: &RequestContext) {
     }
 }
 
-/// Also asks for HTTP Basic on routes that take it. Not a page's script, image or the like where people sign in on a page: the browser
+/// Adds a challenge for HTTP Basic on routes that take it. Not a page's script, image or the like where people sign in on a page: the browser
 /// would open its own password dialog.
 fn add_basic_challenge(response: &mut Response, context: &RequestContext) {
     let config = &context.state.config;
@@ -188,14 +187,16 @@ fn for_browser(rejection: &Rejection, context: &RequestContext) -> Option<Respon
     });
     let mut response = match form {
         RefusalForm::Problem => return None,
-        RefusalForm::SignIn if matches!(rejection, Rejection::StepUpRequired(_)) => {
-            // Who is signed in proves the identity anew.
-            let second_factor =
-                matches!(rejection, Rejection::StepUpRequired(step_up) if step_up.second_factor);
+        RefusalForm::SignIn => {
             let back = browser.own_address(context);
-            return Some(see_other(&browser.pages.prove_link(&back, second_factor)));
+            return Some(match rejection {
+                // Who is signed in proves the identity anew.
+                Rejection::StepUpRequired(step_up) => {
+                    see_other(&browser.pages.prove_link(&back, step_up.second_factor))
+                }
+                _ => to_sign_in(context, browser, &back),
+            });
         }
-        RefusalForm::SignIn => return Some(to_sign_in(context, browser, &browser.own_address(context))),
         RefusalForm::Page => {
             // A form's own address may have no page: the one that it was sent from has.
             let is_read = matches!(*head.method(), Method::GET | Method::HEAD);

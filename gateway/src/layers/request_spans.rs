@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use crate::http1::Version;
-use crate::layers::access_log::{logged_host, logged_path};
+use crate::layers::access_log::{logged_host, logged_request_line};
 use crate::request::{RequestContext, RequestTrace};
 use crate::telemetry::{EndpointLabel, FinishedRequest, FinishedUpstreamRequest, SpanExporter, spans};
 
@@ -22,20 +22,15 @@ pub(crate) fn export(
         let since = u64::try_from(at.duration_since(context.started).as_nanos()).unwrap_or(u64::MAX);
         (context.now_millis * 1_000_000).saturating_add(since)
     };
-    let (method, path) = match head.has_request_line() {
-        true => (head.method().as_str(), logged_path(head.target())),
-        false => ("-", "-".into()),
-    };
-    let user_agent = head.headers().iter().find(|field| field.name.eq_ignore_ascii_case(b"user-agent"));
-    let user_agent = user_agent.map(|field| String::from_utf8_lossy(field.value));
-    let upstream = trace.upstream.get();
-    let authority =
-        upstream.and_then(|call| match context.state.upstream(call.upstream).settings().urls.as_slice() {
-            [only] => Some((only.authority(), only.is_secure())),
-            _ => None,
-        });
-    let upstream = upstream.map(|call| FinishedUpstreamRequest {
-        upstream: context.state.upstream(call.upstream).name(),
+    let (method, path) = logged_request_line(head);
+    let user_agent = context.user_agent();
+    let pool = context.record.upstream.get().map(|index| context.state.upstream(index));
+    let authority = pool.and_then(|pool| match pool.settings().urls.as_slice() {
+        [only] => Some((only.authority(), only.is_secure())),
+        _ => None,
+    });
+    let upstream = pool.zip(trace.upstream.get()).map(|(pool, call)| FinishedUpstreamRequest {
+        upstream: pool.name(),
         authority: authority.as_ref().map(|(authority, _)| authority.as_str()),
         secure: authority.as_ref().is_some_and(|(_, secure)| *secure),
         status: call.status,
@@ -43,7 +38,6 @@ pub(crate) fn export(
         started: nanos(call.started),
         ended: nanos(call.ended.unwrap_or(ended)),
     });
-    let route = context.record.route.get().map(|index| settings.routes[index].path.as_str());
     // Their paths have no part that varies.
     let endpoint =
         matches!(context.record.endpoint.get(), Some(EndpointLabel::Login | EndpointLabel::Refresh));
@@ -60,7 +54,7 @@ pub(crate) fn export(
         },
         client: &context.client.address_text(head, &settings.server.trusted_proxies),
         user_agent: user_agent.as_deref(),
-        route: route.or_else(|| endpoint.then_some(&*path)),
+        route: context.route_path().or_else(|| endpoint.then_some(&*path)),
         status,
         error,
         started: nanos(context.started),

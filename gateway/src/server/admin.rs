@@ -131,8 +131,8 @@ pub(super) struct Health {
     /// `draining`, `degraded` or `ready`.
     pub(super) word: &'static str,
     pub(super) store: Option<String>,
-    users: Option<String>,
-    configuration: Option<String>,
+    pub(super) users: Option<String>,
+    pub(super) configuration: Option<String>,
 }
 
 /// Access tokens are verified without the store, so a store outage makes logins fail and nothing else ("degraded"). A

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use crate::clock::{now_millis, wall_clock_offset};
 use crate::config::Store;
@@ -81,13 +81,20 @@ async fn serve_https_redirect(
     }
 }
 
+/// Ticks now and once in each period; a late tick delays those that follow.
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
 /// Watches the users files, and ends the sessions of users who were disabled or deleted or got a new
 /// password. Changes in a directory take effect when a session is refreshed.
 async fn watch_users(gateway: &Gateway) {
     let mut last = gateway.configuration.current().users.file_accounts();
     let mut changed = BTreeSet::new();
     if !matches!(gateway.configuration.current().settings.store, Store::Redis(_)) {
-        // The store is not shared: changes made while this process was down were not seen by anyone.
+        // The store is not shared: changes made while this process was down were seen by no process.
         match gateway.sessions.end_all_changed(|id| last.account(id), now_millis()).await {
             Ok(0) => {}
             Ok(sessions) => tracing::info!(sessions, "sessions of users who changed were ended"),
@@ -96,8 +103,7 @@ async fn watch_users(gateway: &Gateway) {
             }
         }
     }
-    let mut ticks = interval(FILE_POLL_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = ticks(FILE_POLL_INTERVAL);
     loop {
         ticks.tick().await;
         let users = Arc::clone(&gateway.configuration.current().users);
@@ -119,7 +125,7 @@ async fn watch_users(gateway: &Gateway) {
 /// Polls the versions of databases, and ends the sessions of users who have changed in them.
 async fn watch_databases(gateway: &Gateway) {
     let mut last: BTreeMap<String, String> = BTreeMap::new();
-    // A version may be as coarse as a second: what follows a change is looked at once more.
+    // A version may be as coarse as a second: a source is checked once more after a change.
     let mut again = BTreeSet::new();
     loop {
         let interval = gateway.configuration.current().users.poll_interval();
@@ -160,9 +166,7 @@ async fn revoke_changed_in(gateway: &Gateway, users: &UserSources, source: &str)
     for subject in subjects.into_iter().filter(|subject| users.source_of(subject) == Some(source)) {
         let user = users.by_id(&subject).await.map_err(|error| error.to_string())?;
         let account = user.map_or(Account::Gone, |user| user.account());
-        interrupt_credentials(gateway, &subject, account).await.map_err(|error| error.to_string())?;
-        let ended = gateway.sessions.end_changed(&subject, account, now_millis()).await;
-        match ended.map_err(|error| error.to_string())? {
+        match end_changed(gateway, &subject, account).await.map_err(|error| error.to_string())? {
             0 => {}
             sessions => audit_ended("account_changed", &subject, sessions),
         }
@@ -181,11 +185,7 @@ async fn revoke_changed_users(
     for subject in changed {
         // The source was removed or is not a file: its users are looked up at the next refresh.
         let Some(account) = users.account(&subject) else { continue };
-        let ended = match interrupt_credentials(gateway, &subject, account).await {
-            Ok(()) => gateway.sessions.end_changed(&subject, account, now_millis()).await,
-            Err(error) => Err(error),
-        };
-        match ended {
+        match end_changed(gateway, &subject, account).await {
             Ok(sessions) => audit_ended("account_changed", &subject, sessions),
             Err(error) => {
                 tracing::warn!(%error, "sessions of a user who has changed could not be ended yet");
@@ -202,16 +202,16 @@ fn audit_ended(event: &'static str, subject: &str, sessions: usize) {
     AuditEvent { count: Some(sessions as u64), ..event }.write();
 }
 
-/// Ends what is under way for a user who has changed by password, and where the user is gone by personal access token. The tokens
-/// themselves stay: whether their user may use them is looked up.
-async fn interrupt_credentials(gateway: &Gateway, subject: &str, account: Account) -> Result<(), StoreError> {
+/// Ends the sessions of a user who has changed and returns how many, and what is under way by password and, where the user is gone,
+/// by personal access token. The tokens themselves stay: whether their user may use them is looked up.
+async fn end_changed(gateway: &Gateway, subject: &str, account: Account) -> Result<usize, StoreError> {
     let mut ended = gateway.passwords.forget_changed(subject, account);
     if account == Account::Gone && gateway.configuration.current().settings.personal_tokens.enabled {
         let tokens = gateway.sessions.list_tokens(Some(subject), now_millis()).await?;
         ended.extend(tokens.iter().map(|token| token.id));
     }
     gateway.sessions.interrupt(ended, now_millis());
-    Ok(())
+    gateway.sessions.end_changed(subject, account, now_millis()).await
 }
 
 /// Watches the configuration files, if `reload.watch` is on.
@@ -219,8 +219,7 @@ async fn watch_configuration(reloader: Arc<Reloader>, gateway: &Gateway) {
     if !gateway.configuration.current().settings.reload.watch {
         return std::future::pending().await;
     }
-    let mut ticks = interval(FILE_POLL_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = ticks(FILE_POLL_INTERVAL);
     loop {
         ticks.tick().await;
         let reloader = Arc::clone(&reloader);
@@ -230,10 +229,9 @@ async fn watch_configuration(reloader: Arc<Reloader>, gateway: &Gateway) {
     }
 }
 
-/// Looks after the keys, and ends the sessions of those that were revoked.
+/// Maintains the keys, and ends the sessions of those that were revoked.
 async fn maintain_keys(reloader: Arc<Reloader>, gateway: &Gateway) {
-    let mut ticks = interval(FILE_POLL_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = ticks(FILE_POLL_INTERVAL);
     loop {
         ticks.tick().await;
         let keeper = Arc::clone(&reloader);
@@ -303,8 +301,7 @@ async fn count_sessions(gateway: &Arc<Gateway>) {
 }
 
 async fn sweep(gateway: &Gateway) {
-    let mut ticks = interval(SWEEP_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = ticks(SWEEP_INTERVAL);
     let mut logged_offset = None;
     loop {
         ticks.tick().await;

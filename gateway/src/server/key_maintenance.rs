@@ -14,11 +14,10 @@ use crate::tokens::{
     KeyRole, KeyStore, Rules, Schedule, Step, UnixSeconds, assertion_keys_dir, verifies_for,
 };
 
-/// What is known of the keys since the last look.
-#[derive(Default)]
+/// What is known of the keys since the last poll.
 pub(super) struct KeyState {
     /// The lists of the key folders when the keys were loaded.
-    lists: Option<FileSnapshot>,
+    lists: FileSnapshot,
     /// The key that was logged to sign.
     signs: Option<String>,
     last_error: Option<String>,
@@ -35,6 +34,11 @@ pub(crate) struct RevokedTime {
 }
 
 impl KeyState {
+    /// `lists` is their state before the keys were loaded.
+    pub(super) fn new(lists: FileSnapshot) -> KeyState {
+        KeyState { lists, signs: None, last_error: None, revoked: Vec::new() }
+    }
+
     /// Ends what the keys signed that were in `last` and are gone in `next`, before it has expired: streams by themselves, and
     /// sessions where it is known from when the key signed.
     pub(super) fn end_revoked(&mut self, last: &RuntimeConfig, next: &RuntimeConfig, now: UnixSeconds) {
@@ -60,11 +64,12 @@ impl Reloader {
         let mut state = self.state();
         let last = self.gateway.configuration.current();
         let now = since_1970().as_secs();
-        let mut errors = maintain_folders(&last.settings, now);
-        let lists = FileSnapshot::take(key_lists(&last.settings).into_iter());
-        // At the first look as well: the folder may have changed since the start read it.
-        let is_changed = state.keys.lists.as_ref() != Some(&lists);
-        if is_changed || last.keys.iter().any(|key| key.until().is_some_and(|until| until <= now)) {
+        let folders = managed_folders(&last.settings);
+        let mut errors = maintain_folders(&folders, now);
+        let lists = lists_of(&folders);
+        if state.keys.lists != lists
+            || last.keys.iter().any(|key| key.until().is_some_and(|until| until <= now))
+        {
             match last.with_new_keys(now) {
                 Ok(next) => {
                     let changes = next.key_changes(&last);
@@ -73,9 +78,9 @@ impl Reloader {
                     let next = Arc::new(next);
                     self.gateway.configuration.replace(Arc::clone(&next));
                     state.keys.end_revoked(&last, &next, now);
-                    state.keys.lists = Some(lists);
+                    state.keys.lists = lists;
                 }
-                // Tried again at the next look.
+                // Tried again at the next poll.
                 Err(error) => errors.push(format!("{error}; the active keys stay")),
             }
         }
@@ -109,10 +114,10 @@ impl Reloader {
 }
 
 /// Publishes, rotates and removes keys in the folders with managed keys; returns what failed.
-fn maintain_folders(settings: &Settings, now: UnixSeconds) -> Vec<String> {
+fn maintain_folders(folders: &[(PathBuf, Rules)], now: UnixSeconds) -> Vec<String> {
     let mut errors = Vec::new();
-    for (dir, rules) in managed_folders(settings) {
-        match KeyStore::maintain(&dir, &rules, now) {
+    for (dir, rules) in folders {
+        match KeyStore::maintain(dir, rules, now) {
             Ok(steps) => steps.iter().for_each(log_step),
             Err(error) => errors.push(error.to_string()),
         }
@@ -159,7 +164,11 @@ fn managed_folders(settings: &Settings) -> Vec<(PathBuf, Rules)> {
     signing.into_iter().chain(previous).chain(assertions).collect()
 }
 
-/// The lists of the folders with managed keys.
-fn key_lists(settings: &Settings) -> Vec<PathBuf> {
-    managed_folders(settings).into_iter().map(|(dir, _)| KeyStore::list_path(&dir)).collect()
+/// The state of the lists of all folders with managed keys.
+pub(super) fn key_lists(settings: &Settings) -> FileSnapshot {
+    lists_of(&managed_folders(settings))
+}
+
+fn lists_of(folders: &[(PathBuf, Rules)]) -> FileSnapshot {
+    FileSnapshot::take(folders.iter().map(|(dir, _)| KeyStore::list_path(dir)))
 }

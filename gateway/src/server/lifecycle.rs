@@ -18,6 +18,7 @@ use crate::server::admin::AdminState;
 use crate::server::background_tasks;
 use crate::server::connection_limit::SourceLimiter;
 use crate::server::control::ControlSocket;
+use crate::server::key_maintenance::key_lists;
 use crate::server::reload::Reloader;
 use crate::server::reuseport_bpf;
 use crate::server::socket_activation::ActivatedSockets;
@@ -79,7 +80,6 @@ pub struct RunningGateway {
     /// The address of the admin listener.
     pub admin_address: SocketAddr,
     reloader: Arc<Reloader>,
-    leaving: Arc<AtomicBool>,
     draining: watch::Sender<bool>,
     taken_over: watch::Sender<bool>,
     /// One of the public sockets, to be closed before the worker's own handle of it.
@@ -87,7 +87,6 @@ pub struct RunningGateway {
     workers: Vec<JoinHandle<io::Result<()>>>,
     ended: watch::Sender<bool>,
     background: JoinHandle<io::Result<()>>,
-    spans: Option<Arc<SpanExporter>>,
 }
 
 /// A gateway built from settings, without listeners.
@@ -101,7 +100,7 @@ fn assemble(
     snapshot: RuntimeConfig,
     store: Arc<dyn Store>,
     access_log: Option<AccessLog>,
-    spans: Option<Arc<SpanExporter>>,
+    spans: Option<SpanExporter>,
 ) -> Result<Gateway, ServeError> {
     let settings = &snapshot.settings;
     let now = since_1970();
@@ -115,7 +114,7 @@ fn assemble(
         hashing: HashingPool::new(settings.limits.hash_threads, settings.limits.hash_queue),
         metrics: Arc::new(Metrics::new(settings.server.workers)),
         access_log,
-        leaving: Arc::default(),
+        leaving: AtomicBool::new(false),
         spans,
         sessions,
         configuration: Configuration::new(snapshot),
@@ -136,6 +135,8 @@ pub fn start(
     old_process: Option<OldProcess>,
     logs: &Logs,
 ) -> Result<RunningGateway, ServeError> {
+    // Before the keys are read: a later change is detected.
+    let key_lists = key_lists(&loaded.settings);
     let snapshot = RuntimeConfig::load(loaded.settings.clone(), since_1970().as_secs(), Access::Use)?;
     let sockets = Sockets::take(&snapshot.settings, inherited, old_process.is_some())?;
     let (public_address, admin_address) = (sockets.public_address, sockets.admin_address);
@@ -148,9 +149,9 @@ pub fn start(
         _ => open_store(&snapshot.settings.store)?,
     };
     let collector = snapshot.settings.tracing.otlp.clone();
-    let spans = collector.map(SpanExporter::start).transpose().map_err(ServeError::Tracing)?.map(Arc::new);
-    let gateway = Arc::new(assemble(snapshot, store, logs.access.clone(), spans.clone())?);
-    let reloader = Arc::new(Reloader::new(Arc::clone(&gateway), source, loaded, seen));
+    let spans = collector.map(SpanExporter::start).transpose().map_err(ServeError::Tracing)?;
+    let gateway = Arc::new(assemble(snapshot, store, logs.access.clone(), spans)?);
+    let reloader = Arc::new(Reloader::new(Arc::clone(&gateway), source, loaded, seen, key_lists));
     let snapshot = gateway.configuration.current();
     let settings = &snapshot.settings;
     let control = ControlSocket::bind(&settings.store);
@@ -200,14 +201,12 @@ pub fn start(
         public_address,
         admin_address,
         reloader,
-        leaving: Arc::clone(&gateway.leaving),
         draining,
         taken_over,
         public,
         workers,
         ended,
         background,
-        spans,
     })
 }
 
@@ -228,8 +227,10 @@ impl RunningGateway {
     /// Graceful shutdown: reports that it is leaving and serves on for the shutdown delay, then stops accepting
     /// and lets requests in flight finish within the drain timeout.
     pub fn stop(self) -> Result<(), ServeError> {
-        self.leaving.store(true, Ordering::Relaxed);
-        sleep(self.reloader.shutdown_delay());
+        let gateway = &self.reloader.gateway;
+        gateway.leaving.store(true, Ordering::Relaxed);
+        let delay = gateway.configuration.current().settings.server.shutdown_delay;
+        sleep(delay);
         self.drain()
     }
 
@@ -246,7 +247,7 @@ impl RunningGateway {
         // Last: the admin listener reports the drain while it lasts.
         self.ended.send_replace(true);
         join(self.background);
-        if let Some(spans) = self.spans {
+        if let Some(spans) = &self.reloader.gateway.spans {
             spans.stop();
         }
         result

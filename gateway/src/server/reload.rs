@@ -54,8 +54,15 @@ enum Outcome {
 }
 
 impl Reloader {
-    /// `loaded` is the active configuration; `seen` is the state of its files before they were read.
-    pub(crate) fn new(gateway: Arc<Gateway>, source: Source, loaded: Loaded, seen: FileSnapshot) -> Reloader {
+    /// `loaded` is the active configuration; `seen` is the state of its files before they were read, and `key_lists` that of
+    /// the key folders.
+    pub(crate) fn new(
+        gateway: Arc<Gateway>,
+        source: Source,
+        loaded: Loaded,
+        seen: FileSnapshot,
+        key_lists: FileSnapshot,
+    ) -> Reloader {
         // The first start generates keys, which are active already.
         let seen = seen.with_new_files();
         let state = State {
@@ -64,14 +71,9 @@ impl Reloader {
             last_read: seen.clone(),
             active: seen,
             failed_at: None,
-            keys: KeyState::default(),
+            keys: KeyState::new(key_lists),
         };
         Reloader { gateway, source, state: Mutex::new(state) }
-    }
-
-    /// `server.shutdown_delay` of the active configuration.
-    pub(super) fn shutdown_delay(&self) -> Duration {
-        self.gateway.configuration.current().settings.server.shutdown_delay
     }
 
     /// Polls the files, and reloads if one has changed since they were read and none since the last poll

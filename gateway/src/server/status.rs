@@ -115,13 +115,13 @@ impl Status {
     pub(super) fn now(state: &AdminState) -> Status {
         let configuration = &state.gateway.configuration;
         let snapshot = configuration.current();
-        let (settings, users) = (&snapshot.settings, &snapshot.users);
+        let settings = &snapshot.settings;
         let gauges = gauges(state);
         let metrics = &state.gateway.metrics;
-        let Health { word, store: store_error, .. } = health(state);
+        let Health { word, store: store_error, users: users_error, configuration: config_error } =
+            health(state);
         let now = since_1970().as_secs();
         let upstream_totals = metrics.upstream_totals();
-        let mut requests = metrics.route_totals();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             status: word.to_owned(),
@@ -129,25 +129,25 @@ impl Status {
             workers: settings.server.workers,
             started_at: state.started_at,
             now,
-            connections: metrics.connections_open(),
+            connections: u64::try_from(metrics.connections_open()).unwrap_or_default(),
             configuration: FileStatus {
                 loaded_at: Some(configuration.loaded_at()),
                 reloads: gauges.config_reads,
                 failures: gauges.config_failures,
-                error: configuration.last_error(),
+                error: config_error,
                 count: None,
             },
             users: FileStatus {
                 loaded_at: None,
                 reloads: gauges.users_reads,
                 failures: gauges.users_failures,
-                error: users.last_error(),
+                error: users_error,
                 count: Some(gauges.users),
             },
             store: store(settings, &gauges, store_error),
             logins: metrics.login_totals(),
             refreshes: metrics.refresh_totals(),
-            routes: routes(settings, &mut requests),
+            routes: routes(settings, metrics.route_totals()),
             upstreams: snapshot
                 .upstreams
                 .iter()
@@ -160,7 +160,7 @@ impl Status {
                             .into_iter()
                             .map(|(address, state)| ServerStatus { address, state: state.to_owned() })
                             .collect(),
-                        requests: totals.map(counted).unwrap_or_default(),
+                        requests: totals.map(|totals| totals.counts.clone()).unwrap_or_default(),
                         average_milliseconds: totals.and_then(Totals::average_milliseconds),
                         retries: counts.retries,
                         ejections: counts.ejections,
@@ -206,7 +206,7 @@ fn store(settings: &Settings, gauges: &Gauges, error: Option<String>) -> StoreSt
 }
 
 /// The configured routes, the endpoints, and what had no route, as far as there were requests.
-fn routes(settings: &Settings, totals: &mut Vec<Totals>) -> Vec<RouteStatus> {
+fn routes(settings: &Settings, totals: Vec<Totals>) -> Vec<RouteStatus> {
     let mut found: Vec<RouteStatus> = Vec::new();
     for route in &settings.routes {
         let of_path = totals.iter().find(|totals| totals.name == route.path);
@@ -216,25 +216,19 @@ fn routes(settings: &Settings, totals: &mut Vec<Totals>) -> Vec<RouteStatus> {
             access: Some(route.access.name().to_owned()),
             roles: route.roles.clone(),
             target: Some(route.target.to_string()),
-            requests: of_path.map(counted).unwrap_or_default(),
+            requests: of_path.map(|totals| totals.counts.clone()).unwrap_or_default(),
             average_milliseconds: of_path.and_then(Totals::average_milliseconds),
         });
     }
-    totals.retain(|totals| totals.name.starts_with('(') && totals.counts.iter().any(|(_, count)| *count > 0));
-    found.extend(totals.iter().map(|totals| RouteStatus {
-        path: totals.name.clone(),
+    let other = totals.into_iter().filter(|totals| totals.name.starts_with('(') && !totals.counts.is_empty());
+    found.extend(other.map(|totals| RouteStatus {
+        average_milliseconds: totals.average_milliseconds(),
+        path: totals.name,
         hosts: Vec::new(),
         access: None,
         roles: Vec::new(),
         target: None,
-        requests: counted(totals),
-        average_milliseconds: totals.average_milliseconds(),
+        requests: totals.counts,
     }));
     found
-}
-
-/// Those that are not zero.
-fn counted(totals: &Totals) -> BTreeMap<String, u64> {
-    let counts = totals.counts.iter().filter(|(_, count)| *count > 0);
-    counts.map(|(label, count)| ((*label).to_owned(), *count)).collect()
 }

@@ -17,7 +17,7 @@ struct Page<'s> {
     refresh: Option<u64>,
 }
 
-/// The page. With `refresh` the browser asks again after so many seconds.
+/// The page. With `refresh` the browser loads it again after so many seconds.
 ///
 /// # Errors
 ///

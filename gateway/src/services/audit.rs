@@ -1,6 +1,6 @@
 //! Audit events of requests.
 
-use crate::layers::access_log::{logged_host, logged_path};
+use crate::layers::access_log::{logged_host, logged_request_line};
 use crate::rejection::{Code, Rejection};
 use crate::request::RequestContext;
 use crate::telemetry::{AuditEvent, AuditedRequest, EndpointLabel};
@@ -29,23 +29,21 @@ impl RequestContext {
     /// Records that this request was refused, as `audit.refusals` says. Logins and refreshes have events of their own.
     pub(crate) fn audit_refusal(&self, rejection: &Rejection) {
         let status = rejection.status().as_u16();
-        let settings = &self.state.config.settings;
         let recorded =
             matches!(self.record.endpoint.get(), Some(EndpointLabel::Login | EndpointLabel::Refresh))
                 || matches!(rejection.code(), Code::InvalidCredentials | Code::AccountLocked);
-        if recorded || !settings.audit.refusals.include(status) {
+        if recorded || !self.state.config.settings.audit.refusals.include(status) {
             return;
         }
-        let (head, identity) = (&self.head, self.record.identity.borrow());
-        let readable = head.has_request_line();
-        let path = if readable { logged_path(head.target()) } else { "-".into() };
+        let (method, path) = logged_request_line(&self.head);
         let request = AuditedRequest {
-            method: if readable { head.method().as_str() } else { "-" },
-            host: logged_host(head),
+            method,
+            host: logged_host(&self.head),
             path: &path,
-            route: self.record.route.get().map(|index| settings.routes[index].path.as_str()),
+            route: self.route_path(),
             status,
         };
+        let identity = self.record.identity.borrow();
         self.write_audit(AuditEvent {
             reason: Some(rejection.code().name()),
             session: identity.as_ref().map(|identity| identity.claims().sid()),

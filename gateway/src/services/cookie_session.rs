@@ -62,17 +62,19 @@ pub(crate) fn lookup(
     if cookies.conflict {
         return Ok(CookieLookup::None);
     }
-    let bearer = cookies.access.map(Bearer::new);
-    match authenticate(&context.worker, &context.state, bearer, context.now()) {
+    let found = cookies
+        .access
+        .map(|token| authenticate(&context.worker, &context.state, Bearer::new(token), context.now()));
+    match found {
         // Its proof cannot come with a cookie: it was put there by somebody else.
-        Ok(Some(identity)) if identity.key().is_some() => Err(over(context, Rejection::DpopTokenAsBearer)),
-        Ok(Some(identity)) => {
+        Some(Ok(identity)) if identity.key().is_some() => Err(over(context, Rejection::DpopTokenAsBearer)),
+        Some(Ok(identity)) => {
             require_fresh_revocations(&context.worker, context.now_millis)?;
             Ok(CookieLookup::Found(identity))
         }
         _ if cookies.refresh.is_some() => Ok(CookieLookup::NeedsRefresh),
-        Ok(None) => Ok(CookieLookup::None),
-        Err(rejection) => Err(over(context, rejection)),
+        None => Ok(CookieLookup::None),
+        Some(Err(rejection)) => Err(over(context, rejection)),
     }
 }
 
@@ -129,11 +131,9 @@ pub(crate) async fn refresh(
     let id = foreign::refresh_token_of(&claims)?;
     let tokens =
         shared(context, (session, id), claims).await.map_err(|rejection| over(context, rejection))?;
-    let bearer = Some(Bearer::new(tokens.access_token.as_bytes()));
+    let bearer = Bearer::new(tokens.access_token.as_bytes());
     let identity = authenticate(&context.worker, &context.state, bearer, context.now());
     let identity = identity.map_err(|rejection| over(context, rejection))?;
-    let no_session = || Rejection::RefreshFailed;
-    let identity = identity.ok_or_else(no_session)?;
     require_fresh_revocations(&context.worker, context.now_millis)?;
     let remember = browser.remember_me.applies(cookies.remember);
     context.record.cookies.replace(Some(CookieChange::Set { tokens, remember }));

@@ -201,7 +201,7 @@ async fn forward(mut request: Authorized) -> Result<Response, Rejection> {
         on_informational: &on_informational,
     };
     if let Some(trace) = &context.trace {
-        trace.begin_upstream(upstream);
+        trace.begin_upstream();
     }
     let pool = context.state.upstream(upstream);
     let failed = |error: SendError| failed(&context, upstream, &error);

@@ -7,7 +7,7 @@
 pub(super) const TARGET: &str = "audit";
 
 /// The value of a field that is always there and not known.
-pub(crate) const UNKNOWN: &str = "-";
+const UNKNOWN: &str = "-";
 
 /// An audit event. `docs/reference/log-fields.md` lists the names; they do not change.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +26,7 @@ pub(crate) struct AuditEvent<'a> {
     pub(crate) request_id: Option<&'a str>,
     pub(crate) count: Option<u64>,
     pub(crate) request: Option<AuditedRequest<'a>>,
-    /// Whether somebody should look at it now.
+    /// Whether it needs attention at once.
     pub(crate) alert: bool,
 }
 

@@ -299,21 +299,27 @@ impl KeyStateLabel {
 #[derive(Debug)]
 pub(crate) struct Totals {
     pub(crate) name: String,
-    /// By status class or outcome.
-    pub(crate) counts: Vec<(&'static str, u64)>,
+    /// By status class or outcome; those that did not occur are left out.
+    pub(crate) counts: BTreeMap<String, u64>,
     micros: u64,
 }
 
 impl Totals {
-    fn of<const N: usize>(labels: [&'static str; N], sums: Sums<N>) -> Totals {
-        Totals { name: sums.name, counts: labels.into_iter().zip(sums.counts).collect(), micros: sums.micros }
+    fn of<const N: usize>(labels: &[&str], sums: Sums<N>) -> Totals {
+        Totals { name: sums.name, counts: occurred(labels, sums.counts), micros: sums.micros }
     }
 
     /// The mean duration, if there was a request.
     pub(crate) fn average_milliseconds(&self) -> Option<f64> {
-        let requests: u64 = self.counts.iter().map(|(_, count)| count).sum();
+        let requests: u64 = self.counts.values().sum();
         (requests > 0).then(|| self.micros as f64 / 1000.0 / requests as f64)
     }
+}
+
+/// The counts by label; those that are zero are left out.
+fn occurred(labels: &[&str], counts: impl IntoIterator<Item = u64>) -> BTreeMap<String, u64> {
+    let all = labels.iter().zip(counts).filter(|(_, count)| *count > 0);
+    all.map(|(label, count)| ((*label).to_owned(), count)).collect()
 }
 
 /// Values that are read at a scrape.
@@ -491,7 +497,6 @@ impl Metrics {
 
     fn single_values(&self, page: &mut Page, gauges: &Gauges) {
         use Kind::{Counter, Gauge};
-        let open: i64 = self.shards.iter().map(|s| s.connections_open.load(Ordering::Relaxed)).sum();
         for (name, kind, help, value) in [
             ("logouts_total", Counter, "Logouts.", self.sum(|s| &s.logouts) as f64),
             (
@@ -507,7 +512,7 @@ impl Metrics {
                 "Connections over the limit, closed at accept.",
                 self.sum(|s| &s.connections_refused) as f64,
             ),
-            ("connections_open", Gauge, "Connections open.", open as f64),
+            ("connections_open", Gauge, "Connections open.", self.connections_open() as f64),
             (
                 "token_cache_entries",
                 Gauge,
@@ -596,16 +601,14 @@ impl Metrics {
         }
     }
 
-    /// The sums over all workers by name, in the order in which the names appeared, followed by the gateway's
-    /// own.
     /// Of each route, endpoint, and what had no route.
     pub(crate) fn route_totals(&self) -> Vec<Totals> {
-        self.sums(|named| &named.routes).into_iter().map(|sums| Totals::of(CLASSES, sums)).collect()
+        self.sums(|named| &named.routes).into_iter().map(|sums| Totals::of(&CLASSES, sums)).collect()
     }
 
     /// Of each upstream.
     pub(crate) fn upstream_totals(&self) -> Vec<Totals> {
-        let labels = std::array::from_fn(|outcome| UpstreamOutcome::LABELS[outcome]);
+        let labels = UpstreamOutcome::LABELS;
         self.sums(|named| &named.upstreams).into_iter().map(|sums| Totals::of(labels, sums)).collect()
     }
 
@@ -624,18 +627,16 @@ impl Metrics {
         labels: &[&str],
         counter: impl Fn(&Shard, usize) -> &AtomicU64,
     ) -> BTreeMap<String, u64> {
-        let all = labels.iter().enumerate();
-        let all = all.map(|(outcome, label)| ((*label).to_owned(), self.sum(|s| counter(s, outcome))));
-        all.filter(|(_, count)| *count > 0).collect()
+        occurred(labels, (0..labels.len()).map(|outcome| self.sum(|s| counter(s, outcome))))
     }
 
     /// Open client connections.
-    pub(crate) fn connections_open(&self) -> u64 {
-        let open =
-            self.shards.iter().map(|shard| shard.connections_open.load(Ordering::Relaxed)).sum::<i64>();
-        u64::try_from(open).unwrap_or_default()
+    pub(crate) fn connections_open(&self) -> i64 {
+        self.shards.iter().map(|shard| shard.connections_open.load(Ordering::Relaxed)).sum()
     }
 
+    /// The sums over all workers by name, in the order in which the names appeared, followed by the gateway's
+    /// own.
     fn sums<const N: usize>(&self, of: impl Fn(&Named) -> &Vec<(String, Arc<Series<N>>)>) -> Vec<Sums<N>> {
         let mut all: Vec<Sums<N>> = Vec::new();
         for shard in &self.shards {

@@ -28,6 +28,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::spans::text;
+use super::writer::wait_for_end;
 use crate::config::Collector;
 use crate::tls::client_config;
 
@@ -42,7 +43,6 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 /// How long the end of the process waits for the last spans.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
-const FLUSH_POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Maximum length of a response's body, in bytes.
 const MAX_RESPONSE: usize = 64 * 1024;
 /// The schema of the attributes' names.
@@ -119,10 +119,7 @@ impl SpanExporter {
         // Where the queue is full, the thread is awake.
         let _ = self.sender.try_send(Message::Stop);
         let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        let deadline = Instant::now() + FLUSH_TIMEOUT;
-        while !thread.is_finished() && Instant::now() < deadline {
-            thread::sleep(FLUSH_POLL_INTERVAL);
-        }
+        wait_for_end(&thread, FLUSH_TIMEOUT);
     }
 }
 
@@ -405,7 +402,7 @@ mod tests {
         }
         collector.join().unwrap();
         assert_eq!(exporter.counts().failed, 1);
-        // Nobody listens any more: the first of these is being tried, and the queue holds one.
+        // No collector listens any more: the first of these is being tried, and the queue holds one.
         (0..BATCH_SPANS * 4).for_each(|_| exporter.send(Span::default()));
         assert!(exporter.counts().dropped > 0);
         let stopped = Instant::now();

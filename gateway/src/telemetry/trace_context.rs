@@ -60,9 +60,14 @@ impl TraceContext {
         // Several of them are none.
         let (first, second) = (traceparents.next(), traceparents.next());
         let parent = first.filter(|_| second.is_none()).and_then(Parent::parse);
+        if parent.is_none() && !policy.generate {
+            return None;
+        }
         let mut random = [0; 32];
-        // Without random bytes there is no id that nobody else has.
-        rand::fill(&mut random).ok()?;
+        if parent.is_none() || policy.exports {
+            // Without random bytes there is no unique id.
+            rand::fill(&mut random).ok()?;
+        }
         let id = |at: usize| non_zero(u64::from_be_bytes(random[at..at + 8].try_into().unwrap_or([1; 8])));
         match parent {
             Some(Parent { trace_id, span_id: parent_id, sampled }) => {
@@ -75,7 +80,7 @@ impl TraceContext {
                     state: join_states(tracestates),
                 })
             }
-            None if policy.generate => {
+            None => {
                 let trace_id = u128::from(id(16)) << 64 | u128::from(id(24));
                 let own = id(0);
                 Some(TraceContext {
@@ -87,7 +92,6 @@ impl TraceContext {
                     state: String::new(),
                 })
             }
-            None => None,
         }
     }
 

@@ -96,11 +96,15 @@ impl Drop for LogGuard {
     fn drop(&mut self) {
         self.sink.stopping.store(true, Ordering::Release);
         self.sink.wake();
-        // Joining has no timeout, and a blocked output would make it wait for ever.
-        let deadline = Instant::now() + self.flush_timeout;
-        while !self.thread.is_finished() && Instant::now() < deadline {
-            thread::sleep(FLUSH_POLL_INTERVAL);
-        }
+        wait_for_end(&self.thread, self.flush_timeout);
+    }
+}
+
+/// Waits until a thread has ended, or for the timeout: joining has none, and a blocked output would make it wait for ever.
+pub(super) fn wait_for_end(thread: &JoinHandle<()>, timeout: Duration) {
+    let deadline = Instant::now() + timeout;
+    while !thread.is_finished() && Instant::now() < deadline {
+        thread::sleep(FLUSH_POLL_INTERVAL);
     }
 }
 
