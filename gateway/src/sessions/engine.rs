@@ -333,9 +333,8 @@ impl Sessions {
             Session::open(new.subject, new.username, new.credential, refresh_token, now, expires_at);
         session.client = new.client;
         session.hand_over(from, host);
-        let key = session_key(from);
-        if let Some(found) = self.watched(self.store.get(&key).await)? {
-            session.authenticate(read_session(&key, &found.value)?.1.authentication());
+        if let Some(root) = self.read::<Session>(&session_key(from)).await? {
+            session.authenticate(root.authentication());
         }
         let authentication = session.authentication();
         // 128 random bits are never taken.
@@ -387,13 +386,11 @@ impl Sessions {
         now: UnixMillis,
     ) -> Result<(), StoreError> {
         self.end(id, reason, now).await?;
-        let key = session_key(id);
-        let Some(found) = self.watched(self.store.get(&key).await)? else { return Ok(()) };
-        let (_, session) = read_session(&key, &found.value)?;
-        let from = session.handed_over_from().unwrap_or(id);
-        let all = self.of_subject(&session.subject).await?;
+        let Some(session) = self.read::<Session>(&session_key(id)).await? else { return Ok(()) };
+        let root = session.sign_in_root(id);
+        let all = self.records::<Session>(Space::Session, Some(&session.subject)).await?;
         let same = all.into_iter().filter(|(other, session)| {
-            *other != id && (*other == from || session.handed_over_from() == Some(from))
+            *other != id && (*other == root || session.sign_in_root(*other) == root)
         });
         let ids = same.map(|(id, _)| id).collect();
         self.clone().end_each(ids, reason, now).await.map(drop)
@@ -495,16 +492,7 @@ impl Sessions {
 
     /// The live sessions of one user or of all, newest first.
     pub async fn list(&self, subject: Option<&str>, now: UnixMillis) -> Result<Vec<SessionInfo>, StoreError> {
-        let found = match subject {
-            Some(subject) => self.of_subject(subject).await?,
-            None => {
-                let records = self.watched(self.store.scan(Space::Session).await)?;
-                records
-                    .iter()
-                    .map(|(key, found)| read_session(key, &found.value))
-                    .collect::<Result<_, _>>()?
-            }
-        };
+        let found = self.records::<Session>(Space::Session, subject).await?;
         let rotation = self.policy().rotation;
         let live = found.into_iter().filter(|(_, session)| session.is_live(rotation, now));
         let mut sessions: Vec<SessionInfo> = live.map(|(id, session)| info(id, session)).collect();
@@ -517,7 +505,7 @@ impl Sessions {
         let policy = self.policy();
         let mut sessions = 0;
         let mut count_session = |key: &Key, value: &[u8]| -> Result<(), StoreError> {
-            sessions += usize::from(read_session(key, value)?.1.is_live(policy.rotation, now));
+            sessions += usize::from(read_record::<Session>(key, value)?.1.is_live(policy.rotation, now));
             Ok(())
         };
         // Not watched: a store that can be read and not written is still in trouble.
@@ -540,15 +528,9 @@ impl Sessions {
         account: impl Fn(&str) -> Option<Account>,
         now: UnixMillis,
     ) -> Result<usize, StoreError> {
-        let mut changed = Vec::new();
-        for (key, found) in self.watched(self.store.scan(Space::Session).await)? {
-            let (id, session) = read_session(&key, &found.value)?;
-            let is_over = session.revoked.is_some() || now >= session.expires_at;
-            if !is_over && account(&session.subject).is_some_and(|account| !session.is_of(account)) {
-                changed.push(id);
-            }
-        }
-        self.clone().end_each(changed, RevocationReason::AccountChanged, now).await
+        let is_changed =
+            |session: &Session| account(&session.subject).is_some_and(|account| !session.is_of(account));
+        self.end_where(is_changed, RevocationReason::AccountChanged, now).await
     }
 
     /// Revokes the sessions whose newest refresh token was issued within a time, in milliseconds since 1970: that of a key that
@@ -558,26 +540,51 @@ impl Sessions {
         time: std::ops::Range<UnixMillis>,
         now: UnixMillis,
     ) -> Result<usize, StoreError> {
-        let mut ended = Vec::new();
-        for (key, found) in self.watched(self.store.scan(Space::Session).await)? {
-            let (id, session) = read_session(&key, &found.value)?;
-            let is_over = session.revoked.is_some() || now >= session.expires_at;
-            if !is_over && session.newest_issued_at().is_some_and(|at| time.contains(&at)) {
-                ended.push(id);
-            }
-        }
-        self.clone().end_each(ended, RevocationReason::Revoked, now).await
+        let is_of_key = |session: &Session| session.newest_issued_at().is_some_and(|at| time.contains(&at));
+        self.end_where(is_of_key, RevocationReason::Revoked, now).await
     }
 
-    /// The records of a user's sessions, including ended ones that were not evicted yet.
-    async fn of_subject(&self, subject: &str) -> Result<Vec<(SessionId, Session)>, StoreError> {
-        let mut sessions = Vec::new();
-        for key in self.watched(self.store.group(Space::Session, subject).await)? {
-            if let Some(found) = self.watched(self.store.get(&key).await)? {
-                sessions.push(read_session(&key, &found.value)?);
+    /// Revokes all sessions of the store that are not over and for which `is_meant` is true. Returns how many.
+    async fn end_where(
+        &self,
+        is_meant: impl Fn(&Session) -> bool,
+        reason: RevocationReason,
+        now: UnixMillis,
+    ) -> Result<usize, StoreError> {
+        let mut ids = Vec::new();
+        for (key, found) in self.watched(self.store.scan(Space::Session).await)? {
+            let (id, session) = read_record::<Session>(&key, &found.value)?;
+            let is_over = session.revoked.is_some() || now >= session.expires_at;
+            if !is_over && is_meant(&session) {
+                ids.push(id);
             }
         }
-        Ok(sessions)
+        self.clone().end_each(ids, reason, now).await
+    }
+
+    /// Reads a record.
+    async fn read<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, StoreError> {
+        let found = self.watched(self.store.get(key).await)?;
+        found.map(|found| decode(key, &found.value)).transpose()
+    }
+
+    /// The records of a space with their ids, of one user or of all, including ended ones that were not evicted yet.
+    async fn records<T: DeserializeOwned>(
+        &self,
+        space: Space,
+        subject: Option<&str>,
+    ) -> Result<Vec<(SessionId, T)>, StoreError> {
+        let Some(subject) = subject else {
+            let found = self.watched(self.store.scan(space).await)?;
+            return found.iter().map(|(key, found)| read_record(key, &found.value)).collect();
+        };
+        let mut records = Vec::new();
+        for key in self.watched(self.store.group(space, subject).await)? {
+            if let Some(found) = self.watched(self.store.get(&key).await)? {
+                records.push(read_record(&key, &found.value)?);
+            }
+        }
+        Ok(records)
     }
 
     /// Revokes a session if it belongs to that user, or to anyone where no user is named. Returns whether it
@@ -588,9 +595,7 @@ impl Sessions {
         id: SessionId,
         now: UnixMillis,
     ) -> Result<bool, StoreError> {
-        let key = session_key(id);
-        let Some(found) = self.watched(self.store.get(&key).await)? else { return Ok(false) };
-        let (_, session) = read_session(&key, &found.value)?;
+        let Some(session) = self.read::<Session>(&session_key(id)).await? else { return Ok(false) };
         if subject.is_some_and(|subject| subject != session.subject) {
             return Ok(false);
         }
@@ -605,7 +610,7 @@ impl Sessions {
         account: Account,
         now: UnixMillis,
     ) -> Result<usize, StoreError> {
-        let sessions = self.of_subject(subject).await?;
+        let sessions = self.records::<Session>(Space::Session, Some(subject)).await?;
         let changed =
             sessions.into_iter().filter(|(_, session)| session.revoked.is_none() && !session.is_of(account));
         let ids = changed.map(|(id, _)| id).collect();
@@ -628,16 +633,15 @@ impl Sessions {
         if kept == KeptSessions::None {
             return Ok(());
         }
-        let sessions = self.of_subject(subject).await?;
-        let root = |id: SessionId, session: &Session| session.handed_over_from().unwrap_or(id);
+        let sessions = self.records::<Session>(Space::Session, Some(subject)).await?;
         let sign_in = match kept {
             KeptSessions::SignIn(own) => {
-                sessions.iter().find(|(id, _)| *id == own).map(|(id, session)| root(*id, session))
+                sessions.iter().find(|(id, _)| *id == own).map(|(id, session)| session.sign_in_root(*id))
             }
             _ => None,
         };
         for (id, session) in sessions {
-            let is_kept = kept == KeptSessions::All || Some(root(id, &session)) == sign_in;
+            let is_kept = kept == KeptSessions::All || Some(session.sign_in_root(id)) == sign_in;
             if is_kept && session.revoked.is_none() {
                 self.adjust(id, |session| {
                     session.outlive_change(from, to);
@@ -1005,7 +1009,7 @@ async fn revoked_so_far(
 ) -> Result<Revocations, StoreError> {
     let revocations = Revocations::default();
     for (key, found) in store.scan(Space::Session).await? {
-        let (id, session) = read_session(&key, &found.value)?;
+        let (id, session) = read_record::<Session>(&key, &found.value)?;
         if let Some(until) = session.revoked_until(policy.access_ttl).filter(|until| *until > now) {
             revocations.insert(id, until);
         }
@@ -1030,7 +1034,8 @@ fn kept(ticket: Ticket) -> Change<Ticket> {
     Change { expires_at: ticket.kept_until(), record: ticket, group: None, revoked_until: None }
 }
 
-fn read_session(key: &Key, value: &[u8]) -> Result<(SessionId, Session), StoreError> {
+/// The id and the content of a session or a personal access token.
+fn read_record<T: DeserializeOwned>(key: &Key, value: &[u8]) -> Result<(SessionId, T), StoreError> {
     let id = key.id.parse().map_err(|_| StoreError::Corrupt(key.to_string()))?;
     Ok((id, decode(key, value)?))
 }
