@@ -78,8 +78,23 @@ pub struct NewSession {
     pub credential: [u8; 16],
     /// Whether the login was by a second factor as well.
     pub second_factor: bool,
+    /// The thumbprint of the key that its tokens are bound to.
+    pub key: Option<[u8; 32]>,
     /// The client that logs in.
     pub client: ClientInfo,
+}
+
+impl NewSession {
+    /// The session as it is stored first.
+    fn into_session(self, token: TokenId, now: UnixMillis, expires_at: UnixMillis) -> Session {
+        let NewSession { subject, username, credential, second_factor, key, client } = self;
+        let mut session = Session::open(subject, username, credential, token, now, expires_at);
+        (session.key, session.client) = (key, client);
+        if second_factor {
+            session.authenticate(Authentication { at: now, second_factor });
+        }
+        session
+    }
 }
 
 /// A session whose user has proved the identity anew.
@@ -329,9 +344,7 @@ impl Sessions {
         now: UnixMillis,
     ) -> Result<NewTokens, StoreError> {
         let (id, refresh_token) = (SessionId::random(), TokenId::random());
-        let mut session =
-            Session::open(new.subject, new.username, new.credential, refresh_token, now, expires_at);
-        session.client = new.client;
+        let mut session = new.into_session(refresh_token, now, expires_at);
         session.hand_over(from, host);
         if let Some(root) = self.read::<Session>(&session_key(from)).await? {
             session.authenticate(root.authentication());
@@ -403,36 +416,14 @@ impl Sessions {
     ///
     /// [`OpenSessionError::TooMany`] where logins beyond the limit are rejected.
     pub async fn open(&self, new: NewSession, now: UnixMillis) -> Result<NewTokens, OpenSessionError> {
-        self.open_bound(new, None, now).await
-    }
-
-    /// Opens a session like [`Self::open`], bound to the key with this thumbprint.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::open`].
-    pub async fn open_bound(
-        &self,
-        new: NewSession,
-        bound_to: Option<[u8; 32]>,
-        now: UnixMillis,
-    ) -> Result<NewTokens, OpenSessionError> {
         let (id, refresh_token) = (SessionId::random(), TokenId::random());
         let expires_at = now.saturating_add(self.policy().session_ttl);
-        let NewSession { subject, username, credential, second_factor, client } = new;
-        let mut session =
-            Session::open(subject.clone(), username, credential, refresh_token, now, expires_at);
-        session.client = client;
-        session.key = bound_to;
-        if second_factor {
-            session.authenticate(Authentication { at: now, second_factor });
-        }
+        let session = new.into_session(refresh_token, now, expires_at);
         let authentication = session.authentication();
-        let key = session_key(id);
         // 128 random bits do not collide.
-        self.update(&key, |_: Option<Session>| (Some(self.change(session.clone())), ())).await?;
+        self.update(&session_key(id), |_: Option<Session>| (Some(self.change(session.clone())), ())).await?;
         if let Some(limit) = self.policy().session_limit {
-            self.enforce(limit, &subject, id, now).await?;
+            self.enforce(limit, &session.subject, id, now).await?;
         }
         Ok(NewTokens { session: id, refresh_token, authentication, expires_at })
     }
@@ -451,9 +442,7 @@ impl Sessions {
         expires_at: UnixMillis,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        let NewSession { subject, username, credential, client, .. } = new;
-        let mut session = Session::open(subject, username, credential, token, now, expires_at);
-        session.client = client;
+        let mut session = new.into_session(token, now, expires_at);
         // When the user logged in elsewhere is not known.
         session.authenticate(Authentication::default());
         // The lifetime includes the leeway.
@@ -676,22 +665,6 @@ impl Sessions {
         .await
     }
 
-    /// Redeems a refresh token of a client that has no key; see [`Self::refresh_bound`].
-    ///
-    /// # Errors
-    ///
-    /// Why the session cannot be refreshed.
-    pub async fn refresh(
-        &self,
-        id: SessionId,
-        presented: TokenId,
-        account: impl Fn(&Session) -> Account,
-        client: Option<&ClientInfo>,
-        now: UnixMillis,
-    ) -> Result<RefreshResult, RefreshError> {
-        self.refresh_bound(id, presented, None, account, client, now).await
-    }
-
     /// Redeems a refresh token. `proven` is the thumbprint of the key that the client has proven to hold: a session that is
     /// bound needs its own, and one that is not becomes bound to it. `account` looks the session's user up, and may be called more than once.
     /// `client` is the client that presents it.
@@ -699,7 +672,7 @@ impl Sessions {
     /// # Errors
     ///
     /// Why the session cannot be refreshed.
-    pub async fn refresh_bound(
+    pub async fn refresh(
         &self,
         id: SessionId,
         presented: TokenId,
