@@ -16,7 +16,7 @@ use super::lockout::LoginAttempts;
 use super::login_limits::LoginLimits;
 use super::record::{Change, decode, update};
 use super::session::{Authentication, ClientInfo, RefreshDecision};
-use super::store::{Health, Key, Put, PutOutcome, Space, Store, StoreError};
+use super::store::{Health, Key, Put, PutOutcome, Space, Store, StoreError, Versioned};
 use super::ticket::{self, BadTicket, Ticket, TicketPurpose};
 use super::{
     LockoutPolicy, LoginDecision, LoginPermit, LoginResult, RateLimitDecision, RateLimitPolicy,
@@ -493,15 +493,16 @@ impl Sessions {
     pub async fn census(&self, now: UnixMillis) -> Result<Census, StoreError> {
         let policy = self.policy();
         let mut sessions = 0;
-        let mut count_session = |key: &Key, value: &[u8]| -> Result<(), StoreError> {
-            sessions += usize::from(read_record::<Session>(key, value)?.1.is_live(policy.rotation, now));
+        let mut count_session = |key: Key, found: Versioned| -> Result<(), StoreError> {
+            sessions +=
+                usize::from(read_record::<Session>(&key, &found.value)?.1.is_live(policy.rotation, now));
             Ok(())
         };
         // Not watched: a store that can be read and not written is still in trouble.
         self.store.visit(Space::Session, &mut count_session).await?;
         let mut locked_names = 0;
-        let mut count_lock = |key: &Key, value: &[u8]| -> Result<(), StoreError> {
-            let mut attempts: LoginAttempts = decode(key, value)?;
+        let mut count_lock = |key: Key, found: Versioned| -> Result<(), StoreError> {
+            let mut attempts: LoginAttempts = decode(&key, &found.value)?;
             attempts.refresh(policy.lockout, now);
             locked_names += usize::from(attempts.locked_for(now).is_some());
             Ok(())
