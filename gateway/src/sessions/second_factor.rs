@@ -21,8 +21,6 @@ const ENROLMENT_TIME: UnixMillis = 15 * 60 * 1000;
 const RECOVERY_CODES: usize = 10;
 /// The random bytes of a recovery code: 80 bits, so that its hash needs no salt.
 const RECOVERY_LEN: usize = 10;
-/// Records have no end of their own: a century, in milliseconds.
-const KEPT: UnixMillis = 100 * 365 * 24 * 60 * 60 * 1000;
 
 /// Encrypts the secrets of factors for the store.
 pub struct Sealer(Option<RandomizedNonceKey>);
@@ -235,7 +233,6 @@ impl Sessions {
     async fn change_factors<T>(
         &self,
         subject: &str,
-        now: UnixMillis,
         change: impl Fn(&mut Factors) -> Result<T, FactorError>,
     ) -> Result<T, FactorError> {
         let key = key(subject);
@@ -243,7 +240,7 @@ impl Sessions {
             let mut factors = found.unwrap_or_default();
             match change(&mut factors) {
                 Ok(result) => {
-                    let expires_at = now.saturating_add(KEPT);
+                    let expires_at = UnixMillis::MAX;
                     let change = Change { record: factors, expires_at, group: None, revoked_until: None };
                     (Some(change), Ok(result))
                 }
@@ -267,7 +264,7 @@ impl Sessions {
         let secret = random_bytes::<{ totp::SECRET_LEN }>();
         let factor = Factor::Totp { secret: sealer.seal(subject, &secret)?, last_step: 0 };
         let expires_at = now.saturating_add(ENROLMENT_TIME);
-        self.change_factors(subject, now, |factors| {
+        self.change_factors(subject, |factors| {
             if !factors.factors.is_empty() {
                 return Err(FactorError::Enrolled);
             }
@@ -308,7 +305,7 @@ impl Sessions {
         now: UnixMillis,
     ) -> Result<Vec<String>, FactorError> {
         let codes = new_recovery_codes();
-        self.change_factors(subject, now, |factors| {
+        self.change_factors(subject, |factors| {
             factors.confirm(sealer, subject, code, now)?;
             factors.recovery = codes.iter().map(|code| hash_text(&normalized(code))).collect();
             Ok(())
@@ -330,7 +327,7 @@ impl Sessions {
         code: &str,
         now: UnixMillis,
     ) -> Result<(), FactorError> {
-        self.change_factors(subject, now, |factors| factors.redeem(sealer, subject, code, now)).await
+        self.change_factors(subject, |factors| factors.redeem(sealer, subject, code, now)).await
     }
 
     /// Replaces the recovery codes.
@@ -338,13 +335,9 @@ impl Sessions {
     /// # Errors
     ///
     /// Nothing is enrolled, or the store fails.
-    pub async fn renew_recovery_codes(
-        &self,
-        subject: &str,
-        now: UnixMillis,
-    ) -> Result<Vec<String>, FactorError> {
+    pub async fn renew_recovery_codes(&self, subject: &str) -> Result<Vec<String>, FactorError> {
         let codes = new_recovery_codes();
-        self.change_factors(subject, now, |factors| {
+        self.change_factors(subject, |factors| {
             if factors.factors.is_empty() {
                 return Err(FactorError::None);
             }
@@ -360,8 +353,8 @@ impl Sessions {
     /// # Errors
     ///
     /// The store fails.
-    pub async fn remove_factors(&self, subject: &str, now: UnixMillis) -> Result<bool, FactorError> {
-        self.change_factors(subject, now, |factors| Ok(std::mem::take(factors).enrolled().totp)).await
+    pub async fn remove_factors(&self, subject: &str) -> Result<bool, FactorError> {
+        self.change_factors(subject, |factors| Ok(std::mem::take(factors).enrolled().totp)).await
     }
 }
 
