@@ -16,7 +16,7 @@ use super::secret::{hash_text, random_bytes, sha256};
 use super::{SessionId, UnixMillis};
 
 /// How long an instance may take a token for good without reading its record again, in milliseconds. A revocation is in effect
-/// at once; this bounds what else a record or its user's says.
+/// at once; this bounds how long other changes of the record or of its user go unnoticed.
 pub(crate) const RECHECK_MILLIS: UnixMillis = 30_000;
 
 /// How long the record of a revoked token is kept, in milliseconds.
@@ -154,7 +154,7 @@ impl PersonalToken {
         (text, token)
     }
 
-    /// Whether what was presented is this token, and good at `now`. Of a wrong secret it is not said what became of the token.
+    /// Whether what was presented is this token, and good at `now`. A wrong secret is unknown, whatever the state of the token.
     pub(super) fn check(
         &self,
         presented: &PresentedToken,
@@ -179,7 +179,7 @@ impl PersonalToken {
         self.expires_at.is_some_and(|end| now >= end)
     }
 
-    /// Records a use; tells whether that is worth a write.
+    /// Records a use; returns whether the record has changed.
     pub(super) fn record_use(&mut self, now: UnixMillis, from: IpAddr) -> bool {
         let is_new = self.is_use_due(now);
         if is_new {

@@ -1,7 +1,7 @@
 //! Tickets: secrets that allow one thing, once and for a short time, such as to set a new password.
 //!
-//! The store has the hash of the secret only. A used or expired ticket is kept for a while, so that who comes
-//! with it learns what became of it.
+//! The store has the hash of the secret only. A used or expired ticket is kept for a while, so that
+//! the error of a later use names the reason.
 
 use serde::{Deserialize, Serialize};
 
