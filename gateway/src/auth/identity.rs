@@ -1,9 +1,9 @@
 //! A verified identity, and the identity headers for upstreams.
 
-use crate::auth::assertion_cache::AssertionCache;
-use crate::auth::claim_format::push_claim;
 use std::sync::Arc;
 
+use crate::auth::assertion_cache::AssertionCache;
+use crate::auth::claim_format::push_claim;
 use crate::config::IdentityHeader;
 use crate::http1::HeaderNameSet;
 use crate::issuers::OtherIssuer;
@@ -71,16 +71,18 @@ impl Identity {
     pub(crate) fn new(claims: VerifiedClaims, headers: &IdentityHeaders) -> Result<Identity, Rejection> {
         let session = claims.sid().parse().map_err(|_| Rejection::TokenWithoutSession)?;
         let key = claims.bound_key().map_err(refusal)?;
+        Identity::of(claims, session, key, headers)
+    }
+
+    fn of(
+        claims: VerifiedClaims,
+        session: SessionId,
+        key: Option<KeyThumbprint>,
+        headers: &IdentityHeaders,
+    ) -> Result<Identity, Rejection> {
         let header_lines = headers.lines(&claims)?;
-        Ok(Identity {
-            claims,
-            session,
-            key,
-            header_lines,
-            machine: None,
-            origin: None,
-            assertions: AssertionCache::default(),
-        })
+        let assertions = AssertionCache::default();
+        Ok(Identity { claims, session, key, header_lines, assertions, machine: None, origin: None })
     }
 
     pub(crate) fn of_machine(
@@ -89,16 +91,7 @@ impl Identity {
         headers: &IdentityHeaders,
         machine: Machine,
     ) -> Result<Identity, Rejection> {
-        let header_lines = headers.lines(&claims)?;
-        Ok(Identity {
-            claims,
-            session,
-            key: None,
-            header_lines,
-            machine: Some(machine),
-            origin: None,
-            assertions: AssertionCache::default(),
-        })
+        Ok(Identity { machine: Some(machine), ..Identity::of(claims, session, None, headers)? })
     }
 
     /// Set where it comes from a personal access token or a password.
@@ -121,16 +114,7 @@ impl Identity {
         origin: OtherOrigin,
     ) -> Result<Identity, Rejection> {
         let key = claims.bound_key().map_err(refusal)?;
-        let header_lines = headers.lines(&claims)?;
-        Ok(Identity {
-            claims,
-            session,
-            key,
-            header_lines,
-            machine: None,
-            origin: Some(Box::new(origin)),
-            assertions: AssertionCache::default(),
-        })
+        Ok(Identity { origin: Some(Box::new(origin)), ..Identity::of(claims, session, key, headers)? })
     }
 
     /// The other issuer of its token, unless the gateway itself issued it.
@@ -154,7 +138,7 @@ impl Identity {
         &self.session
     }
 
-    /// The key that the token is bound to: nobody else may use it.
+    /// The key that the token is bound to: only its holder may use it.
     pub(crate) fn key(&self) -> Option<KeyThumbprint> {
         self.key
     }

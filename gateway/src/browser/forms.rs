@@ -198,17 +198,16 @@ impl Pages {
             hidden("state", form.state),
             hidden("remember", if form.remember { "1" } else { "" }),
         ];
-        let below = |path: &str| format!("{}{path}", form.return_to.prefix());
         Page {
             heading: text(heading),
             paragraphs: about.map(text).into_iter().collect(),
             error: form.error.map(|error| form_error(texts, error)),
-            action: match form.kind {
-                FormKind::ChangePassword | FormKind::RequiredChange => below(&self.password_path),
-                FormKind::ResetPassword => below(&self.reset_path),
-                FormKind::Code => below(&self.code_path),
-                _ => below(&self.prove_path),
-            },
+            action: form.return_to.prefixed(match form.kind {
+                FormKind::ChangePassword | FormKind::RequiredChange => &self.password_path,
+                FormKind::ResetPassword => &self.reset_path,
+                FormKind::Code => &self.code_path,
+                _ => &self.prove_path,
+            }),
             fields,
             image: match form.kind {
                 FormKind::ConfirmEnrolment(enrolment) => {

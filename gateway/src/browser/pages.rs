@@ -376,7 +376,7 @@ impl Pages {
             lifetimes: if limits.self_service { lifetimes(texts, limits) } else { Vec::new() },
             prefix: address.prefix().to_owned(),
             links: vec![Link {
-                href: format!("{}{}", address.prefix(), self.logout_path),
+                href: address.prefixed(&self.logout_path),
                 text: texts.get("signed_in_heading").to_owned(),
             }],
             ..Page::default()
@@ -417,7 +417,7 @@ impl Pages {
             query.append_pair("switch", "1");
         }
         query.append_pair("return", return_to.as_str());
-        format!("{}{}?{}", return_to.prefix(), self.login_path, query.finish())
+        format!("{}?{}", return_to.prefixed(&self.login_path), query.finish())
     }
 
     /// The address of the page that proves an identity anew, and leads back to `return_to`; with a second factor, if that is needed.
@@ -427,7 +427,7 @@ impl Pages {
             query.append_pair("factor", "1");
         }
         query.append_pair("return", return_to.as_str());
-        format!("{}{}?{}", return_to.prefix(), self.prove_path, query.finish())
+        format!("{}?{}", return_to.prefixed(&self.prove_path), query.finish())
     }
 
     pub(crate) fn login_path(&self) -> &str {
@@ -489,13 +489,11 @@ impl Pages {
             paragraphs: vec![texts.filled("signed_in_as", &[("user", user)])],
             links: [
                 Some(link(return_to.as_str().to_owned(), "continue")),
-                self.has_tokens
-                    .then(|| link(format!("{}{}", return_to.prefix(), self.tokens_path), "tokens_heading")),
+                self.has_tokens.then(|| link(return_to.prefixed(&self.tokens_path), "tokens_heading")),
                 Some(link(self.login_link(return_to, true), "another_account")),
-                self.mfa.then(|| link(format!("{}{}", return_to.prefix(), self.mfa_path), "second_factor")),
-                self.password_change.then(|| {
-                    link(format!("{}{}", return_to.prefix(), self.password_path), "change_password")
-                }),
+                self.mfa.then(|| link(return_to.prefixed(&self.mfa_path), "second_factor")),
+                self.password_change
+                    .then(|| link(return_to.prefixed(&self.password_path), "change_password")),
             ]
             .into_iter()
             .flatten()
@@ -545,9 +543,7 @@ impl Pages {
             | Refusal::StoreUnavailable
             | Refusal::Overloaded
             | Refusal::AppUnavailable => (vec![link(return_to.as_str().to_owned(), "try_again")], false),
-            Refusal::NotFound | Refusal::Other => {
-                (vec![link(format!("{}/", return_to.prefix()), "home")], false)
-            }
+            Refusal::NotFound | Refusal::Other => (vec![link(return_to.prefixed("/"), "home")], false),
         };
         Page {
             heading: texts.get(heading).to_owned(),

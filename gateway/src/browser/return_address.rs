@@ -39,6 +39,11 @@ impl ReturnAddress {
         &self.prefix
     }
 
+    /// A path of the gateway's own, as the browser sees it.
+    pub(crate) fn prefixed(&self, path: &str) -> String {
+        format!("{}{path}", self.prefix)
+    }
+
     /// For `Location` and for links.
     pub(crate) fn as_str(&self) -> &str {
         &self.location

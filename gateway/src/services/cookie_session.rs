@@ -96,6 +96,23 @@ pub(crate) async fn resolve(
     }
 }
 
+/// Like [`resolve`] for a page, which does without a session: the identity, and whether the session of the cookies is over.
+///
+/// # Errors
+///
+/// Nothing is known of it at the moment (503).
+pub(crate) async fn resolve_for_page(
+    context: &Rc<RequestContext>,
+    browser: &Browser,
+    cookies: SessionCookies<'_>,
+) -> Result<(Option<Rc<Identity>>, bool), Rejection> {
+    match resolve(context, browser, cookies).await {
+        Ok(identity) => Ok((identity, false)),
+        Err(rejection) if rejection.code().status() == StatusCode::UNAUTHORIZED => Ok((None, true)),
+        Err(rejection) => Err(rejection),
+    }
+}
+
 /// Refreshes the session; the response of this request will carry the cookies.
 ///
 /// # Errors

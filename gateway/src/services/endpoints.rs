@@ -115,55 +115,44 @@ pub(crate) struct Endpoints {
 
 impl Endpoints {
     pub(crate) fn new(settings: &Settings) -> Endpoints {
-        let tokens = settings.personal_tokens.enabled.then_some(("/tokens", Endpoint::Tokens));
-        let mfa = [
-            ("/login/totp", Endpoint::LoginTotp),
-            ("/mfa", Endpoint::Mfa),
-            ("/mfa/totp", Endpoint::MfaTotp),
-            ("/mfa/totp/confirm", Endpoint::MfaConfirm),
-            ("/mfa/totp/remove", Endpoint::MfaRemove),
-            ("/mfa/recovery-codes", Endpoint::MfaRecoveryCodes),
-        ];
-        let mfa = mfa.into_iter().filter(|_| settings.mfa.enabled);
-        let asks_authentication = settings.asks_authentication();
-        let reauthenticate = asks_authentication.then_some(("/reauthenticate", Endpoint::Reauthenticate));
-        let forward_auth = settings.forward_auth.enabled;
         let oauth = &settings.oauth;
-        let revoke = oauth.revocation.then_some(("/revoke", Endpoint::Revoke));
-        let introspect =
-            (!oauth.introspection_clients.is_empty()).then_some(("/introspect", Endpoint::Introspect));
+        let (mfa, password) = (settings.mfa.enabled, settings.users.password_change);
+        let below_prefix = [
+            ("/login", Endpoint::Login, true),
+            ("/login/continue", Endpoint::LoginContinue, true),
+            ("/refresh", Endpoint::Refresh, true),
+            ("/logout", Endpoint::Logout, true),
+            ("/logout-all", Endpoint::LogoutAll, true),
+            ("/sessions", Endpoint::Sessions, true),
+            ("/password", Endpoint::Password, password),
+            ("/password/reset", Endpoint::PasswordReset, password),
+            ("/tokens", Endpoint::Tokens, settings.personal_tokens.enabled),
+            ("/revoke", Endpoint::Revoke, oauth.revocation),
+            ("/introspect", Endpoint::Introspect, !oauth.introspection_clients.is_empty()),
+            ("/login/totp", Endpoint::LoginTotp, mfa),
+            ("/mfa", Endpoint::Mfa, mfa),
+            ("/mfa/totp", Endpoint::MfaTotp, mfa),
+            ("/mfa/totp/confirm", Endpoint::MfaConfirm, mfa),
+            ("/mfa/totp/remove", Endpoint::MfaRemove, mfa),
+            ("/mfa/recovery-codes", Endpoint::MfaRecoveryCodes, mfa),
+            ("/reauthenticate", Endpoint::Reauthenticate, settings.asks_authentication()),
+        ];
         let metadata = oauth.metadata.then(|| {
             let server = oauth::authorization_server_paths(&settings.tokens.issuer).into_iter();
             let server = server.map(|path| (path, Endpoint::AuthorizationServer));
             server.chain([(oauth::PROTECTED_RESOURCE.to_owned(), Endpoint::ProtectedResource)])
         });
-        let password_change = settings.users.password_change;
+        let verify = settings.forward_auth.enabled.then(|| settings.endpoints.verify_path());
         let settings = &settings.endpoints;
-        let mut below_prefix = vec![
-            ("/login", Endpoint::Login),
-            ("/login/continue", Endpoint::LoginContinue),
-            ("/refresh", Endpoint::Refresh),
-            ("/logout", Endpoint::Logout),
-            ("/logout-all", Endpoint::LogoutAll),
-            ("/sessions", Endpoint::Sessions),
-        ];
-        if password_change {
-            below_prefix.push(("/password", Endpoint::Password));
-            below_prefix.push(("/password/reset", Endpoint::PasswordReset));
-        }
         let prefixed = below_prefix
             .into_iter()
-            .chain(tokens)
-            .chain(revoke)
-            .chain(introspect)
-            .chain(mfa)
-            .chain(reauthenticate);
-        let prefixed = prefixed.map(|(path, endpoint)| (format!("{}{path}", settings.prefix), endpoint));
+            .filter(|(_, _, is_on)| *is_on)
+            .map(|(path, endpoint, _)| (format!("{}{path}", settings.prefix), endpoint));
         // Well-known URIs have no prefix (RFC 8615).
         let jwks = ("/.well-known/jwks.json".to_owned(), Endpoint::Jwks);
         let health = settings.health_path.iter().map(|path| (path.clone(), Endpoint::Health));
         let paths = prefixed.chain([jwks]).chain(metadata.into_iter().flatten()).chain(health).collect();
-        Endpoints { paths, verify: forward_auth.then(|| settings.verify_path()) }
+        Endpoints { paths, verify }
     }
 
     /// The endpoint with exactly that path, or of a single session or token, or of a verdict on the path that stands behind it.

@@ -1,6 +1,6 @@
 //! `GET /auth/verify`: forward authentication, verdicts for proxies that serve the apps themselves.
 //!
-//! The request that the proxy asks about passes the layers of every request, up to the target: in its place [`verdict`] answers 200
+//! The request that the proxy describes passes the layers of every request, up to the target: in its place [`verdict`] answers 200
 //! with what the app is to get. Its context is one of its own, so that every decision sees the original request.
 
 use std::cell::RefCell;
@@ -89,7 +89,7 @@ where
     }
 }
 
-/// The request that a proxy asks about.
+/// The request that a proxy describes.
 ///
 /// # Errors
 ///

@@ -17,8 +17,7 @@ use crate::services::proxy::bad_body;
 use crate::services::second_factor;
 use crate::services::token_response::{Grant, IssuedTokens, issue, respond};
 use crate::sessions::{
-    LoginDecision, LoginPermit, LoginResult, MAX_CHECK_TIME, NewSession, OpenSessionError, StoreError,
-    UnixMillis,
+    LoginDecision, LoginPermit, LoginResult, MAX_CHECK_TIME, NewSession, OpenSessionError, UnixMillis,
 };
 use crate::strict_json;
 use crate::telemetry::{AuditEvent, LoginOutcome};
@@ -79,26 +78,23 @@ async fn attempt(
     proof: Option<&CheckedProof>,
 ) -> Result<IssuedTokens, Rejection> {
     let name = CanonicalName::for_lockout(&credentials.username);
-    let sessions = &context.worker.gateway.sessions;
     let (user, permit) = check_password(context, "login", &name, credentials.password).await?;
     // After the password, so that only users can fill the memory of used proofs.
     if let Some(proof) = proof
         && let Err(rejection) = proof.claim(context).await
     {
-        let settled = sessions.settle_login(permit, LoginResult::Unknown, now_millis()).await;
-        settled.map_err(|e| store_unavailable(&e))?;
+        settle(context, permit, LoginResult::Unknown).await?;
         return Err(rejection);
     }
     let enrolled = second_factor::is_enrolled(context, &user).await;
     if !matches!(enrolled, Ok(false)) {
         // The password alone must not clear the failures: they may be of the second factor.
-        let settled = sessions.settle_login(permit, LoginResult::Unknown, now_millis()).await;
-        settled.map_err(|e| store_unavailable(&e))?;
+        settle(context, permit, LoginResult::Unknown).await?;
         enrolled?;
         context.audit("login", "second_factor_required", name.as_str(), None);
         return Err(second_factor::ask(context, &user).await);
     }
-    let settled = sessions.settle_login(permit, LoginResult::Succeeded, now_millis());
+    let settled = settle(context, permit, LoginResult::Succeeded);
     let key = proof.map(|proof| proof.key);
     open_session(context, &user, false, key, settled).await
 }
@@ -109,11 +105,11 @@ pub(super) async fn open_session(
     user: &User,
     second_factor: bool,
     key: Option<KeyThumbprint>,
-    settled: impl Future<Output = Result<(), StoreError>>,
+    settled: impl Future<Output = Result<(), Rejection>>,
 ) -> Result<IssuedTokens, Rejection> {
     let name = &user.username;
     if user.must_change_password {
-        settled.await.map_err(|e| store_unavailable(&e))?;
+        settled.await?;
         context.audit("login", "password_change_required", name, None);
         return Err(Rejection::PasswordChangeRequired);
     }
@@ -122,7 +118,7 @@ pub(super) async fn open_session(
     let opening = sessions.open(new, context.now_millis);
     // Concurrently, so that they share an fsync.
     let (settled, opened) = tokio::join!(settled, opening);
-    settled.map_err(|e| store_unavailable(&e))?;
+    settled?;
     let opened = opened.map_err(|error| match error {
         OpenSessionError::TooMany => {
             context.audit("login", "too_many_sessions", name, None);
@@ -145,7 +141,6 @@ pub(super) async fn check_password(
     name: &CanonicalName,
     password: Password,
 ) -> Result<(Arc<User>, LoginPermit), Rejection> {
-    let sessions = &context.worker.gateway.sessions;
     let permit = permit(context, event, name).await?;
     let hashing = &context.worker.gateway.hashing;
     let users = &context.state.config.users;
@@ -169,7 +164,7 @@ pub(super) async fn check_password(
         Err(error) => (LoginResult::Unknown, not_checked(&error)),
     };
     // An unsettled permit does not count as a failure; then the result must not be sent.
-    sessions.settle_login(permit, result, now_millis()).await.map_err(|e| store_unavailable(&e))?;
+    settle(context, permit, result).await?;
     if wrong.is_some() {
         let failed = AuditEvent::new(event, "failed", name.as_str());
         context.write_audit(AuditEvent { reason: wrong, ..failed });
@@ -195,6 +190,20 @@ pub(super) async fn permit(
         }
         LoginDecision::Busy => Err(Rejection::TooManyLogins),
     }
+}
+
+/// Settles the permit of an attempt. Nothing may be sent of a result that was not settled.
+///
+/// # Errors
+///
+/// The store fails (503).
+pub(super) async fn settle(
+    context: &RequestContext,
+    permit: LoginPermit,
+    result: LoginResult,
+) -> Result<(), Rejection> {
+    let settled = context.worker.gateway.sessions.settle_login(permit, result, now_millis()).await;
+    settled.map_err(|error| store_unavailable(&error))
 }
 
 /// The rejection where a password could be checked neither way.

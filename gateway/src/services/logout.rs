@@ -12,9 +12,9 @@ use crate::response::{self, Response};
 use crate::services::endpoints::store_unavailable;
 use crate::services::foreign;
 use crate::sessions::RevocationReason;
+use crate::tokens::VerifiedClaims;
 
 /// Revokes the session of the token, of either type. An expired token is accepted. Idempotent.
-///. Leaving twice is leaving.
 pub(crate) async fn logout(context: &RequestContext) -> Result<Response, Rejection> {
     let dpop = context.state.config.settings.tokens.dpop;
     let bearer = signed_token(&context.head, dpop != Dpop::Off)?.ok_or_else(|| missing(&context.worker))?;
@@ -25,15 +25,28 @@ pub(crate) async fn logout(context: &RequestContext) -> Result<Response, Rejecti
     if let Some(proof) = require_binding(context, dpop.min(Dpop::Optional), bearer, key)? {
         proof.claim(context).await?;
     }
-    let user = if claims.is_foreign() { foreign::user_of(context, &claims).await? } else { None };
-    let session = foreign::session_of(context, &claims, user.as_deref()).await?;
+    end_session_of(context, &claims).await?;
+    context.record.username.replace(Some(claims.username().to_owned()));
+    Ok(logged_out())
+}
+
+/// Revokes the session that a token with these claims belongs to.
+///
+/// # Errors
+///
+/// The store or the users are unavailable (503).
+pub(super) async fn end_session_of(
+    context: &RequestContext,
+    claims: &VerifiedClaims,
+) -> Result<(), Rejection> {
+    let user = if claims.is_foreign() { foreign::user_of(context, claims).await? } else { None };
+    let session = foreign::session_of(context, claims, user.as_deref()).await?;
     let sessions = &context.worker.gateway.sessions;
     let ended = sessions.revoke(session, RevocationReason::Logout, context.now_millis).await;
     ended.map_err(|e| store_unavailable(&e))?;
     context.worker.metrics.logout();
     context.audit("logout", "success", claims.username(), Some(session.to_string()));
-    context.record.username.replace(Some(claims.username().to_owned()));
-    Ok(logged_out())
+    Ok(())
 }
 
 /// Revokes all sessions of the user. Requires a valid access token.

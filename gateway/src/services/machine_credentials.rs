@@ -22,7 +22,7 @@ use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::runtime_config::RuntimeConfig;
 use crate::services::endpoints::{rate_limited, store_unavailable, users_unavailable};
-use crate::services::login::check_password;
+use crate::services::login::{check_password, settle};
 use crate::services::second_factor;
 use crate::services::token_response::further_claims;
 use crate::sessions::personal_token::{PersonalToken, PersonalTokenRefusal, PresentedToken, RECHECK_MILLIS};
@@ -304,17 +304,10 @@ async fn check_now(context: &RequestContext, name: &CanonicalName, password: Pas
     let (user, permit) = checked?;
     // A password alone is not enough, and Basic has no place for a code: such users have tokens for programs.
     if !matches!(second_factor::is_enrolled(context, &user).await, Ok(false)) {
-        let sessions = &context.worker.gateway.sessions;
-        let settled = sessions.settle_login(permit, LoginResult::Unknown, crate::clock::now_millis()).await;
-        settled.map_err(|error| store_unavailable(&error))?;
+        settle(context, permit, LoginResult::Unknown).await?;
         return Err(Rejection::CodeRequired);
     }
-    let settled = context.worker.gateway.sessions.settle_login(
-        permit,
-        LoginResult::Succeeded,
-        crate::clock::now_millis(),
-    );
-    settled.await.map_err(|error| store_unavailable(&error))?;
+    settle(context, permit, LoginResult::Succeeded).await?;
     if user.must_change_password {
         context.audit("basic", "password_change_required", name.as_str(), None);
         return Err(Rejection::PasswordChangeRequired);

@@ -13,6 +13,7 @@ mod login;
 mod logout;
 pub(crate) mod machine_credentials;
 pub(crate) mod oauth;
+mod page_form;
 mod password;
 mod password_page;
 mod password_reset;

@@ -16,10 +16,9 @@ use crate::request::RequestContext;
 use crate::request_body::RequestBody;
 use crate::response::{self, Response};
 use crate::services::endpoints::{store_unavailable, users_unavailable};
-use crate::services::foreign;
 use crate::services::login::read_body;
+use crate::services::logout::end_session_of;
 use crate::services::machine_credentials::claims_of_user;
-use crate::sessions::RevocationReason;
 use crate::sessions::personal_token::PresentedToken;
 use crate::tokens::{TokenType, VerifiedClaims};
 
@@ -40,12 +39,7 @@ pub(crate) async fn revoke(context: &Rc<RequestContext>, body: RequestBody) -> R
             }
         }
     } else if let Ok(claims) = context.state.config.verifier.verify_signed(&token, context.now()) {
-        let user = if claims.is_foreign() { foreign::user_of(context, &claims).await? } else { None };
-        let session = foreign::session_of(context, &claims, user.as_deref()).await?;
-        let ended = sessions.revoke(session, RevocationReason::Logout, context.now_millis).await;
-        ended.map_err(|error| store_unavailable(&error))?;
-        context.worker.metrics.logout();
-        context.audit("logout", "success", claims.username(), Some(session.to_string()));
+        end_session_of(context, &claims).await?;
     }
     Ok(response::no_store(response::empty(StatusCode::OK)))
 }

@@ -9,23 +9,18 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde_json::Value;
 
-use crate::auth::bearer::Bearer;
-use crate::auth::credentials::browser_cookies;
 use crate::auth::identity::Identity;
-use crate::browser::csrf::RequestSource;
-use crate::browser::own_origin;
 use crate::clock::now_millis;
-use crate::config::Dpop;
-use crate::layers::authenticate::{authenticate_endpoint, missing};
+use crate::layers::authenticate::missing;
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
 use crate::request_body::RequestBody;
 use crate::response::{self, Response};
-use crate::services::cookie_session::resolve;
 use crate::services::endpoints::store_unavailable;
 use crate::services::foreign;
-use crate::services::login::{check_password, not_checked, only_json, read_body};
+use crate::services::login::{check_password, not_checked, only_json, read_body, settle};
 use crate::services::second_factor;
+use crate::services::sessions::caller;
 use crate::sessions::{KeptSessions, LoginResult};
 use crate::strict_json;
 use crate::users::{CanonicalName, ChangePasswordError, NewPasswordRefusal, Password, PasswordChange, User};
@@ -72,27 +67,10 @@ impl Change {
 /// Changes a password for a client that sends JSON.
 pub(super) async fn change(context: &Rc<RequestContext>, body: RequestBody) -> Result<Response, Rejection> {
     only_json(&context.head)?;
-    let identity = identity(context).await?;
+    let identity = caller(context).await?;
     let change = Change::parse(&read_body(context, body).await?)?;
     apply(context, identity, change).await?;
     Ok(response::no_store(response::empty(StatusCode::NO_CONTENT)))
-}
-
-/// The identity behind an access token or the session's cookies, if there is one.
-async fn identity(context: &Rc<RequestContext>) -> Result<Option<Rc<Identity>>, Rejection> {
-    let dpop = context.state.config.settings.tokens.dpop != Dpop::Off;
-    if Bearer::of_either(&context.head, dpop)?.is_some() {
-        return authenticate_endpoint(context).await.map(Some);
-    }
-    let Some(browser) = &context.state.config.browser else { return Ok(None) };
-    let cookies = browser_cookies(browser, context);
-    if cookies.is_empty() {
-        return Ok(None);
-    }
-    if !RequestSource::of(context.head.headers()).is_trusted(own_origin(context), &browser.trusted_origins) {
-        return Err(Rejection::ForeignPage);
-    }
-    resolve(context, browser, cookies).await
 }
 
 /// Changes the password of the user of `identity`, or else of the one that `change` names.
@@ -119,8 +97,7 @@ pub(super) async fn apply(
     };
     // The password was right, whatever becomes of the new one. Where a code is asked for, it clears no failures.
     let outcome = if matches!(asks_code, Ok(false)) { LoginResult::Succeeded } else { LoginResult::Unknown };
-    let settled = context.worker.gateway.sessions.settle_login(permit, outcome, now_millis()).await;
-    settled.map_err(|error| store_unavailable(&error))?;
+    settle(context, permit, outcome).await?;
     if asks_code? {
         let code = change.code.as_deref().ok_or(Rejection::CodeRequired)?;
         second_factor::check_code(context, EVENT, &user, code).await?;

@@ -8,11 +8,10 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde_json::Value;
 
-use crate::browser::csrf::RequestSource;
 use crate::browser::forms::{AccountForm, FormKind};
 use crate::browser::pages::{FormError, Refusal, RefusalContext};
 use crate::browser::return_address::ReturnAddress;
-use crate::browser::{Browser, accept_language, own_origin};
+use crate::browser::{Browser, accept_language};
 use crate::clock::now_millis;
 use crate::rejection::{Code, Rejection};
 use crate::request::{RequestContext, RequestView};
@@ -20,8 +19,9 @@ use crate::request_body::RequestBody;
 use crate::response::{self, Response};
 use crate::services::endpoints::{rate_limited, store_unavailable, users_unavailable};
 use crate::services::login::{only_json, read_body};
+use crate::services::page_form::{AccountFields, read_form, refuse_form};
 use crate::services::password;
-use crate::services::password_page::{Fields, refused};
+use crate::services::password_page::refused;
 use crate::services::sign_in_page::query_value;
 use crate::sessions::{
     BadTicket, KeptSessions, RateLimitDecision, RateLimitScope, RevocationReason, TicketPurpose,
@@ -119,7 +119,7 @@ pub(super) async fn show(
     let token = query_value(request, "token").unwrap_or_default();
     match user_of(context, &token).await {
         Ok(user) => {
-            let fields = Fields { username: user.username.clone(), token, ..Fields::default() };
+            let fields = AccountFields { username: user.username.clone(), token, ..AccountFields::default() };
             let home = ReturnAddress::home();
             let form = form(&fields, &home, None);
             Ok(browser.pages.form(StatusCode::OK, accept_language(&context.head), form))
@@ -134,10 +134,7 @@ pub(super) async fn submit(
     browser: &Browser,
     body: RequestBody,
 ) -> Result<Response, Rejection> {
-    if !RequestSource::of(context.head.headers()).is_trusted(own_origin(context), &[]) {
-        return Err(Rejection::ForeignPage);
-    }
-    let fields = Fields::parse(&read_body(context, body).await?)?;
+    let fields: AccountFields = read_form(context, body).await?;
     let home = ReturnAddress::home();
     let again = |status, error| {
         browser.pages.form(status, accept_language(&context.head), form(&fields, &home, Some(error)))
@@ -154,32 +151,23 @@ pub(super) async fn submit(
     }
 }
 
-fn form<'a>(fields: &'a Fields, home: &'a ReturnAddress, error: Option<FormError>) -> AccountForm<'a> {
-    AccountForm {
-        kind: FormKind::ResetPassword,
-        username: &fields.username,
-        is_named: true,
-        token: &fields.token,
-        remember: false,
-        return_to: home,
-        state: "",
-        error,
-    }
+fn form<'a>(fields: &'a AccountFields, home: &'a ReturnAddress, error: Option<FormError>) -> AccountForm<'a> {
+    AccountForm { remember: false, state: "", ..fields.form(FormKind::ResetPassword, home, error) }
 }
 
 fn bad_link_page(context: &RequestContext, browser: &Browser, rejection: Rejection) -> Response {
-    let refusal = match rejection.code() {
-        Code::LinkUsed => Refusal::LinkUsed,
-        Code::LinkExpired => Refusal::LinkExpired,
-        Code::StoreUnavailable => Refusal::StoreUnavailable,
-        Code::Overloaded => Refusal::Overloaded,
-        _ => Refusal::Other,
-    };
-    let home = ReturnAddress::home();
-    let of_request = RefusalContext { user: None, return_to: &home, request_id: context.request_id.as_str() };
-    let language = accept_language(&context.head);
-    let mut response = browser.pages.refusal(rejection.status(), language, refusal, of_request);
-    rejection.insert_fields(response.headers_mut());
-    context.record.rejection.replace(Some(rejection));
-    response
+    refuse_form(context, rejection, |rejection| {
+        let refusal = match rejection.code() {
+            Code::LinkUsed => Refusal::LinkUsed,
+            Code::LinkExpired => Refusal::LinkExpired,
+            Code::StoreUnavailable => Refusal::StoreUnavailable,
+            Code::Overloaded => Refusal::Overloaded,
+            _ => Refusal::Other,
+        };
+        let home = ReturnAddress::home();
+        let of_request =
+            RefusalContext { user: None, return_to: &home, request_id: context.request_id.as_str() };
+        let language = accept_language(&context.head);
+        browser.pages.refusal(rejection.status(), language, refusal, of_request)
+    })
 }

@@ -35,7 +35,7 @@ use crate::users::User;
 /// Maximum length of a token's name, in characters.
 const MAX_NAME_CHARS: usize = 100;
 
-/// A token that somebody asks for.
+/// A requested token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TokenRequest {
     pub(crate) name: String,
@@ -46,7 +46,7 @@ pub(crate) struct TokenRequest {
     pub(crate) routes: Vec<String>,
 }
 
-/// The lifetime that is asked for.
+/// The requested lifetime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Lifetime {

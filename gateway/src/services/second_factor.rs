@@ -20,7 +20,7 @@ use crate::request_body::RequestBody;
 use crate::response::{self, Response};
 use crate::services::endpoints::{Endpoint, store_unavailable, users_unavailable};
 use crate::services::foreign;
-use crate::services::login::{check_password, only_json, open_session, permit, read_body};
+use crate::services::login::{check_password, only_json, open_session, permit, read_body, settle};
 use crate::services::token_response::{Grant, IssuedTokens, issue, respond};
 use crate::sessions::{
     EnrolledFactors, FactorError, LoginResult, NewSecret, SessionId, Ticket, TicketPurpose,
@@ -88,8 +88,7 @@ pub(super) async fn check_code(
         Err(FactorError::WrongCode) => LoginResult::Failed,
         Err(_) => LoginResult::Unknown,
     };
-    let settled = sessions.settle_login(permit, outcome, now_millis()).await;
-    settled.map_err(|error| store_unavailable(&error))?;
+    settle(context, permit, outcome).await?;
     redeemed.map_err(|error| {
         context.audit(event, "failed", name.as_str(), None);
         refusal(error)
@@ -188,8 +187,7 @@ pub(super) async fn confirm_password(
     let password = Password::new(password).map_err(|_| Rejection::PasswordTooLong)?;
     let name = CanonicalName::for_lockout(&user.username);
     let (_, permit) = check_password(context, event, &name, password).await?;
-    let settled = context.worker.gateway.sessions.settle_login(permit, LoginResult::Succeeded, now_millis());
-    settled.await.map_err(|error| store_unavailable(&error))
+    settle(context, permit, LoginResult::Succeeded).await
 }
 
 /// `/mfa` and what is below it.
@@ -266,13 +264,11 @@ pub(super) async fn confirm(
     let sessions = &context.worker.gateway.sessions;
     let confirmed = sessions.confirm_totp(&user.id, &context.state.config.sealer, code, now_millis()).await;
     let outcome = match &confirmed {
-        // The password was not asked for: failures stay counted.
-        Ok(_) => LoginResult::Unknown,
         Err(FactorError::WrongCode) => LoginResult::Failed,
-        Err(_) => LoginResult::Unknown,
+        // A success proves no password: earlier failures stay counted.
+        _ => LoginResult::Unknown,
     };
-    let settled = sessions.settle_login(permit, outcome, now_millis()).await;
-    settled.map_err(|error| store_unavailable(&error))?;
+    settle(context, permit, outcome).await?;
     let codes = confirmed.map_err(refusal)?;
     let tokens = raise(context, user, session, true).await?;
     context.audit(EVENT, "success", &user.username, Some(session.to_string()));

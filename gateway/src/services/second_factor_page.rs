@@ -7,30 +7,28 @@ use http::StatusCode;
 
 use crate::auth::credentials::browser_cookies;
 use crate::auth::identity::Identity;
-use crate::browser::csrf::RequestSource;
 use crate::browser::forms::{AccountForm, Enrolment, FormKind};
 use crate::browser::pages::FormError;
 use crate::browser::return_address::ReturnAddress;
-use crate::browser::{Browser, CookieChange, accept_language, own_origin};
+use crate::browser::{Browser, CookieChange, accept_language};
 use crate::rejection::{Code, Rejection};
 use crate::request::{RequestContext, RequestView};
 use crate::request_body::RequestBody;
 use crate::response::Response;
-use crate::services::cookie_session::resolve;
+use crate::services::cookie_session::resolve_for_page;
 use crate::services::handover::to_sign_in;
-use crate::services::login::read_body;
-use crate::services::password_page::Fields;
+use crate::services::page_form::{AccountFields, read_form, refuse_form};
 use crate::services::second_factor::{
     begin, begun, complete_login, confirm, confirm_password, otpauth_uri, prove, qr_code, status, user_behind,
 };
-use crate::services::sign_in_page::{Destination, begin_session, form_error, query_value, see_other};
+use crate::services::sign_in_page::{begin_session, form_error, query_value, see_other};
 use crate::services::token_response::IssuedTokens;
 
 /// The form for the code of a sign-in whose password was right.
 pub(super) fn ask_code(
     context: &RequestContext,
     browser: &Browser,
-    fields: &Fields,
+    fields: &AccountFields,
     return_to: &ReturnAddress,
     problem: (StatusCode, Option<FormError>),
 ) -> Response {
@@ -41,19 +39,10 @@ fn form(
     context: &RequestContext,
     browser: &Browser,
     kind: FormKind<'_>,
-    (fields, return_to): (&Fields, &ReturnAddress),
+    (fields, return_to): (&AccountFields, &ReturnAddress),
     (status, error): (StatusCode, Option<FormError>),
 ) -> Response {
-    let form = AccountForm {
-        kind,
-        username: "",
-        is_named: true,
-        token: &fields.token,
-        remember: fields.remember,
-        return_to,
-        state: &fields.state,
-        error,
-    };
+    let form = AccountForm { username: "", ..fields.form(kind, return_to, error) };
     browser.pages.form(status, accept_language(&context.head), form)
 }
 
@@ -63,16 +52,12 @@ pub(super) async fn submit_code(
     browser: &Browser,
     body: RequestBody,
 ) -> Result<Response, Rejection> {
-    if !RequestSource::of(context.head.headers()).is_trusted(own_origin(context), &[]) {
-        return Err(Rejection::ForeignPage);
-    }
-    let fields = Fields::parse(&read_body(context, body).await?)?;
+    let fields: AccountFields = read_form(context, body).await?;
     let return_to = browser.return_address(context, &fields.return_to);
     match complete_login(context, &fields.token, &fields.code, None).await {
         Ok(tokens) => {
-            let (state, remember) = (fields.state.as_str(), fields.remember);
-            let to = Destination { return_to: &return_to, state, remember };
-            begin_session(context, browser, browser_cookies(browser, context), tokens, to).await
+            let cookies = browser_cookies(browser, context);
+            begin_session(context, browser, cookies, tokens, fields.destination(&return_to)).await
         }
         // Only a new sign-in helps.
         Err(rejection) if rejection.code() == Code::MfaTokenExpired => {
@@ -90,16 +75,15 @@ fn refused(
     rejection: Rejection,
     again: impl FnOnce(StatusCode, FormError) -> Response,
 ) -> Response {
-    let error = match rejection.code() {
-        Code::WrongSecondFactor => FormError::WrongCode,
-        Code::InvalidCredentials => FormError::WrongPassword,
-        Code::BadRequest => FormError::FieldMissing,
-        _ => form_error(&rejection),
-    };
-    let mut response = again(rejection.status(), error);
-    rejection.insert_fields(response.headers_mut());
-    context.record.rejection.replace(Some(rejection));
-    response
+    refuse_form(context, rejection, |rejection| {
+        let error = match rejection.code() {
+            Code::WrongSecondFactor => FormError::WrongCode,
+            Code::InvalidCredentials => FormError::WrongPassword,
+            Code::BadRequest => FormError::FieldMissing,
+            _ => form_error(rejection),
+        };
+        again(rejection.status(), error)
+    })
 }
 
 /// The identity of the session in the cookies.
@@ -107,10 +91,8 @@ async fn identity(
     context: &Rc<RequestContext>,
     browser: &Browser,
 ) -> Result<Option<Rc<Identity>>, Rejection> {
-    match resolve(context, browser, browser_cookies(browser, context)).await {
-        Err(rejection) if rejection.code().status() == StatusCode::UNAUTHORIZED => Ok(None),
-        resolved => resolved,
-    }
+    let (identity, _) = resolve_for_page(context, browser, browser_cookies(browser, context)).await?;
+    Ok(identity)
 }
 
 /// `GET /reauthenticate` and `GET /mfa`: asks for what the user has. `factor` says that a second factor is needed, so that who has
@@ -139,7 +121,7 @@ pub(super) async fn show(
         (false, _) if factor && is_enabled => FormKind::BeginEnrolment,
         (false, _) => FormKind::ProveByPassword,
     };
-    Ok(form(context, browser, kind, (&Fields::default(), &return_to), (StatusCode::OK, None)))
+    Ok(form(context, browser, kind, (&AccountFields::default(), &return_to), (StatusCode::OK, None)))
 }
 
 /// `POST /reauthenticate` of a form: proves the identity, or enrols an app.
@@ -148,10 +130,7 @@ pub(super) async fn submit(
     browser: &Browser,
     body: RequestBody,
 ) -> Result<Response, Rejection> {
-    if !RequestSource::of(context.head.headers()).is_trusted(own_origin(context), &[]) {
-        return Err(Rejection::ForeignPage);
-    }
-    let fields = Fields::parse(&read_body(context, body).await?)?;
+    let fields: AccountFields = read_form(context, body).await?;
     let return_to = browser.return_address(context, &fields.return_to);
     let Some(identity) = identity(context, browser).await? else {
         return Ok(to_sign_in(context, browser, &return_to));
@@ -160,6 +139,10 @@ pub(super) async fn submit(
     let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     let about = (&fields, &return_to);
     let again = |kind| move |status, error| form(context, browser, kind, about, (status, Some(error)));
+    let enrolment = |secret: &str, problem| {
+        let qr = qr_code(&otpauth_uri(context, &user, secret));
+        form(context, browser, FormKind::ConfirmEnrolment(Enrolment { qr: &qr, secret }), about, problem)
+    };
     match fields.step.as_str() {
         "begin-enrolment" => {
             let begun = match given(&fields.current).ok_or(Rejection::CodeMissing) {
@@ -170,9 +153,7 @@ pub(super) async fn submit(
                 return Ok(refused(context, rejection, again(FormKind::BeginEnrolment)));
             }
             let secret = begin(context, &user).await?.secret;
-            let qr = qr_code(&otpauth_uri(context, &user, &secret));
-            let kind = FormKind::ConfirmEnrolment(Enrolment { qr: &qr, secret: &secret });
-            Ok(form(context, browser, kind, about, (StatusCode::OK, None)))
+            Ok(enrolment(&secret, (StatusCode::OK, None)))
         }
         "confirm-enrolment" => match confirm(context, &user, session, &fields.code).await {
             Ok((codes, tokens)) => {
@@ -181,9 +162,8 @@ pub(super) async fn submit(
             }
             Err(rejection) if rejection.code() == Code::WrongSecondFactor => {
                 let secret = begun(context, &user).await?.secret;
-                let qr = qr_code(&otpauth_uri(context, &user, &secret));
-                let kind = FormKind::ConfirmEnrolment(Enrolment { qr: &qr, secret: &secret });
-                Ok(refused(context, rejection, again(kind)))
+                let again = |status, error| enrolment(&secret, (status, Some(error)));
+                Ok(refused(context, rejection, again))
             }
             Err(rejection) => Ok(refused(context, rejection, again(FormKind::BeginEnrolment))),
         },

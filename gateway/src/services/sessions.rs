@@ -84,16 +84,25 @@ pub(crate) async fn end(context: &Rc<RequestContext>, path: &str) -> Result<Resp
 }
 
 async fn user(context: &Rc<RequestContext>) -> Result<Rc<Identity>, Rejection> {
+    caller(context).await?.ok_or_else(|| missing(&context.worker))
+}
+
+/// The identity by an access token or, without one, by the cookies of a browser's session; `None` where there is neither.
+///
+/// # Errors
+///
+/// They are not good, or the page of somebody else has sent the cookies.
+pub(super) async fn caller(context: &Rc<RequestContext>) -> Result<Option<Rc<Identity>>, Rejection> {
     let dpop = context.state.config.settings.tokens.dpop != Dpop::Off;
-    let has_token = Bearer::of_either(&context.head, dpop)?.is_some();
-    let Some(browser) = context.state.config.browser.as_ref().filter(|_| !has_token) else {
-        return authenticate_endpoint(context).await;
-    };
+    if Bearer::of_either(&context.head, dpop)?.is_some() {
+        return authenticate_endpoint(context).await.map(Some);
+    }
+    let Some(browser) = &context.state.config.browser else { return Ok(None) };
     let cookies = browser_cookies(browser, context);
     if !cookies.is_empty() && csrf::needs_check(context.head.method(), false) {
         browser.require_own_page(context)?;
     }
-    resolve(context, browser, cookies).await?.ok_or_else(|| missing(&context.worker))
+    resolve(context, browser, cookies).await
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use http::header::LOCATION;
 
 use crate::auth::credentials::browser_cookies;
 use crate::browser::cookies::SessionCookies;
-use crate::browser::csrf::RequestSource;
 use crate::browser::forms::{AccountForm, FormKind};
 use crate::browser::navigation::{RequestPurpose, purpose};
 use crate::browser::pages::{FormError, LoginForm};
@@ -19,10 +18,10 @@ use crate::rejection::{Code, Rejection};
 use crate::request::{RequestContext, RequestView};
 use crate::request_body::RequestBody;
 use crate::response::{self, Response, header_value};
-use crate::services::cookie_session::{resolve, signed_claims};
+use crate::services::cookie_session::{resolve_for_page, signed_claims};
 use crate::services::handover::{SignIn, go_on, to_sign_in};
-use crate::services::login::{Credentials, read_body, sign_in};
-use crate::services::password_page;
+use crate::services::login::{Credentials, sign_in};
+use crate::services::page_form::{AccountFields, FormFields, Slot, read_form, refuse_form};
 use crate::services::second_factor_page::ask_code;
 use crate::services::token_response::IssuedTokens;
 use crate::sessions::RevocationReason;
@@ -60,11 +59,7 @@ pub(crate) async fn show(
     }
     let state = query_value(request, "state").unwrap_or_default();
     let cookies = browser_cookies(browser, context);
-    let (identity, ended) = match resolve(context, browser, cookies).await {
-        Ok(identity) => (identity, false),
-        Err(rejection) if rejection.code().status() == StatusCode::UNAUTHORIZED => (None, true),
-        Err(rejection) => return Err(rejection),
-    };
+    let (identity, ended) = resolve_for_page(context, browser, cookies).await?;
     let user = identity.as_ref().map(|identity| identity.claims().username());
     let language = accept_language(&context.head);
     let is_switch = query_value(request, "switch").is_some();
@@ -110,27 +105,16 @@ struct Fields {
     remember: bool,
 }
 
-impl Fields {
-    fn parse(body: &[u8]) -> Result<Fields, Rejection> {
-        let mut fields = Fields::default();
-        for (name, value) in form_urlencoded::parse(body) {
-            let value = value.into_owned();
-            let slot = match &*name {
-                "username" => &mut fields.username,
-                "password" => &mut fields.password,
-                "return" => &mut fields.return_to,
-                "state" => &mut fields.state,
-                "remember" => {
-                    fields.remember = true;
-                    continue;
-                }
-                _ => continue,
-            };
-            if !std::mem::replace(slot, value).is_empty() {
-                return Err(Rejection::FormFieldTwice);
-            }
-        }
-        Ok(fields)
+impl FormFields for Fields {
+    fn slot(&mut self, name: &str) -> Option<Slot<'_>> {
+        Some(match name {
+            "username" => Slot::Text(&mut self.username),
+            "password" => Slot::Text(&mut self.password),
+            "return" => Slot::Text(&mut self.return_to),
+            "state" => Slot::Text(&mut self.state),
+            "remember" => Slot::Checked(&mut self.remember),
+            _ => return None,
+        })
     }
 }
 
@@ -141,12 +125,7 @@ pub(crate) async fn submit(
     browser: &Browser,
     body: RequestBody,
 ) -> Result<Response, Rejection> {
-    let own = own_origin(context);
-    // A page of somebody else could sign its visitors in as somebody else (login CSRF).
-    if !RequestSource::of(context.head.headers()).is_trusted(own, &[]) {
-        return Err(Rejection::ForeignPage);
-    }
-    let mut fields = Fields::parse(&read_body(context, body).await?)?;
+    let mut fields: Fields = read_form(context, body).await?;
     let password = std::mem::take(&mut fields.password);
     let return_to = browser.return_address(context, &fields.return_to);
     let cookies = browser_cookies(browser, context);
@@ -162,11 +141,11 @@ pub(crate) async fn submit(
             begin_session(context, browser, cookies, tokens, to).await
         }
         Err(Rejection::SecondFactorRequired(token)) => {
-            let step = password_page::Fields {
+            let step = AccountFields {
                 token: token.as_str().to_owned(),
                 remember: fields.remember,
                 state: fields.state.clone(),
-                ..password_page::Fields::default()
+                ..AccountFields::default()
             };
             context.record.rejection.replace(Some(Rejection::SecondFactorRequired(token)));
             Ok(ask_code(context, browser, &step, &return_to, (StatusCode::FORBIDDEN, None)))
@@ -190,15 +169,14 @@ pub(crate) async fn submit(
             Ok(response)
         }
         Err(rejection) => {
-            let error = match rejection.code() {
-                // A password that is too long is a wrong one to a person.
-                Code::InvalidCredentials | Code::BadRequest => FormError::InvalidCredentials,
-                _ => form_error(&rejection),
-            };
-            let mut response = again(context, browser, &fields, &return_to, (error, rejection.status()));
-            rejection.insert_fields(response.headers_mut());
-            context.record.rejection.replace(Some(rejection));
-            Ok(response)
+            Ok(refuse_form(context, rejection, |rejection| {
+                let error = match rejection.code() {
+                    // A password that is too long is a wrong one to a person.
+                    Code::InvalidCredentials | Code::BadRequest => FormError::InvalidCredentials,
+                    _ => form_error(rejection),
+                };
+                again(context, browser, &fields, &return_to, (error, rejection.status()))
+            }))
         }
     }
 }

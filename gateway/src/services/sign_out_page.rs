@@ -2,15 +2,13 @@
 
 use std::rc::Rc;
 
-use http::StatusCode;
-
 use crate::auth::credentials::browser_cookies;
 use crate::browser::navigation::{RequestPurpose, purpose};
 use crate::browser::{Browser, CookieChange, accept_language};
 use crate::rejection::Rejection;
 use crate::request::{RequestContext, RequestView};
 use crate::response::Response;
-use crate::services::cookie_session::{resolve, signed_claims};
+use crate::services::cookie_session::{resolve, resolve_for_page, signed_claims};
 use crate::services::endpoints::store_unavailable;
 use crate::services::foreign;
 use crate::services::logout::logged_out;
@@ -27,14 +25,11 @@ pub(crate) async fn show(
     let return_to = query_value(request, "return").unwrap_or_default();
     let return_to = browser.return_address(context, &return_to);
     let language = accept_language(&context.head);
-    match resolve(context, browser, browser_cookies(browser, context)).await {
-        Ok(Some(identity)) => Ok(browser.pages.account(language, identity.claims().username(), &return_to)),
-        Ok(None) => Ok(browser.pages.signed_out(language, &return_to)),
-        Err(rejection) if rejection.code().status() == StatusCode::UNAUTHORIZED => {
-            Ok(browser.pages.signed_out(language, &return_to))
-        }
-        Err(rejection) => Err(rejection),
-    }
+    let (identity, _) = resolve_for_page(context, browser, browser_cookies(browser, context)).await?;
+    Ok(match identity {
+        Some(identity) => browser.pages.account(language, identity.claims().username(), &return_to),
+        None => browser.pages.signed_out(language, &return_to),
+    })
 }
 
 /// Ends the session of the cookies, or with `everywhere` all of its user. A form gets a page, a script 204.
