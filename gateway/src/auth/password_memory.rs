@@ -7,11 +7,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::hmac;
-use aws_lc_rs::rand;
 use tokio::sync::watch;
 
 use crate::rejection::Rejection;
-use crate::sessions::{Account, SessionId, UnixMillis};
+use crate::sessions::{Account, SessionId, UnixMillis, random_bytes};
 use crate::users::{CanonicalName, Password, User};
 
 /// Maximum number of entries of one generation; there are two.
@@ -57,10 +56,7 @@ struct Entries {
 
 impl Default for PasswordMemory {
     fn default() -> PasswordMemory {
-        let mut key = [0; 32];
-        // The generator is seeded at start; aws-lc aborts the process rather than return weak bytes.
-        rand::fill(&mut key).unwrap_or_else(|_| panic!("the system gives no random bytes"));
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &random_bytes::<32>());
         PasswordMemory { key, entries: Mutex::default(), checks: Mutex::default() }
     }
 }

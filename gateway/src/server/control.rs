@@ -252,7 +252,7 @@ impl ControlCommand {
                 let Some(found) = users.by_name(&name).await? else {
                     return Ok(ControlResponse::Error(format!("no source has a user {name}")));
                 };
-                let removed = match sessions.remove_factors(&found.user.id, now).await {
+                let removed = match sessions.remove_factors(&found.user.id).await {
                     Ok(removed) => removed,
                     Err(error) => return Ok(ControlResponse::Error(error.to_string())),
                 };

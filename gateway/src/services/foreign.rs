@@ -54,6 +54,7 @@ pub(crate) async fn session_of(
                 username: claims.username().to_owned(),
                 credential: Default::default(),
                 second_factor: false,
+                key: None,
                 client: context.client_info(),
             },
         };

@@ -113,9 +113,9 @@ pub(super) async fn open_session(
         context.audit("login", "password_change_required", name, None);
         return Err(Rejection::PasswordChangeRequired);
     }
-    let new = NewSession { second_factor, ..new_session(context, user) };
+    let new = NewSession { second_factor, key: key.map(|key| key.0), ..new_session(context, user) };
     let sessions = &context.worker.gateway.sessions;
-    let opening = sessions.open_bound(new, key.map(|key| key.0), context.now_millis);
+    let opening = sessions.open(new, context.now_millis);
     // Concurrently, so that they share an fsync.
     let (settled, opened) = tokio::join!(settled, opening);
     settled?;
@@ -221,6 +221,7 @@ pub(super) fn new_session(context: &RequestContext, user: &User) -> NewSession {
         username: user.username.clone(),
         credential: user.credential_fingerprint(),
         second_factor: false,
+        key: None,
         client: context.client_info(),
     }
 }

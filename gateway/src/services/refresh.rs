@@ -69,7 +69,7 @@ pub(crate) async fn redeem(
     let account = |_: &Session| user.as_ref().map_or(Account::Gone, |user| user.account());
     let sessions = &context.worker.gateway.sessions;
     let refreshed = match sessions
-        .refresh_bound(
+        .refresh(
             session,
             presented,
             key.map(|key| key.0),

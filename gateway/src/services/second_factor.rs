@@ -216,7 +216,7 @@ pub(super) async fn manage(
             let code = required(&mut members(context, body).await?, "code")?;
             check_code(context, "mfa-recovery-codes", &user, &code).await?;
             let sessions = &context.worker.gateway.sessions;
-            let codes = sessions.renew_recovery_codes(&user.id, now_millis()).await.map_err(refusal)?;
+            let codes = sessions.renew_recovery_codes(&user.id).await.map_err(refusal)?;
             context.audit("mfa-recovery-codes", "success", &user.username, Some(session.to_string()));
             Ok(ok(&RecoveryBody { recovery_codes: codes }))
         }
@@ -308,7 +308,7 @@ pub(super) async fn remove(
     code: &str,
 ) -> Result<(), Rejection> {
     check_code(context, "mfa-remove", user, code).await?;
-    let removed = context.worker.gateway.sessions.remove_factors(&user.id, now_millis()).await;
+    let removed = context.worker.gateway.sessions.remove_factors(&user.id).await;
     removed.map_err(refusal)?;
     context.audit("mfa-remove", "success", &user.username, Some(session.to_string()));
     Ok(())

@@ -133,20 +133,13 @@ impl Store for EmbeddedStore {
 
     fn scan(&self, space: Space) -> StoreFuture<'_, Vec<(Key, Versioned)>> {
         Box::pin(async move {
-            let prefix = format!("{}/", space.name());
-            let found = self.read(|tx| {
-                let mut found = Vec::new();
-                for entry in tx.open_table(RECORDS)?.range(prefix.as_str()..)? {
-                    let (key, value) = entry?;
-                    let Some(id) = key.value().strip_prefix(&prefix) else { break };
-                    found.push((Key { space, id: id.to_owned() }, value.value().to_vec()));
-                }
-                Ok(found)
-            })?;
-            found
-                .into_iter()
-                .map(|(key, bytes)| Ok((key.clone(), versioned(&key.to_string(), &bytes)?)))
-                .collect()
+            let mut found = Vec::new();
+            let mut collect = |key: Key, record: Versioned| -> Result<(), StoreError> {
+                found.push((key, record));
+                Ok(())
+            };
+            self.visit(space, &mut collect).await?;
+            Ok(found)
         })
     }
 
@@ -157,9 +150,8 @@ impl Store for EmbeddedStore {
                 for entry in tx.open_table(RECORDS)?.range(prefix.as_str()..)? {
                     let (key, value) = entry?;
                     let Some(id) = key.value().strip_prefix(&prefix) else { break };
-                    let key = Key { space, id: id.to_owned() };
-                    let visited = versioned(&key.to_string(), value.value())
-                        .and_then(|found| visit(&key, &found.value));
+                    let visited = versioned(key.value(), value.value())
+                        .and_then(|found| visit(Key { space, id: id.to_owned() }, found));
                     if let Err(error) = visited {
                         return Ok(Err(error));
                     }

@@ -16,7 +16,7 @@ use super::lockout::LoginAttempts;
 use super::login_limits::LoginLimits;
 use super::record::{Change, decode, update};
 use super::session::{Authentication, ClientInfo, RefreshDecision};
-use super::store::{Health, Key, Put, PutOutcome, Space, Store, StoreError};
+use super::store::{Health, Key, Put, PutOutcome, Space, Store, StoreError, Versioned};
 use super::ticket::{self, BadTicket, Ticket, TicketPurpose};
 use super::{
     LockoutPolicy, LoginDecision, LoginPermit, LoginResult, RateLimitDecision, RateLimitPolicy,
@@ -78,8 +78,23 @@ pub struct NewSession {
     pub credential: [u8; 16],
     /// Whether the login was by a second factor as well.
     pub second_factor: bool,
+    /// The thumbprint of the key that its tokens are bound to.
+    pub key: Option<[u8; 32]>,
     /// The client that logs in.
     pub client: ClientInfo,
+}
+
+impl NewSession {
+    /// The session as it is stored first.
+    fn into_session(self, token: TokenId, now: UnixMillis, expires_at: UnixMillis) -> Session {
+        let NewSession { subject, username, credential, second_factor, key, client } = self;
+        let mut session = Session::open(subject, username, credential, token, now, expires_at);
+        (session.key, session.client) = (key, client);
+        if second_factor {
+            session.authenticate(Authentication { at: now, second_factor });
+        }
+        session
+    }
 }
 
 /// A session whose user has proved the identity anew.
@@ -329,13 +344,10 @@ impl Sessions {
         now: UnixMillis,
     ) -> Result<NewTokens, StoreError> {
         let (id, refresh_token) = (SessionId::random(), TokenId::random());
-        let mut session =
-            Session::open(new.subject, new.username, new.credential, refresh_token, now, expires_at);
-        session.client = new.client;
+        let mut session = new.into_session(refresh_token, now, expires_at);
         session.hand_over(from, host);
-        let key = session_key(from);
-        if let Some(found) = self.watched(self.store.get(&key).await)? {
-            session.authenticate(read_session(&key, &found.value)?.1.authentication());
+        if let Some(root) = self.read::<Session>(&session_key(from)).await? {
+            session.authenticate(root.authentication());
         }
         let authentication = session.authentication();
         // 128 random bits are never taken.
@@ -387,13 +399,11 @@ impl Sessions {
         now: UnixMillis,
     ) -> Result<(), StoreError> {
         self.end(id, reason, now).await?;
-        let key = session_key(id);
-        let Some(found) = self.watched(self.store.get(&key).await)? else { return Ok(()) };
-        let (_, session) = read_session(&key, &found.value)?;
-        let from = session.handed_over_from().unwrap_or(id);
-        let all = self.of_subject(&session.subject).await?;
+        let Some(session) = self.read::<Session>(&session_key(id)).await? else { return Ok(()) };
+        let root = session.sign_in_root(id);
+        let all = self.records::<Session>(Space::Session, Some(&session.subject)).await?;
         let same = all.into_iter().filter(|(other, session)| {
-            *other != id && (*other == from || session.handed_over_from() == Some(from))
+            *other != id && (*other == root || session.sign_in_root(*other) == root)
         });
         let ids = same.map(|(id, _)| id).collect();
         self.clone().end_each(ids, reason, now).await.map(drop)
@@ -406,36 +416,14 @@ impl Sessions {
     ///
     /// [`OpenSessionError::TooMany`] where logins beyond the limit are rejected.
     pub async fn open(&self, new: NewSession, now: UnixMillis) -> Result<NewTokens, OpenSessionError> {
-        self.open_bound(new, None, now).await
-    }
-
-    /// Opens a session like [`Self::open`], bound to the key with this thumbprint.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::open`].
-    pub async fn open_bound(
-        &self,
-        new: NewSession,
-        bound_to: Option<[u8; 32]>,
-        now: UnixMillis,
-    ) -> Result<NewTokens, OpenSessionError> {
         let (id, refresh_token) = (SessionId::random(), TokenId::random());
         let expires_at = now.saturating_add(self.policy().session_ttl);
-        let NewSession { subject, username, credential, second_factor, client } = new;
-        let mut session =
-            Session::open(subject.clone(), username, credential, refresh_token, now, expires_at);
-        session.client = client;
-        session.key = bound_to;
-        if second_factor {
-            session.authenticate(Authentication { at: now, second_factor });
-        }
+        let session = new.into_session(refresh_token, now, expires_at);
         let authentication = session.authentication();
-        let key = session_key(id);
         // 128 random bits do not collide.
-        self.update(&key, |_: Option<Session>| (Some(self.change(session.clone())), ())).await?;
+        self.update(&session_key(id), |_: Option<Session>| (Some(self.change(session.clone())), ())).await?;
         if let Some(limit) = self.policy().session_limit {
-            self.enforce(limit, &subject, id, now).await?;
+            self.enforce(limit, &session.subject, id, now).await?;
         }
         Ok(NewTokens { session: id, refresh_token, authentication, expires_at })
     }
@@ -454,9 +442,7 @@ impl Sessions {
         expires_at: UnixMillis,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        let NewSession { subject, username, credential, client, .. } = new;
-        let mut session = Session::open(subject, username, credential, token, now, expires_at);
-        session.client = client;
+        let mut session = new.into_session(token, now, expires_at);
         // When the user logged in elsewhere is not known.
         session.authenticate(Authentication::default());
         // The lifetime includes the leeway.
@@ -495,16 +481,7 @@ impl Sessions {
 
     /// The live sessions of one user or of all, newest first.
     pub async fn list(&self, subject: Option<&str>, now: UnixMillis) -> Result<Vec<SessionInfo>, StoreError> {
-        let found = match subject {
-            Some(subject) => self.of_subject(subject).await?,
-            None => {
-                let records = self.watched(self.store.scan(Space::Session).await)?;
-                records
-                    .iter()
-                    .map(|(key, found)| read_session(key, &found.value))
-                    .collect::<Result<_, _>>()?
-            }
-        };
+        let found = self.records::<Session>(Space::Session, subject).await?;
         let rotation = self.policy().rotation;
         let live = found.into_iter().filter(|(_, session)| session.is_live(rotation, now));
         let mut sessions: Vec<SessionInfo> = live.map(|(id, session)| info(id, session)).collect();
@@ -516,15 +493,16 @@ impl Sessions {
     pub async fn census(&self, now: UnixMillis) -> Result<Census, StoreError> {
         let policy = self.policy();
         let mut sessions = 0;
-        let mut count_session = |key: &Key, value: &[u8]| -> Result<(), StoreError> {
-            sessions += usize::from(read_session(key, value)?.1.is_live(policy.rotation, now));
+        let mut count_session = |key: Key, found: Versioned| -> Result<(), StoreError> {
+            sessions +=
+                usize::from(read_record::<Session>(&key, &found.value)?.1.is_live(policy.rotation, now));
             Ok(())
         };
         // Not watched: a store that can be read and not written is still in trouble.
         self.store.visit(Space::Session, &mut count_session).await?;
         let mut locked_names = 0;
-        let mut count_lock = |key: &Key, value: &[u8]| -> Result<(), StoreError> {
-            let mut attempts: LoginAttempts = decode(key, value)?;
+        let mut count_lock = |key: Key, found: Versioned| -> Result<(), StoreError> {
+            let mut attempts: LoginAttempts = decode(&key, &found.value)?;
             attempts.refresh(policy.lockout, now);
             locked_names += usize::from(attempts.locked_for(now).is_some());
             Ok(())
@@ -540,15 +518,9 @@ impl Sessions {
         account: impl Fn(&str) -> Option<Account>,
         now: UnixMillis,
     ) -> Result<usize, StoreError> {
-        let mut changed = Vec::new();
-        for (key, found) in self.watched(self.store.scan(Space::Session).await)? {
-            let (id, session) = read_session(&key, &found.value)?;
-            let is_over = session.revoked.is_some() || now >= session.expires_at;
-            if !is_over && account(&session.subject).is_some_and(|account| !session.is_of(account)) {
-                changed.push(id);
-            }
-        }
-        self.clone().end_each(changed, RevocationReason::AccountChanged, now).await
+        let is_changed =
+            |session: &Session| account(&session.subject).is_some_and(|account| !session.is_of(account));
+        self.end_where(is_changed, RevocationReason::AccountChanged, now).await
     }
 
     /// Revokes the sessions whose newest refresh token was issued within a time, in milliseconds since 1970: that of a key that
@@ -558,26 +530,51 @@ impl Sessions {
         time: std::ops::Range<UnixMillis>,
         now: UnixMillis,
     ) -> Result<usize, StoreError> {
-        let mut ended = Vec::new();
-        for (key, found) in self.watched(self.store.scan(Space::Session).await)? {
-            let (id, session) = read_session(&key, &found.value)?;
-            let is_over = session.revoked.is_some() || now >= session.expires_at;
-            if !is_over && session.newest_issued_at().is_some_and(|at| time.contains(&at)) {
-                ended.push(id);
-            }
-        }
-        self.clone().end_each(ended, RevocationReason::Revoked, now).await
+        let is_of_key = |session: &Session| session.newest_issued_at().is_some_and(|at| time.contains(&at));
+        self.end_where(is_of_key, RevocationReason::Revoked, now).await
     }
 
-    /// The records of a user's sessions, including ended ones that were not evicted yet.
-    async fn of_subject(&self, subject: &str) -> Result<Vec<(SessionId, Session)>, StoreError> {
-        let mut sessions = Vec::new();
-        for key in self.watched(self.store.group(Space::Session, subject).await)? {
-            if let Some(found) = self.watched(self.store.get(&key).await)? {
-                sessions.push(read_session(&key, &found.value)?);
+    /// Revokes all sessions of the store that are not over and for which `is_meant` is true. Returns how many.
+    async fn end_where(
+        &self,
+        is_meant: impl Fn(&Session) -> bool,
+        reason: RevocationReason,
+        now: UnixMillis,
+    ) -> Result<usize, StoreError> {
+        let mut ids = Vec::new();
+        for (key, found) in self.watched(self.store.scan(Space::Session).await)? {
+            let (id, session) = read_record::<Session>(&key, &found.value)?;
+            let is_over = session.revoked.is_some() || now >= session.expires_at;
+            if !is_over && is_meant(&session) {
+                ids.push(id);
             }
         }
-        Ok(sessions)
+        self.clone().end_each(ids, reason, now).await
+    }
+
+    /// Reads a record.
+    async fn read<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, StoreError> {
+        let found = self.watched(self.store.get(key).await)?;
+        found.map(|found| decode(key, &found.value)).transpose()
+    }
+
+    /// The records of a space with their ids, of one user or of all, including ended ones that were not evicted yet.
+    async fn records<T: DeserializeOwned>(
+        &self,
+        space: Space,
+        subject: Option<&str>,
+    ) -> Result<Vec<(SessionId, T)>, StoreError> {
+        let Some(subject) = subject else {
+            let found = self.watched(self.store.scan(space).await)?;
+            return found.iter().map(|(key, found)| read_record(key, &found.value)).collect();
+        };
+        let mut records = Vec::new();
+        for key in self.watched(self.store.group(space, subject).await)? {
+            if let Some(found) = self.watched(self.store.get(&key).await)? {
+                records.push(read_record(&key, &found.value)?);
+            }
+        }
+        Ok(records)
     }
 
     /// Revokes a session if it belongs to that user, or to anyone where no user is named. Returns whether it
@@ -588,9 +585,7 @@ impl Sessions {
         id: SessionId,
         now: UnixMillis,
     ) -> Result<bool, StoreError> {
-        let key = session_key(id);
-        let Some(found) = self.watched(self.store.get(&key).await)? else { return Ok(false) };
-        let (_, session) = read_session(&key, &found.value)?;
+        let Some(session) = self.read::<Session>(&session_key(id)).await? else { return Ok(false) };
         if subject.is_some_and(|subject| subject != session.subject) {
             return Ok(false);
         }
@@ -605,7 +600,7 @@ impl Sessions {
         account: Account,
         now: UnixMillis,
     ) -> Result<usize, StoreError> {
-        let sessions = self.of_subject(subject).await?;
+        let sessions = self.records::<Session>(Space::Session, Some(subject)).await?;
         let changed =
             sessions.into_iter().filter(|(_, session)| session.revoked.is_none() && !session.is_of(account));
         let ids = changed.map(|(id, _)| id).collect();
@@ -628,16 +623,15 @@ impl Sessions {
         if kept == KeptSessions::None {
             return Ok(());
         }
-        let sessions = self.of_subject(subject).await?;
-        let root = |id: SessionId, session: &Session| session.handed_over_from().unwrap_or(id);
+        let sessions = self.records::<Session>(Space::Session, Some(subject)).await?;
         let sign_in = match kept {
             KeptSessions::SignIn(own) => {
-                sessions.iter().find(|(id, _)| *id == own).map(|(id, session)| root(*id, session))
+                sessions.iter().find(|(id, _)| *id == own).map(|(id, session)| session.sign_in_root(*id))
             }
             _ => None,
         };
         for (id, session) in sessions {
-            let is_kept = kept == KeptSessions::All || Some(root(id, &session)) == sign_in;
+            let is_kept = kept == KeptSessions::All || Some(session.sign_in_root(id)) == sign_in;
             if is_kept && session.revoked.is_none() {
                 self.adjust(id, |session| {
                     session.outlive_change(from, to);
@@ -672,22 +666,6 @@ impl Sessions {
         .await
     }
 
-    /// Redeems a refresh token of a client that has no key; see [`Self::refresh_bound`].
-    ///
-    /// # Errors
-    ///
-    /// Why the session cannot be refreshed.
-    pub async fn refresh(
-        &self,
-        id: SessionId,
-        presented: TokenId,
-        account: impl Fn(&Session) -> Account,
-        client: Option<&ClientInfo>,
-        now: UnixMillis,
-    ) -> Result<RefreshResult, RefreshError> {
-        self.refresh_bound(id, presented, None, account, client, now).await
-    }
-
     /// Redeems a refresh token. `proven` is the thumbprint of the key that the client has proven to hold: a session that is
     /// bound needs its own, and one that is not becomes bound to it. `account` looks the session's user up, and may be called more than once.
     /// `client` is the client that presents it.
@@ -695,7 +673,7 @@ impl Sessions {
     /// # Errors
     ///
     /// Why the session cannot be refreshed.
-    pub async fn refresh_bound(
+    pub async fn refresh(
         &self,
         id: SessionId,
         presented: TokenId,
@@ -1005,7 +983,7 @@ async fn revoked_so_far(
 ) -> Result<Revocations, StoreError> {
     let revocations = Revocations::default();
     for (key, found) in store.scan(Space::Session).await? {
-        let (id, session) = read_session(&key, &found.value)?;
+        let (id, session) = read_record::<Session>(&key, &found.value)?;
         if let Some(until) = session.revoked_until(policy.access_ttl).filter(|until| *until > now) {
             revocations.insert(id, until);
         }
@@ -1030,7 +1008,8 @@ fn kept(ticket: Ticket) -> Change<Ticket> {
     Change { expires_at: ticket.kept_until(), record: ticket, group: None, revoked_until: None }
 }
 
-fn read_session(key: &Key, value: &[u8]) -> Result<(SessionId, Session), StoreError> {
+/// The id and the content of a session or a personal access token.
+fn read_record<T: DeserializeOwned>(key: &Key, value: &[u8]) -> Result<(SessionId, T), StoreError> {
     let id = key.id.parse().map_err(|_| StoreError::Corrupt(key.to_string()))?;
     Ok((id, decode(key, value)?))
 }

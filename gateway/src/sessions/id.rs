@@ -3,10 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
+
+use super::secret::random_bytes;
 
 /// The text is not a valid id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,10 +24,7 @@ macro_rules! id {
         impl $name {
             /// A new id: 128 bits from the system's random number generator.
             pub fn random() -> $name {
-                let mut bytes = [0; 16];
-                // The generator is seeded at start; aws-lc aborts the process rather than return weak bytes.
-                rand::fill(&mut bytes).unwrap_or_else(|_| panic!("the system gives no random bytes"));
-                $name(bytes)
+                $name(random_bytes())
             }
         }
 

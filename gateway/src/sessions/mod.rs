@@ -17,6 +17,7 @@ mod record;
 mod redis;
 mod revocations;
 mod second_factor;
+mod secret;
 mod session;
 mod store;
 mod ticket;
@@ -41,6 +42,7 @@ pub use rate_limit::{RateLimitDecision, RateLimitPolicy, RateLimitScope, SourceN
 pub use redis::{RedisOpenError, RedisStore, TlsError};
 pub use revocations::Revocations;
 pub use second_factor::{EnrolledFactors, FactorError, NewSecret, Sealer, Unsealable};
+pub(crate) use secret::random_bytes;
 pub use session::{Authentication, ClientInfo, RevocationReason, RotationPolicy, Session};
 pub(crate) use store::Store;
 pub use store::StoreError;

@@ -8,16 +8,15 @@ use std::fmt;
 use std::net::IpAddr;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
+use super::secret::{hash_text, random_bytes, sha256};
 use super::{SessionId, UnixMillis};
 
 /// How long an instance may take a token for good without reading its record again, in milliseconds. A revocation is in effect
-/// at once; this bounds what else a record or its user's says.
+/// at once; this bounds how long other changes of the record or of its user go unnoticed.
 pub(crate) const RECHECK_MILLIS: UnixMillis = 30_000;
 
 /// How long the record of a revoked token is kept, in milliseconds.
@@ -63,10 +62,8 @@ pub struct TokenText(String);
 impl TokenText {
     /// 256 bits from the system's random number generator, with the id of the token.
     fn random(id: SessionId) -> TokenText {
-        let mut secret = [0; SECRET_BYTES];
-        // The generator is seeded at start; aws-lc aborts the process rather than return weak bytes.
-        rand::fill(&mut secret).unwrap_or_else(|_| panic!("the system gives no random bytes"));
-        let body = format!("{PREFIX}{id}{}", URL_SAFE_NO_PAD.encode(secret));
+        let secret = URL_SAFE_NO_PAD.encode(random_bytes::<SECRET_BYTES>());
+        let body = format!("{PREFIX}{id}{secret}");
         let sum = checksum(&body);
         TokenText(body + &sum)
     }
@@ -84,15 +81,9 @@ impl fmt::Debug for TokenText {
     }
 }
 
-fn sha256(text: &str) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
-    bytes
-}
-
 /// The first characters of the SHA-256 in base64url.
 fn checksum(body: &str) -> String {
-    let mut text = URL_SAFE_NO_PAD.encode(sha256(body));
+    let mut text = hash_text(body);
     text.truncate(CHECKSUM_LEN);
     text
 }
@@ -163,7 +154,7 @@ impl PersonalToken {
         (text, token)
     }
 
-    /// Whether what was presented is this token, and good at `now`. Of a wrong secret it is not said what became of the token.
+    /// Whether what was presented is this token, and good at `now`. A wrong secret is unknown, whatever the state of the token.
     pub(super) fn check(
         &self,
         presented: &PresentedToken,
@@ -188,7 +179,7 @@ impl PersonalToken {
         self.expires_at.is_some_and(|end| now >= end)
     }
 
-    /// Records a use; tells whether that is worth a write.
+    /// Records a use; returns whether the record has changed.
     pub(super) fn record_use(&mut self, now: UnixMillis, from: IpAddr) -> bool {
         let is_new = self.is_use_due(now);
         if is_new {

@@ -29,7 +29,6 @@ mod tests;
 
 use std::sync::Arc;
 
-use aws_lc_rs::rand;
 use redis::{Cmd, FromRedisValue, Script};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
@@ -44,6 +43,7 @@ use self::keyspace::{Keyspace, SHARDS, Shard, shard_of};
 use self::revocation_subscriber::RevocationFreshness;
 use self::server_settings_check::SettingsCheck;
 use self::topology::Topology;
+use super::secret::random_bytes;
 use super::store::{Health, Key, Put, PutOutcome, Space, Store, StoreError, StoreFuture, Version, Versioned};
 use super::{Revocations, UnixMillis};
 use crate::clock::now_millis as now;
@@ -189,10 +189,7 @@ fn written(version: Option<Version>) -> String {
 
 /// A version that no record ever had: 64 random bits.
 fn fresh_version() -> Version {
-    let mut bytes = [0; 8];
-    // The generator is seeded at start; aws-lc aborts the process rather than return weak bytes.
-    rand::fill(&mut bytes).unwrap_or_else(|_| panic!("the system gives no random bytes"));
-    Version(u64::from_be_bytes(bytes))
+    Version(u64::from_be_bytes(random_bytes()))
 }
 
 impl Store for RedisStore {

@@ -5,12 +5,12 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::record::Change;
+use super::secret::{hash_text, random_bytes};
 use super::store::{Key, Space, StoreError};
 use super::totp::{self, base32, matching_step};
 use super::{Sessions, UnixMillis};
@@ -21,8 +21,6 @@ const ENROLMENT_TIME: UnixMillis = 15 * 60 * 1000;
 const RECOVERY_CODES: usize = 10;
 /// The random bytes of a recovery code: 80 bits, so that its hash needs no salt.
 const RECOVERY_LEN: usize = 10;
-/// Records have no end of their own: a century, in milliseconds.
-const KEPT: UnixMillis = 100 * 365 * 24 * 60 * 60 * 1000;
 
 /// Encrypts the secrets of factors for the store.
 pub struct Sealer(Option<RandomizedNonceKey>);
@@ -161,7 +159,7 @@ impl Factors {
         }
         let code = normalized(code);
         if code.len() != 6 {
-            let hash = hash_of(&code);
+            let hash = hash_text(&code);
             let place = self.recovery.iter().position(|kept| *kept == hash).ok_or(FactorError::WrongCode)?;
             self.recovery.remove(place);
             return Ok(());
@@ -207,24 +205,13 @@ fn normalized(code: &str) -> String {
     code.chars().filter(|c| !c.is_whitespace() && *c != '-').map(|c| c.to_ascii_uppercase()).collect()
 }
 
-fn hash_of(code: &str) -> String {
-    URL_SAFE_NO_PAD.encode(digest(&SHA256, code.as_bytes()))
-}
-
-fn random<const LEN: usize>() -> [u8; LEN] {
-    let mut bytes = [0; LEN];
-    // See `TokenId::random`.
-    rand::fill(&mut bytes).unwrap_or_else(|_| panic!("the system gives no random bytes"));
-    bytes
-}
-
 /// Recovery codes as people get them: four groups of four letters and digits.
 fn new_recovery_codes() -> Vec<String> {
     let grouped = |code: String| {
         let groups: Vec<&str> = (0..code.len()).step_by(4).map(|at| &code[at..at + 4]).collect();
         groups.join("-")
     };
-    (0..RECOVERY_CODES).map(|_| grouped(base32(&random::<RECOVERY_LEN>()))).collect()
+    (0..RECOVERY_CODES).map(|_| grouped(base32(&random_bytes::<RECOVERY_LEN>()))).collect()
 }
 
 fn key(subject: &str) -> Key {
@@ -246,7 +233,6 @@ impl Sessions {
     async fn change_factors<T>(
         &self,
         subject: &str,
-        now: UnixMillis,
         change: impl Fn(&mut Factors) -> Result<T, FactorError>,
     ) -> Result<T, FactorError> {
         let key = key(subject);
@@ -254,7 +240,7 @@ impl Sessions {
             let mut factors = found.unwrap_or_default();
             match change(&mut factors) {
                 Ok(result) => {
-                    let expires_at = now.saturating_add(KEPT);
+                    let expires_at = UnixMillis::MAX;
                     let change = Change { record: factors, expires_at, group: None, revoked_until: None };
                     (Some(change), Ok(result))
                 }
@@ -275,10 +261,10 @@ impl Sessions {
         sealer: &Sealer,
         now: UnixMillis,
     ) -> Result<NewSecret, FactorError> {
-        let secret = random::<{ totp::SECRET_LEN }>();
+        let secret = random_bytes::<{ totp::SECRET_LEN }>();
         let factor = Factor::Totp { secret: sealer.seal(subject, &secret)?, last_step: 0 };
         let expires_at = now.saturating_add(ENROLMENT_TIME);
-        self.change_factors(subject, now, |factors| {
+        self.change_factors(subject, |factors| {
             if !factors.factors.is_empty() {
                 return Err(FactorError::Enrolled);
             }
@@ -319,9 +305,9 @@ impl Sessions {
         now: UnixMillis,
     ) -> Result<Vec<String>, FactorError> {
         let codes = new_recovery_codes();
-        self.change_factors(subject, now, |factors| {
+        self.change_factors(subject, |factors| {
             factors.confirm(sealer, subject, code, now)?;
-            factors.recovery = codes.iter().map(|code| hash_of(&normalized(code))).collect();
+            factors.recovery = codes.iter().map(|code| hash_text(&normalized(code))).collect();
             Ok(())
         })
         .await?;
@@ -341,7 +327,7 @@ impl Sessions {
         code: &str,
         now: UnixMillis,
     ) -> Result<(), FactorError> {
-        self.change_factors(subject, now, |factors| factors.redeem(sealer, subject, code, now)).await
+        self.change_factors(subject, |factors| factors.redeem(sealer, subject, code, now)).await
     }
 
     /// Replaces the recovery codes.
@@ -349,17 +335,13 @@ impl Sessions {
     /// # Errors
     ///
     /// Nothing is enrolled, or the store fails.
-    pub async fn renew_recovery_codes(
-        &self,
-        subject: &str,
-        now: UnixMillis,
-    ) -> Result<Vec<String>, FactorError> {
+    pub async fn renew_recovery_codes(&self, subject: &str) -> Result<Vec<String>, FactorError> {
         let codes = new_recovery_codes();
-        self.change_factors(subject, now, |factors| {
+        self.change_factors(subject, |factors| {
             if factors.factors.is_empty() {
                 return Err(FactorError::None);
             }
-            factors.recovery = codes.iter().map(|code| hash_of(&normalized(code))).collect();
+            factors.recovery = codes.iter().map(|code| hash_text(&normalized(code))).collect();
             Ok(())
         })
         .await?;
@@ -371,8 +353,8 @@ impl Sessions {
     /// # Errors
     ///
     /// The store fails.
-    pub async fn remove_factors(&self, subject: &str, now: UnixMillis) -> Result<bool, FactorError> {
-        self.change_factors(subject, now, |factors| Ok(std::mem::take(factors).enrolled().totp)).await
+    pub async fn remove_factors(&self, subject: &str) -> Result<bool, FactorError> {
+        self.change_factors(subject, |factors| Ok(std::mem::take(factors).enrolled().totp)).await
     }
 }
 
@@ -388,7 +370,7 @@ mod tests {
 
     fn enrolled(sealer: &Sealer) -> Factors {
         let secret = sealer.seal("1", b"12345678901234567890").unwrap();
-        let recovery = vec![hash_of("ABCDEFGHIJKLMNOP")];
+        let recovery = vec![hash_text("ABCDEFGHIJKLMNOP")];
         Factors { factors: vec![Factor::Totp { secret, last_step: 0 }], enrolment: None, recovery }
     }
 

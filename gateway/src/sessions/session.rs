@@ -351,9 +351,9 @@ impl Session {
         true
     }
 
-    /// The session of the sign-in that this one belongs to, where that is another.
-    pub(super) fn handed_over_from(&self) -> Option<SessionId> {
-        self.handover.as_ref().map(|handover| handover.from)
+    /// The session that this one, whose id is `own`, was handed over from; `own` where it was opened by a login.
+    pub(super) fn sign_in_root(&self, own: SessionId) -> SessionId {
+        self.handover.as_ref().map_or(own, |handover| handover.from)
     }
 
     /// Begins the grace of a presented token anew, for its successor has not reached the client yet. Tells whether that is

@@ -139,8 +139,8 @@ pub enum Health {
 /// The future of a store operation.
 pub(super) type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// Gets the key and the content of a record; an error ends the visit.
-pub(super) type Visit<'a> = dyn FnMut(&Key, &[u8]) -> Result<(), StoreError> + Send + 'a;
+/// Gets a record and its key; an error ends the visit.
+pub(super) type Visit<'a> = dyn FnMut(Key, Versioned) -> Result<(), StoreError> + Send + 'a;
 
 /// A durable key-value store with compare-and-swap.
 ///
@@ -182,12 +182,12 @@ pub trait Store: Send + Sync + 'static {
     /// All records of a space; for start-up, where the store does not maintain the revocation set itself.
     fn scan(&self, space: Space) -> StoreFuture<'_, Vec<(Key, Versioned)>>;
 
-    /// Calls `visit` with the key and the content of each record of a space, without reading all of them first where the
+    /// Calls `visit` with each record of a space, without reading all of them first where the
     /// store can.
     fn visit<'a>(&'a self, space: Space, visit: &'a mut Visit<'a>) -> StoreFuture<'a, ()> {
-        Box::pin(async move {
-            self.scan(space).await?.iter().try_for_each(|(key, found)| visit(key, &found.value))
-        })
+        Box::pin(
+            async move { self.scan(space).await?.into_iter().try_for_each(|(key, found)| visit(key, found)) },
+        )
     }
 
     /// Writes a consistent copy of all records to a new file, while changes go on. Only a store that is a file

@@ -7,7 +7,7 @@ mod interleaving_model;
 mod rotation_model;
 
 use super::lockout::LockoutPolicy;
-use super::{Policy, RateLimitPolicy, RotationPolicy};
+use super::{ClientInfo, NewSession, Policy, RateLimitPolicy, RotationPolicy};
 use crate::config::Rotation;
 
 /// A policy with the limits of the default configuration, in milliseconds.
@@ -25,3 +25,15 @@ pub(super) const POLICY: Policy = Policy {
     throttle: Some(RateLimitPolicy { max_failures: 20, window: 60_000 }),
     session_limit: None,
 };
+
+/// A login of alice, whose user id is `subject`, by a password with the fingerprint `[7; 16]`.
+pub(super) fn new_session(subject: &str) -> NewSession {
+    NewSession {
+        subject: subject.into(),
+        username: "alice".into(),
+        credential: [7; 16],
+        second_factor: false,
+        key: None,
+        client: ClientInfo::default(),
+    }
+}

@@ -1,11 +1,11 @@
 //! Tickets: secrets that allow one thing, once and for a short time, such as to set a new password.
 //!
-//! The store has the hash of the secret only. A used or expired ticket is kept for a while, so that who comes
-//! with it learns what became of it.
+//! The store has the hash of the secret only. A used or expired ticket is kept for a while, so that
+//! the error of a later use names the reason.
 
-use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
+use super::secret::hash_text;
 use super::{TokenId, UnixMillis};
 
 /// How long a ticket is kept after its end, in milliseconds.
@@ -73,9 +73,9 @@ pub(super) fn new_secret() -> String {
     TokenId::random().to_string()
 }
 
-/// The name under which a secret is stored: its hash. The secret has 128 random bits, so a fast hash is enough.
+/// The name under which a secret is stored: its hash.
 pub(super) fn id_of(secret: &str) -> String {
-    digest(&SHA256, secret.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash_text(secret)
 }
 
 #[cfg(test)]

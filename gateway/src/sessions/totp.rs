@@ -3,6 +3,7 @@
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
+use data_encoding::BASE32_NOPAD;
 
 use super::UnixMillis;
 
@@ -44,19 +45,7 @@ fn code_at(secret: &[u8], step: u64, digits: u32) -> String {
 
 /// Base32 without padding (RFC 4648 section 6), in which apps take secrets.
 pub(super) fn base32(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    let (mut bits, mut held, mut text) = (0_u32, 0_u32, String::new());
-    for byte in bytes {
-        (bits, held) = ((bits << 8) | u32::from(*byte), held + 8);
-        while held >= 5 {
-            held -= 5;
-            text.push(char::from(ALPHABET[(bits >> held & 31) as usize]));
-        }
-    }
-    if held > 0 {
-        text.push(char::from(ALPHABET[(bits << (5 - held) & 31) as usize]));
-    }
-    text
+    BASE32_NOPAD.encode(bytes)
 }
 
 #[cfg(test)]

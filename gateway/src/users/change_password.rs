@@ -43,7 +43,7 @@ pub struct PasswordChange {
 }
 
 impl PasswordChange {
-    /// Checks and hashes the new password of a user whose old one (if it is asked for) was verified. Nothing
+    /// Checks and hashes the new password of a user whose old one (if it is required) was verified. Nothing
     /// is stored yet.
     ///
     /// # Errors

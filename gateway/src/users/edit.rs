@@ -37,7 +37,7 @@ pub struct NewUser {
     pub password: PasswordHash,
     /// Any roles.
     pub roles: Vec<String>,
-    /// Whether the first login asks for another password.
+    /// Whether the first login requires another password.
     pub must_change_password: bool,
 }
 
@@ -98,7 +98,7 @@ impl UsersFile {
         Ok(id)
     }
 
-    /// Sets a user's password, and whether the next login asks for another one.
+    /// Sets a user's password, and whether the next login requires another one.
     pub fn set_password(
         &self,
         name: &CanonicalName,
@@ -113,7 +113,7 @@ impl UsersFile {
         })
     }
 
-    /// Sets whether a user's next login asks for another password.
+    /// Sets whether a user's next login requires another password.
     pub fn require_change(&self, name: &CanonicalName, must_change: bool) -> Result<(), EditError> {
         self.edit(|document, users| {
             set_must_change(document, users, position(users, name)?, must_change);

@@ -24,15 +24,8 @@ impl FileAccounts {
     /// The ids of users who are disabled, deleted or have another password or session epoch in `after`.
     pub(crate) fn changed(&self, after: &FileAccounts) -> Vec<String> {
         let mut changed = Vec::new();
-        for (index, (prefix, store)) in self.0.iter().enumerate() {
-            let Some(store) = store else { continue };
-            let same = after.0.get(index).is_some_and(|(other, now)| {
-                other == prefix && now.as_ref().is_some_and(|now| Arc::ptr_eq(now, store))
-            });
-            if same {
-                continue;
-            }
-            let active = store.all().filter(|user| !user.disabled);
+        for (prefix, before, _) in self.replaced(after) {
+            let active = before.all().filter(|user| !user.disabled);
             let ids = active.map(|user| (format!("{prefix}{}", user.id), user.account()));
             changed.extend(
                 ids.filter(|(id, before)| after.account(id).as_ref() != Some(before)).map(|(id, _)| id),
@@ -44,27 +37,34 @@ impl FileAccounts {
     /// What is different in `after`, for the audit trail: one entry for each user and kind of change.
     pub(crate) fn differences(&self, after: &FileAccounts) -> Vec<UserChange> {
         let mut changes = Vec::new();
-        let nothing = FileUserStore::new(Vec::new());
-        for (prefix, before) in &self.0 {
-            let Some(before) = before else { continue };
-            let now = after.0.iter().find(|(other, _)| other == prefix).and_then(|(_, store)| store.as_ref());
-            if now.is_some_and(|now| Arc::ptr_eq(now, before)) {
-                continue;
-            }
-            let now = now.map_or(&nothing, |now| now);
+        for (prefix, before, now) in self.replaced(after) {
             let mut add = |user: &User, outcome| {
                 changes.push(UserChange { id: format!("{prefix}{}", user.id), outcome });
             };
             for old in before.all() {
-                match now.by_id(&old.id) {
+                match now.and_then(|now| now.by_id(&old.id)) {
                     Some(new) => user_changes(old, &new).for_each(|outcome| add(old, outcome)),
                     None => add(old, "removed"),
                 }
             }
-            now.all().filter(|user| before.by_id(&user.id).is_none()).for_each(|user| add(user, "added"));
+            let users = now.into_iter().flat_map(FileUserStore::all);
+            users.filter(|user| before.by_id(&user.id).is_none()).for_each(|user| add(user, "added"));
         }
         changes.sort_by(|one, other| one.id.cmp(&other.id));
         changes
+    }
+
+    /// The files that were read again or are gone in `after`: the prefix, the users before and those in `after`.
+    fn replaced<'a>(
+        &'a self,
+        after: &'a FileAccounts,
+    ) -> impl Iterator<Item = (&'a str, &'a FileUserStore, Option<&'a FileUserStore>)> {
+        self.0.iter().filter_map(|(prefix, before)| {
+            let before = before.as_ref()?;
+            let now = after.0.iter().find(|(other, _)| other == prefix).and_then(|(_, store)| store.as_ref());
+            let is_same = now.is_some_and(|now| Arc::ptr_eq(now, before));
+            (!is_same).then(|| (prefix.as_str(), &**before, now.map(|now| &**now)))
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use crate::sessions::personal_token::{
     NewPersonalToken, PersonalToken, PersonalTokenInfo, PersonalTokenRefusal, PresentedToken, RECHECK_MILLIS,
     REVOKED_RETENTION_MILLIS, TokenText,
 };
-use crate::sessions::record::{Change, decode};
+use crate::sessions::record::Change;
 use crate::sessions::store::{Key, Space, StoreError};
 use crate::sessions::{SessionId, UnixMillis};
 
@@ -55,11 +55,9 @@ impl Sessions {
         presented: &PresentedToken,
         now: UnixMillis,
     ) -> Result<Result<PersonalToken, PersonalTokenRefusal>, StoreError> {
-        let key = token_key(presented.id);
-        let Some(found) = self.watched(self.store.get(&key).await)? else {
+        let Some(token) = self.read::<PersonalToken>(&token_key(presented.id)).await? else {
             return Ok(Err(PersonalTokenRefusal::Unknown));
         };
-        let token: PersonalToken = decode(&key, &found.value)?;
         Ok(token.check(presented, now).map(|()| token))
     }
 
@@ -91,23 +89,10 @@ impl Sessions {
         subject: Option<&str>,
         now: UnixMillis,
     ) -> Result<Vec<PersonalTokenInfo>, StoreError> {
-        let mut found = Vec::new();
-        match subject {
-            Some(subject) => {
-                for key in self.watched(self.store.group(Space::PersonalToken, subject).await)? {
-                    found.extend(self.watched(self.store.get(&key).await)?.map(|record| (key, record)));
-                }
-            }
-            None => found = self.watched(self.store.scan(Space::PersonalToken).await)?,
-        }
-        let mut tokens = Vec::new();
-        for (key, record) in found {
-            let id = key.id.parse().map_err(|_| StoreError::Corrupt(key.to_string()))?;
-            let token: PersonalToken = decode(&key, &record.value)?;
-            if token.is_live(now) {
-                tokens.push(PersonalTokenInfo::new(id, token));
-            }
-        }
+        let found = self.records::<PersonalToken>(Space::PersonalToken, subject).await?;
+        let live = found.into_iter().filter(|(_, token)| token.is_live(now));
+        let mut tokens: Vec<PersonalTokenInfo> =
+            live.map(|(id, token)| PersonalTokenInfo::new(id, token)).collect();
         tokens.sort_unstable_by_key(|token| (std::cmp::Reverse(token.created_at), token.id));
         Ok(tokens)
     }

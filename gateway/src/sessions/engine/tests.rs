@@ -7,7 +7,7 @@ use super::*;
 use crate::config::Rotation;
 use crate::sessions::MemoryStore;
 use crate::sessions::store::{Put, PutOutcome, StoreFuture, Versioned};
-use crate::sessions::tests::POLICY;
+use crate::sessions::tests::{POLICY, new_session};
 use tokio::sync::Semaphore;
 
 const ACTIVE: Account = Account::Active { credential: [7; 16] };
@@ -59,14 +59,7 @@ impl Store for SlowStore {
 
 async fn with_session(store: &Arc<SlowStore>) -> (Sessions, NewTokens) {
     let sessions = Sessions::start(Arc::clone(store) as Arc<dyn Store>, POLICY, 0).await.unwrap();
-    let new = NewSession {
-        subject: "1".into(),
-        username: "alice".into(),
-        credential: [7; 16],
-        second_factor: false,
-        client: ClientInfo::default(),
-    };
-    let opened = sessions.open(new, 0).await.unwrap();
+    let opened = sessions.open(new_session("1"), 0).await.unwrap();
     (sessions, opened)
 }
 
@@ -88,7 +81,7 @@ async fn a_logout_whose_client_disconnects_takes_effect() {
 async fn reuse_ends_the_family_though_the_thief_does_not_wait() {
     let store = SlowStore::new(3);
     let (sessions, opened) = with_session(&store).await;
-    let refresh = |token, now| sessions.refresh(opened.session, token, |_| ACTIVE, None, now);
+    let refresh = |token, now| sessions.refresh(opened.session, token, None, |_| ACTIVE, None, now);
     let second = refresh(opened.refresh_token, 1).await.unwrap().successor.unwrap().id;
     refresh(second, 2).await.unwrap();
     begin_and_leave(refresh(opened.refresh_token, 10_002));
@@ -99,10 +92,11 @@ async fn reuse_ends_the_family_though_the_thief_does_not_wait() {
 async fn a_refresh_whose_client_does_not_wait_ends_nothing() {
     let store = SlowStore::new(1);
     let (sessions, opened) = with_session(&store).await;
-    begin_and_leave(sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, None, 1));
+    begin_and_leave(sessions.refresh(opened.session, opened.refresh_token, None, |_| ACTIVE, None, 1));
     assert!(sessions.revocations().is_empty());
     store.answers.add_permits(10);
-    let again = sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, None, 2).await.unwrap();
+    let again =
+        sessions.refresh(opened.session, opened.refresh_token, None, |_| ACTIVE, None, 2).await.unwrap();
     assert!(again.successor.unwrap().repeated, "the lost answer is given again");
 }
 
@@ -110,14 +104,7 @@ async fn a_refresh_whose_client_does_not_wait_ends_nothing() {
 async fn ending_all_sessions_goes_on_though_the_client_does_not_wait() {
     let store = SlowStore::new(2);
     let (sessions, first) = with_session(&store).await;
-    let new = NewSession {
-        subject: "1".into(),
-        username: "alice".into(),
-        credential: [7; 16],
-        second_factor: false,
-        client: ClientInfo::default(),
-    };
-    let second = sessions.open(new, 0).await.unwrap();
+    let second = sessions.open(new_session("1"), 0).await.unwrap();
     begin_and_leave(sessions.revoke_all("1", RevocationReason::LogoutAll, 1));
     store.answers.add_permits(10);
     let both = async {
@@ -136,12 +123,12 @@ async fn an_outage_ends_no_session_and_is_reported_until_the_store_responds() {
     let (sessions, opened) = with_session(&store).await;
     assert_eq!(sessions.store_last_error(), None);
     store.answers.close();
-    let refused = sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, None, 1).await;
+    let refused = sessions.refresh(opened.session, opened.refresh_token, None, |_| ACTIVE, None, 1).await;
     assert!(matches!(refused, Err(RefreshError::Store(_))));
     assert!(sessions.revocations().is_empty());
     assert!(sessions.store_last_error().unwrap().contains("the connection was lost"));
     // The successor chosen by that refresh was written: it is returned again, without a change.
-    assert!(sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, None, 2).await.is_ok());
+    assert!(sessions.refresh(opened.session, opened.refresh_token, None, |_| ACTIVE, None, 2).await.is_ok());
     assert_eq!(sessions.store_last_error(), None);
 }
 
@@ -152,7 +139,10 @@ async fn a_token_that_is_presented_again_costs_no_second_write() {
         let (sessions, opened) = with_session(&store).await;
         sessions.policy.write().unwrap().rotation.mode = mode;
         for now in 1..5 {
-            sessions.refresh(opened.session, opened.refresh_token, |_| ACTIVE, None, now).await.unwrap();
+            sessions
+                .refresh(opened.session, opened.refresh_token, None, |_| ACTIVE, None, now)
+                .await
+                .unwrap();
         }
         assert_eq!(*store.changes.lock().unwrap() - 1, writes, "{mode:?}");
     }
@@ -162,14 +152,7 @@ async fn a_token_that_is_presented_again_costs_no_second_write() {
 async fn only_sessions_that_were_not_over_count_as_ended() {
     let store = SlowStore::new(10);
     let (sessions, opened) = with_session(&store).await;
-    let new = NewSession {
-        subject: "1".into(),
-        username: "alice".into(),
-        credential: [7; 16],
-        second_factor: false,
-        client: ClientInfo::default(),
-    };
-    sessions.open(new, 0).await.unwrap();
+    sessions.open(new_session("1"), 0).await.unwrap();
     sessions.revoke(opened.session, RevocationReason::Logout, 1).await.unwrap();
     assert_eq!(sessions.revoke_all("1", RevocationReason::LogoutAll, 2).await.unwrap(), 1);
     assert_eq!(sessions.revoke_all("1", RevocationReason::LogoutAll, 3).await.unwrap(), 0);

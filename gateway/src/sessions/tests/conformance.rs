@@ -11,7 +11,7 @@ use crate::sessions::redis::test_support::{
     RedisCluster, RedisServer, RedisWithSentinels, address, settings, single,
 };
 use crate::sessions::store::{Key, Put, PutOutcome, Space, Store};
-use crate::sessions::tests::POLICY;
+use crate::sessions::tests::{POLICY, new_session};
 use crate::sessions::*;
 
 const CREDENTIAL: [u8; 16] = [7; 16];
@@ -25,16 +25,6 @@ fn at(millis: UnixMillis) -> UnixMillis {
 
 fn now() -> UnixMillis {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
-}
-
-fn new_session(subject: &str) -> NewSession {
-    NewSession {
-        subject: subject.into(),
-        username: "alice".into(),
-        credential: CREDENTIAL,
-        second_factor: false,
-        client: ClientInfo::default(),
-    }
 }
 
 fn key(id: &str) -> Key {
@@ -169,7 +159,7 @@ async fn racing_refreshes_of_one_token_get_one_successor(bench: Bench) {
         let sessions = sessions.clone();
         tokio::spawn(async move {
             sessions
-                .refresh(opened.session, opened.refresh_token, |_| ACTIVE, None, at(1))
+                .refresh(opened.session, opened.refresh_token, None, |_| ACTIVE, None, at(1))
                 .await
                 .unwrap()
                 .successor
@@ -192,8 +182,9 @@ async fn a_dead_token_ends_its_family_and_no_other(bench: Bench) {
         sessions.open(new_session("1"), at(0)).await.unwrap(),
         sessions.open(new_session("1"), at(0)).await.unwrap(),
     );
-    let refresh =
-        |opened: NewTokens, token, now| sessions.refresh(opened.session, token, |_| ACTIVE, None, at(now));
+    let refresh = |opened: NewTokens, token, now| {
+        sessions.refresh(opened.session, token, None, |_| ACTIVE, None, at(now))
+    };
     let second = refresh(stolen, stolen.refresh_token, 1).await.unwrap().successor.unwrap().id;
     refresh(stolen, second, 2).await.unwrap();
     assert_eq!(refresh(stolen, stolen.refresh_token, 10_002).await, Err(RefreshError::Reused));
@@ -376,7 +367,7 @@ async fn sessions_name_their_client_and_only_their_user_or_an_operator_ends_them
     let opened = sessions.open(new, at(1)).await.unwrap();
     let refreshed = client("two");
     let (id, token) = (opened.session, opened.refresh_token);
-    sessions.refresh(id, token, |_| ACTIVE, Some(&refreshed), at(2_000)).await.unwrap();
+    sessions.refresh(id, token, None, |_| ACTIVE, Some(&refreshed), at(2_000)).await.unwrap();
     let listed = sessions.list(Some("1"), at(2_001)).await.unwrap();
     let [info] = &listed[..] else { panic!("{listed:?}") };
     assert_eq!((info.started_at, info.last_refreshed_at), (at(1), at(2_000)));
@@ -409,7 +400,7 @@ async fn a_changed_account_ends_its_sessions_at_their_next_refresh(bench: Bench)
     for account in [Account::Gone, Account::Active { credential: [8; 16] }] {
         let opened = sessions.open(new_session("1"), at(0)).await.unwrap();
         let refresh = |account: Account, now| {
-            sessions.refresh(opened.session, opened.refresh_token, move |_| account, None, at(now))
+            sessions.refresh(opened.session, opened.refresh_token, None, move |_| account, None, at(now))
         };
         assert_eq!(refresh(account, 1).await, Err(RefreshError::AccountChanged));
         assert_eq!(refresh(ACTIVE, 2).await, Err(RefreshError::Revoked), "it does not come back");
@@ -436,7 +427,8 @@ async fn acknowledged_changes_survive_a_restart(bench: Bench) {
         sessions.open(new_session("1"), at(0)).await.unwrap(),
         sessions.open(new_session("1"), at(0)).await.unwrap(),
     );
-    let first = sessions.refresh(kept.session, kept.refresh_token, |_| ACTIVE, None, at(1)).await.unwrap();
+    let first =
+        sessions.refresh(kept.session, kept.refresh_token, None, |_| ACTIVE, None, at(1)).await.unwrap();
     sessions.revoke(ended.session, RevocationReason::Logout, at(1)).await.unwrap();
     for _ in 0..5 {
         attempt(&sessions, LoginResult::Failed, at(1)).await;
@@ -444,14 +436,15 @@ async fn acknowledged_changes_survive_a_restart(bench: Bench) {
     drop(sessions);
 
     let sessions = Sessions::start(reopen(), POLICY, at(2)).await.unwrap();
-    let again = sessions.refresh(kept.session, kept.refresh_token, |_| ACTIVE, None, at(3)).await.unwrap();
+    let again =
+        sessions.refresh(kept.session, kept.refresh_token, None, |_| ACTIVE, None, at(3)).await.unwrap();
     assert_eq!(again.successor.unwrap().id, first.successor.unwrap().id);
     assert!(
         sessions.revocations().is_revoked(&ended.session),
         "an access token must not pass after a restart"
     );
     assert_eq!(
-        sessions.refresh(ended.session, ended.refresh_token, |_| ACTIVE, None, at(3)).await,
+        sessions.refresh(ended.session, ended.refresh_token, None, |_| ACTIVE, None, at(3)).await,
         Err(RefreshError::Revoked)
     );
     let locked = attempt(&sessions, LoginResult::Failed, at(3)).await;

@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
+use super::new_session;
 use super::rotation_model::cases;
 use crate::config::Rotation;
 use crate::sessions::store::{Key, Put, PutOutcome, Space, StoreFuture, Versioned};
@@ -197,14 +198,7 @@ impl World {
         let start =
             || now_or_never(Sessions::start(Arc::clone(&stage) as Arc<dyn Store>, policy, 0)).unwrap();
         let instances = vec![start(), start()];
-        let new = NewSession {
-            subject: "1".into(),
-            username: "alice".into(),
-            credential: [7; 16],
-            second_factor: false,
-            client: ClientInfo::default(),
-        };
-        let opened = now_or_never(instances[0].open(new, 0)).unwrap();
+        let opened = now_or_never(instances[0].open(new_session("1"), 0)).unwrap();
         World {
             stage,
             policy,
@@ -237,8 +231,9 @@ impl World {
 
     fn begin_refresh(&mut self, instance: usize, token: TokenId, tab: bool) {
         let (sessions, session, now) = (self.instances[instance].clone(), self.session, self.now);
-        let future =
-            async move { Answer::Refresh(sessions.refresh(session, token, |_| ACTIVE, None, now).await) };
+        let future = async move {
+            Answer::Refresh(sessions.refresh(session, token, None, |_| ACTIVE, None, now).await)
+        };
         let refused_for_sure = self.over || self.is_dead(token);
         self.endangered |= !tab;
         self.overlapping += usize::from(!self.under_way.is_empty());

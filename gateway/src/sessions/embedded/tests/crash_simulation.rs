@@ -10,9 +10,10 @@ use redb::{Builder, Database, StorageBackend};
 
 use super::*;
 use crate::config::Rotation;
+use crate::sessions::tests::new_session;
 use crate::sessions::{
-    Account, ClientInfo, LockoutPolicy, LoginDecision, LoginResult, NewSession, NewTokens, Policy,
-    RefreshError, RevocationReason, RotationPolicy, Sessions, SourceNetwork, TokenId,
+    Account, LockoutPolicy, LoginDecision, LoginResult, NewTokens, Policy, RefreshError, RevocationReason,
+    RotationPolicy, Sessions, SourceNetwork, TokenId,
 };
 
 const ACTIVE: Account = Account::Active { credential: [7; 16] };
@@ -171,29 +172,20 @@ struct Acknowledged {
     failures: u32,
 }
 
-fn alice() -> NewSession {
-    NewSession {
-        subject: "1".into(),
-        username: "alice".into(),
-        credential: [7; 16],
-        second_factor: false,
-        client: ClientInfo::default(),
-    }
-}
-
 /// A sequence of operations; ends at the first failure.
 async fn live(sessions: &Sessions, acknowledged: &mut Acknowledged) -> Option<()> {
-    let opened = sessions.open(alice(), 1).await.ok()?;
+    let opened = sessions.open(new_session("1"), 1).await.ok()?;
     acknowledged.line = Some((opened, vec![opened.refresh_token]));
     for round in 0..3_u64 {
         let (_, line) = acknowledged.line.as_mut()?;
         acknowledged.unanswered_refresh = true;
         let now = 10 + round;
-        let refreshed = sessions.refresh(opened.session, *line.last()?, |_| ACTIVE, None, now).await.ok()?;
+        let refreshed =
+            sessions.refresh(opened.session, *line.last()?, None, |_| ACTIVE, None, now).await.ok()?;
         acknowledged.unanswered_refresh = false;
         line.push(refreshed.successor.unwrap().id);
 
-        let other = sessions.open(alice(), 20).await.ok()?;
+        let other = sessions.open(new_session("1"), 20).await.ok()?;
         sessions.revoke(other.session, RevocationReason::Logout, 21).await.ok()?;
         acknowledged.ended.push(other);
         fail(sessions, 22).await.ok()??;
@@ -201,10 +193,11 @@ async fn live(sessions: &Sessions, acknowledged: &mut Acknowledged) -> Option<()
         sessions.sweep(23).await.ok()?;
     }
     // And one that is revoked for reuse.
-    let stolen = sessions.open(alice(), 30).await.ok()?;
-    let second = sessions.refresh(stolen.session, stolen.refresh_token, |_| ACTIVE, None, 31).await.ok()?;
-    sessions.refresh(stolen.session, second.successor.unwrap().id, |_| ACTIVE, None, 32).await.ok()?;
-    match sessions.refresh(stolen.session, stolen.refresh_token, |_| ACTIVE, None, 40).await {
+    let stolen = sessions.open(new_session("1"), 30).await.ok()?;
+    let second =
+        sessions.refresh(stolen.session, stolen.refresh_token, None, |_| ACTIVE, None, 31).await.ok()?;
+    sessions.refresh(stolen.session, second.successor.unwrap().id, None, |_| ACTIVE, None, 32).await.ok()?;
+    match sessions.refresh(stolen.session, stolen.refresh_token, None, |_| ACTIVE, None, 40).await {
         Err(RefreshError::Reused) => acknowledged.ended.push(stolen),
         _ => return None,
     }
@@ -235,7 +228,7 @@ async fn check(image: Vec<u8>, mode: Rotation, acknowledged: &Acknowledged) {
     let sessions = Sessions::start(over(database), policy(mode), 50).await.unwrap();
     for ended in &acknowledged.ended {
         assert!(sessions.revocations().is_revoked(&ended.session), "an ended session's access tokens pass");
-        let refused = sessions.refresh(ended.session, ended.refresh_token, |_| ACTIVE, None, 51).await;
+        let refused = sessions.refresh(ended.session, ended.refresh_token, None, |_| ACTIVE, None, 51).await;
         assert_eq!(refused, Err(RefreshError::Revoked));
     }
     let mut left = 0;
@@ -250,7 +243,7 @@ async fn check(image: Vec<u8>, mode: Rotation, acknowledged: &Acknowledged) {
         "{left} of {acknowledged_left} attempts left"
     );
     let Some((opened, line)) = &acknowledged.line else { return };
-    let refresh = |token: TokenId, now| sessions.refresh(opened.session, token, |_| ACTIVE, None, now);
+    let refresh = |token: TokenId, now| sessions.refresh(opened.session, token, None, |_| ACTIVE, None, now);
     let newest = *line.last().unwrap();
     match refresh(newest, 60).await {
         // The predecessor is valid: its successor is fixed.
