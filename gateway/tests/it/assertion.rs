@@ -67,7 +67,7 @@ fn an_app_gets_an_assertion_for_it_and_the_request_and_what_clients_send_never_a
     get(gateway.address, "/open/a", &[("X-Auth-Assertion", "forged")]).unwrap();
     let said = claims(&assertion(&app));
     assert_eq!((said["path"].as_str(), said.get("sub")), (Some("/open"), None));
-    // An app that gets none gets nobody's.
+    // An upstream without assertions gets none, not even a client's.
     get(gateway.address, "/other", &[("X-Auth-Assertion", "forged")]).unwrap();
     assert!(other.last().values("X-Auth-Assertion").is_empty());
     // It is no token.

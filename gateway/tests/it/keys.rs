@@ -30,7 +30,7 @@ fn start(tokens: &str) -> Gateway {
     Gateway::start_with(&config(tokens), &users_file(&[("1", "alice", PASSWORD, &["user"])]), &files)
 }
 
-/// Puts a new configuration in place of the old one, in one step.
+/// Replaces the configuration in one step.
 fn configure(gateway: &Gateway, tokens: &str) {
     fs::write(gateway.path("next"), config(tokens)).unwrap();
     fs::rename(gateway.path("next"), gateway.path("gateway.toml")).unwrap();

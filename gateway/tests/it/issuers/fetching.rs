@@ -86,7 +86,7 @@ fn an_issuer_that_answers_nonsense_keeps_its_last_keys_and_the_log_says_why() {
         issuer.answers(answer);
         wait_until(&format!("the log says {why}\n{}", gateway.log()), || gateway.log().contains(why));
         assert_eq!(ask(gateway.address, "/idp", &good()).status, 200, "{why}");
-        // By an unknown key, while the issuer cannot be asked: never a 401.
+        // By an unknown key, while the issuer cannot be queried: never a 401.
         let unknown = SigningKey::generate("new").token(&issuer.url(), json!({}));
         assert_eq!(ask(gateway.address, "/idp", &unknown).status, 503, "{why}");
         issuer.answers(Answer::Good);
@@ -123,7 +123,7 @@ fn keys_are_fetched_anew_when_they_are_no_longer_fresh_and_when_the_configuratio
     issuer.has_keys(vec![next.jwk()]);
     wait_until("the key is gone", || ask(gateway.address, "/idp", &token).status == 401);
     assert_eq!(ask(gateway.address, "/idp", &next.token(&issuer.url(), json!({}))).status, 200);
-    // Another issuer takes its place while the gateway runs.
+    // Another issuer replaces it while the gateway runs.
     let (other_key, other) = (SigningKey::generate("k"), FakeIssuer::start(&[]));
     other.has_keys(vec![other_key.jwk()]);
     let changed = config(&upstream, &other.url(), &jwks_url(&other));
@@ -134,7 +134,7 @@ fn keys_are_fetched_anew_when_they_are_no_longer_fresh_and_when_the_configuratio
     assert_eq!(ask(gateway.address, "/idp", &next.token(&issuer.url(), json!({}))).status, 401);
     let asked = issuer.asked("/jwks");
     std::thread::sleep(Duration::from_millis(1500));
-    assert!(issuer.asked("/jwks") <= asked + 1, "an issuer that was removed is still asked");
+    assert!(issuer.asked("/jwks") <= asked + 1, "an issuer that was removed is still queried");
 }
 
 /// `openssl s_server -HTTP` with a file that is a whole response.

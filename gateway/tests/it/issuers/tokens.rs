@@ -62,7 +62,7 @@ fn tokens_of_a_provider_are_accepted_on_the_routes_that_name_it() {
 }
 
 #[test]
-fn a_provider_that_rotates_or_is_down_refuses_nobody() {
+fn a_provider_that_rotates_or_is_down_refuses_no_client() {
     let (upstream, mut provider) = (Upstream::start(), Provider::start());
     let mut gateway = Gateway::start(&config(&upstream, &format!("http://{}", provider.address), KEYS));
     let old = provider.token(API);

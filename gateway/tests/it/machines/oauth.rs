@@ -59,7 +59,7 @@ fn whoever_holds_a_token_revokes_it_and_of_others_nothing_is_said() {
 }
 
 #[test]
-fn clients_with_a_secret_learn_what_a_token_is_good_for_and_nobody_else_does() {
+fn only_clients_with_a_secret_learn_what_a_token_is_good_for() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&oauth(&upstream, "[tokens]\naudience = \"demo\""));
     let (access, refresh) = tokens(gateway.address, "alice", PASSWORD);
