@@ -59,8 +59,7 @@ fn keep_refreshing(
             assert_eq!(status(address, &access), 200);
             let reply = post(address, "/refresh", &refresh);
             assert_eq!(reply.status, 200, "{reply:?}");
-            let token = |name: &str| reply.json()[name].as_str().unwrap().to_owned();
-            (access, refresh) = (token("access_token"), token("refresh_token"));
+            (access, refresh) = reply.tokens();
             answered.fetch_add(2, Ordering::Relaxed);
             sleep(Duration::from_millis(10));
         }
@@ -195,8 +194,7 @@ fn two_gateways_rotate_on_schedule_publish_before_they_sign_and_refuse_nothing()
                     }
                     let reply = post(addresses[there], "/refresh", &refresh);
                     assert_eq!(reply.status, 200, "{reply:?}");
-                    let token = |name: &str| reply.json()[name].as_str().unwrap().to_owned();
-                    (access, refresh) = (token("access_token"), token("refresh_token"));
+                    (access, refresh) = reply.tokens();
                     signed.push((Instant::now(), kid(&access)));
                     answered.fetch_add(3, Ordering::Relaxed);
                     sleep(Duration::from_millis(10));

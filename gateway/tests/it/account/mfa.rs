@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::{app, send, send_with};
+use super::{app, outcome, refused, send, send_with};
 use crate::fixture::{
     Gateway, PASSWORD, RedisServer, Reply, Upstream, claims, get, login, post, request, tokens,
 };
@@ -74,14 +74,6 @@ fn step(gateway: &Gateway, token: &str, code: &str) -> Reply {
     send(gateway, "/login/totp", &[], &json!({ "mfa_token": token, "code": code }))
 }
 
-fn outcome(reply: &Reply) -> (u16, String) {
-    (reply.status, if reply.status < 300 { String::new() } else { reply.code() })
-}
-
-fn refused(status: u16, code: &str) -> (u16, String) {
-    (status, code.to_owned())
-}
-
 fn on(gateway: &Gateway, path: &str, access: &str) -> Reply {
     get(gateway.address, path, &[("Authorization", &format!("Bearer {access}"))]).unwrap()
 }
@@ -110,10 +102,8 @@ fn a_login_takes_a_code_once_and_says_so_in_the_token() {
     let now = code(&secret, 0);
     let opened = step(&gateway, &token, &now);
     assert_eq!(opened.status, 200, "{opened:?}");
-    let opened = opened.json();
-    let (strong, refresh) =
-        (opened["access_token"].as_str().unwrap(), opened["refresh_token"].as_str().unwrap());
-    let strong_claims = claims(strong);
+    let (strong, refresh) = opened.tokens();
+    let strong_claims = claims(&strong);
     assert_eq!(
         (&strong_claims["amr"], &strong_claims["acr"], &strong_claims["auth_time"]),
         (&json!(["pwd", "otp", "mfa"]), &json!("aal2"), &strong_claims["iat"])
@@ -130,8 +120,8 @@ fn a_login_takes_a_code_once_and_says_so_in_the_token() {
     assert_eq!(outcome(&step(&gateway, &again, &recovery[0])), refused(401, "invalid_code"), "once");
 
     // It stays through refreshes.
-    let refreshed = post(gateway.address, "/refresh", refresh).json();
-    let refreshed = claims(refreshed["access_token"].as_str().unwrap());
+    let refreshed = post(gateway.address, "/refresh", &refresh).tokens();
+    let refreshed = claims(&refreshed.0);
     assert_eq!((&refreshed["acr"], &refreshed["auth_time"]), (&json!("aal2"), &strong_claims["auth_time"]));
     let state = std::fs::read(gateway.path("var/state.redb")).unwrap();
     assert!(!gateway.log().contains(&secret) && !state.windows(32).any(|window| window == secret.as_bytes()));
@@ -235,21 +225,19 @@ fn a_code_counts_once_at_two_gateways_on_one_redis() {
 fn a_factor_is_removed_by_a_code_and_a_password_change_without_a_session_takes_one() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&config(&upstream, ""));
-    let (secret, recovery, access) = enrol(&gateway, "alice");
+    let (secret, recovery, _) = enrol(&gateway, "alice");
     let mut change: Value =
         json!({ "username": "alice", "current_password": PASSWORD, "new_password": "another password" });
     assert_eq!(outcome(&send(&gateway, "/password", &[], &change)), refused(403, "mfa_required"));
     change["code"] = json!(recovery[0]);
     assert_eq!(send(&gateway, "/password", &[], &change).status, 204);
-    let _ = access;
     let body = json!({ "username": "alice", "password": "another password" });
     let token = send(&gateway, "/login", &[], &body).json()["mfa_token"].as_str().unwrap().to_owned();
-    let opened = step(&gateway, &token, &code(&secret, 0)).json();
-    let access = opened["access_token"].as_str().unwrap();
+    let (access, _) = step(&gateway, &token, &code(&secret, 0)).tokens();
     for (code, expected) in
         [("000000", refused(401, "invalid_code")), (recovery[1].as_str(), refused(204, ""))]
     {
-        let reply = send_with(&gateway, "/mfa/totp/remove", access, &json!({ "code": code }));
+        let reply = send_with(&gateway, "/mfa/totp/remove", &access, &json!({ "code": code }));
         assert_eq!(outcome(&reply), expected);
     }
     assert_eq!(login(gateway.address, "alice", "another password").status, 200);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{app, config, send, send_with};
+use super::{app, config, outcome, refused, send, send_with};
 use crate::fixture::{
     Gateway, PASSWORD, RedisServer, Reply, Upstream, get, login, post, request, tokens, users_file,
     wait_until,
@@ -18,14 +18,6 @@ const POLLED: Duration = Duration::from_millis(1200);
 
 fn change(current: &str, new: &str) -> Value {
     json!({ "current_password": current, "new_password": new })
-}
-
-fn outcome(reply: &Reply) -> (u16, String) {
-    (reply.status, if reply.body.is_empty() { String::new() } else { reply.code() })
-}
-
-fn refused(status: u16, code: &str) -> (u16, String) {
-    (status, code.to_owned())
 }
 
 #[test]
@@ -190,12 +182,8 @@ fn a_session_in_cookies_changes_it_from_pages_of_its_host_only() {
     let origin = format!("http://{}", gateway.address);
     let fields = [("Origin", origin.as_str()), ("Content-Type", "application/x-www-form-urlencoded")];
     let reply = request(gateway.address, "POST", "/login", &fields, form.as_bytes()).unwrap();
-    let cookies: Vec<&str> = reply
-        .fields
-        .iter()
-        .filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"))
-        .filter_map(|(_, value)| value.split(';').next())
-        .collect();
+    let cookies: Vec<&str> =
+        reply.values("set-cookie").iter().filter_map(|set| set.split(';').next()).collect();
     let cookies = cookies.join("; ");
     let body = change(PASSWORD, NEW);
     for (fields, expected) in [

@@ -4,8 +4,10 @@ use std::thread;
 
 use serde_json::json;
 
-use super::{app, config, send, until_not_busy};
-use crate::fixture::{Gateway, PASSWORD, RedisServer, Upstream, get, login, request, tokens, wait_until};
+use super::{app, config, outcome, refused, send};
+use crate::fixture::{
+    Gateway, PASSWORD, RedisServer, Upstream, get, login, request, tokens, until_not_busy, wait_until,
+};
 
 const NEW: &str = "another password";
 
@@ -24,12 +26,7 @@ fn link(gateway: &Gateway, line: &str) -> String {
 }
 
 fn reset(gateway: &Gateway, token: &str, new: &str) -> (u16, String) {
-    let reply = send(gateway, "/password/reset", &[], &json!({ "token": token, "new_password": new }));
-    (reply.status, if reply.body.is_empty() { String::new() } else { reply.code() })
-}
-
-fn refused(status: u16, code: &str) -> (u16, String) {
-    (status, code.to_owned())
+    outcome(&send(gateway, "/password/reset", &[], &json!({ "token": token, "new_password": new })))
 }
 
 #[test]

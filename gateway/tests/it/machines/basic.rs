@@ -16,8 +16,7 @@ fn hashes(gateway: &Gateway) -> u64 {
 }
 
 fn challenges(reply: &Reply) -> Vec<&str> {
-    let fields = reply.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("www-authenticate"));
-    fields.map(|(_, value)| value.as_str()).collect()
+    reply.values("www-authenticate")
 }
 
 #[test]
