@@ -77,8 +77,7 @@ fn an_app_gets_an_assertion_for_it_and_the_request_and_what_clients_send_never_a
     assert_eq!(jwks["keys"].as_array().unwrap().len(), 2);
     assert!(app.violations().is_empty());
     // Its keys have commands of their own.
-    let words = ["keys", "--assertion", "rotate", "--now", "--config", "gateway.toml"];
-    let (code, kid, complaint) = Gateway::command(gateway.dir.path(), &words, "");
+    let (code, kid, complaint) = gateway.run_command(&["keys", "--assertion", "rotate", "--now"], "");
     assert_eq!(code, 0, "{complaint}");
     wait_until("the new key is published", || {
         get(gateway.address, "/.well-known/jwks.json", &[]).unwrap().text().contains(kid.trim())

@@ -155,8 +155,8 @@ fn pair(redis: &RedisServer, folder: &Path, more: &str) -> [Gateway; 2] {
 }
 
 fn command(gateway: &Gateway, words: &str) -> String {
-    let words: Vec<&str> = words.split(' ').chain(["--config", "gateway.toml"]).collect();
-    let (code, output, complaint) = Gateway::command(gateway.dir.path(), &words, "");
+    let words: Vec<&str> = words.split(' ').collect();
+    let (code, output, complaint) = gateway.run_command(&words, "");
     assert_eq!(code, 0, "{complaint}");
     output
 }
@@ -287,8 +287,7 @@ fn what_a_revoked_key_signed_ends_at_once_at_both_gateways_and_another_key_signs
     wait_until("the new key is known", || {
         gateways.iter().all(|gateway| status(gateway.address, &access) == 200)
     });
-    let words = ["keys", "revoke", "no-such-key", "--config", "gateway.toml"];
-    let (code, _, complaint) = Gateway::command(gateways[0].dir.path(), &words, "");
+    let (code, _, complaint) = gateways[0].run_command(&["keys", "revoke", "no-such-key"], "");
     assert!(code == 1 && complaint.contains("keys list"), "{complaint}");
 }
 

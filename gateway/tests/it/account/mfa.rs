@@ -127,8 +127,7 @@ fn a_login_takes_a_code_once_and_says_so_in_the_token() {
     assert!(!gateway.log().contains(&secret) && !state.windows(32).any(|window| window == secret.as_bytes()));
 
     // The phone is lost.
-    let words = ["users", "reset-mfa", "alice", "--config", "gateway.toml"];
-    assert_eq!(Gateway::command(&gateway.path(""), &words, "").0, 0);
+    assert_eq!(gateway.run_command(&["users", "reset-mfa", "alice"], "").0, 0);
     assert_eq!(login(gateway.address, "alice", PASSWORD).status, 200);
 }
 

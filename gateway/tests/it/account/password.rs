@@ -60,8 +60,7 @@ fn sessions_survive_a_restart_and_an_operators_change_ends_them_as_ever() {
     gateway.kill();
     gateway.run();
     assert_eq!((app(&gateway, &own), post(gateway.address, "/refresh", &refresh).status), (200, 200));
-    let words = ["users", "passwd", "alice", "--config", "gateway.toml"];
-    assert_eq!(Gateway::command(&gateway.path(""), &words, "a third password\n").0, 0);
+    assert_eq!(gateway.run_command(&["users", "passwd", "alice"], "a third password\n").0, 0);
     wait_until("the session ends", || app(&gateway, &own) == 401);
 }
 
@@ -107,11 +106,11 @@ fn what_a_new_password_has_to_be_like_is_told_by_codes() {
     let short = send_with(&gateway, "/password", &access, &change(PASSWORD, "short"));
     assert!(short.json()["message"].as_str().unwrap().contains("at least 10 characters"), "{short:?}");
     // The command has the same policy.
-    let words = ["users", "passwd", "alice.liddell", "--config", "gateway.toml"];
     for (new, why) in
         [("ninechars", "at least 10"), ("violet armadillo", "stolen"), ("abcdefghijklm", "easy")]
     {
-        let (code, _, notes) = Gateway::command(&gateway.path(""), &words, &format!("{new}\n"));
+        let (code, _, notes) =
+            gateway.run_command(&["users", "passwd", "alice.liddell"], &format!("{new}\n"));
         assert!(code == 1 && notes.contains(why), "{new}: {notes}");
     }
     assert_eq!(login(gateway.address, "alice.liddell", PASSWORD).status, 200, "it is still the old one");

@@ -12,10 +12,8 @@ use crate::fixture::{
 const NEW: &str = "another password";
 
 fn users(gateway: &Gateway, line: &str, input: &str) -> (i32, String, String) {
-    let mut words = vec!["users"];
-    words.extend(line.split(' '));
-    words.extend(["--config", "gateway.toml"]);
-    Gateway::command(&gateway.path(""), &words, input)
+    let words: Vec<&str> = ["users"].into_iter().chain(line.split(' ')).collect();
+    gateway.run_command(&words, input)
 }
 
 /// The token of a link that was just made.

@@ -95,8 +95,7 @@ fn git_pushes_and_clones_with_a_token_and_no_token_gets_nothing() {
     done(git(dir.path(), &["clone", "-q", "-b", "main", &url(&token), "copy"]));
     assert_eq!(fs::read_to_string(dir.path().join("copy/file")).unwrap(), "content");
 
-    let revoke = ["tokens", "revoke", &id, "--config", "gateway.toml"];
-    assert_eq!(Gateway::command(gateway.dir.path(), &revoke, "").0, 0);
+    assert_eq!(gateway.run_command(&["tokens", "revoke", &id], "").0, 0);
     for refused in [url(&token), format!("http://{}/git/repo.git", gateway.address)] {
         let output = git(dir.path(), &["ls-remote", &refused]);
         assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");

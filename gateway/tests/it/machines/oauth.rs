@@ -103,11 +103,7 @@ fn only_clients_with_a_secret_learn_what_a_token_is_good_for() {
         (&active["routes"], &active["exp"], &active["username"]),
         (&json!(["/dav"]), &Value::Null, &json!("alice"))
     );
-    assert_eq!(
-        Gateway::command(gateway.dir.path(), &["users", "disable", "alice", "--config", "gateway.toml"], "")
-            .0,
-        0
-    );
+    assert_eq!(gateway.run_command(&["users", "disable", "alice"], "").0, 0);
     wait_until("the user's token is none", || introspect(&gateway, &personal) == nothing);
 }
 

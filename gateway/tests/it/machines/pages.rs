@@ -94,8 +94,7 @@ fn where_the_operator_makes_tokens_people_see_and_revoke_theirs_only() {
     let text =
         config(&upstream, more).replace("[personal_tokens]\n", "[personal_tokens]\nself_service = false\n");
     let gateway = Gateway::start(&text);
-    let create = ["tokens", "create", "alice", "--name", "nightly", "--config", "gateway.toml"];
-    let (code, token, why) = Gateway::command(gateway.dir.path(), &create, "");
+    let (code, token, why) = gateway.run_command(&["tokens", "create", "alice", "--name", "nightly"], "");
     assert_eq!(code, 0, "{why}");
     let alice = Person::sign_in(&gateway);
     let (_, page, _) = alice.open("/tokens");

@@ -137,8 +137,7 @@ fn the_tokens_of_a_user_who_is_disabled_or_removed_stop_and_their_streams_end() 
     let (token, _) = make(&gateway, "alice", &json!({}));
     let mut stream = open_stream(&gateway, &token);
     let command = |args: &[&str]| {
-        let (code, _, why) =
-            Gateway::command(gateway.dir.path(), &[args, &["--config", "gateway.toml"]].concat(), "");
+        let (code, _, why) = gateway.run_command(args, "");
         assert_eq!(code, 0, "{why}");
     };
     command(&["users", "disable", "alice"]);
@@ -178,9 +177,7 @@ fn ends(stream: &mut TcpStream) {
 fn operators_make_list_and_revoke_tokens_and_open_streams_end_with_them() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&config(&upstream, ""));
-    let command = |args: &[&str]| {
-        Gateway::command(gateway.dir.path(), &[&["tokens"], args, &["--config", "gateway.toml"]].concat(), "")
-    };
+    let command = |args: &[&str]| gateway.run_command(&[&["tokens"], args].concat(), "");
     let (code, token, notes) = command(&[
         "create",
         "alice",
@@ -226,10 +223,7 @@ fn a_token_outlives_a_restart_and_so_does_its_revocation() {
     let mut gateway = Gateway::start(&config(&upstream, ""));
     let (kept, _) = make(&gateway, "alice", &json!({}));
     let (revoked, id) = make(&gateway, "alice", &json!({}));
-    assert_eq!(
-        Gateway::command(gateway.dir.path(), &["tokens", "revoke", &id, "--config", "gateway.toml"], "").0,
-        0
-    );
+    assert_eq!(gateway.run_command(&["tokens", "revoke", &id], "").0, 0);
     gateway.kill();
     gateway.run();
     assert_eq!(with(&gateway, "/app", &bearer(&kept)).status, 200);
