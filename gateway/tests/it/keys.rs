@@ -15,24 +15,25 @@ use serde_json::Value;
 
 use crate::fixture::{Gateway, PASSWORD, RedisServer, get, post, tokens, users_file, wait_until};
 
+const MEMORY: &str = "kind = \"memory\"";
 const SECRET: &str = "kT7q/9vXw2LrZ0yBf4mEoN6uGhJc1sPdAi8WtVbRxYeQ3zU5";
 const NEW_SECRET: &str = "Zp3/0aTn8mWq5xKbR7dYv2HcLs9JuEfGi4oXtB1kCwPrMhV6";
 
-fn config(tokens: &str) -> String {
+fn config(store: &str, tokens: &str) -> String {
     format!(
-        "[log]\naccess = false\n[store]\nkind = \"memory\"\n[tokens]\nissuer = \"http://gateways\"\n{tokens}\n\
+        "[log]\naccess = false\n[store]\n{store}\n[tokens]\nissuer = \"http://gateways\"\n{tokens}\n\
          [[routes]]\npath = \"/app\"\nrespond = {{ status = 200, body = \"here\", content_type = \"text/plain\" }}\n"
     )
 }
 
 fn start(tokens: &str) -> Gateway {
     let files: [(&str, &[u8]); 2] = [("secret", SECRET.as_bytes()), ("new-secret", NEW_SECRET.as_bytes())];
-    Gateway::start_with(&config(tokens), &users_file(&[("1", "alice", PASSWORD, &["user"])]), &files)
+    Gateway::start_with(&config(MEMORY, tokens), &users_file(&[("1", "alice", PASSWORD, &["user"])]), &files)
 }
 
 /// Replaces the configuration in one step.
 fn configure(gateway: &Gateway, tokens: &str) {
-    fs::write(gateway.path("next"), config(tokens)).unwrap();
+    fs::write(gateway.path("next"), config(MEMORY, tokens)).unwrap();
     fs::rename(gateway.path("next"), gateway.path("gateway.toml")).unwrap();
 }
 
@@ -144,12 +145,8 @@ fn a_previous_secret_goes_by_itself_when_its_last_token_has_expired_also_over_a_
 
 /// Two gateways with one key folder and one Redis.
 fn pair(redis: &RedisServer, folder: &Path, more: &str) -> [Gateway; 2] {
-    let text = format!(
-        "[log]\naccess = false\n[store]\nkind = \"redis\"\n[store.redis]\nurl = \"{}\"\n\
-         [tokens]\nissuer = \"http://gateways\"\nkeys_dir = {folder:?}\n{more}\n\
-         [[routes]]\npath = \"/app\"\nrespond = {{ status = 200, body = \"here\", content_type = \"text/plain\" }}\n",
-        redis.url()
-    );
+    let store = format!("kind = \"redis\"\nredis.url = \"{}\"", redis.url());
+    let text = config(&store, &format!("keys_dir = {folder:?}\n{more}"));
     let users = users_file(&[("1", "alice", PASSWORD, &["user"])]);
     [(); 2].map(|()| Gateway::start_with(&text, &users, &[]))
 }
