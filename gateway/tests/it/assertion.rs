@@ -3,13 +3,14 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::fixture::{
-    Gateway, PASSWORD, Upstream, claims, exchange, free_address, get, python, request, tokens, wait_until,
+    Gateway, PASSWORD, Running, Upstream, claims, exchange, free_address, get, python, request, tokens,
+    wait_until,
 };
 
 fn assertion(upstream: &Upstream) -> String {
@@ -86,16 +87,9 @@ fn an_app_gets_an_assertion_for_it_and_the_request_and_what_clients_send_never_a
 
 /// An app that runs until this is dropped.
 struct App {
-    child: Child,
+    _program: Running,
     address: SocketAddr,
-    _dir: TempDir,
-}
-
-impl Drop for App {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    dir: TempDir,
 }
 
 /// The first code of a section of the page.
@@ -146,8 +140,8 @@ impl App {
         let log = fs::File::create(dir.path().join("log")).unwrap();
         command.arg(file).current_dir(dir.path()).env("NO_PROXY", "127.0.0.1").stdin(Stdio::null());
         let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let app = App { child, address, _dir: dir };
-        let log = || fs::read_to_string(app._dir.path().join("log")).unwrap();
+        let app = App { _program: Running(child), address, dir };
+        let log = || fs::read_to_string(app.dir.path().join("log")).unwrap();
         for _ in 0..600 {
             if std::net::TcpStream::connect(address).is_ok() {
                 return app;
