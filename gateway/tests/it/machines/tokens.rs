@@ -58,8 +58,10 @@ fn a_token_acts_for_its_user_until_it_is_revoked_and_is_shown_once() {
     assert!(refused.field("www-authenticate").unwrap().contains("invalid_token"), "{refused:?}");
     assert_eq!(delete(&access).code(), "not_found");
     assert_eq!(listed(), json!({"tokens": []}));
-    let log = gateway.log();
-    assert!(log.contains("token-create") && log.contains("token-revoke"), "{log}");
+    wait_until("both are in the log", || {
+        let log = gateway.log();
+        log.contains("token-create") && log.contains("token-revoke")
+    });
 }
 
 #[test]
