@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{app, config, outcome, refused, send, send_with};
 use crate::fixture::{
-    Gateway, PASSWORD, RedisServer, Reply, Upstream, get, login, post, request, tokens, users_file,
+    Browser, Gateway, PASSWORD, RedisServer, Reply, Upstream, get, login, post, request, tokens, users_file,
     wait_until,
 };
 
@@ -177,13 +177,8 @@ fn parallel_wrong_passwords_cannot_pass_the_limit_and_lock_the_login_too() {
 fn a_session_in_cookies_changes_it_from_pages_of_its_host_only() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&config(&upstream, "[browser]\nenabled = true"));
-    let form = format!("username=alice&password={}", PASSWORD.replace(' ', "+"));
     let origin = format!("http://{}", gateway.address);
-    let fields = [("Origin", origin.as_str()), ("Content-Type", "application/x-www-form-urlencoded")];
-    let reply = request(gateway.address, "POST", "/login", &fields, form.as_bytes()).unwrap();
-    let cookies: Vec<&str> =
-        reply.values("set-cookie").iter().filter_map(|set| set.split(';').next()).collect();
-    let cookies = cookies.join("; ");
+    let cookies = Browser::signed_in(&gateway, "alice").cookie_field();
     let body = change(PASSWORD, NEW);
     for (fields, expected) in [
         (vec![], refused(403, "csrf_rejected")),

@@ -48,7 +48,8 @@ fn a_required_change_keeps_from_logging_in_until_it_is_done() {
         ("Content-Type", "application/x-www-form-urlencoded"),
     ];
     let form = format!("username=alice&password={}&return=/app", PASSWORD.replace(' ', "+"));
-    let page = request(gateway.address, "POST", "/login", &fields, form.as_bytes()).unwrap();
+    let page =
+        until_not_busy(|| request(gateway.address, "POST", "/login", &fields, form.as_bytes()).unwrap());
     assert_eq!(page.status, 403);
     let html = page.text();
     assert!(html.contains("has to be changed") && html.contains("value=\"alice\" readonly"), "{html}");

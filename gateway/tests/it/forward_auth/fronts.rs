@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::fixture::{
     self, Front, Gateway, HTML, PASSWORD, Reply, Upstream, example, get, get_from, keep_cookies, request,
-    users_file, wait_until,
+    until_not_busy, users_file, wait_until,
 };
 
 /// A browser at the proxy, with one person's cookies.
@@ -24,7 +24,7 @@ impl<'f> Visitor<'f> {
         let fields =
             [("Origin", visitor.origin()), ("Content-Type", "application/x-www-form-urlencoded".to_owned())];
         let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let reply = visitor.send("POST", "/gateway/login", &fields, form.as_bytes());
+        let reply = until_not_busy(|| visitor.send("POST", "/gateway/login", &fields, form.as_bytes()));
         assert_eq!((reply.status, reply.field("location")), (303, Some("/back")), "{reply:?}");
         assert_eq!(visitor.cookies.len(), 2, "{reply:?}");
         visitor
@@ -150,7 +150,9 @@ fn check(name: &str, file: &str) {
     // A program with a token, which the app does not get.
     let body = format!("{{\"username\":\"alice\",\"password\":{PASSWORD:?}}}");
     let fields = [("Content-Type", "application/json")];
-    let reply = request(front.address, "POST", "/gateway/login", &fields, body.as_bytes()).unwrap();
+    let reply = until_not_busy(|| {
+        request(front.address, "POST", "/gateway/login", &fields, body.as_bytes()).unwrap()
+    });
     let token = format!("Bearer {}", reply.json()["access_token"].as_str().unwrap());
     upstream.clear();
     let reply = get(front.address, "/hello", &[("Authorization", &token)]).unwrap();

@@ -4,7 +4,9 @@ mod fronts;
 
 use std::net::SocketAddr;
 
-use crate::fixture::{Gateway, HTML, PASSWORD, Reply, Upstream, exchange_to_end, get_from, request, tokens};
+use crate::fixture::{
+    Gateway, HTML, PASSWORD, Reply, Upstream, exchange_to_end, get_from, request, tokens, until_not_busy,
+};
 
 fn start(upstream: &Upstream, more: &str) -> Gateway {
     Gateway::start(&format!(
@@ -77,7 +79,8 @@ fn cookies(gateway: &Gateway, user: &str) -> (String, String) {
         ("Origin", "https://app.example"),
         ("Content-Type", "application/x-www-form-urlencoded"),
     ];
-    let reply = request(gateway.address, "POST", "/login", &fields, form.as_bytes()).unwrap();
+    let reply =
+        until_not_busy(|| request(gateway.address, "POST", "/login", &fields, form.as_bytes()).unwrap());
     assert_eq!(reply.status, 303, "{reply:?}");
     let pairs: Vec<&str> =
         reply.values("set-cookie").iter().map(|set| set.split(';').next().unwrap()).collect();
