@@ -4,6 +4,7 @@
  */
 
 import { ApiError, AuthClient, NetworkError } from "./auth-client/src/index.js";
+import { element } from "./element.js";
 import { PasswordView } from "./password-view.js";
 import { SessionsView } from "./sessions-view.js";
 
@@ -14,18 +15,6 @@ const SIGNED_OUT = {
   reused: "Your session has ended. An old token of it was used again, so it was closed for safety. Please log in again.",
   revoked: "Your session has ended. It was closed elsewhere. Please log in again.",
 };
-
-/**
- * @template {HTMLElement} T
- * @param {string} id
- * @param {new () => T} kind
- * @returns {T}
- */
-function element(id, kind) {
-  const found = document.getElementById(id);
-  if (!(found instanceof kind)) throw new TypeError(`#${id} is missing from index.html`);
-  return found;
-}
 
 const view = {
   flash: element("flash", HTMLElement),

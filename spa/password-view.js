@@ -4,18 +4,7 @@
  */
 
 import { ApiError, NetworkError } from "./auth-client/src/index.js";
-
-/**
- * @template {HTMLElement} T
- * @param {string} id
- * @param {new () => T} kind
- * @returns {T}
- */
-function element(id, kind) {
-  const found = document.getElementById(id);
-  if (!(found instanceof kind)) throw new TypeError(`#${id} is missing from index.html`);
-  return found;
-}
+import { element } from "./element.js";
 
 export class PasswordView {
   #client;

@@ -3,24 +3,19 @@
  * @module
  */
 
-/** @typedef {import("./auth-client/src/index.js").SessionInfo} SessionInfo */
+import { element } from "./element.js";
 
-/** @param {string} id */
-function element(id) {
-  const found = document.getElementById(id);
-  if (found === null) throw new TypeError(`#${id} is missing from index.html`);
-  return found;
-}
+/** @typedef {import("./auth-client/src/index.js").SessionInfo} SessionInfo */
 
 export class SessionsView {
   #client;
   #explain;
   #onEnded;
-  #section = element("sessions");
-  #title = element("sessions-title");
-  #list = element("session-list");
-  #error = element("sessions-error");
-  #everywhere = element("logout-all");
+  #section = element("sessions", HTMLElement);
+  #title = element("sessions-title", HTMLElement);
+  #list = element("session-list", HTMLElement);
+  #error = element("sessions-error", HTMLElement);
+  #everywhere = element("logout-all", HTMLElement);
   /** Counts the loads, so that a late answer is not shown after a newer one, or to somebody else. */
   #turn = 0;
 

@@ -7,12 +7,13 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { cp, mkdtemp, rm } from "node:fs/promises";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { launch } from "../tests/browser.js";
-import { Gateway, PASSWORD, freePort, until } from "../tests/gateway.js";
+import { Gateway, PASSWORD, freePort, login as requestLogin, until } from "../tests/gateway.js";
 
 /** @typedef {import("playwright-core").Page} Page */
 /** @typedef {import("playwright-core").BrowserContext} BrowserContext */
@@ -30,7 +31,8 @@ import { Gateway, PASSWORD, freePort, until } from "../tests/gateway.js";
  * @property {string} name
  * @property {import("./install.js").Needs} needs
  * @property {(setting: Setting) => void | Promise<void>} start
- * @property {string} ready a path that the app answers once it is there
+ * @property {string} [ready] a path that the app answers once it is there; without one it accepts connections then
+ * @property {string} [upstream] further keys of the app's upstream
  * @property {string} [route] further keys of the app's route
  * @property {string} [deepLink] what a person opens first
  * @property {(page: Page, setting: Setting & {url: string}) => Promise<void>} [use] with the session, in the page of the deep link
@@ -46,8 +48,7 @@ export const sleep = (seconds) => new Promise((done) => setTimeout(done, seconds
 
 /** @param {string} url @param {string} user @returns {Promise<{access_token: string, refresh_token: string}>} */
 export async function login(url, user) {
-  const body = JSON.stringify({ username: user, password: PASSWORD });
-  const response = await fetch(`${url}/auth/login`, { method: "POST", headers: { "content-type": "application/json" }, body });
+  const response = await requestLogin(`${url}/auth/login`, user);
   assert.equal(response.status, 200);
   return /** @type {any} */ (await response.json());
 }
@@ -82,8 +83,9 @@ export async function cook(recipe) {
   try {
     await recipe.start(setting);
     const app = `http://127.0.0.1:${port}`;
+    const { ready } = recipe;
     const isReady = () =>
-      recipe.name === "grpc" ? connects(port) : fetch(app + recipe.ready, { redirect: "manual" }).then((r) => r.status < 500, () => false);
+      ready === undefined ? connects(port) : fetch(app + ready, { redirect: "manual" }).then((r) => r.status < 500, () => false);
     await until(isReady, `${recipe.name} is ready`, 90);
     const config = `
 [tokens]
@@ -97,7 +99,7 @@ enabled = true
 kind = "memory"
 [upstreams.app]
 urls = ["${app}"]
-${recipe.name === "grpc" ? 'protocol = "http2"' : ""}
+${recipe.upstream ?? ""}
 [[routes]]
 path = "/"
 upstream = "app"
@@ -131,7 +133,6 @@ function endGroup(child) {
 
 /** @param {number} port */
 async function connects(port) {
-  const { connect } = await import("node:net");
   const socket = connect(port, "127.0.0.1");
   return new Promise((done) => {
     socket.once("connect", () => (socket.destroy(), done(true)));
@@ -169,7 +170,7 @@ async function visit(recipe, setting) {
     await page.goto(address, { waitUntil: "commit" });
     assert.equal(new URL(page.url()).pathname, "/auth/login", "a session that is over leads to the sign-in page");
 
-    // Somebody without the role is refused by a page that names it.
+    // A user without the role is refused by a page that names it.
     await page.fill("input[name=username]", "mallory");
     await page.fill("input[name=password]", PASSWORD);
     const [refused] = await Promise.all([

@@ -5,7 +5,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 import { until } from "../tests/gateway.js";
@@ -129,7 +129,7 @@ export const RECIPES = [
     ready: "/chat/room",
     deepLink: "/chat/room?name=lobby",
     start({ folder, port, run }) {
-      execFileSync("ln", ["-s", NODE_MODULES, join(folder, "node_modules")]);
+      symlinkSync(NODE_MODULES, join(folder, "node_modules"));
       run(process.execPath, ["server.js", String(port)]);
     },
     async use(page, { url }) {
@@ -150,7 +150,7 @@ export const RECIPES = [
     ready: "/",
     deepLink: "/?deep=1",
     start({ folder, port, run }) {
-      execFileSync("ln", ["-s", NODE_MODULES, join(folder, "node_modules")]);
+      symlinkSync(NODE_MODULES, join(folder, "node_modules"));
       run(process.execPath, [join(NODE_MODULES, "vite/bin/vite.js"), "--port", String(port)]);
     },
     async use(page, { folder }) {
@@ -227,8 +227,8 @@ export const RECIPES = [
       assert.equal(curl("-X", "MOVE", "-H", `Destination: ${url}/docs/moved`, `${url}/docs/new/big`), "201");
       assert.equal(curl(`${url}/docs/moved`), "200");
       assert.equal(curl("-X", "DELETE", `${url}/docs/moved`), "204");
-      const nobody = execFileSync("curl", ["-sS", "-o", "/dev/null", "-w", "%{http_code}", "-X", "PROPFIND", `${url}/docs/`]).toString();
-      assert.equal(nobody, "401");
+      const anonymous = execFileSync("curl", ["-sS", "-o", "/dev/null", "-w", "%{http_code}", "-X", "PROPFIND", `${url}/docs/`]).toString();
+      assert.equal(anonymous, "401");
     },
     async use(page) {
       await shows(page, "body", /docs/);
@@ -242,7 +242,7 @@ export const RECIPES = [
   {
     name: "grpc",
     needs: { python: ["grpcio"] },
-    ready: "",
+    upstream: 'protocol = "http2"',
     start({ port, run }) {
       run(PYTHON, ["server.py", String(port)]);
     },

@@ -6,13 +6,13 @@
 
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
-import { mkdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { SCREENSHOTS } from "./browser.js";
-import { Gateway, PASSWORD, until } from "./gateway.js";
-import { LOOKS, assertAccessible } from "./looks.js";
+import { Gateway, PASSWORD, login as requestLogin, until } from "./gateway.js";
+import { LOOKS, assertAccessible, assertAccessibleInEveryLook } from "./looks.js";
 import { browser, logIn, page } from "./page.js";
 
 const SPA = fileURLToPath(new URL("..", import.meta.url));
@@ -21,7 +21,6 @@ const NEW = "a violet armadillo";
 /** @type {Gateway} */
 let gateway;
 before(async () => {
-  await mkdir(SCREENSHOTS, { recursive: true });
   const config = `password_change = true
 [browser]
 enabled = true
@@ -45,15 +44,7 @@ after(() => gateway?.stop());
 
 /** @param {string} username @param {string} password @returns {Promise<{status: number, code: string, access: string}>} */
 async function login(username, password) {
-  const attempt = () =>
-    fetch(`${gateway.url}/login`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ username, password }),
-    });
-  let response = await attempt();
-  // A busy machine has no thread free to hash.
-  while (response.status === 503) response = await attempt();
+  const response = await requestLogin(`${gateway.url}/login`, username, password);
   const { code = "", access_token: access = "" } = await response.json();
   return { status: response.status, code, access };
 }
@@ -80,27 +71,24 @@ describe("the page", () => {
     await page.goto(gateway.url);
     await logIn();
     const other = await login("alice", PASSWORD);
-    /** @param {string} current @param {string} next @param {string} again @param {string} error */
-    const refused = async (current, next, again, error) => {
+    /** @param {string} current @param {string} next @param {string} again */
+    const change = async (current, next, again) => {
       await page.fill("#current-password", current);
       await page.fill("#new-password", next);
       await page.fill("#repeat-password", again);
       await page.click("#password-button");
+    };
+    /** @param {string} current @param {string} next @param {string} again @param {string} error */
+    const refused = async (current, next, again, error) => {
+      await change(current, next, again);
       await page.waitForSelector(`#password-error:not([hidden]):has-text("${error}")`);
     };
     await refused("", "", "", "All three passwords are required.");
     await refused(PASSWORD, NEW, "another", "differ");
     await refused("wrong", NEW, NEW, "The current password is wrong.");
     await refused(PASSWORD, "short", "short", "at least 8 characters");
-    for (const [look, { media, width }] of Object.entries(LOOKS)) {
-      await page.emulateMedia(media);
-      await page.setViewportSize({ width, height: 900 });
-      await assertAccessible(page, look, "password-view", 10);
-    }
-    await page.fill("#current-password", PASSWORD);
-    await page.fill("#new-password", NEW);
-    await page.fill("#repeat-password", NEW);
-    await page.click("#password-button");
+    await assertAccessibleInEveryLook(page, "password-view", 10);
+    await change(PASSWORD, NEW, NEW);
     await page.waitForSelector("#password-notice:not([hidden])");
     assert.equal(await page.inputValue("#current-password"), "");
     const [ended, goesOn] = [other.access, await page.evaluate(() => localStorage.getItem("access_token") ?? "")];
@@ -119,6 +107,16 @@ describe("the page", () => {
   });
 });
 
+/**
+ * Fills in the form of one of the gateway's pages and sends it.
+ * @param {import("playwright-core").Page} page
+ * @param {Record<string, string>} fields by id
+ */
+async function send(page, fields) {
+  for (const [id, value] of Object.entries(fields)) await page.fill(`#${id}`, value);
+  await page.click("button[type=submit]");
+}
+
 describe("the gateway's pages", () => {
   /** A browser without scripts. */
   async function plain() {
@@ -132,29 +130,18 @@ describe("the gateway's pages", () => {
     const { context, page } = await plain();
     try {
       await page.goto(`${gateway.url}/login?return=/app`);
-      await page.fill("#username", "bob");
-      await page.fill("#password", PASSWORD);
-      await page.click("button[type=submit]");
+      await send(page, { username: "bob", password: PASSWORD });
       assert.match((await page.textContent("main")) ?? "", /has to be changed/);
       assert.equal(await page.inputValue("#username"), "bob");
-      await page.fill("#current_password", PASSWORD);
-      await page.fill("#new_password", NEW);
-      await page.fill("#repeat_password", "another");
-      await page.click("button[type=submit]");
+      await send(page, { current_password: PASSWORD, new_password: NEW, repeat_password: "another" });
       assert.match((await page.textContent("#error")) ?? "", /repetition differ/);
-      await page.fill("#current_password", PASSWORD);
-      await page.fill("#new_password", NEW);
-      await page.fill("#repeat_password", NEW);
-      await page.click("button[type=submit]");
+      await send(page, { current_password: PASSWORD, new_password: NEW, repeat_password: NEW });
       assert.equal(page.url(), `${gateway.url}/app`);
       assert.equal(await page.textContent("body"), "the app");
 
       await page.goto(`${gateway.url}/login`);
       await page.click("text=Change password");
-      await page.fill("#current_password", NEW);
-      await page.fill("#new_password", `${NEW} again`);
-      await page.fill("#repeat_password", `${NEW} again`);
-      await page.click("button[type=submit]");
+      await send(page, { current_password: NEW, new_password: `${NEW} again`, repeat_password: `${NEW} again` });
       assert.equal(await page.textContent("h1"), "Password changed");
       await page.goto(`${gateway.url}/app`);
       assert.equal(await page.textContent("body"), "the app", "the session goes on");
@@ -168,18 +155,14 @@ describe("the gateway's pages", () => {
     let secret = "";
     try {
       await page.goto(`${gateway.url}/strong`);
-      await page.fill("#username", "dora");
-      await page.fill("#password", PASSWORD);
-      await page.click("button[type=submit]");
+      await send(page, { username: "dora", password: PASSWORD });
       assert.equal(await page.textContent("h1"), "Set up a second factor");
-      await page.fill("#current_password", PASSWORD);
-      await page.click("button[type=submit]");
+      await send(page, { current_password: PASSWORD });
       const image = await page.locator("svg").boundingBox();
       assert.ok(image !== null && image.width > 150 && Math.abs(image.width - image.height) < 1, JSON.stringify(image));
       await page.screenshot({ path: `${SCREENSHOTS}enrolment.png`, fullPage: true });
       secret = (await page.textContent("p > code")) ?? "";
-      await page.fill("#code", totp(secret, -1));
-      await page.click("button[type=submit]");
+      await send(page, { code: totp(secret, -1) });
       assert.equal(await page.textContent("h1"), "Keep your recovery codes");
       await page.click("text=Continue");
       assert.equal(await page.textContent("body"), "strong");
@@ -190,19 +173,11 @@ describe("the gateway's pages", () => {
     try {
       const page = await again.newPage();
       await page.goto(`${gateway.url}/login?return=/strong`);
-      await page.fill("#username", "dora");
-      await page.fill("#password", PASSWORD);
-      await page.click("button[type=submit]");
-      for (const [look, { media, width }] of Object.entries(LOOKS)) {
-        await page.emulateMedia(media);
-        await page.setViewportSize({ width, height: 900 });
-        await assertAccessible(page, look, "code-page", 5);
-      }
-      await page.fill("#code", "000000");
-      await page.click("button[type=submit]");
+      await send(page, { username: "dora", password: PASSWORD });
+      await assertAccessibleInEveryLook(page, "code-page", 5);
+      await send(page, { code: "000000" });
       assert.match((await page.textContent("#error")) ?? "", /wrong/);
-      await page.fill("#code", totp(secret, 0));
-      await page.click("button[type=submit]");
+      await send(page, { code: totp(secret, 0) });
       assert.equal(page.url(), `${gateway.url}/strong`);
       assert.equal(await page.textContent("body"), "strong");
     } finally {
@@ -216,9 +191,7 @@ describe("the gateway's pages", () => {
     try {
       await page.goto(link);
       assert.equal(await page.inputValue("#username"), "carol");
-      await page.fill("#new_password", NEW);
-      await page.fill("#repeat_password", NEW);
-      await page.click("button[type=submit]");
+      await send(page, { new_password: NEW, repeat_password: NEW });
       assert.equal(await page.textContent("h1"), "Password changed");
       assert.equal((await login("carol", NEW)).status, 200);
       const again = await page.goto(link);
@@ -234,11 +207,7 @@ describe("the gateway's pages", () => {
       await page.emulateMedia(media);
       await page.setViewportSize({ width, height: 900 });
       await page.goto(`${gateway.url}/password`);
-      await page.fill("#username", "nobody");
-      await page.fill("#current_password", "wrong");
-      await page.fill("#new_password", NEW);
-      await page.fill("#repeat_password", "another");
-      await page.click("button[type=submit]");
+      await send(page, { username: "nobody", current_password: "wrong", new_password: NEW, repeat_password: "another" });
       await page.waitForSelector("#error");
       // Rules run in pages without scripts of their own: axe needs one.
       const context = await browser.newContext({ bypassCSP: true, viewport: { width, height: 900 } });

@@ -41,3 +41,17 @@ export async function assertAccessible(page, look, view, fewest) {
   );
   assert.equal(overflow, 0, `${view}: nothing is cut off at ${LOOKS[look]?.width} pixels`);
 }
+
+/**
+ * The same in every look, one after the other.
+ * @param {Page} page
+ * @param {string} view
+ * @param {number} fewest
+ */
+export async function assertAccessibleInEveryLook(page, view, fewest) {
+  for (const [look, { media, width }] of Object.entries(LOOKS)) {
+    await page.emulateMedia(media);
+    await page.setViewportSize({ width, height: 900 });
+    await assertAccessible(page, look, view, fewest);
+  }
+}

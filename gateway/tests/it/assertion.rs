@@ -3,13 +3,14 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::fixture::{
-    Gateway, PASSWORD, Upstream, claims, exchange, free_address, get, python, request, tokens, wait_until,
+    Gateway, PASSWORD, Running, Upstream, claims, exchange, free_address, get, python, request, tokens,
+    wait_until,
 };
 
 fn assertion(upstream: &Upstream) -> String {
@@ -67,7 +68,7 @@ fn an_app_gets_an_assertion_for_it_and_the_request_and_what_clients_send_never_a
     get(gateway.address, "/open/a", &[("X-Auth-Assertion", "forged")]).unwrap();
     let said = claims(&assertion(&app));
     assert_eq!((said["path"].as_str(), said.get("sub")), (Some("/open"), None));
-    // An app that gets none gets nobody's.
+    // An upstream without assertions gets none, not even a client's.
     get(gateway.address, "/other", &[("X-Auth-Assertion", "forged")]).unwrap();
     assert!(other.last().values("X-Auth-Assertion").is_empty());
     // It is no token.
@@ -77,8 +78,7 @@ fn an_app_gets_an_assertion_for_it_and_the_request_and_what_clients_send_never_a
     assert_eq!(jwks["keys"].as_array().unwrap().len(), 2);
     assert!(app.violations().is_empty());
     // Its keys have commands of their own.
-    let words = ["keys", "--assertion", "rotate", "--now", "--config", "gateway.toml"];
-    let (code, kid, complaint) = Gateway::command(gateway.dir.path(), &words, "");
+    let (code, kid, complaint) = gateway.run_command(&["keys", "--assertion", "rotate", "--now"], "");
     assert_eq!(code, 0, "{complaint}");
     wait_until("the new key is published", || {
         get(gateway.address, "/.well-known/jwks.json", &[]).unwrap().text().contains(kid.trim())
@@ -87,16 +87,9 @@ fn an_app_gets_an_assertion_for_it_and_the_request_and_what_clients_send_never_a
 
 /// An app that runs until this is dropped.
 struct App {
-    child: Child,
+    _program: Running,
     address: SocketAddr,
-    _dir: TempDir,
-}
-
-impl Drop for App {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    dir: TempDir,
 }
 
 /// The first code of a section of the page.
@@ -147,8 +140,8 @@ impl App {
         let log = fs::File::create(dir.path().join("log")).unwrap();
         command.arg(file).current_dir(dir.path()).env("NO_PROXY", "127.0.0.1").stdin(Stdio::null());
         let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let app = App { child, address, _dir: dir };
-        let log = || fs::read_to_string(app._dir.path().join("log")).unwrap();
+        let app = App { _program: Running(child), address, dir };
+        let log = || fs::read_to_string(app.dir.path().join("log")).unwrap();
         for _ in 0..600 {
             if std::net::TcpStream::connect(address).is_ok() {
                 return app;

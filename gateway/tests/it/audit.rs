@@ -119,16 +119,15 @@ fn reloads_keys_users_takeovers_and_rotation_of_the_file_are_followed() {
     let upstream = Upstream::start();
     let mut gateway = Gateway::start(&(TRAIL.to_owned() + &config(&upstream)));
     let (access, _) = tokens(gateway.address, "alice", PASSWORD);
-    let command = |args: &[&str], input: &str| {
-        let (code, _, error) =
-            Gateway::command(gateway.dir.path(), &[args, &["--config", "gateway.toml"]].concat(), input);
+    let command = |args: &[&str]| {
+        let (code, _, error) = gateway.run_command(args, "");
         assert_eq!(code, 0, "{args:?}: {error}");
     };
-    command(&["keys", "generate"], "");
+    command(&["keys", "generate"]);
     event(&gateway, &[("event", "key"), ("outcome", "added"), ("client", "gateway")]);
-    command(&["users", "roles", "alice", "admin"], "");
+    command(&["users", "roles", "alice", "admin"]);
     event(&gateway, &[("event", "user"), ("outcome", "roles_changed"), ("subject", "1")]);
-    command(&["users", "disable", "alice"], "");
+    command(&["users", "disable", "alice"]);
     event(&gateway, &[("event", "user"), ("outcome", "disabled"), ("subject", "1")]);
     event(&gateway, &[("event", "account_changed"), ("subject", "1")]);
     assert_eq!(

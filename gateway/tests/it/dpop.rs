@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use crate::fixture::http2::{ask, http2};
 use crate::fixture::{
-    Gateway, PASSWORD, RedisServer, Reply, Upstream, claims, get, login, post, request, tokens, users_file,
+    Gateway, PASSWORD, RedisServer, Reply, Upstream, claims, get, login, post, request, tokens,
+    until_not_busy, users_file,
 };
 
 /// A client with a key.
@@ -57,15 +58,14 @@ impl Client {
     }
 
     fn log_in(&self, gateway: &Gateway) -> Reply {
-        log_in_with(gateway, &self.proof(gateway, "POST", "/login", None))
+        log_in_with(gateway, &self.proof(gateway, "POST", "/login", None), &[])
     }
 
     /// The access and the refresh token of a login.
     fn tokens(&self, gateway: &Gateway) -> (String, String) {
         let reply = self.log_in(gateway);
         assert_eq!((reply.status, reply.json()["token_type"].as_str()), (200, Some("DPoP")), "{reply:?}");
-        let token = |name: &str| reply.json()[name].as_str().unwrap().to_owned();
-        (token("access_token"), token("refresh_token"))
+        reply.tokens()
     }
 
     fn refresh(&self, gateway: &Gateway, token: &str) -> Reply {
@@ -83,15 +83,11 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-fn log_in_with(gateway: &Gateway, proof: &str) -> Reply {
+/// Logs in with a proof and further fields. A login that is refused as overloaded has not used its proof.
+fn log_in_with(gateway: &Gateway, proof: &str, more: &[(&str, &str)]) -> Reply {
     let body = json!({"username": "alice", "password": PASSWORD}).to_string();
-    let fields = [("Content-Type", "application/json"), ("DPoP", proof)];
-    unless_busy(|| request(gateway.address, "POST", "/login", &fields, body.as_bytes()).unwrap())
-}
-
-/// Hashing has the lowest priority: on a busy machine a gateway asks to be tried again (503), and the proof is not used yet.
-fn unless_busy(log_in: impl Fn() -> Reply) -> Reply {
-    (0..20).map(|_| log_in()).find(|reply| reply.status != 503).unwrap()
+    let fields = [&[("Content-Type", "application/json"), ("DPoP", proof)], more].concat();
+    until_not_busy(|| request(gateway.address, "POST", "/login", &fields, body.as_bytes()).unwrap())
 }
 
 fn send(gateway: &Gateway, method: &str, path: &str, scheme: &str, token: &str, proofs: &[&str]) -> Reply {
@@ -227,9 +223,12 @@ fn a_proof_is_good_for_one_request_only() {
     assert_eq!(refresh_with(&proof).status, 200);
     assert_eq!(code(&refresh_with(&proof)), (400, "invalid_dpop_proof".into()));
     let proof = client.proof(&gateway, "POST", "/login", None);
-    assert_eq!(code(&log_in_with(&gateway, &proof.replace('.', ".."))), (400, "invalid_dpop_proof".into()));
-    assert_eq!(log_in_with(&gateway, &proof).status, 200);
-    assert_eq!(code(&log_in_with(&gateway, &proof)), (400, "invalid_dpop_proof".into()));
+    assert_eq!(
+        code(&log_in_with(&gateway, &proof.replace('.', ".."), &[])),
+        (400, "invalid_dpop_proof".into())
+    );
+    assert_eq!(log_in_with(&gateway, &proof, &[]).status, 200);
+    assert_eq!(code(&log_in_with(&gateway, &proof, &[])), (400, "invalid_dpop_proof".into()));
 }
 
 #[test]
@@ -300,7 +299,7 @@ fn a_nonce_is_given_and_asked_for() {
         claims["nonce"] = nonce.clone().into();
         client.sign(&claims)
     };
-    let reply = log_in_with(&gateway, &with_nonce("POST", "/login", None));
+    let reply = log_in_with(&gateway, &with_nonce("POST", "/login", None), &[]);
     assert_eq!(reply.status, 200, "{reply:?}");
     let access = reply.json()["access_token"].as_str().unwrap().to_owned();
     let refused = client.app(&gateway, &access);
@@ -317,12 +316,12 @@ fn a_nonce_is_given_and_asked_for() {
     let other = Gateway::start(&config(&upstream, tokens, ""));
     let mut claims = client.claims("POST", &format!("http://{}/login", other.address), None);
     claims["nonce"] = nonce.clone().into();
-    assert_eq!(log_in_with(&other, &client.sign(&claims)).status, 200);
+    assert_eq!(log_in_with(&other, &client.sign(&claims), &[]).status, 200);
     let foreign = config(&upstream, tokens, "").replace("Wm8q", "Xm8q");
     let foreign = Gateway::start(&foreign);
     let mut claims = client.claims("POST", &format!("http://{}/login", foreign.address), None);
     claims["nonce"] = nonce.into();
-    assert_eq!(code(&log_in_with(&foreign, &client.sign(&claims))), (400, "use_dpop_nonce".into()));
+    assert_eq!(code(&log_in_with(&foreign, &client.sign(&claims), &[])), (400, "use_dpop_nonce".into()));
 }
 
 #[test]
@@ -333,10 +332,7 @@ fn the_address_is_the_one_that_the_client_used_in_front_of_trusted_proxies() {
     let client = Client::new();
     let ask_as = |address: &str, forwarded: &[(&str, &str)]| {
         let proof = client.sign(&client.claims("POST", address, None));
-        let body = json!({"username": "alice", "password": PASSWORD}).to_string();
-        let mut fields = vec![("Content-Type", "application/json"), ("DPoP", proof.as_str())];
-        fields.extend(forwarded);
-        unless_busy(|| request(gateway.address, "POST", "/login", &fields, body.as_bytes()).unwrap()).status
+        log_in_with(&gateway, &proof, forwarded).status
     };
     let front = [("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "app.example")];
     assert_eq!(ask_as("https://app.example/login", &front), 200);
@@ -366,11 +362,7 @@ fn a_proof_is_used_once_among_instances_that_share_redis() {
     // All instances are one address to the client.
     let host = ("X-Forwarded-Host", "app.example");
     let login = client.sign(&client.claims("POST", "http://app.example/login", None));
-    let body = json!({"username": "alice", "password": PASSWORD}).to_string();
-    let fields = [("Content-Type", "application/json"), ("DPoP", login.as_str()), host];
-    let log_in_at = |gateway: &Gateway| {
-        unless_busy(|| request(gateway.address, "POST", "/login", &fields, body.as_bytes()).unwrap())
-    };
+    let log_in_at = |gateway: &Gateway| log_in_with(gateway, &login, &[host]);
     let reply = log_in_at(&gateways[0]);
     assert_eq!(reply.status, 200, "{reply:?}");
     let access = reply.json()["access_token"].as_str().unwrap().to_owned();

@@ -1,23 +1,21 @@
 //! gRPC through the gateway, with the client and the server of grpcio.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::fixture::{Gateway, PASSWORD, free_address, python, tokens, users_file, wait_until};
-
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/grpc_peer.py");
+use crate::fixture::{
+    Gateway, PASSWORD, Running, free_address, python_script, tokens, users_file, wait_until,
+};
 
 fn peer() -> Command {
-    let mut python = python();
-    python.arg(SCRIPT);
-    python
+    python_script("grpc_peer.py")
 }
 
 /// A server of grpcio; it is killed when this is dropped.
 struct Server {
-    child: Child,
+    program: Running,
     port: u16,
 }
 
@@ -29,14 +27,7 @@ impl Server {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let port = line.trim().parse().expect("the server's port: is grpcio installed?");
-        Server { child, port }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        Server { program: Running(child), port }
     }
 }
 
@@ -153,7 +144,7 @@ fn a_failure_in_mid_stream_and_the_end_of_a_session_are_statuses() {
             format!("auth_gateway_upstream_requests_total{{upstream=\"app\",outcome=\"ok\"}} {begun}\n");
         wait_until("the stream", || gateway.metrics().contains(&line));
         if ends_server {
-            let killed = Command::new("kill").args(["-9", &server.child.id().to_string()]).status();
+            let killed = Command::new("kill").args(["-9", &server.program.0.id().to_string()]).status();
             assert!(killed.unwrap().success());
         } else {
             assert_eq!(crate::fixture::post(gateway.address, "/logout", &token).status, 204);

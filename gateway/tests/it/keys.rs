@@ -15,24 +15,25 @@ use serde_json::Value;
 
 use crate::fixture::{Gateway, PASSWORD, RedisServer, get, post, tokens, users_file, wait_until};
 
+const MEMORY: &str = "kind = \"memory\"";
 const SECRET: &str = "kT7q/9vXw2LrZ0yBf4mEoN6uGhJc1sPdAi8WtVbRxYeQ3zU5";
 const NEW_SECRET: &str = "Zp3/0aTn8mWq5xKbR7dYv2HcLs9JuEfGi4oXtB1kCwPrMhV6";
 
-fn config(tokens: &str) -> String {
+fn config(store: &str, tokens: &str) -> String {
     format!(
-        "[log]\naccess = false\n[store]\nkind = \"memory\"\n[tokens]\nissuer = \"http://gateways\"\n{tokens}\n\
+        "[log]\naccess = false\n[store]\n{store}\n[tokens]\nissuer = \"http://gateways\"\n{tokens}\n\
          [[routes]]\npath = \"/app\"\nrespond = {{ status = 200, body = \"here\", content_type = \"text/plain\" }}\n"
     )
 }
 
 fn start(tokens: &str) -> Gateway {
     let files: [(&str, &[u8]); 2] = [("secret", SECRET.as_bytes()), ("new-secret", NEW_SECRET.as_bytes())];
-    Gateway::start_with(&config(tokens), &users_file(&[("1", "alice", PASSWORD, &["user"])]), &files)
+    Gateway::start_with(&config(MEMORY, tokens), &users_file(&[("1", "alice", PASSWORD, &["user"])]), &files)
 }
 
-/// Puts a new configuration in place of the old one, in one step.
+/// Replaces the configuration in one step.
 fn configure(gateway: &Gateway, tokens: &str) {
-    fs::write(gateway.path("next"), config(tokens)).unwrap();
+    fs::write(gateway.path("next"), config(MEMORY, tokens)).unwrap();
     fs::rename(gateway.path("next"), gateway.path("gateway.toml")).unwrap();
 }
 
@@ -59,8 +60,7 @@ fn keep_refreshing(
             assert_eq!(status(address, &access), 200);
             let reply = post(address, "/refresh", &refresh);
             assert_eq!(reply.status, 200, "{reply:?}");
-            let token = |name: &str| reply.json()[name].as_str().unwrap().to_owned();
-            (access, refresh) = (token("access_token"), token("refresh_token"));
+            (access, refresh) = reply.tokens();
             answered.fetch_add(2, Ordering::Relaxed);
             sleep(Duration::from_millis(10));
         }
@@ -145,19 +145,15 @@ fn a_previous_secret_goes_by_itself_when_its_last_token_has_expired_also_over_a_
 
 /// Two gateways with one key folder and one Redis.
 fn pair(redis: &RedisServer, folder: &Path, more: &str) -> [Gateway; 2] {
-    let text = format!(
-        "[log]\naccess = false\n[store]\nkind = \"redis\"\n[store.redis]\nurl = \"{}\"\n\
-         [tokens]\nissuer = \"http://gateways\"\nkeys_dir = {folder:?}\n{more}\n\
-         [[routes]]\npath = \"/app\"\nrespond = {{ status = 200, body = \"here\", content_type = \"text/plain\" }}\n",
-        redis.url()
-    );
+    let store = format!("kind = \"redis\"\nredis.url = \"{}\"", redis.url());
+    let text = config(&store, &format!("keys_dir = {folder:?}\n{more}"));
     let users = users_file(&[("1", "alice", PASSWORD, &["user"])]);
     [(); 2].map(|()| Gateway::start_with(&text, &users, &[]))
 }
 
 fn command(gateway: &Gateway, words: &str) -> String {
-    let words: Vec<&str> = words.split(' ').chain(["--config", "gateway.toml"]).collect();
-    let (code, output, complaint) = Gateway::command(gateway.dir.path(), &words, "");
+    let words: Vec<&str> = words.split(' ').collect();
+    let (code, output, complaint) = gateway.run_command(&words, "");
     assert_eq!(code, 0, "{complaint}");
     output
 }
@@ -195,8 +191,7 @@ fn two_gateways_rotate_on_schedule_publish_before_they_sign_and_refuse_nothing()
                     }
                     let reply = post(addresses[there], "/refresh", &refresh);
                     assert_eq!(reply.status, 200, "{reply:?}");
-                    let token = |name: &str| reply.json()[name].as_str().unwrap().to_owned();
-                    (access, refresh) = (token("access_token"), token("refresh_token"));
+                    (access, refresh) = reply.tokens();
                     signed.push((Instant::now(), kid(&access)));
                     answered.fetch_add(3, Ordering::Relaxed);
                     sleep(Duration::from_millis(10));
@@ -289,8 +284,7 @@ fn what_a_revoked_key_signed_ends_at_once_at_both_gateways_and_another_key_signs
     wait_until("the new key is known", || {
         gateways.iter().all(|gateway| status(gateway.address, &access) == 200)
     });
-    let words = ["keys", "revoke", "no-such-key", "--config", "gateway.toml"];
-    let (code, _, complaint) = Gateway::command(gateways[0].dir.path(), &words, "");
+    let (code, _, complaint) = gateways[0].run_command(&["keys", "revoke", "no-such-key"], "");
     assert!(code == 1 && complaint.contains("keys list"), "{complaint}");
 }
 

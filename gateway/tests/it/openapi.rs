@@ -2,7 +2,7 @@
 
 use crate::fixture::{Gateway, PASSWORD, Upstream, run_script};
 
-/// Of the client that may ask about tokens.
+/// Of the client that may introspect tokens.
 const SECRET: &str = "kT7q/9vXw2LrZ0yBf4mEoN6uGhJc1sPd";
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/openapi.yaml");
 

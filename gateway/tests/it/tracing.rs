@@ -1,21 +1,23 @@
 //! W3C trace context and spans, with a collector that decodes them by OpenTelemetry's own messages.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::fixture::http2::{ask, http2};
-use crate::fixture::{Gateway, PASSWORD, Upstream, free_address, get, login, python, tokens, wait_until};
+use crate::fixture::{
+    Gateway, PASSWORD, Running, Upstream, free_address, get, login, python_script, tokens, wait_until,
+};
 
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 /// A running collector.
 struct Collector {
-    child: Child,
+    _program: Running,
     _input: ChildStdin,
     port: u16,
     spans: Receiver<Value>,
@@ -23,9 +25,8 @@ struct Collector {
 
 impl Collector {
     fn start() -> Collector {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/otlp_collector.py");
-        let mut child =
-            python().arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python starts");
+        let mut command = python_script("otlp_collector.py");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python starts");
         let input = child.stdin.take().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let port = lines.next().expect("the collector says why not").unwrap().parse().unwrap();
@@ -35,7 +36,7 @@ impl Collector {
                 let _ = sender.send(serde_json::from_str(&line).unwrap());
             }
         });
-        Collector { child, _input: input, port, spans }
+        Collector { _program: Running(child), _input: input, port, spans }
     }
 
     fn config(&self, more: &str) -> String {
@@ -51,13 +52,6 @@ impl Collector {
                 return span;
             }
         }
-    }
-}
-
-impl Drop for Collector {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -45,6 +45,7 @@ export class ProofMaker {
    * @param {boolean} asksForTokens whether it is a login or a refresh
    */
   async addTo(request, asksForTokens) {
+    if (this.#mode === "off") return;
     const authorization = request.headers.get("Authorization");
     const token = authorization?.startsWith("Bearer ") ? authorization.slice(7) : null;
     const bound = isBound(token) ? token : null;
@@ -90,10 +91,10 @@ export class ProofMaker {
   /**
    * Takes what a response says about proofs.
    * @param {Response} response
-   * @param {number} now what the server's clock was taken for when the request was made, minus ours
+   * @param {number} offset of the server's clock, as it was assumed when the request was made, in milliseconds
    * @returns {Promise<boolean>} whether the request is worth another attempt with a new proof
    */
-  async learn(response, now) {
+  async learn(response, offset) {
     if (this.#mode === "off") return false;
     const nonce = response.headers.get("DPoP-Nonce");
     const isNew = nonce !== null && nonce !== this.#nonce;
@@ -104,13 +105,8 @@ export class ProofMaker {
       .json()
       .catch(() => null);
     if (problem?.code === "use_dpop_nonce") return isNew;
-    const clockWasOff = Math.abs(this.offset - now) > CLOCK_TOLERANCE_MS;
+    const clockWasOff = Math.abs(this.#clock.offset - offset) > CLOCK_TOLERANCE_MS;
     return problem?.code === "invalid_dpop_proof" && clockWasOff;
-  }
-
-  /** The server's clock minus ours, as far as is known, in milliseconds. */
-  get offset() {
-    return this.#clock.now() - Date.now();
   }
 }
 

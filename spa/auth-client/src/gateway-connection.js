@@ -17,7 +17,6 @@ export class GatewayConnection {
   #fetch;
   #requestTimeout;
   clock = new ServerClock();
-  /** @type {ProofMaker} */
   proofs;
 
   /**
@@ -126,7 +125,7 @@ export class GatewayConnection {
    * @param {boolean} asksForTokens
    */
   async #sendOnce(request, signal, asksForTokens) {
-    const offset = this.proofs.offset;
+    const offset = this.clock.offset;
     await this.proofs.addTo(request, asksForTokens);
     try {
       const response = await this.#fetch(request);

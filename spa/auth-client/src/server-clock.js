@@ -7,9 +7,14 @@ export class ServerClock {
   /** Server's clock minus ours, in milliseconds; nothing until the server has said its time. @type {number | null} */
   #offset = null;
 
+  /** Server's clock minus ours as far as is known, in milliseconds. */
+  get offset() {
+    return this.#offset ?? 0;
+  }
+
   /** Now by the server's clock, in milliseconds since 1970. */
   now() {
-    return Date.now() + (this.#offset ?? 0);
+    return Date.now() + this.offset;
   }
 
   /** @param {number} second the server's time in milliseconds since 1970, rounded down to a second */

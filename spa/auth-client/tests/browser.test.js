@@ -8,6 +8,7 @@ import { after, afterEach, before, beforeEach, describe, test } from "node:test"
 
 import { launch } from "../../tests/browser.js";
 import { Gateway, PASSWORD, until } from "../../tests/gateway.js";
+import { openTab } from "./tab.js";
 
 /** @typedef {import("playwright-core").Page} Page */
 
@@ -28,21 +29,6 @@ after(async () => {
 });
 beforeEach(async () => void (context = await browser.newContext()));
 afterEach(() => context.close());
-
-/**
- * A tab with a client of its own.
- * @param {string} url
- * @param {object} options
- */
-async function openTab(url, options) {
-  const tab = await context.newPage();
-  await tab.goto(`${url}/favicon.svg`);
-  await tab.evaluate(async (given) => {
-    const { AuthClient } = await import(/** @type {string} */ ("/auth-client/src/index.js"));
-    Object.assign(window, { client: new AuthClient(given) });
-  }, options);
-  return tab;
-}
 
 /** @param {Page} tab */
 const logIn = (tab) => tab.evaluate((password) => Reflect.get(window, "client").login("alice", password), PASSWORD);
@@ -72,7 +58,7 @@ for (const [how, url] of origins) {
     test("three tabs behind a refresh that hangs end together, and keep their session", async () => {
       /** @type {Page[]} */
       const tabs = [];
-      for (let i = 0; i < 3; i++) tabs.push(await openTab(url(), options));
+      for (let i = 0; i < 3; i++) tabs.push(await openTab(context, url(), options));
       await logIn(tabs[0]);
       await until(() => hasTokens(tabs[2]), "the tabs know of it");
       await context.route("**/refresh", () => {});
@@ -86,7 +72,7 @@ for (const [how, url] of origins) {
     });
 
     test("a tab that is closed in the middle of a refresh holds nobody up for long", async () => {
-      const [tab, closed] = [await openTab(url(), options), await openTab(url(), options)];
+      const [tab, closed] = [await openTab(context, url(), options), await openTab(context, url(), options)];
       await logIn(tab);
       await until(() => hasTokens(closed), "the tabs know of it");
       await context.route("**/refresh", () => {});
@@ -103,7 +89,7 @@ for (const [how, url] of origins) {
 }
 
 test("a lock that a frozen page holds is waited for once, and taken then", async () => {
-  const tab = await openTab(gateway.url, options);
+  const tab = await openTab(context, gateway.url, options);
   const frozen = await context.newPage();
   await frozen.goto(`${gateway.url}/favicon.svg`);
   await logIn(tab);
@@ -118,7 +104,7 @@ test("a lock that a frozen page holds is waited for once, and taken then", async
 });
 
 test("a page that is looked at renews its token in time, a hidden one when it is looked at again", async () => {
-  const tab = await openTab(gateway.url, {});
+  const tab = await openTab(context, gateway.url, {});
   let refreshes = 0;
   context.on("request", (request) => void (refreshes += Number(request.url().endsWith("/refresh"))));
   await logIn(tab);
@@ -139,7 +125,7 @@ test("a page that is looked at renews its token in time, a hidden one when it is
 });
 
 test("what is due while there is no network is done as soon as there is one", async () => {
-  const tab = await openTab(gateway.url, {});
+  const tab = await openTab(context, gateway.url, {});
   let refreshes = 0;
   context.on("response", (response) => void (refreshes += Number(response.url().endsWith("/refresh"))));
   await logIn(tab);

@@ -8,6 +8,7 @@ import { after, afterEach, before, beforeEach, describe, test } from "node:test"
 
 import { launch } from "../../tests/browser.js";
 import { Gateway, PASSWORD, until } from "../../tests/gateway.js";
+import { openTab } from "./tab.js";
 
 /** @typedef {import("playwright-core").Page} Page */
 /** @typedef {import("playwright-core").BrowserContext} BrowserContext */
@@ -20,22 +21,6 @@ before(async () => void (browser = await launch(["--host-resolver-rules=MAP app.
 after(() => browser?.close());
 beforeEach(async () => void (context = await browser.newContext()));
 afterEach(() => context.close());
-
-/**
- * A tab with a client of its own.
- * @param {BrowserContext} profile
- * @param {string} url
- * @param {object} options
- */
-async function openTab(profile, url, options) {
-  const tab = await profile.newPage();
-  await tab.goto(`${url}/favicon.svg`);
-  await tab.evaluate(async (given) => {
-    const { AuthClient } = await import(/** @type {string} */ ("/auth-client/src/index.js"));
-    Object.assign(window, { client: new AuthClient(given) });
-  }, options);
-  return tab;
-}
 
 /**
  * What a method of the tab's client comes to: the status of a response, "ok", or the name of an error with its code.

@@ -5,9 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::{app, send, send_with};
+use super::{app, outcome, refused, send, send_with};
 use crate::fixture::{
-    Gateway, PASSWORD, RedisServer, Reply, Upstream, claims, get, login, post, request, tokens,
+    Browser, Gateway, PASSWORD, RedisServer, Reply, Upstream, claims, get, login, post, request, tokens,
+    until_not_busy,
 };
 
 fn config(upstream: &Upstream, more: &str) -> String {
@@ -74,14 +75,6 @@ fn step(gateway: &Gateway, token: &str, code: &str) -> Reply {
     send(gateway, "/login/totp", &[], &json!({ "mfa_token": token, "code": code }))
 }
 
-fn outcome(reply: &Reply) -> (u16, String) {
-    (reply.status, if reply.status < 300 { String::new() } else { reply.code() })
-}
-
-fn refused(status: u16, code: &str) -> (u16, String) {
-    (status, code.to_owned())
-}
-
 fn on(gateway: &Gateway, path: &str, access: &str) -> Reply {
     get(gateway.address, path, &[("Authorization", &format!("Bearer {access}"))]).unwrap()
 }
@@ -110,10 +103,8 @@ fn a_login_takes_a_code_once_and_says_so_in_the_token() {
     let now = code(&secret, 0);
     let opened = step(&gateway, &token, &now);
     assert_eq!(opened.status, 200, "{opened:?}");
-    let opened = opened.json();
-    let (strong, refresh) =
-        (opened["access_token"].as_str().unwrap(), opened["refresh_token"].as_str().unwrap());
-    let strong_claims = claims(strong);
+    let (strong, refresh) = opened.tokens();
+    let strong_claims = claims(&strong);
     assert_eq!(
         (&strong_claims["amr"], &strong_claims["acr"], &strong_claims["auth_time"]),
         (&json!(["pwd", "otp", "mfa"]), &json!("aal2"), &strong_claims["iat"])
@@ -130,15 +121,14 @@ fn a_login_takes_a_code_once_and_says_so_in_the_token() {
     assert_eq!(outcome(&step(&gateway, &again, &recovery[0])), refused(401, "invalid_code"), "once");
 
     // It stays through refreshes.
-    let refreshed = post(gateway.address, "/refresh", refresh).json();
-    let refreshed = claims(refreshed["access_token"].as_str().unwrap());
+    let refreshed = post(gateway.address, "/refresh", &refresh).tokens();
+    let refreshed = claims(&refreshed.0);
     assert_eq!((&refreshed["acr"], &refreshed["auth_time"]), (&json!("aal2"), &strong_claims["auth_time"]));
     let state = std::fs::read(gateway.path("var/state.redb")).unwrap();
     assert!(!gateway.log().contains(&secret) && !state.windows(32).any(|window| window == secret.as_bytes()));
 
-    // Who has lost the phone.
-    let words = ["users", "reset-mfa", "alice", "--config", "gateway.toml"];
-    assert_eq!(Gateway::command(&gateway.path(""), &words, "").0, 0);
+    // The phone is lost.
+    assert_eq!(gateway.run_command(&["users", "reset-mfa", "alice"], "").0, 0);
     assert_eq!(login(gateway.address, "alice", PASSWORD).status, 200);
 }
 
@@ -235,119 +225,91 @@ fn a_code_counts_once_at_two_gateways_on_one_redis() {
 fn a_factor_is_removed_by_a_code_and_a_password_change_without_a_session_takes_one() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&config(&upstream, ""));
-    let (secret, recovery, access) = enrol(&gateway, "alice");
+    let (secret, recovery, _) = enrol(&gateway, "alice");
     let mut change: Value =
         json!({ "username": "alice", "current_password": PASSWORD, "new_password": "another password" });
     assert_eq!(outcome(&send(&gateway, "/password", &[], &change)), refused(403, "mfa_required"));
     change["code"] = json!(recovery[0]);
     assert_eq!(send(&gateway, "/password", &[], &change).status, 204);
-    let _ = access;
     let body = json!({ "username": "alice", "password": "another password" });
     let token = send(&gateway, "/login", &[], &body).json()["mfa_token"].as_str().unwrap().to_owned();
-    let opened = step(&gateway, &token, &code(&secret, 0)).json();
-    let access = opened["access_token"].as_str().unwrap();
+    let (access, _) = step(&gateway, &token, &code(&secret, 0)).tokens();
     for (code, expected) in
         [("000000", refused(401, "invalid_code")), (recovery[1].as_str(), refused(204, ""))]
     {
-        let reply = send_with(&gateway, "/mfa/totp/remove", access, &json!({ "code": code }));
+        let reply = send_with(&gateway, "/mfa/totp/remove", &access, &json!({ "code": code }));
         assert_eq!(outcome(&reply), expected);
     }
     assert_eq!(login(gateway.address, "alice", "another password").status, 200);
 }
 
-/// A browser without scripts: it keeps cookies.
-struct Browser<'g> {
-    gateway: &'g Gateway,
-    cookies: std::collections::BTreeMap<String, String>,
-}
-
-impl Browser<'_> {
-    fn send(&mut self, method: &str, target: &str, body: &str) -> Reply {
-        let cookies: Vec<String> =
-            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let (cookies, origin) = (cookies.join("; "), format!("http://{}", self.gateway.address));
-        let mut fields = vec![("Accept", "text/html"), ("Cookie", &cookies)];
-        if method == "POST" {
-            fields.extend([("Origin", &*origin), ("Content-Type", "application/x-www-form-urlencoded")]);
-        }
-        let reply = super::until_not_busy(|| {
-            request(self.gateway.address, method, target, &fields, body.as_bytes()).unwrap()
-        });
-        for (_, value) in reply.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie")) {
-            let (name, value) = value.split(';').next().unwrap().split_once('=').unwrap();
-            self.cookies.insert(name.to_owned(), value.to_owned());
-        }
-        reply
+/// Sends the form of a page with these fields.
+fn submit(browser: &mut Browser, page: &Reply, typed: &[(&str, &str)]) -> Reply {
+    let html = page.text();
+    let between = |text: &str, from: &str| {
+        text.split_once(from).map(|(_, rest)| rest.split('"').next().unwrap().replace("&amp;", "&"))
+    };
+    let action = between(&html, "action=\"").unwrap();
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    for input in html.split("<input type=\"hidden\" ").skip(1) {
+        form.append_pair(&between(input, "name=\"").unwrap(), &between(input, "value=\"").unwrap());
     }
-
-    /// Sends the form of a page with these fields.
-    fn submit(&mut self, page: &Reply, typed: &[(&str, &str)]) -> Reply {
-        let html = page.text();
-        let between = |text: &str, from: &str| {
-            text.split_once(from).map(|(_, rest)| rest.split('"').next().unwrap().replace("&amp;", "&"))
-        };
-        let action = between(&html, "action=\"").unwrap();
-        let mut form = form_urlencoded::Serializer::new(String::new());
-        for input in html.split("<input type=\"hidden\" ").skip(1) {
-            form.append_pair(&between(input, "name=\"").unwrap(), &between(input, "value=\"").unwrap());
-        }
-        form.extend_pairs(typed);
-        self.send("POST", &action, &form.finish())
-    }
+    let form = form.extend_pairs(typed).finish();
+    until_not_busy(|| browser.submit(&action, &form))
 }
 
 #[test]
 fn people_enrol_sign_in_and_prove_themselves_on_pages() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&config(&upstream, "[browser]\nenabled = true"));
-    let mut browser = Browser { gateway: &gateway, cookies: Default::default() };
-    let page = browser.send("GET", "/login?return=/strong", "");
-    let went = browser.submit(&page, &[("username", "alice"), ("password", PASSWORD)]);
+    let mut browser = Browser::new(&gateway);
+    let page = browser.open("/login?return=/strong");
+    let went = submit(&mut browser, &page, &[("username", "alice"), ("password", PASSWORD)]);
     assert_eq!((went.status, went.field("location")), (303, Some("/strong")), "{went:?}");
 
     // A route that needs a factor leads to its enrolment.
-    let led = browser.send("GET", "/strong", "");
+    let led = browser.open("/strong");
     assert_eq!((led.status, led.field("location")), (303, Some("/reauthenticate?factor=1&return=%2Fstrong")));
-    let page = browser.send("GET", led.field("location").unwrap(), "");
+    let page = browser.open(led.field("location").unwrap());
     assert!(page.text().contains("Set up a second factor"), "{}", page.text());
-    let wrong = browser.submit(&page, &[("current_password", "wrong")]);
+    let wrong = submit(&mut browser, &page, &[("current_password", "wrong")]);
     assert!(wrong.status == 401 && wrong.text().contains("The current password is wrong."), "{wrong:?}");
-    let page = browser.submit(&page, &[("current_password", PASSWORD)]);
+    let page = submit(&mut browser, &page, &[("current_password", PASSWORD)]);
     let html = page.text();
     assert!(page.status == 200 && html.contains("<svg") && !html.contains("style="), "{html}");
     assert!(page.field("content-security-policy").unwrap().starts_with("default-src 'none'"));
     let secret = html.split_once("<p><code>").unwrap().1.split('<').next().unwrap().to_owned();
-    let wrong = browser.submit(&page, &[("code", "000000")]);
+    let wrong = submit(&mut browser, &page, &[("code", "000000")]);
     assert!(
         wrong.status == 401 && wrong.text().contains("wrong, or was used") && wrong.text().contains(&secret)
     );
-    let done = browser.submit(&wrong, &[("code", &code(&secret, -1))]);
+    let done = submit(&mut browser, &wrong, &[("code", &code(&secret, -1))]);
     assert!(done.status == 200 && done.text().contains("Keep your recovery codes"), "{done:?}");
     let recovery = done.text().split("<p>").nth(3).unwrap().split('<').next().unwrap().to_owned();
-    assert_eq!(browser.send("GET", "/strong", "").status, 200, "the cookie says so at once");
+    assert_eq!(browser.open("/strong").status, 200, "the cookie says so at once");
 
     // The next sign-in has a second step, which leads on.
-    let mut next = Browser { gateway: &gateway, cookies: Default::default() };
-    let page = next.send("GET", "/login?return=/strong", "");
-    let page = next.submit(&page, &[("username", "alice"), ("password", PASSWORD)]);
+    let mut next = Browser::new(&gateway);
+    let page = next.open("/login?return=/strong");
+    let page = submit(&mut next, &page, &[("username", "alice"), ("password", PASSWORD)]);
     assert!(page.status == 403 && page.text().contains("autocomplete=\"one-time-code\""), "{page:?}");
-    let wrong = next.submit(&page, &[("code", "000000")]);
+    let wrong = submit(&mut next, &page, &[("code", "000000")]);
     assert!(wrong.status == 401 && wrong.text().contains("wrong, or was used"), "{wrong:?}");
-    let went = next.submit(&wrong, &[("code", &code(&secret, 0))]);
+    let went = submit(&mut next, &wrong, &[("code", &code(&secret, 0))]);
     assert_eq!((went.status, went.field("location")), (303, Some("/strong")), "{went:?}");
-    assert_eq!(next.send("GET", "/strong", "").status, 200);
-    let over = next.submit(&page, &[("code", &recovery)]);
+    assert_eq!(next.open("/strong").status, 200);
+    let over = submit(&mut next, &page, &[("code", &recovery)]);
     assert!(over.status == 303 && over.field("location").unwrap().starts_with("/login"), "{over:?}");
 
     // A route that needs a recent login asks for a code again.
     thread::sleep(std::time::Duration::from_millis(3100));
-    let led = next.send("GET", "/danger", "");
+    let led = next.open("/danger");
     assert_eq!(led.field("location"), Some("/reauthenticate?return=%2Fdanger"), "{led:?}");
-    let page = next.send("GET", "/reauthenticate?return=%2Fdanger", "");
-    let went = next.submit(&page, &[("code", &recovery)]);
+    let page = next.open("/reauthenticate?return=%2Fdanger");
+    let went = submit(&mut next, &page, &[("code", &recovery)]);
     assert_eq!((went.status, went.field("location")), (303, Some("/danger")), "{went:?}");
-    assert_eq!(next.send("GET", "/danger", "").status, 200);
-    let ready = next.send("GET", "/mfa", "");
+    assert_eq!(next.open("/danger").status, 200);
+    let ready = next.open("/mfa");
     assert!(ready.text().contains("You have 9 recovery codes left."), "{}", ready.text());
 
     // No page of another site can send these forms.

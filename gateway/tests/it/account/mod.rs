@@ -4,11 +4,9 @@ mod mfa;
 mod password;
 mod reset;
 
-use std::time::{Duration, Instant};
-
 use serde_json::Value;
 
-use crate::fixture::{Gateway, Reply, Upstream, get, request};
+use crate::fixture::{Gateway, Reply, Upstream, get, request, until_not_busy};
 
 /// A gateway's configuration: everything at `/app` needs a token. `more` comes first, within `[users]`.
 fn config(upstream: &Upstream, more: &str) -> String {
@@ -23,18 +21,6 @@ fn app(gateway: &Gateway, access: &str) -> u16 {
     get(gateway.address, "/app", &[("Authorization", &format!("Bearer {access}"))]).unwrap().status
 }
 
-/// Sends a request again as long as the gateway is too busy to hash.
-fn until_not_busy(mut send: impl FnMut() -> Reply) -> Reply {
-    let end = Instant::now() + Duration::from_secs(20);
-    loop {
-        let reply = send();
-        if reply.status != 503 || Instant::now() > end {
-            return reply;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
 /// Sends JSON with further fields.
 fn send(gateway: &Gateway, path: &str, fields: &[(&str, &str)], body: &Value) -> Reply {
     let mut fields = fields.to_vec();
@@ -46,4 +32,13 @@ fn send(gateway: &Gateway, path: &str, fields: &[(&str, &str)], body: &Value) ->
 /// Sends JSON with an access token.
 fn send_with(gateway: &Gateway, path: &str, access: &str, body: &Value) -> Reply {
     send(gateway, path, &[("Authorization", &format!("Bearer {access}"))], body)
+}
+
+/// The status, and the code of a problem.
+fn outcome(reply: &Reply) -> (u16, String) {
+    (reply.status, if reply.status < 300 { String::new() } else { reply.code() })
+}
+
+fn refused(status: u16, code: &str) -> (u16, String) {
+    (status, code.to_owned())
 }

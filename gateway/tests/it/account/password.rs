@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{app, config, send, send_with};
+use super::{app, config, outcome, refused, send, send_with};
 use crate::fixture::{
-    Gateway, PASSWORD, RedisServer, Reply, Upstream, get, login, post, request, tokens, users_file,
+    Browser, Gateway, PASSWORD, RedisServer, Reply, Upstream, get, login, post, request, tokens, users_file,
     wait_until,
 };
 
@@ -18,14 +18,6 @@ const POLLED: Duration = Duration::from_millis(1200);
 
 fn change(current: &str, new: &str) -> Value {
     json!({ "current_password": current, "new_password": new })
-}
-
-fn outcome(reply: &Reply) -> (u16, String) {
-    (reply.status, if reply.body.is_empty() { String::new() } else { reply.code() })
-}
-
-fn refused(status: u16, code: &str) -> (u16, String) {
-    (status, code.to_owned())
 }
 
 #[test]
@@ -68,8 +60,7 @@ fn sessions_survive_a_restart_and_an_operators_change_ends_them_as_ever() {
     gateway.kill();
     gateway.run();
     assert_eq!((app(&gateway, &own), post(gateway.address, "/refresh", &refresh).status), (200, 200));
-    let words = ["users", "passwd", "alice", "--config", "gateway.toml"];
-    assert_eq!(Gateway::command(&gateway.path(""), &words, "a third password\n").0, 0);
+    assert_eq!(gateway.run_command(&["users", "passwd", "alice"], "a third password\n").0, 0);
     wait_until("the session ends", || app(&gateway, &own) == 401);
 }
 
@@ -115,11 +106,11 @@ fn what_a_new_password_has_to_be_like_is_told_by_codes() {
     let short = send_with(&gateway, "/password", &access, &change(PASSWORD, "short"));
     assert!(short.json()["message"].as_str().unwrap().contains("at least 10 characters"), "{short:?}");
     // The command has the same policy.
-    let words = ["users", "passwd", "alice.liddell", "--config", "gateway.toml"];
     for (new, why) in
         [("ninechars", "at least 10"), ("violet armadillo", "stolen"), ("abcdefghijklm", "easy")]
     {
-        let (code, _, notes) = Gateway::command(&gateway.path(""), &words, &format!("{new}\n"));
+        let (code, _, notes) =
+            gateway.run_command(&["users", "passwd", "alice.liddell"], &format!("{new}\n"));
         assert!(code == 1 && notes.contains(why), "{new}: {notes}");
     }
     assert_eq!(login(gateway.address, "alice.liddell", PASSWORD).status, 200, "it is still the old one");
@@ -186,17 +177,8 @@ fn parallel_wrong_passwords_cannot_pass_the_limit_and_lock_the_login_too() {
 fn a_session_in_cookies_changes_it_from_pages_of_its_host_only() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&config(&upstream, "[browser]\nenabled = true"));
-    let form = format!("username=alice&password={}", PASSWORD.replace(' ', "+"));
     let origin = format!("http://{}", gateway.address);
-    let fields = [("Origin", origin.as_str()), ("Content-Type", "application/x-www-form-urlencoded")];
-    let reply = request(gateway.address, "POST", "/login", &fields, form.as_bytes()).unwrap();
-    let cookies: Vec<&str> = reply
-        .fields
-        .iter()
-        .filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"))
-        .filter_map(|(_, value)| value.split(';').next())
-        .collect();
-    let cookies = cookies.join("; ");
+    let cookies = Browser::signed_in(&gateway, "alice").cookie_field();
     let body = change(PASSWORD, NEW);
     for (fields, expected) in [
         (vec![], refused(403, "csrf_rejected")),

@@ -4,16 +4,16 @@ use std::thread;
 
 use serde_json::json;
 
-use super::{app, config, send, until_not_busy};
-use crate::fixture::{Gateway, PASSWORD, RedisServer, Upstream, get, login, request, tokens, wait_until};
+use super::{app, config, outcome, refused, send};
+use crate::fixture::{
+    Gateway, PASSWORD, RedisServer, Upstream, get, login, request, tokens, until_not_busy, wait_until,
+};
 
 const NEW: &str = "another password";
 
 fn users(gateway: &Gateway, line: &str, input: &str) -> (i32, String, String) {
-    let mut words = vec!["users"];
-    words.extend(line.split(' '));
-    words.extend(["--config", "gateway.toml"]);
-    Gateway::command(&gateway.path(""), &words, input)
+    let words: Vec<&str> = ["users"].into_iter().chain(line.split(' ')).collect();
+    gateway.run_command(&words, input)
 }
 
 /// The token of a link that was just made.
@@ -24,12 +24,7 @@ fn link(gateway: &Gateway, line: &str) -> String {
 }
 
 fn reset(gateway: &Gateway, token: &str, new: &str) -> (u16, String) {
-    let reply = send(gateway, "/password/reset", &[], &json!({ "token": token, "new_password": new }));
-    (reply.status, if reply.body.is_empty() { String::new() } else { reply.code() })
-}
-
-fn refused(status: u16, code: &str) -> (u16, String) {
-    (status, code.to_owned())
+    outcome(&send(gateway, "/password/reset", &[], &json!({ "token": token, "new_password": new })))
 }
 
 #[test]
@@ -53,7 +48,8 @@ fn a_required_change_keeps_from_logging_in_until_it_is_done() {
         ("Content-Type", "application/x-www-form-urlencoded"),
     ];
     let form = format!("username=alice&password={}&return=/app", PASSWORD.replace(' ', "+"));
-    let page = request(gateway.address, "POST", "/login", &fields, form.as_bytes()).unwrap();
+    let page =
+        until_not_busy(|| request(gateway.address, "POST", "/login", &fields, form.as_bytes()).unwrap());
     assert_eq!(page.status, 403);
     let html = page.text();
     assert!(html.contains("has to be changed") && html.contains("value=\"alice\" readonly"), "{html}");

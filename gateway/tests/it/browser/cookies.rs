@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use http::Request;
 
-use super::{Browser, HTML, config, set_cookies, start};
+use super::{Browser, HTML, config, start};
 use crate::fixture::http2::{ask, connect_tls, http2};
 use crate::fixture::{Certificates, Gateway, PASSWORD, Upstream, exchange, get, request};
 
@@ -17,7 +17,7 @@ fn a_session_is_two_cookies_that_scripts_cannot_read() {
     let reply = browser.sign_in("alice", PASSWORD, "/lab");
     assert_eq!((reply.status, reply.field("location")), (303, Some("/lab")));
     assert_eq!(reply.field("cache-control"), Some("no-store"));
-    let cookies = set_cookies(&reply);
+    let cookies = reply.values("set-cookie");
     assert_eq!(cookies.len(), 2, "{cookies:?}");
     for cookie in cookies {
         let (_, attributes) = cookie.split_once(';').unwrap();
@@ -26,7 +26,7 @@ fn a_session_is_two_cookies_that_scripts_cannot_read() {
     let page = browser.open("/lab");
     assert_eq!(page.status, 200);
     assert!(
-        set_cookies(&page).is_empty() && page.field("cache-control").is_none(),
+        page.values("set-cookie").is_empty() && page.field("cache-control").is_none(),
         "nothing new, nothing said"
     );
     let seen = upstream.last();
@@ -52,7 +52,7 @@ fn behind_a_trusted_front_with_tls_they_are_bound_to_the_host() {
         format!("username=alice&password={PASSWORD}&return=https%3A%2F%2Fapp.example%2Fx").replace(' ', "+");
     let reply = request(gateway.address, "POST", "/login", &form, body.as_bytes()).unwrap();
     assert_eq!((reply.status, reply.field("location")), (303, Some("/x")), "{reply:?}");
-    let cookies = set_cookies(&reply);
+    let cookies = reply.values("set-cookie");
     assert!(
         cookies
             .iter()
@@ -80,7 +80,7 @@ fn a_domain_and_remember_me_are_said_in_the_cookies() {
     let form = [("Content-Type", "application/x-www-form-urlencoded"), ("Sec-Fetch-Site", "same-origin")];
     let body = format!("username=alice&password={PASSWORD}&remember=1").replace(' ', "+");
     let reply = request(gateway.address, "POST", "/login", &form, body.as_bytes()).unwrap();
-    let cookies = set_cookies(&reply);
+    let cookies = reply.values("set-cookie");
     assert_eq!(cookies.len(), 3, "{cookies:?}");
     for cookie in &cookies {
         assert!(cookie.starts_with("mine_domain_") && cookie.contains("; Domain=gw.test"), "{cookie}");
@@ -91,7 +91,7 @@ fn a_domain_and_remember_me_are_said_in_the_cookies() {
     assert!(page.contains("name=\"remember\"") && page.contains("Keep me signed in"), "{page}");
     let body = body.replace("&remember=1", "");
     let reply = request(gateway.address, "POST", "/login", &form, body.as_bytes()).unwrap();
-    assert!(set_cookies(&reply).iter().all(|cookie| !cookie.contains("Max-Age")), "{reply:?}");
+    assert!(reply.values("set-cookie").iter().all(|cookie| !cookie.contains("Max-Age")), "{reply:?}");
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn an_upstream_cannot_set_the_sessions_cookies() {
         "[browser]\nenabled = true\n[upstreams.app]\nurls = [\"http://{address}\"]\n[[routes]]\npath = \"/x\"\nupstream = \"app\"\naccess = \"public\"\n"
     ));
     let reply = get(gateway.address, "/x", &[]).unwrap();
-    assert_eq!(set_cookies(&reply), ["app=1; Path=/", "b=auth_gateway_access=2"]);
+    assert_eq!(reply.values("set-cookie"), ["app=1; Path=/", "b=auth_gateway_access=2"]);
 }
 
 #[test]
@@ -214,10 +214,10 @@ fn two_sessions_at_once_are_none() {
     ] {
         let api = get(gateway.address, "/x", &[("Cookie", &cookie)]).unwrap();
         assert_eq!((api.status, &*api.code()), (401, "missing_token"));
-        assert!(set_cookies(&api).is_empty(), "whose would be taken away?");
+        assert!(api.values("set-cookie").is_empty(), "whose would be taken away?");
         let page = get(gateway.address, "/login", &[("Cookie", &cookie), ("Accept", HTML)]).unwrap();
         assert!(page.text().contains("two different sessions"), "{}", page.text());
-        assert!(set_cookies(&page).is_empty());
+        assert!(page.values("set-cookie").is_empty());
     }
     assert!(upstream.requests().is_empty());
 }

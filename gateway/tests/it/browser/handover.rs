@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{HTML, config, location, set_cookies};
-use crate::fixture::{Gateway, PASSWORD, Reply, Upstream, exchange, wait_until};
+use super::{HTML, config, location};
+use crate::fixture::{Gateway, PASSWORD, Reply, Upstream, exchange, keep_cookies, wait_until};
 
 /// A browser that goes to several hosts of one gateway, with cookies for each.
 #[derive(Default, Clone)]
@@ -24,13 +24,7 @@ impl Hosts {
             pairs.join("; ")
         );
         let reply = exchange(gateway.address, head.as_bytes()).replies.remove(0);
-        for set in set_cookies(&reply) {
-            let (name, value) = set.split(';').next().unwrap().split_once('=').unwrap();
-            match set.contains("Max-Age=0") {
-                true => drop(jar.remove(name)),
-                false => drop(jar.insert(name.to_owned(), value.to_owned())),
-            }
-        }
+        keep_cookies(jar, &reply);
         reply
     }
 

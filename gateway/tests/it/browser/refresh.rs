@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Browser, HTML, config, location, set_cookies};
+use super::{Browser, HTML, config, location};
 use crate::fixture::{Gateway, PASSWORD, RedisServer, Reply, Upstream, claims, get, users_file, wait_until};
 
 const SHORT: &str = "[tokens]\naccess_ttl = \"1s\"\n";
@@ -20,7 +20,8 @@ fn expire(browser: &Browser) {
 
 /// The refresh token that a response sets.
 fn refresh_cookie(reply: &Reply) -> Option<String> {
-    let cookie = set_cookies(reply).into_iter().find(|cookie| cookie.starts_with("auth_gateway_refresh="))?;
+    let cookie =
+        reply.values("set-cookie").into_iter().find(|cookie| cookie.starts_with("auth_gateway_refresh="))?;
     Some(cookie.split(';').next().unwrap().split_once('=').unwrap().1.to_owned())
 }
 
@@ -41,7 +42,7 @@ fn an_expired_access_token_is_replaced_on_the_way_and_the_response_is_not_cached
     // A refusal carries them as well: the role may be missing, but the session goes on.
     expire(&browser);
     let refused = browser.open("/admin");
-    assert_eq!((refused.status, set_cookies(&refused).len()), (403, 2));
+    assert_eq!((refused.status, refused.values("set-cookie").len()), (403, 2));
     // The access cookie alone may have been lost.
     browser.cookies.remove("auth_gateway_access");
     assert_eq!(browser.open("/x").status, 200);
@@ -88,7 +89,10 @@ fn a_session_that_is_over_leads_to_the_sign_in_page_which_says_so() {
     thread::sleep(Duration::from_millis(2_100));
     let image = browser.load("/x.png");
     assert_eq!((image.status, &*image.code()), (401, "token_expired"));
-    assert!(set_cookies(&image).is_empty(), "a late answer must not take a new sign-in's cookies away");
+    assert!(
+        image.values("set-cookie").is_empty(),
+        "a late answer must not take a new sign-in's cookies away"
+    );
     let page = browser.open("/optional");
     assert_eq!(page.status, 200, "who needs no session is not kept out by an old one");
     browser.cookies = cookies.clone();
@@ -110,14 +114,14 @@ fn an_outage_of_the_store_is_503_and_takes_no_session_away() {
     redis.kill();
     let api = browser.load("/x");
     assert_eq!((api.status, &*api.code()), (503, "store_unavailable"), "{api:?}");
-    assert!(api.field("retry-after").is_some() && set_cookies(&api).is_empty());
+    assert!(api.field("retry-after").is_some() && api.values("set-cookie").is_empty());
     let page = browser.open("/deep");
     assert_eq!((page.status, page.field("location")), (503, None));
     assert!(
         page.text().contains("Your session is kept.") && page.text().contains("href=\"/deep\""),
         "{page:?}"
     );
-    assert!(page.field("retry-after").is_some() && set_cookies(&page).is_empty());
+    assert!(page.field("retry-after").is_some() && page.values("set-cookie").is_empty());
     let form = browser.open("/login");
     assert_eq!(form.status, 503, "{form:?}");
 }
@@ -246,7 +250,7 @@ fn a_late_response_does_not_take_newer_cookies_away() {
     browser.keep(&ask(&browser.cookie_field()));
     answer(held);
     let late = late.join().unwrap();
-    assert_eq!((late.status, set_cookies(&late).len()), (200, 0), "{late:?}");
+    assert_eq!((late.status, late.values("set-cookie").len()), (200, 0), "{late:?}");
 }
 
 #[test]

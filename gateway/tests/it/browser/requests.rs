@@ -1,10 +1,7 @@
 //! Who is led to the sign-in page, who gets 401, and which pages may send what.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-
 use super::{Browser, HTML, config, location, start};
-use crate::fixture::{Gateway, PASSWORD, Upstream, get, request, tokens};
+use crate::fixture::{Gateway, PASSWORD, Upstream, get, request, tokens, websocket};
 
 #[test]
 fn a_person_who_opens_a_page_is_led_to_the_sign_in_page_and_everything_else_gets_401() {
@@ -131,20 +128,6 @@ fn pages_of_others_cannot_change_anything_with_the_cookies() {
     assert_eq!(browser.send("POST", "/optional", &fields, b"").code(), "csrf_rejected");
 }
 
-/// Asks for a WebSocket and gives the status line.
-fn websocket(gateway: &Gateway, fields: &str) -> String {
-    let mut socket = TcpStream::connect(gateway.address).unwrap();
-    let head = format!(
-        "GET /ws HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n",
-        gateway.address
-    );
-    socket.write_all(head.as_bytes()).unwrap();
-    let mut answer = [0; 12];
-    socket.read_exact(&mut answer).unwrap();
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
 #[test]
 fn a_websocket_opens_with_the_cookies_for_pages_of_the_host_only() {
     let upstream = Upstream::start();
@@ -161,12 +144,15 @@ fn a_websocket_opens_with_the_cookies_for_pages_of_the_host_only() {
         ("Sec-Fetch-Site: cross-site\r\n".to_owned(), "HTTP/1.1 403"),
         (String::new(), "HTTP/1.1 403"),
     ] {
-        assert_eq!(websocket(&gateway, &format!("{cookie}{fields}")), status, "{fields}");
+        assert_eq!(websocket(gateway.address, &format!("{cookie}{fields}")), status, "{fields}");
     }
     let last = upstream.last();
     assert_eq!(last.values("x-auth-user"), ["alice"]);
     assert_eq!(last.values("cookie"), ["app=1"]);
-    assert_eq!(websocket(&gateway, &format!("Origin: http://{}\r\n", gateway.address)), "HTTP/1.1 401");
+    assert_eq!(
+        websocket(gateway.address, &format!("Origin: http://{}\r\n", gateway.address)),
+        "HTTP/1.1 401"
+    );
 }
 
 #[test]
@@ -298,6 +284,6 @@ fn a_browsers_session_lists_and_ends_sessions_as_a_token_does() {
     browser.cookies.retain(|name, _| name.ends_with("_refresh"));
     let refreshed = browser.load("/sessions");
     assert_eq!((refreshed.status, browser.cookies.len()), (200, 2));
-    let nobody = get(gateway.address, "/sessions", &[]).unwrap();
-    assert_eq!((nobody.status, nobody.field("www-authenticate")), (401, Some("Bearer")));
+    let anonymous = get(gateway.address, "/sessions", &[]).unwrap();
+    assert_eq!((anonymous.status, anonymous.field("www-authenticate")), (401, Some("Bearer")));
 }

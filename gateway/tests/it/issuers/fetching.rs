@@ -1,14 +1,14 @@
 //! How keys are fetched: how often, and from issuers that are slow, broken or lying.
 
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::fixture::{Answer, FakeIssuer, SigningKey, response};
 use super::{ask, config};
-use crate::fixture::{Certificates, Connection, Gateway, Upstream, free_address, wait_until};
+use crate::fixture::{Certificates, Connection, Gateway, Running, Upstream, free_address, wait_until};
 
 const KEYS: &str =
     "audiences = [\"api\"]\nrefresh_min = \"1s\"\nunknown_kid_interval = \"2s\"\ntimeout = \"500ms\"\n";
@@ -86,7 +86,7 @@ fn an_issuer_that_answers_nonsense_keeps_its_last_keys_and_the_log_says_why() {
         issuer.answers(answer);
         wait_until(&format!("the log says {why}\n{}", gateway.log()), || gateway.log().contains(why));
         assert_eq!(ask(gateway.address, "/idp", &good()).status, 200, "{why}");
-        // By an unknown key, while the issuer cannot be asked: never a 401.
+        // By an unknown key, while the issuer cannot be queried: never a 401.
         let unknown = SigningKey::generate("new").token(&issuer.url(), json!({}));
         assert_eq!(ask(gateway.address, "/idp", &unknown).status, 503, "{why}");
         issuer.answers(Answer::Good);
@@ -123,9 +123,9 @@ fn keys_are_fetched_anew_when_they_are_no_longer_fresh_and_when_the_configuratio
     issuer.has_keys(vec![next.jwk()]);
     wait_until("the key is gone", || ask(gateway.address, "/idp", &token).status == 401);
     assert_eq!(ask(gateway.address, "/idp", &next.token(&issuer.url(), json!({}))).status, 200);
-    // Another issuer takes its place while the gateway runs.
-    let (other_key, other) = (SigningKey::generate("k"), FakeIssuer::start(&[]));
-    other.has_keys(vec![other_key.jwk()]);
+    // Another issuer replaces it while the gateway runs.
+    let other_key = SigningKey::generate("k");
+    let other = FakeIssuer::start(&[&other_key]);
     let changed = config(&upstream, &other.url(), &jwks_url(&other));
     std::fs::write(gateway.path("gateway.toml"), changed).unwrap();
     gateway.signal("HUP");
@@ -134,47 +134,27 @@ fn keys_are_fetched_anew_when_they_are_no_longer_fresh_and_when_the_configuratio
     assert_eq!(ask(gateway.address, "/idp", &next.token(&issuer.url(), json!({}))).status, 401);
     let asked = issuer.asked("/jwks");
     std::thread::sleep(Duration::from_millis(1500));
-    assert!(issuer.asked("/jwks") <= asked + 1, "an issuer that was removed is still asked");
+    assert!(issuer.asked("/jwks") <= asked + 1, "an issuer that was removed is still queried");
 }
 
 /// `openssl s_server -HTTP` with a file that is a whole response.
-struct TlsServer(Child);
-
-impl TlsServer {
-    fn start(certificates: &Certificates, port: u16, response: &[u8]) -> TlsServer {
-        let dir = certificates.file("ca.pem");
-        let dir = dir.parent().unwrap();
-        std::fs::write(dir.join("jwks"), response).unwrap();
-        let port_text = port.to_string();
-        let args = [
-            "s_server",
-            "-HTTP",
-            "-quiet",
-            "-accept",
-            &port_text,
-            "-cert",
-            "server.pem",
-            "-key",
-            "server.key",
-        ];
-        let child = Command::new("openssl")
-            .args(args)
-            .current_dir(dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        let server = TlsServer(child.unwrap());
-        wait_until("openssl listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        server
-    }
-}
-
-impl Drop for TlsServer {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
+fn tls_server(certificates: &Certificates, port: u16, response: &[u8]) -> Running {
+    let dir = certificates.file("ca.pem");
+    let dir = dir.parent().unwrap();
+    std::fs::write(dir.join("jwks"), response).unwrap();
+    let port_text = port.to_string();
+    let args =
+        ["s_server", "-HTTP", "-quiet", "-accept", &port_text, "-cert", "server.pem", "-key", "server.key"];
+    let child = Command::new("openssl")
+        .args(args)
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let server = Running(child.unwrap());
+    wait_until("openssl listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    server
 }
 
 #[test]
@@ -184,7 +164,7 @@ fn keys_are_fetched_over_tls_from_a_server_with_a_trusted_certificate_only() {
     let port = free_address().port();
     let body = json!({"keys": [key.jwk()]}).to_string();
     let _server =
-        TlsServer::start(&certificates, port, &response("application/json", "max-age=60", body.as_bytes()));
+        tls_server(&certificates, port, &response("application/json", "max-age=60", body.as_bytes()));
     let issuer = format!("https://127.0.0.1:{port}");
     let config = |ca: &Certificates| {
         let keys = format!(

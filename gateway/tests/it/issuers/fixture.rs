@@ -203,7 +203,7 @@ pub(super) fn response(content_type: &str, cache_control: &str, body: &[u8]) -> 
 /// An Ed25519 key of an issuer.
 pub(super) struct SigningKey {
     pair: Ed25519KeyPair,
-    pub(super) kid: String,
+    kid: String,
 }
 
 impl SigningKey {

@@ -1,4 +1,4 @@
-//! Opaque tokens, which their issuer is asked about (RFC 7662).
+//! Opaque tokens, which are introspected at their issuer (RFC 7662).
 
 use serde_json::json;
 
@@ -35,13 +35,13 @@ fn opaque_tokens_of_a_provider_are_accepted_until_they_are_revoked() {
     assert_eq!(ask(gateway.address, "/both", &own).status, 200);
     let unknown = ask(gateway.address, "/both", "mF_9.B5f-4.1JqM.x");
     assert_eq!((unknown.status, unknown.code().as_str()), (401, "invalid_token"));
-    // A JWT of the same issuer is not verified here, but asked about.
+    // A JWT of the same issuer is not verified here, but introspected.
     assert_eq!(ask(gateway.address, "/idp", &provider.token("https://api.example")).status, 401);
     assert_eq!(provider.post("/token/revocation", &format!("token={token}")).status, 200);
     wait_until("the answer of before no longer counts", || {
         ask(gateway.address, "/idp", &token).status == 401
     });
-    // While it is down, the answer is 503 for whatever is not known; nobody is refused.
+    // While it is down, the answer is 503 for whatever is not known; no client is refused with 401.
     provider.kill();
     let reply = ask(gateway.address, "/idp", &other);
     assert_eq!((reply.status, reply.code().as_str()), (503, "issuer_unavailable"));
@@ -55,7 +55,7 @@ fn opaque_tokens_of_a_provider_are_accepted_until_they_are_revoked() {
 }
 
 #[test]
-fn a_token_is_asked_about_once_by_all_workers_and_answers_are_remembered() {
+fn a_token_is_introspected_once_by_all_workers_and_answers_are_remembered() {
     let (upstream, key) = (Upstream::start(), SigningKey::generate("k"));
     let issuer = FakeIssuer::start(&[&key]);
     issuer.introspects(json!({"active": true, "sub": "u1", "aud": "api"}));
@@ -68,7 +68,7 @@ fn a_token_is_asked_about_once_by_all_workers_and_answers_are_remembered() {
         }
     });
     assert_eq!(issuer.asked("/introspect"), 1);
-    // JWTs are verified by keys, and not asked about.
+    // JWTs are verified by keys, and not introspected.
     assert_eq!(ask(gateway.address, "/idp", &key.token(&issuer.url(), json!({}))).status, 200);
     issuer.introspects(json!({"active": false}));
     for _ in 0..5 {

@@ -62,7 +62,7 @@ fn tokens_of_a_provider_are_accepted_on_the_routes_that_name_it() {
 }
 
 #[test]
-fn a_provider_that_rotates_or_is_down_refuses_nobody() {
+fn a_provider_that_rotates_or_is_down_refuses_no_client() {
     let (upstream, mut provider) = (Upstream::start(), Provider::start());
     let mut gateway = Gateway::start(&config(&upstream, &format!("http://{}", provider.address), KEYS));
     let old = provider.token(API);
@@ -136,11 +136,8 @@ fn explain_and_check_know_the_issuers() {
     let gateway = Gateway::start(&text);
     let token = key.token(&issuer.url(), json!({}));
     assert_eq!(ask(gateway.address, "/idp", &token).status, 200);
-    let dir = gateway.dir.path();
-    let explain = |path: &str, token: &str| {
-        let args = ["explain", "GET", path, "--config", "gateway.toml", "--token-file", "-"];
-        Gateway::command(dir, &args, token)
-    };
+    let explain =
+        |path: &str, token: &str| gateway.run_command(&["explain", "GET", path, "--token-file", "-"], token);
     let (code, output, errors) = explain("/idp", &token);
     assert_eq!(code, 0, "{errors}");
     for part in [
@@ -157,7 +154,7 @@ fn explain_and_check_know_the_issuers() {
     let (code, output, _) = explain("/idp", &unknown);
     assert!(code == 1 && output.contains("cannot be judged"), "{output}");
 
-    let check = || Gateway::command(dir, &["check", "--config", "gateway.toml"], "");
+    let check = || gateway.run_command(&["check"], "");
     let (code, _, errors) = check();
     assert!(code == 0 && !errors.contains("issuer"), "{errors}");
     issuer.answers(super::fixture::Answer::Raw(
@@ -171,7 +168,7 @@ fn explain_and_check_know_the_issuers() {
         assert!(errors.contains(part), "{part} is not in\n{errors}");
     }
     let file = text.replace("audiences", "jwks_file = \"gateway.toml\"\naudiences");
-    std::fs::write(dir.join("gateway.toml"), file).unwrap();
+    std::fs::write(gateway.path("gateway.toml"), file).unwrap();
     let (code, _, errors) = check();
     assert!(code == 78 && errors.contains("gateway.toml is not a JSON object"), "{errors}");
 }

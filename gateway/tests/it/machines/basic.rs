@@ -16,8 +16,7 @@ fn hashes(gateway: &Gateway) -> u64 {
 }
 
 fn challenges(reply: &Reply) -> Vec<&str> {
-    let fields = reply.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("www-authenticate"));
-    fields.map(|(_, value)| value.as_str()).collect()
+    reply.values("www-authenticate")
 }
 
 #[test]
@@ -137,9 +136,7 @@ fn a_personal_token_is_a_password_of_its_own_user_only() {
     assert_eq!(with(&gateway, "/dav", &basic("bob", &token)).code(), "invalid_credentials");
     assert_eq!(with(&gateway, "/app", &basic("alice", &token)).code(), "missing_token");
     assert_eq!(hashes(&gateway), before);
-    let (code, ..) =
-        Gateway::command(gateway.dir.path(), &["tokens", "revoke", &id, "--config", "gateway.toml"], "");
-    assert_eq!(code, 0);
+    assert_eq!(gateway.run_command(&["tokens", "revoke", &id], "").0, 0);
     let revoked = with(&gateway, "/dav", &basic("alice", &token));
     assert_eq!((revoked.code(), challenges(&revoked).len()), ("token_revoked".into(), 2));
 }

@@ -2,22 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::json;
 
 use super::{config, make};
-use crate::fixture::{Gateway, PASSWORD, Upstream, free_address, get, python, wait_until};
-
-/// A program that ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use crate::fixture::{Gateway, PASSWORD, Running, Upstream, free_address, get, python_script, wait_until};
 
 fn run(program: &str, args: &[&str], dir: &Path) -> Output {
     let mut command = Command::new(program);
@@ -68,10 +58,8 @@ fn git_pushes_and_clones_with_a_token_and_no_token_gets_nothing() {
     done(git(dir.path(), &["init", "-q", "--bare", "repo.git"]));
     done(git(&dir.path().join("repo.git"), &["config", "http.receivepack", "true"]));
     let app = free_address();
-    let script = format!("{}/tests/it/machines/git_app.py", env!("CARGO_MANIFEST_DIR"));
     let _app = Running(
-        python()
-            .arg(script)
+        python_script("machines/git_app.py")
             .arg(app.port().to_string())
             .arg(dir.path())
             .stderr(Stdio::null())
@@ -95,8 +83,7 @@ fn git_pushes_and_clones_with_a_token_and_no_token_gets_nothing() {
     done(git(dir.path(), &["clone", "-q", "-b", "main", &url(&token), "copy"]));
     assert_eq!(fs::read_to_string(dir.path().join("copy/file")).unwrap(), "content");
 
-    let revoke = ["tokens", "revoke", &id, "--config", "gateway.toml"];
-    assert_eq!(Gateway::command(gateway.dir.path(), &revoke, "").0, 0);
+    assert_eq!(gateway.run_command(&["tokens", "revoke", &id], "").0, 0);
     for refused in [url(&token), format!("http://{}/git/repo.git", gateway.address)] {
         let output = git(dir.path(), &["ls-remote", &refused]);
         assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");

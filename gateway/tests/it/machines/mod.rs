@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::fixture::{Gateway, PASSWORD, Reply, Upstream, get, request, tokens as log_in};
+use crate::fixture::{Gateway, PASSWORD, Reply, Upstream, get, request, tokens as log_in, until_not_busy};
 
 /// A gateway's configuration: `/app` needs a token, `/dav` also takes Basic, `/admin` a role. `more` comes first.
 fn config(upstream: &Upstream, more: &str) -> String {
@@ -59,17 +59,7 @@ fn basic(name: &str, password: &str) -> String {
 
 /// `GET` with this `Authorization`.
 fn with(gateway: &Gateway, target: &str, authorization: &str) -> Reply {
-    let ask = || get(gateway.address, target, &[("Authorization", authorization)]).unwrap();
-    let mut reply = ask();
-    // Hashing threads have the lowest priority: on a busy machine a gateway asks to be tried again.
-    for _ in 0..20 {
-        if reply.status != 503 || reply.code() != "overloaded" {
-            break;
-        }
-        thread::sleep(Duration::from_millis(500));
-        reply = ask();
-    }
-    reply
+    until_not_busy(|| get(gateway.address, target, &[("Authorization", authorization)]).unwrap())
 }
 
 /// Asks for a token with the access token of a user.

@@ -5,21 +5,16 @@
 
 use super::config;
 use crate::fixture::http2_raw::{
+    CONTINUATION, DATA, GOAWAY, HEADERS,
     Http2Error::{self, Connection, Response, Stream},
-    field_block, frame, http2_error,
+    RST_STREAM, SETTINGS, field_block, frame, http2_error,
 };
 use crate::fixture::{Gateway, Upstream};
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
 const PING: u8 = 6;
-const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
 
 const PROTOCOL_ERROR: u32 = 1;
 const FLOW_CONTROL_ERROR: u32 = 3;

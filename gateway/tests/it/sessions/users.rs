@@ -12,9 +12,8 @@ use crate::fixture::{
 use crate::streams::{MachineDelay, Manual, STREAM_END, open_streams};
 
 fn command(gateway: &Gateway, line: &str, input: &str) -> (i32, String, String) {
-    let mut words: Vec<&str> = line.split(' ').collect();
-    words.extend(["--config", "gateway.toml"]);
-    Gateway::command(&gateway.path(""), &words, input)
+    let words: Vec<&str> = line.split(' ').collect();
+    gateway.run_command(&words, input)
 }
 
 fn done(gateway: &Gateway, line: &str, input: &str) -> String {

@@ -31,8 +31,7 @@ fn names_of_other_systems_log_in_and_reach_upstreams_where_they_are_allowed() {
         assert_eq!(reply.status, 200, "{sent}");
         let seen = upstream.last();
         assert_eq!((seen.values("x-auth-user"), seen.values("x-raw-user")), (vec![encoded], vec![name]));
-        let unlocked =
-            Gateway::command(&gateway.path(""), &["users", "unlock", name, "--config", "gateway.toml"], "");
+        let unlocked = gateway.run_command(&["users", "unlock", name], "");
         assert!(unlocked.2.contains(&format!("{name} was not locked")), "{unlocked:?}");
     }
     for wrong in [
@@ -46,13 +45,7 @@ fn names_of_other_systems_log_in_and_reach_upstreams_where_they_are_allowed() {
     ] {
         assert_eq!(login(gateway.address, wrong, PASSWORD).status, 401, "{wrong:?}");
     }
-    let add = |name: &str| {
-        Gateway::command(
-            &gateway.path(""),
-            &["users", "add", name, "--config", "gateway.toml"],
-            "a first password\n",
-        )
-    };
+    let add = |name: &str| gateway.run_command(&["users", "add", name], "a first password\n");
     assert_eq!(add("Eve Adams").0, 0);
     assert_eq!(add("Eve/Adams").0, 1);
 }

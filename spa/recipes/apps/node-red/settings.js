@@ -1,4 +1,4 @@
-// Node-RED behind auth-gateway. Nothing of its own asks who somebody is: the gateway lets editors in, and no one else.
+// Node-RED behind auth-gateway. It has no login of its own: the gateway lets editors in, and no one else.
 module.exports = {
   uiHost: "127.0.0.1",
   uiPort: Number(process.env.PORT),
