@@ -6,11 +6,12 @@ use std::task::{Context, Poll};
 use futures_util::future::Either;
 use tower::{Layer, Service};
 
+use crate::config::Endpoint;
 use crate::rejection::Rejection;
 use crate::request::{Admitted, RequestView};
 use crate::response::Response;
 use crate::runtime_config::RuntimeConfig;
-use crate::services::endpoints::{Endpoint, EndpointRequest};
+use crate::services::endpoints::EndpointRequest;
 
 /// Passes requests for the gateway's endpoints to the service `endpoints`, and all others on.
 #[derive(Debug, Clone)]

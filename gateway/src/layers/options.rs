@@ -6,6 +6,7 @@ use http::header::ALLOW;
 use http::{Method, StatusCode};
 use tower::{Layer, Service};
 
+use crate::config::Endpoint;
 use crate::http1::HeaderKind;
 use crate::layers::admission::USUAL_METHODS;
 use crate::layers::cors::{Preflight, preflight};
@@ -14,7 +15,6 @@ use crate::rejection::Rejection;
 use crate::request::{Admitted, PREFLIGHT_PASSED, RequestView};
 use crate::response::{self, Response};
 use crate::runtime_config::RuntimeConfig;
-use crate::services::endpoints::Endpoint;
 
 /// Handles preflights, `OPTIONS *` and an `OPTIONS` for which this is the last hop.
 #[derive(Debug, Clone, Copy)]

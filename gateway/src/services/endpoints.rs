@@ -15,50 +15,13 @@ use super::{
     second_factor, second_factor_page, sessions, sign_in_page, sign_out_page,
 };
 use crate::auth::bearer::Bearer;
-use crate::config::{Dpop, Settings};
+use crate::config::{Dpop, Endpoint, Settings};
 use crate::rejection::Rejection;
 use crate::request::Admitted;
 use crate::response::{self, Body, Response};
 use crate::sessions::{SessionId, StoreError, UnixMillis};
 use crate::telemetry::EndpointLabel;
 use crate::users::SourceUnavailable;
-
-/// The endpoints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Endpoint {
-    Login,
-    /// With `[browser]` only.
-    LoginContinue,
-    Refresh,
-    Logout,
-    LogoutAll,
-    Sessions,
-    Session,
-    /// With `users.password_change` only.
-    Password,
-    /// With `users.password_change` only.
-    PasswordReset,
-    /// With `mfa.enabled` only.
-    LoginTotp,
-    Mfa,
-    MfaTotp,
-    MfaConfirm,
-    MfaRemove,
-    MfaRecoveryCodes,
-    Reauthenticate,
-    /// With `[personal_tokens]` only.
-    Tokens,
-    Token,
-    /// With `[oauth]` only, as all that follow.
-    Revoke,
-    Introspect,
-    AuthorizationServer,
-    ProtectedResource,
-    Jwks,
-    Health,
-    /// With `[forward_auth]` only, and with every method.
-    Verify,
-}
 
 impl Endpoint {
     /// The label in the metrics.
@@ -116,42 +79,21 @@ pub(crate) struct Endpoints {
 impl Endpoints {
     pub(crate) fn new(settings: &Settings) -> Endpoints {
         let oauth = &settings.oauth;
-        let (mfa, password) = (settings.mfa.enabled, settings.users.password_change);
-        let below_prefix = [
-            ("/login", Endpoint::Login, true),
-            ("/login/continue", Endpoint::LoginContinue, true),
-            ("/refresh", Endpoint::Refresh, true),
-            ("/logout", Endpoint::Logout, true),
-            ("/logout-all", Endpoint::LogoutAll, true),
-            ("/sessions", Endpoint::Sessions, true),
-            ("/password", Endpoint::Password, password),
-            ("/password/reset", Endpoint::PasswordReset, password),
-            ("/tokens", Endpoint::Tokens, settings.personal_tokens.enabled),
-            ("/revoke", Endpoint::Revoke, oauth.revocation),
-            ("/introspect", Endpoint::Introspect, !oauth.introspection_clients.is_empty()),
-            ("/login/totp", Endpoint::LoginTotp, mfa),
-            ("/mfa", Endpoint::Mfa, mfa),
-            ("/mfa/totp", Endpoint::MfaTotp, mfa),
-            ("/mfa/totp/confirm", Endpoint::MfaConfirm, mfa),
-            ("/mfa/totp/remove", Endpoint::MfaRemove, mfa),
-            ("/mfa/recovery-codes", Endpoint::MfaRecoveryCodes, mfa),
-            ("/reauthenticate", Endpoint::Reauthenticate, settings.asks_authentication()),
-        ];
         let metadata = oauth.metadata.then(|| {
             let server = oauth::authorization_server_paths(&settings.tokens.issuer).into_iter();
             let server = server.map(|path| (path, Endpoint::AuthorizationServer));
             server.chain([(oauth::PROTECTED_RESOURCE.to_owned(), Endpoint::ProtectedResource)])
         });
         let verify = settings.forward_auth.enabled.then(|| settings.endpoints.verify_path());
-        let settings = &settings.endpoints;
-        let prefixed = below_prefix
-            .into_iter()
-            .filter(|(_, _, is_on)| *is_on)
-            .map(|(path, endpoint, _)| (format!("{}{path}", settings.prefix), endpoint));
         // Well-known URIs have no prefix (RFC 8615).
         let jwks = ("/.well-known/jwks.json".to_owned(), Endpoint::Jwks);
-        let health = settings.health_path.iter().map(|path| (path.clone(), Endpoint::Health));
-        let paths = prefixed.chain([jwks]).chain(metadata.into_iter().flatten()).chain(health).collect();
+        let health = settings.endpoints.health_path.iter().map(|path| (path.clone(), Endpoint::Health));
+        let paths = settings
+            .endpoint_paths()
+            .chain([jwks])
+            .chain(metadata.into_iter().flatten())
+            .chain(health)
+            .collect();
         Endpoints { paths, verify }
     }
 

@@ -14,6 +14,7 @@ use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE, VARY};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tower::Service;
 
+use crate::config::Endpoint;
 use crate::http1::{HeadError, HeaderKind};
 use crate::layers::cors::{Preflight, preflight};
 use crate::layers::endpoints::endpoint;
@@ -26,7 +27,7 @@ use crate::rejection::Rejection;
 use crate::request::{AccessLogRecord, Admitted, Authorized, PREFLIGHT_PASSED, Received, RequestContext};
 use crate::request_body::RequestBody;
 use crate::response::{self, Response};
-use crate::services::endpoints::{Endpoint, EndpointRequest};
+use crate::services::endpoints::EndpointRequest;
 use crate::stream_state::StreamState;
 use crate::telemetry::EndpointLabel;
 

@@ -36,36 +36,84 @@ fn prefix(text: &str) -> Result<String, InvalidValue> {
     Ok(text.to_owned())
 }
 
+/// An endpoint of the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Login,
+    /// With `[browser]` only.
+    LoginContinue,
+    Refresh,
+    Logout,
+    LogoutAll,
+    Sessions,
+    Session,
+    /// With `users.password_change` only.
+    Password,
+    /// With `users.password_change` only.
+    PasswordReset,
+    /// With `mfa.enabled` only.
+    LoginTotp,
+    Mfa,
+    MfaTotp,
+    MfaConfirm,
+    MfaRemove,
+    MfaRecoveryCodes,
+    Reauthenticate,
+    /// With `[personal_tokens]` only.
+    Tokens,
+    Token,
+    /// With `[oauth]` only, as all that follow.
+    Revoke,
+    Introspect,
+    AuthorizationServer,
+    ProtectedResource,
+    Jwks,
+    Health,
+    /// With `[forward_auth]` only, and with every method.
+    Verify,
+}
+
+impl Settings {
+    /// The endpoints below the prefix that are on, with their paths.
+    pub(crate) fn endpoint_paths(&self) -> impl Iterator<Item = (String, Endpoint)> {
+        let (oauth, mfa, password) = (&self.oauth, self.mfa.enabled, self.users.password_change);
+        let below_prefix = [
+            ("/login", Endpoint::Login, true),
+            ("/login/continue", Endpoint::LoginContinue, true),
+            ("/refresh", Endpoint::Refresh, true),
+            ("/logout", Endpoint::Logout, true),
+            ("/logout-all", Endpoint::LogoutAll, true),
+            ("/sessions", Endpoint::Sessions, true),
+            ("/password", Endpoint::Password, password),
+            ("/password/reset", Endpoint::PasswordReset, password),
+            ("/tokens", Endpoint::Tokens, self.personal_tokens.enabled),
+            ("/revoke", Endpoint::Revoke, oauth.revocation),
+            ("/introspect", Endpoint::Introspect, !oauth.introspection_clients.is_empty()),
+            ("/login/totp", Endpoint::LoginTotp, mfa),
+            ("/mfa", Endpoint::Mfa, mfa),
+            ("/mfa/totp", Endpoint::MfaTotp, mfa),
+            ("/mfa/totp/confirm", Endpoint::MfaConfirm, mfa),
+            ("/mfa/totp/remove", Endpoint::MfaRemove, mfa),
+            ("/mfa/recovery-codes", Endpoint::MfaRecoveryCodes, mfa),
+            ("/reauthenticate", Endpoint::Reauthenticate, self.asks_authentication()),
+        ];
+        below_prefix
+            .into_iter()
+            .filter(|(_, _, is_on)| *is_on)
+            .map(|(path, endpoint, _)| (format!("{}{path}", self.endpoints.prefix), endpoint))
+    }
+}
+
 /// Paths of the gateway's own endpoints, which no route may have.
 pub(super) fn reserved_paths(settings: &Settings) -> Vec<String> {
     let endpoints = &settings.endpoints;
-    let below = |name: &str| format!("{}{name}", endpoints.prefix);
-    let mut paths: Vec<String> =
-        ["/login", "/refresh", "/logout", "/logout-all", "/sessions", JWKS].into_iter().map(below).collect();
-    if settings.users.password_change {
-        paths.extend([below("/password"), below("/password/reset")]);
-    }
-    if settings.mfa.enabled {
-        let names = [
-            "/login/totp",
-            "/mfa",
-            "/mfa/totp",
-            "/mfa/totp/confirm",
-            "/mfa/totp/remove",
-            "/mfa/recovery-codes",
-        ];
-        paths.extend(names.map(below));
-    }
-    if settings.asks_authentication() {
-        paths.push(below("/reauthenticate"));
-    }
+    // Without pages, /login/continue belongs to the routes.
+    let own = settings.endpoint_paths().filter(|(_, endpoint)| *endpoint != Endpoint::LoginContinue);
+    let mut paths: Vec<String> = own.map(|(path, _)| path).collect();
+    paths.push(format!("{}{JWKS}", endpoints.prefix));
     if !endpoints.prefix.is_empty() {
         paths.push(JWKS.to_owned());
     }
-    let oauth = &settings.oauth;
-    paths.extend(oauth.revocation.then(|| below("/revoke")));
-    paths.extend((!oauth.introspection_clients.is_empty()).then(|| below("/introspect")));
-    paths.extend(settings.personal_tokens.enabled.then(|| below("/tokens")));
     paths.extend(endpoints.health_path.clone());
     paths.extend(settings.forward_auth.enabled.then(|| endpoints.verify_path()));
     paths

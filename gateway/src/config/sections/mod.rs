@@ -56,6 +56,7 @@ pub(crate) use claim_templates::RESERVED_CLAIMS;
 pub use claim_templates::{ClaimSubject, ClaimTemplates};
 pub use compat::{Compat, CompatIdentity, Profile};
 pub use cors::{Cors, RouteCors};
+pub(crate) use endpoints::Endpoint;
 pub use endpoints::Endpoints;
 pub use errors::Errors;
 pub(in crate::config) use files::{readable, working_directory};
