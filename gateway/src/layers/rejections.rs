@@ -122,8 +122,7 @@ pub(crate) fn respond(rejection: Rejection, context: &RequestContext) -> Respons
 
 /// Names the scheme `DPoP`, and gives the client a nonce, where tokens may be bound to keys.
 fn challenge_for_dpop(rejection: &Rejection, context: &RequestContext, response: &mut Response) {
-    let route = context.record.route.get().map(|route| context.state.config.routes.at(route));
-    let mode = route.map_or(context.state.config.settings.tokens.dpop, |route| dpop::mode(route, context));
+    let mode = dpop::mode_of_request(context);
     if mode == Dpop::Off {
         return;
     }
