@@ -92,7 +92,8 @@ impl Cookies {
 
     /// Whether a cookie's name is one of the gateway's, in any scope; browsers compare the prefixes without case.
     fn owns(&self, name: &[u8]) -> bool {
-        let may_own = |first: &u8| *first == b'_' || self.name.as_bytes()[..1].eq_ignore_ascii_case(&[*first]);
+        let may_own =
+            |first: &u8| *first == b'_' || self.name.as_bytes()[..1].eq_ignore_ascii_case(&[*first]);
         if !name.first().is_some_and(may_own) {
             return false;
         }
@@ -144,7 +145,7 @@ impl Cookies {
     /// written anew. Every other byte stays.
     pub(crate) fn without_own(&self, value: &[u8]) -> Option<Vec<u8>> {
         let mut others: Option<Vec<u8>> = None;
-        let (mut begin, mut is_first) = (0, true);
+        let (mut begin, mut is_first) = (0_usize, true);
         for pair in pairs(value) {
             match (self.owns(split_pair(pair).0), &mut others) {
                 (true, None) => others = Some(value[..begin.saturating_sub(1)].to_vec()),

@@ -222,8 +222,7 @@ fn for_asker(response: &mut Response, context: &RequestContext, asker: Asker) {
         }
         Asker::Envoy if response.status() == StatusCode::OK => {
             let reserved = context.state.config.identity_headers.reserved_names();
-            let own = [AUTHORIZATION, COOKIE, DPOP];
-            let own = own.iter().map(|name| name.as_str().as_bytes());
+            let own = ["authorization", "cookie", "dpop"].map(str::as_bytes);
             let absent = reserved.chain(own).filter(|name| {
                 HeaderName::from_bytes(name).is_ok_and(|name| !response.headers().contains_key(name))
             });

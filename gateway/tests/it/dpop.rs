@@ -12,11 +12,11 @@ use http::Request;
 use serde_json::{Value, json};
 
 use crate::fixture::http2::{ask, http2};
-use crate::forward_auth::WAYS;
 use crate::fixture::{
     Gateway, PASSWORD, RedisServer, Reply, Upstream, claims, get, login, post, request, tokens,
     until_not_busy, users_file,
 };
+use crate::forward_auth::WAYS;
 
 /// A client with a key.
 pub(crate) struct Client {
@@ -359,7 +359,8 @@ fn a_verdict_takes_a_proof_for_the_request_that_it_is_about_and_for_no_other() {
     for (way, ask) in WAYS {
         let ask = |method: &str, path: &str, fields: &[(&str, &str)]| {
             let reply = ask(&gateway, method, &format!("https://app.example{path}"), fields);
-            let vary = if path == "/unbound" { "Authorization, Cookie" } else { "Authorization, Cookie, DPoP" };
+            let vary =
+                if path == "/unbound" { "Authorization, Cookie" } else { "Authorization, Cookie, DPoP" };
             assert_eq!(reply.field("vary"), Some(vary), "{way}: {path} {reply:?}");
             reply
         };
