@@ -60,6 +60,11 @@ fn a_program_with_a_bad_token_gets_401_whatever_it_accepts() {
     let fields = [("Authorization", "Bearer x"), ("Accept", HTML)];
     let reply = get(gateway.address, "/", &fields).unwrap();
     assert_eq!((reply.status, reply.code().as_str()), (401, "invalid_token"));
+    // What a browser sends along for an app that has once asked for it is no token.
+    for (accept, status) in [(HTML, 303), ("*/*", 401)] {
+        let fields = [("Authorization", "Basic YTpi"), ("Accept", accept)];
+        assert_eq!(get(gateway.address, "/", &fields).unwrap().status, status, "{accept}");
+    }
     // And one with a good token needs no cookie and no page.
     let (access, _) = tokens(gateway.address, "alice", PASSWORD);
     let bearer = format!("Bearer {access}");
