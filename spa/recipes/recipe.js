@@ -63,11 +63,13 @@ async function signIn(page, user) {
     await page.fill("input[name=username]", user);
     await page.fill("input[name=password]", PASSWORD);
     const isAnswer = (/** @type {import("playwright-core").Response} */ response) => response.request().method() === "POST";
-    const [response] = await Promise.all([page.waitForResponse(isAnswer), page.press("input[name=password]", "Enter")]);
-    if (response.status() === 303) return true;
-    assert.equal(response.status(), 503);
-    await page.waitForSelector("[role=alert]");
-    return false;
+    const [response] = await Promise.all([
+      page.waitForResponse(isAnswer),
+      page.waitForEvent("framenavigated"),
+      page.press("input[name=password]", "Enter"),
+    ]);
+    assert.ok([303, 503].includes(response.status()), `${response.status()}`);
+    return response.status() === 303;
   };
   await until(send, `${user} is signed in`, 60);
 }
