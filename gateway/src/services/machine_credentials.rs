@@ -180,7 +180,7 @@ async fn verify_basic(
     let BasicCredentials { username, password } = basic;
     let takes_tokens = context.state.config.settings.personal_tokens.enabled;
     // As git's users know it: `https://TOKEN@host`. It is no name, and must not get into logs as one.
-    if takes_tokens && PresentedToken::parse(&username).is_some() {
+    if takes_tokens && PresentedToken::is_meant_by(username.as_bytes()) {
         return verify_token(context, &username, None).await;
     }
     let name = CanonicalName::for_lockout(&username);
