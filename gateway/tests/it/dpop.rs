@@ -18,13 +18,13 @@ use crate::fixture::{
 };
 
 /// A client with a key.
-struct Client {
+pub(crate) struct Client {
     key: EcdsaKeyPair,
     proofs: Cell<u32>,
 }
 
 impl Client {
-    fn new() -> Client {
+    pub(crate) fn new() -> Client {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
         Client { key, proofs: Cell::new(0) }
     }
@@ -62,7 +62,7 @@ impl Client {
     }
 
     /// The access and the refresh token of a login.
-    fn tokens(&self, gateway: &Gateway) -> (String, String) {
+    pub(crate) fn tokens(&self, gateway: &Gateway) -> (String, String) {
         let reply = self.log_in(gateway);
         assert_eq!((reply.status, reply.json()["token_type"].as_str()), (200, Some("DPoP")), "{reply:?}");
         reply.tokens()
