@@ -168,17 +168,23 @@ fn check_opens_what_the_start_would_open_and_changes_nothing() {
         (code, complaint)
     };
     assert_eq!(check("", &|_| {}).0, 0);
-    // Another algorithm than that of the keys which are there, and keys of other kinds that are yet to be made.
-    let other_algorithm = "[tokens]\nalgorithm = \"ES256\"\nmigrate_from = { algorithm = \"EdDSA\" }\ndpop = \"optional\"\ndpop_nonce = true\n\
-                           [upstream_assertion]\nenabled = true\n";
-    let (code, complaint) = check(other_algorithm, &|dir| {
-        assert_eq!(command(dir, &["keys", "rotate"], "").0, 0);
+    // Another algorithm than that of the key which is there, and keys of other kinds that are yet to be made.
+    let algorithms = "[tokens]\nalgorithm = \"ES256\"\nmigrate_from = { algorithm = \"EdDSA\" }\ndpop = \"optional\"\ndpop_nonce = true\n\
+                      [upstream_assertion]\nenabled = true\n[upstreams.app]\nurls = [\"http://127.0.0.1:1\"]\n";
+    let (code, complaint) = check(algorithms, &|dir| {
+        let text = fs::read_to_string(dir.join("gateway.toml")).unwrap();
+        let before = text.replace("algorithm = \"ES256\"\nmigrate_from = { algorithm = \"EdDSA\" }\n", "");
+        fs::write(dir.join("before.toml"), before).unwrap();
+        let rotated = Gateway::command(dir, &["keys", "rotate", "--config", "before.toml"], "");
+        assert_eq!(rotated.0, 0, "{}", rotated.2);
     });
     assert_eq!(code, 0, "{complaint}");
-    let (code, complaint) =
-        check("[upstream_assertion]\nenabled = true\nprivate_key_file = \"key.pem\"\n", &|dir| {
+    let (code, complaint) = check(
+        "[upstream_assertion]\nenabled = true\nprivate_key_file = \"key.pem\"\n[upstreams.app]\nurls = [\"http://127.0.0.1:1\"]\n",
+        &|dir| {
             fs::write(dir.join("key.pem"), "rubbish").unwrap();
-        });
+        },
+    );
     assert!(code == 78 && complaint.contains("upstream_assertion.private_key_file"), "{complaint}");
 
     let (code, complaint) =
