@@ -24,8 +24,8 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
     let (Loaded { settings, warnings: mut found, .. }, spans) = inspect(files, environment());
     let key = |name: &str| spans.get(name);
     let silenced = &settings.warnings.silence;
-    // Missing files have been reported.
-    if settings.users.files().all(|file| file.is_file()) {
+    // Missing and unreadable files have been reported.
+    if !found.blames("users.") && settings.users.files().all(|file| file.is_file()) {
         let (severity, findings) = match UserSources::load(&settings.users) {
             Ok((users, warnings)) => {
                 print_schemes(&users)?;
@@ -56,7 +56,7 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
         silenced,
         left_out.map(|error| {
             let message = format!("tokens of this key are refused: {error}");
-            Diagnostic::warning_of_key("unusable-key", message, key("tokens.keys_dir"))
+            Diagnostic::warning_of_key("unusable-key", &message, key("tokens.keys_dir"))
         }),
     );
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
@@ -67,19 +67,23 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
                 let expiring = tls.warnings.iter().map(|text| ("expiring-certificate", text.clone(), place));
                 let unnamed = tls.unnamed.iter().map(|index| {
                     let text =
-                        "the certificate has no subject alternative name, and browsers refuse it".to_owned();
+                        "the certificate has no subject alternative name, and browsers refuse it; have it issued for its host \
+                         names".to_owned();
                     let place = key(&format!("server.tls.certificates[{index}].certificate_file"));
                     ("certificate-without-name", text, place)
                 });
                 let hosts = hosts_without(&tls.names, &settings.routes).into_iter().map(|host| {
-                    let text = format!("no certificate is meant for the host `{host}`: its clients will refuse the connection");
+                    let text = format!("no certificate is meant for the host `{host}`: its clients will refuse the connection; add one for it to server.tls.certificates");
                     ("host-without-certificate", text, place)
                 });
                 let all = expiring.chain(unnamed).chain(hosts);
-                let all = all.map(|(name, text, place)| Diagnostic::warning_of_key(name, text, place));
+                let all = all.map(|(name, text, place)| Diagnostic::warning_of_key(name, &text, place));
                 found.extend(silenced, all);
             }
-            Err(error) => found.extend(silenced, [Diagnostic::of_key(&error.to_string(), place)]),
+            Err(error) => {
+                let place = key(&error.key).or(place);
+                found.extend(silenced, [Diagnostic::of_key(&format!("`{}`: {error}", error.key), place)]);
+            }
         }
     }
     // What stands in the way of the addresses is of interest only where the configuration holds.
@@ -89,7 +93,7 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
                 let place = key(&name);
                 match warning {
                     None => Diagnostic::of_key(&message, place),
-                    Some(name) => Diagnostic::warning_of_key(name, message, place),
+                    Some(name) => Diagnostic::warning_of_key(name, &message, place),
                 }
             });
         found.extend(silenced, opened);

@@ -130,6 +130,11 @@ fn check_routes(root: &Table<'_>, settings: &Settings) {
                 why.help("if it has such a page, move the endpoints: [endpoints] prefix = \"/auth\""),
             );
         }
+        let roles = element.table_or_empty().entry("roles");
+        if roles.list_is_empty() {
+            let why = InvalidValue::new("has no effect: an empty list requires no role");
+            roles.warn("no-effect", why.help("name a role; roles = [] lets every user in"));
+        }
         let RouteTarget::Upstream { name, upgrades, .. } = &route.target else { continue };
         let lower = route.path.to_ascii_lowercase();
         if !upgrades.iter().any(|name| name == "websocket")
@@ -182,6 +187,7 @@ mod tests {
             ("upstream-is-gateway", minimal().replace("9000", "8080") + public),
             ("websocket-without-upgrade", minimal() + &route("/app/WS")),
             ("shadowed-path", minimal() + &route("/")),
+            ("no-effect", minimal() + &route("/x") + "roles = []"),
             (
                 "shadowed-path",
                 minimal() + "[[routes]]\npath = \"/\"\nstatic = \"src\"\nindex_fallback = true",
