@@ -151,6 +151,40 @@ fn every_configuration_in_the_pages_has_known_keys_and_good_values() {
     assert!(count > 40, "only {count} configurations found");
 }
 
+/// The text below `key: |` in YAML, without its indent.
+fn block_of_yaml(text: &str, key: &str) -> String {
+    let (_, below) = text.split_once(&format!("{key}: |\n")).unwrap();
+    let indent = below.len() - below.trim_start().len();
+    let is_inside = |line: &&str| line.trim().is_empty() || line.len() - line.trim_start().len() >= indent;
+    let lines = below.lines().take_while(is_inside).map(|line| line.get(indent..).unwrap_or_default());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Those of `config/examples` are started by the integration tests, each with its proxy.
+#[test]
+fn the_configurations_of_packages_and_containers_load_without_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    for (file, content) in [("users.toml", ""), ("signing-key.pem", "key"), ("redis", "secret")] {
+        std::fs::write(dir.path().join(file), content).unwrap();
+    }
+    let read = |path: &str| {
+        std::fs::read_to_string(format!("{}/../config/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    };
+    for (name, text) in [
+        ("package", read("packaging/gateway.toml")),
+        ("compose", read("compose/gateway.toml")),
+        ("kubernetes", block_of_yaml(&read("kubernetes/auth-gateway.yaml"), "gateway.toml")),
+        ("helm", block_of_yaml(&read("helm/auth-gateway/values.yaml"), "configuration")),
+    ] {
+        let folder = format!("\"{}/", dir.path().display());
+        let folders = ["\"/run/secrets/auth-gateway/", "\"/run/secrets/", "\"/var/lib/auth-gateway/"];
+        let text = folders.iter().fold(text, |text, there| text.replace(there, &folder));
+        let loaded = load_files(&[("gateway.toml", &text)], &[]).0;
+        let loaded = loaded.unwrap_or_else(|errors| panic!("{name}: {errors}"));
+        assert!(loaded.warnings.is_empty(), "{name}: {}", loaded.warnings);
+    }
+}
+
 #[test]
 fn what_needs_a_restart_is_what_is_opened_once() {
     let top: Vec<String> = paths().into_iter().filter(|(_, key)| key.restart).map(|(path, _)| path).collect();

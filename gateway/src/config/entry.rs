@@ -304,16 +304,15 @@ impl<'a> Entry<'a> {
         };
         // In the syntax of durations, M is a month.
         let minutes = value.as_str().and_then(|text| text.trim().strip_suffix('M'));
-        let help = minutes.map_or_else(
-            || {
-                format!(
-                    "write it like {} = \"{}\"",
-                    self.key(),
-                    format_duration(*range.end().min(&Duration::from_secs(60)))
-                )
-            },
-            |number| format!("M is a month: minutes are written {} = \"{number}m\"", self.key()),
-        );
+        let key = self.key();
+        let nearest = match bound.as_nanos() {
+            1 => Duration::from_secs(60).min(*range.end()),
+            _ => *bound,
+        };
+        let help = match minutes {
+            Some(number) => format!("M is a month: minutes are written {key} = \"{number}m\""),
+            None => format!("write it like {key} = \"{}\"", format_duration(nearest)),
+        };
         self.refuse(InvalidValue::new(message).help(help));
         None
     }

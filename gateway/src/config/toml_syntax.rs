@@ -23,7 +23,7 @@ pub(crate) fn remedy(text: &str, span: &Range<usize>, message: &str) -> String {
 /// Where the file as a whole is something else.
 fn of_file(text: &str) -> Option<&'static str> {
     let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'))?;
-    if text.contains('\0') {
+    if text.matches('\0').count() > text.len() / 4 {
         Some("the file looks like UTF-16: save it as UTF-8")
     } else if !text.contains('\n') && text.contains('\r') {
         Some("its lines end in carriage returns only: save the file with line feeds")

@@ -319,7 +319,7 @@ pub(super) fn check(root: &Table<'_>, settings: &mut Settings) {
         {
             let whose = if is_own { "the gateway's own (tokens.issuer)" } else { "that of an issuer before" };
             table.entry("issuer").refuse(
-                InvalidValue::new(format!("is {whose}, and tokens are told apart by it"))
+                InvalidValue::new(format!("is {whose}, and tokens are distinguished by it"))
                     .help("remove one of them"),
             );
         }

@@ -128,7 +128,7 @@ impl Server {
         let entry = table.entry("redirect_listen");
         if self.tls.is_none() {
             entry.refuse(
-                InvalidValue::new("there is nothing to lead to: server.listen speaks plain HTTP")
+                InvalidValue::new("there is no TLS address to redirect to: server.listen speaks plain HTTP")
                     .help("give [server.tls] certificates, or remove it"),
             );
         }
