@@ -156,7 +156,8 @@ fn name_resource_metadata(response: &mut Response, context: &RequestContext) {
 /// would open its own password dialog.
 fn add_basic_challenge(response: &mut Response, context: &RequestContext) {
     let config = &context.state.config;
-    let takes_basic = context.record.route.get().is_some_and(|route| config.routes.at(route).basic);
+    let route = context.record.route.get().map(|route| config.routes.at(route));
+    let takes_basic = route.is_some_and(|route| route.basic && dpop::mode(route, context) != Dpop::Required);
     let is_browser =
         || context.head.headers().iter().any(|field| field.name.eq_ignore_ascii_case(b"sec-fetch-mode"));
     if !takes_basic || (config.browser.is_some() && is_browser()) {

@@ -93,14 +93,14 @@ async fn verify_token(
         context.worker.metrics.verification(outcome);
         rejection
     };
-    let unknown = Rejection::TokenInvalid("there is no such personal access token");
-    let Some(presented) = PresentedToken::parse(text) else {
-        return Err(refuse(VerificationOutcome::Invalid, unknown));
-    };
     let of_name = |identity: &Identity| name.is_none_or(|name| name.as_str() == identity.claims().username());
     if let Some(identity) = lookup(context, text.as_bytes()) {
         return if of_name(&identity) { Ok(identity) } else { Err(Rejection::WrongCredentials) };
     }
+    let unknown = Rejection::TokenInvalid("there is no such personal access token");
+    let Some(presented) = PresentedToken::parse(text) else {
+        return Err(refuse(VerificationOutcome::Invalid, unknown));
+    };
     let (sessions, users) = (&context.worker.gateway.sessions, &context.state.config.users);
     // Read before the record: a change in between makes the cache check again.
     let (epoch, changes) = (sessions.revocations().epoch(), users.changes());

@@ -63,7 +63,7 @@ impl Client {
     }
 
     /// The access and the refresh token of a login.
-    fn tokens(&self, gateway: &Gateway) -> (String, String) {
+    pub(crate) fn tokens(&self, gateway: &Gateway) -> (String, String) {
         let reply = self.log_in(gateway);
         assert_eq!((reply.status, reply.json()["token_type"].as_str()), (200, Some("DPoP")), "{reply:?}");
         reply.tokens()
