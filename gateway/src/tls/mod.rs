@@ -5,5 +5,5 @@ mod client;
 mod server;
 
 pub(crate) use certificate::CertificateError;
-pub(crate) use client::{client_config, in_words};
+pub(crate) use client::{client_config, in_words, remedy_of_late_alert};
 pub(crate) use server::server_config;

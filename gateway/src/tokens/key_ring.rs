@@ -12,6 +12,7 @@ use jsonwebtoken::jwk::JwkSet;
 use super::issuer::SigningKey;
 use super::key_record::{KeyRole, LoadedKey};
 use super::key_store::{KeyStore, generate_pem};
+use super::private_key_kind::PrivateKeyKind;
 use super::public_key::{VerificationKey, has_good_exponent};
 use super::{AssertionIssuer, Issuer, UnixSeconds, Verifier, previous_keys, signer, verifies_for};
 use crate::config::{Algorithm, Compat, PreviousKeys, Signing, Tokens};
@@ -335,9 +336,13 @@ fn read_private_key(path: &Path, algorithm: Algorithm) -> Result<EncodingKey, Ke
 
 /// Parses the private key in a PEM text; the error says why there is none for the algorithm.
 pub(super) fn private_key(pem: &[u8], algorithm: Algorithm) -> Result<EncodingKey, String> {
+    let parsed = pem::parse(pem).map_err(|_| "it is no PEM".to_owned())?;
     // The library takes a public RSA key for a private one.
-    if pem::parse(pem).is_ok_and(|pem| !pem.tag().contains("PRIVATE KEY")) {
+    if !parsed.tag().contains("PRIVATE KEY") {
         return Err("it is no private key".to_owned());
+    }
+    if let Some(kind) = PrivateKeyKind::of(&parsed).filter(|kind| !kind.fits(algorithm)) {
+        return Err(format!("it is {}", kind.name()));
     }
     match algorithm {
         Algorithm::EdDSA => EncodingKey::from_ed_pem(pem),
@@ -834,9 +839,38 @@ mod tests {
                 "less than 2048 bits",
                 "rsa_keygen_bits:3072",
             ),
-            (Algorithm::ES256, "EC -pkeyopt ec_paramgen_curve:P-384", "", "ec_paramgen_curve:P-256"),
-            (Algorithm::EdDSA, "EC -pkeyopt ec_paramgen_curve:P-256", "", "-algorithm ed25519"),
-            (Algorithm::PS384, "ed25519", "", "PKCS#8 PEM"),
+            (
+                Algorithm::ES256,
+                "EC -pkeyopt ec_paramgen_curve:P-384",
+                "it is an EC key on the curve P-384",
+                "ec_paramgen_curve:P-256",
+            ),
+            (
+                Algorithm::ES384,
+                "EC -pkeyopt ec_paramgen_curve:secp256k1",
+                "it is an EC key on another curve than P-256 and P-384",
+                "ec_paramgen_curve:P-384",
+            ),
+            (
+                Algorithm::EdDSA,
+                "EC -pkeyopt ec_paramgen_curve:P-256",
+                "it is an EC key on the curve P-256",
+                "-algorithm ed25519",
+            ),
+            (
+                Algorithm::RS256,
+                "EC -pkeyopt ec_paramgen_curve:P-384",
+                "it is an EC key on the curve P-384",
+                "rsa_keygen_bits:3072",
+            ),
+            (Algorithm::EdDSA, "RSA -pkeyopt rsa_keygen_bits:2048", "it is an RSA key", "-algorithm ed25519"),
+            (
+                Algorithm::RS512,
+                "ed25519 -aes-128-cbc -pass pass:secret",
+                "it is an encrypted key",
+                "unencrypted PKCS#8 PEM",
+            ),
+            (Algorithm::PS384, "ed25519", "it is an Ed25519 key", "PKCS#8 PEM"),
         ] {
             let path = dir.path().join(algorithm.name());
             let mut openssl = std::process::Command::new("openssl");
