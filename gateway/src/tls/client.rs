@@ -200,8 +200,14 @@ pub(crate) fn in_words(error: &io::Error, server_name: &ServerName<'_>) -> Strin
 /// certificate refuses the connection only then. `error` is the failure's text, for hyper hides its cause.
 pub(crate) fn remedy_of_late_alert(error: &str) -> &'static str {
     let alert = error.split_once("fatal alert: ").map_or("", |(_, alert)| alert);
-    let wants_certificate =
-        ["CertificateRequired", "BadCertificate", "CertificateExpired", "CertificateUnknown", "UnknownCA", "AccessDenied"];
+    let wants_certificate = [
+        "CertificateRequired",
+        "BadCertificate",
+        "CertificateExpired",
+        "CertificateUnknown",
+        "UnknownCA",
+        "AccessDenied",
+    ];
     match wants_certificate.iter().any(|name| alert.starts_with(name)) {
         true => {
             "; the server wants another client certificate, or any at all: set tls_client_certificate_file and tls_client_key_file"

@@ -102,7 +102,11 @@ mod tests {
             let refused = segments(path).unwrap_err();
             assert!(refused.message.contains("is a pattern"), "{path}: {}", refused.message);
             let help = format!("write \"{plain}\": ");
-            assert!(refused.help.as_ref().is_some_and(|text| text.starts_with(&help)), "{path}: {:?}", refused.help);
+            assert!(
+                refused.help.as_ref().is_some_and(|text| text.starts_with(&help)),
+                "{path}: {:?}",
+                refused.help
+            );
         }
     }
 }
