@@ -90,7 +90,7 @@ impl ClientAddr {
         let port = port.filter(|port| *port != 0);
         // The host only of the nearest proxy: a client may have written those before.
         let hosts = head.headers().of_kind(HeaderKind::XForwardedHost).last();
-        let known_as = hosts.and_then(|field| members(field.value).last()).or(forwarded.host);
+        let known_as = hosts.and_then(|field| members(field.value).next_back()).or(forwarded.host);
         let known_as = known_as.and_then(|host| Host::parse(host).ok()).map(|host| host.as_str());
         RequestOrigin { scheme, host: known_as.unwrap_or(host), port }
     }

@@ -49,7 +49,7 @@ pub(crate) enum SendError {
     Full,
     #[error("no response in time")]
     Timeout,
-    #[error("the connection broke before the response: {0}{}", remedy_of_late_alert(&.0.to_string()))]
+    #[error("the connection broke before the response: {error}{remedy}", error = .0, remedy = remedy_of_late_alert(&.0.to_string()))]
     Broken(io::Error),
     #[error("{0}")]
     BadResponse(std::borrow::Cow<'static, str>),

@@ -149,7 +149,14 @@ fn a_client_that_does_not_finish_its_handshake_is_let_go() {
 fn plain_http_is_led_to_https() {
     let (certificates, upstream) = (Certificates::make(), Upstream::start());
     let plain = free_address();
-    let gateway = secure(&upstream, &certificates, &format!("redirect_listen = \"{plain}\""));
+    let more = format!("redirect_listen = \"{plain}\"\n[endpoints]\nhealth_path = \"/healthz\"");
+    let gateway = secure(&upstream, &certificates, &more);
+    for request in [
+        "OPTIONS /healthz HTTP/1.0\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: 10.0.0.1\r\nConnection: close\r\n\r\n",
+    ] {
+        assert_eq!(exchange(plain, request.as_bytes()).replies[0].status, 200, "{request}");
+    }
     let sent =
         exchange(plain, b"POST /app/a?b=c HTTP/1.1\r\nHost: gw.test:80\r\nContent-Length: 3\r\n\r\nabc");
     let reply = &sent.replies[0];
