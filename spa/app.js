@@ -7,6 +7,7 @@ import { ApiError, AuthClient, NetworkError } from "./auth-client/src/index.js";
 import { element } from "./element.js";
 import { PasswordView } from "./password-view.js";
 import { SessionsView } from "./sessions-view.js";
+import { TokensView } from "./tokens-view.js";
 
 const SESSION_ENDED = "Your session has ended. Please log in again.";
 /** The message for a visitor who was logged out elsewhere. @type {Record<string, string>} */
@@ -60,6 +61,8 @@ const client = new AuthClient({
   autoRefresh: "active",
 });
 const sessions = new SessionsView({ client, explain, onEnded: (notice) => showLogin(notice) });
+
+const tokens = new TokensView({ client, explain, onEnded: () => showLogin(SESSION_ENDED) });
 
 const password = new PasswordView({
   client,
@@ -161,6 +164,7 @@ function showLogin(notice = "") {
   setPasswordShown(false);
   markInvalid([]);
   sessions.hide();
+  tokens.hide();
   password.hide();
   show("login");
   view.username.focus();
@@ -265,6 +269,9 @@ function welcome(message) {
   if (arriving) {
     view.welcome.focus();
     sessions.load();
+    // Nothing of somebody who was here before.
+    tokens.hide();
+    tokens.load();
     if (gateway["password"] === "change") password.show();
   }
 }
@@ -386,6 +393,7 @@ client.addEventListener("change", () => {
   if (!client.hasTokens) {
     if (view.login.hidden && !isWorking) showLogin(SESSION_ENDED);
     sessions.hide();
+    tokens.hide();
   } else if (!view.success.hidden && client.claims?.sub === view.subject.textContent) {
     showToken();
   } else if (client.accessToken !== null && !isWorking) {

@@ -4,6 +4,7 @@
  */
 
 import { element } from "./element.js";
+import { line, time } from "./list-item.js";
 
 /** @typedef {import("./auth-client/src/index.js").SessionInfo} SessionInfo */
 
@@ -106,23 +107,6 @@ export class SessionsView {
     this.#error.hidden = text === "";
   }
 }
-
-/** @param {string} text @param {string} badge @param {string} [style] */
-function line(text, badge, style = "") {
-  const place = document.createElement("p");
-  place.className = style;
-  place.textContent = text;
-  if (badge !== "") {
-    const mark = document.createElement("span");
-    mark.className = "badge";
-    mark.textContent = ` ${badge}`;
-    place.append(mark);
-  }
-  return place;
-}
-
-/** @param {number} seconds since 1970 */
-const time = (seconds) => new Date(seconds * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
 
 /** What people call the program that a `User-Agent` names, and the system it runs on. @param {string} agent */
 export function browserName(agent) {

@@ -1,10 +1,10 @@
 /**
  * The apps of the recipes, installed into target/recipes: Python packages in an environment of their own, npm packages in a
- * folder of their own.
+ * folder of their own; and Debian's packages, by root.
  * @module
  */
 
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -36,13 +36,25 @@ function npm(packages) {
   run("npm", ["install", "--no-audit", "--no-fund", "--loglevel=error", ...missing], folder);
 }
 
+/** @param {string[]} packages */
+function debian(packages) {
+  const isMissing = (/** @type {string} */ name) => !spawnSync("dpkg-query", ["-Wf", "${Status}", name]).stdout?.includes("install ok installed");
+  const missing = packages.filter(isMissing);
+  if (missing.length === 0) return;
+  const command = ["apt-get", "-qq", "-y", "install", "--no-install-recommends", ...missing];
+  const asRoot = process.getuid?.() === 0 ? [] : ["sudo", "-n"];
+  const [program = "", ...args] = [...asRoot, "env", "DEBIAN_FRONTEND=noninteractive", ...command];
+  run(program, args);
+}
+
 /**
  * What a recipe needs.
- * @typedef {{ python?: string[], npm?: string[] }} Needs
+ * @typedef {{ python?: string[], npm?: string[], debian?: string[] }} Needs
  * @param {Needs[]} needs
  */
 export function install(needs) {
   mkdirSync(ROOT, { recursive: true });
   python([...new Set(needs.flatMap((need) => need.python ?? []))]);
   npm([...new Set(needs.flatMap((need) => need.npm ?? []))]);
+  debian([...new Set(needs.flatMap((need) => need.debian ?? []))]);
 }

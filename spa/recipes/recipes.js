@@ -4,8 +4,9 @@
  */
 
 import assert from "node:assert/strict";
-import { execFileSync, spawn } from "node:child_process";
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { userInfo } from "node:os";
 import { dirname, join } from "node:path";
 
 import { until } from "../tests/gateway.js";
@@ -237,6 +238,61 @@ export const RECIPES = [
         `page${++rounds}.txt`,
       );
       assert.equal(status, 201);
+    },
+  },
+  {
+    name: "wordpress",
+    // With php-cgi, for `php` would install a web server.
+    needs: { debian: ["php-cgi", "php-cli", "php-mysql", "php-gd", "mariadb-server", "wordpress", "wordpress-theme-twentytwentythree"] },
+    deepLink: "/wp-admin/edit.php?post_type=page",
+    async start({ folder, port, run }) {
+      const at = (/** @type {string} */ name) => join(folder, name);
+      cpSync("/usr/share/wordpress", at("wordpress"), { recursive: true, dereference: true });
+      rmSync(at("wordpress/wp-config.php"));
+      renameSync(at("wp-config.php"), at("wordpress/wp-config.php"));
+      mkdirSync(at("wordpress/wp-content/mu-plugins"));
+      renameSync(at("auth-gateway.php"), at("wordpress/wp-content/mu-plugins/auth-gateway.php"));
+      const user = userInfo().username;
+      const [data, socket] = [`--datadir=${at("data")}`, `--socket=${at("db.sock")}`];
+      const quiet = { stdio: /** @type {const} */ ("ignore") };
+      execFileSync("mariadb-install-db", ["--no-defaults", `--user=${user}`, data, "--auth-root-authentication-method=normal"], quiet);
+      run("/usr/sbin/mariadbd", ["--no-defaults", `--user=${user}`, data, socket, "--skip-networking", `--pid-file=${at("db.pid")}`]);
+      const query = (/** @type {string} */ sql) => spawnSync("mariadb", ["--no-defaults", socket, "-u", "root", "-e", sql]).status === 0;
+      await until(async () => query("create database if not exists wordpress"), "the database is there", 60);
+      const env = { WORDPRESS_DB_USER: "root", WORDPRESS_DB_HOST: `localhost:${at("db.sock")}` };
+      execFileSync("php", [at("install.php")], { env: { ...process.env, ...env }, ...quiet });
+      run("php", ["-S", `127.0.0.1:${port}`, "-t", at("wordpress")], { ...env, PHP_CLI_SERVER_WORKERS: "6" });
+    },
+    async use(page, { url }) {
+      await shows(page, "#wp-admin-bar-my-account", /alice/);
+      // A form.
+      const title = `Recipe ${++rounds}`;
+      await page.goto(`${url}/wp-admin/options-general.php`);
+      await page.fill("#blogname", title);
+      await page.click("#submit");
+      await shows(page, "#setting-error-settings_updated", /saved/);
+      await shows(page, "#wp-admin-bar-site-name", new RegExp(title));
+      // An upload and its download.
+      const name = `up${rounds}`;
+      await page.goto(`${url}/wp-admin/media-new.php?browser-uploader`);
+      await page.setInputFiles("#async-upload", { name: `${name}.txt`, mimeType: "text/plain", buffer: Buffer.from(title) });
+      await page.click("#html-upload");
+      await page.waitForURL("**/wp-admin/upload.php*");
+      const file = await page.evaluate(async (search) => {
+        const media = await fetch(`/index.php?rest_route=/wp/v2/media&search=${search}`).then((r) => r.json());
+        return fetch(media[0].source_url).then((r) => r.text());
+      }, name);
+      assert.equal(file, title);
+      // A script of the editor's kind.
+      const headers = { "content-type": "application/json" };
+      const post = await page.evaluate(
+        ([headers, body]) => fetch("/index.php?rest_route=/wp/v2/posts", { method: "POST", headers, body }).then((r) => r.json()),
+        /** @type {const} */ ([headers, JSON.stringify({ title, status: "publish" })]),
+      );
+      await page.goto(post.link);
+      await shows(page, "body", new RegExp(title));
+      await page.goto(`${url}/wp-admin/edit.php`);
+      await shows(page, "#the-list", new RegExp(`${title}[^]*alice`));
     },
   },
   {

@@ -102,8 +102,11 @@ describe("the page", () => {
   test("without the attribute there is no form", async () => {
     await page.route(`${gateway.url}/protected`, (route) => route.fulfill({ json: { message: "Hello" } }));
     await page.goto(gateway.url);
+    const listed = page.waitForResponse(`${gateway.url}/tokens`);
     await logIn("bob");
+    assert.equal((await listed).status(), 404);
     assert.ok(await page.isHidden("#password-change"));
+    assert.ok(await page.isHidden("#tokens"), "there are no tokens for programs here");
   });
 });
 

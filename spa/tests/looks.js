@@ -50,7 +50,8 @@ export async function assertAccessible(page, look, view, fewest) {
  */
 export async function assertAccessibleInEveryLook(page, view, fewest) {
   for (const [look, { media, width }] of Object.entries(LOOKS)) {
-    await page.emulateMedia(media);
+    // What the look before has set stays otherwise.
+    await page.emulateMedia({ forcedColors: "none", ...media });
     await page.setViewportSize({ width, height: 900 });
     await assertAccessible(page, look, view, fewest);
   }

@@ -157,7 +157,10 @@ async fn watch_databases(gateway: &Gateway) {
 /// Looks up each user of a source who has a session, and ends the sessions of those who have changed.
 async fn revoke_changed_in(gateway: &Gateway, users: &UserSources, source: &str) -> Result<(), String> {
     let sessions = gateway.sessions.list(None, now_millis()).await.map_err(|error| error.to_string())?;
-    let tokens = gateway.sessions.list_tokens(None, now_millis()).await.map_err(|error| error.to_string())?;
+    let tokens = match gateway.configuration.current().settings.personal_tokens.enabled {
+        true => gateway.sessions.list_tokens(None, now_millis()).await.map_err(|error| error.to_string())?,
+        false => Vec::new(),
+    };
     let subjects: BTreeSet<String> = sessions
         .into_iter()
         .map(|session| session.subject)

@@ -37,6 +37,26 @@ import { TokenStore } from "./token-store.js";
  */
 
 /**
+ * A personal access token, as the gateway lists it. Times are seconds since 1970.
+ * @typedef {object} PersonalToken
+ * @property {string} id
+ * @property {string} name
+ * @property {number} created_at
+ * @property {number | null} expires_at null for never
+ * @property {number | null} last_used_at to the minute; null where it was not used
+ * @property {string | null} last_used_from the address
+ * @property {string[] | null} roles the only ones of the user that it has; null for all
+ * @property {string[]} routes the `path` of the only routes that it is for; empty for all
+ */
+
+/**
+ * @typedef {object} PersonalTokenOptions
+ * @property {number | null} [expiresIn] seconds; null for never; the gateway's `default_ttl` if nothing is said
+ * @property {string[]} [roles] all of the user if nothing is said
+ * @property {string[]} [routes] all if nothing is said
+ */
+
+/**
  * @typedef {object} AuthClientOptions
  * @property {string} [baseUrl] the gateway: "" is where the page is from, or "https://gateway.example"
  * @property {string} [endpoints] the gateway's setting `endpoints.prefix`, such as "/auth"
@@ -232,11 +252,7 @@ export class AuthClient extends EventTarget {
    * @throws {AuthenticationRequired} {@link NetworkError} {@link ApiError}
    */
   async sessions() {
-    const response = await this.fetch(`${this.#endpoints}/sessions`, { headers: { Accept: "application/json" } });
-    if ([404, 405].includes(response.status)) return null;
-    if (!response.ok) throw await ApiError.from(response);
-    const body = await response.json().catch(() => null);
-    return Array.isArray(body?.sessions) ? body.sessions : null;
+    return this.#list("sessions");
   }
 
   /**
@@ -270,6 +286,56 @@ export class AuthClient extends EventTarget {
       }),
     });
     if (!response.ok) throw await ApiError.from(response);
+  }
+
+  /**
+   * The user's personal access tokens, which are for programs.
+   * @returns {Promise<PersonalToken[] | null>} null where the gateway has none
+   * @throws {AuthenticationRequired} {@link NetworkError} {@link ApiError}
+   */
+  async personalTokens() {
+    return this.#list("tokens");
+  }
+
+  /**
+   * Makes a personal access token.
+   * @param {string} name what it is called in listings
+   * @param {PersonalTokenOptions} [options]
+   * @returns {Promise<PersonalToken & {token: string}>} with its text, which is never shown again
+   * @throws {AuthenticationRequired} {@link NetworkError} {@link ApiError} with the gateway's reason in `detail`
+   */
+  async createPersonalToken(name, { expiresIn, roles, routes } = {}) {
+    const response = await this.fetch(`${this.#endpoints}/tokens`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ name, expires_in: expiresIn, roles, routes }),
+    });
+    if (!response.ok) throw await ApiError.from(response);
+    return response.json();
+  }
+
+  /**
+   * Revokes one of the user's personal access tokens, everywhere at once.
+   * @param {string} id
+   * @throws {AuthenticationRequired} {@link NetworkError} {@link ApiError}
+   */
+  async revokePersonalToken(id) {
+    const response = await this.fetch(`${this.#endpoints}/tokens/${encodeURIComponent(id)}`, { method: "DELETE" });
+    // Gone already is as good.
+    if (!response.ok && response.status !== 404) throw await ApiError.from(response);
+  }
+
+  /**
+   * What the gateway lists at one of its endpoints.
+   * @param {"sessions" | "tokens"} what
+   * @returns {Promise<any[] | null>} null where it has no such endpoint
+   */
+  async #list(what) {
+    const response = await this.fetch(`${this.#endpoints}/${what}`, { headers: { Accept: "application/json" } });
+    if ([404, 405].includes(response.status)) return null;
+    if (!response.ok) throw await ApiError.from(response);
+    const body = await response.json().catch(() => null);
+    return Array.isArray(body?.[what]) ? body[what] : null;
   }
 
   /** Forgets the tokens. @param {SignOutReason} [reason] what `signed-out` says */

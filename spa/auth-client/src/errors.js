@@ -3,7 +3,7 @@
  * @module
  */
 
-/** @typedef {{code?: string, message?: string, request_id?: string}} Problem the members of problem+json that are used */
+/** @typedef {{code?: string, message?: string, detail?: string, request_id?: string}} Problem the members of problem+json that are used */
 
 /** Why a session is over. @typedef {"logout" | "expired" | "reused" | "revoked" | "invalid"} SignOutReason */
 
@@ -20,6 +20,8 @@ export class ApiError extends Error {
     this.status = status;
     /** The stable code for programs, such as `account_locked`; empty where the body had none. */
     this.code = problem.code || "";
+    /** What exactly is wrong, in English, for developers; empty where the body had none. */
+    this.detail = problem.detail || "";
     /** Names the request in the gateway's logs; empty where the body had none. */
     this.requestId = problem.request_id || "";
     this.retryAfter = retryAfter;
@@ -66,7 +68,7 @@ async function readProblem(response) {
   if (body === null || typeof body !== "object") return {};
   /** @type {Problem} */
   const problem = {};
-  for (const member of /** @type {const} */ (["code", "message", "request_id"])) {
+  for (const member of /** @type {const} */ (["code", "message", "detail", "request_id"])) {
     if (typeof body[member] === "string") problem[member] = body[member];
   }
   return problem;

@@ -10,6 +10,8 @@ export { AuthEvent } from "./events.js";
 export { memoryStorage } from "./storage.js";
 
 /** @typedef {import("./auth-client.js").AuthClientOptions} AuthClientOptions */
+/** @typedef {import("./auth-client.js").PersonalToken} PersonalToken */
+/** @typedef {import("./auth-client.js").PersonalTokenOptions} PersonalTokenOptions */
 /** @typedef {import("./auth-client.js").SessionInfo} SessionInfo */
 /** @typedef {import("./claims.js").Claims} Claims */
 /** @typedef {import("./dpop.js").DpopMode} DpopMode */

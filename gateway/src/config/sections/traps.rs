@@ -14,7 +14,7 @@ use crate::config::table::Table;
 const DEMO_SALTS: [&str; 3] = ["WLedmzcZ0umhVb08qFqvIg", "fCiBpyemgc4E8/zmuqhNbw", "vXpk5TEmoWTn3zb+ml6Ygg"];
 
 /// Keys that name a file with a secret.
-const SECRET_FILES: [&str; 10] = [
+const SECRET_FILES: [&str; 13] = [
     "bind_password_file",
     "url_file",
     "secret_file",
@@ -22,6 +22,9 @@ const SECRET_FILES: [&str; 10] = [
     "password_file",
     "sentinel_password_file",
     "private_key_file",
+    "previous_secrets_file",
+    "key_file",
+    "headers_file",
     "client_key_file",
     "tls_client_key_file",
     "upstream_authorization_file",
@@ -47,8 +50,9 @@ pub(super) fn check(root: &Table<'_>, settings: &Settings) {
     if listens_to_all {
         check_demo_users(settings, root);
     }
-    for file in SECRET_FILES.iter().flat_map(|key| root.below(key)) {
-        check_mode(&file);
+    for entry in SECRET_FILES.iter().flat_map(|key| root.below(key)) {
+        let files = if entry.is_list() { entry.list().unwrap_or_default() } else { vec![entry] };
+        files.iter().for_each(check_mode);
     }
     for (name, upstream) in root.quiet_table("upstreams").entries() {
         let urls = settings.upstreams.get(&name).map(|upstream| &upstream.urls[..]).unwrap_or_default();
@@ -166,6 +170,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let secret = dir.path().join("secret");
         std::fs::write(&secret, "pX4v9TqL2mZr8KcW1nBy6HsD3fGj7QaE5uRt0iVo").unwrap();
+        let headers = dir.path().join("headers");
+        std::fs::write(&headers, "Authorization: Bearer collector").unwrap();
         let users = dir.path().join("users.toml");
         std::fs::write(&users, "password = \"$argon2id$v=19$m=1,t=2,p=1$WLedmzcZ0umhVb08qFqvIg$x\"").unwrap();
         let route = |path: &str| format!("[[routes]]\npath = \"{path}\"\nupstream = \"demo\"\n");
@@ -177,6 +183,21 @@ mod tests {
             (
                 "readable-by-others",
                 minimal() + &format!("[tokens]\nalgorithm = \"HS256\"\nsecret_file = {secret:?}"),
+            ),
+            (
+                "readable-by-others",
+                minimal()
+                    + &format!(
+                        "[tokens]\nalgorithm = \"HS256\"\nsecret = \"{}\"\nprevious_secrets_file = [{secret:?}]",
+                        "kQ2vX9wLr5TzYpB8nMcJ4hGfD6sA1eUo3iVqWxRt"
+                    ),
+            ),
+            (
+                "readable-by-others",
+                minimal()
+                    + &format!(
+                        "[tracing.otlp]\nendpoint = \"http://127.0.0.1:4318\"\nheaders_file = {headers:?}"
+                    ),
             ),
             ("upstream-is-gateway", minimal().replace("127.0.0.1:9000", "localhost:8080")),
             ("upstream-is-gateway", minimal().replace("9000", "8080") + public),
