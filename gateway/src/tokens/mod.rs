@@ -12,7 +12,6 @@ mod key_schedule;
 mod key_store;
 mod payload;
 mod previous_keys;
-mod private_key_kind;
 mod public_key;
 mod signer;
 mod verifier;

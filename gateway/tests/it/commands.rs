@@ -1,13 +1,12 @@
 //! Commands of operators: users, keys, backups, and what `check` and `healthcheck` find.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::fixture::{
-    Gateway, PASSWORD, PROGRAM, Upstream, free_address, get, post, tokens, users_file, wait_until,
-};
+use crate::fixture::{Gateway, PASSWORD, Upstream, free_address, get, post, tokens, users_file, wait_until};
 
 const ROUTE: &str =
     "[[routes]]\npath = \"/\"\nmethods = [\"all\"]\naccess = \"public\"\nrespond = { status = 204 }\n";
@@ -145,23 +144,46 @@ fn state_that_is_no_file_has_no_backup() {
     }
 }
 
+/// All that is in a folder, with the bytes of files.
+fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| match path.is_dir() {
+            true => content(&path).into_iter().chain([(path, Vec::new())]).collect::<Vec<_>>(),
+            false => vec![(path.clone(), fs::read(path).unwrap())],
+        })
+        .collect()
+}
+
 #[test]
 fn check_opens_what_the_start_would_open_and_changes_nothing() {
     let check = |config: &str, prepare: &dyn Fn(&Path)| {
         let dir = folder(config);
         prepare(dir.path());
-        let names = || {
-            let mut names: Vec<_> =
-                fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-            names.sort();
-            names
-        };
-        let before = names();
+        let before = content(dir.path());
         let (code, _, complaint) = command(dir.path(), &["check"], "");
-        assert_eq!(names(), before, "nothing is created");
+        assert_eq!(content(dir.path()), before, "nothing is created or written");
         (code, complaint)
     };
     assert_eq!(check("", &|_| {}).0, 0);
+    // Another algorithm than that of the key which is there, and keys of other kinds that are yet to be made.
+    let algorithms = "[tokens]\nalgorithm = \"ES256\"\nmigrate_from = { algorithm = \"EdDSA\" }\ndpop = \"optional\"\ndpop_nonce = true\n\
+                      [upstream_assertion]\nenabled = true\n[upstreams.app]\nurls = [\"http://127.0.0.1:1\"]\n";
+    let (code, complaint) = check(algorithms, &|dir| {
+        let text = fs::read_to_string(dir.join("gateway.toml")).unwrap();
+        let before = text.replace("algorithm = \"ES256\"\nmigrate_from = { algorithm = \"EdDSA\" }\n", "");
+        fs::write(dir.join("before.toml"), before).unwrap();
+        let rotated = Gateway::command(dir, &["keys", "rotate", "--config", "before.toml"], "");
+        assert_eq!(rotated.0, 0, "{}", rotated.2);
+    });
+    assert_eq!(code, 0, "{complaint}");
+    let (code, complaint) = check(
+        "[upstream_assertion]\nenabled = true\nprivate_key_file = \"key.pem\"\n[upstreams.app]\nurls = [\"http://127.0.0.1:1\"]\n",
+        &|dir| {
+            fs::write(dir.join("key.pem"), "rubbish").unwrap();
+        },
+    );
+    assert!(code == 78 && complaint.contains("upstream_assertion.private_key_file"), "{complaint}");
 
     let (code, complaint) =
         check("[store]\npath = \"state\"\n", &|dir| fs::write(dir.join("state"), "rubbish").unwrap());
@@ -290,57 +312,4 @@ fn what_root_creates_in_the_services_folders_can_be_read_by_the_service() {
         let found = file.as_ref().unwrap().metadata().unwrap();
         assert_eq!((found.uid(), found.gid()), (account, account), "{:?}", file.unwrap().path());
     }
-}
-
-/// The README's first configuration and its commands, as they are printed.
-#[test]
-fn the_first_configuration_of_the_readme_starts_as_it_is_printed() {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
-    let block = |kind: &str, with: &str| {
-        readme
-            .split("```")
-            .find_map(|block| block.strip_prefix(kind).filter(|text| text.contains(with)))
-            .unwrap_or_else(|| panic!("the README has no {kind} block with {with}"))
-            .to_owned()
-    };
-    let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("gateway.toml"), block("toml", "[[routes]]")).unwrap();
-    let commands = block("sh", "users add");
-    let commands: Vec<&str> = commands.lines().filter(|line| !line.trim().is_empty()).collect();
-    let (start, prepare) = commands.split_last().unwrap();
-    for line in prepare {
-        let line = line.replace("auth-gateway ", &format!("{PROGRAM} "));
-        let done = std::process::Command::new("sh")
-            .args(["-euc", &format!("echo 'a password of good length' | {{ {line}\n}}")])
-            .current_dir(dir.path())
-            .output()
-            .unwrap();
-        assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
-    }
-    assert_eq!(start.split('#').next().unwrap().trim(), "auth-gateway --config gateway.toml");
-    let (public, admin) = (free_address(), free_address());
-    let mut gateway = std::process::Command::new(PROGRAM)
-        .args(["--config", "gateway.toml"])
-        .current_dir(dir.path())
-        .env("AUTH_GATEWAY__SERVER__LISTEN", public.to_string())
-        .env("AUTH_GATEWAY__ADMIN__LISTEN", admin.to_string())
-        .env_remove("AUTH_GATEWAY_PYTHON")
-        .env_remove("AUTH_GATEWAY_LONG")
-        .spawn()
-        .unwrap();
-    wait_until("it is ready", || {
-        assert_eq!(gateway.try_wait().unwrap(), None, "it has ended");
-        get(admin, "/readyz", &[]).is_some_and(|answer| answer.status == 200)
-    });
-    let login = crate::fixture::request(
-        public,
-        "POST",
-        "/auth/login",
-        &[("Content-Type", "application/json")],
-        br#"{"username":"alice","password":"a password of good length"}"#,
-    );
-    let status = login.unwrap().status;
-    gateway.kill().unwrap();
-    gateway.wait().unwrap();
-    assert_eq!(status, 200);
 }

@@ -14,7 +14,9 @@ pub(super) fn segments(path: &str) -> Result<(), InvalidValue> {
     // What other programs take for a pattern would be taken literally, and would leave open what it should
     // protect.
     let is_pattern = |segment: &str| {
-        segment.contains(['*', '{', '<', '[', '|', '^']) || segment.starts_with(':') || segment.ends_with('$')
+        segment.contains(['*', '{', '}', '<', '>', '[', ']', '^', '|'])
+            || segment.starts_with(':')
+            || segment.ends_with('$')
     };
     let parts: Vec<&str> = inner.split('/').collect();
     if let Some(first) = parts.iter().position(|segment| is_pattern(segment)) {
@@ -36,10 +38,10 @@ pub(super) fn segments(path: &str) -> Result<(), InvalidValue> {
             .map_err(|r| r.help("leave it out: a path matches itself and everything below it"));
     }
     if inner.split('/').any(str::is_empty) {
-        return refuse("has an empty segment");
+        return refuse("has an empty segment").map_err(|r| r.help("write one slash between segments"));
     }
     if inner.split('/').any(|segment| segment == "." || segment == "..") {
-        return refuse("has a dot segment");
+        return refuse("has a dot segment").map_err(|r| r.help("write the path that it leads to"));
     }
     Ok(())
 }
@@ -96,6 +98,8 @@ mod tests {
             ("/v1/(a|b)", "/v1"),
             ("/api/[^/]+/x", "/api"),
             ("/api/*.js", "/api"),
+            ("/v[12]", "/"),
+            ("/a*{b}", "/"),
             ("/*.php", "/"),
             ("/{proxy+}", "/"),
         ] {
