@@ -97,6 +97,7 @@ pub(super) async fn serve<S: RequestStack>(
                 let linger = if is_sending { Linger::for_upload(time) } else { Linger::BRIEF };
                 return Box::pin(connection.socket.drain(linger)).await;
             }
+            End::Truncated => return Box::pin(connection.socket.drain(Linger::BRIEF)).await,
             End::Abort => return connection.socket.reset_at_drop(),
             End::Upgrade => return Box::pin(serve_tunnel(&connection, worker)).await,
         }
@@ -109,6 +110,8 @@ enum End {
     Idle,
     /// Close it with a lingering close, so that the client can read the last response.
     Close,
+    /// A response is incomplete, and its framing shows that: close, so that the client can read what there is.
+    Truncated,
     /// A response is incomplete: reset the connection, so that the response is not taken for complete.
     Abort,
     /// The connection was upgraded.
@@ -205,6 +208,8 @@ fn end_of(line: &StrictConnection, ended: hyper::Result<()>) -> End {
     }
     match ended {
         Ok(()) => End::Close,
+        // The body's source failed. Only HTTP/1.0 knows bodies that end with the connection.
+        Err(error) if error.is_user() && !line.http10.get() => End::Truncated,
         Err(error) => {
             tracing::debug!(%error, "a connection broke");
             End::Abort

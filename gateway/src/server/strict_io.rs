@@ -67,6 +67,8 @@ pub(super) struct StrictConnection {
     head: RefCell<Option<StrictHead>>,
     /// A request has arrived.
     served: Cell<bool>,
+    /// The last one was HTTP/1.0.
+    pub(super) http10: Cell<bool>,
     /// The head of the response was written, or its beginning.
     head_written: Cell<bool>,
     /// The client has closed its write side.
@@ -111,6 +113,7 @@ impl StrictConnection {
             progress: Cell::new(false),
             head: RefCell::new(None),
             served: Cell::new(false),
+            http10: Cell::new(false),
             head_written: Cell::new(false),
             read_closed: Cell::new(false),
             deliver_close: Cell::new(false),
@@ -264,6 +267,7 @@ impl Reader {
                     BodyFraming::Empty | BodyFraming::UntilClose => State::Head,
                 };
                 connection.begin();
+                connection.http10.set(head.version() == Version::Http10);
                 connection.head.replace(Some(StrictHead { head, framing, refused: None }));
             }
             // Admission reports the error; the head has no end, so nothing behind it is read.
