@@ -341,6 +341,7 @@ rejections! {
     }, refusal.problem.detail();
     DpopTokenAsBearer => Code::InvalidToken, "the token is bound to a key: it needs the scheme DPoP and a proof";
     DpopTokenUnbound => Code::InvalidToken, "the token is bound to no key, and this needs one that is";
+    DpopBasic => Code::InvalidToken, "HTTP Basic proves no possession of a key, and this needs a token that is bound to one";
     DpopKeyMismatch => Code::InvalidToken, "the token is bound to another key than the proof was made with";
     DpopReplaysFull => Code::Overloaded, "too many proofs at once";
     IssuerUnavailable(retry_after: Duration) => Code::IssuerUnavailable, "the token's issuer cannot be asked at the moment";
@@ -757,6 +758,17 @@ impl Rejection {
         }
     }
 
+    /// What OAuth clients look at in errors of token endpoints (RFC 6749 section 5.2, RFC 7009 section 2.2.1, RFC 7662 section 2.3).
+    fn oauth_error(&self) -> Option<&'static str> {
+        match self {
+            Rejection::DpopProof(_) | Rejection::ClientUnknown => Some(self.code().name()),
+            Rejection::ContentTypeNotForm | Rejection::TokenNotInForm | Rejection::FormFieldTwice => {
+                Some("invalid_request")
+            }
+            _ => None,
+        }
+    }
+
     fn problem(&self, request_id: &str, type_base: Option<&str>) -> Vec<u8> {
         let (code, status) = (self.code(), self.status());
         let kind = type_base.map_or_else(|| "about:blank".into(), |base| format!("{base}{}", code.name()));
@@ -769,9 +781,8 @@ impl Rejection {
             "message": self.message(),
             "request_id": request_id,
         });
-        if matches!(self, Rejection::DpopProof(_)) {
-            // What OAuth clients look at (RFC 6749 section 5.2).
-            problem["error"] = code.name().into();
+        if let Some(error) = self.oauth_error() {
+            problem["error"] = error.into();
         }
         if let Rejection::SecondFactorRequired(token) = self {
             problem["mfa_token"] = token.as_str().into();

@@ -15,8 +15,9 @@ use crate::browser::Browser;
 use crate::config::{
     Algorithm, Diagnostic, HostPattern, Loaded, Route, Settings, Severity, Signing, inspect, matching_order,
 };
+use crate::runtime_config::load_assertion_keys;
 use crate::tls::server_config;
-use crate::tokens::{Access, KeyRing, KeyStore};
+use crate::tokens::{Access, KeyRing, KeyStore, UnixSeconds};
 use crate::users::{UserFileDiagnostic, UserSources};
 
 /// Checks the configuration and the files it names. Creates and changes nothing.
@@ -41,10 +42,15 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
             }),
         );
     }
-    let keys = check_keys(&settings);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let keys = check_keys(&settings, now);
     if let Err(error) = &keys {
         let place =
             ["tokens.private_key_file", "tokens.keys_dir", "tokens.algorithm"].into_iter().find_map(key);
+        found.extend(silenced, [Diagnostic::of_key(&error.to_string(), place)]);
+    }
+    if let Err(error) = load_assertion_keys(&settings, now, Access::Examine) {
+        let place = ["upstream_assertion.private_key_file", "tokens.keys_dir"].into_iter().find_map(key);
         found.extend(silenced, [Diagnostic::of_key(&error.to_string(), place)]);
     }
     if let Err(error) = Browser::new(&settings) {
@@ -59,7 +65,6 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
             Diagnostic::warning_of_key("unusable-key", &message, key("tokens.keys_dir"))
         }),
     );
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     if let Some(tls) = settings.server.tls.as_ref().filter(|_| !found.blames("server.tls")) {
         let place = key("server.tls.certificates");
         match server_config(tls, now) {
@@ -138,12 +143,12 @@ fn hosts_without(names: &[String], routes: &[Route]) -> BTreeSet<String> {
 }
 
 /// Keys that the gateway has yet to generate cannot be wrong.
-fn check_keys(settings: &Settings) -> Result<KeyRing, crate::tokens::KeyError> {
+fn check_keys(settings: &Settings, now: UnixSeconds) -> Result<KeyRing, crate::tokens::KeyError> {
     let mut tokens = settings.tokens.clone();
     if matches!(&tokens.signing, Signing::Kept { dir, .. } if !KeyStore::list_path(dir).exists()) {
         tokens.signing = Signing::Secret { algorithm: Algorithm::HS256, secret: vec![0; 32] };
     }
-    KeyRing::load(&tokens, 0, &[], Access::Examine)
+    KeyRing::load(&tokens, now, &[], Access::Examine)
 }
 
 /// The routes in the order of matching.

@@ -17,7 +17,7 @@ use crate::explain::{Explanation, Outcome, TokenState};
 use crate::layers::route::MatchResult;
 use crate::rejection::Rejection;
 use crate::server::DryRun;
-use crate::tokens::{KeyState, KeyStore, TokenError, VerifiedClaims};
+use crate::tokens::{KeyStore, TokenError, VerifiedClaims};
 
 /// The request to explain.
 #[derive(Debug, Clone, Args)]
@@ -129,8 +129,8 @@ fn slash(target: &str) -> &'static str {
 fn use_only_keys_that_exist(settings: &mut Settings) -> Option<&'static str> {
     let Signing::Kept { algorithm, dir } = &settings.tokens.signing else { return None };
     let signs = |dir: &Path| {
-        let keys = KeyStore::open(dir).and_then(|store| store.list()).unwrap_or_default();
-        keys.iter().any(|key| key.state == KeyState::Signing && key.algorithm == *algorithm)
+        let keys = KeyStore::open_to_read(dir).and_then(|store| store.list()).unwrap_or_default();
+        keys.iter().any(|key| key.signs_with(*algorithm))
     };
     if KeyStore::list_path(dir).exists() && signs(dir) {
         return None;

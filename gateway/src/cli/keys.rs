@@ -53,6 +53,11 @@ pub(super) fn run(
 ) -> Result<(), CommandError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     if let KeysCommand::Jwks = command {
+        // What is printed is what will be published, also before the first start.
+        if let Signing::Kept { algorithm, dir } = &settings.tokens.signing {
+            let store = KeyStore::open(dir).map_err(CommandError::failed)?;
+            store.signing_and_others(*algorithm, now).map_err(CommandError::failed)?;
+        }
         let ring =
             KeyRing::load(&settings.tokens, now, &[], Access::Examine).map_err(CommandError::failed)?;
         let assertions = load_assertion_keys(settings, now, Access::Use).map_err(CommandError::failed)?;

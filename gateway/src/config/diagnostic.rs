@@ -14,9 +14,10 @@ type Report = Vec<Group<'static>>;
 const MAX_WIDTH: usize = 160;
 
 /// The names of warnings, by which they can be silenced.
-pub(crate) const WARNINGS: [&str; 27] = [
+pub(crate) const WARNINGS: [&str; 28] = [
     "address-in-use",
     "admin-exposed",
+    "basic-with-dpop",
     "certificate-without-name",
     "demo-users",
     "everyone-trusted",

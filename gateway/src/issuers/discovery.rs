@@ -3,22 +3,17 @@
 use serde_json::Value;
 use url::Url;
 
-use super::address::Reach;
+use super::address::{Reach, Scope};
 use super::shown;
 use crate::strict_json;
 
-/// Where the keys of `issuer` are according to its document, which was fetched from `from`, at an address of the public internet or
-/// not; and which addresses may be reached for it.
+/// Where the keys of `issuer` are according to its document, which was fetched from `from`, at an address of this scope; and which
+/// addresses may be reached for it.
 ///
 /// # Errors
 ///
 /// The document is another issuer's, or is none.
-pub(super) fn jwks_uri(
-    json: &[u8],
-    issuer: &str,
-    from: &Url,
-    is_public: bool,
-) -> Result<(Url, Reach), String> {
+pub(super) fn jwks_uri(json: &[u8], issuer: &str, from: &Url, scope: Scope) -> Result<(Url, Reach), String> {
     let members = strict_json::object(json).ok_or("is not a JSON object with unique members")?;
     let text = |name: &str| members.get(name).and_then(Value::as_str);
     match text("issuer") {
@@ -37,9 +32,9 @@ pub(super) fn jwks_uri(
             "has a jwks_uri that is not fetched: {shown}; it has to be https:// without a user"
         ));
     }
-    // The operator named the host, or the issuer itself is within the same network.
-    let is_near = url.host() == from.host() || !is_public;
-    Ok((url, if is_near { Reach::Anywhere } else { Reach::Public }))
+    // The operator named the host.
+    let is_named = url.host() == from.host();
+    Ok((url, if is_named { Reach::Anywhere } else { Reach::From(scope) }))
 }
 
 #[cfg(test)]
@@ -54,22 +49,27 @@ mod tests {
         let of = |issuer: &str, uri: &str| json!({"issuer": issuer, "jwks_uri": uri}).to_string();
         let secure = Url::parse("https://login.example/a/.well-known/openid-configuration").unwrap();
         let plain = Url::parse("http://127.0.0.1:8080/.well-known/openid-configuration").unwrap();
-        for (json, from, is_public, found) in [
-            (of(ISSUER, "https://login.example/jwks"), &secure, true, Some(Reach::Anywhere)),
-            (of(ISSUER, "https://keys.example/jwks"), &secure, true, Some(Reach::Public)),
-            (of(ISSUER, "https://10.0.0.1/jwks"), &secure, false, Some(Reach::Anywhere)),
-            (of(ISSUER, "http://127.0.0.1:8080/jwks"), &plain, false, Some(Reach::Anywhere)),
-            (of(ISSUER, "http://login.example/jwks"), &secure, true, None),
-            (of(ISSUER, "https://a:b@login.example/jwks"), &secure, true, None),
-            (of(ISSUER, "file:///etc/passwd"), &secure, true, None),
-            (of(ISSUER, "/jwks"), &secure, true, None),
-            (of("https://login.example/a/", "https://login.example/jwks"), &secure, true, None),
-            (of("https://evil.example", "https://login.example/jwks"), &secure, true, None),
-            (json!({"jwks_uri": "https://login.example/jwks"}).to_string(), &secure, true, None),
-            (json!({"issuer": ISSUER}).to_string(), &secure, true, None),
-            ("<html>".to_owned(), &secure, true, None),
+        for (json, from, scope, found) in [
+            (of(ISSUER, "https://login.example/jwks"), &secure, Scope::Public, Some(Reach::Anywhere)),
+            (
+                of(ISSUER, "https://keys.example/jwks"),
+                &secure,
+                Scope::Public,
+                Some(Reach::From(Scope::Public)),
+            ),
+            (of(ISSUER, "https://10.0.0.1/jwks"), &secure, Scope::Private, Some(Reach::From(Scope::Private))),
+            (of(ISSUER, "http://127.0.0.1:8080/jwks"), &plain, Scope::Loopback, Some(Reach::Anywhere)),
+            (of(ISSUER, "http://login.example/jwks"), &secure, Scope::Public, None),
+            (of(ISSUER, "https://a:b@login.example/jwks"), &secure, Scope::Public, None),
+            (of(ISSUER, "file:///etc/passwd"), &secure, Scope::Public, None),
+            (of(ISSUER, "/jwks"), &secure, Scope::Public, None),
+            (of("https://login.example/a/", "https://login.example/jwks"), &secure, Scope::Public, None),
+            (of("https://evil.example", "https://login.example/jwks"), &secure, Scope::Public, None),
+            (json!({"jwks_uri": "https://login.example/jwks"}).to_string(), &secure, Scope::Public, None),
+            (json!({"issuer": ISSUER}).to_string(), &secure, Scope::Public, None),
+            ("<html>".to_owned(), &secure, Scope::Public, None),
         ] {
-            let uri = jwks_uri(json.as_bytes(), ISSUER, from, is_public);
+            let uri = jwks_uri(json.as_bytes(), ISSUER, from, scope);
             assert_eq!(uri.ok().map(|(_, reach)| reach), found, "{json}");
         }
     }

@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use url::{Host, Url};
 
-use super::address::{Reach, is_public};
+use super::address::{Reach, Scope, scope};
 use super::shown;
 use crate::tls::in_words;
 use crate::upstream::{connect_any, is_localhost};
@@ -39,8 +39,8 @@ pub(super) struct Client {
 pub(super) struct Answer {
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-    /// Whether it came from an address of the public internet.
-    pub(super) is_public: bool,
+    /// Where it came from.
+    pub(super) from: Scope,
 }
 
 /// A connection with or without TLS.
@@ -50,7 +50,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
 /// A connection that can take a request.
 pub(super) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
-    is_public: bool,
+    to: Scope,
 }
 
 impl Connection {
@@ -93,7 +93,7 @@ impl Client {
             request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             let response = connection.sender.send_request(request).await.map_err(|error| in_short(&error))?;
             if !response.status().is_redirection() || response.status() == StatusCode::NOT_MODIFIED {
-                return read_json(response, connection.is_public).await;
+                return read_json(response, connection.to).await;
             }
             target = redirect(&target, response.headers())?;
         }
@@ -117,7 +117,7 @@ impl Client {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         headers.insert(http::header::AUTHORIZATION, authorization.clone());
         let response = connection.sender.send_request(request).await.map_err(|error| in_short(&error))?;
-        read_json(response, connection.is_public).await
+        read_json(response, connection.to).await
     }
 
     /// Connects to the host of a URL.
@@ -125,11 +125,11 @@ impl Client {
         let port = url.port_or_known_default().unwrap_or(443);
         let addresses = resolve(url, port).await?;
         let allowed: Vec<SocketAddr> =
-            addresses.iter().copied().filter(|a| reach == Reach::Anywhere || is_public(a.ip())).collect();
+            addresses.iter().copied().filter(|address| reach.allows(address.ip())).collect();
         let Some(first) = allowed.first() else {
             return Err(match addresses.first() {
                 Some(address) => format!(
-                    "is at {}, an address that is not public, and the configuration does not name it",
+                    "is at {}, an address that the issuer may not lead to: name it in the configuration if it is right",
                     address.ip()
                 ),
                 None => "has no address".to_owned(),
@@ -137,7 +137,7 @@ impl Client {
         };
         let cannot = |error: std::io::Error| format!("cannot be connected to ({first}): {error}");
         let (tcp, _) = connect_any(&allowed, 0).await.map_err(cannot)?;
-        let is_public = tcp.peer_addr().is_ok_and(|peer| is_public(peer.ip()));
+        let to = tcp.peer_addr().map_or(Scope::Public, |peer| scope(peer.ip()));
         tcp.set_nodelay(true).map_err(cannot)?;
         let io: Box<dyn Io> = match (url.scheme(), &self.tls) {
             ("https", Some(connector)) => {
@@ -152,7 +152,7 @@ impl Client {
             http1::handshake(TokioIo::new(io)).await.map_err(|error| in_short(&error))?;
         // It ends when the sender and the answer are dropped.
         spawn_local(connection);
-        Ok(Connection { sender, is_public })
+        Ok(Connection { sender, to })
     }
 }
 
@@ -215,10 +215,7 @@ fn redirect(from: &Url, headers: &HeaderMap) -> Result<Url, String> {
 }
 
 /// Reads an answer that must be JSON.
-async fn read_json(
-    response: http::Response<hyper::body::Incoming>,
-    is_public: bool,
-) -> Result<Answer, String> {
+async fn read_json(response: http::Response<hyper::body::Incoming>, from: Scope) -> Result<Answer, String> {
     let (parts, body) = response.into_parts();
     if parts.status != StatusCode::OK {
         return Err(format!("answers with {}", parts.status));
@@ -229,7 +226,7 @@ async fn read_json(
         Some(_) => "answers with more than 1 MiB".to_owned(),
         None => format!("breaks off its answer: {error}"),
     })?;
-    Ok(Answer { headers: parts.headers, body: body.to_bytes(), is_public })
+    Ok(Answer { headers: parts.headers, body: body.to_bytes(), from })
 }
 
 /// Whether an answer says that it is JSON as it stands.

@@ -100,7 +100,7 @@ pub(super) async fn take_keys(
         }
         (IssuerKeys::Discovery(document), None) => {
             let answer = client.get(document, Reach::Anywhere).await?;
-            let found = discovery::jwks_uri(&answer.body, &settings.issuer, document, answer.is_public);
+            let found = discovery::jwks_uri(&answer.body, &settings.issuer, document, answer.from);
             let (url, reach) = found.map_err(|why| format!("{document} {why}"))?;
             Location { url, reach, found: Instant::now() }
         }

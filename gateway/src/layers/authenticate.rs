@@ -128,6 +128,9 @@ fn find_identity(routed: &Routed) -> Result<Found, Rejection> {
             }
         }
         Credentials::Basic(_) => {
+            if dpop::mode(route, context) == Dpop::Required {
+                return Err(Rejection::DpopBasic);
+            }
             require_no_foreign_page(routed)?;
             return Ok(Found::Pending(Wait::Verification));
         }

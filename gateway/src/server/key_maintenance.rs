@@ -11,7 +11,7 @@ use crate::runtime_config::RuntimeConfig;
 use crate::server::reload::{Reloader, audit_key_changes};
 use crate::telemetry::AuditEvent;
 use crate::tokens::{
-    KeyRole, KeyStore, Rules, Schedule, Step, UnixSeconds, assertion_keys_dir, verifies_for,
+    KeyRole, KeyStore, LoadedKey, Rules, Schedule, Step, UnixSeconds, assertion_keys_dir, verifies_for,
 };
 
 /// What is known of the keys since the last poll.
@@ -65,7 +65,8 @@ impl Reloader {
         let last = self.gateway.configuration.current();
         let now = since_1970().as_secs();
         let folders = managed_folders(&last.settings);
-        let mut errors = maintain_folders(&folders, now);
+        let mut errors = correct_times(&folders, &last.keys, now);
+        errors.extend(maintain_folders(&folders, now));
         let lists = lists_of(&folders);
         if state.keys.lists != lists
             || last.keys.iter().any(|key| key.until().is_some_and(|until| until <= now))
@@ -111,6 +112,25 @@ impl Reloader {
             state.signs = Some(key.id().to_owned());
         }
     }
+}
+
+/// Corrects what commands have written by another clock; returns what failed. `keys` are those that are in use.
+fn correct_times(folders: &[(PathBuf, Rules)], keys: &[LoadedKey], now: UnixSeconds) -> Vec<String> {
+    let signs = |kid: &str| {
+        keys.iter().any(|key| key.record.id() == kid && matches!(key.role, KeyRole::Signing { .. }))
+    };
+    let mut errors = Vec::new();
+    for (dir, _) in folders {
+        match KeyStore::correct_times(dir, signs, now) {
+            Ok(false) => {}
+            Ok(true) => tracing::warn!(
+                keys_dir = %dir.display(),
+                "keys were changed by a process whose clock differs from this gateway's: their times were corrected"
+            ),
+            Err(error) => errors.push(error.to_string()),
+        }
+    }
+    errors
 }
 
 /// Publishes, rotates and removes keys in the folders with managed keys; returns what failed.

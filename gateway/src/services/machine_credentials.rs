@@ -93,14 +93,14 @@ async fn verify_token(
         context.worker.metrics.verification(outcome);
         rejection
     };
-    let unknown = Rejection::TokenInvalid("there is no such personal access token");
-    let Some(presented) = PresentedToken::parse(text) else {
-        return Err(refuse(VerificationOutcome::Invalid, unknown));
-    };
     let of_name = |identity: &Identity| name.is_none_or(|name| name.as_str() == identity.claims().username());
     if let Some(identity) = lookup(context, text.as_bytes()) {
         return if of_name(&identity) { Ok(identity) } else { Err(Rejection::WrongCredentials) };
     }
+    let unknown = Rejection::TokenInvalid("there is no such personal access token");
+    let Some(presented) = PresentedToken::parse(text) else {
+        return Err(refuse(VerificationOutcome::Invalid, unknown));
+    };
     let (sessions, users) = (&context.worker.gateway.sessions, &context.state.config.users);
     // Read before the record: a change in between makes the cache check again.
     let (epoch, changes) = (sessions.revocations().epoch(), users.changes());
@@ -178,10 +178,15 @@ async fn verify_basic(
     basic: BasicCredentials,
 ) -> Result<Rc<Identity>, Rejection> {
     let BasicCredentials { username, password } = basic;
+    let takes_tokens = context.state.config.settings.personal_tokens.enabled;
+    // As git's users know it: `https://TOKEN@host`. It is no name, and must not get into logs as one.
+    if takes_tokens && PresentedToken::is_meant_by(username.as_bytes()) {
+        return verify_token(context, &username, None).await;
+    }
     let name = CanonicalName::for_lockout(&username);
     context.record.username.replace(Some(name.to_string()));
     let is_token = PresentedToken::is_meant_by(password.as_bytes());
-    if is_token && context.state.config.settings.personal_tokens.enabled {
+    if is_token && takes_tokens {
         let text = std::str::from_utf8(password.as_bytes()).unwrap_or_default();
         return verify_token(context, text, Some(&name).filter(|_| !username.is_empty())).await;
     }

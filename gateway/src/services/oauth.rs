@@ -6,10 +6,11 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, StatusCode};
+use percent_encoding::percent_decode;
 use serde_json::{Map, Value, json};
 
 use crate::auth::basic::BasicCredentials;
-use crate::config::Settings;
+use crate::config::{Dpop, Settings};
 use crate::layers::authenticate::require_fresh_revocations;
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
@@ -20,7 +21,7 @@ use crate::services::login::read_body;
 use crate::services::logout::end_session_of;
 use crate::services::machine_credentials::claims_of_user;
 use crate::sessions::personal_token::PresentedToken;
-use crate::tokens::{TokenType, VerifiedClaims};
+use crate::tokens::{TokenType, VerifiedClaims, dpop};
 
 pub(crate) const PROTECTED_RESOURCE: &str = "/.well-known/oauth-protected-resource";
 const AUTHORIZATION_SERVER: &str = "/.well-known/oauth-authorization-server";
@@ -101,20 +102,32 @@ async fn of_personal_token(
 fn members(claims: &VerifiedClaims) -> Map<String, Value> {
     let mut members = claims.all();
     members.remove("type");
-    members.insert("token_type".to_owned(), "Bearer".into());
+    // RFC 9449 section 6.2.
+    let token_type = if members.contains_key("cnf") { "DPoP" } else { "Bearer" };
+    members.insert("token_type".to_owned(), token_type.into());
     members
 }
 
-/// Whether the client may ask: HTTP Basic with one of the configured names and its secret.
+/// Whether the client may ask: HTTP Basic with one of the configured names and its secret. Both may be form-encoded, as RFC 6749 section
+/// 2.3.1 has it and half of all clients do.
 fn authenticate_client(context: &RequestContext) -> Result<(), Rejection> {
     let basic = BasicCredentials::of(&context.head)?.ok_or(Rejection::ClientUnknown)?;
     let clients = &context.state.config.settings.oauth.introspection_clients;
-    let presented = digest(&SHA256, basic.password.as_bytes());
-    let secret = clients.get(&basic.username);
-    match secret.is_some_and(|secret| verify_slices_are_equal(&secret.0, presented.as_ref()).is_ok()) {
+    let is_known = |name: &[u8], secret: &[u8]| {
+        let known = std::str::from_utf8(name).ok().and_then(|name| clients.get(name));
+        let presented = digest(&SHA256, secret);
+        known.is_some_and(|known| verify_slices_are_equal(&known.0, presented.as_ref()).is_ok())
+    };
+    let (name, secret) = (basic.username.as_bytes(), basic.password.as_bytes());
+    match is_known(name, secret) || is_known(&form_decoded(name), &form_decoded(secret)) {
         true => Ok(()),
         false => Err(Rejection::ClientUnknown),
     }
+}
+
+fn form_decoded(text: &[u8]) -> Vec<u8> {
+    let spaced: Vec<u8> = text.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
+    percent_decode(&spaced).collect()
 }
 
 /// The member `token` of a form; `token_type_hint` is not needed to find it.
@@ -142,6 +155,9 @@ pub(crate) fn authorization_server(settings: &Settings) -> Response {
         "grant_types_supported": [],
         "access_token_signing_alg_values_supported": [settings.tokens.signing.algorithm().name()],
     });
+    if settings.tokens.dpop != Dpop::Off {
+        metadata["dpop_signing_alg_values_supported"] = dpop_algorithms();
+    }
     if settings.oauth.revocation {
         metadata["revocation_endpoint"] = at("/revoke").into();
         metadata["revocation_endpoint_auth_methods_supported"] = json!(["none"]);
@@ -155,12 +171,22 @@ pub(crate) fn authorization_server(settings: &Settings) -> Response {
 
 /// The metadata of the protected resource (RFC 9728), which is everything behind the gateway.
 pub(crate) fn protected_resource(settings: &Settings) -> Response {
-    cacheable(&json!({
+    let mut metadata = json!({
         "resource": origin(&settings.tokens.issuer),
         "authorization_servers": [settings.tokens.issuer],
         "jwks_uri": jwks_uri(settings),
         "bearer_methods_supported": ["header"],
-    }))
+    });
+    if settings.tokens.dpop != Dpop::Off {
+        metadata["dpop_signing_alg_values_supported"] = dpop_algorithms();
+        metadata["dpop_bound_access_tokens_required"] = (settings.tokens.dpop == Dpop::Required).into();
+    }
+    cacheable(&metadata)
+}
+
+/// The algorithms of proofs, for metadata (RFC 9449 section 5.1).
+fn dpop_algorithms() -> Value {
+    dpop::ALGORITHMS.split(' ').collect::<Vec<_>>().into()
 }
 
 /// Where the metadata of the protected resource is.

@@ -83,7 +83,7 @@ fn openssl_command(algorithm: Algorithm) -> &'static str {
 pub enum Access {
     /// A missing key is generated, and what has to be remembered of previous keys is written.
     Use,
-    /// As far as possible nothing is written: only a missing key is generated.
+    /// Nothing is written. In place of a missing signing key there is one that is forgotten with the ring.
     Examine,
 }
 
@@ -139,9 +139,7 @@ impl KeyRing {
                 ring.signing.push(signing_key(&key, private));
                 ring.verification.push(key);
             }
-            Signing::Kept { dir, .. } => {
-                ring.load_from(&KeyStore::open(dir)?, verifies_for(tokens), now)?;
-            }
+            Signing::Kept { dir, .. } => ring.load_from(dir, verifies_for(tokens), now, access)?,
         }
         let previous = previous_keys::load(tokens, &ring.verification, last, now, access)?;
         ring.verification.extend(previous.keys);
@@ -177,10 +175,6 @@ impl KeyRing {
             |reason: String| KeyError::NotForAssertions { path: own_key.unwrap_or(&dir).to_owned(), reason };
         let text = match own_key {
             Some(path) => std::fs::read_to_string(path).map_err(|e| unfit(e.to_string()))?,
-            // Only looked at: the gateway has yet to generate it.
-            None if access == Access::Examine && !KeyStore::list_path(&dir).exists() => {
-                generate_pem(algorithm)?
-            }
             None => {
                 let previous = PreviousKeys { keys: Vec::new(), dir: dir.clone() };
                 let signing = Signing::Kept { algorithm, dir };
@@ -199,12 +193,35 @@ impl KeyRing {
         })
     }
 
-    fn load_from(&mut self, store: &KeyStore, lifetime: u64, now: UnixSeconds) -> Result<(), KeyError> {
-        let keys = store.signing_and_others(self.algorithm, now)?;
+    fn load_from(
+        &mut self,
+        dir: &Path,
+        lifetime: u64,
+        now: UnixSeconds,
+        access: Access,
+    ) -> Result<(), KeyError> {
         let mut signing = Vec::new();
+        let (store, keys) = match access {
+            Access::Use => {
+                let store = KeyStore::open(dir)?;
+                let keys = store.signing_and_others(self.algorithm, now)?;
+                (store, keys)
+            }
+            Access::Examine => {
+                let store = KeyStore::open_to_read(dir)?;
+                let keys = store.list()?;
+                if !keys.iter().any(|key| key.signs_with(self.algorithm)) {
+                    // The gateway makes one when it starts.
+                    let (public, private) = passing_key(self.algorithm)?;
+                    signing.push((UnixSeconds::MAX, signing_key(&public, private)));
+                    self.verification.push(public);
+                }
+                (store, keys)
+            }
+        };
         for key in &keys {
             let role = key.role(lifetime);
-            let signs = matches!(role, KeyRole::Signing { .. }) && key.algorithm == self.algorithm;
+            let signs = key.signs_with(self.algorithm);
             let mut public = match store.public_key(key) {
                 Ok(public) => public,
                 Err(error) if signs => return Err(error),
@@ -319,6 +336,14 @@ fn signing_key(public: &VerificationKey, private: EncodingKey) -> SigningKey {
     }
 }
 
+/// A new key that is nowhere else.
+fn passing_key(algorithm: Algorithm) -> Result<(VerificationKey, EncodingKey), KeyError> {
+    let pem = generate_pem(algorithm)?;
+    let private =
+        private_key(pem.as_bytes(), algorithm).map_err(|reason| KeyError::WrongKind { algorithm, reason })?;
+    Ok((VerificationKey::of_private(algorithm, &private)?, private))
+}
+
 /// The content of a file with a key.
 pub(super) fn read_key_file(path: &Path) -> Result<Vec<u8>, KeyError> {
     std::fs::read(path).map_err(|source| KeyError::Unreadable { path: path.to_owned(), source })
@@ -360,6 +385,7 @@ mod tests {
     use super::super::key_store::PUBLICATION_MARGIN_SECS;
     use super::*;
     use crate::config::{Compat, CompatIdentity, KeyRotation, PreviousKey, Profile, Rotation};
+    use crate::tokens::dpop::Nonces;
     use crate::tokens::{AssertionRequest, TokenError, TokenRequest, TokenType};
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -571,6 +597,78 @@ mod tests {
         let good = dir.path().join("good.pem");
         std::fs::write(&good, generate_pem(Algorithm::EdDSA).unwrap()).unwrap();
         assert!(load(&tokens, Some(&good), ttl, NOW, Access::Use).is_ok());
+    }
+
+    /// The names, contents and times of all files below a folder.
+    fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>, std::time::SystemTime)> {
+        let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = entries
+            .flat_map(|path| match path.is_dir() {
+                true => files(&path),
+                false => {
+                    let modified = path.metadata().unwrap().modified().unwrap();
+                    vec![(path.clone(), std::fs::read(path).unwrap(), modified)]
+                }
+            })
+            .collect();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn examining_keys_writes_nothing_and_finds_what_a_start_would() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        let kept = |algorithm| Signing::Kept { algorithm, dir: path.clone() };
+        let before = |algorithm| PreviousKey::Kept { algorithm, dir: path.clone() };
+        let (ed, es) = (Algorithm::EdDSA, Algorithm::ES256);
+        let plain = settings(kept(ed));
+        let other_algorithm = with_previous(kept(es), vec![before(ed)], &path);
+        let from_secret = with_previous(kept(es), vec![secret(1).1], &path);
+        let to_secret = with_previous(secret(1).0, vec![before(ed)], &path);
+        let nonces = Tokens {
+            dpop: crate::config::Dpop::Required,
+            dpop_nonce: true,
+            ..with_previous(kept(ed), Vec::new(), &path)
+        };
+        let examine_all = |what: &str| {
+            let before = files(dir.path());
+            for tokens in [&plain, &other_algorithm, &from_secret, &to_secret, &nonces] {
+                let ring = KeyRing::load(tokens, NOW, &[], Access::Examine).unwrap();
+                let (issuer, verifier) = ring.into_parts(tokens, None);
+                let token = access_token(&issuer, NOW);
+                assert!(verifier.verify(&token, TokenType::Access, NOW).is_ok(), "{what}");
+                Nonces::load(tokens, Access::Examine).unwrap();
+                KeyRing::load_for_assertions(tokens, None, Duration::from_secs(30), NOW, Access::Examine)
+                    .unwrap();
+            }
+            assert_eq!(files(dir.path()), before, "{what}");
+        };
+        examine_all("no folder");
+        assert!(!path.exists());
+        std::fs::create_dir(&path).unwrap();
+        examine_all("an empty folder");
+        KeyStore::open(&path).unwrap();
+        examine_all("a folder without a list");
+        let (issuer, _) = parts(&plain, NOW);
+        examine_all("a list without a key for the other algorithm");
+        // Keys that exist are those that are found.
+        let ring = KeyRing::load(&plain, NOW, &[], Access::Examine).unwrap();
+        assert!(
+            ring.into_parts(&plain, None)
+                .1
+                .verify(&access_token(&issuer, NOW), TokenType::Access, NOW)
+                .is_ok()
+        );
+        let store = KeyStore::open(&path).unwrap();
+        let only = store.list().unwrap().remove(0);
+        store.generate(ed, NOW).unwrap();
+        drop(store);
+        std::fs::remove_file(path.join(format!("{}.pem", only.kid))).unwrap();
+        let found = files(dir.path());
+        let missing = KeyRing::load(&plain, NOW, &[], Access::Examine).unwrap_err();
+        assert!(matches!(missing, KeyError::Unreadable { .. }), "{missing}");
+        assert_eq!(files(dir.path()), found);
     }
 
     fn with_previous(signing: Signing, keys: Vec<PreviousKey>, dir: &Path) -> Tokens {

@@ -24,10 +24,15 @@ use crate::file_owner::{create_afresh, create_folder, open_lock_file};
 
 /// The list of the keys and their states.
 const MANIFEST: &str = "keys.json";
+/// The file that is locked.
+const LOCK: &str = "keys.lock";
 
 /// How long a new key is published before it signs, in seconds, so that instances that share the keys and
 /// have not yet read it do not reject its tokens.
 pub(super) const PUBLICATION_MARGIN_SECS: u64 = 10;
+
+/// How far apart the clocks of processes that share a folder may be, in seconds.
+const MAX_CLOCK_SKEW_SECS: u64 = 60;
 
 /// The state of a managed key in its rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +65,11 @@ pub struct StoredKey {
 }
 
 impl StoredKey {
+    /// Whether it is the signing key for an algorithm.
+    pub(crate) fn signs_with(&self, algorithm: Algorithm) -> bool {
+        self.state == KeyState::Signing && self.algorithm == algorithm
+    }
+
     /// What the key is for; its tokens are accepted for `lifetime` seconds.
     pub(super) fn role(&self, lifetime: u64) -> KeyRole {
         let from = self.signs_since.unwrap_or(self.created_at);
@@ -96,7 +106,7 @@ struct Manifest {
 pub struct KeyStore {
     dir: PathBuf,
     // Held for its lock only.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl KeyStore {
@@ -113,8 +123,23 @@ impl KeyStore {
     pub fn open(dir: &Path) -> Result<KeyStore, KeyError> {
         let failed = |source| KeyError::Store { dir: dir.to_owned(), source };
         create_folder(dir).map_err(failed)?;
-        let lock = open_lock_file(&dir.join("keys.lock"), dir).map_err(failed)?;
+        let lock = open_lock_file(&dir.join(LOCK), dir).map_err(failed)?;
         lock.lock().map_err(failed)?;
+        Ok(KeyStore { dir: dir.to_owned(), _lock: Some(lock) })
+    }
+
+    /// Opens the folder to read what it has; nothing is created, not even the folder or its lock. Blocks while another process
+    /// changes it.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be locked.
+    pub fn open_to_read(dir: &Path) -> Result<KeyStore, KeyError> {
+        // Where there is no lock yet, or this user may not open it, files are replaced in one step all the same.
+        let lock = File::open(dir.join(LOCK)).ok();
+        if let Some(lock) = &lock {
+            lock.lock_shared().map_err(|source| KeyError::Store { dir: dir.to_owned(), source })?;
+        }
         Ok(KeyStore { dir: dir.to_owned(), _lock: lock })
     }
 
@@ -144,6 +169,37 @@ impl KeyStore {
         Ok(done)
     }
 
+    /// Corrects what a process has written whose clock differs: a command, after the system's clock was set while the gateway runs.
+    /// A key that `signs` until now has not been retired before, or what it signed would be refused at once; and one that is to sign
+    /// begins soon. Returns whether there was something to correct.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read or written.
+    pub fn correct_times(
+        dir: &Path,
+        signs: impl Fn(&str) -> bool,
+        now: UnixSeconds,
+    ) -> Result<bool, KeyError> {
+        let corrected = |key: &StoredKey| match key.state {
+            KeyState::Retired { at } if at + PUBLICATION_MARGIN_SECS < now && signs(&key.kid) => {
+                Some(StoredKey { state: KeyState::Retired { at: now }, ..key.clone() })
+            }
+            KeyState::Signing if key.signs_since > Some(now + MAX_CLOCK_SKEW_SECS) => {
+                Some(StoredKey { signs_since: Some(now + PUBLICATION_MARGIN_SECS), ..key.clone() })
+            }
+            _ => None,
+        };
+        // The lock is taken only where there is something to do.
+        if !list(dir)?.iter().any(|key| corrected(key).is_some()) {
+            return Ok(false);
+        }
+        let store = KeyStore::open(dir)?;
+        let keys: Vec<_> = store.list()?.into_iter().map(|key| corrected(&key).unwrap_or(key)).collect();
+        store.save(&keys)?;
+        Ok(true)
+    }
+
     /// Revokes a stolen key: it verifies nothing any more, and its files are removed. Where it signs, another key signs at once,
     /// the next one or a new one. Returns the key that signs with `algorithm`.
     ///
@@ -156,7 +212,7 @@ impl KeyStore {
         algorithm: Algorithm,
         now: UnixSeconds,
     ) -> Result<Option<StoredKey>, KeyError> {
-        let signs = |key: &StoredKey| key.state == KeyState::Signing && key.algorithm == algorithm;
+        let signs = |key: &StoredKey| key.signs_with(algorithm);
         let key = self.list()?.into_iter().find(|key| key.kid == kid);
         if signs(&key.ok_or_else(|| KeyError::Unknown(kid.to_owned()))?) {
             self.rotate(algorithm, now)?;
@@ -228,7 +284,7 @@ impl KeyStore {
         now: UnixSeconds,
     ) -> Result<Vec<StoredKey>, KeyError> {
         let keys = self.list()?;
-        if keys.iter().any(|k| k.state == KeyState::Signing && k.algorithm == algorithm) {
+        if keys.iter().any(|key| key.signs_with(algorithm)) {
             return Ok(keys);
         }
         self.rotate(algorithm, now)?;
@@ -291,8 +347,13 @@ impl KeyStore {
     /// Retires the keys that sign with an algorithm, which is no longer the configured one.
     pub(super) fn retire_all(&self, algorithm: Algorithm, now: UnixSeconds) -> Result<(), KeyError> {
         let mut keys = self.list()?;
-        let signing = |key: &&mut StoredKey| key.state == KeyState::Signing && key.algorithm == algorithm;
-        if keys.iter_mut().filter(signing).map(|key| key.state = KeyState::Retired { at: now }).count() > 0 {
+        if keys
+            .iter_mut()
+            .filter(|key| key.signs_with(algorithm))
+            .map(|key| key.state = KeyState::Retired { at: now })
+            .count()
+            > 0
+        {
             self.save(&keys)?;
         }
         Ok(())
@@ -501,6 +562,30 @@ mod tests {
             assert_eq!(maintain(2_610), [Step::Drop(first.kid.clone())]);
             let store = KeyStore::open(dir.path()).unwrap();
             assert_eq!((store.list().unwrap().len(), store.key_path(&first).exists()), (1, false));
+        }
+    }
+
+    #[test]
+    fn what_a_command_with_another_clock_has_written_is_corrected() {
+        const NOW: UnixSeconds = 10_000;
+        let algorithm = Algorithm::EdDSA;
+        let rules = Rules { algorithm, schedule: None, lifetime: 600 };
+        for (of_command, stopped_at, signs_from) in
+            [(NOW - 3600, NOW, NOW - 3600), (NOW - 5, NOW - 5, NOW - 5), (NOW + 3600, NOW + 3600, NOW + 10)]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let store = KeyStore::open(dir.path()).unwrap();
+            let first = store.rotate(algorithm, 10).unwrap();
+            let next = store.generate(algorithm, 20).unwrap();
+            store.rotate(algorithm, of_command).unwrap();
+            drop(store);
+            let correct = || KeyStore::correct_times(dir.path(), |kid| kid == first.kid, NOW).unwrap();
+            assert_eq!(correct(), of_command != NOW - 5, "{of_command}");
+            assert!(!correct());
+            assert_eq!(KeyStore::maintain(dir.path(), &rules, NOW).unwrap(), []);
+            let keys = list(dir.path()).unwrap();
+            assert_eq!(keys[0].state, KeyState::Retired { at: stopped_at });
+            assert_eq!((&keys[1].kid, keys[1].signs_since), (&next.kid, Some(signs_from)));
         }
     }
 

@@ -123,10 +123,10 @@ fn kept(
     now: UnixSeconds,
     access: Access,
 ) -> Result<Vec<VerificationKey>, KeyError> {
-    if access == Access::Examine && !dir.exists() {
-        return Ok(Vec::new());
-    }
-    let store = KeyStore::open(dir)?;
+    let store = match access {
+        Access::Use => KeyStore::open(dir)?,
+        Access::Examine => KeyStore::open_to_read(dir)?,
+    };
     if access == Access::Use {
         store.retire_all(algorithm, now)?;
     }

@@ -121,6 +121,14 @@ impl App {
                 let code = example("FastAPI", "python");
                 (python(), "app.py", format!("{names}{code}\n{echo}uvicorn.run(app, port={port})\n"))
             }
+            "spring" => {
+                let code = example("Spring", "java").replace("GATEWAY", &format!("\"http://{gateway}\""));
+                let code = code.replace("ISSUER", "\"http://gateway\"").replace("UPSTREAM", "\"spring\"");
+                let jar = |name: &&str| format!("/usr/share/java/{name}.jar");
+                let mut java = Command::new("java");
+                java.args(["-cp", &JARS.iter().map(jar).collect::<Vec<_>>().join(":")]);
+                (java, "App.java", format!("{}{code}", include_str!("assertion/App.java")))
+            }
             _ => {
                 let names = names.replace("GATEWAY", "const GATEWAY").replace("ISSUER", "const ISSUER");
                 let names = names.replace("UPSTREAM", "const UPSTREAM");
@@ -138,7 +146,11 @@ impl App {
         };
         fs::write(dir.path().join(file), text).unwrap();
         let log = fs::File::create(dir.path().join("log")).unwrap();
-        command.arg(file).current_dir(dir.path()).env("NO_PROXY", "127.0.0.1").stdin(Stdio::null());
+        command
+            .args([file, &port.to_string()])
+            .current_dir(dir.path())
+            .env("NO_PROXY", "127.0.0.1")
+            .stdin(Stdio::null());
         let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let app = App { _program: Running(child), address, dir };
         let log = || fs::read_to_string(app.dir.path().join("log")).unwrap();
@@ -157,24 +169,49 @@ impl App {
     }
 }
 
+/// Of Debian's libspring-web-java, libjetty9-java, libservlet-api-java and libjackson2-databind-java.
+const JARS: [&str; 16] = [
+    "spring3-web",
+    "spring3-core",
+    "spring3-beans",
+    "spring3-context",
+    "commons-logging",
+    "jackson-databind",
+    "jackson-core",
+    "jackson-annotations",
+    "servlet-api",
+    "jetty9-server",
+    "jetty9-servlet",
+    "jetty9-util",
+    "jetty9-util-ajax",
+    "jetty9-http",
+    "jetty9-io",
+    "jetty9-security",
+];
+
+/// The long form has Spring's, too.
 #[test]
 fn the_documented_verifiers_let_only_the_gateways_requests_pass() {
-    let names = ["flask", "fastapi", "express"];
-    let addresses = names.map(|_| free_address());
-    let mut config =
-        "[tokens]\nissuer = \"http://gateway\"\n[upstream_assertion]\nenabled = true\nttl = \"4s\"\n"
-            .to_owned();
-    for (name, address) in names.iter().zip(addresses) {
+    let mut names = vec!["flask", "fastapi", "express"];
+    let is_long = std::env::var_os("AUTH_GATEWAY_LONG").is_some();
+    names.extend(is_long.then_some("spring"));
+    // A program in Java needs a while for its first answers.
+    let ttl = if is_long { 9 } else { 4 };
+    let addresses: Vec<SocketAddr> = names.iter().map(|_| free_address()).collect();
+    let mut config = format!(
+        "[tokens]\nissuer = \"http://gateway\"\n[upstream_assertion]\nenabled = true\nttl = \"{ttl}s\"\n"
+    );
+    for (name, address) in names.iter().zip(&addresses) {
         config += &format!("[upstreams.{name}]\nurls = [\"http://{address}\"]\n");
     }
-    for name in names {
+    for name in &names {
         config += &format!("[[routes]]\nhosts = [\"{name}.test\"]\npath = \"/app\"\nupstream = \"{name}\"\n");
     }
     let gateway = Gateway::start(&config);
     let public = gateway.address;
     let apps: Vec<App> = std::thread::scope(|scope| {
         let start = |(name, address)| scope.spawn(move || App::start(name, public, address));
-        let starting: Vec<_> = names.into_iter().zip(addresses).map(start).collect();
+        let starting: Vec<_> = names.iter().copied().zip(addresses).map(start).collect();
         starting.into_iter().map(|app| app.join().unwrap()).collect()
     });
     let (access, _) = tokens(gateway.address, "alice", PASSWORD);
@@ -183,16 +220,19 @@ fn the_documented_verifiers_let_only_the_gateways_requests_pass() {
             format!("GET {path} HTTP/1.1\r\nHost: {name}.test\r\nAuthorization: Bearer {access}\r\n\r\n");
         exchange(gateway.address, head.as_bytes()).replies.remove(0)
     };
-    let assertions = names.map(|name| {
-        let reply = through(name, "/app/x");
-        assert_eq!(reply.status, 200, "{name}: {reply:?}");
-        // A path with an escape is the same path.
-        assert_eq!(through(name, "/app/%78%20y").status, 200, "{name}");
-        reply.text()
-    });
+    let assertions: Vec<String> = names
+        .iter()
+        .map(|name| {
+            let reply = through(name, "/app/x");
+            assert_eq!(reply.status, 200, "{name}: {reply:?}");
+            // A path with an escape is the same path.
+            assert_eq!(through(name, "/app/%78%20y").status, 200, "{name}");
+            reply.text()
+        })
+        .collect();
     for (index, (name, app)) in names.iter().zip(&apps).enumerate() {
         let own = assertions[index].as_str();
-        let anothers = assertions[(index + 1) % 3].as_str();
+        let anothers = assertions[(index + 1) % names.len()].as_str();
         let (message, signature) = own.rsplit_once('.').unwrap();
         let unsigned = format!("{message}.");
         let flipped: String = signature.chars().rev().collect();

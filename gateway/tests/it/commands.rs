@@ -1,9 +1,10 @@
 //! Commands of operators: users, keys, backups, and what `check` and `healthcheck` find.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::fixture::{Gateway, PASSWORD, Upstream, free_address, get, post, tokens, users_file, wait_until};
 
@@ -143,23 +144,46 @@ fn state_that_is_no_file_has_no_backup() {
     }
 }
 
+/// All that is in a folder, with the bytes of files.
+fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| match path.is_dir() {
+            true => content(&path).into_iter().chain([(path, Vec::new())]).collect::<Vec<_>>(),
+            false => vec![(path.clone(), fs::read(path).unwrap())],
+        })
+        .collect()
+}
+
 #[test]
 fn check_opens_what_the_start_would_open_and_changes_nothing() {
     let check = |config: &str, prepare: &dyn Fn(&Path)| {
         let dir = folder(config);
         prepare(dir.path());
-        let names = || {
-            let mut names: Vec<_> =
-                fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-            names.sort();
-            names
-        };
-        let before = names();
+        let before = content(dir.path());
         let (code, _, complaint) = command(dir.path(), &["check"], "");
-        assert_eq!(names(), before, "nothing is created");
+        assert_eq!(content(dir.path()), before, "nothing is created or written");
         (code, complaint)
     };
     assert_eq!(check("", &|_| {}).0, 0);
+    // Another algorithm than that of the key which is there, and keys of other kinds that are yet to be made.
+    let algorithms = "[tokens]\nalgorithm = \"ES256\"\nmigrate_from = { algorithm = \"EdDSA\" }\ndpop = \"optional\"\ndpop_nonce = true\n\
+                      [upstream_assertion]\nenabled = true\n[upstreams.app]\nurls = [\"http://127.0.0.1:1\"]\n";
+    let (code, complaint) = check(algorithms, &|dir| {
+        let text = fs::read_to_string(dir.join("gateway.toml")).unwrap();
+        let before = text.replace("algorithm = \"ES256\"\nmigrate_from = { algorithm = \"EdDSA\" }\n", "");
+        fs::write(dir.join("before.toml"), before).unwrap();
+        let rotated = Gateway::command(dir, &["keys", "rotate", "--config", "before.toml"], "");
+        assert_eq!(rotated.0, 0, "{}", rotated.2);
+    });
+    assert_eq!(code, 0, "{complaint}");
+    let (code, complaint) = check(
+        "[upstream_assertion]\nenabled = true\nprivate_key_file = \"key.pem\"\n[upstreams.app]\nurls = [\"http://127.0.0.1:1\"]\n",
+        &|dir| {
+            fs::write(dir.join("key.pem"), "rubbish").unwrap();
+        },
+    );
+    assert!(code == 78 && complaint.contains("upstream_assertion.private_key_file"), "{complaint}");
 
     let (code, complaint) =
         check("[store]\npath = \"state\"\n", &|dir| fs::write(dir.join("state"), "rubbish").unwrap());

@@ -60,7 +60,7 @@ section! {
         /// valid; "public": tokens are ignored.
         access: Access = choice().default("authenticated");
         /// Also takes HTTP Basic, with a user's password or a personal access token, for clients that know nothing else: WebDAV,
-        /// CalDAV, git, curl -u, Prometheus. Passwords are locked and limited as at a login.
+        /// CalDAV, git, curl -u, Prometheus. Passwords are locked and limited as at a login. Refused where `dpop` is "required".
         basic: bool = boolean().default("false");
         /// With [browser]: what a request without a session gets that needs one. "login": any GET or HEAD is led to the sign-in
         /// page; "refuse": 401, also for a person who opens a page.

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 
-use super::Settings;
+use super::{Dpop, Settings};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::entry::{Entry, InvalidValue};
 use crate::config::settings::{RouteTarget, UpstreamUrl};
@@ -134,6 +134,12 @@ fn check_routes(root: &Table<'_>, settings: &Settings) {
                 why.help("if it has such a page, move the endpoints: [endpoints] prefix = \"/auth\""),
             );
         }
+        if route.basic && route.dpop.unwrap_or(settings.tokens.dpop) == Dpop::Required {
+            let why =
+                InvalidValue::new("has no effect: the route requires DPoP, and HTTP Basic proves no key");
+            let basic = element.table_or_empty().entry("basic");
+            basic.warn("basic-with-dpop", why.help("write dpop = \"optional\" for this route, or remove it"));
+        }
         let roles = element.table_or_empty().entry("roles");
         if roles.list_is_empty() {
             let why = InvalidValue::new("has no effect: an empty list requires no role");
@@ -207,6 +213,10 @@ mod tests {
             ("upstream-is-gateway", minimal().replace("127.0.0.1:9000", "localhost:8080")),
             ("upstream-is-gateway", minimal().replace("9000", "8080") + public),
             ("websocket-without-upgrade", minimal() + &route("/app/WS")),
+            (
+                "basic-with-dpop",
+                minimal() + "[tokens]\ndpop = \"required\"\n" + &route("/dav") + "basic = true\n",
+            ),
             ("shadowed-path", minimal() + &route("/")),
             ("no-effect", minimal() + &route("/x") + "roles = []"),
             (
@@ -228,6 +238,8 @@ mod tests {
     fn intended_settings_are_not_reported() {
         for text in [
             minimal() + "[server]\nlisten = \"0.0.0.0:8080\"\ntrusted_proxies = [\"10.0.0.0/8\"]",
+            minimal()
+                + "[tokens]\ndpop = \"required\"\n[[routes]]\npath = \"/dav\"\nupstream = \"demo\"\nbasic = true\ndpop = \"optional\"",
             minimal() + "[[routes]]\npath = \"/ws\"\nupstream = \"demo\"\nupgrade = [\"websocket\"]",
             minimal() + "[endpoints]\nprefix = \"/auth\"\n[[routes]]\npath = \"/\"\nupstream = \"demo\"",
             minimal() + "[[routes]]\npath = \"/\"\nstatic = \"src\"",

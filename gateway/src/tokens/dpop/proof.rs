@@ -174,7 +174,7 @@ fn read_header(header: &Map<String, Value>) -> Result<PublicKey<'_>, &'static st
     if header.get("typ").and_then(Value::as_str) != Some("dpop+jwt") {
         return Err("typ is not dpop+jwt");
     }
-    if ["crit", "b64"].iter().any(|name| header.contains_key(*name)) {
+    if ["crit", "b64", "zip"].iter().any(|name| header.contains_key(*name)) {
         return Err("the header has a parameter that must be understood");
     }
     let alg = header.get("alg").and_then(Value::as_str).ok_or("alg is missing")?;

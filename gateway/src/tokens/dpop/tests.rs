@@ -248,6 +248,7 @@ fn a_proof_with_any_wrong_member_is_refused() {
         ("/alg", json!("ES256 ES384")),
         ("/crit", json!(["exp"])),
         ("/b64", json!(false)),
+        ("/zip", json!("DEF")),
         ("/jwk", Value::Null),
         ("/jwk", json!("key")),
         ("/jwk", json!([])),

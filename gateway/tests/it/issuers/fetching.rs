@@ -1,5 +1,6 @@
 //! How keys are fetched: how often, and from issuers that are slow, broken or lying.
 
+use std::io::Write as _;
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -57,14 +58,30 @@ fn an_issuer_that_answers_nonsense_keeps_its_last_keys_and_the_log_says_why() {
     issuer.caches("no-store");
     let keys = KEYS.replace("\"1s\"", "\"100ms\"").replace("\"2s\"", "\"100ms\"");
     let gateway = Gateway::start(&config(&upstream, &issuer.url(), &keys));
-    let good = || key.token(&issuer.url(), json!({"jti": format!("{:?}", Instant::now())}));
-    wait_until("the keys are known", || ask(gateway.address, "/idp", &good()).status == 200);
+    let token = || key.token(&issuer.url(), json!({"jti": format!("{:?}", Instant::now())}));
+    wait_until("the keys are known", || ask(gateway.address, "/idp", &token()).status == 200);
     let json = |body: &str| Answer::Raw(response("application/json", "no-store", body.as_bytes()));
     let large = format!("{{\"keys\":[],\"x\":\"{}\"}}", "x".repeat(1 << 20));
     let many = json!({"keys": vec![key.jwk(); 1001]}).to_string();
     let evil =
         json!({"issuer": "https://evil.example", "jwks_uri": format!("{}/evil", issuer.url())}).to_string();
-    let redirect = "HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/latest/meta-data\r\nContent-Length: 0\r\n\r\n";
+    // What another service of this machine would be asked for must not be asked for.
+    let internal = FakeIssuer::start(&[&key]);
+    let redirect_to = |location: &str| {
+        Answer::Raw(format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n").into())
+    };
+    let keys_at = |uri: &str| json(&json!({"issuer": issuer.url(), "jwks_uri": uri}).to_string());
+    // A million zeros, in a thousandth of that.
+    let mut bomb = Command::new("gzip").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    bomb.stdin.take().unwrap().write_all(&vec![b'0'; 1_000_000]).unwrap();
+    let bomb = bomb.wait_with_output().unwrap().stdout;
+    let bomb =
+        [b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n\r\n", &bomb[..]]
+            .concat();
+    let endless = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        .to_owned()
+        + &format!("10000\r\n{}\r\n", " ".repeat(1 << 16)).repeat(20);
+    let good = json!({"issuer": issuer.url(), "jwks_uri": format!("{}/jwks", issuer.url())}).to_string();
     for (answer, why) in [
         (
             Answer::Raw(response("text/html", "no-store", b"<html>")),
@@ -78,20 +95,47 @@ fn an_issuer_that_answers_nonsense_keeps_its_last_keys_and_the_log_says_why() {
             Answer::Raw(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n".to_vec()),
             "answers with 500",
         ),
-        (Answer::Raw(redirect.into()), "redirects to another origin"),
+        (
+            redirect_to("http://169.254.169.254/latest/meta-data"),
+            "redirects to another origin, which is not followed: http://169.254",
+        ),
+        (redirect_to(&format!("{}/jwks", internal.url())), &format!("not followed: {}/jwks", internal.url())),
+        (redirect_to("//[::1]:1/"), "not followed: //[::1]:1/"),
+        (redirect_to("file:///etc/passwd"), "not followed: file:///etc/passwd"),
+        (redirect_to("/again"), "redirects more than 3 times"),
+        (
+            keys_at("http://169.254.169.254/latest/meta-data"),
+            "is at 169.254.169.254, an address that the issuer may not lead to",
+        ),
+        (
+            keys_at("http://[::ffff:169.254.169.254]/"),
+            "::ffff:169.254.169.254, an address that the issuer may not lead to",
+        ),
+        (keys_at("file:///etc/passwd"), "has a jwks_uri that is not fetched: file:///etc/passwd"),
+        (Answer::Raw(bomb), "compresses its answer"),
+        (Answer::Raw(endless.into()), "answers with more than 1 MiB"),
+        (Answer::Raw(b"HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n".to_vec()), "answers with 304"),
+        (
+            Answer::Drip(response("application/json", "no-store", good.as_bytes())),
+            "did not answer within 500ms",
+        ),
         (Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{".to_vec()), "breaks off its answer"),
         (Answer::Raw(b"nonsense\r\n\r\n".to_vec()), "breaks off the exchange"),
         (Answer::Silence, "did not answer within 500ms"),
     ] {
+        let before = gateway.log().len();
         issuer.answers(answer);
-        wait_until(&format!("the log says {why}\n{}", gateway.log()), || gateway.log().contains(why));
-        assert_eq!(ask(gateway.address, "/idp", &good()).status, 200, "{why}");
+        wait_until(&format!("the log says {why}\n{}", gateway.log()), || {
+            gateway.log()[before..].contains(why)
+        });
+        assert_eq!(ask(gateway.address, "/idp", &token()).status, 200, "{why}");
         // By an unknown key, while the issuer cannot be queried: never a 401.
         let unknown = SigningKey::generate("new").token(&issuer.url(), json!({}));
         assert_eq!(ask(gateway.address, "/idp", &unknown).status, 503, "{why}");
         issuer.answers(Answer::Good);
         wait_until("it is up again", || gateway.metrics().contains("issuer_up{issuer=\"idp\"} 1"));
     }
+    assert_eq!(internal.asked("/jwks"), 0);
     issuer.has_keys(vec![key.jwk(); 1001]);
     wait_until("the number of keys is logged", || {
         gateway.log().contains("has 1001 keys, more than the 1000")

@@ -93,6 +93,8 @@ pub(super) enum Answer {
     Good,
     /// These bytes to whatever is asked, and then the end.
     Raw(Vec<u8>),
+    /// The same, a byte each twentieth of a second.
+    Drip(Vec<u8>),
     /// Nothing.
     Silence,
 }
@@ -185,6 +187,15 @@ impl FakeIssuer {
         let bytes = match answer {
             Answer::Good => response("application/json", &cache_control, body.as_bytes()),
             Answer::Raw(bytes) => bytes,
+            Answer::Drip(bytes) => {
+                for byte in bytes {
+                    if socket.write_all(&[byte]).is_err() {
+                        return;
+                    }
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                return;
+            }
             Answer::Silence => return std::thread::sleep(Duration::from_secs(20)),
         };
         let _ = socket.write_all(&bytes);

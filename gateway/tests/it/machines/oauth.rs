@@ -51,7 +51,12 @@ fn whoever_holds_a_token_revokes_it_and_of_others_nothing_is_said() {
     }
     assert_eq!(with(&gateway, "/app", &bearer(&personal)).code(), "token_revoked");
     for bad in ["", "token=", "token=a&token=b", "other=x"] {
-        assert_eq!(revoke(bad).code(), "bad_request", "{bad}");
+        let reply = revoke(bad);
+        assert_eq!(
+            (reply.code().as_str(), &reply.json()["error"]),
+            ("bad_request", &json!("invalid_request")),
+            "{bad}"
+        );
     }
     let json =
         request(gateway.address, "POST", "/revoke", &[("Content-Type", "application/json")], b"{}").unwrap();
@@ -66,6 +71,9 @@ fn only_clients_with_a_secret_learn_what_a_token_is_good_for() {
     for (client, status) in [
         (None, 401),
         (Some(basic("orders", "wrong")), 401),
+        (Some(basic("orders", "kT7q%2f9vXw2LrZ0yBf4mEoN6uGhJc1sPd")), 200),
+        (Some(basic("%6Frders", SECRET)), 200),
+        (Some(basic("orders", &SECRET.replace('/', "%252F"))), 401),
         (Some(basic("other", SECRET)), 401),
         (Some(bearer(&access)), 401),
         (Some("Basic !".to_owned()), 400),
@@ -75,7 +83,10 @@ fn only_clients_with_a_secret_learn_what_a_token_is_good_for() {
         let reply = form(&gateway, "/introspect", &fields, &format!("token={access}"));
         assert_eq!(reply.status, status, "{client:?}");
         if status == 401 {
-            assert_eq!(reply.code(), "invalid_client");
+            assert_eq!(
+                (reply.code().as_str(), &reply.json()["error"]),
+                ("invalid_client", &json!("invalid_client"))
+            );
             assert!(reply.field("www-authenticate").unwrap().starts_with("Basic "), "{reply:?}");
         }
     }
@@ -147,6 +158,32 @@ fn the_metadata_says_what_there_is_and_challenges_lead_to_it() {
         "{challenge}"
     );
     assert_eq!(form(&gateway, "/auth/revoke", &[], "token=x").status, 200);
+}
+
+#[test]
+fn what_is_bound_to_a_key_is_said_to_be_and_the_metadata_names_the_algorithms_of_proofs() {
+    let upstream = Upstream::start();
+    let metadata = |gateway: &Gateway, what: &str| {
+        get(gateway.address, &format!("/.well-known/oauth-{what}"), &[]).unwrap().json()
+    };
+    for (mode, required) in [("optional", false), ("required", true)] {
+        let gateway = Gateway::start(&oauth(
+            &upstream,
+            &format!("[tokens]\nissuer = \"http://login.test\"\ndpop = \"{mode}\"\n"),
+        ));
+        for what in ["authorization-server", "protected-resource"] {
+            let algorithms = metadata(&gateway, what)["dpop_signing_alg_values_supported"].clone();
+            assert!(algorithms.as_array().unwrap().contains(&json!("ES256")), "{what}: {algorithms}");
+        }
+        assert_eq!(
+            metadata(&gateway, "protected-resource")["dpop_bound_access_tokens_required"],
+            json!(required)
+        );
+        let client = crate::dpop::Client::new();
+        let (access, _) = client.tokens(&gateway);
+        let active = introspect(&gateway, &access);
+        assert_eq!((&active["token_type"], &active["cnf"]), (&json!("DPoP"), &claims(&access)["cnf"]));
+    }
 }
 
 #[test]

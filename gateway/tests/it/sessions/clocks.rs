@@ -89,6 +89,26 @@ fn a_lock_from_a_clock_that_was_ahead_lasts_no_longer_than_locks_do() {
     assert!(begin.elapsed() < Duration::from_secs(6), "it lasted {:?}", begin.elapsed());
 }
 
+/// The gateway goes on by the time of its start, a command has the time of now.
+#[test]
+fn keys_that_a_command_rotates_after_the_wall_clock_was_set_log_nobody_out() {
+    let (upstream, dir) = (Upstream::start(), tempfile::tempdir().unwrap());
+    for at_start in ["+1h", "-1h"] {
+        let clock = dir.path().join("clock");
+        fs::write(&clock, at_start).unwrap();
+        let gateway = with_clock(&config(&upstream, ""), &alice(), &clock);
+        let (access, refresh) = tokens(gateway.address, "alice", PASSWORD);
+        let (code, next, complaint) = gateway.run_command(&["keys", "rotate"], "");
+        assert_eq!(code, 0, "{complaint}");
+        wait_until("the log says so", || gateway.log().contains("their times were corrected"));
+        wait_until("the new key is known", || gateway.metrics().contains(next.trim()));
+        sleep(Duration::from_secs(1));
+        assert_eq!(app(&gateway, &access).status, 200, "{at_start}: {}", gateway.log());
+        let reply = post(gateway.address, "/refresh", &refresh);
+        assert_eq!(reply.status, 200, "{at_start}: {reply:?}");
+    }
+}
+
 #[test]
 fn a_fresh_token_is_good_at_an_instance_whose_clock_is_up_to_two_seconds_behind() {
     let (redis, upstream) = (RedisServer::start(), Upstream::start());
