@@ -79,7 +79,11 @@ pub(super) enum Command {
         shell: clap_complete::Shell,
     },
     /// Print the manual page
-    Man,
+    Man {
+        /// Write this page and one for each command into this folder
+        #[arg(long, value_name = "FOLDER")]
+        dir: Option<PathBuf>,
+    },
     /// Manage the keys that sign tokens
     Keys(KeysArguments),
 }

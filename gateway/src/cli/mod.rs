@@ -84,7 +84,10 @@ pub fn run() -> ExitCode {
             clap_complete::generate(shell, &mut Arguments::command(), "auth-gateway", &mut page);
             console.output.write_all(&page).map_err(CommandError::failed)
         }
-        Command::Man => {
+        Command::Man { dir: Some(dir) } => std::fs::create_dir_all(&dir)
+            .and_then(|()| clap_mangen::generate_to(Arguments::command(), &dir))
+            .map_err(|error| CommandError::failed(format!("cannot write to {}: {error}", dir.display()))),
+        Command::Man { dir: None } => {
             let mut page = Vec::new();
             let rendered = clap_mangen::Man::new(Arguments::command()).render(&mut page);
             rendered.and_then(|()| console.output.write_all(&page)).map_err(CommandError::failed)

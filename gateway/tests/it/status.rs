@@ -160,3 +160,16 @@ fn the_command_says_where_it_has_asked_in_vain() {
     assert_eq!(code, 1);
     assert!(error.contains(&admin.to_string()) && error.contains("admin.listen"), "{error}");
 }
+
+#[test]
+fn a_name_without_an_address_is_shown_and_logged_once() {
+    let gateway = Gateway::start(
+        "[upstreams.app]\nurls = [\"http://nowhere.invalid\"]\n[[routes]]\npath = \"/\"\nupstream = \"app\"\n",
+    );
+    let server = || status(&gateway)["upstreams"][0]["servers"][0].clone();
+    wait_until("the lookup has failed", || server()["state"] == "unresolved");
+    assert_eq!(server()["address"], "nowhere.invalid");
+    // It is looked up again each second.
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    assert_eq!(gateway.log().matches("cannot be looked up").count(), 1, "{}", gateway.log());
+}

@@ -55,7 +55,10 @@ fn an_invalid_configuration_changes_nothing_and_is_reported_as_at_the_start() {
         "[server.tls]\ncertificates = [{ certificate_file = \"bad.pem\", private_key_file = \"bad.pem\" }]\n";
     fs::write(gateway.path("bad.pem"), "no certificate").unwrap();
     let mistakes = [
-        (format!("{first}{route}upstram = \"app\"\n"), "unknown key"),
+        (
+            format!("{first}{route}upstram = \"app\"\n"),
+            "unknown key `upstram` in [[routes]]; did you mean `upstream`?",
+        ),
         (format!("{first}{route}[[routes"), "gateway.toml:"),
         (format!("{certificate}{first}{route}"), "bad.pem"),
         (format!("[users]\nfile = \"none.toml\"\n{first}{route}"), "none.toml does not exist"),
