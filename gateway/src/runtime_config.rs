@@ -95,6 +95,24 @@ pub enum RuntimeConfigError {
     },
 }
 
+impl RuntimeConfigError {
+    /// The key of the configuration that the error is about, where it is about one.
+    pub(crate) fn key(&self) -> Option<&str> {
+        match self {
+            RuntimeConfigError::Keys(KeyError::Unfit { .. } | KeyError::Unreadable { .. }) => {
+                Some("tokens.private_key_file")
+            }
+            RuntimeConfigError::Keys(KeyError::NotForAssertions { .. }) => {
+                Some("upstream_assertion.private_key_file")
+            }
+            RuntimeConfigError::Keys(_) => Some("tokens.keys_dir"),
+            RuntimeConfigError::Tls(error) => Some(&error.key),
+            RuntimeConfigError::Branding(_) => Some("browser.branding_dir"),
+            _ => None,
+        }
+    }
+}
+
 impl RuntimeConfig {
     /// Loads everything the settings name.
     ///

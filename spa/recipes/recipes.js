@@ -48,9 +48,18 @@ export const RECIPES = [
       run(inVenv("jupyter"), ["lab", `--ServerApp.port=${port}`, `--ServerApp.root_dir=${folder}/files`, "--allow-root"], env);
     },
     async use(page, { url }) {
-      // The kernel speaks by a WebSocket.
-      await page.locator(".jp-CodeCell .cm-content").first().click();
-      await page.keyboard.press("Shift+Enter");
+      // Before the notebook is what was uploaded last: JupyterLab opens that.
+      await page.locator(".lm-DockPanel-tabBar .lm-TabBar-tab", { hasText: "notes.ipynb" }).click();
+      const runs = async () => Number(/\d+/.exec((await page.locator(".jp-InputPrompt").first().textContent()) ?? "") ?? 0);
+      const before = await runs();
+      // The kernel speaks by a WebSocket. Until it is there, JupyterLab runs nothing.
+      const run = async () => {
+        await page.locator(".jp-CodeCell .cm-content").first().click();
+        await page.keyboard.press("Shift+Enter");
+        await sleep(2);
+        return (await runs()) > before;
+      };
+      await until(run, "the cell has run", 60);
       await page.locator(".jp-OutputArea-output", { hasText: "42" }).first().waitFor();
       await page.keyboard.press("Control+s");
       const name = `up${++rounds}.txt`;

@@ -46,9 +46,17 @@ export async function submit(username, password) {
   await page.click("#login-button");
 }
 
+/** Logs in; again while the gateway is busy, for its hashing threads have the lowest priority. */
 export async function logIn(name = "alice") {
   await submit(name, PASSWORD);
-  await page.waitForSelector("#success:not([hidden])");
+  const end = Date.now() + 30_000;
+  const outcome = "#success:not([hidden]), #login-failure:not([hidden]) #login-retry:not([hidden])";
+  for (;;) {
+    const shown = await page.waitForSelector(outcome, { timeout: 30_000 });
+    if ((await shown.getAttribute("id")) === "success") return;
+    if (Date.now() > end) throw new Error(`no login: ${await page.textContent("#login-error")}`);
+    await shown.click();
+  }
 }
 
 /** @param {string} text */

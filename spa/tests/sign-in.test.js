@@ -116,6 +116,8 @@ prefix = "/auth"
 [browser]
 enabled = true
 remember_me = "ask"
+[personal_tokens]
+enabled = true
 [upstreams.app]
 urls = ["http://127.0.0.1:${app.port}"]
 [[routes]]
@@ -218,7 +220,7 @@ roles = ["admin"]
     await page.click("#next");
     await page.waitForURL((url) => url.pathname === "/auth/login");
     await signIn(page);
-    await page.waitForURL((url) => url.pathname === "/page/2" && url.search === "?x=1");
+    await page.waitForURL((url) => url.pathname === "/page/2" && url.search === "?x=1" && url.hash === "#part");
   });
 
   test("a missing role is named, and another account gets in", async () => {
@@ -302,6 +304,13 @@ roles = ["admin"]
       await page.waitForSelector("h1:has-text('No access')");
     },
     "signed-in": (page) => page.goto(`${gateway.url}/auth/login?return=/deep`),
+    tokens: async (page) => {
+      await page.goto(`${gateway.url}/auth/tokens`);
+      await page.fill("#name", "backup");
+      await page.fill("#routes", "/admin");
+      await page.click("button:has-text('Make a token')");
+      await page.waitForSelector("#token");
+    },
     "form-lost": async (page) => {
       await page.goto(`${gateway.url}/form`);
       await page.context().clearCookies();

@@ -10,7 +10,9 @@ for _, name in ipairs({
 end
 
 -- What the app gets as the gateway says, and not at all where it says nothing.
-local TAKEN_OVER = { "X-Auth-User", "X-Auth-Subject", "X-Auth-Roles", "X-Auth-Session", "Cookie", "Authorization" }
+local TAKEN_OVER = {
+    "X-Auth-User", "X-Auth-Subject", "X-Auth-Roles", "X-Auth-Session", "Cookie", "Authorization", "DPoP",
+}
 
 -- The values of a field, which HAProxy counts from 0.
 local function list(values)

@@ -33,6 +33,11 @@ impl BasicCredentials {
     }
 }
 
+/// Whether a field's value is Basic, good or not.
+pub(crate) fn is_basic(value: &[u8]) -> bool {
+    encoded(value).is_some()
+}
+
 /// What follows the scheme, where it is Basic.
 fn encoded(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked(5)?;

@@ -92,6 +92,11 @@ impl Cookies {
 
     /// Whether a cookie's name is one of the gateway's, in any scope; browsers compare the prefixes without case.
     fn owns(&self, name: &[u8]) -> bool {
+        let may_own =
+            |first: &u8| *first == b'_' || self.name.as_bytes()[..1].eq_ignore_ascii_case(&[*first]);
+        if !name.first().is_some_and(may_own) {
+            return false;
+        }
         let without = |name: &'_ [u8], prefix: &str| -> Option<usize> {
             let front = name.get(..prefix.len())?;
             front.eq_ignore_ascii_case(prefix.as_bytes()).then_some(prefix.len())
@@ -110,7 +115,7 @@ impl Cookies {
             return found;
         }
         let names = &self.full[usize::from(scope.secure)];
-        for pair in headers.of_kind(HeaderKind::Cookie).flat_map(|field| field.value.split(|&b| b == b';')) {
+        for pair in headers.of_kind(HeaderKind::Cookie).flat_map(|field| pairs(field.value)) {
             let (name, value) = split_pair(pair);
             let Some(place) = names.iter().position(|known| known.as_bytes() == name) else { continue };
             let slot = match KINDS[place].0 {
@@ -139,20 +144,26 @@ impl Cookies {
     /// A `Cookie` field's value without the gateway's own cookies; `None` where it has none of them, so that nothing has to be
     /// written anew. Every other byte stays.
     pub(crate) fn without_own(&self, value: &[u8]) -> Option<Vec<u8>> {
-        let own = |pair: &[u8]| self.owns(split_pair(pair).0);
-        if !value.split(|&b| b == b';').any(own) {
-            return None;
-        }
-        let mut kept = Vec::with_capacity(value.len());
-        for pair in value.split(|&b| b == b';').filter(|pair| !own(pair)) {
-            // The blank behind a separator went with the pair before.
-            let pair = if kept.is_empty() { pair.trim_ascii_start() } else { pair };
-            if !kept.is_empty() {
-                kept.push(b';');
+        let mut others: Option<Vec<u8>> = None;
+        let (mut begin, mut is_first) = (0_usize, true);
+        for pair in pairs(value) {
+            match (self.owns(split_pair(pair).0), &mut others) {
+                (true, None) => others = Some(value[..begin.saturating_sub(1)].to_vec()),
+                (true, Some(_)) => {}
+                (false, None) => is_first = false,
+                (false, Some(others)) if is_first => {
+                    // The blank behind a separator went with the pair before.
+                    others.extend_from_slice(pair.trim_ascii_start());
+                    is_first = false;
+                }
+                (false, Some(others)) => {
+                    others.push(b';');
+                    others.extend_from_slice(pair);
+                }
             }
-            kept.extend_from_slice(pair);
+            begin += pair.len() + 1;
         }
-        Some(kept)
+        others
     }
 
     /// Whether a `Set-Cookie` of an upstream would set one of the gateway's cookies. A browser that gets `=name=value` sends
@@ -185,6 +196,17 @@ impl Cookies {
         }
         cookie
     }
+}
+
+/// The pairs of a `Cookie` field's value. Tokens make it long, so it is searched with [`memchr`].
+fn pairs(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(value);
+    std::iter::from_fn(move || {
+        let value = rest?;
+        let end = memchr::memchr(b';', value);
+        rest = end.map(|end| &value[end + 1..]);
+        Some(&value[..end.unwrap_or(value.len())])
+    })
 }
 
 /// Name and value of a cookie in `Cookie` (RFC 6265 section 4.2.1), without the blanks around them.
@@ -282,6 +304,10 @@ mod tests {
             ("a=1; __Host-gw_refresh=R; __Secure-gw_domain_access=A; gw_remember=1; b", Some("a=1; b")),
             ("a=\"x\";  b = 2 ; gw_access =A;; c", Some("a=\"x\";  b = 2 ;; c")),
             ("__host-GW_access=A; a", Some("a")),
+            ("; a=1; gw_access=A", Some("; a=1")),
+            ("a=1; gw_access=A;", Some("a=1;")),
+            ("gw_access=A; gw_refresh=R;  a=1;  ", Some("a=1;  ")),
+            (" gw_access=A ;", Some("")),
             ("gw_accessx=1; agw_access=2; gw_states=3; a=gw_access=1", None),
         ] {
             let found = cookies.without_own(value.as_bytes());

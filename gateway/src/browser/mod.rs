@@ -16,6 +16,8 @@ pub(crate) mod return_address;
 
 use std::sync::Arc;
 
+use http::Method;
+
 use branding::BrandingError;
 use cookies::{CookieScope, Cookies, SessionCookies};
 use csrf::RequestSource;
@@ -102,6 +104,8 @@ impl Browser {
         let found = return_address(text, own, &self.return_hosts).filter(|address| {
             let path = address.as_str().split(['?', '#']).next().unwrap_or_default();
             let path = path.strip_prefix(&prefix).unwrap_or(path);
+            let target = CanonicalTarget::parse(&Method::GET, path.as_bytes());
+            let path = target.as_ref().map_or(path, CanonicalTarget::decoded_path);
             ![self.pages.login_path(), self.pages.logout_path(), self.pages.continue_path()].contains(&path)
         });
         let home = || return_address(&format!("{prefix}{}", self.home.as_str()), own, &[]);

@@ -26,9 +26,10 @@ pub(crate) fn purpose(method: &Method, headers: &Headers) -> RequestPurpose {
     if said.background || headers.asks_for_upgrade() {
         return RequestPurpose::Background;
     }
-    let shown = match said.fetch_mode {
-        Some(mode) => mode == b"navigate",
-        None => !said.by_script && prefers_html(&said.accept),
+    let shown = match (said.fetch_mode, said.is_part) {
+        (Some(mode), _) => mode == b"navigate",
+        (None, true) => false,
+        (None, false) => !said.by_script && prefers_html(&said.accept),
     };
     match (shown, is_read) {
         (true, true) => RequestPurpose::Navigation,
@@ -37,10 +38,15 @@ pub(crate) fn purpose(method: &Method, headers: &Headers) -> RequestPurpose {
     }
 }
 
+/// What `Sec-Fetch-Dest` says of pages, in a window and in another page.
+const PAGES: [&[u8]; 6] = [b"document", b"iframe", b"frame", b"fencedframe", b"embed", b"object"];
+
 /// What the fields of a request say of its purpose.
 #[derive(Default)]
 struct Said<'h> {
     fetch_mode: Option<&'h [u8]>,
+    /// `Sec-Fetch-Dest` names what is no page: an image, say, or what a script asks for.
+    is_part: bool,
     accept: Vec<&'h [u8]>,
     /// `X-Requested-With: XMLHttpRequest`, as libraries write it.
     by_script: bool,
@@ -57,6 +63,7 @@ impl<'h> Said<'h> {
         match field.name.len() {
             6 if is(b"accept") => self.accept.extend(field.members()),
             14 if is(b"sec-fetch-mode") => self.fetch_mode = Some(field.value),
+            14 if is(b"sec-fetch-dest") => self.is_part = !PAGES.contains(&field.value),
             16 if is(b"x-requested-with") => self.by_script |= has(b"xmlhttprequest"),
             11 if is(b"sec-purpose") => self.background |= has(b"prefetch") || has(b"prerender"),
             // The same of earlier browsers.
@@ -138,6 +145,11 @@ mod tests {
             ("GET", format!("Upgrade: h2c|Connection: Upgrade, HTTP2-Settings|{html}"), Navigation),
             ("POST", format!("Content-Type: application/grpc|{html}"), Background),
             ("POST", "Content-Type: application/grpc-web+proto".to_owned(), Background),
+            ("GET", format!("Sec-Fetch-Dest: image|{html}"), Other),
+            ("GET", format!("Sec-Fetch-Dest: empty|{html}"), Other),
+            ("POST", format!("Sec-Fetch-Dest: audioworklet|{html}"), Other),
+            ("GET", format!("Sec-Fetch-Dest: document|{html}"), Navigation),
+            ("GET", "Sec-Fetch-Dest: document|Accept: */*".to_owned(), Other),
             // Browsers without Sec-Fetch, and plain HTTP.
             ("GET", html.to_owned(), Navigation),
             ("HEAD", html.to_owned(), Navigation),

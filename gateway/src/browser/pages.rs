@@ -20,7 +20,7 @@ use super::language;
 use super::return_address::ReturnAddress;
 use crate::config::PersonalTokens;
 use crate::response::{Body, Response, header_value};
-use crate::sessions::PersonalTokenInfo;
+use crate::sessions::{PersonalTokenInfo, SessionId};
 
 const DAY_SECS: u64 = 24 * 60 * 60;
 
@@ -83,6 +83,8 @@ pub(crate) struct Page {
     pub(super) tokens: Vec<TokenRow>,
     /// None where only the operator makes tokens.
     pub(super) lifetimes: Vec<LifetimeChoice>,
+    /// The roles that a token may be given.
+    pub(super) roles: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -97,6 +99,8 @@ pub(super) struct TokenRow {
     id: String,
     name: String,
     dates: String,
+    /// What it is limited to; may be empty.
+    limits: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -111,6 +115,8 @@ pub(super) struct LifetimeChoice {
 #[derive(Debug)]
 pub(crate) struct TokensPage<'a> {
     pub(crate) user: &'a str,
+    /// Those that the user has.
+    pub(crate) roles: &'a [String],
     /// Of the page itself.
     pub(crate) address: &'a ReturnAddress,
     pub(crate) tokens: &'a [PersonalTokenInfo],
@@ -270,6 +276,7 @@ impl Pages {
                 ("login.html", pages.sample_login(texts)),
                 ("form.html", pages.sample_form(texts)),
                 ("message.html", pages.account_page(texts, "alice", &ReturnAddress::home())),
+                ("message.html", pages.sample_refusal(texts)),
                 ("tokens.html", pages.sample_tokens(texts)),
             ] {
                 let html = pages.render(template, texts, &page);
@@ -324,6 +331,12 @@ impl Pages {
         self.respond(status, "tokens.html", texts, &page, None)
     }
 
+    fn sample_refusal(&self, texts: &Texts) -> Page {
+        let (roles, return_to) = (["admin".to_owned()], ReturnAddress::home());
+        let context = RefusalContext { user: Some("alice"), return_to: &return_to, request_id: "1" };
+        self.refusal_page(texts, Refusal::MissingRole(&roles), context)
+    }
+
     fn sample_tokens(&self, texts: &Texts) -> Page {
         let limits = PersonalTokens {
             enabled: true,
@@ -333,10 +346,23 @@ impl Pages {
             max_per_user: 1,
         };
         let error = Some(TokenFormError::Refused);
+        let made = PersonalTokenInfo {
+            id: SessionId::random(),
+            subject: "1".to_owned(),
+            username: "alice".to_owned(),
+            name: "backup".to_owned(),
+            roles: Some(vec!["user".to_owned()]),
+            routes: vec!["/dav".to_owned()],
+            created_at: 0,
+            expires_at: None,
+            last_used_at: None,
+            last_used_from: None,
+        };
         let page = TokensPage {
             user: "alice",
+            roles: &["user".to_owned()],
             address: &ReturnAddress::home(),
-            tokens: &[],
+            tokens: &[made],
             new_token: Some("agp_x"),
             error,
             limits,
@@ -345,7 +371,11 @@ impl Pages {
     }
 
     fn tokens_page(&self, texts: &Texts, page: &TokensPage<'_>) -> Page {
-        let TokensPage { user, address, tokens, new_token, error, limits } = page;
+        let TokensPage { user, roles, address, tokens, new_token, error, limits } = page;
+        let limit = |name: &str, values: &[String]| {
+            let limits = if values.is_empty() { "–".to_owned() } else { values.join(", ") };
+            texts.filled(name, &[("limits", &limits)])
+        };
         let row = |token: &PersonalTokenInfo| TokenRow {
             id: token.id.to_string(),
             name: token.name.clone(),
@@ -357,6 +387,13 @@ impl Pages {
                     ("used", &date(token.last_used_at, texts)),
                 ],
             ),
+            limits: [
+                token.roles.as_ref().map(|roles| limit("token_roles", roles)),
+                (!token.routes.is_empty()).then(|| limit("token_routes", &token.routes)),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
         };
         let by_operator = (!limits.self_service).then_some("tokens_by_operator");
         let paragraphs =
@@ -374,6 +411,7 @@ impl Pages {
             new_token: new_token.map(str::to_owned),
             tokens: tokens.iter().map(row).collect(),
             lifetimes: if limits.self_service { lifetimes(texts, limits) } else { Vec::new() },
+            roles: roles.to_vec(),
             prefix: address.prefix().to_owned(),
             links: vec![Link {
                 href: address.prefixed(&self.logout_path),

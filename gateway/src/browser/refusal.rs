@@ -14,8 +14,8 @@ pub(crate) struct RefusedRequest<'r> {
     pub(crate) method: &'r Method,
     /// Whether one of the gateway's endpoints refused it.
     pub(crate) endpoint: bool,
-    /// Whether it came with a token in `Authorization`, as programs send it.
-    pub(crate) bearer: bool,
+    /// Whether it came with credentials in `Authorization`, as programs send them.
+    pub(crate) token: bool,
     /// What its route says.
     pub(crate) unauthenticated: Option<Unauthenticated>,
 }
@@ -33,9 +33,9 @@ pub(crate) enum RefusalForm {
 
 /// Chooses the form.
 pub(crate) fn form(request: RefusedRequest<'_>) -> RefusalForm {
-    let RefusedRequest { code, purpose, method, endpoint, bearer, unauthenticated } = request;
+    let RefusedRequest { code, purpose, method, endpoint, token, unauthenticated } = request;
     let is_shown = matches!(purpose, RequestPurpose::Navigation | RequestPurpose::FormSubmission);
-    if bearer || purpose == RequestPurpose::Background {
+    if token || purpose == RequestPurpose::Background {
         return RefusalForm::Problem;
     }
     if code.status() != http::StatusCode::UNAUTHORIZED {
@@ -91,9 +91,9 @@ mod tests {
         ] {
             let method = &method;
             let request =
-                RefusedRequest { code, purpose, method, endpoint: false, bearer: false, unauthenticated };
+                RefusedRequest { code, purpose, method, endpoint: false, token: false, unauthenticated };
             assert_eq!(form(request), expected, "{code:?} {purpose:?} {method} {unauthenticated:?}");
-            assert_eq!(form(RefusedRequest { bearer: true, ..request }), Problem);
+            assert_eq!(form(RefusedRequest { token: true, ..request }), Problem);
             let at_endpoint = form(RefusedRequest { endpoint: true, ..request });
             let is_401 = code.status() == http::StatusCode::UNAUTHORIZED;
             assert_eq!(at_endpoint, if is_401 { Problem } else { expected });

@@ -91,7 +91,9 @@ pub(super) fn refuse_value(why: &str) -> ! {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::config::test_support::pages;
 
     /// Appends the commands and options below `command` that the page does not name.
     fn undocumented(command: &clap::Command, path: &str, page: &str, missing: &mut Vec<String>) {
@@ -112,5 +114,60 @@ mod tests {
         let mut missing = Vec::new();
         undocumented(&Arguments::command(), "", page, &mut missing);
         assert!(missing.is_empty(), "docs/reference/cli.md lacks {missing:?}");
+    }
+
+    /// The command of a line of a page, as its words: without a prompt, comment, substitution and what follows it.
+    fn words(line: &str) -> Option<Vec<String>> {
+        let command = line.trim_start_matches("$ ").trim();
+        let command = command.strip_prefix("auth-gateway ")?.split(" #").next()?;
+        let mut words = vec!["auth-gateway".to_owned(), String::new()];
+        let (mut quote, mut depth) = (None, 0);
+        for c in command.trim().chars() {
+            match c {
+                '(' => depth += 1,
+                ')' => depth -= 1,
+                '\'' | '"' if quote.is_none() => quote = Some(c),
+                _ if quote == Some(c) => quote = None,
+                '|' | '>' | ';' if quote.is_none() => break,
+                ' ' if quote.is_none() && depth == 0 => words.push(String::new()),
+                _ => words.last_mut()?.push(c),
+            }
+        }
+        words.retain(|word| !word.is_empty());
+        Some(words)
+    }
+
+    #[test]
+    fn the_commands_of_the_pages_exist() {
+        let (mut count, mut wrong) = (0, Vec::new());
+        for (name, page) in pages() {
+            let blocks = page.split("```").skip(1).step_by(2).filter(|block| block.starts_with("sh\n"));
+            for line in blocks
+                .flat_map(|block| block.replace("\\\n", " ").lines().map(str::to_owned).collect::<Vec<_>>())
+            {
+                let Some(words) = words(&line.replace("PID", "1")) else { continue };
+                count += 1;
+                let parsed = Arguments::command().try_get_matches_from(&words);
+                wrong.extend(parsed.err().map(|error| format!("{name}: {line}: {error}")));
+            }
+            // In a sentence: the names of its commands.
+            for span in
+                page.replace('\n', " ").split('`').filter_map(|span| span.strip_prefix("auth-gateway "))
+            {
+                let mut command = &Arguments::command();
+                for word in span.split(' ').take_while(|word| !word.starts_with(['-', '<', '…'])) {
+                    let Some(inner) = command.find_subcommand(word.split('|').next().unwrap()) else {
+                        let is_argument = command.get_positionals().next().is_some();
+                        wrong.extend(
+                            (!is_argument).then(|| format!("{name}: {span}: there is no command {word}")),
+                        );
+                        break;
+                    };
+                    command = inner;
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert!(count > 20, "only {count} commands found");
     }
 }

@@ -25,8 +25,8 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
     let (Loaded { settings, warnings: mut found, .. }, spans) = inspect(files, environment());
     let key = |name: &str| spans.get(name);
     let silenced = &settings.warnings.silence;
-    // Missing files have been reported.
-    if settings.users.files().all(|file| file.is_file()) {
+    // Missing and unreadable files have been reported.
+    if !found.blames("users.") && settings.users.files().all(|file| file.is_file()) {
         let (severity, findings) = match UserSources::load(&settings.users) {
             Ok((users, warnings)) => {
                 print_schemes(&users)?;
@@ -62,7 +62,7 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
         silenced,
         left_out.map(|error| {
             let message = format!("tokens of this key are refused: {error}");
-            Diagnostic::warning_of_key("unusable-key", message, key("tokens.keys_dir"))
+            Diagnostic::warning_of_key("unusable-key", &message, key("tokens.keys_dir"))
         }),
     );
     if let Some(tls) = settings.server.tls.as_ref().filter(|_| !found.blames("server.tls")) {
@@ -72,19 +72,23 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
                 let expiring = tls.warnings.iter().map(|text| ("expiring-certificate", text.clone(), place));
                 let unnamed = tls.unnamed.iter().map(|index| {
                     let text =
-                        "the certificate has no subject alternative name, and browsers refuse it".to_owned();
+                        "the certificate has no subject alternative name, and browsers refuse it; have it issued for its host \
+                         names".to_owned();
                     let place = key(&format!("server.tls.certificates[{index}].certificate_file"));
                     ("certificate-without-name", text, place)
                 });
                 let hosts = hosts_without(&tls.names, &settings.routes).into_iter().map(|host| {
-                    let text = format!("no certificate is meant for the host `{host}`: its clients will refuse the connection");
+                    let text = format!("no certificate is meant for the host `{host}`: its clients will refuse the connection; add one for it to server.tls.certificates");
                     ("host-without-certificate", text, place)
                 });
                 let all = expiring.chain(unnamed).chain(hosts);
-                let all = all.map(|(name, text, place)| Diagnostic::warning_of_key(name, text, place));
+                let all = all.map(|(name, text, place)| Diagnostic::warning_of_key(name, &text, place));
                 found.extend(silenced, all);
             }
-            Err(error) => found.extend(silenced, [Diagnostic::of_key(&error.to_string(), place)]),
+            Err(error) => {
+                let place = key(&error.key).or(place);
+                found.extend(silenced, [Diagnostic::of_key(&format!("`{}`: {error}", error.key), place)]);
+            }
         }
     }
     // What stands in the way of the addresses is of interest only where the configuration holds.
@@ -94,7 +98,7 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
                 let place = key(&name);
                 match warning {
                     None => Diagnostic::of_key(&message, place),
-                    Some(name) => Diagnostic::warning_of_key(name, message, place),
+                    Some(name) => Diagnostic::warning_of_key(name, &message, place),
                 }
             });
         found.extend(silenced, opened);

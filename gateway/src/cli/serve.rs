@@ -37,9 +37,15 @@ pub(super) fn run(arguments: &ServeArguments, files: &[PathBuf]) -> Result<(), C
     // Installed here, so that a signal during the start is not lost.
     let runtime = Builder::new_current_thread().enable_all().build().map_err(CommandError::failed)?;
     let mut signals = runtime.block_on(async { Signals::catch() }).map_err(CommandError::failed)?;
-    let running = start(source, loaded, seen, sockets, old_process, &logs).map_err(|error| match error {
-        ServeError::RuntimeConfig(_) => CommandError::configuration(error),
-        _ => CommandError::failed(error),
+    let running = start(source.clone(), loaded, seen, sockets, old_process, &logs).map_err(|error| {
+        let text = match error.key() {
+            Some(key) => format!("{:#}", source.error_of_key(key, &error.to_string())),
+            None => format!("error: {error}"),
+        };
+        match error {
+            ServeError::RuntimeConfig(_) => CommandError::Configuration(text),
+            _ => CommandError::Failed(text),
+        }
     })?;
     tracing::info!(address = %running.public_address, admin = %running.admin_address, "listening");
     let start = AuditEvent::new("start", if takes_over { "took_over" } else { "success" }, "gateway");

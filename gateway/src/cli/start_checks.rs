@@ -47,7 +47,11 @@ fn unusable_audit_output(settings: &Settings) -> Option<Finding> {
         }
         _ => return None,
     };
-    failed.map(|error| stop(key, format!("the audit trail cannot be written to {}: {error}", path.display())))
+    let remedy = "correct the path, or let the account of the gateway write there";
+    let why = |error| {
+        format!("`{key}`: the audit trail cannot be written to {}: {error}; {remedy}", path.display())
+    };
+    failed.map(|error| stop(key, why(error)))
 }
 
 fn may_create_file_in(folder: &Path) -> io::Result<()> {
@@ -73,6 +77,7 @@ pub(super) fn run(settings: &Settings) -> Vec<Finding> {
                 runtime.map_err(|e| e.to_string()).and_then(|runtime| open_redis(&runtime, settings));
             if let Err(message) = opened {
                 let warning = (!redis.required_at_start).then_some("store-unavailable");
+                let message = format!("{message}; start Redis, or correct the address");
                 found.push(Finding { key: "store.redis.url".into(), message, warning });
             }
         }
@@ -80,7 +85,7 @@ pub(super) fn run(settings: &Settings) -> Vec<Finding> {
     if let Signing::Kept { dir, .. } = &settings.tokens.signing
         && let Err(error) = may_create_in(dir)
     {
-        found.push(stop("tokens.keys_dir", format!("keys cannot be kept in {}: {error}", dir.display())));
+        found.push(stop("tokens.keys_dir", format!("`tokens.keys_dir`: keys cannot be kept in {}: {error}; name a folder that the account of the gateway may write to", dir.display())));
     }
     match issuers::probe(&settings.issuers) {
         Ok(unreachable) => found.extend(unreachable.into_iter().map(|(index, why)| Finding {

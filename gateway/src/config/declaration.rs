@@ -243,7 +243,7 @@ impl<T: 'static> Declared<T> for Key<T> {
 
     fn take(&self, table: &Table<'_>, name: &str) -> T {
         let entry = table.entry(self.key_name(name));
-        if let Some(help) = self.required.filter(|_| !entry.is_given()) {
+        if let Some(help) = self.required.filter(|_| !entry.is_given() && !entry.is_misspelt()) {
             let missing = Diagnostic::error(format!("`{}` is missing", entry.name()));
             table.report().push_missing(missing.at(table.place()).help(help));
         }
@@ -338,7 +338,7 @@ pub(super) fn choice<T: DeserializeOwned + 'static>() -> Key<Option<T>> {
 }
 
 /// The words of an enum, from serde's error for an unknown one.
-fn variants<T: DeserializeOwned>() -> &'static [&'static str] {
+pub(super) fn variants<T: DeserializeOwned>() -> &'static [&'static str] {
     match Value::String(Tag::Default, String::new()).deserialize::<T>().map_err(|error| error.kind) {
         Err(figment::error::Kind::UnknownVariant(_, known)) => known,
         _ => &[],

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::sections::{needs_restart, paths};
-use super::test_support::load_files;
+use super::test_support::{load_files, minimal, pages};
 use super::toml_file::parse_value;
 use super::{
     Algorithm, Diagnostics, RouteTarget, Settings, Signing, default_configuration, reference, schema,
@@ -125,15 +125,64 @@ fn the_schema_takes_the_default_configuration_and_knows_every_table() {
     assert_eq!(schema["properties"]["tokens"]["properties"]["secret"]["writeOnly"], true);
 }
 
+/// What stands in a page may leave out a route or name files of the reader's; keys and values have to be right.
 #[test]
-fn the_configuration_in_the_readme_starts_as_printed() {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
-    let (_, behind) = readme.split_once("```toml\n").unwrap();
-    let (text, _) = behind.split_once("```").unwrap();
-    let text = text.replace("file = \"users.toml\"", "file = \"Cargo.toml\"");
-    let loaded = load_files(&[("gateway.toml", &text)], &[]).0.unwrap_or_else(|errors| panic!("{errors}"));
-    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
-    assert_eq!(loaded.settings.routes.len(), 3);
+fn every_configuration_in_the_pages_has_known_keys_and_good_values() {
+    let (mut count, mut found) = (0, Vec::new());
+    for (name, page) in pages() {
+        let blocks = page.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix("toml\n"));
+        // Without users files, files for branding, and keys alone.
+        let has_table = |block: &&str| {
+            block.lines().find(|line| !line.starts_with('#')).is_some_and(|line| line.starts_with('['))
+        };
+        for block in blocks.filter(|block| has_table(block) && !block.contains("[[users]]")) {
+            count += 1;
+            let base = minimal() + "[tokens]\ndpop = \"optional\"\n";
+            let Err(errors) = load_files(&[("a.toml", &base), ("b.toml", block)], &[]).0 else { continue };
+            for error in &errors {
+                let wrong =
+                    ["unknown key", "not valid TOML", "expected ", "unknown value", "must be ", "is not "];
+                let is_wrong = wrong.iter().any(|wrong| error.message().contains(wrong));
+                found.extend(is_wrong.then(|| format!("{name}:\n{error}\n{block}")));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert!(count > 40, "only {count} configurations found");
+}
+
+/// The text below `key: |` in YAML, without its indent.
+fn block_of_yaml(text: &str, key: &str) -> String {
+    let (_, below) = text.split_once(&format!("{key}: |\n")).unwrap();
+    let indent = below.len() - below.trim_start().len();
+    let is_inside = |line: &&str| line.trim().is_empty() || line.len() - line.trim_start().len() >= indent;
+    let lines = below.lines().take_while(is_inside).map(|line| line.get(indent..).unwrap_or_default());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Those of `config/examples` are started by the integration tests, each with its proxy.
+#[test]
+fn the_configurations_of_packages_and_containers_load_without_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    for (file, content) in [("users.toml", ""), ("signing-key.pem", "key"), ("redis", "secret")] {
+        std::fs::write(dir.path().join(file), content).unwrap();
+    }
+    let read = |path: &str| {
+        std::fs::read_to_string(format!("{}/../config/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    };
+    for (name, text) in [
+        ("package", read("packaging/gateway.toml")),
+        ("compose", read("compose/gateway.toml")),
+        ("kubernetes", block_of_yaml(&read("kubernetes/auth-gateway.yaml"), "gateway.toml")),
+        ("helm", block_of_yaml(&read("helm/auth-gateway/values.yaml"), "configuration")),
+    ] {
+        let folder = format!("\"{}/", dir.path().display());
+        let folders = ["\"/run/secrets/auth-gateway/", "\"/run/secrets/", "\"/var/lib/auth-gateway/"];
+        let text = folders.iter().fold(text, |text, there| text.replace(there, &folder));
+        let loaded = load_files(&[("gateway.toml", &text)], &[]).0;
+        let loaded = loaded.unwrap_or_else(|errors| panic!("{name}: {errors}"));
+        assert!(loaded.warnings.is_empty(), "{name}: {}", loaded.warnings);
+    }
 }
 
 #[test]

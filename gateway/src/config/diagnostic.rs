@@ -85,13 +85,9 @@ impl Diagnostic {
         Self { span, name, ..Self::new(severity, message) }
     }
 
-    /// A warning at the place of a key.
-    pub(crate) fn warning_of_key(
-        name: &'static str,
-        message: impl Into<String>,
-        span: Option<&SourceSpan>,
-    ) -> Self {
-        Self::warning(name, message).at(span.cloned().unwrap_or_default())
+    /// A warning at the place of a key; the part of the message behind a semicolon is the help.
+    pub(crate) fn warning_of_key(name: &'static str, message: &str, span: Option<&SourceSpan>) -> Self {
+        Self { severity: Severity::Warning, name, ..Self::of_key(message, span) }
     }
 
     /// An error at the place of a key; the part of the message behind a semicolon is the help.
@@ -142,6 +138,13 @@ impl Diagnostic {
     /// such as for a missing key.
     pub fn location(&self) -> Option<String> {
         (!self.span.is_unknown_place()).then(|| self.span.to_string())
+    }
+
+    /// The diagnostic as a log record has it: place, message and help on one line, without the source.
+    pub(crate) fn record(&self) -> String {
+        let place = self.location().map(|place| format!("{place}: ")).unwrap_or_default();
+        let help = self.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
+        format!("{place}{}{help}", self.message)
     }
 
     /// The help text.
@@ -236,6 +239,12 @@ impl Diagnostics {
     }
 }
 
+impl From<Diagnostic> for Diagnostics {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self(vec![diagnostic])
+    }
+}
+
 impl<'a> IntoIterator for &'a Diagnostics {
     type Item = &'a Diagnostic;
     type IntoIter = std::slice::Iter<'a, Diagnostic>;
@@ -268,6 +277,7 @@ mod tests {
     fn a_diagnostic_without_a_file_is_message_arrow_help() {
         let diagnostic =
             Diagnostic::error("no").at(SourceSpan::Variable("AUTH_GATEWAY__X".into())).help("say yes");
+        assert_eq!(diagnostic.record(), "environment variable AUTH_GATEWAY__X: no; say yes");
         assert_eq!(
             diagnostic.to_string(),
             "error: no\n--> environment variable AUTH_GATEWAY__X\n = help: say yes\n"

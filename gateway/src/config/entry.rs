@@ -9,8 +9,11 @@ use figment::error::Kind;
 use figment::value::Value;
 use serde::de::DeserializeOwned;
 
+use super::declaration::{Section as _, variants};
 use super::diagnostic::Diagnostic;
 use super::did_you_mean::suggest;
+use super::env_variable::variable_of;
+use super::sections::Upstream;
 use super::source_span::{Part, SourceSpan};
 use super::table::{MergedConfig, Table, dotted};
 use super::toml_file::{PathSegment, parse_value};
@@ -29,6 +32,11 @@ impl InvalidValue {
 
     pub(super) fn help(self, help: impl Into<String>) -> Self {
         Self { help: Some(help.into()), ..self }
+    }
+
+    /// The help; what has no effect can be removed.
+    fn remedy(self) -> Option<String> {
+        self.help.or_else(|| self.message.starts_with("has no ").then(|| "remove it".to_owned()))
     }
 }
 
@@ -75,6 +83,11 @@ impl<'a> Entry<'a> {
         matches!(self.value, Some(Value::Array(..)))
     }
 
+    /// Whether it is a list without elements; reports nothing.
+    pub(super) fn list_is_empty(&self) -> bool {
+        self.value.and_then(Value::as_array).is_some_and(<[Value]>::is_empty)
+    }
+
     /// The value if it is text; reports nothing.
     pub(super) fn quiet_text(&self) -> Option<&'a str> {
         self.value.and_then(Value::as_str)
@@ -83,6 +96,11 @@ impl<'a> Entry<'a> {
     /// Reports that something is missing, unless it may be in a source that could not be read.
     pub(super) fn report_missing(&self, diagnostic: Diagnostic) {
         self.merged.report.push_missing(diagnostic);
+    }
+
+    /// Whether this is missing because its name is misspelt, which has been reported.
+    pub(super) fn is_misspelt(&self) -> bool {
+        self.value.is_none() && self.merged.report.is_misspelt(&self.name())
     }
 
     /// The full path of the key.
@@ -111,13 +129,13 @@ impl<'a> Entry<'a> {
     /// Reports an error about the value.
     pub(super) fn refuse(&self, invalid: InvalidValue) {
         let message = format!("`{}`: {}", self.name(), invalid.message);
-        self.report(Diagnostic::error(message).at(self.place()).maybe_help(invalid.help));
+        self.report(Diagnostic::error(message).at(self.place()).maybe_help(invalid.remedy()));
     }
 
     /// Reports a warning about the value.
     pub(super) fn warn(&self, name: &'static str, invalid: InvalidValue) {
         let message = format!("`{}`: {}", self.name(), invalid.message);
-        self.report(Diagnostic::warning(name, message).at(self.place()).maybe_help(invalid.help));
+        self.report(Diagnostic::warning(name, message).at(self.place()).maybe_help(invalid.remedy()));
     }
 
     pub(super) fn report(&self, diagnostic: Diagnostic) {
@@ -145,7 +163,7 @@ impl<'a> Entry<'a> {
     pub(super) fn string(&self) -> Option<&'a str> {
         match self.value? {
             Value::String(_, text) => Some(text),
-            other => self.expected("a string", other, "put the value in quotes"),
+            other => self.expected("a string", other, &self.as_text(other)),
         }
     }
 
@@ -165,8 +183,26 @@ impl<'a> Entry<'a> {
         parse(self.string()?).map_err(|invalid| self.refuse(invalid)).ok()
     }
 
+    /// How a value that should be text is written.
+    fn as_text(&self, found: &Value) -> String {
+        let key = self.key();
+        match found {
+            Value::Array(_, elements) if !elements.iter().all(|element| element.as_str().is_some()) => {
+                format!("write {key} = \"…\"")
+            }
+            Value::Array(..) => format!("write one text without brackets: {key} = \"…\""),
+            Value::Dict(..) => format!("write {key} = \"…\""),
+            _ => "put the value in quotes".to_owned(),
+        }
+    }
+
     /// One of the words of an enum.
     pub(super) fn choice<T: DeserializeOwned>(&self) -> Option<T> {
+        if let Some(other) = self.value.filter(|value| value.as_str().is_none()) {
+            let known =
+                variants::<T>().iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+            return self.expected("a string", other, &format!("known values: {known}"));
+        }
         self.parse(|text| match Value::from(text).deserialize::<T>().map_err(|error| error.kind) {
             Ok(word) => Ok(word),
             Err(Kind::UnknownVariant(_, known)) => Err(InvalidValue {
@@ -186,9 +222,15 @@ impl<'a> Entry<'a> {
     /// An integer in a range.
     pub(super) fn integer<T: TryFrom<i128>>(&self, range: RangeInclusive<u64>) -> Option<T> {
         let value = self.value?;
-        match self.extract::<i64>() {
-            Ok(number) => self.in_range(number.into(), range),
-            Err(_) => self.expected("a whole number", value, "write digits alone, without quotes and unit"),
+        let digits = value.as_str().filter(|text| text.parse::<i64>().is_ok());
+        match (self.extract::<i64>(), digits) {
+            (Ok(number), _) => self.in_range(number.into(), range),
+            (_, Some(digits)) => self.expected(
+                "a whole number",
+                value,
+                &format!("write {} = {digits}, without quotes", self.key()),
+            ),
+            _ => self.expected("a whole number", value, "write digits alone, without quotes and unit"),
         }
     }
 
@@ -199,7 +241,9 @@ impl<'a> Entry<'a> {
             return self.expected("a number from 0 to 1", value, "write it like 0.1, without quotes");
         };
         if !(0.0..=1.0).contains(&number) {
-            self.refuse(InvalidValue::new(format!("must be from 0 to 1, found {number}")));
+            let why = InvalidValue::new(format!("must be from 0 to 1, found {number}"));
+            let help = "0.1 is one in ten, 1.0 is all";
+            self.refuse(why.help(help));
             return None;
         }
         // The cast saturates.
@@ -213,7 +257,7 @@ impl<'a> Entry<'a> {
             return self.in_range(number.into(), range);
         }
         let Some(text) = value.as_str() else {
-            return self.expected("a size such as \"8KiB\" or a number of bytes", value, "");
+            return self.expected("a size such as \"8KiB\" or a number of bytes", value, &like("\"8KiB\""));
         };
         match bytes(text) {
             Some(number) => self.in_range(i128::from(number), range),
@@ -232,7 +276,12 @@ impl<'a> Entry<'a> {
         let Some(duration) = parsed else {
             let digits = match value {
                 Value::String(_, text) => text.trim().to_owned(),
-                other => other.to_i128().map(|number| number.to_string()).unwrap_or_default(),
+                Value::Num(_, number) => match (number.to_i128(), number.to_f64()) {
+                    (Some(number), _) => number.to_string(),
+                    (_, Some(number)) if number.fract() == 0.0 => format!("{number:.0}"),
+                    _ => String::new(),
+                },
+                _ => String::new(),
             };
             let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
             let help = if is_number {
@@ -247,14 +296,24 @@ impl<'a> Entry<'a> {
         if range.contains(&duration) {
             return Some(duration);
         }
-        let message = if duration.is_zero() {
-            "must be longer than nothing".to_owned()
-        } else {
-            let bound =
-                if duration > *range.end() { ("most", range.end()) } else { ("least", range.start()) };
-            format!("must be at {} {}", bound.0, humantime::format_duration(*bound.1))
+        let (end, bound) =
+            if duration > *range.end() { ("most", range.end()) } else { ("least", range.start()) };
+        let message = match bound.as_nanos() {
+            1 => "must be longer than nothing".to_owned(),
+            _ => format!("must be at {end} {}", format_duration(*bound)),
         };
-        self.refuse(InvalidValue::new(message));
+        // In the syntax of durations, M is a month.
+        let minutes = value.as_str().and_then(|text| text.trim().strip_suffix('M'));
+        let key = self.key();
+        let nearest = match bound.as_nanos() {
+            1 => Duration::from_secs(60).min(*range.end()),
+            _ => *bound,
+        };
+        let help = match minutes {
+            Some(number) => format!("M is a month: minutes are written {key} = \"{number}m\""),
+            None => format!("write it like {key} = \"{}\"", format_duration(nearest)),
+        };
+        self.refuse(InvalidValue::new(message).help(help));
         None
     }
 
@@ -262,7 +321,11 @@ impl<'a> Entry<'a> {
     pub(super) fn whole_seconds(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
         let duration = self.duration(Duration::ZERO..=*range.end())?;
         if duration.subsec_nanos() != 0 {
-            self.refuse(InvalidValue::new("must be whole seconds, because tokens count in them"));
+            let seconds = duration.as_secs().max(1);
+            self.refuse(
+                InvalidValue::new("must be whole seconds, because tokens count in them")
+                    .help(format!("write it like {} = \"{seconds}s\"", self.key())),
+            );
             return None;
         }
         // Parsed again, to distinguish zero from a fraction of a second.
@@ -280,19 +343,23 @@ impl<'a> Entry<'a> {
                 };
                 Some(elements.iter().enumerate().map(entry).collect())
             }
-            Value::Dict(..) => {
+            found @ Value::Dict(..) => {
                 let name = self.name();
-                self.expected(
-                    "a list",
-                    self.value?,
-                    &format!("write [[{name}]], with two brackets, before each"),
-                )
+                let help = match self.place() {
+                    SourceSpan::Variable(_) => {
+                        format!("write the whole list as TOML in {} = [{{ … }}]", variable_of(&name))
+                    }
+                    _ => format!("write [[{name}]], with two brackets, before each"),
+                };
+                self.expected("a list", found, &help)
             }
-            other => self.expected(
-                "a list such as [\"a\", \"b\"]",
-                other,
-                &format!("put it in brackets: {} = [\"…\"]", self.key()),
-            ),
+            other => {
+                let help = match self.place() {
+                    SourceSpan::Variable(name) => format!("write it as TOML: {name}='[\"…\"]'"),
+                    _ => format!("put it in brackets: {} = [\"…\"]", self.key()),
+                };
+                self.expected("a list such as [\"a\", \"b\"]", other, &help)
+            }
         }
     }
 
@@ -312,13 +379,23 @@ impl<'a> Entry<'a> {
         match self.value? {
             Value::Dict(tag, dict) => Some(Table::new(self.merged, self.path.clone(), Some((*tag, dict)))),
             other => {
-                let help = match (other, &self.path[..]) {
-                    (Value::Array(..), [PathSegment::Key(name)]) if name == "upstreams" => {
+                let name = self.name();
+                let help = match (other, &self.path[..], self.place()) {
+                    (_, _, SourceSpan::Variable(variable)) => {
+                        format!("write {variable}__KEY for each key of [{name}]")
+                    }
+                    (Value::Array(..), [PathSegment::Key(table)], _) if table == "upstreams" => {
                         "write [upstreams.NAME], with the upstream's name, in place of [[upstreams]]"
                             .to_owned()
                     }
-                    (Value::Array(..), _) => format!("write [{0}] in place of [[{0}]]", self.name()),
-                    _ => format!("write [{}] on a line of its own, and its keys below", self.name()),
+                    // A key of an upstream below [upstreams].
+                    (_, [PathSegment::Key(table), PathSegment::Key(key)], _)
+                        if table == "upstreams" && upstream_keys().contains(key) =>
+                    {
+                        "write [upstreams.NAME], with the upstream's name, in place of [upstreams]".to_owned()
+                    }
+                    (Value::Array(..), ..) => format!("write [{name}] in place of [[{name}]]"),
+                    _ => format!("write [{name}] on a line of its own, and its keys below"),
                 };
                 self.expected("a table", other, &help)
             }
@@ -378,6 +455,22 @@ impl<'a> Entry<'a> {
 /// The help that shows how a value is written.
 pub(super) fn like(example: &str) -> String {
     format!("write it like {example}")
+}
+
+/// A duration in the largest unit that it is a whole number of, as it is written in the configuration.
+pub(super) fn format_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match [(86_400, "d"), (3600, "h"), (60, "m")].into_iter().find(|(unit, _)| seconds.is_multiple_of(*unit))
+    {
+        _ if duration.subsec_nanos() != 0 || seconds == 0 => humantime::format_duration(duration).to_string(),
+        Some((unit, name)) => format!("{}{name}", seconds / unit),
+        None => format!("{seconds}s"),
+    }
+}
+
+/// The keys of an upstream.
+fn upstream_keys() -> Vec<String> {
+    Upstream::keys().into_iter().map(|key| key.name).collect()
 }
 
 /// Text for a message: in backquotes, without control characters, and truncated.

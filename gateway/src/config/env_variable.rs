@@ -30,9 +30,9 @@ impl EnvVariable {
             let folded = name.to_ascii_lowercase();
             let place = SourceSpan::Variable(name.clone());
             let Some(path) = folded.strip_prefix(PREFIX) else {
-                if folded.starts_with("auth_gateway_") && !is_of_kubernetes(&folded, &text) {
+                if is_nearly_ours(&folded) && !is_of_kubernetes(&folded, &text) {
                     let message =
-                        "the variable is not taken: the names of the gateway's have two underscores";
+                        "the variable is not taken: the gateway's are named AUTH_GATEWAY__SECTION__KEY";
                     let help = nearest(&name).unwrap_or_else(|| HELP.to_owned());
                     report.push(Diagnostic::warning("variable-not-taken", message).at(place).help(help));
                 }
@@ -63,19 +63,32 @@ impl EnvVariable {
     }
 }
 
+/// Names that someone may have meant for the gateway: with one underscore, or with another spelling of the
+/// program's name before two.
+fn is_nearly_ours(folded: &str) -> bool {
+    let program = folded.split("__").next().unwrap_or_default();
+    let is_nested = program.len() < folded.len();
+    folded.starts_with("auth_gateway_")
+        || (is_nested
+            && matches!(program.replace(['_', '-', '.'], "").as_str(), "authgateway" | "gateway" | "authgw"))
+}
+
 /// Variables that Kubernetes sets for a service named auth-gateway.
 fn is_of_kubernetes(folded: &str, value: &str) -> bool {
     let marks = ["_service_host", "_service_port", "_port_"];
     marks.iter().any(|mark| folded.contains(mark)) || value.starts_with("tcp://")
 }
 
+/// The variable of a key.
+pub(super) fn variable_of(path: &str) -> String {
+    format!("AUTH_GATEWAY__{}", path.replace('.', "__").to_ascii_uppercase())
+}
+
 /// The variable with the most similar name, if there is one.
 pub(super) fn nearest(name: &str) -> Option<String> {
     let single = |name: &str| name.to_ascii_uppercase().replace("__", "_");
     let keys = sections::paths().into_iter().filter(|(path, _)| !path.contains("NAME"));
-    let names: Vec<String> = keys
-        .map(|(path, _)| format!("AUTH_GATEWAY__{}", path.replace('.', "__").to_ascii_uppercase()))
-        .collect();
+    let names: Vec<String> = keys.map(|(path, _)| variable_of(&path)).collect();
     let near = names.iter().map(|known| (strsim::damerau_levenshtein(&single(known), &single(name)), known));
     let (distance, best) = near.min_by_key(|(distance, _)| *distance)?;
     (distance <= 3).then(|| format!("did you mean {best}?"))
@@ -138,7 +151,11 @@ mod tests {
             ("AUTH_GATEWAY_SERVER_LISTEN", "x", Some("did you mean AUTH_GATEWAY__SERVER__LISTEN?")),
             ("AUTH_GATEWAY_TOKENS__ACESS_TTL", "x", Some("did you mean AUTH_GATEWAY__TOKENS__ACCESS_TTL?")),
             ("AUTH_GATEWAY_COLOUR", "x", Some("write AUTH_GATEWAY__SECTION__KEY")),
+            ("AUTHGATEWAY__SERVER__LISTEN", "x", Some("did you mean AUTH_GATEWAY__SERVER__LISTEN?")),
+            ("AUTH-GATEWAY__SERVER__LISTEN", "x", Some("did you mean AUTH_GATEWAY__SERVER__LISTEN?")),
+            ("GATEWAY__TOKENS__ACCESS_TTL", "x", Some("write AUTH_GATEWAY__SECTION__KEY")),
             ("AUTH_GATEWAY_SERVICE_HOST", "10.0.0.1", None),
+            ("AUTHGATEWAY_SERVICE_HOST", "10.0.0.1", None),
             ("AUTH_GATEWAY_PORT_8080_TCP_ADDR", "10.0.0.1", None),
             ("AUTH_GATEWAY_PORT", "tcp://10.0.0.1:8080", None),
             ("OTHER_GATEWAY_X", "x", None),

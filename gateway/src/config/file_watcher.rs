@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::diagnostic::Diagnostics;
+use super::diagnostic::{Diagnostic, Diagnostics};
 use super::fingerprint::{Fingerprint, fingerprint};
-use super::load::{Loaded, load};
+use super::load::{Loaded, inspect, load};
 
 /// The files of the command line, in order, and the environment at the start.
 #[derive(Clone)]
@@ -18,6 +18,12 @@ impl Source {
     /// Files in rising precedence, and variables above them.
     pub fn new(files: &[PathBuf], environment: impl IntoIterator<Item = (String, String)>) -> Source {
         Source { files: files.to_owned(), environment: environment.into_iter().collect() }
+    }
+
+    /// An error about a key, at its place in the configuration, if it is there.
+    pub(crate) fn error_of_key(&self, key: &str, message: &str) -> Diagnostics {
+        let (_, spans) = inspect(&self.files, self.environment.iter().cloned());
+        Diagnostics::from(Diagnostic::of_key(message, spans.get(key)))
     }
 
     /// Loads the configuration, and returns the state of its files before they were read, so that a later

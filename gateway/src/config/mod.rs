@@ -27,9 +27,12 @@ mod settings;
 mod source_span;
 mod table;
 mod toml_file;
+mod toml_syntax;
 
 #[cfg(test)]
 mod default_configuration_tests;
+#[cfg(test)]
+mod mistakes_tests;
 #[cfg(test)]
 pub(crate) mod test_support;
 
@@ -43,3 +46,4 @@ pub use reference::{default_configuration, reference};
 pub use schema::schema;
 pub(crate) use sections::needs_restart;
 pub use settings::*;
+pub(crate) use toml_syntax::remedy as toml_remedy;

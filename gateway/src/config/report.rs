@@ -1,6 +1,7 @@
 //! Collects diagnostics while reading goes on.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::entry::Entry;
@@ -10,6 +11,8 @@ use super::entry::Entry;
 pub(super) struct Report {
     found: RefCell<Vec<Diagnostic>>,
     incomplete: Cell<bool>,
+    /// Keys that are probably given under a wrong name.
+    misspelt: RefCell<BTreeSet<String>>,
 }
 
 impl Report {
@@ -28,6 +31,15 @@ impl Report {
         if !self.incomplete.get() {
             self.push(diagnostic);
         }
+    }
+
+    /// Records the path of a key that an unknown one was probably meant to be.
+    pub(super) fn record_misspelt(&self, path: String) {
+        self.misspelt.borrow_mut().insert(path);
+    }
+
+    pub(super) fn is_misspelt(&self, path: &str) -> bool {
+        self.misspelt.borrow().contains(path)
     }
 
     /// Whether there is a diagnostic about the value of `entry`.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::declaration::{Fallback, KeyInfo, Section, Shape};
+use super::entry::format_duration;
 use super::sections::Settings;
 use super::toml_file::parse_value;
 
@@ -129,9 +130,9 @@ fn object(value: Value) -> Map<String, Value> {
 
 /// A range of durations in words, where it has an upper bound that can be written.
 pub(super) fn duration_range(range: &std::ops::RangeInclusive<Duration>) -> String {
-    let most = humantime::format_duration(*range.end());
+    let most = format_duration(*range.end());
     match *range.start() {
         start if start <= Duration::from_nanos(1) => format!("up to {most}"),
-        start => format!("{} to {most}", humantime::format_duration(start)),
+        start => format!("{} to {most}", format_duration(start)),
     }
 }

@@ -7,7 +7,7 @@ use figment::{Figment, Source};
 
 use super::declaration::{KeyInfo, Section, Shape};
 use super::diagnostic::Diagnostic;
-use super::did_you_mean::{did_you_mean, suggest};
+use super::did_you_mean::{nearest, suggest};
 use super::entry::Entry;
 use super::env_variable;
 use super::report::Report;
@@ -171,7 +171,16 @@ impl<'a> Table<'a> {
                 [PathSegment::Key(list), PathSegment::Index(_)] => format!(" in [[{list}]]"),
                 path => format!(" in [{}]", dotted(path)),
             };
-            let help = did_you_mean(key, names.iter().copied())
+            let meant = nearest(key, names.iter().copied());
+            if let Some(meant) = meant {
+                self.report().record_misspelt(dotted(&self.path_to(meant)));
+            }
+            let is_top_table = self.path.is_empty() && value.as_str().is_none();
+            let help = meant
+                .map(|meant| match known.iter().find(|key| key.name == meant && is_top_table) {
+                    Some(table) => format!("did you mean {}?", header(meant, &table.shape)),
+                    None => format!("did you mean `{meant}`?"),
+                })
                 .or_else(|| elsewhere(key, value, &names))
                 .or_else(|| suggest("known keys here", key, &names));
             let mut tags = BTreeSet::new();
@@ -180,11 +189,7 @@ impl<'a> Table<'a> {
                 let place = self.merged.place(tag, &self.path_to(key), Part::Key);
                 let message = format!("unknown key `{}`{within}", name.escape_debug());
                 let variable = match &place {
-                    SourceSpan::Variable(name)
-                        if names.iter().all(|known| did_you_mean(key, [*known]).is_none()) =>
-                    {
-                        env_variable::nearest(name)
-                    }
+                    SourceSpan::Variable(name) if meant.is_none() => env_variable::nearest(name),
                     _ => None,
                 };
                 let help = variable.or_else(|| help.clone());
@@ -239,12 +244,24 @@ fn elsewhere(key: &str, value: &Value, here: &[&str]) -> Option<String> {
         Some((path, _)) => path.as_str(),
         None => otherwise().map(|(path, _)| *path).next()?,
     };
+    let shape_of = |path: &str| declared.iter().find(|(other, _)| other == path).map(|(_, info)| &info.shape);
     Some(match path.rsplit_once('.') {
         None => format!("did you mean `{path}`?"),
         Some((_, key)) if here.contains(&key) => format!("did you mean `{key}`?"),
-        Some(("routes", key)) => format!("`{key}` is a key of [[routes]]"),
-        Some((table, key)) => format!("`{key}` is a key of [{table}]"),
+        Some((table, key)) => {
+            let table = shape_of(table).map_or_else(|| format!("[{table}]"), |shape| header(table, shape));
+            format!("`{key}` is a key of {table}")
+        }
     })
+}
+
+/// The line that begins a table.
+fn header(path: &str, shape: &Shape) -> String {
+    match shape {
+        Shape::List(_) => format!("[[{path}]]"),
+        Shape::Map(_) => format!("[{path}.NAME]"),
+        _ => format!("[{path}]"),
+    }
 }
 
 /// A path as it is written in TOML and in messages: `routes[1].path`.

@@ -73,3 +73,24 @@ impl LoadDiagnostics {
         &self.printed
     }
 }
+
+/// The README and the pages of the documentation: names and texts.
+#[allow(clippy::unwrap_used)]
+pub(crate) fn pages() -> Vec<(String, String)> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut found = vec![root.join("README.md"), root.join("config/README.md")];
+    let mut folders = vec![root.join("docs")];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            match path.extension() {
+                None => folders.push(path),
+                Some(kind) if kind == "md" => found.push(path),
+                Some(_) => {}
+            }
+        }
+    }
+    found
+        .into_iter()
+        .map(|path| (path.display().to_string(), std::fs::read_to_string(path).unwrap()))
+        .collect()
+}

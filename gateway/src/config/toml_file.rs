@@ -10,8 +10,9 @@ use figment::{Metadata, Profile, Provider};
 use toml_edit::{Document, Item, TableLike};
 
 use super::diagnostic::Diagnostic;
-use super::sections::{readable, working_directory};
+use super::sections::{readable, readable_help, working_directory};
 use super::source_span::{Part, SourceSpan, SourceText};
+use super::toml_syntax::remedy;
 
 /// One step in the path from the root of a configuration to a value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +46,14 @@ impl TomlFile {
                 .iter()
                 .filter(|byte| **byte == b'\n')
                 .count();
-            Diagnostic::error(format!("the configuration file is not UTF-8 text (line {line})"))
+            let is_utf16 =
+                [&[0xff, 0xfe], &[0xfe, 0xff]].iter().any(|mark| error.as_bytes().starts_with(&mark[..]));
+            let kind = if is_utf16 {
+                "is UTF-16 text".to_owned()
+            } else {
+                format!("is not UTF-8 text (line {line})")
+            };
+            Diagnostic::error(format!("the configuration file {kind}"))
                 .at(SourceSpan::File(path.into()))
                 .help("TOML files are UTF-8: save the file in that encoding")
         })?;
@@ -59,13 +67,11 @@ impl TomlFile {
             Err(error) => {
                 let span = error.span().unwrap_or(0..0);
                 let message = format!("not valid TOML: {}", error.message());
+                let help = remedy(&text, &span, error.message());
                 let hidden = secrets_in_text(&text);
                 let source = Arc::new(SourceText { path, text, hidden, number });
-                return Err(Diagnostic::error(message).at(SourceSpan::Text {
-                    source,
-                    span,
-                    part: Part::Value,
-                }));
+                let place = SourceSpan::Text { source, span, part: Part::Value };
+                return Err(Diagnostic::error(message).at(place).help(help));
             }
         };
         let mut walk = SpanVisitor::default();
@@ -196,7 +202,7 @@ impl SpanVisitor {
 fn unreadable(path: &Path, why: &str) -> Diagnostic {
     let help = match why {
         "does not exist" => format!("name an existing file with `--config FILE`{}", working_directory(path)),
-        _ => "name a file that the user the gateway runs as may read".to_owned(),
+        _ => readable_help("file", path, why),
     };
     Diagnostic::error(format!("the configuration file {why}")).at(SourceSpan::File(path.into())).help(help)
 }

@@ -11,6 +11,7 @@ use http::{Method, StatusCode};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
+use crate::auth::basic::is_basic;
 use crate::auth::bearer::{Bearer, Scheme};
 use crate::auth::credentials::browser_cookies;
 use crate::auth::dpop;
@@ -20,7 +21,8 @@ use crate::browser::pages::{Refusal, RefusalContext};
 use crate::browser::refusal::{self, RefusalForm, RefusedRequest};
 use crate::config::Dpop;
 use crate::grpc;
-use crate::http1::HeaderKind;
+use crate::http1::{HeaderKind, Headers};
+use crate::layers::route::Route;
 use crate::rejection::{Code, DpopChallenge, Rejection};
 use crate::request::{Received, RequestContext};
 use crate::response::{self, Body, Response};
@@ -122,8 +124,7 @@ pub(crate) fn respond(rejection: Rejection, context: &RequestContext) -> Respons
 
 /// Names the scheme `DPoP`, and gives the client a nonce, where tokens may be bound to keys.
 fn challenge_for_dpop(rejection: &Rejection, context: &RequestContext, response: &mut Response) {
-    let route = context.record.route.get().map(|route| context.state.config.routes.at(route));
-    let mode = route.map_or(context.state.config.settings.tokens.dpop, |route| dpop::mode(route, context));
+    let mode = dpop::mode_of_request(context);
     if mode == Dpop::Off {
         return;
     }
@@ -171,6 +172,13 @@ fn add_basic_challenge(response: &mut Response, context: &RequestContext) {
     response.headers_mut().append(WWW_AUTHENTICATE, response::header_value(&challenge));
 }
 
+/// Whether `Authorization` says that a program sends the request. Basic says so on routes that take it; elsewhere a browser adds what an
+/// app has once asked for.
+fn has_token(headers: &Headers, route: Option<&Route>) -> bool {
+    let takes_basic = route.is_some_and(|route| route.basic);
+    headers.of_kind(HeaderKind::Authorization).any(|field| takes_basic || !is_basic(field.value))
+}
+
 /// What a person gets instead of problem details, where `[browser]` is on.
 fn for_browser(rejection: &Rejection, context: &RequestContext) -> Option<Response> {
     let (config, head) = (&context.state.config, &context.head);
@@ -183,7 +191,7 @@ fn for_browser(rejection: &Rejection, context: &RequestContext) -> Option<Respon
         method: head.method(),
         // What is judged for a proxy is a route's.
         endpoint: context.record.endpoint.get().is_some_and(|label| label != EndpointLabel::Verify),
-        bearer: cookies.is_empty() && head.headers().has(HeaderKind::Authorization),
+        token: cookies.is_empty() && has_token(head.headers(), route),
         unauthenticated: route.and_then(|route| route.unauthenticated),
     });
     let mut response = match form {

@@ -1,7 +1,7 @@
 //! The `Set-Cookie` fields of sign-ins, refreshes and sign-outs, on whatever response a request gets.
 
 use http::header::{CACHE_CONTROL, SET_COOKIE, VARY};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::auth::credentials::browser_cookies;
 use crate::browser::cookies::{CookieKind, CookieScope};
@@ -26,8 +26,16 @@ impl Decorate for SessionCookieFields {
         }
         // Whoever were given this response out of a cache would have the session.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // What an app says to caches of a CDN counts before that (RFC 9213).
+        let targeted: Vec<HeaderName> = headers.keys().filter(|name| is_targeted(name)).cloned().collect();
+        targeted.iter().for_each(|name| drop(headers.remove(name)));
         headers.append(VARY, HeaderValue::from_static("Cookie"));
     }
+}
+
+/// Whether a field is `Cache-Control` for some caches only: `CDN-Cache-Control`, those of single vendors, and `Surrogate-Control`.
+fn is_targeted(name: &HeaderName) -> bool {
+    name.as_str().ends_with("cdn-cache-control") || name == "surrogate-control"
 }
 
 fn set_cookies(browser: &Browser, context: &RequestContext, change: &CookieChange) -> Vec<String> {
@@ -52,6 +60,25 @@ fn set_cookies(browser: &Browser, context: &RequestContext, change: &CookieChang
             let mut kinds = vec![CookieKind::Access, CookieKind::Refresh];
             kinds.extend(remembered.then_some(CookieKind::Remember));
             kinds.into_iter().map(|kind| set(kind, "", Some(0))).collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_app_says_to_some_caches_only_is_known() {
+        for (name, targeted) in [
+            ("cdn-cache-control", true),
+            ("cloudflare-cdn-cache-control", true),
+            ("vercel-cdn-cache-control", true),
+            ("surrogate-control", true),
+            ("cache-control", false),
+            ("age", false),
+        ] {
+            assert_eq!(is_targeted(&HeaderName::from_static(name)), targeted, "{name}");
         }
     }
 }

@@ -1,10 +1,10 @@
 //! `Authorization` on its way to an upstream: the client's, one of the gateway's own, or none.
 
 use crate::auth::basic::password_in;
-use crate::config::{Access, UpstreamAuthorization};
+use crate::config::{Access, Dpop, UpstreamAuthorization};
 use crate::http1::HeaderKind;
 use crate::layers::route::Forwarding;
-use crate::request::Authorized;
+use crate::request::{Authorized, RequestContext};
 use crate::sessions::personal_token::PresentedToken;
 use crate::tokens::{UnixSeconds, Verifier};
 
@@ -23,6 +23,11 @@ pub(crate) fn passes(request: &Authorized, forwarding: &Forwarding) -> bool {
         }
         UpstreamAuthorization::Set(_) => false,
     }
+}
+
+/// Whether the client's `DPoP` reaches the upstream: with `Authorization`, and where the gateway asks for no proofs it is the app's.
+pub(crate) fn passes_proof(context: &RequestContext, passes_authorization: bool) -> bool {
+    passes_authorization || context.state.config.settings.tokens.dpop == Dpop::Off
 }
 
 /// What replaces the client's `Authorization`. A preflight that skipped the authentication of its route does not act for the gateway.

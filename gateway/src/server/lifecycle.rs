@@ -72,6 +72,20 @@ pub enum ServeError {
     Worker(String),
 }
 
+impl ServeError {
+    /// The key of the configuration that the error is about, where it is about one.
+    pub(crate) fn key(&self) -> Option<&str> {
+        match self {
+            ServeError::RuntimeConfig(error) => error.key(),
+            ServeError::OpenStore(_) => Some("store.path"),
+            ServeError::OpenRedis(_) => Some("store.redis.url"),
+            ServeError::Listen(ListenError::Address { key, .. }) => Some(key),
+            ServeError::Tracing(_) => Some("tracing.otlp.endpoint"),
+            _ => None,
+        }
+    }
+}
+
 /// A running gateway.
 #[derive(Debug)]
 pub struct RunningGateway {

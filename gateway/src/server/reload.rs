@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clock::since_1970;
-use crate::config::{Audit, ConfigValues, FileSnapshot, Loaded, Settings, Source, needs_restart};
+use crate::config::{
+    Audit, ConfigValues, Diagnostic, Diagnostics, FileSnapshot, Loaded, Settings, Source, needs_restart,
+};
 use crate::runtime::Gateway;
-use crate::runtime_config::{KeyChange, RuntimeConfig};
+use crate::runtime_config::{KeyChange, RuntimeConfig, RuntimeConfigError};
 use crate::server::background_tasks::log_users_reload;
 use crate::server::key_maintenance::KeyState;
 use crate::server::lifecycle::policy;
@@ -50,7 +52,28 @@ enum Outcome {
     /// One line per change.
     Changed(Vec<String>),
     /// The active configuration stays as a whole; these are the errors.
-    Rejected(String),
+    Rejected(Rejection),
+}
+
+/// Why a configuration cannot be used.
+struct Rejection {
+    /// For people, with the lines of the files.
+    text: String,
+    /// One log record per error.
+    records: Vec<String>,
+}
+
+impl From<Diagnostics> for Rejection {
+    fn from(errors: Diagnostics) -> Self {
+        Rejection { text: errors.to_string(), records: errors.iter().map(Diagnostic::record).collect() }
+    }
+}
+
+impl From<RuntimeConfigError> for Rejection {
+    fn from(error: RuntimeConfigError) -> Self {
+        let text = error.to_string();
+        Rejection { records: text.lines().map(str::to_owned).collect(), text: format!("error: {text}") }
+    }
 }
 
 impl Reloader {
@@ -85,10 +108,11 @@ impl Reloader {
         let settled = std::mem::replace(&mut state.last_polled, now.clone()) == now;
         let again = state.failed_at.is_some_and(|at| at.elapsed() >= RELOAD_RETRY_INTERVAL);
         if settled && (now != state.last_read || again) {
+            let is_retry = now == state.last_read;
             state.last_read = now;
             let known = self.gateway.configuration.last_error();
-            match self.read(&mut state) {
-                Outcome::Rejected(what) if known.as_ref() == Some(&what) => {}
+            match self.read(&mut state, is_retry) {
+                Outcome::Rejected(why) if known.as_ref() == Some(&why.text) => {}
                 outcome => log_outcome(&outcome),
             }
         }
@@ -98,7 +122,7 @@ impl Reloader {
     pub(crate) fn reload(&self) {
         let mut state = self.state();
         state.last_read = state.last_read.retake();
-        log_outcome(&self.read(&mut state));
+        log_outcome(&self.read(&mut state, false));
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -106,30 +130,32 @@ impl Reloader {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self, state: &mut State) -> Outcome {
+    /// A retry of unchanged files that fails is not counted again.
+    fn read(&self, state: &mut State, is_retry: bool) -> Outcome {
         let outcome = self.try_read(state);
-        self.gateway.configuration.record_reload(outcome.as_ref().err().cloned());
+        let error = outcome.as_ref().err().map(|why| why.text.clone());
+        if !is_retry || error.is_none() || error != self.gateway.configuration.last_error() {
+            self.gateway.configuration.record_reload(error);
+        }
         state.failed_at = outcome.is_err().then(Instant::now);
         match outcome {
             Ok(lines) if lines.is_empty() => Outcome::Same,
             Ok(lines) => Outcome::Changed(lines),
-            Err(what) => Outcome::Rejected(what),
+            Err(why) => Outcome::Rejected(why),
         }
     }
 
     /// One line per change, or the errors.
-    fn try_read(&self, state: &mut State) -> Result<Vec<String>, String> {
-        let (Loaded { mut settings, warnings, given }, seen) =
-            self.source.read().map_err(|errors| errors.to_string())?;
+    fn try_read(&self, state: &mut State) -> Result<Vec<String>, Rejection> {
+        let (Loaded { mut settings, warnings, given }, seen) = self.source.read()?;
         // The files may be others than before, and a failure below may be caused by them.
         state.last_read = seen.clone();
         let last = self.gateway.configuration.current();
         keep_restart_only_settings(&mut settings, &last.settings);
-        let snapshot = RuntimeConfig::load_after(settings, since_1970().as_secs(), &last)
-            .map_err(|error| format!("error: {error}"))?;
+        let snapshot = RuntimeConfig::load_after(settings, since_1970().as_secs(), &last)?;
         // From here on nothing can fail.
-        if !warnings.is_empty() {
-            tracing::warn!("{}", warnings.to_string().trim_end());
+        for warning in &warnings {
+            tracing::warn!("{}", warning.record());
         }
         log_users_reload(&snapshot.users.reload());
         let (late, applied): (Vec<_>, Vec<_>) =
@@ -186,10 +212,10 @@ fn log_outcome(outcome: &Outcome) {
             tracing::info!(changes = lines.len(), "the configuration was reloaded");
             lines.iter().for_each(|line| tracing::info!("changed: {line}"));
         }
-        Outcome::Rejected(what) => {
+        Outcome::Rejected(why) => {
             AuditEvent::new("reload", "rejected", "configuration").write();
             tracing::error!("the configuration cannot be used; the active configuration stays");
-            what.lines().for_each(|line| tracing::error!("{line}"));
+            why.records.iter().for_each(|record| tracing::error!("{record}"));
         }
     }
 }

@@ -87,7 +87,7 @@ pub(crate) struct UpstreamStatus {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ServerStatus {
     pub(crate) address: String,
-    /// `serving`, `ejected` or `unhealthy`.
+    /// `serving`, `ejected` or `unhealthy`; `unresolved` for a name without an address.
     pub(crate) state: String,
 }
 
@@ -159,6 +159,12 @@ impl Status {
                             .servers()
                             .into_iter()
                             .map(|(address, state)| ServerStatus { address, state: state.to_owned() })
+                            .chain(
+                                upstream
+                                    .unresolved_names()
+                                    .into_iter()
+                                    .map(|address| ServerStatus { address, state: "unresolved".to_owned() }),
+                            )
                             .collect(),
                         requests: totals.map(|totals| totals.counts.clone()).unwrap_or_default(),
                         average_milliseconds: totals.and_then(Totals::average_milliseconds),

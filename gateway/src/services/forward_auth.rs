@@ -14,7 +14,8 @@ use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE, VARY};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tower::Service;
 
-use crate::config::Endpoint;
+use crate::auth::dpop;
+use crate::config::{Dpop, Endpoint};
 use crate::http1::{HeadError, HeaderKind};
 use crate::layers::cors::{Preflight, preflight};
 use crate::layers::endpoints::endpoint;
@@ -33,6 +34,8 @@ use crate::telemetry::EndpointLabel;
 
 /// What Envoy removes from the request.
 const ENVOY_REMOVES: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
+
+const DPOP: HeaderName = HeaderName::from_static("dpop");
 
 /// nginx and Caddy know one value of a field: here each cookie has a field of its own.
 const NUMBERED_COOKIES: [HeaderName; 4] = [
@@ -178,6 +181,10 @@ pub(crate) fn verdict(request: &Authorized) -> Result<Response, Rejection> {
     if let Some(field) = headers.only(HeaderKind::Authorization).filter(|_| passes_authorization) {
         put(AUTHORIZATION, field.value);
     }
+    let passes_proof = authorization::passes_proof(context, passes_authorization);
+    if let Some(field) = headers.only(HeaderKind::Dpop).filter(|_| passes_proof) {
+        put(DPOP, field.value);
+    }
     let own = context.state.config.browser.as_ref().map(|browser| &browser.cookies);
     let cookies: Vec<Vec<u8>> = headers
         .of_kind(HeaderKind::Cookie)
@@ -193,7 +200,11 @@ pub(crate) fn verdict(request: &Authorized) -> Result<Response, Rejection> {
 /// Puts a verdict into the form that the proxy understands.
 fn for_asker(response: &mut Response, context: &RequestContext, asker: Asker) {
     // A cache between proxy and gateway may keep none, and one that does all the same has to tell the clients apart.
-    response.headers_mut().insert(VARY, HeaderValue::from_static("Authorization, Cookie"));
+    let vary = match dpop::mode_of_request(context) {
+        Dpop::Off => "Authorization, Cookie",
+        Dpop::Optional | Dpop::Required => "Authorization, Cookie, DPoP",
+    };
+    response.headers_mut().insert(VARY, HeaderValue::from_static(vary));
     // Other proxies send a refusal on as it is, and no page may read these.
     if asker == Asker::Nginx || response.status() == StatusCode::OK {
         let cookies: Vec<HeaderValue> = response.headers().get_all(SET_COOKIE).iter().cloned().collect();
@@ -211,7 +222,7 @@ fn for_asker(response: &mut Response, context: &RequestContext, asker: Asker) {
         }
         Asker::Envoy if response.status() == StatusCode::OK => {
             let reserved = context.state.config.identity_headers.reserved_names();
-            let own = [AUTHORIZATION.as_str().as_bytes(), COOKIE.as_str().as_bytes()];
+            let own = ["authorization", "cookie", "dpop"].map(str::as_bytes);
             let absent = reserved.chain(own).filter(|name| {
                 HeaderName::from_bytes(name).is_ok_and(|name| !response.headers().contains_key(name))
             });

@@ -178,10 +178,15 @@ async fn verify_basic(
     basic: BasicCredentials,
 ) -> Result<Rc<Identity>, Rejection> {
     let BasicCredentials { username, password } = basic;
+    let takes_tokens = context.state.config.settings.personal_tokens.enabled;
+    // As git's users know it: `https://TOKEN@host`. It is no name, and must not get into logs as one.
+    if takes_tokens && PresentedToken::is_meant_by(username.as_bytes()) {
+        return verify_token(context, &username, None).await;
+    }
     let name = CanonicalName::for_lockout(&username);
     context.record.username.replace(Some(name.to_string()));
     let is_token = PresentedToken::is_meant_by(password.as_bytes());
-    if is_token && context.state.config.settings.personal_tokens.enabled {
+    if is_token && takes_tokens {
         let text = std::str::from_utf8(password.as_bytes()).unwrap_or_default();
         return verify_token(context, text, Some(&name).filter(|_| !username.is_empty())).await;
     }

@@ -305,7 +305,16 @@ pub(crate) async fn submit(
         }
     };
     let name = field("name").unwrap_or_default();
-    let request = TokenRequest { name, lifetime, roles: None, routes: Vec::new() };
+    let chosen: Vec<String> = form_urlencoded::parse(&body)
+        .filter(|(key, _)| key == "role")
+        .map(|(_, role)| role.into_owned())
+        .collect();
+    // All of them are those to come, too.
+    let has_all = identity.claims().roles().iter().all(|role| chosen.contains(role));
+    let roles = (field("limit_roles").is_some() && !has_all).then_some(chosen);
+    let routes = field("routes").unwrap_or_default();
+    let routes = routes.split([' ', ',']).filter(|path| !path.is_empty()).map(str::to_owned).collect();
+    let request = TokenRequest { name, lifetime, roles, routes };
     let caller = (&*identity, &*subject);
     match create_for(context, &identity, request).await {
         Ok((token, _)) => page(context, browser, caller, Some(&token), None).await,
@@ -332,6 +341,7 @@ async fn page(
     let address = browser.own_address(context);
     let shown = TokensPage {
         user: identity.claims().username(),
+        roles: identity.claims().roles(),
         address: &address,
         tokens: &tokens,
         new_token: new_token.map(TokenText::as_str),

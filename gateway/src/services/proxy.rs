@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tower::Service;
 
 use crate::browser::Browser;
-use crate::config::{Dpop, UpstreamProtocol};
+use crate::config::UpstreamProtocol;
 use crate::grpc;
 use crate::http1::{BodyError, BodyFraming, HeaderKind, ResponseHead, Version, declared_length};
 use crate::layers::cors::Cors;
@@ -101,8 +101,7 @@ pub(crate) fn outgoing_request(
         identity_headers: &config.identity_headers,
         cookies: config.browser.as_ref().map(|browser| &browser.cookies),
         client_authorization,
-        // Where proofs mean nothing here, they are the app's.
-        client_proof: client_authorization || config.settings.tokens.dpop == Dpop::Off,
+        client_proof: authorization::passes_proof(context, client_authorization),
         own_authorization: authorization::of_route(request, forwarding),
         edits: route.request_headers.as_ref(),
         edit_lines: &edit_lines,

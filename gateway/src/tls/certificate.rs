@@ -1,7 +1,6 @@
 //! A certificate chain with its private key, and the metadata for selecting it (SNI).
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio_rustls::rustls;
@@ -11,6 +10,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use super::pem_content::describe_pem_file;
 use crate::config::CertificateFiles;
 
 /// The files cannot be used for TLS.
@@ -18,13 +18,10 @@ use crate::config::CertificateFiles;
 #[error("cannot use {path}: {why}")]
 pub struct CertificateError {
     path: PathBuf,
+    /// Behind a semicolon follows the remedy.
     why: String,
-}
-
-impl CertificateError {
-    fn new(path: &Path, why: impl fmt::Display) -> CertificateError {
-        CertificateError { path: path.to_owned(), why: why.to_string() }
-    }
+    /// The key of the configuration that names the file.
+    pub(crate) key: String,
 }
 
 /// A certificate that is ready to be presented.
@@ -40,27 +37,42 @@ pub(super) struct Certificate {
 }
 
 impl Certificate {
-    /// Loads a certificate and its key, and checks that they match.
+    /// Loads a certificate and its key, and checks that they match. `index` is that of the configuration.
     pub(super) fn load(
         files: &CertificateFiles,
+        index: usize,
         provider: &CryptoProvider,
     ) -> Result<Certificate, CertificateError> {
-        let of_chain = |why: String| CertificateError::new(&files.certificate_file, why);
-        let of_key = |why: String| CertificateError::new(&files.private_key_file, why);
-        let chain = CertificateDer::pem_file_iter(&files.certificate_file)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|e| of_chain(format!("it is not a PEM file of certificates ({e})")))?;
-        let Some(leaf) = chain.first() else {
-            return Err(of_chain("there is no certificate in it; it begins with the server's own, and then come those that signed it".into()));
+        const CHAIN: &str =
+            "name a PEM file that begins with the server's certificate; those that signed it follow";
+        const KEY: &str = "name the PEM file with the certificate's unencrypted private key";
+        let (certificate_file, key_file) = (&files.certificate_file, &files.private_key_file);
+        let key = |name: &str| format!("server.tls.certificates[{index}].{name}");
+        let of_chain = |why: String| CertificateError {
+            path: certificate_file.clone(),
+            why,
+            key: key("certificate_file"),
         };
-        let (names, is_named, not_after) = describe(leaf).map_err(of_chain)?;
-        let key = PrivateKeyDer::from_pem_file(&files.private_key_file)
-            .map_err(|e| of_key(format!("it is not a PEM file with an unencrypted private key ({e})")))?;
+        let of_key =
+            |why: String| CertificateError { path: key_file.clone(), why, key: key("private_key_file") };
+        let chain = CertificateDer::pem_file_iter(certificate_file)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|e| of_chain(format!("it is not a PEM file of certificates ({e}); {CHAIN}")))?;
+        let Some(leaf) = chain.first() else {
+            let found = describe_pem_file(certificate_file);
+            return Err(of_chain(format!("there is no certificate in it: {found}; {CHAIN}")));
+        };
+        let (names, is_named, not_after) =
+            describe(leaf).map_err(|why| of_chain(format!("{why}; {CHAIN}")))?;
+        let key = PrivateKeyDer::from_pem_file(key_file).map_err(|_| {
+            of_key(format!("there is no usable private key in it: {}; {KEY}", describe_pem_file(key_file)))
+        })?;
         let key = CertifiedKey::from_der(chain, key, provider).map_err(|e| match e {
-            rustls::Error::InconsistentKeys(_) => {
-                of_key(format!("it is not the key of {}", files.certificate_file.display()))
-            }
-            other => of_key(format!("it cannot sign ({other})")),
+            rustls::Error::InconsistentKeys(_) => of_key(format!(
+                "it is not the key of {}; name the key that the certificate was requested with",
+                certificate_file.display()
+            )),
+            other => of_key(format!("it cannot sign ({other}); {KEY}")),
         })?;
         Ok(Certificate { key: Arc::new(key), names, is_named, not_after })
     }

@@ -2,8 +2,10 @@
 
 mod certificate;
 mod client;
+mod pem_content;
 mod server;
 
 pub(crate) use certificate::CertificateError;
 pub(crate) use client::{client_config, in_words};
+pub(crate) use pem_content::describe_pem;
 pub(crate) use server::server_config;

@@ -29,14 +29,19 @@ pub(crate) fn server_config(settings: &ServerTls, now: u64) -> Result<Acceptance
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut warnings = Vec::new();
     let (mut certificates, mut expiries) = (Vec::new(), Vec::new());
-    for files in &settings.certificates {
-        let certificate = Certificate::load(files, &provider)?;
+    for (index, files) in settings.certificates.iter().enumerate() {
+        let certificate = Certificate::load(files, index, &provider)?;
         let left = certificate.not_after.saturating_sub_unsigned(now);
         let path = files.certificate_file.display();
         match left {
-            ..=0 => warnings.push(format!("the certificate {path} has expired: clients will refuse it")),
+            ..=0 => {
+                warnings.push(format!("the certificate {path} has expired: clients will refuse it; renew it"))
+            }
             1..EXPIRY_WARNING_SECS => {
-                warnings.push(format!("the certificate {path} expires within {} hours", left / 3600 + 1));
+                warnings.push(format!(
+                    "the certificate {path} expires within {} hours; renew it",
+                    left / 3600 + 1
+                ));
             }
             _ => {}
         }

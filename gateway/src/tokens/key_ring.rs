@@ -15,6 +15,7 @@ use super::key_store::{KeyStore, generate_pem};
 use super::public_key::{VerificationKey, has_good_exponent};
 use super::{AssertionIssuer, Issuer, UnixSeconds, Verifier, previous_keys, signer, verifies_for};
 use crate::config::{Algorithm, Compat, PreviousKeys, Signing, Tokens};
+use crate::tls::describe_pem;
 
 /// Why there are no usable keys.
 #[allow(missing_docs)]
@@ -362,7 +363,7 @@ fn read_private_key(path: &Path, algorithm: Algorithm) -> Result<EncodingKey, Ke
 pub(super) fn private_key(pem: &[u8], algorithm: Algorithm) -> Result<EncodingKey, String> {
     // The library takes a public RSA key for a private one.
     if pem::parse(pem).is_ok_and(|pem| !pem.tag().contains("PRIVATE KEY")) {
-        return Err("it is no private key".to_owned());
+        return Err(describe_pem(pem).to_owned());
     }
     match algorithm {
         Algorithm::EdDSA => EncodingKey::from_ed_pem(pem),
@@ -375,7 +376,7 @@ pub(super) fn private_key(pem: &[u8], algorithm: Algorithm) -> Result<EncodingKe
             EncodingKey::from_rsa_pem(pem)
         }
     }
-    .map_err(|e| e.to_string())
+    .map_err(|_| describe_pem(pem).to_owned())
 }
 
 #[cfg(test)]

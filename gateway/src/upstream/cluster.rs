@@ -1,6 +1,6 @@
 //! An upstream shared by all workers: its servers, their health, and its TLS settings.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
@@ -33,6 +33,8 @@ pub(crate) struct Upstream {
     /// When its names are resolved next, and whether a resolution is running.
     pub(crate) resolve_at: AtomicU64,
     pub(crate) resolving: AtomicBool,
+    /// The URLs, by index, whose names could not be resolved at the last attempt.
+    unresolved: Mutex<BTreeSet<usize>>,
 }
 
 /// TLS to the servers of an upstream.
@@ -80,6 +82,7 @@ impl Upstream {
             counts: UpstreamCounters::default(),
             resolve_at: AtomicU64::new(0),
             resolving: AtomicBool::new(false),
+            unresolved: Mutex::default(),
             settings,
         };
         upstream.update(&resolve_at_start(&upstream.settings), 0);
@@ -176,6 +179,24 @@ impl Upstream {
             HealthStatus::Unhealthy => "unhealthy",
         };
         self.lock().iter().map(|endpoint| (endpoint.address.to_string(), state(endpoint))).collect()
+    }
+
+    /// Records whether the name of a URL could be resolved; returns whether that has changed.
+    pub(super) fn record_unresolved(&self, place: usize, is_unresolved: bool) -> bool {
+        let mut unresolved = self.unresolved.lock().unwrap_or_else(PoisonError::into_inner);
+        match is_unresolved {
+            true => unresolved.insert(place),
+            false => unresolved.remove(&place),
+        }
+    }
+
+    /// The names that could not be resolved at the last attempt.
+    pub(crate) fn unresolved_names(&self) -> Vec<String> {
+        let unresolved = self.unresolved.lock().unwrap_or_else(PoisonError::into_inner);
+        unresolved
+            .iter()
+            .filter_map(|place| Some(name_of(&self.settings.urls[*place])?.0.to_owned()))
+            .collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Endpoint>>> {

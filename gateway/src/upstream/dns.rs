@@ -26,13 +26,24 @@ pub(super) fn resolve(upstream: &Arc<Upstream>) {
         for (place, url) in upstream.settings.urls.iter().enumerate() {
             let Some(name) = name_of(url) else { continue };
             match lookup_host(name).await {
-                Ok(addresses) => drop(found.insert(place, addresses_of(name.0, name.1, addresses))),
+                Ok(addresses) => {
+                    if upstream.record_unresolved(place, false) {
+                        tracing::info!(
+                            upstream = upstream.name(),
+                            name = name.0,
+                            "the name can be looked up again"
+                        );
+                    }
+                    found.insert(place, addresses_of(name.0, name.1, addresses));
+                }
                 Err(_) if is_localhost(name.0) => {
                     found.insert(place, addresses_of(name.0, name.1, std::iter::empty()));
                 }
-                Err(error) => {
+                // Once, not at every attempt.
+                Err(error) if upstream.record_unresolved(place, true) => {
                     tracing::warn!(upstream = upstream.name(), name = name.0, %error, "a name cannot be looked up; the servers that were known stay");
                 }
+                Err(_) => {}
             }
         }
         let now = millis();

@@ -10,6 +10,7 @@ use super::diagnostic::{Diagnostics, UserFileErrors, UserFileWarning, did_you_me
 use super::password_hash::{count_schemes, most_common_scheme};
 use super::user_entry::{Entry, FirstLines, Span, key_span, with_article};
 use super::user_store::User;
+use crate::config::toml_remedy;
 
 /// Maximum size of a users file, in bytes; a larger file was named by mistake.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -65,7 +66,8 @@ fn parse_into(diagnostics: &mut Diagnostics, content: &[u8]) -> Vec<User> {
         Err(error) => {
             // Only the message: the error's own display quotes the line, which may contain a password hash.
             let message = format!("this is not TOML: {}", error.message());
-            diagnostics.error(error.span(), "", message, "correct the line");
+            let remedy = toml_remedy(text, &error.span().unwrap_or(0..0), error.message());
+            diagnostics.error(error.span(), "", message, remedy);
             return Vec::new();
         }
     };
@@ -235,8 +237,8 @@ password = ""
                 "users.toml:13: users[0].claims.\"pi\": a claim cannot be a float; write a string, an integer, true, \
                  false or an array of strings",
                 "users.toml:20: users[2].id: the id \"1\" is already used on line 16; give each user an id of its own",
-                "users.toml:21: users[2].username: \"BOB\" is bob in canonical form, as on line 17; \
-                 give each user a name of its own",
+                "users.toml:21: users[2].username: the name bob is already used on line 17; \
+                 give each user a name of its own; capitals make no difference",
                 "users.toml:22: users[2].password: the password hash is empty; make a hash with `auth-gateway \
                  hash-password`",
             ]

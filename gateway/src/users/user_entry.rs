@@ -94,8 +94,8 @@ impl<'a> Entry<'a> {
         };
         let line = self.line("username");
         if let Some(first) = first_lines.get(&name) {
-            let message = format!("{} is {name} in canonical form, as on line {first}", quoted(raw));
-            self.error("username", message, "give each user a name of its own");
+            let message = format!("the name {name} is already used on line {first}");
+            self.error("username", message, "give each user a name of its own; capitals make no difference");
             return None;
         }
         first_lines.insert(name.clone(), line);
@@ -136,7 +136,14 @@ impl<'a> Entry<'a> {
         for (index, element) in array.iter().enumerate() {
             let key = format!("{}[{index}]", self.key("roles"));
             match element.as_str() {
-                Some(role) if is_visible_ascii(role) => roles.push(role.to_owned()),
+                Some(role) if is_visible_ascii(role) => {
+                    if role.contains(',') {
+                        let message = format!("{} is one role, comma included", quoted(role));
+                        let remedy = "write each role by itself: roles = [\"user\", \"admin\"]";
+                        self.diagnostics.warn(element.span(), key, message, remedy);
+                    }
+                    roles.push(role.to_owned());
+                }
                 Some(role) => {
                     self.diagnostics.error(
                         element.span(),

@@ -6,9 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use crate::fixture::{
-    Gateway, PASSWORD, PROGRAM, Upstream, free_address, get, post, tokens, users_file, wait_until,
-};
+use crate::fixture::{Gateway, PASSWORD, Upstream, free_address, get, post, tokens, users_file, wait_until};
 
 const ROUTE: &str =
     "[[routes]]\npath = \"/\"\nmethods = [\"all\"]\naccess = \"public\"\nrespond = { status = 204 }\n";
@@ -314,57 +312,4 @@ fn what_root_creates_in_the_services_folders_can_be_read_by_the_service() {
         let found = file.as_ref().unwrap().metadata().unwrap();
         assert_eq!((found.uid(), found.gid()), (account, account), "{:?}", file.unwrap().path());
     }
-}
-
-/// The README's first configuration and its commands, as they are printed.
-#[test]
-fn the_first_configuration_of_the_readme_starts_as_it_is_printed() {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
-    let block = |kind: &str, with: &str| {
-        readme
-            .split("```")
-            .find_map(|block| block.strip_prefix(kind).filter(|text| text.contains(with)))
-            .unwrap_or_else(|| panic!("the README has no {kind} block with {with}"))
-            .to_owned()
-    };
-    let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("gateway.toml"), block("toml", "[[routes]]")).unwrap();
-    let commands = block("sh", "users add");
-    let commands: Vec<&str> = commands.lines().filter(|line| !line.trim().is_empty()).collect();
-    let (start, prepare) = commands.split_last().unwrap();
-    for line in prepare {
-        let line = line.replace("auth-gateway ", &format!("{PROGRAM} "));
-        let done = std::process::Command::new("sh")
-            .args(["-euc", &format!("echo 'a password of good length' | {{ {line}\n}}")])
-            .current_dir(dir.path())
-            .output()
-            .unwrap();
-        assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
-    }
-    assert_eq!(start.split('#').next().unwrap().trim(), "auth-gateway --config gateway.toml");
-    let (public, admin) = (free_address(), free_address());
-    let mut gateway = std::process::Command::new(PROGRAM)
-        .args(["--config", "gateway.toml"])
-        .current_dir(dir.path())
-        .env("AUTH_GATEWAY__SERVER__LISTEN", public.to_string())
-        .env("AUTH_GATEWAY__ADMIN__LISTEN", admin.to_string())
-        .env_remove("AUTH_GATEWAY_PYTHON")
-        .env_remove("AUTH_GATEWAY_LONG")
-        .spawn()
-        .unwrap();
-    wait_until("it is ready", || {
-        assert_eq!(gateway.try_wait().unwrap(), None, "it has ended");
-        get(admin, "/readyz", &[]).is_some_and(|answer| answer.status == 200)
-    });
-    let login = crate::fixture::request(
-        public,
-        "POST",
-        "/auth/login",
-        &[("Content-Type", "application/json")],
-        br#"{"username":"alice","password":"a password of good length"}"#,
-    );
-    let status = login.unwrap().status;
-    gateway.kill().unwrap();
-    gateway.wait().unwrap();
-    assert_eq!(status, 200);
 }

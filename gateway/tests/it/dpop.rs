@@ -16,6 +16,7 @@ use crate::fixture::{
     Gateway, PASSWORD, RedisServer, Reply, Upstream, claims, get, login, post, request, tokens,
     until_not_busy, users_file,
 };
+use crate::forward_auth::WAYS;
 
 /// A client with a key.
 pub(crate) struct Client {
@@ -30,7 +31,7 @@ impl Client {
     }
 
     /// The claims of a good proof for a request to `address`.
-    fn claims(&self, method: &str, address: &str, token: Option<&str>) -> Value {
+    pub(crate) fn claims(&self, method: &str, address: &str, token: Option<&str>) -> Value {
         self.proofs.set(self.proofs.get() + 1);
         let mut claims = json!({
             "jti": format!("{:?}-{}", self.key.public_key().as_ref()[5], self.proofs.get()),
@@ -42,7 +43,7 @@ impl Client {
         claims
     }
 
-    fn sign(&self, claims: &Value) -> String {
+    pub(crate) fn sign(&self, claims: &Value) -> String {
         let point = &self.key.public_key().as_ref()[1..];
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let jwk = json!({"kty": "EC", "crv": "P-256", "x": encode(&point[..32]), "y": encode(&point[32..])});
@@ -341,6 +342,67 @@ fn the_address_is_the_one_that_the_client_used_in_front_of_trusted_proxies() {
     let below = [front[0], front[1], ("X-Forwarded-Prefix", "/gw"), ("X-Forwarded-Port", "8443")];
     assert_eq!(ask_as("https://app.example:8443/gw/login", &below), 200);
     assert_eq!(ask_as("https://app.example/login", &below), 400);
+}
+
+#[test]
+fn a_verdict_takes_a_proof_for_the_request_that_it_is_about_and_for_no_other() {
+    let upstream = Upstream::start();
+    let more = "[[routes]]\npath = \"/with\"\nupstream = \"app\"\nforward_authorization = true\n\
+         [[routes]]\npath = \"/unbound\"\nupstream = \"app\"\ndpop = \"off\"\n\
+         [server]\ntrusted_proxies = [\"127.0.0.1\"]\n[forward_auth]\nenabled = true\n";
+    let gateway = Gateway::start(&config(&upstream, "dpop = \"required\"", more));
+    let client = Client::new();
+    let (access, _) = client.tokens(&gateway);
+    let proof = |method: &str, address: &str| client.sign(&client.claims(method, address, Some(&access)));
+    let (authorization, as_bearer) = (format!("DPoP {access}"), format!("Bearer {access}"));
+    let app = "https://app.example/app/x";
+    for (way, ask) in WAYS {
+        let ask = |method: &str, path: &str, fields: &[(&str, &str)]| {
+            let reply = ask(&gateway, method, &format!("https://app.example{path}"), fields);
+            let vary =
+                if path == "/unbound" { "Authorization, Cookie" } else { "Authorization, Cookie, DPoP" };
+            assert_eq!(reply.field("vary"), Some(vary), "{way}: {path} {reply:?}");
+            reply
+        };
+        let with = |method: &str, path: &str, proof: &str| {
+            ask(method, path, &[("Authorization", &*authorization), ("DPoP", proof)])
+        };
+        for method in ["GET", "POST", "DELETE"] {
+            let proof = proof(method, app);
+            let reply = with(method, "/app/x?a=b", &proof);
+            assert_eq!((reply.status, reply.field("x-auth-user")), (200, Some("alice")), "{way}: {reply:?}");
+            assert_eq!((reply.field("dpop"), reply.field("authorization")), (None, None), "{way}");
+            let removed = reply.field("x-envoy-auth-headers-to-remove").unwrap_or_default();
+            assert_eq!(removed.contains("dpop"), way == "the path", "{way}: {removed}");
+            let again = with(method, "/app/x?a=b", &proof);
+            assert_eq!(code(&again), (401, "invalid_dpop_proof".into()), "{way}: a replay");
+        }
+        let question = format!("http://{}/auth/verify", gateway.address);
+        for (method, address) in [
+            ("POST", app),
+            ("GET", "http://app.example/app/x"),
+            ("GET", "https://app.example/app"),
+            ("GET", "https://app.example/auth/verify"),
+            ("GET", "https://app.example:8443/app/x"),
+            ("GET", "https://other.example/app/x"),
+            ("GET", &question),
+        ] {
+            let reply = with("GET", "/app/x", &proof(method, address));
+            assert_eq!(code(&reply), (401, "invalid_dpop_proof".into()), "{way}: {method} {address}");
+            let challenge = reply.field("www-authenticate").unwrap_or_default();
+            assert!(challenge.starts_with("DPoP error=\"invalid_dpop_proof\""), "{way}: {challenge}");
+        }
+        let stolen = ask("GET", "/app/x", &[("Authorization", &*as_bearer)]);
+        assert_eq!(code(&stolen), (401, "invalid_token".into()), "{way}");
+        let bare = ask("GET", "/app/x", &[("Authorization", &*authorization)]);
+        assert_eq!(code(&bare), (401, "invalid_dpop_proof".into()), "{way}");
+        assert_eq!(ask("GET", "/unbound", &[]).status, 401, "{way}");
+        // The app of this route gets what the client sent.
+        let proof = proof("GET", "https://app.example/with");
+        let reply = with("GET", "/with", &proof);
+        assert_eq!((reply.status, reply.field("dpop")), (200, Some(&*proof)), "{way}: {reply:?}");
+    }
+    assert!(upstream.requests().is_empty());
 }
 
 /// A proof is used at one of two instances; the other refuses it. Without Redis each remembers its own.

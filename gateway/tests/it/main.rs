@@ -40,3 +40,4 @@ mod streams;
 mod tracing;
 mod upstreams;
 mod users;
+mod walkthrough;

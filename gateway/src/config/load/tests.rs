@@ -129,7 +129,7 @@ fn an_unknown_table_names_everyone_who_gave_a_part_of_it() {
     let file = minimal() + "[serverr]\nlisten = \"x\"";
     let text = errors(&[("a.toml", &file)], &[("AUTH_GATEWAY__SERVERR__WORKERS", "1")]);
     assert_eq!(text.matches("unknown key `serverr`").count(), 2, "{text}");
-    assert!(text.contains("--> a.toml:9:2") && text.contains("did you mean `server`?"), "{text}");
+    assert!(text.contains("--> a.toml:9:2") && text.contains("did you mean [server]?"), "{text}");
     assert!(text.contains("environment variable AUTH_GATEWAY__SERVERR__WORKERS"), "{text}");
 }
 

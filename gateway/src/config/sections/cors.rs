@@ -111,7 +111,9 @@ fn method(text: &str) -> Result<String, InvalidValue> {
         Ok(method) if text == text.to_ascii_uppercase() => Ok(method.to_string()),
         Ok(_) => Err(InvalidValue::new(format!("the method {} is not in capitals", quoted(text)))
             .help(format!("methods are case-sensitive: write \"{}\"", text.to_ascii_uppercase()))),
-        Err(_) => Err(InvalidValue::new(format!("{} is not a method", quoted(text)))),
+        Err(_) => {
+            Err(InvalidValue::new(format!("{} is not a method", quoted(text))).help("write it like \"PUT\""))
+        }
     }
 }
 

@@ -21,11 +21,11 @@ pub(super) fn existing_folder(text: &str) -> Result<PathBuf, InvalidValue> {
     let path = file_name(text)?;
     let why = match std::fs::metadata(&path) {
         Ok(metadata) if metadata.is_dir() => return Ok(path),
-        Ok(_) => "is not a folder".to_owned(),
+        Ok(_) => return Err(InvalidValue::new(format!("{} is a file", quoted(text))).help("name a folder")),
         Err(error) if error.kind() == ErrorKind::NotFound => "does not exist".to_owned(),
         Err(error) => format!("cannot be opened: {error}"),
     };
-    let help = format!("name an existing folder{}", working_directory(&path));
+    let help = readable_help("folder", &path, &why);
     Err(InvalidValue::new(format!("the folder {} {why}", quoted(text))).help(help))
 }
 
@@ -33,8 +33,8 @@ pub(super) fn existing_folder(text: &str) -> Result<PathBuf, InvalidValue> {
 pub(super) fn existing_file(text: &str) -> Result<PathBuf, InvalidValue> {
     let path = file_name(text)?;
     readable(&path).map_err(|why| {
-        InvalidValue::new(format!("the file {} {why}", path.display()))
-            .help(format!("name an existing file{}", working_directory(&path)))
+        let help = readable_help("file", &path, &why);
+        InvalidValue::new(format!("the file {} {why}", path.display())).help(help)
     })?;
     Ok(path)
 }
@@ -42,7 +42,10 @@ pub(super) fn existing_file(text: &str) -> Result<PathBuf, InvalidValue> {
 /// A file with a key, which can be read.
 pub(super) fn key_file(text: &str) -> Result<PathBuf, InvalidValue> {
     let path = file_name(text)?;
-    readable(&path).map_err(|why| InvalidValue::new(format!("the key {} {why}", path.display())))?;
+    readable(&path).map_err(|why| {
+        let help = readable_help("PEM file", &path, &why);
+        InvalidValue::new(format!("the key {} {why}", path.display())).help(help)
+    })?;
     Ok(path)
 }
 
@@ -64,6 +67,16 @@ pub(in crate::config) fn readable(path: &Path) -> Result<(), String> {
         return Err(why.to_owned());
     }
     File::open(path).map(drop).map_err(cannot)
+}
+
+/// How to correct the name of a `kind`, such as a file, of which [`readable`] says `why` it cannot be used.
+pub(in crate::config) fn readable_help(kind: &str, path: &Path, why: &str) -> String {
+    if why.starts_with("cannot be") {
+        return "let the account that the gateway runs as read it, and enter the folders above it".to_owned();
+    }
+    let existing = if why == "does not exist" { format!("existing {kind}") } else { kind.to_owned() };
+    let article = if existing.starts_with('e') { "an" } else { "a" };
+    format!("name {article} {existing}{}", working_directory(path))
 }
 
 /// The folder that a relative name is relative to, as the end of a sentence; nothing for an absolute one.

@@ -107,7 +107,8 @@ fn map(entry: &Entry<'_>) -> BTreeMap<String, String> {
 /// Text without control characters.
 fn plain(text: &str) -> Result<String, InvalidValue> {
     match text.is_empty() || text.chars().any(char::is_control) {
-        true => Err(InvalidValue::new(format!("{} is not a value for a header", quoted(text)))),
+        true => Err(InvalidValue::new(format!("{} is not a value for a header", quoted(text)))
+            .help("write at least one character, and none that ends a line")),
         false => Ok(text.to_owned()),
     }
 }
@@ -237,7 +238,7 @@ pub(super) fn header_name(text: &str) -> Result<String, InvalidValue> {
             .help("use letters, digits and hyphens, such as X-Auth-User"));
     }
     if text.len() > 64 {
-        return Err(InvalidValue::new("the header name is longer than 64 characters"));
+        return Err(InvalidValue::new("the header name is longer than 64 characters").help("shorten it"));
     }
     Ok(text.to_owned())
 }

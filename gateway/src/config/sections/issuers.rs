@@ -182,7 +182,8 @@ fn token_type(text: &str) -> Result<String, InvalidValue> {
 
 fn client_id(text: &str) -> Result<String, InvalidValue> {
     match text.is_empty() || text.chars().any(char::is_control) {
-        true => Err(InvalidValue::new(format!("{} is not a client id", quoted(text)))),
+        true => Err(InvalidValue::new(format!("{} is not a client id", quoted(text)))
+            .help("write the id that the issuer gave to the gateway")),
         false => Ok(text.to_owned()),
     }
 }
@@ -226,7 +227,8 @@ fn keys(keys: KeyKeys, table: &Table<'_>) -> IssuerKeys {
         KeyKeys { jwks_file: Some(path), .. } => match std::fs::read(&path) {
             Ok(content) => IssuerKeys::File { path, content },
             Err(error) => {
-                entries[1].refuse(InvalidValue::new(format!("cannot be read: {error}")));
+                let why = InvalidValue::new(format!("cannot be read: {error}"));
+                entries[1].refuse(why.help("let the account that the gateway runs as read it"));
                 IssuerKeys::Nowhere
             }
         },
@@ -297,7 +299,10 @@ pub(super) fn check(root: &Table<'_>, settings: &mut Settings) {
     let Settings { issuers, tokens, users, .. } = settings;
     let entry = root.entry("issuers");
     if issuers.len() > MAX_ISSUERS {
-        entry.refuse(InvalidValue::new(format!("there are more than {MAX_ISSUERS} issuers")));
+        entry.refuse(
+            InvalidValue::new(format!("there are more than {MAX_ISSUERS} issuers"))
+                .help("remove those that no route names"),
+        );
     }
     for (index, table) in entry.tables().iter().enumerate().take(issuers.len()) {
         let (earlier, rest) = issuers.split_at_mut(index);
@@ -305,14 +310,16 @@ pub(super) fn check(root: &Table<'_>, settings: &mut Settings) {
         issuer.check(table);
         let name = table.entry("name");
         if earlier.iter().any(|other| other.name == issuer.name) && !issuer.name.is_empty() {
-            name.refuse(InvalidValue::new("an issuer before has the same name"));
+            name.refuse(
+                InvalidValue::new("an issuer before has the same name").help("give each a name of its own"),
+            );
         }
         let is_own = issuer.issuer == tokens.issuer;
         if !issuer.issuer.is_empty() && (is_own || earlier.iter().any(|other| other.issuer == issuer.issuer))
         {
             let whose = if is_own { "the gateway's own (tokens.issuer)" } else { "that of an issuer before" };
             table.entry("issuer").refuse(
-                InvalidValue::new(format!("is {whose}, and tokens are told apart by it"))
+                InvalidValue::new(format!("is {whose}, and tokens are distinguished by it"))
                     .help("remove one of them"),
             );
         }
@@ -389,7 +396,10 @@ impl IssuerSettings {
             );
         }
         if self.refresh_min > self.refresh_max {
-            of("refresh_max").refuse(InvalidValue::new("is shorter than `refresh_min`"));
+            of("refresh_max").refuse(
+                InvalidValue::new("is shorter than `refresh_min`")
+                    .help("make it longer, or refresh_min shorter"),
+            );
         }
         let keys_url = match &self.keys {
             IssuerKeys::Discovery(url) => Some(("issuer", url)),

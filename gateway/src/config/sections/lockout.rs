@@ -60,7 +60,7 @@ mod tests {
             ("max_failures = 0", "`lockout.max_failures`: must be from 1 to 1000, found 0"),
             ("max_failures = -1", "found -1"),
             ("window = \"0s\"", "`lockout.window`: must be longer than nothing"),
-            ("duration = \"31d\"", "must be at most 30days"),
+            ("duration = \"31d\"", "must be at most 30d"),
             ("duration = 60", "expected a duration such as \"60s\", found integer 60"),
             ("duration = 2026-01-01", "found a date"),
             ("escalation = 0", "`lockout.escalation`: must be from 1 to 100"),

@@ -59,7 +59,7 @@ pub use cors::{Cors, RouteCors};
 pub(crate) use endpoints::Endpoint;
 pub use endpoints::Endpoints;
 pub use errors::Errors;
-pub(in crate::config) use files::{readable, working_directory};
+pub(in crate::config) use files::{readable, readable_help, working_directory};
 pub use forward_auth::ForwardAuth;
 pub use identity_headers::{ClaimEncoding, ClaimFormat, IdentityHeader};
 pub use issuers::IssuerSettings;

@@ -11,7 +11,7 @@ pub(super) fn segments(path: &str) -> Result<(), InvalidValue> {
             invalid.help("write it like \"/api\"; paths are no patterns and no regular expressions")
         });
     };
-    if let Some(c) = path.chars().find(|c| !is_allowed(*c)) {
+    if let Some(c) = path.chars().find(|c| !is_allowed(*c) && !"{}<>[]^|".contains(*c)) {
         return refuse(&format!("contains {}", quoted(&c.to_string()))).map_err(|r| {
             r.help("paths are compared undecoded and without query: use letters, digits and -._~!$&'()*+,=:@")
         });
@@ -21,15 +21,18 @@ pub(super) fn segments(path: &str) -> Result<(), InvalidValue> {
             .map_err(|r| r.help("leave it out: a path matches itself and everything below it"));
     }
     if inner.split('/').any(str::is_empty) {
-        return refuse("has an empty segment");
+        return refuse("has an empty segment").map_err(|r| r.help("write one slash between segments"));
     }
     if inner.split('/').any(|segment| segment == "." || segment == "..") {
-        return refuse("has a dot segment");
+        return refuse("has a dot segment").map_err(|r| r.help("write the path that it leads to"));
     }
     // What other programs take for a pattern would be taken literally, and would leave open what it should
     // protect.
-    let is_pattern =
-        |segment: &str| segment.contains('*') || segment.starts_with(':') || segment.ends_with('$');
+    let is_pattern = |segment: &str| {
+        segment.contains(['*', '{', '}', '<', '>', '[', ']', '^', '|'])
+            || segment.starts_with(':')
+            || segment.ends_with('$')
+    };
     let parts: Vec<&str> = inner.split('/').collect();
     if let Some(first) = parts.iter().position(|segment| is_pattern(segment)) {
         let plain = format!("/{}", parts[..first].join("/"));
@@ -69,7 +72,10 @@ mod tests {
             ("/a b", "contains ` `"),
             ("/ä", "contains `ä`"),
             ("/a\n", "contains `\\n`"),
-            ("/a*{b}", "contains `{`"),
+            ("/a*{b}", "is a pattern"),
+            ("/users/{id}", "is a pattern"),
+            ("/users/<int:id>", "is a pattern"),
+            ("/v[12]", "is a pattern"),
             ("/api/*", "is a pattern"),
             ("/api/**", "is a pattern"),
             ("/api/:id", "is a pattern"),

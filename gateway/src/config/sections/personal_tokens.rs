@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::seconds;
 use crate::config::declaration::{boolean, integer, section, whole_seconds};
-use crate::config::entry::InvalidValue;
+use crate::config::entry::{InvalidValue, format_duration};
 use crate::config::table::Table;
 
 /// Ten years, as long as Redis keeps a record at most.
@@ -34,7 +34,7 @@ impl PersonalTokens {
         let Some(max) = self.max_ttl.filter(|max| self.default_ttl > *max) else { return };
         let default = table.entry("default_ttl");
         if default.is_given() {
-            let show = humantime::format_duration;
+            let show = format_duration;
             let why = InvalidValue::new(format!("is longer than `personal_tokens.max_ttl` ({})", show(max)));
             default.refuse(why.help("make it shorter"));
         }
@@ -52,10 +52,8 @@ mod tests {
         let tokens = |keys: &str| settings(minimal() + "[personal_tokens]\n" + keys).personal_tokens;
         assert!(!tokens("").enabled && tokens("").default_ttl == 90 * DAY && tokens("").max_ttl.is_none());
         assert_eq!(tokens("max_ttl = \"30d\"").default_ttl, 30 * DAY);
-        load_diagnostics(minimal() + "[personal_tokens]\ndefault_ttl = \"8d\"\nmax_ttl = \"7d\"").only(
-            "`personal_tokens.default_ttl`: is longer than `personal_tokens.max_ttl` (7days)",
-            "shorter",
-        );
+        load_diagnostics(minimal() + "[personal_tokens]\ndefault_ttl = \"8d\"\nmax_ttl = \"7d\"")
+            .only("`personal_tokens.default_ttl`: is longer than `personal_tokens.max_ttl` (7d)", "shorter");
         load_diagnostics(minimal() + "[personal_tokens]\nmax_per_user = 0").only("max_per_user", "");
     }
 }

@@ -99,7 +99,11 @@ impl RedisKeys {
     pub(super) fn settings(self, table: &Table<'_>, wanted: bool) -> Redis {
         if !wanted && !table.is_empty() {
             let message = "`store.redis`: has no effect: `store.kind` is not \"redis\"";
-            table.report().push(Diagnostic::warning("no-effect", message.to_owned()).at(table.place()));
+            table.report().push(
+                Diagnostic::warning("no-effect", message)
+                    .at(table.place())
+                    .help("remove the table, or write kind = \"redis\" in [store]"),
+            );
         }
         one_of_three(table, wanted);
         let timeouts = self.timeouts(table);
@@ -242,7 +246,7 @@ fn login_of(
         SecretSource::Secret(bytes) => String::from_utf8(bytes)
             .map_err(|_| {
                 let why = "the password is not UTF-8 text";
-                secret::given(table, keys[1]).refuse(InvalidValue::new(why));
+                secret::given(table, keys[1]).refuse(InvalidValue::new(why).help("save it as UTF-8"));
             })
             .ok(),
     };

@@ -113,7 +113,7 @@ pub(super) struct RouteWithSpan<'a> {
 
 pub(super) fn routes(entry: &Entry<'_>) -> Vec<Route> {
     let elements = if entry.is_given() { entry.list() } else { Some(Vec::new()) };
-    if elements.as_ref().is_some_and(Vec::is_empty) {
+    if elements.as_ref().is_some_and(Vec::is_empty) && !entry.is_misspelt() {
         entry.report_missing(
             Diagnostic::error("there is no route, so every request would be refused")
                 .at(entry.place())

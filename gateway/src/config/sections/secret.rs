@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::files::readable;
+use super::files::{readable, readable_help};
 use crate::config::declaration::{Declared, Key, KeyInfo, Shape, text};
 use crate::config::entry::{Entry, InvalidValue};
 use crate::config::table::Table;
@@ -60,7 +60,10 @@ impl Declared<SecretSource> for SecretKey {
         match bytes {
             None => SecretSource::Unusable,
             Some(bytes) if bytes.is_empty() => {
-                given(table, name).refuse(InvalidValue::new("the secret is empty"));
+                given(table, name).refuse(
+                    InvalidValue::new("the secret is empty")
+                        .help("make one with `openssl rand -base64 64 | tr -d '\\n' > FILE`"),
+                );
                 SecretSource::Unusable
             }
             Some(bytes) => SecretSource::Secret(bytes),
@@ -80,7 +83,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, InvalidValue> {
 
     let refuse = |why: String| {
         InvalidValue::new(format!("the file {} {why}", path.display()))
-            .help("name a file that holds the secret and nothing else, readable by the gateway's user")
+            .help(format!("{}; it holds the secret and nothing else", readable_help("file", path, &why)))
     };
     readable(path).map_err(refuse)?;
     let mut bytes = Vec::new();

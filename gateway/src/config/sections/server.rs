@@ -1,6 +1,6 @@
 //! `[server]` and `[admin]`: listeners, trusted proxies and TLS.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -128,7 +128,7 @@ impl Server {
         let entry = table.entry("redirect_listen");
         if self.tls.is_none() {
             entry.refuse(
-                InvalidValue::new("there is nothing to lead to: server.listen speaks plain HTTP")
+                InvalidValue::new("there is no TLS address to redirect to: server.listen speaks plain HTTP")
                     .help("give [server.tls] certificates, or remove it"),
             );
         }
@@ -205,8 +205,21 @@ fn meet(a: SocketAddr, b: SocketAddr) -> bool {
 
 fn address(text: &str) -> Result<SocketAddr, InvalidValue> {
     text.parse().map_err(|_| {
-        let help = match text.rsplit_once(':') {
+        let help = match text.trim_start_matches("http://").trim_start_matches("https://").rsplit_once(':') {
+            Some((_, port)) if port.parse::<u16>().is_err() => {
+                "a port is a number from 0 to 65535".to_owned()
+            }
             Some(("localhost", port)) => format!("write \"127.0.0.1:{port}\""),
+            Some(("" | "*", port)) => {
+                format!("write \"[::]:{port}\" for every address, or \"127.0.0.1:{port}\"")
+            }
+            Some((host, port)) if host.parse::<IpAddr>().is_ok_and(|host| host.is_ipv4()) => {
+                format!("write \"{host}:{port}\"")
+            }
+            Some((host, port)) if host.parse::<Ipv6Addr>().is_ok() => format!("write \"[{host}]:{port}\""),
+            None if text.parse::<IpAddr>().is_ok_and(|host| host.is_ipv4()) => {
+                format!("write \"{text}:8080\", with a port")
+            }
             _ => "write an IP address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"".to_owned(),
         };
         InvalidValue::new(format!("{} is not an address to listen on", quoted(text))).help(help)

@@ -16,7 +16,7 @@ use crate::config::declaration::{
 };
 use crate::config::diagnostic::Diagnostic;
 use crate::config::did_you_mean::suggest;
-use crate::config::entry::{InvalidValue, quoted};
+use crate::config::entry::{InvalidValue, format_duration, quoted};
 use crate::config::settings::{Algorithm, PreviousKeys, Signing};
 use crate::config::table::Table;
 
@@ -153,7 +153,7 @@ impl Tokens {
         if !of("stream_grace").is_given() {
             self.stream_grace = self.refresh_ttl;
         }
-        let show = humantime::format_duration;
+        let show = format_duration;
         // An invalid value has been reported, and its default must not be.
         if self.access_ttl > self.refresh_ttl
             && !["access_ttl", "refresh_ttl"].iter().any(|key| table.report().blames(&of(key)))
@@ -191,7 +191,7 @@ impl Tokens {
         let of = |key: &str| table.quiet_table("key_rotation").entry(key);
         if publish_before >= every {
             let at = if of("publish_before").is_given() { "publish_before" } else { "every" };
-            let show = humantime::format_duration;
+            let show = format_duration;
             let why = format!(
                 "a key cannot be published for {} before it signs for {}",
                 show(publish_before),
@@ -407,7 +407,7 @@ mod tests {
             (
                 "algorithm = \"HS256\"\nsecret_file = \"no/such\"".into(),
                 "`tokens.secret_file`: the file no/such does not exist",
-                "name a file",
+                "name an existing file",
             ),
             (
                 format!("algorithm = \"HS256\"\nsecret_file = \"x\"\nsecret = \"{SECRET}\""),
@@ -433,7 +433,7 @@ mod tests {
     #[test]
     fn lifetimes_that_make_no_sense_are_refused() {
         for (keys, message) in [
-            ("access_ttl = \"0s\"", "`tokens.access_ttl`: must be longer than nothing"),
+            ("access_ttl = \"0s\"", "`tokens.access_ttl`: must be at least 1s"),
             ("access_ttl = \"1500ms\"", "must be whole seconds"),
             ("access_ttl = 60", "expected a duration such as \"60s\", found integer 60"),
             ("access_ttl = \"11m\"", "`tokens.access_ttl` (11m) is longer than `tokens.refresh_ttl` (10m)"),
@@ -468,7 +468,7 @@ mod tests {
         assert_eq!(settings(minimal()).tokens.key_rotation.every, None);
         for (keys, message) in [
             ("every = \"1h\"", "cannot be published for 1h before it signs for 1h"),
-            ("every = \"1d\", publish_before = \"2d\"", "cannot be published for 2days"),
+            ("every = \"1d\", publish_before = \"2d\"", "cannot be published for 2d"),
             ("every = \"1s\"", "must be at least 10s"),
             ("evry = \"1d\"", "unknown key `evry`"),
         ] {

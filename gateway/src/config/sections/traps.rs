@@ -140,6 +140,11 @@ fn check_routes(root: &Table<'_>, settings: &Settings) {
             let basic = element.table_or_empty().entry("basic");
             basic.warn("basic-with-dpop", why.help("write dpop = \"optional\" for this route, or remove it"));
         }
+        let roles = element.table_or_empty().entry("roles");
+        if roles.list_is_empty() {
+            let why = InvalidValue::new("has no effect: an empty list requires no role");
+            roles.warn("no-effect", why.help("name a role; roles = [] lets every user in"));
+        }
         let RouteTarget::Upstream { name, upgrades, .. } = &route.target else { continue };
         let lower = route.path.to_ascii_lowercase();
         if !upgrades.iter().any(|name| name == "websocket")
@@ -213,6 +218,7 @@ mod tests {
                 minimal() + "[tokens]\ndpop = \"required\"\n" + &route("/dav") + "basic = true\n",
             ),
             ("shadowed-path", minimal() + &route("/")),
+            ("no-effect", minimal() + &route("/x") + "roles = []"),
             (
                 "shadowed-path",
                 minimal() + "[[routes]]\npath = \"/\"\nstatic = \"src\"\nindex_fallback = true",

@@ -154,7 +154,8 @@ pub(super) fn check_use(table: &Table<'_>, routes: &[Route]) {
     for (name, entry) in table.entries() {
         if !routes.iter().any(|route| leads_to(route, &name)) {
             let message = format!("no route leads to the upstream {}", quoted(&name));
-            entry.report(Diagnostic::warning("unused-upstream", message).at(entry.key_place()));
+            let help = "add a [[routes]] table with it as `upstream`, or remove it";
+            entry.report(Diagnostic::warning("unused-upstream", message).at(entry.key_place()).help(help));
         }
     }
 }
@@ -237,7 +238,8 @@ pub(super) fn check_tls_files(table: &Table<'_>, without: Option<&str>, files: [
 fn server_name(text: &str) -> Result<String, InvalidValue> {
     match is_host(text) {
         true => Ok(text.to_ascii_lowercase()),
-        false => Err(InvalidValue::new(format!("{} is not the name of a server", quoted(text)))),
+        false => Err(InvalidValue::new(format!("{} is not the name of a server", quoted(text)))
+            .help("write it like \"app.internal\"")),
     }
 }
 
@@ -268,7 +270,14 @@ fn url(text: &str) -> Result<UpstreamUrl, InvalidValue> {
     }
     let secure = scheme.eq_ignore_ascii_case("https");
     if !secure && !scheme.eq_ignore_ascii_case("http") {
-        return Err(InvalidValue::new(format!("unknown scheme {}", quoted(scheme))).help(example));
+        let help = match scheme.to_ascii_lowercase().as_str() {
+            "ws" | "wss" => {
+                "write http:// or https://: WebSockets go over them, to a route with upgrade = [\"websocket\"]"
+            }
+            "h2c" | "grpc" => "write http://, and protocol = \"http2\"",
+            _ => example,
+        };
+        return Err(InvalidValue::new(format!("unknown scheme {}", quoted(scheme))).help(help));
     }
     if let Some(end) = rest.find(['/', '?', '#']) {
         let scheme = scheme.to_ascii_lowercase();
@@ -283,9 +292,15 @@ fn url(text: &str) -> Result<UpstreamUrl, InvalidValue> {
         Some(address) => address.parse::<Ipv6Addr>().ok().map(|address| address.to_string()),
         None => is_host(host).then(|| host.to_ascii_lowercase()),
     };
+    let help = match (&host, port) {
+        (Some(_), None) => "a port is a number from 1 to 65535",
+        _ if rest.matches(':').count() > 1 => "an IPv6 address goes in brackets: \"http://[::1]:9000\"",
+        _ if !rest.is_ascii() => "write an international name in its xn-- form",
+        _ => example,
+    };
     match (host, port) {
         (Some(host), Some(port)) => Ok(UpstreamUrl::Tcp { secure, host, port }),
-        _ => Err(InvalidValue::new(format!("{} is not host and port", quoted(text))).help(example)),
+        _ => Err(InvalidValue::new(format!("{} is not host and port", quoted(text))).help(help)),
     }
 }
 

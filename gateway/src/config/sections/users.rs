@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::files::{existing_file, file_name, readable, working_directory};
+use super::files::{existing_file, file_name, readable, readable_help, working_directory};
 use super::ldap_users::LdapKeys;
 use super::secret::{self, SecretSource};
 use super::sql_users::SqlKeys;
@@ -247,10 +247,13 @@ fn check_file(table: &Table<'_>, file: &std::path::Path, kind: Kind) {
     let diagnostic =
         Diagnostic::error(format!("`{}`: the users file {} {why}", entry.name(), file.display()))
             .at(entry.place())
-            .help(format!(
-                "name an existing file; an empty one is enough for `auth-gateway users add` to fill{}",
-                working_directory(file)
-            ));
+            .help(match why.as_str() {
+                "does not exist" => format!(
+                    "name an existing file; an empty one is enough for `auth-gateway users add` to fill{}",
+                    working_directory(file)
+                ),
+                why => readable_help("users file", file, why),
+            });
     match entry.is_given() {
         true => table.report().push(diagnostic),
         false => table.report().push_missing(diagnostic),
@@ -301,7 +304,7 @@ pub(super) fn secret_text(table: &Table<'_>, key: &str, source: SecretSource) ->
     match String::from_utf8(bytes) {
         Ok(text) => Some(text.trim_end().to_owned()),
         Err(_) => {
-            secret::given(table, key).refuse(InvalidValue::new("is not UTF-8 text"));
+            secret::given(table, key).refuse(InvalidValue::new("is not UTF-8 text").help("save it as UTF-8"));
             None
         }
     }

@@ -22,7 +22,7 @@ fn a_deep_link_leads_to_the_sign_in_page_and_back() {
     );
     let html = page.text();
     for part in [
-        "<form method=\"post\" action=\"/login\"",
+        "<form method=\"post\" action=\"\"",
         "autocomplete=\"username\"",
         "autocomplete=\"current-password\"",
         "name=\"return\" value=\"/lab/tree?path=a%20b\"",

@@ -1,7 +1,9 @@
 //! The examples of forward authentication, each with the real proxy between a browser and the app.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use crate::dpop::Client;
 use crate::fixture::{
     self, Front, Gateway, HTML, PASSWORD, Reply, Upstream, example, get, get_from, keep_cookies, request,
     until_not_busy, users_file, wait_until,
@@ -61,7 +63,8 @@ fn websocket(visitor: &Visitor<'_>, origin: &str) -> String {
 /// What every proxy has to do alike with its example.
 fn check(name: &str, file: &str) {
     let upstream = Upstream::start();
-    let text = example("forward-auth.toml", &[("3000", upstream.address)]);
+    let text = example("forward-auth.toml", &[("3000", upstream.address)])
+        .replace("[tokens]\n", "[tokens]\ndpop = \"optional\"\ndpop_nonce = true\n");
     let users = users_file(&[("1", "alice", PASSWORD, &["user"]), ("2", "root", PASSWORD, &["admin"])]);
     let gateway = Gateway::start_with(&text, "", &[("users.toml", users.as_bytes())]);
     let front = Front::start(name, file, &[("8080", gateway.address), ("3000", upstream.address)]);
@@ -77,7 +80,8 @@ fn check(name: &str, file: &str) {
     let to_sign_in = Some(to_sign_in.as_str());
     assert_eq!((page.status, page.field("location")), (303, to_sign_in), "{name}: {page:?}\n{}", front.log());
     let call = stranger.get("/lab");
-    assert_eq!((call.status, call.field("www-authenticate")), (401, Some("Bearer")), "{name}: {call:?}");
+    let challenge = call.field("www-authenticate").unwrap_or_default();
+    assert!(call.status == 401 && challenge.starts_with("Bearer, DPoP "), "{name}: {call:?}");
     assert_eq!(stranger.send("GET", "/gateway/login", &[("Accept", HTML)], b"").status, 200, "{name}");
     for method in ["GET", "POST"] {
         let fields = [("X-Original-URL", "http://a/public"), ("X-Original-Method", "GET")];
@@ -160,6 +164,8 @@ fn check(name: &str, file: &str) {
     assert_eq!((reply.status, seen.values("x-auth-user")), (200, vec!["alice"]), "{name}");
     assert!(seen.values("authorization").concat().is_empty(), "{name}: {seen:?}");
 
+    bound_to_a_key(name, &front, &upstream);
+
     // Addresses that the gateway and the app could read in different ways.
     upstream.clear();
     for target in ["/public/../admin", "/public/%2e%2e/admin", "/public/..%2fadmin", "/hello//x", "/a%5Cb"] {
@@ -203,6 +209,57 @@ fn check(name: &str, file: &str) {
     wait_until("the session is over", || alice.get("/hello").status == 401);
     let reply = alice.send("GET", "/hello", &[("Accept", HTML)], b"");
     assert_eq!((reply.status, alice.cookies.len()), (303, 0), "{name}: the old cookies go: {reply:?}");
+}
+
+/// A program whose token is bound to its key: its proofs name the address of the proxy, and stay there.
+fn bound_to_a_key(name: &str, front: &Front, upstream: &Upstream) {
+    let client = Client::new();
+    let nonce = RefCell::new(String::new());
+    let proof = |method: &str, path: &str, token: Option<&str>| {
+        let mut claims = client.claims(method, &format!("http://{}{path}", front.address), token);
+        claims["nonce"] = nonce.borrow().clone().into();
+        client.sign(&claims)
+    };
+    let keep_nonce = |reply: &Reply| {
+        if let Some(newer) = reply.field("dpop-nonce") {
+            nonce.replace(newer.to_owned());
+        }
+    };
+    let login = || {
+        let proof = proof("POST", "/gateway/login", None);
+        let fields = [("Content-Type", "application/json"), ("DPoP", &*proof)];
+        let body = format!("{{\"username\":\"alice\",\"password\":{PASSWORD:?}}}");
+        let reply = request(front.address, "POST", "/gateway/login", &fields, body.as_bytes()).unwrap();
+        keep_nonce(&reply);
+        reply
+    };
+    login();
+    let reply = until_not_busy(login);
+    assert_eq!(reply.status, 200, "{name}: {reply:?}");
+    let access = reply.json()["access_token"].as_str().unwrap().to_owned();
+    let authorization = format!("DPoP {access}");
+    let send = |fields: &[(&str, &str)]| {
+        let reply = get(front.address, "/hello?a=b", fields).unwrap();
+        keep_nonce(&reply);
+        (reply.status, reply)
+    };
+    upstream.clear();
+    nonce.take();
+    let stale = proof("GET", "/hello", Some(&access));
+    let (status, reply) = send(&[("Authorization", &*authorization), ("DPoP", &*stale)]);
+    assert!(status == 401 && reply.field("dpop-nonce").is_some(), "{name}: {reply:?}");
+    let good = proof("GET", "/hello", Some(&access));
+    let fields = [("Authorization", &*authorization), ("DPoP", &*good)];
+    let (status, reply) = send(&fields);
+    assert_eq!(status, 200, "{name}: {reply:?}");
+    let seen = upstream.last();
+    assert_eq!(seen.values("x-auth-user"), ["alice"], "{name}");
+    assert!(seen.values("dpop").concat().is_empty(), "{name}: {seen:?}");
+    assert!(seen.values("authorization").concat().is_empty(), "{name}: {seen:?}");
+    assert_eq!(send(&fields).0, 401, "{name}: a replay");
+    let as_bearer = format!("Bearer {access}");
+    assert_eq!(send(&[("Authorization", &*as_bearer)]).0, 401, "{name}: without its proof");
+    assert_eq!(upstream.requests().len(), 1, "{name}");
 }
 
 #[test]

@@ -61,9 +61,10 @@ fn ask_as_envoy(gateway: &Gateway, method: &str, url: &str, fields: &[(&str, &st
     exchange_to_end(gateway.address, head.as_bytes()).replies.remove(0)
 }
 
-type Ask = fn(&Gateway, &str, &str, &[(&str, &str)]) -> Reply;
+pub(crate) type Ask = fn(&Gateway, &str, &str, &[(&str, &str)]) -> Reply;
 
-const WAYS: [(&str, Ask); 3] =
+/// How proxies describe the request that they ask about.
+pub(crate) const WAYS: [(&str, Ask); 3] =
     [("X-Forwarded-*", ask), ("X-Original-URL", ask_as_nginx), ("the path", ask_as_envoy)];
 
 fn bearer(gateway: &Gateway, user: &str) -> String {

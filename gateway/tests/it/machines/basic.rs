@@ -64,6 +64,24 @@ fn the_challenge_names_basic_where_a_route_takes_it_and_nowhere_else() {
 }
 
 #[test]
+fn a_token_in_place_of_the_user_name_counts_too_and_is_in_no_log() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(&config(&upstream, "[browser]\nenabled = true"));
+    let (token, id) = make(&gateway, "alice", &json!({}));
+    for password in ["", "x-oauth-basic", PASSWORD] {
+        assert_eq!(with(&gateway, "/dav", &basic(&token, password)).status, 200, "{password}");
+        assert_eq!(upstream.last().values("x-auth-session"), [&*id]);
+    }
+    let other = format!("{}x", &token[..token.len() - 1]);
+    assert_eq!(with(&gateway, "/dav", &basic(&other, "")).status, 401);
+    assert_eq!(with(&gateway, "/app", &basic(&token, "")).status, 401);
+    let secret = token[26..60].to_lowercase();
+    let ends = || with(&gateway, "/dav", &basic("root", "wrong")).status == 401;
+    wait_until("the log has the last request", || ends() && gateway.log().contains("root"));
+    assert!(!gateway.log().to_lowercase().contains(&secret), "{}", gateway.log());
+}
+
+#[test]
 fn wrong_passwords_lock_the_account_for_basic_and_login_alike_and_a_remembered_one_does_not_help() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&config(&upstream, "[lockout]\nmax_failures = 3\nduration = \"2s\""));

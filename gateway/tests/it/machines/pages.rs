@@ -38,6 +38,16 @@ fn a_person_makes_a_token_on_a_page_sees_it_once_and_revokes_it() {
     assert_eq!(with(&gateway, "/app", &bearer(&token)).status, 200);
     assert!(!alice.open("/tokens").text().contains(&token), "shown once");
 
+    // Limits: one route, and no role.
+    let body = "name=limited&days=7&limit_roles=1&routes=%2Fapp%2C+%2Fdav";
+    let limited = send(&mut alice, "/tokens", body, "same-origin").text().to_owned();
+    assert!(limited.contains("Addresses: /app, /dav") && limited.contains("Roles: –"), "{limited}");
+    let whole = "name=whole&days=7&limit_roles=1&role=user&routes=";
+    assert!(!send(&mut alice, "/tokens", whole, "same-origin").text().contains("Roles: user"));
+    for wrong in ["name=x&days=7&routes=%2Fnowhere", "name=x&days=7&limit_roles=1&role=admin"] {
+        assert_eq!(send(&mut alice, "/tokens", wrong, "same-origin").status, 400, "{wrong}");
+    }
+
     let id = &token[4..26];
     assert_eq!(send(&mut alice, "/tokens", &format!("revoke={id}"), "cross-site").status, 403);
     assert_eq!(send(&mut alice, "/tokens", "name=x&days=30", "cross-site").status, 403);

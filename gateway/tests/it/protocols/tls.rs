@@ -113,7 +113,7 @@ fn certificates_that_cannot_serve_stop_the_start_and_name_their_file() {
     for (certificate, key, complaint) in [
         (file("server.pem"), file("client.key"), "is not the key of"),
         (text.clone(), file("server.key"), "there is no certificate in it"),
-        (file("server.pem"), text.clone(), "not a PEM file with an unencrypted private key"),
+        (file("server.pem"), text.clone(), "there is no usable private key in it"),
         ("no/such/file".to_owned(), file("server.key"), "no/such/file does not exist"),
     ] {
         let tls = format!(

@@ -40,7 +40,8 @@ pub(super) fn check(table: &Table<'_>, route: &Route) {
 
 pub(in crate::config) fn role(text: &str) -> Result<String, InvalidValue> {
     if text.is_empty() || text.chars().any(char::is_control) {
-        return Err(InvalidValue::new(format!("{} is not the name of a role", quoted(text))));
+        return Err(InvalidValue::new(format!("{} is not the name of a role", quoted(text)))
+            .help("write it as the users have it, such as \"admin\""));
     }
     Ok(text.to_owned())
 }

@@ -316,6 +316,12 @@ fn is_upstream(entry: &Entry<'_>, name: &str, table: &Table<'_>) -> bool {
     if names.contains(&name) {
         return true;
     }
+    // What is wrong with the tables has been reported.
+    let upstreams = table.root().entry("upstreams");
+    let usable = || upstreams.table_or_empty().entries().iter().any(|(_, entry)| entry.is_table());
+    if upstreams.is_misspelt() || (upstreams.is_given() && !(upstreams.is_table() && usable())) {
+        return false;
+    }
     let help = suggest("known upstreams", name, &names)
         .unwrap_or_else(|| "there are no upstreams: add an [upstreams.NAME] table with `urls`".to_owned());
     entry.refuse(InvalidValue::new(format!("unknown upstream {}", quoted(name))).help(help));

@@ -93,7 +93,7 @@ fn what_a_route_may_not_say_is_refused() {
             "the folder `no/such` does not exist",
             "working directory",
         ),
-        ("path = \"/x\"\nstatic = \"Cargo.toml\"".into(), "`Cargo.toml` is not a folder", ""),
+        ("path = \"/x\"\nstatic = \"Cargo.toml\"".into(), "`Cargo.toml` is a file", ""),
         (
             "path = \"/x\"\nstatic = \"src\"\nstrip_prefix = false".into(),
             "`routes[1].strip_prefix` has no meaning without `upstream`",
