@@ -140,7 +140,7 @@ async fn serve_requests<S: RequestStack>(
     let mut last = Wait::Nothing;
     let mut closed_since = None;
     poll_fn(|cx| {
-        let mut asked_again = false;
+        let mut asked_after = None;
         loop {
             line.wait.set(Wait::Nothing);
             if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
@@ -150,9 +150,11 @@ async fn serve_requests<S: RequestStack>(
                 return Poll::Ready(End::Abort);
             }
             let wait = line.wait.get();
-            if wait == Wait::Nothing && !line.stream.in_flight.get() && !asked_again {
-                // While the last request was served, the gate reported that there is nothing to read.
-                asked_again = true;
+            let begun = Some(line.requests_begun());
+            if wait == Wait::Nothing && !line.stream.in_flight.get() && asked_after != begun {
+                // While the last request was served, the gate reported that there is nothing to read. Pipelined requests that are
+                // answered at once come one after the other.
+                asked_after = begun;
                 continue;
             }
             if wait != last || line.progress.take() {

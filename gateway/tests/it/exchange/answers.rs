@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::{ScriptedApp, at_once, gateway, ok, over_http2};
-use crate::fixture::{Connection, exchange, get, request, wait_until};
+use crate::fixture::{Connection, Gateway, Upstream, exchange, get, request, wait_until};
 
 #[test]
 fn localhost_is_both_loopback_addresses() {
@@ -252,4 +252,38 @@ fn a_connection_is_not_used_longer_than_its_server_keeps_it() {
         ask() == "0"
     });
     assert!(begun.elapsed() < Duration::from_secs(3), "half a second at rest is enough");
+}
+
+/// Answered by the gateway at once, or by an app later.
+#[test]
+fn pipelined_requests_are_all_answered_in_their_order() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(&format!(
+        "[upstreams.app]\nurls = [\"http://{}\"]\n[[routes]]\npath = \"/app\"\nupstream = \"app\"\naccess = \"public\"\n\
+         [[routes]]\npath = \"/closed\"\nupstream = \"app\"\n\
+         [[routes]]\npath = \"/here\"\naccess = \"public\"\nrespond = {{ status = 202, body = \"here\", content_type = \"text/plain\" }}\n",
+        upstream.address
+    ));
+    for paths in
+        [&["/here"][..], &["/closed"], &["/none"], &["/app"], &["/here", "/app", "/closed", "/here", "/none"]]
+    {
+        for count in [2, 3, 4, 10, 100] {
+            let mut connection = Connection::open(gateway.address).unwrap();
+            let sent = || paths.iter().cycle().take(count);
+            let heads: String =
+                sent().map(|path| format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).collect();
+            connection.send(heads.as_bytes()).unwrap();
+            for (place, path) in sent().enumerate() {
+                let expected = match *path {
+                    "/here" => 202,
+                    "/closed" => 401,
+                    "/none" => 404,
+                    _ => 200,
+                };
+                let reply =
+                    connection.reply().unwrap_or_else(|cut| panic!("{place} of {count} {paths:?}: {cut:?}"));
+                assert_eq!(reply.status, expected, "{place} of {count} {paths:?}");
+            }
+        }
+    }
 }
