@@ -1,11 +1,14 @@
 /**
- * The page: three views over one token client. What is shown always follows from the tokens in the storage.
+ * The page: four views over one token client. What is shown always follows from the tokens in the storage.
  * @module
  */
 
-import { ApiError, AuthClient, NetworkError } from "./auth-client/src/index.js";
+import { ApiError, AuthClient, NetworkError, SecondFactorRequired } from "./auth-client/src/index.js";
+import { CodeView } from "./code-view.js";
 import { element } from "./element.js";
 import { PasswordView } from "./password-view.js";
+import { ProveView } from "./prove-view.js";
+import { SecondFactorView } from "./second-factor-view.js";
 import { SessionsView } from "./sessions-view.js";
 import { TokensView } from "./tokens-view.js";
 
@@ -34,6 +37,8 @@ const view = {
   loginFailure: element("login-failure", HTMLElement),
   loginError: element("login-error", HTMLElement),
   loginRetry: element("login-retry", HTMLButtonElement),
+  codeStep: element("code-step", HTMLElement),
+  codeTitle: element("code-title", HTMLElement),
   success: element("success", HTMLElement),
   welcome: element("welcome", HTMLElement),
   message: element("message", HTMLElement),
@@ -71,13 +76,32 @@ const password = new PasswordView({
   onChanged: () => void sessions.load(),
 });
 
+const factor = new SecondFactorView({
+  client,
+  explain,
+  onEnded: () => showLogin(SESSION_ENDED),
+  onChanged: () => void sessions.load(),
+});
+
+const prove = new ProveView({
+  client,
+  explain,
+  onProved: () => void callAgain(),
+  onEnded: () => showLogin(SESSION_ENDED),
+});
+
+const codeStep = new CodeView({ client, explain: explainLogin, onDone: start, onEnded: (notice) => showLogin(notice) });
+
 /** Counts what is asked for, so that a late answer is not shown to somebody who has since asked for something else. */
 let turn = 0;
 
-/** @param {"waiting" | "login" | "success"} name */
+/** @param {"waiting" | "login" | "codeStep" | "success"} name */
 function show(name) {
-  for (const other of /** @type {const} */ (["waiting", "login", "success"])) view[other].hidden = other !== name;
-  const title = { waiting: view.waitingTitle, login: null, success: view.welcome }[name]?.textContent ?? "Log in";
+  const all = /** @type {const} */ (["waiting", "login", "codeStep", "success"]);
+  for (const other of all) view[other].hidden = other !== name;
+  if (name !== "codeStep") codeStep.end();
+  const titles = { waiting: view.waitingTitle, login: null, codeStep: view.codeTitle, success: view.welcome };
+  const title = titles[name]?.textContent ?? "Log in";
   document.title = `${title} – auth-gateway`;
 }
 
@@ -130,6 +154,7 @@ function explain(error) {
  */
 function explainLogin(error) {
   if (!(error instanceof ApiError)) return explain(error);
+  if (error.code === "invalid_code" || error.code === "mfa_token_expired") return error.message;
   if (error.status === 401) return "Invalid username or password.";
   if (error.status === 403 && ["account_locked", ""].includes(error.code)) {
     return `Account temporarily locked. Please try again later.${whenAgain(error.retryAfter)}`;
@@ -166,6 +191,8 @@ function showLogin(notice = "") {
   sessions.hide();
   tokens.hide();
   password.hide();
+  factor.hide();
+  prove.hide();
   show("login");
   view.username.focus();
 }
@@ -212,6 +239,7 @@ view.form.addEventListener("submit", async (event) => {
     await client.login(username, password);
     await start();
   } catch (error) {
+    if (error instanceof SecondFactorRequired) return askForCode(error);
     const isOutage = error instanceof NetworkError;
     if (!isOutage) view.password.value = "";
     if (error instanceof ApiError && error.status === 401) markInvalid([view.username, view.password]);
@@ -222,6 +250,14 @@ view.form.addEventListener("submit", async (event) => {
     setBusy(false);
   }
 });
+
+/** @param {SecondFactorRequired} step */
+function askForCode(step) {
+  view.form.reset();
+  codeStep.begin(step);
+  show("codeStep");
+  codeStep.focus();
+}
 
 /* The success view. */
 
@@ -246,8 +282,9 @@ async function call(showFailure) {
     else showLogin(SESSION_ENDED);
   } catch (error) {
     if (mine !== turn) return;
-    if (client.hasTokens) showFailure(explain(error), error instanceof NetworkError || isOutage(error));
-    else showLogin(SESSION_ENDED);
+    if (!client.hasTokens) showLogin(SESSION_ENDED);
+    else if (error instanceof ApiError && error.code === "insufficient_user_authentication") await stepUp(error);
+    else showFailure(explain(error), error instanceof NetworkError || isOutage(error));
   }
 }
 
@@ -259,6 +296,7 @@ function welcome(message) {
   view.form.reset();
   say(view.flash, "");
   saySuccessError("");
+  prove.hide();
   setPasswordShown(false);
   showStorage();
   view.message.textContent = message;
@@ -269,11 +307,24 @@ function welcome(message) {
   if (arriving) {
     view.welcome.focus();
     sessions.load();
+    factor.hide();
+    factor.load();
     // Nothing of somebody who was here before.
     tokens.hide();
     tokens.load();
     if (gateway["password"] === "change") password.show();
   }
+}
+
+/**
+ * Shows the visitor what the call asks for beside a valid token.
+ * @param {ApiError} refusal
+ */
+async function stepUp(refusal) {
+  welcome("");
+  saySuccessError(refusal.message);
+  // Whoever has no second factor sets one up below.
+  await prove.show(refusal);
 }
 
 /** Shows the token that is in the storage now. */
@@ -388,12 +439,13 @@ view.retry.addEventListener("click", start);
 
 // Here, or in another tab, somebody has logged in or out, or the token was renewed.
 client.addEventListener("change", () => {
-  if (view.loginButton.disabled) return;
+  if (view.loginButton.disabled || codeStep.isBusy) return;
   const isWorking = !view.waiting.hidden && view.outage.hidden;
   if (!client.hasTokens) {
-    if (view.login.hidden && !isWorking) showLogin(SESSION_ENDED);
+    if (view.login.hidden && view.codeStep.hidden && !isWorking) showLogin(SESSION_ENDED);
     sessions.hide();
     tokens.hide();
+    factor.hide();
   } else if (!view.success.hidden && client.claims?.sub === view.subject.textContent) {
     showToken();
   } else if (client.accessToken !== null && !isWorking) {

@@ -393,7 +393,7 @@ rejections! {
         "the password is right, and a code is needed: POST {prefix}/login/totp with mfa_token and code";
     CodeRequired => Code::MfaRequired, "the password is right, and a code is needed as well: send it as `code`";
     CodeMissing => Code::BadRequest, "a member is missing: code, or current_password where no second factor is set up";
-    CodeNotText => Code::BadRequest, "mfa_token, code and current_password must be non-empty strings";
+    CodeNotText => Code::BadRequest, "mfa_token, code and current_password must be non-empty strings, and end_other_sessions true or false";
     WrongCode => Code::WrongSecondFactor, "the code is wrong, or was used before";
     LoginStepOver => Code::MfaTokenExpired, "mfa_token is unknown, used or expired, or the account has changed";
     NoFactor => Code::MfaNotEnrolled, "no second factor is set up, and no enrolment was begun";

@@ -13,7 +13,7 @@ import { fileURLToPath } from "node:url";
 import { SCREENSHOTS } from "./browser.js";
 import { Gateway, PASSWORD, login as requestLogin, until } from "./gateway.js";
 import { LOOKS, assertAccessible, assertAccessibleInEveryLook } from "./looks.js";
-import { browser, logIn, page } from "./page.js";
+import { browser, focused, logIn, page, storedTokens, submit } from "./page.js";
 
 const SPA = fileURLToPath(new URL("..", import.meta.url));
 const NEW = "a violet armadillo";
@@ -31,6 +31,10 @@ path = "/strong"
 respond = { status = 200, body = "strong" }
 mfa = "required"
 [[routes]]
+path = "/recent"
+respond = { status = 200, body = "recent" }
+fresh_within = "5s"
+[[routes]]
 path = "/app"
 respond = { status = 200, body = "the app" }
 [[routes]]
@@ -38,7 +42,7 @@ path = "/"
 static = ${JSON.stringify(SPA)}
 access = "public"
 `;
-  gateway = await Gateway.startWith(config, { alice: [], bob: [], carol: [], dora: [] });
+  gateway = await Gateway.startWith(config, { alice: [], bob: [], carol: [], dora: [], erin: [], faye: [], gina: [] });
 });
 after(() => gateway?.stop());
 
@@ -60,15 +64,207 @@ function totp(secret, ahead) {
   return String(number % 1_000_000).padStart(6, "0");
 }
 
+/**
+ * Opens the page with an attribute as an operator writes it.
+ * @param {string} attribute
+ */
+async function open(attribute) {
+  await page.route(`${gateway.url}/`, async (route) => {
+    const html = await readFile(`${SPA}/index.html`, "utf8");
+    const body = html.replace(attribute.replace(/".*"/, '""'), attribute);
+    // With the Trusted Types that the shipped policy asks for.
+    const headers = { "Content-Security-Policy": "require-trusted-types-for 'script'" };
+    await route.fulfill({ contentType: "text/html", body, headers });
+  });
+  await page.route(`${gateway.url}/protected`, (route) => route.fulfill({ json: { message: "Hello" } }));
+  await page.goto(gateway.url);
+}
+
+/**
+ * Sends JSON to the gateway, without the page.
+ * @param {string} access
+ * @param {string} path
+ * @param {object} body
+ */
+async function post(access, path, body) {
+  const headers = { Authorization: `Bearer ${access}`, "Content-Type": "application/json" };
+  return (await fetch(gateway.url + path, { method: "POST", headers, body: JSON.stringify(body) })).json();
+}
+
+/** Sends the code of the second step. @param {string} code */
+async function sendCode(code) {
+  await page.fill("#code", code);
+  await page.click("#code-button");
+}
+
+/** @param {string} text */
+const codeError = (text) => page.waitForSelector(`#code-failure:not([hidden]) #code-error:has-text("${text}")`);
+
 describe("the page", () => {
-  test("the password is changed, and the page goes on", async () => {
-    // As an operator writes it into the page.
-    await page.route(`${gateway.url}/`, async (route) => {
-      const html = await readFile(`${SPA}/index.html`, "utf8");
-      await route.fulfill({ contentType: "text/html", body: html.replace('data-password=""', 'data-password="change"') });
+  test("an app is set up, asked for at the login, and removed", async () => {
+    await open("");
+    await logIn("erin");
+    await page.waitForSelector("#factor-begin:not([hidden])");
+    const other = await login("erin", PASSWORD);
+    /** @param {string} id @param {string} value @param {string} [button] */
+    const enter = async (id, value, button = "") => {
+      await page.fill(`#${id}`, value);
+      await page.click(`form:has(#${id}) button[type=submit]${button}`);
+    };
+    /** @param {string} text */
+    const factorError = (text) => page.waitForSelector(`#factor-error:not([hidden]):has-text("${text}")`);
+    await enter("factor-password", "");
+    await factorError("The current password is required.");
+    await enter("factor-password", "wrong");
+    await factorError("The current password is wrong.");
+    assert.equal(await focused(), "factor-password");
+    await enter("factor-password", PASSWORD);
+    await page.waitForSelector("#factor-confirm:not([hidden])");
+    assert.equal(await page.$eval("#factor-qr", (image) => image instanceof HTMLImageElement && image.naturalWidth > 150), true);
+    const secret = ((await page.textContent("#factor-secret")) ?? "").replaceAll(" ", "");
+    assert.match((await page.getAttribute("#factor-link", "href")) ?? "", new RegExp(`^otpauth://totp/.*secret=${secret}`));
+    await enter("factor-first-code", "000000");
+    await factorError("wrong");
+    await assertAccessibleInEveryLook(page, "enrolment-view", 10);
+    await enter("factor-first-code", totp(secret, -1));
+    await page.waitForSelector("#recovery:not([hidden])");
+    const recovery = await page.$$eval("#recovery-codes li", (all) => all.map((place) => place.textContent ?? ""));
+    assert.equal(recovery.length, 10);
+    assert.equal(await focused(), "second-factor-title");
+    assert.equal(await page.getAttribute("#factor-qr", "src"), null, "the secret does not stay");
+    const claims = JSON.parse(
+      Buffer.from(((await storedTokens())["access"] ?? "").split(".")[1] ?? "", "base64url").toString(),
+    );
+    assert.equal(claims.acr, "aal2");
+    await assertAccessibleInEveryLook(page, "recovery-view", 10);
+
+    // The next login has a second step.
+    await page.click("#logout");
+    await submit("erin", PASSWORD);
+    await page.waitForSelector("#code-step:not([hidden])");
+    assert.deepEqual([await focused(), await page.title()], ["code", "Second step – auth-gateway"]);
+    assert.equal(await page.inputValue("#password"), "", "it does not stay in the page");
+    await sendCode(" ");
+    await codeError("The code is required.");
+    await sendCode("000000");
+    await codeError("wrong");
+    assert.deepEqual([await focused(), await page.inputValue("#code")], ["code", ""]);
+    await assertAccessibleInEveryLook(page, "code-view", 10);
+    await page.click("#code-cancel");
+    await page.waitForSelector("#login:not([hidden])");
+    await submit("erin", PASSWORD);
+    await page.waitForSelector("#code-step:not([hidden])");
+    // An outage in between: the same code is sent again.
+    await page.route("**/login/totp", (route) => route.abort("connectionrefused"));
+    await sendCode(totp(secret, 0));
+    await codeError("Cannot reach server.");
+    assert.equal(await focused(), "code-retry");
+    await page.unroute("**/login/totp");
+    await page.click("#code-retry");
+    await page.waitForSelector("#success:not([hidden])");
+
+    // A recovery code in place of the app, as it was printed.
+    await page.click("#logout");
+    await submit("erin", PASSWORD);
+    await page.waitForSelector("#code-step:not([hidden])");
+    await page.click("#code-kind");
+    assert.deepEqual([await focused(), await page.textContent("#code-label")], ["code", "Recovery code"]);
+    await sendCode((recovery[0] ?? "").toLowerCase().replaceAll("-", " "));
+    await page.waitForSelector("#factor-manage:not([hidden])");
+    assert.match((await page.textContent("#factor-state")) ?? "", /9 recovery codes left/);
+
+    // New recovery codes, and the end of the factor and of other sessions.
+    await enter("factor-code", recovery[0] ?? "", "[value=renew]");
+    await factorError("wrong");
+    await enter("factor-code", recovery[1] ?? "", "[value=renew]");
+    await page.waitForSelector("#recovery:not([hidden])");
+    const renewed = await page.$$eval("#recovery-codes li", (all) => all.map((place) => place.textContent ?? ""));
+    assert.equal(new Set([...recovery, ...renewed]).size, 20);
+    await enter("factor-code", renewed[0] ?? "", "[value=remove]");
+    await page.waitForSelector("#factor-begin:not([hidden])");
+    assert.equal((await fetch(`${gateway.url}/app`, { headers: { Authorization: `Bearer ${other.access}` } })).status, 401);
+    assert.equal((await login("erin", PASSWORD)).status, 200);
+  });
+
+  test("a route that asks for a second factor or a recent login gets it", async () => {
+    await open("");
+    // The page's call goes to such routes of the real gateway.
+    let path = "/strong";
+    await page.route(`${gateway.url}/protected`, async (route) => {
+      const response = await route.fetch({ url: gateway.url + path });
+      await route.fulfill(response.ok() ? { json: { message: "Hello" } } : { response });
     });
-    await page.route(`${gateway.url}/protected`, (route) => route.fulfill({ json: { message: "Hello" } }));
-    await page.goto(gateway.url);
+    await logIn("gina");
+    await page.waitForSelector("#factor-begin:not([hidden])");
+    assert.match((await page.textContent("#success-error")) ?? "", /second factor/);
+    assert.ok(await page.isHidden("#prove-form"), "there is no code to ask for");
+    path = "/recent";
+    await until(async () => (await fetchRecent()) === 401, "the login is no longer recent");
+    await page.click("#call");
+    await page.waitForSelector("#prove-form:not([hidden])");
+    assert.deepEqual([await focused(), await page.textContent("#prove-label")], ["prove", "Current password"]);
+    await page.click("#prove-form button");
+    await page.waitForSelector("#prove-error:has-text('The current password is required.')");
+    await page.fill("#prove", "wrong");
+    await page.click("#prove-form button");
+    await page.waitForSelector("#prove-error:has-text('The current password is wrong.')");
+    await assertAccessibleInEveryLook(page, "prove-view", 10);
+    await page.fill("#prove", PASSWORD);
+    await page.click("#prove-form button");
+    await page.waitForSelector("#message:has-text('Hello')");
+    assert.ok(await page.isHidden("#prove-form"));
+
+    // With a factor it is a code that is asked for.
+    const access = (await storedTokens())["access"] ?? "";
+    const { secret } = await post(access, "/mfa/totp", { current_password: PASSWORD });
+    await post(access, "/mfa/totp/confirm", { code: totp(secret, -1) });
+    path = "/strong";
+    await page.click("#call");
+    await page.waitForSelector("#prove-form:not([hidden])");
+    await page.fill("#prove", totp(secret, 0));
+    await page.click("#prove-form button");
+    await page.waitForSelector("#message:has-text('Hello')");
+
+    async function fetchRecent() {
+      const token = (await storedTokens())["access"] ?? "";
+      return (await fetch(`${gateway.url}/recent`, { headers: { Authorization: `Bearer ${token}` } })).status;
+    }
+  });
+
+  test("too many wrong codes lock the name, and a step that took too long leads back to the login", async () => {
+    await open("");
+    const { access } = await login("faye", PASSWORD);
+    const { secret } = await post(access, "/mfa/totp", { current_password: PASSWORD });
+    await post(access, "/mfa/totp/confirm", { code: totp(secret, -1) });
+    await submit("faye", PASSWORD);
+    await page.waitForSelector("#code-step:not([hidden])");
+    await page.route("**/login/totp", (route) =>
+      route.fulfill({
+        status: 401,
+        contentType: "application/problem+json",
+        json: { code: "mfa_token_expired", message: "The login took too long. Please log in again." },
+      }),
+    );
+    await sendCode("123456");
+    await page.waitForSelector("#login:not([hidden])");
+    assert.match((await page.textContent("#flash")) ?? "", /took too long/);
+    await page.unroute("**/login/totp");
+    await submit("faye", PASSWORD);
+    await page.waitForSelector("#code-step:not([hidden])");
+    for (let wrong = 0; wrong < 5; wrong += 1) {
+      await sendCode(`00000${wrong}`);
+      await codeError("wrong");
+      await page.fill("#code", "");
+    }
+    await sendCode(totp(secret, 0));
+    await codeError("Account temporarily locked. Please try again later. You can try again in");
+    await gateway.command(["users", "unlock", "faye"]);
+    await sendCode(totp(secret, 0));
+    await page.waitForSelector("#success:not([hidden])");
+  });
+
+  test("the password is changed, and the page goes on", async () => {
+    await open('data-password="change"');
     await logIn();
     const other = await login("alice", PASSWORD);
     /** @param {string} current @param {string} next @param {string} again */

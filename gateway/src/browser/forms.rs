@@ -42,6 +42,10 @@ pub(crate) enum FormKind<'a> {
     ProveByPassword,
     /// The password before an app is enrolled.
     BeginEnrolment,
+    /// New recovery codes, by a code.
+    RenewRecoveryCodes,
+    /// The end of a second factor, by a code.
+    RemoveFactor,
     /// The first code of an app.
     ConfirmEnrolment(Enrolment<'a>),
 }
@@ -114,10 +118,11 @@ impl Pages {
         let texts = self.texts(accept_language);
         let about = texts.get("recovery_about").to_owned();
         let paragraphs = std::iter::once(about).chain(codes.iter().cloned()).collect();
-        self.continue_page(texts, "recovery_heading", paragraphs, return_to)
+        let page = continue_page(texts, "recovery_heading", paragraphs, return_to);
+        self.respond(StatusCode::OK, "message.html", texts, &page, None)
     }
 
-    /// That a second factor is set up.
+    /// That a second factor is set up, with the ways to change that.
     pub(crate) fn factor_ready(
         &self,
         accept_language: &[u8],
@@ -127,21 +132,25 @@ impl Pages {
         let texts = self.texts(accept_language);
         let count = recovery_codes.to_string();
         let about = texts.filled("factor_ready", &[("count", &count)]);
-        self.continue_page(texts, "second_factor", vec![about], return_to)
+        let mut page = continue_page(texts, "second_factor", vec![about], return_to);
+        for (change, text) in [("recovery-codes", "recovery_new"), ("remove", "factor_remove")] {
+            let href = format!("{}?change={change}", return_to.prefixed(&self.mfa_path));
+            page.links.push(Link { href, text: texts.get(text).to_owned() });
+        }
+        self.respond(StatusCode::OK, "message.html", texts, &page, None)
     }
 
-    fn continue_page(
-        &self,
-        texts: &Texts,
-        heading: &str,
-        paragraphs: Vec<String>,
-        return_to: &ReturnAddress,
-    ) -> Response {
-        let link = Link { href: return_to.as_str().to_owned(), text: texts.get("continue").to_owned() };
-        let prefix = return_to.prefix().to_owned();
-        let heading = texts.get(heading).to_owned();
-        let page = Page { heading, paragraphs, links: vec![link], prefix, ..Page::default() };
+    /// That there is no second factor any more.
+    pub(crate) fn factor_removed(&self, accept_language: &[u8], return_to: &ReturnAddress) -> Response {
+        let texts = self.texts(accept_language);
+        let about = texts.get("factor_removed").to_owned();
+        let page = continue_page(texts, "second_factor", vec![about], return_to);
         self.respond(StatusCode::OK, "message.html", texts, &page, None)
+    }
+
+    /// Where people see their second factor.
+    pub(crate) fn factor_link(&self, return_to: &ReturnAddress) -> String {
+        return_to.prefixed(&self.mfa_path)
     }
 
     pub(super) fn form_page(&self, texts: &Texts, form: AccountForm<'_>) -> Page {
@@ -154,6 +163,8 @@ impl Pages {
             FormKind::ProveByCode => ("prove_heading", Some("code_about"), "confirm"),
             FormKind::ProveByPassword => ("prove_heading", Some("prove_about"), "confirm"),
             FormKind::BeginEnrolment => ("enrol_heading", Some("enrol_begin"), "continue"),
+            FormKind::RenewRecoveryCodes => ("recovery_new", Some("recovery_new_about"), "confirm"),
+            FormKind::RemoveFactor => ("factor_remove", Some("factor_remove_about"), "confirm"),
             FormKind::ConfirmEnrolment(_) => ("enrol_heading", Some("enrol_about"), "confirm"),
         };
         let name = Field {
@@ -168,16 +179,23 @@ impl Pages {
         let new = |name, label: &str| Field { autocomplete: "new-password", ..field(name, text(label), "") };
         let (new, again) = (new("new_password", "new_password"), new("repeat_password", "repeat_password"));
         let end = Field { kind: "checkbox", ..field("end_other_sessions", text("end_other_sessions"), "1") };
+        let code = Field {
+            kind: "text",
+            autocomplete: "one-time-code",
+            focus: true,
+            ..field("code", text("code"), "")
+        };
         let fields = match form.kind {
             // Who has no session here has none to spare.
             FormKind::ChangePassword if form.is_named => vec![name, current, new, again, end],
             FormKind::ChangePassword | FormKind::RequiredChange => vec![name, current, new, again],
-            FormKind::Code | FormKind::ProveByCode | FormKind::ConfirmEnrolment(_) => vec![Field {
-                kind: "text",
-                autocomplete: "one-time-code",
-                focus: true,
-                ..field("code", text("code"), "")
-            }],
+            FormKind::Code
+            | FormKind::ProveByCode
+            | FormKind::RenewRecoveryCodes
+            | FormKind::ConfirmEnrolment(_) => {
+                vec![code]
+            }
+            FormKind::RemoveFactor => vec![code, end],
             FormKind::ProveByPassword | FormKind::BeginEnrolment => vec![current],
             FormKind::ResetPassword => vec![name, Field { focus: true, ..new }, again],
         };
@@ -190,6 +208,8 @@ impl Pages {
                     FormKind::ProveByCode => "code",
                     FormKind::ProveByPassword => "password",
                     FormKind::BeginEnrolment => "begin-enrolment",
+                    FormKind::RenewRecoveryCodes => "recovery-codes",
+                    FormKind::RemoveFactor => "remove",
                     FormKind::ConfirmEnrolment(_) => "confirm-enrolment",
                     _ => "",
                 },
@@ -225,6 +245,13 @@ impl Pages {
             ..Page::default()
         }
     }
+}
+
+fn continue_page(texts: &Texts, heading: &str, paragraphs: Vec<String>, return_to: &ReturnAddress) -> Page {
+    let link = Link { href: return_to.as_str().to_owned(), text: texts.get("continue").to_owned() };
+    let prefix = return_to.prefix().to_owned();
+    let heading = texts.get(heading).to_owned();
+    Page { heading, paragraphs, links: vec![link], prefix, ..Page::default() }
 }
 
 fn field(name: &'static str, label: String, value: &str) -> Field {

@@ -38,7 +38,7 @@ pub(crate) struct Pages {
     pub(super) reset_path: String,
     pub(super) code_path: String,
     pub(super) prove_path: String,
-    mfa_path: String,
+    pub(super) mfa_path: String,
     /// Whether people may have a second factor.
     mfa: bool,
     /// Whether people may change their passwords.

@@ -11,8 +11,8 @@ use super::new_password::{Console, NewPasswordError};
 use crate::config::{PasswordPolicy, Settings, Users};
 use crate::server::{ControlCommand, ControlError, ControlResponse, control};
 use crate::users::{
-    CanonicalName, Credential, EditError, NewUser, SourceUnavailable, User, UserFileErrors, UserSources,
-    UsersFile,
+    CanonicalName, Credential, EditError, NameLookup, NewUser, SourceUnavailable, User, UserFileErrors,
+    UserSources, UsersFile,
 };
 
 /// When an edit takes effect, printed after each.
@@ -183,9 +183,15 @@ pub(super) fn show(name: &str, settings: &Settings, console: &mut Console<'_>) -
     let name = parse_name(name)?;
     let (users, _) = UserSources::load(&settings.users)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let Some(found) = runtime.block_on(users.by_name(&name))? else {
-        let names = settings.users.sources.iter().map(|source| source.name.as_str());
-        return Err(UsersError::Unknown(name, names.collect::<Vec<_>>().join(", ")));
+    let found = match runtime.block_on(users.find(&name))? {
+        NameLookup::Found(found) => found,
+        NameLookup::Unusable { source, why } => {
+            return Err(UsersError::Unusable { name, origin: source, why });
+        }
+        NameLookup::Absent => {
+            let names = settings.users.sources.iter().map(|source| source.name.as_str());
+            return Err(UsersError::Unknown(name, names.collect::<Vec<_>>().join(", ")));
+        }
     };
     let user = &found.user;
     let password = match &user.credential {
@@ -393,6 +399,16 @@ pub(super) enum UsersError {
     /// A source is unavailable.
     #[error("{0}")]
     Unavailable(#[from] SourceUnavailable),
+    /// A source has the name, and nobody can log in by it.
+    #[error("{origin} has {name}, who cannot log in: {why}")]
+    Unusable {
+        /// The name.
+        name: CanonicalName,
+        /// The source.
+        origin: String,
+        /// The reason.
+        why: String,
+    },
     /// No source has the name.
     #[error("no source has a user {0}; they were queried in this order: {1}")]
     Unknown(CanonicalName, String),

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_blocking};
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::clock::{now_millis, wall_clock_offset};
 use crate::config::Store;
@@ -25,7 +25,7 @@ use crate::server::reload::Reloader;
 use crate::sessions::{Account, StoreError};
 use crate::telemetry::AuditEvent;
 use crate::upstream::run_background_tasks;
-use crate::users::{FileAccounts, ReloadOutcome, UserSources};
+use crate::users::{Changed, FileAccounts, ReloadOutcome, UserSources};
 
 /// Poll interval of watched files; a change takes effect after at most two polls.
 const FILE_POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -122,16 +122,29 @@ async fn watch_users(gateway: &Gateway) {
     }
 }
 
-/// Polls the versions of databases, and ends the sessions of users who have changed in them.
+/// Follows databases, by what they announce and by their versions, and ends the sessions of users who have changed in them.
 async fn watch_databases(gateway: &Gateway) {
     let mut last: BTreeMap<String, String> = BTreeMap::new();
     // A version may be as coarse as a second: a source is checked once more after a change.
     let mut again = BTreeSet::new();
+    let mut polled = Instant::now();
     loop {
-        let interval = gateway.configuration.current().users.poll_interval();
-        // Without one, a reload of the configuration may add one.
-        sleep(interval.unwrap_or(FILE_POLL_INTERVAL)).await;
         let users = Arc::clone(&gateway.configuration.current().users);
+        users.listen();
+        // A reload of the configuration may change what is followed, and how often.
+        let interval = users.poll_interval().unwrap_or(FILE_POLL_INTERVAL);
+        let _ = timeout(interval.min(FILE_POLL_INTERVAL), users.announced()).await;
+        for (source, changed) in users.take_announced() {
+            users.record_database_change();
+            if let Err(error) = revoke_changed_in(gateway, &users, &source, changed).await {
+                log_not_revoked(&source, &error);
+                users.retry_announced(&source);
+            }
+        }
+        if polled.elapsed() < interval {
+            continue;
+        }
+        polled = Instant::now();
         for (source, version) in users.versions().await {
             // The first version counts as a change: of what happened while this process was down.
             let is_new = last.get(&source) != Some(&version);
@@ -139,14 +152,14 @@ async fn watch_databases(gateway: &Gateway) {
                 continue;
             }
             users.record_database_change();
-            match revoke_changed_in(gateway, &users, &source).await {
+            match revoke_changed_in(gateway, &users, &source, Changed::Any).await {
                 Ok(()) if is_new => {
                     again.insert(source.clone());
                     last.insert(source, version);
                 }
                 Ok(()) => {}
                 Err(error) => {
-                    tracing::warn!(source, error, "sessions of users who changed could not be ended yet");
+                    log_not_revoked(&source, &error);
                     last.remove(&source);
                 }
             }
@@ -154,18 +167,30 @@ async fn watch_databases(gateway: &Gateway) {
     }
 }
 
-/// Looks up each user of a source who has a session, and ends the sessions of those who have changed.
-async fn revoke_changed_in(gateway: &Gateway, users: &UserSources, source: &str) -> Result<(), String> {
-    let sessions = gateway.sessions.list(None, now_millis()).await.map_err(|error| error.to_string())?;
-    let tokens = match gateway.configuration.current().settings.personal_tokens.enabled {
-        true => gateway.sessions.list_tokens(None, now_millis()).await.map_err(|error| error.to_string())?,
-        false => Vec::new(),
+fn log_not_revoked(source: &str, error: &str) {
+    tracing::warn!(source, error, "sessions of users who changed could not be ended yet");
+}
+
+/// Looks up the users of a source who may have changed, if they have sessions, and ends the sessions of those who have.
+async fn revoke_changed_in(
+    gateway: &Gateway,
+    users: &UserSources,
+    source: &str,
+    changed: Changed,
+) -> Result<(), String> {
+    let subjects = match changed {
+        Changed::Users(ids) => ids,
+        Changed::Any => {
+            let (sessions, now) = (&gateway.sessions, now_millis());
+            let tokens = match gateway.configuration.current().settings.personal_tokens.enabled {
+                true => sessions.list_tokens(None, now).await.map_err(|error| error.to_string())?,
+                false => Vec::new(),
+            };
+            let sessions = sessions.list(None, now).await.map_err(|error| error.to_string())?;
+            let subjects = sessions.into_iter().map(|session| session.subject);
+            subjects.chain(tokens.into_iter().map(|token| token.subject)).collect()
+        }
     };
-    let subjects: BTreeSet<String> = sessions
-        .into_iter()
-        .map(|session| session.subject)
-        .chain(tokens.into_iter().map(|token| token.subject))
-        .collect();
     for subject in subjects.into_iter().filter(|subject| users.source_of(subject) == Some(source)) {
         let user = users.by_id(&subject).await.map_err(|error| error.to_string())?;
         let account = user.map_or(Account::Gone, |user| user.account());

@@ -24,7 +24,7 @@ use crate::services::foreign;
 use crate::services::login::{check_password, only_json, open_session, permit, read_body, settle};
 use crate::services::token_response::{Grant, IssuedTokens, issue, respond};
 use crate::sessions::{
-    EnrolledFactors, FactorError, LoginResult, NewSecret, SessionId, Ticket, TicketPurpose,
+    EnrolledFactors, FactorError, LoginResult, NewSecret, RevocationReason, SessionId, Ticket, TicketPurpose,
 };
 use crate::strict_json;
 use crate::tokens::{KeyThumbprint, UnixSeconds};
@@ -214,16 +214,19 @@ pub(super) async fn manage(
             Ok(ok(&RecoveryBody { recovery_codes }))
         }
         Endpoint::MfaRecoveryCodes => {
-            let code = required(&mut members(context, body).await?, "code")?;
-            check_code(context, "mfa-recovery-codes", &user, &code).await?;
-            let sessions = &context.worker.gateway.sessions;
-            let codes = sessions.renew_recovery_codes(&user.id).await.map_err(refusal)?;
-            context.audit("mfa-recovery-codes", "success", &user.username, Some(session.to_string()));
-            Ok(ok(&RecoveryBody { recovery_codes: codes }))
+            let code = text(&mut members(context, body).await?, "code")?;
+            let recovery_codes = renew_recovery_codes(context, &user, session, code).await?;
+            Ok(ok(&RecoveryBody { recovery_codes }))
         }
         _ => {
-            let code = required(&mut members(context, body).await?, "code")?;
-            remove(context, &user, session, &code).await?;
+            let mut members = members(context, body).await?;
+            let code = text(&mut members, "code")?;
+            let end_other_sessions = match members.remove("end_other_sessions") {
+                None => true,
+                Some(Value::Bool(end)) => end,
+                Some(_) => return Err(Rejection::CodeNotText),
+            };
+            remove(context, &user, session, code, end_other_sessions).await?;
             Ok(response::no_store(response::empty(StatusCode::NO_CONTENT)))
         }
     }
@@ -301,17 +304,39 @@ async fn raise(
     )
 }
 
-/// Removes the factors of a user who still has them.
+/// Replaces the recovery codes of a user who has a factor.
+pub(super) async fn renew_recovery_codes(
+    context: &RequestContext,
+    user: &User,
+    session: SessionId,
+    code: Option<String>,
+) -> Result<Vec<String>, Rejection> {
+    const EVENT: &str = "mfa-recovery-codes";
+    check_code(context, EVENT, user, &code.ok_or(Rejection::CodeMissing)?).await?;
+    let codes = context.worker.gateway.sessions.renew_recovery_codes(&user.id).await.map_err(refusal)?;
+    context.audit(EVENT, "success", &user.username, Some(session.to_string()));
+    Ok(codes)
+}
+
+/// Removes the factors of a user who still has them, and ends the user's other sessions if that is wished. The password would not do:
+/// who has learned it must not get rid of what it lacks.
 pub(super) async fn remove(
     context: &RequestContext,
     user: &User,
     session: SessionId,
-    code: &str,
+    code: Option<String>,
+    end_other_sessions: bool,
 ) -> Result<(), Rejection> {
-    check_code(context, "mfa-remove", user, code).await?;
-    let removed = context.worker.gateway.sessions.remove_factors(&user.id).await;
-    removed.map_err(refusal)?;
-    context.audit("mfa-remove", "success", &user.username, Some(session.to_string()));
+    const EVENT: &str = "mfa-remove";
+    check_code(context, EVENT, user, &code.ok_or(Rejection::CodeMissing)?).await?;
+    let sessions = &context.worker.gateway.sessions;
+    // Before the factor goes: after an outage in between, the whole can be tried again.
+    if end_other_sessions {
+        let ended = sessions.revoke_others(&user.id, session, RevocationReason::Revoked, now_millis()).await;
+        ended.map_err(|error| store_unavailable(&error))?;
+    }
+    sessions.remove_factors(&user.id).await.map_err(refusal)?;
+    context.audit(EVENT, "success", &user.username, Some(session.to_string()));
     Ok(())
 }
 

@@ -19,7 +19,8 @@ use crate::services::cookie_session::resolve_for_page;
 use crate::services::handover::to_sign_in;
 use crate::services::page_form::{AccountFields, read_form, refuse_form};
 use crate::services::second_factor::{
-    begin, begun, complete_login, confirm, confirm_password, otpauth_uri, prove, qr_code, status, user_behind,
+    begin, begun, complete_login, confirm, confirm_password, otpauth_uri, prove, qr_code, remove,
+    renew_recovery_codes, status, user_behind,
 };
 use crate::services::sign_in_page::{begin_session, form_error, query_value, see_other};
 use crate::services::token_response::IssuedTokens;
@@ -112,19 +113,22 @@ pub(super) async fn show(
     let factor = factor || query_value(request, "factor").is_some();
     let enrolled = status(context, &user).await?;
     let is_enabled = context.state.config.settings.mfa.enabled;
-    let kind = match (enrolled.totp && is_enabled, back.is_some()) {
-        (true, false) => {
+    let change = query_value(request, "change");
+    let kind = match (enrolled.totp && is_enabled, change.as_deref(), back.is_some()) {
+        (true, Some("recovery-codes"), _) => FormKind::RenewRecoveryCodes,
+        (true, Some("remove"), _) => FormKind::RemoveFactor,
+        (true, _, false) => {
             let language = accept_language(&context.head);
             return Ok(browser.pages.factor_ready(language, enrolled.recovery_codes, &return_to));
         }
-        (true, true) => FormKind::ProveByCode,
-        (false, _) if factor && is_enabled => FormKind::BeginEnrolment,
-        (false, _) => FormKind::ProveByPassword,
+        (true, _, true) => FormKind::ProveByCode,
+        (false, _, _) if factor && is_enabled => FormKind::BeginEnrolment,
+        (false, _, _) => FormKind::ProveByPassword,
     };
     Ok(form(context, browser, kind, (&AccountFields::default(), &return_to), (StatusCode::OK, None)))
 }
 
-/// `POST /reauthenticate` of a form: proves the identity, or enrols an app.
+/// `POST /reauthenticate` of a form: proves the identity, or enrols an app, renews its recovery codes or removes it.
 pub(super) async fn submit(
     context: &Rc<RequestContext>,
     browser: &Browser,
@@ -142,6 +146,11 @@ pub(super) async fn submit(
     let enrolment = |secret: &str, problem| {
         let qr = qr_code(&otpauth_uri(context, &user, secret));
         form(context, browser, FormKind::ConfirmEnrolment(Enrolment { qr: &qr, secret }), about, problem)
+    };
+    // Where another tab has removed the factor, its page shows that.
+    let unless_gone = |rejection: Rejection, kind| match rejection.code() {
+        Code::MfaNotEnrolled => see_other(&browser.pages.factor_link(&return_to)),
+        _ => refused(context, rejection, again(kind)),
     };
     match fields.step.as_str() {
         "begin-enrolment" => {
@@ -167,6 +176,17 @@ pub(super) async fn submit(
             }
             Err(rejection) => Ok(refused(context, rejection, again(FormKind::BeginEnrolment))),
         },
+        "recovery-codes" => match renew_recovery_codes(context, &user, session, given(&fields.code)).await {
+            Ok(codes) => Ok(browser.pages.recovery_codes(accept_language(&context.head), &codes, &return_to)),
+            Err(rejection) => Ok(unless_gone(rejection, FormKind::RenewRecoveryCodes)),
+        },
+        "remove" => {
+            let end_other_sessions = fields.end_other_sessions;
+            match remove(context, &user, session, given(&fields.code), end_other_sessions).await {
+                Ok(()) => Ok(browser.pages.factor_removed(accept_language(&context.head), &return_to)),
+                Err(rejection) => Ok(unless_gone(rejection, FormKind::RemoveFactor)),
+            }
+        }
         step => {
             let kind = if step == "code" { FormKind::ProveByCode } else { FormKind::ProveByPassword };
             match prove(context, &user, session, given(&fields.current), given(&fields.code)).await {

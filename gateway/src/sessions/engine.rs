@@ -643,6 +643,28 @@ impl Sessions {
         Ok(())
     }
 
+    /// Revokes the sessions of a user's other sign-ins. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// The store fails; some of them may go on.
+    pub async fn revoke_others(
+        &self,
+        subject: &str,
+        own: SessionId,
+        reason: RevocationReason,
+        now: UnixMillis,
+    ) -> Result<usize, StoreError> {
+        let sessions = self.records::<Session>(Space::Session, Some(subject)).await?;
+        let sign_in =
+            sessions.iter().find(|(id, _)| *id == own).map(|(id, session)| session.sign_in_root(*id));
+        let others = sessions.into_iter().filter(|(id, session)| {
+            *id != own && session.revoked.is_none() && Some(session.sign_in_root(*id)) != sign_in
+        });
+        let ids = others.map(|(id, _)| id).collect();
+        self.clone().end_each(ids, reason, now).await
+    }
+
     /// Notes that the user of a session has proved the identity anew. `None` for a session that is over.
     ///
     /// # Errors

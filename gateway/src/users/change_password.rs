@@ -8,8 +8,8 @@ use super::name::CanonicalName;
 use super::new_password::{NewPasswordRefusal, check_new_password};
 use super::password::Password;
 use super::password_hash::PasswordHash;
-use super::sources::{FoundUser, ReplaceError, UserSources};
-use super::user_store::User;
+use super::sources::{FoundUser, UserSources};
+use super::user_store::{ReplaceError, User};
 
 /// Why a password was not changed.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,5 @@
-//! htpasswd files: one `NAME:HASH` per line, `#` for comments. The name is the id; roles come from the
-//! configuration only.
+//! htpasswd files: one `NAME:HASH` per line, also `NAME:HASH:COMMENT`, and `#` for comments. The name is the id; roles
+//! come from the configuration only. A hash behind a `!`, and `*` in its place, are a locked user.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -11,10 +11,12 @@ use serde_json::Map;
 use super::diagnostic::{Diagnostics, UserFileErrors, UserFileWarning, quoted};
 use super::file::FilePolicy;
 use super::name::CanonicalName;
-use super::password_hash::PasswordHash;
+use super::password_hash::{HashCost, PasswordHash, PasswordHashError, Scheme};
 use super::replace_file::replace_file;
 use super::user_store::User;
 use crate::file_owner::folder_of;
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The users in `content`, with unique names. `path` is used in messages.
 pub(super) fn parse(
@@ -22,11 +24,13 @@ pub(super) fn parse(
     content: &[u8],
     policy: FilePolicy,
 ) -> Result<(Vec<User>, Vec<UserFileWarning>), UserFileErrors> {
+    // As editors on Windows save it.
+    let mark = if content.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
     let mut diagnostics = Diagnostics::new(path, content);
     let mut users = Vec::new();
     let mut first_lines: HashMap<CanonicalName, usize> = HashMap::new();
-    let mut offset = 0;
-    for (index, line) in content.split(|&byte| byte == b'\n').enumerate() {
+    let mut offset = mark;
+    for (index, line) in content[mark..].split(|&byte| byte == b'\n').enumerate() {
         let span = Some(offset..offset + line.len());
         offset += line.len() + 1;
         let Ok(line) = str::from_utf8(line) else {
@@ -53,15 +57,15 @@ pub(super) fn parse(
             diagnostics.error(span, name.as_str(), message, "remove one of the lines");
             continue;
         }
-        match PasswordHash::parse(hash) {
-            Ok(password) => {
+        match hash_of(hash) {
+            Ok((password, disabled)) => {
                 let user = User {
                     id: name.as_str().to_owned(),
                     username: name.as_str().to_owned(),
                     credential: password.into(),
                     roles: Vec::new(),
                     claims: Map::new(),
-                    disabled: false,
+                    disabled,
                     session_epoch: 0,
                     must_change_password: false,
                 };
@@ -78,6 +82,22 @@ pub(super) fn parse(
         true => Ok((users.into_iter().map(|(user, _)| user).collect(), diagnostics.warnings)),
         false => Err(UserFileErrors(diagnostics.errors)),
     }
+}
+
+/// The hash behind a name, and whether its user is locked.
+fn hash_of(text: &str) -> Result<(PasswordHash, bool), PasswordHashError> {
+    if text == "*" || text == "!" {
+        return Ok((PasswordHash::decoy(Scheme::argon2id(HashCost::DEFAULT)), true));
+    }
+    let (hash, is_locked) = match text.strip_prefix('!') {
+        Some(hash) => (hash, true),
+        None => (text, false),
+    };
+    // Hashes of some programs have colons themselves: whether there is a comment shows when the whole is no hash.
+    let before_comment =
+        || hash.match_indices(':').find_map(|(end, _)| PasswordHash::parse(&hash[..end]).ok());
+    let parsed = PasswordHash::parse(hash).or_else(|error| before_comment().ok_or(error));
+    parsed.map(|hash| (hash, is_locked))
 }
 
 /// Replaces the hash of a user if it still is `old`; returns whether it was. All other bytes stay.
@@ -101,15 +121,19 @@ pub(super) fn replace_hash(
         let parts = line.trim_end().split_once(':');
         parts.is_some_and(|(raw, hash)| {
             let is_name = CanonicalName::parse(raw).is_some_and(|found| found.as_str() == name);
-            is_name && PasswordHash::parse(hash).is_ok_and(|hash| hash == *old)
+            is_name && hash_of(hash).is_ok_and(|(hash, is_locked)| hash == *old && !is_locked)
         })
     };
     let mut replaced = false;
     let mut lines = String::with_capacity(content.len() + new.as_str().len());
-    for line in content.split_inclusive('\n') {
+    let (mark, rest) =
+        content.split_at(if content.starts_with('\u{feff}') { BYTE_ORDER_MARK.len() } else { 0 });
+    lines.push_str(mark);
+    for line in rest.split_inclusive('\n') {
         match line.split_once(':') {
             Some((raw, rest)) if is_of_user(line) => {
-                let end = &rest[rest.trim_end().len()..];
+                // A comment stays, too.
+                let end = rest.strip_prefix(old.as_str()).unwrap_or_default();
                 lines.extend([raw, ":", new.as_str(), end]);
                 replaced = true;
             }
@@ -166,6 +190,37 @@ mod tests {
         let users =
             parsed(&format!("# ours\n\nAlice:{BCRYPT}\r\nbob:$apr1$abcdefgh$rNKF.RI/7Ra4dGVPHyZ5G.\n"));
         assert_eq!(users.unwrap(), ["alice", "bob"]);
+    }
+
+    #[test]
+    fn odd_lines_are_read_as_apache_and_nginx_read_them() {
+        let content = format!(
+            "\u{feff}alice:{BCRYPT}:the boss\r\nbob:{BCRYPT}  \ncarol:!{BCRYPT}\ndan:*\nerin:!\n\
+             frank:pbkdf2:sha256:1000$salt$00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff:werkzeug"
+        );
+        let policy = FilePolicy { allow_broken_hashes: true, ..FilePolicy::default() };
+        let users = parse(Path::new("htpasswd"), content.as_bytes(), policy).unwrap().0;
+        let locked: Vec<_> = users.iter().map(|user| (user.username.as_str(), user.disabled)).collect();
+        let expected = [
+            ("alice", false),
+            ("bob", false),
+            ("carol", true),
+            ("dan", true),
+            ("erin", true),
+            ("frank", false),
+        ];
+        assert_eq!(locked, expected);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("htpasswd");
+        std::fs::write(&path, &content).unwrap();
+        let (old, new) = (PasswordHash::parse(BCRYPT).unwrap(), users[5].hash().unwrap().clone());
+        assert!(replace_hash(&path, "alice", &old, &new).unwrap());
+        assert!(!replace_hash(&path, "carol", &old, &new).unwrap(), "a lock stays");
+        let expected = content.replacen(BCRYPT, new.as_str(), 1);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+        for wrong in ["alice:", "alice::", "alice:plain:comment", ":hash", "alice:!plain"] {
+            assert!(parsed(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -9,16 +9,20 @@ use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError, Scope, SearchEntry
 use serde_json::{Map, Value};
 use tokio_rustls::rustls::ClientConfig;
 
-use super::name::CanonicalName;
+use super::name::{CanonicalName, map};
 use super::password::Password;
 use super::remote::{Remote, SourceUnavailable};
 use super::user_entry::is_visible_ascii;
-use super::user_store::{Credential, User};
+use super::user_store::{Credential, Lookup, User};
 use crate::config::LdapUsers;
 use crate::tls::client_config;
 
-/// `invalidCredentials` of RFC 4511.
-const INVALID_CREDENTIALS: u32 = 49;
+/// Results of a bind that are about its user (RFC 4511 appendix A): constraintViolation, which some directories say for a
+/// locked account, noSuchObject, invalidDNSyntax, inappropriateAuthentication for an entry without a password,
+/// invalidCredentials, and unwillingToPerform for a disabled account.
+const REFUSALS: [u32; 6] = [19, NO_SUCH_OBJECT, 34, 48, 49, 53];
+/// `sizeLimitExceeded` of RFC 4511.
+const SIZE_LIMIT_EXCEEDED: u32 = 4;
 /// `noSuchObject` of RFC 4511.
 const NO_SUCH_OBJECT: u32 = 32;
 /// Attributes that change with the password, in OpenLDAP's password policy and in Active Directory.
@@ -51,7 +55,7 @@ impl LdapSource {
     }
 
     /// The user of that name, if there is exactly one.
-    pub(super) async fn by_name(&self, name: &CanonicalName) -> Result<Option<User>, SourceUnavailable> {
+    pub(super) async fn by_name(&self, name: &CanonicalName) -> Result<Lookup, SourceUnavailable> {
         let (client, name) = (Arc::clone(&self.client), name.clone());
         self.remote.submit(async move { client.by_name(&name).await }).await
     }
@@ -59,7 +63,11 @@ impl LdapSource {
     /// The user of that id, if there is exactly one.
     pub(super) async fn by_id(&self, id: &str) -> Result<Option<User>, SourceUnavailable> {
         let (client, id) = (Arc::clone(&self.client), id.to_owned());
-        self.remote.submit(async move { client.by_id(&id).await }).await
+        let found = self.remote.submit(async move { client.by_id(&id).await }).await?;
+        Ok(match found {
+            Lookup::Found(user) => Some(user),
+            Lookup::Absent | Lookup::Unusable(_) => None,
+        })
     }
 
     /// Whether `password` is that of `dn`. Without a `dn` the result is false after a bind that takes as
@@ -103,40 +111,68 @@ impl Client {
         Ok(ldap)
     }
 
-    async fn by_name(&self, name: &CanonicalName) -> Result<Option<User>, LdapError> {
+    async fn by_name(&self, name: &CanonicalName) -> Result<Lookup, LdapError> {
         match &self.settings.user_dn {
             Some(template) => {
                 let dn = template.replace("{username}", &dn_escape(name.as_str()));
-                self.find(&dn, Scope::Base, "(objectClass=*)").await
+                self.find(&dn, Scope::Base, "(objectClass=*)", Some(name)).await
             }
             None => {
                 let filter = self.settings.filter.replace("{username}", &ldap_escape(name.as_str()));
-                self.find(&self.settings.base, Scope::Subtree, &filter).await
+                self.find(&self.settings.base, Scope::Subtree, &filter, Some(name)).await
             }
         }
     }
 
-    async fn by_id(&self, id: &str) -> Result<Option<User>, LdapError> {
-        let filter = format!("({}={})", self.settings.id_attribute, ldap_escape(id));
-        self.find(&self.settings.base, Scope::Subtree, &filter).await
+    async fn by_id(&self, id: &str) -> Result<Lookup, LdapError> {
+        let by_id = format!("({}={})", self.settings.id_attribute, ldap_escape(id));
+        // Who may not log in any more does not stay logged in either.
+        let filter = match &self.settings.user_dn {
+            Some(_) => by_id,
+            None => format!("(&{by_id}{})", of_any_name(&self.settings.filter)),
+        };
+        self.find(&self.settings.base, Scope::Subtree, &filter, None).await
     }
 
-    async fn find(&self, base: &str, scope: Scope, filter: &str) -> Result<Option<User>, LdapError> {
+    /// The only entry that fits, as a user; where `typed` is given, one that has that name.
+    async fn find(
+        &self,
+        base: &str,
+        scope: Scope,
+        filter: &str,
+        typed: Option<&CanonicalName>,
+    ) -> Result<Lookup, LdapError> {
         let settings = &self.settings;
         let mut ldap = self.searching().await?;
+        let named = names_in(settings.user_dn.as_deref().unwrap_or(&settings.filter));
         let mut attributes = vec![settings.id_attribute.as_str(), settings.username_attribute.as_str()];
+        attributes.extend(named.iter().flatten().map(|name| name.attribute));
         attributes.extend(PASSWORD_CHANGED);
         attributes.extend(settings.claims.values().map(String::as_str));
         attributes.extend(settings.member_of.as_deref());
         let found = ldap.search(base, scope, filter, attributes).await?;
         if found.1.rc == NO_SUCH_OBJECT {
-            return Ok(None);
+            return Ok(Lookup::Absent);
+        }
+        if found.1.rc == SIZE_LIMIT_EXCEEDED {
+            tracing::warn!(
+                filter,
+                "more entries of the directory fit than it lists, so that none may log in"
+            );
+            return Ok(Lookup::Unusable("more entries fit than the directory lists".to_owned()));
         }
         let (mut entries, _) = found.success()?;
-        let Some(entry) = entries.pop().map(SearchEntry::construct) else { return Ok(None) };
+        let Some(entry) = entries.pop().map(SearchEntry::construct) else { return Ok(Lookup::Absent) };
         if !entries.is_empty() {
             tracing::warn!(filter, "several entries of the directory fit, so that none may log in");
-            return Ok(None);
+            return Ok(Lookup::Unusable("several entries fit".to_owned()));
+        }
+        // A directory may find one name by another, such as without its accents: each would have a lock of its own.
+        if let (Some(typed), Some(named)) = (typed, named)
+            && !named.iter().any(|name| name.is_in(&entry.attrs, typed))
+        {
+            tracing::debug!(dn = entry.dn, %typed, "the entry that the directory found has another name");
+            return Ok(Lookup::Absent);
         }
         let user = self.user(&mut ldap, entry).await?;
         // Without an unbind the server would have to notice the end by itself.
@@ -144,7 +180,7 @@ impl Client {
         Ok(user)
     }
 
-    async fn user(&self, ldap: &mut Ldap, entry: SearchEntry) -> Result<Option<User>, LdapError> {
+    async fn user(&self, ldap: &mut Ldap, entry: SearchEntry) -> Result<Lookup, LdapError> {
         let settings = &self.settings;
         let first = |name: &str| attribute(&entry.attrs, name).and_then(|values| values.first()).cloned();
         let (id, raw) = (first(&settings.id_attribute), first(&settings.username_attribute));
@@ -153,7 +189,7 @@ impl Client {
                 dn = entry.dn,
                 "an entry of the directory has no id or no user name, so that it may not log in"
             );
-            return Ok(None);
+            return Ok(Lookup::Unusable(format!("{} has no id or no user name", entry.dn)));
         };
         let groups = match (&settings.member_of, &settings.groups) {
             (Some(member_of), _) => {
@@ -184,7 +220,7 @@ impl Client {
             Some((claim.clone(), value))
         };
         let changed: String = PASSWORD_CHANGED.iter().filter_map(|name| first(name)).collect();
-        Ok(Some(User {
+        Ok(Lookup::Found(User {
             id,
             username: username.as_str().to_owned(),
             roles: roles(groups, settings.roles.as_ref()),
@@ -207,9 +243,47 @@ impl Client {
         let _ = ldap.unbind().await;
         match answer.rc {
             0 => Ok(true),
-            INVALID_CREDENTIALS | NO_SUCH_OBJECT => Ok(false),
+            code if REFUSALS.contains(&code) => Ok(false),
             _ => answer.success().map(|_| true),
         }
+    }
+}
+
+/// A place of the name in a filter or a DN: `uid={username}`, or `mail={username}@example.org`.
+#[derive(Debug, PartialEq, Eq)]
+struct NamePlace<'a> {
+    attribute: &'a str,
+    /// With `{username}` in it.
+    value: &'a str,
+}
+
+impl NamePlace<'_> {
+    /// Whether an entry has the value for that name, compared as names are.
+    fn is_in(&self, attributes: &HashMap<String, Vec<String>>, name: &CanonicalName) -> bool {
+        let wanted = map(&self.value.replace("{username}", name.as_str()));
+        let values = attribute(attributes, self.attribute).into_iter().flatten();
+        values.into_iter().any(|value| map(value) == wanted)
+    }
+}
+
+/// The places of the name in a filter or a DN; `None` where one of them is more than a comparison with a value.
+fn names_in(template: &str) -> Option<Vec<NamePlace<'_>>> {
+    const ENDS: [char; 4] = ['(', ')', ',', '+'];
+    let items = template.split(ENDS).filter(|item| item.contains("{username}"));
+    items.map(|item| name_place(item.trim())).collect()
+}
+
+fn name_place(item: &str) -> Option<NamePlace<'_>> {
+    let (attribute, value) = item.split_once('=')?;
+    let is_plain = attribute.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.;".contains(&byte));
+    (is_plain && !value.contains(['*', '\\'])).then_some(NamePlace { attribute, value })
+}
+
+/// The filter for users of any name, to be combined with an id. The whole filter is dropped where that cannot be written.
+fn of_any_name(filter: &str) -> String {
+    match names_in(filter) {
+        Some(_) => filter.replace("{username}", "*"),
+        None => "(objectClass=*)".to_owned(),
     }
 }
 
@@ -265,5 +339,47 @@ mod tests {
     fn the_fingerprint_follows_the_time_of_the_change() {
         assert_ne!(fingerprint("uid=a", "1"), fingerprint("uid=a", "2"));
         assert_eq!(fingerprint("uid=a", "1"), fingerprint("uid=a", "1"));
+    }
+
+    #[test]
+    fn the_name_that_was_typed_has_to_be_the_name_of_the_entry() {
+        let entry: HashMap<String, Vec<String>> = [
+            ("uid".to_owned(), vec!["elise".to_owned(), "Elise.B".to_owned()]),
+            ("mail".to_owned(), vec!["Elise@Example.org".to_owned()]),
+        ]
+        .into();
+        let has = |template: &str, typed: &str| {
+            let name = CanonicalName::parse(typed).unwrap();
+            names_in(template).map(|names| names.iter().any(|place| place.is_in(&entry, &name)))
+        };
+        for (template, typed, expected) in [
+            ("(uid={username})", "elise", Some(true)),
+            ("(uid={username})", "ELISE.b", Some(true)),
+            ("(uid={username})", "élise", Some(false)),
+            ("(UID={username})", "elise", Some(true)),
+            ("(&(objectClass=person)(|(uid={username})(mail={username})))", "elise@example.org", Some(true)),
+            ("(mail={username}@example.org)", "elise", Some(true)),
+            ("(mail={username}@example.org)", "elise.b", Some(false)),
+            ("uid={username},ou=people,dc=example,dc=org", "elise", Some(true)),
+            ("uid={username}+ou=x,dc=example", "élise", Some(false)),
+            // What is no comparison of one attribute is the directory's to judge.
+            ("(uid~={username})", "elize", None),
+            ("(uid:caseExactMatch:={username})", "elise", None),
+            ("(cn=*{username}*)", "elise", None),
+        ] {
+            assert_eq!(has(template, typed), expected, "{template} {typed}");
+        }
+    }
+
+    #[test]
+    fn a_refresh_keeps_the_conditions_of_the_filter() {
+        for (filter, expected) in [
+            ("(uid={username})", "(uid=*)"),
+            ("(&(uid={username})(!(locked=TRUE)))", "(&(uid=*)(!(locked=TRUE)))"),
+            ("(mail={username}@example.org)", "(mail=*@example.org)"),
+            ("(uid:caseExactMatch:={username})", "(objectClass=*)"),
+        ] {
+            assert_eq!(of_any_name(filter), expected);
+        }
     }
 }

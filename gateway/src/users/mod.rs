@@ -21,6 +21,7 @@ mod remote;
 pub(crate) mod replace_file;
 mod sources;
 mod sql;
+mod sql_listener;
 mod user_entry;
 mod user_store;
 mod watched_directory;
@@ -38,6 +39,7 @@ pub use password_hash::{
     HashCost, HashFailed, PasswordHash, PasswordHashError, Pbkdf2Digest, Prehash, Scheme,
 };
 pub use remote::SourceUnavailable;
-pub use sources::{FoundUser, UserSources};
+pub use sources::{FoundUser, NameLookup, UserSources};
+pub(crate) use sql_listener::Changed;
 pub use user_store::{Credential, User};
 pub use watched_directory::ReloadOutcome;

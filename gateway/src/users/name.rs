@@ -79,7 +79,8 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn map(raw: &str) -> String {
+/// A text with compatibility forms and case folded, as names are compared.
+pub(super) fn map(raw: &str) -> String {
     let folded: String = raw.nfkc().collect();
     folded.to_lowercase().nfkc().collect()
 }

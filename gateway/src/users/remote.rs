@@ -72,6 +72,13 @@ impl Remote {
         outcome.map_err(|reason| SourceUnavailable { source_name: self.name.clone(), reason })
     }
 
+    /// Runs `work` until this is dropped.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.runtime {
+            runtime.spawn(work);
+        }
+    }
+
     /// The last error, if the last operation failed.
     pub(super) fn last_error(&self) -> Option<String> {
         let error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();

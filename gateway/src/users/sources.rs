@@ -7,8 +7,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
 
 use super::diagnostic::{UserFileDiagnostic, UserFileErrors, UserFileWarning};
 use super::edit::UsersFile;
@@ -22,7 +24,8 @@ use super::password::Password;
 use super::password_hash::{HashCost, PasswordHash, Scheme, count_schemes, most_common_scheme};
 use super::remote::SourceUnavailable;
 use super::sql::SqlSource;
-use super::user_store::User;
+use super::sql_listener::Changed;
+use super::user_store::{Lookup, ReplaceError, User};
 use super::watched_directory::{FileFormat, ReloadOutcome, WatchedDirectory};
 use crate::config::{Argon2Cost, CompatIdentity, PasswordPolicy, UserSource, UserSourceKind, Users};
 
@@ -33,6 +36,8 @@ pub struct UserSources {
     sources: Vec<NamedSource>,
     /// Changes that were found in databases.
     database_changes: AtomicU64,
+    /// Notified when a database announces a change.
+    announced: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -59,32 +64,84 @@ pub struct FoundUser {
     index: usize,
 }
 
-/// Why a hash was not replaced.
-#[derive(Debug)]
-pub(super) enum ReplaceError {
-    /// The source is read-only.
-    NotWritable,
-    /// It failed.
-    Failed(String),
+/// What the sources have for a name.
+#[derive(Debug, Clone)]
+pub enum NameLookup {
+    /// Nothing.
+    Absent,
+    /// A source has somebody who cannot log in.
+    Unusable {
+        /// The name of the source.
+        source: String,
+        /// The reason.
+        why: String,
+    },
+    /// A user.
+    Found(FoundUser),
 }
 
-/// The schemes of a database's hashes, as recently sampled.
+/// The schemes of a database's hashes: those of a sample, or of recent logins where nothing can be sampled.
 #[derive(Debug, Default)]
-struct Schemes(Mutex<VecDeque<Scheme>>);
+struct Schemes(Mutex<SchemesSeen>);
+
+#[derive(Debug, Default)]
+struct SchemesSeen {
+    sampled_at: Option<Instant>,
+    sample: Vec<Scheme>,
+    /// Of logins.
+    recent: VecDeque<Scheme>,
+}
 
 impl Schemes {
-    const MAX: usize = 1000;
+    const MAX_RECENT: usize = 1000;
+    /// How long a sample counts.
+    const SAMPLE_TIME: Duration = Duration::from_secs(600);
+
+    fn lock(&self) -> MutexGuard<'_, SchemesSeen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     fn add(&self, scheme: Scheme) {
-        let mut schemes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if schemes.len() == Self::MAX {
-            schemes.pop_front();
+        let recent = &mut self.lock().recent;
+        if recent.len() == Self::MAX_RECENT {
+            recent.pop_front();
         }
-        schemes.push_back(scheme);
+        recent.push_back(scheme);
+    }
+
+    /// Whether the caller has to take another sample.
+    fn is_due(&self) -> bool {
+        let mut seen = self.lock();
+        let is_due = seen.sampled_at.is_none_or(|at| at.elapsed() > Self::SAMPLE_TIME);
+        if is_due {
+            seen.sampled_at = Some(Instant::now());
+        }
+        is_due
+    }
+
+    /// Takes a sample, or none after a failure. Returns whether its schemes are others than before.
+    fn set_sample(&self, sample: Option<Vec<Scheme>>) -> bool {
+        let mut seen = self.lock();
+        match sample {
+            Some(sample) => {
+                let kinds = |schemes: &[Scheme]| by_kind(&count_schemes(schemes.iter().copied()));
+                let is_new = kinds(&sample) != kinds(&seen.sample);
+                seen.sample = sample;
+                is_new
+            }
+            None => {
+                seen.sampled_at = None;
+                false
+            }
+        }
     }
 
     fn counts(&self) -> BTreeMap<Scheme, usize> {
-        count_schemes(self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied())
+        let seen = self.lock();
+        match seen.sample.is_empty() {
+            false => count_schemes(seen.sample.iter().copied()),
+            true => count_schemes(seen.recent.iter().copied()),
+        }
     }
 }
 
@@ -131,7 +188,12 @@ impl UserSources {
         }
         match errors.is_empty() {
             true => Ok((
-                UserSources { settings: settings.clone(), sources, database_changes: AtomicU64::new(0) },
+                UserSources {
+                    settings: settings.clone(),
+                    sources,
+                    database_changes: AtomicU64::new(0),
+                    announced: Arc::default(),
+                },
                 warnings,
             )),
             false => Err(UserFileErrors(errors)),
@@ -149,26 +211,44 @@ impl UserSources {
     ///
     /// A source before it is unavailable.
     pub async fn by_name(&self, name: &CanonicalName) -> Result<Option<FoundUser>, SourceUnavailable> {
+        Ok(match self.find(name).await? {
+            NameLookup::Found(found) => Some(found),
+            NameLookup::Absent | NameLookup::Unusable { .. } => None,
+        })
+    }
+
+    /// What the first source has for a name that has anything.
+    ///
+    /// # Errors
+    ///
+    /// A source before it is unavailable.
+    pub async fn find(&self, name: &CanonicalName) -> Result<NameLookup, SourceUnavailable> {
         for (index, named) in self.sources.iter().enumerate() {
-            let user = match &named.source {
-                Source::File(file) => file.current().by_name(name),
-                Source::Sql { source, schemes } => source
-                    .by_name(name)
-                    .await?
-                    .inspect(|user| {
-                        if let Some(hash) = user.hash() {
-                            schemes.add(hash.scheme());
-                        }
-                    })
-                    .map(Arc::new),
-                Source::Ldap(source) => source.by_name(name).await?.map(Arc::new),
+            let lookup = match &named.source {
+                Source::File(file) => match file.current().by_name(name) {
+                    Some(user) => return Ok(named.found(user, index)),
+                    None => Lookup::Absent,
+                },
+                Source::Sql { source, schemes } => {
+                    let lookup = source.by_name(name).await?;
+                    if let Lookup::Found(user) = &lookup
+                        && let Some(hash) = user.hash()
+                    {
+                        schemes.add(hash.scheme());
+                    }
+                    lookup
+                }
+                Source::Ldap(source) => source.by_name(name).await?,
             };
-            if let Some(user) = user {
-                let user = named.present(user);
-                return Ok(Some(FoundUser { user, source: named.settings.name.clone(), index }));
+            match lookup {
+                Lookup::Absent => {}
+                Lookup::Unusable(why) => {
+                    return Ok(NameLookup::Unusable { source: named.settings.name.clone(), why });
+                }
+                Lookup::Found(user) => return Ok(named.found(Arc::new(user), index)),
             }
         }
-        Ok(None)
+        Ok(NameLookup::Absent)
     }
 
     /// The user of that id, compared byte for byte, from the source with its prefix.
@@ -238,7 +318,12 @@ impl UserSources {
     /// The stored hash is replaced only where it is still the verified one; after a failure, the next login
     /// tries again.
     pub(super) async fn rehash(&self, pool: &HashingPool, found: &FoundUser, password: Password) {
-        let Some(cost) = self.settings.rehash.map(hash_cost).filter(|_| self.is_writable(found)) else {
+        let has_refused = match self.sources.get(found.index).map(|named| &named.source) {
+            Some(Source::Sql { source, .. }) => source.has_refused(),
+            _ => false,
+        };
+        let may_rehash = !has_refused && self.is_writable(found);
+        let Some(cost) = self.settings.rehash.map(hash_cost).filter(|_| may_rehash) else {
             return;
         };
         let Some(old) = found.user.hash().filter(|old| old.needs_rehash(cost)) else { return };
@@ -292,7 +377,7 @@ impl UserSources {
             _ if !self.is_writable(found) => Err(ReplaceError::NotWritable),
             (Source::Sql { source, .. }, _) => {
                 let id = &found.user.id[named.settings.id_prefix.len()..];
-                source.replace_hash(id, old, new, is_new_password).await.map_err(|error| failed(&error))
+                source.replace_hash(id, old, new, is_new_password).await
             }
             (Source::File(watched), UserSourceKind::File(path) | UserSourceKind::Htpasswd(path)) => {
                 let (path, watched) = (path.clone(), Arc::clone(watched));
@@ -323,15 +408,10 @@ impl UserSources {
             let counts = match &named.source {
                 Source::File(file) => file.current().schemes().clone(),
                 Source::Sql { source, schemes } => {
-                    let seen = schemes.counts();
-                    if seen.is_empty() {
-                        let sample = named.sample(source).await.unwrap_or_default();
-                        sample.into_iter().for_each(|scheme| schemes.add(scheme));
+                    if schemes.is_due() && schemes.set_sample(named.sample(source).await.ok()) {
                         log_schemes(&named.settings.name, &schemes.counts());
-                        schemes.counts()
-                    } else {
-                        seen
                     }
+                    schemes.counts()
                 }
                 Source::Ldap(_) => BTreeMap::new(),
             };
@@ -391,25 +471,55 @@ impl UserSources {
 
     /// How often [`Self::versions`] is to be polled; `None` where no database has a version.
     pub(crate) fn poll_interval(&self) -> Option<Duration> {
-        let databases = self.sources.iter().filter_map(|named| match &named.source {
-            Source::Sql { source, .. } => source.poll_interval(),
-            _ => None,
-        });
-        databases.min()
+        self.sql().filter_map(|(_, source)| source.poll_interval()).min()
     }
 
     /// The versions of the databases that have one and respond, by the name of the source.
     pub(crate) async fn versions(&self) -> Vec<(String, String)> {
         let mut versions = Vec::new();
-        for named in &self.sources {
-            if let Source::Sql { source, .. } = &named.source
-                // An outage was logged by the source, and is looked at again at the next poll.
-                && let Ok(Some(version)) = source.version().await
-            {
-                versions.push((named.settings.name.clone(), version));
+        for (settings, source) in self.sql() {
+            // An outage was logged by the source, and is looked at again at the next poll.
+            if let Ok(Some(version)) = source.version().await {
+                versions.push((settings.name.clone(), version));
             }
         }
         versions
+    }
+
+    /// Begins to listen to the databases that announce changes; once.
+    pub(crate) fn listen(&self) {
+        self.sql().for_each(|(_, source)| source.listen(&self.announced));
+    }
+
+    /// Waits until a database announces a change.
+    pub(crate) async fn announced(&self) {
+        self.announced.notified().await;
+    }
+
+    /// The announced changes that were not taken yet, by the name of the source. Ids have the source's prefix.
+    pub(crate) fn take_announced(&self) -> Vec<(String, Changed)> {
+        let take = |(settings, source): (&UserSource, &SqlSource)| {
+            let prefixed = |id: String| format!("{}{id}", settings.id_prefix);
+            let changed = match source.listener()?.take()? {
+                Changed::Any => Changed::Any,
+                Changed::Users(ids) => Changed::Users(ids.into_iter().map(prefixed).collect()),
+            };
+            Some((settings.name.clone(), changed))
+        };
+        self.sql().filter_map(take).collect()
+    }
+
+    /// Has all users of a source count as changed, as what was announced could not be acted on.
+    pub(crate) fn retry_announced(&self, name: &str) {
+        let sources = self.sql().filter(|(settings, _)| settings.name == name);
+        sources.filter_map(|(_, source)| source.listener()).for_each(|listener| listener.add(Changed::Any));
+    }
+
+    fn sql(&self) -> impl Iterator<Item = (&UserSource, &SqlSource)> {
+        self.sources.iter().filter_map(|named| match &named.source {
+            Source::Sql { source, .. } => Some((&named.settings, source)),
+            _ => None,
+        })
     }
 
     /// The name of the source of a user's id.
@@ -506,6 +616,10 @@ fn log_schemes(source: &str, counts: &BTreeMap<Scheme, usize>) {
 }
 
 impl NamedSource {
+    fn found(&self, user: Arc<User>, index: usize) -> NameLookup {
+        NameLookup::Found(FoundUser { user: self.present(user), source: self.settings.name.clone(), index })
+    }
+
     /// The schemes of some hashes of a table.
     async fn sample(&self, source: &SqlSource) -> Result<Vec<Scheme>, SourceUnavailable> {
         let hashes = source.sample().await?;
@@ -523,3 +637,6 @@ impl NamedSource {
         Arc::new(user)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,29 +2,39 @@
 //! each refresh, so changes take effect at the next one, or earlier where a version of its rows is polled; only
 //! the schemes of its hashes are cached.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 use sqlx::any::{AnyPoolOptions, AnyRow};
+use sqlx::error::DatabaseError;
+use sqlx::mysql::MySqlDatabaseError;
+use sqlx::sqlite::SqliteError;
 use sqlx::{AnyPool, AssertSqlSafe, Column, Row};
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 
 use super::name::CanonicalName;
 use super::password_hash::PasswordHash;
 use super::remote::{Remote, SourceUnavailable};
+use super::sql_listener::SqlListener;
 use super::user_entry::is_visible_ascii;
-use super::user_store::User;
+use super::user_store::{Lookup, ReplaceError, User};
 use crate::config::{RESERVED_CLAIMS, SqlDialect, SqlLookup, SqlTable, SqlUsers};
 
 /// Number of hashes that are sampled to find the most common scheme.
 const SAMPLE: u32 = 500;
+/// How long a database that refused to store a hash is not asked to rehash.
+const REFUSAL_MEMORY: Duration = Duration::from_secs(300);
 
 /// A table of users.
 #[derive(Debug)]
 pub(super) struct SqlSource {
     remote: Remote,
     table: Arc<Table>,
+    /// Where changes are announced.
+    listener: Option<Arc<SqlListener>>,
+    /// When the database last refused to store a hash.
+    refused_at: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -41,9 +51,22 @@ impl SqlSource {
     pub(super) fn new(name: &str, settings: SqlUsers) -> Result<SqlSource, String> {
         sqlx::any::install_default_drivers();
         let remote = Remote::new(name, settings.timeout).map_err(|error| error.to_string())?;
+        let listen = |channel| Arc::new(SqlListener::new(name, &settings.url, channel, settings.timeout));
+        let listener = settings.notify_channel.as_deref().map(listen);
         let table =
             Table { name: name.to_owned(), settings, pool: OnceCell::new(), id_type: OnceCell::new() };
-        Ok(SqlSource { remote, table: Arc::new(table) })
+        Ok(SqlSource { remote, table: Arc::new(table), listener, refused_at: Mutex::default() })
+    }
+
+    /// Begins to listen for announced changes where they are configured; once. `wake` is notified of each.
+    pub(super) fn listen(&self, wake: &Arc<Notify>) {
+        if let Some(listener) = self.listener.as_ref().filter(|listener| listener.starts()) {
+            self.remote.spawn(Arc::clone(listener).run(Arc::clone(wake)));
+        }
+    }
+
+    pub(super) fn listener(&self) -> Option<&SqlListener> {
+        self.listener.as_deref()
     }
 
     pub(super) fn last_error(&self) -> Option<String> {
@@ -51,7 +74,7 @@ impl SqlSource {
     }
 
     /// The user of that name, if there is exactly one.
-    pub(super) async fn by_name(&self, name: &CanonicalName) -> Result<Option<User>, SourceUnavailable> {
+    pub(super) async fn by_name(&self, name: &CanonicalName) -> Result<Lookup, SourceUnavailable> {
         let (table, name) = (Arc::clone(&self.table), name.clone());
         self.remote.submit(async move { table.by_name(&name).await }).await
     }
@@ -67,8 +90,12 @@ impl SqlSource {
         self.table.version_query().map(|_| self.table.settings.poll_interval)
     }
 
-    /// A value that changes whenever a user does, where a column or a query for it is configured.
+    /// A value that changes whenever a user does, where a column or a query for it is configured and changes are
+    /// not announced.
     pub(super) async fn version(&self) -> Result<Option<String>, SourceUnavailable> {
+        if self.listener().is_some_and(SqlListener::is_listening) {
+            return Ok(None);
+        }
         let Some(sql) = self.table.version_query() else { return Ok(None) };
         let table = Arc::clone(&self.table);
         self.remote.submit(async move { table.version(sql).await.map(Some) }).await
@@ -85,6 +112,12 @@ impl SqlSource {
         matches!(self.table.settings.lookup, SqlLookup::Table(_) | SqlLookup::Query { update: Some(_), .. })
     }
 
+    /// Whether it has refused that of late, so that another hash would be computed in vain.
+    pub(super) fn has_refused(&self) -> bool {
+        let refused_at = *self.refused_at.lock().unwrap_or_else(PoisonError::into_inner);
+        refused_at.is_some_and(|at| at.elapsed() < REFUSAL_MEMORY)
+    }
+
     /// Replaces the hash of a user if it still is `old`; returns whether it was.
     pub(super) async fn replace_hash(
         &self,
@@ -92,10 +125,34 @@ impl SqlSource {
         old: &PasswordHash,
         new: &PasswordHash,
         is_new_password: bool,
-    ) -> Result<bool, SourceUnavailable> {
+    ) -> Result<bool, ReplaceError> {
         let (table, id) = (Arc::clone(&self.table), id.to_owned());
         let (old, new) = (old.as_str().to_owned(), new.as_str().to_owned());
-        self.remote.submit(async move { table.replace_hash(&id, &old, &new, is_new_password).await }).await
+        let stored = self
+            .remote
+            .submit(async move {
+                match table.replace_hash(&id, &old, &new, is_new_password).await {
+                    // It responds: that is no outage.
+                    Err(sqlx::Error::Database(error)) if is_write_refusal(&*error) => {
+                        Ok(Err(error.to_string()))
+                    }
+                    result => result.map(Ok),
+                }
+            })
+            .await;
+        match stored.map_err(|error| ReplaceError::Failed(error.to_string()))? {
+            Ok(stored) => Ok(stored),
+            Err(error) => {
+                let column = self.table.password_column();
+                tracing::error!(
+                    source = self.table.name,
+                    error,
+                    "the database refuses to store another hash: give its account the right to UPDATE {column}, which must be wide enough, such as VARCHAR(255)"
+                );
+                *self.refused_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                Err(ReplaceError::NotWritable)
+            }
+        }
     }
 }
 
@@ -103,7 +160,8 @@ impl Table {
     async fn pool(&self) -> Result<&AnyPool, sqlx::Error> {
         self.pool
             .get_or_try_init(|| async {
-                let lifetime = match self.settings.dialect {
+                let dialect = self.settings.dialect;
+                let lifetime = match dialect {
                     // After a rename over the file, an open connection would read the old one.
                     SqlDialect::Sqlite => Duration::from_secs(5),
                     SqlDialect::Postgres | SqlDialect::MySql => Duration::from_secs(30 * 60),
@@ -113,12 +171,23 @@ impl Table {
                     .max_connections(self.settings.max_connections)
                     .acquire_timeout(self.settings.timeout)
                     .idle_timeout(Duration::from_secs(300))
+                    .after_connect(move |connection, _| {
+                        Box::pin(async move {
+                            if dialect == SqlDialect::MySql {
+                                // Else a hash that is too long for its column would be cut off.
+                                let strict =
+                                    "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')";
+                                sqlx::query(strict).execute(connection).await?;
+                            }
+                            Ok(())
+                        })
+                    })
                     .connect_lazy(&self.settings.url)
             })
             .await
     }
 
-    async fn by_name(&self, name: &CanonicalName) -> Result<Option<User>, sqlx::Error> {
+    async fn by_name(&self, name: &CanonicalName) -> Result<Lookup, sqlx::Error> {
         let sql = match &self.settings.lookup {
             SqlLookup::Query { by_name, .. } => by_name.clone(),
             SqlLookup::Table(table) => {
@@ -128,9 +197,11 @@ impl Table {
                 self.select(&format!("{column} = {}", dialect.placeholder(1)))
             }
         };
-        let user = self.find(sql, name.as_str()).await?;
-        // A collation may match more than the same canonical name.
-        Ok(user.filter(|user| user.username == name.as_str()))
+        Ok(match self.find(sql, name.as_str()).await? {
+            // A collation may match more than the same canonical name.
+            Lookup::Found(user) if user.username != name.as_str() => Lookup::Absent,
+            found => found,
+        })
     }
 
     async fn by_id(&self, id: &str) -> Result<Option<User>, sqlx::Error> {
@@ -138,8 +209,10 @@ impl Table {
             SqlLookup::Query { by_id, .. } => by_id.clone(),
             SqlLookup::Table(_) => self.select(&self.id_is(1).await?),
         };
-        let user = self.find(sql, id).await?;
-        Ok(user.filter(|user| user.id == id))
+        Ok(match self.find(sql, id).await? {
+            Lookup::Found(user) => Some(user).filter(|user| user.id == id),
+            Lookup::Absent | Lookup::Unusable(_) => None,
+        })
     }
 
     /// The condition that the id is the parameter of that number.
@@ -189,7 +262,7 @@ impl Table {
         )
     }
 
-    async fn find(&self, sql: String, parameter: &str) -> Result<Option<User>, sqlx::Error> {
+    async fn find(&self, sql: String, parameter: &str) -> Result<Lookup, sqlx::Error> {
         let pool = self.pool().await?;
         let mut rows = match sqlx::query(AssertSqlSafe(sql)).bind(parameter.to_owned()).fetch_all(pool).await
         {
@@ -198,20 +271,22 @@ impl Table {
             Err(sqlx::Error::Database(error))
                 if matches!(error.code().as_deref(), Some("22P02" | "22003")) =>
             {
-                return Ok(None);
+                return Ok(Lookup::Absent);
             }
             Err(error) => return Err(error),
         };
-        let Some(row) = rows.pop() else { return Ok(None) };
+        let Some(row) = rows.pop() else { return Ok(Lookup::Absent) };
         if !rows.is_empty() {
             tracing::warn!(source = self.name, name = parameter, "several rows fit, so that none may log in");
-            return Ok(None);
+            return Ok(Lookup::Unusable("several rows fit".to_owned()));
         }
         let mut user = match read(&row) {
             Ok(user) => user,
-            Err(why) => {
-                tracing::warn!(source = self.name, name = parameter, "a row cannot be used: {why}");
-                return Ok(None);
+            Err(Unusable { why, is_meant }) => {
+                if !is_meant {
+                    tracing::warn!(source = self.name, name = parameter, "a row cannot be used: {why}");
+                }
+                return Ok(Lookup::Unusable(why));
             }
         };
         if let Some(sql) = &self.settings.roles_query {
@@ -219,7 +294,15 @@ impl Table {
             user.roles
                 .extend(rows.iter().filter_map(|row| text(row, 0)).filter(|role| is_visible_ascii(role)));
         }
-        Ok(Some(user))
+        Ok(Lookup::Found(user))
+    }
+
+    /// The column of the hash, for people.
+    fn password_column(&self) -> String {
+        match &self.settings.lookup {
+            SqlLookup::Table(table) => format!("{} of the table {}", table.password, table.table),
+            SqlLookup::Query { .. } => "what `update_query` changes".to_owned(),
+        }
     }
 
     fn version_query(&self) -> Option<String> {
@@ -246,10 +329,20 @@ impl Table {
     async fn sample(&self) -> Result<Vec<String>, sqlx::Error> {
         let SqlLookup::Table(table) = &self.settings.lookup else { return Ok(Vec::new()) };
         let dialect = self.settings.dialect;
-        let (column, from) = (dialect.quote(&table.password), dialect.quote(&table.table));
-        let sql = format!("SELECT CAST({column} AS {}) FROM {from} LIMIT {SAMPLE}", dialect.text_type());
+        let (id, password, from) =
+            (dialect.quote(&table.id), dialect.quote(&table.password), dialect.quote(&table.table));
+        let text_type = dialect.text_type();
+        // The oldest and the newest: an application that moved to another scheme has both. By the index of the id.
+        let end = |name, order| {
+            format!(
+                "SELECT i, h FROM (SELECT CAST({id} AS {text_type}) AS i, CAST({password} AS {text_type}) AS h FROM {from} \
+                 ORDER BY {id} {order} LIMIT {}) AS {name}",
+                SAMPLE / 2
+            )
+        };
+        let sql = format!("{} UNION {}", end("oldest", "ASC"), end("newest", "DESC"));
         let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(self.pool().await?).await?;
-        Ok(rows.iter().filter_map(|row| text(row, 0)).collect())
+        Ok(rows.iter().filter_map(|row| text(row, 1)).collect())
     }
 
     async fn replace_hash(
@@ -287,6 +380,26 @@ impl Table {
     }
 }
 
+/// Whether a database refuses a statement for good: no right to it, or a value that does not fit.
+fn is_write_refusal(error: &dyn DatabaseError) -> bool {
+    /// `--read-only`, of an account and of the whole server.
+    const MYSQL_READ_ONLY: [u16; 2] = [1290, 1836];
+    const SQLITE_READ_ONLY: i32 = 8;
+    const SQLITE_CONSTRAINT: i32 = 19;
+    let code = error.code().unwrap_or_default();
+    if error.try_downcast_ref::<SqliteError>().is_some() {
+        // The lowest byte of an extended code is the code.
+        return code
+            .parse::<i32>()
+            .is_ok_and(|code| [SQLITE_READ_ONLY, SQLITE_CONSTRAINT].contains(&(code & 0xff)));
+    }
+    let is_read_only = error
+        .try_downcast_ref::<MySqlDatabaseError>()
+        .is_some_and(|error| MYSQL_READ_ONLY.contains(&error.number()));
+    // SQLSTATE: data, integrity, syntax or access rule, a read-only transaction.
+    is_read_only || ["22", "23", "42"].iter().any(|class| code.starts_with(class)) || code == "25006"
+}
+
 impl SqlDialect {
     /// Quotes a name of a table or a column; a dot separates a schema from its table.
     fn quote(self, name: &str) -> String {
@@ -312,9 +425,28 @@ impl SqlDialect {
 /// The column of a required change.
 const MUST_CHANGE: &str = "must_change_password";
 
+/// Why a row is no user who can log in.
+#[derive(Debug, PartialEq, Eq)]
+struct Unusable {
+    why: String,
+    /// Whether the application says so by the way it stores the row.
+    is_meant: bool,
+}
+
+impl From<String> for Unusable {
+    fn from(why: String) -> Unusable {
+        Unusable { why, is_meant: false }
+    }
+}
+
+/// Whether an application has a user without a password: nothing, or what Django and crypt(5) write then.
+fn is_without_password(stored: Option<&str>) -> bool {
+    stored.is_none_or(|stored| stored.is_empty() || stored.starts_with(['!', '*']))
+}
+
 /// The user of a row with columns `id`, `username`, `password`, and optionally `roles`, `disabled`, `enabled`
 /// or [`MUST_CHANGE`]; any other is a claim.
-fn read(row: &AnyRow) -> Result<User, String> {
+fn read(row: &AnyRow) -> Result<User, Unusable> {
     let column = |name: &str| row.columns().iter().position(|column| column.name() == name);
     let value = |name: &str| column(name).and_then(|index| text(row, index));
     let required = |name: &str| value(name).ok_or_else(|| format!("`{name}` is missing or NULL"));
@@ -322,7 +454,11 @@ fn read(row: &AnyRow) -> Result<User, String> {
     let name = CanonicalName::parse(&username).ok_or_else(|| format!("{username:?} is no user name"))?;
     let id = required("id")?;
     if !is_visible_ascii(&id) {
-        return Err(format!("{id:?} is no id"));
+        return Err(format!("{id:?} is no id").into());
+    }
+    let stored = value("password");
+    if column("password").is_some() && is_without_password(stored.as_deref()) {
+        return Err(Unusable { why: "the user has no password".to_owned(), is_meant: true });
     }
     let password = PasswordHash::parse(&required("password")?).map_err(|error| error.to_string())?;
     let mut claims = Map::new();
@@ -401,6 +537,20 @@ mod tests {
         assert_eq!(roles(""), [""; 0]);
         assert_eq!(roles("{}"), [""; 0]);
         assert_eq!(roles("admin"), ["admin"]);
+    }
+
+    #[test]
+    fn applications_have_users_without_a_password() {
+        for (stored, expected) in [
+            (None, true),
+            (Some(""), true),
+            (Some("!Ab3"), true),
+            (Some("*"), true),
+            (Some("$2b$12$"), false),
+            (Some("hunter2"), false),
+        ] {
+            assert_eq!(is_without_password(stored), expected, "{stored:?}");
+        }
     }
 
     #[test]

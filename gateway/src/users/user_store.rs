@@ -131,6 +131,26 @@ impl FileUserStore {
     }
 }
 
+/// What a source has for a name.
+#[derive(Debug)]
+pub(super) enum Lookup {
+    /// Nothing: a later source may have it.
+    Absent,
+    /// Somebody who cannot log in, and why. No later source has the name.
+    Unusable(String),
+    /// A user.
+    Found(User),
+}
+
+/// Why a hash was not replaced.
+#[derive(Debug)]
+pub(super) enum ReplaceError {
+    /// The source is read-only.
+    NotWritable,
+    /// It failed.
+    Failed(String),
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -7,12 +7,13 @@
 
 import { readClaims } from "./claims.js";
 import { isBound } from "./dpop.js";
-import { ApiError, AuthenticationRequired, NetworkError, tokenRejection } from "./errors.js";
+import { ApiError, AuthenticationRequired, NetworkError, SecondFactorRequired, tokenRejection } from "./errors.js";
 import { eventStream } from "./event-stream.js";
 import { Announcer } from "./events.js";
 import { GatewayConnection } from "./gateway-connection.js";
 import { RefreshSchedule } from "./refresh-schedule.js";
 import { orAborted, prepare, resolveUrl } from "./request.js";
+import { SecondFactor } from "./second-factor.js";
 import { browserStorage, isShared, memoryStorage } from "./storage.js";
 import { TabChannel } from "./tab-channel.js";
 import { tabLock } from "./tab-lock.js";
@@ -83,6 +84,8 @@ const REFRESH_MARGIN_MS = 10_000;
 export class AuthClient extends EventTarget {
   /** The gateway's address, without a "/" at its end. @type {string} */
   baseUrl;
+  /** The user's second factor: what is set up, and setting it up. */
+  secondFactor;
   #endpoints;
   #connection;
   #store;
@@ -150,6 +153,10 @@ export class AuthClient extends EventTarget {
       dueIn: () => this.#refreshDueIn(),
       refresh: () => this.#refreshAhead(),
     });
+    this.secondFactor = new SecondFactor({
+      fetch: (path, init) => this.fetch(endpoints + path, init),
+      onConfirmed: () => this.refresh(),
+    });
     this.ready.then(() => {
       this.#announcer.announceRestored();
       this.#schedule.arm();
@@ -202,20 +209,65 @@ export class AuthClient extends EventTarget {
    * @param {string} username
    * @param {string} password
    * @param {{signal?: AbortSignal}} [options]
-   * @throws {ApiError} with the gateway's reason, or {@link NetworkError}
+   * @throws {SecondFactorRequired} where the user has a second factor: then {@link loginWithCode} completes the login;
+   *   {@link ApiError} with the gateway's reason, or {@link NetworkError}
    */
   async login(username, password, { signal } = {}) {
+    await this.#logIn("/login", { username, password }, signal);
+  }
+
+  /**
+   * Completes a login by a code of the user's app, or a recovery code, and keeps the tokens. After a wrong code another
+   * attempt may follow.
+   * @param {string} mfaToken of {@link SecondFactorRequired}
+   * @param {string} code with or without blanks and hyphens
+   * @param {{signal?: AbortSignal}} [options]
+   * @throws {ApiError} with the gateway's reason: `invalid_code`, or `mfa_token_expired`, after which only a new login
+   *   helps; or {@link NetworkError}
+   */
+  async loginWithCode(mfaToken, code, { signal } = {}) {
+    await this.#logIn("/login/totp", { mfa_token: mfaToken, code }, signal);
+  }
+
+  /**
+   * @param {string} endpoint
+   * @param {object} body
+   * @param {AbortSignal | undefined} signal
+   */
+  async #logIn(endpoint, body, signal) {
     this.#assertUsable();
-    const response = await this.#connection.call("/login", signal ?? null, {
+    const response = await this.#connection.call(endpoint, signal ?? null, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ username, password }),
+      body: JSON.stringify(body),
     });
-    if (!response.ok) throw await ApiError.from(response);
+    if (!response.ok) throw await SecondFactorRequired.from(response);
     const tokens = await readTokens(response);
     this.#connection.clock.set(tokens.server_time * 1000);
     // Both together: halves of two sessions must not mix.
     await this.#store.write({ access: tokens.access_token, refresh: tokens.refresh_token ?? null });
+  }
+
+  /**
+   * Proves the user's identity anew, for what needs a second factor or a recent login (401
+   * `insufficient_user_authentication`), and keeps the access token that says so. The session goes on.
+   * @param {{code: string} | {currentPassword: string}} proof a code where a second factor is set up, else the password
+   * @throws {AuthenticationRequired} {@link NetworkError} {@link ApiError} with the gateway's reason: `invalid_code`,
+   *   `invalid_credentials`
+   */
+  async reauthenticate(proof) {
+    const body = "code" in proof ? { code: proof.code } : { current_password: proof.currentPassword };
+    const response = await this.fetch(`${this.#endpoints}/reauthenticate`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+    });
+    if (!response.ok) throw await ApiError.from(response);
+    const { access_token: access } = await readTokens(response);
+    const held = this.#store.read();
+    // A logout or another login meanwhile must not be undone.
+    if (readClaims(held.access ?? held.refresh)?.sid !== readClaims(access)?.sid) throw new AuthenticationRequired();
+    await this.#store.write({ access, refresh: held.refresh });
   }
 
   /**

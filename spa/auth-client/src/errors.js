@@ -13,8 +13,9 @@ export class ApiError extends Error {
    * @param {number} status
    * @param {Problem} problem the body, as far as it was one
    * @param {number | null} retryAfter seconds
+   * @param {string} [challenge]
    */
-  constructor(status, problem, retryAfter) {
+  constructor(status, problem, retryAfter, challenge = "") {
     super(problem.message || "An unexpected error occurred.");
     this.name = "ApiError";
     this.status = status;
@@ -25,6 +26,8 @@ export class ApiError extends Error {
     /** Names the request in the gateway's logs; empty where the body had none. */
     this.requestId = problem.request_id || "";
     this.retryAfter = retryAfter;
+    /** `WWW-Authenticate`; empty where there was none, or where it is hidden from a page of another origin. */
+    this.challenge = challenge;
   }
 
   /**
@@ -32,7 +35,46 @@ export class ApiError extends Error {
    * @returns {Promise<ApiError>}
    */
   static async from(response) {
-    return new ApiError(response.status, await readProblem(response), retryAfter(response));
+    const challenge = response.headers.get("WWW-Authenticate") ?? "";
+    return new ApiError(response.status, await readProblem(response), retryAfter(response), challenge);
+  }
+}
+
+/**
+ * The password was right, and the user has a second factor: `loginWithCode` completes the login.
+ */
+export class SecondFactorRequired extends ApiError {
+  /**
+   * @param {Problem} problem
+   * @param {string} mfaToken
+   * @param {number} expiresIn seconds
+   * @param {string[]} factors
+   */
+  constructor(problem, mfaToken, expiresIn, factors) {
+    super(403, problem, null);
+    this.name = "SecondFactorRequired";
+    /** What the login goes on by; good for one login. */
+    this.mfaToken = mfaToken;
+    /** How long it counts, in seconds from now. */
+    this.expiresIn = expiresIn;
+    /** The kinds of codes that count, such as `totp` and `recovery_code`. */
+    this.factors = factors;
+  }
+
+  /**
+   * @param {Response} response of a login that failed, its body not yet read
+   * @returns {Promise<ApiError>} this error where a second factor is asked for, and else an `ApiError`
+   */
+  static async from(response) {
+    const body = await response
+      .clone()
+      .json()
+      .catch(() => null);
+    const error = await ApiError.from(response);
+    if (error.code !== "mfa_required" || typeof body?.mfa_token !== "string") return error;
+    const problem = { code: error.code, message: error.message, request_id: error.requestId };
+    const factors = [body.factors ?? []].flat().filter((factor) => typeof factor === "string");
+    return new SecondFactorRequired(problem, body.mfa_token, Number(body.expires_in) || 0, factors);
   }
 }
 

@@ -103,7 +103,7 @@ export class GatewayConnection {
   #callUntil(endpoint, init, signal, callers) {
     const url = resolveUrl(this.#baseUrl, this.#endpoints + endpoint);
     const request = () => new Request(url, { cache: "no-store", credentials: "omit", ...init, signal });
-    const asksForTokens = endpoint === "/login" || endpoint === "/refresh";
+    const asksForTokens = ["/login", "/login/totp", "/refresh"].includes(endpoint);
     return this.#send(request, () => true, callers, asksForTokens);
   }
 

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { AuthenticationRequired, NetworkError, readClaims } from "../src/index.js";
+import { ApiError, AuthenticationRequired, NetworkError, SecondFactorRequired, readClaims } from "../src/index.js";
 import { REFUSED, asked, baseUrl, jwt, newClient, next, server, settle, signedIn, storage, tokens } from "./fake-gateway.js";
 
 test("a refused token is renewed once and the request sent once more", async () => {
@@ -382,4 +382,84 @@ test("claims are read as UTF-8, and rubbish as nothing", () => {
   const payload = Buffer.from('{"username":"アリス"}').toString("base64url");
   assert.equal(readClaims(`h.${payload}.s`)?.username, "アリス");
   assert.equal(readClaims("rubbish"), null);
+});
+
+test("a login that needs a code says so, and is completed by one", async () => {
+  const store = storage();
+  const client = newClient({ baseUrl, storage: store, endpoints: "/auth" });
+  const login = client.login("alice", "password").catch((error) => error);
+  const asks = { code: "mfa_required", message: "Please enter the code.", mfa_token: "T", expires_in: 300, factors: ["totp", 1] };
+  (await next()).answer(403, asks);
+  const step = await login;
+  assert.ok(step instanceof SecondFactorRequired && step instanceof ApiError);
+  assert.deepEqual([step.status, step.message, step.mfaToken, step.expiresIn, step.factors], [403, asks.message, "T", 300, ["totp"]]);
+  const wrong = assert.rejects(client.loginWithCode(step.mfaToken, "000000"), { name: "ApiError", code: "invalid_code" });
+  (await next()).answer(401, { code: "invalid_code" }, { "WWW-Authenticate": "Bearer" });
+  await wrong;
+  assert.equal(client.hasTokens, false);
+  const done = client.loginWithCode(step.mfaToken, "123456");
+  const request = await next();
+  assert.equal(request.path, "/auth/login/totp");
+  assert.deepEqual(JSON.parse(await request.body()), { mfa_token: "T", code: "123456" });
+  request.answer(200, tokens("A1", "R1"));
+  await done;
+  assert.deepEqual([store.getItem("access_token"), store.getItem("refresh_token")], ["A1", "R1"]);
+});
+
+test("a 403 without a token to go on by is an error as any other", async () => {
+  const client = newClient({ baseUrl, storage: storage() });
+  for (const body of [{ code: "mfa_required" }, { code: "account_locked", mfa_token: "T" }]) {
+    const login = client.login("alice", "password").catch((error) => error);
+    (await next()).answer(403, body);
+    assert.deepEqual([(await login).name, (await login).code], ["ApiError", body.code]);
+  }
+});
+
+test("proving the identity anew keeps the session, and undoes no logout", async () => {
+  const access = (/** @type {string} */ sid, /** @type {number} */ n) => jwt({ sid, n, iat: 0, exp: 4_000_000_000, sub: "1" });
+  for (const meanwhile of ["nothing", "logout", "another login"]) {
+    const { store, client } = signedIn();
+    store.setItem("access_token", access("s", 1));
+    const done = client.reauthenticate({ code: "123456" });
+    const request = await next();
+    assert.deepEqual([request.path, await request.body()], ["/reauthenticate", '{"code":"123456"}']);
+    if (meanwhile === "logout") await client.clear();
+    if (meanwhile === "another login") store.setItem("access_token", access("t", 1));
+    const before = store.getItem("access_token");
+    request.answer(200, tokens(access("s", 2)));
+    if (meanwhile === "nothing") {
+      await done;
+      assert.deepEqual([store.getItem("access_token"), store.getItem("refresh_token")], [access("s", 2), "R1"]);
+    } else {
+      await assert.rejects(done, AuthenticationRequired);
+      assert.equal(store.getItem("access_token"), before);
+    }
+  }
+});
+
+test("a second factor is set up, and an outage after that costs no recovery codes", async () => {
+  const { client } = signedIn();
+  const factor = client.secondFactor;
+  const status = factor.status();
+  (await next()).answer(200, { totp: false, recovery_codes: 0 });
+  assert.deepEqual(await status, { totp: false, recoveryCodes: 0 });
+  const none = factor.status();
+  (await next()).answer(404, { code: "not_found" });
+  assert.equal(await none, null);
+  const begun = factor.begin("password");
+  const begin = await next();
+  assert.deepEqual([begin.path, await begin.body()], ["/mfa/totp", '{"current_password":"password"}']);
+  begin.answer(200, { secret: "S", otpauth_uri: "otpauth://", qr_svg: "<svg/>", expires_in: 900 });
+  assert.deepEqual(await begun, { secret: "S", otpauthUri: "otpauth://", qrSvg: "<svg/>", expiresIn: 900 });
+  const confirmed = factor.confirm("123456");
+  (await next()).answer(200, { recovery_codes: ["A", "B"] });
+  const renewal = await next();
+  assert.equal(renewal.path, "/refresh");
+  renewal.answer(503, {});
+  assert.deepEqual(await confirmed, ["A", "B"]);
+  const removed = factor.remove("123456", { endOtherSessions: false });
+  const removal = await next();
+  assert.deepEqual(JSON.parse(await removal.body()), { code: "123456", end_other_sessions: false });
+  removal.answer(204);
+  await removed;
 });

@@ -40,7 +40,10 @@ section! {
         /// How often that is looked at, where either is configured. A user who was disabled or deleted, or got
         /// a new password, is then logged out on every instance; otherwise at the next refresh.
         poll_interval: Duration = duration(Duration::from_millis(100)..=Duration::from_secs(3600)).default("2s");
-        /// Maximum number of connections.
+        /// PostgreSQL: a channel on which changes are announced (NOTIFY), with the user's id or nothing as the
+        /// payload. Sessions then end at once, without polling; while the connection for that is lost, as if this were not set.
+        notify_channel: Option<String> = text(channel).example("\"users_changed\"");
+        /// Maximum number of connections, one more with `notify_channel`.
         max_connections: u32 = integer(1..=100).default("4");
         /// Timeout of a lookup, connecting included.
         timeout: Duration = duration(up_to(Duration::from_secs(60))).default("2s");
@@ -127,6 +130,12 @@ impl SqlKeys {
         };
         let (roles_query, max_connections, timeout) = (self.roles_query, self.max_connections, self.timeout);
         let (changes_query, poll_interval) = (self.changes_query, self.poll_interval);
+        if self.notify_channel.is_some() && dialect != SqlDialect::Postgres {
+            table.entry("notify_channel").refuse(
+                InvalidValue::new("belongs to PostgreSQL, and `url` is that of another database")
+                    .help("leave it out and name a column in `columns.version`, or write a `changes_query`"),
+            );
+        }
         Some(SqlUsers {
             url,
             dialect,
@@ -134,6 +143,7 @@ impl SqlKeys {
             roles_query,
             changes_query,
             poll_interval,
+            notify_channel: self.notify_channel,
             max_connections,
             timeout,
         })
@@ -146,5 +156,13 @@ fn identifier(text: &str) -> Result<String, InvalidValue> {
     match text.split('.').all(is_part) {
         true => Ok(text.to_owned()),
         false => Err(InvalidValue::new("is no name of a table or a column").help("write it without quotes")),
+    }
+}
+
+/// The name of a channel, which PostgreSQL takes as it is if it is no longer than an identifier.
+fn channel(text: &str) -> Result<String, InvalidValue> {
+    match (1..64).contains(&text.len()) && !text.contains(['"', '\0']) {
+        true => Ok(text.to_owned()),
+        false => Err(InvalidValue::new("is no name of a channel").help("write 1 to 63 bytes without quotes")),
     }
 }

@@ -172,6 +172,8 @@ pub struct SqlUsers {
     pub changes_query: Option<String>,
     /// `poll_interval`, default 2 s.
     pub poll_interval: Duration,
+    /// `notify_channel`: where changes are announced.
+    pub notify_channel: Option<String>,
     /// `max_connections`, default 4.
     pub max_connections: u32,
     /// `timeout` of a lookup, connecting included; default 2 s.

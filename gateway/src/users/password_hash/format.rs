@@ -9,7 +9,7 @@ use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, STANDARD};
 use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
 
-use super::scheme::{Pbkdf2Digest, Prehash, Scheme};
+use super::scheme::{Pbkdf2Digest, Prehash, RoundDigest, Salting, Scheme};
 use super::{Check, HashCost, PasswordHashError};
 
 /// The scheme, and the values to compare with.
@@ -24,20 +24,17 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 pub(super) fn parse(text: &str) -> Parsed {
-    // Prefixes that OpenLDAP and Django write before hashes of other formats.
-    for prefix in ["{CRYPT}", "{crypt}", "{ARGON2}", "argon2", "bcrypt$"] {
+    // What Django writes before hashes of other formats.
+    for prefix in ["argon2", "bcrypt$"] {
         if let Some(inner) = text.strip_prefix(prefix).filter(|inner| inner.starts_with('$')) {
             return parse(inner);
         }
     }
+    if let Some((scheme, inner)) = text.strip_prefix('{').and_then(|text| text.split_once('}')) {
+        return by_directories(scheme, inner);
+    }
     if let Some(inner) = text.strip_prefix("bcrypt_sha256$") {
         return bcrypt(inner, Prehash::Sha256Hex);
-    }
-    if let Some(encoded) = text.strip_prefix("{SHA}") {
-        return sha1(encoded, Scheme::Sha1);
-    }
-    if let Some(encoded) = text.strip_prefix("{SSHA}") {
-        return sha1(encoded, Scheme::SaltedSha1);
     }
     let Some(modular) = text.strip_prefix('$') else { return by_frameworks(text) };
     match modular.split('$').next().unwrap_or_default() {
@@ -52,6 +49,28 @@ pub(super) fn parse(text: &str) -> Parsed {
         "y" => yescrypt(text, modular),
         "1" => md5_crypt(modular, Scheme::Md5Crypt),
         "apr1" => md5_crypt(modular, Scheme::Apr1),
+        _ => Err(PasswordHashError::Unknown),
+    }
+}
+
+/// `{SCHEME}…` of OpenLDAP, Dovecot and htpasswd; schemes have no case.
+fn by_directories(scheme: &str, inner: &str) -> Parsed {
+    match scheme.to_ascii_uppercase().as_str() {
+        "CRYPT" | "ARGON2" | "ARGON2I" | "ARGON2ID" | "BLF-CRYPT" | "SHA256-CRYPT" | "SHA512-CRYPT"
+        | "MD5-CRYPT"
+            if inner.starts_with('$') =>
+        {
+            parse(inner)
+        }
+        "PBKDF2" | "PBKDF2-SHA1" => directory_pbkdf2(inner, Pbkdf2Digest::Sha1),
+        "PBKDF2-SHA256" => directory_pbkdf2(inner, Pbkdf2Digest::Sha256),
+        "PBKDF2-SHA512" => directory_pbkdf2(inner, Pbkdf2Digest::Sha512),
+        "SHA" => one_round(inner, RoundDigest::Sha1, Salting::None),
+        "SHA256" => one_round(inner, RoundDigest::Sha256, Salting::None),
+        "SHA512" => one_round(inner, RoundDigest::Sha512, Salting::None),
+        "SSHA" => one_round(inner, RoundDigest::Sha1, Salting::Last),
+        "SSHA256" => one_round(inner, RoundDigest::Sha256, Salting::Last),
+        "SSHA512" => one_round(inner, RoundDigest::Sha512, Salting::Last),
         _ => Err(PasswordHashError::Unknown),
     }
 }
@@ -72,6 +91,10 @@ fn by_frameworks(text: &str) -> Parsed {
         }
         ["pbkdf2_sha256"] => django_pbkdf2(rest, Pbkdf2Digest::Sha256),
         ["pbkdf2_sha1"] => django_pbkdf2(rest, Pbkdf2Digest::Sha1),
+        ["md5"] => keyed(rest, RoundDigest::Md5),
+        ["sha1"] => keyed(rest, RoundDigest::Sha1),
+        ["sha256"] => keyed(rest, RoundDigest::Sha256),
+        ["sha512"] => keyed(rest, RoundDigest::Sha512),
         _ => Err(PasswordHashError::Unknown),
     }
 }
@@ -137,8 +160,12 @@ fn scrypt(log_n: u8, r: u32, p: u32, salt: Vec<u8>, output: Vec<u8>) -> Parsed {
 }
 
 fn passlib_pbkdf2(modular: &str, digest: Pbkdf2Digest) -> Parsed {
-    let [_, rounds, salt, output] = fields(modular)?;
-    // passlib's own base64 alphabet has a dot for the plus.
+    directory_pbkdf2(modular.split_once('$').ok_or(MALFORMED)?.1, digest)
+}
+
+/// `ROUNDS$SALT$OUTPUT` in passlib's own base64 alphabet, which has a dot for the plus.
+fn directory_pbkdf2(inner: &str, digest: Pbkdf2Digest) -> Parsed {
+    let [rounds, salt, output] = fields(inner)?;
     pbkdf2(digest, rounds, base64(&salt.replace('.', "+"))?, base64(&output.replace('.', "+"))?)
 }
 
@@ -150,6 +177,10 @@ fn django_pbkdf2(rest: &str, digest: Pbkdf2Digest) -> Parsed {
 
 fn pbkdf2(digest: Pbkdf2Digest, rounds: &str, salt: Vec<u8>, output: Vec<u8>) -> Parsed {
     let rounds = rounds.parse::<NonZeroU32>().map_err(|_| MALFORMED)?.get();
+    // Programs make one block. More would cost more than the scheme says, to us and not to who guesses.
+    if output.len() > digest.output_len() {
+        return Err(MALFORMED);
+    }
     Ok((Scheme::Pbkdf2 { digest, rounds }, derived(salt, output)?))
 }
 
@@ -200,14 +231,25 @@ fn md5_crypt(modular: &str, scheme: Scheme) -> Parsed {
     Ok((scheme, derived(salt.into(), output.into())?))
 }
 
-fn sha1(encoded: &str, scheme: Scheme) -> Parsed {
-    const SHA1_BYTES: usize = 20;
+/// Base64 of the output and the salt behind it.
+fn one_round(encoded: &str, digest: RoundDigest, salting: Salting) -> Parsed {
     let mut output = base64(encoded)?;
-    if output.len() < SHA1_BYTES || (scheme == Scheme::Sha1 && output.len() > SHA1_BYTES) {
+    let length = digest.output_len();
+    if output.len() < length || (salting == Salting::None && output.len() > length) {
         return Err(MALFORMED);
     }
-    let salt = output.split_off(SHA1_BYTES);
-    Ok((scheme, derived(salt, output)?))
+    let salt = output.split_off(length);
+    Ok((Scheme::OneRound { digest, salting }, derived(salt, output)?))
+}
+
+/// `SALT$HEX`
+fn keyed(rest: &str, digest: RoundDigest) -> Parsed {
+    let (salt, output) = salt_and_output(rest)?;
+    let output = hex(output)?;
+    if output.len() != digest.output_len() {
+        return Err(MALFORMED);
+    }
+    Ok((Scheme::OneRound { digest, salting: Salting::Keyed }, derived(salt.into(), output)?))
 }
 
 fn derived(salt: Vec<u8>, output: Vec<u8>) -> Result<Check, PasswordHashError> {
@@ -275,13 +317,13 @@ pub(super) fn decoy(scheme: Scheme) -> String {
             format!("$scrypt$ln={log_n},r={r},p={p}${}${}", unpadded(16), unpadded(64))
         }
         Scheme::Pbkdf2 { digest, rounds } => {
-            let (name, bytes) = match digest {
-                Pbkdf2Digest::Sha1 => ("sha1", 20),
-                Pbkdf2Digest::Sha256 => ("sha256", 32),
-                Pbkdf2Digest::Sha384 => ("sha384", 48),
-                Pbkdf2Digest::Sha512 => ("sha512", 64),
+            let name = match digest {
+                Pbkdf2Digest::Sha1 => "sha1",
+                Pbkdf2Digest::Sha256 => "sha256",
+                Pbkdf2Digest::Sha384 => "sha384",
+                Pbkdf2Digest::Sha512 => "sha512",
             };
-            format!("pbkdf2:{name}:{rounds}${}${}", dots(16), "00".repeat(bytes))
+            format!("pbkdf2:{name}:{rounds}${}${}", dots(16), "00".repeat(digest.output_len()))
         }
         Scheme::Sha256Crypt { rounds } => format!("$5$rounds={rounds}${}${}", dots(16), dots(43)),
         Scheme::Sha512Crypt { rounds } => format!("$6$rounds={rounds}${}${}", dots(16), dots(86)),
@@ -292,7 +334,18 @@ pub(super) fn decoy(scheme: Scheme) -> String {
         }
         Scheme::Md5Crypt => format!("$1${}${}", dots(8), dots(22)),
         Scheme::Apr1 => format!("$apr1${}${}", dots(8), dots(22)),
-        Scheme::Sha1 => format!("{{SHA}}{}", zeros(20)),
-        Scheme::SaltedSha1 => format!("{{SSHA}}{}", zeros(36)),
+        Scheme::OneRound { digest, salting } => {
+            let (upper, lower) = match digest {
+                RoundDigest::Md5 => ("MD5", "md5"),
+                RoundDigest::Sha1 => ("SHA", "sha1"),
+                RoundDigest::Sha256 => ("SHA256", "sha256"),
+                RoundDigest::Sha512 => ("SHA512", "sha512"),
+            };
+            match salting {
+                Salting::None => format!("{{{upper}}}{}", zeros(digest.output_len())),
+                Salting::Last => format!("{{S{upper}}}{}", zeros(digest.output_len() + 16)),
+                Salting::Keyed => format!("{lower}${}${}", dots(16), "00".repeat(digest.output_len())),
+            }
+        }
     }
 }

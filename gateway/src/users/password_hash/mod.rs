@@ -4,6 +4,7 @@
 
 mod format;
 mod md5_crypt;
+mod one_round;
 mod scheme;
 
 use std::collections::{BTreeMap, TryReserveError};
@@ -12,12 +13,13 @@ use std::num::NonZeroU32;
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::{hmac, pbkdf2, rand};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use sha_crypt::PasswordVerifier as _;
 
+use self::scheme::Salting;
 pub use self::scheme::{Pbkdf2Digest, Prehash, Scheme};
 use super::name::hex;
 use super::password::Password;
@@ -206,8 +208,16 @@ impl PasswordHash {
             }
             Scheme::Md5Crypt => derived = md5_crypt::md5_crypt(password, salt, b"$1$"),
             Scheme::Apr1 => derived = md5_crypt::md5_crypt(password, salt, b"$apr1$"),
-            Scheme::Sha1 | Scheme::SaltedSha1 => {
-                derived = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[password, salt].concat()).as_ref().to_vec();
+            Scheme::OneRound { digest, salting } => {
+                if salting == Salting::Keyed {
+                    let keyed = one_round::keyed(digest, salt, password);
+                    if verify_slices_are_equal(&keyed, output).is_ok() {
+                        return Ok(true);
+                    }
+                }
+                let salt_first = salting == Salting::Keyed;
+                let text = if salt_first { [salt, password] } else { [password, salt] }.concat();
+                derived = one_round::plain(digest, &text);
             }
             Scheme::Bcrypt { .. }
             | Scheme::Sha256Crypt { .. }
@@ -376,6 +386,7 @@ pub enum HashFailed {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use super::scheme::RoundDigest;
     use super::*;
 
     const SALT_AND_HASH: &str = "AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -383,6 +394,10 @@ mod tests {
 
     fn password(text: &str) -> Password {
         Password::new(text).unwrap()
+    }
+
+    fn one_round(digest: RoundDigest, salting: Salting) -> Scheme {
+        Scheme::OneRound { digest, salting }
     }
 
     fn cost(memory_kib: u32, passes: u32, lanes: u32) -> HashCost {
@@ -504,6 +519,12 @@ mod tests {
             format!("$6$rounds=999$salt${dots}"),
             "$apr1$salt$short".to_owned(),
             "{SHA}AAAA".to_owned(),
+            "md5$salt$00".to_owned(),
+            format!("sha256$salt${zeros}00"),
+            format!("sha256$${zeros}"),
+            // More than one block would cost all rounds again for each.
+            format!("pbkdf2:sha256:10000000$salt${zeros}00"),
+            format!("pbkdf2:sha1:10000000$salt${}", "00".repeat(256)),
         ] {
             assert_eq!(
                 PasswordHash::parse(&malformed).unwrap_err(),
@@ -511,17 +532,21 @@ mod tests {
                 "{malformed}"
             );
         }
-        for unknown in [
-            "hunter2",
-            "$2x$12$",
-            "$3$$AAAA",
-            "md5$salt$00",
-            "sha256$salt$00",
-            "pbkdf2:md5:1$s$00",
-            "plain$x",
-            "!",
-            "*",
-        ] {
+        for unknown in ["hunter2", "$2x$12$", "$3$$AAAA", "pbkdf2:md5:1$s$00", "plain$x", "!", "*"] {
+            assert_eq!(PasswordHash::parse(unknown).unwrap_err(), PasswordHashError::Unknown, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn prefixes_of_directories_have_no_case() {
+        let bcrypt = "$2y$05$CCCCCCCCCCCCCCCCCCCCC.VGOzA784oUp/Z0DY336zx7pLYAy0lwK";
+        for prefix in ["{CRYPT}", "{crypt}", "{Crypt}", "{BLF-CRYPT}"] {
+            let hash = PasswordHash::parse(&format!("{prefix}{bcrypt}")).unwrap();
+            assert_eq!(hash.scheme().name(), "bcrypt", "{prefix}");
+        }
+        for unknown in
+            ["{CRYPT}", "{CRYPT}hunter2", "{CLEAR}hunter2", "{PLAIN}", "{}", "{", "{SASL}alice@EXAMPLE"]
+        {
             assert_eq!(PasswordHash::parse(unknown).unwrap_err(), PasswordHashError::Unknown, "{unknown}");
         }
     }
@@ -552,8 +577,14 @@ mod tests {
             Scheme::Yescrypt { log_n: 10, r: 8, p: 1 },
             Scheme::Md5Crypt,
             Scheme::Apr1,
-            Scheme::Sha1,
-            Scheme::SaltedSha1,
+            one_round(RoundDigest::Sha1, Salting::None),
+            one_round(RoundDigest::Sha1, Salting::Last),
+            one_round(RoundDigest::Sha256, Salting::Last),
+            one_round(RoundDigest::Sha512, Salting::Last),
+            one_round(RoundDigest::Md5, Salting::Keyed),
+            one_round(RoundDigest::Sha1, Salting::Keyed),
+            one_round(RoundDigest::Sha256, Salting::Keyed),
+            one_round(RoundDigest::Sha512, Salting::Keyed),
         ] {
             let decoy = PasswordHash::decoy(scheme);
             assert_eq!(decoy.scheme(), scheme, "{}", decoy.as_str());

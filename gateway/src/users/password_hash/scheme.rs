@@ -79,10 +79,38 @@ pub enum Scheme {
     Md5Crypt,
     /// `$apr1$` of htpasswd: the same with another prefix.
     Apr1,
-    /// `{SHA}` of htpasswd: one round of SHA-1, no salt.
+    /// One round of a digest: `{SHA}` and `{SSHA}` of htpasswd and directories, and what werkzeug and Django made long ago.
+    OneRound {
+        /// The digest.
+        digest: RoundDigest,
+        /// Where the salt goes.
+        salting: Salting,
+    },
+}
+
+/// The digest of [`Scheme::OneRound`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RoundDigest {
+    /// MD5.
+    Md5,
+    /// SHA-1.
     Sha1,
-    /// `{SSHA}` of directories: one round of salted SHA-1.
-    SaltedSha1,
+    /// SHA-256.
+    Sha256,
+    /// SHA-512.
+    Sha512,
+}
+
+/// How [`Scheme::OneRound`] mixes salt and password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Salting {
+    /// Not at all.
+    None,
+    /// The salt comes last, as in directories.
+    Last,
+    /// The salt is the key of an HMAC, as werkzeug had it before version 3; where that does not match, the salt comes
+    /// first, as Django has it, whose hashes look the same.
+    Keyed,
 }
 
 /// Prehash of a password for bcrypt, which uses no more than 72 bytes.
@@ -135,15 +163,23 @@ impl Scheme {
             Scheme::Yescrypt { .. } => "yescrypt",
             Scheme::Md5Crypt => "md5-crypt",
             Scheme::Apr1 => "apr1",
-            Scheme::Sha1 => "sha1",
-            Scheme::SaltedSha1 => "salted sha1",
+            Scheme::OneRound { digest, salting } => match (digest, salting) {
+                (RoundDigest::Md5, Salting::None) => "md5",
+                (RoundDigest::Sha1, Salting::None) => "sha1",
+                (RoundDigest::Sha256, Salting::None) => "sha256",
+                (RoundDigest::Sha512, Salting::None) => "sha512",
+                (RoundDigest::Md5, _) => "salted md5",
+                (RoundDigest::Sha1, _) => "salted sha1",
+                (RoundDigest::Sha256, _) => "salted sha256",
+                (RoundDigest::Sha512, _) => "salted sha512",
+            },
         }
     }
 
     /// Whether it can be guessed by the billion per second, so that it is accepted only where the
     /// configuration allows it.
     pub fn is_broken(&self) -> bool {
-        matches!(self, Scheme::Md5Crypt | Scheme::Apr1 | Scheme::Sha1 | Scheme::SaltedSha1)
+        matches!(self, Scheme::Md5Crypt | Scheme::Apr1 | Scheme::OneRound { .. })
     }
 
     /// Why a stolen hash would be too cheap to guess, if it would.
@@ -187,7 +223,7 @@ impl Scheme {
             }
             Scheme::Pbkdf2 { rounds, .. } => rounds > MAX_PBKDF2_ROUNDS,
             Scheme::Sha256Crypt { rounds } | Scheme::Sha512Crypt { rounds } => rounds > MAX_SHA_CRYPT_ROUNDS,
-            Scheme::Md5Crypt | Scheme::Apr1 | Scheme::Sha1 | Scheme::SaltedSha1 => false,
+            Scheme::Md5Crypt | Scheme::Apr1 | Scheme::OneRound { .. } => false,
         }
     }
 
@@ -202,7 +238,31 @@ impl Scheme {
             Scheme::Pbkdf2 { rounds, .. }
             | Scheme::Sha256Crypt { rounds }
             | Scheme::Sha512Crypt { rounds } => format!("rounds={rounds}"),
-            Scheme::Md5Crypt | Scheme::Apr1 | Scheme::Sha1 | Scheme::SaltedSha1 => String::new(),
+            Scheme::Md5Crypt | Scheme::Apr1 | Scheme::OneRound { .. } => String::new(),
+        }
+    }
+}
+
+impl Pbkdf2Digest {
+    /// The length of an output, in bytes. Longer ones cost all rounds once more for each such block.
+    pub(super) fn output_len(self) -> usize {
+        match self {
+            Pbkdf2Digest::Sha1 => 20,
+            Pbkdf2Digest::Sha256 => 32,
+            Pbkdf2Digest::Sha384 => 48,
+            Pbkdf2Digest::Sha512 => 64,
+        }
+    }
+}
+
+impl RoundDigest {
+    /// The length of its output, in bytes.
+    pub(super) fn output_len(self) -> usize {
+        match self {
+            RoundDigest::Md5 => 16,
+            RoundDigest::Sha1 => 20,
+            RoundDigest::Sha256 => 32,
+            RoundDigest::Sha512 => 64,
         }
     }
 }

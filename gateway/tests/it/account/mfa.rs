@@ -234,13 +234,28 @@ fn a_factor_is_removed_by_a_code_and_a_password_change_without_a_session_takes_o
     let body = json!({ "username": "alice", "password": "another password" });
     let token = send(&gateway, "/login", &[], &body).json()["mfa_token"].as_str().unwrap().to_owned();
     let (access, _) = step(&gateway, &token, &code(&secret, 0)).tokens();
-    for (code, expected) in
-        [("000000", refused(401, "invalid_code")), (recovery[1].as_str(), refused(204, ""))]
-    {
-        let reply = send_with(&gateway, "/mfa/totp/remove", &access, &json!({ "code": code }));
-        assert_eq!(outcome(&reply), expected);
-    }
-    assert_eq!(login(gateway.address, "alice", "another password").status, 200);
+    // Other sessions end only with a right code, and go on where that is wished.
+    let sign_in = |recovery: &str| {
+        let token = send(&gateway, "/login", &[], &body).json()["mfa_token"].as_str().unwrap().to_owned();
+        step(&gateway, &token, recovery).tokens().0
+    };
+    let other = sign_in(&recovery[1]);
+    let remove = |access: &str, body: Value| outcome(&send_with(&gateway, "/mfa/totp/remove", access, &body));
+    let wish = json!({ "code": recovery[2], "end_other_sessions": "no" });
+    assert_eq!(remove(&access, wish), refused(400, "bad_request"));
+    assert_eq!(remove(&access, json!({})), refused(400, "bad_request"));
+    assert_eq!(remove(&access, json!({ "code": "000000" })), refused(401, "invalid_code"));
+    assert_eq!((app(&gateway, &access), app(&gateway, &other)), (200, 200));
+    assert_eq!(remove(&access, json!({ "code": recovery[2] })), refused(204, ""));
+    assert_eq!((app(&gateway, &access), app(&gateway, &other)), (200, 401));
+    let (other, _) = tokens(gateway.address, "alice", "another password");
+    let begun = send_with(&gateway, "/mfa/totp", &access, &json!({ "current_password": "another password" }));
+    let secret = begun.json()["secret"].as_str().unwrap().to_owned();
+    let confirmed =
+        send_with(&gateway, "/mfa/totp/confirm", &access, &json!({ "code": code(&secret, 0) })).json();
+    let wish = json!({ "code": confirmed["recovery_codes"][0], "end_other_sessions": false });
+    assert_eq!(remove(&access, wish), refused(204, ""));
+    assert_eq!((app(&gateway, &access), app(&gateway, &other)), (200, 200));
 }
 
 /// Sends the form of a page with these fields.
@@ -311,6 +326,34 @@ fn people_enrol_sign_in_and_prove_themselves_on_pages() {
     assert_eq!(next.open("/danger").status, 200);
     let ready = next.open("/mfa");
     assert!(ready.text().contains("You have 9 recovery codes left."), "{}", ready.text());
+
+    // New recovery codes count in place of those of before.
+    let html = ready.text();
+    let (renew, remove) = ("/mfa?change=recovery-codes", "/mfa?change=remove");
+    assert!([renew, remove].iter().all(|link| html.contains(&format!("href=\"{link}\""))), "{html}");
+    let page = next.open(renew);
+    for (typed, status, text) in
+        [("", 400, "fill in all fields"), (recovery.as_str(), 401, "wrong, or was used")]
+    {
+        let wrong = submit(&mut next, &page, &[("code", typed)]);
+        assert!(wrong.status == status && wrong.text().contains(text), "{typed}: {wrong:?}");
+    }
+    let second = done.text().split("<p>").nth(4).unwrap().split('<').next().unwrap().to_owned();
+    let shown = submit(&mut next, &page, &[("code", &second)]).text();
+    assert!(shown.contains("Keep your recovery codes") && shown.matches("<p>").count() > 10, "{shown}");
+    let new = |nth| shown.split("<p>").nth(nth).unwrap().split('<').next().unwrap().to_owned();
+    let third = done.text().split("<p>").nth(5).unwrap().split('<').next().unwrap().to_owned();
+    assert_eq!(submit(&mut next, &page, &[("code", &third)]).status, 401);
+
+    // The factor is removed, and the other sign-in ends.
+    let page = next.open(remove);
+    assert!(page.text().contains("name=\"end_other_sessions\" value=\"1\" checked"), "{}", page.text());
+    let gone = submit(&mut next, &page, &[("code", &new(3)), ("end_other_sessions", "1")]);
+    assert!(gone.status == 200 && gone.text().contains("The second factor is removed."), "{gone:?}");
+    assert_eq!((next.open("/strong").status, browser.open("/strong").status), (200, 303));
+    let again = submit(&mut next, &page, &[("code", &new(4))]);
+    assert_eq!((again.status, again.field("location")), (303, Some("/mfa")), "{again:?}");
+    assert!(next.open("/mfa").text().contains("Set up a second factor"));
 
     // No page of another site can send these forms.
     let fields = [("Origin", "http://evil.example"), ("Content-Type", "application/x-www-form-urlencoded")];

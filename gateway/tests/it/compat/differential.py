@@ -88,6 +88,49 @@ def tokens():
     yield "number as kid", sign(claims(), header={"alg": "HS256", "typ": "JWT", "kid": 1})
 
 
+def odd_tokens(kind):
+    """(name, token) of tokens that no app makes, and that two programs may read in two ways."""
+    for name, change in (
+        ("times: exp with a fraction", {"exp": NOW + 100.5}), ("times: exp huge", {"exp": 10**20}), ("times: exp negative", {"exp": -5}),
+        ("times: exp true", {"exp": True}), ("times: exp as text", {"exp": str(NOW + 100)}), ("exp null", {"exp": None}),
+        ("exp a list", {"exp": [NOW + 100]}), ("times: nbf with a fraction", {"nbf": NOW - 5.5}),
+        ("times: nbf as text", {"nbf": str(NOW - 5)}), ("nbf null", {"nbf": None}), ("times: iat with a fraction", {"iat": NOW - 5.5}),
+        ("times: iat as text", {"iat": str(NOW - 5)}), ("times: iat negative", {"iat": -5}), ("times: iat true", {"iat": True}),
+        ("iat null", {"iat": None}), ("claims: sub empty", {"sub": ""}), ("unknown user", {"sub": "zoe"}),
+        ("sub true", {"sub": True}), ("sub a list", {"sub": ["alice"]}), ("sub an object", {"sub": {"id": 1}}),
+        ("jti empty", {"jti": ""}), ("jti null", {"jti": None}), ("jti long", {"jti": "a" * 300}), ("claims: type null", {"type": None}),
+        ("claims: type in capitals", {"type": kind.upper()}), ("claims: type a number", {"type": 1}), ("csrf a number", {"csrf": 1}),
+        ("aud a list", {"aud": ["a", "b"]}), ("claims: aud a number", {"aud": 1}), ("claims: aud null", {"aud": None}),
+        ("claims: iss a number", {"iss": 1}), ("claims: iss null", {"iss": None}), ("big claims", {"blob": "x" * 3000}),
+        ("deep claims", {"deep": json.loads("[" * 30 + "]" * 30)}),
+    ):
+        yield f"{kind} {name}", sign(claims(kind, **change))
+    text = json.dumps(claims(kind))
+    for name, payload in (
+        ("claims: sub twice", text[:-1] + ',"sub":"bob"}'), ("claims: exp twice", text[:-1] + ',"exp":1}'),
+        ("json: NaN", text[:-1] + ',"x":NaN}'), ("json: Infinity", text.replace(str(NOW + 500), "Infinity")),
+        ("indented", json.dumps(claims(kind), indent=4)), ("trailing comma", text[:-1] + ",}"), ("trailing text", text + "x"),
+        ("json: byte order mark", "\ufeff" + text), ("escaped letters", text.replace("alice", "\\u0061lice")),
+        ("json: half a character", text.replace("alice", "\\ud800")),
+    ):
+        yield f"{kind} {name}", sign(payload)
+    for name, header in (
+        ("header: crit", {"crit": ["exp"]}), ("header: crit b64", {"crit": ["b64"], "b64": True}), ("header: b64", {"b64": False}),
+        ("alg in lower case", {"alg": "hs256"}), ("alg null", {"alg": None}), ("alg RS256", {"alg": "RS256"}), ("alg None", {"alg": "None"}),
+        ("header: typ a number", {"typ": 1}), ("header: typ at+jwt", {"typ": "at+jwt"}), ("kid", {"kid": "main"}), ("kid null", {"kid": None}),
+        ("jku", {"jku": "http://127.0.0.1:1/"}), ("header: cty", {"cty": "JWT"}), ("header: zip", {"zip": "DEF"}),
+    ):
+        yield f"{kind} {name}", sign(claims(kind), header={"alg": "HS256", "typ": "JWT", **header})
+    good = sign(claims(kind))
+    head, payload, signature = good.split(".")
+    for name, token in (
+        ("padded", f"{head}==.{payload}==.{signature}="), ("four segments", f"{good}.x"), ("leading dot", f".{good}"),
+        ("trailing dot", f"{good}."), ("empty header", f".{payload}.{signature}"), ("empty payload", f"{head}..{signature}"),
+        ("no signature", f"{head}.{payload}."), ("standard alphabet", f"{head}.{payload}.+/{signature[2:]}"),
+    ):
+        yield f"{kind} {name}", token
+
+
 def authorizations():
     """(name, value of Authorization or None)"""
     good = sign(claims())
@@ -103,6 +146,16 @@ def authorizations():
     yield "two spaces", f"Bearer  {good}"
     yield "comma in token", f"Bearer {good},x"
     yield "two Bearers", f"Bearer {good}, Bearer {good}"
+    yield "upper-case BEARER", f"BEARER {good}"
+    yield "tab", f"Bearer\t{good}"
+    yield "trailing space", f"Bearer {good} "
+    yield "trailing comma", f"Bearer {good},"
+    yield "semicolon", f"Bearer {good};"
+    yield "parameter", f"Bearer token={good}"
+    yield "Basic then Bearer", f"Basic eA==, Bearer {good}"
+    yield "Bearer then Basic", f"Bearer {good}, Basic eA=="
+    yield "JWT scheme", f"JWT {good}"
+    yield "undefined", "Bearer undefined"
 
 
 # name -> (whether a difference is of it). `case` is a dict with name, path, flask, gateway: (status, headers, body).
@@ -119,15 +172,24 @@ DIFFERENCES = {
     "no-expiry": lambda c: c["name"].endswith("without exp") and c["gateway"][0] == 422,
     "no-issue-time": lambda c: c["name"].endswith("without iat") and c["gateway"][0] == 422,
     "unknown-type": lambda c: c["name"] == "unknown type" and c["gateway"][0] == 422,
-    "one-space": lambda c: c["name"] in ("two spaces", "comma in token") and c["gateway"][0] == 422,
+    "odd-times": lambda c: " times: " in c["name"] and c["gateway"][0] == 422,
+    "odd-claims": lambda c: " claims: " in c["name"] and c["gateway"][0] == 422,
+    "strict-json": lambda c: " json: " in c["name"] and c["gateway"][0] == 422,
+    "odd-header": lambda c: " header: " in c["name"] and c["gateway"][0] == 422,
+    "unknown-user": lambda c: c["name"] == "refresh unknown user" and c["gateway"][0] == 401,
+    "one-space": lambda c: c["name"] in ("two spaces", "comma in token", "trailing comma", "tab", "Bearer then Basic")
+    and c["gateway"][0] == 422,
+    "first-scheme": lambda c: c["name"] == "Basic then Bearer" and c["gateway"][0] in (200, 401),
     "optional-malformed": lambda c: c["path"] == "/optional" and c["gateway"][0] in (401, 422)
     and c["name"] in ("comma", "token alone", "Bearer=", "two Bearers") and "stranger" in str(c["flask"][2]),
     # The gateway accepts what the library refuses.
-    "bearer-case": lambda c: c["name"] == "lower-case bearer"
+    "bearer-case": lambda c: c["name"] in ("lower-case bearer", "upper-case BEARER")
     and (c["flask"][0] == 401 or "stranger" in str(c["flask"][2])),
+    "name-case": lambda c: c["name"] == "capitals" and c["gateway"][0] == 200,
     # Both refuse, with other words.
     "json-error-position": lambda c: both_refused(c) and c["flask"][0] == c["gateway"][0] == 422
     and c["flask"][2]["msg"].startswith(c["gateway"][2]["msg"] + ": "),
+    "no-signature": lambda c: c["name"].endswith("no signature") and c["flask"][0] == c["gateway"][0] == 422,
     # Requests that are no login.
     "login-requests": lambda c: c["path"] == "/login" and c["flask"][0] in (400, 415, 500, 401)
     and c["gateway"][0] in (400, 415) and "msg" in c["gateway"][2],
@@ -164,7 +226,7 @@ def send_once(base, method, path, headers, body):
         reply = connection.getresponse()
         content = reply.read()
         fields = {name.lower(): value for name, value in reply.getheaders()}
-        if fields.get("content-type") == "application/json":
+        if fields.get("content-type") == "application/json" and method != "HEAD":
             assert content.endswith(b"}\n"), content
             content = json.loads(content)
         return reply.status, fields, content
@@ -195,13 +257,22 @@ def cases():
             yield f"{name}", method, path, {} if value is None else {"Authorization": value}, None
         for name, token in tokens():
             yield name, method, path, {"Authorization": f"Bearer {token}"}, None
+    for kind, path, method in (("access", "/protected", "GET"), ("refresh", "/refresh", "POST")):
+        for name, token in odd_tokens(kind):
+            yield name, method, path, {"Authorization": f"Bearer {token}"}, None
+    good = sign(claims())
+    yield "token in a cookie", "GET", "/protected", {"Cookie": f"access_token_cookie={good}"}, None
+    yield "token in the query", "GET", f"/protected?jwt={good}", {}, None
+    yield "HEAD", "HEAD", "/protected", {"Authorization": f"Bearer {good}"}, None
+    yield "HEAD without a token", "HEAD", "/protected", {}, None
     json_type = {"Content-Type": "application/json"}
     good = {"username": "alice", "password": PASSWORD}
     yield "login", "POST", "/login", json_type, json.dumps(good)
     yield "login with charset", "POST", "/login", {"Content-Type": "application/json; charset=utf-8"}, json.dumps(good)
     for name, change in (
         ("wrong password", {"password": "wrong"}), ("unknown name", {"username": "zoe"}),
-        ("empty password", {"password": ""}), ("injection", {"username": "' OR 1=1 --"}),
+        ("empty password", {"password": ""}), ("injection", {"username": "' OR 1=1 --"}), ("capitals", {"username": "ALICE"}),
+        ("trailing space", {"username": "alice "}), ("a NUL", {"password": "p\0ss"}), ("further members", {"remember": True}),
     ):
         yield name, "POST", "/login", json_type, json.dumps({**good, **change})
     yield "no password", "POST", "/login", json_type, json.dumps({"username": "alice"})

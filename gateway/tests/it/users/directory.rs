@@ -142,6 +142,52 @@ fn users_are_found_by_a_search_and_verified_by_a_bind() {
 }
 
 #[test]
+fn who_does_not_fit_the_filter_any_more_is_logged_out_at_the_next_refresh() {
+    let certificates = Certificates::make();
+    let slapd = Slapd::start(&certificates);
+    let filter = "filter = \"(&(|(uid={username})(mail={username}))(!(employeeType=left)))\"\n";
+    let gateway = Gateway::start_with(&config(&slapd, &certificates, filter), "", &[]);
+    let (_, refresh) = tokens(gateway.address, "Alice@example.org", PASSWORD);
+    let refreshed = post(gateway.address, "/refresh", &refresh);
+    assert_eq!(refreshed.status, 200, "{refreshed:?}");
+    let refresh = refreshed.tokens().1;
+    slapd.modify("dn: uid=alice,ou=people,dc=example,dc=org\nchangetype: modify\nadd: employeeType\nemployeeType: left\n");
+    assert_eq!(login(gateway.address, "alice", PASSWORD).status, 401);
+    assert_eq!(post(gateway.address, "/refresh", &refresh).status, 401);
+}
+
+#[test]
+fn what_the_directory_refuses_for_one_entry_is_no_outage() {
+    let certificates = Certificates::make();
+    let slapd = Slapd::start(&certificates);
+    // An entry without a password, and two of one name.
+    slapd.modify(
+        "dn: uid=carol,ou=people,dc=example,dc=org\nchangetype: add\nobjectClass: inetOrgPerson\nuid: carol\ncn: Carol\nsn: C\n\n\
+         dn: cn=Other,ou=people,dc=example,dc=org\nchangetype: add\nobjectClass: inetOrgPerson\nuid: bob\ncn: Other\nsn: O\nuserPassword: other\n",
+    );
+    let gateway = Gateway::start_with(&config(&slapd, &certificates, ""), "", &[]);
+    for (name, password) in [
+        ("carol", PASSWORD),
+        ("bob", PASSWORD),
+        ("bob", "other"),
+        ("alice)(uid=*", PASSWORD),
+        ("*)(uid=alice", PASSWORD),
+        ("alice\\2a", PASSWORD),
+        ("alice\0", PASSWORD),
+        ("alice", "\0"),
+    ] {
+        let reply = login(gateway.address, name, password);
+        assert_eq!(
+            (reply.status, reply.code().as_str()),
+            (401, "invalid_credentials"),
+            "{name:?} {password:?}"
+        );
+    }
+    assert_eq!(login(gateway.address, "alice", PASSWORD).status, 200);
+    assert!(!gateway.log().contains("does not respond"), "{}", gateway.log());
+}
+
+#[test]
 fn users_are_where_their_names_say() {
     let certificates = Certificates::make();
     let slapd = Slapd::start(&certificates);

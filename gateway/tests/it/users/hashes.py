@@ -1,5 +1,6 @@
 """Prints NAME<tab>HASH for every kind of password hash that the real libraries make of the password in argv[1]."""
 
+import hmac
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import werkzeug.security
 
 PASSWORD = sys.argv[1]
 HASHERS = ["PBKDF2PasswordHasher", "PBKDF2SHA1PasswordHasher", "Argon2PasswordHasher", "BCryptPasswordHasher",
-           "BCryptSHA256PasswordHasher", "ScryptPasswordHasher"]
+           "BCryptSHA256PasswordHasher", "ScryptPasswordHasher", "MD5PasswordHasher"]
 django.conf.settings.configure(PASSWORD_HASHERS=[f"django.contrib.auth.hashers.{name}" for name in HASHERS])
 from django.contrib.auth.hashers import make_password  # noqa: E402  (needs the settings)
 
@@ -43,6 +44,16 @@ kinds = {
     "passlib-sha512-crypt": passlib.hash.sha512_crypt.using(rounds=5000).hash(PASSWORD),
     "passlib-md5-crypt": passlib.hash.md5_crypt.hash(PASSWORD),
     "passlib-ldap-salted-sha1": passlib.hash.ldap_salted_sha1.hash(PASSWORD),
+    "passlib-ldap-pbkdf2-sha1": passlib.hash.ldap_pbkdf2_sha1.using(rounds=1000).hash(PASSWORD),
+    "passlib-ldap-pbkdf2-sha256": passlib.hash.ldap_pbkdf2_sha256.using(rounds=1000).hash(PASSWORD),
+    "passlib-ldap-pbkdf2-sha512": passlib.hash.ldap_pbkdf2_sha512.using(rounds=1000).hash(PASSWORD),
+    "passlib-ldap-salted-sha256": passlib.hash.ldap_salted_sha256.hash(PASSWORD),
+    "passlib-ldap-salted-sha512": passlib.hash.ldap_salted_sha512.hash(PASSWORD),
+    # werkzeug's own method of its versions before 3, which tutorials of Flask taught.
+    **{f"werkzeug-2-{name}": f"{name}$0123456789abcdef$" + hmac.new(b"0123456789abcdef", PASSWORD.encode(), name).hexdigest()
+       for name in ["md5", "sha1", "sha256", "sha512"]},
+    "django-md5": make_password(PASSWORD, hasher="md5"),
+    "passlib-django-sha1": passlib.hash.django_salted_sha1.hash(PASSWORD),
     "passlib-ldap-sha512-crypt": passlib.hash.ldap_sha512_crypt.using(rounds=1000).hash(PASSWORD),
     "htpasswd-bcrypt": program("htpasswd", "-nbB", "x", PASSWORD),
     "htpasswd-apr1": program("htpasswd", "-nbm", "x", PASSWORD),

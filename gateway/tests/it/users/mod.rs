@@ -6,6 +6,7 @@ mod directory;
 mod hashes;
 mod names;
 mod sql;
+mod timing;
 
 use crate::fixture::run_script;
 

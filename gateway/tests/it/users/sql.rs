@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::ROUTES;
 use super::databases::{Database, Kind};
-use crate::fixture::{Gateway, PASSWORD, claims, login, post, tokens, wait_until};
+use crate::fixture::{Gateway, PASSWORD, claims, login, post, request, tokens, until_not_busy, wait_until};
 
 /// bcrypt of [`PASSWORD`] would be slow to make here; the kinds have a test of their own.
 fn hash() -> String {
@@ -149,6 +149,225 @@ fn changed_users_are_logged_out_between_refreshes(kind: Kind) {
     }
 }
 
+/// The statements of the guide, as an operator runs them.
+fn documented_trigger() -> String {
+    let guide = include_str!("../../../../docs/how-to/users.md");
+    let (_, from) = guide.split_once("```sql\nCREATE FUNCTION").unwrap();
+    format!("CREATE FUNCTION{}", from.split_once("```").unwrap().0)
+}
+
+#[test]
+fn announced_changes_end_sessions_at_once_and_without_polling() {
+    let mut database = filled(Kind::Postgres);
+    database.sql("ALTER TABLE \"user\" ADD COLUMN version INTEGER DEFAULT 0");
+    database.sql(&documented_trigger());
+    let more =
+        "notify_channel = \"users_changed\"\npoll_interval = \"200ms\"\ncolumns = { version = \"version\",";
+    let gateway = Gateway::start_with(&config(&database, "").replacen("columns = {", more, 1), "", &[]);
+    let status = |access: &str| {
+        let bearer = format!("Bearer {access}");
+        crate::fixture::get(gateway.address, "/api", &[("Authorization", &bearer)]).unwrap().status
+    };
+    let listeners =
+        || database.sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'").trim().to_owned();
+    wait_until("the gateway listens", || listeners() == "1");
+    let (of_bob, _) = tokens(gateway.address, "bob", PASSWORD);
+    let enable = |database: &Database| database.sql("UPDATE \"user\" SET is_active = true WHERE id = 1");
+    for change in [
+        "UPDATE \"user\" SET is_active = false WHERE id = 1".to_owned(),
+        format!("UPDATE \"user\" SET password_hash = '{}' WHERE id = 1", hash()),
+        // By hand, without a payload: any user.
+        "ALTER TABLE \"user\" DISABLE TRIGGER notify_user_change; UPDATE \"user\" SET is_active = false WHERE id = 1; \
+         ALTER TABLE \"user\" ENABLE TRIGGER notify_user_change; NOTIFY users_changed"
+            .to_owned(),
+        "DELETE FROM \"user\" WHERE id = 1; INSERT INTO \"user\" (id, username, password_hash, is_active) \
+         SELECT 1, 'alice', password_hash, false FROM \"user\" WHERE id = 2"
+            .to_owned(),
+    ] {
+        enable(&database);
+        let alice = tokens(gateway.address, "alice", PASSWORD).0;
+        assert_eq!(status(&alice), 502, "the token is good, and the upstream of this test is not there");
+        database.sql(&change);
+        wait_until("the session has ended", || status(&alice) == 401);
+        assert_eq!(status(&of_bob), 502, "{change}: others go on");
+    }
+
+    // The version is not polled while changes are announced, and is when the connection is lost.
+    enable(&database);
+    let alice = tokens(gateway.address, "alice", PASSWORD).0;
+    database.sql("ALTER TABLE \"user\" DISABLE TRIGGER notify_user_change");
+    database.sql("UPDATE \"user\" SET is_active = false, version = 1 WHERE id = 1");
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(status(&alice), 502, "nothing was announced");
+    database.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'");
+    wait_until("the session has ended", || status(&alice) == 401);
+    wait_until("the gateway listens again", || listeners() == "1");
+    assert!(gateway.log().contains("changes of users are not announced any more"), "{}", gateway.log());
+
+    // The same for a server that was killed.
+    database.sql("ALTER TABLE \"user\" ENABLE TRIGGER notify_user_change");
+    enable(&database);
+    let alice = tokens(gateway.address, "alice", PASSWORD).0;
+    database.kill();
+    database.restart();
+    database.sql("UPDATE \"user\" SET is_active = false WHERE id = 1");
+    wait_until("the session has ended", || status(&alice) == 401);
+    wait_until("changes are announced again", || {
+        gateway.log().contains("changes of users are announced again")
+    });
+    assert_eq!(status(&of_bob), 502);
+}
+
+/// Sends a password change without a session.
+fn change_password(gateway: &Gateway, name: &str, current: &str, new: &str) -> (u16, String) {
+    let body = json!({ "username": name, "current_password": current, "new_password": new }).to_string();
+    let fields = [("Content-Type", "application/json")];
+    let reply =
+        until_not_busy(|| request(gateway.address, "POST", "/password", &fields, body.as_bytes()).unwrap());
+    (reply.status, if reply.status == 204 { String::new() } else { reply.code() })
+}
+
+fn passwords_change_in_the_table(kind: Kind) {
+    let database = filled(kind);
+    let table = database.quoted("user");
+    database.sql(&format!("ALTER TABLE {table} ADD COLUMN must_change BOOLEAN DEFAULT FALSE"));
+    let columns = "columns = { must_change_password = \"must_change\",";
+    let keys = "password_change = true\nreset_url = \"https://app.example/reset\"\nrehash = true\nargon2 = { memory_kib = 32768 }\n";
+    let with_column = config(&database, keys).replacen("columns = {", columns, 1);
+    let gateway = Gateway::start_with(&with_column, "", &[]);
+    let status = |name: &str, password: &str| login(gateway.address, name, password).status;
+    let (_, other) = tokens(gateway.address, "alice", PASSWORD);
+
+    // Of many changes at a time one counts, and it is the one whose password then works.
+    let words: Vec<String> = (0..6).map(|n| format!("a violet armadillo {n}")).collect();
+    let outcomes: Vec<(u16, String)> = std::thread::scope(|scope| {
+        let changes: Vec<_> = words
+            .iter()
+            .map(|new| scope.spawn(|| change_password(&gateway, "ALICE", PASSWORD, new)))
+            .collect();
+        changes.into_iter().map(|change| change.join().unwrap()).collect()
+    });
+    let won: Vec<usize> = (0..words.len()).filter(|&n| outcomes[n].0 == 204).collect();
+    assert_eq!(won.len(), 1, "{outcomes:?}");
+    let lost = [(409, "password_conflict"), (401, "invalid_credentials"), (403, "account_locked")];
+    let is_lost = |outcome: &(u16, String)| lost.contains(&(outcome.0, outcome.1.as_str()));
+    assert_eq!(outcomes.iter().filter(|outcome| is_lost(outcome)).count(), 5, "{outcomes:?}");
+    gateway.run_command(&["users", "unlock", "alice"], "");
+    let current = &words[won[0]];
+    assert_eq!(status("alice", current), 200);
+    assert_eq!(status("alice", PASSWORD), 401);
+    assert_eq!(post(gateway.address, "/refresh", &other).status, 401, "other sessions end");
+
+    // A login that hashes anew does not undo a change that comes in between.
+    for round in 0..3 {
+        database.sql(&format!(
+            "UPDATE {table} SET password_hash = '{}', must_change = TRUE WHERE id = 2",
+            hash()
+        ));
+        let new = format!("a violet armadillo of round {round}");
+        let changed = std::thread::scope(|scope| {
+            let logins: Vec<_> = (0..2).map(|_| scope.spawn(|| status("bob", PASSWORD))).collect();
+            let changed = change_password(&gateway, "bob", PASSWORD, &new);
+            for login in logins {
+                login.join().unwrap();
+            }
+            changed
+        });
+        let (right, wrong) = match changed.0 {
+            204 => (new.as_str(), PASSWORD),
+            // The login was faster.
+            _ => (PASSWORD, new.as_str()),
+        };
+        assert!([204, 409].contains(&changed.0), "{changed:?}");
+        assert_eq!(status("bob", wrong), 401, "{changed:?}");
+        let expected = if changed.0 == 204 { 200 } else { 403 };
+        assert_eq!(status("bob", right), expected, "a change is required until it was made: {changed:?}");
+    }
+
+    // A link counts once, and not after another change.
+    let reset = || {
+        let (code, link, error) = gateway.run_command(&["users", "reset", "alice"], "");
+        assert_eq!(code, 0, "{error}");
+        link.trim().split_once("token=").unwrap().1.to_owned()
+    };
+    let redeem = |token: &str, new: &str| {
+        let body = json!({ "token": token, "new_password": new }).to_string();
+        let fields = [("Content-Type", "application/json")];
+        let path = "/password/reset";
+        until_not_busy(|| request(gateway.address, "POST", path, &fields, body.as_bytes()).unwrap()).status
+    };
+    let (first, second) = (reset(), reset());
+    assert_eq!(redeem(&first, "a reset armadillo"), 204);
+    assert_eq!(redeem(&first, "another reset armadillo"), 410);
+    assert_eq!(redeem(&second, "another reset armadillo"), 410, "the password was changed since");
+    assert_eq!(status("alice", "a reset armadillo"), 200);
+    assert!(!gateway.log().contains("does not respond"), "{}", gateway.log());
+}
+
+#[test]
+fn passwords_of_a_database_are_changed_reset_and_rehashed_without_a_lost_change() {
+    for kind in [Kind::Sqlite, Kind::Postgres, Kind::MariaDb] {
+        passwords_change_in_the_table(kind);
+    }
+}
+
+/// The account may read only, or the column is too narrow for another hash.
+fn a_refused_write_is_no_outage(kind: Kind, prepare: &str, url: impl Fn(&str) -> String, reason: &str) {
+    let database = filled(kind);
+    database.sql(prepare);
+    let keys = "password_change = true\nrehash = true\nargon2 = { memory_kib = 32768 }\n";
+    let (from, to) = (database.url(), url(&database.url()));
+    let gateway = Gateway::start_with(&config(&database, keys).replace(&from, &to), "", &[]);
+    let before = database.sql(&format!("SELECT password_hash FROM {} WHERE id = 1", database.quoted("user")));
+    for _ in 0..2 {
+        assert_eq!(login(gateway.address, "alice", PASSWORD).status, 200, "{kind:?}");
+    }
+    let changed = change_password(&gateway, "alice", PASSWORD, "a violet armadillo");
+    assert_eq!(changed, (403, "password_not_changeable".to_owned()), "{kind:?}");
+    let after = database.sql(&format!("SELECT password_hash FROM {} WHERE id = 1", database.quoted("user")));
+    assert_eq!(after, before);
+    let log = gateway.log();
+    assert!(
+        log.contains("give its account the right to UPDATE password_hash") && log.contains(reason),
+        "{log}"
+    );
+    assert_eq!(
+        log.matches("the database refuses to store another hash").count(),
+        2,
+        "a rehash is not tried at each login"
+    );
+    assert!(!log.contains("does not respond"), "{log}");
+}
+
+#[test]
+fn a_database_that_refuses_to_store_a_hash_says_what_is_missing() {
+    let as_reader = |url: &str| url.replace("postgres@", "reader@").replace("root@", "reader@");
+    a_refused_write_is_no_outage(Kind::Sqlite, "SELECT 1", |url| format!("{url}?mode=ro"), "readonly");
+    a_refused_write_is_no_outage(
+        Kind::Postgres,
+        "CREATE ROLE reader LOGIN; GRANT SELECT ON \"user\" TO reader",
+        as_reader,
+        "permission denied for table user",
+    );
+    a_refused_write_is_no_outage(
+        Kind::MariaDb,
+        "CREATE USER reader@'%'; GRANT SELECT ON app.`user` TO reader@'%'",
+        as_reader,
+        "UPDATE command denied",
+    );
+    // Where MySQL is not strict, it would cut the hash off.
+    let short = "$2b$04$RRJ/yVy2ALr8eAfc3NNzfeIKpfsQQrQ3nGW1VLVwQW4QXsHr5HcIq";
+    a_refused_write_is_no_outage(
+        Kind::MariaDb,
+        &format!(
+            "SET GLOBAL sql_mode = ''; UPDATE `user` SET password_hash = '{short}'; \
+             ALTER TABLE `user` MODIFY password_hash VARCHAR(96)"
+        ),
+        str::to_owned,
+        "Data too long for column",
+    );
+}
+
 #[test]
 fn changed_users_of_a_database_are_logged_out_within_the_poll_interval() {
     for kind in [Kind::Sqlite, Kind::Postgres, Kind::MariaDb] {
@@ -192,6 +411,38 @@ fn queries_of_the_operators_own_find_users_with_joined_roles() {
     assert_eq!(claims(&access)["roles"], json!(["admin", "editor"]));
     assert_eq!((&claims(&access)["sub"], &claims(&access)["tenant"]), (&"1".into(), &"blue".into()));
     assert_eq!(post(gateway.address, "/refresh", &refresh).status, 200);
+}
+
+/// Else an attacker who may add users to a later source could take over a name whose row is broken.
+#[test]
+fn a_name_that_cannot_log_in_belongs_to_its_source_all_the_same() {
+    let database = filled(Kind::Sqlite);
+    database.sql("INSERT INTO user (id, username, password_hash, is_active) VALUES (5, 'django', '!Xk2', true), (6, 'empty', NULL, true)");
+    let config = format!(
+        "[[users.sources]]\nkind = \"sql\"\n[users.sources.sql]\nurl = \"{}\"\ntable = \"user\"\n\
+         [[users.sources]]\nkind = \"htpasswd\"\nfile = \"htpasswd\"\n{ROUTES}",
+        database.url()
+    );
+    let hash = hash();
+    let lines: String =
+        ["broken", "django", "empty", "zoe"].iter().map(|name| format!("{name}:{hash}\n")).collect();
+    let gateway = Gateway::start_with(&config, "", &[("htpasswd", lines.as_bytes())]);
+    for (name, status, why) in [
+        ("broken", 401, "sql has broken, who cannot log in: not a password hash"),
+        ("django", 401, "sql has django, who cannot log in: the user has no password"),
+        ("empty", 401, "sql has empty, who cannot log in: the user has no password"),
+        ("zoe", 200, ""),
+    ] {
+        assert_eq!(login(gateway.address, name, PASSWORD).status, status, "{name}");
+        let (_, _, error) = gateway.run_command(&["users", "show", name], "");
+        assert!(error.contains(why), "{name}: {error}");
+    }
+    let log = gateway.log();
+    let warned = |name: &str| {
+        let name = format!("\"name\":\"{name}\"");
+        log.lines().any(|line| line.contains("a row cannot be used") && line.contains(&name))
+    };
+    assert!(warned("broken") && !warned("django") && !warned("empty"), "{log}");
 }
 
 #[test]
