@@ -79,13 +79,18 @@ impl ClientAddr {
         if !self.trusted {
             return RequestOrigin { scheme: own, host, port: None };
         }
-        let forwarded = ForwardedElement::last_of(head);
-        let values = |kind| head.headers().of_kind(kind).last().and_then(|field| last_member(field.value));
-        let scheme = values(HeaderKind::XForwardedProto).or(forwarded.proto).and_then(Scheme::of_proxy);
+        let forwarded = ForwardedElement::of(head);
+        // The scheme and the port that the client used: each proxy of a chain adds those of its own connection at the end.
+        let protos = head.headers().of_kind(HeaderKind::XForwardedProto).next();
+        let proto = protos.and_then(|field| members(field.value).next());
+        let scheme = proto.or(forwarded.proto).and_then(Scheme::of_proxy);
         let scheme = scheme.or_else(|| Scheme::of_ssl(named(head, "X-Forwarded-Ssl")?)).unwrap_or(own);
         let port =
             named(head, "X-Forwarded-Port").and_then(|port| std::str::from_utf8(port).ok()?.parse().ok());
-        let known_as = values(HeaderKind::XForwardedHost).or(forwarded.host);
+        let port = port.filter(|port| *port != 0);
+        // The host only of the nearest proxy: a client may have written those before.
+        let hosts = head.headers().of_kind(HeaderKind::XForwardedHost).last();
+        let known_as = hosts.and_then(|field| members(field.value).next_back()).or(forwarded.host);
         let known_as = known_as.and_then(|host| Host::parse(host).ok()).map(|host| host.as_str());
         RequestOrigin { scheme, host: known_as.unwrap_or(host), port }
     }
@@ -163,9 +168,9 @@ fn all_named<'r>(head: &'r RequestHead, name: &'static str) -> impl Iterator<Ite
     fields.filter(move |field| field.name.eq_ignore_ascii_case(name.as_bytes()))
 }
 
-/// What the nearest proxy says under that name.
+/// What proxies say of the client under that name: the first member.
 fn named<'r>(head: &'r RequestHead, name: &'static str) -> Option<&'r [u8]> {
-    all_named(head, name).last().and_then(|field| last_member(field.value))
+    all_named(head, name).next().and_then(|field| members(field.value).next())
 }
 
 /// A prefix that can be put before a path: segments of plain characters, without the slash at their end.
@@ -240,12 +245,18 @@ pub(crate) struct RequestOrigin<'r> {
 impl RequestOrigin<'_> {
     /// The host with its port, if that is not the scheme's own.
     pub(crate) fn host_with_port(&self) -> String {
-        match (Host::parse(self.host.as_bytes()), self.port) {
-            (Ok(host), Some(port)) if host.port().is_none() && port != self.scheme.default_port() => {
+        match (Host::parse(self.host.as_bytes()), self.unusual_port()) {
+            (Ok(host), Some(port)) if host.port().is_none() => {
                 format!("{}:{port}", self.host)
             }
             _ => self.host.to_owned(),
         }
+    }
+
+    /// What `X-Forwarded-Port` says, unless it is a default port: behind two proxies it is often that of the connection
+    /// between them.
+    fn unusual_port(&self) -> Option<u16> {
+        self.port.filter(|port| ![80, 443].contains(port))
     }
 
     /// Whether an `Origin` (RFC 6454 section 6.1) is this one. A default port equals none; where the scheme
@@ -260,19 +271,49 @@ impl RequestOrigin<'_> {
             (Ok(origin), Ok(own)) => {
                 origin.is_named_like(&own)
                     && origin.port().unwrap_or(default_port)
-                        == own.port().or(self.port).unwrap_or(default_port)
+                        == own.port().or(self.unusual_port()).unwrap_or(default_port)
             }
             _ => false,
         }
     }
 }
 
-/// The last member of a comma-separated list, which the nearest proxy has appended.
-fn last_member(value: &[u8]) -> Option<&[u8]> {
-    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).rfind(|member| !member.is_empty())
+/// The members of a comma-separated list that are not empty.
+fn members(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 
-/// The last element of `Forwarded` (RFC 7239), which the nearest proxy has appended.
+/// The parts of a value between separators outside of quoted strings (RFC 9110 section 5.6.4). Where a quote stays open, every
+/// separator counts: what a client began must not hide what proxies have appended.
+fn split_unquoted(value: &[u8], separator: u8) -> Vec<&[u8]> {
+    let (mut parts, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
+    for (at, &byte) in value.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ if byte == separator && !quoted => {
+                parts.push(&value[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    if quoted {
+        return value.split(|&byte| byte == separator).collect();
+    }
+    parts.push(&value[start..]);
+    parts
+}
+
+/// The elements of `Forwarded` (RFC 7239 section 4).
+fn forwarded_elements(head: &RequestHead) -> impl Iterator<Item = &[u8]> {
+    let fields = head.headers().of_kind(HeaderKind::Forwarded);
+    let elements = fields.flat_map(|field| split_unquoted(field.value, b','));
+    elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
+}
+
+/// What `Forwarded` says of the host, by the nearest proxy, and of the scheme that the client used.
 #[derive(Debug, Default)]
 struct ForwardedElement<'r> {
     host: Option<&'r [u8]>,
@@ -280,16 +321,19 @@ struct ForwardedElement<'r> {
 }
 
 impl<'r> ForwardedElement<'r> {
-    fn last_of(head: &'r RequestHead) -> ForwardedElement<'r> {
-        let field = head.headers().of_kind(HeaderKind::Forwarded).last();
-        let element = field.and_then(|field| last_member(field.value)).unwrap_or_default();
-        ForwardedElement { host: parameter(element, b"host"), proto: parameter(element, b"proto") }
+    fn of(head: &'r RequestHead) -> ForwardedElement<'r> {
+        if !head.headers().has(HeaderKind::Forwarded) {
+            return ForwardedElement::default();
+        }
+        let host = forwarded_elements(head).last().and_then(|element| parameter(element, b"host"));
+        let proto = forwarded_elements(head).find_map(|element| parameter(element, b"proto"));
+        ForwardedElement { host, proto }
     }
 }
 
 /// A parameter of an element of `Forwarded`, unquoted.
 fn parameter<'r>(element: &'r [u8], name: &[u8]) -> Option<&'r [u8]> {
-    element.split(|&byte| byte == b';').find_map(|pair| {
+    split_unquoted(element, b';').into_iter().find_map(|pair| {
         let equals = pair.iter().position(|&byte| byte == b'=')?;
         let value = pair[equals + 1..].trim_ascii();
         let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
@@ -300,41 +344,50 @@ fn parameter<'r>(element: &'r [u8], name: &[u8]) -> Option<&'r [u8]> {
 /// The hops of `X-Forwarded-For` or, where there is none, of `Forwarded`: from the right up to the first that
 /// is no address.
 fn forwarded_for(head: &RequestHead) -> Vec<IpAddr> {
-    let members = |kind| {
-        let fields = head.headers().of_kind(kind);
-        let members =
-            fields.flat_map(|field| field.value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii));
-        members.filter(|member| !member.is_empty()).collect::<Vec<_>>()
-    };
-    let values = members(HeaderKind::XForwardedFor);
-    let values = match values.is_empty() {
-        false => values,
-        true => members(HeaderKind::Forwarded)
-            .into_iter()
-            .map(|element| parameter(element, b"for").unwrap_or_default())
-            .collect(),
-    };
+    let fields = head.headers().of_kind(HeaderKind::XForwardedFor);
+    let mut values: Vec<&[u8]> = fields.flat_map(|field| members(field.value)).collect();
+    if values.is_empty() {
+        let elements = forwarded_elements(head);
+        values = elements.map(|element| parameter(element, b"for").unwrap_or_default()).collect();
+    }
     let mut hops: Vec<_> = values.iter().rev().map_while(|member| hop_address(member)).collect();
     hops.reverse();
     hops
 }
 
-/// The address of a hop as proxies write it: bare, quoted, in brackets, with or without a port.
+/// The address of a hop as proxies write it: bare, quoted, in brackets, with a zone, with a port.
 fn hop_address(member: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(member).ok()?.trim_matches('"').trim();
-    let address = match text.strip_prefix('[') {
-        Some(bracketed) => {
-            let (address, rest) = bracketed.split_once(']')?;
-            let is_port = |port: &str| port.parse::<u16>().is_ok();
-            (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port)).then_some(address)?
-        }
-        None => match text.split_once(':') {
+    if text.contains('\\') {
+        // Quoted pairs (RFC 9110 section 5.6.4).
+        return hop_address(text.replace('\\', "").as_bytes());
+    }
+    let (address, port) = match text.strip_prefix('[') {
+        Some(bracketed) => bracketed.split_once(']')?,
+        None => match text.find(':') {
             // Only an IPv4 address has a port without brackets.
-            Some((address, port)) if port.parse::<u16>().is_ok() && !port.contains(':') => address,
-            _ => text,
+            Some(colon) if !text[colon + 1..].contains(':') => text.split_at(colon),
+            _ => (text, ""),
         },
     };
-    address.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+    if !port.is_empty() && !is_node_port(port.strip_prefix(':')?) {
+        return None;
+    }
+    match address.split_once('%') {
+        // The zone is an interface of the proxy's (RFC 4007 section 11).
+        Some((address, zone)) if !zone.is_empty() => {
+            address.parse::<std::net::Ipv6Addr>().ok().map(IpAddr::V6)
+        }
+        _ => address.parse::<IpAddr>().ok().map(|address| address.to_canonical()),
+    }
+}
+
+/// A port as proxies write it: digits, an obfuscated one (RFC 7239 section 6.3), or nothing.
+fn is_node_port(port: &str) -> bool {
+    match port.strip_prefix('_') {
+        Some(hidden) => hidden.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)),
+        None => port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()),
+    }
 }
 
 #[cfg(test)]
@@ -382,8 +435,22 @@ mod tests {
             ("\"203.0.113.7\"", "203.0.113.7"),
             ("203.0.113.7, , 10.0.0.7,", "203.0.113.7"),
             ("::ffff:203.0.113.7", "203.0.113.7"),
-            ("203.0.113.7:70000", "10.0.0.1"),
+            ("203.0.113.7:70000", "203.0.113.7"),
+            ("203.0.113.7:", "203.0.113.7"),
+            ("203.0.113.7:_a.b-c", "203.0.113.7"),
+            ("[2001:db8::1]:_hidden", "2001:db8::1"),
+            ("[::ffff:203.0.113.7]:80", "203.0.113.7"),
+            ("fe80::1%eth0", "fe80::1"),
+            ("[fe80::1%25eth0]:443", "fe80::1"),
+            ("203.0.113.7%eth0", "10.0.0.1"),
+            ("203.0.113.7:x", "10.0.0.1"),
+            ("203.0.113.7x", "10.0.0.1"),
+            ("[2001:db8::1]443", "10.0.0.1"),
+            ("[2001:db8::1", "10.0.0.1"),
+            (":443", "10.0.0.1"),
             ("unknown", "10.0.0.1"),
+            ("unknown, 203.0.113.7", "203.0.113.7"),
+            ("203.0.113.7, _hidden, 10.0.0.7", "10.0.0.7"),
         ] {
             let (address, _) = seen("10.0.0.1:5", &format!("X-Forwarded-For: {chain}\r\n"));
             assert_eq!(address.to_string(), client, "{chain}");
@@ -403,6 +470,12 @@ mod tests {
             ("for=\"[2001:db8::1]:4711\"; proto=HTTPS", "2001:db8::1", "https"),
             ("for=192.0.2.1, for=203.0.113.7;by=10.0.0.2", "203.0.113.7", "http"),
             ("for=_hidden", "10.0.0.1", "http"),
+            ("for=203.0.113.7;proto=https, for=10.0.0.7;proto=http", "203.0.113.7", "https"),
+            ("for=\"203.0.113.7:_x\";ext=\"a,b;proto=ftp\";proto=https", "203.0.113.7", "https"),
+            ("for=\"\\2\\03.0.113.7\"", "203.0.113.7", "http"),
+            ("for=192.0.2.1;x=\", for=203.0.113.7;proto=https", "203.0.113.7", "https"),
+            ("for=192.0.2.1;x=\", for=\"[2001:db8::1]:443\";proto=https", "2001:db8::1", "https"),
+            ("for=192.0.2.1;x=\"\\, for=\"203.0.113.7\";proto=https", "203.0.113.7", "https"),
         ] {
             let (address, lines) = seen("10.0.0.1:5", &format!("Forwarded: {value}\r\n"));
             assert_eq!(address.to_string(), client, "{value}");
@@ -421,8 +494,11 @@ mod tests {
             ("HTTPS", "https"),
             ("wss", "https"),
             ("ws", "http"),
-            ("https, http", "http"),
-            ("http, https", "https"),
+            ("https, http", "https"),
+            ("https,http,http", "https"),
+            ("http, https", "http"),
+            (", wss", "https"),
+            ("https\r\nX-Forwarded-Proto: http", "https"),
             ("gopher", "http"),
         ] {
             let (_, lines) = seen("10.0.0.1:5", &format!("X-Forwarded-Proto: {values}\r\n"));
@@ -461,6 +537,9 @@ mod tests {
             ("X-Forwarded-Ssl: off\r\n", "Proto: http\r\n|X-Forwarded-Ssl: off\r\n", "https"),
             ("X-Forwarded-Port: 8443\r\n", "X-Forwarded-Port: 8443\r\n", "Ssl"),
             ("X-Forwarded-Port: 70000\r\n", "", "X-Forwarded-Port"),
+            ("X-Forwarded-Port: 0\r\n", "", "X-Forwarded-Port"),
+            ("X-Forwarded-Port: 443, 80\r\n", "X-Forwarded-Port: 443\r\n", ""),
+            ("X-Forwarded-Host: evil.test, app.example\r\n", "X-Forwarded-Host: app.example\r\n", "evil"),
             ("X-Forwarded-Prefix: /shop/\r\n", "X-Forwarded-Prefix: /shop\r\n", ""),
             (
                 "X-Forwarded-Prefix: /a, /b\r\nx-forwarded-prefix: /c\r\n",
@@ -489,8 +568,10 @@ mod tests {
     fn a_port_that_a_trusted_proxy_states_is_part_of_the_own_origin() {
         let own = RequestOrigin { scheme: Scheme::Https, host: "app.example", port: Some(8443) };
         assert!(own.is(b"https://app.example:8443") && !own.is(b"https://app.example"));
-        let own = RequestOrigin { scheme: Scheme::Https, host: "app.example", port: Some(443) };
-        assert!(own.is(b"https://app.example"));
+        for port in [443, 80] {
+            let own = RequestOrigin { scheme: Scheme::Https, host: "app.example", port: Some(port) };
+            assert!(own.is(b"https://app.example") && own.host_with_port() == "app.example");
+        }
     }
 
     #[test]

@@ -745,15 +745,18 @@ fn wait_text(texts: &Texts, wait: Duration) -> String {
     }
 }
 
+const EVENT_HANDLER: &str =
+    "has an event handler, which the pages' Content-Security-Policy forbids: remove it";
+
 /// Whether a page does without what the policy forbids, and a form has what it needs.
 fn check_html(template: &str, html: &str) -> Result<(), String> {
     let lower = html.to_ascii_lowercase();
     let forbidden = [
         ("<script", "has a script, which the pages' Content-Security-Policy forbids: remove it"),
-        (
-            " style=\"",
-            "has a style attribute, which the pages' Content-Security-Policy forbids: use style.css",
-        ),
+        (" onclick=", EVENT_HANDLER),
+        (" onsubmit=", EVENT_HANDLER),
+        (" onload=", EVENT_HANDLER),
+        (" style=", "has a style attribute, which the pages' Content-Security-Policy forbids: use style.css"),
         (
             "<link rel=\"stylesheet\"",
             "has a link to a style sheet, which the pages' Content-Security-Policy forbids: use style.css",

@@ -47,12 +47,15 @@ impl<'h> Host<'h> {
     }
 
     /// The host of a request, from its `Host` field and its absolute-form target, if it has one. An HTTP/1.0
-    /// request may have none (RFC 9112 section 3.2): then it is [unknown](Host::is_unknown).
-    pub(crate) fn of(head: &'h RequestHead, authority: Option<&[u8]>) -> Result<Host<'h>, HostError> {
-        if head.version() == Version::Http10 && !head.headers().has(HeaderKind::Host) && authority.is_none() {
-            return Ok(Host::UNKNOWN);
+    /// request needs no `Host` (RFC 9112 section 3.2): without the other, too, it is [unknown](Host::is_unknown).
+    pub(crate) fn of(head: &'h RequestHead, authority: Option<&'h [u8]>) -> Result<Host<'h>, HostError> {
+        let field = head.headers().only(HeaderKind::Host);
+        let is_absent =
+            !head.headers().has(HeaderKind::Host) || field.is_some_and(|host| host.value.is_empty());
+        if head.version() == Version::Http10 && is_absent {
+            return authority.map_or(Ok(Host::UNKNOWN), Host::parse);
         }
-        let field = head.headers().only(HeaderKind::Host).ok_or(HostError::NotOne)?;
+        let field = field.ok_or(HostError::NotOne)?;
         let host = Host::parse(field.value)?;
         match authority.map(Host::parse).transpose()? {
             Some(authority) if !authority.same_as(&host) => Err(HostError::Disagrees),

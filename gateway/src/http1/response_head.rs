@@ -50,7 +50,8 @@ pub(crate) struct ResponseHead {
 impl ResponseHead {
     /// Reads a head from the front of `input`; `Some(length)` tells how many bytes it took.
     ///
-    /// Spaces before a field's colon are taken and do not pass on (RFC 9112 section 5.1).
+    /// Spaces before a field's colon are taken and do not pass on (RFC 9112 section 5.1); fields that go on in a second line are
+    /// joined by spaces (section 5.2).
     ///
     /// # Errors
     ///
@@ -79,7 +80,13 @@ impl ResponseHead {
             Err(httparse::Error::TooManyHeaders) => {
                 return Err(ResponseHeadError::TooManyFields(limits.fields));
             }
-            Err(_) => return Err(malformed(input)),
+            Err(_) => {
+                let Some(unfolded) = unfold(input) else { return Err(malformed(input)) };
+                return match ends(&unfolded) || unfolded.len() > limits.block {
+                    true => self.parse(&unfolded, limits),
+                    false => Ok(None),
+                };
+            }
         };
         self.status = response
             .code
@@ -111,6 +118,32 @@ impl ResponseHead {
     pub(crate) fn headers(&self) -> &Headers {
         &self.headers
     }
+}
+
+/// Whether a head is complete.
+fn ends(input: &[u8]) -> bool {
+    [&b"\n\r\n"[..], b"\n\n"].iter().any(|end| memchr::memmem::find(input, end).is_some())
+}
+
+/// A copy of the same length in which the line ends inside of fields are spaces; `None` where there are none.
+#[cold]
+fn unfold(input: &[u8]) -> Option<Vec<u8>> {
+    let mut copy = None::<Vec<u8>>;
+    let mut lines = memchr::memchr_iter(b'\n', input);
+    // The status line does not go on in a second line.
+    let mut start = lines.next()? + 1;
+    for end in lines {
+        let from = if input[start..end].ends_with(b"\r") { end - 1 } else { end };
+        if from == start {
+            // The end of the head.
+            break;
+        }
+        start = end + 1;
+        if matches!(input.get(end + 1), Some(b' ' | b'\t')) {
+            copy.get_or_insert_with(|| input.to_vec())[from..=end].fill(b' ');
+        }
+    }
+    copy
 }
 
 /// The lines of a head behind its first one, as far as they have arrived.
@@ -186,12 +219,34 @@ mod tests {
     }
 
     #[test]
+    fn fields_that_go_on_in_further_lines_are_joined() {
+        for (text, value, length) in [
+            ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\nD: e\r\n\r\n", "b   c", 35),
+            ("HTTP/1.1 200 OK\r\nA: b\r\n\tc\r\n \r\n  d\r\n\r\nx\r\n y", "b  \tc       d", 37),
+            ("HTTP/1.1 200 OK\nA:\n b\n\n", "b", 23),
+        ] {
+            let mut head = ResponseHead::default();
+            for cut in 1..length {
+                let parsed = head.parse(&text.as_bytes()[..cut], &ResponseLimits::default());
+                assert_eq!(parsed.unwrap(), None, "{text:?} {cut}");
+            }
+            let parsed = head.parse(text.as_bytes(), &ResponseLimits::default());
+            assert_eq!(parsed.unwrap(), Some(length), "{text:?}");
+            let first = head.headers().iter().next().unwrap();
+            assert_eq!((first.name, first.value), (&b"A"[..], value.as_bytes()), "{text:?}");
+        }
+        let endless = format!("HTTP/1.1 200 OK\r\nA: b{}", "\r\n c".repeat(400));
+        assert!(parse(&endless).unwrap_err().contains("larger than response_header_block"));
+    }
+
+    #[test]
     fn what_is_refused_names_the_field_or_the_limit() {
         let many = (0..6).map(|n| format!("F{n}: x\r\n")).collect::<String>();
         for (head, why) in [
             ("<html>hello</html>\r\n\r\n".to_owned(), "does not begin with a status line"),
             ("HTTP/2 200\r\n\r\n".to_owned(), "does not begin with a status line"),
-            ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n".to_owned(), "the field `A`, which goes on"),
+            ("HTTP/1.1 200 OK\r\n A: b\r\n c\r\n\r\n".to_owned(), "a space in front of the first field"),
+            ("HTTP/1.1 200 OK\r\nA: b\r\n \0c\r\n\r\n".to_owned(), "control character in the field `A`"),
             (
                 "HTTP/1.1 200 OK\r\nA: b\r\nX-Bad: \0\r\n\r\n".to_owned(),
                 "control character in the field `X-Bad`",

@@ -262,8 +262,8 @@ pub(crate) struct LoggedBody {
     failed: Option<(AbortedBody, u8)>,
 }
 
-/// hyper resets a stream ahead of what it has queued. So that an abort never overtakes head and data, the connection's task runs
-/// so often before hyper gets the error.
+/// hyper resets a stream ahead of what it has queued, and drops what it has not written to a connection. So that an abort never
+/// overtakes head and data, the connection's task runs so often before hyper gets the error.
 const POLLS_BEFORE_RESET: u8 = 3;
 
 impl LoggedBody {
@@ -276,10 +276,7 @@ impl LoggedBody {
         let Some(log) = &mut self.log else { return Poll::Ready(Some(Err(aborted))) };
         log.outcome = Outcome::Aborted(aborted.reason);
         let head = &log.context.head;
-        if head.version() != Version::Http2 {
-            return Poll::Ready(Some(Err(aborted)));
-        }
-        if grpc::call_type(head).is_some() {
+        if head.version() == Version::Http2 && grpc::call_type(head).is_some() {
             return Poll::Ready(Some(Ok(Frame::trailers(grpc_trailers(aborted.reason)))));
         }
         self.failed = Some((aborted, POLLS_BEFORE_RESET));

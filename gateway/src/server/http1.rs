@@ -97,6 +97,7 @@ pub(super) async fn serve<S: RequestStack>(
                 let linger = if is_sending { Linger::for_upload(time) } else { Linger::BRIEF };
                 return Box::pin(connection.socket.drain(linger)).await;
             }
+            End::Truncated => return Box::pin(connection.socket.drain(Linger::BRIEF)).await,
             End::Abort => return connection.socket.reset_at_drop(),
             End::Upgrade => return Box::pin(serve_tunnel(&connection, worker)).await,
         }
@@ -109,6 +110,8 @@ enum End {
     Idle,
     /// Close it with a lingering close, so that the client can read the last response.
     Close,
+    /// A response is incomplete, and its framing shows that: close, so that the client can read what there is.
+    Truncated,
     /// A response is incomplete: reset the connection, so that the response is not taken for complete.
     Abort,
     /// The connection was upgraded.
@@ -137,7 +140,7 @@ async fn serve_requests<S: RequestStack>(
     let mut last = Wait::Nothing;
     let mut closed_since = None;
     poll_fn(|cx| {
-        let mut asked_again = false;
+        let mut asked_after = None;
         loop {
             line.wait.set(Wait::Nothing);
             if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
@@ -147,9 +150,11 @@ async fn serve_requests<S: RequestStack>(
                 return Poll::Ready(End::Abort);
             }
             let wait = line.wait.get();
-            if wait == Wait::Nothing && !line.stream.in_flight.get() && !asked_again {
-                // While the last request was served, the gate reported that there is nothing to read.
-                asked_again = true;
+            let begun = Some(line.requests_begun());
+            if wait == Wait::Nothing && !line.stream.in_flight.get() && asked_after != begun {
+                // While the last request was served, the gate reported that there is nothing to read. Pipelined requests that are
+                // answered at once come one after the other.
+                asked_after = begun;
                 continue;
             }
             if wait != last || line.progress.take() {
@@ -205,6 +210,8 @@ fn end_of(line: &StrictConnection, ended: hyper::Result<()>) -> End {
     }
     match ended {
         Ok(()) => End::Close,
+        // The body's source failed. Only HTTP/1.0 knows bodies that end with the connection.
+        Err(error) if error.is_user() && !line.http10.get() => End::Truncated,
         Err(error) => {
             tracing::debug!(%error, "a connection broke");
             End::Abort

@@ -17,6 +17,7 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+use super::http2_frame_sizes::FrameSizes;
 use super::worker::SharedStack;
 use crate::client_addr::ClientAddr;
 use crate::config::Limits;
@@ -57,7 +58,7 @@ pub(super) async fn serve<S, T>(
     let limits = worker.state().config.settings.limits.clone();
     let streams = Rc::new(Streams::default());
     let service = Http2Service { stack, client: Rc::new(client), streams: Rc::clone(&streams) };
-    let io = TokioIo::new(Lingering::new(socket));
+    let io = TokioIo::new(FrameSizes::new(Lingering::new(socket)));
     let mut connection =
         pin!(builder(&limits, StreamExecutor(Rc::clone(&streams))).serve_connection(io, service));
     let mut stop = pin!(async move {

@@ -1,13 +1,14 @@
 //! The HTTPS redirect listener: every request is redirected to the same URL under `https://` (RFC 9110
-//! section 15.4.9).
+//! section 15.4.9), but for the health checks of load balancers.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::header::LOCATION;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -17,6 +18,7 @@ use crate::rejection::Rejection;
 use crate::response::header_value;
 use crate::runtime::Gateway;
 use crate::server::small_listener::{self, host_of};
+use crate::services::endpoints::health;
 
 /// Serves until the process ends or another gateway takes over. `secure` is the address of the TLS listener.
 pub(super) async fn serve(
@@ -27,6 +29,12 @@ pub(super) async fn serve(
 ) -> io::Result<()> {
     small_listener::serve(listener, taken_over, move |request, _| {
         let config = gateway.configuration.current();
+        let health_path = config.settings.endpoints.health_path.as_deref();
+        if health_path == Some(request.uri().path())
+            && matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
+        {
+            return Ok(health(gateway.leaving.load(Ordering::Relaxed)));
+        }
         let port = config.settings.server.redirect_port.unwrap_or(secure.port());
         redirect_to_https(request, port)
     })
@@ -44,7 +52,7 @@ fn redirect_to_https(request: &Request<Incoming>, port: u16) -> Result<Response<
     Ok(response)
 }
 
-fn location(method: &http::Method, host: &str, target: &str, port: u16) -> Result<String, Rejection> {
+fn location(method: &Method, host: &str, target: &str, port: u16) -> Result<String, Rejection> {
     let host = Host::parse(host.as_bytes()).map_err(Rejection::BadHost)?;
     let target = CanonicalTarget::parse(method, target.as_bytes())
         .and_then(CanonicalTarget::without_oddities)
@@ -62,8 +70,6 @@ fn location(method: &http::Method, host: &str, target: &str, port: u16) -> Resul
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use http::Method;
-
     use super::*;
 
     #[test]

@@ -10,6 +10,7 @@ mod control;
 mod dry_run;
 mod http1;
 mod http2;
+mod http2_frame_sizes;
 mod https_redirect;
 mod key_maintenance;
 mod lifecycle;

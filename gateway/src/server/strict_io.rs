@@ -65,8 +65,10 @@ pub(super) struct StrictConnection {
     /// Bytes have moved since the connection's task last checked.
     pub(super) progress: Cell<bool>,
     head: RefCell<Option<StrictHead>>,
-    /// A request has arrived.
-    served: Cell<bool>,
+    /// The number of requests that have arrived.
+    begun: Cell<u64>,
+    /// The last one was HTTP/1.0.
+    pub(super) http10: Cell<bool>,
     /// The head of the response was written, or its beginning.
     head_written: Cell<bool>,
     /// The client has closed its write side.
@@ -110,7 +112,8 @@ impl StrictConnection {
             wait: Cell::new(Wait::Nothing),
             progress: Cell::new(false),
             head: RefCell::new(None),
-            served: Cell::new(false),
+            begun: Cell::new(0),
+            http10: Cell::new(false),
             head_written: Cell::new(false),
             read_closed: Cell::new(false),
             deliver_close: Cell::new(false),
@@ -119,14 +122,19 @@ impl StrictConnection {
     }
 
     fn begin(&self) {
-        self.served.set(true);
+        self.begun.set(self.begun.get() + 1);
         self.head_written.set(false);
         self.stream.begin();
     }
 
     /// Whether a request has arrived, valid or not.
     pub(super) fn has_served(&self) -> bool {
-        self.served.get()
+        self.begun.get() > 0
+    }
+
+    /// The number of requests that have arrived, valid or not.
+    pub(super) fn requests_begun(&self) -> u64 {
+        self.begun.get()
     }
 
     /// Whether more of a request is to come, as far as can be known.
@@ -264,6 +272,7 @@ impl Reader {
                     BodyFraming::Empty | BodyFraming::UntilClose => State::Head,
                 };
                 connection.begin();
+                connection.http10.set(head.version() == Version::Http10);
                 connection.head.replace(Some(StrictHead { head, framing, refused: None }));
             }
             // Admission reports the error; the head has no end, so nothing behind it is read.

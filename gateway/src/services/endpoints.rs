@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::CONTENT_TYPE;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode};
 use tower::Service;
 
@@ -18,7 +19,7 @@ use crate::auth::bearer::Bearer;
 use crate::config::{Dpop, Endpoint, Settings};
 use crate::rejection::Rejection;
 use crate::request::Admitted;
-use crate::response::{self, Body, Response};
+use crate::response::{Body, Response};
 use crate::sessions::{SessionId, StoreError, UnixMillis};
 use crate::telemetry::EndpointLabel;
 use crate::users::SourceUnavailable;
@@ -212,7 +213,9 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
         Endpoint::LoginContinue => Err(Rejection::NoPagesHere),
         Endpoint::Login => login::login(&context, request.body).await,
         Endpoint::Refresh => refresh::refresh(&context, request.body).await,
-        Endpoint::Health => Ok(health(context.worker.gateway.leaving.load(Ordering::Relaxed))),
+        Endpoint::Health => {
+            Ok(health(context.worker.gateway.leaving.load(Ordering::Relaxed)).map(Body::Bytes))
+        }
         Endpoint::Logout => logout::logout(&context).await,
         Endpoint::LogoutAll => logout::logout_all(&context).await,
         Endpoint::Sessions => sessions::list(&context).await,
@@ -241,14 +244,15 @@ async fn serve(EndpointRequest { endpoint, request }: EndpointRequest) -> Result
 
 /// Whether the process goes on serving: 503 once it is to stop. Whether stores and upstreams work is reported by
 /// `/readyz` of the admin listener.
-fn health(is_leaving: bool) -> Response {
+pub(crate) fn health(is_leaving: bool) -> http::Response<Bytes> {
     let (status, text) = match is_leaving {
         true => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         false => (StatusCode::OK, "ok\n"),
     };
-    let mut response = response::no_store(response::empty(status));
+    let mut response = http::Response::new(Bytes::from_static(text.as_bytes()));
+    *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    *response.body_mut() = Body::Bytes(text.into());
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

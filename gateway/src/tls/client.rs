@@ -196,6 +196,26 @@ pub(crate) fn in_words(error: &io::Error, server_name: &ServerName<'_>) -> Strin
     format!("TLS: {what_to_do} ({error})")
 }
 
+/// What to do about an alert that ended a connection after its handshake, or nothing: with TLS 1.3 a server that wants a client
+/// certificate refuses the connection only then. `error` is the failure's text, for hyper hides its cause.
+pub(crate) fn remedy_of_late_alert(error: &str) -> &'static str {
+    let alert = error.split_once("fatal alert: ").map_or("", |(_, alert)| alert);
+    let wants_certificate = [
+        "CertificateRequired",
+        "BadCertificate",
+        "CertificateExpired",
+        "CertificateUnknown",
+        "UnknownCA",
+        "AccessDenied",
+    ];
+    match wants_certificate.iter().any(|name| alert.starts_with(name)) {
+        true => {
+            "; the server wants another client certificate, or any at all: set tls_client_certificate_file and tls_client_key_file"
+        }
+        false => "",
+    }
+}
+
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let refuse = |why: String| format!("{} {why}", file.display());
     let opened = File::open(file).map_err(|e| refuse(format!("cannot be read: {e}")))?;
@@ -205,4 +225,22 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
         return Err(refuse("holds no certificate".to_owned()));
     }
     Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_after_the_handshake_comes_with_its_remedy() {
+        for alert in [AlertDescription::CertificateRequired, AlertDescription::UnknownCA] {
+            let error = io::Error::new(io::ErrorKind::InvalidData, Error::AlertReceived(alert)).to_string();
+            for text in [error.clone(), format!("http2 error: {error}")] {
+                assert!(remedy_of_late_alert(&text).contains("set tls_client_certificate_file"), "{text}");
+            }
+        }
+        for text in ["received fatal alert: DecodeError", "Connection reset by peer (os error 104)"] {
+            assert_eq!(remedy_of_late_alert(text), "", "{text}");
+        }
+    }
 }

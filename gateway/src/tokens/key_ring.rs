@@ -933,9 +933,38 @@ mod tests {
                 "less than 2048 bits",
                 "rsa_keygen_bits:3072",
             ),
-            (Algorithm::ES256, "EC -pkeyopt ec_paramgen_curve:P-384", "", "ec_paramgen_curve:P-256"),
-            (Algorithm::EdDSA, "EC -pkeyopt ec_paramgen_curve:P-256", "", "-algorithm ed25519"),
-            (Algorithm::PS384, "ed25519", "", "PKCS#8 PEM"),
+            (
+                Algorithm::ES256,
+                "EC -pkeyopt ec_paramgen_curve:P-384",
+                "it is an EC key on another curve",
+                "ec_paramgen_curve:P-256",
+            ),
+            (
+                Algorithm::ES384,
+                "EC -pkeyopt ec_paramgen_curve:secp256k1",
+                "it is an EC key on another curve",
+                "ec_paramgen_curve:P-384",
+            ),
+            (
+                Algorithm::EdDSA,
+                "EC -pkeyopt ec_paramgen_curve:P-256",
+                "it is a P-256 key, for ES256",
+                "-algorithm ed25519",
+            ),
+            (
+                Algorithm::RS256,
+                "EC -pkeyopt ec_paramgen_curve:P-384",
+                "it is a P-384 key, for ES384",
+                "rsa_keygen_bits:3072",
+            ),
+            (Algorithm::EdDSA, "RSA -pkeyopt rsa_keygen_bits:2048", "it is an RSA key", "-algorithm ed25519"),
+            (
+                Algorithm::RS512,
+                "ed25519 -aes-128-cbc -pass pass:secret",
+                "the key is encrypted",
+                "unencrypted PKCS#8 PEM",
+            ),
+            (Algorithm::PS384, "ed25519", "it is an Ed25519 key", "PKCS#8 PEM"),
         ] {
             let path = dir.path().join(algorithm.name());
             let mut openssl = std::process::Command::new("openssl");

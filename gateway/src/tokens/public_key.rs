@@ -150,13 +150,17 @@ fn mac(algorithm: Algorithm) -> hmac::Algorithm {
     }
 }
 
-/// The reason in words; the cryptographic library says `TooSmall` of an RSA key.
+/// The reason in words; the cryptographic library says `TooSmall` of an RSA key, and `InvalidEcdsaKey` of an EC key.
 fn reason_of(error: &jsonwebtoken::errors::Error) -> String {
     match error.to_string() {
         reason if reason.contains("TooSmall") => "the RSA key has less than 2048 bits".to_owned(),
+        reason if reason.contains("InvalidEcdsaKey") => "it is an EC key on another curve".to_owned(),
         reason => reason,
     }
 }
+
+/// The object identifier of RSA keys (RFC 8017 appendix C).
+const RSA_ENCRYPTION: &str = "1.2.840.113549.1.1.1";
 
 /// Whether the public exponent of the RSA key in a PEM text is an odd number of at least 3; also where there is no
 /// such key, which is for others to report.
@@ -166,6 +170,10 @@ pub(super) fn has_good_exponent(pem: &[u8]) -> bool {
         let (_, mut key) = parse_der(pem.contents()).ok()?;
         if pem.tag() == "PRIVATE KEY" {
             // PKCS#8 (RFC 5958 section 2): version, algorithm, and the key as an octet string.
+            let algorithm = key.as_sequence().ok()?.get(1)?.as_sequence().ok()?.first()?.as_oid().ok()?;
+            if algorithm.to_id_string() != RSA_ENCRYPTION {
+                return None;
+            }
             let (_, inner) = parse_der(key.as_sequence().ok()?.get(2)?.as_slice().ok()?).ok()?;
             key = inner;
         }

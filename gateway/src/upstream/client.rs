@@ -15,6 +15,7 @@ use crate::config::{Timeouts, UpstreamProtocol};
 use crate::http1::{BodyError, BodyFraming, ResponseHead};
 use crate::proxy::upstream_request::UpstreamRequest;
 use crate::request_body::RequestBody;
+use crate::tls::remedy_of_late_alert;
 
 /// A request that is ready to be sent.
 pub(crate) struct OutgoingRequest<'r> {
@@ -48,7 +49,7 @@ pub(crate) enum SendError {
     Full,
     #[error("no response in time")]
     Timeout,
-    #[error("the connection broke before the response: {0}")]
+    #[error("the connection broke before the response: {error}{remedy}", error = .0, remedy = remedy_of_late_alert(&.0.to_string()))]
     Broken(io::Error),
     #[error("{0}")]
     BadResponse(std::borrow::Cow<'static, str>),

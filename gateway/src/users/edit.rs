@@ -11,7 +11,7 @@ use aws_lc_rs::rand;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
 
 use super::diagnostic::{UserFileErrors, did_you_mean};
-use super::file;
+use super::file::{self, FilePolicy};
 use super::name::{CanonicalName, hex};
 use super::password_hash::PasswordHash;
 use super::replace_file::replace_file;
@@ -60,7 +60,7 @@ impl UsersFile {
     /// All users, in the order of the file.
     pub fn users(&self) -> Result<Vec<User>, EditError> {
         let content = file::read(&self.path)?;
-        Ok(file::parse(&self.path, &content)?.0)
+        Ok(file::parse(&self.path, &content, FilePolicy::ANY)?.0)
     }
 
     /// Fails unless there is a user of that name.
@@ -214,14 +214,14 @@ impl UsersFile {
         let lock = File::open(folder_of(&path)).map_err(|error| self.cannot_write(error))?;
         lock.lock().map_err(|error| self.cannot_write(error))?;
         let old = if self.exists() { file::read(&self.path)? } else { Vec::new() };
-        let (users, _) = file::parse(&self.path, &old)?;
+        let (users, _) = file::parse(&self.path, &old, FilePolicy::ANY)?;
         let text = str::from_utf8(&old).map_err(|error| self.cannot_write(io::Error::other(error)))?;
         let mut document: DocumentMut =
             text.parse().map_err(|error| self.cannot_write(io::Error::other(error)))?;
         let outcome = change(&mut document, &users)?;
         let new = document.to_string();
         if new != text {
-            file::parse(&self.path, new.as_bytes()).map_err(EditError::Refused)?;
+            file::parse(&self.path, new.as_bytes(), FilePolicy::ANY).map_err(EditError::Refused)?;
             replace_file(&path, new.as_bytes()).map_err(|error| self.cannot_write(error))?;
         }
         Ok(outcome)

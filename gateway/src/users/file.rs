@@ -7,13 +7,66 @@ use std::path::Path;
 use toml_edit::{Document, Item, Table};
 
 use super::diagnostic::{Diagnostics, UserFileErrors, UserFileWarning, did_you_mean, quoted};
+use super::name::CanonicalName;
 use super::password_hash::{count_schemes, most_common_scheme};
 use super::user_entry::{Entry, FirstLines, Span, key_span, with_article};
 use super::user_store::User;
-use crate::config::toml_remedy;
+use crate::config::{NameCharacters, toml_remedy};
 
 /// Maximum size of a users file, in bytes; a larger file was named by mistake.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What the configuration allows in users files.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct FilePolicy {
+    pub(super) allow_broken_hashes: bool,
+    pub(super) name_characters: NameCharacters,
+}
+
+impl FilePolicy {
+    /// Allows everything, for edits of files that may belong to another configuration.
+    pub(super) const ANY: FilePolicy = FilePolicy {
+        allow_broken_hashes: true,
+        name_characters: NameCharacters { space: true, apostrophe: true, backslash: true },
+    };
+
+    /// Whether users may have this name; if not, that is an error at `span`.
+    pub(super) fn allows_name(
+        self,
+        diagnostics: &mut Diagnostics,
+        (span, key): (Span, &str),
+        name: &CanonicalName,
+    ) -> bool {
+        let allowed = self.name_characters.allow(name.as_str());
+        if !allowed {
+            let message = format!(
+                "{} is no user name as long as users.name_characters is as it is",
+                quoted(name.as_str())
+            );
+            let remedy = "write name_characters = [\" \", \"'\", \"\\\\\"] in [users], or those of them that names have";
+            diagnostics.error(span, key, message, remedy);
+        }
+        allowed
+    }
+
+    /// Reports hashes of broken schemes, at the first of them: as an error unless they are allowed.
+    pub(super) fn check_hashes(self, diagnostics: &mut Diagnostics, users: &[(User, Span)]) {
+        let is_broken = |user: &User| user.hash().is_some_and(|hash| hash.scheme().is_broken());
+        let mut broken = users.iter().filter(|(user, _)| is_broken(user));
+        let Some((first, span)) = broken.next() else { return };
+        let more = broken.count();
+        let names = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let message = format!(
+            "the hash of {}{names} is of a kind that is guessed at by the billion (MD5, SHA-1)",
+            first.username
+        );
+        let remedy = "set the passwords anew, or write allow_broken_hashes = true in [users] until they are";
+        match self.allow_broken_hashes {
+            true => diagnostics.warn(span.clone(), "", message, remedy),
+            false => diagnostics.error(span.clone(), "", message, remedy),
+        }
+    }
+}
 
 /// Reads the file.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, UserFileErrors> {
@@ -43,16 +96,17 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, UserFileErrors> {
 pub(super) fn parse(
     path: &Path,
     content: &[u8],
+    policy: FilePolicy,
 ) -> Result<(Vec<User>, Vec<UserFileWarning>), UserFileErrors> {
     let mut diagnostics = Diagnostics::new(path, content);
-    let users = parse_into(&mut diagnostics, content);
+    let users = parse_into(&mut diagnostics, content, policy);
     match diagnostics.errors.is_empty() {
         true => Ok((users, diagnostics.warnings)),
         false => Err(UserFileErrors(diagnostics.errors)),
     }
 }
 
-fn parse_into(diagnostics: &mut Diagnostics, content: &[u8]) -> Vec<User> {
+fn parse_into(diagnostics: &mut Diagnostics, content: &[u8], policy: FilePolicy) -> Vec<User> {
     let text = match std::str::from_utf8(content) {
         Ok(text) => text,
         Err(error) => {
@@ -71,12 +125,13 @@ fn parse_into(diagnostics: &mut Diagnostics, content: &[u8]) -> Vec<User> {
             return Vec::new();
         }
     };
-    let users = parse_document(diagnostics, &document);
+    let users = parse_document(diagnostics, &document, policy);
+    policy.check_hashes(diagnostics, &users);
     warn_of_odd_costs(diagnostics, &users);
     users.into_iter().map(|(user, _)| user).collect()
 }
 
-fn parse_document(diagnostics: &mut Diagnostics, document: &Table) -> Vec<(User, Span)> {
+fn parse_document(diagnostics: &mut Diagnostics, document: &Table, policy: FilePolicy) -> Vec<(User, Span)> {
     for (key, _) in document.iter().filter(|&(key, _)| key != "users") {
         let hint = did_you_mean(key, ["users"]);
         let message = format!("unknown key{hint}");
@@ -104,7 +159,7 @@ fn parse_document(diagnostics: &mut Diagnostics, document: &Table) -> Vec<(User,
     let entries = tables.iter().enumerate();
     entries
         .filter_map(|(index, table)| {
-            let mut entry = Entry { diagnostics, table, name: format!("users[{index}]") };
+            let mut entry = Entry { diagnostics, table, policy, name: format!("users[{index}]") };
             entry.user(&mut first_lines).map(|user| (user, key_span(table, "password")))
         })
         .collect()
@@ -147,7 +202,7 @@ mod tests {
         "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
     fn parsed(content: impl AsRef<[u8]>) -> Result<(Vec<User>, Vec<String>), Vec<String>> {
-        match parse(Path::new("users.toml"), content.as_ref()) {
+        match parse(Path::new("users.toml"), content.as_ref(), FilePolicy::default()) {
             Ok((users, warnings)) => Ok((users, warnings.iter().map(ToString::to_string).collect())),
             Err(errors) => Err(errors.to_string().lines().map(str::to_owned).collect()),
         }
@@ -326,6 +381,30 @@ password = ""
     }
 
     #[test]
+    fn names_and_hashes_that_the_configuration_does_not_allow_are_named_with_their_lines() {
+        let md5 = "$1$salt$qJH7.N4xYta3aEG/dfqo/0";
+        let content = [("1", "alice smith"), ("2", "bob"), ("3", "o'brien")]
+            .map(|(id, name)| alice_with("").replace("\"1\"", &format!("\"{id}\"")).replace("alice", name));
+        let found = errors(content.concat());
+        assert_eq!(found.len(), 2, "{found:?}");
+        for (found, place) in found.iter().zip([
+            "users.toml:3: users[0].username: \"alice smith\"",
+            "users.toml:13: users[2].username: \"o'brien\"",
+        ]) {
+            assert!(found.starts_with(place) && found.contains("write name_characters = ["), "{found}");
+        }
+        assert_eq!(parse(Path::new(""), content.concat().as_bytes(), FilePolicy::ANY).unwrap().0.len(), 3);
+        let content = alice_with("")
+            + &alice_with("").replace("\"1\"", "\"2\"").replace("alice", "bob").replace(STRONG, md5);
+        let found = errors(&content);
+        assert!(found[0].starts_with("users.toml:9: the hash of bob is of a kind"), "{found:?}");
+        let (_, warnings) = parse(Path::new("users.toml"), content.as_bytes(), FilePolicy::ANY).unwrap();
+        let warned =
+            |warning: &UserFileWarning| warning.to_string().starts_with("users.toml:9: the hash of bob");
+        assert!(warnings.iter().any(warned), "{warnings:?}");
+    }
+
+    #[test]
     fn a_file_without_users_is_a_warning() {
         let (users, warnings) = parsed("# nobody\n").unwrap();
         assert!(users.is_empty() && warnings[0].contains("no one can log in"), "{warnings:?}");
@@ -343,7 +422,7 @@ password = ""
     #[test]
     fn the_demo_users_are_in_order() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/users.toml");
-        let (users, warnings) = parse(&path, &read(&path).unwrap()).unwrap();
+        let (users, warnings) = parse(&path, &read(&path).unwrap(), FilePolicy::default()).unwrap();
         let names: Vec<_> = users.iter().map(|user| (user.id.as_str(), user.username.as_str())).collect();
         assert_eq!(names, [("1", "alice"), ("2", "bob"), ("3", "root")]);
         assert_eq!(warnings, []);
@@ -354,7 +433,7 @@ password = ""
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/users.toml");
         let content = read(&path).unwrap();
         let text = String::from_utf8(content.clone()).unwrap();
-        for user in parse(&path, &content).unwrap().0 {
+        for user in parse(&path, &content, FilePolicy::default()).unwrap().0 {
             let documented =
                 text.lines().find_map(|line| line.strip_prefix(&format!("#   {} ", user.username)));
             let password = Password::new(documented.unwrap().trim()).unwrap();
@@ -369,7 +448,7 @@ password = ""
     proptest! {
         #[test]
         fn any_bytes_give_users_or_errors(content in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse(Path::new("users.toml"), &content);
+            let _ = parse(Path::new("users.toml"), &content, FilePolicy::default());
         }
 
         #[test]
@@ -377,7 +456,7 @@ password = ""
             let mut content = alice_with("roles = [\"user\"]\nclaims = { a = 1 }").into_bytes();
             let at = at % content.len();
             content[at] = byte;
-            if let Err(errors) = parse(Path::new("users.toml"), &content) {
+            if let Err(errors) = parse(Path::new("users.toml"), &content, FilePolicy::default()) {
                 prop_assert!(errors.0.iter().all(|diagnostic| diagnostic.line.is_some()), "{errors}");
             }
         }

@@ -9,6 +9,7 @@ use std::path::Path;
 use serde_json::Map;
 
 use super::diagnostic::{Diagnostics, UserFileErrors, UserFileWarning, quoted};
+use super::file::FilePolicy;
 use super::name::CanonicalName;
 use super::password_hash::PasswordHash;
 use super::replace_file::replace_file;
@@ -19,6 +20,7 @@ use crate::file_owner::folder_of;
 pub(super) fn parse(
     path: &Path,
     content: &[u8],
+    policy: FilePolicy,
 ) -> Result<(Vec<User>, Vec<UserFileWarning>), UserFileErrors> {
     let mut diagnostics = Diagnostics::new(path, content);
     let mut users = Vec::new();
@@ -43,30 +45,37 @@ pub(super) fn parse(
             diagnostics.error(span, "", format!("{} is no user name", quoted(raw)), CanonicalName::RULE);
             continue;
         };
+        if !policy.allows_name(&mut diagnostics, (span.clone(), ""), &name) {
+            continue;
+        }
         if let Some(first) = first_lines.insert(name.clone(), index + 1) {
             let message = format!("the name {name} is already used on line {first}");
             diagnostics.error(span, name.as_str(), message, "remove one of the lines");
             continue;
         }
         match PasswordHash::parse(hash) {
-            Ok(password) => users.push(User {
-                id: name.as_str().to_owned(),
-                username: name.as_str().to_owned(),
-                credential: password.into(),
-                roles: Vec::new(),
-                claims: Map::new(),
-                disabled: false,
-                session_epoch: 0,
-                must_change_password: false,
-            }),
+            Ok(password) => {
+                let user = User {
+                    id: name.as_str().to_owned(),
+                    username: name.as_str().to_owned(),
+                    credential: password.into(),
+                    roles: Vec::new(),
+                    claims: Map::new(),
+                    disabled: false,
+                    session_epoch: 0,
+                    must_change_password: false,
+                };
+                users.push((user, span));
+            }
             Err(error) => {
                 let remedy = format!("set the password anew with `htpasswd -B {} {name}`", path.display());
                 diagnostics.error(span, name.as_str(), error.to_string(), remedy);
             }
         }
     }
+    policy.check_hashes(&mut diagnostics, &users);
     match diagnostics.errors.is_empty() {
-        true => Ok((users, diagnostics.warnings)),
+        true => Ok((users.into_iter().map(|(user, _)| user).collect(), diagnostics.warnings)),
         false => Err(UserFileErrors(diagnostics.errors)),
     }
 }
@@ -120,7 +129,12 @@ mod tests {
     use super::*;
 
     fn parsed(content: &str) -> Result<Vec<String>, String> {
-        let parsed = parse(Path::new("htpasswd"), content.as_bytes()).map_err(|errors| errors.to_string())?;
+        let parsed = parse(
+            Path::new("htpasswd"),
+            content.as_bytes(),
+            FilePolicy { allow_broken_hashes: true, ..FilePolicy::default() },
+        )
+        .map_err(|errors| errors.to_string())?;
         Ok(parsed.0.into_iter().map(|user| user.username).collect())
     }
 
@@ -164,5 +178,7 @@ mod tests {
         assert!(lines[2].starts_with("htpasswd:3: carol: not a password hash"), "{errors}");
         assert!(lines[3].starts_with("htpasswd:5: dan: the name dan is already used on line 4"), "{errors}");
         assert!(!errors.contains("hunter2") && !errors.contains(BCRYPT));
+        let errors = parsed(&format!("alice:{BCRYPT}\no'brien:{BCRYPT}\n")).unwrap_err();
+        assert!(errors.starts_with("htpasswd:2: \"o'brien\" is no user name as long as"), "{errors}");
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::diagnostic::{UserFileDiagnostic, UserFileErrors, UserFileWarning};
 use super::edit::UsersFile;
+use super::file::FilePolicy;
 use super::file_accounts::FileAccounts;
 use super::hashing_pool::HashingPool;
 use super::htpasswd;
@@ -22,7 +23,7 @@ use super::password_hash::{HashCost, PasswordHash, Scheme, count_schemes, most_c
 use super::remote::SourceUnavailable;
 use super::sql::SqlSource;
 use super::user_store::User;
-use super::watched_directory::{FileFormat, FilePolicy, ReloadOutcome, WatchedDirectory};
+use super::watched_directory::{FileFormat, ReloadOutcome, WatchedDirectory};
 use crate::config::{Argon2Cost, CompatIdentity, PasswordPolicy, UserSource, UserSourceKind, Users};
 
 /// All sources.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use toml_edit::{Array, Item, Table, TableLike};
 
 use super::diagnostic::{Diagnostics, did_you_mean, quoted};
+use super::file::FilePolicy;
 use super::name::CanonicalName;
 use super::password_hash::{PasswordHash, PasswordHashError};
 use super::user_store::User;
@@ -31,6 +32,7 @@ pub(super) struct FirstLines {
 pub(super) struct Entry<'a> {
     pub(super) diagnostics: &'a mut Diagnostics,
     pub(super) table: &'a Table,
+    pub(super) policy: FilePolicy,
     /// Such as `users[0]`.
     pub(super) name: String,
 }
@@ -92,6 +94,10 @@ impl<'a> Entry<'a> {
             self.error("username", format!("{} is no user name", quoted(raw)), CanonicalName::RULE);
             return None;
         };
+        let (span, key) = (key_span(self.table, "username"), self.key("username"));
+        if !self.policy.allows_name(self.diagnostics, (span, &key), &name) {
+            return None;
+        }
         let line = self.line("username");
         if let Some(first) = first_lines.get(&name) {
             let message = format!("the name {name} is already used on line {first}");

@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::diagnostic::{UserFileDiagnostic, UserFileErrors, UserFileWarning, quoted};
-use super::user_store::{FileUserStore, User};
+use super::diagnostic::{UserFileErrors, UserFileWarning};
+use super::file::FilePolicy;
+use super::user_store::FileUserStore;
 use super::{file, htpasswd};
-use crate::config::{Fingerprint, NameCharacters, fingerprint};
+use crate::config::{Fingerprint, fingerprint};
 
 /// The outcome of a poll or a reload.
 #[derive(Debug)]
@@ -39,13 +40,6 @@ pub(super) enum FileFormat {
     Htpasswd,
 }
 
-/// What the configuration allows in users files.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct FilePolicy {
-    pub(super) allow_broken_hashes: bool,
-    pub(super) name_characters: NameCharacters,
-}
-
 impl FileFormat {
     /// Parses and validates the content of a file; `path` is used in messages.
     fn parse(
@@ -54,41 +48,10 @@ impl FileFormat {
         content: &[u8],
         policy: FilePolicy,
     ) -> Result<(FileUserStore, Vec<UserFileWarning>), UserFileErrors> {
-        let (users, mut warnings) = match self {
-            FileFormat::Toml => file::parse(path, content)?,
-            FileFormat::Htpasswd => htpasswd::parse(path, content)?,
+        let (users, warnings) = match self {
+            FileFormat::Toml => file::parse(path, content, policy)?,
+            FileFormat::Htpasswd => htpasswd::parse(path, content, policy)?,
         };
-        if let Some(user) = users.iter().find(|user| !policy.name_characters.allow(&user.username)) {
-            return Err(UserFileErrors(vec![UserFileDiagnostic {
-                path: path.to_owned(),
-                line: None,
-                key: String::new(),
-                message: format!("{} is no user name as long as users.name_characters is as it is", quoted(&user.username)),
-                remedy: "write name_characters = [\" \", \"'\", \"\\\\\"] in [users], or those of them that names have"
-                    .to_owned(),
-            }]));
-        }
-        let broken = |user: &&User| user.hash().is_some_and(|hash| hash.scheme().is_broken());
-        let mut broken = users.iter().filter(broken);
-        if let Some(first) = broken.next() {
-            let names = broken.next().map_or(String::new(), |_| format!(" and {} more", broken.count() + 1));
-            let diagnostic = UserFileDiagnostic {
-                path: path.to_owned(),
-                line: None,
-                key: String::new(),
-                message: format!(
-                    "the hash of {}{names} is of a kind that is guessed at by the billion (MD5, SHA-1)",
-                    first.username
-                ),
-                remedy:
-                    "set the passwords anew, or write allow_broken_hashes = true in [users] until they are"
-                        .to_owned(),
-            };
-            match policy.allow_broken_hashes {
-                true => warnings.push(UserFileWarning(diagnostic)),
-                false => return Err(UserFileErrors(vec![diagnostic])),
-            }
-        }
         Ok((FileUserStore::new(users), warnings))
     }
 }

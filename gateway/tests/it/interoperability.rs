@@ -134,6 +134,69 @@ fn a_health_path_answers_load_balancers_on_the_public_listener() {
 }
 
 #[test]
+fn http_1_0_may_name_its_host_in_the_target_or_not_at_all() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(&config(&upstream, ""));
+    for (head, status, host) in [
+        ("GET http://app.example/open HTTP/1.0\r\n\r\n", 200, Some("app.example")),
+        ("GET http://app.example:8080/open HTTP/1.0\r\nHost:\r\n\r\n", 200, Some("app.example:8080")),
+        ("GET http://app.example/open HTTP/1.0\r\nHost: app.example\r\n\r\n", 200, Some("app.example")),
+        ("GET /open HTTP/1.0\r\nHost:\r\n\r\n", 200, None),
+        ("GET http://app.example/open HTTP/1.0\r\nHost: other.example\r\n\r\n", 400, None),
+        ("GET /open HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", 400, None),
+        ("GET /open HTTP/1.0\r\nHost: a b\r\n\r\n", 400, None),
+        ("GET http://app.example/open HTTP/1.1\r\n\r\n", 400, None),
+        ("GET /open HTTP/1.1\r\nHost:\r\n\r\n", 400, None),
+    ] {
+        let before = upstream.requests().len();
+        assert_eq!(send(&gateway, head).status, status, "{head}");
+        let passed = upstream.requests().len() - before;
+        assert_eq!(passed, usize::from(status == 200), "{head}");
+        if status == 200 {
+            let (seen, own) = (upstream.last(), upstream.address.to_string());
+            assert_eq!(seen.values("host"), [host.unwrap_or(&own)], "{head}");
+            assert_eq!(seen.values("x-forwarded-host"), host.as_slice(), "{head}");
+        }
+    }
+}
+
+#[test]
+fn a_front_may_write_schemes_addresses_and_ports_as_fronts_do() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(&config(
+        &upstream,
+        "[server]\nh2c = true\ntrusted_proxies = [\"127.0.0.1\", \"10.0.0.0/8\"]",
+    ));
+    for (fields, client, proto) in [
+        (&[("x-forwarded-proto", "https, http")][..], "127.0.0.1", "https"),
+        (&[("x-forwarded-proto", "wss,http"), ("x-forwarded-port", "443, 80")], "127.0.0.1", "https"),
+        (&[("forwarded", "for=203.0.113.7;proto=HTTPS, for=10.0.0.2;proto=http")], "203.0.113.7", "https"),
+        (&[("forwarded", "for=\"203.0.113.7:_x\";ext=\"a,b\"")], "203.0.113.7", "http"),
+        (&[("x-forwarded-for", "fe80::1%eth0, 10.0.0.2:80")], "fe80::1", "http"),
+        (
+            &[("x-forwarded-for", "203.0.113.7:"), ("x-forwarded-for", "[::ffff:10.0.0.2]:1")],
+            "203.0.113.7",
+            "http",
+        ),
+    ] {
+        assert_eq!(get(gateway.address, "/open", fields).unwrap().status, 200);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let http2 = http2(tokio::net::TcpStream::connect(gateway.address).await.unwrap()).await;
+            let request = Request::get("http://gw.test/open");
+            let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+            assert_eq!(ask(&http2, request.body(()).unwrap(), b"").await.unwrap().status, 200);
+        });
+        let seen = upstream.requests();
+        for seen in &seen[seen.len() - 2..] {
+            assert_eq!(seen.values("x-forwarded-proto"), [proto], "{fields:?}");
+            let hops = seen.values("x-forwarded-for")[0];
+            assert_eq!(hops.split(", ").next(), Some(client), "{fields:?}");
+        }
+    }
+}
+
+#[test]
 fn load_balancers_learn_that_a_gateway_stops_before_it_refuses_connections() {
     let upstream = Upstream::start();
     let mut gateway = Gateway::start(&config(

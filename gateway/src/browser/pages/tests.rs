@@ -144,6 +144,18 @@ fn an_operators_template_is_tried_before_anyone_sees_it() {
         ("login.html", "<form method=\"post\"><input name=\"username\">", "has no name=\"password\""),
         ("message.html", "<p style=\"color:red\">", "has a style attribute"),
         ("message.html", "{{ heading }}", "has no method=\"post\""),
+        ("message.html", "<form method=\"post\" onsubmit='x()'>", "has an event handler"),
+        // What only some pages have is tried, too.
+        (
+            "message.html",
+            "<form method=\"post\">{% if request_id %}{{ request_id.at.all }}{% endif %}",
+            "undefined value",
+        ),
+        (
+            "tokens.html",
+            "<form method=\"post\">{% for token in tokens %}{{ token.at.all }}{% endfor %}",
+            "undefined value",
+        ),
         ("layout.html", "{% block content %}{% endblock %}{{ nothing.at.all }}", "undefined value"),
     ] {
         let file = dir.path().join(name);

@@ -12,8 +12,8 @@ section! {
         /// "" gives /login, /refresh, /logout, /logout-all; "/auth" gives /auth/login and so on. It does not
         /// apply to /.well-known/jwks.json, which is a well-known URI (RFC 8615).
         prefix: String = text(prefix).or_empty();
-        /// A path at which the public listener answers 200 to GET, HEAD and OPTIONS as long as this process serves, for load balancers,
-        /// and 503 once it is to stop (see server.shutdown_delay). No token is needed, and in HTTP/1.0 no Host. [endpoints] prefix does not move it.
+        /// A path at which the public listener and server.redirect_listen answer 200 to GET, HEAD and OPTIONS as long as this process
+        /// serves, for load balancers, and 503 once it is to stop (see server.shutdown_delay). No token is needed, and in HTTP/1.0 no Host. [endpoints] prefix does not move it.
         health_path: Option<String> = text(|path| path_pattern::segments(path).map(|()| path.to_owned()))
             .fallback("there is none")
             .example("\"/healthz\"");

@@ -11,7 +11,24 @@ pub(super) fn segments(path: &str) -> Result<(), InvalidValue> {
             invalid.help("write it like \"/api\"; paths are no patterns and no regular expressions")
         });
     };
-    if let Some(c) = path.chars().find(|c| !is_allowed(*c) && !"{}<>[]^|".contains(*c)) {
+    // What other programs take for a pattern would be taken literally, and would leave open what it should
+    // protect.
+    let is_pattern = |segment: &str| {
+        segment.contains(['*', '{', '}', '<', '>', '[', ']', '^', '|'])
+            || segment.starts_with(':')
+            || segment.ends_with('$')
+    };
+    let parts: Vec<&str> = inner.split('/').collect();
+    if let Some(first) = parts.iter().position(|segment| is_pattern(segment)) {
+        let stem = parts[first].trim_end_matches(['*', '$', '.', '+']);
+        let stem = (!stem.is_empty() && !is_pattern(stem)).then_some(stem);
+        let plain: Vec<&str> = parts[..first].iter().copied().chain(stem).collect();
+        return refuse("is a pattern, and paths have none").map_err(|invalid| {
+            let plain = plain.join("/");
+            invalid.help(format!("write \"/{plain}\": a path matches itself and everything below it"))
+        });
+    }
+    if let Some(c) = path.chars().find(|c| !is_allowed(*c)) {
         return refuse(&format!("contains {}", quoted(&c.to_string()))).map_err(|r| {
             r.help("paths are compared undecoded and without query: use letters, digits and -._~!$&'()*+,=:@")
         });
@@ -26,20 +43,6 @@ pub(super) fn segments(path: &str) -> Result<(), InvalidValue> {
     if inner.split('/').any(|segment| segment == "." || segment == "..") {
         return refuse("has a dot segment").map_err(|r| r.help("write the path that it leads to"));
     }
-    // What other programs take for a pattern would be taken literally, and would leave open what it should
-    // protect.
-    let is_pattern = |segment: &str| {
-        segment.contains(['*', '{', '}', '<', '>', '[', ']', '^', '|'])
-            || segment.starts_with(':')
-            || segment.ends_with('$')
-    };
-    let parts: Vec<&str> = inner.split('/').collect();
-    if let Some(first) = parts.iter().position(|segment| is_pattern(segment)) {
-        let plain = format!("/{}", parts[..first].join("/"));
-        return refuse("is a pattern, and paths have none").map_err(|invalid| {
-            invalid.help(format!("write \"{plain}\": a path matches itself and everything below it"))
-        });
-    }
     Ok(())
 }
 
@@ -48,6 +51,7 @@ fn is_allowed(c: char) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -72,18 +76,42 @@ mod tests {
             ("/a b", "contains ` `"),
             ("/ä", "contains `ä`"),
             ("/a\n", "contains `\\n`"),
-            ("/a*{b}", "is a pattern"),
-            ("/users/{id}", "is a pattern"),
-            ("/users/<int:id>", "is a pattern"),
-            ("/v[12]", "is a pattern"),
-            ("/api/*", "is a pattern"),
-            ("/api/**", "is a pattern"),
-            ("/api/:id", "is a pattern"),
-            ("/api/*.js", "is a pattern"),
-            ("/api$", "is a pattern"),
         ] {
             let refused = segments(path).err().map(|r| r.message).unwrap_or_default();
             assert!(refused.contains(why), "{path}: {refused}");
+        }
+    }
+
+    #[test]
+    fn what_others_take_for_a_pattern_is_refused_with_the_plain_path() {
+        for (path, plain) in [
+            ("/api/*", "/api"),
+            ("/api/**", "/api"),
+            ("/api*", "/api"),
+            ("/api/.*", "/api"),
+            ("/api.*", "/api"),
+            ("/api$", "/api"),
+            ("/api/:id", "/api"),
+            ("/api/{id}", "/api"),
+            ("/api/{id:[0-9]+}/x", "/api"),
+            ("/api/<int:id>", "/api"),
+            ("/api/[id]", "/api"),
+            ("/v1/(a|b)", "/v1"),
+            ("/api/[^/]+/x", "/api"),
+            ("/api/*.js", "/api"),
+            ("/v[12]", "/"),
+            ("/a*{b}", "/"),
+            ("/*.php", "/"),
+            ("/{proxy+}", "/"),
+        ] {
+            let refused = segments(path).unwrap_err();
+            assert!(refused.message.contains("is a pattern"), "{path}: {}", refused.message);
+            let help = format!("write \"{plain}\": ");
+            assert!(
+                refused.help.as_ref().is_some_and(|text| text.starts_with(&help)),
+                "{path}: {:?}",
+                refused.help
+            );
         }
     }
 }

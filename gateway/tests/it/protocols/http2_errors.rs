@@ -1,7 +1,8 @@
 //! Broken HTTP/2 frame by frame: which error code a client sees (RFC 9113 sections 4 to 7).
 //!
 //! A generic code may always stand for a more specific one (section 5.4). h2, under hyper, uses PROTOCOL_ERROR in
-//! the rows that say so; docs/explanation/interoperability.md compares them with other servers.
+//! the rows that say so; docs/explanation/interoperability.md compares them with other servers. The codes of sizes and windows
+//! come from the check below h2 (`server/http2_frame_sizes.rs`).
 
 use super::config;
 use crate::fixture::http2_raw::{
@@ -69,27 +70,27 @@ fn broken_frames_get_the_error_codes_that_h2_has_for_them() {
             vec![get(&[]), frame(DATA, 1, 1, b"x")],
             Connection(PROTOCOL_ERROR),
         ),
-        // Sizes. FRAME_SIZE_ERROR would be more specific below the first.
+        // Sizes.
         (
             "DATA of 16,385 bytes",
             vec![post(&[]), frame(DATA, 0, 1, &[0; 16_385])],
             Connection(FRAME_SIZE_ERROR),
         ),
-        ("SETTINGS of 5 bytes", vec![frame(SETTINGS, 0, 0, &[0; 5])], Connection(PROTOCOL_ERROR)),
-        ("SETTINGS ACK with a payload", vec![frame(SETTINGS, 1, 0, &[0; 6])], Connection(PROTOCOL_ERROR)),
-        ("PING of 7 bytes", vec![frame(PING, 0, 0, &[0; 7])], Connection(PROTOCOL_ERROR)),
+        ("SETTINGS of 5 bytes", vec![frame(SETTINGS, 0, 0, &[0; 5])], Connection(FRAME_SIZE_ERROR)),
+        ("SETTINGS ACK with a payload", vec![frame(SETTINGS, 1, 0, &[0; 6])], Connection(FRAME_SIZE_ERROR)),
+        ("PING of 7 bytes", vec![frame(PING, 0, 0, &[0; 7])], Connection(FRAME_SIZE_ERROR)),
         (
             "RST_STREAM of 3 bytes",
             vec![post(&[]), frame(RST_STREAM, 0, 1, &[0; 3])],
-            Connection(PROTOCOL_ERROR),
+            Connection(FRAME_SIZE_ERROR),
         ),
-        ("PRIORITY of 4 bytes", vec![frame(PRIORITY, 0, 1, &[0; 4])], Connection(PROTOCOL_ERROR)),
-        ("WINDOW_UPDATE of 3 bytes", vec![frame(WINDOW_UPDATE, 0, 0, &[1; 3])], Connection(PROTOCOL_ERROR)),
-        ("GOAWAY of 7 bytes", vec![frame(GOAWAY, 0, 0, &[0; 7])], Connection(PROTOCOL_ERROR)),
-        // Values. FLOW_CONTROL_ERROR would be more specific for the window of 2^31.
+        ("PRIORITY of 4 bytes", vec![frame(PRIORITY, 0, 1, &[0; 4])], Connection(FRAME_SIZE_ERROR)),
+        ("WINDOW_UPDATE of 3 bytes", vec![frame(WINDOW_UPDATE, 0, 0, &[1; 3])], Connection(FRAME_SIZE_ERROR)),
+        ("GOAWAY of 7 bytes", vec![frame(GOAWAY, 0, 0, &[0; 7])], Connection(FRAME_SIZE_ERROR)),
+        // Values.
         ("ENABLE_PUSH of 2", vec![setting(2, 2)], Connection(PROTOCOL_ERROR)),
         ("MAX_FRAME_SIZE of 16,383", vec![setting(5, 16_383)], Connection(PROTOCOL_ERROR)),
-        ("INITIAL_WINDOW_SIZE of 2^31", vec![setting(4, 1 << 31)], Connection(PROTOCOL_ERROR)),
+        ("INITIAL_WINDOW_SIZE of 2^31", vec![setting(4, 1 << 31)], Connection(FLOW_CONTROL_ERROR)),
         ("WINDOW_UPDATE of 0", vec![frame(WINDOW_UPDATE, 0, 0, &[0; 4])], Connection(PROTOCOL_ERROR)),
         (
             "a connection's window above 2^31 - 1",

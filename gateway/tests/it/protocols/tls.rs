@@ -149,7 +149,16 @@ fn a_client_that_does_not_finish_its_handshake_is_let_go() {
 fn plain_http_is_led_to_https() {
     let (certificates, upstream) = (Certificates::make(), Upstream::start());
     let plain = free_address();
-    let gateway = secure(&upstream, &certificates, &format!("redirect_listen = \"{plain}\""));
+    let more = format!("redirect_listen = \"{plain}\"\n[endpoints]\nhealth_path = \"/healthz\"");
+    let gateway = secure(&upstream, &certificates, &more);
+    for request in
+        ["OPTIONS /healthz HTTP/1.0\r\n\r\n", "GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"]
+    {
+        let (mut socket, mut reply) = (TcpStream::connect(plain).unwrap(), Vec::new());
+        socket.write_all(request.as_bytes()).unwrap();
+        socket.read_to_end(&mut reply).unwrap();
+        assert_eq!(reply[8..13], *b" 200 ", "{request}");
+    }
     let sent =
         exchange(plain, b"POST /app/a?b=c HTTP/1.1\r\nHost: gw.test:80\r\nContent-Length: 3\r\n\r\nabc");
     let reply = &sent.replies[0];

@@ -64,7 +64,7 @@ fn without_the_setting_such_a_name_stops_the_start_and_is_not_added() {
             .unwrap();
         let (code, _, errors) = command(&["check"], "");
         assert_eq!(code, 78, "{name}");
-        assert!(errors.contains("users.toml") && errors.contains("name_characters = ["), "{errors}");
+        assert!(errors.contains("`users[0].username`") && errors.contains("name_characters = ["), "{errors}");
     }
     fs::write(dir.path().join("users.toml"), "").unwrap();
     let (code, _, errors) = command(&["users", "add", "Alice Smith"], "a first password\n");

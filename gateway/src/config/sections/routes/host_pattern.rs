@@ -22,7 +22,8 @@ pub(super) fn parse(text: &str) -> Result<HostPattern, InvalidValue> {
         Some(name) => (true, name),
         None => (false, lower.as_str()),
     };
-    if name == "*" && !is_pattern {
+    // nginx's name for what no other server has.
+    if ["*", "_"].contains(&name) && !is_pattern {
         return refuse("means every host", "leave `hosts` out for that");
     }
     if name.contains('*') {

@@ -122,6 +122,7 @@ fn what_a_route_may_not_say_is_refused() {
         (format!("{up}methods = \"GET\""), "`routes[1].methods`: expected a list", ""),
         (format!("{up}hosts = [\"a.*.example\"]"), "that is not its first label", "\"*.app.example\""),
         (format!("{up}hosts = [\"*\"]"), "the host `*` means every host", "leave `hosts` out"),
+        (format!("{up}hosts = [\"_\"]"), "the host `_` means every host", "leave `hosts` out"),
         (format!("{up}hosts = [\"*..\"]"), "is not a host name", ""),
         (format!("{up}hosts = [\"*.0.0.1\"]"), "is a pattern of addresses", ""),
         (format!("{up}hosts = [\"a.example:80\"]"), "the host `a.example:80` has a port", "leave it out"),
