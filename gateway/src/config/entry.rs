@@ -394,7 +394,11 @@ impl<'a> Entry<'a> {
                     {
                         "write [upstreams.NAME], with the upstream's name, in place of [upstreams]".to_owned()
                     }
-                    (Value::Array(..), ..) => format!("write [{name}] in place of [[{name}]]"),
+                    (Value::Array(_, elements), ..)
+                        if elements.iter().all(|element| element.as_dict().is_some()) =>
+                    {
+                        format!("write [{name}] in place of [[{name}]]")
+                    }
                     _ => format!("write [{name}] on a line of its own, and its keys below"),
                 };
                 self.expected("a table", other, &help)

@@ -129,6 +129,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("[[routes]]", "[log]\nlevel = \"verbose\"\n[[routes]]", "known levels"),
     ("[[routes]]", "[cors]\nallowed_origins = [\"*\"]\n[[routes]]", "full name"),
     ("[[routes]]", "[cors]\nallowed_origins = [\"a.example\"]\n[[routes]]", "https://app.example"),
+    ("[server]", "identity_headers = [\"X-User\"]\n[server]", "write [identity_headers] on a line"),
     ("[[routes]]", "[endpoints]\nprefix = \"auth\"\n[[routes]]", "\"/auth\""),
     ("[[routes]]", "[limits]\nmax_body = \"10 megabytes\"\n[[routes]]", "units are"),
     ("[[routes]]", "[limits]\nmax_body = true\n[[routes]]", "\"8KiB\""),

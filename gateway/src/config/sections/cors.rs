@@ -137,6 +137,9 @@ pub(super) fn origin(text: &str) -> Result<String, InvalidValue> {
         let why = "may not be `null`: sandboxed frames and local files of anyone send that".into();
         return refuse(why, "serve the page from an http:// or https:// origin");
     }
+    if text.contains([',', ' ']) {
+        return refuse(format!("{} is more than one", quoted(text)), "write each by itself: [\"…\", \"…\"]");
+    }
     let Some((scheme, rest)) = text.split_once("://") else {
         return refuse(format!("{} has no scheme", quoted(text)), example);
     };
@@ -205,6 +208,7 @@ mod tests {
             ("https://*.example", "may not be a pattern", "full name"),
             ("null", "may not be `null`", "serve the page"),
             ("localhost:5173", "has no scheme", "http://localhost:5173"),
+            ("http://a.example, http://b.example", "is more than one", "each by itself"),
             ("http://a.example/", "goes on after host and port", "write \"http://a.example\""),
             ("http://a.example/x?y", "goes on after", "write \"http://a.example\""),
             ("http://u:hunter2@a.example", "a user name or a password", ""),
