@@ -264,7 +264,8 @@ fn submit(browser: &mut Browser, page: &Reply, typed: &[(&str, &str)]) -> Reply 
     let between = |text: &str, from: &str| {
         text.split_once(from).map(|(_, rest)| rest.split('"').next().unwrap().replace("&amp;", "&"))
     };
-    let action = between(&html, "action=\"").unwrap();
+    let action = between(&html, "action=\"").filter(|action| !action.is_empty());
+    let action = action.unwrap_or_else(|| browser.location.clone());
     let mut form = form_urlencoded::Serializer::new(String::new());
     for input in html.split("<input type=\"hidden\" ").skip(1) {
         form.append_pair(&between(input, "name=\"").unwrap(), &between(input, "value=\"").unwrap());

@@ -142,7 +142,7 @@ fn a_sign_in_begins_a_new_session_and_ends_the_one_that_came_along() {
     let upstream = Upstream::start();
     let gateway = start(&upstream);
     let planted = Browser::signed_in(&gateway, "bob");
-    let mut browser = Browser { address: gateway.address, cookies: planted.cookies.clone() };
+    let mut browser = Browser { cookies: planted.cookies.clone(), ..Browser::new(&gateway) };
     assert_eq!(browser.sign_in("alice", PASSWORD, "/").status, 303);
     assert_ne!(browser.refresh(), planted.refresh());
     browser.open("/x");
