@@ -201,14 +201,10 @@ impl KeyRing {
         access: Access,
     ) -> Result<(), KeyError> {
         let mut signing = Vec::new();
-        let (store, keys) = match access {
-            Access::Use => {
-                let store = KeyStore::open(dir)?;
-                let keys = store.signing_and_others(self.algorithm, now)?;
-                (store, keys)
-            }
+        let store = KeyStore::open_for(dir, access)?;
+        let keys = match access {
+            Access::Use => store.signing_and_others(self.algorithm, now)?,
             Access::Examine => {
-                let store = KeyStore::open_to_read(dir)?;
                 let keys = store.list()?;
                 if !keys.iter().any(|key| key.signs_with(self.algorithm)) {
                     // The gateway makes one when it starts.
@@ -216,7 +212,7 @@ impl KeyRing {
                     signing.push((UnixSeconds::MAX, signing_key(&public, private)));
                     self.verification.push(public);
                 }
-                (store, keys)
+                keys
             }
         };
         for key in &keys {

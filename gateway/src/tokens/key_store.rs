@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::UnixSeconds;
 use super::key_record::KeyRole;
-use super::key_ring::{KeyError, private_key, read_key_file};
+use super::key_ring::{Access, KeyError, private_key, read_key_file};
 use super::key_schedule::{Rules, Step, next_step};
 use super::public_key::VerificationKey;
 use crate::config::Algorithm;
@@ -141,6 +141,18 @@ impl KeyStore {
             lock.lock_shared().map_err(|source| KeyError::Store { dir: dir.to_owned(), source })?;
         }
         Ok(KeyStore { dir: dir.to_owned(), _lock: lock })
+    }
+
+    /// Opens the folder to use what it has, or to [read](KeyStore::open_to_read) it.
+    ///
+    /// # Errors
+    ///
+    /// As of [`KeyStore::open`] and [`KeyStore::open_to_read`].
+    pub(super) fn open_for(dir: &Path, access: Access) -> Result<KeyStore, KeyError> {
+        match access {
+            Access::Use => KeyStore::open(dir),
+            Access::Examine => KeyStore::open_to_read(dir),
+        }
     }
 
     /// Does what has to be done to the keys of a folder at `now`: publishes and rotates them by the schedule, and removes what

@@ -123,10 +123,7 @@ fn kept(
     now: UnixSeconds,
     access: Access,
 ) -> Result<Vec<VerificationKey>, KeyError> {
-    let store = match access {
-        Access::Use => KeyStore::open(dir)?,
-        Access::Examine => KeyStore::open_to_read(dir)?,
-    };
+    let store = KeyStore::open_for(dir, access)?;
     if access == Access::Use {
         store.retire_all(algorithm, now)?;
     }

@@ -104,10 +104,7 @@ impl Nonces {
 /// The secret in the folder of the keys, which is made where there is none.
 fn kept_secret(dir: &Path, access: Access) -> Result<Vec<u8>, KeyError> {
     // Locked: of several processes that start at once, one makes the file.
-    let store = match access {
-        Access::Use => KeyStore::open(dir)?,
-        Access::Examine => KeyStore::open_to_read(dir)?,
-    };
+    let store = KeyStore::open_for(dir, access)?;
     let path = dir.join(FILE);
     match fs::read(&path) {
         Ok(secret) if secret.len() == SECRET_LEN => return Ok(secret),
