@@ -82,7 +82,7 @@ impl ClientAddr {
         let forwarded = ForwardedElement::of(head);
         // The scheme and the port that the client used: each proxy of a chain adds those of its own connection at the end.
         let protos = head.headers().of_kind(HeaderKind::XForwardedProto).next();
-        let proto = protos.and_then(|field| members(field.value).next());
+        let proto = protos.and_then(|field| field.members().next());
         let scheme = proto.or(forwarded.proto).and_then(Scheme::of_proxy);
         let scheme = scheme.or_else(|| Scheme::of_ssl(named(head, "X-Forwarded-Ssl")?)).unwrap_or(own);
         let port =
@@ -90,7 +90,7 @@ impl ClientAddr {
         let port = port.filter(|port| *port != 0);
         // The host only of the nearest proxy: a client may have written those before.
         let hosts = head.headers().of_kind(HeaderKind::XForwardedHost).last();
-        let known_as = hosts.and_then(|field| members(field.value).next_back()).or(forwarded.host);
+        let known_as = hosts.and_then(|field| field.members().next_back()).or(forwarded.host);
         let known_as = known_as.and_then(|host| Host::parse(host).ok()).map(|host| host.as_str());
         RequestOrigin { scheme, host: known_as.unwrap_or(host), port }
     }
@@ -170,7 +170,7 @@ fn all_named<'r>(head: &'r RequestHead, name: &'static str) -> impl Iterator<Ite
 
 /// What proxies say of the client under that name: the first member.
 fn named<'r>(head: &'r RequestHead, name: &'static str) -> Option<&'r [u8]> {
-    all_named(head, name).next().and_then(|field| members(field.value).next())
+    all_named(head, name).next().and_then(|field| field.members().next())
 }
 
 /// A prefix that can be put before a path: segments of plain characters, without the slash at their end.
@@ -278,11 +278,6 @@ impl RequestOrigin<'_> {
     }
 }
 
-/// The members of a comma-separated list that are not empty.
-fn members(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
-    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
-}
-
 /// The parts of a value between separators outside of quoted strings (RFC 9110 section 5.6.4). Where a quote stays open, every
 /// separator counts: what a client began must not hide what proxies have appended.
 fn split_unquoted(value: &[u8], separator: u8) -> Vec<&[u8]> {
@@ -345,7 +340,7 @@ fn parameter<'r>(element: &'r [u8], name: &[u8]) -> Option<&'r [u8]> {
 /// is no address.
 fn forwarded_for(head: &RequestHead) -> Vec<IpAddr> {
     let fields = head.headers().of_kind(HeaderKind::XForwardedFor);
-    let mut values: Vec<&[u8]> = fields.flat_map(|field| members(field.value)).collect();
+    let mut values: Vec<&[u8]> = fields.flat_map(|field| field.members()).collect();
     if values.is_empty() {
         let elements = forwarded_elements(head);
         values = elements.map(|element| parameter(element, b"for").unwrap_or_default()).collect();

@@ -277,7 +277,7 @@ const LENGTH_STARTS: [u8; MAX_NAME_LEN + 2] = {
 
 impl<'h> HeaderField<'h> {
     /// The members of a comma-separated list (RFC 9110 section 5.6.1), trimmed.
-    pub(crate) fn members(&self) -> impl Iterator<Item = &'h [u8]> + use<'h> {
+    pub(crate) fn members(&self) -> impl DoubleEndedIterator<Item = &'h [u8]> + use<'h> {
         self.value.split(|&b| b == b',').map(|m| m.trim_ascii()).filter(|m| !m.is_empty())
     }
 }
