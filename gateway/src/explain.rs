@@ -170,8 +170,7 @@ fn token_state(context: &RequestContext) -> TokenState {
     {
         return TokenState::Refused(error, claims);
     }
-    let route = context.record.route.get().map(|route| context.state.config.routes.at(route));
-    if route.is_none_or(|route| route.access == Access::Public) {
+    if context.route().is_none_or(|route| route.access == Access::Public) {
         return TokenState::NotAskedFor;
     }
     match &*context.record.rejection.borrow() {

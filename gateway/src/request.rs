@@ -175,6 +175,11 @@ impl RequestContext {
         field.map(|field| String::from_utf8_lossy(field.value))
     }
 
+    /// The route, once the request has one.
+    pub(crate) fn route(&self) -> Option<&Route> {
+        self.record.route.get().map(|index| self.state.config.routes.at(index))
+    }
+
     /// The path of the route, as configured.
     pub(crate) fn route_path(&self) -> Option<&str> {
         self.record.route.get().map(|index| self.state.config.settings.routes[index].path.as_str())

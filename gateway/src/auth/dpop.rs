@@ -28,9 +28,7 @@ pub(crate) fn mode(route: &Route, context: &RequestContext) -> Dpop {
 
 /// The same for the request's route, or for the gateway's endpoints where it has none.
 pub(crate) fn mode_of_request(context: &RequestContext) -> Dpop {
-    let config = &context.state.config;
-    let route = context.record.route.get().map(|route| config.routes.at(route));
-    route.map_or(config.settings.tokens.dpop, |route| mode(route, context))
+    context.route().map_or(context.state.config.settings.tokens.dpop, |route| mode(route, context))
 }
 
 /// What a proof is sent with.

@@ -156,8 +156,8 @@ fn name_resource_metadata(response: &mut Response, context: &RequestContext) {
 /// would open its own password dialog.
 fn add_basic_challenge(response: &mut Response, context: &RequestContext) {
     let config = &context.state.config;
-    let route = context.record.route.get().map(|route| config.routes.at(route));
-    let takes_basic = route.is_some_and(|route| route.basic && dpop::mode(route, context) != Dpop::Required);
+    let takes_basic =
+        context.route().is_some_and(|route| route.basic && dpop::mode(route, context) != Dpop::Required);
     let is_browser =
         || context.head.headers().iter().any(|field| field.name.eq_ignore_ascii_case(b"sec-fetch-mode"));
     if !takes_basic || (config.browser.is_some() && is_browser()) {
@@ -183,7 +183,7 @@ fn has_token(headers: &Headers, route: Option<&Route>) -> bool {
 fn for_browser(rejection: &Rejection, context: &RequestContext) -> Option<Response> {
     let (config, head) = (&context.state.config, &context.head);
     let browser = config.browser.as_ref()?;
-    let route = context.record.route.get().map(|route| config.routes.at(route));
+    let route = context.route();
     let cookies = browser_cookies(browser, context);
     let form = refusal::form(RefusedRequest {
         code: rejection.code(),
