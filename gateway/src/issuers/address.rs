@@ -74,15 +74,16 @@ fn scope_v4(v4: Ipv4Addr) -> Scope {
     if v4.is_loopback() {
         return Scope::Loopback;
     }
-    // Carrier-grade NAT; but Alibaba Cloud has its metadata there.
-    let is_shared = a == 100 && b & 0xc0 == 64 && v4.octets() != [100, 100, 100, 200];
-    if v4.is_private() || is_shared {
+    // The metadata service of Alibaba Cloud, which is among the addresses of carrier-grade NAT.
+    let is_metadata = v4.octets() == [100, 100, 100, 200];
+    let is_shared = a == 100 && b & 0xc0 == 64;
+    if v4.is_private() || is_shared && !is_metadata {
         return Scope::Private;
     }
     let is_special = v4.is_link_local()
         || v4.is_documentation()
+        || is_metadata
         || a == 0
-        || a == 100 && b & 0xc0 == 64
         // Multicast, reserved, broadcast.
         || a >= 224
         || (a == 192 && b == 0 && c == 0)
