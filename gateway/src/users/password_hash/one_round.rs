@@ -1,5 +1,6 @@
 //! One round of a digest, as applications stored passwords long ago: for verifying existing hashes only.
 
+use ::hmac::{Hmac, KeyInit, Mac};
 use aws_lc_rs::{digest, hmac};
 use md5::{Digest, Md5};
 
@@ -27,14 +28,11 @@ pub(super) fn keyed(digest: RoundDigest, key: &[u8], text: &[u8]) -> Vec<u8> {
     hmac::sign(&hmac::Key::new(algorithm, key), text).as_ref().to_vec()
 }
 
-/// RFC 2104 with MD5, which aws-lc-rs does not offer.
+/// HMAC with MD5, which aws-lc-rs does not offer.
 fn hmac_md5(key: &[u8], text: &[u8]) -> Vec<u8> {
-    const BLOCK: usize = 64;
-    let mut block = if key.len() > BLOCK { Md5::digest(key).to_vec() } else { key.to_vec() };
-    block.resize(BLOCK, 0);
-    let padded = |pad: u8| block.iter().map(|byte| byte ^ pad).collect::<Vec<u8>>();
-    let inner = Md5::new().chain_update(padded(0x36)).chain_update(text).finalize();
-    Md5::new().chain_update(padded(0x5c)).chain_update(inner).finalize().to_vec()
+    // Keys of all lengths are accepted.
+    let mac = Hmac::<Md5>::new_from_slice(key);
+    mac.map(|mac| mac.chain_update(text).finalize().into_bytes().to_vec()).unwrap_or_default()
 }
 
 #[cfg(test)]
