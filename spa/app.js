@@ -71,21 +71,21 @@ const tokens = new TokensView({ client, explain, onEnded: () => showLogin(SESSIO
 
 const password = new PasswordView({
   client,
-  explain,
+  explain: explainProof,
   onEnded: () => showLogin(SESSION_ENDED),
   onChanged: () => void sessions.load(),
 });
 
 const factor = new SecondFactorView({
   client,
-  explain,
+  explain: explainProof,
   onEnded: () => showLogin(SESSION_ENDED),
   onChanged: () => void sessions.load(),
 });
 
 const prove = new ProveView({
   client,
-  explain,
+  explain: explainProof,
   onProved: () => void callAgain(),
   onEnded: () => showLogin(SESSION_ENDED),
 });
@@ -135,6 +135,15 @@ function saySuccessError(text, isOutage = false) {
   view.successFailure.hidden = text === "";
   view.successRetry.hidden = !isOutage;
   if (text !== "") view.message.textContent = view.answered.textContent = "";
+}
+
+/**
+ * The error message where the visitor, who is logged in, proves that by the current password.
+ * @param {unknown} error
+ */
+function explainProof(error) {
+  const isWrongPassword = error instanceof ApiError && error.code === "invalid_credentials";
+  return isWrongPassword ? "The current password is wrong." : explain(error);
 }
 
 /**

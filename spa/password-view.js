@@ -72,7 +72,7 @@ export class PasswordView {
     } catch (error) {
       if (!this.#client.hasTokens) return this.#onEnded();
       const isCurrent = error instanceof ApiError && error.code === "invalid_credentials";
-      this.#say(isCurrent ? "The current password is wrong." : this.#explain(error), "");
+      this.#say(this.#explain(error), "");
       this.#mark(error instanceof NetworkError ? [] : isCurrent ? [this.#current] : [this.#new]);
       (isCurrent ? this.#current : this.#new).focus();
     } finally {

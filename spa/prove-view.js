@@ -76,9 +76,8 @@ export class ProveView {
     } catch (error) {
       if (!this.#client.hasTokens) return this.#onEnded();
       const isOutage = error instanceof NetworkError;
-      const isWrongPassword = error instanceof ApiError && error.code === "invalid_credentials";
       if (!isOutage) this.#field.value = "";
-      this.#say(isWrongPassword ? "The current password is wrong." : this.#explain(error), !isOutage);
+      this.#say(this.#explain(error), !isOutage);
       this.#field.focus();
     } finally {
       this.#isBusy = false;

@@ -183,8 +183,7 @@ export class SecondFactorView {
       void this.load().then(() => this.#say(this.#explain(error)));
       return;
     }
-    const isWrongPassword = code === "invalid_credentials";
-    this.#say(isWrongPassword ? "The current password is wrong." : this.#explain(error), field);
+    this.#say(this.#explain(error), field);
     if (error instanceof NetworkError) field.removeAttribute("aria-invalid");
     else field.value = "";
     field.focus();

@@ -4,7 +4,7 @@
  */
 
 import { element } from "./element.js";
-import { line, time } from "./list-item.js";
+import { item, itemButton, line, time } from "./list-item.js";
 
 /** @typedef {import("./auth-client/src/index.js").SessionInfo} SessionInfo */
 
@@ -59,24 +59,15 @@ export class SessionsView {
 
   /** @param {SessionInfo} session */
   #item(session) {
-    const item = document.createElement("li");
-    const text = document.createElement("div");
     const client = browserName(session.client ?? "");
-    text.append(
+    const lines = [
       line(client, session.current ? "This session" : ""),
       line(`Since ${time(session.started_at)}${session.address ? `, from ${session.address}` : ""}`, "", "muted"),
-    );
-    if (session.last_refreshed_at) text.append(line(`Last renewed ${time(session.last_refreshed_at)}`, "", "muted"));
-    item.append(text);
-    if (!session.current) {
-      const end = document.createElement("button");
-      end.type = "button";
-      end.textContent = "End";
-      end.setAttribute("aria-label", `End the session of ${client} since ${time(session.started_at)}`);
-      end.addEventListener("click", () => this.#act(end, () => this.#client.endSession(session.sid), ""));
-      item.append(end);
-    }
-    return item;
+    ];
+    if (session.last_refreshed_at) lines.push(line(`Last renewed ${time(session.last_refreshed_at)}`, "", "muted"));
+    if (session.current) return item(lines);
+    const label = `End the session of ${client} since ${time(session.started_at)}`;
+    return item(lines, itemButton("End", label, (end) => this.#act(end, () => this.#client.endSession(session.sid), "")));
   }
 
   /**

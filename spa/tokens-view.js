@@ -6,7 +6,7 @@
 
 import { ApiError } from "./auth-client/src/index.js";
 import { element } from "./element.js";
-import { line, time } from "./list-item.js";
+import { item, itemButton, line, time } from "./list-item.js";
 
 /** @typedef {import("./auth-client/src/index.js").PersonalToken} PersonalToken */
 
@@ -91,25 +91,17 @@ export class TokensView {
 
   /** @param {PersonalToken} token */
   #item(token) {
-    const item = document.createElement("li");
-    const text = document.createElement("div");
     const used = token.last_used_at
       ? `Last used ${time(token.last_used_at)}${token.last_used_from ? ` from ${token.last_used_from}` : ""}`
       : "Never used";
-    text.append(
+    const lines = [
       line(token.name, ""),
       line(token.expires_at ? `Expires ${time(token.expires_at)}` : "Never expires", "", "muted"),
       line(used, "", "muted"),
-    );
-    if (token.roles) text.append(line(`Roles: ${token.roles.join(", ") || "none"}`, "", "muted"));
-    if (token.routes.length > 0) text.append(line(`Addresses: ${token.routes.join(", ")}`, "", "muted"));
-    const revoke = document.createElement("button");
-    revoke.type = "button";
-    revoke.textContent = "Revoke";
-    revoke.setAttribute("aria-label", `Revoke the token ${token.name}`);
-    revoke.addEventListener("click", () => this.#revoke(revoke, token));
-    item.append(text, revoke);
-    return item;
+    ];
+    if (token.roles) lines.push(line(`Roles: ${token.roles.join(", ") || "none"}`, "", "muted"));
+    if (token.routes.length > 0) lines.push(line(`Addresses: ${token.routes.join(", ")}`, "", "muted"));
+    return item(lines, itemButton("Revoke", `Revoke the token ${token.name}`, (revoke) => this.#revoke(revoke, token)));
   }
 
   /** @param {HTMLElement} button @param {PersonalToken} token */
