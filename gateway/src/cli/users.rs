@@ -399,7 +399,7 @@ pub(super) enum UsersError {
     /// A source is unavailable.
     #[error("{0}")]
     Unavailable(#[from] SourceUnavailable),
-    /// A source has the name, and nobody can log in by it.
+    /// A source has the name, with what no one can log in by.
     #[error("{origin} has {name}, who cannot log in: {why}")]
     Unusable {
         /// The name.

@@ -198,10 +198,8 @@ mod tests {
             (
                 "readable-by-others",
                 minimal()
-                    + &format!(
-                        "[tokens]\nalgorithm = \"HS256\"\nsecret = \"{}\"\nprevious_secrets_file = [{secret:?}]",
-                        "kQ2vX9wLr5TzYpB8nMcJ4hGfD6sA1eUo3iVqWxRt"
-                    ),
+                    + "[tokens]\nalgorithm = \"HS256\"\nsecret = \"kQ2vX9wLr5TzYpB8nMcJ4hGfD6sA1eUo3iVqWxRt\"\n"
+                    + &format!("previous_secrets_file = [{secret:?}]"),
             ),
             (
                 "readable-by-others",

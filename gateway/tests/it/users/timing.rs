@@ -17,7 +17,7 @@ fn kinds() -> [(&'static str, String); 4] {
     ]
 }
 
-/// The probability that a time of `a` is longer than one of `b`: 0.5 where they cannot be told from each other.
+/// The probability that a time of `a` is longer than one of `b`: 0.5 where they cannot be distinguished.
 fn auc(a: &[f64], b: &[f64]) -> f64 {
     let pairs = a.iter().flat_map(|a| b.iter().map(move |b| (a, b)));
     let longer: f64 = pairs
