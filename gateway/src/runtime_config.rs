@@ -11,7 +11,7 @@ use tokio_rustls::rustls::ServerConfig;
 use crate::auth::identity::IdentityHeaders;
 use crate::browser::Browser;
 use crate::browser::branding::BrandingError;
-use crate::config::{Settings, UpstreamAssertion};
+use crate::config::{Dpop, Settings, UpstreamAssertion};
 use crate::issuers::{IssuerError, Issuers};
 use crate::layers::cors::CorsPolicies;
 use crate::layers::hsts::Hsts;
@@ -62,6 +62,8 @@ pub(crate) struct RuntimeConfig {
     pub(crate) sealer: Arc<Sealer>,
     /// Whether access tokens say when and how the user proved the identity.
     pub(crate) tells_authentication: bool,
+    /// Whether some route refuses tokens that are bound to no key.
+    pub(crate) requires_possession: bool,
 }
 
 /// Why a configuration cannot be used.
@@ -213,6 +215,8 @@ impl RuntimeConfig {
             keys,
             sealer: Arc::new(Sealer::new(settings.mfa.secret.as_deref())),
             tells_authentication: settings.asks_authentication(),
+            requires_possession: settings.tokens.dpop == Dpop::Required
+                || settings.routes.iter().any(|route| route.dpop == Some(Dpop::Required)),
             settings,
         })
     }

@@ -22,7 +22,7 @@ use crate::services::endpoints::{store_unavailable, users_unavailable};
 use crate::services::foreign;
 use crate::services::login::new_session;
 use crate::services::sign_in_page::{query_value, see_other};
-use crate::services::token_response::{Grant, IssuedTokens, issue};
+use crate::services::token_response::{Grant, IssuedTokens, Recipient, issue};
 use crate::sessions::{RevocationReason, SessionId, TokenId};
 
 /// How long a sign-in on another host may take, in seconds.
@@ -155,7 +155,8 @@ pub(crate) async fn receive(
         ended.map_err(|e| store_unavailable(&e))?;
         return Ok(lost(browser));
     };
-    let tokens = Arc::new(issue(context, Grant::of_login(&user, &opened, context.now()))?);
+    let tokens =
+        Arc::new(issue(context, Grant::of_login(&user, &opened, Recipient::Cookies, context.now()))?);
     context.audit("handover", "claimed", &user.username, Some(session.to_string()));
     context.record.username.replace(Some(user.username.clone()));
     let remember = browser.remember_me.applies(!value("remember").is_empty());

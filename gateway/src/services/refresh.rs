@@ -13,7 +13,7 @@ use crate::services::endpoints::{rate_limited, store_unavailable};
 use crate::services::foreign;
 use crate::services::login::only_json;
 use crate::services::proxy::bad_body;
-use crate::services::token_response::{Grant, IssuedTokens, NewRefreshToken, issue, respond};
+use crate::services::token_response::{Grant, IssuedTokens, NewRefreshToken, Recipient, issue, respond};
 use crate::sessions::{Account, RateLimitDecision, RateLimitScope, RefreshError, Session, SessionId};
 use crate::strict_json;
 use crate::telemetry::{AuditEvent, RefreshOutcome};
@@ -31,7 +31,8 @@ pub(crate) async fn refresh(context: &RequestContext, body: RequestBody) -> Resu
             _ => RefreshOutcome::Invalid,
         });
     })?;
-    let tokens = redeem(context, &claims, proof.as_ref().map(|proof| proof.key)).await?;
+    let key = proof.as_ref().map(|proof| proof.key);
+    let tokens = redeem(context, &claims, key, Recipient::Client).await?;
     Ok(respond(context, tokens, proof.as_ref()))
 }
 
@@ -58,6 +59,7 @@ pub(crate) async fn redeem(
     context: &RequestContext,
     claims: &VerifiedClaims,
     key: Option<KeyThumbprint>,
+    recipient: Recipient,
 ) -> Result<IssuedTokens, Rejection> {
     let metrics = &context.worker.metrics;
     // The user is looked up again: a session of one who was disabled or deleted, or has a new password, ends
@@ -102,6 +104,7 @@ pub(crate) async fn redeem(
                 .successor
                 .map(|s| NewRefreshToken { id: s.id, issued_at: s.issued_at / 1000 }),
             key,
+            recipient,
             message: None,
             authentication: refreshed.authentication,
         },
