@@ -77,7 +77,10 @@ fn f02_redis_is_killed_and_comes_back() {
                 back = Instant::now();
                 recovers(&gateways);
             });
-            let (summary, recovery) = (history.holds(), history.recovery_after(back));
+            let recovery = history.recovery_after(back);
+            // With `everysec`, Redis answers before it has written while an fsync of a busy disk lasts.
+            let summary =
+                if sync == "always" { history.holds() } else { history.holds_but_for_lost_writes() };
             assert!(recovery < RECOVERY + BUSY, "{recovery:?}");
             assert!(
                 summary.median_refusal < PROMPT && summary.longest_refusal < PROMPT + BUSY,
