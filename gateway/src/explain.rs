@@ -10,13 +10,12 @@ use std::rc::Rc;
 use http::StatusCode;
 use tower::{Service, service_fn};
 
-use crate::auth::identity::Identity;
 use crate::browser::own_origin;
 use crate::client_addr::ClientAddr;
 use crate::config::{Access, RouteRef};
 use crate::http1::RequestHead;
+use crate::identity::Identity;
 use crate::layers::route::MatchResult;
-use crate::proxy::upstream_request::UpstreamRequest;
 use crate::proxy::websocket;
 use crate::rejection::{Code, Rejection};
 use crate::request::{Authorized, Incoming, PREFLIGHT_PASSED, RequestContext};
@@ -29,6 +28,7 @@ use crate::services::target::TargetService;
 use crate::stack::request_stack;
 use crate::stream_state::StreamState;
 use crate::tokens::{TokenError, VerifiedClaims};
+use crate::upstream::UpstreamRequest;
 
 /// The path of a request up to its upstream's socket, or to its response here.
 #[derive(Debug)]

@@ -14,10 +14,10 @@ use std::sync::LazyLock;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
-use crate::auth::identity::Identity;
 use crate::browser::CookieChange;
 use crate::client_addr::ClientAddr;
 use crate::http1::{BodyFraming, CanonicalTarget, Headers, Host, HostSpan, RequestHead, TargetSpan, Version};
+use crate::identity::Identity;
 use crate::layers::route::Route;
 use crate::rejection::Rejection;
 use crate::request_body::RequestBody;

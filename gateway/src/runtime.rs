@@ -4,14 +4,16 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
-use crate::auth::password_memory::PasswordMemory;
 use crate::clock::since_1970;
 use crate::http1::RequestHead;
+use crate::identity::password_memory::PasswordMemory;
 use crate::runtime_config::RuntimeConfig;
 use crate::services::cookie_session::RefreshFlights;
 use crate::sessions::{Census, Sessions};
-use crate::telemetry::{AccessLog, Metrics, RequestIds, SpanExporter, WorkerMetrics};
+use crate::stream_state::StreamState;
+use crate::telemetry::{AbortReason, AccessLog, Metrics, RequestIds, SpanExporter, WorkerMetrics};
 use crate::tokens::dpop::ReplayCache;
 use crate::trace::Trace;
 use crate::users::HashingPool;
@@ -201,6 +203,11 @@ impl Worker {
             head.clear();
             spare.push(head);
         }
+    }
+
+    /// Checks whether an exchange may go on, as [`StreamState::watch`].
+    pub(crate) fn watch(&self, stream: &StreamState, write_timeout: Duration) -> Option<AbortReason> {
+        stream.watch(self.gateway.sessions.revocations(), self.now_millis() / 1000, write_timeout)
     }
 
     /// Counts one more HTTP/1.1 connection that is not parked, for as long as the guard lives.

@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use http::HeaderName;
 
 use crate::auth::bearer::{Bearer, Scheme};
-use crate::auth::identity::Identity;
 use crate::browser::own_origin;
 use crate::config::{Dpop, Revocation, Store};
 use crate::http1::{CanonicalTarget, HeaderKind};
+use crate::identity::Identity;
 use crate::layers::route::Route;
 use crate::rejection::{ProofProblem, ProofRefusal, Rejection};
 use crate::request::RequestContext;

@@ -17,7 +17,8 @@ use crate::grpc;
 use crate::http1::{HeaderKind, RequestHead, Version};
 use crate::layers::request_spans;
 use crate::request::{Received, RequestContext};
-use crate::response::{AbortedBody, Body, Response};
+use crate::response::{Body, Response};
+use crate::stream_state::TunnelLog;
 use crate::telemetry::{AbortReason, AccessRecord, ProofOutcome};
 
 /// The logged status of a request whose client disconnected before a response (nginx's 499).
@@ -91,7 +92,7 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for AccessLogFutur
             if let Some(stream) = stream
                 && let Some(tunnel) = &mut *stream.tunnel.borrow_mut()
             {
-                tunnel.log = log.take();
+                tunnel.log = log.take().map(|log| Box::new(log) as Box<dyn TunnelLog>);
             }
         } else if bodiless && let Some(log) = &mut log {
             log.outcome = Outcome::Complete;
@@ -124,9 +125,8 @@ enum Outcome {
     Aborted(AbortReason),
 }
 
-impl ResponseLog {
-    /// Finishes the entry of an upgraded connection; `bytes` went to the client.
-    pub(crate) fn finish_tunnel(mut self, bytes: u64) {
+impl TunnelLog for ResponseLog {
+    fn finish(mut self: Box<Self>, bytes: u64) {
         self.bytes = bytes;
         self.outcome = Outcome::Complete;
     }
@@ -259,7 +259,7 @@ pub(crate) struct LoggedBody {
     body: Body,
     log: Option<ResponseLog>,
     /// Why the body ends early, held back for so many polls.
-    failed: Option<(AbortedBody, u8)>,
+    failed: Option<(AbortReason, u8)>,
 }
 
 /// hyper resets a stream ahead of what it has queued, and drops what it has not written to a connection. So that an abort never
@@ -270,14 +270,14 @@ impl LoggedBody {
     /// The end of a body that failed: over HTTP/2 as trailers where that is gRPC, and otherwise as an error.
     fn fail(
         &mut self,
-        aborted: AbortedBody,
+        aborted: AbortReason,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, AbortedBody>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, AbortReason>>> {
         let Some(log) = &mut self.log else { return Poll::Ready(Some(Err(aborted))) };
-        log.outcome = Outcome::Aborted(aborted.reason);
+        log.outcome = Outcome::Aborted(aborted);
         let head = &log.context.head;
         if head.version() == Version::Http2 && grpc::call_type(head).is_some() {
-            return Poll::Ready(Some(Ok(Frame::trailers(grpc_trailers(aborted.reason)))));
+            return Poll::Ready(Some(Ok(Frame::trailers(grpc_trailers(aborted)))));
         }
         self.failed = Some((aborted, POLLS_BEFORE_RESET));
         cx.waker().wake_by_ref();
@@ -302,12 +302,12 @@ impl LoggedBody {
 
 impl http_body::Body for LoggedBody {
     type Data = Bytes;
-    type Error = AbortedBody;
+    type Error = AbortReason;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, AbortedBody>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, AbortReason>>> {
         if let Some((aborted, polls)) = self.failed.take() {
             if polls == 0 {
                 return Poll::Ready(Some(Err(aborted)));
@@ -319,7 +319,7 @@ impl http_body::Body for LoggedBody {
         if let Some(log) = &self.log
             && let Some(reason) = log.context.stream.abort.get()
         {
-            return self.fail(AbortedBody { reason }, cx);
+            return self.fail(reason, cx);
         }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         let Some(log) = &mut self.log else { return polled };
@@ -333,8 +333,8 @@ impl http_body::Body for LoggedBody {
                 log.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
             }
             Poll::Ready(Some(Err(aborted))) => {
-                let reason = aborted.reason;
-                return self.fail(AbortedBody { reason }, cx);
+                let reason = *aborted;
+                return self.fail(reason, cx);
             }
         }
         if self.body.is_end_stream()

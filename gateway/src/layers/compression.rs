@@ -8,10 +8,10 @@ use tower::{Layer, Service};
 
 use crate::content_coding::ContentCoding;
 use crate::layers::route::Target;
-use crate::proxy::compression::{coding_for, compress};
 use crate::rejection::Rejection;
 use crate::request::Authorized;
 use crate::response::Response;
+use crate::response::compression::{coding_for, compress};
 
 /// Compresses responses; those of other routes pass.
 #[derive(Debug, Clone, Copy)]

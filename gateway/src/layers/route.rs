@@ -18,7 +18,7 @@ use crate::proxy::header_edits::HeaderEdits;
 use crate::rejection::Rejection;
 use crate::request::{Admitted, RequestView, Routed};
 use crate::services::direct_response::DirectResponse;
-use crate::services::static_files::StaticRoot;
+use crate::static_files::StaticRoot;
 
 /// The step from [`Admitted`] to [`Routed`].
 pub(crate) fn route_request(admitted: Admitted) -> Result<Routed, Rejection> {

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use http::Method;
 
-use crate::auth::assertion_cache::AssertionScope;
 use crate::config::{AssertionBinding, UpstreamAssertion};
+use crate::identity::assertion_cache::AssertionScope;
 use crate::layers::route::Forwarding;
 use crate::rejection::Rejection;
 use crate::request::Authorized;

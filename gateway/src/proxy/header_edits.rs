@@ -4,10 +4,10 @@ use std::rc::Rc;
 
 use http::{HeaderMap, HeaderName};
 
-use crate::auth::claim_format::push_claim;
-use crate::auth::identity::{Identity, MAX_VALUE_LEN};
 use crate::config::{self, HeaderLine, ValuePart};
 use crate::http1::HeaderNameSet;
+use crate::identity::claim_format::push_claim;
+use crate::identity::{Identity, MAX_VALUE_LEN};
 use crate::rejection::Rejection;
 use crate::request::{Authorized, RequestContext};
 

@@ -5,9 +5,9 @@
 
 use http::Method;
 
-use crate::auth::identity::IdentityHeaders;
 use crate::client_addr::Scheme;
 use crate::http1::{HeadLimits, HeaderField, HeaderKind, Host, RequestHead};
+use crate::identity::IdentityHeaders;
 use crate::proxy::upstream_request::is_reserved;
 use crate::rejection::Rejection;
 

@@ -10,13 +10,11 @@ use crate::browser::Browser;
 use crate::client_addr::ClientAddr;
 use crate::config::Dpop;
 use crate::http1::{BodyFraming, HeaderKind, ResponseHead, Version};
-use crate::layers::access_log::ResponseLog;
 use crate::layers::cors::Cors;
 use crate::layers::route::Forwarding;
 use crate::rejection::Rejection;
 use crate::request::{Authorized, RequestView};
 use crate::response::{self, Response};
-use crate::upstream::Upgraded;
 
 /// The name of WebSockets in `Upgrade`.
 const WEBSOCKET: &str = "websocket";
@@ -39,14 +37,6 @@ pub(crate) struct Handshake<'h> {
 struct Offer<'h> {
     protocols: Vec<&'h [u8]>,
     token: Option<Bearer<'h>>,
-}
-
-/// The tunnel that a connection becomes once the upstream has accepted the upgrade.
-#[derive(Debug)]
-pub(crate) struct Tunnel {
-    pub(crate) upstream: Upgraded,
-    /// The access log entry that is written when it ends; set by the access log's layer.
-    pub(crate) log: Option<ResponseLog>,
 }
 
 /// The handshake that a request is, on a route that takes its protocol.

@@ -15,11 +15,11 @@ use tokio::task::spawn_local;
 use tokio::time::Instant;
 
 use crate::auth::bearer::Bearer;
-use crate::auth::identity::Identity;
 use crate::browser::cookies::SessionCookies;
 use crate::browser::navigation::{RequestPurpose, purpose};
 use crate::browser::{Browser, CookieChange};
 use crate::clock::now_millis;
+use crate::identity::Identity;
 use crate::layers::authenticate::{authenticate, require_fresh_revocations};
 use crate::rejection::Rejection;
 use crate::request::RequestContext;

@@ -10,11 +10,11 @@ use http::HeaderValue;
 use http::header::{REFERRER_POLICY, SET_COOKIE};
 
 use crate::auth::credentials::browser_cookies;
-use crate::auth::identity::Identity;
 use crate::browser::cookies::{CookieKind, CookieScope};
 use crate::browser::pages::{Refusal, RefusalContext};
 use crate::browser::return_address::ReturnAddress;
 use crate::browser::{Browser, CookieChange, accept_language, own_origin};
+use crate::identity::Identity;
 use crate::rejection::Rejection;
 use crate::request::{RequestContext, RequestView};
 use crate::response::{Response, header_value};

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde_json::Value;
 
-use crate::auth::identity::Identity;
 use crate::clock::now_millis;
+use crate::identity::Identity;
 use crate::layers::authenticate::missing;
 use crate::rejection::Rejection;
 use crate::request::RequestContext;

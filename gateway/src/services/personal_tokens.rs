@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::auth::credentials::browser_cookies;
-use crate::auth::identity::Identity;
 use crate::browser::pages::{TokenFormError, TokensPage};
 use crate::browser::{Browser, accept_language};
 use crate::config::{Access, Settings};
 use crate::http1::HeaderKind;
+use crate::identity::Identity;
 use crate::layers::authenticate::{authenticate_endpoint, missing, require_fresh_revocations};
 use crate::rejection::Rejection;
 use crate::request::RequestContext;

@@ -11,9 +11,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::auth::dpop::{self, CheckedProof};
-use crate::auth::identity::Identity;
 use crate::clock::now_millis;
 use crate::config::Endpoint;
+use crate::identity::Identity;
 use crate::layers::authenticate::authenticate_endpoint;
 use crate::rejection::{MFA_TOKEN_SECONDS, Rejection};
 use crate::request::RequestContext;

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use http::StatusCode;
 
 use crate::auth::credentials::browser_cookies;
-use crate::auth::identity::Identity;
 use crate::browser::forms::{AccountForm, Enrolment, FormKind};
 use crate::browser::pages::FormError;
 use crate::browser::return_address::ReturnAddress;
 use crate::browser::{Browser, CookieChange, accept_language};
+use crate::identity::Identity;
 use crate::rejection::{Code, Rejection};
 use crate::request::{RequestContext, RequestView};
 use crate::request_body::RequestBody;

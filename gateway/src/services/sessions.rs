@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use crate::auth::bearer::Bearer;
 use crate::auth::credentials::browser_cookies;
-use crate::auth::identity::Identity;
 use crate::browser::csrf;
 use crate::config::Dpop;
+use crate::identity::Identity;
 use crate::layers::authenticate::{authenticate_endpoint, missing};
 use crate::rejection::Rejection;
 use crate::request::RequestContext;
