@@ -1,6 +1,7 @@
 //! auth-gateway: a reverse-proxy authentication gateway that manages users and sessions, issues and verifies
 //! JWTs, and passes verified identities to upstreams in headers.
 
+mod admission;
 mod auth;
 mod browser;
 pub mod cli;
@@ -24,6 +25,7 @@ mod rejection;
 mod request;
 mod request_body;
 mod response;
+mod routing;
 mod runtime;
 mod runtime_config;
 pub mod server;

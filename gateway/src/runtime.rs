@@ -1,6 +1,7 @@
 //! The runtime state of the process, and of each worker.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -8,10 +9,12 @@ use std::time::Duration;
 
 use crate::clock::since_1970;
 use crate::http1::RequestHead;
+use tokio::sync::watch;
+
 use crate::identity::password_memory::PasswordMemory;
+use crate::rejection::Rejection;
 use crate::runtime_config::RuntimeConfig;
-use crate::services::cookie_session::RefreshFlights;
-use crate::sessions::{Census, Sessions};
+use crate::sessions::{Census, IssuedTokens, SessionId, Sessions, TokenId};
 use crate::stream_state::StreamState;
 use crate::telemetry::{AbortReason, AccessLog, Metrics, RequestIds, SpanExporter, WorkerMetrics};
 use crate::tokens::dpop::ReplayCache;
@@ -37,6 +40,14 @@ pub(crate) struct Gateway {
     /// Sends spans to a collector, if there is one.
     pub(crate) spans: Option<SpanExporter>,
 }
+
+pub(crate) type RefreshResult = Result<Arc<IssuedTokens>, Rejection>;
+
+/// A refresh token that is being redeemed.
+pub(crate) type FlightKey = (SessionId, TokenId);
+
+/// The refreshes of sessions in cookies that are under way in this process.
+pub(crate) type RefreshFlights = Mutex<HashMap<FlightKey, watch::Receiver<Option<RefreshResult>>>>;
 
 /// The active configuration. It is replaced atomically.
 pub(crate) struct Configuration {

@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
+use crate::auth::authenticate::missing;
 use crate::config::Access;
 use crate::identity::Identity;
-use crate::layers::authenticate::missing;
-use crate::layers::route::Route;
 use crate::rejection::{Rejection, StepUp};
 use crate::request::{Authenticated, Authorized};
+use crate::routing::Route;
 use crate::tokens::satisfies;
 use crate::tokens::{ClaimValue, UnixSeconds};
 
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
     use crate::config::test_support::settings;
     use crate::identity::test_support::{NOW, identity};
-    use crate::layers::route::Routes;
+    use crate::routing::Routes;
     use serde_json::json;
 
     #[test]

@@ -3,14 +3,14 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use crate::admission::RequestView;
 use crate::browser::cookies::Cookies;
 use crate::client_addr::ClientAddr;
 use crate::http1::{BodyFraming, HeaderField, HeaderKind, fold, split_lines};
 use crate::identity::{Identity, IdentityHeaders};
-use crate::proxy::header_edits::HeaderEdits;
-use crate::proxy::via::Via;
 use crate::proxy::websocket::Handshake;
-use crate::request::RequestView;
+use crate::routing::header_edits::HeaderEdits;
+use crate::routing::via::Via;
 use crate::telemetry::TraceContext;
 use crate::upstream::{Http2Head, UpstreamRequest};
 

@@ -17,9 +17,6 @@ use crate::config::UpstreamProtocol;
 use crate::grpc;
 use crate::http1::{BodyError, BodyFraming, HeaderKind, ResponseHead, Version, declared_length};
 use crate::identity::session_expiry::SessionExpiry;
-use crate::layers::cors::Cors;
-use crate::layers::route::{Forwarding, Target};
-use crate::proxy::header_edits::HeaderTemplateContext;
 use crate::proxy::location_rewrite::{self, LocationRewrite};
 use crate::proxy::upstream_request::{ForwardingHeaders, build_http2_request, build_upstream_request};
 use crate::proxy::websocket::{self, Handshake};
@@ -27,6 +24,8 @@ use crate::proxy::{assertion, authorization};
 use crate::rejection::Rejection;
 use crate::request::{Authorized, RequestContext};
 use crate::response::{Body, Response, header_value};
+use crate::routing::cors::Cors;
+use crate::routing::{Forwarding, Target};
 use crate::stream_state::Tunnel;
 use crate::telemetry::UpstreamOutcome;
 use crate::upstream::{
@@ -82,7 +81,7 @@ pub(crate) fn outgoing_request(
     };
     let mut edit_lines = Vec::new();
     if let Some(edits) = &route.request_headers {
-        edits.push_lines(HeaderTemplateContext::of(request), &mut edit_lines)?;
+        edits.push_lines(request.template_context(), &mut edit_lines)?;
     }
     let upstream = context.state.upstream(forwarding.upstream).settings();
     let destination = location_rewrite::destination(request, forwarding, host)?;

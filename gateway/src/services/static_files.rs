@@ -2,10 +2,10 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::layers::route::Target;
 use crate::rejection::Rejection;
 use crate::request::Authorized;
 use crate::response::{Body, Response};
+use crate::routing::Target;
 use crate::static_files::FileRequest;
 
 /// Responds with the file that the request names below the route's path.
