@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{app, outcome, refused, send, send_with};
 use crate::fixture::{
     Browser, Gateway, PASSWORD, RedisServer, Reply, Upstream, claims, get, login, post, request, tokens,
-    until_not_busy,
+    until_not_busy, wait_until,
 };
 
 fn config(upstream: &Upstream, more: &str) -> String {

@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::load::under_load;
-use super::{app, config, gateways, instance, readiness, rounds, until};
+use super::{BUSY, app, config, gateways, instance, readiness, rounds, until};
 use crate::fixture::{Gateway, PASSWORD, RedisCluster, RedisWithSentinels, Upstream, login, post, tokens};
 
 const SECOND: Duration = Duration::from_secs(1);

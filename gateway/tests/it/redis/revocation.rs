@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{app, instance, metric, on, readiness, until};
+use super::{BUSY, app, instance, metric, on, readiness, until};
 use crate::fixture::{PASSWORD, RedisServer, Upstream, get, login, post, tokens};
 
 const SECOND: Duration = Duration::from_secs(1);
