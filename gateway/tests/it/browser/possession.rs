@@ -95,7 +95,7 @@ async fn a_session_of_the_sign_in_page_counts_also_after_the_gateway_has_refresh
         });
     }
     // What a client makes of the cookie's token is a client's.
-    let (access, refresh) = post(gateway.address, "/refresh", &browser.refresh().to_owned()).tokens();
+    let (access, refresh) = post(gateway.address, "/refresh", browser.refresh()).tokens();
     assert!(claims(&access)["cookie_session"].is_null());
     for cookie in cookies(&access, &refresh) {
         assert_eq!(
