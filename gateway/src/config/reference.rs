@@ -47,7 +47,7 @@ impl KeyInfo {
         match (&self.default, self.default_toml()) {
             (_, Some(toml)) => format!("`{toml}`"),
             (Fallback::Computed(words), _) => (*words).to_owned(),
-            _ if self.required => "has to be given".to_owned(),
+            _ if self.required.is_some() => "has to be given".to_owned(),
             _ => "none".to_owned(),
         }
     }

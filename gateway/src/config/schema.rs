@@ -52,7 +52,8 @@ fn define(shape: &Shape, definitions: &mut Map<String, Value>) {
 fn table(keys: &[KeyInfo]) -> Map<String, Value> {
     let properties: Map<String, Value> =
         keys.iter().map(|key| (key.name.clone(), Value::Object(property(key)))).collect();
-    let required: Vec<&str> = keys.iter().filter(|key| key.required).map(|key| key.name.as_str()).collect();
+    let required: Vec<&str> =
+        keys.iter().filter(|key| key.required.is_some()).map(|key| key.name.as_str()).collect();
     let mut schema = object(json!({
         "type": "object",
         "properties": properties,
@@ -102,9 +103,16 @@ fn of_shape(shape: &Shape) -> Map<String, Value> {
         Shape::Ratio => object(json!({"type": "number", "minimum": 0, "maximum": 1})),
         Shape::Size(range) => object(json!({"anyOf": [whole(range), text(SIZE)]})),
         Shape::Duration(_) => object(text(DURATION)),
-        Shape::List(inner) => object(json!({"type": "array", "items": of_shape(inner)})),
-        Shape::Table(shape) => table(&(shape.keys)()),
-        Shape::Map(inner) => object(json!({"type": "object", "additionalProperties": of_shape(inner)})),
+        Shape::List(inner) => object(json!({"type": "array", "items": of_element(inner)})),
+        Shape::Table(shape) => {
+            let mut schema = table(&(shape.keys)());
+            // A header without keys, as in the printed configuration, says nothing.
+            if let Some(required) = schema.remove("required") {
+                schema.insert("anyOf".to_owned(), json!([{"maxProperties": 0}, {"required": required}]));
+            }
+            schema
+        }
+        Shape::Map(inner) => object(json!({"type": "object", "additionalProperties": of_element(inner)})),
         Shape::Names(shape, inner) => {
             let mut schema = table(&(shape.keys)());
             schema.insert("additionalProperties".to_owned(), Value::Object(of_shape(inner)));
@@ -118,6 +126,14 @@ fn of_shape(shape: &Shape) -> Map<String, Value> {
                 json!({"anyOf": [{"type": "array", "items": {"anyOf": one}, "minItems": 1}, one[0], one[1], one[2]]}),
             )
         }
+    }
+}
+
+/// An element of a list, or of a table of names.
+fn of_element(shape: &Shape) -> Map<String, Value> {
+    match shape {
+        Shape::Table(shape) => table(&(shape.keys)()),
+        _ => of_shape(shape),
     }
 }
 
