@@ -5,6 +5,7 @@
 //! reads them, and the list of [`KeyInfo`] that everything else derives from: errors for unknown keys, the
 //! JSON schema, the reference, the names of environment variables, and what needs a restart.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -416,6 +417,21 @@ pub(super) fn group_table<S: Section + 'static>() -> Key<Option<S>> {
         let section = table.read();
         table.needs(&keys[0].name, &keys[1..]).then_some(section)
     })
+}
+
+/// A table whose keys are chosen by the operator; `read` reads each value by its key, and reports an invalid one. The error for
+/// another type shows the `example`.
+pub(super) fn map<T: 'static>(
+    shape: Shape,
+    example: &'static str,
+    read: fn(&str, &Entry<'_>) -> Option<T>,
+) -> Key<Option<BTreeMap<String, T>>> {
+    Key::new(Shape::Map(Box::new(shape)), move |entry| {
+        let table = entry.is_given().then(|| entry.table_like(example)).flatten()?;
+        let entries = table.entries().into_iter();
+        Some(entries.filter_map(|(name, entry)| read(&name, &entry).map(|value| (name, value))).collect())
+    })
+    .example(example)
 }
 
 /// A list of tables.

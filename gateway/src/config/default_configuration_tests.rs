@@ -134,18 +134,14 @@ fn refuses(schema: &serde_json::Value, value: &serde_json::Value) -> bool {
             .as_array()
             .is_some_and(|keys| keys.iter().filter_map(Value::as_str).any(|key| value.get(key).is_none()))
     };
-    let of_none = schema["anyOf"].as_array().is_some_and(|all| {
-        all.iter().all(|one| {
-            lacks(&one["required"])
-                || (one["maxProperties"] == 0 && value.as_object().is_some_and(|o| !o.is_empty()))
-        })
-    });
+    let dependent = schema["dependentRequired"].as_object().into_iter().flatten();
+    let lacks_more = dependent.filter(|(key, _)| value.get(key).is_some()).any(|(_, keys)| lacks(keys));
     let below = |(key, inner): (&String, &Value)| match schema["properties"].get(key) {
         Some(known) => refuses(known, inner),
         None => schema["additionalProperties"] == false || refuses(&schema["additionalProperties"], inner),
     };
     lacks(&schema["required"])
-        || of_none
+        || lacks_more
         || value.as_object().is_some_and(|object| object.iter().any(below))
         || value.as_array().is_some_and(|list| list.iter().any(|element| refuses(&schema["items"], element)))
 }

@@ -105,10 +105,13 @@ fn of_shape(shape: &Shape) -> Map<String, Value> {
         Shape::Duration(_) => object(text(DURATION)),
         Shape::List(inner) => object(json!({"type": "array", "items": of_element(inner)})),
         Shape::Table(shape) => {
-            let mut schema = table(&(shape.keys)());
-            // A header without keys, as in the printed configuration, says nothing.
+            let keys = (shape.keys)();
+            let mut schema = table(&keys);
+            // Headers without keys, as in the printed configuration, say nothing.
             if let Some(required) = schema.remove("required") {
-                schema.insert("anyOf".to_owned(), json!([{"maxProperties": 0}, {"required": required}]));
+                let plain = keys.iter().filter(|key| !matches!(key.shape, Shape::Table(_)));
+                let dependent: Map<_, _> = plain.map(|key| (key.name.clone(), required.clone())).collect();
+                schema.insert("dependentRequired".to_owned(), Value::Object(dependent));
             }
             schema
         }

@@ -288,7 +288,7 @@ fn elsewhere(key: &str, value: &Value, is_below: bool) -> Option<String> {
     if let Some((path, info)) = declared.iter().find(|(path, _)| is_below && *path == folded) {
         let header = header(path, &info.shape);
         return Some(format!(
-            "{header} is a table of its own: write that line without another table around it"
+            "{header} is a table of its own: write its header, or put the line above all headers"
         ));
     }
     let same = declared.iter().find(|(path, info)| {

@@ -234,7 +234,7 @@ fn other_programs_keys_are_answered_with_ours() {
         ("[limits]\nconnections = \"10\"", "expected a whole number", "without quotes"),
         ("[log]\naccess = \"yes\"", "expected true or false", "without quotes"),
         ("[server]\ntls = true", "`server.tls`: expected a table", "write [server.tls]"),
-        ("[log]\nfile = \"x\"", "unknown key `file` in [log]", "known keys here: level"),
+        ("[log]\nfile = \"x\"", "unknown key `file` in [log]", "standard error"),
         ("[warnings]\nsilence = [\"plain-htp\"]", "there is no warning `plain-htp`", "`plain-http`"),
     ] {
         // A table at the end of the file, so that what precedes it is not part of it.

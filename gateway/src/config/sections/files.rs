@@ -33,22 +33,20 @@ pub(super) fn existing_folder(text: &str) -> Result<PathBuf, InvalidValue> {
 
 /// A file that can be read.
 pub(super) fn existing_file(text: &str) -> Result<PathBuf, InvalidValue> {
-    let path = file_name(text)?;
-    readable(&path).map_err(|why| {
-        let help = readable_help("file", &path, &why);
-        InvalidValue::new(format!("the file {} {why}", path.display())).help(help)
-    })?;
-    Ok(path)
+    existing(text, "the file", "file")
 }
 
 /// A file with a key, which can be read.
 pub(super) fn key_file(text: &str) -> Result<PathBuf, InvalidValue> {
+    existing(text, "the key", "PEM file")
+}
+
+fn existing(text: &str, what: &str, kind: &str) -> Result<PathBuf, InvalidValue> {
     let path = file_name(text)?;
-    readable(&path).map_err(|why| {
-        let help = readable_help("PEM file", &path, &why);
-        InvalidValue::new(format!("the key {} {why}", path.display())).help(help)
-    })?;
-    Ok(path)
+    match readable(&path) {
+        Ok(()) => Ok(path),
+        Err(why) => refused(format!("{what} {} {why}", path.display()), readable_help(kind, &path, &why)),
+    }
 }
 
 /// Why a file cannot be read, as the end of a sentence.

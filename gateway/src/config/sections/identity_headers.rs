@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::config::declaration::{Key, Shape, TableShape, choice, section, text, texts};
+use crate::config::declaration::{Key, Shape, TableShape, choice, map, or_default, section, text, texts};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::did_you_mean::suggest;
 use crate::config::entry::{Entry, InvalidValue, quoted, refused};
@@ -90,18 +90,13 @@ section! {
         /// How text that is not visible ASCII stands in it. Control bytes are percent-encoded at least.
         encoding: ClaimEncoding = choice().default("percent");
         /// What stands for the claim's value, or for each of its elements; others are left out.
-        map: BTreeMap<String, String> = Key::new(Shape::Map(Box::new(Shape::Text)), map).example("{ admin = \"Admin\", user = \"Viewer\" }");
+        map: BTreeMap<String, String> =
+            or_default(map(Shape::Text, "{ admin = \"Admin\", user = \"Viewer\" }", |_, entry| entry.parse(plain)));
         /// Of several values only the first of these that is there is sent.
         one_of: Vec<String> = texts(plain).or_empty().example("[\"Admin\", \"Viewer\"]");
         /// This is sent where the claim is there, and not false, null or empty.
         present: Option<String> = text(plain).example("\"true\"");
     }
-}
-
-fn map(entry: &Entry<'_>) -> BTreeMap<String, String> {
-    let table = entry.is_given().then(|| entry.table_like("map = { admin = \"Admin\" }")).flatten();
-    let entries = table.map(|table| table.entries()).unwrap_or_default();
-    entries.into_iter().filter_map(|(value, entry)| Some((value, entry.parse(plain)?))).collect()
 }
 
 /// Text without control characters.

@@ -12,7 +12,7 @@ use super::secret::{self, SecretSource, secret};
 use super::tokens::{algorithm, name as claim_value};
 use super::{DAY, HOUR, MINUTE, Settings, YEAR, seconds, up_to};
 use crate::config::declaration::{
-    Key, Section, Shape, boolean, choice, duration, flat, integer, section, text, texts, whole_seconds,
+    Section, Shape, boolean, choice, duration, flat, integer, map, section, text, texts, whole_seconds,
 };
 use crate::config::did_you_mean::suggest;
 use crate::config::entry::{Entry, InvalidValue, accept, quoted, refused};
@@ -62,9 +62,13 @@ section! {
         roles_claim: Option<String> =
             text(path).fallback("no roles").example("\"realm_access.roles\"");
         /// Roles here, by those of the issuer; others are left out.
-        role_map: Option<NameMap> = names(role_entry).fallback("all roles stay as they are").example("{ gateway-admin = \"admin\" }");
+        role_map: Option<NameMap> = map(Shape::Text, "{ gateway-admin = \"admin\" }", |_, entry| entry.parse(role))
+            .fallback("all roles stay as they are");
         /// Further claims that identity headers, header templates and routes see, by the name here: `claims = { email = "email" }`.
-        claims: NameMap = names(claim_entry).or("none", NameMap::new).example("{ email = \"email\", tenant = \"org.id\" }");
+        claims: NameMap = map(Shape::Text, "{ email = \"email\", tenant = \"org.id\" }", |name, entry| {
+            entry.parse(|text| claim_entry(name, text))
+        })
+        .or("none", NameMap::new);
         /// Claims that a token must have, with that value or one of several; of a claim that is a list, one element.
         required_claims: Vec<RequiredClaim> = claims().or_empty().example("{ azp = [\"web\", \"cli\"] }");
         /// Tolerated clock difference.
@@ -122,33 +126,15 @@ section! {
     }
 }
 
-/// A table of names to names.
-fn names(check: fn(&str, &str) -> Result<(), InvalidValue>) -> Key<Option<NameMap>> {
-    Key::new(Shape::Map(Box::new(Shape::Text)), move |entry| {
-        if !entry.is_given() {
-            return None;
-        }
-        let table = entry.table_like("{ name = \"other\" }")?;
-        let pair = |(name, value): (String, Entry<'_>)| {
-            let text = value.parse(|text| check(&name, text).map(|()| text.to_owned()))?;
-            Some((name, text))
-        };
-        Some(table.entries().into_iter().filter_map(pair).collect())
-    })
-}
-
-fn role_entry(_: &str, value: &str) -> Result<(), InvalidValue> {
-    role(value).map(drop)
-}
-
-fn claim_entry(name: &str, value: &str) -> Result<(), InvalidValue> {
+/// The path of a claim that is given this name here.
+fn claim_entry(name: &str, value: &str) -> Result<String, InvalidValue> {
     if RESERVED_CLAIMS.contains(&name) || name == "cnf" {
         return refused(
             format!("the claim {} is the gateway's own", quoted(name)),
             "choose another name, such as provider_sub = \"sub\"",
         );
     }
-    path(value).map(drop)
+    path(value)
 }
 
 fn name(text: &str) -> Result<String, InvalidValue> {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::files::existing_file;
 use super::secret::{self, Secret, SecretSource, secret, secret_text};
 use super::up_to;
-use super::users::{plain_text, text_map};
+use super::users::plain_text;
 use crate::config::declaration::{
-    Key, Shape, boolean, duration, flat, group_table, or_default, section, text,
+    Shape, boolean, duration, flat, group_table, map, or_default, section, text,
 };
 use crate::config::entry::{InvalidValue, refused};
 use crate::config::table::Table;
@@ -46,9 +46,15 @@ section! {
         /// A search for the user's groups.
         groups: Option<LdapGroups> = group_table::<LdapGroups>();
         /// The roles of each group; by default, every group is a role of its name.
-        roles: Option<BTreeMap<String, Vec<String>>> = roles().example("{ staff = [\"user\"] }");
+        roles: Option<BTreeMap<String, Vec<String>>> = map(
+            Shape::List(Box::new(Shape::Text)),
+            "{ staff = [\"user\"] }",
+            |_, entry| entry.list_of(|role| Ok(role.to_owned())),
+        )
+        .into(|roles, _| roles.filter(|roles| !roles.is_empty()));
         /// Further claims: the attribute of each.
-        claims: BTreeMap<String, String> = text_map(|text| Ok(text.to_owned())).example("{ email = \"mail\" }");
+        claims: BTreeMap<String, String> =
+            or_default(map(Shape::Text, "{ email = \"mail\" }", |_, entry| entry.string().map(str::to_owned)));
         /// Timeout of a lookup or a bind, connecting included.
         timeout: Duration = duration(up_to(Duration::from_secs(60))).default("3s");
     }
@@ -121,14 +127,4 @@ fn with_username(text: &str) -> Result<String, InvalidValue> {
         true => Ok(text.to_owned()),
         false => refused("has no {username} in it", "write {username} where the name belongs"),
     }
-}
-
-fn roles() -> Key<Option<BTreeMap<String, Vec<String>>>> {
-    Key::new(Shape::Map(Box::new(Shape::List(Box::new(Shape::Text)))), |entry| {
-        let groups = entry.table_or_empty().entries().into_iter();
-        let roles = |entry: crate::config::entry::Entry<'_>| entry.list_of(|role| Ok(role.to_owned()));
-        let roles: BTreeMap<_, _> =
-            groups.map(|(group, entry)| (group, roles(entry).unwrap_or_default())).collect();
-        (!roles.is_empty()).then_some(roles)
-    })
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::files::existing_file;
 use super::secret::{Secret, SecretSource, secret, secret_text};
-use super::upstreams::{check_tls_files, is_host};
+use super::upstreams::{authority, check_tls_files};
 use super::{DAY, seconds};
 use crate::config::declaration::{boolean, choice, duration, section, text, texts};
 use crate::config::entry::{InvalidValue, accept, quoted, refused};
@@ -196,20 +196,11 @@ fn url(text: &str) -> Result<Url, InvalidValue> {
         "rediss" => true,
         _ => return refused(format!("unknown scheme {}", quoted(scheme)), example),
     };
-    let (authority, database) = match rest.split_once('/') {
+    let (address, database) = match rest.split_once('/') {
         None | Some((_, "")) => (rest.trim_end_matches('/'), Some(None)),
-        Some((authority, number)) => (authority, number.parse().ok().filter(|n| *n >= 0).map(Some)),
+        Some((address, number)) => (address, number.parse().ok().filter(|n| *n >= 0).map(Some)),
     };
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => {
-            (host, port.parse().ok().filter(|port| *port != 0).map(Some))
-        }
-        _ => (authority, Some(None)),
-    };
-    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().ok().map(|address| address.to_string()),
-        None => is_host(host).then(|| host.to_ascii_lowercase()),
-    };
+    let (host, port) = authority(address);
     match (host, port, database) {
         (Some(host), Some(port), Some(database)) => Ok(Url { host, port, database, tls }),
         _ => refused(format!("{} is not {scheme}://host:port/database", quoted(text)), example),

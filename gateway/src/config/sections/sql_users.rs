@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::secret::{secret, secret_text};
 use super::up_to;
-use super::users::{plain_text, text_map};
-use crate::config::declaration::{boolean, duration, flat, integer, or_default, section, table, text};
+use super::users::plain_text;
+use crate::config::declaration::{
+    Shape, boolean, duration, flat, integer, map, or_default, section, table, text,
+};
 use crate::config::entry::{InvalidValue, refused};
 use crate::config::settings::{DatabaseUrl, SqlDialect, SqlLookup, SqlTable};
 use crate::config::table::Table;
@@ -48,7 +50,8 @@ section! {
         /// The columns of that table.
         columns: SqlColumns = table();
         /// Further claims: the column of each.
-        claims: BTreeMap<String, String> = text_map(identifier).example("{ email = \"email\" }");
+        claims: BTreeMap<String, String> =
+            or_default(map(Shape::Text, "{ email = \"email\" }", |_, entry| entry.parse(identifier)));
         /// Whether names are stored in lower case, so that a plain index is used.
         exact_names: bool = boolean().default("false");
         /// In place of `table`: a query with the name as its parameter, which returns columns id, username,

@@ -272,14 +272,8 @@ fn url(text: &str) -> Result<UpstreamUrl, InvalidValue> {
             format!("write \"{scheme}://{}\"; the path is the request's own", &rest[..end]),
         );
     }
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok().filter(|p| *p != 0)),
-        _ => (rest, Some(if secure { 443 } else { 80 })),
-    };
-    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) => address.parse::<Ipv6Addr>().ok().map(|address| address.to_string()),
-        None => is_host(host).then(|| host.to_ascii_lowercase()),
-    };
+    let (host, port) = authority(rest);
+    let port = port.map(|port| port.unwrap_or(if secure { 443 } else { 80 }));
     let help = match (&host, port) {
         (Some(_), None) => "a port is a number from 1 to 65535",
         _ if rest.matches(':').count() > 1 => "an IPv6 address goes in brackets: \"http://[::1]:9000\"",
@@ -290,6 +284,21 @@ fn url(text: &str) -> Result<UpstreamUrl, InvalidValue> {
         (Some(host), Some(port)) => Ok(UpstreamUrl::Tcp { secure, host, port }),
         _ => refused(format!("{} is not host and port", quoted(text)), help),
     }
+}
+
+/// Host and port of a URL, where they are valid: the host in lower case and without brackets, the port if there is one.
+pub(super) fn authority(text: &str) -> (Option<String>, Option<Option<u16>>) {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => {
+            (host, port.parse().ok().filter(|port| *port != 0).map(Some))
+        }
+        _ => (text, Some(None)),
+    };
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().ok().map(|address| address.to_string()),
+        None => is_host(host).then(|| host.to_ascii_lowercase()),
+    };
+    (host, port)
 }
 
 /// A DNS name or an IPv4 address: labels of at most 63 letters, digits, hyphens and, as in Docker,

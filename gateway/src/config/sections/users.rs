@@ -1,6 +1,5 @@
 //! `[users]`: the sources of users. Contents of files and servers are validated when they are read.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -257,14 +256,6 @@ fn role(text: &str) -> Result<String, InvalidValue> {
 /// Any text.
 pub(super) fn plain_text() -> Key<Option<String>> {
     text(|text| Ok(text.to_owned()))
-}
-
-/// A table whose keys are chosen by the operator, with texts that `parse` accepts.
-pub(super) fn text_map(parse: fn(&str) -> Result<String, InvalidValue>) -> Key<BTreeMap<String, String>> {
-    Key::new(Shape::Map(Box::new(Shape::Text)), move |entry| {
-        let entries = entry.table_or_empty().entries().into_iter();
-        entries.filter_map(|(name, entry)| Some((name, entry.parse(parse)?))).collect()
-    })
 }
 
 #[cfg(test)]
