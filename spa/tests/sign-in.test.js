@@ -48,6 +48,9 @@ async function startApp() {
     if (path.startsWith("/image/")) {
       response.setHeader("content-type", "image/svg+xml");
       response.end('<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>');
+    } else if (path.startsWith("/to?")) {
+      response.writeHead(302, { location: decodeURIComponent(path.slice("/to?".length)) });
+      response.end();
     } else if (path === "/save") {
       response.setHeader("content-type", "text/html");
       response.end(`<title>Saved</title><p id="saved">${user} saved ${body}</p>`);
@@ -170,6 +173,30 @@ roles = ["admin"]
     const access = await cookie("access");
     assert.ok(access?.httpOnly && access.sameSite === "Lax" && access.expires === -1, "gone with the browser");
     assert.equal(await page.evaluate(() => document.cookie), "app=1");
+  });
+
+  test("a sign-in leads on where the app redirects to another host at once", async () => {
+    const other = createServer((request, response) => {
+      response.setHeader("content-type", "text/html");
+      response.end(`<title>Other</title><h1>${request.url}</h1>`);
+    });
+    const port = await listen(other);
+    try {
+      // Another port is another origin, and localhost another host.
+      for (const there of [`http://127.0.0.1:${port}/a?x=1`, `http://localhost:${port}/b`]) {
+        await context.clearCookies();
+        // By way of another page of the app.
+        const deep = `/to?${encodeURIComponent(`/to?${encodeURIComponent(there)}`)}`;
+        await page.goto(`${gateway.url}${deep}#/part`);
+        await signIn(page, "alice", "wrong");
+        await signIn(page);
+        await page.waitForURL(`${there}#/part`);
+        assert.equal(await page.textContent("h1"), new URL(there).pathname + new URL(there).search);
+      }
+    } finally {
+      other.closeAllConnections();
+      other.close();
+    }
   });
 
   test("the keyboard alone signs in, and the box keeps the session over the browser's end", async () => {

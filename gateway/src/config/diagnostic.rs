@@ -14,7 +14,7 @@ type Report = Vec<Group<'static>>;
 const MAX_WIDTH: usize = 160;
 
 /// The names of warnings, by which they can be silenced.
-pub(crate) const WARNINGS: [&str; 28] = [
+pub(crate) const WARNINGS: [&str; 29] = [
     "address-in-use",
     "admin-exposed",
     "basic-with-dpop",
@@ -26,6 +26,7 @@ pub(crate) const WARNINGS: [&str; 28] = [
     "hsts-without-tls",
     "issuer-unreachable",
     "mfa-in-memory",
+    "missing-texts",
     "no-effect",
     "no-reuse-grace",
     "unknown-directive",
