@@ -78,17 +78,22 @@ export class PasswordForm {
       return wrong.focus();
     }
     this.#say("");
-    this.#button.disabled = true;
-    this.#form.setAttribute("aria-busy", "true");
+    this.#setBusy(true);
     const [current, next, code] = [this.#current.value, this.#next.value, this.#code?.value.trim() ?? ""];
     try {
       await this.#send({ current, next, code });
+      this.#setBusy(false);
     } catch (error) {
+      // First, for what is disabled takes no focus.
+      this.#setBusy(false);
       if (!this.#onFailed(error)) this.#fail(error);
-    } finally {
-      this.#button.disabled = false;
-      this.#form.removeAttribute("aria-busy");
     }
+  }
+
+  /** @param {boolean} busy */
+  #setBusy(busy) {
+    this.#button.disabled = busy;
+    this.#form.setAttribute("aria-busy", String(busy));
   }
 
   /** @param {unknown} error */

@@ -476,6 +476,8 @@ describe("the gateway's pages", () => {
       assert.equal(page.url(), `${gateway.url}/app?x=1#/page/2`);
       // The proof is not recent any more.
       await until(async () => {
+        // The same address again would be no navigation.
+        await page.goto(`${gateway.url}/app`);
         await page.goto(`${gateway.url}/recent#part`);
         return (await page.textContent("h1", { timeout: 100 }).catch(() => "")) === "Please confirm that it is you";
       }, "a new proof is asked for");
