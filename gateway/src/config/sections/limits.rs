@@ -52,7 +52,7 @@ section! {
         tunnel_timeout: Duration = duration(up_to(DAY)).default("5m");
         /// Logins that may wait for a hashing thread; more get 503.
         hash_queue: usize = integer(0..=10_000).default("64").restart();
-        /// Threads that hash passwords. They have a low priority (niceness 15, Linux).
+        /// Threads that hash passwords. They have a low priority (niceness 10, Linux).
         hash_threads: usize = integer(1..=1024).or("one per core", cores).example("2").restart();
         /// Verified tokens that each worker caches.
         token_cache: usize = integer(1..=1 << 20).default("8192");
