@@ -57,6 +57,7 @@ async function startApp() {
     } else {
       response.setHeader("content-type", "text/html");
       response.setHeader("set-cookie", "app=1; Path=/");
+      if (path === "/kept") response.setHeader("cache-control", "max-age=600");
       response.end(appPage(user));
     }
   });
@@ -248,6 +249,19 @@ roles = ["admin"]
     await page.waitForURL((url) => url.pathname === "/auth/login");
     await signIn(page);
     await page.waitForURL((url) => url.pathname === "/page/2" && url.search === "?x=1" && url.hash === "#part");
+  });
+
+  test("no page of the session comes back after the sign-out", async () => {
+    await page.goto(`${gateway.url}/kept`);
+    await signIn(page);
+    await page.waitForSelector("h1:has-text('Hello alice')");
+    await page.goto(`${gateway.url}/auth/logout`);
+    await page.click("button:has-text('Sign out') >> nth=0");
+    await page.waitForSelector("h1:has-text('You are signed out')");
+    for (let pages = 0; pages < 3; pages += 1) {
+      await page.goBack().catch(() => null);
+      assert.ok(!(await page.content()).includes("Hello alice"), page.url());
+    }
   });
 
   test("a missing role is named, and another account gets in", async () => {

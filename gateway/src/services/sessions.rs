@@ -135,7 +135,7 @@ mod tests {
             expires_at: 9_000,
             client: ClientInfo::new("192.0.2.1".parse().unwrap(), None),
         };
-        let body = serde_json::to_value(Body::of(ids.map(session).into(), ids[1])).unwrap();
+        let body = serde_json::to_value(Body::of(ids.map(session).into(), ids[1], vec!["mfa"])).unwrap();
         assert_eq!(
             body["sessions"][1],
             serde_json::json!({
@@ -144,5 +144,6 @@ mod tests {
             })
         );
         assert_eq!(body["sessions"][0]["current"], false);
+        assert_eq!(body["features"], serde_json::json!(["mfa"]));
     }
 }

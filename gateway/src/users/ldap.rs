@@ -109,19 +109,16 @@ impl LdapSource {
 
 impl Client {
     async fn connect(&self) -> Result<Ldap, DirectoryError> {
-        let mut settings = LdapConnSettings::new()
-            .set_conn_timeout(self.settings.timeout)
-            .set_starttls(self.settings.start_tls);
+        let mut settings = LdapConnSettings::new().set_starttls(self.settings.start_tls);
         if let Some(tls) = &self.tls {
             settings = settings.set_config(Arc::clone(tls));
         }
-        let (connection, mut ldap) = LdapConnAsync::with_settings(settings, &self.settings.url).await?;
+        let (connection, ldap) = LdapConnAsync::with_settings(settings, &self.settings.url).await?;
         tokio::spawn(async move {
             if let Err(error) = connection.drive().await {
                 tracing::debug!(%error, "a connection to the directory has ended");
             }
         });
-        ldap.with_timeout(self.settings.timeout);
         Ok(ldap)
     }
 

@@ -44,7 +44,7 @@ section! {
         roles: BTreeMap<String, Vec<String>> = roles().example("{ staff = [\"user\"] }");
         /// Further claims: the attribute of each.
         claims: BTreeMap<String, String> = text_map(|text| Ok(text.to_owned())).example("{ email = \"mail\" }");
-        /// Timeout of a lookup or a bind, connecting included.
+        /// Timeout of a lookup or a bind, connecting included. A login gives up after 6s, whatever stands here.
         timeout: Duration = duration(up_to(Duration::from_secs(60))).default("3s");
     }
 }

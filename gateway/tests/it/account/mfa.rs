@@ -283,7 +283,8 @@ fn a_required_change_of_a_user_with_a_second_factor_takes_one_code() {
         let words = ["users", "require-change", name];
         assert_eq!(gateway.run_command(&words, "").0, 0);
         wait_until("the change is required", || {
-            login(gateway.address, name, PASSWORD).code() == "password_change_required"
+            let reply = login(gateway.address, name, PASSWORD);
+            reply.status == 403 && reply.code() == "password_change_required"
         });
     };
     required("alice");
@@ -377,6 +378,7 @@ fn people_enrol_sign_in_and_prove_themselves_on_pages() {
     let went = submit(&mut next, &wrong, &[("code", &code(&secret, 0))]);
     assert_eq!((went.status, went.field("location")), (303, Some("/strong")), "{went:?}");
     assert_eq!(next.open("/strong").status, 200);
+    next.location = "/login?return=/strong".to_owned();
     let over = submit(&mut next, &page, &[("code", &recovery)]);
     assert!(over.status == 303 && over.field("location").unwrap().starts_with("/login"), "{over:?}");
 

@@ -168,6 +168,7 @@ fn signing_out_takes_a_form_of_the_host_and_ends_the_session_everywhere() {
     assert_eq!((evil.status, &*evil.code()), (403, "csrf_rejected"));
     let out = browser.submit("/logout", "");
     assert_eq!(location(&out), "/logout");
+    assert_eq!(out.field("clear-site-data"), Some("\"cache\""));
     assert!(browser.cookies.is_empty(), "{:?}", browser.cookies);
     assert!(browser.open("/logout").text().contains("You are signed out"));
     let reply = get(gateway.address, "/x", &[("Cookie", &stolen)]).unwrap();
