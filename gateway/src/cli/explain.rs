@@ -14,8 +14,8 @@ use super::arguments::refuse_value;
 use super::hash_password::Console;
 use crate::config::{Access, Algorithm, Dpop, OWN_ISSUER, Route, RouteTarget, Settings, Signing};
 use crate::explain::{Explanation, Outcome, TokenState};
-use crate::layers::route::MatchResult;
 use crate::rejection::Rejection;
+use crate::routing::MatchResult;
 use crate::server::DryRun;
 use crate::tokens::{KeyStore, TokenError, VerifiedClaims};
 

@@ -3,8 +3,8 @@
 use crate::auth::basic::password_in;
 use crate::config::{Access, Dpop, UpstreamAuthorization};
 use crate::http1::HeaderKind;
-use crate::layers::route::Forwarding;
 use crate::request::{Authorized, RequestContext};
+use crate::routing::Forwarding;
 use crate::sessions::personal_token::PresentedToken;
 use crate::tokens::{UnixSeconds, Verifier};
 

@@ -164,7 +164,7 @@ async fn serve_requests<S: RequestStack>(
             if line.stream.in_flight.get() && watching.poll_within(cx, WATCH_INTERVAL).is_ready() {
                 watching.clear();
                 let write_timeout = worker.state().config.settings.limits.write_timeout;
-                if line.stream.watch(&worker, write_timeout).is_some() {
+                if worker.watch(&line.stream, write_timeout).is_some() {
                     return Poll::Ready(End::Abort);
                 }
                 if line.read_closed.get() && !line.deliver_close.get() {
@@ -228,10 +228,10 @@ async fn serve_tunnel(line: &StrictConnection, worker: &Worker) {
     let log = tunnel.log.take();
     let mut early = line.take_input();
     let (bytes, end) =
-        copy_bidirectional(&line.socket, &mut early, tunnel.upstream, &line.stream, worker, timeout).await;
+        copy_bidirectional(&line.socket, &mut early, *tunnel, &line.stream, worker, timeout).await;
     tracing::debug!(%end, "an upgraded connection has ended");
     if let Some(log) = log {
-        log.finish_tunnel(bytes);
+        log.finish(bytes);
     }
     line.socket.drain(Linger::BRIEF).await;
 }

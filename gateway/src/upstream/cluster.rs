@@ -10,9 +10,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::config::{self, FileSnapshot, UpstreamProtocol, UpstreamUrl};
+use crate::net::{is_localhost, servers_of};
 use crate::telemetry::UpstreamState;
 use crate::tls::client_config;
-use crate::upstream::happy_eyeballs::{is_localhost, servers_of};
 use crate::upstream::outlier_ejection::{Address, Endpoint, HealthStatus, Millis};
 
 /// How long a start waits for DNS. Names that resolve later are picked up while requests are served.
