@@ -162,6 +162,8 @@ pub(crate) enum FormError {
     StoreUnavailable,
     /// See [`super::cookies::SessionCookies::conflict`].
     CookieConflict,
+    /// Perhaps: the browser came back without those of a sign-in.
+    CookiesMissing,
     SessionEnded,
     /// A field is empty.
     FieldMissing,
@@ -746,6 +748,7 @@ pub(super) fn form_error(texts: &Texts, error: FormError) -> String {
         FormError::Overloaded => "overloaded",
         FormError::StoreUnavailable => "store_unavailable",
         FormError::CookieConflict => "cookie_conflict",
+        FormError::CookiesMissing => "cookies_missing",
         FormError::SessionEnded => "session_ended",
         FormError::Other => "error",
     };

@@ -82,6 +82,11 @@ pub(crate) async fn show(
             let error = match (cookies.conflict, ended) {
                 (true, _) => Some(FormError::CookieConflict),
                 (false, true) => Some(FormError::SessionEnded),
+                (false, false)
+                    if !is_switch && cookies.is_empty() && is_led_from_itself(context, browser) =>
+                {
+                    Some(FormError::CookiesMissing)
+                }
                 (false, false) => None,
             };
             let form = LoginForm {
@@ -95,6 +100,22 @@ pub(crate) async fn show(
             Ok(browser.pages.login(StatusCode::OK, language, form))
         }
     }
+}
+
+/// Whether a person came from the sign-in page to the sign-in page, as happens where a browser keeps no cookies: the page that it was
+/// led on to knew of no session.
+fn is_led_from_itself(context: &RequestContext, browser: &Browser) -> bool {
+    let own = context.own_origin();
+    let from = format!(
+        "{}://{}{}{}",
+        own.scheme.name(),
+        own.host_with_port(),
+        context.client.prefix(&context.head),
+        browser.pages.login_path()
+    );
+    let referrer = context.head.headers().iter().find(|field| field.name.eq_ignore_ascii_case(b"referer"));
+    let rest = referrer.and_then(|field| field.value.strip_prefix(from.as_bytes()));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'?')))
 }
 
 /// Takes a form of a sign-in, whichever step it is of: all of them are sent to the address of the first one, so that the browser

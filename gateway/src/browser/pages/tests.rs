@@ -51,6 +51,7 @@ fn every_error_has_its_text_in_every_language() {
         (FormError::Overloaded, "The service is busy.", "ist ausgelastet"),
         (FormError::StoreUnavailable, "cannot be reached", "nicht erreichbar"),
         (FormError::CookieConflict, "two different sessions", "zwei verschiedene Sitzungen"),
+        (FormError::CookiesMissing, "does not keep the cookies", "speichert Ihr Browser"),
         (FormError::SessionEnded, "Your session has ended.", "Ihre Sitzung ist beendet."),
         (FormError::Other, "Something went wrong.", "Etwas ist schiefgegangen."),
     ] {

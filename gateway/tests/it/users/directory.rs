@@ -230,21 +230,21 @@ fn a_directory_that_hangs_is_an_outage_of_a_set_time_that_locks_no_account() {
         let (reply, took) = attempt.join().unwrap();
         assert_eq!(reply.status, 503, "{reply:?}");
         assert!(reply.field("retry-after").is_some(), "{reply:?}");
-        // The limit is two seconds.
-        assert!(took < Duration::from_secs(6), "{took:?}");
+        // Two seconds, and some attempts for one name wait for others.
+        assert!(took < Duration::from_secs(14), "{took:?}");
     }
     assert_eq!(post(address, "/refresh", &refresh).status, 503);
     let bearer = format!("Bearer {access}");
     let other = get(address, "/api", &[("Authorization", &bearer)]).unwrap();
     assert_eq!(other.status, 502, "the token is good, and the upstream of this test is not there");
+    wait_until("the outage is logged", || gateway.log().contains("no answer within 2s"));
     let log = gateway.log();
     assert_eq!(log.matches("the source of users does not respond").count(), 1, "{log}");
-    assert!(log.contains("no answer within 2s"), "{log}");
 
     slapd.signal("CONT");
     wait_until("the directory is back", || login(address, "alice", PASSWORD).status == 200);
     assert_eq!(post(address, "/refresh", &refresh).status, 200);
-    assert!(gateway.log().contains("the source of users responds again"), "{}", gateway.log());
+    wait_until("the end is logged", || gateway.log().contains("the source of users responds again"));
     wait_until("no connection is left behind", || open_files() <= before + 2);
 }
 
@@ -265,18 +265,17 @@ fn referrals_are_not_followed_and_say_so() {
     let far = config(&slapd, &certificates, "").replace("\"ou=people,", "\"ou=far,ou=people,");
     let gateway = Gateway::start_with(&far, "", &[]);
     assert_eq!(login(gateway.address, "alice", PASSWORD).status, 503);
-    let log = gateway.log();
-    assert!(
-        log.contains("refers to ldap://far.example/") && log.contains("name that server in `url`"),
-        "{log}"
-    );
+    wait_until("the reason is logged", || {
+        let log = gateway.log();
+        log.contains("refers to ldap://far.example/") && log.contains("name that server in `url`")
+    });
 
     // One entry.
     let by_name = "user_dn = \"ou={username},ou=people,dc=example,dc=org\"\nusername_attribute = \"ou\"\n";
     let gateway = Gateway::start_with(&config(&slapd, &certificates, by_name), "", &[]);
     assert_eq!(login(gateway.address, "far", PASSWORD).status, 401);
+    wait_until("the reason is logged", || gateway.log().contains("referrals are not followed"));
     assert!(!gateway.log().contains("does not respond"), "{}", gateway.log());
-    assert!(gateway.log().contains("referrals are not followed"), "{}", gateway.log());
 }
 
 #[test]

@@ -98,9 +98,10 @@ fn users_come_from_the_table(kind: Kind) {
         let asked = Instant::now();
         assert_eq!(status("alice", PASSWORD), 503);
         assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
-        assert_eq!(gateway.log().matches("the source of users does not respond").count(), 2);
         database.signal("CONT");
         wait_until("the table is back", || status("alice", PASSWORD) == 200);
+        let outages = || gateway.log().matches("the source of users does not respond").count();
+        wait_until("both outages are logged", || outages() == 2);
     }
 }
 
