@@ -217,7 +217,7 @@ impl RuntimeConfig {
             hsts: settings.server.tls.as_ref().and_then(|tls| tls.hsts).map(hsts),
             users,
             keys,
-            sealer: Arc::new(Sealer::new(settings.mfa.secret.as_deref())),
+            sealer: Arc::new(Sealer::new(settings.mfa.secret.as_ref().map(|secret| secret.as_slice()))),
             tells_authentication: settings.asks_authentication(),
             settings,
         })

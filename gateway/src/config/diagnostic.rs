@@ -34,6 +34,7 @@ pub(crate) const WARNINGS: [&str; 29] = [
     "plain-ldap",
     "readable-by-others",
     "route-bypass",
+    "served-secrets",
     "shadowed-path",
     "store-unavailable",
     "tracing-off",
