@@ -14,7 +14,7 @@ type Report = Vec<Group<'static>>;
 const MAX_WIDTH: usize = 160;
 
 /// The names of warnings, by which they can be silenced.
-pub(crate) const WARNINGS: [&str; 29] = [
+pub(crate) const WARNINGS: [&str; 30] = [
     "address-in-use",
     "admin-exposed",
     "basic-with-dpop",
