@@ -19,6 +19,7 @@ mod mfa;
 mod oauth;
 mod path_pattern;
 mod personal_tokens;
+mod prelude;
 mod previous_keys;
 mod redis;
 mod reload;

@@ -1,14 +1,10 @@
 //! `respond` of a route: a direct response.
 
+use http::StatusCode;
 use std::path::Path;
 
-use http::StatusCode;
-
-use super::super::files::{file_name, readable, working_directory};
-use crate::config::declaration::{integer, section, text};
-use crate::config::entry::{InvalidValue, accept, quoted, refused};
-use crate::config::settings::FixedResponse;
-use crate::config::table::Table;
+use super::super::files::{readable, working_directory};
+use super::super::prelude::*;
 
 /// An example.
 pub(super) const EXAMPLE: &str = "respond = { status = 503, body = \"Back at noon.\" }";

@@ -2,11 +2,8 @@
 
 use http::StatusCode;
 
+use super::super::prelude::*;
 use super::template;
-use crate::config::declaration::{integer, section, text};
-use crate::config::entry::{InvalidValue, quoted, refused};
-use crate::config::settings::{LocationPart, Redirect};
-use crate::config::table::Table;
 use crate::http1::Host;
 
 /// An example.

@@ -1,26 +1,14 @@
 //! The target of a route: an upstream, a folder, a redirect, or a direct response.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use http::StatusCode;
 
-use super::super::files::existing_folder;
 use super::super::path_pattern;
-use super::super::secret::{Secret, SecretSource, given, secret};
+use super::super::prelude::*;
+use super::super::secret::given;
 use super::super::upstreams::unless_zero;
-use super::super::{DAY, HOUR, up_to};
 use super::content_security_policy;
 use super::direct_response::{self, DirectResponse};
 use super::redirect::{self, RedirectKeys};
-use crate::config::declaration::{
-    Key, Section, Shape, TableShape, boolean, duration, flat, inline, integer, section, text, texts,
-};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::did_you_mean::suggest;
-use crate::config::entry::{Entry, InvalidValue, quoted, refused};
-use crate::config::settings::{FixedResponse, Redirect, RouteTarget, UpstreamAuthorization};
-use crate::config::table::Table;
 
 section! {
     /// The target of a route: one of upstream, static, redirect and respond.
