@@ -71,7 +71,7 @@ pub use mfa::Mfa;
 pub use oauth::{ClientSecret, OAuth};
 pub use personal_tokens::PersonalTokens;
 pub use reload::Reload;
-pub use routes::{Route, RouteTimeouts, UpstreamTarget};
+pub use routes::{FixedResponse, LocationPart, Redirect, Route, RouteTimeouts, UpstreamTarget};
 pub use secret::Secret;
 pub(in crate::config) use secret::warn_of_readers;
 pub use server::{Admin, CertificateFiles, Server, ServerTls, TlsVersion};

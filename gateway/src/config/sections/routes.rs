@@ -26,7 +26,7 @@ use super::tokens::Dpop;
 use crate::config::source_span::SourceSpan;
 
 pub(super) use access_rules::{claims, role};
-pub use target::{RouteTimeouts, UpstreamTarget};
+pub use target::{FixedResponse, LocationPart, Redirect, RouteTimeouts, UpstreamTarget};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
