@@ -5,11 +5,68 @@
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
+
 /// Minimum offset of the wall clock that is logged, in seconds.
 const MIN_LOGGED_OFFSET_SECS: u64 = 2;
 
 /// The wall clock and the boot-time clock when the process first read them.
 static STARTED_AT: OnceLock<(Duration, Duration)> = OnceLock::new();
+
+/// A time, in milliseconds since 1970: the unit of sessions and locks, in memory and in stores. Arithmetic saturates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixMillis(u64);
+
+impl UnixMillis {
+    /// Later than all others.
+    pub const MAX: UnixMillis = UnixMillis(u64::MAX);
+
+    /// So many milliseconds after the beginning of 1970.
+    pub const fn new(millis: u64) -> UnixMillis {
+        UnixMillis(millis)
+    }
+
+    /// So many seconds after the beginning of 1970.
+    pub(crate) const fn of_seconds(seconds: u64) -> UnixMillis {
+        UnixMillis(seconds.saturating_mul(1000))
+    }
+
+    /// Milliseconds since 1970.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// Whole seconds since 1970, the unit of tokens.
+    pub(crate) const fn seconds(self) -> u64 {
+        self.0 / 1000
+    }
+
+    /// A time that is so much later.
+    pub fn saturating_add(self, time: Duration) -> UnixMillis {
+        UnixMillis(self.0.saturating_add(millis(time)))
+    }
+
+    /// A time that is so much earlier.
+    pub(crate) fn saturating_sub(self, time: Duration) -> UnixMillis {
+        UnixMillis(self.0.saturating_sub(millis(time)))
+    }
+
+    /// The time from `earlier` to this one; zero where that is later.
+    pub(crate) fn since(self, earlier: UnixMillis) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// As a system time, for printing it.
+    pub(crate) fn system_time(self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.0)
+    }
+}
+
+/// A duration in whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// The time since 1970.
 pub(crate) fn since_1970() -> Duration {
@@ -17,9 +74,9 @@ pub(crate) fn since_1970() -> Duration {
     wall + self::steady().saturating_sub(steady)
 }
 
-/// Milliseconds since 1970.
-pub(crate) fn now_millis() -> u64 {
-    u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX)
+/// The current time.
+pub(crate) fn now_millis() -> UnixMillis {
+    UnixMillis(millis(since_1970()))
 }
 
 /// The offset of the wall clock in seconds, and whether it is ahead, if it is large enough to be logged.

@@ -39,7 +39,7 @@ pub(crate) struct Identity {
 pub(crate) struct Machine {
     /// [`UserSources::changes`](crate::users::UserSources::changes) when the user was read.
     pub(crate) users: u64,
-    /// When both have to be read again, in milliseconds since 1970.
+    /// When both have to be read again.
     pub(crate) recheck_at: UnixMillis,
     /// The paths of the only routes that it is for; empty for all.
     pub(crate) routes: Box<[String]>,

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use crate::http1::{FramingError, HeadError, HostError, TargetError};
-use crate::sessions::{StoreError, UnixMillis};
+use crate::sessions::StoreError;
 use crate::tokens::dpop::ALGORITHMS;
 use crate::users::SourceUnavailable;
 
@@ -817,11 +817,6 @@ pub(crate) fn store_unavailable(error: &StoreError) -> Rejection {
 pub(crate) fn users_unavailable(error: &SourceUnavailable) -> Rejection {
     tracing::debug!(%error, "a source of users did not answer");
     Rejection::UsersUnavailable
-}
-
-/// 429: the network has reached its limit of failures.
-pub(crate) fn rate_limited(retry_after: UnixMillis) -> Rejection {
-    Rejection::RateLimited(Duration::from_millis(retry_after))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::admission::{Admission, RequestView};
 use crate::browser::CookieChange;
 use crate::client_addr::{ClientAddr, RequestOrigin};
+use crate::clock::UnixMillis;
 use crate::http1::RequestHead;
 use crate::identity::Identity;
 use crate::rejection::Rejection;
@@ -52,8 +53,8 @@ pub(crate) struct RequestContext {
     pub(crate) stream: Rc<StreamState>,
     pub(crate) request_id: RequestId,
     pub(crate) started: Instant,
-    /// Arrival, in milliseconds since 1970.
-    pub(crate) now_millis: u64,
+    /// Arrival.
+    pub(crate) now_millis: UnixMillis,
     pub(crate) record: AccessLogRecord,
     /// The trace that it belongs to, where `tracing.enabled` is set.
     pub(crate) trace: Option<Box<RequestTrace>>,
@@ -143,7 +144,7 @@ pub(crate) const PREFLIGHT_PASSED: &str = "preflight_passed";
 impl RequestContext {
     /// Arrival, in seconds since 1970, the unit of tokens.
     pub(crate) fn now(&self) -> UnixSeconds {
-        self.now_millis / 1000
+        self.now_millis.seconds()
     }
 
     /// Whether this is a CORS preflight on its way to an app: it needs no token, for browsers send none with it.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::clock::since_1970;
+use crate::clock::{UnixMillis, since_1970};
 use crate::http1::RequestHead;
 use tokio::sync::watch;
 
@@ -140,7 +140,7 @@ pub(crate) struct Worker {
     /// HTTP/1.1 connections that hold hyper's buffers.
     unparked: Cell<usize>,
     /// A fixed time for [`Self::now_millis`], for benchmarks that count instructions.
-    fixed_now: Option<u64>,
+    fixed_now: Option<UnixMillis>,
     /// Where the layers report what they decide, in a dry run.
     pub(crate) trace: Option<Trace>,
 }
@@ -170,9 +170,9 @@ impl Worker {
         }
     }
 
-    /// The same worker with its clock fixed at a time in milliseconds since 1970.
-    pub(crate) fn at(self, now_millis: u64) -> Worker {
-        Worker { fixed_now: Some(now_millis), ..self }
+    /// The same worker with its clock fixed.
+    pub(crate) fn at(self, now: UnixMillis) -> Worker {
+        Worker { fixed_now: Some(now), ..self }
     }
 
     /// The same worker for a dry run.
@@ -180,8 +180,8 @@ impl Worker {
         Worker { trace: Some(Trace::default()), ..self }
     }
 
-    /// Milliseconds since 1970.
-    pub(crate) fn now_millis(&self) -> u64 {
+    /// The current time.
+    pub(crate) fn now_millis(&self) -> UnixMillis {
         self.fixed_now.unwrap_or_else(crate::clock::now_millis)
     }
 
@@ -218,7 +218,7 @@ impl Worker {
 
     /// Checks whether an exchange may go on, as [`StreamState::watch`].
     pub(crate) fn watch(&self, stream: &StreamState, write_timeout: Duration) -> Option<AbortReason> {
-        stream.watch(self.gateway.sessions.revocations(), self.now_millis() / 1000, write_timeout)
+        stream.watch(self.gateway.sessions.revocations(), self.now_millis().seconds(), write_timeout)
     }
 
     /// Counts one more HTTP/1.1 connection that is not parked, for as long as the guard lives.

@@ -159,7 +159,7 @@ impl RuntimeConfig {
             }
         };
         let tls = settings.server.tls.as_ref().map(|tls| server_config(tls, now)).transpose()?;
-        for warning in tls.iter().flat_map(|tls| &tls.warnings) {
+        for (_, warning) in tls.iter().flat_map(|tls| &tls.warnings) {
             tracing::warn!("{warning}");
         }
         let upstreams = settings

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::auth::bearer::Bearer;
 use crate::auth::dpop;
+use crate::clock::UnixMillis;
 use crate::config::Dpop;
 use crate::identity::Identity;
 use crate::identity::token_cache::CacheLookup;
@@ -86,8 +87,8 @@ pub(super) fn verify(
 }
 
 /// Rejects requests while the revocation set is stale, as configured by `store.redis.revocation`.
-pub(crate) fn require_fresh_revocations(worker: &Worker, now_millis: u64) -> Result<(), Rejection> {
-    if worker.gateway.sessions.revocations().are_trusted(now_millis) {
+pub(crate) fn require_fresh_revocations(worker: &Worker, now: UnixMillis) -> Result<(), Rejection> {
+    if worker.gateway.sessions.revocations().are_trusted(now) {
         return Ok(());
     }
     Err(Rejection::RevocationsUnknown)

@@ -1,6 +1,7 @@
 //! Proofs of possession (DPoP, RFC 9449) of requests: which one is expected, whether it is good, and that it is used once.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::HeaderName;
 
@@ -236,7 +237,7 @@ impl CheckedProof {
     pub(crate) async fn claim(&self, context: &RequestContext) -> Result<(), Rejection> {
         self.claim_here(context)?;
         let sessions = &context.worker.gateway.sessions;
-        let until = context.now_millis.saturating_add(self.lifetime(context).saturating_mul(1000));
+        let until = context.now_millis.saturating_add(Duration::from_secs(self.lifetime(context)));
         match sessions.claim_proof(&self.id.to_string(), until).await {
             Ok(None | Some(true)) => Ok(()),
             Ok(Some(false)) => Err(self.replayed(context)),

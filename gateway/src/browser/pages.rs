@@ -18,6 +18,7 @@ use super::branding::{Branding, BrandingError, Texts, template_problem};
 use super::forms::{AccountForm, Field, FormKind, Hidden};
 use super::language;
 use super::return_address::ReturnAddress;
+use crate::clock::UnixMillis;
 use crate::config::PersonalTokens;
 use crate::response::{Body, Response, header_value};
 use crate::sessions::{PersonalTokenInfo, SessionId};
@@ -110,7 +111,7 @@ pub(super) struct LifetimeChoice {
     chosen: bool,
 }
 
-/// The page of a person's personal access tokens. Times are milliseconds since 1970.
+/// The page of a person's personal access tokens.
 #[derive(Debug)]
 pub(crate) struct TokensPage<'a> {
     pub(crate) user: &'a str,
@@ -381,7 +382,7 @@ impl Pages {
             name: "backup".to_owned(),
             roles: Some(vec!["user".to_owned()]),
             routes: vec!["/dav".to_owned()],
-            created_at: 0,
+            created_at: UnixMillis::default(),
             expires_at: None,
             last_used_at: None,
             last_used_from: None,
@@ -691,13 +692,10 @@ fn lifetimes(texts: &Texts, limits: &PersonalTokens) -> Vec<LifetimeChoice> {
 }
 
 /// The day of a time in UTC, or that there is none.
-fn date(millis: Option<u64>, texts: &Texts) -> String {
-    millis.map_or_else(
+fn date(at: Option<UnixMillis>, texts: &Texts) -> String {
+    at.map_or_else(
         || texts.get("token_never").to_owned(),
-        |millis| {
-            let time = std::time::UNIX_EPOCH + Duration::from_millis(millis);
-            humantime::format_rfc3339_seconds(time).to_string().chars().take(10).collect()
-        },
+        |at| humantime::format_rfc3339_seconds(at.system_time()).to_string().chars().take(10).collect(),
     )
 }
 

@@ -74,13 +74,16 @@ pub(super) fn run(files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Co
         let place = key("server.tls.certificates");
         match server_config(tls, now) {
             Ok(tls) => {
-                let expiring = tls.warnings.iter().map(|text| ("expiring-certificate", text.clone(), place));
+                let of_file =
+                    |index: &usize| key(&format!("server.tls.certificates[{index}].certificate_file"));
+                let expiring = tls.warnings.iter();
+                let expiring =
+                    expiring.map(|(index, text)| ("expiring-certificate", text.clone(), of_file(index)));
                 let unnamed = tls.unnamed.iter().map(|index| {
                     let text =
                         "the certificate has no subject alternative name, and browsers refuse it; have it issued for its host \
                          names".to_owned();
-                    let place = key(&format!("server.tls.certificates[{index}].certificate_file"));
-                    ("certificate-without-name", text, place)
+                    ("certificate-without-name", text, of_file(index))
                 });
                 let hosts = hosts_without(&tls.names, &settings.routes).into_iter().map(|host| {
                     let text = format!("no certificate is meant for the host `{host}`: its clients will refuse the connection; add one for it to server.tls.certificates");

@@ -1,7 +1,6 @@
 //! `auth-gateway sessions …`: lists and revokes sessions.
 
 use std::io::Write;
-use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Subcommand;
 
@@ -71,8 +70,8 @@ fn session_cells(session: &SessionInfo) -> [String; 7] {
     ]
 }
 
-pub(super) fn time(millis: UnixMillis) -> String {
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(millis)).to_string()
+pub(super) fn time(at: UnixMillis) -> String {
+    humantime::format_rfc3339_seconds(at.system_time()).to_string()
 }
 
 #[cfg(test)]
@@ -88,9 +87,9 @@ mod tests {
             id,
             subject: "1".into(),
             username: "alice".into(),
-            started_at: 1_790_000_000_000,
-            last_refreshed_at: 1_790_000_060_500,
-            expires_at: 1_790_000_600_000,
+            started_at: UnixMillis::new(1_790_000_000_000),
+            last_refreshed_at: UnixMillis::new(1_790_000_060_500),
+            expires_at: UnixMillis::new(1_790_000_600_000),
             client: ClientInfo::new("192.0.2.1".parse().unwrap(), Some("curl\u{1b}[2J")),
         };
         let text = table(["SESSION", "", "", "", "", "", ""], [session_cells(&session)]).join("\n");

@@ -311,7 +311,7 @@ pub(super) fn reset(
     let name = parse_name(name)?;
     let page = settings.reset_page().ok_or(UsersError::NoResetPage)?;
     let ttl = ttl.unwrap_or(settings.users.reset_ttl);
-    let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+    let millis = crate::clock::millis(ttl);
     if let ControlResponse::Ticket(token) =
         control(settings, ControlCommand::Reset(name.to_string(), millis))?
     {

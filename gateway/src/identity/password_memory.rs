@@ -157,7 +157,7 @@ mod tests {
             subject: subject.to_owned(),
             credential: [1; 16],
             session: SessionId::random(),
-            checked_at: 0,
+            checked_at: UnixMillis::new(0),
         }
     }
 

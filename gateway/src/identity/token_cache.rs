@@ -101,6 +101,7 @@ impl TokenCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::UnixMillis;
     use crate::identity::test_support::{NOW, plain_identity};
 
     fn word(found: &CacheLookup) -> &'static str {
@@ -135,7 +136,7 @@ mod tests {
                 "{token:?} {now} {leeway}"
             );
         }
-        revocations.insert(*ended.session(), u64::MAX);
+        revocations.insert(*ended.session(), UnixMillis::MAX);
         for (token, expected) in [(&b"kept"[..], "good"), (b"ended", "revoked"), (b"ended", "revoked")] {
             assert_eq!(word(&cache.get(token, NOW, 0, &revocations)), expected, "{token:?}");
         }
@@ -146,7 +147,7 @@ mod tests {
         let revocations = Revocations::default();
         let identity = plain_identity(NOW + 60);
         let before = revocations.epoch();
-        revocations.insert(*identity.session(), u64::MAX);
+        revocations.insert(*identity.session(), UnixMillis::MAX);
         let mut cache = TokenCache::new(8);
         cache.insert(b"token", identity, before);
         assert_eq!(word(&cache.get(b"token", NOW, 0, &revocations)), "revoked");

@@ -158,7 +158,7 @@ async fn answer(issuer: Arc<OtherIssuer>, idle: Rc<RefCell<Vec<Connection>>>, jo
     let Some(introspector) = &issuer.introspector else { return };
     let asked = issuer.client.within_timeout(ask(&issuer, introspector, &idle, &job.token)).await;
     let verdict = asked.and_then(|answer| {
-        judge(&issuer.settings, &introspector.settings, &answer.body, now_millis() / 1000)
+        judge(&issuer.settings, &introspector.settings, &answer.body, now_millis().seconds())
     });
     let (counters, name) = (&issuer.counters, &issuer.settings.name);
     let error = verdict.as_ref().err().map(|why| format!("{} {why}", introspector.settings.url));

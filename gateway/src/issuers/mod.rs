@@ -160,8 +160,8 @@ fn shown(text: &str, max_chars: usize) -> String {
 ///
 /// No runtime can be made, or a file cannot be read.
 pub(crate) fn probe(settings: &[IssuerSettings]) -> Result<Vec<(usize, String)>, String> {
-    let issuers =
-        Issuers::new(settings, None, crate::clock::now_millis() / 1000).map_err(|error| error.to_string())?;
+    let issuers = Issuers::new(settings, None, crate::clock::now_millis().seconds())
+        .map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let tasks = tokio::task::LocalSet::new();

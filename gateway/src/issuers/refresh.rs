@@ -53,7 +53,7 @@ async fn keep_fresh(issuer: Arc<OtherIssuer>) {
         }
         issuer.begin_fetch();
         let fetched = fetch(&issuer, &mut location).await;
-        issuer.finish_fetch(fetched, now_millis() / 1000);
+        issuer.finish_fetch(fetched, now_millis().seconds());
     }
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Location {
 async fn fetch(issuer: &Arc<OtherIssuer>, location: &mut Option<Location>) -> Result<Duration, String> {
     let settings = &issuer.settings;
     let answer = take_keys(issuer, location).await?;
-    let (kept, now) = (Arc::clone(issuer), now_millis() / 1000);
+    let (kept, now) = (Arc::clone(issuer), now_millis().seconds());
     let saved = spawn_blocking(move || key_cache::save(&kept.settings, now, &answer.body)).await;
     if let Err(error) = saved.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
         let path = key_cache::path(settings);
@@ -107,7 +107,7 @@ pub(super) async fn take_keys(
         _ => return Err("its keys are not fetched".to_owned()),
     };
     let answer = client.get(&known.url, known.reach).await?;
-    issuer.take_keys(&answer.body, now_millis() / 1000).map_err(|why| format!("{} {why}", known.url))?;
+    issuer.take_keys(&answer.body, now_millis().seconds()).map_err(|why| format!("{} {why}", known.url))?;
     *location = Some(known);
     Ok(answer)
 }

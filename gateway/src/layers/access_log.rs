@@ -164,7 +164,7 @@ impl Drop for ResponseLog {
         let username = record.username.borrow();
         let verified = identity.as_ref().map(|identity| identity.claims().username());
         access_log.write(&AccessRecord {
-            at_millis: context.now_millis + duration.as_millis() as u64,
+            at: context.now_millis.saturating_add(duration),
             request_id: context.request_id.as_str(),
             client: &context.client.address_text(head, &settings.server.trusted_proxies),
             method,

@@ -22,7 +22,7 @@ pub(crate) fn export(
     let head = &context.head;
     let nanos = |at: Instant| {
         let since = u64::try_from(at.duration_since(context.started).as_nanos()).unwrap_or(u64::MAX);
-        (context.now_millis * 1_000_000).saturating_add(since)
+        (context.now_millis.get() * 1_000_000).saturating_add(since)
     };
     let (method, path) = logged_request_line(head);
     let user_agent = context.user_agent();

@@ -162,7 +162,7 @@ fn readiness(state: &AdminState) -> Response<Bytes> {
         "users": or_ok(users),
         "configuration": or_ok(configuration),
         "revocations": trust,
-        "revocations_age_seconds": revocations.age(now) / 1000,
+        "revocations_age_seconds": revocations.age(now).as_secs(),
     });
     respond_with(status, "application/json", body.to_string().into())
 }
@@ -216,6 +216,6 @@ pub(super) fn gauges(state: &AdminState) -> Gauges {
         store_losses: state.gateway.sessions.store_losses(),
         revocations_age: state.gateway.sessions.revocations().age(now_millis()),
         draining: state.is_draining(),
-        issuers: snapshot.issuers.states(now_millis() / 1000),
+        issuers: snapshot.issuers.states(now_millis().seconds()),
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_blocking};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
-use crate::clock::{now_millis, wall_clock_offset};
+use crate::clock::{UnixMillis, now_millis, wall_clock_offset};
 use crate::config::Store;
 use crate::issuers;
 use crate::runtime::Gateway;
@@ -267,7 +267,8 @@ async fn maintain_keys(reloader: Arc<Reloader>, gateway: &Gateway) {
             tracing::error!(%error, "the keys could not be looked after");
         }
         for time in reloader.take_revoked() {
-            let (from, to) = (time.from * 1000, time.to.saturating_add(1) * 1000);
+            let (from, to) =
+                (UnixMillis::of_seconds(time.from), UnixMillis::of_seconds(time.to.saturating_add(1)));
             match gateway.sessions.end_issued_within(from..to, now_millis()).await {
                 Ok(sessions) => audit_ended("key_revoked", &time.key, sessions),
                 Err(error) => {

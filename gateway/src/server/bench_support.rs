@@ -14,6 +14,7 @@ use serde_json::Map;
 use tower::{Service, service_fn};
 
 use crate::client_addr::ClientAddr;
+use crate::clock::UnixMillis;
 use crate::config::Settings;
 use crate::http1::HeadLimits;
 use crate::layers::access_log::LoggedBody;
@@ -70,7 +71,7 @@ impl HotPath {
         let gateway = Arc::new(prepare(settings)?);
         let config = gateway.configuration.current();
         let client = ClientAddr::new(peer, &config.settings.server.trusted_proxies, false);
-        let worker = Rc::new(Worker::new(gateway, 0).at(now * 1000));
+        let worker = Rc::new(Worker::new(gateway, 0).at(UnixMillis::of_seconds(now)));
         let captured = Captured::default();
         let proxy = captured.clone();
         let target =

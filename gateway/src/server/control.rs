@@ -151,7 +151,7 @@ pub(crate) enum ControlCommand {
     /// End all sessions of the user with this name.
     Logout(String),
     /// Make a ticket by which the user with this name sets a new password, for so many milliseconds.
-    Reset(String, UnixMillis),
+    Reset(String, u64),
     /// Remove the second factors of the user with this name.
     ResetMfa(String),
     /// List the sessions of the user with this name, or of all users.
@@ -240,7 +240,7 @@ impl ControlCommand {
                     purpose: TicketPurpose::PasswordReset,
                     subject: found.user.id.clone(),
                     credential: found.user.credential_fingerprint(),
-                    expires_at: now.saturating_add(ttl),
+                    expires_at: now.saturating_add(Duration::from_millis(ttl)),
                     used_at: None,
                 };
                 let secret = sessions.issue_ticket(ticket).await?;
@@ -304,7 +304,7 @@ impl ControlCommand {
                     return Err(StoreError::Unavailable("it is not a file, and has no backup".into()).into());
                 };
                 // The client chooses no path: this process may write where the client may not.
-                let name = format!("{}.backup-{now}", file_name(path));
+                let name = format!("{}.backup-{}", file_name(path), now.get());
                 sessions.backup(&path.with_file_name(&name)).await?;
                 audit_command("state-backup", "-", "-", 1);
                 ControlResponse::BackedUp(name)

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
-use crate::clock::{now_millis, since_1970};
+use crate::clock::{UnixMillis, millis, now_millis, since_1970};
 use crate::config::{FileSnapshot, Loaded, Settings, Source, Store as StoreSettings};
 use crate::runtime::{Configuration, Gateway};
 use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
@@ -119,7 +119,8 @@ fn assemble(
     let settings = &snapshot.settings;
     let now = since_1970();
     let runtime = Builder::new_current_thread().enable_time().build().map_err(ServeError::Thread)?;
-    let sessions = runtime.block_on(Sessions::start(store, policy(settings), now.as_millis() as u64))?;
+    let sessions =
+        runtime.block_on(Sessions::start(store, policy(settings), UnixMillis::new(millis(now))))?;
     Ok(Gateway {
         refresh_flights: Default::default(),
         census: Default::default(),
@@ -303,27 +304,24 @@ fn open_store_after_it(settings: &Settings) -> Result<Arc<dyn Store>, ServeError
 }
 
 pub(crate) fn policy(settings: &Settings) -> Policy {
-    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let (tokens, lockout, throttle) = (&settings.tokens, &settings.lockout, &settings.throttle);
     Policy {
         rotation: RotationPolicy {
             mode: tokens.rotation,
-            grace: millis(tokens.reuse_grace),
-            idle_ttl: tokens.idle_ttl.map(millis),
+            grace: tokens.reuse_grace,
+            idle_ttl: tokens.idle_ttl,
         },
-        session_ttl: millis(tokens.refresh_ttl),
-        access_ttl: millis(tokens.access_ttl + tokens.leeway),
+        session_ttl: tokens.refresh_ttl,
+        access_ttl: tokens.access_ttl + tokens.leeway,
         lockout: LockoutPolicy {
             max_failures: lockout.max_failures,
-            window: millis(lockout.window),
-            duration: millis(lockout.duration),
+            window: lockout.window,
+            duration: lockout.duration,
             escalation: lockout.escalation,
-            max_duration: millis(lockout.max_duration),
+            max_duration: lockout.max_duration,
         },
-        throttle: (throttle.max_failures > 0).then(|| RateLimitPolicy {
-            max_failures: throttle.max_failures,
-            window: millis(throttle.window),
-        }),
+        throttle: (throttle.max_failures > 0)
+            .then_some(RateLimitPolicy { max_failures: throttle.max_failures, window: throttle.window }),
         session_limit: (settings.sessions.max_per_user > 0).then_some(SessionLimit {
             max: settings.sessions.max_per_user as usize,
             when_full: match settings.sessions.refuse_when_full {

@@ -207,7 +207,7 @@ fn store(settings: &Settings, gauges: &Gauges, error: Option<String>) -> StoreSt
         sessions: gauges.census.map(|census| census.sessions),
         locked_names: gauges.census.map(|census| census.locked_names),
         revoked_sessions: gauges.revoked_sessions,
-        revocations_age_seconds: gauges.revocations_age / 1000,
+        revocations_age_seconds: gauges.revocations_age.as_secs(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::clock::UnixMillis;
 use crate::config::CompatIdentity;
 use crate::rejection::Rejection;
 use crate::rejection::{store_unavailable, users_unavailable};
@@ -58,7 +59,7 @@ pub(crate) async fn session_of(
                 client: context.client_info(),
             },
         };
-        let (token, end) = (refresh_token_of(claims)?, claims.expires_at().saturating_mul(1000));
+        let (token, end) = (refresh_token_of(claims)?, UnixMillis::of_seconds(claims.expires_at()));
         let sessions = &context.worker.gateway.sessions;
         let adopted = sessions.adopt(session, token, new, end, context.now_millis).await;
         adopted.map_err(|error| store_unavailable(&error))?;

@@ -15,6 +15,7 @@ use crate::browser::cookies::{CookieKind, CookieScope};
 use crate::browser::pages::{Refusal, RefusalContext};
 use crate::browser::return_address::ReturnAddress;
 use crate::browser::{Browser, CookieChange, accept_language};
+use crate::clock::UnixMillis;
 use crate::identity::Identity;
 use crate::rejection::Rejection;
 use crate::rejection::{store_unavailable, users_unavailable};
@@ -54,8 +55,7 @@ pub(crate) fn to_sign_in(context: &RequestContext, browser: &Browser, return_to:
 pub(crate) struct SignIn {
     session: SessionId,
     subject: String,
-    /// In milliseconds since 1970.
-    ends_at: u64,
+    ends_at: UnixMillis,
     remember: bool,
 }
 
@@ -68,11 +68,16 @@ impl SignIn {
         let claims = identity.claims();
         let subject = foreign::account_id(context, claims).await?;
         let ends_at = claims.session_expires_at().unwrap_or_else(|| claims.expires_at());
-        Ok(SignIn { session: *identity.session(), subject, ends_at: ends_at * 1000, remember })
+        Ok(SignIn {
+            session: *identity.session(),
+            subject,
+            ends_at: UnixMillis::of_seconds(ends_at),
+            remember,
+        })
     }
 
     pub(crate) fn new(context: &RequestContext, tokens: &IssuedTokens, remember: bool) -> SignIn {
-        let ends_at = (context.now() + tokens.session_expires_in) * 1000;
+        let ends_at = UnixMillis::of_seconds(context.now() + tokens.session_expires_in);
         SignIn { session: tokens.session, subject: tokens.subject.clone(), ends_at, remember }
     }
 }

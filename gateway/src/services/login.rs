@@ -9,7 +9,7 @@ use crate::auth::dpop::{self, CheckedProof};
 use crate::clock::now_millis;
 use crate::http1::{HeaderKind, RequestHead};
 use crate::rejection::{Code, Rejection};
-use crate::rejection::{rate_limited, store_unavailable, users_unavailable};
+use crate::rejection::{store_unavailable, users_unavailable};
 use crate::request::RequestContext;
 use crate::request_body::RequestBody;
 use crate::response::Response;
@@ -18,7 +18,6 @@ use crate::services::second_factor;
 use crate::services::token_response::{Grant, issue, respond};
 use crate::sessions::{
     IssuedTokens, LoginDecision, LoginPermit, LoginResult, MAX_CHECK_TIME, NewSession, OpenSessionError,
-    UnixMillis,
 };
 use crate::strict_json;
 use crate::telemetry::{AuditEvent, LoginOutcome};
@@ -195,7 +194,7 @@ pub(super) async fn permit(
         LoginDecision::Locked { retry_after } => Err(locked(context, event, name, retry_after)),
         LoginDecision::Limited { retry_after } => {
             context.audit(event, "rate_limited", name.as_str(), None);
-            Err(rate_limited(retry_after))
+            Err(Rejection::RateLimited(retry_after))
         }
         LoginDecision::Busy => Err(Rejection::TooManyLogins),
     }
@@ -235,14 +234,9 @@ pub(super) fn new_session(context: &RequestContext, user: &User) -> NewSession {
     }
 }
 
-fn locked(
-    context: &RequestContext,
-    event: &'static str,
-    name: &CanonicalName,
-    left: UnixMillis,
-) -> Rejection {
+fn locked(context: &RequestContext, event: &'static str, name: &CanonicalName, left: Duration) -> Rejection {
     context.audit(event, "locked", name.as_str(), None);
-    Rejection::AccountLocked(Duration::from_millis(left))
+    Rejection::AccountLocked(left)
 }
 
 /// `application/json` and nothing around it. A browser sends that type to another origin only after a preflight, so

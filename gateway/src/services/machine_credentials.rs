@@ -2,7 +2,7 @@
 //!
 //! Neither is signed, so the first request of each reads the store and the users; then the identity is in the worker's cache and
 //! costs what a verified access token costs. A cached identity counts until it is revoked, its user's source changes, or
-//! [`RECHECK_MILLIS`] have passed.
+//! [`RECHECK_INTERVAL`] have passed.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,13 +19,15 @@ use crate::identity::password_memory::{CheckResult, PasswordTag, RightPassword};
 use crate::identity::token_cache::CacheLookup;
 use crate::identity::{Identity, Machine};
 use crate::rejection::Rejection;
-use crate::rejection::{rate_limited, store_unavailable, users_unavailable};
+use crate::rejection::{store_unavailable, users_unavailable};
 use crate::request::RequestContext;
 use crate::runtime_config::RuntimeConfig;
 use crate::services::login::{check_password, settle};
 use crate::services::second_factor;
 use crate::services::token_response::further_claims;
-use crate::sessions::personal_token::{PersonalToken, PersonalTokenRefusal, PresentedToken, RECHECK_MILLIS};
+use crate::sessions::personal_token::{
+    PersonalToken, PersonalTokenRefusal, PresentedToken, RECHECK_INTERVAL,
+};
 use crate::sessions::{LoginResult, RateLimitDecision, RateLimitScope, SessionId, UnixMillis};
 use crate::telemetry::{BasicOutcome, VerificationOutcome};
 use crate::tokens::{ClaimsOfUser, VerifiedClaims};
@@ -114,7 +116,7 @@ async fn verify_token(
         }
         Ok(Err(PersonalTokenRefusal::Unknown)) => {
             let rejection = match count_unknown(context).await {
-                Some(wait) => rate_limited(wait),
+                Some(wait) => Rejection::RateLimited(wait),
                 None => unknown,
             };
             return Err(refuse(VerificationOutcome::Invalid, rejection));
@@ -130,7 +132,7 @@ async fn verify_token(
     };
     let machine = Machine {
         users: changes,
-        recheck_at: context.now_millis.saturating_add(RECHECK_MILLIS),
+        recheck_at: context.now_millis.saturating_add(RECHECK_INTERVAL),
         routes: token.routes.clone().into(),
     };
     let roles = token.roles_of(&user.roles);
@@ -146,7 +148,7 @@ async fn verify_token(
 }
 
 /// Counts a token that does not exist against its network; the time to wait where that has sent too many.
-async fn count_unknown(context: &RequestContext) -> Option<UnixMillis> {
+async fn count_unknown(context: &RequestContext) -> Option<Duration> {
     let sessions = &context.worker.gateway.sessions;
     match sessions.count_failure(RateLimitScope::PersonalToken, &context.network(), context.now_millis).await
     {
@@ -208,7 +210,7 @@ async fn verify_password(
         memory.remove(&tag);
         context.audit("basic", "locked", name.as_str(), None);
         context.worker.metrics.basic(BasicOutcome::Locked);
-        return Err(Rejection::AccountLocked(Duration::from_millis(left)));
+        return Err(Rejection::AccountLocked(left));
     }
     if let Some(identity) = memory.get(&tag).and_then(|_| lookup(context, &tag)) {
         context.worker.metrics.basic(BasicOutcome::Remembered);
@@ -226,7 +228,7 @@ async fn verify_password(
     };
     let machine = Machine {
         users: changes,
-        recheck_at: context.now_millis.saturating_add(RECHECK_MILLIS),
+        recheck_at: context.now_millis.saturating_add(RECHECK_INTERVAL),
         routes: Box::default(),
     };
     let lifetime = (right.checked_at, None);
@@ -246,7 +248,7 @@ async fn remembered(
     let found = context.state.config.users.by_name(name).await.map_err(|error| users_unavailable(&error))?;
     let user = found.map(|found| found.user).filter(|user| !user.disabled && right.is_of(user));
     // A directory may not say when a password was changed.
-    let is_recent = context.now_millis.abs_diff(right.checked_at) < RECHECK_MILLIS;
+    let is_recent = context.now_millis.since(right.checked_at) < RECHECK_INTERVAL;
     match user.filter(|user| is_recent || matches!(user.credential, Credential::Hash(_))) {
         Some(user) => {
             context.worker.metrics.basic(BasicOutcome::Remembered);
@@ -327,7 +329,7 @@ async fn check_now(context: &RequestContext, name: &CanonicalName, password: Pas
     })
 }
 
-/// `lifetime` is when the credentials began, and when they expire, in milliseconds since 1970.
+/// `lifetime` is when the credentials began, and when they expire.
 fn identity(
     context: &RequestContext,
     user: &User,
@@ -361,7 +363,7 @@ pub(crate) fn claims_of_user(
         roles,
         further,
         session: session.to_string(),
-        issued_at: from / 1000,
-        expires_at: until.map(|until| until / 1000),
+        issued_at: from.seconds(),
+        expires_at: until.map(UnixMillis::seconds),
     })
 }

@@ -15,7 +15,7 @@ use crate::browser::return_address::ReturnAddress;
 use crate::browser::{Browser, accept_language};
 use crate::clock::now_millis;
 use crate::rejection::{Code, Rejection};
-use crate::rejection::{rate_limited, store_unavailable, users_unavailable};
+use crate::rejection::{store_unavailable, users_unavailable};
 use crate::request::RequestContext;
 use crate::request_body::RequestBody;
 use crate::response::{self, Response};
@@ -72,7 +72,7 @@ async fn bad_link(context: &RequestContext, bad: BadTicket) -> Rejection {
         let (network, now) = (context.network(), context.now_millis);
         let counted = sessions.count_failure(RateLimitScope::Login, &network, now).await;
         if let Ok(RateLimitDecision::Limited { retry_after }) = counted {
-            return rate_limited(retry_after);
+            return Rejection::RateLimited(retry_after);
         }
     }
     match bad {

@@ -131,14 +131,13 @@ impl TokenRequest {
         if let Some(max) = limits.max_ttl.filter(|max| ttl.is_none_or(|ttl| ttl > *max)) {
             return Err(format!("a token lives for {} seconds at most", max.as_secs()));
         }
-        let millis = |ttl: Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         Ok(NewPersonalToken {
             subject: user.id.clone(),
             username: user.username.clone(),
             name,
             roles,
             routes,
-            expires_at: ttl.map(|ttl| now.saturating_add(millis(ttl))),
+            expires_at: ttl.map(|ttl| now.saturating_add(ttl)),
         })
     }
 }
@@ -175,9 +174,9 @@ impl From<PersonalTokenInfo> for Entry {
         Entry {
             id: token.id,
             name: token.name,
-            created_at: token.created_at / 1000,
-            expires_at: token.expires_at.map(|at| at / 1000),
-            last_used_at: token.last_used_at.map(|at| at / 1000),
+            created_at: token.created_at.seconds(),
+            expires_at: token.expires_at.map(UnixMillis::seconds),
+            last_used_at: token.last_used_at.map(UnixMillis::seconds),
             last_used_from: token.last_used_from,
             roles: token.roles,
             routes: token.routes,
@@ -425,9 +424,12 @@ mod tests {
             must_change_password: false,
             session_epoch: 0,
         };
-        let grant = |body: &str| parse(body).unwrap().grant(&alice, &settings, 1_000);
+        let grant = |body: &str| parse(body).unwrap().grant(&alice, &settings, UnixMillis::new(1_000));
         let granted = grant(r#"{"name":" nightly ","routes":["/dav"],"roles":[]}"#).unwrap();
-        assert_eq!((granted.name.as_str(), granted.expires_at), ("nightly", Some(3_601_000)));
+        assert_eq!(
+            (granted.name.as_str(), granted.expires_at),
+            ("nightly", Some(UnixMillis::new(3_601_000)))
+        );
         assert_eq!((granted.roles, granted.routes), (Some(Vec::new()), vec!["/dav".to_owned()]));
         let long = format!(r#"{{"name":"{}"}}"#, "x".repeat(101));
         for (body, why) in [

@@ -5,8 +5,8 @@ use crate::auth::authenticate::refusal;
 use crate::auth::bearer::signed_token;
 use crate::auth::dpop::{self, CheckedProof};
 use crate::config::Dpop;
+use crate::rejection::store_unavailable;
 use crate::rejection::{Code, Rejection};
-use crate::rejection::{rate_limited, store_unavailable};
 use crate::request::RequestContext;
 use crate::request_body::RequestBody;
 use crate::response::Response;
@@ -99,10 +99,10 @@ pub(crate) async fn redeem(
         Grant {
             user: &user,
             session: &session,
-            session_ends_at: refreshed.expires_at / 1000,
+            session_ends_at: refreshed.expires_at.seconds(),
             refresh_token: refreshed
                 .successor
-                .map(|s| NewRefreshToken { id: s.id, issued_at: s.issued_at / 1000 }),
+                .map(|s| NewRefreshToken { id: s.id, issued_at: s.issued_at.seconds() }),
             key,
             message: None,
             authentication: refreshed.authentication,
@@ -176,7 +176,7 @@ async fn not_presented(context: &RequestContext, rejection: Rejection) -> Reject
             {
                 Ok(RateLimitDecision::Limited { retry_after }) => {
                     context.worker.metrics.refresh(RefreshOutcome::RateLimited);
-                    return rate_limited(retry_after);
+                    return Rejection::RateLimited(retry_after);
                 }
                 Ok(RateLimitDecision::Allowed | RateLimitDecision::Busy) => {}
                 Err(error) => tracing::error!(%error, "a bad refresh token was not counted"),

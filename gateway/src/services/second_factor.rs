@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 use serde::Serialize;
@@ -64,7 +65,7 @@ pub(super) async fn ask(context: &RequestContext, user: &User) -> Rejection {
         purpose: TicketPurpose::SecondFactor,
         subject: user.id.clone(),
         credential: user.credential_fingerprint(),
-        expires_at: now_millis().saturating_add(MFA_TOKEN_SECONDS * 1000),
+        expires_at: now_millis().saturating_add(Duration::from_secs(MFA_TOKEN_SECONDS)),
         used_at: None,
     };
     match context.worker.gateway.sessions.issue_ticket(ticket).await {
@@ -206,7 +207,7 @@ pub(super) async fn manage(
             confirm_password(context, "mfa-enroll", &user, password).await?;
             let new = begin(context, &user).await?;
             let uri = otpauth_uri(context, &user, &new.secret);
-            let expires_in = new.expires_at.saturating_sub(context.now_millis) / 1000;
+            let expires_in = new.expires_at.since(context.now_millis).as_secs();
             Ok(ok(&EnrolmentBody { qr_svg: qr_code(&uri), otpauth_uri: uri, secret: new.secret, expires_in }))
         }
         Endpoint::MfaConfirm => {
@@ -289,7 +290,7 @@ async fn raise(
 ) -> Result<IssuedTokens, Rejection> {
     let raised = context.worker.gateway.sessions.reauthenticate(session, second_factor, now_millis()).await;
     let raised = raised.map_err(|error| store_unavailable(&error))?.ok_or(Rejection::SessionEnded)?;
-    let session_ends_at: UnixSeconds = raised.expires_at / 1000;
+    let session_ends_at: UnixSeconds = raised.expires_at.seconds();
     let authentication = raised.authentication;
     issue(
         context,

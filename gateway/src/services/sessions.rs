@@ -47,9 +47,9 @@ impl Body {
     fn of(sessions: Vec<SessionInfo>, current: SessionId, features: Vec<&'static str>) -> Body {
         let entry = |session: SessionInfo| Entry {
             sid: session.id,
-            started_at: session.started_at / 1000,
-            last_refreshed_at: session.last_refreshed_at / 1000,
-            expires_at: session.expires_at / 1000,
+            started_at: session.started_at.seconds(),
+            last_refreshed_at: session.last_refreshed_at.seconds(),
+            expires_at: session.expires_at.seconds(),
             address: session.client.address,
             client: session.client.user_agent,
             current: session.id == current,
@@ -121,6 +121,7 @@ pub(super) async fn caller(context: &Rc<RequestContext>) -> Result<Option<Rc<Ide
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::clock::UnixMillis;
     use crate::sessions::ClientInfo;
 
     #[test]
@@ -130,9 +131,9 @@ mod tests {
             id,
             subject: "1".into(),
             username: "alice".into(),
-            started_at: 5_999,
-            last_refreshed_at: 6_000,
-            expires_at: 9_000,
+            started_at: UnixMillis::new(5_999),
+            last_refreshed_at: UnixMillis::new(6_000),
+            expires_at: UnixMillis::new(9_000),
             client: ClientInfo::new("192.0.2.1".parse().unwrap(), None),
         };
         let body = serde_json::to_value(Body::of(ids.map(session).into(), ids[1], vec!["mfa"])).unwrap();

@@ -69,7 +69,7 @@ impl<'a> Grant<'a> {
         Grant {
             user,
             session: &opened.session,
-            session_ends_at: opened.expires_at / 1000,
+            session_ends_at: opened.expires_at.seconds(),
             refresh_token: Some(NewRefreshToken { id: opened.refresh_token, issued_at: now }),
             key: None,
             message: Some("Login successful"),
@@ -100,7 +100,7 @@ pub(crate) fn issue(context: &RequestContext, grant: Grant<'_>) -> Result<Issued
         .state
         .config
         .tells_authentication
-        .then(|| AuthenticationClaims::new(at / 1000, second_factor));
+        .then(|| AuthenticationClaims::new(at.seconds(), second_factor));
     let request = |token_type, jti, issued_at, expires_at| {
         context.state.config.issuer.issue(TokenRequest {
             token_type,

@@ -3,6 +3,8 @@
 
 mod personal_tokens;
 
+use std::time::Duration;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
@@ -28,19 +30,19 @@ use super::{
 /// store's queue.
 const REVOCATION_BATCH: usize = 256;
 
-/// How long a record must have expired before it is evicted, in milliseconds: a gateway that started with a
+/// How long a record must have expired before it is evicted: a gateway that started with a
 /// clock that is ahead must not evict live records.
-const SWEEP_MARGIN: UnixMillis = 10 * 60 * 1000;
+const SWEEP_MARGIN: Duration = Duration::from_secs(10 * 60);
 
 /// Limits and lifetimes.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
     /// When refresh tokens and idle sessions expire.
     pub rotation: RotationPolicy,
-    /// Absolute lifetime of a session, in milliseconds.
-    pub session_ttl: UnixMillis,
-    /// How long after its issue an access token can be valid: its lifetime plus the leeway, in milliseconds.
-    pub access_ttl: UnixMillis,
+    /// Absolute lifetime of a session.
+    pub session_ttl: Duration,
+    /// How long after its issue an access token can be valid: its lifetime plus the leeway.
+    pub access_ttl: Duration,
     /// When names are locked.
     pub lockout: LockoutPolicy,
     /// Rate limit of failures per network; `None` is unlimited.
@@ -262,7 +264,7 @@ impl Sessions {
         now: UnixMillis,
     ) -> Result<Sessions, StoreError> {
         let (revocations, permits_from) = match store.revocations().await? {
-            Some(kept_by_the_store) => (kept_by_the_store, 0),
+            Some(kept_by_the_store) => (kept_by_the_store, UnixMillis::default()),
             // A store that belongs to this process.
             None => (Arc::new(revoked_so_far(&*store, policy, now).await?), now),
         };
@@ -523,7 +525,7 @@ impl Sessions {
         self.end_where(is_changed, RevocationReason::AccountChanged, now).await
     }
 
-    /// Revokes the sessions whose newest refresh token was issued within a time, in milliseconds since 1970: that of a key that
+    /// Revokes the sessions whose newest refresh token was issued within a time: that of a key that
     /// was revoked. Returns how many.
     pub async fn end_issued_within(
         &self,
@@ -856,8 +858,8 @@ impl Sessions {
         ended
     }
 
-    /// The remaining lock of a name in milliseconds, if it is locked.
-    pub async fn locked_for(&self, name: &str, now: UnixMillis) -> Result<Option<UnixMillis>, StoreError> {
+    /// The remaining lock of a name, if it is locked.
+    pub async fn locked_for(&self, name: &str, now: UnixMillis) -> Result<Option<Duration>, StoreError> {
         self.watched(self.limits.locked_for(name, self.policy().lockout, now).await)
     }
 

@@ -9,32 +9,36 @@
 //! With escalation, each lock is longer than the one before, until a success or a long quiet time. Locks
 //! always end by themselves, so no one can lock a user out for good.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::UnixMillis;
 use super::rate_limit::{PERMIT_TTL, forget_permits, release_permit};
-use super::session::MAX_CLOCK_SKEW_MILLIS;
+use super::session::MAX_CLOCK_SKEW;
+use crate::clock::millis;
 
 /// The limits of lockout.
 #[derive(Debug, Clone, Copy)]
 pub struct LockoutPolicy {
     /// Failures within the window that lock the name.
     pub max_failures: u32,
-    /// Length of the window, in milliseconds.
-    pub window: UnixMillis,
-    /// Duration of a first lock, in milliseconds.
-    pub duration: UnixMillis,
+    /// Length of the window.
+    pub window: Duration,
+    /// Duration of a first lock.
+    pub duration: Duration,
     /// Factor by which each further lock is longer than the one before; 1 makes all equal.
     pub escalation: u32,
-    /// Maximum duration of a lock, in milliseconds; after as long without a lock escalation starts over.
-    pub max_duration: UnixMillis,
+    /// Maximum duration of a lock; after as long without a lock escalation starts over.
+    pub max_duration: Duration,
 }
 
 impl LockoutPolicy {
     /// The duration of a lock that follows this many others.
-    fn lock_after(self, locks: u32) -> UnixMillis {
-        let factor = UnixMillis::from(self.escalation).saturating_pow(locks);
-        self.duration.saturating_mul(factor).min(self.max_duration.max(self.duration))
+    fn lock_after(self, locks: u32) -> Duration {
+        let factor = u64::from(self.escalation).saturating_pow(locks);
+        Duration::from_millis(millis(self.duration).saturating_mul(factor))
+            .min(self.max_duration.max(self.duration))
     }
 }
 
@@ -47,8 +51,8 @@ pub(super) enum LoginAttempt {
     Busy,
     /// The name is locked.
     Locked {
-        /// Remaining time, in milliseconds.
-        retry_after: UnixMillis,
+        /// Remaining time.
+        retry_after: Duration,
     },
 }
 
@@ -140,39 +144,38 @@ impl LoginAttempts {
     /// Drops expired state, and caps times that were written by a wrong clock.
     pub(super) fn refresh(&mut self, policy: LockoutPolicy, now: UnixMillis) {
         let longest = policy.lock_after(self.locks.saturating_sub(1));
-        if self.locked_until.is_some_and(|until| until > now.saturating_add(longest + MAX_CLOCK_SKEW_MILLIS))
-        {
+        if self.locked_until.is_some_and(|until| until > now.saturating_add(longest + MAX_CLOCK_SKEW)) {
             self.locked_until = Some(now.saturating_add(longest));
         }
         let row_end = now.saturating_add(longest).saturating_add(policy.max_duration);
-        self.locks_forgotten_at = self.locks_forgotten_at.min(row_end.saturating_add(MAX_CLOCK_SKEW_MILLIS));
+        self.locks_forgotten_at = self.locks_forgotten_at.min(row_end.saturating_add(MAX_CLOCK_SKEW));
         // A lock that has ended clears the failures that led to it.
         if self.locked_until.is_some_and(|until| until <= now) {
             self.locked_until = None;
             self.failures.clear();
         }
         if now >= self.locks_forgotten_at {
-            (self.locks, self.locks_forgotten_at) = (0, 0);
+            (self.locks, self.locks_forgotten_at) = (0, UnixMillis::default());
         }
         for at in &mut self.failures {
-            if *at > now.saturating_add(MAX_CLOCK_SKEW_MILLIS) {
+            if *at > now.saturating_add(MAX_CLOCK_SKEW) {
                 *at = now;
             }
         }
-        self.failures.retain(|&at| now.saturating_sub(at) < policy.window);
+        self.failures.retain(|&at| now.since(at) < policy.window);
         forget_permits(&mut self.permits, now);
     }
 
-    /// The remaining lock in milliseconds, if the name is locked.
-    pub(super) fn locked_for(&self, now: UnixMillis) -> Option<UnixMillis> {
-        self.locked_until.and_then(|until| until.checked_sub(now)).filter(|left| *left > 0)
+    /// The remaining lock, if the name is locked.
+    pub(super) fn locked_for(&self, now: UnixMillis) -> Option<Duration> {
+        self.locked_until.map(|until| until.since(now)).filter(|left| !left.is_zero())
     }
 
     /// When the whole record has expired.
     pub(super) fn expires_at(&self, policy: LockoutPolicy) -> UnixMillis {
-        let failed = self.failures.iter().max().map_or(0, |at| at.saturating_add(policy.window));
-        let permitted = self.permits.iter().max().map_or(0, |at| at.saturating_add(PERMIT_TTL));
-        failed.max(permitted).max(self.locked_until.unwrap_or(0)).max(self.locks_forgotten_at)
+        let failed = self.failures.iter().max().map(|at| at.saturating_add(policy.window));
+        let permitted = self.permits.iter().max().map(|at| at.saturating_add(PERMIT_TTL));
+        failed.max(permitted).max(self.locked_until).unwrap_or_default().max(self.locks_forgotten_at)
     }
 }
 
@@ -181,16 +184,29 @@ impl LoginAttempts {
 mod tests {
     use super::*;
 
-    const POLICY: LockoutPolicy =
-        LockoutPolicy { max_failures: 3, window: 100, duration: 50, escalation: 1, max_duration: 1000 };
+    const fn at(millis: u64) -> UnixMillis {
+        UnixMillis::new(millis)
+    }
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    const POLICY: LockoutPolicy = LockoutPolicy {
+        max_failures: 3,
+        window: ms(100),
+        duration: ms(50),
+        escalation: 1,
+        max_duration: ms(1000),
+    };
 
     fn fail(attempts: &mut LoginAttempts, policy: LockoutPolicy, now: UnixMillis) {
-        assert_eq!(attempts.acquire(policy, now), LoginAttempt::Permitted, "{now}");
+        assert_eq!(attempts.acquire(policy, now), LoginAttempt::Permitted, "{now:?}");
         attempts.settle(policy, now, LoginResult::Failed, now);
     }
 
     /// Fails until the name is locked, from `now` on, and returns the lock's duration.
-    fn lock(attempts: &mut LoginAttempts, policy: LockoutPolicy, now: UnixMillis) -> UnixMillis {
+    fn lock(attempts: &mut LoginAttempts, policy: LockoutPolicy, now: UnixMillis) -> Duration {
         (0..policy.max_failures).for_each(|_| fail(attempts, policy, now));
         match attempts.acquire(policy, now) {
             LoginAttempt::Locked { retry_after } => retry_after,
@@ -201,12 +217,12 @@ mod tests {
     #[test]
     fn the_failure_that_reaches_the_limit_locks_and_the_lock_ends() {
         let mut attempts = LoginAttempts::default();
-        [0, 10, 20].into_iter().for_each(|now| fail(&mut attempts, POLICY, now));
-        assert_eq!(attempts.acquire(POLICY, 21), LoginAttempt::Locked { retry_after: 49 });
-        assert_eq!(attempts.acquire(POLICY, 69), LoginAttempt::Locked { retry_after: 1 });
-        assert_eq!(attempts.acquire(POLICY, 70), LoginAttempt::Permitted);
+        [0, 10, 20].into_iter().for_each(|now| fail(&mut attempts, POLICY, at(now)));
+        assert_eq!(attempts.acquire(POLICY, at(21)), LoginAttempt::Locked { retry_after: ms(49) });
+        assert_eq!(attempts.acquire(POLICY, at(69)), LoginAttempt::Locked { retry_after: ms(1) });
+        assert_eq!(attempts.acquire(POLICY, at(70)), LoginAttempt::Permitted);
         assert_eq!(
-            attempts.acquire(POLICY, 71),
+            attempts.acquire(POLICY, at(71)),
             LoginAttempt::Permitted,
             "the count starts anew after a lock"
         );
@@ -215,53 +231,60 @@ mod tests {
     #[test]
     fn attempts_under_way_are_no_failures_and_with_the_failures_never_more_than_the_limit() {
         let mut attempts = LoginAttempts::default();
-        fail(&mut attempts, POLICY, 0);
-        assert_eq!(attempts.acquire(POLICY, 1), LoginAttempt::Permitted);
-        assert_eq!(attempts.acquire(POLICY, 2), LoginAttempt::Permitted);
-        assert_eq!(attempts.acquire(POLICY, 3), LoginAttempt::Busy);
-        attempts.settle(POLICY, 1, LoginResult::Unknown, 4);
-        assert_eq!(attempts.acquire(POLICY, 5), LoginAttempt::Permitted);
-        attempts.settle(POLICY, 2, LoginResult::Succeeded, 6);
-        assert_eq!(attempts.acquire(POLICY, 7), LoginAttempt::Permitted, "a success forgets the failures");
-        assert_eq!(attempts.acquire(POLICY, 8), LoginAttempt::Permitted);
-        assert_eq!(attempts.acquire(POLICY, 9), LoginAttempt::Busy, "but not what is under way");
+        fail(&mut attempts, POLICY, at(0));
+        assert_eq!(attempts.acquire(POLICY, at(1)), LoginAttempt::Permitted);
+        assert_eq!(attempts.acquire(POLICY, at(2)), LoginAttempt::Permitted);
+        assert_eq!(attempts.acquire(POLICY, at(3)), LoginAttempt::Busy);
+        attempts.settle(POLICY, at(1), LoginResult::Unknown, at(4));
+        assert_eq!(attempts.acquire(POLICY, at(5)), LoginAttempt::Permitted);
+        attempts.settle(POLICY, at(2), LoginResult::Succeeded, at(6));
+        assert_eq!(
+            attempts.acquire(POLICY, at(7)),
+            LoginAttempt::Permitted,
+            "a success forgets the failures"
+        );
+        assert_eq!(attempts.acquire(POLICY, at(8)), LoginAttempt::Permitted);
+        assert_eq!(attempts.acquire(POLICY, at(9)), LoginAttempt::Busy, "but not what is under way");
     }
 
     #[test]
     fn permits_that_were_never_settled_are_forgotten_and_a_late_failure_counts_all_the_same() {
-        let policy = LockoutPolicy { window: 1_000_000, duration: 1_000_000, ..POLICY };
+        let policy = LockoutPolicy { window: ms(1_000_000), duration: ms(1_000_000), ..POLICY };
         let mut attempts = LoginAttempts::default();
         for now in 1..=3 {
-            assert_eq!(attempts.acquire(policy, now), LoginAttempt::Permitted);
+            assert_eq!(attempts.acquire(policy, at(now)), LoginAttempt::Permitted);
         }
-        assert_eq!(attempts.acquire(policy, PERMIT_TTL), LoginAttempt::Busy);
-        assert_eq!(attempts.expires_at(policy), 3 + PERMIT_TTL);
-        assert_eq!(attempts.acquire(policy, 3 + PERMIT_TTL), LoginAttempt::Permitted);
+        assert_eq!(attempts.acquire(policy, at(0).saturating_add(PERMIT_TTL)), LoginAttempt::Busy);
+        assert_eq!(attempts.expires_at(policy), at(3).saturating_add(PERMIT_TTL));
+        assert_eq!(attempts.acquire(policy, at(3).saturating_add(PERMIT_TTL)), LoginAttempt::Permitted);
         for late in 1..=3 {
-            attempts.settle(policy, late, LoginResult::Failed, 4 + PERMIT_TTL);
+            attempts.settle(policy, at(late), LoginResult::Failed, at(4).saturating_add(PERMIT_TTL));
         }
-        assert!(attempts.locked_for(5 + PERMIT_TTL).is_some());
+        assert!(attempts.locked_for(at(5).saturating_add(PERMIT_TTL)).is_some());
     }
 
     #[test]
     fn failures_older_than_the_window_do_not_count() {
         let mut attempts = LoginAttempts::default();
-        [0, 10, 101, 111, 212, 222].into_iter().for_each(|now| fail(&mut attempts, POLICY, now));
+        [0, 10, 101, 111, 212, 222].into_iter().for_each(|now| fail(&mut attempts, POLICY, at(now)));
     }
 
     #[test]
     fn a_lock_of_a_clock_that_was_ahead_lasts_no_longer_than_locks_do() {
-        const DAY: UnixMillis = 86_400_000;
+        const DAY: u64 = 86_400_000;
         let mut attempts = LoginAttempts::default();
-        assert_eq!(lock(&mut attempts, POLICY, 1_000 + DAY), 50);
-        assert_eq!(attempts.acquire(POLICY, 1_000), LoginAttempt::Locked { retry_after: 50 });
-        assert_eq!(attempts.acquire(POLICY, 1_050), LoginAttempt::Permitted);
+        assert_eq!(lock(&mut attempts, POLICY, at(1_000 + DAY)), ms(50));
+        assert_eq!(attempts.acquire(POLICY, at(1_000)), LoginAttempt::Locked { retry_after: ms(50) });
+        assert_eq!(attempts.acquire(POLICY, at(1_050)), LoginAttempt::Permitted);
         let policy = LockoutPolicy { escalation: 4, ..POLICY };
         for (locks, duration) in [(0, 50), (1, 200)] {
             let mut attempts = LoginAttempts { locks, ..LoginAttempts::default() };
-            attempts.locks_forgotten_at = 2 * DAY;
-            assert_eq!(lock(&mut attempts, policy, 1_000 + DAY), duration);
-            assert_eq!(attempts.acquire(policy, 1_000), LoginAttempt::Locked { retry_after: duration });
+            attempts.locks_forgotten_at = at(2 * DAY);
+            assert_eq!(lock(&mut attempts, policy, at(1_000 + DAY)), ms(duration));
+            assert_eq!(
+                attempts.acquire(policy, at(1_000)),
+                LoginAttempt::Locked { retry_after: ms(duration) }
+            );
         }
     }
 
@@ -271,18 +294,18 @@ mod tests {
         let mut attempts = LoginAttempts::default();
         let mut now = 0;
         for duration in [50, 200, 800, 1000, 1000] {
-            assert_eq!(lock(&mut attempts, policy, now), duration);
+            assert_eq!(lock(&mut attempts, policy, at(now)), ms(duration));
             now += duration;
         }
         assert_eq!(
             attempts.expires_at(policy),
-            now + 1000,
+            at(now + 1000),
             "the row of locks is remembered as long as it counts"
         );
-        assert_eq!(lock(&mut attempts.clone(), policy, now + 999), 1000);
-        assert_eq!(lock(&mut attempts, policy, now + 1000), 50);
-        attempts.settle(policy, 0, LoginResult::Succeeded, now + 1000);
-        assert_eq!(lock(&mut attempts, policy, now + 1000), 50);
+        assert_eq!(lock(&mut attempts.clone(), policy, at(now + 999)), ms(1000));
+        assert_eq!(lock(&mut attempts, policy, at(now + 1000)), ms(50));
+        attempts.settle(policy, at(0), LoginResult::Succeeded, at(now + 1000));
+        assert_eq!(lock(&mut attempts, policy, at(now + 1000)), ms(50));
     }
 
     #[test]
@@ -291,8 +314,8 @@ mod tests {
             serde_json::from_str(r#"{"failures":[1],"locked_until":null}"#).unwrap();
         attempts.failures.clear();
         for now in [0, 50, 100] {
-            assert_eq!(lock(&mut attempts, POLICY, now), 50);
+            assert_eq!(lock(&mut attempts, POLICY, at(now)), ms(50));
         }
-        assert_eq!((attempts.locked_for(149), attempts.locked_for(150)), (Some(1), None));
+        assert_eq!((attempts.locked_for(at(149)), attempts.locked_for(at(150))), (Some(ms(1)), None));
     }
 }

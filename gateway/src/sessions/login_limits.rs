@@ -37,13 +37,13 @@ pub enum LoginDecision {
     Permitted(LoginPermit),
     /// The name is locked.
     Locked {
-        /// Remaining time, in milliseconds.
-        retry_after: UnixMillis,
+        /// Remaining time.
+        retry_after: Duration,
     },
     /// The network has sent too many failures.
     Limited {
-        /// Time until the next attempt is allowed, in milliseconds.
-        retry_after: UnixMillis,
+        /// Time until the next attempt is allowed.
+        retry_after: Duration,
     },
     /// Too many attempts are in flight; retry in a second.
     Busy,
@@ -177,7 +177,7 @@ impl LoginLimits {
         name: &str,
         policy: LockoutPolicy,
         now: UnixMillis,
-    ) -> Result<Option<UnixMillis>, StoreError> {
+    ) -> Result<Option<Duration>, StoreError> {
         let key = attempts_key(name);
         let Some(found) = self.store.get(&key).await? else { return Ok(None) };
         let before: LoginAttempts = decode(&key, &found.value)?;
@@ -222,8 +222,7 @@ impl BoundedWait {
     }
 
     fn now(&mut self) -> UnixMillis {
-        let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_now = self.began_at.saturating_add(elapsed);
+        self.last_now = self.began_at.saturating_add(self.began.elapsed());
         self.last_now
     }
 

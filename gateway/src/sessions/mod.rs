@@ -27,6 +27,7 @@ mod totp;
 #[cfg(test)]
 mod tests;
 
+pub use crate::clock::UnixMillis;
 pub use embedded::{EmbeddedStore, OpenError, examine as examine_state_file, restore as restore_state_file};
 pub use engine::{
     Account, Census, CreateTokenError, KeptSessions, NewSession, NewTokens, OpenSessionError, Policy,
@@ -49,6 +50,3 @@ pub use session::{Authentication, ClientInfo, RevocationReason, RotationPolicy, 
 pub(crate) use store::Store;
 pub use store::StoreError;
 pub use ticket::{BadTicket, Ticket, TicketPurpose};
-
-/// Milliseconds since 1970.
-pub type UnixMillis = u64;

@@ -4,6 +4,8 @@
 //! secrets tell one from other text. Of the text only the SHA-256 is stored. The id is one of a session, so a revocation reaches
 //! all instances, and open streams, by the way of logouts.
 
+use std::time::Duration;
+
 use std::fmt;
 use std::net::IpAddr;
 
@@ -15,15 +17,15 @@ use serde::{Deserialize, Serialize};
 use super::secret::{hash_text, random_bytes, sha256};
 use super::{SessionId, UnixMillis};
 
-/// How long an instance may take a token for good without reading its record again, in milliseconds. A revocation is in effect
+/// How long an instance may take a token for good without reading its record again. A revocation is in effect
 /// at once; this bounds how long other changes of the record or of its user go unnoticed.
-pub(crate) const RECHECK_MILLIS: UnixMillis = 30_000;
+pub(crate) const RECHECK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long the record of a revoked token is kept, in milliseconds.
-pub(super) const REVOKED_RETENTION_MILLIS: UnixMillis = 24 * 60 * 60 * 1000;
+/// How long the record of a revoked token is kept.
+pub(super) const REVOKED_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Accuracy of the time of the last use, in milliseconds, so that not every use is a write.
-const USE_RESOLUTION_MILLIS: UnixMillis = 60_000;
+const USE_RESOLUTION: Duration = Duration::from_secs(60);
 
 const PREFIX: &str = "agp_";
 const ID_LEN: usize = 22;
@@ -191,7 +193,7 @@ impl PersonalToken {
     /// Whether a use at `now` would be recorded.
     pub(crate) fn is_use_due(&self, now: UnixMillis) -> bool {
         // Also where the last one was recorded by a clock that was ahead.
-        self.last_used_at.is_none_or(|at| now.abs_diff(at) >= USE_RESOLUTION_MILLIS)
+        self.last_used_at.is_none_or(|at| now.since(at).max(at.since(now)) >= USE_RESOLUTION)
     }
 
     /// The roles that it has, of those that its user has now.
@@ -260,7 +262,7 @@ mod tests {
             expires_at,
         };
         let id = SessionId::random();
-        let (text, token) = PersonalToken::new(id, new, 1_000);
+        let (text, token) = PersonalToken::new(id, new, UnixMillis::new(1_000));
         (id, text, token)
     }
 
@@ -285,14 +287,14 @@ mod tests {
 
     #[test]
     fn only_the_whole_token_passes_and_only_while_it_is_live() {
-        let (id, text, mut kept) = token(Some(5_000));
+        let (id, text, mut kept) = token(Some(UnixMillis::new(5_000)));
         let right = PresentedToken::parse(text.as_str()).unwrap();
         let forged = PresentedToken::parse(TokenText::random(id).as_str()).unwrap();
-        assert_eq!(kept.check(&right, 4_999), Ok(()));
-        assert_eq!(kept.check(&right, 5_000), Err(PersonalTokenRefusal::Expired));
-        kept.revoked_at = Some(2_000);
-        assert_eq!(kept.check(&right, 3_000), Err(PersonalTokenRefusal::Revoked));
-        assert_eq!(kept.check(&forged, 3_000), Err(PersonalTokenRefusal::Unknown));
+        assert_eq!(kept.check(&right, UnixMillis::new(4_999)), Ok(()));
+        assert_eq!(kept.check(&right, UnixMillis::new(5_000)), Err(PersonalTokenRefusal::Expired));
+        kept.revoked_at = Some(UnixMillis::new(2_000));
+        assert_eq!(kept.check(&right, UnixMillis::new(3_000)), Err(PersonalTokenRefusal::Revoked));
+        assert_eq!(kept.check(&forged, UnixMillis::new(3_000)), Err(PersonalTokenRefusal::Unknown));
         assert!(!format!("{text:?}{kept:?}").contains(text.as_str()));
     }
 
@@ -312,8 +314,8 @@ mod tests {
         let (_, _, mut kept) = token(None);
         let from: IpAddr = "192.0.2.1".parse().unwrap();
         for (now, recorded) in [(1_000, true), (60_999, false), (61_000, true), (500, true)] {
-            assert_eq!(kept.record_use(now, from), recorded, "{now}");
+            assert_eq!(kept.record_use(UnixMillis::new(now), from), recorded, "{now}");
         }
-        assert_eq!((kept.last_used_at, kept.last_used_from), (Some(500), Some(from)));
+        assert_eq!((kept.last_used_at, kept.last_used_from), (Some(UnixMillis::new(500)), Some(from)));
     }
 }

@@ -12,11 +12,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::UnixMillis;
-use super::session::MAX_CLOCK_SKEW_MILLIS;
+use super::session::MAX_CLOCK_SKEW;
 
-/// Lifetime of a permit, in milliseconds. A permit that was not settled by then expires, so its attempt must
+/// Lifetime of a permit. A permit that was not settled by then expires, so its attempt must
 /// not respond after [`MAX_CHECK_TIME`].
-pub(super) const PERMIT_TTL: UnixMillis = 10_000;
+pub(super) const PERMIT_TTL: Duration = Duration::from_secs(10);
 
 /// Maximum time of a password check, queueing included: less than [`PERMIT_TTL`] by the time for settling it
 /// and the clock skew between instances.
@@ -24,7 +24,7 @@ pub(crate) const MAX_CHECK_TIME: Duration = Duration::from_secs(6);
 
 /// Drops permits that were not settled in time, or were given by a clock that was ahead.
 pub(super) fn forget_permits(permits: &mut Vec<UnixMillis>, now: UnixMillis) {
-    permits.retain(|&at| now.saturating_sub(at) < PERMIT_TTL && at < now.saturating_add(PERMIT_TTL));
+    permits.retain(|&at| now.since(at) < PERMIT_TTL && at < now.saturating_add(PERMIT_TTL));
 }
 
 /// Releases one of the permits that were given at that time, if it still exists.
@@ -39,13 +39,13 @@ pub(super) fn release_permit(permits: &mut Vec<UnixMillis>, permitted_at: UnixMi
 pub struct RateLimitPolicy {
     /// Size of a burst, and failures per window. At least one.
     pub max_failures: u32,
-    /// Length of the window, in milliseconds.
-    pub window: UnixMillis,
+    /// Length of the window.
+    pub window: Duration,
 }
 
 impl RateLimitPolicy {
     fn window_micros(self) -> u64 {
-        self.window.saturating_mul(1000)
+        u64::try_from(self.window.as_micros()).unwrap_or(u64::MAX)
     }
 
     /// How long one failure takes to drain, in microseconds.
@@ -85,8 +85,8 @@ pub enum RateLimitDecision {
     Busy,
     /// The limit is reached.
     Limited {
-        /// Time until the next attempt is allowed, in milliseconds.
-        retry_after: UnixMillis,
+        /// Time until the next attempt is allowed.
+        retry_after: Duration,
     },
 }
 
@@ -127,7 +127,7 @@ impl fmt::Display for SourceNetwork {
 pub(super) struct Bucket {
     /// When the bucket will be empty, in microseconds since 1970.
     empty_at_micros: u64,
-    /// Times of the unsettled permits, in milliseconds since 1970.
+    /// Times of the unsettled permits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     permits: Vec<UnixMillis>,
 }
@@ -142,8 +142,8 @@ impl Bucket {
     /// must not block anyone.
     fn refresh(&mut self, policy: RateLimitPolicy, now: UnixMillis) {
         forget_permits(&mut self.permits, now);
-        let highest = now.saturating_add(policy.window).saturating_add(MAX_CLOCK_SKEW_MILLIS);
-        if self.empty_at_micros / 1000 > highest {
+        let highest = now.saturating_add(policy.window).saturating_add(MAX_CLOCK_SKEW);
+        if self.empty_at_micros / 1000 > highest.get() {
             self.empty_at_micros = 0;
         }
     }
@@ -188,20 +188,20 @@ impl Bucket {
         }
     }
 
-    /// The level after this many more, or the time in milliseconds until they fit.
-    fn room(&self, policy: RateLimitPolicy, now: UnixMillis, more: u64) -> Result<u64, UnixMillis> {
-        let now = now.saturating_mul(1000);
+    /// The level after this many more, or the time until they fit.
+    fn room(&self, policy: RateLimitPolicy, now: UnixMillis, more: u64) -> Result<u64, Duration> {
+        let now = now.get().saturating_mul(1000);
         let full = now.saturating_add(policy.window_micros());
         // Never more than full: instances' clocks may differ.
         let level = self.empty_at_micros.clamp(now, full);
         let filled = level.saturating_add(policy.cost_micros().saturating_mul(more));
-        if filled > full { Err((filled - full).div_ceil(1000)) } else { Ok(filled) }
+        if filled > full { Err(Duration::from_millis((filled - full).div_ceil(1000))) } else { Ok(filled) }
     }
 
     /// When the whole record has expired.
     pub(super) fn expires_at(&self) -> UnixMillis {
-        let permitted = self.permits.iter().max().map_or(0, |at| at.saturating_add(PERMIT_TTL));
-        self.empty_at_micros.div_ceil(1000).max(permitted)
+        let permitted = self.permits.iter().max().map(|at| at.saturating_add(PERMIT_TTL));
+        UnixMillis::new(self.empty_at_micros.div_ceil(1000)).max(permitted.unwrap_or_default())
     }
 }
 
@@ -211,9 +211,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::clock::millis;
 
-    const POLICY: RateLimitPolicy = RateLimitPolicy { max_failures: 4, window: 1000 };
-    const START: UnixMillis = 1_790_000_000_000;
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn after(time: Duration) -> UnixMillis {
+        START.saturating_add(time)
+    }
+
+    const POLICY: RateLimitPolicy = RateLimitPolicy { max_failures: 4, window: ms(1000) };
+    const START: UnixMillis = UnixMillis::new(1_790_000_000_000);
 
     #[test]
     fn a_burst_passes_then_one_after_the_other_as_the_bucket_drains() {
@@ -221,11 +230,11 @@ mod tests {
         for _ in 0..4 {
             assert_eq!(bucket.count(POLICY, START), RateLimitDecision::Allowed);
         }
-        assert_eq!(bucket.count(POLICY, START), RateLimitDecision::Limited { retry_after: 250 });
-        assert_eq!(bucket.count(POLICY, START + 249), RateLimitDecision::Limited { retry_after: 1 });
-        assert_eq!(bucket.count(POLICY, START + 250), RateLimitDecision::Allowed);
-        assert_eq!(bucket.count(POLICY, START + 251), RateLimitDecision::Limited { retry_after: 249 });
-        assert_eq!(bucket.expires_at(), START + 1250);
+        assert_eq!(bucket.count(POLICY, START), RateLimitDecision::Limited { retry_after: ms(250) });
+        assert_eq!(bucket.count(POLICY, after(ms(249))), RateLimitDecision::Limited { retry_after: ms(1) });
+        assert_eq!(bucket.count(POLICY, after(ms(250))), RateLimitDecision::Allowed);
+        assert_eq!(bucket.count(POLICY, after(ms(251))), RateLimitDecision::Limited { retry_after: ms(249) });
+        assert_eq!(bucket.expires_at(), after(ms(1250)));
     }
 
     #[test]
@@ -244,33 +253,33 @@ mod tests {
         for _ in 0..3 {
             bucket.settle(POLICY, START, true, START);
         }
-        assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Limited { retry_after: 250 });
+        assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Limited { retry_after: ms(250) });
     }
 
     #[test]
     fn permits_that_were_never_settled_are_forgotten() {
         let mut bucket = Bucket::default();
         (0..4).for_each(|_| assert_eq!(bucket.acquire(POLICY, START), RateLimitDecision::Allowed));
-        assert_eq!(bucket.expires_at(), START + PERMIT_TTL);
-        assert_eq!(bucket.acquire(POLICY, START + PERMIT_TTL - 1), RateLimitDecision::Busy);
-        assert_eq!(bucket.acquire(POLICY, START + PERMIT_TTL), RateLimitDecision::Allowed);
+        assert_eq!(bucket.expires_at(), after(PERMIT_TTL));
+        assert_eq!(bucket.acquire(POLICY, after(PERMIT_TTL - ms(1))), RateLimitDecision::Busy);
+        assert_eq!(bucket.acquire(POLICY, after(PERMIT_TTL)), RateLimitDecision::Allowed);
     }
 
     #[test]
     fn a_clock_that_was_set_back_blocks_no_one() {
         let mut bucket = Bucket::default();
         for _ in 0..4 {
-            assert_eq!(bucket.count(POLICY, START + 86_400_000), RateLimitDecision::Allowed);
+            assert_eq!(bucket.count(POLICY, after(ms(86_400_000))), RateLimitDecision::Allowed);
         }
         assert_eq!(bucket.count(POLICY, START), RateLimitDecision::Allowed);
-        assert_eq!(bucket.expires_at(), START + 250);
+        assert_eq!(bucket.expires_at(), after(ms(250)));
         let mut bucket = Bucket::default();
         for _ in 0..4 {
-            assert_eq!(bucket.count(POLICY, START + 500), RateLimitDecision::Allowed);
+            assert_eq!(bucket.count(POLICY, after(ms(500))), RateLimitDecision::Allowed);
         }
         assert_eq!(
             bucket.count(POLICY, START),
-            RateLimitDecision::Limited { retry_after: 250 },
+            RateLimitDecision::Limited { retry_after: ms(250) },
             "by a little"
         );
     }
@@ -297,21 +306,21 @@ mod tests {
             window in 1000..100_000_u64,
             waits in proptest::collection::vec(0..5_000_u64, 1..300),
         ) {
-            let policy = RateLimitPolicy { max_failures, window };
+            let policy = RateLimitPolicy { max_failures, window: ms(window) };
             let (mut bucket, mut now, mut passed) = (Bucket::default(), START, 0_u64);
             for wait in waits {
-                now += wait;
+                now = now.saturating_add(ms(wait));
                 match bucket.count(policy, now) {
                     RateLimitDecision::Allowed => passed += 1,
                     RateLimitDecision::Busy => unreachable!("nothing is under way"),
                     RateLimitDecision::Limited { retry_after } => {
-                        prop_assert!(retry_after >= 1);
+                        prop_assert!(!retry_after.is_zero());
                         let mut later = bucket.clone();
-                        prop_assert_eq!(later.count(policy, now + retry_after), RateLimitDecision::Allowed);
-                        prop_assert_ne!(later.count(policy, now + retry_after), RateLimitDecision::Allowed);
+                        prop_assert_eq!(later.count(policy, now.saturating_add(retry_after)), RateLimitDecision::Allowed);
+                        prop_assert_ne!(later.count(policy, now.saturating_add(retry_after)), RateLimitDecision::Allowed);
                     }
                 }
-                let drained = (now - START) * 1000 / policy.cost_micros();
+                let drained = millis(now.since(START)) * 1000 / policy.cost_micros();
                 prop_assert!(passed <= u64::from(max_failures) + 1 + drained);
             }
         }

@@ -81,7 +81,7 @@ impl<S: Step> Batch<S> {
                 let before = found.unwrap_or_default();
                 let mut record = before.clone();
                 let outcomes: Vec<S::Outcome> = steps.iter().map(|step| step.apply(&mut record)).collect();
-                let expires_at = steps.last().map_or(0, |step| step.expires_at(&record));
+                let expires_at = steps.last().map(|step| step.expires_at(&record)).unwrap_or_default();
                 let changed = record != before;
                 let change =
                     changed.then_some(Change { record, expires_at, group: None, revoked_until: None });

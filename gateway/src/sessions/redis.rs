@@ -27,6 +27,8 @@ pub(super) mod test_support;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use std::sync::Arc;
 
 use redis::{Cmd, FromRedisValue, Script};
@@ -49,11 +51,11 @@ use super::{Revocations, UnixMillis};
 use crate::clock::now_millis as now;
 use crate::config::Redis as Settings;
 
-/// Tolerated clock skew between gateways: revocations are kept for this much longer, in milliseconds.
-const MAX_CLOCK_SKEW: UnixMillis = 60_000;
+/// Tolerated clock skew between gateways: revocations are kept for this much longer.
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(60);
 
-/// The longest TTL, ten years in milliseconds: Redis must not overflow when it multiplies it.
-const MAX_TTL: UnixMillis = 10 * 365 * 24 * 60 * 60 * 1000;
+/// The longest TTL, ten years: Redis must not overflow when it multiplies it.
+const MAX_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// Reads the revocation log of a shard from a position.
 const SYNC_SCRIPT: &str = include_str!("redis/sync.lua");
@@ -209,10 +211,10 @@ impl Store for RedisStore {
                 written(put.expected).into_bytes(),
                 written(Some(fresh_version())).into_bytes(),
                 put.value,
-                now.to_string().into_bytes(),
-                put.expires_at.min(now.saturating_add(MAX_TTL)).to_string().into_bytes(),
+                now.get().to_string().into_bytes(),
+                put.expires_at.min(now.saturating_add(MAX_TTL)).get().to_string().into_bytes(),
                 put.key.id.into_bytes(),
-                revoked_until.map(|until| until.to_string()).unwrap_or_default().into_bytes(),
+                revoked_until.map(|until| until.get().to_string()).unwrap_or_default().into_bytes(),
                 keyspace.channel().into_bytes(),
             ];
             let swapped = self.client.swap(shard, &keys, &arguments).await?;

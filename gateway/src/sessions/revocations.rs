@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::{SessionId, UnixMillis};
 
@@ -31,8 +32,8 @@ impl Default for Revocations {
         Revocations {
             epoch: AtomicU64::new(0),
             sessions: RwLock::default(),
-            heard_at: AtomicU64::new(ALWAYS),
-            trusted_until: AtomicU64::new(ALWAYS),
+            heard_at: AtomicU64::new(ALWAYS.get()),
+            trusted_until: AtomicU64::new(ALWAYS.get()),
         }
     }
 }
@@ -40,19 +41,19 @@ impl Default for Revocations {
 impl Revocations {
     /// Whether the set is fresh enough to be used.
     pub fn are_trusted(&self, now: UnixMillis) -> bool {
-        now <= self.trusted_until.load(Ordering::Relaxed)
+        now.get() <= self.trusted_until.load(Ordering::Relaxed)
     }
 
-    /// Staleness: time since the set was last known to be complete, in milliseconds; 0 where only this
-    /// process adds to it.
-    pub fn age(&self, now: UnixMillis) -> UnixMillis {
-        now.saturating_sub(self.heard_at.load(Ordering::Relaxed))
+    /// Staleness: time since the set was last known to be complete; zero where only this process adds
+    /// to it.
+    pub fn age(&self, now: UnixMillis) -> Duration {
+        now.since(UnixMillis::new(self.heard_at.load(Ordering::Relaxed)))
     }
 
     /// The set was complete at `at`, and may be used until `trusted_until`.
     pub(super) fn record_sync(&self, at: UnixMillis, trusted_until: UnixMillis) {
-        self.heard_at.store(at, Ordering::Relaxed);
-        self.trusted_until.store(trusted_until, Ordering::Relaxed);
+        self.heard_at.store(at.get(), Ordering::Relaxed);
+        self.trusted_until.store(trusted_until.get(), Ordering::Relaxed);
     }
 
     /// The version of the set.
@@ -126,13 +127,13 @@ mod tests {
         let (one, two) = (SessionId::random(), SessionId::random());
         let mut epochs = vec![revocations.epoch()];
         for session in [one, two] {
-            revocations.insert(session, 100);
+            revocations.insert(session, UnixMillis::new(100));
             epochs.push(revocations.epoch());
         }
         epochs.dedup();
         assert_eq!(epochs.len(), 3);
-        revocations.insert(one, 200);
-        revocations.prune_expired(150);
+        revocations.insert(one, UnixMillis::new(200));
+        revocations.prune_expired(UnixMillis::new(150));
         assert_eq!(
             revocations.epoch(),
             epochs[2],
@@ -143,23 +144,26 @@ mod tests {
     #[test]
     fn a_local_set_is_always_trusted_and_a_shared_one_while_it_is_fresh() {
         let revocations = Revocations::default();
-        assert!(revocations.are_trusted(u64::MAX));
-        assert_eq!(revocations.age(1_000), 0);
-        revocations.record_sync(1_000, 1_500);
-        assert_eq!((revocations.are_trusted(1_500), revocations.age(1_500)), (true, 500));
-        assert!(!revocations.are_trusted(1_501));
+        assert!(revocations.are_trusted(UnixMillis::MAX));
+        assert_eq!(revocations.age(UnixMillis::new(1_000)), Duration::ZERO);
+        revocations.record_sync(UnixMillis::new(1_000), UnixMillis::new(1_500));
+        assert_eq!(
+            (revocations.are_trusted(UnixMillis::new(1_500)), revocations.age(UnixMillis::new(1_500))),
+            (true, Duration::from_millis(500))
+        );
+        assert!(!revocations.are_trusted(UnixMillis::new(1_501)));
     }
 
     #[test]
     fn a_session_is_kept_until_its_last_access_token_has_expired() {
         let revocations = Revocations::default();
         let session = SessionId::random();
-        revocations.insert(session, 200);
-        revocations.insert(session, 100);
-        revocations.prune_expired(199);
+        revocations.insert(session, UnixMillis::new(200));
+        revocations.insert(session, UnixMillis::new(100));
+        revocations.prune_expired(UnixMillis::new(199));
         assert!(revocations.is_revoked(&session));
         assert!(!revocations.is_revoked(&SessionId::random()));
-        revocations.prune_expired(200);
+        revocations.prune_expired(UnixMillis::new(200));
         assert!(!revocations.is_revoked(&session));
         assert!(revocations.is_empty());
     }

@@ -3,6 +3,8 @@
 //! They are kept in the session store and not where users are: so they work for users of every source, and the
 //! last used code is known to every instance. A code counts once, by compare-and-swap.
 
+use std::time::Duration;
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
@@ -15,8 +17,8 @@ use super::store::{Key, Space, StoreError};
 use super::totp::{self, base32, matching_step};
 use super::{Sessions, UnixMillis};
 
-/// How long an enrolment may be confirmed, in milliseconds.
-const ENROLMENT_TIME: UnixMillis = 15 * 60 * 1000;
+/// How long an enrolment may be confirmed.
+const ENROLMENT_TIME: Duration = Duration::from_secs(15 * 60);
 /// How many recovery codes there are.
 const RECOVERY_CODES: usize = 10;
 /// The random bytes of a recovery code: 80 bits, so that its hash needs no salt.
@@ -364,7 +366,7 @@ mod tests {
 
     use super::*;
 
-    const NOW: UnixMillis = 1_234_567_890_000;
+    const NOW: UnixMillis = UnixMillis::new(1_234_567_890_000);
     /// RFC 6238 appendix B.
     const CODE: &str = "005924";
 
@@ -402,7 +404,7 @@ mod tests {
             ..Factors::default()
         };
         assert_eq!(begun(NOW).confirm(&sealer, "1", CODE, NOW), Err(FactorError::None));
-        let mut factors = begun(NOW + 1);
+        let mut factors = begun(NOW.saturating_add(Duration::from_millis(1)));
         assert_eq!(factors.confirm(&sealer, "1", "000000", NOW), Err(FactorError::WrongCode));
         assert_eq!(factors.confirm(&sealer, "1", CODE, NOW), Ok(()));
         assert_eq!(factors.redeem(&sealer, "1", CODE, NOW), Err(FactorError::WrongCode));

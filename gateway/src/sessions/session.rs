@@ -5,6 +5,8 @@
 //! responses thus get the same pair, never a fork. A dead token that is presented means that two parties hold
 //! the family, so the session ends (RFC 9700 section 4.14.2).
 
+use std::time::Duration;
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -16,15 +18,15 @@ use crate::config::Rotation;
 /// old tokens expire gets its newest one again.
 pub(super) const MAX_LIVE_TOKENS: usize = 32;
 
-/// Resolution of the last refresh time, in milliseconds: tabs that race cost one write, and a client that
+/// Resolution of the last refresh time: tabs that race cost one write, and a client that
 /// keeps its first token one per second. The idle timeout is prolonged by it, so that no session ends early.
-pub(super) const ACTIVITY_RESOLUTION_MILLIS: UnixMillis = 1000;
+pub(super) const ACTIVITY_RESOLUTION: Duration = Duration::from_secs(1);
 
-/// The same where there is no idle timeout and the time only serves listings, in milliseconds.
-const DISPLAY_RESOLUTION_MILLIS: UnixMillis = 60_000;
+/// The same where there is no idle timeout and the time only serves listings.
+const DISPLAY_RESOLUTION: Duration = Duration::from_secs(60);
 
-/// Tolerated clock skew between instances, in milliseconds: a time further ahead is taken for a mistake.
-pub(super) const MAX_CLOCK_SKEW_MILLIS: UnixMillis = 60_000;
+/// Tolerated clock skew between instances: a time further ahead is taken for a mistake.
+pub(super) const MAX_CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// Maximum stored length of a `User-Agent`, in bytes.
 const MAX_USER_AGENT: usize = 256;
@@ -34,10 +36,10 @@ const MAX_USER_AGENT: usize = 256;
 pub struct RotationPolicy {
     /// The mode.
     pub mode: Rotation,
-    /// Grace period: how long a token lives after the event that kills it, in milliseconds.
-    pub grace: UnixMillis,
-    /// Idle timeout of a session, in milliseconds; `None` for its absolute lifetime.
-    pub idle_ttl: Option<UnixMillis>,
+    /// Grace period: how long a token lives after the event that kills it.
+    pub grace: Duration,
+    /// Idle timeout of a session; `None` for its absolute lifetime.
+    pub idle_ttl: Option<Duration>,
 }
 
 /// The client that opened or last refreshed a session, for listings only.
@@ -95,8 +97,8 @@ pub struct Revoked {
     pub reason: RevocationReason,
 }
 
-/// How long a session that is handed over may be claimed, in milliseconds.
-const CLAIM_TIMEOUT_MILLIS: UnixMillis = 60_000;
+/// How long a session that is handed over may be claimed.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A sign-in that is handed over to another host: a session of its own, which the host claims once by the id of its first token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,7 +148,7 @@ pub struct Session {
     pub opened_at: UnixMillis,
     /// Absolute end; it never moves.
     pub expires_at: UnixMillis,
-    /// Last refreshed at, accurate to [`ACTIVITY_RESOLUTION_MILLIS`].
+    /// Last refreshed at, accurate to [`ACTIVITY_RESOLUTION`].
     #[serde(default)]
     active_at: UnixMillis,
     /// When the client first used a successor, and so is known to adopt the tokens it gets.
@@ -268,7 +270,7 @@ impl Session {
 
     /// Until when a revocation must be remembered, if the session was revoked: no token of it is accepted later. `access_ttl` is
     /// how long after its issue a token of this gateway can be valid.
-    pub(super) fn revoked_until(&self, access_ttl: UnixMillis) -> Option<UnixMillis> {
+    pub(super) fn revoked_until(&self, access_ttl: Duration) -> Option<UnixMillis> {
         let last = self.revoked?.at.saturating_add(access_ttl);
         Some(last.max(self.foreign_until.unwrap_or_default()))
     }
@@ -331,7 +333,7 @@ impl Session {
     /// place. Returns whether that was possible. The same code a second time revokes the session, for then two parties have the
     /// address.
     pub(super) fn claim(&mut self, code: TokenId, host: &str, fresh: TokenId, now: UnixMillis) -> bool {
-        let in_time = now < self.expires_at && now < self.opened_at.saturating_add(CLAIM_TIMEOUT_MILLIS);
+        let in_time = now < self.expires_at && now < self.opened_at.saturating_add(CLAIM_TIMEOUT);
         let is_code = self.links.first().is_some_and(|link| link.id == code);
         let Some(handover) = self.handover.as_mut().filter(|to| to.host.eq_ignore_ascii_case(host)) else {
             return false;
@@ -399,12 +401,12 @@ impl Session {
     /// Caps times in the future at `now`: they were written by a wrong clock, and must neither keep old
     /// tokens alive nor prolong the session.
     fn clamp_to(&mut self, now: UnixMillis) {
-        let ahead = self.opened_at.saturating_sub(now);
-        if ahead > MAX_CLOCK_SKEW_MILLIS {
-            self.opened_at -= ahead;
+        let ahead = self.opened_at.since(now);
+        if ahead > MAX_CLOCK_SKEW {
+            self.opened_at = now;
             self.expires_at = self.expires_at.saturating_sub(ahead);
         }
-        let latest = now.saturating_add(MAX_CLOCK_SKEW_MILLIS);
+        let latest = now.saturating_add(MAX_CLOCK_SKEW);
         let clamp = |at: &mut UnixMillis| {
             if *at > latest {
                 *at = now;
@@ -420,15 +422,13 @@ impl Session {
 
     fn is_idle(&self, policy: RotationPolicy, now: UnixMillis) -> bool {
         let active_at = self.last_refreshed_at();
-        let end = policy
-            .idle_ttl
-            .map(|ttl| active_at.saturating_add(ttl).saturating_add(ACTIVITY_RESOLUTION_MILLIS));
+        let end =
+            policy.idle_ttl.map(|ttl| active_at.saturating_add(ttl).saturating_add(ACTIVITY_RESOLUTION));
         end.is_some_and(|end| now >= end)
     }
 
     fn stay_active(&mut self, policy: RotationPolicy, now: UnixMillis) {
-        let step =
-            if policy.idle_ttl.is_some() { ACTIVITY_RESOLUTION_MILLIS } else { DISPLAY_RESOLUTION_MILLIS };
+        let step = if policy.idle_ttl.is_some() { ACTIVITY_RESOLUTION } else { DISPLAY_RESOLUTION };
         if now >= self.active_at.saturating_add(step) {
             self.active_at = now;
         }

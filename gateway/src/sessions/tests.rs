@@ -6,23 +6,25 @@ mod conformance;
 mod interleaving_model;
 mod rotation_model;
 
+use std::time::Duration;
+
 use super::lockout::LockoutPolicy;
 use super::{ClientInfo, NewSession, Policy, RateLimitPolicy, RotationPolicy};
 use crate::config::Rotation;
 
-/// A policy with the limits of the default configuration, in milliseconds.
+/// A policy with the limits of the default configuration.
 pub(super) const POLICY: Policy = Policy {
-    rotation: RotationPolicy { mode: Rotation::OnUse, grace: 10_000, idle_ttl: None },
-    session_ttl: 600_000,
-    access_ttl: 60_000,
+    rotation: RotationPolicy { mode: Rotation::OnUse, grace: Duration::from_millis(10_000), idle_ttl: None },
+    session_ttl: Duration::from_millis(600_000),
+    access_ttl: Duration::from_millis(60_000),
     lockout: LockoutPolicy {
         max_failures: 5,
-        window: 900_000,
-        duration: 900_000,
+        window: Duration::from_secs(900),
+        duration: Duration::from_secs(900),
         escalation: 1,
-        max_duration: 900_000,
+        max_duration: Duration::from_secs(900),
     },
-    throttle: Some(RateLimitPolicy { max_failures: 20, window: 60_000 }),
+    throttle: Some(RateLimitPolicy { max_failures: 20, window: Duration::from_millis(60_000) }),
     session_limit: None,
 };
 

@@ -3,13 +3,15 @@
 //! The store has the hash of the secret only. A used or expired ticket is kept for a while, so that
 //! the error of a later use names the reason.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::secret::hash_text;
 use super::{TokenId, UnixMillis};
 
-/// How long a ticket is kept after its end, in milliseconds.
-const KEPT_AFTER_END: UnixMillis = 24 * 60 * 60 * 1000;
+/// How long a ticket is kept after its end.
+const KEPT_AFTER_END: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a ticket allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,9 +87,14 @@ mod tests {
     #[test]
     fn a_ticket_counts_for_its_purpose_until_it_is_used_or_has_expired() {
         let purpose = TicketPurpose::PasswordReset;
-        let ticket =
-            Ticket { purpose, subject: "1".into(), credential: [0; 16], expires_at: 100, used_at: None };
-        let used = Ticket { used_at: Some(50), ..ticket.clone() };
+        let ticket = Ticket {
+            purpose,
+            subject: "1".into(),
+            credential: [0; 16],
+            expires_at: UnixMillis::new(100),
+            used_at: None,
+        };
+        let used = Ticket { used_at: Some(UnixMillis::new(50)), ..ticket.clone() };
         for (ticket, now, expected) in [
             (&ticket, 0, Ok(())),
             (&ticket, 99, Ok(())),
@@ -95,7 +102,7 @@ mod tests {
             (&used, 60, Err(BadTicket::Used)),
             (&used, 100, Err(BadTicket::Used)),
         ] {
-            assert_eq!(ticket.check(purpose, now), expected, "{now}");
+            assert_eq!(ticket.check(purpose, UnixMillis::new(now)), expected, "{now}");
         }
     }
 

@@ -19,7 +19,7 @@ const DRIFT: u64 = 1;
 /// The step of a code that counts: one of now or a step around it, and later than `last`, the step of the last
 /// code that was used. So no code counts twice.
 pub(super) fn matching_step(secret: &[u8], code: &str, last: u64, now: UnixMillis) -> Option<u64> {
-    let current = now / 1000 / STEP_SECONDS;
+    let current = now.seconds() / STEP_SECONDS;
     let steps = current.saturating_sub(DRIFT)..=current + DRIFT;
     let mut found = None;
     for step in steps {
@@ -96,10 +96,14 @@ mod tests {
             (99, at(100), 100, None),
             (101, at(100), 100, Some(101)),
         ] {
-            assert_eq!(matching_step(SECRET, &code(of), last, now), found, "{of} {now} {last}");
+            assert_eq!(
+                matching_step(SECRET, &code(of), last, UnixMillis::new(now)),
+                found,
+                "{of} {now} {last}"
+            );
         }
         for wrong in ["", "00000", "0000000", "٠٠٠٠٠٠"] {
-            assert_eq!(matching_step(SECRET, wrong, 0, at(100)), None, "{wrong}");
+            assert_eq!(matching_step(SECRET, wrong, 0, UnixMillis::new(at(100))), None, "{wrong}");
         }
     }
 

@@ -10,6 +10,7 @@ use tower::{ServiceExt, service_fn};
 
 use super::request_stack;
 use crate::client_addr::ClientAddr;
+use crate::clock::UnixMillis;
 use crate::config::test_support::settings;
 use crate::http1::HeadLimits;
 use crate::rejection::Rejection;
@@ -98,7 +99,7 @@ impl Fixture {
         // It creates a runtime, which cannot be nested in that of a test.
         let gateway = std::thread::spawn(move || prepare(settings).unwrap()).join().unwrap();
         let gateway = Arc::new(gateway);
-        let worker = Rc::new(Worker::new(gateway, 0).at(NOW * 1000));
+        let worker = Rc::new(Worker::new(gateway, 0).at(UnixMillis::of_seconds(NOW)));
         Fixture { worker, upstream: CapturedUpstream::default() }
     }
 

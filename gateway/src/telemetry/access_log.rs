@@ -10,12 +10,13 @@ use itoa::Integer;
 use super::json_text::push_escaped;
 use super::trace_context::TraceIds;
 use super::writer::LogWriter;
+use crate::clock::UnixMillis;
 
 /// One access log entry. It never contains a query, a token or a password.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AccessRecord<'a> {
-    /// The end of the request, in milliseconds since 1970.
-    pub(crate) at_millis: u64,
+    /// The end of the request.
+    pub(crate) at: UnixMillis,
     pub(crate) request_id: &'a str,
     /// The client's address.
     pub(crate) client: &'a str,
@@ -72,7 +73,7 @@ impl AccessLog {
 
 fn json(line: &mut String, record: &AccessRecord<'_>) {
     line.push_str("{\"ts\":\"");
-    push_time(line, record.at_millis);
+    push_time(line, record.at.get());
     line.push_str("\",\"kind\":\"access\"");
     // None of these needs JSON escaping: a generated or validated id, an address, a token (RFC 9110 section
     // 5.6.2).
@@ -141,7 +142,7 @@ fn push_three_digits(line: &mut String, number: u64) {
 }
 
 fn human(line: &mut String, record: &AccessRecord<'_>) {
-    push_time(line, record.at_millis);
+    push_time(line, record.at.get());
     // Writing to a String does not fail, here and below.
     let _ = write!(line, "  {} {:<7} ", record.status, record.method);
     push_escaped(line, record.path);
@@ -195,7 +196,7 @@ mod tests {
 
     fn record<'a>() -> AccessRecord<'a> {
         AccessRecord {
-            at_millis: 1_234_567_890_007,
+            at: UnixMillis::new(1_234_567_890_007),
             request_id: "0123",
             client: "192.0.2.1",
             method: "GET",

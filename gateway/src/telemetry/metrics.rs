@@ -345,8 +345,8 @@ pub(crate) struct Gauges {
     pub(crate) store_up: bool,
     /// How often the session store was found to have lost its data.
     pub(crate) store_losses: u64,
-    /// Time since the revocations of other instances were last known to be complete, in milliseconds.
-    pub(crate) revocations_age: u64,
+    /// Time since the revocations of other instances were last known to be complete.
+    pub(crate) revocations_age: Duration,
     pub(crate) draining: bool,
     pub(crate) issuers: Vec<IssuerState>,
     /// Successful configuration reloads.
@@ -577,7 +577,7 @@ impl Metrics {
                 "revocations_age_seconds",
                 Gauge,
                 "Time since the revocations of other instances were last known to be complete.",
-                gauges.revocations_age as f64 / 1e3,
+                gauges.revocations_age.as_secs_f64(),
             ),
             (
                 "draining",
@@ -863,7 +863,7 @@ mod tests {
         certificates: Vec::new(),
         store_up: true,
         store_losses: 0,
-        revocations_age: 0,
+        revocations_age: Duration::ZERO,
         draining: false,
         issuers: Vec::new(),
         config_reads: 0,

@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::config::entry::{InvalidValue, quoted, refused};
+use super::prelude::*;
 
 /// A file name, which has at least one character.
 pub(super) fn file_name(text: &str) -> Result<PathBuf, InvalidValue> {

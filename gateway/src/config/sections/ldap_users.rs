@@ -1,18 +1,7 @@
 //! `[users.ldap]`: an LDAP directory as a source of users and groups.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::time::Duration;
-
-use super::files::existing_file;
-use super::secret::{self, Secret, SecretSource, secret, secret_text};
-use super::up_to;
+use super::prelude::*;
 use super::users::plain_text;
-use crate::config::declaration::{
-    Shape, boolean, duration, flat, group_table, map, or_default, section, text,
-};
-use crate::config::entry::{InvalidValue, refused};
-use crate::config::table::Table;
 
 section! {
     /// An LDAP directory, which verifies passwords itself.

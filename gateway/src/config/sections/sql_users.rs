@@ -1,17 +1,7 @@
 //! `[users.sql]`: a database as a source of users.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use super::secret::{secret, secret_text};
-use super::up_to;
+use super::prelude::*;
 use super::users::plain_text;
-use crate::config::declaration::{
-    Shape, boolean, duration, flat, integer, map, or_default, section, table, text,
-};
-use crate::config::entry::{InvalidValue, refused};
-use crate::config::settings::{DatabaseUrl, SqlDialect, SqlLookup, SqlTable};
-use crate::config::table::Table;
 
 section! {
     /// A database: sqlite://, postgres:// or mysql://, which also serves MariaDB.

@@ -10,7 +10,7 @@ pub(super) const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::ne
 /// (group, key of a record).
 pub(super) const GROUPS: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("groups");
 /// (expiry of a record, its key) to its group, empty where it has none; expired records come first.
-pub(super) const EXPIRIES: TableDefinition<'_, (UnixMillis, &str), &str> = TableDefinition::new("expiries");
+pub(super) const EXPIRIES: TableDefinition<'_, (u64, &str), &str> = TableDefinition::new("expiries");
 /// A single entry that identifies the file as ours.
 pub(super) const FORMAT: TableDefinition<'_, &str, &str> = TableDefinition::new("format");
 pub(super) const FORMAT_KEY: &str = "auth-gateway state";
@@ -27,13 +27,13 @@ const HEADER_LEN: usize = 16;
 
 impl Header {
     pub(super) fn encode(&self, value: &[u8]) -> Vec<u8> {
-        [&self.version.0.to_be_bytes()[..], &self.expires_at.to_be_bytes(), value].concat()
+        [&self.version.0.to_be_bytes()[..], &self.expires_at.get().to_be_bytes(), value].concat()
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<(Header, &[u8])> {
         let (header, value) = bytes.split_at_checked(HEADER_LEN)?;
         let number = |at: usize| header[at..at + 8].try_into().ok().map(u64::from_be_bytes);
-        Some((Header { version: Version(number(0)?), expires_at: number(8)? }, value))
+        Some((Header { version: Version(number(0)?), expires_at: UnixMillis::new(number(8)?) }, value))
     }
 }
 

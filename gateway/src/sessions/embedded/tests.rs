@@ -18,7 +18,7 @@ fn put(id: usize) -> Put {
         key,
         expected: None,
         value: vec![b'x'; 200],
-        expires_at: u64::MAX,
+        expires_at: UnixMillis::MAX,
         group: Some("1".into()),
         revoked_until: None,
     }
@@ -189,19 +189,19 @@ async fn a_flipped_bit_is_refused_or_harmless_and_never_an_empty_store() {
 async fn a_sweep_takes_what_has_expired_and_nothing_else_however_much_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(EmbeddedStore::open(&dir.path().join("state.redb")).unwrap());
-    let expiring = |id: usize| Put { expires_at: 1000 + id as u64, ..put(id) };
+    let expiring = |id: usize| Put { expires_at: UnixMillis::new(1000 + id as u64), ..put(id) };
     let records = 2 * SWEEP_BATCH + 100;
     put_all(&store, (0..records).map(expiring)).await;
     // One whose expiry moved back and one whose expiry moved forward.
     for (id, expires_at) in [(0, 9_000), (records - 1, 1_000)] {
         let found = store.get(&put(id).key).await.unwrap().unwrap();
-        let moved = Put { expected: Some(found.version), expires_at, ..put(id) };
+        let moved = Put { expected: Some(found.version), expires_at: UnixMillis::new(expires_at), ..put(id) };
         assert_eq!(store.put_if(moved).await.unwrap(), PutOutcome::Stored);
     }
-    assert_eq!(store.sweep(999).await.unwrap(), 0);
+    assert_eq!(store.sweep(UnixMillis::new(999)).await.unwrap(), 0);
     let now = 1000 + 2 * SWEEP_BATCH as u64;
-    assert_eq!(store.sweep(now).await.unwrap(), 2 * SWEEP_BATCH + 1);
-    assert_eq!(store.sweep(now).await.unwrap(), 0);
+    assert_eq!(store.sweep(UnixMillis::new(now)).await.unwrap(), 2 * SWEEP_BATCH + 1);
+    assert_eq!(store.sweep(UnixMillis::new(now)).await.unwrap(), 0);
     assert_eq!(store.scan(Space::Session).await.unwrap().len(), 99);
     assert_eq!(store.group(Space::Session, "1").await.unwrap().len(), 99);
 }
@@ -279,7 +279,7 @@ async fn after_a_sync_that_failed_nothing_is_promised_or_read_any_more() {
     };
     is_refused(store.put_if(put(2)).await.unwrap_err());
     is_refused(store.get(&put(0).key).await.unwrap_err());
-    is_refused(store.sweep(0).await.unwrap_err());
+    is_refused(store.sweep(UnixMillis::new(0)).await.unwrap_err());
 }
 
 #[tokio::test]
@@ -320,10 +320,10 @@ async fn the_file_does_not_grow_with_what_was_forgotten() {
     for generation in 0..12_usize {
         let records = (0..2000).map(|id| {
             let expires_at = generation as u64;
-            Put { expires_at, ..put(generation * 10_000 + id) }
+            Put { expires_at: UnixMillis::new(expires_at), ..put(generation * 10_000 + id) }
         });
         assert!(put_all(&store, records).await.iter().all(Result::is_ok));
-        assert_eq!(store.sweep(generation as u64).await.unwrap(), 2000);
+        assert_eq!(store.sweep(UnixMillis::new(generation as u64)).await.unwrap(), 2000);
         sizes.push(fs::metadata(&path).unwrap().len());
     }
     // The size varies a little with the size of the commits.

@@ -145,9 +145,9 @@ fn commit(last_version: &mut u64, database: &Database, puts: &[Put]) -> Result<V
             }
             if expired_at != Some(put.expires_at) {
                 if let Some(before) = expired_at {
-                    expiries.remove((before, key.as_str()))?;
+                    expiries.remove((before.get(), key.as_str()))?;
                 }
-                expiries.insert((put.expires_at, key.as_str()), group)?;
+                expiries.insert((put.expires_at.get(), key.as_str()), group)?;
             }
             outcomes.push(PutOutcome::Stored);
         }
@@ -164,7 +164,7 @@ fn evict(database: &Database, now: UnixMillis) -> Result<usize, redb::Error> {
         let mut records = transaction.open_table(RECORDS)?;
         let mut groups = transaction.open_table(GROUPS)?;
         let mut expiries = transaction.open_table(EXPIRIES)?;
-        let expired = expiries.extract_from_if(..(now.saturating_add(1), ""), |_, _| true)?;
+        let expired = expiries.extract_from_if(..(now.get().saturating_add(1), ""), |_, _| true)?;
         for entry in expired.take(SWEEP_BATCH) {
             let (place, group) = entry?;
             let (_, key) = place.value();

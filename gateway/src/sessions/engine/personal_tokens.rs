@@ -1,11 +1,12 @@
 //! Personal access tokens in the store: made, found, listed, used and revoked.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::{SessionEnd, Sessions};
 use crate::sessions::personal_token::{
-    NewPersonalToken, PersonalToken, PersonalTokenInfo, PersonalTokenRefusal, PresentedToken, RECHECK_MILLIS,
-    REVOKED_RETENTION_MILLIS, TokenText,
+    NewPersonalToken, PersonalToken, PersonalTokenInfo, PersonalTokenRefusal, PresentedToken,
+    RECHECK_INTERVAL, REVOKED_RETENTION, TokenText,
 };
 use crate::sessions::record::Change;
 use crate::sessions::store::{Key, Space, StoreError};
@@ -109,7 +110,7 @@ impl Sessions {
         id: SessionId,
         now: UnixMillis,
     ) -> Result<Option<PersonalTokenInfo>, StoreError> {
-        let until = now.saturating_add(2 * RECHECK_MILLIS);
+        let until = now.saturating_add(2 * RECHECK_INTERVAL);
         let mut ending = SessionEnd { revocations: &self.revocations, id, until, decided: false };
         let key = token_key(id);
         let revoked = self.update(&key, |record: Option<PersonalToken>| {
@@ -129,7 +130,7 @@ impl Sessions {
 
     /// Ends what is under way with these ids on this instance alone, for a moment.
     pub fn interrupt(&self, ids: impl IntoIterator<Item = SessionId>, now: UnixMillis) {
-        self.revocations.extend(ids.into_iter().map(|id| (id, now.saturating_add(1_000))));
+        self.revocations.extend(ids.into_iter().map(|id| (id, now.saturating_add(Duration::from_secs(1)))));
     }
 }
 
@@ -139,9 +140,9 @@ fn token_key(id: SessionId) -> Key {
 
 fn change(token: PersonalToken, now: UnixMillis) -> Change<PersonalToken> {
     let expires_at = match token.revoked_at {
-        Some(at) => at.saturating_add(REVOKED_RETENTION_MILLIS),
+        Some(at) => at.saturating_add(REVOKED_RETENTION),
         None => token.expires_at.unwrap_or(UnixMillis::MAX),
     };
-    let revoked_until = token.revoked_at.map(|_| now.saturating_add(2 * RECHECK_MILLIS));
+    let revoked_until = token.revoked_at.map(|_| now.saturating_add(2 * RECHECK_INTERVAL));
     Change { expires_at, group: Some(token.subject.clone()), revoked_until, record: token }
 }

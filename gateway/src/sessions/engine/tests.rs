@@ -58,8 +58,9 @@ impl Store for SlowStore {
 }
 
 async fn with_session(store: &Arc<SlowStore>) -> (Sessions, NewTokens) {
-    let sessions = Sessions::start(Arc::clone(store) as Arc<dyn Store>, POLICY, 0).await.unwrap();
-    let opened = sessions.open(new_session("1"), 0).await.unwrap();
+    let sessions =
+        Sessions::start(Arc::clone(store) as Arc<dyn Store>, POLICY, UnixMillis::new(0)).await.unwrap();
+    let opened = sessions.open(new_session("1"), UnixMillis::new(0)).await.unwrap();
     (sessions, opened)
 }
 
@@ -73,7 +74,7 @@ fn begin_and_leave(call: impl Future) {
 async fn a_logout_whose_client_disconnects_takes_effect() {
     let store = SlowStore::new(1);
     let (sessions, opened) = with_session(&store).await;
-    begin_and_leave(sessions.revoke(opened.session, RevocationReason::Logout, 1));
+    begin_and_leave(sessions.revoke(opened.session, RevocationReason::Logout, UnixMillis::new(1)));
     assert!(sessions.revocations().is_revoked(&opened.session));
 }
 
@@ -82,9 +83,9 @@ async fn reuse_ends_the_family_though_the_thief_does_not_wait() {
     let store = SlowStore::new(3);
     let (sessions, opened) = with_session(&store).await;
     let refresh = |token, now| sessions.refresh(opened.session, token, None, |_| ACTIVE, None, now);
-    let second = refresh(opened.refresh_token, 1).await.unwrap().successor.unwrap().id;
-    refresh(second, 2).await.unwrap();
-    begin_and_leave(refresh(opened.refresh_token, 10_002));
+    let second = refresh(opened.refresh_token, UnixMillis::new(1)).await.unwrap().successor.unwrap().id;
+    refresh(second, UnixMillis::new(2)).await.unwrap();
+    begin_and_leave(refresh(opened.refresh_token, UnixMillis::new(10_002)));
     assert!(sessions.revocations().is_revoked(&opened.session));
 }
 
@@ -92,11 +93,20 @@ async fn reuse_ends_the_family_though_the_thief_does_not_wait() {
 async fn a_refresh_whose_client_does_not_wait_ends_nothing() {
     let store = SlowStore::new(1);
     let (sessions, opened) = with_session(&store).await;
-    begin_and_leave(sessions.refresh(opened.session, opened.refresh_token, None, |_| ACTIVE, None, 1));
+    begin_and_leave(sessions.refresh(
+        opened.session,
+        opened.refresh_token,
+        None,
+        |_| ACTIVE,
+        None,
+        UnixMillis::new(1),
+    ));
     assert!(sessions.revocations().is_empty());
     store.answers.add_permits(10);
-    let again =
-        sessions.refresh(opened.session, opened.refresh_token, None, |_| ACTIVE, None, 2).await.unwrap();
+    let again = sessions
+        .refresh(opened.session, opened.refresh_token, None, |_| ACTIVE, None, UnixMillis::new(2))
+        .await
+        .unwrap();
     assert!(again.successor.unwrap().repeated, "the lost answer is given again");
 }
 
@@ -104,8 +114,8 @@ async fn a_refresh_whose_client_does_not_wait_ends_nothing() {
 async fn ending_all_sessions_goes_on_though_the_client_does_not_wait() {
     let store = SlowStore::new(2);
     let (sessions, first) = with_session(&store).await;
-    let second = sessions.open(new_session("1"), 0).await.unwrap();
-    begin_and_leave(sessions.revoke_all("1", RevocationReason::LogoutAll, 1));
+    let second = sessions.open(new_session("1"), UnixMillis::new(0)).await.unwrap();
+    begin_and_leave(sessions.revoke_all("1", RevocationReason::LogoutAll, UnixMillis::new(1)));
     store.answers.add_permits(10);
     let both = async {
         while sessions.revocations().len() < 2 {
@@ -123,12 +133,19 @@ async fn an_outage_ends_no_session_and_is_reported_until_the_store_responds() {
     let (sessions, opened) = with_session(&store).await;
     assert_eq!(sessions.store_last_error(), None);
     store.answers.close();
-    let refused = sessions.refresh(opened.session, opened.refresh_token, None, |_| ACTIVE, None, 1).await;
+    let refused = sessions
+        .refresh(opened.session, opened.refresh_token, None, |_| ACTIVE, None, UnixMillis::new(1))
+        .await;
     assert!(matches!(refused, Err(RefreshError::Store(_))));
     assert!(sessions.revocations().is_empty());
     assert!(sessions.store_last_error().unwrap().contains("the connection was lost"));
     // The successor chosen by that refresh was written: it is returned again, without a change.
-    assert!(sessions.refresh(opened.session, opened.refresh_token, None, |_| ACTIVE, None, 2).await.is_ok());
+    assert!(
+        sessions
+            .refresh(opened.session, opened.refresh_token, None, |_| ACTIVE, None, UnixMillis::new(2))
+            .await
+            .is_ok()
+    );
     assert_eq!(sessions.store_last_error(), None);
 }
 
@@ -140,7 +157,7 @@ async fn a_token_that_is_presented_again_costs_no_second_write() {
         sessions.policy.write().unwrap().rotation.mode = mode;
         for now in 1..5 {
             sessions
-                .refresh(opened.session, opened.refresh_token, None, |_| ACTIVE, None, now)
+                .refresh(opened.session, opened.refresh_token, None, |_| ACTIVE, None, UnixMillis::new(now))
                 .await
                 .unwrap();
         }
@@ -152,20 +169,23 @@ async fn a_token_that_is_presented_again_costs_no_second_write() {
 async fn only_sessions_that_were_not_over_count_as_ended() {
     let store = SlowStore::new(10);
     let (sessions, opened) = with_session(&store).await;
-    sessions.open(new_session("1"), 0).await.unwrap();
-    sessions.revoke(opened.session, RevocationReason::Logout, 1).await.unwrap();
-    assert_eq!(sessions.revoke_all("1", RevocationReason::LogoutAll, 2).await.unwrap(), 1);
-    assert_eq!(sessions.revoke_all("1", RevocationReason::LogoutAll, 3).await.unwrap(), 0);
+    sessions.open(new_session("1"), UnixMillis::new(0)).await.unwrap();
+    sessions.revoke(opened.session, RevocationReason::Logout, UnixMillis::new(1)).await.unwrap();
+    assert_eq!(sessions.revoke_all("1", RevocationReason::LogoutAll, UnixMillis::new(2)).await.unwrap(), 1);
+    assert_eq!(sessions.revoke_all("1", RevocationReason::LogoutAll, UnixMillis::new(3)).await.unwrap(), 0);
 }
 
 #[tokio::test]
 async fn attempts_of_one_network_that_wait_together_cost_one_write() {
     let store = SlowStore::new(0);
-    let sessions = Sessions::start(Arc::clone(&store) as Arc<dyn Store>, POLICY, 0).await.unwrap();
+    let sessions =
+        Sessions::start(Arc::clone(&store) as Arc<dyn Store>, POLICY, UnixMillis::new(0)).await.unwrap();
     let network = SourceNetwork::of("192.0.2.1".parse().unwrap());
     let attempt = || {
         let sessions = sessions.clone();
-        tokio::spawn(async move { sessions.count_failure(RateLimitScope::Refresh, &network, 1).await })
+        tokio::spawn(async move {
+            sessions.count_failure(RateLimitScope::Refresh, &network, UnixMillis::new(1)).await
+        })
     };
     let first = attempt();
     while *store.changes.lock().unwrap() == 0 {
@@ -179,7 +199,7 @@ async fn attempts_of_one_network_that_wait_together_cost_one_write() {
         assert_eq!(counted.await.unwrap(), Ok(RateLimitDecision::Allowed));
     }
     assert_eq!(*store.changes.lock().unwrap(), 2);
-    let shut = sessions.count_failure(RateLimitScope::Refresh, &network, 1).await.unwrap();
+    let shut = sessions.count_failure(RateLimitScope::Refresh, &network, UnixMillis::new(1)).await.unwrap();
     assert!(matches!(shut, RateLimitDecision::Limited { .. }), "all of them were counted");
     assert_eq!(*store.changes.lock().unwrap(), 2, "who is turned away costs no write");
 }
@@ -187,12 +207,15 @@ async fn attempts_of_one_network_that_wait_together_cost_one_write() {
 #[tokio::test]
 async fn an_outage_fails_all_pending_attempts() {
     let store = SlowStore::new(0);
-    let sessions = Sessions::start(Arc::clone(&store) as Arc<dyn Store>, POLICY, 0).await.unwrap();
+    let sessions =
+        Sessions::start(Arc::clone(&store) as Arc<dyn Store>, POLICY, UnixMillis::new(0)).await.unwrap();
     let network = SourceNetwork::of("192.0.2.1".parse().unwrap());
     let attempts: Vec<_> = (0..3)
         .map(|_| {
             let sessions = sessions.clone();
-            tokio::spawn(async move { sessions.count_failure(RateLimitScope::Refresh, &network, 1).await })
+            tokio::spawn(async move {
+                sessions.count_failure(RateLimitScope::Refresh, &network, UnixMillis::new(1)).await
+            })
         })
         .collect();
     while *store.changes.lock().unwrap() == 0 {

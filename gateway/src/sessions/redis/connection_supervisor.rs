@@ -370,7 +370,7 @@ impl Supervised {
                 [keyspace.mark(shard), keyspace.revocations(shard), keyspace.revoked_of_layout_1(shard)];
             let (mark, first) = (shared.generations.fresh(), shared.freshness.position(shard).next());
             let question = questions.cmd("EVAL").arg(SYNC_SCRIPT).arg(keys.len()).arg(&keys);
-            question.arg(mark).arg(now()).arg(first).arg(count);
+            question.arg(mark).arg(now().get()).arg(first).arg(count);
         }
         self.query_shards(connection, shards, questions).await
     }

@@ -15,36 +15,36 @@ use crate::sessions::{Revocations, SessionId, UnixMillis};
 /// Maximum staleness of the revocation set in `strict` mode.
 const MAX_REVOCATION_STALENESS: Duration = Duration::from_secs(1);
 
-/// Maximum time that a revocation is kept, in milliseconds: the longest access token lifetime plus clock skew
+/// Maximum time that a revocation is kept: the longest access token lifetime plus clock skew
 /// and leeway. Longer times were written by a wrong clock.
-const MAX_REMEMBERED: UnixMillis = 25 * 60 * 60 * 1000;
+const MAX_REMEMBERED: Duration = Duration::from_secs(25 * 60 * 60);
 
-/// How far a log is read again over a new connection, in milliseconds. The server may be a promoted replica,
+/// How far a log is read again over a new connection. The server may be a promoted replica,
 /// which has lost the last entries and whose clock is behind: its new entries then sort before those that
 /// were read.
-const REWIND_MILLIS: UnixMillis = 60_000;
+const REWIND: Duration = Duration::from_secs(60);
 
 /// A position in a shard's log: the id of a stream entry, which begins with the server's time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct LogPosition {
-    millis: u64,
+    at: UnixMillis,
     number: u64,
 }
 
 impl LogPosition {
     fn parse(id: &str) -> Option<LogPosition> {
         let (millis, number) = id.split_once('-')?;
-        Some(LogPosition { millis: millis.parse().ok()?, number: number.parse().ok()? })
+        Some(LogPosition { at: UnixMillis::new(millis.parse().ok()?), number: number.parse().ok()? })
     }
 
     /// The lowest id after it.
     pub(super) fn next(self) -> String {
-        format!("{}-{}", self.millis, self.number.saturating_add(1))
+        format!("{}-{}", self.at.get(), self.number.saturating_add(1))
     }
 
     /// The position from which reading starts over a new connection.
     pub(super) fn rewound(self) -> LogPosition {
-        LogPosition { millis: self.millis.saturating_sub(REWIND_MILLIS), number: 0 }
+        LogPosition { at: self.at.saturating_sub(REWIND), number: 0 }
     }
 }
 
@@ -52,8 +52,8 @@ impl LogPosition {
 #[derive(Debug)]
 pub(super) struct RevocationFreshness {
     revocations: Arc<Revocations>,
-    /// Maximum staleness, in milliseconds.
-    max_silence: UnixMillis,
+    /// Maximum staleness.
+    max_silence: Duration,
     channel: String,
     synced_at: [AtomicU64; SHARDS],
     /// Read position in each shard's log.
@@ -66,15 +66,15 @@ pub(super) struct RevocationFreshness {
 
 impl RevocationFreshness {
     pub(super) fn new(policy: Revocation, channel: String, now: UnixMillis) -> RevocationFreshness {
-        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         let max_silence = match policy {
-            Revocation::Bounded { max_staleness } => max_staleness.map_or(u64::MAX, millis),
-            Revocation::Strict => millis(MAX_REVOCATION_STALENESS),
+            Revocation::Bounded { max_staleness } => max_staleness.unwrap_or(Duration::MAX),
+            Revocation::Strict => MAX_REVOCATION_STALENESS,
         };
         let revocations = Arc::new(Revocations::default());
         // No shard is synced yet. Under `bounded` a gateway that starts alone begins with an empty set and
         // the full staleness allowance.
-        let trusted_until = if policy == Revocation::Strict { 0 } else { now.saturating_add(max_silence) };
+        let is_strict = policy == Revocation::Strict;
+        let trusted_until = if is_strict { UnixMillis::default() } else { now.saturating_add(max_silence) };
         revocations.record_sync(now, trusted_until);
         RevocationFreshness {
             revocations,
@@ -154,11 +154,12 @@ impl RevocationFreshness {
     pub(super) fn record_sync(&self, shards: impl IntoIterator<Item = Shard>, at: UnixMillis) {
         for shard in shards {
             // Also where the clock went back: an earlier value must not prolong the trust.
-            self.synced_at[shard].store(at, Ordering::Relaxed);
+            self.synced_at[shard].store(at.get(), Ordering::Relaxed);
         }
         let oldest = self.synced_at.iter().map(|at| at.load(Ordering::Relaxed)).min().unwrap_or(0);
         // Until every shard has been synced once, the allowance of the start applies.
         if oldest > 0 {
+            let oldest = UnixMillis::new(oldest);
             self.revocations.record_sync(oldest, oldest.saturating_add(self.max_silence));
             self.whole.send_replace(true);
         }
@@ -178,7 +179,7 @@ fn parse_entry(entry: &Value) -> Option<(LogPosition, Option<(SessionId, UnixMil
 }
 
 fn parse_revoked((session, until): (&str, &str)) -> Option<(SessionId, UnixMillis)> {
-    Some((session.parse().ok()?, until.parse().ok()?))
+    Some((session.parse().ok()?, UnixMillis::new(until.parse().ok()?)))
 }
 
 fn text(bytes: &[u8]) -> Option<&str> {
@@ -195,7 +196,7 @@ mod tests {
     use super::*;
 
     fn freshness(policy: Revocation) -> RevocationFreshness {
-        RevocationFreshness::new(policy, "c".into(), 1_000)
+        RevocationFreshness::new(policy, "c".into(), UnixMillis::new(1_000))
     }
 
     fn message(channel: &str, text: &str) -> PushInfo {
@@ -229,20 +230,20 @@ mod tests {
             entry("70000-7", &one.to_string(), u64::MAX),
             entry("70000-8", "rubbish", u64::MAX),
         ]);
-        assert_eq!(freshness.page(3, &page, 1_000), 3);
+        assert_eq!(freshness.page(3, &page, UnixMillis::new(1_000)), 3);
         let position = freshness.position(3);
         assert_eq!((position.next(), position.rewound().next()), ("70000-9".into(), "10000-1".into()));
         assert_eq!(freshness.position(4).next(), "0-1");
         for nothing in [Value::Array(Vec::new()), Value::Nil, Value::Array(vec![Value::Nil])] {
             assert_eq!(
-                freshness.page(3, &nothing, 1_000),
+                freshness.page(3, &nothing, UnixMillis::new(1_000)),
                 0,
                 "a page without an entry must not be read again"
             );
         }
         assert_eq!(freshness.position(3), position);
         assert!(freshness.revocations().is_revoked(&one) && !freshness.revocations().is_revoked(&past));
-        freshness.revocations().prune_expired(1_000 + MAX_REMEMBERED);
+        freshness.revocations().prune_expired(UnixMillis::new(1_000).saturating_add(MAX_REMEMBERED));
         assert!(freshness.revocations().is_empty(), "a wrong clock's time is not for ever");
     }
 
@@ -250,32 +251,44 @@ mod tests {
     fn the_shard_with_the_oldest_sync_decides() {
         let freshness = freshness(Revocation::Strict);
         let revocations = freshness.revocations();
-        assert!(!revocations.are_trusted(1_000), "nothing is synced yet");
-        freshness.record_sync(1..SHARDS, 2_000);
-        assert!(!revocations.are_trusted(2_000), "one shard is missing");
-        freshness.record_sync([0], 1_500);
-        assert_eq!((revocations.are_trusted(2_500), revocations.are_trusted(2_501)), (true, false));
-        freshness.record_sync([0], 3_000);
-        assert_eq!((revocations.are_trusted(3_000), revocations.are_trusted(3_001)), (true, false));
-        assert_eq!(revocations.age(2_600), 600);
+        assert!(!revocations.are_trusted(UnixMillis::new(1_000)), "nothing is synced yet");
+        freshness.record_sync(1..SHARDS, UnixMillis::new(2_000));
+        assert!(!revocations.are_trusted(UnixMillis::new(2_000)), "one shard is missing");
+        freshness.record_sync([0], UnixMillis::new(1_500));
+        assert_eq!(
+            (
+                revocations.are_trusted(UnixMillis::new(2_500)),
+                revocations.are_trusted(UnixMillis::new(2_501))
+            ),
+            (true, false)
+        );
+        freshness.record_sync([0], UnixMillis::new(3_000));
+        assert_eq!(
+            (
+                revocations.are_trusted(UnixMillis::new(3_000)),
+                revocations.are_trusted(UnixMillis::new(3_001))
+            ),
+            (true, false)
+        );
+        assert_eq!(revocations.age(UnixMillis::new(2_600)), Duration::from_millis(600));
     }
 
     #[test]
     fn a_clock_that_goes_back_keeps_no_trust_alive() {
         let freshness = freshness(Revocation::Strict);
-        freshness.record_sync(0..SHARDS, 9_000_000);
-        freshness.record_sync(0..SHARDS, 2_000);
-        assert!(!freshness.revocations().are_trusted(3_001));
+        freshness.record_sync(0..SHARDS, UnixMillis::new(9_000_000));
+        freshness.record_sync(0..SHARDS, UnixMillis::new(2_000));
+        assert!(!freshness.revocations().are_trusted(UnixMillis::new(3_001)));
     }
 
     #[test]
     fn bounded_is_trusted_up_to_its_maximum_staleness() {
         let forever = freshness(Revocation::Bounded { max_staleness: None });
-        assert!(forever.revocations().are_trusted(u64::MAX));
+        assert!(forever.revocations().are_trusted(UnixMillis::MAX));
         let a_while = freshness(Revocation::Bounded { max_staleness: Some(Duration::from_secs(5)) });
-        assert!(a_while.revocations().are_trusted(6_000), "from the start on");
-        assert!(!a_while.revocations().are_trusted(6_001));
-        a_while.record_sync(0..SHARDS, 8_000);
-        assert!(a_while.revocations().are_trusted(13_000));
+        assert!(a_while.revocations().are_trusted(UnixMillis::new(6_000)), "from the start on");
+        assert!(!a_while.revocations().are_trusted(UnixMillis::new(6_001)));
+        a_while.record_sync(0..SHARDS, UnixMillis::new(8_000));
+        assert!(a_while.revocations().are_trusted(UnixMillis::new(13_000)));
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -13,17 +14,17 @@ use crate::sessions::session::{MAX_LIVE_TOKENS, RefreshDecision};
 use crate::sessions::*;
 
 /// Longer than a request whose response is lost, its retry, and the request of a tab that began meanwhile.
-const GRACE: UnixMillis = 200;
+const GRACE: u64 = 200;
 
 /// A tab refreshes with the token that the storage has at that moment.
 #[derive(Debug, Clone, Copy)]
 struct Refresh {
     /// Time since the previous tab began.
-    after: UnixMillis,
+    after: u64,
     /// Latency of the request.
-    there: UnixMillis,
+    there: u64,
     /// Latency of the response.
-    back: UnixMillis,
+    back: u64,
     lost: bool,
 }
 
@@ -43,12 +44,17 @@ enum Event {
 }
 
 /// Longer than the longest pause, with a request on its way.
-const IDLE: UnixMillis = 5_000 + GRACE;
+const IDLE: u64 = 5_000 + GRACE;
 
 fn play(mode: Rotation, refreshes: &[Refresh]) {
-    let policy = RotationPolicy { mode, grace: GRACE, idle_ttl: Some(IDLE) };
+    let policy = RotationPolicy {
+        mode,
+        grace: Duration::from_millis(GRACE),
+        idle_ttl: Some(Duration::from_millis(IDLE)),
+    };
     let first = TokenId::random();
-    let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, 0, UnixMillis::MAX);
+    let mut session =
+        Session::open("1".into(), "alice".into(), [0; 16], first, UnixMillis::new(0), UnixMillis::MAX);
     let mut line = vec![first];
     let mut stored = (first, 0);
     let mut agenda = BTreeMap::new();
@@ -64,7 +70,7 @@ fn play(mode: Rotation, refreshes: &[Refresh]) {
                     .insert((now + refreshes[tab].there, tab, step + 1), Event::Arrive(tab, stored.0, again));
             }
             Event::Arrive(tab_, token, again) => {
-                match session.redeem(token, TokenId::random(), policy, now) {
+                match session.redeem(token, TokenId::random(), policy, UnixMillis::new(now)) {
                     RefreshDecision::Rotated { successor, .. } => {
                         if !line.contains(&successor) {
                             line.push(successor);
@@ -102,14 +108,15 @@ proptest! {
 #[test]
 fn a_client_that_refreshes_without_a_pause_keeps_its_session_and_a_small_record() {
     for mode in [Rotation::OnUse, Rotation::Strict] {
-        let policy = RotationPolicy { mode, grace: GRACE, idle_ttl: None };
+        let policy = RotationPolicy { mode, grace: Duration::from_millis(GRACE), idle_ttl: None };
         let first = TokenId::random();
         let mut newest = first;
-        let mut session = Session::open("1".into(), "alice".into(), [0; 16], newest, 0, UnixMillis::MAX);
+        let mut session =
+            Session::open("1".into(), "alice".into(), [0; 16], newest, UnixMillis::new(0), UnixMillis::MAX);
         let mut different = 1;
         for tick in 0..4_000 {
             let now = 1_790_000_000_000 + tick / 4;
-            match session.redeem(newest, TokenId::random(), policy, now) {
+            match session.redeem(newest, TokenId::random(), policy, UnixMillis::new(now)) {
                 RefreshDecision::Rotated { successor, .. } => {
                     different += usize::from(successor != newest);
                     newest = successor;
@@ -120,7 +127,7 @@ fn a_client_that_refreshes_without_a_pause_keeps_its_session_and_a_small_record(
         }
         assert!(different > 4 * MAX_LIVE_TOKENS, "rotation goes on: {different}");
         assert_eq!(
-            session.redeem(first, TokenId::random(), policy, 1_790_000_001_000),
+            session.redeem(first, TokenId::random(), policy, UnixMillis::new(1_790_000_001_000)),
             RefreshDecision::Reused
         );
     }
@@ -128,17 +135,19 @@ fn a_client_that_refreshes_without_a_pause_keeps_its_session_and_a_small_record(
 
 #[test]
 fn clock_skew_gives_no_client_a_dead_successor() {
-    let policy = RotationPolicy { mode: Rotation::OnUse, grace: GRACE, idle_ttl: None };
+    let policy =
+        RotationPolicy { mode: Rotation::OnUse, grace: Duration::from_millis(GRACE), idle_ttl: None };
     let first = TokenId::random();
-    let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, 0, UnixMillis::MAX);
+    let mut session =
+        Session::open("1".into(), "alice".into(), [0; 16], first, UnixMillis::new(0), UnixMillis::MAX);
     let mut refresh = |token, now| match session.redeem(token, TokenId::random(), policy, now) {
         RefreshDecision::Rotated { successor, .. } => successor,
-        other => panic!("{other:?} at {now}"),
+        other => panic!("{other:?} at {now:?}"),
     };
-    let second = refresh(first, 1_000);
-    let third = refresh(second, 1_050);
+    let second = refresh(first, UnixMillis::new(1_000));
+    let third = refresh(second, UnixMillis::new(1_050));
     // Another instance, whose clock is behind: the second token seems to have expired before the first.
-    refresh(third, 1_000);
-    assert_eq!(refresh(first, 1_140), second);
-    assert_eq!(refresh(second, 1_140), third);
+    refresh(third, UnixMillis::new(1_000));
+    assert_eq!(refresh(first, UnixMillis::new(1_140)), second);
+    assert_eq!(refresh(second, UnixMillis::new(1_140)), third);
 }

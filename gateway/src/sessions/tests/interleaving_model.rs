@@ -10,6 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -20,7 +21,7 @@ use crate::config::Rotation;
 use crate::sessions::store::{Key, Put, PutOutcome, Space, StoreFuture, Versioned};
 use crate::sessions::*;
 
-const GRACE: UnixMillis = 100;
+const GRACE: u64 = 100;
 const ACTIVE: Account = Account::Active { credential: [7; 16] };
 
 /// The fate of the next changes; by default they are made and acknowledged.
@@ -107,7 +108,7 @@ enum Step {
     },
     /// All requests in flight run to their end.
     Finish,
-    Wait(UnixMillis),
+    Wait(u64),
     /// The instance is killed with its requests, and restarted.
     Kill {
         instance: usize,
@@ -140,7 +141,7 @@ enum Answer {
 /// A request in flight.
 struct Request {
     instance: usize,
-    began: UnixMillis,
+    began: u64,
     /// The token it presents, and whether a tab sent it; `None` for a logout.
     presents: Option<(TokenId, bool)>,
     /// Whether the session was known to have ended, or the token to be dead, before it began.
@@ -155,12 +156,12 @@ struct World {
     instances: Vec<Sessions>,
     session: SessionId,
     under_way: Vec<Request>,
-    now: UnixMillis,
+    now: u64,
     /// Every token that was issued, in the order of the first responses.
     line: Vec<TokenId>,
     successors: HashMap<TokenId, TokenId>,
     /// When each token was first presented, as far as responses show.
-    accepted_at: HashMap<TokenId, UnixMillis>,
+    accepted_at: HashMap<TokenId, u64>,
     stored: TokenId,
     /// A response reported that it has ended.
     over: bool,
@@ -181,24 +182,26 @@ fn now_or_never<T>(future: impl Future<Output = T>) -> T {
 impl World {
     fn new(mode: Rotation) -> World {
         let policy = Policy {
-            rotation: RotationPolicy { mode, grace: GRACE, idle_ttl: None },
-            session_ttl: 1_000_000_000,
-            access_ttl: 60_000,
+            rotation: RotationPolicy { mode, grace: Duration::from_millis(GRACE), idle_ttl: None },
+            session_ttl: Duration::from_millis(1_000_000_000),
+            access_ttl: Duration::from_millis(60_000),
             lockout: LockoutPolicy {
                 max_failures: 5,
-                window: 1,
-                duration: 1,
+                window: Duration::from_millis(1),
+                duration: Duration::from_millis(1),
                 escalation: 1,
-                max_duration: 1,
+                max_duration: Duration::from_millis(1),
             },
             throttle: None,
             session_limit: None,
         };
         let stage = Arc::new(Stage { records: MemoryStore::new(), fates: Mutex::default() });
-        let start =
-            || now_or_never(Sessions::start(Arc::clone(&stage) as Arc<dyn Store>, policy, 0)).unwrap();
+        let start = || {
+            now_or_never(Sessions::start(Arc::clone(&stage) as Arc<dyn Store>, policy, UnixMillis::new(0)))
+                .unwrap()
+        };
         let instances = vec![start(), start()];
-        let opened = now_or_never(instances[0].open(new_session("1"), 0)).unwrap();
+        let opened = now_or_never(instances[0].open(new_session("1"), UnixMillis::new(0))).unwrap();
         World {
             stage,
             policy,
@@ -230,7 +233,8 @@ impl World {
     }
 
     fn begin_refresh(&mut self, instance: usize, token: TokenId, tab: bool) {
-        let (sessions, session, now) = (self.instances[instance].clone(), self.session, self.now);
+        let (sessions, session) = (self.instances[instance].clone(), self.session);
+        let now = UnixMillis::new(self.now);
         let future = async move {
             Answer::Refresh(sessions.refresh(session, token, None, |_| ACTIVE, None, now).await)
         };
@@ -249,7 +253,8 @@ impl World {
     }
 
     fn begin_logout(&mut self, instance: usize) {
-        let (sessions, session, now) = (self.instances[instance].clone(), self.session, self.now);
+        let (sessions, session) = (self.instances[instance].clone(), self.session);
+        let now = UnixMillis::new(self.now);
         let future =
             async move { Answer::Logout(sessions.revoke(session, RevocationReason::Logout, now).await) };
         self.endangered = true;
@@ -320,7 +325,7 @@ impl World {
 
     /// Time passes. A request, its response and the next request take less than the grace period, which
     /// exists for them.
-    fn wait(&mut self, millis: UnixMillis) {
+    fn wait(&mut self, millis: u64) {
         let then = self.now + millis;
         while let Some(slow) = self.under_way.iter().position(|request| then >= request.began + GRACE / 2) {
             self.go(slow);
@@ -330,7 +335,11 @@ impl World {
 
     fn kill(&mut self, instance: usize) {
         self.under_way.retain(|request| request.instance != instance);
-        let start = Sessions::start(Arc::clone(&self.stage) as Arc<dyn Store>, self.policy, self.now);
+        let start = Sessions::start(
+            Arc::clone(&self.stage) as Arc<dyn Store>,
+            self.policy,
+            UnixMillis::new(self.now),
+        );
         self.instances[instance] = now_or_never(start).unwrap();
         if self.over {
             let known = self.instances[instance].revocations().is_revoked(&self.session);

@@ -3,15 +3,17 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
+use crate::clock::millis;
 use crate::config::Rotation;
-use crate::sessions::session::{ACTIVITY_RESOLUTION_MILLIS, RefreshDecision};
+use crate::sessions::session::{ACTIVITY_RESOLUTION, RefreshDecision};
 use crate::sessions::*;
 
-const GRACE: UnixMillis = 10;
-const IDLE: UnixMillis = 3_000;
+const GRACE: u64 = 10;
+const IDLE: u64 = 3_000;
 
 /// Number of random histories: `PROPTEST_CASES`, or this default.
 pub(super) fn cases(usual: u32) -> u32 {
@@ -23,7 +25,7 @@ pub(super) fn cases(usual: u32) -> u32 {
 #[derive(Debug, Clone, Copy)]
 struct Step {
     back: usize,
-    wait: UnixMillis,
+    wait: u64,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -37,13 +39,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 #[derive(Default)]
 struct Model {
     line: Vec<TokenId>,
-    first_presented: HashMap<usize, UnixMillis>,
-    last_refreshed: UnixMillis,
+    first_presented: HashMap<usize, u64>,
+    last_refreshed: u64,
     ended: bool,
 }
 
 impl Model {
-    fn is_dead(&self, place: usize, mode: Rotation, now: UnixMillis) -> bool {
+    fn is_dead(&self, place: usize, mode: Rotation, now: u64) -> bool {
         let used = self.first_presented.get(&place).copied();
         let adopted = self.first_presented.iter().filter(|(place, _)| **place > 0).map(|(_, at)| *at).min();
         let killed_at = match mode {
@@ -55,10 +57,21 @@ impl Model {
     }
 }
 
-fn play(mode: Rotation, idle_ttl: Option<UnixMillis>, steps: &[Step]) {
-    let policy = RotationPolicy { mode, grace: GRACE, idle_ttl };
+fn play(mode: Rotation, idle_ttl: Option<u64>, steps: &[Step]) {
+    let policy = RotationPolicy {
+        mode,
+        grace: Duration::from_millis(GRACE),
+        idle_ttl: idle_ttl.map(Duration::from_millis),
+    };
     let first = TokenId::random();
-    let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, 0, 1_000_000);
+    let mut session = Session::open(
+        "1".into(),
+        "alice".into(),
+        [0; 16],
+        first,
+        UnixMillis::new(0),
+        UnixMillis::new(1_000_000),
+    );
     let mut model = Model { line: vec![first], ..Model::default() };
     let mut now = 0;
     for step in steps {
@@ -67,7 +80,7 @@ fn play(mode: Rotation, idle_ttl: Option<UnixMillis>, steps: &[Step]) {
         let fresh = TokenId::random();
         // A record survives serialisation unchanged.
         session = serde_json::from_slice(&serde_json::to_vec(&session).unwrap()).unwrap();
-        let decision = session.redeem(model.line[place], fresh, policy, now);
+        let decision = session.redeem(model.line[place], fresh, policy, UnixMillis::new(now));
         if model.ended {
             assert_eq!(decision, RefreshDecision::Revoked, "the end is final");
             continue;
@@ -75,7 +88,7 @@ fn play(mode: Rotation, idle_ttl: Option<UnixMillis>, steps: &[Step]) {
         // Never early, and late by at most the resolution.
         let idle = now - model.last_refreshed;
         let in_time = idle_ttl.is_none_or(|ttl| idle < ttl);
-        let surely_late = idle_ttl.is_some_and(|ttl| idle >= ttl + ACTIVITY_RESOLUTION_MILLIS);
+        let surely_late = idle_ttl.is_some_and(|ttl| idle >= ttl + millis(ACTIVITY_RESOLUTION));
         if decision == RefreshDecision::Idle || surely_late {
             assert!(decision == RefreshDecision::Idle && !in_time, "{decision:?} after {idle} ms");
             model.ended = true;
@@ -120,12 +133,20 @@ proptest! {
 #[test]
 fn tabs_that_race_within_the_grace_are_never_logged_out() {
     for mode in [Rotation::OnUse, Rotation::Strict] {
-        let policy = RotationPolicy { mode, grace: GRACE, idle_ttl: None };
+        let policy = RotationPolicy { mode, grace: Duration::from_millis(GRACE), idle_ttl: None };
         let mut current = TokenId::random();
-        let mut session = Session::open("1".into(), "alice".into(), [0; 16], current, 0, 1_000_000);
+        let mut session = Session::open(
+            "1".into(),
+            "alice".into(),
+            [0; 16],
+            current,
+            UnixMillis::new(0),
+            UnixMillis::new(1_000_000),
+        );
         for round in 0..50 {
             let now = round * 100;
-            let decisions = (0..5).map(|tab| session.redeem(current, TokenId::random(), policy, now + tab));
+            let decisions = (0..5)
+                .map(|tab| session.redeem(current, TokenId::random(), policy, UnixMillis::new(now + tab)));
             let successors: Vec<_> = decisions
                 .map(|decision| match decision {
                     RefreshDecision::Rotated { successor, .. } => successor,
@@ -140,37 +161,59 @@ fn tabs_that_race_within_the_grace_are_never_logged_out() {
 
 #[test]
 fn a_client_that_keeps_its_first_token_goes_on_working_by_default() {
-    let policy = RotationPolicy { mode: Rotation::OnUse, grace: GRACE, idle_ttl: None };
+    let policy =
+        RotationPolicy { mode: Rotation::OnUse, grace: Duration::from_millis(GRACE), idle_ttl: None };
     let first = TokenId::random();
-    let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, 0, 1_000);
+    let mut session =
+        Session::open("1".into(), "alice".into(), [0; 16], first, UnixMillis::new(0), UnixMillis::new(1_000));
     for now in (0..1_000).step_by(50) {
         assert!(
-            matches!(session.redeem(first, TokenId::random(), policy, now), RefreshDecision::Rotated { .. }),
+            matches!(
+                session.redeem(first, TokenId::random(), policy, UnixMillis::new(now)),
+                RefreshDecision::Rotated { .. }
+            ),
             "{now}"
         );
     }
-    assert_eq!(session.redeem(first, TokenId::random(), policy, 1_000), RefreshDecision::Expired);
+    assert_eq!(
+        session.redeem(first, TokenId::random(), policy, UnixMillis::new(1_000)),
+        RefreshDecision::Expired
+    );
 }
 
 #[test]
 fn an_idle_session_ends_and_one_that_is_refreshed_does_not() {
     for mode in [Rotation::OnUse, Rotation::Strict, Rotation::Off] {
-        let policy = RotationPolicy { mode, grace: GRACE, idle_ttl: Some(IDLE) };
+        let policy = RotationPolicy {
+            mode,
+            grace: Duration::from_millis(GRACE),
+            idle_ttl: Some(Duration::from_millis(IDLE)),
+        };
         let first = TokenId::random();
         let mut token = first;
-        let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, 0, 1_000_000);
+        let mut session = Session::open(
+            "1".into(),
+            "alice".into(),
+            [0; 16],
+            first,
+            UnixMillis::new(0),
+            UnixMillis::new(1_000_000),
+        );
         for round in 1..=20 {
-            match session.redeem(token, TokenId::random(), policy, round * (IDLE - 1)) {
+            match session.redeem(token, TokenId::random(), policy, UnixMillis::new(round * (IDLE - 1))) {
                 RefreshDecision::Rotated { successor, .. } => token = successor,
                 RefreshDecision::Kept => {}
                 other => panic!("{other:?} in round {round}"),
             }
         }
-        let late = 20 * (IDLE - 1) + IDLE + ACTIVITY_RESOLUTION_MILLIS;
-        assert_eq!(session.redeem(token, TokenId::random(), policy, late), RefreshDecision::Idle);
+        let late = 20 * (IDLE - 1) + IDLE + millis(ACTIVITY_RESOLUTION);
+        assert_eq!(
+            session.redeem(token, TokenId::random(), policy, UnixMillis::new(late)),
+            RefreshDecision::Idle
+        );
         let forgiving = RotationPolicy { idle_ttl: None, ..policy };
         assert_eq!(
-            session.redeem(token, TokenId::random(), forgiving, late + 1),
+            session.redeem(token, TokenId::random(), forgiving, UnixMillis::new(late + 1)),
             RefreshDecision::Revoked,
             "for good"
         );
@@ -179,13 +222,24 @@ fn an_idle_session_ends_and_one_that_is_refreshed_does_not() {
 
 #[test]
 fn a_client_that_keeps_its_first_token_stays_active_and_costs_one_change_a_second() {
-    let policy = RotationPolicy { mode: Rotation::OnUse, grace: GRACE, idle_ttl: Some(IDLE) };
+    let policy = RotationPolicy {
+        mode: Rotation::OnUse,
+        grace: Duration::from_millis(GRACE),
+        idle_ttl: Some(Duration::from_millis(IDLE)),
+    };
     let first = TokenId::random();
-    let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, 0, 1_000_000);
+    let mut session = Session::open(
+        "1".into(),
+        "alice".into(),
+        [0; 16],
+        first,
+        UnixMillis::new(0),
+        UnixMillis::new(1_000_000),
+    );
     let mut changes = 0;
     for now in (0..20_000).step_by(10) {
         let before = session.clone();
-        let decision = session.redeem(first, TokenId::random(), policy, now);
+        let decision = session.redeem(first, TokenId::random(), policy, UnixMillis::new(now));
         assert!(matches!(decision, RefreshDecision::Rotated { .. }), "{decision:?} at {now}");
         changes += usize::from(session != before);
     }
@@ -197,13 +251,21 @@ fn a_client_that_keeps_its_first_token_stays_active_and_costs_one_change_a_secon
 #[test]
 fn a_thief_and_an_owner_who_refresh_in_turn_are_noticed_and_one_who_keeps_the_first_token_is_not_ended() {
     for (mode, grace) in [Rotation::OnUse, Rotation::Strict].into_iter().flat_map(|m| [(m, 0), (m, GRACE)]) {
-        let policy = RotationPolicy { mode, grace, idle_ttl: None };
+        let policy = RotationPolicy { mode, grace: Duration::from_millis(grace), idle_ttl: None };
         let first = TokenId::random();
-        let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, 0, 1_000_000);
-        let mut redeem = |token, now| match session.redeem(token, TokenId::random(), policy, now) {
-            RefreshDecision::Rotated { successor, .. } => Ok(successor),
-            other => Err(other),
-        };
+        let mut session = Session::open(
+            "1".into(),
+            "alice".into(),
+            [0; 16],
+            first,
+            UnixMillis::new(0),
+            UnixMillis::new(1_000_000),
+        );
+        let mut redeem =
+            |token, now| match session.redeem(token, TokenId::random(), policy, UnixMillis::new(now)) {
+                RefreshDecision::Rotated { successor, .. } => Ok(successor),
+                other => Err(other),
+            };
         let stolen = redeem(first, 1_000).unwrap();
         let (mut owner, mut thief) = (stolen, stolen);
         let noticed = (2..12).find(|round| {
@@ -218,27 +280,44 @@ fn a_thief_and_an_owner_who_refresh_in_turn_are_noticed_and_one_who_keeps_the_fi
 
 #[test]
 fn times_of_a_clock_that_was_ahead_neither_keep_old_tokens_alive_nor_make_the_session_longer() {
-    const DAY: UnixMillis = 86_400_000;
-    let policy = RotationPolicy { mode: Rotation::Strict, grace: GRACE, idle_ttl: None };
+    const DAY: u64 = 86_400_000;
+    let policy =
+        RotationPolicy { mode: Rotation::Strict, grace: Duration::from_millis(GRACE), idle_ttl: None };
     let first = TokenId::random();
-    let mut session = Session::open("1".into(), "alice".into(), [0; 16], first, DAY, DAY + 100_000);
-    let rotate = |session: &mut Session, token, now| session.redeem(token, TokenId::random(), policy, now);
+    let mut session = Session::open(
+        "1".into(),
+        "alice".into(),
+        [0; 16],
+        first,
+        UnixMillis::new(DAY),
+        UnixMillis::new(DAY + 100_000),
+    );
+    let rotate = |session: &mut Session, token, now| {
+        session.redeem(token, TokenId::random(), policy, UnixMillis::new(now))
+    };
     assert!(matches!(rotate(&mut session, first, DAY), RefreshDecision::Rotated { .. }));
     assert!(
         matches!(rotate(&mut session, first, 1_000), RefreshDecision::Rotated { .. }),
         "the grace begins anew"
     );
-    assert_eq!(session.expires_at, 101_000);
+    assert_eq!(session.expires_at, UnixMillis::new(101_000));
     assert_eq!(rotate(&mut session, first, 1_000 + GRACE), RefreshDecision::Reused);
 }
 
 #[test]
 fn a_record_of_an_earlier_version_is_read() {
-    let session = Session::open("1".into(), "alice".into(), [0; 16], TokenId::random(), 5, 1_000_000);
+    let session = Session::open(
+        "1".into(),
+        "alice".into(),
+        [0; 16],
+        TokenId::random(),
+        UnixMillis::new(5),
+        UnixMillis::new(1_000_000),
+    );
     let mut record = serde_json::to_value(&session).unwrap();
     for member in ["active_at", "client"] {
         record.as_object_mut().unwrap().remove(member).unwrap();
     }
     let read: Session = serde_json::from_value(record).unwrap();
-    assert_eq!(read.opened_at, 5);
+    assert_eq!(read.opened_at, UnixMillis::new(5));
 }

@@ -23,15 +23,15 @@ const SECTOR: usize = 512;
 
 fn policy(mode: Rotation) -> Policy {
     Policy {
-        rotation: RotationPolicy { mode, grace: 0, idle_ttl: None },
-        session_ttl: 1_000_000,
-        access_ttl: 60_000,
+        rotation: RotationPolicy { mode, grace: Duration::ZERO, idle_ttl: None },
+        session_ttl: Duration::from_millis(1_000_000),
+        access_ttl: Duration::from_millis(60_000),
         lockout: LockoutPolicy {
             max_failures: MAX_FAILURES,
-            window: 100_000,
-            duration: 100_000,
+            window: Duration::from_millis(100_000),
+            duration: Duration::from_millis(100_000),
             escalation: 1,
-            max_duration: 100_000,
+            max_duration: Duration::from_millis(100_000),
         },
         throttle: None,
         session_limit: None,
@@ -174,30 +174,40 @@ struct Acknowledged {
 
 /// A sequence of operations; ends at the first failure.
 async fn live(sessions: &Sessions, acknowledged: &mut Acknowledged) -> Option<()> {
-    let opened = sessions.open(new_session("1"), 1).await.ok()?;
+    let opened = sessions.open(new_session("1"), UnixMillis::new(1)).await.ok()?;
     acknowledged.line = Some((opened, vec![opened.refresh_token]));
     for round in 0..3_u64 {
         let (_, line) = acknowledged.line.as_mut()?;
         acknowledged.unanswered_refresh = true;
         let now = 10 + round;
-        let refreshed =
-            sessions.refresh(opened.session, *line.last()?, None, |_| ACTIVE, None, now).await.ok()?;
+        let refreshed = sessions
+            .refresh(opened.session, *line.last()?, None, |_| ACTIVE, None, UnixMillis::new(now))
+            .await
+            .ok()?;
         acknowledged.unanswered_refresh = false;
         line.push(refreshed.successor.unwrap().id);
 
-        let other = sessions.open(new_session("1"), 20).await.ok()?;
-        sessions.revoke(other.session, RevocationReason::Logout, 21).await.ok()?;
+        let other = sessions.open(new_session("1"), UnixMillis::new(20)).await.ok()?;
+        sessions.revoke(other.session, RevocationReason::Logout, UnixMillis::new(21)).await.ok()?;
         acknowledged.ended.push(other);
         fail(sessions, 22).await.ok()??;
         acknowledged.failures += 1;
-        sessions.sweep(23).await.ok()?;
+        sessions.sweep(UnixMillis::new(23)).await.ok()?;
     }
     // And one that is revoked for reuse.
-    let stolen = sessions.open(new_session("1"), 30).await.ok()?;
-    let second =
-        sessions.refresh(stolen.session, stolen.refresh_token, None, |_| ACTIVE, None, 31).await.ok()?;
-    sessions.refresh(stolen.session, second.successor.unwrap().id, None, |_| ACTIVE, None, 32).await.ok()?;
-    match sessions.refresh(stolen.session, stolen.refresh_token, None, |_| ACTIVE, None, 40).await {
+    let stolen = sessions.open(new_session("1"), UnixMillis::new(30)).await.ok()?;
+    let second = sessions
+        .refresh(stolen.session, stolen.refresh_token, None, |_| ACTIVE, None, UnixMillis::new(31))
+        .await
+        .ok()?;
+    sessions
+        .refresh(stolen.session, second.successor.unwrap().id, None, |_| ACTIVE, None, UnixMillis::new(32))
+        .await
+        .ok()?;
+    match sessions
+        .refresh(stolen.session, stolen.refresh_token, None, |_| ACTIVE, None, UnixMillis::new(40))
+        .await
+    {
         Err(RefreshError::Reused) => acknowledged.ended.push(stolen),
         _ => return None,
     }
@@ -207,9 +217,9 @@ async fn live(sessions: &Sessions, acknowledged: &mut Acknowledged) -> Option<()
 /// A failed login; `None` where the name is locked.
 async fn fail(sessions: &Sessions, now: u64) -> Result<Option<()>, StoreError> {
     let network = SourceNetwork::of("192.0.2.1".parse().unwrap());
-    match sessions.begin_login("alice", &network, now).await? {
+    match sessions.begin_login("alice", &network, UnixMillis::new(now)).await? {
         LoginDecision::Permitted(permit) => {
-            sessions.settle_login(permit, LoginResult::Failed, now).await.map(Some)
+            sessions.settle_login(permit, LoginResult::Failed, UnixMillis::new(now)).await.map(Some)
         }
         LoginDecision::Locked { .. } => Ok(None),
         other => panic!("{other:?}"),
@@ -225,10 +235,12 @@ async fn check(image: Vec<u8>, mode: Rotation, acknowledged: &Acknowledged) {
     let mut builder = Builder::new();
     let database =
         builder.set_check_integrity_on_open(true).create_with_backend(Disk::holding(image)).unwrap();
-    let sessions = Sessions::start(over(database), policy(mode), 50).await.unwrap();
+    let sessions = Sessions::start(over(database), policy(mode), UnixMillis::new(50)).await.unwrap();
     for ended in &acknowledged.ended {
         assert!(sessions.revocations().is_revoked(&ended.session), "an ended session's access tokens pass");
-        let refused = sessions.refresh(ended.session, ended.refresh_token, None, |_| ACTIVE, None, 51).await;
+        let refused = sessions
+            .refresh(ended.session, ended.refresh_token, None, |_| ACTIVE, None, UnixMillis::new(51))
+            .await;
         assert_eq!(refused, Err(RefreshError::Revoked));
     }
     let mut left = 0;
@@ -245,11 +257,11 @@ async fn check(image: Vec<u8>, mode: Rotation, acknowledged: &Acknowledged) {
     let Some((opened, line)) = &acknowledged.line else { return };
     let refresh = |token: TokenId, now| sessions.refresh(opened.session, token, None, |_| ACTIVE, None, now);
     let newest = *line.last().unwrap();
-    match refresh(newest, 60).await {
+    match refresh(newest, UnixMillis::new(60)).await {
         // The predecessor is valid: its successor is fixed.
         Ok(refreshed) => {
             let child = refreshed.successor.unwrap().id;
-            refresh(child, 61).await.unwrap();
+            refresh(child, UnixMillis::new(61)).await.unwrap();
         }
         // The successor was chosen and its response lost: without a grace period that counts as reuse, in
         // `on-use` mode only for clients that adopt their tokens.
@@ -259,7 +271,7 @@ async fn check(image: Vec<u8>, mode: Rotation, acknowledged: &Acknowledged) {
         Err(error) => panic!("the newest token is answered with {error}"),
     }
     if line.len() > 2 {
-        let reused = refresh(line[0], 70).await;
+        let reused = refresh(line[0], UnixMillis::new(70)).await;
         assert!(matches!(reused, Err(RefreshError::Reused | RefreshError::Revoked)), "reuse was forgiven");
     }
 }
@@ -279,7 +291,7 @@ async fn a_crash_at_any_step_loses_no_acknowledged_change_and_leaves_none_half_d
                 sectors.cut_before = Some(sectors.ops + cut_before);
             }
             let mut acknowledged = Acknowledged::default();
-            let sessions = Sessions::start(over(database), policy(mode), 0).await.unwrap();
+            let sessions = Sessions::start(over(database), policy(mode), UnixMillis::new(0)).await.unwrap();
             let lived_to_the_end = live(&sessions, &mut acknowledged).await.is_some();
             // The state at this moment, not after a shutdown.
             let sectors = std::mem::take(&mut *disk.0.lock().unwrap());
