@@ -19,6 +19,7 @@ use crate::services::login::{Credentials, sign_in};
 use crate::services::page_form::{AccountFields, read_form, refuse_form};
 use crate::services::password::{self, Change};
 use crate::services::sign_in_page::{begin_session, form_error, query_value};
+use crate::services::token_response::Recipient;
 use crate::users::Password;
 
 /// Shows the form.
@@ -86,7 +87,7 @@ pub(super) async fn submit(
         }
         Ok(_) => {
             let credentials = async { Credentials::new(fields.username.clone(), fields.new.clone()) };
-            match sign_in(context, credentials, None).await {
+            match sign_in(context, credentials, None, Recipient::Cookies).await {
                 Ok(tokens) => {
                     begin_session(context, browser, cookies, tokens, fields.destination(&return_to)).await
                 }
