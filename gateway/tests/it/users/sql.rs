@@ -100,6 +100,8 @@ fn users_come_from_the_table(kind: Kind) {
         assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
         database.signal("CONT");
         wait_until("the table is back", || status("alice", PASSWORD) == 200);
+        let outages = || gateway.log().matches("the source of users does not respond").count();
+        wait_until("both outages are logged", || outages() == 2);
     }
 }
 
